@@ -1,0 +1,116 @@
+//! A whole model file as one checked view.
+
+use super::{ALIGN, Config, Directory, FormatError, SectionKind, TensorRecord, TensorTable, checksum};
+use crate::chat::ChatTemplate;
+use crate::tokenizer::Tokenizer;
+
+/// Proof that bytes obey `FORMAT.md`: every view that it gives out lies inside the file.
+#[derive(Clone, Copy, Debug)]
+pub struct ModelFile<'f> {
+    bytes: &'f [u8],
+    directory: Directory,
+    config: Config,
+    table: TensorTable<'f>,
+    tensors: &'f [u8],
+    tokenizer: Tokenizer<'f>,
+    chat: Option<ChatTemplate<'f>>,
+    provenance: &'f str,
+}
+
+/// Name and size of one part of a file, for `inspect`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Which section.
+    pub kind: SectionKind,
+    /// Its bytes.
+    pub bytes: u64,
+}
+
+impl<'f> ModelFile<'f> {
+    /// Checks `bytes` (on a 64-byte boundary, as a mapping is) and copies nothing.
+    ///
+    /// Reads header, tables and the small sections: microseconds. The checksums of the large sections are
+    /// left to [`ModelFile::verify`]; wrong weights can make wrong text, never a fault.
+    pub fn parse(bytes: &'f [u8]) -> Result<ModelFile<'f>, FormatError> {
+        let directory = Directory::parse(bytes)?;
+        if bytes.as_ptr().addr() % ALIGN as usize != 0 {
+            return Err(FormatError::Misaligned { expected: ALIGN as usize });
+        }
+        let section = |kind| directory.bytes(bytes, kind);
+        let config = Config::parse(section(SectionKind::Config)?)?;
+        let tensors = section(SectionKind::Tensors)?;
+        let table = TensorTable::parse(section(SectionKind::TensorTable)?, config, tensors.len() as u64)?;
+        let tokenizer = Tokenizer::parse(section(SectionKind::Tokenizer)?, config.vocab)?;
+        let chat = match section(SectionKind::Chat) {
+            Ok(chat) => Some(ChatTemplate::parse(chat)?),
+            Err(FormatError::MissingSection { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        let kind = SectionKind::Provenance;
+        let provenance = core::str::from_utf8(section(kind)?);
+        let provenance = provenance.map_err(|e| FormatError::NotUtf8 { kind, at: e.valid_up_to() as u64 })?;
+        Ok(ModelFile { bytes, directory, config, table, tensors, tokenizer, chat, provenance })
+    }
+
+    /// Recomputes the checksum of every section and looks at the padding between them: reads the whole file.
+    pub fn verify(&self) -> Result<(), FormatError> {
+        let mut end = None;
+        for record in self.directory.sections() {
+            let bytes = self.directory.bytes(self.bytes, record.kind)?;
+            let found = checksum(bytes);
+            if found != record.checksum {
+                let (kind, expected) = (record.kind, record.checksum);
+                return Err(FormatError::SectionChecksum { kind, expected, found });
+            }
+            let start = record.offset as usize;
+            let padding = self.bytes.get(end.unwrap_or(start)..start).unwrap_or(&[]);
+            if padding.iter().any(|&b| b != 0) {
+                return Err(FormatError::Reserved { kind: record.kind });
+            }
+            end = Some(start + record.length as usize);
+        }
+        Ok(())
+    }
+
+    /// The hyperparameters.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The tokenizer, a view on its tables.
+    pub fn tokenizer(&self) -> Tokenizer<'f> {
+        self.tokenizer
+    }
+
+    /// The chat template; `None` for a base model.
+    pub fn chat(&self) -> Option<ChatTemplate<'f>> {
+        self.chat
+    }
+
+    /// Where the file comes from: a JSON object.
+    pub fn provenance(&self) -> &'f str {
+        self.provenance
+    }
+
+    /// The tensors in canonical order.
+    pub fn tensors(&self) -> &TensorTable<'f> {
+        &self.table
+    }
+
+    /// The bytes of one tensor of this file's table.
+    pub fn tensor_bytes(&self, record: &TensorRecord) -> &'f [u8] {
+        let start = record.offset as usize;
+        // The table's checks put every tensor inside the section.
+        self.tensors.get(start..start + record.length as usize).unwrap_or(&[])
+    }
+
+    /// All bytes of the file.
+    pub fn bytes(&self) -> &'f [u8] {
+        self.bytes
+    }
+
+    /// Kind and size of every section, in file order.
+    pub fn parts(&self) -> impl Iterator<Item = Part> + '_ {
+        self.directory.sections().map(|s| Part { kind: s.kind, bytes: s.length })
+    }
+}

@@ -1,0 +1,238 @@
+//! The fixed header and the directory of sections.
+
+use super::{FormatError, align_up, read_u32, read_u64};
+use core::fmt;
+
+/// First eight bytes of every file.
+pub const MAGIC: [u8; 8] = *b"THIMBLE\n";
+/// The version that this code reads and writes.
+pub const VERSION: u32 = 1;
+/// Bytes of the fixed header.
+pub const HEADER_LEN: usize = 64;
+/// Bytes of one directory record.
+pub const DIRECTORY_RECORD: usize = 32;
+/// Sections and tensors start on multiples of this.
+pub const ALIGN: u64 = 64;
+/// The tensor section starts on a page, so that it can be mapped and uploaded alone.
+pub const TENSORS_ALIGN: u64 = 4096;
+
+/// Kinds at or above this number may be skipped by a reader that does not know them.
+const OPTIONAL: u32 = 0x8000_0000;
+const MOST_SECTIONS: u32 = 32;
+
+/// What a section holds. A file has each at most once, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u32)]
+pub enum SectionKind {
+    /// Hyperparameters.
+    Config = 1,
+    /// One record for each tensor.
+    TensorTable = 2,
+    /// Vocabulary and merge tables.
+    Tokenizer = 3,
+    /// Chat template, reduced to literals (absent for base models).
+    Chat = 4,
+    /// Where the file comes from: a JSON object in UTF-8.
+    Provenance = 5,
+    /// The weights.
+    Tensors = 6,
+}
+
+impl SectionKind {
+    /// Every kind, in file order.
+    pub const ALL: [SectionKind; 6] = [
+        SectionKind::Config,
+        SectionKind::TensorTable,
+        SectionKind::Tokenizer,
+        SectionKind::Chat,
+        SectionKind::Provenance,
+        SectionKind::Tensors,
+    ];
+
+    /// The boundary that the section starts on.
+    pub fn align(self) -> u64 {
+        if self == SectionKind::Tensors { TENSORS_ALIGN } else { ALIGN }
+    }
+
+    fn index(self) -> usize {
+        self as usize - 1
+    }
+}
+
+impl fmt::Display for SectionKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            SectionKind::Config => "configuration",
+            SectionKind::TensorTable => "tensor table",
+            SectionKind::Tokenizer => "tokenizer",
+            SectionKind::Chat => "chat template",
+            SectionKind::Provenance => "provenance",
+            SectionKind::Tensors => "tensor",
+        })
+    }
+}
+
+/// Place, length and checksum of one section.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SectionRecord {
+    /// What it holds.
+    pub kind: SectionKind,
+    /// First byte, counted from the start of the file.
+    pub offset: u64,
+    /// Bytes.
+    pub length: u64,
+    /// [`checksum`] of its bytes.
+    pub checksum: u64,
+}
+
+impl SectionRecord {
+    fn emit(&self, out: &mut [u8; DIRECTORY_RECORD]) {
+        out[0..4].copy_from_slice(&(self.kind as u32).to_le_bytes());
+        out[8..16].copy_from_slice(&self.offset.to_le_bytes());
+        out[16..24].copy_from_slice(&self.length.to_le_bytes());
+        out[24..32].copy_from_slice(&self.checksum.to_le_bytes());
+    }
+}
+
+/// The sections of a file, checked to tile it.
+#[derive(Clone, Copy, Debug)]
+pub struct Directory {
+    sections: [Option<SectionRecord>; SectionKind::ALL.len()],
+}
+
+/// XXH3 with 64 bits and seed 0, the checksum of the header and of each section.
+pub fn checksum(bytes: &[u8]) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(bytes)
+}
+
+impl Directory {
+    /// Reads header and directory, and checks that the sections follow each other inside the file.
+    ///
+    /// The bytes between sections are not read here: `verify` does that.
+    pub fn parse(bytes: &[u8]) -> Result<Directory, FormatError> {
+        let file_len = bytes.len() as u64;
+        let short = |expected: usize| FormatError::TooShort { expected: expected as u64, found: file_len };
+        let magic = bytes.first_chunk::<8>().ok_or(short(HEADER_LEN))?;
+        if *magic != MAGIC {
+            return Err(FormatError::BadMagic { found: *magic });
+        }
+        let header = bytes.first_chunk::<HEADER_LEN>().ok_or(short(HEADER_LEN))?;
+        let version = read_u32(header, 8).unwrap_or(0);
+        if version != VERSION {
+            return Err(FormatError::Version { expected: VERSION, found: version });
+        }
+        let count = read_u32(header, 12).unwrap_or(0);
+        let announced = read_u64(header, 16).unwrap_or(0);
+        let expected = read_u64(header, 24).unwrap_or(0);
+        if announced != file_len {
+            return Err(FormatError::FileLength { expected: announced, found: file_len });
+        }
+        if count > MOST_SECTIONS {
+            return Err(FormatError::SectionCount { found: count, most: MOST_SECTIONS });
+        }
+        let end = HEADER_LEN + count as usize * DIRECTORY_RECORD;
+        let records = bytes.get(HEADER_LEN..end).ok_or(short(end))?;
+        let found = header_checksum(header, records);
+        if found != expected {
+            return Err(FormatError::HeaderChecksum { expected, found });
+        }
+        if header[32..].iter().any(|&b| b != 0) {
+            return Err(FormatError::Reserved { kind: SectionKind::Config });
+        }
+        Self::parse_records(records, end as u64, file_len)
+    }
+
+    fn parse_records(records: &[u8], mut end: u64, file_len: u64) -> Result<Directory, FormatError> {
+        let mut sections = [None; SectionKind::ALL.len()];
+        let mut last = None;
+        for record in records.chunks_exact(DIRECTORY_RECORD) {
+            let number = read_u32(record, 0).unwrap_or(0);
+            let offset = read_u64(record, 8).unwrap_or(0);
+            let length = read_u64(record, 16).unwrap_or(0);
+            let known = SectionKind::ALL.into_iter().find(|k| *k as u32 == number);
+            if known.is_none() && number < OPTIONAL {
+                return Err(FormatError::UnknownSection { kind: number });
+            }
+            // An unknown optional section is named after the last kind in messages about its place.
+            let kind = known.unwrap_or(SectionKind::Provenance);
+            let align = known.map_or(ALIGN, SectionKind::align);
+            let bounds = |end| FormatError::SectionBounds { kind, end, file_len };
+            let start = align_up(end, align).ok_or(bounds(u64::MAX))?;
+            if offset != start {
+                return Err(FormatError::SectionOffset { kind, expected: start, found: offset });
+            }
+            end = offset.checked_add(length).ok_or(bounds(u64::MAX))?;
+            if end > file_len {
+                return Err(bounds(end));
+            }
+            if known.is_none() {
+                continue;
+            }
+            if sections[kind.index()].is_some() {
+                return Err(FormatError::DuplicateSection { kind });
+            }
+            if record[4..8] != [0; 4] {
+                return Err(FormatError::Reserved { kind });
+            }
+            if last.is_some_and(|last| last > kind) {
+                return Err(FormatError::SectionOffset { kind, expected: 0, found: offset });
+            }
+            last = Some(kind);
+            let checksum = read_u64(record, 24).unwrap_or(0);
+            sections[kind.index()] = Some(SectionRecord { kind, offset, length, checksum });
+        }
+        if end != file_len {
+            return Err(FormatError::FileLength { expected: end, found: file_len });
+        }
+        Ok(Directory { sections })
+    }
+
+    /// The record of one section, if the file has it.
+    pub fn get(&self, kind: SectionKind) -> Option<SectionRecord> {
+        self.sections[kind.index()]
+    }
+
+    /// The sections that the file has, in file order.
+    pub fn sections(&self) -> impl Iterator<Item = SectionRecord> + '_ {
+        self.sections.iter().flatten().copied()
+    }
+
+    /// The bytes of one section of the file that this directory was read from.
+    pub fn bytes<'f>(&self, file: &'f [u8], kind: SectionKind) -> Result<&'f [u8], FormatError> {
+        let record = self.get(kind).ok_or(FormatError::MissingSection { kind })?;
+        let end = record.offset.saturating_add(record.length);
+        let bounds = FormatError::SectionBounds { kind, end, file_len: file.len() as u64 };
+        let start = usize::try_from(record.offset).map_err(|_| bounds)?;
+        let end = usize::try_from(end).map_err(|_| bounds)?;
+        file.get(start..end).ok_or(bounds)
+    }
+}
+
+fn header_checksum(header: &[u8; HEADER_LEN], records: &[u8]) -> u64 {
+    let mut hash = xxhash_rust::xxh3::Xxh3::new();
+    hash.update(&header[..24]);
+    hash.update(&[0; 8]);
+    hash.update(&header[32..]);
+    hash.update(records);
+    hash.digest()
+}
+
+/// Writes header and directory for `sections` (in order, tiling a file of `file_len` bytes) to the front of
+/// `out` and returns the bytes written; `None` where `out` is too small.
+pub fn emit_header(sections: &[SectionRecord], file_len: u64, out: &mut [u8]) -> Option<usize> {
+    let end = HEADER_LEN + sections.len() * DIRECTORY_RECORD;
+    let (header, rest) = out.split_first_chunk_mut::<HEADER_LEN>()?;
+    let records = rest.get_mut(..end - HEADER_LEN)?;
+    header.fill(0);
+    records.fill(0);
+    for (record, out) in sections.iter().zip(records.chunks_exact_mut(DIRECTORY_RECORD)) {
+        record.emit(out.first_chunk_mut()?);
+    }
+    header[0..8].copy_from_slice(&MAGIC);
+    header[8..12].copy_from_slice(&VERSION.to_le_bytes());
+    header[12..16].copy_from_slice(&(sections.len() as u32).to_le_bytes());
+    header[16..24].copy_from_slice(&file_len.to_le_bytes());
+    let sum = header_checksum(header, records);
+    header[24..32].copy_from_slice(&sum.to_le_bytes());
+    Some(end)
+}

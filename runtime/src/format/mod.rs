@@ -1,0 +1,24 @@
+//! The `.thimble` file: one mmap-able, little-endian, checked layout. `FORMAT.md` is normative.
+//!
+//! [`ModelFile::parse`] is the only way to a [`ModelFile`]; afterwards the type is the proof that every
+//! offset lies inside the file and every tensor has the shape that the [`Config`] implies. Records come in
+//! pairs, `parse` and `emit`, so that the converter writes with the code that the runtime reads with.
+
+mod config;
+mod encoding;
+mod error;
+mod file;
+mod header;
+mod records;
+mod tensor;
+
+pub use config::Config;
+pub use encoding::{Encoding, GROUP, PANEL};
+pub use error::FormatError;
+pub use file::{ModelFile, Part};
+pub use header::{
+    ALIGN, DIRECTORY_RECORD, Directory, HEADER_LEN, MAGIC, SectionKind, SectionRecord, TENSORS_ALIGN,
+    VERSION, checksum, emit_header,
+};
+pub use records::{align_up, read_f32, read_u16, read_u32, read_u64};
+pub use tensor::{Role, TENSOR_RECORD, TensorRecord, TensorTable};

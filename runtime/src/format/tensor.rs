@@ -1,0 +1,224 @@
+//! The tensor table: one record for each weight, in one canonical order.
+
+use super::{ALIGN, Config, Encoding, FormatError, SectionKind, align_up, read_u16, read_u32, read_u64};
+use core::fmt;
+
+/// Bytes of one record in the tensor table.
+pub const TENSOR_RECORD: usize = 32;
+
+/// What a tensor is for. The order of a table is: embedding; for each layer the nine from `AttentionNorm` to
+/// `Down`; final norm; head, where it is not tied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u16)]
+pub enum Role {
+    /// Token embedding, `[vocab, hidden]`; also the head where that is tied.
+    Embedding = 1,
+    /// RMS norm before attention, `[hidden]`.
+    AttentionNorm = 2,
+    /// Query projection, `[heads * head_dim, hidden]`.
+    Query = 3,
+    /// Key projection, `[kv_heads * head_dim, hidden]`.
+    Key = 4,
+    /// Value projection, `[kv_heads * head_dim, hidden]`.
+    Value = 5,
+    /// Output projection, `[hidden, heads * head_dim]`.
+    Output = 6,
+    /// RMS norm before the feed-forward part, `[hidden]`.
+    FfnNorm = 7,
+    /// Gate projection, `[ffn, hidden]`.
+    Gate = 8,
+    /// Up projection, `[ffn, hidden]`.
+    Up = 9,
+    /// Down projection, `[hidden, ffn]`.
+    Down = 10,
+    /// RMS norm before the head, `[hidden]`.
+    FinalNorm = 11,
+    /// Head, `[vocab, hidden]`, where it is not tied.
+    Head = 12,
+}
+
+impl Role {
+    /// The tensors of one layer, in file order.
+    pub const LAYER: [Role; 9] = [
+        Role::AttentionNorm,
+        Role::Query,
+        Role::Key,
+        Role::Value,
+        Role::Output,
+        Role::FfnNorm,
+        Role::Gate,
+        Role::Up,
+        Role::Down,
+    ];
+    /// The layer number of tensors that belong to no layer.
+    pub const NO_LAYER: u16 = u16::MAX;
+
+    /// Whether this is a norm's weight: one row, kept as a plain vector.
+    pub fn is_norm(self) -> bool {
+        matches!(self, Role::AttentionNorm | Role::FfnNorm | Role::FinalNorm)
+    }
+
+    /// Rows (outputs) and columns (inputs) in a model of this configuration.
+    pub fn shape(self, config: &Config) -> (usize, usize) {
+        match self {
+            Role::Embedding | Role::Head => (config.vocab, config.hidden),
+            Role::AttentionNorm | Role::FfnNorm | Role::FinalNorm => (1, config.hidden),
+            Role::Query => (config.q_dim(), config.hidden),
+            Role::Key | Role::Value => (config.kv_dim(), config.hidden),
+            Role::Output => (config.hidden, config.q_dim()),
+            Role::Gate | Role::Up => (config.ffn, config.hidden),
+            Role::Down => (config.hidden, config.ffn),
+        }
+    }
+
+    /// Number of tensors in a model of this configuration.
+    pub fn count(config: &Config) -> usize {
+        2 + config.layers * Role::LAYER.len() + usize::from(!config.tied)
+    }
+
+    /// Role and layer of the tensor at `index` in canonical order; `index` is below [`Role::count`].
+    pub fn at(config: &Config, index: usize) -> (Role, u16) {
+        let body = config.layers * Role::LAYER.len();
+        match index.checked_sub(1) {
+            None => (Role::Embedding, Role::NO_LAYER),
+            Some(i) if i < body => (Role::LAYER[i % Role::LAYER.len()], (i / Role::LAYER.len()) as u16),
+            Some(i) if i == body => (Role::FinalNorm, Role::NO_LAYER),
+            Some(_) => (Role::Head, Role::NO_LAYER),
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Role::Embedding => "embedding",
+            Role::AttentionNorm => "attention norm",
+            Role::Query => "query",
+            Role::Key => "key",
+            Role::Value => "value",
+            Role::Output => "attention output",
+            Role::FfnNorm => "ffn norm",
+            Role::Gate => "gate",
+            Role::Up => "up",
+            Role::Down => "down",
+            Role::FinalNorm => "final norm",
+            Role::Head => "head",
+        })
+    }
+}
+
+/// Shape, encoding and place of one tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TensorRecord {
+    /// What it is for.
+    pub role: Role,
+    /// Its layer, or [`Role::NO_LAYER`].
+    pub layer: u16,
+    /// How it is stored.
+    pub encoding: Encoding,
+    /// Rows: outputs.
+    pub rows: u32,
+    /// Columns: inputs.
+    pub columns: u32,
+    /// First byte, counted from the start of the tensor section.
+    pub offset: u64,
+    /// Bytes, without the padding up to the next tensor.
+    pub length: u64,
+}
+
+impl TensorRecord {
+    /// The record that [`TensorTable::parse`] reads back.
+    pub fn emit(&self) -> [u8; TENSOR_RECORD] {
+        let mut out = [0; TENSOR_RECORD];
+        out[0..2].copy_from_slice(&(self.role as u16).to_le_bytes());
+        out[2..4].copy_from_slice(&self.layer.to_le_bytes());
+        out[4..6].copy_from_slice(&(self.encoding as u16).to_le_bytes());
+        out[8..12].copy_from_slice(&self.rows.to_le_bytes());
+        out[12..16].copy_from_slice(&self.columns.to_le_bytes());
+        out[16..24].copy_from_slice(&self.offset.to_le_bytes());
+        out[24..32].copy_from_slice(&self.length.to_le_bytes());
+        out
+    }
+
+    fn parse(record: &[u8], config: &Config, index: usize) -> Result<TensorRecord, FormatError> {
+        let (role, layer) = Role::at(config, index);
+        let found_role = read_u16(record, 0).unwrap_or(0);
+        let found_layer = read_u16(record, 2).unwrap_or(0);
+        if (role as u16, layer) != (found_role, found_layer) {
+            let index = index as u32;
+            return Err(FormatError::TensorOrder { index, role, layer, found_role, found_layer });
+        }
+        let encoding = Encoding::from_number(read_u16(record, 4).unwrap_or(0))?;
+        if (encoding == Encoding::Vector) != role.is_norm() {
+            return Err(FormatError::TensorEncoding { role, layer, encoding: encoding.name() });
+        }
+        if record[6..8] != [0; 2] {
+            return Err(FormatError::Reserved { kind: SectionKind::TensorTable });
+        }
+        let shape = role.shape(config);
+        let (rows, columns) = (shape.0 as u32, shape.1 as u32);
+        let found_rows = read_u32(record, 8).unwrap_or(0);
+        let found_columns = read_u32(record, 12).unwrap_or(0);
+        if (rows, columns) != (found_rows, found_columns) {
+            return Err(FormatError::TensorShape { role, layer, rows, columns, found_rows, found_columns });
+        }
+        let offset = read_u64(record, 16).unwrap_or(0);
+        let length = read_u64(record, 24).unwrap_or(0);
+        let expected = encoding.tensor_bytes(shape.0, shape.1);
+        let expected = expected.ok_or(FormatError::TensorOverflow { role, layer })? as u64;
+        if length != expected {
+            return Err(FormatError::TensorLength { role, layer, expected, found: length });
+        }
+        Ok(TensorRecord { role, layer, encoding, rows, columns, offset, length })
+    }
+}
+
+/// The tensor table of a file, checked against its configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct TensorTable<'f> {
+    records: &'f [u8],
+    config: Config,
+}
+
+impl<'f> TensorTable<'f> {
+    /// Checks order, shapes, encodings and sizes, and that the tensors tile `tensors_len` bytes.
+    pub fn parse(records: &'f [u8], config: Config, tensors_len: u64) -> Result<Self, FormatError> {
+        let kind = SectionKind::TensorTable;
+        let count = Role::count(&config);
+        if !records.len().is_multiple_of(TENSOR_RECORD) {
+            let [expected, found] = [(count * TENSOR_RECORD) as u64, records.len() as u64];
+            return Err(FormatError::SectionLength { kind, expected, found });
+        }
+        let found = records.len() / TENSOR_RECORD;
+        if found != count {
+            return Err(FormatError::TensorCount { expected: count as u64, found: found as u64 });
+        }
+        let mut end = 0u64;
+        for (index, record) in records.chunks_exact(TENSOR_RECORD).enumerate() {
+            let record = TensorRecord::parse(record, &config, index)?;
+            let TensorRecord { role, layer, offset, length, .. } = record;
+            let overflow = FormatError::TensorOverflow { role, layer };
+            let expected = align_up(end, ALIGN).ok_or(overflow)?;
+            if offset != expected {
+                return Err(FormatError::TensorOffset { role, layer, expected, found: offset });
+            }
+            end = offset.checked_add(length).ok_or(overflow)?;
+        }
+        if end != tensors_len {
+            let kind = SectionKind::Tensors;
+            return Err(FormatError::SectionLength { kind, expected: end, found: tensors_len });
+        }
+        Ok(TensorTable { records, config })
+    }
+
+    /// The record at `index` in canonical order, if there are as many.
+    pub fn get(&self, index: usize) -> Option<TensorRecord> {
+        let record = self.records.chunks_exact(TENSOR_RECORD).nth(index)?;
+        TensorRecord::parse(record, &self.config, index).ok()
+    }
+
+    /// All records in canonical order.
+    pub fn iter(&self) -> impl Iterator<Item = TensorRecord> + '_ {
+        (0..Role::count(&self.config)).filter_map(|index| self.get(index))
+    }
+}

@@ -1,0 +1,42 @@
+//! Thimble's runtime: opens a `.thimble` file and runs the language model in it.
+//!
+//! Neither `std` nor `alloc`: the caller maps the file and lends the memory that a
+//! [`memory::MemoryPlan`] asks for; after that nothing is allocated.
+#![no_std]
+#![deny(unsafe_code)]
+
+#[cfg(target_endian = "big")]
+compile_error!("thimble files are little-endian and are read in place");
+
+#[cfg(test)]
+extern crate std;
+
+pub mod chat;
+pub mod format;
+pub mod tokenizer;
+
+/// A token's id in the vocabulary.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    zerocopy::FromBytes,
+    zerocopy::IntoBytes,
+    zerocopy::Immutable,
+    zerocopy::KnownLayout,
+)]
+#[repr(transparent)]
+pub struct Token(pub u32);
+
+impl Token {
+    /// The id as an index.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
