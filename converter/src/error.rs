@@ -1,6 +1,7 @@
 //! What can go wrong between a source model and a `.thimble` file.
 
 use crate::read::GgufError;
+use crate::tokenizer::TokenizerError;
 use std::io;
 use std::path::PathBuf;
 use thimble_runtime::format::{Encoding, FormatError};
@@ -124,6 +125,9 @@ pub enum ConvertError {
     /// The result would break a rule of the file format.
     #[error("this model does not fit the file format: {0}")]
     Format(#[from] FormatError),
+    /// A tokenizer that cannot be converted.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
     /// An unknown recipe name.
     #[error("unknown quantization {found:?} (known: keep, f32, f16, bf16, q8, q4, q4min)")]
     UnknownQuant {

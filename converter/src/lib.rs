@@ -10,6 +10,7 @@ pub mod quantize;
 pub mod read;
 pub mod recipe;
 mod sections;
+pub mod tokenizer;
 pub mod write;
 
 pub use dequantize::dequantize;

@@ -1,6 +1,7 @@
 //! The small sections: tokenizer, chat template and provenance.
 
-use crate::read::{Checkpoint, Stored};
+use crate::read::{Checkpoint, Stored, TokenizerSource};
+use crate::tokenizer::Vocabulary;
 use crate::{ConvertError, Options, recipe};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -17,8 +18,23 @@ pub struct Sections {
 
 impl Sections {
     /// Makes them from what the source holds.
-    pub fn of(_checkpoint: &Checkpoint) -> Result<Sections, ConvertError> {
-        Ok(Sections::default())
+    pub fn of(checkpoint: &Checkpoint) -> Result<Sections, ConvertError> {
+        let vocabulary = match &checkpoint.tokenizer {
+            TokenizerSource::Json(bytes) => Vocabulary::from_tokenizer_json(bytes)?,
+            TokenizerSource::Gguf { tokens, token_types, merges, pre } => {
+                Vocabulary::from_gguf(tokens, token_types, merges, pre)?
+            }
+        };
+        let (tokens, rows) = (vocabulary.tokens.len(), checkpoint.config.vocab);
+        if tokens > rows {
+            return Err(ConvertError::Unsupported {
+                what: "the vocabulary".to_owned(),
+                found: format!("{tokens} tokens for {rows} embedding rows"),
+                supported: "at most one token for each row",
+            });
+        }
+        let tokenizer = vocabulary.emit();
+        Ok(Sections { tokenizer, chat: None })
     }
 }
 

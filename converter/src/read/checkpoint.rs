@@ -31,8 +31,8 @@ pub enum TokenizerSource {
     /// The lists in GGUF metadata.
     Gguf {
         /// Text of every token.
-        tokens: Vec<Vec<u8>>,
-        /// GGML's type of every token (1 normal, 3 control, 4 user-defined, ...).
+        tokens: Vec<String>,
+        /// GGML's type of every token (1 normal, 3 control, 4 user-defined, ...); may be empty.
         token_types: Vec<i32>,
         /// Merges, best first.
         merges: Vec<String>,

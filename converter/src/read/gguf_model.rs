@@ -51,11 +51,9 @@ fn checkpoint(gguf: Gguf, file: SourceFile, source: String) -> Result<Checkpoint
     let chat_template = metadata.text("tokenizer.chat_template")?;
     let token_id = |key| metadata.size(key).map(|id| id.unwrap_or(usize::MAX));
     let (bos, eos) = (token_id("tokenizer.ggml.bos_token_id")?, token_id("tokenizer.ggml.eos_token_id")?);
-    let tokenizer = tokenizer(&mut metadata, config.vocab)?;
+    let tokenizer = tokenizer(&mut metadata)?;
     let text = |id: usize| match &tokenizer {
-        TokenizerSource::Gguf { tokens, .. } => {
-            tokens.get(id).map(|t| String::from_utf8_lossy(t).into_owned())
-        }
+        TokenizerSource::Gguf { tokens, .. } => tokens.get(id).cloned(),
         TokenizerSource::Json(_) => None,
     };
     let (bos_text, eos_text) = (text(bos).unwrap_or_default(), text(eos).unwrap_or_default());
@@ -153,27 +151,25 @@ fn config(metadata: &Metadata, found: &BTreeMap<String, Found>) -> Result<Config
     Ok(config)
 }
 
-fn tokenizer(metadata: &mut Metadata, vocab: usize) -> Result<TokenizerSource, ConvertError> {
+fn tokenizer(metadata: &mut Metadata) -> Result<TokenizerSource, ConvertError> {
     let model = metadata.need_text("tokenizer.ggml.model")?;
     if model != "gpt2" {
         return Err(unsupported("tokenizer.ggml.model", model, "gpt2 (byte-level BPE)"));
     }
     let pre = metadata.text("tokenizer.ggml.pre")?.unwrap_or_else(|| "default".to_owned());
-    let tokens = metadata.take_texts("tokenizer.ggml.tokens")?;
-    if tokens.is_empty() || tokens.len() > vocab {
-        let found = format!("{} tokens for {vocab} embedding rows", tokens.len());
-        return Err(unsupported("tokenizer.ggml.tokens", found, "at most one for each row"));
+    for key in ["tokenizer.ggml.add_bos_token", "tokenizer.ggml.add_eos_token"] {
+        if metadata.0.get(key).is_some_and(|adds| *adds != Value::Bool(false)) {
+            return Err(unsupported(key, "true".to_owned(), "false: nothing is added to a text"));
+        }
     }
+    let tokens = metadata.take_texts("tokenizer.ggml.tokens")?;
     let types_key = "tokenizer.ggml.token_type";
     let token_types = match metadata.0.remove(types_key) {
-        None => vec![1; tokens.len()],
-        Some(Value::Integers(types)) if types.len() == tokens.len() => types,
+        None => Vec::new(),
+        Some(Value::Integers(types)) => types,
         Some(_) => return Err(field(types_key, "an integer for each token")),
     };
-    let merges_key = "tokenizer.ggml.merges";
-    let merges = metadata.take_texts(merges_key)?;
-    let merges = merges.into_iter().map(String::from_utf8).collect::<Result<_, _>>();
-    let merges = merges.map_err(|_| field(merges_key, "a list of UTF-8 texts"))?;
+    let merges = metadata.take_texts("tokenizer.ggml.merges")?;
     Ok(TokenizerSource::Gguf { tokens, token_types, merges, pre })
 }
 
@@ -244,10 +240,11 @@ impl Metadata {
         self.text(key)?.ok_or_else(|| field(key, "a text"))
     }
 
-    fn take_texts(&mut self, key: &str) -> Result<Vec<Vec<u8>>, ConvertError> {
-        match self.0.remove(key) {
-            Some(Value::Texts(texts)) => Ok(texts),
-            _ => Err(field(key, "a list of texts")),
-        }
+    fn take_texts(&mut self, key: &str) -> Result<Vec<String>, ConvertError> {
+        let Some(Value::Texts(texts)) = self.0.remove(key) else {
+            return Err(field(key, "a list of texts"));
+        };
+        let texts = texts.into_iter().map(String::from_utf8).collect::<Result<_, _>>();
+        texts.map_err(|_| field(key, "a list of UTF-8 texts"))
     }
 }
