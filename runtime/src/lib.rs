@@ -12,7 +12,13 @@ compile_error!("thimble files are little-endian and are read in place");
 extern crate std;
 
 pub mod chat;
+pub mod cpu;
 pub mod format;
+pub mod kernels;
+mod kv_cache;
+pub mod memory;
+pub mod model;
+pub mod session;
 pub mod tokenizer;
 
 /// A token's id in the vocabulary.
