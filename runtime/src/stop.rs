@@ -241,7 +241,8 @@ mod tests {
         let mut buffer = [0; 4];
         let mut stream = TextStream::new(&stops, &mut buffer).unwrap();
         let mut shown = String::new();
-        for (token, expected) in [(&b"5 \xe2\x82"[..], "5 "), (b"\xac", "5 "), (b"?\xf0\x9f", "5 \u{20ac}?")] {
+        for (token, expected) in [(&b"5 \xe2\x82"[..], "5 "), (b"\xac", "5 "), (b"?\xf0\x9f", "5 \u{20ac}?")]
+        {
             assert_eq!(stream.push(token, &mut |t| shown.push_str(t)), Progress::Continue);
             assert_eq!(shown, expected);
         }

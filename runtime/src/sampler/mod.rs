@@ -89,12 +89,7 @@ impl<'b> Sampler<'b> {
     /// `candidates.len()`, top-p without top-k looks at the best `candidates.len()` tokens only (and
     /// normalizes over them), and the penalties see the last `candidates.len()` tokens of the history.
     /// Top-k alone never sorts the vocabulary; top-p sorts no more than a few times the tokens that it keeps.
-    pub fn sample(
-        &mut self,
-        logits: &mut [f32],
-        history: &[Token],
-        candidates: &mut [Candidate],
-    ) -> Token {
+    pub fn sample(&mut self, logits: &mut [f32], history: &[Token], candidates: &mut [Candidate]) -> Token {
         self.adjust(logits, history, candidates);
         let best = greedy(logits);
         let max = logits.get(best.index()).copied().unwrap_or(f32::NEG_INFINITY);
