@@ -1,1 +1,3 @@
-//! .
+//! Thimble on an operating system: what the runtime needs `std` for.
+
+pub mod template;
