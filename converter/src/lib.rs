@@ -1,1 +1,3 @@
-//! .
+//! From checkpoints to `.thimble` files.
+
+pub mod chat;
