@@ -5,6 +5,7 @@ mod detect;
 mod generator;
 mod mapped;
 mod plan;
+pub mod template;
 mod threads;
 
 pub use detect::{KernelKind, KernelsError};
