@@ -6,6 +6,9 @@
 
 #[path = "tokenizer/common.rs"]
 mod common;
+#[cfg(feature = "slow")]
+#[path = "tokenizer/gguf.rs"]
+mod gguf;
 #[path = "tokenizer/hostile.rs"]
 mod hostile;
 #[path = "tokenizer/parity.rs"]

@@ -18,14 +18,15 @@ const CORPUS: &str = "The quick brown fox jumps over the lazy dog. It's a dog's 
 
 /// A trained byte-level tokenizer with `<|end|>` and `<|im_start|>` special, and two added runs of blanks.
 pub(crate) fn trained(vocab: usize, digits_apart: bool) -> Tokenizer {
-    let mut tokenizer = TokenizerBuilder::<BPE, tokenizers::NormalizerWrapper, _, ByteLevel, ByteLevel>::new()
-        .with_model(BPE::default())
-        .with_normalizer(None)
-        .with_pre_tokenizer(Some(pre_tokenizer(digits_apart)))
-        .with_post_processor(Some(ByteLevel::default()))
-        .with_decoder(Some(ByteLevel::default()))
-        .build()
-        .expect("a whole tokenizer");
+    let mut tokenizer =
+        TokenizerBuilder::<BPE, tokenizers::NormalizerWrapper, _, ByteLevel, ByteLevel>::new()
+            .with_model(BPE::default())
+            .with_normalizer(None)
+            .with_pre_tokenizer(Some(pre_tokenizer(digits_apart)))
+            .with_post_processor(Some(ByteLevel::default()))
+            .with_decoder(Some(ByteLevel::default()))
+            .build()
+            .expect("a whole tokenizer");
     let mut trainer = BpeTrainerBuilder::new()
         .vocab_size(vocab)
         .show_progress(false)
@@ -81,9 +82,38 @@ impl Random {
 
     fn piece(&mut self, text: &mut String) {
         const WORDS: [&str; 32] = [
-            " ", "  ", "    ", "\n", "\r\n", "\t", "'s", "'t", "'re", "'ve", "'m", "'ll", "'d", "'", "'S", " '",
-            "the", " the", "other", " of", "1", " 42", "1000", "<|im_start|>", "<|end|>", "<|im_start", "\u{A0}",
-            "\u{200D}", "\u{FE0F}", "\u{301}", "\u{85}", "\u{3000}",
+            " ",
+            "  ",
+            "    ",
+            "\n",
+            "\r\n",
+            "\t",
+            "'s",
+            "'t",
+            "'re",
+            "'ve",
+            "'m",
+            "'ll",
+            "'d",
+            "'",
+            "'S",
+            " '",
+            "the",
+            " the",
+            "other",
+            " of",
+            "1",
+            " 42",
+            "1000",
+            "<|im_start|>",
+            "<|end|>",
+            "<|im_start",
+            "\u{A0}",
+            "\u{200D}",
+            "\u{FE0F}",
+            "\u{301}",
+            "\u{85}",
+            "\u{3000}",
         ];
         match self.below(16) {
             0..5 => text.push_str(WORDS[self.below(WORDS.len())]),

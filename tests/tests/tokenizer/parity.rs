@@ -39,7 +39,8 @@ fn an_oracle_from_the_vocabulary_equals_the_original() {
     let mut random = Random(7);
     for _ in 0..500 {
         let text = random.text(16);
-        let ids = |oracle: &tokenizers::Tokenizer| oracle.encode(&*text, false).expect("ids").get_ids().to_vec();
+        let ids =
+            |oracle: &tokenizers::Tokenizer| oracle.encode(&*text, false).expect("ids").get_ids().to_vec();
         assert_eq!(ids(&oracle), ids(&again), "{text:?}");
     }
 }
@@ -51,7 +52,9 @@ fn every_code_point_is_cut_as_the_oracle_cuts_it() {
     let all: Vec<char> = (0..=0x10FFFF).filter_map(char::from_u32).collect();
     // Between letters, digits and blanks: a character of another class would be cut elsewhere.
     let texts = all.chunks(256).map(|run| {
-        run.iter().flat_map(|&letter| [letter, 'a', letter, ' ', letter, ' ', ' ', letter, '.']).collect::<String>()
+        run.iter()
+            .flat_map(|&letter| [letter, 'a', letter, ' ', letter, ' ', ' ', letter, '.'])
+            .collect::<String>()
     });
     verify_against(&section, &oracle, texts).expect("equal ids");
 }
@@ -116,7 +119,8 @@ fn every_word_length_around_the_border_of_short_and_long_is_right() {
     let oracle = trained(520, false);
     let section = vocabulary(&oracle).emit();
     let mut random = Random(13);
-    let texts = (1..700).map(|len| (0..len).map(|_| char::from(b"abthe"[random.below(5)])).collect::<String>());
+    let texts =
+        (1..700).map(|len| (0..len).map(|_| char::from(b"abthe"[random.below(5)])).collect::<String>());
     verify_against(&section, &oracle, texts).expect("equal ids");
 }
 
