@@ -1,1 +1,3 @@
-//! .
+//! Turns Hugging Face folders and GGUF files into `.thimble` files.
+
+pub mod tokenizer;
