@@ -13,7 +13,10 @@ extern crate std;
 
 pub mod chat;
 pub mod format;
+pub mod sampler;
+pub mod stop;
 pub mod tokenizer;
+pub mod utf8;
 
 /// A token's id in the vocabulary.
 #[derive(
