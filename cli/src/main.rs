@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 mod catalogue;
+#[allow(dead_code)]
+mod chat;
 mod commands;
 mod conversion;
 mod failure;

@@ -112,7 +112,10 @@ impl Saved {
             let answer = messages.next().filter(|m| m.role == Role::Assistant && user.role == Role::User);
             let answer = answer.ok_or_else(|| {
                 let number = 1 + 2 * turns.len() + usize::from(system.is_some());
-                format!("expected a user message and the assistant's answer at messages {number} and {}", number + 1)
+                format!(
+                    "expected a user message and the assistant's answer at messages {number} and {}",
+                    number + 1
+                )
             })?;
             turns.push(Turn { user: user.content, answer: answer.content });
         }
@@ -134,8 +137,7 @@ mod tests {
     fn old_turns_can_be_left_out() {
         let talk = talk();
         let messages = talk.messages(1, "new");
-        let expected =
-            [(Role::System, "s"), (Role::User, "c"), (Role::Assistant, ""), (Role::User, "new")];
+        let expected = [(Role::System, "s"), (Role::User, "c"), (Role::Assistant, ""), (Role::User, "new")];
         assert_eq!(messages, expected);
     }
 

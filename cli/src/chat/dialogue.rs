@@ -8,7 +8,7 @@ use thimble_runtime::Token;
 use thimble_runtime::utf8::Utf8Stream;
 
 /// What a dialogue needs of a model and its session.
-pub(crate) trait Speaker {
+pub(crate) trait Voice {
     /// Positions in the context.
     fn context(&self) -> usize;
     /// The messages in the model's chat format, up to the place where the answer begins. Special tokens in a
@@ -71,7 +71,7 @@ pub(crate) struct Answer {
 /// A conversation with a model.
 pub(crate) struct Dialogue<S> {
     /// The model and its session.
-    pub(crate) speaker: S,
+    pub(crate) voice: S,
     /// What was said.
     pub(crate) conversation: Conversation,
     /// Longest answer in tokens.
@@ -83,7 +83,7 @@ const CHUNK: usize = 128;
 /// Room that an answer should find, where the context allows for that.
 const ANSWER_ROOM: usize = 256;
 
-impl<S: Speaker> Dialogue<S> {
+impl<S: Voice> Dialogue<S> {
     /// Answers `user` and remembers both. `show` gets the text as it is made.
     ///
     /// A message that does not fit into the context even alone is an error, and an error leaves the
@@ -100,7 +100,7 @@ impl<S: Speaker> Dialogue<S> {
             show(Event::Forgot { turns: first })?;
         }
         let start = Instant::now();
-        let reused = self.speaker.reuse(&prompt);
+        let reused = self.voice.reuse(&prompt);
         let mut answer = Answer {
             end: End::Interrupted,
             reused,
@@ -122,18 +122,18 @@ impl<S: Speaker> Dialogue<S> {
             if self.max_tokens.is_some_and(|most| said.len() >= most) {
                 break End::Length;
             }
-            let token = self.speaker.sample();
-            if self.speaker.is_stop(token) {
+            let token = self.voice.sample();
+            if self.voice.is_stop(token) {
                 break End::Stop;
             }
             said.push(token);
             let shown = text.len();
-            stream.push(self.speaker.bytes(token), &mut |piece: &str| text.push_str(piece));
+            stream.push(self.voice.bytes(token), &mut |piece: &str| text.push_str(piece));
             if text.len() > shown {
                 show(Event::Text(&text[shown..]))?;
             }
-            if prompt.len() + said.len() < self.speaker.context() {
-                self.speaker.prefill(&[token])?;
+            if prompt.len() + said.len() < self.voice.context() {
+                self.voice.prefill(&[token])?;
                 continue;
             }
             let before = first;
@@ -142,7 +142,7 @@ impl<S: Speaker> Dialogue<S> {
             }
             show(Event::Forgot { turns: first - before })?;
             let all: Vec<Token> = prompt.iter().chain(&said).copied().collect();
-            let kept = self.speaker.reuse(&all);
+            let kept = self.voice.reuse(&all);
             if !self.prefill(&all[kept..], interrupted)? {
                 break End::Interrupted;
             }
@@ -171,12 +171,12 @@ impl<S: Speaker> Dialogue<S> {
     /// Where turns have to go, a quarter of the context is freed at once: every change of the oldest turn
     /// means computing the rest again.
     fn fit(&self, first: &mut usize, user: &str, said: &[Token]) -> Result<Vec<Token>, Failure> {
-        let context = self.speaker.context();
+        let context = self.voice.context();
         let turns = self.conversation.turns.len();
         let mut most = context - ANSWER_ROOM.min(context / 4);
         loop {
             let messages = self.conversation.messages(*first, user);
-            let prompt = self.speaker.encode(&messages)?;
+            let prompt = self.voice.encode(&messages)?;
             if prompt.len() + said.len() <= most {
                 return Ok(prompt);
             }
@@ -207,7 +207,7 @@ impl<S: Speaker> Dialogue<S> {
     ) -> Result<bool, Failure> {
         let mut fewer = *first;
         let shorter = self.fit(&mut fewer, user, said)?;
-        if fewer == *first || shorter.len() + said.len() >= self.speaker.context() {
+        if fewer == *first || shorter.len() + said.len() >= self.voice.context() {
             return Ok(false);
         }
         *first = fewer;
@@ -221,7 +221,7 @@ impl<S: Speaker> Dialogue<S> {
             if interrupted.load(Ordering::Relaxed) {
                 return Ok(false);
             }
-            self.speaker.prefill(piece)?;
+            self.voice.prefill(piece)?;
         }
         Ok(true)
     }

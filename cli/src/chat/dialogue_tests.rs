@@ -1,6 +1,6 @@
-//! Dialogues with a scripted speaker: one token is one byte, a message is `ROLE text;`.
+//! Dialogues with a scripted voice: one token is one byte, a message is `ROLE text;`.
 
-use super::{Conversation, Dialogue, End, Event, Failure, Role, Speaker, Token};
+use super::{Conversation, Dialogue, End, Event, Failure, Role, Voice, Token};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 struct Parrot {
@@ -21,7 +21,7 @@ impl Parrot {
     }
 }
 
-impl Speaker for Parrot {
+impl Voice for Parrot {
     fn context(&self) -> usize {
         self.context
     }
@@ -66,8 +66,8 @@ impl Speaker for Parrot {
 }
 
 fn dialogue(context: usize, script: &str) -> Dialogue<Parrot> {
-    let speaker = Parrot::new(context, script);
-    Dialogue { speaker, conversation: Conversation::default(), max_tokens: None }
+    let voice = Parrot::new(context, script);
+    Dialogue { voice, conversation: Conversation::default(), max_tokens: None }
 }
 
 /// The answer's end, its text, and how many turns were forgotten.
@@ -87,11 +87,11 @@ fn ask(dialogue: &mut Dialogue<Parrot>, user: &str) -> Result<(End, String, usiz
 fn the_conversation_is_remembered_and_computed_once() {
     let mut talk = dialogue(200, "one$two$");
     assert_eq!(ask(&mut talk, "1?").unwrap(), (End::Stop, "one".to_string(), 0));
-    let before = talk.speaker.computed;
+    let before = talk.voice.computed;
     assert_eq!(ask(&mut talk, "2?").unwrap(), (End::Stop, "two".to_string(), 0));
-    let cached: String = talk.speaker.cache.iter().map(|t| t.0 as u8 as char).collect();
+    let cached: String = talk.voice.cache.iter().map(|t| t.0 as u8 as char).collect();
     assert_eq!(cached, "U1?;Aone;U2?;Atwo");
-    assert_eq!(talk.speaker.computed - before, ";U2?;Atwo".len(), "the prefix came from the cache");
+    assert_eq!(talk.voice.computed - before, ";U2?;Atwo".len(), "the prefix came from the cache");
 }
 
 #[test]

@@ -78,9 +78,9 @@ impl Input {
             },
             "save" => file(Input::Save),
             "load" => file(Input::Load),
-            _ if !argument.is_empty() && COMMANDS.contains(&word) => {
-                Input::Wrong(format!("/{word} takes nothing behind it (to send this as a message, begin with //)"))
-            }
+            _ if !argument.is_empty() && COMMANDS.contains(&word) => Input::Wrong(format!(
+                "/{word} takes nothing behind it (to send this as a message, begin with //)"
+            )),
             "help" => Input::Help,
             "reset" => Input::Reset,
             "retry" => Input::Retry,
