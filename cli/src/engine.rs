@@ -4,11 +4,12 @@ use crate::failure::Failure;
 use crate::flags::{Kv, MachineFlags, SamplingFlags};
 use std::path::{Path, PathBuf};
 use thimble_host::template::{self, OwnedPiece};
-use thimble_host::{Generator, KvKind, MappedModel, Memory, Plan, Settings};
+use thimble_host::{Generator, MappedModel, Memory, OpenError, Plan, Pool, Settings};
 use thimble_runtime::Token;
 use thimble_runtime::chat::Message;
 use thimble_runtime::format::{Config, ModelFile};
-use thimble_runtime::sampler::Sampling;
+use thimble_runtime::kernels::KvKind;
+use thimble_runtime::sampler::{Candidate, Sampler, Sampling};
 use thimble_runtime::tokenizer::{Specials, Tokenizer};
 
 /// A mapped file and where it came from.
@@ -20,7 +21,11 @@ pub(crate) struct Mapped {
 impl Mapped {
     /// Maps the file.
     pub(crate) fn open(path: &Path) -> Result<Mapped, Failure> {
-        let model = MappedModel::open(path).map_err(engine)?;
+        let model = MappedModel::open(path).map_err(|error| match error {
+            OpenError::Io { path, source } => Failure::Io { action: "open", path, source },
+            OpenError::Format { path, source } => Failure::Format { path, source },
+            other => engine(other),
+        })?;
         Ok(Mapped { model, path: path.to_path_buf() })
     }
 
@@ -30,36 +35,72 @@ impl Mapped {
     }
 }
 
-/// How the model would run: `context` is what the command needs where the user named none.
-pub(crate) fn plan(config: &Config, machine: &MachineFlags, context: Option<usize>) -> Result<Plan, Failure> {
+/// What a command needs of the session, where the user named nothing else.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Need {
+    /// Positions.
+    pub(crate) context: Option<usize>,
+    /// Positions whose logits are wanted at a time.
+    pub(crate) logit_rows: Option<usize>,
+}
+
+/// How the model would run with the user's flags.
+pub(crate) fn plan(config: &Config, machine: &MachineFlags, need: Need) -> Result<Plan, Failure> {
     let kernels = machine.kernels.as_deref().map(str::parse).transpose();
     let settings = Settings {
-        context: machine.context.or(context),
+        context: machine.context.or(need.context),
         threads: machine.threads,
         kernels: kernels.map_err(|error| Failure::Usage(format!("--kernels: {error}")))?,
-        kv: match machine.kv {
-            Some(Kv::F16) => KvKind::F16,
-            Some(Kv::Q8) => KvKind::Q8,
-            None => KvKind::default(),
-        },
+        kv: machine.kv.map(|kind| match kind {
+            Kv::F16 => KvKind::F16,
+            Kv::Q8 => KvKind::Q8,
+        }),
         exact: machine.exact,
+        logit_rows: need.logit_rows,
         ..Settings::default()
     };
     Plan::new(config, &settings).map_err(engine)
 }
 
-/// The memory that the plan announced.
-pub(crate) fn allocate(plan: &Plan) -> Result<Memory, Failure> {
-    plan.allocate().map_err(engine)
+/// What a generator borrows: its memory and its threads.
+pub(crate) struct Bench {
+    memory: Memory,
+    pool: Pool,
 }
 
-/// The model, ready to run.
-pub(crate) fn generator<'a>(
-    file: &ModelFile<'a>,
-    plan: &Plan,
-    memory: &'a mut Memory,
-) -> Result<Generator<'a>, Failure> {
-    Generator::new(file, plan, memory).map_err(engine)
+impl Bench {
+    /// The memory that the plan announced, and its threads.
+    pub(crate) fn new(plan: &Plan) -> Result<Bench, Failure> {
+        let pool = Pool::new(plan.threads());
+        let pool = pool.map_err(|error| Failure::Engine(format!("cannot start {} threads: {error}", plan.threads())))?;
+        Ok(Bench { memory: plan.allocate().map_err(engine)?, pool })
+    }
+
+    /// The model, ready to run.
+    pub(crate) fn generator<'a>(&'a mut self, file: &ModelFile<'a>, plan: &Plan) -> Result<Generator<'a>, Failure> {
+        thimble_host::generator(file, plan, &mut self.memory, &self.pool).map_err(engine)
+    }
+}
+
+/// A sampler with its scratch memory.
+pub(crate) struct Chooser<'b> {
+    sampler: Sampler<'b>,
+    candidates: Vec<Candidate>,
+}
+
+impl<'b> Chooser<'b> {
+    /// Checks the settings. `biases` are added to the logits of their tokens.
+    pub(crate) fn new(sampling: Sampling, biases: &'b [(Token, f32)], vocab: usize) -> Result<Self, Failure> {
+        let sampler = Sampler::new(sampling).and_then(|sampler| sampler.with_bias(biases));
+        let sampler = sampler.map_err(|error| Failure::Usage(error.to_string()))?;
+        Ok(Chooser { sampler, candidates: vec![Candidate::default(); vocab] })
+    }
+
+    /// The token behind the last one of the session.
+    pub(crate) fn choose(&mut self, generator: &mut Generator<'_>) -> Token {
+        let (history, logits) = generator.tokens_and_logits();
+        self.sampler.sample(logits, history, &mut self.candidates)
+    }
 }
 
 /// An error of a lower layer, which is a sentence already.

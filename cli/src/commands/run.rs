@@ -1,6 +1,6 @@
 //! `thimble run`: continues a text.
 
-use crate::engine::{self, Mapped};
+use crate::engine::{self, Bench, Chooser, Mapped, Need};
 use crate::failure::Failure;
 use crate::flags::{MachineFlags, RunFlags};
 use crate::model::Location;
@@ -8,18 +8,16 @@ use crate::{input, resources, terminal};
 use serde::Serialize;
 use std::io::{IsTerminal, Write};
 use std::time::Instant;
-use thimble_host::{Generator, Plan, template};
+use thimble_host::{Generator, Plan};
 use thimble_runtime::Token;
 use thimble_runtime::chat::{Message, Speaker};
 use thimble_runtime::format::ModelFile;
-use thimble_runtime::sampler::{Sampler, Sampling};
+use thimble_runtime::sampler::Sampling;
 use thimble_runtime::stop::{Progress, TextStream, StopMatcher};
 use thimble_runtime::tokenizer::Specials;
 
 /// Answer tokens where the user names no number.
 const MOST_TOKENS: usize = 256;
-/// For text: some variety.
-const DEFAULTS: Sampling = Sampling { temperature: 0.7, top_p: Some(0.95), ..Sampling::GREEDY };
 
 /// What to continue, with what, how far.
 pub(crate) struct Job {
@@ -117,7 +115,7 @@ impl Job {
             chat: flags.chat.then_some(flags.system),
             specials: if flags.escape { Specials::Escape } else { Specials::Parse },
             json: flags.json,
-            sampling: engine::sampling(&flags.sampling, DEFAULTS),
+            sampling: engine::sampling(&flags.sampling, Sampling { temperature: 0.7, top_p: Some(0.95), ..Sampling::default() }),
             biases: engine::biases(&flags.sampling),
             machine: flags.machine,
         })
@@ -133,7 +131,8 @@ impl Job {
         let file = mapped.file()?;
         let prompt = self.encode(&file, &prompt)?;
         let needed = (prompt.len() + self.amount.tokens).clamp(1, file.config().context);
-        let plan = engine::plan(file.config(), &self.machine, Some(needed))?;
+        let need = Need { context: Some(needed), ..Need::default() };
+        let plan = engine::plan(file.config(), &self.machine, need)?;
         if prompt.len() > plan.context() {
             return Err(Failure::TooLong {
                 what: "the prompt",
@@ -142,8 +141,8 @@ impl Job {
                 remedy: "shorten it, or allow more with --context if the model has more",
             });
         }
-        let mut memory = engine::allocate(&plan)?;
-        let mut generator = engine::generator(&file, &plan, &mut memory)?;
+        let mut bench = Bench::new(&plan)?;
+        let mut generator = bench.generator(&file, &plan)?;
         let quiet = &mut |_: &str| Ok(());
         let mut print = |text: &str| {
             stdout.write_all(text.as_bytes())?;
@@ -188,8 +187,7 @@ impl Job {
         show: &mut dyn FnMut(&str) -> Result<(), Failure>,
     ) -> Result<Completion, Failure> {
         let (tokenizer, config) = (file.tokenizer(), file.config());
-        let sampler = Sampler::new(self.sampling).map_err(|error| Failure::Usage(error.to_string()))?;
-        let mut sampler = sampler.with_bias(&self.biases).map_err(|e| Failure::Usage(e.to_string()))?;
+        let mut chooser = Chooser::new(self.sampling, &self.biases, config.vocab)?;
         let stops: Vec<&[u8]> = self.stops.iter().map(String::as_bytes).collect();
         let mut held = vec![0; StopMatcher::buffer_len(&stops)];
         let mut stream = TextStream::new(&stops, &mut held).map_err(engine::engine)?;
@@ -204,7 +202,7 @@ impl Job {
             if ids.len() == self.amount.tokens {
                 break Finish::Length;
             }
-            let token = generator.sample(&mut sampler);
+            let token = chooser.choose(generator);
             first_token_seconds.get_or_insert_with(|| self.start.elapsed().as_secs_f64());
             if self.amount.stop && config.is_stop(token) {
                 break Finish::Stop;
@@ -224,7 +222,7 @@ impl Job {
             if generator.position() == generator.context() {
                 break Finish::Context;
             }
-            generator.push(token).map_err(engine::engine)?;
+            generator.prefill(&[token]).map_err(engine::engine)?;
         };
         let shown = text.len();
         stream.finish(&mut |piece| text.push_str(piece));
@@ -250,7 +248,7 @@ impl Job {
                 first_token_seconds: completion.first_token_seconds,
                 peak_resident_bytes: resources::peak_resident_bytes(),
                 plan_bytes: plan.bytes(),
-                backend: plan.kernels(),
+                backend: plan.kernels().name,
                 threads: plan.threads(),
                 seed: self.sampling.seed,
             },
