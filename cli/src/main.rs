@@ -2,17 +2,19 @@
 #![forbid(unsafe_code)]
 
 mod catalogue;
-#[allow(dead_code)]
 mod chat;
 mod commands;
 mod conversion;
+mod engine;
 mod failure;
 mod flags;
 mod home;
+mod input;
 mod job;
 mod model;
 mod progress;
 mod pull;
+mod resources;
 mod terminal;
 
 use clap::Parser;

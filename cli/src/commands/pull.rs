@@ -1,6 +1,7 @@
 //! `thimble pull`: fetches a model of the catalogue.
 
 use crate::catalogue::{self, Entry};
+use crate::conversion;
 use crate::failure::Failure;
 use crate::flags::PullFlags;
 use crate::home::Home;
@@ -19,9 +20,10 @@ impl Job {
     pub(crate) fn resolve(flags: PullFlags) -> Result<Job, Failure> {
         let unknown = || Failure::UnknownModel { name: flags.name.clone() };
         let entry = catalogue::find(&flags.name).ok_or_else(unknown)?;
+        let quant = flags.quant.as_deref().map(conversion::quant).transpose()?;
         // Who names an encoding wants that one, whatever is there.
-        let force = flags.force || flags.quant.is_some();
-        Ok(Job { home: Home::find()?, entry, request: Request { quant: flags.quant, force } })
+        let force = flags.force || quant.is_some();
+        Ok(Job { home: Home::find()?, entry, request: Request { quant, force } })
     }
 
     /// Fetches; the model's path goes to stdout.

