@@ -72,12 +72,17 @@ impl Bench {
     /// The memory that the plan announced, and its threads.
     pub(crate) fn new(plan: &Plan) -> Result<Bench, Failure> {
         let pool = Pool::new(plan.threads());
-        let pool = pool.map_err(|error| Failure::Engine(format!("cannot start {} threads: {error}", plan.threads())))?;
+        let pool = pool
+            .map_err(|error| Failure::Engine(format!("cannot start {} threads: {error}", plan.threads())))?;
         Ok(Bench { memory: plan.allocate().map_err(engine)?, pool })
     }
 
     /// The model, ready to run.
-    pub(crate) fn generator<'a>(&'a mut self, file: &ModelFile<'a>, plan: &Plan) -> Result<Generator<'a>, Failure> {
+    pub(crate) fn generator<'a>(
+        &'a mut self,
+        file: &ModelFile<'a>,
+        plan: &Plan,
+    ) -> Result<Generator<'a>, Failure> {
         thimble_host::generator(file, plan, &mut self.memory, &self.pool).map_err(engine)
     }
 }
@@ -109,7 +114,11 @@ pub(crate) fn engine(error: impl std::fmt::Display) -> Failure {
 }
 
 /// The ids of `text`.
-pub(crate) fn encode(tokenizer: &Tokenizer<'_>, text: &str, specials: Specials) -> Result<Vec<Token>, Failure> {
+pub(crate) fn encode(
+    tokenizer: &Tokenizer<'_>,
+    text: &str,
+    specials: Specials,
+) -> Result<Vec<Token>, Failure> {
     let longest = tokenizer.longest_piece(text);
     let mut scratch = vec![0; Tokenizer::scratch_bytes(longest)];
     let mut tokens = vec![Token::default(); text.len()];

@@ -1,6 +1,6 @@
 //! Dialogues with a scripted voice: one token is one byte, a message is `ROLE text;`.
 
-use super::{Conversation, Dialogue, End, Event, Failure, Role, Voice, Token};
+use super::{Conversation, Dialogue, End, Event, Failure, Role, Token, Voice};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 struct Parrot {

@@ -5,6 +5,6 @@ mod conversation;
 mod dialogue;
 mod slash;
 
-pub(crate) use conversation::{Conversation, Role, Saved};
+pub(crate) use conversation::{Conversation, Role, Saved, Turn};
 pub(crate) use dialogue::{Answer, Dialogue, End, Event, Voice};
 pub(crate) use slash::{HELP, Input};

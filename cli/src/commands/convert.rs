@@ -22,6 +22,10 @@ impl Job {
 
     /// Converts; a summary goes to stderr.
     pub(crate) fn run(self, _stdout: &mut dyn Write) -> Result<(), Failure> {
-        conversion::convert(&self.source, &self.output, &conversion::Request { quant: self.quant, origin: None })
+        conversion::convert(
+            &self.source,
+            &self.output,
+            &conversion::Request { quant: self.quant, origin: None },
+        )
     }
 }

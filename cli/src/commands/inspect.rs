@@ -103,11 +103,13 @@ impl Output {
             let (count, bytes) = (all.iter().map(weights).sum(), all.iter().map(|t| t.length).sum());
             let name = encoding.name();
             let bits_per_weight = bits(bytes, count);
-            let tensors = Tensors { encoding: name, tensors: all.len(), weights: count, bytes, bits_per_weight };
+            let tensors =
+                Tensors { encoding: name, tensors: all.len(), weights: count, bytes, bits_per_weight };
             (!all.is_empty()).then_some(tensors)
         });
         let encodings: Vec<Tensors> = encodings.collect();
-        let part = |part: thimble_runtime::format::Part| Part { name: part.kind.to_string(), bytes: part.bytes };
+        let part =
+            |part: thimble_runtime::format::Part| Part { name: part.kind.to_string(), bytes: part.bytes };
         Output {
             file: path,
             bytes: file.bytes().len() as u64,
@@ -149,7 +151,13 @@ impl Output {
             ("parameters", self.parameters.to_string()),
             ("layers", config.layers.to_string()),
             ("hidden size", config.hidden.to_string()),
-            ("heads", format!("{} ({} for keys and values), {} wide", config.heads, config.kv_heads, config.head_dim)),
+            (
+                "heads",
+                format!(
+                    "{} ({} for keys and values), {} wide",
+                    config.heads, config.kv_heads, config.head_dim
+                ),
+            ),
             ("feed-forward size", config.ffn.to_string()),
             ("vocabulary", config.vocab.to_string()),
             ("context", config.context.to_string()),
@@ -167,7 +175,10 @@ impl Output {
         }
         writeln!(out, "\nweights")?;
         for t in &self.encodings {
-            let line = format!("{:>12} bytes {:>4} tensors {:>6.3} bits per weight", t.bytes, t.tensors, t.bits_per_weight);
+            let line = format!(
+                "{:>12} bytes {:>4} tensors {:>6.3} bits per weight",
+                t.bytes, t.tensors, t.bits_per_weight
+            );
             writeln!(out, "  {:<18} {line}", t.encoding)?;
         }
         writeln!(out, "  {:<18} {:>38.3} bits per weight", "all", self.bits_per_weight)?;

@@ -63,7 +63,8 @@ impl Job {
         let windows = (tokens.len() / self.window).min(most);
         if windows == 0 {
             let (found, window) = (tokens.len(), self.window);
-            let reason = format!("the text has {found} tokens, fewer than one window of {window}: lower --window");
+            let reason =
+                format!("the text has {found} tokens, fewer than one window of {window}: lower --window");
             return Err(Failure::Engine(reason));
         }
         let mut bench = Bench::new(&plan)?;
@@ -90,7 +91,10 @@ impl Job {
             return Ok(writeln!(stdout)?);
         }
         let Output { perplexity, window, tokens, .. } = output;
-        writeln!(stdout, "perplexity {perplexity:.4} (negative log-likelihood {nll_per_token:.6} per token)")?;
+        writeln!(
+            stdout,
+            "perplexity {perplexity:.4} (negative log-likelihood {nll_per_token:.6} per token)"
+        )?;
         Ok(writeln!(stdout, "{windows} windows of {window}, out of {tokens} tokens")?)
     }
 }

@@ -13,7 +13,7 @@ use thimble_runtime::Token;
 use thimble_runtime::chat::{Message, Speaker};
 use thimble_runtime::format::ModelFile;
 use thimble_runtime::sampler::Sampling;
-use thimble_runtime::stop::{Progress, TextStream, StopMatcher};
+use thimble_runtime::stop::{Progress, StopMatcher, TextStream};
 use thimble_runtime::tokenizer::Specials;
 
 /// Answer tokens where the user names no number.
@@ -115,7 +115,10 @@ impl Job {
             chat: flags.chat.then_some(flags.system),
             specials: if flags.escape { Specials::Escape } else { Specials::Parse },
             json: flags.json,
-            sampling: engine::sampling(&flags.sampling, Sampling { temperature: 0.7, top_p: Some(0.95), ..Sampling::default() }),
+            sampling: engine::sampling(
+                &flags.sampling,
+                Sampling { temperature: 0.7, top_p: Some(0.95), ..Sampling::default() },
+            ),
             biases: engine::biases(&flags.sampling),
             machine: flags.machine,
         })
@@ -264,8 +267,10 @@ fn report(output: &Output<'_>) {
         Finish::Length => "length reached",
         Finish::Context => "context full",
     };
-    let first = stats.first_token_seconds.map_or(String::new(), |s| format!("first token {:.0} ms; ", s * 1e3));
-    let peak = stats.peak_resident_bytes.map_or(String::new(), |b| format!("peak {:.1} MB; ", b as f64 / 1e6));
+    let first =
+        stats.first_token_seconds.map_or(String::new(), |s| format!("first token {:.0} ms; ", s * 1e3));
+    let peak =
+        stats.peak_resident_bytes.map_or(String::new(), |b| format!("peak {:.1} MB; ", b as f64 / 1e6));
     terminal::note(&format!(
         "[{ended}; prompt {} tokens at {:.0}/s; answer {} tokens at {:.1}/s; {first}{peak}plan {:.1} MB; {}, {} threads; seed {}]",
         stats.prefill_tokens,

@@ -51,7 +51,8 @@ impl Job {
         let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
         let bar = progress::steps("scoring", lines.clone().count() as u64);
         for (index, line) in lines {
-            let wrong = |reason| Failure::Line { input: self.input.display().to_string(), line: index + 1, reason };
+            let wrong =
+                |reason| Failure::Line { input: self.input.display().to_string(), line: index + 1, reason };
             let mut object: Map<String, Value> = serde_json::from_str(line)
                 .map_err(|error| wrong(format!("expected a JSON object: {error}")))?;
             let field = |name: &str| {

@@ -24,6 +24,10 @@ impl Job {
         let file = mapped.file()?;
         file.verify().map_err(|source| Failure::Format { path: path.clone(), source })?;
         let (bytes, parts) = (file.bytes().len(), file.parts().count());
-        Ok(writeln!(stdout, "{} is sound: {bytes} bytes in {parts} sections match their checksums", path.display())?)
+        Ok(writeln!(
+            stdout,
+            "{} is sound: {bytes} bytes in {parts} sections match their checksums",
+            path.display()
+        )?)
     }
 }

@@ -4,8 +4,8 @@ mod hub;
 mod wheel;
 
 use crate::catalogue::Entry;
-use crate::failure::Failure;
 use crate::conversion::{self, Quant};
+use crate::failure::Failure;
 use crate::home::Home;
 use crate::terminal;
 pub(crate) use hub::HubError;
