@@ -18,8 +18,11 @@ pub mod kernels;
 mod kv_cache;
 pub mod memory;
 pub mod model;
+pub mod sampler;
 pub mod session;
+pub mod stop;
 pub mod tokenizer;
+pub mod utf8;
 
 /// A token's id in the vocabulary.
 #[derive(

@@ -12,3 +12,4 @@ pub use generator::{Generator, GeneratorError, generator};
 pub use mapped::{MappedModel, OpenError};
 pub use plan::{Memory, Plan, PlanError, Settings};
 pub use threads::Pool;
+pub mod template;

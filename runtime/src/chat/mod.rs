@@ -1,0 +1,212 @@
+//! Chat templates: literals around each message, or Jinja source for the host.
+//!
+//! Templates are Jinja in the wild. The converter reduces one to [`Literals`] where these reproduce it
+//! exactly; then [`ChatTemplate::render`] needs no allocation. What cannot be reduced is kept as
+//! [`Jinja`] source, which `thimble-host` renders. The layout in the file is in `FORMAT.md`.
+//!
+//! Rendering gives [`Piece`]s that keep the template's text apart from people's text, so that nobody can
+//! forge a control token by typing it.
+
+mod parts;
+mod render;
+#[cfg(test)]
+mod tests;
+
+pub use render::{Message, Piece, RenderError, Speaker};
+
+use crate::format::{FormatError, SectionKind, read_u32};
+use parts::{JINJA_PARTS, LITERAL_PARTS, Parts};
+
+/// A chat template, either form; a view on the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChatTemplate<'f> {
+    /// Reduced to literals: the runtime renders it.
+    Literal(Literals<'f>),
+    /// Source for the host to render.
+    Jinja(Jinja<'f>),
+}
+
+/// A template that is text around messages.
+///
+/// A conversation is [`begin`](Self::begin), then [`default_system`](Self::default_system) unless it starts
+/// with a system message, then prefix, content and suffix of each message, then
+/// [`generate`](Self::generate) or [`end`](Self::end).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Literals<'f> {
+    /// In front of everything: the begin-of-text token, usually.
+    pub begin: &'f str,
+    /// Behind `begin` where the first message is not a system message.
+    pub default_system: &'f str,
+    /// Behind everything where an answer is to be generated.
+    pub generate: &'f str,
+    /// Behind everything otherwise.
+    pub end: &'f str,
+    /// Around a system message. Folded ones: inside the first user message, around the system text.
+    pub system: Around<'f>,
+    /// Around a user's message.
+    pub user: Around<'f>,
+    /// Around the model's message.
+    pub assistant: Around<'f>,
+    /// What becomes of a system message.
+    pub system_rule: SystemRule,
+    /// Whether only regular conversations can be rendered: an optional system message in front, then user
+    /// and assistant by turns, the user first.
+    pub regular_only: bool,
+}
+
+/// What surrounds the content of one speaker's messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Around<'f> {
+    /// In front of the content.
+    pub prefix: &'f str,
+    /// Behind it.
+    pub suffix: &'f str,
+    /// Whether white space at both ends of the content goes (`char::is_whitespace`).
+    pub trim: bool,
+}
+
+/// What a template does with system messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SystemRule {
+    /// A message like the others.
+    #[default]
+    Message,
+    /// A first system message is put into the user message behind it.
+    Folded,
+    /// There must be none.
+    Refused,
+}
+
+/// A template that could not be reduced.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Jinja<'f> {
+    /// The template's source.
+    pub source: &'f str,
+    /// Text of the begin-of-text token (`bos_token`), empty where there is none.
+    pub bos: &'f str,
+    /// Text of the end-of-text token (`eos_token`), empty where there is none.
+    pub eos: &'f str,
+}
+
+const FORM_LITERAL: u32 = 1;
+const FORM_JINJA: u32 = 2;
+
+const TRIM_SYSTEM: u32 = 1;
+const TRIM_USER: u32 = 1 << 1;
+const TRIM_ASSISTANT: u32 = 1 << 2;
+const REGULAR_ONLY: u32 = 1 << 3;
+const SYSTEM_FOLDED: u32 = 1 << 4;
+const SYSTEM_REFUSED: u32 = 1 << 5;
+const KNOWN_FLAGS: u32 = (1 << 6) - 1;
+
+/// Bytes in front of the table of lengths: form and flags.
+const HEAD: usize = 8;
+
+fn wrong<T>(what: &'static str) -> Result<T, FormatError> {
+    Err(FormatError::Chat { what })
+}
+
+impl<'f> ChatTemplate<'f> {
+    /// Checks the section and copies nothing.
+    pub fn parse(bytes: &'f [u8]) -> Result<ChatTemplate<'f>, FormatError> {
+        let (Some(form), Some(flags)) = (read_u32(bytes, 0), read_u32(bytes, 4)) else {
+            return wrong("the section is shorter than its head of 8 bytes");
+        };
+        match form {
+            FORM_LITERAL => Literals::parse(flags, bytes).map(ChatTemplate::Literal),
+            FORM_JINJA if flags != 0 => Err(FormatError::Reserved { kind: SectionKind::Chat }),
+            FORM_JINJA => {
+                let [source, bos, eos] = Parts::<JINJA_PARTS>::parse(bytes)?.texts;
+                Ok(ChatTemplate::Jinja(Jinja { source, bos, eos }))
+            }
+            _ => wrong("unknown form, expected 1 (literal) or 2 (Jinja)"),
+        }
+    }
+
+    /// Writes the section that [`ChatTemplate::parse`] reads back, piece by piece.
+    ///
+    /// Errors where a text has 4 GiB or more.
+    pub fn emit(&self, write: &mut dyn FnMut(&[u8])) -> Result<(), FormatError> {
+        match self {
+            ChatTemplate::Literal(literals) => {
+                Parts { texts: literals.texts() }.emit(FORM_LITERAL, literals.flags(), write)
+            }
+            ChatTemplate::Jinja(Jinja { source, bos, eos }) => {
+                Parts { texts: [source, bos, eos] }.emit(FORM_JINJA, 0, write)
+            }
+        }
+    }
+
+    /// The Jinja source; `None` for a template that is reduced to literals.
+    pub fn jinja(&self) -> Option<&'f str> {
+        match self {
+            ChatTemplate::Literal(_) => None,
+            ChatTemplate::Jinja(jinja) => Some(jinja.source),
+        }
+    }
+
+    /// Gives the text of a conversation, piece by piece and in order, to `emit`.
+    ///
+    /// Nothing is emitted on an error. [`RenderError::Jinja`] for the other form: the host renders that.
+    pub fn render(
+        &self,
+        messages: &[Message<'_>],
+        add_generation_prompt: bool,
+        emit: &mut dyn FnMut(Piece<'_>),
+    ) -> Result<(), RenderError> {
+        match self {
+            ChatTemplate::Literal(literals) => literals.render(messages, add_generation_prompt, emit),
+            ChatTemplate::Jinja(_) => Err(RenderError::Jinja),
+        }
+    }
+}
+
+impl<'f> Literals<'f> {
+    fn texts(&self) -> [&'f str; LITERAL_PARTS] {
+        let Literals { begin, default_system, generate, end, system, user, assistant, .. } = *self;
+        let around = [system, user, assistant];
+        let [system, user, assistant] = around.map(|around| (around.prefix, around.suffix));
+        [begin, default_system, generate, end, system.0, system.1, user.0, user.1, assistant.0, assistant.1]
+    }
+
+    fn flags(&self) -> u32 {
+        let set = |on: bool, flag: u32| if on { flag } else { 0 };
+        set(self.system.trim, TRIM_SYSTEM)
+            | set(self.user.trim, TRIM_USER)
+            | set(self.assistant.trim, TRIM_ASSISTANT)
+            | set(self.regular_only, REGULAR_ONLY)
+            | set(self.system_rule == SystemRule::Folded, SYSTEM_FOLDED)
+            | set(self.system_rule == SystemRule::Refused, SYSTEM_REFUSED)
+    }
+
+    fn parse(flags: u32, bytes: &'f [u8]) -> Result<Literals<'f>, FormatError> {
+        if flags & !KNOWN_FLAGS != 0 {
+            return Err(FormatError::Reserved { kind: SectionKind::Chat });
+        }
+        let on = |flag: u32| flags & flag != 0;
+        let system_rule = match (on(SYSTEM_FOLDED), on(SYSTEM_REFUSED)) {
+            (false, false) => SystemRule::Message,
+            (true, false) => SystemRule::Folded,
+            (false, true) => SystemRule::Refused,
+            (true, true) => return wrong("system messages are both folded and refused"),
+        };
+        if system_rule == SystemRule::Folded && !on(REGULAR_ONLY) {
+            return wrong("system messages are folded, but irregular conversations allowed");
+        }
+        let texts = Parts::<LITERAL_PARTS>::parse(bytes)?.texts;
+        let [begin, default_system, generate, end, around @ ..] = texts;
+        let [system, system_end, user, user_end, assistant, assistant_end] = around;
+        let around = |prefix, suffix, trim| Around { prefix, suffix, trim: on(trim) };
+        Ok(Literals {
+            begin,
+            default_system,
+            generate,
+            end,
+            system: around(system, system_end, TRIM_SYSTEM),
+            user: around(user, user_end, TRIM_USER),
+            assistant: around(assistant, assistant_end, TRIM_ASSISTANT),
+            system_rule,
+            regular_only: on(REGULAR_ONLY),
+        })
+    }
+}

@@ -1,0 +1,307 @@
+//! From logits to a token: bias, penalties, temperature, top-k, top-p, min-p and a seeded draw.
+//!
+//! The order is bias, penalties, temperature, top-k, top-p, min-p. Bias before penalties is what both
+//! transformers (`LogitsProcessorList`) and llama.cpp (`common_sampler`) do; temperature before the cuts is
+//! transformers' order, so that top-p and min-p see the distribution that is drawn from. (llama.cpp cools
+//! last; with top-p or min-p its cuts then depend on the uncooled distribution.)
+
+mod rng;
+mod settings;
+#[cfg(test)]
+mod tests;
+
+pub use rng::Pcg32;
+pub use settings::{Sampling, SamplingError};
+
+use crate::Token;
+use core::cmp::Ordering;
+
+/// One token that may be drawn. A slice of these is the sampler's scratch memory.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    zerocopy::FromBytes,
+    zerocopy::IntoBytes,
+    zerocopy::Immutable,
+    zerocopy::KnownLayout,
+)]
+#[repr(C)]
+pub struct Candidate {
+    /// The logit, later the unnormalized probability.
+    pub weight: f32,
+    /// Which token.
+    pub token: Token,
+}
+
+impl Candidate {
+    /// Best first: the higher weight, then the lower id.
+    fn best_first(a: &Candidate, b: &Candidate) -> Ordering {
+        b.weight.total_cmp(&a.weight).then(a.token.cmp(&b.token))
+    }
+}
+
+/// Seeded sampling state. The same settings, seed and logits give the same tokens on every platform.
+#[derive(Clone, Debug)]
+pub struct Sampler<'b> {
+    sampling: Sampling,
+    bias: &'b [(Token, f32)],
+    rng: Pcg32,
+}
+
+impl<'b> Sampler<'b> {
+    /// A sampler with checked settings, seeded with [`Sampling::seed`].
+    pub fn new(sampling: Sampling) -> Result<Sampler<'b>, SamplingError> {
+        sampling.check()?;
+        Ok(Sampler { sampling, bias: &[], rng: Pcg32::new(sampling.seed) })
+    }
+
+    /// Adds these numbers to these tokens' logits before anything else; minus infinity forbids a token.
+    ///
+    /// Tokens outside the vocabulary are ignored. Not-a-number and plus infinity are errors.
+    pub fn with_bias(mut self, bias: &'b [(Token, f32)]) -> Result<Sampler<'b>, SamplingError> {
+        if let Some(&(token, found)) = bias.iter().find(|(_, b)| b.is_nan() || *b == f32::INFINITY) {
+            return Err(SamplingError::Bias { token: token.0, found });
+        }
+        self.bias = bias;
+        Ok(self)
+    }
+
+    /// The settings.
+    pub fn sampling(&self) -> &Sampling {
+        &self.sampling
+    }
+
+    /// Starts the random numbers again from `seed`.
+    pub fn reseed(&mut self, seed: u64) {
+        self.sampling.seed = seed;
+        self.rng = Pcg32::new(seed);
+    }
+
+    /// Draws the next token. `logits` has one number per token of the vocabulary and is used up.
+    ///
+    /// `history` is what the penalties look at, oldest first. A logit that is not a number counts as minus
+    /// infinity; where every logit is minus infinity, the answer is token 0. Greedy ties go to the lowest id.
+    ///
+    /// `candidates` is scratch: `logits.len()` of them are always enough. With fewer, top-k is at most
+    /// `candidates.len()`, top-p without top-k looks at the best `candidates.len()` tokens only (and
+    /// normalizes over them), and the penalties see the last `candidates.len()` tokens of the history.
+    /// Top-k alone never sorts the vocabulary; top-p sorts no more than a few times the tokens that it keeps.
+    pub fn sample(&mut self, logits: &mut [f32], history: &[Token], candidates: &mut [Candidate]) -> Token {
+        self.adjust(logits, history, candidates);
+        let best = greedy(logits);
+        let max = logits.get(best.index()).copied().unwrap_or(f32::NEG_INFINITY);
+        if self.sampling.temperature == 0.0 || max == f32::NEG_INFINITY {
+            return best;
+        }
+        let cooled = Cooled { max, scale: 1.0 / f64::from(self.sampling.temperature) };
+        if self.sampling.top_k.is_none() && self.sampling.top_p.is_none_or(|p| p >= 1.0) {
+            return self.draw_from_all(logits, cooled, best);
+        }
+        let most = self.sampling.top_k.unwrap_or(logits.len()).min(candidates.len());
+        let kept = keep_best(logits, most, candidates);
+        for candidate in kept.iter_mut() {
+            candidate.weight = cooled.weight(candidate.weight);
+        }
+        let kept = match self.sampling.top_p {
+            Some(p) if p < 1.0 => nucleus(kept, p),
+            _ => {
+                kept.sort_unstable_by(Candidate::best_first);
+                kept
+            }
+        };
+        let kept = &kept[..kept.partition_point(|c| c.weight >= self.least_weight())];
+        self.draw(kept.iter().map(|c| (c.token, c.weight)), best)
+    }
+
+    /// Applies bias and penalties to `logits`, and replaces what no probability can be made of.
+    ///
+    /// Public because scoring and tests want the adjusted logits without a draw.
+    pub fn adjust(&self, logits: &mut [f32], history: &[Token], scratch: &mut [Candidate]) {
+        for logit in logits.iter_mut() {
+            *logit = if logit.is_nan() { f32::NEG_INFINITY } else { logit.min(f32::MAX) };
+        }
+        for &(token, bias) in self.bias {
+            if let Some(logit) = logits.get_mut(token.index()) {
+                *logit = (*logit + bias).min(f32::MAX);
+            }
+        }
+        if self.sampling.penalizes() {
+            self.penalize(logits, history, scratch);
+        }
+    }
+
+    /// Repetition penalty as in CTRL (arXiv 1909.05858, section 4.1, with the sign rule that transformers
+    /// and llama.cpp share); frequency and presence penalties as in OpenAI's API reference.
+    fn penalize(&self, logits: &mut [f32], history: &[Token], scratch: &mut [Candidate]) {
+        let window = self.sampling.penalty_window.unwrap_or(usize::MAX).min(scratch.len());
+        let recent = &history[history.len().saturating_sub(window)..];
+        let seen = &mut scratch[..recent.len()];
+        for (slot, &token) in seen.iter_mut().zip(recent) {
+            *slot = Candidate { weight: 0.0, token };
+        }
+        seen.sort_unstable_by_key(|c| c.token);
+        let Sampling { repetition_penalty, frequency_penalty, presence_penalty, .. } = self.sampling;
+        for run in seen.chunk_by(|a, b| a.token == b.token) {
+            let Some(logit) = logits.get_mut(run[0].token.index()) else { continue };
+            let repeated =
+                if *logit > 0.0 { *logit / repetition_penalty } else { *logit * repetition_penalty };
+            let penalty = run.len() as f32 * frequency_penalty + presence_penalty;
+            let after = repeated - penalty;
+            // An overflowing negative penalty must not become plus infinity.
+            *logit = if after.is_nan() { f32::NEG_INFINITY } else { after.min(f32::MAX) };
+        }
+    }
+
+    /// The weight under which min-p drops a token; the best token has weight 1.
+    fn least_weight(&self) -> f32 {
+        self.sampling.min_p.unwrap_or(0.0)
+    }
+
+    /// A draw without top-k and top-p needs neither order nor candidates.
+    fn draw_from_all(&mut self, logits: &mut [f32], cooled: Cooled, best: Token) -> Token {
+        let least = self.least_weight();
+        for logit in logits.iter_mut() {
+            let weight = cooled.weight(*logit);
+            *logit = if weight >= least { weight } else { 0.0 };
+        }
+        self.draw((0..).map(Token).zip(logits.iter().copied()), best)
+    }
+
+    /// Draws in proportion to the weights; `best` where rounding leaves nothing.
+    fn draw(&mut self, weighted: impl Iterator<Item = (Token, f32)> + Clone, best: Token) -> Token {
+        let total: f64 = weighted.clone().map(|(_, weight)| f64::from(weight)).sum();
+        let mut left = self.rng.unit() * total;
+        let mut last = best;
+        for (token, weight) in weighted.filter(|&(_, weight)| weight > 0.0) {
+            left -= f64::from(weight);
+            last = token;
+            if left < 0.0 {
+                break;
+            }
+        }
+        last
+    }
+}
+
+/// The softmax numerator at some temperature, 1 for the largest logit.
+#[derive(Clone, Copy)]
+struct Cooled {
+    max: f32,
+    scale: f64,
+}
+
+impl Cooled {
+    fn weight(self, logit: f32) -> f32 {
+        // The difference in f64: two finite f32 can lie further apart than f32 reaches, and a scale of
+        // a tiny temperature is beyond f32 as well.
+        let power = (f64::from(logit) - f64::from(self.max)) * self.scale;
+        libm::expf(power as f32)
+    }
+}
+
+/// The token with the largest logit, the lowest id on ties; token 0 where there is none.
+pub fn greedy(logits: &[f32]) -> Token {
+    let mut best = (0, f32::NEG_INFINITY);
+    for (index, &logit) in logits.iter().enumerate() {
+        // False for not-a-number.
+        if logit > best.1 {
+            best = (index, logit);
+        }
+    }
+    Token(best.0 as u32)
+}
+
+/// `ln(sum(exp(logits)))`, summed in f64. Not-a-number counts as minus infinity; no logits give minus infinity.
+///
+/// `logits[t] - log_sum_exp(logits)` is the log-probability of token `t`: see [`log_probability`].
+pub fn log_sum_exp(logits: &[f32]) -> f32 {
+    let max = logits.iter().copied().filter(|l| !l.is_nan()).fold(f32::NEG_INFINITY, f32::max);
+    if max.is_infinite() {
+        return max;
+    }
+    let sum: f64 = logits.iter().filter(|l| !l.is_nan()).map(|&l| f64::from(libm::expf(l - max))).sum();
+    (f64::from(max) + libm::log(sum)) as f32
+}
+
+/// The natural logarithm of the probability that `logits` give to `token`; minus infinity outside them.
+pub fn log_probability(logits: &[f32], token: Token) -> f32 {
+    match logits.get(token.index()) {
+        Some(&logit) if !logit.is_nan() && logit > f32::NEG_INFINITY => logit - log_sum_exp(logits),
+        _ => f32::NEG_INFINITY,
+    }
+}
+
+/// Writes the `most` best logits to the front of `candidates`, in no particular order.
+fn keep_best<'c>(logits: &[f32], most: usize, candidates: &'c mut [Candidate]) -> &'c mut [Candidate] {
+    let most = most.min(logits.len()).min(candidates.len());
+    let kept = &mut candidates[..most];
+    let all = (0..).map(Token).zip(logits).map(|(token, &weight)| Candidate { weight, token });
+    for (slot, candidate) in kept.iter_mut().zip(all.clone()) {
+        *slot = candidate;
+    }
+    if most == 0 || most == logits.len() {
+        return kept;
+    }
+    // A heap with the worst candidate on top: nearly all logits fail the one comparison with it. Equal
+    // logits never replace one another, so that the lower id stays.
+    for root in (0..most / 2).rev() {
+        sift_down(kept, root);
+    }
+    for candidate in all.skip(most) {
+        if candidate.weight > kept[0].weight {
+            kept[0] = candidate;
+            sift_down(kept, 0);
+        }
+    }
+    kept
+}
+
+/// Restores the heap, worst on top, below `root`.
+fn sift_down(heap: &mut [Candidate], mut root: usize) {
+    loop {
+        let worse = |a: usize, b: usize| Candidate::best_first(&heap[a], &heap[b]) == Ordering::Greater;
+        let (left, right) = (2 * root + 1, 2 * root + 2);
+        let mut worst = root;
+        if left < heap.len() && worse(left, worst) {
+            worst = left;
+        }
+        if right < heap.len() && worse(right, worst) {
+            worst = right;
+        }
+        if worst == root {
+            return;
+        }
+        heap.swap(root, worst);
+        root = worst;
+    }
+}
+
+/// The fewest best candidates that hold `p` of the total weight, best first (arXiv 1904.09751, section 3.1).
+///
+/// Sorts the best few, and four times as many only while they do not suffice.
+fn nucleus(candidates: &mut [Candidate], p: f32) -> &mut [Candidate] {
+    let total: f64 = candidates.iter().map(|c| f64::from(c.weight)).sum();
+    let target = f64::from(p) * total;
+    let mut sorted = 0;
+    let mut sum = 0.0;
+    while sorted < candidates.len() {
+        let next = (4 * sorted).max(64).min(candidates.len());
+        let rest = &mut candidates[sorted..];
+        let step = next - sorted;
+        if step < rest.len() {
+            rest.select_nth_unstable_by(step - 1, Candidate::best_first);
+        }
+        rest[..step].sort_unstable_by(Candidate::best_first);
+        for (index, candidate) in rest[..step].iter().enumerate() {
+            sum += f64::from(candidate.weight);
+            if sum >= target {
+                return &mut candidates[..=sorted + index];
+            }
+        }
+        sorted = next;
+    }
+    candidates
+}

@@ -1,0 +1,98 @@
+//! What the user may choose about sampling.
+
+use thiserror::Error;
+
+/// How to draw tokens. The default is greedy, without any penalty.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sampling {
+    /// Divides the logits; 0 always takes the most likely token.
+    pub temperature: f32,
+    /// Draw from this many most likely tokens only.
+    pub top_k: Option<usize>,
+    /// Draw from the fewest most likely tokens that hold this much probability.
+    pub top_p: Option<f32>,
+    /// Draw from tokens with at least this fraction of the most likely token's probability.
+    pub min_p: Option<f32>,
+    /// Divides positive and multiplies negative logits of tokens seen before; 1 does nothing.
+    pub repetition_penalty: f32,
+    /// Taken from a token's logit once for each time that it was seen; 0 does nothing.
+    pub frequency_penalty: f32,
+    /// Taken from the logit of every token seen before; 0 does nothing.
+    pub presence_penalty: f32,
+    /// How many of the latest tokens the penalties look at; `None` for the whole history.
+    pub penalty_window: Option<usize>,
+    /// Seed of the random numbers.
+    pub seed: u64,
+}
+
+impl Default for Sampling {
+    fn default() -> Sampling {
+        Sampling {
+            temperature: 0.0,
+            top_k: None,
+            top_p: None,
+            min_p: None,
+            repetition_penalty: 1.0,
+            frequency_penalty: 0.0,
+            presence_penalty: 0.0,
+            penalty_window: Some(64),
+            seed: 0,
+        }
+    }
+}
+
+/// A sampling setting out of its range.
+#[derive(Clone, Copy, Debug, PartialEq, Error)]
+#[non_exhaustive]
+pub enum SamplingError {
+    /// A number out of its range.
+    #[error("{setting} is {found}, expected {expected}")]
+    Range {
+        /// The setting's name.
+        setting: &'static str,
+        /// What it may be.
+        expected: &'static str,
+        /// What it is.
+        found: f32,
+    },
+    /// Top-k of nothing.
+    #[error("top-k is 0, expected at least 1: leave it out to draw from all tokens")]
+    TopKZero,
+    /// A logit bias that is not a number or plus infinity.
+    #[error("the logit bias of token {token} is {found}, expected a finite number or minus infinity")]
+    Bias {
+        /// The token's id.
+        token: u32,
+        /// Its bias.
+        found: f32,
+    },
+}
+
+impl Sampling {
+    /// Checks every setting against its range.
+    pub fn check(&self) -> Result<(), SamplingError> {
+        let range = |setting, found: f32, fits: bool, expected| {
+            let error = SamplingError::Range { setting, expected, found };
+            (fits && found.is_finite()).then_some(()).ok_or(error)
+        };
+        range("temperature", self.temperature, self.temperature >= 0.0, "0 (greedy) or more")?;
+        if self.top_k == Some(0) {
+            return Err(SamplingError::TopKZero);
+        }
+        if let Some(p) = self.top_p {
+            range("top-p", p, p > 0.0 && p <= 1.0, "more than 0 and at most 1")?;
+        }
+        if let Some(p) = self.min_p {
+            range("min-p", p, (0.0..=1.0).contains(&p), "0 to 1")?;
+        }
+        let penalty = self.repetition_penalty;
+        range("repetition penalty", penalty, penalty > 0.0, "more than 0 (1 does nothing)")?;
+        range("frequency penalty", self.frequency_penalty, true, "a finite number")?;
+        range("presence penalty", self.presence_penalty, true, "a finite number")
+    }
+
+    /// Whether any penalty does something.
+    pub(super) fn penalizes(&self) -> bool {
+        self.repetition_penalty != 1.0 || self.frequency_penalty != 0.0 || self.presence_penalty != 0.0
+    }
+}

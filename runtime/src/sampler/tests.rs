@@ -1,0 +1,190 @@
+//! Edge cases. That the distributions are those of transformers: `tests/tests/sampler.rs`.
+
+use super::*;
+use std::vec;
+use std::vec::Vec;
+
+const GREEDY: Sampling = Sampling {
+    temperature: 0.0,
+    top_k: None,
+    top_p: None,
+    min_p: None,
+    repetition_penalty: 1.0,
+    frequency_penalty: 0.0,
+    presence_penalty: 0.0,
+    penalty_window: None,
+    seed: 7,
+};
+const WARM: Sampling = Sampling { temperature: 1.0, ..GREEDY };
+const INF: f32 = f32::INFINITY;
+
+fn sample(sampling: Sampling, logits: &[f32]) -> Token {
+    let mut candidates = vec![Candidate::default(); logits.len()];
+    Sampler::new(sampling).unwrap().sample(&mut logits.to_vec(), &[], &mut candidates)
+}
+
+/// Settings that take every way through the sampler.
+fn every_way() -> Vec<Sampling> {
+    let mut ways = vec![GREEDY, WARM];
+    ways.push(Sampling { top_k: Some(3), ..WARM });
+    ways.push(Sampling { top_k: Some(1000), ..WARM });
+    ways.push(Sampling { top_p: Some(0.8), ..WARM });
+    ways.push(Sampling { min_p: Some(0.1), ..WARM });
+    ways.push(Sampling { top_k: Some(2), top_p: Some(0.5), min_p: Some(0.2), ..WARM });
+    ways.push(Sampling { repetition_penalty: 1.5, frequency_penalty: 0.1, ..WARM });
+    ways
+}
+
+#[test]
+fn greedy_ties_go_to_the_lowest_id() {
+    assert_eq!(sample(GREEDY, &[1.0, 3.0, 2.0, 3.0]), Token(1));
+    assert_eq!(sample(Sampling { top_k: Some(1), ..WARM }, &[1.0, 3.0, 2.0, 3.0]), Token(1));
+    assert_eq!(greedy(&[f32::NAN, -1.0, f32::NAN, -1.0]), Token(1));
+}
+
+#[test]
+fn what_is_not_a_number_is_never_drawn() {
+    for sampling in every_way() {
+        for seed in 0..if cfg!(miri) { 3 } else { 50 } {
+            let logits = [f32::NAN, 1.0, f32::NAN, 0.5, -INF, f32::NAN];
+            let token = sample(Sampling { seed, ..sampling }, &logits);
+            assert!([Token(1), Token(3)].contains(&token), "{sampling:?} gave {token:?}");
+        }
+    }
+}
+
+#[test]
+fn degenerate_logits_still_give_a_token() {
+    for sampling in every_way() {
+        for logits in [&[][..], &[-INF; 3], &[f32::NAN; 3]] {
+            assert_eq!(sample(sampling, logits), Token(0), "{sampling:?}");
+        }
+        assert_eq!(sample(sampling, &[0.0, INF, 1.0]), Token(1), "{sampling:?}");
+        assert_eq!(sample(sampling, &[f32::MIN, f32::MAX]), Token(1), "{sampling:?}");
+    }
+}
+
+#[test]
+fn a_tiny_temperature_is_greedy() {
+    let sampling = Sampling { temperature: f32::MIN_POSITIVE, ..WARM };
+    assert_eq!(sample(sampling, &[1.0, 1.0 + f32::EPSILON, 0.0]), Token(1));
+}
+
+#[test]
+fn few_candidates_bound_the_choice_and_never_fault() {
+    let logits: Vec<f32> = (0..300).map(|i| ((i * 7919) % 300) as f32 * 0.01).collect();
+    let mut best: Vec<usize> = (0..300).collect();
+    best.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]));
+    for sampling in every_way() {
+        for size in [0, 1, 2, 5, 299] {
+            let mut candidates = vec![Candidate::default(); size];
+            let mut sampler = Sampler::new(Sampling { top_p: Some(0.99), ..sampling }).unwrap();
+            for _ in 0..if cfg!(miri) { 1 } else { 50 } {
+                let token = sampler.sample(&mut logits.clone(), &[Token(1); 9], &mut candidates);
+                assert!(best[..size.max(1)].contains(&token.index()), "{sampling:?} {size}");
+            }
+        }
+    }
+}
+
+#[test]
+fn bounded_selection_equals_sorting() {
+    let mut rng = Pcg32::new(3);
+    for round in 0..if cfg!(miri) { 5 } else { 300 } {
+        let len = 1 + rng.next_u32() as usize % 200;
+        // Few distinct values: many ties.
+        let logits: Vec<f32> = (0..len).map(|_| (rng.next_u32() % 23) as f32 - 11.0).collect();
+        let mut sorted: Vec<Candidate> =
+            (0..).map(Token).zip(&logits).map(|(token, &weight)| Candidate { weight, token }).collect();
+        sorted.sort_by(Candidate::best_first);
+        let most = 1 + rng.next_u32() as usize % (len + 3);
+        let mut scratch = vec![Candidate::default(); len];
+        let kept = keep_best(&logits, most, &mut scratch);
+        kept.sort_unstable_by(Candidate::best_first);
+        assert_eq!(kept, &sorted[..most.min(len)], "round {round}");
+
+        let mut weights: Vec<Candidate> = sorted.clone();
+        weights.iter_mut().for_each(|c| c.weight = libm::expf(c.weight * 0.2));
+        let target = 0.7 * weights.iter().map(|c| f64::from(c.weight)).sum::<f64>();
+        let mut sum = 0.0;
+        let expected =
+            1 + weights.iter().take_while(|c| (sum += f64::from(c.weight), sum < target).1).count();
+        let expected = weights[..expected.min(len)].to_vec();
+        weights.sort_by_key(|c| c.token);
+        assert_eq!(nucleus(&mut weights, 0.7), expected, "round {round}");
+    }
+}
+
+#[test]
+fn settings_out_of_range_are_named() {
+    let bad = [
+        (Sampling { temperature: -1.0, ..WARM }, "temperature is -1, expected 0 (greedy) or more"),
+        (Sampling { temperature: f32::NAN, ..WARM }, "temperature is NaN, expected 0 (greedy) or more"),
+        (Sampling { top_k: Some(0), ..WARM }, "top-k is 0"),
+        (Sampling { top_p: Some(0.0), ..WARM }, "top-p is 0, expected more than 0 and at most 1"),
+        (Sampling { top_p: Some(1.5), ..WARM }, "top-p is 1.5"),
+        (Sampling { min_p: Some(-0.1), ..WARM }, "min-p is -0.1, expected 0 to 1"),
+        (Sampling { repetition_penalty: 0.0, ..WARM }, "repetition penalty is 0"),
+        (Sampling { frequency_penalty: INF, ..WARM }, "frequency penalty is inf"),
+        (Sampling { presence_penalty: f32::NAN, ..WARM }, "presence penalty is NaN"),
+    ];
+    for (sampling, expected) in bad {
+        let message = std::format!("{}", Sampler::new(sampling).unwrap_err());
+        assert!(message.contains(expected), "{message}");
+    }
+    let bias = [(Token(4), f32::NAN)];
+    assert!(matches!(
+        Sampler::new(WARM).unwrap().with_bias(&bias),
+        Err(SamplingError::Bias { token: 4, .. })
+    ));
+    assert_eq!(Sampling::default().check(), Ok(()));
+}
+
+#[test]
+fn bias_forbids_and_forces() {
+    let bias = [(Token(1), -INF), (Token(2), 100.0), (Token(999), 1.0)];
+    let mut sampler = Sampler::new(GREEDY).unwrap().with_bias(&bias[..1]).unwrap();
+    assert_eq!(sampler.sample(&mut [0.0, 5.0, 1.0], &[], &mut []), Token(2));
+    let penalties = Sampling { repetition_penalty: 0.5, frequency_penalty: -1.0, ..WARM };
+    let mut sampler = Sampler::new(penalties).unwrap().with_bias(&bias).unwrap();
+    let history = [Token(1), Token(77)];
+    let mut candidates = [Candidate::default(); 3];
+    assert_eq!(sampler.sample(&mut [0.0, 5.0, 1.0], &history, &mut candidates), Token(2));
+}
+
+#[test]
+fn overflowing_penalties_leave_numbers() {
+    let sampling = Sampling { repetition_penalty: 1e38, frequency_penalty: -3e38, ..WARM };
+    let sampler = Sampler::new(sampling).unwrap();
+    let mut logits = [1e30, -1e30, -INF, 0.0];
+    let history = [Token(0), Token(0), Token(0), Token(1), Token(1), Token(2), Token(3)];
+    sampler.adjust(&mut logits, &history, &mut [Candidate::default(); 9]);
+    assert!(logits.iter().all(|l| !l.is_nan() && *l < INF), "{logits:?}");
+}
+
+#[test]
+fn the_seed_decides() {
+    let logits: Vec<f32> = (0..64).map(|i| (i % 5) as f32 * 0.3).collect();
+    let run = |seed| {
+        let mut sampler = Sampler::new(Sampling { seed, top_p: Some(0.9), ..WARM }).unwrap();
+        let mut candidates = vec![Candidate::default(); 64];
+        let mut draw = || sampler.sample(&mut logits.clone(), &[], &mut candidates);
+        [(); 16].map(|()| draw().0)
+    };
+    assert_eq!(run(5), run(5));
+    assert_ne!(run(5), run(6));
+    // The same on every platform: fixed here.
+    assert_eq!(run(5), [63, 47, 27, 11, 58, 17, 38, 41, 27, 47, 51, 49, 22, 12, 13, 62]);
+}
+
+#[test]
+fn log_sum_exp_of_edges() {
+    assert_eq!(log_sum_exp(&[]), -INF);
+    assert_eq!(log_sum_exp(&[-INF, f32::NAN]), -INF);
+    assert_eq!(log_sum_exp(&[3.0, INF]), INF);
+    assert_eq!(log_sum_exp(&[5.0]), 5.0);
+    assert!((log_sum_exp(&[1000.0, 1000.0]) - (1000.0 + 2.0_f32.ln())).abs() < 1e-4);
+    assert_eq!(log_probability(&[0.0, 0.0], Token(1)), -(2.0_f32.ln()));
+    assert_eq!(log_probability(&[0.0, f32::NAN], Token(1)), -INF);
+    assert_eq!(log_probability(&[0.0], Token(1)), -INF);
+}
