@@ -9,6 +9,8 @@ mod common;
 #[cfg(feature = "slow")]
 #[path = "tokenizer/gguf.rs"]
 mod gguf;
+#[path = "tokenizer/golden.rs"]
+mod golden;
 #[path = "tokenizer/hostile.rs"]
 mod hostile;
 #[path = "tokenizer/parity.rs"]

@@ -268,6 +268,7 @@ fn attend_typed<S: Simd, T: Element>(s: S, job: &AttendJob<'_>) {
             4 => tile::<S, T, 4, 1>(s, job, first, left),
             5..=11 => tile::<S, T, 6, 1>(s, job, first, left),
             _ if S::TILE < 12 => tile::<S, T, 6, 1>(s, job, first, left),
+            // Only instantiated where the registers suffice.
             _ => tile::<S, T, 12, 1>(s, job, first, left),
         };
     }
@@ -385,7 +386,7 @@ fn tile<S: Simd, T: Element, const Q: usize, const B: usize>(
                 let at = start + (b + i) * BLOCK;
                 for q in 0..Q {
                     let mut sums = sums[i][q];
-                    if let (true, Some(scales)) = (T::SCALED, job.kv.key_scales[at..].first_chunk::<16>()) {
+                    if T::SCALED && let Some(scales) = job.kv.key_scales[at..].first_chunk::<16>() {
                         sums = s.mul(sums, s.load(scales));
                     }
                     let scores = &mut state.scores[q].as_chunks_mut::<16>().0[b + i];

@@ -275,9 +275,11 @@ fn integer_panel<S: Simd, B: Block>(
         match width {
             1 => integer_tile::<S, B, 1>(s, job, at, blocks, tile, scale),
             2 => integer_tile::<S, B, 2>(s, job, at, blocks, tile, scale),
-            4 => integer_tile::<S, B, 4>(s, job, at, blocks, tile, scale),
-            8 => integer_tile::<S, B, 8>(s, job, at, blocks, tile, scale),
-            _ => integer_tile::<S, B, 12>(s, job, at, blocks, tile, scale),
+            4 if S::TILE > 4 => integer_tile::<S, B, 4>(s, job, at, blocks, tile, scale),
+            // Only instantiated where the registers suffice.
+            8 if S::TILE > 4 => integer_tile::<S, B, 8>(s, job, at, blocks, tile, scale),
+            _ if S::TILE > 4 => integer_tile::<S, B, 12>(s, job, at, blocks, tile, scale),
+            _ => integer_tile::<S, B, 4>(s, job, at, blocks, tile, scale),
         }
         first += width;
         rest = after;
