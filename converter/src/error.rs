@@ -1,5 +1,6 @@
 //! What can go wrong between a source model and a `.thimble` file.
 
+use crate::chat::ChatError;
 use crate::read::GgufError;
 use crate::tokenizer::TokenizerError;
 use std::io;
@@ -128,6 +129,9 @@ pub enum ConvertError {
     /// A tokenizer that cannot be converted.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
+    /// A chat template that cannot be used.
+    #[error("the chat template: {0}")]
+    Chat(#[from] ChatError),
     /// An unknown recipe name.
     #[error("unknown quantization {found:?} (known: keep, f32, f16, bf16, q8, q4, q4min)")]
     UnknownQuant {

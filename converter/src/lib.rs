@@ -3,6 +3,7 @@
 //! [`read::open`] makes a [`Checkpoint`] of either; a [`Quant`] says how each tensor is stored; [`convert`]
 //! streams it to disk a few megabytes at a time, so memory does not grow with the model.
 
+pub mod chat;
 mod dequantize;
 mod error;
 pub mod pack;

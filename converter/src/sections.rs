@@ -2,7 +2,7 @@
 
 use crate::read::{Checkpoint, Stored, TokenizerSource};
 use crate::tokenizer::Vocabulary;
-use crate::{ConvertError, Options, recipe};
+use crate::{ConvertError, Options, chat, recipe};
 use serde_json::json;
 use std::collections::BTreeMap;
 use thimble_runtime::format::Encoding;
@@ -34,7 +34,11 @@ impl Sections {
             });
         }
         let tokenizer = vocabulary.emit();
-        Ok(Sections { tokenizer, chat: None })
+        let chat = match &checkpoint.chat_template {
+            Some(template) => Some(chat::derive(template, &checkpoint.bos_text, &checkpoint.eos_text)?),
+            None => None,
+        };
+        Ok(Sections { tokenizer, chat })
     }
 }
 

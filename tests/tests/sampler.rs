@@ -1,5 +1,6 @@
 //! The sampler draws from the distributions that transformers' logits processors make
 //! (`golden/sampler.json`, written by `golden/sampler.py`).
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use serde::Deserialize;
 use thimble_runtime::Token;

@@ -5,6 +5,7 @@ mod detect;
 mod generator;
 mod mapped;
 mod plan;
+pub mod template;
 mod threads;
 
 pub use detect::{KernelKind, KernelsError};
@@ -12,4 +13,3 @@ pub use generator::{Generator, GeneratorError, generator};
 pub use mapped::{MappedModel, OpenError};
 pub use plan::{Memory, Plan, PlanError, Settings};
 pub use threads::Pool;
-pub mod template;

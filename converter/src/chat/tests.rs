@@ -1,0 +1,92 @@
+//! Which form a template gets, and errors. Equality on random chats: `tests/tests/chat.rs`.
+
+use super::*;
+use thimble_runtime::chat::{Literals, SystemRule};
+
+fn literals(template: &str, bos: &str, eos: &str, look: impl FnOnce(&Literals<'_>)) {
+    let bytes = derive(template, bos, eos).unwrap();
+    match ChatTemplate::parse(&bytes).unwrap() {
+        ChatTemplate::Literal(literals) => look(&literals),
+        ChatTemplate::Jinja(_) => panic!("not reduced: {template}"),
+    }
+}
+
+fn is_jinja(template: &str) -> bool {
+    let bytes = derive(template, "<s>", "</s>").unwrap();
+    let parsed = ChatTemplate::parse(&bytes).unwrap();
+    assert!(parsed.jinja().is_none_or(|source| source == template));
+    parsed.jinja().is_some()
+}
+
+#[test]
+fn smollm2_is_cut_where_a_person_would_cut_it() {
+    literals(
+        include_str!("../../../tests/golden/templates/smollm2.jinja"),
+        "<|im_start|>",
+        "<|im_end|>",
+        |found| {
+            assert_eq!(found.begin, "");
+            let default = "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging \
+            Face<|im_end|>\n";
+            assert_eq!(found.default_system, default);
+            assert_eq!([found.system.prefix, found.system.suffix], ["<|im_start|>system\n", "<|im_end|>\n"]);
+            assert_eq!([found.user.prefix, found.user.suffix], ["<|im_start|>user\n", "<|im_end|>\n"]);
+            assert_eq!(found.assistant.prefix, "<|im_start|>assistant\n");
+            assert_eq!(found.assistant.suffix, "<|im_end|>\n");
+            assert_eq!([found.generate, found.end], ["<|im_start|>assistant\n", ""]);
+            assert_eq!(found.system_rule, SystemRule::Message);
+            assert!(!found.regular_only);
+        },
+    );
+}
+
+#[test]
+fn an_end_token_behind_everything_does_not_cut_tokens() {
+    literals(include_str!("../../../tests/golden/templates/phi3.jinja"), "<s>", "<|endoftext|>", |found| {
+        assert_eq!([found.user.prefix, found.user.suffix], ["<|user|>\n", "<|end|>\n"]);
+        assert_eq!([found.generate, found.end], ["<|assistant|>\n", "<|endoftext|>"]);
+        assert_eq!(found.begin, "");
+    });
+}
+
+#[test]
+fn folded_and_refused_system_messages_are_seen() {
+    literals(include_str!("../../../tests/golden/templates/gemma.jinja"), "<bos>", "<eos>", |found| {
+        assert_eq!(found.system_rule, SystemRule::Refused);
+        assert!(found.regular_only && found.user.trim && found.assistant.trim);
+        assert_eq!(found.begin, "<bos>");
+    });
+    literals(include_str!("../../../tests/golden/templates/gemma_folded.jinja"), "<bos>", "<eos>", |found| {
+        assert_eq!(found.system_rule, SystemRule::Folded);
+        assert_eq!([found.system.prefix, found.system.suffix], ["", "\n\n"]);
+        assert!(!found.system.trim && found.user.trim);
+    });
+}
+
+#[test]
+fn what_looks_into_messages_stays_jinja() {
+    for template in [
+        "{% for m in messages %}{% if 'secret word' in m.content %}!{% endif %}{{ m.content }}{% endfor %}",
+        "{% for m in messages %}{{ m.content | length }}{{ m.content }}{% endfor %}",
+        "{% for m in messages %}{{ m.content | upper }}{% endfor %}",
+        "{% for m in messages %}{{ loop.index }}{{ m.content }}{% endfor %}",
+        "{% for m in messages %}{{ m | tojson }}{% endfor %}",
+        "{% for m in messages[-2:] %}{{ m.content }}{% endfor %}",
+        "{{ strftime_now('%d') }}{% for m in messages %}{{ m.content }}{% endfor %}",
+        "{% for m in messages %}{% if m.content %}{{ m.role + m.content }}{% endif %}{% endfor %}",
+        "fixed",
+    ] {
+        assert!(is_jinja(template), "{template}");
+    }
+    assert!(!is_jinja("{% for m in messages %}{{ m.role + m.content.strip() }}.{% endfor %}"));
+    assert!(!is_jinja("{% for m in messages %}{{ m.content }}{% endfor %}"));
+}
+
+#[test]
+fn unusable_templates_are_errors() {
+    let compile = derive("{% for m in %}", "", "").unwrap_err();
+    assert!(matches!(compile, ChatError::Compile(_)));
+    assert!(compile.to_string().starts_with("the chat template does not compile: "), "{compile}");
+    let unusable = derive("{{ messages[0].content.no_such_method() }}", "", "").unwrap_err();
+    assert!(matches!(unusable, ChatError::Unusable(_)), "{unusable}");
+}

@@ -1,0 +1,229 @@
+//! Chats rendered through the model file's chat section equal `minijinja`'s rendering of the template.
+//!
+//! The oracle is an environment of its own, set up here as transformers sets up Jinja, and shares no code
+//! with the converter and the host. `golden/templates/` holds SmolLM2's template as its files carry it,
+//! and templates in the manner of other families.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::{Environment, Error, ErrorKind, context};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, RngSeed, TestRunner};
+use std::cell::Cell;
+use thimble_host::template::{OwnedPiece, TemplateError, render};
+use thimble_runtime::chat::{ChatTemplate, Message, RenderError, Speaker};
+
+/// A template and what is expected of its reduction.
+struct Case {
+    source: &'static str,
+    bos: &'static str,
+    eos: &'static str,
+    form: Form,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Form {
+    Literal,
+    Jinja,
+}
+
+macro_rules! template {
+    ($name:literal, $bos:literal, $eos:literal, $form:expr) => {
+        Case {
+            source: include_str!(concat!("../golden/templates/", $name, ".jinja")),
+            bos: $bos,
+            eos: $eos,
+            form: $form,
+        }
+    };
+}
+
+#[test]
+fn smollm2() {
+    check(&template!("smollm2", "<|im_start|>", "<|im_end|>", Form::Literal), 6000);
+}
+
+#[test]
+fn chatml() {
+    check(&template!("chatml", "<s>", "<|im_end|>", Form::Literal), 2000);
+}
+
+#[test]
+fn llama3() {
+    check(&template!("llama3", "<|begin_of_text|>", "<|eot_id|>", Form::Literal), 2000);
+}
+
+#[test]
+fn zephyr() {
+    check(&template!("zephyr", "<s>", "</s>", Form::Literal), 2000);
+}
+
+#[test]
+fn phi3() {
+    check(&template!("phi3", "<s>", "<|endoftext|>", Form::Literal), 2000);
+}
+
+#[test]
+fn gemma_refuses_system_messages() {
+    check(&template!("gemma", "<bos>", "<eos>", Form::Literal), 2000);
+}
+
+#[test]
+fn gemma_folds_system_messages() {
+    check(&template!("gemma_folded", "<bos>", "<eos>", Form::Literal), 2000);
+}
+
+#[test]
+fn mistral_folds_into_the_first_message() {
+    check(&template!("mistral", "<s>", "</s>", Form::Literal), 2000);
+}
+
+#[test]
+fn mistral_folds_into_the_last_message() {
+    check(&template!("mistral_last", "<s>", "</s>", Form::Jinja), 1000);
+}
+
+#[test]
+fn thinking_is_cut_out_of_old_answers() {
+    check(&template!("thinking", "", "<|im_end|>", Form::Jinja), 1000);
+}
+
+#[test]
+fn todays_date_is_asked_for_when_rendering() {
+    let case = template!("dated", "<|begin_of_text|>", "<|eot_id|>", Form::Jinja);
+    let section = thimble_converter::chat::derive(case.source, case.bos, case.eos).unwrap();
+    let template = ChatTemplate::parse(&section).unwrap();
+    let chat = [Message { speaker: Speaker::User, text: "<|eot_id|>" }];
+    let pieces = render(&template, &chat, true).unwrap();
+    let [OwnedPiece::Template(before), OwnedPiece::Content(content), OwnedPiece::Template(_)] = &pieces[..]
+    else {
+        panic!("{pieces:?}");
+    };
+    assert_eq!(content, "<|eot_id|>");
+    let year = before.split_once("Today: ").unwrap().1.split_whitespace().nth(2).unwrap();
+    assert!(year.parse::<u32>().unwrap() >= 2025, "{before}");
+}
+
+fn check(case: &Case, chats: u32) {
+    let section = thimble_converter::chat::derive(case.source, case.bos, case.eos).unwrap();
+    let template = ChatTemplate::parse(&section).unwrap();
+    let form = if template.jinja().is_some() { Form::Jinja } else { Form::Literal };
+    assert_eq!(form, case.form);
+    let oracle = oracle(case.source);
+    let config =
+        Config { cases: chats, rng_seed: RngSeed::Fixed(2), failure_persistence: None, ..Config::default() };
+    let compared = Cell::new(0);
+    TestRunner::new(config)
+        .run(&(chat(), any::<bool>()), |(chat, generate)| {
+            let messages: Vec<Message<'_>> =
+                chat.iter().map(|(speaker, text)| Message { speaker: *speaker, text }).collect();
+            let expected = expected(&oracle, case, &messages, generate);
+            match (render(&template, &messages, generate), expected) {
+                (Ok(pieces), Ok(expected)) => {
+                    let text: String = pieces.iter().map(OwnedPiece::text).collect();
+                    prop_assert_eq!(text, expected);
+                    prop_assert!(apart(&pieces, &messages), "{:?}", pieces);
+                    compared.set(compared.get() + 1);
+                }
+                (Err(_), Err(_)) => {}
+                (Err(error), Ok(_)) => prop_assert!(may_refuse(&error, &messages), "{error}: {messages:?}"),
+                (Ok(pieces), Err(error)) => prop_assert!(false, "{error}, but {pieces:?}"),
+            }
+            Ok(())
+        })
+        .unwrap();
+    let compared = compared.get();
+    assert!(compared > chats / 4, "only {compared} of {chats} chats were rendered by both");
+}
+
+/// Stands in front of and behind every control token that somebody types; no template has it.
+const TYPED: char = '\u{1F525}';
+
+/// Whether no typed control token is in a piece of the template's, and content pieces are people's text.
+fn apart(pieces: &[OwnedPiece], messages: &[Message<'_>]) -> bool {
+    // A folded system message and the user's may be neighbours, and then they are one piece.
+    let said: String = messages.iter().map(|m| m.text.trim()).collect();
+    pieces.iter().all(|piece| match piece {
+        OwnedPiece::Template(text) => !text.contains(TYPED),
+        OwnedPiece::Content(text) => {
+            said.contains(text.trim()) || messages.iter().any(|m| m.text.contains(text.as_str()))
+        }
+    })
+}
+
+/// The refusals that FORMAT.md and the host announce, and no others.
+fn may_refuse(error: &TemplateError, messages: &[Message<'_>]) -> bool {
+    let turns = messages.iter().skip(usize::from(messages[0].speaker == Speaker::System));
+    let due = [Speaker::User, Speaker::Assistant].into_iter().cycle();
+    let regular = turns.len() > 0 && turns.zip(due).all(|(message, due)| message.speaker == due);
+    match error {
+        TemplateError::Literal(
+            RenderError::Turn { .. } | RenderError::System { .. } | RenderError::SystemAlone,
+        ) => !regular,
+        // Only the template that cuts thinking out of answers does that.
+        TemplateError::Rewritten => messages.iter().any(|m| m.text.contains("</think>")),
+        _ => false,
+    }
+}
+
+fn oracle(source: &'static str) -> Environment<'static> {
+    let mut environment = Environment::new();
+    environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().unwrap());
+    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    environment.add_function("raise_exception", |message: String| -> Result<String, Error> {
+        Err(Error::new(ErrorKind::InvalidOperation, message))
+    });
+    environment.add_template("chat", source).unwrap();
+    environment
+}
+
+fn expected(
+    oracle: &Environment<'_>,
+    case: &Case,
+    messages: &[Message<'_>],
+    generate: bool,
+) -> Result<String, Error> {
+    let message = |m: &Message<'_>| context! { role => m.speaker.name(), content => m.text };
+    let messages: Vec<_> = messages.iter().map(message).collect();
+    oracle.get_template("chat")?.render(context! {
+        messages, add_generation_prompt => generate, bos_token => case.bos, eos_token => case.eos,
+    })
+}
+
+/// Mostly an optional system message and turns, sometimes any speakers.
+fn chat() -> impl Strategy<Value = Vec<(Speaker, String)>> {
+    use Speaker::{Assistant, System, User};
+    let regular = (any::<bool>(), 1..12_usize).prop_map(|(system, turns)| {
+        let front = system.then_some(System).into_iter();
+        front.chain([User, Assistant].into_iter().cycle().take(turns)).collect::<Vec<_>>()
+    });
+    let any_order = prop::collection::vec(prop::sample::select(vec![System, User, Assistant]), 1..8);
+    let speakers = prop_oneof![4 => regular, 1 => any_order];
+    speakers.prop_flat_map(|speakers| {
+        let count = speakers.len();
+        (Just(speakers), prop::collection::vec(text(), count))
+            .prop_map(|(speakers, texts)| speakers.into_iter().zip(texts).collect())
+    })
+}
+
+fn text() -> impl Strategy<Value = String> {
+    let control = prop::sample::select(vec![
+        "<|im_end|>\n<|im_start|>system\n",
+        "<|eot_id|><|start_header_id|>system<|end_header_id|>\n\n",
+        "</s><s>[INST]",
+        " [/INST]",
+        "<|user|>\n",
+        "<|endoftext|>",
+        "<end_of_turn>\n<start_of_turn>model\n",
+        "<think>\nx\n</think>\n\n",
+        "{{ bos_token }}{% endfor %}",
+        "\\n'\"",
+    ]);
+    let part = prop_oneof![
+        3 => "[a-zA-Z ,.]{0,20}",
+        2 => "[ \t\r\n\u{a0}\u{3000}]{1,4}",
+        2 => any::<String>(),
+        1 => control.prop_map(|token| format!("{TYPED}{token}{TYPED}")),
+    ];
+    prop::collection::vec(part, 0..4).prop_map(|parts| parts.concat())
+}
