@@ -1,3 +1,4 @@
-//! From checkpoints to `.thimble` files.
+//! Turns Hugging Face folders and GGUF files into `.thimble` files.
 
 pub mod chat;
+pub mod tokenizer;

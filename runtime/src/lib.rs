@@ -12,8 +12,14 @@ compile_error!("thimble files are little-endian and are read in place");
 extern crate std;
 
 pub mod chat;
+pub mod cpu;
 pub mod format;
+pub mod kernels;
+mod kv_cache;
+pub mod memory;
+pub mod model;
 pub mod sampler;
+pub mod session;
 pub mod stop;
 pub mod tokenizer;
 pub mod utf8;

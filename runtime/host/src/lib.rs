@@ -1,3 +1,15 @@
-//! Thimble on an operating system: what the runtime needs `std` for.
+//! Where the runtime meets an operating system: mapping the file, finding out what the CPU can do, lending
+//! memory, running threads.
 
+mod detect;
+mod generator;
+mod mapped;
+mod plan;
 pub mod template;
+mod threads;
+
+pub use detect::{KernelKind, KernelsError};
+pub use generator::{Generator, GeneratorError, generator};
+pub use mapped::{MappedModel, OpenError};
+pub use plan::{Memory, Plan, PlanError, Settings};
+pub use threads::Pool;

@@ -82,7 +82,7 @@ impl Config {
         range("layer count", self.layers, 1 << 10, "1 to 1,024")?;
         range("head count", self.heads, 1 << 10, "1 to 1,024")?;
         range("key-value head count", self.kv_heads, 1 << 10, "1 to 1,024")?;
-        range("head dimension", self.head_dim, 1 << 10, "1 to 1,024")?;
+        range("head dimension", self.head_dim, crate::kernels::MAX_HEAD_DIM, "1 to 256")?;
         range("feed-forward size", self.ffn, 1 << 18, "1 to 262,144")?;
         range("vocabulary size", self.vocab, 1 << 22, "1 to 4,194,304")?;
         range("context length", self.context, 1 << 20, "1 to 1,048,576")?;

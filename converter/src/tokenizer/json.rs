@@ -1,0 +1,254 @@
+//! `tokenizer.json`, as the `tokenizers` crate writes it.
+//!
+//! Read as plain JSON: every setting that would change ids is looked at, and refused by name where the
+//! runtime has no code for it.
+
+use super::alphabet::raw_bytes;
+use super::gguf::{bytes_in, find_merge, parse_merge};
+use super::{Added, TokenizerError, Vocabulary};
+use serde::Deserialize;
+use serde_json::Value;
+use std::collections::{BTreeMap, HashMap};
+use thimble_runtime::tokenizer::layout::MOST_TOKENS;
+
+#[derive(Deserialize)]
+struct Json {
+    #[serde(default)]
+    added_tokens: Vec<AddedJson>,
+    #[serde(default)]
+    normalizer: Value,
+    #[serde(default)]
+    pre_tokenizer: Value,
+    #[serde(default)]
+    post_processor: Value,
+    #[serde(default)]
+    decoder: Value,
+    model: Model,
+}
+
+#[derive(Deserialize)]
+struct AddedJson {
+    id: u32,
+    content: String,
+    #[serde(default)]
+    single_word: bool,
+    #[serde(default)]
+    lstrip: bool,
+    #[serde(default)]
+    rstrip: bool,
+    #[serde(default)]
+    normalized: bool,
+    #[serde(default)]
+    special: bool,
+}
+
+#[derive(Deserialize)]
+struct Model {
+    #[serde(rename = "type", default)]
+    kind: Option<String>,
+    #[serde(default)]
+    dropout: Option<f64>,
+    #[serde(default)]
+    unk_token: Option<String>,
+    #[serde(default)]
+    continuing_subword_prefix: Option<String>,
+    #[serde(default)]
+    end_of_word_suffix: Option<String>,
+    #[serde(default)]
+    fuse_unk: bool,
+    #[serde(default)]
+    byte_fallback: bool,
+    #[serde(default)]
+    ignore_merges: bool,
+    vocab: BTreeMap<String, u32>,
+    merges: Vec<Merge>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Merge {
+    Spelled(String),
+    Pair(String, String),
+}
+
+impl Vocabulary {
+    /// Reads a `tokenizer.json`.
+    ///
+    /// # Errors
+    /// Whatever is not byte-level BPE with the GPT-2 pattern is refused by name.
+    pub fn from_tokenizer_json(bytes: &[u8]) -> Result<Vocabulary, TokenizerError> {
+        let json: Json = serde_json::from_slice(bytes)?;
+        check_model(&json.model)?;
+        check_normalizer(&json.normalizer)?;
+        check_post_processor(&json.post_processor)?;
+        check_decoder(&json.decoder)?;
+        let digits_apart = digits_apart(&json.pre_tokenizer)?;
+
+        let vocab = &json.model.vocab;
+        let ids: HashMap<&str, u32> = vocab.iter().map(|(text, &id)| (text.as_str(), id)).collect();
+        let added = json.added_tokens.iter().map(|token| (token.id, token.content.as_str()));
+        let mut tokens = place(vocab.iter().map(|(text, &id)| (id, text.as_str())), added.clone())?;
+        for (id, text) in added {
+            tokens[id as usize] = text.as_bytes().to_vec();
+        }
+        let merges = json.model.merges.iter().filter(|merge| !merge.is_version()).enumerate();
+        let merges = merges.map(|(rank, merge)| match merge {
+            Merge::Spelled(merge) => parse_merge(rank, merge, &ids),
+            Merge::Pair(left, right) => find_merge(rank, left, right, &ids),
+        });
+        let merges = merges.collect::<Result<_, _>>()?;
+        let mut bytes = bytes_in(&ids);
+        if let Some(unknown) = &json.model.unk_token
+            && bytes.contains(&None)
+        {
+            let unknown = ids.get(unknown.as_str()).copied().filter(|_| !json.model.fuse_unk);
+            let unsupported = || refuse("model.unk_token", "an unfused token of the vocabulary", "another");
+            let unknown = unknown.ok_or_else(unsupported)?;
+            bytes = bytes.map(|id| id.or(Some(unknown)));
+        }
+        let added = json.added_tokens.into_iter().map(checked_added).collect::<Result<_, _>>()?;
+        Vocabulary { tokens, merges, added, bytes, digits_apart }.check()
+    }
+}
+
+impl Merge {
+    /// Old files carry the first line of `merges.txt` along.
+    fn is_version(&self) -> bool {
+        matches!(self, Merge::Spelled(text) if text.starts_with("#version"))
+    }
+}
+
+/// The bytes of every token at its id.
+fn place<'j>(
+    vocab: impl Iterator<Item = (u32, &'j str)>,
+    added: impl Iterator<Item = (u32, &'j str)>,
+) -> Result<Vec<Vec<u8>>, TokenizerError> {
+    let mut by_id = BTreeMap::new();
+    let mut by_text = HashMap::new();
+    for (id, text) in vocab {
+        if by_id.insert(id, text).is_some() {
+            return Err(TokenizerError::DuplicateToken { text: text.to_owned(), id });
+        }
+        by_text.insert(text, id);
+    }
+    for (id, text) in added {
+        let other_id = by_text.insert(text, id).filter(|&known| known != id);
+        let other_text = by_id.insert(id, text).filter(|&known| known != text);
+        let other = other_id.map(|id| id.to_string()).or_else(|| other_text.map(str::to_owned));
+        if let Some(other) = other {
+            return Err(TokenizerError::AddedId { text: text.to_owned(), id, other });
+        }
+    }
+    let count = by_id.last_key_value().map_or(0, |(&last, _)| last as usize + 1);
+    if count > MOST_TOKENS {
+        return Err(TokenizerError::TooMany { what: "tokens", most: MOST_TOKENS, found: count });
+    }
+    let mut tokens = vec![Vec::new(); count];
+    for (id, text) in by_id {
+        tokens[id as usize] = raw_bytes(text);
+    }
+    Ok(tokens)
+}
+
+fn checked_added(token: AddedJson) -> Result<Added, TokenizerError> {
+    let flags = [("lstrip", token.lstrip), ("rstrip", token.rstrip), ("single_word", token.single_word)];
+    if let Some((flag, _)) = flags.into_iter().find(|&(_, set)| set) {
+        let found = format!("{flag} (token {:?})", token.content);
+        return Err(refuse("a flag of an added token", "none of lstrip, rstrip, single_word", found));
+    }
+    let AddedJson { id, content, normalized, special, .. } = token;
+    Ok(Added { id, text: content, special, normalized })
+}
+
+fn check_model(model: &Model) -> Result<(), TokenizerError> {
+    // Old files leave the kind out; what they hold is told by its fields.
+    if let Some(kind) = model.kind.as_deref().filter(|&kind| kind != "BPE") {
+        return Err(refuse("model.type", "BPE", kind));
+    }
+    if let Some(dropout) = model.dropout.filter(|&dropout| dropout != 0.0) {
+        return Err(refuse("model.dropout", "null", dropout.to_string()));
+    }
+    let texts = [
+        ("model.continuing_subword_prefix", &model.continuing_subword_prefix),
+        ("model.end_of_word_suffix", &model.end_of_word_suffix),
+    ];
+    for (part, text) in texts {
+        if let Some(text) = text.as_deref().filter(|text| !text.is_empty()) {
+            return Err(refuse(part, "null", format!("{text:?}")));
+        }
+    }
+    let flags = [("model.byte_fallback", model.byte_fallback), ("model.ignore_merges", model.ignore_merges)];
+    match flags.into_iter().find(|&(_, set)| set) {
+        Some((part, _)) => Err(refuse(part, "false", "true")),
+        None => Ok(()),
+    }
+}
+
+fn check_normalizer(normalizer: &Value) -> Result<(), TokenizerError> {
+    match steps(normalizer, "normalizers").as_slice() {
+        [] => Ok(()),
+        [step, ..] => Err(refuse("normalizer", "null", kind(step))),
+    }
+}
+
+/// The pre-tokenizer's one choice: whether each digit is a word of its own.
+fn digits_apart(pre_tokenizer: &Value) -> Result<bool, TokenizerError> {
+    let expected = "ByteLevel (add_prefix_space false, use_regex true), alone or behind Digits \
+                    (individual_digits true),";
+    let is_byte_level = |step: &Value| {
+        kind(step) == "ByteLevel"
+            && step["add_prefix_space"] == Value::Bool(false)
+            && step["use_regex"] != Value::Bool(false)
+    };
+    let is_digits = |step: &Value| kind(step) == "Digits" && step["individual_digits"] == Value::Bool(true);
+    match steps(pre_tokenizer, "pretokenizers").as_slice() {
+        [level] if is_byte_level(level) => Ok(false),
+        [digits, level] if is_digits(digits) && is_byte_level(level) => Ok(true),
+        _ => Err(refuse("pre_tokenizer", expected, excerpt(pre_tokenizer))),
+    }
+}
+
+fn check_post_processor(processor: &Value) -> Result<(), TokenizerError> {
+    let adds_nothing = |step: &&Value| match kind(step) {
+        "ByteLevel" => true,
+        "TemplateProcessing" => match step["single"].as_array() {
+            Some(pieces) => pieces.iter().all(|piece| piece.get("Sequence").is_some()) && pieces.len() == 1,
+            None => false,
+        },
+        _ => false,
+    };
+    match steps(processor, "processors").into_iter().find(|step| !adds_nothing(step)) {
+        Some(step) => Err(refuse("post_processor", "ByteLevel (nothing that adds tokens)", excerpt(step))),
+        None => Ok(()),
+    }
+}
+
+fn check_decoder(decoder: &Value) -> Result<(), TokenizerError> {
+    match steps(decoder, "decoders").into_iter().find(|step| kind(step) != "ByteLevel") {
+        Some(step) => Err(refuse("decoder", "ByteLevel", kind(step))),
+        None => Ok(()),
+    }
+}
+
+/// The steps of a component: none, itself, or those of a `Sequence`.
+fn steps<'j>(component: &'j Value, list: &str) -> Vec<&'j Value> {
+    match component {
+        Value::Null => Vec::new(),
+        _ if kind(component) == "Sequence" && component[list].is_array() => {
+            component[list].as_array().into_iter().flatten().collect()
+        }
+        _ => vec![component],
+    }
+}
+
+fn kind(component: &Value) -> &str {
+    component["type"].as_str().unwrap_or("something without a type")
+}
+
+fn excerpt(value: &Value) -> String {
+    value.to_string().chars().take(200).collect()
+}
+
+fn refuse(part: &'static str, expected: &'static str, found: impl Into<String>) -> TokenizerError {
+    TokenizerError::Unsupported { part, expected, found: found.into() }
+}

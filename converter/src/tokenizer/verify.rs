@@ -1,0 +1,132 @@
+//! The emitted tables against the `tokenizers` crate.
+
+use super::alphabet::spell;
+use super::{TokenizerError, Vocabulary};
+use thimble_runtime::Token;
+use thimble_runtime::tokenizer::{Specials, Tokenizer};
+use tokenizers::models::bpe::{BPE, Vocab};
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::pre_tokenizers::digits::Digits;
+use tokenizers::pre_tokenizers::sequence::Sequence;
+use tokenizers::{AddedToken, PreTokenizerWrapper};
+
+/// Tokens around the first difference that an error shows.
+const SHOWN: usize = 8;
+
+impl Vocabulary {
+    /// The `tokenizers` crate's tokenizer of the same vocabulary: the oracle for a GGUF file, which has no
+    /// `tokenizer.json`.
+    pub fn oracle(&self) -> Result<tokenizers::Tokenizer, TokenizerError> {
+        let mut spelled: Vec<String> = self.tokens.iter().map(|token| spell(token)).collect();
+        for added in &self.added {
+            spelled[added.id as usize] = added.text.clone();
+        }
+        let pair = |&(left, right, _): &(u32, u32, u32)| {
+            (spelled[left as usize].clone(), spelled[right as usize].clone())
+        };
+        let merges = self.merges.iter().map(pair).collect();
+        let vocab = spelled.iter().cloned().zip(0..).filter(|(text, _)| !text.is_empty());
+        let model = BPE::builder().vocab_and_merges(vocab.collect::<Vocab>(), merges);
+        let model = model.build().map_err(|error| TokenizerError::Oracle(error.to_string()))?;
+        let mut tokenizer = tokenizers::Tokenizer::new(model);
+        let level = PreTokenizerWrapper::ByteLevel(ByteLevel::new(false, true, true));
+        tokenizer.with_pre_tokenizer(Some(if self.digits_apart {
+            let digits = PreTokenizerWrapper::Digits(Digits::new(true));
+            PreTokenizerWrapper::Sequence(Sequence::new(vec![digits, level]))
+        } else {
+            level
+        }));
+        let added = self.added.iter();
+        let added: Vec<AddedToken> = added
+            .map(|token| AddedToken::from(token.text.clone(), token.special).normalized(token.normalized))
+            .collect();
+        tokenizer.add_tokens(&added);
+        Ok(tokenizer)
+    }
+}
+
+/// Compares the ids of an emitted section with those of the `tokenizers` crate, special tokens parsed and
+/// escaped, on every text; returns how many tokens were compared.
+///
+/// # Errors
+/// [`TokenizerError::Differs`] names the first text that differs.
+pub fn verify_against<T: AsRef<str>>(
+    section: &[u8],
+    oracle: &tokenizers::Tokenizer,
+    texts: impl IntoIterator<Item = T>,
+) -> Result<u64, TokenizerError> {
+    let tokenizer = Tokenizer::parse(section, usize::MAX)?;
+    let mut oracle = oracle.clone();
+    let refused = |error: tokenizers::Error| TokenizerError::Oracle(error.to_string());
+    oracle.with_truncation(None).map_err(refused)?.with_padding(None);
+    let (mut scratch, mut out) = (Vec::new(), Vec::new());
+    let mut compared = 0;
+    for text in texts {
+        let text = text.as_ref();
+        scratch.resize(Tokenizer::scratch_bytes(tokenizer.longest_piece(text)).max(scratch.len()), 0);
+        out.resize(text.len().max(out.len()), Token(0));
+        for specials in [Specials::Parse, Specials::Escape] {
+            oracle.set_encode_special_tokens(specials == Specials::Escape);
+            let expected = oracle.encode_fast(text, false).map_err(refused)?;
+            let count = tokenizer.encode(text, specials, &mut scratch, &mut out);
+            let count = count.map_err(|error| TokenizerError::NotEncoded { text: excerpt(text), error })?;
+            let found: Vec<u32> = out[..count].iter().map(|token| token.0).collect();
+            if found != expected.get_ids() {
+                return Err(differs(text, expected.get_ids(), &found));
+            }
+            compared += count as u64;
+        }
+    }
+    Ok(compared)
+}
+
+/// Texts that try a vocabulary: each of its tokens, alone and in company, and what tokenizers stumble over.
+pub fn battery(vocabulary: &Vocabulary) -> Vec<String> {
+    let mut texts: Vec<String> = TRICKY.iter().map(|&text| text.to_owned()).collect();
+    let words: Vec<_> = vocabulary.tokens.iter().map(|token| String::from_utf8_lossy(token)).collect();
+    texts.extend(words.chunks(16).map(|words| words.concat()));
+    texts.extend(words.chunks(16).map(|words| words.join(" ")));
+    texts.extend(words.chunks(16).map(|words| words.join("\n")));
+    // Neighbours that are far apart in the vocabulary.
+    let far = words.len() / 2;
+    texts.extend(words.iter().zip(words.iter().skip(far)).map(|(a, b)| format!("{b}{a} {b}, {a}")));
+    for added in &vocabulary.added {
+        let text = &added.text;
+        texts.push(format!("a {text}{text} b  {text}\n{text}c"));
+        texts.push(text.chars().skip(1).chain(text.chars()).collect());
+    }
+    // Every code point of the planes in use, in runs and between blanks.
+    let assigned: Vec<char> = (0..0x3_2400).filter_map(char::from_u32).collect();
+    texts.extend(assigned.chunks(512).map(|run| run.iter().collect()));
+    texts.extend(assigned.chunks(512).map(|run| run.iter().flat_map(|&letter| [letter, ' ']).collect()));
+    texts
+}
+
+const TRICKY: [&str; 16] = [
+    "",
+    " ",
+    "\n",
+    "Hello, world! It's 2024 and we're OK; they'll've said I'd 'em'",
+    "  leading\n\n\ntrailing   \n ",
+    "tab\tand\r\nCRLF\r\n\r\n x",
+    "'S 'T 're've 'll'l 'd''s ''' don't DON'T",
+    "12 345 6.789 0x1F \u{0663}\u{0664} \u{00BD}\u{2167}\u{3007} 1st  2  3   4",
+    "\u{00A0}nbsp\u{2003}em\u{3000}ideographic\u{200B}zero\u{85}next\u{2028}line",
+    "e\u{0301}e\u{0301}\u{0302} \u{0BA8}\u{0BBF} \u{0E01}\u{0E33}",
+    "\u{1F469}\u{200D}\u{1F469}\u{200D}\u{1F467} \u{1F1E9}\u{1F1EA} \u{1F44D}\u{1F3FD}",
+    "\u{4F60}\u{597D}\u{4E16}\u{754C} \u{3053}\u{3093} \u{C548}\u{B155} \u{0645}\u{0631}\u{062D}",
+    "\u{0}\u{1}\u{1F}\u{7F}\u{D7FF}\u{E000}\u{FFFD}\u{FFFF}\u{10FFFF}\u{40000}",
+    "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+    "----------------------------------------------------------------------------======================",
+    "                                                                                                x",
+];
+
+fn differs(text: &str, expected: &[u32], found: &[u32]) -> TokenizerError {
+    let same = expected.iter().zip(found).take_while(|(a, b)| a == b).count();
+    let around = |ids: &[u32]| ids.iter().skip(same.saturating_sub(2)).take(SHOWN).copied().collect();
+    TokenizerError::Differs { text: excerpt(text), expected: around(expected), found: around(found) }
+}
+
+fn excerpt(text: &str) -> String {
+    text.chars().take(200).collect()
+}

@@ -1,0 +1,111 @@
+//! Which kernels this CPU can run.
+
+use std::fmt;
+use std::str::FromStr;
+use thimble_runtime::kernels::Kernels;
+use thiserror::Error;
+
+/// The kernels that exist, best last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KernelKind {
+    /// Plain Rust.
+    Scalar,
+    /// x86-64 with AVX2, FMA and F16C.
+    Avx2,
+    /// x86-64 with AVX-512 VNNI.
+    Avx512,
+    /// 64-bit ARM with the dot-product extension.
+    Neon,
+}
+
+/// Why kernels cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum KernelsError {
+    /// No kernels have this name.
+    #[error("unknown kernels '{0}': expected scalar, avx2, avx512 or neon")]
+    Unknown(String),
+    /// The CPU lacks the instructions.
+    #[error("this CPU cannot run the {0} kernels: leave the choice open, or take scalar")]
+    Unsupported(KernelKind),
+}
+
+impl fmt::Display for KernelKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            KernelKind::Scalar => "scalar",
+            KernelKind::Avx2 => "avx2",
+            KernelKind::Avx512 => "avx512",
+            KernelKind::Neon => "neon",
+        })
+    }
+}
+
+impl FromStr for KernelKind {
+    type Err = KernelsError;
+
+    fn from_str(name: &str) -> Result<KernelKind, KernelsError> {
+        let all = [KernelKind::Scalar, KernelKind::Avx2, KernelKind::Avx512, KernelKind::Neon];
+        let found = all.into_iter().find(|kind| kind.to_string() == name);
+        found.ok_or_else(|| KernelsError::Unknown(name.to_owned()))
+    }
+}
+
+impl KernelKind {
+    /// The table, if this CPU can run it.
+    pub fn kernels(self) -> Result<Kernels, KernelsError> {
+        #[cfg(target_arch = "x86_64")]
+        let table = match self {
+            KernelKind::Scalar => Some(Kernels::scalar()),
+            KernelKind::Avx2 => avx2().map(Kernels::avx2),
+            KernelKind::Avx512 => avx512().map(Kernels::avx512),
+            KernelKind::Neon => None,
+        };
+        #[cfg(target_arch = "aarch64")]
+        let table = match self {
+            KernelKind::Scalar => Some(Kernels::scalar()),
+            KernelKind::Neon => neon().map(Kernels::neon),
+            KernelKind::Avx2 | KernelKind::Avx512 => None,
+        };
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+        let table = (self == KernelKind::Scalar).then(Kernels::scalar);
+        table.ok_or(KernelsError::Unsupported(self))
+    }
+
+    /// The kernels that `THIMBLE_KERNELS` names, or else the best that this CPU can run.
+    pub fn detect() -> Result<Kernels, KernelsError> {
+        if let Some(name) = std::env::var_os("THIMBLE_KERNELS") {
+            return name.to_string_lossy().parse::<KernelKind>()?.kernels();
+        }
+        let best = [KernelKind::Avx512, KernelKind::Avx2, KernelKind::Neon];
+        Ok(best.into_iter().find_map(|kind| kind.kernels().ok()).unwrap_or_else(Kernels::scalar))
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn avx2() -> Option<thimble_runtime::kernels::Avx2> {
+    let found = is_x86_feature_detected!("avx2")
+        && is_x86_feature_detected!("fma")
+        && is_x86_feature_detected!("f16c");
+    // SAFETY: the three features were just found.
+    found.then(|| unsafe { thimble_runtime::kernels::Avx2::assume() })
+}
+
+#[cfg(target_arch = "x86_64")]
+fn avx512() -> Option<thimble_runtime::kernels::Avx512Vnni> {
+    avx2()?;
+    let found = is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("avx512vnni");
+    // SAFETY: all features were just found.
+    found.then(|| unsafe { thimble_runtime::kernels::Avx512Vnni::assume() })
+}
+
+#[cfg(target_arch = "aarch64")]
+fn neon() -> Option<thimble_runtime::kernels::DotProd> {
+    use std::arch::is_aarch64_feature_detected;
+    let found = is_aarch64_feature_detected!("neon") && is_aarch64_feature_detected!("dotprod");
+    // SAFETY: both features were just found.
+    found.then(|| unsafe { thimble_runtime::kernels::DotProd::assume() })
+}

@@ -1,0 +1,36 @@
+//! A session with its threads: what a command or an app drives.
+
+use crate::plan::{Memory, Plan};
+use crate::threads::Pool;
+use thimble_runtime::cpu::Cpu;
+use thimble_runtime::format::{FormatError, ModelFile};
+use thimble_runtime::memory::MemoryError;
+use thimble_runtime::model::Weights;
+use thimble_runtime::session::Session;
+use thiserror::Error;
+
+/// Why a generator cannot be made.
+#[derive(Debug, Error)]
+pub enum GeneratorError {
+    /// The file's tensors.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+    /// The memory.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+}
+
+/// A [`Session`] on a [`Pool`], in [`Memory`].
+pub type Generator<'a> = Session<'a, 'a, 'a, Pool>;
+
+/// A session on `file` in `memory`, run by `pool`.
+pub fn generator<'a>(
+    file: &ModelFile<'a>,
+    plan: &Plan,
+    memory: &'a mut Memory,
+    pool: &'a Pool,
+) -> Result<Generator<'a>, GeneratorError> {
+    let weights = Weights::new(file)?;
+    let cpu = Cpu::new(weights, plan.memory(), plan.kernels(), pool, memory.bytes())?;
+    Ok(Session::new(cpu))
+}

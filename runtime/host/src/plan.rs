@@ -1,0 +1,131 @@
+//! From a user's settings to memory of the right size.
+
+use crate::detect::{KernelKind, KernelsError};
+use crate::threads::available;
+use memmap2::MmapMut;
+use thimble_runtime::format::Config;
+use thimble_runtime::kernels::{Kernels, KvKind};
+use thimble_runtime::memory::{MemoryError, MemoryPlan, PlanOptions};
+use thiserror::Error;
+
+/// What a user can choose; `None` leaves the choice to [`Plan::new`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Settings {
+    /// Positions: the smaller of 2,048 and the model's limit by default.
+    pub context: Option<usize>,
+    /// Threads: one for each core that the process may use by default.
+    pub threads: Option<usize>,
+    /// Kernels: `THIMBLE_KERNELS` or the best that the CPU runs by default.
+    pub kernels: Option<KernelKind>,
+    /// How keys and values are kept: f16 by default, f32 in the exact mode.
+    pub kv: Option<KvKind>,
+    /// The reference mode: f32 activations and cache.
+    pub exact: bool,
+    /// Positions whose logits are kept at a time: 1 by default; more to score.
+    pub logit_rows: Option<usize>,
+    /// Most tokens in one forward pass: 192 by default.
+    pub batch: Option<usize>,
+}
+
+/// Why settings cannot be met.
+#[derive(Debug, Error)]
+pub enum PlanError {
+    /// The kernels asked for cannot run here.
+    #[error(transparent)]
+    Kernels(#[from] KernelsError),
+    /// Context or size out of range.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    /// No threads.
+    #[error("{0} threads were asked for; expected 1 to {most}", most = Plan::MOST_THREADS)]
+    Threads(usize),
+    /// The system has not got the memory.
+    #[error("cannot reserve {bytes} bytes for the model's state: {source}; ask for a shorter context")]
+    Reserve {
+        /// Bytes of the plan.
+        bytes: usize,
+        /// What the system says.
+        source: std::io::Error,
+    },
+}
+
+/// Settings resolved for one model on this machine.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    memory: MemoryPlan,
+    kernels: Kernels,
+    threads: usize,
+}
+
+/// Zeroed memory whose pages the system supplies as they are touched.
+#[derive(Debug)]
+pub struct Memory {
+    map: MmapMut,
+}
+
+impl Memory {
+    /// The bytes to lend.
+    pub(crate) fn bytes(&mut self) -> &mut [u8] {
+        &mut self.map
+    }
+}
+
+impl Plan {
+    /// Most threads that can be asked for.
+    pub const MOST_THREADS: usize = 256;
+    const DEFAULT_CONTEXT: usize = 2048;
+    const DEFAULT_BATCH: usize = 192;
+
+    /// Resolves `settings` for a model.
+    pub fn new(config: &Config, settings: &Settings) -> Result<Plan, PlanError> {
+        let kernels = match settings.kernels {
+            Some(kind) => kind.kernels()?,
+            None => KernelKind::detect()?,
+        };
+        let threads = settings.threads.unwrap_or_else(|| available().min(Self::MOST_THREADS));
+        if !(1..=Self::MOST_THREADS).contains(&threads) {
+            return Err(PlanError::Threads(threads));
+        }
+        let kv = if settings.exact { KvKind::F32 } else { KvKind::F16 };
+        let options = PlanOptions {
+            context: settings.context.unwrap_or(Self::DEFAULT_CONTEXT.min(config.context)),
+            batch: settings.batch.unwrap_or(Self::DEFAULT_BATCH),
+            logit_rows: settings.logit_rows.unwrap_or(1),
+            kv: settings.kv.unwrap_or(kv),
+            exact: settings.exact,
+        };
+        Ok(Plan { memory: MemoryPlan::new(config, &options, &kernels)?, kernels, threads })
+    }
+
+    /// Bytes of the inference state.
+    pub fn bytes(&self) -> usize {
+        self.memory.bytes()
+    }
+
+    /// Positions.
+    pub fn context(&self) -> usize {
+        self.memory.options().context
+    }
+
+    /// Threads.
+    pub fn threads(&self) -> usize {
+        self.threads
+    }
+
+    /// The kernels chosen.
+    pub fn kernels(&self) -> Kernels {
+        self.kernels
+    }
+
+    /// The runtime's plan.
+    pub fn memory(&self) -> &MemoryPlan {
+        &self.memory
+    }
+
+    /// Reserves the plan's memory; pages are taken from the system as they are first written.
+    pub fn allocate(&self) -> Result<Memory, PlanError> {
+        let bytes = self.bytes();
+        let map = MmapMut::map_anon(bytes).map_err(|source| PlanError::Reserve { bytes, source })?;
+        Ok(Memory { map })
+    }
+}

@@ -1,0 +1,244 @@
+//! A team of threads that spin for a moment and then sleep.
+//!
+//! Shards are claimed one by one from an atomic counter, so that a thread that the system has put aside
+//! takes fewer, and a call waits only for shards that were claimed, never for a thread that has not woken up.
+
+use std::cell::UnsafeCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use thimble_runtime::kernels::Team;
+
+type Job = *const (dyn Fn(usize) + Sync);
+
+/// Low bits of the claim word: the next shard. Middle bits: shards in all. High bits: number of the call.
+const SHARD_BITS: u32 = 20;
+const SHARD_MASK: u64 = (1 << SHARD_BITS) - 1;
+/// Checks of the claim word before a worker goes to sleep: some tens of microseconds.
+const SPINS: u32 = 20_000;
+/// Checks before a waiting thread lets others have its core.
+const SPINS_BEFORE_YIELD: u32 = 500;
+
+struct Shared {
+    claims: AtomicU64,
+    /// Shards of the current call that have returned.
+    done: AtomicUsize,
+    job: UnsafeCell<Option<Job>>,
+    /// Whether a shard panicked.
+    panicked: AtomicBool,
+    stop: AtomicBool,
+    sleepers: AtomicUsize,
+    lock: Mutex<()>,
+    wake: Condvar,
+}
+
+// SAFETY: `job` is written only by `run`, before the claim word of the call is published with release order
+// and after every shard of the call before has returned; a worker reads it only after it has claimed a shard of
+// the call with acquire order, which keeps `run` from returning until that shard is done.
+unsafe impl Sync for Shared {}
+// SAFETY: as above; the pointer itself is free of thread affinity because the job is `Sync`.
+unsafe impl Send for Shared {}
+
+/// A fixed number of threads, the caller's included.
+pub struct Pool {
+    shared: Arc<Shared>,
+    workers: Vec<JoinHandle<()>>,
+    /// One call at a time.
+    running: Mutex<()>,
+}
+
+impl std::fmt::Debug for Pool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Pool({})", self.threads())
+    }
+}
+
+/// Physical parallelism that the system grants this process.
+pub(crate) fn available() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+impl Shared {
+    /// Claims and runs shards until none is left; whether it ran any.
+    fn work(&self) -> bool {
+        let mut any = false;
+        loop {
+            let word = self.claims.load(Ordering::Acquire);
+            if word & SHARD_MASK >= word >> SHARD_BITS & SHARD_MASK {
+                return any;
+            }
+            let next = word + 1;
+            if self.claims.compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Acquire).is_err() {
+                continue;
+            }
+            // SAFETY: a shard of the current call is claimed, so `job` is not written until it is done.
+            let job = unsafe { *self.job.get() };
+            if let Some(job) = job {
+                // SAFETY: `run` keeps the job alive until every claimed shard is done.
+                let job = unsafe { &*job };
+                let shard = (word & SHARD_MASK) as usize;
+                if catch_unwind(AssertUnwindSafe(|| job(shard))).is_err() {
+                    self.panicked.store(true, Ordering::Relaxed);
+                }
+            }
+            any = true;
+            self.done.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    fn worker(&self) {
+        let mut idle = 0;
+        while !self.stop.load(Ordering::Relaxed) {
+            if self.work() {
+                idle = 0;
+                continue;
+            }
+            idle += 1;
+            if idle < SPINS {
+                std::hint::spin_loop();
+                continue;
+            }
+            idle = 0;
+            let mut guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+            self.sleepers.fetch_add(1, Ordering::SeqCst);
+            while !self.stop.load(Ordering::SeqCst) && self.nothing_to_claim() {
+                guard = self.wake.wait(guard).unwrap_or_else(PoisonError::into_inner);
+            }
+            self.sleepers.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+
+    fn nothing_to_claim(&self) -> bool {
+        let word = self.claims.load(Ordering::SeqCst);
+        word & SHARD_MASK >= word >> SHARD_BITS & SHARD_MASK
+    }
+
+    fn wake_sleepers(&self) {
+        if self.sleepers.load(Ordering::SeqCst) > 0 {
+            drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner));
+            self.wake.notify_all();
+        }
+    }
+}
+
+impl Pool {
+    /// A team of `threads` (at least 1), the calling thread being one of them.
+    pub fn new(threads: usize) -> std::io::Result<Pool> {
+        let shared = Arc::new(Shared {
+            claims: AtomicU64::new(0),
+            done: AtomicUsize::new(0),
+            job: UnsafeCell::new(None),
+            panicked: AtomicBool::new(false),
+            stop: AtomicBool::new(false),
+            sleepers: AtomicUsize::new(0),
+            lock: Mutex::new(()),
+            wake: Condvar::new(),
+        });
+        let mut pool = Pool { shared, workers: Vec::new(), running: Mutex::new(()) };
+        for index in 1..threads {
+            let shared = Arc::clone(&pool.shared);
+            let builder = std::thread::Builder::new().name(format!("thimble-{index}"));
+            pool.workers.push(builder.spawn(move || shared.worker())?);
+        }
+        Ok(pool)
+    }
+}
+
+// SAFETY: every shard is claimed once, by a compare-and-swap that counts up from 0; `run` returns when as many
+// shards have returned as there are, and the mutex keeps a second call from starting meanwhile.
+unsafe impl Team for Pool {
+    fn threads(&self) -> usize {
+        self.workers.len() + 1
+    }
+
+    fn run(&self, shards: usize, job: &(dyn Fn(usize) + Sync)) {
+        if self.workers.is_empty() || shards <= 1 {
+            (0..shards).for_each(job);
+            return;
+        }
+        assert!(shards as u64 <= SHARD_MASK, "a call has at most a million shards");
+        let guard = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let shared = &*self.shared;
+        let job: *const (dyn Fn(usize) + Sync + '_) = job;
+        // SAFETY: only the lifetime changes; the pointer is not used after this call has returned.
+        let job: Job = unsafe { std::mem::transmute(job) };
+        // SAFETY: all shards of the call before are done and none can be claimed, so no worker reads this.
+        unsafe { *shared.job.get() = Some(job) };
+        shared.done.store(0, Ordering::Relaxed);
+        let call = (shared.claims.load(Ordering::Relaxed) >> (2 * SHARD_BITS)).wrapping_add(1);
+        let word = call << (2 * SHARD_BITS) | (shards as u64) << SHARD_BITS;
+        shared.claims.store(word, Ordering::SeqCst);
+        shared.wake_sleepers();
+        shared.work();
+        let mut spins = 0;
+        while shared.done.load(Ordering::Acquire) < shards {
+            spins += 1;
+            if spins < SPINS_BEFORE_YIELD {
+                std::hint::spin_loop();
+            } else {
+                std::thread::yield_now();
+            }
+        }
+        drop(guard);
+        assert!(!shared.panicked.swap(false, Ordering::Relaxed), "a shard panicked");
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::SeqCst);
+        drop(self.shared.lock.lock().unwrap_or_else(PoisonError::into_inner));
+        self.shared.wake.notify_all();
+        for worker in self.workers.drain(..) {
+            // A worker only ends by returning: panics of jobs are caught.
+            let _ = worker.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_shard_runs_once() {
+        for threads in [1, 2, 3, 8] {
+            let pool = Pool::new(threads).unwrap();
+            for shards in [0, 1, 2, 7, 64, 1000] {
+                let counts: Vec<AtomicUsize> = (0..shards).map(|_| AtomicUsize::new(0)).collect();
+                for _ in 0..20 {
+                    pool.run(shards, &|shard| {
+                        counts[shard].fetch_add(1, Ordering::Relaxed);
+                    });
+                }
+                assert!(counts.iter().all(|count| count.load(Ordering::Relaxed) == 20));
+            }
+        }
+    }
+
+    #[test]
+    fn sleeping_workers_wake_up() {
+        let pool = Pool::new(4).unwrap();
+        for _ in 0..3 {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            let count = AtomicUsize::new(0);
+            pool.run(100, &|_| {
+                count.fetch_add(1, Ordering::Relaxed);
+            });
+            assert_eq!(count.load(Ordering::Relaxed), 100);
+        }
+    }
+
+    #[test]
+    fn a_panic_reaches_the_caller_and_the_pool_lives_on() {
+        let pool = Pool::new(3).unwrap();
+        let run = AssertUnwindSafe(|| pool.run(10, &|shard| assert_ne!(shard, 5)));
+        assert!(catch_unwind(run).is_err());
+        let count = AtomicUsize::new(0);
+        pool.run(10, &|_| {
+            count.fetch_add(1, Ordering::Relaxed);
+        });
+        assert_eq!(count.load(Ordering::Relaxed), 10);
+    }
+}

@@ -1,0 +1,264 @@
+//! The CPU backend: executes every operation at once, on the caller's memory.
+
+use crate::Token;
+use crate::kernels::{Crew, Input, Kernels, Matrix, Place, Product, QuantGroup, Rope, Team, tiled_groups};
+use crate::kv_cache::KvCache;
+use crate::memory::{Arena, Carve, MemoryError, MemoryPlan};
+use crate::model::{Backend, Batch, Weights};
+use core::ops::Range;
+
+/// Every buffer that inference writes; the only mutable state.
+pub(crate) struct Buffers<'m> {
+    /// Tokens of the sequence so far.
+    history: &'m mut [Token],
+    /// Residual stream, `[batch, hidden]`.
+    x: &'m mut [f32],
+    /// Normed `x`.
+    normed: &'m mut [f32],
+    query: &'m mut [f32],
+    key: &'m mut [f32],
+    value: &'m mut [f32],
+    attended: &'m mut [f32],
+    gate: &'m mut [f32],
+    up: &'m mut [f32],
+    /// The input of the next product, quantized.
+    groups: &'m mut [QuantGroup],
+    /// Angle of each pair of dimensions for each position, `[head_dim / 2]`.
+    frequencies: &'m mut [f32],
+    cos: &'m mut [f32],
+    sin: &'m mut [f32],
+    logits: &'m mut [f32],
+    cache: KvCache<'m>,
+}
+
+impl<'m> Buffers<'m> {
+    /// Takes every buffer of the plan from `memory`, in a fixed order.
+    pub(crate) fn carve(plan: &MemoryPlan, memory: &mut impl Carve<'m>) -> Result<Self, MemoryError> {
+        let (config, options) = (plan.config(), plan.options());
+        let batch = options.batch;
+        let rows = |columns: usize| batch.checked_mul(columns);
+        let widest = config.hidden.max(config.q_dim()).max(config.ffn);
+        let groups = if options.exact { 0 } else { tiled_groups(batch, widest, plan.tile()) };
+        let half = config.head_dim / 2;
+        Ok(Buffers {
+            history: memory.take(Some(options.context))?,
+            x: memory.take(rows(config.hidden))?,
+            normed: memory.take(rows(config.hidden))?,
+            query: memory.take(rows(config.q_dim()))?,
+            key: memory.take(rows(config.kv_dim()))?,
+            value: memory.take(rows(config.kv_dim()))?,
+            attended: memory.take(rows(config.q_dim()))?,
+            gate: memory.take(rows(config.ffn))?,
+            up: memory.take(rows(config.ffn))?,
+            groups: memory.take(Some(groups))?,
+            frequencies: memory.take(Some(half))?,
+            cos: memory.take(rows(half))?,
+            sin: memory.take(rows(half))?,
+            logits: memory.take(options.logit_rows.checked_mul(config.vocab))?,
+            cache: KvCache::carve(plan, memory)?,
+        })
+    }
+}
+
+/// Runs a model on the CPU with the kernels and the threads given.
+pub struct Cpu<'f, 'm, 't, T: Team> {
+    weights: Weights<'f>,
+    plan: MemoryPlan,
+    crew: Crew<'t, T>,
+    buffers: Buffers<'m>,
+    /// Rows of logits that are valid.
+    logit_rows: usize,
+}
+
+impl<'f, 'm, 't, T: Team> Cpu<'f, 'm, 't, T> {
+    /// A backend in `memory`, which has the plan's size and alignment.
+    pub fn new(
+        weights: Weights<'f>,
+        plan: &MemoryPlan,
+        kernels: Kernels,
+        team: &'t T,
+        memory: &'m mut [u8],
+    ) -> Result<Self, MemoryError> {
+        let mut arena = Arena::new(memory, plan)?;
+        let buffers = Buffers::carve(plan, &mut arena)?;
+        debug_assert_eq!(arena.left(), 0, "the plan is what carving takes");
+        let config = weights.config();
+        let half = config.head_dim / 2;
+        for (i, frequency) in buffers.frequencies.iter_mut().enumerate() {
+            // RoFormer (Su et al. 2021), eq. 15: theta^(-2i/d); in f32, as the reference computes it.
+            *frequency = 1.0 / libm::powf(config.rope_theta, i as f32 / half as f32);
+        }
+        Ok(Cpu { weights, plan: *plan, crew: Crew { kernels, team }, buffers, logit_rows: 0 })
+    }
+
+    /// The plan that the memory was carved by.
+    pub fn plan(&self) -> &MemoryPlan {
+        &self.plan
+    }
+
+    /// The tokens of the sequence, `[context]`: kept here because it is the caller's memory too.
+    pub fn history(&mut self) -> &mut [Token] {
+        self.buffers.history
+    }
+
+    /// Tokens seen and logits kept, at once.
+    pub fn history_and_logits(&mut self) -> (&[Token], &mut [f32]) {
+        let vocab = self.plan.config().vocab;
+        (self.buffers.history, &mut self.buffers.logits[..self.logit_rows * vocab])
+    }
+
+    /// Whether the integer kernels run for a product with these matrices.
+    fn quantizes(&self, matrices: &[&Matrix<'_>]) -> bool {
+        let quantized = |m: &&Matrix<'_>| m.encoding.block_columns() > 1;
+        !self.plan.options().exact && matrices.iter().any(quantized)
+    }
+
+    /// Attention's place and angles for a batch. Free of `self`'s other fields.
+    fn place<'a>(
+        plan: &MemoryPlan,
+        layer: usize,
+        batch: &Batch<'_>,
+        cos: &'a [f32],
+        sin: &'a [f32],
+    ) -> Place<'a> {
+        let config = plan.config();
+        Place {
+            layer,
+            heads: config.heads,
+            kv_heads: config.kv_heads,
+            head_dim: config.head_dim,
+            tokens: batch.tokens.len(),
+            position: batch.position,
+            rope: Rope { cos, sin },
+        }
+    }
+
+    /// Norms (where asked for) and quantizes the rows in `from`, and gives the input for a product.
+    fn input<'a>(
+        crew: &Crew<'_, T>,
+        rows: &'a [f32],
+        columns: usize,
+        norm: Option<(&[f32], f32, &'a mut [f32])>,
+        groups: Option<&'a mut [QuantGroup]>,
+    ) -> Input<'a> {
+        let tokens = rows.len() / columns;
+        let mut groups = groups;
+        match norm {
+            Some((weight, epsilon, out)) => {
+                crew.prepare(rows, columns, Some((weight, epsilon, &mut *out)), groups.as_deref_mut());
+                Input { floats: out, groups: groups.map(|g| &*g), tokens }
+            }
+            None => {
+                crew.prepare(rows, columns, None, groups.as_deref_mut());
+                Input { floats: rows, groups: groups.map(|g| &*g), tokens }
+            }
+        }
+    }
+}
+
+impl<T: Team> Backend for Cpu<'_, '_, '_, T> {
+    fn batch(&self) -> usize {
+        self.plan.options().batch
+    }
+
+    fn context(&self) -> usize {
+        self.plan.options().context
+    }
+
+    fn logit_rows(&self) -> usize {
+        self.plan.options().logit_rows
+    }
+
+    fn layers(&self) -> usize {
+        self.plan.config().layers
+    }
+
+    fn embed(&mut self, batch: &Batch<'_>) {
+        let hidden = self.plan.config().hidden;
+        let b = &mut self.buffers;
+        for (token, row) in batch.tokens.iter().zip(b.x.chunks_exact_mut(hidden)) {
+            (self.crew.kernels.row)(&self.weights.embedding, token.index(), row);
+        }
+        let half = b.frequencies.len();
+        let rows = b.cos.chunks_exact_mut(half).zip(b.sin.chunks_exact_mut(half));
+        for (t, (cos, sin)) in rows.enumerate().take(batch.tokens.len()) {
+            for ((cos, sin), frequency) in cos.iter_mut().zip(sin).zip(&*b.frequencies) {
+                (*sin, *cos) = libm::sincosf((batch.position + t) as f32 * frequency);
+            }
+        }
+    }
+
+    fn project(&mut self, layer: usize, batch: &Batch<'_>) {
+        let weights = self.weights.layer(layer);
+        let config = *self.plan.config();
+        let tokens = batch.tokens.len();
+        let quantize = self.quantizes(&[&weights.query, &weights.key, &weights.value]);
+        let b = &mut self.buffers;
+        let x = &b.x[..tokens * config.hidden];
+        let normed = &mut b.normed[..tokens * config.hidden];
+        let norm = Some((weights.attention_norm, config.norm_eps, normed));
+        let input = Self::input(&self.crew, x, config.hidden, norm, quantize.then_some(&mut *b.groups));
+        let query = Product { matrix: weights.query, out: b.query, add: false };
+        let key = Product { matrix: weights.key, out: b.key, add: false };
+        let value = Product { matrix: weights.value, out: b.value, add: false };
+        self.crew.multiply(input, [query, key, value]);
+        let place = Self::place(&self.plan, layer, batch, b.cos, b.sin);
+        self.crew.store(&place, b.key, b.value, &mut b.cache);
+    }
+
+    fn attend(&mut self, layer: usize, batch: &Batch<'_>) {
+        let b = &mut self.buffers;
+        let place = Self::place(&self.plan, layer, batch, b.cos, b.sin);
+        self.crew.attend(&place, b.query, &b.cache, b.attended);
+    }
+
+    fn attention_output(&mut self, layer: usize, batch: &Batch<'_>) {
+        let matrix = self.weights.layer(layer).output;
+        let quantize = self.quantizes(&[&matrix]);
+        let b = &mut self.buffers;
+        let rows = &b.attended[..batch.tokens.len() * matrix.columns];
+        let input = Self::input(&self.crew, rows, matrix.columns, None, quantize.then_some(&mut *b.groups));
+        self.crew.multiply(input, [Product { matrix, out: b.x, add: true }]);
+    }
+
+    fn gate_up(&mut self, layer: usize, batch: &Batch<'_>) {
+        let weights = self.weights.layer(layer);
+        let config = *self.plan.config();
+        let tokens = batch.tokens.len();
+        let quantize = self.quantizes(&[&weights.gate, &weights.up]);
+        let b = &mut self.buffers;
+        let x = &b.x[..tokens * config.hidden];
+        let normed = &mut b.normed[..tokens * config.hidden];
+        let norm = Some((weights.ffn_norm, config.norm_eps, normed));
+        let input = Self::input(&self.crew, x, config.hidden, norm, quantize.then_some(&mut *b.groups));
+        let gate = Product { matrix: weights.gate, out: b.gate, add: false };
+        let up = Product { matrix: weights.up, out: b.up, add: false };
+        self.crew.gate_up(input, gate, up);
+    }
+
+    fn down(&mut self, layer: usize, batch: &Batch<'_>) {
+        let matrix = self.weights.layer(layer).down;
+        let quantize = self.quantizes(&[&matrix]);
+        let b = &mut self.buffers;
+        let rows = &b.gate[..batch.tokens.len() * matrix.columns];
+        let input = Self::input(&self.crew, rows, matrix.columns, None, quantize.then_some(&mut *b.groups));
+        self.crew.multiply(input, [Product { matrix, out: b.x, add: true }]);
+    }
+
+    fn head(&mut self, rows: Range<usize>) {
+        let matrix = self.weights.head;
+        let config = *self.plan.config();
+        let quantize = self.quantizes(&[&matrix]);
+        self.logit_rows = rows.len();
+        let b = &mut self.buffers;
+        let x = &b.x[rows.start * config.hidden..rows.end * config.hidden];
+        let normed = &mut b.normed[..x.len()];
+        let norm = Some((self.weights.final_norm, config.norm_eps, normed));
+        let input = Self::input(&self.crew, x, config.hidden, norm, quantize.then_some(&mut *b.groups));
+        self.crew.multiply(input, [Product { matrix, out: b.logits, add: false }]);
+    }
+
+    fn logits(&mut self) -> &mut [f32] {
+        self.history_and_logits().1
+    }
+}

@@ -1,0 +1,80 @@
+//! The blocks of FORMAT.md as Rust types, and what an activation looks like to the integer kernels.
+
+use crate::format::{Encoding, GROUP, PANEL};
+use half::f16;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Q8: 8 steps of 4 columns, then the scales.
+#[derive(FromBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(crate) struct Q8Block {
+    pub(crate) codes: [[u8; 64]; 8],
+    pub(crate) scales: [f16; PANEL],
+}
+
+/// Q8Row: 8 steps of 4 columns; the scales stand in front of the panel.
+#[derive(FromBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(crate) struct Q8RowBlock {
+    pub(crate) codes: [[u8; 64]; 8],
+}
+
+/// Q4: 4 steps of 8 columns, then the scales.
+#[derive(FromBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(crate) struct Q4Block {
+    pub(crate) codes: [[u8; 64]; 4],
+    pub(crate) scales: [f16; PANEL],
+}
+
+/// Q4Min: 4 steps of 8 columns, then scales and minimums.
+#[derive(FromBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(crate) struct Q4MinBlock {
+    pub(crate) codes: [[u8; 64]; 4],
+    pub(crate) scales: [f16; PANEL],
+    pub(crate) minimums: [f16; PANEL],
+}
+
+const _: () = assert!(size_of::<Q8Block>() == Encoding::Q8.block_bytes());
+const _: () = assert!(size_of::<Q8RowBlock>() == Encoding::Q8Row.block_bytes());
+const _: () = assert!(size_of::<Q4Block>() == Encoding::Q4.block_bytes());
+const _: () = assert!(size_of::<Q4MinBlock>() == Encoding::Q4Min.block_bytes());
+
+/// 32 activations as signed bytes with one scale: what an integer kernel multiplies with.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct QuantGroup {
+    /// 4 signed bytes in each word, first column lowest.
+    pub codes: [i32; GROUP / 4],
+    /// Value of one step.
+    pub scale: f32,
+    /// Sum of the 32 codes, for zero points and minimums.
+    pub sum: i32,
+}
+
+/// One weight matrix as the kernels see it.
+#[derive(Clone, Copy, Debug)]
+pub struct Matrix<'f> {
+    /// How `data` is stored; never [`Encoding::Vector`].
+    pub encoding: Encoding,
+    /// Outputs.
+    pub rows: usize,
+    /// Inputs.
+    pub columns: usize,
+    /// Panels, one after the other; exactly as many bytes as encoding and shape imply.
+    pub data: &'f [u8],
+}
+
+impl<'f> Matrix<'f> {
+    /// Number of 16-row panels.
+    pub fn panels(&self) -> usize {
+        self.rows.div_ceil(PANEL)
+    }
+
+    /// The bytes of one panel; empty past the last.
+    pub(crate) fn panel(&self, index: usize) -> &'f [u8] {
+        let bytes = self.encoding.panel_bytes(self.columns).unwrap_or(0);
+        self.data.get(index * bytes..(index + 1) * bytes).unwrap_or(&[])
+    }
+}

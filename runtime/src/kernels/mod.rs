@@ -1,0 +1,41 @@
+//! The arithmetic, written once over sixteen lanes and compiled for each instruction set.
+//!
+//! The only unsafe code of the runtime: calls of intrinsics, whose proof is a zero-size value of the
+//! instruction set, and [`shared::Disjoint`], whose proof is the contract of [`Team`].
+#![allow(unsafe_code)]
+// Kernels index several small arrays by the same lane or token; an iterator over one of them hides that.
+#![allow(clippy::needless_range_loop)]
+
+mod attention;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod blocks;
+mod matmul;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod parallel;
+mod rows;
+mod scalar;
+mod shared;
+mod simd;
+mod table;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use attention::CHUNK;
+pub use attention::{AttendJob, KvHead, KvHeadMut, KvKind, MAX_HEAD_DIM, Rope, StoreJob};
+#[cfg(target_arch = "x86_64")]
+pub use avx2::Avx2;
+#[cfg(target_arch = "x86_64")]
+pub use avx512::Avx512Vnni;
+pub use blocks::{Matrix, QuantGroup};
+pub use matmul::{Input, MatmulJob, Output, tiled_groups};
+#[cfg(target_arch = "aarch64")]
+pub use neon::DotProd;
+pub(crate) use parallel::{Crew, Place, Product};
+pub use scalar::Scalar;
+pub(crate) use shared::Disjoint;
+pub use shared::{Alone, Team};
+pub use table::Kernels;

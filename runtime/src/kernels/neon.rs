@@ -1,0 +1,263 @@
+//! NEON with the dot-product extension: four registers for the sixteen lanes.
+
+use super::simd::Simd;
+use core::arch::aarch64::*;
+use core::arch::asm;
+use half::f16;
+
+/// Proof that the CPU supports NEON and the dot-product extension (`sdot`).
+#[derive(Clone, Copy, Debug)]
+pub struct DotProd(());
+
+impl DotProd {
+    /// The proof, on the caller's word.
+    ///
+    /// # Safety
+    /// The CPU supports neon and dotprod.
+    pub unsafe fn assume() -> Self {
+        DotProd(())
+    }
+}
+
+/// Evaluates a register-only intrinsic.
+macro_rules! with {
+    ($call:expr) => {
+        // SAFETY: the receiver, a `DotProd`, exists only where the CPU has these instructions, and the
+        // intrinsic touches no memory but through the reference to an array of at least its size.
+        unsafe { $call }
+    };
+}
+
+/// One operation on all four quarters.
+macro_rules! each {
+    ($f:ident, $a:expr) => {
+        [with!($f($a[0])), with!($f($a[1])), with!($f($a[2])), with!($f($a[3]))]
+    };
+    ($f:ident, $a:expr, $b:expr) => {
+        [with!($f($a[0], $b[0])), with!($f($a[1], $b[1])), with!($f($a[2], $b[2])), with!($f($a[3], $b[3]))]
+    };
+}
+
+#[inline(always)]
+fn quarters<T>(from: &[T; 16]) -> &[[T; 4]] {
+    from.as_chunks::<4>().0
+}
+
+impl DotProd {
+    /// `sdot`: to each 32-bit lane the sum of 4 products of signed bytes.
+    ///
+    /// As assembly because the intrinsic is not stable.
+    #[inline(always)]
+    fn sdot(self, mut sum: int32x4_t, a: int8x16_t, b: int8x16_t) -> int32x4_t {
+        // SAFETY: `self` proves the dot-product extension; registers only.
+        unsafe {
+            asm!(
+                ".arch_extension dotprod",
+                "sdot {0:v}.4s, {1:v}.16b, {2:v}.16b",
+                inout(vreg) sum, in(vreg) a, in(vreg) b,
+                options(pure, nomem, nostack, preserves_flags)
+            );
+        }
+        sum
+    }
+
+    #[inline(always)]
+    fn dot(self, sum: [int32x4_t; 4], codes: [int8x16_t; 4], x: i32) -> [int32x4_t; 4] {
+        let x = with!(vdupq_n_s32(x));
+        let x = with!(vreinterpretq_s8_s32(x));
+        [
+            self.sdot(sum[0], codes[0], x),
+            self.sdot(sum[1], codes[1], x),
+            self.sdot(sum[2], codes[2], x),
+            self.sdot(sum[3], codes[3], x),
+        ]
+    }
+}
+
+impl Simd for DotProd {
+    type F = [float32x4_t; 4];
+    type I = [int32x4_t; 4];
+    type B = [uint8x16_t; 4];
+    const TILE: usize = 4;
+    const BYTE_ZERO: i32 = 0;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> [float32x4_t; 4] {
+        [with!(vdupq_n_f32(x)); 4]
+    }
+    #[inline(always)]
+    fn load(self, from: &[f32; 16]) -> [float32x4_t; 4] {
+        let q = quarters(from);
+        [
+            with!(vld1q_f32(q[0].as_ptr())),
+            with!(vld1q_f32(q[1].as_ptr())),
+            with!(vld1q_f32(q[2].as_ptr())),
+            with!(vld1q_f32(q[3].as_ptr())),
+        ]
+    }
+    #[inline(always)]
+    fn store(self, x: [float32x4_t; 4], to: &mut [f32; 16]) {
+        for (x, to) in x.into_iter().zip(to.as_chunks_mut::<4>().0) {
+            with!(vst1q_f32(to.as_mut_ptr(), x));
+        }
+    }
+    #[inline(always)]
+    fn load_f16(self, from: &[f16; 16]) -> [float32x4_t; 4] {
+        let mut out = [with!(vdupq_n_f32(0.0)); 4];
+        for (out, from) in out.iter_mut().zip(quarters(from)) {
+            // fcvtl is part of the base set; only its intrinsic asks for the fp16 feature.
+            let bits = with!(vld1_u16(from.as_ptr().cast()));
+            // SAFETY: registers only, base instruction.
+            unsafe {
+                asm!("fcvtl {0:v}.4s, {1:v}.4h", out(vreg) *out, in(vreg) bits,
+                     options(pure, nomem, nostack, preserves_flags));
+            }
+        }
+        out
+    }
+    #[inline(always)]
+    fn store_f16(self, x: [float32x4_t; 4], to: &mut [f16; 16]) {
+        for (x, to) in x.into_iter().zip(to.as_chunks_mut::<4>().0) {
+            let bits: uint16x4_t;
+            // SAFETY: registers only, base instruction.
+            unsafe {
+                asm!("fcvtn {0:v}.4h, {1:v}.4s", out(vreg) bits, in(vreg) x,
+                     options(pure, nomem, nostack, preserves_flags));
+            }
+            with!(vst1_u16(to.as_mut_ptr().cast(), bits));
+        }
+    }
+    #[inline(always)]
+    fn load_i8(self, from: &[i8; 16]) -> [float32x4_t; 4] {
+        let bytes = with!(vld1q_s8(from.as_ptr()));
+        let low = with!(vmovl_s8(vget_low_s8(bytes)));
+        let high = with!(vmovl_high_s8(bytes));
+        let wide = [
+            with!(vmovl_s16(vget_low_s16(low))),
+            with!(vmovl_high_s16(low)),
+            with!(vmovl_s16(vget_low_s16(high))),
+            with!(vmovl_high_s16(high)),
+        ];
+        self.to_f32(wide)
+    }
+    #[inline(always)]
+    fn store_i8(self, x: [float32x4_t; 4], to: &mut [i8; 16]) {
+        let wide = each!(vcvtnq_s32_f32, x);
+        let narrow = each!(vqmovn_s32, wide);
+        let low = with!(vcombine_s16(narrow[0], narrow[1]));
+        let high = with!(vcombine_s16(narrow[2], narrow[3]));
+        let low = with!(vqmovn_s16(low));
+        let high = with!(vqmovn_s16(high));
+        let bytes = with!(vcombine_s8(low, high));
+        with!(vst1q_s8(to.as_mut_ptr(), bytes));
+    }
+    #[inline(always)]
+    fn add(self, a: [float32x4_t; 4], b: [float32x4_t; 4]) -> [float32x4_t; 4] {
+        each!(vaddq_f32, a, b)
+    }
+    #[inline(always)]
+    fn sub(self, a: [float32x4_t; 4], b: [float32x4_t; 4]) -> [float32x4_t; 4] {
+        each!(vsubq_f32, a, b)
+    }
+    #[inline(always)]
+    fn mul(self, a: [float32x4_t; 4], b: [float32x4_t; 4]) -> [float32x4_t; 4] {
+        each!(vmulq_f32, a, b)
+    }
+    #[inline(always)]
+    fn div(self, a: [float32x4_t; 4], b: [float32x4_t; 4]) -> [float32x4_t; 4] {
+        each!(vdivq_f32, a, b)
+    }
+    #[inline(always)]
+    fn max(self, a: [float32x4_t; 4], b: [float32x4_t; 4]) -> [float32x4_t; 4] {
+        each!(vmaxq_f32, a, b)
+    }
+    #[inline(always)]
+    fn min(self, a: [float32x4_t; 4], b: [float32x4_t; 4]) -> [float32x4_t; 4] {
+        each!(vminq_f32, a, b)
+    }
+    #[inline(always)]
+    fn abs(self, a: [float32x4_t; 4]) -> [float32x4_t; 4] {
+        each!(vabsq_f32, a)
+    }
+    #[inline(always)]
+    fn mul_add(self, a: [float32x4_t; 4], b: [float32x4_t; 4], c: [float32x4_t; 4]) -> [float32x4_t; 4] {
+        [
+            with!(vfmaq_f32(c[0], a[0], b[0])),
+            with!(vfmaq_f32(c[1], a[1], b[1])),
+            with!(vfmaq_f32(c[2], a[2], b[2])),
+            with!(vfmaq_f32(c[3], a[3], b[3])),
+        ]
+    }
+    #[inline(always)]
+    fn round(self, a: [float32x4_t; 4]) -> [float32x4_t; 4] {
+        each!(vrndnq_f32, a)
+    }
+    #[inline(always)]
+    fn exp2_integral(self, n: [float32x4_t; 4]) -> [float32x4_t; 4] {
+        let n = each!(vcvtnq_s32_f32, n);
+        let bias = self.splat_i32(127);
+        let n = each!(vaddq_s32, n, bias);
+        let mut out = [with!(vdupq_n_f32(0.0)); 4];
+        for (out, n) in out.iter_mut().zip(n) {
+            let bits = with!(vshlq_n_s32::<23>(n));
+            *out = with!(vreinterpretq_f32_s32(bits));
+        }
+        out
+    }
+    #[inline(always)]
+    fn splat_i32(self, x: i32) -> [int32x4_t; 4] {
+        [with!(vdupq_n_s32(x)); 4]
+    }
+    #[inline(always)]
+    fn to_f32(self, x: [int32x4_t; 4]) -> [float32x4_t; 4] {
+        each!(vcvtq_f32_s32, x)
+    }
+    #[inline(always)]
+    fn load_bytes(self, from: &[u8; 64]) -> [uint8x16_t; 4] {
+        let (q, _) = from.as_chunks::<16>();
+        [
+            with!(vld1q_u8(q[0].as_ptr())),
+            with!(vld1q_u8(q[1].as_ptr())),
+            with!(vld1q_u8(q[2].as_ptr())),
+            with!(vld1q_u8(q[3].as_ptr())),
+        ]
+    }
+    #[inline(always)]
+    fn low_nibbles(self, codes: [uint8x16_t; 4]) -> [uint8x16_t; 4] {
+        let mask = [with!(vdupq_n_u8(15)); 4];
+        each!(vandq_u8, codes, mask)
+    }
+    #[inline(always)]
+    fn high_nibbles(self, codes: [uint8x16_t; 4]) -> [uint8x16_t; 4] {
+        [
+            with!(vshrq_n_u8::<4>(codes[0])),
+            with!(vshrq_n_u8::<4>(codes[1])),
+            with!(vshrq_n_u8::<4>(codes[2])),
+            with!(vshrq_n_u8::<4>(codes[3])),
+        ]
+    }
+    #[inline(always)]
+    fn dot_nibbles(self, sum: [int32x4_t; 4], codes: [uint8x16_t; 4], x: i32) -> [int32x4_t; 4] {
+        let codes = each!(vreinterpretq_s8_u8, codes);
+        self.dot(sum, codes, x)
+    }
+    #[inline(always)]
+    fn dot_bytes(self, sum: [int32x4_t; 4], codes: [uint8x16_t; 4], x: i32) -> [int32x4_t; 4] {
+        let flip = [with!(vdupq_n_u8(128)); 4];
+        let signed = each!(veorq_u8, codes, flip);
+        self.dot_nibbles(sum, signed, x)
+    }
+    #[inline(always)]
+    fn column<const J: u32>(self, codes: [uint8x16_t; 4]) -> [float32x4_t; 4] {
+        let shift = with!(vdupq_n_s32(-8 * J as i32));
+        let mask = with!(vdupq_n_u32(255));
+        let mut out = [with!(vdupq_n_f32(0.0)); 4];
+        for (out, codes) in out.iter_mut().zip(codes) {
+            let words = with!(vreinterpretq_u32_u8(codes));
+            let shifted = with!(vshlq_u32(words, shift));
+            let column = with!(vandq_u32(shifted, mask));
+            *out = with!(vcvtq_f32_u32(column));
+        }
+        out
+    }
+}

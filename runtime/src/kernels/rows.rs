@@ -1,0 +1,99 @@
+//! Operations on whole rows of activations: norm, quantization, SwiGLU.
+
+use super::blocks::QuantGroup;
+use super::simd::Simd;
+use crate::format::GROUP;
+
+/// RMS norm of one row: `out = x / sqrt(mean(x^2) + epsilon) * weight` (Zhang and Sennrich 2019, eq. 4).
+#[inline(always)]
+pub(crate) fn norm<S: Simd>(s: S, x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
+    let (chunks, rest) = x.as_chunks::<16>();
+    let mut squares = s.zero();
+    for chunk in chunks {
+        let chunk = s.load(chunk);
+        squares = s.mul_add(chunk, chunk, squares);
+    }
+    let squares = s.sum(squares) + rest.iter().map(|x| x * x).sum::<f32>();
+    let scale = 1.0 / libm::sqrtf(squares / x.len() as f32 + epsilon);
+    let (weights, rest_weights) = weight.as_chunks::<16>();
+    let (outs, rest_outs) = out.as_chunks_mut::<16>();
+    for ((chunk, weight), out) in chunks.iter().zip(weights).zip(outs) {
+        s.store(s.mul(s.mul(s.load(chunk), s.splat(scale)), s.load(weight)), out);
+    }
+    for ((x, weight), out) in rest.iter().zip(rest_weights).zip(rest_outs) {
+        *out = x * scale * weight;
+    }
+}
+
+/// One group: the step is the largest magnitude / 127, codes are rounded to the nearest, ties to even.
+#[inline(always)]
+fn quantize_group<S: Simd>(s: S, x: &[f32; GROUP], out: &mut QuantGroup) {
+    let (halves, _) = x.as_chunks::<16>();
+    let (low, high) = (s.load(&halves[0]), s.load(&halves[1]));
+    let largest = s.largest(s.max(s.abs(low), s.abs(high)));
+    // A group of zeros (or of values whose inverse overflows) becomes zeros; NaN ends up there as well.
+    let inverse = 127.0 / largest;
+    let inverse = if inverse.is_finite() { inverse } else { 0.0 };
+    let mut codes = [[0i8; 16]; 2];
+    s.store_i8(s.mul(low, s.splat(inverse)), &mut codes[0]);
+    s.store_i8(s.mul(high, s.splat(inverse)), &mut codes[1]);
+    let codes = codes.as_flattened();
+    out.sum = codes.iter().map(|&code| i32::from(code)).sum();
+    out.scale = if inverse == 0.0 { 0.0 } else { largest / 127.0 };
+    for (word, codes) in out.codes.iter_mut().zip(codes.as_chunks::<4>().0) {
+        *word = i32::from_le_bytes(codes.map(|code| code as u8));
+    }
+}
+
+/// Quantizes up to `width` rows of `columns` numbers into one tile: for each group, `width` tokens side by
+/// side; tokens past the last row are zeros.
+#[inline(always)]
+pub(crate) fn quantize_tile<S: Simd>(
+    s: S,
+    rows: &[f32],
+    columns: usize,
+    width: usize,
+    tile: &mut [QuantGroup],
+) {
+    for t in 0..width {
+        let row = rows.get(t * columns..(t + 1) * columns).unwrap_or(&[]);
+        let (groups, rest) = row.as_chunks::<GROUP>();
+        let mut places = tile.iter_mut().skip(t).step_by(width);
+        for (group, place) in groups.iter().zip(&mut places) {
+            quantize_group(s, group, place);
+        }
+        if let (false, Some(place)) = (rest.is_empty(), places.next()) {
+            let mut group = [0.0; GROUP];
+            group[..rest.len()].copy_from_slice(rest);
+            quantize_group(s, &group, place);
+        }
+        for place in places {
+            *place = QuantGroup::default();
+        }
+    }
+}
+
+#[inline(always)]
+fn silu_times<S: Simd>(s: S, gate: S::F, up: S::F) -> S::F {
+    let one = s.splat(1.0);
+    let sigmoid = s.div(one, s.add(one, s.exp(s.sub(s.zero(), gate))));
+    s.mul(s.mul(gate, sigmoid), up)
+}
+
+/// SwiGLU in place: `gate = gate * sigmoid(gate) * up` (Shazeer 2020).
+#[inline(always)]
+pub(crate) fn swiglu<S: Simd>(s: S, gate: &mut [f32], up: &[f32]) {
+    let (gates, rest_gates) = gate.as_chunks_mut::<16>();
+    let (ups, rest_ups) = up.as_chunks::<16>();
+    for (gate, up) in gates.iter_mut().zip(ups) {
+        let product = silu_times(s, s.load(gate), s.load(up));
+        s.store(product, gate);
+    }
+    if !rest_gates.is_empty() {
+        let (mut gate, mut up) = ([0.0; 16], [0.0; 16]);
+        gate[..rest_gates.len()].copy_from_slice(rest_gates);
+        up[..rest_ups.len()].copy_from_slice(rest_ups);
+        let product = s.array(silu_times(s, s.load(&gate), s.load(&up)));
+        rest_gates.copy_from_slice(&product[..rest_gates.len()]);
+    }
+}

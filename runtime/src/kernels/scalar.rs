@@ -1,0 +1,167 @@
+//! The sixteen lanes as plain arrays: the reference, and the kernels of CPUs without a set of their own.
+
+use super::simd::Simd;
+use half::f16;
+
+/// No CPU support needed.
+#[derive(Clone, Copy, Debug)]
+pub struct Scalar;
+
+/// Adding and subtracting this rounds |x| < 2^22 to the nearest integer, ties to even.
+const ROUND: f32 = 12_582_912.0;
+
+#[inline(always)]
+fn zip(a: [f32; 16], b: [f32; 16], f: impl Fn(f32, f32) -> f32) -> [f32; 16] {
+    let mut out = a;
+    for (out, b) in out.iter_mut().zip(b) {
+        *out = f(*out, b);
+    }
+    out
+}
+
+#[inline(always)]
+fn dot(mut sum: [i32; 16], codes: [u8; 64], x: i32, zero: i32) -> [i32; 16] {
+    let x = x.to_le_bytes();
+    for (sum, codes) in sum.iter_mut().zip(codes.as_chunks::<4>().0) {
+        for (&code, x) in codes.iter().zip(x) {
+            *sum += (i32::from(code) - zero) * i32::from(x as i8);
+        }
+    }
+    sum
+}
+
+impl Simd for Scalar {
+    type F = [f32; 16];
+    type I = [i32; 16];
+    type B = [u8; 64];
+    const TILE: usize = 4;
+    const BYTE_ZERO: i32 = 0;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> [f32; 16] {
+        [x; 16]
+    }
+    #[inline(always)]
+    fn load(self, from: &[f32; 16]) -> [f32; 16] {
+        *from
+    }
+    #[inline(always)]
+    fn store(self, x: [f32; 16], to: &mut [f32; 16]) {
+        *to = x;
+    }
+    #[inline(always)]
+    fn load_f16(self, from: &[f16; 16]) -> [f32; 16] {
+        let mut out = [0.0; 16];
+        for (out, x) in out.iter_mut().zip(from) {
+            *out = x.to_f32();
+        }
+        out
+    }
+    #[inline(always)]
+    fn store_f16(self, x: [f32; 16], to: &mut [f16; 16]) {
+        for (to, x) in to.iter_mut().zip(x) {
+            *to = f16::from_f32(x);
+        }
+    }
+    #[inline(always)]
+    fn load_i8(self, from: &[i8; 16]) -> [f32; 16] {
+        let mut out = [0.0; 16];
+        for (out, &x) in out.iter_mut().zip(from) {
+            *out = f32::from(x);
+        }
+        out
+    }
+    #[inline(always)]
+    fn store_i8(self, x: [f32; 16], to: &mut [i8; 16]) {
+        for (to, x) in to.iter_mut().zip(x) {
+            *to = (x + ROUND - ROUND) as i8;
+        }
+    }
+    #[inline(always)]
+    fn add(self, a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
+        zip(a, b, |a, b| a + b)
+    }
+    #[inline(always)]
+    fn sub(self, a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
+        zip(a, b, |a, b| a - b)
+    }
+    #[inline(always)]
+    fn mul(self, a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
+        zip(a, b, |a, b| a * b)
+    }
+    #[inline(always)]
+    fn div(self, a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
+        zip(a, b, |a, b| a / b)
+    }
+    #[inline(always)]
+    fn max(self, a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
+        zip(a, b, |a, b| if a > b { a } else { b })
+    }
+    #[inline(always)]
+    fn min(self, a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
+        zip(a, b, |a, b| if a < b { a } else { b })
+    }
+    #[inline(always)]
+    fn abs(self, a: [f32; 16]) -> [f32; 16] {
+        zip(a, a, |a, _| f32::from_bits(a.to_bits() & 0x7fff_ffff))
+    }
+    #[inline(always)]
+    fn mul_add(self, a: [f32; 16], b: [f32; 16], c: [f32; 16]) -> [f32; 16] {
+        // Not f32::mul_add: without an FMA instruction that is a library call for each lane.
+        zip(zip(a, b, |a, b| a * b), c, |ab, c| ab + c)
+    }
+    #[inline(always)]
+    fn round(self, a: [f32; 16]) -> [f32; 16] {
+        zip(a, a, |a, _| a + ROUND - ROUND)
+    }
+    #[inline(always)]
+    fn exp2_integral(self, n: [f32; 16]) -> [f32; 16] {
+        zip(n, n, |n, _| f32::from_bits(((n as i32 + 127) as u32) << 23))
+    }
+    #[inline(always)]
+    fn splat_i32(self, x: i32) -> [i32; 16] {
+        [x; 16]
+    }
+    #[inline(always)]
+    fn to_f32(self, x: [i32; 16]) -> [f32; 16] {
+        let mut out = [0.0; 16];
+        for (out, x) in out.iter_mut().zip(x) {
+            *out = x as f32;
+        }
+        out
+    }
+    #[inline(always)]
+    fn load_bytes(self, from: &[u8; 64]) -> [u8; 64] {
+        *from
+    }
+    #[inline(always)]
+    fn low_nibbles(self, mut codes: [u8; 64]) -> [u8; 64] {
+        for code in &mut codes {
+            *code &= 15;
+        }
+        codes
+    }
+    #[inline(always)]
+    fn high_nibbles(self, mut codes: [u8; 64]) -> [u8; 64] {
+        for code in &mut codes {
+            *code >>= 4;
+        }
+        codes
+    }
+    #[inline(always)]
+    fn dot_nibbles(self, sum: [i32; 16], codes: [u8; 64], x: i32) -> [i32; 16] {
+        dot(sum, codes, x, 0)
+    }
+    #[inline(always)]
+    fn dot_bytes(self, sum: [i32; 16], codes: [u8; 64], x: i32) -> [i32; 16] {
+        dot(sum, codes, x, 128)
+    }
+    #[inline(always)]
+    fn column<const J: u32>(self, codes: [u8; 64]) -> [f32; 16] {
+        let mut out = [0.0; 16];
+        for (out, codes) in out.iter_mut().zip(codes.as_chunks::<4>().0) {
+            *out = f32::from(codes[J as usize]);
+        }
+        out
+    }
+}

@@ -1,0 +1,66 @@
+//! Work on several threads: the team that runs shards, and slices whose parts belong to different shards.
+
+use core::marker::PhantomData;
+
+/// Runs the shards of a job, on one thread or many.
+///
+/// # Safety
+/// `run` calls `job` exactly once with each number from 0 up to `shards`, and returns only when all those
+/// calls have returned. The kernels hand out disjoint parts of a buffer by shard number on that word.
+pub unsafe trait Team: Sync {
+    /// Threads that take part.
+    fn threads(&self) -> usize;
+
+    /// Calls `job` once with each of `0..shards`.
+    fn run(&self, shards: usize, job: &(dyn Fn(usize) + Sync));
+}
+
+/// The calling thread alone.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Alone;
+
+// SAFETY: the loop visits each number once, and each call has returned before the next begins.
+unsafe impl Team for Alone {
+    fn threads(&self) -> usize {
+        1
+    }
+
+    fn run(&self, shards: usize, job: &(dyn Fn(usize) + Sync)) {
+        for shard in 0..shards {
+            job(shard);
+        }
+    }
+}
+
+/// A mutable slice whose parts are handed to different shards.
+#[derive(Clone, Copy)]
+pub(crate) struct Disjoint<'a, T> {
+    start: *mut T,
+    len: usize,
+    slice: PhantomData<&'a mut [T]>,
+}
+
+// SAFETY: it is a borrowed `&mut [T]`; whoever takes parts of it promises that they do not overlap.
+unsafe impl<T: Send> Send for Disjoint<'_, T> {}
+// SAFETY: as for Send: sharing it hands out nothing but disjoint `&mut` parts.
+unsafe impl<T: Send> Sync for Disjoint<'_, T> {}
+
+impl<'a, T> Disjoint<'a, T> {
+    pub(crate) fn new(slice: &'a mut [T]) -> Self {
+        Disjoint { start: slice.as_mut_ptr(), len: slice.len(), slice: PhantomData }
+    }
+
+    /// The part of `len` numbers from `start`.
+    ///
+    /// # Safety
+    /// No other reference to any of these places is alive while the result is.
+    #[inline(always)]
+    #[allow(clippy::mut_from_ref)]
+    pub(crate) unsafe fn slice(&self, start: usize, len: usize) -> &'a mut [T] {
+        assert!(start <= self.len && len <= self.len - start, "a kernel's part lies inside its buffer");
+        // SAFETY: the assertion keeps `start` inside the borrowed slice.
+        let first = unsafe { self.start.add(start) };
+        // SAFETY: inside the slice by the assertion, unaliased by the caller's promise.
+        unsafe { core::slice::from_raw_parts_mut(first, len) }
+    }
+}

@@ -1,0 +1,126 @@
+//! The sixteen-lane machine that every kernel is written for.
+//!
+//! A panel has 16 rows, so one vector holds one number for each row of a panel. An instruction set supplies
+//! the handful of operations below, on one 512-bit register, two of 256 bits or four of 128; the kernels
+//! themselves are written once, generic over [`Simd`], and compiled for each set.
+
+use half::{bf16, f16};
+
+/// Operations of one instruction set; the value itself is the proof that the CPU has it.
+///
+/// Every method is `inline(always)`, so that it takes on the target features of the kernel's entry point.
+pub(crate) trait Simd: Copy {
+    /// 16 f32.
+    type F: Copy;
+    /// 16 i32.
+    type I: Copy;
+    /// 64 bytes: for each of 16 rows the codes of 4 columns.
+    type B: Copy;
+
+    /// Tokens that a full matrix tile covers (4, 8 or 12): as many accumulators as fit the registers.
+    const TILE: usize;
+    /// The zero point that [`Simd::dot_bytes`] leaves in its result (it is 0 where the codes are made signed).
+    const BYTE_ZERO: i32;
+
+    fn splat(self, x: f32) -> Self::F;
+    fn load(self, from: &[f32; 16]) -> Self::F;
+    fn store(self, x: Self::F, to: &mut [f32; 16]);
+    fn load_f16(self, from: &[f16; 16]) -> Self::F;
+    fn store_f16(self, x: Self::F, to: &mut [f16; 16]);
+    fn load_i8(self, from: &[i8; 16]) -> Self::F;
+    /// Rounds to the nearest integer, ties to even; lanes lie in -127 to 127.
+    fn store_i8(self, x: Self::F, to: &mut [i8; 16]);
+
+    fn add(self, a: Self::F, b: Self::F) -> Self::F;
+    fn sub(self, a: Self::F, b: Self::F) -> Self::F;
+    fn mul(self, a: Self::F, b: Self::F) -> Self::F;
+    fn div(self, a: Self::F, b: Self::F) -> Self::F;
+    fn max(self, a: Self::F, b: Self::F) -> Self::F;
+    fn min(self, a: Self::F, b: Self::F) -> Self::F;
+    fn abs(self, a: Self::F) -> Self::F;
+    /// `a * b + c`, fused where the set has it.
+    fn mul_add(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
+    /// The nearest integer as f32, for |a| below 2^22.
+    fn round(self, a: Self::F) -> Self::F;
+    /// 2 to the power of an integral `n` between -126 and 127.
+    fn exp2_integral(self, n: Self::F) -> Self::F;
+
+    fn splat_i32(self, x: i32) -> Self::I;
+    fn to_f32(self, x: Self::I) -> Self::F;
+
+    fn load_bytes(self, from: &[u8; 64]) -> Self::B;
+    fn low_nibbles(self, codes: Self::B) -> Self::B;
+    fn high_nibbles(self, codes: Self::B) -> Self::B;
+    /// Adds to each row the product of its 4 codes (0 to 15) and the 4 signed bytes of `x`.
+    fn dot_nibbles(self, sum: Self::I, codes: Self::B, x: i32) -> Self::I;
+    /// The same with codes of 0 to 255; the result is too large by (128 - zero point left) x sum of `x`, see
+    /// [`Simd::BYTE_ZERO`].
+    fn dot_bytes(self, sum: Self::I, codes: Self::B, x: i32) -> Self::I;
+    /// Column `J` (0 to 3) of 16 rows' codes, unsigned, as f32.
+    fn column<const J: u32>(self, codes: Self::B) -> Self::F;
+
+    #[inline(always)]
+    fn zero(self) -> Self::F {
+        self.splat(0.0)
+    }
+
+    #[inline(always)]
+    fn array(self, x: Self::F) -> [f32; 16] {
+        let mut out = [0.0; 16];
+        self.store(x, &mut out);
+        out
+    }
+
+    #[inline(always)]
+    fn load_bf16(self, from: &[bf16; 16]) -> Self::F {
+        let mut wide = [0.0; 16];
+        for (wide, x) in wide.iter_mut().zip(from) {
+            *wide = f32::from_bits(u32::from(x.to_bits()) << 16);
+        }
+        self.load(&wide)
+    }
+
+    /// Sum of all lanes, pairwise in a fixed order.
+    #[inline(always)]
+    fn sum(self, x: Self::F) -> f32 {
+        let mut lanes = self.array(x);
+        for width in [8, 4, 2, 1] {
+            for lane in 0..width {
+                lanes[lane] += lanes[lane + width];
+            }
+        }
+        lanes[0]
+    }
+
+    /// Largest lane.
+    #[inline(always)]
+    fn largest(self, x: Self::F) -> f32 {
+        let mut lanes = self.array(x);
+        for width in [8, 4, 2, 1] {
+            for lane in 0..width {
+                lanes[lane] =
+                    if lanes[lane + width] > lanes[lane] { lanes[lane + width] } else { lanes[lane] };
+            }
+        }
+        lanes[0]
+    }
+
+    /// e^x within 2 units in the last place for x in -87 to 88; smaller inputs give about 1e-38, larger 1.6e38.
+    ///
+    /// Cody-Waite reduction by ln 2 in two parts and a polynomial of degree 6 (as in Cephes `expf`).
+    #[inline(always)]
+    fn exp(self, x: Self::F) -> Self::F {
+        let x = self.min(self.max(x, self.splat(-87.0)), self.splat(88.0));
+        let n = self.round(self.mul(x, self.splat(core::f32::consts::LOG2_E)));
+        let r = self.mul_add(n, self.splat(-0.693_359_375), x);
+        let r = self.mul_add(n, self.splat(2.121_944_4e-4), r);
+        let mut p = self.splat(1.987_569_1e-4);
+        p = self.mul_add(p, r, self.splat(1.398_199_9e-3));
+        p = self.mul_add(p, r, self.splat(8.333_452e-3));
+        p = self.mul_add(p, r, self.splat(4.166_579_6e-2));
+        p = self.mul_add(p, r, self.splat(1.666_666_5e-1));
+        p = self.mul_add(p, r, self.splat(0.5));
+        p = self.mul_add(self.mul(p, r), r, self.add(r, self.splat(1.0)));
+        self.mul(p, self.exp2_integral(n))
+    }
+}

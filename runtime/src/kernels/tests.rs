@@ -1,0 +1,489 @@
+//! One test body for each operation; every instruction set that this CPU has must pass it.
+//!
+//! The oracle is plain f64 arithmetic on numbers decoded by this file's own reading of FORMAT.md.
+
+use super::*;
+use crate::format::{Encoding, GROUP, PANEL};
+use half::{bf16, f16};
+use std::vec;
+use std::vec::Vec;
+
+/// Kernels of every instruction set at hand.
+fn all() -> Vec<Kernels> {
+    #[allow(unused_mut)]
+    let mut all = vec![Kernels::scalar()];
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    {
+        if std::is_x86_feature_detected!("avx2") {
+            // SAFETY: every CPU with AVX2 that these tests run on has FMA and F16C; checked below.
+            assert!(std::is_x86_feature_detected!("fma") && std::is_x86_feature_detected!("f16c"));
+            // SAFETY: just checked.
+            all.push(Kernels::avx2(unsafe { Avx2::assume() }));
+        }
+        if std::is_x86_feature_detected!("avx512vnni") && std::is_x86_feature_detected!("avx512bw") {
+            // SAFETY: just checked; F, DQ and VL come with these on every such CPU.
+            all.push(Kernels::avx512(unsafe { Avx512Vnni::assume() }));
+        }
+    }
+    #[cfg(target_arch = "aarch64")]
+    if std::arch::is_aarch64_feature_detected!("dotprod") {
+        // SAFETY: just checked.
+        all.push(Kernels::neon(unsafe { DotProd::assume() }));
+    }
+    all
+}
+
+/// SplitMix64 (Steele et al. 2014), enough for test data.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+    /// Between -1 and 1.
+    fn float(&mut self) -> f32 {
+        (self.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    }
+    fn floats(&mut self, count: usize) -> Vec<f32> {
+        (0..count).map(|_| self.float()).collect()
+    }
+}
+
+const MATRICES: [Encoding; 7] = [
+    Encoding::F32,
+    Encoding::F16,
+    Encoding::BF16,
+    Encoding::Q8,
+    Encoding::Q8Row,
+    Encoding::Q4,
+    Encoding::Q4Min,
+];
+
+/// A matrix of random codes and scales, with the values that they stand for.
+struct Sample {
+    encoding: Encoding,
+    rows: usize,
+    columns: usize,
+    data: Vec<u8>,
+    values: Vec<f64>,
+}
+
+impl Sample {
+    fn new(encoding: Encoding, rows: usize, columns: usize, random: &mut Random) -> Sample {
+        let mut data = Vec::new();
+        let mut values = vec![0.0; rows * columns];
+        let mut set = |row: usize, column: usize, value: f64| {
+            if row < rows && column < columns {
+                values[row * columns + column] = value;
+            }
+        };
+        for panel in 0..rows.div_ceil(PANEL) {
+            let row_scales: Vec<f32> = (0..PANEL).map(|_| random.float() * 0.01).collect();
+            if encoding == Encoding::Q8Row {
+                row_scales.iter().for_each(|scale| data.extend(scale.to_le_bytes()));
+            }
+            for block in 0..columns.div_ceil(encoding.block_columns()) {
+                let column = block * encoding.block_columns();
+                if encoding.block_columns() == 1 {
+                    for row in 0..PANEL {
+                        let x = random.float();
+                        let (bytes, value): (Vec<u8>, f64) = match encoding {
+                            Encoding::F16 => {
+                                let x = f16::from_f32(x);
+                                (x.to_le_bytes().to_vec(), x.to_f64())
+                            }
+                            Encoding::BF16 => {
+                                let x = bf16::from_f32(x);
+                                (x.to_le_bytes().to_vec(), x.to_f64())
+                            }
+                            _ => (x.to_le_bytes().to_vec(), f64::from(x)),
+                        };
+                        data.extend(bytes);
+                        set(panel * PANEL + row, column, value);
+                    }
+                    continue;
+                }
+                let nibbles = matches!(encoding, Encoding::Q4 | Encoding::Q4Min);
+                let mut codes = [[0u8; GROUP]; PANEL];
+                for code in codes.as_flattened_mut() {
+                    *code = random.next() as u8 & if nibbles { 15 } else { 255 };
+                    if random.next().is_multiple_of(8) {
+                        // The ends of the range are where narrow accumulators break.
+                        *code = if nibbles { 15 } else { [0, 255][(random.next() & 1) as usize] };
+                    }
+                }
+                let scales: Vec<f16> = (0..PANEL).map(|_| f16::from_f32(random.float() * 0.01)).collect();
+                let minimums: Vec<f16> = (0..PANEL).map(|_| f16::from_f32(random.float() * 0.1)).collect();
+                for step in 0..if nibbles { 4 } else { 8 } {
+                    for codes in &codes {
+                        for j in 0..4 {
+                            data.push(match nibbles {
+                                true => codes[8 * step + j] | codes[8 * step + 4 + j] << 4,
+                                false => codes[4 * step + j],
+                            });
+                        }
+                    }
+                }
+                for row in 0..PANEL {
+                    for k in 0..GROUP {
+                        let code = f64::from(codes[row][k]);
+                        let scale = scales[row].to_f64();
+                        let value = match encoding {
+                            Encoding::Q8 => scale * (code - 128.0),
+                            Encoding::Q8Row => f64::from(row_scales[row]) * (code - 128.0),
+                            Encoding::Q4 => scale * (code - 8.0),
+                            _ => scale * code + minimums[row].to_f64(),
+                        };
+                        set(panel * PANEL + row, column + k, value);
+                    }
+                }
+                if encoding != Encoding::Q8Row {
+                    scales.iter().for_each(|scale| data.extend(scale.to_le_bytes()));
+                }
+                if encoding == Encoding::Q4Min {
+                    minimums.iter().for_each(|minimum| data.extend(minimum.to_le_bytes()));
+                }
+            }
+        }
+        assert_eq!(Some(data.len()), encoding.tensor_bytes(rows, columns));
+        Sample { encoding, rows, columns, data, values }
+    }
+
+    /// The bytes on the boundary that a mapped file has.
+    fn aligned(&self) -> Vec<[u64; 8]> {
+        let mut aligned = vec![[0u64; 8]; self.data.len().div_ceil(64)];
+        zerocopy::IntoBytes::as_mut_bytes(aligned.as_mut_slice())[..self.data.len()]
+            .copy_from_slice(&self.data);
+        aligned
+    }
+
+    fn matrix<'a>(&self, aligned: &'a [[u64; 8]]) -> Matrix<'a> {
+        let data = &zerocopy::IntoBytes::as_bytes(aligned)[..self.data.len()];
+        Matrix { encoding: self.encoding, rows: self.rows, columns: self.columns, data }
+    }
+
+    /// `[tokens, rows]` in f64 and, for each, the sum of the sizes of its products.
+    fn product(&self, x: &[f32]) -> Vec<(f64, f64)> {
+        let mut out = Vec::new();
+        for x in x.chunks(self.columns) {
+            for row in self.values.chunks(self.columns) {
+                let terms = row.iter().zip(x).map(|(w, x)| w * f64::from(*x));
+                out.push(terms.fold((0.0, 0.0), |(sum, size), term| (sum + term, size + term.abs())));
+            }
+        }
+        out
+    }
+}
+
+fn quantize(kernels: &Kernels, x: &[f32], columns: usize) -> Vec<QuantGroup> {
+    let tokens = x.len() / columns;
+    let mut groups = vec![QuantGroup::default(); tiled_groups(tokens, columns, kernels.tile)];
+    let crew = Crew { kernels: *kernels, team: &Alone };
+    crew.prepare(x, columns, None, Some(&mut groups));
+    groups
+}
+
+const SHAPES: &[(usize, usize)] = if cfg!(miri) {
+    &[(1, 1), (17, 33)]
+} else {
+    &[(1, 1), (15, 31), (16, 32), (17, 33), (48, 96), (33, 100), (130, 576), (64, 1536)]
+};
+const TOKENS: &[usize] = if cfg!(miri) { &[1, 3] } else { &[1, 2, 3, 4, 5, 7, 8, 11, 12, 13, 25] };
+
+#[test]
+fn products_match_f64() {
+    let mut random = Random(1);
+    for &(rows, columns) in SHAPES {
+        for encoding in MATRICES {
+            let sample = Sample::new(encoding, rows, columns, &mut random);
+            let aligned = sample.aligned();
+            for &tokens in TOKENS {
+                let x = random.floats(tokens * columns);
+                let expected = sample.product(&x);
+                for kernels in all() {
+                    let groups = quantize(&kernels, &x, columns);
+                    for groups in [None, Some(groups.as_slice())] {
+                        let mut out = vec![f32::NAN; tokens * rows];
+                        let crew = Crew { kernels, team: &Alone };
+                        let product = Product { matrix: sample.matrix(&aligned), out: &mut out, add: false };
+                        crew.multiply(Input { floats: &x, groups, tokens }, [product]);
+                        // f32 sums err by some units in the last place of the terms; 8-bit activations by half
+                        // a step, 1/254 of their group's largest, which is at most 1 here.
+                        let float = groups.is_none() || encoding.block_columns() == 1;
+                        for (i, (out, (sum, size))) in out.iter().zip(&expected).enumerate() {
+                            let row = i % rows;
+                            let weights = &sample.values[row * columns..(row + 1) * columns];
+                            let steps = weights.iter().map(|w| w.abs()).sum::<f64>() / 254.0;
+                            let bound = if float { 3e-6 * size + 1e-9 } else { steps + 1e-5 * size };
+                            let error = (f64::from(*out) - sum).abs();
+                            assert!(
+                                error <= bound,
+                                "{kernels:?} {encoding:?} {rows}x{columns} tokens {tokens} float {float} \
+                                 at {i}: {out} for {sum}, bound {bound}"
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Integer kernels multiply exactly, so that instruction sets differ only by rounding of f32 sums.
+#[test]
+fn integer_products_agree_between_sets() {
+    let mut random = Random(2);
+    for encoding in [Encoding::Q8, Encoding::Q8Row, Encoding::Q4, Encoding::Q4Min] {
+        let sample = Sample::new(encoding, 48, 96, &mut random);
+        let aligned = sample.aligned();
+        // Full-range activations: 16-bit accumulators that overflow would show here.
+        let x: Vec<f32> = (0..96 * 5).map(|_| if random.float() > 0.0 { 1.0 } else { -1.0 }).collect();
+        let size: Vec<f64> = sample.product(&x).iter().map(|(_, size)| *size).collect();
+        let mut first: Option<Vec<f32>> = None;
+        for kernels in all() {
+            let groups = quantize(&kernels, &x, 96);
+            let mut out = vec![0.0; 48 * 5];
+            let crew = Crew { kernels, team: &Alone };
+            let product = Product { matrix: sample.matrix(&aligned), out: &mut out, add: false };
+            crew.multiply(Input { floats: &x, groups: Some(&groups), tokens: 5 }, [product]);
+            let first = first.get_or_insert_with(|| out.clone());
+            for ((a, b), size) in first.iter().zip(&out).zip(&size) {
+                assert!((a - b).abs() <= 1e-6 * *size as f32, "{kernels:?} {encoding:?}: {b} for {a}");
+            }
+        }
+    }
+}
+
+#[test]
+fn products_add_to_what_is_there() {
+    let mut random = Random(3);
+    let sample = Sample::new(Encoding::F32, 20, 40, &mut random);
+    let aligned = sample.aligned();
+    let x = random.floats(2 * 40);
+    for kernels in all() {
+        let mut out = vec![100.0; 2 * 20];
+        let crew = Crew { kernels, team: &Alone };
+        let product = Product { matrix: sample.matrix(&aligned), out: &mut out, add: true };
+        crew.multiply(Input { floats: &x, groups: None, tokens: 2 }, [product]);
+        for (out, (sum, _)) in out.iter().zip(sample.product(&x)) {
+            assert!((f64::from(*out) - 100.0 - sum).abs() < 1e-4, "{kernels:?}");
+        }
+    }
+}
+
+#[test]
+fn rows_are_read_back() {
+    let mut random = Random(4);
+    for encoding in MATRICES {
+        let sample = Sample::new(encoding, 37, 70, &mut random);
+        let aligned = sample.aligned();
+        for kernels in all() {
+            for row in [0, 15, 16, 36] {
+                let mut out = vec![f32::NAN; 70];
+                (kernels.row)(&sample.matrix(&aligned), row, &mut out);
+                for (out, value) in out.iter().zip(&sample.values[row * 70..]) {
+                    assert!(
+                        (f64::from(*out) - value).abs() <= 1e-6 * value.abs() + 1e-9,
+                        "{kernels:?} {encoding:?}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn groups_are_rounded_to_the_nearest() {
+    let mut random = Random(5);
+    let mut x = random.floats(3 * 80);
+    x[..32].fill(0.0);
+    x[40] = f32::NAN;
+    x[70..75].fill(-1e30);
+    for kernels in all() {
+        let groups = quantize(&kernels, &x, 80);
+        assert_eq!(groups[0].scale, 0.0, "{kernels:?}: a group of zeros");
+        let width = matmul::tile_width(3, kernels.tile);
+        for token in 1..3 {
+            for (g, group) in x[token * 80..(token + 1) * 80].chunks(GROUP).enumerate() {
+                let found = &groups[g * width + token];
+                let codes: Vec<i8> =
+                    found.codes.iter().flat_map(|w| w.to_le_bytes()).map(|b| b as i8).collect();
+                let largest = group.iter().fold(0.0f32, |a, x| a.max(x.abs()));
+                assert!((found.scale - largest / 127.0).abs() <= 1e-6 * largest);
+                assert_eq!(found.sum, codes.iter().map(|&c| i32::from(c)).sum::<i32>());
+                for (x, code) in group.iter().zip(&codes) {
+                    let off = x / found.scale - f32::from(*code);
+                    assert!(off.abs() <= 0.501, "{kernels:?}: {x} became {code} x {}", found.scale);
+                }
+                assert!(codes[group.len()..].iter().all(|&c| c == 0));
+            }
+        }
+    }
+}
+
+#[test]
+fn norm_and_swiglu_match_f64() {
+    let mut random = Random(6);
+    for columns in [1, 15, 16, 17, 96, 576] {
+        let x: Vec<f32> = random.floats(columns).iter().map(|x| x * 20.0).collect();
+        let weight = random.floats(columns);
+        for kernels in all() {
+            let mut out = vec![0.0; columns];
+            (kernels.norm)(&x, &weight, 1e-5, &mut out);
+            let mean = x.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>() / columns as f64;
+            for ((out, x), w) in out.iter().zip(&x).zip(&weight) {
+                let expected = f64::from(*x) / (mean + 1e-5).sqrt() * f64::from(*w);
+                assert!((f64::from(*out) - expected).abs() <= 2e-6 * expected.abs() + 1e-9, "{kernels:?}");
+            }
+            let mut gate = x.clone();
+            (kernels.swiglu)(&mut gate, &weight);
+            for ((gate, x), up) in gate.iter().zip(&x).zip(&weight) {
+                let x = f64::from(*x);
+                let expected = x / (1.0 + (-x).exp()) * f64::from(*up);
+                assert!((f64::from(*gate) - expected).abs() <= 1e-6 * expected.abs() + 1e-9, "{kernels:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn exp_is_accurate() {
+    // Through SwiGLU's sigmoid nothing else is visible outside; this one looks at the lanes themselves.
+    use simd::Simd;
+    for i in -8700..8800 {
+        let x = i as f32 / 100.0;
+        let found = Scalar.exp(Scalar.splat(x))[3];
+        let expected = f64::from(x).exp();
+        assert!((f64::from(found) - expected).abs() <= 2.5e-7 * expected, "e^{x} is {found}");
+    }
+    assert!(Scalar.exp(Scalar.splat(f32::MIN))[0] < 1e-37);
+}
+
+/// Attention in f64 on the numbers themselves.
+#[allow(clippy::too_many_arguments)]
+fn attention(
+    keys: &[f32],
+    values: &[f32],
+    queries: &[f32],
+    angles: &(Vec<f32>, Vec<f32>),
+    (heads, kv_heads, dim): (usize, usize, usize),
+    position: usize,
+) -> Vec<f64> {
+    let tokens = queries.len() / (heads * dim);
+    let half = dim / 2;
+    let rotate = |x: &[f32], at: usize| -> Vec<f64> {
+        let angle = |i: usize| (f64::from(angles.0[at * half + i]), f64::from(angles.1[at * half + i]));
+        let low = (0..half).map(|i| f64::from(x[i]) * angle(i).0 - f64::from(x[half + i]) * angle(i).1);
+        let high = (0..half).map(|i| f64::from(x[half + i]) * angle(i).0 + f64::from(x[i]) * angle(i).1);
+        low.chain(high).collect()
+    };
+    let mut out = Vec::new();
+    for token in 0..tokens {
+        for head in 0..heads {
+            let query = rotate(&queries[(token * heads + head) * dim..][..dim], position + token);
+            let kv = head / (heads / kv_heads);
+            let scores: Vec<f64> = (0..=position + token)
+                .map(|p| {
+                    let key = rotate(&keys[(p * kv_heads + kv) * dim..][..dim], p);
+                    key.iter().zip(&query).map(|(k, q)| k * q).sum::<f64>() / (dim as f64).sqrt()
+                })
+                .collect();
+            let largest = scores.iter().fold(f64::MIN, |a, b| a.max(*b));
+            let sum: f64 = scores.iter().map(|s| (s - largest).exp()).sum();
+            for d in 0..dim {
+                let value = |p: usize| f64::from(values[(p * kv_heads + kv) * dim + d]);
+                out.push(scores.iter().enumerate().map(|(p, s)| (s - largest).exp() / sum * value(p)).sum());
+            }
+        }
+    }
+    out
+}
+
+#[test]
+fn attention_matches_f64() {
+    use crate::kv_cache::KvCache;
+    use crate::memory::{Arena, MemoryPlan, PlanOptions};
+    let mut random = Random(7);
+    let shapes: &[(usize, usize, usize)] = if cfg!(miri) {
+        &[(2, 1, 4)]
+    } else {
+        &[(9, 3, 64), (6, 2, 64), (4, 4, 32), (3, 1, 6), (15, 5, 20), (14, 1, 128)]
+    };
+    for &(heads, kv_heads, dim) in shapes {
+        // (tokens before, tokens in the batch)
+        let spans: &[(usize, usize)] =
+            if cfg!(miri) { &[(2, 1)] } else { &[(0, 1), (0, 17), (63, 1), (64, 3), (200, 40), (511, 2)] };
+        for &(before, tokens) in spans {
+            let total = before + tokens;
+            let keys = random.floats(total * kv_heads * dim);
+            let values = random.floats(total * kv_heads * dim);
+            let queries: Vec<f32> = random.floats(tokens * heads * dim).iter().map(|q| q * 3.0).collect();
+            let angles: Vec<f32> = random.floats(total * dim / 2).iter().map(|a| a * 3.0).collect();
+            let angles: (Vec<f32>, Vec<f32>) =
+                (angles.iter().map(|a| a.cos()).collect(), angles.iter().map(|a| a.sin()).collect());
+            let expected = attention(&keys, &values, &queries, &angles, (heads, kv_heads, dim), before);
+            for kernels in all() {
+                for (kv, bound) in [(KvKind::F32, 2e-5), (KvKind::F16, 4e-3), (KvKind::Q8, 3e-2)] {
+                    let config = crate::format::Config {
+                        hidden: 16,
+                        layers: 2,
+                        heads,
+                        kv_heads,
+                        head_dim: dim,
+                        ffn: 16,
+                        vocab: 16,
+                        context: total,
+                        rope_theta: 10_000.0,
+                        norm_eps: 1e-5,
+                        tied: true,
+                        bos: None,
+                        stop: [None; 8],
+                    };
+                    let options =
+                        PlanOptions { context: total, batch: total, logit_rows: 1, kv, exact: false };
+                    let plan = MemoryPlan::new(&config, &options, &kernels).unwrap();
+                    // Memory full of NaNs: nothing behind the last position may be looked at.
+                    let mut memory = vec![[0xffu8; 64]; plan.bytes() / 64 + 1];
+                    let start = memory.as_flattened().as_ptr().align_offset(64);
+                    let memory = &mut memory.as_flattened_mut()[start..start + plan.bytes()];
+                    let mut cache = KvCache::carve(&plan, &mut Arena::new(memory, &plan).unwrap()).unwrap();
+                    let pool = Alone;
+                    let crew = Crew { kernels, team: &pool };
+                    let kv_row = kv_heads * dim;
+                    let half = dim / 2;
+                    for layer in [1, 0] {
+                        for (from, to) in [(0, before), (before, total)] {
+                            let rope = Rope { cos: &angles.0[from * half..], sin: &angles.1[from * half..] };
+                            let place = Place {
+                                layer,
+                                heads,
+                                kv_heads,
+                                head_dim: dim,
+                                tokens: to - from,
+                                position: from,
+                                rope,
+                            };
+                            let (keys, values) = (&keys[from * kv_row..], &values[from * kv_row..]);
+                            crew.store(&place, keys, values, &mut cache);
+                            if to == total {
+                                let mut out = vec![f32::NAN; tokens * heads * dim];
+                                crew.attend(&place, &queries, &cache, &mut out);
+                                for (i, (out, expected)) in out.iter().zip(&expected).enumerate() {
+                                    assert!(
+                                        (f64::from(*out) - expected).abs() <= bound,
+                                        "{kernels:?} {kv:?} {heads}/{kv_heads} x {dim}, {before} + {tokens}, at {i}: \
+                                         {out} for {expected}"
+                                    );
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

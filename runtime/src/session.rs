@@ -1,0 +1,204 @@
+//! One sequence of tokens and its state: prefill, decode, rewind, reuse of a common prefix, scoring.
+
+use crate::Token;
+use crate::cpu::Cpu;
+use crate::kernels::Team;
+use crate::model::{Backend, Batch, forward};
+use thiserror::Error;
+
+/// Why a session cannot go on as asked. Its state is as before the call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum SessionError {
+    /// The tokens do not fit behind those already there.
+    #[error("{position} tokens are in the context and {more} more do not fit its {context}")]
+    ContextFull {
+        /// Tokens there.
+        position: usize,
+        /// Tokens that were to be added.
+        more: usize,
+        /// Positions in all.
+        context: usize,
+    },
+    /// A token that the vocabulary does not have.
+    #[error("token {found} is not in the vocabulary of {vocab}")]
+    UnknownToken {
+        /// The id.
+        found: u32,
+        /// Size of the vocabulary.
+        vocab: usize,
+    },
+    /// Nothing to do a forward pass of.
+    #[error("at least one token is needed")]
+    Empty,
+    /// A rewind to where the session has not been.
+    #[error("cannot rewind to position {to}: only {position} tokens are in the context")]
+    Rewind {
+        /// Position asked for.
+        to: usize,
+        /// Tokens there.
+        position: usize,
+    },
+}
+
+/// Log-probability of one token, given the tokens before it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Scored {
+    /// Index of the token in the slice that was scored.
+    pub index: usize,
+    /// Natural logarithm of its probability.
+    pub log_probability: f64,
+    /// Whether it is the most probable token (the lowest id among equals).
+    pub greedy: bool,
+}
+
+/// A sequence in progress on the CPU.
+pub struct Session<'f, 'm, 't, T: Team> {
+    backend: Cpu<'f, 'm, 't, T>,
+    vocab: usize,
+    position: usize,
+}
+
+impl<'f, 'm, 't, T: Team> Session<'f, 'm, 't, T> {
+    /// An empty sequence.
+    pub fn new(backend: Cpu<'f, 'm, 't, T>) -> Self {
+        let vocab = backend.plan().config().vocab;
+        Session { backend, vocab, position: 0 }
+    }
+
+    /// Most tokens that the session can hold.
+    pub fn context(&self) -> usize {
+        self.backend.context()
+    }
+
+    /// Tokens in the session.
+    pub fn position(&self) -> usize {
+        self.position
+    }
+
+    /// The tokens in the session.
+    pub fn tokens(&mut self) -> &[Token] {
+        &self.backend.history()[..self.position]
+    }
+
+    /// The tokens in the session, and the logits of the last, `[vocab]`: empty before the first forward pass
+    /// and after a rewind. To be changed at will by a sampler.
+    pub fn tokens_and_logits(&mut self) -> (&[Token], &mut [f32]) {
+        let (history, logits) = self.backend.history_and_logits();
+        (&history[..self.position], logits)
+    }
+
+    fn check(&self, tokens: &[Token]) -> Result<(), SessionError> {
+        let (position, context) = (self.position, self.context());
+        if tokens.is_empty() {
+            return Err(SessionError::Empty);
+        }
+        if tokens.len() > context - position {
+            return Err(SessionError::ContextFull { position, more: tokens.len(), context });
+        }
+        let unknown = tokens.iter().find(|token| token.index() >= self.vocab);
+        unknown.map_or(Ok(()), |t| Err(SessionError::UnknownToken { found: t.0, vocab: self.vocab }))
+    }
+
+    /// Runs one batch at the end of the sequence.
+    fn advance(&mut self, tokens: &[Token]) {
+        self.backend.history()[self.position..][..tokens.len()].copy_from_slice(tokens);
+        forward(&mut self.backend, &Batch { tokens, position: self.position });
+        self.position += tokens.len();
+    }
+
+    /// Appends `tokens` (one to decode, many to prefill); afterwards the logits are those behind the last.
+    pub fn prefill(&mut self, tokens: &[Token]) -> Result<(), SessionError> {
+        self.prefill_while(tokens, &mut |_| true).map(|_| ())
+    }
+
+    /// [`Session::prefill`] that asks `go_on` between batches, with the tokens done so far, and stops when it
+    /// says no. Returns the tokens appended; there are logits only if that is all of them.
+    pub fn prefill_while(
+        &mut self,
+        tokens: &[Token],
+        go_on: &mut dyn FnMut(usize) -> bool,
+    ) -> Result<usize, SessionError> {
+        self.check(tokens)?;
+        let mut done = 0;
+        self.backend.head(0..0);
+        for batch in tokens.chunks(self.backend.batch()) {
+            if done > 0 && !go_on(done) {
+                return Ok(done);
+            }
+            self.advance(batch);
+            done += batch.len();
+            if done == tokens.len() {
+                self.backend.head(batch.len() - 1..batch.len());
+            }
+        }
+        Ok(done)
+    }
+
+    /// Goes back to the first `position` tokens, at no cost.
+    pub fn rewind(&mut self, position: usize) -> Result<(), SessionError> {
+        if position > self.position {
+            return Err(SessionError::Rewind { to: position, position: self.position });
+        }
+        if position < self.position {
+            self.backend.head(0..0);
+        }
+        self.position = position;
+        Ok(())
+    }
+
+    /// Rewinds to the longest common prefix with `tokens`, but leaves at least one of them to be run, and
+    /// returns its length: `tokens[length..]` is what remains to be prefilled.
+    pub fn reuse(&mut self, tokens: &[Token]) -> usize {
+        let most = tokens.len().saturating_sub(1);
+        let common = self.tokens().iter().zip(tokens).take_while(|(a, b)| a == b).count().min(most);
+        // Not past the end: `common` is at most the number of tokens here.
+        let _ = self.rewind(common);
+        common
+    }
+
+    /// Appends `tokens` and gives the log-probabilities of those from index `from` (at least 1: the first
+    /// token of a sequence has none).
+    pub fn score(
+        &mut self,
+        tokens: &[Token],
+        from: usize,
+        each: &mut dyn FnMut(Scored),
+    ) -> Result<(), SessionError> {
+        self.check(tokens)?;
+        let from = from.max(1);
+        let (batch_size, rows) = (self.backend.batch(), self.backend.logit_rows());
+        let mut first = 0;
+        for batch in tokens.chunks(batch_size) {
+            self.advance(batch);
+            // The logits of row r score the token at first + r + 1.
+            let mut row = from.saturating_sub(first + 1);
+            let end = batch.len().min(tokens.len() - first - 1);
+            while row < end {
+                let count = rows.min(end - row);
+                self.backend.head(row..row + count);
+                for (i, logits) in self.backend.logits().chunks_exact(self.vocab).enumerate() {
+                    let index = first + row + i + 1;
+                    let (log_probability, greedy) = log_probability(logits, tokens[index]);
+                    each(Scored { index, log_probability, greedy });
+                }
+                row += count;
+            }
+            first += batch.len();
+        }
+        self.backend.head(0..0);
+        Ok(())
+    }
+}
+
+/// `ln softmax(logits)[token]`, summed in f64, and whether the token has the largest logit.
+fn log_probability(logits: &[f32], token: Token) -> (f64, bool) {
+    let own = logits[token.index()];
+    let (mut largest, mut first) = (f32::NEG_INFINITY, 0);
+    for (id, &logit) in logits.iter().enumerate() {
+        if logit > largest {
+            (largest, first) = (logit, id);
+        }
+    }
+    let sum: f64 = logits.iter().map(|&logit| f64::from(libm::expf(logit - largest))).sum();
+    (f64::from(own - largest) - libm::log(sum), first == token.index())
+}

@@ -1,0 +1,79 @@
+//! The classes of characters that the GPT-2 pattern tells apart.
+
+use super::class_table::{INDEX, LEAVES};
+
+/// What a character is to the pattern.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CharClass {
+    /// None of the others.
+    Other,
+    /// `\p{L}`.
+    Letter,
+    /// `\p{N}`.
+    Number,
+    /// `\s`.
+    Space,
+    /// A digit that stands alone, where digits are apart: `char::is_numeric`.
+    Digit,
+}
+
+/// The class of `code` (a Unicode scalar value) by the table; never [`CharClass::Digit`].
+pub fn class_of(code: u32) -> CharClass {
+    let leaf = INDEX.get(code as usize / 64).and_then(|&leaf| LEAVES.get(usize::from(leaf)));
+    match leaf.map_or(0, |leaf| leaf >> (code % 64 * 2) & 3) {
+        1 => CharClass::Letter,
+        2 => CharClass::Number,
+        3 => CharClass::Space,
+        _ => CharClass::Other,
+    }
+}
+
+/// The classes of the ASCII characters, digits among them as numbers.
+static ASCII: [CharClass; 128] = {
+    let mut classes = [CharClass::Other; 128];
+    let mut code = 0;
+    while code < 128 {
+        classes[code] = match code as u8 {
+            b'a'..=b'z' | b'A'..=b'Z' => CharClass::Letter,
+            b'0'..=b'9' => CharClass::Number,
+            b' ' | 9..=13 => CharClass::Space,
+            _ => CharClass::Other,
+        };
+        code += 1;
+    }
+    classes
+};
+
+/// The class of the character at `at` and its length in bytes; `None` at the end of `text`.
+///
+/// Bytes that are not UTF-8 (a damaged table can cut a character) give some class and a length of at least
+/// one, never past the end.
+#[inline]
+pub(super) fn class_at(text: &[u8], at: usize, digits_apart: bool) -> Option<(CharClass, usize)> {
+    let &first = text.get(at)?;
+    match ASCII.get(usize::from(first)) {
+        Some(CharClass::Number) if digits_apart => Some((CharClass::Digit, 1)),
+        Some(&class) => Some((class, 1)),
+        None => Some(wide_class_at(text, at, first, digits_apart)),
+    }
+}
+
+/// [`class_at`] behind ASCII.
+fn wide_class_at(text: &[u8], at: usize, first: u8, digits_apart: bool) -> (CharClass, usize) {
+    let (len, mut code) = match first {
+        ..0xE0 => (2, u32::from(first & 0x1F)),
+        0xE0..0xF0 => (3, u32::from(first & 0x0F)),
+        0xF0.. => (4, u32::from(first & 0x07)),
+    };
+    for step in 1..len {
+        let Some(&byte) = text.get(at + step) else { return (CharClass::Other, step) };
+        code = code << 6 | u32::from(byte & 0x3F);
+    }
+    let class = class_of(code);
+    // Letters and spaces are never numeric, and the others are rare: asking costs little.
+    let may_be_digit = matches!(class, CharClass::Number | CharClass::Other);
+    if digits_apart && may_be_digit && char::from_u32(code).is_some_and(char::is_numeric) {
+        return (CharClass::Digit, len);
+    }
+    (class, len)
+}

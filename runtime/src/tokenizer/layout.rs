@@ -1,0 +1,172 @@
+//! The layout of the tokenizer section, shared by this reader and the converter's writer.
+//!
+//! `FORMAT.md`, section "Tokenizer", is the normative text.
+
+use core::ops::Range;
+
+/// Bytes of the fixed header in front of the tables.
+pub const HEADER_LEN: usize = 128;
+/// Most tokens: ids take 21 bits, and all ones mark an empty slot.
+pub const MOST_TOKENS: usize = (1 << ID_BITS) - 1;
+/// Most merges: ranks take 22 bits.
+pub const MOST_MERGES: usize = 1 << RANK_BITS;
+/// Slots that a lookup visits before it gives up; the writer adds slots until nothing lies further.
+pub const MOST_PROBES: usize = 64;
+/// Flag: every digit is a word of its own.
+pub const FLAG_DIGITS_APART: u32 = 1;
+/// A `u32` field that holds nothing.
+pub const NONE: u32 = u32::MAX;
+/// A pair slot that holds nothing.
+pub const NO_PAIR: u64 = u64::MAX;
+/// Bytes of a record of an added token.
+pub const ADDED_LEN: usize = 8;
+
+const ID_BITS: u32 = 21;
+const RANK_BITS: u32 = 22;
+const MIX: u64 = 0x9E37_79B9_7F4A_7C15;
+const MIX_TAIL: u64 = 0xD6E8_FEB8_6659_FD93;
+
+/// The header's fields, all `u32`, by byte range.
+pub mod field {
+    use super::Range;
+
+    /// [`super::FLAG_DIGITS_APART`]; other bits are zero.
+    pub const FLAGS: Range<usize> = 0..4;
+    /// Ids in the vocabulary, those of added tokens included.
+    pub const TOKENS: Range<usize> = 4..8;
+    /// Merges.
+    pub const MERGES: Range<usize> = 8..12;
+    /// Id that the first merge makes, where merge `r` makes `base + r`; else [`super::NONE`].
+    pub const MERGED_BASE: Range<usize> = 12..16;
+    /// Slots of the pair table.
+    pub const PAIR_SLOTS: Range<usize> = 16..20;
+    /// Slots of the word table.
+    pub const WORD_SLOTS: Range<usize> = 20..24;
+    /// Added tokens of the first pass.
+    pub const ADDED_FIRST: Range<usize> = 24..28;
+    /// Added tokens of the second pass.
+    pub const ADDED_SECOND: Range<usize> = 28..32;
+    /// Bytes of all tokens together.
+    pub const TEXT_LEN: Range<usize> = 32..36;
+    /// Bytes of the longest token in the word table.
+    pub const LONGEST_WORD: Range<usize> = 36..40;
+    /// Zero.
+    pub const RESERVED: Range<usize> = 40..64;
+    /// A bit per byte that begins an added token of the first pass.
+    pub const STARTS_FIRST: Range<usize> = 64..96;
+    /// A bit per byte that begins an added token of the second pass.
+    pub const STARTS_SECOND: Range<usize> = 96..128;
+}
+
+/// Where the tables lie, in the order of the file. All byte counts follow from the header's fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Ids in the vocabulary.
+    pub tokens: u32,
+    /// Entries of the table of merged ids: none where they follow from the rank.
+    pub merged: u32,
+    /// Slots of the pair table.
+    pub pair_slots: u32,
+    /// Slots of the word table.
+    pub word_slots: u32,
+    /// Added tokens of both passes.
+    pub added: u64,
+    /// Bytes of all tokens together.
+    pub text: u32,
+}
+
+impl Sizes {
+    /// Bytes of each table: byte ids, offsets, pairs, words, merged ids, added tokens, special bits, text.
+    pub fn tables(&self) -> [u64; 8] {
+        [
+            256 * 4,
+            (u64::from(self.tokens) + 1) * 4,
+            u64::from(self.pair_slots) * 8,
+            u64::from(self.word_slots) * 4,
+            u64::from(self.merged) * 4,
+            self.added * ADDED_LEN as u64,
+            u64::from(self.tokens).div_ceil(8),
+            u64::from(self.text),
+        ]
+    }
+
+    /// Bytes of the whole section.
+    pub fn section(&self) -> u64 {
+        HEADER_LEN as u64 + self.tables().iter().sum::<u64>()
+    }
+}
+
+/// A pair of neighbours as the key of the pair table.
+pub fn pair_key(left: u32, right: u32) -> u64 {
+    u64::from(left) << ID_BITS | u64::from(right)
+}
+
+/// The content of a pair slot.
+pub fn pair_slot(key: u64, rank: u32) -> u64 {
+    key << RANK_BITS | u64::from(rank)
+}
+
+/// The key in a pair slot.
+pub fn slot_key(slot: u64) -> u64 {
+    slot >> RANK_BITS
+}
+
+/// The rank in a pair slot.
+pub fn slot_rank(slot: u64) -> u32 {
+    slot as u32 & ((1 << RANK_BITS) - 1)
+}
+
+/// The first slot to look into for `key`, of `slots`.
+pub fn pair_home(key: u64, slots: u32) -> usize {
+    reduce(key.wrapping_mul(MIX) >> 32, slots)
+}
+
+/// The hash of a word's bytes: little-endian eights, the last one filled with zeros.
+pub fn word_hash(bytes: &[u8]) -> u64 {
+    let mut hash = bytes.len() as u64 ^ MIX_TAIL;
+    let (chunks, rest) = bytes.as_chunks::<8>();
+    for chunk in chunks {
+        hash = fold(hash ^ u64::from_le_bytes(*chunk), MIX);
+    }
+    if !rest.is_empty() {
+        let mut tail = 0;
+        for &byte in rest.iter().rev() {
+            tail = tail << 8 | u64::from(byte);
+        }
+        hash = fold(hash ^ tail, MIX);
+    }
+    fold(hash, MIX_TAIL)
+}
+
+/// The first slot to look into for a word of this hash, of `slots`.
+pub fn word_home(hash: u64, slots: u32) -> usize {
+    reduce(hash >> 32, slots)
+}
+
+/// The content of a word slot: a tag from the hash above the id.
+pub fn word_slot(hash: u64, id: u32) -> u32 {
+    (hash as u32) << ID_BITS | id
+}
+
+/// The id in a word slot, where the tag is that of `hash`.
+pub fn slot_word(slot: u32, hash: u64) -> Option<u32> {
+    let same_tag = (slot ^ (hash as u32) << ID_BITS) >> ID_BITS == 0;
+    same_tag.then_some(slot & MOST_TOKENS as u32)
+}
+
+/// The slot `steps` behind `home`, around the end of the table.
+pub fn probe(home: usize, steps: usize, slots: usize) -> usize {
+    let slot = home + steps;
+    if slot < slots { slot } else { slot - slots }
+}
+
+/// A 32-bit hash to an index below `slots`.
+fn reduce(hash: u64, slots: u32) -> usize {
+    (hash * u64::from(slots) >> 32) as usize
+}
+
+/// Both halves of a product.
+fn fold(a: u64, b: u64) -> u64 {
+    let product = u128::from(a) * u128::from(b);
+    product as u64 ^ (product >> 64) as u64
+}
