@@ -1,0 +1,175 @@
+//! What was said, and how it is kept in a file.
+
+use crate::failure::Failure;
+use serde::{Deserialize, Serialize};
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+
+/// Who says a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Role {
+    /// Instructions in front of the conversation.
+    System,
+    /// The person.
+    User,
+    /// The model.
+    Assistant,
+}
+
+/// A question and its answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Turn {
+    /// The person's message.
+    pub(crate) user: String,
+    /// The model's answer.
+    pub(crate) answer: String,
+}
+
+/// Everything that the model is told again with each message.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Conversation {
+    /// Instructions in front of it.
+    pub(crate) system: Option<String>,
+    /// Oldest first.
+    pub(crate) turns: Vec<Turn>,
+}
+
+impl Conversation {
+    /// The messages from turn `first` on, with the system message, and `user` as the last one.
+    pub(crate) fn messages<'a>(&'a self, first: usize, user: &'a str) -> Vec<(Role, &'a str)> {
+        let turns = self.turns.iter().skip(first);
+        let turns = turns.flat_map(|turn| [(Role::User, &*turn.user), (Role::Assistant, &*turn.answer)]);
+        let system = self.system.as_deref().map(|text| (Role::System, text));
+        system.into_iter().chain(turns).chain([(Role::User, user)]).collect()
+    }
+}
+
+/// A conversation as it is written to a file: the messages in the shape that most tools know.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Saved {
+    /// The model that answered, for the reader's information.
+    #[serde(default)]
+    model: Option<String>,
+    messages: Vec<SavedMessage>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct SavedMessage {
+    role: Role,
+    content: String,
+}
+
+impl Saved {
+    /// What is to be written.
+    pub(crate) fn new(model: &str, conversation: &Conversation) -> Saved {
+        let message = |role, content: &str| SavedMessage { role, content: content.to_string() };
+        let system = conversation.system.iter().map(|text| message(Role::System, text));
+        let turns = conversation.turns.iter();
+        let turns =
+            turns.flat_map(|turn| [message(Role::User, &turn.user), message(Role::Assistant, &turn.answer)]);
+        Saved { model: Some(model.to_string()), messages: system.chain(turns).collect() }
+    }
+
+    /// Writes to a temporary file beside `path` and renames it: the old file stays whole until then.
+    pub(crate) fn write(&self, path: &Path) -> Result<(), Failure> {
+        let failed = |source| Failure::io("write", path, source);
+        if path.is_dir() {
+            return Err(failed(std::io::ErrorKind::IsADirectory.into()));
+        }
+        let mut name = path.file_name().unwrap_or_default().to_os_string();
+        name.push(format!(".{}.tmp", std::process::id()));
+        let temporary = path.with_file_name(name);
+        let written = File::create(&temporary).and_then(|mut file| {
+            let text = serde_json::to_vec_pretty(self)?;
+            file.write_all(&text)?;
+            file.write_all(b"\n")?;
+            file.sync_all()?;
+            fs::rename(&temporary, path)
+        });
+        written.map_err(|source| {
+            let _ = fs::remove_file(&temporary);
+            failed(source)
+        })
+    }
+
+    /// Reads and checks a file.
+    pub(crate) fn read(path: &Path) -> Result<Conversation, Failure> {
+        let text = fs::read(path).map_err(|source| Failure::io("read", path, source))?;
+        let line = |line, reason| Failure::Line { input: path.display().to_string(), line, reason };
+        let saved: Saved =
+            serde_json::from_slice(&text).map_err(|e| line(e.line(), format!("not a conversation: {e}")))?;
+        saved.into_conversation().map_err(|reason| line(1, reason))
+    }
+
+    /// The conversation, if the roles follow each other as they must.
+    fn into_conversation(self) -> Result<Conversation, String> {
+        let mut messages = self.messages.into_iter().peekable();
+        let system = messages.next_if(|message| message.role == Role::System).map(|m| m.content);
+        let mut turns = Vec::new();
+        while let Some(user) = messages.next() {
+            let answer = messages.next().filter(|m| m.role == Role::Assistant && user.role == Role::User);
+            let answer = answer.ok_or_else(|| {
+                let number = 1 + 2 * turns.len() + usize::from(system.is_some());
+                format!(
+                    "expected a user message and the assistant's answer at messages {number} and {}",
+                    number + 1
+                )
+            })?;
+            turns.push(Turn { user: user.content, answer: answer.content });
+        }
+        Ok(Conversation { system, turns })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Conversation, Role, Saved, Turn};
+
+    fn talk() -> Conversation {
+        let turn = |user: &str, answer: &str| Turn { user: user.to_string(), answer: answer.to_string() };
+        let turns = vec![turn("a \"quote\"\n🙂", "b"), turn("c", "")];
+        Conversation { system: Some("s".to_string()), turns }
+    }
+
+    #[test]
+    fn old_turns_can_be_left_out() {
+        let talk = talk();
+        let messages = talk.messages(1, "new");
+        let expected = [(Role::System, "s"), (Role::User, "c"), (Role::Assistant, ""), (Role::User, "new")];
+        assert_eq!(messages, expected);
+    }
+
+    #[test]
+    fn a_saved_conversation_comes_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("talk.json");
+        for talk in [talk(), Conversation::default()] {
+            Saved::new("m", &talk).write(&path).unwrap();
+            assert_eq!(Saved::read(&path).unwrap(), talk);
+        }
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file stays");
+    }
+
+    #[test]
+    fn a_file_that_is_no_conversation_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("talk.json");
+        let wrong = [
+            "",
+            "[]",
+            r#"{"messages": [{"role": "wizard", "content": ""}]}"#,
+            r#"{"messages": [{"role": "user", "content": "no answer"}]}"#,
+            r#"{"messages": [{"role": "assistant", "content": ""}, {"role": "user", "content": ""}]}"#,
+            r#"{"messages": [{"role": "user", "content": 1}, {"role": "assistant", "content": ""}]}"#,
+        ];
+        for text in wrong {
+            std::fs::write(&path, text).unwrap();
+            let sentence = Saved::read(&path).unwrap_err().to_string();
+            assert!(sentence.contains("talk.json"), "{sentence}");
+        }
+        assert!(Saved::read(folder.path()).is_err());
+        assert!(Saved::new("m", &talk()).write(folder.path()).is_err());
+    }
+}

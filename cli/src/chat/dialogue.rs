@@ -1,0 +1,232 @@
+//! One message in, one answer out, in a context of limited length.
+
+use super::conversation::{Conversation, Role, Turn};
+use crate::failure::Failure;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use thimble_runtime::Token;
+use thimble_runtime::utf8::Utf8Stream;
+
+/// What a dialogue needs of a model and its session.
+pub(crate) trait Voice {
+    /// Positions in the context.
+    fn context(&self) -> usize;
+    /// The messages in the model's chat format, up to the place where the answer begins. Special tokens in a
+    /// message's text are plain text.
+    fn encode(&self, messages: &[(Role, &str)]) -> Result<Vec<Token>, Failure>;
+    /// Goes back to the longest common prefix of `tokens` and what was computed, and returns its length.
+    fn reuse(&mut self, tokens: &[Token]) -> usize;
+    /// Computes `tokens` behind what is there.
+    fn prefill(&mut self, tokens: &[Token]) -> Result<(), Failure>;
+    /// Chooses the next token after the last computed one.
+    fn sample(&mut self) -> Token;
+    /// The bytes of a token.
+    fn bytes(&self, token: Token) -> &[u8];
+    /// Whether the token ends an answer.
+    fn is_stop(&self, token: Token) -> bool;
+}
+
+/// Something to show while an answer is made.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Event<'a> {
+    /// More text of the answer.
+    Text(&'a str),
+    /// The oldest turns were forgotten, because the context is full.
+    Forgot {
+        /// How many.
+        turns: usize,
+    },
+}
+
+/// Why an answer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The model ended it.
+    Stop,
+    /// It reached the most tokens allowed.
+    Length,
+    /// The context is full and nothing older can give way.
+    Context,
+    /// The person stopped it.
+    Interrupted,
+}
+
+/// What an answer took.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Answer {
+    /// Why it ended.
+    pub(crate) end: End,
+    /// Prompt tokens that were in the KV cache already.
+    pub(crate) reused: usize,
+    /// Prompt tokens computed.
+    pub(crate) prefilled: usize,
+    /// Time for those.
+    pub(crate) prefill_time: Duration,
+    /// Tokens of the answer.
+    pub(crate) decoded: usize,
+    /// Time for those.
+    pub(crate) decode_time: Duration,
+}
+
+/// A conversation with a model.
+pub(crate) struct Dialogue<S> {
+    /// The model and its session.
+    pub(crate) voice: S,
+    /// What was said.
+    pub(crate) conversation: Conversation,
+    /// Longest answer in tokens.
+    pub(crate) max_tokens: Option<usize>,
+}
+
+/// Tokens computed between two looks at whether the person wants to stop.
+const CHUNK: usize = 128;
+/// Room that an answer should find, where the context allows for that.
+const ANSWER_ROOM: usize = 256;
+
+impl<S: Voice> Dialogue<S> {
+    /// Answers `user` and remembers both. `show` gets the text as it is made.
+    ///
+    /// A message that does not fit into the context even alone is an error, and an error leaves the
+    /// conversation as it was. An answer that was interrupted before its first character is not remembered.
+    pub(crate) fn answer(
+        &mut self,
+        user: &str,
+        interrupted: &AtomicBool,
+        show: &mut dyn FnMut(Event<'_>) -> Result<(), Failure>,
+    ) -> Result<Answer, Failure> {
+        let mut first = 0;
+        let mut prompt = self.fit(&mut first, user, &[])?;
+        if first > 0 {
+            show(Event::Forgot { turns: first })?;
+        }
+        let start = Instant::now();
+        let reused = self.voice.reuse(&prompt);
+        let mut answer = Answer {
+            end: End::Interrupted,
+            reused,
+            prefilled: prompt.len() - reused,
+            prefill_time: Duration::ZERO,
+            decoded: 0,
+            decode_time: Duration::ZERO,
+        };
+        let computed = self.prefill(&prompt[reused..], interrupted)?;
+        answer.prefill_time = start.elapsed();
+        let start = Instant::now();
+        let mut said = Vec::new();
+        let mut text = String::new();
+        let mut stream = Utf8Stream::new();
+        answer.end = loop {
+            if !computed || interrupted.load(Ordering::Relaxed) {
+                break End::Interrupted;
+            }
+            if self.max_tokens.is_some_and(|most| said.len() >= most) {
+                break End::Length;
+            }
+            let token = self.voice.sample();
+            if self.voice.is_stop(token) {
+                break End::Stop;
+            }
+            said.push(token);
+            let shown = text.len();
+            stream.push(self.voice.bytes(token), &mut |piece: &str| text.push_str(piece));
+            if text.len() > shown {
+                show(Event::Text(&text[shown..]))?;
+            }
+            if prompt.len() + said.len() < self.voice.context() {
+                self.voice.prefill(&[token])?;
+                continue;
+            }
+            let before = first;
+            if !self.make_room(&mut first, &mut prompt, user, &said)? {
+                break End::Context;
+            }
+            show(Event::Forgot { turns: first - before })?;
+            let all: Vec<Token> = prompt.iter().chain(&said).copied().collect();
+            let kept = self.voice.reuse(&all);
+            if !self.prefill(&all[kept..], interrupted)? {
+                break End::Interrupted;
+            }
+        };
+        let shown = text.len();
+        stream.finish(&mut |piece: &str| text.push_str(piece));
+        if text.len() > shown {
+            show(Event::Text(&text[shown..]))?;
+        }
+        answer.decoded = said.len();
+        answer.decode_time = start.elapsed();
+        self.conversation.turns.drain(..first);
+        if !(answer.end == End::Interrupted && text.is_empty()) {
+            self.conversation.turns.push(Turn { user: user.to_string(), answer: text });
+        }
+        Ok(answer)
+    }
+
+    /// Forgets the last turn and returns its message, to be answered again.
+    pub(crate) fn take_last(&mut self) -> Option<Turn> {
+        self.conversation.turns.pop()
+    }
+
+    /// The prompt for `user`, without the turns before `first`; `first` grows until prompt, `said` and an answer fit.
+    ///
+    /// Where turns have to go, a quarter of the context is freed at once: every change of the oldest turn
+    /// means computing the rest again.
+    fn fit(&self, first: &mut usize, user: &str, said: &[Token]) -> Result<Vec<Token>, Failure> {
+        let context = self.voice.context();
+        let turns = self.conversation.turns.len();
+        let mut most = context - ANSWER_ROOM.min(context / 4);
+        loop {
+            let messages = self.conversation.messages(*first, user);
+            let prompt = self.voice.encode(&messages)?;
+            if prompt.len() + said.len() <= most {
+                return Ok(prompt);
+            }
+            if *first == turns {
+                // Nothing can give way any more: it will do as long as one token of an answer fits.
+                return match prompt.len() < context {
+                    true => Ok(prompt),
+                    false => Err(Failure::TooLong {
+                        what: "this message (with the instructions)",
+                        found: prompt.len(),
+                        room: context - 1,
+                        remedy: "shorten it, or start with a larger --context if the model has one",
+                    }),
+                };
+            }
+            *first += 1;
+            most = context - context / 4;
+        }
+    }
+
+    /// Whether forgetting turns made room to go on with an answer.
+    fn make_room(
+        &self,
+        first: &mut usize,
+        prompt: &mut Vec<Token>,
+        user: &str,
+        said: &[Token],
+    ) -> Result<bool, Failure> {
+        let mut fewer = *first;
+        let shorter = self.fit(&mut fewer, user, said)?;
+        if fewer == *first || shorter.len() + said.len() >= self.voice.context() {
+            return Ok(false);
+        }
+        *first = fewer;
+        *prompt = shorter;
+        Ok(true)
+    }
+
+    /// Computes `tokens` in pieces; false if the person stopped it in between.
+    fn prefill(&mut self, tokens: &[Token], interrupted: &AtomicBool) -> Result<bool, Failure> {
+        for piece in tokens.chunks(CHUNK) {
+            if interrupted.load(Ordering::Relaxed) {
+                return Ok(false);
+            }
+            self.voice.prefill(piece)?;
+        }
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+#[path = "dialogue_tests.rs"]
+mod tests;

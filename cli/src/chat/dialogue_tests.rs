@@ -1,0 +1,172 @@
+//! Dialogues with a scripted voice: one token is one byte, a message is `ROLE text;`.
+
+use super::{Conversation, Dialogue, End, Event, Failure, Role, Token, Voice};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+struct Parrot {
+    context: usize,
+    cache: Vec<Token>,
+    computed: usize,
+    script: Vec<u8>,
+    next: usize,
+    bytes: Vec<[u8; 1]>,
+}
+
+const STOP: u8 = b'$';
+
+impl Parrot {
+    fn new(context: usize, script: &str) -> Parrot {
+        let bytes = (0..=255).map(|byte| [byte]).collect();
+        Parrot { context, cache: vec![], computed: 0, script: script.into(), next: 0, bytes }
+    }
+}
+
+impl Voice for Parrot {
+    fn context(&self) -> usize {
+        self.context
+    }
+
+    fn encode(&self, messages: &[(Role, &str)]) -> Result<Vec<Token>, Failure> {
+        let letter = |role| match role {
+            Role::System => "S",
+            Role::User => "U",
+            Role::Assistant => "A",
+        };
+        let text: String = messages.iter().map(|(role, text)| format!("{}{text};", letter(*role))).collect();
+        Ok((text + "A").bytes().map(|byte| Token(byte.into())).collect())
+    }
+
+    fn reuse(&mut self, tokens: &[Token]) -> usize {
+        let most = tokens.len().saturating_sub(1);
+        let common = self.cache.iter().zip(&tokens[..most]).take_while(|(a, b)| a == b).count();
+        self.cache.truncate(common);
+        common
+    }
+
+    fn prefill(&mut self, tokens: &[Token]) -> Result<(), Failure> {
+        self.cache.extend(tokens);
+        self.computed += tokens.len();
+        assert!(self.cache.len() <= self.context, "the context is never exceeded");
+        Ok(())
+    }
+
+    fn sample(&mut self) -> Token {
+        let byte = self.script.get(self.next).copied().unwrap_or(STOP);
+        self.next += 1;
+        Token(byte.into())
+    }
+
+    fn bytes(&self, token: Token) -> &[u8] {
+        &self.bytes[token.index()]
+    }
+
+    fn is_stop(&self, token: Token) -> bool {
+        token.0 == u32::from(STOP)
+    }
+}
+
+fn dialogue(context: usize, script: &str) -> Dialogue<Parrot> {
+    let voice = Parrot::new(context, script);
+    Dialogue { voice, conversation: Conversation::default(), max_tokens: None }
+}
+
+/// The answer's end, its text, and how many turns were forgotten.
+fn ask(dialogue: &mut Dialogue<Parrot>, user: &str) -> Result<(End, String, usize), Failure> {
+    let (mut text, mut forgot) = (String::new(), 0);
+    let answer = dialogue.answer(user, &AtomicBool::new(false), &mut |event| {
+        match event {
+            Event::Text(piece) => text.push_str(piece),
+            Event::Forgot { turns } => forgot += turns,
+        }
+        Ok(())
+    })?;
+    Ok((answer.end, text, forgot))
+}
+
+#[test]
+fn the_conversation_is_remembered_and_computed_once() {
+    let mut talk = dialogue(200, "one$two$");
+    assert_eq!(ask(&mut talk, "1?").unwrap(), (End::Stop, "one".to_string(), 0));
+    let before = talk.voice.computed;
+    assert_eq!(ask(&mut talk, "2?").unwrap(), (End::Stop, "two".to_string(), 0));
+    let cached: String = talk.voice.cache.iter().map(|t| t.0 as u8 as char).collect();
+    assert_eq!(cached, "U1?;Aone;U2?;Atwo");
+    assert_eq!(talk.voice.computed - before, ";U2?;Atwo".len(), "the prefix came from the cache");
+}
+
+#[test]
+fn the_oldest_turns_give_way_and_it_is_told() {
+    let mut talk = dialogue(64, &"answer$".repeat(50));
+    let mut forgot = 0;
+    for number in 0..20 {
+        let (end, text, turns) = ask(&mut talk, &format!("message {number}")).unwrap();
+        assert_eq!((end, text.as_str()), (End::Stop, "answer"));
+        forgot += turns;
+    }
+    assert_eq!(forgot + talk.conversation.turns.len(), 20);
+    assert!(forgot > 10);
+    assert_eq!(talk.conversation.turns.last().unwrap().user, "message 19");
+}
+
+#[test]
+fn a_message_longer_than_the_context_is_refused_with_figures() {
+    let mut talk = dialogue(64, "yes$no$");
+    ask(&mut talk, "before").unwrap();
+    let remembered = talk.conversation.clone();
+    let sentence = ask(&mut talk, &"x".repeat(100)).unwrap_err().to_string();
+    assert!(sentence.contains("103 tokens") && sentence.contains("room for 63"), "{sentence}");
+    assert_eq!(talk.conversation, remembered);
+    assert_eq!(ask(&mut talk, "after").unwrap().1, "no");
+}
+
+#[test]
+fn an_answer_may_push_out_old_turns_while_it_is_made() {
+    let mut talk = dialogue(64, &format!("first$second$third$ 4:{}$", "z".repeat(30)));
+    for user in ["a", "b", "c"] {
+        ask(&mut talk, user).unwrap();
+    }
+    let (end, text, forgot) = ask(&mut talk, "d").unwrap();
+    assert_eq!((end, text), (End::Stop, format!(" 4:{}", "z".repeat(30))));
+    assert!(forgot > 0);
+}
+
+#[test]
+fn an_endless_answer_ends_with_the_context() {
+    let mut talk = dialogue(64, &"z".repeat(1000));
+    let (end, text, _) = ask(&mut talk, "go").unwrap();
+    assert_eq!((end, text.len()), (End::Context, 64 - "Ugo;A".len()));
+    let mut talk = dialogue(64, &"z".repeat(1000));
+    talk.max_tokens = Some(7);
+    assert_eq!(ask(&mut talk, "go").unwrap().0, End::Length);
+}
+
+#[test]
+fn an_interrupted_answer_is_kept_as_far_as_it_came() {
+    let mut talk = dialogue(200, "hello$");
+    let stop = AtomicBool::new(false);
+    let answer = talk.answer("x", &stop, &mut |event| {
+        if event == Event::Text("l") {
+            stop.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    });
+    assert_eq!(answer.unwrap().end, End::Interrupted);
+    assert_eq!(talk.conversation.turns[0].answer, "hel");
+    let answer = talk.answer("y", &stop, &mut |_| Ok(())).unwrap();
+    assert_eq!((answer.end, talk.conversation.turns.len()), (End::Interrupted, 1));
+}
+
+#[test]
+fn characters_cut_between_tokens_are_whole() {
+    let mut talk = dialogue(200, "é🙂$");
+    assert_eq!(ask(&mut talk, "x").unwrap().1, "é🙂");
+}
+
+#[test]
+fn retry_takes_back_the_last_turn() {
+    let mut talk = dialogue(200, "one$two$");
+    ask(&mut talk, "q").unwrap();
+    let turn = talk.take_last().unwrap();
+    assert_eq!((turn.user.as_str(), talk.take_last()), ("q", None));
+    assert_eq!(ask(&mut talk, &turn.user).unwrap().1, "two");
+}

@@ -1,0 +1,153 @@
+//! What a line of input means: a message, or a command that begins with a slash.
+
+use std::path::PathBuf;
+
+/// Shown by `/help`.
+pub(crate) const HELP: &str = "\
+/help           this list
+/reset          forget the conversation
+/system [TEXT]  show or set the instructions in front of the conversation (`/system -` removes them)
+/retry          answer the last message once more
+/save FILE      write the conversation to a JSON file
+/load FILE      go on with a saved conversation
+/stats          tokens, speed and memory
+/quit           leave (also Ctrl-D)
+Ctrl-C stops an answer. A line that starts with // is sent with one slash.";
+
+const COMMANDS: [&str; 8] = ["help", "reset", "system", "retry", "save", "load", "stats", "quit"];
+
+/// A line, understood.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Input {
+    /// Nothing but white space.
+    Empty,
+    /// A message for the model.
+    Say(String),
+    /// `/help`
+    Help,
+    /// `/reset`
+    Reset,
+    /// `/system` alone.
+    ShowSystem,
+    /// `/system TEXT`; `None` removes it.
+    SetSystem(Option<String>),
+    /// `/retry`
+    Retry,
+    /// `/save FILE`
+    Save(PathBuf),
+    /// `/load FILE`
+    Load(PathBuf),
+    /// `/stats`
+    Stats,
+    /// `/quit`
+    Quit,
+    /// A command that is not one, with a sentence that helps.
+    Wrong(String),
+}
+
+impl Input {
+    /// Understands one input, which may have several lines when it was pasted.
+    ///
+    /// Only a slash with a word of letters is a command: a path or a comment is a message.
+    pub(crate) fn parse(line: &str) -> Input {
+        let line = line.trim();
+        if line.is_empty() {
+            return Input::Empty;
+        }
+        let Some(rest) = line.strip_prefix('/') else { return Input::Say(line.to_string()) };
+        if rest.starts_with('/') {
+            return Input::Say(rest.to_string());
+        }
+        let (word, argument) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+        if word.is_empty() || !word.bytes().all(|b| b.is_ascii_alphabetic()) {
+            return Input::Say(line.to_string());
+        }
+        Self::command(&word.to_ascii_lowercase(), argument.trim())
+    }
+
+    fn command(word: &str, argument: &str) -> Input {
+        let file = |make: fn(PathBuf) -> Input| match argument {
+            "" => Input::Wrong(format!("/{word} needs the name of a file, for example /{word} talk.json")),
+            path => make(PathBuf::from(path)),
+        };
+        match word {
+            "system" => match argument {
+                "" => Input::ShowSystem,
+                "-" => Input::SetSystem(None),
+                text => Input::SetSystem(Some(text.to_string())),
+            },
+            "save" => file(Input::Save),
+            "load" => file(Input::Load),
+            _ if !argument.is_empty() && COMMANDS.contains(&word) => Input::Wrong(format!(
+                "/{word} takes nothing behind it (to send this as a message, begin with //)"
+            )),
+            "help" => Input::Help,
+            "reset" => Input::Reset,
+            "retry" => Input::Retry,
+            "stats" => Input::Stats,
+            "quit" | "exit" | "q" => Input::Quit,
+            _ => {
+                let likeness = |name: &str| strsim::jaro_winkler(word, name);
+                let best = COMMANDS.into_iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+                let hint = match best.filter(|name| likeness(name) > 0.8) {
+                    Some(name) => format!("did you mean /{name}?"),
+                    None => "/help lists the commands".to_string(),
+                };
+                Input::Wrong(format!("there is no command /{word}: {hint}"))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{COMMANDS, HELP, Input};
+    use std::path::PathBuf;
+
+    #[test]
+    fn messages_and_commands_are_told_apart() {
+        let say = |text: &str| Input::Say(text.to_string());
+        let cases = [
+            ("  \n ", Input::Empty),
+            (" hello\nthere ", say("hello\nthere")),
+            ("/usr/bin/env is a path", say("/usr/bin/env is a path")),
+            ("/* a comment */", say("/* a comment */")),
+            ("//help", say("/help")),
+            ("/", say("/")),
+            ("/help", Input::Help),
+            ("/RESET", Input::Reset),
+            ("/system", Input::ShowSystem),
+            ("/system -", Input::SetSystem(None)),
+            ("/system Be\nbrief.", Input::SetSystem(Some("Be\nbrief.".to_string()))),
+            ("/retry", Input::Retry),
+            ("/save my talk.json", Input::Save(PathBuf::from("my talk.json"))),
+            ("/load x", Input::Load(PathBuf::from("x"))),
+            ("/stats", Input::Stats),
+            ("/quit", Input::Quit),
+        ];
+        for (line, meant) in cases {
+            assert_eq!(Input::parse(line), meant, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn wrong_commands_get_help() {
+        for (line, word) in [
+            ("/rest", "/reset?"),
+            ("/xyz", "/help lists"),
+            ("/save", "needs the name"),
+            ("/quit now", "takes nothing"),
+        ] {
+            let Input::Wrong(sentence) = Input::parse(line) else { panic!("accepted: {line}") };
+            assert!(sentence.contains(word), "{sentence}");
+        }
+    }
+
+    #[test]
+    fn help_names_every_command() {
+        for command in COMMANDS {
+            assert!(HELP.contains(&format!("/{command}")), "{command}");
+            assert!(!matches!(Input::parse(&format!("/{command} x")), Input::Say(_)));
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! `thimble chat`: the terminal around a [`Dialogue`].
+
+use crate::chat::{Answer, Conversation, Dialogue, End, Event, HELP, Input, Role, Saved, Voice};
+use crate::engine::{self, Bench, Chooser, Mapped, Need};
+use crate::failure::Failure;
+use crate::flags::{ChatFlags, MachineFlags};
+use crate::home::Home;
+use crate::interrupt::Interrupt;
+use crate::line::{Line, Reader};
+use crate::model::Location;
+use crate::{resources, terminal};
+use std::io::Write;
+use thimble_host::{Generator, Plan};
+use thimble_runtime::Token;
+use thimble_runtime::chat::{Message, Speaker};
+use thimble_runtime::format::ModelFile;
+use thimble_runtime::sampler::Sampling;
+
+/// Longest context where the user names none: memory is taken only as it fills.
+const MOST_CONTEXT: usize = 8192;
+/// Longest answer where the user names none: small models may never come to an end.
+const MOST_TOKENS: usize = 1024;
+
+/// With whom, and how.
+pub(crate) struct Job {
+    location: Location,
+    system: Option<String>,
+    max_tokens: usize,
+    sampling: Sampling,
+    biases: Vec<(Token, f32)>,
+    machine: MachineFlags,
+}
+
+/// The model's side of the dialogue.
+struct Talker<'a, 'b> {
+    file: ModelFile<'a>,
+    generator: Generator<'a>,
+    chooser: Chooser<'b>,
+}
+
+impl Voice for Talker<'_, '_> {
+    fn context(&self) -> usize {
+        self.generator.context()
+    }
+
+    fn encode(&self, messages: &[(Role, &str)]) -> Result<Vec<Token>, Failure> {
+        let speaker = |role| match role {
+            Role::System => Speaker::System,
+            Role::User => Speaker::User,
+            Role::Assistant => Speaker::Assistant,
+        };
+        let messages: Vec<Message<'_>> =
+            messages.iter().map(|&(role, text)| Message { speaker: speaker(role), text }).collect();
+        engine::encode_chat(&self.file, &messages)
+    }
+
+    fn reuse(&mut self, tokens: &[Token]) -> usize {
+        self.generator.reuse(tokens)
+    }
+
+    fn prefill(&mut self, tokens: &[Token]) -> Result<(), Failure> {
+        self.generator.prefill(tokens).map_err(engine::engine)
+    }
+
+    fn sample(&mut self) -> Token {
+        self.chooser.choose(&mut self.generator)
+    }
+
+    fn bytes(&self, token: Token) -> &[u8] {
+        self.file.tokenizer().token_bytes(token)
+    }
+
+    fn is_stop(&self, token: Token) -> bool {
+        self.file.config().is_stop(token)
+    }
+}
+
+impl Job {
+    /// Names the model.
+    pub(crate) fn resolve(flags: ChatFlags) -> Result<Job, Failure> {
+        // The model's makers recommend a low temperature.
+        let defaults = Sampling { temperature: 0.2, top_p: Some(0.9), ..Sampling::default() };
+        Ok(Job {
+            location: Location::resolve(flags.model.model.as_deref())?,
+            system: flags.system,
+            max_tokens: flags.max_tokens.unwrap_or(MOST_TOKENS),
+            sampling: engine::sampling(&flags.sampling, defaults),
+            biases: engine::biases(&flags.sampling),
+            machine: flags.machine,
+        })
+    }
+
+    /// Talks until the input ends.
+    pub(crate) fn run(self, stdout: &mut dyn Write) -> Result<(), Failure> {
+        let mapped = Mapped::open(&self.location.fetch()?)?;
+        let file = mapped.file()?;
+        let need = Need { context: Some(file.config().context.min(MOST_CONTEXT)), ..Need::default() };
+        let plan = engine::plan(file.config(), &self.machine, need)?;
+        let mut bench = Bench::new(&plan)?;
+        let generator = bench.generator(&file, &plan)?;
+        let chooser = Chooser::new(self.sampling, &self.biases, file.config().vocab)?;
+        let talker = Talker { file, generator, chooser };
+        // A model without a template, or one that refuses the system message, fails here and not after the
+        // first message.
+        let conversation = Conversation { system: self.system.clone(), turns: Vec::new() };
+        talker.encode(&conversation.messages(0, "hello"))?;
+        let dialogue = Dialogue { voice: talker, conversation, max_tokens: Some(self.max_tokens) };
+        let interrupt = Interrupt::install()?;
+        let mut reader = Reader::new(Home::find().ok().map(|home| home.history()))?;
+        if reader.interactive() {
+            terminal::note(&format!(
+                "{} | context {} tokens | /help for commands, Ctrl-C stops an answer, Ctrl-D leaves",
+                self.location.name(),
+                plan.context()
+            ));
+        }
+        let mut room = Room { job: &self, plan: &plan, dialogue, interrupt, last: None, stdout };
+        while let Some(line) = reader.read()? {
+            match line {
+                Line::Text(text) => {
+                    if !room.hear(&text)? {
+                        break;
+                    }
+                }
+                Line::Cleared => terminal::note("(/quit or Ctrl-D leaves)"),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A running chat.
+struct Room<'r, 'a, 'b> {
+    job: &'r Job,
+    plan: &'r Plan,
+    dialogue: Dialogue<Talker<'a, 'b>>,
+    interrupt: Interrupt,
+    last: Option<Answer>,
+    stdout: &'r mut dyn Write,
+}
+
+impl Room<'_, '_, '_> {
+    /// Acts on one input; false to leave. Only a broken stdout ends the program.
+    fn hear(&mut self, text: &str) -> Result<bool, Failure> {
+        match Input::parse(text) {
+            Input::Empty => {}
+            Input::Say(text) => self.answer(&text)?,
+            Input::Help => terminal::note(HELP),
+            Input::Reset => {
+                self.dialogue.conversation.turns.clear();
+                terminal::note("(the conversation is forgotten)");
+            }
+            Input::ShowSystem => match &self.dialogue.conversation.system {
+                Some(text) => terminal::note(text),
+                None => terminal::note("(no instructions; the model's own default may apply)"),
+            },
+            Input::SetSystem(text) => self.set_system(text),
+            Input::Retry => match self.dialogue.take_last() {
+                Some(turn) => self.retry(turn)?,
+                None => terminal::note("(there is nothing to answer again)"),
+            },
+            Input::Save(path) => {
+                let saved = Saved::new(&self.job.location.name(), &self.dialogue.conversation);
+                match saved.write(&path) {
+                    Ok(()) => terminal::note(&format!("(saved to {})", path.display())),
+                    Err(failure) => terminal::error(&failure),
+                }
+            }
+            Input::Load(path) => match Saved::read(&path) {
+                Ok(conversation) => {
+                    terminal::note(&format!("(loaded {} turns)", conversation.turns.len()));
+                    self.dialogue.conversation = conversation;
+                }
+                Err(failure) => terminal::error(&failure),
+            },
+            Input::Stats => self.stats(),
+            Input::Quit => return Ok(false),
+            Input::Wrong(sentence) => terminal::note(&sentence),
+        }
+        Ok(true)
+    }
+
+    /// Takes the instructions only if the model's template takes them.
+    fn set_system(&mut self, text: Option<String>) {
+        let before = std::mem::replace(&mut self.dialogue.conversation.system, text);
+        let messages = self.dialogue.conversation.messages(0, "hello");
+        match self.dialogue.voice.encode(&messages) {
+            Ok(_) => terminal::note("(the instructions are changed)"),
+            Err(failure) => {
+                terminal::error(&failure);
+                self.dialogue.conversation.system = before;
+            }
+        }
+    }
+
+    fn retry(&mut self, turn: crate::chat::Turn) -> Result<(), Failure> {
+        let turns = self.dialogue.conversation.turns.len();
+        self.answer(&turn.user)?;
+        if self.dialogue.conversation.turns.len() == turns && self.last.is_some_and(|a| a.decoded == 0) {
+            // Stopped before anything new was said: the old answer stays.
+            self.dialogue.conversation.turns.push(turn);
+        }
+        Ok(())
+    }
+
+    /// One answer, streamed. A failure of the model is told and the chat goes on.
+    fn answer(&mut self, user: &str) -> Result<(), Failure> {
+        let answering = self.interrupt.answering();
+        let stdout = &mut *self.stdout;
+        let answered = self.dialogue.answer(user, answering.flag(), &mut |event| match event {
+            Event::Text(text) => {
+                stdout.write_all(text.as_bytes())?;
+                Ok(stdout.flush()?)
+            }
+            Event::Forgot { turns } => {
+                let plural = if turns == 1 { "turn gives" } else { "turns give" };
+                terminal::note(&format!("(the context is full: the oldest {turns} {plural} way)"));
+                Ok(())
+            }
+        });
+        drop(answering);
+        match answered {
+            Ok(answer) => {
+                writeln!(self.stdout)?;
+                self.stdout.flush()?;
+                self.last = Some(answer);
+                match answer.end {
+                    End::Stop => {}
+                    End::Interrupted => terminal::note("(stopped)"),
+                    End::Context => terminal::note("(the context is full: the answer ends here)"),
+                    End::Length => terminal::note(&format!(
+                        "(stopped after {} tokens; --max-tokens N allows more)",
+                        self.job.max_tokens
+                    )),
+                }
+                Ok(())
+            }
+            Err(failure @ Failure::Stdout(_)) => Err(failure),
+            Err(failure) => {
+                terminal::error(&failure);
+                Ok(())
+            }
+        }
+    }
+
+    fn stats(&mut self) {
+        let rate = |tokens: usize, time: std::time::Duration| tokens as f64 / time.as_secs_f64().max(1e-9);
+        if let Some(a) = &self.last {
+            terminal::note(&format!(
+                "last answer: {} prompt tokens in the cache, {} computed at {:.0}/s, {} answered at {:.1}/s",
+                a.reused,
+                a.prefilled,
+                rate(a.prefilled, a.prefill_time),
+                a.decoded,
+                rate(a.decoded, a.decode_time)
+            ));
+        }
+        let plan = self.plan;
+        let peak = resources::peak_resident_bytes();
+        terminal::note(&format!(
+            "{} turns, {} of {} tokens in the context; plan {:.1} MB{}; {}, {} threads; seed {}",
+            self.dialogue.conversation.turns.len(),
+            self.dialogue.voice.generator.position(),
+            plan.context(),
+            plan.bytes() as f64 / 1e6,
+            peak.map_or(String::new(), |bytes| format!(", peak resident {:.1} MB", bytes as f64 / 1e6)),
+            plan.kernels().name,
+            plan.threads(),
+            self.job.sampling.seed,
+        ));
+    }
+}

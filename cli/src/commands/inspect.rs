@@ -1,0 +1,205 @@
+//! `thimble inspect`: what a file holds, and the memory that it takes.
+
+use crate::engine::{self, Mapped, Need};
+use crate::failure::Failure;
+use crate::flags::{InspectFlags, MachineFlags};
+use crate::model::Location;
+use serde::Serialize;
+use serde_json::Value;
+use std::io::Write;
+use std::path::PathBuf;
+use thimble_runtime::format::{Encoding, ModelFile, TensorRecord};
+
+/// Which file, for which context.
+pub(crate) struct Job {
+    location: Location,
+    json: bool,
+    machine: MachineFlags,
+}
+
+#[derive(Serialize)]
+struct Output {
+    file: PathBuf,
+    bytes: u64,
+    config: Configuration,
+    parts: Vec<Part>,
+    encodings: Vec<Tensors>,
+    parameters: u64,
+    bits_per_weight: f64,
+    memory: Memory,
+    chat: Option<&'static str>,
+    provenance: Value,
+}
+
+#[derive(Serialize)]
+struct Configuration {
+    hidden: usize,
+    layers: usize,
+    heads: usize,
+    kv_heads: usize,
+    head_dim: usize,
+    ffn: usize,
+    vocab: usize,
+    context: usize,
+    rope_theta: f32,
+    norm_eps: f32,
+    tied: bool,
+    bos: Option<u32>,
+    stop: Vec<u32>,
+}
+
+#[derive(Serialize)]
+struct Part {
+    name: String,
+    bytes: u64,
+}
+
+#[derive(Serialize)]
+struct Tensors {
+    encoding: &'static str,
+    tensors: usize,
+    weights: u64,
+    bytes: u64,
+    bits_per_weight: f64,
+}
+
+#[derive(Serialize)]
+struct Memory {
+    context: usize,
+    bytes: usize,
+    backend: &'static str,
+}
+
+impl Job {
+    /// Names the file.
+    pub(crate) fn resolve(flags: InspectFlags) -> Result<Job, Failure> {
+        Ok(Job { location: Location::resolve(Some(&flags.file))?, json: flags.json, machine: flags.machine })
+    }
+
+    /// Table or JSON.
+    pub(crate) fn run(self, stdout: &mut dyn Write) -> Result<(), Failure> {
+        let path = self.location.local()?;
+        let mapped = Mapped::open(&path)?;
+        let file = mapped.file()?;
+        let need = Need { context: Some(file.config().context), ..Need::default() };
+        let plan = engine::plan(file.config(), &self.machine, need)?;
+        let memory = Memory { context: plan.context(), bytes: plan.bytes(), backend: plan.kernels().name };
+        let output = Output::new(path, &file, memory);
+        if self.json {
+            serde_json::to_writer_pretty(&mut *stdout, &output).map_err(std::io::Error::from)?;
+            return Ok(writeln!(stdout)?);
+        }
+        output.table(stdout)
+    }
+}
+
+impl Output {
+    fn new(path: PathBuf, file: &ModelFile<'_>, memory: Memory) -> Output {
+        let config = file.config();
+        let bits = |bytes: u64, weights: u64| bytes as f64 * 8.0 / weights.max(1) as f64;
+        let weights = |tensor: &TensorRecord| u64::from(tensor.rows) * u64::from(tensor.columns);
+        let encodings = Encoding::ALL.into_iter().filter_map(|encoding| {
+            let all: Vec<TensorRecord> = file.tensors().iter().filter(|t| t.encoding == encoding).collect();
+            let (count, bytes) = (all.iter().map(weights).sum(), all.iter().map(|t| t.length).sum());
+            let name = encoding.name();
+            let bits_per_weight = bits(bytes, count);
+            let tensors =
+                Tensors { encoding: name, tensors: all.len(), weights: count, bytes, bits_per_weight };
+            (!all.is_empty()).then_some(tensors)
+        });
+        let encodings: Vec<Tensors> = encodings.collect();
+        let part =
+            |part: thimble_runtime::format::Part| Part { name: part.kind.to_string(), bytes: part.bytes };
+        Output {
+            file: path,
+            bytes: file.bytes().len() as u64,
+            config: Configuration {
+                hidden: config.hidden,
+                layers: config.layers,
+                heads: config.heads,
+                kv_heads: config.kv_heads,
+                head_dim: config.head_dim,
+                ffn: config.ffn,
+                vocab: config.vocab,
+                context: config.context,
+                rope_theta: config.rope_theta,
+                norm_eps: config.norm_eps,
+                tied: config.tied,
+                bos: config.bos.map(|token| token.0),
+                stop: config.stop.iter().flatten().map(|token| token.0).collect(),
+            },
+            parts: file.parts().map(part).collect(),
+            bits_per_weight: bits(encodings.iter().map(|t| t.bytes).sum(), config.parameters()),
+            encodings,
+            parameters: config.parameters(),
+            memory,
+            chat: file.chat().map(|chat| if chat.jinja().is_some() { "jinja" } else { "literals" }),
+            // Any text that is there is shown; only the converter promises JSON.
+            provenance: serde_json::from_str(file.provenance())
+                .unwrap_or_else(|_| Value::String(file.provenance().to_string())),
+        }
+    }
+
+    fn table(&self, out: &mut dyn Write) -> Result<(), Failure> {
+        let Output { config, memory, .. } = self;
+        let megabytes = |bytes: u64| bytes as f64 / 1e6;
+        writeln!(out, "{}: {:.1} MB", self.file.display(), megabytes(self.bytes))?;
+        writeln!(out, "\nconfiguration")?;
+        let head = if config.tied { "tied to the embedding" } else { "its own" };
+        let stop: Vec<String> = config.stop.iter().map(u32::to_string).collect();
+        let rows = [
+            ("parameters", self.parameters.to_string()),
+            ("layers", config.layers.to_string()),
+            ("hidden size", config.hidden.to_string()),
+            (
+                "heads",
+                format!(
+                    "{} ({} for keys and values), {} wide",
+                    config.heads, config.kv_heads, config.head_dim
+                ),
+            ),
+            ("feed-forward size", config.ffn.to_string()),
+            ("vocabulary", config.vocab.to_string()),
+            ("context", config.context.to_string()),
+            ("RoPE theta", config.rope_theta.to_string()),
+            ("head", head.to_string()),
+            ("stop tokens", stop.join(" ")),
+            ("chat template", self.chat.unwrap_or("none").to_string()),
+        ];
+        for (name, value) in rows {
+            writeln!(out, "  {name:<18} {value}")?;
+        }
+        writeln!(out, "\nbytes per part")?;
+        for part in &self.parts {
+            writeln!(out, "  {:<18} {:>12}", part.name, part.bytes)?;
+        }
+        writeln!(out, "\nweights")?;
+        for t in &self.encodings {
+            let line = format!(
+                "{:>12} bytes {:>4} tensors {:>6.3} bits per weight",
+                t.bytes, t.tensors, t.bits_per_weight
+            );
+            writeln!(out, "  {:<18} {line}", t.encoding)?;
+        }
+        writeln!(out, "  {:<18} {:>38.3} bits per weight", "all", self.bits_per_weight)?;
+        writeln!(out, "\nmemory beside the file")?;
+        writeln!(
+            out,
+            "  {:.1} MB at most for a context of {} tokens ({}); --context N shows another",
+            megabytes(memory.bytes as u64),
+            memory.context,
+            memory.backend
+        )?;
+        writeln!(out, "\nprovenance")?;
+        match &self.provenance {
+            Value::Object(fields) => {
+                for (name, value) in fields {
+                    let text = value.as_str().map_or_else(|| value.to_string(), str::to_string);
+                    writeln!(out, "  {name:<18} {text}")?;
+                }
+            }
+            other => writeln!(out, "  {other}")?,
+        }
+        Ok(())
+    }
+}

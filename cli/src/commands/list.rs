@@ -1,0 +1,69 @@
+//! `thimble list`: the catalogue, and what of it is on this machine.
+
+use crate::catalogue::{DEFAULT, ENTRIES, Entry};
+use crate::failure::Failure;
+use crate::flags::ListFlags;
+use crate::home::Home;
+use serde::Serialize;
+use std::io::Write;
+use std::path::PathBuf;
+
+/// Table or JSON.
+pub(crate) struct Job {
+    home: Home,
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Row {
+    name: &'static str,
+    repository: &'static str,
+    parameters: u64,
+    instruct: bool,
+    default: bool,
+    /// Where it is, if it is on this machine.
+    path: Option<PathBuf>,
+    bytes: Option<u64>,
+}
+
+impl Job {
+    /// Finds the folder that models are kept in.
+    pub(crate) fn resolve(flags: ListFlags) -> Result<Job, Failure> {
+        Ok(Job { home: Home::find()?, json: flags.json })
+    }
+
+    /// Writes the list.
+    pub(crate) fn run(self, stdout: &mut dyn Write) -> Result<(), Failure> {
+        let rows = ENTRIES.each_ref().map(|entry| self.row(entry));
+        if self.json {
+            serde_json::to_writer_pretty(&mut *stdout, &rows).map_err(std::io::Error::from)?;
+            return Ok(writeln!(stdout)?);
+        }
+        let [name, parameters, size] = ["NAME", "PARAMETERS", "ON DISK"];
+        writeln!(stdout, "{name:<24} {parameters:>10}  {size:>9}  REPOSITORY")?;
+        for row in &rows {
+            let parameters = match row.parameters as f64 / 1e6 {
+                millions if millions < 1000.0 => format!("{millions:.0}M"),
+                millions => format!("{:.1}B", millions / 1e3),
+            };
+            let size = row.bytes.map_or_else(|| "-".to_string(), |b| format!("{:.0} MB", b as f64 / 1e6));
+            let mark = if row.default { "  (default)" } else { "" };
+            writeln!(stdout, "{:<24} {parameters:>10}  {size:>9}  {}{mark}", row.name, row.repository)?;
+        }
+        Ok(writeln!(stdout, "\nmodels are kept in {}", self.home.folder().display())?)
+    }
+
+    fn row(&self, entry: &Entry) -> Row {
+        let path = self.home.model(entry.name);
+        let bytes = std::fs::metadata(&path).ok().filter(|data| data.is_file()).map(|data| data.len());
+        Row {
+            name: entry.name,
+            repository: entry.repository,
+            parameters: entry.parameters,
+            instruct: entry.instruct,
+            default: entry.name == DEFAULT,
+            path: bytes.is_some().then_some(path),
+            bytes,
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! One file for each subcommand: `Job::resolve` from its flags, `Job::run` to do it.
+
+pub(crate) mod chat;
+pub(crate) mod convert;
+pub(crate) mod inspect;
+pub(crate) mod list;
+pub(crate) mod perplexity;
+pub(crate) mod pull;
+pub(crate) mod run;
+pub(crate) mod score;
+pub(crate) mod tokens;
+pub(crate) mod verify;

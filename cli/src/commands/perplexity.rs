@@ -1,0 +1,100 @@
+//! `thimble perplexity`: how well a model predicts a text.
+
+use crate::engine::{self, Bench, Mapped, Need};
+use crate::failure::Failure;
+use crate::flags::{MachineFlags, PerplexityFlags};
+use crate::model::Location;
+use crate::{input, progress};
+use serde::Serialize;
+use std::io::Write;
+use std::path::PathBuf;
+use thimble_runtime::session::Scored;
+use thimble_runtime::tokenizer::Specials;
+
+/// Positions whose logits are computed together.
+const ROWS: usize = 16;
+
+/// Which text, in which windows.
+pub(crate) struct Job {
+    location: Location,
+    input: PathBuf,
+    window: usize,
+    windows: Option<usize>,
+    json: bool,
+    machine: MachineFlags,
+}
+
+#[derive(Serialize)]
+struct Output {
+    /// Of the whole text.
+    tokens: usize,
+    windows: usize,
+    window: usize,
+    nll_per_token: f64,
+    perplexity: f64,
+}
+
+impl Job {
+    /// Names the model.
+    pub(crate) fn resolve(flags: PerplexityFlags) -> Result<Job, Failure> {
+        Ok(Job {
+            location: Location::resolve(flags.model.model.as_deref())?,
+            input: flags.input,
+            window: flags.window,
+            windows: flags.windows,
+            json: flags.json,
+            machine: flags.machine,
+        })
+    }
+
+    /// Windows back to back, each alone, predicting all of its tokens but the first.
+    pub(crate) fn run(self, stdout: &mut dyn Write) -> Result<(), Failure> {
+        let text = input::file(&self.input)?;
+        let mapped = Mapped::open(&self.location.fetch()?)?;
+        let file = mapped.file()?;
+        let need = Need { context: Some(self.window), logit_rows: Some(ROWS) };
+        let plan = engine::plan(file.config(), &self.machine, need)?;
+        if self.window > plan.context() {
+            let (window, context) = (self.window, plan.context());
+            return Err(Failure::Usage(format!("--window {window} is longer than the context of {context}")));
+        }
+        let tokens = engine::encode(&file.tokenizer(), &text, Specials::Parse)?;
+        let most = self.windows.unwrap_or(usize::MAX);
+        let windows = (tokens.len() / self.window).min(most);
+        if windows == 0 {
+            let (found, window) = (tokens.len(), self.window);
+            let reason =
+                format!("the text has {found} tokens, fewer than one window of {window}: lower --window");
+            return Err(Failure::Engine(reason));
+        }
+        let mut bench = Bench::new(&plan)?;
+        let mut generator = bench.generator(&file, &plan)?;
+        let bar = progress::steps("windows", windows as u64);
+        let mut sum = 0.0;
+        for window in tokens.chunks_exact(self.window).take(windows) {
+            generator.rewind(0).map_err(engine::engine)?;
+            let mut each = |scored: Scored| sum -= scored.log_probability;
+            generator.score(window, 1, &mut each).map_err(engine::engine)?;
+            bar.inc(1);
+        }
+        bar.finish_and_clear();
+        let nll_per_token = sum / (windows * (self.window - 1)) as f64;
+        let output = Output {
+            tokens: tokens.len(),
+            windows,
+            window: self.window,
+            nll_per_token,
+            perplexity: nll_per_token.exp(),
+        };
+        if self.json {
+            serde_json::to_writer(&mut *stdout, &output).map_err(std::io::Error::from)?;
+            return Ok(writeln!(stdout)?);
+        }
+        let Output { perplexity, window, tokens, .. } = output;
+        writeln!(
+            stdout,
+            "perplexity {perplexity:.4} (negative log-likelihood {nll_per_token:.6} per token)"
+        )?;
+        Ok(writeln!(stdout, "{windows} windows of {window}, out of {tokens} tokens")?)
+    }
+}

@@ -1,0 +1,285 @@
+//! `thimble run`: continues a text.
+
+use crate::engine::{self, Bench, Chooser, Mapped, Need};
+use crate::failure::Failure;
+use crate::flags::{MachineFlags, RunFlags};
+use crate::model::Location;
+use crate::{input, resources, terminal};
+use serde::Serialize;
+use std::io::{IsTerminal, Write};
+use std::time::Instant;
+use thimble_host::{Generator, Plan};
+use thimble_runtime::Token;
+use thimble_runtime::chat::{Message, Speaker};
+use thimble_runtime::format::ModelFile;
+use thimble_runtime::sampler::Sampling;
+use thimble_runtime::stop::{Progress, StopMatcher, TextStream};
+use thimble_runtime::tokenizer::Specials;
+
+/// Answer tokens where the user names no number.
+const MOST_TOKENS: usize = 256;
+
+/// What to continue, with what, how far.
+pub(crate) struct Job {
+    start: Instant,
+    location: Location,
+    prompt: Option<String>,
+    amount: Amount,
+    stops: Vec<String>,
+    chat: Option<Option<String>>,
+    specials: Specials,
+    json: bool,
+    sampling: Sampling,
+    biases: Vec<(Token, f32)>,
+    machine: MachineFlags,
+}
+
+/// How far to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Amount {
+    tokens: usize,
+    /// Whether an end-of-text token ends it.
+    stop: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Finish {
+    Stop,
+    Length,
+    Context,
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Output<'a> {
+    prompt_ids: Vec<u32>,
+    ids: Vec<u32>,
+    text: &'a str,
+    finish_reason: Finish,
+    stats: Stats<'a>,
+}
+
+#[derive(Serialize)]
+struct Stats<'a> {
+    prefill_tokens: usize,
+    prefill_seconds: f64,
+    decode_tokens: usize,
+    decode_seconds: f64,
+    /// From the start of the process until the first token was chosen; `null` if none was.
+    first_token_seconds: Option<f64>,
+    peak_resident_bytes: Option<u64>,
+    plan_bytes: usize,
+    backend: &'a str,
+    threads: usize,
+    seed: u64,
+}
+
+/// What was generated.
+struct Completion {
+    ids: Vec<Token>,
+    text: String,
+    finish: Finish,
+    prefill_seconds: f64,
+    decode_seconds: f64,
+    first_token_seconds: Option<f64>,
+}
+
+impl Job {
+    /// Decides where the prompt comes from: `--prompt`, or stdin where something is piped into it.
+    pub(crate) fn resolve(mut flags: RunFlags, start: Instant) -> Result<Job, Failure> {
+        // `thimble run - < file` means the prompt, whatever the model.
+        let dash = flags.prompt.is_none() && flags.model.model.as_deref() == Some(input::STDIN);
+        if dash {
+            flags.model.model = None;
+        }
+        let piped = dash || flags.prompt.as_deref() == Some(input::STDIN);
+        let prompt = flags.prompt.filter(|_| !piped);
+        if prompt.is_none() && !piped && std::io::stdin().is_terminal() {
+            let missing = "there is nothing to continue: give --prompt TEXT, or --prompt - to read stdin";
+            return Err(Failure::Usage(missing.to_string()));
+        }
+        let amount = match (flags.tokens, flags.max_tokens) {
+            (Some(tokens), _) => Amount { tokens, stop: flags.chat },
+            (None, most) => Amount { tokens: most.unwrap_or(MOST_TOKENS), stop: true },
+        };
+        if flags.stop.iter().any(String::is_empty) {
+            return Err(Failure::Usage("--stop: expected a text that is not empty".to_string()));
+        }
+        Ok(Job {
+            start,
+            location: Location::resolve(flags.model.model.as_deref())?,
+            prompt,
+            amount,
+            stops: flags.stop,
+            chat: flags.chat.then_some(flags.system),
+            specials: if flags.escape { Specials::Escape } else { Specials::Parse },
+            json: flags.json,
+            sampling: engine::sampling(
+                &flags.sampling,
+                Sampling { temperature: 0.7, top_p: Some(0.95), ..Sampling::default() },
+            ),
+            biases: engine::biases(&flags.sampling),
+            machine: flags.machine,
+        })
+    }
+
+    /// Completion to `stdout` as it is made, statistics to stderr; or one JSON object.
+    pub(crate) fn run(mut self, stdout: &mut dyn Write) -> Result<(), Failure> {
+        let prompt = match self.prompt.take() {
+            Some(text) => text,
+            None => input::stdin()?,
+        };
+        let mapped = Mapped::open(&self.location.fetch()?)?;
+        let file = mapped.file()?;
+        let prompt = self.encode(&file, &prompt)?;
+        let needed = (prompt.len() + self.amount.tokens).clamp(1, file.config().context);
+        let need = Need { context: Some(needed), ..Need::default() };
+        let plan = engine::plan(file.config(), &self.machine, need)?;
+        if prompt.len() > plan.context() {
+            return Err(Failure::TooLong {
+                what: "the prompt",
+                found: prompt.len(),
+                room: plan.context(),
+                remedy: "shorten it, or allow more with --context if the model has more",
+            });
+        }
+        let mut bench = Bench::new(&plan)?;
+        let mut generator = bench.generator(&file, &plan)?;
+        let quiet = &mut |_: &str| Ok(());
+        let mut print = |text: &str| {
+            stdout.write_all(text.as_bytes())?;
+            Ok(stdout.flush()?)
+        };
+        let show: &mut dyn FnMut(&str) -> Result<(), Failure> = if self.json { quiet } else { &mut print };
+        let completion = self.complete(&file, &mut generator, &prompt, show)?;
+        let output = self.output(&prompt, &completion, &plan);
+        if self.json {
+            serde_json::to_writer(&mut *stdout, &output).map_err(std::io::Error::from)?;
+            return Ok(writeln!(stdout)?);
+        }
+        if std::io::stdout().is_terminal() && !completion.text.ends_with('\n') {
+            writeln!(stdout)?;
+        }
+        report(&output);
+        Ok(())
+    }
+
+    fn encode(&self, file: &ModelFile<'_>, prompt: &str) -> Result<Vec<Token>, Failure> {
+        let tokenizer = file.tokenizer();
+        let tokens = match &self.chat {
+            None => engine::encode(&tokenizer, prompt, self.specials)?,
+            Some(system) => {
+                let system = system.as_deref().map(|text| Message { speaker: Speaker::System, text });
+                let user = Message { speaker: Speaker::User, text: prompt };
+                let messages: Vec<Message<'_>> = system.into_iter().chain([user]).collect();
+                engine::encode_chat(file, &messages)?
+            }
+        };
+        match tokens.is_empty() {
+            true => Ok(vec![engine::end_of_text(file)?]),
+            false => Ok(tokens),
+        }
+    }
+
+    fn complete(
+        &self,
+        file: &ModelFile<'_>,
+        generator: &mut Generator<'_>,
+        prompt: &[Token],
+        show: &mut dyn FnMut(&str) -> Result<(), Failure>,
+    ) -> Result<Completion, Failure> {
+        let (tokenizer, config) = (file.tokenizer(), file.config());
+        let mut chooser = Chooser::new(self.sampling, &self.biases, config.vocab)?;
+        let stops: Vec<&[u8]> = self.stops.iter().map(String::as_bytes).collect();
+        let mut held = vec![0; StopMatcher::buffer_len(&stops)];
+        let mut stream = TextStream::new(&stops, &mut held).map_err(engine::engine)?;
+
+        let begin = Instant::now();
+        generator.prefill(prompt).map_err(engine::engine)?;
+        let prefill_seconds = begin.elapsed().as_secs_f64();
+        let begin = Instant::now();
+        let (mut ids, mut text) = (Vec::with_capacity(self.amount.tokens.min(1 << 16)), String::new());
+        let mut first_token_seconds = None;
+        let finish = loop {
+            if ids.len() == self.amount.tokens {
+                break Finish::Length;
+            }
+            let token = chooser.choose(generator);
+            first_token_seconds.get_or_insert_with(|| self.start.elapsed().as_secs_f64());
+            if self.amount.stop && config.is_stop(token) {
+                break Finish::Stop;
+            }
+            ids.push(token);
+            let shown = text.len();
+            let progress = stream.push(tokenizer.token_bytes(token), &mut |piece| text.push_str(piece));
+            if text.len() > shown {
+                show(&text[shown..])?;
+            }
+            if progress == Progress::Stopped {
+                break Finish::Stop;
+            }
+            if ids.len() == self.amount.tokens {
+                break Finish::Length;
+            }
+            if generator.position() == generator.context() {
+                break Finish::Context;
+            }
+            generator.prefill(&[token]).map_err(engine::engine)?;
+        };
+        let shown = text.len();
+        stream.finish(&mut |piece| text.push_str(piece));
+        if text.len() > shown {
+            show(&text[shown..])?;
+        }
+        let decode_seconds = begin.elapsed().as_secs_f64();
+        Ok(Completion { ids, text, finish, prefill_seconds, decode_seconds, first_token_seconds })
+    }
+
+    fn output<'a>(&self, prompt: &[Token], completion: &'a Completion, plan: &'a Plan) -> Output<'a> {
+        let numbers = |tokens: &[Token]| tokens.iter().map(|token| token.0).collect();
+        Output {
+            prompt_ids: numbers(prompt),
+            ids: numbers(&completion.ids),
+            text: &completion.text,
+            finish_reason: completion.finish,
+            stats: Stats {
+                prefill_tokens: prompt.len(),
+                prefill_seconds: completion.prefill_seconds,
+                decode_tokens: completion.ids.len(),
+                decode_seconds: completion.decode_seconds,
+                first_token_seconds: completion.first_token_seconds,
+                peak_resident_bytes: resources::peak_resident_bytes(),
+                plan_bytes: plan.bytes(),
+                backend: plan.kernels().name,
+                threads: plan.threads(),
+                seed: self.sampling.seed,
+            },
+        }
+    }
+}
+
+fn report(output: &Output<'_>) {
+    let stats = &output.stats;
+    let rate = |tokens: usize, seconds: f64| tokens as f64 / seconds.max(1e-9);
+    let ended = match output.finish_reason {
+        Finish::Stop => "stopped",
+        Finish::Length => "length reached",
+        Finish::Context => "context full",
+    };
+    let first =
+        stats.first_token_seconds.map_or(String::new(), |s| format!("first token {:.0} ms; ", s * 1e3));
+    let peak =
+        stats.peak_resident_bytes.map_or(String::new(), |b| format!("peak {:.1} MB; ", b as f64 / 1e6));
+    terminal::note(&format!(
+        "[{ended}; prompt {} tokens at {:.0}/s; answer {} tokens at {:.1}/s; {first}{peak}plan {:.1} MB; {}, {} threads; seed {}]",
+        stats.prefill_tokens,
+        rate(stats.prefill_tokens, stats.prefill_seconds),
+        stats.decode_tokens,
+        rate(stats.decode_tokens, stats.decode_seconds),
+        stats.plan_bytes as f64 / 1e6,
+        stats.backend,
+        stats.threads,
+        stats.seed,
+    ));
+}

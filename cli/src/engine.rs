@@ -1,0 +1,182 @@
+//! From a path to a model that answers: mapping, planning, and one kind of error.
+
+use crate::failure::Failure;
+use crate::flags::{Kv, MachineFlags, SamplingFlags};
+use std::path::{Path, PathBuf};
+use thimble_host::template::{self, OwnedPiece};
+use thimble_host::{Generator, MappedModel, Memory, OpenError, Plan, Pool, Settings};
+use thimble_runtime::Token;
+use thimble_runtime::chat::Message;
+use thimble_runtime::format::{Config, ModelFile};
+use thimble_runtime::kernels::KvKind;
+use thimble_runtime::sampler::{Candidate, Sampler, Sampling};
+use thimble_runtime::tokenizer::{Specials, Tokenizer};
+
+/// A mapped file and where it came from.
+pub(crate) struct Mapped {
+    model: MappedModel,
+    path: PathBuf,
+}
+
+impl Mapped {
+    /// Maps the file.
+    pub(crate) fn open(path: &Path) -> Result<Mapped, Failure> {
+        let model = MappedModel::open(path).map_err(|error| match error {
+            OpenError::Io { path, source } => Failure::Io { action: "open", path, source },
+            OpenError::Format { path, source } => Failure::Format { path, source },
+            other => engine(other),
+        })?;
+        Ok(Mapped { model, path: path.to_path_buf() })
+    }
+
+    /// The checked view of it.
+    pub(crate) fn file(&self) -> Result<ModelFile<'_>, Failure> {
+        self.model.file().map_err(|source| Failure::Format { path: self.path.clone(), source })
+    }
+}
+
+/// What a command needs of the session, where the user named nothing else.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Need {
+    /// Positions.
+    pub(crate) context: Option<usize>,
+    /// Positions whose logits are wanted at a time.
+    pub(crate) logit_rows: Option<usize>,
+}
+
+/// How the model would run with the user's flags.
+pub(crate) fn plan(config: &Config, machine: &MachineFlags, need: Need) -> Result<Plan, Failure> {
+    let kernels = machine.kernels.as_deref().map(str::parse).transpose();
+    let settings = Settings {
+        context: machine.context.or(need.context),
+        threads: machine.threads,
+        kernels: kernels.map_err(|error| Failure::Usage(format!("--kernels: {error}")))?,
+        kv: machine.kv.map(|kind| match kind {
+            Kv::F16 => KvKind::F16,
+            Kv::Q8 => KvKind::Q8,
+        }),
+        exact: machine.exact,
+        logit_rows: need.logit_rows,
+        ..Settings::default()
+    };
+    Plan::new(config, &settings).map_err(engine)
+}
+
+/// What a generator borrows: its memory and its threads.
+pub(crate) struct Bench {
+    memory: Memory,
+    pool: Pool,
+}
+
+impl Bench {
+    /// The memory that the plan announced, and its threads.
+    pub(crate) fn new(plan: &Plan) -> Result<Bench, Failure> {
+        let pool = Pool::new(plan.threads());
+        let pool = pool
+            .map_err(|error| Failure::Engine(format!("cannot start {} threads: {error}", plan.threads())))?;
+        Ok(Bench { memory: plan.allocate().map_err(engine)?, pool })
+    }
+
+    /// The model, ready to run.
+    pub(crate) fn generator<'a>(
+        &'a mut self,
+        file: &ModelFile<'a>,
+        plan: &Plan,
+    ) -> Result<Generator<'a>, Failure> {
+        thimble_host::generator(file, plan, &mut self.memory, &self.pool).map_err(engine)
+    }
+}
+
+/// A sampler with its scratch memory.
+pub(crate) struct Chooser<'b> {
+    sampler: Sampler<'b>,
+    candidates: Vec<Candidate>,
+}
+
+impl<'b> Chooser<'b> {
+    /// Checks the settings. `biases` are added to the logits of their tokens.
+    pub(crate) fn new(sampling: Sampling, biases: &'b [(Token, f32)], vocab: usize) -> Result<Self, Failure> {
+        let sampler = Sampler::new(sampling).and_then(|sampler| sampler.with_bias(biases));
+        let sampler = sampler.map_err(|error| Failure::Usage(error.to_string()))?;
+        Ok(Chooser { sampler, candidates: vec![Candidate::default(); vocab] })
+    }
+
+    /// The token behind the last one of the session.
+    pub(crate) fn choose(&mut self, generator: &mut Generator<'_>) -> Token {
+        let (history, logits) = generator.tokens_and_logits();
+        self.sampler.sample(logits, history, &mut self.candidates)
+    }
+}
+
+/// An error of a lower layer, which is a sentence already.
+pub(crate) fn engine(error: impl std::fmt::Display) -> Failure {
+    Failure::Engine(error.to_string())
+}
+
+/// The ids of `text`.
+pub(crate) fn encode(
+    tokenizer: &Tokenizer<'_>,
+    text: &str,
+    specials: Specials,
+) -> Result<Vec<Token>, Failure> {
+    let longest = tokenizer.longest_piece(text);
+    let mut scratch = vec![0; Tokenizer::scratch_bytes(longest)];
+    let mut tokens = vec![Token::default(); text.len()];
+    let count = tokenizer.encode(text, specials, &mut scratch, &mut tokens).map_err(engine)?;
+    tokens.truncate(count);
+    Ok(tokens)
+}
+
+/// What stands in for a context without tokens: the end-of-text token, or what the model has instead.
+pub(crate) fn end_of_text(file: &ModelFile<'_>) -> Result<Token, Failure> {
+    let named = file.tokenizer().special("<|endoftext|>");
+    let config = file.config();
+    let stop = config.stop.iter().flatten().next();
+    named.or(config.bos).or(stop.copied()).ok_or_else(|| {
+        let missing = "the text is empty, and this model has no token that an empty text could begin with";
+        Failure::Engine(missing.to_string())
+    })
+}
+
+/// The user's sampling over the command's defaults.
+pub(crate) fn sampling(flags: &SamplingFlags, defaults: Sampling) -> Sampling {
+    Sampling {
+        temperature: flags.temperature.unwrap_or(defaults.temperature),
+        top_k: flags.top_k.map_or(defaults.top_k, |k| Some(k).filter(|&k| k > 0)),
+        top_p: flags.top_p.or(defaults.top_p),
+        min_p: flags.min_p.or(defaults.min_p),
+        repetition_penalty: flags.repetition_penalty.unwrap_or(defaults.repetition_penalty),
+        frequency_penalty: flags.frequency_penalty.unwrap_or(defaults.frequency_penalty),
+        presence_penalty: flags.presence_penalty.unwrap_or(defaults.presence_penalty),
+        seed: flags.seed.unwrap_or_else(fresh_seed),
+        ..defaults
+    }
+}
+
+/// The logit biases as the sampler takes them.
+pub(crate) fn biases(flags: &SamplingFlags) -> Vec<(Token, f32)> {
+    flags.biases.iter().map(|&(id, bias)| (Token(id), bias)).collect()
+}
+
+/// A seed from the randomness that the standard library gives every hash map.
+fn fresh_seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(std::process::id()) >> 32
+}
+
+/// The ids of a conversation up to the place where the answer begins. Special tokens are the template's alone:
+/// in somebody's text they are plain text.
+pub(crate) fn encode_chat(file: &ModelFile<'_>, messages: &[Message<'_>]) -> Result<Vec<Token>, Failure> {
+    let missing = "this model has no chat template: `thimble run` continues text with it";
+    let template = file.chat().ok_or_else(|| Failure::Engine(missing.to_string()))?;
+    let pieces = template::render(&template, messages, true).map_err(engine)?;
+    let mut tokens = Vec::new();
+    for piece in &pieces {
+        let (text, specials) = match piece {
+            OwnedPiece::Template(text) => (text, Specials::Parse),
+            OwnedPiece::Content(text) => (text, Specials::Escape),
+        };
+        tokens.extend(encode(&file.tokenizer(), text, specials)?);
+    }
+    Ok(tokens)
+}

@@ -1,0 +1,145 @@
+//! Why a command did not do what was asked, in one sentence for the person who typed it.
+
+use crate::catalogue;
+use crate::pull::PullError;
+use std::io;
+use std::path::{Path, PathBuf};
+use thimble_runtime::format::FormatError;
+use thiserror::Error;
+
+/// Everything that ends a command early.
+#[derive(Debug, Error)]
+pub(crate) enum Failure {
+    /// Flags that contradict each other or the model; exit code 2.
+    #[error("{0}")]
+    Usage(String),
+    /// Neither a name of the catalogue nor a path.
+    #[error("no model is called {name:?}{}", suggestion(.name))]
+    UnknownModel {
+        /// What was typed.
+        name: String,
+    },
+    /// A path with nothing there.
+    #[error("there is no file {}: expected a .thimble file, or a name from `thimble list`", .path.display())]
+    NoFile {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A folder where a file has to be.
+    #[error("{} is a folder, not a .thimble file; a Hugging Face folder becomes one with \
+             `thimble convert {0} -o FILE.thimble`", .path.display())]
+    Folder {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A GGUF file where a `.thimble` file has to be.
+    #[error("{} is a GGUF file; it becomes a .thimble file with `thimble convert {0} -o FILE.thimble`",
+            .path.display())]
+    Gguf {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A file that is not a sound model file.
+    #[error("{} cannot be used: {source}", .path.display())]
+    Format {
+        /// The path.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: FormatError,
+    },
+    /// A name of the catalogue whose model is not on this machine, where nothing is fetched.
+    #[error("{name} is not on this machine yet: fetch it with `thimble pull {name}`")]
+    NotPulled {
+        /// The name.
+        name: &'static str,
+    },
+    /// A model could not be fetched.
+    #[error("{0}")]
+    Pull(Box<PullError>),
+    /// A source could not be converted.
+    #[error("cannot convert {}: {reason}", .path.display())]
+    Convert {
+        /// The source.
+        path: PathBuf,
+        /// The converter's own sentence.
+        reason: String,
+    },
+    /// The operating system refused something.
+    #[error("cannot {action} {}: {source}", .path.display())]
+    Io {
+        /// What was tried, as a verb with its object: "read", "create the folder".
+        action: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// Input that is not text.
+    #[error("{input} is not UTF-8 text: byte {at} cannot be part of it")]
+    NotUtf8 {
+        /// "the text on stdin", or the file's name.
+        input: String,
+        /// First bad byte.
+        at: usize,
+    },
+    /// Input of the wrong shape.
+    #[error("{input}, line {line}: {reason}")]
+    Line {
+        /// The file's name.
+        input: String,
+        /// Its line, counted from 1.
+        line: usize,
+        /// What was expected and what was found.
+        reason: String,
+    },
+    /// More tokens than there is room for.
+    #[error("{what} has {found} tokens, but the context has room for {room}: {remedy}")]
+    TooLong {
+        /// What is too long.
+        what: &'static str,
+        /// Its tokens.
+        found: usize,
+        /// Tokens that fit.
+        room: usize,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// The platform has no cache folder.
+    #[error("there is no cache folder to keep models in: set THIMBLE_HOME to a folder of your choice")]
+    NoHome,
+    /// The engine refused; its sentence says why.
+    #[error("{0}")]
+    Engine(String),
+    /// Stdout would not take any more.
+    #[error("cannot write to stdout: {0}")]
+    Stdout(#[from] io::Error),
+}
+
+impl From<PullError> for Failure {
+    fn from(error: PullError) -> Failure {
+        Failure::Pull(Box::new(error))
+    }
+}
+
+impl Failure {
+    /// An I/O error with what was tried and where.
+    pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Failure {
+        Failure::Io { action, path: path.to_path_buf(), source }
+    }
+
+    /// The process's exit code: 0 where the reader of our output has simply gone, 2 for wrong usage.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Failure::Stdout(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
+            Failure::Usage(_) | Failure::UnknownModel { .. } => 2,
+            _ => 1,
+        }
+    }
+}
+
+fn suggestion(name: &str) -> String {
+    match catalogue::nearest(name) {
+        Some(nearest) => format!(": did you mean {nearest}?"),
+        None => ": `thimble list` shows the names, and a path to a .thimble file works too".to_string(),
+    }
+}

@@ -1,0 +1,309 @@
+//! What was typed. Parsing touches no file: what it means is [`Job`](crate::job::Job)'s business.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Small language models, offline: chat with one, complete text, convert and inspect model files.
+#[derive(Debug, Parser)]
+#[command(name = "thimble", version, max_term_width = 100)]
+pub(crate) struct Flags {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Talk with a model in the terminal
+    Chat(ChatFlags),
+    /// Continue a text: the completion goes to stdout, statistics to stderr
+    Run(RunFlags),
+    /// Fetch a model of the catalogue and convert it
+    Pull(PullFlags),
+    /// Show the catalogue and what of it is on this machine
+    List(ListFlags),
+    /// Turn text on stdin into token ids, or ids back into text
+    Tokens(TokensFlags),
+    /// Log-likelihoods of continuations, one JSON object per line
+    Score(ScoreFlags),
+    /// Perplexity of a text file
+    Perplexity(PerplexityFlags),
+    /// Convert a Hugging Face folder or a GGUF file to a .thimble file
+    Convert(ConvertFlags),
+    /// Show what a .thimble file holds and the memory it takes
+    Inspect(InspectFlags),
+    /// Check every byte of a .thimble file against its checksums
+    Verify(VerifyFlags),
+}
+
+/// Which model.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ModelFlags {
+    /// A name from `thimble list`, or the path of a .thimble file [default: smollm2-135m-instruct]
+    #[arg(value_name = "MODEL")]
+    pub(crate) model: Option<String>,
+}
+
+/// How it is computed.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct MachineFlags {
+    /// Context in tokens: prompt and answer together [default: the model's limit, or what the command needs]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub(crate) context: Option<usize>,
+    /// Threads [default: the fastest cores of this machine]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub(crate) threads: Option<usize>,
+    /// Reference mode: activations stay f32
+    #[arg(long)]
+    pub(crate) exact: bool,
+    /// Instruction set of the kernels [default: the best that this CPU has; also THIMBLE_KERNELS]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) kernels: Option<String>,
+    /// How keys and values are kept
+    #[arg(long, value_enum, value_name = "KIND")]
+    pub(crate) kv: Option<Kv>,
+}
+
+/// How keys and values are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kv {
+    /// 16-bit floats
+    F16,
+    /// 8 bits: half the memory
+    Q8,
+}
+
+/// How the next token is chosen. `None` leaves the choice to the command.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct SamplingFlags {
+    /// 0 always takes the likeliest token; higher is more varied
+    #[arg(long, value_name = "T", value_parser = non_negative)]
+    pub(crate) temperature: Option<f32>,
+    /// Choose among the K likeliest tokens; 0 is all of them
+    #[arg(long, value_name = "K")]
+    pub(crate) top_k: Option<usize>,
+    /// Choose among the likeliest tokens that together reach probability P
+    #[arg(long, value_name = "P", value_parser = fraction)]
+    pub(crate) top_p: Option<f32>,
+    /// Choose among tokens at least P times as likely as the likeliest
+    #[arg(long, value_name = "P", value_parser = fraction)]
+    pub(crate) min_p: Option<f32>,
+    /// Divide the logits of tokens that were there before; 1 is off
+    #[arg(long, value_name = "R", value_parser = positive)]
+    pub(crate) repetition_penalty: Option<f32>,
+    /// Subtract this for each time that a token was there before; 0 is off
+    #[arg(long, value_name = "F", value_parser = finite, allow_hyphen_values = true)]
+    pub(crate) frequency_penalty: Option<f32>,
+    /// Subtract this once where a token was there before; 0 is off
+    #[arg(long, value_name = "F", value_parser = finite, allow_hyphen_values = true)]
+    pub(crate) presence_penalty: Option<f32>,
+    /// Add a number to the logit of a token id, for example 198=-5; may be repeated
+    #[arg(long = "logit-bias", value_name = "ID=BIAS", value_parser = bias)]
+    pub(crate) biases: Vec<(u32, f32)>,
+    /// Seed of the random choice [default: another one each time]
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+}
+
+/// `thimble chat`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ChatFlags {
+    #[command(flatten)]
+    pub(crate) model: ModelFlags,
+    /// Instructions that stand before the conversation
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub(crate) system: Option<String>,
+    /// Longest answer in tokens [default: as long as the context has room]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub(crate) max_tokens: Option<usize>,
+    #[command(flatten)]
+    pub(crate) sampling: SamplingFlags,
+    #[command(flatten)]
+    pub(crate) machine: MachineFlags,
+}
+
+/// `thimble run`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct RunFlags {
+    #[command(flatten)]
+    pub(crate) model: ModelFlags,
+    /// The text to continue; `-` reads it from stdin
+    #[arg(long, short, value_name = "TEXT|-", allow_hyphen_values = true)]
+    pub(crate) prompt: Option<String>,
+    /// Generate N tokens, going on past the model's end-of-text token
+    #[arg(long, value_name = "N", conflicts_with = "max_tokens")]
+    pub(crate) tokens: Option<usize>,
+    /// Generate at most N tokens and stop at the model's end-of-text token [default: 256]
+    #[arg(long, value_name = "N")]
+    pub(crate) max_tokens: Option<usize>,
+    /// Stop before this text; may be repeated
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub(crate) stop: Vec<String>,
+    /// The prompt is one message to a chat model: apply its template
+    #[arg(long)]
+    pub(crate) chat: bool,
+    /// With --chat: instructions that stand before the message
+    #[arg(long, value_name = "TEXT", requires = "chat", allow_hyphen_values = true)]
+    pub(crate) system: Option<String>,
+    /// Read special tokens such as <|im_start|> in the prompt as plain text
+    #[arg(long)]
+    pub(crate) escape: bool,
+    /// One JSON object with ids, text and statistics instead of the text
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) sampling: SamplingFlags,
+    #[command(flatten)]
+    pub(crate) machine: MachineFlags,
+}
+
+/// `thimble pull`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct PullFlags {
+    /// A name from `thimble list`
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+    /// Encoding of the weights: keep, f32, f16, bf16, q8, q4, ... [default: q8, or keep for a GGUF source]
+    #[arg(long, value_name = "ENCODING")]
+    pub(crate) quant: Option<String>,
+    /// Fetch and convert again although it is there
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+/// `thimble list`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ListFlags {
+    /// A JSON array instead of the table
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `thimble tokens`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct TokensFlags {
+    #[command(flatten)]
+    pub(crate) model: ModelFlags,
+    /// Ids on stdin (separated by white space or commas, or a JSON array) to text on stdout
+    #[arg(long)]
+    pub(crate) decode: bool,
+    /// Read special tokens such as <|im_start|> as plain text
+    #[arg(long, conflicts_with = "decode")]
+    pub(crate) escape: bool,
+    /// One JSON object {"ids": [...], "text": "..."} on stdout
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `thimble score`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ScoreFlags {
+    #[command(flatten)]
+    pub(crate) model: ModelFlags,
+    /// JSON Lines, each an object with "context" and "continuation"; `-` reads stdin
+    #[arg(long, value_name = "F.jsonl")]
+    pub(crate) input: PathBuf,
+    #[command(flatten)]
+    pub(crate) machine: MachineFlags,
+}
+
+/// `thimble perplexity`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct PerplexityFlags {
+    #[command(flatten)]
+    pub(crate) model: ModelFlags,
+    /// The text; `-` reads stdin
+    #[arg(long, value_name = "F")]
+    pub(crate) input: PathBuf,
+    /// Tokens in a window
+    #[arg(long, value_name = "W", default_value = "1024", value_parser = at_least_two)]
+    pub(crate) window: usize,
+    /// Only the first N windows
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub(crate) windows: Option<usize>,
+    /// One JSON object on stdout
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) machine: MachineFlags,
+}
+
+/// `thimble convert`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ConvertFlags {
+    /// A Hugging Face folder (config.json, tokenizer.json, *.safetensors) or a .gguf file
+    #[arg(value_name = "SOURCE")]
+    pub(crate) source: PathBuf,
+    /// The .thimble file to write
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// Encoding of the weights: keep, f32, f16, bf16, q8, q4, ...
+    #[arg(long, value_name = "ENCODING", default_value = "keep")]
+    pub(crate) quant: String,
+}
+
+/// `thimble inspect`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct InspectFlags {
+    /// A .thimble file, or a name from `thimble list` that is on this machine
+    #[arg(value_name = "FILE")]
+    pub(crate) file: String,
+    /// One JSON object on stdout
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) machine: MachineFlags,
+}
+
+/// `thimble verify`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct VerifyFlags {
+    /// A .thimble file, or a name from `thimble list` that is on this machine
+    #[arg(value_name = "FILE")]
+    pub(crate) file: String,
+}
+
+fn at_least(text: &str, least: usize) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|&n: &usize| n >= least);
+    number.ok_or_else(|| format!("expected a whole number of at least {least}"))
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    at_least(text, 1)
+}
+
+fn at_least_two(text: &str) -> Result<usize, String> {
+    at_least(text, 2)
+}
+
+fn number(text: &str, fits: impl Fn(f32) -> bool, expected: &str) -> Result<f32, String> {
+    let number = text.parse().ok().filter(|&x: &f32| x.is_finite() && fits(x));
+    number.ok_or_else(|| format!("expected {expected}"))
+}
+
+fn finite(text: &str) -> Result<f32, String> {
+    number(text, |_| true, "a number")
+}
+
+fn non_negative(text: &str) -> Result<f32, String> {
+    number(text, |x| x >= 0.0, "a number of at least 0")
+}
+
+fn positive(text: &str) -> Result<f32, String> {
+    number(text, |x| x > 0.0, "a number above 0")
+}
+
+fn fraction(text: &str) -> Result<f32, String> {
+    number(text, |x| (0.0..=1.0).contains(&x), "a number from 0 to 1")
+}
+
+fn bias(text: &str) -> Result<(u32, f32), String> {
+    let (id, bias) = text.split_once('=').ok_or("expected ID=BIAS, for example 198=-5")?;
+    let id = id.parse().map_err(|_| "expected a token id before the =".to_string())?;
+    Ok((id, finite(bias)?))
+}
+
+#[cfg(test)]
+#[path = "flags_tests.rs"]
+mod tests;

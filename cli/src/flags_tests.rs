@@ -1,0 +1,62 @@
+use super::{Command, Flags};
+use clap::{CommandFactory, Parser};
+
+fn parse(words: &str) -> Result<Command, clap::Error> {
+    let words = std::iter::once("thimble").chain(words.split(' '));
+    Flags::try_parse_from(words).map(|flags| flags.command)
+}
+
+#[test]
+fn the_definition_is_consistent() {
+    Flags::command().debug_assert();
+}
+
+#[test]
+fn run_takes_the_issues_flags() {
+    let run = "run m.thimble --exact --temperature 0 --tokens 64 --json --prompt -";
+    let Ok(Command::Run(flags)) = parse(run) else { panic!("not a run") };
+    assert_eq!(flags.model.model.as_deref(), Some("m.thimble"));
+    assert_eq!(flags.prompt.as_deref(), Some("-"));
+    assert_eq!((flags.tokens, flags.sampling.temperature), (Some(64), Some(0.0)));
+    assert!(flags.machine.exact && flags.json);
+}
+
+#[test]
+fn a_prompt_may_begin_with_a_hyphen() {
+    let Ok(Command::Run(flags)) = parse("run --prompt --json") else { panic!("not a run") };
+    assert_eq!(flags.prompt.as_deref(), Some("--json"));
+    assert!(!flags.json);
+}
+
+#[test]
+fn values_out_of_range_are_wrong_usage() {
+    let wrong = [
+        "run --prompt x --temperature -1",
+        "run --prompt x --temperature nan",
+        "run --prompt x --top-p 1.5",
+        "run --prompt x --min-p -0.1",
+        "run --prompt x --repetition-penalty 0",
+        "run --prompt x --logit-bias 5",
+        "run --prompt x --logit-bias -5=1",
+        "run --prompt x --context 0",
+        "run --prompt x --threads 0",
+        "run --prompt x --tokens 5 --max-tokens 5",
+        "perplexity --input f --window 1",
+        "chat --max-tokens 0",
+        "convert source",
+        "nonsense",
+    ];
+    for words in wrong {
+        match parse(words) {
+            Ok(_) => panic!("accepted: {words}"),
+            Err(error) => assert_eq!(error.exit_code(), 2, "{words}"),
+        }
+    }
+}
+
+#[test]
+fn biases_are_repeatable() {
+    let words = "run --prompt x --logit-bias 1=-2.5 --logit-bias 7=3";
+    let Ok(Command::Run(flags)) = parse(words) else { panic!("not a run") };
+    assert_eq!(flags.sampling.biases, [(1, -2.5), (7, 3.0)]);
+}

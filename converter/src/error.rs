@@ -1,0 +1,137 @@
+//! What can go wrong between a source model and a `.thimble` file.
+
+use crate::read::GgufError;
+use crate::tokenizer::TokenizerError;
+use std::io;
+use std::path::PathBuf;
+use thimble_runtime::format::{Encoding, FormatError};
+use thiserror::Error;
+
+/// Why a model was not converted. Each variant names the file, field or tensor that it is about.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ConvertError {
+    /// A source file cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The destination cannot be written.
+    #[error("cannot write {}: {source}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The destination's file system has no room.
+    #[error("no space left for {} ({needed} bytes): free some or choose another folder", path.display())]
+    DiskFull {
+        /// The file.
+        path: PathBuf,
+        /// Size of the whole file.
+        needed: u64,
+    },
+    /// The path is neither a model folder, nor a `.gguf`, nor a `.safetensors` file.
+    #[error(
+        "{} holds no model: expected a .gguf file, or a folder with config.json and model.safetensors",
+        path.display()
+    )]
+    NotAModel {
+        /// The path.
+        path: PathBuf,
+    },
+    /// Bytes that are not GGUF.
+    #[error("{}: {source}", path.display())]
+    Gguf {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: GgufError,
+    },
+    /// Bytes that are not safetensors.
+    #[error("{} is not a sound safetensors file: {source}", path.display())]
+    Safetensors {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: safetensors::SafeTensorError,
+    },
+    /// Text that is not the JSON it should be.
+    #[error("{} is not valid JSON: {source}", path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: serde_json::Error,
+    },
+    /// A field that a model needs.
+    #[error("{place}: {field} is missing or not {expected}")]
+    Field {
+        /// The file or metadata it belongs to.
+        place: &'static str,
+        /// The field.
+        field: String,
+        /// What it should be.
+        expected: &'static str,
+    },
+    /// Something that this converter knows of and does not support.
+    #[error("{what} is {found}, which is not supported (supported: {supported})")]
+    Unsupported {
+        /// The feature, field or tensor.
+        what: String,
+        /// What the source has.
+        found: String,
+        /// What would be accepted.
+        supported: &'static str,
+    },
+    /// A tensor that the configuration implies.
+    #[error("tensor {name} is missing")]
+    MissingTensor {
+        /// Its name in the source.
+        name: String,
+    },
+    /// A tensor of another shape than the configuration implies.
+    #[error("tensor {name} has shape {found:?}, expected {expected:?}")]
+    Shape {
+        /// Its name in the source.
+        name: String,
+        /// Rows and columns (one number for a vector).
+        expected: Vec<u64>,
+        /// What the source has.
+        found: Vec<u64>,
+    },
+    /// A weight that is no number.
+    #[error("tensor {name}, row {row}: a weight is infinite or not a number")]
+    NotFinite {
+        /// The tensor's name in the source.
+        name: String,
+        /// The row.
+        row: usize,
+    },
+    /// A weight or scale that the encoding cannot hold.
+    #[error("tensor {name}, row {row}: a weight is too large for {}; choose f32 or bf16", encoding.name())]
+    TooLarge {
+        /// The tensor's name in the source.
+        name: String,
+        /// The row.
+        row: usize,
+        /// The encoding.
+        encoding: Encoding,
+    },
+    /// The result would break a rule of the file format.
+    #[error("this model does not fit the file format: {0}")]
+    Format(#[from] FormatError),
+    /// A tokenizer that cannot be converted.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    /// An unknown recipe name.
+    #[error("unknown quantization {found:?} (known: keep, f32, f16, bf16, q8, q4, q4min)")]
+    UnknownQuant {
+        /// What was asked for.
+        found: String,
+    },
+}

@@ -1,0 +1,250 @@
+//! A GGUF file of architecture `llama` as a [`Checkpoint`].
+
+use super::checkpoint::{Found, add_stop, place, refuse_rest};
+use super::source_file::SourceFile;
+use super::{Checkpoint, Gguf, Origin, TokenizerSource, Value};
+use crate::ConvertError;
+use std::collections::BTreeMap;
+use std::path::Path;
+use thimble_runtime::Token;
+use thimble_runtime::format::{Config, Role};
+
+const PLACE: &str = "GGUF metadata";
+
+/// Opens a GGUF file.
+pub(super) fn open(path: &Path) -> Result<Checkpoint, ConvertError> {
+    let file = SourceFile::open(path)?;
+    let parsed = Gguf::parse(file.reader()?, file.len());
+    let gguf = parsed.map_err(|source| ConvertError::Gguf { path: path.to_owned(), source })?;
+    let source = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    checkpoint(gguf, file, source)
+}
+
+fn checkpoint(gguf: Gguf, file: SourceFile, source: String) -> Result<Checkpoint, ConvertError> {
+    let Gguf { metadata, tensors } = gguf;
+    let mut metadata = Metadata(metadata);
+    let architecture = metadata.need_text("general.architecture")?;
+    if architecture != "llama" {
+        return Err(unsupported("the architecture", architecture, "llama"));
+    }
+    let mut found = BTreeMap::new();
+    for tensor in tensors {
+        let mut shape = tensor.dimensions;
+        // Outermost first, and without the ones that some writers append.
+        while shape.len() > 1 && shape.last() == Some(&1) {
+            shape.pop();
+        }
+        shape.reverse();
+        found.insert(tensor.name, Found { kind: tensor.kind, shape, file: 0, offset: tensor.offset });
+    }
+    refuse_variants(&metadata)?;
+    let config = config(&metadata, &found)?;
+    let tensors = place(&config, &mut found, tensor_name, true)?;
+    refuse_rest(&found)?;
+    let origin = Origin {
+        name: metadata.text("general.name")?,
+        licence: metadata.text("general.license")?,
+        source,
+        container: "gguf",
+        architecture,
+    };
+    let chat_template = metadata.text("tokenizer.chat_template")?;
+    let token_id = |key| metadata.size(key).map(|id| id.unwrap_or(usize::MAX));
+    let (bos, eos) = (token_id("tokenizer.ggml.bos_token_id")?, token_id("tokenizer.ggml.eos_token_id")?);
+    let tokenizer = tokenizer(&mut metadata)?;
+    let text = |id: usize| match &tokenizer {
+        TokenizerSource::Gguf { tokens, .. } => tokens.get(id).cloned(),
+        TokenizerSource::Json(_) => None,
+    };
+    let (bos_text, eos_text) = (text(bos).unwrap_or_default(), text(eos).unwrap_or_default());
+    Ok(Checkpoint {
+        config,
+        origin,
+        tokenizer,
+        chat_template,
+        bos_text,
+        eos_text,
+        notes: Vec::new(),
+        tensors,
+        files: vec![file],
+    })
+}
+
+/// Refuses what changes the arithmetic of a Llama model and is not done here.
+fn refuse_variants(metadata: &Metadata) -> Result<(), ConvertError> {
+    if let Some(kind) = metadata.text("llama.rope.scaling.type")?
+        && kind != "none"
+    {
+        return Err(unsupported("llama.rope.scaling.type", kind, "none"));
+    }
+    for key in ["llama.rope.scaling.factor", "llama.rope.scale_linear"] {
+        if let Some(factor) = metadata.float(key)?
+            && factor != 1.0
+        {
+            return Err(unsupported(key, factor.to_string(), "1, no scaling"));
+        }
+    }
+    for key in ["llama.expert_count", "llama.attention.sliding_window"] {
+        if let Some(count) = metadata.size(key)?
+            && count != 0
+        {
+            return Err(unsupported(key, count.to_string(), "none"));
+        }
+    }
+    for key in ["llama.logit_scale", "llama.residual_scale", "llama.embedding_scale", "llama.attention.scale"]
+    {
+        if let Some(scale) = metadata.float(key)?
+            && scale != 0.0
+        {
+            return Err(unsupported(key, scale.to_string(), "none"));
+        }
+    }
+    Ok(())
+}
+
+fn config(metadata: &Metadata, found: &BTreeMap<String, Found>) -> Result<Config, ConvertError> {
+    let hidden = metadata.need_size("llama.embedding_length")?;
+    let heads = metadata.need_size("llama.attention.head_count")?;
+    let embedding = tensor_name(Role::Embedding, Role::NO_LAYER);
+    let missing = || ConvertError::MissingTensor { name: embedding.clone() };
+    let shape = &found.get(&embedding).ok_or_else(missing)?.shape;
+    let vocab = shape.first().and_then(|&rows| usize::try_from(rows).ok()).unwrap_or(usize::MAX);
+    let expected_dim = hidden.checked_div(heads).unwrap_or(0);
+    let head_dim = metadata.size("llama.attention.key_length")?.unwrap_or(expected_dim);
+    for key in ["llama.attention.value_length", "llama.rope.dimension_count"] {
+        if let Some(dim) = metadata.size(key)?
+            && dim != head_dim
+        {
+            return Err(unsupported(key, dim.to_string(), "the head dimension"));
+        }
+    }
+    let context = metadata.need_size("llama.context_length")?;
+    let epsilon_key = "llama.attention.layer_norm_rms_epsilon";
+    let epsilon = metadata.float(epsilon_key)?.ok_or_else(|| field(epsilon_key, "a number"))?;
+    let mut config = Config {
+        hidden,
+        layers: metadata.need_size("llama.block_count")?,
+        heads,
+        kv_heads: metadata.size("llama.attention.head_count_kv")?.unwrap_or(heads),
+        head_dim,
+        ffn: metadata.need_size("llama.feed_forward_length")?,
+        vocab,
+        context,
+        rope_theta: metadata.float("llama.rope.freq_base")?.unwrap_or(10_000.0) as f32,
+        norm_eps: epsilon as f32,
+        tied: !found.contains_key(&tensor_name(Role::Head, Role::NO_LAYER)),
+        bos: None,
+        stop: [None; Config::MOST_STOPS],
+    };
+    let id = |key: &'static str| -> Result<Option<u32>, ConvertError> {
+        let wrong = |_| field(key, "a token id");
+        metadata.size(key)?.map(|id| u32::try_from(id).map_err(wrong)).transpose()
+    };
+    config.bos = id("tokenizer.ggml.bos_token_id")?.map(Token);
+    let stops = ["tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"];
+    for key in stops {
+        if let Some(token) = id(key)? {
+            add_stop(&mut config, token)?;
+        }
+    }
+    config.check()?;
+    Ok(config)
+}
+
+fn tokenizer(metadata: &mut Metadata) -> Result<TokenizerSource, ConvertError> {
+    let model = metadata.need_text("tokenizer.ggml.model")?;
+    if model != "gpt2" {
+        return Err(unsupported("tokenizer.ggml.model", model, "gpt2 (byte-level BPE)"));
+    }
+    let pre = metadata.text("tokenizer.ggml.pre")?.unwrap_or_else(|| "default".to_owned());
+    for key in ["tokenizer.ggml.add_bos_token", "tokenizer.ggml.add_eos_token"] {
+        if metadata.0.get(key).is_some_and(|adds| *adds != Value::Bool(false)) {
+            return Err(unsupported(key, "true".to_owned(), "false: nothing is added to a text"));
+        }
+    }
+    let tokens = metadata.take_texts("tokenizer.ggml.tokens")?;
+    let types_key = "tokenizer.ggml.token_type";
+    let token_types = match metadata.0.remove(types_key) {
+        None => Vec::new(),
+        Some(Value::Integers(types)) => types,
+        Some(_) => return Err(field(types_key, "an integer for each token")),
+    };
+    let merges = metadata.take_texts("tokenizer.ggml.merges")?;
+    Ok(TokenizerSource::Gguf { tokens, token_types, merges, pre })
+}
+
+/// llama.cpp's name of a tensor.
+fn tensor_name(role: Role, layer: u16) -> String {
+    let part = match role {
+        Role::Embedding => return "token_embd.weight".to_owned(),
+        Role::FinalNorm => return "output_norm.weight".to_owned(),
+        Role::Head => return "output.weight".to_owned(),
+        Role::AttentionNorm => "attn_norm",
+        Role::Query => "attn_q",
+        Role::Key => "attn_k",
+        Role::Value => "attn_v",
+        Role::Output => "attn_output",
+        Role::FfnNorm => "ffn_norm",
+        Role::Gate => "ffn_gate",
+        Role::Up => "ffn_up",
+        Role::Down => "ffn_down",
+    };
+    format!("blk.{layer}.{part}.weight")
+}
+
+fn unsupported(what: &str, found: String, supported: &'static str) -> ConvertError {
+    ConvertError::Unsupported { what: what.to_owned(), found, supported }
+}
+
+fn field(key: &str, expected: &'static str) -> ConvertError {
+    ConvertError::Field { place: PLACE, field: key.to_owned(), expected }
+}
+
+/// Metadata with typed access.
+struct Metadata(BTreeMap<String, Value>);
+
+impl Metadata {
+    fn size(&self, key: &str) -> Result<Option<usize>, ConvertError> {
+        let number = match self.0.get(key) {
+            None => return Ok(None),
+            Some(Value::Unsigned(number)) => usize::try_from(*number).ok(),
+            Some(Value::Signed(number)) => usize::try_from(*number).ok(),
+            Some(_) => None,
+        };
+        number.map(Some).ok_or_else(|| field(key, "a whole number"))
+    }
+
+    fn need_size(&self, key: &str) -> Result<usize, ConvertError> {
+        self.size(key)?.ok_or_else(|| field(key, "a whole number"))
+    }
+
+    fn float(&self, key: &str) -> Result<Option<f64>, ConvertError> {
+        match self.0.get(key) {
+            None => Ok(None),
+            Some(Value::Float(number)) => Ok(Some(*number)),
+            Some(_) => Err(field(key, "a number")),
+        }
+    }
+
+    fn text(&self, key: &str) -> Result<Option<String>, ConvertError> {
+        match self.0.get(key) {
+            None => Ok(None),
+            Some(Value::Text(text)) => {
+                String::from_utf8(text.clone()).map(Some).map_err(|_| field(key, "UTF-8 text"))
+            }
+            Some(_) => Err(field(key, "a text")),
+        }
+    }
+
+    fn need_text(&self, key: &str) -> Result<String, ConvertError> {
+        self.text(key)?.ok_or_else(|| field(key, "a text"))
+    }
+
+    fn take_texts(&mut self, key: &str) -> Result<Vec<String>, ConvertError> {
+        let Some(Value::Texts(texts)) = self.0.remove(key) else {
+            return Err(field(key, "a list of texts"));
+        };
+        let texts = texts.into_iter().map(String::from_utf8).collect::<Result<_, _>>();
+        texts.map_err(|_| field(key, "a list of UTF-8 texts"))
+    }
+}

@@ -1,0 +1,35 @@
+//! Sources: Hugging Face folders and GGUF files, as one [`Checkpoint`].
+
+mod block;
+mod checkpoint;
+mod gguf;
+mod gguf_model;
+mod hub;
+mod safetensors;
+mod source_file;
+
+pub use block::BlockType;
+pub use checkpoint::{Checkpoint, Origin, Stored, TokenizerSource};
+pub use gguf::{Gguf, GgufError, GgufTensor, Value};
+
+use crate::ConvertError;
+use std::path::Path;
+
+/// Opens a Hugging Face folder (or its `model.safetensors`) or a `.gguf` file.
+///
+/// Reads metadata only; weights are read when asked for.
+pub fn open(source: &Path) -> Result<Checkpoint, ConvertError> {
+    let extension = source.extension().and_then(|e| e.to_str()).unwrap_or("");
+    let missing = |source_error| ConvertError::Read { path: source.to_owned(), source: source_error };
+    let kind = source.metadata().map_err(missing)?;
+    if kind.is_dir() {
+        return hub::open(source, None);
+    }
+    match extension {
+        "gguf" => gguf_model::open(source),
+        "safetensors" => hub::open(source.parent().unwrap_or(Path::new(".")), Some(source)),
+        // A cache may have dropped the name: look at the bytes.
+        _ if source_file::SourceFile::open(source)?.starts_with(b"GGUF") => gguf_model::open(source),
+        _ => Err(ConvertError::NotAModel { path: source.to_owned() }),
+    }
+}

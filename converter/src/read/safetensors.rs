@@ -1,0 +1,112 @@
+//! The tensors of one or several safetensors files.
+
+use super::BlockType;
+use super::checkpoint::Found;
+use super::source_file::SourceFile;
+use crate::ConvertError;
+use safetensors::tensor::Metadata;
+use safetensors::{Dtype, SafeTensorError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+/// Longest header that the format allows.
+const MOST_HEADER: u64 = 100_000_000;
+/// Bytes of the header's length.
+const LENGTH: u64 = 8;
+
+/// The files that hold a folder's tensors: `only`, or `model.safetensors`, or those that the index names.
+pub(super) fn open(
+    folder: &Path,
+    only: Option<&Path>,
+) -> Result<(Vec<SourceFile>, BTreeMap<String, Found>), ConvertError> {
+    let single = folder.join("model.safetensors");
+    let index = folder.join("model.safetensors.index.json");
+    let paths = match only {
+        Some(path) => vec![path.to_owned()],
+        None if single.is_file() => vec![single],
+        None if index.is_file() => shards(&index)?.into_iter().map(|name| folder.join(name)).collect(),
+        None => return Err(ConvertError::NotAModel { path: folder.to_owned() }),
+    };
+    let mut files = Vec::new();
+    let mut found = BTreeMap::new();
+    for path in paths {
+        let file = SourceFile::open(&path)?;
+        for (name, tensor) in tensors(&file, files.len())? {
+            if found.insert(name.clone(), tensor).is_some() {
+                return Err(ConvertError::Unsupported {
+                    what: format!("tensor {name}"),
+                    found: "in two files".to_owned(),
+                    supported: "each tensor once",
+                });
+            }
+        }
+        files.push(file);
+    }
+    Ok((files, found))
+}
+
+/// The file names in an index, each once.
+fn shards(index: &Path) -> Result<BTreeSet<String>, ConvertError> {
+    let json = super::hub::read_json(index)?;
+    let wrong = |field: &str| ConvertError::Field {
+        place: "model.safetensors.index.json",
+        field: field.to_owned(),
+        expected: "an object of plain file names by tensor",
+    };
+    let map = json.get("weight_map").and_then(|m| m.as_object()).ok_or_else(|| wrong("weight_map"))?;
+    // A name with a folder in it could lead anywhere on the disk.
+    let plain = |name: &str| !name.is_empty() && !name.contains(['/', '\\']) && name != "..";
+    let name = |(tensor, file): (&String, &serde_json::Value)| match file.as_str() {
+        Some(name) if plain(name) => Ok(name.to_owned()),
+        _ => Err(wrong(tensor)),
+    };
+    map.iter().map(name).collect()
+}
+
+/// The directory of one file; its header is checked by the `safetensors` crate.
+fn tensors(file: &SourceFile, index: usize) -> Result<Vec<(String, Found)>, ConvertError> {
+    let fail = |source| ConvertError::Safetensors { path: file.path().to_owned(), source };
+    if file.len() < LENGTH {
+        return Err(fail(SafeTensorError::HeaderTooSmall));
+    }
+    let mut length = [0; LENGTH as usize];
+    file.read_at(0, &mut length)?;
+    let length = u64::from_le_bytes(length);
+    if length > MOST_HEADER {
+        return Err(fail(SafeTensorError::HeaderTooLarge));
+    }
+    if length > file.len() - LENGTH {
+        return Err(fail(SafeTensorError::InvalidHeaderLength));
+    }
+    let mut header = vec![0; length as usize];
+    file.read_at(LENGTH, &mut header)?;
+    let metadata: Metadata = serde_json::from_slice(&header)
+        .map_err(|error| fail(SafeTensorError::InvalidHeaderDeserialization(error)))?;
+    let start = LENGTH + length;
+    if start.checked_add(metadata.data_len() as u64) != Some(file.len()) {
+        return Err(fail(SafeTensorError::MetadataIncompleteBuffer));
+    }
+    let mut found = Vec::new();
+    for (name, info) in metadata.tensors() {
+        // Old checkpoints carry the rotary frequencies, which follow from the configuration.
+        if name.ends_with(".rotary_emb.inv_freq") {
+            continue;
+        }
+        let kind = match info.dtype {
+            Dtype::F32 => BlockType::F32,
+            Dtype::F16 => BlockType::F16,
+            Dtype::BF16 => BlockType::BF16,
+            other => {
+                return Err(ConvertError::Unsupported {
+                    what: format!("the type of tensor {name}"),
+                    found: format!("{other:?}"),
+                    supported: "F32, F16 and BF16",
+                });
+            }
+        };
+        let shape = info.shape.iter().map(|&d| d as u64).collect();
+        let offset = start + info.data_offsets.0 as u64;
+        found.push((name, Found { kind, shape, file: index, offset }));
+    }
+    Ok(found)
+}

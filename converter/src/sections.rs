@@ -1,0 +1,80 @@
+//! The small sections: tokenizer, chat template and provenance.
+
+use crate::read::{Checkpoint, Stored, TokenizerSource};
+use crate::tokenizer::Vocabulary;
+use crate::{ConvertError, Options, recipe};
+use serde_json::json;
+use std::collections::BTreeMap;
+use thimble_runtime::format::Encoding;
+
+/// The sections that are made from text.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sections {
+    /// The tokenizer tables.
+    pub tokenizer: Vec<u8>,
+    /// The reduced chat template, if the model has one.
+    pub chat: Option<Vec<u8>>,
+}
+
+impl Sections {
+    /// Makes them from what the source holds.
+    pub fn of(checkpoint: &Checkpoint) -> Result<Sections, ConvertError> {
+        let vocabulary = match &checkpoint.tokenizer {
+            TokenizerSource::Json(bytes) => Vocabulary::from_tokenizer_json(bytes)?,
+            TokenizerSource::Gguf { tokens, token_types, merges, pre } => {
+                Vocabulary::from_gguf(tokens, token_types, merges, pre)?
+            }
+        };
+        let (tokens, rows) = (vocabulary.tokens.len(), checkpoint.config.vocab);
+        if tokens > rows {
+            return Err(ConvertError::Unsupported {
+                what: "the vocabulary".to_owned(),
+                found: format!("{tokens} tokens for {rows} embedding rows"),
+                supported: "at most one token for each row",
+            });
+        }
+        let tokenizer = vocabulary.emit();
+        Ok(Sections { tokenizer, chat: None })
+    }
+}
+
+/// What deserves to be said about a conversion: what was left out, what was rounded.
+pub(crate) fn notes(checkpoint: &Checkpoint, encodings: &[Encoding], sections: &Sections) -> Vec<String> {
+    let mut notes = checkpoint.notes.clone();
+    let mut rounded: BTreeMap<String, Vec<&Stored>> = BTreeMap::new();
+    for (tensor, &encoding) in checkpoint.tensors().iter().zip(encodings) {
+        if recipe::rounds(tensor.kind, encoding) {
+            let change = format!("rounded from {} to {}", tensor.kind, encoding.name());
+            rounded.entry(change).or_default().push(tensor);
+        }
+    }
+    let matrices = encodings.iter().filter(|&&e| e != Encoding::Vector).count();
+    for (change, tensors) in rounded {
+        // A list of every layer says nothing more than their number once it is long.
+        let names: Vec<&str> = tensors.iter().map(|t| t.name.as_str()).collect();
+        let shown =
+            if names.len() > 8 { format!("{}, ...", names[..8].join(", ")) } else { names.join(", ") };
+        notes.push(format!("{change}: {} of {matrices} matrices ({shown})", names.len()));
+    }
+    if checkpoint.chat_template.is_none() && sections.chat.is_none() {
+        notes.push("no chat template in the source: a base model".to_owned());
+    }
+    notes
+}
+
+/// The provenance section: a JSON object whose text depends on the input only.
+pub(crate) fn provenance(checkpoint: &Checkpoint, options: &Options, notes: &[String]) -> String {
+    let origin = &checkpoint.origin;
+    json!({
+        "name": options.name.as_ref().or(origin.name.as_ref()),
+        "source": options.source.as_ref().unwrap_or(&origin.source),
+        "container": origin.container,
+        "architecture": origin.architecture,
+        "licence": options.licence.as_ref().or(origin.licence.as_ref()),
+        "recipe": options.quant.name(),
+        "converter": concat!("thimble-converter ", env!("CARGO_PKG_VERSION")),
+        "parameters": checkpoint.config.parameters(),
+        "notes": notes,
+    })
+    .to_string()
+}
