@@ -9,7 +9,9 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Error, ErrorKind, context};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestRunner};
+use serde::Deserialize;
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use thimble_host::template::{OwnedPiece, TemplateError, render};
 use thimble_runtime::chat::{ChatTemplate, Message, RenderError, Speaker};
 
@@ -102,6 +104,60 @@ fn todays_date_is_asked_for_when_rendering() {
     assert_eq!(content, "<|eot_id|>");
     let year = before.split_once("Today: ").unwrap().1.split_whitespace().nth(2).unwrap();
     assert!(year.parse::<u32>().unwrap() >= 2025, "{before}");
+}
+
+#[derive(Deserialize)]
+struct Golden {
+    cases: Vec<Rendered>,
+}
+
+/// One chat as transformers renders it; `text` is absent where the template refuses.
+#[derive(Deserialize)]
+struct Rendered {
+    template: String,
+    bos: String,
+    eos: String,
+    chat: Vec<Said>,
+    generate: bool,
+    text: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Said {
+    role: String,
+    content: String,
+}
+
+/// `golden/chat.json` is Python's rendering, from `golden/chat.py`: it would show where `minijinja` and
+/// Jinja2 differ.
+#[test]
+fn chats_that_transformers_rendered() {
+    let golden: Golden = serde_json::from_str(include_str!("../golden/chat.json")).unwrap();
+    assert!(golden.cases.len() >= 240);
+    let mut sections = BTreeMap::new();
+    for case in &golden.cases {
+        let section = sections.entry(&case.template).or_insert_with(|| {
+            let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/golden/templates");
+            let source = std::fs::read_to_string(format!("{folder}/{}.jinja", case.template)).unwrap();
+            thimble_converter::chat::derive(&source, &case.bos, &case.eos).unwrap()
+        });
+        let template = ChatTemplate::parse(section).unwrap();
+        let messages: Vec<Message<'_>> = case
+            .chat
+            .iter()
+            .map(|said| Message { speaker: Speaker::from_name(&said.role).unwrap(), text: &said.content })
+            .collect();
+        match (render(&template, &messages, case.generate), &case.text) {
+            (Ok(pieces), expected) => {
+                let text: String = pieces.iter().map(OwnedPiece::text).collect();
+                assert_eq!(Some(&text), expected.as_ref(), "{}: {messages:?}", case.template);
+            }
+            (Err(_), None) => {}
+            (Err(error), Some(_)) => {
+                assert!(may_refuse(&error, &messages), "{}: {error}: {messages:?}", case.template);
+            }
+        }
+    }
 }
 
 fn check(case: &Case, chats: u32) {

@@ -139,8 +139,8 @@ fn table<T: Copy>(
 fn place(homes: &[usize], slots: usize) -> Option<Vec<Option<usize>>> {
     let mut places: Vec<Option<usize>> = vec![None; slots];
     let distance = |entry: usize, slot: usize| (slot + slots - homes[entry]) % slots;
-    for entry in 0..homes.len() {
-        let (mut entry, mut slot) = (entry, homes[entry]);
+    for (entry, &home) in homes.iter().enumerate() {
+        let (mut entry, mut slot) = (entry, home);
         loop {
             if distance(entry, slot) >= layout::MOST_PROBES {
                 return None;

@@ -5,6 +5,7 @@
 //! transformers' order, so that top-p and min-p see the distribution that is drawn from. (llama.cpp cools
 //! last; with top-p or min-p its cuts then depend on the uncooled distribution.)
 
+mod exp;
 mod rng;
 mod settings;
 #[cfg(test)]
@@ -198,7 +199,7 @@ impl Cooled {
         // The difference in f64: two finite f32 can lie further apart than f32 reaches, and a scale of
         // a tiny temperature is beyond f32 as well.
         let power = (f64::from(logit) - f64::from(self.max)) * self.scale;
-        libm::expf(power as f32)
+        exp::exp(power as f32)
     }
 }
 
@@ -218,12 +219,11 @@ pub fn greedy(logits: &[f32]) -> Token {
 ///
 /// `logits[t] - log_sum_exp(logits)` is the log-probability of token `t`: see [`log_probability`].
 pub fn log_sum_exp(logits: &[f32]) -> f32 {
-    let max = logits.iter().copied().filter(|l| !l.is_nan()).fold(f32::NEG_INFINITY, f32::max);
+    let max = exp::largest(logits);
     if max.is_infinite() {
         return max;
     }
-    let sum: f64 = logits.iter().filter(|l| !l.is_nan()).map(|&l| f64::from(libm::expf(l - max))).sum();
-    (f64::from(max) + libm::log(sum)) as f32
+    (f64::from(max) + libm::log(exp::sum_exp(logits, max))) as f32
 }
 
 /// The natural logarithm of the probability that `logits` give to `token`; minus infinity outside them.
@@ -285,6 +285,16 @@ fn sift_down(heap: &mut [Candidate], mut root: usize) {
 fn nucleus(candidates: &mut [Candidate], p: f32) -> &mut [Candidate] {
     let total: f64 = candidates.iter().map(|c| f64::from(c.weight)).sum();
     let target = f64::from(p) * total;
+    // All candidates lighter than this hold less than 1 - p together: the nucleus has none of them.
+    let least = (total - target) / candidates.len().max(1) as f64;
+    let mut heavy = 0;
+    for index in 0..candidates.len() {
+        if f64::from(candidates[index].weight) >= least {
+            candidates.swap(index, heavy);
+            heavy += 1;
+        }
+    }
+    let candidates = &mut candidates[..heavy];
     let mut sorted = 0;
     let mut sum = 0.0;
     while sorted < candidates.len() {

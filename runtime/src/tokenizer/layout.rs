@@ -162,7 +162,7 @@ pub fn probe(home: usize, steps: usize, slots: usize) -> usize {
 
 /// A 32-bit hash to an index below `slots`.
 fn reduce(hash: u64, slots: u32) -> usize {
-    (hash * u64::from(slots) >> 32) as usize
+    ((hash * u64::from(slots)) >> 32) as usize
 }
 
 /// Both halves of a product.

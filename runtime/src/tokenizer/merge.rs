@@ -71,7 +71,9 @@ impl<'f> Tokenizer<'f> {
     fn merge_long(&self, word: &[u8], scratch: &mut [u8], sink: &mut Sink<'_>) -> Result<(), EncodeError> {
         let expected = scratch_bytes(word.len());
         let too_long = EncodeError::PieceTooLong { bytes: word.len(), expected, capacity: scratch.len() };
-        let lent = scratch.get_mut(..expected).and_then(|lent| <[U32]>::mut_from_bytes(lent).ok());
+        let countable = u32::try_from(word.len()).is_ok();
+        let lent = scratch.get_mut(..expected).filter(|_| countable);
+        let lent = lent.and_then(|lent| <[U32]>::mut_from_bytes(lent).ok());
         let (ids, rest) = lent.ok_or(too_long)?.split_at_mut(word.len());
         let (lens, nodes) = rest.split_at_mut(word.len());
 

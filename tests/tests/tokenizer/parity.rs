@@ -49,7 +49,8 @@ fn an_oracle_from_the_vocabulary_equals_the_original() {
 fn every_code_point_is_cut_as_the_oracle_cuts_it() {
     let oracle = trained(300, true);
     let section = vocabulary(&oracle).emit();
-    let all: Vec<char> = (0..=0x10FFFF).filter_map(char::from_u32).collect();
+    // Past these planes nothing is assigned but selectors and tags at U+E0000; the table's test looks at all.
+    let all: Vec<char> = (0..0x3_2400).chain(0xE_0000..0xE_0400).filter_map(char::from_u32).collect();
     // Between letters, digits and blanks: a character of another class would be cut elsewhere.
     let texts = all.chunks(256).map(|run| {
         run.iter()
