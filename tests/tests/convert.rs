@@ -111,14 +111,20 @@ fn a_folder_and_its_gguf_become_the_same_model() {
         assert_eq!(folder.chat(), gguf.chat());
         for (a, b) in folder.tensors().iter().zip(gguf.tensors().iter()) {
             assert_eq!(a, b);
-            assert!(folder.tensor_bytes(&a) == gguf.tensor_bytes(&b), "{} {}: rows in another order", a.role, a.layer);
+            assert!(
+                folder.tensor_bytes(&a) == gguf.tensor_bytes(&b),
+                "{} {}: rows in another order",
+                a.role,
+                a.layer
+            );
         }
         let text = "Hello 123 <|im_end|>\u{1F600}";
         let ids = |file: &ModelFile<'_>| {
             let tokenizer = file.tokenizer();
             let mut scratch = vec![0; 1 << 16];
             let mut out = vec![Token(0); 100];
-            let count = tokenizer.encode(text, thimble_runtime::tokenizer::Specials::Parse, &mut scratch, &mut out);
+            let count =
+                tokenizer.encode(text, thimble_runtime::tokenizer::Specials::Parse, &mut scratch, &mut out);
             out.truncate(count.unwrap());
             out
         };
@@ -164,8 +170,14 @@ fn block_types_with_a_twin_are_kept_exactly() {
 
 #[test]
 fn other_block_types_become_f16_and_the_file_says_so() {
-    let kinds =
-        [BlockType::Q5_1, BlockType::Q2_K, BlockType::Q3_K, BlockType::Q4_K, BlockType::Q5_K, BlockType::Q6_K];
+    let kinds = [
+        BlockType::Q5_1,
+        BlockType::Q2_K,
+        BlockType::Q3_K,
+        BlockType::Q4_K,
+        BlockType::Q5_K,
+        BlockType::Q6_K,
+    ];
     for kind in kinds {
         let file = GgufFile::new(SUPER, kind, |spec| random_blocks(kind, spec));
         let (summary, bytes) = run_gguf(&file, Quant::Keep).unwrap();
@@ -231,8 +243,11 @@ fn the_same_input_gives_the_same_bytes() {
 fn a_file_is_replaced_and_named_as_asked() {
     let folder = temporary();
     let (source, destination) = (folder.path().join("tiny.gguf"), folder.path().join("tiny.thimble"));
-    fs::write(&source, GgufFile::new(ODD, BlockType::F32, |s| float_bytes(BlockType::F32, &s.values())).bytes())
-        .unwrap();
+    fs::write(
+        &source,
+        GgufFile::new(ODD, BlockType::F32, |s| float_bytes(BlockType::F32, &s.values())).bytes(),
+    )
+    .unwrap();
     fs::write(&destination, "something older").unwrap();
     let options = Options {
         name: Some("mine".into()),
@@ -244,7 +259,10 @@ fn a_file_is_replaced_and_named_as_asked() {
     let aligned = Aligned::new(&fs::read(&destination).unwrap());
     let file = ModelFile::parse(aligned.bytes()).unwrap();
     let json: serde_json::Value = serde_json::from_str(file.provenance()).unwrap();
-    assert_eq!((&json["name"], &json["source"], &json["licence"]), (&"mine".into(), &"a hub".into(), &"MIT".into()));
+    assert_eq!(
+        (&json["name"], &json["source"], &json["licence"]),
+        (&"mine".into(), &"a hub".into(), &"MIT".into())
+    );
     assert_eq!((&json["recipe"], &json["container"]), (&"keep".into(), &"gguf".into()));
 }
 

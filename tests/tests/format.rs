@@ -242,6 +242,22 @@ fn unknown_optional_sections_are_skipped() {
 }
 
 #[test]
+fn padding_behind_the_directory_is_looked_at() {
+    // Without a chat template the directory has five records and ends off the boundary.
+    let folder = tempfile::tempdir().unwrap();
+    let mut source = Folder::new(ODD, BlockType::F32);
+    source.tokenizer_config["chat_template"] = serde_json::Value::Null;
+    source.write(folder.path(), 1);
+    let destination = folder.path().join("tiny.thimble");
+    let summary = convert(folder.path(), &destination, &Options::default(), &mut |_| {}).unwrap();
+    assert!(summary.notes[0].contains("no chat template"), "{:?}", summary.notes);
+    let mut file = Damage(fs::read(&destination).unwrap());
+    file.open().unwrap();
+    file.set(HEADER_LEN + 5 * DIRECTORY_RECORD, &[1]);
+    assert_eq!(file.open(), Err(FormatError::Reserved { kind: Config }));
+}
+
+#[test]
 fn every_truncation_is_an_error() {
     let good = good();
     for length in (0..2000).chain((0..good.len()).step_by(997)) {

@@ -28,7 +28,11 @@ fn names<T>(result: Result<T, ConvertError>, names: &[&str]) {
 #[test]
 fn foreign_configurations_are_refused_by_name() {
     let cases: [(&str, Json, &[&str]); 19] = [
-        ("architectures", json!(["MistralForCausalLM"]), &["architectures", "MistralForCausalLM", "LlamaForCausalLM"]),
+        (
+            "architectures",
+            json!(["MistralForCausalLM"]),
+            &["architectures", "MistralForCausalLM", "LlamaForCausalLM"],
+        ),
         ("model_type", json!("qwen2"), &["model_type", "qwen2"]),
         ("hidden_act", json!("gelu"), &["hidden_act", "gelu", "silu"]),
         ("attention_bias", json!(true), &["attention_bias"]),
@@ -159,7 +163,9 @@ fn foreign_gguf_metadata_is_refused_by_name() {
         file.set(key, value);
         names(run_gguf(&file, Quant::Keep), expected);
     }
-    for key in ["general.architecture", "llama.embedding_length", "tokenizer.ggml.tokens", "tokenizer.ggml.merges"] {
+    for key in
+        ["general.architecture", "llama.embedding_length", "tokenizer.ggml.tokens", "tokenizer.ggml.merges"]
+    {
         let mut file = gguf();
         file.metadata.retain(|(k, _)| k != key);
         names(run_gguf(&file, Quant::Keep), &[key]);

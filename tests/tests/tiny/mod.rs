@@ -165,7 +165,8 @@ pub fn tokenizer_json(vocab: usize) -> Json {
         json!({"id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
                "normalized": false, "special": true})
     };
-    let level = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
+    let level =
+        json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
     json!({
         "version": "1.0", "truncation": null, "padding": null,
         "added_tokens": SPECIAL.iter().enumerate().map(added).collect::<Vec<_>>(),
