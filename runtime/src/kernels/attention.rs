@@ -386,7 +386,9 @@ fn tile<S: Simd, T: Element, const Q: usize, const B: usize>(
                 let at = start + (b + i) * BLOCK;
                 for q in 0..Q {
                     let mut sums = sums[i][q];
-                    if T::SCALED && let Some(scales) = job.kv.key_scales[at..].first_chunk::<16>() {
+                    if T::SCALED
+                        && let Some(scales) = job.kv.key_scales[at..].first_chunk::<16>()
+                    {
                         sums = s.mul(sums, s.load(scales));
                     }
                     let scores = &mut state.scores[q].as_chunks_mut::<16>().0[b + i];

@@ -156,7 +156,8 @@ impl Sample {
     /// The bytes on the boundary that a mapped file has.
     fn aligned(&self) -> Vec<[u64; 8]> {
         let mut aligned = vec![[0u64; 8]; self.data.len().div_ceil(64)];
-        zerocopy::IntoBytes::as_mut_bytes(aligned.as_mut_slice())[..self.data.len()].copy_from_slice(&self.data);
+        zerocopy::IntoBytes::as_mut_bytes(aligned.as_mut_slice())[..self.data.len()]
+            .copy_from_slice(&self.data);
         aligned
     }
 
@@ -285,7 +286,10 @@ fn rows_are_read_back() {
                 let mut out = vec![f32::NAN; 70];
                 (kernels.row)(&sample.matrix(&aligned), row, &mut out);
                 for (out, value) in out.iter().zip(&sample.values[row * 70..]) {
-                    assert!((f64::from(*out) - value).abs() <= 1e-6 * value.abs() + 1e-9, "{kernels:?} {encoding:?}");
+                    assert!(
+                        (f64::from(*out) - value).abs() <= 1e-6 * value.abs() + 1e-9,
+                        "{kernels:?} {encoding:?}"
+                    );
                 }
             }
         }
@@ -404,8 +408,11 @@ fn attention_matches_f64() {
     use crate::kv_cache::KvCache;
     use crate::memory::{Arena, MemoryPlan, PlanOptions};
     let mut random = Random(7);
-    let shapes: &[(usize, usize, usize)] =
-        if cfg!(miri) { &[(2, 1, 4)] } else { &[(9, 3, 64), (6, 2, 64), (4, 4, 32), (3, 1, 6), (15, 5, 20), (14, 1, 128)] };
+    let shapes: &[(usize, usize, usize)] = if cfg!(miri) {
+        &[(2, 1, 4)]
+    } else {
+        &[(9, 3, 64), (6, 2, 64), (4, 4, 32), (3, 1, 6), (15, 5, 20), (14, 1, 128)]
+    };
     for &(heads, kv_heads, dim) in shapes {
         // (tokens before, tokens in the batch)
         let spans: &[(usize, usize)] =
@@ -436,7 +443,8 @@ fn attention_matches_f64() {
                         bos: None,
                         stop: [None; 8],
                     };
-                    let options = PlanOptions { context: total, batch: total, logit_rows: 1, kv, exact: false };
+                    let options =
+                        PlanOptions { context: total, batch: total, logit_rows: 1, kv, exact: false };
                     let plan = MemoryPlan::new(&config, &options, &kernels).unwrap();
                     // Memory full of NaNs: nothing behind the last position may be looked at.
                     let mut memory = vec![[0xffu8; 64]; plan.bytes() / 64 + 1];
