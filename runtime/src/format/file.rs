@@ -54,20 +54,16 @@ impl<'f> ModelFile<'f> {
 
     /// Recomputes the checksum of every section and looks at the padding between them: reads the whole file.
     pub fn verify(&self) -> Result<(), FormatError> {
-        let mut end = None;
         for record in self.directory.sections() {
-            let bytes = self.directory.bytes(self.bytes, record.kind)?;
-            let found = checksum(bytes);
+            let found = checksum(self.directory.bytes(self.bytes, record.kind)?);
             if found != record.checksum {
                 let (kind, expected) = (record.kind, record.checksum);
                 return Err(FormatError::SectionChecksum { kind, expected, found });
             }
-            let start = record.offset as usize;
-            let padding = self.bytes.get(end.unwrap_or(start)..start).unwrap_or(&[]);
-            if padding.iter().any(|&b| b != 0) {
-                return Err(FormatError::Reserved { kind: record.kind });
-            }
-            end = Some(start + record.length as usize);
+        }
+        let mut padding = self.directory.padding(self.bytes);
+        if let Some((kind, _)) = padding.find(|(_, bytes)| bytes.iter().any(|&b| b != 0)) {
+            return Err(FormatError::Reserved { kind });
         }
         Ok(())
     }

@@ -98,6 +98,7 @@ impl SectionRecord {
 #[derive(Clone, Copy, Debug)]
 pub struct Directory {
     sections: [Option<SectionRecord>; SectionKind::ALL.len()],
+    count: usize,
 }
 
 /// XXH3 with 64 bits and seed 0, the checksum of the header and of each section.
@@ -184,7 +185,7 @@ impl Directory {
         if end != file_len {
             return Err(FormatError::FileLength { expected: end, found: file_len });
         }
-        Ok(Directory { sections })
+        Ok(Directory { sections, count: records.len() / DIRECTORY_RECORD })
     }
 
     /// The record of one section, if the file has it.
@@ -195,6 +196,23 @@ impl Directory {
     /// The sections that the file has, in file order.
     pub fn sections(&self) -> impl Iterator<Item = SectionRecord> + '_ {
         self.sections.iter().flatten().copied()
+    }
+
+    /// The bytes in front of each section of `file`, which this directory was read from, unknown ones included,
+    /// and the kind of the section behind them (an unknown one goes by the name of the provenance).
+    pub fn padding<'f>(&self, file: &'f [u8]) -> impl Iterator<Item = (SectionKind, &'f [u8])> + use<'f> {
+        let mut end = HEADER_LEN + self.count * DIRECTORY_RECORD;
+        let records = file.get(HEADER_LEN..end).unwrap_or(&[]);
+        records.chunks_exact(DIRECTORY_RECORD).map(move |record| {
+            let number = read_u32(record, 0).unwrap_or(0);
+            let kind = SectionKind::ALL.into_iter().find(|kind| *kind as u32 == number);
+            // `parse` has checked that both fit the file.
+            let offset = read_u64(record, 8).unwrap_or(0) as usize;
+            let length = read_u64(record, 16).unwrap_or(0) as usize;
+            let padding = file.get(end..offset).unwrap_or(&[]);
+            end = offset.saturating_add(length);
+            (kind.unwrap_or(SectionKind::Provenance), padding)
+        })
     }
 
     /// The bytes of one section of the file that this directory was read from.
