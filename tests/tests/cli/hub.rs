@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// The server; its thread ends with the process.
-pub struct Hub {
+pub(crate) struct Hub {
     address: SocketAddr,
     shared: Arc<Shared>,
 }
@@ -25,7 +25,7 @@ struct Shared {
 
 impl Hub {
     /// Serves the files of `folder` as the main branch of `repository`.
-    pub fn serve(folder: &Path, repository: &str) -> Hub {
+    pub(crate) fn serve(folder: &Path, repository: &str) -> Hub {
         let files = fs::read_dir(folder).unwrap().map(|entry| {
             let entry = entry.unwrap();
             (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap())
@@ -50,22 +50,22 @@ impl Hub {
     }
 
     /// For HF_ENDPOINT.
-    pub fn endpoint(&self) -> String {
+    pub(crate) fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
 
     /// From now on large files arrive with a wrong last byte.
-    pub fn damage(&self) {
+    pub(crate) fn damage(&self) {
         self.shared.damage.store(true, Ordering::SeqCst);
     }
 
     /// Requests so far.
-    pub fn requests(&self) -> usize {
+    pub(crate) fn requests(&self) -> usize {
         self.shared.log.lock().unwrap().len()
     }
 
     /// How often a file was asked for, other than for its first byte.
-    pub fn downloads(&self, file: &str) -> usize {
+    pub(crate) fn downloads(&self, file: &str) -> usize {
         let log = self.shared.log.lock().unwrap();
         let whole = |range: &Option<String>| range.as_deref() != Some("bytes=0-0");
         log.iter().filter(|(path, range)| path.ends_with(file) && whole(range)).count()

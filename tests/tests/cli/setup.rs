@@ -10,20 +10,20 @@ use std::sync::OnceLock;
 use tempfile::TempDir;
 
 /// Where one test works: `tiny.thimble`, the Hugging Face folder `hf` that it was made from, and a home of its own.
-pub struct Bench {
+pub(crate) struct Bench {
     folder: TempDir,
 }
 
 /// What a run of the command left.
 #[derive(Debug)]
-pub struct Output {
-    pub code: Option<i32>,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Output {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 /// A fresh bench; `name` tells tests apart in temporary folders.
-pub fn setup(name: &str) -> Bench {
+pub(crate) fn setup(name: &str) -> Bench {
     static MODEL: OnceLock<Vec<u8>> = OnceLock::new();
     let folder = tempfile::Builder::new().prefix(&format!("thimble-{name}-")).tempdir().unwrap();
     let bench = Bench { folder };
@@ -37,31 +37,31 @@ pub fn setup(name: &str) -> Bench {
 }
 
 impl Bench {
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// Runs the command to its end.
-    pub fn run<S: AsRef<OsStr>>(&self, arguments: &[S], stdin: &[u8]) -> Output {
+    pub(crate) fn run<S: AsRef<OsStr>>(&self, arguments: &[S], stdin: &[u8]) -> Output {
         let child = self.command(arguments).spawn().unwrap();
         finish(child, stdin)
     }
 
     /// Runs it with more in its environment.
-    pub fn run_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+    pub(crate) fn run_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
         let mut command = self.command(arguments);
         finish(command.envs(environment.iter().copied()).spawn().unwrap(), b"")
     }
 
     /// Runs a command that prints one JSON object.
-    pub fn json(&self, arguments: &[&str]) -> Value {
+    pub(crate) fn json(&self, arguments: &[&str]) -> Value {
         let out = self.run(arguments, b"");
         out.succeeds();
         serde_json::from_str(&out.stdout).unwrap()
     }
 
     /// Reads a few bytes of the output and closes the pipe.
-    pub fn run_and_leave(&self, arguments: &[&str]) -> (Option<i32>, String) {
+    pub(crate) fn run_and_leave(&self, arguments: &[&str]) -> (Option<i32>, String) {
         let mut child = self.command(arguments).spawn().unwrap();
         let mut stdout = child.stdout.take().unwrap();
         stdout.read_exact(&mut [0; 10]).unwrap();
@@ -71,14 +71,14 @@ impl Bench {
     }
 
     /// Puts the tiny model where `pull` would have put this name.
-    pub fn install(&self, name: &str) {
+    pub(crate) fn install(&self, name: &str) {
         fs::create_dir_all(self.path("home/models")).unwrap();
         fs::copy(self.path("tiny.thimble"), self.path("home/models").join(format!("{name}.thimble")))
             .unwrap();
     }
 
     /// Unfinished files in the home.
-    pub fn staging(&self) -> usize {
+    pub(crate) fn staging(&self) -> usize {
         let entries = fs::read_dir(self.path("home/models")).unwrap();
         let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
         names.filter(|name| !name.ends_with(".thimble") && !name.ends_with(".lock")).count()
@@ -117,13 +117,13 @@ fn finish(mut child: Child, stdin: &[u8]) -> Output {
 
 impl Output {
     #[track_caller]
-    pub fn succeeds(&self) {
+    pub(crate) fn succeeds(&self) {
         assert_eq!(self.code, Some(0), "{self:?}");
     }
 
     /// It ended with this code and one sentence that contains `word`.
     #[track_caller]
-    pub fn fails(&self, code: i32, word: &str) {
+    pub(crate) fn fails(&self, code: i32, word: &str) {
         assert_eq!(self.code, Some(code), "{self:?}");
         assert!(self.stderr.contains("error:") && self.stderr.contains(word), "{self:?}");
         assert!(!self.stderr.contains("panicked"), "{self:?}");
