@@ -78,8 +78,10 @@ impl Voice for Talker<'_, '_> {
 impl Job {
     /// Names the model.
     pub(crate) fn resolve(flags: ChatFlags) -> Result<Job, Failure> {
-        // The model's makers recommend a low temperature.
-        let defaults = Sampling { temperature: 0.2, top_p: Some(0.9), ..Sampling::default() };
+        // The model's makers recommend a low temperature; small models then go round in circles without a
+        // penalty.
+        let defaults =
+            Sampling { temperature: 0.2, top_p: Some(0.9), repetition_penalty: 1.1, ..Sampling::default() };
         Ok(Job {
             location: Location::resolve(flags.model.model.as_deref())?,
             system: flags.system,
