@@ -33,7 +33,11 @@ impl Sections {
                 supported: "at most one token for each row",
             });
         }
-        let tokenizer = vocabulary.emit();
+        let json = match &checkpoint.tokenizer {
+            TokenizerSource::Json(bytes) => Some(bytes.as_slice()),
+            TokenizerSource::Gguf { .. } => None,
+        };
+        let tokenizer = vocabulary.emit_verified(json)?;
         let chat = match &checkpoint.chat_template {
             Some(template) => Some(chat::derive(template, &checkpoint.bos_text, &checkpoint.eos_text)?),
             None => None,

@@ -4,6 +4,7 @@ use crate::Token;
 use crate::cpu::Cpu;
 use crate::kernels::Team;
 use crate::model::{Backend, Batch, forward};
+use crate::sampler;
 use thiserror::Error;
 
 /// Why a session cannot go on as asked. Its state is as before the call.
@@ -156,25 +157,31 @@ impl<'f, 'm, 't, T: Team> Session<'f, 'm, 't, T> {
         common
     }
 
-    /// Appends `tokens` and gives the log-probabilities of those from index `from` (at least 1: the first
-    /// token of a sequence has none).
+    /// Gives the log-probabilities of `tokens` from index `from` (at least 1: the first token of a sequence
+    /// has none). Appends all of them but the last, behind which nothing is asked.
     pub fn score(
         &mut self,
         tokens: &[Token],
         from: usize,
         each: &mut dyn FnMut(Scored),
     ) -> Result<(), SessionError> {
-        self.check(tokens)?;
+        let Some((last, run)) = tokens.split_last() else { return Err(SessionError::Empty) };
+        if run.is_empty() {
+            return Ok(());
+        }
+        self.check(run)?;
+        if last.index() >= self.vocab {
+            return Err(SessionError::UnknownToken { found: last.0, vocab: self.vocab });
+        }
         let from = from.max(1);
         let (batch_size, rows) = (self.backend.batch(), self.backend.logit_rows());
         let mut first = 0;
-        for batch in tokens.chunks(batch_size) {
+        for batch in run.chunks(batch_size) {
             self.advance(batch);
             // The logits of row r score the token at first + r + 1.
             let mut row = from.saturating_sub(first + 1);
-            let end = batch.len().min(tokens.len() - first - 1);
-            while row < end {
-                let count = rows.min(end - row);
+            while row < batch.len() {
+                let count = rows.min(batch.len() - row);
                 self.backend.head(row..row + count);
                 for (i, logits) in self.backend.logits().chunks_exact(self.vocab).enumerate() {
                     let index = first + row + i + 1;
@@ -192,13 +199,5 @@ impl<'f, 'm, 't, T: Team> Session<'f, 'm, 't, T> {
 
 /// `ln softmax(logits)[token]`, summed in f64, and whether the token has the largest logit.
 fn log_probability(logits: &[f32], token: Token) -> (f64, bool) {
-    let own = logits[token.index()];
-    let (mut largest, mut first) = (f32::NEG_INFINITY, 0);
-    for (id, &logit) in logits.iter().enumerate() {
-        if logit > largest {
-            (largest, first) = (logit, id);
-        }
-    }
-    let sum: f64 = logits.iter().map(|&logit| f64::from(libm::expf(logit - largest))).sum();
-    (f64::from(own - largest) - libm::log(sum), first == token.index())
+    (f64::from(sampler::log_probability(logits, token)), sampler::greedy(logits) == token)
 }

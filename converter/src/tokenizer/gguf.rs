@@ -18,7 +18,7 @@ impl Vocabulary {
     /// `tokenizer.ggml.model` is `gpt2`.
     ///
     /// # Errors
-    /// Pre-tokenizers other than `smollm` (digits apart) and `gpt-2` are refused by name, as is whatever
+    /// Pre-tokenizers other than `smollm` and `gpt-2` are refused by name, as is whatever
     /// does not fit together.
     pub fn from_gguf<T: AsRef<str>>(
         tokens: &[T],
@@ -27,8 +27,11 @@ impl Vocabulary {
         pre: &str,
     ) -> Result<Vocabulary, TokenizerError> {
         let digits_apart = match pre {
-            "smollm" => true,
-            "gpt-2" | "gpt2" => false,
+            // SmolLM2's own tokenizer.json cuts digits apart before the GPT-2 pattern runs, so that white space
+            // in front of a digit counts as trailing. A GGUF file has no tokenizer.json; transformers reads it
+            // with the GPT-2 pattern alone (digits still come out alone: no merge joins them), and the reference
+            // values of this file's models were made so.
+            "smollm" | "gpt-2" | "gpt2" => false,
             other => {
                 return Err(TokenizerError::Unsupported {
                     part: "the pre-tokenizer (tokenizer.ggml.pre)",
