@@ -147,12 +147,15 @@ pub fn convert_checkpoint(
     Ok(summary)
 }
 
+/// Takes the next bytes of a tensor and what rounding cost them.
+type Emit<'e> = dyn FnMut(&[u8], Loss) -> Result<(), ConvertError> + 'e;
+
 /// Encodes one tensor in pieces of a few megabytes, in order.
 fn encode(
     checkpoint: &Checkpoint,
     tensor: &Stored,
     record: &TensorRecord,
-    emit: &mut dyn FnMut(&[u8], Loss) -> Result<(), ConvertError>,
+    emit: &mut Emit<'_>,
 ) -> Result<(), ConvertError> {
     let (encoding, columns) = (record.encoding, tensor.columns);
     let refuse = |first: usize, refusal| {
