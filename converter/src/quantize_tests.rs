@@ -116,7 +116,11 @@ fn what_cannot_be_stored_is_refused_by_row() {
     for encoding in [Encoding::F16, Encoding::Q8, Encoding::Q4, Encoding::Q4Min] {
         let mut source = vec![0.0; 64];
         source[40] = 3e38;
-        assert_eq!(round_trip(encoding, &source, 32).unwrap_err(), Refusal::TooLarge { row: 1 }, "{encoding:?}");
+        assert_eq!(
+            round_trip(encoding, &source, 32).unwrap_err(),
+            Refusal::TooLarge { row: 1 },
+            "{encoding:?}"
+        );
     }
     for encoding in [Encoding::F32, Encoding::BF16, Encoding::Q8Row] {
         let (stored, _) = round_trip(encoding, &[3e38; 32], 32).unwrap();

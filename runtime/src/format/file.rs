@@ -33,7 +33,7 @@ impl<'f> ModelFile<'f> {
     /// left to [`ModelFile::verify`]; wrong weights can make wrong text, never a fault.
     pub fn parse(bytes: &'f [u8]) -> Result<ModelFile<'f>, FormatError> {
         let directory = Directory::parse(bytes)?;
-        if bytes.as_ptr().addr() % ALIGN as usize != 0 {
+        if !bytes.as_ptr().addr().is_multiple_of(ALIGN as usize) {
             return Err(FormatError::Misaligned { expected: ALIGN as usize });
         }
         let section = |kind| directory.bytes(bytes, kind);

@@ -387,6 +387,8 @@ fn quantized_panels<S: Simd, B: Block>(s: S, job: &MatmulJob<'_>) {
         let data = job.matrix.panel(panel);
         let (header, data) = data.split_at(job.matrix.encoding.panel_header().min(data.len()));
         let scales = <[f32; PANEL]>::ref_from_bytes(header).ok();
+        // Not `map`: a closure does not take on the instruction set of the kernel's entry point.
+        #[allow(clippy::manual_map)]
         let scale = match scales {
             Some(scales) => Some(s.load(scales)),
             None => None,
