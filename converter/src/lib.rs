@@ -128,7 +128,7 @@ pub fn convert_checkpoint(
         let Some(record) = writer.next_tensor().map_err(fail(total))? else { break };
         progress(Progress { tensor: &tensor.name, done, total });
         let mut loss = Loss::default();
-        encode(checkpoint, tensor, &record, &mut |bytes, cost| {
+        encode(checkpoint, tensor, &record, |bytes, cost| {
             writer.weights(bytes).map_err(fail(total))?;
             loss.add(cost);
             done = total - writer.weights_left();
@@ -152,7 +152,7 @@ fn encode(
     checkpoint: &Checkpoint,
     tensor: &Stored,
     record: &TensorRecord,
-    emit: &mut dyn FnMut(&[u8], Loss) -> Result<(), ConvertError>,
+    mut emit: impl FnMut(&[u8], Loss) -> Result<(), ConvertError>,
 ) -> Result<(), ConvertError> {
     let (encoding, columns) = (record.encoding, tensor.columns);
     let refuse = |first: usize, refusal| {

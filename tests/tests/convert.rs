@@ -1,4 +1,5 @@
 //! Hugging Face folders and GGUF files, written here byte by byte, through the converter and back.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 #[path = "convert/refusals.rs"]
 mod refusals;
@@ -30,7 +31,7 @@ fn run(source: &Path, quant: Quant) -> Result<(Summary, Vec<u8>), ConvertError> 
     let left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().path()).collect();
     match summary {
         Ok(summary) => {
-            assert_eq!(left, [destination.clone()], "only the file itself is there");
+            assert_eq!(left, std::slice::from_ref(&destination), "only the file itself is there");
             let bytes = fs::read(&destination).unwrap();
             assert_eq!((summary.bytes, last), (bytes.len() as u64, bytes.len() as u64));
             Ok((summary, bytes))
