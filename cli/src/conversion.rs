@@ -23,8 +23,9 @@ pub(crate) fn quant(name: &str) -> Result<Quant, Failure> {
 
 /// Writes the model in `source` to `target`, atomically; says on stderr what became of it.
 pub(crate) fn convert(source: &Path, target: &Path, request: &Request) -> Result<(), Failure> {
-    if target.is_dir() {
-        return Err(Failure::io("write", target, std::io::ErrorKind::IsADirectory.into()));
+    // The finished file is renamed to `target`: that would replace a device or a pipe, not write to it.
+    if target.exists() && !target.is_file() {
+        return Err(Failure::NotAFile { path: target.to_path_buf() });
     }
     let options = Options { quant: request.quant, source: request.origin.clone(), ..Options::default() };
     let bar = progress::bytes("converting", 0);

@@ -9,7 +9,7 @@ use thimble_runtime::Token;
 use thimble_runtime::chat::Message;
 use thimble_runtime::format::{Config, ModelFile};
 use thimble_runtime::kernels::KvKind;
-use thimble_runtime::sampler::{Candidate, Sampler, Sampling};
+use thimble_runtime::sampler::{Sampler, Sampling};
 use thimble_runtime::tokenizer::{Specials, Tokenizer};
 
 /// A mapped file and where it came from.
@@ -87,25 +87,10 @@ impl Bench {
     }
 }
 
-/// A sampler with its scratch memory.
-pub(crate) struct Chooser<'b> {
-    sampler: Sampler<'b>,
-    candidates: Vec<Candidate>,
-}
-
-impl<'b> Chooser<'b> {
-    /// Checks the settings. `biases` are added to the logits of their tokens.
-    pub(crate) fn new(sampling: Sampling, biases: &'b [(Token, f32)], vocab: usize) -> Result<Self, Failure> {
-        let sampler = Sampler::new(sampling).and_then(|sampler| sampler.with_bias(biases));
-        let sampler = sampler.map_err(|error| Failure::Usage(error.to_string()))?;
-        Ok(Chooser { sampler, candidates: vec![Candidate::default(); vocab] })
-    }
-
-    /// The token behind the last one of the session.
-    pub(crate) fn choose(&mut self, generator: &mut Generator<'_>) -> Token {
-        let (history, logits) = generator.tokens_and_logits();
-        self.sampler.sample(logits, history, &mut self.candidates)
-    }
+/// A sampler with checked settings. `biases` are added to the logits of their tokens.
+pub(crate) fn sampler(sampling: Sampling, biases: &[(Token, f32)]) -> Result<Sampler<'_>, Failure> {
+    let sampler = Sampler::new(sampling).and_then(|sampler| sampler.with_bias(biases));
+    sampler.map_err(|error| Failure::Usage(error.to_string()))
 }
 
 /// An error of a lower layer, which is a sentence already.

@@ -128,7 +128,7 @@ pub fn convert_checkpoint(
         let Some(record) = writer.next_tensor().map_err(fail(total))? else { break };
         progress(Progress { tensor: &tensor.name, done, total });
         let mut loss = Loss::default();
-        encode(checkpoint, tensor, &record, |bytes, cost| {
+        encode(checkpoint, tensor, &record, &mut |bytes, cost| {
             writer.weights(bytes).map_err(fail(total))?;
             loss.add(cost);
             done = total - writer.weights_left();
@@ -147,12 +147,15 @@ pub fn convert_checkpoint(
     Ok(summary)
 }
 
+/// Takes the next bytes of a tensor and what rounding cost them.
+type Emit<'e> = dyn FnMut(&[u8], Loss) -> Result<(), ConvertError> + 'e;
+
 /// Encodes one tensor in pieces of a few megabytes, in order.
 fn encode(
     checkpoint: &Checkpoint,
     tensor: &Stored,
     record: &TensorRecord,
-    mut emit: impl FnMut(&[u8], Loss) -> Result<(), ConvertError>,
+    emit: &mut Emit<'_>,
 ) -> Result<(), ConvertError> {
     let (encoding, columns) = (record.encoding, tensor.columns);
     let refuse = |first: usize, refusal| {

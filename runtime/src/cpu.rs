@@ -5,6 +5,7 @@ use crate::kernels::{Crew, Input, Kernels, Matrix, Place, Product, QuantGroup, R
 use crate::kv_cache::KvCache;
 use crate::memory::{Arena, Carve, MemoryError, MemoryPlan};
 use crate::model::{Backend, Batch, Weights};
+use crate::sampler::{Candidate, Sampler};
 use core::ops::Range;
 
 /// Every buffer that inference writes; the only mutable state.
@@ -28,6 +29,8 @@ pub(crate) struct Buffers<'m> {
     cos: &'m mut [f32],
     sin: &'m mut [f32],
     logits: &'m mut [f32],
+    /// Scratch of the sampler, `[vocab]`.
+    candidates: &'m mut [Candidate],
     cache: KvCache<'m>,
 }
 
@@ -55,6 +58,7 @@ impl<'m> Buffers<'m> {
             cos: memory.take(rows(half))?,
             sin: memory.take(rows(half))?,
             logits: memory.take(options.logit_rows.checked_mul(config.vocab))?,
+            candidates: memory.take(Some(config.vocab))?,
             cache: KvCache::carve(plan, memory)?,
         })
     }
@@ -105,6 +109,13 @@ impl<'f, 'm, 't, T: Team> Cpu<'f, 'm, 't, T> {
     pub fn history_and_logits(&mut self) -> (&[Token], &mut [f32]) {
         let vocab = self.plan.config().vocab;
         (self.buffers.history, &mut self.buffers.logits[..self.logit_rows * vocab])
+    }
+
+    /// Draws from the logits of the last [`Backend::head`], which are used up; `position` tokens of the
+    /// history count for the penalties.
+    pub fn sample(&mut self, sampler: &mut Sampler<'_>, position: usize) -> Token {
+        let logits = &mut self.buffers.logits[..self.logit_rows * self.plan.config().vocab];
+        sampler.sample(logits, &self.buffers.history[..position], self.buffers.candidates)
     }
 
     /// Whether the integer kernels run for a product with these matrices.

@@ -4,7 +4,7 @@ use crate::Token;
 use crate::cpu::Cpu;
 use crate::kernels::Team;
 use crate::model::{Backend, Batch, forward};
-use crate::sampler;
+use crate::sampler::{self, Sampler};
 use thiserror::Error;
 
 /// Why a session cannot go on as asked. Its state is as before the call.
@@ -86,6 +86,12 @@ impl<'f, 'm, 't, T: Team> Session<'f, 'm, 't, T> {
     pub fn tokens_and_logits(&mut self) -> (&[Token], &mut [f32]) {
         let (history, logits) = self.backend.history_and_logits();
         (&history[..self.position], logits)
+    }
+
+    /// Draws the next token from the logits of the last, which are used up: the token has to be appended
+    /// (with [`Session::prefill`]) before the next draw. Token 0 where there are no logits.
+    pub fn sample(&mut self, sampler: &mut Sampler<'_>) -> Token {
+        self.backend.sample(sampler, self.position)
     }
 
     fn check(&self, tokens: &[Token]) -> Result<(), SessionError> {

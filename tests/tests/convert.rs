@@ -1,5 +1,5 @@
 //! Hugging Face folders and GGUF files, written here byte by byte, through the converter and back.
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+#![allow(clippy::unwrap_used, reason = "these files are nothing but tests")]
 
 #[path = "convert/refusals.rs"]
 mod refusals;

@@ -1,5 +1,5 @@
 //! The reader of `.thimble` files against a good small file, damaged in every way that has a name.
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+#![allow(clippy::unwrap_used, reason = "these files are nothing but tests")]
 
 mod tiny;
 

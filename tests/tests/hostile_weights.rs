@@ -1,5 +1,5 @@
 //! Weights may be any bits: what a hostile file makes of a forward pass is some text, never a panic.
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+#![allow(clippy::unwrap_used, reason = "these files are nothing but tests")]
 
 mod tiny;
 

@@ -75,8 +75,8 @@ impl Saved {
     /// Writes to a temporary file beside `path` and renames it: the old file stays whole until then.
     pub(crate) fn write(&self, path: &Path) -> Result<(), Failure> {
         let failed = |source| Failure::io("write", path, source);
-        if path.is_dir() {
-            return Err(failed(std::io::ErrorKind::IsADirectory.into()));
+        if path.exists() && !path.is_file() {
+            return Err(Failure::NotAFile { path: path.to_path_buf() });
         }
         let mut name = path.file_name().unwrap_or_default().to_os_string();
         name.push(format!(".{}.tmp", std::process::id()));

@@ -1,7 +1,7 @@
 //! `thimble chat`: the terminal around a [`Dialogue`].
 
 use crate::chat::{Answer, Conversation, Dialogue, End, Event, HELP, Input, Role, Saved, Voice};
-use crate::engine::{self, Bench, Chooser, Mapped, Need};
+use crate::engine::{self, Bench, Mapped, Need};
 use crate::failure::Failure;
 use crate::flags::{ChatFlags, MachineFlags};
 use crate::home::Home;
@@ -14,7 +14,7 @@ use thimble_host::{Generator, Plan};
 use thimble_runtime::Token;
 use thimble_runtime::chat::{Message, Speaker};
 use thimble_runtime::format::ModelFile;
-use thimble_runtime::sampler::Sampling;
+use thimble_runtime::sampler::{Sampler, Sampling};
 
 /// Longest context where the user names none: memory is taken only as it fills.
 const MOST_CONTEXT: usize = 8192;
@@ -35,7 +35,7 @@ pub(crate) struct Job {
 struct Talker<'a, 'b> {
     file: ModelFile<'a>,
     generator: Generator<'a>,
-    chooser: Chooser<'b>,
+    sampler: Sampler<'b>,
 }
 
 impl Voice for Talker<'_, '_> {
@@ -63,7 +63,7 @@ impl Voice for Talker<'_, '_> {
     }
 
     fn sample(&mut self) -> Token {
-        self.chooser.choose(&mut self.generator)
+        self.generator.sample(&mut self.sampler)
     }
 
     fn bytes(&self, token: Token) -> &[u8] {
@@ -78,8 +78,10 @@ impl Voice for Talker<'_, '_> {
 impl Job {
     /// Names the model.
     pub(crate) fn resolve(flags: ChatFlags) -> Result<Job, Failure> {
-        // The model's makers recommend a low temperature.
-        let defaults = Sampling { temperature: 0.2, top_p: Some(0.9), ..Sampling::default() };
+        // The model's makers recommend a low temperature; small models then go round in circles without a
+        // penalty.
+        let defaults =
+            Sampling { temperature: 0.2, top_p: Some(0.9), repetition_penalty: 1.1, ..Sampling::default() };
         Ok(Job {
             location: Location::resolve(flags.model.model.as_deref())?,
             system: flags.system,
@@ -98,8 +100,8 @@ impl Job {
         let plan = engine::plan(file.config(), &self.machine, need)?;
         let mut bench = Bench::new(&plan)?;
         let generator = bench.generator(&file, &plan)?;
-        let chooser = Chooser::new(self.sampling, &self.biases, file.config().vocab)?;
-        let talker = Talker { file, generator, chooser };
+        let sampler = engine::sampler(self.sampling, &self.biases)?;
+        let talker = Talker { file, generator, sampler };
         // A model without a template, or one that refuses the system message, fails here and not after the
         // first message.
         let conversation = Conversation { system: self.system.clone(), turns: Vec::new() };

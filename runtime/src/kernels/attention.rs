@@ -146,12 +146,15 @@ pub struct AttendJob<'a> {
 trait Element: FromBytes + IntoBytes + Immutable + KnownLayout + Copy {
     /// Whether each position has a scale.
     const SCALED: bool;
+    /// Whether only the exact mode uses it.
+    const EXACT: bool = false;
     fn load<S: Simd>(s: S, from: &[Self; 16]) -> S::F;
     fn store<S: Simd>(s: S, x: S::F, to: &mut [Self; 16]);
 }
 
 impl Element for f32 {
     const SCALED: bool = false;
+    const EXACT: bool = true;
     #[inline(always)]
     fn load<S: Simd>(s: S, from: &[f32; 16]) -> S::F {
         s.load(from)
@@ -260,16 +263,15 @@ fn attend_typed<S: Simd, T: Element>(s: S, job: &AttendJob<'_>) {
     let mut first = 0;
     while first < queries {
         let left = queries - first;
-        // Widths that are compiled; a wider tile than there are queries computes some for nothing.
+        // A wider tile than there are queries computes some for nothing; each width is a copy of the code, so
+        // the f32 cache of the exact mode has but two, and wide ones are made only where registers suffice.
         first += match left {
             1 => tile::<S, T, 1, BLOCKS>(s, job, first, left),
-            2 => tile::<S, T, 2, BLOCKS>(s, job, first, left),
-            3 => tile::<S, T, 3, BLOCKS>(s, job, first, left),
-            4 => tile::<S, T, 4, 1>(s, job, first, left),
-            5..=11 => tile::<S, T, 6, 1>(s, job, first, left),
-            _ if S::TILE < 12 => tile::<S, T, 6, 1>(s, job, first, left),
-            // Only instantiated where the registers suffice.
-            _ => tile::<S, T, 12, 1>(s, job, first, left),
+            2 if !T::EXACT => tile::<S, T, 2, BLOCKS>(s, job, first, left),
+            3 if !T::EXACT => tile::<S, T, 3, BLOCKS>(s, job, first, left),
+            4 if !T::EXACT => tile::<S, T, 4, 1>(s, job, first, left),
+            12.. if !T::EXACT && S::TILE >= 12 => tile::<S, T, 12, 1>(s, job, first, left),
+            _ => tile::<S, T, 6, 1>(s, job, first, left),
         };
     }
 }

@@ -108,7 +108,7 @@ impl Metadata {
         let merges = self.merges.iter().map(split).collect();
         let model = BPE::builder().vocab_and_merges(vocab, merges).build().expect("a model");
         let mut oracle = Tokenizer::new(model);
-        oracle.with_pre_tokenizer(Some(super::common::pre_tokenizer(self.pre == "smollm")));
+        oracle.with_pre_tokenizer(Some(super::common::pre_tokenizer(false)));
         let special = self.tokens.iter().zip(&self.types).filter(|&(_, &kind)| kind == 3);
         let special: Vec<_> = special.map(|(text, _)| AddedToken::from(text.clone(), true)).collect();
         oracle.add_special_tokens(&special);

@@ -1,0 +1,339 @@
+//! The real command, as a user meets it: a tiny model is made and converted, and `thimble` is run.
+
+#[path = "cli/hub.rs"]
+mod hub;
+#[path = "cli/setup.rs"]
+mod setup;
+
+use serde_json::{Value, json};
+use setup::setup;
+use std::fs;
+
+#[test]
+fn a_completion_has_the_promised_fields() {
+    let bench = setup("run-json");
+    let run = ["run", "tiny.thimble", "--prompt", "hello", "--temperature", "0", "--tokens", "5", "--json"];
+    let out = bench.json(&run);
+    assert_eq!(out["prompt_ids"], json!([104, 101, 108, 108, 111]));
+    assert_eq!(out["ids"].as_array().unwrap().len(), 5);
+    assert_eq!(out["finish_reason"], "length");
+    assert!(out["text"].is_string());
+    let stats = &out["stats"];
+    assert_eq!((&stats["prefill_tokens"], &stats["decode_tokens"]), (&json!(5), &json!(5)));
+    for field in ["prefill_seconds", "decode_seconds", "first_token_seconds", "plan_bytes", "threads"] {
+        assert!(stats[field].as_f64().unwrap() > 0.0, "{field}");
+    }
+    if cfg!(target_os = "linux") {
+        assert!(stats["peak_resident_bytes"].as_u64().unwrap() > 100_000);
+    }
+    assert!(!stats["backend"].as_str().unwrap().is_empty());
+    assert_eq!(bench.json(&run)["ids"], out["ids"], "greedy is the same every time");
+}
+
+#[test]
+fn the_text_goes_to_stdout_and_statistics_to_stderr() {
+    let bench = setup("run-text");
+    let run = ["run", "tiny.thimble", "--prompt", "hello", "--temperature", "0", "--tokens", "5"];
+    let plain = bench.run(&run, b"");
+    plain.succeeds();
+    let json = bench.json(&[&run[..], &["--json"]].concat());
+    assert_eq!(plain.stdout, json["text"].as_str().unwrap());
+    assert!(plain.stderr.contains("prompt 5 tokens"), "{}", plain.stderr);
+}
+
+#[test]
+fn threads_do_not_change_the_text_and_neither_does_the_seed_twice() {
+    let bench = setup("run-threads");
+    let ids = |threads: &str, seed: &str| {
+        let run = ["run", "tiny.thimble", "--prompt", "hello there", "--temperature", "1", "--tokens", "20"];
+        bench.json(&[&run[..], &["--json", "--threads", threads, "--seed", seed]].concat())["ids"].clone()
+    };
+    assert_eq!(ids("1", "7"), ids("3", "7"));
+    assert_ne!(ids("1", "7"), ids("1", "8"));
+}
+
+#[test]
+fn the_context_ends_a_completion() {
+    let bench = setup("run-context");
+    let run = ["run", "tiny.thimble", "--prompt", "hello", "--tokens", "50", "--context", "16", "--json"];
+    let out = bench.json(&run);
+    assert_eq!(out["finish_reason"], "context");
+    // Eleven positions behind the prompt, and the token chosen at the last of them.
+    assert_eq!(out["ids"].as_array().unwrap().len(), 12);
+    let long = "x".repeat(100);
+    let refused = bench.run(&["run", "tiny.thimble", "--prompt", &long, "--context", "16"], b"");
+    refused.fails(1, "100 tokens");
+}
+
+#[test]
+fn a_stop_text_ends_a_completion_and_is_not_shown() {
+    let bench = setup("run-stop");
+    let run =
+        ["run", "tiny.thimble", "--prompt", "hi", "--temperature", "1", "--seed", "1", "--tokens", "40"];
+    let whole = bench.json(&[&run[..], &["--json"]].concat());
+    let text = whole["text"].as_str().unwrap();
+    let stop: String = text.chars().skip(10).take(2).collect();
+    let cut = bench.json(&[&run[..], &["--json", "--stop", &stop]].concat());
+    assert_eq!(cut["finish_reason"], "stop");
+    assert_eq!(cut["text"].as_str().unwrap(), &text[..text.find(&stop).unwrap()]);
+}
+
+#[test]
+fn the_prompt_may_come_from_stdin_and_may_be_empty() {
+    let bench = setup("run-stdin");
+    let ids = |arguments: &[&str], stdin: &[u8]| {
+        let out = bench.run(&[arguments, &["--tokens", "1", "--json"]].concat(), stdin);
+        out.succeeds();
+        serde_json::from_str::<Value>(&out.stdout).unwrap()["prompt_ids"].clone()
+    };
+    assert_eq!(ids(&["run", "tiny.thimble", "--prompt", "-"], b"hi\n"), json!([104, 105, 10]));
+    assert_eq!(ids(&["run", "tiny.thimble"], b"hi"), json!([104, 105]));
+    // Nothing at all: the end-of-text token stands in.
+    assert_eq!(ids(&["run", "tiny.thimble", "--prompt", ""], b""), json!([256]));
+    bench.run(&["run", "tiny.thimble", "--prompt", "-"], b"a\xff").fails(1, "byte 1");
+}
+
+#[test]
+fn special_tokens_are_read_or_escaped() {
+    let bench = setup("specials");
+    let parsed = bench.run(&["tokens", "tiny.thimble"], b"<|im_start|>a");
+    assert_eq!(parsed.stdout, "257 97\n");
+    let escaped = bench.run(&["tokens", "tiny.thimble", "--escape"], b"<|im_end|>");
+    assert_eq!(escaped.stdout.split_whitespace().count(), 10);
+}
+
+#[test]
+fn tokens_go_there_and_back() {
+    let bench = setup("tokens");
+    let text = "Água 🙂\r\n\0 end\n";
+    let ids = bench.run(&["tokens", "tiny.thimble"], text.as_bytes());
+    ids.succeeds();
+    let back = bench.run(&["tokens", "tiny.thimble", "--decode"], ids.stdout.as_bytes());
+    assert_eq!(back.stdout, text);
+    let json = bench.run(&["tokens", "tiny.thimble", "--json"], text.as_bytes());
+    let back = bench.run(&["tokens", "tiny.thimble", "--decode"], json.stdout.as_bytes());
+    assert_eq!(back.stdout, text);
+    bench.run(&["tokens", "tiny.thimble", "--decode"], b"1\n9999").fails(1, "line 2");
+    bench.run(&["tokens", "tiny.thimble"], b"\xc3(").fails(1, "UTF-8");
+}
+
+#[test]
+fn score_gives_each_line_back_with_its_figures() {
+    let bench = setup("score");
+    let lines = [
+        json!({"context": "ab", "continuation": " c", "id": 7}),
+        json!({"context": "ab ", "continuation": "c"}),
+        json!({"context": "", "continuation": "c"}),
+        json!({"context": "x".repeat(500), "continuation": "yz"}),
+    ];
+    let input: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    fs::write(bench.path("in.jsonl"), input).unwrap();
+    let out = bench.run(&["score", "tiny.thimble", "--input", "in.jsonl", "--exact"], b"");
+    out.succeeds();
+    let scored: Vec<Value> = out.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(scored.len(), 4);
+    assert_eq!((&scored[0]["id"], &scored[0]["tokens"]), (&json!(7), &json!(2)));
+    assert_eq!(scored[0]["loglikelihood"], scored[1]["loglikelihood"], "the space moves");
+    assert_eq!(scored[2]["tokens"], 1);
+    for line in &scored {
+        assert!(line["loglikelihood"].as_f64().unwrap() < 0.0 && line["greedy"].is_boolean());
+    }
+    fs::write(bench.path("in.jsonl"), "{\"context\": \"a\", \"continuation\": \"b\"}\n{\"context\": 1}\n")
+        .unwrap();
+    bench.run(&["score", "tiny.thimble", "--input", "in.jsonl"], b"").fails(1, "line 2");
+}
+
+#[test]
+fn perplexity_agrees_with_score() {
+    let bench = setup("perplexity");
+    fs::write(bench.path("text"), "abcdefghabcdefgX").unwrap();
+    let input = ["perplexity", "tiny.thimble", "--input", "text", "--window", "5", "--exact", "--json"];
+    let out = bench.json(&input);
+    assert_eq!((&out["tokens"], &out["windows"], &out["window"]), (&json!(16), &json!(3), &json!(5)));
+    let nll = out["nll_per_token"].as_f64().unwrap();
+    assert!((out["perplexity"].as_f64().unwrap() / nll.exp() - 1.0).abs() < 1e-9);
+    let windows = [("a", "bcde"), ("f", "ghab"), ("c", "defg")];
+    let lines =
+        windows.map(|(context, rest)| format!("{}\n", json!({"context": context, "continuation": rest})));
+    fs::write(bench.path("in.jsonl"), lines.concat()).unwrap();
+    let scored = bench.run(&["score", "tiny.thimble", "--input", "in.jsonl", "--exact"], b"").stdout;
+    let sum: f64 = scored
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["loglikelihood"].as_f64().unwrap())
+        .sum();
+    assert!((nll + sum / 12.0).abs() < 1e-5, "{nll} {sum}");
+    bench
+        .run(&["perplexity", "tiny.thimble", "--input", "text", "--window", "17"], b"")
+        .fails(1, "16 tokens");
+    bench.run(&["perplexity", "tiny.thimble", "--input", "text", "--window", "9999"], b"").fails(1, "9999");
+}
+
+#[test]
+fn wrong_files_are_told_apart() {
+    let bench = setup("wrong-files");
+    bench.run(&["run", "none.thimble", "--prompt", "x"], b"").fails(1, "there is no file none.thimble");
+    bench.run(&["run", ".", "--prompt", "x"], b"").fails(1, "is a folder");
+    bench.run(&["run", "smollm2-70n", "--prompt", "x"], b"").fails(2, "did you mean smollm2-70m?");
+    bench.run(&["pull", "smolm2-135m"], b"").fails(2, "did you mean smollm2-135m?");
+    bench.run(&["verify", "smollm2-70m"], b"").fails(1, "thimble pull smollm2-70m");
+    let whole = fs::read(bench.path("tiny.thimble")).unwrap();
+    for length in [0, 3, 63, 64, 200, whole.len() / 2, whole.len() - 1] {
+        fs::write(bench.path("cut.thimble"), &whole[..length]).unwrap();
+        for command in [&["verify", "cut.thimble"][..], &["run", "cut.thimble", "--prompt", "x"]] {
+            bench.run(command, b"").fails(1, "cut.thimble");
+        }
+    }
+    let mut damaged = whole;
+    *damaged.last_mut().unwrap() ^= 1;
+    fs::write(bench.path("damaged.thimble"), damaged).unwrap();
+    bench.run(&["verify", "damaged.thimble"], b"").fails(1, "damaged");
+    bench.run(&["verify", "tiny.thimble"], b"").succeeds();
+    fs::write(bench.path("m.gguf"), b"GGUF\x03\0\0\0").unwrap();
+    bench.run(&["run", "m.gguf", "--prompt", "x"], b"").fails(1, "thimble convert m.gguf");
+    bench.run(&["convert", "m.gguf", "-o", "m.thimble"], b"").fails(1, "m.gguf");
+    bench.run(&["convert", "none", "-o", "m.thimble"], b"").fails(1, "none");
+    bench.run(&["convert", "hf", "-o", "m.thimble", "--quant", "q77"], b"").fails(2, "q77");
+    bench.run(&["convert", "hf", "-o", "none/m.thimble"], b"").fails(1, "none");
+    bench.run(&["convert", "hf", "-o", "."], b"").fails(1, "something is there that is not a file");
+    assert!(!bench.path("m.thimble").exists());
+}
+
+#[test]
+fn wrong_usage_has_its_own_exit_code() {
+    let bench = setup("usage");
+    bench.run(&["run", "tiny.thimble", "--temperature", "hot", "--prompt", "x"], b"").fails(2, "temperature");
+    bench.run(&["nonsense"], b"").fails(2, "nonsense");
+    bench.run(&["run", "tiny.thimble", "--prompt", "x", "--kernels", "abacus"], b"").fails(2, "abacus");
+    bench.run(&["run", "tiny.thimble", "--prompt", "x", "--context", "100000"], b"").fails(1, "100000");
+    bench.run(&["--help"], b"").succeeds();
+    bench.run(&["--version"], b"").succeeds();
+}
+
+#[test]
+fn inspect_counts_every_byte() {
+    let bench = setup("inspect");
+    let out = bench.json(&["inspect", "tiny.thimble", "--json", "--context", "32"]);
+    assert_eq!((&out["config"]["hidden"], &out["config"]["vocab"]), (&json!(64), &json!(260)));
+    assert_eq!(out["memory"]["context"], 32);
+    assert_eq!(out["bytes"].as_u64().unwrap(), fs::metadata(bench.path("tiny.thimble")).unwrap().len());
+    let parts: u64 = out["parts"].as_array().unwrap().iter().map(|p| p["bytes"].as_u64().unwrap()).sum();
+    assert!(parts < out["bytes"].as_u64().unwrap());
+    assert!(out["bits_per_weight"].as_f64().unwrap() >= 32.0, "f32 with its padding");
+    let more = bench.json(&["inspect", "tiny.thimble", "--json"]);
+    assert!(more["memory"]["bytes"].as_u64() > out["memory"]["bytes"].as_u64());
+    bench.run(&["inspect", "tiny.thimble"], b"").succeeds();
+}
+
+#[test]
+fn a_reader_that_leaves_is_no_failure() {
+    let bench = setup("broken-pipe");
+    // Far more than a pipe holds.
+    let line = "{\"context\": \"a\", \"continuation\": \"b\"}\n";
+    fs::write(bench.path("in.jsonl"), line.repeat(4000)).unwrap();
+    let (code, stderr) = bench.run_and_leave(&["score", "tiny.thimble", "--input", "in.jsonl"]);
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn chat_works_on_a_pipe() {
+    let bench = setup("chat");
+    let chat = ["chat", "tiny.thimble", "--max-tokens", "8", "--seed", "1"];
+    let script = "/help\nhello 🙂\n\n/stats\n/system Be brief.\n/retry\n/save talk.json\n/reset\n/retry\n/load talk.json\n/rest\n/quit\nnever\n";
+    let out = bench.run(&chat, script.as_bytes());
+    out.succeeds();
+    for expected in ["/help", "1 turns", "nothing to answer", "loaded 1 turns", "did you mean /reset?"] {
+        assert!(out.stderr.contains(expected), "{expected}: {}", out.stderr);
+    }
+    let talk: Value = serde_json::from_slice(&fs::read(bench.path("talk.json")).unwrap()).unwrap();
+    assert_eq!(talk["messages"][0], json!({"role": "system", "content": "Be brief."}));
+    assert_eq!(talk["messages"][1], json!({"role": "user", "content": "hello 🙂"}));
+    assert_eq!(talk["messages"].as_array().unwrap().len(), 3);
+    bench.run(&chat, b"\xff\n").fails(1, "UTF-8");
+}
+
+#[test]
+fn a_message_longer_than_the_context_leaves_the_chat_alive() {
+    let bench = setup("chat-long");
+    let script = format!("hi\n{}\nhi again\n/stats\n", "x".repeat(1000));
+    let chat = ["chat", "tiny.thimble", "--max-tokens", "4", "--context", "96"];
+    let out = bench.run(&chat, script.as_bytes());
+    out.succeeds();
+    assert!(out.stderr.contains("room for 95"), "{}", out.stderr);
+    assert!(out.stderr.contains("2 turns"), "{}", out.stderr);
+    let script = "a message of some length\n".repeat(8);
+    let out = bench.run(&chat, script.as_bytes());
+    out.succeeds();
+    assert!(out.stderr.contains("the context is full: the oldest"), "{}", out.stderr);
+}
+
+#[test]
+fn list_shows_what_is_there() {
+    let bench = setup("list");
+    let rows = bench.json(&["list", "--json"]);
+    assert!(rows.as_array().unwrap().iter().all(|row| row["path"].is_null()));
+    bench.install("smollm2-70m");
+    let rows = bench.json(&["list", "--json"]);
+    assert_eq!(rows[0]["name"], "smollm2-70m");
+    assert!(rows[0]["bytes"].as_u64().unwrap() > 0);
+    bench.run(&["verify", "smollm2-70m"], b"").succeeds();
+    bench.run(&["list"], b"").succeeds();
+}
+
+#[cfg(unix)]
+#[test]
+fn a_home_that_cannot_be_written_is_named() {
+    let bench = setup("read-only");
+    fs::write(bench.path("home"), "a file where the folder should be").unwrap();
+    bench.run(&["pull", "smollm2-70m"], b"").fails(1, "home");
+}
+
+#[test]
+fn pull_takes_a_model_from_the_hub() {
+    let bench = setup("hub");
+    let hub = hub::Hub::serve(&bench.path("hf"), "codelion/SmolLM2-70M");
+    let pulled = bench.run_with(&["pull", "smollm2-70m"], &[("HF_ENDPOINT", &hub.endpoint())]);
+    pulled.succeeds();
+    assert!(fs::metadata(pulled.stdout.trim()).unwrap().len() > 0);
+    bench.run(&["verify", "smollm2-70m"], b"").succeeds();
+    let provenance = bench.json(&["inspect", "smollm2-70m", "--json"])["provenance"].clone();
+    assert_eq!(provenance["source"], "codelion/SmolLM2-70M");
+    // It is there now: the hub is not asked again, and neither is it for a conversion from its cache.
+    let before = hub.requests();
+    bench.run(&["pull", "smollm2-70m"], b"").succeeds();
+    assert_eq!(hub.requests(), before);
+    assert_eq!(bench.staging(), 0, "nothing is left behind");
+}
+
+#[test]
+fn two_pulls_at_once_fetch_once() {
+    let bench = setup("hub-twice");
+    let hub = hub::Hub::serve(&bench.path("hf"), "codelion/SmolLM2-70M");
+    let endpoint = hub.endpoint();
+    let pull = || bench.run_with(&["pull", "smollm2-70m"], &[("HF_ENDPOINT", &endpoint)]);
+    let outputs =
+        std::thread::scope(|scope| [scope.spawn(pull), scope.spawn(pull)].map(|t| t.join().unwrap()));
+    for out in &outputs {
+        out.succeeds();
+    }
+    assert_eq!(hub.downloads("model.safetensors"), 1);
+}
+
+#[test]
+fn damage_on_the_way_is_found() {
+    let bench = setup("hub-damage");
+    let hub = hub::Hub::serve(&bench.path("hf"), "codelion/SmolLM2-70M");
+    hub.damage();
+    let pulled = bench.run_with(&["pull", "smollm2-70m"], &[("HF_ENDPOINT", &hub.endpoint())]);
+    pulled.fails(1, "damaged");
+    assert_eq!(bench.staging(), 0);
+}
+
+#[test]
+fn offline_is_one_clear_sentence() {
+    let bench = setup("offline");
+    // A port where nobody listens.
+    let pulled = bench.run_with(&["pull", "smollm2-70m"], &[("HF_ENDPOINT", "http://127.0.0.1:9")]);
+    pulled.fails(1, "cannot be reached");
+    assert_eq!(pulled.stderr.lines().filter(|line| line.starts_with("error:")).count(), 1);
+    assert!(pulled.stderr.contains("HF_ENDPOINT"), "{}", pulled.stderr);
+}
