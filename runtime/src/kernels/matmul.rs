@@ -13,7 +13,8 @@ use zerocopy::FromBytes;
 pub struct Input<'a> {
     /// `[tokens, columns]`.
     pub floats: &'a [f32],
-    /// Tiles as [`super::quantize_rows`] lays them out; `None` multiplies in f32 whatever the encoding.
+    /// Tiles as [`quantize_tile`](super::Kernels::quantize_tile) lays them out; `None` multiplies in f32 whatever
+    /// the encoding.
     pub groups: Option<&'a [QuantGroup]>,
     /// Rows.
     pub tokens: usize,
