@@ -244,7 +244,9 @@ fn variant(error: &FormatError) -> String {
 #[test]
 fn the_good_file_is_good() {
     Damage::new().open().unwrap();
-    Damage(written()).open().unwrap();
+    if !cfg!(miri) {
+        Damage(written()).open().unwrap();
+    }
 }
 
 #[test]
