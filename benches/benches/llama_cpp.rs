@@ -45,7 +45,9 @@ impl Arguments {
                 "--gguf" => arguments.gguf = value.into(),
                 "--model" => arguments.model = value.into(),
                 "--rounds" => arguments.rounds = value.parse()?,
-                "--threads" => arguments.threads = value.split(',').map(str::parse).collect::<Result<_, _>>()?,
+                "--threads" => {
+                    arguments.threads = value.split(',').map(str::parse).collect::<Result<_, _>>()?
+                }
                 _ => return Err(format!("unknown flag {flag}").into()),
             }
         }
@@ -60,7 +62,8 @@ type Speeds = [f64; 2];
 fn ours(model: &Path, threads: usize) -> Result<Speeds, Failure> {
     let mapped = MappedModel::open(model)?;
     let file = mapped.file()?;
-    let settings = Settings { context: Some(PROMPT.max(ANSWER)), threads: Some(threads), ..Settings::default() };
+    let settings =
+        Settings { context: Some(PROMPT.max(ANSWER)), threads: Some(threads), ..Settings::default() };
     let plan = Plan::new(file.config(), &settings)?;
     let (mut memory, pool) = (plan.allocate()?, Pool::new(threads)?);
     let mut session = generator(&file, &plan, &mut memory, &pool)?;

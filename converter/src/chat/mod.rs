@@ -1,6 +1,6 @@
 //! From a Jinja chat template to the chat section of a model file.
 //!
-//! The template is rendered on a [`battery`] of conversations. Where literals around the messages reproduce
+//! The template is rendered on a `battery` of conversations. Where literals around the messages reproduce
 //! every one of them exactly, the literals are stored; otherwise the Jinja source is.
 
 mod battery;

@@ -13,7 +13,8 @@ use zerocopy::FromBytes;
 pub struct Input<'a> {
     /// `[tokens, columns]`.
     pub floats: &'a [f32],
-    /// Tiles as [`super::quantize_rows`] lays them out; `None` multiplies in f32 whatever the encoding.
+    /// Tiles as [`quantize_tile`](super::Kernels::quantize_tile) lays them out; `None` multiplies in f32 whatever
+    /// the encoding.
     pub groups: Option<&'a [QuantGroup]>,
     /// Rows.
     pub tokens: usize,
@@ -387,6 +388,8 @@ fn quantized_panels<S: Simd, B: Block>(s: S, job: &MatmulJob<'_>) {
         let data = job.matrix.panel(panel);
         let (header, data) = data.split_at(job.matrix.encoding.panel_header().min(data.len()));
         let scales = <[f32; PANEL]>::ref_from_bytes(header).ok();
+        // Not `map`: a closure does not take on the instruction set of the kernel's entry point.
+        #[allow(clippy::manual_map)]
         let scale = match scales {
             Some(scales) => Some(s.load(scales)),
             None => None,

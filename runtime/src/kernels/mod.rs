@@ -1,7 +1,7 @@
 //! The arithmetic, written once over sixteen lanes and compiled for each instruction set.
 //!
 //! The only unsafe code of the runtime: calls of intrinsics, whose proof is a zero-size value of the
-//! instruction set, and [`shared::Disjoint`], whose proof is the contract of [`Team`].
+//! instruction set, and `shared::Disjoint`, whose proof is the contract of [`Team`].
 #![allow(unsafe_code)]
 // Kernels index several small arrays by the same lane or token; an iterator over one of them hides that.
 #![allow(clippy::needless_range_loop)]

@@ -130,12 +130,14 @@ impl Simd for DotProd {
     #[inline(always)]
     fn load_i8(self, from: &[i8; 16]) -> [float32x4_t; 4] {
         let bytes = with!(vld1q_s8(from.as_ptr()));
-        let low = with!(vmovl_s8(vget_low_s8(bytes)));
+        let low = with!(vget_low_s8(bytes));
+        let low = with!(vmovl_s8(low));
         let high = with!(vmovl_high_s8(bytes));
+        let (first, third) = (with!(vget_low_s16(low)), with!(vget_low_s16(high)));
         let wide = [
-            with!(vmovl_s16(vget_low_s16(low))),
+            with!(vmovl_s16(first)),
             with!(vmovl_high_s16(low)),
-            with!(vmovl_s16(vget_low_s16(high))),
+            with!(vmovl_s16(third)),
             with!(vmovl_high_s16(high)),
         ];
         self.to_f32(wide)

@@ -112,7 +112,7 @@ pub(crate) trait Simd: Copy {
     fn exp(self, x: Self::F) -> Self::F {
         let x = self.min(self.max(x, self.splat(-87.0)), self.splat(88.0));
         let n = self.round(self.mul(x, self.splat(core::f32::consts::LOG2_E)));
-        let r = self.mul_add(n, self.splat(-0.693_359_375), x);
+        let r = self.mul_add(n, self.splat(-355.0 / 512.0), x);
         let r = self.mul_add(n, self.splat(2.121_944_4e-4), r);
         let mut p = self.splat(1.987_569_1e-4);
         p = self.mul_add(p, r, self.splat(1.398_199_9e-3));
