@@ -80,23 +80,27 @@ fn the_fast_path_stays_near_the_golden_values() {
                 worst = (worst.0.max(most), worst.1.max(mean));
             }
             println!(
-                "{kv:?}, {quant}: logits at most {:.1e}, log-probabilities on average {:.1e}",
+                "{kv:?}, {quant} on {grid:?}: logits at most {:.1e}, log-probabilities on average {:.1e}",
                 worst.0, worst.1
             );
             // The logits' standard deviation is about 1.
-            let bound = fast_bound(kv, quant);
+            let bound = fast_bound(kv, grid, quant);
             assert!(worst.0 < bound.0 && worst.1 < bound.1, "{kv:?}, {quant}: {worst:?}");
         }
     }
 }
 
 /// Largest difference of a logit and mean difference of a log-probability on the fast path: about twice what
-/// the seven models show. Float weights meet f32 activations; only the cache rounds.
-fn fast_bound(kv: KvKind, quant: Quant) -> (f64, f64) {
-    match (kv, quant) {
-        (KvKind::Q8, Quant::F32 | Quant::F16 | Quant::BF16) => (1.0, 1.0),
-        (_, Quant::F32 | Quant::F16 | Quant::BF16) => (1.0, 1.0),
-        _ => (1.0, 1.0),
+/// the seven models show. Float weights meet f32 activations: there only the cache rounds.
+fn fast_bound(kv: KvKind, grid: Grid, quant: Quant) -> (f64, f64) {
+    let float = matches!(quant, Quant::F32 | Quant::F16 | Quant::BF16);
+    match (kv, grid) {
+        (KvKind::F16 | KvKind::F32, _) if float => (0.004, 0.0015),
+        (_, Grid::Bytes) if float => (0.2, 0.05),
+        (_, Grid::Nibbles) if float => (0.05, 0.012),
+        (KvKind::Q8, Grid::Bytes) => (0.34, 0.09),
+        (_, Grid::Bytes) => (0.24, 0.06),
+        (_, Grid::Nibbles) => (0.16, 0.036),
     }
 }
 
@@ -115,7 +119,10 @@ fn pytorchs_tiny_llama() {
     for name in ["config.json", "model.safetensors"] {
         fs::copy(source.join(name), folder.path().join(name)).unwrap();
     }
-    fs::write(folder.path().join("tokenizer.json"), tiny::tokenizer_json(256).to_string()).unwrap();
+    // It has no tokenizer of its own: three bytes stay without a token.
+    let mut tokenizer = tiny::tokenizer_json(259);
+    tokenizer["model"]["vocab"].as_object_mut().unwrap().retain(|_, id| id.as_u64() < Some(256));
+    fs::write(folder.path().join("tokenizer.json"), tokenizer.to_string()).unwrap();
     let (model, _) = converted(folder.path(), &folder.path().join("m.thimble"), Quant::Keep);
     with_session(&model, &EXACT, |session| {
         // A row's inputs are all of its tokens but the last.

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use thimble_converter::Quant;
 use thimble_host::{Plan, Pool, Settings, generator};
 use thimble_runtime::Token;
-use thimble_runtime::kernels::KvKind;
+use thimble_runtime::kernels::{KvKind, Team};
 use thimble_runtime::sampler::{Candidate, Sampler, Sampling};
 use thimble_runtime::stop::{Progress, StopMatcher, TextStream};
 
@@ -77,8 +77,8 @@ fn a_session_allocates_nothing_after_start() {
                     penalty_window: None,
                     seed: 5,
                 };
-                // The first call of a mutex or a thread may allocate on some platforms.
-                pool_warm_up(&pool);
+                // A thread that starts allocates: wait until all have.
+                everybody_works(&pool);
 
                 let before = ALLOCATIONS.load(Ordering::SeqCst);
                 let mut session = generator(&file, &plan, &mut memory, &pool).unwrap();
@@ -125,10 +125,13 @@ fn a_session_allocates_nothing_after_start() {
     assert!(ALLOCATIONS.load(Ordering::SeqCst) > before);
 }
 
-/// Makes every thread of the pool run once.
-fn pool_warm_up(pool: &Pool) {
-    use thimble_runtime::kernels::Team;
-    for _ in 0..100 {
-        pool.run(64, &|_| std::hint::spin_loop());
-    }
+/// Returns when every thread of the pool has run a shard: each shard waits for all others.
+fn everybody_works(pool: &Pool) {
+    let waiting = AtomicUsize::new(pool.threads());
+    pool.run(pool.threads(), &|_| {
+        waiting.fetch_sub(1, Ordering::SeqCst);
+        while waiting.load(Ordering::SeqCst) > 0 {
+            std::thread::yield_now();
+        }
+    });
 }
