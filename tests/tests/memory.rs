@@ -56,7 +56,7 @@ fn used(model: &MappedModel, plan: &MemoryPlan, tokens: &[Token], fill: u8) -> (
 fn the_plan_is_what_a_session_writes() {
     let all = golden::all();
     let kernels = KernelKind::detect().unwrap();
-    let mut plans = 0;
+    let (mut plans, mut most) = (0, 0.0f64);
     for (golden, (grid, quant)) in all.iter().zip(golden::RECIPES) {
         let folder = tempfile::tempdir().unwrap();
         let model = golden.model(grid, quant, folder.path());
@@ -79,16 +79,16 @@ fn the_plan_is_what_a_session_writes() {
                     let untouched = a.iter().zip(&*b).filter(|pair| *pair == (&0x5A, &0xFF)).count() - GUARD;
                     let share = untouched as f64 / plan.bytes() as f64;
                     assert!(share < UNTOUCHED, "{untouched} of {} bytes for nothing: {label}", plan.bytes());
-                    plans += 1;
+                    (plans, most) = (plans + 1, most.max(share));
                 }
             }
         }
     }
-    println!("{plans} plans, {}", kernels.name);
+    println!("{plans} plans, {} kernels: at most {:.1}% is padding", kernels.name, 100.0 * most);
 }
 
 /// Most of a plan that padding to boundaries and to vectors may take.
-const UNTOUCHED: f64 = 0.25;
+const UNTOUCHED: f64 = 0.15;
 
 #[test]
 fn too_little_memory_is_refused() {
