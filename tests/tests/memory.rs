@@ -1,4 +1,5 @@
 //! A session uses the memory that its plan announced: all of it, nothing behind it, whatever was in it before.
+#![allow(clippy::unwrap_used, reason = "these files are nothing but tests")]
 
 #[path = "model/golden.rs"]
 #[allow(dead_code, reason = "each test binary uses a part")]
@@ -14,6 +15,7 @@ use thimble_runtime::format::Config;
 use thimble_runtime::kernels::{Alone, KvKind};
 use thimble_runtime::memory::{ALIGN, MemoryError, MemoryPlan, PlanOptions};
 use thimble_runtime::model::Weights;
+use thimble_runtime::sampler::{Sampler, Sampling};
 use thimble_runtime::session::Session;
 
 /// Bytes behind the plan's that nobody may write.
@@ -37,8 +39,8 @@ impl Filled {
     }
 }
 
-/// Fills the whole context and takes logits wherever they fit; gives the memory afterwards, the guard
-/// included, and the bits of all log-probabilities.
+/// Fills the whole context, takes logits wherever they fit and draws a token; gives the memory afterwards, the
+/// guard included, and the bits of all log-probabilities with the token behind them.
 fn used(model: &MappedModel, plan: &MemoryPlan, tokens: &[Token], fill: u8) -> (Filled, Vec<u64>) {
     let file = model.file().unwrap();
     let mut memory = Filled::new(plan.bytes() + GUARD, fill);
@@ -48,7 +50,14 @@ fn used(model: &MappedModel, plan: &MemoryPlan, tokens: &[Token], fill: u8) -> (
     let mut session = Session::new(cpu);
     let mut scores = Vec::new();
     session.score(tokens, 1, &mut |scored| scores.push(scored.log_probability.to_bits())).unwrap();
-    assert_eq!(session.position(), session.context());
+    let context = session.context();
+    assert_eq!(session.position(), context);
+    session.rewind(context - 1).unwrap();
+    session.prefill(&tokens[context - 1..context]).unwrap();
+    // Of all tokens, so that all of the sampler's scratch is used.
+    let sampling = Sampling { temperature: 1.0, top_p: Some(0.9), seed: 3, ..Sampling::default() };
+    let drawn = session.sample(&mut Sampler::new(sampling).unwrap());
+    scores.push(u64::from(drawn.0));
     (memory, scores)
 }
 
@@ -143,7 +152,7 @@ fn the_70m_models_whole_context() {
         let bytes = MemoryPlan::new(&config, &options, &kernels).unwrap().bytes();
         let cache = 8192 * per_position;
         println!("8,192 positions, {kv:?}: {bytes} bytes, {} of them beside keys and values", bytes - cache);
-        // 192 tokens' activations, one row of logits and the token history.
+        // 192 tokens' activations, one row of logits, the token history, the sampler's scratch.
         assert!(bytes > cache && bytes < cache + 8_000_000, "{bytes}");
     }
 }

@@ -1,6 +1,7 @@
 //! The forward pass and the session on tiny models that the tests make: against numbers computed outside
 //! (tests/golden/model.py, which was checked against PyTorch), and against itself where the order of work must
 //! not matter.
+#![allow(clippy::unwrap_used, reason = "these files are nothing but tests")]
 
 #[path = "model/golden.rs"]
 mod golden;
