@@ -1,1 +1,82 @@
-//! .
+//! What the conformance tests share: where the files beside the checkout are, and sessions on a model.
+//!
+//! Tests of the real model need two things that the repository does not hold, and skip themselves with a
+//! printed line where one is missing: the folder `shared` beside the checkout (elsewhere: `THIMBLE_SHARED`) and
+//! SmolLM2-135M-Instruct.Q4_1.gguf, which `THIMBLE_GGUF` names. `THIMBLE_KERNELS` forces the kernels of
+//! every session here, as it does in the command.
+
+use std::path::{Path, PathBuf};
+use thimble_converter::{Options, Quant, Summary, convert};
+use thimble_host::{Generator, MappedModel, Plan, Pool, Settings, generator};
+use thimble_runtime::Token;
+use thimble_runtime::session::{Scored, SessionError};
+use thimble_runtime::tokenizer::{Specials, Tokenizer};
+
+/// The folder `shared`, if it is there; says so on standard output if not.
+pub fn shared() -> Option<PathBuf> {
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared");
+    let path = std::env::var_os("THIMBLE_SHARED").map_or(beside, PathBuf::from);
+    let found = path.is_dir().then_some(path);
+    if found.is_none() {
+        println!("skipped: no folder `shared` beside the checkout, and THIMBLE_SHARED names none");
+    }
+    found
+}
+
+/// The real model's source, if `THIMBLE_GGUF` names it; says so on standard output if not.
+pub fn gguf() -> Option<PathBuf> {
+    let found = std::env::var_os("THIMBLE_GGUF").map(PathBuf::from);
+    if found.is_none() {
+        println!("skipped: THIMBLE_GGUF does not name SmolLM2-135M-Instruct.Q4_1.gguf");
+    }
+    found
+}
+
+/// Converts `source` to `destination` and maps the result.
+///
+/// # Panics
+/// Where that fails: a test cannot go on.
+pub fn converted(source: &Path, destination: &Path, quant: Quant) -> (MappedModel, Summary) {
+    let options = Options { quant, ..Options::default() };
+    let summary = convert(source, destination, &options, &mut |_| {}).expect("the source converts");
+    (MappedModel::open(destination).expect("what was just converted opens"), summary)
+}
+
+/// Runs `work` on a new session on `model`.
+///
+/// # Panics
+/// Where the settings cannot be met.
+pub fn with_session<R>(
+    model: &MappedModel,
+    settings: &Settings,
+    work: impl FnOnce(&mut Generator<'_>) -> R,
+) -> R {
+    let file = model.file().expect("a file that was opened before");
+    let plan = Plan::new(file.config(), settings).expect("settings that fit the model");
+    let mut memory = plan.allocate().expect("memory for the session");
+    let pool = Pool::new(plan.threads()).expect("threads for the session");
+    let mut session = generator(&file, &plan, &mut memory, &pool).expect("a session");
+    work(&mut session)
+}
+
+/// The ids of `text`, special tokens parsed.
+///
+/// # Panics
+/// Where the tokenizer's tables are damaged.
+pub fn encode(tokenizer: &Tokenizer<'_>, text: &str) -> Vec<Token> {
+    let mut scratch = vec![0; Tokenizer::scratch_bytes(tokenizer.longest_piece(text))];
+    let mut tokens = vec![Token::default(); text.len()];
+    let count = tokenizer.encode(text, Specials::Parse, &mut scratch, &mut tokens).expect("enough room");
+    tokens.truncate(count);
+    tokens
+}
+
+/// Log-probabilities of all of `tokens` but the first, which the session then holds up to the last but one.
+///
+/// # Errors
+/// Those of [`thimble_runtime::session::Session::score`].
+pub fn score(session: &mut Generator<'_>, tokens: &[Token]) -> Result<Vec<f64>, SessionError> {
+    let mut scores = Vec::with_capacity(tokens.len());
+    session.score(tokens, 1, &mut |scored: Scored| scores.push(scored.log_probability))?;
+    Ok(scores)
+}

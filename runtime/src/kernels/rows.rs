@@ -62,7 +62,10 @@ pub(crate) fn quantize_tile<S: Simd>(
         for (group, place) in groups.iter().zip(&mut places) {
             quantize_group(s, group, place);
         }
-        if let (false, Some(place)) = (rest.is_empty(), places.next()) {
+        // A token past the last takes no place here: all of its groups are cleared below.
+        if !rest.is_empty()
+            && let Some(place) = places.next()
+        {
             let mut group = [0.0; GROUP];
             group[..rest.len()].copy_from_slice(rest);
             quantize_group(s, &group, place);

@@ -1,0 +1,195 @@
+//! What must not change the numbers: threads, batches, the way to a position, errors in between.
+
+use super::golden::{self, Grid};
+use super::{EXACT, FAST};
+use conformance::{score, with_session};
+use thimble_converter::Quant;
+use thimble_host::{Generator, MappedModel, Plan, PlanError, Settings};
+use thimble_runtime::Token;
+use thimble_runtime::kernels::KvKind;
+use thimble_runtime::memory::MemoryError;
+use thimble_runtime::session::SessionError;
+
+/// Modes that all of this holds in.
+fn modes() -> [Settings; 3] {
+    [EXACT, FAST, Settings { kv: Some(KvKind::Q8), ..FAST }]
+}
+
+/// Runs `check` on a float, an 8-bit and a 4-bit model in every mode.
+fn on_models(check: impl Fn(&MappedModel, &[Token], Settings)) {
+    let all = golden::all();
+    let recipes = [(Grid::Bytes, Quant::F16), (Grid::Bytes, Quant::Q8), (Grid::Nibbles, Quant::Q4Min)];
+    for (golden, (grid, quant)) in [&all[0], &all[3], &all[6]].into_iter().zip(recipes) {
+        let folder = tempfile::tempdir().unwrap();
+        let model = golden.model(grid, quant, folder.path());
+        for settings in modes() {
+            check(&model, &golden.tokens(), settings);
+        }
+    }
+}
+
+/// The logits' bits.
+fn bits(session: &mut Generator<'_>) -> Vec<u32> {
+    session.tokens_and_logits().1.iter().map(|x| x.to_bits()).collect()
+}
+
+/// The logits behind each of `tokens`, run in pieces of `size` (logits behind each piece).
+fn in_pieces(session: &mut Generator<'_>, tokens: &[Token], size: usize) -> Vec<Vec<u32>> {
+    let piece = |piece: &[Token]| {
+        session.prefill(piece).unwrap();
+        bits(session)
+    };
+    tokens.chunks(size).map(piece).collect()
+}
+
+#[test]
+fn threads_do_not_change_a_bit() {
+    on_models(|model, tokens, settings| {
+        let run = |threads| {
+            with_session(model, &Settings { threads: Some(threads), ..settings }, |session| {
+                let scores: Vec<u64> = score(session, tokens).unwrap().iter().map(|x| x.to_bits()).collect();
+                (scores, in_pieces(session, tokens, 1))
+            })
+        };
+        let one = run(1);
+        for threads in [2, 3, 8] {
+            assert!(run(threads) == one, "{threads} threads, {settings:?}");
+        }
+    });
+}
+
+#[test]
+fn batches_do_not_change_a_bit() {
+    on_models(|model, tokens, settings| {
+        let one_by_one = with_session(model, &settings, |session| in_pieces(session, tokens, 1));
+        for batch in [1, 2, 3, 4, 5, 7, 8, 11, 12, 13, 16, 24, 31, 64, 192] {
+            let settings = Settings { batch: Some(batch), ..settings };
+            let at_once = with_session(model, &settings, |session| in_pieces(session, tokens, tokens.len()));
+            assert!(at_once[0] == one_by_one[tokens.len() - 1], "batches of {batch}, {settings:?}");
+        }
+        for rows in [1, 2, 3, 12, 75] {
+            let run = |logit_rows| {
+                let settings = Settings { logit_rows: Some(logit_rows), ..settings };
+                with_session(model, &settings, |session| score(session, tokens).unwrap())
+            };
+            assert!(run(rows) == run(5), "{rows} rows of logits, {settings:?}");
+        }
+    });
+}
+
+#[test]
+fn every_way_to_a_position_gives_the_same_logits() {
+    on_models(|model, tokens, settings| {
+        let fresh = with_session(model, &settings, |session| in_pieces(session, tokens, 1));
+        with_session(model, &settings, |session| {
+            session.prefill(tokens).unwrap();
+            for at in [74, 64, 63, 33, 16, 1, 0] {
+                session.rewind(at).unwrap();
+                assert_eq!(session.position(), at);
+                assert!(bits(session).is_empty(), "no logits after a rewind");
+                session.prefill(&tokens[at..]).unwrap();
+                assert!(bits(session) == fresh[tokens.len() - 1], "rewound to {at}, {settings:?}");
+                assert_eq!(session.tokens(), tokens);
+            }
+            // Other tokens in between leave no trace, also in the half-filled block behind the new end.
+            for at in [20, 40] {
+                session.rewind(at).unwrap();
+                session.prefill(&[Token(9); 30]).unwrap();
+                let mut other = tokens.to_vec();
+                other[60] = Token(other[60].0 ^ 1);
+                assert_eq!(session.reuse(&tokens[..60]), at);
+                session.prefill(&tokens[at..60]).unwrap();
+                assert!(bits(session) == fresh[59], "other tokens behind {at}, {settings:?}");
+                assert_eq!(session.reuse(tokens), 60);
+                session.prefill(&tokens[60..]).unwrap();
+                assert_eq!(session.reuse(&other), 60);
+                session.prefill(&tokens[60..]).unwrap();
+                assert!(bits(session) == fresh[tokens.len() - 1], "reused, {settings:?}");
+            }
+            // At least one token is left to run, so that there are logits.
+            assert_eq!((session.reuse(tokens), session.position()), (tokens.len() - 1, tokens.len() - 1));
+            assert_eq!(session.reuse(&[]), 0);
+            // An interrupted prefill can be taken up again.
+            let settings = Settings { batch: Some(16), ..settings };
+            with_session(model, &settings, |session| {
+                let done = session.prefill_while(tokens, &mut |done| done < 32).unwrap();
+                assert_eq!((done, session.position(), bits(session).len()), (32, 32, 0));
+                session.prefill(&tokens[done..]).unwrap();
+                assert!(bits(session) == fresh[tokens.len() - 1]);
+            });
+        });
+    });
+}
+
+#[test]
+fn errors_leave_the_session_as_it_was() {
+    on_models(|model, tokens, settings| {
+        let fresh = with_session(model, &settings, |session| in_pieces(session, tokens, 1));
+        let settings = Settings { context: Some(50), ..settings };
+        with_session(model, &settings, |session| {
+            assert_eq!(session.prefill(&[]), Err(SessionError::Empty));
+            assert_eq!(session.score(&[], 1, &mut |_| {}), Err(SessionError::Empty));
+            assert_eq!(session.rewind(1), Err(SessionError::Rewind { to: 1, position: 0 }));
+            let full = SessionError::ContextFull { position: 0, more: 51, context: 50 };
+            assert_eq!(session.prefill(&tokens[..51]), Err(full));
+            session.prefill(&tokens[..40]).unwrap();
+            let vocab = bits(session).len();
+            let unknown = Token(vocab as u32);
+            let error = SessionError::UnknownToken { found: unknown.0, vocab };
+            assert_eq!(session.prefill(&[tokens[40], unknown]), Err(error));
+            assert_eq!(session.score(&[tokens[40], unknown], 1, &mut |_| {}), Err(error));
+            assert_eq!(
+                session.prefill(&[Token(u32::MAX)]).unwrap_err().to_string().matches("not in").count(),
+                1
+            );
+            let full = SessionError::ContextFull { position: 40, more: 11, context: 50 };
+            assert_eq!(session.prefill(&tokens[40..51]), Err(full));
+            assert_eq!(session.score(&tokens[40..52], 1, &mut |_| {}), Err(full));
+            assert_eq!(session.rewind(41), Err(SessionError::Rewind { to: 41, position: 40 }));
+            assert_eq!((session.position(), session.tokens()), (40, &tokens[..40]));
+            assert!(bits(session) == fresh[39], "the logits are still there");
+            session.prefill(&tokens[40..50]).unwrap();
+            assert!(bits(session) == fresh[49], "up to the last position");
+            let full = SessionError::ContextFull { position: 50, more: 1, context: 50 };
+            assert_eq!(session.prefill(&tokens[..1]), Err(full));
+            session.rewind(0).unwrap();
+            // The last token is not run, so a text of one more than the context can be scored.
+            assert_eq!(score(session, &tokens[..51]).unwrap().len(), 50);
+        });
+    });
+}
+
+#[test]
+fn a_context_of_one_position() {
+    on_models(|model, tokens, settings| {
+        let fresh = with_session(model, &settings, |session| in_pieces(session, &tokens[..1], 1));
+        with_session(model, &Settings { context: Some(1), ..settings }, |session| {
+            session.prefill(&tokens[..1]).unwrap();
+            assert!(bits(session) == fresh[0]);
+            let full = SessionError::ContextFull { position: 1, more: 1, context: 1 };
+            assert_eq!(session.prefill(&tokens[1..2]), Err(full));
+            session.rewind(0).unwrap();
+            assert_eq!(score(session, &tokens[..2]).unwrap().len(), 1);
+        });
+        for context in [0, 513] {
+            let file = model.file().unwrap();
+            let plan = Plan::new(file.config(), &Settings { context: Some(context), ..settings });
+            let error = MemoryError::Context { found: context, most: 512 };
+            assert!(matches!(plan, Err(PlanError::Memory(e)) if e == error), "{context}");
+        }
+    });
+}
+
+#[test]
+fn the_whole_context_is_usable() {
+    on_models(|model, tokens, settings| {
+        let long: Vec<Token> = tokens.iter().copied().cycle().take(512).collect();
+        let run = |batch| {
+            let settings = Settings { context: Some(512), batch: Some(batch), ..settings };
+            with_session(model, &settings, |session| in_pieces(session, &long, 512))
+        };
+        let logits = run(192);
+        assert!(logits[0].iter().all(|&x| f32::from_bits(x).is_finite()));
+        assert!(logits == run(100), "{settings:?}");
+    });
+}
