@@ -1,5 +1,6 @@
 //! What goes to stderr, and whether it may be coloured.
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 
 /// Whether stderr is a terminal that wants colours.
@@ -23,4 +24,25 @@ pub(crate) fn error(sentence: &dyn std::fmt::Display) {
         true => writeln!(io::stderr(), "\x1b[1;31merror:\x1b[0m {sentence}"),
         false => writeln!(io::stderr(), "error: {sentence}"),
     };
+}
+
+/// A model's text as a terminal may have it: control characters other than line feed and tab, which could
+/// move the cursor or worse, become U+FFFD.
+pub(crate) fn harmless(text: &str) -> Cow<'_, str> {
+    let harmful = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    if !text.contains(harmful) {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(text.replace(harmful, "\u{fffd}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::harmless;
+
+    #[test]
+    fn escapes_do_not_reach_the_terminal() {
+        assert_eq!(harmless("a\x1b[2Jb\u{9b}c\r"), "a\u{fffd}[2Jb\u{fffd}c\u{fffd}");
+        assert_eq!(harmless("wörds\n\tand 🙂"), "wörds\n\tand 🙂");
+    }
 }

@@ -261,6 +261,9 @@ impl<T: Team> Backend for Cpu<'_, '_, '_, T> {
         let config = *self.plan.config();
         let quantize = self.quantizes(&[&matrix]);
         self.logit_rows = rows.len();
+        if rows.is_empty() {
+            return;
+        }
         let b = &mut self.buffers;
         let x = &b.x[rows.start * config.hidden..rows.end * config.hidden];
         let normed = &mut b.normed[..x.len()];

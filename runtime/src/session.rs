@@ -115,30 +115,14 @@ impl<'f, 'm, 't, T: Team> Session<'f, 'm, 't, T> {
 
     /// Appends `tokens` (one to decode, many to prefill); afterwards the logits are those behind the last.
     pub fn prefill(&mut self, tokens: &[Token]) -> Result<(), SessionError> {
-        self.prefill_while(tokens, &mut |_| true).map(|_| ())
-    }
-
-    /// [`Session::prefill`] that asks `go_on` between batches, with the tokens done so far, and stops when it
-    /// says no. Returns the tokens appended; there are logits only if that is all of them.
-    pub fn prefill_while(
-        &mut self,
-        tokens: &[Token],
-        go_on: &mut dyn FnMut(usize) -> bool,
-    ) -> Result<usize, SessionError> {
         self.check(tokens)?;
-        let mut done = 0;
-        self.backend.head(0..0);
+        let mut last = 0;
         for batch in tokens.chunks(self.backend.batch()) {
-            if done > 0 && !go_on(done) {
-                return Ok(done);
-            }
             self.advance(batch);
-            done += batch.len();
-            if done == tokens.len() {
-                self.backend.head(batch.len() - 1..batch.len());
-            }
+            last = batch.len() - 1;
         }
-        Ok(done)
+        self.backend.head(last..last + 1);
+        Ok(())
     }
 
     /// Goes back to the first `position` tokens, at no cost.

@@ -79,7 +79,7 @@ pub(crate) struct Dialogue<S> {
 }
 
 /// Tokens computed between two looks at whether the person wants to stop.
-const CHUNK: usize = 128;
+const CHUNK: usize = 192;
 /// Room that an answer should find, where the context allows for that.
 const ANSWER_ROOM: usize = 256;
 

@@ -9,7 +9,7 @@ use crate::interrupt::Interrupt;
 use crate::line::{Line, Reader};
 use crate::model::Location;
 use crate::{resources, terminal};
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use thimble_host::{Generator, Plan};
 use thimble_runtime::Token;
 use thimble_runtime::chat::{Message, Speaker};
@@ -209,8 +209,10 @@ impl Room<'_, '_, '_> {
     fn answer(&mut self, user: &str) -> Result<(), Failure> {
         let answering = self.interrupt.answering();
         let stdout = &mut *self.stdout;
+        let terminal = std::io::stdout().is_terminal();
         let answered = self.dialogue.answer(user, answering.flag(), &mut |event| match event {
             Event::Text(text) => {
+                let text = if terminal { terminal::harmless(text) } else { text.into() };
                 stdout.write_all(text.as_bytes())?;
                 Ok(stdout.flush()?)
             }

@@ -109,14 +109,6 @@ fn every_way_to_a_position_gives_the_same_logits() {
             // At least one token is left to run, so that there are logits.
             assert_eq!((session.reuse(tokens), session.position()), (tokens.len() - 1, tokens.len() - 1));
             assert_eq!(session.reuse(&[]), 0);
-            // An interrupted prefill can be taken up again.
-            let settings = Settings { batch: Some(16), ..settings };
-            with_session(model, &settings, |session| {
-                let done = session.prefill_while(tokens, &mut |done| done < 32).unwrap();
-                assert_eq!((done, session.position(), bits(session).len()), (32, 32, 0));
-                session.prefill(&tokens[done..]).unwrap();
-                assert!(bits(session) == fresh[tokens.len() - 1]);
-            });
         });
     });
 }
