@@ -42,15 +42,22 @@ const _: () = assert!(size_of::<Q4Block>() == Encoding::Q4.block_bytes());
 const _: () = assert!(size_of::<Q4MinBlock>() == Encoding::Q4Min.block_bytes());
 
 /// 32 activations as signed bytes with one scale: what an integer kernel multiplies with.
+///
+/// Two planes: an activation is about `scale * code`, and more closely `scale * (code + fine / 255)`. A
+/// product reads the second plane only where [`super::Input::fine`] asks for it.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct QuantGroup {
     /// 4 signed bytes in each word, first column lowest.
     pub codes: [i32; GROUP / 4],
+    /// As `codes`, what rounding left in steps of `scale / 255`: -127 to 127.
+    pub fine: [i32; GROUP / 4],
     /// Value of one step.
     pub scale: f32,
     /// Sum of the 32 codes, for zero points and minimums.
     pub sum: i32,
+    /// Sum of the 32 numbers in `fine`.
+    pub fine_sum: i32,
 }
 
 /// One weight matrix as the kernels see it.

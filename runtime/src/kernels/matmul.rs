@@ -16,6 +16,8 @@ pub struct Input<'a> {
     /// Tiles as [`quantize_tile`](super::Kernels::quantize_tile) lays them out; `None` multiplies in f32 whatever
     /// the encoding.
     pub groups: Option<&'a [QuantGroup]>,
+    /// Whether the integer kernels read both planes of `groups`: sixteen-bit activations at twice the work.
+    pub fine: bool,
     /// Rows.
     pub tokens: usize,
 }
@@ -64,58 +66,110 @@ pub fn tiled_groups(tokens: usize, columns: usize, tile: usize) -> usize {
 /// A quantized block that can be multiplied with integer and with f32 activations.
 trait Block: FromBytes + zerocopy::Immutable + zerocopy::KnownLayout {
     /// Adds the block's product with `W` tokens' groups.
-    fn integer<S: Simd, const W: usize>(&self, s: S, x: &[QuantGroup; W], sums: &mut [S::F; W]);
+    fn integer<S: Simd, const W: usize>(&self, s: S, x: &[QuantGroup; W], fine: bool, sums: &mut [S::F; W]);
     /// Calls `each` with the 16 rows' f32 weights of column after column.
     fn columns<S: Simd>(&self, s: S, out: &mut [[f32; PANEL]; GROUP]);
 }
 
-#[inline(always)]
-fn nibble_dots<S: Simd, const W: usize>(
-    s: S,
-    codes: &[[u8; 64]; 4],
-    x: &[QuantGroup; W],
-    zero: i32,
-) -> [S::I; W] {
-    let mut dots = [s.splat_i32(0); W];
-    for t in 0..W {
-        dots[t] = s.splat_i32(-zero * x[t].sum);
-    }
-    for step in 0..4 {
-        let codes = s.load_bytes(&codes[step]);
-        let (low, high) = (s.low_nibbles(codes), s.high_nibbles(codes));
-        for t in 0..W {
-            dots[t] = s.dot_nibbles(dots[t], low, x[t].codes[2 * step]);
-        }
-        for t in 0..W {
-            dots[t] = s.dot_nibbles(dots[t], high, x[t].codes[2 * step + 1]);
-        }
-    }
-    dots
+/// One of the two planes of quantized activations.
+trait Plane {
+    fn words(x: &QuantGroup) -> &[i32; GROUP / 4];
+    fn sum(x: &QuantGroup) -> i32;
 }
 
-#[inline(always)]
-fn byte_dots<S: Simd, const W: usize>(s: S, codes: &[[u8; 64]; 8], x: &[QuantGroup; W]) -> [S::I; W] {
-    let mut dots = [s.splat_i32(0); W];
-    for t in 0..W {
-        dots[t] = s.splat_i32(-S::BYTE_ZERO * x[t].sum);
+struct Coarse;
+struct Fine;
+
+impl Plane for Coarse {
+    #[inline(always)]
+    fn words(x: &QuantGroup) -> &[i32; GROUP / 4] {
+        &x.codes
     }
-    for step in 0..8 {
-        let codes = s.load_bytes(&codes[step]);
-        for t in 0..W {
-            dots[t] = s.dot_bytes(dots[t], codes, x[t].codes[step]);
-        }
+    #[inline(always)]
+    fn sum(x: &QuantGroup) -> i32 {
+        x.sum
     }
-    dots
 }
 
+impl Plane for Fine {
+    #[inline(always)]
+    fn words(x: &QuantGroup) -> &[i32; GROUP / 4] {
+        &x.fine
+    }
+    #[inline(always)]
+    fn sum(x: &QuantGroup) -> i32 {
+        x.fine_sum
+    }
+}
+
+/// A block's codes, times `W` tokens' groups in integers.
+trait Codes {
+    fn dots<S: Simd, P: Plane, const W: usize>(&self, s: S, x: &[QuantGroup; W]) -> [S::I; W];
+}
+
+/// Nibbles with zero point `ZERO`.
+struct Nibbles<'b, const ZERO: i32>(&'b [[u8; 64]; 4]);
+/// Bytes with zero point 128.
+struct Bytes<'b>(&'b [[u8; 64]; 8]);
+
+impl<const ZERO: i32> Codes for Nibbles<'_, ZERO> {
+    #[inline(always)]
+    fn dots<S: Simd, P: Plane, const W: usize>(&self, s: S, x: &[QuantGroup; W]) -> [S::I; W] {
+        let mut dots = [s.splat_i32(0); W];
+        for t in 0..W {
+            dots[t] = s.splat_i32(-ZERO * P::sum(&x[t]));
+        }
+        for step in 0..4 {
+            let codes = s.load_bytes(&self.0[step]);
+            let (low, high) = (s.low_nibbles(codes), s.high_nibbles(codes));
+            for t in 0..W {
+                dots[t] = s.dot_nibbles(dots[t], low, P::words(&x[t])[2 * step]);
+            }
+            for t in 0..W {
+                dots[t] = s.dot_nibbles(dots[t], high, P::words(&x[t])[2 * step + 1]);
+            }
+        }
+        dots
+    }
+}
+
+impl Codes for Bytes<'_> {
+    #[inline(always)]
+    fn dots<S: Simd, P: Plane, const W: usize>(&self, s: S, x: &[QuantGroup; W]) -> [S::I; W] {
+        let mut dots = [s.splat_i32(0); W];
+        for t in 0..W {
+            dots[t] = s.splat_i32(-S::BYTE_ZERO * P::sum(&x[t]));
+        }
+        for step in 0..8 {
+            let codes = s.load_bytes(&self.0[step]);
+            for t in 0..W {
+                dots[t] = s.dot_bytes(dots[t], codes, P::words(&x[t])[step]);
+            }
+        }
+        dots
+    }
+}
+
+/// Adds `scale * codes x activations`, of one plane or of both.
 #[inline(always)]
-fn scaled<S: Simd, const W: usize>(
+fn add_dots<S: Simd, C: Codes, const W: usize>(
     s: S,
-    dots: [S::I; W],
+    codes: &C,
     scale: S::F,
     x: &[QuantGroup; W],
+    fine: bool,
     sums: &mut [S::F; W],
 ) {
+    let mut dots = codes.dots::<S, Coarse, W>(s, x);
+    let mut scale = scale;
+    if fine {
+        // At most 32 x 255 x 127 before, so 2^28 after: exact in 32 bits.
+        let rest = codes.dots::<S, Fine, W>(s, x);
+        for t in 0..W {
+            dots[t] = s.times_255_plus(dots[t], rest[t]);
+        }
+        scale = s.mul(scale, s.splat(1.0 / 255.0));
+    }
     for t in 0..W {
         let scale = s.mul(scale, s.splat(x[t].scale));
         sums[t] = s.mul_add(s.to_f32(dots[t]), scale, sums[t]);
@@ -158,9 +212,8 @@ fn dequantize_bytes<S: Simd>(s: S, codes: &[[u8; 64]; 8], scale: S::F, out: &mut
 
 impl Block for Q4Block {
     #[inline(always)]
-    fn integer<S: Simd, const W: usize>(&self, s: S, x: &[QuantGroup; W], sums: &mut [S::F; W]) {
-        let dots = nibble_dots(s, &self.codes, x, 8);
-        scaled(s, dots, s.load_f16(&self.scales), x, sums);
+    fn integer<S: Simd, const W: usize>(&self, s: S, x: &[QuantGroup; W], fine: bool, sums: &mut [S::F; W]) {
+        add_dots(s, &Nibbles::<8>(&self.codes), s.load_f16(&self.scales), x, fine, sums);
     }
     #[inline(always)]
     fn columns<S: Simd>(&self, s: S, out: &mut [[f32; PANEL]; GROUP]) {
@@ -170,12 +223,13 @@ impl Block for Q4Block {
 
 impl Block for Q4MinBlock {
     #[inline(always)]
-    fn integer<S: Simd, const W: usize>(&self, s: S, x: &[QuantGroup; W], sums: &mut [S::F; W]) {
-        let dots = nibble_dots(s, &self.codes, x, 0);
-        scaled(s, dots, s.load_f16(&self.scales), x, sums);
+    fn integer<S: Simd, const W: usize>(&self, s: S, x: &[QuantGroup; W], fine: bool, sums: &mut [S::F; W]) {
+        add_dots(s, &Nibbles::<0>(&self.codes), s.load_f16(&self.scales), x, fine, sums);
         let minimum = s.load_f16(&self.minimums);
+        let part = if fine { 1.0 / 255.0 } else { 0.0 };
         for t in 0..W {
-            sums[t] = s.mul_add(minimum, s.splat(x[t].scale * x[t].sum as f32), sums[t]);
+            let sum = x[t].scale * (x[t].sum as f32 + part * x[t].fine_sum as f32);
+            sums[t] = s.mul_add(minimum, s.splat(sum), sums[t]);
         }
     }
     #[inline(always)]
@@ -187,9 +241,8 @@ impl Block for Q4MinBlock {
 
 impl Block for Q8Block {
     #[inline(always)]
-    fn integer<S: Simd, const W: usize>(&self, s: S, x: &[QuantGroup; W], sums: &mut [S::F; W]) {
-        let dots = byte_dots(s, &self.codes, x);
-        scaled(s, dots, s.load_f16(&self.scales), x, sums);
+    fn integer<S: Simd, const W: usize>(&self, s: S, x: &[QuantGroup; W], fine: bool, sums: &mut [S::F; W]) {
+        add_dots(s, &Bytes(&self.codes), s.load_f16(&self.scales), x, fine, sums);
     }
     #[inline(always)]
     fn columns<S: Simd>(&self, s: S, out: &mut [[f32; PANEL]; GROUP]) {
@@ -199,11 +252,8 @@ impl Block for Q8Block {
 
 impl Block for Q8RowBlock {
     #[inline(always)]
-    fn integer<S: Simd, const W: usize>(&self, s: S, x: &[QuantGroup; W], sums: &mut [S::F; W]) {
-        let dots = byte_dots(s, &self.codes, x);
-        for t in 0..W {
-            sums[t] = s.mul_add(s.to_f32(dots[t]), s.splat(x[t].scale), sums[t]);
-        }
+    fn integer<S: Simd, const W: usize>(&self, s: S, x: &[QuantGroup; W], fine: bool, sums: &mut [S::F; W]) {
+        add_dots(s, &Bytes(&self.codes), s.splat(1.0), x, fine, sums);
     }
     #[inline(always)]
     fn columns<S: Simd>(&self, s: S, out: &mut [[f32; PANEL]; GROUP]) {
@@ -298,7 +348,7 @@ fn integer_tile<S: Simd, B: Block, const W: usize>(
 ) {
     let mut sums = [s.zero(); W];
     for (block, x) in blocks.iter().zip(tile.as_chunks::<W>().0) {
-        block.integer(s, x, &mut sums);
+        block.integer(s, x, job.input.fine, &mut sums);
     }
     for (t, sum) in sums.into_iter().enumerate().take(job.input.tokens - first) {
         let sum = match scale {

@@ -25,24 +25,39 @@ pub(crate) fn norm<S: Simd>(s: S, x: &[f32], weight: &[f32], epsilon: f32, out: 
     }
 }
 
-/// One group: the step is the largest magnitude / 127, codes are rounded to the nearest, ties to even.
+/// One group: the step is the largest magnitude / 127, codes are rounded to the nearest, ties to even; what
+/// that leaves is rounded in steps 255 times finer.
 #[inline(always)]
 fn quantize_group<S: Simd>(s: S, x: &[f32; GROUP], out: &mut QuantGroup) {
     let (halves, _) = x.as_chunks::<16>();
-    let (low, high) = (s.load(&halves[0]), s.load(&halves[1]));
-    let largest = s.largest(s.max(s.abs(low), s.abs(high)));
+    let halves = [s.load(&halves[0]), s.load(&halves[1])];
+    let largest = s.largest(s.max(s.abs(halves[0]), s.abs(halves[1])));
     // A group of zeros (or of values whose inverse overflows) becomes zeros; NaN ends up there as well.
     let inverse = 127.0 / largest;
     let inverse = if inverse.is_finite() { inverse } else { 0.0 };
-    let mut codes = [[0i8; 16]; 2];
-    s.store_i8(s.mul(low, s.splat(inverse)), &mut codes[0]);
-    s.store_i8(s.mul(high, s.splat(inverse)), &mut codes[1]);
-    let codes = codes.as_flattened();
-    out.sum = codes.iter().map(|&code| i32::from(code)).sum();
     out.scale = if inverse == 0.0 { 0.0 } else { largest / 127.0 };
-    for (word, codes) in out.codes.iter_mut().zip(codes.as_chunks::<4>().0) {
+    let (mut codes, mut fine) = ([[0i8; 16]; 2], [[0i8; 16]; 2]);
+    for h in 0..2 {
+        let scaled = s.mul(halves[h], s.splat(inverse));
+        s.store_i8(scaled, &mut codes[h]);
+        let rest = s.mul(s.sub(scaled, s.load_i8(&codes[h])), s.splat(255.0));
+        // Half a step is 127.5 fine ones.
+        let rest = s.min(s.max(rest, s.splat(-127.0)), s.splat(127.0));
+        s.store_i8(rest, &mut fine[h]);
+    }
+    (out.codes, out.sum) = words(&codes);
+    (out.fine, out.fine_sum) = words(&fine);
+}
+
+/// 32 signed bytes as words of four, and their sum.
+#[inline(always)]
+fn words(codes: &[[i8; 16]; 2]) -> ([i32; GROUP / 4], i32) {
+    let codes = codes.as_flattened();
+    let mut words = [0; GROUP / 4];
+    for (word, codes) in words.iter_mut().zip(codes.as_chunks::<4>().0) {
         *word = i32::from_le_bytes(codes.map(|code| code as u8));
     }
+    (words, codes.iter().map(|&code| i32::from(code)).sum())
 }
 
 /// Quantizes up to `width` rows of `columns` numbers into one tile: for each group, `width` tokens side by

@@ -206,23 +206,27 @@ fn products_match_f64() {
                 let expected = sample.product(&x);
                 for kernels in all() {
                     let groups = quantize(&kernels, &x, columns);
-                    for groups in [None, Some(groups.as_slice())] {
+                    for (groups, fine) in
+                        [(None, false), (Some(groups.as_slice()), false), (Some(groups.as_slice()), true)]
+                    {
                         let mut out = vec![f32::NAN; tokens * rows];
                         let crew = Crew { kernels, team: &Alone };
                         let product = Product { matrix: sample.matrix(&aligned), out: &mut out, add: false };
-                        crew.multiply(Input { floats: &x, groups, tokens }, [product]);
+                        crew.multiply(Input { floats: &x, groups, fine, tokens }, [product]);
                         // f32 sums err by some units in the last place of the terms; 8-bit activations by half
-                        // a step, 1/254 of their group's largest, which is at most 1 here.
+                        // a step, 1/254 of their group's largest, which is at most 1 here; with the fine plane by
+                        // 1/255 of that.
                         let float = groups.is_none() || encoding.block_columns() == 1;
                         for (i, (out, (sum, size))) in out.iter().zip(&expected).enumerate() {
                             let row = i % rows;
                             let weights = &sample.values[row * columns..(row + 1) * columns];
                             let steps = weights.iter().map(|w| w.abs()).sum::<f64>() / 254.0;
-                            let bound = if float { 3e-6 * size + 1e-9 } else { steps + 1e-5 * size };
+                            let steps = if fine { steps / 254.0 } else { steps };
+                            let bound = 3e-6 * size + if float { 1e-9 } else { steps };
                             let error = (f64::from(*out) - sum).abs();
                             assert!(
                                 error <= bound,
-                                "{kernels:?} {encoding:?} {rows}x{columns} tokens {tokens} float {float} \
+                                "{kernels:?} {encoding:?} {rows}x{columns} tokens {tokens} float {float} fine {fine} \
                                  at {i}: {out} for {sum}, bound {bound}"
                             );
                         }
@@ -250,7 +254,7 @@ fn integer_products_agree_between_sets() {
             let mut out = vec![0.0; 48 * 5];
             let crew = Crew { kernels, team: &Alone };
             let product = Product { matrix: sample.matrix(&aligned), out: &mut out, add: false };
-            crew.multiply(Input { floats: &x, groups: Some(&groups), tokens: 5 }, [product]);
+            crew.multiply(Input { floats: &x, groups: Some(&groups), fine: true, tokens: 5 }, [product]);
             let first = first.get_or_insert_with(|| out.clone());
             for ((a, b), size) in first.iter().zip(&out).zip(&size) {
                 assert!((a - b).abs() <= 1e-6 * *size as f32, "{kernels:?} {encoding:?}: {b} for {a}");
@@ -269,7 +273,7 @@ fn products_add_to_what_is_there() {
         let mut out = vec![100.0; 2 * 20];
         let crew = Crew { kernels, team: &Alone };
         let product = Product { matrix: sample.matrix(&aligned), out: &mut out, add: true };
-        crew.multiply(Input { floats: &x, groups: None, tokens: 2 }, [product]);
+        crew.multiply(Input { floats: &x, groups: None, fine: false, tokens: 2 }, [product]);
         for (out, (sum, _)) in out.iter().zip(sample.product(&x)) {
             assert!((f64::from(*out) - 100.0 - sum).abs() < 1e-4, "{kernels:?}");
         }
