@@ -41,7 +41,7 @@ impl<'m> Buffers<'m> {
         let batch = options.batch;
         let rows = |columns: usize| batch.checked_mul(columns);
         let widest = config.hidden.max(config.q_dim()).max(config.ffn);
-        let groups = if options.exact { 0 } else { tiled_groups(batch, widest, plan.tile()) };
+        let groups = if options.exact { Some(0) } else { tiled_groups(batch, widest, plan.tile()) };
         let half = config.head_dim / 2;
         Ok(Buffers {
             history: memory.take(Some(options.context))?,
@@ -53,7 +53,7 @@ impl<'m> Buffers<'m> {
             attended: memory.take(rows(config.q_dim()))?,
             gate: memory.take(rows(config.ffn))?,
             up: memory.take(rows(config.ffn))?,
-            groups: memory.take(Some(groups))?,
+            groups: memory.take(groups)?,
             frequencies: memory.take(Some(half))?,
             cos: memory.take(rows(half))?,
             sin: memory.take(rows(half))?,
@@ -83,6 +83,9 @@ impl<'f, 'm, 't, T: Team> Cpu<'f, 'm, 't, T> {
         team: &'t T,
         memory: &'m mut [u8],
     ) -> Result<Self, MemoryError> {
+        if plan.config() != weights.config() || plan.tile() != kernels.tile {
+            return Err(MemoryError::OtherModel);
+        }
         let mut arena = Arena::new(memory, plan)?;
         let buffers = Buffers::carve(plan, &mut arena)?;
         debug_assert_eq!(arena.left(), 0, "the plan is what carving takes");

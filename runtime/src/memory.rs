@@ -30,6 +30,9 @@ pub enum MemoryError {
         /// Bytes lent.
         found: usize,
     },
+    /// A plan for another model or other kernels.
+    #[error("the memory plan was made for another model or other kernels")]
+    OtherModel,
     /// The lent memory starts off the boundary.
     #[error("the memory starts off a boundary of 64 bytes")]
     Misaligned,

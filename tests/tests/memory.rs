@@ -96,8 +96,9 @@ fn the_plan_is_what_a_session_writes() {
     println!("{plans} plans, {} kernels: at most {:.1}% is padding", kernels.name, 100.0 * most);
 }
 
-/// Most of a plan that padding to boundaries and to vectors may take.
-const UNTOUCHED: f64 = 0.15;
+/// Most of a plan that padding to boundaries and to vectors may take, and the quantized activations, which a
+/// model of float encodings has no use for: 15.7% of the smallest of these models, 2% of the 70M shape.
+const UNTOUCHED: f64 = 0.2;
 
 #[test]
 fn too_little_memory_is_refused() {

@@ -73,7 +73,7 @@ impl KernelKind {
 
     /// The kernels that `THIMBLE_KERNELS` names, or else the best that this CPU can run.
     pub fn detect() -> Result<Kernels, KernelsError> {
-        if let Some(name) = std::env::var_os("THIMBLE_KERNELS") {
+        if let Some(name) = std::env::var_os("THIMBLE_KERNELS").filter(|name| !name.is_empty()) {
             return name.to_string_lossy().parse::<KernelKind>()?.kernels();
         }
         let best = [KernelKind::Avx512, KernelKind::Avx2, KernelKind::Neon];

@@ -43,6 +43,9 @@ pub struct MappedModel {
 
 impl MappedModel {
     /// Maps `path` and checks header and tables; weights are read when they are first used.
+    ///
+    /// The file must not be changed in place while it is mapped: what was checked is not checked again.
+    /// Replacing it by renaming another over it, as thimble does, is fine.
     pub fn open(path: &Path) -> Result<MappedModel, OpenError> {
         let path = path.to_owned();
         let io = |source| OpenError::Io { path: path.clone(), source };
@@ -51,8 +54,8 @@ impl MappedModel {
             return Err(OpenError::NotAFile { path });
         }
         // SAFETY: the mapping is read-only and private to this process; a file that another process
-        // overwrites meanwhile can change numbers, which every reader treats as untrusted anyway. Truncating a
-        // mapped file ends the process with a bus error: thimble itself replaces files only by renaming.
+        // overwrites in place, against this function's documentation, changes numbers (which every reader treats as
+        // untrusted) and texts (which were checked once); one that it truncates ends this one with a bus error.
         let map = unsafe { Mmap::map(&file) }.map_err(io)?;
         let model = MappedModel { map, path };
         model.file().map_err(|source| OpenError::Format { path: model.path.clone(), source })?;

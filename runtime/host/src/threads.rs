@@ -12,10 +12,10 @@ use thimble_runtime::kernels::Team;
 
 type Job = *const (dyn Fn(usize) + Sync);
 
-/// Low bits of the claim word: the next shard. Middle bits: shards in all. High bits: number of the call.
-const SHARD_BITS: u32 = 20;
+/// Low half of the claim word: the next shard. High half: shards in all.
+const SHARD_BITS: u32 = 32;
 const SHARD_MASK: u64 = (1 << SHARD_BITS) - 1;
-/// Checks of the claim word before a worker goes to sleep: some tens of microseconds.
+/// Checks of the claim word before a worker goes to sleep: some hundred microseconds.
 const SPINS: u32 = 20_000;
 /// Checks before a waiting thread lets others have its core.
 const SPINS_BEFORE_YIELD: u32 = 500;
@@ -54,7 +54,7 @@ impl std::fmt::Debug for Pool {
     }
 }
 
-/// Physical parallelism that the system grants this process.
+/// Cores that the system grants this process.
 pub(crate) fn available() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
@@ -65,13 +65,14 @@ impl Shared {
         let mut any = false;
         loop {
             let word = self.claims.load(Ordering::Acquire);
-            if word & SHARD_MASK >= word >> SHARD_BITS & SHARD_MASK {
+            if word & SHARD_MASK >= word >> SHARD_BITS {
                 return any;
             }
             let next = word + 1;
             if self.claims.compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Acquire).is_err() {
                 continue;
             }
+            // The word may be of a later call than was looked at: then a shard of that one is claimed.
             // SAFETY: a shard of the current call is claimed, so `job` is not written until it is done.
             let job = unsafe { *self.job.get() };
             if let Some(job) = job {
@@ -111,7 +112,7 @@ impl Shared {
 
     fn nothing_to_claim(&self) -> bool {
         let word = self.claims.load(Ordering::SeqCst);
-        word & SHARD_MASK >= word >> SHARD_BITS & SHARD_MASK
+        word & SHARD_MASK >= word >> SHARD_BITS
     }
 
     fn wake_sleepers(&self) {
@@ -157,7 +158,7 @@ unsafe impl Team for Pool {
             (0..shards).for_each(job);
             return;
         }
-        assert!(shards as u64 <= SHARD_MASK, "a call has at most a million shards");
+        assert!(shards as u64 <= SHARD_MASK, "a call has at most 2^32 shards");
         let guard = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let shared = &*self.shared;
         let job: *const (dyn Fn(usize) + Sync + '_) = job;
@@ -166,8 +167,7 @@ unsafe impl Team for Pool {
         // SAFETY: all shards of the call before are done and none can be claimed, so no worker reads this.
         unsafe { *shared.job.get() = Some(job) };
         shared.done.store(0, Ordering::Relaxed);
-        let call = (shared.claims.load(Ordering::Relaxed) >> (2 * SHARD_BITS)).wrapping_add(1);
-        let word = call << (2 * SHARD_BITS) | (shards as u64) << SHARD_BITS;
+        let word = (shards as u64) << SHARD_BITS;
         shared.claims.store(word, Ordering::SeqCst);
         shared.wake_sleepers();
         shared.work();

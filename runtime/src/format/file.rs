@@ -1,6 +1,6 @@
 //! A whole model file as one checked view.
 
-use super::{ALIGN, Config, Directory, FormatError, SectionKind, TensorRecord, TensorTable, checksum};
+use super::{ALIGN, Config, Directory, FormatError, SectionKind, Span, TensorRecord, TensorTable, checksum};
 use crate::chat::ChatTemplate;
 use crate::tokenizer::Tokenizer;
 
@@ -54,16 +54,14 @@ impl<'f> ModelFile<'f> {
 
     /// Recomputes the checksum of every section and looks at the padding between them: reads the whole file.
     pub fn verify(&self) -> Result<(), FormatError> {
-        for record in self.directory.sections() {
-            let found = checksum(self.directory.bytes(self.bytes, record.kind)?);
-            if found != record.checksum {
-                let (kind, expected) = (record.kind, record.checksum);
+        for Span { kind, padding, bytes, checksum: expected } in self.directory.spans(self.bytes) {
+            let found = checksum(bytes);
+            if found != expected {
                 return Err(FormatError::SectionChecksum { kind, expected, found });
             }
-        }
-        let mut padding = self.directory.padding(self.bytes);
-        if let Some((kind, _)) = padding.find(|(_, bytes)| bytes.iter().any(|&b| b != 0)) {
-            return Err(FormatError::Reserved { kind });
+            if padding.iter().any(|&b| b != 0) {
+                return Err(FormatError::Reserved { kind });
+            }
         }
         Ok(())
     }

@@ -94,6 +94,19 @@ impl SectionRecord {
     }
 }
 
+/// One section as it lies in a file.
+#[derive(Clone, Copy, Debug)]
+pub struct Span<'f> {
+    /// What it holds; an unknown section goes by the name of the provenance.
+    pub kind: SectionKind,
+    /// The bytes in front of it, up to the end of the section before.
+    pub padding: &'f [u8],
+    /// Its bytes.
+    pub bytes: &'f [u8],
+    /// What [`checksum`] of them should be.
+    pub checksum: u64,
+}
+
 /// The sections of a file, checked to tile it.
 #[derive(Clone, Copy, Debug)]
 pub struct Directory {
@@ -198,9 +211,8 @@ impl Directory {
         self.sections.iter().flatten().copied()
     }
 
-    /// The bytes in front of each section of `file`, which this directory was read from, unknown ones included,
-    /// and the kind of the section behind them (an unknown one goes by the name of the provenance).
-    pub fn padding<'f>(&self, file: &'f [u8]) -> impl Iterator<Item = (SectionKind, &'f [u8])> + use<'f> {
+    /// Every section of `file`, which this directory was read from, unknown ones included.
+    pub fn spans<'f>(&self, file: &'f [u8]) -> impl Iterator<Item = Span<'f>> + use<'f> {
         let mut end = HEADER_LEN + self.count * DIRECTORY_RECORD;
         let records = file.get(HEADER_LEN..end).unwrap_or(&[]);
         records.chunks_exact(DIRECTORY_RECORD).map(move |record| {
@@ -208,10 +220,11 @@ impl Directory {
             let kind = SectionKind::ALL.into_iter().find(|kind| *kind as u32 == number);
             // `parse` has checked that both fit the file.
             let offset = read_u64(record, 8).unwrap_or(0) as usize;
-            let length = read_u64(record, 16).unwrap_or(0) as usize;
             let padding = file.get(end..offset).unwrap_or(&[]);
-            end = offset.saturating_add(length);
-            (kind.unwrap_or(SectionKind::Provenance), padding)
+            end = offset.saturating_add(read_u64(record, 16).unwrap_or(0) as usize);
+            let bytes = file.get(offset..end).unwrap_or(&[]);
+            let checksum = read_u64(record, 24).unwrap_or(0);
+            Span { kind: kind.unwrap_or(SectionKind::Provenance), padding, bytes, checksum }
         })
     }
 

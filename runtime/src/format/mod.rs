@@ -17,7 +17,7 @@ pub use encoding::{Encoding, GROUP, PANEL};
 pub use error::FormatError;
 pub use file::{ModelFile, Part};
 pub use header::{
-    ALIGN, DIRECTORY_RECORD, Directory, HEADER_LEN, MAGIC, SectionKind, SectionRecord, TENSORS_ALIGN,
+    ALIGN, DIRECTORY_RECORD, Directory, HEADER_LEN, MAGIC, SectionKind, SectionRecord, Span, TENSORS_ALIGN,
     VERSION, checksum, emit_header,
 };
 pub use records::{align_up, read_f32, read_u16, read_u32, read_u64};

@@ -139,7 +139,7 @@ pub struct AttendJob<'a> {
     /// Keys and values, those of the batch included.
     pub kv: KvHead<'a>,
     /// `[tokens of the batch, stride]`.
-    pub(crate) output: Disjoint<'a, f32>,
+    pub(super) output: Disjoint<'a, f32>,
 }
 
 /// A number of the cache.

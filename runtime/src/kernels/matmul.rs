@@ -26,7 +26,7 @@ pub struct Input<'a> {
 #[derive(Clone, Copy)]
 pub struct Output<'a> {
     /// All shards' outputs; each writes its own rows' places.
-    pub(crate) data: Disjoint<'a, f32>,
+    pub(super) data: Disjoint<'a, f32>,
     /// Numbers from one token to the next.
     pub stride: usize,
     /// Whether the product is added to what is there, as a residual connection does.
@@ -55,12 +55,12 @@ pub(crate) fn tile_width(tokens: usize, most: usize) -> usize {
     most
 }
 
-/// Groups that a tiled buffer takes for `tokens` rows of `columns` numbers with full tiles of `tile` tokens.
-pub fn tiled_groups(tokens: usize, columns: usize, tile: usize) -> usize {
-    let full = tokens / tile;
+/// Groups that a tiled buffer takes for `tokens` rows of `columns` numbers with full tiles of `tile` tokens;
+/// `None` where that overflows.
+pub fn tiled_groups(tokens: usize, columns: usize, tile: usize) -> Option<usize> {
     let rest = tokens % tile;
     let rest = if rest == 0 { 0 } else { tile_width(rest, tile) };
-    (full * tile + rest) * columns.div_ceil(GROUP)
+    (tokens - tokens % tile + rest).checked_mul(columns.div_ceil(GROUP))
 }
 
 /// A quantized block that can be multiplied with integer and with f32 activations.

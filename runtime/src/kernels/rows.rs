@@ -32,7 +32,8 @@ fn quantize_group<S: Simd>(s: S, x: &[f32; GROUP], out: &mut QuantGroup) {
     let (halves, _) = x.as_chunks::<16>();
     let halves = [s.load(&halves[0]), s.load(&halves[1])];
     let largest = s.largest(s.max(s.abs(halves[0]), s.abs(halves[1])));
-    // A group of zeros (or of values whose inverse overflows) becomes zeros; NaN ends up there as well.
+    // A group of zeros (or of values whose inverse overflows) becomes zeros. NaN becomes some code or other:
+    // a model with such weights says something undefined, and nothing worse.
     let inverse = 127.0 / largest;
     let inverse = if inverse.is_finite() { inverse } else { 0.0 };
     out.scale = if inverse == 0.0 { 0.0 } else { largest / 127.0 };

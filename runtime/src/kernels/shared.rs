@@ -11,7 +11,7 @@ pub unsafe trait Team: Sync {
     /// Threads that take part.
     fn threads(&self) -> usize;
 
-    /// Calls `job` once with each of `0..shards`.
+    /// Calls `job` once with each of `0..shards`. A job must not call `run` of the same team.
     fn run(&self, shards: usize, job: &(dyn Fn(usize) + Sync));
 }
 
