@@ -133,7 +133,7 @@ impl Job {
         let mapped = Mapped::open(&self.location.fetch()?)?;
         let file = mapped.file()?;
         let prompt = self.encode(&file, &prompt)?;
-        let needed = (prompt.len() + self.amount.tokens).clamp(1, file.config().context);
+        let needed = prompt.len().saturating_add(self.amount.tokens).clamp(1, file.config().context);
         let need = Need { context: Some(needed), ..Need::default() };
         let plan = engine::plan(file.config(), &self.machine, need)?;
         if prompt.len() > plan.context() {
