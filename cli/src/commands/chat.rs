@@ -101,7 +101,7 @@ impl Job {
         let plan = engine::plan(file.config(), &self.machine, need)?;
         let mut bench = Bench::new(&plan)?;
         let generator = bench.generator(&file, &plan)?;
-        let sampler = engine::sampler(self.sampling, &self.biases)?;
+        let sampler = engine::sampler(self.sampling, &self.biases, file.config().vocab)?;
         let talker = Talker { file, generator, sampler };
         // A model without a template, or one that refuses the system message, fails here and not after the
         // first message.
