@@ -1,7 +1,7 @@
 //! The converter behind a progress bar.
 
 use crate::failure::Failure;
-use crate::{progress, terminal};
+use crate::{progress, target, terminal};
 use std::path::Path;
 use thimble_converter::{ConvertError, Options};
 
@@ -23,9 +23,11 @@ pub(crate) fn quant(name: &str) -> Result<Quant, Failure> {
 
 /// Writes the model in `source` to `target`, atomically; says on stderr what became of it.
 pub(crate) fn convert(source: &Path, target: &Path, request: &Request) -> Result<(), Failure> {
-    // The finished file is renamed to `target`: that would replace a device or a pipe, not write to it.
-    if target.exists() && !target.is_file() {
-        return Err(Failure::NotAFile { path: target.to_path_buf() });
+    let target = &target::real(target)?;
+    if target::replaces(target, source) {
+        let what = target.display();
+        let reason = format!("{what} belongs to the source and would be replaced: write to another file");
+        return Err(Failure::Usage(reason));
     }
     let options = Options { quant: request.quant, source: request.origin.clone(), ..Options::default() };
     let bar = progress::bytes("converting", 0);
@@ -34,8 +36,11 @@ pub(crate) fn convert(source: &Path, target: &Path, request: &Request) -> Result
         bar.set_position(progress.done);
     });
     bar.finish_and_clear();
-    let summary = summary
-        .map_err(|error| Failure::Convert { path: source.to_path_buf(), reason: error.to_string() })?;
+    let summary = summary.map_err(|error| Failure::Convert {
+        path: source.to_path_buf(),
+        reason: error.to_string(),
+        writing: matches!(error, ConvertError::Write { .. } | ConvertError::DiskFull { .. }),
+    })?;
     let bits = summary.bytes as f64 * 8.0 / summary.config.parameters() as f64;
     let megabytes = summary.bytes as f64 / 1e6;
     terminal::note(&format!("wrote {} ({megabytes:.1} MB, {bits:.2} bits per weight)", target.display()));

@@ -4,11 +4,12 @@ use crate::failure::Failure;
 use crate::flags::{Kv, MachineFlags, SamplingFlags};
 use std::path::{Path, PathBuf};
 use thimble_host::template::{self, OwnedPiece};
-use thimble_host::{Generator, MappedModel, Memory, OpenError, Plan, Pool, Settings};
+use thimble_host::{Generator, MappedModel, Memory, OpenError, Plan, PlanError, Pool, Settings};
 use thimble_runtime::Token;
 use thimble_runtime::chat::Message;
 use thimble_runtime::format::{Config, ModelFile};
 use thimble_runtime::kernels::KvKind;
+use thimble_runtime::memory::MemoryError;
 use thimble_runtime::sampler::{Sampler, Sampling};
 use thimble_runtime::tokenizer::{Specials, Tokenizer};
 
@@ -59,7 +60,12 @@ pub(crate) fn plan(config: &Config, machine: &MachineFlags, need: Need) -> Resul
         logit_rows: need.logit_rows,
         ..Settings::default()
     };
-    Plan::new(config, &settings).map_err(engine)
+    Plan::new(config, &settings).map_err(|error| match error {
+        PlanError::Kernels(_) | PlanError::Threads(_) | PlanError::Memory(MemoryError::Context { .. }) => {
+            Failure::Usage(error.to_string())
+        }
+        other => engine(other),
+    })
 }
 
 /// What a generator borrows: its memory and its threads.
@@ -87,8 +93,16 @@ impl Bench {
     }
 }
 
-/// A sampler with checked settings. `biases` are added to the logits of their tokens.
-pub(crate) fn sampler(sampling: Sampling, biases: &[(Token, f32)]) -> Result<Sampler<'_>, Failure> {
+/// A sampler with checked settings. `biases` are added to the logits of their tokens, out of `vocab`.
+pub(crate) fn sampler(
+    sampling: Sampling,
+    biases: &[(Token, f32)],
+    vocab: usize,
+) -> Result<Sampler<'_>, Failure> {
+    if let Some((token, _)) = biases.iter().find(|(token, _)| token.index() >= vocab) {
+        let id = token.0;
+        return Err(Failure::Usage(format!("--logit-bias: expected token ids below {vocab}, found {id}")));
+    }
     let sampler = Sampler::new(sampling).and_then(|sampler| sampler.with_bias(biases));
     sampler.map_err(|error| Failure::Usage(error.to_string()))
 }

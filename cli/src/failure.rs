@@ -1,6 +1,7 @@
 //! Why a command did not do what was asked, in one sentence for the person who typed it.
 
 use crate::catalogue;
+use crate::home::Home;
 use crate::pull::PullError;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -46,7 +47,7 @@ pub(crate) enum Failure {
         path: PathBuf,
     },
     /// A file that is not a sound model file.
-    #[error("{} cannot be used: {source}", .path.display())]
+    #[error("{} cannot be used: {source}{}", .path.display(), remedy(.path))]
     Format {
         /// The path.
         path: PathBuf,
@@ -69,6 +70,8 @@ pub(crate) enum Failure {
         path: PathBuf,
         /// The converter's own sentence.
         reason: String,
+        /// Whether it is the target that failed, and nothing is wrong with the source.
+        writing: bool,
     },
     /// The operating system refused something.
     #[error("cannot {action} {}: {source}", .path.display())]
@@ -141,6 +144,17 @@ impl Failure {
             _ => 1,
         }
     }
+}
+
+/// A model of the catalogue can be fetched again.
+fn remedy(path: &Path) -> String {
+    let home = Home::find().ok();
+    let ours = |entry: &&catalogue::Entry| home.as_ref().is_some_and(|home| home.model(entry.name) == path);
+    let again = |entry: &catalogue::Entry| {
+        let name = entry.name;
+        format!("; fetch it again with `thimble pull {name} --force`")
+    };
+    catalogue::ENTRIES.iter().find(ours).map_or_else(String::new, again)
 }
 
 fn suggestion(name: &str) -> String {

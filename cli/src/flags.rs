@@ -49,10 +49,10 @@ pub(crate) struct ModelFlags {
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct MachineFlags {
     /// Context in tokens: prompt and answer together [default: the model's limit, or what the command needs]
-    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
     pub(crate) context: Option<usize>,
-    /// Threads [default: the fastest cores of this machine]
-    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    /// Threads [default: one for each core that this process may use]
+    #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
     pub(crate) threads: Option<usize>,
     /// Reference mode: activations stay f32
     #[arg(long)]
@@ -78,31 +78,31 @@ pub(crate) enum Kv {
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct SamplingFlags {
     /// 0 always takes the likeliest token; higher is more varied
-    #[arg(long, value_name = "T", value_parser = non_negative)]
+    #[arg(long, value_name = "T", value_parser = non_negative, allow_negative_numbers = true)]
     pub(crate) temperature: Option<f32>,
     /// Choose among the K likeliest tokens; 0 is all of them
-    #[arg(long, value_name = "K")]
+    #[arg(long, value_name = "K", allow_negative_numbers = true)]
     pub(crate) top_k: Option<usize>,
     /// Choose among the likeliest tokens that together reach probability P
-    #[arg(long, value_name = "P", value_parser = fraction)]
+    #[arg(long, value_name = "P", value_parser = fraction, allow_negative_numbers = true)]
     pub(crate) top_p: Option<f32>,
     /// Choose among tokens at least P times as likely as the likeliest
-    #[arg(long, value_name = "P", value_parser = fraction)]
+    #[arg(long, value_name = "P", value_parser = fraction, allow_negative_numbers = true)]
     pub(crate) min_p: Option<f32>,
-    /// Divide the logits of tokens that were there before; 1 is off
-    #[arg(long, value_name = "R", value_parser = positive)]
+    /// Divide the logits of tokens that are among the last 64; 1 is off
+    #[arg(long, value_name = "R", value_parser = positive, allow_negative_numbers = true)]
     pub(crate) repetition_penalty: Option<f32>,
-    /// Subtract this for each time that a token was there before; 0 is off
+    /// Subtract this for each time that a token is among the last 64; 0 is off
     #[arg(long, value_name = "F", value_parser = finite, allow_hyphen_values = true)]
     pub(crate) frequency_penalty: Option<f32>,
-    /// Subtract this once where a token was there before; 0 is off
+    /// Subtract this once where a token is among the last 64; 0 is off
     #[arg(long, value_name = "F", value_parser = finite, allow_hyphen_values = true)]
     pub(crate) presence_penalty: Option<f32>,
     /// Add a number to the logit of a token id, for example 198=-5; may be repeated
-    #[arg(long = "logit-bias", value_name = "ID=BIAS", value_parser = bias)]
+    #[arg(long = "logit-bias", value_name = "ID=BIAS", value_parser = bias, allow_hyphen_values = true)]
     pub(crate) biases: Vec<(u32, f32)>,
     /// Seed of the random choice [default: another one each time]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(crate) seed: Option<u64>,
 }
 
@@ -114,8 +114,8 @@ pub(crate) struct ChatFlags {
     /// Instructions that stand before the conversation
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub(crate) system: Option<String>,
-    /// Longest answer in tokens [default: as long as the context has room]
-    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    /// Longest answer in tokens [default: 1024]
+    #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
     pub(crate) max_tokens: Option<usize>,
     #[command(flatten)]
     pub(crate) sampling: SamplingFlags,
@@ -131,11 +131,11 @@ pub(crate) struct RunFlags {
     /// The text to continue; `-` reads it from stdin
     #[arg(long, short, value_name = "TEXT|-", allow_hyphen_values = true)]
     pub(crate) prompt: Option<String>,
-    /// Generate N tokens, going on past the model's end-of-text token
-    #[arg(long, value_name = "N", conflicts_with = "max_tokens")]
+    /// Generate N tokens, going on past the model's end-of-text token (with --chat it stops there)
+    #[arg(long, value_name = "N", conflicts_with = "max_tokens", allow_negative_numbers = true)]
     pub(crate) tokens: Option<usize>,
     /// Generate at most N tokens and stop at the model's end-of-text token [default: 256]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(crate) max_tokens: Option<usize>,
     /// Stop before this text; may be repeated
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
@@ -167,7 +167,7 @@ pub(crate) struct PullFlags {
     /// Encoding of the weights: keep, f32, f16, bf16, q8, q4, ... [default: q8, or keep for a GGUF source]
     #[arg(long, value_name = "ENCODING")]
     pub(crate) quant: Option<String>,
-    /// Fetch and convert again although it is there
+    /// Fetch and convert again although it is there; only weights that match their checksum are not downloaded twice
     #[arg(long)]
     pub(crate) force: bool,
 }
@@ -217,10 +217,10 @@ pub(crate) struct PerplexityFlags {
     #[arg(long, value_name = "F")]
     pub(crate) input: PathBuf,
     /// Tokens in a window
-    #[arg(long, value_name = "W", default_value = "1024", value_parser = at_least_two)]
+    #[arg(long, value_name = "W", default_value = "1024", value_parser = at_least_two, allow_negative_numbers = true)]
     pub(crate) window: usize,
     /// Only the first N windows
-    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
     pub(crate) windows: Option<usize>,
     /// One JSON object on stdout
     #[arg(long)]

@@ -60,3 +60,18 @@ fn biases_are_repeatable() {
     let Ok(Command::Run(flags)) = parse(words) else { panic!("not a run") };
     assert_eq!(flags.sampling.biases, [(1, -2.5), (7, 3.0)]);
 }
+
+#[test]
+fn a_negative_number_is_told_the_range() {
+    let expected = [
+        ("run --prompt x --temperature -1", "at least 0"),
+        ("run --prompt x --top-p -0.5", "from 0 to 1"),
+        ("run --prompt x --seed -1", "-1"),
+        ("run --prompt x --context -1", "at least 1"),
+        ("run --prompt x --logit-bias -5=1", "token id"),
+    ];
+    for (words, word) in expected {
+        let sentence = parse(words).unwrap_err().to_string();
+        assert!(sentence.contains(word) && !sentence.contains("tip:"), "{sentence}");
+    }
+}

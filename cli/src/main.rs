@@ -17,6 +17,7 @@ mod model;
 mod progress;
 mod pull;
 mod resources;
+mod target;
 mod terminal;
 
 use clap::Parser;

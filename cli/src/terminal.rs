@@ -12,6 +12,7 @@ pub(crate) fn colours() -> bool {
 
 /// One dim line on stderr. Lost where stderr is closed.
 pub(crate) fn note(line: &str) {
+    let line = harmless(line);
     let _ = match colours() {
         true => writeln!(io::stderr(), "\x1b[2m{line}\x1b[0m"),
         false => writeln!(io::stderr(), "{line}"),
@@ -20,10 +21,42 @@ pub(crate) fn note(line: &str) {
 
 /// The sentence that a command failed with.
 pub(crate) fn error(sentence: &dyn std::fmt::Display) {
+    // It may quote a file's name or content.
+    let sentence = sentence.to_string();
+    let sentence = harmless(&sentence);
     let _ = match colours() {
         true => writeln!(io::stderr(), "\x1b[1;31merror:\x1b[0m {sentence}"),
         false => writeln!(io::stderr(), "error: {sentence}"),
     };
+}
+
+/// A line on stderr that the next one takes the place of; silent where stderr is no terminal.
+#[derive(Debug, Default)]
+pub(crate) struct Status {
+    width: usize,
+}
+
+impl Status {
+    /// Shows `line` instead of what was there.
+    pub(crate) fn show(&mut self, line: &str) {
+        if !io::stderr().is_terminal() {
+            return;
+        }
+        self.clear();
+        let _ = match colours() {
+            true => write!(io::stderr(), "\x1b[2m{line}\x1b[0m"),
+            false => write!(io::stderr(), "{line}"),
+        };
+        self.width = line.chars().count();
+    }
+
+    /// Leaves the terminal's line empty, if anything is on it.
+    pub(crate) fn clear(&mut self) {
+        if self.width > 0 {
+            let _ = write!(io::stderr(), "\r{:1$}\r", "", self.width);
+            self.width = 0;
+        }
+    }
 }
 
 /// A model's text as a terminal may have it: control characters other than line feed and tab, which could

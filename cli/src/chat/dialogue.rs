@@ -36,6 +36,13 @@ pub(crate) enum Event<'a> {
         /// How many.
         turns: usize,
     },
+    /// A long prompt is being read.
+    Reading {
+        /// Tokens computed so far.
+        done: usize,
+        /// All that have to be.
+        of: usize,
+    },
 }
 
 /// Why an answer ended.
@@ -66,6 +73,8 @@ pub(crate) struct Answer {
     pub(crate) decoded: usize,
     /// Time for those.
     pub(crate) decode_time: Duration,
+    /// Whether the message and the answer are the conversation's last turn now.
+    pub(crate) remembered: bool,
 }
 
 /// A conversation with a model.
@@ -80,6 +89,8 @@ pub(crate) struct Dialogue<S> {
 
 /// Tokens computed between two looks at whether the person wants to stop.
 const CHUNK: usize = 192;
+/// Tokens that take long enough to be told how far it is.
+const LONG: usize = 400;
 /// Room that an answer should find, where the context allows for that.
 const ANSWER_ROOM: usize = 256;
 
@@ -87,7 +98,8 @@ impl<S: Voice> Dialogue<S> {
     /// Answers `user` and remembers both. `show` gets the text as it is made.
     ///
     /// A message that does not fit into the context even alone is an error, and an error leaves the
-    /// conversation as it was. An answer that was interrupted before its first character is not remembered.
+    /// conversation as it was. So does an interruption before the first character: then neither is the message
+    /// remembered, nor are the turns gone that would have given way to it.
     pub(crate) fn answer(
         &mut self,
         user: &str,
@@ -104,12 +116,14 @@ impl<S: Voice> Dialogue<S> {
         let mut answer = Answer {
             end: End::Interrupted,
             reused,
-            prefilled: prompt.len() - reused,
+            prefilled: 0,
             prefill_time: Duration::ZERO,
             decoded: 0,
             decode_time: Duration::ZERO,
+            remembered: false,
         };
-        let computed = self.prefill(&prompt[reused..], interrupted)?;
+        answer.prefilled = self.prefill(&prompt[reused..], interrupted, show)?;
+        let computed = reused + answer.prefilled == prompt.len();
         answer.prefill_time = start.elapsed();
         let start = Instant::now();
         let mut said = Vec::new();
@@ -143,7 +157,7 @@ impl<S: Voice> Dialogue<S> {
             show(Event::Forgot { turns: first - before })?;
             let all: Vec<Token> = prompt.iter().chain(&said).copied().collect();
             let kept = self.voice.reuse(&all);
-            if !self.prefill(&all[kept..], interrupted)? {
+            if self.prefill(&all[kept..], interrupted, show)? < all.len() - kept {
                 break End::Interrupted;
             }
         };
@@ -154,8 +168,10 @@ impl<S: Voice> Dialogue<S> {
         }
         answer.decoded = said.len();
         answer.decode_time = start.elapsed();
-        self.conversation.turns.drain(..first);
-        if !(answer.end == End::Interrupted && text.is_empty()) {
+        answer.remembered = !(answer.end == End::Interrupted && text.is_empty());
+        if answer.remembered {
+            // Not before: a message that is taken back must not cost any turn.
+            self.conversation.turns.drain(..first);
             self.conversation.turns.push(Turn { user: user.to_string(), answer: text });
         }
         Ok(answer)
@@ -215,15 +231,25 @@ impl<S: Voice> Dialogue<S> {
         Ok(true)
     }
 
-    /// Computes `tokens` in pieces; false if the person stopped it in between.
-    fn prefill(&mut self, tokens: &[Token], interrupted: &AtomicBool) -> Result<bool, Failure> {
+    /// Computes `tokens` in pieces and returns how many; fewer than all if the person stopped it in between.
+    fn prefill(
+        &mut self,
+        tokens: &[Token],
+        interrupted: &AtomicBool,
+        show: &mut dyn FnMut(Event<'_>) -> Result<(), Failure>,
+    ) -> Result<usize, Failure> {
+        let mut done = 0;
         for piece in tokens.chunks(CHUNK) {
             if interrupted.load(Ordering::Relaxed) {
-                return Ok(false);
+                break;
+            }
+            if tokens.len() > LONG {
+                show(Event::Reading { done, of: tokens.len() })?;
             }
             self.voice.prefill(piece)?;
+            done += piece.len();
         }
-        Ok(true)
+        Ok(done)
     }
 }
 

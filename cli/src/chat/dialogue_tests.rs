@@ -77,6 +77,7 @@ fn ask(dialogue: &mut Dialogue<Parrot>, user: &str) -> Result<(End, String, usiz
         match event {
             Event::Text(piece) => text.push_str(piece),
             Event::Forgot { turns } => forgot += turns,
+            Event::Reading { .. } => {}
         }
         Ok(())
     })?;
@@ -169,4 +170,45 @@ fn retry_takes_back_the_last_turn() {
     let turn = talk.take_last().unwrap();
     assert_eq!((turn.user.as_str(), talk.take_last()), ("q", None));
     assert_eq!(ask(&mut talk, &turn.user).unwrap().1, "two");
+}
+
+#[test]
+fn a_message_taken_back_costs_no_turns() {
+    let mut talk = dialogue(1000, &"answer$".repeat(9));
+    for number in 0..9 {
+        ask(&mut talk, &format!("{number} {}", "x".repeat(80))).unwrap();
+    }
+    let before = talk.conversation.clone();
+    let (stop, mut reading, mut forgot) = (AtomicBool::new(false), vec![], 0);
+    let answer = talk.answer(&"y".repeat(600), &stop, &mut |event| {
+        match event {
+            Event::Reading { done, of } => {
+                reading.push((done, of));
+                stop.store(done > 0, Ordering::Relaxed);
+            }
+            Event::Forgot { turns } => forgot += turns,
+            Event::Text(text) => panic!("{text}"),
+        }
+        Ok(())
+    });
+    let answer = answer.unwrap();
+    assert_eq!((answer.end, answer.remembered), (End::Interrupted, false));
+    assert!(forgot > 0, "there was no room for all");
+    assert_eq!(talk.conversation, before);
+    // The piece at hand was finished; the others were never computed and are not counted.
+    assert_eq!(answer.prefilled, 2 * super::CHUNK);
+    assert!(reading.len() == 2 && reading[1] == (super::CHUNK, reading[0].1), "{reading:?}");
+    assert!(answer.reused + answer.prefilled < reading[0].1);
+}
+
+#[test]
+fn an_answer_tells_whether_it_is_remembered() {
+    // An empty answer that the model ended is one.
+    let mut talk = dialogue(200, "$one$");
+    let go = AtomicBool::new(false);
+    let answer = talk.answer("a", &go, &mut |_| Ok(())).unwrap();
+    assert!(answer.remembered && answer.decoded == 0);
+    let stopped = AtomicBool::new(true);
+    assert!(!talk.answer("b", &stopped, &mut |_| Ok(())).unwrap().remembered);
+    assert_eq!(talk.conversation.turns.len(), 1);
 }

@@ -1,6 +1,6 @@
 //! `thimble chat`: the terminal around a [`Dialogue`].
 
-use crate::chat::{Answer, Conversation, Dialogue, End, Event, HELP, Input, Role, Saved, Voice};
+use crate::chat::{Answer, Conversation, Dialogue, End, Event, HELP, Input, Role, Saved, Turn, Voice};
 use crate::engine::{self, Bench, Mapped, Need};
 use crate::failure::Failure;
 use crate::flags::{ChatFlags, MachineFlags};
@@ -8,6 +8,7 @@ use crate::home::Home;
 use crate::interrupt::Interrupt;
 use crate::line::{Line, Reader};
 use crate::model::Location;
+use crate::terminal::Status;
 use crate::{resources, terminal};
 use std::io::{IsTerminal, Write};
 use thimble_host::{Generator, Plan};
@@ -100,7 +101,7 @@ impl Job {
         let plan = engine::plan(file.config(), &self.machine, need)?;
         let mut bench = Bench::new(&plan)?;
         let generator = bench.generator(&file, &plan)?;
-        let sampler = engine::sampler(self.sampling, &self.biases)?;
+        let sampler = engine::sampler(self.sampling, &self.biases, file.config().vocab)?;
         let talker = Talker { file, generator, sampler };
         // A model without a template, or one that refuses the system message, fails here and not after the
         // first message.
@@ -146,7 +147,9 @@ impl Room<'_, '_, '_> {
     fn hear(&mut self, text: &str) -> Result<bool, Failure> {
         match Input::parse(text) {
             Input::Empty => {}
-            Input::Say(text) => self.answer(&text)?,
+            Input::Say(text) => {
+                self.answer(&text)?;
+            }
             Input::Help => terminal::note(HELP),
             Input::Reset => {
                 self.dialogue.conversation.turns.clear();
@@ -195,33 +198,39 @@ impl Room<'_, '_, '_> {
         }
     }
 
-    fn retry(&mut self, turn: crate::chat::Turn) -> Result<(), Failure> {
-        let turns = self.dialogue.conversation.turns.len();
-        self.answer(&turn.user)?;
-        if self.dialogue.conversation.turns.len() == turns && self.last.is_some_and(|a| a.decoded == 0) {
-            // Stopped before anything new was said: the old answer stays.
+    /// Another answer to a turn that was taken out; without one, the turn stays as it was.
+    fn retry(&mut self, turn: Turn) -> Result<(), Failure> {
+        if !self.answer(&turn.user)? {
             self.dialogue.conversation.turns.push(turn);
         }
         Ok(())
     }
 
-    /// One answer, streamed. A failure of the model is told and the chat goes on.
-    fn answer(&mut self, user: &str) -> Result<(), Failure> {
+    /// One answer, streamed; whether it is remembered. A failure of the model is told and the chat goes on.
+    fn answer(&mut self, user: &str) -> Result<bool, Failure> {
         let answering = self.interrupt.answering();
         let stdout = &mut *self.stdout;
         let terminal = std::io::stdout().is_terminal();
+        let mut status = Status::default();
         let answered = self.dialogue.answer(user, answering.flag(), &mut |event| match event {
             Event::Text(text) => {
+                status.clear();
                 let text = if terminal { terminal::harmless(text) } else { text.into() };
                 stdout.write_all(text.as_bytes())?;
                 Ok(stdout.flush()?)
             }
             Event::Forgot { turns } => {
+                status.clear();
                 let plural = if turns == 1 { "turn gives" } else { "turns give" };
                 terminal::note(&format!("(the context is full: the oldest {turns} {plural} way)"));
                 Ok(())
             }
+            Event::Reading { done, of } => {
+                status.show(&format!("reading {} of {} tokens", grouped(done), grouped(of)));
+                Ok(())
+            }
         });
+        status.clear();
         drop(answering);
         match answered {
             Ok(answer) => {
@@ -237,12 +246,12 @@ impl Room<'_, '_, '_> {
                         self.job.max_tokens
                     )),
                 }
-                Ok(())
+                Ok(answer.remembered)
             }
             Err(failure @ Failure::Stdout(_)) => Err(failure),
             Err(failure) => {
                 terminal::error(&failure);
-                Ok(())
+                Ok(false)
             }
         }
     }
@@ -272,5 +281,21 @@ impl Room<'_, '_, '_> {
             plan.threads(),
             self.job.sampling.seed,
         ));
+    }
+}
+
+/// A number with commas between its thousands.
+fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let groups: Vec<&[u8]> = digits.as_bytes().rchunks(3).rev().collect();
+    String::from_utf8_lossy(&groups.join(&b',')).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn thousands_are_set_apart() {
+        let found = [0, 999, 1000, 8089, 1_234_567].map(super::grouped);
+        assert_eq!(found, ["0", "999", "1,000", "8,089", "1,234,567"]);
     }
 }

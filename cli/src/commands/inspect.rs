@@ -4,9 +4,10 @@ use crate::engine::{self, Mapped, Need};
 use crate::failure::Failure;
 use crate::flags::{InspectFlags, MachineFlags};
 use crate::model::Location;
+use crate::terminal;
 use serde::Serialize;
 use serde_json::Value;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use thimble_runtime::format::{Encoding, ModelFile, TensorRecord};
 
@@ -89,7 +90,12 @@ impl Job {
             serde_json::to_writer_pretty(&mut *stdout, &output).map_err(std::io::Error::from)?;
             return Ok(writeln!(stdout)?);
         }
-        output.table(stdout)
+        let mut table = Vec::new();
+        output.table(&mut table)?;
+        // Provenance and the file's name are anybody's text.
+        let table = String::from_utf8_lossy(&table);
+        let table = if std::io::stdout().is_terminal() { terminal::harmless(&table) } else { table };
+        Ok(stdout.write_all(table.as_bytes())?)
     }
 }
 
@@ -140,7 +146,7 @@ impl Output {
         }
     }
 
-    fn table(&self, out: &mut dyn Write) -> Result<(), Failure> {
+    fn table(&self, out: &mut Vec<u8>) -> Result<(), Failure> {
         let Output { config, memory, .. } = self;
         let megabytes = |bytes: u64| bytes as f64 / 1e6;
         writeln!(out, "{}: {:.1} MB", self.file.display(), megabytes(self.bytes))?;

@@ -23,7 +23,7 @@ impl Job {
         let quant = flags.quant.as_deref().map(conversion::quant).transpose()?;
         // Who names an encoding wants that one, whatever is there.
         let force = flags.force || quant.is_some();
-        Ok(Job { home: Home::find()?, entry, request: Request { quant, force } })
+        Ok(Job { home: Home::find()?, entry, request: Request { quant, force, refetch: flags.force } })
     }
 
     /// Fetches; the model's path goes to stdout.

@@ -133,7 +133,7 @@ impl Job {
         let mapped = Mapped::open(&self.location.fetch()?)?;
         let file = mapped.file()?;
         let prompt = self.encode(&file, &prompt)?;
-        let needed = (prompt.len() + self.amount.tokens).clamp(1, file.config().context);
+        let needed = prompt.len().saturating_add(self.amount.tokens).clamp(1, file.config().context);
         let need = Need { context: Some(needed), ..Need::default() };
         let plan = engine::plan(file.config(), &self.machine, need)?;
         if prompt.len() > plan.context() {
@@ -190,7 +190,7 @@ impl Job {
         show: &mut dyn FnMut(&str) -> Result<(), Failure>,
     ) -> Result<Completion, Failure> {
         let (tokenizer, config) = (file.tokenizer(), file.config());
-        let mut sampler = engine::sampler(self.sampling, &self.biases)?;
+        let mut sampler = engine::sampler(self.sampling, &self.biases, config.vocab)?;
         let stops: Vec<&[u8]> = self.stops.iter().map(String::as_bytes).collect();
         let mut held = vec![0; StopMatcher::buffer_len(&stops)];
         let mut stream = TextStream::new(&stops, &mut held).map_err(engine::engine)?;

