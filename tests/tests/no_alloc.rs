@@ -94,7 +94,7 @@ fn a_session_allocates_nothing_after_start() {
                 for turn in 0..2 {
                     let reused = session.reuse(&prompt);
                     session.prefill(&prompt[reused..]).unwrap();
-                    for _ in 0..200 {
+                    for _ in 0..60 {
                         let token = session.sample(&mut sampler);
                         let show = &mut |part: &str| {
                             shown += part.len();
@@ -119,7 +119,7 @@ fn a_session_allocates_nothing_after_start() {
                 let after = ALLOCATIONS.load(Ordering::SeqCst);
 
                 assert_eq!(after - before, 0, "{quant}, exact {exact}, {kv:?}, {threads} threads");
-                assert!(generated > 300 && shown > 300 && scored == prompt.len() - 1 && refused);
+                assert!(generated > 100 && shown > 100 && scored == prompt.len() - 1 && refused);
             }
         }
     }
