@@ -124,7 +124,7 @@ fuzz_target!(|input: Input<'_>| {
         Input::Raw(bytes) => bytes.to_vec(),
         Input::Patched { patches, head, seal: sealed } => {
             let mut bytes = good().to_vec();
-            let range = if head { 704 } else { bytes.len() };
+            let range = if head { 736 } else { bytes.len() };
             for (at, value) in patches {
                 bytes[usize::from(at) % range] = value;
             }
