@@ -166,7 +166,7 @@ fn perplexity_agrees_with_score() {
     bench
         .run(&["perplexity", "tiny.thimble", "--input", "text", "--window", "17"], b"")
         .fails(1, "16 tokens");
-    bench.run(&["perplexity", "tiny.thimble", "--input", "text", "--window", "9999"], b"").fails(1, "9999");
+    bench.run(&["perplexity", "tiny.thimble", "--input", "text", "--window", "9999"], b"").fails(2, "9999");
 }
 
 #[test]
@@ -205,7 +205,11 @@ fn wrong_usage_has_its_own_exit_code() {
     bench.run(&["run", "tiny.thimble", "--temperature", "hot", "--prompt", "x"], b"").fails(2, "temperature");
     bench.run(&["nonsense"], b"").fails(2, "nonsense");
     bench.run(&["run", "tiny.thimble", "--prompt", "x", "--kernels", "abacus"], b"").fails(2, "abacus");
-    bench.run(&["run", "tiny.thimble", "--prompt", "x", "--context", "100000"], b"").fails(1, "100000");
+    bench.run(&["run", "tiny.thimble", "--prompt", "x", "--context", "100000"], b"").fails(2, "100000");
+    bench.run(&["run", "tiny.thimble", "--prompt", "x", "--threads", "257"], b"").fails(2, "257");
+    bench.run(&["run", "tiny.thimble", "--prompt", "x", "--logit-bias", "9999=1"], b"").fails(2, "9999");
+    let most = usize::MAX.to_string();
+    bench.run(&["run", "tiny.thimble", "--prompt", "x", "--tokens", &most, "--json"], b"").succeeds();
     bench.run(&["--help"], b"").succeeds();
     bench.run(&["--version"], b"").succeeds();
 }
@@ -250,6 +254,80 @@ fn chat_works_on_a_pipe() {
     assert_eq!(talk["messages"][1], json!({"role": "user", "content": "hello 🙂"}));
     assert_eq!(talk["messages"].as_array().unwrap().len(), 3);
     bench.run(&chat, b"\xff\n").fails(1, "UTF-8");
+}
+
+#[test]
+fn a_retry_that_fails_keeps_the_turn() {
+    let bench = setup("chat-retry");
+    let messages =
+        json!([{"role": "user", "content": "x".repeat(500)}, {"role": "assistant", "content": "a"}]);
+    fs::write(bench.path("long.json"), json!({ "messages": messages }).to_string()).unwrap();
+    let chat = ["chat", "tiny.thimble", "--max-tokens", "4", "--context", "96"];
+    let out = bench.run(&chat, b"hi\n/load long.json\n/retry\n/save after.json\n");
+    out.succeeds();
+    assert!(out.stderr.contains("room for 95"), "{}", out.stderr);
+    let after: Value = serde_json::from_slice(&fs::read(bench.path("after.json")).unwrap()).unwrap();
+    assert_eq!(after["messages"], messages);
+}
+
+#[test]
+fn a_source_is_never_written_over() {
+    let bench = setup("over-source");
+    fs::write(bench.path("m.gguf"), b"GGUF\x03\0\0\0").unwrap();
+    bench.run(&["convert", "m.gguf", "-o", "./m.gguf"], b"").fails(2, "belongs to the source");
+    assert_eq!(fs::read(bench.path("m.gguf")).unwrap().len(), 8);
+    bench.run(&["convert", "hf", "-o", "hf/model.safetensors"], b"").fails(2, "belongs to the source");
+    bench.run(&["convert", "hf", "-o", "hf/m.thimble"], b"").succeeds();
+    bench.run(&["convert", "hf", "-o", "hf/m.thimble"], b"").succeeds();
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn links_survive_and_devices_are_refused() {
+    let bench = setup("links");
+    std::os::unix::fs::symlink("real.thimble", bench.path("link.thimble")).unwrap();
+    for _ in ["absent", "there"] {
+        bench.run(&["convert", "hf", "-o", "link.thimble"], b"").succeeds();
+        assert!(fs::symlink_metadata(bench.path("link.thimble")).unwrap().is_symlink());
+        bench.run(&["verify", "real.thimble"], b"").succeeds();
+    }
+    bench.run(&["convert", "hf", "-o", "/dev/stdout"], b"").fails(1, "not a file");
+}
+
+#[test]
+fn a_damaged_model_is_fetched_again() {
+    let bench = setup("heal-model");
+    let hub = hub::Hub::serve(&bench.path("hf"), "codelion/SmolLM2-70M");
+    bench.install("smollm2-70m");
+    let path = bench.path("home/models/smollm2-70m.thimble");
+    let whole = fs::read(&path).unwrap();
+    for length in [whole.len() / 2, 0] {
+        fs::write(&path, &whole[..length]).unwrap();
+        bench.run(&["verify", "smollm2-70m"], b"").fails(1, "thimble pull smollm2-70m --force");
+        bench.run_with(&["pull", "smollm2-70m"], &[("HF_ENDPOINT", &hub.endpoint())]).succeeds();
+        bench.run(&["verify", "smollm2-70m"], b"").succeeds();
+    }
+}
+
+#[test]
+fn a_damaged_file_in_the_hubs_cache_is_fetched_again() {
+    let bench = setup("heal-cache");
+    let hub = hub::Hub::serve(&bench.path("hf"), "codelion/SmolLM2-70M");
+    let endpoint = hub.endpoint();
+    let pull = |more: &[&str]| {
+        bench.run_with(&[&["pull", "smollm2-70m"], more].concat(), &[("HF_ENDPOINT", &endpoint)])
+    };
+    pull(&[]).succeeds();
+    // Cut off, and another one that is still JSON: only a new download helps against that.
+    let repository = bench.path("hub-cache/hub/models--codelion--SmolLM2-70M");
+    let snapshot = fs::read_dir(repository.join("snapshots")).unwrap().next().unwrap().unwrap().path();
+    fs::write(snapshot.join("tokenizer.json"), "{\"version\":").unwrap();
+    pull(&["--quant", "f32"]).succeeds();
+    assert_eq!(hub.downloads("tokenizer.json"), 2);
+    fs::write(snapshot.join("config.json"), "{}").unwrap();
+    pull(&["--quant", "f32"]).fails(1, "--force");
+    pull(&["--force"]).succeeds();
+    assert_eq!(hub.downloads("model.safetensors"), 1, "weights that match their checksum are kept");
 }
 
 #[test]

@@ -11,9 +11,11 @@ use std::io::Cursor;
 use std::sync::OnceLock;
 use thimble_converter::write::{Contents, FileWriter};
 use thimble_runtime::Token;
+use thimble_runtime::chat::{Around, ChatTemplate, Literals, Message, Speaker};
 use thimble_runtime::format::{
     ALIGN, Config, DIRECTORY_RECORD, Encoding, HEADER_LEN, ModelFile, Role, TensorRecord, checksum,
 };
+use thimble_runtime::tokenizer::{Specials, Tokenizer};
 
 const TOKENIZER: &[u8] = include_bytes!("../../../runtime/src/tokenizer/fixture/tiny.bin");
 
@@ -63,7 +65,7 @@ fn good() -> &'static [u8] {
         let contents = Contents {
             config,
             tokenizer: TOKENIZER.to_vec(),
-            chat: None,
+            chat: Some(chat()),
             provenance: "{}".to_owned(),
             tensors,
         };
@@ -73,6 +75,39 @@ fn good() -> &'static [u8] {
         }
         writer.finish().expect("memory").into_inner()
     })
+}
+
+/// A template with text around every message.
+fn chat() -> Vec<u8> {
+    let around = Around { prefix: "<|a|>", suffix: "<|z|>\n", trim: true };
+    let literals = Literals {
+        begin: "<|b|>",
+        default_system: "Be brief.",
+        generate: "<|g|>",
+        end: "<|e|>",
+        system: around,
+        user: around,
+        assistant: around,
+        ..Literals::default()
+    };
+    let mut bytes = Vec::new();
+    let emitted = ChatTemplate::Literal(literals).emit(&mut |piece| bytes.extend_from_slice(piece));
+    emitted.expect("small");
+    bytes
+}
+
+/// What is rendered and encoded: words, spaces, digits, a long word and characters of several bytes.
+const TEXT: &str = " Hello, wörld! 12345 \r\n\t🙂 aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa ";
+
+/// Ids of a text, or an error: never a panic, never an id outside the vocabulary.
+fn encode(tokenizer: &Tokenizer<'_>, text: &str) {
+    let mut scratch = vec![0; Tokenizer::scratch_bytes(tokenizer.longest_piece(text))];
+    let mut out = vec![Token(0); text.len()];
+    for specials in [Specials::Parse, Specials::Escape] {
+        if let Ok(count) = tokenizer.encode(text, specials, &mut scratch, &mut out) {
+            assert!(out[..count].iter().all(|token| token.index() < tokenizer.vocab()));
+        }
+    }
 }
 
 fn seal(file: &mut [u8]) {
@@ -89,7 +124,7 @@ fuzz_target!(|input: Input<'_>| {
         Input::Raw(bytes) => bytes.to_vec(),
         Input::Patched { patches, head, seal: sealed } => {
             let mut bytes = good().to_vec();
-            let range = if head { 704 } else { bytes.len() };
+            let range = if head { 736 } else { bytes.len() };
             for (at, value) in patches {
                 bytes[usize::from(at) % range] = value;
             }
@@ -111,5 +146,17 @@ fuzz_target!(|input: Input<'_>| {
     assert!(file.parts().count() >= 5);
     for id in [0, 1, 511, 512, u32::MAX] {
         file.tokenizer().token_bytes(Token(id));
+    }
+    encode(&file.tokenizer(), TEXT);
+    let Some(template) = file.chat() else { return };
+    let message = |speaker| Message { speaker, text: TEXT };
+    let all = [Speaker::System, Speaker::User, Speaker::Assistant, Speaker::User].map(message);
+    for messages in [&all[..], &all[1..], &all[..1], &all[2..], &[]] {
+        for generate in [false, true] {
+            let mut rendered = String::new();
+            // Jinja is the host's business, and a template may refuse some conversations.
+            let _ = template.render(messages, generate, &mut |piece| rendered.push_str(piece.text()));
+            encode(&file.tokenizer(), &rendered);
+        }
     }
 });
