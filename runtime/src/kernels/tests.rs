@@ -188,17 +188,20 @@ fn quantize(kernels: &Kernels, x: &[f32], columns: usize) -> Vec<QuantGroup> {
 }
 
 const SHAPES: &[(usize, usize)] = if cfg!(miri) {
-    &[(1, 1), (17, 33)]
+    &[(17, 33)]
 } else {
     &[(1, 1), (15, 31), (16, 32), (17, 33), (48, 96), (33, 100), (130, 576), (64, 1536)]
 };
-const TOKENS: &[usize] = if cfg!(miri) { &[1, 3] } else { &[1, 2, 3, 4, 5, 7, 8, 11, 12, 13, 25] };
+const TOKENS: &[usize] = if cfg!(miri) { &[1] } else { &[1, 2, 3, 4, 5, 7, 8, 11, 12, 13, 25] };
 
 #[test]
 fn products_match_f64() {
     let mut random = Random(1);
+    // Miri takes minutes for each; these have all that the others have.
+    let encodings =
+        if cfg!(miri) { &[Encoding::F16, Encoding::Q8Row, Encoding::Q4Min] } else { &MATRICES[..] };
     for &(rows, columns) in SHAPES {
-        for encoding in MATRICES {
+        for &encoding in encodings {
             let sample = Sample::new(encoding, rows, columns, &mut random);
             let aligned = sample.aligned();
             for &tokens in TOKENS {
