@@ -1,0 +1,1 @@
+//! The loader: packing, seeded shuffling, mixtures that change by stage.

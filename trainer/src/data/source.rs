@@ -1,0 +1,1 @@
+//! Text sources: txt, jsonl, parquet, plain, gzip or zstd.

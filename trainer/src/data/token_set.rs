@@ -1,0 +1,1 @@
+//! Token sets: folders of shards with a manifest.

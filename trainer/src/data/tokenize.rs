@@ -1,0 +1,1 @@
+//! Text to token sets, on all cores, resumable.

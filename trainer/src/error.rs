@@ -1,0 +1,43 @@
+//! What can go wrong, said to a person.
+
+use std::path::{Path, PathBuf};
+
+/// An error of the trainer: what was expected, what was found, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file could not be read or written.
+    #[error("{path}: cannot {doing}: {source}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What was being done, as a verb: "read", "write".
+        doing: &'static str,
+        /// The system's word.
+        source: std::io::Error,
+    },
+    /// Input that does not hold what it should, with its place.
+    #[error("{0}")]
+    Invalid(String),
+    /// Wrong usage: the command line's fault.
+    #[error("{0}")]
+    Usage(String),
+}
+
+/// The trainer's result.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// For `map_err` on a file operation.
+    pub fn file(path: &Path, doing: &'static str) -> impl FnOnce(std::io::Error) -> Error {
+        let path = path.to_path_buf();
+        move |source| Error::File { path, doing, source }
+    }
+
+    /// 2 for wrong usage, else 1.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Error::Usage(_) => 2,
+            _ => 1,
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! Thimble's trainer: text to token shards, token shards to a Llama, a Llama to a Hugging Face folder.
+//!
+//! The engine ([`model`]) is explicit: a straight-line forward and backward pass over one arena, each operation
+//! ([`ops`]) beside its gradient. [`data`] feeds it, [`recipe`] says what to do, [`report`] shows what happens.
+
+pub mod checkpoint;
+pub mod data;
+pub mod device;
+pub mod error;
+pub mod export;
+pub mod model;
+pub mod ops;
+pub mod parity;
+pub mod plan;
+pub mod pretrain;
+pub mod recipe;
+pub mod report;
+pub mod schedule;

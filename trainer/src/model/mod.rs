@@ -1,0 +1,1 @@
+//! The model: shape, parameters, and the engine that runs it forward and backward.

@@ -1,0 +1,1 @@
+//! The operations of a training step, each with its gradient, behind one trait.

@@ -1,0 +1,1 @@
+//! Parity with PyTorch on a folder of reference values.

@@ -1,0 +1,261 @@
+//! A recipe: everything that decides what is trained, and how. The resolved one is saved with every run.
+
+use crate::schedule::Schedule;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// A whole run, as a `.toml` file under `recipes/` says it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// Names the run folder and the exported model.
+    pub name: String,
+    /// Seeds the initial weights and the order of the data.
+    #[serde(default)]
+    pub seed: u64,
+    /// The model's shape.
+    pub model: ModelShape,
+    /// Token sets, as `tokenize` makes them.
+    pub data: Data,
+    /// AdamW and what is done to gradients before it.
+    #[serde(default)]
+    pub optimizer: Optimizer,
+    /// How the numbers are held.
+    #[serde(default)]
+    pub compute: Compute,
+    /// Held-out perplexity.
+    #[serde(default)]
+    pub validation: Option<Validation>,
+    /// Text that the model writes on the way.
+    #[serde(default)]
+    pub sample: Option<Sample>,
+    /// What is kept on disk.
+    #[serde(default)]
+    pub checkpoint: Keep,
+    /// When to stop rather than spoil the weights.
+    #[serde(default)]
+    pub guard: Guard,
+    /// The stages, in order; each has its own length, data mixture, context and learning rate.
+    pub stages: Vec<Stage>,
+}
+
+/// The shape of a Llama (`LlamaForCausalLM` without biases).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelShape {
+    /// Width of the residual stream.
+    pub hidden: usize,
+    /// Transformer layers.
+    pub layers: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads; divides `heads`.
+    pub kv_heads: usize,
+    /// Width of a head; `hidden / heads` unless given.
+    #[serde(default)]
+    pub head_dim: Option<usize>,
+    /// Inner width of the feed-forward network.
+    pub ffn: usize,
+    /// Rows of the embedding.
+    pub vocab: usize,
+    /// Positions the exported model is made for (`max_position_embeddings`).
+    pub context: usize,
+    /// Base of the rotary embedding's frequencies; a stage may change it.
+    #[serde(default = "default_theta")]
+    pub rope_theta: f64,
+    /// Epsilon of RMSNorm.
+    #[serde(default = "default_norm_epsilon")]
+    pub rms_norm_eps: f64,
+    /// Whether the head is the embedding.
+    #[serde(default = "yes")]
+    pub tied: bool,
+    /// Standard deviation of the initial weights; the two projections back into the residual stream get it divided by
+    /// sqrt(2 x layers) (Radford et al. 2019, section 2.3).
+    #[serde(default = "default_init")]
+    pub init_std: f64,
+}
+
+/// Where token sets lie.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Data {
+    /// Token sets by name: folders that `thimble-train tokenize` wrote. Relative paths start at the working folder.
+    pub sets: BTreeMap<String, PathBuf>,
+}
+
+/// AdamW (Loshchilov and Hutter 2019). Weight decay is for matrices only, the embedding among them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Optimizer {
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// Added to the root of the second moment.
+    pub epsilon: f64,
+    /// Decoupled weight decay, times the learning rate.
+    pub weight_decay: f64,
+    /// Largest norm of the whole gradient; none: no clipping.
+    pub clip: Option<f64>,
+    /// Weight of the squared log-partition in the loss (Chowdhery et al. 2022, section 5); none: off.
+    pub z_loss: Option<f64>,
+}
+
+/// Number format of weights and activations; masters, moments and gradients are f32 always.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// 32-bit floats.
+    #[default]
+    F32,
+    /// bfloat16; on the CPU f32 is used in its place.
+    Bf16,
+}
+
+/// How the numbers are held and what is recomputed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub struct Compute {
+    /// Format of weights and activations.
+    pub precision: Precision,
+    /// Keep one residual per layer and compute the rest of the layer again in the backward pass.
+    pub activation_checkpointing: bool,
+    /// Tokens see only their own document.
+    pub document_mask: bool,
+}
+
+/// Perplexity on a token set that is not trained on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Validation {
+    /// Name of the set in `[data.sets]`.
+    pub set: String,
+    /// Steps between two measurements.
+    pub every: u64,
+    /// Windows of the stage's context, from the set's beginning; none: all of it.
+    #[serde(default)]
+    pub windows: Option<usize>,
+}
+
+/// Text that the model writes every so often.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sample {
+    /// Steps between two samples.
+    pub every: u64,
+    /// Beginnings to continue.
+    pub prompts: Vec<String>,
+    /// Tokens to write for each.
+    #[serde(default = "default_sample_tokens")]
+    pub tokens: usize,
+    /// Softmax temperature; 0 takes the likeliest token.
+    #[serde(default = "default_temperature")]
+    pub temperature: f64,
+}
+
+/// What is kept on disk.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Keep {
+    /// Steps between two checkpoints.
+    pub every: u64,
+    /// Newest checkpoints that stay; the best one stays besides.
+    pub last: usize,
+}
+
+/// When to stop rather than spoil the weights.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Guard {
+    /// A loss this much above the running mean of the last `window` steps stops the run; none: only NaN does.
+    pub loss_spike: Option<f64>,
+    /// Steps in the running mean; the guard sleeps until it has that many.
+    pub window: usize,
+}
+
+/// How long a stage is; exactly one of the three.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Length {
+    /// Optimizer steps.
+    Steps(u64),
+    /// Tokens, rounded up to whole steps.
+    Tokens(u64),
+    /// Passes over the stage's mixture (all its sets' tokens once), rounded down to whole steps.
+    Epochs(f64),
+}
+
+/// One stretch of training with its own length, mixture, context and learning rate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stage {
+    /// Shown in progress lines and plots.
+    pub name: String,
+    /// `length = { steps = 1000 }`, `{ tokens = 1e9 }` (an integer) or `{ epochs = 1.0 }`.
+    pub length: Length,
+    /// Tokens of one sequence.
+    pub context: usize,
+    /// Sequences in one pass through the model.
+    pub micro_batch: usize,
+    /// Passes whose gradients are added up before one optimizer step.
+    #[serde(default = "one")]
+    pub accumulate: usize,
+    /// A new base of the rotary frequencies from this stage on.
+    #[serde(default)]
+    pub rope_theta: Option<f64>,
+    /// Share of each set's tokens, by name; they are scaled to sum to one.
+    pub mixture: BTreeMap<String, f64>,
+    /// Learning rate over this stage's steps.
+    pub schedule: Schedule,
+    /// Start the optimizer's moments and its step count anew.
+    #[serde(default)]
+    pub reset_optimizer: bool,
+}
+
+impl Stage {
+    /// Tokens of one optimizer step.
+    pub fn tokens_per_step(&self) -> u64 {
+        (self.context * self.micro_batch * self.accumulate) as u64
+    }
+}
+
+impl Default for Optimizer {
+    fn default() -> Optimizer {
+        Optimizer { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weight_decay: 0.1, clip: Some(1.0), z_loss: None }
+    }
+}
+
+impl Default for Keep {
+    fn default() -> Keep {
+        Keep { every: 500, last: 2 }
+    }
+}
+
+impl Default for Guard {
+    fn default() -> Guard {
+        Guard { loss_spike: None, window: 100 }
+    }
+}
+
+fn default_theta() -> f64 {
+    10_000.0
+}
+fn default_norm_epsilon() -> f64 {
+    1e-5
+}
+fn default_init() -> f64 {
+    0.02
+}
+fn default_sample_tokens() -> usize {
+    64
+}
+fn default_temperature() -> f64 {
+    0.8
+}
+fn yes() -> bool {
+    true
+}
+fn one() -> usize {
+    1
+}
