@@ -16,8 +16,8 @@ a bf16 residual stream and TF32 for what stays in f32.
 all its micro-batches, the clip and the optimizer. `step_cpu_seconds` is the processor time of all threads in a step.
 `peak_rss_bytes` is the process's VmHWM, `peak_rss_added_bytes` that less the resident memory before the model was made
 (PyTorch itself), and `steady_peak_rss_added_bytes` the same over the measured steps alone, so without what compiling
-took (null where the kernel does not let a process reset VmHWM). MFU needs --peak-tflops: `mfu_causal` counts attention by
-its causal half, `mfu_whole` as the full square.
+took (null where the kernel lets no process reset VmHWM). MFU needs --peak-tflops: `mfu_causal` counts attention
+by its causal half, `mfu_whole` as the full square.
 """
 
 import argparse
