@@ -214,6 +214,7 @@ impl<'n> de::Deserializer<'n> for Reader<'n> {
     }
 
     serde::forward_to_deserialize_any! {
+        <V: Visitor<'n>>
         bool i8 i16 i32 i64 i128 u8 u16 u128 f32 f64 char str string bytes byte_buf unit unit_struct
         newtype_struct seq tuple tuple_struct map identifier ignored_any
     }
