@@ -18,6 +18,9 @@ pub enum Error {
     /// Input that does not hold what it should, with its place.
     #[error("{0}")]
     Invalid(String),
+    /// A recipe that cannot be read or trained, with each fault's place and key.
+    #[error(transparent)]
+    Recipe(#[from] crate::recipe::RecipeError),
     /// Wrong usage: the command line's fault.
     #[error("{0}")]
     Usage(String),
@@ -37,6 +40,7 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::Usage(_) => 2,
+            Error::Recipe(error) if error.faults.iter().any(|fault| fault.is_override()) => 2,
             _ => 1,
         }
     }

@@ -1,13 +1,147 @@
 //! `thimble-train plan`.
 
+use clap::ValueEnum;
 use thimble_trainer::error::{Error, Result};
+use thimble_trainer::plan::{Assumptions, Target, plan};
+use thimble_trainer::recipe::{Precision, Recipe};
 
 /// Show what a recipe costs: parameters, tokens, FLOPs, memory, time.
+///
+/// Exits with 1 where the recipe does not fit the memory.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// A recipe's file, or the name of a built-in one (tiny-cpu, smollm2-70m, ...)
+    recipe: String,
+    /// Override a key: optimizer.clip=0.5, stages.0.context=512, 'stages.*.length={steps=100}', optimizer.clip=none
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
+    /// Tokens of a set that is not there yet: train=10.2e9
+    #[arg(long = "set-tokens", value_name = "NAME=N")]
+    set_tokens: Vec<String>,
+    /// Throughput to reckon with
+    #[arg(long, value_name = "N", value_parser = positive)]
+    tokens_per_second: Option<f64>,
+    /// Price of the machine
+    #[arg(long, value_name = "X", value_parser = positive)]
+    price_per_hour: Option<f64>,
+    /// The device's peak, for the MFU: 181 for an L40S in bf16, 989 for an H100
+    #[arg(long, value_name = "X", value_parser = positive)]
+    peak_tflops: Option<f64>,
+    /// Memory that may be used: 46GB, 44GiB; unless given, what is available on this machine
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    memory: Option<u64>,
+    /// What computes; unless given, the GPU for a bf16 recipe with --memory, else the CPU (which computes in f32)
+    #[arg(long)]
+    device: Option<Device>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Device {
+    Cpu,
+    Cuda,
+}
 
 impl Args {
     pub(crate) fn run(self) -> Result<()> {
-        Err(Error::Usage("plan is not built yet".into()))
+        let recipe = Recipe::load(&self.recipe, &self.overrides)?;
+        let assumptions = self.assumptions(&recipe)?;
+        let plan = plan(&recipe, &assumptions)?;
+        if self.json {
+            let text = serde_json::to_string_pretty(&plan);
+            println!("{}", text.map_err(|error| Error::Invalid(format!("the plan as JSON: {error}")))?);
+        } else {
+            print!("{plan}");
+        }
+        plan.fit()
+    }
+
+    fn assumptions(&self, recipe: &Recipe) -> Result<Assumptions> {
+        let mut assumptions = Assumptions::of_this_machine(recipe)?;
+        assumptions.device = match (self.device, recipe.compute.precision) {
+            (Some(Device::Cuda), _) => Target::Cuda,
+            (None, Precision::Bf16) if self.memory.is_some() => Target::Cuda,
+            _ => Target::Cpu,
+        };
+        assumptions.memory = match (self.memory, assumptions.device) {
+            (None, Target::Cuda) => None, // this machine's memory says nothing about a GPU's
+            (None, Target::Cpu) => assumptions.memory,
+            (given, _) => given,
+        };
+        assumptions.tokens_per_second = self.tokens_per_second;
+        assumptions.price_per_hour = self.price_per_hour;
+        assumptions.peak_tflops = self.peak_tflops;
+        for given in &self.set_tokens {
+            let (name, tokens) = set_tokens(given).map_err(Error::Usage)?;
+            if !recipe.data.sets.contains_key(&name) {
+                let sets = recipe.data.sets.keys().cloned().collect::<Vec<_>>().join(", ");
+                return Err(Error::Usage(format!(
+                    "--set-tokens {given}: no set `{name}` in [data.sets]; there are: {sets}"
+                )));
+            }
+            assumptions.set_tokens.insert(name, tokens);
+        }
+        Ok(assumptions)
+    }
+}
+
+fn set_tokens(text: &str) -> std::result::Result<(String, u64), String> {
+    let wrong = || format!("--set-tokens {text}: expected NAME=N, as in train=10.2e9");
+    let (name, number) = text.split_once('=').ok_or_else(wrong)?;
+    match number.trim().replace('_', "").parse::<f64>() {
+        Ok(number) if (1.0..=1e18).contains(&number) => Ok((name.trim().to_owned(), number as u64)),
+        _ => Err(wrong()),
+    }
+}
+
+fn positive(text: &str) -> std::result::Result<f64, String> {
+    match text.replace(['_', ','], "").parse::<f64>() {
+        Ok(number) if number.is_finite() && number > 0.0 => Ok(number),
+        _ => Err("expected a number above 0".into()),
+    }
+}
+
+fn size(text: &str) -> std::result::Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor = match text[digits.len()..].to_ascii_lowercase().as_str() {
+        "" | "b" => 1.0,
+        "k" | "kb" => 1e3,
+        "m" | "mb" => 1e6,
+        "g" | "gb" => 1e9,
+        "t" | "tb" => 1e12,
+        "kib" => 1024.0,
+        "mib" => 1024.0f64.powi(2),
+        "gib" => 1024.0f64.powi(3),
+        "tib" => 1024.0f64.powi(4),
+        _ => return Err("expected a size such as 46GB, 44GiB or 512MB".into()),
+    };
+    match digits.trim().parse::<f64>() {
+        Ok(number) if number.is_finite() && number > 0.0 => Ok((number * factor) as u64),
+        _ => Err("expected a size such as 46GB, 44GiB or 512MB".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_counts_are_read_as_people_write_them() {
+        assert_eq!(size("46GB"), Ok(46_000_000_000));
+        assert_eq!(size("1.5GiB"), Ok(1_610_612_736));
+        assert_eq!(size("46g"), Ok(46_000_000_000));
+        assert_eq!(size("4096"), Ok(4096));
+        for wrong in ["", "GB", "-1GB", "nanGB", "46 apples", "1e999GB"] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(set_tokens("train=10.2e9"), Ok(("train".into(), 10_200_000_000)));
+        assert_eq!(set_tokens("a = 1_000"), Ok(("a".into(), 1000)));
+        for wrong in ["train", "train=", "train=-1", "train=inf"] {
+            assert!(set_tokens(wrong).is_err(), "{wrong}");
+        }
+        assert!(positive("0").is_err() && positive("nan").is_err());
+        assert_eq!(positive("110_000"), Ok(110_000.0));
     }
 }

@@ -1,5 +1,16 @@
 //! A recipe: everything that decides what is trained, and how. The resolved one is saved with every run.
 
+mod check;
+mod fault;
+mod load;
+mod read;
+#[cfg(test)]
+mod tests;
+mod tree;
+
+pub use fault::{Fault, RecipeError};
+pub use load::BUILT_IN;
+
 use crate::schedule::Schedule;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -96,7 +107,8 @@ pub struct Optimizer {
     pub epsilon: f64,
     /// Decoupled weight decay, times the learning rate.
     pub weight_decay: f64,
-    /// Largest norm of the whole gradient; none: no clipping.
+    /// Largest norm of the whole gradient; `clip = "none"`: no clipping.
+    #[serde(with = "load::number_or_none")]
     pub clip: Option<f64>,
     /// Weight of the squared log-partition in the loss (Chowdhery et al. 2022, section 5); none: off.
     pub z_loss: Option<f64>,
@@ -182,7 +194,7 @@ pub enum Length {
     Steps(u64),
     /// Tokens, rounded up to whole steps.
     Tokens(u64),
-    /// Passes over the stage's mixture (all its sets' tokens once), rounded down to whole steps.
+    /// Passes over the stage's mixture (as many tokens as all its sets hold), rounded down to whole steps.
     Epochs(f64),
 }
 
@@ -213,10 +225,35 @@ pub struct Stage {
     pub reset_optimizer: bool,
 }
 
+impl ModelShape {
+    /// Width of a head: `head_dim`, or `hidden / heads`.
+    pub fn head_width(&self) -> usize {
+        self.head_dim.unwrap_or_else(|| self.hidden / self.heads.max(1))
+    }
+}
+
 impl Stage {
     /// Tokens of one optimizer step.
     pub fn tokens_per_step(&self) -> u64 {
-        (self.context * self.micro_batch * self.accumulate) as u64
+        self.context as u64 * self.micro_batch as u64 * self.accumulate as u64
+    }
+
+    /// Optimizer steps, or none where the length is in epochs and `epoch_tokens` (the tokens of all sets of the mixture
+    /// together) is not known.
+    pub fn steps(&self, epoch_tokens: Option<u64>) -> Option<u64> {
+        match self.length {
+            Length::Steps(steps) => Some(steps),
+            Length::Tokens(tokens) => Some(tokens.div_ceil(self.tokens_per_step())),
+            Length::Epochs(epochs) => {
+                epoch_tokens.map(|tokens| (epochs * tokens as f64) as u64 / self.tokens_per_step())
+            }
+        }
+    }
+
+    /// A set's share of this stage's tokens, from 0 to 1.
+    pub fn share(&self, set: &str) -> f64 {
+        let sum: f64 = self.mixture.values().sum();
+        self.mixture.get(set).map_or(0.0, |weight| weight / sum)
     }
 }
 

@@ -1,1 +1,0 @@
-//! The loader: packing, seeded shuffling, mixtures that change by stage.

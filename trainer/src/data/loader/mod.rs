@@ -1,0 +1,320 @@
+//! The loader: packing, seeded shuffling, mixtures that change by stage.
+//!
+//! Each set is an endless stream: in every epoch its documents are put into a new order, which seed, name and epoch
+//! decide, and read one behind the other. Windows are cut from that stream, each beginning with the last target of the
+//! one before, so every token but the very first is a target once per epoch, whatever the contexts. A window's set is
+//! drawn by a hash of seed, stage and the window's number. So the data's order depends on the recipe and the step alone,
+//! and a [`Position`] of a few numbers is the whole state.
+
+mod order;
+mod position;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod validation;
+
+pub use position::{Position, SetPosition};
+pub use validation::Validation;
+
+use super::Batch;
+use super::token_set::TokenSet;
+use crate::error::{Error, Result};
+use crate::recipe::{Recipe, Stage};
+use std::collections::BTreeMap;
+use std::path::Path;
+use stream::{Span, Stream};
+
+/// Rows that [`Loader::whereabouts`] lists.
+const ROWS_SHOWN: usize = 8;
+
+/// Draws batches of windows from the token sets of a recipe.
+pub struct Loader {
+    seed: u64,
+    vocab: usize,
+    stages: Vec<Stage>,
+    validation: Option<(String, std::path::PathBuf)>,
+    /// In the order of their names.
+    streams: Vec<Stream>,
+    stage: usize,
+    samples: u64,
+    /// Stream and span of each row of the last batch.
+    last: Vec<(usize, Span)>,
+}
+
+impl Loader {
+    /// Opens every set that a stage draws from.
+    ///
+    /// Errors: a set that is missing, damaged or empty, tokenizers that differ, a vocabulary beyond the model's, a stage
+    /// shorter than one step or than its warm-up.
+    pub fn open(recipe: &Recipe) -> Result<Loader> {
+        let mut streams: Vec<Stream> = Vec::new();
+        for (name, path) in &recipe.data.sets {
+            if !recipe.stages.iter().any(|stage| stage.share(name) > 0.0) {
+                continue;
+            }
+            let set = open_set(name, path, recipe.model.vocab)?;
+            if let Some(first) = streams.first() {
+                same_tokenizer((&first.name, &first.set), (name, &set))?;
+            }
+            streams.push(Stream::new(name, set, recipe.seed));
+        }
+        let loader = Loader {
+            seed: recipe.seed,
+            vocab: recipe.model.vocab,
+            stages: recipe.stages.clone(),
+            validation: recipe.validation.as_ref().and_then(|validation| {
+                let path = recipe.data.sets.get(&validation.set)?;
+                Some((validation.set.clone(), path.clone()))
+            }),
+            streams,
+            stage: 0,
+            samples: 0,
+            last: Vec::new(),
+        };
+        for (index, stage) in loader.stages.iter().enumerate() {
+            let steps = loader.steps(index);
+            if steps == 0 {
+                return Err(Error::Invalid(format!(
+                    "stage `{}` is shorter than one step: its sets hold {} tokens, a step takes {}; lower \
+                     stages.{index}.micro_batch or .accumulate, or lengthen it",
+                    stage.name,
+                    loader.epoch_tokens(index),
+                    stage.tokens_per_step()
+                )));
+            }
+            if let Some((key, what)) = stage.schedule.misfit(steps) {
+                return Err(Error::Invalid(format!("stage `{}`: stages.{index}.schedule.{key}: {what}", stage.name)));
+            }
+        }
+        Ok(loader)
+    }
+
+    /// Tokens of all sets of a stage's mixture together: one epoch of it.
+    pub fn epoch_tokens(&self, stage: usize) -> u64 {
+        let stage = &self.stages[stage];
+        let drawn = self.streams.iter().filter(|stream| stage.share(&stream.name) > 0.0);
+        drawn.map(|stream| stream.set.tokens()).sum()
+    }
+
+    /// Optimizer steps of a stage.
+    pub fn steps(&self, stage: usize) -> u64 {
+        self.stages[stage].steps(Some(self.epoch_tokens(stage))).unwrap_or(0)
+    }
+
+    /// Hash of the tokenizer that all sets were made with.
+    pub fn tokenizer_hash(&self) -> &str {
+        self.streams.first().map_or("", |stream| stream.set.tokenizer_hash())
+    }
+
+    /// The folder of a set, which holds the tokenizer.
+    pub fn tokenizer_folder(&self) -> Option<&Path> {
+        self.streams.first().map(|stream| stream.set.folder())
+    }
+
+    /// The id that ends every document.
+    pub fn end_of_document(&self) -> u32 {
+        self.streams.first().map_or(0, |stream| stream.set.manifest().end_of_document)
+    }
+
+    /// Opens the held-out set; none where the recipe has none.
+    ///
+    /// Errors as [`Loader::open`], and where the set is too short for one window of a stage.
+    pub fn validation(&self) -> Result<Option<Validation>> {
+        let Some((name, path)) = &self.validation else { return Ok(None) };
+        let set = open_set(name, path, self.vocab)?;
+        if let Some(first) = self.streams.first() {
+            same_tokenizer((&first.name, &first.set), (name, &set))?;
+        }
+        let validation = Validation::new(name, set, self.vocab);
+        for stage in &self.stages {
+            validation.windows(stage.context, None)?;
+        }
+        Ok(Some(validation))
+    }
+
+    /// Fills `batch` with the next `sequences` windows of `context` inputs for `stage`; another stage than before begins
+    /// at its first sample, while the place in each set stays.
+    ///
+    /// Errors where an id is beyond the model's vocabulary, with its place.
+    pub fn next(&mut self, stage: usize, sequences: usize, context: usize, batch: &mut Batch) -> Result<()> {
+        if stage >= self.stages.len() {
+            return Err(Error::Invalid(format!("stage {stage} of {} was asked for", self.stages.len())));
+        }
+        if sequences == 0 || context == 0 {
+            return Err(Error::Invalid(format!("a batch of {sequences} windows of {context} tokens is empty")));
+        }
+        if stage != self.stage {
+            self.enter(stage);
+        }
+        shape(batch, sequences, context);
+        self.last.clear();
+        let rows = batch.ids.chunks_exact_mut(context + 1).zip(batch.document_start.chunks_exact_mut(context));
+        for (ids, document_start) in rows {
+            let index = self.draw(stage, self.samples);
+            let span = self.streams[index].next(ids, document_start);
+            self.samples += 1;
+            self.last.push((index, span));
+            if let Some(at) = ids.iter().position(|id| *id as usize >= self.vocab) {
+                return Err(Error::Invalid(format!(
+                    "id {} at position {at} of a window is beyond the model's vocabulary of {}; the token set is \
+                     damaged: {}",
+                    ids[at],
+                    self.vocab,
+                    self.row(self.last.len() - 1)
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// The state behind the last batch.
+    pub fn position(&self) -> Position {
+        let sets = self.streams.iter().map(|stream| (stream.name.clone(), stream.position)).collect();
+        Position { stage: self.stage, samples: self.samples, sets }
+    }
+
+    /// Goes to a position, after which the same batches follow as did after [`Loader::position`] gave it, bit for bit.
+    ///
+    /// A set that the position does not know begins at its beginning. Errors where the position is of other sets or
+    /// stages; the loader then stays where it was.
+    pub fn seek(&mut self, position: &Position) -> Result<()> {
+        let wrong = |what: String| Err(Error::Invalid(format!("the saved data position does not fit: {what}")));
+        if position.stage >= self.stages.len() {
+            return wrong(format!("stage {} of {}", position.stage, self.stages.len()));
+        }
+        for name in position.sets.keys() {
+            if !self.streams.iter().any(|stream| stream.name == *name) {
+                return wrong(format!("set `{name}` is no longer in a stage's mixture"));
+            }
+        }
+        for stream in &self.streams {
+            let (name, tokens) = (&stream.name, stream.set.tokens());
+            // A set that a later recipe adds begins at its beginning.
+            let Some(saved) = position.sets.get(name) else { continue };
+            if saved.set_tokens != tokens || saved.offset >= tokens {
+                return wrong(format!(
+                    "set `{name}` had {} tokens and was at {}; now {} has {tokens}. Put the former set back",
+                    saved.set_tokens,
+                    saved.offset,
+                    stream.set.folder().display()
+                ));
+            }
+        }
+        (self.stage, self.samples) = (position.stage, position.samples);
+        for stream in &mut self.streams {
+            let unread = SetPosition { set_tokens: stream.set.tokens(), ..SetPosition::default() };
+            stream.position = position.sets.get(&stream.name).copied().unwrap_or(unread);
+        }
+        self.last.clear();
+        Ok(())
+    }
+
+    /// Each set's share of the tokens of this stage so far, by name; empty before the stage's first batch.
+    pub fn realised(&self) -> BTreeMap<String, f64> {
+        let total: u64 = self.streams.iter().map(|stream| stream.position.stage_tokens).sum();
+        let drawn = self.streams.iter().filter(|_| total > 0);
+        drawn.map(|s| (s.name.clone(), s.position.stage_tokens as f64 / total as f64)).collect()
+    }
+
+    /// Where the last batch came from, for a person: set, shard, documents and tokens of each row.
+    pub fn whereabouts(&self) -> String {
+        let rows = self.last.len();
+        if rows == 0 {
+            return "no batch has been drawn yet".to_owned();
+        }
+        let samples = self.samples - rows as u64..self.samples;
+        let mut text = format!("stage `{}`, samples {samples:?}", self.stages[self.stage].name);
+        for row in 0..rows.min(ROWS_SHOWN) {
+            text.push_str(&format!("\n  row {row}: {}", self.row(row)));
+        }
+        if rows > ROWS_SHOWN {
+            text.push_str(&format!("\n  and {} rows more", rows - ROWS_SHOWN));
+        }
+        text
+    }
+
+    fn row(&self, row: usize) -> String {
+        let (index, span) = self.last[row];
+        let stream = &self.streams[index];
+        let place = |(document, token): (usize, usize)| {
+            let (shard, within) = stream.set.locate(document);
+            format!("{shard} document {within} token {token}")
+        };
+        format!(
+            "set `{}`, epoch {} at token {}, {} document{}: {} to {}",
+            stream.name,
+            span.epoch,
+            span.offset,
+            span.documents,
+            if span.documents == 1 { "" } else { "s" },
+            place(span.first),
+            place(span.last)
+        )
+    }
+
+    fn enter(&mut self, stage: usize) {
+        (self.stage, self.samples) = (stage, 0);
+        self.streams.iter_mut().for_each(|stream| stream.position.stage_tokens = 0);
+    }
+
+    /// The stream of a stage's sample: a function of seed, stage and sample alone.
+    fn draw(&self, stage: usize, sample: u64) -> usize {
+        let at = order::unit(order::hash(&[self.seed, stage as u64, sample]));
+        let mut sum = 0.0;
+        let mut chosen = 0;
+        for (index, stream) in self.streams.iter().enumerate() {
+            let share = self.stages[stage].share(&stream.name);
+            if share > 0.0 {
+                (sum, chosen) = (sum + share, index);
+                if at < sum {
+                    break;
+                }
+            }
+        }
+        chosen
+    }
+}
+
+fn open_set(name: &str, path: &Path, vocab: usize) -> Result<TokenSet> {
+    let set = TokenSet::open(path)
+        .map_err(|error| Error::Invalid(format!("data.sets.{name}: {error}")))?;
+    let there = |what: String| Error::Invalid(format!("data.sets.{name}: {}: {what}", path.display()));
+    if set.tokens() == 0 {
+        return Err(there("the token set is empty; tokenize some text into it".into()));
+    }
+    if u32::try_from(set.documents()).is_err() {
+        let what = format!("{} documents are more than 2^32, the most one set is read with", set.documents());
+        return Err(there(what));
+    }
+    let ids = set.manifest().vocab as usize;
+    if ids > vocab {
+        return Err(there(format!(
+            "its tokenizer has {ids} ids, the model {vocab} (model.vocab); use the tokenizer that the model is for, or \
+             raise model.vocab"
+        )));
+    }
+    Ok(set)
+}
+
+fn same_tokenizer(one: (&str, &TokenSet), other: (&str, &TokenSet)) -> Result<()> {
+    let describe = |(name, set): (&str, &TokenSet)| {
+        format!("`{name}` ({}) was made with tokenizer {}", set.folder().display(), set.tokenizer_hash())
+    };
+    let same_end = one.1.manifest().end_of_document == other.1.manifest().end_of_document;
+    if one.1.tokenizer_hash() == other.1.tokenizer_hash() && same_end {
+        return Ok(());
+    }
+    let what = if same_end { "tokenizer" } else { "end-of-document id" };
+    Err(Error::Invalid(format!(
+        "the token sets differ in their {what}: {}, {}; tokenize one of them again",
+        describe(one),
+        describe(other)
+    )))
+}
+
+/// Gives `batch` its size; its memory is kept.
+fn shape(batch: &mut Batch, sequences: usize, context: usize) {
+    (batch.sequences, batch.context) = (sequences, context);
+    batch.ids.resize(sequences * (context + 1), 0);
+    batch.document_start.resize(sequences * context, 0);
+}

@@ -1,1 +1,0 @@
-//! Token sets: folders of shards with a manifest.

@@ -1,0 +1,153 @@
+//! `manifest.json`: what a token set holds, and what it was made from.
+
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+use xxhash_rust::xxh3::xxh3_128;
+
+/// Name of the format in every manifest.
+pub const FORMAT: &str = "thimble-token-set";
+/// Version of manifest and shards that this program reads and writes.
+pub const VERSION: u32 = 1;
+/// The manifest's file name.
+pub const MANIFEST: &str = "manifest.json";
+/// Largest vocabulary whose ids are stored in two bytes.
+pub const MOST_SHORT_IDS: u32 = 1 << 16;
+
+/// What a token set holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Always [`FORMAT`].
+    pub format: String,
+    /// Always [`VERSION`].
+    pub version: u32,
+    /// The tokenizer that made the ids.
+    pub tokenizer: TokenizerFile,
+    /// Ids are below this.
+    pub vocab: u32,
+    /// The id that every document ends with.
+    pub end_of_document: u32,
+    /// 2 for vocabularies of up to 65,536 ids, else 4.
+    pub bytes_per_id: u32,
+    /// Documents in all shards.
+    pub documents: u64,
+    /// Ids in all shards, end-of-document ids among them.
+    pub tokens: u64,
+    /// What the set was made with; a rerun with another job is refused. None where a program made the set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<serde_json::Value>,
+    /// The texts.
+    pub sources: Vec<SourceFile>,
+    /// The shards, in the order of their documents.
+    pub shards: Vec<ShardInfo>,
+}
+
+/// The copy of the tokenizer in a token set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenizerFile {
+    /// File name within the set's folder.
+    pub file: String,
+    /// [`hash_hex`] of its bytes.
+    pub xxh3: String,
+}
+
+/// A file that text was read from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceFile {
+    /// As it was named on the command line, or its address on the hub.
+    pub path: String,
+    /// Its size.
+    pub bytes: u64,
+    /// [`hash_hex`] of its beginning and its end, 64 KiB each.
+    pub xxh3_ends: String,
+}
+
+/// One shard.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardInfo {
+    /// File name within the set's folder.
+    pub file: String,
+    /// Documents in it.
+    pub documents: u64,
+    /// Ids in it.
+    pub tokens: u64,
+    /// xxh3-64 of everything behind the header, 16 hexadecimal digits.
+    pub xxh3: String,
+}
+
+impl Manifest {
+    /// Reads `folder/manifest.json` and checks that it does not contradict itself.
+    pub fn read(folder: &Path) -> Result<Manifest> {
+        let path = folder.join(MANIFEST);
+        let text = std::fs::read(&path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => Error::Invalid(format!(
+                "{}: there is no {MANIFEST}, so this is no finished token set; `thimble-train tokenize` writes one (run \
+                 it again if it was interrupted)",
+                folder.display()
+            )),
+            _ => Error::file(&path, "read")(error),
+        })?;
+        let wrong = |why: String| Error::Invalid(format!("{}: {why}", path.display()));
+        // The version first: another version may well have other fields.
+        let value: serde_json::Value =
+            serde_json::from_slice(&text).map_err(|error| wrong(format!("expected JSON: {error}")))?;
+        if value["format"] != FORMAT {
+            return Err(wrong(format!("expected format {FORMAT:?}, found {}", value["format"])));
+        }
+        if value["version"] != VERSION {
+            return Err(wrong(format!(
+                "expected version {VERSION}, found {}; tokenize the sources again with this program",
+                value["version"]
+            )));
+        }
+        let manifest: Manifest = serde_json::from_value(value).map_err(|error| wrong(error.to_string()))?;
+        manifest.check().map_err(wrong)?;
+        Ok(manifest)
+    }
+
+    fn check(&self) -> std::result::Result<(), String> {
+        let expected = bytes_per_id(self.vocab);
+        if self.bytes_per_id != expected {
+            return Err(format!(
+                "expected {expected} bytes per id for a vocabulary of {}, found {}",
+                self.vocab, self.bytes_per_id
+            ));
+        }
+        if self.end_of_document >= self.vocab {
+            return Err(format!(
+                "expected an end-of-document id below the vocabulary of {}, found {}",
+                self.vocab, self.end_of_document
+            ));
+        }
+        let totals = [
+            ("documents", self.documents, sum(self.shards.iter().map(|shard| shard.documents))),
+            ("tokens", self.tokens, sum(self.shards.iter().map(|shard| shard.tokens))),
+        ];
+        for (what, expected, found) in totals {
+            if found != Some(expected) {
+                let found = found.map_or("more than can be counted".to_owned(), |found| found.to_string());
+                return Err(format!("expected {expected} {what}, but the shards sum to {found}"));
+            }
+        }
+        let inside = |name: &&str| Path::new(name).file_name().is_none_or(|file| file != *name);
+        let names = self.shards.iter().map(|shard| shard.file.as_str()).chain([self.tokenizer.file.as_str()]);
+        match { names }.find(inside) {
+            Some(name) => Err(format!("expected the name of a file in the set's folder, found {name:?}")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Bytes of one stored id.
+pub fn bytes_per_id(vocab: u32) -> u32 {
+    if vocab <= MOST_SHORT_IDS { 2 } else { 4 }
+}
+
+/// xxh3-128 of `bytes` as 32 hexadecimal digits: how tokenizers and sources are told apart.
+pub fn hash_hex(bytes: &[u8]) -> String {
+    format!("{:032x}", xxh3_128(bytes))
+}
+
+fn sum(mut counts: impl Iterator<Item = u64>) -> Option<u64> {
+    counts.try_fold(0u64, u64::checked_add)
+}

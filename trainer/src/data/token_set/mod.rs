@@ -1,0 +1,134 @@
+//! Token sets: a folder with a manifest, the tokenizer, and shards of ids, which are mapped rather than read.
+
+mod manifest;
+mod shard;
+mod writer;
+
+pub use manifest::{
+    FORMAT, MANIFEST, MOST_SHORT_IDS, Manifest, ShardInfo, SourceFile, TokenizerFile, VERSION, bytes_per_id,
+    hash_hex,
+};
+pub use shard::{HEADER_LEN, MAGIC};
+pub use writer::{
+    DEFAULT_SHARD_TOKENS, SetOptions, ShardWriter, TOKENIZER_FILES, TokenSetWriter, write_atomically,
+};
+
+use crate::error::{Error, Result};
+use shard::Shard;
+use std::path::{Path, PathBuf};
+
+/// An open token set. Ids and document index stay in the mapped shards.
+#[derive(Debug)]
+pub struct TokenSet {
+    folder: PathBuf,
+    manifest: Manifest,
+    shards: Vec<Shard>,
+    /// Documents before each shard, and behind the last one.
+    starts: Vec<usize>,
+}
+
+impl TokenSet {
+    /// Opens the set in `folder`: checks manifest, tokenizer, and each shard's header, length and document index.
+    ///
+    /// The shards must not be changed in place while the set is open.
+    ///
+    /// # Errors
+    /// What is missing, truncated, damaged or of another version, with file, expected and found.
+    pub fn open(folder: &Path) -> Result<TokenSet> {
+        let manifest = Manifest::read(folder)?;
+        let path = folder.join(&manifest.tokenizer.file);
+        let found = hash_hex(&std::fs::read(&path).map_err(Error::file(&path, "read"))?);
+        if found != manifest.tokenizer.xxh3 {
+            return Err(Error::Invalid(format!(
+                "{}: expected the tokenizer that made the ids (xxh3 {}), found another (xxh3 {found}); put the original \
+                 back, or tokenize the sources again",
+                path.display(),
+                manifest.tokenizer.xxh3
+            )));
+        }
+        let shards: Vec<Shard> =
+            manifest.shards.iter().map(|info| Shard::open(folder, info, &manifest)).collect::<Result<_>>()?;
+        let mut starts = vec![0];
+        starts.extend(shards.iter().scan(0, |sum, shard| {
+            *sum += shard.documents();
+            Some(*sum)
+        }));
+        Ok(TokenSet { folder: folder.to_owned(), manifest, shards, starts })
+    }
+
+    /// What the set holds.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// The set's folder, which also holds its tokenizer.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The hash of `tokenizer.json`: two sets can be mixed if it is the same.
+    pub fn tokenizer_hash(&self) -> &str {
+        &self.manifest.tokenizer.xxh3
+    }
+
+    /// Documents in the set.
+    pub fn documents(&self) -> usize {
+        self.starts.last().copied().unwrap_or(0)
+    }
+
+    /// Ids in the set, end-of-document ids among them.
+    pub fn tokens(&self) -> u64 {
+        self.manifest.tokens
+    }
+
+    /// Ids of a document, its end-of-document id among them.
+    ///
+    /// # Panics
+    /// Where `document` is not below [`TokenSet::documents`].
+    pub fn document_len(&self, document: usize) -> usize {
+        let (shard, within) = self.find(document);
+        self.shards[shard].document(within).len()
+    }
+
+    /// Fills `out` with the ids of `document` from position `from` on.
+    ///
+    /// # Panics
+    /// Where `document` is not below [`TokenSet::documents`], or `from + out.len()` is beyond
+    /// [`TokenSet::document_len`].
+    pub fn copy(&self, document: usize, from: usize, out: &mut [u32]) {
+        let (shard, within) = self.find(document);
+        let ids = self.shards[shard].document(within);
+        let room = ids.len().saturating_sub(from);
+        assert!(
+            out.len() <= room,
+            "{} ids from {from} of document {document}, which has {}",
+            out.len(),
+            ids.len()
+        );
+        self.shards[shard].copy(ids.start + from, out);
+    }
+
+    /// The shard file that holds `document`, and its number within that shard: for messages.
+    ///
+    /// # Panics
+    /// Where `document` is not below [`TokenSet::documents`].
+    pub fn locate(&self, document: usize) -> (&str, usize) {
+        let (shard, within) = self.find(document);
+        (&self.manifest.shards[shard].file, within)
+    }
+
+    /// Reads everything: checksums, every id below the vocabulary, every document ending as it should.
+    ///
+    /// # Errors
+    /// The first fault, with file, document and position.
+    pub fn verify(&self) -> Result<()> {
+        let shards = self.shards.iter().zip(&self.manifest.shards);
+        shards.map(|(shard, info)| shard.verify(info, &self.manifest)).collect()
+    }
+
+    fn find(&self, document: usize) -> (usize, usize) {
+        assert!(document < self.documents(), "document {document} of {}", self.documents());
+        let shard = self.starts.partition_point(|&start| start <= document) - 1;
+        (shard, document - self.starts[shard])
+    }
+}

@@ -1,0 +1,336 @@
+//! Writing token sets: every file appears whole or not at all.
+
+use super::manifest::{
+    FORMAT, MANIFEST, Manifest, ShardInfo, SourceFile, TokenizerFile, VERSION, bytes_per_id, hash_hex,
+};
+use super::shard::{HEADER_LEN, Header, checksum_hex};
+use crate::error::{Error, Result};
+use std::fs::File;
+use std::io::{BufWriter, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use xxhash_rust::xxh3::Xxh3;
+
+/// Ids per shard unless told otherwise: 200 MB of two-byte ids.
+pub const DEFAULT_SHARD_TOKENS: u64 = 100_000_000;
+/// What is copied from beside the tokenizer; only the first must exist.
+pub const TOKENIZER_FILES: [&str; 3] = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"];
+
+/// What a [`TokenSetWriter`] has to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetOptions {
+    /// `tokenizer.json`, or the folder that holds it.
+    pub tokenizer: PathBuf,
+    /// Ids are below this.
+    pub vocab: u32,
+    /// Written behind every document.
+    pub end_of_document: u32,
+    /// A shard is closed behind the document that brings it to this many ids.
+    pub shard_tokens: u64,
+}
+
+/// Writes a token set, document by document.
+pub struct TokenSetWriter {
+    folder: PathBuf,
+    shard_tokens: u64,
+    manifest: Manifest,
+    open: Option<ShardWriter>,
+}
+
+impl TokenSetWriter {
+    /// Begins a set in `folder`, which is made if need be, and copies the tokenizer into it.
+    ///
+    /// # Errors
+    /// Where the folder holds a finished set already, and where the options contradict each other.
+    pub fn create(folder: &Path, options: &SetOptions) -> Result<TokenSetWriter> {
+        TokenSetWriter::resume(folder, options, Vec::new())
+    }
+
+    /// Goes on with a set of which `shards` are written.
+    ///
+    /// # Errors
+    /// As [`TokenSetWriter::create`], and where a shard is missing or has another length.
+    pub fn resume(folder: &Path, options: &SetOptions, shards: Vec<ShardInfo>) -> Result<TokenSetWriter> {
+        if folder.join(MANIFEST).exists() {
+            return Err(Error::Usage(format!(
+                "{}: there is a finished token set already; choose another folder, or remove that one",
+                folder.display()
+            )));
+        }
+        if options.end_of_document >= options.vocab {
+            return Err(Error::Invalid(format!(
+                "expected an end-of-document id below the vocabulary of {}, found {}",
+                options.vocab, options.end_of_document
+            )));
+        }
+        std::fs::create_dir_all(folder).map_err(Error::file(folder, "make the folder"))?;
+        let manifest = Manifest {
+            format: FORMAT.to_owned(),
+            version: VERSION,
+            tokenizer: copy_tokenizer(&options.tokenizer, folder)?,
+            vocab: options.vocab,
+            end_of_document: options.end_of_document,
+            bytes_per_id: bytes_per_id(options.vocab),
+            documents: shards.iter().map(|shard| shard.documents).sum(),
+            tokens: shards.iter().map(|shard| shard.tokens).sum(),
+            job: None,
+            sources: Vec::new(),
+            shards,
+        };
+        for info in &manifest.shards {
+            super::shard::Shard::open(folder, info, &manifest)?;
+        }
+        Ok(TokenSetWriter {
+            folder: folder.to_owned(),
+            shard_tokens: options.shard_tokens.max(1),
+            manifest,
+            open: None,
+        })
+    }
+
+    /// Appends a document, without its end-of-document id: that is put behind it here. Returns whether this closed a
+    /// shard, so that everything pushed until now is on the disk.
+    ///
+    /// # Errors
+    /// An id beyond the vocabulary; a disk that is full.
+    pub fn push(&mut self, ids: &[u32]) -> Result<bool> {
+        let Manifest { vocab, end_of_document, bytes_per_id, .. } = self.manifest;
+        if let Some((position, id)) = ids.iter().enumerate().find(|&(_, &id)| id >= vocab) {
+            return Err(Error::Invalid(format!(
+                "document {}, position {position}: expected an id below the vocabulary of {vocab}, found {id}",
+                self.documents()
+            )));
+        }
+        let shard = match &mut self.open {
+            Some(shard) => shard,
+            None => {
+                let name = format!("shard-{:05}.tokens", self.manifest.shards.len());
+                self.open.insert(ShardWriter::create(&self.folder, &name, bytes_per_id)?)
+            }
+        };
+        shard.push(ids, end_of_document)?;
+        if shard.tokens() < self.shard_tokens {
+            return Ok(false);
+        }
+        self.close()?;
+        Ok(true)
+    }
+
+    /// Documents pushed, those of a resumed set among them.
+    pub fn documents(&self) -> u64 {
+        self.manifest.documents + self.open.as_ref().map_or(0, |shard| shard.ends.len() as u64)
+    }
+
+    /// Ids written, end-of-document ids among them.
+    pub fn tokens(&self) -> u64 {
+        self.manifest.tokens + self.open.as_ref().map_or(0, ShardWriter::tokens)
+    }
+
+    /// The shards that are whole and on the disk.
+    pub fn shards(&self) -> &[ShardInfo] {
+        &self.manifest.shards
+    }
+
+    /// Closes the last shard and writes the manifest, which makes the folder a token set.
+    pub fn finish(mut self, sources: Vec<SourceFile>, job: Option<serde_json::Value>) -> Result<Manifest> {
+        self.close()?;
+        self.manifest.sources = sources;
+        self.manifest.job = job;
+        write_json(&self.folder.join(MANIFEST), &self.manifest)?;
+        Ok(self.manifest)
+    }
+
+    fn close(&mut self) -> Result<()> {
+        if let Some(shard) = self.open.take() {
+            let info = shard.finish()?;
+            self.manifest.documents += info.documents;
+            self.manifest.tokens += info.tokens;
+            self.manifest.shards.push(info);
+        }
+        Ok(())
+    }
+}
+
+/// Writes one shard under a temporary name until it is whole.
+pub struct ShardWriter {
+    path: PathBuf,
+    // Closed before it is removed.
+    file: BufWriter<File>,
+    partial: Partial,
+    bytes_per_id: u32,
+    ends: Vec<u64>,
+    checksum: Box<Xxh3>,
+    encoded: Vec<u8>,
+}
+
+impl ShardWriter {
+    /// Begins `folder/name`.
+    pub fn create(folder: &Path, name: &str, bytes_per_id: u32) -> Result<ShardWriter> {
+        let path = folder.join(name);
+        let (partial, file) = Partial::create(&path)?;
+        let mut shard = ShardWriter {
+            file: BufWriter::with_capacity(1 << 20, file),
+            path,
+            partial,
+            bytes_per_id,
+            ends: Vec::new(),
+            checksum: Box::new(Xxh3::new()),
+            encoded: Vec::new(),
+        };
+        // The numbers are known at the end only.
+        shard.write(&[0; HEADER_LEN])?;
+        Ok(shard)
+    }
+
+    /// Appends a document and the id that ends it. Ids must fit the bytes per id.
+    pub fn push(&mut self, ids: &[u32], end: u32) -> Result<()> {
+        let mut encoded = std::mem::take(&mut self.encoded);
+        encoded.clear();
+        self.ends.push(self.tokens() + ids.len() as u64 + 1);
+        let ids = ids.iter().chain([&end]);
+        match self.bytes_per_id {
+            2 => encoded.extend(ids.flat_map(|&id| (id as u16).to_le_bytes())),
+            _ => encoded.extend(ids.flat_map(|&id| id.to_le_bytes())),
+        }
+        self.append(&encoded)?;
+        self.encoded = encoded;
+        Ok(())
+    }
+
+    /// Ids so far.
+    pub fn tokens(&self) -> u64 {
+        self.ends.last().copied().unwrap_or(0)
+    }
+
+    /// Writes index and header, and gives the file its name.
+    pub fn finish(mut self) -> Result<ShardInfo> {
+        let header = Header {
+            bytes_per_id: self.bytes_per_id,
+            tokens: self.tokens(),
+            documents: self.ends.len() as u64,
+        };
+        let written = self.tokens() as usize * self.bytes_per_id as usize;
+        self.append(&[0; 8][..written.next_multiple_of(8) - written])?;
+        for ends in std::mem::take(&mut self.ends).chunks(1 << 12) {
+            let bytes: Vec<u8> = ends.iter().flat_map(|end| end.to_le_bytes()).collect();
+            self.append(&bytes)?;
+        }
+        let failed = |error| full_or(&self.path, error);
+        self.file.seek(SeekFrom::Start(0)).map_err(failed)?;
+        self.write(&header.emit())?;
+        self.file.flush().map_err(|error| full_or(&self.path, error))?;
+        self.partial.keep(self.file.get_ref(), &self.path)?;
+        let name = self.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        Ok(ShardInfo {
+            file: name,
+            documents: header.documents,
+            tokens: header.tokens,
+            xxh3: checksum_hex(self.checksum.digest()),
+        })
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        self.checksum.update(bytes);
+        self.write(bytes)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file.write_all(bytes).map_err(|error| full_or(&self.path, error))
+    }
+}
+
+/// A file under its temporary name; removed unless it is kept. The name is always the same, so that a rerun cleans up
+/// behind a process that was killed.
+#[derive(Debug)]
+struct Partial {
+    path: PathBuf,
+    kept: bool,
+}
+
+impl Partial {
+    fn create(path: &Path) -> Result<(Partial, File)> {
+        let mut name = path.as_os_str().to_owned();
+        name.push(".partial");
+        let partial = PathBuf::from(name);
+        let file = File::create(&partial).map_err(|error| full_or(&partial, error))?;
+        Ok((Partial { path: partial, kept: false }, file))
+    }
+
+    /// Puts the file onto the disk, then under its name.
+    fn keep(&mut self, file: &File, path: &Path) -> Result<()> {
+        file.sync_all().map_err(|error| full_or(path, error))?;
+        std::fs::rename(&self.path, path).map_err(Error::file(path, "rename to"))?;
+        self.kept = true;
+        sync_folder(path);
+        Ok(())
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        if !self.kept {
+            // Nothing more can be done: the error that led here is the one to report.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Writes a small file: temporary name, sync, rename.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    let (mut partial, mut file) = Partial::create(path)?;
+    file.write_all(bytes).map_err(|error| full_or(path, error))?;
+    partial.keep(&file, path)
+}
+
+/// [`write_atomically`], as indented JSON.
+pub(crate) fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(value);
+    let text = text.map_err(|error| Error::Invalid(format!("{}: {error}", path.display())))?;
+    write_atomically(path, format!("{text}\n").as_bytes())
+}
+
+/// The rename is on the disk only when the folder is. Not every system lets a folder be synced; the file is whole
+/// either way.
+fn sync_folder(path: &Path) {
+    if let Some(folder) = path.parent()
+        && let Ok(folder) = File::open(folder)
+    {
+        let _ = folder.sync_all();
+    }
+}
+
+/// The error of a failed write; a full disk is told apart.
+fn full_or(path: &Path, source: std::io::Error) -> Error {
+    match source.kind() {
+        std::io::ErrorKind::StorageFull
+        | std::io::ErrorKind::QuotaExceeded
+        | std::io::ErrorKind::FileTooLarge => Error::Invalid(format!(
+            "{}: no room on the disk ({source}); the files that were already whole are kept: make room, then run the \
+             same command again",
+            path.display()
+        )),
+        _ => Error::file(path, "write")(source),
+    }
+}
+
+fn copy_tokenizer(tokenizer: &Path, folder: &Path) -> Result<TokenizerFile> {
+    let json = if tokenizer.is_dir() { tokenizer.join(TOKENIZER_FILES[0]) } else { tokenizer.to_owned() };
+    let bytes = std::fs::read(&json).map_err(Error::file(&json, "read"))?;
+    let [file, beside @ ..] = TOKENIZER_FILES;
+    let place = |name: &str, bytes: &[u8]| {
+        let to = folder.join(name);
+        // An equal file stays: the tokenizer may be the folder's own.
+        if std::fs::read(&to).is_ok_and(|found| found == bytes) {
+            Ok(())
+        } else {
+            write_atomically(&to, bytes)
+        }
+    };
+    place(file, &bytes)?;
+    for name in beside {
+        let from = json.with_file_name(name);
+        if from.is_file() {
+            place(name, &std::fs::read(&from).map_err(Error::file(&from, "read"))?)?;
+        }
+    }
+    Ok(TokenizerFile { file: file.to_owned(), xxh3: hash_hex(&bytes) })
+}

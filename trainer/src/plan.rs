@@ -1,1 +1,0 @@
-//! What a recipe costs, before anything is loaded.

@@ -1,0 +1,143 @@
+//! Memory by part, and what to change where it does not suffice.
+
+use super::table::bytes;
+use super::{Parameters, Plan, Target};
+use crate::error::{Error, Result};
+use crate::recipe::{Compute, Precision, Recipe, Stage};
+use serde::Serialize;
+
+/// Tokens whose logits are held at once.
+const LOGITS_CHUNK: u64 = 4096;
+/// Statistics kept per token and layer as f32, besides one log-sum-exp per head: the two norms' reciprocal roots.
+const NORM_STATISTICS: u64 = 2;
+/// Buffers of the widest activation that forward and backward pass ideas through.
+const SCRATCH_BUFFERS: u64 = 2;
+const F32: u64 = 4;
+
+/// Bytes by part, for one micro-batch. What the program, its libraries and the system take is not in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Memory {
+    /// f32 masters, and a bf16 copy where that is the precision.
+    pub weights: u64,
+    /// f32.
+    pub gradients: u64,
+    /// Two moments, f32.
+    pub moments: u64,
+    /// What the forward pass keeps for the backward pass.
+    pub activations: u64,
+    /// One chunk of logits, turned into their gradient in place.
+    pub logits: u64,
+    /// Buffers that every layer uses again.
+    pub scratch: u64,
+    /// The sum.
+    pub total: u64,
+}
+
+impl Memory {
+    /// Bytes of a recipe for a micro-batch of `tokens` tokens.
+    pub fn of(recipe: &Recipe, device: Target, tokens: usize) -> Memory {
+        let model = &recipe.model;
+        let element = match (device, recipe.compute.precision) {
+            (Target::Cuda, Precision::Bf16) => 2,
+            _ => F32,
+        };
+        let parameters = Parameters::of(model).total;
+        let copy = if element < F32 { element * parameters } else { 0 };
+        let [tokens, hidden, layers, heads, ffn, vocab] =
+            [tokens, model.hidden, model.layers, model.heads, model.ffn, model.vocab].map(|size| size as u64);
+        let [query, key] = [model.heads, model.kv_heads].map(|heads| (heads * model.head_width()) as u64);
+        let qkv = query + 2 * key;
+        // Per token: the layer's input, queries keys and values, attention's output, the residual behind it, gate and up.
+        let layer = element * (hidden + qkv + query + hidden + 2 * ffn) + F32 * (NORM_STATISTICS + heads);
+        // The residual behind the last layer, and what the last norm makes of it.
+        let last = element * 2 * hidden + F32;
+        let layers = if recipe.compute.activation_checkpointing {
+            layers * element * hidden + layer
+        } else {
+            layers * layer
+        };
+        let activations = tokens * (layers + last);
+        let logits = tokens.min(LOGITS_CHUNK) * vocab * element;
+        let scratch = SCRATCH_BUFFERS * element * tokens * (2 * ffn).max(qkv);
+        let (weights, gradients, moments) = (F32 * parameters + copy, F32 * parameters, 2 * F32 * parameters);
+        let total = weights + gradients + moments + activations + logits + scratch;
+        Memory { weights, gradients, moments, activations, logits, scratch, total }
+    }
+}
+
+impl Plan {
+    /// Refuses a recipe that does not fit the memory, with what would.
+    pub fn fit(&self) -> Result<()> {
+        let Some(available) = self.memory_available else { return Ok(()) };
+        let stages = self.stages.iter().zip(&self.source.stages).enumerate();
+        let Some((index, (planned, stage))) =
+            stages.filter(|(_, (planned, _))| planned.memory.total > available).max_by_key(|s| s.1.0.memory.total)
+        else {
+            return Ok(());
+        };
+        let (device, advice) = match self.device {
+            Target::Cpu => ("this machine's CPU", "a smaller model"),
+            Target::Cuda => ("the GPU", "a smaller model, or a GPU with more memory"),
+        };
+        let need = planned.memory;
+        let suggestions = self.suggestions(index, stage, available);
+        let change = match suggestions.as_slice() {
+            [] => {
+                let fixed = need.weights + need.gradients + need.moments;
+                format!(
+                    "; not even one sequence with activation checkpointing would fit ({} are for weights, gradients and \
+                     moments alone): take {advice}, or a shorter context",
+                    bytes(fixed)
+                )
+            }
+            some => format!("; what would fit: {}", some.join("; or ")),
+        };
+        Err(Error::Invalid(format!(
+            "stage `{}` of {} needs {} on {device} with micro_batch = {}, but {} are available{change}",
+            stage.name,
+            self.recipe,
+            bytes(need.total),
+            stage.micro_batch,
+            bytes(available)
+        )))
+    }
+
+    /// Overrides that keep the tokens per step and fit, the gentlest of each kind.
+    fn suggestions(&self, index: usize, stage: &Stage, available: u64) -> Vec<String> {
+        let checkpointing = self.source.compute.activation_checkpointing;
+        let mut found = Vec::new();
+        for on in if checkpointing { vec![true] } else { vec![false, true] } {
+            let compute = Compute { activation_checkpointing: on, ..self.source.compute.clone() };
+            let recipe = Recipe { compute, ..self.source.clone() };
+            let smaller = (1..=stage.micro_batch).rev().filter(|size| stage.micro_batch.is_multiple_of(*size));
+            let fitting = smaller
+                .map(|size| (size, Memory::of(&recipe, self.assumptions.device, size * stage.context).total))
+                .find(|(_, total)| *total <= available);
+            let Some((size, total)) = fitting else { continue };
+            let mut sets = Vec::new();
+            if on && !checkpointing {
+                sets.push("--set compute.activation_checkpointing=true".to_owned());
+            }
+            if size < stage.micro_batch {
+                let accumulate = stage.accumulate * stage.micro_batch / size;
+                sets.push(format!("--set stages.{index}.micro_batch={size}"));
+                sets.push(format!("--set stages.{index}.accumulate={accumulate}"));
+            }
+            found.push(format!("{} ({})", sets.join(" "), bytes(total)));
+        }
+        found
+    }
+}
+
+/// Bytes of memory that this process could still take: what the system calls available, within the limits of its control
+/// group. None where that is not told.
+pub fn available_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    let number = |file: &str| -> Option<u64> { std::fs::read_to_string(file).ok()?.trim().parse().ok() };
+    let group = number("/sys/fs/cgroup/memory.max")
+        .zip(number("/sys/fs/cgroup/memory.current"))
+        .map_or(u64::MAX, |(most, used)| most.saturating_sub(used));
+    Some((kib * 1024).min(group))
+}

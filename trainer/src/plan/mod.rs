@@ -1,0 +1,290 @@
+//! What a recipe costs, before anything is loaded.
+
+mod memory;
+mod table;
+#[cfg(test)]
+mod tests;
+
+pub use memory::{Memory, available_memory};
+
+use crate::data::token_set::{MANIFEST, Manifest};
+use crate::error::{Error, Result};
+use crate::recipe::{Length, ModelShape, Precision, Recipe, Stage};
+use crate::schedule::Schedule;
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// Forward once and backward twice: the activations' gradients and the weights' gradients cost a forward pass each.
+const PASSES: u64 = 3;
+
+/// What computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Target {
+    /// f32 only.
+    Cpu,
+    /// A GPU, in the recipe's precision.
+    Cuda,
+}
+
+/// What a plan takes from outside the recipe.
+#[derive(Clone, Debug)]
+pub struct Assumptions {
+    /// What computes.
+    pub device: Target,
+    /// Bytes that may be used; none: not known.
+    pub memory: Option<u64>,
+    /// Tokens of each set, by name, as far as known.
+    pub set_tokens: BTreeMap<String, u64>,
+    /// Throughput.
+    pub tokens_per_second: Option<f64>,
+    /// Price of the machine, in any currency.
+    pub price_per_hour: Option<f64>,
+    /// The device's peak in 1e12 FLOPs per second, for the MFU.
+    pub peak_tflops: Option<f64>,
+}
+
+impl Assumptions {
+    /// The CPU of this machine with the memory that is free now, and the sets that are there.
+    pub fn of_this_machine(recipe: &Recipe) -> Result<Assumptions> {
+        Ok(Assumptions {
+            device: Target::Cpu,
+            memory: available_memory(),
+            set_tokens: known_tokens(recipe)?,
+            tokens_per_second: None,
+            price_per_hour: None,
+            peak_tflops: None,
+        })
+    }
+}
+
+/// Tokens of the recipe's sets that exist; only manifests are read.
+pub fn known_tokens(recipe: &Recipe) -> Result<BTreeMap<String, u64>> {
+    let there = recipe.data.sets.iter().filter(|(_, path)| path.join(MANIFEST).is_file());
+    there.map(|(name, path)| Ok((name.clone(), Manifest::read(path)?.tokens))).collect()
+}
+
+/// Parameters by part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Parameters {
+    /// vocab x hidden.
+    pub embedding: u64,
+    /// The same again where the head is not the embedding, else 0.
+    pub head: u64,
+    /// Query, key, value and output projections of all layers.
+    pub attention: u64,
+    /// Gate, up and down projections of all layers.
+    pub ffn: u64,
+    /// Two norms per layer and the last one.
+    pub norms: u64,
+    /// The sum.
+    pub total: u64,
+}
+
+impl Parameters {
+    /// Counts a shape's parameters.
+    pub fn of(model: &ModelShape) -> Parameters {
+        let [hidden, layers, ffn] = [model.hidden, model.layers, model.ffn].map(|size| size as u64);
+        let [query, key] = [model.heads, model.kv_heads].map(|heads| (heads * model.head_width()) as u64);
+        let embedding = model.vocab as u64 * hidden;
+        let head = if model.tied { 0 } else { embedding };
+        let attention = layers * hidden * (2 * query + 2 * key);
+        let ffn = layers * 3 * hidden * ffn;
+        let norms = (2 * layers + 1) * hidden;
+        Parameters { embedding, head, attention, ffn, norms, total: embedding + head + attention + ffn + norms }
+    }
+}
+
+/// Floating-point operations to train on one token, forward and backward (a multiplication and an addition are two).
+/// Activation checkpointing computes the layers' forward pass once more; that is not counted, as in any MFU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Flops {
+    /// Projections of all layers.
+    pub linears: u64,
+    /// Logits.
+    pub head: u64,
+    /// Scores and their sums over values, counted for the half of the square that causal attention needs.
+    pub attention_causal: u64,
+    /// The same for the whole square, twice as much.
+    pub attention_whole: u64,
+}
+
+impl Flops {
+    /// Counts one token's operations at a context; a document mask would make attention cheaper than both.
+    pub fn of(model: &ModelShape, context: usize) -> Flops {
+        let parameters = Parameters::of(model);
+        let width = (model.heads * model.head_width()) as u64;
+        // Two products of 2 x context x width operations per layer.
+        let attention_whole = PASSES * 4 * context as u64 * width * model.layers as u64;
+        Flops {
+            linears: PASSES * 2 * (parameters.attention + parameters.ffn),
+            head: PASSES * 2 * parameters.embedding,
+            attention_causal: attention_whole / 2,
+            attention_whole,
+        }
+    }
+
+    /// All parts, with attention by the causal half.
+    pub fn causal(&self) -> u64 {
+        self.linears + self.head + self.attention_causal
+    }
+
+    /// All parts, with attention whole.
+    pub fn whole(&self) -> u64 {
+        self.linears + self.head + self.attention_whole
+    }
+}
+
+/// One stage's cost. What depends on the size of a set that is not known is none.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StagePlan {
+    /// The stage's name.
+    pub name: String,
+    /// Tokens of one sequence.
+    pub context: usize,
+    /// Sequences per pass.
+    pub micro_batch: usize,
+    /// Passes per step.
+    pub accumulate: usize,
+    /// Tokens of one optimizer step.
+    pub tokens_per_step: u64,
+    /// Optimizer steps.
+    pub steps: Option<u64>,
+    /// Tokens, whole steps of them.
+    pub tokens: Option<u64>,
+    /// Passes over the mixture's sets together.
+    pub epochs: Option<f64>,
+    /// Sets whose size would have to be known for the number of steps.
+    pub sets_missing: Vec<String>,
+    /// The learning rate.
+    pub schedule: Schedule,
+    /// Operations per token.
+    pub flops_per_token: Flops,
+    /// Bytes for one micro-batch.
+    pub memory: Memory,
+    /// Duration at the given throughput.
+    pub hours: Option<f64>,
+    /// Share of the device's peak that the given throughput makes use of, attention by the causal half.
+    pub mfu_causal: Option<f64>,
+    /// The same, attention whole.
+    pub mfu_whole: Option<f64>,
+}
+
+/// A recipe's cost.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Plan {
+    /// The recipe's name.
+    pub recipe: String,
+    /// What computes.
+    pub device: Target,
+    /// Format of weights and activations there.
+    pub precision: Precision,
+    /// Parameters by part.
+    pub parameters: Parameters,
+    /// The stages, in order.
+    pub stages: Vec<StagePlan>,
+    /// Steps of all stages.
+    pub steps: Option<u64>,
+    /// Tokens of all stages.
+    pub tokens: Option<u64>,
+    /// Operations of the whole run, attention by the causal half.
+    pub flops_causal: Option<f64>,
+    /// Operations of the whole run, attention whole.
+    pub flops_whole: Option<f64>,
+    /// Duration at the given throughput.
+    pub hours: Option<f64>,
+    /// Price at the given throughput.
+    pub cost: Option<f64>,
+    /// Bytes of one checkpoint: master weights and both moments.
+    pub checkpoint_bytes: u64,
+    /// Checkpoints on the disk at the same time: the newest, the best, and the one being written.
+    pub checkpoints: usize,
+    /// Bytes that may be used.
+    pub memory_available: Option<u64>,
+    #[serde(skip)]
+    source: Recipe,
+    #[serde(skip)]
+    assumptions: Assumptions,
+}
+
+/// Works out what a recipe costs.
+///
+/// Errors where a stage is shorter than a step or than its warm-up, as far as its length is known. Whether the memory
+/// suffices is for [`Plan::fit`] to say.
+pub fn plan(recipe: &Recipe, assumptions: &Assumptions) -> Result<Plan> {
+    let precision = match assumptions.device {
+        Target::Cpu => Precision::F32,
+        Target::Cuda => recipe.compute.precision,
+    };
+    let parameters = Parameters::of(&recipe.model);
+    let stages = recipe.stages.iter().enumerate();
+    let stages: Vec<StagePlan> =
+        stages.map(|(index, stage)| plan_stage(recipe, index, stage, assumptions)).collect::<Result<_>>()?;
+    let sum = |of: fn(&StagePlan) -> Option<f64>| stages.iter().map(of).sum::<Option<f64>>();
+    let hours = sum(|stage| stage.hours);
+    Ok(Plan {
+        recipe: recipe.name.clone(),
+        device: assumptions.device,
+        precision,
+        parameters,
+        steps: stages.iter().map(|stage| stage.steps).sum(),
+        tokens: stages.iter().map(|stage| stage.tokens).sum(),
+        flops_causal: sum(|stage| Some(stage.tokens? as f64 * stage.flops_per_token.causal() as f64)),
+        flops_whole: sum(|stage| Some(stage.tokens? as f64 * stage.flops_per_token.whole() as f64)),
+        hours,
+        cost: hours.zip(assumptions.price_per_hour).map(|(hours, price)| hours * price),
+        checkpoint_bytes: 3 * 4 * parameters.total,
+        checkpoints: recipe.checkpoint.last + 2,
+        memory_available: assumptions.memory,
+        stages,
+        source: recipe.clone(),
+        assumptions: assumptions.clone(),
+    })
+}
+
+fn plan_stage(recipe: &Recipe, index: usize, stage: &Stage, assumptions: &Assumptions) -> Result<StagePlan> {
+    let drawn: Vec<&String> = stage.mixture.keys().filter(|set| stage.share(set) > 0.0).collect();
+    let sizes = || drawn.iter().map(|set| assumptions.set_tokens.get(*set).copied());
+    let epoch_tokens: Option<u64> = sizes().sum();
+    let steps = stage.steps(epoch_tokens);
+    if steps == Some(0) {
+        return Err(Error::Invalid(format!(
+            "stage `{}` is shorter than one step: its sets hold {} tokens, a step takes {}; lower \
+             stages.{index}.micro_batch or .accumulate, or lengthen it",
+            stage.name,
+            table::commas(epoch_tokens.unwrap_or(0)),
+            table::commas(stage.tokens_per_step())
+        )));
+    }
+    if let Some((key, what)) = steps.and_then(|steps| stage.schedule.misfit(steps)) {
+        return Err(Error::Invalid(format!("stage `{}`: stages.{index}.schedule.{key}: {what}", stage.name)));
+    }
+    let sets_missing = match stage.length {
+        Length::Epochs(_) => {
+            let missing = drawn.iter().zip(sizes()).filter(|(_, size)| size.is_none());
+            missing.map(|(set, _)| (*set).clone()).collect()
+        }
+        Length::Steps(_) | Length::Tokens(_) => Vec::new(),
+    };
+    let flops = Flops::of(&recipe.model, stage.context);
+    let tokens = steps.map(|steps| steps * stage.tokens_per_step());
+    let throughput = assumptions.tokens_per_second;
+    let mfu = |flops: u64| Some(flops as f64 * throughput? / (assumptions.peak_tflops? * 1e12));
+    Ok(StagePlan {
+        name: stage.name.clone(),
+        context: stage.context,
+        micro_batch: stage.micro_batch,
+        accumulate: stage.accumulate,
+        tokens_per_step: stage.tokens_per_step(),
+        steps,
+        tokens,
+        epochs: tokens.zip(epoch_tokens).map(|(tokens, epoch)| tokens as f64 / epoch as f64),
+        sets_missing,
+        schedule: stage.schedule.clone(),
+        flops_per_token: flops,
+        memory: Memory::of(recipe, assumptions.device, stage.micro_batch * stage.context),
+        hours: tokens.zip(throughput).map(|(tokens, throughput)| tokens as f64 / throughput / 3600.0),
+        mfu_causal: mfu(flops.causal()),
+        mfu_whole: mfu(flops.whole()),
+    })
+}

@@ -1,0 +1,236 @@
+//! A plan as text of at most 80 columns.
+
+use super::{Plan, StagePlan, Target};
+use crate::recipe::Precision;
+use crate::schedule::{Schedule, ScheduleKind};
+use std::fmt::{self, Display, Write};
+
+impl Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let device = match (self.device, self.precision) {
+            (Target::Cpu, _) => "f32 on the CPU",
+            (Target::Cuda, Precision::F32) => "f32 on a GPU",
+            (Target::Cuda, Precision::Bf16) => "bf16 on a GPU",
+        };
+        writeln!(f, "{}, {device}", self.recipe)?;
+        self.write_parameters(f)?;
+        self.write_stages(f)?;
+        self.write_flops(f)?;
+        self.write_memory(f)?;
+        self.write_time(f)
+    }
+}
+
+impl Plan {
+    fn write_parameters(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parameters = &self.parameters;
+        writeln!(f, "\nParameters")?;
+        let embedding = if parameters.head == 0 { "embedding, also the head" } else { "embedding" };
+        let parts = [
+            (embedding, parameters.embedding),
+            ("head", parameters.head),
+            ("attention", parameters.attention),
+            ("ffn", parameters.ffn),
+            ("norms", parameters.norms),
+        ];
+        for (name, count) in parts.into_iter().filter(|(_, count)| *count > 0) {
+            let share = 100.0 * count as f64 / parameters.total as f64;
+            writeln!(f, "  {name:<34}{:>16}{share:>7.1}%", commas(count))?;
+        }
+        writeln!(f, "  {:<34}{:>16}", "total", commas(parameters.total))
+    }
+
+    fn write_stages(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "\n{:<16}{:>9}{:>11}{:>9}{:>10}  learning rate", "Stages", "tokens", "steps", "context", "batch")?;
+        for stage in &self.stages {
+            let batch = format!("{}x{}", stage.micro_batch, stage.accumulate);
+            writeln!(
+                f,
+                "  {:<14}{:>9}{:>11}{:>9}{batch:>10}  {}",
+                short(&stage.name, 14),
+                or_unknown(stage.tokens, |tokens| si(tokens as f64)),
+                or_unknown(stage.steps, commas),
+                commas(stage.context as u64),
+                rates(&stage.schedule),
+            )?;
+        }
+        let tokens = or_unknown(self.tokens, |tokens| si(tokens as f64));
+        writeln!(f, "  {:<14}{tokens:>9}{:>11}", "total", or_unknown(self.steps, commas))?;
+        for stage in &self.stages {
+            for line in stage.notes() {
+                writeln!(f, "  {line}")?;
+            }
+        }
+        let missing: std::collections::BTreeSet<&String> =
+            self.stages.iter().flat_map(|stage| &stage.sets_missing).collect();
+        if !missing.is_empty() {
+            writeln!(f, "  Stages are measured in epochs of sets that are not there yet; give their sizes:")?;
+        }
+        for set in missing {
+            let path = self.source.data.sets.get(set).map(|path| path.display().to_string());
+            writeln!(f, "    --set-tokens {set}=N  ({})", short(&path.unwrap_or_default(), 50))?;
+        }
+        Ok(())
+    }
+
+    fn write_flops(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "\nFLOPs per token, forward and backward")?;
+        let mut contexts: Vec<&StagePlan> = self.stages.iter().collect();
+        contexts.sort_by_key(|stage| stage.context);
+        contexts.dedup_by_key(|stage| stage.context);
+        for stage in contexts {
+            let flops = &stage.flops_per_token;
+            let total = flops.causal() as f64;
+            writeln!(f, "  at context {}", commas(stage.context as u64))?;
+            for (name, count) in
+                [("linears", flops.linears), ("head", flops.head), ("attention, causal half", flops.attention_causal)]
+            {
+                writeln!(f, "    {name:<32}{:>16}{:>7.1}%", si(count as f64), 100.0 * count as f64 / total)?;
+            }
+            writeln!(f, "    {:<32}{:>16}", "total, attention by causal half", si(total))?;
+            writeln!(f, "    {:<32}{:>16}", "total, attention whole", si(flops.whole() as f64))?;
+        }
+        if let (Some(causal), Some(whole)) = (self.flops_causal, self.flops_whole) {
+            writeln!(f, "  whole run: {causal:.3e} by causal half, {whole:.3e} with attention whole")?;
+        }
+        Ok(())
+    }
+
+    fn write_memory(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(stage) = self.stages.iter().max_by_key(|stage| stage.memory.total) else { return Ok(()) };
+        let memory = &stage.memory;
+        let tokens = commas((stage.micro_batch * stage.context) as u64);
+        writeln!(f, "\nMemory for {} x {} = {tokens} tokens at once", stage.micro_batch, commas(stage.context as u64))?;
+        let checkpointing = match self.source.compute.activation_checkpointing {
+            true => "activations, checkpointed",
+            false => "activations",
+        };
+        let weights = match (self.device, self.precision) {
+            (Target::Cuda, Precision::Bf16) => "weights, bf16 and f32",
+            _ => "weights, f32",
+        };
+        for (name, size) in [
+            (weights, memory.weights),
+            ("gradients, f32", memory.gradients),
+            ("AdamW's moments, f32", memory.moments),
+            (checkpointing, memory.activations),
+            ("logits, one chunk", memory.logits),
+            ("scratch", memory.scratch),
+            ("total", memory.total),
+        ] {
+            writeln!(f, "  {name:<34}{:>16}", bytes(size))?;
+        }
+        if let Some(available) = self.memory_available {
+            writeln!(f, "  {:<34}{:>16}", "available", bytes(available))?;
+        }
+        let disk = bytes(self.checkpoint_bytes * self.checkpoints as u64);
+        writeln!(f, "Disk: {} per checkpoint, {disk} for {}", bytes(self.checkpoint_bytes), self.checkpoints)
+    }
+
+    fn write_time(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(throughput) = self.assumptions.tokens_per_second else {
+            return writeln!(f, "Time: give --tokens-per-second");
+        };
+        let mut line = format!("Time at {} tokens/s: ", commas(throughput as u64));
+        match self.hours {
+            Some(hours) => write!(line, "{}", duration(hours))?,
+            None => line.push_str("not known without the sets' sizes"),
+        }
+        if let Some(cost) = self.cost {
+            let price = self.assumptions.price_per_hour.unwrap_or(0.0);
+            write!(line, ", {} at {price} per hour", format_cost(cost))?;
+        }
+        writeln!(f, "{line}")?;
+        for stage in &self.stages {
+            if let (Some(causal), Some(whole)) = (stage.mfu_causal, stage.mfu_whole) {
+                let (causal, whole) = (100.0 * causal, 100.0 * whole);
+                let name = short(&stage.name, 14);
+                writeln!(f, "  MFU in {name}: {causal:.1}% by causal half, {whole:.1}% with attention whole")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl StagePlan {
+    fn notes(&self) -> Vec<String> {
+        let warm = match self.schedule.warmup {
+            0 => None,
+            warmup => Some(format!("{}: {} steps of warm-up", self.name, commas(warmup))),
+        };
+        let cool = match (self.schedule.kind, self.steps) {
+            (ScheduleKind::Trapezoidal, Some(steps)) => {
+                Some(format!("{}: {} steps of cool-down", self.name, commas(self.schedule.cooling(steps))))
+            }
+            _ => None,
+        };
+        warm.into_iter().chain(cool).collect()
+    }
+}
+
+fn rates(schedule: &Schedule) -> String {
+    match schedule.kind {
+        ScheduleKind::Constant => format!("{:e}", schedule.peak),
+        _ => format!("{:e} to {:e}", schedule.peak, schedule.floor),
+    }
+}
+
+fn short(text: &str, width: usize) -> String {
+    match text.chars().count() > width {
+        true => text.chars().take(width - 1).chain(['~']).collect(),
+        false => text.to_owned(),
+    }
+}
+
+fn or_unknown<T>(value: Option<T>, show: impl Fn(T) -> String) -> String {
+    value.map_or("?".to_owned(), show)
+}
+
+/// 1234567 as 1,234,567.
+pub(super) fn commas(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// 10200000000 as 10.2 B.
+pub(super) fn si(number: f64) -> String {
+    let (scaled, unit) = match number {
+        n if n >= 1e12 => (n / 1e12, " T"),
+        n if n >= 1e9 => (n / 1e9, " B"),
+        n if n >= 1e6 => (n / 1e6, " M"),
+        n if n >= 1e3 => (n / 1e3, " K"),
+        n => (n, ""),
+    };
+    match scaled {
+        s if s >= 100.0 => format!("{s:.0}{unit}"),
+        s => format!("{s:.2}{unit}"),
+    }
+}
+
+/// Decimal, as disks and GPUs are sold.
+pub(super) fn bytes(size: u64) -> String {
+    match size as f64 {
+        s if s >= 1e9 => format!("{:.2} GB", s / 1e9),
+        s if s >= 1e6 => format!("{:.1} MB", s / 1e6),
+        s => format!("{:.1} kB", s / 1e3),
+    }
+}
+
+fn duration(hours: f64) -> String {
+    match hours {
+        h if h >= 48.0 => format!("{h:.1} hours ({:.1} days)", h / 24.0),
+        h if h >= 2.0 => format!("{h:.1} hours"),
+        h => format!("{:.1} minutes", h * 60.0),
+    }
+}
+
+fn format_cost(cost: f64) -> String {
+    if cost >= 100.0 { commas(cost.round() as u64) } else { format!("{cost:.2}") }
+}

@@ -1,0 +1,146 @@
+use super::*;
+
+fn assume(memory: Option<u64>) -> Assumptions {
+    Assumptions {
+        device: Target::Cuda,
+        memory,
+        set_tokens: BTreeMap::new(),
+        tokens_per_second: None,
+        price_per_hour: None,
+        peak_tflops: None,
+    }
+}
+
+fn load(name: &str, overrides: &[&str]) -> Recipe {
+    let overrides: Vec<String> = overrides.iter().map(|set| (*set).to_owned()).collect();
+    Recipe::load(name, &overrides).unwrap()
+}
+
+#[test]
+fn parameters_are_those_of_the_published_models() {
+    for (name, total) in
+        [("smollm2-70m", 69_230_976), ("smollm2-135m", 134_515_008), ("smollm2-360m", 361_821_120)]
+    {
+        let parameters = Parameters::of(&load(name, &[]).model);
+        assert_eq!(parameters.total, total, "{name}");
+    }
+    let parameters = Parameters::of(&load("smollm2-70m", &[]).model);
+    assert_eq!((parameters.embedding, parameters.head), (18_874_368, 0));
+    assert_eq!((parameters.attention, parameters.ffn, parameters.norms), (12_582_912, 37_748_736, 24_960));
+    let untied = Parameters::of(&load("smollm2-70m", &["model.tied=false"]).model);
+    assert_eq!((untied.head, untied.total), (18_874_368, 69_230_976 + 18_874_368));
+    // SmolLM2-1.7B, from the design.
+    let large = ["model.hidden=2048", "model.layers=24", "model.heads=32", "model.kv_heads=32", "model.ffn=8192"];
+    assert_eq!(Parameters::of(&load("smollm2-70m", &large).model).total, 1_711_376_384);
+}
+
+/// The figures of the trainer's design notes: linears 302 M, head 113 M, attention 604 M at 8,192, 151 M at 2,048.
+#[test]
+fn flops_are_those_of_the_design() {
+    let model = load("smollm2-70m", &[]).model;
+    let flops = Flops::of(&model, 8192);
+    assert_eq!((flops.linears, flops.head), (301_989_888, 113_246_208));
+    assert_eq!((flops.attention_causal, flops.attention_whole), (603_979_776, 1_207_959_552));
+    assert_eq!(Flops::of(&model, 2048).attention_causal, 150_994_944);
+    assert_eq!(flops.causal(), 1_019_215_872);
+    assert_eq!((100.0 * flops.attention_causal as f64 / flops.causal() as f64).round(), 59.0);
+}
+
+#[test]
+fn the_published_run_takes_as_long_as_it_took() {
+    let recipe = load("smollm2-70m", &[]);
+    let mut assumptions = assume(Some(46_000_000_000));
+    let unknown = plan(&recipe, &assumptions).unwrap();
+    assert_eq!((unknown.tokens, unknown.steps, unknown.hours, unknown.flops_causal), (None, None, None, None));
+    assert_eq!(unknown.stages[0].sets_missing, ["train"]);
+    assert!(unknown.to_string().contains("--set-tokens train=N  (tokens/sutra-10b/train)"), "{unknown}");
+
+    assumptions.set_tokens.insert("train".into(), 10_200_000_000);
+    assumptions.tokens_per_second = Some(110_000.0);
+    assumptions.price_per_hour = Some(2.0);
+    assumptions.peak_tflops = Some(181.0);
+    let known = plan(&recipe, &assumptions).unwrap();
+    assert_eq!((known.steps, known.tokens), (Some(3 * 38_909), Some(3 * 38_909 * 262_144)));
+    // Published: 77.76 hours at "about 110K" tokens/s.
+    let hours = known.hours.unwrap();
+    assert!((hours - 77.27).abs() < 0.01, "{hours}");
+    assert_eq!(known.cost, Some(2.0 * hours));
+    let mfu = known.stages[0].mfu_causal.unwrap();
+    assert!((mfu - 1_019_215_872.0 * 110_000.0 / 181e12).abs() < 1e-9 && (0.6..0.63).contains(&mfu), "{mfu}");
+    assert!((known.flops_causal.unwrap() / 3.1189e19 - 1.0).abs() < 1e-3, "{:?}", known.flops_causal);
+    known.fit().unwrap();
+    for line in known.to_string().lines() {
+        assert!(line.chars().count() <= 80, "{line:?}");
+    }
+}
+
+#[test]
+fn memory_is_the_sum_of_its_parts() {
+    let recipe = load("smollm2-70m", &[]);
+    let memory = Memory::of(&recipe, Target::Cuda, 32_768);
+    assert_eq!(memory.weights, 6 * 69_230_976);
+    assert_eq!((memory.gradients, memory.moments), (4 * 69_230_976, 8 * 69_230_976));
+    // "About 7.7 KB per token and layer": 2 x (384 + 640 + 384 + 384 + 2,048), and eight statistics.
+    assert_eq!(memory.activations, 32_768 * (32 * (7680 + 4 * 8) + 2 * 2 * 384 + 4));
+    assert_eq!(memory.logits, 4096 * 49_152 * 2);
+    assert_eq!(memory.scratch, 2 * 2 * 32_768 * 2048);
+    let parts =
+        [memory.weights, memory.gradients, memory.moments, memory.activations, memory.logits, memory.scratch];
+    assert_eq!(memory.total, parts.iter().sum::<u64>());
+
+    let checkpointed = load("smollm2-70m", &["compute.activation_checkpointing=true"]);
+    let less = Memory::of(&checkpointed, Target::Cuda, 32_768);
+    assert_eq!(less.activations, 32_768 * (32 * 768 + 7712 + 2 * 2 * 384 + 4));
+    let cpu = Memory::of(&recipe, Target::Cpu, 100);
+    assert_eq!((cpu.weights, cpu.logits), (4 * 69_230_976, 100 * 49_152 * 4));
+}
+
+#[test]
+fn what_does_not_fit_is_refused_with_what_would() {
+    let recipe = load("smollm2-70m", &["stages.*.micro_batch=16"]);
+    let fit = |recipe: &Recipe, memory| plan(recipe, &assume(Some(memory))).unwrap().fit();
+    fit(&recipe, 46_000_000_000).unwrap();
+    let error = fit(&recipe, 24_000_000_000).unwrap_err();
+    assert_eq!(error.exit_code(), 1);
+    let said = error.to_string();
+    assert!(said.contains("micro_batch = 16, but 24.00 GB are available"), "{said}");
+    assert!(said.contains("--set stages.0.micro_batch=8 --set stages.0.accumulate=16 ("), "{said}");
+    assert!(said.contains("or --set compute.activation_checkpointing=true ("), "{said}");
+    // What is suggested does fit, and trains on the same batches.
+    for overrides in [
+        vec!["stages.*.micro_batch=8", "stages.*.accumulate=16"],
+        vec!["stages.*.micro_batch=16", "compute.activation_checkpointing=true"],
+    ] {
+        let changed = load("smollm2-70m", &overrides);
+        fit(&changed, 24_000_000_000).unwrap();
+    }
+    assert_eq!(recipe.stages[0].tokens_per_step(), 8 * 16 * 8192);
+    let said = fit(&recipe, 1_000_000_000).unwrap_err().to_string();
+    assert!(said.contains("not even one sequence") && said.contains("1.25 GB are for weights"), "{said}");
+    plan(&recipe, &assume(None)).unwrap().fit().unwrap();
+}
+
+#[test]
+fn every_built_in_recipe_has_a_plan_of_80_columns_and_json() {
+    for (name, _) in crate::recipe::BUILT_IN {
+        let plan = plan(&load(name, &[]), &assume(Some(80_000_000_000))).unwrap();
+        let text = plan.to_string();
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        let json = serde_json::to_value(&plan).unwrap();
+        assert_eq!(json["parameters"]["total"], plan.parameters.total);
+        plan.fit().unwrap();
+    }
+    assert!(available_memory().is_none_or(|bytes| bytes > 1 << 20));
+}
+
+#[test]
+fn sets_that_are_too_small_for_their_stage_are_refused() {
+    let recipe = load("smollm2-70m", &[]);
+    let mut assumptions = assume(None);
+    assumptions.set_tokens.insert("train".into(), 200_000);
+    let said = plan(&recipe, &assumptions).unwrap_err().to_string();
+    assert!(said.contains("`epoch-1` is shorter than one step: its sets hold 200,000 tokens, a step takes 262,144"), "{said}");
+    assumptions.set_tokens.insert("train".into(), 262_144 * 900);
+    let said = plan(&recipe, &assumptions).unwrap_err().to_string();
+    assert!(said.contains("stages.0.schedule.warmup: 1000 steps of warm-up are more than the stage's 900"), "{said}");
+}

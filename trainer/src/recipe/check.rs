@@ -1,0 +1,289 @@
+//! What a recipe that parses can still get wrong.
+
+use super::fault::Fault;
+use super::{Length, ModelShape, Optimizer, Recipe, Stage};
+use crate::schedule::{Schedule, ScheduleKind};
+
+/// Largest sizes that are believed: above them products overflow long before memory suffices.
+const MAX_WIDTH: usize = 1 << 20;
+const MAX_LAYERS: usize = 1 << 14;
+const MAX_VOCAB: usize = 1 << 31;
+const MAX_CONTEXT: usize = 1 << 24;
+const MAX_MICRO_BATCH: usize = 1 << 16;
+const MAX_ACCUMULATE: usize = 1 << 20;
+const MAX_EPOCHS: f64 = 1e6;
+
+impl Recipe {
+    /// Everything that is wrong, in the order in which it is written; empty for a recipe that can be trained.
+    pub fn faults(&self) -> Vec<Fault> {
+        let mut faults = Faults::default();
+        faults.name(&self.name);
+        faults.require(self.seed <= i64::MAX as u64, "seed", || {
+            format!("at most {} (TOML's largest number), found {}", i64::MAX, self.seed)
+        });
+        faults.model(&self.model);
+        faults.data(self);
+        faults.optimizer(&self.optimizer);
+        faults.cadence(self);
+        faults.require(!self.stages.is_empty(), "stages", || "a recipe has at least one stage".into());
+        for (index, stage) in self.stages.iter().enumerate() {
+            faults.stage(self, index, stage);
+        }
+        faults.0
+    }
+}
+
+impl Schedule {
+    /// What does not fit a stage of `steps` steps: key inside `schedule`, and sentence.
+    pub fn misfit(&self, steps: u64) -> Option<(&'static str, String)> {
+        if self.warmup > steps {
+            let what = format!("{} steps of warm-up are more than the stage's {steps} steps", self.warmup);
+            return Some(("warmup", what));
+        }
+        let cooling = self.cooling(steps);
+        if self.kind == ScheduleKind::Trapezoidal && self.warmup + cooling > steps {
+            let what = format!(
+                "{cooling} steps of cool-down and {} of warm-up are more than the stage's {steps} steps",
+                self.warmup
+            );
+            return Some(("cooldown", what));
+        }
+        None
+    }
+}
+
+#[derive(Default)]
+struct Faults(Vec<Fault>);
+
+impl Faults {
+    fn require(&mut self, holds: bool, key: impl Into<String>, what: impl FnOnce() -> String) -> bool {
+        if !holds {
+            self.0.push(Fault::of_key(key, what()));
+        }
+        holds
+    }
+
+    fn size(&mut self, key: impl Into<String>, value: usize, most: usize) {
+        self.require((1..=most).contains(&value), key, || match value {
+            0 => "must be at least 1, found 0".to_owned(),
+            _ => format!("must be at most {most}, found {value}"),
+        });
+    }
+
+    fn number(&mut self, key: impl Into<String>, value: f64, range: Range) {
+        self.require(range.holds(value), key, || format!("expected {}, found {value}", range.describe()));
+    }
+
+    fn name(&mut self, name: &str) {
+        let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+        self.require(plain && !name.is_empty() && !name.starts_with('.'), "name", || {
+            format!("names a folder: letters, digits, - _ and . (not first); found {name:?}")
+        });
+    }
+
+    fn model(&mut self, model: &ModelShape) {
+        self.size("model.hidden", model.hidden, MAX_WIDTH);
+        self.size("model.layers", model.layers, MAX_LAYERS);
+        self.size("model.heads", model.heads, MAX_WIDTH);
+        self.size("model.kv_heads", model.kv_heads, MAX_WIDTH);
+        if model.heads > 0 && model.kv_heads > 0 {
+            self.require(model.heads.is_multiple_of(model.kv_heads), "model.kv_heads", || {
+                format!("must divide model.heads = {}, found {}", model.heads, model.kv_heads)
+            });
+        }
+        self.head_dim(model);
+        self.size("model.ffn", model.ffn, MAX_WIDTH);
+        self.size("model.vocab", model.vocab, MAX_VOCAB);
+        self.size("model.context", model.context, MAX_CONTEXT);
+        self.number("model.rope_theta", model.rope_theta, Range::Positive);
+        self.number("model.rms_norm_eps", model.rms_norm_eps, Range::Positive);
+        self.number("model.init_std", model.init_std, Range::Positive);
+    }
+
+    fn head_dim(&mut self, model: &ModelShape) {
+        if let Some(head_dim) = model.head_dim {
+            self.size("model.head_dim", head_dim, MAX_WIDTH);
+        } else if model.heads > 0
+            && !self.require(model.hidden.is_multiple_of(model.heads), "model.heads", || {
+                format!(
+                    "must divide model.hidden = {} where model.head_dim is not given, found {}",
+                    model.hidden, model.heads
+                )
+            })
+        {
+            return;
+        }
+        let width = model.head_width();
+        self.require(width.is_multiple_of(2), "model.head_dim", || {
+            format!("must be even, because RoPE turns pairs of elements; found {width}")
+        });
+    }
+
+    fn data(&mut self, recipe: &Recipe) {
+        self.require(!recipe.data.sets.is_empty(), "data.sets", || {
+            "at least one token set is needed, as in train = \"tokens/train\"".into()
+        });
+        for (name, path) in &recipe.data.sets {
+            let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c));
+            self.require(plain && !name.is_empty(), format!("data.sets.{name}"), || {
+                "the name of a set is made of letters, digits, - and _".into()
+            });
+            self.require(!path.as_os_str().is_empty(), format!("data.sets.{name}"), || {
+                "expected the folder of a token set, found an empty path".into()
+            });
+        }
+    }
+
+    fn optimizer(&mut self, optimizer: &Optimizer) {
+        self.number("optimizer.beta1", optimizer.beta1, Range::BelowOne);
+        self.number("optimizer.beta2", optimizer.beta2, Range::BelowOne);
+        self.number("optimizer.epsilon", optimizer.epsilon, Range::Positive);
+        self.number("optimizer.weight_decay", optimizer.weight_decay, Range::NotNegative);
+        if let Some(clip) = optimizer.clip {
+            self.number("optimizer.clip", clip, Range::Positive);
+        }
+        if let Some(z_loss) = optimizer.z_loss {
+            self.number("optimizer.z_loss", z_loss, Range::Positive);
+        }
+    }
+
+    /// What happens every so many steps: validation, samples, checkpoints, and the guard.
+    fn cadence(&mut self, recipe: &Recipe) {
+        let every = |faults: &mut Faults, key: &str, every: u64| {
+            faults.require(every > 0, key, || "steps between two; must be at least 1, found 0".into());
+        };
+        if let Some(validation) = &recipe.validation {
+            self.set_exists(recipe, "validation.set", &validation.set);
+            let trained = recipe.stages.iter().find(|stage| stage.share(&validation.set) > 0.0);
+            if let Some(stage) = trained {
+                self.0.push(Fault::of_key(
+                    "validation.set",
+                    format!(
+                        "stage `{}` trains on `{}`, so its perplexity would say nothing; hold a set out",
+                        stage.name, validation.set
+                    ),
+                ));
+            }
+            every(self, "validation.every", validation.every);
+            self.require(validation.windows != Some(0), "validation.windows", || {
+                "must be at least 1, found 0; leave the key out for the whole set".into()
+            });
+        }
+        if let Some(sample) = &recipe.sample {
+            every(self, "sample.every", sample.every);
+            self.require(!sample.prompts.is_empty(), "sample.prompts", || {
+                "at least one prompt is needed; leave [sample] out for none".into()
+            });
+            self.size("sample.tokens", sample.tokens, MAX_CONTEXT);
+            self.number("sample.temperature", sample.temperature, Range::NotNegative);
+        }
+        every(self, "checkpoint.every", recipe.checkpoint.every);
+        self.size("checkpoint.last", recipe.checkpoint.last, MAX_WIDTH);
+        if let Some(spike) = recipe.guard.loss_spike {
+            self.number("guard.loss_spike", spike, Range::Positive);
+        }
+        self.size("guard.window", recipe.guard.window, MAX_WIDTH);
+    }
+
+    fn set_exists(&mut self, recipe: &Recipe, key: &str, set: &str) {
+        self.require(recipe.data.sets.contains_key(set), key, || {
+            let names: Vec<&str> = recipe.data.sets.keys().map(String::as_str).collect();
+            let near = super::read::nearest(set, &names);
+            let near = near.map(|near| format!("did you mean `{near}`? ")).unwrap_or_default();
+            format!("no set `{set}` in [data.sets]; {near}there are: {}", names.join(", "))
+        });
+    }
+
+    fn stage(&mut self, recipe: &Recipe, index: usize, stage: &Stage) {
+        let key = |name: &str| format!("stages.{index}.{name}");
+        self.require(!stage.name.trim().is_empty(), key("name"), || "a stage has a name".into());
+        let twin = recipe.stages[..index].iter().position(|other| other.name == stage.name);
+        if let Some(twin) = twin {
+            let what = format!("stage {twin} is already called `{}`", stage.name);
+            self.0.push(Fault::of_key(key("name"), what));
+        }
+        self.size(key("context"), stage.context, MAX_CONTEXT);
+        self.require(stage.context <= recipe.model.context, key("context"), || {
+            format!("must be at most model.context = {}, found {}", recipe.model.context, stage.context)
+        });
+        self.size(key("micro_batch"), stage.micro_batch, MAX_MICRO_BATCH);
+        self.size(key("accumulate"), stage.accumulate, MAX_ACCUMULATE);
+        match stage.length {
+            Length::Steps(0) | Length::Tokens(0) => {
+                self.0.push(Fault::of_key(key("length"), "must be more than 0"));
+            }
+            Length::Epochs(epochs) => {
+                let holds = epochs > 0.0 && epochs <= MAX_EPOCHS;
+                self.require(holds, key("length.epochs"), || {
+                    format!("must be more than 0 and at most {MAX_EPOCHS}, found {epochs}")
+                });
+            }
+            Length::Steps(_) | Length::Tokens(_) => {}
+        }
+        if let Some(theta) = stage.rope_theta {
+            self.number(key("rope_theta"), theta, Range::Positive);
+        }
+        self.mixture(recipe, index, stage);
+        self.schedule(index, stage);
+    }
+
+    fn mixture(&mut self, recipe: &Recipe, index: usize, stage: &Stage) {
+        for (set, weight) in &stage.mixture {
+            let key = format!("stages.{index}.mixture.{set}");
+            self.set_exists(recipe, &key, set);
+            self.number(key, *weight, Range::NotNegative);
+        }
+        let sum: f64 = stage.mixture.values().sum();
+        // NaN and negative weights have been named above.
+        self.require(sum != 0.0 && !stage.mixture.is_empty(), format!("stages.{index}.mixture"), || {
+            "at least one set must have a weight above 0".into()
+        });
+    }
+
+    fn schedule(&mut self, index: usize, stage: &Stage) {
+        let schedule = &stage.schedule;
+        let key = |name: &str| format!("stages.{index}.schedule.{name}");
+        self.number(key("peak"), schedule.peak, Range::Positive);
+        self.number(key("floor"), schedule.floor, Range::NotNegative);
+        self.require(!(schedule.floor > schedule.peak), key("floor"), || {
+            format!("must be at most the peak {}, found {}", schedule.peak, schedule.floor)
+        });
+        self.number(key("cooldown"), schedule.cooldown, Range::Share);
+        let sized = stage.context > 0 && stage.micro_batch > 0 && stage.accumulate > 0;
+        // A length in epochs is known only with the data: the loader checks it then.
+        if let (true, Some(steps)) = (sized, stage.steps(None))
+            && let Some((name, what)) = schedule.misfit(steps)
+        {
+            self.0.push(Fault::of_key(key(name), what));
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Range {
+    Positive,
+    NotNegative,
+    BelowOne,
+    Share,
+}
+
+impl Range {
+    fn holds(self, value: f64) -> bool {
+        value.is_finite()
+            && match self {
+                Range::Positive => value > 0.0,
+                Range::NotNegative => value >= 0.0,
+                Range::BelowOne => (0.0..1.0).contains(&value),
+                Range::Share => (0.0..=1.0).contains(&value),
+            }
+    }
+
+    fn describe(self) -> &'static str {
+        match self {
+            Range::Positive => "a finite number above 0",
+            Range::NotNegative => "a finite number, 0 or above",
+            Range::BelowOne => "a number from 0 to below 1",
+            Range::Share => "a share from 0 to 1",
+        }
+    }
+}
