@@ -131,11 +131,8 @@ fn stage_line(stage: &Stage) -> String {
         Length::Epochs(epochs) => format!("{epochs} epochs"),
     };
     let total: f64 = stage.mixture.values().sum();
-    let mixture: Vec<String> = stage
-        .mixture
-        .iter()
-        .map(|(set, share)| format!("{:.1}% `{set}`", share / total * 100.0))
-        .collect();
+    let mixture: Vec<String> =
+        stage.mixture.iter().map(|(set, share)| format!("{:.1}% `{set}`", share / total * 100.0)).collect();
     format!(
         "{length} of {} tokens at context {}, peak learning rate {:e}, from {}",
         grouped(stage.tokens_per_step()),

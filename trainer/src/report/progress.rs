@@ -58,8 +58,7 @@ impl Progress {
         let outlet = if quiet {
             Outlet::Nowhere
         } else if std::io::stderr().is_terminal() {
-            let bar =
-                ProgressBar::with_draw_target(Some(total_steps), ProgressDrawTarget::stderr_with_hz(5));
+            let bar = ProgressBar::with_draw_target(Some(total_steps), ProgressDrawTarget::stderr_with_hz(5));
             if let Ok(style) = ProgressStyle::with_template("{bar:16.cyan/blue} {wide_msg}") {
                 bar.set_style(style.progress_chars("━╸─"));
             }
@@ -91,8 +90,7 @@ impl Progress {
                 bar.set_message(self.line(step));
             }
             Outlet::Log => {
-                let wait =
-                    ((now - self.begun).as_secs_f64() / 60.0).clamp(LINE_EVERY.0, LINE_EVERY.1);
+                let wait = ((now - self.begun).as_secs_f64() / 60.0).clamp(LINE_EVERY.0, LINE_EVERY.1);
                 let due = self.last_line.is_none_or(|last| (now - last).as_secs_f64() >= wait);
                 if due || step.step >= self.total {
                     self.last_line = Some(now);
@@ -212,7 +210,8 @@ mod tests {
 
     #[test]
     fn spans_and_numbers_read_well() {
-        let spans = [0.0, 59.9, 60.0, 3_599.0, 4_000.0, 86_000.0, 200_000.0, f64::NAN, f64::INFINITY].map(span);
+        let spans =
+            [0.0, 59.9, 60.0, 3_599.0, 4_000.0, 86_000.0, 200_000.0, f64::NAN, f64::INFINITY].map(span);
         assert_eq!(spans, ["0s", "59s", "1m", "1h 00m", "1h 07m", "23h 53m", "2d 07h", "?", "?"]);
         let numbers = [0, 999, 1_000, 123_456, 1_000_000_000].map(super::super::grouped);
         assert_eq!(numbers, ["0", "999", "1,000", "123,456", "1,000,000,000"]);

@@ -21,12 +21,24 @@ impl Axis {
         Axis { low, high, logarithmic: false, ticks: round_steps(low, high, ticks) }
     }
 
+    /// From 0 to `high` in steps of whole numbers, about `ticks` of them.
+    pub(super) fn counts(high: f64, ticks: usize) -> Axis {
+        let mut axis = Axis::linear(0.0, high.max(1.0), ticks);
+        axis.ticks.retain(|tick| tick.fract() == 0.0);
+        axis
+    }
+
     /// From `low` to `high`, both positive, in equal ratios, with at most `ticks` ticks where the range is wide.
     pub(super) fn logarithmic(low: f64, high: f64, ticks: usize) -> Axis {
         let low = low.max(f64::MIN_POSITIVE);
         let high = if high > low * 1.01 { high } else { low * 1.01 };
-        let sets: [&[f64]; 5] =
-            [&[1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0], &[1.0, 1.5, 2.0, 3.0, 5.0, 7.0], &[1.0, 2.0, 5.0], &[1.0, 3.0], &[1.0]];
+        let sets: [&[f64]; 5] = [
+            &[1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0],
+            &[1.0, 1.5, 2.0, 3.0, 5.0, 7.0],
+            &[1.0, 2.0, 5.0],
+            &[1.0, 3.0],
+            &[1.0],
+        ];
         let ticks = if high / low < 1.6 {
             round_steps(low, high, ticks)
         } else {
@@ -37,7 +49,8 @@ impl Axis {
                     break;
                 }
             }
-            inside
+            let every = inside.len().div_ceil(2 * ticks.max(1)).max(1);
+            inside.into_iter().step_by(every).collect()
         };
         Axis { low, high, logarithmic: true, ticks }
     }
@@ -81,9 +94,11 @@ impl Ranged for Axis {
 fn round_steps(low: f64, high: f64, count: usize) -> Vec<f64> {
     let rough = (high - low) / count.max(1) as f64;
     let power = 10_f64.powf(rough.log10().floor());
-    let step = [1.0, 2.0, 2.5, 5.0, 10.0].into_iter().map(|step| step * power).find(|step| *step >= rough * 0.999);
+    let step =
+        [1.0, 2.0, 2.5, 5.0, 10.0].into_iter().map(|step| step * power).find(|step| *step >= rough * 0.8);
     let step = step.unwrap_or(10.0 * power);
-    let indices: RangeInclusive<i64> = (low / step - 1e-6).ceil() as i64..=(high / step + 1e-6).floor() as i64;
+    let indices: RangeInclusive<i64> =
+        (low / step - 1e-6).ceil() as i64..=(high / step + 1e-6).floor() as i64;
     indices.map(|index| index as f64 * step).collect()
 }
 
@@ -140,7 +155,10 @@ mod tests {
     #[test]
     fn ticks_are_round_and_few() {
         assert_eq!(labels(&Axis::linear(0.0, 3.15e-4, 4)), ["0", "1e-4", "2e-4", "3e-4"]);
-        assert_eq!(labels(&Axis::linear(0.0, 4000.0, 8)), ["0", "500", "1,000", "1,500", "2,000", "2,500", "3,000", "3,500", "4,000"]);
+        assert_eq!(
+            labels(&Axis::linear(0.0, 4000.0, 8)),
+            ["0", "500", "1,000", "1,500", "2,000", "2,500", "3,000", "3,500", "4,000"]
+        );
         assert_eq!(labels(&Axis::logarithmic(3.2, 11.0, 8)), ["4", "5", "6", "8", "10"]);
         assert_eq!(labels(&Axis::logarithmic(3.31, 3.62, 6)), ["3.35", "3.4", "3.45", "3.5", "3.55", "3.6"]);
         assert_eq!(labels(&Axis::logarithmic(0.002, 900.0, 7)), ["0.01", "0.1", "1", "10", "100"]);

@@ -101,14 +101,14 @@ fn folder_name(path: &Path) -> String {
 /// [`Error::Invalid`] when there is no run, or a run has no finite loss.
 pub fn draw(runs: &[Run], options: &Options) -> Result<String> {
     let longest = runs.iter().map(|run| run.steps.len()).max().unwrap_or(0);
-    let window = options.smooth.unwrap_or(longest / 50).max(1);
+    let window = options.smooth.unwrap_or_else(|| round_below(longest / 50)).max(1);
     let curves = runs.iter().map(|run| Curves::of(run, window, options.along)).collect::<Result<Vec<_>>>()?;
     let right = curves.iter().map(|curves| curves.right).fold(f64::NAN, f64::max);
     if right.is_nan() {
         return Err(Error::Usage("expected at least one run to draw".into()));
     }
     let picture = Picture {
-        x: Axis::linear(0.0, right, 8),
+        x: Axis::counts(right, 8),
         along: options.along,
         title: match (&options.title, runs) {
             (Some(title), _) => title.clone(),
@@ -137,23 +137,35 @@ struct Curve {
 }
 
 impl Curve {
-    /// Leaves NaN and infinity out.
+    /// Leaves out what cannot be shown.
     fn of(points: impl Iterator<Item = (f64, f64)>, window: usize) -> Curve {
-        let raw: Vec<(f64, f64)> = points.filter(|(_, y)| y.is_finite()).collect();
+        let raw: Vec<(f64, f64)> = points.filter(|(_, y)| can_be_shown(*y)).collect();
         Curve { smooth: smoothed(&raw, window), raw }
     }
 
-    /// Values to have in view: all of the mean, and of the points all but the outermost two in a hundred.
-    fn in_view(&self) -> Vec<f64> {
+    /// Smallest and largest value to have in view: all but points that stand out above (by half, from 99 in 100).
+    fn span(&self) -> Option<(f64, f64)> {
         let mut sorted: Vec<f64> = self.raw.iter().map(|(_, y)| *y).collect();
         sorted.sort_by(f64::total_cmp);
-        let cut = sorted.len() / 100;
-        let inner = sorted[cut..sorted.len() - cut].iter().copied();
-        inner.chain(self.smooth.iter().map(|(_, y)| *y)).collect()
+        let (low, high) = (*sorted.first()?, *sorted.last()?);
+        let common = sorted[(sorted.len() - 1) * 99 / 100];
+        let high = if common > 0.0 { high.min(1.5 * common) } else { high };
+        Some((low, self.smooth.iter().map(|(_, y)| *y).fold(high, f64::max)))
     }
 }
 
-/// Mean over `window` neighbours, half of them on each side. Near the beginning, where curves are steepest, the window
+/// The largest of 1, 2, 5, 10, 20, ... that is not above `count`; 0 for 0.
+fn round_below(count: usize) -> usize {
+    let power = 10_usize.pow(count.checked_ilog10().unwrap_or(0));
+    [5, 2, 1].into_iter().map(|digit| digit * power).find(|round| *round <= count).unwrap_or(0)
+}
+
+/// Neither NaN nor infinite, nor so large that sums and squares of it are.
+fn can_be_shown(value: f64) -> bool {
+    value.abs() < 1e100
+}
+
+/// Mean over `window` points around each. Near the beginning, where curves are steepest, the window
 /// shrinks to what both sides have, so that a curve starts where its points do; near the end one side runs short.
 fn smoothed(points: &[(f64, f64)], window: usize) -> Vec<(f64, f64)> {
     let mut sums = Vec::with_capacity(points.len() + 1);
@@ -162,8 +174,8 @@ fn smoothed(points: &[(f64, f64)], window: usize) -> Vec<(f64, f64)> {
         sums.push(sums[sums.len() - 1] + y);
     }
     let mean = |(index, (x, _)): (usize, &(f64, f64))| {
-        let side = (window / 2).min(index);
-        let (from, to) = (index - side, (index + side + 1).min(points.len()));
+        let (before, after) = (((window - 1) / 2).min(index), (window / 2).min(index));
+        let (from, to) = (index - before, (index + after + 1).min(points.len()));
         (*x, (sums[to] - sums[from]) / (to - from) as f64)
     };
     points.iter().enumerate().map(mean).collect()
@@ -219,14 +231,17 @@ impl Curves {
         }
         let loss = curve(|step| step.loss, window);
         if loss.raw.is_empty() {
-            return Err(Error::Invalid(format!("{}: no step has a finite loss, so there is nothing to draw", run.name)));
+            return Err(Error::Invalid(format!(
+                "{}: no step has a finite loss, so there is nothing to draw",
+                run.name
+            )));
         }
         Ok(Curves {
             name: run.name.clone(),
             loss,
             learning_rate: curve(|step| step.learning_rate, 1),
             norm: curve(|step| step.gradient_norm, window),
-            validation: validation.filter(|(_, y)| y.is_finite()).collect(),
+            validation: validation.filter(|(_, y)| can_be_shown(*y)).collect(),
             right: stages.last().map_or(0.0, |(_, _, end)| *end),
             stages,
         })

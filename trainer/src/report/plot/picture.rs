@@ -15,8 +15,10 @@ const FRAMES: [i32; 3] = [400, 150, 150];
 const LEFT: i32 = 66;
 const RIGHT: i32 = 24;
 /// Above a frame, for its heading; below the last one, for the lower edge's labels.
-const HEADING: i32 = 30;
-const FOOT: i32 = 52;
+const HEADING: i32 = 36;
+const FOOT: i32 = 44;
+/// Below all.
+const MARGIN: i32 = 14;
 /// Drawn units per pixel: plotters rounds every coordinate to a whole one, which shows as stairs.
 const FINE: i32 = 8;
 
@@ -72,7 +74,7 @@ impl Picture {
     /// The SVG document.
     pub(super) fn draw(&self) -> Result<String> {
         let mut svg = String::new();
-        let height = self.first_frame() + FRAMES.iter().sum::<i32>() + 2 * HEADING + FOOT;
+        let height = self.first_frame() + FRAMES.iter().sum::<i32>() + 2 * HEADING + FOOT + MARGIN;
         let fine = ((WIDTH * FINE) as u32, (height * FINE) as u32);
         let root = SVGBackend::with_string(&mut svg, fine).into_drawing_area();
         self.draw_on(&root).map_err(|error| Error::Invalid(format!("cannot draw the plot: {error}")))?;
@@ -90,7 +92,7 @@ impl Picture {
         }
         let log = |axis: &Axis| if axis.is_logarithmic() { ", log scale" } else { "" };
         let loss = self.loss_axis();
-        let norm = around(self.curves.iter().map(|curves| &curves.norm), &[], 6);
+        let norm = around(self.curves.iter().map(|curves| &curves.norm), &[], 7);
         let axes = [
             (format!("Loss (nats per token{})", log(&loss)), loss),
             ("Learning rate".to_string(), self.rate_axis()),
@@ -117,7 +119,7 @@ impl Picture {
 
     /// Where the first frame begins: below the title, its heading and the stages' names.
     fn first_frame(&self) -> i32 {
-        let title = if self.title.is_empty() { 8 } else { 40 };
+        let title = if self.title.is_empty() { 0 } else { 36 };
         title + HEADING + if self.stages().len() > 1 { 16 } else { 0 }
     }
 
@@ -142,7 +144,8 @@ impl Picture {
 
     /// Heading, grid, labels, and the area inside.
     fn frame<'a>(&self, root: &Page<'a>, panel: &Panel) -> Drawn<Frame<'a>> {
-        let names = if panel.labelled || self.stages().len() < 2 || panel.top != self.first_frame() { 0 } else { 16 };
+        let names =
+            if panel.labelled || self.stages().len() < 2 || panel.top != self.first_frame() { 0 } else { 16 };
         text(root, &panel.heading, (LEFT, panel.top - 12 - names), &style(13.0, INK).bold(HPos::Left))?;
         let foot = if panel.labelled { FOOT } else { 0 };
         let size = (WIDTH as u32, (panel.bottom - panel.top + foot) as u32);
@@ -170,7 +173,9 @@ impl Picture {
             .set_all_tick_mark_size(4 * FINE)
             .draw()?;
         let frame = chart.plotting_area().clone();
-        let (low, high) = panel.y.ends();
+        let ((left, right), (low, high)) = (self.x.ends(), panel.y.ends());
+        let edge = GREY.stroke_width(FINE as u32);
+        frame.draw(&PathElement::new(vec![(left, low), (right, low)], edge))?;
         for (index, (name, from, to)) in self.stages().iter().enumerate() {
             if index > 0 {
                 let line = vec![(*from, low), (*from, high)];
@@ -194,6 +199,9 @@ impl Picture {
     }
 
     fn draw_curve(&self, frame: &Frame, curve: &Curve, (colour, noisy): (RGBColor, bool)) -> Drawn {
+        if let [only] = curve.raw.as_slice() {
+            return frame.draw(&Circle::new(*only, 5 * FINE / 2, colour.filled()));
+        }
         if noisy && self.window > 1 {
             let faint = colour.mix(FAINT).stroke_width(FINE as u32);
             frame.draw(&PathElement::new(thinned(&curve.raw), faint))?;
@@ -222,7 +230,11 @@ impl Picture {
             rows.extend(named.map(|(curves, colour)| (curves.name.clone(), Mark::Line, *colour)));
         }
         if self.window > 1 {
-            rows.push((format!("mean of {} steps", crate::report::grouped(self.window as u64)), Mark::Line, tone));
+            rows.push((
+                format!("mean of {} steps", crate::report::grouped(self.window as u64)),
+                Mark::Line,
+                tone,
+            ));
             rows.push(("each step".into(), Mark::Faint, tone));
         } else {
             rows.push(("each step".into(), Mark::Line, tone));
@@ -233,8 +245,9 @@ impl Picture {
         let right = WIDTH - RIGHT - 12;
         let width = rows.iter().map(|(name, ..)| text_width(name, 12.0)).max().unwrap_or(0) + 42;
         let (top, height) = (panel.top + 8, rows.len() as i32 * 18 + 6);
-        let corners = [(right - width, top), (right + 6, top + height)].map(|(x, y)| (x * FINE, y * FINE));
-        root.draw(&Rectangle::new(corners, WHITE.mix(0.85).filled()))?;
+        let corners = [(right - width, panel.top), (WIDTH - RIGHT + 1, top + height)];
+        let corners = corners.map(|(x, y)| (x * FINE, y * FINE));
+        root.draw(&Rectangle::new(corners, WHITE.filled()))?;
         for (index, (name, mark, colour)) in rows.into_iter().enumerate() {
             let y = top + 12 + 18 * index as i32;
             text(root, &name, (right - 32, y), &style(12.0, INK).text(HPos::Right))?;
@@ -264,18 +277,18 @@ enum Mark {
 /// A vertical axis that shows curves and single values with some air around; logarithmic where they span more than a
 /// factor of two.
 fn around<'a>(curves: impl Iterator<Item = &'a Curve>, values: &[f64], ticks: usize) -> Axis {
-    let mut shown: Vec<f64> = curves.flat_map(Curve::in_view).collect();
-    shown.extend(values);
-    let low = shown.iter().copied().fold(f64::INFINITY, f64::min);
-    let high = shown.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let spans = curves.filter_map(Curve::span).chain(values.iter().map(|value| (*value, *value)));
+    let (low, high) = spans.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), (least, most)| {
+        (low.min(least), high.max(most))
+    });
     if low > high {
         return Axis::linear(0.0, 1.0, ticks);
     }
     if low > 0.0 && high > 2.0 * low {
-        let air = (high / low).powf(0.04);
+        let air = (0.04 * (high.ln() - low.ln())).exp();
         return Axis::logarithmic(low / air, high * air, ticks);
     }
-    let air = (high - low).max(high.abs() * 1e-3) * 0.05;
+    let air = ((high - low) * 0.05).max(high.abs() * 0.005);
     Axis::linear(low - air, high + air, ticks)
 }
 
