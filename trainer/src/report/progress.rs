@@ -1,4 +1,4 @@
-//! How far a run is: one live line in a terminal, plain lines every so often in a log.
+//! How far a run is: a live bar in a terminal, plain lines every so often in a log.
 
 use super::metrics::Step;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -59,7 +59,8 @@ impl Progress {
             Outlet::Nowhere
         } else if std::io::stderr().is_terminal() {
             let bar = ProgressBar::with_draw_target(Some(total_steps), ProgressDrawTarget::stderr_with_hz(5));
-            if let Ok(style) = ProgressStyle::with_template("{bar:16.cyan/blue} {wide_msg}") {
+            // Two lines, so that 80 columns hold it all.
+            if let Ok(style) = ProgressStyle::with_template("{bar:24.cyan/blue} {prefix}\n{wide_msg}") {
                 bar.set_style(style.progress_chars("━╸─"));
             }
             Outlet::Terminal(bar)
@@ -87,7 +88,9 @@ impl Progress {
             Outlet::Nowhere => {}
             Outlet::Terminal(bar) => {
                 bar.set_position(step.step);
-                bar.set_message(self.line(step));
+                let (place, left, numbers) = self.parts(step);
+                bar.set_prefix(format!("{place} | {left}"));
+                bar.set_message(numbers);
             }
             Outlet::Log => {
                 let wait = ((now - self.begun).as_secs_f64() / 60.0).clamp(LINE_EVERY.0, LINE_EVERY.1);
@@ -109,29 +112,32 @@ impl Progress {
         }
     }
 
-    /// Ends the live line and leaves it standing.
+    /// Ends the bar and leaves it standing.
     pub fn finish(&self) {
         if let Outlet::Terminal(bar) = &self.outlet {
             bar.abandon();
         }
     }
 
-    /// `step 120/4000 epoch 1 | loss 4.812 | lr 3.0e-4 | norm 0.83 | 12,345 tok/s | MFU 31% (causal) | 12m left`, the
-    /// loss a running mean. A NaN is shown as it comes, for then it is what matters.
+    /// `step 120/4000 epoch 1 | loss 4.812 | lr 3.0e-4 | norm 0.83 | 12,345 tok/s | MFU 31% (causal) | 12m left`.
     fn line(&self, step: &Step) -> String {
+        let (place, left, numbers) = self.parts(step);
+        format!("{place} | {numbers} | {left}")
+    }
+
+    /// Where the run is, how long it will take, and its numbers, the loss a running mean. A NaN is shown as it comes,
+    /// for then it is what matters.
+    fn parts(&self, step: &Step) -> (String, String, String) {
         let loss = if step.loss.is_finite() { self.loss.value() } else { step.loss };
         let mfu = step.mfu.map_or(String::new(), |mfu| format!(" | MFU {} (causal)", percent(mfu)));
         let left = self.total.saturating_sub(step.step) as f64 * self.pace.value();
-        format!(
-            "step {}/{} {} | loss {loss:.3} | lr {:.1e} | norm {:.2} | {} tok/s{mfu} | {} left",
-            step.step,
-            self.total,
-            step.stage,
+        let numbers = format!(
+            "loss {loss:.3} | lr {:.1e} | norm {:.2} | {} tok/s{mfu}",
             step.learning_rate,
             step.gradient_norm,
             super::grouped(step.tokens_per_second.round() as u64),
-            span(left),
-        )
+        );
+        (format!("step {}/{} {}", step.step, self.total, step.stage), format!("{} left", span(left)), numbers)
     }
 }
 
