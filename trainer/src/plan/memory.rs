@@ -70,8 +70,9 @@ impl Plan {
     pub fn fit(&self) -> Result<()> {
         let Some(available) = self.memory_available else { return Ok(()) };
         let stages = self.stages.iter().zip(&self.source.stages).enumerate();
-        let Some((index, (planned, stage))) =
-            stages.filter(|(_, (planned, _))| planned.memory.total > available).max_by_key(|s| s.1.0.memory.total)
+        let Some((index, (planned, stage))) = stages
+            .filter(|(_, (planned, _))| planned.memory.total > available)
+            .max_by_key(|s| s.1.0.memory.total)
         else {
             return Ok(());
         };
@@ -109,7 +110,8 @@ impl Plan {
         for on in if checkpointing { vec![true] } else { vec![false, true] } {
             let compute = Compute { activation_checkpointing: on, ..self.source.compute.clone() };
             let recipe = Recipe { compute, ..self.source.clone() };
-            let smaller = (1..=stage.micro_batch).rev().filter(|size| stage.micro_batch.is_multiple_of(*size));
+            let smaller =
+                (1..=stage.micro_batch).rev().filter(|size| stage.micro_batch.is_multiple_of(*size));
             let fitting = smaller
                 .map(|size| (size, Memory::of(&recipe, self.assumptions.device, size * stage.context).total))
                 .find(|(_, total)| *total <= available);

@@ -41,7 +41,11 @@ impl Plan {
     }
 
     fn write_stages(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "\n{:<16}{:>9}{:>11}{:>9}{:>10}  learning rate", "Stages", "tokens", "steps", "context", "batch")?;
+        writeln!(
+            f,
+            "\n{:<16}{:>9}{:>11}{:>9}{:>10}  learning rate",
+            "Stages", "tokens", "steps", "context", "batch"
+        )?;
         for stage in &self.stages {
             let batch = format!("{}x{}", stage.micro_batch, stage.accumulate);
             writeln!(
@@ -82,9 +86,11 @@ impl Plan {
             let flops = &stage.flops_per_token;
             let total = flops.causal() as f64;
             writeln!(f, "  at context {}", commas(stage.context as u64))?;
-            for (name, count) in
-                [("linears", flops.linears), ("head", flops.head), ("attention, causal half", flops.attention_causal)]
-            {
+            for (name, count) in [
+                ("linears", flops.linears),
+                ("head", flops.head),
+                ("attention, causal half", flops.attention_causal),
+            ] {
                 writeln!(f, "    {name:<32}{:>16}{:>7.1}%", si(count as f64), 100.0 * count as f64 / total)?;
             }
             writeln!(f, "    {:<32}{:>16}", "total, attention by causal half", si(total))?;
@@ -100,7 +106,12 @@ impl Plan {
         let Some(stage) = self.stages.iter().max_by_key(|stage| stage.memory.total) else { return Ok(()) };
         let memory = &stage.memory;
         let tokens = commas((stage.micro_batch * stage.context) as u64);
-        writeln!(f, "\nMemory for {} x {} = {tokens} tokens at once", stage.micro_batch, commas(stage.context as u64))?;
+        writeln!(
+            f,
+            "\nMemory for {} x {} = {tokens} tokens at once",
+            stage.micro_batch,
+            commas(stage.context as u64)
+        )?;
         let checkpointing = match self.source.compute.activation_checkpointing {
             true => "activations, checkpointed",
             false => "activations",
@@ -145,7 +156,10 @@ impl Plan {
             if let (Some(causal), Some(whole)) = (stage.mfu_causal, stage.mfu_whole) {
                 let (causal, whole) = (100.0 * causal, 100.0 * whole);
                 let name = short(&stage.name, 14);
-                writeln!(f, "  MFU in {name}: {causal:.1}% by causal half, {whole:.1}% with attention whole")?;
+                writeln!(
+                    f,
+                    "  MFU in {name}: {causal:.1}% by causal half, {whole:.1}% with attention whole"
+                )?;
             }
         }
         Ok(())

@@ -204,11 +204,9 @@ impl<'n> de::Deserializer<'n> for Reader<'n> {
                     variants.first().copied().unwrap_or_default(),
                 ))),
             },
-            other => Err(self.flaw(format!(
-                "expected one of {}, found {}",
-                variants.join(", "),
-                other.describe()
-            ))),
+            other => {
+                Err(self.flaw(format!("expected one of {}, found {}", variants.join(", "), other.describe())))
+            }
         };
         result.map_err(|flaw| flaw.at(&self.0.place))
     }
