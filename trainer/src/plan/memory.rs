@@ -10,7 +10,7 @@ use serde::Serialize;
 const LOGITS_CHUNK: u64 = 4096;
 /// Statistics kept per token and layer as f32, besides one log-sum-exp per head: the two norms' reciprocal roots.
 const NORM_STATISTICS: u64 = 2;
-/// Buffers of the widest activation that forward and backward pass ideas through.
+/// Buffers of the widest activation that forward and backward pass use again and again.
 const SCRATCH_BUFFERS: u64 = 2;
 const F32: u64 = 4;
 
@@ -70,8 +70,10 @@ impl Plan {
     pub fn fit(&self) -> Result<()> {
         let Some(available) = self.memory_available else { return Ok(()) };
         let stages = self.stages.iter().zip(&self.source.stages).enumerate();
-        let Some((index, (planned, stage))) =
-            stages.filter(|(_, (planned, _))| planned.memory.total > available).max_by_key(|s| s.1.0.memory.total)
+        let Some((index, (planned, stage))) = stages
+            .rev()
+            .filter(|(_, (planned, _))| planned.memory.total > available)
+            .max_by_key(|s| s.1.0.memory.total)
         else {
             return Ok(());
         };
@@ -105,11 +107,20 @@ impl Plan {
     /// Overrides that keep the tokens per step and fit, the gentlest of each kind.
     fn suggestions(&self, index: usize, stage: &Stage, available: u64) -> Vec<String> {
         let checkpointing = self.source.compute.activation_checkpointing;
+        let alike = |other: &Stage| {
+            (other.context, other.micro_batch, other.accumulate)
+                == (stage.context, stage.micro_batch, stage.accumulate)
+        };
+        let stages = match self.source.stages.iter().all(alike) {
+            true => "*".to_owned(),
+            false => index.to_string(),
+        };
         let mut found = Vec::new();
         for on in if checkpointing { vec![true] } else { vec![false, true] } {
             let compute = Compute { activation_checkpointing: on, ..self.source.compute.clone() };
             let recipe = Recipe { compute, ..self.source.clone() };
-            let smaller = (1..=stage.micro_batch).rev().filter(|size| stage.micro_batch.is_multiple_of(*size));
+            let smaller =
+                (1..=stage.micro_batch).rev().filter(|size| stage.micro_batch.is_multiple_of(*size));
             let fitting = smaller
                 .map(|size| (size, Memory::of(&recipe, self.assumptions.device, size * stage.context).total))
                 .find(|(_, total)| *total <= available);
@@ -120,8 +131,8 @@ impl Plan {
             }
             if size < stage.micro_batch {
                 let accumulate = stage.accumulate * stage.micro_batch / size;
-                sets.push(format!("--set stages.{index}.micro_batch={size}"));
-                sets.push(format!("--set stages.{index}.accumulate={accumulate}"));
+                sets.push(format!("--set 'stages.{stages}.micro_batch={size}'"));
+                sets.push(format!("--set 'stages.{stages}.accumulate={accumulate}'"));
             }
             found.push(format!("{} ({})", sets.join(" "), bytes(total)));
         }

@@ -28,7 +28,7 @@ pub enum Target {
 }
 
 /// What a plan takes from outside the recipe.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Assumptions {
     /// What computes.
     pub device: Target,
@@ -91,7 +91,14 @@ impl Parameters {
         let attention = layers * hidden * (2 * query + 2 * key);
         let ffn = layers * 3 * hidden * ffn;
         let norms = (2 * layers + 1) * hidden;
-        Parameters { embedding, head, attention, ffn, norms, total: embedding + head + attention + ffn + norms }
+        Parameters {
+            embedding,
+            head,
+            attention,
+            ffn,
+            norms,
+            total: embedding + head + attention + ffn + norms,
+        }
     }
 }
 

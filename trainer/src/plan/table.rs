@@ -2,7 +2,7 @@
 
 use super::{Plan, StagePlan, Target};
 use crate::recipe::Precision;
-use crate::schedule::{Schedule, ScheduleKind};
+use crate::schedule::ScheduleKind;
 use std::fmt::{self, Display, Write};
 
 impl Display for Plan {
@@ -41,36 +41,34 @@ impl Plan {
     }
 
     fn write_stages(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "\n{:<16}{:>9}{:>11}{:>9}{:>10}  learning rate", "Stages", "tokens", "steps", "context", "batch")?;
+        let heads = ["tokens", "steps", "context", "batch"];
+        writeln!(f, "\n{:<16}{:>9}{:>12}{:>10}{:>10}", "Stages", heads[0], heads[1], heads[2], heads[3])?;
         for stage in &self.stages {
-            let batch = format!("{}x{}", stage.micro_batch, stage.accumulate);
             writeln!(
                 f,
-                "  {:<14}{:>9}{:>11}{:>9}{batch:>10}  {}",
-                short(&stage.name, 14),
+                "  {:<14}{:>9}{:>12}{:>10}{:>10}",
+                short(&stage.name, 13),
                 or_unknown(stage.tokens, |tokens| si(tokens as f64)),
                 or_unknown(stage.steps, commas),
                 commas(stage.context as u64),
-                rates(&stage.schedule),
+                format!("{}x{}", stage.micro_batch, stage.accumulate),
             )?;
         }
         let tokens = or_unknown(self.tokens, |tokens| si(tokens as f64));
-        writeln!(f, "  {:<14}{tokens:>9}{:>11}", "total", or_unknown(self.steps, commas))?;
-        for stage in &self.stages {
-            for line in stage.notes() {
-                writeln!(f, "  {line}")?;
-            }
-        }
+        writeln!(f, "  {:<14}{tokens:>9}{:>12}", "total", or_unknown(self.steps, commas))?;
         let missing: std::collections::BTreeSet<&String> =
             self.stages.iter().flat_map(|stage| &stage.sets_missing).collect();
         if !missing.is_empty() {
-            writeln!(f, "  Stages are measured in epochs of sets that are not there yet; give their sizes:")?;
+            writeln!(f, "  Epochs of sets that are not there yet; give their sizes:")?;
         }
         for set in missing {
             let path = self.source.data.sets.get(set).map(|path| path.display().to_string());
-            writeln!(f, "    --set-tokens {set}=N  ({})", short(&path.unwrap_or_default(), 50))?;
+            writeln!(f, "    --set-tokens {set}=N  ({})", short(&path.unwrap_or_default(), 40))?;
         }
-        Ok(())
+        writeln!(f, "\n{:<16}steps of warm-up and of cool-down", "Learning rate")?;
+        self.stages
+            .iter()
+            .try_for_each(|stage| writeln!(f, "  {:<14}{}", short(&stage.name, 13), rates(stage)))
     }
 
     fn write_flops(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -82,9 +80,11 @@ impl Plan {
             let flops = &stage.flops_per_token;
             let total = flops.causal() as f64;
             writeln!(f, "  at context {}", commas(stage.context as u64))?;
-            for (name, count) in
-                [("linears", flops.linears), ("head", flops.head), ("attention, causal half", flops.attention_causal)]
-            {
+            for (name, count) in [
+                ("linears", flops.linears),
+                ("head", flops.head),
+                ("attention, causal half", flops.attention_causal),
+            ] {
                 writeln!(f, "    {name:<32}{:>16}{:>7.1}%", si(count as f64), 100.0 * count as f64 / total)?;
             }
             writeln!(f, "    {:<32}{:>16}", "total, attention by causal half", si(total))?;
@@ -100,7 +100,12 @@ impl Plan {
         let Some(stage) = self.stages.iter().max_by_key(|stage| stage.memory.total) else { return Ok(()) };
         let memory = &stage.memory;
         let tokens = commas((stage.micro_batch * stage.context) as u64);
-        writeln!(f, "\nMemory for {} x {} = {tokens} tokens at once", stage.micro_batch, commas(stage.context as u64))?;
+        writeln!(
+            f,
+            "\nMemory for {} x {} = {tokens} tokens at once",
+            stage.micro_batch,
+            commas(stage.context as u64)
+        )?;
         let checkpointing = match self.source.compute.activation_checkpointing {
             true => "activations, checkpointed",
             false => "activations",
@@ -145,34 +150,31 @@ impl Plan {
             if let (Some(causal), Some(whole)) = (stage.mfu_causal, stage.mfu_whole) {
                 let (causal, whole) = (100.0 * causal, 100.0 * whole);
                 let name = short(&stage.name, 14);
-                writeln!(f, "  MFU in {name}: {causal:.1}% by causal half, {whole:.1}% with attention whole")?;
+                writeln!(
+                    f,
+                    "  MFU in {name}: {causal:.1}% by causal half, {whole:.1}% with attention whole"
+                )?;
             }
         }
         Ok(())
     }
 }
 
-impl StagePlan {
-    fn notes(&self) -> Vec<String> {
-        let warm = match self.schedule.warmup {
-            0 => None,
-            warmup => Some(format!("{}: {} steps of warm-up", self.name, commas(warmup))),
-        };
-        let cool = match (self.schedule.kind, self.steps) {
-            (ScheduleKind::Trapezoidal, Some(steps)) => {
-                Some(format!("{}: {} steps of cool-down", self.name, commas(self.schedule.cooling(steps))))
-            }
-            _ => None,
-        };
-        warm.into_iter().chain(cool).collect()
+/// The shape, the rates, and the steps of warm-up and cool-down.
+fn rates(stage: &StagePlan) -> String {
+    let schedule = &stage.schedule;
+    let mut text = match schedule.kind {
+        ScheduleKind::Constant => format!("constant {:e}", schedule.peak),
+        ScheduleKind::Cosine => format!("cosine {:e} to {:e}", schedule.peak, schedule.floor),
+        ScheduleKind::Trapezoidal => format!("trapezoidal {:e} to {:e}", schedule.peak, schedule.floor),
+    };
+    if schedule.warmup > 0 {
+        text.push_str(&format!(", warm-up {}", commas(schedule.warmup)));
     }
-}
-
-fn rates(schedule: &Schedule) -> String {
-    match schedule.kind {
-        ScheduleKind::Constant => format!("{:e}", schedule.peak),
-        _ => format!("{:e} to {:e}", schedule.peak, schedule.floor),
+    if let (ScheduleKind::Trapezoidal, Some(steps)) = (schedule.kind, stage.steps) {
+        text.push_str(&format!(", cool-down {}", commas(schedule.cooling(steps))));
     }
+    text
 }
 
 fn short(text: &str, width: usize) -> String {

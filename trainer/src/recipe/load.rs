@@ -49,11 +49,14 @@ impl Recipe {
             tree::set(&mut root, set)?;
         }
         let recipe: Recipe = read::read(&root)?;
-        let faults: Vec<Fault> =
-            recipe.faults().into_iter().map(|fault| {
+        let faults: Vec<Fault> = recipe
+            .faults()
+            .into_iter()
+            .map(|fault| {
                 let place = root.place_of(&fault.key);
                 fault.at(place)
-            }).collect();
+            })
+            .collect();
         if faults.is_empty() { Ok(recipe) } else { Err(RecipeError { faults }) }
     }
 

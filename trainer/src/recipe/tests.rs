@@ -86,7 +86,8 @@ fn the_stages_recipe_mixes_as_the_paper_does() {
         let sum: f64 = stage.mixture.values().sum();
         assert!((sum - 1.0).abs() < 1e-9, "{}: {sum}", stage.name);
     }
-    let tokens: Vec<u64> = recipe.stages.iter().map(|s| s.steps(None).unwrap() * s.tokens_per_step()).collect();
+    let tokens: Vec<u64> =
+        recipe.stages.iter().map(|s| s.steps(None).unwrap() * s.tokens_per_step()).collect();
     for (tokens, expected) in tokens.iter().zip([6e9, 2e9, 2e9, 925e6, 75e6]) {
         assert!((*tokens as f64 - expected).abs() < 262_144.0, "{tokens} {expected}");
     }
@@ -120,16 +121,34 @@ fn an_unknown_key_is_refused_with_its_line_the_nearest_name_and_the_known_ones()
 #[test]
 fn values_of_the_wrong_kind_are_refused_with_line_and_key() {
     for (from, to, line, key, part) in [
-        ("hidden = 64", "hidden = \"64\"", 3, "model.hidden", "expected a whole number that is not negative, found the text \"64\""),
+        (
+            "hidden = 64",
+            "hidden = \"64\"",
+            3,
+            "model.hidden",
+            "expected a whole number that is not negative, found the text \"64\"",
+        ),
         ("hidden = 64", "hidden = -64", 3, "model.hidden", "found -64"),
         ("hidden = 64", "hidden = 64.5", 3, "model.hidden", "found 64.5"),
         ("hidden = 64", "hidden = 1e300", 3, "model.hidden", "found 1"),
         ("layers = 2\n", "", 2, "model.layers", "missing"),
         ("{ steps = 100 }", "{ stepz = 100 }", 19, "stages.0.length", "nearest: `steps`"),
-        ("{ steps = 100 }", "{ steps = 1, epochs = 1 }", 19, "stages.0.length", "exactly one of the keys steps, tokens, epochs"),
+        (
+            "{ steps = 100 }",
+            "{ steps = 1, epochs = 1 }",
+            19,
+            "stages.0.length",
+            "exactly one of the keys steps, tokens, epochs",
+        ),
         ("{ steps = 100 }", "\"steps\"", 19, "stages.0.length", "{ steps = ... }"),
         ("{ steps = 100 }", "100", 19, "stages.0.length", "found 100"),
-        ("\"cosine\"", "\"cosin\"", 23, "stages.0.schedule.kind", "not one of cosine, trapezoidal, constant; nearest: `cosine`"),
+        (
+            "\"cosine\"",
+            "\"cosin\"",
+            23,
+            "stages.0.schedule.kind",
+            "not one of cosine, trapezoidal, constant; nearest: `cosine`",
+        ),
         ("peak = 1e-3", "peak = \"big\"", 23, "stages.0.schedule.peak", "expected a number"),
         ("train = 3", "train = true", 22, "stages.0.mixture.train", "expected a number, found true"),
         ("[[stages]]", "[stages]", 17, "stages", "expected a list, found a table"),
@@ -204,7 +223,10 @@ fn overrides_that_are_wrong_name_themselves() {
     for (set, part) in [
         ("optimiser.clip=1", "--set 'optimiser.clip=1': optimiser: did you mean `optimizer`? unknown key"),
         ("stages.0.contxt=1", "--set 'stages.0.contxt=1': stages.0.contxt: did you mean `context`?"),
-        ("stages.0.context=big", "stages.0.context: expected a whole number that is not negative, found the text \"big\""),
+        (
+            "stages.0.context=big",
+            "stages.0.context: expected a whole number that is not negative, found the text \"big\"",
+        ),
         ("stages.5.context=1", "there is no element 5: the list has 1"),
         ("stages.first.context=1", "`first` is not an index"),
         ("stages.0.context.x=1", "stages.0.context: holds 64, so it has no key `x` inside"),
@@ -252,7 +274,11 @@ fn what_cannot_be_trained_is_refused_in_a_sentence() {
         ("stages.0.mixture.train=nan", "stages.0.mixture.train", "found NaN"),
         ("stages.0.schedule.floor=1", "stages.0.schedule.floor", "at most the peak 0.001, found 1"),
         ("stages.0.schedule.warmup=101", "stages.0.schedule.warmup", "more than the stage's 100 steps"),
-        ("stages.0.schedule={kind=\"trapezoidal\",peak=1,warmup=90}", "stages.0.schedule.cooldown", "20 steps of cool-down and 90"),
+        (
+            "stages.0.schedule={kind=\"trapezoidal\",peak=1,warmup=90}",
+            "stages.0.schedule.cooldown",
+            "20 steps of cool-down and 90",
+        ),
         ("stages.0.schedule.cooldown=1.5", "stages.0.schedule.cooldown", "share"),
         ("name=\"a/b\"", "name", "names a folder"),
     ] {

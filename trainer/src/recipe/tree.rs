@@ -102,8 +102,7 @@ fn put(node: &mut Node, parts: &[&str], depth: usize, value: &Node) -> Result<()
     match &mut node.value {
         Value::Table(entries) => {
             let index = entries.iter().position(|entry| entry.name == *part).unwrap_or_else(|| {
-                let entry =
-                    Entry { name: (*part).to_owned(), place: value.place.clone(), node: fresh() };
+                let entry = Entry { name: (*part).to_owned(), place: value.place.clone(), node: fresh() };
                 entries.push(entry);
                 entries.len() - 1
             });
@@ -211,10 +210,8 @@ impl Reading<'_> {
                 value.map_err(|_| fault(format!("{digits} is not a number")))?
             }
             DeValue::Array(items) => {
-                let nodes: Result<Vec<Node>, Fault> = items
-                    .into_iter()
-                    .map(|item| self.node(item.span().start, item.into_inner()))
-                    .collect();
+                let nodes: Result<Vec<Node>, Fault> =
+                    items.into_iter().map(|item| self.node(item.span().start, item.into_inner())).collect();
                 Value::List(nodes?)
             }
             DeValue::Table(table) => self.table(table)?,

@@ -83,7 +83,10 @@ impl Loader {
                 )));
             }
             if let Some((key, what)) = stage.schedule.misfit(steps) {
-                return Err(Error::Invalid(format!("stage `{}`: stages.{index}.schedule.{key}: {what}", stage.name)));
+                return Err(Error::Invalid(format!(
+                    "stage `{}`: stages.{index}.schedule.{key}: {what}",
+                    stage.name
+                )));
             }
         }
         Ok(loader)
@@ -141,14 +144,17 @@ impl Loader {
             return Err(Error::Invalid(format!("stage {stage} of {} was asked for", self.stages.len())));
         }
         if sequences == 0 || context == 0 {
-            return Err(Error::Invalid(format!("a batch of {sequences} windows of {context} tokens is empty")));
+            return Err(Error::Invalid(format!(
+                "a batch of {sequences} windows of {context} tokens is empty"
+            )));
         }
         if stage != self.stage {
             self.enter(stage);
         }
         shape(batch, sequences, context);
         self.last.clear();
-        let rows = batch.ids.chunks_exact_mut(context + 1).zip(batch.document_start.chunks_exact_mut(context));
+        let rows =
+            batch.ids.chunks_exact_mut(context + 1).zip(batch.document_start.chunks_exact_mut(context));
         for (ids, document_start) in rows {
             let index = self.draw(stage, self.samples);
             let span = self.streams[index].next(ids, document_start);
@@ -178,7 +184,8 @@ impl Loader {
     /// A set that the position does not know begins at its beginning. Errors where the position is of other sets or
     /// stages; the loader then stays where it was.
     pub fn seek(&mut self, position: &Position) -> Result<()> {
-        let wrong = |what: String| Err(Error::Invalid(format!("the saved data position does not fit: {what}")));
+        let wrong =
+            |what: String| Err(Error::Invalid(format!("the saved data position does not fit: {what}")));
         if position.stage >= self.stages.len() {
             return wrong(format!("stage {} of {}", position.stage, self.stages.len()));
         }
@@ -276,8 +283,7 @@ impl Loader {
 }
 
 fn open_set(name: &str, path: &Path, vocab: usize) -> Result<TokenSet> {
-    let set = TokenSet::open(path)
-        .map_err(|error| Error::Invalid(format!("data.sets.{name}: {error}")))?;
+    let set = TokenSet::open(path).map_err(|error| Error::Invalid(format!("data.sets.{name}: {error}")))?;
     let there = |what: String| Error::Invalid(format!("data.sets.{name}: {}: {what}", path.display()));
     if set.tokens() == 0 {
         return Err(there("the token set is empty; tokenize some text into it".into()));

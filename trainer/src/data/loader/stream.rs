@@ -94,8 +94,7 @@ impl Stream {
                 (epoch, offset) = (epoch + 1, 0);
             }
         }
-        let span =
-            Span { epoch: self.position.epoch, offset: self.position.offset, first, last, documents };
+        let span = Span { epoch: self.position.epoch, offset: self.position.offset, first, last, documents };
         let tokens = document_start.len() as u64;
         let position = &mut self.position;
         // One back: the last target is the next window's first input. It is always of this epoch.

@@ -53,7 +53,8 @@ impl Validation {
             )));
         }
         super::shape(batch, sequences, context);
-        let rows = batch.ids.chunks_exact_mut(context + 1).zip(batch.document_start.chunks_exact_mut(context));
+        let rows =
+            batch.ids.chunks_exact_mut(context + 1).zip(batch.document_start.chunks_exact_mut(context));
         for (row, (ids, document_start)) in rows.enumerate() {
             let mut offset = ((first + row) * context) as u64;
             let mut document = self.starts.partition_point(|start| *start <= offset) - 1;
