@@ -165,8 +165,8 @@ fn rates(stage: &StagePlan) -> String {
     let schedule = &stage.schedule;
     let mut text = match schedule.kind {
         ScheduleKind::Constant => format!("constant {:e}", schedule.peak),
-        ScheduleKind::Cosine => format!("cosine {:e} to {:e}", schedule.peak, schedule.floor),
-        ScheduleKind::Trapezoidal => format!("trapezoidal {:e} to {:e}", schedule.peak, schedule.floor),
+        ScheduleKind::Cosine => format!("cosine {} to {}", rate(schedule.peak), rate(schedule.floor)),
+        ScheduleKind::Trapezoidal => format!("trapezoidal {} to {}", rate(schedule.peak), rate(schedule.floor)),
     };
     if schedule.warmup > 0 {
         text.push_str(&format!(", warm-up {}", commas(schedule.warmup)));
@@ -175,6 +175,10 @@ fn rates(stage: &StagePlan) -> String {
         text.push_str(&format!(", cool-down {}", commas(schedule.cooling(steps))));
     }
     text
+}
+
+fn rate(rate: f64) -> String {
+    if rate == 0.0 { "0".to_owned() } else { format!("{rate:e}") }
 }
 
 fn short(text: &str, width: usize) -> String {

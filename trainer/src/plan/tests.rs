@@ -156,3 +156,19 @@ fn sets_that_are_too_small_for_their_stage_are_refused() {
         "{said}"
     );
 }
+
+#[test]
+fn the_largest_shape_that_the_check_lets_through_does_not_overflow() {
+    let overrides = [
+        "model.hidden=65536", "model.heads=4096", "model.kv_heads=4096", "model.head_dim=4096",
+        "model.ffn=1048576", "model.layers=4096", "model.vocab=2147483648", "model.context=4194304",
+        "stages.*.context=4194304", "stages.*.micro_batch=65536", "stages.*.accumulate=1",
+        "stages.*.length={epochs=1e6}", "stages.*.schedule.warmup=0",
+    ];
+    let recipe = load("smollm2-70m", &overrides);
+    let mut assumptions = assume(Some(u64::MAX - 1));
+    assumptions.set_tokens.insert("train".into(), 1_000_000_000_000_000_000);
+    let plan = plan(&recipe, &assumptions).unwrap();
+    assert_eq!(plan.stages[0].memory.total, u64::MAX);
+    assert!(plan.fit().is_err() && !plan.to_string().is_empty());
+}
