@@ -1,13 +1,52 @@
 //! `thimble-train train-tokenizer`.
 
-use thimble_trainer::error::{Error, Result};
+use super::tokenize::Reading;
+use std::path::PathBuf;
+use std::time::Instant;
+use thimble_trainer::data::source::Source;
+use thimble_trainer::data::tokenizer::{TrainOptions, train};
+use thimble_trainer::error::Result;
 
 /// Train a byte-level BPE tokenizer on text.
+///
+/// Every digit is a word of its own, then the GPT-2 pattern cuts words, as in SmolLM2. The lowest ids are
+/// <|endoftext|>, <|im_start|> and <|im_end|>; all 256 bytes have a token. The same text gives the same files.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// Files (.txt, .jsonl, plain, .gz or .zst; .parquet), folders, or hf://datasets/OWNER/NAME[@REVISION][/PATH].
+    #[arg(required = true)]
+    sources: Vec<String>,
+    #[command(flatten)]
+    reading: Reading,
+    /// Tokens in all.
+    #[arg(long)]
+    vocab: usize,
+    /// Folder for tokenizer.json, tokenizer_config.json and special_tokens_map.json.
+    #[arg(short, long)]
+    output: PathBuf,
+    /// Bytes of text to learn from, taken evenly from all sources.
+    #[arg(long, default_value_t = 64 << 20)]
+    sample_bytes: u64,
+    /// Context that tokenizer_config.json states as model_max_length.
+    #[arg(long, default_value_t = 8192)]
+    context: u64,
+}
 
 impl Args {
     pub(crate) fn run(self) -> Result<()> {
-        Err(Error::Usage("train-tokenizer is not built yet".into()))
+        let read = self.reading.options();
+        let sources = Source::resolve(&self.sources, &read)?;
+        let options =
+            TrainOptions { vocab: self.vocab, sample_bytes: self.sample_bytes, context: self.context };
+        let begin = Instant::now();
+        let bytes = train(&sources, &read, &options, &self.output)?;
+        println!(
+            "{}: {} tokens learned from {:.1} MB of text in {:.1} s",
+            self.output.display(),
+            self.vocab,
+            bytes as f64 / 1e6,
+            begin.elapsed().as_secs_f64()
+        );
+        Ok(())
     }
 }

@@ -1,1 +1,0 @@
-//! Text sources: txt, jsonl, parquet, plain, gzip or zstd.

@@ -1,0 +1,222 @@
+//! Sources as one stream of raw records, from any position on.
+
+use super::parquet_column::Column;
+use super::{Kind, Packing, ReadOptions, Source};
+use crate::error::{Error, Result};
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::ops::Range;
+
+/// Most bytes of one record: what bounds memory.
+pub const MOST_RECORD_BYTES: usize = 256 << 20;
+/// Bytes read from a file at once.
+const BUFFER: usize = 1 << 20;
+
+/// Where the next record is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Position {
+    /// Number of the source.
+    pub source: usize,
+    /// Lines or rows before it in that source, blank lines among them.
+    pub record: u64,
+    /// Records before it in all sources, without blank lines.
+    pub index: u64,
+}
+
+/// One record of a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Where it is.
+    pub at: Position,
+    range: Range<usize>,
+}
+
+/// Records in a row.
+#[derive(Debug, Default)]
+pub struct Batch {
+    bytes: Vec<u8>,
+    /// In the order of the sources.
+    pub records: Vec<Record>,
+}
+
+impl Batch {
+    /// The bytes of a record.
+    pub fn raw(&self, record: &Record) -> &[u8] {
+        &self.bytes[record.range.clone()]
+    }
+
+    /// Bytes of all records.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
+impl Record {
+    /// Its place, as a person counts.
+    pub fn place(&self, sources: &[Source]) -> String {
+        let Some(source) = sources.get(self.at.source) else { return String::new() };
+        match source.kind {
+            Kind::Text => source.name.clone(),
+            Kind::Lines | Kind::JsonLines => format!("{}, line {}", source.name, self.at.record + 1),
+            Kind::Parquet => format!("{}, row {}", source.name, self.at.record + 1),
+        }
+    }
+}
+
+/// The stream of records.
+pub struct Records<'s> {
+    sources: &'s [Source],
+    options: &'s ReadOptions,
+    next: Position,
+    open: Option<Open>,
+}
+
+enum Open {
+    Text(Box<dyn BufRead + Send>),
+    Lines(Box<dyn BufRead + Send>),
+    Column(Box<Column>),
+}
+
+impl<'s> Records<'s> {
+    /// A stream that begins at `from`.
+    pub fn new(sources: &'s [Source], options: &'s ReadOptions, from: Position) -> Records<'s> {
+        Records { sources, options, next: from, open: None }
+    }
+
+    /// Where the next record is.
+    pub fn position(&self) -> Position {
+        self.next
+    }
+
+    /// The next records of about `bytes` in all (one record may be more); `None` behind the last one.
+    ///
+    /// # Errors
+    /// A file that cannot be read, is damaged, or has a record of more than [`MOST_RECORD_BYTES`].
+    pub fn batch(&mut self, bytes: usize) -> Result<Option<Batch>> {
+        let mut batch = Batch::default();
+        while batch.bytes.len() < bytes {
+            let Some(source) = self.sources.get(self.next.source) else { break };
+            let open = match &mut self.open {
+                Some(open) => open,
+                None => self.open.insert(Open::at(source, self.options, self.next.record)?),
+            };
+            let start = batch.bytes.len();
+            if !open.read(source, self.next, &mut batch)? {
+                self.open = None;
+                self.next = Position { source: self.next.source + 1, record: 0, index: self.next.index };
+                continue;
+            }
+            let blank = source.kind != Kind::Parquet && batch.bytes[start..].trim_ascii().is_empty();
+            if blank {
+                batch.bytes.truncate(start);
+            } else {
+                batch.records.push(Record { at: self.next, range: start..batch.bytes.len() });
+            }
+            self.next.record += 1;
+            self.next.index += u64::from(!blank);
+        }
+        Ok(Some(batch).filter(|batch| !batch.records.is_empty()))
+    }
+}
+
+impl Open {
+    /// Opens `source` and passes over `skip` records.
+    fn at(source: &Source, options: &ReadOptions, skip: u64) -> Result<Open> {
+        if source.kind == Kind::Parquet {
+            return Ok(Open::Column(Box::new(Column::open(source, &options.field, skip)?)));
+        }
+        let mut reader = unpack(source)?;
+        if source.kind == Kind::Text {
+            return Ok(Open::Text(if skip == 0 { reader } else { Box::new(std::io::empty()) }));
+        }
+        for _ in 0..skip {
+            reader.skip_until(b'\n').map_err(Error::file(&source.path, "read"))?;
+        }
+        Ok(Open::Lines(reader))
+    }
+
+    /// Appends the next record's bytes to `batch`; false behind the last one.
+    fn read(&mut self, source: &Source, at: Position, batch: &mut Batch) -> Result<bool> {
+        let failed = |error| Error::file(&source.path, "read")(error);
+        let most = MOST_RECORD_BYTES as u64 + 1;
+        let start = batch.bytes.len();
+        let found = match self {
+            Open::Column(column) => return column.next(source, &mut batch.bytes),
+            Open::Text(reader) => {
+                let found = reader.take(most).read_to_end(&mut batch.bytes).map_err(failed)?;
+                *self = Open::Text(Box::new(std::io::empty()));
+                found
+            }
+            Open::Lines(reader) => {
+                let found = reader.take(most).read_until(b'\n', &mut batch.bytes).map_err(failed)?;
+                let line = &batch.bytes[start..];
+                let line =
+                    line.strip_suffix(b"\n").map_or(line, |line| line.strip_suffix(b"\r").unwrap_or(line));
+                let end = start + line.len();
+                batch.bytes.truncate(end);
+                found
+            }
+        };
+        if batch.bytes.len() - start > MOST_RECORD_BYTES {
+            let record = Record { at, range: 0..0 };
+            return Err(Error::Invalid(format!(
+                "{}: expected a document of at most {MOST_RECORD_BYTES} bytes, found a longer one; split it{}",
+                record.place(std::slice::from_ref(&Source { ..source.clone() })),
+                if source.kind == Kind::Text { ", or make every line a document with --lines" } else { "" }
+            )));
+        }
+        if at.record == 0 && batch.bytes[start..].starts_with("\u{FEFF}".as_bytes()) {
+            batch.bytes.drain(start..start + 3);
+        }
+        Ok(found > 0)
+    }
+}
+
+fn unpack(source: &Source) -> Result<Box<dyn BufRead + Send>> {
+    let failed = |error| Error::file(&source.path, "open")(error);
+    let file = File::open(&source.path).map_err(failed)?;
+    let unpacked: Box<dyn Read + Send> = match source.packing {
+        Packing::Plain => Box::new(file),
+        Packing::Gzip => {
+            Box::new(flate2::bufread::MultiGzDecoder::new(BufReader::with_capacity(BUFFER, file)))
+        }
+        Packing::Zstd => Box::new(zstd::stream::read::Decoder::new(file).map_err(failed)?),
+    };
+    Ok(Box::new(BufReader::with_capacity(BUFFER, unpacked)))
+}
+
+/// The string in `field` of a JSON object.
+pub(super) fn json_field(raw: &[u8], field: &str) -> std::result::Result<String, String> {
+    let mut json = serde_json::Deserializer::from_slice(raw);
+    let found = json.deserialize_map(Field(field)).and_then(|found| json.end().map(|()| found));
+    match found {
+        Ok(Some(text)) => Ok(text),
+        Ok(None) => Err(format!("expected a field {field:?}, found none; --field names another")),
+        // serde_json counts lines within the record, which is always the first.
+        Err(error) => Err(format!("expected a JSON object with a string in {field:?}: {error}")),
+    }
+}
+
+struct Field<'f>(&'f str);
+
+impl<'de> Visitor<'de> for Field<'_> {
+    type Value = Option<String>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "an object")
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> std::result::Result<Option<String>, M::Error> {
+        let mut found = None;
+        while let Some(key) = map.next_key::<std::borrow::Cow<'de, str>>()? {
+            if key == self.0 {
+                found = Some(map.next_value()?);
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(found)
+    }
+}

@@ -1,1 +1,0 @@
-//! Text to token sets, on all cores, resumable.

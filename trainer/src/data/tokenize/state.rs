@@ -1,0 +1,324 @@
+//! The output folder: whose it is, what is in it, and where a killed run goes on.
+
+use super::{Job, Progress, Summary};
+use crate::data::source::Position;
+use crate::data::token_set::{
+    MANIFEST, Manifest, ShardInfo, SourceFile, TOKENIZER_FILES, TokenSetWriter, VERSION, write_json,
+};
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+/// Keeps two runs out of one folder; gone when the set is finished.
+const LOCK: &str = "tokenize.lock";
+/// How far the run is; gone when the set is finished.
+const STATE: &str = "progress.json";
+
+/// What [`STATE`] holds.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct State {
+    /// What must be the same for the run to go on.
+    job: Value,
+    /// Nanoseconds since 1970 of each source's last change: what is not in the manifest, where it would tell nothing.
+    changed: Vec<u64>,
+    /// The set, then the held-out one.
+    sets: Vec<Written>,
+}
+
+/// One set's whole shards.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Written {
+    shards: Vec<ShardInfo>,
+    /// Behind the last document of the last whole shard.
+    position: Position,
+}
+
+/// A locked output folder, and the job it is for.
+pub(super) struct Workplace<'j> {
+    job: &'j Job<'j>,
+    _lock: File,
+    identity: Value,
+    sources: Vec<SourceFile>,
+    changed: Vec<u64>,
+}
+
+impl<'j> Workplace<'j> {
+    /// Locks the folder.
+    pub(super) fn enter(job: &'j Job<'j>) -> Result<Workplace<'j>> {
+        let folder = &job.output;
+        if job.holdout.as_ref().is_some_and(|holdout| holdout.output == *folder) {
+            return Err(Error::Usage(format!(
+                "{}: the held-out documents need another folder than the others",
+                folder.display()
+            )));
+        }
+        std::fs::create_dir_all(folder).map_err(Error::file(folder, "make the folder"))?;
+        let path = folder.join(LOCK);
+        let lock = File::create(&path).map_err(Error::file(&path, "write"))?;
+        if let Err(TryLockError::WouldBlock) = lock.try_lock() {
+            return Err(Error::Usage(format!(
+                "{}: another run is at work in this folder; wait for it, or choose another folder",
+                folder.display()
+            )));
+        }
+        let sources = job.sources.iter().map(|source| source.file()).collect::<Result<Vec<_>>>()?;
+        let changed = job.sources.iter().map(|source| changed(&source.path)).collect::<Result<Vec<_>>>()?;
+        let identity = json!({
+            "version": VERSION,
+            "sources": &sources,
+            "field": job.read.field,
+            "lines": job.read.lines,
+            "skip_bad": job.skip_bad,
+            "tokenizer": job.encoder.hash(),
+            "end_of_document": job.end_of_document,
+            "shard_tokens": job.shard_tokens,
+            "holdout": job.holdout.as_ref().map(|holdout| holdout.share.to_string()),
+            "holdout_seed": job.holdout.as_ref().map(|holdout| holdout.seed),
+        });
+        Ok(Workplace { job, _lock: lock, identity, sources, changed })
+    }
+
+    fn folders(&self) -> Vec<&Path> {
+        let holdout = self.job.holdout.as_ref().map(|holdout| holdout.output.as_path());
+        [self.job.output.as_path()].into_iter().chain(holdout).collect()
+    }
+
+    /// What is there, where an earlier run of the same job came to its end.
+    pub(super) fn finished(&self) -> Result<Option<Summary>> {
+        if !self.job.output.join(MANIFEST).exists() {
+            return Ok(None);
+        }
+        let mut manifests = Vec::new();
+        for folder in self.folders() {
+            let manifest = Manifest::read(folder)?;
+            let found = manifest.job.as_ref().unwrap_or(&Value::Null);
+            if let Some(difference) = difference(found, &self.record()) {
+                self.leave();
+                return Err(Error::Usage(format!(
+                    "{}: there is a token set already, made with other options ({difference}); choose another folder, or \
+                     remove that one",
+                    folder.display()
+                )));
+            }
+            manifests.push(manifest);
+        }
+        self.clean_up()?;
+        let mut manifests = manifests.into_iter();
+        let set = manifests.next();
+        Ok(set.map(|set| {
+            let resumed = set.documents;
+            Summary { set, holdout: manifests.next(), progress: Progress::default(), resumed }
+        }))
+    }
+
+    /// The job as the manifest has it, which lists the sources elsewhere.
+    fn record(&self) -> Value {
+        let mut record = self.identity.clone();
+        if let Some(record) = record.as_object_mut() {
+            record.remove("version");
+            record.remove("tokenizer");
+            record.remove("end_of_document");
+            let names: Vec<&str> = self.sources.iter().map(|source| source.xxh3_ends.as_str()).collect();
+            record
+                .insert("sources".into(), json!(crate::data::token_set::hash_hex(names.concat().as_bytes())));
+            record.insert("tokenizer".into(), json!(self.job.encoder.hash()));
+        }
+        record
+    }
+
+    /// The sets to write, from their last whole shard on.
+    pub(super) fn destinations(&self) -> Result<Destinations> {
+        let path = self.job.output.join(STATE);
+        let folders = self.folders();
+        let state = match std::fs::read(&path) {
+            Ok(text) => self.resume(&path, &text)?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                // A folder of somebody else's is left as it was.
+                folders.iter().try_for_each(|folder| empty(folder)).inspect_err(|_| self.leave())?;
+                self.fresh()
+            }
+            Err(error) => return Err(Error::file(&path, "read")(error)),
+        };
+        write_json(&path, &state)?;
+        let mut writers = Vec::new();
+        for (folder, written) in folders.iter().zip(&state.sets) {
+            // The run was killed between the manifests of the two sets: this one is written once more.
+            let manifest = folder.join(MANIFEST);
+            if manifest.exists() {
+                std::fs::remove_file(&manifest).map_err(Error::file(&manifest, "remove"))?;
+            }
+            writers.push(TokenSetWriter::resume(folder, &self.job.set_options(), written.shards.clone())?);
+        }
+        Ok(Destinations { path, state, writers })
+    }
+
+    fn fresh(&self) -> State {
+        let sets = vec![Written::default(); self.folders().len()];
+        State { job: self.identity.clone(), changed: self.changed.clone(), sets }
+    }
+
+    fn resume(&self, path: &Path, text: &[u8]) -> Result<State> {
+        let state: State = serde_json::from_slice(text).map_err(|error| {
+            Error::Invalid(format!("{}: {error}; remove the folder and begin anew", path.display()))
+        })?;
+        let refuse = |what: String| {
+            Error::Usage(format!(
+                "{}: an unfinished run in this folder was begun with other sources or options ({what}); run it again as \
+                 it was begun, or remove the folder and begin anew",
+                self.job.output.display()
+            ))
+        };
+        // Nothing is lost where no shard was whole.
+        if state.sets.iter().all(|set| set.shards.is_empty()) {
+            return Ok(self.fresh());
+        }
+        if let Some(difference) = difference(&state.job, &self.identity) {
+            return Err(refuse(difference));
+        }
+        let pairs = state.changed.iter().zip(&self.changed).zip(self.job.sources);
+        if let Some((_, source)) = { pairs }.find(|((then, now), _)| then != now) {
+            return Err(refuse(format!("{} has been changed since", source.name)));
+        }
+        if state.sets.len() != self.folders().len() {
+            return Err(refuse(format!("{} sets", state.sets.len())));
+        }
+        Ok(state)
+    }
+
+    /// Writes the manifests; with that of the set itself the run is over.
+    pub(super) fn finish(
+        self,
+        destinations: Destinations,
+        progress: Progress,
+        resumed: u64,
+    ) -> Result<Summary> {
+        let Destinations { writers, .. } = destinations;
+        if writers.iter().all(|writer| writer.documents() == 0) {
+            return Err(Error::Invalid(format!(
+                "expected documents, found none in {} sources: {} records without text, {} that were filtered, {} that \
+                 could not be read",
+                self.sources.len(),
+                progress.empty,
+                progress.filtered,
+                progress.bad
+            )));
+        }
+        let mut manifests = Vec::new();
+        for writer in writers.into_iter().rev() {
+            manifests.push(writer.finish(self.sources.clone(), Some(self.record()))?);
+        }
+        self.clean_up()?;
+        let set = manifests.pop();
+        let set = set.ok_or_else(|| Error::Invalid("no set was written; please report this".into()))?;
+        Ok(Summary { set, holdout: manifests.pop(), progress, resumed })
+    }
+
+    /// Takes the lock out of a folder that is not this job's.
+    fn leave(&self) {
+        // What led here is the error to report.
+        let _ = std::fs::remove_file(self.job.output.join(LOCK));
+    }
+
+    fn clean_up(&self) -> Result<()> {
+        for name in [STATE, LOCK] {
+            let path = self.job.output.join(name);
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Error::file(&path, "remove")(error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The sets that are being written: the set, then the held-out one.
+pub(super) struct Destinations {
+    path: PathBuf,
+    state: State,
+    writers: Vec<TokenSetWriter>,
+}
+
+impl Destinations {
+    /// Where reading begins.
+    pub(super) fn start(&self) -> Position {
+        self.positions().into_iter().min().unwrap_or_default()
+    }
+
+    /// For each set the position before which everything of it is on the disk.
+    pub(super) fn positions(&self) -> Vec<Position> {
+        self.state.sets.iter().map(|set| set.position).collect()
+    }
+
+    /// Documents in whole shards.
+    pub(super) fn documents(&self) -> u64 {
+        self.writers.iter().map(TokenSetWriter::documents).sum()
+    }
+
+    /// Appends a document, which was at `at` in the sources, to a set.
+    pub(super) fn push(
+        &mut self,
+        set: usize,
+        at: Position,
+        ids: &[u32],
+        place: impl Fn() -> String,
+    ) -> Result<()> {
+        let writer = &mut self.writers[set];
+        let closed = writer.push(ids).map_err(|error| match error {
+            Error::Invalid(why) if !ids.is_empty() => Error::Invalid(format!("{why} (writing {})", place())),
+            other => other,
+        })?;
+        if closed {
+            let position = Position { record: at.record + 1, index: at.index + 1, ..at };
+            self.state.sets[set] = Written { shards: writer.shards().to_vec(), position };
+            write_json(&self.path, &self.state)?;
+        }
+        Ok(())
+    }
+}
+
+fn changed(path: &Path) -> Result<u64> {
+    let modified = std::fs::metadata(path).and_then(|metadata| metadata.modified());
+    let modified = modified.map_err(Error::file(path, "read"))?;
+    Ok(modified.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64))
+}
+
+/// Refuses a folder with somebody else's files in it; the tokenizer may lie there.
+fn empty(folder: &Path) -> Result<()> {
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(Error::file(folder, "read"))?,
+    };
+    for entry in entries {
+        let name = entry.map_err(Error::file(folder, "read"))?.file_name();
+        let name = name.to_string_lossy();
+        if name != LOCK && !name.ends_with(".partial") && !TOKENIZER_FILES.contains(&&*name) {
+            return Err(Error::Usage(format!(
+                "{}: expected an empty folder or an unfinished token set, found {name}; choose another folder, or remove \
+                 that one",
+                folder.display()
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// The first thing in which two jobs differ.
+fn difference(then: &Value, now: &Value) -> Option<String> {
+    if then == now {
+        return None;
+    }
+    let (Some(then), Some(now)) = (then.as_object(), now.as_object()) else {
+        return Some("it was not made by tokenize".into());
+    };
+    let key = now.keys().chain(then.keys()).find(|key| then.get(*key) != now.get(*key))?;
+    let [then, now] = [then, now].map(|job| job.get(key).unwrap_or(&Value::Null));
+    Some(match key.as_str() {
+        "sources" => "the sources have changed".to_owned(),
+        _ => format!("{key} was {then} and is {now}"),
+    })
+}

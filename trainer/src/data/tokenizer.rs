@@ -1,1 +1,0 @@
-//! Training a byte-level BPE tokenizer.
