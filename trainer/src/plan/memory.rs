@@ -44,7 +44,8 @@ impl Memory {
         let parameters = Parameters::of(model).total;
         let copy = if element < F32 { element * parameters } else { 0 };
         let [tokens, hidden, layers, heads, ffn, vocab] =
-            [tokens, model.hidden, model.layers, model.heads, model.ffn, model.vocab].map(|size| size as u128);
+            [tokens, model.hidden, model.layers, model.heads, model.ffn, model.vocab]
+                .map(|size| size as u128);
         let [query, key] = [model.heads, model.kv_heads].map(|heads| (heads * model.head_width()) as u128);
         let (element, f32) = (u128::from(element), u128::from(F32));
         let qkv = query + 2 * key;

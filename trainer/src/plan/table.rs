@@ -166,7 +166,9 @@ fn rates(stage: &StagePlan) -> String {
     let mut text = match schedule.kind {
         ScheduleKind::Constant => format!("constant {:e}", schedule.peak),
         ScheduleKind::Cosine => format!("cosine {} to {}", rate(schedule.peak), rate(schedule.floor)),
-        ScheduleKind::Trapezoidal => format!("trapezoidal {} to {}", rate(schedule.peak), rate(schedule.floor)),
+        ScheduleKind::Trapezoidal => {
+            format!("trapezoidal {} to {}", rate(schedule.peak), rate(schedule.floor))
+        }
     };
     if schedule.warmup > 0 {
         text.push_str(&format!(", warm-up {}", commas(schedule.warmup)));

@@ -23,6 +23,8 @@ fn parameters_are_those_of_the_published_models() {
     {
         let parameters = Parameters::of(&load(name, &[]).model);
         assert_eq!(parameters.total, total, "{name}");
+        // The engine lays out as many.
+        assert_eq!(crate::model::Parameters::new(&load(name, &[]).model).len as u64, total, "{name}");
     }
     let parameters = Parameters::of(&load("smollm2-70m", &[]).model);
     assert_eq!((parameters.embedding, parameters.head), (18_874_368, 0));
@@ -160,10 +162,19 @@ fn sets_that_are_too_small_for_their_stage_are_refused() {
 #[test]
 fn the_largest_shape_that_the_check_lets_through_does_not_overflow() {
     let overrides = [
-        "model.hidden=65536", "model.heads=4096", "model.kv_heads=4096", "model.head_dim=4096",
-        "model.ffn=1048576", "model.layers=4096", "model.vocab=2147483648", "model.context=4194304",
-        "stages.*.context=4194304", "stages.*.micro_batch=65536", "stages.*.accumulate=1",
-        "stages.*.length={epochs=1e6}", "stages.*.schedule.warmup=0",
+        "model.hidden=65536",
+        "model.heads=4096",
+        "model.kv_heads=4096",
+        "model.head_dim=4096",
+        "model.ffn=1048576",
+        "model.layers=4096",
+        "model.vocab=2147483648",
+        "model.context=4194304",
+        "stages.*.context=4194304",
+        "stages.*.micro_batch=65536",
+        "stages.*.accumulate=1",
+        "stages.*.length={epochs=1e6}",
+        "stages.*.schedule.warmup=0",
     ];
     let recipe = load("smollm2-70m", &overrides);
     let mut assumptions = assume(Some(u64::MAX - 1));

@@ -264,9 +264,11 @@ impl Faults {
         let key = |name: &str| format!("stages.{index}.schedule.{name}");
         self.number(key("peak"), schedule.peak, Range::Positive);
         self.number(key("floor"), schedule.floor, Range::NotNegative);
-        self.require(schedule.floor.partial_cmp(&schedule.peak) != Some(Ordering::Greater), key("floor"), || {
-            format!("must be at most the peak {}, found {}", schedule.peak, schedule.floor)
-        });
+        self.require(
+            schedule.floor.partial_cmp(&schedule.peak) != Some(Ordering::Greater),
+            key("floor"),
+            || format!("must be at most the peak {}, found {}", schedule.peak, schedule.floor),
+        );
         self.number(key("cooldown"), schedule.cooldown, Range::Share);
         let sized = stage.context > 0 && stage.micro_batch > 0 && stage.accumulate > 0;
         // A length in epochs is known only with the data: plan and loader check it then.

@@ -2,16 +2,16 @@
 
 use super::fault::Fault;
 use std::fmt;
-use std::rc::Rc;
+use std::sync::Arc;
 use toml::de::{DeTable, DeValue};
 
 /// Where a key was written: a line of the file, or a `--set` of the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Place {
     /// File (or name of a built-in recipe) and line, from 1.
-    Line(Rc<str>, usize),
+    Line(Arc<str>, usize),
     /// The override as it was typed, without `--set`.
-    Override(Rc<str>),
+    Override(Arc<str>),
 }
 
 impl fmt::Display for Place {
@@ -168,7 +168,7 @@ impl Node {
 /// What turns the parser's spans into lines.
 struct Reading<'t> {
     text: &'t str,
-    origin: Rc<str>,
+    origin: Arc<str>,
     of_override: Option<Place>,
 }
 
