@@ -1,1 +1,315 @@
 //! Checkpoints: one atomic folder each, from which a run continues bit for bit.
+//!
+//! ```text
+//! RUN/checkpoints/step-00000500/   model.safetensors (f32 masters), optimizer.safetensors, recipe.toml, state.json
+//! RUN/checkpoints/last, best       one line each: the name of the folder
+//! ```
+//!
+//! A checkpoint is written beside the others under another name, synced, and renamed, so a folder of that name is whole;
+//! `state.json` holds the checksums of the other files. Older ones are removed only after that.
+
+use crate::data::loader::Position;
+use crate::error::{Error, Result};
+use crate::export::{read_weights, write_weights};
+use crate::model::Parameters;
+use crate::report::write_atomically;
+use safetensors::tensor::{Dtype, TensorView};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use zerocopy::IntoBytes;
+
+/// Weights in f32, by their Hugging Face names.
+pub const WEIGHTS: &str = "model.safetensors";
+const OPTIMIZER: &str = "optimizer.safetensors";
+/// The resolved recipe.
+pub const RECIPE: &str = "recipe.toml";
+const STATE: &str = "state.json";
+const VERSION: u32 = 1;
+const PREFIX: &str = "step-";
+const UNFINISHED: &str = ".writing-";
+
+const _: () = assert!(cfg!(target_endian = "little"), "checkpoints are written as this machine's bytes");
+
+/// The held-out measurement that was best so far.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Best {
+    /// Steps finished before it.
+    pub step: u64,
+    /// Mean cross-entropy in nats.
+    pub loss: f64,
+}
+
+/// Everything that decides how a run goes on, beside weights, moments and the recipe. All randomness is a function of the
+/// recipe's seed and the counters here, so they are the random state.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// Form of this file.
+    pub version: u32,
+    /// Optimizer steps finished since the run's beginning.
+    pub step: u64,
+    /// Optimizer steps since the moments were last reset: AdamW's t.
+    pub optimizer_step: u64,
+    /// Where the loader is.
+    pub position: Position,
+    /// Tokens trained on.
+    pub tokens: u64,
+    /// Losses that the spike guard remembers, oldest first.
+    pub losses: Vec<f64>,
+    /// The best held-out measurement.
+    pub best: Option<Best>,
+    /// Hash of the tokenizer that the token sets were made with.
+    pub tokenizer: String,
+    /// XXH3-64 of the other files.
+    #[serde(default)]
+    pub checksums: BTreeMap<String, String>,
+}
+
+impl State {
+    /// The state before the first step.
+    pub fn new(position: Position, tokenizer: &str) -> State {
+        State {
+            version: VERSION,
+            step: 0,
+            optimizer_step: 0,
+            position,
+            tokens: 0,
+            losses: Vec::new(),
+            best: None,
+            tokenizer: tokenizer.to_owned(),
+            checksums: BTreeMap::new(),
+        }
+    }
+}
+
+/// The numbers of a checkpoint, as the flat buffers of the engine.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Numbers {
+    /// Master weights.
+    pub weights: Vec<f32>,
+    /// AdamW's first moment.
+    pub first_moment: Vec<f32>,
+    /// AdamW's second moment.
+    pub second_moment: Vec<f32>,
+}
+
+/// The checkpoints of one run.
+#[derive(Clone, Debug)]
+pub struct Store {
+    folder: PathBuf,
+    keep: usize,
+}
+
+impl Store {
+    /// The checkpoints under a run folder, of which the newest `keep` stay (at least one), and the best.
+    pub fn new(run: &Path, keep: usize) -> Store {
+        Store { folder: run.join("checkpoints"), keep: keep.max(1) }
+    }
+
+    /// Where they lie.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The checkpoint of that name (`last`, `best`, or a folder's name), or the newest for none.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn find(&self, name: Option<&str>) -> Result<PathBuf> {
+        let steps = self.steps()?;
+        let found = match name {
+            None | Some("last") => steps.last().map(|&step| folder_name(step)),
+            Some("best") => fs::read_to_string(self.folder.join("best")).ok().map(|name| name.trim().to_owned()),
+            Some(name) => Some(name.to_owned()),
+        };
+        match found.map(|found| self.folder.join(found)).filter(|path| path.join(STATE).is_file()) {
+            Some(path) => Ok(path),
+            None => Err(Error::Invalid(format!(
+                "{}: no checkpoint {}; there {}",
+                self.folder.display(),
+                name.unwrap_or("yet"),
+                match steps.len() {
+                    0 => "are none".to_owned(),
+                    _ => format!("are {}", steps.iter().map(|&step| folder_name(step)).collect::<Vec<_>>().join(", ")),
+                }
+            ))),
+        }
+    }
+
+    /// Steps of the whole checkpoints, oldest first.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub fn steps(&self) -> Result<Vec<u64>> {
+        if !self.folder.exists() {
+            return Ok(Vec::new());
+        }
+        let mut steps = Vec::new();
+        for entry in fs::read_dir(&self.folder).map_err(Error::file(&self.folder, "read"))? {
+            let name = entry.map_err(Error::file(&self.folder, "read"))?.file_name();
+            steps.extend(name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.parse::<u64>().ok()));
+        }
+        steps.sort_unstable();
+        Ok(steps)
+    }
+
+    /// Writes a checkpoint, then names it `last`, and `best` where it is, and removes what need not stay.
+    ///
+    /// # Errors
+    /// A file cannot be written, as on a full disk: what was there before is still there, whole.
+    pub fn save(&self, parameters: &Parameters, state: &State, numbers: &Numbers, recipe: &str) -> Result<PathBuf> {
+        let name = folder_name(state.step);
+        let (unfinished, folder) = (self.folder.join(format!("{UNFINISHED}{name}")), self.folder.join(&name));
+        self.write(&unfinished, parameters, state, numbers, recipe).map_err(|error| {
+            // What there is of it only takes up room; that it cannot be removed changes nothing.
+            let _ = fs::remove_dir_all(&unfinished);
+            let before = self.steps().ok().and_then(|steps| steps.last().copied());
+            let before = match before {
+                Some(step) => format!("the checkpoint of step {step} is whole: make room and go on with --resume"),
+                None => "there is no earlier one: make room and start again".to_owned(),
+            };
+            Error::Invalid(format!("the checkpoint of step {} could not be written: {error}; {before}", state.step))
+        })?;
+        // A folder of that name is from a run that was resumed from before it and has come to the same step again.
+        let replaced = self.folder.join(format!("{UNFINISHED}replaced"));
+        if folder.exists() {
+            let _ = fs::remove_dir_all(&replaced);
+            fs::rename(&folder, &replaced).map_err(Error::file(&folder, "replace"))?;
+        }
+        fs::rename(&unfinished, &folder).map_err(Error::file(&folder, "write"))?;
+        sync_folder(&self.folder)?;
+        write_atomically(&self.folder.join("last"), format!("{name}\n").as_bytes())?;
+        if state.best.is_some_and(|best| best.step == state.step) {
+            write_atomically(&self.folder.join("best"), format!("{name}\n").as_bytes())?;
+        }
+        self.rotate()?;
+        Ok(folder)
+    }
+
+    fn write(&self, into: &Path, parameters: &Parameters, state: &State, numbers: &Numbers, recipe: &str) -> Result<()> {
+        if into.exists() {
+            fs::remove_dir_all(into).map_err(Error::file(into, "remove"))?;
+        }
+        fs::create_dir_all(into).map_err(Error::file(into, "create"))?;
+        write_weights(&into.join(WEIGHTS), parameters, &numbers.weights, Dtype::F32)?;
+        write_moments(&into.join(OPTIMIZER), numbers)?;
+        let path = into.join(RECIPE);
+        fs::write(&path, recipe).map_err(Error::file(&path, "write"))?;
+        let mut state = state.clone();
+        for name in [WEIGHTS, OPTIMIZER, RECIPE] {
+            let path = into.join(name);
+            File::open(&path).and_then(|file| file.sync_all()).map_err(Error::file(&path, "write"))?;
+            state.checksums.insert(name.to_owned(), checksum(&path)?);
+        }
+        let json = serde_json::to_vec_pretty(&state).map_err(|error| Error::Invalid(error.to_string()))?;
+        write_atomically(&into.join(STATE), &json)?;
+        sync_folder(into)
+    }
+
+    /// Removes checkpoints that are neither among the newest nor the best, and what a killed run left half-written.
+    fn rotate(&self) -> Result<()> {
+        let steps = self.steps()?;
+        let best = fs::read_to_string(self.folder.join("best")).unwrap_or_default();
+        for &step in &steps[..steps.len().saturating_sub(self.keep)] {
+            let path = self.folder.join(folder_name(step));
+            if best.trim() != folder_name(step) {
+                fs::remove_dir_all(&path).map_err(Error::file(&path, "remove"))?;
+            }
+        }
+        for entry in fs::read_dir(&self.folder).map_err(Error::file(&self.folder, "read"))? {
+            let path = entry.map_err(Error::file(&self.folder, "read"))?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if name.starts_with(UNFINISHED) && path.is_dir() {
+                fs::remove_dir_all(&path).map_err(Error::file(&path, "remove"))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn folder_name(step: u64) -> String {
+    format!("{PREFIX}{step:08}")
+}
+
+/// Reads the state of a checkpoint.
+///
+/// # Errors
+/// It is missing, damaged or of another version.
+pub fn load_state(checkpoint: &Path) -> Result<State> {
+    let path = checkpoint.join(STATE);
+    let json = fs::read(&path).map_err(Error::file(&path, "read"))?;
+    let state: State = serde_json::from_slice(&json)
+        .map_err(|error| Error::Invalid(format!("{}: not a checkpoint's state: {error}", path.display())))?;
+    if state.version != VERSION {
+        return Err(Error::Invalid(format!(
+            "{}: version {} of the form, this program reads {VERSION}",
+            path.display(),
+            state.version
+        )));
+    }
+    Ok(state)
+}
+
+/// Reads a checkpoint, every file against its checksum.
+///
+/// # Errors
+/// A file is missing, damaged, or of another model.
+pub fn load(checkpoint: &Path, parameters: &Parameters) -> Result<(State, Numbers)> {
+    let state = load_state(checkpoint)?;
+    for (name, expected) in &state.checksums {
+        let path = checkpoint.join(name);
+        let found = checksum(&path)?;
+        if found != *expected {
+            return Err(Error::Invalid(format!(
+                "{}: the file is damaged: its checksum is {found}, {STATE} says {expected}; remove the folder {} to go on from the checkpoint before",
+                path.display(),
+                checkpoint.display()
+            )));
+        }
+    }
+    let weights = read_weights(&checkpoint.join(WEIGHTS), parameters)?;
+    let [first_moment, second_moment] = read_moments(&checkpoint.join(OPTIMIZER), parameters.len)?;
+    Ok((state, Numbers { weights, first_moment, second_moment }))
+}
+
+const MOMENTS: [&str; 2] = ["first_moment", "second_moment"];
+
+fn write_moments(path: &Path, numbers: &Numbers) -> Result<()> {
+    let refuse = |error: safetensors::SafeTensorError| Error::Invalid(format!("{}: {error}", path.display()));
+    let view = |values: &[f32]| (vec![values.len()], values.as_bytes());
+    let tensor = |(shape, bytes)| TensorView::new(Dtype::F32, shape, bytes).map_err(refuse);
+    let [first, second] = [view(&numbers.first_moment), view(&numbers.second_moment)].map(tensor);
+    let tensors = [(MOMENTS[0], first?), (MOMENTS[1], second?)];
+    safetensors::serialize_to_file(tensors, None, path).map_err(refuse)
+}
+
+fn read_moments(path: &Path, len: usize) -> Result<[Vec<f32>; 2]> {
+    let bytes = fs::read(path).map_err(Error::file(path, "read"))?;
+    let refuse = |what: String| Error::Invalid(format!("{}: {what}", path.display()));
+    let file = safetensors::SafeTensors::deserialize(&bytes).map_err(|error| refuse(error.to_string()))?;
+    let mut moments = MOMENTS.map(|_| Vec::new());
+    for (name, out) in MOMENTS.iter().zip(&mut moments) {
+        let tensor = file.tensor(name).map_err(|error| refuse(error.to_string()))?;
+        if tensor.dtype() != Dtype::F32 || tensor.shape() != [len] {
+            return Err(refuse(format!("{name} is {:?} {:?}, expected {len} of F32", tensor.dtype(), tensor.shape())));
+        }
+        out.extend(tensor.data().as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)));
+    }
+    Ok(moments)
+}
+
+fn checksum(path: &Path) -> Result<String> {
+    let mut file = File::open(path).map_err(Error::file(path, "read"))?;
+    let mut hash = xxhash_rust::xxh3::Xxh3::new();
+    std::io::copy(&mut file, &mut hash).map_err(Error::file(path, "read"))?;
+    Ok(format!("{:016x}", hash.digest()))
+}
+
+fn sync_folder(folder: &Path) -> Result<()> {
+    // Only where folders can be opened as files does their content need to be synced.
+    if cfg!(unix) {
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(Error::file(folder, "write"))?;
+    }
+    Ok(())
+}

@@ -2,10 +2,14 @@
 
 use crate::error::{Error, Result};
 use crate::model::Parameters;
-use crate::recipe::ModelShape;
-use safetensors::{Dtype, SafeTensors};
+use crate::recipe::{ModelShape, Precision};
+use crate::report::write_atomically;
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, TensorView};
 use serde::Deserialize;
+use std::collections::HashMap;
 use std::path::Path;
+use zerocopy::IntoBytes;
 
 /// The part of a Llama's `config.json` that decides its shape.
 #[derive(Deserialize)]
@@ -108,4 +112,144 @@ pub fn read_weights(path: &Path, parameters: &Parameters) -> Result<Vec<f32>> {
         }
     }
     Ok(weights)
+}
+
+/// Writes `model.safetensors` with the tensors of these parameters, in f32 or bf16.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write_weights(path: &Path, parameters: &Parameters, weights: &[f32], dtype: Dtype) -> Result<()> {
+    let narrowed: Vec<half::bf16> = match dtype {
+        Dtype::BF16 => weights.iter().map(|&weight| half::bf16::from_f32(weight)).collect(),
+        _ => Vec::new(),
+    };
+    let refuse = |error: safetensors::SafeTensorError| Error::Invalid(format!("{}: {error}", path.display()));
+    let tensors = parameters.named().iter().map(|named| {
+        let bytes = match dtype {
+            Dtype::BF16 => narrowed[named.range()].as_bytes(),
+            _ => weights[named.range()].as_bytes(),
+        };
+        Ok((named.name.as_str(), TensorView::new(dtype, named.shape.clone(), bytes)?))
+    });
+    let tensors = tensors.collect::<std::result::Result<Vec<_>, _>>().map_err(refuse)?;
+    let format = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    safetensors::serialize_to_file(tensors, Some(format), path).map_err(refuse)
+}
+
+/// What an export takes.
+#[derive(Clone, Copy, Debug)]
+pub struct Export<'a> {
+    /// Shape of the model.
+    pub shape: &'a ModelShape,
+    /// Base of the rotary frequencies it was last trained with.
+    pub theta: f64,
+    /// Master weights.
+    pub weights: &'a [f32],
+    /// Folder with tokenizer.json and what lies beside it.
+    pub tokenizer: &'a Path,
+    /// The id that ends every document.
+    pub end_of_document: u32,
+    /// Whether bf16 or f32.
+    pub precision: Precision,
+}
+
+/// Files of a tokenizer; the first must be there.
+pub const TOKENIZER_FILES: [&str; 4] =
+    ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"];
+
+/// Copies a tokenizer's files.
+///
+/// # Errors
+/// `tokenizer.json` is missing, or a file cannot be copied.
+pub fn copy_tokenizer(from: &Path, to: &Path) -> Result<()> {
+    for (index, name) in TOKENIZER_FILES.iter().enumerate() {
+        let source = from.join(name);
+        if index == 0 || source.exists() {
+            let bytes = std::fs::read(&source).map_err(Error::file(&source, "read"))?;
+            write_atomically(&to.join(name), &bytes)?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes a Hugging Face folder that `transformers` loads and `thimble convert` reads. The folder appears whole or not at all.
+///
+/// # Errors
+/// The folder exists already, or a file cannot be written.
+pub fn export(model: &Export, folder: &Path) -> Result<()> {
+    if folder.exists() {
+        return Err(Error::Invalid(format!(
+            "{} exists already: choose another folder or remove it",
+            folder.display()
+        )));
+    }
+    let parent = match folder.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    std::fs::create_dir_all(parent).map_err(Error::file(parent, "create"))?;
+    let unfinished = tempfile::Builder::new().prefix(".exporting-").tempdir_in(parent);
+    let unfinished = unfinished.map_err(Error::file(folder, "write"))?;
+    let path = |name: &str| unfinished.path().join(name);
+    let parameters = Parameters::new(model.shape);
+    let dtype = match model.precision {
+        Precision::F32 => Dtype::F32,
+        Precision::Bf16 => Dtype::BF16,
+    };
+    write_weights(&path("model.safetensors"), &parameters, model.weights, dtype)?;
+    copy_tokenizer(model.tokenizer, unfinished.path())?;
+    let json = |name: &str, value: serde_json::Value| {
+        let mut text = serde_json::to_vec_pretty(&value).map_err(|error| Error::Invalid(error.to_string()))?;
+        text.push(b'\n');
+        write_atomically(&path(name), &text)
+    };
+    json("config.json", config(model))?;
+    json("generation_config.json", serde_json::json!({
+        "bos_token_id": model.end_of_document,
+        "eos_token_id": model.end_of_document,
+        "_from_model_config": true,
+    }))?;
+    for entry in std::fs::read_dir(unfinished.path()).map_err(Error::file(folder, "read"))? {
+        let path = entry.map_err(Error::file(folder, "read"))?.path();
+        std::fs::File::open(&path).and_then(|file| file.sync_all()).map_err(Error::file(&path, "write"))?;
+    }
+    #[cfg(unix)]
+    {
+        // A temporary folder is its owner's alone.
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(unfinished.path(), mode).map_err(Error::file(folder, "write"))?;
+    }
+    std::fs::rename(unfinished.path(), folder).map_err(Error::file(folder, "write"))?;
+    // It has another name now: there is nothing left to remove.
+    let _ = unfinished.keep();
+    Ok(())
+}
+
+fn config(model: &Export) -> serde_json::Value {
+    let shape = model.shape;
+    serde_json::json!({
+        "architectures": ["LlamaForCausalLM"],
+        "attention_bias": false,
+        "attention_dropout": 0.0,
+        "bos_token_id": model.end_of_document,
+        "eos_token_id": model.end_of_document,
+        "head_dim": shape.head_width(),
+        "hidden_act": "silu",
+        "hidden_size": shape.hidden,
+        "initializer_range": shape.init_std,
+        "intermediate_size": shape.ffn,
+        "max_position_embeddings": shape.context,
+        "mlp_bias": false,
+        "model_type": "llama",
+        "num_attention_heads": shape.heads,
+        "num_hidden_layers": shape.layers,
+        "num_key_value_heads": shape.kv_heads,
+        "rms_norm_eps": shape.rms_norm_eps,
+        "rope_scaling": null,
+        "rope_theta": model.theta,
+        "tie_word_embeddings": shape.tied,
+        "torch_dtype": match model.precision { Precision::F32 => "float32", Precision::Bf16 => "bfloat16" },
+        "use_cache": true,
+        "vocab_size": shape.vocab,
+    })
 }

@@ -1,13 +1,66 @@
 //! `thimble-train plot`.
 
+use clap::ValueEnum;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
 use thimble_trainer::error::{Error, Result};
+use thimble_trainer::report::plot::{self, Along, Options};
 
 /// Draw loss, learning rate and gradient norm of one or several runs.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// Run folders that `pretrain` wrote, or their metrics.jsonl
+    #[arg(required = true, value_name = "RUN")]
+    runs: Vec<PathBuf>,
+    /// The picture to write, an .svg
+    #[arg(short, long, value_name = "FILE", default_value = "plot.svg")]
+    output: PathBuf,
+    /// What stands on top [default: the run's name, if it is one run]
+    #[arg(long)]
+    title: Option<String>,
+    /// Steps in the mean that loss and gradient norm are smoothed with; 1: no smoothing [default: a fiftieth of the
+    /// longest run]
+    #[arg(long, value_name = "N")]
+    smooth: Option<NonZeroUsize>,
+    /// What runs along the lower edge
+    #[arg(long, value_enum, default_value = "steps")]
+    x: Edge,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Edge {
+    Steps,
+    Tokens,
+}
 
 impl Args {
     pub(crate) fn run(self) -> Result<()> {
-        Err(Error::Usage("plot is not built yet".into()))
+        check_is_svg(&self.output)?;
+        let options = Options {
+            title: self.title,
+            smooth: self.smooth.map(NonZeroUsize::get),
+            along: match self.x {
+                Edge::Steps => Along::Steps,
+                Edge::Tokens => Along::Tokens,
+            },
+        };
+        plot::write(&plot::read(&self.runs)?, &options, &self.output)?;
+        eprintln!("wrote {}", self.output.display());
+        Ok(())
+    }
+}
+
+/// A picture in pixels would have to bring a font along; SVG leaves that to the viewer.
+fn check_is_svg(output: &Path) -> Result<()> {
+    let extension = output.extension().map(|extension| extension.to_string_lossy().to_lowercase());
+    match extension.as_deref() {
+        Some("svg") => Ok(()),
+        Some("png") => Err(Error::Usage(format!(
+            "{}: plot writes SVG, not PNG; give -o {} (any browser shows it, and `rsvg-convert` or Inkscape make a PNG \
+             of it)",
+            output.display(),
+            output.with_extension("svg").display()
+        ))),
+        _ => Err(Error::Usage(format!("{}: expected a file name that ends in .svg", output.display()))),
     }
 }

@@ -1,1 +1,58 @@
-//! What people look at: progress, metrics, TensorBoard events, plots.
+//! What people look at: progress, metrics, TensorBoard events, plots, and a run folder that explains itself.
+
+pub mod folder;
+pub mod metrics;
+pub mod plot;
+pub mod progress;
+pub mod tensorboard;
+
+use crate::error::{Error, Result};
+use std::io::Write;
+use std::path::Path;
+
+/// Writes `contents` to `path` so that a crash leaves the old file or the new one, never a part.
+///
+/// # Errors
+/// [`Error::File`] when the folder cannot be written to, or the disk is full; the old file stays.
+pub(crate) fn write_atomically(path: &Path, contents: &[u8]) -> Result<()> {
+    let mut file = Replacement::of(path)?;
+    file.0.write_all(contents).map_err(Error::file(path, "write"))?;
+    file.commit(path)
+}
+
+/// A temporary file beside the one that it is to replace.
+struct Replacement(tempfile::NamedTempFile);
+
+impl Replacement {
+    fn of(path: &Path) -> Result<Replacement> {
+        let folder = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".writing-");
+        // A temporary file is its owner's alone by default, and would stay so under its new name.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        Ok(Replacement(builder.tempfile_in(folder).map_err(Error::file(path, "write"))?))
+    }
+
+    fn commit(self, path: &Path) -> Result<()> {
+        self.0.as_file().sync_all().map_err(Error::file(path, "write"))?;
+        self.0.persist(path).map_err(|error| Error::file(path, "write")(error.error))?;
+        Ok(())
+    }
+}
+
+/// A whole number with its thousands set apart: `12,345`.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}

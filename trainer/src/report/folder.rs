@@ -1,0 +1,147 @@
+//! `README.md` of a run folder: what the run is, how to go on with it, and what each file is.
+
+use super::{grouped, metrics, tensorboard, write_atomically};
+use crate::error::{Error, Result};
+use crate::recipe::{Length, ModelShape, Recipe, Stage};
+use std::fmt::Write;
+use std::path::Path;
+
+const FILE_NAME: &str = "README.md";
+/// What the lines that outlive a resume begin with.
+const START: &str = "- from step ";
+
+/// What a run folder says of itself.
+#[derive(Clone, Copy, Debug)]
+pub struct About<'a> {
+    /// The resolved recipe.
+    pub recipe: &'a Recipe,
+    /// Trainable numbers of the model, a tied head counted once.
+    pub parameters: u64,
+    /// Optimizer steps of all stages.
+    pub total_steps: u64,
+    /// The command that goes on with the run.
+    pub resume: &'a str,
+    /// The command that makes a Hugging Face folder of it.
+    pub export: &'a str,
+    /// The command that draws it.
+    pub plot: &'a str,
+    /// Files and folders of the run beyond those of [`crate::report`], each with what it is.
+    pub files: &'a [(&'a str, &'a str)],
+}
+
+/// One start of the program in a run folder.
+#[derive(Clone, Copy, Debug)]
+pub struct Start<'a> {
+    /// Steps that were finished before it; 0 for a new run.
+    pub step: u64,
+    /// The device in words.
+    pub device: &'a str,
+    /// Threads that compute.
+    pub threads: usize,
+}
+
+/// Writes `run`/README.md. The lines that earlier starts left in it stay, unless `start` is a new run's.
+///
+/// # Errors
+/// [`Error::File`] when the folder cannot be read or written to.
+pub fn write(run: &Path, about: &About, start: &Start) -> Result<()> {
+    let path = run.join(FILE_NAME);
+    let before = match std::fs::read(&path) {
+        Ok(bytes) if start.step > 0 => String::from_utf8_lossy(&bytes).into_owned(),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(Error::file(&path, "read")(error));
+        }
+        _ => String::new(),
+    };
+    let mut starts: Vec<String> =
+        before.lines().filter(|line| line.starts_with(START)).map(String::from).collect();
+    starts.push(format!(
+        "{START}{}: thimble-train {}, {}, {}",
+        start.step,
+        env!("CARGO_PKG_VERSION"),
+        start.device,
+        counted(start.threads as u64, "thread"),
+    ));
+    write_atomically(&path, page(about, &starts).as_bytes())
+}
+
+fn page(about: &About, starts: &[String]) -> String {
+    let recipe = about.recipe;
+    let sets: Vec<String> = recipe.data.sets.keys().map(|name| format!("`{name}`")).collect();
+    let mut stages = String::new();
+    for stage in &recipe.stages {
+        // Writing to a String cannot fail.
+        let _ = writeln!(stages, "- **{}**: {}", stage.name, stage_line(stage));
+    }
+    let own = [
+        (FILE_NAME, "this page; written anew at every start"),
+        (metrics::FILE_NAME, "every step, validation and sample text, one JSON object per line"),
+        (tensorboard::FOLDER_NAME, "the same for TensorBoard: `tensorboard --logdir` and this folder"),
+    ];
+    let mut files = String::new();
+    for (name, what) in about.files.iter().chain(&own) {
+        let _ = writeln!(files, "| `{name}` | {what} |");
+    }
+    format!(
+        "# {name}\n\n\
+         A run of `thimble-train`: it pretrains a Llama of {parameters} parameters ({shape}) on {sets}, in {steps}.\n\n\
+         {stages}\n\
+         ## What to do with it\n\n\
+         | | |\n|---|---|\n\
+         | go on where it stopped | `{resume}` |\n\
+         | make a Hugging Face folder of it | `{export}` |\n\
+         | draw loss, learning rate and gradient norm | `{plot}` |\n\n\
+         ## What lies here\n\n\
+         | | |\n|---|---|\n\
+         {files}\n\
+         ## What it ran on\n\n\
+         {starts}\n",
+        name = recipe.name,
+        parameters = grouped(about.parameters),
+        shape = shape_line(&recipe.model),
+        sets = sets.join(", "),
+        steps = counted(about.total_steps, "step"),
+        resume = about.resume,
+        export = about.export,
+        plot = about.plot,
+        starts = starts.join("\n"),
+    )
+}
+
+/// `32 layers, hidden 384, 6 heads over 2 KV heads, FFN 1,024, vocabulary 49,152 tied`.
+fn shape_line(model: &ModelShape) -> String {
+    format!(
+        "{}, hidden {}, {} heads over {} KV heads, FFN {}, vocabulary {}{}",
+        counted(model.layers as u64, "layer"),
+        grouped(model.hidden as u64),
+        model.heads,
+        model.kv_heads,
+        grouped(model.ffn as u64),
+        grouped(model.vocab as u64),
+        if model.tied { " tied" } else { "" },
+    )
+}
+
+/// Length, context, and the mixture with its shares in percent.
+fn stage_line(stage: &Stage) -> String {
+    let length = match stage.length {
+        Length::Steps(steps) => counted(steps, "step"),
+        Length::Tokens(tokens) => counted(tokens, "token"),
+        Length::Epochs(1.0) => "1 epoch".into(),
+        Length::Epochs(epochs) => format!("{epochs} epochs"),
+    };
+    let total: f64 = stage.mixture.values().sum();
+    let mixture: Vec<String> =
+        stage.mixture.iter().map(|(set, share)| format!("{:.1}% `{set}`", share / total * 100.0)).collect();
+    format!(
+        "{length} of {} tokens at context {}, peak learning rate {:e}, from {}",
+        grouped(stage.tokens_per_step()),
+        grouped(stage.context as u64),
+        stage.schedule.peak,
+        mixture.join(" and "),
+    )
+}
+
+fn counted(number: u64, thing: &str) -> String {
+    format!("{} {thing}{}", grouped(number), if number == 1 { "" } else { "s" })
+}

@@ -1,0 +1,225 @@
+//! `metrics.jsonl`: what was measured, one JSON object per line, each step once.
+
+use super::Replacement;
+use crate::error::{Error, Result};
+use serde::{Deserialize, Deserializer, Serialize};
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+/// The file's name in a run folder.
+pub const FILE_NAME: &str = "metrics.jsonl";
+
+/// One optimizer step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// Steps finished, this one among them: the first is 1.
+    pub step: u64,
+    /// The stage's name in the recipe.
+    pub stage: String,
+    /// Mean cross-entropy of the step's tokens, in nats.
+    #[serde(deserialize_with = "null_is_nan")]
+    pub loss: f64,
+    /// The learning rate that was applied.
+    #[serde(deserialize_with = "null_is_nan")]
+    pub learning_rate: f64,
+    /// Norm of the whole gradient before clipping.
+    #[serde(deserialize_with = "null_is_nan")]
+    pub gradient_norm: f64,
+    /// Tokens seen since the run's beginning.
+    pub tokens: u64,
+    /// This step's tokens over `seconds`.
+    #[serde(deserialize_with = "null_is_nan")]
+    pub tokens_per_second: f64,
+    /// Share of the device's peak that the model's FLOPs make up, in 0..=1, attention counted by its causal half; none
+    /// where the peak is not known.
+    #[serde(default, rename = "mfu_causal", skip_serializing_if = "Option::is_none")]
+    pub mfu: Option<f64>,
+    /// Wall time of this step alone.
+    #[serde(deserialize_with = "null_is_nan")]
+    pub seconds: f64,
+}
+
+/// A measurement on the held-out set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ValidationPoint {
+    /// Steps finished before it.
+    pub step: u64,
+    /// Mean cross-entropy, in nats.
+    #[serde(deserialize_with = "null_is_nan")]
+    pub loss: f64,
+    /// `exp(loss)`.
+    #[serde(deserialize_with = "null_is_nan")]
+    pub perplexity: f64,
+    /// Tokens trained on before it.
+    pub tokens: u64,
+}
+
+/// A text that the model wrote on the way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SampleText {
+    /// Steps finished before it.
+    pub step: u64,
+    /// What it was given.
+    pub prompt: String,
+    /// What it wrote after that.
+    pub text: String,
+}
+
+/// A line of the file; `kind` names the variant.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Event {
+    /// An optimizer step.
+    Step(Step),
+    /// A held-out measurement.
+    Validation(ValidationPoint),
+    /// A sample text.
+    Sample(SampleText),
+    /// A kind of line that this version does not know.
+    #[serde(other, skip_serializing)]
+    Unknown,
+}
+
+/// All that a line must have to be kept or cut.
+#[derive(Deserialize)]
+struct Position {
+    step: u64,
+}
+
+/// JSON has no NaN: serde_json writes `null` for it.
+fn null_is_nan<'de, D: Deserializer<'de>>(number: D) -> std::result::Result<f64, D::Error> {
+    Ok(Option::deserialize(number)?.unwrap_or(f64::NAN))
+}
+
+/// The file being written. Each event is handed to the system whole when it comes, so that a killed run loses none.
+#[derive(Debug)]
+pub struct MetricsFile {
+    path: PathBuf,
+    file: File,
+}
+
+impl MetricsFile {
+    /// Starts the file of a new run in the folder `run`; what was in it is gone.
+    ///
+    /// # Errors
+    /// [`Error::File`] when the folder cannot be written to.
+    pub fn create(run: &Path) -> Result<MetricsFile> {
+        let path = run.join(FILE_NAME);
+        Replacement::of(&path)?.commit(&path)?;
+        MetricsFile::append(path)
+    }
+
+    /// Goes on with the file of a run that is resumed after its step `step`: later lines are cut, and so is a last line
+    /// that a kill tore. A missing file is begun anew.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with the line's number when a line before the last is damaged; [`Error::File`].
+    pub fn resume(run: &Path, step: u64) -> Result<MetricsFile> {
+        let path = run.join(FILE_NAME);
+        let source = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => return MetricsFile::create(run),
+            Err(error) => return Err(Error::file(&path, "read")(error)),
+        };
+        let kept = Replacement::of(&path)?;
+        let mut writer = std::io::BufWriter::new(kept.0.as_file());
+        for_each_line::<Position>(&path, BufReader::new(source), |line, position| {
+            if position.step > step {
+                return Ok(());
+            }
+            writer.write_all(line).and_then(|()| writer.write_all(b"\n")).map_err(Error::file(&path, "write"))
+        })?;
+        writer.flush().map_err(Error::file(&path, "write"))?;
+        drop(writer);
+        kept.commit(&path)?;
+        MetricsFile::append(path)
+    }
+
+    fn append(path: PathBuf) -> Result<MetricsFile> {
+        let file = OpenOptions::new().append(true).open(&path).map_err(Error::file(&path, "write"))?;
+        Ok(MetricsFile { path, file })
+    }
+
+    /// Appends one line.
+    ///
+    /// # Errors
+    /// [`Error::File`], as on a full disk.
+    pub fn write(&mut self, event: &Event) -> Result<()> {
+        let mut line = serde_json::to_vec(event)
+            .map_err(|error| Error::Invalid(format!("{}: {error}", self.path.display())))?;
+        line.push(b'\n');
+        self.file.write_all(&line).map_err(Error::file(&self.path, "write"))
+    }
+
+    /// Waits until all lines are on the disk; before a checkpoint is written, so that its steps outlive a power cut.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn sync(&self) -> Result<()> {
+        self.file.sync_data().map_err(Error::file(&self.path, "write"))
+    }
+}
+
+/// Reads what a run measured: `path` is the run folder or its `metrics.jsonl`. Lines of unknown kinds are left out, and
+/// so is a last line that is still being written.
+///
+/// # Errors
+/// [`Error::Invalid`] when there is no such file, it is empty, or a line before the last is damaged (with its number);
+/// [`Error::File`].
+pub fn read(path: &Path) -> Result<Vec<Event>> {
+    let file_path = if path.is_dir() { path.join(FILE_NAME) } else { path.to_path_buf() };
+    let file = match File::open(&file_path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return Err(Error::Invalid(format!(
+                "{}: there is no {FILE_NAME}; expected a run folder that `thimble-train pretrain` wrote",
+                path.display()
+            )));
+        }
+        Err(error) => return Err(Error::file(&file_path, "read")(error)),
+    };
+    let mut events = Vec::new();
+    for_each_line(&file_path, BufReader::new(file), |_, event| {
+        if event != Event::Unknown {
+            events.push(event);
+        }
+        Ok(())
+    })?;
+    if events.is_empty() {
+        let path = file_path.display();
+        return Err(Error::Invalid(format!("{path}: it is empty; the run has not finished its first step")));
+    }
+    Ok(events)
+}
+
+/// Hands every line's bytes (without their end) and what they parse to to `take`. A last line that does not parse is a
+/// torn one, and left out.
+fn for_each_line<T: serde::de::DeserializeOwned>(
+    path: &Path,
+    mut lines: impl BufRead,
+    mut take: impl FnMut(&[u8], T) -> Result<()>,
+) -> Result<()> {
+    let mut line = Vec::new();
+    for number in 1_u64.. {
+        line.clear();
+        if lines.read_until(b'\n', &mut line).map_err(Error::file(path, "read"))? == 0 {
+            break;
+        }
+        let text = line.trim_ascii();
+        if text.is_empty() {
+            continue;
+        }
+        match serde_json::from_slice(text) {
+            Ok(parsed) => take(text, parsed)?,
+            Err(_) if lines.fill_buf().map_err(Error::file(path, "read"))?.is_empty() => break,
+            Err(error) => {
+                return Err(Error::Invalid(format!(
+                    "{}:{number}: not a line of metrics ({error}); remove that line to go on without it",
+                    path.display()
+                )));
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,252 @@
+//! A picture of runs: loss, learning rate and gradient norm over steps or tokens, as SVG.
+
+mod axis;
+mod picture;
+
+use super::metrics::{self, Event};
+use crate::error::{Error, Result};
+use axis::Axis;
+use picture::Picture;
+use std::path::Path;
+
+/// Points of a curve beyond which neighbours are drawn together: a page has no room for more.
+const POINTS: usize = 1200;
+
+/// What runs along the picture's lower edge.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Along {
+    /// Optimizer steps.
+    #[default]
+    Steps,
+    /// Tokens trained on.
+    Tokens,
+}
+
+impl Along {
+    fn name(self) -> &'static str {
+        match self {
+            Along::Steps => "Steps",
+            Along::Tokens => "Tokens",
+        }
+    }
+}
+
+/// How a picture is drawn.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Stands on top; a single run's name unless given.
+    pub title: Option<String>,
+    /// Steps in the mean that loss and gradient norm are smoothed with; a fiftieth of the longest run unless given.
+    pub smooth: Option<usize>,
+    /// The lower edge.
+    pub along: Along,
+}
+
+/// What is drawn of one run.
+#[derive(Clone, Debug)]
+pub struct Run {
+    name: String,
+    steps: Vec<metrics::Step>,
+    validation: Vec<metrics::ValidationPoint>,
+}
+
+impl Run {
+    /// A run's events under the name that the legend gives it.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when no event is a step.
+    pub fn new(name: &str, events: Vec<Event>) -> Result<Run> {
+        let mut run = Run { name: name.into(), steps: Vec::new(), validation: Vec::new() };
+        for event in events {
+            match event {
+                Event::Step(step) => run.steps.push(step),
+                Event::Validation(point) => run.validation.push(point),
+                Event::Sample(_) | Event::Unknown => {}
+            }
+        }
+        if run.steps.is_empty() {
+            let file = metrics::FILE_NAME;
+            return Err(Error::Invalid(format!(
+                "{name}: its {file} holds no step, so there is nothing to draw yet; wait for the first one"
+            )));
+        }
+        Ok(run)
+    }
+}
+
+/// Reads run folders, each named by its folder, or by the whole path where two folders are called alike.
+///
+/// # Errors
+/// As [`metrics::read`] and [`Run::new`].
+pub fn read<P: AsRef<Path>>(paths: &[P]) -> Result<Vec<Run>> {
+    let short: Vec<String> = paths.iter().map(|path| folder_name(path.as_ref())).collect();
+    let named = paths.iter().zip(&short).map(|(path, name)| {
+        let path = path.as_ref();
+        let twice = short.iter().filter(|other| *other == name).count() > 1;
+        let name = if twice { path.display().to_string() } else { name.clone() };
+        Run::new(&name, metrics::read(path)?)
+    });
+    named.collect()
+}
+
+fn folder_name(path: &Path) -> String {
+    let whole = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    let folder = if whole.is_file() { whole.parent().unwrap_or(&whole) } else { &whole };
+    folder.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
+}
+
+/// Draws one or more runs as an SVG document.
+///
+/// # Errors
+/// [`Error::Invalid`] when there is no run, or a run has no finite loss.
+pub fn draw(runs: &[Run], options: &Options) -> Result<String> {
+    let longest = runs.iter().map(|run| run.steps.len()).max().unwrap_or(0);
+    let window = options.smooth.unwrap_or_else(|| round_below(longest / 50)).max(1);
+    let curves = runs.iter().map(|run| Curves::of(run, window, options.along)).collect::<Result<Vec<_>>>()?;
+    let right = curves.iter().map(|curves| curves.right).fold(f64::NAN, f64::max);
+    if right.is_nan() {
+        return Err(Error::Usage("expected at least one run to draw".into()));
+    }
+    let picture = Picture {
+        x: Axis::counts(right, 8),
+        along: options.along,
+        title: match (&options.title, runs) {
+            (Some(title), _) => title.clone(),
+            (None, [run]) => run.name.clone(),
+            _ => String::new(),
+        },
+        window,
+        curves,
+    };
+    picture.draw()
+}
+
+/// Draws runs into a file, which a failure leaves as it was.
+///
+/// # Errors
+/// As [`draw`]; [`Error::File`] when the file cannot be written.
+pub fn write(runs: &[Run], options: &Options, path: &Path) -> Result<()> {
+    super::write_atomically(path, draw(runs, options)?.as_bytes())
+}
+
+/// One quantity of a run, ready to draw: the points themselves and their running mean.
+#[derive(Clone, Debug, Default)]
+struct Curve {
+    raw: Vec<(f64, f64)>,
+    smooth: Vec<(f64, f64)>,
+}
+
+impl Curve {
+    /// Leaves out what cannot be shown.
+    fn of(points: impl Iterator<Item = (f64, f64)>, window: usize) -> Curve {
+        let raw: Vec<(f64, f64)> = points.filter(|(_, y)| can_be_shown(*y)).collect();
+        Curve { smooth: smoothed(&raw, window), raw }
+    }
+
+    /// Smallest and largest value to have in view: all but points that stand out above (by half, from 99 in 100).
+    fn span(&self) -> Option<(f64, f64)> {
+        let mut sorted: Vec<f64> = self.raw.iter().map(|(_, y)| *y).collect();
+        sorted.sort_by(f64::total_cmp);
+        let (low, high) = (*sorted.first()?, *sorted.last()?);
+        let common = sorted[(sorted.len() - 1) * 99 / 100];
+        let high = if common > 0.0 { high.min(1.5 * common) } else { high };
+        Some((low, self.smooth.iter().map(|(_, y)| *y).fold(high, f64::max)))
+    }
+}
+
+/// The largest of 1, 2, 5, 10, 20, ... that is not above `count`; 0 for 0.
+fn round_below(count: usize) -> usize {
+    let power = 10_usize.pow(count.checked_ilog10().unwrap_or(0));
+    [5, 2, 1].into_iter().map(|digit| digit * power).find(|round| *round <= count).unwrap_or(0)
+}
+
+/// Neither NaN nor infinite, nor so large that sums and squares of it are.
+fn can_be_shown(value: f64) -> bool {
+    value.abs() < 1e100
+}
+
+/// Mean over `window` points around each. Near the beginning, where curves are steepest, the window
+/// shrinks to what both sides have, so that a curve starts where its points do; near the end one side runs short.
+fn smoothed(points: &[(f64, f64)], window: usize) -> Vec<(f64, f64)> {
+    let mut sums = Vec::with_capacity(points.len() + 1);
+    sums.push(0.0);
+    for (_, y) in points {
+        sums.push(sums[sums.len() - 1] + y);
+    }
+    let mean = |(index, (x, _)): (usize, &(f64, f64))| {
+        let (before, after) = (((window - 1) / 2).min(index), (window / 2).min(index));
+        let (from, to) = (index - before, (index + after + 1).min(points.len()));
+        (*x, (sums[to] - sums[from]) / (to - from) as f64)
+    };
+    points.iter().enumerate().map(mean).collect()
+}
+
+/// At most about `POINTS` points: of each group of neighbours its lowest and highest, in their order.
+fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    if points.len() <= POINTS {
+        return points.to_vec();
+    }
+    let mut kept = Vec::with_capacity(POINTS);
+    for group in points.chunks(points.len().div_ceil(POINTS / 2)) {
+        let by_height = |a: &&(f64, f64), b: &&(f64, f64)| a.1.total_cmp(&b.1);
+        let (low, high) = (group.iter().min_by(by_height), group.iter().max_by(by_height));
+        let mut pair: Vec<(f64, f64)> = low.into_iter().chain(high).copied().collect();
+        pair.sort_by(|a, b| a.0.total_cmp(&b.0));
+        pair.dedup();
+        kept.extend(pair);
+    }
+    kept
+}
+
+/// All of one run that is drawn.
+#[derive(Clone, Debug)]
+struct Curves {
+    name: String,
+    loss: Curve,
+    learning_rate: Curve,
+    norm: Curve,
+    validation: Vec<(f64, f64)>,
+    /// Each stage's name and its first and last place along the lower edge.
+    stages: Vec<(String, f64, f64)>,
+    right: f64,
+}
+
+impl Curves {
+    fn of(run: &Run, window: usize, along: Along) -> Result<Curves> {
+        let place = |step: u64, tokens: u64| match along {
+            Along::Steps => step as f64,
+            Along::Tokens => tokens as f64,
+        };
+        let curve = |value: fn(&metrics::Step) -> f64, window| {
+            Curve::of(run.steps.iter().map(|step| (place(step.step, step.tokens), value(step))), window)
+        };
+        let validation = run.validation.iter().map(|point| (place(point.step, point.tokens), point.loss));
+        let mut stages: Vec<(String, f64, f64)> = Vec::new();
+        for step in &run.steps {
+            let here = place(step.step, step.tokens);
+            match stages.last_mut() {
+                Some((name, _, end)) if *name == step.stage => *end = here,
+                _ => stages.push((step.stage.clone(), stages.last().map_or(0.0, |(_, _, end)| *end), here)),
+            }
+        }
+        let loss = curve(|step| step.loss, window);
+        if loss.raw.is_empty() {
+            return Err(Error::Invalid(format!(
+                "{}: no step has a finite loss, so there is nothing to draw",
+                run.name
+            )));
+        }
+        Ok(Curves {
+            name: run.name.clone(),
+            loss,
+            learning_rate: curve(|step| step.learning_rate, 1),
+            norm: curve(|step| step.gradient_norm, window),
+            validation: validation.filter(|(_, y)| can_be_shown(*y)).collect(),
+            right: stages.last().map_or(0.0, |(_, _, end)| *end),
+            stages,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

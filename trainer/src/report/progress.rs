@@ -1,0 +1,226 @@
+//! How far a run is: a live bar in a terminal, plain lines every so often in a log.
+
+use super::metrics::Step;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+/// Weight of the past in the running means that are shown.
+const DECAY: f64 = 0.95;
+/// Seconds between two lines of a log at a run's beginning and in the long run.
+const LINE_EVERY: (f64, f64) = (5.0, 60.0);
+
+/// Shows steps and notes on standard error. Nothing is an error here: a run goes on when its terminal is gone.
+#[derive(Debug)]
+pub struct Progress {
+    total: u64,
+    outlet: Outlet,
+    loss: RunningMean,
+    /// Seconds from one step's end to the next one's, with validation and checkpoints between them.
+    pace: RunningMean,
+    begun: Instant,
+    last_step: Option<Instant>,
+    last_line: Option<Instant>,
+}
+
+#[derive(Debug)]
+enum Outlet {
+    Nowhere,
+    Terminal(ProgressBar),
+    Log,
+}
+
+/// An exponential mean without the pull to zero at its beginning (Kingma and Ba 2015, section 3).
+#[derive(Debug, Default)]
+struct RunningMean {
+    sum: f64,
+    weight: f64,
+}
+
+impl RunningMean {
+    /// NaN and infinity are left out: they would stay for good.
+    fn add(&mut self, value: f64) {
+        if value.is_finite() {
+            self.sum = DECAY * self.sum + (1.0 - DECAY) * value;
+            self.weight = DECAY * self.weight + (1.0 - DECAY);
+        }
+    }
+
+    /// NaN before the first value.
+    fn value(&self) -> f64 {
+        self.sum / self.weight
+    }
+}
+
+impl Progress {
+    /// Progress of a run of `total_steps` steps in all, those before a resume among them. `quiet` shows nothing at all.
+    pub fn new(total_steps: u64, quiet: bool) -> Progress {
+        let outlet = if quiet {
+            Outlet::Nowhere
+        } else if std::io::stderr().is_terminal() {
+            let bar = ProgressBar::with_draw_target(Some(total_steps), ProgressDrawTarget::stderr_with_hz(5));
+            // Two lines, so that 80 columns hold it all.
+            if let Ok(style) = ProgressStyle::with_template("{bar:24.cyan/blue} {prefix}\n{wide_msg}") {
+                bar.set_style(style.progress_chars("━╸─"));
+            }
+            Outlet::Terminal(bar)
+        } else {
+            Outlet::Log
+        };
+        Progress {
+            total: total_steps,
+            outlet,
+            loss: RunningMean::default(),
+            pace: RunningMean::default(),
+            begun: Instant::now(),
+            last_step: None,
+            last_line: None,
+        }
+    }
+
+    /// A step has ended.
+    pub fn step(&mut self, step: &Step) {
+        let now = Instant::now();
+        self.loss.add(step.loss);
+        self.pace.add(self.last_step.map_or(step.seconds, |last| (now - last).as_secs_f64()));
+        self.last_step = Some(now);
+        match &self.outlet {
+            Outlet::Nowhere => {}
+            Outlet::Terminal(bar) => {
+                bar.set_position(step.step);
+                let (place, left, numbers) = self.parts(step);
+                bar.set_prefix(format!("{place} | {left}"));
+                bar.set_message(numbers);
+            }
+            Outlet::Log => {
+                let wait = ((now - self.begun).as_secs_f64() / 60.0).clamp(LINE_EVERY.0, LINE_EVERY.1);
+                let due = self.last_line.is_none_or(|last| (now - last).as_secs_f64() >= wait);
+                if due || step.step >= self.total {
+                    self.last_line = Some(now);
+                    print_line(&self.line(step));
+                }
+            }
+        }
+    }
+
+    /// Prints something that stays: above the bar, or as a line of the log.
+    pub fn note(&self, text: &str) {
+        match &self.outlet {
+            Outlet::Nowhere => {}
+            Outlet::Terminal(bar) => bar.suspend(|| print_line(text)),
+            Outlet::Log => print_line(text),
+        }
+    }
+
+    /// Ends the bar and leaves it standing.
+    pub fn finish(&self) {
+        if let Outlet::Terminal(bar) = &self.outlet {
+            bar.abandon();
+        }
+    }
+
+    /// `step 120/4000 epoch 1 | loss 4.812 | lr 3.0e-4 | norm 0.83 | 12,345 tok/s | MFU 31% (causal) | 12m left`.
+    fn line(&self, step: &Step) -> String {
+        let (place, left, numbers) = self.parts(step);
+        format!("{place} | {numbers} | {left}")
+    }
+
+    /// Where the run is, how long it will take, and its numbers, the loss a running mean. A NaN is shown as it comes,
+    /// for then it is what matters.
+    fn parts(&self, step: &Step) -> (String, String, String) {
+        let loss = if step.loss.is_finite() { self.loss.value() } else { step.loss };
+        let mfu = step.mfu.map_or(String::new(), |mfu| format!(" | MFU {} (causal)", percent(mfu)));
+        let left = self.total.saturating_sub(step.step) as f64 * self.pace.value();
+        let numbers = format!(
+            "loss {loss:.3} | lr {:.1e} | norm {:.2} | {} tok/s{mfu}",
+            step.learning_rate,
+            step.gradient_norm,
+            super::grouped(step.tokens_per_second.round() as u64),
+        );
+        (format!("step {}/{} {}", step.step, self.total, step.stage), format!("{} left", span(left)), numbers)
+    }
+}
+
+/// To standard error; unlike `eprintln!` without a panic when that is closed.
+fn print_line(text: &str) {
+    let mut line = String::from(text);
+    line.push('\n');
+    let _ = std::io::stderr().write_all(line.as_bytes());
+}
+
+/// A share in percent, with two digits that say something.
+fn percent(share: f64) -> String {
+    match share * 100.0 {
+        percent if percent < 9.95 => format!("{percent:.1}%"),
+        percent => format!("{percent:.0}%"),
+    }
+}
+
+/// A time to wait in the two units that matter: `45s`, `12m`, `3h 20m`, `2d 4h`.
+fn span(seconds: f64) -> String {
+    let Ok(time) = Duration::try_from_secs_f64(seconds) else { return "?".into() };
+    let (seconds, minutes) = (time.as_secs(), (time.as_secs() + 30) / 60);
+    match minutes {
+        _ if seconds < 60 => format!("{seconds}s"),
+        0..60 => format!("{minutes}m"),
+        60..1440 => format!("{}h {:02}m", minutes / 60, minutes % 60),
+        _ => format!("{}d {:02}h", minutes / 1440, minutes % 1440 / 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(number: u64, loss: f64) -> Step {
+        Step {
+            step: number,
+            stage: "epoch 1".into(),
+            loss,
+            learning_rate: 3e-4,
+            gradient_norm: 0.834,
+            tokens: number * 262_144,
+            tokens_per_second: 12_345.4,
+            mfu: Some(0.312),
+            seconds: 0.1857,
+        }
+    }
+
+    fn shown(steps: &[Step]) -> String {
+        let mut progress = Progress::new(4000, true);
+        for step in steps {
+            progress.loss.add(step.loss);
+            progress.pace.add(step.seconds);
+        }
+        progress.line(steps.last().unwrap())
+    }
+
+    #[test]
+    fn a_line_says_it_all() {
+        assert_eq!(
+            shown(&[step(120, 4.812)]),
+            "step 120/4000 epoch 1 | loss 4.812 | lr 3.0e-4 | norm 0.83 | 12,345 tok/s | MFU 31% (causal) | 12m left"
+        );
+        let bare = Step { mfu: None, ..step(4000, 4.0) };
+        let line = "step 4000/4000 epoch 1 | loss 4.000 | lr 3.0e-4 | norm 0.83 | 12,345 tok/s | 0s left";
+        assert_eq!(shown(&[bare]), line);
+    }
+
+    #[test]
+    fn the_loss_is_a_mean_that_nan_does_not_poison() {
+        // Bias-corrected: (0.95 x 0.05 x 4 + 0.05 x 2) / (0.95 x 0.05 + 0.05) = 2.974...
+        assert!(shown(&[step(1, 4.0), step(2, 2.0)]).contains("loss 2.974"));
+        assert!(shown(&[step(1, 4.0), step(2, f64::NAN)]).contains("loss NaN"));
+        assert!(shown(&[step(1, 4.0), step(2, f64::NAN), step(3, 4.0)]).contains("loss 4.000"));
+    }
+
+    #[test]
+    fn spans_and_numbers_read_well() {
+        let spans =
+            [0.0, 59.9, 60.0, 3_599.0, 4_000.0, 86_000.0, 200_000.0, f64::NAN, f64::INFINITY].map(span);
+        assert_eq!(spans, ["0s", "59s", "1m", "1h 00m", "1h 07m", "23h 53m", "2d 07h", "?", "?"]);
+        let numbers = [0, 999, 1_000, 123_456, 1_000_000_000].map(super::super::grouped);
+        assert_eq!(numbers, ["0", "999", "1,000", "123,456", "1,000,000,000"]);
+        assert_eq!([0.0042, 0.0994, 0.0996, 0.312].map(percent), ["0.4%", "9.9%", "10%", "31%"]);
+    }
+}
