@@ -1,6 +1,7 @@
 //! `thimble-train plan`.
 
 use clap::ValueEnum;
+use std::io::{ErrorKind, Write};
 use thimble_trainer::error::{Error, Result};
 use thimble_trainer::plan::{Assumptions, Target, plan};
 use thimble_trainer::recipe::{Precision, Recipe};
@@ -49,13 +50,19 @@ impl Args {
         let recipe = Recipe::load(&self.recipe, &self.overrides)?;
         let assumptions = self.assumptions(&recipe)?;
         let plan = plan(&recipe, &assumptions)?;
-        if self.json {
+        let text = if self.json {
             let text = serde_json::to_string_pretty(&plan);
-            println!("{}", text.map_err(|error| Error::Invalid(format!("the plan as JSON: {error}")))?);
+            text.map_err(|error| Error::Invalid(format!("the plan as JSON: {error}")))? + "\n"
         } else {
-            print!("{plan}");
+            plan.to_string()
+        };
+        // A reader that has seen enough closes the pipe: no error.
+        match std::io::stdout().write_all(text.as_bytes()) {
+            Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+                return Err(Error::file("standard output".as_ref(), "write")(error));
+            }
+            _ => plan.fit(),
         }
-        plan.fit()
     }
 
     fn assumptions(&self, recipe: &Recipe) -> Result<Assumptions> {

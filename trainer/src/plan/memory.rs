@@ -7,11 +7,11 @@ use crate::recipe::{Compute, Precision, Recipe, Stage};
 use serde::Serialize;
 
 /// Tokens whose logits are held at once.
-const LOGITS_CHUNK: u64 = 4096;
+const LOGITS_CHUNK: u128 = 4096;
 /// Statistics kept per token and layer as f32, besides one log-sum-exp per head: the two norms' reciprocal roots.
-const NORM_STATISTICS: u64 = 2;
-/// Buffers of the widest activation that forward and backward pass ideas through.
-const SCRATCH_BUFFERS: u64 = 2;
+const NORM_STATISTICS: u128 = 2;
+/// Buffers of the widest activation that forward and backward pass use again and again.
+const SCRATCH_BUFFERS: u128 = 2;
 const F32: u64 = 4;
 
 /// Bytes by part, for one micro-batch. What the program, its libraries and the system take is not in it.
@@ -44,23 +44,28 @@ impl Memory {
         let parameters = Parameters::of(model).total;
         let copy = if element < F32 { element * parameters } else { 0 };
         let [tokens, hidden, layers, heads, ffn, vocab] =
-            [tokens, model.hidden, model.layers, model.heads, model.ffn, model.vocab].map(|size| size as u64);
-        let [query, key] = [model.heads, model.kv_heads].map(|heads| (heads * model.head_width()) as u64);
+            [tokens, model.hidden, model.layers, model.heads, model.ffn, model.vocab]
+                .map(|size| size as u128);
+        let [query, key] = [model.heads, model.kv_heads].map(|heads| (heads * model.head_width()) as u128);
+        let (element, f32) = (u128::from(element), u128::from(F32));
         let qkv = query + 2 * key;
         // Per token: the layer's input, queries keys and values, attention's output, the residual behind it, gate and up.
-        let layer = element * (hidden + qkv + query + hidden + 2 * ffn) + F32 * (NORM_STATISTICS + heads);
+        let layer = element * (hidden + qkv + query + hidden + 2 * ffn) + f32 * (NORM_STATISTICS + heads);
         // The residual behind the last layer, and what the last norm makes of it.
-        let last = element * 2 * hidden + F32;
+        let last = element * 2 * hidden + f32;
         let layers = if recipe.compute.activation_checkpointing {
             layers * element * hidden + layer
         } else {
             layers * layer
         };
-        let activations = tokens * (layers + last);
-        let logits = tokens.min(LOGITS_CHUNK) * vocab * element;
-        let scratch = SCRATCH_BUFFERS * element * tokens * (2 * ffn).max(qkv);
+        // Absurd shapes must be refused, not overflow.
+        let clamp = |bytes: u128| u64::try_from(bytes).unwrap_or(u64::MAX);
+        let activations = clamp(tokens * (layers + last));
+        let logits = clamp(tokens.min(LOGITS_CHUNK) * vocab * element);
+        let scratch = clamp(SCRATCH_BUFFERS * element * tokens * (2 * ffn).max(qkv));
         let (weights, gradients, moments) = (F32 * parameters + copy, F32 * parameters, 2 * F32 * parameters);
-        let total = weights + gradients + moments + activations + logits + scratch;
+        let parts = [weights, gradients, moments, activations, logits, scratch];
+        let total = parts.into_iter().fold(0, u64::saturating_add);
         Memory { weights, gradients, moments, activations, logits, scratch, total }
     }
 }
@@ -71,6 +76,7 @@ impl Plan {
         let Some(available) = self.memory_available else { return Ok(()) };
         let stages = self.stages.iter().zip(&self.source.stages).enumerate();
         let Some((index, (planned, stage))) = stages
+            .rev()
             .filter(|(_, (planned, _))| planned.memory.total > available)
             .max_by_key(|s| s.1.0.memory.total)
         else {
@@ -106,6 +112,14 @@ impl Plan {
     /// Overrides that keep the tokens per step and fit, the gentlest of each kind.
     fn suggestions(&self, index: usize, stage: &Stage, available: u64) -> Vec<String> {
         let checkpointing = self.source.compute.activation_checkpointing;
+        let alike = |other: &Stage| {
+            (other.context, other.micro_batch, other.accumulate)
+                == (stage.context, stage.micro_batch, stage.accumulate)
+        };
+        let stages = match self.source.stages.iter().all(alike) {
+            true => "*".to_owned(),
+            false => index.to_string(),
+        };
         let mut found = Vec::new();
         for on in if checkpointing { vec![true] } else { vec![false, true] } {
             let compute = Compute { activation_checkpointing: on, ..self.source.compute.clone() };
@@ -122,8 +136,8 @@ impl Plan {
             }
             if size < stage.micro_batch {
                 let accumulate = stage.accumulate * stage.micro_batch / size;
-                sets.push(format!("--set stages.{index}.micro_batch={size}"));
-                sets.push(format!("--set stages.{index}.accumulate={accumulate}"));
+                sets.push(format!("--set 'stages.{stages}.micro_batch={size}'"));
+                sets.push(format!("--set 'stages.{stages}.accumulate={accumulate}'"));
             }
             found.push(format!("{} ({})", sets.join(" "), bytes(total)));
         }

@@ -28,7 +28,7 @@ pub enum Target {
 }
 
 /// What a plan takes from outside the recipe.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Assumptions {
     /// What computes.
     pub device: Target,
@@ -234,8 +234,8 @@ pub fn plan(recipe: &Recipe, assumptions: &Assumptions) -> Result<Plan> {
         device: assumptions.device,
         precision,
         parameters,
-        steps: stages.iter().map(|stage| stage.steps).sum(),
-        tokens: stages.iter().map(|stage| stage.tokens).sum(),
+        steps: total(stages.iter().map(|stage| stage.steps)),
+        tokens: total(stages.iter().map(|stage| stage.tokens)),
         flops_causal: sum(|stage| Some(stage.tokens? as f64 * stage.flops_per_token.causal() as f64)),
         flops_whole: sum(|stage| Some(stage.tokens? as f64 * stage.flops_per_token.whole() as f64)),
         hours,
@@ -249,10 +249,15 @@ pub fn plan(recipe: &Recipe, assumptions: &Assumptions) -> Result<Plan> {
     })
 }
 
+/// The sum, none where a part is not known.
+fn total(mut parts: impl Iterator<Item = Option<u64>>) -> Option<u64> {
+    parts.try_fold(0u64, |sum, part| Some(sum.saturating_add(part?)))
+}
+
 fn plan_stage(recipe: &Recipe, index: usize, stage: &Stage, assumptions: &Assumptions) -> Result<StagePlan> {
     let drawn: Vec<&String> = stage.mixture.keys().filter(|set| stage.share(set) > 0.0).collect();
     let sizes = || drawn.iter().map(|set| assumptions.set_tokens.get(*set).copied());
-    let epoch_tokens: Option<u64> = sizes().sum();
+    let epoch_tokens = total(sizes());
     let steps = stage.steps(epoch_tokens);
     if steps == Some(0) {
         return Err(Error::Invalid(format!(

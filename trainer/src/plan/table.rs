@@ -2,7 +2,7 @@
 
 use super::{Plan, StagePlan, Target};
 use crate::recipe::Precision;
-use crate::schedule::{Schedule, ScheduleKind};
+use crate::schedule::ScheduleKind;
 use std::fmt::{self, Display, Write};
 
 impl Display for Plan {
@@ -41,40 +41,34 @@ impl Plan {
     }
 
     fn write_stages(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "\n{:<16}{:>9}{:>11}{:>9}{:>10}  learning rate",
-            "Stages", "tokens", "steps", "context", "batch"
-        )?;
+        let heads = ["tokens", "steps", "context", "batch"];
+        writeln!(f, "\n{:<16}{:>9}{:>12}{:>10}{:>10}", "Stages", heads[0], heads[1], heads[2], heads[3])?;
         for stage in &self.stages {
-            let batch = format!("{}x{}", stage.micro_batch, stage.accumulate);
             writeln!(
                 f,
-                "  {:<14}{:>9}{:>11}{:>9}{batch:>10}  {}",
-                short(&stage.name, 14),
+                "  {:<14}{:>9}{:>12}{:>10}{:>10}",
+                short(&stage.name, 13),
                 or_unknown(stage.tokens, |tokens| si(tokens as f64)),
                 or_unknown(stage.steps, commas),
                 commas(stage.context as u64),
-                rates(&stage.schedule),
+                format!("{}x{}", stage.micro_batch, stage.accumulate),
             )?;
         }
         let tokens = or_unknown(self.tokens, |tokens| si(tokens as f64));
-        writeln!(f, "  {:<14}{tokens:>9}{:>11}", "total", or_unknown(self.steps, commas))?;
-        for stage in &self.stages {
-            for line in stage.notes() {
-                writeln!(f, "  {line}")?;
-            }
-        }
+        writeln!(f, "  {:<14}{tokens:>9}{:>12}", "total", or_unknown(self.steps, commas))?;
         let missing: std::collections::BTreeSet<&String> =
             self.stages.iter().flat_map(|stage| &stage.sets_missing).collect();
         if !missing.is_empty() {
-            writeln!(f, "  Stages are measured in epochs of sets that are not there yet; give their sizes:")?;
+            writeln!(f, "  Epochs of sets that are not there yet; give their sizes:")?;
         }
         for set in missing {
             let path = self.source.data.sets.get(set).map(|path| path.display().to_string());
-            writeln!(f, "    --set-tokens {set}=N  ({})", short(&path.unwrap_or_default(), 50))?;
+            writeln!(f, "    --set-tokens {set}=N  ({})", short(&path.unwrap_or_default(), 40))?;
         }
-        Ok(())
+        writeln!(f, "\n{:<16}steps of warm-up and of cool-down", "Learning rate")?;
+        self.stages
+            .iter()
+            .try_for_each(|stage| writeln!(f, "  {:<14}{}", short(&stage.name, 13), rates(stage)))
     }
 
     fn write_flops(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -166,27 +160,27 @@ impl Plan {
     }
 }
 
-impl StagePlan {
-    fn notes(&self) -> Vec<String> {
-        let warm = match self.schedule.warmup {
-            0 => None,
-            warmup => Some(format!("{}: {} steps of warm-up", self.name, commas(warmup))),
-        };
-        let cool = match (self.schedule.kind, self.steps) {
-            (ScheduleKind::Trapezoidal, Some(steps)) => {
-                Some(format!("{}: {} steps of cool-down", self.name, commas(self.schedule.cooling(steps))))
-            }
-            _ => None,
-        };
-        warm.into_iter().chain(cool).collect()
+/// The shape, the rates, and the steps of warm-up and cool-down.
+fn rates(stage: &StagePlan) -> String {
+    let schedule = &stage.schedule;
+    let mut text = match schedule.kind {
+        ScheduleKind::Constant => format!("constant {:e}", schedule.peak),
+        ScheduleKind::Cosine => format!("cosine {} to {}", rate(schedule.peak), rate(schedule.floor)),
+        ScheduleKind::Trapezoidal => {
+            format!("trapezoidal {} to {}", rate(schedule.peak), rate(schedule.floor))
+        }
+    };
+    if schedule.warmup > 0 {
+        text.push_str(&format!(", warm-up {}", commas(schedule.warmup)));
     }
+    if let (ScheduleKind::Trapezoidal, Some(steps)) = (schedule.kind, stage.steps) {
+        text.push_str(&format!(", cool-down {}", commas(schedule.cooling(steps))));
+    }
+    text
 }
 
-fn rates(schedule: &Schedule) -> String {
-    match schedule.kind {
-        ScheduleKind::Constant => format!("{:e}", schedule.peak),
-        _ => format!("{:e} to {:e}", schedule.peak, schedule.floor),
-    }
+fn rate(rate: f64) -> String {
+    if rate == 0.0 { "0".to_owned() } else { format!("{rate:e}") }
 }
 
 fn short(text: &str, width: usize) -> String {

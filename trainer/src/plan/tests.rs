@@ -23,6 +23,8 @@ fn parameters_are_those_of_the_published_models() {
     {
         let parameters = Parameters::of(&load(name, &[]).model);
         assert_eq!(parameters.total, total, "{name}");
+        // The engine lays out as many.
+        assert_eq!(crate::model::Parameters::new(&load(name, &[]).model).len as u64, total, "{name}");
     }
     let parameters = Parameters::of(&load("smollm2-70m", &[]).model);
     assert_eq!((parameters.embedding, parameters.head), (18_874_368, 0));
@@ -108,7 +110,7 @@ fn what_does_not_fit_is_refused_with_what_would() {
     assert_eq!(error.exit_code(), 1);
     let said = error.to_string();
     assert!(said.contains("micro_batch = 16, but 24.00 GB are available"), "{said}");
-    assert!(said.contains("--set stages.0.micro_batch=8 --set stages.0.accumulate=16 ("), "{said}");
+    assert!(said.contains("--set 'stages.*.micro_batch=8' --set 'stages.*.accumulate=16' ("), "{said}");
     assert!(said.contains("or --set compute.activation_checkpointing=true ("), "{said}");
     // What is suggested does fit, and trains on the same batches.
     for overrides in [
@@ -155,4 +157,29 @@ fn sets_that_are_too_small_for_their_stage_are_refused() {
         said.contains("stages.0.schedule.warmup: 1000 steps of warm-up are more than the stage's 900"),
         "{said}"
     );
+}
+
+#[test]
+fn the_largest_shape_that_the_check_lets_through_does_not_overflow() {
+    let overrides = [
+        "model.hidden=65536",
+        "model.heads=4096",
+        "model.kv_heads=4096",
+        "model.head_dim=4096",
+        "model.ffn=1048576",
+        "model.layers=4096",
+        "model.vocab=2147483648",
+        "model.context=4194304",
+        "stages.*.context=4194304",
+        "stages.*.micro_batch=65536",
+        "stages.*.accumulate=1",
+        "stages.*.length={epochs=1e6}",
+        "stages.*.schedule.warmup=0",
+    ];
+    let recipe = load("smollm2-70m", &overrides);
+    let mut assumptions = assume(Some(u64::MAX - 1));
+    assumptions.set_tokens.insert("train".into(), 1_000_000_000_000_000_000);
+    let plan = plan(&recipe, &assumptions).unwrap();
+    assert_eq!(plan.stages[0].memory.total, u64::MAX);
+    assert!(plan.fit().is_err() && !plan.to_string().is_empty());
 }

@@ -3,15 +3,23 @@
 use super::fault::Fault;
 use super::{Length, ModelShape, Optimizer, Recipe, Stage};
 use crate::schedule::{Schedule, ScheduleKind};
+use std::cmp::Ordering;
 
-/// Largest sizes that are believed: above them products overflow long before memory suffices.
-const MAX_WIDTH: usize = 1 << 20;
-const MAX_LAYERS: usize = 1 << 14;
+/// Largest sizes that are believed: with all of them at once, parameters and FLOPs still fit 64 bits.
+const MAX_HIDDEN: usize = 1 << 16;
+const MAX_FFN: usize = 1 << 20;
+const MAX_LAYERS: usize = 1 << 12;
+const MAX_HEADS: usize = 1 << 12;
+const MAX_HEAD_DIM: usize = 1 << 12;
 const MAX_VOCAB: usize = 1 << 31;
-const MAX_CONTEXT: usize = 1 << 24;
+const MAX_CONTEXT: usize = 1 << 22;
 const MAX_MICRO_BATCH: usize = 1 << 16;
 const MAX_ACCUMULATE: usize = 1 << 20;
+const MAX_STAGES: usize = 64;
+const MAX_STAGE_TOKENS: u64 = 1 << 56;
 const MAX_EPOCHS: f64 = 1e6;
+/// Checkpoints that stay, and steps of the guard's mean.
+const MAX_KEPT: usize = 1 << 20;
 
 impl Recipe {
     /// Everything that is wrong, in the order in which it is written; empty for a recipe that can be trained.
@@ -26,6 +34,9 @@ impl Recipe {
         faults.optimizer(&self.optimizer);
         faults.cadence(self);
         faults.require(!self.stages.is_empty(), "stages", || "a recipe has at least one stage".into());
+        faults.require(self.stages.len() <= MAX_STAGES, "stages", || {
+            format!("at most {MAX_STAGES} stages, found {}", self.stages.len())
+        });
         for (index, stage) in self.stages.iter().enumerate() {
             faults.stage(self, index, stage);
         }
@@ -82,17 +93,17 @@ impl Faults {
     }
 
     fn model(&mut self, model: &ModelShape) {
-        self.size("model.hidden", model.hidden, MAX_WIDTH);
+        self.size("model.hidden", model.hidden, MAX_HIDDEN);
         self.size("model.layers", model.layers, MAX_LAYERS);
-        self.size("model.heads", model.heads, MAX_WIDTH);
-        self.size("model.kv_heads", model.kv_heads, MAX_WIDTH);
+        self.size("model.heads", model.heads, MAX_HEADS);
+        self.size("model.kv_heads", model.kv_heads, MAX_HEADS);
         if model.heads > 0 && model.kv_heads > 0 {
             self.require(model.heads.is_multiple_of(model.kv_heads), "model.kv_heads", || {
                 format!("must divide model.heads = {}, found {}", model.heads, model.kv_heads)
             });
         }
         self.head_dim(model);
-        self.size("model.ffn", model.ffn, MAX_WIDTH);
+        self.size("model.ffn", model.ffn, MAX_FFN);
         self.size("model.vocab", model.vocab, MAX_VOCAB);
         self.size("model.context", model.context, MAX_CONTEXT);
         self.number("model.rope_theta", model.rope_theta, Range::Positive);
@@ -102,7 +113,7 @@ impl Faults {
 
     fn head_dim(&mut self, model: &ModelShape) {
         if let Some(head_dim) = model.head_dim {
-            self.size("model.head_dim", head_dim, MAX_WIDTH);
+            self.size("model.head_dim", head_dim, MAX_HEAD_DIM);
         } else if model.heads > 0
             && !self.require(model.hidden.is_multiple_of(model.heads), "model.heads", || {
                 format!(
@@ -154,7 +165,11 @@ impl Faults {
         };
         if let Some(validation) = &recipe.validation {
             self.set_exists(recipe, "validation.set", &validation.set);
-            let trained = recipe.stages.iter().find(|stage| stage.share(&validation.set) > 0.0);
+            let path = recipe.data.sets.get(&validation.set);
+            let same = recipe.data.sets.iter().filter(|(_, other)| Some(*other) == path);
+            let same: Vec<&String> = same.map(|(name, _)| name).collect();
+            let trains = |stage: &&Stage| same.iter().any(|name| stage.share(name) > 0.0);
+            let trained = recipe.stages.iter().find(trains);
             if let Some(stage) = trained {
                 self.0.push(Fault::of_key(
                     "validation.set",
@@ -178,11 +193,11 @@ impl Faults {
             self.number("sample.temperature", sample.temperature, Range::NotNegative);
         }
         every(self, "checkpoint.every", recipe.checkpoint.every);
-        self.size("checkpoint.last", recipe.checkpoint.last, MAX_WIDTH);
+        self.size("checkpoint.last", recipe.checkpoint.last, MAX_KEPT);
         if let Some(spike) = recipe.guard.loss_spike {
             self.number("guard.loss_spike", spike, Range::Positive);
         }
-        self.size("guard.window", recipe.guard.window, MAX_WIDTH);
+        self.size("guard.window", recipe.guard.window, MAX_KEPT);
     }
 
     fn set_exists(&mut self, recipe: &Recipe, key: &str, set: &str) {
@@ -238,6 +253,10 @@ impl Faults {
         self.require(sum != 0.0 && !stage.mixture.is_empty(), format!("stages.{index}.mixture"), || {
             "at least one set must have a weight above 0".into()
         });
+        let overflows = sum.is_infinite() && stage.mixture.values().all(|weight| weight.is_finite());
+        self.require(!overflows, format!("stages.{index}.mixture"), || {
+            "the weights are too large to be added up; they are shares, such as 0.6 and 0.4".into()
+        });
     }
 
     fn schedule(&mut self, index: usize, stage: &Stage) {
@@ -245,15 +264,19 @@ impl Faults {
         let key = |name: &str| format!("stages.{index}.schedule.{name}");
         self.number(key("peak"), schedule.peak, Range::Positive);
         self.number(key("floor"), schedule.floor, Range::NotNegative);
-        self.require(!(schedule.floor > schedule.peak), key("floor"), || {
-            format!("must be at most the peak {}, found {}", schedule.peak, schedule.floor)
-        });
+        self.require(
+            schedule.floor.partial_cmp(&schedule.peak) != Some(Ordering::Greater),
+            key("floor"),
+            || format!("must be at most the peak {}, found {}", schedule.peak, schedule.floor),
+        );
         self.number(key("cooldown"), schedule.cooldown, Range::Share);
         let sized = stage.context > 0 && stage.micro_batch > 0 && stage.accumulate > 0;
-        // A length in epochs is known only with the data: the loader checks it then.
-        if let (true, Some(steps)) = (sized, stage.steps(None))
-            && let Some((name, what)) = schedule.misfit(steps)
-        {
+        // A length in epochs is known only with the data: plan and loader check it then.
+        let Some(steps) = stage.steps(None).filter(|_| sized) else { return };
+        if steps > MAX_STAGE_TOKENS / stage.tokens_per_step() {
+            let what = format!("{steps} steps of {} tokens are more than there is", stage.tokens_per_step());
+            self.0.push(Fault::of_key(format!("stages.{index}.length"), what));
+        } else if let Some((name, what)) = schedule.misfit(steps) {
             self.0.push(Fault::of_key(key(name), what));
         }
     }

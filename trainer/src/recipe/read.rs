@@ -117,6 +117,12 @@ impl<'n> Reader<'n> {
         <Flaw as de::Error>::custom(what).at(&self.0.place)
     }
 
+    /// The entry that an override put in, or else the table.
+    fn blame(entries: &'n [Entry], table: &'n Node) -> Reader<'n> {
+        let set = entries.iter().find(|entry| matches!(entry.place, Place::Override(_)));
+        Reader(set.map_or(table, |entry| &entry.node))
+    }
+
     /// Whole numbers may be written as 1e9.
     fn whole<V: Visitor<'n>>(self, visitor: V) -> Result<V::Value, Flaw> {
         match self.0.value {
@@ -193,7 +199,8 @@ impl<'n> de::Deserializer<'n> for Reader<'n> {
             Value::Text(text) => visitor.visit_enum(Choice { name: text, value: None }),
             Value::Table(entries) => match entries.as_slice() {
                 [entry] => visitor.visit_enum(Choice { name: &entry.name, value: Some(&entry.node) }),
-                _ => Err(self.flaw(format!(
+                // Where one of several came by an override, that is the one to blame.
+                many => Err(Reader::blame(many, self.0).flaw(format!(
                     "expected exactly one of the keys {}, found {}; an override replaces it whole, as in \
                      'KEY={{ {} = 100 }}'",
                     variants.join(", "),

@@ -2,16 +2,16 @@
 
 use super::fault::Fault;
 use std::fmt;
-use std::rc::Rc;
+use std::sync::Arc;
 use toml::de::{DeTable, DeValue};
 
 /// Where a key was written: a line of the file, or a `--set` of the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Place {
     /// File (or name of a built-in recipe) and line, from 1.
-    Line(Rc<str>, usize),
+    Line(Arc<str>, usize),
     /// The override as it was typed, without `--set`.
-    Override(Rc<str>),
+    Override(Arc<str>),
 }
 
 impl fmt::Display for Place {
@@ -102,8 +102,7 @@ fn put(node: &mut Node, parts: &[&str], depth: usize, value: &Node) -> Result<()
     match &mut node.value {
         Value::Table(entries) => {
             let index = entries.iter().position(|entry| entry.name == *part).unwrap_or_else(|| {
-                let entry =
-                    Entry { name: (*part).to_owned(), place: value.place.clone(), node: fresh() };
+                let entry = Entry { name: (*part).to_owned(), place: value.place.clone(), node: fresh() };
                 entries.push(entry);
                 entries.len() - 1
             });
@@ -169,7 +168,7 @@ impl Node {
 /// What turns the parser's spans into lines.
 struct Reading<'t> {
     text: &'t str,
-    origin: Rc<str>,
+    origin: Arc<str>,
     of_override: Option<Place>,
 }
 
@@ -211,10 +210,8 @@ impl Reading<'_> {
                 value.map_err(|_| fault(format!("{digits} is not a number")))?
             }
             DeValue::Array(items) => {
-                let nodes: Result<Vec<Node>, Fault> = items
-                    .into_iter()
-                    .map(|item| self.node(item.span().start, item.into_inner()))
-                    .collect();
+                let nodes: Result<Vec<Node>, Fault> =
+                    items.into_iter().map(|item| self.node(item.span().start, item.into_inner())).collect();
                 Value::List(nodes?)
             }
             DeValue::Table(table) => self.table(table)?,

@@ -136,9 +136,9 @@ impl<'j> Workplace<'j> {
         let state = match std::fs::read(&path) {
             Ok(text) => self.resume(&path, &text)?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                // A folder of somebody else's is left as it was.
                 folders.iter().try_for_each(|folder| empty(folder)).inspect_err(|_| self.leave())?;
-                let sets = vec![Written::default(); folders.len()];
-                State { job: self.identity.clone(), changed: self.changed.clone(), sets }
+                self.fresh()
             }
             Err(error) => return Err(Error::file(&path, "read")(error)),
         };
@@ -155,6 +155,11 @@ impl<'j> Workplace<'j> {
         Ok(Destinations { path, state, writers })
     }
 
+    fn fresh(&self) -> State {
+        let sets = vec![Written::default(); self.folders().len()];
+        State { job: self.identity.clone(), changed: self.changed.clone(), sets }
+    }
+
     fn resume(&self, path: &Path, text: &[u8]) -> Result<State> {
         let state: State = serde_json::from_slice(text).map_err(|error| {
             Error::Invalid(format!("{}: {error}; remove the folder and begin anew", path.display()))
@@ -166,6 +171,10 @@ impl<'j> Workplace<'j> {
                 self.job.output.display()
             ))
         };
+        // Nothing is lost where no shard was whole.
+        if state.sets.iter().all(|set| set.shards.is_empty()) {
+            return Ok(self.fresh());
+        }
         if let Some(difference) = difference(&state.job, &self.identity) {
             return Err(refuse(difference));
         }
