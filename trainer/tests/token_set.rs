@@ -1,4 +1,5 @@
 //! Token sets: what is written is read again, and what is damaged is refused with its place.
+#![allow(clippy::unwrap_used)]
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -123,8 +123,8 @@ impl TokenSet {
     /// # Errors
     /// The first fault, with file, document and position.
     pub fn verify(&self) -> Result<()> {
-        let shards = self.shards.iter().zip(&self.manifest.shards);
-        shards.map(|(shard, info)| shard.verify(info, &self.manifest)).collect()
+        let mut shards = self.shards.iter().zip(&self.manifest.shards);
+        shards.try_for_each(|(shard, info)| shard.verify(info, &self.manifest))
     }
 
     fn find(&self, document: usize) -> (usize, usize) {

@@ -3,7 +3,7 @@
 use super::{Job, Progress, Summary};
 use crate::data::source::Position;
 use crate::data::token_set::{
-    MANIFEST, Manifest, ShardInfo, SourceFile, TOKENIZER_FILES, TokenSetWriter, VERSION, write_json,
+    MANIFEST, Manifest, ShardInfo, SourceFile, TOKENIZER_FILES, TokenSetWriter, VERSION, hash_hex, write_json,
 };
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -121,9 +121,11 @@ impl<'j> Workplace<'j> {
             record.remove("version");
             record.remove("tokenizer");
             record.remove("end_of_document");
-            let names: Vec<&str> = self.sources.iter().map(|source| source.xxh3_ends.as_str()).collect();
-            record
-                .insert("sources".into(), json!(crate::data::token_set::hash_hex(names.concat().as_bytes())));
+            let mut sources = String::new();
+            for source in &self.sources {
+                sources += &format!("{} {}\n", source.bytes, source.xxh3_ends);
+            }
+            record.insert("sources".into(), json!(hash_hex(sources.as_bytes())));
             record.insert("tokenizer".into(), json!(self.job.encoder.hash()));
         }
         record
