@@ -17,6 +17,7 @@ use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use zerocopy::IntoBytes;
 
@@ -61,6 +62,8 @@ pub struct State {
     pub best: Option<Best>,
     /// Hash of the tokenizer that the token sets were made with.
     pub tokenizer: String,
+    /// The id that ends every document.
+    pub end_of_document: u32,
     /// XXH3-64 of the other files.
     #[serde(default)]
     pub checksums: BTreeMap<String, String>,
@@ -68,7 +71,7 @@ pub struct State {
 
 impl State {
     /// The state before the first step.
-    pub fn new(position: Position, tokenizer: &str) -> State {
+    pub fn new(position: Position, tokenizer: &str, end_of_document: u32) -> State {
         State {
             version: VERSION,
             step: 0,
@@ -78,6 +81,7 @@ impl State {
             losses: Vec::new(),
             best: None,
             tokenizer: tokenizer.to_owned(),
+            end_of_document,
             checksums: BTreeMap::new(),
         }
     }
@@ -120,7 +124,9 @@ impl Store {
         let steps = self.steps()?;
         let found = match name {
             None | Some("last") => steps.last().map(|&step| folder_name(step)),
-            Some("best") => fs::read_to_string(self.folder.join("best")).ok().map(|name| name.trim().to_owned()),
+            Some("best") => {
+                fs::read_to_string(self.folder.join("best")).ok().map(|name| name.trim().to_owned())
+            }
             Some(name) => Some(name.to_owned()),
         };
         match found.map(|found| self.folder.join(found)).filter(|path| path.join(STATE).is_file()) {
@@ -131,7 +137,10 @@ impl Store {
                 name.unwrap_or("yet"),
                 match steps.len() {
                     0 => "are none".to_owned(),
-                    _ => format!("are {}", steps.iter().map(|&step| folder_name(step)).collect::<Vec<_>>().join(", ")),
+                    _ => format!(
+                        "are {}",
+                        steps.iter().map(|&step| folder_name(step)).collect::<Vec<_>>().join(", ")
+                    ),
                 }
             ))),
         }
@@ -158,7 +167,13 @@ impl Store {
     ///
     /// # Errors
     /// A file cannot be written, as on a full disk: what was there before is still there, whole.
-    pub fn save(&self, parameters: &Parameters, state: &State, numbers: &Numbers, recipe: &str) -> Result<PathBuf> {
+    pub fn save(
+        &self,
+        parameters: &Parameters,
+        state: &State,
+        numbers: &Numbers,
+        recipe: &str,
+    ) -> Result<PathBuf> {
         let name = folder_name(state.step);
         let (unfinished, folder) = (self.folder.join(format!("{UNFINISHED}{name}")), self.folder.join(&name));
         self.write(&unfinished, parameters, state, numbers, recipe).map_err(|error| {
@@ -166,10 +181,15 @@ impl Store {
             let _ = fs::remove_dir_all(&unfinished);
             let before = self.steps().ok().and_then(|steps| steps.last().copied());
             let before = match before {
-                Some(step) => format!("the checkpoint of step {step} is whole: make room and go on with --resume"),
+                Some(step) => {
+                    format!("the checkpoint of step {step} is whole: make room and go on with --resume")
+                }
                 None => "there is no earlier one: make room and start again".to_owned(),
             };
-            Error::Invalid(format!("the checkpoint of step {} could not be written: {error}; {before}", state.step))
+            Error::Invalid(format!(
+                "the checkpoint of step {} could not be written: {error}; {before}",
+                state.step
+            ))
         })?;
         // A folder of that name is from a run that was resumed from before it and has come to the same step again.
         let replaced = self.folder.join(format!("{UNFINISHED}replaced"));
@@ -187,7 +207,14 @@ impl Store {
         Ok(folder)
     }
 
-    fn write(&self, into: &Path, parameters: &Parameters, state: &State, numbers: &Numbers, recipe: &str) -> Result<()> {
+    fn write(
+        &self,
+        into: &Path,
+        parameters: &Parameters,
+        state: &State,
+        numbers: &Numbers,
+        recipe: &str,
+    ) -> Result<()> {
         if into.exists() {
             fs::remove_dir_all(into).map_err(Error::file(into, "remove"))?;
         }
@@ -277,9 +304,8 @@ const MOMENTS: [&str; 2] = ["first_moment", "second_moment"];
 
 fn write_moments(path: &Path, numbers: &Numbers) -> Result<()> {
     let refuse = |error: safetensors::SafeTensorError| Error::Invalid(format!("{}: {error}", path.display()));
-    let view = |values: &[f32]| (vec![values.len()], values.as_bytes());
-    let tensor = |(shape, bytes)| TensorView::new(Dtype::F32, shape, bytes).map_err(refuse);
-    let [first, second] = [view(&numbers.first_moment), view(&numbers.second_moment)].map(tensor);
+    let [first, second] = [&numbers.first_moment, &numbers.second_moment]
+        .map(|values| TensorView::new(Dtype::F32, vec![values.len()], values.as_bytes()).map_err(refuse));
     let tensors = [(MOMENTS[0], first?), (MOMENTS[1], second?)];
     safetensors::serialize_to_file(tensors, None, path).map_err(refuse)
 }
@@ -292,7 +318,11 @@ fn read_moments(path: &Path, len: usize) -> Result<[Vec<f32>; 2]> {
     for (name, out) in MOMENTS.iter().zip(&mut moments) {
         let tensor = file.tensor(name).map_err(|error| refuse(error.to_string()))?;
         if tensor.dtype() != Dtype::F32 || tensor.shape() != [len] {
-            return Err(refuse(format!("{name} is {:?} {:?}, expected {len} of F32", tensor.dtype(), tensor.shape())));
+            return Err(refuse(format!(
+                "{name} is {:?} {:?}, expected {len} of F32",
+                tensor.dtype(),
+                tensor.shape()
+            )));
         }
         out.extend(tensor.data().as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)));
     }
@@ -302,7 +332,13 @@ fn read_moments(path: &Path, len: usize) -> Result<[Vec<f32>; 2]> {
 fn checksum(path: &Path) -> Result<String> {
     let mut file = File::open(path).map_err(Error::file(path, "read"))?;
     let mut hash = xxhash_rust::xxh3::Xxh3::new();
-    std::io::copy(&mut file, &mut hash).map_err(Error::file(path, "read"))?;
+    let mut part = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut part).map_err(Error::file(path, "read"))? {
+            0 => break,
+            len => hash.update(&part[..len]),
+        }
+    }
     Ok(format!("{:016x}", hash.digest()))
 }
 

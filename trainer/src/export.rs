@@ -199,16 +199,20 @@ pub fn export(model: &Export, folder: &Path) -> Result<()> {
     write_weights(&path("model.safetensors"), &parameters, model.weights, dtype)?;
     copy_tokenizer(model.tokenizer, unfinished.path())?;
     let json = |name: &str, value: serde_json::Value| {
-        let mut text = serde_json::to_vec_pretty(&value).map_err(|error| Error::Invalid(error.to_string()))?;
+        let mut text =
+            serde_json::to_vec_pretty(&value).map_err(|error| Error::Invalid(error.to_string()))?;
         text.push(b'\n');
         write_atomically(&path(name), &text)
     };
     json("config.json", config(model))?;
-    json("generation_config.json", serde_json::json!({
-        "bos_token_id": model.end_of_document,
-        "eos_token_id": model.end_of_document,
-        "_from_model_config": true,
-    }))?;
+    json(
+        "generation_config.json",
+        serde_json::json!({
+            "bos_token_id": model.end_of_document,
+            "eos_token_id": model.end_of_document,
+            "_from_model_config": true,
+        }),
+    )?;
     for entry in std::fs::read_dir(unfinished.path()).map_err(Error::file(folder, "read"))? {
         let path = entry.map_err(Error::file(folder, "read"))?.path();
         std::fs::File::open(&path).and_then(|file| file.sync_all()).map_err(Error::file(&path, "write"))?;

@@ -1,13 +1,63 @@
 //! `thimble-train export`.
 
-use thimble_trainer::error::{Error, Result};
+use std::path::PathBuf;
+use thimble_trainer::checkpoint::{self, Store};
+use thimble_trainer::error::Result;
+use thimble_trainer::export::{Export, export};
+use thimble_trainer::model::Parameters;
+use thimble_trainer::pretrain::theta;
+use thimble_trainer::recipe::{Precision, Recipe};
 
 /// Write a checkpoint as a Hugging Face folder.
+///
+/// config.json, generation_config.json, model.safetensors and the tokenizer's files: `transformers` loads it and
+/// `thimble convert` makes a file of it.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// The run folder
+    run: PathBuf,
+    /// The folder to write; must not exist
+    #[arg(short, long, value_name = "FOLDER")]
+    output: PathBuf,
+    /// best, last, or the name of a folder in checkpoints/; unless given, best where there is one
+    #[arg(long, value_name = "NAME")]
+    checkpoint: Option<String>,
+    /// Number format of the weights
+    #[arg(long, value_enum, default_value = "f32")]
+    dtype: Dtype,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Dtype {
+    F32,
+    Bf16,
+}
 
 impl Args {
     pub(crate) fn run(self) -> Result<()> {
-        Err(Error::Usage("export is not built yet".into()))
+        let store = Store::new(&self.run, 1);
+        let path = match &self.checkpoint {
+            Some(name) => store.find(Some(name))?,
+            None => store.find(Some("best")).or_else(|_| store.find(None))?,
+        };
+        let recipe = Recipe::load(path.join(checkpoint::RECIPE), &[])?;
+        let (state, numbers) = checkpoint::load(&path, &Parameters::new(&recipe.model))?;
+        let tokenizer = self.run.join("tokenizer");
+        export(
+            &Export {
+                shape: &recipe.model,
+                theta: theta(&recipe, state.position.stage),
+                weights: &numbers.weights,
+                tokenizer: &tokenizer,
+                end_of_document: state.end_of_document,
+                precision: match self.dtype {
+                    Dtype::F32 => Precision::F32,
+                    Dtype::Bf16 => Precision::Bf16,
+                },
+            },
+            &self.output,
+        )?;
+        println!("wrote {} from {} (step {})", self.output.display(), path.display(), state.step);
+        Ok(())
     }
 }

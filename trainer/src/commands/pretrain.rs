@@ -1,13 +1,93 @@
 //! `thimble-train pretrain`.
 
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use thimble_trainer::error::{Error, Result};
+use thimble_trainer::ops::cpu::Cpu;
+use thimble_trainer::plan::{Assumptions, plan};
+use thimble_trainer::pretrain::{Settings, pretrain};
+use thimble_trainer::recipe::Recipe;
 
 /// Train a model as a recipe says.
+///
+/// Ctrl-C or SIGTERM finishes the step, writes a checkpoint and ends; --resume goes on, bit for bit, also after a kill.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// A recipe's file, or the name of a built-in one (tiny-cpu, smollm2-70m, ...)
+    recipe: String,
+    /// Override a key: optimizer.clip=0.5, stages.0.context=512, 'stages.*.length={steps=100}', optimizer.clip=none
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
+    /// The run folder; unless given, runs/ and the recipe's name
+    #[arg(long, value_name = "FOLDER")]
+    run: Option<PathBuf>,
+    /// Go on from the newest checkpoint in the run folder
+    #[arg(long)]
+    resume: bool,
+    /// Threads; all of the machine's by default. The result does not depend on it
+    #[arg(long)]
+    threads: Option<usize>,
+    /// The device's peak, for the MFU
+    #[arg(long, value_name = "X")]
+    peak_tflops: Option<f64>,
+    /// Show no progress
+    #[arg(long)]
+    quiet: bool,
+}
 
 impl Args {
     pub(crate) fn run(self) -> Result<()> {
-        Err(Error::Usage("pretrain is not built yet".into()))
+        let recipe = Recipe::load(&self.recipe, &self.overrides)?;
+        plan(&recipe, &Assumptions::of_this_machine(&recipe)?)?.fit()?;
+        let run = self.run.clone().unwrap_or_else(|| PathBuf::from("runs").join(&recipe.name));
+        let threads = match self.threads {
+            Some(0) => return Err(Error::Usage("--threads must be at least 1, found 0".into())),
+            Some(threads) => threads,
+            None => std::thread::available_parallelism().map_or(1, usize::from),
+        };
+        let stop = Arc::new(AtomicBool::new(false));
+        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+            // The second one ends the program at once.
+            signal_hook::flag::register_conditional_shutdown(signal, 130, stop.clone())
+                .and_then(|_| signal_hook::flag::register(signal, stop.clone()))
+                .map_err(|error| Error::Invalid(format!("cannot listen for signal {signal}: {error}")))?;
+        }
+        let settings = Settings {
+            resume: self.resume,
+            quiet: self.quiet,
+            stop,
+            peak_tflops: self.peak_tflops,
+            command: self.resume_command(&run),
+            threads,
+            run,
+        };
+        let outcome = pretrain(&recipe, &settings, |shape, parameters| {
+            Cpu::new(threads, parameters, shape.rms_norm_eps)
+        })?;
+        if !self.quiet {
+            let best = outcome.best.map(|best| {
+                format!("; best held-out perplexity {:.2} after step {}", best.loss.exp(), best.step)
+            });
+            eprintln!(
+                "{} of {} steps done{}; the run is in {}",
+                outcome.step,
+                outcome.steps,
+                best.unwrap_or_default(),
+                settings.run.display()
+            );
+        }
+        Ok(())
+    }
+
+    /// What to type to go on with the run.
+    fn resume_command(&self, run: &std::path::Path) -> String {
+        let overrides: Vec<String> = self.overrides.iter().map(|text| format!(" --set '{text}'")).collect();
+        format!(
+            "thimble-train pretrain {}{} --run {} --resume",
+            self.recipe,
+            overrides.concat(),
+            run.display()
+        )
     }
 }

@@ -96,13 +96,6 @@ impl Allot {
     }
 }
 
-impl ModelShape {
-    /// Width of a head.
-    pub fn head_width(&self) -> usize {
-        self.head_dim.unwrap_or(self.hidden / self.heads.max(1))
-    }
-}
-
 impl Parameters {
     /// Lays out the parameters of a shape.
     pub fn new(shape: &ModelShape) -> Parameters {

@@ -1,0 +1,68 @@
+//! Stops a run before a bad step spoils the weights.
+
+use crate::recipe;
+use std::collections::VecDeque;
+
+/// Remembers the last losses and judges the next.
+pub(super) struct Guard {
+    rule: recipe::Guard,
+    losses: VecDeque<f64>,
+}
+
+impl Guard {
+    pub(super) fn new(rule: &recipe::Guard, losses: &[f64]) -> Guard {
+        Guard { rule: rule.clone(), losses: losses.iter().copied().collect() }
+    }
+
+    /// What is wrong with a step, before its update; a good one is remembered.
+    pub(super) fn check(&mut self, loss: f64, norm: f64) -> Option<String> {
+        if !loss.is_finite() {
+            return Some(format!("the loss is {loss}"));
+        }
+        if !norm.is_finite() {
+            return Some(format!("the gradient's norm is {norm}, with a loss of {loss:.4}"));
+        }
+        let window = self.rule.window.max(1);
+        if let Some(most) = self.rule.loss_spike
+            && self.losses.len() >= window
+        {
+            let mean = self.losses.iter().sum::<f64>() / self.losses.len() as f64;
+            if loss > mean + most {
+                return Some(format!(
+                    "the loss is {loss:.4}, more than guard.loss_spike = {most} above the mean of the last {window} steps, {mean:.4}"
+                ));
+            }
+        }
+        self.losses.push_back(loss);
+        while self.losses.len() > window {
+            self.losses.pop_front();
+        }
+        None
+    }
+
+    /// The losses it remembers, oldest first.
+    pub(super) fn losses(&self) -> Vec<f64> {
+        self.losses.iter().copied().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_stops_at_nan_and_at_spikes_and_lets_the_rest_pass() {
+        let rule = recipe::Guard { loss_spike: Some(2.0), window: 3 };
+        let mut guard = Guard::new(&rule, &[]);
+        assert_eq!(guard.check(9.0, 1.0), None);
+        assert_eq!(guard.check(12.0, 1.0), None, "it sleeps until its window is full");
+        assert_eq!(guard.check(3.0, 1.0), None);
+        assert!(guard.check(10.1, 1.0).is_some_and(|what| what.contains("mean of the last 3")));
+        assert_eq!(guard.check(9.9, 1.0), None);
+        assert_eq!(guard.losses(), [12.0, 3.0, 9.9]);
+        assert!(guard.check(f64::NAN, 1.0).is_some_and(|what| what.contains("loss is NaN")));
+        assert!(guard.check(1.0, f64::INFINITY).is_some_and(|what| what.contains("norm is inf")));
+        let mut without = Guard::new(&recipe::Guard { loss_spike: None, window: 1 }, &[1.0]);
+        assert_eq!(without.check(1e9, 1.0), None);
+    }
+}

@@ -1,0 +1,453 @@
+//! The training loop: draw, accumulate, guard, update, report, measure, keep.
+
+mod guard;
+mod sample;
+
+use crate::checkpoint::{self, Best, Numbers, State, Store};
+use crate::data::Batch;
+use crate::data::loader::{Loader, Validation};
+use crate::error::{Error, Result};
+use crate::export::copy_tokenizer;
+use crate::model::engine::Passes;
+use crate::model::{Engine, Options, init};
+use crate::ops::{AdamW, Buffer, Ops};
+use crate::plan::Flops;
+use crate::recipe::{ModelShape, Recipe, Stage};
+use crate::report::folder::{self, About, Start};
+use crate::report::metrics::{Event, MetricsFile, SampleText, Step, ValidationPoint};
+use crate::report::progress::Progress;
+use crate::report::tensorboard::EventFile;
+use crate::report::write_atomically;
+use guard::Guard;
+use sample::Sampler;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+/// What a run is told beside its recipe; nothing here changes the numbers.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The run folder.
+    pub run: PathBuf,
+    /// Go on from the newest checkpoint.
+    pub resume: bool,
+    /// Show no progress.
+    pub quiet: bool,
+    /// Set by a signal: finish the step, write a checkpoint, end.
+    pub stop: Arc<AtomicBool>,
+    /// The device's peak in 1e12 FLOPs per second, for the MFU.
+    pub peak_tflops: Option<f64>,
+    /// The command that goes on with the run, for the run's README.
+    pub command: String,
+    /// Threads that compute, for the run's README.
+    pub threads: usize,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Outcome {
+    /// Steps finished.
+    pub step: u64,
+    /// Steps of the whole recipe; more than `step` where it was stopped.
+    pub steps: u64,
+    /// The best held-out measurement.
+    pub best: Option<Best>,
+}
+
+/// Trains as the recipe says, on the device that `device` makes for a shape and its number of parameters.
+///
+/// # Errors
+/// The data does not fit the recipe, the run folder holds another run, a file cannot be written, or the guard stopped
+/// the run; the newest checkpoint is then whole.
+pub fn pretrain<O: Ops>(
+    recipe: &Recipe,
+    settings: &Settings,
+    device: impl FnOnce(&ModelShape, usize) -> Result<O>,
+) -> Result<Outcome> {
+    let mut run = Run::open(recipe, settings, device)?;
+    while run.state.step < run.total {
+        run.step()?;
+        let stopped = settings.stop.load(Ordering::Relaxed);
+        run.measure()?;
+        if stopped || run.state.step == run.total || run.state.step.is_multiple_of(recipe.checkpoint.every) {
+            run.save()?;
+        }
+        if stopped && run.state.step < run.total {
+            run.progress.note(&format!("stopped after step {}; --resume goes on from here", run.state.step));
+            break;
+        }
+    }
+    run.progress.finish();
+    Ok(Outcome { step: run.state.step, steps: run.total, best: run.state.best })
+}
+
+struct Run<'a, O> {
+    recipe: &'a Recipe,
+    recipe_text: String,
+    settings: &'a Settings,
+    engine: Engine<O>,
+    loader: Loader,
+    validation: Option<Validation>,
+    sampler: Option<Sampler>,
+    store: Store,
+    state: State,
+    guard: Guard,
+    /// Steps of all stages.
+    total: u64,
+    /// Stage of the last step.
+    stage: Option<usize>,
+    batch: Batch,
+    metrics: MetricsFile,
+    events: EventFile,
+    progress: Progress,
+    numbers: Numbers,
+}
+
+impl<'a, O: Ops> Run<'a, O> {
+    fn open(
+        recipe: &'a Recipe,
+        settings: &'a Settings,
+        device: impl FnOnce(&ModelShape, usize) -> Result<O>,
+    ) -> Result<Self> {
+        let loader = Loader::open(recipe)?;
+        let validation = loader.validation()?;
+        let total = (0..recipe.stages.len()).map(|stage| loader.steps(stage)).sum();
+        let recipe_text = recipe.to_toml()?;
+        let store = Store::new(&settings.run, recipe.checkpoint.last);
+        let from = match (store.steps()?.last(), settings.resume) {
+            (Some(step), false) => {
+                return Err(Error::Usage(format!(
+                    "{} holds a run that came to step {step}: go on with it by --resume, or name another folder with --run",
+                    settings.run.display()
+                )));
+            }
+            (Some(_), true) => Some(store.find(None)?),
+            // A run that was killed before its first checkpoint begins again, and comes to the same.
+            (None, _) => None,
+        };
+        let parameters = crate::model::Parameters::new(&recipe.model);
+        let mut loader = loader;
+        let (state, numbers) = match &from {
+            None => {
+                let zeros = vec![0.0; parameters.len];
+                let weights = init::weights(&recipe.model, &parameters, recipe.seed);
+                let numbers = Numbers { weights, first_moment: zeros.clone(), second_moment: zeros };
+                let state = State::new(loader.position(), loader.tokenizer_hash(), loader.end_of_document());
+                (state, numbers)
+            }
+            Some(path) => {
+                let then = Recipe::load(path.join(checkpoint::RECIPE), &[])?;
+                same_recipe(&then, recipe)?;
+                let (state, numbers) = checkpoint::load(path, &parameters)?;
+                if state.tokenizer != loader.tokenizer_hash() {
+                    return Err(Error::Invalid(format!(
+                        "the run was begun with the tokenizer of hash {}, the token sets are of {}: put the former sets back",
+                        state.tokenizer,
+                        loader.tokenizer_hash()
+                    )));
+                }
+                loader.seek(&state.position)?;
+                (state, numbers)
+            }
+        };
+        let ops = device(&recipe.model, parameters.len)?;
+        let options = Options {
+            activation_checkpointing: recipe.compute.activation_checkpointing,
+            document_mask: recipe.compute.document_mask,
+            z_loss: recipe.optimizer.z_loss,
+        };
+        let mut engine = Engine::new(&recipe.model, options, ops);
+        engine.write(Buffer::Weights, &numbers.weights)?;
+        engine.write(Buffer::FirstMoment, &numbers.first_moment)?;
+        engine.write(Buffer::SecondMoment, &numbers.second_moment)?;
+        for stage in &recipe.stages {
+            engine.reserve(stage.micro_batch, stage.context, Passes::Both)?;
+        }
+
+        let run = &settings.run;
+        std::fs::create_dir_all(run).map_err(Error::file(run, "create"))?;
+        let tokenizer = run.join("tokenizer");
+        std::fs::create_dir_all(&tokenizer).map_err(Error::file(&tokenizer, "create"))?;
+        if let Some(source) = loader.tokenizer_folder() {
+            copy_tokenizer(source, &tokenizer)?;
+        }
+        write_atomically(&run.join(checkpoint::RECIPE), recipe_text.as_bytes())?;
+        let sampler = match &recipe.sample {
+            Some(sample) => Some(Sampler::new(sample, &tokenizer, loader.end_of_document(), recipe)?),
+            None => None,
+        };
+        let metrics = match state.step {
+            0 => MetricsFile::create(run)?,
+            step => MetricsFile::resume(run, step)?,
+        };
+        let events = EventFile::create(run, state.step)?;
+        let shown = run.display();
+        let about = About {
+            recipe,
+            parameters: parameters.len as u64,
+            total_steps: total,
+            resume: &settings.command,
+            export: &format!("thimble-train export {shown} -o {shown}/export"),
+            plot: &format!("thimble-train plot {shown} -o {shown}/plot.svg"),
+            files: &[
+                ("recipe.toml", "the recipe with every override"),
+                ("tokenizer/", "the tokenizer of the token sets"),
+                (
+                    "checkpoints/",
+                    "the newest checkpoints and the best; the files `last` and `best` there name them",
+                ),
+            ],
+        };
+        folder::write(
+            run,
+            &about,
+            &Start { step: state.step, device: &engine.device(), threads: settings.threads },
+        )?;
+        let progress = Progress::new(total, settings.quiet);
+        if let Some(path) = &from {
+            progress.note(&format!("going on after step {} from {}", state.step, path.display()));
+        }
+        Ok(Run {
+            guard: Guard::new(&recipe.guard, &state.losses),
+            recipe,
+            recipe_text,
+            settings,
+            engine,
+            loader,
+            validation,
+            sampler,
+            store,
+            state,
+            total,
+            stage: None,
+            batch: Batch::default(),
+            metrics,
+            events,
+            progress,
+            numbers,
+        })
+    }
+
+    /// The stage of a step, and the steps of the run before that stage.
+    fn stage_of(&self, step: u64) -> (usize, u64) {
+        let mut before = 0;
+        for stage in 0..self.recipe.stages.len() {
+            let steps = self.loader.steps(stage);
+            if step < before + steps {
+                return (stage, before);
+            }
+            before += steps;
+        }
+        (self.recipe.stages.len() - 1, before - self.loader.steps(self.recipe.stages.len() - 1))
+    }
+
+    /// Sets what a stage changes: the rotary base, and the moments where it asks for that.
+    fn enter(&mut self, index: usize, first_step: bool) -> Result<()> {
+        if self.stage == Some(index) {
+            return Ok(());
+        }
+        self.stage = Some(index);
+        self.engine.set_theta(theta(self.recipe, index));
+        let stage = &self.recipe.stages[index];
+        self.progress.note(&format!(
+            "stage {}: {} steps of {} tokens, context {}",
+            stage.name,
+            self.loader.steps(index),
+            stage.tokens_per_step(),
+            stage.context
+        ));
+        if stage.reset_optimizer && first_step && index > 0 {
+            let zeros = vec![0.0; self.engine.parameters().len];
+            self.engine.write(Buffer::FirstMoment, &zeros)?;
+            self.engine.write(Buffer::SecondMoment, &zeros)?;
+            self.state.optimizer_step = 0;
+        }
+        Ok(())
+    }
+
+    fn step(&mut self) -> Result<()> {
+        let start = Instant::now();
+        let (index, before) = self.stage_of(self.state.step);
+        self.enter(index, self.state.step == before)?;
+        let stage = &self.recipe.stages[index];
+        let tokens = stage.tokens_per_step();
+        let learning_rate = stage.schedule.at(self.state.step - before, self.loader.steps(index));
+        let position = self.loader.position();
+        self.engine.zero_gradients()?;
+        let mut sum = 0.0;
+        for _ in 0..stage.accumulate {
+            self.loader.next(index, stage.micro_batch, stage.context, &mut self.batch)?;
+            sum += self.engine.accumulate(&self.batch, 1.0 / tokens as f64)?;
+        }
+        let loss = sum / tokens as f64;
+        let norm = self.engine.gradient_norm()?;
+        if let Some(trouble) = self.guard.check(loss, norm) {
+            return Err(self.trouble(&trouble, index, position));
+        }
+        let optimizer = &self.recipe.optimizer;
+        self.state.optimizer_step += 1;
+        self.engine.update(AdamW {
+            learning_rate,
+            beta1: optimizer.beta1,
+            beta2: optimizer.beta2,
+            epsilon: optimizer.epsilon,
+            weight_decay: optimizer.weight_decay,
+            step: self.state.optimizer_step,
+            gradient_scale: AdamW::clip(norm, optimizer.clip),
+            decayed: self.engine.parameters().matrices,
+        })?;
+        self.state.step += 1;
+        self.state.tokens += tokens;
+        self.state.position = self.loader.position();
+        let seconds = start.elapsed().as_secs_f64();
+        let tokens_per_second = tokens as f64 / seconds;
+        let flops = Flops::of(&self.recipe.model, stage.context).causal() as f64;
+        let step = Step {
+            step: self.state.step,
+            stage: stage.name.clone(),
+            loss,
+            learning_rate,
+            gradient_norm: norm,
+            tokens: self.state.tokens,
+            tokens_per_second,
+            mfu: self.settings.peak_tflops.map(|peak| flops * tokens_per_second / (peak * 1e12)),
+            seconds,
+        };
+        self.events.step(&step)?;
+        self.progress.step(&step);
+        self.metrics.write(&Event::Step(step))?;
+        let last_of_stage = self.state.step == before + self.loader.steps(index);
+        if last_of_stage && self.loader.realised().len() > 1 {
+            let shares: Vec<String> = self
+                .loader
+                .realised()
+                .iter()
+                .map(|(name, share)| format!("{name} {:.1}%", share * 100.0))
+                .collect();
+            self.progress.note(&format!("stage {} drew {}", stage.name, shares.join(", ")));
+        }
+        Ok(())
+    }
+
+    /// The guard's sentence with the place of the step's data.
+    fn trouble(&mut self, trouble: &str, index: usize, position: crate::data::loader::Position) -> Error {
+        let stage: &Stage = &self.recipe.stages[index];
+        let mut places = Vec::new();
+        if self.loader.seek(&position).is_ok() {
+            for _ in 0..stage.accumulate {
+                if self.loader.next(index, stage.micro_batch, stage.context, &mut self.batch).is_ok() {
+                    places.push(self.loader.whereabouts());
+                }
+            }
+        }
+        let kept = match self.store.steps().ok().and_then(|steps| steps.last().copied()) {
+            Some(step) => format!("the checkpoint of step {step} is as it was"),
+            None => "there is no checkpoint yet".to_owned(),
+        };
+        self.progress.finish();
+        Error::Invalid(format!(
+            "step {} of stage `{}`: {trouble}. The weights were not changed; {kept}. Look at the data of this step, or lower the \
+             learning rate or optimizer.clip in another run.\n{}",
+            self.state.step + 1,
+            stage.name,
+            places.join("\n")
+        ))
+    }
+
+    /// Held-out perplexity and sample text, where they are due.
+    fn measure(&mut self) -> Result<()> {
+        let step = self.state.step;
+        let (total, recipe) = (self.total, self.recipe);
+        let due = |every: u64| step.is_multiple_of(every.max(1)) || step == total;
+        if let Some(validation) = recipe.validation.as_ref().filter(|validation| due(validation.every)) {
+            let loss = self.validate(validation.windows)?;
+            let point = ValidationPoint { step, loss, perplexity: loss.exp(), tokens: self.state.tokens };
+            self.progress
+                .note(&format!("step {step}: held-out loss {loss:.4}, perplexity {:.2}", point.perplexity));
+            self.events.validation(&point)?;
+            self.metrics.write(&Event::Validation(point))?;
+            if self.state.best.is_none_or(|best| loss < best.loss) {
+                self.state.best = Some(Best { step, loss });
+                // Kept at once, unless it is kept anyway.
+                if step != self.total && !step.is_multiple_of(self.recipe.checkpoint.every) {
+                    self.save()?;
+                }
+            }
+        }
+        if let (Some(sample), Some(sampler)) = (&recipe.sample, &mut self.sampler)
+            && due(sample.every)
+        {
+            for prompt in &sample.prompts {
+                let text = sampler.write(&mut self.engine, prompt, step)?;
+                let sample = SampleText { step, prompt: prompt.clone(), text };
+                self.progress.note(&format!(
+                    "step {step}: {}|{}",
+                    sample.prompt,
+                    sample.text.replace('\n', " ")
+                ));
+                self.events.sample(&sample)?;
+                self.metrics.write(&Event::Sample(sample))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Mean cross-entropy of the held-out windows of the current stage's context, in nats.
+    fn validate(&mut self, limit: Option<usize>) -> Result<f64> {
+        let Some(validation) = &self.validation else { return Ok(f64::NAN) };
+        let stage = &self.recipe.stages[self.stage.unwrap_or(0)];
+        let windows = validation.windows(stage.context, limit)?;
+        let (mut sum, mut first) = (0.0, 0);
+        while first < windows {
+            let sequences = stage.micro_batch.min(windows - first);
+            validation.fill(first, sequences, stage.context, &mut self.batch)?;
+            sum += self.engine.evaluate(&self.batch)?;
+            first += sequences;
+        }
+        Ok(sum / (windows * stage.context) as f64)
+    }
+
+    fn save(&mut self) -> Result<()> {
+        self.engine.read(Buffer::Weights, &mut self.numbers.weights)?;
+        self.engine.read(Buffer::FirstMoment, &mut self.numbers.first_moment)?;
+        self.engine.read(Buffer::SecondMoment, &mut self.numbers.second_moment)?;
+        self.state.losses = self.guard.losses();
+        self.metrics.sync()?;
+        self.store.save(self.engine.parameters(), &self.state, &self.numbers, &self.recipe_text)?;
+        Ok(())
+    }
+}
+
+/// The rotary base in a stage: the last one that a stage up to it gave.
+pub fn theta(recipe: &Recipe, stage: usize) -> f64 {
+    let given = recipe.stages[..=stage].iter().rev().find_map(|stage| stage.rope_theta);
+    given.unwrap_or(recipe.model.rope_theta)
+}
+
+/// A resumed run must be the run that was begun. What is shown or kept may change, what is computed may not.
+fn same_recipe(then: &Recipe, now: &Recipe) -> Result<()> {
+    let numbers = |recipe: &Recipe| Recipe {
+        checkpoint: Default::default(),
+        sample: None,
+        guard: Default::default(),
+        ..recipe.clone()
+    };
+    let (a, b) = (numbers(then), numbers(now));
+    if a == b {
+        return Ok(());
+    }
+    let (a, b) = (a.to_toml()?, b.to_toml()?);
+    let differs: Vec<String> = a
+        .lines()
+        .filter(|line| !b.lines().any(|other| other == *line))
+        .map(|line| format!("- {line}"))
+        .chain(
+            b.lines().filter(|line| !a.lines().any(|other| other == *line)).map(|line| format!("+ {line}")),
+        )
+        .collect();
+    Err(Error::Invalid(format!(
+        "the run was begun with another recipe (- then, + now); resume with the former one, or start another run with --run:\n{}",
+        differs.join("\n")
+    )))
+}
