@@ -48,7 +48,7 @@ impl Memory {
             [tokens, model.hidden, model.layers, model.heads, model.ffn, model.vocab]
                 .map(|size| size as u128);
         let [query, key] = [model.heads, model.kv_heads].map(|heads| (heads * model.head_width()) as u128);
-        
+
         let qkv = query + 2 * key;
         let element = u128::from(element);
         // As the engine lays out its arena (`Engine::arena_bytes`), per token. A layer keeps queries, keys and values,
