@@ -59,7 +59,7 @@ impl Args {
         // A reader that has seen enough closes the pipe: no error.
         match std::io::stdout().write_all(text.as_bytes()) {
             Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-                return Err(Error::file("standard output".as_ref(), "write")(error));
+                Err(Error::file("standard output".as_ref(), "write")(error))
             }
             _ => plan.fit(),
         }

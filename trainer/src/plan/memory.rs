@@ -6,12 +6,13 @@ use crate::error::{Error, Result};
 use crate::recipe::{Compute, Precision, Recipe, Stage};
 use serde::Serialize;
 
-/// Tokens whose logits are held at once.
-const LOGITS_CHUNK: u128 = 4096;
-/// Statistics kept per token and layer as f32, besides one log-sum-exp per head: the two norms' reciprocal roots.
+/// Tokens whose logits a GPU holds at once.
+const CUDA_LOGITS_ROWS: u128 = 4096;
+/// Bytes of logits that the CPU holds at once, rounded up to whole tasks of so many tokens.
+const CPU_LOGITS_BYTES: u128 = 32 << 20;
+const CPU_LOGITS_ROWS: u128 = 64;
+/// Statistics kept per token and layer, besides one log-sum-exp per head: the two norms' reciprocal roots.
 const NORM_STATISTICS: u128 = 2;
-/// Buffers of the widest activation that forward and backward pass use again and again.
-const SCRATCH_BUFFERS: u128 = 2;
 const F32: u64 = 4;
 
 /// Bytes by part, for one micro-batch. What the program, its libraries and the system take is not in it.
@@ -27,7 +28,7 @@ pub struct Memory {
     pub activations: u64,
     /// One chunk of logits, turned into their gradient in place.
     pub logits: u64,
-    /// Buffers that every layer uses again.
+    /// Buffers that every layer uses again, as far as they are larger than the logits, in whose place they lie.
     pub scratch: u64,
     /// The sum.
     pub total: u64,
@@ -47,22 +48,28 @@ impl Memory {
             [tokens, model.hidden, model.layers, model.heads, model.ffn, model.vocab]
                 .map(|size| size as u128);
         let [query, key] = [model.heads, model.kv_heads].map(|heads| (heads * model.head_width()) as u128);
-        let (element, f32) = (u128::from(element), u128::from(F32));
+
         let qkv = query + 2 * key;
-        // Per token: the layer's input, queries keys and values, attention's output, the residual behind it, gate and up.
-        let layer = element * (hidden + qkv + query + hidden + 2 * ffn) + f32 * (NORM_STATISTICS + heads);
-        // The residual behind the last layer, and what the last norm makes of it.
-        let last = element * 2 * hidden + f32;
-        let layers = if recipe.compute.activation_checkpointing {
-            layers * element * hidden + layer
-        } else {
-            layers * layer
-        };
+        let element = u128::from(element);
+        // As the engine lays out its arena (`Engine::arena_bytes`), per token. A layer keeps queries, keys and values,
+        // attention's output, the residual behind it, gate and up; the residual before each layer and behind the last
+        // one is kept in any case.
+        let layer = qkv + query + hidden + 2 * ffn + NORM_STATISTICS + heads;
+        let kept = if recipe.compute.activation_checkpointing { layer } else { layers * layer };
+        let normed = hidden + 1;
         // Absurd shapes must be refused, not overflow.
-        let clamp = |bytes: u128| u64::try_from(bytes).unwrap_or(u64::MAX);
-        let activations = clamp(tokens * (layers + last));
-        let logits = clamp(tokens.min(LOGITS_CHUNK) * vocab * element);
-        let scratch = clamp(SCRATCH_BUFFERS * element * tokens * (2 * ffn).max(qkv));
+        let clamp = |elements: u128| u64::try_from(elements * element).unwrap_or(u64::MAX);
+        let activations = clamp(tokens * ((layers + 1) * hidden + kept + normed));
+        let rows = match device {
+            Target::Cpu => (CPU_LOGITS_BYTES / element / vocab).next_multiple_of(CPU_LOGITS_ROWS),
+            Target::Cuda => CUDA_LOGITS_ROWS,
+        };
+        let logits = rows.min(tokens).max(1) * vocab;
+        // A widest activation and its gradient, a norm's gradient, those of queries, keys and values. They lie where the
+        // logits do, which are needed when no layer is at work; the residual's gradient lies apart.
+        let in_layer = tokens * (2 * qkv.max(ffn) + hidden.max(query) + qkv);
+        let scratch = clamp(in_layer.saturating_sub(logits) + tokens * hidden);
+        let logits = clamp(logits);
         let (weights, gradients, moments) = (F32 * parameters + copy, F32 * parameters, 2 * F32 * parameters);
         let parts = [weights, gradients, moments, activations, logits, scratch];
         let total = parts.into_iter().fold(0, u64::saturating_add);

@@ -86,19 +86,43 @@ fn memory_is_the_sum_of_its_parts() {
     let memory = Memory::of(&recipe, Target::Cuda, 32_768);
     assert_eq!(memory.weights, 6 * 69_230_976);
     assert_eq!((memory.gradients, memory.moments), (4 * 69_230_976, 8 * 69_230_976));
-    // "About 7.7 KB per token and layer": 2 x (384 + 640 + 384 + 384 + 2,048), and eight statistics.
-    assert_eq!(memory.activations, 32_768 * (32 * (7680 + 4 * 8) + 2 * 2 * 384 + 4));
+    // Per token and layer 2 x (640 + 384 + 384 + 2,048) and eight statistics, and 384 before it: "about 7.7 KB".
+    assert_eq!(memory.activations, 2 * 32_768 * (33 * 384 + 32 * (3456 + 8) + 385));
     assert_eq!(memory.logits, 4096 * 49_152 * 2);
-    assert_eq!(memory.scratch, 2 * 2 * 32_768 * 2048);
+    assert_eq!(memory.scratch, 2 * 32_768 * 384, "the rest lies where the logits do");
     let parts =
         [memory.weights, memory.gradients, memory.moments, memory.activations, memory.logits, memory.scratch];
     assert_eq!(memory.total, parts.iter().sum::<u64>());
 
     let checkpointed = load("smollm2-70m", &["compute.activation_checkpointing=true"]);
     let less = Memory::of(&checkpointed, Target::Cuda, 32_768);
-    assert_eq!(less.activations, 32_768 * (32 * 768 + 7712 + 2 * 2 * 384 + 4));
+    assert_eq!(less.activations, 2 * 32_768 * (33 * 384 + 3464 + 385));
     let cpu = Memory::of(&recipe, Target::Cpu, 100);
     assert_eq!((cpu.weights, cpu.logits), (4 * 69_230_976, 100 * 49_152 * 4));
+}
+
+/// The engine's own layout is the oracle; it rounds each of its buffers up to 64 bytes.
+#[test]
+fn memory_is_what_the_engine_reserves() {
+    use crate::model::{Engine, Options, engine::Passes};
+    for (name, micro_batch, context) in
+        [("tiny-cpu", 8, 256), ("tiny-cpu", 1, 3), ("smollm2-70m", 1, 2048), ("smollm2-135m", 3, 100)]
+    {
+        for on in [false, true] {
+            let recipe = load(name, &[&format!("compute.activation_checkpointing={on}")]);
+            let cpu = crate::ops::cpu::Cpu::new(1, 0, 1e-5).unwrap();
+            let options = Options { activation_checkpointing: on, ..Options::default() };
+            let engine = Engine::new(&recipe.model, options, cpu);
+            let reserved = engine.arena_bytes(micro_batch, context, Passes::Both) as u64;
+            let memory = Memory::of(&recipe, Target::Cpu, micro_batch * context);
+            let planned = memory.activations + memory.logits + memory.scratch;
+            let rounding = 64 * (20 + 9 * recipe.model.layers as u64);
+            assert!(
+                planned <= reserved && reserved <= planned + rounding,
+                "{name} {micro_batch} x {context}, checkpointing {on}: {planned} {reserved}"
+            );
+        }
+    }
 }
 
 #[test]

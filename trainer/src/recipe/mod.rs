@@ -225,6 +225,13 @@ pub struct Stage {
     pub reset_optimizer: bool,
 }
 
+impl ModelShape {
+    /// Width of a head: `head_dim`, or `hidden / heads`.
+    pub fn head_width(&self) -> usize {
+        self.head_dim.unwrap_or_else(|| self.hidden / self.heads.max(1))
+    }
+}
+
 impl Stage {
     /// Tokens of one optimizer step.
     pub fn tokens_per_step(&self) -> u64 {
