@@ -26,5 +26,5 @@ if command -v readelf >/dev/null 2>&1; then
     exit 1
   fi
 fi
-"$binary" --version >/dev/null
 echo "$binary: $(($(wc -c < "$binary") / 1000000)) MB"
+"$binary" device

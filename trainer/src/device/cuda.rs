@@ -14,6 +14,9 @@ const COMPUTE_CAPABILITY: Option<&str> = option_env!("THIMBLE_CUDA_COMPUTE_CAP")
 /// Opens GPU `ordinal` and has it multiply, which needs the driver, cuBLAS, cuRAND and candle's kernels to work.
 pub(super) fn open(ordinal: usize) -> Result<Gpu, NoGpu> {
     let count = CudaContext::device_count().map_err(no_driver)?;
+    if count == 0 {
+        return Err(no_driver(DriverError(CUresult::CUDA_ERROR_NO_DEVICE)));
+    }
     if usize::try_from(count).is_ok_and(|count| ordinal >= count) {
         let why = format!("there is no GPU {ordinal} (found {count}, counted from 0)");
         return Err(NoGpu { why, advice: "name one that nvidia-smi and CUDA_VISIBLE_DEVICES show".into() });
