@@ -1,1 +1,157 @@
-//! Parity with PyTorch on a folder of reference values.
+//! Parity with PyTorch on a folder of reference values: first loss, every gradient tensor, a ten-step loss trajectory, and
+//! the weights after it (the manner of llm.c's test_gpt2).
+//!
+//! The folder holds `config.json`, `model.safetensors`, `gradients.safetensors`, `steps.json` and `after10.safetensors`, as
+//! `tests/golden/train/make.py` writes them.
+
+use crate::data::Batch;
+use crate::error::{Error, Result};
+use crate::export::{read_config, read_weights};
+use crate::model::{Engine, Options};
+use crate::ops::{AdamW, Buffer, Ops};
+use crate::recipe::ModelShape;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// How far the engine is from the reference; all figures are relative.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Parity {
+    /// Of the first batch's loss.
+    pub first_loss_rel: f64,
+    /// Norm of the difference over the norm, of the worst gradient tensor.
+    pub worst_gradient_rel: f64,
+    /// Its name.
+    pub worst_gradient: String,
+    /// Of the worst loss of the trajectory.
+    pub worst_step_loss: f64,
+    /// Norm of the difference over the norm, of the worst weight tensor after the last step.
+    pub worst_weight_rel: f64,
+}
+
+impl Parity {
+    /// The bounds for f32: 1e-5 for the first loss, 1e-4 for the rest.
+    pub fn holds(&self) -> bool {
+        self.first_loss_rel <= 1e-5
+            && self.worst_gradient_rel <= 1e-4
+            && self.worst_step_loss <= 1e-4
+            && self.worst_weight_rel <= 1e-4
+    }
+}
+
+#[derive(Deserialize)]
+struct Steps {
+    batches: Vec<Vec<Vec<u32>>>,
+    first_loss: f64,
+    adamw: Hyperparameters,
+    trajectory: Vec<Step>,
+}
+
+#[derive(Deserialize)]
+struct Hyperparameters {
+    beta1: f64,
+    beta2: f64,
+    epsilon: f64,
+    weight_decay_on_matrices: f64,
+    clip: f64,
+}
+
+#[derive(Deserialize)]
+struct Step {
+    learning_rate: f64,
+    loss: f64,
+}
+
+/// Runs the folder's batches on the device that `device` makes for a shape and its number of parameters.
+///
+/// # Errors
+/// A file of the folder is missing or is not of that form.
+pub fn parity<O: Ops>(folder: &Path, device: impl FnOnce(&ModelShape, usize) -> Result<O>) -> Result<Parity> {
+    let shape = read_config(&folder.join("config.json"))?;
+    let steps = folder.join("steps.json");
+    let text = std::fs::read(&steps).map_err(Error::file(&steps, "read"))?;
+    let steps: Steps = serde_json::from_slice(&text).map_err(|error| {
+        Error::Invalid(format!("{}: not the form of a parity folder: {error}", steps.display()))
+    })?;
+    if steps.batches.is_empty() || steps.batches.len() < steps.trajectory.len() {
+        return Err(Error::Invalid(format!(
+            "{}: {} batches for {} steps",
+            folder.join("steps.json").display(),
+            steps.batches.len(),
+            steps.trajectory.len()
+        )));
+    }
+    let len = crate::model::Parameters::new(&shape).len;
+    let ops = device(&shape, len)?;
+    let mut engine = Engine::new(&shape, Options::default(), ops);
+    let parameters = engine.parameters().clone();
+    engine.write(Buffer::Weights, &read_weights(&folder.join("model.safetensors"), &parameters)?)?;
+
+    let batches: Vec<Batch> = steps.batches.iter().map(|rows| batch(rows)).collect();
+    let scale = |batch: &Batch| 1.0 / (batch.sequences * batch.context) as f64;
+    let first_loss = engine.accumulate(&batches[0], scale(&batches[0]))? * scale(&batches[0]);
+    let reference = read_weights(&folder.join("gradients.safetensors"), &parameters)?;
+    let mut gradients = vec![0.0; len];
+    engine.read(Buffer::Gradients, &mut gradients)?;
+    let (worst_gradient_rel, worst_gradient) = worst(&parameters, &gradients, &reference);
+
+    let mut worst_step_loss = 0.0f64;
+    for (index, (step, batch)) in steps.trajectory.iter().zip(&batches).enumerate() {
+        engine.zero_gradients()?;
+        let loss = engine.accumulate(batch, scale(batch))? * scale(batch);
+        worst_step_loss = worst_step_loss.max(relative(loss, step.loss));
+        let norm = engine.gradient_norm()?;
+        let hyper = &steps.adamw;
+        engine.update(AdamW {
+            learning_rate: step.learning_rate,
+            beta1: hyper.beta1,
+            beta2: hyper.beta2,
+            epsilon: hyper.epsilon,
+            weight_decay: hyper.weight_decay_on_matrices,
+            step: index as u64 + 1,
+            gradient_scale: AdamW::clip(norm, Some(hyper.clip)),
+            decayed: 0,
+        })?;
+    }
+    let mut weights = vec![0.0; len];
+    engine.read(Buffer::Weights, &mut weights)?;
+    let after = read_weights(&folder.join("after10.safetensors"), &parameters)?;
+    Ok(Parity {
+        first_loss_rel: relative(first_loss, steps.first_loss),
+        worst_gradient_rel,
+        worst_gradient,
+        worst_step_loss,
+        worst_weight_rel: worst(&parameters, &weights, &after).0,
+    })
+}
+
+fn batch(rows: &[Vec<u32>]) -> Batch {
+    let context = rows.first().map_or(0, |row| row.len().saturating_sub(1));
+    Batch {
+        sequences: rows.len(),
+        context,
+        ids: rows.concat(),
+        document_start: vec![0; rows.len() * context],
+    }
+}
+
+fn relative(found: f64, expected: f64) -> f64 {
+    // A NaN must not pass for the smaller of two numbers.
+    let distance = (found - expected).abs() / expected.abs();
+    if distance.is_nan() { f64::INFINITY } else { distance }
+}
+
+/// The tensor with the largest norm of the difference over the norm.
+fn worst(parameters: &crate::model::Parameters, found: &[f32], expected: &[f32]) -> (f64, String) {
+    let square = |values: &mut dyn Iterator<Item = f64>| values.map(|x| x * x).sum::<f64>();
+    let mut worst = (0.0, String::new());
+    for named in parameters.named() {
+        let (found, expected) = (&found[named.range()], &expected[named.range()]);
+        let difference = square(&mut found.iter().zip(expected).map(|(&a, &b)| f64::from(a) - f64::from(b)));
+        let distance = (difference / square(&mut expected.iter().map(|&b| f64::from(b)))).sqrt();
+        let distance = if distance.is_nan() { f64::INFINITY } else { distance };
+        if distance >= worst.0 {
+            worst = (distance, named.name.clone());
+        }
+    }
+    worst
+}

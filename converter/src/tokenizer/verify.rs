@@ -55,7 +55,7 @@ impl Vocabulary {
         let added: Vec<AddedToken> = added
             .map(|token| AddedToken::from(token.text.clone(), token.special).normalized(token.normalized))
             .collect();
-        tokenizer.add_tokens(&added);
+        tokenizer.add_tokens(added).map_err(|error| TokenizerError::Oracle(error.to_string()))?;
         Ok(tokenizer)
     }
 }

@@ -1,13 +1,44 @@
 //! `thimble-train parity`.
 
+use std::path::PathBuf;
 use thimble_trainer::error::{Error, Result};
+use thimble_trainer::ops::cpu::Cpu;
+use thimble_trainer::parity::parity;
 
 /// Compare the engine with PyTorch on a folder of reference values.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// The folder: config.json, model.safetensors, gradients.safetensors, steps.json, after10.safetensors.
+    folder: PathBuf,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+    /// Threads; all of the machine's by default.
+    #[arg(long)]
+    threads: Option<usize>,
+}
 
 impl Args {
     pub(crate) fn run(self) -> Result<()> {
-        Err(Error::Usage("parity is not built yet".into()))
+        let threads =
+            self.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+        let found =
+            parity(&self.folder, |shape, parameters| Cpu::new(threads, parameters, shape.rms_norm_eps))?;
+        if self.json {
+            println!("{}", serde_json::json!(found));
+        } else {
+            println!("first loss            {:.2e} of 1e-5", found.first_loss_rel);
+            println!(
+                "worst gradient        {:.2e} of 1e-4 ({})",
+                found.worst_gradient_rel, found.worst_gradient
+            );
+            println!("worst loss of a step  {:.2e} of 1e-4", found.worst_step_loss);
+            println!("worst weight after    {:.2e} of 1e-4", found.worst_weight_rel);
+        }
+        if found.holds() {
+            Ok(())
+        } else {
+            Err(Error::Invalid(format!("{}: the engine differs from the reference", self.folder.display())))
+        }
     }
 }

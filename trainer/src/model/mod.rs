@@ -1,1 +1,8 @@
-//! The model: shape, parameters, and the engine that runs it forward and backward.
+//! The model: its parameters, and the engine that runs it forward and backward.
+
+pub mod engine;
+pub mod init;
+pub mod parameters;
+
+pub use engine::{Engine, Options};
+pub use parameters::Parameters;

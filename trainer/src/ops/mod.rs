@@ -1,1 +1,251 @@
 //! The operations of a training step, each with its gradient, behind one trait.
+//!
+//! Activations live in one arena of the device, weights, gradients and moments in flat buffers; operations name
+//! them by [`Span`], [`Matrix`] and [`Vector`]. [`cpu`] is the f32 implementation on threads; [`candle`] runs the same
+//! operations through candle's tensors on any of its devices.
+
+pub mod cpu;
+
+use crate::data::Batch;
+use crate::error::Result;
+use std::ops::Range;
+
+/// A stretch of the activation arena, in elements.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    /// First element.
+    pub start: usize,
+    /// Elements.
+    pub len: usize,
+}
+
+impl Span {
+    /// As a range of indices.
+    pub fn range(self) -> Range<usize> {
+        self.start..self.start + self.len
+    }
+}
+
+/// A matrix among the parameters: `rows` outputs of `columns` inputs each, row-major.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Matrix {
+    /// First element in the flat buffer.
+    pub start: usize,
+    /// Outputs.
+    pub rows: usize,
+    /// Inputs.
+    pub columns: usize,
+}
+
+impl Matrix {
+    /// As a range of indices.
+    pub fn range(self) -> Range<usize> {
+        self.start..self.start + self.rows * self.columns
+    }
+}
+
+/// A vector among the parameters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vector {
+    /// First element in the flat buffer.
+    pub start: usize,
+    /// Elements.
+    pub len: usize,
+}
+
+impl Vector {
+    /// As a range of indices.
+    pub fn range(self) -> Range<usize> {
+        self.start..self.start + self.len
+    }
+}
+
+/// The flat buffers beside the arena; all f32, all of the parameters' length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Buffer {
+    /// Master weights.
+    Weights,
+    /// Gradients, summed over the micro-batches of a step.
+    Gradients,
+    /// AdamW's first moment.
+    FirstMoment,
+    /// AdamW's second moment.
+    SecondMoment,
+}
+
+/// Query, key and value heads, laid out head by head: `sequences x heads x context x head_dim`.
+#[derive(Clone, Copy, Debug)]
+pub struct Heads {
+    /// Queries, `sequences x heads x context x head_dim`.
+    pub query: Span,
+    /// Keys, `sequences x kv_heads x context x head_dim`.
+    pub key: Span,
+    /// Values, like the keys.
+    pub value: Span,
+}
+
+/// What attention leaves for its gradient.
+#[derive(Clone, Copy, Debug)]
+pub struct Attended {
+    /// `tokens x (heads x head_dim)`, token by token.
+    pub output: Span,
+    /// Log of each softmax's denominator, `tokens x heads`.
+    pub log_sum: Span,
+}
+
+/// Sizes of attention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttentionShape {
+    /// Windows.
+    pub sequences: usize,
+    /// Positions of a window.
+    pub context: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads.
+    pub kv_heads: usize,
+    /// Width of a head.
+    pub head_dim: usize,
+    /// Whether a position sees only its own document.
+    pub document_mask: bool,
+}
+
+/// What the loss needs beside the hidden states.
+#[derive(Clone, Copy, Debug)]
+pub struct LossTerms {
+    /// What each token's gradient is multiplied with: 1 / (tokens of the whole step).
+    pub scale: f32,
+    /// Weight of the squared log-partition, 0 for none.
+    pub z_loss: f32,
+}
+
+/// One AdamW step.
+#[derive(Clone, Copy, Debug)]
+pub struct AdamW {
+    /// Learning rate.
+    pub learning_rate: f64,
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// Added to the root of the second moment.
+    pub epsilon: f64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// Steps taken before, plus one.
+    pub step: u64,
+    /// What gradients are multiplied with first (clipping).
+    pub gradient_scale: f32,
+    /// Parameters before this index decay (matrices), those after it do not (norms).
+    pub decayed: usize,
+}
+
+/// The operations of forward and backward pass on one device.
+///
+/// "tokens" is `sequences x context` throughout. Gradients of parameters are added to [`Buffer::Gradients`]; gradients
+/// of activations are written, or added where it says so. Every operation is deterministic: the same input gives the
+/// same bits on the same device.
+pub trait Ops {
+    /// Which device this is, for a person.
+    fn device(&self) -> String;
+
+    /// Makes the activation arena at least `elements` long; its content is lost.
+    ///
+    /// # Errors
+    /// The device has not that much memory.
+    fn reserve(&mut self, elements: usize) -> Result<()>;
+
+    /// Bytes of one activation.
+    fn activation_bytes(&self) -> usize;
+
+    /// Replaces a whole flat buffer.
+    fn write(&mut self, buffer: Buffer, values: &[f32]) -> Result<()>;
+
+    /// Copies a whole flat buffer out.
+    fn read(&self, buffer: Buffer, values: &mut [f32]) -> Result<()>;
+
+    /// Copies activations out, as f32.
+    fn read_span(&self, span: Span, values: &mut [f32]) -> Result<()>;
+
+    /// Zeroes activations.
+    fn zero(&mut self, span: Span) -> Result<()>;
+
+    /// Zeroes the gradients.
+    fn zero_gradients(&mut self) -> Result<()>;
+
+    /// Makes a batch the one that `embed`, `attention` and `loss` work on.
+    fn load_batch(&mut self, batch: &Batch) -> Result<()>;
+
+    /// Sets the rotary embedding's frequencies `theta^(-2i / head_dim)` for positions below `context` (Su et al. 2021, eq. 15).
+    fn set_rotary(&mut self, theta: f64, head_dim: usize, context: usize) -> Result<()>;
+
+    /// Rows of the table for the batch's inputs: `output` is `tokens x columns`.
+    fn embed(&mut self, table: Matrix, output: Span) -> Result<()>;
+    /// Adds each token's gradient to its row of the table's gradient.
+    fn embed_backward(&mut self, table: Matrix, d_output: Span) -> Result<()>;
+
+    /// `output = input / rms(input) x weight` row by row (Zhang and Sennrich 2019); `inverse_rms` gets one value a row.
+    fn rms_norm(&mut self, input: Span, weight: Vector, inverse_rms: Span, output: Span) -> Result<()>;
+    /// `output` again, from the kept `inverse_rms`.
+    fn rms_norm_again(&mut self, input: Span, weight: Vector, inverse_rms: Span, output: Span) -> Result<()>;
+    /// Adds to `d_input` and to the weight's gradient.
+    fn rms_norm_backward(
+        &mut self,
+        input: Span,
+        weight: Vector,
+        inverse_rms: Span,
+        d_output: Span,
+        d_input: Span,
+    ) -> Result<()>;
+
+    /// `output = input x weight^T`, plus `residual` where there is one (of the output's shape).
+    fn linear(&mut self, input: Span, weight: Matrix, residual: Option<Span>, output: Span) -> Result<()>;
+    /// Writes `d_input = d_output x weight` and adds `d_output^T x input` to the weight's gradient.
+    fn linear_backward(&mut self, input: Span, weight: Matrix, d_output: Span, d_input: Span) -> Result<()>;
+
+    /// Splits `tokens x ((heads + 2 kv_heads) x head_dim)` into heads and rotates queries and keys (halves, as transformers does).
+    fn split_heads(&mut self, shape: AttentionShape, fused: Span, heads: Heads) -> Result<()>;
+    /// The way back: rotates the gradients of queries and keys back and puts all three side by side.
+    fn split_heads_backward(&mut self, shape: AttentionShape, d_heads: Heads, d_fused: Span) -> Result<()>;
+
+    /// Causal softmax attention, grouped queries, scores scaled by `1 / sqrt(head_dim)`, never held whole
+    /// (Dao 2023, algorithm 1).
+    fn attention(&mut self, shape: AttentionShape, heads: Heads, attended: Attended) -> Result<()>;
+    /// Writes the gradients of all three (Dao 2023, algorithm 2).
+    fn attention_backward(
+        &mut self,
+        shape: AttentionShape,
+        heads: Heads,
+        attended: Attended,
+        d_output: Span,
+        d_heads: Heads,
+    ) -> Result<()>;
+
+    /// `output = silu(gate) x up` for `fused = gate | up` side by side in each of `tokens` rows (Shazeer 2020).
+    fn swiglu(&mut self, tokens: usize, fused: Span, output: Span) -> Result<()>;
+    /// Replaces `fused` by its gradient.
+    fn swiglu_backward(&mut self, tokens: usize, fused: Span, d_output: Span) -> Result<()>;
+
+    /// Elements of scratch that `loss` wants for `tokens` tokens and `vocabulary` classes.
+    fn loss_scratch(&self, tokens: usize, vocabulary: usize) -> usize;
+    /// Sum over the batch's tokens of the negative log-likelihood of their targets under `softmax(hidden x head^T)`.
+    ///
+    /// With `terms`, replaces `hidden` by its gradient and adds to the head's. Logits are never held whole. The
+    /// returned sum is without z-loss and unscaled.
+    fn loss(&mut self, hidden: Span, head: Matrix, scratch: Span, terms: Option<LossTerms>) -> Result<f64>;
+
+    /// Negative log-likelihood of each of the batch's targets, `tokens` values.
+    fn token_losses(&mut self, hidden: Span, head: Matrix, scratch: Span) -> Result<Vec<f32>>;
+
+    /// Sum of squares of all gradients.
+    fn gradient_square_sum(&mut self) -> Result<f64>;
+    /// One optimizer step over all parameters.
+    fn adamw(&mut self, step: AdamW) -> Result<()>;
+}
+
+impl AdamW {
+    /// What gradients are multiplied with so that their norm is at most `clip` (PyTorch's `clip_grad_norm_`).
+    pub fn clip(norm: f64, clip: Option<f64>) -> f32 {
+        clip.map_or(1.0, |clip| (clip / (norm + 1e-6)).min(1.0)) as f32
+    }
+}

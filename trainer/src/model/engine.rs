@@ -1,0 +1,400 @@
+//! The engine: one straight-line forward pass, one straight-line backward pass, over one arena.
+
+use super::Parameters;
+use super::parameters::LayerParameters;
+use crate::data::Batch;
+use crate::error::{Error, Result};
+use crate::ops::{AdamW, Attended, AttentionShape, Buffer, Heads, LossTerms, Ops, Span};
+use crate::recipe::ModelShape;
+
+/// What the engine can be told beside the shape.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Options {
+    /// Keep one residual per layer and compute the rest again in the backward pass.
+    pub activation_checkpointing: bool,
+    /// Tokens see only their own document.
+    pub document_mask: bool,
+    /// Weight of the squared log-partition in the loss; none: off.
+    pub z_loss: Option<f64>,
+}
+
+/// A model, its gradients and its optimizer on one device.
+pub struct Engine<O> {
+    shape: ModelShape,
+    parameters: Parameters,
+    options: Options,
+    ops: O,
+    theta: f64,
+    rotary_context: usize,
+}
+
+/// What a layer keeps for its gradient.
+#[derive(Clone, Copy, Debug)]
+struct Kept {
+    attention_rms: Span,
+    heads: Heads,
+    attended: Attended,
+    middle: Span,
+    ffn_rms: Span,
+    gate_up: Span,
+}
+
+/// Every span of a pass over `sequences x context` tokens.
+#[derive(Debug)]
+struct Spans {
+    tokens: usize,
+    attention: AttentionShape,
+    /// The residual stream before each layer, and after the last.
+    residual: Vec<Span>,
+    /// One a layer, or one for all of them with activation checkpointing.
+    kept: Vec<Kept>,
+    final_rms: Span,
+    normed: Span,
+    wide: Span,
+    logits: Span,
+    /// Only for the backward pass.
+    d_residual: Span,
+    d_normed: Span,
+    d_wide: Span,
+    d_heads: Heads,
+    end: usize,
+}
+
+/// Hands out stretches of the arena, each on a 64-byte boundary of 4-byte elements.
+#[derive(Default)]
+struct Allot(usize);
+
+impl Allot {
+    fn take(&mut self, len: usize) -> Span {
+        let start = self.0.next_multiple_of(16);
+        self.0 = start + len;
+        Span { start, len }
+    }
+}
+
+/// Which passes a plan is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Passes {
+    /// Forward only: layers share what they would keep.
+    Forward,
+    /// Forward and backward.
+    Both,
+}
+
+impl<O: Ops> Engine<O> {
+    /// An engine on a device that has room for the shape's parameters; they are zero until [`Engine::write`].
+    pub fn new(shape: &ModelShape, options: Options, ops: O) -> Engine<O> {
+        let parameters = Parameters::new(shape);
+        Engine { theta: shape.rope_theta, shape: shape.clone(), parameters, options, ops, rotary_context: 0 }
+    }
+
+    /// Where the parameters lie.
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    /// The model's shape.
+    pub fn shape(&self) -> &ModelShape {
+        &self.shape
+    }
+
+    /// The device, for a person.
+    pub fn device(&self) -> String {
+        self.ops.device()
+    }
+
+    /// Changes the base of the rotary frequencies.
+    pub fn set_theta(&mut self, theta: f64) {
+        if theta != self.theta {
+            (self.theta, self.rotary_context) = (theta, 0);
+        }
+    }
+
+    /// Replaces weights, gradients or moments, `parameters().len` values.
+    ///
+    /// # Errors
+    /// The device fails.
+    pub fn write(&mut self, buffer: Buffer, values: &[f32]) -> Result<()> {
+        self.ops.write(buffer, values)
+    }
+
+    /// Copies weights, gradients or moments out, `parameters().len` values.
+    ///
+    /// # Errors
+    /// The device fails.
+    pub fn read(&self, buffer: Buffer, values: &mut [f32]) -> Result<()> {
+        self.ops.read(buffer, values)
+    }
+
+    /// Allocates the arena for passes of that size once, so that later passes up to it allocate nothing.
+    ///
+    /// # Errors
+    /// There is not enough memory.
+    pub fn reserve(&mut self, sequences: usize, context: usize, passes: Passes) -> Result<()> {
+        let spans = self.spans(sequences, context, passes);
+        self.ops.reserve(spans.end)
+    }
+
+    /// Bytes of the arena for passes of that size.
+    pub fn arena_bytes(&self, sequences: usize, context: usize, passes: Passes) -> usize {
+        self.spans(sequences, context, passes).end * self.ops.activation_bytes()
+    }
+
+    /// Zeroes the gradients.
+    ///
+    /// # Errors
+    /// The device fails.
+    pub fn zero_gradients(&mut self) -> Result<()> {
+        self.ops.zero_gradients()
+    }
+
+    /// Forward and backward pass over one micro-batch: adds its gradient, each token's weighted by `scale`, and returns the sum
+    /// of its tokens' negative log-likelihoods in nats.
+    ///
+    /// # Errors
+    /// The batch does not fit the model, or the device fails.
+    pub fn accumulate(&mut self, batch: &Batch, scale: f64) -> Result<f64> {
+        let spans = self.begin(batch, Passes::Both)?;
+        self.forward(&spans)?;
+        let terms = LossTerms { scale: scale as f32, z_loss: self.options.z_loss.unwrap_or(0.0) as f32 };
+        let loss = self.ops.loss(spans.normed, self.parameters.head, spans.logits, Some(terms))?;
+        self.backward(&spans)?;
+        Ok(loss)
+    }
+
+    /// Sum of the negative log-likelihoods of a batch's targets in nats.
+    ///
+    /// # Errors
+    /// The batch does not fit the model, or the device fails.
+    pub fn evaluate(&mut self, batch: &Batch) -> Result<f64> {
+        let spans = self.begin(batch, Passes::Forward)?;
+        self.forward(&spans)?;
+        self.ops.loss(spans.normed, self.parameters.head, spans.logits, None)
+    }
+
+    /// Negative log-likelihood of every target of a batch, in nats.
+    ///
+    /// # Errors
+    /// The batch does not fit the model, or the device fails.
+    pub fn token_losses(&mut self, batch: &Batch) -> Result<Vec<f32>> {
+        let spans = self.begin(batch, Passes::Forward)?;
+        self.forward(&spans)?;
+        self.ops.token_losses(spans.normed, self.parameters.head, spans.logits)
+    }
+
+    /// Logits behind the last of `ids`.
+    ///
+    /// # Errors
+    /// There are no ids, or one is beyond the vocabulary, or the device fails.
+    pub fn logits(&mut self, ids: &[u32]) -> Result<Vec<f32>> {
+        let context = ids.len();
+        let mut with_target = ids.to_vec();
+        with_target.push(0);
+        let batch = Batch { sequences: 1, context, ids: with_target, document_start: vec![0; context] };
+        let spans = self.begin(&batch, Passes::Forward)?;
+        self.forward(&spans)?;
+        let hidden = self.shape.hidden;
+        let last = Span { start: spans.normed.start + (context - 1) * hidden, len: hidden };
+        let output = Span { start: spans.logits.start, len: self.shape.vocab };
+        self.ops.linear(last, self.parameters.head, None, output)?;
+        let mut logits = vec![0.0; self.shape.vocab];
+        self.ops.read_span(output, &mut logits)?;
+        Ok(logits)
+    }
+
+    /// Norm of the whole gradient.
+    ///
+    /// # Errors
+    /// The device fails.
+    pub fn gradient_norm(&mut self) -> Result<f64> {
+        Ok(self.ops.gradient_square_sum()?.sqrt())
+    }
+
+    /// One optimizer step.
+    ///
+    /// # Errors
+    /// The device fails.
+    pub fn update(&mut self, step: AdamW) -> Result<()> {
+        self.ops.adamw(AdamW { decayed: self.parameters.matrices, ..step })
+    }
+
+    fn begin(&mut self, batch: &Batch, passes: Passes) -> Result<Spans> {
+        let (sequences, context) = (batch.sequences, batch.context);
+        if sequences == 0 || context == 0 || batch.ids.len() != sequences * (context + 1) {
+            return Err(Error::Invalid(format!(
+                "a batch of {sequences} sequences of {context} + 1 tokens has {} ids",
+                batch.ids.len()
+            )));
+        }
+        if let Some((at, id)) = batch.ids.iter().enumerate().find(|&(_, &id)| id as usize >= self.shape.vocab)
+        {
+            return Err(Error::Invalid(format!(
+                "sequence {}, position {}: token id {id} is beyond the model's vocabulary of {}; was the text tokenized with another tokenizer?",
+                at / (context + 1),
+                at % (context + 1),
+                self.shape.vocab
+            )));
+        }
+        if context > self.rotary_context {
+            self.ops.set_rotary(self.theta, self.shape.head_width(), context)?;
+            self.rotary_context = context;
+        }
+        let spans = self.spans(sequences, context, passes);
+        self.ops.reserve(spans.end)?;
+        self.ops.load_batch(batch)?;
+        Ok(spans)
+    }
+
+    fn spans(&self, sequences: usize, context: usize, passes: Passes) -> Spans {
+        let shape = &self.shape;
+        let (tokens, hidden, dim) = (sequences * context, shape.hidden, shape.head_width());
+        let (query, key) = (shape.heads * dim, shape.kv_heads * dim);
+        let fused = query + 2 * key;
+        let mut allot = Allot::default();
+        let backward = passes == Passes::Both;
+        let share = !backward || self.options.activation_checkpointing;
+        let residuals = if backward { shape.layers + 1 } else { 2 };
+        let residual: Vec<Span> = (0..residuals).map(|_| allot.take(tokens * hidden)).collect();
+        let residual = (0..=shape.layers).map(|layer| residual[layer % residuals]).collect();
+        let heads = |allot: &mut Allot| Heads {
+            query: allot.take(tokens * query),
+            key: allot.take(tokens * key),
+            value: allot.take(tokens * key),
+        };
+        let kept: Vec<Kept> = (0..if share { 1 } else { shape.layers })
+            .map(|_| Kept {
+                attention_rms: allot.take(tokens),
+                heads: heads(&mut allot),
+                attended: Attended {
+                    output: allot.take(tokens * query),
+                    log_sum: allot.take(tokens * shape.heads),
+                },
+                middle: allot.take(tokens * hidden),
+                ffn_rms: allot.take(tokens),
+                gate_up: allot.take(tokens * 2 * shape.ffn),
+            })
+            .collect();
+        let kept = (0..shape.layers).map(|layer| kept[layer % kept.len()]).collect();
+        let final_rms = allot.take(tokens);
+        let normed = allot.take(tokens * hidden);
+        // The logits are needed when no layer is at work, so they lie where the layers' scratch does.
+        let loss_scratch = self.ops.loss_scratch(tokens, shape.vocab).max(shape.vocab);
+        let from = allot.0;
+        let logits = allot.take(loss_scratch);
+        let after_logits = allot.0;
+        allot.0 = from;
+        let wide = allot.take(tokens * fused.max(shape.ffn));
+        let (d_normed, d_wide, d_heads) = if backward {
+            (
+                allot.take(tokens * hidden.max(query)),
+                allot.take(tokens * fused.max(shape.ffn)),
+                heads(&mut allot),
+            )
+        } else {
+            (Span::default(), Span::default(), Heads { query: wide, key: wide, value: wide })
+        };
+        allot.0 = allot.0.max(after_logits);
+        let d_residual = if backward { allot.take(tokens * hidden) } else { Span::default() };
+        Spans {
+            tokens,
+            attention: AttentionShape {
+                sequences,
+                context,
+                heads: shape.heads,
+                kv_heads: shape.kv_heads,
+                head_dim: dim,
+                document_mask: self.options.document_mask,
+            },
+            residual,
+            kept,
+            final_rms,
+            normed,
+            wide,
+            logits,
+            d_residual,
+            d_normed,
+            d_wide,
+            d_heads,
+            end: allot.0,
+        }
+    }
+
+    fn forward(&mut self, spans: &Spans) -> Result<()> {
+        self.ops.embed(self.parameters.embedding, spans.residual[0])?;
+        for layer in 0..self.shape.layers {
+            self.layer(spans, layer)?;
+        }
+        let last = spans.residual[self.shape.layers];
+        self.ops.rms_norm(last, self.parameters.final_norm, spans.final_rms, spans.normed)
+    }
+
+    /// x + attention(norm(x)), then that + ffn(norm(that)).
+    fn layer(&mut self, spans: &Spans, layer: usize) -> Result<()> {
+        let weights = self.parameters.layers[layer];
+        let ops = &mut self.ops;
+        let (kept, input, output) = (&spans.kept[layer], spans.residual[layer], spans.residual[layer + 1]);
+        let qkv = first(spans.wide, spans.tokens * weights.qkv.rows);
+        ops.rms_norm(input, weights.attention_norm, kept.attention_rms, spans.normed)?;
+        ops.linear(spans.normed, weights.qkv, None, qkv)?;
+        ops.split_heads(spans.attention, qkv, kept.heads)?;
+        ops.attention(spans.attention, kept.heads, kept.attended)?;
+        ops.linear(kept.attended.output, weights.output, Some(input), kept.middle)?;
+
+        let product = first(spans.wide, spans.tokens * weights.down.columns);
+        ops.rms_norm(kept.middle, weights.ffn_norm, kept.ffn_rms, spans.normed)?;
+        ops.linear(spans.normed, weights.gate_up, None, kept.gate_up)?;
+        ops.swiglu(spans.tokens, kept.gate_up, product)?;
+        ops.linear(product, weights.down, Some(kept.middle), output)
+    }
+
+    /// From the gradient of the normed last residual, which `loss` left in `normed`, to those of all parameters.
+    fn backward(&mut self, spans: &Spans) -> Result<()> {
+        let layers = self.shape.layers;
+        let last = spans.residual[layers];
+        self.ops.zero(spans.d_residual)?;
+        let norm = self.parameters.final_norm;
+        self.ops.rms_norm_backward(last, norm, spans.final_rms, spans.normed, spans.d_residual)?;
+        for layer in (0..layers).rev() {
+            if self.options.activation_checkpointing && layer + 1 < layers {
+                // Its output, which is written again too, was read by the layer above only.
+                self.layer(spans, layer)?;
+            }
+            let weights = self.parameters.layers[layer];
+            self.ffn_backward(spans, layer, weights)?;
+            self.attention_backward(spans, layer, weights)?;
+        }
+        self.ops.embed_backward(self.parameters.embedding, spans.d_residual)
+    }
+
+    fn ffn_backward(&mut self, spans: &Spans, layer: usize, weights: LayerParameters) -> Result<()> {
+        let (ops, kept) = (&mut self.ops, &spans.kept[layer]);
+        let product = first(spans.wide, spans.tokens * weights.down.columns);
+        let d_product = first(spans.d_wide, product.len);
+        let d_normed = first(spans.d_normed, spans.normed.len);
+        ops.swiglu(spans.tokens, kept.gate_up, product)?;
+        ops.linear_backward(product, weights.down, spans.d_residual, d_product)?;
+        ops.swiglu_backward(spans.tokens, kept.gate_up, d_product)?;
+        ops.rms_norm_again(kept.middle, weights.ffn_norm, kept.ffn_rms, spans.normed)?;
+        ops.linear_backward(spans.normed, weights.gate_up, kept.gate_up, d_normed)?;
+        ops.rms_norm_backward(kept.middle, weights.ffn_norm, kept.ffn_rms, d_normed, spans.d_residual)
+    }
+
+    fn attention_backward(&mut self, spans: &Spans, layer: usize, weights: LayerParameters) -> Result<()> {
+        let (ops, kept, input) = (&mut self.ops, &spans.kept[layer], spans.residual[layer]);
+        let d_attended = first(spans.d_normed, kept.attended.output.len);
+        ops.linear_backward(kept.attended.output, weights.output, spans.d_residual, d_attended)?;
+        ops.attention_backward(spans.attention, kept.heads, kept.attended, d_attended, spans.d_heads)?;
+        let d_qkv = first(spans.d_wide, spans.tokens * weights.qkv.rows);
+        ops.split_heads_backward(spans.attention, spans.d_heads, d_qkv)?;
+        ops.rms_norm_again(input, weights.attention_norm, kept.attention_rms, spans.normed)?;
+        let d_normed = first(spans.d_normed, spans.normed.len);
+        ops.linear_backward(spans.normed, weights.qkv, d_qkv, d_normed)?;
+        ops.rms_norm_backward(input, weights.attention_norm, kept.attention_rms, d_normed, spans.d_residual)
+    }
+}
+
+/// The first `len` elements of a span.
+fn first(span: Span, len: usize) -> Span {
+    debug_assert!(len <= span.len);
+    Span { start: span.start, len }
+}

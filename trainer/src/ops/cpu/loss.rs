@@ -1,0 +1,78 @@
+//! Head and cross-entropy in chunks of tokens: logits become their own gradient in place and are never held whole.
+
+use super::super::LossTerms;
+use super::gemm::{Into, View, matmul};
+use super::math::{exp_sum, max};
+use super::{ROWS, Threads};
+use rayon::prelude::*;
+
+/// Rows of the head's gradient that one task adds to.
+const CLASSES: usize = 256;
+
+/// Writes each token's negative log-likelihood to `losses`; with `gradient`, replaces `hidden` by its gradient and adds to the
+/// head's. `logits` is scratch for at least one token's classes; `hidden` has `losses.len()` rows.
+pub(super) fn cross_entropy(
+    threads: &Threads,
+    head: &[f32],
+    targets: &[u32],
+    losses: &mut [f32],
+    hidden: &mut [f32],
+    logits: &mut [f32],
+    mut gradient: Option<(LossTerms, &mut [f32])>,
+) {
+    let width = hidden.len() / losses.len();
+    let classes = head.len() / width;
+    let chunk = logits.len() / classes;
+    let head = View::new(head, width);
+    let chunks = hidden.chunks_mut(chunk * width).zip(targets.chunks(chunk)).zip(losses.chunks_mut(chunk));
+    for ((hidden, targets), losses) in chunks {
+        let logits = &mut logits[..targets.len() * classes];
+        let terms = gradient.as_ref().map(|(terms, _)| *terms);
+        threads.run(|simd| {
+            let rows = logits.par_chunks_mut(ROWS * classes).zip(hidden.par_chunks(ROWS * width));
+            rows.zip(targets.par_chunks(ROWS)).zip(losses.par_chunks_mut(ROWS)).for_each(
+                |(((logits, hidden), targets), losses)| {
+                    matmul(logits, classes, Into::Replace, 1.0, View::new(hidden, width), head.transpose());
+                    simd.dispatch(|| {
+                        for ((logits, &target), loss) in
+                            logits.chunks_exact_mut(classes).zip(targets).zip(losses)
+                        {
+                            *loss = token(logits, target as usize, terms);
+                        }
+                    });
+                },
+            );
+        });
+        if let Some((_, d_head)) = &mut gradient {
+            let logits = View::new(logits, classes);
+            threads.run(|_| {
+                d_head.par_chunks_mut(CLASSES * width).enumerate().for_each(|(task, d_head)| {
+                    let first = task * CLASSES;
+                    let part = logits.transpose().rows(first, first + d_head.len() / width);
+                    matmul(d_head, width, Into::Add, 1.0, part, View::new(hidden, width));
+                });
+                hidden.par_chunks_mut(ROWS * width).enumerate().for_each(|(task, hidden)| {
+                    let first = task * ROWS;
+                    let part = logits.rows(first, first + hidden.len() / width);
+                    matmul(hidden, width, Into::Replace, 1.0, part, head);
+                });
+            });
+        }
+    }
+}
+
+/// -log softmax(logits)[target] = z - logits[target], z the log-partition. With terms, the logits become their gradient:
+/// scale x (softmax x (1 + 2 z_loss z) - [target]).
+#[inline(always)]
+fn token(logits: &mut [f32], target: usize, terms: Option<LossTerms>) -> f32 {
+    let wanted = logits[target];
+    let largest = max(logits);
+    let sum = exp_sum(logits, largest);
+    let log_partition = largest + sum.ln();
+    if let Some(LossTerms { scale, z_loss }) = terms {
+        let factor = scale * (1.0 + 2.0 * z_loss * log_partition) / sum;
+        logits.iter_mut().for_each(|x| *x *= factor);
+        logits[target] -= scale;
+    }
+    log_partition - wanted
+}

@@ -1,0 +1,367 @@
+//! The operations in f32 on the CPU's threads.
+//!
+//! Work is cut into tasks whose size never depends on the number of threads, and every sum has a fixed order: the result
+//! is the same, bit for bit, on any number of threads.
+
+mod attention;
+mod gemm;
+mod heads;
+mod loss;
+mod math;
+mod optimizer;
+mod rows;
+
+use super::{AdamW, Attended, AttentionShape, Buffer, Heads, LossTerms, Matrix, Ops, Span, Vector};
+use crate::data::Batch;
+use crate::error::{Error, Result};
+use gemm::{Into, View, matmul};
+use rayon::prelude::*;
+
+/// Tokens of one task.
+const ROWS: usize = 64;
+/// Tokens of one task of a linear layer: enough to make packing the weight cheap.
+const LINEAR_ROWS: usize = 256;
+/// Logits held at a time, in bytes.
+const LOGITS_BYTES: usize = 32 << 20;
+
+/// The threads, and what their vector unit can do.
+struct Threads {
+    pool: rayon::ThreadPool,
+    simd: pulp::Arch,
+}
+
+impl Threads {
+    fn run<T: Send>(&self, work: impl FnOnce(pulp::Arch) -> T + Send) -> T {
+        self.pool.install(|| work(self.simd))
+    }
+}
+
+/// The CPU, and the memory of one engine.
+pub struct Cpu {
+    threads: Threads,
+    norm_epsilon: f32,
+    weights: Vec<f32>,
+    gradients: Vec<f32>,
+    first_moment: Vec<f32>,
+    second_moment: Vec<f32>,
+    arena: Vec<f32>,
+    inputs: Vec<u32>,
+    targets: Vec<u32>,
+    document_start: Vec<u32>,
+    rotary: heads::Rotary,
+    partial: Vec<f32>,
+    partial_sums: Vec<f64>,
+    losses: Vec<f32>,
+}
+
+impl Cpu {
+    /// Memory for `parameters` weights, on `threads` threads.
+    ///
+    /// # Errors
+    /// The threads cannot be started.
+    pub fn new(threads: usize, parameters: usize, norm_epsilon: f64) -> Result<Cpu> {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|index| format!("train-{index}"))
+            .build()
+            .map_err(|error| Error::Invalid(format!("cannot start {threads} threads: {error}")))?;
+        Ok(Cpu {
+            threads: Threads { pool, simd: pulp::Arch::new() },
+            norm_epsilon: norm_epsilon as f32,
+            weights: vec![0.0; parameters],
+            gradients: vec![0.0; parameters],
+            first_moment: vec![0.0; parameters],
+            second_moment: vec![0.0; parameters],
+            arena: Vec::new(),
+            inputs: Vec::new(),
+            targets: Vec::new(),
+            document_start: Vec::new(),
+            rotary: heads::Rotary::default(),
+            partial: Vec::new(),
+            partial_sums: Vec::new(),
+            losses: Vec::new(),
+        })
+    }
+
+    fn buffer(&self, buffer: Buffer) -> &Vec<f32> {
+        match buffer {
+            Buffer::Weights => &self.weights,
+            Buffer::Gradients => &self.gradients,
+            Buffer::FirstMoment => &self.first_moment,
+            Buffer::SecondMoment => &self.second_moment,
+        }
+    }
+}
+
+/// Disjoint stretches of an arena.
+fn spans<const N: usize>(arena: &mut [f32], spans: [Span; N]) -> Result<[&mut [f32]; N]> {
+    arena.get_disjoint_mut(spans.map(Span::range)).map_err(|error| {
+        Error::Invalid(format!("the engine's plan of its memory is wrong: {error} in {spans:?}"))
+    })
+}
+
+impl Ops for Cpu {
+    fn device(&self) -> String {
+        format!("CPU, {} threads, {:?}", self.threads.pool.current_num_threads(), self.threads.simd)
+    }
+
+    fn reserve(&mut self, elements: usize) -> Result<()> {
+        if elements > self.arena.len() {
+            self.arena = Vec::new();
+            self.arena.try_reserve_exact(elements).map_err(|_| {
+                Error::Invalid(format!(
+                    "{} bytes of memory for activations are not to be had: use a smaller micro_batch",
+                    elements * 4
+                ))
+            })?;
+            self.arena.resize(elements, 0.0);
+        }
+        Ok(())
+    }
+
+    fn activation_bytes(&self) -> usize {
+        size_of::<f32>()
+    }
+
+    fn write(&mut self, buffer: Buffer, values: &[f32]) -> Result<()> {
+        let target = match buffer {
+            Buffer::Weights => &mut self.weights,
+            Buffer::Gradients => &mut self.gradients,
+            Buffer::FirstMoment => &mut self.first_moment,
+            Buffer::SecondMoment => &mut self.second_moment,
+        };
+        target.copy_from_slice(values);
+        Ok(())
+    }
+
+    fn read(&self, buffer: Buffer, values: &mut [f32]) -> Result<()> {
+        values.copy_from_slice(self.buffer(buffer));
+        Ok(())
+    }
+
+    fn read_span(&self, span: Span, values: &mut [f32]) -> Result<()> {
+        values.copy_from_slice(&self.arena[span.range()]);
+        Ok(())
+    }
+
+    fn zero(&mut self, span: Span) -> Result<()> {
+        self.arena[span.range()].fill(0.0);
+        Ok(())
+    }
+
+    fn zero_gradients(&mut self) -> Result<()> {
+        self.gradients.fill(0.0);
+        Ok(())
+    }
+
+    fn load_batch(&mut self, batch: &Batch) -> Result<()> {
+        let rows = || batch.ids.chunks_exact(batch.context + 1);
+        self.inputs.clear();
+        self.inputs.extend(rows().flat_map(|row| &row[..batch.context]));
+        self.targets.clear();
+        self.targets.extend(rows().flat_map(|row| &row[1..]));
+        self.document_start.clone_from(&batch.document_start);
+        Ok(())
+    }
+
+    fn set_rotary(&mut self, theta: f64, head_dim: usize, context: usize) -> Result<()> {
+        self.rotary = heads::Rotary::new(theta, head_dim, context);
+        Ok(())
+    }
+
+    fn embed(&mut self, table: Matrix, output: Span) -> Result<()> {
+        rows::embed(
+            &self.threads,
+            &self.weights[table.range()],
+            &self.inputs,
+            &mut self.arena[output.range()],
+        );
+        Ok(())
+    }
+
+    fn embed_backward(&mut self, table: Matrix, d_output: Span) -> Result<()> {
+        let d_table = &mut self.gradients[table.range()];
+        rows::embed_backward(&self.threads, d_table, &self.inputs, &self.arena[d_output.range()]);
+        Ok(())
+    }
+
+    fn rms_norm(&mut self, input: Span, weight: Vector, inverse_rms: Span, output: Span) -> Result<()> {
+        let [input, inverse_rms, output] = spans(&mut self.arena, [input, inverse_rms, output])?;
+        let weight = &self.weights[weight.range()];
+        rows::rms_norm(&self.threads, self.norm_epsilon, input, weight, inverse_rms, output);
+        Ok(())
+    }
+
+    fn rms_norm_again(&mut self, input: Span, weight: Vector, inverse_rms: Span, output: Span) -> Result<()> {
+        let [input, inverse_rms, output] = spans(&mut self.arena, [input, inverse_rms, output])?;
+        rows::rms_norm_again(&self.threads, input, &self.weights[weight.range()], inverse_rms, output);
+        Ok(())
+    }
+
+    fn rms_norm_backward(
+        &mut self,
+        input: Span,
+        weight: Vector,
+        inverse_rms: Span,
+        d_output: Span,
+        d_input: Span,
+    ) -> Result<()> {
+        let [input, inverse_rms, d_out, d_input] =
+            spans(&mut self.arena, [input, inverse_rms, d_output, d_input])?;
+        let norm = rows::NormGradient { input, weight: &self.weights[weight.range()], inverse_rms, d_out };
+        let d_weight = &mut self.gradients[weight.range()];
+        rows::rms_norm_backward(&self.threads, &norm, d_input, d_weight, &mut self.partial);
+        Ok(())
+    }
+
+    fn linear(&mut self, input: Span, weight: Matrix, residual: Option<Span>, output: Span) -> Result<()> {
+        let weights = View::new(&self.weights[weight.range()], weight.columns).transpose();
+        let (residual, [input, output]) = match residual {
+            None => (None, spans(&mut self.arena, [input, output])?),
+            Some(residual) => {
+                let [input, output, residual] = spans(&mut self.arena, [input, output, residual])?;
+                (Some(&*residual), [input, output])
+            }
+        };
+        let input = &*input;
+        self.threads.run(|_| {
+            output.par_chunks_mut(LINEAR_ROWS * weight.rows).enumerate().for_each(|(task, output)| {
+                let into = match residual {
+                    None => Into::Replace,
+                    Some(residual) => {
+                        output.copy_from_slice(&residual[task * LINEAR_ROWS * weight.rows..][..output.len()]);
+                        Into::Add
+                    }
+                };
+                let first = task * LINEAR_ROWS;
+                let input = View::new(input, weight.columns).rows(first, first + output.len() / weight.rows);
+                matmul(output, weight.rows, into, 1.0, input, weights);
+            });
+        });
+        Ok(())
+    }
+
+    fn linear_backward(&mut self, input: Span, weight: Matrix, d_output: Span, d_input: Span) -> Result<()> {
+        let weights = View::new(&self.weights[weight.range()], weight.columns);
+        let d_weights = &mut self.gradients[weight.range()];
+        let [input, d_output, d_input] = spans(&mut self.arena, [input, d_output, d_input])?;
+        let (input, d_output) = (View::new(input, weight.columns), View::new(d_output, weight.rows));
+        self.threads.run(|_| {
+            // Rows of the weight's gradient per task: about sixteen tasks, whatever the number of threads.
+            let rows = weight.rows.div_ceil(16).next_multiple_of(16);
+            d_weights.par_chunks_mut(rows * weight.columns).enumerate().for_each(|(task, d_weights)| {
+                let first = task * rows;
+                let part = d_output.transpose().rows(first, first + d_weights.len() / weight.columns);
+                matmul(d_weights, weight.columns, Into::Add, 1.0, part, input);
+            });
+            d_input.par_chunks_mut(LINEAR_ROWS * weight.columns).enumerate().for_each(|(task, d_input)| {
+                let first = task * LINEAR_ROWS;
+                let part = d_output.rows(first, first + d_input.len() / weight.columns);
+                matmul(d_input, weight.columns, Into::Replace, 1.0, part, weights);
+            });
+        });
+        Ok(())
+    }
+
+    fn split_heads(&mut self, shape: AttentionShape, fused: Span, heads: Heads) -> Result<()> {
+        let [fused, query, key, value] =
+            spans(&mut self.arena, [fused, heads.query, heads.key, heads.value])?;
+        heads::split(&self.threads, &self.rotary, shape, fused, [query, key, value]);
+        Ok(())
+    }
+
+    fn split_heads_backward(&mut self, shape: AttentionShape, d_heads: Heads, d_fused: Span) -> Result<()> {
+        let [d_fused, query, key, value] =
+            spans(&mut self.arena, [d_fused, d_heads.query, d_heads.key, d_heads.value])?;
+        heads::join(&self.threads, &self.rotary, shape, [query, key, value], d_fused);
+        Ok(())
+    }
+
+    fn attention(&mut self, shape: AttentionShape, heads: Heads, attended: Attended) -> Result<()> {
+        let [query, key, value, output, log_sum] =
+            spans(&mut self.arena, [heads.query, heads.key, heads.value, attended.output, attended.log_sum])?;
+        let input = attention::Input { shape, query, key, value, document_start: &self.document_start };
+        attention::forward(&self.threads, input, output, log_sum);
+        Ok(())
+    }
+
+    fn attention_backward(
+        &mut self,
+        shape: AttentionShape,
+        heads: Heads,
+        attended: Attended,
+        d_output: Span,
+        d_heads: Heads,
+    ) -> Result<()> {
+        let all = [
+            heads.query,
+            heads.key,
+            heads.value,
+            attended.output,
+            attended.log_sum,
+            d_output,
+            d_heads.query,
+            d_heads.key,
+            d_heads.value,
+        ];
+        let [query, key, value, out, log_sum, d_out, d_query, d_key, d_value] = spans(&mut self.arena, all)?;
+        let input = attention::Input { shape, query, key, value, document_start: &self.document_start };
+        let attended = attention::Attended { out, log_sum, d_out };
+        attention::backward(&self.threads, input, attended, [d_query, d_key, d_value]);
+        Ok(())
+    }
+
+    fn swiglu(&mut self, tokens: usize, fused: Span, output: Span) -> Result<()> {
+        let [fused, output] = spans(&mut self.arena, [fused, output])?;
+        rows::swiglu(&self.threads, output.len() / tokens, fused, output);
+        Ok(())
+    }
+
+    fn swiglu_backward(&mut self, tokens: usize, fused: Span, d_output: Span) -> Result<()> {
+        let [fused, d_output] = spans(&mut self.arena, [fused, d_output])?;
+        rows::swiglu_backward(&self.threads, d_output.len() / tokens, fused, d_output);
+        Ok(())
+    }
+
+    fn loss_scratch(&self, tokens: usize, vocabulary: usize) -> usize {
+        let rows = (LOGITS_BYTES / size_of::<f32>() / vocabulary).next_multiple_of(ROWS);
+        rows.min(tokens) * vocabulary
+    }
+
+    fn loss(&mut self, hidden: Span, head: Matrix, scratch: Span, terms: Option<LossTerms>) -> Result<f64> {
+        let [hidden, logits] = spans(&mut self.arena, [hidden, scratch])?;
+        self.losses.resize(self.targets.len(), 0.0);
+        let gradient = terms.map(|terms| (terms, &mut self.gradients[head.range()]));
+        let weights = &self.weights[head.range()];
+        loss::cross_entropy(
+            &self.threads,
+            weights,
+            &self.targets,
+            &mut self.losses,
+            hidden,
+            logits,
+            gradient,
+        );
+        Ok(self.losses.iter().map(|&loss| f64::from(loss)).sum())
+    }
+
+    fn token_losses(&mut self, hidden: Span, head: Matrix, scratch: Span) -> Result<Vec<f32>> {
+        self.loss(hidden, head, scratch, None)?;
+        Ok(self.losses.clone())
+    }
+
+    fn gradient_square_sum(&mut self) -> Result<f64> {
+        Ok(optimizer::square_sum(&self.threads, &self.gradients, &mut self.partial_sums))
+    }
+
+    fn adamw(&mut self, step: AdamW) -> Result<()> {
+        let state = optimizer::State {
+            weights: &mut self.weights,
+            gradients: &self.gradients,
+            first: &mut self.first_moment,
+            second: &mut self.second_moment,
+        };
+        optimizer::adamw(&self.threads, &step, state);
+        Ok(())
+    }
+}
