@@ -4,7 +4,7 @@
 #     trainer/cuda/build.sh [arguments of cargo build]
 #
 # It takes the CUDA toolkit that is there or fetches one (toolkit.sh), and about 11 minutes of processor time the first
-# time. The binary starts on any x86-64 Linux: it opens the driver and cuBLAS when it needs them, and says what it found.
+# time. The binary starts with and without a GPU: it opens the driver and cuBLAS when it needs them, and says what it found.
 # CUDA_COMPUTE_CAP (80 unless set) is the oldest GPU it is for: 75 for Turing, 80 for Ampere and newer.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)

@@ -60,7 +60,7 @@ fn compile(folder: &Path, arguments: &[&str]) {
 /// The object files of a lazy archive for the test's library, made in `folder`.
 fn make_objects(folder: &Path) {
     let library = Library { name: "fake", files: vec!["libfake.so.1".into()], absent: 34, lacking: 500 };
-    fs::write(folder.join("symbols.inc"), symbols(LIST).unwrap()).unwrap();
+    fs::write(folder.join("symbols.inc"), symbols(LIST).expect("a list")).expect("a file");
     let definitions: Vec<String> =
         library.definitions().iter().map(|(name, value)| format!("-D{name}={value}")).collect();
     for source in ["lazy.c", "lazy.S"] {
@@ -76,9 +76,9 @@ fn make_objects(folder: &Path) {
 fn run(folder: &Path, variables: &[(&str, String)]) -> String {
     let mut command = Command::new(folder.join("program"));
     command.env_clear().envs(variables.iter().map(|(name, value)| (name, value)));
-    let output = command.output().unwrap();
+    let output = command.output().expect("the program");
     assert!(output.status.success(), "{:?}", output.status);
-    String::from_utf8(output.stdout).unwrap()
+    String::from_utf8(output.stdout).expect("UTF-8")
 }
 
 #[test]
