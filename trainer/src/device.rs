@@ -1,1 +1,169 @@
 //! Devices: the CPU, and CUDA where it was built in and is there.
+
+#[cfg(feature = "cuda")]
+mod cuda;
+/// Stands in for the module of that name in a build without it.
+#[cfg(not(feature = "cuda"))]
+mod cuda {
+    pub(super) fn open(_ordinal: usize) -> Result<super::Gpu, super::NoGpu> {
+        Err(super::NoGpu {
+            why: "built without CUDA".into(),
+            advice: "build the command with trainer/cuda/build.sh".into(),
+        })
+    }
+}
+
+use crate::error::{Error, Result};
+use candle_core::Device;
+use std::fmt;
+use std::str::FromStr;
+
+/// What `--device` asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DeviceRequest {
+    /// The first GPU where one can be used, else the CPU.
+    #[default]
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// The GPU of this number, counted from 0 as CUDA does, or an error.
+    Cuda(usize),
+}
+
+impl FromStr for DeviceRequest {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            "cuda" => Ok(Self::Cuda(0)),
+            _ => {
+                let ordinal = text.strip_prefix("cuda:").and_then(|digits| digits.parse().ok());
+                let wrong = || {
+                    Error::Usage(format!("expected auto, cpu, cuda or cuda:N as the device, found {text:?}"))
+                };
+                ordinal.map(Self::Cuda).ok_or_else(wrong)
+            }
+        }
+    }
+}
+
+impl fmt::Display for DeviceRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(ordinal) => write!(f, "cuda:{ordinal}"),
+        }
+    }
+}
+
+/// The device that a run computes on, found to work.
+#[derive(Debug)]
+pub struct ChosenDevice {
+    /// It, for candle's tensors.
+    pub device: Device,
+    sentence: String,
+}
+
+impl ChosenDevice {
+    /// One sentence for the person at the terminal: what the run computes on and, where that is the CPU by default, why
+    /// it is no GPU. Without a full stop.
+    pub fn describe(&self) -> &str {
+        &self.sentence
+    }
+}
+
+/// Finds the device that is asked for; `threads` is how many a run on the CPU uses.
+///
+/// # Errors
+/// A GPU that was asked for by name and cannot be used, with why and what to do. `Auto` never fails.
+pub fn choose(request: DeviceRequest, threads: usize) -> Result<ChosenDevice> {
+    let plural = if threads == 1 { "" } else { "s" };
+    let on_cpu = format!("training on the CPU with {threads} thread{plural}");
+    let cpu = |sentence| ChosenDevice { device: Device::Cpu, sentence };
+    match request {
+        DeviceRequest::Cpu => Ok(cpu(on_cpu)),
+        DeviceRequest::Auto => Ok(match cuda::open(0) {
+            Ok(gpu) => gpu.into(),
+            Err(NoGpu { why, .. }) => cpu(format!("{why}: {on_cpu}")),
+        }),
+        DeviceRequest::Cuda(ordinal) => {
+            cuda::open(ordinal).map(ChosenDevice::from).map_err(|NoGpu { why, advice }| {
+                Error::Invalid(format!(
+                    "cannot train on {request}: {why}; {advice}, or train with --device cpu"
+                ))
+            })
+        }
+    }
+}
+
+/// A GPU that computed something right.
+struct Gpu {
+    device: Device,
+    /// Its name and properties.
+    what: String,
+}
+
+impl From<Gpu> for ChosenDevice {
+    fn from(gpu: Gpu) -> Self {
+        ChosenDevice { device: gpu.device, sentence: format!("training on {}", gpu.what) }
+    }
+}
+
+/// Why a GPU cannot be used, and what would mend it.
+#[derive(Debug)]
+struct NoGpu {
+    why: String,
+    advice: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_parse_and_print() {
+        for text in ["auto", "cpu", "cuda:0", "cuda:7"] {
+            assert_eq!(text.parse::<DeviceRequest>().unwrap().to_string(), text);
+        }
+        assert_eq!("cuda".parse::<DeviceRequest>().unwrap(), DeviceRequest::Cuda(0));
+        for text in ["", "gpu", "cuda:", "cuda:-1", "cuda:x", "CPU", "cuda:99999999999999999999"] {
+            let error = text.parse::<DeviceRequest>().unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{text}");
+            assert!(error.to_string().contains(&format!("found {text:?}")), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_cpu_says_its_threads() {
+        let describe = |threads| choose(DeviceRequest::Cpu, threads).unwrap().describe().to_owned();
+        assert_eq!(describe(1), "training on the CPU with 1 thread");
+        assert_eq!(describe(2), "training on the CPU with 2 threads");
+    }
+
+    #[test]
+    fn auto_always_finds_a_device_and_says_one_line() {
+        let chosen = choose(DeviceRequest::Auto, 2).unwrap();
+        assert!(!chosen.describe().contains('\n'), "{}", chosen.describe());
+        match chosen.device {
+            Device::Cpu => assert!(chosen.describe().ends_with(": training on the CPU with 2 threads")),
+            _ => assert!(chosen.describe().starts_with("training on ")),
+        }
+    }
+
+    #[cfg(not(feature = "cuda"))]
+    #[test]
+    fn a_build_without_cuda_says_so() {
+        let auto = choose(DeviceRequest::Auto, 2).unwrap();
+        assert_eq!(auto.describe(), "built without CUDA: training on the CPU with 2 threads");
+        let error = choose(DeviceRequest::Cuda(0), 2).unwrap_err();
+        assert_eq!(error.exit_code(), 1);
+        assert_eq!(
+            error.to_string(),
+            "cannot train on cuda:0: built without CUDA; build the command with trainer/cuda/build.sh, \
+             or train with --device cpu"
+        );
+    }
+}

@@ -1,5 +1,6 @@
 //! One file per command: what is typed, and what is done with it.
 
+mod device;
 mod export;
 mod parity;
 mod plan;
@@ -28,6 +29,7 @@ pub(crate) enum Command {
     Export(export::Args),
     Plot(plot::Args),
     Parity(parity::Args),
+    Device(device::Args),
 }
 
 impl Command {
@@ -40,6 +42,7 @@ impl Command {
             Command::Export(args) => args.run(),
             Command::Plot(args) => args.run(),
             Command::Parity(args) => args.run(),
+            Command::Device(args) => args.run(),
         }
     }
 }

@@ -1,0 +1,16 @@
+//! Under the feature `cuda`: makes the lazy archives that let one binary start with and without a GPU. Else nothing.
+
+#[cfg(feature = "cuda")]
+#[path = "build/archives.rs"]
+mod archives;
+#[cfg(feature = "cuda")]
+#[path = "build/lazy.rs"]
+mod lazy;
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    #[cfg(feature = "cuda")]
+    if let Err(problem) = archives::make() {
+        println!("cargo::error={problem}");
+    }
+}
