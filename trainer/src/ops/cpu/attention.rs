@@ -5,11 +5,12 @@ use super::super::AttentionShape;
 use super::Threads;
 use super::gemm::{Into, View, matmul};
 use super::math::{exp_sum, max, sum_zip};
+use super::simd::Simd;
 use rayon::prelude::*;
 use std::ops::Range;
 
 /// Queries of a block; also the rows that one forward task writes.
-const QUERIES: usize = 64;
+const QUERIES: usize = 128;
 /// Keys of a block.
 const KEYS: usize = 256;
 
@@ -102,7 +103,7 @@ struct Block {
 }
 
 fn forward_block(
-    simd: pulp::Arch,
+    simd: Simd,
     input: &Input,
     block: Block,
     scores: &mut [f32],
@@ -128,26 +129,29 @@ fn forward_block(
             query,
             key.rows(keys.start, keys.end).transpose(),
         );
-        simd.dispatch(|| {
-            for (row, position) in queries.clone().enumerate() {
-                let scores = &mut scores[row * columns..][..columns];
-                let seen = input.visible(sequence, position, &keys);
-                scores[..seen.start].fill(0.0);
-                scores[seen.end..].fill(0.0);
-                if seen.is_empty() {
-                    continue;
+        simd.dispatch(
+            #[inline(always)]
+            || {
+                for (row, position) in queries.clone().enumerate() {
+                    let scores = &mut scores[row * columns..][..columns];
+                    let seen = input.visible(sequence, position, &keys);
+                    scores[..seen.start].fill(0.0);
+                    scores[seen.end..].fill(0.0);
+                    if seen.is_empty() {
+                        continue;
+                    }
+                    let scores = &mut scores[seen];
+                    let new = largest[row].max(max(scores));
+                    // e^(-inf) is not exactly 0 in our exp; there is nothing to shrink at first.
+                    let shrink = if turn == 0 { 0.0 } else { super::math::exp(largest[row] - new) };
+                    sums[row] = sums[row] * shrink + exp_sum(scores, new);
+                    if turn > 0 && new > largest[row] {
+                        out[row * width..][..dim].iter_mut().for_each(|x| *x *= shrink);
+                    }
+                    largest[row] = new;
                 }
-                let scores = &mut scores[seen];
-                let new = largest[row].max(max(scores));
-                // e^(-inf) is not exactly 0 in our exp; there is nothing to shrink at first.
-                let shrink = if turn == 0 { 0.0 } else { super::math::exp(largest[row] - new) };
-                sums[row] = sums[row] * shrink + exp_sum(scores, new);
-                if turn > 0 && new > largest[row] {
-                    out[row * width..][..dim].iter_mut().for_each(|x| *x *= shrink);
-                }
-                largest[row] = new;
-            }
-        });
+            },
+        );
         let into = if turn == 0 { Into::Replace } else { Into::Add };
         let scores = View::strided(scores, queries.len(), columns, columns);
         matmul(out, width, into, 1.0, scores, value.rows(keys.start, keys.end));
@@ -197,7 +201,7 @@ struct Head {
     head: usize,
 }
 
-fn backward_head(simd: pulp::Arch, input: &Input, attended: &Attended, at: Head, d_heads: [&mut [f32]; 3]) {
+fn backward_head(simd: Simd, input: &Input, attended: &Attended, at: Head, d_heads: [&mut [f32]; 3]) {
     let shape = input.shape;
     let (dim, context, width) = (shape.head_dim, shape.context, shape.heads * shape.head_dim);
     let Head { sequence, kv_head, head } = at;
@@ -212,12 +216,15 @@ fn backward_head(simd: pulp::Arch, input: &Input, attended: &Attended, at: Head,
         let first = (sequence * context + from) * width + head * dim;
         let d_out = View::strided(&attended.d_out[first..], queries.len(), dim, width);
         let mut dots = [0.0; QUERIES];
-        simd.dispatch(|| {
-            for (row, dot) in dots[..queries.len()].iter_mut().enumerate() {
-                let at = first + row * width..first + row * width + dim;
-                *dot = sum_zip(&attended.d_out[at.clone()], &attended.out[at], |a, b| a * b);
-            }
-        });
+        simd.dispatch(
+            #[inline(always)]
+            || {
+                for (row, dot) in dots[..queries.len()].iter_mut().enumerate() {
+                    let at = first + row * width..first + row * width + dim;
+                    *dot = sum_zip(&attended.d_out[at.clone()], &attended.out[at], |a, b| a * b);
+                }
+            },
+        );
         let log_sum = |row: usize| attended.log_sum[(sequence * context + from + row) * shape.heads + head];
         let query = query.rows(queries.start, queries.end);
         for keys in input.key_blocks(sequence, queries.clone()) {
@@ -227,22 +234,25 @@ fn backward_head(simd: pulp::Arch, input: &Input, attended: &Attended, at: Head,
             matmul(&mut weights, columns, Into::Replace, input.scale(), query, key.transpose());
             let value = value.rows(keys.start, keys.end);
             matmul(&mut d_weights, columns, Into::Replace, 1.0, d_out, value.transpose());
-            simd.dispatch(|| {
-                for (row, position) in queries.clone().enumerate() {
-                    let (shift, dot) = (log_sum(row), dots[row]);
-                    let seen = input.visible(sequence, position, &keys);
-                    let weights = &mut weights[row * columns..][..columns];
-                    let d_weights = &mut d_weights[row * columns..][..columns];
-                    for hidden in [0..seen.start, seen.end..columns] {
-                        weights[hidden.clone()].fill(0.0);
-                        d_weights[hidden].fill(0.0);
+            simd.dispatch(
+                #[inline(always)]
+                || {
+                    for (row, position) in queries.clone().enumerate() {
+                        let (shift, dot) = (log_sum(row), dots[row]);
+                        let seen = input.visible(sequence, position, &keys);
+                        let weights = &mut weights[row * columns..][..columns];
+                        let d_weights = &mut d_weights[row * columns..][..columns];
+                        for hidden in [0..seen.start, seen.end..columns] {
+                            weights[hidden.clone()].fill(0.0);
+                            d_weights[hidden].fill(0.0);
+                        }
+                        for (weight, d) in weights[seen.clone()].iter_mut().zip(&mut d_weights[seen]) {
+                            *weight = super::math::exp(*weight - shift);
+                            *d = *weight * (*d - dot);
+                        }
                     }
-                    for (weight, d) in weights[seen.clone()].iter_mut().zip(&mut d_weights[seen]) {
-                        *weight = super::math::exp(*weight - shift);
-                        *d = *weight * (*d - dot);
-                    }
-                }
-            });
+                },
+            );
             let weights = View::strided(&weights, queries.len(), columns, columns);
             let d_scores = View::strided(&d_weights, queries.len(), columns, columns);
             matmul(&mut d_value[block.clone()], dim, Into::Add, 1.0, weights.transpose(), d_out);

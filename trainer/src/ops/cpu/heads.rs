@@ -31,9 +31,10 @@ impl Rotary {
         let (cosine, sine) = self.at(position);
         let (x1, x2) = x.split_at(self.half);
         let (out1, out2) = out.split_at_mut(self.half);
-        for i in 0..self.half {
-            out1[i] = x1[i] * cosine[i] - x2[i] * sine[i];
-            out2[i] = x2[i] * cosine[i] + x1[i] * sine[i];
+        let angles = cosine.iter().zip(sine);
+        for ((x, out), (&cosine, &sine)) in x1.iter().zip(x2).zip(out1.iter_mut().zip(out2)).zip(angles) {
+            *out.0 = x.0 * cosine - x.1 * sine;
+            *out.1 = x.1 * cosine + x.0 * sine;
         }
     }
 
@@ -42,9 +43,10 @@ impl Rotary {
         let (cosine, sine) = self.at(position);
         let (x1, x2) = x.split_at(self.half);
         let (out1, out2) = out.split_at_mut(self.half);
-        for i in 0..self.half {
-            out1[i] = x1[i] * cosine[i] + x2[i] * sine[i];
-            out2[i] = x2[i] * cosine[i] - x1[i] * sine[i];
+        let angles = cosine.iter().zip(sine);
+        for ((x, out), (&cosine, &sine)) in x1.iter().zip(x2).zip(out1.iter_mut().zip(out2)).zip(angles) {
+            *out.0 = x.0 * cosine + x.1 * sine;
+            *out.1 = x.1 * cosine - x.0 * sine;
         }
     }
 }
@@ -65,12 +67,15 @@ pub(super) fn split(
         threads.run(|simd| {
             out.par_chunks_mut(context * dim).enumerate().for_each(|(task, out)| {
                 let (sequence, head) = (task / count, first + task % count);
-                simd.dispatch(|| {
-                    for (position, out) in out.chunks_exact_mut(dim).enumerate() {
-                        let x = &fused[(sequence * context + position) * width + head * dim..][..dim];
-                        if kind == 2 { out.copy_from_slice(x) } else { rotary.turn(position, x, out) }
-                    }
-                });
+                simd.dispatch(
+                    #[inline(always)]
+                    || {
+                        for (position, out) in out.chunks_exact_mut(dim).enumerate() {
+                            let x = &fused[(sequence * context + position) * width + head * dim..][..dim];
+                            if kind == 2 { out.copy_from_slice(x) } else { rotary.turn(position, x, out) }
+                        }
+                    },
+                );
             });
         });
         first += count;
@@ -89,26 +94,29 @@ pub(super) fn join(
     let width = (shape.heads + 2 * shape.kv_heads) * dim;
     threads.run(|simd| {
         fused.par_chunks_mut(super::ROWS * width).enumerate().for_each(|(task, fused)| {
-            simd.dispatch(|| {
-                for (row, fused) in fused.chunks_exact_mut(width).enumerate() {
-                    let token = task * super::ROWS + row;
-                    let (sequence, position) = (token / context, token % context);
-                    let mut rest = fused;
-                    for (kind, x) in heads.into_iter().enumerate() {
-                        let count = if kind == 0 { shape.heads } else { shape.kv_heads };
-                        let (mine, after) = rest.split_at_mut(count * dim);
-                        rest = after;
-                        for (head, out) in mine.chunks_exact_mut(dim).enumerate() {
-                            let x = &x[((sequence * count + head) * context + position) * dim..][..dim];
-                            if kind == 2 {
-                                out.copy_from_slice(x)
-                            } else {
-                                rotary.turn_back(position, x, out)
+            simd.dispatch(
+                #[inline(always)]
+                || {
+                    for (row, fused) in fused.chunks_exact_mut(width).enumerate() {
+                        let token = task * super::ROWS + row;
+                        let (sequence, position) = (token / context, token % context);
+                        let mut rest = fused;
+                        for (kind, x) in heads.into_iter().enumerate() {
+                            let count = if kind == 0 { shape.heads } else { shape.kv_heads };
+                            let (mine, after) = rest.split_at_mut(count * dim);
+                            rest = after;
+                            for (head, out) in mine.chunks_exact_mut(dim).enumerate() {
+                                let x = &x[((sequence * count + head) * context + position) * dim..][..dim];
+                                if kind == 2 {
+                                    out.copy_from_slice(x)
+                                } else {
+                                    rotary.turn_back(position, x, out)
+                                }
                             }
                         }
                     }
-                }
-            });
+                },
+            );
         });
     });
 }

@@ -1,11 +1,13 @@
 //! Head and cross-entropy in chunks of tokens: logits become their own gradient in place and are never held whole.
 
 use super::super::LossTerms;
+use super::Threads;
 use super::gemm::{Into, View, matmul};
 use super::math::{exp_sum, max};
-use super::{ROWS, Threads};
 use rayon::prelude::*;
 
+/// Tokens of one task: packing the head must be cheap beside multiplying with it.
+pub(super) const ROWS: usize = 256;
 /// Rows of the head's gradient that one task adds to.
 const CLASSES: usize = 256;
 
@@ -33,13 +35,16 @@ pub(super) fn cross_entropy(
             rows.zip(targets.par_chunks(ROWS)).zip(losses.par_chunks_mut(ROWS)).for_each(
                 |(((logits, hidden), targets), losses)| {
                     matmul(logits, classes, Into::Replace, 1.0, View::new(hidden, width), head.transpose());
-                    simd.dispatch(|| {
-                        for ((logits, &target), loss) in
-                            logits.chunks_exact_mut(classes).zip(targets).zip(losses)
-                        {
-                            *loss = token(logits, target as usize, terms);
-                        }
-                    });
+                    simd.dispatch(
+                        #[inline(always)]
+                        || {
+                            for ((logits, &target), loss) in
+                                logits.chunks_exact_mut(classes).zip(targets).zip(losses)
+                            {
+                                *loss = token(logits, target as usize, terms);
+                            }
+                        },
+                    );
                 },
             );
         });

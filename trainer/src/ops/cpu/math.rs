@@ -7,7 +7,8 @@ pub(super) fn exp(x: f32) -> f32 {
     // Adding and taking away 1.5 x 2^23 rounds to the nearest whole number.
     const ROUND: f32 = 12_582_912.0;
     let x = x.clamp(-87.0, 88.0);
-    let n = (x * std::f32::consts::LOG2_E + ROUND) - ROUND;
+    let rounded = x * std::f32::consts::LOG2_E + ROUND;
+    let n = rounded - ROUND;
     let r = x - n * 0.693_359_4;
     let r = r + n * 2.121_944_4e-4;
     let p = 1.987_569_2e-4;
@@ -17,7 +18,8 @@ pub(super) fn exp(x: f32) -> f32 {
     let p = p * r + 1.666_666_5e-1;
     let p = p * r + 5e-1;
     let p = p * (r * r) + r + 1.0;
-    p * f32::from_bits(((n as i32 + 127) << 23) as u32)
+    // The low bits of `rounded` are n, offset by those of ROUND: a conversion would have to look out for NaN, one by one.
+    p * f32::from_bits(rounded.to_bits().wrapping_sub(ROUND.to_bits() - 127) << 23)
 }
 
 /// 1 / (1 + e^-x).

@@ -10,28 +10,30 @@ mod loss;
 mod math;
 mod optimizer;
 mod rows;
+mod simd;
 
 use super::{AdamW, Attended, AttentionShape, Buffer, Heads, LossTerms, Matrix, Ops, Span, Vector};
 use crate::data::Batch;
 use crate::error::{Error, Result};
 use gemm::{Into, View, matmul};
 use rayon::prelude::*;
+use simd::Simd;
 
 /// Tokens of one task.
 const ROWS: usize = 64;
 /// Tokens of one task of a linear layer: enough to make packing the weight cheap.
-const LINEAR_ROWS: usize = 256;
+const LINEAR_ROWS: usize = 512;
 /// Logits held at a time, in bytes.
 const LOGITS_BYTES: usize = 32 << 20;
 
 /// The threads, and what their vector unit can do.
 struct Threads {
     pool: rayon::ThreadPool,
-    simd: pulp::Arch,
+    simd: Simd,
 }
 
 impl Threads {
-    fn run<T: Send>(&self, work: impl FnOnce(pulp::Arch) -> T + Send) -> T {
+    fn run<T: Send>(&self, work: impl FnOnce(Simd) -> T + Send) -> T {
         self.pool.install(|| work(self.simd))
     }
 }
@@ -66,7 +68,7 @@ impl Cpu {
             .build()
             .map_err(|error| Error::Invalid(format!("cannot start {threads} threads: {error}")))?;
         Ok(Cpu {
-            threads: Threads { pool, simd: pulp::Arch::new() },
+            threads: Threads { pool, simd: Simd::detect() },
             norm_epsilon: norm_epsilon as f32,
             weights: vec![0.0; parameters],
             gradients: vec![0.0; parameters],
@@ -102,7 +104,7 @@ fn spans<const N: usize>(arena: &mut [f32], spans: [Span; N]) -> Result<[&mut [f
 
 impl Ops for Cpu {
     fn device(&self) -> String {
-        format!("CPU, {} threads, {:?}", self.threads.pool.current_num_threads(), self.threads.simd)
+        format!("CPU, {} threads, {}", self.threads.pool.current_num_threads(), self.threads.simd.name())
     }
 
     fn reserve(&mut self, elements: usize) -> Result<()> {
@@ -246,20 +248,23 @@ impl Ops for Cpu {
         let d_weights = &mut self.gradients[weight.range()];
         let [input, d_output, d_input] = spans(&mut self.arena, [input, d_output, d_input])?;
         let (input, d_output) = (View::new(input, weight.columns), View::new(d_output, weight.rows));
-        self.threads.run(|_| {
-            // Rows of the weight's gradient per task: about sixteen tasks, whatever the number of threads.
-            let rows = weight.rows.div_ceil(16).next_multiple_of(16);
+        // Rows of the weight's gradient per task: up to sixteen tasks, each large enough to make packing the input cheap.
+        let rows = weight.rows.div_ceil(16).next_multiple_of(16).max(256);
+        let of_weights = || {
             d_weights.par_chunks_mut(rows * weight.columns).enumerate().for_each(|(task, d_weights)| {
                 let first = task * rows;
                 let part = d_output.transpose().rows(first, first + d_weights.len() / weight.columns);
                 matmul(d_weights, weight.columns, Into::Add, 1.0, part, input);
             });
+        };
+        let of_input = || {
             d_input.par_chunks_mut(LINEAR_ROWS * weight.columns).enumerate().for_each(|(task, d_input)| {
                 let first = task * LINEAR_ROWS;
                 let part = d_output.rows(first, first + d_input.len() / weight.columns);
                 matmul(d_input, weight.columns, Into::Replace, 1.0, part, weights);
             });
-        });
+        };
+        self.threads.run(|_| rayon::join(of_weights, of_input));
         Ok(())
     }
 
@@ -324,7 +329,7 @@ impl Ops for Cpu {
     }
 
     fn loss_scratch(&self, tokens: usize, vocabulary: usize) -> usize {
-        let rows = (LOGITS_BYTES / size_of::<f32>() / vocabulary).next_multiple_of(ROWS);
+        let rows = (LOGITS_BYTES / size_of::<f32>() / vocabulary).next_multiple_of(loss::ROWS);
         rows.min(tokens) * vocabulary
     }
 

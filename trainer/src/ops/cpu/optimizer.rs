@@ -12,9 +12,10 @@ const CHUNK: usize = 1 << 14;
 pub(super) fn square_sum(threads: &Threads, values: &[f32], partial: &mut Vec<f64>) -> f64 {
     threads.run(|simd| {
         let sums = values.par_chunks(CHUNK).map(|chunk| {
-            simd.dispatch(|| {
-                chunk.chunks(1024).map(|part| f64::from(sum_zip(part, part, |a, b| a * b))).sum::<f64>()
-            })
+            simd.dispatch(
+                #[inline(always)]
+                || chunk.chunks(1024).map(|part| f64::from(sum_zip(part, part, |a, b| a * b))).sum::<f64>(),
+            )
         });
         sums.collect_into_vec(partial);
     });
@@ -42,16 +43,19 @@ pub(super) fn adamw(threads: &Threads, step: &AdamW, state: State) {
         let moments = state.first.par_chunks_mut(CHUNK).zip(state.second.par_chunks_mut(CHUNK));
         let chunks = state.weights.par_chunks_mut(CHUNK).zip(state.gradients.par_chunks(CHUNK)).zip(moments);
         chunks.enumerate().for_each(|(task, ((weights, gradients), (first, second)))| {
-            simd.dispatch(|| {
-                let decayed = step.decayed.saturating_sub(task * CHUNK).min(weights.len());
-                weights[..decayed].iter_mut().for_each(|w| *w *= keep);
-                for (((w, &g), m), v) in weights.iter_mut().zip(gradients).zip(first).zip(second) {
-                    let g = g * step.gradient_scale;
-                    *m += (g - *m) * (1.0 - beta1);
-                    *v = *v * beta2 + g * g * (1.0 - beta2);
-                    *w -= rate * *m / (v.sqrt() / root + epsilon);
-                }
-            });
+            simd.dispatch(
+                #[inline(always)]
+                || {
+                    let decayed = step.decayed.saturating_sub(task * CHUNK).min(weights.len());
+                    weights[..decayed].iter_mut().for_each(|w| *w *= keep);
+                    for (((w, &g), m), v) in weights.iter_mut().zip(gradients).zip(first).zip(second) {
+                        let g = g * step.gradient_scale;
+                        *m += (g - *m) * (1.0 - beta1);
+                        *v = *v * beta2 + g * g * (1.0 - beta2);
+                        *w -= rate * *m / (v.sqrt() / root + epsilon);
+                    }
+                },
+            );
         });
     });
 }

@@ -23,16 +23,19 @@ pub(super) fn embed_backward(threads: &Threads, d_table: &mut [f32], ids: &[u32]
         d_table.par_chunks_mut(rows * columns).enumerate().for_each(|(task, d_table)| {
             let first = task * rows;
             let own = first..first + d_table.len() / columns;
-            simd.dispatch(|| {
-                for (token, &id) in ids.iter().enumerate() {
-                    if own.contains(&(id as usize)) {
-                        let row = &mut d_table[(id as usize - first) * columns..][..columns];
-                        for (sum, &d) in row.iter_mut().zip(&d_out[token * columns..][..columns]) {
-                            *sum += d;
+            simd.dispatch(
+                #[inline(always)]
+                || {
+                    for (token, &id) in ids.iter().enumerate() {
+                        if own.contains(&(id as usize)) {
+                            let row = &mut d_table[(id as usize - first) * columns..][..columns];
+                            for (sum, &d) in row.iter_mut().zip(&d_out[token * columns..][..columns]) {
+                                *sum += d;
+                            }
                         }
                     }
-                }
-            });
+                },
+            );
         });
     });
 }
@@ -50,13 +53,18 @@ pub(super) fn rms_norm(
     threads.run(|simd| {
         let chunks = out.par_chunks_mut(ROWS * columns).zip(input.par_chunks(ROWS * columns));
         chunks.zip(inverse_rms.par_chunks_mut(ROWS)).for_each(|((out, input), inverse_rms)| {
-            simd.dispatch(|| {
-                let rows = out.chunks_exact_mut(columns).zip(input.chunks_exact(columns)).zip(inverse_rms);
-                for ((out, input), inverse) in rows {
-                    *inverse = 1.0 / (sum_zip(input, input, |a, b| a * b) / columns as f32 + epsilon).sqrt();
-                    scale_row(input, weight, *inverse, out);
-                }
-            });
+            simd.dispatch(
+                #[inline(always)]
+                || {
+                    let rows =
+                        out.chunks_exact_mut(columns).zip(input.chunks_exact(columns)).zip(inverse_rms);
+                    for ((out, input), inverse) in rows {
+                        *inverse =
+                            1.0 / (sum_zip(input, input, |a, b| a * b) / columns as f32 + epsilon).sqrt();
+                        scale_row(input, weight, *inverse, out);
+                    }
+                },
+            );
         });
     });
 }
@@ -73,12 +81,16 @@ pub(super) fn rms_norm_again(
     threads.run(|simd| {
         let chunks = out.par_chunks_mut(ROWS * columns).zip(input.par_chunks(ROWS * columns));
         chunks.zip(inverse_rms.par_chunks(ROWS)).for_each(|((out, input), inverse_rms)| {
-            simd.dispatch(|| {
-                let rows = out.chunks_exact_mut(columns).zip(input.chunks_exact(columns)).zip(inverse_rms);
-                for ((out, input), &inverse) in rows {
-                    scale_row(input, weight, inverse, out);
-                }
-            });
+            simd.dispatch(
+                #[inline(always)]
+                || {
+                    let rows =
+                        out.chunks_exact_mut(columns).zip(input.chunks_exact(columns)).zip(inverse_rms);
+                    for ((out, input), &inverse) in rows {
+                        scale_row(input, weight, inverse, out);
+                    }
+                },
+            );
         });
     });
 }
@@ -115,20 +127,23 @@ pub(super) fn rms_norm_backward(
         let outputs = d_input.par_chunks_mut(ROWS * columns).zip(partial.par_chunks_mut(columns));
         inputs.zip(norm.inverse_rms.par_chunks(ROWS)).zip(outputs).for_each(
             |(((input, d_out), inverse_rms), (d_input, partial))| {
-                simd.dispatch(|| {
-                    for (row, &r) in inverse_rms.iter().enumerate() {
-                        let at = row * columns..(row + 1) * columns;
-                        let (x, dy, dx) = (&input[at.clone()], &d_out[at.clone()], &mut d_input[at]);
-                        for ((sum, &x), &dy) in partial.iter_mut().zip(x).zip(dy) {
-                            *sum += dy * x * r;
+                simd.dispatch(
+                    #[inline(always)]
+                    || {
+                        for (row, &r) in inverse_rms.iter().enumerate() {
+                            let at = row * columns..(row + 1) * columns;
+                            let (x, dy, dx) = (&input[at.clone()], &d_out[at.clone()], &mut d_input[at]);
+                            for ((sum, &x), &dy) in partial.iter_mut().zip(x).zip(dy) {
+                                *sum += dy * x * r;
+                            }
+                            let dot = sum_zip3(x, dy, norm.weight, |x, dy, w| x * dy * w);
+                            let mean = dot / columns as f32 * r * r;
+                            for (((dx, &x), &dy), &w) in dx.iter_mut().zip(x).zip(dy).zip(norm.weight) {
+                                *dx += r * (w * dy - x * mean);
+                            }
                         }
-                        let dot = sum_zip3(x, dy, norm.weight, |x, dy, w| x * dy * w);
-                        let mean = dot / columns as f32 * r * r;
-                        for (((dx, &x), &dy), &w) in dx.iter_mut().zip(x).zip(dy).zip(norm.weight) {
-                            *dx += r * (w * dy - x * mean);
-                        }
-                    }
-                });
+                    },
+                );
             },
         );
     });
@@ -143,14 +158,17 @@ pub(super) fn rms_norm_backward(
 pub(super) fn swiglu(threads: &Threads, width: usize, fused: &[f32], out: &mut [f32]) {
     threads.run(|simd| {
         out.par_chunks_mut(ROWS * width).zip(fused.par_chunks(ROWS * 2 * width)).for_each(|(out, fused)| {
-            simd.dispatch(|| {
-                for (out, fused) in out.chunks_exact_mut(width).zip(fused.chunks_exact(2 * width)) {
-                    let (gate, up) = fused.split_at(width);
-                    for ((out, &gate), &up) in out.iter_mut().zip(gate).zip(up) {
-                        *out = gate * sigmoid(gate) * up;
+            simd.dispatch(
+                #[inline(always)]
+                || {
+                    for (out, fused) in out.chunks_exact_mut(width).zip(fused.chunks_exact(2 * width)) {
+                        let (gate, up) = fused.split_at(width);
+                        for ((out, &gate), &up) in out.iter_mut().zip(gate).zip(up) {
+                            *out = gate * sigmoid(gate) * up;
+                        }
                     }
-                }
-            });
+                },
+            );
         });
     });
 }
@@ -160,18 +178,22 @@ pub(super) fn swiglu_backward(threads: &Threads, width: usize, fused: &mut [f32]
     threads.run(|simd| {
         fused.par_chunks_mut(ROWS * 2 * width).zip(d_out.par_chunks(ROWS * width)).for_each(
             |(fused, d_out)| {
-                simd.dispatch(|| {
-                    for (fused, d_out) in fused.chunks_exact_mut(2 * width).zip(d_out.chunks_exact(width)) {
-                        let (gate, up) = fused.split_at_mut(width);
-                        for ((gate, up), &d) in gate.iter_mut().zip(up).zip(d_out) {
-                            let s = sigmoid(*gate);
-                            let silu = *gate * s;
-                            let d_gate = d * *up * (s + silu * (1.0 - s));
-                            *up = d * silu;
-                            *gate = d_gate;
+                simd.dispatch(
+                    #[inline(always)]
+                    || {
+                        for (fused, d_out) in fused.chunks_exact_mut(2 * width).zip(d_out.chunks_exact(width))
+                        {
+                            let (gate, up) = fused.split_at_mut(width);
+                            for ((gate, up), &d) in gate.iter_mut().zip(up).zip(d_out) {
+                                let s = sigmoid(*gate);
+                                let silu = *gate * s;
+                                let d_gate = d * *up * (s + silu * (1.0 - s));
+                                *up = d * silu;
+                                *gate = d_gate;
+                            }
                         }
-                    }
-                });
+                    },
+                );
             },
         );
     });
