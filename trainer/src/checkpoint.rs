@@ -126,9 +126,7 @@ impl Store {
         let steps = self.steps()?;
         let found = match name {
             None | Some("last") => steps.last().map(|&step| folder_name(step)),
-            Some("best") => {
-                fs::read_to_string(self.folder.join("best")).ok().map(|name| name.trim().to_owned())
-            }
+            Some("best") => Some(self.best()).filter(|name| !name.is_empty()),
             Some(name) => Some(name.to_owned()),
         };
         match found.map(|found| self.folder.join(found)).filter(|path| path.join(STATE).is_file()) {
@@ -204,7 +202,7 @@ impl Store {
         write_atomically(&self.folder.join("last"), format!("{name}\n").as_bytes())?;
         // Also where it is an earlier one: a kill may have come between its folder and its name.
         let best = state.best.map(|best| folder_name(best.step));
-        if let Some(best) = best.filter(|best| self.folder.join(best).is_dir()) {
+        if let Some(best) = best.filter(|best| *best != self.best() && self.folder.join(best).is_dir()) {
             write_atomically(&self.folder.join("best"), format!("{best}\n").as_bytes())?;
         }
         self.rotate()?;
@@ -241,13 +239,18 @@ impl Store {
         sync_folder(into)
     }
 
+    /// The folder that `best` names; empty for none.
+    fn best(&self) -> String {
+        fs::read_to_string(self.folder.join("best")).unwrap_or_default().trim().to_owned()
+    }
+
     /// Removes checkpoints that are neither among the newest nor the best, and what a killed run left half-written.
     fn rotate(&self) -> Result<()> {
         let steps = self.steps()?;
-        let best = fs::read_to_string(self.folder.join("best")).unwrap_or_default();
+        let best = self.best();
         for &step in &steps[..steps.len().saturating_sub(self.keep)] {
             let path = self.folder.join(folder_name(step));
-            if best.trim() != folder_name(step) {
+            if best != folder_name(step) {
                 fs::remove_dir_all(&path).map_err(Error::file(&path, "remove"))?;
             }
         }

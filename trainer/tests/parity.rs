@@ -250,6 +250,9 @@ fn objective(engine: &mut Engine<Cpu>, batch: &Batch, z_loss: f64) -> f64 {
     sum / (batch.sequences * batch.context) as f64
 }
 
+/// How far the weights are moved either way: the third derivative's share falls with its square, the rounding's rises.
+const DISTANCE: f64 = 4e-3;
+
 /// Every tensor's gradient along itself and along random directions, by central differences.
 fn differences_agree(shape: &ModelShape, z_loss: Option<f64>) {
     let window = batch(2, 12, &[]);
@@ -260,6 +263,7 @@ fn differences_agree(shape: &ModelShape, z_loss: Option<f64>) {
     let gradients = gradients(&engine);
     let start = weights(shape);
     let mut next = numbers(17);
+    let mut worst = 0.0f64;
     for named in parameters.named() {
         let gradient = &gradients[named.range()];
         let norm = gradient.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
@@ -268,7 +272,7 @@ fn differences_agree(shape: &ModelShape, z_loss: Option<f64>) {
         let random: Vec<f64> = gradient.iter().map(|_| next() - 0.5).collect();
         for (what, direction) in [("itself", along), ("a random direction", random)] {
             let length = direction.iter().map(|x| x * x).sum::<f64>().sqrt();
-            let step = 1e-2 / length;
+            let step = DISTANCE / length;
             let mut at = |sign: f64| {
                 let mut moved = start.clone();
                 for (weight, d) in moved[named.range()].iter_mut().zip(&direction) {
@@ -277,18 +281,19 @@ fn differences_agree(shape: &ModelShape, z_loss: Option<f64>) {
                 engine.write(Buffer::Weights, &moved).unwrap();
                 objective(&mut engine, &window, z_loss.unwrap_or(0.0))
             };
-            let found = (at(1.0) - at(-1.0)) / 2e-2;
+            let found = (at(1.0) - at(-1.0)) / (2.0 * DISTANCE);
             let expected: f64 =
                 gradient.iter().zip(&direction).map(|(&g, d)| f64::from(g) * d / length).sum();
-            println!("{} along {what}: {found:.3e} {expected:.3e} of {norm:.3e}", named.name);
+            worst = worst.max((found - expected).abs() / norm);
             assert!(
-                (found - expected).abs() < 2e-3 * norm + 2e-5,
+                (found - expected).abs() < 5e-4 * norm + 5e-5,
                 "{} along {what}: differences give {found}, the gradient {expected}, its norm is {norm}",
                 named.name
             );
         }
     }
     assert_eq!(parameters.find("lm_head.weight").is_some(), !shape.tied);
+    println!("worst difference {worst:.1e} of its tensor's norm");
 }
 
 #[test]

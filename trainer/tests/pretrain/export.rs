@@ -35,7 +35,7 @@ fn runtime_scores(folder: &Path, ids: &[u32]) -> Vec<f64> {
         ..Settings::default()
     };
     let plan = Plan::new(file.config(), &settings).unwrap();
-    let (mut memory, pool) = (plan.allocate().unwrap(), Pool::new(plan.threads()));
+    let (mut memory, pool) = (plan.allocate().unwrap(), Pool::new(plan.threads()).unwrap());
     let mut generator = generator(&file, &plan, &mut memory, &pool).unwrap();
     let tokens: Vec<Token> = ids.iter().map(|&id| Token(id)).collect();
     let mut scores = Vec::new();

@@ -1,20 +1,22 @@
 //! A run that is stopped in any way goes on to the same end, bit for bit.
 
-use crate::setup::{Bench, assert_same_run, numbers, said, succeeds, wait_for};
+use crate::setup::{Bench, assert_same_end, assert_same_run, numbers, said, succeeds, wait_for};
 use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use thimble_trainer::report::metrics::Event;
 
 /// A longer run, so that it has room for the kills.
-const LONG: [&str; 4] = ["--set", "stages.0.length={steps=120}", "--set", "stages.1.length={steps=80}"];
+const LONG: [&str; 4] = ["--set", "stages.0.length={steps=70}", "--set", "stages.1.length={steps=80}"];
 
 /// Kills at random moments, and while a checkpoint is being written, each time going on with another number of threads.
 #[test]
 fn ten_kills_change_nothing() {
     let bench = Bench::new();
+    let start = Instant::now();
     succeeds(bench.pretrain("whole", &[&LONG[..], &["--quiet"]].concat()));
+    let step = start.elapsed() / 150;
     let mut next = numbers(5);
     let (mut kills, mut while_writing) = (0, 0);
     let checkpoints = bench.path("killed/checkpoints");
@@ -31,17 +33,17 @@ fn ten_kills_change_nothing() {
         let there = match kills % 3 {
             // At any moment, also before the first step.
             0 => {
-                std::thread::sleep(Duration::from_millis(next(60) as u64));
+                std::thread::sleep(Duration::from_millis(next(20) as u64) + step * next(5) as u32);
                 child.try_wait().unwrap().is_none()
             }
             1 => {
-                let steps = before + 1 + next(8) as u64;
+                let steps = before + 1 + next(12) as u64;
                 let there = wait_for(&mut child, || bench.steps("killed") >= steps);
-                std::thread::sleep(Duration::from_micros(next(5000) as u64));
+                std::thread::sleep(step * next(100) as u32 / 100);
                 there
             }
             _ => {
-                let steps = before + 1 + next(4) as u64;
+                let steps = before + 1 + next(10) as u64;
                 wait_for(&mut child, || bench.steps("killed") >= steps) && wait_for(&mut child, unfinished)
             }
         };
@@ -61,7 +63,7 @@ fn ten_kills_change_nothing() {
         Event::Step(step) => Some(step.step),
         _ => None,
     });
-    assert_eq!(steps.collect::<Vec<_>>(), (1..=200).collect::<Vec<_>>());
+    assert_eq!(steps.collect::<Vec<_>>(), (1..=150).collect::<Vec<_>>());
     // Nothing half-written stays.
     let names: BTreeSet<String> = fs::read_dir(&checkpoints)
         .unwrap()
@@ -71,18 +73,21 @@ fn ten_kills_change_nothing() {
     assert_eq!(names, ["best", "last"].map(String::from).into());
 }
 
-/// As a kill leaves it between the folder of a checkpoint and the file that calls it the best.
+/// As a kill leaves it between the folder of a checkpoint and the file that calls it the best: it must not be taken for
+/// an old one later, although nothing better comes.
 #[test]
 fn the_name_of_the_best_is_mended() {
     let bench = Bench::new();
-    succeeds(bench.pretrain("whole", &["--quiet"]));
+    let worse = ["--quiet", "--set", "stages.1.schedule.peak=0.5"];
+    succeeds(bench.pretrain("whole", &worse));
     let best = bench.path("killed/checkpoints/best");
-    let mut child = bench.pretrain("killed", &["--quiet"]).spawn().unwrap();
-    assert!(wait_for(&mut child, || best.exists()));
+    let mut child = bench.pretrain("killed", &worse).spawn().unwrap();
+    assert!(wait_for(&mut child, || bench.steps("killed") > 24));
     child.kill().unwrap();
     child.wait().unwrap();
     fs::remove_file(&best).unwrap();
-    succeeds(bench.pretrain("killed", &["--quiet", "--resume"]));
+    succeeds(bench.pretrain("killed", &[&worse[..], &["--resume"]].concat()));
+    assert!(fs::read_to_string(&best).unwrap() < String::from("step-00000030"));
     assert_same_run(&bench, "whole", "killed");
 }
 
@@ -100,21 +105,17 @@ fn a_signal_ends_the_run_with_a_checkpoint() {
         let output = child.wait_with_output().unwrap();
         let said = said(&output);
         let step = bench.steps("stopped");
-        assert!(step < 200, "it was too fast for the signal");
+        assert!(step < 150, "it was too fast for the signal");
         assert_eq!(output.status.code(), Some(0), "{said}");
         assert!(said.contains(&format!("stopped after step {step}; --resume goes on")), "{said}");
-        assert!(said.contains(&format!("{step} of 200 steps done")), "{said}");
+        assert!(said.contains(&format!("{step} of 150 steps done")), "{said}");
         assert_eq!(bench.newest("stopped"), Some(format!("step-{step:08}")));
     }
     succeeds(bench.pretrain("stopped", &[&rare[..], &["--resume"]].concat()));
-    let last = bench.newest("whole").unwrap();
-    for file in ["model.safetensors", "optimizer.safetensors", "state.json"] {
-        assert!(bench.kept("whole", &last, file) == bench.kept("stopped", &last, file), "{file} differs");
-    }
-    assert_eq!(bench.metrics("stopped"), bench.metrics("whole"));
+    assert_same_end(&bench, "whole", "stopped");
     // A finished run has nothing left to do, and says so.
     let said = succeeds(bench.pretrain("stopped", &[&rare[..], &["--resume"]].concat()));
-    assert!(said.contains("200 of 200 steps done"), "{said}");
+    assert!(said.contains("150 of 150 steps done"), "{said}");
 }
 
 /// From the last step of the one, from the first of the other: context, rotary base, mixture and optimizer change between.
@@ -130,8 +131,10 @@ fn a_run_goes_on_on_both_sides_of_a_stage() {
         for later in step + 1..=40 {
             fs::remove_dir_all(bench.path(&run).join(format!("checkpoints/step-{later:08}"))).unwrap();
         }
-        succeeds(bench.pretrain(&run, &[&keep_all[..], &["--resume"]].concat()));
-        assert_same_run(&bench, "whole", &run);
+        // What is kept may change.
+        let rare = ["--quiet", "--resume", "--set", "checkpoint.every=1000"];
+        succeeds(bench.pretrain(&run, &rare));
+        assert_same_end(&bench, "whole", &run);
     }
     // The moments began anew, and so did AdamW's count.
     let state = |step| -> serde_json::Value {
