@@ -1,6 +1,6 @@
 //! What is refused says where it is wrong and what to do, and leaves the run as it was.
 
-use crate::setup::{Bench, assert_same_run, copy, refused, succeeds, tokens, wait_for};
+use crate::setup::{Bench, assert_same_run, copy, refused, succeeds, wait_for};
 use std::fs;
 use std::path::PathBuf;
 use thimble_trainer::data::token_set::HEADER_LEN;
@@ -9,7 +9,7 @@ use thimble_trainer::report::metrics::Event;
 /// A token set of the test's own, to be damaged.
 fn own_set(bench: &Bench) -> (PathBuf, String) {
     let folder = bench.path("own");
-    copy(&tokens().join("train"), &folder);
+    copy(&bench.tokens().join("train"), &folder);
     let set = format!("data.sets.train={:?}", folder.display().to_string());
     (folder, set)
 }
@@ -113,11 +113,32 @@ fn a_run_is_neither_overwritten_nor_gone_on_with_as_another() {
     let (folder, set) = own_set(&bench);
     succeeds(bench.pretrain("sets", &["--quiet", "--set", &set]));
     fs::remove_dir_all(&folder).unwrap();
-    copy(&tokens().join("other"), &folder);
+    copy(&bench.tokens().join("other"), &folder);
     fs::remove_dir_all(bench.path("sets/checkpoints/step-00000040")).unwrap();
     let said = refused(bench.pretrain("sets", &["--quiet", "--resume", "--set", &set]), 1);
     assert!(said.contains("set `train` had") && said.contains("Put the former set back"), "{said}");
     assert_eq!(bench.metrics("run"), before);
+    // Made anew with another tokenizer.
+    let remake = |vocab: &str| {
+        fs::remove_dir_all(bench.path("mine")).ok();
+        for set in ["train", "other", "held"] {
+            let source = bench.tokens().join(format!("{set}.jsonl")).display().to_string();
+            if set == "train" {
+                let train = ["train-tokenizer", &source, "--vocab", vocab, "-o", "mine/tokenizer"];
+                succeeds(bench.command(&train));
+            }
+            let own = format!("mine/{set}");
+            succeeds(bench.command(&["tokenize", &source, "--tokenizer", "mine/tokenizer", "-o", &own]));
+        }
+    };
+    let mine = ["train", "other", "held"].map(|set| format!("data.sets.{set}=\"mine/{set}\""));
+    let mine = ["--quiet", "--set", &mine[0], "--set", &mine[1], "--set", &mine[2]];
+    remake("300");
+    succeeds(bench.pretrain("mine-run", &mine));
+    remake("299");
+    let said = refused(bench.pretrain("mine-run", &[&mine[..], &["--resume"]].concat()), 1);
+    let words = ["begun with the tokenizer of hash", "put the former sets back"];
+    assert!(words.iter().all(|words| said.contains(words)), "{said}");
     // What is shown and kept may change.
     succeeds(
         bench.pretrain(
@@ -213,12 +234,19 @@ fn a_full_disk_leaves_the_checkpoint_before() {
 #[test]
 fn a_run_that_diverges_stops_with_its_data_and_a_good_checkpoint() {
     let bench = Bench::new();
-    // The first step of the second stage throws the weights away.
-    for (number, peak) in ["1e30", "1e300"].iter().enumerate() {
+    // The first step of the second stage throws the weights away: too far to learn from, and beyond f32, where the
+    // held-out loss shows it or, when none is measured, the checkpoint.
+    let cases = [
+        ("1e30", "1000", "norm is NaN"),
+        ("1e300", "5", "held-out loss is NaN"),
+        ("1e300", "1000", "finite"),
+    ];
+    for (number, (peak, every, trouble)) in cases.iter().enumerate() {
         let run = format!("run-{number}");
-        let peak = format!("stages.1.schedule.peak={peak}");
-        let more = ["--quiet", "--set", &peak];
+        let (peak, every) = (format!("stages.1.schedule.peak={peak}"), format!("validation.every={every}"));
+        let more = ["--quiet", "--set", &peak, "--set", &every];
         let said = refused(bench.pretrain(&run, &more), 1);
+        assert!(said.contains(trouble), "{said}");
         for words in ["stage `long`", "set `", "shard-00000.tokens document", "epoch 0", "learning rate"] {
             assert!(said.contains(words), "{words}: {said}");
         }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use thimble_trainer::report::metrics::Event;
 
 /// A longer run, so that it has room for the kills.
-const LONG: [&str; 4] = ["--set", "stages.0.length={steps=70}", "--set", "stages.1.length={steps=80}"];
+const LONG: [&str; 4] = ["--set", "stages.0.length={steps=30}", "--set", "stages.1.length={steps=120}"];
 
 /// Kills at random moments, and while a checkpoint is being written, each time going on with another number of threads.
 #[test]

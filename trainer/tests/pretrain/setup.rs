@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 use tempfile::TempDir;
 use thimble_trainer::report::metrics::{self, Event};
@@ -36,26 +36,29 @@ fn documents(count: usize, seed: u64) -> String {
     (0..count).map(document).collect()
 }
 
-/// A folder with the tokenizer and the token sets `train`, `other` and `held`; made once.
-pub(crate) fn tokens() -> &'static Path {
-    static TOKENS: OnceLock<TempDir> = OnceLock::new();
-    let made = TOKENS.get_or_init(|| {
-        let home = tempfile::tempdir().unwrap();
-        let run = |arguments: &[&str]| {
-            let output = command(arguments).current_dir(home.path()).output().unwrap();
-            assert!(output.status.success(), "{arguments:?}: {output:?}");
-        };
-        for (name, count, seed) in [("train", 200, 1), ("other", 100, 2), ("held", 30, 3)] {
-            fs::write(home.path().join(format!("{name}.jsonl")), documents(count, seed)).unwrap();
-        }
-        run(&["train-tokenizer", "train.jsonl", "--vocab", "300", "-o", "tokenizer"]);
-        for name in ["train", "other", "held"] {
-            let source = format!("{name}.jsonl");
-            run(&["tokenize", &source, "--tokenizer", "tokenizer", "-o", name]);
-        }
-        home
-    });
-    made.path()
+/// A folder with the tokenizer and the token sets `train`, `other` and `held`; tests that run at the same time share it.
+fn tokens() -> Arc<TempDir> {
+    static TOKENS: Mutex<Weak<TempDir>> = Mutex::new(Weak::new());
+    let mut shared = TOKENS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(made) = shared.upgrade() {
+        return made;
+    }
+    let home = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str]| {
+        let output = command(arguments).current_dir(home.path()).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+    };
+    for (name, count, seed) in [("train", 200, 1), ("other", 100, 2), ("held", 30, 3)] {
+        fs::write(home.path().join(format!("{name}.jsonl")), documents(count, seed)).unwrap();
+    }
+    run(&["train-tokenizer", "train.jsonl", "--vocab", "300", "-o", "tokenizer"]);
+    for name in ["train", "other", "held"] {
+        let source = format!("{name}.jsonl");
+        run(&["tokenize", &source, "--tokenizer", "tokenizer", "-o", name]);
+    }
+    let made = Arc::new(home);
+    *shared = Arc::downgrade(&made);
+    made
 }
 
 fn command(arguments: &[&str]) -> Command {
@@ -67,13 +70,14 @@ fn command(arguments: &[&str]) -> Command {
 /// A folder with a recipe of two stages that differ in everything that a stage can change.
 pub(crate) struct Bench {
     home: TempDir,
+    tokens: Arc<TempDir>,
 }
 
 impl Bench {
     /// With a checkpoint at every step of 40.
     pub(crate) fn new() -> Bench {
-        let bench = Bench { home: tempfile::tempdir().unwrap() };
-        let tokens = tokens().display();
+        let bench = Bench { home: tempfile::tempdir().unwrap(), tokens: tokens() };
+        let tokens = bench.tokens().display();
         let recipe = format!(
             r#"
 name = "small"
@@ -132,6 +136,11 @@ schedule = {{ kind = "trapezoidal", peak = 3e-3 }}
         );
         fs::write(bench.path("recipe.toml"), recipe).unwrap();
         bench
+    }
+
+    /// Where the token sets and their texts lie.
+    pub(crate) fn tokens(&self) -> &Path {
+        self.tokens.path()
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
