@@ -1,17 +1,19 @@
 //! Checkpoints: one atomic folder each, from which a run continues bit for bit.
 //!
 //! ```text
-//! RUN/checkpoints/step-00000500/   model.safetensors (f32 masters), optimizer.safetensors, recipe.toml, state.json
+//! RUN/checkpoints/step-00000500/   model.safetensors (f32 masters), optimizer.safetensors, recipe.toml, state.json,
+//!                                  checksums.json (XXH3-64 of the other files)
 //! RUN/checkpoints/last, best       one line each: the name of the folder
 //! ```
 //!
-//! A checkpoint is written beside the others under another name, synced, and renamed, so a folder of that name is whole;
-//! `state.json` holds the checksums of the other files. Older ones are removed only after that.
+//! A checkpoint is written beside the others under another name, synced, and renamed, so a folder of that name is whole.
+//! Older ones are removed only after that.
 
 use crate::data::loader::Position;
 use crate::error::{Error, Result};
-use crate::export::{read_weights, write_weights};
+use crate::export::{read_weights, write_tensors, write_weights};
 use crate::model::Parameters;
+use crate::recipe::Recipe;
 use crate::report::write_atomically;
 use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
@@ -27,6 +29,8 @@ const OPTIMIZER: &str = "optimizer.safetensors";
 /// The resolved recipe.
 pub const RECIPE: &str = "recipe.toml";
 const STATE: &str = "state.json";
+const CHECKSUMS: &str = "checksums.json";
+const CHECKED: [&str; 4] = [WEIGHTS, OPTIMIZER, RECIPE, STATE];
 const VERSION: u32 = 1;
 const PREFIX: &str = "step-";
 const UNFINISHED: &str = ".writing-";
@@ -39,6 +43,7 @@ pub struct Best {
     /// Steps finished before it.
     pub step: u64,
     /// Mean cross-entropy in nats.
+    #[serde(with = "exact")]
     pub loss: f64,
 }
 
@@ -57,6 +62,7 @@ pub struct State {
     /// Tokens trained on.
     pub tokens: u64,
     /// Losses that the spike guard remembers, oldest first.
+    #[serde(with = "exact::list")]
     pub losses: Vec<f64>,
     /// The best held-out measurement.
     pub best: Option<Best>,
@@ -64,9 +70,6 @@ pub struct State {
     pub tokenizer: String,
     /// The id that ends every document.
     pub end_of_document: u32,
-    /// XXH3-64 of the other files.
-    #[serde(default)]
-    pub checksums: BTreeMap<String, String>,
 }
 
 impl State {
@@ -82,7 +85,6 @@ impl State {
             best: None,
             tokenizer: tokenizer.to_owned(),
             end_of_document,
-            checksums: BTreeMap::new(),
         }
     }
 }
@@ -124,9 +126,7 @@ impl Store {
         let steps = self.steps()?;
         let found = match name {
             None | Some("last") => steps.last().map(|&step| folder_name(step)),
-            Some("best") => {
-                fs::read_to_string(self.folder.join("best")).ok().map(|name| name.trim().to_owned())
-            }
+            Some("best") => Some(self.best()).filter(|name| !name.is_empty()),
             Some(name) => Some(name.to_owned()),
         };
         match found.map(|found| self.folder.join(found)).filter(|path| path.join(STATE).is_file()) {
@@ -200,8 +200,10 @@ impl Store {
         fs::rename(&unfinished, &folder).map_err(Error::file(&folder, "write"))?;
         sync_folder(&self.folder)?;
         write_atomically(&self.folder.join("last"), format!("{name}\n").as_bytes())?;
-        if state.best.is_some_and(|best| best.step == state.step) {
-            write_atomically(&self.folder.join("best"), format!("{name}\n").as_bytes())?;
+        // Also where it is an earlier one: a kill may have come between its folder and its name.
+        let best = state.best.map(|best| folder_name(best.step));
+        if let Some(best) = best.filter(|best| *best != self.best() && self.folder.join(best).is_dir()) {
+            write_atomically(&self.folder.join("best"), format!("{best}\n").as_bytes())?;
         }
         self.rotate()?;
         Ok(folder)
@@ -221,34 +223,43 @@ impl Store {
         fs::create_dir_all(into).map_err(Error::file(into, "create"))?;
         write_weights(&into.join(WEIGHTS), parameters, &numbers.weights, Dtype::F32)?;
         write_moments(&into.join(OPTIMIZER), numbers)?;
-        let path = into.join(RECIPE);
-        fs::write(&path, recipe).map_err(Error::file(&path, "write"))?;
-        let mut state = state.clone();
-        for name in [WEIGHTS, OPTIMIZER, RECIPE] {
+        let write = |name: &str, text: &[u8]| {
+            let path = into.join(name);
+            fs::write(&path, text).map_err(Error::file(&path, "write"))
+        };
+        write(RECIPE, recipe.as_bytes())?;
+        write(STATE, &json(state)?)?;
+        let mut checksums = BTreeMap::new();
+        for name in CHECKED {
             let path = into.join(name);
             File::open(&path).and_then(|file| file.sync_all()).map_err(Error::file(&path, "write"))?;
-            state.checksums.insert(name.to_owned(), checksum(&path)?);
+            checksums.insert(name.to_owned(), checksum(&path)?);
         }
-        let json = serde_json::to_vec_pretty(&state).map_err(|error| Error::Invalid(error.to_string()))?;
-        write_atomically(&into.join(STATE), &json)?;
+        write_atomically(&into.join(CHECKSUMS), &json(&checksums)?)?;
         sync_folder(into)
+    }
+
+    /// The folder that `best` names; empty for none.
+    fn best(&self) -> String {
+        fs::read_to_string(self.folder.join("best")).unwrap_or_default().trim().to_owned()
     }
 
     /// Removes checkpoints that are neither among the newest nor the best, and what a killed run left half-written.
     fn rotate(&self) -> Result<()> {
         let steps = self.steps()?;
-        let best = fs::read_to_string(self.folder.join("best")).unwrap_or_default();
+        let best = self.best();
         for &step in &steps[..steps.len().saturating_sub(self.keep)] {
             let path = self.folder.join(folder_name(step));
-            if best.trim() != folder_name(step) {
+            if best != folder_name(step) {
                 fs::remove_dir_all(&path).map_err(Error::file(&path, "remove"))?;
             }
         }
         for entry in fs::read_dir(&self.folder).map_err(Error::file(&self.folder, "read"))? {
             let path = entry.map_err(Error::file(&self.folder, "read"))?.path();
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            if name.starts_with(UNFINISHED) && path.is_dir() {
-                fs::remove_dir_all(&path).map_err(Error::file(&path, "remove"))?;
+            if name.starts_with(UNFINISHED) {
+                let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+                removed.map_err(Error::file(&path, "remove"))?;
             }
         }
         Ok(())
@@ -259,14 +270,42 @@ fn folder_name(step: u64) -> String {
     format!("{PREFIX}{step:08}")
 }
 
-/// Reads the state of a checkpoint.
+fn json(value: &impl Serialize) -> Result<Vec<u8>> {
+    serde_json::to_vec_pretty(value).map_err(|error| Error::Invalid(error.to_string()))
+}
+
+/// Reads a checkpoint's state and recipe, after every file has been compared with its checksum.
 ///
 /// # Errors
-/// It is missing, damaged or of another version.
-pub fn load_state(checkpoint: &Path) -> Result<State> {
+/// A file is missing, damaged, or of another version.
+pub fn open(checkpoint: &Path) -> Result<(State, Recipe)> {
+    let damaged = |name: &str, what: String| {
+        Error::Invalid(format!(
+            "{}: {what}; remove the folder {} to go on from the checkpoint before",
+            checkpoint.join(name).display(),
+            checkpoint.display()
+        ))
+    };
+    let text = |name: &str| {
+        let path = checkpoint.join(name);
+        fs::read(&path).map_err(|error| damaged(name, format!("cannot read: {error}")))
+    };
+    let checksums: BTreeMap<String, String> = serde_json::from_slice(&text(CHECKSUMS)?)
+        .map_err(|error| damaged(CHECKSUMS, format!("the file is damaged: {error}")))?;
+    for name in CHECKED {
+        let expected = checksums.get(name);
+        let expected = expected.ok_or_else(|| {
+            damaged(CHECKSUMS, format!("the file is damaged: it has no checksum of {name}"))
+        })?;
+        let found = checksum(&checkpoint.join(name))
+            .map_err(|error| damaged(name, format!("the file cannot be read: {error}")))?;
+        if found != *expected {
+            let what = format!("the file is damaged: its checksum is {found}, {CHECKSUMS} says {expected}");
+            return Err(damaged(name, what));
+        }
+    }
     let path = checkpoint.join(STATE);
-    let json = fs::read(&path).map_err(Error::file(&path, "read"))?;
-    let state: State = serde_json::from_slice(&json)
+    let state: State = serde_json::from_slice(&text(STATE)?)
         .map_err(|error| Error::Invalid(format!("{}: not a checkpoint's state: {error}", path.display())))?;
     if state.version != VERSION {
         return Err(Error::Invalid(format!(
@@ -275,29 +314,43 @@ pub fn load_state(checkpoint: &Path) -> Result<State> {
             state.version
         )));
     }
-    Ok(state)
+    Ok((state, Recipe::load(checkpoint.join(RECIPE), &[])?))
 }
 
-/// Reads a checkpoint, every file against its checksum.
+/// Reads weights and moments of a checkpoint that [`open`] found whole.
 ///
 /// # Errors
-/// A file is missing, damaged, or of another model.
-pub fn load(checkpoint: &Path, parameters: &Parameters) -> Result<(State, Numbers)> {
-    let state = load_state(checkpoint)?;
-    for (name, expected) in &state.checksums {
-        let path = checkpoint.join(name);
-        let found = checksum(&path)?;
-        if found != *expected {
-            return Err(Error::Invalid(format!(
-                "{}: the file is damaged: its checksum is {found}, {STATE} says {expected}; remove the folder {} to go on from the checkpoint before",
-                path.display(),
-                checkpoint.display()
-            )));
-        }
-    }
+/// A file cannot be read, or is of another model.
+pub fn numbers(checkpoint: &Path, parameters: &Parameters) -> Result<Numbers> {
     let weights = read_weights(&checkpoint.join(WEIGHTS), parameters)?;
     let [first_moment, second_moment] = read_moments(&checkpoint.join(OPTIMIZER), parameters.len)?;
-    Ok((state, Numbers { weights, first_moment, second_moment }))
+    Ok(Numbers { weights, first_moment, second_moment })
+}
+
+/// Floats as text: `serde_json` reads numbers to within their last bit only, text is read exactly.
+mod exact {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(value)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+
+    pub(super) mod list {
+        use super::{Deserialize, Deserializer, Error, Serializer};
+
+        pub(crate) fn serialize<S: Serializer>(values: &[f64], serializer: S) -> Result<S::Ok, S::Error> {
+            serializer.collect_seq(values.iter().map(f64::to_string))
+        }
+
+        pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<f64>, D::Error> {
+            let texts = Vec::<String>::deserialize(deserializer)?;
+            texts.iter().map(|text| text.parse().map_err(D::Error::custom)).collect()
+        }
+    }
 }
 
 const MOMENTS: [&str; 2] = ["first_moment", "second_moment"];
@@ -306,8 +359,7 @@ fn write_moments(path: &Path, numbers: &Numbers) -> Result<()> {
     let refuse = |error: safetensors::SafeTensorError| Error::Invalid(format!("{}: {error}", path.display()));
     let [first, second] = [&numbers.first_moment, &numbers.second_moment]
         .map(|values| TensorView::new(Dtype::F32, vec![values.len()], values.as_bytes()).map_err(refuse));
-    let tensors = [(MOMENTS[0], first?), (MOMENTS[1], second?)];
-    safetensors::serialize_to_file(tensors, None, path).map_err(refuse)
+    write_tensors(path, vec![(MOMENTS[0], first?), (MOMENTS[1], second?)], None)
 }
 
 fn read_moments(path: &Path, len: usize) -> Result<[Vec<f32>; 2]> {

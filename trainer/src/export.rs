@@ -133,7 +133,21 @@ pub fn write_weights(path: &Path, parameters: &Parameters, weights: &[f32], dtyp
     });
     let tensors = tensors.collect::<std::result::Result<Vec<_>, _>>().map_err(refuse)?;
     let format = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    safetensors::serialize_to_file(tensors, Some(format), path).map_err(refuse)
+    write_tensors(path, tensors, Some(format))
+}
+
+/// Writes a safetensors file that others may read as far as the process's file mode mask lets them: the crate's own
+/// temporary file is its owner's alone.
+pub(crate) fn write_tensors(
+    path: &Path,
+    tensors: Vec<(&str, TensorView)>,
+    metadata: Option<HashMap<String, String>>,
+) -> Result<()> {
+    let usual = std::fs::File::create(path).and_then(|file| file.metadata());
+    let usual = usual.map_err(Error::file(path, "write"))?.permissions();
+    safetensors::serialize_to_file(tensors, metadata, path)
+        .map_err(|error| Error::Invalid(format!("{}: {error}", path.display())))?;
+    std::fs::set_permissions(path, usual).map_err(Error::file(path, "write"))
 }
 
 /// What an export takes.

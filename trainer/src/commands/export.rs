@@ -6,7 +6,7 @@ use thimble_trainer::error::Result;
 use thimble_trainer::export::{Export, export};
 use thimble_trainer::model::Parameters;
 use thimble_trainer::pretrain::theta;
-use thimble_trainer::recipe::{Precision, Recipe};
+use thimble_trainer::recipe::Precision;
 
 /// Write a checkpoint as a Hugging Face folder.
 ///
@@ -40,8 +40,8 @@ impl Args {
             Some(name) => store.find(Some(name))?,
             None => store.find(Some("best")).or_else(|_| store.find(None))?,
         };
-        let recipe = Recipe::load(path.join(checkpoint::RECIPE), &[])?;
-        let (state, numbers) = checkpoint::load(&path, &Parameters::new(&recipe.model))?;
+        let (state, recipe) = checkpoint::open(&path)?;
+        let numbers = checkpoint::numbers(&path, &Parameters::new(&recipe.model))?;
         let tokenizer = self.run.join("tokenizer");
         export(
             &Export {

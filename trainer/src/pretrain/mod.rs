@@ -5,7 +5,7 @@ mod sample;
 
 use crate::checkpoint::{self, Best, Numbers, State, Store};
 use crate::data::Batch;
-use crate::data::loader::{Loader, Validation};
+use crate::data::loader::{Loader, Position, Validation};
 use crate::error::{Error, Result};
 use crate::export::copy_tokenizer;
 use crate::model::engine::Passes;
@@ -69,8 +69,10 @@ pub fn pretrain<O: Ops>(
     while run.state.step < run.total {
         run.step()?;
         let stopped = settings.stop.load(Ordering::Relaxed);
-        run.measure()?;
-        if stopped || run.state.step == run.total || run.state.step.is_multiple_of(recipe.checkpoint.every) {
+        // The best one is kept at once.
+        let best = run.measure()?;
+        let due = run.state.step.is_multiple_of(recipe.checkpoint.every);
+        if stopped || best || due || run.state.step == run.total {
             run.save()?;
         }
         if stopped && run.state.step < run.total {
@@ -137,9 +139,8 @@ impl<'a, O: Ops> Run<'a, O> {
                 (state, numbers)
             }
             Some(path) => {
-                let then = Recipe::load(path.join(checkpoint::RECIPE), &[])?;
+                let (state, then) = checkpoint::open(path)?;
                 same_recipe(&then, recipe)?;
-                let (state, numbers) = checkpoint::load(path, &parameters)?;
                 if state.tokenizer != loader.tokenizer_hash() {
                     return Err(Error::Invalid(format!(
                         "the run was begun with the tokenizer of hash {}, the token sets are of {}: put the former sets back",
@@ -148,7 +149,7 @@ impl<'a, O: Ops> Run<'a, O> {
                     )));
                 }
                 loader.seek(&state.position)?;
-                (state, numbers)
+                (state, checkpoint::numbers(path, &parameters)?)
             }
         };
         let ops = device(&recipe.model, parameters.len)?;
@@ -330,8 +331,8 @@ impl<'a, O: Ops> Run<'a, O> {
         Ok(())
     }
 
-    /// The guard's sentence with the place of the step's data.
-    fn trouble(&mut self, trouble: &str, index: usize, position: crate::data::loader::Position) -> Error {
+    /// The guard's sentence with the place of the step's data, which began at `position`.
+    fn trouble(&mut self, trouble: &str, index: usize, position: Position) -> Error {
         let stage: &Stage = &self.recipe.stages[index];
         let mut places = Vec::new();
         if self.loader.seek(&position).is_ok() {
@@ -341,27 +342,48 @@ impl<'a, O: Ops> Run<'a, O> {
                 }
             }
         }
-        let kept = match self.store.steps().ok().and_then(|steps| steps.last().copied()) {
-            Some(step) => format!("the checkpoint of step {step} is as it was"),
-            None => "there is no checkpoint yet".to_owned(),
-        };
         self.progress.finish();
         Error::Invalid(format!(
-            "step {} of stage `{}`: {trouble}. The weights were not changed; {kept}. Look at the data of this step, or lower the \
+            "step {} of stage `{}`: {trouble}. The weights were not changed; {}. Look at the data of this step, or lower the \
              learning rate or optimizer.clip in another run.\n{}",
             self.state.step + 1,
             stage.name,
+            self.kept(),
             places.join("\n")
         ))
     }
 
-    /// Held-out perplexity and sample text, where they are due.
-    fn measure(&mut self) -> Result<()> {
+    /// What is said where the last step has spoiled the weights, which are then not kept.
+    fn spoiled(&mut self, trouble: &str) -> Error {
+        self.progress.finish();
+        Error::Invalid(format!(
+            "after step {}: {trouble}. This step is not kept; {}. Lower the learning rate or optimizer.clip in another \
+             run. Last batch:\n{}",
+            self.state.step,
+            self.kept(),
+            self.loader.whereabouts()
+        ))
+    }
+
+    /// What there is to go back to.
+    fn kept(&self) -> String {
+        match self.store.steps().ok().and_then(|steps| steps.last().copied()) {
+            Some(step) => format!("the checkpoint of step {step} is as it was"),
+            None => "there is no checkpoint yet".to_owned(),
+        }
+    }
+
+    /// Held-out perplexity and sample text, where they are due; whether the perplexity is the best so far.
+    fn measure(&mut self) -> Result<bool> {
         let step = self.state.step;
+        let mut is_best = false;
         let (total, recipe) = (self.total, self.recipe);
         let due = |every: u64| step.is_multiple_of(every.max(1)) || step == total;
         if let Some(validation) = recipe.validation.as_ref().filter(|validation| due(validation.every)) {
             let loss = self.validate(validation.windows)?;
+            if !loss.is_finite() {
+                return Err(self.spoiled(&format!("the held-out loss is {loss}")));
+            }
             let point = ValidationPoint { step, loss, perplexity: loss.exp(), tokens: self.state.tokens };
             self.progress
                 .note(&format!("step {step}: held-out loss {loss:.4}, perplexity {:.2}", point.perplexity));
@@ -369,10 +391,7 @@ impl<'a, O: Ops> Run<'a, O> {
             self.metrics.write(&Event::Validation(point))?;
             if self.state.best.is_none_or(|best| loss < best.loss) {
                 self.state.best = Some(Best { step, loss });
-                // Kept at once, unless it is kept anyway.
-                if step != self.total && !step.is_multiple_of(self.recipe.checkpoint.every) {
-                    self.save()?;
-                }
+                is_best = true;
             }
         }
         if let (Some(sample), Some(sampler)) = (&recipe.sample, &mut self.sampler)
@@ -390,7 +409,7 @@ impl<'a, O: Ops> Run<'a, O> {
                 self.metrics.write(&Event::Sample(sample))?;
             }
         }
-        Ok(())
+        Ok(is_best)
     }
 
     /// Mean cross-entropy of the held-out windows of the current stage's context, in nats.
@@ -412,6 +431,10 @@ impl<'a, O: Ops> Run<'a, O> {
         self.engine.read(Buffer::Weights, &mut self.numbers.weights)?;
         self.engine.read(Buffer::FirstMoment, &mut self.numbers.first_moment)?;
         self.engine.read(Buffer::SecondMoment, &mut self.numbers.second_moment)?;
+        let Numbers { weights, first_moment, second_moment } = &self.numbers;
+        if [weights, first_moment, second_moment].iter().any(|values| values.iter().any(|x| !x.is_finite())) {
+            return Err(self.spoiled("weights or moments are no longer finite"));
+        }
         self.state.losses = self.guard.losses();
         self.metrics.sync()?;
         self.store.save(self.engine.parameters(), &self.state, &self.numbers, &self.recipe_text)?;

@@ -1,0 +1,177 @@
+//! What is exported is what was trained: for the converter and Thimble's runtime.
+
+use crate::setup::{Bench, refused, succeeds};
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use thimble_converter::{Options as Conversion, Quant, convert};
+use thimble_host::{MappedModel, Plan, Pool, Settings, generator};
+use thimble_runtime::Token;
+use thimble_trainer::checkpoint;
+use thimble_trainer::data::Batch;
+use thimble_trainer::data::token_set::TokenSet;
+use thimble_trainer::export::{read_config, read_weights};
+use thimble_trainer::model::{Engine, Options, Parameters};
+use thimble_trainer::ops::Buffer;
+use thimble_trainer::ops::cpu::Cpu;
+
+fn names(folder: &Path) -> BTreeSet<String> {
+    let entries = fs::read_dir(folder).unwrap();
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+/// Log-likelihoods of `ids` behind the first, by the runtime in its exact mode.
+fn runtime_scores(folder: &Path, ids: &[u32]) -> Vec<f64> {
+    let file = folder.with_extension("thimble");
+    let options = Conversion { quant: Quant::Keep, ..Conversion::default() };
+    convert(folder, &file, &options, &mut |_| {}).unwrap();
+    let mapped = MappedModel::open(&file).unwrap();
+    let file = mapped.file().unwrap();
+    let settings = Settings {
+        exact: true,
+        threads: Some(1),
+        logit_rows: Some(8),
+        context: Some(32),
+        ..Settings::default()
+    };
+    let plan = Plan::new(file.config(), &settings).unwrap();
+    let (mut memory, pool) = (plan.allocate().unwrap(), Pool::new(plan.threads()).unwrap());
+    let mut generator = generator(&file, &plan, &mut memory, &pool).unwrap();
+    let tokens: Vec<Token> = ids.iter().map(|&id| Token(id)).collect();
+    let mut scores = Vec::new();
+    generator.score(&tokens, 1, &mut |scored| scores.push(scored.log_probability)).unwrap();
+    scores
+}
+
+#[test]
+fn the_runtime_scores_an_export_as_the_trainer_does() {
+    let bench = Bench::new();
+    succeeds(bench.pretrain("run", &["--quiet"]));
+    let path = bench.path("run/checkpoints/step-00000040");
+    let (state, recipe) = checkpoint::open(&path).unwrap();
+    let parameters = Parameters::new(&recipe.model);
+    let weights = checkpoint::numbers(&path, &parameters).unwrap().weights;
+    let set = TokenSet::open(&recipe.data.sets["held"]).unwrap();
+    let mut ids = vec![0; 33];
+    ids[0] = state.end_of_document;
+    set.copy(3, 0, &mut ids[1..]);
+    let batch = Batch { sequences: 1, context: 32, ids: ids.clone(), document_start: vec![0; 32] };
+
+    for dtype in ["f32", "bf16"] {
+        let name = format!("exported-{dtype}");
+        succeeds(bench.command(&["export", "run", "-o", &name, "--dtype", dtype, "--checkpoint", "last"]));
+        let folder = bench.path(&name);
+        let expected = [
+            "config.json",
+            "generation_config.json",
+            "model.safetensors",
+            "special_tokens_map.json",
+            "tokenizer.json",
+            "tokenizer_config.json",
+        ];
+        assert_eq!(names(&folder), expected.map(String::from).into());
+        for file in ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"] {
+            let set = recipe.data.sets["train"].join(file);
+            assert_eq!(fs::read(folder.join(file)).unwrap(), fs::read(set).unwrap(), "{file}");
+        }
+        #[cfg(unix)]
+        for file in expected {
+            use std::os::unix::fs::PermissionsExt;
+            let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
+            assert_eq!(
+                mode(&folder.join(file)),
+                mode(&bench.path("recipe.toml")),
+                "{file} is for all who may read"
+            );
+        }
+        // The second stage's rotary base; otherwise the recipe's shape.
+        let shape = read_config(&folder.join("config.json")).unwrap();
+        assert_eq!(shape.rope_theta, 50_000.0);
+        let config: serde_json::Value =
+            serde_json::from_slice(&fs::read(folder.join("config.json")).unwrap()).unwrap();
+        let number = |bits: &str| config[bits].as_u64();
+        assert_eq!((number("hidden_size"), number("vocab_size")), (Some(32), Some(300)));
+        assert_eq!((number("max_position_embeddings"), number("eos_token_id")), (Some(32), Some(0)));
+        let exported = read_weights(&folder.join("model.safetensors"), &parameters).unwrap();
+        if dtype == "f32" {
+            assert!(exported == weights, "the masters themselves");
+        } else {
+            let near = |(a, b): (&f32, &f32)| (a - b).abs() <= b.abs() / 256.0;
+            assert!(exported.iter().zip(&weights).all(near) && exported != weights);
+        }
+
+        let ops = Cpu::new(1, parameters.len, shape.rms_norm_eps).unwrap();
+        let mut engine = Engine::new(&shape, Options::default(), ops);
+        engine.write(Buffer::Weights, &exported).unwrap();
+        let expected = engine.token_losses(&batch).unwrap();
+        let found = runtime_scores(&folder, &ids);
+        assert_eq!(found.len(), 32);
+        let worst = found.iter().zip(&expected).map(|(a, &b)| (a + f64::from(b)).abs()).fold(0.0, f64::max);
+        println!("{dtype}: worst difference of a token's log-likelihood {worst:.1e}");
+        assert!(worst < 1e-4, "{dtype}: {worst}, {found:?}, {expected:?}");
+    }
+    // The text is learned, so that the comparison is of more than noise.
+    assert!(runtime_scores(&bench.path("exported-f32"), &ids).iter().sum::<f64>() / -32.0 < 4.5);
+}
+
+#[test]
+fn the_best_is_exported_unless_another_is_asked_for() {
+    let bench = Bench::new();
+    let more = ["--quiet", "--set", "stages.1.schedule.peak=0.5"];
+    succeeds(bench.pretrain("run", &more));
+    let best = fs::read_to_string(bench.path("run/checkpoints/best")).unwrap();
+    let best = best.trim();
+    assert_ne!(best, "step-00000040");
+    let weights = |folder: &str| fs::read(bench.path(folder).join("model.safetensors")).unwrap();
+    for (output, more, from) in [
+        ("a", &[][..], best),
+        ("b", &["--checkpoint", "last"], "step-00000040"),
+        ("c", &["--checkpoint", "step-00000039"], "step-00000039"),
+    ] {
+        succeeds(bench.command(&[&["export", "run", "-o", output][..], more].concat()));
+        assert!(weights(output) == bench.kept("run", from, "model.safetensors"), "{output}");
+    }
+    let said = refused(bench.command(&["export", "run", "-o", "d", "--checkpoint", "step-7"]), 1);
+    assert!(said.contains("no checkpoint step-7") && said.contains("step-00000039"), "{said}");
+    let said = refused(bench.command(&["export", "nowhere", "-o", "d"]), 1);
+    assert!(said.contains("nowhere/checkpoints: no checkpoint"), "{said}");
+
+    // A folder that is there is not touched, whatever it is.
+    fs::create_dir(bench.path("mine")).unwrap();
+    fs::write(bench.path("mine/thesis.txt"), "x").unwrap();
+    for taken in ["mine", "a", "recipe.toml"] {
+        let said = refused(bench.command(&["export", "run", "-o", taken]), 1);
+        assert!(said.contains(&format!("{taken} exists already")), "{said}");
+    }
+    assert_eq!(names(&bench.path("mine")), ["thesis.txt".to_owned()].into());
+    assert!(!bench.path("d").exists());
+}
+
+#[test]
+fn a_killed_export_leaves_no_half_folder() {
+    let bench = Bench::new();
+    succeeds(bench.pretrain("run", &["--quiet"]));
+    let mut next = crate::setup::numbers(4);
+    let (mut kills, mut on_the_way) = (0, 0);
+    let out = bench.path("out");
+    while on_the_way < 3 {
+        fs::create_dir_all(&out).unwrap();
+        let mut child = bench.command(&["export", "run", "-o", "out/exported"]).spawn().unwrap();
+        let begun = || fs::read_dir(&out).is_ok_and(|mut entries| entries.next().is_some());
+        crate::setup::wait_for(&mut child, begun);
+        std::thread::sleep(std::time::Duration::from_micros(next(1500) as u64));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        if bench.path("out/exported").exists() {
+            // It was faster; then it is whole.
+            let whole = fs::read(bench.path("out/exported/model.safetensors")).unwrap();
+            assert!(bench.path("out/exported/generation_config.json").exists() && whole.len() > 50_000);
+        } else {
+            on_the_way += 1;
+            succeeds(bench.command(&["export", "run", "-o", "out/exported"]));
+        }
+        fs::remove_dir_all(&out).unwrap();
+        kills += 1;
+        assert!(kills < 200, "{on_the_way} of {kills}");
+    }
+}

@@ -1,0 +1,299 @@
+//! What is refused says where it is wrong and what to do, and leaves the run as it was.
+
+use crate::setup::{Bench, assert_same_run, copy, refused, succeeds, tokens, wait_for};
+use std::fs;
+use std::path::PathBuf;
+use thimble_trainer::data::token_set::HEADER_LEN;
+use thimble_trainer::report::metrics::Event;
+
+/// A token set of the test's own, to be damaged.
+fn own_set(bench: &Bench) -> (PathBuf, String) {
+    let folder = bench.path("own");
+    copy(&tokens().join("train"), &folder);
+    let set = format!("data.sets.train={:?}", folder.display().to_string());
+    (folder, set)
+}
+
+#[test]
+fn damaged_token_sets_are_refused_with_their_place() {
+    let bench = Bench::new();
+    let (folder, set) = own_set(&bench);
+    let pretrain = |run: &str| bench.pretrain(run, &["--quiet", "--set", &set]);
+    let shard = folder.join("shard-00000.tokens");
+    let whole = fs::read(&shard).unwrap();
+
+    fs::write(&shard, &whole[..whole.len() / 2]).unwrap();
+    let said = refused(pretrain("a"), 1);
+    let half = (whole.len() / 2).to_string();
+    assert!(
+        ["data.sets.train", "shard-00000.tokens", "truncated", &half].iter().all(|x| said.contains(x)),
+        "{said}"
+    );
+
+    // An id beyond the vocabulary, of a document that comes early: the set's documents are shuffled, so in all of them.
+    let mut bytes = whole.clone();
+    let tokens = u64::from_le_bytes(bytes[16..24].try_into().unwrap()) as usize;
+    for id in (4..tokens).step_by(40) {
+        bytes[HEADER_LEN + 2 * id..][..2].copy_from_slice(&777u16.to_le_bytes());
+    }
+    fs::write(&shard, &bytes).unwrap();
+    let said = refused(pretrain("b"), 1);
+    for words in
+        ["id 777", "vocabulary of 300", "set `train`", "shard-00000.tokens document", "token set is damaged"]
+    {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    // In the held-out set too.
+    let held = format!("data.sets.held={:?}", folder.display().to_string());
+    let command = bench.pretrain("c", &["--quiet", "--set", &held]);
+    let said = refused(command, 1);
+    assert!(said.contains("validation set `held`, window") && said.contains("id 777"), "{said}");
+    fs::write(&shard, &whole).unwrap();
+
+    // A tokenizer that is not the one that made the ids.
+    let tokenizer = folder.join("tokenizer.json");
+    let text = fs::read_to_string(&tokenizer).unwrap();
+    fs::write(&tokenizer, format!("{text}\n")).unwrap();
+    let said = refused(pretrain("d"), 1);
+    assert!(said.contains("tokenizer.json: expected the tokenizer that made the ids"), "{said}");
+    fs::write(&tokenizer, &text).unwrap();
+
+    // A vocabulary that the model has not.
+    let said = refused(bench.pretrain("e", &["--quiet", "--set", "model.vocab=299"]), 1);
+    assert!(said.contains("has 300 ids, the model 299 (model.vocab)"), "{said}");
+    let said = refused(bench.pretrain("f", &["--quiet", "--set", "data.sets.train=\"nowhere\""]), 1);
+    assert!(said.contains("nowhere: there is no manifest.json"), "{said}");
+    for run in ["a", "d", "e", "f"] {
+        assert!(!bench.path(run).exists(), "{run}: nothing was begun");
+    }
+}
+
+#[test]
+fn typos_in_a_recipe_are_refused_with_the_nearest_name() {
+    let bench = Bench::new();
+    let recipe = fs::read_to_string(bench.path("recipe.toml")).unwrap();
+    for (from, to, words) in [
+        (
+            "micro_batch = 2",
+            "micro_bacth = 2",
+            &["recipe.toml", "stages.0", "micro_bacth", "`micro_batch`"][..],
+        ),
+        ("hidden = 32", "hiden = 32", &["hiden", "`hidden`"]),
+        ("kind = \"cosine\"", "kind = \"cosin\"", &["cosin", "cosine"]),
+        ("set = \"held\"", "set = \"hold\"", &["validation.set", "`hold`", "`held`"]),
+        ("kv_heads = 2", "kv_heads = 3", &["model.kv_heads", "must divide model.heads = 4, found 3"]),
+        ("context = 16", "context = 64", &["stages.0.context", "at most model.context = 32"]),
+    ] {
+        fs::write(bench.path("recipe.toml"), recipe.replacen(from, to, 1)).unwrap();
+        let said = refused(bench.pretrain("run", &["--quiet"]), 1);
+        assert!(words.iter().all(|words| said.contains(words)), "{to}: {said}");
+    }
+    fs::write(bench.path("recipe.toml"), &recipe).unwrap();
+    let said = refused(bench.pretrain("run", &["--set", "optimizer.clipp=1"]), 2);
+    assert!(said.contains("optimizer.clipp") && said.contains("`clip`"), "{said}");
+    let said = refused(bench.pretrain("run", &["--threads", "0"]), 2);
+    assert!(said.contains("--threads"), "{said}");
+    let said = refused(bench.command(&["pretrain", "tiny-cpi"]), 2);
+    assert!(said.contains("`tiny-cpu`"), "{said}");
+    assert!(!bench.path("run").exists());
+}
+
+#[test]
+fn a_run_is_neither_overwritten_nor_gone_on_with_as_another() {
+    let bench = Bench::new();
+    succeeds(bench.pretrain("run", &["--quiet"]));
+    let before = bench.metrics("run");
+    let said = refused(bench.pretrain("run", &["--quiet"]), 2);
+    assert!(said.contains("holds a run that came to step 40") && said.contains("--resume"), "{said}");
+    let said = refused(bench.pretrain("run", &["--quiet", "--resume", "--set", "optimizer.beta2=0.99"]), 1);
+    for words in ["begun with another recipe", "- beta2 = 0.95", "+ beta2 = 0.99", "--run"] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    // Other token sets under the same recipe: another tokenizer, and another text.
+    let (folder, set) = own_set(&bench);
+    succeeds(bench.pretrain("sets", &["--quiet", "--set", &set]));
+    fs::remove_dir_all(&folder).unwrap();
+    copy(&tokens().join("other"), &folder);
+    fs::remove_dir_all(bench.path("sets/checkpoints/step-00000040")).unwrap();
+    let said = refused(bench.pretrain("sets", &["--quiet", "--resume", "--set", &set]), 1);
+    assert!(said.contains("set `train` had") && said.contains("Put the former set back"), "{said}");
+    assert_eq!(bench.metrics("run"), before);
+    // What is shown and kept may change.
+    succeeds(
+        bench.pretrain(
+            "run",
+            &["--quiet", "--resume", "--set", "checkpoint.last=5", "--set", "sample.tokens=3"],
+        ),
+    );
+}
+
+#[test]
+fn a_damaged_checkpoint_is_refused_and_the_one_before_it_is_good() {
+    let bench = Bench::new();
+    succeeds(bench.pretrain("whole", &["--quiet"]));
+    let files = ["model.safetensors", "optimizer.safetensors", "recipe.toml", "state.json", "checksums.json"];
+    let mut next = crate::setup::numbers(9);
+    for file in files {
+        copy(&bench.path("whole"), &bench.path("run"));
+        let path = bench.path("run/checkpoints/step-00000040").join(file);
+        let whole = fs::read(&path).unwrap();
+        let export = || bench.command(&["export", "run", "-o", "exported", "--checkpoint", "last"]);
+        for turn in 0..4 {
+            let mut bytes = whole.clone();
+            let at = if turn == 0 { whole.len() - 1 } else { next(whole.len()) };
+            // A flipped bit; or the last byte gone.
+            bytes[at] ^= 1 << next(7);
+            if turn == 3 {
+                bytes.pop();
+            }
+            fs::write(&path, bytes).unwrap();
+            for command in [bench.pretrain("run", &["--quiet", "--resume"]), export()] {
+                let said = refused(command, 1);
+                let what_to_do =
+                    "remove the folder run/checkpoints/step-00000040 to go on from the checkpoint before";
+                assert!(said.contains(what_to_do), "{file}, byte {at}: {said}");
+                assert!(said.contains(file), "{file}, byte {at}: {said}");
+            }
+        }
+        fs::remove_file(&path).unwrap();
+        let said = refused(bench.pretrain("run", &["--quiet", "--resume"]), 1);
+        assert!(said.contains(file) || said.contains("no checkpoint"), "{file}: {said}");
+        assert!(!bench.path("exported").exists());
+        // It does as it says.
+        fs::remove_dir_all(bench.path("run/checkpoints/step-00000040")).unwrap();
+        succeeds(bench.pretrain("run", &["--quiet", "--resume"]));
+        assert_same_run(&bench, "whole", "run");
+        fs::remove_dir_all(bench.path("run")).unwrap();
+    }
+}
+
+/// A limit on the size of files stands in for a full disk: the system refuses the write in the same place.
+#[cfg(unix)]
+#[test]
+fn a_full_disk_leaves_the_checkpoint_before() {
+    let bench = Bench::new();
+    let more = ["--quiet", "--set", "checkpoint.every=15", "--set", "validation.every=1000"];
+    succeeds(bench.pretrain("whole", &more));
+    let limited = |run: &str, kilobytes: u64| {
+        let command = bench.pretrain(run, &[&more[..], &["--resume"]].concat());
+        let script = format!("trap '' XFSZ; ulimit -f {kilobytes}; exec \"$0\" \"$@\"");
+        let mut limited = std::process::Command::new("bash");
+        limited.arg("-c").arg(script).arg(command.get_program()).args(command.get_args());
+        limited.current_dir(command.get_current_dir().unwrap());
+        limited
+    };
+    let size = |file: &str| bench.kept("whole", "step-00000040", file).len() as u64 / 1024;
+    // No room for the weights; room for them, but not for the moments, which are twice as long.
+    for kilobytes in [size("model.safetensors") - 1, size("optimizer.safetensors") - 1] {
+        let run = format!("run-{kilobytes}");
+        let said = refused(limited(&run, kilobytes), 1);
+        assert!(said.contains("checkpoint of step 15 could not be written"), "{said}");
+        assert!(said.contains("there is no earlier one: make room"), "{said}");
+        let mut child = bench.pretrain("kept", &more).spawn().unwrap();
+        assert!(wait_for(&mut child, || bench.newest("kept").is_some()));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(bench.checkpoints("kept"), ["step-00000015"]);
+        let before = bench.kept("kept", "step-00000015", "optimizer.safetensors");
+        let said = refused(limited("kept", kilobytes), 1);
+        assert!(said.contains("checkpoint of step 30 could not be written"), "{said}");
+        assert!(said.contains(".safetensors") && said.contains("File too large"), "{said}");
+        assert!(
+            said.contains("the checkpoint of step 15 is whole: make room and go on with --resume"),
+            "{said}"
+        );
+        assert_eq!(bench.checkpoints("kept"), ["step-00000015"]);
+        assert!(bench.kept("kept", "step-00000015", "optimizer.safetensors") == before);
+        succeeds(bench.pretrain("kept", &[&more[..], &["--resume"]].concat()));
+        assert_same_run(&bench, "whole", "kept");
+        fs::remove_dir_all(bench.path("kept")).unwrap();
+    }
+}
+
+#[test]
+fn a_run_that_diverges_stops_with_its_data_and_a_good_checkpoint() {
+    let bench = Bench::new();
+    // The first step of the second stage throws the weights away.
+    for (number, peak) in ["1e30", "1e300"].iter().enumerate() {
+        let run = format!("run-{number}");
+        let peak = format!("stages.1.schedule.peak={peak}");
+        let more = ["--quiet", "--set", &peak];
+        let said = refused(bench.pretrain(&run, &more), 1);
+        for words in ["stage `long`", "set `", "shard-00000.tokens document", "epoch 0", "learning rate"] {
+            assert!(said.contains(words), "{words}: {said}");
+        }
+        let newest = bench.newest(&run).unwrap();
+        let step: u64 = newest["step-".len()..].parse().unwrap();
+        assert!(said.contains(&format!("the checkpoint of step {step} is as it was")), "{said}");
+        // Every number in it can be gone on with.
+        let path = bench.path(&run).join("checkpoints").join(&newest);
+        let (state, recipe) = thimble_trainer::checkpoint::open(&path).unwrap();
+        let parameters = thimble_trainer::model::Parameters::new(&recipe.model);
+        let numbers = thimble_trainer::checkpoint::numbers(&path, &parameters).unwrap();
+        assert!(state.step == step && numbers.weights.iter().all(|weight| weight.is_finite()));
+        assert!(bench.metrics(&run).iter().all(|event| match event {
+            Event::Step(step) => step.loss.is_finite() && step.gradient_norm.is_finite(),
+            Event::Validation(point) => point.loss.is_finite(),
+            _ => true,
+        }));
+        // It comes to the same end again.
+        let again = refused(bench.pretrain(&run, &[&more[..], &["--resume"]].concat()), 1);
+        assert_eq!(again.lines().next(), said.lines().next());
+    }
+    // So does the guard against spikes.
+    let more = [
+        "--quiet",
+        "--set",
+        "stages.1.schedule.peak=1.0",
+        "--set",
+        "guard.loss_spike=1.0",
+        "--set",
+        "guard.window=5",
+    ];
+    let said = refused(bench.pretrain("spike", &more), 1);
+    assert!(said.contains("more than guard.loss_spike = 1 above the mean of the last 5 steps"), "{said}");
+    assert!(said.contains("row 0: set `"), "{said}");
+}
+
+#[test]
+fn the_newest_and_the_best_stay() {
+    let bench = Bench::new();
+    // The second stage makes it worse, so that the best one is old.
+    let more = [
+        "--quiet",
+        "--set",
+        "stages.1.schedule.peak=0.5",
+        "--set",
+        "checkpoint.every=3",
+        "--set",
+        "checkpoint.last=2",
+        "--set",
+        "validation.every=4",
+    ];
+    succeeds(bench.pretrain("run", &more));
+    let measured: Vec<(u64, f64)> = bench
+        .metrics("run")
+        .iter()
+        .filter_map(|event| match event {
+            Event::Validation(point) => Some((point.step, point.loss)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(
+        measured.iter().map(|(step, _)| *step).collect::<Vec<_>>(),
+        (1..=10).map(|x| x * 4).collect::<Vec<_>>()
+    );
+    let best = measured.iter().min_by(|a, b| a.1.total_cmp(&b.1)).unwrap().0;
+    assert!(best < 36, "{measured:?}");
+    let best = format!("step-{best:08}");
+    assert_eq!(bench.checkpoints("run"), [best.as_str(), "step-00000039", "step-00000040"]);
+    let name = |file: &str| fs::read_to_string(bench.path("run/checkpoints").join(file)).unwrap();
+    assert_eq!((name("best").trim(), name("last").trim()), (best.as_str(), "step-00000040"));
+    // A run that is killed and gone on with keeps the same ones.
+    let mut child = bench.pretrain("killed", &more).spawn().unwrap();
+    assert!(wait_for(&mut child, || bench.steps("killed") >= 30));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    succeeds(bench.pretrain("killed", &[&more[..], &["--resume"]].concat()));
+    assert_same_run(&bench, "run", "killed");
+}
