@@ -23,7 +23,7 @@ use super::{AdamW, Attended, AttentionShape, Buffer, Heads, LossTerms, Matrix, O
 use crate::data::Batch;
 use crate::error::{Error, Result};
 use crate::recipe::Precision;
-use candle_core::{DType, Device, Result as Computed, Shape, Tensor};
+use candle_core::{DType, Device, DeviceLocation, Result as Computed, Shape, Tensor};
 use std::collections::HashMap;
 
 /// How much is worked on at once; the sums' order depends on it.
@@ -248,9 +248,10 @@ fn product(a: &Tensor, b: &Tensor) -> Computed<Tensor> {
 
 impl Ops for Candle {
     fn device(&self) -> String {
-        let place = match &self.device {
-            Device::Cpu => "the CPU".to_owned(),
-            device => format!("{:?}", device.location()),
+        let place = match self.device.location() {
+            DeviceLocation::Cpu => "the CPU".to_owned(),
+            DeviceLocation::Cuda { gpu_id } => format!("GPU {gpu_id}"),
+            DeviceLocation::Metal { gpu_id } => format!("Metal device {gpu_id}"),
         };
         format!("candle on {place}, {}", self.dtype.as_str())
     }
