@@ -87,7 +87,7 @@ fn the_name_of_the_best_is_mended() {
     child.wait().unwrap();
     fs::remove_file(&best).unwrap();
     succeeds(bench.pretrain("killed", &[&worse[..], &["--resume"]].concat()));
-    assert!(fs::read_to_string(&best).unwrap() < String::from("step-00000030"));
+    assert!(fs::read_to_string(&best).unwrap().as_str() < "step-00000030");
     assert_same_run(&bench, "whole", "killed");
 }
 
