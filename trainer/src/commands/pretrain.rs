@@ -9,7 +9,7 @@ use thimble_trainer::ops::candle::Candle;
 use thimble_trainer::ops::cpu::Cpu;
 use thimble_trainer::plan::{Assumptions, Target, plan};
 use thimble_trainer::pretrain::{Settings, pretrain};
-use thimble_trainer::recipe::Recipe;
+use thimble_trainer::recipe::{Precision, Recipe};
 
 /// Train a model as a recipe says.
 ///
@@ -78,6 +78,9 @@ impl Args {
                 Candle::new(chosen.device.clone(), precision, parameters, shape.rms_norm_eps)
             })?
         } else {
+            if recipe.compute.precision == Precision::Bf16 && !self.quiet {
+                eprintln!("the recipe asks for bf16: the CPU computes in f32");
+            }
             pretrain(&recipe, &settings, |shape, parameters| {
                 Cpu::new(threads, parameters, shape.rms_norm_eps)
             })?
