@@ -28,6 +28,8 @@ pub enum DeviceRequest {
     Cpu,
     /// The GPU of this number, counted from 0 as CUDA does, or an error.
     Cuda(usize),
+    /// The CUDA path's operations on the CPU, slow, for checking them.
+    Candle,
 }
 
 impl FromStr for DeviceRequest {
@@ -38,6 +40,7 @@ impl FromStr for DeviceRequest {
             "auto" => Ok(Self::Auto),
             "cpu" => Ok(Self::Cpu),
             "cuda" => Ok(Self::Cuda(0)),
+            "candle" => Ok(Self::Candle),
             _ => {
                 let ordinal = text.strip_prefix("cuda:").and_then(|digits| digits.parse().ok());
                 let wrong = || {
@@ -55,6 +58,7 @@ impl fmt::Display for DeviceRequest {
             Self::Auto => f.write_str("auto"),
             Self::Cpu => f.write_str("cpu"),
             Self::Cuda(ordinal) => write!(f, "cuda:{ordinal}"),
+            Self::Candle => f.write_str("candle"),
         }
     }
 }
@@ -64,6 +68,10 @@ impl fmt::Display for DeviceRequest {
 pub struct ChosenDevice {
     /// It, for candle's tensors.
     pub device: Device,
+    /// Whether the operations are candle's, in the recipe's precision; else the CPU's, in f32.
+    pub candle: bool,
+    /// Bytes of a GPU's own memory that were free; none on the CPU.
+    pub memory: Option<u64>,
     sentence: String,
 }
 
@@ -82,8 +90,12 @@ impl ChosenDevice {
 pub fn choose(request: DeviceRequest, threads: usize) -> Result<ChosenDevice> {
     let plural = if threads == 1 { "" } else { "s" };
     let on_cpu = format!("training on the CPU with {threads} thread{plural}");
-    let cpu = |sentence| ChosenDevice { device: Device::Cpu, sentence };
+    let cpu = |sentence| ChosenDevice { device: Device::Cpu, candle: false, memory: None, sentence };
     match request {
+        DeviceRequest::Candle => Ok(ChosenDevice {
+            candle: true,
+            ..cpu("training on the CPU with the operations of the CUDA path, slowly, to check them".into())
+        }),
         DeviceRequest::Cpu => Ok(cpu(on_cpu)),
         DeviceRequest::Auto => Ok(match cuda::open(0) {
             Ok(gpu) => gpu.into(),
@@ -104,11 +116,14 @@ struct Gpu {
     device: Device,
     /// Its name and properties.
     what: String,
+    /// Bytes that are free.
+    free: u64,
 }
 
 impl From<Gpu> for ChosenDevice {
     fn from(gpu: Gpu) -> Self {
-        ChosenDevice { device: gpu.device, sentence: format!("training on {}", gpu.what) }
+        let sentence = format!("training on {}", gpu.what);
+        ChosenDevice { device: gpu.device, candle: true, memory: Some(gpu.free), sentence }
     }
 }
 
@@ -125,7 +140,7 @@ mod tests {
 
     #[test]
     fn requests_parse_and_print() {
-        for text in ["auto", "cpu", "cuda:0", "cuda:7"] {
+        for text in ["auto", "cpu", "cuda:0", "cuda:7", "candle"] {
             assert_eq!(text.parse::<DeviceRequest>().unwrap().to_string(), text);
         }
         assert_eq!("cuda".parse::<DeviceRequest>().unwrap(), DeviceRequest::Cuda(0));

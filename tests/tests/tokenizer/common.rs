@@ -36,8 +36,10 @@ pub(crate) fn trained(vocab: usize, digits_apart: bool) -> Tokenizer {
     let corpus = CORPUS.split_inclusive('\n');
     tokenizer.train(&mut trainer, corpus).expect("training succeeds");
     let mut tokenizer: Tokenizer = tokenizer.to_string(false).expect("JSON").parse().expect("read back");
-    tokenizer.add_tokens([AddedToken::from("    ", false), AddedToken::from("      ", false)]).unwrap();
-    tokenizer.add_special_tokens([AddedToken::from("<|im_start|>user", true)]).unwrap();
+    tokenizer
+        .add_tokens([AddedToken::from("    ", false), AddedToken::from("      ", false)])
+        .expect("valid tokens");
+    tokenizer.add_special_tokens([AddedToken::from("<|im_start|>user", true)]).expect("valid tokens");
     tokenizer
 }
 

@@ -6,7 +6,7 @@ use thimble_trainer::error::Result;
 /// Say which device a run would train on, and why.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// auto, cpu, cuda or cuda:N.
+    /// auto, cpu, cuda or cuda:N; candle for the CUDA path's operations on the CPU.
     #[arg(long, default_value_t)]
     device: DeviceRequest,
     /// Threads of a run on the CPU; all cores unless given.

@@ -1,9 +1,12 @@
 //! `thimble-train parity`.
 
 use std::path::PathBuf;
+use thimble_trainer::device::{DeviceRequest, choose};
 use thimble_trainer::error::{Error, Result};
+use thimble_trainer::ops::candle::Candle;
 use thimble_trainer::ops::cpu::Cpu;
 use thimble_trainer::parity::parity;
+use thimble_trainer::recipe::Precision;
 
 /// Compare the engine with PyTorch on a folder of reference values.
 #[derive(Debug, clap::Args)]
@@ -16,17 +19,27 @@ pub(crate) struct Args {
     /// Threads; all of the machine's by default.
     #[arg(long)]
     threads: Option<usize>,
+    /// auto, cpu, cuda or cuda:N, in f32 on all; candle for the CUDA path's operations on the CPU, slow, for checking.
+    #[arg(long, default_value_t)]
+    device: DeviceRequest,
 }
 
 impl Args {
     pub(crate) fn run(self) -> Result<()> {
         let threads =
             self.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-        let found =
-            parity(&self.folder, |shape, parameters| Cpu::new(threads, parameters, shape.rms_norm_eps))?;
+        let chosen = choose(self.device, threads)?;
+        let found = if chosen.candle {
+            parity(&self.folder, |shape, parameters| {
+                Candle::new(chosen.device.clone(), Precision::F32, parameters, shape.rms_norm_eps)
+            })?
+        } else {
+            parity(&self.folder, |shape, parameters| Cpu::new(threads, parameters, shape.rms_norm_eps))?
+        };
         if self.json {
             println!("{}", serde_json::json!(found));
         } else {
+            eprintln!("{}", chosen.describe());
             println!("first loss            {:.2e} of 1e-5", found.first_loss_rel);
             println!(
                 "worst gradient        {:.2e} of 1e-4 ({})",

@@ -3,11 +3,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use thimble_trainer::device::{ChosenDevice, DeviceRequest, choose};
 use thimble_trainer::error::{Error, Result};
+use thimble_trainer::ops::candle::Candle;
 use thimble_trainer::ops::cpu::Cpu;
-use thimble_trainer::plan::{Assumptions, plan};
+use thimble_trainer::plan::{Assumptions, Target, plan};
 use thimble_trainer::pretrain::{Settings, pretrain};
-use thimble_trainer::recipe::Recipe;
+use thimble_trainer::recipe::{Precision, Recipe};
 
 /// Train a model as a recipe says.
 ///
@@ -25,7 +27,11 @@ pub(crate) struct Args {
     /// Go on from the newest checkpoint in the run folder
     #[arg(long)]
     resume: bool,
-    /// Threads; all of the machine's by default. The result does not depend on it
+    /// auto, cpu, cuda or cuda:N; candle for the CUDA path's operations on the CPU, slow, for checking. auto takes the
+    /// first GPU that can be used; a GPU trains in the recipe's precision, the CPU in f32
+    #[arg(long, default_value_t)]
+    device: DeviceRequest,
+    /// Threads of the CPU; all of the machine's by default. The result does not depend on it
     #[arg(long)]
     threads: Option<usize>,
     /// The device's peak, for the MFU
@@ -39,13 +45,17 @@ pub(crate) struct Args {
 impl Args {
     pub(crate) fn run(self) -> Result<()> {
         let recipe = Recipe::load(&self.recipe, &self.overrides)?;
-        plan(&recipe, &Assumptions::of_this_machine(&recipe)?)?.fit()?;
         let run = self.run.clone().unwrap_or_else(|| PathBuf::from("runs").join(&recipe.name));
         let threads = match self.threads {
             Some(0) => return Err(Error::Usage("--threads must be at least 1, found 0".into())),
             Some(threads) => threads,
             None => std::thread::available_parallelism().map_or(1, usize::from),
         };
+        let chosen = choose(self.device, threads)?;
+        if !self.quiet {
+            eprintln!("{}", chosen.describe());
+        }
+        plan(&recipe, &assumptions(&recipe, &chosen)?)?.fit()?;
         let stop = Arc::new(AtomicBool::new(false));
         for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
             // The second one ends the program at once.
@@ -62,9 +72,19 @@ impl Args {
             threads,
             run,
         };
-        let outcome = pretrain(&recipe, &settings, |shape, parameters| {
-            Cpu::new(threads, parameters, shape.rms_norm_eps)
-        })?;
+        let outcome = if chosen.candle {
+            let precision = recipe.compute.precision;
+            pretrain(&recipe, &settings, |shape, parameters| {
+                Candle::new(chosen.device.clone(), precision, parameters, shape.rms_norm_eps)
+            })?
+        } else {
+            if recipe.compute.precision == Precision::Bf16 && !self.quiet {
+                eprintln!("the recipe asks for bf16: the CPU computes in f32");
+            }
+            pretrain(&recipe, &settings, |shape, parameters| {
+                Cpu::new(threads, parameters, shape.rms_norm_eps)
+            })?
+        };
         if !self.quiet {
             let best = outcome.best.map(|best| {
                 format!("; best held-out perplexity {:.2} after step {}", best.loss.exp(), best.step)
@@ -83,11 +103,25 @@ impl Args {
     /// What to type to go on with the run.
     fn resume_command(&self, run: &std::path::Path) -> String {
         let overrides: Vec<String> = self.overrides.iter().map(|text| format!(" --set '{text}'")).collect();
+        let device = match self.device {
+            DeviceRequest::Auto => String::new(),
+            device => format!(" --device {device}"),
+        };
         format!(
-            "thimble-train pretrain {}{} --run {} --resume",
+            "thimble-train pretrain {}{} --run {}{device} --resume",
             self.recipe,
             overrides.concat(),
             run.display()
         )
     }
+}
+
+/// What the recipe must fit into.
+fn assumptions(recipe: &Recipe, chosen: &ChosenDevice) -> Result<Assumptions> {
+    let mut assumptions = Assumptions::of_this_machine(recipe)?;
+    if chosen.candle {
+        assumptions.device = Target::Cuda;
+        assumptions.memory = chosen.memory.or(assumptions.memory);
+    }
+    Ok(assumptions)
 }

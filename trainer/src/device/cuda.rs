@@ -31,7 +31,7 @@ pub(super) fn open(ordinal: usize) -> Result<Gpu, NoGpu> {
     let name = context.name().map_err(|error| refused(&number, &error))?;
     let capability = context.compute_capability().map_err(|error| refused(&name, &error))?;
     check_capability(&name, capability)?;
-    let memory = context.total_mem().map_err(|error| refused(&name, &error))?;
+    let (free, memory) = context.mem_get_info().map_err(|error| refused(&name, &error))?;
 
     let device = Device::new_cuda(ordinal).map_err(|error| refused(&name, &error))?;
     let product = multiply(&device).map_err(|error| refused(&name, &error))?;
@@ -41,7 +41,7 @@ pub(super) fn open(ordinal: usize) -> Result<Gpu, NoGpu> {
     let (major, minor) = capability;
     let gib = memory as f64 / f64::from(1 << 30);
     let what = format!("{name} (GPU {ordinal} of {count}, {gib:.1} GiB, compute capability {major}.{minor})");
-    Ok(Gpu { device, what })
+    Ok(Gpu { device, what, free: free as u64 })
 }
 
 /// A product of two small matrices: one kernel of candle's, one of cuBLAS's.

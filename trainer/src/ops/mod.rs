@@ -4,6 +4,7 @@
 //! them by [`Span`], [`Matrix`] and [`Vector`]. [`cpu`] is the f32 implementation on threads; [`candle`] runs the same
 //! operations through candle's tensors on any of its devices.
 
+pub mod candle;
 pub mod cpu;
 
 use crate::data::Batch;

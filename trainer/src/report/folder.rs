@@ -67,7 +67,8 @@ pub fn write(run: &Path, about: &About, start: &Start) -> Result<()> {
 
 fn page(about: &About, starts: &[String]) -> String {
     let recipe = about.recipe;
-    let sets: Vec<String> = recipe.data.sets.keys().map(|name| format!("`{name}`")).collect();
+    let drawn = |name: &&String| recipe.stages.iter().any(|stage| stage.share(name) > 0.0);
+    let sets: Vec<String> = recipe.data.sets.keys().filter(drawn).map(|name| format!("`{name}`")).collect();
     let mut stages = String::new();
     for stage in &recipe.stages {
         // Writing to a String cannot fail.

@@ -1,8 +1,9 @@
 //! The loader: packing, seeded shuffling, mixtures that change by stage.
 //!
 //! Each set is an endless stream: in every epoch its documents are put into a new order, which seed, name and epoch
-//! decide, and read one behind the other. Windows are cut from that stream, each beginning with the last target of the
-//! one before, so every token but the very first is a target once per epoch, whatever the contexts. A window's set is
+//! decide, and read one behind the other, in lanes that begin at different places. Windows are cut from a lane, each
+//! beginning with the last target of the one before, so every token but each lane's very first is a target once per epoch,
+//! whatever the contexts. A window's set is
 //! drawn by a hash of seed, stage and the window's number. So the data's order depends on the recipe and the step alone,
 //! and a [`Position`] of a few numbers is the whole state.
 
@@ -13,7 +14,7 @@ mod stream;
 mod tests;
 mod validation;
 
-pub use position::{Position, SetPosition};
+pub use position::{LanePosition, Position, SetPosition};
 pub use validation::Validation;
 
 use super::Batch;
@@ -175,7 +176,7 @@ impl Loader {
 
     /// The state behind the last batch.
     pub fn position(&self) -> Position {
-        let sets = self.streams.iter().map(|stream| (stream.name.clone(), stream.position)).collect();
+        let sets = self.streams.iter().map(|stream| (stream.name.clone(), stream.position.clone())).collect();
         Position { stage: self.stage, samples: self.samples, sets }
     }
 
@@ -198,19 +199,21 @@ impl Loader {
             let (name, tokens) = (&stream.name, stream.set.tokens());
             // A set that a later recipe adds begins at its beginning.
             let Some(saved) = position.sets.get(name) else { continue };
-            if saved.set_tokens != tokens || saved.offset >= tokens {
+            if saved.set_tokens != tokens {
                 return wrong(format!(
-                    "set `{name}` had {} tokens and was at {}; now {} has {tokens}. Put the former set back",
+                    "set `{name}` had {} tokens; now {} has {tokens}. Put the former set back",
                     saved.set_tokens,
-                    saved.offset,
                     stream.set.folder().display()
                 ));
+            }
+            if !stream.has(saved) {
+                return wrong(format!("the place in set `{name}` is not one of its {tokens} tokens"));
             }
         }
         (self.stage, self.samples) = (position.stage, position.samples);
         for stream in &mut self.streams {
-            let unread = SetPosition { set_tokens: stream.set.tokens(), ..SetPosition::default() };
-            stream.position = position.sets.get(&stream.name).copied().unwrap_or(unread);
+            let saved = position.sets.get(&stream.name).cloned();
+            stream.position = saved.unwrap_or_else(|| stream::unread(stream.set.tokens()));
         }
         self.last.clear();
         Ok(())

@@ -15,12 +15,10 @@ pub struct Position {
 }
 
 /// The place in one set.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SetPosition {
-    /// Times the set has been gone through.
-    pub epoch: u64,
-    /// Tokens of this epoch that were inputs: where the next window begins.
-    pub offset: u64,
+    /// The place in each lane; windows take them in turn.
+    pub lanes: Vec<LanePosition>,
     /// Windows taken in the whole run.
     pub windows: u64,
     /// Targets taken in the whole run.
@@ -29,4 +27,13 @@ pub struct SetPosition {
     pub stage_tokens: u64,
     /// Tokens of the whole set: another number is another set.
     pub set_tokens: u64,
+}
+
+/// The place in one lane of a set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LanePosition {
+    /// Times the lane has been gone through.
+    pub epoch: u64,
+    /// Token offset within the epoch at which the lane's next window begins.
+    pub offset: u64,
 }

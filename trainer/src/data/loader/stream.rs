@@ -1,21 +1,36 @@
 //! One token set as an endless stream: its documents in a new order every epoch, one behind the other.
+//!
+//! The stream is read in **lanes**: each begins at another place of the epoch and windows take turns, so that neighbours
+//! in a batch do not come from one long document.
 
 use super::order;
-use super::position::SetPosition;
+use super::position::{LanePosition, SetPosition};
 use crate::data::token_set::TokenSet;
 
-/// A set's stream and the place in it. Holds 12 bytes per document: the epoch's order, and where each document begins.
+/// The most lanes of a set.
+const MAX_LANES: u64 = 64;
+/// Tokens of a lane, at least: a set that is smaller than two of them is read in one.
+const LANE_TOKENS: u64 = 1 << 16;
+
+/// The documents of one epoch. 12 bytes per document.
+#[derive(Default)]
+struct Epoch {
+    /// Which one this is.
+    number: Option<u64>,
+    /// Documents in the order of the epoch.
+    order: Vec<u32>,
+    /// Tokens of the epoch before each of them.
+    starts: Vec<u64>,
+}
+
+/// A set's stream and the place in it.
 pub(super) struct Stream {
     pub(super) name: String,
     pub(super) set: TokenSet,
     seed: u64,
     pub(super) position: SetPosition,
-    /// The epoch that `order` and `starts` describe.
-    loaded: Option<u64>,
-    /// Documents in the order of the epoch.
-    order: Vec<u32>,
-    /// Tokens of the epoch before each of them.
-    starts: Vec<u64>,
+    /// Two neighbours: some lanes may have begun the next one while others are still in this one.
+    epochs: [Epoch; 2],
 }
 
 /// Where a window came from.
@@ -32,51 +47,71 @@ pub(super) struct Span {
     pub(super) documents: usize,
 }
 
+/// The place before a set's first window.
+pub(super) fn unread(tokens: u64) -> SetPosition {
+    let lanes = (tokens / LANE_TOKENS).clamp(1, MAX_LANES);
+    let lanes = (0..lanes).map(|lane| LanePosition { epoch: 0, offset: lane_start(lane, lanes, tokens) });
+    SetPosition { set_tokens: tokens, lanes: lanes.collect(), ..SetPosition::default() }
+}
+
+/// Token offset within an epoch at which a lane begins.
+fn lane_start(lane: u64, lanes: u64, tokens: u64) -> u64 {
+    (u128::from(tokens) * u128::from(lane) / u128::from(lanes)) as u64
+}
+
 impl Stream {
     pub(super) fn new(name: &str, set: TokenSet, seed: u64) -> Stream {
-        let position = SetPosition { set_tokens: set.tokens(), ..SetPosition::default() };
-        Stream {
-            name: name.to_owned(),
-            set,
-            seed,
-            position,
-            loaded: None,
-            order: Vec::new(),
-            starts: Vec::new(),
-        }
+        let position = unread(set.tokens());
+        Stream { name: name.to_owned(), set, seed, position, epochs: Default::default() }
     }
 
-    /// Orders the documents of `epoch`: once per epoch, in time proportional to the documents.
-    fn load(&mut self, epoch: u64) {
-        if self.loaded == Some(epoch) {
+    /// Whether a saved place is one of this set's.
+    pub(super) fn has(&self, position: &SetPosition) -> bool {
+        let lanes = self.position.lanes.len() as u64;
+        let inside = |(lane, at): (u64, &LanePosition)| {
+            let [begin, end] = [lane, lane + 1].map(|lane| lane_start(lane, lanes, self.set.tokens()));
+            (begin..end).contains(&at.offset)
+        };
+        position.lanes.len() as u64 == lanes && (0..).zip(&position.lanes).all(inside)
+    }
+
+    /// Orders the documents of an epoch: once per epoch, in time proportional to the documents.
+    fn load(&mut self, number: u64) {
+        let epoch = &mut self.epochs[number as usize % 2];
+        if epoch.number == Some(number) {
             return;
         }
-        let key = order::hash(&[self.seed, order::hash_name(&self.name), epoch]);
+        let key = order::hash(&[self.seed, order::hash_name(&self.name), number]);
         // The loader refuses sets of more than 2^32 documents.
-        order::shuffle(&mut self.order, self.set.documents() as u32, key);
-        self.starts.clear();
-        self.starts.extend(self.order.iter().scan(0, |sum, document| {
+        order::shuffle(&mut epoch.order, self.set.documents() as u32, key);
+        epoch.starts.clear();
+        epoch.starts.extend(epoch.order.iter().scan(0, |sum, document| {
             let start = *sum;
             *sum += self.set.document_len(*document as usize) as u64;
             Some(start)
         }));
-        self.loaded = Some(epoch);
+        epoch.number = Some(number);
     }
 
-    /// Takes the next window: `ids.len()` tokens, of which the last is also the first of the next window.
-    /// `document_start` is one shorter than `ids`.
+    /// Takes the next window: `ids.len()` tokens of the lane whose turn it is, of which the last is also the first of
+    /// that lane's next window. `document_start` is one shorter than `ids`.
     pub(super) fn next(&mut self, ids: &mut [u32], document_start: &mut [u32]) -> Span {
-        let (mut epoch, mut offset) = (self.position.epoch, self.position.offset);
+        let lanes = self.position.lanes.len() as u64;
+        let lane = self.position.windows % lanes;
+        let [begin, end] = [lane, lane + 1].map(|lane| lane_start(lane, lanes, self.set.tokens()));
+        let at = self.position.lanes[lane as usize];
+        let (mut number, mut offset) = (at.epoch, at.offset);
         let (mut filled, mut documents) = (0, 0);
         let (mut first, mut last) = ((0, 0), (0, 0));
         while filled < ids.len() {
-            self.load(epoch);
-            let mut rank = self.starts.partition_point(|start| *start <= offset) - 1;
-            while let Some(document) = self.order.get(rank).map(|document| *document as usize)
-                && filled < ids.len()
-            {
-                let from = (offset - self.starts[rank]) as usize;
-                let take = (self.set.document_len(document) - from).min(ids.len() - filled);
+            self.load(number);
+            let epoch = &self.epochs[number as usize % 2];
+            let mut rank = epoch.starts.partition_point(|start| *start <= offset) - 1;
+            while offset < end && filled < ids.len() {
+                let document = epoch.order[rank] as usize;
+                let from = (offset - epoch.starts[rank]) as usize;
+                let left = (self.set.document_len(document) - from).min((end - offset) as usize);
+                let take = left.min(ids.len() - filled);
                 self.set.copy(document, from, &mut ids[filled..filled + take]);
                 // A document that is entered in its middle is at the window's beginning: 0 either way.
                 let inputs = document_start.len();
@@ -91,17 +126,16 @@ impl Stream {
                 rank += 1;
             }
             if filled < ids.len() {
-                (epoch, offset) = (epoch + 1, 0);
+                (number, offset) = (number + 1, begin);
             }
         }
-        let span = Span { epoch: self.position.epoch, offset: self.position.offset, first, last, documents };
         let tokens = document_start.len() as u64;
         let position = &mut self.position;
         // One back: the last target is the next window's first input. It is always of this epoch.
-        (position.epoch, position.offset) = (epoch, offset - 1);
+        position.lanes[lane as usize] = LanePosition { epoch: number, offset: offset - 1 };
         position.windows += 1;
         position.tokens += tokens;
         position.stage_tokens += tokens;
-        span
+        Span { epoch: at.epoch, offset: at.offset, first, last, documents }
     }
 }

@@ -21,9 +21,20 @@ impl Sets {
 
     /// Writes a set; shards close after 50 tokens, so that windows cross them.
     fn write(&self, name: &str, tokenizer: &str, vocab: u32, documents: &[Vec<u32>]) {
+        self.write_shards(name, tokenizer, vocab, 50, documents);
+    }
+
+    fn write_shards(
+        &self,
+        name: &str,
+        tokenizer: &str,
+        vocab: u32,
+        shard_tokens: u64,
+        documents: &[Vec<u32>],
+    ) {
         let file = self.path(&format!("{tokenizer}.json"));
         std::fs::write(&file, tokenizer).unwrap();
-        let options = SetOptions { tokenizer: file, vocab, end_of_document: END, shard_tokens: 50 };
+        let options = SetOptions { tokenizer: file, vocab, end_of_document: END, shard_tokens };
         let mut writer = TokenSetWriter::create(&self.path(name), &options).unwrap();
         for document in documents {
             writer.push(document).unwrap();
@@ -113,6 +124,45 @@ fn each_epoch_has_every_token_once_as_a_target_in_whole_documents_and_another_or
 }
 
 #[test]
+fn a_large_set_is_read_in_lanes_that_miss_nothing() {
+    let sets = Sets::new();
+    // 210,000 tokens, three lanes; a document's ids say which one it is and how far along.
+    let documents: Vec<Vec<u32>> =
+        (0..21).map(|d| (0..9999).map(|i| 1 + d * 1000 + i / 10).collect()).collect();
+    sets.write_shards("train", "a", 40_000, 100_000, &documents);
+    let recipe = sets.recipe(&["train"], &stage("one", "epochs = 2", 60, "train = 1"));
+    let mut loader = Loader::open(&recipe).unwrap();
+    assert_eq!(loader.position().sets["train"].lanes.len(), 3);
+    let mut lanes = [const { Vec::new() }; 3];
+    let mut fresh = Loader::open(&recipe).unwrap();
+    for window in 0..2 * 210_000 / 60 + 6 {
+        // Seeking on the way changes nothing, also where lanes are in different epochs.
+        if window % 500 == 0 {
+            fresh.seek(&loader.position()).unwrap();
+        }
+        let batch = draw(&mut loader, 0, 1, 60);
+        assert_eq!(batch, draw(&mut fresh, 0, 1, 60));
+        let lane: &mut Vec<u32> = &mut lanes[window % 3];
+        assert!(
+            lane.last().is_none_or(|last| *last == batch.ids[0]),
+            "a lane's windows overlap by one token"
+        );
+        lane.pop();
+        lane.extend(batch.ids);
+    }
+    let mut expected: Vec<u32> = documents.iter().flat_map(|d| d.iter().copied().chain([END])).collect();
+    expected.sort_unstable();
+    for epoch in 0..2 {
+        let mut seen: Vec<u32> =
+            lanes.iter().flat_map(|lane| lane.iter().skip(epoch * 70_000).take(70_000)).copied().collect();
+        seen.sort_unstable();
+        assert!(seen == expected, "epoch {epoch}");
+    }
+    // Neighbouring windows are of different documents.
+    assert!(lanes[0][0] / 1000 != lanes[1][0] / 1000 && lanes[1][0] / 1000 != lanes[2][0] / 1000);
+}
+
+#[test]
 fn another_seed_is_another_order_and_the_same_seed_the_same() {
     let (_sets, recipe) = one_set();
     let first = |seed: u64| draw(&mut Loader::open(&Recipe { seed, ..recipe.clone() }).unwrap(), 0, 4, 20);
@@ -198,7 +248,7 @@ fn seek_goes_on_as_if_nothing_had_happened() {
         batches.push(draw(&mut loader, stage, sequences, context));
     }
     let end = loader.position();
-    assert!(end.sets.values().all(|set| set.epoch > 0), "the test crosses epochs: {end:?}");
+    assert!(end.sets.values().all(|set| set.lanes[0].epoch > 0), "the test crosses epochs: {end:?}");
     // From each position, by a fresh loader and by the old one going back.
     for (step, (json, realised)) in saved.iter().enumerate() {
         let position: Position = serde_json::from_str(json).unwrap();
@@ -310,10 +360,11 @@ fn a_position_of_other_data_is_refused() {
     draw(&mut loader, 0, 4, 8);
     let good = loader.position();
     let before = draw(&mut loader, 0, 1, 8);
-    let changes: [fn(&mut Position); 4] = [
+    let changes: [fn(&mut Position); 5] = [
         |p| p.stage = 9,
         |p| p.sets.get_mut("a").unwrap().set_tokens += 1,
-        |p| p.sets.get_mut("a").unwrap().offset = 1 << 40,
+        |p| p.sets.get_mut("a").unwrap().lanes[0].offset = 1 << 40,
+        |p| p.sets.get_mut("a").unwrap().lanes.clear(),
         |p| {
             p.sets.insert("c".into(), SetPosition::default());
         },
@@ -329,7 +380,7 @@ fn a_position_of_other_data_is_refused() {
     let mut fewer = good.clone();
     fewer.sets.remove("b");
     loader.seek(&fewer).unwrap();
-    assert_eq!(loader.position().sets["b"].offset, 0);
+    assert_eq!(loader.position().sets["b"].lanes[0].offset, 0);
     drop(sets);
 }
 
@@ -341,7 +392,7 @@ fn whereabouts_name_set_shard_documents_and_tokens() {
     let mut loader = Loader::open(&recipe).unwrap();
     assert_eq!(loader.whereabouts(), "no batch has been drawn yet");
     for _ in 0..10 {
-        let offset = loader.position().sets["train"];
+        let offset = loader.position().sets["train"].lanes[0];
         let batch = draw(&mut loader, 0, 1, 10);
         let said = loader.whereabouts();
         let first = batch.ids[0];

@@ -104,7 +104,7 @@ fn spans<const N: usize>(arena: &mut [f32], spans: [Span; N]) -> Result<[&mut [f
 
 impl Ops for Cpu {
     fn device(&self) -> String {
-        format!("CPU, {} threads, {}", self.threads.pool.current_num_threads(), self.threads.simd.name())
+        format!("CPU with {}", self.threads.simd.name())
     }
 
     fn reserve(&mut self, elements: usize) -> Result<()> {

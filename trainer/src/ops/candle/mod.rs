@@ -1,0 +1,475 @@
+//! The operations through candle's tensors, on any of candle's devices: unfused kernels and cuBLAS on a GPU, and the same
+//! code on the CPU, slowly, where it can be checked.
+//!
+//! Masters, gradients and moments are f32. In bf16 the activations and a copy of the weights are bf16; products of two bf16
+//! matrices are summed in f32 and rounded once, gradients of weights too before they are added to f32 (GEMMs that write f32
+//! come with own kernels). Within an operation everything else is f32: norms, rotations, softmax, attention.
+//!
+//! Candle's autograd has no part in this: no tensor here is a variable, so that nothing is recorded.
+//!
+//! Determinism: no operation here adds atomically. Row sums and column sums are trees or GEMMs of fixed shape, the embedding's
+//! gradient is a tree ([`embedding`]), `scatter_add` meets each element once. cuBLAS gives the same bits for the same
+//! shapes on one stream of the same GPU and version, so a run resumed there continues bit for bit.
+//!
+//! The host waits for the device where it reads: the losses once a micro-batch, the gradient's norm once a step.
+
+mod attention;
+mod embedding;
+mod layers;
+mod loss;
+mod optimizer;
+
+use super::{AdamW, Attended, AttentionShape, Buffer, Heads, LossTerms, Matrix, Ops, Span, Vector};
+use crate::data::Batch;
+use crate::error::{Error, Result};
+use crate::recipe::Precision;
+use candle_core::{DType, Device, DeviceLocation, Result as Computed, Shape, Tensor};
+use std::collections::HashMap;
+
+/// How much is worked on at once; the sums' order depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Blocks {
+    /// Queries of a block of attention.
+    pub queries: usize,
+    /// Attention scores held at once, if one sequence's block of queries has not more.
+    pub scores: usize,
+    /// Tokens whose logits are held at once.
+    pub loss_tokens: usize,
+}
+
+impl Default for Blocks {
+    fn default() -> Self {
+        Blocks { queries: 512, scores: 1 << 26, loss_tokens: 4096 }
+    }
+}
+
+/// The operations on one of candle's devices.
+pub struct Candle {
+    device: Device,
+    dtype: DType,
+    norm_epsilon: f64,
+    blocks: Blocks,
+    weights: Tensor,
+    gradients: Tensor,
+    first_moment: Tensor,
+    second_moment: Tensor,
+    /// The weights in the activations' type; in f32 the same storage as `weights`.
+    compute_weights: Tensor,
+    arena: Tensor,
+    /// What must be f32 in any case, each norm's `inverse_rms` and attention's `log_sum`, beside the arena by the first element of
+    /// its span: a bf16 arena cannot hold it, and a second arena of that length would take twice the memory of the first.
+    statistics: HashMap<usize, Tensor>,
+    batch: Loaded,
+    rotary: layers::Rotary,
+}
+
+/// The batch on the device, and what the host needs of it.
+struct Loaded {
+    inputs: Vec<u32>,
+    document_start: Vec<u32>,
+    /// `tokens`.
+    input_ids: Tensor,
+    /// `tokens x 1`.
+    targets: Tensor,
+    /// `sequences x context`.
+    starts: Tensor,
+    /// 0, 1, ... `context`.
+    positions: Tensor,
+}
+
+impl From<candle_core::Error> for Error {
+    fn from(error: candle_core::Error) -> Error {
+        // candle appends a backtrace where one is asked for.
+        let text = error.to_string();
+        let text = text.lines().next().unwrap_or_default();
+        let advice = if text.contains("OUT_OF_MEMORY") || text.contains("out of memory") {
+            ": use a smaller micro_batch, or activation checkpointing"
+        } else {
+            ""
+        };
+        Error::Invalid(format!("the device failed: {text}{advice}"))
+    }
+}
+
+impl Candle {
+    /// Memory for `parameters` weights on a device.
+    ///
+    /// # Errors
+    /// The device has not that much memory.
+    pub fn new(device: Device, precision: Precision, parameters: usize, norm_epsilon: f64) -> Result<Candle> {
+        let dtype = match precision {
+            Precision::F32 => DType::F32,
+            Precision::Bf16 => DType::BF16,
+        };
+        let zeros = || Tensor::zeros(parameters, DType::F32, &device);
+        let weights = zeros()?;
+        let none = Tensor::zeros(0, DType::U32, &device)?;
+        Ok(Candle {
+            dtype,
+            norm_epsilon,
+            blocks: Blocks::default(),
+            compute_weights: match dtype {
+                DType::F32 => weights.clone(),
+                _ => Tensor::zeros(parameters, dtype, &device)?,
+            },
+            weights,
+            gradients: zeros()?,
+            first_moment: zeros()?,
+            second_moment: zeros()?,
+            arena: Tensor::zeros(0, dtype, &device)?,
+            statistics: HashMap::new(),
+            batch: Loaded {
+                inputs: Vec::new(),
+                document_start: Vec::new(),
+                input_ids: none.clone(),
+                targets: none.clone(),
+                starts: none.clone(),
+                positions: none.clone(),
+            },
+            rotary: layers::Rotary::new(1e4, 2, 1, &device)?,
+            device,
+        })
+    }
+
+    /// The same with other blocks.
+    pub fn with_blocks(self, blocks: Blocks) -> Candle {
+        Candle { blocks, ..self }
+    }
+
+    fn buffer(&self, buffer: Buffer) -> &Tensor {
+        match buffer {
+            Buffer::Weights => &self.weights,
+            Buffer::Gradients => &self.gradients,
+            Buffer::FirstMoment => &self.first_moment,
+            Buffer::SecondMoment => &self.second_moment,
+        }
+    }
+
+    /// Activations where they lie.
+    fn view(&self, span: Span, shape: impl Into<Shape>) -> Computed<Tensor> {
+        self.arena.narrow(0, span.start, span.len)?.reshape(shape.into())
+    }
+
+    /// Activations as f32 rows of `columns`.
+    fn rows(&self, span: Span, columns: usize) -> Computed<Tensor> {
+        self.view(span, (span.len / columns, columns))?.to_dtype(DType::F32)
+    }
+
+    /// Writes a whole span; the value must not lie in the arena itself.
+    fn set(&self, span: Span, value: &Tensor) -> Computed<()> {
+        if value.elem_count() != span.len {
+            candle_core::bail!("{} values for an activation of {}", value.elem_count(), span.len);
+        }
+        self.arena.slice_set(&value.flatten_all()?.to_dtype(self.dtype)?.contiguous()?, 0, span.start)
+    }
+
+    fn statistic(&self, span: Span) -> Computed<&Tensor> {
+        let found = self.statistics.get(&span.start);
+        found
+            .ok_or_else(|| candle_core::Error::Msg("a gradient was asked for before the forward pass".into()))
+    }
+
+    fn matrix(&self, matrix: Matrix) -> Computed<Tensor> {
+        let elements = matrix.rows * matrix.columns;
+        self.compute_weights.narrow(0, matrix.start, elements)?.reshape((matrix.rows, matrix.columns))
+    }
+
+    /// The f32 master: vectors are so small that nothing is won by less.
+    fn vector(&self, vector: Vector) -> Computed<Tensor> {
+        self.weights.narrow(0, vector.start, vector.len)
+    }
+
+    fn add_gradient(&self, start: usize, value: &Tensor) -> Computed<()> {
+        let value = value.flatten_all()?.to_dtype(DType::F32)?;
+        let sum = (self.gradients.narrow(0, start, value.elem_count())? + value)?;
+        self.gradients.slice_set(&sum, 0, start)
+    }
+
+    fn refresh_compute_weights(&self) -> Computed<()> {
+        if self.dtype == DType::F32 {
+            return Ok(());
+        }
+        optimizer::in_chunks(0..self.weights.elem_count(), |start, len| {
+            let copy = self.weights.narrow(0, start, len)?.to_dtype(self.dtype)?;
+            self.compute_weights.slice_set(&copy, 0, start)
+        })
+    }
+
+    fn attention_plan(&self, shape: AttentionShape) -> attention::Plan<'_> {
+        attention::Plan {
+            shape,
+            blocks: self.blocks,
+            positions: &self.batch.positions,
+            starts: shape.document_mask.then_some((&self.batch.document_start[..], &self.batch.starts)),
+        }
+    }
+
+    /// Heads where they lie, `sequences x heads x context x head_dim`.
+    fn heads(&self, shape: AttentionShape, heads: Heads) -> Computed<[Tensor; 3]> {
+        let view = |span, count| self.view(span, (shape.sequences, count, shape.context, shape.head_dim));
+        Ok([
+            view(heads.query, shape.heads)?,
+            view(heads.key, shape.kv_heads)?,
+            view(heads.value, shape.kv_heads)?,
+        ])
+    }
+
+    /// Negative log-likelihood of each target; see [`Ops::loss`].
+    fn losses(&self, hidden: Span, head: Matrix, terms: Option<LossTerms>) -> Computed<Vec<f32>> {
+        let tokens = hidden.len / head.columns;
+        let weights = self.matrix(head)?;
+        let mut losses = Vec::new();
+        for first in (0..tokens).step_by(self.blocks.loss_tokens) {
+            let count = self.blocks.loss_tokens.min(tokens - first);
+            let part = Span { start: hidden.start + first * head.columns, len: count * head.columns };
+            let x = self.view(part, (count, head.columns))?;
+            let logits = product(&x, &weights.t()?)?;
+            let targets = self.batch.targets.narrow(0, first, count)?;
+            let (loss, d_logits) = loss::cross_entropy(logits, &targets, terms)?;
+            losses.push(loss);
+            if let Some(d_logits) = d_logits {
+                let d_logits = d_logits.to_dtype(self.dtype)?;
+                self.add_gradient(head.start, &product(&d_logits.t()?, &x)?)?;
+                self.set(part, &product(&d_logits, &weights)?)?;
+            }
+        }
+        Tensor::cat(&losses, 0)?.to_vec1()
+    }
+}
+
+/// The product of two matrices or two batches of them, rounded once to their type. Candle's CPU multiplies bf16 by converting the whole
+/// storage behind a tensor, here the arena; so what is seen of it is converted instead.
+fn product(a: &Tensor, b: &Tensor) -> Computed<Tensor> {
+    if a.device().is_cpu() && a.dtype() == DType::BF16 {
+        return a.to_dtype(DType::F32)?.matmul(&b.to_dtype(DType::F32)?)?.to_dtype(DType::BF16);
+    }
+    a.matmul(b)
+}
+
+impl Ops for Candle {
+    fn device(&self) -> String {
+        let place = match self.device.location() {
+            DeviceLocation::Cpu => "the CPU".to_owned(),
+            DeviceLocation::Cuda { gpu_id } => format!("GPU {gpu_id}"),
+            DeviceLocation::Metal { gpu_id } => format!("Metal device {gpu_id}"),
+        };
+        format!("candle on {place}, {}", self.dtype.as_str())
+    }
+
+    fn reserve(&mut self, elements: usize) -> Result<()> {
+        if elements > self.arena.elem_count() {
+            self.statistics.clear();
+            // First the old one goes.
+            self.arena = Tensor::zeros(0, self.dtype, &self.device)?;
+            self.arena = Tensor::zeros(elements, self.dtype, &self.device).map_err(|error| {
+                let bytes = elements * self.dtype.size_in_bytes();
+                let error = error.to_string();
+                let why = error.lines().next().unwrap_or_default();
+                Error::Invalid(format!(
+                    "{bytes} bytes of the device's memory for activations are not to be had ({why}): use a smaller micro_batch"
+                ))
+            })?;
+        }
+        Ok(())
+    }
+
+    fn activation_bytes(&self) -> usize {
+        self.dtype.size_in_bytes()
+    }
+
+    fn write(&mut self, buffer: Buffer, values: &[f32]) -> Result<()> {
+        let target = self.buffer(buffer);
+        if values.len() != target.elem_count() {
+            return Err(Error::Invalid(format!(
+                "{} values for {} parameters",
+                values.len(),
+                target.elem_count()
+            )));
+        }
+        optimizer::in_chunks(0..values.len(), |start, len| {
+            target.slice_set(&Tensor::from_slice(&values[start..start + len], len, &self.device)?, 0, start)
+        })?;
+        if buffer == Buffer::Weights {
+            self.refresh_compute_weights()?;
+        }
+        Ok(())
+    }
+
+    fn read(&self, buffer: Buffer, values: &mut [f32]) -> Result<()> {
+        values.copy_from_slice(&self.buffer(buffer).to_vec1::<f32>()?);
+        Ok(())
+    }
+
+    fn read_span(&self, span: Span, values: &mut [f32]) -> Result<()> {
+        let found = match self.statistics.get(&span.start) {
+            Some(statistic) if statistic.elem_count() == span.len => statistic.flatten_all()?,
+            // Without a copy of its own candle would bring the whole arena to the host.
+            _ => self.view(span, span.len)?.force_contiguous()?.to_dtype(DType::F32)?,
+        };
+        values.copy_from_slice(&found.to_vec1::<f32>()?);
+        Ok(())
+    }
+
+    fn zero(&mut self, span: Span) -> Result<()> {
+        Ok(self.view(span, span.len)?.zero_set()?)
+    }
+
+    fn zero_gradients(&mut self) -> Result<()> {
+        Ok(self.gradients.zero_set()?)
+    }
+
+    fn load_batch(&mut self, batch: &Batch) -> Result<()> {
+        let (sequences, context) = (batch.sequences, batch.context);
+        let rows = || batch.ids.chunks_exact(context + 1);
+        let targets: Vec<u32> = rows().flat_map(|row| &row[1..]).copied().collect();
+        let loaded = &mut self.batch;
+        loaded.inputs.clear();
+        loaded.inputs.extend(rows().flat_map(|row| &row[..context]));
+        loaded.document_start.clone_from(&batch.document_start);
+        loaded.input_ids = Tensor::from_slice(&loaded.inputs, sequences * context, &self.device)?;
+        loaded.targets = Tensor::from_vec(targets, (sequences * context, 1), &self.device)?;
+        loaded.starts = Tensor::from_slice(&batch.document_start, (sequences, context), &self.device)?;
+        if loaded.positions.elem_count() != context {
+            loaded.positions = Tensor::arange(0, context as u32, &self.device)?;
+        }
+        self.statistics.clear();
+        Ok(())
+    }
+
+    fn set_rotary(&mut self, theta: f64, head_dim: usize, context: usize) -> Result<()> {
+        self.rotary = layers::Rotary::new(theta, head_dim, context, &self.device)?;
+        Ok(())
+    }
+
+    fn embed(&mut self, table: Matrix, output: Span) -> Result<()> {
+        Ok(self.set(output, &self.matrix(table)?.index_select(&self.batch.input_ids, 0)?)?)
+    }
+
+    fn embed_backward(&mut self, table: Matrix, d_output: Span) -> Result<()> {
+        let rows = self.rows(d_output, table.columns)?;
+        Ok(self.add_gradient(table.start, &embedding::row_sums(&self.batch.inputs, rows, table.rows)?)?)
+    }
+
+    fn rms_norm(&mut self, input: Span, weight: Vector, inverse_rms: Span, output: Span) -> Result<()> {
+        let inverse = layers::inverse_rms(&self.rows(input, weight.len)?, self.norm_epsilon)?;
+        self.statistics.insert(inverse_rms.start, inverse);
+        self.rms_norm_again(input, weight, inverse_rms, output)
+    }
+
+    fn rms_norm_again(&mut self, input: Span, weight: Vector, inverse_rms: Span, output: Span) -> Result<()> {
+        let x = self.rows(input, weight.len)?;
+        let normed = x.broadcast_mul(self.statistic(inverse_rms)?)?.broadcast_mul(&self.vector(weight)?)?;
+        Ok(self.set(output, &normed)?)
+    }
+
+    fn rms_norm_backward(
+        &mut self,
+        input: Span,
+        weight: Vector,
+        inverse_rms: Span,
+        d_output: Span,
+        d_input: Span,
+    ) -> Result<()> {
+        let columns = weight.len;
+        let norm = layers::Norm {
+            input: self.rows(input, columns)?,
+            weight: self.vector(weight)?,
+            inverse_rms: self.statistic(inverse_rms)?.clone(),
+        };
+        let (dx, d_weight) = norm.backward(&self.rows(d_output, columns)?)?;
+        self.add_gradient(weight.start, &d_weight)?;
+        Ok(self.set(d_input, &(self.rows(d_input, columns)? + dx)?)?)
+    }
+
+    fn linear(&mut self, input: Span, weight: Matrix, residual: Option<Span>, output: Span) -> Result<()> {
+        let x = self.view(input, (input.len / weight.columns, weight.columns))?;
+        let mut y = product(&x, &self.matrix(weight)?.t()?)?;
+        if let Some(residual) = residual {
+            y = (self.view(residual, y.shape())? + y)?;
+        }
+        Ok(self.set(output, &y)?)
+    }
+
+    fn linear_backward(&mut self, input: Span, weight: Matrix, d_output: Span, d_input: Span) -> Result<()> {
+        let x = self.view(input, (input.len / weight.columns, weight.columns))?;
+        let dy = self.view(d_output, (d_output.len / weight.rows, weight.rows))?;
+        self.add_gradient(weight.start, &product(&dy.t()?, &x)?)?;
+        Ok(self.set(d_input, &product(&dy, &self.matrix(weight)?)?)?)
+    }
+
+    fn split_heads(&mut self, shape: AttentionShape, fused: Span, heads: Heads) -> Result<()> {
+        let all = shape.heads + 2 * shape.kv_heads;
+        let fused = self.view(fused, (shape.sequences, shape.context, all, shape.head_dim))?;
+        let [query, key, value] = self.rotary.split(shape, &fused)?;
+        self.set(heads.query, &query)?;
+        self.set(heads.key, &key)?;
+        Ok(self.set(heads.value, &value)?)
+    }
+
+    fn split_heads_backward(&mut self, shape: AttentionShape, d_heads: Heads, d_fused: Span) -> Result<()> {
+        Ok(self.set(d_fused, &self.rotary.join(shape, self.heads(shape, d_heads)?)?)?)
+    }
+
+    fn attention(&mut self, shape: AttentionShape, heads: Heads, attended: Attended) -> Result<()> {
+        let output =
+            self.view(attended.output, (shape.sequences, shape.context, shape.heads * shape.head_dim))?;
+        let log_sum = self.attention_plan(shape).forward(self.heads(shape, heads)?, &output)?;
+        self.statistics.insert(attended.log_sum.start, log_sum);
+        Ok(())
+    }
+
+    fn attention_backward(
+        &mut self,
+        shape: AttentionShape,
+        heads: Heads,
+        attended: Attended,
+        d_output: Span,
+        d_heads: Heads,
+    ) -> Result<()> {
+        let by_token = (shape.sequences, shape.context, shape.heads, shape.head_dim);
+        let attended = attention::Attended {
+            output: self.view(attended.output, by_token)?,
+            d_output: self.view(d_output, by_token)?,
+            log_sum: self.statistic(attended.log_sum)?.clone(),
+        };
+        let (heads, d_heads) = (self.heads(shape, heads)?, self.heads(shape, d_heads)?);
+        Ok(self.attention_plan(shape).backward(heads, &attended, d_heads)?)
+    }
+
+    fn swiglu(&mut self, tokens: usize, fused: Span, output: Span) -> Result<()> {
+        Ok(self.set(output, &layers::swiglu(&self.rows(fused, fused.len / tokens)?)?)?)
+    }
+
+    fn swiglu_backward(&mut self, tokens: usize, fused: Span, d_output: Span) -> Result<()> {
+        let d_output = self.rows(d_output, d_output.len / tokens)?;
+        Ok(self.set(fused, &layers::swiglu_backward(&self.rows(fused, fused.len / tokens)?, &d_output)?)?)
+    }
+
+    /// None: candle allocates what a chunk of tokens needs, see [`Blocks::loss_tokens`].
+    fn loss_scratch(&self, _tokens: usize, _vocabulary: usize) -> usize {
+        0
+    }
+
+    fn loss(&mut self, hidden: Span, head: Matrix, _scratch: Span, terms: Option<LossTerms>) -> Result<f64> {
+        Ok(self.losses(hidden, head, terms)?.into_iter().map(f64::from).sum())
+    }
+
+    fn token_losses(&mut self, hidden: Span, head: Matrix, _scratch: Span) -> Result<Vec<f32>> {
+        Ok(self.losses(hidden, head, None)?)
+    }
+
+    fn gradient_square_sum(&mut self) -> Result<f64> {
+        Ok(optimizer::square_sum(&self.gradients)?)
+    }
+
+    fn adamw(&mut self, step: AdamW) -> Result<()> {
+        let state = optimizer::State {
+            weights: &self.weights,
+            gradients: &self.gradients,
+            first: &self.first_moment,
+            second: &self.second_moment,
+        };
+        state.adamw(&step)?;
+        Ok(self.refresh_compute_weights()?)
+    }
+}
