@@ -1,5 +1,7 @@
 //! The operations through candle's tensors, on candle's CPU: against PyTorch's values, the CPU's operations and candle's autograd.
 
+#![allow(clippy::unwrap_used)] // helpers of tests
+
 use candle_core::{D, DType, Device, Result as Computed, Tensor, Var};
 use std::path::Path;
 use thimble_trainer::data::Batch;
