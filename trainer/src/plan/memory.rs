@@ -10,7 +10,7 @@ use serde::Serialize;
 const CUDA_LOGITS_ROWS: u128 = 4096;
 /// Bytes of logits that the CPU holds at once, rounded up to whole tasks of so many tokens.
 const CPU_LOGITS_BYTES: u128 = 32 << 20;
-const CPU_LOGITS_ROWS: u128 = 64;
+const CPU_LOGITS_ROWS: u128 = 256;
 /// Statistics kept per token and layer, besides one log-sum-exp per head: the two norms' reciprocal roots.
 const NORM_STATISTICS: u128 = 2;
 const F32: u64 = 4;
