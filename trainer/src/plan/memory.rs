@@ -6,8 +6,13 @@ use crate::error::{Error, Result};
 use crate::recipe::{Compute, Precision, Recipe, Stage};
 use serde::Serialize;
 
-/// Tokens whose logits a GPU holds at once.
+/// Tokens whose logits a GPU holds at once, and how many tensors of them, in f32 (`ops::candle`, unfused).
 const CUDA_LOGITS_ROWS: u128 = 4096;
+const CUDA_LOGITS_COPIES: u128 = 4;
+/// Queries of a GPU's block of attention, the most scores of a block, and how many tensors of them, in f32.
+const CUDA_QUERIES: u128 = 512;
+const CUDA_SCORES: u128 = 1 << 26;
+const CUDA_SCORES_COPIES: u128 = 6;
 /// Bytes of logits that the CPU holds at once, rounded up to whole tasks of so many tokens.
 const CPU_LOGITS_BYTES: u128 = 32 << 20;
 const CPU_LOGITS_ROWS: u128 = 256;
@@ -26,9 +31,9 @@ pub struct Memory {
     pub moments: u64,
     /// What the forward pass keeps for the backward pass.
     pub activations: u64,
-    /// One chunk of logits, turned into their gradient in place.
+    /// One chunk of logits, turned into their gradient: in place on the CPU.
     pub logits: u64,
-    /// Buffers that every layer uses again, as far as they are larger than the logits, in whose place they lie.
+    /// Buffers that every layer uses again; on the CPU as far as they are larger than the logits, in whose place they lie.
     pub scratch: u64,
     /// The sum.
     pub total: u64,
@@ -68,8 +73,18 @@ impl Memory {
         // A widest activation and its gradient, a norm's gradient, those of queries, keys and values. They lie where the
         // logits do, which are needed when no layer is at work; the residual's gradient lies apart.
         let in_layer = tokens * (2 * qkv.max(ffn) + hidden.max(query) + qkv);
-        let scratch = clamp(in_layer.saturating_sub(logits) + tokens * hidden);
-        let logits = clamp(logits);
+        let (logits, scratch) = match device {
+            Target::Cpu => (clamp(logits), clamp(in_layer.saturating_sub(logits) + tokens * hidden)),
+            Target::Cuda => {
+                let scores = (heads * CUDA_QUERIES * tokens).min(CUDA_SCORES);
+                let f32s = |elements: u128| u64::try_from(elements * u128::from(F32)).unwrap_or(u64::MAX);
+                let attention = f32s(CUDA_SCORES_COPIES * scores);
+                (
+                    f32s(CUDA_LOGITS_COPIES * logits),
+                    clamp(in_layer + tokens * hidden).saturating_add(attention),
+                )
+            }
+        };
         let (weights, gradients, moments) = (F32 * parameters + copy, F32 * parameters, 2 * F32 * parameters);
         let parts = [weights, gradients, moments, activations, logits, scratch];
         let total = parts.into_iter().fold(0, u64::saturating_add);

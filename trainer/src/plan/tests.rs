@@ -88,8 +88,9 @@ fn memory_is_the_sum_of_its_parts() {
     assert_eq!((memory.gradients, memory.moments), (4 * 69_230_976, 8 * 69_230_976));
     // Per token and layer 2 x (640 + 384 + 384 + 2,048) and eight statistics, and 384 before it: "about 7.7 KB".
     assert_eq!(memory.activations, 2 * 32_768 * (33 * 384 + 32 * (3456 + 8) + 385));
-    assert_eq!(memory.logits, 4096 * 49_152 * 2);
-    assert_eq!(memory.scratch, 2 * 32_768 * 384, "the rest lies where the logits do");
+    assert_eq!(memory.logits, 4 * 4096 * 49_152 * 4);
+    let layer = 32_768 * (2 * 1024 + 384 + 640 + 384);
+    assert_eq!(memory.scratch, 2 * layer + 6 * 4 * (1 << 26), "a layer's buffers, and attention's scores");
     let parts =
         [memory.weights, memory.gradients, memory.moments, memory.activations, memory.logits, memory.scratch];
     assert_eq!(memory.total, parts.iter().sum::<u64>());
