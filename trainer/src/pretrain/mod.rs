@@ -20,7 +20,8 @@ use crate::report::tensorboard::EventFile;
 use crate::report::write_atomically;
 use guard::Guard;
 use sample::Sampler;
-use std::path::PathBuf;
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -104,6 +105,8 @@ struct Run<'a, O> {
     events: EventFile,
     progress: Progress,
     numbers: Numbers,
+    /// The run folder is this process's as long as it lives.
+    _lock: File,
 }
 
 impl<'a, O: Ops> Run<'a, O> {
@@ -116,7 +119,10 @@ impl<'a, O: Ops> Run<'a, O> {
         let validation = loader.validation()?;
         let total = (0..recipe.stages.len()).map(|stage| loader.steps(stage)).sum();
         let recipe_text = recipe.to_toml()?;
-        let store = Store::new(&settings.run, recipe.checkpoint.last);
+        let run = &settings.run;
+        std::fs::create_dir_all(run).map_err(Error::file(run, "create"))?;
+        let lock = lock(run)?;
+        let store = Store::new(run, recipe.checkpoint.last);
         let from = match (store.steps()?.last(), settings.resume) {
             (Some(step), false) => {
                 return Err(Error::Usage(format!(
@@ -166,8 +172,6 @@ impl<'a, O: Ops> Run<'a, O> {
             engine.reserve(stage.micro_batch, stage.context, Passes::Both)?;
         }
 
-        let run = &settings.run;
-        std::fs::create_dir_all(run).map_err(Error::file(run, "create"))?;
         let tokenizer = run.join("tokenizer");
         std::fs::create_dir_all(&tokenizer).map_err(Error::file(&tokenizer, "create"))?;
         if let Some(source) = loader.tokenizer_folder() {
@@ -227,6 +231,7 @@ impl<'a, O: Ops> Run<'a, O> {
             events,
             progress,
             numbers,
+            _lock: lock,
         })
     }
 
@@ -439,6 +444,20 @@ impl<'a, O: Ops> Run<'a, O> {
         self.metrics.sync()?;
         self.store.save(self.engine.parameters(), &self.state, &self.numbers, &self.recipe_text)?;
         Ok(())
+    }
+}
+
+/// Keeps other processes from writing into the run folder; the system lets go of it with the process.
+fn lock(run: &Path) -> Result<File> {
+    let path = run.join(".lock");
+    let file = File::create(&path).map_err(Error::file(&path, "create"))?;
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => Err(Error::Invalid(format!(
+            "another thimble-train is at work in {}: wait for it, or name another folder with --run",
+            run.display()
+        ))),
+        // A file system without locks is no reason not to train.
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(file),
     }
 }
 

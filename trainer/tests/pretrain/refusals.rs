@@ -325,3 +325,15 @@ fn the_newest_and_the_best_stay() {
     succeeds(bench.pretrain("killed", &[&more[..], &["--resume"]].concat()));
     assert_same_run(&bench, "run", "killed");
 }
+
+#[test]
+fn a_run_folder_belongs_to_one_process_at_a_time() {
+    let bench = Bench::new();
+    fs::create_dir(bench.path("run")).unwrap();
+    let lock = fs::File::create(bench.path("run").join(".lock")).unwrap();
+    lock.lock().unwrap();
+    let said = refused(bench.pretrain("run", &["--quiet"]), 1);
+    assert!(said.contains("another thimble-train is at work in"), "{said}");
+    drop(lock);
+    succeeds(bench.pretrain("run", &["--quiet"]));
+}
