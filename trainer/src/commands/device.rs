@@ -10,14 +10,13 @@ pub(crate) struct Args {
     #[arg(long, default_value_t)]
     device: DeviceRequest,
     /// Threads of a run on the CPU; all cores unless given.
-    #[arg(long)]
-    threads: Option<usize>,
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
 }
 
 impl Args {
     pub(crate) fn run(self) -> Result<()> {
-        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-        let chosen = choose(self.device, self.threads.unwrap_or_else(cores))?;
+        let chosen = choose(self.device, super::threads(self.threads))?;
         println!("{}", chosen.describe());
         Ok(())
     }

@@ -46,3 +46,8 @@ impl Command {
         }
     }
 }
+
+/// The number asked for, or one for each core. The limit of 1,024 is in the flags: a typo must not start a hundred thousand.
+fn threads(asked: Option<u16>) -> usize {
+    asked.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from)
+}

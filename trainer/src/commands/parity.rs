@@ -17,8 +17,8 @@ pub(crate) struct Args {
     #[arg(long)]
     json: bool,
     /// Threads; all of the machine's by default.
-    #[arg(long)]
-    threads: Option<usize>,
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
     /// auto, cpu, cuda or cuda:N, in f32 on all; candle for the CUDA path's operations on the CPU, slow, for checking.
     #[arg(long, default_value_t)]
     device: DeviceRequest,
@@ -26,8 +26,7 @@ pub(crate) struct Args {
 
 impl Args {
     pub(crate) fn run(self) -> Result<()> {
-        let threads =
-            self.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+        let threads = super::threads(self.threads);
         let chosen = choose(self.device, threads)?;
         let found = if chosen.candle {
             parity(&self.folder, |shape, parameters| {

@@ -32,8 +32,8 @@ pub(crate) struct Args {
     #[arg(long, default_value_t)]
     device: DeviceRequest,
     /// Threads of the CPU; all of the machine's by default. The result does not depend on it
-    #[arg(long)]
-    threads: Option<usize>,
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
     /// The device's peak, for the MFU
     #[arg(long, value_name = "X")]
     peak_tflops: Option<f64>,
@@ -46,11 +46,7 @@ impl Args {
     pub(crate) fn run(self) -> Result<()> {
         let recipe = Recipe::load(&self.recipe, &self.overrides)?;
         let run = self.run.clone().unwrap_or_else(|| PathBuf::from("runs").join(&recipe.name));
-        let threads = match self.threads {
-            Some(0) => return Err(Error::Usage("--threads must be at least 1, found 0".into())),
-            Some(threads) => threads,
-            None => std::thread::available_parallelism().map_or(1, usize::from),
-        };
+        let threads = super::threads(self.threads);
         let chosen = choose(self.device, threads)?;
         if !self.quiet {
             eprintln!("{}", chosen.describe());

@@ -8,7 +8,7 @@ use thimble_trainer::data::source::{KeepAll, ReadOptions, Source};
 use thimble_trainer::data::token_set::{DEFAULT_SHARD_TOKENS, Manifest};
 use thimble_trainer::data::tokenize::{Holdout, Job, Progress, Share, Summary, run};
 use thimble_trainer::data::tokenizer::Encoder;
-use thimble_trainer::error::{Error, Result};
+use thimble_trainer::error::Result;
 
 /// Time between two lines where stderr is no terminal.
 const LINES_EVERY: Duration = Duration::from_secs(10);
@@ -34,7 +34,7 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = DEFAULT_SHARD_TOKENS, value_parser = clap::value_parser!(u64).range(1..))]
     shard_tokens: u64,
     /// Threads that encode; all cores unless given.
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
     /// Documents to hold out for validation: a fraction such as 0.01, or a number.
     #[arg(long, requires = "holdout_output")]
@@ -92,7 +92,7 @@ impl Args {
             end_of_document: encoder.end_of_document(self.end.as_deref())?,
             encoder: &encoder,
             shard_tokens: self.shard_tokens,
-            threads: threads(self.threads)?,
+            threads: super::threads(self.threads),
             output: self.output,
             holdout: holdout.map(|(share, output)| Holdout { share, seed: self.holdout_seed, output }),
         };
@@ -101,15 +101,6 @@ impl Args {
         display.bar.finish_and_clear();
         report(&summary, &job, display.begin.elapsed());
         Ok(())
-    }
-}
-
-fn threads(asked: Option<u16>) -> Result<usize> {
-    match asked {
-        Some(asked) => Ok(asked.into()),
-        None => std::thread::available_parallelism().map(usize::from).map_err(|error| {
-            Error::Usage(format!("the number of cores is not known ({error}); give --threads"))
-        }),
     }
 }
 
