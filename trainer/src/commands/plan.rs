@@ -103,7 +103,7 @@ fn set_tokens(text: &str) -> std::result::Result<(String, u64), String> {
     }
 }
 
-fn positive(text: &str) -> std::result::Result<f64, String> {
+pub(super) fn positive(text: &str) -> std::result::Result<f64, String> {
     match text.replace(['_', ','], "").parse::<f64>() {
         Ok(number) if number.is_finite() && number > 0.0 => Ok(number),
         _ => Err("expected a number above 0".into()),

@@ -35,7 +35,7 @@ pub(crate) struct Args {
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
     /// The device's peak, for the MFU
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", value_parser = super::plan::positive)]
     peak_tflops: Option<f64>,
     /// Show no progress
     #[arg(long)]

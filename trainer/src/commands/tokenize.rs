@@ -170,7 +170,10 @@ fn report(summary: &Summary, job: &Job<'_>, time: Duration) {
     if let (Some(set), Some(holdout)) = (holdout, &job.holdout) {
         print(set, &holdout.output);
         if set.documents == 0 {
-            eprintln!("warning: no document was held out; raise --holdout");
+            eprintln!(
+                "warning: no document was held out; remove both folders and raise --holdout, or give --lines where every \
+                 line of a .txt file is a document"
+            );
         }
     }
 }

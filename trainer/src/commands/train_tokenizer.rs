@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 use thimble_trainer::data::source::Source;
 use thimble_trainer::data::tokenizer::{TrainOptions, train};
-use thimble_trainer::error::Result;
+use thimble_trainer::error::{Error, Result};
 
 /// Train a byte-level BPE tokenizer on text.
 ///
@@ -34,6 +34,13 @@ pub(crate) struct Args {
 
 impl Args {
     pub(crate) fn run(self) -> Result<()> {
+        let made = self.output.join("tokenizer.json");
+        if made.exists() {
+            return Err(Error::Usage(format!(
+                "{} is there already: remove it or name another folder with -o",
+                made.display()
+            )));
+        }
         let read = self.reading.options();
         let sources = Source::resolve(&self.sources, &read)?;
         let options =

@@ -13,8 +13,9 @@ const CUDA_LOGITS_COPIES: u128 = 4;
 const CUDA_QUERIES: u128 = 512;
 const CUDA_SCORES: u128 = 1 << 26;
 const CUDA_SCORES_COPIES: u128 = 6;
-/// Bytes of logits that the CPU holds at once, rounded up to whole tasks of so many tokens.
+/// Bytes of logits that the CPU holds at once, of so many tokens at least, rounded up to whole tasks of so many tokens.
 const CPU_LOGITS_BYTES: u128 = 32 << 20;
+const CPU_LEAST_ROWS: u128 = 512;
 const CPU_LOGITS_ROWS: u128 = 256;
 /// Statistics kept per token and layer, besides one log-sum-exp per head: the two norms' reciprocal roots.
 const NORM_STATISTICS: u128 = 2;
@@ -66,7 +67,9 @@ impl Memory {
         let clamp = |elements: u128| u64::try_from(elements * element).unwrap_or(u64::MAX);
         let activations = clamp(tokens * ((layers + 1) * hidden + kept + normed));
         let rows = match device {
-            Target::Cpu => (CPU_LOGITS_BYTES / element / vocab).next_multiple_of(CPU_LOGITS_ROWS),
+            Target::Cpu => {
+                (CPU_LOGITS_BYTES / element / vocab).max(CPU_LEAST_ROWS).next_multiple_of(CPU_LOGITS_ROWS)
+            }
             Target::Cuda => CUDA_LOGITS_ROWS,
         };
         let logits = rows.min(tokens).max(1) * vocab;

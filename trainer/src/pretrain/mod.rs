@@ -12,7 +12,7 @@ use crate::model::engine::Passes;
 use crate::model::{Engine, Options, init};
 use crate::ops::{AdamW, Buffer, Ops};
 use crate::plan::Flops;
-use crate::recipe::{ModelShape, Recipe, Stage};
+use crate::recipe::{Data, ModelShape, Recipe, Stage};
 use crate::report::folder::{self, About, Start};
 use crate::report::metrics::{Event, MetricsFile, SampleText, Step, ValidationPoint};
 use crate::report::progress::Progress;
@@ -25,6 +25,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
+
+/// In every run folder.
+const LOCK: &str = ".lock";
 
 /// What a run is told beside its recipe; nothing here changes the numbers.
 #[derive(Clone, Debug)]
@@ -120,6 +123,7 @@ impl<'a, O: Ops> Run<'a, O> {
         let total = (0..recipe.stages.len()).map(|stage| loader.steps(stage)).sum();
         let recipe_text = recipe.to_toml()?;
         let run = &settings.run;
+        own(run)?;
         std::fs::create_dir_all(run).map_err(Error::file(run, "create"))?;
         let lock = lock(run)?;
         let store = Store::new(run, recipe.checkpoint.last);
@@ -349,7 +353,7 @@ impl<'a, O: Ops> Run<'a, O> {
         }
         self.progress.finish();
         Error::Invalid(format!(
-            "step {} of stage `{}`: {trouble}. The weights were not changed; {}. Look at the data of this step, or lower the \
+            "step {} of stage `{}`: {trouble}. This step was not applied; {}. Look at the data of this step, or lower the \
              learning rate or optimizer.clip in another run.\n{}",
             self.state.step + 1,
             stage.name,
@@ -447,9 +451,21 @@ impl<'a, O: Ops> Run<'a, O> {
     }
 }
 
+/// A folder with files that are not a run's is not written into.
+fn own(run: &Path) -> Result<()> {
+    let used = run.is_dir() && std::fs::read_dir(run).map_err(Error::file(run, "read"))?.next().is_some();
+    if used && !run.join(LOCK).exists() {
+        return Err(Error::Usage(format!(
+            "{} holds files that are not a run's: name another folder with --run",
+            run.display()
+        )));
+    }
+    Ok(())
+}
+
 /// Keeps other processes from writing into the run folder; the system lets go of it with the process.
 fn lock(run: &Path) -> Result<File> {
-    let path = run.join(".lock");
+    let path = run.join(LOCK);
     let file = File::create(&path).map_err(Error::file(&path, "create"))?;
     match file.try_lock() {
         Err(TryLockError::WouldBlock) => Err(Error::Invalid(format!(
@@ -469,7 +485,9 @@ pub fn theta(recipe: &Recipe, stage: usize) -> f64 {
 
 /// A resumed run must be the run that was begun. What is shown or kept may change, what is computed may not.
 fn same_recipe(then: &Recipe, now: &Recipe) -> Result<()> {
+    // Where a set lies may change too: that it is the same one, the saved position tells by its content.
     let numbers = |recipe: &Recipe| Recipe {
+        data: Data { sets: Default::default() },
         checkpoint: Default::default(),
         sample: None,
         guard: Default::default(),

@@ -206,6 +206,12 @@ impl Loader {
                     stream.set.folder().display()
                 ));
             }
+            if saved.set_hash != stream.position.set_hash {
+                return wrong(format!(
+                    "set `{name}` had other content than {} has now. Put the former set back",
+                    stream.set.folder().display()
+                ));
+            }
             if !stream.has(saved) {
                 return wrong(format!("the place in set `{name}` is not one of its {tokens} tokens"));
             }
@@ -213,7 +219,7 @@ impl Loader {
         (self.stage, self.samples) = (position.stage, position.samples);
         for stream in &mut self.streams {
             let saved = position.sets.get(&stream.name).cloned();
-            stream.position = saved.unwrap_or_else(|| stream::unread(stream.set.tokens()));
+            stream.position = saved.unwrap_or_else(|| stream::unread(&stream.set));
         }
         self.last.clear();
         Ok(())

@@ -27,6 +27,8 @@ pub struct SetPosition {
     pub stage_tokens: u64,
     /// Tokens of the whole set: another number is another set.
     pub set_tokens: u64,
+    /// Hash of its shards' checksums: another one is other content.
+    pub set_hash: String,
 }
 
 /// The place in one lane of a set.

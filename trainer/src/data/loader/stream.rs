@@ -5,7 +5,7 @@
 
 use super::order;
 use super::position::{LanePosition, SetPosition};
-use crate::data::token_set::TokenSet;
+use crate::data::token_set::{TokenSet, hash_hex};
 
 /// The most lanes of a set.
 const MAX_LANES: u64 = 64;
@@ -48,10 +48,13 @@ pub(super) struct Span {
 }
 
 /// The place before a set's first window.
-pub(super) fn unread(tokens: u64) -> SetPosition {
+pub(super) fn unread(set: &TokenSet) -> SetPosition {
+    let tokens = set.tokens();
+    let checksums: Vec<&str> = set.manifest().shards.iter().map(|shard| shard.xxh3.as_str()).collect();
+    let set_hash = hash_hex(checksums.concat().as_bytes());
     let lanes = (tokens / LANE_TOKENS).clamp(1, MAX_LANES);
     let lanes = (0..lanes).map(|lane| LanePosition { epoch: 0, offset: lane_start(lane, lanes, tokens) });
-    SetPosition { set_tokens: tokens, lanes: lanes.collect(), ..SetPosition::default() }
+    SetPosition { set_tokens: tokens, set_hash, lanes: lanes.collect(), ..SetPosition::default() }
 }
 
 /// Token offset within an epoch at which a lane begins.
@@ -61,7 +64,7 @@ fn lane_start(lane: u64, lanes: u64, tokens: u64) -> u64 {
 
 impl Stream {
     pub(super) fn new(name: &str, set: TokenSet, seed: u64) -> Stream {
-        let position = unread(set.tokens());
+        let position = unread(&set);
         Stream { name: name.to_owned(), set, seed, position, epochs: Default::default() }
     }
 

@@ -6,8 +6,10 @@ use super::gemm::{Into, View, matmul};
 use super::math::{exp_sum, max};
 use rayon::prelude::*;
 
-/// Tokens of one task: packing the head must be cheap beside multiplying with it.
+/// Tokens of one task, at most and at least: packing the head must be cheap beside multiplying with it, and a chunk of
+/// tokens should be enough for several threads.
 pub(super) const ROWS: usize = 256;
+const LEAST_ROWS: usize = 64;
 /// Rows of the head's gradient that one task adds to.
 const CLASSES: usize = 256;
 
@@ -25,14 +27,15 @@ pub(super) fn cross_entropy(
     let width = hidden.len() / losses.len();
     let classes = head.len() / width;
     let chunk = logits.len() / classes;
+    let rows = (chunk / 8).clamp(LEAST_ROWS, ROWS);
     let head = View::new(head, width);
     let chunks = hidden.chunks_mut(chunk * width).zip(targets.chunks(chunk)).zip(losses.chunks_mut(chunk));
     for ((hidden, targets), losses) in chunks {
         let logits = &mut logits[..targets.len() * classes];
         let terms = gradient.as_ref().map(|(terms, _)| *terms);
         threads.run(|simd| {
-            let rows = logits.par_chunks_mut(ROWS * classes).zip(hidden.par_chunks(ROWS * width));
-            rows.zip(targets.par_chunks(ROWS)).zip(losses.par_chunks_mut(ROWS)).for_each(
+            let tasks = logits.par_chunks_mut(rows * classes).zip(hidden.par_chunks(rows * width));
+            tasks.zip(targets.par_chunks(rows)).zip(losses.par_chunks_mut(rows)).for_each(
                 |(((logits, hidden), targets), losses)| {
                     matmul(logits, classes, Into::Replace, 1.0, View::new(hidden, width), head.transpose());
                     simd.dispatch(
@@ -56,8 +59,8 @@ pub(super) fn cross_entropy(
                     let part = logits.transpose().rows(first, first + d_head.len() / width);
                     matmul(d_head, width, Into::Add, 1.0, part, View::new(hidden, width));
                 });
-                hidden.par_chunks_mut(ROWS * width).enumerate().for_each(|(task, hidden)| {
-                    let first = task * ROWS;
+                hidden.par_chunks_mut(rows * width).enumerate().for_each(|(task, hidden)| {
+                    let first = task * rows;
                     let part = logits.rows(first, first + hidden.len() / width);
                     matmul(hidden, width, Into::Replace, 1.0, part, head);
                 });

@@ -23,8 +23,9 @@ use simd::Simd;
 const ROWS: usize = 64;
 /// Tokens of one task of a linear layer: enough to make packing the weight cheap.
 const LINEAR_ROWS: usize = 512;
-/// Logits held at a time, in bytes.
+/// Logits held at a time, in bytes, and tokens that they are for at least.
 const LOGITS_BYTES: usize = 32 << 20;
+const LOGITS_ROWS: usize = 512;
 
 /// The threads, and what their vector unit can do.
 struct Threads {
@@ -329,7 +330,8 @@ impl Ops for Cpu {
     }
 
     fn loss_scratch(&self, tokens: usize, vocabulary: usize) -> usize {
-        let rows = (LOGITS_BYTES / size_of::<f32>() / vocabulary).next_multiple_of(loss::ROWS);
+        let rows = LOGITS_BYTES / size_of::<f32>() / vocabulary;
+        let rows = rows.max(LOGITS_ROWS).next_multiple_of(loss::ROWS);
         rows.min(tokens) * vocabulary
     }
 

@@ -32,7 +32,9 @@ pub(super) struct State<'a> {
 
 /// AdamW (Loshchilov and Hutter 2019, algorithm 2, with the learning rate in the decay, as PyTorch has it).
 pub(super) fn adamw(threads: &Threads, step: &AdamW, state: State) {
-    let (beta1, beta2) = (step.beta1 as f32, step.beta2 as f32);
+    // 1 - beta in f64: in f32 it would be off by more than its last bit.
+    let (rest1, rest2) = ((1.0 - step.beta1) as f32, (1.0 - step.beta2) as f32);
+    let beta2 = step.beta2 as f32;
     let correction1 = 1.0 - step.beta1.powf(step.step as f64);
     let correction2 = 1.0 - step.beta2.powf(step.step as f64);
     let rate = (step.learning_rate / correction1) as f32;
@@ -50,8 +52,8 @@ pub(super) fn adamw(threads: &Threads, step: &AdamW, state: State) {
                     weights[..decayed].iter_mut().for_each(|w| *w *= keep);
                     for (((w, &g), m), v) in weights.iter_mut().zip(gradients).zip(first).zip(second) {
                         let g = g * step.gradient_scale;
-                        *m += (g - *m) * (1.0 - beta1);
-                        *v = *v * beta2 + g * g * (1.0 - beta2);
+                        *m += (g - *m) * rest1;
+                        *v = *v * beta2 + g * g * rest2;
                         *w -= rate * *m / (v.sqrt() / root + epsilon);
                     }
                 },
