@@ -1,7 +1,7 @@
 //! Text to token sets: on all cores, in constant memory, resumable, and with the same bytes whatever the threads.
 //!
 //! One thread reads raw records in order, a pool takes the text out of them and encodes it, and one thread writes the
-//! ids in the order of the records. After every whole shard the position behind it is kept ([`state`]), so that a
+//! ids in the order of the records. After every whole shard the position behind it is kept (`state.rs`), so that a
 //! killed run goes on there.
 
 mod holdout;

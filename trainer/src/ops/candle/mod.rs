@@ -8,7 +8,7 @@
 //! Candle's autograd has no part in this: no tensor here is a variable, so that nothing is recorded.
 //!
 //! Determinism: no operation here adds atomically. Row sums and column sums are trees or GEMMs of fixed shape, the embedding's
-//! gradient is a tree ([`embedding`]), `scatter_add` meets each element once. cuBLAS gives the same bits for the same
+//! gradient is a tree (`embedding.rs`), `scatter_add` meets each element once. cuBLAS gives the same bits for the same
 //! shapes on one stream of the same GPU and version, so a run resumed there continues bit for bit.
 //!
 //! The host waits for the device where it reads: the losses once a micro-batch, the gradient's norm once a step.
