@@ -19,7 +19,7 @@ const LINES_EVERY: Duration = Duration::from_secs(10);
 /// its last whole shard when it is started again.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Files (.txt, .jsonl, plain, .gz or .zst; .parquet), folders, or hf://datasets/OWNER/NAME[@REVISION][/PATH].
+    /// Files (.txt, .jsonl, plain, .gz or .zst; .parquet), folders, or `hf://datasets/OWNER/NAME[@REVISION][/PATH]`.
     #[arg(required = true)]
     sources: Vec<String>,
     #[command(flatten)]

@@ -13,7 +13,7 @@ use thimble_trainer::error::{Error, Result};
 /// <|endoftext|>, <|im_start|> and <|im_end|>; all 256 bytes have a token. The same text gives the same files.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Files (.txt, .jsonl, plain, .gz or .zst; .parquet), folders, or hf://datasets/OWNER/NAME[@REVISION][/PATH].
+    /// Files (.txt, .jsonl, plain, .gz or .zst; .parquet), folders, or `hf://datasets/OWNER/NAME[@REVISION][/PATH]`.
     #[arg(required = true)]
     sources: Vec<String>,
     #[command(flatten)]
