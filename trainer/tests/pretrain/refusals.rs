@@ -337,3 +337,37 @@ fn a_run_folder_belongs_to_one_process_at_a_time() {
     drop(lock);
     succeeds(bench.pretrain("run", &["--quiet"]));
 }
+
+#[test]
+fn files_that_are_not_a_runs_stay() {
+    let bench = Bench::new();
+    let readme = bench.path("project").join("README.md");
+    fs::create_dir(bench.path("project")).unwrap();
+    fs::write(&readme, "mine").unwrap();
+    let said = refused(bench.pretrain("project", &["--quiet"]), 2);
+    assert!(said.contains("holds files that are not a run's"), "{said}");
+    assert_eq!(fs::read_to_string(&readme).unwrap(), "mine");
+    assert_eq!(fs::read_dir(bench.path("project")).unwrap().count(), 1);
+    let source = bench.tokens().join("train.jsonl").display().to_string();
+    let train = |vocab: &str| bench.command(&["train-tokenizer", &source, "--vocab", vocab, "-o", "made"]);
+    succeeds(train("300"));
+    let made = fs::read(bench.path("made").join("tokenizer.json")).unwrap();
+    assert!(refused(train("280"), 2).contains("is there already"));
+    assert_eq!(fs::read(bench.path("made").join("tokenizer.json")).unwrap(), made);
+}
+
+#[test]
+fn a_set_may_move_but_not_change() {
+    let bench = Bench::new();
+    let (folder, set) = own_set(&bench);
+    let stop = ["--quiet", "--set", "stages.1.length={steps=1}"];
+    succeeds(bench.pretrain("run", &stop));
+    // All steps are done: resuming checks the data and ends. The same content elsewhere is the same set.
+    succeeds(bench.pretrain("run", &[&stop[..], &["--set", &set, "--resume"]].concat()));
+    let manifest = folder.join("manifest.json");
+    let text = fs::read_to_string(&manifest).unwrap();
+    let checksum = text.split("\"xxh3\": \"").last().unwrap().split('"').next().unwrap().to_owned();
+    fs::write(&manifest, text.replace(&checksum, "0123456789abcdef")).unwrap();
+    let said = refused(bench.pretrain("run", &[&stop[..], &["--set", &set, "--resume"]].concat()), 1);
+    assert!(said.contains("set `train` had other content"), "{said}");
+}

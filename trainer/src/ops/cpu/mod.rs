@@ -153,7 +153,8 @@ impl Ops for Cpu {
     }
 
     fn zero_gradients(&mut self) -> Result<()> {
-        self.gradients.fill(0.0);
+        let gradients = &mut self.gradients;
+        self.threads.run(|_| gradients.par_chunks_mut(1 << 16).for_each(|part| part.fill(0.0)));
         Ok(())
     }
 
