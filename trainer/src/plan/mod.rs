@@ -264,8 +264,8 @@ fn plan_stage(recipe: &Recipe, index: usize, stage: &Stage, assumptions: &Assump
             "stage `{}` is shorter than one step: its sets hold {} tokens, a step takes {}; lower \
              stages.{index}.micro_batch or .accumulate, or lengthen it",
             stage.name,
-            table::commas(epoch_tokens.unwrap_or(0)),
-            table::commas(stage.tokens_per_step())
+            crate::report::grouped(epoch_tokens.unwrap_or(0)),
+            crate::report::grouped(stage.tokens_per_step())
         )));
     }
     if let Some((key, what)) = steps.and_then(|steps| stage.schedule.misfit(steps)) {

@@ -2,6 +2,7 @@
 
 use super::{Plan, StagePlan, Target};
 use crate::recipe::Precision;
+use crate::report::grouped;
 use crate::schedule::ScheduleKind;
 use std::fmt::{self, Display, Write};
 
@@ -35,9 +36,9 @@ impl Plan {
         ];
         for (name, count) in parts.into_iter().filter(|(_, count)| *count > 0) {
             let share = 100.0 * count as f64 / parameters.total as f64;
-            writeln!(f, "  {name:<34}{:>16}{share:>7.1}%", commas(count))?;
+            writeln!(f, "  {name:<34}{:>16}{share:>7.1}%", grouped(count))?;
         }
-        writeln!(f, "  {:<34}{:>16}", "total", commas(parameters.total))
+        writeln!(f, "  {:<34}{:>16}", "total", grouped(parameters.total))
     }
 
     fn write_stages(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -49,13 +50,13 @@ impl Plan {
                 "  {:<14}{:>9}{:>12}{:>10}{:>10}",
                 short(&stage.name, 13),
                 or_unknown(stage.tokens, |tokens| si(tokens as f64)),
-                or_unknown(stage.steps, commas),
-                commas(stage.context as u64),
+                or_unknown(stage.steps, grouped),
+                grouped(stage.context as u64),
                 format!("{}x{}", stage.micro_batch, stage.accumulate),
             )?;
         }
         let tokens = or_unknown(self.tokens, |tokens| si(tokens as f64));
-        writeln!(f, "  {:<14}{tokens:>9}{:>12}", "total", or_unknown(self.steps, commas))?;
+        writeln!(f, "  {:<14}{tokens:>9}{:>12}", "total", or_unknown(self.steps, grouped))?;
         let missing: std::collections::BTreeSet<&String> =
             self.stages.iter().flat_map(|stage| &stage.sets_missing).collect();
         if !missing.is_empty() {
@@ -79,7 +80,7 @@ impl Plan {
         for stage in contexts {
             let flops = &stage.flops_per_token;
             let total = flops.causal() as f64;
-            writeln!(f, "  at context {}", commas(stage.context as u64))?;
+            writeln!(f, "  at context {}", grouped(stage.context as u64))?;
             for (name, count) in [
                 ("linears", flops.linears),
                 ("head", flops.head),
@@ -99,12 +100,12 @@ impl Plan {
     fn write_memory(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(stage) = self.stages.iter().max_by_key(|stage| stage.memory.total) else { return Ok(()) };
         let memory = &stage.memory;
-        let tokens = commas((stage.micro_batch * stage.context) as u64);
+        let tokens = grouped((stage.micro_batch * stage.context) as u64);
         writeln!(
             f,
             "\nMemory for {} x {} = {tokens} tokens at once",
             stage.micro_batch,
-            commas(stage.context as u64)
+            grouped(stage.context as u64)
         )?;
         let checkpointing = match self.source.compute.activation_checkpointing {
             true => "activations, checkpointed",
@@ -136,7 +137,7 @@ impl Plan {
         let Some(throughput) = self.assumptions.tokens_per_second else {
             return writeln!(f, "Time: give --tokens-per-second");
         };
-        let mut line = format!("Time at {} tokens/s: ", commas(throughput as u64));
+        let mut line = format!("Time at {} tokens/s: ", grouped(throughput as u64));
         match self.hours {
             Some(hours) => write!(line, "{}", duration(hours))?,
             None => line.push_str("not known without the sets' sizes"),
@@ -171,10 +172,10 @@ fn rates(stage: &StagePlan) -> String {
         }
     };
     if schedule.warmup > 0 {
-        text.push_str(&format!(", warm-up {}", commas(schedule.warmup)));
+        text.push_str(&format!(", warm-up {}", grouped(schedule.warmup)));
     }
     if let (ScheduleKind::Trapezoidal, Some(steps)) = (schedule.kind, stage.steps) {
-        text.push_str(&format!(", cool-down {}", commas(schedule.cooling(steps))));
+        text.push_str(&format!(", cool-down {}", grouped(schedule.cooling(steps))));
     }
     text
 }
@@ -192,19 +193,6 @@ fn short(text: &str, width: usize) -> String {
 
 fn or_unknown<T>(value: Option<T>, show: impl Fn(T) -> String) -> String {
     value.map_or("?".to_owned(), show)
-}
-
-/// 1234567 as 1,234,567.
-pub(super) fn commas(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// 10200000000 as 10.2 B.
@@ -240,5 +228,5 @@ fn duration(hours: f64) -> String {
 }
 
 fn format_cost(cost: f64) -> String {
-    if cost >= 100.0 { commas(cost.round() as u64) } else { format!("{cost:.2}") }
+    if cost >= 100.0 { grouped(cost.round() as u64) } else { format!("{cost:.2}") }
 }

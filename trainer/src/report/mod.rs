@@ -45,7 +45,7 @@ impl Replacement {
 }
 
 /// A whole number with its thousands set apart: `12,345`.
-fn grouped(number: u64) -> String {
+pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
