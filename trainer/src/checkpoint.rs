@@ -10,11 +10,11 @@
 //! Older ones are removed only after that.
 
 use crate::data::loader::Position;
+use crate::data::token_set::write_atomically;
 use crate::error::{Error, Result};
 use crate::export::{read_weights, write_tensors, write_weights};
 use crate::model::Parameters;
 use crate::recipe::Recipe;
-use crate::report::write_atomically;
 use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -191,12 +191,6 @@ impl Store {
                 state.step
             ))
         })?;
-        // A folder of that name is from a run that was resumed from before it and has come to the same step again.
-        let replaced = self.folder.join(format!("{UNFINISHED}replaced"));
-        if folder.exists() {
-            let _ = fs::remove_dir_all(&replaced);
-            fs::rename(&folder, &replaced).map_err(Error::file(&folder, "replace"))?;
-        }
         fs::rename(&unfinished, &folder).map_err(Error::file(&folder, "write"))?;
         sync_folder(&self.folder)?;
         write_atomically(&self.folder.join("last"), format!("{name}\n").as_bytes())?;

@@ -1,9 +1,9 @@
 //! To and from a plain Hugging Face folder.
 
+use crate::data::token_set::write_atomically;
 use crate::error::{Error, Result};
 use crate::model::Parameters;
 use crate::recipe::{ModelShape, Precision};
-use crate::report::write_atomically;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use serde::Deserialize;

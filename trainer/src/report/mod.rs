@@ -6,19 +6,9 @@ pub mod plot;
 pub mod progress;
 pub mod tensorboard;
 
+use crate::data::token_set::write_atomically;
 use crate::error::{Error, Result};
-use std::io::Write;
 use std::path::Path;
-
-/// Writes `contents` to `path` so that a crash leaves the old file or the new one, never a part.
-///
-/// # Errors
-/// [`Error::File`] when the folder cannot be written to, or the disk is full; the old file stays.
-pub(crate) fn write_atomically(path: &Path, contents: &[u8]) -> Result<()> {
-    let mut file = Replacement::of(path)?;
-    file.0.write_all(contents).map_err(Error::file(path, "write"))?;
-    file.commit(path)
-}
 
 /// A temporary file beside the one that it is to replace.
 struct Replacement(tempfile::NamedTempFile);
