@@ -1,0 +1,1 @@
+//! How far a model's predictions are from a reference's on a text.
