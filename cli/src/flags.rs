@@ -1,6 +1,6 @@
 //! What was typed. Parsing touches no file: what it means is [`Job`](crate::job::Job)'s business.
 
-use crate::commands::divergence;
+use crate::commands::{convert, divergence};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -32,7 +32,7 @@ pub(crate) enum Command {
     Perplexity(PerplexityFlags),
     /// How far a model's predictions on a text are from a reference's
     Divergence(divergence::Flags),
-    /// Convert a Hugging Face folder or a GGUF file to a .thimble file
+    /// Convert a Hugging Face folder, a GGUF or a .thimble file to a .thimble or a GGUF file
     Convert(ConvertFlags),
     /// Show what a .thimble file holds and the memory it takes
     Inspect(InspectFlags),
@@ -235,12 +235,14 @@ pub(crate) struct PerplexityFlags {
 /// `thimble convert`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ConvertFlags {
-    /// A Hugging Face folder (config.json, tokenizer.json, *.safetensors) or a .gguf file
+    /// A Hugging Face folder (config.json, tokenizer.json, *.safetensors), a .gguf or a .thimble file
     #[arg(value_name = "SOURCE")]
     pub(crate) source: PathBuf,
-    /// The .thimble file to write
+    /// The file to write
     #[arg(long, short, value_name = "FILE")]
     pub(crate) output: PathBuf,
+    #[command(flatten)]
+    pub(crate) target: convert::TargetFlags,
     /// Encoding of the weights: keep, f32, f16, bf16, q8, q4, ...
     #[arg(long, value_name = "ENCODING", default_value = "keep")]
     pub(crate) quant: String,

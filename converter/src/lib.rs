@@ -13,6 +13,7 @@ pub mod recipe;
 mod sections;
 pub mod tokenizer;
 pub mod write;
+pub mod write_gguf;
 
 pub use dequantize::dequantize;
 pub use error::ConvertError;

@@ -24,6 +24,7 @@ impl Sections {
             TokenizerSource::Gguf { tokens, token_types, merges, pre } => {
                 Vocabulary::from_gguf(tokens, token_types, merges, pre)?
             }
+            TokenizerSource::Sections(sections) => return Ok(sections.clone()),
         };
         let (tokens, rows) = (vocabulary.tokens.len(), checkpoint.config.vocab);
         if tokens > rows {
@@ -35,7 +36,7 @@ impl Sections {
         }
         let json = match &checkpoint.tokenizer {
             TokenizerSource::Json(bytes) => Some(bytes.as_slice()),
-            TokenizerSource::Gguf { .. } => None,
+            _ => None,
         };
         let tokenizer = vocabulary.emit_verified(json)?;
         let chat = match &checkpoint.chat_template {

@@ -58,7 +58,20 @@ pub(super) fn open(folder: &Path, weights: Option<&Path>) -> Result<Checkpoint, 
     };
     let chat_template = chat_template(folder, &texts)?;
     let tokenizer = TokenizerSource::Json(tokenizer);
-    Ok(Checkpoint { config, origin, tokenizer, chat_template, bos_text, eos_text, notes, tensors, files })
+    let named = |key| token_id(&tokenizer_json, &special(&texts, key)).map(Token);
+    Ok(Checkpoint {
+        config,
+        origin,
+        tokenizer,
+        chat_template,
+        unknown: named("unk_token"),
+        padding: named("pad_token"),
+        bos_text,
+        eos_text,
+        notes,
+        tensors,
+        files,
+    })
 }
 
 fn config(json: &Json, found: &BTreeMap<String, Found>) -> Result<Config, ConvertError> {
