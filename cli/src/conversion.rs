@@ -64,7 +64,7 @@ pub(crate) fn place(target: &Path, source: &Path) -> Result<PathBuf, Failure> {
 }
 
 /// What was written, and what deserves to be said about it.
-fn tell(target: &Path, [bytes, parameters]: [u64; 2], notes: &[String]) {
+pub(crate) fn tell(target: &Path, [bytes, parameters]: [u64; 2], notes: &[String]) {
     let bits = bytes as f64 * 8.0 / parameters as f64;
     let megabytes = bytes as f64 / 1e6;
     terminal::note(&format!("wrote {} ({megabytes:.1} MB, {bits:.2} bits per weight)", target.display()));
@@ -78,7 +78,10 @@ pub(crate) fn failed(source: &Path, error: ConvertError) -> Failure {
     Failure::Convert {
         path: source.to_path_buf(),
         reason: error.to_string(),
-        writing: matches!(error, ConvertError::Write { .. } | ConvertError::DiskFull { .. }),
+        writing: matches!(
+            error,
+            ConvertError::Write { .. } | ConvertError::DiskFull { .. } | ConvertError::Exists { .. }
+        ),
     }
 }
 

@@ -1,6 +1,6 @@
 //! What was typed. Parsing touches no file: what it means is [`Job`](crate::job::Job)'s business.
 
-use crate::commands::{convert, divergence};
+use crate::commands::{convert, divergence, export};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -34,6 +34,8 @@ pub(crate) enum Command {
     Divergence(divergence::Flags),
     /// Convert a Hugging Face folder, a GGUF or a .thimble file to a .thimble or a GGUF file
     Convert(ConvertFlags),
+    /// Write a .thimble or a GGUF file as a Hugging Face folder
+    Export(export::Flags),
     /// Show what a .thimble file holds and the memory it takes
     Inspect(InspectFlags),
     /// Check every byte of a .thimble file against its checksums

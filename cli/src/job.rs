@@ -1,7 +1,7 @@
 //! What the flags mean: models named, contradictions refused, before anything is done.
 
 use crate::commands::{
-    chat, convert, divergence, inspect, list, perplexity, pull, run, score, tokens, verify,
+    chat, convert, divergence, export, inspect, list, perplexity, pull, run, score, tokens, verify,
 };
 use crate::failure::Failure;
 use crate::flags::{Command, Flags};
@@ -28,6 +28,8 @@ pub(crate) enum Job {
     Divergence(Box<divergence::Job>),
     /// `thimble convert`
     Convert(convert::Job),
+    /// `thimble export`
+    Export(export::Job),
     /// `thimble inspect`
     Inspect(inspect::Job),
     /// `thimble verify`
@@ -47,6 +49,7 @@ impl Job {
             Command::Perplexity(flags) => Job::Perplexity(perplexity::Job::resolve(flags)?),
             Command::Divergence(flags) => Job::Divergence(Box::new(divergence::Job::resolve(flags)?)),
             Command::Convert(flags) => Job::Convert(convert::Job::resolve(flags)?),
+            Command::Export(flags) => Job::Export(export::Job::resolve(flags)?),
             Command::Inspect(flags) => Job::Inspect(inspect::Job::resolve(flags)?),
             Command::Verify(flags) => Job::Verify(verify::Job::resolve(flags)?),
         })
@@ -64,6 +67,7 @@ impl Job {
             Job::Perplexity(job) => job.run(stdout),
             Job::Divergence(job) => job.run(stdout),
             Job::Convert(job) => job.run(stdout),
+            Job::Export(job) => job.run(stdout),
             Job::Inspect(job) => job.run(stdout),
             Job::Verify(job) => job.run(stdout),
         }?;

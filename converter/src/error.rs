@@ -152,6 +152,18 @@ pub enum ConvertError {
         /// What was asked for.
         found: String,
     },
+    /// Something is where a folder is to be written.
+    #[error("{} exists already: choose another folder or remove it", path.display())]
+    Exists {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// An unknown type of an exported folder.
+    #[error("unknown type {found:?} (known: f32, bf16, f16)")]
+    UnknownDtype {
+        /// What was asked for.
+        found: String,
+    },
     /// An unknown recipe name.
     #[error("unknown quantization {found:?} (known: keep, f32, f16, bf16, q8, q4, q4min)")]
     UnknownQuant {

@@ -6,6 +6,7 @@
 pub mod chat;
 mod dequantize;
 mod error;
+pub mod export;
 pub mod pack;
 pub mod quantize;
 pub mod read;

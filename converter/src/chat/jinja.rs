@@ -72,7 +72,9 @@ fn of_literals(literals: &Literals<'_>) -> String {
         let _ = write!(out, "{{% {keyword} message['role'] == '{role}' %}}");
         around(&mut out, texts, "message['content']");
     }
-    out.push_str("{% endif %}{% endfor %}{% if add_generation_prompt %}");
+    out.push_str(
+        "{% else %}{{ raise_exception('Only the roles system, user and assistant are supported') }}{% endif %}\
+         {% endfor %}{% if add_generation_prompt %}");
     put(&mut out, generate);
     if !end.is_empty() {
         out.push_str("{% else %}");

@@ -234,7 +234,7 @@ fn licence(folder: &Path) -> Option<String> {
 }
 
 /// Hugging Face's name of a tensor.
-fn tensor_name(role: Role, layer: u16) -> String {
+pub(crate) fn tensor_name(role: Role, layer: u16) -> String {
     let part = match role {
         Role::Embedding => return "model.embed_tokens.weight".to_owned(),
         Role::FinalNorm => return "model.norm.weight".to_owned(),

@@ -4,7 +4,7 @@ mod block;
 mod checkpoint;
 mod gguf;
 pub(crate) mod gguf_model;
-mod hub;
+pub(crate) mod hub;
 mod safetensors;
 mod source_file;
 mod thimble;
