@@ -7,6 +7,8 @@ pub mod chat;
 mod dequantize;
 mod error;
 pub mod export;
+#[cfg(feature = "ggml")]
+pub mod ggml;
 pub mod pack;
 pub mod quantize;
 pub mod read;

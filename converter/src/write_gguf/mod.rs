@@ -7,6 +7,9 @@ mod blocks;
 mod metadata;
 mod q4_k;
 
+#[cfg(all(test, feature = "ggml"))]
+pub(crate) use blocks::quantize as quantize_block;
+
 use crate::quantize::Loss;
 use crate::read::gguf_model::tensor_name;
 use crate::read::{BlockType, Checkpoint, Stored};
