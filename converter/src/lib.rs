@@ -1,4 +1,4 @@
-//! Turns a Hugging Face folder or a GGUF file into a `.thimble` file.
+//! Turns a Hugging Face folder, a GGUF or a `.thimble` file into a `.thimble` file, a GGUF file or a Hugging Face folder.
 //!
 //! [`read::open`] makes a [`Checkpoint`] of either; a [`Quant`] says how each tensor is stored; [`convert`]
 //! streams it to disk a few megabytes at a time, so memory does not grow with the model.
