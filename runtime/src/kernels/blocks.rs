@@ -36,21 +36,60 @@ pub(crate) struct Q4MinBlock {
     pub(crate) minimums: [f16; PANEL],
 }
 
+/// Q3Nl: low two bits of the codes, third bits, scales of the groups; the rows' scales stand in front of the panel.
+#[derive(FromBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(crate) struct Q3NlBlock {
+    pub(crate) low: [[u8; 64]; 2],
+    pub(crate) high: [u8; 64],
+    pub(crate) scales: [i8; PANEL],
+}
+
+/// Q4Nl: as Q4, with scales as Q3Nl.
+#[derive(FromBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(crate) struct Q4NlBlock {
+    pub(crate) low: [[u8; 64]; 4],
+    pub(crate) scales: [i8; PANEL],
+}
+
+/// Q5Nl: low four bits of the codes as Q4, fifth bits, scales as Q3Nl.
+#[derive(FromBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(crate) struct Q5NlBlock {
+    pub(crate) low: [[u8; 64]; 4],
+    pub(crate) high: [u8; 64],
+    pub(crate) scales: [i8; PANEL],
+}
+
+/// Q6: low four bits of the codes as Q4, upper two bits, scales as Q3Nl.
+#[derive(FromBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(crate) struct Q6Block {
+    pub(crate) low: [[u8; 64]; 4],
+    pub(crate) high: [[u8; 64]; 2],
+    pub(crate) scales: [i8; PANEL],
+}
+
 const _: () = assert!(size_of::<Q8Block>() == Encoding::Q8.block_bytes());
 const _: () = assert!(size_of::<Q8RowBlock>() == Encoding::Q8Row.block_bytes());
 const _: () = assert!(size_of::<Q4Block>() == Encoding::Q4.block_bytes());
 const _: () = assert!(size_of::<Q4MinBlock>() == Encoding::Q4Min.block_bytes());
+const _: () = assert!(size_of::<Q3NlBlock>() == Encoding::Q3Nl.block_bytes());
+const _: () = assert!(size_of::<Q4NlBlock>() == Encoding::Q4Nl.block_bytes());
+const _: () = assert!(size_of::<Q5NlBlock>() == Encoding::Q5Nl.block_bytes());
+const _: () = assert!(size_of::<Q6Block>() == Encoding::Q6.block_bytes());
 
 /// 32 activations as signed bytes with one scale: what an integer kernel multiplies with.
 ///
-/// Two planes: an activation is about `scale * code`, and more closely `scale * (code + fine / 255)`. A
-/// product reads the second plane only where [`super::Input::fine`] asks for it.
+/// Two planes: an activation is about `scale * code`, and more closely `scale * (code + fine / 255)`. The second
+/// one is there for groups whose step is coarse beside those of the row's other groups; it is zero elsewhere.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct QuantGroup {
     /// 4 signed bytes in each word, first column lowest.
     pub codes: [i32; GROUP / 4],
-    /// As `codes`, what rounding left in steps of `scale / 255`: -127 to 127.
+    /// As `codes`, what rounding left in steps of `scale / 255`: -127 to 127; or zeros.
     pub fine: [i32; GROUP / 4],
     /// Value of one step.
     pub scale: f32,
@@ -58,6 +97,8 @@ pub struct QuantGroup {
     pub sum: i32,
     /// Sum of the 32 numbers in `fine`.
     pub fine_sum: i32,
+    /// In the first token's group of a tile: not zero where some token of the tile has a second plane here.
+    pub tile_fine: u32,
 }
 
 /// One weight matrix as the kernels see it.
