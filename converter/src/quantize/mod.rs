@@ -4,7 +4,7 @@
 mod coder;
 mod grid;
 
-pub(crate) use coder::{Coder, Fit, Plan};
+pub(crate) use coder::Coder;
 
 use crate::dequantize::{dequantize, five_bits};
 use crate::pack::{self, Group};
