@@ -17,7 +17,7 @@ pub mod write;
 pub use dequantize::dequantize;
 pub use error::ConvertError;
 pub use read::{BlockType, Checkpoint};
-pub use recipe::Quant;
+pub use recipe::{Quant, Table};
 pub use sections::Sections;
 
 use quantize::{Loss, Refusal, Rows, encode_panel};
@@ -36,6 +36,8 @@ const CHUNK: usize = 8 << 20;
 pub struct Options {
     /// How to store the weights.
     pub quant: Quant,
+    /// Encodings for tensors by name, before those of `quant`.
+    pub table: Option<Table>,
     /// The model's name in the file; otherwise the source's own.
     pub name: Option<String>,
     /// Where the source comes from, for provenance; otherwise its file name.
@@ -94,8 +96,8 @@ pub fn convert_checkpoint(
     options: &Options,
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Summary, ConvertError> {
-    let encodings: Vec<Encoding> =
-        checkpoint.tensors().iter().map(|tensor| options.quant.encoding(tensor)).collect();
+    let table = options.table.clone().unwrap_or_default();
+    let encodings = table.encodings(checkpoint.tensors(), options.quant)?;
     let tensors = write::layout(checkpoint.tensors().iter().zip(encodings.iter().copied()))?;
     let notes = sections::notes(checkpoint, &encodings, &sections);
     let mut summary = Summary {
