@@ -155,6 +155,20 @@ impl<'f, 'm, 't, T: Team> Session<'f, 'm, 't, T> {
         from: usize,
         each: &mut dyn FnMut(Scored),
     ) -> Result<(), SessionError> {
+        self.logits_of(tokens, from, &mut |index, logits| {
+            let (log_probability, greedy) = log_probability(logits, tokens[index]);
+            each(Scored { index, log_probability, greedy });
+        })
+    }
+
+    /// Gives the logits that predict each of `tokens` from index `from` (at least 1) on: its index and `[vocab]`
+    /// numbers, to be changed at will. Appends all of `tokens` but the last, as [`Session::score`] does.
+    pub fn logits_of(
+        &mut self,
+        tokens: &[Token],
+        from: usize,
+        each: &mut dyn FnMut(usize, &mut [f32]),
+    ) -> Result<(), SessionError> {
         let Some((last, run)) = tokens.split_last() else { return Err(SessionError::Empty) };
         if run.is_empty() {
             return Ok(());
@@ -168,15 +182,13 @@ impl<'f, 'm, 't, T: Team> Session<'f, 'm, 't, T> {
         let mut first = 0;
         for batch in run.chunks(batch_size) {
             self.advance(batch);
-            // The logits of row r score the token at first + r + 1.
+            // The logits of row r predict the token at first + r + 1.
             let mut row = from.saturating_sub(first + 1);
             while row < batch.len() {
                 let count = rows.min(batch.len() - row);
                 self.backend.head(row..row + count);
-                for (i, logits) in self.backend.logits().chunks_exact(self.vocab).enumerate() {
-                    let index = first + row + i + 1;
-                    let (log_probability, greedy) = log_probability(logits, tokens[index]);
-                    each(Scored { index, log_probability, greedy });
+                for (i, logits) in self.backend.logits().chunks_exact_mut(self.vocab).enumerate() {
+                    each(first + row + i + 1, logits);
                 }
                 row += count;
             }

@@ -2,6 +2,7 @@
 
 pub(crate) mod chat;
 pub(crate) mod convert;
+pub(crate) mod divergence;
 pub(crate) mod inspect;
 pub(crate) mod list;
 pub(crate) mod perplexity;
