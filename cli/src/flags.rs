@@ -1,7 +1,10 @@
 //! What was typed. Parsing touches no file: what it means is [`Job`](crate::job::Job)'s business.
 
+mod eval;
+
 use crate::commands::divergence;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+pub(crate) use eval::{CompareFlags, EvalFlags};
 use std::path::PathBuf;
 
 /// Small language models, offline: chat with one, complete text, convert and inspect model files.
@@ -32,6 +35,10 @@ pub(crate) enum Command {
     Perplexity(PerplexityFlags),
     /// How far a model's predictions on a text are from a reference's
     Divergence(divergence::Flags),
+    /// The benchmarks of the published table: accuracies and their standard errors
+    Eval(EvalFlags),
+    /// Two results of `thimble eval` side by side
+    Compare(CompareFlags),
     /// Convert a Hugging Face folder or a GGUF file to a .thimble file
     Convert(ConvertFlags),
     /// Show what a .thimble file holds and the memory it takes
