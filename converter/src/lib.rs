@@ -3,6 +3,7 @@
 //! [`read::open`] makes a [`Checkpoint`] of either; a [`Quant`] says how each tensor is stored; [`convert`]
 //! streams it to disk a few megabytes at a time, so memory does not grow with the model.
 
+pub mod calibrate;
 pub mod chat;
 mod dequantize;
 mod error;
@@ -149,6 +150,15 @@ pub fn convert_checkpoint(
     Ok(summary)
 }
 
+/// A row that cannot be stored as an error; `first` is the tensor's row that the refusal counts from.
+pub(crate) fn refused(tensor: &Stored, encoding: Encoding, first: usize, refusal: Refusal) -> ConvertError {
+    let name = tensor.name.clone();
+    match refusal {
+        Refusal::NotFinite { row } => ConvertError::NotFinite { name, row: first + row },
+        Refusal::TooLarge { row } => ConvertError::TooLarge { name, row: first + row, encoding },
+    }
+}
+
 /// Takes the next bytes of a tensor and what rounding cost them.
 type Emit<'e> = dyn FnMut(&[u8], Loss) -> Result<(), ConvertError> + 'e;
 
@@ -160,13 +170,7 @@ fn encode(
     emit: &mut Emit<'_>,
 ) -> Result<(), ConvertError> {
     let (encoding, columns) = (record.encoding, tensor.columns);
-    let refuse = |first: usize, refusal| {
-        let name = tensor.name.clone();
-        match refusal {
-            Refusal::NotFinite { row } => ConvertError::NotFinite { name, row: first + row },
-            Refusal::TooLarge { row } => ConvertError::TooLarge { name, row: first + row, encoding },
-        }
-    };
+    let refuse = |first: usize, refusal| refused(tensor, encoding, first, refusal);
     let mut source = Vec::new();
     if encoding == Encoding::Vector {
         checkpoint.read_rows(tensor, 0..1, &mut source)?;
