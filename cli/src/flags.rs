@@ -1,6 +1,10 @@
 //! What was typed. Parsing touches no file: what it means is [`Job`](crate::job::Job)'s business.
 
+mod eval;
+
+use crate::commands::divergence;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+pub(crate) use eval::{CompareFlags, EvalFlags};
 use std::path::PathBuf;
 
 /// Small language models, offline: chat with one, complete text, convert and inspect model files.
@@ -29,6 +33,12 @@ pub(crate) enum Command {
     Score(ScoreFlags),
     /// Perplexity of a text file
     Perplexity(PerplexityFlags),
+    /// How far a model's predictions on a text are from a reference's
+    Divergence(divergence::Flags),
+    /// The benchmarks of the published table: accuracies and their standard errors
+    Eval(EvalFlags),
+    /// Two results of `thimble eval` side by side
+    Compare(CompareFlags),
     /// Convert a Hugging Face folder or a GGUF file to a .thimble file
     Convert(ConvertFlags),
     /// Show what a .thimble file holds and the memory it takes
@@ -269,11 +279,11 @@ fn at_least(text: &str, least: usize) -> Result<usize, String> {
     number.ok_or_else(|| format!("expected a whole number of at least {least}"))
 }
 
-fn at_least_one(text: &str) -> Result<usize, String> {
+pub(crate) fn at_least_one(text: &str) -> Result<usize, String> {
     at_least(text, 1)
 }
 
-fn at_least_two(text: &str) -> Result<usize, String> {
+pub(crate) fn at_least_two(text: &str) -> Result<usize, String> {
     at_least(text, 2)
 }
 

@@ -1,6 +1,7 @@
 //! Ctrl-C: stops an answer; at any other time the program ends as it would by itself.
 
 use crate::failure::Failure;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -38,6 +39,16 @@ impl Interrupt {
         self.answering.store(true, Ordering::SeqCst);
         Answering { interrupt: self.clone() }
     }
+}
+
+/// From now on Ctrl-C removes `folder` and all in it before the program ends; once in a process, and not besides
+/// [`Interrupt::install`].
+pub(crate) fn removing(folder: PathBuf) -> Result<(), Failure> {
+    let installed = ctrlc::set_handler(move || {
+        let _ = std::fs::remove_dir_all(&folder);
+        std::process::exit(ENDED);
+    });
+    installed.map_err(|error| Failure::Engine(format!("cannot listen for Ctrl-C: {error}")))
 }
 
 impl Answering {

@@ -1,6 +1,8 @@
 //! What the flags mean: models named, contradictions refused, before anything is done.
 
-use crate::commands::{chat, convert, inspect, list, perplexity, pull, run, score, tokens, verify};
+use crate::commands::{
+    chat, compare, convert, divergence, eval, inspect, list, perplexity, pull, run, score, tokens, verify,
+};
 use crate::failure::Failure;
 use crate::flags::{Command, Flags};
 use std::io::Write;
@@ -22,6 +24,12 @@ pub(crate) enum Job {
     Score(score::Job),
     /// `thimble perplexity`
     Perplexity(perplexity::Job),
+    /// `thimble divergence`
+    Divergence(Box<divergence::Job>),
+    /// `thimble eval`
+    Eval(Box<eval::Job>),
+    /// `thimble compare`
+    Compare(compare::Job),
     /// `thimble convert`
     Convert(convert::Job),
     /// `thimble inspect`
@@ -41,6 +49,9 @@ impl Job {
             Command::Tokens(flags) => Job::Tokens(tokens::Job::resolve(flags)?),
             Command::Score(flags) => Job::Score(score::Job::resolve(flags)?),
             Command::Perplexity(flags) => Job::Perplexity(perplexity::Job::resolve(flags)?),
+            Command::Divergence(flags) => Job::Divergence(Box::new(divergence::Job::resolve(flags)?)),
+            Command::Eval(flags) => Job::Eval(Box::new(eval::Job::resolve(flags)?)),
+            Command::Compare(flags) => Job::Compare(compare::Job::resolve(flags)?),
             Command::Convert(flags) => Job::Convert(convert::Job::resolve(flags)?),
             Command::Inspect(flags) => Job::Inspect(inspect::Job::resolve(flags)?),
             Command::Verify(flags) => Job::Verify(verify::Job::resolve(flags)?),
@@ -57,6 +68,9 @@ impl Job {
             Job::Tokens(job) => job.run(stdout),
             Job::Score(job) => job.run(stdout),
             Job::Perplexity(job) => job.run(stdout),
+            Job::Divergence(job) => job.run(stdout),
+            Job::Eval(job) => job.run(stdout),
+            Job::Compare(job) => job.run(stdout),
             Job::Convert(job) => job.run(stdout),
             Job::Inspect(job) => job.run(stdout),
             Job::Verify(job) => job.run(stdout),

@@ -17,6 +17,7 @@ mod model;
 mod progress;
 mod pull;
 mod resources;
+mod scratch;
 mod target;
 mod terminal;
 

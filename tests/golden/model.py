@@ -4,6 +4,7 @@ The weights are not stored: `weights` below and tests/tests/model/golden.rs make
 names. They lie on the grids of the quantized encodings, so that one set of values holds for several encodings.
 
     python3 model.py > model.json
+    python3 model.py --divergence > divergence.json   # of each model with coarser weights
     python3 model.py --check FOLDER     # against PyTorch's logits of the tiny Llama in shared/reference/train
 """
 
@@ -129,6 +130,39 @@ def golden():
     print("[\n" + ",\n".join(shapes) + "\n]")
 
 
+def divergence():
+    shapes = {}
+    for index, s in enumerate(SHAPES):
+        tokens = (random(100 + index, TOKENS) % np.uint64(VOCAB)).astype(int)
+        # Two windows, each alone.
+        windows = [tokens[:40], tokens[40:]]
+        kl, same, targets = [], [], []
+        fine = Generated(s, "bytes")
+
+        def coarse(name):
+            w = fine(name)
+            return np.floor(w * 512 / 3) * 3 / 512 if w.ndim == 2 else w
+
+        for window in windows:
+            p, q = (forward(s, w, window)[:-1] for w in (fine, coarse))
+            same += (p.argmax(-1) == q.argmax(-1)).tolist()
+            p, q = (x - np.log(np.exp(x - x.max(-1, keepdims=True)).sum(-1, keepdims=True))
+                    - x.max(-1, keepdims=True) for x in (p, q))
+            kl += (np.exp(p) * (p - q)).sum(-1).tolist()
+            at = np.arange(len(window) - 1)
+            targets += np.stack([p[at, window[1:]], q[at, window[1:]]], -1).tolist()
+        kl, targets = np.array(kl), np.array(targets)
+        shapes[s["name"]] = dict(
+            positions=len(kl),
+            kl=dict(mean=kl.mean(), standard_error=kl.std(ddof=1) / np.sqrt(len(kl)), median=np.median(kl),
+                    percentile_90=np.percentile(kl, 90), percentile_99=np.percentile(kl, 99), maximum=kl.max()),
+            top_1_agreement=np.mean(same),
+            perplexity=np.exp(-targets[:, 1].mean()),
+            reference_perplexity=np.exp(-targets[:, 0].mean()),
+            log_probability_difference=np.abs(targets[:, 0] - targets[:, 1]).mean())
+    print(json.dumps(shapes, indent=1))
+
+
 def check(folder):
     with open(folder + "/model.safetensors", "rb") as file:
         data = file.read()
@@ -152,5 +186,7 @@ def check(folder):
 
 if sys.argv[1:2] == ["--check"]:
     check(sys.argv[2])
+elif sys.argv[1:2] == ["--divergence"]:
+    divergence()
 else:
     golden()

@@ -416,3 +416,36 @@ fn offline_is_one_clear_sentence() {
     assert_eq!(pulled.stderr.lines().filter(|line| line.starts_with("error:")).count(), 1);
     assert!(pulled.stderr.contains("HF_ENDPOINT"), "{}", pulled.stderr);
 }
+
+#[test]
+fn divergence_takes_files_and_folders() {
+    let bench = setup("divergence");
+    let text = "the cat sat on the mat and looked at the dog. ".repeat(8);
+    fs::write(bench.path("text"), &text).unwrap();
+    bench.run(&["convert", "hf", "-o", "q4.thimble", "--quant", "q4"], b"").succeeds();
+    let of = |model: &str, reference: &str, more: &[&str]| {
+        let run = ["divergence", model, "--against", reference, "--input", "text", "--window", "32"];
+        let temporary = bench.path("temporary");
+        let temporary = temporary.to_str().unwrap();
+        bench.run_with(&[&run[..], more].concat(), &[("TMPDIR", temporary), ("TMP", temporary)])
+    };
+    fs::create_dir(bench.path("temporary")).unwrap();
+    let json = |output: setup::Output| {
+        output.succeeds();
+        serde_json::from_str::<Value>(&output.stdout).unwrap()
+    };
+    let files = json(of("q4.thimble", "tiny.thimble", &["--exact", "--json"]));
+    assert_eq!(files["positions"], files["windows"].as_u64().unwrap() * 31);
+    assert!(files["kl"]["mean"].as_f64().unwrap() > 0.0);
+    assert_eq!(json(of("q4.thimble", "hf", &["--exact", "--json"])), files);
+    let both = json(of("hf", "hf", &["--exact", "--json", "--windows", "2"]));
+    assert_eq!((&both["kl"]["maximum"], &both["windows"]), (&json!(0.0), &json!(2)));
+    assert_eq!(fs::read_dir(bench.path("temporary")).unwrap().count(), 0, "nothing is left over");
+    let text = of("q4.thimble", "tiny.thimble", &[]);
+    text.succeeds();
+    assert!(text.stdout.contains("KL divergence 0."), "{}", text.stdout);
+    let long = of("q4.thimble", "tiny.thimble", &["--window", "100000"]);
+    assert_eq!(long.code, Some(2), "{}", long.stderr);
+    let empty = of("q4.thimble", "none", &[]);
+    assert!(empty.stderr.contains("none"), "{}", empty.stderr);
+}

@@ -1,1 +1,356 @@
 //! How far a model's predictions are from a reference's on a text.
+//!
+//! Both models run at the same time, each in its own thread with its own session; the reference hands its logits
+//! over a few rows at a time, so that memory does not grow with the text (one `f32` for each position aside).
+
+use serde::Serialize;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use thimble_host::{GeneratorError, Plan, PlanError, Pool, Settings, generator};
+use thimble_runtime::Token;
+use thimble_runtime::format::{Config, ModelFile};
+use thimble_runtime::sampler::greedy;
+use thimble_runtime::session::SessionError;
+use thimble_runtime::tokenizer::Tokenizer;
+use thiserror::Error;
+
+/// Positions whose logits a session computes together.
+const ROWS: usize = 16;
+/// Rows of logits that the reference may be ahead.
+const AHEAD: usize = 2 * ROWS;
+
+/// The two models: what is measured, and what it is measured against.
+#[derive(Clone, Copy, Debug)]
+pub struct Pair<'f> {
+    /// The model in question.
+    pub model: ModelFile<'f>,
+    /// What it should predict.
+    pub reference: ModelFile<'f>,
+}
+
+/// The Kullback-Leibler divergence KL(reference || model) of a position, over all positions, in nats.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Distribution {
+    /// Mean, summed in `f64`.
+    pub mean: f64,
+    /// Standard error of the mean, positions taken as independent.
+    pub standard_error: f64,
+    /// Half of the positions have less.
+    pub median: f64,
+    /// Nine tenths have less; between two positions, interpolated.
+    pub percentile_90: f64,
+    /// 99 hundredths have less.
+    pub percentile_99: f64,
+    /// Most at one position.
+    pub maximum: f64,
+}
+
+/// How far a model is from a reference.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Divergence {
+    /// Positions compared: every one of each window but the first.
+    pub positions: usize,
+    /// KL(reference || model).
+    pub kl: Distribution,
+    /// Fraction of positions at which both have the same most probable token.
+    pub top_1_agreement: f64,
+    /// Perplexity of the model.
+    pub perplexity: f64,
+    /// Perplexity of the reference.
+    pub reference_perplexity: f64,
+    /// Mean absolute difference of the text's own tokens' log-probabilities, in nats.
+    pub log_probability_difference: f64,
+}
+
+/// Why two models cannot be compared.
+#[derive(Debug, Error)]
+pub enum DivergenceError {
+    /// Models with embeddings of different sizes.
+    #[error("both models need the same vocabulary: the model has {model} entries, the reference {reference}")]
+    VocabularySize {
+        /// Entries of the model.
+        model: usize,
+        /// Entries of the reference.
+        reference: usize,
+    },
+    /// Models whose ids mean different texts.
+    #[error(
+        "both models need the same vocabulary: token {id} is {model:?} in the model and {reference:?} in the reference"
+    )]
+    Vocabulary {
+        /// The first id that differs.
+        id: u32,
+        /// Its text in the model.
+        model: String,
+        /// Its text in the reference.
+        reference: String,
+    },
+    /// A text cut into no windows.
+    #[error("there is nothing to compare: expected at least one window of at least 2 tokens")]
+    NoWindows,
+    /// Logits that are no numbers.
+    #[error("the logits of window {window}, token {index} are not finite in the model or the reference")]
+    NotFinite {
+        /// The window, from 0.
+        window: usize,
+        /// The predicted token's place in it.
+        index: usize,
+    },
+    /// Settings that cannot be met.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// A session cannot be made.
+    #[error(transparent)]
+    Generator(#[from] GeneratorError),
+    /// A session cannot go on.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// Threads cannot be started.
+    #[error("cannot start {threads} threads: {source}")]
+    Threads {
+        /// Threads asked for.
+        threads: usize,
+        /// What the system says.
+        source: std::io::Error,
+    },
+}
+
+/// Compares a model with a reference on windows of tokens, each window alone, every token but the first predicted.
+///
+/// `settings` are the model's; context and rows of logits follow from the windows. The reference always runs with
+/// f32 activations and cache. The threads (at least two) are shared out between both. `progress` gets the number of
+/// windows done.
+///
+/// # Errors
+/// Different vocabularies, windows of one token or longer than a model's context, logits that are not finite.
+pub fn divergence(
+    pair: Pair<'_>,
+    windows: &[&[Token]],
+    settings: &Settings,
+    progress: &mut dyn FnMut(usize),
+) -> Result<Divergence, DivergenceError> {
+    same_vocabulary(pair)?;
+    let longest = windows.iter().map(|window| window.len()).max().unwrap_or(0);
+    if windows.iter().any(|window| window.len() < 2) || longest < 2 {
+        return Err(DivergenceError::NoWindows);
+    }
+    let threads = plan(pair.model.config(), settings, longest)?.threads();
+    let half = |threads: usize| Some(threads.max(1));
+    let model = Settings { threads: half(threads / 2), ..*settings };
+    let kernels = settings.kernels;
+    let reference =
+        Settings { threads: half(threads.div_ceil(2)), exact: true, kernels, ..Settings::default() };
+    let model = plan(pair.model.config(), &model, longest)?;
+    let reference = plan(pair.reference.config(), &reference, longest)?;
+    let (full, rows) = channel();
+    let (back, empty) = channel();
+    for _ in 0..AHEAD {
+        // The receiver is in the next line's scope.
+        let _ = back.send(Vec::new());
+    }
+    std::thread::scope(|scope| {
+        let ahead = scope.spawn(move || hand_over(&pair.reference, &reference, windows, (&full, &empty)));
+        let compared = compare(&pair.model, &model, windows, (rows, back), progress);
+        let handed = ahead.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        // A reference that failed is why the model had nothing to compare with.
+        handed?;
+        compared
+    })
+}
+
+/// How one of the two runs.
+fn plan(config: &Config, settings: &Settings, context: usize) -> Result<Plan, PlanError> {
+    Plan::new(config, &Settings { context: Some(context), logit_rows: Some(ROWS), ..*settings })
+}
+
+/// Checks that an id means the same in both models.
+fn same_vocabulary(pair: Pair<'_>) -> Result<(), DivergenceError> {
+    let sizes = [&pair.model, &pair.reference].map(|file| file.config().vocab);
+    let tokens = [&pair.model, &pair.reference].map(|file| file.tokenizer().vocab());
+    for [model, reference] in [sizes, tokens] {
+        if model != reference {
+            return Err(DivergenceError::VocabularySize { model, reference });
+        }
+    }
+    let text =
+        |tokenizer: Tokenizer<'_>, token| String::from_utf8_lossy(tokenizer.token_bytes(token)).into_owned();
+    let (model, reference) = (pair.model.tokenizer(), pair.reference.tokenizer());
+    let mut ids = (0..tokens[0] as u32).map(Token);
+    match ids.find(|&token| model.token_bytes(token) != reference.token_bytes(token)) {
+        None => Ok(()),
+        Some(token) => Err(DivergenceError::Vocabulary {
+            id: token.0,
+            model: text(model, token),
+            reference: text(reference, token),
+        }),
+    }
+}
+
+/// Runs `work` on a new session.
+fn with_session<R>(
+    file: &ModelFile<'_>,
+    plan: &Plan,
+    work: impl FnOnce(&mut thimble_host::Generator<'_>) -> Result<R, DivergenceError>,
+) -> Result<R, DivergenceError> {
+    let threads = plan.threads();
+    let pool = Pool::new(threads).map_err(|source| DivergenceError::Threads { threads, source })?;
+    let mut memory = plan.allocate()?;
+    work(&mut generator(file, plan, &mut memory, &pool)?)
+}
+
+/// Sends the reference's logits row by row, in vectors that come back.
+fn hand_over(
+    file: &ModelFile<'_>,
+    plan: &Plan,
+    windows: &[&[Token]],
+    (full, empty): (&Sender<Vec<f32>>, &Receiver<Vec<f32>>),
+) -> Result<(), DivergenceError> {
+    with_session(file, plan, |session| {
+        for window in windows {
+            let mut given_up = false;
+            session.rewind(0)?;
+            session.logits_of(window, 1, &mut |_, logits| {
+                // Either end is gone where the comparison has failed.
+                let Ok(mut row) = empty.recv() else { return given_up = true };
+                row.clear();
+                row.extend_from_slice(logits);
+                given_up |= full.send(row).is_err();
+            })?;
+            if given_up {
+                break;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Runs the model and compares each row of its logits with the reference's.
+fn compare(
+    file: &ModelFile<'_>,
+    plan: &Plan,
+    windows: &[&[Token]],
+    (rows, back): (Receiver<Vec<f32>>, Sender<Vec<f32>>),
+    progress: &mut dyn FnMut(usize),
+) -> Result<Divergence, DivergenceError> {
+    let mut sums = Sums::default();
+    with_session(file, plan, |session| {
+        for (number, window) in windows.iter().enumerate() {
+            let (mut wrong, mut alone) = (None, false);
+            session.rewind(0)?;
+            session.logits_of(window, 1, &mut |index, logits| {
+                // Nothing comes where the reference has failed, which is then the error that is reported.
+                let Ok(row) = rows.recv() else { return alone = true };
+                match Position::of(&row, logits, window[index]) {
+                    Some(position) => sums.add(position),
+                    None => _ = wrong.get_or_insert(index),
+                }
+                let _ = back.send(row);
+            })?;
+            if let Some(index) = wrong {
+                return Err(DivergenceError::NotFinite { window: number, index });
+            }
+            if alone {
+                break;
+            }
+            progress(number + 1);
+        }
+        Ok(())
+    })?;
+    Ok(sums.divergence())
+}
+
+/// What is compared at one position.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Position {
+    kl: f64,
+    agree: bool,
+    /// Log-probability of the text's token: the reference's, the model's.
+    target: [f64; 2],
+}
+
+impl Position {
+    /// Compares two rows of logits; `None` where they are not finite.
+    ///
+    /// `KL(p || q) = sum p (ln p - ln q)`, for logits x and y with largest X and Y:
+    /// `sum e^(x-X) ((x-X) - (y-Y)) / sum e^(x-X) - ln sum e^(x-X) + ln sum e^(y-Y)`.
+    fn of(reference: &[f32], model: &[f32], token: Token) -> Option<Position> {
+        let best = [greedy(reference), greedy(model)];
+        let most = |logits: &[f32], best: Token| logits.get(best.index()).copied().map(f64::from);
+        let (x_most, y_most) = (most(reference, best[0])?, most(model, best[1])?);
+        let (mut x_sum, mut y_sum, mut weighted) = (0.0, 0.0, 0.0);
+        for (&x, &y) in reference.iter().zip(model) {
+            let (x, y) = (f64::from(x) - x_most, f64::from(y) - y_most);
+            let p = x.exp();
+            x_sum += p;
+            y_sum += y.exp();
+            weighted += p * (x - y);
+        }
+        let kl = weighted / x_sum - x_sum.ln() + y_sum.ln();
+        let of = |logits: &[f32], most: f64, sum: f64| {
+            logits.get(token.index()).map(|&logit| f64::from(logit) - most - sum.ln())
+        };
+        let target = [of(reference, x_most, x_sum)?, of(model, y_most, y_sum)?];
+        let finite = kl.is_finite() && target.iter().all(|t| t.is_finite());
+        // Rounding can take equal distributions below zero.
+        finite.then_some(Position { kl: kl.max(0.0), agree: best[0] == best[1], target })
+    }
+}
+
+/// Positions so far.
+#[derive(Debug, Default)]
+struct Sums {
+    kl: Vec<f32>,
+    sum: f64,
+    squares: f64,
+    agree: usize,
+    target: [f64; 2],
+    difference: f64,
+}
+
+impl Sums {
+    fn add(&mut self, position: Position) {
+        let Position { kl, agree, target } = position;
+        self.kl.push(kl as f32);
+        self.sum += kl;
+        self.squares += kl * kl;
+        self.agree += usize::from(agree);
+        self.target[0] += target[0];
+        self.target[1] += target[1];
+        self.difference += (target[0] - target[1]).abs();
+    }
+
+    fn divergence(mut self) -> Divergence {
+        self.kl.sort_unstable_by(f32::total_cmp);
+        let positions = self.kl.len();
+        let n = positions as f64;
+        let mean = self.sum / n;
+        let variance = (self.squares - self.sum * mean) / (n - 1.0).max(1.0);
+        let percentile = |fraction: f64| percentile(&self.kl, fraction);
+        Divergence {
+            positions,
+            kl: Distribution {
+                mean,
+                standard_error: (variance.max(0.0) / n).sqrt(),
+                median: percentile(0.5),
+                percentile_90: percentile(0.9),
+                percentile_99: percentile(0.99),
+                maximum: percentile(1.0),
+            },
+            top_1_agreement: self.agree as f64 / n,
+            perplexity: (-self.target[1] / n).exp(),
+            reference_perplexity: (-self.target[0] / n).exp(),
+            log_probability_difference: self.difference / n,
+        }
+    }
+}
+
+/// The number below which `fraction` of the sorted numbers lie, interpolated between two as NumPy does.
+fn percentile(sorted: &[f32], fraction: f64) -> f64 {
+    let place = fraction * sorted.len().saturating_sub(1) as f64;
+    let at = |index: usize| sorted.get(index).map_or(0.0, |&number| f64::from(number));
+    let (low, high) = (at(place as usize), at(place.ceil() as usize));
+    low + (high - low) * place.fract()
+}
+
+#[cfg(test)]
+#[path = "divergence_tests.rs"]
+mod tests;

@@ -80,16 +80,17 @@ const _: () = assert!(size_of::<Q4NlBlock>() == Encoding::Q4Nl.block_bytes());
 const _: () = assert!(size_of::<Q5NlBlock>() == Encoding::Q5Nl.block_bytes());
 const _: () = assert!(size_of::<Q6Block>() == Encoding::Q6.block_bytes());
 
-/// 32 activations as signed bytes with one scale: what an integer kernel multiplies with.
+/// 32 activations as two planes of signed bytes with one scale: what an integer kernel multiplies with.
 ///
-/// Two planes: an activation is about `scale * code`, and more closely `scale * (code + fine / 255)`. The second
-/// one is there for groups whose step is coarse beside those of the row's other groups; it is zero elsewhere.
+/// An activation is about `scale * code`, and within 1/64,770 of its group's largest `scale * (code + fine / 255)`.
+/// The first plane alone would do for most groups, but where one channel is far out, as some are in every trained
+/// model, its group's other numbers would have few steps left: log-probabilities then err thirty times as much.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct QuantGroup {
     /// 4 signed bytes in each word, first column lowest.
     pub codes: [i32; GROUP / 4],
-    /// As `codes`, what rounding left in steps of `scale / 255`: -127 to 127; or zeros.
+    /// As `codes`, what rounding left in steps of `scale / 255`: -127 to 127.
     pub fine: [i32; GROUP / 4],
     /// Value of one step.
     pub scale: f32,
@@ -97,8 +98,6 @@ pub struct QuantGroup {
     pub sum: i32,
     /// Sum of the 32 numbers in `fine`.
     pub fine_sum: i32,
-    /// In the first token's group of a tile: not zero where some token of the tile has a second plane here.
-    pub tile_fine: u32,
 }
 
 /// One weight matrix as the kernels see it.

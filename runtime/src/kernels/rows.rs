@@ -48,7 +48,6 @@ fn quantize_group<S: Simd>(s: S, x: &[f32; GROUP], out: &mut QuantGroup) {
     }
     (out.codes, out.sum) = words(&codes);
     (out.fine, out.fine_sum) = words(&fine);
-    out.tile_fine = 0;
 }
 
 /// 32 signed bytes as words of four, and their sum.
@@ -57,16 +56,11 @@ fn words(codes: &[[i8; 16]; 2]) -> ([i32; GROUP / 4], i32) {
     let codes = codes.as_flattened();
     let mut words = [0; GROUP / 4];
     for (word, codes) in words.iter_mut().zip(codes.as_chunks::<4>().0) {
-        *word = i32::from_le_bytes(codes.map(|code| code as u8));
+        // Not `map`: what it calls is compiled without the instruction set.
+        *word = i32::from_le_bytes([codes[0] as u8, codes[1] as u8, codes[2] as u8, codes[3] as u8]);
     }
     (words, codes.iter().map(|&code| i32::from(code)).sum())
 }
-
-/// A group has a second plane where its step is more than this times the mean step of its row.
-///
-/// Rounding errs in proportion to the step. A few outlying channels make the steps of their groups many times
-/// the others', and with one plane those groups make nine tenths of the error of the log-probabilities.
-const COARSE: f32 = 1.5;
 
 /// Quantizes up to `width` rows of `columns` numbers into one tile: for each group, `width` tokens side by
 /// side; tokens past the last row are zeros.
@@ -96,23 +90,6 @@ pub(crate) fn quantize_tile<S: Simd>(
         for place in places {
             *place = QuantGroup::default();
         }
-        drop_fine_planes(t, width, tile);
-    }
-}
-
-/// Leaves token `t` of a tile the second plane of its coarse groups alone.
-#[inline(always)]
-fn drop_fine_planes(t: usize, width: usize, tile: &mut [QuantGroup]) {
-    let count = tile.len() / width;
-    let sum: f32 = tile.iter().skip(t).step_by(width).map(|group| group.scale).sum();
-    let coarse = COARSE * sum / count as f32;
-    for tokens in tile.chunks_exact_mut(width) {
-        let fine = tokens[t].scale > coarse;
-        if !fine {
-            (tokens[t].fine, tokens[t].fine_sum) = ([0; GROUP / 4], 0);
-        }
-        let others = if t == 0 { 0 } else { tokens[0].tile_fine };
-        tokens[0].tile_fine = others | u32::from(fine);
     }
 }
 

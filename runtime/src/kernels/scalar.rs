@@ -123,6 +123,13 @@ impl Simd for Scalar {
         [x; 16]
     }
     #[inline(always)]
+    fn times_255_plus(self, mut a: [i32; 16], b: [i32; 16]) -> [i32; 16] {
+        for (a, b) in a.iter_mut().zip(b) {
+            *a = 255 * *a + b;
+        }
+        a
+    }
+    #[inline(always)]
     fn to_f32(self, x: [i32; 16]) -> [f32; 16] {
         let mut out = [0.0; 16];
         for (out, x) in out.iter_mut().zip(x) {

@@ -256,13 +256,13 @@ fn products_match_f64() {
                         let crew = Crew { kernels, team: &Alone };
                         let product = Product { matrix: sample.matrix(&aligned), out: &mut out, add: false };
                         crew.multiply(Input { floats: &x, groups, tokens }, [product]);
-                        // f32 sums err by some units in the last place of the terms; 8-bit activations by half
-                        // a step, 1/254 of their group's largest, which is at most 1 here.
+                        // f32 sums err by some units in the last place of the terms; two-plane activations by half
+                        // a fine step, 1/254 / 254 of their group's largest, which is at most 1 here.
                         let float = groups.is_none() || encoding.block_columns() == 1;
                         for (i, (out, (sum, size))) in out.iter().zip(&expected).enumerate() {
                             let row = i % rows;
                             let weights = &sample.values[row * columns..(row + 1) * columns];
-                            let steps = weights.iter().map(|w| w.abs()).sum::<f64>() / 254.0;
+                            let steps = weights.iter().map(|w| w.abs()).sum::<f64>() / 254.0 / 254.0;
                             let bound = 3e-6 * size + if float { 1e-9 } else { steps };
                             let error = (f64::from(*out) - sum).abs();
                             assert!(
@@ -273,40 +273,6 @@ fn products_match_f64() {
                         }
                     }
                 }
-            }
-        }
-    }
-}
-
-/// A group with an outlier a hundred times its neighbours errs no more than the others: it has a second plane.
-#[test]
-#[cfg_attr(miri, ignore = "the arithmetic is that of products_match_f64")]
-fn outliers_do_not_coarsen_their_group() {
-    let mut random = Random(7);
-    for encoding in [Encoding::Q8, Encoding::Q4Min, Encoding::Q5Nl] {
-        let sample = Sample::new(encoding, 40, 256, &mut random);
-        let aligned = sample.aligned();
-        // Only the middle token has an outlier: its neighbours' results stay what they are without it.
-        let mut x = random.floats(3 * 256);
-        let plain = x.clone();
-        x[256 + 70] = 100.0;
-        let expected = sample.product(&x);
-        for kernels in all() {
-            let run = |x: &[f32]| {
-                let groups = quantize(&kernels, x, 256);
-                let mut out = vec![0.0; 3 * 40];
-                let crew = Crew { kernels, team: &Alone };
-                let product = Product { matrix: sample.matrix(&aligned), out: &mut out, add: false };
-                crew.multiply(Input { floats: x, groups: Some(&groups), tokens: 3 }, [product]);
-                out
-            };
-            let (out, without) = (run(&x), run(&plain));
-            assert!(out[..40] == without[..40] && out[80..] == without[80..], "{kernels:?} {encoding:?}");
-            for (row, (out, (sum, size))) in out.iter().zip(&expected).enumerate().skip(40).take(40) {
-                let weights = &sample.values[(row - 40) * 256..(row - 39) * 256];
-                let bound = 3e-6 * size + weights.iter().map(|w| w.abs()).sum::<f64>() / 254.0;
-                let error = (f64::from(*out) - sum).abs();
-                assert!(error <= bound, "{kernels:?} {encoding:?}: {out} for {sum}, bound {bound}");
             }
         }
     }

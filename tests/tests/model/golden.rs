@@ -129,7 +129,7 @@ impl Golden {
     }
 
     /// The model as a Hugging Face folder in f32.
-    fn folder(&self, grid: Grid) -> Folder {
+    pub(crate) fn folder(&self, grid: Grid) -> Folder {
         let tensor = |(name, rows, columns): (String, Option<usize>, usize)| {
             let edge = name.ends_with("embed_tokens") || name == "lm_head";
             let name = format!("{name}.weight");
