@@ -27,15 +27,10 @@ pub(crate) struct Feedback {
     /// M_kk^2, what an error that is left in a column costs.
     weights: Vec<f32>,
     /// M, row-major.
-    pub(crate) factor: Vec<f64>,
+    factor: Vec<f64>,
 }
 
 impl Moments {
-    /// No inputs yet.
-    pub(crate) fn new(columns: usize) -> Moments {
-        Moments { columns, values: vec![0.0; columns * columns] }
-    }
-
     /// The mean of the diagonal.
     pub(crate) fn mean(&self) -> f64 {
         let diagonal = self.values.iter().step_by(self.columns + 1);
@@ -81,6 +76,29 @@ impl Moments {
         };
         let slabs = (0..n.div_ceil(GROUP)).into_par_iter().map(slab).collect();
         Some(Feedback { columns: n, slabs, weights, factor: m })
+    }
+}
+
+impl Feedback {
+    /// The change D of the weights that minimizes the squared length of D X - T plus that of D times the damping.
+    ///
+    /// In place: `wish` is T X^T, rows of `columns` numbers, and becomes D = T X^T H^-1.
+    pub(crate) fn solve(&self, wish: &mut [f32]) {
+        let (n, factor) = (self.columns, &self.factor);
+        wish.par_chunks_mut(n).for_each(|row| {
+            let mut d: Vec<f64> = row.iter().map(|&v| f64::from(v)).collect();
+            for j in (0..n).rev() {
+                let m = &factor[j * n..][..n];
+                d[j] = (d[j] - dot(&d[j + 1..], &m[j + 1..])) / m[j];
+            }
+            for j in 0..n {
+                let m = &factor[j * n..][..n];
+                d[j] /= m[j];
+                let (done, rest) = d.split_at_mut(j + 1);
+                rest.iter_mut().zip(&m[j + 1..]).for_each(|(d, m)| *d -= done[j] * m);
+            }
+            row.iter_mut().zip(d).for_each(|(out, d)| *out = d as f32);
+        });
     }
 }
 
@@ -224,26 +242,6 @@ fn round_panel(
         }
     }
     Ok(loss)
-}
-
-/// The weights W + D that come nearest to a wish: D minimizes the squared length of D X - T plus damping, where
-/// `wish` is T X^T and `factor` that of the damped X X^T. In place: `wish` becomes D, rows of `columns` numbers.
-pub(crate) fn solve(factor: &[f64], columns: usize, wish: &mut [f32]) {
-    let n = columns;
-    wish.par_chunks_mut(n).for_each(|row| {
-        let mut d: Vec<f64> = row.iter().map(|&v| f64::from(v)).collect();
-        for j in (0..n).rev() {
-            let m = &factor[j * n..][..n];
-            d[j] = (d[j] - dot(&d[j + 1..], &m[j + 1..])) / m[j];
-        }
-        for j in 0..n {
-            let m = &factor[j * n..][..n];
-            d[j] /= m[j];
-            let (done, rest) = d.split_at_mut(j + 1);
-            rest.iter_mut().zip(&m[j + 1..]).for_each(|(d, m)| *d -= done[j] * m);
-        }
-        row.iter_mut().zip(d).for_each(|(out, d)| *out = d as f32);
-    });
 }
 
 #[cfg(test)]

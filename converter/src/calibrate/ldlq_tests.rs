@@ -186,7 +186,7 @@ fn solving_finds_the_least_squares_change() {
     };
     let mut wish: Vec<f32> =
         change.chunks(n).flat_map(|row| (0..n).map(|j| times(row, j) as f32).collect::<Vec<_>>()).collect();
-    solve(&moments.factor().unwrap(), n, &mut wish);
+    moments.feedback().unwrap().solve(&mut wish);
     assert!(wish.iter().zip(&change).all(|(a, b)| (a - b).abs() < 1e-4));
 }
 
