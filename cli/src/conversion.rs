@@ -2,7 +2,8 @@
 
 use crate::failure::Failure;
 use crate::{progress, target, terminal};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use thimble_converter::write_gguf::GgufType;
 use thimble_converter::{ConvertError, Options, Summary};
 
 pub(crate) use thimble_converter::Quant;
@@ -23,20 +24,65 @@ pub(crate) fn quant(name: &str) -> Result<Quant, Failure> {
 
 /// Writes the model in `source` to `target`, atomically; says on stderr what became of it.
 pub(crate) fn convert(source: &Path, target: &Path, request: &Request) -> Result<(), Failure> {
-    let target = &target::real(target)?;
-    if target::replaces(target, source) {
+    let target = &place(target, source)?;
+    let summary = quietly(source, target, request)?;
+    tell(target, [summary.bytes, summary.config.parameters()], &summary.notes);
+    Ok(())
+}
+
+/// Writes the model in `source` to the GGUF file `target`, atomically; says on stderr what became of it.
+pub(crate) fn write_gguf(source: &Path, target: &Path, kind: GgufType) -> Result<(), Failure> {
+    let target = &place(target, source)?;
+    let bar = progress::bytes("converting", 0);
+    let written = thimble_converter::read::open(source).and_then(|checkpoint| {
+        thimble_converter::write_gguf::write_gguf(&checkpoint, target, kind, &mut |progress| {
+            bar.set_length(progress.total);
+            bar.set_position(progress.done);
+        })
+    });
+    bar.finish_and_clear();
+    let summary = written.map_err(|error| failed(source, error))?;
+    tell(target, [summary.bytes, summary.parameters], &summary.notes);
+    for (name, (tensors, bytes)) in &summary.types {
+        terminal::note(&format!("  {name:<5} {tensors:>4} tensors {bytes:>12} bytes"));
+    }
+    if summary.rounding > 0.0 {
+        terminal::note(&format!("rounding changed weights by {:.3}%", 100.0 * summary.rounding));
+    }
+    Ok(())
+}
+
+/// Where `target` really goes, unless that would replace the source.
+pub(crate) fn place(target: &Path, source: &Path) -> Result<PathBuf, Failure> {
+    let target = target::real(target)?;
+    if target::replaces(&target, source) {
         let what = target.display();
         let reason = format!("{what} belongs to the source and would be replaced: write to another file");
         return Err(Failure::Usage(reason));
     }
-    let summary = quietly(source, target, request)?;
-    let bits = summary.bytes as f64 * 8.0 / summary.config.parameters() as f64;
-    let megabytes = summary.bytes as f64 / 1e6;
+    Ok(target)
+}
+
+/// What was written, and what deserves to be said about it.
+pub(crate) fn tell(target: &Path, [bytes, parameters]: [u64; 2], notes: &[String]) {
+    let bits = bytes as f64 * 8.0 / parameters as f64;
+    let megabytes = bytes as f64 / 1e6;
     terminal::note(&format!("wrote {} ({megabytes:.1} MB, {bits:.2} bits per weight)", target.display()));
-    for note in &summary.notes {
+    for note in notes {
         terminal::note(&format!("note: {note}"));
     }
-    Ok(())
+}
+
+/// The converter's error as a sentence about the source.
+pub(crate) fn failed(source: &Path, error: ConvertError) -> Failure {
+    Failure::Convert {
+        path: source.to_path_buf(),
+        reason: error.to_string(),
+        writing: matches!(
+            error,
+            ConvertError::Write { .. } | ConvertError::DiskFull { .. } | ConvertError::Exists { .. }
+        ),
+    }
 }
 
 /// Writes the model in `source` to `target`, atomically, and says nothing.
@@ -48,9 +94,5 @@ pub(crate) fn quietly(source: &Path, target: &Path, request: &Request) -> Result
         bar.set_position(progress.done);
     });
     bar.finish_and_clear();
-    summary.map_err(|error| Failure::Convert {
-        path: source.to_path_buf(),
-        reason: error.to_string(),
-        writing: matches!(error, ConvertError::Write { .. } | ConvertError::DiskFull { .. }),
-    })
+    summary.map_err(|error| failed(source, error))
 }

@@ -216,8 +216,10 @@ pub(super) fn measure(
     };
 
     let tensors = checkpoint.tensors();
-    let last: Vec<Tensor> =
-        model.before[config.layers].iter().map(|x| model.shape.norm(x, &model.norm)).collect::<Computed<_>>()?;
+    let last: Vec<Tensor> = model.before[config.layers]
+        .iter()
+        .map(|x| model.shape.norm(x, &model.norm))
+        .collect::<Computed<_>>()?;
     let last = Tensor::cat(&last, 0)?;
     let mut cached: Option<(u16, [Tensor; 4])> = None;
     let mut all = Vec::new();

@@ -5,8 +5,8 @@
 //! triangular; the cost is the sum over columns k of (sum over j <= k of E_j M_jk)^2. So column k is rounded after its
 //! target moved by the errors made before it, weighted with M_jk / M_kk, and what is left counts M_kk^2.
 
-use crate::quantize::{Coder, Loss, Refusal};
 use crate::pack;
+use crate::quantize::{Coder, Loss, Refusal};
 use rayon::prelude::*;
 use thimble_runtime::format::{Encoding, GROUP, PANEL};
 
@@ -198,8 +198,7 @@ fn round_panel(
     let columns = feedback.columns;
     pack::clear(encoding, panel);
     let rows = weights.len() / columns;
-    let plans: Vec<_> =
-        weights.chunks_exact(columns).map(|row| coder.plan(row, &feedback.weights)).collect();
+    let plans: Vec<_> = weights.chunks_exact(columns).map(|row| coder.plan(row, &feedback.weights)).collect();
     for (row, plan) in plans.iter().enumerate() {
         coder.put_row(panel, row, plan);
     }

@@ -39,7 +39,11 @@ pub(crate) fn source_values(checkpoint: &Checkpoint, tensor: &Stored) -> Result<
 }
 
 /// The numbers that a reader of stored bytes sees.
-pub(crate) fn stored_values(tensor: &Stored, encoding: Encoding, bytes: &[u8]) -> Result<Vec<f32>, ConvertError> {
+pub(crate) fn stored_values(
+    tensor: &Stored,
+    encoding: Encoding,
+    bytes: &[u8],
+) -> Result<Vec<f32>, ConvertError> {
     use rayon::prelude::*;
     let mut values = vec![0.0; tensor.rows * tensor.columns];
     let rows = values.par_chunks_mut(tensor.columns.max(1)).enumerate();
@@ -82,7 +86,8 @@ impl Shape {
             Tensor::from_vec(angles.iter().map(|&a| f(a) as f32).collect(), (window, half), &Device::Cpu)
         };
         let hidden = |at: usize| if at % window > at / window { f32::NEG_INFINITY } else { 0.0 };
-        let mask = Tensor::from_vec((0..window * window).map(hidden).collect(), (window, window), &Device::Cpu)?;
+        let mask =
+            Tensor::from_vec((0..window * window).map(hidden).collect(), (window, window), &Device::Cpu)?;
         Ok(Shape { config: *config, cos: table(f64::cos)?, sin: table(f64::sin)?, mask })
     }
 
