@@ -10,7 +10,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use thimble_eval::{Ended, EvalError, Evaluated, Evaluation, Event, Selection, Source, Task};
 
 /// Which model on which items.
@@ -58,7 +58,7 @@ impl Job {
             result: self.output.clone(),
         };
         let stop = interrupted()?;
-        let mut watch = Watch { bar: None };
+        let mut watch = Watch { bar: None, told: Instant::now() };
         let ended = evaluation.run(&stop, &mut |event| watch.see(event));
         watch.end();
         match ended.map_err(failure)? {
@@ -129,7 +129,12 @@ fn interrupted() -> Result<Arc<AtomicBool>, Failure> {
 /// Tells on stderr what is going on.
 struct Watch {
     bar: Option<ProgressBar>,
+    /// When a line was last written where there is no terminal for a bar.
+    told: Instant,
 }
+
+/// How often such a line is written.
+const TELL: Duration = Duration::from_secs(60);
 
 impl Watch {
     fn say(&self, text: &str) {
@@ -157,9 +162,12 @@ impl Watch {
             Event::Done { items, of, left } => {
                 let bar = self.bar.get_or_insert_with(|| progress::items("items", of as u64));
                 bar.set_position(items as u64);
-                if let Some(left) = left {
-                    bar.set_message(format!("{} left", time(left)));
+                let left = left.map_or_else(String::new, |left| format!("{} left", time(left)));
+                if bar.is_hidden() && self.told.elapsed() > TELL {
+                    self.told = Instant::now();
+                    terminal::note(&format!("{items} of {of} items, {left}"));
                 }
+                bar.set_message(left);
             }
         }
     }
