@@ -3,6 +3,7 @@
 use crate::engine::{self, Mapped, Need};
 use crate::failure::Failure;
 use crate::flags::{EvalFlags, MachineFlags};
+use crate::home::Home;
 use crate::model::Location;
 use crate::{progress, terminal};
 use indicatif::{HumanDuration, ProgressBar};
@@ -11,7 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use thimble_eval::{Ended, EvalError, Evaluated, Evaluation, Event, Selection, Source, Task};
+use thimble_eval::{Ended, EvalError, Evaluated, Evaluation, Event, Hub, Selection, Source, Task};
 
 /// Which model on which items.
 pub(crate) struct Job {
@@ -32,11 +33,14 @@ impl Job {
     /// Names model, tasks and data.
     pub(crate) fn resolve(flags: EvalFlags) -> Result<Job, Failure> {
         let named = std::env::var_os(DATA).filter(|folder| !folder.is_empty()).map(PathBuf::from);
-        let folder = flags.data.or(named).unwrap_or_default();
+        let source = match flags.data.or(named) {
+            Some(folder) => Source::Folder(folder),
+            None => Source::Hub(Hub { cache: Home::find()?.data(), endpoint: None }),
+        };
         Ok(Job {
             location: Location::resolve(flags.model.model.as_deref())?,
             tasks: Task::parse_list(&flags.tasks).map_err(|error| Failure::Usage(error.to_string()))?,
-            source: Source::Folder(folder),
+            source,
             selection: Selection { offset: flags.offset, limit: flags.limit },
             output: flags.output,
             samples: flags.samples,
