@@ -1,9 +1,12 @@
 //! The converter behind a progress bar.
 
 use crate::failure::Failure;
+use crate::recipe::Recipe;
 use crate::{progress, target, terminal};
-use std::path::Path;
-use thimble_converter::{ConvertError, Options, Summary};
+use indicatif::ProgressBar;
+use std::path::{Path, PathBuf};
+use thimble_converter::write_gguf::GgufType;
+use thimble_converter::{ConvertError, Options, Progress, Stage, Summary};
 
 pub(crate) use thimble_converter::Quant;
 
@@ -11,46 +14,114 @@ pub(crate) use thimble_converter::Quant;
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
     /// How to store the weights.
-    pub(crate) quant: Quant,
+    pub(crate) recipe: Recipe,
     /// Where the source was fetched from, for the file's provenance; otherwise its name.
     pub(crate) origin: Option<String>,
 }
 
-/// The encoding of this name.
-pub(crate) fn quant(name: &str) -> Result<Quant, Failure> {
-    name.parse().map_err(|error: ConvertError| Failure::Usage(format!("--quant: {error}")))
-}
-
 /// Writes the model in `source` to `target`, atomically; says on stderr what became of it.
 pub(crate) fn convert(source: &Path, target: &Path, request: &Request) -> Result<(), Failure> {
-    let target = &target::real(target)?;
-    if target::replaces(target, source) {
-        let what = target.display();
-        let reason = format!("{what} belongs to the source and would be replaced: write to another file");
-        return Err(Failure::Usage(reason));
-    }
+    let target = &place(target, source)?;
     let summary = quietly(source, target, request)?;
-    let bits = summary.bytes as f64 * 8.0 / summary.config.parameters() as f64;
-    let megabytes = summary.bytes as f64 / 1e6;
-    terminal::note(&format!("wrote {} ({megabytes:.1} MB, {bits:.2} bits per weight)", target.display()));
-    for note in &summary.notes {
-        terminal::note(&format!("note: {note}"));
+    tell(target, [summary.bytes, summary.config.parameters()], &summary.notes);
+    if let Some((table, divergence)) = &summary.chosen {
+        terminal::note(&format!("expected divergence from the source: {divergence:.4} nats per token, with"));
+        for rule in &table.rules {
+            terminal::note(&format!("  {:<24} {}", rule.pattern, rule.encoding));
+        }
     }
     Ok(())
 }
 
-/// Writes the model in `source` to `target`, atomically, and says nothing.
-pub(crate) fn quietly(source: &Path, target: &Path, request: &Request) -> Result<Summary, Failure> {
-    let options = Options { quant: request.quant, source: request.origin.clone(), ..Options::default() };
+/// Writes the model in `source` to the GGUF file `target`, atomically; says on stderr what became of it.
+pub(crate) fn write_gguf(source: &Path, target: &Path, kind: GgufType) -> Result<(), Failure> {
+    let target = &place(target, source)?;
     let bar = progress::bytes("converting", 0);
-    let summary = thimble_converter::convert(source, target, &options, &mut |progress| {
-        bar.set_length(progress.total);
-        bar.set_position(progress.done);
+    let written = thimble_converter::read::open(source).and_then(|checkpoint| {
+        thimble_converter::write_gguf::write_gguf(&checkpoint, target, kind, &mut |progress| {
+            bar.set_length(progress.total);
+            bar.set_position(progress.done);
+        })
     });
     bar.finish_and_clear();
-    summary.map_err(|error| Failure::Convert {
+    let summary = written.map_err(|error| failed(source, error))?;
+    tell(target, [summary.bytes, summary.parameters], &summary.notes);
+    for (name, (tensors, bytes)) in &summary.types {
+        terminal::note(&format!("  {name:<5} {tensors:>4} tensors {bytes:>12} bytes"));
+    }
+    if summary.rounding > 0.0 {
+        terminal::note(&format!("rounding changed weights by {:.3}%", 100.0 * summary.rounding));
+    }
+    Ok(())
+}
+
+/// Where `target` really goes, unless that would replace the source.
+pub(crate) fn place(target: &Path, source: &Path) -> Result<PathBuf, Failure> {
+    let target = target::real(target)?;
+    if target::replaces(&target, source) {
+        let what = target.display();
+        let reason = format!("{what} belongs to the source and would be replaced: write to another file");
+        return Err(Failure::Usage(reason));
+    }
+    Ok(target)
+}
+
+/// What was written, and what deserves to be said about it.
+pub(crate) fn tell(target: &Path, [bytes, parameters]: [u64; 2], notes: &[String]) {
+    let bits = bytes as f64 * 8.0 / parameters as f64;
+    let megabytes = bytes as f64 / 1e6;
+    terminal::note(&format!("wrote {} ({megabytes:.1} MB, {bits:.2} bits per weight)", target.display()));
+    for note in notes {
+        terminal::note(&format!("note: {note}"));
+    }
+}
+
+/// The converter's error as a sentence about the source.
+pub(crate) fn failed(source: &Path, error: ConvertError) -> Failure {
+    Failure::Convert {
         path: source.to_path_buf(),
         reason: error.to_string(),
-        writing: matches!(error, ConvertError::Write { .. } | ConvertError::DiskFull { .. }),
-    })
+        writing: matches!(
+            error,
+            ConvertError::Write { .. } | ConvertError::DiskFull { .. } | ConvertError::Exists { .. }
+        ),
+    }
+}
+
+/// Writes the model in `source` to `target`, atomically, and says nothing.
+pub(crate) fn quietly(source: &Path, target: &Path, request: &Request) -> Result<Summary, Failure> {
+    let Recipe { quant, table, target: size, calibration } = request.recipe.clone();
+    let origin = request.origin.clone();
+    let options = Options { quant, table, target: size, calibration, source: origin, ..Options::default() };
+    let mut shown: Option<(Stage, ProgressBar)> = None;
+    let summary = thimble_converter::convert(
+        source,
+        target,
+        &options,
+        &mut |Progress { stage, done, total, .. }| {
+            if shown.as_ref().is_none_or(|(old, _)| *old != stage) {
+                if let Some((_, bar)) = shown.take() {
+                    bar.finish_and_clear();
+                }
+                shown = Some((stage, bar(stage)));
+            }
+            if let Some((_, bar)) = &shown {
+                bar.set_length(total);
+                bar.set_position(done);
+            }
+        },
+    );
+    if let Some((_, bar)) = shown {
+        bar.finish_and_clear();
+    }
+    summary.map_err(|error| failed(source, error))
+}
+
+/// The bar of a stage.
+fn bar(stage: Stage) -> ProgressBar {
+    match stage {
+        Stage::Measuring => progress::steps("measuring tensors", 0),
+        Stage::Calibrating => progress::steps("calibrating layers", 0),
+        Stage::Writing => progress::bytes("converting", 0),
+    }
 }

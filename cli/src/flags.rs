@@ -2,7 +2,8 @@
 
 mod eval;
 
-use crate::commands::divergence;
+use crate::commands::{convert, divergence, export};
+use crate::recipe::RecipeFlags;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use eval::{CompareFlags, EvalFlags};
 use std::path::PathBuf;
@@ -39,8 +40,10 @@ pub(crate) enum Command {
     Eval(EvalFlags),
     /// Two results of `thimble eval` side by side
     Compare(CompareFlags),
-    /// Convert a Hugging Face folder or a GGUF file to a .thimble file
+    /// Convert a Hugging Face folder, a GGUF or a .thimble file to a .thimble or a GGUF file
     Convert(ConvertFlags),
+    /// Write a .thimble or a GGUF file as a Hugging Face folder
+    Export(export::Flags),
     /// Show what a .thimble file holds and the memory it takes
     Inspect(InspectFlags),
     /// Check every byte of a .thimble file against its checksums
@@ -174,7 +177,7 @@ pub(crate) struct PullFlags {
     /// A name from `thimble list`
     #[arg(value_name = "NAME")]
     pub(crate) name: String,
-    /// Encoding of the weights: keep, f32, f16, bf16, q8, q4, ... [default: q8, or keep for a GGUF source]
+    /// Encoding of the weights: keep, f32, f16, bf16, q8, q6, q5, q4, q4min, q3 [default: q8, or keep for a GGUF source]
     #[arg(long, value_name = "ENCODING")]
     pub(crate) quant: Option<String>,
     /// Fetch and convert again although it is there; only weights that match their checksum are not downloaded twice
@@ -242,15 +245,16 @@ pub(crate) struct PerplexityFlags {
 /// `thimble convert`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ConvertFlags {
-    /// A Hugging Face folder (config.json, tokenizer.json, *.safetensors) or a .gguf file
+    /// A Hugging Face folder (config.json, tokenizer.json, *.safetensors), a .gguf or a .thimble file
     #[arg(value_name = "SOURCE")]
     pub(crate) source: PathBuf,
-    /// The .thimble file to write
+    /// The file to write
     #[arg(long, short, value_name = "FILE")]
     pub(crate) output: PathBuf,
-    /// Encoding of the weights: keep, f32, f16, bf16, q8, q4, ...
-    #[arg(long, value_name = "ENCODING", default_value = "keep")]
-    pub(crate) quant: String,
+    #[command(flatten)]
+    pub(crate) target: convert::TargetFlags,
+    #[command(flatten)]
+    pub(crate) recipe: RecipeFlags,
 }
 
 /// `thimble inspect`.

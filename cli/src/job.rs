@@ -1,7 +1,8 @@
 //! What the flags mean: models named, contradictions refused, before anything is done.
 
 use crate::commands::{
-    chat, compare, convert, divergence, eval, inspect, list, perplexity, pull, run, score, tokens, verify,
+    chat, compare, convert, divergence, eval, export, inspect, list, perplexity, pull, run, score, tokens,
+    verify,
 };
 use crate::failure::Failure;
 use crate::flags::{Command, Flags};
@@ -32,6 +33,8 @@ pub(crate) enum Job {
     Compare(compare::Job),
     /// `thimble convert`
     Convert(convert::Job),
+    /// `thimble export`
+    Export(export::Job),
     /// `thimble inspect`
     Inspect(inspect::Job),
     /// `thimble verify`
@@ -53,6 +56,7 @@ impl Job {
             Command::Eval(flags) => Job::Eval(Box::new(eval::Job::resolve(flags)?)),
             Command::Compare(flags) => Job::Compare(compare::Job::resolve(flags)?),
             Command::Convert(flags) => Job::Convert(convert::Job::resolve(flags)?),
+            Command::Export(flags) => Job::Export(export::Job::resolve(flags)?),
             Command::Inspect(flags) => Job::Inspect(inspect::Job::resolve(flags)?),
             Command::Verify(flags) => Job::Verify(verify::Job::resolve(flags)?),
         })
@@ -72,6 +76,7 @@ impl Job {
             Job::Eval(job) => job.run(stdout),
             Job::Compare(job) => job.run(stdout),
             Job::Convert(job) => job.run(stdout),
+            Job::Export(job) => job.run(stdout),
             Job::Inspect(job) => job.run(stdout),
             Job::Verify(job) => job.run(stdout),
         }?;

@@ -27,7 +27,7 @@ pub(crate) struct RecipeFlags {
 }
 
 /// What the flags ask for, its files read.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Recipe {
     /// Encodings by name.
     pub(crate) quant: Quant,
@@ -37,6 +37,12 @@ pub(crate) struct Recipe {
     pub(crate) calibration: Option<String>,
     /// The size to reach.
     pub(crate) target: Option<Target>,
+}
+
+impl From<Quant> for Recipe {
+    fn from(quant: Quant) -> Recipe {
+        Recipe { quant, ..Recipe::default() }
+    }
 }
 
 impl RecipeFlags {
@@ -53,13 +59,15 @@ impl RecipeFlags {
         };
         let calibration = match &self.calibrate {
             None => None,
-            Some(path) if path.as_os_str() == "default" => Some(calibrate::default_text()?),
+            Some(path) if path.as_os_str() == "default" => Some(calibrate::default_text().to_owned()),
             Some(path) => Some(input::file(path)?),
         };
         let target = match (self.target_bits, self.target_bytes) {
             (Some(bits), _) if bits.is_finite() && bits > 0.0 => Some(Target::Bits(bits)),
             (Some(bits), _) => {
-                return Err(Failure::Usage(format!("--target-bits: expected a number above 0, found {bits}")));
+                return Err(Failure::Usage(format!(
+                    "--target-bits: expected a number above 0, found {bits}"
+                )));
             }
             (None, Some(size)) => Some(Target::Bytes(bytes(&size).map_err(Failure::Usage)?)),
             (None, None) => None,
@@ -94,9 +102,13 @@ mod tests {
 
     #[test]
     fn sizes_have_units() {
-        for (text, expected) in
-            [("45MB", 45_000_000), ("1.5 MiB", 1_572_864), ("2gb", 2_000_000_000), ("12345", 12_345), ("3KiB", 3072)]
-        {
+        for (text, expected) in [
+            ("45MB", 45_000_000),
+            ("1.5 MiB", 1_572_864),
+            ("2gb", 2_000_000_000),
+            ("12345", 12_345),
+            ("3KiB", 3072),
+        ] {
             assert_eq!(bytes(text).unwrap(), expected, "{text}");
         }
         for text in ["", "MB", "-4MB", "4 elephants", "1.2.3MB", "0", "1e9GB", "99999999999999999999"] {

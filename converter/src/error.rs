@@ -1,8 +1,9 @@
 //! What can go wrong between a source model and a `.thimble` file.
 
 use crate::chat::ChatError;
-use crate::read::GgufError;
+use crate::read::{BlockType, GgufError};
 use crate::tokenizer::TokenizerError;
+use crate::write_gguf::GgufType;
 use std::io;
 use std::path::PathBuf;
 use thimble_runtime::format::{Encoding, FormatError};
@@ -36,9 +37,9 @@ pub enum ConvertError {
         /// Size of the whole file.
         needed: u64,
     },
-    /// The path is neither a model folder, nor a `.gguf`, nor a `.safetensors` file.
+    /// The path is neither a model folder, nor a `.gguf`, `.safetensors` or `.thimble` file.
     #[error(
-        "{} holds no model: expected a .gguf file, or a folder with config.json and model.safetensors",
+        "{} holds no model: expected a .gguf or .thimble file, or a folder with config.json and model.safetensors",
         path.display()
     )]
     NotAModel {
@@ -123,6 +124,19 @@ pub enum ConvertError {
         /// The encoding.
         encoding: Encoding,
     },
+    /// A `.thimble` file that is none.
+    #[error(transparent)]
+    Thimble(#[from] thimble_host::OpenError),
+    /// A weight or scale that a GGUF type cannot hold.
+    #[error("tensor {name}, row {row}: a weight is too large for {kind}; choose F32 or BF16")]
+    TooLargeFor {
+        /// The tensor's name in the source.
+        name: String,
+        /// The row.
+        row: usize,
+        /// The type.
+        kind: BlockType,
+    },
     /// The result would break a rule of the file format.
     #[error("this model does not fit the file format: {0}")]
     Format(#[from] FormatError),
@@ -132,6 +146,24 @@ pub enum ConvertError {
     /// A chat template that cannot be used.
     #[error("the chat template: {0}")]
     Chat(#[from] ChatError),
+    /// An unknown GGUF type's name.
+    #[error("unknown GGUF type {found:?} (known: {})", GgufType::names().join(", "))]
+    UnknownGgufType {
+        /// What was asked for.
+        found: String,
+    },
+    /// Something is where a folder is to be written.
+    #[error("{} exists already: choose another folder or remove it", path.display())]
+    Exists {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// An unknown type of an exported folder.
+    #[error("unknown type {found:?} (known: f32, bf16, f16)")]
+    UnknownDtype {
+        /// What was asked for.
+        found: String,
+    },
     /// An unknown recipe name.
     #[error("unknown quantization {found:?} (known: keep, f32, f16, bf16, q8, q6, q5, q4, q4min, q3)")]
     UnknownQuant {

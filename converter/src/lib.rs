@@ -8,6 +8,7 @@ pub mod calibrate;
 pub mod chat;
 mod dequantize;
 mod error;
+pub mod export;
 pub mod pack;
 pub mod quantize;
 pub mod read;
@@ -15,6 +16,7 @@ pub mod recipe;
 mod sections;
 pub mod tokenizer;
 pub mod write;
+pub mod write_gguf;
 
 pub use allocate::Target;
 pub use dequantize::dequantize;

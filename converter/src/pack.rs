@@ -166,6 +166,19 @@ pub fn put_row_scale(panel: &mut [u8], row: usize, scale: f32) {
     panel[4 * row..][..4].copy_from_slice(&scale.to_le_bytes());
 }
 
+/// One row of a block of [`Encoding::Q8`], [`Encoding::Q4`] or [`Encoding::Q4Min`], as [`put_group`] wrote it.
+pub(crate) fn take_group(encoding: Encoding, block: &[u8], row: usize) -> Group {
+    let at = |step: usize, j: usize| block[step * 64 + row * 4 + j];
+    let codes = std::array::from_fn(|column| match encoding {
+        Encoding::Q8 => at(column / 4, column % 4),
+        _ => at(column / 8, column % 4) >> (column % 8 / 4 * 4) & 15,
+    });
+    let numbers = &block[code_bytes(encoding)..];
+    let number = |at: usize| f16::from_le_bytes([numbers[2 * at], numbers[2 * at + 1]]);
+    let minimum = if encoding == Encoding::Q4Min { number(PANEL + row) } else { f16::ZERO };
+    Group { codes, scale: number(row), minimum }
+}
+
 fn f16_at(bytes: &[u8], at: usize) -> f32 {
     f16::from_le_bytes([bytes[at], bytes[at + 1]]).to_f32()
 }

@@ -24,6 +24,7 @@ impl Sections {
             TokenizerSource::Gguf { tokens, token_types, merges, pre } => {
                 Vocabulary::from_gguf(tokens, token_types, merges, pre)?
             }
+            TokenizerSource::Sections(sections) => return Ok(sections.clone()),
         };
         let (tokens, rows) = (vocabulary.tokens.len(), checkpoint.config.vocab);
         if tokens > rows {
@@ -35,7 +36,7 @@ impl Sections {
         }
         let json = match &checkpoint.tokenizer {
             TokenizerSource::Json(bytes) => Some(bytes.as_slice()),
-            TokenizerSource::Gguf { .. } => None,
+            _ => None,
         };
         let tokenizer = vocabulary.emit_verified(json)?;
         let chat = match &checkpoint.chat_template {
@@ -81,7 +82,8 @@ pub(crate) fn provenance(checkpoint: &Checkpoint, options: &Options, summary: &S
     };
     let chosen = summary.chosen.as_ref().map(|(table, _)| table);
     let text = options.calibration.as_ref();
-    let calibration = text.map(|text| format!("{} bytes, XXH3-64 {:016x}", text.len(), checksum(text.as_bytes())));
+    let calibration =
+        text.map(|text| format!("{} bytes, XXH3-64 {:016x}", text.len(), checksum(text.as_bytes())));
     json!({
         "name": options.name.as_ref().or(origin.name.as_ref()),
         "source": options.source.as_ref().unwrap_or(&origin.source),

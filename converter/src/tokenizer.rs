@@ -9,9 +9,12 @@ mod emit;
 mod error;
 mod gguf;
 mod json;
+mod spelling;
+mod tables;
 mod verify;
 
 pub use error::TokenizerError;
+pub use spelling::GgufLists;
 pub use verify::{battery, verify_against};
 
 use std::collections::HashMap;

@@ -109,8 +109,12 @@ mod tests {
     #[test]
     fn choices_that_others_beat_are_left_out() {
         let better = choice(Encoding::Q4Min, 50, 0.0);
-        let choices =
-            [choice(Encoding::Q5Nl, 52, 0.1), better, choice(Encoding::Q3Nl, 33, 0.5), choice(Encoding::Q4Nl, 42, 0.45)];
+        let choices = [
+            choice(Encoding::Q5Nl, 52, 0.1),
+            better,
+            choice(Encoding::Q3Nl, 33, 0.5),
+            choice(Encoding::Q4Nl, 42, 0.45),
+        ];
         assert_eq!(hull(&choices), [choices[2], better]);
         assert_eq!(hull(&[]), []);
     }

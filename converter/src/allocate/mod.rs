@@ -6,9 +6,9 @@
 mod choose;
 mod sensitivity;
 
+use crate::ConvertError;
 use crate::calibrate::windows;
 use crate::read::Checkpoint;
-use crate::ConvertError;
 use choose::choose;
 use sensitivity::measure;
 use thimble_runtime::format::{ALIGN, Encoding, align_up};

@@ -38,7 +38,10 @@ fn correlated(columns: usize, seed: u64) -> Moments {
 }
 
 fn weights(rows: usize, columns: usize, seed: u64) -> Vec<f32> {
-    uniform(12 * rows * columns, seed).chunks(12).map(|twelve| twelve.iter().sum::<f64>() as f32 * 0.1).collect()
+    uniform(12 * rows * columns, seed)
+        .chunks(12)
+        .map(|twelve| twelve.iter().sum::<f64>() as f32 * 0.1)
+        .collect()
 }
 
 /// tr(E H E^T) of the difference.
@@ -114,7 +117,8 @@ fn codes_are_those_of_the_published_algorithm() {
             let nearest = |v: f64| (v / scale).round().clamp(-127.0, 127.0) * scale;
             let expected = published(source, &inverse, nearest);
             // A target close to the border between two codes may fall on either side, and moves those behind it.
-            let differ = expected.iter().zip(stored).filter(|(e, s)| (*e - f64::from(**s)).abs() > 1e-3 * scale);
+            let differ =
+                expected.iter().zip(stored).filter(|(e, s)| (*e - f64::from(**s)).abs() > 1e-3 * scale);
             assert!(differ.count() * 20 <= columns, "{columns} columns");
         }
     }
@@ -150,7 +154,11 @@ fn compensation_beats_rounding_to_nearest_where_inputs_are_correlated() {
             let (nearest, compensated) = (cost(&moments, &source, &plain), cost(&moments, &source, &stored));
             assert!(compensated < 0.6 * nearest, "{encoding:?} {columns}: {compensated} against {nearest}");
             let measured: f64 = source.iter().zip(&stored).map(|(a, b)| f64::from(a - b).powi(2)).sum();
-            assert!((loss.error / measured - 1.0).abs() < 1e-3, "{encoding:?}: {} is not {measured}", loss.error);
+            assert!(
+                (loss.error / measured - 1.0).abs() < 1e-3,
+                "{encoding:?}: {} is not {measured}",
+                loss.error
+            );
         }
     }
 }
@@ -203,5 +211,8 @@ fn dead_inputs_and_rows_of_zeros_are_fine() {
         assert!(stored[40..80].iter().all(|&v| v == 0.0), "{encoding:?}");
         assert!(stored.iter().zip(&source).all(|(a, b)| (a - b).abs() < 0.05), "{encoding:?}");
     }
-    assert!(Moments { columns: 2, values: vec![1.0, 2.0, 2.0, 1.0] }.feedback().is_none(), "not positive definite");
+    assert!(
+        Moments { columns: 2, values: vec![1.0, 2.0, 2.0, 1.0] }.feedback().is_none(),
+        "not positive definite"
+    );
 }

@@ -11,6 +11,7 @@ pub(crate) mod model;
 mod stream;
 mod text;
 
+pub use model::FloatModel;
 pub use text::default_text;
 pub(crate) use text::{MOST, windows};
 
@@ -20,7 +21,6 @@ use crate::{ConvertError, encode, recipe, refused};
 use candle_core::{Device, Result as Computed, Tensor};
 use ldlq::{Feedback, Moments};
 use model::{Shape, matrix, project, source_values, stored_values};
-use rayon::prelude::*;
 use stream::{Streams, products};
 use thimble_runtime::format::{Role, TensorRecord};
 
@@ -93,7 +93,13 @@ impl Work<'_> {
     }
 
     /// Rounds a matrix; `residual` where it writes to the residual stream.
-    fn round(&mut self, role: Role, layer: u16, inputs: &Inputs, residual: bool) -> Result<Pair, ConvertError> {
+    fn round(
+        &mut self,
+        role: Role,
+        layer: u16,
+        inputs: &Inputs,
+        residual: bool,
+    ) -> Result<Pair, ConvertError> {
         let place = self.place(role, layer);
         let (tensor, record) = (&self.checkpoint.tensors()[place], &self.records[place]);
         let full = self.full(role, layer)?;
@@ -129,7 +135,13 @@ impl Work<'_> {
         let shape = &self.shape;
         let attended = inputs.streams.map(
             |x| shape.attend(&project(x, &query.full)?, &project(x, &key.full)?, &project(x, &value.full)?),
-            |x| shape.attend(&project(x, &query.stored)?, &project(x, &key.stored)?, &project(x, &value.stored)?),
+            |x| {
+                shape.attend(
+                    &project(x, &query.stored)?,
+                    &project(x, &key.stored)?,
+                    &project(x, &value.stored)?,
+                )
+            },
         )?;
         self.write(Role::Output, layer, attended)
     }
@@ -174,7 +186,11 @@ pub(crate) fn load(checkpoint: &Checkpoint, role: Role, layer: u16) -> Result<Te
 }
 
 /// A tensor rounded by itself.
-pub(crate) fn plain(checkpoint: &Checkpoint, tensor: &Stored, record: &TensorRecord) -> Result<Rounded, ConvertError> {
+pub(crate) fn plain(
+    checkpoint: &Checkpoint,
+    tensor: &Stored,
+    record: &TensorRecord,
+) -> Result<Rounded, ConvertError> {
     let (mut bytes, mut loss) = (Vec::new(), Loss::default());
     encode(checkpoint, tensor, record, &mut |piece, cost| {
         bytes.extend_from_slice(piece);
@@ -205,7 +221,8 @@ pub(crate) fn calibrate(
     let full = load(checkpoint, Role::Embedding, Role::NO_LAYER)?;
     let stored = stored_values(tensor, record.encoding, &rounded.bytes)?;
     let stored = matrix(stored, tensor.rows, tensor.columns)?;
-    let embed = |embedding: &Tensor| windows.iter().map(|w| shape.embed(embedding, w)).collect::<Computed<Vec<_>>>();
+    let embed =
+        |embedding: &Tensor| windows.iter().map(|w| shape.embed(embedding, w)).collect::<Computed<Vec<_>>>();
     let x = Streams { full: embed(&full)?, stored: embed(&stored)? };
     drop((full, stored));
     let mut work = Work { checkpoint, records, shape, x, done: vec![None; records.len()] };

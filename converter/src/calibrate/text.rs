@@ -20,7 +20,12 @@ pub fn default_text() -> &'static str {
 ///
 /// # Errors
 /// The text has not even one window, or cannot be encoded.
-pub(crate) fn windows(section: &[u8], config: &Config, text: &str, most: usize) -> Result<Vec<Vec<u32>>, ConvertError> {
+pub(crate) fn windows(
+    section: &[u8],
+    config: &Config,
+    text: &str,
+    most: usize,
+) -> Result<Vec<Vec<u32>>, ConvertError> {
     let fault = |reason| ConvertError::Calibration { reason };
     let tokenizer = Tokenizer::parse(section, config.vocab)?;
     let mut scratch = vec![0; Tokenizer::scratch_bytes(tokenizer.longest_piece(text))];
@@ -38,4 +43,3 @@ pub(crate) fn windows(section: &[u8], config: &Config, text: &str, most: usize) 
     let start = |index: usize| (count / window) * index / windows * window;
     Ok((0..windows).map(|i| tokens[start(i)..][..window].iter().map(|t| t.0).collect()).collect())
 }
-

@@ -4,10 +4,12 @@
 //! every one of them exactly, the literals are stored; otherwise the Jinja source is.
 
 mod battery;
+mod jinja;
 mod reduce;
 #[cfg(test)]
 mod tests;
 
+pub use jinja::source;
 use thimble_host::template::{JinjaTemplate, TemplateError};
 use thimble_runtime::chat::{ChatTemplate, Jinja, Message, Speaker};
 use thimble_runtime::format::FormatError;

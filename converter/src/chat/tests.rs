@@ -90,3 +90,33 @@ fn unusable_templates_are_errors() {
     let unusable = derive("{{ messages[0].content.no_such_method() }}", "", "").unwrap_err();
     assert!(matches!(unusable, ChatError::Unusable(_)), "{unusable}");
 }
+
+#[test]
+fn literals_become_jinja_that_becomes_them_again() {
+    let templates = [
+        include_str!("../../../tests/golden/templates/smollm2.jinja"),
+        include_str!("../../../tests/golden/templates/phi3.jinja"),
+        include_str!("../../../tests/golden/templates/gemma.jinja"),
+        include_str!("../../../tests/golden/templates/gemma_folded.jinja"),
+        include_str!("../../../tests/golden/templates/chatml.jinja"),
+        include_str!("../../../tests/golden/templates/llama3.jinja"),
+        include_str!("../../../tests/golden/templates/zephyr.jinja"),
+        "{% for m in messages %}{{ m.role + m.content.strip() }}.{% endfor %}",
+        r"{{ bos_token }}{% for m in messages %}{{ '\\\r\'' + m.role + m.content + eos_token }}{% endfor %}",
+    ];
+    for template in templates {
+        let section = derive(template, "<s>", "</s>").unwrap();
+        let parsed = ChatTemplate::parse(&section).unwrap();
+        assert!(matches!(parsed, ChatTemplate::Literal(_)), "{template}");
+        let written = source(&parsed);
+        // `derive` compares what they render on its battery, refusals too.
+        assert_eq!(derive(&written, "<s>", "</s>").unwrap(), section, "{written}");
+    }
+}
+
+#[test]
+fn jinja_stays_what_it_is() {
+    let template = "{% for m in messages %}{{ m.content | upper }}{% endfor %}";
+    let section = derive(template, "<s>", "</s>").unwrap();
+    assert_eq!(source(&ChatTemplate::parse(&section).unwrap()), template);
+}

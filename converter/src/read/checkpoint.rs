@@ -2,11 +2,12 @@
 
 use super::BlockType;
 use super::source_file::SourceFile;
-use crate::ConvertError;
+use super::thimble;
+use crate::{ConvertError, Sections};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use thimble_runtime::Token;
-use thimble_runtime::format::{Config, Role};
+use thimble_runtime::format::{Config, Encoding, Role};
 
 /// Where a model comes from, as far as the source says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,7 +18,7 @@ pub struct Origin {
     pub licence: Option<String>,
     /// File or folder name of the source.
     pub source: String,
-    /// `safetensors` or `gguf`.
+    /// `safetensors`, `gguf` or `thimble`.
     pub container: &'static str,
     /// The architecture's name in the source.
     pub architecture: String,
@@ -39,6 +40,8 @@ pub enum TokenizerSource {
         /// Name of the pre-tokenizer.
         pre: String,
     },
+    /// The sections of a `.thimble` file.
+    Sections(Sections),
 }
 
 /// One tensor of the source, found and checked against the configuration.
@@ -60,6 +63,8 @@ pub struct Stored {
     pub(crate) offset: u64,
     /// The head dimension, where the source has rows in the order of interleaved rotary pairs.
     pub(crate) interleaved: Option<usize>,
+    /// The encoding whose panels hold the rows, where the source is a `.thimble` file and this is a matrix.
+    pub(crate) packed: Option<Encoding>,
 }
 
 impl Stored {
@@ -96,6 +101,10 @@ pub struct Checkpoint {
     pub tokenizer: TokenizerSource,
     /// The Jinja chat template, if there is one.
     pub chat_template: Option<String>,
+    /// The token that stands for what is not in the vocabulary, as far as the source says.
+    pub unknown: Option<Token>,
+    /// The token that fills up batches, as far as the source says.
+    pub padding: Option<Token>,
     /// Text of the begin-of-text token, for the chat template; may be empty.
     pub bos_text: String,
     /// Text of the end-of-text token, for the chat template; may be empty.
@@ -121,6 +130,9 @@ impl Checkpoint {
     ) -> Result<(), ConvertError> {
         let row_bytes = tensor.row_bytes();
         let file = &self.files[tensor.file];
+        if let Some(encoding) = tensor.packed {
+            return thimble::read_rows(file, tensor, encoding, rows, out);
+        }
         out.clear();
         out.resize(rows.len() * row_bytes, 0);
         if tensor.interleaved.is_none() {
@@ -182,7 +194,8 @@ pub(crate) fn place(
         let rotated = interleaved && matches!(role, Role::Query | Role::Key);
         let Found { kind, file, offset, .. } = tensor;
         let interleaved = rotated.then_some(config.head_dim);
-        tensors.push(Stored { name, role, layer, kind, rows, columns, file, offset, interleaved });
+        let packed = None;
+        tensors.push(Stored { name, role, layer, kind, rows, columns, file, offset, interleaved, packed });
     }
     Ok(tensors)
 }

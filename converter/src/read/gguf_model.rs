@@ -51,10 +51,14 @@ fn checkpoint(gguf: Gguf, file: SourceFile, source: String) -> Result<Checkpoint
     let chat_template = metadata.text("tokenizer.chat_template")?;
     let token_id = |key| metadata.size(key).map(|id| id.unwrap_or(usize::MAX));
     let (bos, eos) = (token_id("tokenizer.ggml.bos_token_id")?, token_id("tokenizer.ggml.eos_token_id")?);
+    let unknown = token_id("tokenizer.ggml.unknown_token_id")?;
+    let padding = token_id("tokenizer.ggml.padding_token_id")?;
+    let vocab = config.vocab;
+    let named = |id: usize| u32::try_from(id).ok().filter(|_| id < vocab).map(Token);
     let tokenizer = tokenizer(&mut metadata)?;
     let text = |id: usize| match &tokenizer {
         TokenizerSource::Gguf { tokens, .. } => tokens.get(id).cloned(),
-        TokenizerSource::Json(_) => None,
+        _ => None,
     };
     let (bos_text, eos_text) = (text(bos).unwrap_or_default(), text(eos).unwrap_or_default());
     Ok(Checkpoint {
@@ -62,6 +66,8 @@ fn checkpoint(gguf: Gguf, file: SourceFile, source: String) -> Result<Checkpoint
         origin,
         tokenizer,
         chat_template,
+        unknown: named(unknown),
+        padding: named(padding),
         bos_text,
         eos_text,
         notes: Vec::new(),
@@ -174,7 +180,7 @@ fn tokenizer(metadata: &mut Metadata) -> Result<TokenizerSource, ConvertError> {
 }
 
 /// llama.cpp's name of a tensor.
-fn tensor_name(role: Role, layer: u16) -> String {
+pub(crate) fn tensor_name(role: Role, layer: u16) -> String {
     let part = match role {
         Role::Embedding => return "token_embd.weight".to_owned(),
         Role::FinalNorm => return "output_norm.weight".to_owned(),

@@ -58,7 +58,20 @@ pub(super) fn open(folder: &Path, weights: Option<&Path>) -> Result<Checkpoint, 
     };
     let chat_template = chat_template(folder, &texts)?;
     let tokenizer = TokenizerSource::Json(tokenizer);
-    Ok(Checkpoint { config, origin, tokenizer, chat_template, bos_text, eos_text, notes, tensors, files })
+    let named = |key| token_id(&tokenizer_json, &special(&texts, key)).map(Token);
+    Ok(Checkpoint {
+        config,
+        origin,
+        tokenizer,
+        chat_template,
+        unknown: named("unk_token"),
+        padding: named("pad_token"),
+        bos_text,
+        eos_text,
+        notes,
+        tensors,
+        files,
+    })
 }
 
 fn config(json: &Json, found: &BTreeMap<String, Found>) -> Result<Config, ConvertError> {
@@ -221,7 +234,7 @@ fn licence(folder: &Path) -> Option<String> {
 }
 
 /// Hugging Face's name of a tensor.
-fn tensor_name(role: Role, layer: u16) -> String {
+pub(crate) fn tensor_name(role: Role, layer: u16) -> String {
     let part = match role {
         Role::Embedding => return "model.embed_tokens.weight".to_owned(),
         Role::FinalNorm => return "model.norm.weight".to_owned(),

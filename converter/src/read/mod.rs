@@ -1,12 +1,13 @@
-//! Sources: Hugging Face folders and GGUF files, as one [`Checkpoint`].
+//! Sources: Hugging Face folders, GGUF files and `.thimble` files, as one [`Checkpoint`].
 
 mod block;
 mod checkpoint;
 mod gguf;
-mod gguf_model;
-mod hub;
+pub(crate) mod gguf_model;
+pub(crate) mod hub;
 mod safetensors;
 mod source_file;
+mod thimble;
 
 pub use block::BlockType;
 pub use checkpoint::{Checkpoint, Origin, Stored, TokenizerSource};
@@ -14,8 +15,9 @@ pub use gguf::{Gguf, GgufError, GgufTensor, Value};
 
 use crate::ConvertError;
 use std::path::Path;
+use thimble_runtime::format::MAGIC;
 
-/// Opens a Hugging Face folder (or its `model.safetensors`) or a `.gguf` file.
+/// Opens a Hugging Face folder (or its `model.safetensors`), a `.gguf` or a `.thimble` file.
 ///
 /// Reads metadata only; weights are read when asked for.
 pub fn open(source: &Path) -> Result<Checkpoint, ConvertError> {
@@ -26,10 +28,12 @@ pub fn open(source: &Path) -> Result<Checkpoint, ConvertError> {
         return hub::open(source, None);
     }
     match extension {
+        "thimble" => thimble::open(source),
         "gguf" => gguf_model::open(source),
         "safetensors" => hub::open(source.parent().unwrap_or(Path::new(".")), Some(source)),
         // A cache may have dropped the name: look at the bytes.
         _ if source_file::SourceFile::open(source)?.starts_with(b"GGUF") => gguf_model::open(source),
+        _ if source_file::SourceFile::open(source)?.starts_with(&MAGIC) => thimble::open(source),
         _ => Err(ConvertError::NotAModel { path: source.to_owned() }),
     }
 }

@@ -163,6 +163,7 @@ mod tests {
             file: 0,
             offset: 0,
             interleaved: None,
+            packed: None,
         };
         for (quant, kind, expected) in [
             (Quant::Q4, BlockType::Q4_1, Encoding::Q4Nl),

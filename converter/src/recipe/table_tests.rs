@@ -25,7 +25,7 @@ fn tensors() -> Vec<Stored> {
         let (role, layer) = Role::at(&config, index);
         let (rows, columns) = role.shape(&config);
         let (name, kind) = (String::new(), BlockType::F32);
-        Stored { name, role, layer, kind, rows, columns, file: 0, offset: 0, interleaved: None }
+        Stored { name, role, layer, kind, rows, columns, file: 0, offset: 0, interleaved: None, packed: None }
     };
     (0..Role::count(&config)).map(stored).collect()
 }

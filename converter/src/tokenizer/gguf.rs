@@ -5,12 +5,12 @@ use super::{Added, TokenizerError, Vocabulary};
 use std::collections::HashMap;
 
 /// `tokenizer.ggml.token_type`, as llama.cpp numbers them.
-mod token_type {
-    pub(super) const NORMAL: i32 = 1;
-    pub(super) const UNKNOWN: i32 = 2;
-    pub(super) const CONTROL: i32 = 3;
-    pub(super) const USER_DEFINED: i32 = 4;
-    pub(super) const UNUSED: i32 = 5;
+pub(super) mod token_type {
+    pub(in super::super) const NORMAL: i32 = 1;
+    pub(in super::super) const UNKNOWN: i32 = 2;
+    pub(in super::super) const CONTROL: i32 = 3;
+    pub(in super::super) const USER_DEFINED: i32 = 4;
+    pub(in super::super) const UNUSED: i32 = 5;
 }
 
 impl Vocabulary {

@@ -1,6 +1,5 @@
 //! The emitted tables against the `tokenizers` crate.
 
-use super::alphabet::spell;
 use super::{TokenizerError, Vocabulary};
 use thimble_runtime::Token;
 use thimble_runtime::tokenizer::{Specials, Tokenizer};
@@ -32,10 +31,7 @@ impl Vocabulary {
     /// The `tokenizers` crate's tokenizer of the same vocabulary: the oracle for a GGUF file, which has no
     /// `tokenizer.json`.
     pub fn oracle(&self) -> Result<tokenizers::Tokenizer, TokenizerError> {
-        let mut spelled: Vec<String> = self.tokens.iter().map(|token| spell(token)).collect();
-        for added in &self.added {
-            spelled[added.id as usize] = added.text.clone();
-        }
+        let spelled = self.spelled();
         let pair = |&(left, right, _): &(u32, u32, u32)| {
             (spelled[left as usize].clone(), spelled[right as usize].clone())
         };

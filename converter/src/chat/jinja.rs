@@ -1,0 +1,118 @@
+//! From the chat section of a model file back to Jinja source.
+
+use std::fmt::Write;
+use thimble_runtime::chat::{Around, ChatTemplate, Literals, SystemRule};
+
+/// Jinja source that renders as the template does: the source itself where the section holds it.
+///
+/// What the literal form refuses, the source refuses too (`raise_exception`). Reducing the source gives the same
+/// literals again.
+pub fn source(template: &ChatTemplate<'_>) -> String {
+    match template {
+        ChatTemplate::Jinja(jinja) => jinja.source.to_owned(),
+        ChatTemplate::Literal(literals) => of_literals(literals),
+    }
+}
+
+fn of_literals(literals: &Literals<'_>) -> String {
+    let mut out = String::new();
+    let Literals { begin, default_system, generate, end, system, user, assistant, .. } = *literals;
+    let folded = literals.system_rule == SystemRule::Folded;
+    out.push_str("{% set first_is_system = messages and messages[0]['role'] == 'system' %}");
+    if literals.system_rule == SystemRule::Refused {
+        out.push_str(
+            "{% for message in messages %}{% if message['role'] == 'system' %}\
+             {{ raise_exception('System role not supported') }}{% endif %}{% endfor %}",
+        );
+    }
+    if folded {
+        out.push_str(
+            "{% if first_is_system and messages | length == 1 %}\
+             {{ raise_exception('A user message must follow the system message') }}{% endif %}",
+        );
+    }
+    if literals.regular_only {
+        out.push_str(
+            "{% for message in messages[1:] if first_is_system %}\
+             {% if message['role'] != ('user' if loop.index0 % 2 == 0 else 'assistant') %}\
+             {{ raise_exception('Roles must alternate user/assistant/user/assistant/...') }}{% endif %}{% endfor %}\
+             {% for message in messages if not first_is_system %}\
+             {% if message['role'] != ('user' if loop.index0 % 2 == 0 else 'assistant') %}\
+             {{ raise_exception('Roles must alternate user/assistant/user/assistant/...') }}{% endif %}{% endfor %}",
+        );
+    }
+    put(&mut out, begin);
+    if !default_system.is_empty() {
+        out.push_str("{% if not first_is_system %}");
+        put(&mut out, default_system);
+        out.push_str("{% endif %}");
+    }
+    out.push_str("{% for message in messages %}");
+    let mut first = true;
+    if folded {
+        // The first message behind the system's takes it in.
+        out.push_str("{% if message['role'] == 'system' %}{% elif message['role'] == 'user' %}");
+        put(&mut out, user.prefix);
+        out.push_str("{% if first_is_system and loop.index0 == 1 %}");
+        around(&mut out, &system, "messages[0]['content']");
+        out.push_str("{% endif %}");
+        content(&mut out, user.trim, "message['content']");
+        put(&mut out, user.suffix);
+        first = false;
+    }
+    let speakers = [("system", system), ("user", user), ("assistant", assistant)];
+    let left_out = match literals.system_rule {
+        SystemRule::Message => 0,
+        SystemRule::Refused => 1,
+        SystemRule::Folded => 2,
+    };
+    for (role, texts) in &speakers[left_out..] {
+        let keyword = if std::mem::take(&mut first) { "if" } else { "elif" };
+        // Writing to a text cannot fail.
+        let _ = write!(out, "{{% {keyword} message['role'] == '{role}' %}}");
+        around(&mut out, texts, "message['content']");
+    }
+    out.push_str(
+        "{% else %}{{ raise_exception('Only the roles system, user and assistant are supported') }}{% endif %}\
+         {% endfor %}{% if add_generation_prompt %}");
+    put(&mut out, generate);
+    if !end.is_empty() {
+        out.push_str("{% else %}");
+        put(&mut out, end);
+    }
+    out.push_str("{% endif %}");
+    out
+}
+
+fn around(out: &mut String, texts: &Around<'_>, what: &str) {
+    put(out, texts.prefix);
+    content(out, texts.trim, what);
+    put(out, texts.suffix);
+}
+
+fn content(out: &mut String, trim: bool, what: &str) {
+    let trimmed = if trim { " | trim" } else { "" };
+    let _ = write!(out, "{{{{ {what}{trimmed} }}}}");
+}
+
+/// A text that stands for itself.
+fn put(out: &mut String, text: &str) {
+    if text.is_empty() {
+        return;
+    }
+    out.push_str("{{ '");
+    for letter in text.chars() {
+        match letter {
+            '\\' => out.push_str("\\\\"),
+            '\'' => out.push_str("\\'"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            letter if letter.is_control() => {
+                let _ = write!(out, "\\u{:04x}", u32::from(letter));
+            }
+            letter => out.push(letter),
+        }
+    }
+    out.push_str("' }}");
+}

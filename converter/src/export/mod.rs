@@ -1,0 +1,223 @@
+//! Any model that the converter reads as a Hugging Face folder: what `transformers` loads and [`crate::read::open`]
+//! reads back.
+
+mod folder;
+mod texts;
+
+pub use folder::AtomicFolder;
+
+use crate::quantize::Loss;
+use crate::read::hub::tensor_name;
+use crate::read::{BlockType, Checkpoint, Stored, TokenizerSource};
+use crate::tokenizer::Vocabulary;
+use crate::{ConvertError, Progress, Stage, dequantize};
+use safetensors::Dtype as TensorType;
+use safetensors::tensor::{Metadata, TensorInfo};
+use std::collections::HashMap;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+use std::str::FromStr;
+
+/// Numbers that are dequantized at once.
+const CHUNK: usize = 2 << 20;
+
+/// How the weights of the folder are stored, norms included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dtype {
+    /// 32-bit floats: every source exactly.
+    #[default]
+    F32,
+    /// 16-bit brain floats.
+    BF16,
+    /// 16-bit IEEE floats.
+    F16,
+}
+
+impl Dtype {
+    /// Every type.
+    pub const ALL: [Dtype; 3] = [Dtype::F32, Dtype::BF16, Dtype::F16];
+
+    /// The name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Dtype::F32 => "f32",
+            Dtype::BF16 => "bf16",
+            Dtype::F16 => "f16",
+        }
+    }
+
+    /// PyTorch's name.
+    fn torch(self) -> &'static str {
+        match self {
+            Dtype::F32 => "float32",
+            Dtype::BF16 => "bfloat16",
+            Dtype::F16 => "float16",
+        }
+    }
+
+    fn block(self) -> BlockType {
+        match self {
+            Dtype::F32 => BlockType::F32,
+            Dtype::BF16 => BlockType::BF16,
+            Dtype::F16 => BlockType::F16,
+        }
+    }
+
+    fn tensor(self) -> TensorType {
+        match self {
+            Dtype::F32 => TensorType::F32,
+            Dtype::BF16 => TensorType::BF16,
+            Dtype::F16 => TensorType::F16,
+        }
+    }
+
+    /// Appends a number; gives back what a reader will see.
+    fn put(self, value: f32, out: &mut Vec<u8>) -> f32 {
+        match self {
+            Dtype::F32 => {
+                out.extend(value.to_le_bytes());
+                value
+            }
+            Dtype::BF16 => {
+                let narrow = half::bf16::from_f32(value);
+                out.extend(narrow.to_le_bytes());
+                narrow.to_f32()
+            }
+            Dtype::F16 => {
+                let narrow = half::f16::from_f32(value);
+                out.extend(narrow.to_le_bytes());
+                narrow.to_f32()
+            }
+        }
+    }
+}
+
+impl fmt::Display for Dtype {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Dtype {
+    type Err = ConvertError;
+
+    fn from_str(name: &str) -> Result<Dtype, ConvertError> {
+        let found = Dtype::ALL.into_iter().find(|dtype| dtype.name() == name);
+        found.ok_or_else(|| ConvertError::UnknownDtype { found: name.to_owned() })
+    }
+}
+
+/// What was written.
+#[derive(Clone, Debug)]
+pub struct ExportSummary {
+    /// Bytes of `model.safetensors`.
+    pub bytes: u64,
+    /// Number of weights.
+    pub parameters: u64,
+    /// What rounding to a 16-bit type cost, relative root mean square.
+    pub rounding: f64,
+    /// What deserves to be said.
+    pub notes: Vec<String>,
+}
+
+/// Writes an opened model as a folder with config.json, model.safetensors, tokenizer.json, tokenizer_config.json,
+/// special_tokens_map.json and generation_config.json, which appears whole or not at all.
+///
+/// # Errors
+/// The folder exists; weights that are not finite or do not fit the type; a destination that cannot be written.
+pub fn export(
+    checkpoint: &Checkpoint,
+    folder: &Path,
+    dtype: Dtype,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<ExportSummary, ConvertError> {
+    let unfinished = AtomicFolder::create(folder)?;
+    let (tokenizer, vocabulary) = match &checkpoint.tokenizer {
+        TokenizerSource::Json(bytes) => (bytes.clone(), Vocabulary::from_tokenizer_json(bytes)?),
+        TokenizerSource::Gguf { tokens, token_types, merges, pre } => {
+            spelled(Vocabulary::from_gguf(tokens, token_types, merges, pre)?)?
+        }
+        TokenizerSource::Sections(sections) => spelled(Vocabulary::from_section(&sections.tokenizer)?)?,
+    };
+    unfinished.write("tokenizer.json", &tokenizer)?;
+    for (name, json) in texts::all(checkpoint, &vocabulary, dtype) {
+        // Values of plain texts and numbers always have a JSON form.
+        unfinished.write(name, format!("{json:#}\n").as_bytes())?;
+    }
+    unfinished.write("README.md", texts::card(checkpoint).as_bytes())?;
+    let path = unfinished.path().join("model.safetensors");
+    let (bytes, loss) = weights(checkpoint, &path, dtype, progress)?;
+    unfinished.publish()?;
+    Ok(ExportSummary {
+        bytes,
+        parameters: checkpoint.config.parameters(),
+        rounding: loss.relative(),
+        notes: checkpoint.notes.clone(),
+    })
+}
+
+fn spelled(vocabulary: Vocabulary) -> Result<(Vec<u8>, Vocabulary), ConvertError> {
+    Ok((vocabulary.tokenizer_json()?.into_bytes(), vocabulary))
+}
+
+/// Writes `model.safetensors`, a few megabytes at a time.
+fn weights(
+    checkpoint: &Checkpoint,
+    path: &Path,
+    dtype: Dtype,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<(u64, Loss), ConvertError> {
+    let fail = |source: io::Error| ConvertError::Write { path: path.to_owned(), source };
+    let mut end = 0;
+    let info = |tensor: &Stored| {
+        let start = end;
+        end += tensor.rows * tensor.columns * dtype.block().block_bytes();
+        let shape =
+            if tensor.role.is_norm() { vec![tensor.columns] } else { vec![tensor.rows, tensor.columns] };
+        let info = TensorInfo { dtype: dtype.tensor(), shape, data_offsets: (start, end) };
+        (tensor_name(tensor.role, tensor.layer), info)
+    };
+    let tensors = checkpoint.tensors().iter().map(info).collect();
+    let format = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    let unsound = |source| ConvertError::Safetensors { path: path.to_owned(), source };
+    let metadata = Metadata::new(Some(format), tensors).map_err(unsound)?;
+    let mut header = serde_json::to_vec(&metadata)
+        .map_err(|source| ConvertError::Json { path: path.to_owned(), source })?;
+    header.resize(header.len().next_multiple_of(8), b' ');
+    let total = (8 + header.len() + end) as u64;
+    let mut out = BufWriter::with_capacity(1 << 20, File::create(path).map_err(fail)?);
+    out.write_all(&(header.len() as u64).to_le_bytes()).map_err(fail)?;
+    out.write_all(&header).map_err(fail)?;
+    let mut done = (8 + header.len()) as u64;
+    let mut loss = Loss::default();
+    for tensor in checkpoint.tensors() {
+        let at_once = (CHUNK / tensor.columns.max(1)).max(1);
+        let (mut source, mut bytes) = (Vec::new(), Vec::new());
+        for start in (0..tensor.rows).step_by(at_once) {
+            let rows = start..tensor.rows.min(start + at_once);
+            let mut values = vec![0.0; rows.len() * tensor.columns];
+            checkpoint.read_rows(tensor, rows, &mut source)?;
+            dequantize(tensor.kind, &source, &mut values);
+            bytes.clear();
+            for (at, &value) in values.iter().enumerate() {
+                let (name, row) = (tensor.name.clone(), start + at / tensor.columns);
+                if !value.is_finite() {
+                    return Err(ConvertError::NotFinite { name, row });
+                }
+                let stored = dtype.put(value, &mut bytes);
+                if !stored.is_finite() {
+                    return Err(ConvertError::TooLargeFor { name, row, kind: dtype.block() });
+                }
+                loss.error += f64::from(value - stored).powi(2);
+                loss.energy += f64::from(value).powi(2);
+            }
+            out.write_all(&bytes).map_err(fail)?;
+            done += bytes.len() as u64;
+            progress(Progress { stage: Stage::Writing, tensor: &tensor.name, done, total });
+        }
+    }
+    out.flush().map_err(fail)?;
+    Ok((total, loss))
+}

@@ -1,0 +1,118 @@
+//! The small JSON files of a folder, and its model card.
+
+use super::Dtype;
+use crate::read::Checkpoint;
+use crate::tokenizer::Vocabulary;
+use serde_json::{Map, Value, json};
+use thimble_runtime::Token;
+
+/// Names and contents.
+pub(super) fn all(
+    checkpoint: &Checkpoint,
+    vocabulary: &Vocabulary,
+    dtype: Dtype,
+) -> [(&'static str, Value); 4] {
+    let special = special_tokens(checkpoint, vocabulary);
+    let mut tokenizer = special.clone();
+    let more = [
+        ("add_prefix_space", json!(false)),
+        ("clean_up_tokenization_spaces", json!(false)),
+        ("model_max_length", json!(checkpoint.config.context)),
+        ("tokenizer_class", json!("PreTrainedTokenizerFast")),
+    ];
+    tokenizer.extend(more.map(|(key, value)| (key.to_owned(), value)));
+    if let Some(template) = &checkpoint.chat_template {
+        tokenizer.insert("chat_template".to_owned(), json!(template));
+    }
+    [
+        ("config.json", config(checkpoint, dtype)),
+        ("generation_config.json", generation(checkpoint)),
+        ("special_tokens_map.json", Value::Object(special)),
+        ("tokenizer_config.json", Value::Object(tokenizer)),
+    ]
+}
+
+/// `config.json` of a `LlamaForCausalLM`.
+fn config(checkpoint: &Checkpoint, dtype: Dtype) -> Value {
+    let config = &checkpoint.config;
+    json!({
+        "_name_or_path": checkpoint.origin.name.clone().unwrap_or_default(),
+        "architectures": ["LlamaForCausalLM"],
+        "attention_bias": false,
+        "attention_dropout": 0.0,
+        "bos_token_id": config.bos.map(|token| token.0),
+        "eos_token_id": eos(checkpoint),
+        "head_dim": config.head_dim,
+        "hidden_act": "silu",
+        "hidden_size": config.hidden,
+        "intermediate_size": config.ffn,
+        "max_position_embeddings": config.context,
+        "mlp_bias": false,
+        "model_type": "llama",
+        "num_attention_heads": config.heads,
+        "num_hidden_layers": config.layers,
+        "num_key_value_heads": config.kv_heads,
+        "pad_token_id": checkpoint.padding.map(|token| token.0),
+        "rms_norm_eps": shortest(config.norm_eps),
+        "rope_scaling": null,
+        "rope_theta": shortest(config.rope_theta),
+        "tie_word_embeddings": config.tied,
+        "torch_dtype": dtype.torch(),
+        "use_cache": true,
+        "vocab_size": config.vocab,
+    })
+}
+
+fn generation(checkpoint: &Checkpoint) -> Value {
+    let mut json = json!({"_from_model_config": true, "eos_token_id": eos(checkpoint)});
+    let ids = [("bos_token_id", checkpoint.config.bos), ("pad_token_id", checkpoint.padding)];
+    for (key, token) in ids {
+        if let Some(token) = token {
+            json[key] = token.0.into();
+        }
+    }
+    json
+}
+
+/// The stop tokens: null, one id, or a list of them.
+fn eos(checkpoint: &Checkpoint) -> Value {
+    let stops: Vec<u32> = checkpoint.config.stop.iter().flatten().map(|token| token.0).collect();
+    match stops.as_slice() {
+        [] => Value::Null,
+        [one] => json!(one),
+        several => json!(several),
+    }
+}
+
+/// The texts of the special tokens that have a part to play.
+fn special_tokens(checkpoint: &Checkpoint, vocabulary: &Vocabulary) -> Map<String, Value> {
+    let text = |token: Option<Token>| {
+        let bytes = vocabulary.tokens.get(token?.index())?;
+        String::from_utf8(bytes.clone()).ok()
+    };
+    let texts = [
+        ("bos_token", Some(checkpoint.bos_text.clone())),
+        ("eos_token", Some(checkpoint.eos_text.clone())),
+        ("pad_token", text(checkpoint.padding)),
+        ("unk_token", text(checkpoint.unknown)),
+    ];
+    let known =
+        texts.into_iter().filter_map(|(key, text)| Some((key, text.filter(|text| !text.is_empty())?)));
+    known.map(|(key, text)| (key.to_owned(), json!(text))).collect()
+}
+
+/// The shortest decimal that is this `f32`, where a plain conversion would show the digits of its rounding.
+fn shortest(number: f32) -> f64 {
+    number.to_string().parse().unwrap_or_else(|_| f64::from(number))
+}
+
+/// `README.md`: the licence, where one is known, and what this is.
+pub(super) fn card(checkpoint: &Checkpoint) -> String {
+    let origin = &checkpoint.origin;
+    let name = origin.name.as_ref().unwrap_or(&origin.source);
+    let licence = origin.licence.as_ref().map_or_else(String::new, |l| format!("license: {l}\n"));
+    format!(
+        "---\n{licence}library_name: transformers\n---\n# {name}\n\nWritten by thimble from {}.\n",
+        origin.source
+    )
+}

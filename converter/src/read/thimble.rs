@@ -1,0 +1,187 @@
+//! A `.thimble` file as a [`Checkpoint`]: the way back, for other formats and other encodings.
+
+use super::checkpoint::Stored;
+use super::source_file::SourceFile;
+use super::{BlockType, Checkpoint, Origin, TokenizerSource};
+use crate::chat;
+use crate::pack;
+use crate::{ConvertError, Sections};
+use rayon::prelude::*;
+use serde_json::Value as Json;
+use std::ops::Range;
+use std::path::Path;
+use thimble_host::MappedModel;
+use thimble_runtime::chat::ChatTemplate;
+use thimble_runtime::format::{Directory, Encoding, FormatError, GROUP, ModelFile, PANEL, SectionKind};
+
+/// Opens a `.thimble` file, every byte of which is compared with its checksum.
+pub(super) fn open(path: &Path) -> Result<Checkpoint, ConvertError> {
+    let mapped = MappedModel::open(path)?;
+    let file = mapped.file()?;
+    file.verify()?;
+    let config = *file.config();
+    let directory = Directory::parse(file.bytes())?;
+    let section = |kind| directory.bytes(file.bytes(), kind).map(<[u8]>::to_vec);
+    let chat = match section(SectionKind::Chat) {
+        Ok(chat) => Some(chat),
+        Err(FormatError::MissingSection { .. }) => None,
+        Err(error) => return Err(error.into()),
+    };
+    let sections = Sections { tokenizer: section(SectionKind::Tokenizer)?, chat };
+    let tokenizer = file.tokenizer();
+    let text = |token| String::from_utf8_lossy(tokenizer.token_bytes(token)).into_owned();
+    let mut bos_text = config.bos.map(text).unwrap_or_default();
+    let mut eos_text = config.stop.iter().flatten().next().copied().map(text).unwrap_or_default();
+    if let Some(ChatTemplate::Jinja(jinja)) = file.chat() {
+        (bos_text, eos_text) = (jinja.bos.to_owned(), jinja.eos.to_owned());
+    }
+    let (origin, notes) = origin(&file, path);
+    Ok(Checkpoint {
+        config,
+        origin,
+        tokenizer: TokenizerSource::Sections(sections),
+        chat_template: file.chat().map(|template| chat::source(&template)),
+        unknown: None,
+        padding: None,
+        bos_text,
+        eos_text,
+        notes,
+        tensors: tensors(&file, &directory)?,
+        files: vec![SourceFile::open(path)?],
+    })
+}
+
+/// What the file's provenance tells.
+fn origin(file: &ModelFile<'_>, path: &Path) -> (Origin, Vec<String>) {
+    let provenance: Json = serde_json::from_str(file.provenance()).unwrap_or(Json::Null);
+    let text = |key: &str| provenance.get(key).and_then(Json::as_str).map(str::to_owned);
+    let notes = provenance.get("notes").and_then(Json::as_array);
+    let notes = notes.into_iter().flatten().filter_map(Json::as_str).map(str::to_owned).collect();
+    let origin = Origin {
+        name: text("name"),
+        licence: text("licence"),
+        source: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        container: "thimble",
+        architecture: text("architecture").unwrap_or_else(|| "llama".to_owned()),
+    };
+    (origin, notes)
+}
+
+fn tensors(file: &ModelFile<'_>, directory: &Directory) -> Result<Vec<Stored>, ConvertError> {
+    let kind = SectionKind::Tensors;
+    let section = directory.get(kind).ok_or(FormatError::MissingSection { kind })?;
+    let stored = file.tensors().iter().map(|record| {
+        let (rows, columns) = (record.rows as usize, record.columns as usize);
+        let matrix = record.encoding != Encoding::Vector;
+        Stored {
+            name: super::gguf_model::tensor_name(record.role, record.layer),
+            role: record.role,
+            layer: record.layer,
+            kind: if matrix { blocks(record.encoding, columns) } else { BlockType::F32 },
+            rows,
+            columns,
+            file: 0,
+            offset: section.offset + record.offset,
+            interleaved: None,
+            packed: matrix.then_some(record.encoding),
+        }
+    });
+    Ok(stored.collect())
+}
+
+/// The block type that an encoding's rows are read as, without loss: its twin, or else numbers.
+fn blocks(encoding: Encoding, columns: usize) -> BlockType {
+    let whole = columns.is_multiple_of(GROUP);
+    match encoding {
+        Encoding::F16 => BlockType::F16,
+        Encoding::BF16 => BlockType::BF16,
+        Encoding::Q8 if whole => BlockType::Q8_0,
+        Encoding::Q4 if whole => BlockType::Q4_0,
+        Encoding::Q4Min if whole => BlockType::Q4_1,
+        _ => BlockType::F32,
+    }
+}
+
+/// Reads rows as blocks of the tensor's type.
+pub(super) fn read_rows(
+    file: &SourceFile,
+    tensor: &Stored,
+    encoding: Encoding,
+    rows: Range<usize>,
+    out: &mut Vec<u8>,
+) -> Result<(), ConvertError> {
+    let (role, layer) = (tensor.role, tensor.layer);
+    let overflow = FormatError::TensorOverflow { role, layer };
+    let panel_bytes = encoding.panel_bytes(tensor.columns).ok_or(overflow)?;
+    let (first, last) = (rows.start / PANEL, rows.end.div_ceil(PANEL));
+    let mut panels = vec![0; (last - first) * panel_bytes];
+    file.read_at(tensor.offset + (first * panel_bytes) as u64, &mut panels)?;
+    out.clear();
+    out.resize(rows.len() * tensor.row_bytes(), 0);
+    let row_bytes = tensor.row_bytes().max(1);
+    out.par_chunks_exact_mut(row_bytes).zip(rows).for_each(|(out, row)| {
+        let row = row - first * PANEL;
+        let panel = &panels[row / PANEL * panel_bytes..][..panel_bytes];
+        match tensor.kind {
+            BlockType::Q8_0 | BlockType::Q4_0 | BlockType::Q4_1 => {
+                let blocks = panel.chunks_exact(encoding.block_bytes());
+                let out = out.chunks_exact_mut(tensor.kind.block_bytes());
+                blocks.zip(out).for_each(|(block, out)| put_block(encoding, block, row % PANEL, out));
+            }
+            kind => put_numbers(encoding, kind, panel, (row % PANEL, tensor.columns), out),
+        }
+    });
+    Ok(())
+}
+
+/// One row of a block of 16 rows as a block of the encoding's twin: scale, minimum, codes.
+fn put_block(encoding: Encoding, block: &[u8], row: usize, out: &mut [u8]) {
+    let group = pack::take_group(encoding, block, row);
+    out[..2].copy_from_slice(&group.scale.to_le_bytes());
+    let head = match encoding {
+        Encoding::Q4Min => {
+            out[2..4].copy_from_slice(&group.minimum.to_le_bytes());
+            4
+        }
+        _ => 2,
+    };
+    let out = &mut out[head..];
+    match encoding {
+        Encoding::Q8 => {
+            let zero = pack::zero_code(encoding);
+            out.iter_mut().zip(group.codes).for_each(|(out, code)| *out = code.wrapping_sub(zero));
+        }
+        _ => {
+            let (low, high) = group.codes.split_at(GROUP / 2);
+            out.iter_mut().zip(low.iter().zip(high)).for_each(|(out, (low, high))| *out = low | high << 4);
+        }
+    }
+}
+
+/// One row of a panel as floats.
+fn put_numbers(
+    encoding: Encoding,
+    kind: BlockType,
+    panel: &[u8],
+    (row, columns): (usize, usize),
+    out: &mut [u8],
+) {
+    let mut values = vec![0.0; columns];
+    // The panel is whole, so that there is a row to unpack.
+    let _ = pack::unpack_row(encoding, panel, row, &mut values);
+    let values = values.iter();
+    match kind {
+        BlockType::F16 => {
+            let out = out.chunks_exact_mut(2);
+            out.zip(values).for_each(|(o, &v)| o.copy_from_slice(&half::f16::from_f32(v).to_le_bytes()));
+        }
+        BlockType::BF16 => {
+            let out = out.chunks_exact_mut(2);
+            out.zip(values).for_each(|(o, &v)| o.copy_from_slice(&half::bf16::from_f32(v).to_le_bytes()));
+        }
+        _ => {
+            let out = out.chunks_exact_mut(4);
+            out.zip(values).for_each(|(o, &v)| o.copy_from_slice(&v.to_le_bytes()));
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! A [`Vocabulary`] in the words of other formats: GGUF's lists, and `tokenizer.json`.
+
+use super::alphabet::spell;
+use super::gguf::token_type;
+use super::{TokenizerError, Vocabulary};
+use tokenizers::decoders::byte_level::ByteLevel as Decoder;
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+
+/// The lists of `tokenizer.ggml.*`, model `gpt2`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GgufLists {
+    /// Text of every token, as many as the embedding has rows.
+    pub tokens: Vec<String>,
+    /// GGML's type of every token.
+    pub token_types: Vec<i32>,
+    /// Merges, best first, spelled `left right`.
+    pub merges: Vec<String>,
+    /// Name of the pre-tokenizer.
+    pub pre: String,
+}
+
+impl GgufLists {
+    /// Appends unused tokens up to `rows`, as llama.cpp wants one for each row of the embedding.
+    pub fn pad(&mut self, rows: usize) {
+        self.token_types.resize(self.tokens.len(), token_type::NORMAL);
+        for id in self.tokens.len()..rows {
+            self.tokens.push(format!("[PAD{id}]"));
+            self.token_types.push(token_type::UNUSED);
+        }
+    }
+}
+
+impl Vocabulary {
+    /// The text of each token as `tokenizer.json` and GGUF spell it; empty where no token has that id.
+    pub(super) fn spelled(&self) -> Vec<String> {
+        let mut spelled: Vec<String> = self.tokens.iter().map(|token| spell(token)).collect();
+        for added in &self.added {
+            spelled[added.id as usize] = added.text.clone();
+        }
+        spelled
+    }
+
+    /// The lists that [`Vocabulary::from_gguf`] reads, the pre-tokenizer aside: `smollm` where digits stand apart,
+    /// `gpt-2` otherwise, as llama.cpp understands them.
+    pub fn gguf_lists(&self) -> GgufLists {
+        let spelled = self.spelled();
+        let mut token_types: Vec<i32> = spelled
+            .iter()
+            .map(|text| if text.is_empty() { token_type::UNUSED } else { token_type::NORMAL })
+            .collect();
+        for added in &self.added {
+            token_types[added.id as usize] =
+                if added.special { token_type::CONTROL } else { token_type::USER_DEFINED };
+        }
+        let merge = |&(left, right, _): &(u32, u32, u32)| {
+            format!("{} {}", spelled[left as usize], spelled[right as usize])
+        };
+        let merges = self.merges.iter().map(merge).collect();
+        let unused = |(id, text): (usize, String)| if text.is_empty() { format!("[PAD{id}]") } else { text };
+        let tokens = spelled.into_iter().enumerate().map(unused).collect();
+        let pre = if self.digits_apart { "smollm" } else { "gpt-2" };
+        GgufLists { tokens, token_types, merges, pre: pre.to_owned() }
+    }
+
+    /// The `tokenizer.json` that [`Vocabulary::from_tokenizer_json`] reads.
+    ///
+    /// # Errors
+    /// The `tokenizers` crate refuses the vocabulary.
+    pub fn tokenizer_json(&self) -> Result<String, TokenizerError> {
+        let mut tokenizer = self.oracle()?;
+        tokenizer.with_decoder(Some(Decoder::new(true, true, true)));
+        tokenizer.with_post_processor(Some(ByteLevel::new(true, false, true)));
+        tokenizer.to_string(true).map_err(|error| TokenizerError::Oracle(error.to_string()))
+    }
+}

@@ -1,0 +1,139 @@
+//! From f32 to GGML's blocks of 32: the same bytes as ggml's own reference quantizers (`quantize_row_*_ref` in
+//! `ggml-quants.c`), so the arithmetic, down to where it rounds, is theirs.
+
+use crate::dequantize::five_bits;
+use crate::read::BlockType;
+use half::f16;
+
+/// Numbers in a block.
+pub(super) const LEN: usize = 32;
+
+/// Quantizes one block of 32 numbers to `kind` (Q4_0, Q4_1, Q5_0, Q5_1 or Q8_0), `block_bytes` long.
+///
+/// `None` where a scale or minimum is too large for f16, which ggml would store as infinity.
+pub(super) fn quantize(kind: BlockType, values: &[f32; LEN], out: &mut [u8]) -> Option<()> {
+    match kind {
+        BlockType::Q4_0 => symmetric(values, 8, out),
+        BlockType::Q5_0 => symmetric(values, 16, out),
+        BlockType::Q4_1 => ranged(values, 15, out),
+        BlockType::Q5_1 => ranged(values, 31, out),
+        _ => eight_bits(values, out),
+    }
+}
+
+/// `1 / scale`; nothing can be told apart where that overflows (ggml leaves such blocks undefined).
+fn inverse(scale: f32) -> f32 {
+    let inverse = 1.0 / scale;
+    if scale == 0.0 || inverse.is_infinite() { 0.0 } else { inverse }
+}
+
+/// Writes a finite number as f16.
+fn put(number: f32, out: &mut [u8]) -> Option<()> {
+    let number = f16::from_f32(number);
+    out[..2].copy_from_slice(&number.to_le_bytes());
+    number.is_finite().then_some(())
+}
+
+/// The largest magnitude, whose own sign decides the scale's, becomes code 0; `zero` is the code of zero.
+fn symmetric(values: &[f32; LEN], zero: u8, out: &mut [u8]) -> Option<()> {
+    let most =
+        values.iter().fold(0.0_f32, |most, &value| if value.abs() > most.abs() { value } else { most });
+    let scale = most / -f32::from(zero);
+    let inverse = inverse(scale);
+    put(scale, out)?;
+    let offset = f32::from(zero) + 0.5;
+    put_codes(2 * zero, values.map(|value| (value * inverse + offset) as u8), &mut out[2..]);
+    Some(())
+}
+
+/// The smallest number becomes code 0, the largest the last code.
+fn ranged(values: &[f32; LEN], last: u8, out: &mut [u8]) -> Option<()> {
+    // The first among equals, where they differ in sign: zeros.
+    let smallest = values.iter().fold(f32::MAX, |least, &value| if value < least { value } else { least });
+    let largest = values.iter().fold(f32::MIN, |most, &value| if value > most { value } else { most });
+    let scale = (largest - smallest) / f32::from(last);
+    let inverse = inverse(scale);
+    put(scale, out)?;
+    put(smallest, &mut out[2..])?;
+    put_codes(last + 1, values.map(|value| ((value - smallest) * inverse + 0.5) as u8), &mut out[4..]);
+    Some(())
+}
+
+/// Codes below `count` (16 or 32) as nibbles, behind a word of fifth bits if there are any.
+fn put_codes(count: u8, codes: [u8; LEN], out: &mut [u8]) {
+    let codes = codes.map(|code| code.min(count - 1));
+    let out = match count {
+        32 => {
+            let fifth = codes.iter().rev().fold(0, |bits, &code| bits << 1 | u32::from(code >> 4));
+            out[..4].copy_from_slice(&fifth.to_le_bytes());
+            &mut out[4..]
+        }
+        _ => out,
+    };
+    let (low, high) = codes.split_at(LEN / 2);
+    out.iter_mut().zip(low.iter().zip(high)).for_each(|(out, (low, high))| *out = low & 15 | high << 4);
+}
+
+/// The largest magnitude becomes code 127 or -127.
+fn eight_bits(values: &[f32; LEN], out: &mut [u8]) -> Option<()> {
+    let scale = values.iter().fold(0.0_f32, |most, value| value.abs().max(most)) / 127.0;
+    let inverse = inverse(scale);
+    put(scale, out)?;
+    // Half away from zero, as C's roundf.
+    out[2..].iter_mut().zip(values).for_each(|(out, value)| *out = (value * inverse).round() as i8 as u8);
+    Some(())
+}
+
+/// A block's codes, signed around zero or counted from the minimum, with the bytes of its scale (and minimum).
+struct Codes<'b> {
+    codes: [i8; LEN],
+    numbers: &'b [u8],
+}
+
+/// The codes of a block of 32; `None` for other types.
+fn codes(kind: BlockType, block: &[u8]) -> Option<Codes<'_>> {
+    let nibbles = |bytes: &[u8]| -> [u8; LEN] {
+        std::array::from_fn(|j| if j < LEN / 2 { bytes[j] & 15 } else { bytes[j - LEN / 2] >> 4 })
+    };
+    let signed = |codes: [u8; LEN], zero: u8| codes.map(|code| code.wrapping_sub(zero) as i8);
+    let (codes, head) = match kind {
+        BlockType::Q8_0 => (std::array::from_fn(|j| block[2 + j] as i8), 2),
+        BlockType::Q4_0 => (signed(nibbles(&block[2..]), 8), 2),
+        BlockType::Q5_0 => (signed(five_bits(&block[2..6], &block[6..]), 16), 2),
+        BlockType::Q4_1 => (signed(nibbles(&block[4..]), 0), 4),
+        BlockType::Q5_1 => (signed(five_bits(&block[4..8], &block[8..]), 0), 4),
+        _ => return None,
+    };
+    Some(Codes { codes, numbers: &block[..head] })
+}
+
+/// Stores a block as another type without rounding, if its codes are in that type's range and mean the same.
+pub(super) fn carry_over(from: BlockType, block: &[u8], to: BlockType, out: &mut [u8]) -> Option<()> {
+    use BlockType::{Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
+    let minimum = |kind| matches!(kind, Q4_1 | Q5_1);
+    let (zero, last) = match to {
+        Q4_0 => (8, 15),
+        Q5_0 => (16, 31),
+        Q4_1 => (0, 15),
+        Q5_1 => (0, 31),
+        Q8_0 => (0, 0),
+        _ => return None,
+    };
+    let found = codes(from, block).filter(|_| minimum(from) == minimum(to))?;
+    let (head, out) = out.split_at_mut(found.numbers.len());
+    head.copy_from_slice(found.numbers);
+    if to == Q8_0 {
+        out.iter_mut().zip(found.codes).for_each(|(out, code)| *out = code as u8);
+        return Some(());
+    }
+    let codes = found.codes.map(|code| i16::from(code) + zero);
+    if !codes.iter().all(|code| (0..=last).contains(code)) {
+        return None;
+    }
+    put_codes(last as u8 + 1, codes.map(|code| code as u8), out);
+    Some(())
+}
+
+#[cfg(test)]
+#[path = "blocks_tests.rs"]
+mod tests;

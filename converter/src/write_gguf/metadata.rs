@@ -1,0 +1,259 @@
+//! Everything in a GGUF file but the weights: metadata as llama.cpp's converter writes it, and the directory.
+
+use super::{Target, name};
+use crate::ConvertError;
+use crate::read::{BlockType, Checkpoint, TokenizerSource};
+use crate::tokenizer::{GgufLists, Vocabulary};
+use std::collections::BTreeMap;
+use thimble_runtime::Token;
+
+/// Boundary of the tensors; GGUF's default.
+pub(super) const ALIGN: u64 = 32;
+
+const VERSION: u32 = 3;
+/// Version of the block layouts (`GGML_QNT_VERSION`).
+const QUANTIZATION: u32 = 2;
+
+/// GGUF's numbers of value types.
+mod value {
+    pub(super) const U32: u32 = 4;
+    pub(super) const I32: u32 = 5;
+    pub(super) const F32: u32 = 6;
+    pub(super) const BOOL: u32 = 7;
+    pub(super) const TEXT: u32 = 8;
+    pub(super) const ARRAY: u32 = 9;
+}
+
+/// The file up to the first tensor, padding included.
+pub(super) fn head(
+    checkpoint: &Checkpoint,
+    targets: &[Target<'_>],
+    notes: &mut Vec<String>,
+) -> Result<Vec<u8>, ConvertError> {
+    let mut keys = Keys::default();
+    general(checkpoint, targets, &mut keys);
+    model(checkpoint, &mut keys);
+    tokenizer(checkpoint, &mut keys, notes)?;
+    keys.number("general.quantization_version", QUANTIZATION);
+    let mut out = b"GGUF".to_vec();
+    out.extend(VERSION.to_le_bytes());
+    out.extend((targets.len() as u64).to_le_bytes());
+    out.extend(keys.count.to_le_bytes());
+    out.extend(keys.bytes);
+    let mut offset = 0_u64;
+    for target in targets {
+        put_text(&mut out, &name(target.tensor));
+        let (rows, columns) = (target.tensor.rows as u64, target.tensor.columns as u64);
+        let dimensions = if target.tensor.role.is_norm() { vec![columns] } else { vec![columns, rows] };
+        out.extend((dimensions.len() as u32).to_le_bytes());
+        dimensions.iter().for_each(|dimension| out.extend(dimension.to_le_bytes()));
+        out.extend((target.kind as u32).to_le_bytes());
+        out.extend(offset.to_le_bytes());
+        offset = (offset + target.length).next_multiple_of(ALIGN);
+    }
+    out.resize(out.len().next_multiple_of(ALIGN as usize), 0);
+    Ok(out)
+}
+
+fn general(checkpoint: &Checkpoint, targets: &[Target<'_>], keys: &mut Keys) {
+    keys.text("general.architecture", "llama");
+    keys.text("general.type", "model");
+    if let Some(name) = &checkpoint.origin.name {
+        keys.text("general.name", name);
+    }
+    keys.text("general.size_label", &size_label(checkpoint.config.parameters()));
+    if let Some(licence) = &checkpoint.origin.licence {
+        keys.text("general.license", licence);
+    }
+    keys.number("general.file_type", file_type(targets));
+}
+
+fn model(checkpoint: &Checkpoint, keys: &mut Keys) {
+    let config = &checkpoint.config;
+    // `Config::check` bounds every size far below 2^32.
+    let sizes = [
+        ("llama.block_count", config.layers),
+        ("llama.context_length", config.context),
+        ("llama.embedding_length", config.hidden),
+        ("llama.feed_forward_length", config.ffn),
+        ("llama.attention.head_count", config.heads),
+        ("llama.attention.head_count_kv", config.kv_heads),
+        ("llama.vocab_size", config.vocab),
+        ("llama.rope.dimension_count", config.head_dim),
+    ];
+    sizes.into_iter().for_each(|(key, size)| keys.number(key, size as u32));
+    if config.head_dim * config.heads != config.hidden {
+        keys.number("llama.attention.key_length", config.head_dim as u32);
+        keys.number("llama.attention.value_length", config.head_dim as u32);
+    }
+    keys.float("llama.rope.freq_base", config.rope_theta);
+    keys.float("llama.attention.layer_norm_rms_epsilon", config.norm_eps);
+}
+
+fn tokenizer(checkpoint: &Checkpoint, keys: &mut Keys, notes: &mut Vec<String>) -> Result<(), ConvertError> {
+    let mut lists = match &checkpoint.tokenizer {
+        TokenizerSource::Gguf { tokens, token_types, merges, pre } => GgufLists {
+            tokens: tokens.clone(),
+            token_types: token_types.clone(),
+            merges: merges.clone(),
+            pre: pre.clone(),
+        },
+        TokenizerSource::Json(bytes) => Vocabulary::from_tokenizer_json(bytes)?.gguf_lists(),
+        TokenizerSource::Sections(sections) => Vocabulary::from_section(&sections.tokenizer)?.gguf_lists(),
+    };
+    let rows = checkpoint.config.vocab;
+    if lists.tokens.len() > rows {
+        return Err(ConvertError::Unsupported {
+            what: "the vocabulary".to_owned(),
+            found: format!("{} tokens for {rows} embedding rows", lists.tokens.len()),
+            supported: "at most one token for each row",
+        });
+    }
+    lists.pad(rows);
+    keys.text("tokenizer.ggml.model", "gpt2");
+    keys.text("tokenizer.ggml.pre", &lists.pre);
+    keys.texts("tokenizer.ggml.tokens", &lists.tokens);
+    keys.integers("tokenizer.ggml.token_type", &lists.token_types);
+    keys.texts("tokenizer.ggml.merges", &lists.merges);
+    let config = &checkpoint.config;
+    let mut id = |key: &str, token: Option<Token>| {
+        if let Some(token) = token {
+            keys.number(key, token.0);
+        }
+    };
+    id("tokenizer.ggml.bos_token_id", config.bos);
+    let [eos, others @ ..] = stops(checkpoint, &lists);
+    id("tokenizer.ggml.eos_token_id", eos);
+    id("tokenizer.ggml.eot_token_id", others[0]);
+    id("tokenizer.ggml.eom_token_id", others[1]);
+    id("tokenizer.ggml.unknown_token_id", checkpoint.unknown);
+    id("tokenizer.ggml.padding_token_id", checkpoint.padding);
+    let left: Vec<String> = others[2..].iter().flatten().map(|token| token.0.to_string()).collect();
+    if !left.is_empty() {
+        notes.push(format!("GGUF has room for three stop tokens: {} left out", left.join(", ")));
+    }
+    keys.flag("tokenizer.ggml.add_bos_token", false);
+    keys.flag("tokenizer.ggml.add_space_prefix", false);
+    if let Some(template) = &checkpoint.chat_template {
+        keys.text("tokenizer.chat_template", template);
+    }
+    Ok(())
+}
+
+/// The stop tokens, the one that the chat template knows as `eos_token` first.
+fn stops(checkpoint: &Checkpoint, lists: &GgufLists) -> [Option<Token>; 8] {
+    let mut stops = checkpoint.config.stop;
+    let is_eos = |token: &Option<Token>| {
+        token.is_some_and(|token| lists.tokens.get(token.index()) == Some(&checkpoint.eos_text))
+    };
+    if let Some(place) = stops.iter().position(is_eos) {
+        stops[..=place].rotate_right(1);
+    }
+    stops
+}
+
+/// llama.cpp's number (`llama_ftype`) for the type that most matrices have.
+fn file_type(targets: &[Target<'_>]) -> u32 {
+    let mut bytes: BTreeMap<u32, (u64, BlockType)> = BTreeMap::new();
+    for target in targets.iter().filter(|target| !target.tensor.role.is_norm()) {
+        bytes.entry(target.kind as u32).or_insert((0, target.kind)).0 += target.length;
+    }
+    match bytes.into_values().max_by_key(|(bytes, _)| *bytes).map_or(BlockType::F32, |(_, kind)| kind) {
+        BlockType::F32 => 0,
+        BlockType::F16 => 1,
+        BlockType::Q4_0 => 2,
+        BlockType::Q4_1 => 3,
+        BlockType::Q8_0 => 7,
+        BlockType::Q5_0 => 8,
+        BlockType::Q5_1 => 9,
+        BlockType::Q2_K => 10,
+        BlockType::Q3_K => 12,
+        BlockType::Q4_K => 14,
+        BlockType::Q5_K => 16,
+        BlockType::Q6_K => 18,
+        BlockType::BF16 => 32,
+    }
+}
+
+/// The number of weights as llama.cpp's converter writes it: two digits at least, `135M`.
+fn size_label(parameters: u64) -> String {
+    let (unit, letter) = [(1e12, "T"), (1e9, "B"), (1e6, "M")]
+        .into_iter()
+        .find(|(unit, _)| parameters as f64 > *unit)
+        .unwrap_or((1e3, "K"));
+    let scaled = parameters as f64 / unit;
+    let whole = format!("{:.0}", scaled.round_ties_even());
+    let digits = 2_usize.saturating_sub(whole.trim_start_matches('0').len());
+    format!("{scaled:.digits$}{letter}")
+}
+
+fn put_text(out: &mut Vec<u8>, text: &str) {
+    out.extend((text.len() as u64).to_le_bytes());
+    out.extend(text.as_bytes());
+}
+
+/// Metadata that is being written.
+#[derive(Default)]
+struct Keys {
+    count: u64,
+    bytes: Vec<u8>,
+}
+
+impl Keys {
+    fn key(&mut self, key: &str, kind: u32) {
+        self.count += 1;
+        put_text(&mut self.bytes, key);
+        self.bytes.extend(kind.to_le_bytes());
+    }
+
+    fn number(&mut self, key: &str, number: u32) {
+        self.key(key, value::U32);
+        self.bytes.extend(number.to_le_bytes());
+    }
+
+    fn float(&mut self, key: &str, number: f32) {
+        self.key(key, value::F32);
+        self.bytes.extend(number.to_le_bytes());
+    }
+
+    fn flag(&mut self, key: &str, on: bool) {
+        self.key(key, value::BOOL);
+        self.bytes.push(u8::from(on));
+    }
+
+    fn text(&mut self, key: &str, text: &str) {
+        self.key(key, value::TEXT);
+        put_text(&mut self.bytes, text);
+    }
+
+    fn array(&mut self, key: &str, kind: u32, count: usize) {
+        self.key(key, value::ARRAY);
+        self.bytes.extend(kind.to_le_bytes());
+        self.bytes.extend((count as u64).to_le_bytes());
+    }
+
+    fn texts(&mut self, key: &str, texts: &[String]) {
+        self.array(key, value::TEXT, texts.len());
+        texts.iter().for_each(|text| put_text(&mut self.bytes, text));
+    }
+
+    fn integers(&mut self, key: &str, numbers: &[i32]) {
+        self.array(key, value::I32, numbers.len());
+        numbers.iter().for_each(|number| self.bytes.extend(number.to_le_bytes()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::size_label;
+
+    #[test]
+    fn sizes_are_labelled_as_llama_cpp_does() {
+        // gguf.utility.model_weight_count_rounded_notation
+        let expected =
+            [(134_515_008, "135M"), (1_711_376_384, "1.7B"), (69_000_000, "69M"), (3_150_000, "3.1M")];
+        for (parameters, label) in expected.into_iter().chain([(29_000, "29K"), (900, "0.9K")]) {
+            assert_eq!(size_label(parameters), label);
+        }
+    }
+}

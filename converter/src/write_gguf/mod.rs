@@ -1,0 +1,307 @@
+//! GGUF files that llama.cpp loads: version 3, architecture `llama`, written as its `convert_hf_to_gguf.py` does.
+//!
+//! The rows of Q and K are put into llama.cpp's order, norms stay f32, a tied head is not stored twice. Blocks of 32
+//! have ggml's own bytes; Q4_K has scales of our own search.
+
+mod blocks;
+mod metadata;
+mod q4_k;
+
+use crate::quantize::Loss;
+use crate::read::gguf_model::tensor_name;
+use crate::read::{BlockType, Checkpoint, Stored};
+use crate::write::{AtomicFile, write_error};
+use crate::{ConvertError, Progress, Stage, dequantize};
+use metadata::ALIGN;
+use rayon::prelude::*;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::Write;
+use std::path::Path;
+use std::str::FromStr;
+use thimble_runtime::format::Role;
+
+/// Source bytes that are read at once.
+const CHUNK: usize = 8 << 20;
+
+/// What the matrices of a GGUF file are stored as.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum GgufType {
+    /// Each as in the source (from a `.thimble` file: as the GGML type that holds it exactly, else f32).
+    #[default]
+    Keep,
+    /// All as one type, as far as [`GgufType::of`] can.
+    All(BlockType),
+}
+
+impl GgufType {
+    /// The types that can be written.
+    pub const TYPES: [BlockType; 9] = [
+        BlockType::F32,
+        BlockType::F16,
+        BlockType::BF16,
+        BlockType::Q8_0,
+        BlockType::Q5_1,
+        BlockType::Q5_0,
+        BlockType::Q4_1,
+        BlockType::Q4_0,
+        BlockType::Q4_K,
+    ];
+
+    /// Every name, as the command line has it.
+    pub fn names() -> Vec<String> {
+        std::iter::once("keep".to_owned()).chain(Self::TYPES.iter().map(BlockType::to_string)).collect()
+    }
+
+    /// The type of one tensor, and what it had to give way to, if the type asked for cannot hold it.
+    ///
+    /// Norms are f32. Beside 4- and 5-bit bodies, embedding and head are Q8_0, where llama.cpp takes Q6_K or, for
+    /// rows that are no multiple of 256, Q8_0 as well; ones that come as the type asked for stay. Q4_K falls back
+    /// to Q5_0 where rows are no multiple of 256, as in llama.cpp, and every type to F16 where they are no multiple
+    /// of 32.
+    pub fn of(self, tensor: &Stored) -> BlockType {
+        if tensor.role.is_norm() {
+            return BlockType::F32;
+        }
+        let wanted = match self {
+            GgufType::Keep => return tensor.kind,
+            GgufType::All(kind) if kind == tensor.kind => return kind,
+            GgufType::All(kind) => kind,
+        };
+        let edge = matches!(tensor.role, Role::Embedding | Role::Head);
+        let wanted = if edge && wanted.block_len() > 1 { BlockType::Q8_0 } else { wanted };
+        let fallback = [wanted, BlockType::Q5_0].into_iter().take(1 + usize::from(wanted == BlockType::Q4_K));
+        let whole = |kind: &BlockType| tensor.columns.is_multiple_of(kind.block_len());
+        fallback.into_iter().find(whole).unwrap_or(BlockType::F16)
+    }
+}
+
+impl fmt::Display for GgufType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            GgufType::Keep => f.write_str("keep"),
+            GgufType::All(kind) => kind.fmt(f),
+        }
+    }
+}
+
+impl FromStr for GgufType {
+    type Err = ConvertError;
+
+    /// Reads a name, whatever its case.
+    fn from_str(name: &str) -> Result<GgufType, ConvertError> {
+        if name.eq_ignore_ascii_case("keep") {
+            return Ok(GgufType::Keep);
+        }
+        let found = Self::TYPES.into_iter().find(|kind| kind.to_string().eq_ignore_ascii_case(name));
+        let unknown = || ConvertError::UnknownGgufType { found: name.to_owned() };
+        found.map(GgufType::All).ok_or_else(unknown)
+    }
+}
+
+/// What was written.
+#[derive(Clone, Debug)]
+pub struct GgufSummary {
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// Number of weights.
+    pub parameters: u64,
+    /// Tensors and bytes by type name.
+    pub types: BTreeMap<String, (usize, u64)>,
+    /// What rounding cost over all rounded tensors, relative root mean square; zero if nothing was rounded.
+    pub rounding: f64,
+    /// What deserves to be said: fallbacks, and what GGUF cannot hold.
+    pub notes: Vec<String>,
+}
+
+/// One tensor of the file that is being written.
+struct Target<'c> {
+    tensor: &'c Stored,
+    kind: BlockType,
+    length: u64,
+}
+
+/// Writes an opened model as a GGUF file. The same input gives the same bytes, and the file appears complete or not
+/// at all; memory does not grow with the model.
+///
+/// # Errors
+/// Weights that are not finite or do not fit the type; a destination that cannot be written.
+pub fn write_gguf(
+    checkpoint: &Checkpoint,
+    destination: &Path,
+    kind: GgufType,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<GgufSummary, ConvertError> {
+    let targets = checkpoint.tensors().iter().map(|tensor| {
+        let kind = kind.of(tensor);
+        let row = kind.row_bytes(tensor.columns).unwrap_or(0);
+        Target { tensor, kind, length: tensor.rows as u64 * row as u64 }
+    });
+    let targets: Vec<Target<'_>> = targets.collect();
+    let mut notes = checkpoint.notes.clone();
+    notes.extend(fallbacks(kind, &targets));
+    let head = metadata::head(checkpoint, &targets, &mut notes)?;
+    let end = |at: u64, target: &Target<'_>| at.next_multiple_of(ALIGN) + target.length;
+    let total = targets.iter().fold(head.len() as u64, end).next_multiple_of(ALIGN);
+    let mut summary = GgufSummary {
+        bytes: total,
+        parameters: checkpoint.config.parameters(),
+        types: BTreeMap::new(),
+        rounding: 0.0,
+        notes,
+    };
+    let mut file = AtomicFile::create(destination)?;
+    let fail = |error| write_error(destination, total, error);
+    let mut writer = file.writer();
+    writer.write_all(&head).map_err(fail)?;
+    let mut done = head.len() as u64;
+    let mut all = Loss::default();
+    for target in &targets {
+        let entry = summary.types.entry(target.kind.to_string()).or_default();
+        *entry = (entry.0 + 1, entry.1 + target.length);
+        // The head ends on the alignment, and so does every tensor with its padding.
+        encode(checkpoint, target, &mut |bytes, loss| {
+            writer.write_all(bytes).map_err(fail)?;
+            done += bytes.len() as u64;
+            all.add(loss);
+            progress(Progress { stage: Stage::Writing, tensor: &target.tensor.name, done, total });
+            Ok(())
+        })?;
+        let padding = done.next_multiple_of(ALIGN) - done;
+        writer.write_all(&[0; ALIGN as usize][..padding as usize]).map_err(fail)?;
+        done += padding;
+    }
+    summary.rounding = all.relative();
+    writer.flush().map_err(fail)?;
+    drop(writer);
+    file.publish()?;
+    Ok(summary)
+}
+
+/// A sentence for each type that some tensors have instead of the one asked for.
+fn fallbacks(wanted: GgufType, targets: &[Target<'_>]) -> Vec<String> {
+    let GgufType::All(wanted) = wanted else { return Vec::new() };
+    let mut others: BTreeMap<String, usize> = BTreeMap::new();
+    let matrices = targets.iter().filter(|target| !target.tensor.role.is_norm());
+    let edge = |role| matches!(role, Role::Embedding | Role::Head);
+    for target in matrices.filter(|target| target.kind != wanted && !edge(target.tensor.role)) {
+        let columns = target.tensor.columns;
+        let length = if target.kind == BlockType::F16 { 32 } else { wanted.block_len() };
+        let why =
+            format!("{} instead of {wanted}: rows of {columns} are no multiple of {length}", target.kind);
+        *others.entry(why).or_default() += 1;
+    }
+    let body = others.into_iter().map(|(why, count)| format!("{count} matrices are {why}"));
+    let edges = targets.iter().filter(|t| edge(t.tensor.role) && t.kind != wanted).map(|t| {
+        let what = if t.tensor.role == Role::Head { "the head" } else { "the embedding" };
+        format!("{what} is {}", t.kind)
+    });
+    body.chain(edges).collect()
+}
+
+/// Takes the next bytes of a tensor and what rounding cost them.
+type Emit<'e> = dyn FnMut(&[u8], Loss) -> Result<(), ConvertError> + 'e;
+
+/// Encodes one tensor in pieces of a few megabytes, in order.
+fn encode(checkpoint: &Checkpoint, target: &Target<'_>, emit: &mut Emit<'_>) -> Result<(), ConvertError> {
+    let Target { tensor, kind, .. } = *target;
+    let (source_row, row) = (tensor.row_bytes().max(1), kind.row_bytes(tensor.columns).unwrap_or(0).max(1));
+    // Whole heads, where their rows change places.
+    let heads = matches!(tensor.role, Role::Query | Role::Key).then_some(checkpoint.config.head_dim);
+    let unit = heads.unwrap_or(1);
+    let at_once = (CHUNK / source_row.max(row) / unit).max(1) * unit;
+    let (mut source, mut out) = (Vec::new(), Vec::new());
+    for start in (0..tensor.rows).step_by(at_once) {
+        let end = tensor.rows.min(start + at_once);
+        checkpoint.read_rows(tensor, start..end, &mut source)?;
+        out.resize((end - start) * row, 0);
+        let rows = out.par_chunks_exact_mut(row).enumerate();
+        let losses: Vec<Loss> = rows
+            .map(|(index, out)| {
+                let from = heads.map_or(index, |dim| stored_row(index, dim));
+                let bytes = &source[from * source_row..][..source_row];
+                encode_row(tensor, kind, bytes, out).map_err(|refusal| refusal.at(tensor, kind, start + from))
+            })
+            .collect::<Result<_, _>>()?;
+        let mut loss = Loss::default();
+        losses.into_iter().for_each(|l| loss.add(l));
+        emit(&out, loss)?;
+    }
+    Ok(())
+}
+
+/// Which row of Q or K comes at `row` in llama.cpp's order, where a rotary pair is adjacent: the inverse of the
+/// reader's.
+fn stored_row(row: usize, head_dim: usize) -> usize {
+    let (head, within) = (row / head_dim, row % head_dim);
+    head * head_dim + within % 2 * (head_dim / 2) + within / 2
+}
+
+/// Why a row cannot be stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refusal {
+    NotFinite,
+    TooLarge,
+}
+
+impl Refusal {
+    fn at(self, tensor: &Stored, kind: BlockType, row: usize) -> ConvertError {
+        let name = tensor.name.clone();
+        match self {
+            Refusal::NotFinite => ConvertError::NotFinite { name, row },
+            Refusal::TooLarge => ConvertError::TooLargeFor { name, row, kind },
+        }
+    }
+}
+
+/// Encodes one row: as it is where the source has the type, code for code where it has another one on the same grid,
+/// rounded otherwise. Returns what rounding cost.
+fn encode_row(tensor: &Stored, kind: BlockType, bytes: &[u8], out: &mut [u8]) -> Result<Loss, Refusal> {
+    let mut values = vec![0.0; tensor.columns];
+    dequantize(tensor.kind, bytes, &mut values);
+    if values.iter().any(|value| !value.is_finite()) {
+        return Err(Refusal::NotFinite);
+    }
+    if kind == tensor.kind {
+        out.copy_from_slice(bytes);
+        return Ok(Loss::default());
+    }
+    let from = bytes.chunks(tensor.kind.block_bytes() * kind.block_len().div_ceil(tensor.kind.block_len()));
+    let blocks =
+        out.chunks_exact_mut(kind.block_bytes()).zip(from).zip(values.chunks_exact(kind.block_len()));
+    for ((out, from), values) in blocks {
+        encode_block((tensor.kind, from), values, (kind, out)).ok_or(Refusal::TooLarge)?;
+    }
+    let mut stored = vec![0.0; tensor.columns];
+    dequantize(kind, out, &mut stored);
+    let mut loss = Loss::default();
+    for (&value, &stored) in values.iter().zip(&stored) {
+        if !stored.is_finite() {
+            return Err(Refusal::TooLarge);
+        }
+        loss.error += f64::from(value - stored).powi(2);
+        loss.energy += f64::from(value).powi(2);
+    }
+    Ok(loss)
+}
+
+/// Encodes one block; `from` are the source's blocks that hold `values`.
+fn encode_block(from: (BlockType, &[u8]), values: &[f32], (kind, out): (BlockType, &mut [u8])) -> Option<()> {
+    match (kind, values) {
+        (BlockType::F32, &[value]) => out.copy_from_slice(&value.to_le_bytes()),
+        (BlockType::F16, &[value]) => out.copy_from_slice(&half::f16::from_f32(value).to_le_bytes()),
+        (BlockType::BF16, &[value]) => out.copy_from_slice(&half::bf16::from_f32(value).to_le_bytes()),
+        (BlockType::Q4_K, values) => q4_k::quantize(values.try_into().ok()?, out)?,
+        (kind, values) => {
+            if blocks::carry_over(from.0, from.1, kind, out).is_none() {
+                blocks::quantize(kind, values.try_into().ok()?, out)?;
+            }
+        }
+    }
+    Some(())
+}
+
+/// llama.cpp's name of a tensor.
+fn name(tensor: &Stored) -> String {
+    tensor_name(tensor.role, tensor.layer)
+}
