@@ -45,16 +45,20 @@ impl From<Quant> for Recipe {
     }
 }
 
+/// The recipe of this name.
+pub(crate) fn quant(name: &str) -> Result<Quant, Failure> {
+    name.parse().map_err(|error: ConvertError| Failure::Usage(format!("--quant: {error}")))
+}
+
 impl RecipeFlags {
     /// Reads the files that the flags name; refuses what makes no sense before a model is opened.
     pub(crate) fn resolve(self) -> Result<Recipe, Failure> {
-        let usage = |flag: &str, error: ConvertError| Failure::Usage(format!("{flag}: {error}"));
-        let quant = self.quant.parse().map_err(|error| usage("--quant", error))?;
+        let quant = quant(&self.quant)?;
         let table = match &self.recipe {
             None => None,
             Some(path) => {
                 let table = Table::parse(&input::file(path)?, &path.display().to_string());
-                Some(table.map_err(|error| usage("--recipe", error))?)
+                Some(table.map_err(|error| Failure::Usage(format!("--recipe: {error}")))?)
             }
         };
         let calibration = match &self.calibrate {
