@@ -16,6 +16,7 @@ mod line;
 mod model;
 mod progress;
 mod pull;
+mod recipe;
 mod resources;
 mod scratch;
 mod target;

@@ -38,7 +38,8 @@ impl Scratch {
             }
         };
         let target = folder.join("model.thimble");
-        let summary = conversion::quietly(source, &target, &Request { quant: Quant::Keep, origin: None })?;
+        let summary =
+            conversion::quietly(source, &target, &Request { recipe: Quant::Keep.into(), origin: None })?;
         let rounded = summary.notes.iter().filter(|note| note.contains("rounded"));
         rounded.for_each(|note| terminal::note(&format!("note: {}: {note}", source.display())));
         let mapped = Mapped::open(&target)?;

@@ -3,6 +3,7 @@
 use crate::conversion::{self, Request};
 use crate::failure::Failure;
 use crate::flags::ConvertFlags;
+use crate::recipe::Recipe;
 use clap::{Args, ValueEnum};
 use std::io::Write;
 use std::path::PathBuf;
@@ -36,27 +37,28 @@ pub(crate) struct Job {
 }
 
 enum Target {
-    Thimble(conversion::Quant),
+    Thimble(Box<Recipe>),
     Gguf(GgufType),
 }
 
 impl Job {
     /// Refuses an unknown encoding before anything is read.
     pub(crate) fn resolve(flags: ConvertFlags) -> Result<Job, Failure> {
-        let quant = conversion::quant(&flags.quant)?;
+        let recipe = flags.recipe.resolve()?;
         let gguf = flags.output.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"));
         let format = flags.target.to.unwrap_or(if gguf { Format::Gguf } else { Format::Thimble });
         let kind = flags.target.kind.as_deref();
         let target = match (format, kind) {
-            (Format::Thimble, None) => Target::Thimble(quant),
+            (Format::Thimble, None) => Target::Thimble(Box::new(recipe)),
             (Format::Thimble, Some(_)) => {
                 return Err(Failure::Usage(
                     "--type is for GGUF files: add --to gguf, or use --quant".to_string(),
                 ));
             }
-            (Format::Gguf, _) if quant != conversion::Quant::Keep => {
+            (Format::Gguf, _) if recipe != Recipe::default() => {
                 return Err(Failure::Usage(
-                    "--quant is for .thimble files: GGUF files take --type".to_string(),
+                    "--quant, --recipe, --calibrate and --target are for .thimble files: GGUF files take --type"
+                        .to_string(),
                 ));
             }
             (Format::Gguf, kind) => Target::Gguf(kind.map_or(Ok(GgufType::Keep), gguf_type)?),
@@ -67,8 +69,8 @@ impl Job {
     /// Converts; a summary goes to stderr.
     pub(crate) fn run(self, _stdout: &mut dyn Write) -> Result<(), Failure> {
         match self.target {
-            Target::Thimble(quant) => {
-                conversion::convert(&self.source, &self.output, &Request { quant, origin: None })
+            Target::Thimble(recipe) => {
+                conversion::convert(&self.source, &self.output, &Request { recipe: *recipe, origin: None })
             }
             Target::Gguf(kind) => conversion::write_gguf(&self.source, &self.output, kind),
         }

@@ -80,7 +80,11 @@ impl fmt::Display for Results {
             let published = id.task.published_items();
             if id.items != published {
                 let (task, items) = (id.task.name(), id.items);
-                writeln!(f, "{task}: {items} of the file's {} items; the published table's data has {published}", id.rows)?;
+                writeln!(
+                    f,
+                    "{task}: {items} of the file's {} items; the published table's data has {published}",
+                    id.rows
+                )?;
             }
         }
         match &self.average {
