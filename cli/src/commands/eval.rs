@@ -3,6 +3,7 @@
 use crate::engine::{self, Mapped, Need};
 use crate::failure::Failure;
 use crate::flags::{EvalFlags, MachineFlags};
+use crate::home::Home;
 use crate::model::Location;
 use crate::{progress, terminal};
 use indicatif::{HumanDuration, ProgressBar};
@@ -10,8 +11,8 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
-use thimble_eval::{Ended, EvalError, Evaluated, Evaluation, Event, Selection, Source, Task};
+use std::time::{Duration, Instant};
+use thimble_eval::{Ended, EvalError, Evaluated, Evaluation, Event, Hub, Selection, Source, Task};
 
 /// Which model on which items.
 pub(crate) struct Job {
@@ -32,11 +33,14 @@ impl Job {
     /// Names model, tasks and data.
     pub(crate) fn resolve(flags: EvalFlags) -> Result<Job, Failure> {
         let named = std::env::var_os(DATA).filter(|folder| !folder.is_empty()).map(PathBuf::from);
-        let folder = flags.data.or(named).unwrap_or_default();
+        let source = match flags.data.or(named) {
+            Some(folder) => Source::Folder(folder),
+            None => Source::Hub(Hub { cache: Home::find()?.data(), endpoint: None }),
+        };
         Ok(Job {
             location: Location::resolve(flags.model.model.as_deref())?,
             tasks: Task::parse_list(&flags.tasks).map_err(|error| Failure::Usage(error.to_string()))?,
-            source: Source::Folder(folder),
+            source,
             selection: Selection { offset: flags.offset, limit: flags.limit },
             output: flags.output,
             samples: flags.samples,
@@ -58,7 +62,7 @@ impl Job {
             result: self.output.clone(),
         };
         let stop = interrupted()?;
-        let mut watch = Watch { bar: None };
+        let mut watch = Watch { bar: None, told: Instant::now() };
         let ended = evaluation.run(&stop, &mut |event| watch.see(event));
         watch.end();
         match ended.map_err(failure)? {
@@ -129,7 +133,12 @@ fn interrupted() -> Result<Arc<AtomicBool>, Failure> {
 /// Tells on stderr what is going on.
 struct Watch {
     bar: Option<ProgressBar>,
+    /// When a line was last written where there is no terminal for a bar.
+    told: Instant,
 }
+
+/// How often such a line is written.
+const TELL: Duration = Duration::from_secs(60);
 
 impl Watch {
     fn say(&self, text: &str) {
@@ -157,9 +166,12 @@ impl Watch {
             Event::Done { items, of, left } => {
                 let bar = self.bar.get_or_insert_with(|| progress::items("items", of as u64));
                 bar.set_position(items as u64);
-                if let Some(left) = left {
-                    bar.set_message(format!("{} left", time(left)));
+                let left = left.map_or_else(String::new, |left| format!("{} left", time(left)));
+                if bar.is_hidden() && self.told.elapsed() > TELL {
+                    self.told = Instant::now();
+                    terminal::note(&format!("{items} of {of} items, {left}"));
                 }
+                bar.set_message(left);
             }
         }
     }

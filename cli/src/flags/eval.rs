@@ -13,7 +13,8 @@ pub(crate) struct EvalFlags {
     /// truthfulqa, openbookqa, mmlu, gsm8k, lambada_openai
     #[arg(long, value_name = "NAMES", default_value = "all")]
     pub(crate) tasks: String,
-    /// A folder with TASK/test.jsonl or TASK/validation.jsonl for each task [default: THIMBLE_DATA]
+    /// A folder with TASK/test.jsonl or TASK/validation.jsonl for each task [default: THIMBLE_DATA, or the hub's data
+    /// sets, kept in THIMBLE_HOME]
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
     /// Pass over the first K items of each task

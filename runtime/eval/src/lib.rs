@@ -22,7 +22,7 @@ mod task;
 
 pub use answerer::Outcome;
 pub use compare::compare;
-pub use data::{Data, DataFile, Selection, Source};
+pub use data::{Data, DataFile, Hub, Selection, Source};
 pub use error::{EvalError, Result};
 pub use item::{Choices, Gold, Item, Question};
 pub use passes::Work;

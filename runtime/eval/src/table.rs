@@ -76,6 +76,17 @@ impl fmt::Display for Results {
             table.push(vec![missing.task.name().to_string(), "-".to_string(), "no data".to_string()]);
         }
         write!(f, "{table}")?;
+        for id in &self.of.tasks {
+            let published = id.task.published_items();
+            if id.items != published {
+                let (task, items) = (id.task.name(), id.items);
+                writeln!(
+                    f,
+                    "{task}: {items} of the file's {} items; the published table's data has {published}",
+                    id.rows
+                )?;
+            }
+        }
         match &self.average {
             Some(average) => {
                 let (value, error) =

@@ -122,6 +122,24 @@ impl Task {
         }
     }
 
+    /// Items of the data that the published table was made with.
+    pub fn published_items(self) -> usize {
+        match self {
+            Task::ArcEasy => 2376,
+            Task::ArcChallenge => 1172,
+            Task::Boolq => 3270,
+            Task::Hellaswag => 10_042,
+            Task::Piqa => 1838,
+            Task::Sciq => 1000,
+            Task::Winogrande => 1267,
+            Task::Truthfulqa => 817,
+            Task::Openbookqa => 500,
+            Task::Mmlu => 14_042,
+            Task::Gsm8k => 1319,
+            Task::LambadaOpenai => 5153,
+        }
+    }
+
     /// The tasks that a list of names means: `all`, or names separated by commas; each once, in the list's order.
     pub fn parse_list(list: &str) -> Result<Vec<Task>> {
         let mut tasks = Vec::new();

@@ -164,10 +164,12 @@ impl Simd for Avx2 {
         [with!(_mm256_set1_epi32(x)); 2]
     }
     #[inline(always)]
-    fn times_255_plus(self, a: [__m256i; 2], b: [__m256i; 2]) -> [__m256i; 2] {
-        let times_256 = [with!(_mm256_slli_epi32::<8>(a[0])), with!(_mm256_slli_epi32::<8>(a[1]))];
-        let rest = both!(_mm256_sub_epi32, b, a);
-        both!(_mm256_add_epi32, times_256, rest)
+    fn add_i32(self, a: [__m256i; 2], b: [__m256i; 2]) -> [__m256i; 2] {
+        both!(_mm256_add_epi32, a, b)
+    }
+    #[inline(always)]
+    fn times_256(self, a: [__m256i; 2]) -> [__m256i; 2] {
+        [with!(_mm256_slli_epi32::<8>(a[0])), with!(_mm256_slli_epi32::<8>(a[1]))]
     }
     #[inline(always)]
     fn to_f32(self, x: [__m256i; 2]) -> [__m256; 2] {

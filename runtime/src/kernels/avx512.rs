@@ -122,10 +122,12 @@ impl Simd for Avx512Vnni {
         with!(_mm512_set1_epi32(x))
     }
     #[inline(always)]
-    fn times_255_plus(self, a: __m512i, b: __m512i) -> __m512i {
-        let times_256 = with!(_mm512_slli_epi32::<8>(a));
-        let rest = with!(_mm512_sub_epi32(b, a));
-        with!(_mm512_add_epi32(times_256, rest))
+    fn add_i32(self, a: __m512i, b: __m512i) -> __m512i {
+        with!(_mm512_add_epi32(a, b))
+    }
+    #[inline(always)]
+    fn times_256(self, a: __m512i) -> __m512i {
+        with!(_mm512_slli_epi32::<8>(a))
     }
     #[inline(always)]
     fn to_f32(self, x: __m512i) -> __m512 {

@@ -18,7 +18,6 @@ pub(super) trait Block: FromBytes + Immutable + KnownLayout {
 /// One of the two planes of quantized activations.
 trait Plane {
     fn words(x: &QuantGroup) -> &[i32; GROUP / 4];
-    fn sum(x: &QuantGroup) -> i32;
 }
 
 struct Coarse;
@@ -29,10 +28,6 @@ impl Plane for Coarse {
     fn words(x: &QuantGroup) -> &[i32; GROUP / 4] {
         &x.codes
     }
-    #[inline(always)]
-    fn sum(x: &QuantGroup) -> i32 {
-        x.sum
-    }
 }
 
 impl Plane for Fine {
@@ -40,28 +35,17 @@ impl Plane for Fine {
     fn words(x: &QuantGroup) -> &[i32; GROUP / 4] {
         &x.fine
     }
-    #[inline(always)]
-    fn sum(x: &QuantGroup) -> i32 {
-        x.fine_sum
-    }
 }
 
-/// A block's codes, times `W` tokens' groups in integers.
+/// A block's unsigned codes, times `W` tokens' groups in integers.
 trait Codes {
-    fn dots<S: Simd, P: Plane, const W: usize>(&self, s: S, x: &[QuantGroup; W]) -> [S::I; W];
+    /// What stands for zero in the products of [`Codes::add`].
+    fn zero<S: Simd>() -> i32;
+    /// Adds the products of 16 rows with one plane.
+    fn add<S: Simd, P: Plane, const W: usize>(&self, s: S, x: &[QuantGroup; W], dots: &mut [S::I; W]);
 }
 
-/// Accumulators that begin at what the zero point takes away.
-#[inline(always)]
-fn from_zero<S: Simd, P: Plane, const W: usize>(s: S, zero: i32, x: &[QuantGroup; W]) -> [S::I; W] {
-    let mut dots = [s.splat_i32(0); W];
-    for t in 0..W {
-        dots[t] = s.splat_i32(-zero * P::sum(&x[t]));
-    }
-    dots
-}
-
-/// Adds `scale * codes x activations`.
+/// Adds `scale * (codes - zero) x activations`.
 #[inline(always)]
 fn add_dots<S: Simd, C: Codes, const W: usize>(
     s: S,
@@ -70,13 +54,19 @@ fn add_dots<S: Simd, C: Codes, const W: usize>(
     x: &[QuantGroup; W],
     sums: &mut [S::F; W],
 ) {
-    let coarse = codes.dots::<S, Coarse, W>(s, x);
-    let fine = codes.dots::<S, Fine, W>(s, x);
+    let mut dots = [s.splat_i32(0); W];
+    codes.add::<S, Coarse, W>(s, x, &mut dots);
     for t in 0..W {
-        // At most 32 x 255 x 127 before, so 2^28 after: exact in 32 bits.
-        let dot = s.times_255_plus(coarse[t], fine[t]);
-        let scale = s.mul(scale, s.splat(x[t].scale * (1.0 / 255.0)));
-        sums[t] = s.mul_add(s.to_f32(dot), scale, sums[t]);
+        // The second plane goes on where the first ended, so that one set of accumulators holds both. At most
+        // 32 x 255 x 127 before, 2^28 after: exact in 32 bits.
+        dots[t] = s.times_256(dots[t]);
+        if C::zero::<S>() != 0 {
+            dots[t] = s.add_i32(dots[t], s.splat_i32(-C::zero::<S>() * x[t].steps));
+        }
+    }
+    codes.add::<S, Fine, W>(s, x, &mut dots);
+    for t in 0..W {
+        sums[t] = s.mul_add(s.to_f32(dots[t]), s.mul(scale, s.splat(x[t].step)), sums[t]);
     }
 }
 
@@ -87,8 +77,11 @@ struct Bytes<'b>(&'b [[u8; 64]; 8]);
 
 impl<const ZERO: i32> Codes for Nibbles<'_, ZERO> {
     #[inline(always)]
-    fn dots<S: Simd, P: Plane, const W: usize>(&self, s: S, x: &[QuantGroup; W]) -> [S::I; W] {
-        let mut dots = from_zero::<S, P, W>(s, ZERO, x);
+    fn zero<S: Simd>() -> i32 {
+        ZERO
+    }
+    #[inline(always)]
+    fn add<S: Simd, P: Plane, const W: usize>(&self, s: S, x: &[QuantGroup; W], dots: &mut [S::I; W]) {
         for step in 0..4 {
             let codes = s.load_bytes(&self.0[step]);
             let (low, high) = (s.low_nibbles(codes), s.high_nibbles(codes));
@@ -99,21 +92,22 @@ impl<const ZERO: i32> Codes for Nibbles<'_, ZERO> {
                 dots[t] = s.dot_small(dots[t], high, P::words(&x[t])[2 * step + 1]);
             }
         }
-        dots
     }
 }
 
 impl Codes for Bytes<'_> {
     #[inline(always)]
-    fn dots<S: Simd, P: Plane, const W: usize>(&self, s: S, x: &[QuantGroup; W]) -> [S::I; W] {
-        let mut dots = from_zero::<S, P, W>(s, S::BYTE_ZERO, x);
+    fn zero<S: Simd>() -> i32 {
+        S::BYTE_ZERO
+    }
+    #[inline(always)]
+    fn add<S: Simd, P: Plane, const W: usize>(&self, s: S, x: &[QuantGroup; W], dots: &mut [S::I; W]) {
         for step in 0..8 {
             let codes = s.load_bytes(&self.0[step]);
             for t in 0..W {
                 dots[t] = s.dot_bytes(dots[t], codes, P::words(&x[t])[step]);
             }
         }
-        dots
     }
 }
 
@@ -168,8 +162,7 @@ impl Block for Q4MinBlock {
         add_dots(s, &Nibbles::<0>(&self.codes), s.load_f16(&self.scales), x, sums);
         let minimum = s.load_f16(&self.minimums);
         for t in 0..W {
-            let sum = x[t].scale * (x[t].sum as f32 + x[t].fine_sum as f32 * (1.0 / 255.0));
-            sums[t] = s.mul_add(minimum, s.splat(sum), sums[t]);
+            sums[t] = s.mul_add(minimum, s.splat(x[t].sum), sums[t]);
         }
     }
     #[inline(always)]
@@ -280,15 +273,17 @@ impl Narrow for Q6Block {
 
 impl<N: Narrow> Codes for &N {
     #[inline(always)]
-    fn dots<S: Simd, P: Plane, const W: usize>(&self, s: S, x: &[QuantGroup; W]) -> [S::I; W] {
-        let mut dots = from_zero::<S, P, W>(s, i32::from(N::ZERO), x);
+    fn zero<S: Simd>() -> i32 {
+        i32::from(N::ZERO)
+    }
+    #[inline(always)]
+    fn add<S: Simd, P: Plane, const W: usize>(&self, s: S, x: &[QuantGroup; W], dots: &mut [S::I; W]) {
         for step in 0..8 {
             let levels = self.levels(s, step);
             for t in 0..W {
                 dots[t] = s.dot_small(dots[t], levels, P::words(&x[t])[step]);
             }
         }
-        dots
     }
 }
 

@@ -80,24 +80,24 @@ const _: () = assert!(size_of::<Q4NlBlock>() == Encoding::Q4Nl.block_bytes());
 const _: () = assert!(size_of::<Q5NlBlock>() == Encoding::Q5Nl.block_bytes());
 const _: () = assert!(size_of::<Q6Block>() == Encoding::Q6.block_bytes());
 
-/// 32 activations as two planes of signed bytes with one scale: what an integer kernel multiplies with.
+/// 32 activations as two planes of signed bytes with one step: what an integer kernel multiplies with.
 ///
-/// An activation is about `scale * code`, and within 1/64,770 of its group's largest `scale * (code + fine / 255)`.
-/// The first plane alone would do for most groups, but where one channel is far out, as some are in every trained
-/// model, its group's other numbers would have few steps left: log-probabilities then err thirty times as much.
+/// An activation is `step * (256 * code + fine)`, within 1/32,000 of its group's largest. The first plane alone would
+/// do for most groups, but where one channel is far out, as some are in every trained model, its group's other
+/// numbers would have few steps left: log-probabilities then err thirty times as much.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct QuantGroup {
     /// 4 signed bytes in each word, first column lowest.
     pub codes: [i32; GROUP / 4],
-    /// As `codes`, what rounding left in steps of `scale / 255`: -127 to 127.
+    /// As `codes`, what rounding left: -127 to 127.
     pub fine: [i32; GROUP / 4],
-    /// Value of one step.
-    pub scale: f32,
-    /// Sum of the 32 codes, for zero points and minimums.
-    pub sum: i32,
-    /// Sum of the 32 numbers in `fine`.
-    pub fine_sum: i32,
+    /// Value of one fine step.
+    pub step: f32,
+    /// Sum of the 32 activations in fine steps, for zero points.
+    pub steps: i32,
+    /// Sum of the 32 activations, for minimums.
+    pub sum: f32,
 }
 
 /// One weight matrix as the kernels see it.

@@ -211,15 +211,17 @@ impl Simd for DotProd {
         [with!(vdupq_n_s32(x)); 4]
     }
     #[inline(always)]
-    fn times_255_plus(self, a: [int32x4_t; 4], b: [int32x4_t; 4]) -> [int32x4_t; 4] {
-        let times_256 = [
+    fn add_i32(self, a: [int32x4_t; 4], b: [int32x4_t; 4]) -> [int32x4_t; 4] {
+        each!(vaddq_s32, a, b)
+    }
+    #[inline(always)]
+    fn times_256(self, a: [int32x4_t; 4]) -> [int32x4_t; 4] {
+        [
             with!(vshlq_n_s32::<8>(a[0])),
             with!(vshlq_n_s32::<8>(a[1])),
             with!(vshlq_n_s32::<8>(a[2])),
             with!(vshlq_n_s32::<8>(a[3])),
-        ];
-        let rest = each!(vsubq_s32, b, a);
-        each!(vaddq_s32, times_256, rest)
+        ]
     }
     #[inline(always)]
     fn to_f32(self, x: [int32x4_t; 4]) -> [float32x4_t; 4] {

@@ -123,9 +123,16 @@ impl Simd for Scalar {
         [x; 16]
     }
     #[inline(always)]
-    fn times_255_plus(self, mut a: [i32; 16], b: [i32; 16]) -> [i32; 16] {
+    fn add_i32(self, mut a: [i32; 16], b: [i32; 16]) -> [i32; 16] {
         for (a, b) in a.iter_mut().zip(b) {
-            *a = 255 * *a + b;
+            *a += b;
+        }
+        a
+    }
+    #[inline(always)]
+    fn times_256(self, mut a: [i32; 16]) -> [i32; 16] {
+        for a in &mut a {
+            *a *= 256;
         }
         a
     }

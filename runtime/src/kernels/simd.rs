@@ -54,8 +54,8 @@ pub(crate) trait Simd: Copy {
     fn exp2_integral(self, n: Self::F) -> Self::F;
 
     fn splat_i32(self, x: i32) -> Self::I;
-    /// `255 * a + b`.
-    fn times_255_plus(self, a: Self::I, b: Self::I) -> Self::I;
+    fn add_i32(self, a: Self::I, b: Self::I) -> Self::I;
+    fn times_256(self, a: Self::I) -> Self::I;
     fn to_f32(self, x: Self::I) -> Self::F;
 
     fn load_bytes(self, from: &[u8; 64]) -> Self::B;

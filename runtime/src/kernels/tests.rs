@@ -256,13 +256,13 @@ fn products_match_f64() {
                         let crew = Crew { kernels, team: &Alone };
                         let product = Product { matrix: sample.matrix(&aligned), out: &mut out, add: false };
                         crew.multiply(Input { floats: &x, groups, tokens }, [product]);
-                        // f32 sums err by some units in the last place of the terms; two-plane activations by half
-                        // a fine step, 1/254 / 254 of their group's largest, which is at most 1 here.
+                        // f32 sums err by some units in the last place of the terms; two-plane activations by at
+                        // most a fine step, 1/32,512 of their group's largest, which is at most 1 here.
                         let float = groups.is_none() || encoding.block_columns() == 1;
                         for (i, (out, (sum, size))) in out.iter().zip(&expected).enumerate() {
                             let row = i % rows;
                             let weights = &sample.values[row * columns..(row + 1) * columns];
-                            let steps = weights.iter().map(|w| w.abs()).sum::<f64>() / 254.0 / 254.0;
+                            let steps = weights.iter().map(|w| w.abs()).sum::<f64>() / 32_000.0;
                             let bound = 3e-6 * size + if float { 1e-9 } else { steps };
                             let error = (f64::from(*out) - sum).abs();
                             assert!(
@@ -352,19 +352,23 @@ fn groups_are_rounded_to_the_nearest() {
     x[70..75].fill(-1e30);
     for kernels in all() {
         let groups = quantize(&kernels, &x, 80);
-        assert_eq!(groups[0].scale, 0.0, "{kernels:?}: a group of zeros");
+        assert_eq!(groups[0].step, 0.0, "{kernels:?}: a group of zeros");
         let width = matmul::tile_width(3, kernels.tile);
         for token in 1..3 {
             for (g, group) in x[token * 80..(token + 1) * 80].chunks(GROUP).enumerate() {
                 let found = &groups[g * width + token];
-                let codes: Vec<i8> =
-                    found.codes.iter().flat_map(|w| w.to_le_bytes()).map(|b| b as i8).collect();
+                let bytes = |words: &[i32]| -> Vec<i32> {
+                    words.iter().flat_map(|w| w.to_le_bytes()).map(|b| i32::from(b as i8)).collect()
+                };
+                let planes = bytes(&found.codes).into_iter().zip(bytes(&found.fine));
+                let codes: Vec<i32> = planes.map(|(code, fine)| 256 * code + fine).collect();
                 let largest = group.iter().fold(0.0f32, |a, x| a.max(x.abs()));
-                assert!((found.scale - largest / 127.0).abs() <= 1e-6 * largest);
-                assert_eq!(found.sum, codes.iter().map(|&c| i32::from(c)).sum::<i32>());
+                assert!((found.step - largest / 127.0 / 256.0).abs() <= 1e-6 * largest);
+                assert_eq!(found.steps, codes.iter().sum::<i32>());
+                assert!((found.sum - found.step * found.steps as f32).abs() <= 1e-6 * found.sum.abs());
                 for (x, code) in group.iter().zip(&codes) {
-                    let off = x / found.scale - f32::from(*code);
-                    assert!(off.abs() <= 0.501, "{kernels:?}: {x} became {code} x {}", found.scale);
+                    let off = x / found.step - *code as f32;
+                    assert!(off.abs() <= 1.01, "{kernels:?}: {x} became {code} x {}", found.step);
                 }
                 assert!(codes[group.len()..].iter().all(|&c| c == 0));
             }

@@ -1,11 +1,14 @@
 //! Where items come from: a folder of JSON Lines, or the hub's data sets.
 
+mod hub;
+mod parquet;
 pub(crate) mod row;
 pub(crate) mod table;
 
 use crate::error::{EvalError, Result};
 use crate::item::{self, Item};
 use crate::task::Task;
+pub use hub::Hub;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use table::Table;
@@ -24,6 +27,8 @@ pub struct Selection {
 pub enum Source {
     /// `FOLDER/TASK/SPLIT.jsonl`.
     Folder(PathBuf),
+    /// The hub's data sets.
+    Hub(Hub),
 }
 
 /// A file that items were made of.
@@ -107,6 +112,7 @@ impl Source {
                     table => table,
                 }
             }
+            Source::Hub(hub) => hub.table(task, split),
         }
     }
 }
