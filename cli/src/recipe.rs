@@ -9,7 +9,7 @@ use thimble_converter::{ConvertError, Quant, Table, Target, calibrate};
 /// `--quant` and what refines it.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct RecipeFlags {
-    /// Encoding of the weights: keep, f32, f16, bf16, q8, q6, q5, q4, q4min, q3
+    /// Encoding of the weights: keep, f32, f16, bf16, q8, q6, q5, q4, q4even, q4min, q3
     #[arg(long, value_name = "ENCODING", default_value = "keep")]
     pub(crate) quant: String,
     /// A TOML table of encodings by tensor, before those of --quant: [[tensor]] pattern = "layers.*.down" encoding = "q5nl"

@@ -165,7 +165,9 @@ pub enum ConvertError {
         found: String,
     },
     /// An unknown recipe name.
-    #[error("unknown quantization {found:?} (known: keep, f32, f16, bf16, q8, q6, q5, q4, q4min, q3)")]
+    #[error(
+        "unknown quantization {found:?} (known: keep, f32, f16, bf16, q8, q6, q5, q4, q4even, q4min, q3)"
+    )]
     UnknownQuant {
         /// What was asked for.
         found: String,
