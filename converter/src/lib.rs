@@ -9,6 +9,8 @@ pub mod chat;
 mod dequantize;
 mod error;
 pub mod export;
+#[cfg(feature = "ggml")]
+pub mod ggml;
 pub mod pack;
 pub mod quantize;
 pub mod read;
