@@ -1,15 +1,21 @@
 #!/usr/bin/env bash
-# Builds llama-bench with native instructions from the PyPI source package llama-cpp-python into DIR.
+# Builds llama-bench and llama-quantize with native instructions from the PyPI source package llama-cpp-python into
+# DIR, and the Python module itself (DIR/venv/bin/python) on the same libraries.
 set -euo pipefail
 dir=$(realpath -m "${1:?usage: build-llama.cpp.sh DIR}")
 mkdir -p "$dir" && cd "$dir"
 python3 -m venv venv
-venv/bin/pip install -q cmake ninja scikit-build-core flit-core
-venv/bin/pip download -q --no-deps --no-binary :all: --no-build-isolation -d source llama-cpp-python==0.3.36
+export PATH="$dir/venv/bin:$PATH"
+pip install -q cmake ninja scikit-build-core flit-core numpy typing-extensions jinja2 diskcache
+pip download -q --no-deps --no-binary :all: --no-build-isolation -d source llama-cpp-python==0.3.36
 tar -xf source/llama_cpp_python-*.tar.gz -C source
 cd source/llama_cpp_python-*/vendor/llama.cpp
-PATH="$dir/venv/bin:$PATH" cmake -B build -G Ninja -DCMAKE_BUILD_TYPE=Release -DGGML_NATIVE=ON \
-  -DLLAMA_CURL=OFF -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_SERVER=OFF -DBUILD_SHARED_LIBS=OFF
-PATH="$dir/venv/bin:$PATH" ninja -C build llama-bench
-cp build/bin/llama-bench "$dir/"
-echo "built $dir/llama-bench"
+cmake -B build -G Ninja -DCMAKE_BUILD_TYPE=Release -DGGML_NATIVE=ON -DCMAKE_INSTALL_RPATH='$ORIGIN' \
+  -DCMAKE_BUILD_WITH_INSTALL_RPATH=ON -DLLAMA_CURL=OFF -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_SERVER=OFF \
+  -DBUILD_SHARED_LIBS=ON
+ninja -C build llama-bench llama-quantize mtmd
+rm -rf "$dir/bin" && cp -a build/bin "$dir/bin"
+ln -sf bin/llama-bench bin/llama-quantize "$dir/"
+# The module without a second build: it loads the libraries above (LLAMA_CPP_LIB_PATH).
+CMAKE_ARGS=-DLLAMA_BUILD=OFF pip install -q --no-deps --no-build-isolation "$dir"/source/llama_cpp_python-*.tar.gz
+echo "built $dir/llama-bench, $dir/llama-quantize and $dir/venv/bin/python (LLAMA_CPP_LIB_PATH=$dir/bin)"

@@ -3,6 +3,7 @@
 use crate::failure::Failure;
 use crate::flags::{Kv, MachineFlags, SamplingFlags};
 use std::path::{Path, PathBuf};
+use thimble_eval::request;
 use thimble_host::template::{self, OwnedPiece};
 use thimble_host::{Generator, MappedModel, Memory, OpenError, Plan, PlanError, Pool, Settings};
 use thimble_runtime::Token;
@@ -30,6 +31,11 @@ impl Mapped {
         Ok(Mapped { model, path: path.to_path_buf() })
     }
 
+    /// The mapping.
+    pub(crate) fn model(&self) -> &MappedModel {
+        &self.model
+    }
+
     /// The checked view of it.
     pub(crate) fn file(&self) -> Result<ModelFile<'_>, Failure> {
         self.model.file().map_err(|source| Failure::Format { path: self.path.clone(), source })
@@ -45,10 +51,10 @@ pub(crate) struct Need {
     pub(crate) logit_rows: Option<usize>,
 }
 
-/// How the model would run with the user's flags.
-pub(crate) fn plan(config: &Config, machine: &MachineFlags, need: Need) -> Result<Plan, Failure> {
+/// The user's flags over the command's needs.
+pub(crate) fn settings(machine: &MachineFlags, need: Need) -> Result<Settings, Failure> {
     let kernels = machine.kernels.as_deref().map(str::parse).transpose();
-    let settings = Settings {
+    Ok(Settings {
         context: machine.context.or(need.context),
         threads: machine.threads,
         kernels: kernels.map_err(|error| Failure::Usage(format!("--kernels: {error}")))?,
@@ -59,8 +65,12 @@ pub(crate) fn plan(config: &Config, machine: &MachineFlags, need: Need) -> Resul
         exact: machine.exact,
         logit_rows: need.logit_rows,
         ..Settings::default()
-    };
-    Plan::new(config, &settings).map_err(|error| match error {
+    })
+}
+
+/// How the model would run with the user's flags.
+pub(crate) fn plan(config: &Config, machine: &MachineFlags, need: Need) -> Result<Plan, Failure> {
+    Plan::new(config, &settings(machine, need)?).map_err(|error| match error {
         PlanError::Kernels(_) | PlanError::Threads(_) | PlanError::Memory(MemoryError::Context { .. }) => {
             Failure::Usage(error.to_string())
         }
@@ -118,20 +128,12 @@ pub(crate) fn encode(
     text: &str,
     specials: Specials,
 ) -> Result<Vec<Token>, Failure> {
-    let longest = tokenizer.longest_piece(text);
-    let mut scratch = vec![0; Tokenizer::scratch_bytes(longest)];
-    let mut tokens = vec![Token::default(); text.len()];
-    let count = tokenizer.encode(text, specials, &mut scratch, &mut tokens).map_err(engine)?;
-    tokens.truncate(count);
-    Ok(tokens)
+    request::encode(tokenizer, text, specials).map_err(engine)
 }
 
 /// What stands in for a context without tokens: the end-of-text token, or what the model has instead.
 pub(crate) fn end_of_text(file: &ModelFile<'_>) -> Result<Token, Failure> {
-    let named = file.tokenizer().special("<|endoftext|>");
-    let config = file.config();
-    let stop = config.stop.iter().flatten().next();
-    named.or(config.bos).or(stop.copied()).ok_or_else(|| {
+    request::end_of_text(file).ok_or_else(|| {
         let missing = "the text is empty, and this model has no token that an empty text could begin with";
         Failure::Engine(missing.to_string())
     })

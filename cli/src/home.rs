@@ -40,6 +40,11 @@ impl Home {
         self.models().join(format!("{name}.thimble"))
     }
 
+    /// Where data sets from the hub are kept.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
     /// The chat's line history.
     pub(crate) fn history(&self) -> PathBuf {
         self.folder.join("history.txt")

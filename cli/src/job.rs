@@ -1,7 +1,8 @@
 //! What the flags mean: models named, contradictions refused, before anything is done.
 
 use crate::commands::{
-    chat, convert, divergence, export, inspect, list, perplexity, pull, run, score, tokens, verify,
+    chat, compare, convert, divergence, eval, export, inspect, list, perplexity, pull, run, score, tokens,
+    verify,
 };
 use crate::failure::Failure;
 use crate::flags::{Command, Flags};
@@ -26,6 +27,10 @@ pub(crate) enum Job {
     Perplexity(perplexity::Job),
     /// `thimble divergence`
     Divergence(Box<divergence::Job>),
+    /// `thimble eval`
+    Eval(Box<eval::Job>),
+    /// `thimble compare`
+    Compare(compare::Job),
     /// `thimble convert`
     Convert(convert::Job),
     /// `thimble export`
@@ -48,6 +53,8 @@ impl Job {
             Command::Score(flags) => Job::Score(score::Job::resolve(flags)?),
             Command::Perplexity(flags) => Job::Perplexity(perplexity::Job::resolve(flags)?),
             Command::Divergence(flags) => Job::Divergence(Box::new(divergence::Job::resolve(flags)?)),
+            Command::Eval(flags) => Job::Eval(Box::new(eval::Job::resolve(flags)?)),
+            Command::Compare(flags) => Job::Compare(compare::Job::resolve(flags)?),
             Command::Convert(flags) => Job::Convert(convert::Job::resolve(flags)?),
             Command::Export(flags) => Job::Export(export::Job::resolve(flags)?),
             Command::Inspect(flags) => Job::Inspect(inspect::Job::resolve(flags)?),
@@ -66,6 +73,8 @@ impl Job {
             Job::Score(job) => job.run(stdout),
             Job::Perplexity(job) => job.run(stdout),
             Job::Divergence(job) => job.run(stdout),
+            Job::Eval(job) => job.run(stdout),
+            Job::Compare(job) => job.run(stdout),
             Job::Convert(job) => job.run(stdout),
             Job::Export(job) => job.run(stdout),
             Job::Inspect(job) => job.run(stdout),

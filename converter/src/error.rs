@@ -165,9 +165,29 @@ pub enum ConvertError {
         found: String,
     },
     /// An unknown recipe name.
-    #[error("unknown quantization {found:?} (known: keep, f32, f16, bf16, q8, q4, q4min)")]
+    #[error(
+        "unknown quantization {found:?} (known: keep, f32, f16, bf16, q8, q6, q5, q4, q4even, q4min, q3)"
+    )]
     UnknownQuant {
         /// What was asked for.
         found: String,
+    },
+    /// A table of encodings that cannot be used.
+    #[error("the recipe: {reason}")]
+    Recipe {
+        /// What is wrong, and what would be right.
+        reason: String,
+    },
+    /// A report whose plot cannot be drawn.
+    #[error("cannot draw the report's plot: {reason}")]
+    Plot {
+        /// What the drawing library says.
+        reason: String,
+    },
+    /// A calibration that cannot be made.
+    #[error("calibration: {reason}")]
+    Calibration {
+        /// What is wrong, and what would be right.
+        reason: String,
     },
 }

@@ -3,6 +3,8 @@
 //! [`read::open`] makes a [`Checkpoint`] of either; a [`Quant`] says how each tensor is stored; [`convert`]
 //! streams it to disk a few megabytes at a time, so memory does not grow with the model.
 
+mod allocate;
+pub mod calibrate;
 pub mod chat;
 mod dequantize;
 mod error;
@@ -13,17 +15,20 @@ pub mod pack;
 pub mod quantize;
 pub mod read;
 pub mod recipe;
+pub mod report;
 mod sections;
 pub mod tokenizer;
 pub mod write;
 pub mod write_gguf;
 
+pub use allocate::Target;
 pub use dequantize::dequantize;
 pub use error::ConvertError;
 pub use read::{BlockType, Checkpoint};
-pub use recipe::Quant;
+pub use recipe::{Quant, Table};
 pub use sections::Sections;
 
+use allocate::{Allocation, Sensitivity};
 use quantize::{Loss, Refusal, Rows, encode_panel};
 use rayon::prelude::*;
 use read::Stored;
@@ -40,6 +45,12 @@ const CHUNK: usize = 8 << 20;
 pub struct Options {
     /// How to store the weights.
     pub quant: Quant,
+    /// Encodings for tensors by name, before those of `quant`.
+    pub table: Option<Table>,
+    /// Encodings chosen for a size, in place of those of `quant` and `table`: see [`Target`].
+    pub target: Option<Target>,
+    /// Text on whose activations matrices are rounded with error compensation; otherwise each is rounded by itself.
+    pub calibration: Option<String>,
     /// The model's name in the file; otherwise the source's own.
     pub name: Option<String>,
     /// Where the source comes from, for provenance; otherwise its file name.
@@ -48,14 +59,27 @@ pub struct Options {
     pub licence: Option<String>,
 }
 
+/// What a conversion is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Measuring how much each tensor matters; progress counts tensors.
+    Measuring,
+    /// Rounding for the activations on a text; progress counts layers.
+    Calibrating,
+    /// Writing; progress counts bytes.
+    Writing,
+}
+
 /// How far a conversion is.
 #[derive(Clone, Copy, Debug)]
 pub struct Progress<'a> {
-    /// The tensor that is being written, by its name in the source.
+    /// What is being done.
+    pub stage: Stage,
+    /// The tensor that is being written, by its name in the source; otherwise empty.
     pub tensor: &'a str,
-    /// Bytes of the finished file that are written.
+    /// Bytes of the finished file that are written; or tensors or layers that are done.
     pub done: u64,
-    /// Bytes of the finished file.
+    /// How many there will be.
     pub total: u64,
 }
 
@@ -74,6 +98,27 @@ pub struct Summary {
     pub worst: Option<(String, f64)>,
     /// What the file's provenance notes.
     pub notes: Vec<String>,
+    /// The chosen encodings and the expected divergence from the source in nats per token, where there was a target.
+    pub chosen: Option<(Table, f64)>,
+    /// Each tensor, in the order of the file.
+    pub tensors: Vec<TensorSummary>,
+}
+
+/// How one tensor was stored.
+#[derive(Clone, Debug)]
+pub struct TensorSummary {
+    /// Its name in the source.
+    pub name: String,
+    /// Outputs.
+    pub rows: usize,
+    /// Inputs.
+    pub columns: usize,
+    /// How its numbers are stored.
+    pub encoding: Encoding,
+    /// Bytes in the file.
+    pub bytes: u64,
+    /// What rounding changed, relative root mean square; zero where nothing was rounded.
+    pub error: f64,
 }
 
 /// Converts `source` (a folder, a `.gguf` or a `.safetensors` file) to the file `destination`.
@@ -98,10 +143,18 @@ pub fn convert_checkpoint(
     options: &Options,
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Summary, ConvertError> {
-    let encodings: Vec<Encoding> =
-        checkpoint.tensors().iter().map(|tensor| options.quant.encoding(tensor)).collect();
+    let Plan { encodings, chosen } = plan(checkpoint, &sections, options, progress)?;
     let tensors = write::layout(checkpoint.tensors().iter().zip(encodings.iter().copied()))?;
     let notes = sections::notes(checkpoint, &encodings, &sections);
+    let mut rounded = match &options.calibration {
+        None => vec![None; tensors.len()],
+        Some(text) => {
+            let windows = calibrate::windows(&sections.tokenizer, &checkpoint.config, text, calibrate::MOST)?;
+            calibrate::calibrate(checkpoint, &tensors, &windows, &mut |done, total| {
+                progress(Progress::steps(Stage::Calibrating, done, total));
+            })?
+        }
+    };
     let mut summary = Summary {
         config: checkpoint.config,
         bytes: 0,
@@ -109,6 +162,8 @@ pub fn convert_checkpoint(
         rounding: 0.0,
         worst: None,
         notes,
+        chosen,
+        tensors: Vec::with_capacity(tensors.len()),
     };
     for record in &tensors {
         let entry = summary.encodings.entry(record.encoding.name()).or_default();
@@ -116,7 +171,7 @@ pub fn convert_checkpoint(
     }
     let contents = Contents {
         config: checkpoint.config,
-        provenance: sections::provenance(checkpoint, options, &summary.notes),
+        provenance: sections::provenance(checkpoint, options, &summary),
         tokenizer: sections.tokenizer,
         chat: sections.chat,
         tensors,
@@ -128,17 +183,30 @@ pub fn convert_checkpoint(
     let total = summary.bytes;
     let mut done = total - writer.weights_left();
     let mut all = Loss::default();
-    for tensor in checkpoint.tensors() {
+    for (tensor, rounded) in checkpoint.tensors().iter().zip(&mut rounded) {
         let Some(record) = writer.next_tensor().map_err(fail(total))? else { break };
-        progress(Progress { tensor: &tensor.name, done, total });
+        let stage = Stage::Writing;
+        progress(Progress { stage, tensor: &tensor.name, done, total });
         let mut loss = Loss::default();
-        encode(checkpoint, tensor, &record, &mut |bytes, cost| {
+        let mut emit = |bytes: &[u8], cost| {
             writer.weights(bytes).map_err(fail(total))?;
             loss.add(cost);
             done = total - writer.weights_left();
-            progress(Progress { tensor: &tensor.name, done, total });
+            progress(Progress { stage, tensor: &tensor.name, done, total });
             Ok(())
-        })?;
+        };
+        match rounded.take() {
+            Some(rounded) => emit(&rounded.bytes, rounded.loss)?,
+            None => encode(checkpoint, tensor, &record, &mut emit)?,
+        }
+        summary.tensors.push(TensorSummary {
+            name: tensor.name.clone(),
+            rows: tensor.rows,
+            columns: tensor.columns,
+            encoding: record.encoding,
+            bytes: record.length,
+            error: loss.relative(),
+        });
         if loss.relative() > summary.worst.as_ref().map_or(0.0, |(_, worst)| *worst) {
             summary.worst = Some((tensor.name.clone(), loss.relative()));
         }
@@ -147,8 +215,64 @@ pub fn convert_checkpoint(
     summary.rounding = all.relative();
     writer.finish().map_err(fail(total))?;
     file.publish()?;
-    progress(Progress { tensor: "", done: total, total });
+    progress(Progress { stage: Stage::Writing, tensor: "", done: total, total });
     Ok(summary)
+}
+
+impl Progress<'_> {
+    fn steps(stage: Stage, done: usize, total: usize) -> Progress<'static> {
+        Progress { stage, tensor: "", done: done as u64, total: total as u64 }
+    }
+}
+
+/// The encoding of every tensor, and how it was chosen.
+struct Plan {
+    encodings: Vec<Encoding>,
+    chosen: Option<(Table, f64)>,
+}
+
+/// Decides on encodings as the options say.
+fn plan(
+    checkpoint: &Checkpoint,
+    sections: &Sections,
+    options: &Options,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<Plan, ConvertError> {
+    let Some(target) = options.target else {
+        let table = options.table.clone().unwrap_or_default();
+        return Ok(Plan { encodings: table.encodings(checkpoint.tensors(), options.quant)?, chosen: None });
+    };
+    let text = options.calibration.as_deref().unwrap_or(calibrate::default_text());
+    let sensitivity = Sensitivity::measure(checkpoint, &sections.tokenizer, text, &mut |done, total| {
+        progress(Progress::steps(Stage::Measuring, done, total));
+    })?;
+    let budget = match target {
+        Target::Bits(bits) => (bits * checkpoint.config.parameters() as f64 / 8.0) as u64,
+        // Provenance holds the table, whose length depends on the choice: this much is never too little.
+        Target::Bytes(bytes) => {
+            let fixed = sections.tokenizer.len() + sections.chat.as_ref().map_or(0, Vec::len);
+            let table = checkpoint.tensors().len() * LONGEST_RULE;
+            let notes = checkpoint.notes.iter().map(|note| 2 * note.len()).sum::<usize>();
+            bytes.saturating_sub((fixed + table + notes + OVERHEAD) as u64)
+        }
+    };
+    let Allocation { encodings, divergence } = sensitivity.allocate(budget)?;
+    let table = Table::of(&checkpoint.config, &encodings);
+    Ok(Plan { encodings, chosen: Some((table, divergence)) })
+}
+
+/// Bytes of a tensor's rule in a table and of its record.
+const LONGEST_RULE: usize = 128;
+/// Bytes of headers, alignment and provenance without its table and notes of the source, at most.
+const OVERHEAD: usize = 16 << 10;
+
+/// A row that cannot be stored as an error; `first` is the tensor's row that the refusal counts from.
+pub(crate) fn refused(tensor: &Stored, encoding: Encoding, first: usize, refusal: Refusal) -> ConvertError {
+    let name = tensor.name.clone();
+    match refusal {
+        Refusal::NotFinite { row } => ConvertError::NotFinite { name, row: first + row },
+        Refusal::TooLarge { row } => ConvertError::TooLarge { name, row: first + row, encoding },
+    }
 }
 
 /// Takes the next bytes of a tensor and what rounding cost them.
@@ -162,13 +286,7 @@ fn encode(
     emit: &mut Emit<'_>,
 ) -> Result<(), ConvertError> {
     let (encoding, columns) = (record.encoding, tensor.columns);
-    let refuse = |first: usize, refusal| {
-        let name = tensor.name.clone();
-        match refusal {
-            Refusal::NotFinite { row } => ConvertError::NotFinite { name, row: first + row },
-            Refusal::TooLarge { row } => ConvertError::TooLarge { name, row: first + row, encoding },
-        }
-    };
+    let refuse = |first: usize, refusal| refused(tensor, encoding, first, refusal);
     let mut source = Vec::new();
     if encoding == Encoding::Vector {
         checkpoint.read_rows(tensor, 0..1, &mut source)?;

@@ -2,10 +2,10 @@
 
 use crate::read::{Checkpoint, Stored, TokenizerSource};
 use crate::tokenizer::Vocabulary;
-use crate::{ConvertError, Options, chat, recipe};
+use crate::{ConvertError, Options, Summary, Table, Target, chat, recipe};
 use serde_json::json;
 use std::collections::BTreeMap;
-use thimble_runtime::format::Encoding;
+use thimble_runtime::format::{Encoding, checksum};
 
 /// The sections that are made from text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -72,18 +72,31 @@ pub(crate) fn notes(checkpoint: &Checkpoint, encodings: &[Encoding], sections: &
 }
 
 /// The provenance section: a JSON object whose text depends on the input only.
-pub(crate) fn provenance(checkpoint: &Checkpoint, options: &Options, notes: &[String]) -> String {
+pub(crate) fn provenance(checkpoint: &Checkpoint, options: &Options, summary: &Summary) -> String {
     let origin = &checkpoint.origin;
+    let recipe = match options.target {
+        Some(Target::Bits(bits)) => format!("{bits} bits"),
+        Some(Target::Bytes(bytes)) => format!("{bytes} bytes"),
+        None if options.table.is_some() => format!("table on {}", options.quant),
+        None => options.quant.name().to_owned(),
+    };
+    let chosen = summary.chosen.as_ref().map(|(table, _)| table);
+    let text = options.calibration.as_ref();
+    let calibration =
+        text.map(|text| format!("{} bytes, XXH3-64 {:016x}", text.len(), checksum(text.as_bytes())));
     json!({
         "name": options.name.as_ref().or(origin.name.as_ref()),
         "source": options.source.as_ref().unwrap_or(&origin.source),
         "container": origin.container,
         "architecture": origin.architecture,
         "licence": options.licence.as_ref().or(origin.licence.as_ref()),
-        "recipe": options.quant.name(),
+        "recipe": recipe,
+        "table": chosen.or(options.table.as_ref()).map(Table::to_toml),
+        "expected_divergence": summary.chosen.as_ref().map(|(_, divergence)| divergence),
+        "calibration": calibration,
         "converter": concat!("thimble-converter ", env!("CARGO_PKG_VERSION")),
         "parameters": checkpoint.config.parameters(),
-        "notes": notes,
+        "notes": summary.notes,
     })
     .to_string()
 }

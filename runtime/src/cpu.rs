@@ -148,10 +148,6 @@ impl<'f, 'm, 't, T: Team> Cpu<'f, 'm, 't, T> {
     }
 
     /// Norms (where asked for) and quantizes `rows`, and gives the input for a product.
-    ///
-    /// Normed rows, the inputs of the query, key, value, gate and up products and of the head, have a few
-    /// outlying channels that make the steps of their groups coarse: with 8 bits their products make nine
-    /// tenths of the log-probabilities' error, so these are multiplied with both planes.
     fn input<'a>(
         crew: &Crew<'_, T>,
         rows: &'a [f32],
@@ -164,11 +160,11 @@ impl<'f, 'm, 't, T: Team> Cpu<'f, 'm, 't, T> {
         match norm {
             Some((weight, epsilon, out)) => {
                 crew.prepare(rows, columns, Some((weight, epsilon, &mut *out)), groups.as_deref_mut());
-                Input { floats: out, groups: groups.map(|g| &*g), fine: true, tokens }
+                Input { floats: out, groups: groups.map(|g| &*g), tokens }
             }
             None => {
                 crew.prepare(rows, columns, None, groups.as_deref_mut());
-                Input { floats: rows, groups: groups.map(|g| &*g), fine: false, tokens }
+                Input { floats: rows, groups: groups.map(|g| &*g), tokens }
             }
         }
     }

@@ -147,6 +147,34 @@ impl<'f, 'm, 't, T: Team> Session<'f, 'm, 't, T> {
         common
     }
 
+    /// Appends `tokens` and shows the logits behind each of them from index `from` on, `each(index, logits)` with
+    /// logits `[vocab]` to be changed at will: head rows are computed for these alone, none where `from` is the number of tokens.
+    pub fn append(
+        &mut self,
+        tokens: &[Token],
+        from: usize,
+        each: &mut dyn FnMut(usize, &mut [f32]),
+    ) -> Result<(), SessionError> {
+        self.check(tokens)?;
+        let (batch_size, rows) = (self.backend.batch(), self.backend.logit_rows());
+        let mut first = 0;
+        for batch in tokens.chunks(batch_size) {
+            self.advance(batch);
+            let mut row = from.saturating_sub(first);
+            while row < batch.len() {
+                let count = rows.min(batch.len() - row);
+                self.backend.head(row..row + count);
+                for (i, logits) in self.backend.logits().chunks_exact_mut(self.vocab).enumerate() {
+                    each(first + row + i, logits);
+                }
+                row += count;
+            }
+            first += batch.len();
+        }
+        self.backend.head(0..0);
+        Ok(())
+    }
+
     /// Gives the log-probabilities of `tokens` from index `from` (at least 1: the first token of a sequence
     /// has none). Appends all of them but the last, behind which nothing is asked.
     pub fn score(
@@ -173,29 +201,11 @@ impl<'f, 'm, 't, T: Team> Session<'f, 'm, 't, T> {
         if run.is_empty() {
             return Ok(());
         }
-        self.check(run)?;
         if last.index() >= self.vocab {
             return Err(SessionError::UnknownToken { found: last.0, vocab: self.vocab });
         }
-        let from = from.max(1);
-        let (batch_size, rows) = (self.backend.batch(), self.backend.logit_rows());
-        let mut first = 0;
-        for batch in run.chunks(batch_size) {
-            self.advance(batch);
-            // The logits of row r predict the token at first + r + 1.
-            let mut row = from.saturating_sub(first + 1);
-            while row < batch.len() {
-                let count = rows.min(batch.len() - row);
-                self.backend.head(row..row + count);
-                for (i, logits) in self.backend.logits().chunks_exact_mut(self.vocab).enumerate() {
-                    each(first + row + i + 1, logits);
-                }
-                row += count;
-            }
-            first += batch.len();
-        }
-        self.backend.head(0..0);
-        Ok(())
+        // The logits behind a token predict the one that follows it.
+        self.append(run, from.max(1) - 1, &mut |behind, logits| each(behind + 1, logits))
     }
 }
 

@@ -1,8 +1,10 @@
 //! One file for each subcommand: `Job::resolve` from its flags, `Job::run` to do it.
 
 pub(crate) mod chat;
+pub(crate) mod compare;
 pub(crate) mod convert;
 pub(crate) mod divergence;
+pub(crate) mod eval;
 pub(crate) mod export;
 pub(crate) mod inspect;
 pub(crate) mod list;

@@ -14,7 +14,7 @@ use crate::quantize::Loss;
 use crate::read::gguf_model::tensor_name;
 use crate::read::{BlockType, Checkpoint, Stored};
 use crate::write::{AtomicFile, write_error};
-use crate::{ConvertError, Progress, dequantize};
+use crate::{ConvertError, Progress, Stage, dequantize};
 use metadata::ALIGN;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
@@ -167,7 +167,7 @@ pub fn write_gguf(
             writer.write_all(bytes).map_err(fail)?;
             done += bytes.len() as u64;
             all.add(loss);
-            progress(Progress { tensor: &target.tensor.name, done, total });
+            progress(Progress { stage: Stage::Writing, tensor: &target.tensor.name, done, total });
             Ok(())
         })?;
         let padding = done.next_multiple_of(ALIGN) - done;

@@ -2,4 +2,32 @@
 //! another.
 #![forbid(unsafe_code)]
 
+pub mod answer;
+mod answerer;
+mod compare;
+mod data;
 pub mod divergence;
+mod error;
+mod item;
+mod journal;
+mod passes;
+mod prediction;
+mod random;
+pub mod request;
+mod results;
+mod run;
+mod samples;
+mod table;
+mod task;
+
+pub use answerer::Outcome;
+pub use compare::compare;
+pub use data::{Data, DataFile, Hub, Selection, Source};
+pub use error::{EvalError, Result};
+pub use item::{Choices, Gold, Item, Question};
+pub use passes::Work;
+pub use results::{
+    Average, Identity, Measured, MissingTask, ModelId, Results, SettingsId, TaskId, TaskResult, Times,
+};
+pub use run::{Ended, Evaluated, Evaluation, Event};
+pub use task::{Metric, Task};

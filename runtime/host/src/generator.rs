@@ -4,6 +4,7 @@ use crate::plan::{Memory, Plan};
 use crate::threads::Pool;
 use thimble_runtime::cpu::Cpu;
 use thimble_runtime::format::{FormatError, ModelFile};
+use thimble_runtime::kernels::Team;
 use thimble_runtime::memory::MemoryError;
 use thimble_runtime::model::Weights;
 use thimble_runtime::session::Session;
@@ -23,14 +24,14 @@ pub enum GeneratorError {
 /// A [`Session`] on a [`Pool`], in [`Memory`].
 pub type Generator<'a> = Session<'a, 'a, 'a, Pool>;
 
-/// A session on `file` in `memory`, run by `pool`.
-pub fn generator<'a>(
+/// A session on `file` in `memory`, run by `team`.
+pub fn generator<'a, T: Team>(
     file: &ModelFile<'a>,
     plan: &Plan,
     memory: &'a mut Memory,
-    pool: &'a Pool,
-) -> Result<Generator<'a>, GeneratorError> {
+    team: &'a T,
+) -> Result<Session<'a, 'a, 'a, T>, GeneratorError> {
     let weights = Weights::new(file)?;
-    let cpu = Cpu::new(weights, plan.memory(), plan.kernels(), pool, memory.bytes())?;
+    let cpu = Cpu::new(weights, plan.memory(), plan.kernels(), team, memory.bytes())?;
     Ok(Session::new(cpu))
 }

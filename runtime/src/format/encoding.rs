@@ -28,11 +28,35 @@ pub enum Encoding {
     Q4 = 7,
     /// 4 bits, f16 scale and f16 minimum for each row and group. Holds GGUF Q4_1 without loss.
     Q4Min = 8,
+    /// 3 bits that name one of 8 uneven levels; an 8-bit scale for each group and an f32 scale for each row.
+    Q3Nl = 9,
+    /// 4 bits, 16 uneven levels; scales as [`Encoding::Q3Nl`].
+    Q4Nl = 10,
+    /// 5 bits, 32 uneven levels; scales as [`Encoding::Q3Nl`].
+    Q5Nl = 11,
+    /// 6 bits, even levels, zero point 32; scales as [`Encoding::Q3Nl`].
+    Q6 = 12,
 }
+
+/// Zero point of the uneven levels.
+pub const LEVEL_ZERO: u8 = 64;
+
+/// The levels of [`Encoding::Q3Nl`] by code. Fitted (Lloyd's algorithm with a search of the scale) to groups of 32
+/// normal numbers, a part of them with heavier tails.
+pub const LEVELS_3: [u8; 8] = [11, 32, 47, 60, 73, 86, 102, 127];
+
+/// The levels of [`Encoding::Q4Nl`] by code.
+pub const LEVELS_4: [u8; 16] = [8, 20, 29, 37, 44, 50, 55, 61, 66, 72, 78, 84, 91, 100, 110, 127];
+
+/// The levels of [`Encoding::Q5Nl`] by code.
+pub const LEVELS_5: [u8; 32] = [
+    6, 13, 18, 23, 27, 31, 35, 39, 42, 45, 49, 52, 54, 57, 60, 62, 65, 67, 70, 73, 76, 79, 82, 86, 89, 93,
+    97, 101, 106, 111, 117, 127,
+];
 
 impl Encoding {
     /// Every encoding, in the order of their numbers.
-    pub const ALL: [Encoding; 8] = [
+    pub const ALL: [Encoding; 12] = [
         Encoding::Vector,
         Encoding::F32,
         Encoding::F16,
@@ -41,6 +65,10 @@ impl Encoding {
         Encoding::Q8Row,
         Encoding::Q4,
         Encoding::Q4Min,
+        Encoding::Q3Nl,
+        Encoding::Q4Nl,
+        Encoding::Q5Nl,
+        Encoding::Q6,
     ];
 
     /// The encoding with this number in a file.
@@ -60,6 +88,10 @@ impl Encoding {
             Encoding::Q8Row => "q8row",
             Encoding::Q4 => "q4",
             Encoding::Q4Min => "q4min",
+            Encoding::Q3Nl => "q3nl",
+            Encoding::Q4Nl => "q4nl",
+            Encoding::Q5Nl => "q5nl",
+            Encoding::Q6 => "q6",
         }
     }
 
@@ -74,6 +106,10 @@ impl Encoding {
             Encoding::Q8Row => PANEL * GROUP,
             Encoding::Q4 => PANEL * GROUP / 2 + PANEL * 2,
             Encoding::Q4Min => PANEL * GROUP / 2 + PANEL * 4,
+            Encoding::Q3Nl => PANEL * GROUP * 3 / 8 + PANEL,
+            Encoding::Q4Nl => PANEL * GROUP * 4 / 8 + PANEL,
+            Encoding::Q5Nl => PANEL * GROUP * 5 / 8 + PANEL,
+            Encoding::Q6 => PANEL * GROUP * 6 / 8 + PANEL,
         }
     }
 
@@ -81,16 +117,22 @@ impl Encoding {
     pub const fn block_columns(self) -> usize {
         match self {
             Encoding::Vector | Encoding::F32 | Encoding::F16 | Encoding::BF16 => 1,
-            Encoding::Q8 | Encoding::Q8Row | Encoding::Q4 | Encoding::Q4Min => GROUP,
+            _ => GROUP,
         }
     }
 
-    /// Bytes in front of a panel's blocks: the 16 f32 row scales of [`Encoding::Q8Row`].
+    /// Bytes in front of a panel's blocks: the 16 f32 row scales, where the encoding has them.
     pub const fn panel_header(self) -> usize {
         match self {
             Encoding::Q8Row => PANEL * 4,
+            _ if self.narrow() => PANEL * 4,
             _ => 0,
         }
+    }
+
+    /// Whether this is one of the encodings of 3 to 6 bits with two levels of scales.
+    pub const fn narrow(self) -> bool {
+        matches!(self, Encoding::Q3Nl | Encoding::Q4Nl | Encoding::Q5Nl | Encoding::Q6)
     }
 
     /// Bytes of one panel of 16 rows and `columns` columns; `None` where that overflows.

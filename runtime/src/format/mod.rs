@@ -13,7 +13,7 @@ mod records;
 mod tensor;
 
 pub use config::Config;
-pub use encoding::{Encoding, GROUP, PANEL};
+pub use encoding::{Encoding, GROUP, LEVEL_ZERO, LEVELS_3, LEVELS_4, LEVELS_5, PANEL};
 pub use error::FormatError;
 pub use file::{ModelFile, Part};
 pub use header::{

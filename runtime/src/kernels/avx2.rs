@@ -1,6 +1,6 @@
 //! AVX2 with FMA and F16C: two registers for the sixteen lanes.
 
-use super::simd::Simd;
+use super::simd::{Simd, half_tables};
 use core::arch::x86_64::*;
 use half::f16;
 
@@ -164,10 +164,12 @@ impl Simd for Avx2 {
         [with!(_mm256_set1_epi32(x)); 2]
     }
     #[inline(always)]
-    fn times_255_plus(self, a: [__m256i; 2], b: [__m256i; 2]) -> [__m256i; 2] {
-        let times_256 = [with!(_mm256_slli_epi32::<8>(a[0])), with!(_mm256_slli_epi32::<8>(a[1]))];
-        let rest = both!(_mm256_sub_epi32, b, a);
-        both!(_mm256_add_epi32, times_256, rest)
+    fn add_i32(self, a: [__m256i; 2], b: [__m256i; 2]) -> [__m256i; 2] {
+        both!(_mm256_add_epi32, a, b)
+    }
+    #[inline(always)]
+    fn times_256(self, a: [__m256i; 2]) -> [__m256i; 2] {
+        [with!(_mm256_slli_epi32::<8>(a[0])), with!(_mm256_slli_epi32::<8>(a[1]))]
     }
     #[inline(always)]
     fn to_f32(self, x: [__m256i; 2]) -> [__m256; 2] {
@@ -190,7 +192,38 @@ impl Simd for Avx2 {
         self.low_nibbles(shifted)
     }
     #[inline(always)]
-    fn dot_nibbles(self, sum: [__m256i; 2], codes: [__m256i; 2], x: i32) -> [__m256i; 2] {
+    fn bits(self, bytes: [__m256i; 2], right: i32, mask: u8) -> [__m256i; 2] {
+        let count = with!(_mm_cvtsi32_si128(right.abs()));
+        let moved = match right < 0 {
+            true => [with!(_mm256_sll_epi32(bytes[0], count)), with!(_mm256_sll_epi32(bytes[1], count))],
+            false => [with!(_mm256_srl_epi32(bytes[0], count)), with!(_mm256_srl_epi32(bytes[1], count))],
+        };
+        let mask = [with!(_mm256_set1_epi8(mask as i8)); 2];
+        both!(_mm256_and_si256, moved, mask)
+    }
+    #[inline(always)]
+    fn or(self, a: [__m256i; 2], b: [__m256i; 2]) -> [__m256i; 2] {
+        both!(_mm256_or_si256, a, b)
+    }
+    #[inline(always)]
+    fn lookup(self, codes: [__m256i; 2], table: &[u8; 16]) -> [__m256i; 2] {
+        let table = with!(_mm_loadu_si128(table.as_ptr().cast()));
+        let table = [with!(_mm256_broadcastsi128_si256(table)); 2];
+        both!(_mm256_shuffle_epi8, table, codes)
+    }
+    #[inline(always)]
+    fn lookup_32(self, codes: [__m256i; 2], table: &[u8; 32]) -> [__m256i; 2] {
+        let [low, high] = half_tables(table);
+        // A shuffle reads the low four bits of an index below 128; a blend the uppermost bit of each byte.
+        let (low, high) = (self.lookup(codes, low), self.lookup(codes, high));
+        let upper = [with!(_mm256_slli_epi16::<3>(codes[0])), with!(_mm256_slli_epi16::<3>(codes[1]))];
+        [
+            with!(_mm256_blendv_epi8(low[0], high[0], upper[0])),
+            with!(_mm256_blendv_epi8(low[1], high[1], upper[1])),
+        ]
+    }
+    #[inline(always)]
+    fn dot_small(self, sum: [__m256i; 2], codes: [__m256i; 2], x: i32) -> [__m256i; 2] {
         let x = with!(_mm256_set1_epi32(x));
         [self.dot(sum[0], codes[0], x), self.dot(sum[1], codes[1], x)]
     }

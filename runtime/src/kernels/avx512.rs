@@ -1,6 +1,6 @@
 //! AVX-512 with VNNI: one register for the sixteen lanes.
 
-use super::simd::Simd;
+use super::simd::{Simd, half_tables};
 use core::arch::x86_64::*;
 use half::f16;
 
@@ -122,10 +122,12 @@ impl Simd for Avx512Vnni {
         with!(_mm512_set1_epi32(x))
     }
     #[inline(always)]
-    fn times_255_plus(self, a: __m512i, b: __m512i) -> __m512i {
-        let times_256 = with!(_mm512_slli_epi32::<8>(a));
-        let rest = with!(_mm512_sub_epi32(b, a));
-        with!(_mm512_add_epi32(times_256, rest))
+    fn add_i32(self, a: __m512i, b: __m512i) -> __m512i {
+        with!(_mm512_add_epi32(a, b))
+    }
+    #[inline(always)]
+    fn times_256(self, a: __m512i) -> __m512i {
+        with!(_mm512_slli_epi32::<8>(a))
     }
     #[inline(always)]
     fn to_f32(self, x: __m512i) -> __m512 {
@@ -146,13 +148,42 @@ impl Simd for Avx512Vnni {
         self.low_nibbles(shifted)
     }
     #[inline(always)]
-    fn dot_nibbles(self, sum: __m512i, codes: __m512i, x: i32) -> __m512i {
+    fn bits(self, bytes: __m512i, right: i32, mask: u8) -> __m512i {
+        let count = with!(_mm_cvtsi32_si128(right.abs()));
+        let moved = match right < 0 {
+            true => with!(_mm512_sll_epi32(bytes, count)),
+            false => with!(_mm512_srl_epi32(bytes, count)),
+        };
+        let mask = with!(_mm512_set1_epi8(mask as i8));
+        with!(_mm512_and_si512(moved, mask))
+    }
+    #[inline(always)]
+    fn or(self, a: __m512i, b: __m512i) -> __m512i {
+        with!(_mm512_or_si512(a, b))
+    }
+    #[inline(always)]
+    fn lookup(self, codes: __m512i, table: &[u8; 16]) -> __m512i {
+        let table = with!(_mm_loadu_si128(table.as_ptr().cast()));
+        let table = with!(_mm512_broadcast_i32x4(table));
+        with!(_mm512_shuffle_epi8(table, codes))
+    }
+    #[inline(always)]
+    fn lookup_32(self, codes: __m512i, table: &[u8; 32]) -> __m512i {
+        let [low, high] = half_tables(table);
+        // A shuffle reads the low four bits of an index below 128.
+        let upper = with!(_mm512_set1_epi8(16));
+        let upper = with!(_mm512_test_epi8_mask(codes, upper));
+        let (low, high) = (self.lookup(codes, low), self.lookup(codes, high));
+        with!(_mm512_mask_blend_epi8(upper, low, high))
+    }
+    #[inline(always)]
+    fn dot_small(self, sum: __m512i, codes: __m512i, x: i32) -> __m512i {
         let x = self.splat_i32(x);
         with!(_mm512_dpbusd_epi32(sum, codes, x))
     }
     #[inline(always)]
     fn dot_bytes(self, sum: __m512i, codes: __m512i, x: i32) -> __m512i {
-        self.dot_nibbles(sum, codes, x)
+        self.dot_small(sum, codes, x)
     }
     #[inline(always)]
     fn column<const J: u32>(self, codes: __m512i) -> __m512 {

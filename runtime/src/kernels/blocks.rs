@@ -36,28 +36,68 @@ pub(crate) struct Q4MinBlock {
     pub(crate) minimums: [f16; PANEL],
 }
 
+/// Q3Nl: low two bits of the codes, third bits, scales of the groups; the rows' scales stand in front of the panel.
+#[derive(FromBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(crate) struct Q3NlBlock {
+    pub(crate) low: [[u8; 64]; 2],
+    pub(crate) high: [u8; 64],
+    pub(crate) scales: [i8; PANEL],
+}
+
+/// Q4Nl: as Q4, with scales as Q3Nl.
+#[derive(FromBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(crate) struct Q4NlBlock {
+    pub(crate) low: [[u8; 64]; 4],
+    pub(crate) scales: [i8; PANEL],
+}
+
+/// Q5Nl: low four bits of the codes as Q4, fifth bits, scales as Q3Nl.
+#[derive(FromBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(crate) struct Q5NlBlock {
+    pub(crate) low: [[u8; 64]; 4],
+    pub(crate) high: [u8; 64],
+    pub(crate) scales: [i8; PANEL],
+}
+
+/// Q6: low four bits of the codes as Q4, upper two bits, scales as Q3Nl.
+#[derive(FromBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(crate) struct Q6Block {
+    pub(crate) low: [[u8; 64]; 4],
+    pub(crate) high: [[u8; 64]; 2],
+    pub(crate) scales: [i8; PANEL],
+}
+
 const _: () = assert!(size_of::<Q8Block>() == Encoding::Q8.block_bytes());
 const _: () = assert!(size_of::<Q8RowBlock>() == Encoding::Q8Row.block_bytes());
 const _: () = assert!(size_of::<Q4Block>() == Encoding::Q4.block_bytes());
 const _: () = assert!(size_of::<Q4MinBlock>() == Encoding::Q4Min.block_bytes());
+const _: () = assert!(size_of::<Q3NlBlock>() == Encoding::Q3Nl.block_bytes());
+const _: () = assert!(size_of::<Q4NlBlock>() == Encoding::Q4Nl.block_bytes());
+const _: () = assert!(size_of::<Q5NlBlock>() == Encoding::Q5Nl.block_bytes());
+const _: () = assert!(size_of::<Q6Block>() == Encoding::Q6.block_bytes());
 
-/// 32 activations as signed bytes with one scale: what an integer kernel multiplies with.
+/// 32 activations as two planes of signed bytes with one step: what an integer kernel multiplies with.
 ///
-/// Two planes: an activation is about `scale * code`, and more closely `scale * (code + fine / 255)`. A
-/// product reads the second plane only where [`super::Input::fine`] asks for it.
+/// An activation is `step * (256 * code + fine)`, within 1/32,000 of its group's largest. The first plane alone would
+/// do for most groups, but where one channel is far out, as some are in every trained model, its group's other
+/// numbers would have few steps left: log-probabilities then err thirty times as much.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct QuantGroup {
     /// 4 signed bytes in each word, first column lowest.
     pub codes: [i32; GROUP / 4],
-    /// As `codes`, what rounding left in steps of `scale / 255`: -127 to 127.
+    /// As `codes`, what rounding left: -127 to 127.
     pub fine: [i32; GROUP / 4],
-    /// Value of one step.
-    pub scale: f32,
-    /// Sum of the 32 codes, for zero points and minimums.
-    pub sum: i32,
-    /// Sum of the 32 numbers in `fine`.
-    pub fine_sum: i32,
+    /// Value of one fine step.
+    pub step: f32,
+    /// Sum of the 32 activations in fine steps, for zero points.
+    pub steps: i32,
+    /// Sum of the 32 activations, for minimums.
+    pub sum: f32,
 }
 
 /// One weight matrix as the kernels see it.

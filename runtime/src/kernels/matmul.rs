@@ -1,6 +1,9 @@
 //! Weight panels times a few tokens, the one loop that everything else waits for.
 
-use super::blocks::{Matrix, Q4Block, Q4MinBlock, Q8Block, Q8RowBlock, QuantGroup};
+use super::block_product::Block;
+use super::blocks::{
+    Matrix, Q3NlBlock, Q4Block, Q4MinBlock, Q4NlBlock, Q5NlBlock, Q6Block, Q8Block, Q8RowBlock, QuantGroup,
+};
 use super::shared::Disjoint;
 use super::simd::Simd;
 use crate::format::{Encoding, GROUP, PANEL};
@@ -16,8 +19,6 @@ pub struct Input<'a> {
     /// Tiles as [`quantize_tile`](super::Kernels::quantize_tile) lays them out; `None` multiplies in f32 whatever
     /// the encoding.
     pub groups: Option<&'a [QuantGroup]>,
-    /// Whether the integer kernels read both planes of `groups`: sixteen-bit activations at twice the work.
-    pub fine: bool,
     /// Rows.
     pub tokens: usize,
 }
@@ -61,204 +62,6 @@ pub fn tiled_groups(tokens: usize, columns: usize, tile: usize) -> Option<usize>
     let rest = tokens % tile;
     let rest = if rest == 0 { 0 } else { tile_width(rest, tile) };
     (tokens - tokens % tile + rest).checked_mul(columns.div_ceil(GROUP))
-}
-
-/// A quantized block that can be multiplied with integer and with f32 activations.
-trait Block: FromBytes + zerocopy::Immutable + zerocopy::KnownLayout {
-    /// Adds the block's product with `W` tokens' groups.
-    fn integer<S: Simd, const W: usize>(&self, s: S, x: &[QuantGroup; W], fine: bool, sums: &mut [S::F; W]);
-    /// Calls `each` with the 16 rows' f32 weights of column after column.
-    fn columns<S: Simd>(&self, s: S, out: &mut [[f32; PANEL]; GROUP]);
-}
-
-/// One of the two planes of quantized activations.
-trait Plane {
-    fn words(x: &QuantGroup) -> &[i32; GROUP / 4];
-    fn sum(x: &QuantGroup) -> i32;
-}
-
-struct Coarse;
-struct Fine;
-
-impl Plane for Coarse {
-    #[inline(always)]
-    fn words(x: &QuantGroup) -> &[i32; GROUP / 4] {
-        &x.codes
-    }
-    #[inline(always)]
-    fn sum(x: &QuantGroup) -> i32 {
-        x.sum
-    }
-}
-
-impl Plane for Fine {
-    #[inline(always)]
-    fn words(x: &QuantGroup) -> &[i32; GROUP / 4] {
-        &x.fine
-    }
-    #[inline(always)]
-    fn sum(x: &QuantGroup) -> i32 {
-        x.fine_sum
-    }
-}
-
-/// A block's codes, times `W` tokens' groups in integers.
-trait Codes {
-    fn dots<S: Simd, P: Plane, const W: usize>(&self, s: S, x: &[QuantGroup; W]) -> [S::I; W];
-}
-
-/// Nibbles with zero point `ZERO`.
-struct Nibbles<'b, const ZERO: i32>(&'b [[u8; 64]; 4]);
-/// Bytes with zero point 128.
-struct Bytes<'b>(&'b [[u8; 64]; 8]);
-
-impl<const ZERO: i32> Codes for Nibbles<'_, ZERO> {
-    #[inline(always)]
-    fn dots<S: Simd, P: Plane, const W: usize>(&self, s: S, x: &[QuantGroup; W]) -> [S::I; W] {
-        let mut dots = [s.splat_i32(0); W];
-        for t in 0..W {
-            dots[t] = s.splat_i32(-ZERO * P::sum(&x[t]));
-        }
-        for step in 0..4 {
-            let codes = s.load_bytes(&self.0[step]);
-            let (low, high) = (s.low_nibbles(codes), s.high_nibbles(codes));
-            for t in 0..W {
-                dots[t] = s.dot_nibbles(dots[t], low, P::words(&x[t])[2 * step]);
-            }
-            for t in 0..W {
-                dots[t] = s.dot_nibbles(dots[t], high, P::words(&x[t])[2 * step + 1]);
-            }
-        }
-        dots
-    }
-}
-
-impl Codes for Bytes<'_> {
-    #[inline(always)]
-    fn dots<S: Simd, P: Plane, const W: usize>(&self, s: S, x: &[QuantGroup; W]) -> [S::I; W] {
-        let mut dots = [s.splat_i32(0); W];
-        for t in 0..W {
-            dots[t] = s.splat_i32(-S::BYTE_ZERO * P::sum(&x[t]));
-        }
-        for step in 0..8 {
-            let codes = s.load_bytes(&self.0[step]);
-            for t in 0..W {
-                dots[t] = s.dot_bytes(dots[t], codes, P::words(&x[t])[step]);
-            }
-        }
-        dots
-    }
-}
-
-/// Adds `scale * codes x activations`, of one plane or of both.
-#[inline(always)]
-fn add_dots<S: Simd, C: Codes, const W: usize>(
-    s: S,
-    codes: &C,
-    scale: S::F,
-    x: &[QuantGroup; W],
-    fine: bool,
-    sums: &mut [S::F; W],
-) {
-    let mut dots = codes.dots::<S, Coarse, W>(s, x);
-    let mut scale = scale;
-    if fine {
-        // At most 32 x 255 x 127 before, so 2^28 after: exact in 32 bits.
-        let rest = codes.dots::<S, Fine, W>(s, x);
-        for t in 0..W {
-            dots[t] = s.times_255_plus(dots[t], rest[t]);
-        }
-        scale = s.mul(scale, s.splat(1.0 / 255.0));
-    }
-    for t in 0..W {
-        let scale = s.mul(scale, s.splat(x[t].scale));
-        sums[t] = s.mul_add(s.to_f32(dots[t]), scale, sums[t]);
-    }
-}
-
-/// `scale * (code - zero) + minimum` for the four columns of one step.
-#[inline(always)]
-fn dequantize_step<S: Simd>(s: S, codes: S::B, zero: f32, scale: S::F, min: S::F, out: &mut [[f32; PANEL]]) {
-    let zero = s.splat(zero);
-    let columns = [s.column::<0>(codes), s.column::<1>(codes), s.column::<2>(codes), s.column::<3>(codes)];
-    for (column, out) in columns.into_iter().zip(out) {
-        s.store(s.add(s.mul(s.sub(column, zero), scale), min), out);
-    }
-}
-
-#[inline(always)]
-fn dequantize_nibbles<S: Simd>(
-    s: S,
-    codes: &[[u8; 64]; 4],
-    zero: f32,
-    scale: S::F,
-    min: S::F,
-    out: &mut [[f32; PANEL]; GROUP],
-) {
-    for (codes, out) in codes.iter().zip(out.as_chunks_mut::<8>().0) {
-        let codes = s.load_bytes(codes);
-        let (low, high) = out.split_at_mut(4);
-        dequantize_step(s, s.low_nibbles(codes), zero, scale, min, low);
-        dequantize_step(s, s.high_nibbles(codes), zero, scale, min, high);
-    }
-}
-
-#[inline(always)]
-fn dequantize_bytes<S: Simd>(s: S, codes: &[[u8; 64]; 8], scale: S::F, out: &mut [[f32; PANEL]; GROUP]) {
-    for (codes, out) in codes.iter().zip(out.as_chunks_mut::<4>().0) {
-        dequantize_step(s, s.load_bytes(codes), 128.0, scale, s.zero(), out);
-    }
-}
-
-impl Block for Q4Block {
-    #[inline(always)]
-    fn integer<S: Simd, const W: usize>(&self, s: S, x: &[QuantGroup; W], fine: bool, sums: &mut [S::F; W]) {
-        add_dots(s, &Nibbles::<8>(&self.codes), s.load_f16(&self.scales), x, fine, sums);
-    }
-    #[inline(always)]
-    fn columns<S: Simd>(&self, s: S, out: &mut [[f32; PANEL]; GROUP]) {
-        dequantize_nibbles(s, &self.codes, 8.0, s.load_f16(&self.scales), s.zero(), out);
-    }
-}
-
-impl Block for Q4MinBlock {
-    #[inline(always)]
-    fn integer<S: Simd, const W: usize>(&self, s: S, x: &[QuantGroup; W], fine: bool, sums: &mut [S::F; W]) {
-        add_dots(s, &Nibbles::<0>(&self.codes), s.load_f16(&self.scales), x, fine, sums);
-        let minimum = s.load_f16(&self.minimums);
-        let part = if fine { 1.0 / 255.0 } else { 0.0 };
-        for t in 0..W {
-            let sum = x[t].scale * (x[t].sum as f32 + part * x[t].fine_sum as f32);
-            sums[t] = s.mul_add(minimum, s.splat(sum), sums[t]);
-        }
-    }
-    #[inline(always)]
-    fn columns<S: Simd>(&self, s: S, out: &mut [[f32; PANEL]; GROUP]) {
-        let (scale, min) = (s.load_f16(&self.scales), s.load_f16(&self.minimums));
-        dequantize_nibbles(s, &self.codes, 0.0, scale, min, out);
-    }
-}
-
-impl Block for Q8Block {
-    #[inline(always)]
-    fn integer<S: Simd, const W: usize>(&self, s: S, x: &[QuantGroup; W], fine: bool, sums: &mut [S::F; W]) {
-        add_dots(s, &Bytes(&self.codes), s.load_f16(&self.scales), x, fine, sums);
-    }
-    #[inline(always)]
-    fn columns<S: Simd>(&self, s: S, out: &mut [[f32; PANEL]; GROUP]) {
-        dequantize_bytes(s, &self.codes, s.load_f16(&self.scales), out);
-    }
-}
-
-impl Block for Q8RowBlock {
-    #[inline(always)]
-    fn integer<S: Simd, const W: usize>(&self, s: S, x: &[QuantGroup; W], fine: bool, sums: &mut [S::F; W]) {
-        add_dots(s, &Bytes(&self.codes), s.splat(1.0), x, fine, sums);
-    }
-    #[inline(always)]
-    fn columns<S: Simd>(&self, s: S, out: &mut [[f32; PANEL]; GROUP]) {
-        dequantize_bytes(s, &self.codes, s.splat(1.0), out);
-    }
 }
 
 /// A number of a float panel.
@@ -348,7 +151,7 @@ fn integer_tile<S: Simd, B: Block, const W: usize>(
 ) {
     let mut sums = [s.zero(); W];
     for (block, x) in blocks.iter().zip(tile.as_chunks::<W>().0) {
-        block.integer(s, x, job.input.fine, &mut sums);
+        block.integer(s, x, &mut sums);
     }
     for (t, sum) in sums.into_iter().enumerate().take(job.input.tokens - first) {
         let sum = match scale {
@@ -472,6 +275,10 @@ pub(crate) fn matmul<S: Simd>(s: S, job: &MatmulJob<'_>) {
         Encoding::Q8Row => quantized_panels::<S, Q8RowBlock>(s, job),
         Encoding::Q4 => quantized_panels::<S, Q4Block>(s, job),
         Encoding::Q4Min => quantized_panels::<S, Q4MinBlock>(s, job),
+        Encoding::Q3Nl => quantized_panels::<S, Q3NlBlock>(s, job),
+        Encoding::Q4Nl => quantized_panels::<S, Q4NlBlock>(s, job),
+        Encoding::Q5Nl => quantized_panels::<S, Q5NlBlock>(s, job),
+        Encoding::Q6 => quantized_panels::<S, Q6Block>(s, job),
     }
 }
 
@@ -481,17 +288,19 @@ pub(crate) fn row<S: Simd>(s: S, matrix: &Matrix<'_>, row: usize, out: &mut [f32
     let lane = row % PANEL;
     let data = matrix.panel(row / PANEL);
     let (header, blocks) = data.split_at(matrix.encoding.panel_header().min(data.len()));
+    let scale = <[f32; PANEL]>::ref_from_bytes(header).map_or(1.0, |scales| scales[lane]);
     match matrix.encoding {
         Encoding::F32 | Encoding::Vector => float_row::<S, f32>(s, data, lane, out),
         Encoding::F16 => float_row::<S, f16>(s, data, lane, out),
         Encoding::BF16 => float_row::<S, bf16>(s, data, lane, out),
-        Encoding::Q8 => block_row::<S, Q8Block>(s, blocks, lane, 1.0, out),
-        Encoding::Q8Row => {
-            let scales = <[f32; PANEL]>::ref_from_bytes(header).map_or([0.0; PANEL], |scales| *scales);
-            block_row::<S, Q8RowBlock>(s, blocks, lane, scales[lane], out);
-        }
-        Encoding::Q4 => block_row::<S, Q4Block>(s, blocks, lane, 1.0, out),
-        Encoding::Q4Min => block_row::<S, Q4MinBlock>(s, blocks, lane, 1.0, out),
+        Encoding::Q8 => block_row::<S, Q8Block>(s, blocks, lane, scale, out),
+        Encoding::Q8Row => block_row::<S, Q8RowBlock>(s, blocks, lane, scale, out),
+        Encoding::Q4 => block_row::<S, Q4Block>(s, blocks, lane, scale, out),
+        Encoding::Q4Min => block_row::<S, Q4MinBlock>(s, blocks, lane, scale, out),
+        Encoding::Q3Nl => block_row::<S, Q3NlBlock>(s, blocks, lane, scale, out),
+        Encoding::Q4Nl => block_row::<S, Q4NlBlock>(s, blocks, lane, scale, out),
+        Encoding::Q5Nl => block_row::<S, Q5NlBlock>(s, blocks, lane, scale, out),
+        Encoding::Q6 => block_row::<S, Q6Block>(s, blocks, lane, scale, out),
     }
 }
 

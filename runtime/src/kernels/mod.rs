@@ -11,6 +11,7 @@ mod attention;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod block_product;
 mod blocks;
 mod matmul;
 #[cfg(target_arch = "aarch64")]

@@ -1,6 +1,6 @@
 //! NEON with the dot-product extension: four registers for the sixteen lanes.
 
-use super::simd::Simd;
+use super::simd::{Simd, half_tables};
 use core::arch::aarch64::*;
 use core::arch::asm;
 use half::f16;
@@ -211,15 +211,17 @@ impl Simd for DotProd {
         [with!(vdupq_n_s32(x)); 4]
     }
     #[inline(always)]
-    fn times_255_plus(self, a: [int32x4_t; 4], b: [int32x4_t; 4]) -> [int32x4_t; 4] {
-        let times_256 = [
+    fn add_i32(self, a: [int32x4_t; 4], b: [int32x4_t; 4]) -> [int32x4_t; 4] {
+        each!(vaddq_s32, a, b)
+    }
+    #[inline(always)]
+    fn times_256(self, a: [int32x4_t; 4]) -> [int32x4_t; 4] {
+        [
             with!(vshlq_n_s32::<8>(a[0])),
             with!(vshlq_n_s32::<8>(a[1])),
             with!(vshlq_n_s32::<8>(a[2])),
             with!(vshlq_n_s32::<8>(a[3])),
-        ];
-        let rest = each!(vsubq_s32, b, a);
-        each!(vaddq_s32, times_256, rest)
+        ]
     }
     #[inline(always)]
     fn to_f32(self, x: [int32x4_t; 4]) -> [float32x4_t; 4] {
@@ -250,7 +252,30 @@ impl Simd for DotProd {
         ]
     }
     #[inline(always)]
-    fn dot_nibbles(self, sum: [int32x4_t; 4], codes: [uint8x16_t; 4], x: i32) -> [int32x4_t; 4] {
+    fn bits(self, bytes: [uint8x16_t; 4], right: i32, mask: u8) -> [uint8x16_t; 4] {
+        let count = [with!(vdupq_n_s8(-right as i8)); 4];
+        let moved = each!(vshlq_u8, bytes, count);
+        let mask = [with!(vdupq_n_u8(mask)); 4];
+        each!(vandq_u8, moved, mask)
+    }
+    #[inline(always)]
+    fn or(self, a: [uint8x16_t; 4], b: [uint8x16_t; 4]) -> [uint8x16_t; 4] {
+        each!(vorrq_u8, a, b)
+    }
+    #[inline(always)]
+    fn lookup(self, codes: [uint8x16_t; 4], table: &[u8; 16]) -> [uint8x16_t; 4] {
+        let table = [with!(vld1q_u8(table.as_ptr())); 4];
+        each!(vqtbl1q_u8, table, codes)
+    }
+    #[inline(always)]
+    fn lookup_32(self, codes: [uint8x16_t; 4], table: &[u8; 32]) -> [uint8x16_t; 4] {
+        let [low, high] = half_tables(table);
+        let table = uint8x16x2_t(with!(vld1q_u8(low.as_ptr())), with!(vld1q_u8(high.as_ptr())));
+        let table = [table; 4];
+        each!(vqtbl2q_u8, table, codes)
+    }
+    #[inline(always)]
+    fn dot_small(self, sum: [int32x4_t; 4], codes: [uint8x16_t; 4], x: i32) -> [int32x4_t; 4] {
         let codes = each!(vreinterpretq_s8_u8, codes);
         self.dot(sum, codes, x)
     }
@@ -258,7 +283,7 @@ impl Simd for DotProd {
     fn dot_bytes(self, sum: [int32x4_t; 4], codes: [uint8x16_t; 4], x: i32) -> [int32x4_t; 4] {
         let flip = [with!(vdupq_n_u8(128)); 4];
         let signed = each!(veorq_u8, codes, flip);
-        self.dot_nibbles(sum, signed, x)
+        self.dot_small(sum, signed, x)
     }
     #[inline(always)]
     fn column<const J: u32>(self, codes: [uint8x16_t; 4]) -> [float32x4_t; 4] {

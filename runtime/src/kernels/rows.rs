@@ -25,8 +25,8 @@ pub(crate) fn norm<S: Simd>(s: S, x: &[f32], weight: &[f32], epsilon: f32, out: 
     }
 }
 
-/// One group: the step is the largest magnitude / 127, codes are rounded to the nearest, ties to even; what
-/// that leaves is rounded in steps 255 times finer.
+/// One group: the largest magnitude is 127 codes, codes are rounded to the nearest, ties to even; what that leaves
+/// is rounded in steps 256 times finer.
 #[inline(always)]
 fn quantize_group<S: Simd>(s: S, x: &[f32; GROUP], out: &mut QuantGroup) {
     let (halves, _) = x.as_chunks::<16>();
@@ -36,18 +36,21 @@ fn quantize_group<S: Simd>(s: S, x: &[f32; GROUP], out: &mut QuantGroup) {
     // a model with such weights says something undefined, and nothing worse.
     let inverse = 127.0 / largest;
     let inverse = if inverse.is_finite() { inverse } else { 0.0 };
-    out.scale = if inverse == 0.0 { 0.0 } else { largest / 127.0 };
+    out.step = if inverse == 0.0 { 0.0 } else { largest / (127.0 * 256.0) };
     let (mut codes, mut fine) = ([[0i8; 16]; 2], [[0i8; 16]; 2]);
     for h in 0..2 {
         let scaled = s.mul(halves[h], s.splat(inverse));
         s.store_i8(scaled, &mut codes[h]);
-        let rest = s.mul(s.sub(scaled, s.load_i8(&codes[h])), s.splat(255.0));
-        // Half a step is 127.5 fine ones.
+        let rest = s.mul(s.sub(scaled, s.load_i8(&codes[h])), s.splat(256.0));
+        // Half a code is 128 fine steps, one more than a byte whose negative must be one too.
         let rest = s.min(s.max(rest, s.splat(-127.0)), s.splat(127.0));
         s.store_i8(rest, &mut fine[h]);
     }
-    (out.codes, out.sum) = words(&codes);
-    (out.fine, out.fine_sum) = words(&fine);
+    let (sum, fine_sum);
+    (out.codes, sum) = words(&codes);
+    (out.fine, fine_sum) = words(&fine);
+    out.steps = 256 * sum + fine_sum;
+    out.sum = out.step * out.steps as f32;
 }
 
 /// 32 signed bytes as words of four, and their sum.
@@ -56,7 +59,8 @@ fn words(codes: &[[i8; 16]; 2]) -> ([i32; GROUP / 4], i32) {
     let codes = codes.as_flattened();
     let mut words = [0; GROUP / 4];
     for (word, codes) in words.iter_mut().zip(codes.as_chunks::<4>().0) {
-        *word = i32::from_le_bytes(codes.map(|code| code as u8));
+        // Not `map`: what it calls is compiled without the instruction set.
+        *word = i32::from_le_bytes([codes[0] as u8, codes[1] as u8, codes[2] as u8, codes[3] as u8]);
     }
     (words, codes.iter().map(|&code| i32::from(code)).sum())
 }

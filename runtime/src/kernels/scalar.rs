@@ -123,9 +123,16 @@ impl Simd for Scalar {
         [x; 16]
     }
     #[inline(always)]
-    fn times_255_plus(self, mut a: [i32; 16], b: [i32; 16]) -> [i32; 16] {
+    fn add_i32(self, mut a: [i32; 16], b: [i32; 16]) -> [i32; 16] {
         for (a, b) in a.iter_mut().zip(b) {
-            *a = 255 * *a + b;
+            *a += b;
+        }
+        a
+    }
+    #[inline(always)]
+    fn times_256(self, mut a: [i32; 16]) -> [i32; 16] {
+        for a in &mut a {
+            *a *= 256;
         }
         a
     }
@@ -156,7 +163,35 @@ impl Simd for Scalar {
         codes
     }
     #[inline(always)]
-    fn dot_nibbles(self, sum: [i32; 16], codes: [u8; 64], x: i32) -> [i32; 16] {
+    fn bits(self, mut bytes: [u8; 64], right: i32, mask: u8) -> [u8; 64] {
+        for byte in &mut bytes {
+            *byte = if right < 0 { *byte << -right } else { *byte >> right } & mask;
+        }
+        bytes
+    }
+    #[inline(always)]
+    fn or(self, mut a: [u8; 64], b: [u8; 64]) -> [u8; 64] {
+        for (a, b) in a.iter_mut().zip(b) {
+            *a |= b;
+        }
+        a
+    }
+    #[inline(always)]
+    fn lookup(self, mut codes: [u8; 64], table: &[u8; 16]) -> [u8; 64] {
+        for code in &mut codes {
+            *code = table[usize::from(*code & 15)];
+        }
+        codes
+    }
+    #[inline(always)]
+    fn lookup_32(self, mut codes: [u8; 64], table: &[u8; 32]) -> [u8; 64] {
+        for code in &mut codes {
+            *code = table[usize::from(*code & 31)];
+        }
+        codes
+    }
+    #[inline(always)]
+    fn dot_small(self, sum: [i32; 16], codes: [u8; 64], x: i32) -> [i32; 16] {
         dot(sum, codes, x, 0)
     }
     #[inline(always)]

@@ -6,6 +6,14 @@
 
 use half::{bf16, f16};
 
+/// Both halves of a table of 32 entries.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+#[inline(always)]
+pub(crate) fn half_tables(table: &[u8; 32]) -> [&[u8; 16]; 2] {
+    let (halves, _) = table.as_chunks::<16>();
+    [&halves[0], &halves[1]]
+}
+
 /// Operations of one instruction set; the value itself is the proof that the CPU has it.
 ///
 /// Every method is `inline(always)`, so that it takes on the target features of the kernel's entry point.
@@ -46,15 +54,23 @@ pub(crate) trait Simd: Copy {
     fn exp2_integral(self, n: Self::F) -> Self::F;
 
     fn splat_i32(self, x: i32) -> Self::I;
-    /// `255 * a + b`.
-    fn times_255_plus(self, a: Self::I, b: Self::I) -> Self::I;
+    fn add_i32(self, a: Self::I, b: Self::I) -> Self::I;
+    fn times_256(self, a: Self::I) -> Self::I;
     fn to_f32(self, x: Self::I) -> Self::F;
 
     fn load_bytes(self, from: &[u8; 64]) -> Self::B;
     fn low_nibbles(self, codes: Self::B) -> Self::B;
     fn high_nibbles(self, codes: Self::B) -> Self::B;
-    /// Adds to each row the product of its 4 codes (0 to 15) and the 4 signed bytes of `x`.
-    fn dot_nibbles(self, sum: Self::I, codes: Self::B, x: i32) -> Self::I;
+    /// Each byte's bits, moved right by `right` (left where that is negative; at most 7 places), of which those
+    /// in `mask` are kept. The mask leaves out what moves in from a neighbouring byte.
+    fn bits(self, bytes: Self::B, right: i32, mask: u8) -> Self::B;
+    fn or(self, a: Self::B, b: Self::B) -> Self::B;
+    /// The entry for each code (0 to 15).
+    fn lookup(self, codes: Self::B, table: &[u8; 16]) -> Self::B;
+    /// The entry for each code (0 to 31).
+    fn lookup_32(self, codes: Self::B, table: &[u8; 32]) -> Self::B;
+    /// Adds to each row the product of its 4 codes (0 to 127) and the 4 signed bytes of `x`.
+    fn dot_small(self, sum: Self::I, codes: Self::B, x: i32) -> Self::I;
     /// The same with codes of 0 to 255; the result is too large by (128 - zero point left) x sum of `x`, see
     /// [`Simd::BYTE_ZERO`].
     fn dot_bytes(self, sum: Self::I, codes: Self::B, x: i32) -> Self::I;

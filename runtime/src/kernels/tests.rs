@@ -3,7 +3,7 @@
 //! The oracle is plain f64 arithmetic on numbers decoded by this file's own reading of FORMAT.md.
 
 use super::*;
-use crate::format::{Encoding, GROUP, PANEL};
+use crate::format::{Encoding, GROUP, LEVELS_3, LEVELS_4, LEVELS_5, PANEL};
 use half::{bf16, f16};
 use std::vec;
 use std::vec::Vec;
@@ -53,7 +53,7 @@ impl Random {
     }
 }
 
-const MATRICES: [Encoding; 7] = [
+const MATRICES: [Encoding; 11] = [
     Encoding::F32,
     Encoding::F16,
     Encoding::BF16,
@@ -61,6 +61,10 @@ const MATRICES: [Encoding; 7] = [
     Encoding::Q8Row,
     Encoding::Q4,
     Encoding::Q4Min,
+    Encoding::Q3Nl,
+    Encoding::Q4Nl,
+    Encoding::Q5Nl,
+    Encoding::Q6,
 ];
 
 /// A matrix of random codes and scales, with the values that they stand for.
@@ -83,7 +87,7 @@ impl Sample {
         };
         for panel in 0..rows.div_ceil(PANEL) {
             let row_scales: Vec<f32> = (0..PANEL).map(|_| random.float() * 0.01).collect();
-            if encoding == Encoding::Q8Row {
+            if encoding.panel_header() != 0 {
                 row_scales.iter().for_each(|scale| data.extend(scale.to_le_bytes()));
             }
             for block in 0..columns.div_ceil(encoding.block_columns()) {
@@ -107,41 +111,63 @@ impl Sample {
                     }
                     continue;
                 }
-                let nibbles = matches!(encoding, Encoding::Q4 | Encoding::Q4Min);
+                let bits = match encoding {
+                    Encoding::Q8 | Encoding::Q8Row => 8,
+                    Encoding::Q6 => 6,
+                    Encoding::Q5Nl => 5,
+                    Encoding::Q3Nl => 3,
+                    _ => 4,
+                };
+                let largest = 255u8 >> (8 - bits);
                 let mut codes = [[0u8; GROUP]; PANEL];
                 for code in codes.as_flattened_mut() {
-                    *code = random.next() as u8 & if nibbles { 15 } else { 255 };
+                    *code = random.next() as u8 & largest;
                     if random.next().is_multiple_of(8) {
                         // The ends of the range are where narrow accumulators break.
-                        *code = if nibbles { 15 } else { [0, 255][(random.next() & 1) as usize] };
+                        *code = if random.next() & 1 == 0 { largest } else { 0 };
+                    }
+                }
+                match bits {
+                    8 => plane(&codes, 0, 8, 4, &mut data),
+                    3 => {
+                        plane(&codes, 0, 2, 16, &mut data);
+                        plane(&codes, 2, 1, 32, &mut data);
+                    }
+                    _ => {
+                        plane(&codes, 0, 4, 8, &mut data);
+                        match bits {
+                            5 => plane(&codes, 4, 1, 32, &mut data),
+                            6 => plane(&codes, 4, 2, 16, &mut data),
+                            _ => {}
+                        }
                     }
                 }
                 let scales: Vec<f16> = (0..PANEL).map(|_| f16::from_f32(random.float() * 0.01)).collect();
                 let minimums: Vec<f16> = (0..PANEL).map(|_| f16::from_f32(random.float() * 0.1)).collect();
-                for step in 0..if nibbles { 4 } else { 8 } {
-                    for codes in &codes {
-                        for j in 0..4 {
-                            data.push(match nibbles {
-                                true => codes[8 * step + j] | codes[8 * step + 4 + j] << 4,
-                                false => codes[4 * step + j],
-                            });
-                        }
-                    }
-                }
+                let bytes: Vec<i8> = (0..PANEL).map(|_| random.next() as i8).collect();
                 for row in 0..PANEL {
+                    let (scale, row_scale) = (scales[row].to_f64(), f64::from(row_scales[row]));
+                    // Row scales of the narrow encodings stand for a 127th of what other scales do.
+                    let narrow = row_scale * f64::from(bytes[row]);
                     for k in 0..GROUP {
                         let code = f64::from(codes[row][k]);
-                        let scale = scales[row].to_f64();
+                        let level = |levels: &[u8]| f64::from(levels[usize::from(codes[row][k])]) - 64.0;
                         let value = match encoding {
                             Encoding::Q8 => scale * (code - 128.0),
-                            Encoding::Q8Row => f64::from(row_scales[row]) * (code - 128.0),
+                            Encoding::Q8Row => row_scale * (code - 128.0),
                             Encoding::Q4 => scale * (code - 8.0),
+                            Encoding::Q3Nl => narrow * level(&LEVELS_3),
+                            Encoding::Q4Nl => narrow * level(&LEVELS_4),
+                            Encoding::Q5Nl => narrow * level(&LEVELS_5),
+                            Encoding::Q6 => narrow * (code - 32.0),
                             _ => scale * code + minimums[row].to_f64(),
                         };
                         set(panel * PANEL + row, column + k, value);
                     }
                 }
-                if encoding != Encoding::Q8Row {
+                if encoding.narrow() {
+                    data.extend(bytes.iter().map(|byte| *byte as u8));
+                } else if encoding != Encoding::Q8Row {
                     scales.iter().for_each(|scale| data.extend(scale.to_le_bytes()));
                 }
                 if encoding == Encoding::Q4Min {
@@ -179,6 +205,22 @@ impl Sample {
     }
 }
 
+/// Appends `bits` bits of each code from bit `from` up: in runs of 64 bytes, four for each row, that hold `columns`
+/// columns each; a byte's first column lowest, its others four columns apart.
+fn plane(codes: &[[u8; GROUP]; PANEL], from: u32, bits: u32, columns: usize, data: &mut Vec<u8>) {
+    for run in 0..GROUP / columns {
+        for codes in codes {
+            for j in 0..4 {
+                let parts = (0..columns / 4).map(|i| {
+                    let part = u32::from(codes[run * columns + 4 * i + j]) >> from & ((1 << bits) - 1);
+                    part << (bits * i as u32)
+                });
+                data.push(parts.sum::<u32>() as u8);
+            }
+        }
+    }
+}
+
 fn quantize(kernels: &Kernels, x: &[f32], columns: usize) -> Vec<QuantGroup> {
     let tokens = x.len() / columns;
     let mut groups = vec![QuantGroup::default(); tiled_groups(tokens, columns, kernels.tile).unwrap()];
@@ -199,7 +241,7 @@ fn products_match_f64() {
     let mut random = Random(1);
     // Miri takes minutes for each; these have all that the others have.
     let encodings =
-        if cfg!(miri) { &[Encoding::F16, Encoding::Q8Row, Encoding::Q4Min] } else { &MATRICES[..] };
+        if cfg!(miri) { &[Encoding::F16, Encoding::Q4Min, Encoding::Q5Nl] } else { &MATRICES[..] };
     for &(rows, columns) in SHAPES {
         for &encoding in encodings {
             let sample = Sample::new(encoding, rows, columns, &mut random);
@@ -209,28 +251,24 @@ fn products_match_f64() {
                 let expected = sample.product(&x);
                 for kernels in all() {
                     let groups = quantize(&kernels, &x, columns);
-                    for (groups, fine) in
-                        [(None, false), (Some(groups.as_slice()), false), (Some(groups.as_slice()), true)]
-                    {
+                    for groups in [None, Some(groups.as_slice())] {
                         let mut out = vec![f32::NAN; tokens * rows];
                         let crew = Crew { kernels, team: &Alone };
                         let product = Product { matrix: sample.matrix(&aligned), out: &mut out, add: false };
-                        crew.multiply(Input { floats: &x, groups, fine, tokens }, [product]);
-                        // f32 sums err by some units in the last place of the terms; 8-bit activations by half
-                        // a step, 1/254 of their group's largest, which is at most 1 here; with the fine plane by
-                        // 1/255 of that.
+                        crew.multiply(Input { floats: &x, groups, tokens }, [product]);
+                        // f32 sums err by some units in the last place of the terms; two-plane activations by at
+                        // most a fine step, 1/32,512 of their group's largest, which is at most 1 here.
                         let float = groups.is_none() || encoding.block_columns() == 1;
                         for (i, (out, (sum, size))) in out.iter().zip(&expected).enumerate() {
                             let row = i % rows;
                             let weights = &sample.values[row * columns..(row + 1) * columns];
-                            let steps = weights.iter().map(|w| w.abs()).sum::<f64>() / 254.0;
-                            let steps = if fine { steps / 254.0 } else { steps };
+                            let steps = weights.iter().map(|w| w.abs()).sum::<f64>() / 32_000.0;
                             let bound = 3e-6 * size + if float { 1e-9 } else { steps };
                             let error = (f64::from(*out) - sum).abs();
                             assert!(
                                 error <= bound,
-                                "{kernels:?} {encoding:?} {rows}x{columns} tokens {tokens} float {float} fine {fine} \
-                                 at {i}: {out} for {sum}, bound {bound}"
+                                "{kernels:?} {encoding:?} {rows}x{columns} tokens {tokens} float {float} at {i}: \
+                                 {out} for {sum}, bound {bound}"
                             );
                         }
                     }
@@ -245,7 +283,7 @@ fn products_match_f64() {
 #[cfg_attr(miri, ignore = "there is one set under miri")]
 fn integer_products_agree_between_sets() {
     let mut random = Random(2);
-    for encoding in [Encoding::Q8, Encoding::Q8Row, Encoding::Q4, Encoding::Q4Min] {
+    for encoding in MATRICES.into_iter().filter(|encoding| encoding.block_columns() == GROUP) {
         let sample = Sample::new(encoding, 48, 96, &mut random);
         let aligned = sample.aligned();
         // Full-range activations: 16-bit accumulators that overflow would show here.
@@ -257,7 +295,7 @@ fn integer_products_agree_between_sets() {
             let mut out = vec![0.0; 48 * 5];
             let crew = Crew { kernels, team: &Alone };
             let product = Product { matrix: sample.matrix(&aligned), out: &mut out, add: false };
-            crew.multiply(Input { floats: &x, groups: Some(&groups), fine: true, tokens: 5 }, [product]);
+            crew.multiply(Input { floats: &x, groups: Some(&groups), tokens: 5 }, [product]);
             let first = first.get_or_insert_with(|| out.clone());
             for ((a, b), size) in first.iter().zip(&out).zip(&size) {
                 assert!((a - b).abs() <= 1e-6 * *size as f32, "{kernels:?} {encoding:?}: {b} for {a}");
@@ -276,7 +314,7 @@ fn products_add_to_what_is_there() {
         let mut out = vec![100.0; 2 * 20];
         let crew = Crew { kernels, team: &Alone };
         let product = Product { matrix: sample.matrix(&aligned), out: &mut out, add: true };
-        crew.multiply(Input { floats: &x, groups: None, fine: false, tokens: 2 }, [product]);
+        crew.multiply(Input { floats: &x, groups: None, tokens: 2 }, [product]);
         for (out, (sum, _)) in out.iter().zip(sample.product(&x)) {
             assert!((f64::from(*out) - 100.0 - sum).abs() < 1e-4, "{kernels:?}");
         }
@@ -314,19 +352,23 @@ fn groups_are_rounded_to_the_nearest() {
     x[70..75].fill(-1e30);
     for kernels in all() {
         let groups = quantize(&kernels, &x, 80);
-        assert_eq!(groups[0].scale, 0.0, "{kernels:?}: a group of zeros");
+        assert_eq!(groups[0].step, 0.0, "{kernels:?}: a group of zeros");
         let width = matmul::tile_width(3, kernels.tile);
         for token in 1..3 {
             for (g, group) in x[token * 80..(token + 1) * 80].chunks(GROUP).enumerate() {
                 let found = &groups[g * width + token];
-                let codes: Vec<i8> =
-                    found.codes.iter().flat_map(|w| w.to_le_bytes()).map(|b| b as i8).collect();
+                let bytes = |words: &[i32]| -> Vec<i32> {
+                    words.iter().flat_map(|w| w.to_le_bytes()).map(|b| i32::from(b as i8)).collect()
+                };
+                let planes = bytes(&found.codes).into_iter().zip(bytes(&found.fine));
+                let codes: Vec<i32> = planes.map(|(code, fine)| 256 * code + fine).collect();
                 let largest = group.iter().fold(0.0f32, |a, x| a.max(x.abs()));
-                assert!((found.scale - largest / 127.0).abs() <= 1e-6 * largest);
-                assert_eq!(found.sum, codes.iter().map(|&c| i32::from(c)).sum::<i32>());
+                assert!((found.step - largest / 127.0 / 256.0).abs() <= 1e-6 * largest);
+                assert_eq!(found.steps, codes.iter().sum::<i32>());
+                assert!((found.sum - found.step * found.steps as f32).abs() <= 1e-6 * found.sum.abs());
                 for (x, code) in group.iter().zip(&codes) {
-                    let off = x / found.scale - f32::from(*code);
-                    assert!(off.abs() <= 0.501, "{kernels:?}: {x} became {code} x {}", found.scale);
+                    let off = x / found.step - *code as f32;
+                    assert!(off.abs() <= 1.01, "{kernels:?}: {x} became {code} x {}", found.step);
                 }
                 assert!(codes[group.len()..].iter().all(|&c| c == 0));
             }

@@ -1,0 +1,184 @@
+//! `thimble eval`: the benchmarks of the published table.
+
+use crate::engine::{self, Mapped, Need};
+use crate::failure::Failure;
+use crate::flags::{EvalFlags, MachineFlags};
+use crate::home::Home;
+use crate::model::Location;
+use crate::{progress, terminal};
+use indicatif::{HumanDuration, ProgressBar};
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use thimble_eval::{Ended, EvalError, Evaluated, Evaluation, Event, Hub, Selection, Source, Task};
+
+/// Which model on which items.
+pub(crate) struct Job {
+    location: Location,
+    tasks: Vec<Task>,
+    source: Source,
+    selection: Selection,
+    output: Option<PathBuf>,
+    samples: Option<PathBuf>,
+    json: bool,
+    machine: MachineFlags,
+}
+
+/// The folder of data, where no flag names one.
+const DATA: &str = "THIMBLE_DATA";
+
+impl Job {
+    /// Names model, tasks and data.
+    pub(crate) fn resolve(flags: EvalFlags) -> Result<Job, Failure> {
+        let named = std::env::var_os(DATA).filter(|folder| !folder.is_empty()).map(PathBuf::from);
+        let source = match flags.data.or(named) {
+            Some(folder) => Source::Folder(folder),
+            None => Source::Hub(Hub { cache: Home::find()?.data(), endpoint: None }),
+        };
+        Ok(Job {
+            location: Location::resolve(flags.model.model.as_deref())?,
+            tasks: Task::parse_list(&flags.tasks).map_err(|error| Failure::Usage(error.to_string()))?,
+            source,
+            selection: Selection { offset: flags.offset, limit: flags.limit },
+            output: flags.output,
+            samples: flags.samples,
+            json: flags.json,
+            machine: flags.machine,
+        })
+    }
+
+    /// Evaluates: the table to stdout, progress to stderr.
+    pub(crate) fn run(self, stdout: &mut dyn Write) -> Result<(), Failure> {
+        let mapped = Mapped::open(&self.location.fetch()?)?;
+        let evaluation = Evaluation {
+            model: mapped.model(),
+            name: self.location.name(),
+            settings: engine::settings(&self.machine, Need::default())?,
+            tasks: self.tasks.clone(),
+            source: self.source.clone(),
+            selection: self.selection,
+            result: self.output.clone(),
+        };
+        let stop = interrupted()?;
+        let mut watch = Watch { bar: None, told: Instant::now() };
+        let ended = evaluation.run(&stop, &mut |event| watch.see(event));
+        watch.end();
+        match ended.map_err(failure)? {
+            Ended::Complete(evaluated) => self.report(&evaluated, stdout),
+            Ended::Stopped { items, of, journal } => Err(Failure::Engine(match journal {
+                Some(journal) => format!(
+                    "stopped after {items} of {of} items, which are kept in {}: the same command goes on from there",
+                    journal.display()
+                ),
+                None => {
+                    format!("stopped after {items} of {of} items: with -o OUT.json it could go on from there")
+                }
+            })),
+        }
+    }
+
+    fn report(&self, evaluated: &Evaluated, stdout: &mut dyn Write) -> Result<(), Failure> {
+        if let Some(samples) = &self.samples {
+            evaluated.write_samples(samples).map_err(failure)?;
+        }
+        evaluated.finish().map_err(failure)?;
+        let results = &evaluated.results;
+        if self.json {
+            serde_json::to_writer(&mut *stdout, results).map_err(std::io::Error::from)?;
+            writeln!(stdout)?;
+        } else {
+            write!(stdout, "{results}")?;
+        }
+        let seconds = &results.seconds;
+        let predicted = seconds.predicted.map_or_else(String::new, |p| format!(" (predicted: {p:.0})"));
+        terminal::note(&format!("{:.0} seconds{predicted} in {} sittings", seconds.actual, seconds.sittings));
+        let missing: Vec<String> = results
+            .missing
+            .iter()
+            .map(|missing| format!("{} ({})", missing.task.name(), missing.reason))
+            .collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        stdout.flush()?;
+        Err(Failure::Engine(format!(
+            "no data for {}; --data names a folder with TASK/SPLIT.jsonl",
+            missing.join(", ")
+        )))
+    }
+}
+
+fn failure(error: EvalError) -> Failure {
+    match error {
+        EvalError::UnknownTask { .. } | EvalError::NoTasks => Failure::Usage(error.to_string()),
+        other => engine::engine(other),
+    }
+}
+
+/// A flag that Ctrl-C sets; pressed again, it ends the process at once, which loses no finished item either.
+fn interrupted() -> Result<Arc<AtomicBool>, Failure> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let pressed = Arc::clone(&stop);
+    let installed = ctrlc::set_handler(move || {
+        if pressed.swap(true, Ordering::SeqCst) {
+            std::process::exit(130);
+        }
+    });
+    installed.map_err(|error| Failure::Engine(format!("cannot listen for Ctrl-C: {error}")))?;
+    Ok(stop)
+}
+
+/// Tells on stderr what is going on.
+struct Watch {
+    bar: Option<ProgressBar>,
+    /// When a line was last written where there is no terminal for a bar.
+    told: Instant,
+}
+
+/// How often such a line is written.
+const TELL: Duration = Duration::from_secs(60);
+
+impl Watch {
+    fn say(&self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| terminal::note(text)),
+            None => terminal::note(text),
+        }
+    }
+
+    fn see(&mut self, event: Event) {
+        let time = |seconds: f64| HumanDuration(Duration::from_secs_f64(seconds.max(0.0))).to_string();
+        match event {
+            Event::Reading(_) => {}
+            Event::Tokenizing { items } => self.say(&format!("tokenizing {items} items")),
+            Event::Resumed { items, seconds } => {
+                self.say(&format!("going on: {items} items are done, which took {}", time(seconds)));
+            }
+            Event::Predicted { total, left } => {
+                self.say(&format!(
+                    "predicted: {total:.0} seconds ({}) in all, {left:.0} ({}) from now",
+                    time(total),
+                    time(left)
+                ));
+            }
+            Event::Done { items, of, left } => {
+                let bar = self.bar.get_or_insert_with(|| progress::items("items", of as u64));
+                bar.set_position(items as u64);
+                let left = left.map_or_else(String::new, |left| format!("{} left", time(left)));
+                if bar.is_hidden() && self.told.elapsed() > TELL {
+                    self.told = Instant::now();
+                    terminal::note(&format!("{items} of {of} items, {left}"));
+                }
+                bar.set_message(left);
+            }
+        }
+    }
+
+    fn end(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+}

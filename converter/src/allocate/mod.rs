@@ -1,0 +1,87 @@
+//! Encodings for a given size: bits go where the model's predictions suffer most without them.
+//!
+//! Each matrix is quantized alone, and the divergence of the predictions measured ([`sensitivity`]). Divergences of
+//! small independent errors add up, so that choosing is a knapsack ([`choose`]).
+
+mod choose;
+mod sensitivity;
+
+use crate::ConvertError;
+use crate::calibrate::windows;
+use crate::read::Checkpoint;
+use choose::choose;
+use sensitivity::measure;
+use thimble_runtime::format::{ALIGN, Encoding, align_up};
+
+/// The size to reach.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Target {
+    /// Bits of all tensors together for each weight of the model.
+    Bits(f64),
+    /// Bytes of the file.
+    Bytes(u64),
+}
+
+/// A way to store one tensor.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Choice {
+    pub(crate) encoding: Encoding,
+    /// Of the tensor, the padding behind it included.
+    pub(crate) bytes: u64,
+    /// Divergence that it alone causes, in nats per token.
+    pub(crate) divergence: f64,
+}
+
+impl Choice {
+    fn new(encoding: Encoding, rows: usize, columns: usize, divergence: f64) -> Option<Choice> {
+        let bytes = align_up(encoding.tensor_bytes(rows, columns)? as u64, ALIGN)?;
+        Some(Choice { encoding, bytes, divergence })
+    }
+}
+
+/// What the matrices of a model can be stored as, and what each choice costs.
+pub(crate) struct Sensitivity {
+    /// By place in the canonical order; one choice for a norm.
+    choices: Vec<Vec<Choice>>,
+}
+
+/// Encodings for every tensor and the divergence that they are expected to cause together.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Allocation {
+    pub(crate) encodings: Vec<Encoding>,
+    pub(crate) divergence: f64,
+}
+
+/// Tokens of the text that are measured on.
+const TOKENS: usize = 512;
+
+impl Sensitivity {
+    /// Measures a model on a text. `progress` gets tensors done and their number.
+    ///
+    /// # Errors
+    /// The text has not a whole window, a weight is not finite, or the source cannot be read.
+    pub(crate) fn measure(
+        checkpoint: &Checkpoint,
+        tokenizer: &[u8],
+        text: &str,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<Sensitivity, ConvertError> {
+        let windows = windows(tokenizer, &checkpoint.config, text, TOKENS)?;
+        Ok(Sensitivity { choices: measure(checkpoint, &windows, progress)? })
+    }
+
+    /// The best encodings within so many bytes of tensors.
+    ///
+    /// # Errors
+    /// Even the smallest encodings need more.
+    pub(crate) fn allocate(&self, budget: u64) -> Result<Allocation, ConvertError> {
+        choose(&self.choices, budget).map_err(|least| {
+            let (least, budget) = (least as f64 / 1e6, budget as f64 / 1e6);
+            ConvertError::Recipe {
+                reason: format!(
+                    "the target leaves {budget:.2} MB for the weights, but they need at least {least:.2} MB: choose a larger one"
+                ),
+            }
+        })
+    }
+}

@@ -1,0 +1,223 @@
+//! What each choice for each tensor does to the predictions.
+
+use super::Choice;
+use crate::calibrate::model::{FloatModel, matrix, project, stored_values};
+use crate::calibrate::plain;
+use crate::quantize::Coder;
+use crate::read::Checkpoint;
+use crate::recipe::twin;
+use crate::{ConvertError, write};
+use candle_core::{Result as Computed, Tensor};
+use rayon::prelude::*;
+use thimble_runtime::format::{Encoding, Role};
+
+/// What matrices may be stored as. Eight bits cost less with a scale for each row, and embeddings lose nothing by it;
+/// groups are the better eight bits elsewhere.
+const BODY: [Encoding; 6] =
+    [Encoding::Q3Nl, Encoding::Q4Nl, Encoding::Q5Nl, Encoding::Q6, Encoding::Q8Row, Encoding::Q8];
+/// The encoding whose divergence is measured; that of others follows from their errors.
+const MEASURED: Encoding = Encoding::Q4Nl;
+
+/// The f32 model and what flows through it.
+struct Model<'c> {
+    checkpoint: &'c Checkpoint,
+    float: FloatModel,
+    windows: &'c [Vec<u32>],
+    /// The residual streams in front of every layer and behind the last one, by layer and window.
+    before: Vec<Vec<Tensor>>,
+    /// The predictions of the f32 model.
+    reference: Vec<Predictions>,
+}
+
+/// The predictions of a window.
+struct Predictions {
+    logits: Vec<f32>,
+    probabilities: Vec<f32>,
+    /// Of each position, the logarithm of the sum of the exponentials of its logits.
+    log_sums: Vec<f64>,
+}
+
+fn log_sum(logits: &[f32]) -> f64 {
+    let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f64 = logits.iter().map(|&v| f64::from((v - most).exp())).sum();
+    f64::from(most) + sum.ln()
+}
+
+impl Predictions {
+    fn new(logits: Vec<f32>, vocab: usize) -> Predictions {
+        let log_sums: Vec<f64> = logits.par_chunks(vocab).map(log_sum).collect();
+        let rows = logits.par_chunks(vocab).zip(&log_sums);
+        let probability = |(row, sum): (&[f32], &f64)| -> Vec<f32> {
+            row.iter().map(|&v| (f64::from(v) - sum).exp() as f32).collect()
+        };
+        let probabilities = rows.flat_map_iter(probability).collect();
+        Predictions { logits, probabilities, log_sums }
+    }
+
+    /// Sum over positions of the divergence of other logits from these, in nats.
+    fn divergence(&self, logits: &[f32], vocab: usize) -> f64 {
+        let rows = logits.par_chunks(vocab).zip(self.logits.par_chunks(vocab));
+        let rows = rows.zip(self.probabilities.par_chunks(vocab)).zip(&self.log_sums);
+        let each = rows.map(|(((other, own), probabilities), own_sum)| {
+            let difference = own.iter().zip(other).zip(probabilities);
+            let difference: f64 = difference.map(|((a, b), p)| f64::from(p * (a - b))).sum();
+            difference - own_sum + log_sum(other)
+        });
+        each.collect::<Vec<f64>>().iter().sum()
+    }
+}
+
+impl Model<'_> {
+    fn embed(&self, embedding: &Tensor) -> Computed<Vec<Tensor>> {
+        self.windows.iter().map(|window| self.float.shape.embed(embedding, window)).collect()
+    }
+
+    /// Runs the layers from `first` on.
+    fn rest(&self, mut x: Vec<Tensor>, first: usize) -> Computed<Vec<Tensor>> {
+        for layer in &self.float.layers[first..] {
+            x = x.par_iter().map(|x| self.float.shape.layer(x, layer)).collect::<Computed<_>>()?;
+        }
+        Ok(x)
+    }
+
+    /// Mean divergence of predictions that follow from these residual streams, in nats per token.
+    fn divergence(&self, x: &[Tensor], head: &Tensor) -> Computed<f64> {
+        let vocab = self.checkpoint.config.vocab;
+        let mut sum = 0.0;
+        for (x, reference) in x.iter().zip(&self.reference) {
+            sum += reference.divergence(&self.float.logits(x, head)?, vocab);
+        }
+        // Rounding of the logits leaves a little on either side of zero.
+        Ok((sum / self.windows.iter().map(Vec::len).sum::<usize>() as f64).max(0.0))
+    }
+
+    /// Divergence with one matrix of a layer in another form.
+    fn with(&self, layer: usize, part: usize, weight: Tensor) -> Computed<f64> {
+        let mut other = self.float.layers[layer].clone();
+        match part.checked_sub(4) {
+            None => other.attention[part] = weight,
+            Some(part) => other.ffn[part] = weight,
+        }
+        let x = self.before[layer].par_iter().map(|x| self.float.shape.layer(x, &other));
+        self.divergence(&self.rest(x.collect::<Computed<_>>()?, layer + 1)?, self.float.head())
+    }
+
+    /// The inputs of the four kinds of projections of a layer, all windows below each other.
+    fn inputs(&self, layer: usize) -> Computed<[Tensor; 4]> {
+        let (shape, layer, before) = (&self.float.shape, &self.float.layers[layer], &self.before[layer]);
+        let each = before.par_iter().map(|x| {
+            let [query, key, value, output] = &layer.attention;
+            let a = shape.norm(x, &layer.attention_norm)?;
+            let heads = shape.attend(&project(&a, query)?, &project(&a, key)?, &project(&a, value)?)?;
+            let x = (x + project(&heads, output)?)?;
+            let b = shape.norm(&x, &layer.ffn_norm)?;
+            let gated = shape.gated(&project(&b, &layer.ffn[0])?, &project(&b, &layer.ffn[1])?)?;
+            Ok([a, heads, b, gated])
+        });
+        let each: Vec<[Tensor; 4]> = each.collect::<Computed<_>>()?;
+        let all = |kind: usize| Tensor::cat(&each.iter().map(|inputs| &inputs[kind]).collect::<Vec<_>>(), 0);
+        Ok([all(0)?, all(1)?, all(2)?, all(3)?])
+    }
+
+    /// The choices for one matrix. `measured` gives the divergence of its coarse form.
+    fn choices(
+        &self,
+        place: usize,
+        full: &Tensor,
+        inputs: &Tensor,
+        measured: impl FnOnce(Tensor) -> Computed<f64>,
+    ) -> Result<Vec<Choice>, ConvertError> {
+        let tensor = &self.checkpoint.tensors()[place];
+        let quantized = |encoding| -> Result<Tensor, ConvertError> {
+            let records = write::layout([(tensor, encoding)])?;
+            let rounded = plain(self.checkpoint, tensor, &records[0])?;
+            Ok(matrix(stored_values(tensor, encoding, &rounded.bytes)?, tensor.rows, tensor.columns)?)
+        };
+        // Energy of the difference that a form makes to the outputs.
+        let energy = |form: &Tensor| -> Computed<f64> {
+            let difference = project(inputs, &(form - full)?)?.flatten_all()?.to_vec1::<f32>()?;
+            Ok(difference.iter().map(|&v| f64::from(v).powi(2)).sum())
+        };
+        let coarse = quantized(MEASURED)?;
+        let coarse_energy = energy(&coarse)?;
+        let divergence = measured(coarse)?;
+        let mut choices = Vec::new();
+        for encoding in BODY {
+            let energy = if encoding == MEASURED { coarse_energy } else { energy(&quantized(encoding)?)? };
+            let part = if coarse_energy > 0.0 { energy / coarse_energy } else { 0.0 };
+            choices.extend(Choice::new(encoding, tensor.rows, tensor.columns, divergence * part));
+        }
+        // A source of few bits may have an exact form that is no larger than others.
+        let exact = twin(tensor.kind).filter(|&twin| Coder::new(twin).is_some());
+        choices.extend(exact.and_then(|twin| Choice::new(twin, tensor.rows, tensor.columns, 0.0)));
+        Ok(choices)
+    }
+}
+
+/// Measures every matrix; the order is the canonical one, a norm has its one choice.
+///
+/// Takes 4 bytes of memory for each weight of the model, and 8 for each token and entry of the vocabulary.
+pub(super) fn measure(
+    checkpoint: &Checkpoint,
+    windows: &[Vec<u32>],
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Vec<Vec<Choice>>, ConvertError> {
+    let config = checkpoint.config;
+    let longest = windows.iter().map(Vec::len).max().unwrap_or(0);
+    let float = FloatModel::load(checkpoint, longest)?;
+    let mut model = Model { checkpoint, float, windows, before: Vec::new(), reference: Vec::new() };
+    model.before.push(model.embed(&model.float.embedding)?);
+    for layer in &model.float.layers {
+        let x = &model.before[model.before.len() - 1];
+        let x = x.par_iter().map(|x| model.float.shape.layer(x, layer)).collect::<Computed<_>>()?;
+        model.before.push(x);
+    }
+    for x in &model.before[config.layers] {
+        let logits = model.float.logits(x, model.float.head())?;
+        model.reference.push(Predictions::new(logits, config.vocab));
+    }
+    let model = model;
+    let tensors = checkpoint.tensors();
+    let last: Vec<Tensor> = model.before[config.layers]
+        .iter()
+        .map(|x| model.float.shape.norm(x, &model.float.norm))
+        .collect::<Computed<_>>()?;
+    let last = Tensor::cat(&last, 0)?;
+    let mut cached: Option<(u16, [Tensor; 4])> = None;
+    let mut all = Vec::new();
+    for (place, tensor) in tensors.iter().enumerate() {
+        progress(place, tensors.len());
+        let number = tensor.layer as usize;
+        let part = |role| Role::LAYER.iter().filter(|r| !r.is_norm()).position(|&r| r == role);
+        let choices = match (tensor.role, part(tensor.role)) {
+            (Role::Embedding, _) => {
+                // An embedding that is no head is seen by no projection; its own numbers are its outputs.
+                let seen = match config.tied {
+                    true => last.clone(),
+                    false => Tensor::eye(tensor.columns, last.dtype(), last.device())?,
+                };
+                model.choices(place, &model.float.embedding, &seen, |form| {
+                    let x = model.rest(model.embed(&form)?, 0)?;
+                    model.divergence(&x, if config.tied { &form } else { model.float.head() })
+                })?
+            }
+            (Role::Head, _) => {
+                let measured = |form: Tensor| model.divergence(&model.before[config.layers], &form);
+                model.choices(place, model.float.head(), &last, measured)?
+            }
+            (_, Some(part)) => {
+                if cached.as_ref().is_none_or(|(layer, _)| *layer != tensor.layer) {
+                    cached = Some((tensor.layer, model.inputs(number)?));
+                }
+                let Some((_, inputs)) = &cached else { continue };
+                let (layer, input) = (&model.float.layers[number], [0, 0, 0, 1, 2, 2, 3][part]);
+                let full = if part < 4 { &layer.attention[part] } else { &layer.ffn[part - 4] };
+                model.choices(place, full, &inputs[input], |form| model.with(number, part, form))?
+            }
+            _ => Choice::new(Encoding::Vector, tensor.rows, tensor.columns, 0.0).into_iter().collect(),
+        };
+        all.push(choices);
+    }
+    progress(tensors.len(), tensors.len());
+    Ok(all)
+}

@@ -1,0 +1,241 @@
+//! Quantization that knows the model's activations.
+//!
+//! Windows of a calibration text run through the f32 model and, beside it, through the model as it is quantized so
+//! far. Each matrix is rounded for the inputs that it will really see, towards the outputs of the f32 model: where
+//! X are the f32 model's inputs and Y the quantized one's, the weights W become W + W (X - Y) Y^T (Y Y^T)^-1 before
+//! they are rounded, as in GPTAQ (Li et al., arXiv 2504.02692); matrices that write to the residual stream also make
+//! up for what it lacks so far. Rounding compensates its own errors ([`ldlq`]).
+
+mod ldlq;
+pub(crate) mod model;
+mod stream;
+mod text;
+
+pub use model::FloatModel;
+pub use text::default_text;
+pub(crate) use text::{MOST, windows};
+
+use crate::quantize::{Coder, Loss};
+use crate::read::{Checkpoint, Stored};
+use crate::{ConvertError, encode, recipe, refused};
+use candle_core::{Device, Result as Computed, Tensor};
+use ldlq::{Feedback, Moments};
+use model::{Shape, matrix, project, source_values, stored_values};
+use stream::{Streams, products};
+use thimble_runtime::format::{Role, TensorRecord};
+
+/// Part of the mean of the second moments' diagonal that is added to the diagonal.
+const DAMPING: f64 = 0.05;
+
+/// One tensor, quantized.
+#[derive(Clone, Debug)]
+pub(crate) struct Rounded {
+    /// As it will lie in the file.
+    pub(crate) bytes: Vec<u8>,
+    /// What it cost.
+    pub(crate) loss: Loss,
+}
+
+/// What the matrices that share an input are rounded with.
+struct Inputs {
+    streams: Streams,
+    feedback: Feedback,
+    /// (X - Y)^T Y.
+    missing: Tensor,
+}
+
+/// A matrix of both models.
+struct Pair {
+    full: Tensor,
+    stored: Tensor,
+}
+
+/// A calibration under way.
+struct Work<'c> {
+    checkpoint: &'c Checkpoint,
+    records: &'c [TensorRecord],
+    shape: Shape,
+    /// The residual streams.
+    x: Streams,
+    /// By place in the canonical order.
+    done: Vec<Option<Rounded>>,
+}
+
+impl Work<'_> {
+    /// The tensor's place in the canonical order.
+    fn place(&self, role: Role, layer: u16) -> usize {
+        place(self.checkpoint, role, layer)
+    }
+
+    fn full(&self, role: Role, layer: u16) -> Result<Tensor, ConvertError> {
+        load(self.checkpoint, role, layer)
+    }
+
+    /// The residual streams behind a norm.
+    fn normed(&self, role: Role, layer: u16) -> Result<Streams, ConvertError> {
+        let norm = self.full(role, layer)?;
+        Ok(self.x.map(|x| self.shape.norm(x, &norm), |x| self.shape.norm(x, &norm))?)
+    }
+
+    /// The second moments of an input, ready for rounding.
+    fn inputs(&self, streams: Streams) -> Result<Inputs, ConvertError> {
+        let values = products(&streams.stored, &streams.stored)?;
+        let cross = products(&streams.full, &streams.stored)?;
+        let columns = streams.stored.first().map_or(Ok(0), |x| x.dim(1))?;
+        let missing = cross.iter().zip(&values).map(|(c, h)| (c - h) as f32).collect();
+        let missing = matrix(missing, columns, columns)?;
+        let mut moments = Moments { columns, values };
+        moments.damp(DAMPING);
+        let feedback = moments.feedback().ok_or_else(|| ConvertError::Calibration {
+            reason: "activations overflow: this model cannot be run on this text in f32".to_owned(),
+        })?;
+        Ok(Inputs { streams, feedback, missing })
+    }
+
+    /// Rounds a matrix; `residual` where it writes to the residual stream.
+    fn round(
+        &mut self,
+        role: Role,
+        layer: u16,
+        inputs: &Inputs,
+        residual: bool,
+    ) -> Result<Pair, ConvertError> {
+        let place = self.place(role, layer);
+        let (tensor, record) = (&self.checkpoint.tensors()[place], &self.records[place]);
+        let full = self.full(role, layer)?;
+        let coder = Coder::new(record.encoding).filter(|_| recipe::rounds(tensor.kind, record.encoding));
+        let rounded = match coder {
+            None => plain(self.checkpoint, tensor, record)?,
+            Some(coder) => {
+                let mut wish = full.matmul(&inputs.missing)?.flatten_all()?.to_vec1::<f32>()?;
+                if residual {
+                    let lack = products(&self.x.lack()?, &inputs.streams.stored)?;
+                    wish.iter_mut().zip(lack).for_each(|(w, l)| *w += l as f32);
+                }
+                inputs.feedback.solve(&mut wish);
+                let mut weights = full.flatten_all()?.to_vec1::<f32>()?;
+                weights.iter_mut().zip(wish).for_each(|(w, d)| *w += d);
+                let done = ldlq::round(coder, record.encoding, &weights, &inputs.feedback);
+                let (bytes, loss) = done.map_err(|refusal| refused(tensor, record.encoding, 0, refusal))?;
+                Rounded { bytes, loss }
+            }
+        };
+        let stored = stored_values(tensor, record.encoding, &rounded.bytes)?;
+        let stored = matrix(stored, tensor.rows, tensor.columns)?;
+        self.done[place] = Some(rounded);
+        Ok(Pair { full, stored })
+    }
+
+    /// The first half of a layer.
+    fn attention(&mut self, layer: u16) -> Result<(), ConvertError> {
+        let inputs = self.inputs(self.normed(Role::AttentionNorm, layer)?)?;
+        let query = self.round(Role::Query, layer, &inputs, false)?;
+        let key = self.round(Role::Key, layer, &inputs, false)?;
+        let value = self.round(Role::Value, layer, &inputs, false)?;
+        let shape = &self.shape;
+        let attended = inputs.streams.map(
+            |x| shape.attend(&project(x, &query.full)?, &project(x, &key.full)?, &project(x, &value.full)?),
+            |x| {
+                shape.attend(
+                    &project(x, &query.stored)?,
+                    &project(x, &key.stored)?,
+                    &project(x, &value.stored)?,
+                )
+            },
+        )?;
+        self.write(Role::Output, layer, attended)
+    }
+
+    /// The second half of a layer.
+    fn feed_forward(&mut self, layer: u16) -> Result<(), ConvertError> {
+        let inputs = self.inputs(self.normed(Role::FfnNorm, layer)?)?;
+        let gate = self.round(Role::Gate, layer, &inputs, false)?;
+        let up = self.round(Role::Up, layer, &inputs, false)?;
+        let shape = &self.shape;
+        let gated = inputs.streams.map(
+            |x| shape.gated(&project(x, &gate.full)?, &project(x, &up.full)?),
+            |x| shape.gated(&project(x, &gate.stored)?, &project(x, &up.stored)?),
+        )?;
+        self.write(Role::Down, layer, gated)
+    }
+
+    /// Rounds a matrix that writes to the residual stream, and lets it write.
+    fn write(&mut self, role: Role, layer: u16, inputs: Streams) -> Result<(), ConvertError> {
+        let inputs = self.inputs(inputs)?;
+        let Pair { full, stored } = self.round(role, layer, &inputs, true)?;
+        let added = inputs.streams.map(|x| project(x, &full), |x| project(x, &stored))?;
+        self.x = self.x.add(&added)?;
+        Ok(())
+    }
+}
+
+/// The place of a tensor in the canonical order.
+pub(crate) fn place(checkpoint: &Checkpoint, role: Role, layer: u16) -> usize {
+    // Every tensor that the configuration implies is there; it has been checked when the source was opened.
+    checkpoint.tensors().iter().position(|t| t.role == role && t.layer == layer).unwrap_or(0)
+}
+
+/// A tensor of the source: a matrix, or a norm's vector.
+pub(crate) fn load(checkpoint: &Checkpoint, role: Role, layer: u16) -> Result<Tensor, ConvertError> {
+    let tensor = &checkpoint.tensors()[place(checkpoint, role, layer)];
+    let values = source_values(checkpoint, tensor)?;
+    if role.is_norm() {
+        return Ok(Tensor::from_vec(values, tensor.columns, &Device::Cpu)?);
+    }
+    Ok(matrix(values, tensor.rows, tensor.columns)?)
+}
+
+/// A tensor rounded by itself.
+pub(crate) fn plain(
+    checkpoint: &Checkpoint,
+    tensor: &Stored,
+    record: &TensorRecord,
+) -> Result<Rounded, ConvertError> {
+    let (mut bytes, mut loss) = (Vec::new(), Loss::default());
+    encode(checkpoint, tensor, record, &mut |piece, cost| {
+        bytes.extend_from_slice(piece);
+        loss.add(cost);
+        Ok(())
+    })?;
+    Ok(Rounded { bytes, loss })
+}
+
+/// Rounds the matrices of a model for its activations on `windows` of tokens; `None` stands for tensors that are to be
+/// stored as ever: norms, and an embedding or head, whose rows are not summed over enough inputs to gain from it.
+///
+/// The same input gives the same bytes, whatever the number of threads. `progress` gets layers done and their number.
+///
+/// # Errors
+/// A weight is not finite or too large for its encoding, or the source cannot be read.
+pub(crate) fn calibrate(
+    checkpoint: &Checkpoint,
+    records: &[TensorRecord],
+    windows: &[Vec<u32>],
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Vec<Option<Rounded>>, ConvertError> {
+    let config = checkpoint.config;
+    let shape = Shape::new(&config, windows.iter().map(Vec::len).max().unwrap_or(0))?;
+    let first = place(checkpoint, Role::Embedding, Role::NO_LAYER);
+    let (tensor, record) = (&checkpoint.tensors()[first], &records[first]);
+    let rounded = plain(checkpoint, tensor, record)?;
+    let full = load(checkpoint, Role::Embedding, Role::NO_LAYER)?;
+    let stored = stored_values(tensor, record.encoding, &rounded.bytes)?;
+    let stored = matrix(stored, tensor.rows, tensor.columns)?;
+    let embed =
+        |embedding: &Tensor| windows.iter().map(|w| shape.embed(embedding, w)).collect::<Computed<Vec<_>>>();
+    let x = Streams { full: embed(&full)?, stored: embed(&stored)? };
+    drop((full, stored));
+    let mut work = Work { checkpoint, records, shape, x, done: vec![None; records.len()] };
+    work.done[first] = Some(rounded);
+    for layer in 0..config.layers {
+        progress(layer, config.layers);
+        work.attention(layer as u16)?;
+        work.feed_forward(layer as u16)?;
+    }
+    progress(config.layers, config.layers);
+    Ok(work.done)
+}
+
+#[cfg(test)]
+#[path = "calibrate_tests.rs"]
+mod tests;

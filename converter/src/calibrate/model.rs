@@ -1,0 +1,229 @@
+//! The f32 model, layer by layer, through candle on the CPU.
+//!
+//! Every function takes one window of tokens; windows are independent, so callers spread them over threads. A sum of
+//! a product never depends on the number of threads: candle's GEMM splits rows and columns, not the inner dimension.
+
+use crate::dequantize;
+use crate::pack;
+use crate::quantize::Refusal;
+use crate::read::{Checkpoint, Stored};
+use crate::{ConvertError, refused};
+use candle_core::{D, Device, Result as Computed, Tensor};
+use thimble_runtime::format::{Config, Encoding, Role};
+
+impl From<candle_core::Error> for ConvertError {
+    fn from(error: candle_core::Error) -> ConvertError {
+        // candle appends a backtrace where one is asked for.
+        let text = error.to_string();
+        let reason = text.lines().next().unwrap_or_default().to_owned();
+        ConvertError::Calibration { reason: format!("candle failed: {reason}") }
+    }
+}
+
+/// The numbers of a tensor of the source, row after row.
+///
+/// # Errors
+/// The file cannot be read, or a number is infinite or not a number.
+pub(crate) fn source_values(checkpoint: &Checkpoint, tensor: &Stored) -> Result<Vec<f32>, ConvertError> {
+    let rows = if tensor.role.is_norm() { 1 } else { tensor.rows };
+    let mut bytes = Vec::new();
+    checkpoint.read_rows(tensor, 0..rows, &mut bytes)?;
+    let mut values = vec![0.0; rows * tensor.columns];
+    dequantize(tensor.kind, &bytes, &mut values);
+    match values.iter().position(|v| !v.is_finite()) {
+        Some(at) => {
+            Err(refused(tensor, Encoding::F32, 0, Refusal::NotFinite { row: at / tensor.columns.max(1) }))
+        }
+        None => Ok(values),
+    }
+}
+
+/// The numbers that a reader of stored bytes sees.
+pub(crate) fn stored_values(
+    tensor: &Stored,
+    encoding: Encoding,
+    bytes: &[u8],
+) -> Result<Vec<f32>, ConvertError> {
+    use rayon::prelude::*;
+    let mut values = vec![0.0; tensor.rows * tensor.columns];
+    let rows = values.par_chunks_mut(tensor.columns.max(1)).enumerate();
+    let read = rows.map(|(row, out)| pack::unpack_row(encoding, bytes, row, out));
+    // Bytes that this crate has just made are never too short.
+    read.collect::<Option<Vec<()>>>()
+        .map(|_| values)
+        .ok_or_else(|| refused(tensor, encoding, 0, Refusal::TooLarge { row: 0 }))
+}
+
+/// A matrix of f32 on the CPU.
+pub(crate) fn matrix(values: Vec<f32>, rows: usize, columns: usize) -> Computed<Tensor> {
+    Tensor::from_vec(values, (rows, columns), &Device::Cpu)
+}
+
+/// `x` (tokens x inputs) through a projection (outputs x inputs).
+pub(crate) fn project(x: &Tensor, weight: &Tensor) -> Computed<Tensor> {
+    x.matmul(&weight.t()?)
+}
+
+/// What depends on the configuration only.
+pub(crate) struct Shape {
+    config: Config,
+    cos: Tensor,
+    sin: Tensor,
+    mask: Tensor,
+}
+
+impl Shape {
+    /// For windows of up to `window` tokens.
+    pub(crate) fn new(config: &Config, window: usize) -> Computed<Shape> {
+        let half = config.head_dim / 2;
+        let angle = |at: usize| {
+            let (position, pair) = (at / half, at % half);
+            let frequency = f64::from(config.rope_theta).powf(-2.0 * pair as f64 / config.head_dim as f64);
+            position as f64 * frequency
+        };
+        let angles: Vec<f64> = (0..window * half).map(angle).collect();
+        let table = |f: fn(f64) -> f64| {
+            Tensor::from_vec(angles.iter().map(|&a| f(a) as f32).collect(), (window, half), &Device::Cpu)
+        };
+        let hidden = |at: usize| if at % window > at / window { f32::NEG_INFINITY } else { 0.0 };
+        let mask =
+            Tensor::from_vec((0..window * window).map(hidden).collect(), (window, window), &Device::Cpu)?;
+        Ok(Shape { config: *config, cos: table(f64::cos)?, sin: table(f64::sin)?, mask })
+    }
+
+    /// RMS norm over the last dimension, times the weight.
+    pub(crate) fn norm(&self, x: &Tensor, weight: &Tensor) -> Computed<Tensor> {
+        let mean = (x.sqr()?.sum_keepdim(D::Minus1)? / x.dim(D::Minus1)? as f64)?;
+        let inverse = (mean + f64::from(self.config.norm_eps))?.sqrt()?.recip()?;
+        x.broadcast_mul(&inverse)?.broadcast_mul(weight)
+    }
+
+    /// (tokens x heads * dim) as heads x tokens x dim, each pair (i, i + dim/2) rotated by its position.
+    fn rotate(&self, x: &Tensor, heads: usize) -> Computed<Tensor> {
+        let (tokens, half) = (x.dim(0)?, self.config.head_dim / 2);
+        let x = x.reshape((tokens, heads, 2, half))?.permute((2, 1, 0, 3))?.contiguous()?;
+        let (first, second) = (x.get(0)?, x.get(1)?);
+        let (cos, sin) = (self.cos.narrow(0, 0, tokens)?, self.sin.narrow(0, 0, tokens)?);
+        let left = (first.broadcast_mul(&cos)? - second.broadcast_mul(&sin)?)?;
+        let right = (second.broadcast_mul(&cos)? + first.broadcast_mul(&sin)?)?;
+        Tensor::cat(&[left, right], D::Minus1)
+    }
+
+    /// Causal attention: the input of the output projection, tokens x heads * dim.
+    pub(crate) fn attend(&self, query: &Tensor, key: &Tensor, value: &Tensor) -> Computed<Tensor> {
+        let Config { heads, kv_heads, head_dim, .. } = self.config;
+        let (tokens, group) = (query.dim(0)?, heads / kv_heads);
+        let query = self.rotate(query, heads)?.reshape((kv_heads, group * tokens, head_dim))?;
+        let key = self.rotate(key, kv_heads)?;
+        let value = value.reshape((tokens, kv_heads, head_dim))?.transpose(0, 1)?.contiguous()?;
+        let scores = (query.matmul(&key.t()?)? * (head_dim as f64).powf(-0.5))?;
+        let mask = self.mask.narrow(0, 0, tokens)?.narrow(1, 0, tokens)?;
+        let scores = scores.reshape((heads, tokens, tokens))?.broadcast_add(&mask)?;
+        let scores = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?)?.exp()?;
+        let scores = scores.broadcast_div(&scores.sum_keepdim(D::Minus1)?)?;
+        let scores = scores.reshape((kv_heads, group * tokens, tokens))?;
+        let out = scores.matmul(&value)?.reshape((heads, tokens, head_dim))?;
+        out.transpose(0, 1)?.reshape((tokens, heads * head_dim))
+    }
+
+    /// The input of the down projection: silu(gate) x up.
+    pub(crate) fn gated(&self, gate: &Tensor, up: &Tensor) -> Computed<Tensor> {
+        gate.silu()? * up
+    }
+}
+
+/// The weights of one layer, as matrices of f32; norms as vectors.
+#[derive(Clone)]
+pub(crate) struct Layer {
+    /// RMS norm before attention.
+    pub(crate) attention_norm: Tensor,
+    /// Query, key, value, output.
+    pub(crate) attention: [Tensor; 4],
+    /// RMS norm before the feed-forward part.
+    pub(crate) ffn_norm: Tensor,
+    /// Gate, up, down.
+    pub(crate) ffn: [Tensor; 3],
+}
+
+impl Layer {
+    /// A layer of the source.
+    pub(crate) fn load(checkpoint: &Checkpoint, layer: u16) -> Result<Layer, ConvertError> {
+        let get = |role| super::load(checkpoint, role, layer);
+        Ok(Layer {
+            attention_norm: get(Role::AttentionNorm)?,
+            attention: [get(Role::Query)?, get(Role::Key)?, get(Role::Value)?, get(Role::Output)?],
+            ffn_norm: get(Role::FfnNorm)?,
+            ffn: [get(Role::Gate)?, get(Role::Up)?, get(Role::Down)?],
+        })
+    }
+}
+
+impl Shape {
+    /// The residual stream behind a layer.
+    pub(crate) fn layer(&self, x: &Tensor, layer: &Layer) -> Computed<Tensor> {
+        let [query, key, value, output] = &layer.attention;
+        let [gate, up, down] = &layer.ffn;
+        let input = self.norm(x, &layer.attention_norm)?;
+        let heads =
+            self.attend(&project(&input, query)?, &project(&input, key)?, &project(&input, value)?)?;
+        let x = (x + project(&heads, output)?)?;
+        let input = self.norm(&x, &layer.ffn_norm)?;
+        let input = self.gated(&project(&input, gate)?, &project(&input, up)?)?;
+        &x + project(&input, down)?
+    }
+
+    /// The rows of the embedding for some tokens: tokens x hidden.
+    pub(crate) fn embed(&self, embedding: &Tensor, tokens: &[u32]) -> Computed<Tensor> {
+        embedding.index_select(&Tensor::new(tokens, &Device::Cpu)?, 0)
+    }
+}
+
+/// A whole model in f32, whatever its source stores: the yardstick that its other forms are held against.
+pub struct FloatModel {
+    pub(crate) shape: Shape,
+    pub(crate) embedding: Tensor,
+    pub(crate) layers: Vec<Layer>,
+    pub(crate) norm: Tensor,
+    /// `None` where it is the embedding.
+    head: Option<Tensor>,
+}
+
+impl FloatModel {
+    /// Loads all weights, 4 bytes each, for texts of up to `longest` tokens.
+    ///
+    /// # Errors
+    /// A weight is not finite, or the source cannot be read.
+    pub fn load(checkpoint: &Checkpoint, longest: usize) -> Result<FloatModel, ConvertError> {
+        let (config, none) = (checkpoint.config, Role::NO_LAYER);
+        Ok(FloatModel {
+            shape: Shape::new(&config, longest)?,
+            embedding: super::load(checkpoint, Role::Embedding, none)?,
+            layers: (0..config.layers as u16)
+                .map(|l| Layer::load(checkpoint, l))
+                .collect::<Result<_, _>>()?,
+            norm: super::load(checkpoint, Role::FinalNorm, none)?,
+            head: if config.tied { None } else { Some(super::load(checkpoint, Role::Head, none)?) },
+        })
+    }
+
+    pub(crate) fn head(&self) -> &Tensor {
+        self.head.as_ref().unwrap_or(&self.embedding)
+    }
+
+    /// Logits from a residual stream: tokens x vocabulary, row after row.
+    pub(crate) fn logits(&self, x: &Tensor, head: &Tensor) -> Computed<Vec<f32>> {
+        project(&self.shape.norm(x, &self.norm)?, head)?.flatten_all()?.to_vec1()
+    }
+
+    /// The logits behind each of some tokens, row after row: tokens x vocabulary.
+    ///
+    /// # Errors
+    /// More tokens than the model was loaded for, or one outside the vocabulary.
+    pub fn predict(&self, tokens: &[u32]) -> Result<Vec<f32>, ConvertError> {
+        let mut x = self.shape.embed(&self.embedding, tokens)?;
+        for layer in &self.layers {
+            x = self.shape.layer(&x, layer)?;
+        }
+        Ok(self.logits(&x, self.head())?)
+    }
+}

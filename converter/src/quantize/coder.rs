@@ -1,0 +1,204 @@
+//! The scales and codes of one row at a time, for every quantized encoding.
+
+use super::grid::Grid;
+use crate::pack::{self, Group};
+use half::f16;
+use thimble_runtime::format::{Encoding, GROUP};
+
+/// Quantizes rows of one encoding.
+#[derive(Clone, Copy)]
+pub(crate) struct Coder {
+    encoding: Encoding,
+    grid: &'static Grid,
+}
+
+/// What the groups of a row share.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Plan {
+    /// The row's scale, where the encoding has one; zero for a row of zeros.
+    pub(crate) row_scale: f32,
+    /// The scale that each group wants for itself, where the encoding has two levels of scales.
+    pub(crate) scales: Vec<f32>,
+}
+
+/// The scale of one group of a row, as it will be read back.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Fit {
+    /// Step between two levels that are one apart; zero makes every code mean the minimum.
+    pub(crate) scale: f32,
+    /// Added to every value.
+    pub(crate) minimum: f32,
+    inverse: f32,
+    small: i8,
+}
+
+impl Fit {
+    fn new(scale: f32, minimum: f32, small: i8) -> Fit {
+        // A scale so small that its inverse overflows cannot tell its codes apart: all of them mean zero.
+        let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
+        Fit { scale, minimum, inverse: if inverse.is_finite() { inverse } else { 0.0 }, small }
+    }
+}
+
+impl Coder {
+    /// The coder of an encoding; `None` for those that store floats.
+    pub(crate) fn new(encoding: Encoding) -> Option<Coder> {
+        (encoding.block_columns() == GROUP).then(|| Coder { encoding, grid: Grid::of(encoding) })
+    }
+
+    /// Chooses what the groups of a row share. `weights` say how much an error in each column counts.
+    pub(crate) fn plan(&self, row: &[f32], weights: &[f32]) -> Plan {
+        if self.encoding == Encoding::Q8Row {
+            return Plan { row_scale: largest(row) / 127.0, scales: Vec::new() };
+        }
+        if !self.encoding.narrow() {
+            return Plan { row_scale: 0.0, scales: Vec::new() };
+        }
+        let groups = row.chunks(GROUP).zip(weights.chunks(GROUP));
+        let scales: Vec<f32> = groups.map(|(values, weights)| self.grid.scale(values, weights)).collect();
+        Plan { row_scale: largest(&scales) / 127.0, scales }
+    }
+
+    /// Chooses the scale of a group from its values alone; `None` where it is too large to be stored.
+    pub(crate) fn fit(&self, plan: &Plan, values: &[f32], weights: &[f32]) -> Option<Fit> {
+        if self.encoding.narrow() {
+            return Some(self.settle(plan, self.grid.scale(values, weights), values, weights));
+        }
+        let (scale, minimum) = match self.encoding {
+            Encoding::Q8Row => return Some(Fit::new(plan.row_scale, 0.0, 0)),
+            Encoding::Q8 => (f16::from_f32(largest(values) / 127.0), f16::ZERO),
+            Encoding::Q4 => (f16::from_f32(self.grid.scale(values, weights)), f16::ZERO),
+            _ => with_minimum(values, weights),
+        };
+        let fit = Fit::new(scale.to_f32(), minimum.to_f32(), 0);
+        (scale.is_finite() && minimum.is_finite()).then_some(fit)
+    }
+
+    /// The scale of group `group` of the row that the plan was made for.
+    pub(crate) fn planned(&self, plan: &Plan, group: usize, values: &[f32], weights: &[f32]) -> Option<Fit> {
+        match plan.scales.get(group) {
+            Some(&scale) => Some(self.settle(plan, scale, values, weights)),
+            None => self.fit(plan, values, weights),
+        }
+    }
+
+    /// The best of the storable scales beside the one that is wanted.
+    fn settle(&self, plan: &Plan, wanted: f32, values: &[f32], weights: &[f32]) -> Fit {
+        if plan.row_scale == 0.0 || wanted == 0.0 {
+            return Fit::new(0.0, 0.0, 0);
+        }
+        let middle = (wanted / plan.row_scale).round();
+        let mut best = (f64::INFINITY, Fit::new(0.0, 0.0, 0));
+        for small in [middle, middle - 1.0, middle + 1.0] {
+            let small = small.clamp(-127.0, 127.0) as i8;
+            let fit = Fit::new(plan.row_scale * f32::from(small), 0.0, small);
+            let error = self.error(&fit, values, weights);
+            if error < best.0 {
+                best = (error, fit);
+            }
+        }
+        best.1
+    }
+
+    /// The weighted sum of squared errors of a group's values.
+    fn error(&self, fit: &Fit, values: &[f32], weights: &[f32]) -> f64 {
+        let off = |v: f32| f64::from(v - self.value(fit, self.code(fit, v)));
+        values.iter().zip(weights).map(|(&v, &w)| f64::from(w) * off(v).powi(2)).sum()
+    }
+
+    /// The code whose value is nearest.
+    #[inline]
+    pub(crate) fn code(&self, fit: &Fit, value: f32) -> u8 {
+        let code = self.grid.code((value - fit.minimum) * fit.inverse);
+        // One scale for a row is no reason for an uneven range.
+        if self.encoding == Encoding::Q8Row { code.max(1) } else { code }
+    }
+
+    /// What a code is read back as.
+    #[inline]
+    pub(crate) fn value(&self, fit: &Fit, code: u8) -> f32 {
+        fit.scale * self.grid.level(code) + fit.minimum
+    }
+
+    /// Writes what the groups of a row share.
+    pub(crate) fn put_row(&self, panel: &mut [u8], row: usize, plan: &Plan) {
+        if self.encoding.panel_header() != 0 {
+            pack::put_row_scale(panel, row, plan.row_scale);
+        }
+    }
+
+    /// Writes the codes and the scale of one group of a row.
+    pub(crate) fn put_group(&self, block: &mut [u8], row: usize, codes: &[u8; GROUP], fit: &Fit) {
+        if self.encoding.narrow() {
+            pack::put_narrow(self.encoding, block, row, codes, fit.small);
+        } else if self.encoding == Encoding::Q8Row {
+            pack::put_codes(self.encoding, block, row, codes);
+        } else {
+            let (scale, minimum) = (f16::from_f32(fit.scale), f16::from_f32(fit.minimum));
+            pack::put_group(self.encoding, block, row, &Group { codes: *codes, scale, minimum });
+        }
+    }
+
+    /// Rounds a whole row into its panel; `None` where a scale is too large for the encoding.
+    pub(crate) fn put_nearest(&self, panel: &mut [u8], row: usize, values: &[f32]) -> Option<()> {
+        let weights = vec![1.0; values.len()];
+        let plan = self.plan(values, &weights);
+        self.put_row(panel, row, &plan);
+        let blocks = &mut panel[self.encoding.panel_header()..];
+        let groups = values.chunks(GROUP).zip(weights.chunks(GROUP));
+        for (group, (block, (values, weights))) in
+            blocks.chunks_exact_mut(self.encoding.block_bytes()).zip(groups).enumerate()
+        {
+            let fit = self.planned(&plan, group, values, weights)?;
+            let mut codes = [pack::zero_code(self.encoding); GROUP];
+            codes.iter_mut().zip(values).for_each(|(code, &value)| *code = self.code(&fit, value));
+            self.put_group(block, row, &codes, &fit);
+        }
+        Some(())
+    }
+}
+
+/// The largest magnitude.
+fn largest(values: &[f32]) -> f32 {
+    values.iter().fold(0.0, |most, v| v.abs().max(most))
+}
+
+/// Scale and minimum of 16 even levels: the best of several ranges, each improved by weighted least squares.
+fn with_minimum(values: &[f32], weights: &[f32]) -> (f16, f16) {
+    let low = values.iter().copied().fold(f32::INFINITY, f32::min);
+    let high = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let heaviest = weights.iter().fold(0.0f32, |most, &w| most.max(w));
+    let weight = |i: usize| if heaviest > 0.0 { f64::from(weights[i] / heaviest) } else { 1.0 };
+    let mut best = (f64::INFINITY, (f16::INFINITY, f16::ZERO));
+    for shrink in [-0.03f32, 0.0, 0.03, 0.06, 0.09, 0.13, 0.17] {
+        let margin = (high - low) * shrink / 2.0;
+        let mut minimum = f16::from_f32(low + margin);
+        let mut scale = f16::from_f32((high - low - 2.0 * margin) / 15.0);
+        for _ in 0..3 {
+            let fit = Fit::new(scale.to_f32(), minimum.to_f32(), 0);
+            let mut error = 0.0f64;
+            let [mut count, mut sum_code, mut sum_square, mut sum_value, mut sum_product] = [0.0f64; 5];
+            for (i, &value) in values.iter().enumerate() {
+                let code = ((value - fit.minimum) * fit.inverse).round().clamp(0.0, 15.0);
+                let (value, code, weight) = (f64::from(value), f64::from(code), weight(i));
+                error += weight * (value - (code * f64::from(fit.scale) + f64::from(fit.minimum))).powi(2);
+                count += weight;
+                sum_code += weight * code;
+                sum_square += weight * code * code;
+                sum_value += weight * value;
+                sum_product += weight * value * code;
+            }
+            if error < best.0 {
+                best = (error, (scale, minimum));
+            }
+            let determinant = count * sum_square - sum_code * sum_code;
+            if determinant <= 0.0 {
+                break;
+            }
+            let slope = (count * sum_product - sum_code * sum_value) / determinant;
+            scale = f16::from_f64(slope);
+            minimum = f16::from_f64((sum_value - slope * sum_code) / count);
+        }
+    }
+    best.1
+}

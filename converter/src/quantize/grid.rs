@@ -1,0 +1,160 @@
+//! The levels of an encoding and the nearest one of a number.
+
+use crate::pack;
+use std::sync::LazyLock;
+use thimble_runtime::format::{Encoding, GROUP};
+
+/// Half steps that the table of nearest levels covers: numbers from -128 to 128.
+const HALVES: usize = 512;
+
+/// The levels of one encoding, ascending, and for every half step the code of the nearest.
+pub(crate) struct Grid {
+    levels: Vec<f32>,
+    nearest: [u8; HALVES],
+}
+
+impl Grid {
+    fn new(encoding: Encoding) -> Grid {
+        let levels = pack::levels(encoding);
+        // Levels are whole numbers, so the border between two of them lies on a half step: the middle of a half
+        // step decides for all of it.
+        let code = |half: usize| {
+            let middle = 2 * half as i32 - HALVES as i32 + 1;
+            let distance = |&code: &usize| (4 * i32::from(levels[code]) - middle).abs();
+            (0..levels.len()).min_by_key(distance).unwrap_or(0) as u8
+        };
+        Grid { nearest: std::array::from_fn(code), levels: levels.iter().map(|&l| f32::from(l)).collect() }
+    }
+
+    /// The grid of a quantized encoding; that of the bytes for others.
+    pub(crate) fn of(encoding: Encoding) -> &'static Grid {
+        static GRIDS: LazyLock<Vec<Grid>> =
+            LazyLock::new(|| Encoding::ALL.into_iter().map(Grid::new).collect());
+        // The numbers of encodings count from one.
+        &GRIDS[encoding as usize - 1]
+    }
+
+    /// The code of the level nearest to a number, code 0 for what is not a number.
+    #[inline]
+    pub(crate) fn code(&self, number: f32) -> u8 {
+        let half = (2.0 * number + (HALVES / 2) as f32) as i32;
+        self.nearest[half.clamp(0, HALVES as i32 - 1) as usize]
+    }
+
+    /// The level of a code.
+    #[inline]
+    pub(crate) fn level(&self, code: u8) -> f32 {
+        self.levels[usize::from(code)]
+    }
+
+    /// The lowest and the highest level.
+    pub(crate) fn ends(&self) -> (f32, f32) {
+        (self.levels.first().copied().unwrap_or(0.0), self.levels.last().copied().unwrap_or(0.0))
+    }
+
+    /// The scale that makes the sum of `weights` x (value - scale x level)^2 small, found from several places of
+    /// the largest value on the grid and of both signs, each improved by least squares.
+    ///
+    /// At most 32 values; zero where they (or all of their weights) are zero.
+    pub(crate) fn scale(&self, values: &[f32], weights: &[f32]) -> f32 {
+        let most = values.iter().copied().fold(0.0f32, |most, v| if v.abs() > most.abs() { v } else { most });
+        if most == 0.0 {
+            return 0.0;
+        }
+        // Relative to the largest: nothing below can overflow.
+        let (mut x, mut w) = ([0.0f32; GROUP], [0.0f32; GROUP]);
+        let heaviest = weights.iter().fold(0.0f32, |most, &w| most.max(w));
+        let count = values.len().min(GROUP);
+        for i in 0..count {
+            x[i] = (f64::from(values[i]) / f64::from(most)) as f32;
+            w[i] = if heaviest > 0.0 { weights[i] / heaviest } else { 1.0 };
+        }
+        let (low, high) = self.ends();
+        let (mut best, mut best_scale) = (0.0f32, 1.0 / high);
+        for end in [high, low] {
+            for place in places(self.levels.len()) {
+                let mut scale = 1.0 / (end * place);
+                for _ in 0..ROUNDS {
+                    let inverse = 1.0 / scale;
+                    let (mut product, mut square) = (0.0f32, 0.0f32);
+                    for i in 0..count {
+                        let level = self.level(self.code(x[i] * inverse));
+                        product += w[i] * x[i] * level;
+                        square += w[i] * level * level;
+                    }
+                    // With the best scale for these codes the error falls by this much from the sum of squares.
+                    let gain = product * product / square;
+                    if gain.is_nan() || gain <= best {
+                        break;
+                    }
+                    scale = product / square;
+                    (best, best_scale) = (gain, scale);
+                }
+            }
+        }
+        (f64::from(best_scale) * f64::from(most)) as f32
+    }
+}
+
+/// Improvements from each place.
+const ROUNDS: usize = 3;
+
+/// Where the largest value may land, as a part of the way to the last level: past it, it is clipped.
+fn places(levels: usize) -> &'static [f32] {
+    match levels {
+        0..=8 => &[0.72, 0.8, 0.88, 0.94, 1.0, 1.05, 1.11, 1.18, 1.28, 1.4],
+        9..=16 => &[0.8, 0.86, 0.92, 0.96, 1.0, 1.04, 1.1, 1.16, 1.24],
+        17..=32 => &[0.86, 0.91, 0.96, 1.0, 1.04, 1.09, 1.15],
+        _ => &[0.9, 0.94, 0.97, 1.0, 1.03, 1.07],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_level_is_the_nearest() {
+        for encoding in
+            [Encoding::Q3Nl, Encoding::Q4Nl, Encoding::Q5Nl, Encoding::Q6, Encoding::Q4, Encoding::Q8]
+        {
+            let grid = Grid::of(encoding);
+            for step in -1400..1400 {
+                let number = step as f32 * 0.1003;
+                let distance = |level: f32| (level - number).abs();
+                let best = grid.levels.iter().map(|&l| distance(l)).fold(f32::INFINITY, f32::min);
+                assert_eq!(distance(grid.level(grid.code(number))), best, "{encoding:?} {number}");
+            }
+            assert_eq!(grid.code(f32::INFINITY), (grid.levels.len() - 1) as u8);
+            assert_eq!(grid.code(f32::NEG_INFINITY), 0);
+        }
+    }
+
+    #[test]
+    fn values_on_the_grid_are_found_again() {
+        for encoding in [Encoding::Q3Nl, Encoding::Q4Nl, Encoding::Q5Nl] {
+            let grid = Grid::of(encoding);
+            for scale in [0.01f32, -0.37] {
+                let values: Vec<f32> =
+                    (0..GROUP).map(|i| scale * grid.level((i * 7 % grid.levels.len()) as u8)).collect();
+                let found = grid.scale(&values, &[1.0; GROUP]);
+                assert!((found / scale - 1.0).abs() < 1e-4, "{encoding:?}: {found} for {scale}");
+            }
+        }
+    }
+
+    #[test]
+    fn heavy_columns_decide() {
+        let grid = Grid::of(Encoding::Q3Nl);
+        let values: Vec<f32> = (0..GROUP).map(|i| ((i * 37 % 64) as f32 - 31.7) * 0.01).collect();
+        let mut weights = [1e-3; GROUP];
+        weights[5] = 1.0;
+        weights[11] = 1.0;
+        let error = |scale: f32| -> f32 {
+            let off = |i: usize| values[i] - scale * grid.level(grid.code(values[i] / scale));
+            [5, 11].into_iter().map(|i| off(i).powi(2)).sum()
+        };
+        let (plain, weighted) = (grid.scale(&values, &[1.0; GROUP]), grid.scale(&values, &weights));
+        assert!(error(weighted) < error(plain) * 0.7, "{} against {}", error(weighted), error(plain));
+    }
+}

@@ -1,0 +1,122 @@
+//! From rows of the source to panels of the file: exact re-arrangement where the source has the encoding's own
+//! grid, careful rounding otherwise.
+
+mod coder;
+mod grid;
+
+pub(crate) use coder::Coder;
+
+use crate::dequantize::{dequantize, five_bits};
+use crate::pack::{self, Group};
+use crate::read::BlockType;
+use crate::recipe;
+use half::f16;
+use thimble_runtime::format::{Encoding, GROUP, PANEL};
+
+/// Why a row cannot be stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// A weight or scale is infinite or not a number.
+    NotFinite {
+        /// Row, counted from the first one given.
+        row: usize,
+    },
+    /// A weight or scale is too large for the encoding.
+    TooLarge {
+        /// Row, counted from the first one given.
+        row: usize,
+    },
+}
+
+/// What rounding did to some weights: sums of squares.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Loss {
+    /// Of the differences.
+    pub error: f64,
+    /// Of the weights.
+    pub energy: f64,
+}
+
+impl Loss {
+    /// Root mean square of the differences, relative to that of the weights.
+    pub fn relative(self) -> f64 {
+        if self.energy > 0.0 { (self.error / self.energy).sqrt() } else { 0.0 }
+    }
+
+    /// Adds the loss of other weights.
+    pub fn add(&mut self, other: Loss) {
+        self.error += other.error;
+        self.energy += other.energy;
+    }
+}
+
+/// Rows of the source, as its own blocks.
+#[derive(Clone, Copy, Debug)]
+pub struct Rows<'a> {
+    /// The type of the blocks.
+    pub kind: BlockType,
+    /// Whole rows, one after the other.
+    pub bytes: &'a [u8],
+    /// Numbers in a row.
+    pub columns: usize,
+}
+
+/// Encodes up to 16 rows as one panel of a matrix; rows that are not there become zero.
+///
+/// `panel` has [`Encoding::panel_bytes`] bytes. Returns what rounding cost.
+pub fn encode_panel(encoding: Encoding, rows: Rows<'_>, panel: &mut [u8]) -> Result<Loss, Refusal> {
+    pack::clear(encoding, panel);
+    let row_bytes = rows.kind.row_bytes(rows.columns).unwrap_or(0).max(1);
+    let coder = Coder::new(encoding);
+    let exact = !recipe::rounds(rows.kind, encoding);
+    let mut loss = Loss::default();
+    let mut values = vec![0.0; rows.columns];
+    let mut stored = vec![0.0; if exact { 0 } else { rows.columns }];
+    for (row, bytes) in rows.bytes.chunks_exact(row_bytes).enumerate().take(PANEL) {
+        dequantize(rows.kind, bytes, &mut values);
+        if values.iter().any(|v| !v.is_finite()) {
+            return Err(Refusal::NotFinite { row });
+        }
+        if coder.is_some() && exact {
+            copy_codes(encoding, rows.kind, bytes, panel, row);
+            continue;
+        }
+        match coder {
+            Some(coder) => coder.put_nearest(panel, row, &values).ok_or(Refusal::TooLarge { row })?,
+            None => pack::put_floats(encoding, panel, row, &values),
+        }
+        if !exact {
+            // The encodings' own reader measures what a reader will see.
+            pack::unpack_row(encoding, panel, row, &mut stored).ok_or(Refusal::TooLarge { row })?;
+            for (&value, &stored) in values.iter().zip(&stored) {
+                if !stored.is_finite() {
+                    return Err(Refusal::TooLarge { row });
+                }
+                loss.error += f64::from(value - stored).powi(2);
+                loss.energy += f64::from(value).powi(2);
+            }
+        }
+    }
+    Ok(loss)
+}
+
+/// Re-arranges one row of blocks that hold the same codes and scales as the encoding.
+fn copy_codes(encoding: Encoding, kind: BlockType, row_bytes: &[u8], panel: &mut [u8], row: usize) {
+    let scale = |block: &[u8]| f16::from_le_bytes([block[0], block[1]]);
+    let nibbles = |codes: &[u8]| -> [u8; GROUP] {
+        std::array::from_fn(|j| if j < 16 { codes[j] & 15 } else { codes[j - 16] >> 4 })
+    };
+    let source = row_bytes.chunks_exact(kind.block_bytes());
+    for (block, out) in source.zip(panel.chunks_exact_mut(encoding.block_bytes())) {
+        let (codes, minimum) = match kind {
+            BlockType::Q4_1 => (nibbles(&block[4..]), f16::from_le_bytes([block[2], block[3]])),
+            BlockType::Q4_0 => (nibbles(&block[2..]), f16::ZERO),
+            BlockType::Q5_0 => (five_bits(&block[2..6], &block[6..]).map(|q| q + (128 - 16)), f16::ZERO),
+            _ => (std::array::from_fn(|j| block[2 + j].wrapping_add(128)), f16::ZERO),
+        };
+        pack::put_group(encoding, out, row, &Group { codes, scale: scale(block), minimum });
+    }
+}
+
+#[cfg(test)]
+mod tests;

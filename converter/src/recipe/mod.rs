@@ -1,0 +1,189 @@
+//! Which tensor gets which encoding: recipes by name, and tables that name tensors.
+
+mod table;
+
+pub use table::{Rule, Table, path};
+
+use crate::ConvertError;
+use crate::quantize::Coder;
+use crate::read::{BlockType, Stored};
+use std::fmt;
+use std::str::FromStr;
+use thimble_runtime::format::{Encoding, Role};
+
+/// What the user asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Quant {
+    /// As in the source wherever an encoding holds the source's numbers exactly, otherwise f16.
+    #[default]
+    Keep,
+    /// 32-bit floats.
+    F32,
+    /// 16-bit IEEE floats.
+    F16,
+    /// 16-bit brain floats.
+    BF16,
+    /// Body 8 bits in groups of 32, embedding and head 8 bits with a scale per row.
+    Q8,
+    /// Body 6 bits, embedding and head 8 bits with a scale per row.
+    Q6,
+    /// Body 5 bits on uneven levels, embedding and head 8 bits with a scale per row.
+    Q5,
+    /// Body 4 bits on uneven levels, embedding and head 8 bits with a scale per row.
+    Q4,
+    /// Body 4 bits on even levels in groups of 32, embedding and head 8 bits with a scale per row.
+    Q4Even,
+    /// Body 4 bits with a minimum in groups of 32, embedding and head 8 bits with a scale per row.
+    Q4Min,
+    /// Body 3 bits on uneven levels, embedding and head 6 bits.
+    Q3,
+}
+
+impl Quant {
+    /// Every recipe.
+    pub const ALL: [Quant; 11] = [
+        Quant::Keep,
+        Quant::F32,
+        Quant::F16,
+        Quant::BF16,
+        Quant::Q8,
+        Quant::Q6,
+        Quant::Q5,
+        Quant::Q4,
+        Quant::Q4Even,
+        Quant::Q4Min,
+        Quant::Q3,
+    ];
+
+    /// The name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Quant::Keep => "keep",
+            Quant::F32 => "f32",
+            Quant::F16 => "f16",
+            Quant::BF16 => "bf16",
+            Quant::Q8 => "q8",
+            Quant::Q6 => "q6",
+            Quant::Q5 => "q5",
+            Quant::Q4 => "q4",
+            Quant::Q4Even => "q4even",
+            Quant::Q4Min => "q4min",
+            Quant::Q3 => "q3",
+        }
+    }
+
+    /// The encoding of one tensor of the source.
+    ///
+    /// A source of few bits keeps its own grid where that takes no more room than the recipe's encoding, and under
+    /// the four-bit recipes where it is Q4_0's: putting numbers on another grid costs quality.
+    pub fn encoding(self, tensor: &Stored) -> Encoding {
+        if tensor.role.is_norm() {
+            return Encoding::Vector;
+        }
+        let twin = twin(tensor.kind);
+        let (body, edge) = match self {
+            Quant::Keep => return twin.unwrap_or(Encoding::F16),
+            Quant::F32 => return Encoding::F32,
+            Quant::F16 => return Encoding::F16,
+            Quant::BF16 => return Encoding::BF16,
+            Quant::Q8 => (Encoding::Q8, Encoding::Q8Row),
+            Quant::Q6 => (Encoding::Q6, Encoding::Q8Row),
+            Quant::Q5 => (Encoding::Q5Nl, Encoding::Q8Row),
+            Quant::Q4 => (Encoding::Q4Nl, Encoding::Q8Row),
+            Quant::Q4Even => (Encoding::Q4, Encoding::Q8Row),
+            Quant::Q4Min => (Encoding::Q4Min, Encoding::Q8Row),
+            Quant::Q3 => (Encoding::Q3Nl, Encoding::Q6),
+        };
+        let wanted = if matches!(tensor.role, Role::Embedding | Role::Head) { edge } else { body };
+        let kept = |twin: Encoding| {
+            let same_bits = twin == Encoding::Q4 && wanted == Encoding::Q4Nl;
+            Coder::new(twin).is_some() && (twin.block_bytes() <= wanted.block_bytes() || same_bits)
+        };
+        twin.filter(|&twin| kept(twin)).unwrap_or(wanted)
+    }
+}
+
+impl fmt::Display for Quant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Quant {
+    type Err = ConvertError;
+
+    fn from_str(name: &str) -> Result<Quant, ConvertError> {
+        let found = Quant::ALL.into_iter().find(|quant| quant.name() == name);
+        found.ok_or_else(|| ConvertError::UnknownQuant { found: name.to_owned() })
+    }
+}
+
+/// The encoding that holds every number of a block type exactly, if there is one.
+pub fn twin(kind: BlockType) -> Option<Encoding> {
+    match kind {
+        BlockType::F32 => Some(Encoding::F32),
+        BlockType::F16 => Some(Encoding::F16),
+        BlockType::BF16 => Some(Encoding::BF16),
+        BlockType::Q4_0 => Some(Encoding::Q4),
+        BlockType::Q4_1 => Some(Encoding::Q4Min),
+        BlockType::Q5_0 | BlockType::Q8_0 => Some(Encoding::Q8),
+        _ => None,
+    }
+}
+
+/// Whether storing a source of type `kind` as `encoding` may change its numbers.
+pub fn rounds(kind: BlockType, encoding: Encoding) -> bool {
+    match encoding {
+        // What a block means is defined as f32 numbers.
+        Encoding::Vector | Encoding::F32 => false,
+        _ => twin(kind) != Some(encoding),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_round_trip() {
+        for quant in Quant::ALL {
+            assert_eq!(quant.name().parse::<Quant>().unwrap(), quant);
+        }
+        let error = "q9".parse::<Quant>().unwrap_err().to_string();
+        assert!(
+            error.contains("q9") && Quant::ALL.iter().all(|quant| error.contains(quant.name())),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_source_of_few_bits_keeps_its_grid_where_that_is_no_larger() {
+        let tensor = |kind, role| Stored {
+            name: String::new(),
+            role,
+            layer: 0,
+            kind,
+            rows: 32,
+            columns: 64,
+            file: 0,
+            offset: 0,
+            interleaved: None,
+            packed: None,
+        };
+        for (quant, kind, expected) in [
+            (Quant::Q4, BlockType::Q4_1, Encoding::Q4Nl),
+            (Quant::Q4, BlockType::Q4_0, Encoding::Q4),
+            (Quant::Q5, BlockType::Q4_1, Encoding::Q4Min),
+            (Quant::Q6, BlockType::Q4_1, Encoding::Q4Min),
+            (Quant::Q6, BlockType::Q8_0, Encoding::Q6),
+            (Quant::Q8, BlockType::Q8_0, Encoding::Q8),
+            (Quant::Q8, BlockType::Q4_0, Encoding::Q4),
+            (Quant::Q3, BlockType::Q4_0, Encoding::Q3Nl),
+            (Quant::Q8, BlockType::F16, Encoding::Q8),
+        ] {
+            assert_eq!(quant.encoding(&tensor(kind, Role::Down)), expected, "{quant} of {kind}");
+        }
+        assert_eq!(Quant::Q8.encoding(&tensor(BlockType::Q8_0, Role::Embedding)), Encoding::Q8Row);
+        assert_eq!(Quant::Q4.encoding(&tensor(BlockType::F32, Role::Head)), Encoding::Q8Row);
+    }
+}

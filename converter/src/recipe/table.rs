@@ -1,0 +1,207 @@
+//! A recipe as a table: patterns of tensor names, each with an encoding.
+//!
+//! ```toml
+//! base = "q4"                    # for the tensors that nothing below names; otherwise what --quant says
+//!
+//! [[tensor]]
+//! pattern = "layers.*.down"      # embedding, head, or layers.N.query (key, value, output, gate, up, down)
+//! encoding = "q5nl"
+//!
+//! [[tensor]]
+//! pattern = "layers.0-2,29.*"    # ranges and lists of layers; `*` stands for any part of a name
+//! encoding = "q6"
+//! ```
+//!
+//! Where several patterns name a tensor, the last one counts.
+
+use super::Quant;
+use crate::ConvertError;
+use crate::read::Stored;
+use serde::{Deserialize, Serialize};
+use thimble_runtime::format::{Config, Encoding, Role};
+
+/// An encoding for the tensors that a pattern names.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    /// Names of tensors, as the module's documentation says.
+    pub pattern: String,
+    /// The encoding's name.
+    pub encoding: String,
+}
+
+/// Encodings by pattern.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Table {
+    /// The recipe for tensors that no rule names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<String>,
+    /// The rules; a later one goes before an earlier one.
+    #[serde(default, rename = "tensor")]
+    pub rules: Vec<Rule>,
+}
+
+/// Names of the matrices of a layer.
+const PARTS: [(&str, Role); 7] = [
+    ("query", Role::Query),
+    ("key", Role::Key),
+    ("value", Role::Value),
+    ("output", Role::Output),
+    ("gate", Role::Gate),
+    ("up", Role::Up),
+    ("down", Role::Down),
+];
+
+/// A tensor's name in tables; norms have none.
+pub fn path(role: Role, layer: u16) -> Option<String> {
+    match role {
+        Role::Embedding => Some("embedding".to_owned()),
+        Role::Head => Some("head".to_owned()),
+        _ => {
+            let (part, _) = PARTS.iter().find(|(_, r)| *r == role)?;
+            Some(format!("layers.{layer}.{part}"))
+        }
+    }
+}
+
+impl Table {
+    /// Reads a table from TOML text; `place` names it in errors.
+    pub fn parse(text: &str, place: &str) -> Result<Table, ConvertError> {
+        let table: Table = toml::from_str(text).map_err(|error| {
+            let mut reason = error.to_string();
+            reason.truncate(reason.trim_end().len());
+            fault(format!("{place}: {reason}"))
+        })?;
+        table.rules.iter().try_for_each(|rule| encoding(&rule.encoding).map(|_| ()))?;
+        table.base.as_deref().map_or(Ok(()), |base| base.parse::<Quant>().map(|_| ()))?;
+        Ok(table)
+    }
+
+    /// The table as TOML text, which [`Table::parse`] reads back.
+    pub fn to_toml(&self) -> String {
+        // Two levels of text keys always have a TOML form.
+        toml::to_string(self).unwrap_or_default()
+    }
+
+    /// The table that gives every matrix the encoding it has here, as few rules as runs of layers need.
+    pub fn of(config: &Config, encodings: &[Encoding]) -> Table {
+        let mut rules = Vec::new();
+        let mut runs: Vec<(&str, u16, u16, Encoding)> = Vec::new();
+        for (index, &encoding) in encodings.iter().enumerate() {
+            let (role, layer) = Role::at(config, index);
+            let Some(path) = path(role, layer) else { continue };
+            let Some((part, _)) = PARTS.iter().find(|(_, r)| *r == role) else {
+                rules.push(Rule { pattern: path, encoding: encoding.name().to_owned() });
+                continue;
+            };
+            match runs.iter_mut().rev().find(|(p, ..)| p == part) {
+                Some(run) if run.2 + 1 == layer && run.3 == encoding => run.2 = layer,
+                _ => runs.push((part, layer, layer, encoding)),
+            }
+        }
+        for (part, _) in PARTS {
+            for (_, first, last, encoding) in runs.iter().filter(|(p, ..)| *p == part) {
+                let layers = if first == last { first.to_string() } else { format!("{first}-{last}") };
+                rules.push(Rule {
+                    pattern: format!("layers.{layers}.{part}"),
+                    encoding: encoding.name().to_owned(),
+                });
+            }
+        }
+        Table { base: None, rules }
+    }
+
+    /// The encoding of every tensor: the table's where a rule names it, otherwise that of its base or of `quant`.
+    ///
+    /// # Errors
+    /// A rule that names no matrix of this model.
+    pub fn encodings(&self, tensors: &[Stored], quant: Quant) -> Result<Vec<Encoding>, ConvertError> {
+        let base = self.base.as_deref().map_or(Ok(quant), str::parse)?;
+        let mut encodings: Vec<Encoding> = tensors.iter().map(|tensor| base.encoding(tensor)).collect();
+        let paths: Vec<Option<String>> = tensors.iter().map(|t| path(t.role, t.layer)).collect();
+        for rule in &self.rules {
+            let encoding = encoding(&rule.encoding)?;
+            let mut found = false;
+            for (path, slot) in paths.iter().zip(&mut encodings) {
+                if path.as_deref().is_some_and(|path| matches(&rule.pattern, path)) {
+                    (*slot, found) = (encoding, true);
+                }
+            }
+            if !found {
+                return Err(unmatched(&rule.pattern, &paths));
+            }
+        }
+        Ok(encodings)
+    }
+}
+
+fn fault(reason: String) -> ConvertError {
+    ConvertError::Recipe { reason }
+}
+
+/// The matrix encoding of this name.
+fn encoding(name: &str) -> Result<Encoding, ConvertError> {
+    let matrices = || Encoding::ALL.into_iter().filter(|&e| e != Encoding::Vector);
+    matrices().find(|e| e.name() == name).ok_or_else(|| {
+        let known: Vec<&str> = matrices().map(Encoding::name).collect();
+        let hint = nearest(name, known.iter().copied()).map(|n| format!(", did you mean {n}?"));
+        fault(format!(
+            "no encoding is called {name:?}{} (known: {})",
+            hint.unwrap_or_default(),
+            known.join(", ")
+        ))
+    })
+}
+
+/// The known name that looks most like one that is not known.
+fn nearest<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+    let similarity = |known: &str| strsim::jaro_winkler(name, known);
+    known
+        .map(|k| (similarity(k), k))
+        .filter(|(s, _)| *s > 0.7)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, k)| k)
+}
+
+fn unmatched(pattern: &str, paths: &[Option<String>]) -> ConvertError {
+    let hint = match nearest(pattern, paths.iter().flatten().map(String::as_str)) {
+        Some(nearest) => format!("the nearest name is {nearest}"),
+        None => {
+            "names are embedding, head and layers.N.query, key, value, output, gate, up or down".to_owned()
+        }
+    };
+    fault(format!("pattern {pattern:?} names no matrix of this model; {hint}"))
+}
+
+/// Whether a pattern names the tensor with this path.
+fn matches(pattern: &str, path: &str) -> bool {
+    let (mut patterns, mut parts) = (pattern.split('.'), path.split('.'));
+    loop {
+        match (patterns.next(), parts.next()) {
+            (None, None) => return true,
+            (Some(pattern), Some(part)) if pattern.split(',').any(|one| names(one.trim(), part)) => {}
+            _ => return false,
+        }
+    }
+}
+
+/// Whether one alternative of one part of a pattern names one part of a path.
+fn names(pattern: &str, part: &str) -> bool {
+    if let (Some((first, last)), Ok(layer)) = (pattern.split_once('-'), part.parse::<u16>())
+        && let (Ok(first), Ok(last)) = (first.parse::<u16>(), last.parse::<u16>())
+    {
+        return (first..=last).contains(&layer);
+    }
+    match pattern.split_once('*') {
+        None => pattern == part,
+        Some((before, rest)) => {
+            let Some(part) = part.strip_prefix(before) else { return false };
+            part.char_indices().map(|(at, _)| at).chain([part.len()]).any(|at| names(rest, &part[at..]))
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "table_tests.rs"]
+mod tests;

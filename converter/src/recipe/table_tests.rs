@@ -1,0 +1,109 @@
+use super::*;
+use crate::read::BlockType;
+
+fn config() -> Config {
+    Config {
+        hidden: 64,
+        layers: 12,
+        heads: 2,
+        kv_heads: 1,
+        head_dim: 32,
+        ffn: 96,
+        vocab: 100,
+        context: 64,
+        rope_theta: 1e4,
+        norm_eps: 1e-5,
+        tied: true,
+        bos: None,
+        stop: [None; Config::MOST_STOPS],
+    }
+}
+
+fn tensors() -> Vec<Stored> {
+    let config = config();
+    let stored = |index| {
+        let (role, layer) = Role::at(&config, index);
+        let (rows, columns) = role.shape(&config);
+        let (name, kind) = (String::new(), BlockType::F32);
+        Stored { name, role, layer, kind, rows, columns, file: 0, offset: 0, interleaved: None, packed: None }
+    };
+    (0..Role::count(&config)).map(stored).collect()
+}
+
+fn encodings(text: &str) -> Result<Vec<Encoding>, String> {
+    let table = Table::parse(text, "table.toml").map_err(|e| e.to_string())?;
+    table.encodings(&tensors(), Quant::Q8).map_err(|e| e.to_string())
+}
+
+#[test]
+fn rules_name_tensors_and_the_last_one_counts() {
+    let text = r#"
+        base = "q4"
+        [[tensor]]
+        pattern = "layers.*.down"
+        encoding = "q5nl"
+        [[tensor]]
+        pattern = "layers.0-1,11.*"
+        encoding = "q6"
+        [[tensor]]
+        pattern = "layers.10.query,k*y"
+        encoding = "q8"
+        [[tensor]]
+        pattern = "embedding"
+        encoding = "q6"
+    "#;
+    for (tensor, encoding) in tensors().iter().zip(encodings(text).unwrap()) {
+        let expected = match (tensor.role, tensor.layer) {
+            (role, _) if role.is_norm() => Encoding::Vector,
+            (Role::Embedding, _) | (_, 0 | 1 | 11) => Encoding::Q6,
+            (Role::Query | Role::Key, 10) => Encoding::Q8,
+            (Role::Down, _) => Encoding::Q5Nl,
+            _ => Encoding::Q4Nl,
+        };
+        assert_eq!(encoding, expected, "{} {}", tensor.role, tensor.layer);
+    }
+    assert_eq!(
+        encodings("").unwrap()[1 + 9 * 3 + 1],
+        Encoding::Q8,
+        "without a base it is the caller's recipe"
+    );
+}
+
+#[test]
+fn mistakes_are_named_with_the_nearest_name() {
+    let rule = |pattern: &str, encoding: &str| {
+        encodings(&format!("[[tensor]]\npattern = \"{pattern}\"\nencoding = \"{encoding}\"")).unwrap_err()
+    };
+    let error = rule("layers.*.down", "q5ln");
+    assert!(
+        error.contains("\"q5ln\"") && error.contains("did you mean q5nl") && error.contains("q4min"),
+        "{error}"
+    );
+    let error = rule("layers.3.donw", "q6");
+    assert!(error.contains("layers.3.donw") && error.contains("layers.3.down"), "{error}");
+    assert!(rule("layers.12-14.down", "q6").contains("names no matrix"));
+    assert!(rule("head", "q6").contains("names no matrix"), "the head of this model is its embedding");
+    assert!(rule("layers.*.ffn_norm", "q6").contains("names no matrix"), "norms stay as they are");
+    assert!(rule("layers.*.down", "f32 vector").contains("no encoding"));
+    let error = encodings("[[tensor]]\npatern = \"x\"\nencoding = \"q6\"").unwrap_err();
+    assert!(error.contains("table.toml") && error.contains("patern") && error.contains("pattern"), "{error}");
+    assert!(encodings("base = \"q9\"").unwrap_err().contains("q9"));
+}
+
+#[test]
+fn a_table_of_encodings_gives_them_back() {
+    let config = config();
+    let choice = [Encoding::Q4Nl, Encoding::Q5Nl, Encoding::Q6, Encoding::Q8];
+    let wanted: Vec<Encoding> = tensors()
+        .iter()
+        .enumerate()
+        .map(|(i, t)| if t.role.is_norm() { Encoding::Vector } else { choice[i * i / 7 % 4] })
+        .collect();
+    let text = Table::of(&config, &wanted).to_toml();
+    assert_eq!(encodings(&text).unwrap(), wanted, "{text}");
+    let even: Vec<Encoding> =
+        tensors().iter().map(|t| if t.role.is_norm() { Encoding::Vector } else { Encoding::Q6 }).collect();
+    let table = Table::of(&config, &even);
+    assert_eq!(table.rules.len(), 8, "{table:?}");
+    assert_eq!(table.rules[1].pattern, "layers.0-11.query");
+}

@@ -1,0 +1,253 @@
+//! One thread's session: items in, log-likelihoods and answers out.
+
+use crate::answer::{MOST_TOKENS, STOPS};
+use crate::error::{EvalError, Result};
+use crate::item::{Choices, Gold, Item, Question};
+use crate::passes::{Work, passes};
+use crate::request::{Request, encode};
+use crate::task::Task;
+use serde::{Deserialize, Serialize};
+use std::time::Instant;
+use thimble_runtime::Token;
+use thimble_runtime::format::ModelFile;
+use thimble_runtime::kernels::Team;
+use thimble_runtime::sampler::{greedy, log_sum_exp};
+use thimble_runtime::session::Session;
+use thimble_runtime::stop::{Progress, StopMatcher};
+use thimble_runtime::tokenizer::Specials;
+
+/// What the model made of an item.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// The task.
+    pub task: Task,
+    /// The item: row of the task's file, counted from 0.
+    pub index: usize,
+    /// For each choice the sum of its tokens' log-probabilities, to nine decimals.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub log_likelihoods: Vec<f64>,
+    /// Tokens of each choice.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tokens: Vec<usize>,
+    /// LAMBADA: whether each token was the likeliest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub greedy: Option<bool>,
+    /// GSM8K: the text up to the stop.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// What it took.
+    pub work: Work,
+    /// Seconds of one thread for all but generation.
+    pub seconds: f64,
+    /// Seconds of generation.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub decode_seconds: f64,
+}
+
+fn is_zero(seconds: &f64) -> bool {
+    *seconds == 0.0
+}
+
+/// An item, tokenized.
+pub(crate) enum Asked {
+    /// Requests.
+    Choices(Vec<Request>),
+    /// A prompt.
+    Text(Vec<Token>),
+}
+
+/// Positions that generation needs behind its prompt: behind the last token nothing is asked.
+const ROOM: usize = MOST_TOKENS - 1;
+
+impl Asked {
+    /// Tokenizes `item` for a model with `context` positions.
+    ///
+    /// # Errors
+    /// A sentence for the row: a continuation without tokens, or with more than the context has.
+    pub(crate) fn new(
+        file: &ModelFile<'_>,
+        item: &Item,
+        context: usize,
+    ) -> Result<std::result::Result<Asked, String>> {
+        match &item.question {
+            Question::Text { prompt, .. } => {
+                let mut tokens = encode(&file.tokenizer(), prompt, Specials::Parse)?;
+                if context <= MOST_TOKENS {
+                    let reason = format!(
+                        "{MOST_TOKENS} tokens are generated, but the context has {context} positions"
+                    );
+                    return Ok(Err(reason));
+                }
+                // As the harness: the prompt's beginning goes, so that the longest answer fits.
+                tokens.drain(..tokens.len().saturating_sub(context - MOST_TOKENS));
+                Ok(Ok(Asked::Text(tokens)))
+            }
+            Question::Choices(choices) => {
+                let mut requests = Vec::with_capacity(choices.continuations.len());
+                for (index, continuation) in choices.continuations.iter().enumerate() {
+                    let request = Request::new(file, choices.context(index), continuation)?;
+                    if request.asked() == 0 {
+                        let reason = format!(
+                            "choice {} is empty: {continuation:?} has no tokens of its own to give a likelihood to",
+                            index + 1
+                        );
+                        return Ok(Err(reason));
+                    }
+                    match request.fit(context) {
+                        Ok(request) => requests.push(request),
+                        Err(error) => return Ok(Err(format!("choice {}: {error}", index + 1))),
+                    }
+                }
+                Ok(Ok(Asked::Choices(requests)))
+            }
+        }
+    }
+
+    /// Positions that a session needs for it.
+    pub(crate) fn positions(&self) -> usize {
+        match self {
+            Asked::Choices(requests) => requests.iter().map(|r| r.tokens.len() - 1).max().unwrap_or(0),
+            Asked::Text(tokens) => tokens.len() + ROOM,
+        }
+    }
+
+    /// What it takes on a session that holds `held`, generation not counted.
+    pub(crate) fn work(&self, held: &[Token]) -> Work {
+        match self {
+            Asked::Choices(requests) => Work::sum(&passes(requests, held)),
+            Asked::Text(tokens) => {
+                let common = held.iter().zip(tokens).take_while(|(a, b)| a == b).count();
+                let end = tokens.len();
+                Work::of(&(common.min(end.saturating_sub(1))..end), end.saturating_sub(1))
+            }
+        }
+    }
+
+    /// The tokens that a session holds afterwards, or at least those in front of what differs between choices.
+    pub(crate) fn beginning(&self) -> &[Token] {
+        match self {
+            Asked::Choices(requests) => {
+                let last = requests.iter().max_by(|a, b| a.tokens.cmp(&b.tokens));
+                last.map_or(&[], |request| &request.tokens[..request.tokens.len() - 1])
+            }
+            Asked::Text(tokens) => tokens,
+        }
+    }
+}
+
+/// A session, and what it needs of its model.
+pub(crate) struct Answerer<'f, 's, T: Team> {
+    pub(crate) file: ModelFile<'f>,
+    pub(crate) session: Session<'s, 's, 's, T>,
+    /// Positions of the model, to which requests are cut.
+    pub(crate) context: usize,
+}
+
+impl<T: Team> Answerer<'_, '_, T> {
+    /// The model's answer to an item of `task`.
+    pub(crate) fn answer(&mut self, task: Task, item: &Item) -> Result<Outcome> {
+        let begin = Instant::now();
+        let mut outcome = Outcome {
+            task,
+            index: item.index,
+            log_likelihoods: Vec::new(),
+            tokens: Vec::new(),
+            greedy: None,
+            text: None,
+            work: Work::default(),
+            seconds: 0.0,
+            decode_seconds: 0.0,
+        };
+        let asked = Asked::new(&self.file, item, self.context)?;
+        let asked =
+            asked.map_err(|reason| EvalError::Row { file: task.name().into(), line: item.line, reason })?;
+        match (&asked, &item.question) {
+            (Asked::Choices(requests), Question::Choices(choices)) => {
+                self.choose(requests, choices, &mut outcome)?;
+            }
+            (Asked::Text(prompt), _) => self.continue_text(prompt, &mut outcome)?,
+            (Asked::Choices(_), Question::Text { .. }) => {}
+        }
+        outcome.seconds = begin.elapsed().as_secs_f64() - outcome.decode_seconds;
+        let broken = outcome.log_likelihoods.iter().find(|sum| !sum.is_finite());
+        match broken {
+            Some(&found) => Err(EvalError::NotFinite { task: task.name(), index: item.index, found }),
+            None => Ok(outcome),
+        }
+    }
+
+    fn choose(&mut self, requests: &[Request], choices: &Choices, outcome: &mut Outcome) -> Result<()> {
+        let passes = passes(requests, self.session.tokens());
+        outcome.work = Work::sum(&passes);
+        let mut sums = vec![0.0; requests.len()];
+        let wants_greedy = choices.gold == Gold::Greedy;
+        let mut all_greedy = true;
+        for pass in &passes {
+            let first = pass.run.start;
+            self.session.rewind(first)?;
+            let tokens = &requests[pass.request].tokens[pass.run.clone()];
+            self.session.append(tokens, pass.ask - first, &mut |behind, logits| {
+                let next = first + behind + 1;
+                let total = log_sum_exp(logits);
+                for &(sharer, shared) in &pass.sharers {
+                    let Request { tokens, from } = &requests[sharer];
+                    // It shares the tokens in front of `next`, and this one is asked.
+                    if next <= shared && next >= *from && next < tokens.len() {
+                        sums[sharer] += f64::from(logits[tokens[next].index()] - total);
+                    }
+                }
+                if wants_greedy {
+                    all_greedy &= greedy(logits) == requests[pass.request].tokens[next];
+                }
+            })?;
+        }
+        outcome.log_likelihoods = sums.into_iter().map(rounded).collect();
+        outcome.tokens = requests.iter().map(Request::asked).collect();
+        outcome.greedy = wants_greedy.then_some(all_greedy);
+        Ok(())
+    }
+
+    /// Greedy tokens behind `prompt` up to a stop.
+    fn continue_text(&mut self, prompt: &[Token], outcome: &mut Outcome) -> Result<()> {
+        let keep = self.session.reuse(prompt);
+        outcome.work = Work::of(&(keep..prompt.len()), prompt.len() - 1);
+        self.session.prefill(&prompt[keep..])?;
+        let begin = Instant::now();
+        let tokenizer = self.file.tokenizer();
+        let ends = STOPS.map(|stop| tokenizer.special(stop));
+        let stops = STOPS.map(str::as_bytes);
+        let mut held = [0; 16];
+        let mut text = Vec::new();
+        // The buffer is longer than the longest stop, and none is empty.
+        let mut matcher = StopMatcher::new(&stops, &mut held).ok();
+        let mut show = |bytes: &[u8]| text.extend_from_slice(bytes);
+        for generated in 1..=MOST_TOKENS {
+            let token = greedy(self.session.tokens_and_logits().1);
+            outcome.work.decoded += 1;
+            if self.file.config().is_stop(token) || ends.contains(&Some(token)) {
+                break;
+            }
+            // The harness decodes without special tokens.
+            if !tokenizer.is_special(token)
+                && let Some(matcher) = &mut matcher
+                && matcher.push(tokenizer.token_bytes(token), &mut show) == Progress::Stopped
+            {
+                break;
+            }
+            if generated < MOST_TOKENS {
+                self.session.prefill(&[token])?;
+            }
+        }
+        if let Some(matcher) = &mut matcher {
+            matcher.finish(&mut show);
+        }
+        outcome.text = Some(String::from_utf8_lossy(&text).into_owned());
+        outcome.decode_seconds = begin.elapsed().as_secs_f64();
+        Ok(())
+    }
+}
+
+/// To nine decimals: far below what f32 resolves, and read back from JSON bit by bit.
+fn rounded(sum: f64) -> f64 {
+    (sum * 1e9).round() / 1e9
+}

@@ -1,0 +1,101 @@
+//! Two results side by side.
+
+use crate::results::{Measured, Results, mean};
+use crate::table::{Columns, shown, shown_error};
+use crate::task::Metric;
+
+/// A table of what both have: the values, the difference of the second from the first, and its standard error, that
+/// of two independent samples and, where both saw the same items, that of the items' differences.
+pub fn compare(first: &Results, second: &Results) -> String {
+    let head = ["task", "n", "metric", "A", "stderr", "B", "stderr", "B - A", "stderr", "paired"];
+    let mut table = Columns::new(1, &head);
+    let mut notes = Vec::new();
+    for a in &first.tasks {
+        let Some(b) = second.tasks.iter().find(|b| b.task == a.task) else {
+            notes.push(format!("{} is in A only", a.task.name()));
+            continue;
+        };
+        let same = first.same_items(second, a.task) && a.n == b.n;
+        let n = if a.n == b.n { a.n.to_string() } else { format!("{}, {}", a.n, b.n) };
+        if !same {
+            notes.push(format!("{}: A and B saw different items", a.task.name()));
+        }
+        for (place, a_measured) in a.metrics.iter().enumerate() {
+            let Some(b_measured) = b.metrics.iter().find(|b| b.metric == a_measured.metric) else { continue };
+            let metric = a_measured.metric;
+            let head = |text: &str| if place == 0 { text.to_string() } else { String::new() };
+            let mut row = vec![head(a.task.name()), head(&n), metric.name().to_string()];
+            row.extend(differences(a_measured, b_measured, same));
+            table.push(row);
+        }
+    }
+    for b in &second.tasks {
+        if !first.tasks.iter().any(|a| a.task == b.task) {
+            notes.push(format!("{} is in B only", b.task.name()));
+        }
+    }
+    if let (Some(a), Some(b)) = (&first.average, &second.average) {
+        let difference = b.value - a.value;
+        let combined = combined(a.stderr, b.stderr);
+        let share = |value| shown(Metric::Acc, value);
+        let error = |error| shown_error(Metric::Acc, error);
+        table.push(vec![
+            "average of ten".to_string(),
+            String::new(),
+            String::new(),
+            share(a.value),
+            error(a.stderr),
+            share(b.value),
+            error(b.stderr),
+            signed(Metric::Acc, difference),
+            error(combined),
+        ]);
+    }
+    let sizes =
+        |results: &Results| format!("{}, {:.1} MB", results.name, results.of.model.bytes as f64 / 1e6);
+    let mut out = format!("A: {}\nB: {}\n\n{table}", sizes(first), sizes(second));
+    if first.of.settings != second.of.settings {
+        notes.push(format!("settings differ: A {:?}, B {:?}", first.of.settings, second.of.settings));
+    }
+    if !notes.is_empty() {
+        out += &format!("\n{}\n", notes.join("\n"));
+    }
+    out
+}
+
+fn combined(a: Option<f64>, b: Option<f64>) -> Option<f64> {
+    Some(a?.hypot(b?))
+}
+
+fn signed(metric: Metric, difference: f64) -> String {
+    let text = shown(metric, difference);
+    if text.starts_with('-') { text } else { format!("+{text}") }
+}
+
+fn differences(a: &Measured, b: &Measured, same: bool) -> Vec<String> {
+    let metric = a.metric;
+    let paired = same.then(|| {
+        let each: Vec<f64> = a.items.iter().zip(&b.items).map(|(a, b)| b - a).collect();
+        let error = mean(&each).1?;
+        // Of the mean log-likelihood; times the perplexity, to the first order.
+        Some(if metric == Metric::Perplexity { error * (a.value + b.value) / 2.0 } else { error })
+    });
+    vec![
+        shown(metric, a.value),
+        shown_error(metric, a.stderr),
+        shown(metric, b.value),
+        shown_error(metric, b.stderr),
+        signed(metric, b.value - a.value),
+        shown_error(metric, combined(a.stderr, b.stderr)),
+        shown_error(metric, paired.flatten()),
+    ]
+}
+
+impl Results {
+    /// Whether both saw the same items of `task`.
+    fn same_items(&self, other: &Results, task: crate::task::Task) -> bool {
+        let of = |results: &Results| results.of.tasks.iter().find(|id| id.task == task).cloned();
+        let offset = |results: &Results| results.of.selection.offset;
+        offset(self) == offset(other) && of(self) == of(other) && of(self).is_some()
+    }
+}

@@ -1,0 +1,166 @@
+//! The tasks' data sets on the Hugging Face hub, through `hf-hub` (HF_ENDPOINT names a mirror, HF_TOKEN is sent).
+
+use super::parquet;
+use super::table::Table;
+use crate::error::{EvalError, Result};
+use crate::results::replace;
+use crate::task::Task;
+use hf_hub::api::sync::{ApiBuilder, ApiError};
+use hf_hub::{Repo, RepoType};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::channel;
+use std::time::Duration;
+use thimble_runtime::format::checksum;
+
+/// The hub, and the folder that keeps what came from it.
+#[derive(Clone, Debug)]
+pub struct Hub {
+    /// Where files are kept: whatever is there is not fetched again.
+    pub cache: PathBuf,
+    /// Another address than HF_ENDPOINT's.
+    pub endpoint: Option<String>,
+}
+
+/// The branch on which the hub keeps every data set as parquet files, `CONFIG/SPLIT/0000.parquet`.
+const PARQUET: &str = "refs/convert/parquet";
+/// How long one answer may take; the largest file has 20 MB.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The data set that the harness takes, and its configuration; where none is named it has only one.
+fn data_set(task: Task) -> (&'static str, Option<&'static str>) {
+    match task {
+        Task::ArcEasy => ("allenai/ai2_arc", Some("ARC-Easy")),
+        Task::ArcChallenge => ("allenai/ai2_arc", Some("ARC-Challenge")),
+        Task::Boolq => ("aps/super_glue", Some("boolq")),
+        Task::Hellaswag => ("Rowan/hellaswag", None),
+        Task::Piqa => ("baber/piqa", None),
+        Task::Sciq => ("allenai/sciq", None),
+        Task::Winogrande => ("allenai/winogrande", Some("winogrande_xl")),
+        Task::Truthfulqa => ("truthfulqa/truthful_qa", Some("multiple_choice")),
+        Task::Openbookqa => ("allenai/openbookqa", Some("main")),
+        Task::Mmlu => ("cais/mmlu", Some("all")),
+        Task::Gsm8k => ("openai/gsm8k", Some("main")),
+        Task::LambadaOpenai => ("EleutherAI/lambada_openai", Some("default")),
+    }
+}
+
+/// What was fetched for a task and a split.
+#[derive(Serialize, Deserialize)]
+struct Fetched {
+    /// The commit.
+    revision: String,
+    /// Files in the cache, in the order of their names.
+    files: Vec<PathBuf>,
+}
+
+impl Hub {
+    /// The rows of a split, fetched where they are not in the cache.
+    pub(crate) fn table(&self, task: Task, split: &str) -> Result<Table> {
+        let index = self.cache.join(format!("{}-{split}.json", task.name()));
+        let fetched = match self.fetched(&index) {
+            Some(fetched) => fetched,
+            None => {
+                let fetched = self.fetch(task, split)?;
+                let text = serde_json::to_vec(&fetched).unwrap_or_default();
+                replace(&index, |out| out.write_all(&text))?;
+                fetched
+            }
+        };
+        let (mut rows, mut sums) = (Vec::new(), Vec::new());
+        for file in &fetched.files {
+            parquet::append(file, &mut rows)?;
+            let bytes = std::fs::read(file).map_err(EvalError::io("read", file))?;
+            sums.extend(checksum(&bytes).to_le_bytes());
+        }
+        let name = fetched.files.first().cloned().unwrap_or(index);
+        Table::values(name, checksum(&sums), rows)
+    }
+
+    fn fetched(&self, index: &Path) -> Option<Fetched> {
+        let fetched: Fetched = serde_json::from_slice(&std::fs::read(index).ok()?).ok()?;
+        fetched.files.iter().all(|file| file.is_file()).then_some(fetched)
+    }
+
+    /// Downloads on a thread of its own, so that a server that falls silent cannot hold us for ever.
+    fn fetch(&self, task: Task, split: &str) -> Result<Fetched> {
+        let (repository, config) = data_set(task);
+        std::fs::create_dir_all(&self.cache).map_err(EvalError::io("create the folder", &self.cache))?;
+        let (sender, receiver) = channel();
+        let (hub, split_name) = (self.clone(), split.to_string());
+        std::thread::spawn(move || {
+            let progress = sender.clone();
+            let result = hub.download(repository, config, &split_name, &|| {
+                let _ = progress.send(None);
+            });
+            // Nobody listens any more after a stall.
+            let _ = sender.send(Some(result));
+        });
+        let missing = |why: String| EvalError::Missing {
+            reason: format!(
+                "the hub did not give {repository} ({why}); check the connection (HF_ENDPOINT names a mirror), or \
+                 name a folder of JSON Lines"
+            ),
+        };
+        loop {
+            match receiver.recv_timeout(PATIENCE) {
+                Ok(None) => {}
+                Ok(Some(result)) => return result.map_err(missing),
+                Err(_) => return Err(missing(format!("no answer within {} seconds", PATIENCE.as_secs()))),
+            }
+        }
+    }
+
+    fn download(
+        &self,
+        repository: &str,
+        config: Option<&str>,
+        split: &str,
+        arrived: &dyn Fn(),
+    ) -> std::result::Result<Fetched, String> {
+        let failed = |error: ApiError| error.to_string();
+        let mut builder = ApiBuilder::from_env()
+            .with_progress(false)
+            .with_user_agent("thimble", env!("CARGO_PKG_VERSION"))
+            .with_cache_dir(self.cache.clone());
+        if let Some(endpoint) = &self.endpoint {
+            builder = builder.with_endpoint(endpoint.clone());
+        }
+        let api = builder.build().map_err(failed)?;
+        let at = |revision: &str| {
+            Repo::with_revision(repository.to_string(), RepoType::Dataset, revision.to_string())
+        };
+        let info = api.repo(at(PARQUET)).info().map_err(failed)?;
+        arrived();
+        let mut files: Vec<String> = info.siblings.into_iter().map(|sibling| sibling.rfilename).collect();
+        files.retain(|file| wanted(file, config, split));
+        files.sort();
+        let mut configs: Vec<&str> = files.iter().filter_map(|file| file.split('/').next()).collect();
+        configs.dedup();
+        if configs.len() != 1 {
+            let asked = config.unwrap_or("CONFIG");
+            let found = configs.len();
+            return Err(format!("expected {asked}/{split}/*.parquet of one CONFIG, found {found} of them"));
+        }
+        // The commit, not the branch: what is downloaded stays one version.
+        let repo = api.repo(at(&info.sha));
+        let get = |file: &String| {
+            let path = repo.get(file).map_err(failed)?;
+            arrived();
+            Ok(path)
+        };
+        let files = files.iter().map(get).collect::<std::result::Result<_, String>>()?;
+        Ok(Fetched { revision: info.sha, files })
+    }
+}
+
+/// Whether a file of the branch holds rows of the split.
+fn wanted(file: &str, config: Option<&str>, split: &str) -> bool {
+    let parts: Vec<&str> = file.split('/').collect();
+    let [found, of, name] = parts[..] else { return false };
+    of == split && name.ends_with(".parquet") && config.is_none_or(|config| config == found)
+}
+
+#[cfg(test)]
+#[path = "hub_tests.rs"]
+mod tests;

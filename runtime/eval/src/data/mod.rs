@@ -1,0 +1,129 @@
+//! Where items come from: a folder of JSON Lines, or the hub's data sets.
+
+mod hub;
+mod parquet;
+pub(crate) mod row;
+pub(crate) mod table;
+
+use crate::error::{EvalError, Result};
+use crate::item::{self, Item};
+use crate::task::Task;
+pub use hub::Hub;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use table::Table;
+
+/// Which rows of each task.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Selection {
+    /// Rows to pass over.
+    pub offset: usize,
+    /// Most rows to take; all by default.
+    pub limit: Option<usize>,
+}
+
+/// Where to look for the tasks' data.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// `FOLDER/TASK/SPLIT.jsonl`.
+    Folder(PathBuf),
+    /// The hub's data sets.
+    Hub(Hub),
+}
+
+/// A file that items were made of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataFile {
+    /// Its name: the last two parts of its path.
+    pub name: String,
+    /// XXH3 of its content, in hexadecimal.
+    pub checksum: String,
+}
+
+/// One task's items.
+#[derive(Clone, Debug)]
+pub struct Data {
+    /// The task.
+    pub task: Task,
+    /// The selected items, in the order of the file.
+    pub items: Vec<Item>,
+    /// Rows of the whole file.
+    pub rows: usize,
+    /// The files.
+    pub files: Vec<DataFile>,
+}
+
+impl Data {
+    /// An item's row cannot be asked.
+    pub(crate) fn wrong(&self, item: &Item, reason: String) -> EvalError {
+        let file = self.files.first().map(|file| file.name.clone()).unwrap_or_default();
+        EvalError::Row { file: file.into(), line: item.line, reason }
+    }
+}
+
+/// The names of a task's files: what is tested, and GSM8K's examples.
+fn splits(task: Task) -> (&'static str, Option<&'static str>) {
+    match task {
+        Task::Boolq | Task::Hellaswag | Task::Piqa | Task::Winogrande | Task::Truthfulqa => {
+            ("validation", None)
+        }
+        Task::Gsm8k => ("test", Some("train")),
+        _ => ("test", None),
+    }
+}
+
+impl Source {
+    /// The task's selected items.
+    ///
+    /// # Errors
+    /// [`EvalError::Missing`] where the data is not at hand, others where it is not what it should be.
+    pub fn load(&self, task: Task, selection: Selection) -> Result<Data> {
+        let (tested, examples) = splits(task);
+        let tested = self.table(task, tested)?;
+        let examples = examples.map(|split| self.table(task, split)).transpose()?;
+        let rows = tested.len();
+        let end = selection.limit.map_or(rows, |limit| rows.min(selection.offset.saturating_add(limit)));
+        if selection.offset >= end {
+            let offset = selection.offset;
+            return Err(
+                tested.wrong(format!("{rows} rows, of which an offset of {offset} and the limit leave none"))
+            );
+        }
+        let row = |index| Ok((index, tested.row(index)?));
+        let selected = (selection.offset..end).map(row);
+        let items = match &examples {
+            Some(examples) => item::gsm8k(selected, selection.offset, examples)?,
+            None => selected
+                .map(|row| row.and_then(|(index, row)| item::choices(task, index, &row)))
+                .collect::<Result<_>>()?,
+        };
+        let files = [Some(&tested), examples.as_ref()].into_iter().flatten().map(DataFile::of).collect();
+        Ok(Data { task, items, rows, files })
+    }
+
+    fn table(&self, task: Task, split: &str) -> Result<Table> {
+        match self {
+            Source::Folder(folder) => {
+                let file = folder.join(task.name()).join(format!("{split}.jsonl"));
+                match Table::json_lines(&file) {
+                    Err(EvalError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                        Err(EvalError::Missing { reason: format!("there is no file {}", file.display()) })
+                    }
+                    table => table,
+                }
+            }
+            Source::Hub(hub) => hub.table(task, split),
+        }
+    }
+}
+
+impl DataFile {
+    fn of(table: &Table) -> DataFile {
+        let parts: Vec<_> = table.file().iter().map(|part| part.to_string_lossy()).collect();
+        let name = parts[parts.len().saturating_sub(2)..].join("/");
+        DataFile { name, checksum: format!("{:016x}", table.checksum()) }
+    }
+}
+
+#[cfg(test)]
+mod tests;

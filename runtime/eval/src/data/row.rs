@@ -1,0 +1,108 @@
+//! One row of a task's data, and its fields by name.
+
+use crate::error::{EvalError, Result};
+use serde_json::{Map, Value};
+use std::path::Path;
+
+/// A row and where it stands.
+pub(crate) struct Row<'a> {
+    pub(crate) file: &'a Path,
+    /// Counted from 1.
+    pub(crate) line: usize,
+    pub(crate) object: Map<String, Value>,
+}
+
+/// What a value is, for a sentence.
+pub(crate) fn kind(value: Option<&Value>) -> &'static str {
+    match value {
+        None => "nothing",
+        Some(Value::Null) => "null",
+        Some(Value::Bool(_)) => "true or false",
+        Some(Value::Number(_)) => "a number",
+        Some(Value::String(_)) => "a text",
+        Some(Value::Array(_)) => "a list",
+        Some(Value::Object(_)) => "an object",
+    }
+}
+
+impl Row<'_> {
+    /// This row is wrong.
+    pub(crate) fn wrong(&self, reason: String) -> EvalError {
+        EvalError::Row { file: self.file.to_path_buf(), line: self.line, reason }
+    }
+
+    fn expected<T>(&self, what: &str, field: &str, found: Option<&Value>) -> Result<T> {
+        Err(self.wrong(format!("expected {what} in the field {field:?}, found {}", kind(found))))
+    }
+
+    /// The value at `path`, names separated by dots.
+    pub(crate) fn get(&self, path: &str) -> Option<&Value> {
+        let mut names = path.split('.');
+        let first = self.object.get(names.next()?);
+        names.try_fold(first?, |value, name| value.get(name))
+    }
+
+    /// The text at `path`.
+    pub(crate) fn text(&self, path: &str) -> Result<&str> {
+        let value = self.get(path);
+        value.and_then(Value::as_str).map_or_else(|| self.expected("a text", path, value), Ok)
+    }
+
+    /// The texts at `path`: at least `least` of them.
+    pub(crate) fn texts(&self, path: &str, least: usize) -> Result<Vec<String>> {
+        let value = self.get(path);
+        let Some(list) = value.and_then(Value::as_array) else {
+            return self.expected("a list of texts", path, value);
+        };
+        let texts: Option<Vec<String>> = list.iter().map(|text| text.as_str().map(str::to_string)).collect();
+        let texts = texts.map_or_else(|| self.expected("texts only", path, value), Ok)?;
+        if texts.len() < least {
+            let found = texts.len();
+            return Err(
+                self.wrong(format!("expected at least {least} texts in the field {path:?}, found {found}"))
+            );
+        }
+        Ok(texts)
+    }
+
+    /// The label at `path`, as a number, as a text that is one, or as true or false: below `choices`.
+    pub(crate) fn label(&self, path: &str, choices: usize) -> Result<usize> {
+        let value = self.get(path);
+        let label = match value {
+            Some(Value::Number(number)) => number.as_u64(),
+            Some(Value::String(text)) => text.trim().parse().ok(),
+            Some(Value::Bool(yes)) => Some(u64::from(*yes)),
+            _ => return self.expected("a label", path, value),
+        };
+        let fits = label.and_then(|label| usize::try_from(label).ok()).filter(|&label| label < choices);
+        let found = || value.map_or_else(String::new, Value::to_string);
+        fits.ok_or_else(|| {
+            self.wrong(format!(
+                "expected a label from 0 to {} in the field {path:?}, found {}",
+                choices.saturating_sub(1),
+                found()
+            ))
+        })
+    }
+
+    /// For each choice at `path` whether it is true: the labels are 0 or 1, as many as choices.
+    pub(crate) fn truths(&self, path: &str, choices: usize) -> Result<Vec<bool>> {
+        let value = self.get(path);
+        let Some(list) = value.and_then(Value::as_array) else {
+            return self.expected("a list of labels", path, value);
+        };
+        let label = |label: &Value| label.as_u64().filter(|&label| label < 2).map(|label| label == 1);
+        let truths: Option<Vec<bool>> = list.iter().map(label).collect();
+        let truths = truths.ok_or_else(|| {
+            self.wrong(format!(
+                "expected labels of 0 or 1 in the field {path:?}, found {}",
+                Value::from(&list[..])
+            ))
+        })?;
+        if truths.len() != choices {
+            let found = truths.len();
+            return Err(self.wrong(format!("expected {choices} labels in the field {path:?}, found {found}")));
+        }
+        Ok(truths)
+    }
+}

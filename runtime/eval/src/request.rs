@@ -1,0 +1,120 @@
+//! A context and its continuation as tokens, cut as lm-evaluation-harness cuts them.
+
+use crate::error::{EvalError, Result};
+use thimble_runtime::Token;
+use thimble_runtime::format::ModelFile;
+use thimble_runtime::tokenizer::{EncodeError, Specials, Tokenizer};
+
+/// Tokens of which some are asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Context and continuation.
+    pub tokens: Vec<Token>,
+    /// Index of the continuation's first token.
+    pub from: usize,
+}
+
+/// A continuation that is longer than the model's context.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the continuation has {found} tokens, more than the context of {context}")]
+pub struct TooLong {
+    /// Tokens of the continuation.
+    pub found: usize,
+    /// Positions of the context.
+    pub context: usize,
+}
+
+/// The ids of `text`.
+pub fn encode(
+    tokenizer: &Tokenizer<'_>,
+    text: &str,
+    specials: Specials,
+) -> std::result::Result<Vec<Token>, EncodeError> {
+    let longest = tokenizer.longest_piece(text);
+    let mut scratch = vec![0; Tokenizer::scratch_bytes(longest)];
+    let mut tokens = vec![Token::default(); text.len()];
+    let count = tokenizer.encode(text, specials, &mut scratch, &mut tokens)?;
+    tokens.truncate(count);
+    Ok(tokens)
+}
+
+/// What stands in for a context without tokens: the end-of-text token, or what the model has instead.
+pub fn end_of_text(file: &ModelFile<'_>) -> Option<Token> {
+    let named = file.tokenizer().special("<|endoftext|>");
+    let config = file.config();
+    named.or(config.bos).or(config.stop.iter().flatten().next().copied())
+}
+
+/// White space as Python's `str.strip` has it.
+pub(crate) fn is_blank(c: char) -> bool {
+    c.is_whitespace() || ('\x1c'..='\x1f').contains(&c)
+}
+
+/// Moves white space from the end of the context to the front of the continuation.
+fn split<'a>(context: &'a str, continuation: &str) -> (&'a str, String) {
+    let kept = context.trim_end_matches(is_blank);
+    (kept, format!("{}{continuation}", &context[kept.len()..]))
+}
+
+impl Request {
+    /// Cuts as the harness does: white space at the context's end belongs to the continuation, whose tokens are what
+    /// the whole has more than the context alone. [`end_of_text`] stands in for a context without tokens.
+    pub fn new(file: &ModelFile<'_>, context: &str, continuation: &str) -> Result<Request> {
+        let tokenizer = file.tokenizer();
+        let (context, continuation) = split(context, continuation);
+        let mut tokens = encode(&tokenizer, context, Specials::Parse)?;
+        let whole = encode(&tokenizer, &format!("{context}{continuation}"), Specials::Parse)?;
+        let rest = whole.get(tokens.len()..).unwrap_or_default();
+        if tokens.is_empty() {
+            tokens.push(end_of_text(file).ok_or(EvalError::NoBeginning)?);
+        }
+        let from = tokens.len();
+        tokens.extend(rest);
+        Ok(Request { tokens, from })
+    }
+
+    /// Drops tokens from the left until what has to be computed fits: all but the last one.
+    pub fn fit(mut self, context: usize) -> std::result::Result<Request, TooLong> {
+        let surplus = self.tokens.len().saturating_sub(context + 1);
+        if surplus >= self.from {
+            return Err(TooLong { found: self.asked(), context });
+        }
+        self.tokens.drain(..surplus);
+        self.from -= surplus;
+        Ok(self)
+    }
+
+    /// Tokens of the continuation.
+    pub fn asked(&self) -> usize {
+        self.tokens.len() - self.from
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Request, split};
+    use thimble_runtime::Token;
+
+    #[test]
+    fn white_space_moves_to_the_continuation() {
+        let cases = [
+            ("a b", " c", "a b", " c"),
+            ("a \n\t", "c", "a", " \n\tc"),
+            (" ", "c", "", " c"),
+            ("", "c", "", "c"),
+            ("a\u{1f}\u{a0}", "c", "a", "\u{1f}\u{a0}c"),
+        ];
+        for (context, continuation, kept, moved) in cases {
+            assert_eq!(split(context, continuation), (kept, moved.to_string()));
+        }
+    }
+
+    #[test]
+    fn too_long_drops_from_the_left() {
+        let request = |length: u32, from| Request { tokens: (0..length).map(Token).collect(), from };
+        assert_eq!(request(9, 5).fit(8).unwrap(), request(9, 5), "the last token is not computed");
+        let cut = request(12, 8).fit(8).unwrap();
+        assert_eq!((cut.tokens[0], cut.tokens.len(), cut.from), (Token(3), 9, 5));
+        assert!(request(12, 3).fit(8).unwrap_err().to_string().contains("9 tokens"));
+    }
+}

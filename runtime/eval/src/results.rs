@@ -1,0 +1,324 @@
+//! What an evaluation found, as it is written to a file.
+
+use crate::answer::{flexible, matches, strict};
+use crate::answerer::Outcome;
+use crate::data::{Data, DataFile, Selection};
+use crate::error::{EvalError, Result};
+use crate::item::{Choices, Gold, Item, Question};
+use crate::passes::Work;
+use crate::task::{Metric, Task};
+use serde::{Deserialize, Serialize};
+use std::io::Write;
+use std::path::Path;
+
+/// What is evaluated and how: two sittings of one evaluation agree in all of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Identity {
+    /// Version of thimble.
+    pub version: String,
+    /// The model's file.
+    pub model: ModelId,
+    /// How it is computed.
+    pub settings: SettingsId,
+    /// Which rows of each task.
+    pub selection: Selection,
+    /// The tasks and their data.
+    pub tasks: Vec<TaskId>,
+}
+
+/// A model file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModelId {
+    /// XXH3 of all of its bytes, in hexadecimal.
+    pub checksum: String,
+    /// Its size.
+    pub bytes: u64,
+}
+
+/// How a model is computed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SettingsId {
+    /// The reference mode.
+    pub exact: bool,
+    /// How keys and values are kept.
+    pub kv: String,
+    /// The kernels.
+    pub kernels: String,
+    /// Positions to which requests are cut from the left.
+    pub context: usize,
+}
+
+/// A task and the files that its items are made of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TaskId {
+    /// The task.
+    pub task: Task,
+    /// Items evaluated.
+    pub items: usize,
+    /// Rows of the whole file.
+    pub rows: usize,
+    /// Its files.
+    pub files: Vec<DataFile>,
+}
+
+impl Identity {
+    /// The first thing in which `now` is something else, in words.
+    pub(crate) fn difference(&self, now: &Identity) -> Option<String> {
+        let tasks = |id: &Identity| id.tasks.iter().map(|task| task.task).collect::<Vec<_>>();
+        let names = |id: &Identity| tasks(id).into_iter().map(Task::name).collect::<Vec<_>>().join(", ");
+        if self.version != now.version {
+            return Some(format!("of thimble {}, this is {}", self.version, now.version));
+        }
+        if self.model != now.model {
+            let (old, new) = (&self.model.checksum, &now.model.checksum);
+            return Some(format!("its model has the checksum {old}, this one {new}"));
+        }
+        if self.settings != now.settings {
+            return Some(format!("its settings are {:?}, these are {:?}", self.settings, now.settings));
+        }
+        if tasks(self) != tasks(now) {
+            return Some(format!("its tasks are {}, these are {}", names(self), names(now)));
+        }
+        if self.selection != now.selection {
+            return Some(format!("its rows are {}, these are {}", self.selection, now.selection));
+        }
+        let other = self.tasks.iter().zip(&now.tasks).find(|(old, new)| old != new);
+        other.map(|(old, _)| format!("the data of {} was another", old.task.name()))
+    }
+}
+
+impl std::fmt::Display for Selection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.limit {
+            Some(limit) => write!(f, "offset {} and limit {limit}", self.offset),
+            None => write!(f, "all from offset {}", self.offset),
+        }
+    }
+}
+
+/// One metric of one task.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Measured {
+    /// Which.
+    pub metric: Metric,
+    /// Its value: a share from 0 to 1, or a perplexity.
+    pub value: f64,
+    /// Its standard error: `sqrt(var / n)` with the sample variance, as the harness has it; for the perplexity, which
+    /// the harness bootstraps, that of the mean log-likelihood times the perplexity. None for a single item.
+    pub stderr: Option<f64>,
+    /// For each item its value (for the perplexity the log-likelihood), in the order of the file.
+    pub items: Vec<f64>,
+}
+
+/// One task.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TaskResult {
+    /// The task.
+    pub task: Task,
+    /// Items evaluated.
+    pub n: usize,
+    /// The published table's metric first.
+    pub metrics: Vec<Measured>,
+    /// What it took.
+    pub work: Work,
+    /// Seconds of all threads together.
+    pub thread_seconds: f64,
+}
+
+/// A task that was asked for and could not be evaluated.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MissingTask {
+    /// The task.
+    pub task: Task,
+    /// Where its data was looked for.
+    pub reason: String,
+}
+
+/// The mean of the published table's ten tasks: its eleven without GSM8K.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Average {
+    /// The tasks.
+    pub tasks: Vec<Task>,
+    /// Mean of their first metrics.
+    pub value: f64,
+    /// Of the mean, the tasks taken as independent.
+    pub stderr: Option<f64>,
+}
+
+/// Wall-clock seconds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Times {
+    /// As predicted from a sample, in the first sitting that came so far.
+    pub predicted: Option<f64>,
+    /// Of all sittings, added up: each from its start to its last finished item.
+    pub actual: f64,
+    /// How many there were.
+    pub sittings: usize,
+    /// Threads of the last.
+    pub threads: usize,
+}
+
+/// Everything.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Results {
+    /// What to call the model.
+    pub name: String,
+    /// What was evaluated and how.
+    pub of: Identity,
+    /// The tasks, in the order asked for.
+    pub tasks: Vec<TaskResult>,
+    /// Tasks without data.
+    pub missing: Vec<MissingTask>,
+    /// None where one of the ten is not there.
+    pub average: Option<Average>,
+    /// How long it took.
+    pub seconds: Times,
+}
+
+/// Index of the largest number, the first on ties.
+pub(crate) fn best(numbers: impl IntoIterator<Item = f64>) -> Option<usize> {
+    let mut best: Option<(usize, f64)> = None;
+    for (index, number) in numbers.into_iter().enumerate() {
+        if best.is_none_or(|(_, most)| number > most) {
+            best = Some((index, number));
+        }
+    }
+    best.map(|(index, _)| index)
+}
+
+/// The choice with the best log-likelihood per character.
+pub(crate) fn best_per_character(choices: &Choices, sums: &[f64]) -> Option<usize> {
+    // A choice without characters divides by zero, as in the harness: minus infinity.
+    best(sums.iter().zip(&choices.characters).map(|(sum, &characters)| sum / characters as f64))
+}
+
+/// The share of the probability of `sums` that falls on the true ones.
+fn share_of_true(sums: &[f64], truths: &[bool]) -> f64 {
+    let most = sums.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let part = |wanted: fn(bool) -> bool| {
+        let of = sums.iter().zip(truths).filter(|&(_, &truth)| wanted(truth));
+        of.map(|(sum, _)| (sum - most).exp()).sum::<f64>()
+    };
+    part(|truth| truth) / part(|_| true)
+}
+
+/// What `metric` says of one item.
+pub(crate) fn value(metric: Metric, item: &Item, outcome: &Outcome) -> f64 {
+    let sums = &outcome.log_likelihoods;
+    let share = |right: bool| f64::from(u8::from(right));
+    match &item.question {
+        Question::Text { answer, .. } => {
+            let text = outcome.text.as_deref().unwrap_or_default();
+            let found = if metric == Metric::Flexible { flexible(text) } else { strict(text) };
+            share(matches(found, answer))
+        }
+        Question::Choices(choices) => match (&choices.gold, metric) {
+            (Gold::Choice(gold), Metric::AccNorm) => share(best_per_character(choices, sums) == Some(*gold)),
+            (Gold::Choice(gold), _) => share(best(sums.iter().copied()) == Some(*gold)),
+            (Gold::Truthful { mc1, mc2 }, metric) => {
+                let (first, second) = sums.split_at(sums.len().saturating_sub(mc2.len()));
+                match metric {
+                    Metric::Mc1 => share(best(first.iter().copied()) == Some(*mc1)),
+                    _ => share_of_true(second, mc2),
+                }
+            }
+            (Gold::Greedy, Metric::Perplexity) => sums.iter().sum(),
+            (Gold::Greedy, _) => share(outcome.greedy == Some(true)),
+        },
+    }
+}
+
+/// Mean and standard error, `sqrt(var / n)` with the sample variance.
+pub(crate) fn mean(items: &[f64]) -> (f64, Option<f64>) {
+    let n = items.len() as f64;
+    let mean = items.iter().sum::<f64>() / n;
+    let squares: f64 = items.iter().map(|item| (item - mean).powi(2)).sum();
+    (mean, (items.len() > 1).then(|| (squares / (n - 1.0) / n).sqrt()))
+}
+
+impl Measured {
+    pub(crate) fn new(metric: Metric, items: Vec<f64>) -> Measured {
+        let (mean, error) = mean(&items);
+        let (value, stderr) = match metric {
+            Metric::Perplexity => ((-mean).exp(), error.map(|error| error * (-mean).exp())),
+            _ => (mean, error),
+        };
+        Measured { metric, value, stderr, items }
+    }
+}
+
+impl TaskResult {
+    /// From a task's items and their outcomes, in the same order.
+    pub(crate) fn new(data: &Data, outcomes: &[&Outcome]) -> TaskResult {
+        let measured = |&metric: &Metric| {
+            let pairs = data.items.iter().zip(outcomes);
+            Measured::new(metric, pairs.map(|(item, outcome)| value(metric, item, outcome)).collect())
+        };
+        let mut work = Work::default();
+        outcomes.iter().for_each(|outcome| work += outcome.work);
+        TaskResult {
+            task: data.task,
+            n: outcomes.len(),
+            metrics: data.task.metrics().iter().map(measured).collect(),
+            work,
+            thread_seconds: outcomes.iter().map(|outcome| outcome.seconds + outcome.decode_seconds).sum(),
+        }
+    }
+}
+
+impl Average {
+    /// Of these tasks' results, if all ten are among them.
+    pub(crate) fn new(tasks: &[TaskResult]) -> Option<Average> {
+        let first = |task: &Task| tasks.iter().find(|result| result.task == *task)?.metrics.first();
+        let ten: Vec<&Measured> = Task::AVERAGED.iter().map(first).collect::<Option<_>>()?;
+        let n = ten.len() as f64;
+        let squares: Option<Vec<f64>> = ten.iter().map(|measured| Some(measured.stderr?.powi(2))).collect();
+        Some(Average {
+            tasks: Task::AVERAGED.to_vec(),
+            value: ten.iter().map(|measured| measured.value).sum::<f64>() / n,
+            stderr: squares.map(|squares| squares.iter().sum::<f64>().sqrt() / n),
+        })
+    }
+}
+
+impl Results {
+    /// Reads what [`Results::write`] wrote.
+    pub fn read(path: &Path) -> Result<Results> {
+        let text = std::fs::read(path).map_err(EvalError::io("read", path))?;
+        serde_json::from_slice(&text)
+            .map_err(|error| EvalError::NotAResult { path: path.to_path_buf(), reason: error.to_string() })
+    }
+
+    /// Writes `path`, which holds either what it held or all of it.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        replace(path, |out| {
+            serde_json::to_writer(&mut *out, self)?;
+            out.write_all(b"\n")
+        })
+    }
+}
+
+/// Writes a file through a temporary one beside it.
+pub(crate) fn replace(path: &Path, write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let all = || {
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".thimble-").suffix(".part");
+        // As for any new file: the process's mask takes away what it wants.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let mut file = builder.tempfile_in(folder)?;
+        let mut out = std::io::BufWriter::new(&mut file);
+        write(&mut out)?;
+        out.flush()?;
+        drop(out);
+        file.as_file().sync_all()?;
+        file.persist(path).map_err(|error| error.error)?;
+        Ok(())
+    };
+    all().map_err(EvalError::io("write", path))
+}
+
+#[cfg(test)]
+#[path = "results_tests.rs"]
+mod tests;

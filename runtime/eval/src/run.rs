@@ -1,0 +1,460 @@
+//! An evaluation from its data to its results, on several threads, each with a session of its own.
+
+use crate::answerer::{Answerer, Asked, Outcome};
+use crate::data::{Data, Selection, Source};
+use crate::error::{EvalError, Result};
+use crate::item::{Item, Question};
+use crate::journal::{Journal, Past};
+use crate::passes::Work;
+use crate::prediction::{Prediction, sample};
+use crate::results::{
+    Average, Identity, MissingTask, ModelId, Results, SettingsId, TaskId, TaskResult, Times,
+};
+use crate::task::Task;
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+use thimble_host::{MappedModel, Plan, Settings, generator};
+use thimble_runtime::Token;
+use thimble_runtime::format::{ModelFile, checksum};
+use thimble_runtime::kernels::Alone;
+
+/// What to evaluate and how.
+#[derive(Debug)]
+pub struct Evaluation<'a> {
+    /// The model.
+    pub model: &'a MappedModel,
+    /// What to call it.
+    pub name: String,
+    /// How it is computed. The context is the most that requests may have: the model's own by default.
+    pub settings: Settings,
+    /// The tasks.
+    pub tasks: Vec<Task>,
+    /// Their data.
+    pub source: Source,
+    /// The rows of each.
+    pub selection: Selection,
+    /// The file that the results are for: a journal is kept beside it.
+    pub result: Option<PathBuf>,
+}
+
+/// News from an evaluation under way.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Event {
+    /// A task's data is being read.
+    Reading(Task),
+    /// Items are being tokenized.
+    Tokenizing {
+        /// How many.
+        items: usize,
+    },
+    /// Earlier sittings are gone on with.
+    Resumed {
+        /// Items that are done.
+        items: usize,
+        /// Seconds that they took.
+        seconds: f64,
+    },
+    /// The first items have been timed.
+    Predicted {
+        /// Seconds of the whole evaluation, earlier sittings included.
+        total: f64,
+        /// Seconds from now on.
+        left: f64,
+    },
+    /// An item is done.
+    Done {
+        /// Items done, in all sittings.
+        items: usize,
+        /// Items in all.
+        of: usize,
+        /// Seconds from now on, once predicted.
+        left: Option<f64>,
+    },
+}
+
+/// What became of an evaluation.
+#[derive(Debug)]
+pub enum Ended {
+    /// It is complete. The results are not written yet; the journal is there until [`Evaluated::finish`].
+    Complete(Box<Evaluated>),
+    /// It was stopped.
+    Stopped {
+        /// Items done.
+        items: usize,
+        /// Items in all.
+        of: usize,
+        /// The journal that holds them, if one was asked for.
+        journal: Option<PathBuf>,
+    },
+}
+
+/// A complete evaluation.
+#[derive(Debug)]
+pub struct Evaluated {
+    /// What it found.
+    pub results: Results,
+    /// The items.
+    pub data: Vec<Data>,
+    /// For each task what the model made of its items, in the items' order.
+    pub outcomes: Vec<Vec<Outcome>>,
+    result: Option<PathBuf>,
+}
+
+impl Evaluated {
+    /// Writes the results where they were asked for, and takes the journal away.
+    pub fn finish(&self) -> Result<()> {
+        let Some(result) = &self.result else { return Ok(()) };
+        self.results.write(result)?;
+        let journal = Journal::path_of(result);
+        std::fs::remove_file(&journal).map_err(EvalError::io("remove", &journal))
+    }
+}
+
+/// An item to be done: task and item by their places, and what is expected of it.
+#[derive(Clone, Copy)]
+struct Todo {
+    data: usize,
+    item: usize,
+    work: Work,
+}
+
+impl Evaluation<'_> {
+    /// Evaluates until everything is done or `stop` is set.
+    ///
+    /// The results do not depend on the number of threads, nor on where an evaluation was interrupted.
+    ///
+    /// # Errors
+    /// Where data, journal or model are not what they should be. Tasks without data are no error: the results name
+    /// them.
+    pub fn run(&self, stop: &AtomicBool, events: &mut dyn FnMut(Event)) -> Result<Ended> {
+        let begin = Instant::now();
+        let file = self.model.file().map_err(thimble_host::GeneratorError::from)?;
+        let (data, missing) = self.load(events)?;
+        let one = Settings { threads: Some(1), logit_rows: Some(ROWS), ..self.settings };
+        let most = self.settings.context.unwrap_or(file.config().context);
+        let threads = Plan::new(file.config(), &Settings { context: Some(1), ..self.settings })?.threads();
+        let kernels = Plan::new(file.config(), &Settings { context: Some(1), ..one })?;
+        let identity = self.identity(&file, &data, &kernels, most);
+        let (mut journal, mut past) = match &self.result {
+            Some(result) => {
+                let (journal, past) = Journal::open(&Journal::path_of(result), &identity)?;
+                (Some(journal), past)
+            }
+            None => (None, Past::default()),
+        };
+        let mut outcomes = Outcomes::new(&data, std::mem::take(&mut past.outcomes));
+        if outcomes.count > 0 {
+            events(Event::Resumed { items: outcomes.count, seconds: past.seconds });
+        }
+        let mut prediction = Prediction::new(file.config(), data.iter().map(|data| data.task));
+        outcomes.all().for_each(|outcome| prediction.done(outcome, None));
+
+        let sorted = sorted(&data, &outcomes);
+        events(Event::Tokenizing { items: sorted.len() });
+        let (todo, positions) = prepare(&file, &data, &sorted, threads, most)?;
+        todo.iter().for_each(|todo| prediction.expect(data[todo.data].task, &todo.work));
+        let (todo, mut timed) = timed_first(&data, todo, &outcomes);
+        let context = positions.clamp(1, file.config().context);
+        let plan = Plan::new(file.config(), &Settings { context: Some(context), ..one })?;
+
+        let workers = Workers { data: &data, todo: &todo, file: &file, plan: &plan, context: most, stop };
+        let mut predicted = past.predicted;
+        let mut elapsed = 0.0;
+        workers.run(threads.min(todo.len()), &mut |place, outcome| {
+            if let Some(journal) = &mut journal {
+                journal.done(&outcome)?;
+            }
+            prediction.done(&outcome, Some(&todo[place].work));
+            outcomes.add(outcome);
+            elapsed = begin.elapsed().as_secs_f64();
+            let left = || prediction.seconds_left() / threads as f64;
+            if place < timed.of {
+                timed.done += 1;
+                if timed.done == timed.of {
+                    let total = past.seconds + elapsed + left();
+                    events(Event::Predicted { total, left: left() });
+                    if predicted.is_none() {
+                        predicted = Some(total);
+                        if let Some(journal) = &mut journal {
+                            journal.predicted(total)?;
+                        }
+                    }
+                }
+            }
+            let of = outcomes.of;
+            let known = timed.done == timed.of;
+            events(Event::Done { items: outcomes.count, of, left: known.then(left) });
+            Ok(())
+        })?;
+        if let Some(journal) = &mut journal {
+            journal.sync()?;
+        }
+        if outcomes.count < outcomes.of {
+            let journal = self.result.as_deref().map(Journal::path_of);
+            return Ok(Ended::Stopped { items: outcomes.count, of: outcomes.of, journal });
+        }
+        let seconds =
+            Times { predicted, actual: past.seconds + elapsed, sittings: past.sittings + 1, threads };
+        let outcomes = outcomes.into_lists();
+        let result = |(data, outcomes): (&Data, &Vec<Outcome>)| {
+            TaskResult::new(data, &outcomes.iter().collect::<Vec<_>>())
+        };
+        let tasks: Vec<TaskResult> = data.iter().zip(&outcomes).map(result).collect();
+        let average = Average::new(&tasks);
+        let results = Results { name: self.name.clone(), of: identity, tasks, missing, average, seconds };
+        Ok(Ended::Complete(Box::new(Evaluated { results, data, outcomes, result: self.result.clone() })))
+    }
+
+    fn load(&self, events: &mut dyn FnMut(Event)) -> Result<(Vec<Data>, Vec<MissingTask>)> {
+        let (mut data, mut missing) = (Vec::new(), Vec::new());
+        for &task in &self.tasks {
+            events(Event::Reading(task));
+            match self.source.load(task, self.selection) {
+                Ok(loaded) => data.push(loaded),
+                Err(EvalError::Missing { reason }) => missing.push(MissingTask { task, reason }),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((data, missing))
+    }
+
+    fn identity(&self, file: &ModelFile<'_>, data: &[Data], plan: &Plan, context: usize) -> Identity {
+        let bytes = file.bytes();
+        let options = plan.memory().options();
+        let task = |data: &Data| TaskId {
+            task: data.task,
+            items: data.items.len(),
+            rows: data.rows,
+            files: data.files.clone(),
+        };
+        Identity {
+            version: env!("CARGO_PKG_VERSION").to_string(),
+            model: ModelId { checksum: format!("{:016x}", checksum(bytes)), bytes: bytes.len() as u64 },
+            settings: SettingsId {
+                exact: options.exact,
+                kv: format!("{:?}", options.kv).to_lowercase(),
+                kernels: plan.kernels().name.to_string(),
+                context,
+            },
+            selection: self.selection,
+            tasks: data.iter().map(task).collect(),
+        }
+    }
+}
+
+/// Positions whose logits are computed together.
+const ROWS: usize = 16;
+
+/// What is done, by place of task and item.
+struct Outcomes {
+    lists: Vec<Vec<Option<Outcome>>>,
+    places: HashMap<(Task, usize), (usize, usize)>,
+    count: usize,
+    of: usize,
+}
+
+impl Outcomes {
+    fn new(data: &[Data], past: Vec<Outcome>) -> Outcomes {
+        let mut places = HashMap::new();
+        for (place, data) in data.iter().enumerate() {
+            for (item, Item { index, .. }) in data.items.iter().enumerate() {
+                places.insert((data.task, *index), (place, item));
+            }
+        }
+        let lists = data.iter().map(|data| vec![None; data.items.len()]).collect();
+        let mut outcomes = Outcomes { lists, of: places.len(), places, count: 0 };
+        past.into_iter().for_each(|outcome| outcomes.add(outcome));
+        outcomes
+    }
+
+    fn add(&mut self, outcome: Outcome) {
+        if let Some(&(data, item)) = self.places.get(&(outcome.task, outcome.index)) {
+            let slot = &mut self.lists[data][item];
+            self.count += usize::from(slot.is_none());
+            *slot = Some(outcome);
+        }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Outcome> {
+        self.lists.iter().flatten().flatten()
+    }
+
+    fn into_lists(self) -> Vec<Vec<Outcome>> {
+        self.lists.into_iter().map(|list| list.into_iter().flatten().collect()).collect()
+    }
+}
+
+/// The items that are not done, task by task, those with the same beginning together.
+fn sorted(data: &[Data], outcomes: &Outcomes) -> Vec<(usize, usize)> {
+    let beginning = |item: &Item| match &item.question {
+        Question::Choices(choices) => choices.contexts.first().cloned().unwrap_or_default(),
+        Question::Text { prompt, .. } => prompt.clone(),
+    };
+    let mut sorted = Vec::new();
+    for (place, data) in data.iter().enumerate() {
+        let mut left: Vec<usize> =
+            (0..data.items.len()).filter(|&item| outcomes.lists[place][item].is_none()).collect();
+        left.sort_by_cached_key(|&item| beginning(&data.items[item]));
+        sorted.extend(left.into_iter().map(|item| (place, item)));
+    }
+    sorted
+}
+
+/// Tokenizes everything once, to know what it takes and how long the longest is, and that all of it can be asked.
+fn prepare(
+    file: &ModelFile<'_>,
+    data: &[Data],
+    sorted: &[(usize, usize)],
+    threads: usize,
+    context: usize,
+) -> Result<(Vec<Todo>, usize)> {
+    const CHUNK: usize = 64;
+    let next = AtomicUsize::new(0);
+    let chunk = |held: &mut Vec<Token>, part: &[(usize, usize)]| {
+        let mut todo = Vec::with_capacity(part.len());
+        let mut positions = 0;
+        held.clear();
+        for &(place, item) in part {
+            let (data, at) = (&data[place], &data[place].items[item]);
+            let asked = Asked::new(file, at, context)?;
+            let asked = asked.map_err(|reason| data.wrong(at, reason))?;
+            todo.push(Todo { data: place, item, work: asked.work(held) });
+            positions = positions.max(asked.positions());
+            held.clear();
+            held.extend(asked.beginning());
+        }
+        Ok((todo, positions))
+    };
+    let work = || {
+        let mut done = Vec::new();
+        let mut held = Vec::new();
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let Some(part) = sorted.chunks(CHUNK).nth(number) else { return done };
+            done.push((number, chunk(&mut held, part)));
+        }
+    };
+    let mut chunks: Vec<(usize, Result<(Vec<Todo>, usize)>)> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().map_err(|_| EvalError::Thread))
+            .collect::<Result<Vec<_>>>()
+    })?
+    .into_iter()
+    .flatten()
+    .collect();
+    // In order, so that the first mistake is told whatever the threads did.
+    chunks.sort_by_key(|(number, _)| *number);
+    let (mut all, mut positions) = (Vec::with_capacity(sorted.len()), 0);
+    for (_, chunk) in chunks {
+        let (todo, longest) = chunk?;
+        all.extend(todo);
+        positions = positions.max(longest);
+    }
+    Ok((all, positions))
+}
+
+/// How many of the items at the front are timed, and how many of these are done.
+struct Timed {
+    of: usize,
+    done: usize,
+}
+
+/// Moves a sample of each task to the front, spread evenly over it.
+fn timed_first(data: &[Data], todo: Vec<Todo>, outcomes: &Outcomes) -> (Vec<Todo>, Timed) {
+    let mut first = vec![false; todo.len()];
+    let mut start = 0;
+    for part in todo.chunk_by(|a, b| a.data == b.data) {
+        let place = part[0].data;
+        let before = outcomes.lists[place].iter().flatten().count();
+        let wanted = sample(data[place].items.len(), before).min(part.len());
+        for i in 0..wanted {
+            first[start + (2 * i + 1) * part.len() / (2 * wanted)] = true;
+        }
+        start += part.len();
+    }
+    let pick = |wanted: bool| {
+        todo.iter().zip(&first).filter(move |(_, first)| **first == wanted).map(|(todo, _)| *todo)
+    };
+    let of = first.iter().filter(|first| **first).count();
+    (pick(true).chain(pick(false)).collect(), Timed { of, done: 0 })
+}
+
+/// What the threads share.
+struct Workers<'a> {
+    data: &'a [Data],
+    todo: &'a [Todo],
+    file: &'a ModelFile<'a>,
+    plan: &'a Plan,
+    context: usize,
+    stop: &'a AtomicBool,
+}
+
+impl Workers<'_> {
+    /// Gives each item's outcome with its place to `each`, on this thread.
+    fn run(&self, threads: usize, each: &mut dyn FnMut(usize, Outcome) -> Result<()>) -> Result<()> {
+        let next = AtomicUsize::new(0);
+        let ended = AtomicBool::new(false);
+        let (sender, receiver) = channel();
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                let sender = sender.clone();
+                let (next, ended) = (&next, &ended);
+                scope.spawn(move || {
+                    let worked = self
+                        .work(next, ended, &mut |place, outcome| sender.send(Ok((place, outcome))).is_ok());
+                    if let Err(error) = worked {
+                        // Nobody listens where another error came first.
+                        let _ = sender.send(Err(error));
+                    }
+                });
+            }
+            drop(sender);
+            let mut result = Ok(());
+            loop {
+                match receiver.recv_timeout(Duration::from_millis(100)) {
+                    Ok(received) if result.is_ok() => {
+                        result = received.and_then(|(place, outcome)| each(place, outcome));
+                        if result.is_err() {
+                            ended.store(true, Ordering::Relaxed);
+                        }
+                    }
+                    Ok(_) => {}
+                    Err(RecvTimeoutError::Disconnected) => return result,
+                    Err(RecvTimeoutError::Timeout) if self.stop.load(Ordering::Relaxed) => {
+                        ended.store(true, Ordering::Relaxed);
+                    }
+                    Err(RecvTimeoutError::Timeout) => {}
+                }
+            }
+        })
+    }
+
+    /// One thread: the next item until there is none.
+    fn work(
+        &self,
+        next: &AtomicUsize,
+        ended: &AtomicBool,
+        send: &mut dyn FnMut(usize, Outcome) -> bool,
+    ) -> Result<()> {
+        let mut memory = self.plan.allocate()?;
+        let session = generator(self.file, self.plan, &mut memory, &Alone)?;
+        let mut answerer = Answerer { file: *self.file, session, context: self.context };
+        loop {
+            if ended.load(Ordering::Relaxed) || self.stop.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+            let place = next.fetch_add(1, Ordering::Relaxed);
+            let Some(todo) = self.todo.get(place) else { return Ok(()) };
+            let data = &self.data[todo.data];
+            let outcome = answerer.answer(data.task, &data.items[todo.item])?;
+            if !send(place, outcome) {
+                return Ok(());
+            }
+        }
+    }
+}

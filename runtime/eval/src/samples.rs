@@ -1,0 +1,72 @@
+//! One line for each item: what was asked, what the model made of it, and what was right.
+
+use crate::answer::{flexible, strict};
+use crate::answerer::Outcome;
+use crate::error::Result;
+use crate::item::{Gold, Item, Question};
+use crate::results::{best, best_per_character, replace, value};
+use crate::run::Evaluated;
+use crate::task::Task;
+use serde_json::{Map, Value, json};
+use std::path::Path;
+
+impl Evaluated {
+    /// Writes every item as a line of JSON: task, index, contexts, continuations, log-likelihoods, tokens of each
+    /// choice, the choices decided for, what was right, and the metrics.
+    pub fn write_samples(&self, path: &Path) -> Result<()> {
+        replace(path, |out| {
+            for (data, outcomes) in self.data.iter().zip(&self.outcomes) {
+                for (item, outcome) in data.items.iter().zip(outcomes) {
+                    serde_json::to_writer(&mut *out, &sample(data.task, item, outcome))?;
+                    out.write_all(b"\n")?;
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+fn sample(task: Task, item: &Item, outcome: &Outcome) -> Value {
+    let mut line = Map::new();
+    let mut put = |key: &str, value: Value| line.insert(key.to_string(), value);
+    put("task", json!(task));
+    put("index", json!(item.index));
+    match &item.question {
+        Question::Text { prompt, answer } => {
+            let text = outcome.text.as_deref().unwrap_or_default();
+            put("context", json!(prompt));
+            put("text", json!(text));
+            put("strict", json!(strict(text)));
+            put("flexible", json!(flexible(text)));
+            put("gold", json!(answer));
+        }
+        Question::Choices(choices) => {
+            let count = choices.continuations.len();
+            put("contexts", (0..count).map(|index| choices.context(index)).collect());
+            put("continuations", json!(choices.continuations));
+            put("log_likelihoods", json!(outcome.log_likelihoods));
+            put("tokens", json!(outcome.tokens));
+            let sums = &outcome.log_likelihoods;
+            match &choices.gold {
+                Gold::Choice(gold) => {
+                    put("choice", json!(best(sums.iter().copied())));
+                    put("choice_norm", json!(best_per_character(choices, sums)));
+                    put("gold", json!(gold));
+                }
+                Gold::Truthful { mc1, mc2 } => {
+                    let first = sums.len().saturating_sub(mc2.len());
+                    put("choice", json!(best(sums[..first].iter().copied())));
+                    put("gold", json!(mc1));
+                    put("true", json!(mc2));
+                }
+                Gold::Greedy => {
+                    put("greedy", json!(outcome.greedy));
+                }
+            }
+        }
+    }
+    for &metric in task.metrics() {
+        put(metric.name(), json!(value(metric, item, outcome)));
+    }
+    Value::Object(line)
+}
