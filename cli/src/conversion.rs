@@ -1,10 +1,12 @@
 //! The converter behind a progress bar.
 
 use crate::failure::Failure;
+use crate::recipe::Recipe;
 use crate::{progress, target, terminal};
+use indicatif::ProgressBar;
 use std::path::{Path, PathBuf};
 use thimble_converter::write_gguf::GgufType;
-use thimble_converter::{ConvertError, Options, Summary};
+use thimble_converter::{ConvertError, Options, Progress, Stage, Summary};
 
 pub(crate) use thimble_converter::Quant;
 
@@ -12,22 +14,23 @@ pub(crate) use thimble_converter::Quant;
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
     /// How to store the weights.
-    pub(crate) quant: Quant,
+    pub(crate) recipe: Recipe,
     /// Where the source was fetched from, for the file's provenance; otherwise its name.
     pub(crate) origin: Option<String>,
 }
 
-/// The encoding of this name.
-pub(crate) fn quant(name: &str) -> Result<Quant, Failure> {
-    name.parse().map_err(|error: ConvertError| Failure::Usage(format!("--quant: {error}")))
-}
-
 /// Writes the model in `source` to `target`, atomically; says on stderr what became of it.
-pub(crate) fn convert(source: &Path, target: &Path, request: &Request) -> Result<(), Failure> {
+pub(crate) fn convert(source: &Path, target: &Path, request: &Request) -> Result<Summary, Failure> {
     let target = &place(target, source)?;
     let summary = quietly(source, target, request)?;
     tell(target, [summary.bytes, summary.config.parameters()], &summary.notes);
-    Ok(())
+    if let Some((table, divergence)) = &summary.chosen {
+        terminal::note(&format!("expected divergence from the source: {divergence:.4} nats per token, with"));
+        for rule in &table.rules {
+            terminal::note(&format!("  {:<24} {}", rule.pattern, rule.encoding));
+        }
+    }
+    Ok(summary)
 }
 
 /// Writes the model in `source` to the GGUF file `target`, atomically; says on stderr what became of it.
@@ -87,12 +90,38 @@ pub(crate) fn failed(source: &Path, error: ConvertError) -> Failure {
 
 /// Writes the model in `source` to `target`, atomically, and says nothing.
 pub(crate) fn quietly(source: &Path, target: &Path, request: &Request) -> Result<Summary, Failure> {
-    let options = Options { quant: request.quant, source: request.origin.clone(), ..Options::default() };
-    let bar = progress::bytes("converting", 0);
-    let summary = thimble_converter::convert(source, target, &options, &mut |progress| {
-        bar.set_length(progress.total);
-        bar.set_position(progress.done);
-    });
-    bar.finish_and_clear();
+    let Recipe { quant, table, target: size, calibration } = request.recipe.clone();
+    let origin = request.origin.clone();
+    let options = Options { quant, table, target: size, calibration, source: origin, ..Options::default() };
+    let mut shown: Option<(Stage, ProgressBar)> = None;
+    let summary = thimble_converter::convert(
+        source,
+        target,
+        &options,
+        &mut |Progress { stage, done, total, .. }| {
+            if shown.as_ref().is_none_or(|(old, _)| *old != stage) {
+                if let Some((_, bar)) = shown.take() {
+                    bar.finish_and_clear();
+                }
+                shown = Some((stage, bar(stage)));
+            }
+            if let Some((_, bar)) = &shown {
+                bar.set_length(total);
+                bar.set_position(done);
+            }
+        },
+    );
+    if let Some((_, bar)) = shown {
+        bar.finish_and_clear();
+    }
     summary.map_err(|error| failed(source, error))
+}
+
+/// The bar of a stage.
+fn bar(stage: Stage) -> ProgressBar {
+    match stage {
+        Stage::Measuring => progress::steps("measuring tensors", 0),
+        Stage::Calibrating => progress::steps("calibrating layers", 0),
+        Stage::Writing => progress::bytes("converting", 0),
+    }
 }

@@ -3,6 +3,7 @@
 mod eval;
 
 use crate::commands::{convert, divergence, export};
+use crate::recipe::RecipeFlags;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use eval::{CompareFlags, EvalFlags};
 use std::path::PathBuf;
@@ -176,7 +177,7 @@ pub(crate) struct PullFlags {
     /// A name from `thimble list`
     #[arg(value_name = "NAME")]
     pub(crate) name: String,
-    /// Encoding of the weights: keep, f32, f16, bf16, q8, q4, ... [default: q8, or keep for a GGUF source]
+    /// Encoding of the weights: keep, f32, f16, bf16, q8, q6, q5, q4, q4even, q4min, q3 [default: q8, or keep for a GGUF source]
     #[arg(long, value_name = "ENCODING")]
     pub(crate) quant: Option<String>,
     /// Fetch and convert again although it is there; only weights that match their checksum are not downloaded twice
@@ -252,9 +253,10 @@ pub(crate) struct ConvertFlags {
     pub(crate) output: PathBuf,
     #[command(flatten)]
     pub(crate) target: convert::TargetFlags,
-    /// Encoding of the weights: keep, f32, f16, bf16, q8, q4, ...
-    #[arg(long, value_name = "ENCODING", default_value = "keep")]
-    pub(crate) quant: String,
+    #[command(flatten)]
+    pub(crate) recipe: RecipeFlags,
+    #[command(flatten)]
+    pub(crate) report: crate::report::ReportFlags,
 }
 
 /// `thimble inspect`.

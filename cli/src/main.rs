@@ -16,6 +16,8 @@ mod line;
 mod model;
 mod progress;
 mod pull;
+mod recipe;
+mod report;
 mod resources;
 mod scratch;
 mod target;

@@ -9,7 +9,7 @@ use thimble_converter::{ConvertError, Quant, Table, Target, calibrate};
 /// `--quant` and what refines it.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct RecipeFlags {
-    /// Encoding of the weights: keep, f32, f16, bf16, q8, q6, q5, q4, q4min, q3
+    /// Encoding of the weights: keep, f32, f16, bf16, q8, q6, q5, q4, q4even, q4min, q3
     #[arg(long, value_name = "ENCODING", default_value = "keep")]
     pub(crate) quant: String,
     /// A TOML table of encodings by tensor, before those of --quant: [[tensor]] pattern = "layers.*.down" encoding = "q5nl"
@@ -27,7 +27,7 @@ pub(crate) struct RecipeFlags {
 }
 
 /// What the flags ask for, its files read.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Recipe {
     /// Encodings by name.
     pub(crate) quant: Quant,
@@ -39,27 +39,39 @@ pub(crate) struct Recipe {
     pub(crate) target: Option<Target>,
 }
 
+impl From<Quant> for Recipe {
+    fn from(quant: Quant) -> Recipe {
+        Recipe { quant, ..Recipe::default() }
+    }
+}
+
+/// The recipe of this name.
+pub(crate) fn quant(name: &str) -> Result<Quant, Failure> {
+    name.parse().map_err(|error: ConvertError| Failure::Usage(format!("--quant: {error}")))
+}
+
 impl RecipeFlags {
     /// Reads the files that the flags name; refuses what makes no sense before a model is opened.
     pub(crate) fn resolve(self) -> Result<Recipe, Failure> {
-        let usage = |flag: &str, error: ConvertError| Failure::Usage(format!("{flag}: {error}"));
-        let quant = self.quant.parse().map_err(|error| usage("--quant", error))?;
+        let quant = quant(&self.quant)?;
         let table = match &self.recipe {
             None => None,
             Some(path) => {
                 let table = Table::parse(&input::file(path)?, &path.display().to_string());
-                Some(table.map_err(|error| usage("--recipe", error))?)
+                Some(table.map_err(|error| Failure::Usage(format!("--recipe: {error}")))?)
             }
         };
         let calibration = match &self.calibrate {
             None => None,
-            Some(path) if path.as_os_str() == "default" => Some(calibrate::default_text()?),
+            Some(path) if path.as_os_str() == "default" => Some(calibrate::default_text().to_owned()),
             Some(path) => Some(input::file(path)?),
         };
         let target = match (self.target_bits, self.target_bytes) {
             (Some(bits), _) if bits.is_finite() && bits > 0.0 => Some(Target::Bits(bits)),
             (Some(bits), _) => {
-                return Err(Failure::Usage(format!("--target-bits: expected a number above 0, found {bits}")));
+                return Err(Failure::Usage(format!(
+                    "--target-bits: expected a number above 0, found {bits}"
+                )));
             }
             (None, Some(size)) => Some(Target::Bytes(bytes(&size).map_err(Failure::Usage)?)),
             (None, None) => None,
@@ -94,9 +106,13 @@ mod tests {
 
     #[test]
     fn sizes_have_units() {
-        for (text, expected) in
-            [("45MB", 45_000_000), ("1.5 MiB", 1_572_864), ("2gb", 2_000_000_000), ("12345", 12_345), ("3KiB", 3072)]
-        {
+        for (text, expected) in [
+            ("45MB", 45_000_000),
+            ("1.5 MiB", 1_572_864),
+            ("2gb", 2_000_000_000),
+            ("12345", 12_345),
+            ("3KiB", 3072),
+        ] {
             assert_eq!(bytes(text).unwrap(), expected, "{text}");
         }
         for text in ["", "MB", "-4MB", "4 elephants", "1.2.3MB", "0", "1e9GB", "99999999999999999999"] {

@@ -165,7 +165,9 @@ pub enum ConvertError {
         found: String,
     },
     /// An unknown recipe name.
-    #[error("unknown quantization {found:?} (known: keep, f32, f16, bf16, q8, q6, q5, q4, q4min, q3)")]
+    #[error(
+        "unknown quantization {found:?} (known: keep, f32, f16, bf16, q8, q6, q5, q4, q4even, q4min, q3)"
+    )]
     UnknownQuant {
         /// What was asked for.
         found: String,
@@ -174,6 +176,12 @@ pub enum ConvertError {
     #[error("the recipe: {reason}")]
     Recipe {
         /// What is wrong, and what would be right.
+        reason: String,
+    },
+    /// A report whose plot cannot be drawn.
+    #[error("cannot draw the report's plot: {reason}")]
+    Plot {
+        /// What the drawing library says.
         reason: String,
     },
     /// A calibration that cannot be made.

@@ -206,8 +206,12 @@ fn recipes_choose_their_encodings() {
         (Quant::F32, Encoding::F32, Encoding::F32, 0.0),
         (Quant::F16, Encoding::F16, Encoding::F16, 0.0),
         (Quant::BF16, Encoding::BF16, Encoding::BF16, 0.0),
-        (Quant::Q8, Encoding::Q8, Encoding::Q8, 0.005),
-        (Quant::Q4, Encoding::Q4, Encoding::Q8Row, 0.08),
+        (Quant::Q8, Encoding::Q8, Encoding::Q8Row, 0.006),
+        (Quant::Q6, Encoding::Q6, Encoding::Q8Row, 0.02),
+        (Quant::Q5, Encoding::Q5Nl, Encoding::Q8Row, 0.04),
+        (Quant::Q4, Encoding::Q4Nl, Encoding::Q8Row, 0.08),
+        (Quant::Q4Even, Encoding::Q4, Encoding::Q8Row, 0.08),
+        (Quant::Q3, Encoding::Q3Nl, Encoding::Q6, 0.18),
         (Quant::Q4Min, Encoding::Q4Min, Encoding::Q8Row, 0.07),
     ] {
         let (summary, bytes) = run_folder(&Folder::new(shape, BlockType::F32), 1, quant).unwrap();
@@ -224,9 +228,9 @@ fn recipes_choose_their_encodings() {
             assert!(worst <= most * 0.5, "{quant} {}: off by {worst}", spec.hub);
         }
     }
-    // A four-bit source keeps its own grid.
+    // A four-bit source keeps its own grid where that takes no more room.
     let file = GgufFile::new(BLOCKS, BlockType::Q4_1, |spec| random_blocks(BlockType::Q4_1, spec));
-    let (_, bytes) = run_gguf(&file, Quant::Q4).unwrap();
+    let (_, bytes) = run_gguf(&file, Quant::Q5).unwrap();
     let encodings: Vec<_> = tensors(&bytes, BLOCKS).into_iter().map(|(_, encoding, _)| encoding).collect();
     assert_eq!((encodings[0], encodings[2]), (Encoding::Q8Row, Encoding::Q4Min));
 }

@@ -1,11 +1,11 @@
 //! `thimble pull`: fetches a model of the catalogue.
 
 use crate::catalogue::{self, Entry};
-use crate::conversion;
 use crate::failure::Failure;
 use crate::flags::PullFlags;
 use crate::home::Home;
 use crate::pull::{self, Request};
+use crate::recipe;
 use std::io::Write;
 
 /// Which model, and how.
@@ -20,7 +20,7 @@ impl Job {
     pub(crate) fn resolve(flags: PullFlags) -> Result<Job, Failure> {
         let unknown = || Failure::UnknownModel { name: flags.name.clone() };
         let entry = catalogue::find(&flags.name).ok_or_else(unknown)?;
-        let quant = flags.quant.as_deref().map(conversion::quant).transpose()?;
+        let quant = flags.quant.as_deref().map(recipe::quant).transpose()?;
         // Who names an encoding wants that one, whatever is there.
         let force = flags.force || quant.is_some();
         Ok(Job { home: Home::find()?, entry, request: Request { quant, force, refetch: flags.force } })

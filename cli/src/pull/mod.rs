@@ -122,7 +122,12 @@ fn make(entry: &'static Entry, staging: &Path, target: &Path, request: &Request)
     let name = entry.name;
     let convert = |source: &Path, quant: Quant, origin: String| {
         let quant = request.quant.unwrap_or(quant);
-        conversion::convert(source, target, &conversion::Request { quant, origin: Some(origin) })
+        conversion::convert(
+            source,
+            target,
+            &conversion::Request { recipe: quant.into(), origin: Some(origin) },
+        )
+        .map(drop)
     };
     terminal::note(&format!("fetching {name} from the hub ({})", entry.repository));
     let hub = match hub::fetch(entry.repository, staging, request.refetch) {

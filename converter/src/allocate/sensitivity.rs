@@ -1,8 +1,8 @@
 //! What each choice for each tensor does to the predictions.
 
 use super::Choice;
-use crate::calibrate::model::{Layer, Shape, matrix, project, stored_values};
-use crate::calibrate::{load, plain};
+use crate::calibrate::model::{FloatModel, matrix, project, stored_values};
+use crate::calibrate::plain;
 use crate::quantize::Coder;
 use crate::read::Checkpoint;
 use crate::recipe::twin;
@@ -18,16 +18,11 @@ const BODY: [Encoding; 6] =
 /// The encoding whose divergence is measured; that of others follows from their errors.
 const MEASURED: Encoding = Encoding::Q4Nl;
 
-/// The f32 model in memory, and what flows through it.
+/// The f32 model and what flows through it.
 struct Model<'c> {
     checkpoint: &'c Checkpoint,
-    shape: Shape,
+    float: FloatModel,
     windows: &'c [Vec<u32>],
-    embedding: Tensor,
-    layers: Vec<Layer>,
-    norm: Tensor,
-    /// `None` where it is the embedding.
-    head: Option<Tensor>,
     /// The residual streams in front of every layer and behind the last one, by layer and window.
     before: Vec<Vec<Tensor>>,
     /// The predictions of the f32 model.
@@ -73,18 +68,14 @@ impl Predictions {
 }
 
 impl Model<'_> {
-    fn logits(&self, x: &Tensor, head: &Tensor) -> Computed<Vec<f32>> {
-        project(&self.shape.norm(x, &self.norm)?, head)?.flatten_all()?.to_vec1()
-    }
-
-    fn head(&self) -> &Tensor {
-        self.head.as_ref().unwrap_or(&self.embedding)
+    fn embed(&self, embedding: &Tensor) -> Computed<Vec<Tensor>> {
+        self.windows.iter().map(|window| self.float.shape.embed(embedding, window)).collect()
     }
 
     /// Runs the layers from `first` on.
     fn rest(&self, mut x: Vec<Tensor>, first: usize) -> Computed<Vec<Tensor>> {
-        for layer in &self.layers[first..] {
-            x = x.par_iter().map(|x| self.shape.layer(x, layer)).collect::<Computed<_>>()?;
+        for layer in &self.float.layers[first..] {
+            x = x.par_iter().map(|x| self.float.shape.layer(x, layer)).collect::<Computed<_>>()?;
         }
         Ok(x)
     }
@@ -94,7 +85,7 @@ impl Model<'_> {
         let vocab = self.checkpoint.config.vocab;
         let mut sum = 0.0;
         for (x, reference) in x.iter().zip(&self.reference) {
-            sum += reference.divergence(&self.logits(x, head)?, vocab);
+            sum += reference.divergence(&self.float.logits(x, head)?, vocab);
         }
         // Rounding of the logits leaves a little on either side of zero.
         Ok((sum / self.windows.iter().map(Vec::len).sum::<usize>() as f64).max(0.0))
@@ -102,24 +93,18 @@ impl Model<'_> {
 
     /// Divergence with one matrix of a layer in another form.
     fn with(&self, layer: usize, part: usize, weight: Tensor) -> Computed<f64> {
-        let own = &self.layers[layer];
-        let mut other = Layer {
-            attention_norm: own.attention_norm.clone(),
-            attention: own.attention.clone(),
-            ffn_norm: own.ffn_norm.clone(),
-            ffn: own.ffn.clone(),
-        };
+        let mut other = self.float.layers[layer].clone();
         match part.checked_sub(4) {
             None => other.attention[part] = weight,
             Some(part) => other.ffn[part] = weight,
         }
-        let x = self.before[layer].par_iter().map(|x| self.shape.layer(x, &other));
-        self.divergence(&self.rest(x.collect::<Computed<_>>()?, layer + 1)?, self.head())
+        let x = self.before[layer].par_iter().map(|x| self.float.shape.layer(x, &other));
+        self.divergence(&self.rest(x.collect::<Computed<_>>()?, layer + 1)?, self.float.head())
     }
 
     /// The inputs of the four kinds of projections of a layer, all windows below each other.
     fn inputs(&self, layer: usize) -> Computed<[Tensor; 4]> {
-        let (shape, layer, before) = (&self.shape, &self.layers[layer], &self.before[layer]);
+        let (shape, layer, before) = (&self.float.shape, &self.float.layers[layer], &self.before[layer]);
         let each = before.par_iter().map(|x| {
             let [query, key, value, output] = &layer.attention;
             let a = shape.norm(x, &layer.attention_norm)?;
@@ -178,47 +163,24 @@ pub(super) fn measure(
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Vec<Vec<Choice>>, ConvertError> {
     let config = checkpoint.config;
-    let none = Role::NO_LAYER;
-    let layer = |layer: usize| -> Result<Layer, ConvertError> {
-        let get = |role| load(checkpoint, role, layer as u16);
-        Ok(Layer {
-            attention_norm: get(Role::AttentionNorm)?,
-            attention: [get(Role::Query)?, get(Role::Key)?, get(Role::Value)?, get(Role::Output)?],
-            ffn_norm: get(Role::FfnNorm)?,
-            ffn: [get(Role::Gate)?, get(Role::Up)?, get(Role::Down)?],
-        })
-    };
-    let mut model = Model {
-        checkpoint,
-        shape: Shape::new(&config, windows.iter().map(Vec::len).max().unwrap_or(0))?,
-        windows,
-        embedding: load(checkpoint, Role::Embedding, none)?,
-        layers: (0..config.layers).map(layer).collect::<Result<_, _>>()?,
-        norm: load(checkpoint, Role::FinalNorm, none)?,
-        head: if config.tied { None } else { Some(load(checkpoint, Role::Head, none)?) },
-        before: Vec::new(),
-        reference: Vec::new(),
-    };
-    let embed = |embedding: &Tensor| {
-        windows.iter().map(|window| model.shape.embed(embedding, window)).collect::<Computed<Vec<_>>>()
-    };
-    let mut before = vec![embed(&model.embedding)?];
-    for layer in &model.layers {
-        let x = before[before.len() - 1].par_iter().map(|x| model.shape.layer(x, layer));
-        before.push(x.collect::<Computed<_>>()?);
+    let longest = windows.iter().map(Vec::len).max().unwrap_or(0);
+    let float = FloatModel::load(checkpoint, longest)?;
+    let mut model = Model { checkpoint, float, windows, before: Vec::new(), reference: Vec::new() };
+    model.before.push(model.embed(&model.float.embedding)?);
+    for layer in &model.float.layers {
+        let x = &model.before[model.before.len() - 1];
+        let x = x.par_iter().map(|x| model.float.shape.layer(x, layer)).collect::<Computed<_>>()?;
+        model.before.push(x);
     }
-    let last = &before[config.layers];
-    let reference = last.iter().map(|x| Ok(Predictions::new(model.logits(x, model.head())?, config.vocab)));
-    (model.reference, model.before) = (reference.collect::<Computed<_>>()?, before);
+    for x in &model.before[config.layers] {
+        let logits = model.float.logits(x, model.float.head())?;
+        model.reference.push(Predictions::new(logits, config.vocab));
+    }
     let model = model;
-    let embed = |embedding: &Tensor| {
-        windows.iter().map(|window| model.shape.embed(embedding, window)).collect::<Computed<Vec<_>>>()
-    };
-
     let tensors = checkpoint.tensors();
     let last: Vec<Tensor> = model.before[config.layers]
         .iter()
-        .map(|x| model.shape.norm(x, &model.norm))
+        .map(|x| model.float.shape.norm(x, &model.float.norm))
         .collect::<Computed<_>>()?;
     let last = Tensor::cat(&last, 0)?;
     let mut cached: Option<(u16, [Tensor; 4])> = None;
@@ -234,21 +196,21 @@ pub(super) fn measure(
                     true => last.clone(),
                     false => Tensor::eye(tensor.columns, last.dtype(), last.device())?,
                 };
-                model.choices(place, &model.embedding, &seen, |form| {
-                    let x = model.rest(embed(&form)?, 0)?;
-                    model.divergence(&x, if config.tied { &form } else { model.head() })
+                model.choices(place, &model.float.embedding, &seen, |form| {
+                    let x = model.rest(model.embed(&form)?, 0)?;
+                    model.divergence(&x, if config.tied { &form } else { model.float.head() })
                 })?
             }
             (Role::Head, _) => {
                 let measured = |form: Tensor| model.divergence(&model.before[config.layers], &form);
-                model.choices(place, model.head(), &last, measured)?
+                model.choices(place, model.float.head(), &last, measured)?
             }
             (_, Some(part)) => {
                 if cached.as_ref().is_none_or(|(layer, _)| *layer != tensor.layer) {
                     cached = Some((tensor.layer, model.inputs(number)?));
                 }
                 let Some((_, inputs)) = &cached else { continue };
-                let (layer, input) = (&model.layers[number], [0, 0, 0, 1, 2, 2, 3][part]);
+                let (layer, input) = (&model.float.layers[number], [0, 0, 0, 1, 2, 2, 3][part]);
                 let full = if part < 4 { &layer.attention[part] } else { &layer.ffn[part - 4] };
                 model.choices(place, full, &inputs[input], |form| model.with(number, part, form))?
             }

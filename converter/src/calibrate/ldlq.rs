@@ -8,6 +8,7 @@
 use crate::pack;
 use crate::quantize::{Coder, Loss, Refusal};
 use rayon::prelude::*;
+use std::ops::{AddAssign, Mul};
 use thimble_runtime::format::{Encoding, GROUP, PANEL};
 
 /// Second moments of a matrix's inputs, `columns x columns`, row-major.
@@ -27,7 +28,7 @@ pub(crate) struct Feedback {
     /// M_kk^2, what an error that is left in a column costs.
     weights: Vec<f32>,
     /// M, row-major.
-    factor: Vec<f64>,
+    factor: Vec<f32>,
 }
 
 impl Moments {
@@ -75,7 +76,7 @@ impl Moments {
             slab
         };
         let slabs = (0..n.div_ceil(GROUP)).into_par_iter().map(slab).collect();
-        Some(Feedback { columns: n, slabs, weights, factor: m })
+        Some(Feedback { columns: n, slabs, weights, factor: m.iter().map(|&v| v as f32).collect() })
     }
 }
 
@@ -85,22 +86,27 @@ impl Feedback {
     /// In place: `wish` is T X^T, rows of `columns` numbers, and becomes D = T X^T H^-1.
     pub(crate) fn solve(&self, wish: &mut [f32]) {
         let (n, factor) = (self.columns, &self.factor);
-        wish.par_chunks_mut(n).for_each(|row| {
-            let mut d: Vec<f64> = row.iter().map(|&v| f64::from(v)).collect();
+        wish.par_chunks_mut(n * TOGETHER).for_each(|rows| {
             for j in (0..n).rev() {
                 let m = &factor[j * n..][..n];
-                d[j] = (d[j] - dot(&d[j + 1..], &m[j + 1..])) / m[j];
+                for row in rows.chunks_exact_mut(n) {
+                    row[j] = (row[j] - dot(&row[j + 1..], &m[j + 1..])) / m[j];
+                }
             }
             for j in 0..n {
                 let m = &factor[j * n..][..n];
-                d[j] /= m[j];
-                let (done, rest) = d.split_at_mut(j + 1);
-                rest.iter_mut().zip(&m[j + 1..]).for_each(|(d, m)| *d -= done[j] * m);
+                for row in rows.chunks_exact_mut(n) {
+                    let done = row[j] / m[j];
+                    row[j] = done;
+                    row[j + 1..].iter_mut().zip(&m[j + 1..]).for_each(|(d, m)| *d -= done * m);
+                }
             }
-            row.iter_mut().zip(d).for_each(|(out, d)| *out = d as f32);
         });
     }
 }
+
+/// Rows that are solved for together, while a row of the factor is at hand.
+const TOGETHER: usize = 8;
 
 /// Columns that are factored at once.
 const BLOCK: usize = 64;
@@ -148,17 +154,19 @@ pub(crate) fn cholesky(a: &mut [f64], n: usize) -> Option<()> {
     Some(())
 }
 
-/// A dot product in eight sums, which the compiler keeps in vector registers.
-pub(crate) fn dot(a: &[f64], b: &[f64]) -> f64 {
-    let mut sums = [0.0; 8];
-    let (a8, b8) = (a.chunks_exact(8), b.chunks_exact(8));
-    let rest: f64 = a8.remainder().iter().zip(b8.remainder()).map(|(a, b)| a * b).sum();
-    for (a, b) in a8.zip(b8) {
-        for i in 0..8 {
+/// A dot product in sixteen sums, which the compiler keeps in vector registers.
+fn dot<T: Copy + Default + Mul<Output = T> + AddAssign>(a: &[T], b: &[T]) -> T {
+    let mut sums = [T::default(); 16];
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<16>(), b.as_chunks::<16>());
+    for (a, b) in a.iter().zip(b) {
+        for i in 0..16 {
             sums[i] += a[i] * b[i];
         }
     }
-    sums.iter().sum::<f64>() + rest
+    let mut total = T::default();
+    sums.into_iter().for_each(|sum| total += sum);
+    a_rest.iter().zip(b_rest).for_each(|(&a, &b)| total += a * b);
+    total
 }
 
 /// Rounds a matrix (rows of `feedback.columns` numbers) to panels of an encoding.

@@ -11,6 +11,7 @@ pub(crate) mod model;
 mod stream;
 mod text;
 
+pub use model::FloatModel;
 pub use text::default_text;
 pub(crate) use text::{MOST, windows};
 
@@ -20,7 +21,6 @@ use crate::{ConvertError, encode, recipe, refused};
 use candle_core::{Device, Result as Computed, Tensor};
 use ldlq::{Feedback, Moments};
 use model::{Shape, matrix, project, source_values, stored_values};
-use rayon::prelude::*;
 use stream::{Streams, products};
 use thimble_runtime::format::{Role, TensorRecord};
 

@@ -8,8 +8,8 @@ use crate::pack;
 use crate::quantize::Refusal;
 use crate::read::{Checkpoint, Stored};
 use crate::{ConvertError, refused};
-use candle_core::{D, DType, Device, Result as Computed, Tensor};
-use thimble_runtime::format::{Config, Encoding};
+use candle_core::{D, Device, Result as Computed, Tensor};
+use thimble_runtime::format::{Config, Encoding, Role};
 
 impl From<candle_core::Error> for ConvertError {
     fn from(error: candle_core::Error) -> ConvertError {
@@ -133,6 +133,7 @@ impl Shape {
 }
 
 /// The weights of one layer, as matrices of f32; norms as vectors.
+#[derive(Clone)]
 pub(crate) struct Layer {
     /// RMS norm before attention.
     pub(crate) attention_norm: Tensor,
@@ -142,6 +143,19 @@ pub(crate) struct Layer {
     pub(crate) ffn_norm: Tensor,
     /// Gate, up, down.
     pub(crate) ffn: [Tensor; 3],
+}
+
+impl Layer {
+    /// A layer of the source.
+    pub(crate) fn load(checkpoint: &Checkpoint, layer: u16) -> Result<Layer, ConvertError> {
+        let get = |role| super::load(checkpoint, role, layer);
+        Ok(Layer {
+            attention_norm: get(Role::AttentionNorm)?,
+            attention: [get(Role::Query)?, get(Role::Key)?, get(Role::Value)?, get(Role::Output)?],
+            ffn_norm: get(Role::FfnNorm)?,
+            ffn: [get(Role::Gate)?, get(Role::Up)?, get(Role::Down)?],
+        })
+    }
 }
 
 impl Shape {
@@ -162,12 +176,54 @@ impl Shape {
     pub(crate) fn embed(&self, embedding: &Tensor, tokens: &[u32]) -> Computed<Tensor> {
         embedding.index_select(&Tensor::new(tokens, &Device::Cpu)?, 0)
     }
+}
 
-    /// Logarithms of the probabilities of the next token: tokens x vocabulary.
-    pub(crate) fn log_probabilities(&self, x: &Tensor, norm: &Tensor, head: &Tensor) -> Computed<Tensor> {
-        let logits = project(&self.norm(x, norm)?, head)?;
-        let shifted = logits.broadcast_sub(&logits.max_keepdim(D::Minus1)?)?;
-        let sum = shifted.exp()?.sum_keepdim(D::Minus1)?.log()?;
-        shifted.broadcast_sub(&sum)?.to_dtype(DType::F32)
+/// A whole model in f32, whatever its source stores: the yardstick that its other forms are held against.
+pub struct FloatModel {
+    pub(crate) shape: Shape,
+    pub(crate) embedding: Tensor,
+    pub(crate) layers: Vec<Layer>,
+    pub(crate) norm: Tensor,
+    /// `None` where it is the embedding.
+    head: Option<Tensor>,
+}
+
+impl FloatModel {
+    /// Loads all weights, 4 bytes each, for texts of up to `longest` tokens.
+    ///
+    /// # Errors
+    /// A weight is not finite, or the source cannot be read.
+    pub fn load(checkpoint: &Checkpoint, longest: usize) -> Result<FloatModel, ConvertError> {
+        let (config, none) = (checkpoint.config, Role::NO_LAYER);
+        Ok(FloatModel {
+            shape: Shape::new(&config, longest)?,
+            embedding: super::load(checkpoint, Role::Embedding, none)?,
+            layers: (0..config.layers as u16)
+                .map(|l| Layer::load(checkpoint, l))
+                .collect::<Result<_, _>>()?,
+            norm: super::load(checkpoint, Role::FinalNorm, none)?,
+            head: if config.tied { None } else { Some(super::load(checkpoint, Role::Head, none)?) },
+        })
+    }
+
+    pub(crate) fn head(&self) -> &Tensor {
+        self.head.as_ref().unwrap_or(&self.embedding)
+    }
+
+    /// Logits from a residual stream: tokens x vocabulary, row after row.
+    pub(crate) fn logits(&self, x: &Tensor, head: &Tensor) -> Computed<Vec<f32>> {
+        project(&self.shape.norm(x, &self.norm)?, head)?.flatten_all()?.to_vec1()
+    }
+
+    /// The logits behind each of some tokens, row after row: tokens x vocabulary.
+    ///
+    /// # Errors
+    /// More tokens than the model was loaded for, or one outside the vocabulary.
+    pub fn predict(&self, tokens: &[u32]) -> Result<Vec<f32>, ConvertError> {
+        let mut x = self.shape.embed(&self.embedding, tokens)?;
+        for layer in &self.layers {
+            x = self.shape.layer(&x, layer)?;
+        }
+        Ok(self.logits(&x, self.head())?)
     }
 }

@@ -10,7 +10,7 @@ use crate::quantize::Loss;
 use crate::read::hub::tensor_name;
 use crate::read::{BlockType, Checkpoint, Stored, TokenizerSource};
 use crate::tokenizer::Vocabulary;
-use crate::{ConvertError, Progress, dequantize};
+use crate::{ConvertError, Progress, Stage, dequantize};
 use safetensors::Dtype as TensorType;
 use safetensors::tensor::{Metadata, TensorInfo};
 use std::collections::HashMap;
@@ -215,7 +215,7 @@ fn weights(
             }
             out.write_all(&bytes).map_err(fail)?;
             done += bytes.len() as u64;
-            progress(Progress { stage: crate::Stage::Writing, tensor: &tensor.name, done, total });
+            progress(Progress { stage: Stage::Writing, tensor: &tensor.name, done, total });
         }
     }
     out.flush().map_err(fail)?;

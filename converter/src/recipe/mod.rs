@@ -31,6 +31,8 @@ pub enum Quant {
     Q5,
     /// Body 4 bits on uneven levels, embedding and head 8 bits with a scale per row.
     Q4,
+    /// Body 4 bits on even levels in groups of 32, embedding and head 8 bits with a scale per row.
+    Q4Even,
     /// Body 4 bits with a minimum in groups of 32, embedding and head 8 bits with a scale per row.
     Q4Min,
     /// Body 3 bits on uneven levels, embedding and head 6 bits.
@@ -39,7 +41,7 @@ pub enum Quant {
 
 impl Quant {
     /// Every recipe.
-    pub const ALL: [Quant; 10] = [
+    pub const ALL: [Quant; 11] = [
         Quant::Keep,
         Quant::F32,
         Quant::F16,
@@ -48,6 +50,7 @@ impl Quant {
         Quant::Q6,
         Quant::Q5,
         Quant::Q4,
+        Quant::Q4Even,
         Quant::Q4Min,
         Quant::Q3,
     ];
@@ -63,6 +66,7 @@ impl Quant {
             Quant::Q6 => "q6",
             Quant::Q5 => "q5",
             Quant::Q4 => "q4",
+            Quant::Q4Even => "q4even",
             Quant::Q4Min => "q4min",
             Quant::Q3 => "q3",
         }
@@ -86,6 +90,7 @@ impl Quant {
             Quant::Q6 => (Encoding::Q6, Encoding::Q8Row),
             Quant::Q5 => (Encoding::Q5Nl, Encoding::Q8Row),
             Quant::Q4 => (Encoding::Q4Nl, Encoding::Q8Row),
+            Quant::Q4Even => (Encoding::Q4, Encoding::Q8Row),
             Quant::Q4Min => (Encoding::Q4Min, Encoding::Q8Row),
             Quant::Q3 => (Encoding::Q3Nl, Encoding::Q6),
         };

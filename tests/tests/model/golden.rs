@@ -52,7 +52,7 @@ pub(crate) const RECIPES: [(Grid, Quant); 7] = [
     (Grid::Bytes, Quant::BF16),
     (Grid::Bytes, Quant::Q8),
     (Grid::Nibbles, Quant::F16),
-    (Grid::Nibbles, Quant::Q4),
+    (Grid::Nibbles, Quant::Q4Even),
     (Grid::Nibbles, Quant::Q4Min),
 ];
 
