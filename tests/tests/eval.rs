@@ -219,7 +219,7 @@ fn neither_threads_nor_interruptions_change_a_bit() {
     let mut done = 0;
     for stop_after in [1, 5, 12] {
         let (ended, resumed) = run(2, false, stop_after);
-        let Ended::Stopped { items, of, journal: Some(kept) } = ended.unwrap() else {
+        let Ended::Stopped(Stopped { items, of, journal: Some(kept) }) = ended.unwrap() else {
             panic!("it was stopped")
         };
         assert!(items >= stop_after && items < of, "{items} of {of}");

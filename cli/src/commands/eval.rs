@@ -65,15 +65,7 @@ impl Job {
         watch.end();
         match ended.map_err(failure)? {
             Ended::Complete(evaluated) => self.report(&evaluated, stdout),
-            Ended::Stopped { items, of, journal } => Err(Failure::Engine(match journal {
-                Some(journal) => format!(
-                    "stopped after {items} of {of} items, which are kept in {}: the same command goes on from there",
-                    journal.display()
-                ),
-                None => {
-                    format!("stopped after {items} of {of} items: with -o OUT.json it could go on from there")
-                }
-            })),
+            Ended::Stopped(stopped) => Err(Failure::Engine(stopped.to_string())),
         }
     }
 
