@@ -5,6 +5,8 @@
 mod eval;
 #[path = "cli/hub.rs"]
 mod hub;
+#[path = "cli/report.rs"]
+mod report;
 #[path = "cli/setup.rs"]
 mod setup;
 
