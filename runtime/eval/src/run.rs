@@ -14,7 +14,7 @@ use crate::task::Task;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 use thimble_host::{MappedModel, Plan, Settings, generator};
 use thimble_runtime::Token;
@@ -442,7 +442,8 @@ impl Workers<'_> {
     fn run(&self, threads: usize, each: &mut dyn FnMut(usize, Outcome) -> Result<()>) -> Result<()> {
         let next = AtomicUsize::new(0);
         let ended = AtomicBool::new(false);
-        let (sender, receiver) = channel();
+        // Bounded, so that no thread runs ahead of what is written down.
+        let (sender, receiver) = sync_channel(threads);
         std::thread::scope(|scope| {
             for _ in 0..threads {
                 let sender = sender.clone();
