@@ -8,6 +8,7 @@
 
 mod ldlq;
 pub(crate) mod model;
+pub(crate) mod ops;
 mod stream;
 mod text;
 
@@ -214,7 +215,7 @@ pub(crate) fn calibrate(
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Vec<Option<Rounded>>, ConvertError> {
     let config = checkpoint.config;
-    let shape = Shape::new(&config, windows.iter().map(Vec::len).max().unwrap_or(0))?;
+    let shape = Shape::new(&config, windows.iter().map(Vec::len).max().unwrap_or(0));
     let first = place(checkpoint, Role::Embedding, Role::NO_LAYER);
     let (tensor, record) = (&checkpoint.tensors()[first], &records[first]);
     let rounded = plain(checkpoint, tensor, record)?;
