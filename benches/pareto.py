@@ -4,7 +4,7 @@
     cargo build --release -p thimble-cli
     benches/pareto.py SOURCE --text TEXT [--calibrate CALIBRATION_TEXT] [--work DIR] [--windows N]
 
-SOURCE is a Hugging Face folder or a GGUF file; its values are the original for every contestant. The peer comes from
+SOURCE is a Hugging Face folder or a GGUF file; its values in an F16 GGUF file are the original for every contestant. The peer comes from
 its PyPI source package (benches/build-llama.cpp.sh, about ten minutes once). For each of its types there is one file of
 ours that may not be larger: `thimble convert --target-bytes` with the size of the peer's file. All divergences are
 weights alone (`--exact`: f32 activations for both) on the same windows of TEXT; the last column is our file as it runs.
@@ -59,9 +59,9 @@ class Contest:
         return self.figures[key]
 
     def prepare(self):
-        """The original in f32 for us, in F16 for the peer, and the peer's tool."""
-        self.original = self.convert(self.flags.source, self.work / "original.thimble", "--quant", "f32")
+        """The original that both begin with, as a reference for divergences, and the peer's tool."""
         self.f16 = self.convert(self.flags.source, self.work / "original-f16.gguf", "--to", "gguf", "--type", "F16")
+        self.original = self.convert(self.f16, self.work / "original.thimble", "--quant", "f32")
         self.quantize = self.peer / "llama-quantize"
         if not self.quantize.exists():
             print("building llama.cpp (about ten minutes) ...", file=sys.stderr)
@@ -83,7 +83,7 @@ class Contest:
         wide.unlink(missing_ok=True)
         size = peer.stat().st_size
         target = ["--target-bytes", str(size), "--calibrate", self.flags.calibrate]
-        ours = self.convert(self.flags.source, self.work / f"ours-{kind}.thimble", *target)
+        ours = self.convert(self.f16, self.work / f"ours-{kind}.thimble", *target)
         exact = self.divergence(f"ours-{kind}", ours, exact=True)
         as_run = self.divergence(f"ours-{kind}", ours, exact=False)
         return {"type": kind, "size": size, "theirs": theirs, "our size": ours.stat().st_size, "ours": exact, "run": as_run}

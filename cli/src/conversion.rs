@@ -20,7 +20,7 @@ pub(crate) struct Request {
 }
 
 /// Writes the model in `source` to `target`, atomically; says on stderr what became of it.
-pub(crate) fn convert(source: &Path, target: &Path, request: &Request) -> Result<(), Failure> {
+pub(crate) fn convert(source: &Path, target: &Path, request: &Request) -> Result<Summary, Failure> {
     let target = &place(target, source)?;
     let summary = quietly(source, target, request)?;
     tell(target, [summary.bytes, summary.config.parameters()], &summary.notes);
@@ -30,7 +30,7 @@ pub(crate) fn convert(source: &Path, target: &Path, request: &Request) -> Result
             terminal::note(&format!("  {:<24} {}", rule.pattern, rule.encoding));
         }
     }
-    Ok(())
+    Ok(summary)
 }
 
 /// Writes the model in `source` to the GGUF file `target`, atomically; says on stderr what became of it.

@@ -255,6 +255,8 @@ pub(crate) struct ConvertFlags {
     pub(crate) target: convert::TargetFlags,
     #[command(flatten)]
     pub(crate) recipe: RecipeFlags,
+    #[command(flatten)]
+    pub(crate) report: crate::report::ReportFlags,
 }
 
 /// `thimble inspect`.

@@ -17,6 +17,7 @@ mod model;
 mod progress;
 mod pull;
 mod recipe;
+mod report;
 mod resources;
 mod scratch;
 mod target;

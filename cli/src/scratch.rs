@@ -26,17 +26,20 @@ impl Scratch {
         }
     }
 
+    /// The folder.
+    pub(crate) fn folder(&mut self) -> Result<&Path, Failure> {
+        // Not `if let` with a return: the borrow would last to the end.
+        if self.folder.is_none() {
+            let folder = TempDir::with_prefix("thimble-");
+            let folder = folder.map_err(|e| Failure::io("create a folder in", &std::env::temp_dir(), e))?;
+            interrupt::removing(folder.path().to_path_buf())?;
+            self.folder = Some(folder);
+        }
+        Ok(self.folder.as_ref().map_or(Path::new(""), TempDir::path))
+    }
+
     fn convert(&mut self, source: &Path) -> Result<Mapped, Failure> {
-        let folder = match &self.folder {
-            Some(folder) => folder.path(),
-            None => {
-                let folder = TempDir::with_prefix("thimble-");
-                let folder =
-                    folder.map_err(|e| Failure::io("create a folder in", &std::env::temp_dir(), e))?;
-                interrupt::removing(folder.path().to_path_buf())?;
-                self.folder.insert(folder).path()
-            }
-        };
+        let folder = self.folder()?;
         let target = folder.join("model.thimble");
         let summary =
             conversion::quietly(source, &target, &Request { recipe: Quant::Keep.into(), origin: None })?;

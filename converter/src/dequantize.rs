@@ -1,4 +1,4 @@
-//! From a source's blocks to f32, for every type that [`BlockType`] lists.
+//! From a source's blocks to f32, for every type that [`BlockType`] lists (with the feature `ggml` some through ggml).
 //!
 //! Layouts and formulas follow `ggml-common.h` and `ggml-quants.c` of ggml (the `dequantize_row_*` functions).
 
@@ -27,6 +27,8 @@ pub fn dequantize(kind: BlockType, bytes: &[u8], out: &mut [f32]) {
         BlockType::Q4_K => q4_k,
         BlockType::Q5_K => q5_k,
         BlockType::Q6_K => q6_k,
+        #[cfg(feature = "ggml")]
+        foreign => return crate::ggml::dequantize(foreign, bytes, out),
     };
     for (block, out) in blocks {
         each(block, out);

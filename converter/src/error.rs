@@ -178,6 +178,12 @@ pub enum ConvertError {
         /// What is wrong, and what would be right.
         reason: String,
     },
+    /// A report whose plot cannot be drawn.
+    #[error("cannot draw the report's plot: {reason}")]
+    Plot {
+        /// What the drawing library says.
+        reason: String,
+    },
     /// A calibration that cannot be made.
     #[error("calibration: {reason}")]
     Calibration {

@@ -1,4 +1,4 @@
-//! Turns a Hugging Face folder or a GGUF file into a `.thimble` file.
+//! Turns a Hugging Face folder, a GGUF or a `.thimble` file into a `.thimble` file, a GGUF file or a Hugging Face folder.
 //!
 //! [`read::open`] makes a [`Checkpoint`] of either; a [`Quant`] says how each tensor is stored; [`convert`]
 //! streams it to disk a few megabytes at a time, so memory does not grow with the model.
@@ -9,11 +9,14 @@ pub mod chat;
 mod dequantize;
 mod error;
 pub mod export;
+#[cfg(feature = "ggml")]
+pub mod ggml;
 pub mod pack;
 mod plan;
 pub mod quantize;
 pub mod read;
 pub mod recipe;
+pub mod report;
 mod sections;
 pub mod tokenizer;
 pub mod write;
@@ -98,6 +101,25 @@ pub struct Summary {
     pub notes: Vec<String>,
     /// The chosen encodings and the expected divergence from the source in nats per token, where there was a target.
     pub chosen: Option<(Table, f64)>,
+    /// Each tensor, in the order of the file.
+    pub tensors: Vec<TensorSummary>,
+}
+
+/// How one tensor was stored.
+#[derive(Clone, Debug)]
+pub struct TensorSummary {
+    /// Its name in the source.
+    pub name: String,
+    /// Outputs.
+    pub rows: usize,
+    /// Inputs.
+    pub columns: usize,
+    /// How its numbers are stored.
+    pub encoding: Encoding,
+    /// Bytes in the file.
+    pub bytes: u64,
+    /// What rounding changed, relative root mean square; zero where nothing was rounded.
+    pub error: f64,
 }
 
 /// Converts `source` (a folder, a `.gguf` or a `.safetensors` file) to the file `destination`.
@@ -141,6 +163,7 @@ pub fn convert_checkpoint(
         worst: None,
         notes,
         chosen,
+        tensors: Vec::with_capacity(tensors.len()),
     };
     for record in tensors {
         let entry = summary.encodings.entry(record.encoding.name()).or_default();
@@ -169,6 +192,14 @@ pub fn convert_checkpoint(
             Some(rounded) => emit(&rounded.bytes, rounded.loss)?,
             None => encode(checkpoint, tensor, &record, &mut emit)?,
         }
+        summary.tensors.push(TensorSummary {
+            name: tensor.name.clone(),
+            rows: tensor.rows,
+            columns: tensor.columns,
+            encoding: record.encoding,
+            bytes: record.length,
+            error: loss.relative(),
+        });
         if loss.relative() > summary.worst.as_ref().map_or(0.0, |(_, worst)| *worst) {
             summary.worst = Some((tensor.name.clone(), loss.relative()));
         }

@@ -25,7 +25,7 @@ TEXTS = [
 PAIRS = [
     ("The capital of France is", " Paris, and the capital of Spain is Madrid."),
     ("Water boils at a hundred degrees", " Celsius at sea level, and at less on a mountain."),
-    ("def add(a, b):\n", "    return a + b\n"),
+    ("def add(a, b): return", " a + b"),
 ]
 CHAT = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"},
         {"role": "user", "content": " it's me\n"}]
@@ -62,6 +62,7 @@ def main():
             with torch.no_grad():
                 logits = model(torch.tensor([ids])).logits[0].double().log_softmax(-1)
             theirs = sum(logits[i - 1, ids[i]].item() for i in range(start, len(ids)))
+            assert len(ids) - start == ours["tokens"], (context, continuation)
             worst = max(worst, abs(theirs - ours["loglikelihood"]) / ours["tokens"])
         print(f"largest difference of a log-likelihood: {worst:.2e} a token")
 

@@ -1,6 +1,8 @@
 //! The real command, as a user meets it: a tiny model is made and converted, and `thimble` is run.
 #![allow(clippy::unwrap_used, reason = "these files are nothing but tests")]
 
+#[path = "cli/eval.rs"]
+mod eval;
 #[path = "cli/hub.rs"]
 mod hub;
 #[path = "cli/setup.rs"]
@@ -448,4 +450,38 @@ fn divergence_takes_files_and_folders() {
     assert_eq!(long.code, Some(2), "{}", long.stderr);
     let empty = of("q4.thimble", "none", &[]);
     assert!(empty.stderr.contains("none"), "{}", empty.stderr);
+}
+
+#[test]
+fn models_become_gguf_files_and_folders() {
+    let bench = setup("gguf-out");
+    let run = |arguments: &[&str]| bench.run(arguments, b"");
+    run(&["convert", "hf", "-o", "a.gguf", "--type", "q8_0"]).succeeds();
+    assert_eq!(fs::read(bench.path("a.gguf")).unwrap()[..4], *b"GGUF");
+    let told = run(&["convert", "tiny.thimble", "-o", "b", "--to", "gguf", "--type", "Q4_0"]);
+    told.succeeds();
+    assert!(told.stderr.contains("Q4_0") && told.stderr.contains("the embedding is Q8_0"), "{}", told.stderr);
+    run(&["convert", "b", "-o", "c.thimble"]).succeeds();
+    run(&["run", "c.thimble", "--prompt", "hello", "--tokens", "3"]).succeeds();
+
+    run(&["export", "tiny.thimble", "-o", "out"]).succeeds();
+    run(&["convert", "out", "-o", "d.thimble", "--quant", "f32"]).succeeds();
+    let ids = |model: &str| {
+        bench.json(&["run", model, "--prompt", "hello", "--temperature", "0", "--tokens", "9", "--json"])["ids"].clone()
+    };
+    assert_eq!(ids("tiny.thimble"), ids("d.thimble"));
+    let again = run(&["export", "tiny.thimble", "-o", "out"]);
+    assert!(again.code == Some(1) && again.stderr.contains("exists already"), "{}", again.stderr);
+
+    for (arguments, sentence) in [
+        (["convert", "hf", "-o", "x.gguf", "--type", "Q4K"], "did you mean Q4_K?"),
+        (["convert", "hf", "-o", "x.gguf", "--quant", "q8"], "GGUF files take --type"),
+        (["convert", "hf", "-o", "x.thimble", "--type", "Q8_0"], "--type is for GGUF files"),
+        (["export", "hf", "-o", "x", "--dtype", "f64"], "known: f32, bf16, f16"),
+    ] {
+        let out = run(&arguments);
+        assert_eq!(out.code, Some(2), "{arguments:?}");
+        assert!(out.stderr.contains(sentence), "{}", out.stderr);
+    }
+    assert!(!bench.path("x.gguf").exists() && !bench.path("x").exists());
 }

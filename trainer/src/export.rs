@@ -9,6 +9,7 @@ use safetensors::tensor::{Dtype, TensorView};
 use serde::Deserialize;
 use std::collections::HashMap;
 use std::path::Path;
+use thimble_converter::export::AtomicFolder;
 use zerocopy::IntoBytes;
 
 /// The part of a Llama's `config.json` that decides its shape.
@@ -191,19 +192,8 @@ pub fn copy_tokenizer(from: &Path, to: &Path) -> Result<()> {
 /// # Errors
 /// The folder exists already, or a file cannot be written.
 pub fn export(model: &Export, folder: &Path) -> Result<()> {
-    if folder.exists() {
-        return Err(Error::Invalid(format!(
-            "{} exists already: choose another folder or remove it",
-            folder.display()
-        )));
-    }
-    let parent = match folder.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    std::fs::create_dir_all(parent).map_err(Error::file(parent, "create"))?;
-    let unfinished = tempfile::Builder::new().prefix(".exporting-").tempdir_in(parent);
-    let unfinished = unfinished.map_err(Error::file(folder, "write"))?;
+    let failed = |error: thimble_converter::ConvertError| Error::Invalid(error.to_string());
+    let unfinished = AtomicFolder::create(folder).map_err(failed)?;
     let path = |name: &str| unfinished.path().join(name);
     let parameters = Parameters::new(model.shape);
     let dtype = match model.precision {
@@ -227,20 +217,7 @@ pub fn export(model: &Export, folder: &Path) -> Result<()> {
             "_from_model_config": true,
         }),
     )?;
-    for entry in std::fs::read_dir(unfinished.path()).map_err(Error::file(folder, "read"))? {
-        let path = entry.map_err(Error::file(folder, "read"))?.path();
-        std::fs::File::open(&path).and_then(|file| file.sync_all()).map_err(Error::file(&path, "write"))?;
-    }
-    #[cfg(unix)]
-    {
-        // A temporary folder is its owner's alone.
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        std::fs::set_permissions(unfinished.path(), mode).map_err(Error::file(folder, "write"))?;
-    }
-    std::fs::rename(unfinished.path(), folder).map_err(Error::file(folder, "write"))?;
-    // It has another name now: there is nothing left to remove.
-    let _ = unfinished.keep();
-    Ok(())
+    unfinished.publish().map_err(failed)
 }
 
 fn config(model: &Export) -> serde_json::Value {

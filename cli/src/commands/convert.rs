@@ -4,6 +4,7 @@ use crate::conversion::{self, Request};
 use crate::failure::Failure;
 use crate::flags::ConvertFlags;
 use crate::recipe::Recipe;
+use crate::report;
 use clap::{Args, ValueEnum};
 use std::io::Write;
 use std::path::PathBuf;
@@ -34,6 +35,7 @@ pub(crate) struct Job {
     source: PathBuf,
     output: PathBuf,
     target: Target,
+    report: Option<report::Job>,
 }
 
 enum Target {
@@ -45,6 +47,7 @@ impl Job {
     /// Refuses an unknown encoding before anything is read.
     pub(crate) fn resolve(flags: ConvertFlags) -> Result<Job, Failure> {
         let recipe = flags.recipe.resolve()?;
+        let report = flags.report.resolve()?;
         let gguf = flags.output.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"));
         let format = flags.target.to.unwrap_or(if gguf { Format::Gguf } else { Format::Thimble });
         let kind = flags.target.kind.as_deref();
@@ -61,16 +64,24 @@ impl Job {
                         .to_string(),
                 ));
             }
+            (Format::Gguf, _) if report.is_some() => {
+                return Err(Failure::Usage("--report is for .thimble files".to_string()));
+            }
             (Format::Gguf, kind) => Target::Gguf(kind.map_or(Ok(GgufType::Keep), gguf_type)?),
         };
-        Ok(Job { source: flags.source, output: flags.output, target })
+        Ok(Job { source: flags.source, output: flags.output, target, report })
     }
 
     /// Converts; a summary goes to stderr.
     pub(crate) fn run(self, _stdout: &mut dyn Write) -> Result<(), Failure> {
         match self.target {
             Target::Thimble(recipe) => {
-                conversion::convert(&self.source, &self.output, &Request { recipe: *recipe, origin: None })
+                let request = Request { recipe: *recipe, origin: None };
+                let summary = conversion::convert(&self.source, &self.output, &request)?;
+                match self.report {
+                    Some(report) => report.run(&self.source, &self.output, &request.recipe, summary),
+                    None => Ok(()),
+                }
             }
             Target::Gguf(kind) => conversion::write_gguf(&self.source, &self.output, kind),
         }

@@ -127,6 +127,7 @@ fn make(entry: &'static Entry, staging: &Path, target: &Path, request: &Request)
             target,
             &conversion::Request { recipe: quant.into(), origin: Some(origin) },
         )
+        .map(drop)
     };
     terminal::note(&format!("fetching {name} from the hub ({})", entry.repository));
     let hub = match hub::fetch(entry.repository, staging, request.refetch) {

@@ -21,10 +21,34 @@ pub enum BlockType {
     Q5_K = 13,
     Q6_K = 14,
     BF16 = 30,
+    #[cfg(feature = "ggml")]
+    IQ2_XXS = 16,
+    #[cfg(feature = "ggml")]
+    IQ2_XS = 17,
+    #[cfg(feature = "ggml")]
+    IQ3_XXS = 18,
+    #[cfg(feature = "ggml")]
+    IQ1_S = 19,
+    #[cfg(feature = "ggml")]
+    IQ4_NL = 20,
+    #[cfg(feature = "ggml")]
+    IQ3_S = 21,
+    #[cfg(feature = "ggml")]
+    IQ2_S = 22,
+    #[cfg(feature = "ggml")]
+    IQ4_XS = 23,
+    #[cfg(feature = "ggml")]
+    IQ1_M = 29,
+    #[cfg(feature = "ggml")]
+    TQ1_0 = 34,
+    #[cfg(feature = "ggml")]
+    TQ2_0 = 35,
+    #[cfg(feature = "ggml")]
+    MXFP4 = 39,
 }
 
 impl BlockType {
-    /// Every type that can be read.
+    /// Every type that this crate has code for.
     pub const ALL: [BlockType; 13] = [
         BlockType::F32,
         BlockType::F16,
@@ -41,9 +65,30 @@ impl BlockType {
         BlockType::BF16,
     ];
 
+    /// Types that are read through ggml.
+    #[cfg(feature = "ggml")]
+    pub const FOREIGN: [BlockType; 12] = [
+        BlockType::IQ2_XXS,
+        BlockType::IQ2_XS,
+        BlockType::IQ3_XXS,
+        BlockType::IQ1_S,
+        BlockType::IQ4_NL,
+        BlockType::IQ3_S,
+        BlockType::IQ2_S,
+        BlockType::IQ4_XS,
+        BlockType::IQ1_M,
+        BlockType::TQ1_0,
+        BlockType::TQ2_0,
+        BlockType::MXFP4,
+    ];
+
     /// The type with this number in a GGUF file, if it is one that can be read.
     pub fn from_number(number: u32) -> Option<BlockType> {
-        Self::ALL.into_iter().find(|t| *t as u32 == number)
+        let known = Self::ALL.into_iter();
+        #[cfg(feature = "ggml")]
+        let known = known.chain(Self::FOREIGN);
+        let mut known = known;
+        known.find(|t| *t as u32 == number)
     }
 
     /// Numbers in one block.
@@ -51,6 +96,8 @@ impl BlockType {
         match self {
             BlockType::F32 | BlockType::F16 | BlockType::BF16 => 1,
             BlockType::Q4_0 | BlockType::Q4_1 | BlockType::Q5_0 | BlockType::Q5_1 | BlockType::Q8_0 => 32,
+            #[cfg(feature = "ggml")]
+            BlockType::IQ4_NL | BlockType::MXFP4 => 32,
             _ => 256,
         }
     }
@@ -70,6 +117,30 @@ impl BlockType {
             BlockType::Q4_K => 4 + 12 + 128,
             BlockType::Q5_K => 4 + 12 + 32 + 128,
             BlockType::Q6_K => 128 + 64 + 16 + 2,
+            #[cfg(feature = "ggml")]
+            BlockType::IQ2_XXS => 66,
+            #[cfg(feature = "ggml")]
+            BlockType::IQ2_XS => 74,
+            #[cfg(feature = "ggml")]
+            BlockType::IQ3_XXS => 98,
+            #[cfg(feature = "ggml")]
+            BlockType::IQ1_S => 50,
+            #[cfg(feature = "ggml")]
+            BlockType::IQ4_NL => 18,
+            #[cfg(feature = "ggml")]
+            BlockType::IQ3_S => 110,
+            #[cfg(feature = "ggml")]
+            BlockType::IQ2_S => 82,
+            #[cfg(feature = "ggml")]
+            BlockType::IQ4_XS => 136,
+            #[cfg(feature = "ggml")]
+            BlockType::IQ1_M => 56,
+            #[cfg(feature = "ggml")]
+            BlockType::TQ1_0 => 54,
+            #[cfg(feature = "ggml")]
+            BlockType::TQ2_0 => 66,
+            #[cfg(feature = "ggml")]
+            BlockType::MXFP4 => 17,
         }
     }
 

@@ -89,7 +89,8 @@ pub enum GgufError {
     },
     /// A block type that this converter cannot read.
     #[error(
-        "tensor {name} has GGML type {found}, supported are F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 and Q2_K to Q6_K"
+        "tensor {name} has GGML type {found}, supported are F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 and Q2_K to Q6_K{}",
+        if cfg!(feature = "ggml") { "" } else { "; built with the feature ggml, thimble reads IQ and other types too" }
     )]
     TensorType {
         /// The tensor.

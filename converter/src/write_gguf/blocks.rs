@@ -11,7 +11,7 @@ pub(super) const LEN: usize = 32;
 /// Quantizes one block of 32 numbers to `kind` (Q4_0, Q4_1, Q5_0, Q5_1 or Q8_0), `block_bytes` long.
 ///
 /// `None` where a scale or minimum is too large for f16, which ggml would store as infinity.
-pub(super) fn quantize(kind: BlockType, values: &[f32; LEN], out: &mut [u8]) -> Option<()> {
+pub(crate) fn quantize(kind: BlockType, values: &[f32; LEN], out: &mut [u8]) -> Option<()> {
     match kind {
         BlockType::Q4_0 => symmetric(values, 8, out),
         BlockType::Q5_0 => symmetric(values, 16, out),

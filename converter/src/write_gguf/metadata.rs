@@ -172,6 +172,13 @@ fn file_type(targets: &[Target<'_>]) -> u32 {
         BlockType::Q5_K => 16,
         BlockType::Q6_K => 18,
         BlockType::BF16 => 32,
+        #[cfg(feature = "ggml")]
+        BlockType::IQ4_NL => 25,
+        #[cfg(feature = "ggml")]
+        BlockType::IQ4_XS => 30,
+        // "Guessed": readers look at the tensors.
+        #[cfg(feature = "ggml")]
+        _ => 1024,
     }
 }
 

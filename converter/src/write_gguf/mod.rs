@@ -7,6 +7,9 @@ mod blocks;
 mod metadata;
 mod q4_k;
 
+#[cfg(all(test, feature = "ggml"))]
+pub(crate) use blocks::quantize as quantize_block;
+
 use crate::quantize::Loss;
 use crate::read::gguf_model::tensor_name;
 use crate::read::{BlockType, Checkpoint, Stored};
@@ -266,11 +269,14 @@ fn encode_row(tensor: &Stored, kind: BlockType, bytes: &[u8], out: &mut [u8]) ->
         out.copy_from_slice(bytes);
         return Ok(Loss::default());
     }
-    let from = bytes.chunks(tensor.kind.block_bytes() * kind.block_len().div_ceil(tensor.kind.block_len()));
-    let blocks =
-        out.chunks_exact_mut(kind.block_bytes()).zip(from).zip(values.chunks_exact(kind.block_len()));
-    for ((out, from), values) in blocks {
-        encode_block((tensor.kind, from), values, (kind, out)).ok_or(Refusal::TooLarge)?;
+    let (source_size, same_length) =
+        (tensor.kind.block_bytes(), [tensor.kind, kind].map(BlockType::block_len) == [blocks::LEN; 2]);
+    let blocks = out.chunks_exact_mut(kind.block_bytes()).zip(values.chunks_exact(kind.block_len()));
+    for (index, (out, values)) in blocks.enumerate() {
+        // A block of the source at the same place.
+        let from = same_length.then(|| &bytes[index * source_size..][..source_size]);
+        let carried = from.and_then(|from| blocks::carry_over(tensor.kind, from, kind, out));
+        carried.or_else(|| encode_block(values, kind, out)).ok_or(Refusal::TooLarge)?;
     }
     let mut stored = vec![0.0; tensor.columns];
     dequantize(kind, out, &mut stored);
@@ -285,18 +291,14 @@ fn encode_row(tensor: &Stored, kind: BlockType, bytes: &[u8], out: &mut [u8]) ->
     Ok(loss)
 }
 
-/// Encodes one block; `from` are the source's blocks that hold `values`.
-fn encode_block(from: (BlockType, &[u8]), values: &[f32], (kind, out): (BlockType, &mut [u8])) -> Option<()> {
+/// Encodes the numbers of one block; `None` where a scale is too large.
+fn encode_block(values: &[f32], kind: BlockType, out: &mut [u8]) -> Option<()> {
     match (kind, values) {
         (BlockType::F32, &[value]) => out.copy_from_slice(&value.to_le_bytes()),
         (BlockType::F16, &[value]) => out.copy_from_slice(&half::f16::from_f32(value).to_le_bytes()),
         (BlockType::BF16, &[value]) => out.copy_from_slice(&half::bf16::from_f32(value).to_le_bytes()),
         (BlockType::Q4_K, values) => q4_k::quantize(values.try_into().ok()?, out)?,
-        (kind, values) => {
-            if blocks::carry_over(from.0, from.1, kind, out).is_none() {
-                blocks::quantize(kind, values.try_into().ok()?, out)?;
-            }
-        }
+        (kind, values) => blocks::quantize(kind, values.try_into().ok()?, out)?,
     }
     Some(())
 }

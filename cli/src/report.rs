@@ -1,0 +1,149 @@
+//! `thimble convert --report`: what a recipe costs, beside other recipes of the same source.
+
+use crate::conversion::{self, Quant, Request};
+use crate::engine::{self, Mapped};
+use crate::failure::Failure;
+use crate::model::Location;
+use crate::recipe::{self, Recipe};
+use crate::scratch::Scratch;
+use crate::{input, progress, terminal};
+use clap::Args;
+use std::path::{Path, PathBuf};
+use thimble_converter::report::{self, Cost, Format, Report, Trial};
+use thimble_converter::{Summary, Target};
+use thimble_eval::divergence::{Divergence, Pair, divergence};
+use thimble_host::Settings;
+use thimble_runtime::Token;
+use thimble_runtime::tokenizer::Specials;
+
+/// Tokens in a window, where the context has room for as many.
+const WINDOW: usize = 512;
+/// Windows that are compared.
+const WINDOWS: usize = 16;
+
+/// `--report` and what refines it.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ReportFlags {
+    /// Also write what the file costs, and what other recipes would: sizes, divergence from the source, the error of
+    /// each tensor, a plot (.html), or the tables alone (.md)
+    #[arg(long, value_name = "FILE.html|FILE.md")]
+    report: Option<PathBuf>,
+    /// Other recipes in the report, separated by commas; `none` for none
+    #[arg(long, value_name = "NAMES", default_value = "q8,q6,q5,q4,q3", requires = "report")]
+    report_recipes: String,
+    /// Measure the report's divergences on this text, not the one calibrated on [default: a text that comes with the
+    /// program]
+    #[arg(long, value_name = "TEXT", requires = "report")]
+    report_text: Option<PathBuf>,
+}
+
+/// What was asked for, checked.
+pub(crate) struct Job {
+    path: PathBuf,
+    format: Format,
+    others: Vec<Quant>,
+    text: Option<PathBuf>,
+}
+
+impl ReportFlags {
+    /// Refuses unknown recipes and formats before a model is opened; `None` where no report was asked for.
+    pub(crate) fn resolve(self) -> Result<Option<Job>, Failure> {
+        let Some(path) = self.report else { return Ok(None) };
+        let format = Format::of(&path).ok_or_else(|| {
+            let found = path.display();
+            Failure::Usage(format!("--report: expected a name that ends in .html or .md, found {found}"))
+        })?;
+        let others = match self.report_recipes.as_str() {
+            "none" => Vec::new(),
+            names => names.split(',').map(|name| recipe::quant(name.trim())).collect::<Result<_, _>>()?,
+        };
+        Ok(Some(Job { path, format, others, text: self.report_text }))
+    }
+}
+
+impl Job {
+    /// Measures the file made from `source` and the other recipes, which become temporary files, and writes the report.
+    pub(crate) fn run(
+        self,
+        source: &Path,
+        made: &Path,
+        recipe: &Recipe,
+        summary: Summary,
+    ) -> Result<(), Failure> {
+        let text = match &self.text {
+            Some(path) => input::file(path)?,
+            None => report::default_text().to_owned(),
+        };
+        let mut scratch = Scratch::default();
+        let reference = scratch.open(&Location::Path(source.to_path_buf()))?;
+        let file = reference.file()?;
+        let tokens = engine::encode(&file.tokenizer(), &text, Specials::Parse)?;
+        let window = WINDOW.min(file.config().context);
+        let windows: Vec<&[Token]> = tokens.chunks_exact(window).take(WINDOWS).collect();
+        if windows.is_empty() {
+            let found = tokens.len();
+            let reason = format!(
+                "--report-text has {found} tokens, fewer than one window of {window}: use a longer text"
+            );
+            return Err(Failure::Engine(reason));
+        }
+        let measure = |path: &Path, name: &str| -> Result<Divergence, Failure> {
+            let model = Mapped::open(path)?;
+            let pair = Pair { model: model.file()?, reference: reference.file()? };
+            let bar = progress::steps(&format!("measuring {name}"), windows.len() as u64);
+            let found =
+                divergence(pair, &windows, &Settings::default(), &mut |done| bar.set_position(done as u64));
+            bar.finish_and_clear();
+            found.map_err(engine::engine)
+        };
+        let name = label(recipe);
+        let first = measure(made, &name)?;
+        let mut trials = vec![Trial { recipe: name, summary, cost: cost(&first) }];
+        for quant in self.others {
+            if trials.iter().any(|trial| trial.recipe == quant.name()) {
+                continue;
+            }
+            let recipe = Recipe { calibration: recipe.calibration.clone(), ..Recipe::from(quant) };
+            let path = scratch.folder()?.join("trial.thimble");
+            let summary = conversion::quietly(source, &path, &Request { recipe, origin: None })?;
+            let found = measure(&path, quant.name())?;
+            std::fs::remove_file(&path).map_err(|error| Failure::io("remove", &path, error))?;
+            trials.push(Trial { recipe: quant.name().to_owned(), summary, cost: cost(&found) });
+        }
+        let named = self.text.as_ref().map_or_else(
+            || "a text that comes with the program".to_owned(),
+            |path| path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
+        );
+        let calibrated = if recipe.calibration.is_some() { "; all but floats calibrated" } else { "" };
+        let report = Report {
+            source: source.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
+            perplexity: first.reference_perplexity,
+            text: format!("{} windows of {window} tokens of {named}{calibrated}", windows.len()),
+            trials,
+        };
+        let path = conversion::place(&self.path, source)?;
+        report.write(&path, self.format).map_err(|error| conversion::failed(source, error))?;
+        terminal::note(&format!("wrote {}", path.display()));
+        Ok(())
+    }
+}
+
+/// What to call a recipe in a table.
+fn label(recipe: &Recipe) -> String {
+    match (recipe.target, &recipe.table) {
+        (Some(Target::Bits(bits)), _) => format!("{bits} bits"),
+        (Some(Target::Bytes(bytes)), _) => format!("{:.1} MB", bytes as f64 / 1e6),
+        (None, Some(_)) => "table".to_owned(),
+        (None, None) => recipe.quant.name().to_owned(),
+    }
+}
+
+fn cost(found: &Divergence) -> Cost {
+    Cost {
+        mean: found.kl.mean,
+        standard_error: found.kl.standard_error,
+        percentile_99: found.kl.percentile_99,
+        top_1_agreement: found.top_1_agreement,
+        perplexity: found.perplexity,
+    }
+}

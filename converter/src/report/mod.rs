@@ -1,0 +1,184 @@
+//! What recipes make of a model, for people: sizes, divergences, their trade-off drawn, the error of each tensor.
+
+mod html;
+mod markdown;
+mod plot;
+
+use crate::write::{AtomicFile, write_error};
+use crate::{ConvertError, Summary};
+use std::io::Write;
+use std::path::Path;
+
+/// The text that divergences are measured on where the user names none: excerpts of books in the public domain
+/// (Standard Ebooks' editions, CC0). Nothing in it is in [`crate::calibrate::default_text`].
+pub fn default_text() -> &'static str {
+    include_str!("text.txt")
+}
+
+/// How far a file's predictions are from its source's, as `thimble divergence` measures it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Cost {
+    /// Mean KL divergence from the source, nats per token.
+    pub mean: f64,
+    /// Its standard error.
+    pub standard_error: f64,
+    /// The 99th percentile of the KL divergence.
+    pub percentile_99: f64,
+    /// Fraction of positions where both have the same most probable token.
+    pub top_1_agreement: f64,
+    /// Perplexity of the file.
+    pub perplexity: f64,
+}
+
+/// One recipe, tried on the source.
+#[derive(Clone, Debug)]
+pub struct Trial {
+    /// The recipe's name.
+    pub recipe: String,
+    /// What was written.
+    pub summary: Summary,
+    /// What it costs.
+    pub cost: Cost,
+}
+
+impl Trial {
+    /// Bits of the whole file for each parameter.
+    fn bits(&self) -> f64 {
+        self.summary.bytes as f64 * 8.0 / self.summary.config.parameters() as f64
+    }
+
+    fn megabytes(&self) -> f64 {
+        self.summary.bytes as f64 / 1e6
+    }
+}
+
+/// A source and its trials.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The source's name.
+    pub source: String,
+    /// Perplexity of the source, with f32 activations.
+    pub perplexity: f64,
+    /// What the divergences were measured on, for people.
+    pub text: String,
+    /// The file that was asked for first, then the other recipes.
+    pub trials: Vec<Trial>,
+}
+
+/// How a report is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// One page that needs no other file.
+    Html,
+    /// Tables, without the drawing.
+    Markdown,
+}
+
+impl Format {
+    /// By the file's name; `None` where it is neither `.html` nor `.md`.
+    pub fn of(path: &Path) -> Option<Format> {
+        let extension = path.extension()?.to_str()?.to_ascii_lowercase();
+        match extension.as_str() {
+            "html" | "htm" => Some(Format::Html),
+            "md" | "markdown" => Some(Format::Markdown),
+            _ => None,
+        }
+    }
+}
+
+impl Report {
+    /// The document.
+    ///
+    /// # Errors
+    /// The plot cannot be drawn.
+    pub fn render(&self, format: Format) -> Result<String, ConvertError> {
+        match format {
+            Format::Html => html::page(self),
+            Format::Markdown => Ok(markdown::page(self)),
+        }
+    }
+
+    /// Writes the document to `path`, atomically.
+    pub fn write(&self, path: &Path, format: Format) -> Result<(), ConvertError> {
+        let page = self.render(format)?;
+        let fail = |error| write_error(path, page.len() as u64, error);
+        let mut file = AtomicFile::create(path)?;
+        let mut writer = file.writer();
+        writer.write_all(page.as_bytes()).map_err(fail)?;
+        writer.flush().map_err(fail)?;
+        drop(writer);
+        file.publish()
+    }
+
+    /// Column heads of the table of trials.
+    const HEADS: [&'static str; 9] = [
+        "recipe",
+        "MB",
+        "bits per weight",
+        "mean KL",
+        "±",
+        "99th percentile",
+        "same top token",
+        "perplexity",
+        "encodings",
+    ];
+
+    /// The table of trials, the smallest file first.
+    fn rows(&self) -> Vec<[String; 9]> {
+        let mut trials: Vec<&Trial> = self.trials.iter().collect();
+        trials.sort_by_key(|trial| trial.summary.bytes);
+        let row = |trial: &Trial| {
+            let Cost { mean, standard_error, percentile_99, top_1_agreement, perplexity } = trial.cost;
+            let encodings = trial.summary.encodings.iter().filter(|(name, _)| !name.contains("vector"));
+            let encodings: Vec<String> =
+                encodings.map(|(name, (count, _))| format!("{count} {name}")).collect();
+            [
+                trial.recipe.clone(),
+                format!("{:.1}", trial.megabytes()),
+                format!("{:.2}", trial.bits()),
+                format!("{mean:.5}"),
+                format!("{standard_error:.5}"),
+                format!("{percentile_99:.4}"),
+                format!("{:.1}%", 100.0 * top_1_agreement),
+                format!("{perplexity:.3}"),
+                encodings.join(", "),
+            ]
+        };
+        trials.into_iter().map(row).collect()
+    }
+
+    /// Column heads of the table of tensors.
+    const TENSOR_HEADS: [&'static str; 5] = ["tensor", "shape", "encoding", "bytes", "error"];
+
+    /// The matrices of the file that was asked for, those that lost most first.
+    fn tensors(&self) -> Vec<[String; 5]> {
+        let mut tensors: Vec<_> =
+            self.trials.first().map_or(&[][..], |trial| &trial.summary.tensors).iter().collect();
+        tensors.retain(|tensor| tensor.rows > 1);
+        tensors.sort_by(|a, b| b.error.total_cmp(&a.error));
+        let row = |tensor: &&crate::TensorSummary| {
+            [
+                tensor.name.clone(),
+                format!("{} x {}", tensor.rows, tensor.columns),
+                tensor.encoding.name().to_owned(),
+                tensor.bytes.to_string(),
+                format!("{:.3}%", 100.0 * tensor.error),
+            ]
+        };
+        tensors.iter().map(row).collect()
+    }
+
+    /// What the figures are.
+    fn explanation(&self) -> String {
+        format!(
+            "KL divergence of each file, as it runs, from the source ({}, perplexity {:.3} with f32 activations) in nats \
+             per token, on {}. The error of a tensor is the root mean square of what rounding changed, relative to that of \
+             the weights; with calibration it may be larger where the model's outputs are closer.",
+            self.source, self.perplexity, self.text
+        )
+    }
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

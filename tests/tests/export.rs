@@ -1,0 +1,141 @@
+//! Hugging Face folders out: the converter reads back what went in. tests/golden/against_transformers.py asks
+//! transformers itself.
+#![allow(clippy::unwrap_used, reason = "these files are nothing but tests")]
+#![allow(dead_code, reason = "the tiny models have more to them")]
+
+mod tiny;
+
+use std::fs;
+use std::path::Path;
+use thimble_converter::export::{Dtype, ExportSummary, export};
+use thimble_converter::read;
+use thimble_converter::{BlockType, ConvertError, Options, Quant, convert};
+use thimble_host::MappedModel;
+use thimble_host::template;
+use thimble_runtime::chat::{Message, Speaker};
+use thimble_runtime::format::SectionKind;
+use tiny::{BLOCKS, Folder, GgufFile, ODD, Shape, float_bytes, random_blocks};
+
+fn exported(source: &Path, folder: &Path, dtype: Dtype) -> Result<ExportSummary, ConvertError> {
+    let mut last = 0;
+    export(&read::open(source)?, folder, dtype, &mut |progress| {
+        assert!(progress.done >= last && progress.done <= progress.total, "progress goes forward");
+        last = progress.done;
+    })
+}
+
+fn converted(source: &Path, target: &Path, quant: Quant) -> MappedModel {
+    convert(source, target, &Options { quant, ..Options::default() }, &mut |_| {}).unwrap();
+    MappedModel::open(target).unwrap()
+}
+
+/// The bytes of a section, header and all that lies before it aside.
+fn tensors(model: &MappedModel) -> Vec<Vec<u8>> {
+    let file = model.file().unwrap();
+    file.tensors().iter().map(|record| file.tensor_bytes(&record).to_vec()).collect()
+}
+
+fn section(model: &MappedModel, kind: SectionKind) -> Vec<u8> {
+    let file = model.file().unwrap();
+    let directory = thimble_runtime::format::Directory::parse(file.bytes()).unwrap();
+    directory.bytes(file.bytes(), kind).unwrap().to_vec()
+}
+
+#[test]
+fn a_folder_comes_back_as_it_was() {
+    let cases = [
+        (ODD, BlockType::F32, Dtype::F32),
+        (BLOCKS, BlockType::F16, Dtype::F16),
+        (Shape { tied: false, ..BLOCKS }, BlockType::BF16, Dtype::BF16),
+        (BLOCKS, BlockType::F16, Dtype::F32),
+    ];
+    for (shape, kind, dtype) in cases {
+        let at = tempfile::tempdir().unwrap();
+        let path = |name: &str| at.path().join(name);
+        fs::create_dir(path("in")).unwrap();
+        Folder::new(shape, kind).write(&path("in"), 1);
+        let first = converted(&path("in"), &path("first.thimble"), Quant::F32);
+        let kept = converted(&path("in"), &path("kept.thimble"), Quant::Keep);
+        let summary = exported(&path("kept.thimble"), &path("out"), dtype).unwrap();
+        assert_eq!(summary.rounding, 0.0, "these numbers fit every type");
+        let length = fs::metadata(path("out/model.safetensors")).unwrap().len();
+        assert_eq!(summary.bytes, length);
+        let second = converted(&path("out"), &path("second.thimble"), Quant::F32);
+        assert_eq!(tensors(&first), tensors(&second), "{kind} as {dtype}");
+        assert_eq!(first.file().unwrap().config(), second.file().unwrap().config());
+        for section_kind in [SectionKind::Tokenizer, SectionKind::Chat] {
+            assert_eq!(section(&kept, section_kind), section(&second, section_kind), "{section_kind:?}");
+        }
+        let again = read::open(&path("out")).unwrap();
+        assert_eq!(again.origin.licence.as_deref(), Some("apache-2.0"));
+        let kinds = again.tensors().iter().all(|t| t.kind.to_string() == dtype.name().to_uppercase());
+        assert!(kinds, "every tensor is {dtype}");
+    }
+}
+#[test]
+fn quantized_files_become_the_numbers_they_stand_for() {
+    let at = tempfile::tempdir().unwrap();
+    let path = |name: &str| at.path().join(name);
+    let file = GgufFile::new(BLOCKS, BlockType::Q4_1, |spec| random_blocks(BlockType::Q4_1, spec));
+    fs::write(path("q.gguf"), file.bytes()).unwrap();
+    let expected = converted(&path("q.gguf"), &path("first.thimble"), Quant::F32);
+    converted(&path("q.gguf"), &path("kept.thimble"), Quant::Keep);
+    for source in ["q.gguf", "kept.thimble"] {
+        let folder = path(&format!("{source}-out"));
+        exported(&path(source), &folder, Dtype::F32).unwrap();
+        let found = converted(&folder, &path("second.thimble"), Quant::F32);
+        assert_eq!(tensors(&found), tensors(&expected), "{source}");
+        assert_eq!(found.file().unwrap().config(), expected.file().unwrap().config());
+    }
+    let summary = exported(&path("kept.thimble"), &path("narrow"), Dtype::BF16).unwrap();
+    assert!(summary.rounding > 1e-4 && summary.rounding < 4e-3, "{}", summary.rounding);
+}
+
+#[test]
+fn chats_are_rendered_alike_whoever_speaks() {
+    let at = tempfile::tempdir().unwrap();
+    let path = |name: &str| at.path().join(name);
+    fs::create_dir(path("in")).unwrap();
+    Folder::new(ODD, BlockType::F32).write(&path("in"), 1);
+    let first = converted(&path("in"), &path("first.thimble"), Quant::Keep);
+    exported(&path("first.thimble"), &path("out"), Dtype::F32).unwrap();
+    let exported = read::open(&path("out")).unwrap();
+    let source = exported.chat_template.as_deref().unwrap();
+    let compiled = template::JinjaTemplate::compile(source, "", "").unwrap();
+    let chat = first.file().unwrap().chat().unwrap();
+    let said = [(Speaker::System, "a\n"), (Speaker::User, "it's \\ '"), (Speaker::Assistant, " <|im_end|>")];
+    let messages = said.map(|(speaker, text)| Message { speaker, text });
+    for generate in [false, true] {
+        let pieces = template::render(&chat, &messages, generate).unwrap();
+        let expected: String = pieces.iter().map(|piece| piece.text()).collect();
+        assert_eq!(compiled.render(&messages, generate).unwrap(), expected);
+    }
+}
+
+#[test]
+fn what_cannot_be_exported_leaves_nothing_behind() {
+    let at = tempfile::tempdir().unwrap();
+    let path = |name: &str| at.path().join(name);
+    let files = || fs::read_dir(at.path()).unwrap().count();
+    fs::create_dir(path("in")).unwrap();
+    let mut folder = Folder::new(BLOCKS, BlockType::F32);
+    folder.write(&path("in"), 1);
+    let refused = |error: Result<ExportSummary, ConvertError>| error.unwrap_err().to_string();
+    assert!(refused(exported(&path("in"), &path("in"), Dtype::F32)).contains("exists already"));
+    assert!(exported(&path("nothing"), &path("out"), Dtype::F32).is_err());
+    let projection = "model.layers.0.self_attn.k_proj.weight, row 3";
+    for (value, dtype, sentence) in [
+        (f32::NAN, Dtype::F32, "a weight is infinite or not a number"),
+        (1e6, Dtype::F16, "a weight is too large for F16"),
+    ] {
+        folder.tensors[3].3[4 * 96 * 3..][..4].copy_from_slice(&value.to_le_bytes());
+        folder.write(&path("in"), 1);
+        let found = refused(exported(&path("in"), &path("out"), dtype));
+        assert!(found.contains(&format!("{projection}: {sentence}")), "{found}");
+        assert_eq!(files(), 1, "only the source is there");
+    }
+    let bytes = float_bytes(BlockType::F32, &[0.5; 4]);
+    fs::write(path("short.thimble"), bytes).unwrap();
+    assert!(exported(&path("short.thimble"), &path("out"), Dtype::F32).is_err());
+    assert!("f8".parse::<Dtype>().unwrap_err().to_string().contains("bf16"));
+}
