@@ -149,7 +149,8 @@ pub fn convert_checkpoint(
     let mut rounded = match &options.calibration {
         None => vec![None; tensors.len()],
         Some(text) => {
-            let windows = calibrate::windows(&contents.tokenizer, &checkpoint.config, text, calibrate::MOST)?;
+            let windows =
+                calibrate::windows(&contents.tokenizer, &checkpoint.config, text, calibrate::CALIBRATION)?;
             calibrate::calibrate(checkpoint, tensors, &windows, &mut |done, total| {
                 progress(Progress::steps(Stage::Calibrating, done, total));
             })?

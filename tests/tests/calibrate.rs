@@ -86,15 +86,25 @@ fn model() -> tempfile::TempDir {
 
 #[test]
 fn calibrated_files_are_nearer_to_the_source_and_no_larger() {
-    let source = model();
-    for quant in [Quant::Q3, Quant::Q4, Quant::Q5, Quant::Q4Min, Quant::Q8] {
+    let tied = model();
+    let untied = tempfile::tempdir().unwrap();
+    Folder::new(Shape { tied: false, ..WIDE }, BlockType::F32).write(untied.path(), 1);
+    for (quant, source, most) in [
+        (Quant::Q3, &tied, 0.9),
+        (Quant::Q4, &tied, 0.9),
+        (Quant::Q5, &tied, 0.9),
+        (Quant::Q4Min, &tied, 0.9),
+        // There the head, eight bits for a row, is most of the little divergence.
+        (Quant::Q8, &tied, 1.0),
+        (Quant::Q4, &untied, 0.9),
+    ] {
         let plain = Options { quant, ..Options::default() };
         let calibrated =
             Options { quant, calibration: Some(default_text()[..12_000].to_owned()), ..plain.clone() };
         let (_, plain) = run(source.path(), &plain).unwrap();
         let (summary, calibrated) = run(source.path(), &calibrated).unwrap();
         let [before, after] = [&plain, &calibrated].map(|bytes| divergence(source.path(), bytes));
-        assert!(after < 0.9 * before, "{quant}: {after} against {before}");
+        assert!(after < most * before, "{quant}: {after} against {before}");
         assert!(summary.rounding > 0.0 && calibrated.len() < plain.len() + 200, "{quant}");
     }
 }

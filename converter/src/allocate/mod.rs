@@ -7,7 +7,7 @@ mod choose;
 mod sensitivity;
 
 use crate::ConvertError;
-use crate::calibrate::windows;
+use crate::calibrate::{Cut, windows};
 use crate::read::Checkpoint;
 use choose::choose;
 use sensitivity::measure;
@@ -52,8 +52,8 @@ pub(crate) struct Allocation {
     pub(crate) divergence: f64,
 }
 
-/// Tokens of the text that are measured on.
-const TOKENS: usize = 512;
+/// What is measured on; each window has a thread.
+const CUT: Cut = Cut { window: 256, windows: 2 };
 
 impl Sensitivity {
     /// Measures a model on a text. `progress` gets tensors done and their number.
@@ -66,7 +66,7 @@ impl Sensitivity {
         text: &str,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Sensitivity, ConvertError> {
-        let windows = windows(tokenizer, &checkpoint.config, text, TOKENS)?;
+        let windows = windows(tokenizer, &checkpoint.config, text, CUT)?;
         Ok(Sensitivity { choices: measure(checkpoint, &windows, progress)? })
     }
 

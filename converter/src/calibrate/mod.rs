@@ -14,7 +14,7 @@ mod text;
 
 pub use model::FloatModel;
 pub use text::default_text;
-pub(crate) use text::{MOST, windows};
+pub(crate) use text::{CALIBRATION, Cut, windows};
 
 use crate::quantize::{Coder, Loss};
 use crate::read::{Checkpoint, Stored};

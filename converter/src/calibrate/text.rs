@@ -5,10 +5,17 @@ use thimble_runtime::Token;
 use thimble_runtime::format::Config;
 use thimble_runtime::tokenizer::{Specials, Tokenizer};
 
-/// Tokens in a window, where the model's context has room for them.
-pub(crate) const WINDOW: usize = 512;
-/// Tokens that are used of a long text.
-pub(crate) const MOST: usize = 48 * WINDOW;
+/// How a text is cut.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cut {
+    /// Tokens in a window, where the model's context has room for them.
+    pub(crate) window: usize,
+    /// Windows that are used of a long text.
+    pub(crate) windows: usize,
+}
+
+/// For calibration.
+pub(crate) const CALIBRATION: Cut = Cut { window: 512, windows: 48 };
 
 /// The text that comes with the converter: excerpts of books in the public domain (Standard Ebooks' editions, CC0)
 /// and short pieces of other kinds, dialogues, sums and code among them, written for this purpose.
@@ -16,7 +23,7 @@ pub fn default_text() -> &'static str {
     include_str!("default.txt")
 }
 
-/// Windows spread evenly over a text, at most `most` tokens of it.
+/// Windows spread evenly over a text.
 ///
 /// # Errors
 /// The text has not even one window, or cannot be encoded.
@@ -24,7 +31,7 @@ pub(crate) fn windows(
     section: &[u8],
     config: &Config,
     text: &str,
-    most: usize,
+    cut: Cut,
 ) -> Result<Vec<Vec<u32>>, ConvertError> {
     let fault = |reason| ConvertError::Calibration { reason };
     let tokenizer = Tokenizer::parse(section, config.vocab)?;
@@ -32,14 +39,55 @@ pub(crate) fn windows(
     let mut tokens = vec![Token(0); text.len()];
     let count = tokenizer.encode(text, Specials::Escape, &mut scratch, &mut tokens);
     let count = count.map_err(|error| fault(format!("the text cannot be encoded: {error}")))?;
-    let window = WINDOW.min(config.context);
+    let window = cut.window.min(config.context);
     if count < window {
         return Err(fault(format!(
-            "the text has {count} tokens, less than one window of {window}: use a longer text, better at least {MOST} tokens"
+            "the text has {count} tokens, less than one window of {window}: use a longer text, better at least {} tokens",
+            cut.window * cut.windows
         )));
     }
-    let wanted = (most.min(MOST) / window).max(1);
-    let windows = (count / window).min(wanted);
+    // A short context has more windows, for as many tokens.
+    let windows = (count / window).min((cut.window * cut.windows / window).max(1));
     let start = |index: usize| (count / window) * index / windows * window;
     Ok((0..windows).map(|i| tokens[start(i)..][..window].iter().map(|t| t.0).collect()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tokenizer::Vocabulary;
+
+    #[test]
+    fn windows_are_whole_and_spread() {
+        let bytes: Vec<String> = ('a'..='z').map(|c| c.to_string()).chain(["Ġ".to_owned()]).collect();
+        let vocabulary = Vocabulary::from_gguf(&bytes, &[], &[], "smollm").unwrap();
+        let section = vocabulary.emit();
+        let config = Config {
+            hidden: 2,
+            layers: 1,
+            heads: 1,
+            kv_heads: 1,
+            head_dim: 2,
+            ffn: 2,
+            vocab: 27,
+            context: 8,
+            rope_theta: 1e4,
+            norm_eps: 1e-5,
+            tied: true,
+            bos: None,
+            stop: [None; Config::MOST_STOPS],
+        };
+        let text: String = ('a'..='z').cycle().take(100).collect();
+        let cut = Cut { window: 16, windows: 2 };
+        let found = windows(&section, &config, &text, cut).unwrap();
+        assert_eq!(found.iter().map(Vec::len).collect::<Vec<_>>(), [8; 4], "the context is shorter");
+        assert_eq!(found.iter().map(|w| w[0]).collect::<Vec<_>>(), [0, 24, 22, 20], "spread over the text");
+        assert_eq!(windows(&section, &config, &text[..17], cut).unwrap().len(), 2);
+        assert_eq!(windows(&section, &config, &text[..8], cut).unwrap().len(), 1);
+        let error = windows(&section, &config, &text[..7], cut).unwrap_err().to_string();
+        assert!(
+            error.contains("7 tokens") && error.contains("window of 8") && error.contains("32"),
+            "{error}"
+        );
+    }
 }
