@@ -14,11 +14,6 @@ pub(crate) fn steps(label: &str, total: u64) -> ProgressBar {
     bar(label, Some(total), "{msg} [{bar:30}] {pos}/{len} {eta}")
 }
 
-/// A bar that counts items; its message, which the caller keeps up, is the time left.
-pub(crate) fn items(label: &str, total: u64) -> ProgressBar {
-    bar(label, Some(total), "items [{bar:30}] {pos}/{len} {msg}")
-}
-
 fn bar(label: &str, total: Option<u64>, template: &str) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr_with_hz(10));
     // The templates are literals of this file; a mistake in one falls back to indicatif's own bar.

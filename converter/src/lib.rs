@@ -12,6 +12,7 @@ pub mod export;
 #[cfg(feature = "ggml")]
 pub mod ggml;
 pub mod pack;
+mod plan;
 pub mod quantize;
 pub mod read;
 pub mod recipe;
@@ -28,14 +29,14 @@ pub use read::{BlockType, Checkpoint};
 pub use recipe::{Quant, Table};
 pub use sections::Sections;
 
-use allocate::{Allocation, Sensitivity};
+use plan::Plan;
 use quantize::{Loss, Refusal, Rows, encode_panel};
 use rayon::prelude::*;
 use read::Stored;
 use std::collections::BTreeMap;
 use std::path::Path;
 use thimble_runtime::format::{Config, Encoding, PANEL, TensorRecord};
-use write::{AtomicFile, Contents, FileWriter, write_error};
+use write::{AtomicFile, FileWriter, write_error};
 
 /// Source bytes that are read at once.
 const CHUNK: usize = 8 << 20;
@@ -143,14 +144,13 @@ pub fn convert_checkpoint(
     options: &Options,
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Summary, ConvertError> {
-    let Plan { encodings, chosen } = plan(checkpoint, &sections, options, progress)?;
-    let tensors = write::layout(checkpoint.tensors().iter().zip(encodings.iter().copied()))?;
-    let notes = sections::notes(checkpoint, &encodings, &sections);
+    let Plan { contents, chosen, notes } = Plan::make(checkpoint, sections, options, progress)?;
+    let tensors = &contents.tensors;
     let mut rounded = match &options.calibration {
         None => vec![None; tensors.len()],
         Some(text) => {
-            let windows = calibrate::windows(&sections.tokenizer, &checkpoint.config, text, calibrate::MOST)?;
-            calibrate::calibrate(checkpoint, &tensors, &windows, &mut |done, total| {
+            let windows = calibrate::windows(&contents.tokenizer, &checkpoint.config, text, calibrate::MOST)?;
+            calibrate::calibrate(checkpoint, tensors, &windows, &mut |done, total| {
                 progress(Progress::steps(Stage::Calibrating, done, total));
             })?
         }
@@ -165,17 +165,10 @@ pub fn convert_checkpoint(
         chosen,
         tensors: Vec::with_capacity(tensors.len()),
     };
-    for record in &tensors {
+    for record in tensors {
         let entry = summary.encodings.entry(record.encoding.name()).or_default();
         *entry = (entry.0 + 1, entry.1 + record.length);
     }
-    let contents = Contents {
-        config: checkpoint.config,
-        provenance: sections::provenance(checkpoint, options, &summary),
-        tokenizer: sections.tokenizer,
-        chat: sections.chat,
-        tensors,
-    };
     let mut file = AtomicFile::create(destination)?;
     let fail = |needed| move |error| write_error(destination, needed, error);
     let mut writer = FileWriter::new(file.writer(), contents).map_err(fail(0))?;
@@ -224,47 +217,6 @@ impl Progress<'_> {
         Progress { stage, tensor: "", done: done as u64, total: total as u64 }
     }
 }
-
-/// The encoding of every tensor, and how it was chosen.
-struct Plan {
-    encodings: Vec<Encoding>,
-    chosen: Option<(Table, f64)>,
-}
-
-/// Decides on encodings as the options say.
-fn plan(
-    checkpoint: &Checkpoint,
-    sections: &Sections,
-    options: &Options,
-    progress: &mut dyn FnMut(Progress<'_>),
-) -> Result<Plan, ConvertError> {
-    let Some(target) = options.target else {
-        let table = options.table.clone().unwrap_or_default();
-        return Ok(Plan { encodings: table.encodings(checkpoint.tensors(), options.quant)?, chosen: None });
-    };
-    let text = options.calibration.as_deref().unwrap_or(calibrate::default_text());
-    let sensitivity = Sensitivity::measure(checkpoint, &sections.tokenizer, text, &mut |done, total| {
-        progress(Progress::steps(Stage::Measuring, done, total));
-    })?;
-    let budget = match target {
-        Target::Bits(bits) => (bits * checkpoint.config.parameters() as f64 / 8.0) as u64,
-        // Provenance holds the table, whose length depends on the choice: this much is never too little.
-        Target::Bytes(bytes) => {
-            let fixed = sections.tokenizer.len() + sections.chat.as_ref().map_or(0, Vec::len);
-            let table = checkpoint.tensors().len() * LONGEST_RULE;
-            let notes = checkpoint.notes.iter().map(|note| 2 * note.len()).sum::<usize>();
-            bytes.saturating_sub((fixed + table + notes + OVERHEAD) as u64)
-        }
-    };
-    let Allocation { encodings, divergence } = sensitivity.allocate(budget)?;
-    let table = Table::of(&checkpoint.config, &encodings);
-    Ok(Plan { encodings, chosen: Some((table, divergence)) })
-}
-
-/// Bytes of a tensor's rule in a table and of its record.
-const LONGEST_RULE: usize = 128;
-/// Bytes of headers, alignment and provenance without its table and notes of the source, at most.
-const OVERHEAD: usize = 16 << 10;
 
 /// A row that cannot be stored as an error; `first` is the tensor's row that the refusal counts from.
 pub(crate) fn refused(tensor: &Stored, encoding: Encoding, first: usize, refusal: Refusal) -> ConvertError {

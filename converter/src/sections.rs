@@ -2,7 +2,7 @@
 
 use crate::read::{Checkpoint, Stored, TokenizerSource};
 use crate::tokenizer::Vocabulary;
-use crate::{ConvertError, Options, Summary, Table, Target, chat, recipe};
+use crate::{ConvertError, Options, Table, Target, chat, recipe};
 use serde_json::json;
 use std::collections::BTreeMap;
 use thimble_runtime::format::{Encoding, checksum};
@@ -71,8 +71,14 @@ pub(crate) fn notes(checkpoint: &Checkpoint, encodings: &[Encoding], sections: &
     notes
 }
 
-/// The provenance section: a JSON object whose text depends on the input only.
-pub(crate) fn provenance(checkpoint: &Checkpoint, options: &Options, summary: &Summary) -> String {
+/// The provenance section: a JSON object whose text depends on the input only. `chosen` is as in
+/// [`Summary`](crate::Summary).
+pub(crate) fn provenance(
+    checkpoint: &Checkpoint,
+    options: &Options,
+    chosen: Option<&(Table, f64)>,
+    notes: &[String],
+) -> String {
     let origin = &checkpoint.origin;
     let recipe = match options.target {
         Some(Target::Bits(bits)) => format!("{bits} bits"),
@@ -80,7 +86,7 @@ pub(crate) fn provenance(checkpoint: &Checkpoint, options: &Options, summary: &S
         None if options.table.is_some() => format!("table on {}", options.quant),
         None => options.quant.name().to_owned(),
     };
-    let chosen = summary.chosen.as_ref().map(|(table, _)| table);
+    let table = chosen.map(|(table, _)| table).or(options.table.as_ref());
     let text = options.calibration.as_ref();
     let calibration =
         text.map(|text| format!("{} bytes, XXH3-64 {:016x}", text.len(), checksum(text.as_bytes())));
@@ -91,12 +97,12 @@ pub(crate) fn provenance(checkpoint: &Checkpoint, options: &Options, summary: &S
         "architecture": origin.architecture,
         "licence": options.licence.as_ref().or(origin.licence.as_ref()),
         "recipe": recipe,
-        "table": chosen.or(options.table.as_ref()).map(Table::to_toml),
-        "expected_divergence": summary.chosen.as_ref().map(|(_, divergence)| divergence),
+        "table": table.map(Table::to_toml),
+        "expected_divergence": chosen.map(|(_, divergence)| divergence),
         "calibration": calibration,
         "converter": concat!("thimble-converter ", env!("CARGO_PKG_VERSION")),
         "parameters": checkpoint.config.parameters(),
-        "notes": summary.notes,
+        "notes": notes,
     })
     .to_string()
 }

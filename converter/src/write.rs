@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 use thimble_runtime::format::{
     ALIGN, Config, DIRECTORY_RECORD, Encoding, FormatError, HEADER_LEN, SectionKind, SectionRecord,
-    TENSORS_ALIGN, TensorRecord, align_up, checksum, emit_header,
+    TENSOR_RECORD, TENSORS_ALIGN, TensorRecord, align_up, checksum, emit_header,
 };
 use xxhash_rust::xxh3::Xxh3;
 
@@ -25,6 +25,24 @@ pub struct Contents {
     pub provenance: String,
     /// The tensors in canonical order, as [`layout`] makes them.
     pub tensors: Vec<TensorRecord>,
+}
+
+impl Contents {
+    /// Bytes of the file, weights included.
+    pub fn file_len(&self) -> u64 {
+        let text = |bytes: &[u8]| (bytes.len() as u64).next_multiple_of(ALIGN);
+        let chat = self.chat.as_ref();
+        let sections = 5 + u64::from(chat.is_some());
+        let directory = (HEADER_LEN as u64 + sections * DIRECTORY_RECORD as u64).next_multiple_of(ALIGN);
+        let table = ((self.tensors.len() * TENSOR_RECORD) as u64).next_multiple_of(ALIGN);
+        let before = directory
+            + (Config::LEN as u64).next_multiple_of(ALIGN)
+            + table
+            + text(&self.tokenizer)
+            + chat.map_or(0, |chat| text(chat))
+            + self.provenance.len() as u64;
+        before.next_multiple_of(TENSORS_ALIGN) + self.tensors.last().map_or(0, |t| t.offset + t.length)
+    }
 }
 
 /// Places tensors of these encodings one after the other.
@@ -60,6 +78,7 @@ pub struct FileWriter<W> {
 impl<W: Write + Seek> FileWriter<W> {
     /// Writes a placeholder for the header and every section but the weights.
     pub fn new(out: W, contents: Contents) -> io::Result<FileWriter<W>> {
+        let announced = contents.file_len();
         let table: Vec<u8> = contents.tensors.iter().flat_map(TensorRecord::emit).collect();
         let config = contents.config.emit();
         let mut parts: Vec<(SectionKind, &[u8])> = vec![
@@ -92,6 +111,7 @@ impl<W: Write + Seek> FileWriter<W> {
         writer.pad(TENSORS_ALIGN)?;
         writer.tensors_start = writer.at;
         writer.pending = contents.tensors.into_iter();
+        debug_assert_eq!(writer.file_len(), announced);
         Ok(writer)
     }
 

@@ -1,8 +1,12 @@
 //! The real command, as a user meets it: a tiny model is made and converted, and `thimble` is run.
 #![allow(clippy::unwrap_used, reason = "these files are nothing but tests")]
 
+#[path = "cli/eval.rs"]
+mod eval;
 #[path = "cli/hub.rs"]
 mod hub;
+#[path = "cli/report.rs"]
+mod report;
 #[path = "cli/setup.rs"]
 mod setup;
 

@@ -232,7 +232,7 @@ fn recipes_choose_their_encodings() {
     let file = GgufFile::new(BLOCKS, BlockType::Q4_1, |spec| random_blocks(BlockType::Q4_1, spec));
     let (_, bytes) = run_gguf(&file, Quant::Q5).unwrap();
     let encodings: Vec<_> = tensors(&bytes, BLOCKS).into_iter().map(|(_, encoding, _)| encoding).collect();
-    assert_eq!((encodings[0], encodings[2]), (Encoding::Q8Row, Encoding::Q4Min));
+    assert_eq!((encodings[0], encodings[2]), (Encoding::Q4Min, Encoding::Q4Min));
 }
 
 #[test]

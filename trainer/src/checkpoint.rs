@@ -268,6 +268,11 @@ fn json(value: &impl Serialize) -> Result<Vec<u8>> {
     serde_json::to_vec_pretty(value).map_err(|error| Error::Invalid(error.to_string()))
 }
 
+/// Whether this folder is a checkpoint, by its look.
+pub fn is_one(folder: &Path) -> bool {
+    folder.join(STATE).is_file()
+}
+
 /// Reads a checkpoint's state and recipe, after every file has been compared with its checksum.
 ///
 /// # Errors

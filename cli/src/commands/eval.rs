@@ -5,14 +5,12 @@ use crate::failure::Failure;
 use crate::flags::{EvalFlags, MachineFlags};
 use crate::home::Home;
 use crate::model::Location;
-use crate::{progress, terminal};
-use indicatif::{HumanDuration, ProgressBar};
+use crate::terminal;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
-use thimble_eval::{Ended, EvalError, Evaluated, Evaluation, Event, Hub, Selection, Source, Task};
+use thimble_eval::{Ended, EvalError, Evaluated, Evaluation, Hub, Selection, Source, Task, Watch};
 
 /// Which model on which items.
 pub(crate) struct Job {
@@ -62,20 +60,12 @@ impl Job {
             result: self.output.clone(),
         };
         let stop = interrupted()?;
-        let mut watch = Watch { bar: None, told: Instant::now() };
+        let mut watch = Watch::new(terminal::note);
         let ended = evaluation.run(&stop, &mut |event| watch.see(event));
         watch.end();
         match ended.map_err(failure)? {
             Ended::Complete(evaluated) => self.report(&evaluated, stdout),
-            Ended::Stopped { items, of, journal } => Err(Failure::Engine(match journal {
-                Some(journal) => format!(
-                    "stopped after {items} of {of} items, which are kept in {}: the same command goes on from there",
-                    journal.display()
-                ),
-                None => {
-                    format!("stopped after {items} of {of} items: with -o OUT.json it could go on from there")
-                }
-            })),
+            Ended::Stopped(stopped) => Err(Failure::Engine(stopped.to_string())),
         }
     }
 
@@ -91,22 +81,10 @@ impl Job {
         } else {
             write!(stdout, "{results}")?;
         }
-        let seconds = &results.seconds;
-        let predicted = seconds.predicted.map_or_else(String::new, |p| format!(" (predicted: {p:.0})"));
-        terminal::note(&format!("{:.0} seconds{predicted} in {} sittings", seconds.actual, seconds.sittings));
-        let missing: Vec<String> = results
-            .missing
-            .iter()
-            .map(|missing| format!("{} ({})", missing.task.name(), missing.reason))
-            .collect();
-        if missing.is_empty() {
-            return Ok(());
-        }
+        terminal::note(&results.seconds.to_string());
+        let Some(missing) = results.without_data() else { return Ok(()) };
         stdout.flush()?;
-        Err(Failure::Engine(format!(
-            "no data for {}; --data names a folder with TASK/SPLIT.jsonl",
-            missing.join(", ")
-        )))
+        Err(Failure::Engine(missing))
     }
 }
 
@@ -128,57 +106,4 @@ fn interrupted() -> Result<Arc<AtomicBool>, Failure> {
     });
     installed.map_err(|error| Failure::Engine(format!("cannot listen for Ctrl-C: {error}")))?;
     Ok(stop)
-}
-
-/// Tells on stderr what is going on.
-struct Watch {
-    bar: Option<ProgressBar>,
-    /// When a line was last written where there is no terminal for a bar.
-    told: Instant,
-}
-
-/// How often such a line is written.
-const TELL: Duration = Duration::from_secs(60);
-
-impl Watch {
-    fn say(&self, text: &str) {
-        match &self.bar {
-            Some(bar) => bar.suspend(|| terminal::note(text)),
-            None => terminal::note(text),
-        }
-    }
-
-    fn see(&mut self, event: Event) {
-        let time = |seconds: f64| HumanDuration(Duration::from_secs_f64(seconds.max(0.0))).to_string();
-        match event {
-            Event::Reading(_) => {}
-            Event::Tokenizing { items } => self.say(&format!("tokenizing {items} items")),
-            Event::Resumed { items, seconds } => {
-                self.say(&format!("going on: {items} items are done, which took {}", time(seconds)));
-            }
-            Event::Predicted { total, left } => {
-                self.say(&format!(
-                    "predicted: {total:.0} seconds ({}) in all, {left:.0} ({}) from now",
-                    time(total),
-                    time(left)
-                ));
-            }
-            Event::Done { items, of, left } => {
-                let bar = self.bar.get_or_insert_with(|| progress::items("items", of as u64));
-                bar.set_position(items as u64);
-                let left = left.map_or_else(String::new, |left| format!("{} left", time(left)));
-                if bar.is_hidden() && self.told.elapsed() > TELL {
-                    self.told = Instant::now();
-                    terminal::note(&format!("{items} of {of} items, {left}"));
-                }
-                bar.set_message(left);
-            }
-        }
-    }
-
-    fn end(&mut self) {
-        if let Some(bar) = self.bar.take() {
-            bar.finish_and_clear();
-        }
-    }
 }

@@ -2,7 +2,7 @@
 
 use super::Choice;
 use crate::calibrate::model::{FloatModel, matrix, project, stored_values};
-use crate::calibrate::plain;
+use crate::calibrate::{ops, plain};
 use crate::quantize::Coder;
 use crate::read::Checkpoint;
 use crate::recipe::twin;
@@ -109,7 +109,7 @@ impl Model<'_> {
             let [query, key, value, output] = &layer.attention;
             let a = shape.norm(x, &layer.attention_norm)?;
             let heads = shape.attend(&project(&a, query)?, &project(&a, key)?, &project(&a, value)?)?;
-            let x = (x + project(&heads, output)?)?;
+            let x = ops::add(x, &project(&heads, output)?)?;
             let b = shape.norm(&x, &layer.ffn_norm)?;
             let gated = shape.gated(&project(&b, &layer.ffn[0])?, &project(&b, &layer.ffn[1])?)?;
             Ok([a, heads, b, gated])
@@ -135,7 +135,7 @@ impl Model<'_> {
         };
         // Energy of the difference that a form makes to the outputs.
         let energy = |form: &Tensor| -> Computed<f64> {
-            let difference = project(inputs, &(form - full)?)?.flatten_all()?.to_vec1::<f32>()?;
+            let difference = project(inputs, &ops::subtract(form, full)?)?.flatten_all()?.to_vec1::<f32>()?;
             Ok(difference.iter().map(|&v| f64::from(v).powi(2)).sum())
         };
         let coarse = quantized(MEASURED)?;

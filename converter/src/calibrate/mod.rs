@@ -8,6 +8,7 @@
 
 mod ldlq;
 pub(crate) mod model;
+pub(crate) mod ops;
 mod stream;
 mod text;
 
@@ -20,12 +21,16 @@ use crate::read::{Checkpoint, Stored};
 use crate::{ConvertError, encode, recipe, refused};
 use candle_core::{Device, Result as Computed, Tensor};
 use ldlq::{Feedback, Moments};
-use model::{Shape, matrix, project, source_values, stored_values};
+use model::{Layer, Shape, matrix, project, source_values, stored_values};
+use rayon::prelude::*;
 use stream::{Streams, products};
 use thimble_runtime::format::{Role, TensorRecord};
 
 /// Part of the mean of the second moments' diagonal that is added to the diagonal.
 const DAMPING: f64 = 0.05;
+/// The same for an embedding that is the head too. Where it is looked up, an error costs the same in all directions; this
+/// stands for that, and was the best of several for a small model.
+const TIED_DAMPING: f64 = 0.4;
 
 /// One tensor, quantized.
 #[derive(Clone, Debug)]
@@ -86,10 +91,7 @@ impl Work<'_> {
         let missing = matrix(missing, columns, columns)?;
         let mut moments = Moments { columns, values };
         moments.damp(DAMPING);
-        let feedback = moments.feedback().ok_or_else(|| ConvertError::Calibration {
-            reason: "activations overflow: this model cannot be run on this text in f32".to_owned(),
-        })?;
-        Ok(Inputs { streams, feedback, missing })
+        Ok(Inputs { streams, feedback: feedback(moments)?, missing })
     }
 
     /// Rounds a matrix; `residual` where it writes to the residual stream.
@@ -169,6 +171,30 @@ impl Work<'_> {
     }
 }
 
+/// What rounding needs of some second moments.
+fn feedback(moments: Moments) -> Result<Feedback, ConvertError> {
+    moments.feedback().ok_or_else(|| ConvertError::Calibration {
+        reason: "activations overflow: this model cannot be run on this text in f32".to_owned(),
+    })
+}
+
+/// The second moments of the f32 model's inputs of the head.
+fn head_moments(
+    checkpoint: &Checkpoint,
+    shape: &Shape,
+    windows: &[Vec<u32>],
+) -> Result<Moments, ConvertError> {
+    let embedding = load(checkpoint, Role::Embedding, Role::NO_LAYER)?;
+    let mut x = windows.iter().map(|w| shape.embed(&embedding, w)).collect::<Computed<Vec<_>>>()?;
+    for layer in 0..checkpoint.config.layers as u16 {
+        let layer = Layer::load(checkpoint, layer)?;
+        x = x.par_iter().map(|x| shape.layer(x, &layer)).collect::<Computed<_>>()?;
+    }
+    let norm = load(checkpoint, Role::FinalNorm, Role::NO_LAYER)?;
+    let x = x.par_iter().map(|x| shape.norm(x, &norm)).collect::<Computed<Vec<_>>>()?;
+    Ok(Moments { columns: checkpoint.config.hidden, values: products(&x, &x)? })
+}
+
 /// The place of a tensor in the canonical order.
 pub(crate) fn place(checkpoint: &Checkpoint, role: Role, layer: u16) -> usize {
     // Every tensor that the configuration implies is there; it has been checked when the source was opened.
@@ -201,7 +227,7 @@ pub(crate) fn plain(
 }
 
 /// Rounds the matrices of a model for its activations on `windows` of tokens; `None` stands for tensors that are to be
-/// stored as ever: norms, and an embedding or head, whose rows are not summed over enough inputs to gain from it.
+/// stored as ever: norms.
 ///
 /// The same input gives the same bytes, whatever the number of threads. `progress` gets layers done and their number.
 ///
@@ -214,10 +240,22 @@ pub(crate) fn calibrate(
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Vec<Option<Rounded>>, ConvertError> {
     let config = checkpoint.config;
-    let shape = Shape::new(&config, windows.iter().map(Vec::len).max().unwrap_or(0))?;
+    let shape = Shape::new(&config, windows.iter().map(Vec::len).max().unwrap_or(0));
     let first = place(checkpoint, Role::Embedding, Role::NO_LAYER);
     let (tensor, record) = (&checkpoint.tensors()[first], &records[first]);
-    let rounded = plain(checkpoint, tensor, record)?;
+    let coder = Coder::new(record.encoding).filter(|_| recipe::rounds(tensor.kind, record.encoding));
+    let rounded = match coder {
+        Some(coder) if config.tied => {
+            let mut moments = head_moments(checkpoint, &shape, windows)?;
+            moments.damp(TIED_DAMPING);
+            let full = load(checkpoint, Role::Embedding, Role::NO_LAYER)?;
+            let done =
+                ldlq::round(coder, record.encoding, &full.flatten_all()?.to_vec1()?, &feedback(moments)?);
+            let (bytes, loss) = done.map_err(|refusal| refused(tensor, record.encoding, 0, refusal))?;
+            Rounded { bytes, loss }
+        }
+        _ => plain(checkpoint, tensor, record)?,
+    };
     let full = load(checkpoint, Role::Embedding, Role::NO_LAYER)?;
     let stored = stored_values(tensor, record.encoding, &rounded.bytes)?;
     let stored = matrix(stored, tensor.rows, tensor.columns)?;
@@ -231,6 +269,10 @@ pub(crate) fn calibrate(
         progress(layer, config.layers);
         work.attention(layer as u16)?;
         work.feed_forward(layer as u16)?;
+    }
+    if !config.tied {
+        let inputs = work.inputs(work.normed(Role::FinalNorm, Role::NO_LAYER)?)?;
+        work.round(Role::Head, Role::NO_LAYER, &inputs, false)?;
     }
     progress(config.layers, config.layers);
     Ok(work.done)

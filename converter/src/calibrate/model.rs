@@ -3,12 +3,13 @@
 //! Every function takes one window of tokens; windows are independent, so callers spread them over threads. A sum of
 //! a product never depends on the number of threads: candle's GEMM splits rows and columns, not the inner dimension.
 
+use super::ops;
 use crate::dequantize;
 use crate::pack;
 use crate::quantize::Refusal;
 use crate::read::{Checkpoint, Stored};
 use crate::{ConvertError, refused};
-use candle_core::{D, Device, Result as Computed, Tensor};
+use candle_core::{Device, Result as Computed, Tensor};
 use thimble_runtime::format::{Config, Encoding, Role};
 
 impl From<candle_core::Error> for ConvertError {
@@ -67,14 +68,14 @@ pub(crate) fn project(x: &Tensor, weight: &Tensor) -> Computed<Tensor> {
 /// What depends on the configuration only.
 pub(crate) struct Shape {
     config: Config,
-    cos: Tensor,
-    sin: Tensor,
-    mask: Tensor,
+    /// Of the rotations, for each position and pair.
+    cos: Vec<f32>,
+    sin: Vec<f32>,
 }
 
 impl Shape {
     /// For windows of up to `window` tokens.
-    pub(crate) fn new(config: &Config, window: usize) -> Computed<Shape> {
+    pub(crate) fn new(config: &Config, window: usize) -> Shape {
         let half = config.head_dim / 2;
         let angle = |at: usize| {
             let (position, pair) = (at / half, at % half);
@@ -82,53 +83,35 @@ impl Shape {
             position as f64 * frequency
         };
         let angles: Vec<f64> = (0..window * half).map(angle).collect();
-        let table = |f: fn(f64) -> f64| {
-            Tensor::from_vec(angles.iter().map(|&a| f(a) as f32).collect(), (window, half), &Device::Cpu)
-        };
-        let hidden = |at: usize| if at % window > at / window { f32::NEG_INFINITY } else { 0.0 };
-        let mask =
-            Tensor::from_vec((0..window * window).map(hidden).collect(), (window, window), &Device::Cpu)?;
-        Ok(Shape { config: *config, cos: table(f64::cos)?, sin: table(f64::sin)?, mask })
+        let table = |f: fn(f64) -> f64| angles.iter().map(|&a| f(a) as f32).collect();
+        Shape { config: *config, cos: table(f64::cos), sin: table(f64::sin) }
     }
 
-    /// RMS norm over the last dimension, times the weight.
+    /// RMS norm of every token, times the weight.
     pub(crate) fn norm(&self, x: &Tensor, weight: &Tensor) -> Computed<Tensor> {
-        let mean = (x.sqr()?.sum_keepdim(D::Minus1)? / x.dim(D::Minus1)? as f64)?;
-        let inverse = (mean + f64::from(self.config.norm_eps))?.sqrt()?.recip()?;
-        x.broadcast_mul(&inverse)?.broadcast_mul(weight)
-    }
-
-    /// (tokens x heads * dim) as heads x tokens x dim, each pair (i, i + dim/2) rotated by its position.
-    fn rotate(&self, x: &Tensor, heads: usize) -> Computed<Tensor> {
-        let (tokens, half) = (x.dim(0)?, self.config.head_dim / 2);
-        let x = x.reshape((tokens, heads, 2, half))?.permute((2, 1, 0, 3))?.contiguous()?;
-        let (first, second) = (x.get(0)?, x.get(1)?);
-        let (cos, sin) = (self.cos.narrow(0, 0, tokens)?, self.sin.narrow(0, 0, tokens)?);
-        let left = (first.broadcast_mul(&cos)? - second.broadcast_mul(&sin)?)?;
-        let right = (second.broadcast_mul(&cos)? + first.broadcast_mul(&sin)?)?;
-        Tensor::cat(&[left, right], D::Minus1)
+        ops::norm(x, weight, self.config.norm_eps)
     }
 
     /// Causal attention: the input of the output projection, tokens x heads * dim.
     pub(crate) fn attend(&self, query: &Tensor, key: &Tensor, value: &Tensor) -> Computed<Tensor> {
         let Config { heads, kv_heads, head_dim, .. } = self.config;
         let (tokens, group) = (query.dim(0)?, heads / kv_heads);
-        let query = self.rotate(query, heads)?.reshape((kv_heads, group * tokens, head_dim))?;
-        let key = self.rotate(key, kv_heads)?;
-        let value = value.reshape((tokens, kv_heads, head_dim))?.transpose(0, 1)?.contiguous()?;
-        let scores = (query.matmul(&key.t()?)? * (head_dim as f64).powf(-0.5))?;
-        let mask = self.mask.narrow(0, 0, tokens)?.narrow(1, 0, tokens)?;
-        let scores = scores.reshape((heads, tokens, tokens))?.broadcast_add(&mask)?;
-        let scores = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?)?.exp()?;
-        let scores = scores.broadcast_div(&scores.sum_keepdim(D::Minus1)?)?;
-        let scores = scores.reshape((kv_heads, group * tokens, tokens))?;
-        let out = scores.matmul(&value)?.reshape((heads, tokens, head_dim))?;
+        if tokens * head_dim / 2 > self.cos.len() {
+            candle_core::bail!("{tokens} tokens are more than the model was loaded for");
+        }
+        let split = |x: &Tensor, heads| x.reshape((tokens, heads, head_dim))?.transpose(0, 1)?.contiguous();
+        let rotate = |x: &Tensor| ops::rotate(x, head_dim, &self.cos, &self.sin);
+        let query = split(&rotate(query)?, heads)?.reshape((kv_heads, group * tokens, head_dim))?;
+        let key = split(&rotate(key)?, kv_heads)?;
+        let scores = query.matmul(&key.t()?)?;
+        let scores = ops::softmax(&scores, tokens, (head_dim as f32).powf(-0.5))?;
+        let out = scores.matmul(&split(value, kv_heads)?)?.reshape((heads, tokens, head_dim))?;
         out.transpose(0, 1)?.reshape((tokens, heads * head_dim))
     }
 
     /// The input of the down projection: silu(gate) x up.
     pub(crate) fn gated(&self, gate: &Tensor, up: &Tensor) -> Computed<Tensor> {
-        gate.silu()? * up
+        ops::gated(gate, up)
     }
 }
 
@@ -166,10 +149,10 @@ impl Shape {
         let input = self.norm(x, &layer.attention_norm)?;
         let heads =
             self.attend(&project(&input, query)?, &project(&input, key)?, &project(&input, value)?)?;
-        let x = (x + project(&heads, output)?)?;
+        let x = ops::add(x, &project(&heads, output)?)?;
         let input = self.norm(&x, &layer.ffn_norm)?;
         let input = self.gated(&project(&input, gate)?, &project(&input, up)?)?;
-        &x + project(&input, down)?
+        ops::add(&x, &project(&input, down)?)
     }
 
     /// The rows of the embedding for some tokens: tokens x hidden.
@@ -196,7 +179,7 @@ impl FloatModel {
     pub fn load(checkpoint: &Checkpoint, longest: usize) -> Result<FloatModel, ConvertError> {
         let (config, none) = (checkpoint.config, Role::NO_LAYER);
         Ok(FloatModel {
-            shape: Shape::new(&config, longest)?,
+            shape: Shape::new(&config, longest),
             embedding: super::load(checkpoint, Role::Embedding, none)?,
             layers: (0..config.layers as u16)
                 .map(|l| Layer::load(checkpoint, l))

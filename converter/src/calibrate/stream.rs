@@ -1,5 +1,6 @@
 //! What flows through the model: one tensor for each window, in the f32 model and in the quantized one.
 
+use super::ops;
 use candle_core::{Result as Computed, Tensor};
 use rayon::prelude::*;
 
@@ -30,14 +31,14 @@ impl Streams {
     /// The sum of two streams.
     pub(crate) fn add(&self, other: &Streams) -> Computed<Streams> {
         let sum = |a: &[Tensor], b: &[Tensor]| {
-            a.par_iter().zip(b).map(|(a, b)| a + b).collect::<Computed<Vec<_>>>()
+            a.par_iter().zip(b).map(|(a, b)| ops::add(a, b)).collect::<Computed<Vec<_>>>()
         };
         Ok(Streams { full: sum(&self.full, &other.full)?, stored: sum(&self.stored, &other.stored)? })
     }
 
     /// What the stored stream lacks, of each window.
     pub(crate) fn lack(&self) -> Computed<Vec<Tensor>> {
-        self.full.par_iter().zip(&self.stored).map(|(f, s)| f - s).collect()
+        self.full.par_iter().zip(&self.stored).map(|(f, s)| ops::subtract(f, s)).collect()
     }
 }
 
@@ -49,7 +50,7 @@ pub(crate) fn products(left: &[Tensor], right: &[Tensor]) -> Computed<Vec<f64>> 
             let product = left.t()?.matmul(right)?;
             sum = Some(match sum {
                 None => product,
-                Some(sum) => (sum + product)?,
+                Some(sum) => ops::add(&sum, &product)?,
             });
         }
         sum.map(|sum| sum.flatten_all()?.to_vec1::<f32>()).transpose()

@@ -55,7 +55,7 @@ pub fn compare(first: &Results, second: &Results) -> String {
         |results: &Results| format!("{}, {:.1} MB", results.name, results.of.model.bytes as f64 / 1e6);
     let mut out = format!("A: {}\nB: {}\n\n{table}", sizes(first), sizes(second));
     if first.of.settings != second.of.settings {
-        notes.push(format!("settings differ: A {:?}, B {:?}", first.of.settings, second.of.settings));
+        notes.push(format!("settings differ: A has {}; B has {}", first.of.settings, second.of.settings));
     }
     if !notes.is_empty() {
         out += &format!("\n{}\n", notes.join("\n"));

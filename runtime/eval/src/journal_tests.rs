@@ -16,6 +16,7 @@ fn identity() -> Identity {
         settings: SettingsId { exact: false, kv: "f16".into(), kernels: "scalar".into(), context: 64 },
         selection: Selection::default(),
         tasks: Vec::new(),
+        arithmetic: Some("ab".into()),
     }
 }
 
@@ -91,6 +92,7 @@ fn journals_of_something_else_are_refused() {
     refused(&|id| id.model.checksum = "11".into(), "its model has the checksum 00ff, this one 11");
     refused(&|id| id.settings.exact = true, "settings");
     refused(&|id| id.selection.limit = Some(3), "limit 3");
+    refused(&|id| id.arithmetic = Some("cd".into()), "other kernels");
     refused(&|id| id.version = "2".into(), "thimble 1, this is 2");
     let before = std::fs::read(&path).unwrap();
     open(&path);

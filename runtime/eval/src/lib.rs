@@ -19,6 +19,7 @@ mod run;
 mod samples;
 mod table;
 mod task;
+mod watch;
 
 pub use answerer::Outcome;
 pub use compare::compare;
@@ -29,5 +30,6 @@ pub use passes::Work;
 pub use results::{
     Average, Identity, Measured, MissingTask, ModelId, Results, SettingsId, TaskId, TaskResult, Times,
 };
-pub use run::{Ended, Evaluated, Evaluation, Event};
+pub use run::{Ended, Evaluated, Evaluation, Event, Stopped};
 pub use task::{Metric, Task};
+pub use watch::Watch;

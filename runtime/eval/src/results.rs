@@ -24,6 +24,9 @@ pub struct Identity {
     pub selection: Selection,
     /// The tasks and their data.
     pub tasks: Vec<TaskId>,
+    /// The bits of a log-likelihood that the model gives to some fixed tokens: other kernels give others.
+    #[serde(default)]
+    pub arithmetic: Option<String>,
 }
 
 /// A model file.
@@ -74,7 +77,7 @@ impl Identity {
             return Some(format!("its model has the checksum {old}, this one {new}"));
         }
         if self.settings != now.settings {
-            return Some(format!("its settings are {:?}, these are {:?}", self.settings, now.settings));
+            return Some(format!("its settings are {}; these are {}", self.settings, now.settings));
         }
         if tasks(self) != tasks(now) {
             return Some(format!("its tasks are {}, these are {}", names(self), names(now)));
@@ -82,8 +85,19 @@ impl Identity {
         if self.selection != now.selection {
             return Some(format!("its rows are {}, these are {}", self.selection, now.selection));
         }
+        if self.arithmetic.is_some() && self.arithmetic != now.arithmetic {
+            return Some("its numbers were computed by other kernels than this program's".to_string());
+        }
         let other = self.tasks.iter().zip(&now.tasks).find(|(old, new)| old != new);
         other.map(|(old, _)| format!("the data of {} was another", old.task.name()))
+    }
+}
+
+impl std::fmt::Display for SettingsId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let SettingsId { exact, kv, kernels, context } = self;
+        let mode = if *exact { "exact mode" } else { "fast path" };
+        write!(f, "{mode}, {kernels} kernels, {kv} keys and values, context {context}")
     }
 }
 
@@ -282,6 +296,19 @@ impl Average {
 }
 
 impl Results {
+    /// A sentence on the tasks that have no data, if there are any.
+    pub fn without_data(&self) -> Option<String> {
+        let missing: Vec<String> = self
+            .missing
+            .iter()
+            .map(|missing| format!("{} ({})", missing.task.name(), missing.reason))
+            .collect();
+        let named = missing.join(", ");
+        (!missing.is_empty()).then(|| {
+            format!("no data for {named}; --data names a folder with TASK/SPLIT.jsonl for each task")
+        })
+    }
+
     /// Reads what [`Results::write`] wrote.
     pub fn read(path: &Path) -> Result<Results> {
         let text = std::fs::read(path).map_err(EvalError::io("read", path))?;

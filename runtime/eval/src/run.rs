@@ -14,7 +14,7 @@ use crate::task::Task;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 use thimble_host::{MappedModel, Plan, Settings, generator};
 use thimble_runtime::Token;
@@ -81,14 +81,34 @@ pub enum Ended {
     /// It is complete. The results are not written yet; the journal is there until [`Evaluated::finish`].
     Complete(Box<Evaluated>),
     /// It was stopped.
-    Stopped {
-        /// Items done.
-        items: usize,
-        /// Items in all.
-        of: usize,
-        /// The journal that holds them, if one was asked for.
-        journal: Option<PathBuf>,
-    },
+    Stopped(Stopped),
+}
+
+/// An evaluation that was stopped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stopped {
+    /// Items done.
+    pub items: usize,
+    /// Items in all.
+    pub of: usize,
+    /// The journal that holds them, if one was asked for.
+    pub journal: Option<PathBuf>,
+}
+
+impl std::fmt::Display for Stopped {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Stopped { items, of, journal } = self;
+        match journal {
+            Some(journal) => write!(
+                f,
+                "stopped after {items} of {of} items, which are kept in {}: the same command goes on from there",
+                journal.display()
+            ),
+            None => {
+                write!(f, "stopped after {items} of {of} items: with -o OUT.json it could go on from there")
+            }
+        }
+    }
 }
 
 /// A complete evaluation.
@@ -137,7 +157,10 @@ impl Evaluation<'_> {
         let most = self.settings.context.unwrap_or(file.config().context);
         let threads = Plan::new(file.config(), &Settings { context: Some(1), ..self.settings })?.threads();
         let kernels = Plan::new(file.config(), &Settings { context: Some(1), ..one })?;
-        let identity = self.identity(&file, &data, &kernels, most);
+        let identity = Identity {
+            arithmetic: Some(arithmetic(&file, one)?),
+            ..self.identity(&file, &data, &kernels, most)
+        };
         let (mut journal, mut past) = match &self.result {
             Some(result) => {
                 let (journal, past) = Journal::open(&Journal::path_of(result), &identity)?;
@@ -194,7 +217,7 @@ impl Evaluation<'_> {
         }
         if outcomes.count < outcomes.of {
             let journal = self.result.as_deref().map(Journal::path_of);
-            return Ok(Ended::Stopped { items: outcomes.count, of: outcomes.of, journal });
+            return Ok(Ended::Stopped(Stopped { items: outcomes.count, of: outcomes.of, journal }));
         }
         let seconds =
             Times { predicted, actual: past.seconds + elapsed, sittings: past.sittings + 1, threads };
@@ -241,9 +264,26 @@ impl Evaluation<'_> {
             },
             selection: self.selection,
             tasks: data.iter().map(task).collect(),
+            arithmetic: None,
         }
     }
 }
+
+/// What the model gives to its first tokens, bit by bit: results of other kernels shall not be mixed with these.
+fn arithmetic(file: &ModelFile<'_>, one: Settings) -> Result<String> {
+    let config = file.config();
+    let count = PROBE.min(config.vocab).min(config.context);
+    let tokens: Vec<Token> = (0..count as u32).map(Token).collect();
+    let plan = Plan::new(config, &Settings { context: Some(count), ..one })?;
+    let mut memory = plan.allocate()?;
+    let mut session = generator(file, &plan, &mut memory, &Alone)?;
+    let mut sum = 0.0;
+    session.score(&tokens, 1, &mut |scored| sum += scored.log_probability)?;
+    Ok(format!("{:016x}", sum.to_bits()))
+}
+
+/// Tokens of that.
+const PROBE: usize = 24;
 
 /// Positions whose logits are computed together.
 const ROWS: usize = 16;
@@ -303,6 +343,9 @@ fn sorted(data: &[Data], outcomes: &Outcomes) -> Vec<(usize, usize)> {
     sorted
 }
 
+/// Items that can be asked, and the positions that the longest needs.
+type Prepared = (Vec<Todo>, usize);
+
 /// Tokenizes everything once, to know what it takes and how long the longest is, and that all of it can be asked.
 fn prepare(
     file: &ModelFile<'_>,
@@ -310,7 +353,7 @@ fn prepare(
     sorted: &[(usize, usize)],
     threads: usize,
     context: usize,
-) -> Result<(Vec<Todo>, usize)> {
+) -> Result<Prepared> {
     const CHUNK: usize = 64;
     let next = AtomicUsize::new(0);
     let chunk = |held: &mut Vec<Token>, part: &[(usize, usize)]| {
@@ -337,7 +380,7 @@ fn prepare(
             done.push((number, chunk(&mut held, part)));
         }
     };
-    let mut chunks: Vec<(usize, Result<(Vec<Todo>, usize)>)> = std::thread::scope(|scope| {
+    let mut chunks: Vec<(usize, Result<Prepared>)> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
         threads
             .into_iter()
@@ -399,7 +442,8 @@ impl Workers<'_> {
     fn run(&self, threads: usize, each: &mut dyn FnMut(usize, Outcome) -> Result<()>) -> Result<()> {
         let next = AtomicUsize::new(0);
         let ended = AtomicBool::new(false);
-        let (sender, receiver) = channel();
+        // Bounded, so that no thread runs ahead of what is written down.
+        let (sender, receiver) = sync_channel(threads);
         std::thread::scope(|scope| {
             for _ in 0..threads {
                 let sender = sender.clone();

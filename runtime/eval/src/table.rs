@@ -1,6 +1,6 @@
 //! Results for people.
 
-use crate::results::Results;
+use crate::results::{Results, Times};
 use crate::task::Metric;
 use std::fmt;
 
@@ -94,6 +94,19 @@ impl fmt::Display for Results {
                 writeln!(f, "\naverage of the table's ten tasks (its eleven without gsm8k): {value} {error}")
             }
             None => writeln!(f, "\nno average: it needs the table's ten tasks (its eleven without gsm8k)"),
+        }
+    }
+}
+
+impl fmt::Display for Times {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.0} seconds", self.actual)?;
+        if let Some(predicted) = self.predicted {
+            write!(f, " ({predicted:.0} were predicted)")?;
+        }
+        match self.sittings {
+            1 => write!(f, " on {} threads", self.threads),
+            sittings => write!(f, " in {sittings} sittings, the last on {} threads", self.threads),
         }
     }
 }

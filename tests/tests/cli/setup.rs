@@ -53,6 +53,11 @@ impl Bench {
         finish(command.envs(environment.iter().copied()).spawn().unwrap(), b"")
     }
 
+    /// Starts the command and leaves it running.
+    pub(crate) fn start(&self, arguments: &[&str]) -> Child {
+        self.command(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    }
+
     /// Runs a command that prints one JSON object.
     pub(crate) fn json(&self, arguments: &[&str]) -> Value {
         let out = self.run(arguments, b"");
@@ -95,6 +100,7 @@ impl Bench {
             .env("THIMBLE_HOME", self.path("home"))
             .env("HF_HOME", self.path("hub-cache"))
             .env_remove("HF_ENDPOINT")
+            .env_remove("THIMBLE_DATA")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());

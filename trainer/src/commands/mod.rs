@@ -1,6 +1,7 @@
 //! One file per command: what is typed, and what is done with it.
 
 mod device;
+mod eval;
 mod export;
 mod parity;
 mod plan;
@@ -27,6 +28,7 @@ pub(crate) enum Command {
     Tokenize(tokenize::Args),
     Pretrain(pretrain::Args),
     Export(export::Args),
+    Eval(eval::Args),
     Plot(plot::Args),
     Parity(parity::Args),
     Device(device::Args),
@@ -40,6 +42,7 @@ impl Command {
             Command::Tokenize(args) => args.run(),
             Command::Pretrain(args) => args.run(),
             Command::Export(args) => args.run(),
+            Command::Eval(args) => args.run(),
             Command::Plot(args) => args.run(),
             Command::Parity(args) => args.run(),
             Command::Device(args) => args.run(),

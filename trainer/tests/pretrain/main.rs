@@ -1,6 +1,7 @@
 //! `thimble-train pretrain` and `export`, as a person runs them: on a model so small that a run takes a moment.
 #![allow(clippy::unwrap_used)]
 
+mod eval;
 mod export;
 mod refusals;
 mod resume;

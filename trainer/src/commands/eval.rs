@@ -1,0 +1,140 @@
+//! `thimble-train eval`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use tempfile::TempDir;
+use thimble_converter::{Options, Quant, convert};
+use thimble_eval::{Ended, EvalError, Evaluation, Selection, Source, Task, Watch};
+use thimble_host::{MappedModel, Settings};
+use thimble_trainer::checkpoint::{self, Store};
+use thimble_trainer::error::{Error, Result};
+use thimble_trainer::export::{Export, export};
+use thimble_trainer::model::Parameters;
+use thimble_trainer::pretrain::theta;
+use thimble_trainer::recipe::Precision;
+
+/// The benchmarks of the published table for a checkpoint: what `thimble eval` computes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The run folder, or one of the folders in its checkpoints/
+    run: PathBuf,
+    /// best, last, or the name of a folder in checkpoints/; unless given, best where there is one
+    #[arg(long, value_name = "NAME")]
+    checkpoint: Option<String>,
+    /// `all`, or names separated by commas (`thimble eval --help` lists them)
+    #[arg(long, value_name = "NAMES", default_value = "all")]
+    tasks: String,
+    /// A folder with TASK/test.jsonl or TASK/validation.jsonl for each task; THIMBLE_DATA unless given
+    #[arg(long, value_name = "FOLDER")]
+    data: Option<PathBuf>,
+    /// Pass over the first K items of each task
+    #[arg(long, value_name = "K", default_value = "0")]
+    offset: usize,
+    /// Take at most N items of each task
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    limit: Option<u32>,
+    /// Multiply with 32-bit activations
+    #[arg(long)]
+    exact: bool,
+    /// Threads; one for each core unless given
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: Option<u16>,
+    /// Write the results to this file; an interrupted evaluation goes on where it was
+    #[arg(short, long, value_name = "OUT.json")]
+    output: Option<PathBuf>,
+    /// Write a line for each item
+    #[arg(long, value_name = "OUT.jsonl")]
+    samples: Option<PathBuf>,
+}
+
+impl Args {
+    pub(crate) fn run(self) -> Result<()> {
+        let tasks = Task::parse_list(&self.tasks).map_err(|error| Error::Usage(error.to_string()))?;
+        let named = std::env::var_os("THIMBLE_DATA").filter(|folder| !folder.is_empty()).map(PathBuf::from);
+        let data = self.data.clone().or(named).ok_or_else(|| {
+            let missing = "expected a folder with the tasks' data: --data FOLDER, or THIMBLE_DATA";
+            Error::Usage(missing.to_string())
+        })?;
+        let (run, checkpoint) = self.place()?;
+        let temporary = tempfile::tempdir().map_err(Error::file(&std::env::temp_dir(), "write"))?;
+        let (model, step) = converted(&run, &checkpoint, &temporary)?;
+        let limit = self.limit.and_then(|limit| usize::try_from(limit).ok());
+        let evaluation = Evaluation {
+            model: &model,
+            name: format!("{} step {step}", run.file_name().unwrap_or_default().display()),
+            settings: Settings {
+                exact: self.exact,
+                threads: self.threads.map(usize::from),
+                ..Settings::default()
+            },
+            tasks,
+            source: Source::Folder(data),
+            selection: Selection { offset: self.offset, limit },
+            result: self.output.clone(),
+        };
+        let stop = Arc::new(AtomicBool::new(false));
+        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+            // The second time ends the process at once; no finished item is lost.
+            signal_hook::flag::register_conditional_shutdown(signal, 130, stop.clone())
+                .and_then(|_| signal_hook::flag::register(signal, stop.clone()))
+                .map_err(|error| Error::Invalid(format!("cannot listen for Ctrl-C: {error}")))?;
+        }
+        let mut watch = Watch::new(|line| eprintln!("{line}"));
+        let ended = evaluation.run(&stop, &mut |event| watch.see(event));
+        watch.end();
+        let evaluated = match ended.map_err(failed)? {
+            Ended::Complete(evaluated) => evaluated,
+            Ended::Stopped(stopped) => return Err(Error::Invalid(stopped.to_string())),
+        };
+        if let Some(samples) = &self.samples {
+            evaluated.write_samples(samples).map_err(failed)?;
+        }
+        evaluated.finish().map_err(failed)?;
+        print!("{}", evaluated.results);
+        eprintln!("{}", evaluated.results.seconds);
+        evaluated.results.without_data().map_or(Ok(()), |missing| Err(Error::Invalid(missing)))
+    }
+
+    /// The run folder, and the checkpoint in it.
+    fn place(&self) -> Result<(PathBuf, PathBuf)> {
+        let absolute = std::path::absolute(&self.run).map_err(Error::file(&self.run, "read"))?;
+        if let (true, None) = (checkpoint::is_one(&absolute), &self.checkpoint)
+            && let Some(run) = absolute.parent().and_then(Path::parent)
+        {
+            return Ok((run.to_path_buf(), absolute));
+        }
+        let store = Store::new(&absolute, 1);
+        let path = match &self.checkpoint {
+            Some(name) => store.find(Some(name))?,
+            None => store.find(Some("best")).or_else(|_| store.find(None))?,
+        };
+        Ok((absolute, path))
+    }
+}
+
+fn failed(error: EvalError) -> Error {
+    Error::Invalid(error.to_string())
+}
+
+/// The checkpoint as a file of the runtime with f32 weights, and its step.
+fn converted(run: &Path, checkpoint: &Path, temporary: &TempDir) -> Result<(MappedModel, u64)> {
+    let (state, recipe) = checkpoint::open(checkpoint)?;
+    let numbers = checkpoint::numbers(checkpoint, &Parameters::new(&recipe.model))?;
+    let folder = temporary.path().join("checkpoint");
+    let exported = Export {
+        shape: &recipe.model,
+        theta: theta(&recipe, state.position.stage),
+        weights: &numbers.weights,
+        tokenizer: &run.join("tokenizer"),
+        end_of_document: state.end_of_document,
+        precision: Precision::F32,
+    };
+    export(&exported, &folder)?;
+    let file = temporary.path().join("checkpoint.thimble");
+    let options = Options { quant: Quant::F32, ..Options::default() };
+    let invalid = |error: &dyn std::fmt::Display| Error::Invalid(error.to_string());
+    convert(&folder, &file, &options, &mut |_| ()).map_err(|error| invalid(&error))?;
+    let model = MappedModel::open(&file).map_err(|error| invalid(&error))?;
+    Ok((model, state.step))
+}

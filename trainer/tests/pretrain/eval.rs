@@ -1,0 +1,61 @@
+//! `thimble-train eval` computes what the library does on the export.
+
+use crate::setup::{Bench, refused, succeeds};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use thimble_converter::{Options, Quant, convert};
+use thimble_eval::{Ended, Evaluation, Results, Selection, Source, Task};
+use thimble_host::{MappedModel, Settings};
+
+/// Made-up items of every task.
+fn data() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/hub/folder")
+}
+
+#[test]
+fn a_checkpoint_is_evaluated_as_its_export_is() {
+    let bench = Bench::new();
+    succeeds(bench.pretrain("run", &["--quiet"]));
+    let data = data();
+    let folder = data.to_str().unwrap();
+    let eval = |more: &[&str]| {
+        let run = ["--tasks", "mmlu,arc_easy", "--data", folder, "--exact"];
+        bench.command(&[&["eval"], more, &run].concat())
+    };
+    let said = succeeds(eval(&["run", "--checkpoint", "last", "-o", "run.json"]));
+    assert!(said.contains("were predicted"), "{said}");
+    let by_command = Results::read(&bench.path("run.json")).unwrap();
+    assert_eq!(by_command.name, "run step 40");
+
+    succeeds(eval(&["run/checkpoints/step-00000040", "-o", "checkpoint.json"]));
+    assert_eq!(Results::read(&bench.path("checkpoint.json")).unwrap().of, by_command.of);
+
+    succeeds(bench.command(&["export", "run", "-o", "exported", "--checkpoint", "last"]));
+    let file = bench.path("exported.thimble");
+    let options = Options { quant: Quant::Keep, ..Options::default() };
+    convert(&bench.path("exported"), &file, &options, &mut |_| ()).unwrap();
+    let model = MappedModel::open(&file).unwrap();
+    let evaluation = Evaluation {
+        model: &model,
+        name: "exported".into(),
+        settings: Settings { exact: true, threads: Some(1), ..Settings::default() },
+        tasks: vec![Task::Mmlu, Task::ArcEasy],
+        source: Source::Folder(data.clone()),
+        selection: Selection::default(),
+        result: None,
+    };
+    let Ended::Complete(evaluated) = evaluation.run(&AtomicBool::new(false), &mut |_| ()).unwrap() else {
+        panic!("nothing stopped it")
+    };
+    assert_eq!(evaluated.results.of.arithmetic, by_command.of.arithmetic, "the same numbers, bit for bit");
+    for (ours, command) in evaluated.results.tasks.iter().zip(&by_command.tasks) {
+        assert_eq!((ours.task, ours.n), (command.task, command.n));
+        assert_eq!(ours.metrics[0].items, command.metrics[0].items);
+    }
+    let said = refused(eval(&["run", "--checkpoint", "step-99"]), 1);
+    assert!(said.contains("no checkpoint step-99"), "{said}");
+    let said = refused(bench.command(&["eval", "run", "--data", folder, "--tasks", "mmlo"]), 2);
+    assert!(said.contains("did you mean mmlu?"), "{said}");
+    let said = refused(bench.command(&["eval", "run", "--data", "nowhere", "--tasks", "mmlu"]), 1);
+    assert!(said.contains("no data for mmlu"), "{said}");
+}
