@@ -8,9 +8,11 @@ mod tiny;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use thimble_converter::pack::unpack;
 use thimble_converter::read::{self, Gguf, Value};
 use thimble_converter::write_gguf::{GgufSummary, GgufType, write_gguf};
 use thimble_converter::{BlockType, ConvertError, Options, Quant, convert, dequantize};
+use thimble_host::MappedModel;
 use tiny::{BLOCKS, Folder, GgufFile, Meta, ODD, SUPER, Shape, float_bytes, random_blocks};
 
 /// Writes a GGUF file from any source; the file's bytes.
@@ -306,4 +308,31 @@ fn stop_tokens_and_lists_have_their_places() {
         assert_eq!(found[&format!("tokenizer.ggml.{key}")], Value::Bool(false));
     }
     assert_eq!(found["tokenizer.ggml.pre"], Value::Text(b"smollm".to_vec()), "as in the source");
+}
+
+#[test]
+fn every_encoding_is_read_back_as_the_numbers_it_stands_for() {
+    for shape in [ODD, BLOCKS] {
+        let (at, _) = folder(shape, BlockType::F32);
+        let path = at.path().join("model.thimble");
+        for quant in Quant::ALL {
+            convert(at.path(), &path, &Options { quant, ..Options::default() }, &mut |_| {}).unwrap();
+            let mapped = MappedModel::open(&path).unwrap();
+            let (file, checkpoint) = (mapped.file().unwrap(), read::open(&path).unwrap());
+            for (record, tensor) in file.tensors().iter().zip(checkpoint.tensors()) {
+                let (rows, columns) = (record.rows as usize, record.columns as usize);
+                let expected = unpack(record.encoding, file.tensor_bytes(&record), rows, columns).unwrap();
+                let (mut bytes, mut found) = (Vec::new(), vec![0.0; rows * columns]);
+                checkpoint.read_rows(tensor, 0..rows, &mut bytes).unwrap();
+                dequantize(tensor.kind, &bytes, &mut found);
+                assert_eq!(found, expected, "{quant}: {}", tensor.name);
+                // From the middle of a panel into another.
+                if rows > 20 {
+                    checkpoint.read_rows(tensor, 5..20, &mut bytes).unwrap();
+                    dequantize(tensor.kind, &bytes, &mut found[..15 * columns]);
+                    assert_eq!(found[..15 * columns], expected[5 * columns..20 * columns]);
+                }
+            }
+        }
+    }
 }
