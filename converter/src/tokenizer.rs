@@ -13,6 +13,8 @@ mod spelling;
 mod tables;
 mod verify;
 
+#[cfg(test)]
+pub(crate) use alphabet::char_of;
 pub use error::TokenizerError;
 pub use spelling::GgufLists;
 pub use verify::{battery, verify_against};

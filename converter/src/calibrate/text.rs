@@ -55,11 +55,11 @@ pub(crate) fn windows(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tokenizer::Vocabulary;
+    use crate::tokenizer::{Vocabulary, char_of};
 
     #[test]
     fn windows_are_whole_and_spread() {
-        let bytes: Vec<String> = ('a'..='z').map(|c| c.to_string()).chain(["Ġ".to_owned()]).collect();
+        let bytes: Vec<String> = (0..=255).map(|byte| char_of(byte).to_string()).collect();
         let vocabulary = Vocabulary::from_gguf(&bytes, &[], &[], "smollm").unwrap();
         let section = vocabulary.emit();
         let config = Config {
@@ -69,7 +69,7 @@ mod tests {
             kv_heads: 1,
             head_dim: 2,
             ffn: 2,
-            vocab: 27,
+            vocab: 256,
             context: 8,
             rope_theta: 1e4,
             norm_eps: 1e-5,
@@ -81,7 +81,11 @@ mod tests {
         let cut = Cut { window: 16, windows: 2 };
         let found = windows(&section, &config, &text, cut).unwrap();
         assert_eq!(found.iter().map(Vec::len).collect::<Vec<_>>(), [8; 4], "the context is shorter");
-        assert_eq!(found.iter().map(|w| w[0]).collect::<Vec<_>>(), [0, 24, 22, 20], "spread over the text");
+        assert_eq!(
+            found.iter().map(|w| w[0]).collect::<Vec<_>>(),
+            [b'a', b'y', b'w', b'u'].map(u32::from),
+            "spread over the text"
+        );
         assert_eq!(windows(&section, &config, &text[..17], cut).unwrap().len(), 2);
         assert_eq!(windows(&section, &config, &text[..8], cut).unwrap().len(), 1);
         let error = windows(&section, &config, &text[..7], cut).unwrap_err().to_string();

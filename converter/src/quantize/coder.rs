@@ -67,11 +67,26 @@ impl Coder {
         let (scale, minimum) = match self.encoding {
             Encoding::Q8Row => return Some(Fit::new(plan.row_scale, 0.0, 0)),
             Encoding::Q8 => (f16::from_f32(largest(values) / 127.0), f16::ZERO),
-            Encoding::Q4 => (f16::from_f32(self.grid.scale(values, weights)), f16::ZERO),
+            Encoding::Q4 => (self.half_scale(values, weights), f16::ZERO),
             _ => with_minimum(values, weights),
         };
         let fit = Fit::new(scale.to_f32(), minimum.to_f32(), 0);
         (scale.is_finite() && minimum.is_finite()).then_some(fit)
+    }
+
+    /// The scale that does best once it is rounded to f16: the one searched for, or one that puts the largest value on
+    /// an end of the grid, which is exact for groups of few different values.
+    fn half_scale(&self, values: &[f32], weights: &[f32]) -> f16 {
+        let most = values.iter().copied().fold(0.0f32, |most, v| if v.abs() > most.abs() { v } else { most });
+        let (low, high) = self.grid.ends();
+        let mut best = (f64::INFINITY, f16::from_f32(self.grid.scale(values, weights)));
+        for scale in [best.1, f16::from_f32(most / low), f16::from_f32(most / high)] {
+            let error = self.error(&Fit::new(scale.to_f32(), 0.0, 0), values, weights);
+            if error < best.0 {
+                best = (error, scale);
+            }
+        }
+        best.1
     }
 
     /// The scale of group `group` of the row that the plan was made for.

@@ -1,7 +1,7 @@
 //! GPT-2's spelling of bytes as printable characters (Radford et al. 2019, `bytes_to_unicode`).
 
 /// The character that stands for `byte`.
-pub(super) fn char_of(byte: u8) -> char {
+pub(crate) fn char_of(byte: u8) -> char {
     match byte {
         b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF => char::from(byte),
         0..=0x20 => shifted(u32::from(byte)),

@@ -156,7 +156,8 @@ impl Golden {
     pub(crate) fn model(&self, grid: Grid, quant: Quant, folder: &Path) -> MappedModel {
         self.folder(grid).write(folder, 1);
         let (model, summary) = converted(folder, &folder.join("model.thimble"), quant);
-        assert_eq!(summary.rounding, 0.0, "{}: {quant} holds {grid:?} exactly", self.name);
+        let worst = &summary.worst;
+        assert_eq!(summary.rounding, 0.0, "{}: {quant} holds {grid:?} exactly, but {worst:?}", self.name);
         model
     }
 }
