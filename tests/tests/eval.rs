@@ -295,6 +295,10 @@ fn a_context_without_room_for_an_answer_is_named() {
     let evaluation = Evaluation { settings, ..evaluation(&model, &[Task::Gsm8k]) };
     let error = evaluation.run(&AtomicBool::new(false), &mut |_| ()).unwrap_err().to_string();
     assert!(error.contains("256 tokens are generated, but the context has 256"), "{error}");
+    let settings = Settings { context: Some(513), ..Settings::default() };
+    let evaluation = Evaluation { settings, ..evaluation };
+    let error = evaluation.run(&AtomicBool::new(false), &mut |_| ()).unwrap_err().to_string();
+    assert!(error.contains("513 positions was asked for"), "{error}");
 }
 
 #[test]

@@ -156,7 +156,8 @@ impl Evaluation<'_> {
         let one = Settings { threads: Some(1), logit_rows: Some(ROWS), ..self.settings };
         let most = self.settings.context.unwrap_or(file.config().context);
         let threads = Plan::new(file.config(), &Settings { context: Some(1), ..self.settings })?.threads();
-        let kernels = Plan::new(file.config(), &Settings { context: Some(1), ..one })?;
+        // Refuses a longer context than the model's.
+        let kernels = Plan::new(file.config(), &Settings { context: Some(most), ..one })?;
         let identity = Identity {
             arithmetic: Some(arithmetic(&file, one)?),
             ..self.identity(&file, &data, &kernels, most)
