@@ -1,7 +1,6 @@
 //! The small sections: tokenizer, chat template and provenance.
 
 use crate::read::{Checkpoint, Stored, TokenizerSource};
-use crate::tokenizer::Vocabulary;
 use crate::{ConvertError, Options, Table, Target, chat, recipe};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -19,13 +18,10 @@ pub struct Sections {
 impl Sections {
     /// Makes them from what the source holds.
     pub fn of(checkpoint: &Checkpoint) -> Result<Sections, ConvertError> {
-        let vocabulary = match &checkpoint.tokenizer {
-            TokenizerSource::Json(bytes) => Vocabulary::from_tokenizer_json(bytes)?,
-            TokenizerSource::Gguf { tokens, token_types, merges, pre } => {
-                Vocabulary::from_gguf(tokens, token_types, merges, pre)?
-            }
-            TokenizerSource::Sections(sections) => return Ok(sections.clone()),
-        };
+        if let TokenizerSource::Sections(sections) = &checkpoint.tokenizer {
+            return Ok(sections.clone());
+        }
+        let vocabulary = checkpoint.tokenizer.vocabulary()?;
         let (tokens, rows) = (vocabulary.tokens.len(), checkpoint.config.vocab);
         if tokens > rows {
             return Err(ConvertError::Unsupported {

@@ -11,7 +11,7 @@ use std::path::Path;
 use thimble_converter::pack::unpack;
 use thimble_converter::read::{self, Gguf, Value};
 use thimble_converter::write_gguf::{GgufSummary, GgufType, write_gguf};
-use thimble_converter::{BlockType, ConvertError, Options, Quant, convert, dequantize};
+use thimble_converter::{BlockType, ConvertError, Options, Quant, Sections, convert, dequantize};
 use thimble_host::MappedModel;
 use tiny::{BLOCKS, Folder, GgufFile, Meta, ODD, SUPER, Shape, float_bytes, random_blocks};
 
@@ -113,6 +113,27 @@ fn gguf_to_thimble_to_gguf_changes_nothing() {
             }
         }
         assert_eq!(written(&between, GgufType::Keep).unwrap().1, around, "the same bytes each time");
+    }
+}
+
+/// Digits that are cut off before words stay so through a GGUF file, whose pre-tokenizer alone does not tell.
+#[test]
+fn digits_apart_survive_a_gguf_file() {
+    let (at, _) = folder(BLOCKS, BlockType::F32);
+    let file = at.path().join("tokenizer.json");
+    let mut json: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    let byte_level = serde_json::json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
+    for digits in [true, false] {
+        let cut = serde_json::json!({"type": "Digits", "individual_digits": true});
+        json["pre_tokenizer"] = match digits {
+            true => serde_json::json!({"type": "Sequence", "pretokenizers": [cut, byte_level]}),
+            false => byte_level.clone(),
+        };
+        fs::write(&file, json.to_string()).unwrap();
+        let gguf = at.path().join("out.gguf");
+        fs::write(&gguf, written(at.path(), GgufType::Keep).unwrap().1).unwrap();
+        let sections = |source: &Path| Sections::of(&read::open(source).unwrap()).unwrap().tokenizer;
+        assert_eq!(sections(at.path()), sections(&gguf), "digits apart: {digits}");
     }
 }
 

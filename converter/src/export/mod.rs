@@ -134,12 +134,10 @@ pub fn export(
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<ExportSummary, ConvertError> {
     let unfinished = AtomicFolder::create(folder)?;
+    let vocabulary = checkpoint.tokenizer.vocabulary()?;
     let (tokenizer, vocabulary) = match &checkpoint.tokenizer {
-        TokenizerSource::Json(bytes) => (bytes.clone(), Vocabulary::from_tokenizer_json(bytes)?),
-        TokenizerSource::Gguf { tokens, token_types, merges, pre } => {
-            spelled(Vocabulary::from_gguf(tokens, token_types, merges, pre)?)?
-        }
-        TokenizerSource::Sections(sections) => spelled(Vocabulary::from_section(&sections.tokenizer)?)?,
+        TokenizerSource::Json(bytes) => (bytes.clone(), vocabulary),
+        _ => spelled(vocabulary)?,
     };
     unfinished.write("tokenizer.json", &tokenizer)?;
     for (name, json) in texts::all(checkpoint, &vocabulary, dtype) {

@@ -3,6 +3,7 @@
 use super::BlockType;
 use super::source_file::SourceFile;
 use super::thimble;
+use crate::tokenizer::Vocabulary;
 use crate::{ConvertError, Sections};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -39,9 +40,29 @@ pub enum TokenizerSource {
         merges: Vec<String>,
         /// Name of the pre-tokenizer.
         pre: String,
+        /// Whether every digit is a word of its own, in a file that says so ([`DIGITS_APART`]).
+        digits_apart: bool,
     },
     /// The sections of a `.thimble` file.
     Sections(Sections),
+}
+
+/// The key of a GGUF file written by this crate that tells two readings of the pre-tokenizer `smollm` apart: with
+/// `true` digits are cut off before words are, as a `tokenizer.json` can say and as llama.cpp does.
+pub(crate) const DIGITS_APART: &str = "thimble.tokenizer.digits_apart";
+
+impl TokenizerSource {
+    /// The vocabulary.
+    pub(crate) fn vocabulary(&self) -> Result<Vocabulary, ConvertError> {
+        match self {
+            TokenizerSource::Json(bytes) => Ok(Vocabulary::from_tokenizer_json(bytes)?),
+            TokenizerSource::Sections(sections) => Ok(Vocabulary::from_section(&sections.tokenizer)?),
+            TokenizerSource::Gguf { tokens, token_types, merges, pre, digits_apart } => {
+                let vocabulary = Vocabulary::from_gguf(tokens, token_types, merges, pre)?;
+                Ok(Vocabulary { digits_apart: *digits_apart || vocabulary.digits_apart, ..vocabulary })
+            }
+        }
+    }
 }
 
 /// One tensor of the source, found and checked against the configuration.

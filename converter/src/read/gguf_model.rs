@@ -1,6 +1,6 @@
 //! A GGUF file of architecture `llama` as a [`Checkpoint`].
 
-use super::checkpoint::{Found, add_stop, place, refuse_rest};
+use super::checkpoint::{DIGITS_APART, Found, add_stop, place, refuse_rest};
 use super::source_file::SourceFile;
 use super::{Checkpoint, Gguf, Origin, TokenizerSource, Value};
 use crate::ConvertError;
@@ -176,7 +176,8 @@ fn tokenizer(metadata: &mut Metadata) -> Result<TokenizerSource, ConvertError> {
         Some(_) => return Err(field(types_key, "an integer for each token")),
     };
     let merges = metadata.take_texts("tokenizer.ggml.merges")?;
-    Ok(TokenizerSource::Gguf { tokens, token_types, merges, pre })
+    let digits_apart = metadata.0.get(DIGITS_APART) == Some(&Value::Bool(true));
+    Ok(TokenizerSource::Gguf { tokens, token_types, merges, pre, digits_apart })
 }
 
 /// llama.cpp's name of a tensor.

@@ -10,6 +10,7 @@ mod source_file;
 mod thimble;
 
 pub use block::BlockType;
+pub(crate) use checkpoint::DIGITS_APART;
 pub use checkpoint::{Checkpoint, Origin, Stored, TokenizerSource};
 pub use gguf::{Gguf, GgufError, GgufTensor, Value};
 

@@ -2,8 +2,8 @@
 
 use super::{Target, name};
 use crate::ConvertError;
-use crate::read::{BlockType, Checkpoint, TokenizerSource};
-use crate::tokenizer::{GgufLists, Vocabulary};
+use crate::read::{BlockType, Checkpoint, DIGITS_APART, TokenizerSource};
+use crate::tokenizer::GgufLists;
 use std::collections::BTreeMap;
 use thimble_runtime::Token;
 
@@ -91,15 +91,15 @@ fn model(checkpoint: &Checkpoint, keys: &mut Keys) {
 }
 
 fn tokenizer(checkpoint: &Checkpoint, keys: &mut Keys, notes: &mut Vec<String>) -> Result<(), ConvertError> {
+    let vocabulary = checkpoint.tokenizer.vocabulary()?;
     let mut lists = match &checkpoint.tokenizer {
-        TokenizerSource::Gguf { tokens, token_types, merges, pre } => GgufLists {
+        TokenizerSource::Gguf { tokens, token_types, merges, pre, .. } => GgufLists {
             tokens: tokens.clone(),
             token_types: token_types.clone(),
             merges: merges.clone(),
             pre: pre.clone(),
         },
-        TokenizerSource::Json(bytes) => Vocabulary::from_tokenizer_json(bytes)?.gguf_lists(),
-        TokenizerSource::Sections(sections) => Vocabulary::from_section(&sections.tokenizer)?.gguf_lists(),
+        _ => vocabulary.gguf_lists(),
     };
     let rows = checkpoint.config.vocab;
     if lists.tokens.len() > rows {
@@ -112,6 +112,9 @@ fn tokenizer(checkpoint: &Checkpoint, keys: &mut Keys, notes: &mut Vec<String>) 
     lists.pad(rows);
     keys.text("tokenizer.ggml.model", "gpt2");
     keys.text("tokenizer.ggml.pre", &lists.pre);
+    if vocabulary.digits_apart {
+        keys.flag(DIGITS_APART, true);
+    }
     keys.texts("tokenizer.ggml.tokens", &lists.tokens);
     keys.integers("tokenizer.ggml.token_type", &lists.token_types);
     keys.texts("tokenizer.ggml.merges", &lists.merges);
