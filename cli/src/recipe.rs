@@ -12,7 +12,8 @@ pub(crate) struct RecipeFlags {
     /// Encoding of the weights: keep, f32, f16, bf16, q8, q6, q5, q4, q4even, q4min, q3
     #[arg(long, value_name = "ENCODING", default_value = "keep")]
     pub(crate) quant: String,
-    /// A TOML table of encodings by tensor, before those of --quant: [[tensor]] pattern = "layers.*.down" encoding = "q5nl"
+    /// A TOML table of encodings by tensor, before those of --quant, with entries like pattern = "layers.*.down",
+    /// encoding = "q5nl" (converter/RECIPES.md)
     #[arg(long, value_name = "FILE.toml")]
     pub(crate) recipe: Option<PathBuf>,
     /// Round with error compensation for the activations on this text; `default` is a text that comes with the program

@@ -4,7 +4,7 @@
 //! far. Each matrix is rounded for the inputs that it will really see, towards the outputs of the f32 model: where
 //! X are the f32 model's inputs and Y the quantized one's, the weights W become W + W (X - Y) Y^T (Y Y^T)^-1 before
 //! they are rounded, as in GPTAQ (Li et al., arXiv 2504.02692); matrices that write to the residual stream also make
-//! up for what it lacks so far. Rounding compensates its own errors ([`ldlq`]).
+//! up for what it lacks so far. Rounding compensates its own errors (`ldlq`).
 
 mod ldlq;
 pub(crate) mod model;

@@ -40,7 +40,7 @@ pub enum TokenizerSource {
         merges: Vec<String>,
         /// Name of the pre-tokenizer.
         pre: String,
-        /// Whether every digit is a word of its own, in a file that says so ([`DIGITS_APART`]).
+        /// Whether every digit is a word of its own, in a file that says so (one written by this crate).
         digits_apart: bool,
     },
     /// The sections of a `.thimble` file.
