@@ -37,6 +37,10 @@ class Contest:
         self.flags = flags
         self.work = flags.work
         self.work.mkdir(parents=True, exist_ok=True)
+        # A bare name would be looked for along PATH.
+        flags.thimble = flags.thimble.resolve()
+        if not flags.thimble.exists():
+            sys.exit(f"there is no {flags.thimble}: run `cargo build --release -p thimble-cli`, or give --thimble")
         self.figures_file = self.work / "pareto.json"
         self.figures = json.loads(self.figures_file.read_text()) if self.figures_file.exists() else {}
         self.peer = flags.llama or self.work / "llama.cpp"
