@@ -87,6 +87,7 @@ class Contest:
         wide.unlink(missing_ok=True)
         size = peer.stat().st_size
         target = ["--target-bytes", str(size), "--calibrate", self.flags.calibrate]
+        target += ["--sensitivities", self.work / "sensitivities.json"]
         ours = self.convert(self.f16, self.work / f"ours-{kind}.thimble", *target)
         exact = self.divergence(f"ours-{kind}", ours, exact=True)
         as_run = self.divergence(f"ours-{kind}", ours, exact=False)

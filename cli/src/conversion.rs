@@ -90,9 +90,17 @@ pub(crate) fn failed(source: &Path, error: ConvertError) -> Failure {
 
 /// Writes the model in `source` to `target`, atomically, and says nothing.
 pub(crate) fn quietly(source: &Path, target: &Path, request: &Request) -> Result<Summary, Failure> {
-    let Recipe { quant, table, target: size, calibration } = request.recipe.clone();
-    let origin = request.origin.clone();
-    let options = Options { quant, table, target: size, calibration, source: origin, ..Options::default() };
+    let Recipe { quant, table, target: size, sensitivities, calibration } = request.recipe.clone();
+    let source_name = request.origin.clone();
+    let options = Options {
+        quant,
+        table,
+        target: size,
+        sensitivities,
+        calibration,
+        source: source_name,
+        ..Options::default()
+    };
     let mut shown: Option<(Stage, ProgressBar)> = None;
     let summary = thimble_converter::convert(
         source,

@@ -25,6 +25,9 @@ pub(crate) struct RecipeFlags {
     /// Choose encodings for the fewest losses in a file of at most so many bytes, for example 45MB or 43MiB
     #[arg(long, value_name = "SIZE", conflicts_with = "recipe")]
     pub(crate) target_bytes: Option<String>,
+    /// Keep what is measured for a target in FILE, and use it again: other targets then need no second measurement
+    #[arg(long, value_name = "FILE.json")]
+    pub(crate) sensitivities: Option<PathBuf>,
 }
 
 /// What the flags ask for, its files read.
@@ -38,6 +41,8 @@ pub(crate) struct Recipe {
     pub(crate) calibration: Option<String>,
     /// The size to reach.
     pub(crate) target: Option<Target>,
+    /// Where what is measured for it is kept.
+    pub(crate) sensitivities: Option<PathBuf>,
 }
 
 impl From<Quant> for Recipe {
@@ -75,9 +80,13 @@ impl RecipeFlags {
                 )));
             }
             (None, Some(size)) => Some(Target::Bytes(bytes(&size).map_err(Failure::Usage)?)),
+            (None, None) if self.sensitivities.is_some() => {
+                let reason = "--sensitivities: nothing is measured without --target-bits or --target-bytes";
+                return Err(Failure::Usage(reason.to_owned()));
+            }
             (None, None) => None,
         };
-        Ok(Recipe { quant, table, calibration, target })
+        Ok(Recipe { quant, table, calibration, target, sensitivities: self.sensitivities })
     }
 }
 
@@ -137,6 +146,7 @@ mod tests {
         assert!(refused(&["--quant", "q9"]).contains("q6"));
         assert!(refused(&["--target-bits", "0"]).contains("above 0"));
         assert!(refused(&["--target-bytes", "much"]).contains("45MB"));
+        assert!(refused(&["--sensitivities", "s.json"]).contains("--target-bits"));
         assert!(refused(&["--recipe", "no/such.toml"]).contains("no/such.toml"));
         assert!(refused(&["--calibrate", "no/such.txt"]).contains("no/such.txt"));
         let recipe = flags(&["--quant", "q5", "--calibrate", "default"]).resolve().unwrap();

@@ -34,7 +34,7 @@ use quantize::{Loss, Refusal, Rows, encode_panel};
 use rayon::prelude::*;
 use read::Stored;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use thimble_runtime::format::{Config, Encoding, PANEL, TensorRecord};
 use write::{AtomicFile, FileWriter, write_error};
 
@@ -50,6 +50,8 @@ pub struct Options {
     pub table: Option<Table>,
     /// Encodings chosen for a size, in place of those of `quant` and `table`: see [`Target`].
     pub target: Option<Target>,
+    /// A file that keeps what is measured for a target, so that other targets need no second measurement.
+    pub sensitivities: Option<PathBuf>,
     /// Text on whose activations matrices are rounded with error compensation; otherwise each is rounded by itself.
     pub calibration: Option<String>,
     /// The model's name in the file; otherwise the source's own.

@@ -33,9 +33,11 @@ impl Plan {
             return Plan::new(checkpoint, &sections, options, &encodings, None);
         };
         let text = options.calibration.as_deref().unwrap_or(calibrate::default_text());
-        let sensitivity = Sensitivity::measure(checkpoint, &sections.tokenizer, text, &mut |done, total| {
-            progress(Progress::steps(Stage::Measuring, done, total));
-        })?;
+        let keep = options.sensitivities.as_deref();
+        let sensitivity =
+            Sensitivity::measure(checkpoint, &sections.tokenizer, text, keep, &mut |done, total| {
+                progress(Progress::steps(Stage::Measuring, done, total));
+            })?;
         let plan = |budget: u64| {
             let Allocation { encodings, divergence } = sensitivity.allocate(budget)?;
             let table = Table::of(&checkpoint.config, &encodings);

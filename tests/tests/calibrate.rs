@@ -156,6 +156,49 @@ fn targets_are_met_and_more_bytes_are_worth_it() {
 }
 
 #[test]
+fn kept_sensitivities_choose_as_measured_ones_do() {
+    let source = model();
+    let folder = tempfile::tempdir().unwrap();
+    let kept = folder.path().join("kept.json");
+    let with = |bits, kept: Option<&Path>| Options {
+        target: Some(Target::Bits(bits)),
+        sensitivities: kept.map(Path::to_path_buf),
+        calibration: Some(text(2200)),
+        ..Options::default()
+    };
+    let stages = |options: &Options| {
+        let mut measured = false;
+        let out = folder.path().join("out.thimble");
+        let summary =
+            convert(source.path(), &out, options, &mut |p| measured |= p.stage == Stage::Measuring).unwrap();
+        (measured, summary.encodings, fs::read(&out).unwrap())
+    };
+    let plain = stages(&with(5.0, None));
+    assert_eq!(stages(&with(5.0, Some(&kept))), plain);
+    assert_eq!(stages(&with(5.0, Some(&kept))), (false, plain.1, plain.2), "nothing is measured again");
+    let (measured, encodings, _) = stages(&with(6.0, Some(&kept)));
+    assert!(!measured && encodings == stages(&with(6.0, None)).1);
+
+    let refusal = |options: &Options, source: &Path| run(source, options).unwrap_err().to_string();
+    let other = Options { calibration: Some(text(2300)), ..with(5.0, Some(&kept)) };
+    assert!(refusal(&other, source.path()).contains("another model or another text"));
+    let scaled = tempfile::tempdir().unwrap();
+    Folder::new(Shape { layers: 1, ..WIDE }, BlockType::F32).write(scaled.path(), 1);
+    assert!(refusal(&with(5.0, Some(&kept)), scaled.path()).contains("another model or another text"));
+    let text = fs::read_to_string(&kept).unwrap();
+    for (from, to, says) in [
+        ("q4nl", "q4nm", "q4nm is no encoding"),
+        ("0.", "-0.", "a divergence of -0."),
+        ("layers.1", "layers.2", "has nothing for"),
+        ("matrices", "matrixes", "not valid JSON"),
+    ] {
+        fs::write(&kept, text.replacen(from, to, 1)).unwrap();
+        let found = refusal(&with(5.0, Some(&kept)), source.path());
+        assert!(found.contains(says) && found.contains("kept.json"), "{found}");
+    }
+}
+
+#[test]
 fn bad_texts_and_weights_are_named() {
     let source = model();
     let with = |calibration: &str| Options {

@@ -4,13 +4,16 @@
 //! small independent errors add up, so that choosing is a knapsack ([`choose`]).
 
 mod choose;
+mod kept;
 mod sensitivity;
 
 use crate::ConvertError;
 use crate::calibrate::{Cut, windows};
-use crate::read::Checkpoint;
+use crate::read::{Checkpoint, Stored};
 use choose::choose;
+use kept::fingerprint;
 use sensitivity::measure;
+use std::path::Path;
 use thimble_runtime::format::{ALIGN, Encoding, align_up};
 
 /// The size to reach.
@@ -37,6 +40,12 @@ impl Choice {
         let bytes = align_up(encoding.tensor_bytes(rows, columns)? as u64, ALIGN)?;
         Some(Choice { encoding, bytes, divergence })
     }
+
+    /// The one choice of a norm; none yet of a matrix.
+    fn of_norm(tensor: &Stored) -> Vec<Choice> {
+        let norm = || Choice::new(Encoding::Vector, tensor.rows, tensor.columns, 0.0);
+        tensor.role.is_norm().then(norm).flatten().into_iter().collect()
+    }
 }
 
 /// What the matrices of a model can be stored as, and what each choice costs.
@@ -56,18 +65,30 @@ pub(crate) struct Allocation {
 const CUT: Cut = Cut { window: 256, windows: 2 };
 
 impl Sensitivity {
-    /// Measures a model on a text. `progress` gets tensors done and their number.
+    /// Measures a model on a text, or reads in the file `keep` what was measured before; `progress` gets tensors done
+    /// and their number.
     ///
     /// # Errors
-    /// The text has not a whole window, a weight is not finite, or the source cannot be read.
+    /// The text has not a whole window, a weight is not finite, the source cannot be read, or `keep` is of another
+    /// model or text.
     pub(crate) fn measure(
         checkpoint: &Checkpoint,
         tokenizer: &[u8],
         text: &str,
+        keep: Option<&Path>,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Sensitivity, ConvertError> {
         let windows = windows(tokenizer, &checkpoint.config, text, CUT)?;
-        Ok(Sensitivity { choices: measure(checkpoint, &windows, progress)? })
+        let Some(path) = keep else {
+            return Ok(Sensitivity { choices: measure(checkpoint, &windows, progress)? });
+        };
+        let of = fingerprint(checkpoint, &windows)?;
+        if let Some(kept) = Sensitivity::read(path, checkpoint, &of)? {
+            return Ok(kept);
+        }
+        let measured = Sensitivity { choices: measure(checkpoint, &windows, progress)? };
+        measured.keep(path, checkpoint, of)?;
+        Ok(measured)
     }
 
     /// The best encodings within so many bytes of tensors.

@@ -214,7 +214,7 @@ pub(super) fn measure(
                 let full = if part < 4 { &layer.attention[part] } else { &layer.ffn[part - 4] };
                 model.choices(place, full, &inputs[input], |form| model.with(number, part, form))?
             }
-            _ => Choice::new(Encoding::Vector, tensor.rows, tensor.columns, 0.0).into_iter().collect(),
+            _ => Choice::of_norm(tensor),
         };
         all.push(choices);
     }

@@ -2,6 +2,7 @@
 
 mod table;
 
+pub(crate) use table::encoding;
 pub use table::{Rule, Table, path};
 
 use crate::ConvertError;

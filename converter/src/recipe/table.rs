@@ -141,7 +141,7 @@ fn fault(reason: String) -> ConvertError {
 }
 
 /// The matrix encoding of this name.
-fn encoding(name: &str) -> Result<Encoding, ConvertError> {
+pub(crate) fn encoding(name: &str) -> Result<Encoding, ConvertError> {
     let matrices = || Encoding::ALL.into_iter().filter(|&e| e != Encoding::Vector);
     matrices().find(|e| e.name() == name).ok_or_else(|| {
         let known: Vec<&str> = matrices().map(Encoding::name).collect();

@@ -1,0 +1,116 @@
+//! Measured sensitivities in a file, so that other sizes of the same model need no second measurement.
+
+use super::{Choice, Sensitivity};
+use crate::read::{Checkpoint, Stored};
+use crate::write::{AtomicFile, write_error};
+use crate::{ConvertError, recipe};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{ErrorKind, Write};
+use std::path::Path;
+use xxhash_rust::xxh3::Xxh3;
+
+/// The file.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Kept {
+    /// What was measured: see [`fingerprint`].
+    of: String,
+    /// Matrices in canonical order.
+    matrices: Vec<Matrix>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Matrix {
+    /// In the source.
+    name: String,
+    /// Nats per token, by encoding.
+    divergence: BTreeMap<String, f64>,
+}
+
+/// A number that differs between models and between texts: a hash of shape, weights and windows of tokens.
+pub(super) fn fingerprint(checkpoint: &Checkpoint, windows: &[Vec<u32>]) -> Result<String, ConvertError> {
+    let mut hash = Xxh3::new();
+    hash.update(&checkpoint.config.emit());
+    let mut bytes = Vec::new();
+    for tensor in checkpoint.tensors() {
+        hash.update(format!("{:?}", tensor.kind).as_bytes());
+        // Some megabytes at a time.
+        for first in (0..tensor.rows).step_by(1024) {
+            checkpoint.read_rows(tensor, first..tensor.rows.min(first + 1024), &mut bytes)?;
+            hash.update(&bytes);
+        }
+    }
+    for token in windows.iter().flatten() {
+        hash.update(&token.to_le_bytes());
+    }
+    Ok(format!("{:016x}", hash.digest()))
+}
+
+fn matrices(checkpoint: &Checkpoint) -> impl Iterator<Item = (usize, &Stored)> {
+    checkpoint.tensors().iter().enumerate().filter(|(_, tensor)| !tensor.role.is_norm())
+}
+
+impl Sensitivity {
+    /// What `path` keeps; `None` where there is no such file.
+    ///
+    /// # Errors
+    /// The file cannot be read or is of something else than `fingerprint` says.
+    pub(super) fn read(
+        path: &Path,
+        checkpoint: &Checkpoint,
+        fingerprint: &str,
+    ) -> Result<Option<Sensitivity>, ConvertError> {
+        let text = match fs::read(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(ConvertError::Read { path: path.to_owned(), source }),
+        };
+        let kept: Kept = serde_json::from_slice(&text)
+            .map_err(|source| ConvertError::Json { path: path.to_owned(), source })?;
+        let fault = |what: &str| ConvertError::Recipe {
+            reason: format!("{} {what}: remove it or name another file", path.display()),
+        };
+        if kept.of != fingerprint || kept.matrices.len() != matrices(checkpoint).count() {
+            return Err(fault("was measured on another model or another text"));
+        }
+        let mut choices: Vec<Vec<Choice>> = checkpoint.tensors().iter().map(Choice::of_norm).collect();
+        for ((place, tensor), matrix) in matrices(checkpoint).zip(kept.matrices) {
+            for (name, divergence) in matrix.divergence {
+                if !(divergence.is_finite() && divergence >= 0.0) {
+                    return Err(fault(&format!("gives {} a divergence of {divergence}", matrix.name)));
+                }
+                let encoding = recipe::encoding(&name)
+                    .map_err(|_| fault(&format!("is broken, {name} is no encoding")))?;
+                choices[place].extend(Choice::new(encoding, tensor.rows, tensor.columns, divergence));
+            }
+            if choices[place].is_empty() || matrix.name != tensor.name {
+                return Err(fault(&format!("has nothing for {}", tensor.name)));
+            }
+        }
+        Ok(Some(Sensitivity { choices }))
+    }
+
+    /// Writes `path`, atomically.
+    pub(super) fn keep(
+        &self,
+        path: &Path,
+        checkpoint: &Checkpoint,
+        fingerprint: String,
+    ) -> Result<(), ConvertError> {
+        let divergence = |choice: &Choice| (choice.encoding.name().to_owned(), choice.divergence);
+        let matrices = matrices(checkpoint).map(|(place, tensor)| Matrix {
+            name: tensor.name.clone(),
+            divergence: self.choices[place].iter().map(divergence).collect(),
+        });
+        let kept = Kept { of: fingerprint, matrices: matrices.collect() };
+        let mut file = AtomicFile::create(path)?;
+        let mut writer = file.writer();
+        let written = serde_json::to_writer_pretty(&mut writer, &kept).map_err(Into::into);
+        written.and_then(|()| writer.flush()).map_err(|error| write_error(path, 0, error))?;
+        drop(writer);
+        file.publish()
+    }
+}
