@@ -179,8 +179,10 @@ fn kept_sensitivities_choose_as_measured_ones_do() {
     let (measured, encodings, _) = stages(&with(6.0, Some(&kept)));
     assert!(!measured && encodings == stages(&with(6.0, None)).1);
 
-    let refusal = |options: &Options, source: &Path| run(source, options).unwrap_err().to_string();
-    let other = Options { calibration: Some(text(2300)), ..with(5.0, Some(&kept)) };
+    let refusal =
+        |options: &Options, source: &Path| run(source, options).map(|_| ()).unwrap_err().to_string();
+    let text = default_text()[..4_000].to_owned();
+    let other = Options { calibration: Some(text), ..with(5.0, Some(&kept)) };
     assert!(refusal(&other, source.path()).contains("another model or another text"));
     let scaled = tempfile::tempdir().unwrap();
     Folder::new(Shape { layers: 1, ..WIDE }, BlockType::F32).write(scaled.path(), 1);
