@@ -9,7 +9,6 @@ use thimble_host::{Generator, MappedModel, Memory, OpenError, Plan, PlanError, P
 use thimble_runtime::Token;
 use thimble_runtime::chat::Message;
 use thimble_runtime::format::{Config, ModelFile};
-use thimble_runtime::kernels::KvKind;
 use thimble_runtime::memory::MemoryError;
 use thimble_runtime::sampler::{Sampler, Sampling};
 use thimble_runtime::tokenizer::{Specials, Tokenizer};
@@ -42,6 +41,9 @@ impl Mapped {
     }
 }
 
+/// Tokens that are proposed at a time where the user names no number.
+pub(crate) const LOOKUP: usize = 4;
+
 /// What a command needs of the session, where the user named nothing else.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Need {
@@ -49,6 +51,8 @@ pub(crate) struct Need {
     pub(crate) context: Option<usize>,
     /// Positions whose logits are wanted at a time.
     pub(crate) logit_rows: Option<usize>,
+    /// Tokens that are proposed at a time.
+    pub(crate) lookup: usize,
 }
 
 /// The user's flags over the command's needs.
@@ -58,12 +62,10 @@ pub(crate) fn settings(machine: &MachineFlags, need: Need) -> Result<Settings, F
         context: machine.context.or(need.context),
         threads: machine.threads,
         kernels: kernels.map_err(|error| Failure::Usage(format!("--kernels: {error}")))?,
-        kv: machine.kv.map(|kind| match kind {
-            Kv::F16 => KvKind::F16,
-            Kv::Q8 => KvKind::Q8,
-        }),
+        kv: machine.kv.map(Kv::kind),
         exact: machine.exact,
         logit_rows: need.logit_rows,
+        lookup: need.lookup,
         ..Settings::default()
     })
 }

@@ -2,11 +2,13 @@
 
 mod eval;
 
-use crate::commands::{convert, divergence, export};
+use crate::commands::{bench, convert, divergence, export};
+use crate::engine::LOOKUP;
 use crate::recipe::RecipeFlags;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use eval::{CompareFlags, EvalFlags};
 use std::path::PathBuf;
+use thimble_runtime::kernels::KvKind;
 
 /// Small language models, offline: chat with one, complete text, convert and inspect model files.
 #[derive(Debug, Parser)]
@@ -40,6 +42,8 @@ pub(crate) enum Command {
     Eval(EvalFlags),
     /// Two results of `thimble eval` side by side
     Compare(CompareFlags),
+    /// How fast a model runs on this machine
+    Bench(bench::Flags),
     /// Convert a Hugging Face folder, a GGUF or a .thimble file to a .thimble or a GGUF file
     Convert(ConvertFlags),
     /// Write a .thimble or a GGUF file as a Hugging Face folder
@@ -87,6 +91,16 @@ pub(crate) enum Kv {
     Q8,
 }
 
+impl Kv {
+    /// As the runtime names it.
+    pub(crate) fn kind(self) -> KvKind {
+        match self {
+            Kv::F16 => KvKind::F16,
+            Kv::Q8 => KvKind::Q8,
+        }
+    }
+}
+
 /// How the next token is chosen. `None` leaves the choice to the command.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct SamplingFlags {
@@ -130,6 +144,9 @@ pub(crate) struct ChatFlags {
     /// Longest answer in tokens [default: 1024]
     #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
     pub(crate) max_tokens: Option<usize>,
+    /// Propose up to N tokens at a time from earlier text that repeats itself: the same output, sooner; 0 turns it off
+    #[arg(long, value_name = "N", default_value_t = LOOKUP, value_parser = up_to_sixteen, allow_negative_numbers = true)]
+    pub(crate) lookup: usize,
     #[command(flatten)]
     pub(crate) sampling: SamplingFlags,
     #[command(flatten)]
@@ -165,6 +182,9 @@ pub(crate) struct RunFlags {
     /// One JSON object with ids, text and statistics instead of the text
     #[arg(long)]
     pub(crate) json: bool,
+    /// Propose up to N tokens at a time from earlier text that repeats itself: the same output, sooner; 0 turns it off
+    #[arg(long, value_name = "N", default_value_t = LOOKUP, value_parser = up_to_sixteen, allow_negative_numbers = true)]
+    pub(crate) lookup: usize,
     #[command(flatten)]
     pub(crate) sampling: SamplingFlags,
     #[command(flatten)]
@@ -291,6 +311,11 @@ pub(crate) fn at_least_one(text: &str) -> Result<usize, String> {
 
 pub(crate) fn at_least_two(text: &str) -> Result<usize, String> {
     at_least(text, 2)
+}
+
+fn up_to_sixteen(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|&n: &usize| n <= 16);
+    number.ok_or_else(|| "expected a whole number from 0 to 16".to_owned())
 }
 
 fn number(text: &str, fits: impl Fn(f32) -> bool, expected: &str) -> Result<f32, String> {

@@ -1,8 +1,8 @@
 //! What the flags mean: models named, contradictions refused, before anything is done.
 
 use crate::commands::{
-    chat, compare, convert, divergence, eval, export, inspect, list, perplexity, pull, run, score, tokens,
-    verify,
+    bench, chat, compare, convert, divergence, eval, export, inspect, list, perplexity, pull, run, score,
+    tokens, verify,
 };
 use crate::failure::Failure;
 use crate::flags::{Command, Flags};
@@ -31,6 +31,8 @@ pub(crate) enum Job {
     Eval(Box<eval::Job>),
     /// `thimble compare`
     Compare(compare::Job),
+    /// `thimble bench`
+    Bench(Box<bench::Job>),
     /// `thimble convert`
     Convert(convert::Job),
     /// `thimble export`
@@ -55,6 +57,7 @@ impl Job {
             Command::Divergence(flags) => Job::Divergence(Box::new(divergence::Job::resolve(flags)?)),
             Command::Eval(flags) => Job::Eval(Box::new(eval::Job::resolve(flags)?)),
             Command::Compare(flags) => Job::Compare(compare::Job::resolve(flags)?),
+            Command::Bench(flags) => Job::Bench(Box::new(bench::Job::resolve(flags)?)),
             Command::Convert(flags) => Job::Convert(convert::Job::resolve(flags)?),
             Command::Export(flags) => Job::Export(export::Job::resolve(flags)?),
             Command::Inspect(flags) => Job::Inspect(inspect::Job::resolve(flags)?),
@@ -75,6 +78,7 @@ impl Job {
             Job::Divergence(job) => job.run(stdout),
             Job::Eval(job) => job.run(stdout),
             Job::Compare(job) => job.run(stdout),
+            Job::Bench(job) => job.run(stdout),
             Job::Convert(job) => job.run(stdout),
             Job::Export(job) => job.run(stdout),
             Job::Inspect(job) => job.run(stdout),

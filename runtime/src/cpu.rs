@@ -1,10 +1,13 @@
 //! The CPU backend: executes every operation at once, on the caller's memory.
 
 use crate::Token;
-use crate::kernels::{Crew, Input, Kernels, Matrix, Place, Product, QuantGroup, Rope, Team, tiled_groups};
+use crate::format::GROUP;
+use crate::kernels::{
+    Crew, Input, Kernels, Matrix, Place, Product, QuantGroup, Rope, Team, parts, tiled_groups,
+};
 use crate::kv_cache::KvCache;
 use crate::memory::{Arena, Carve, MemoryError, MemoryPlan};
-use crate::model::{Backend, Batch, Weights};
+use crate::model::{Backend, Batch, Layer, Weights};
 use crate::sampler::{Candidate, Sampler};
 use core::ops::Range;
 
@@ -24,6 +27,10 @@ pub(crate) struct Buffers<'m> {
     up: &'m mut [f32],
     /// The input of the next product, quantized.
     groups: &'m mut [QuantGroup],
+    /// The same for the down projection of a single token, made while `groups` is still read.
+    next_groups: &'m mut [QuantGroup],
+    /// Scratch of attention.
+    parts: &'m mut [f32],
     /// Angle of each pair of dimensions for each position, `[head_dim / 2]`.
     frequencies: &'m mut [f32],
     cos: &'m mut [f32],
@@ -42,6 +49,7 @@ impl<'m> Buffers<'m> {
         let rows = |columns: usize| batch.checked_mul(columns);
         let widest = config.hidden.max(config.q_dim()).max(config.ffn);
         let groups = if options.exact { Some(0) } else { tiled_groups(batch, widest, plan.tile()) };
+        let next_groups = Some(if options.exact { 0 } else { config.ffn.div_ceil(GROUP) });
         let half = config.head_dim / 2;
         Ok(Buffers {
             history: memory.take(Some(options.context))?,
@@ -54,6 +62,8 @@ impl<'m> Buffers<'m> {
             gate: memory.take(rows(config.ffn))?,
             up: memory.take(rows(config.ffn))?,
             groups: memory.take(groups)?,
+            next_groups: memory.take(next_groups)?,
+            parts: memory.take(parts(config.heads, config.head_dim, options.context))?,
             frequencies: memory.take(Some(half))?,
             cos: memory.take(rows(half))?,
             sin: memory.take(rows(half))?,
@@ -70,6 +80,8 @@ pub struct Cpu<'f, 'm, 't, T: Team> {
     plan: MemoryPlan,
     crew: Crew<'t, T>,
     buffers: Buffers<'m>,
+    /// The layer that is being computed.
+    layer: Layer<'f>,
     /// Rows of logits that are valid.
     logit_rows: usize,
 }
@@ -95,7 +107,8 @@ impl<'f, 'm, 't, T: Team> Cpu<'f, 'm, 't, T> {
             // RoFormer (Su et al. 2021), eq. 15: theta^(-2i/d); in f32, as the reference computes it.
             *frequency = 1.0 / libm::powf(config.rope_theta, i as f32 / half as f32);
         }
-        Ok(Cpu { weights, plan: *plan, crew: Crew { kernels, team }, buffers, logit_rows: 0 })
+        let layer = weights.layer(0);
+        Ok(Cpu { weights, plan: *plan, crew: Crew { kernels, team }, buffers, layer, logit_rows: 0 })
     }
 
     /// The plan that the memory was carved by.
@@ -114,10 +127,12 @@ impl<'f, 'm, 't, T: Team> Cpu<'f, 'm, 't, T> {
         (self.buffers.history, &mut self.buffers.logits[..self.logit_rows * vocab])
     }
 
-    /// Draws from the logits of the last [`Backend::head`], which are used up; `position` tokens of the
+    /// Draws from row `row` of the logits of the last [`Backend::head`], which is used up; `position` tokens of the
     /// history count for the penalties.
-    pub fn sample(&mut self, sampler: &mut Sampler<'_>, position: usize) -> Token {
-        let logits = &mut self.buffers.logits[..self.logit_rows * self.plan.config().vocab];
+    pub fn sample(&mut self, sampler: &mut Sampler<'_>, row: usize, position: usize) -> Token {
+        let vocab = self.plan.config().vocab;
+        let logits = &mut self.buffers.logits[..self.logit_rows * vocab];
+        let logits = logits.get_mut(row * vocab..(row + 1) * vocab).unwrap_or(&mut []);
         sampler.sample(logits, &self.buffers.history[..position], self.buffers.candidates)
     }
 
@@ -147,26 +162,16 @@ impl<'f, 'm, 't, T: Team> Cpu<'f, 'm, 't, T> {
         }
     }
 
-    /// Norms (where asked for) and quantizes `rows`, and gives the input for a product.
-    fn input<'a>(
+    /// Norms and quantizes `rows`, and gives the input for a product.
+    fn normed<'a>(
         crew: &Crew<'_, T>,
-        rows: &'a [f32],
-        columns: usize,
-        norm: Option<(&[f32], f32, &'a mut [f32])>,
-        groups: Option<&'a mut [QuantGroup]>,
+        rows: &[f32],
+        (weight, epsilon, out): (&[f32], f32, &'a mut [f32]),
+        mut groups: Option<&'a mut [QuantGroup]>,
     ) -> Input<'a> {
-        let tokens = rows.len() / columns;
-        let mut groups = groups;
-        match norm {
-            Some((weight, epsilon, out)) => {
-                crew.prepare(rows, columns, Some((weight, epsilon, &mut *out)), groups.as_deref_mut());
-                Input { floats: out, groups: groups.map(|g| &*g), tokens }
-            }
-            None => {
-                crew.prepare(rows, columns, None, groups.as_deref_mut());
-                Input { floats: rows, groups: groups.map(|g| &*g), tokens }
-            }
-        }
+        let columns = weight.len();
+        crew.prepare(rows, columns, Some((weight, epsilon, &mut *out)), groups.as_deref_mut());
+        Input { floats: out, groups: groups.map(|g| &*g), tokens: rows.len() / columns }
     }
 }
 
@@ -203,59 +208,73 @@ impl<T: Team> Backend for Cpu<'_, '_, '_, T> {
     }
 
     fn project(&mut self, layer: usize, batch: &Batch<'_>) {
-        let weights = self.weights.layer(layer);
+        self.layer = self.weights.layer(layer);
+        let weights = self.layer;
         let config = *self.plan.config();
         let tokens = batch.tokens.len();
         let quantize = self.quantizes(&[&weights.query, &weights.key, &weights.value]);
         let b = &mut self.buffers;
         let x = &b.x[..tokens * config.hidden];
         let normed = &mut b.normed[..tokens * config.hidden];
-        let norm = Some((weights.attention_norm, config.norm_eps, normed));
-        let input = Self::input(&self.crew, x, config.hidden, norm, quantize.then_some(&mut *b.groups));
+        let norm = (weights.attention_norm, config.norm_eps, normed);
+        let input = Self::normed(&self.crew, x, norm, quantize.then_some(&mut *b.groups));
         let query = Product { matrix: weights.query, out: b.query, add: false };
         let key = Product { matrix: weights.key, out: b.key, add: false };
         let value = Product { matrix: weights.value, out: b.value, add: false };
         self.crew.multiply(input, [query, key, value]);
-        let place = Self::place(&self.plan, layer, batch, b.cos, b.sin);
-        self.crew.store(&place, b.key, b.value, &mut b.cache);
     }
 
     fn attend(&mut self, layer: usize, batch: &Batch<'_>) {
+        let quantize = self.quantizes(&[&self.layer.output]);
         let b = &mut self.buffers;
         let place = Self::place(&self.plan, layer, batch, b.cos, b.sin);
-        self.crew.attend(&place, b.query, &b.cache, b.attended);
+        let groups = quantize.then_some(&mut *b.groups);
+        let rows = [&*b.query, &*b.key, &*b.value];
+        self.crew.attend(&place, rows, &mut b.cache, b.parts, b.attended, groups);
     }
 
-    fn attention_output(&mut self, layer: usize, batch: &Batch<'_>) {
-        let matrix = self.weights.layer(layer).output;
+    fn attention_output(&mut self, _layer: usize, batch: &Batch<'_>) {
+        let matrix = self.layer.output;
         let quantize = self.quantizes(&[&matrix]);
         let b = &mut self.buffers;
-        let rows = &b.attended[..batch.tokens.len() * matrix.columns];
-        let input = Self::input(&self.crew, rows, matrix.columns, None, quantize.then_some(&mut *b.groups));
+        let tokens = batch.tokens.len();
+        let floats = &b.attended[..tokens * matrix.columns];
+        let input = Input { floats, groups: quantize.then_some(&*b.groups), tokens };
         self.crew.multiply(input, [Product { matrix, out: b.x, add: true }]);
     }
 
-    fn gate_up(&mut self, layer: usize, batch: &Batch<'_>) {
-        let weights = self.weights.layer(layer);
+    fn gate_up(&mut self, _layer: usize, batch: &Batch<'_>) {
+        let weights = self.layer;
         let config = *self.plan.config();
         let tokens = batch.tokens.len();
         let quantize = self.quantizes(&[&weights.gate, &weights.up]);
+        let quantize_next = self.quantizes(&[&weights.down]);
         let b = &mut self.buffers;
         let x = &b.x[..tokens * config.hidden];
         let normed = &mut b.normed[..tokens * config.hidden];
-        let norm = Some((weights.ffn_norm, config.norm_eps, normed));
-        let input = Self::input(&self.crew, x, config.hidden, norm, quantize.then_some(&mut *b.groups));
+        let norm = (weights.ffn_norm, config.norm_eps, normed);
+        let input = Self::normed(&self.crew, x, norm, quantize.then_some(&mut *b.groups));
         let gate = Product { matrix: weights.gate, out: b.gate, add: false };
         let up = Product { matrix: weights.up, out: b.up, add: false };
-        self.crew.gate_up(input, gate, up);
+        self.crew.gate_up(input, gate, up, quantize_next.then_some(&mut *b.next_groups));
     }
 
-    fn down(&mut self, layer: usize, batch: &Batch<'_>) {
-        let matrix = self.weights.layer(layer).down;
+    fn down(&mut self, _layer: usize, batch: &Batch<'_>) {
+        let matrix = self.layer.down;
         let quantize = self.quantizes(&[&matrix]);
         let b = &mut self.buffers;
-        let rows = &b.gate[..batch.tokens.len() * matrix.columns];
-        let input = Self::input(&self.crew, rows, matrix.columns, None, quantize.then_some(&mut *b.groups));
+        let tokens = batch.tokens.len();
+        let floats = &b.gate[..tokens * matrix.columns];
+        let groups = match tokens {
+            // Made by `gate_up`.
+            1 => &*b.next_groups,
+            _ => {
+                let groups = quantize.then_some(&mut *b.groups);
+                self.crew.prepare(floats, matrix.columns, None, groups);
+                &*b.groups
+            }
+        };
+        let input = Input { floats, groups: quantize.then_some(groups), tokens };
         self.crew.multiply(input, [Product { matrix, out: b.x, add: true }]);
     }
 
@@ -270,8 +289,8 @@ impl<T: Team> Backend for Cpu<'_, '_, '_, T> {
         let b = &mut self.buffers;
         let x = &b.x[rows.start * config.hidden..rows.end * config.hidden];
         let normed = &mut b.normed[..x.len()];
-        let norm = Some((self.weights.final_norm, config.norm_eps, normed));
-        let input = Self::input(&self.crew, x, config.hidden, norm, quantize.then_some(&mut *b.groups));
+        let norm = (self.weights.final_norm, config.norm_eps, normed);
+        let input = Self::normed(&self.crew, x, norm, quantize.then_some(&mut *b.groups));
         self.crew.multiply(input, [Product { matrix, out: b.logits, add: false }]);
     }
 

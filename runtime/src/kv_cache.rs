@@ -3,7 +3,7 @@
 //! Each layer and key-value head has a region of its own that fills from the front, so that pages are
 //! touched only as positions are used.
 
-use crate::kernels::{CHUNK, Disjoint, KvHead, KvKind};
+use crate::kernels::{CHUNK, Disjoint, KvKind};
 use crate::memory::{Carve, MemoryError, MemoryPlan};
 use core::ops::Range;
 
@@ -12,25 +12,41 @@ use core::ops::Range;
 pub(crate) struct KvLayout {
     kind: KvKind,
     kv_heads: usize,
-    /// Numbers of keys in a region.
-    keys: usize,
-    /// Numbers of values in a region.
-    values: usize,
-    /// Scales in a region.
-    scales: usize,
+    /// Positions of a region, whole chunks.
+    positions: usize,
+    /// Numbers of a position's keys.
+    key_width: usize,
+    /// Numbers of a position's values.
+    value_width: usize,
 }
 
 impl KvLayout {
-    /// The byte ranges of keys and of values, and the range of scales, for one layer and head.
-    pub(crate) fn ranges(&self, layer: usize, head: usize) -> (Range<usize>, Range<usize>, Range<usize>) {
-        let region = layer * self.kv_heads + head;
-        let range = |size: usize| region * size..(region + 1) * size;
+    /// The byte ranges of keys and of values, and the range of scales, of some positions (whole chunks) of one layer and
+    /// head.
+    pub(crate) fn ranges(
+        &self,
+        layer: usize,
+        head: usize,
+        positions: Range<usize>,
+    ) -> (Range<usize>, Range<usize>, Range<usize>) {
+        let region = (layer * self.kv_heads + head) * self.positions;
+        let range = |size: usize| (region + positions.start) * size..(region + positions.end) * size;
         let bytes = self.kind.bytes();
-        (range(self.keys * bytes), range(self.values * bytes), range(self.scales))
+        (range(self.key_width * bytes), range(self.value_width * bytes), range(self.scales()))
+    }
+
+    /// Positions of a region.
+    pub(crate) fn positions(&self) -> usize {
+        self.positions
     }
 
     pub(crate) fn kind(&self) -> KvKind {
         self.kind
+    }
+
+    /// Scales of a position.
+    fn scales(&self) -> usize {
+        usize::from(self.kind == KvKind::Q8)
     }
 }
 
@@ -57,33 +73,24 @@ impl<'m> KvCache<'m> {
     pub(crate) fn carve(plan: &MemoryPlan, memory: &mut impl Carve<'m>) -> Result<Self, MemoryError> {
         let config = plan.config();
         let kind = plan.options().kv;
-        // Attention reads whole chunks and masks what lies behind the last position.
-        let positions = plan.options().context.next_multiple_of(CHUNK);
-        let keys = positions * config.head_dim;
-        let values = positions * config.head_dim.next_multiple_of(16);
-        let scales = if kind == KvKind::Q8 { positions } else { 0 };
-        let layout = KvLayout { kind, kv_heads: config.kv_heads, keys, values, scales };
-        let regions = config.layers * config.kv_heads;
-        let all = |size: usize, bytes: usize| size.checked_mul(bytes)?.checked_mul(regions);
+        let layout = KvLayout {
+            kind,
+            kv_heads: config.kv_heads,
+            // Attention reads whole chunks and masks what lies behind the last position.
+            positions: plan.options().context.next_multiple_of(CHUNK),
+            key_width: kind.key_width(config.head_dim),
+            value_width: config.head_dim.next_multiple_of(16),
+        };
+        let positions = layout.positions.checked_mul(config.layers * config.kv_heads);
+        let all = |width: usize| positions.and_then(|positions| positions.checked_mul(width));
+        let (bytes, scales) = (kind.bytes(), layout.scales());
         Ok(KvCache {
             layout,
-            keys: memory.take(all(keys, kind.bytes()))?,
-            values: memory.take(all(values, kind.bytes()))?,
-            key_scales: memory.take(all(scales, 1))?,
-            value_scales: memory.take(all(scales, 1))?,
+            keys: memory.take(all(layout.key_width * bytes))?,
+            values: memory.take(all(layout.value_width * bytes))?,
+            key_scales: memory.take(all(scales))?,
+            value_scales: memory.take(all(scales))?,
         })
-    }
-
-    /// Keys and values of one layer and head.
-    pub(crate) fn head(&self, layer: usize, head: usize) -> KvHead<'_> {
-        let (keys, values, scales) = self.layout.ranges(layer, head);
-        KvHead {
-            kind: self.layout.kind,
-            keys: &self.keys[keys],
-            values: &self.values[values],
-            key_scales: &self.key_scales[scales.clone()],
-            value_scales: &self.value_scales[scales],
-        }
     }
 
     pub(crate) fn shared(&mut self) -> KvShared<'_> {

@@ -16,6 +16,7 @@ pub mod cpu;
 pub mod format;
 pub mod kernels;
 mod kv_cache;
+pub mod lookup;
 pub mod memory;
 pub mod model;
 pub mod sampler;

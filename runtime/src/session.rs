@@ -3,6 +3,7 @@
 use crate::Token;
 use crate::cpu::Cpu;
 use crate::kernels::Team;
+use crate::lookup::{Lookup, MOST_PROPOSED};
 use crate::model::{Backend, Batch, forward};
 use crate::sampler::{self, Sampler};
 use thiserror::Error;
@@ -57,13 +58,26 @@ pub struct Session<'f, 'm, 't, T: Team> {
     backend: Cpu<'f, 'm, 't, T>,
     vocab: usize,
     position: usize,
+    lookup: Lookup,
+    /// Proposed tokens behind the last that were run with it.
+    ahead: usize,
+    /// Row of the logits that belongs to the last token.
+    row: usize,
+    /// Tokens that took no pass of their own.
+    foreseen: usize,
 }
 
 impl<'f, 'm, 't, T: Team> Session<'f, 'm, 't, T> {
     /// An empty sequence.
     pub fn new(backend: Cpu<'f, 'm, 't, T>) -> Self {
         let vocab = backend.plan().config().vocab;
-        Session { backend, vocab, position: 0 }
+        Session { backend, vocab, position: 0, lookup: Lookup::new(0), ahead: 0, row: 0, foreseen: 0 }
+    }
+
+    /// The same, proposing tokens while it decodes, as many as the plan has rows of logits for beside the first: what is
+    /// drawn is the same, sooner where the text repeats itself.
+    pub fn with_lookup(self, lookup: Lookup) -> Self {
+        Session { lookup, ..self }
     }
 
     /// Most tokens that the session can hold.
@@ -76,6 +90,11 @@ impl<'f, 'm, 't, T: Team> Session<'f, 'm, 't, T> {
         self.position
     }
 
+    /// Tokens so far that were proposed ([`Session::with_lookup`]) and took no forward pass of their own.
+    pub fn foreseen(&self) -> usize {
+        self.foreseen
+    }
+
     /// The tokens in the session.
     pub fn tokens(&mut self) -> &[Token] {
         &self.backend.history()[..self.position]
@@ -85,13 +104,14 @@ impl<'f, 'm, 't, T: Team> Session<'f, 'm, 't, T> {
     /// and after a rewind. To be changed at will by a sampler.
     pub fn tokens_and_logits(&mut self) -> (&[Token], &mut [f32]) {
         let (history, logits) = self.backend.history_and_logits();
-        (&history[..self.position], logits)
+        let row = self.row * self.vocab..(self.row + 1) * self.vocab;
+        (&history[..self.position], logits.get_mut(row).unwrap_or(&mut []))
     }
 
     /// Draws the next token from the logits of the last, which are used up: the token has to be appended
     /// (with [`Session::prefill`]) before the next draw. Token 0 where there are no logits.
     pub fn sample(&mut self, sampler: &mut Sampler<'_>) -> Token {
-        self.backend.sample(sampler, self.position)
+        self.backend.sample(sampler, self.row, self.position)
     }
 
     fn check(&self, tokens: &[Token]) -> Result<(), SessionError> {
@@ -108,6 +128,7 @@ impl<'f, 'm, 't, T: Team> Session<'f, 'm, 't, T> {
 
     /// Runs one batch at the end of the sequence.
     fn advance(&mut self, tokens: &[Token]) {
+        (self.ahead, self.row) = (0, 0);
         self.backend.history()[self.position..][..tokens.len()].copy_from_slice(tokens);
         forward(&mut self.backend, &Batch { tokens, position: self.position });
         self.position += tokens.len();
@@ -116,6 +137,10 @@ impl<'f, 'm, 't, T: Team> Session<'f, 'm, 't, T> {
     /// Appends `tokens` (one to decode, many to prefill); afterwards the logits are those behind the last.
     pub fn prefill(&mut self, tokens: &[Token]) -> Result<(), SessionError> {
         self.check(tokens)?;
+        if let [token] = tokens {
+            self.decode(*token);
+            return Ok(());
+        }
         let mut last = 0;
         for batch in tokens.chunks(self.backend.batch()) {
             self.advance(batch);
@@ -125,6 +150,29 @@ impl<'f, 'm, 't, T: Team> Session<'f, 'm, 't, T> {
         Ok(())
     }
 
+    /// Appends one token, and runs proposals behind it.
+    fn decode(&mut self, token: Token) {
+        let at = self.position;
+        if self.ahead > 0 && self.backend.history()[at] == token {
+            self.position += 1;
+            self.row += 1;
+            self.ahead -= 1;
+            self.foreseen += 1;
+            self.lookup.saved();
+            return;
+        }
+        let room = (self.context() - at).min(self.backend.batch()).min(self.backend.logit_rows()) - 1;
+        let history = self.backend.history();
+        history[at] = token;
+        let (start, count) = self.lookup.propose(&history[..=at], room);
+        let mut tokens = [token; 1 + MOST_PROPOSED];
+        tokens[1..=count].copy_from_slice(&history[start..start + count]);
+        self.advance(&tokens[..=count]);
+        self.position = at + 1;
+        self.ahead = count;
+        self.backend.head(0..1 + count);
+    }
+
     /// Goes back to the first `position` tokens, at no cost.
     pub fn rewind(&mut self, position: usize) -> Result<(), SessionError> {
         if position > self.position {
@@ -132,6 +180,7 @@ impl<'f, 'm, 't, T: Team> Session<'f, 'm, 't, T> {
         }
         if position < self.position {
             self.backend.head(0..0);
+            (self.ahead, self.row) = (0, 0);
         }
         self.position = position;
         Ok(())

@@ -25,6 +25,7 @@ const EXACT: Settings = Settings {
     exact: true,
     logit_rows: Some(5),
     batch: None,
+    lookup: 0,
 };
 const FAST: Settings = Settings { exact: false, ..EXACT };
 

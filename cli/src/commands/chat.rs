@@ -29,6 +29,7 @@ pub(crate) struct Job {
     max_tokens: usize,
     sampling: Sampling,
     biases: Vec<(Token, f32)>,
+    lookup: usize,
     machine: MachineFlags,
 }
 
@@ -89,6 +90,7 @@ impl Job {
             max_tokens: flags.max_tokens.unwrap_or(MOST_TOKENS),
             sampling: engine::sampling(&flags.sampling, defaults),
             biases: engine::biases(&flags.sampling),
+            lookup: flags.lookup,
             machine: flags.machine,
         })
     }
@@ -97,7 +99,8 @@ impl Job {
     pub(crate) fn run(self, stdout: &mut dyn Write) -> Result<(), Failure> {
         let mapped = Mapped::open(&self.location.fetch()?)?;
         let file = mapped.file()?;
-        let need = Need { context: Some(file.config().context.min(MOST_CONTEXT)), ..Need::default() };
+        let context = file.config().context.min(MOST_CONTEXT);
+        let need = Need { context: Some(context), lookup: self.lookup, ..Need::default() };
         let plan = engine::plan(file.config(), &self.machine, need)?;
         let mut bench = Bench::new(&plan)?;
         let generator = bench.generator(&file, &plan)?;

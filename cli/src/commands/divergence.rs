@@ -2,7 +2,7 @@
 
 use crate::engine::{self, Mapped};
 use crate::failure::Failure;
-use crate::flags::{ModelFlags, at_least_one, at_least_two};
+use crate::flags::{Kv, ModelFlags, at_least_one, at_least_two};
 use crate::model::Location;
 use crate::scratch::Scratch;
 use crate::{input, progress, terminal};
@@ -45,6 +45,9 @@ pub(crate) struct Flags {
     /// Instruction set of the kernels [default: the best that this CPU has; also THIMBLE_KERNELS]
     #[arg(long, value_name = "NAME")]
     pub(crate) kernels: Option<String>,
+    /// How the model keeps keys and values
+    #[arg(long, value_enum, value_name = "KIND")]
+    pub(crate) kv: Option<Kv>,
     /// One JSON object on stdout
     #[arg(long)]
     pub(crate) json: bool,
@@ -107,6 +110,7 @@ impl Job {
         let settings = Settings {
             threads: flags.threads,
             kernels: self.kernels,
+            kv: flags.kv.map(Kv::kind),
             exact: flags.exact,
             ..Settings::default()
         };

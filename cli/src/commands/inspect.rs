@@ -1,6 +1,6 @@
 //! `thimble inspect`: what a file holds, and the memory that it takes.
 
-use crate::engine::{self, Mapped, Need};
+use crate::engine::{self, LOOKUP, Mapped, Need};
 use crate::failure::Failure;
 use crate::flags::{InspectFlags, MachineFlags};
 use crate::model::Location;
@@ -82,7 +82,7 @@ impl Job {
         let path = self.location.local()?;
         let mapped = Mapped::open(&path)?;
         let file = mapped.file()?;
-        let need = Need { context: Some(file.config().context), ..Need::default() };
+        let need = Need { context: Some(file.config().context), lookup: LOOKUP, ..Need::default() };
         let plan = engine::plan(file.config(), &self.machine, need)?;
         let memory = Memory { context: plan.context(), bytes: plan.bytes(), backend: plan.kernels().name };
         let output = Output::new(path, &file, memory);

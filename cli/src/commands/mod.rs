@@ -1,5 +1,6 @@
 //! One file for each subcommand: `Job::resolve` from its flags, `Job::run` to do it.
 
+pub(crate) mod bench;
 pub(crate) mod chat;
 pub(crate) mod compare;
 pub(crate) mod convert;

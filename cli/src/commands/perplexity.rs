@@ -52,7 +52,7 @@ impl Job {
         let text = input::file(&self.input)?;
         let mapped = Mapped::open(&self.location.fetch()?)?;
         let file = mapped.file()?;
-        let need = Need { context: Some(self.window), logit_rows: Some(ROWS) };
+        let need = Need { context: Some(self.window), logit_rows: Some(ROWS), ..Need::default() };
         let plan = engine::plan(file.config(), &self.machine, need)?;
         if self.window > plan.context() {
             let (window, context) = (self.window, plan.context());

@@ -32,6 +32,7 @@ pub(crate) struct Job {
     sampling: Sampling,
     biases: Vec<(Token, f32)>,
     machine: MachineFlags,
+    lookup: usize,
 }
 
 /// How far to go.
@@ -66,6 +67,8 @@ struct Stats<'a> {
     prefill_seconds: f64,
     decode_tokens: usize,
     decode_seconds: f64,
+    /// Tokens that were proposed by `--lookup` and took no pass of their own.
+    foreseen_tokens: usize,
     /// From the start of the process until the first token was chosen; `null` if none was.
     first_token_seconds: Option<f64>,
     peak_resident_bytes: Option<u64>,
@@ -82,6 +85,7 @@ struct Completion {
     finish: Finish,
     prefill_seconds: f64,
     decode_seconds: f64,
+    foreseen_tokens: usize,
     first_token_seconds: Option<f64>,
 }
 
@@ -121,6 +125,7 @@ impl Job {
             ),
             biases: engine::biases(&flags.sampling),
             machine: flags.machine,
+            lookup: flags.lookup,
         })
     }
 
@@ -134,7 +139,7 @@ impl Job {
         let file = mapped.file()?;
         let prompt = self.encode(&file, &prompt)?;
         let needed = prompt.len().saturating_add(self.amount.tokens).clamp(1, file.config().context);
-        let need = Need { context: Some(needed), ..Need::default() };
+        let need = Need { context: Some(needed), lookup: self.lookup, ..Need::default() };
         let plan = engine::plan(file.config(), &self.machine, need)?;
         if prompt.len() > plan.context() {
             return Err(Failure::TooLong {
@@ -236,7 +241,16 @@ impl Job {
             show(&text[shown..])?;
         }
         let decode_seconds = begin.elapsed().as_secs_f64();
-        Ok(Completion { ids, text, finish, prefill_seconds, decode_seconds, first_token_seconds })
+        let foreseen_tokens = generator.foreseen();
+        Ok(Completion {
+            ids,
+            text,
+            finish,
+            prefill_seconds,
+            decode_seconds,
+            foreseen_tokens,
+            first_token_seconds,
+        })
     }
 
     fn output<'a>(&self, prompt: &[Token], completion: &'a Completion, plan: &'a Plan) -> Output<'a> {
@@ -251,6 +265,7 @@ impl Job {
                 prefill_seconds: completion.prefill_seconds,
                 decode_tokens: completion.ids.len(),
                 decode_seconds: completion.decode_seconds,
+                foreseen_tokens: completion.foreseen_tokens,
                 first_token_seconds: completion.first_token_seconds,
                 peak_resident_bytes: resources::peak_resident_bytes(),
                 plan_bytes: plan.bytes(),

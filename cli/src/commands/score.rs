@@ -33,7 +33,7 @@ impl Job {
         let text = input::file(&self.input)?;
         let mapped = Mapped::open(&self.location.fetch()?)?;
         let file = mapped.file()?;
-        let need = Need { context: Some(file.config().context), logit_rows: Some(ROWS) };
+        let need = Need { context: Some(file.config().context), logit_rows: Some(ROWS), ..Need::default() };
         let plan = engine::plan(file.config(), &self.machine, need)?;
         let mut bench = Bench::new(&plan)?;
         let mut generator = bench.generator(&file, &plan)?;

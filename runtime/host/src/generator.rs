@@ -33,5 +33,5 @@ pub fn generator<'a, T: Team>(
 ) -> Result<Session<'a, 'a, 'a, T>, GeneratorError> {
     let weights = Weights::new(file)?;
     let cpu = Cpu::new(weights, plan.memory(), plan.kernels(), team, memory.bytes())?;
-    Ok(Session::new(cpu))
+    Ok(Session::new(cpu).with_lookup(plan.lookup()))
 }

@@ -5,6 +5,7 @@ use crate::threads::available;
 use memmap2::MmapMut;
 use thimble_runtime::format::Config;
 use thimble_runtime::kernels::{Kernels, KvKind};
+use thimble_runtime::lookup::Lookup;
 use thimble_runtime::memory::{MemoryError, MemoryPlan, PlanOptions};
 use thiserror::Error;
 
@@ -25,6 +26,8 @@ pub struct Settings {
     pub logit_rows: Option<usize>,
     /// Most tokens in one forward pass: 192 by default.
     pub batch: Option<usize>,
+    /// Tokens that are proposed at a time from what the text had before: none by default, 16 at the most.
+    pub lookup: usize,
 }
 
 /// Why settings cannot be met.
@@ -55,6 +58,7 @@ pub struct Plan {
     memory: MemoryPlan,
     kernels: Kernels,
     threads: usize,
+    lookup: usize,
 }
 
 /// Zeroed memory whose pages the system supplies as they are touched.
@@ -90,11 +94,12 @@ impl Plan {
         let options = PlanOptions {
             context: settings.context.unwrap_or(Self::DEFAULT_CONTEXT.min(config.context)),
             batch: settings.batch.unwrap_or(Self::DEFAULT_BATCH),
-            logit_rows: settings.logit_rows.unwrap_or(1),
+            logit_rows: settings.logit_rows.unwrap_or(1).max(1 + settings.lookup),
             kv: settings.kv.unwrap_or(kv),
             exact: settings.exact,
         };
-        Ok(Plan { memory: MemoryPlan::new(config, &options, &kernels)?, kernels, threads })
+        let memory = MemoryPlan::new(config, &options, &kernels)?;
+        Ok(Plan { memory, kernels, threads, lookup: settings.lookup })
     }
 
     /// Bytes of the inference state.
@@ -110,6 +115,11 @@ impl Plan {
     /// Threads.
     pub fn threads(&self) -> usize {
         self.threads
+    }
+
+    /// What proposes tokens.
+    pub fn lookup(&self) -> Lookup {
+        Lookup::new(self.lookup)
     }
 
     /// The kernels chosen.

@@ -1,30 +1,47 @@
 //! A team of threads that spin for a moment and then sleep.
 //!
-//! Shards are claimed one by one from an atomic counter, so that a thread that the system has put aside
-//! takes fewer, and a call waits only for shards that were claimed, never for a thread that has not woken up.
+//! Each call cuts its shards into one range for each thread. A thread claims shards of its own range first, from a
+//! word that no one else touches unless it is late, and then those that others have not come to: a thread that the
+//! system has put aside does less, and a call waits only for shards that were claimed, never for a thread that has
+//! not woken up.
 
 use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use thimble_runtime::kernels::Team;
 
 type Job = *const (dyn Fn(usize) + Sync);
 
-/// Low half of the claim word: the next shard. High half: shards in all.
+/// Low half of a claim word: the next shard. High half: the end of the range.
 const SHARD_BITS: u32 = 32;
 const SHARD_MASK: u64 = (1 << SHARD_BITS) - 1;
-/// Checks of the claim word before a worker goes to sleep: some hundred microseconds.
+/// Checks of its claim word before a worker goes to sleep: some hundred microseconds.
 const SPINS: u32 = 20_000;
 /// Checks before a waiting thread lets others have its core.
 const SPINS_BEFORE_YIELD: u32 = 500;
 
-struct Shared {
+/// One thread's range of the current call. On cache lines of its own: only its thread polls it, and neighbouring
+/// lines are often fetched in pairs.
+#[repr(align(128))]
+struct Slot {
     claims: AtomicU64,
-    /// Shards of the current call that have returned.
-    done: AtomicUsize,
     job: UnsafeCell<Option<Job>>,
+}
+
+impl Slot {
+    fn is_empty(&self) -> bool {
+        let word = self.claims.load(Ordering::Acquire);
+        word & SHARD_MASK >= word >> SHARD_BITS
+    }
+}
+
+struct Shared {
+    /// The caller's first, then one for each worker.
+    slots: Box<[Slot]>,
+    /// Shards of the current call that workers have run.
+    done: AtomicUsize,
     /// Whether a shard panicked.
     panicked: AtomicBool,
     stop: AtomicBool,
@@ -33,9 +50,9 @@ struct Shared {
     wake: Condvar,
 }
 
-// SAFETY: `job` is written only by `run`, before the claim word of the call is published with release order
-// and after every shard of the call before has returned; a worker reads it only after it has claimed a shard of
-// the call with acquire order, which keeps `run` from returning until that shard is done.
+// SAFETY: a slot's `job` is written only by `run`, after every shard of the call before has returned and before the
+// slot's word of this call is published with release order; it is read only by a thread that has claimed a shard from
+// that word with acquire order, which keeps `run` from returning until that shard is done.
 unsafe impl Sync for Shared {}
 // SAFETY: as above; the pointer itself is free of thread affinity because the job is `Sync`.
 unsafe impl Send for Shared {}
@@ -60,21 +77,21 @@ pub(crate) fn available() -> usize {
 }
 
 impl Shared {
-    /// Claims and runs shards until none is left; whether it ran any.
-    fn work(&self) -> bool {
-        let mut any = false;
+    /// Claims and runs what is left of one range; how many shards it ran.
+    fn drain(&self, slot: &Slot) -> usize {
+        let mut ran = 0;
         loop {
-            let word = self.claims.load(Ordering::Acquire);
+            let word = slot.claims.load(Ordering::Acquire);
             if word & SHARD_MASK >= word >> SHARD_BITS {
-                return any;
+                return ran;
             }
             let next = word + 1;
-            if self.claims.compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Acquire).is_err() {
+            if slot.claims.compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Acquire).is_err() {
                 continue;
             }
             // The word may be of a later call than was looked at: then a shard of that one is claimed.
             // SAFETY: a shard of the current call is claimed, so `job` is not written until it is done.
-            let job = unsafe { *self.job.get() };
+            let job = unsafe { *slot.job.get() };
             if let Some(job) = job {
                 // SAFETY: `run` keeps the job alive until every claimed shard is done.
                 let job = unsafe { &*job };
@@ -83,15 +100,28 @@ impl Shared {
                     self.panicked.store(true, Ordering::Relaxed);
                 }
             }
-            any = true;
-            self.done.fetch_add(1, Ordering::Release);
+            ran += 1;
         }
     }
 
-    fn worker(&self) {
+    /// Runs what is left of thread `own`'s range, then what others have left; `each` gets the shards run of a range.
+    fn work(&self, own: usize, mut each: impl FnMut(usize)) {
+        let (before, from) = self.slots.split_at(own);
+        for slot in from.iter().chain(before) {
+            let ran = self.drain(slot);
+            if ran > 0 {
+                each(ran);
+            }
+        }
+    }
+
+    fn worker(&self, own: usize) {
         let mut idle = 0;
         while !self.stop.load(Ordering::Relaxed) {
-            if self.work() {
+            if !self.slots[own].is_empty() {
+                self.work(own, |ran| {
+                    self.done.fetch_add(ran, Ordering::Release);
+                });
                 idle = 0;
                 continue;
             }
@@ -103,19 +133,17 @@ impl Shared {
             idle = 0;
             let mut guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
             self.sleepers.fetch_add(1, Ordering::SeqCst);
-            while !self.stop.load(Ordering::SeqCst) && self.nothing_to_claim() {
+            // Either this thread sees a range published before the fence in `run`, or `run` sees this sleeper.
+            fence(Ordering::SeqCst);
+            while !self.stop.load(Ordering::SeqCst) && self.slots[own].is_empty() {
                 guard = self.wake.wait(guard).unwrap_or_else(PoisonError::into_inner);
             }
             self.sleepers.fetch_sub(1, Ordering::SeqCst);
         }
     }
 
-    fn nothing_to_claim(&self) -> bool {
-        let word = self.claims.load(Ordering::SeqCst);
-        word & SHARD_MASK >= word >> SHARD_BITS
-    }
-
     fn wake_sleepers(&self) {
+        fence(Ordering::SeqCst);
         if self.sleepers.load(Ordering::SeqCst) > 0 {
             drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner));
             self.wake.notify_all();
@@ -126,10 +154,10 @@ impl Shared {
 impl Pool {
     /// A team of `threads` (at least 1), the calling thread being one of them.
     pub fn new(threads: usize) -> std::io::Result<Pool> {
+        let slot = |_| Slot { claims: AtomicU64::new(0), job: UnsafeCell::new(None) };
         let shared = Arc::new(Shared {
-            claims: AtomicU64::new(0),
+            slots: (0..threads.max(1)).map(slot).collect(),
             done: AtomicUsize::new(0),
-            job: UnsafeCell::new(None),
             panicked: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             sleepers: AtomicUsize::new(0),
@@ -140,14 +168,15 @@ impl Pool {
         for index in 1..threads {
             let shared = Arc::clone(&pool.shared);
             let builder = std::thread::Builder::new().name(format!("thimble-{index}"));
-            pool.workers.push(builder.spawn(move || shared.worker())?);
+            pool.workers.push(builder.spawn(move || shared.worker(index))?);
         }
         Ok(pool)
     }
 }
 
-// SAFETY: every shard is claimed once, by a compare-and-swap that counts up from 0; `run` returns when as many
-// shards have returned as there are, and the mutex keeps a second call from starting meanwhile.
+// SAFETY: the threads' ranges cut `0..shards`, every shard of a range is claimed once, by a compare-and-swap that counts
+// up; `run` returns when as many shards have returned as there are, and the mutex keeps a second call from starting
+// meanwhile.
 unsafe impl Team for Pool {
     fn threads(&self) -> usize {
         self.workers.len() + 1
@@ -164,15 +193,19 @@ unsafe impl Team for Pool {
         let job: *const (dyn Fn(usize) + Sync + '_) = job;
         // SAFETY: only the lifetime changes; the pointer is not used after this call has returned.
         let job: Job = unsafe { std::mem::transmute(job) };
-        // SAFETY: all shards of the call before are done and none can be claimed, so no worker reads this.
-        unsafe { *shared.job.get() = Some(job) };
         shared.done.store(0, Ordering::Relaxed);
-        let word = (shards as u64) << SHARD_BITS;
-        shared.claims.store(word, Ordering::SeqCst);
+        let threads = shared.slots.len();
+        for (index, slot) in shared.slots.iter().enumerate().rev() {
+            let range = shards * index / threads..shards * (index + 1) / threads;
+            // SAFETY: all shards of the call before are done and none can be claimed, so no thread reads this.
+            unsafe { *slot.job.get() = Some(job) };
+            slot.claims.store((range.end as u64) << SHARD_BITS | range.start as u64, Ordering::Release);
+        }
         shared.wake_sleepers();
-        shared.work();
+        let mut own = 0;
+        shared.work(0, |ran| own += ran);
         let mut spins = 0;
-        while shared.done.load(Ordering::Acquire) < shards {
+        while own + shared.done.load(Ordering::Acquire) < shards {
             spins += 1;
             if spins < SPINS_BEFORE_YIELD {
                 std::hint::spin_loop();

@@ -35,7 +35,7 @@ pub use blocks::{Matrix, QuantGroup};
 pub use matmul::{Input, MatmulJob, Output, tiled_groups};
 #[cfg(target_arch = "aarch64")]
 pub use neon::DotProd;
-pub(crate) use parallel::{Crew, Place, Product};
+pub(crate) use parallel::{Crew, Place, Product, parts};
 pub use scalar::Scalar;
 pub(crate) use shared::Disjoint;
 pub use shared::{Alone, Team};

@@ -37,32 +37,27 @@ fn quantize_group<S: Simd>(s: S, x: &[f32; GROUP], out: &mut QuantGroup) {
     let inverse = 127.0 / largest;
     let inverse = if inverse.is_finite() { inverse } else { 0.0 };
     out.step = if inverse == 0.0 { 0.0 } else { largest / (127.0 * 256.0) };
-    let (mut codes, mut fine) = ([[0i8; 16]; 2], [[0i8; 16]; 2]);
+    let mut steps = s.zero();
     for h in 0..2 {
         let scaled = s.mul(halves[h], s.splat(inverse));
-        s.store_i8(scaled, &mut codes[h]);
-        let rest = s.mul(s.sub(scaled, s.load_i8(&codes[h])), s.splat(256.0));
+        let code = s.round(scaled);
+        let rest = s.mul(s.sub(scaled, code), s.splat(256.0));
         // Half a code is 128 fine steps, one more than a byte whose negative must be one too.
-        let rest = s.min(s.max(rest, s.splat(-127.0)), s.splat(127.0));
-        s.store_i8(rest, &mut fine[h]);
+        let fine = s.round(s.min(s.max(rest, s.splat(-127.0)), s.splat(127.0)));
+        s.store_i8(code, half_of(&mut out.codes, h));
+        s.store_i8(fine, half_of(&mut out.fine, h));
+        steps = s.add(steps, s.mul_add(code, s.splat(256.0), fine));
     }
-    let (sum, fine_sum);
-    (out.codes, sum) = words(&codes);
-    (out.fine, fine_sum) = words(&fine);
-    out.steps = 256 * sum + fine_sum;
+    // At most 2^20, so that the sum of floats is exact.
+    out.steps = s.sum(steps) as i32;
     out.sum = out.step * out.steps as f32;
 }
 
-/// 32 signed bytes as words of four, and their sum.
+/// Half `h` of a plane's 32 signed bytes.
 #[inline(always)]
-fn words(codes: &[[i8; 16]; 2]) -> ([i32; GROUP / 4], i32) {
-    let codes = codes.as_flattened();
-    let mut words = [0; GROUP / 4];
-    for (word, codes) in words.iter_mut().zip(codes.as_chunks::<4>().0) {
-        // Not `map`: what it calls is compiled without the instruction set.
-        *word = i32::from_le_bytes([codes[0] as u8, codes[1] as u8, codes[2] as u8, codes[3] as u8]);
-    }
-    (words, codes.iter().map(|&code| i32::from(code)).sum())
+fn half_of(plane: &mut [i32; GROUP / 4], h: usize) -> &mut [i8; 16] {
+    let bytes: &mut [[i8; 16]; 2] = zerocopy::transmute_mut!(plane);
+    &mut bytes[h]
 }
 
 /// Quantizes up to `width` rows of `columns` numbers into one tile: for each group, `width` tokens side by

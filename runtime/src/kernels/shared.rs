@@ -63,4 +63,16 @@ impl<'a, T> Disjoint<'a, T> {
         // SAFETY: inside the slice by the assertion, unaliased by the caller's promise.
         unsafe { core::slice::from_raw_parts_mut(first, len) }
     }
+    /// The part of `len` numbers from `start`, to be read.
+    ///
+    /// # Safety
+    /// No mutable reference to any of these places is alive while the result is.
+    #[inline(always)]
+    pub(crate) unsafe fn read(&self, start: usize, len: usize) -> &'a [T] {
+        assert!(start <= self.len && len <= self.len - start, "a kernel's part lies inside its buffer");
+        // SAFETY: the assertion keeps `start` inside the borrowed slice.
+        let first = unsafe { self.start.add(start) };
+        // SAFETY: inside the slice by the assertion, not written by the caller's promise.
+        unsafe { core::slice::from_raw_parts(first, len) }
+    }
 }

@@ -2,6 +2,8 @@
 //!
 //! The oracle is plain f64 arithmetic on numbers decoded by this file's own reading of FORMAT.md.
 
+mod attention;
+
 use super::*;
 use crate::format::{Encoding, GROUP, LEVELS_3, LEVELS_4, LEVELS_5, PANEL};
 use half::{bf16, f16};
@@ -412,129 +414,4 @@ fn exp_is_accurate() {
         assert!((f64::from(found) - expected).abs() <= 2.5e-7 * expected, "e^{x} is {found}");
     }
     assert!(Scalar.exp(Scalar.splat(f32::MIN))[0] < 1e-37);
-}
-
-/// Attention in f64 on the numbers themselves.
-#[allow(clippy::too_many_arguments)]
-fn attention(
-    keys: &[f32],
-    values: &[f32],
-    queries: &[f32],
-    angles: &(Vec<f32>, Vec<f32>),
-    (heads, kv_heads, dim): (usize, usize, usize),
-    position: usize,
-) -> Vec<f64> {
-    let tokens = queries.len() / (heads * dim);
-    let half = dim / 2;
-    let rotate = |x: &[f32], at: usize| -> Vec<f64> {
-        let angle = |i: usize| (f64::from(angles.0[at * half + i]), f64::from(angles.1[at * half + i]));
-        let low = (0..half).map(|i| f64::from(x[i]) * angle(i).0 - f64::from(x[half + i]) * angle(i).1);
-        let high = (0..half).map(|i| f64::from(x[half + i]) * angle(i).0 + f64::from(x[i]) * angle(i).1);
-        low.chain(high).collect()
-    };
-    let mut out = Vec::new();
-    for token in 0..tokens {
-        for head in 0..heads {
-            let query = rotate(&queries[(token * heads + head) * dim..][..dim], position + token);
-            let kv = head / (heads / kv_heads);
-            let scores: Vec<f64> = (0..=position + token)
-                .map(|p| {
-                    let key = rotate(&keys[(p * kv_heads + kv) * dim..][..dim], p);
-                    key.iter().zip(&query).map(|(k, q)| k * q).sum::<f64>() / (dim as f64).sqrt()
-                })
-                .collect();
-            let largest = scores.iter().fold(f64::MIN, |a, b| a.max(*b));
-            let sum: f64 = scores.iter().map(|s| (s - largest).exp()).sum();
-            for d in 0..dim {
-                let value = |p: usize| f64::from(values[(p * kv_heads + kv) * dim + d]);
-                out.push(scores.iter().enumerate().map(|(p, s)| (s - largest).exp() / sum * value(p)).sum());
-            }
-        }
-    }
-    out
-}
-
-#[test]
-fn attention_matches_f64() {
-    use crate::kv_cache::KvCache;
-    use crate::memory::{Arena, MemoryPlan, PlanOptions};
-    let mut random = Random(7);
-    let shapes: &[(usize, usize, usize)] = if cfg!(miri) {
-        &[(2, 1, 4)]
-    } else {
-        &[(9, 3, 64), (6, 2, 64), (4, 4, 32), (3, 1, 6), (15, 5, 20), (14, 1, 128)]
-    };
-    for &(heads, kv_heads, dim) in shapes {
-        // (tokens before, tokens in the batch)
-        let spans: &[(usize, usize)] =
-            if cfg!(miri) { &[(2, 1)] } else { &[(0, 1), (0, 17), (63, 1), (64, 3), (200, 40), (511, 2)] };
-        for &(before, tokens) in spans {
-            let total = before + tokens;
-            let keys = random.floats(total * kv_heads * dim);
-            let values = random.floats(total * kv_heads * dim);
-            let queries: Vec<f32> = random.floats(tokens * heads * dim).iter().map(|q| q * 3.0).collect();
-            let angles: Vec<f32> = random.floats(total * dim / 2).iter().map(|a| a * 3.0).collect();
-            let angles: (Vec<f32>, Vec<f32>) =
-                (angles.iter().map(|a| a.cos()).collect(), angles.iter().map(|a| a.sin()).collect());
-            let expected = attention(&keys, &values, &queries, &angles, (heads, kv_heads, dim), before);
-            for kernels in all() {
-                for (kv, bound) in [(KvKind::F32, 2e-5), (KvKind::F16, 4e-3), (KvKind::Q8, 3e-2)] {
-                    let config = crate::format::Config {
-                        hidden: 16,
-                        layers: 2,
-                        heads,
-                        kv_heads,
-                        head_dim: dim,
-                        ffn: 16,
-                        vocab: 16,
-                        context: total,
-                        rope_theta: 10_000.0,
-                        norm_eps: 1e-5,
-                        tied: true,
-                        bos: None,
-                        stop: [None; 8],
-                    };
-                    let options =
-                        PlanOptions { context: total, batch: total, logit_rows: 1, kv, exact: false };
-                    let plan = MemoryPlan::new(&config, &options, &kernels).unwrap();
-                    // Memory full of NaNs: nothing behind the last position may be looked at.
-                    let mut memory = vec![[0xffu8; 64]; plan.bytes() / 64 + 1];
-                    let start = memory.as_flattened().as_ptr().align_offset(64);
-                    let memory = &mut memory.as_flattened_mut()[start..start + plan.bytes()];
-                    let mut cache = KvCache::carve(&plan, &mut Arena::new(memory, &plan).unwrap()).unwrap();
-                    let pool = Alone;
-                    let crew = Crew { kernels, team: &pool };
-                    let kv_row = kv_heads * dim;
-                    let half = dim / 2;
-                    for layer in [1, 0] {
-                        for (from, to) in [(0, before), (before, total)] {
-                            let rope = Rope { cos: &angles.0[from * half..], sin: &angles.1[from * half..] };
-                            let place = Place {
-                                layer,
-                                heads,
-                                kv_heads,
-                                head_dim: dim,
-                                tokens: to - from,
-                                position: from,
-                                rope,
-                            };
-                            let (keys, values) = (&keys[from * kv_row..], &values[from * kv_row..]);
-                            crew.store(&place, keys, values, &mut cache);
-                            if to == total {
-                                let mut out = vec![f32::NAN; tokens * heads * dim];
-                                crew.attend(&place, &queries, &cache, &mut out);
-                                for (i, (out, expected)) in out.iter().zip(&expected).enumerate() {
-                                    assert!(
-                                        (f64::from(*out) - expected).abs() <= bound,
-                                        "{kernels:?} {kv:?} {heads}/{kv_heads} x {dim}, {before} + {tokens}, at {i}: \
-                                         {out} for {expected}"
-                                    );
-                                }
-                            }
-                        }
-                    }
-                }
-            }
-        }
-    }
 }

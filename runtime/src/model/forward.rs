@@ -27,9 +27,9 @@ pub trait Backend {
 
     /// `x` = rows of the embedding.
     fn embed(&mut self, batch: &Batch<'_>);
-    /// Norm of `x`; query, key and value products; rotated keys and values go to the cache.
+    /// Norm of `x`; query, key and value products.
     fn project(&mut self, layer: usize, batch: &Batch<'_>);
-    /// Rotated queries attend to the cache, causally.
+    /// Rotated keys and values go to the cache; rotated queries attend to it, causally.
     fn attend(&mut self, layer: usize, batch: &Batch<'_>);
     /// `x` += output projection of what was attended to.
     fn attention_output(&mut self, layer: usize, batch: &Batch<'_>);

@@ -203,16 +203,24 @@ impl Cooled {
     }
 }
 
+/// Logits whose maximum is taken at once, in vector code, before they are looked at one by one.
+const CHUNK: usize = 64;
+
 /// The token with the largest logit, the lowest id on ties; token 0 where there is none.
 pub fn greedy(logits: &[f32]) -> Token {
     let mut best = (0, f32::NEG_INFINITY);
-    for (index, &logit) in logits.iter().enumerate() {
-        // False for not-a-number.
-        if logit > best.1 {
-            best = (index, logit);
+    for (index, chunk) in logits.chunks(CHUNK).enumerate() {
+        let largest = exp::largest(chunk);
+        if largest > best.1 {
+            best = (index * CHUNK, largest);
         }
     }
-    Token(best.0 as u32)
+    let (start, largest) = best;
+    if largest == f32::NEG_INFINITY {
+        return Token(0);
+    }
+    let within = logits[start..].iter().position(|&logit| logit == largest);
+    Token((start + within.unwrap_or(0)) as u32)
 }
 
 /// `ln(sum(exp(logits)))`, summed in f64. Not-a-number counts as minus infinity; no logits give minus infinity.
@@ -238,22 +246,26 @@ pub fn log_probability(logits: &[f32], token: Token) -> f32 {
 fn keep_best<'c>(logits: &[f32], most: usize, candidates: &'c mut [Candidate]) -> &'c mut [Candidate] {
     let most = most.min(logits.len()).min(candidates.len());
     let kept = &mut candidates[..most];
-    let all = (0..).map(Token).zip(logits).map(|(token, &weight)| Candidate { weight, token });
-    for (slot, candidate) in kept.iter_mut().zip(all.clone()) {
-        *slot = candidate;
+    for ((token, &weight), slot) in (0..).map(Token).zip(logits).zip(kept.iter_mut()) {
+        *slot = Candidate { weight, token };
     }
     if most == 0 || most == logits.len() {
         return kept;
     }
-    // A heap with the worst candidate on top: nearly all logits fail the one comparison with it. Equal
+    // A heap with the worst candidate on top: nearly all chunks fail the one comparison with it. Equal
     // logits never replace one another, so that the lower id stays.
     for root in (0..most / 2).rev() {
         sift_down(kept, root);
     }
-    for candidate in all.skip(most) {
-        if candidate.weight > kept[0].weight {
-            kept[0] = candidate;
-            sift_down(kept, 0);
+    for (index, chunk) in logits[most..].chunks(CHUNK).enumerate() {
+        if exp::largest(chunk) <= kept[0].weight {
+            continue;
+        }
+        for (token, &weight) in ((most + index * CHUNK) as u32..).map(Token).zip(chunk) {
+            if weight > kept[0].weight {
+                kept[0] = Candidate { weight, token };
+                sift_down(kept, 0);
+            }
         }
     }
     kept

@@ -39,6 +39,10 @@ fn every_way() -> Vec<Sampling> {
 fn greedy_ties_go_to_the_lowest_id() {
     assert_eq!(sample(GREEDY, &[1.0, 3.0, 2.0, 3.0]), Token(1));
     assert_eq!(sample(Sampling { top_k: Some(1), ..WARM }, &[1.0, 3.0, 2.0, 3.0]), Token(1));
+    assert_eq!(greedy(&[f32::NAN, f32::NEG_INFINITY]), Token(0));
+    let mut long = [0.0; 200];
+    (long[130], long[131], long[199]) = (1.0, 1.0, 1.0);
+    assert_eq!(greedy(&long), Token(130));
     assert_eq!(greedy(&[f32::NAN, -1.0, f32::NAN, -1.0]), Token(1));
 }
 

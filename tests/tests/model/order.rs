@@ -8,6 +8,7 @@ use thimble_host::{Generator, MappedModel, Plan, PlanError, Settings};
 use thimble_runtime::Token;
 use thimble_runtime::kernels::KvKind;
 use thimble_runtime::memory::MemoryError;
+use thimble_runtime::sampler::{Sampler, Sampling};
 use thimble_runtime::session::SessionError;
 
 /// Modes that all of this holds in.
@@ -73,6 +74,46 @@ fn batches_do_not_change_a_bit() {
                 with_session(model, &settings, |session| score(session, tokens).unwrap())
             };
             assert!(run(rows) == run(5), "{rows} rows of logits, {settings:?}");
+        }
+    });
+}
+
+#[test]
+fn proposals_do_not_change_a_bit() {
+    let greedy = Sampling { temperature: 0.0, ..Sampling::default() };
+    let varied = Sampling { temperature: 0.8, repetition_penalty: 1.05, seed: 7, ..Sampling::default() };
+    on_models(|model, tokens, settings| {
+        let prompt: Vec<Token> = tokens[..12].iter().copied().cycle().take(40).collect();
+        for sampling in [greedy, varied] {
+            let run = |lookup| {
+                let settings = Settings { context: Some(200), lookup, ..settings };
+                with_session(model, &settings, |session| {
+                    let mut sampler = Sampler::new(sampling).unwrap();
+                    session.prefill(&prompt).unwrap();
+                    let mut steps = Vec::new();
+                    // Back to an earlier place in between, with proposals ahead.
+                    for place in [160, 60, 200] {
+                        session.rewind(session.position().min(place)).unwrap();
+                        if session.position() == place {
+                            session.prefill(&tokens[..1]).unwrap();
+                        }
+                        while session.position() < place {
+                            let logits = bits(session);
+                            let token = session.sample(&mut sampler);
+                            steps.push((token, logits));
+                            session.prefill(&[token]).unwrap();
+                        }
+                    }
+                    (steps, session.foreseen())
+                })
+            };
+            let (plain, none) = run(0);
+            assert_eq!(none, 0);
+            for lookup in [1, 4, 16] {
+                let (steps, foreseen) = run(lookup);
+                assert!(steps == plain, "{lookup} proposed, {settings:?}");
+                assert!(foreseen > 0 || sampling != greedy, "nothing was foreseen, {settings:?}");
+            }
         }
     });
 }

@@ -1,0 +1,183 @@
+//! Keys and values as floats.
+//!
+//! Keys lie in blocks of 16 positions with one dimension of all 16 side by side, so that a vector of scores needs no
+//! horizontal sum; values lie row by row.
+
+use super::{AttendJob, BLOCK, MAX_HEAD_DIM, RUN, Softmax, StoreJob, Tile};
+use crate::kernels::simd::Simd;
+use half::f16;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// A number of the cache.
+pub(super) trait Element: FromBytes + IntoBytes + Immutable + KnownLayout + Copy {
+    /// Whether only the exact mode uses it.
+    const EXACT: bool = false;
+    fn load<S: Simd>(s: S, from: &[Self; 16]) -> S::F;
+    fn store<S: Simd>(s: S, x: S::F, to: &mut [Self; 16]);
+}
+
+impl Element for f32 {
+    const EXACT: bool = true;
+    #[inline(always)]
+    fn load<S: Simd>(s: S, from: &[f32; 16]) -> S::F {
+        s.load(from)
+    }
+    #[inline(always)]
+    fn store<S: Simd>(s: S, x: S::F, to: &mut [f32; 16]) {
+        s.store(x, to);
+    }
+}
+
+impl Element for f16 {
+    #[inline(always)]
+    fn load<S: Simd>(s: S, from: &[f16; 16]) -> S::F {
+        s.load_f16(from)
+    }
+    #[inline(always)]
+    fn store<S: Simd>(s: S, x: S::F, to: &mut [f16; 16]) {
+        s.store_f16(x, to);
+    }
+}
+
+#[inline(always)]
+pub(super) fn store<S: Simd, T: Element>(s: S, job: &mut StoreJob<'_>) {
+    let dim = job.head_dim;
+    let wide = dim.next_multiple_of(16);
+    let Ok(keys) = <[[T; BLOCK]]>::mut_from_bytes(job.kv.keys) else { return };
+    let Ok(values) = <[[T; 16]]>::mut_from_bytes(job.kv.values) else { return };
+    for token in 0..job.tokens {
+        let position = job.position + token;
+        let from = token * job.stride + job.column..token * job.stride + job.column + dim;
+        let mut row = [0.0; MAX_HEAD_DIM];
+        job.rope.rotate(token, &job.keys[from.clone()], 1.0, &mut row);
+        let block = &mut keys[position / BLOCK * dim..(position / BLOCK + 1) * dim];
+        for (row, block) in row[..wide].as_chunks::<16>().0.iter().zip(block.chunks_mut(16)) {
+            let mut numbers = [T::new_zeroed(); 16];
+            T::store(s, s.load(row), &mut numbers);
+            for (number, lanes) in numbers.into_iter().zip(block) {
+                lanes[position % BLOCK] = number;
+            }
+        }
+        let mut row = [0.0; MAX_HEAD_DIM];
+        row[..dim].copy_from_slice(&job.values[from]);
+        let places = &mut values[position * wide / 16..(position + 1) * wide / 16];
+        for (row, place) in row[..wide].as_chunks::<16>().0.iter().zip(places) {
+            T::store(s, s.load(row), place);
+        }
+    }
+}
+
+#[inline(always)]
+pub(super) fn attend<S: Simd, T: Element>(s: S, job: &AttendJob<'_>) {
+    let queries = job.tokens.len() * job.group;
+    let mut first = 0;
+    while first < queries {
+        let left = queries - first;
+        // A wider tile than there are queries computes some for nothing; each width is a copy of the code, so
+        // the f32 cache of the exact mode has but two, and wide ones are made only where registers suffice.
+        first += match left {
+            1 => tile::<S, T, 1, 4>(s, job, first, left),
+            2 if !T::EXACT => tile::<S, T, 2, 4>(s, job, first, left),
+            3 if !T::EXACT => tile::<S, T, 3, 4>(s, job, first, left),
+            4 if !T::EXACT => tile::<S, T, 4, 1>(s, job, first, left),
+            12.. if !T::EXACT && S::TILE >= 12 => tile::<S, T, 12, 1>(s, job, first, left),
+            _ => tile::<S, T, 6, 1>(s, job, first, left),
+        };
+    }
+}
+
+/// Scores of `Q` queries with `B` blocks of keys.
+#[inline(always)]
+fn score<S: Simd, T: Element, const Q: usize, const B: usize>(
+    s: S,
+    queries: &[[f32; Q]],
+    blocks: [&[[T; BLOCK]]; B],
+) -> [[S::F; Q]; B] {
+    let mut sums = [[s.zero(); Q]; B];
+    for (d, query) in queries.iter().enumerate() {
+        for b in 0..B {
+            let keys = T::load(s, &blocks[b][d]);
+            for q in 0..Q {
+                sums[b][q] = s.mul_add(keys, s.splat(query[q]), sums[b][q]);
+            }
+        }
+    }
+    sums
+}
+
+/// Attention of the queries `first..first + Q` of the job, counted over tokens and, within a token, the
+/// heads of the group; only `left` of them exist. Returns how many were computed.
+#[inline(always)]
+fn tile<S: Simd, T: Element, const Q: usize, const B: usize>(
+    s: S,
+    job: &AttendJob<'_>,
+    first: usize,
+    left: usize,
+) -> usize {
+    let dim = job.head_dim;
+    let chunks = dim.div_ceil(16);
+    let tile = Tile::<Q>::new(job, first, left);
+    let Ok(keys) = <[[T; BLOCK]]>::ref_from_bytes(job.kv.keys) else { return tile.count };
+    let Ok(values) = <[[T; 16]]>::ref_from_bytes(job.kv.values) else { return tile.count };
+
+    // Transposed, so that one dimension of all queries lies side by side.
+    let mut queries = [[0.0; Q]; MAX_HEAD_DIM];
+    for q in 0..Q {
+        for d in 0..dim {
+            queries[d][q] = tile.queries[q][d];
+        }
+    }
+    let queries = &queries[..dim];
+
+    let mut state = Softmax::<Q>::new();
+    for span in tile.spans() {
+        for start in span.clone().step_by(RUN) {
+            let positions = RUN.min(tile.end - start);
+            // The cache's capacity is a multiple of four blocks.
+            let blocks = positions.div_ceil(BLOCK).next_multiple_of(B);
+            let block = |b: usize| {
+                let block = start / BLOCK + b;
+                &keys[block * dim..(block + 1) * dim]
+            };
+            for b in (0..blocks).step_by(B) {
+                let mut keys: [&[[T; BLOCK]]; B] = [&[]; B];
+                for (i, place) in keys.iter_mut().enumerate() {
+                    *place = block(b + i);
+                }
+                let sums = score::<S, T, Q, B>(s, queries, keys);
+                for i in 0..B {
+                    let at = start + (b + i) * BLOCK;
+                    for q in 0..Q {
+                        state.put(s, q, b + i, sums[i][q], tile.visible[q].saturating_sub(at));
+                    }
+                }
+            }
+            for q in 0..Q {
+                state.update(s, q, tile.visible[q].saturating_sub(start), blocks, chunks);
+            }
+            let rows = &values[start * chunks..(start + positions) * chunks];
+            for c in 0..chunks {
+                let mut sums = [s.zero(); Q];
+                for q in 0..Q {
+                    sums[q] = s.load(&state.values[q][c]);
+                }
+                for (i, row) in rows.chunks_exact(chunks).enumerate() {
+                    let value = T::load(s, &row[c]);
+                    for q in 0..Q {
+                        sums[q] = s.mul_add(value, s.splat(state.scores[q][i]), sums[q]);
+                    }
+                }
+                for q in 0..Q {
+                    s.store(sums[q], &mut state.values[q][c]);
+                }
+            }
+        }
+        for q in 0..Q {
+            if tile.visible[q] > span.start {
+                state.end_span(q, chunks);
+            }
+        }
+    }
+    tile.finish(job, &state);
+    tile.count
+}

@@ -1,0 +1,397 @@
+//! Causal attention of a few queries that share one key-value head, and the cache that they read.
+//!
+//! Keys and values are floats ([`floats`]) or bytes ([`bytes`]). Each is read once for all query heads of the group.
+//! Softmax is computed online (Milakov and Gimelshein 2018) over runs of 256 positions.
+
+mod bytes;
+mod floats;
+
+use super::shared::Disjoint;
+use super::simd::Simd;
+use core::ops::Range;
+use half::f16;
+
+/// Positions in one block of keys.
+pub(crate) const BLOCK: usize = 16;
+/// The cache's capacity is a multiple of so many positions.
+pub(crate) const CHUNK: usize = 64;
+/// Positions in one run of the online softmax.
+const RUN: usize = 256;
+/// Blocks in a run.
+const BLOCKS: usize = RUN / BLOCK;
+/// Positions that one shard looks at while a token is decoded; a multiple of [`RUN`].
+pub(crate) const SPAN: usize = 512;
+/// Largest head dimension.
+pub const MAX_HEAD_DIM: usize = 256;
+
+/// How keys and values are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KvKind {
+    /// 32-bit floats, for the exact mode.
+    F32,
+    /// Half precision.
+    #[default]
+    F16,
+    /// Signed bytes with one f32 scale for each position and head.
+    Q8,
+}
+
+impl KvKind {
+    /// Bytes of one number.
+    pub fn bytes(self) -> usize {
+        match self {
+            KvKind::F32 => 4,
+            KvKind::F16 => 2,
+            KvKind::Q8 => 1,
+        }
+    }
+
+    /// Numbers that the keys of one position and head take.
+    pub(crate) fn key_width(self, head_dim: usize) -> usize {
+        match self {
+            KvKind::F32 | KvKind::F16 => head_dim,
+            KvKind::Q8 => head_dim.next_multiple_of(bytes::STEP),
+        }
+    }
+}
+
+/// Keys and values of one layer and one key-value head.
+#[derive(Clone, Copy, Debug)]
+pub struct KvHead<'a> {
+    /// Element type of `keys` and `values`.
+    pub kind: KvKind,
+    /// `[positions / 16, head_dim, 16]`; of bytes `[positions / 16, head_dim / 4, 16, 4]`, `head_dim` rounded up.
+    pub keys: &'a [u8],
+    /// `[positions, width]`, `width` being `head_dim` rounded up to 16; of bytes `[positions / 64, width / 16, 16, 16, 4]`:
+    /// panels of 16 dimensions with steps of 4 positions.
+    pub values: &'a [u8],
+    /// One for each position where `kind` is [`KvKind::Q8`], else empty.
+    pub key_scales: &'a [f32],
+    /// As `key_scales`.
+    pub value_scales: &'a [f32],
+}
+
+/// The same, for the shard that writes it.
+#[derive(Debug)]
+pub struct KvHeadMut<'a> {
+    /// Element type of `keys` and `values`.
+    pub kind: KvKind,
+    /// As in [`KvHead`].
+    pub keys: &'a mut [u8],
+    /// As in [`KvHead`].
+    pub values: &'a mut [u8],
+    /// One for each position where `kind` is [`KvKind::Q8`], else empty.
+    pub key_scales: &'a mut [f32],
+    /// As `key_scales`.
+    pub value_scales: &'a mut [f32],
+}
+
+impl KvHeadMut<'_> {
+    /// The same, lent.
+    pub(crate) fn reborrow(&mut self) -> KvHeadMut<'_> {
+        KvHeadMut {
+            kind: self.kind,
+            keys: self.keys,
+            values: self.values,
+            key_scales: self.key_scales,
+            value_scales: self.value_scales,
+        }
+    }
+
+    /// The same, to be read.
+    pub(crate) fn shared(&self) -> KvHead<'_> {
+        KvHead {
+            kind: self.kind,
+            keys: self.keys,
+            values: self.values,
+            key_scales: self.key_scales,
+            value_scales: self.value_scales,
+        }
+    }
+}
+
+/// Cosine and sine of the rotary embedding's angles for each token of a batch, `[tokens, head_dim / 2]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Rope<'a> {
+    /// Cosines.
+    pub cos: &'a [f32],
+    /// Sines.
+    pub sin: &'a [f32],
+}
+
+impl Rope<'_> {
+    /// Rotates one head (first half with second half, as in the Hugging Face layout) into `out`, times `scale`.
+    #[inline(always)]
+    fn rotate(&self, token: usize, head: &[f32], scale: f32, out: &mut [f32; MAX_HEAD_DIM]) {
+        let half = head.len() / 2;
+        let (low, high) = head.split_at(half);
+        let cos = &self.cos[token * half..(token + 1) * half];
+        let sin = &self.sin[token * half..(token + 1) * half];
+        let (out_low, out_high) = out.split_at_mut(half);
+        for i in 0..half {
+            out_low[i] = (low[i] * cos[i] - high[i] * sin[i]) * scale;
+            out_high[i] = (high[i] * cos[i] + low[i] * sin[i]) * scale;
+        }
+    }
+}
+
+/// Rotates and stores the keys and values of a batch for one key-value head.
+pub struct StoreJob<'a> {
+    /// `[tokens, stride]`; this head's numbers start at `column`.
+    pub keys: &'a [f32],
+    /// As `keys`.
+    pub values: &'a [f32],
+    /// Numbers from one token to the next.
+    pub stride: usize,
+    /// First number of the head.
+    pub column: usize,
+    /// Width of the head.
+    pub head_dim: usize,
+    /// Tokens in the batch.
+    pub tokens: usize,
+    /// Position of the first, counted from the first in `kv`.
+    pub position: usize,
+    /// Angles of the batch.
+    pub rope: Rope<'a>,
+    /// Where they go.
+    pub kv: KvHeadMut<'a>,
+}
+
+/// Attention of some tokens of a batch for one key-value head.
+pub struct AttendJob<'a> {
+    /// `[tokens of the batch, stride]`, not yet rotated.
+    pub queries: &'a [f32],
+    /// Numbers from one token to the next, in `queries` and in `output`.
+    pub stride: usize,
+    /// First number of the first query head of the group.
+    pub column: usize,
+    /// Query heads in the group.
+    pub group: usize,
+    /// Width of a head.
+    pub head_dim: usize,
+    /// The tokens that this shard computes.
+    pub tokens: Range<usize>,
+    /// Position of the batch's token 0, counted from the first in `kv`.
+    pub position: usize,
+    /// Angles of the batch.
+    pub rope: Rope<'a>,
+    /// Keys and values, those of the batch included.
+    pub kv: KvHead<'a>,
+    /// Positions that `kv` has; those behind a token are not looked at.
+    pub positions: usize,
+    /// Where the answer goes.
+    pub(super) output: Answer<'a>,
+}
+
+/// What becomes of a job's answer.
+#[derive(Clone, Copy)]
+pub(super) enum Answer<'a> {
+    /// `[tokens of the batch, stride]`.
+    Whole(Disjoint<'a, f32>),
+    /// Of a part of the positions, to be merged with others: for each head of the group, for one token, its largest score,
+    /// the sum of the exponentials relative to it, and the weighted sum of `head_dim` values.
+    Part(Disjoint<'a, f32>),
+}
+
+/// Rotates and stores keys and values.
+#[inline(always)]
+pub(crate) fn store<S: Simd>(s: S, job: &mut StoreJob<'_>) {
+    match job.kv.kind {
+        KvKind::F32 => floats::store::<S, f32>(s, job),
+        KvKind::F16 => floats::store::<S, f16>(s, job),
+        KvKind::Q8 => bytes::store(s, job),
+    }
+}
+
+/// Computes attention for the job's tokens.
+#[inline(always)]
+pub(crate) fn attend<S: Simd>(s: S, job: &AttendJob<'_>) {
+    match job.kv.kind {
+        KvKind::F32 => floats::attend::<S, f32>(s, job),
+        KvKind::F16 => floats::attend::<S, f16>(s, job),
+        KvKind::Q8 => bytes::attend(s, job),
+    }
+}
+
+/// Some queries of a job, in the order of tokens and, within a token, of the heads of the group.
+struct Tile<const Q: usize> {
+    /// The first.
+    first: usize,
+    /// How many there are; the others are zeros.
+    count: usize,
+    /// Rotated and scaled.
+    queries: [[f32; MAX_HEAD_DIM]; Q],
+    /// Positions that each may look at.
+    visible: [usize; Q],
+    /// Positions that any of them may look at.
+    end: usize,
+}
+
+impl<const Q: usize> Tile<Q> {
+    /// The queries `first..first + Q` of the job, of which only `left` exist.
+    #[inline(always)]
+    fn new(job: &AttendJob<'_>, first: usize, left: usize) -> Tile<Q> {
+        let count = left.min(Q);
+        let mut tile = Tile { first, count, queries: [[0.0; MAX_HEAD_DIM]; Q], visible: [0; Q], end: 0 };
+        let scale = 1.0 / libm::sqrtf(job.head_dim as f32);
+        for q in 0..count {
+            let (token, from) = tile.place(job, q);
+            tile.visible[q] = job.position + token + 1;
+            tile.end = tile.visible[q].min(job.positions);
+            job.rope.rotate(token, &job.queries[from..from + job.head_dim], scale, &mut tile.queries[q]);
+        }
+        tile
+    }
+
+    /// The token of a query, and where its numbers begin in queries and output.
+    #[inline(always)]
+    fn place(&self, job: &AttendJob<'_>, q: usize) -> (usize, usize) {
+        let (token, head) = (job.tokens.start + (self.first + q) / job.group, (self.first + q) % job.group);
+        (token, token * job.stride + job.column + head * job.head_dim)
+    }
+
+    /// The spans of positions that are looked at, one after the other.
+    #[inline(always)]
+    fn spans(&self) -> impl Iterator<Item = Range<usize>> + use<Q> {
+        let end = self.end;
+        (0..end).step_by(SPAN).map(move |start| start..(start + SPAN).min(end))
+    }
+
+    /// Writes what was found.
+    #[inline(always)]
+    fn finish(&self, job: &AttendJob<'_>, state: &Softmax<Q>) {
+        for q in 0..self.count {
+            let values = state.whole[q].as_flattened();
+            match job.output {
+                Answer::Whole(output) => {
+                    let (_, at) = self.place(job, q);
+                    // SAFETY: these places belong to one token and one query head, which one shard's job computes.
+                    let out = unsafe { output.slice(at, job.head_dim) };
+                    let inverse = 1.0 / state.whole_sums[q].1;
+                    for (out, value) in out.iter_mut().zip(values) {
+                        *out = value * inverse;
+                    }
+                }
+                Answer::Part(part) => {
+                    let width = part_width(job.head_dim);
+                    // SAFETY: the part belongs to this job, and each of its queries has its own places.
+                    let out = unsafe { part.slice((self.first + q) * width, width) };
+                    let (largest, sum) = state.whole_sums[q];
+                    out[..2].copy_from_slice(&[largest, sum]);
+                    out[2..].copy_from_slice(&values[..job.head_dim]);
+                }
+            }
+        }
+    }
+}
+
+/// Numbers of one query head in a part of an answer.
+pub(super) fn part_width(head_dim: usize) -> usize {
+    2 + head_dim
+}
+
+/// One query head's answer from its parts, `part_width` numbers `stride` after each other.
+pub(super) fn merge(parts: &[f32], stride: usize, out: &mut [f32]) {
+    let mut whole = (f32::MIN, 0.0);
+    out.fill(0.0);
+    for part in parts.chunks(stride) {
+        whole = fold(whole, out, (part[0], part[1]), &part[2..]);
+    }
+    let inverse = 1.0 / whole.1;
+    for out in out {
+        *out *= inverse;
+    }
+}
+
+/// Adds a span's part to what the spans before it gave: (largest score, sum of exponentials) and the weighted values.
+///
+/// A kernel folds the spans of its tokens with it as it goes, `merge` those of a single token that many shards looked
+/// at; the operations are the same, and so are the numbers.
+#[inline(always)]
+fn fold(whole: (f32, f32), values: &mut [f32], part: (f32, f32), part_values: &[f32]) -> (f32, f32) {
+    let largest = if part.0 > whole.0 { part.0 } else { whole.0 };
+    let (old, new) = (libm::expf(whole.0 - largest), libm::expf(part.0 - largest));
+    for (value, part) in values.iter_mut().zip(part_values) {
+        *value = *value * old + part * new;
+    }
+    (largest, whole.1 * old + part.1 * new)
+}
+
+/// State of the online softmax and the weighted sum of values for `Q` queries.
+struct Softmax<const Q: usize> {
+    /// Largest score and sum of the exponentials of the spans that are done.
+    whole_sums: [(f32, f32); Q],
+    /// Weighted values of the spans that are done.
+    whole: [[[f32; 16]; MAX_HEAD_DIM / 16]; Q],
+    largest: [f32; Q],
+    sum: [f32; Q],
+    /// Scores, then probabilities, of the run.
+    scores: [[f32; RUN]; Q],
+    values: [[[f32; 16]; MAX_HEAD_DIM / 16]; Q],
+}
+
+impl<const Q: usize> Softmax<Q> {
+    #[inline(always)]
+    fn new() -> Softmax<Q> {
+        Softmax {
+            whole_sums: [(f32::MIN, 0.0); Q],
+            whole: [[[0.0; 16]; MAX_HEAD_DIM / 16]; Q],
+            largest: [f32::MIN; Q],
+            sum: [0.0; Q],
+            scores: [[0.0; RUN]; Q],
+            values: [[[0.0; 16]; MAX_HEAD_DIM / 16]; Q],
+        }
+    }
+
+    /// Ends a span, of which query `q` saw something: the next one begins anew.
+    #[inline(always)]
+    fn end_span(&mut self, q: usize, chunks: usize) {
+        let values = &mut self.values[q][..chunks];
+        let part = (self.largest[q], self.sum[q]);
+        let whole = self.whole[q][..chunks].as_flattened_mut();
+        self.whole_sums[q] = fold(self.whole_sums[q], whole, part, values.as_flattened());
+        (self.largest[q], self.sum[q]) = (f32::MIN, 0.0);
+        values.fill([0.0; 16]);
+    }
+
+    /// Takes the scores of block `b` of the run, of which the first `visible` count.
+    #[inline(always)]
+    fn put<S: Simd>(&mut self, s: S, q: usize, b: usize, scores: S::F, visible: usize) {
+        let places = &mut self.scores[q].as_chunks_mut::<16>().0[b];
+        s.store(scores, places);
+        if visible < 16 {
+            places[visible..].fill(f32::MIN);
+        }
+    }
+
+    /// Turns the scores of the run's first `blocks` blocks into probabilities relative to the largest score so far, and
+    /// rescales the `chunks` vectors that were summed before. `visible` positions of the run count for query `q`.
+    #[inline(always)]
+    fn update<S: Simd>(&mut self, s: S, q: usize, visible: usize, blocks: usize, chunks: usize) {
+        let scores = &mut self.scores[q].as_chunks_mut::<16>().0[..blocks];
+        let mut largest = s.splat(self.largest[q]);
+        for scores in &*scores {
+            largest = s.max(largest, s.load(scores));
+        }
+        let largest = s.largest(largest);
+        let before = self.largest[q];
+        let mut sum = s.zero();
+        for (b, scores) in scores.iter_mut().enumerate() {
+            let p = s.exp(s.sub(s.load(scores), s.splat(largest)));
+            s.store(p, scores);
+            if visible < (b + 1) * 16 {
+                // Masked scores give about 1e-38, not 0.
+                scores[visible.saturating_sub(b * 16)..].fill(0.0);
+            }
+            sum = s.add(sum, s.load(scores));
+        }
+        let shrink = s.array(s.exp(s.splat(before - largest)))[0];
+        self.sum[q] = self.sum[q] * shrink + s.sum(sum);
+        self.largest[q] = largest;
+        if largest > before {
+            for values in &mut self.values[q][..chunks] {
+                s.store(s.mul(s.load(values), s.splat(shrink)), values);
+            }
+        }
+    }
+}
