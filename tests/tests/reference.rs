@@ -68,6 +68,7 @@ const FAST: Settings = Settings {
     exact: false,
     logit_rows: Some(16),
     batch: None,
+    lookup: 0,
 };
 const EXACT: Settings = Settings { exact: true, ..FAST };
 
