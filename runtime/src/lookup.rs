@@ -111,13 +111,14 @@ mod tests {
         for most in [1, 4, 16] {
             let mut lookup = Lookup::new(most);
             let mut lost = 0;
-            for pass in 1..2000 {
+            let passes = if cfg!(miri) { 50 } else { 2000 };
+            for pass in 1..passes {
                 let (_, count) = lookup.propose(&text, usize::MAX);
                 assert!(count <= most);
                 lost += COST * count;
                 assert!(lost <= ALLOWANCE * pass, "{lost} of {pass}");
             }
-            assert!(lost > 30 * PASS, "it goes on trying: {lost}");
+            assert!(lost > ALLOWANCE * passes * 4 / 5, "it goes on trying: {lost}");
         }
     }
 
