@@ -3,7 +3,7 @@
 use crate::Token;
 use crate::cpu::Cpu;
 use crate::kernels::Team;
-use crate::lookup::{Lookup, MOST_PROPOSED};
+use crate::lookup::Lookup;
 use crate::model::{Backend, Batch, forward};
 use crate::sampler::{self, Sampler};
 use thiserror::Error;
@@ -165,7 +165,7 @@ impl<'f, 'm, 't, T: Team> Session<'f, 'm, 't, T> {
         let history = self.backend.history();
         history[at] = token;
         let (start, count) = self.lookup.propose(&history[..=at], room);
-        let mut tokens = [token; 1 + MOST_PROPOSED];
+        let mut tokens = [token; 1 + Lookup::MOST];
         tokens[1..=count].copy_from_slice(&history[start..start + count]);
         self.advance(&tokens[..=count]);
         self.position = at + 1;

@@ -57,10 +57,6 @@ impl MappedModel {
         // overwrites in place, against this function's documentation, changes numbers (which every reader treats as
         // untrusted) and texts (which were checked once); one that it truncates ends this one with a bus error.
         let map = unsafe { Mmap::map(&file) }.map_err(io)?;
-        // Where the file system keeps files in huge pages, a pass over the weights needs fewer translations. It is the
-        // page cache that is asked for them, so memory is taken once; elsewhere the request is refused or ignored.
-        #[cfg(target_os = "linux")]
-        let _ = map.advise(memmap2::Advice::HugePage);
         let model = MappedModel { map, path };
         model.file().map_err(|source| OpenError::Format { path: model.path.clone(), source })?;
         Ok(model)

@@ -91,15 +91,16 @@ impl Plan {
             return Err(PlanError::Threads(threads));
         }
         let kv = if settings.exact { KvKind::F32 } else { KvKind::F16 };
+        let lookup = settings.lookup.min(Lookup::MOST);
         let options = PlanOptions {
             context: settings.context.unwrap_or(Self::DEFAULT_CONTEXT.min(config.context)),
             batch: settings.batch.unwrap_or(Self::DEFAULT_BATCH),
-            logit_rows: settings.logit_rows.unwrap_or(1).max(1 + settings.lookup),
+            logit_rows: settings.logit_rows.unwrap_or(1).max(1 + lookup),
             kv: settings.kv.unwrap_or(kv),
             exact: settings.exact,
         };
         let memory = MemoryPlan::new(config, &options, &kernels)?;
-        Ok(Plan { memory, kernels, threads, lookup: settings.lookup })
+        Ok(Plan { memory, kernels, threads, lookup })
     }
 
     /// Bytes of the inference state.

@@ -1,6 +1,26 @@
 //! Attention against f64, and against itself cut otherwise.
 
 use super::*;
+use crate::format::Config;
+
+/// Two layers with these heads, key-value heads and width, and little else.
+fn config((heads, kv_heads, head_dim): (usize, usize, usize), context: usize) -> Config {
+    Config {
+        hidden: 16,
+        layers: 2,
+        heads,
+        kv_heads,
+        head_dim,
+        ffn: 16,
+        vocab: 16,
+        context,
+        rope_theta: 10_000.0,
+        norm_eps: 1e-5,
+        tied: true,
+        bos: None,
+        stop: [None; 8],
+    }
+}
 
 /// Attention in f64 on the numbers themselves.
 #[allow(clippy::too_many_arguments)]
@@ -73,21 +93,7 @@ fn attention_matches_f64() {
             let expected = attention(&keys, &values, &queries, &angles, (heads, kv_heads, dim), before);
             for kernels in all() {
                 for (kv, bound) in [(KvKind::F32, 2e-5), (KvKind::F16, 4e-3), (KvKind::Q8, 3e-2)] {
-                    let config = crate::format::Config {
-                        hidden: 16,
-                        layers: 2,
-                        heads,
-                        kv_heads,
-                        head_dim: dim,
-                        ffn: 16,
-                        vocab: 16,
-                        context: total,
-                        rope_theta: 10_000.0,
-                        norm_eps: 1e-5,
-                        tied: true,
-                        bos: None,
-                        stop: [None; 8],
-                    };
+                    let config = config((heads, kv_heads, dim), total);
                     let options =
                         PlanOptions { context: total, batch: total, logit_rows: 1, kv, exact: false };
                     let plan = MemoryPlan::new(&config, &options, &kernels).unwrap();
@@ -166,21 +172,7 @@ fn a_tokens_attention_is_the_same_alone_and_among_others() {
     let queries = random.floats(total * heads * dim);
     let angles: Vec<f32> = random.floats(total * half).iter().map(|a| a * 3.0).collect();
     let (cos, sin): (Vec<f32>, Vec<f32>) = angles.iter().map(|a| (a.cos(), a.sin())).unzip();
-    let config = crate::format::Config {
-        hidden: 16,
-        layers: 1,
-        heads,
-        kv_heads,
-        head_dim: dim,
-        ffn: 16,
-        vocab: 16,
-        context: total,
-        rope_theta: 10_000.0,
-        norm_eps: 1e-5,
-        tied: true,
-        bos: None,
-        stop: [None; 8],
-    };
+    let config = config((heads, kv_heads, dim), total);
     let kinds = [KvKind::Q8, KvKind::F16, KvKind::F32];
     for kernels in all() {
         for &kv in if cfg!(miri) { &kinds[..1] } else { &kinds } {
