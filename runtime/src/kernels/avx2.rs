@@ -1,6 +1,6 @@
 //! AVX2 with FMA and F16C: two registers for the sixteen lanes.
 
-use super::simd::{Simd, half_tables};
+use super::simd::{Simd, half_tables, prefetch};
 use core::arch::x86_64::*;
 use half::f16;
 
@@ -63,6 +63,11 @@ impl Simd for Avx2 {
     type B = [__m256i; 2];
     const TILE: usize = 4;
     const BYTE_ZERO: i32 = 0;
+
+    #[inline(always)]
+    fn prefetch<T>(self, at: &T, ahead: usize, bytes: usize) {
+        prefetch(at, ahead, bytes);
+    }
 
     #[inline(always)]
     fn splat(self, x: f32) -> [__m256; 2] {

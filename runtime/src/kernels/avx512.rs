@@ -1,6 +1,6 @@
 //! AVX-512 with VNNI: one register for the sixteen lanes.
 
-use super::simd::{Simd, half_tables};
+use super::simd::{Simd, half_tables, prefetch};
 use core::arch::x86_64::*;
 use half::f16;
 
@@ -33,6 +33,11 @@ impl Simd for Avx512Vnni {
     type B = __m512i;
     const TILE: usize = 12;
     const BYTE_ZERO: i32 = 128;
+
+    #[inline(always)]
+    fn prefetch<T>(self, at: &T, ahead: usize, bytes: usize) {
+        prefetch(at, ahead, bytes);
+    }
 
     #[inline(always)]
     fn splat(self, x: f32) -> __m512 {

@@ -46,9 +46,13 @@ pub struct MatmulJob<'a> {
     pub output: Output<'a>,
 }
 
+/// Bytes of weights that a single token's product asks for in advance. Its loop waits for memory, and what the hardware
+/// prefetches by itself ends with each page of 4 KB.
+const AHEAD: usize = 4096;
+
 /// Smallest tile width, of those that are compiled, that holds `tokens`; at most `most`.
 pub(crate) fn tile_width(tokens: usize, most: usize) -> usize {
-    for width in [1, 2, 4, 8, 12] {
+    for width in [1, 2, 3, 4, 5, 6, 8, 12] {
         if tokens <= width && width <= most {
             return width;
         }
@@ -129,8 +133,11 @@ fn integer_panel<S: Simd, B: Block>(
         match width {
             1 => integer_tile::<S, B, 1>(s, job, at, blocks, tile, scale),
             2 => integer_tile::<S, B, 2>(s, job, at, blocks, tile, scale),
+            3 => integer_tile::<S, B, 3>(s, job, at, blocks, tile, scale),
             4 if S::TILE > 4 => integer_tile::<S, B, 4>(s, job, at, blocks, tile, scale),
             // Only instantiated where the registers suffice.
+            5 if S::TILE > 4 => integer_tile::<S, B, 5>(s, job, at, blocks, tile, scale),
+            6 if S::TILE > 4 => integer_tile::<S, B, 6>(s, job, at, blocks, tile, scale),
             8 if S::TILE > 4 => integer_tile::<S, B, 8>(s, job, at, blocks, tile, scale),
             _ if S::TILE > 4 => integer_tile::<S, B, 12>(s, job, at, blocks, tile, scale),
             _ => integer_tile::<S, B, 4>(s, job, at, blocks, tile, scale),
@@ -151,6 +158,9 @@ fn integer_tile<S: Simd, B: Block, const W: usize>(
 ) {
     let mut sums = [s.zero(); W];
     for (block, x) in blocks.iter().zip(tile.as_chunks::<W>().0) {
+        if W == 1 {
+            s.prefetch(block, AHEAD, size_of::<B>());
+        }
         block.integer(s, x, &mut sums);
     }
     for (t, sum) in sums.into_iter().enumerate().take(job.input.tokens - first) {

@@ -14,6 +14,18 @@ pub(crate) fn half_tables(table: &[u8; 32]) -> [&[u8; 16]; 2] {
     [&halves[0], &halves[1]]
 }
 
+/// [`Simd::prefetch`] of both x86 sets.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+pub(crate) fn prefetch<T>(at: &T, ahead: usize, bytes: usize) {
+    use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+    let from = core::ptr::from_ref(at).cast::<i8>();
+    for line in (0..bytes).step_by(64) {
+        // SAFETY: a prefetch reads nothing and never faults, wherever its address points; SSE is in every x86-64 CPU.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(ahead + line)) };
+    }
+}
+
 /// Operations of one instruction set; the value itself is the proof that the CPU has it.
 ///
 /// Every method is `inline(always)`, so that it takes on the target features of the kernel's entry point.
@@ -76,6 +88,10 @@ pub(crate) trait Simd: Copy {
     fn dot_bytes(self, sum: Self::I, codes: Self::B, x: i32) -> Self::I;
     /// Column `J` (0 to 3) of 16 rows' codes, unsigned, as f32.
     fn column<const J: u32>(self, codes: Self::B) -> Self::F;
+
+    /// Asks for what lies `ahead` bytes behind `at` and in the cache lines up to `bytes` on; a hint, and none here.
+    #[inline(always)]
+    fn prefetch<T>(self, _at: &T, _ahead: usize, _bytes: usize) {}
 
     #[inline(always)]
     fn zero(self) -> Self::F {
