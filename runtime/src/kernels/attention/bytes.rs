@@ -4,7 +4,7 @@
 //! dimensions for rows and positions for columns. Queries and probabilities are quantized in two planes, as activations
 //! are, so that what is lost is lost by the bytes of the cache alone.
 
-use super::{AttendJob, BLOCK, BLOCKS, CHUNK, MAX_HEAD_DIM, RUN, Softmax, StoreJob, Tile};
+use super::{AttendJob, BLOCK, BLOCKS, CHUNK, LONELY, MAX_HEAD_DIM, RUN, Softmax, StoreJob, Tile};
 use crate::kernels::simd::Simd;
 
 /// Columns of a panel that lie side by side: dimensions of a key, positions of values.
@@ -205,6 +205,12 @@ fn tile<S: Simd, const Q: usize>(s: S, job: &AttendJob<'_>, first: usize, left: 
             let blocks = RUN.min(tile.end - start).div_ceil(BLOCK);
             for b in 0..blocks {
                 let at = start + b * BLOCK;
+                if Q <= LONELY {
+                    // Keys two blocks on, and the values of these positions.
+                    let bytes = steps * 64;
+                    s.prefetch(&keys[at / BLOCK * steps], 2 * bytes, bytes);
+                    s.prefetch(&values[at / STEP * panels], 0, bytes);
+                }
                 let mut dots = Dots::<S, Q>::new(s);
                 dots.add(s, &keys[at / BLOCK * steps..(at / BLOCK + 1) * steps], &queries, 0);
                 let scales = match job.kv.key_scales[at..].first_chunk::<16>() {

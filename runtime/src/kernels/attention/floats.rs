@@ -3,7 +3,7 @@
 //! Keys lie in blocks of 16 positions with one dimension of all 16 side by side, so that a vector of scores needs no
 //! horizontal sum; values lie row by row.
 
-use super::{AttendJob, BLOCK, MAX_HEAD_DIM, RUN, Softmax, StoreJob, Tile};
+use super::{AttendJob, BLOCK, LONELY, MAX_HEAD_DIM, RUN, Softmax, StoreJob, Tile};
 use crate::kernels::simd::Simd;
 use half::f16;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -86,16 +86,25 @@ pub(super) fn attend<S: Simd, T: Element>(s: S, job: &AttendJob<'_>) {
     }
 }
 
-/// Scores of `Q` queries with `B` blocks of keys.
+/// Scores of `Q` queries with `B` blocks of keys. Those of a single token ask for what they read next: the keys so many
+/// bytes ahead, and the values of these positions.
 #[inline(always)]
 fn score<S: Simd, T: Element, const Q: usize, const B: usize>(
     s: S,
     queries: &[[f32; Q]],
     blocks: [&[[T; BLOCK]]; B],
+    (values, ahead): (&[T; 16], usize),
 ) -> [[S::F; Q]; B] {
     let mut sums = [[s.zero(); Q]; B];
+    let row = size_of::<[T; BLOCK]>();
     for (d, query) in queries.iter().enumerate() {
+        if Q <= LONELY {
+            s.prefetch(values, d * B * row, B * row);
+        }
         for b in 0..B {
+            if Q <= LONELY {
+                s.prefetch(&blocks[b][d], ahead, row);
+            }
             let keys = T::load(s, &blocks[b][d]);
             for q in 0..Q {
                 sums[b][q] = s.mul_add(keys, s.splat(query[q]), sums[b][q]);
@@ -144,7 +153,9 @@ fn tile<S: Simd, T: Element, const Q: usize, const B: usize>(
                 for (i, place) in keys.iter_mut().enumerate() {
                     *place = block(b + i);
                 }
-                let sums = score::<S, T, Q, B>(s, queries, keys);
+                let ahead = if start + (b + B) * BLOCK < tile.end { size_of_val(keys[0]) * B } else { 0 };
+                let next = (&values[(start + b * BLOCK) * chunks], ahead);
+                let sums = score::<S, T, Q, B>(s, queries, keys, next);
                 for i in 0..B {
                     let at = start + (b + i) * BLOCK;
                     for q in 0..Q {
