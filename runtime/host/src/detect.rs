@@ -16,13 +16,15 @@ pub enum KernelKind {
     Avx512,
     /// 64-bit ARM with the dot-product extension.
     Neon,
+    /// 64-bit ARM with the 8-bit matrix extension too.
+    I8mm,
 }
 
 /// Why kernels cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum KernelsError {
     /// No kernels have this name.
-    #[error("unknown kernels '{0}': expected scalar, avx2, avx512 or neon")]
+    #[error("unknown kernels '{0}': expected scalar, avx2, avx512, neon or i8mm")]
     Unknown(String),
     /// The CPU lacks the instructions.
     #[error("this CPU cannot run the {0} kernels: leave the choice open, or take scalar")]
@@ -36,6 +38,7 @@ impl fmt::Display for KernelKind {
             KernelKind::Avx2 => "avx2",
             KernelKind::Avx512 => "avx512",
             KernelKind::Neon => "neon",
+            KernelKind::I8mm => "i8mm",
         })
     }
 }
@@ -44,8 +47,8 @@ impl FromStr for KernelKind {
     type Err = KernelsError;
 
     fn from_str(name: &str) -> Result<KernelKind, KernelsError> {
-        let all = [KernelKind::Scalar, KernelKind::Avx2, KernelKind::Avx512, KernelKind::Neon];
-        let found = all.into_iter().find(|kind| kind.to_string() == name);
+        use KernelKind::{Avx2, Avx512, I8mm, Neon, Scalar};
+        let found = [Scalar, Avx2, Avx512, Neon, I8mm].into_iter().find(|kind| kind.to_string() == name);
         found.ok_or_else(|| KernelsError::Unknown(name.to_owned()))
     }
 }
@@ -58,12 +61,13 @@ impl KernelKind {
             KernelKind::Scalar => Some(Kernels::scalar()),
             KernelKind::Avx2 => avx2().map(Kernels::avx2),
             KernelKind::Avx512 => avx512().map(Kernels::avx512),
-            KernelKind::Neon => None,
+            KernelKind::Neon | KernelKind::I8mm => None,
         };
         #[cfg(target_arch = "aarch64")]
         let table = match self {
             KernelKind::Scalar => Some(Kernels::scalar()),
             KernelKind::Neon => neon().map(Kernels::neon),
+            KernelKind::I8mm => i8mm().map(Kernels::i8mm),
             KernelKind::Avx2 | KernelKind::Avx512 => None,
         };
         #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
@@ -76,7 +80,7 @@ impl KernelKind {
         if let Some(name) = std::env::var_os("THIMBLE_KERNELS").filter(|name| !name.is_empty()) {
             return name.to_string_lossy().parse::<KernelKind>()?.kernels();
         }
-        let best = [KernelKind::Avx512, KernelKind::Avx2, KernelKind::Neon];
+        let best = [KernelKind::Avx512, KernelKind::Avx2, KernelKind::I8mm, KernelKind::Neon];
         Ok(best.into_iter().find_map(|kind| kind.kernels().ok()).unwrap_or_else(Kernels::scalar))
     }
 }
@@ -108,4 +112,12 @@ fn neon() -> Option<thimble_runtime::kernels::DotProd> {
     let found = is_aarch64_feature_detected!("neon") && is_aarch64_feature_detected!("dotprod");
     // SAFETY: both features were just found.
     found.then(|| unsafe { thimble_runtime::kernels::DotProd::assume() })
+}
+
+#[cfg(target_arch = "aarch64")]
+fn i8mm() -> Option<thimble_runtime::kernels::I8mm> {
+    neon()?;
+    let found = std::arch::is_aarch64_feature_detected!("i8mm");
+    // SAFETY: the feature was just found, and the others of `neon`.
+    found.then(|| unsafe { thimble_runtime::kernels::I8mm::assume() })
 }

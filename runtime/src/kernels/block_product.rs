@@ -16,7 +16,7 @@ pub(super) trait Block: FromBytes + Immutable + KnownLayout {
 }
 
 /// One of the two planes of quantized activations.
-trait Plane {
+pub(super) trait Plane {
     fn words(x: &QuantGroup) -> &[i32; GROUP / 4];
 }
 
@@ -37,12 +37,14 @@ impl Plane for Fine {
     }
 }
 
-/// A block's unsigned codes, times `W` tokens' groups in integers.
-trait Codes {
-    /// What stands for zero in the products of [`Codes::add`].
+/// A block's unsigned codes.
+pub(super) trait Codes {
+    /// Whether no code is above 127.
+    const SMALL: bool;
+    /// What stands for zero in the products of [`Simd::dots`].
     fn zero<S: Simd>() -> i32;
-    /// Adds the products of 16 rows with one plane.
-    fn add<S: Simd, P: Plane, const W: usize>(&self, s: S, x: &[QuantGroup; W], dots: &mut [S::I; W]);
+    /// The codes of columns `4 * step ..` of 16 rows; `step` is below 8.
+    fn step<S: Simd>(&self, s: S, step: usize) -> S::B;
 }
 
 /// Adds `scale * (codes - zero) x activations`.
@@ -55,7 +57,7 @@ fn add_dots<S: Simd, C: Codes, const W: usize>(
     sums: &mut [S::F; W],
 ) {
     let mut dots = [s.splat_i32(0); W];
-    codes.add::<S, Coarse, W>(s, x, &mut dots);
+    s.dots::<C, Coarse, W>(codes, x, &mut dots);
     for t in 0..W {
         // The second plane goes on where the first ended, so that one set of accumulators holds both. At most
         // 32 x 255 x 127 before, 2^28 after: exact in 32 bits.
@@ -64,7 +66,7 @@ fn add_dots<S: Simd, C: Codes, const W: usize>(
             dots[t] = s.add_i32(dots[t], s.splat_i32(-C::zero::<S>() * x[t].steps));
         }
     }
-    codes.add::<S, Fine, W>(s, x, &mut dots);
+    s.dots::<C, Fine, W>(codes, x, &mut dots);
     for t in 0..W {
         sums[t] = s.mul_add(s.to_f32(dots[t]), s.mul(scale, s.splat(x[t].step)), sums[t]);
     }
@@ -76,38 +78,26 @@ struct Nibbles<'b, const ZERO: i32>(&'b [[u8; 64]; 4]);
 struct Bytes<'b>(&'b [[u8; 64]; 8]);
 
 impl<const ZERO: i32> Codes for Nibbles<'_, ZERO> {
+    const SMALL: bool = true;
     #[inline(always)]
     fn zero<S: Simd>() -> i32 {
         ZERO
     }
     #[inline(always)]
-    fn add<S: Simd, P: Plane, const W: usize>(&self, s: S, x: &[QuantGroup; W], dots: &mut [S::I; W]) {
-        for step in 0..4 {
-            let codes = s.load_bytes(&self.0[step]);
-            let (low, high) = (s.low_nibbles(codes), s.high_nibbles(codes));
-            for t in 0..W {
-                dots[t] = s.dot_small(dots[t], low, P::words(&x[t])[2 * step]);
-            }
-            for t in 0..W {
-                dots[t] = s.dot_small(dots[t], high, P::words(&x[t])[2 * step + 1]);
-            }
-        }
+    fn step<S: Simd>(&self, s: S, step: usize) -> S::B {
+        nibbles(s, self.0, step)
     }
 }
 
 impl Codes for Bytes<'_> {
+    const SMALL: bool = false;
     #[inline(always)]
     fn zero<S: Simd>() -> i32 {
         S::BYTE_ZERO
     }
     #[inline(always)]
-    fn add<S: Simd, P: Plane, const W: usize>(&self, s: S, x: &[QuantGroup; W], dots: &mut [S::I; W]) {
-        for step in 0..8 {
-            let codes = s.load_bytes(&self.0[step]);
-            for t in 0..W {
-                dots[t] = s.dot_bytes(dots[t], codes, P::words(&x[t])[step]);
-            }
-        }
+    fn step<S: Simd>(&self, s: S, step: usize) -> S::B {
+        s.load_bytes(&self.0[step])
     }
 }
 
@@ -272,18 +262,14 @@ impl Narrow for Q6Block {
 }
 
 impl<N: Narrow> Codes for &N {
+    const SMALL: bool = true;
     #[inline(always)]
     fn zero<S: Simd>() -> i32 {
         i32::from(N::ZERO)
     }
     #[inline(always)]
-    fn add<S: Simd, P: Plane, const W: usize>(&self, s: S, x: &[QuantGroup; W], dots: &mut [S::I; W]) {
-        for step in 0..8 {
-            let levels = self.levels(s, step);
-            for t in 0..W {
-                dots[t] = s.dot_small(dots[t], levels, P::words(&x[t])[step]);
-            }
-        }
+    fn step<S: Simd>(&self, s: S, step: usize) -> S::B {
+        self.levels(s, step)
     }
 }
 

@@ -34,7 +34,7 @@ pub use avx512::Avx512Vnni;
 pub use blocks::{Matrix, QuantGroup};
 pub use matmul::{Input, MatmulJob, Output, tiled_groups};
 #[cfg(target_arch = "aarch64")]
-pub use neon::DotProd;
+pub use neon::{DotProd, I8mm};
 pub(crate) use parallel::{Crew, Place, Product, parts};
 pub use scalar::Scalar;
 pub(crate) use shared::Disjoint;

@@ -1,28 +1,37 @@
-//! NEON with the dot-product extension: four registers for the sixteen lanes.
+//! NEON with the dot-product extension, and with the matrix products of bytes on top: four registers for the sixteen lanes.
 
+use super::block_product::{Codes, Plane};
+use super::blocks::QuantGroup;
 use super::simd::{Simd, half_tables};
+use crate::format::GROUP;
 use core::arch::aarch64::*;
 use core::arch::asm;
 use half::f16;
 
-/// Proof that the CPU supports NEON and the dot-product extension (`sdot`).
+/// Proof that the CPU supports NEON and the dot-product extension (`sdot`), and, where `MATRIX`, the 8-bit matrix
+/// extension (`smmla`).
 #[derive(Clone, Copy, Debug)]
-pub struct DotProd(());
+pub struct Neon<const MATRIX: bool>(());
 
-impl DotProd {
+/// NEON with `sdot`.
+pub type DotProd = Neon<false>;
+/// NEON with `sdot` and `smmla`.
+pub type I8mm = Neon<true>;
+
+impl<const MATRIX: bool> Neon<MATRIX> {
     /// The proof, on the caller's word.
     ///
     /// # Safety
-    /// The CPU supports neon and dotprod.
+    /// The CPU supports neon and dotprod, and i8mm where `MATRIX`.
     pub unsafe fn assume() -> Self {
-        DotProd(())
+        Neon(())
     }
 }
 
 /// Evaluates a register-only intrinsic.
 macro_rules! with {
     ($call:expr) => {
-        // SAFETY: the receiver, a `DotProd`, exists only where the CPU has these instructions, and the
+        // SAFETY: the receiver, a `Neon`, exists only where the CPU has these instructions, and the
         // intrinsic touches no memory but through the reference to an array of at least its size.
         unsafe { $call }
     };
@@ -43,7 +52,7 @@ fn quarters<T>(from: &[T; 16]) -> &[[T; 4]] {
     from.as_chunks::<4>().0
 }
 
-impl DotProd {
+impl<const MATRIX: bool> Neon<MATRIX> {
     /// `sdot`: to each 32-bit lane the sum of 4 products of signed bytes.
     ///
     /// As assembly because the intrinsic is not stable.
@@ -61,6 +70,72 @@ impl DotProd {
         sum
     }
 
+    /// `smmla`: the 2 x 2 products of two rows of 8 signed bytes with two more, added to `sum`.
+    ///
+    /// As assembly because the intrinsic is not stable.
+    #[inline(always)]
+    fn smmla(self, mut sum: int32x4_t, a: int8x16_t, b: int8x16_t) -> int32x4_t {
+        assert!(MATRIX, "only with the 8-bit matrix extension");
+        // SAFETY: `self` proves the 8-bit matrix extension by the assertion; registers only.
+        unsafe {
+            asm!(
+                ".arch_extension i8mm",
+                "smmla {0:v}.4s, {1:v}.16b, {2:v}.16b",
+                inout(vreg) sum, in(vreg) a, in(vreg) b,
+                options(pure, nomem, nostack, preserves_flags)
+            );
+        }
+        sum
+    }
+
+    /// Signed codes of two steps as pairs of rows with 8 columns each.
+    #[inline(always)]
+    fn row_pairs<C: Codes>(self, codes: &C, step: usize) -> [int8x16_t; 8] {
+        let flip = with!(vdupq_n_u8(if C::SMALL { 0 } else { 128 }));
+        let (first, second) = (codes.step(self, step), codes.step(self, step + 1));
+        let mut pairs = [with!(vdupq_n_s8(0)); 8];
+        for quarter in 0..4 {
+            let first = with!(veorq_u8(first[quarter], flip));
+            let second = with!(veorq_u8(second[quarter], flip));
+            let (first, second) = (with!(vreinterpretq_u32_u8(first)), with!(vreinterpretq_u32_u8(second)));
+            let (low, high) = (with!(vzip1q_u32(first, second)), with!(vzip2q_u32(first, second)));
+            pairs[2 * quarter] = with!(vreinterpretq_s8_u32(low));
+            pairs[2 * quarter + 1] = with!(vreinterpretq_s8_u32(high));
+        }
+        pairs
+    }
+
+    /// [`Simd::dots`] of the tokens `2 * pair` and `2 * pair + 1` for all pairs below `PAIRS`.
+    #[inline(always)]
+    fn matrix_dots<C: Codes, P: Plane, const PAIRS: usize>(
+        self,
+        codes: &C,
+        x: &[QuantGroup],
+        dots: &mut [[int32x4_t; 4]],
+    ) {
+        let mut sums = [[with!(vdupq_n_s32(0)); 8]; PAIRS];
+        for step in (0..GROUP / 4).step_by(2) {
+            let rows = self.row_pairs(codes, step);
+            for (sums, x) in sums.iter_mut().zip(x.as_chunks::<2>().0) {
+                let [a, b] = [P::words(&x[0]), P::words(&x[1])];
+                let words = [a[step], a[step + 1], b[step], b[step + 1]];
+                let words = with!(vld1q_s32(words.as_ptr()));
+                let words = with!(vreinterpretq_s8_s32(words));
+                for (sum, rows) in sums.iter_mut().zip(rows) {
+                    *sum = self.smmla(*sum, rows, words);
+                }
+            }
+        }
+        for (sums, dots) in sums.iter().zip(dots.as_chunks_mut::<2>().0) {
+            for quarter in 0..4 {
+                let (low, high) = (sums[2 * quarter], sums[2 * quarter + 1]);
+                let (first, second) = (with!(vuzp1q_s32(low, high)), with!(vuzp2q_s32(low, high)));
+                dots[0][quarter] = with!(vaddq_s32(dots[0][quarter], first));
+                dots[1][quarter] = with!(vaddq_s32(dots[1][quarter], second));
+            }
+        }
+    }
+
     #[inline(always)]
     fn dot(self, sum: [int32x4_t; 4], codes: [int8x16_t; 4], x: i32) -> [int32x4_t; 4] {
         let x = with!(vdupq_n_s32(x));
@@ -74,7 +149,7 @@ impl DotProd {
     }
 }
 
-impl Simd for DotProd {
+impl<const MATRIX: bool> Simd for Neon<MATRIX> {
     type F = [float32x4_t; 4];
     type I = [int32x4_t; 4];
     type B = [uint8x16_t; 4];
@@ -284,6 +359,35 @@ impl Simd for DotProd {
         let flip = [with!(vdupq_n_u8(128)); 4];
         let signed = each!(veorq_u8, codes, flip);
         self.dot_small(sum, signed, x)
+    }
+    #[inline(always)]
+    fn dots<C: Codes, P: Plane, const W: usize>(
+        self,
+        codes: &C,
+        x: &[QuantGroup; W],
+        dots: &mut [[int32x4_t; 4]; W],
+    ) {
+        match W {
+            2 | 3 if MATRIX => self.matrix_dots::<C, P, 1>(codes, x, dots),
+            4.. if MATRIX => self.matrix_dots::<C, P, 2>(codes, x, dots),
+            _ => {}
+        }
+        // What is left over: one token, or all.
+        let first = if MATRIX { W / 2 * 2 } else { 0 };
+        if first == W {
+            return;
+        }
+        for step in 0..GROUP / 4 {
+            let codes = codes.step(self, step);
+            for t in first..W {
+                let x = P::words(&x[t])[step];
+                dots[t] = if C::SMALL {
+                    self.dot_small(dots[t], codes, x)
+                } else {
+                    self.dot_bytes(dots[t], codes, x)
+                };
+            }
+        }
     }
     #[inline(always)]
     fn column<const J: u32>(self, codes: [uint8x16_t; 4]) -> [float32x4_t; 4] {

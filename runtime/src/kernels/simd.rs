@@ -4,6 +4,9 @@
 //! the handful of operations below, on one 512-bit register, two of 256 bits or four of 128; the kernels
 //! themselves are written once, generic over [`Simd`], and compiled for each set.
 
+use super::block_product::{Codes, Plane};
+use super::blocks::QuantGroup;
+use crate::format::GROUP;
 use half::{bf16, f16};
 
 /// Both halves of a table of 32 entries.
@@ -88,6 +91,27 @@ pub(crate) trait Simd: Copy {
     fn dot_bytes(self, sum: Self::I, codes: Self::B, x: i32) -> Self::I;
     /// Column `J` (0 to 3) of 16 rows' codes, unsigned, as f32.
     fn column<const J: u32>(self, codes: Self::B) -> Self::F;
+
+    /// Adds a block's codes times one plane of `W` tokens' activations, for each of 16 rows.
+    #[inline(always)]
+    fn dots<C: Codes, P: Plane, const W: usize>(
+        self,
+        codes: &C,
+        x: &[QuantGroup; W],
+        dots: &mut [Self::I; W],
+    ) {
+        for step in 0..GROUP / 4 {
+            let codes = codes.step(self, step);
+            for t in 0..W {
+                let x = P::words(&x[t])[step];
+                dots[t] = if C::SMALL {
+                    self.dot_small(dots[t], codes, x)
+                } else {
+                    self.dot_bytes(dots[t], codes, x)
+                };
+            }
+        }
+    }
 
     /// Asks for what lies `ahead` bytes behind `at` and in the cache lines up to `bytes` on; a hint, and none here.
     #[inline(always)]

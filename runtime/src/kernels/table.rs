@@ -6,7 +6,7 @@ use super::{AttendJob, MatmulJob, Matrix, QuantGroup, Scalar, StoreJob, attentio
 /// The kernels of one instruction set. Holding one is proof that the CPU can run it.
 #[derive(Clone, Copy)]
 pub struct Kernels {
-    /// Name for people: `scalar`, `avx2`, `avx512`, `neon`.
+    /// Name for people: `scalar`, `avx2`, `avx512`, `neon`, `i8mm`.
     pub name: &'static str,
     /// Tokens in a full tile of quantized activations.
     pub tile: usize,
@@ -108,3 +108,5 @@ table!(Avx2, avx2, "avx2", "avx2,fma,f16c");
 table!(Avx512Vnni, avx512, "avx512", "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c");
 #[cfg(target_arch = "aarch64")]
 table!(DotProd, neon, "neon", "neon,dotprod");
+#[cfg(target_arch = "aarch64")]
+table!(I8mm, i8mm, "i8mm", "neon,dotprod,i8mm");

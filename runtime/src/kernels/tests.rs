@@ -31,6 +31,10 @@ fn all() -> Vec<Kernels> {
     if std::arch::is_aarch64_feature_detected!("dotprod") {
         // SAFETY: just checked.
         all.push(Kernels::neon(unsafe { DotProd::assume() }));
+        if std::arch::is_aarch64_feature_detected!("i8mm") {
+            // SAFETY: just checked.
+            all.push(Kernels::i8mm(unsafe { I8mm::assume() }));
+        }
     }
     all
 }
