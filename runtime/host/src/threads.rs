@@ -10,6 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 use thimble_runtime::kernels::Team;
 
 type Job = *const (dyn Fn(usize) + Sync);
@@ -17,10 +18,31 @@ type Job = *const (dyn Fn(usize) + Sync);
 /// Low half of a claim word: the next shard. High half: the end of the range.
 const SHARD_BITS: u32 = 32;
 const SHARD_MASK: u64 = (1 << SHARD_BITS) - 1;
-/// Checks of its claim word before a worker goes to sleep: some hundred microseconds.
-const SPINS: u32 = 20_000;
-/// Checks before a waiting thread lets others have its core.
-const SPINS_BEFORE_YIELD: u32 = 500;
+/// How long a thread spins for what it waits for before it sleeps. On a core of its own the wait is a few microseconds.
+/// Where others want the core it can be the length of their turn: a thread that then spins uses up its own turns, one
+/// that yields goes to the end of the queue, and one that sleeps is let in again as soon as it is woken.
+const SPIN_TIME: Duration = Duration::from_micros(50);
+/// Checks from one look at the clock to the next.
+const SPINS: u32 = 64;
+
+/// A wait that has begun.
+#[derive(Default)]
+struct Wait {
+    checks: u32,
+    start: Option<Instant>,
+}
+
+impl Wait {
+    /// Spins for a moment; false when it is time to sleep.
+    fn spin(&mut self) -> bool {
+        std::hint::spin_loop();
+        self.checks += 1;
+        if !self.checks.is_multiple_of(SPINS) {
+            return true;
+        }
+        self.start.get_or_insert_with(Instant::now).elapsed() < SPIN_TIME
+    }
+}
 
 /// One thread's range of the current call. On cache lines of its own: only its thread polls it, and neighbouring
 /// lines are often fetched in pairs.
@@ -45,9 +67,15 @@ struct Shared {
     /// Whether a shard panicked.
     panicked: AtomicBool,
     stop: AtomicBool,
+    /// Workers that sleep.
     sleepers: AtomicUsize,
+    /// Whether the caller sleeps.
+    caller_sleeps: AtomicBool,
     lock: Mutex<()>,
+    /// There are shards to run.
     wake: Condvar,
+    /// Workers have run shards.
+    ran: Condvar,
 }
 
 // SAFETY: a slot's `job` is written only by `run`, after every shard of the call before has returned and before the
@@ -116,21 +144,25 @@ impl Shared {
     }
 
     fn worker(&self, own: usize) {
-        let mut idle = 0;
+        let mut wait = Wait::default();
         while !self.stop.load(Ordering::Relaxed) {
             if !self.slots[own].is_empty() {
                 self.work(own, |ran| {
                     self.done.fetch_add(ran, Ordering::Release);
+                    // Either this thread sees that the caller sleeps, or the caller sees these shards before it does.
+                    fence(Ordering::SeqCst);
+                    if self.caller_sleeps.load(Ordering::Relaxed) {
+                        drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner));
+                        self.ran.notify_one();
+                    }
                 });
-                idle = 0;
+                wait = Wait::default();
                 continue;
             }
-            idle += 1;
-            if idle < SPINS {
-                std::hint::spin_loop();
+            if wait.spin() {
                 continue;
             }
-            idle = 0;
+            wait = Wait::default();
             let mut guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
             self.sleepers.fetch_add(1, Ordering::SeqCst);
             // Either this thread sees a range published before the fence in `run`, or `run` sees this sleeper.
@@ -139,6 +171,23 @@ impl Shared {
                 guard = self.wake.wait(guard).unwrap_or_else(PoisonError::into_inner);
             }
             self.sleepers.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Returns when workers have run so many shards of the current call.
+    fn wait_for(&self, shards: usize) {
+        let mut wait = Wait::default();
+        while self.done.load(Ordering::Acquire) < shards {
+            if wait.spin() {
+                continue;
+            }
+            let mut guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+            self.caller_sleeps.store(true, Ordering::Relaxed);
+            fence(Ordering::SeqCst);
+            while self.done.load(Ordering::Acquire) < shards {
+                guard = self.ran.wait(guard).unwrap_or_else(PoisonError::into_inner);
+            }
+            self.caller_sleeps.store(false, Ordering::Relaxed);
         }
     }
 
@@ -161,8 +210,10 @@ impl Pool {
             panicked: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             sleepers: AtomicUsize::new(0),
+            caller_sleeps: AtomicBool::new(false),
             lock: Mutex::new(()),
             wake: Condvar::new(),
+            ran: Condvar::new(),
         });
         let mut pool = Pool { shared, workers: Vec::new(), running: Mutex::new(()) };
         for index in 1..threads {
@@ -204,15 +255,7 @@ unsafe impl Team for Pool {
         shared.wake_sleepers();
         let mut own = 0;
         shared.work(0, |ran| own += ran);
-        let mut spins = 0;
-        while own + shared.done.load(Ordering::Acquire) < shards {
-            spins += 1;
-            if spins < SPINS_BEFORE_YIELD {
-                std::hint::spin_loop();
-            } else {
-                std::thread::yield_now();
-            }
-        }
+        shared.wait_for(shards - own);
         drop(guard);
         assert!(!shared.panicked.swap(false, Ordering::Relaxed), "a shard panicked");
     }
