@@ -12,6 +12,7 @@ Prints a table in Markdown; DIR/pareto.json has all figures. Finished files and 
 """
 
 import argparse
+import hashlib
 import json
 import pathlib
 import subprocess
@@ -30,6 +31,12 @@ def run(command, log):
     return done.stdout
 
 
+def digest(file):
+    """SHA-256 of a file."""
+    with open(file, "rb") as data:
+        return hashlib.file_digest(data, "sha256").hexdigest()
+
+
 class Contest:
     """One source, one text, one folder of files."""
 
@@ -41,9 +48,24 @@ class Contest:
         flags.thimble = flags.thimble.resolve()
         if not flags.thimble.exists():
             sys.exit(f"there is no {flags.thimble}: run `cargo build --release -p thimble-cli`, or give --thimble")
+        self.same_contest()
         self.figures_file = self.work / "pareto.json"
         self.figures = json.loads(self.figures_file.read_text()) if self.figures_file.exists() else {}
         self.peer = flags.llama or self.work / "llama.cpp"
+
+    def same_contest(self):
+        """Figures and files of another contest are not taken for this one's."""
+        flags = self.flags
+        files = sorted(flags.source.iterdir()) if flags.source.is_dir() else [flags.source]
+        files += [flags.text] + ([] if flags.calibrate == "default" else [pathlib.Path(flags.calibrate)])
+        about = {str(file.resolve()): digest(file) for file in files if file.is_file()}
+        about |= {"windows": flags.windows, "window": flags.window, "calibrate": flags.calibrate}
+        known = self.work / "contest.json"
+        if not known.exists() and any(self.work.iterdir()):
+            sys.exit(f"{self.work} is not empty and holds no contest.json: name another --work")
+        if known.exists() and json.loads(known.read_text()) != about:
+            sys.exit(f"{self.work} holds another contest (source, text, windows or calibration): name another --work")
+        known.write_text(json.dumps(about, indent=1))
 
     def convert(self, source, target, *options):
         """A file made by `thimble convert`, unless it is there."""

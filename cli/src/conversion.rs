@@ -7,6 +7,7 @@ use indicatif::ProgressBar;
 use std::path::{Path, PathBuf};
 use thimble_converter::write_gguf::GgufType;
 use thimble_converter::{ConvertError, Options, Progress, Stage, Summary};
+use thimble_host::output;
 
 pub(crate) use thimble_converter::Quant;
 
@@ -24,6 +25,9 @@ pub(crate) fn convert(source: &Path, target: &Path, request: &Request) -> Result
     let target = &place(target, source)?;
     let summary = quietly(source, target, request)?;
     tell(target, [summary.bytes, summary.config.parameters()], &summary.notes);
+    if request.recipe.calibration.is_some() && summary.rounding == 0.0 {
+        terminal::note("note: nothing was rounded, so --calibrate changed nothing");
+    }
     if let Some((table, divergence)) = &summary.chosen {
         terminal::note(&format!("expected divergence from the source: {divergence:.4} nats per token, with"));
         for rule in &table.rules {
@@ -57,7 +61,7 @@ pub(crate) fn write_gguf(source: &Path, target: &Path, kind: GgufType) -> Result
 
 /// Where `target` really goes, unless that would replace the source.
 pub(crate) fn place(target: &Path, source: &Path) -> Result<PathBuf, Failure> {
-    let target = target::real(target)?;
+    let target = output::real(target)?;
     if target::replaces(&target, source) {
         let what = target.display();
         let reason = format!("{what} belongs to the source and would be replaced: write to another file");

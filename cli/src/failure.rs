@@ -33,12 +33,9 @@ pub(crate) enum Failure {
         /// The path.
         path: PathBuf,
     },
-    /// A folder or a device where a file is to be written.
-    #[error("cannot write {}: something is there that is not a file", .path.display())]
-    NotAFile {
-        /// The path.
-        path: PathBuf,
-    },
+    /// A file that cannot be written as asked.
+    #[error(transparent)]
+    Output(#[from] thimble_host::output::OutputError),
     /// A GGUF file where a `.thimble` file has to be.
     #[error("{} is a GGUF file; it becomes a .thimble file with `thimble convert {0} -o FILE.thimble`",
             .path.display())]

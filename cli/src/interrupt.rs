@@ -2,8 +2,8 @@
 
 use crate::failure::Failure;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, Once, PoisonError};
 
 /// The exit code of a program ended by Ctrl-C.
 const ENDED: i32 = 130;
@@ -27,7 +27,10 @@ impl Interrupt {
         let handler = interrupt.clone();
         let installed = ctrlc::set_handler(move || match handler.answering.load(Ordering::SeqCst) {
             true => handler.pressed.store(true, Ordering::SeqCst),
-            false => std::process::exit(ENDED),
+            false => {
+                thimble_converter::remove_unfinished();
+                std::process::exit(ENDED)
+            }
         });
         installed.map_err(|error| Failure::Engine(format!("cannot listen for Ctrl-C: {error}")))?;
         Ok(interrupt)
@@ -41,14 +44,29 @@ impl Interrupt {
     }
 }
 
-/// From now on Ctrl-C removes `folder` and all in it before the program ends; once in a process, and not besides
-/// [`Interrupt::install`].
-pub(crate) fn removing(folder: PathBuf) -> Result<(), Failure> {
-    let installed = ctrlc::set_handler(move || {
-        let _ = std::fs::remove_dir_all(&folder);
-        std::process::exit(ENDED);
+/// Folders that go when the program is told to end.
+static FOLDERS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+static TIDYING: Once = Once::new();
+
+/// From now on Ctrl-C removes what is being written before the program ends; not besides [`Interrupt::install`].
+pub(crate) fn tidying() -> Result<(), Failure> {
+    let mut installed = Ok(());
+    TIDYING.call_once(|| {
+        installed = ctrlc::set_handler(|| {
+            for folder in FOLDERS.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+                let _ = std::fs::remove_dir_all(folder);
+            }
+            thimble_converter::remove_unfinished();
+            std::process::exit(ENDED);
+        });
     });
     installed.map_err(|error| Failure::Engine(format!("cannot listen for Ctrl-C: {error}")))
+}
+
+/// The same, and `folder` goes too with all that is in it.
+pub(crate) fn removing(folder: PathBuf) -> Result<(), Failure> {
+    FOLDERS.lock().unwrap_or_else(PoisonError::into_inner).push(folder);
+    tidying()
 }
 
 impl Answering {

@@ -5,6 +5,7 @@ use crate::input;
 use clap::Args;
 use std::path::PathBuf;
 use thimble_converter::{ConvertError, Quant, Table, Target, calibrate};
+use thimble_host::output::Files;
 
 /// `--quant` and what refines it.
 #[derive(Args, Clone, Debug)]
@@ -57,6 +58,14 @@ pub(crate) fn quant(name: &str) -> Result<Quant, Failure> {
 }
 
 impl RecipeFlags {
+    /// Names the files of the flags.
+    pub(crate) fn files(&self, files: &mut Files) -> Result<(), Failure> {
+        self.recipe.iter().for_each(|path| files.reads("--recipe", path));
+        self.calibrate.iter().for_each(|path| files.reads("--calibrate", path));
+        self.sensitivities.as_ref().map_or(Ok(()), |path| files.writes("--sensitivities", path).map(drop))?;
+        Ok(())
+    }
+
     /// Reads the files that the flags name; refuses what makes no sense before a model is opened.
     pub(crate) fn resolve(self) -> Result<Recipe, Failure> {
         let quant = quant(&self.quant)?;
@@ -86,6 +95,10 @@ impl RecipeFlags {
             }
             (None, None) => None,
         };
+        if target.is_some() && quant != Quant::default() {
+            let reason = "--quant: --target-bits and --target-bytes choose the encodings themselves; leave one of them out";
+            return Err(Failure::Usage(reason.to_owned()));
+        }
         Ok(Recipe { quant, table, calibration, target, sensitivities: self.sensitivities })
     }
 }
@@ -146,6 +159,7 @@ mod tests {
         assert!(refused(&["--quant", "q9"]).contains("q6"));
         assert!(refused(&["--target-bits", "0"]).contains("above 0"));
         assert!(refused(&["--target-bytes", "much"]).contains("45MB"));
+        assert!(refused(&["--target-bits", "4", "--quant", "q4"]).contains("themselves"));
         assert!(refused(&["--sensitivities", "s.json"]).contains("--target-bits"));
         assert!(refused(&["--recipe", "no/such.toml"]).contains("no/such.toml"));
         assert!(refused(&["--calibrate", "no/such.txt"]).contains("no/such.txt"));

@@ -13,6 +13,7 @@ use thimble_converter::report::{self, Cost, Format, Report, Trial};
 use thimble_converter::{Summary, Target};
 use thimble_eval::divergence::{Divergence, Pair, divergence};
 use thimble_host::Settings;
+use thimble_host::output::Files;
 use thimble_runtime::Token;
 use thimble_runtime::tokenizer::Specials;
 
@@ -42,10 +43,18 @@ pub(crate) struct Job {
     path: PathBuf,
     format: Format,
     others: Vec<Quant>,
-    text: Option<PathBuf>,
+    /// What divergences are measured on, and its name.
+    text: (String, String),
 }
 
 impl ReportFlags {
+    /// Names the files of the flags.
+    pub(crate) fn files(&self, files: &mut Files) -> Result<(), Failure> {
+        self.report_text.iter().for_each(|path| files.reads("--report-text", path));
+        self.report.as_ref().map_or(Ok(()), |path| files.writes("--report", path).map(drop))?;
+        Ok(())
+    }
+
     /// Refuses unknown recipes and formats before a model is opened; `None` where no report was asked for.
     pub(crate) fn resolve(self) -> Result<Option<Job>, Failure> {
         let Some(path) = self.report else { return Ok(None) };
@@ -57,11 +66,22 @@ impl ReportFlags {
             "none" => Vec::new(),
             names => names.split(',').map(|name| recipe::quant(name.trim())).collect::<Result<_, _>>()?,
         };
-        Ok(Some(Job { path, format, others, text: self.report_text }))
+        let text = match &self.report_text {
+            Some(path) => {
+                (input::file(path)?, path.file_name().unwrap_or_default().to_string_lossy().into_owned())
+            }
+            None => (report::default_text().to_owned(), "a text that comes with the program".to_owned()),
+        };
+        Ok(Some(Job { path, format, others, text }))
     }
 }
 
 impl Job {
+    /// The same, its path where it really goes, unless that would replace the source.
+    pub(crate) fn placed(self, source: &Path) -> Result<Job, Failure> {
+        Ok(Job { path: conversion::place(&self.path, source)?, ..self })
+    }
+
     /// Measures the file made from `source` and the other recipes, which become temporary files, and writes the report.
     pub(crate) fn run(
         self,
@@ -70,14 +90,11 @@ impl Job {
         recipe: &Recipe,
         summary: Summary,
     ) -> Result<(), Failure> {
-        let text = match &self.text {
-            Some(path) => input::file(path)?,
-            None => report::default_text().to_owned(),
-        };
+        let (text, named) = &self.text;
         let mut scratch = Scratch::default();
         let reference = scratch.open(&Location::Path(source.to_path_buf()))?;
         let file = reference.file()?;
-        let tokens = engine::encode(&file.tokenizer(), &text, Specials::Parse)?;
+        let tokens = engine::encode(&file.tokenizer(), text, Specials::Parse)?;
         let window = WINDOW.min(file.config().context);
         let windows: Vec<&[Token]> = tokens.chunks_exact(window).take(WINDOWS).collect();
         if windows.is_empty() {
@@ -110,10 +127,6 @@ impl Job {
             std::fs::remove_file(&path).map_err(|error| Failure::io("remove", &path, error))?;
             trials.push(Trial { recipe: quant.name().to_owned(), summary, cost: cost(&found) });
         }
-        let named = self.text.as_ref().map_or_else(
-            || "a text that comes with the program".to_owned(),
-            |path| path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
-        );
         let calibrated = if recipe.calibration.is_some() { "; all but floats calibrated" } else { "" };
         let report = Report {
             source: source.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
@@ -121,9 +134,8 @@ impl Job {
             text: format!("{} windows of {window} tokens of {named}{calibrated}", windows.len()),
             trials,
         };
-        let path = conversion::place(&self.path, source)?;
-        report.write(&path, self.format).map_err(|error| conversion::failed(source, error))?;
-        terminal::note(&format!("wrote {}", path.display()));
+        report.write(&self.path, self.format).map_err(|error| conversion::failed(source, error))?;
+        terminal::note(&format!("wrote {}", self.path.display()));
         Ok(())
     }
 }

@@ -19,6 +19,7 @@ pub mod recipe;
 pub mod report;
 mod sections;
 pub mod tokenizer;
+mod unfinished;
 pub mod write;
 pub mod write_gguf;
 
@@ -28,6 +29,7 @@ pub use error::ConvertError;
 pub use read::{BlockType, Checkpoint};
 pub use recipe::{Quant, Table};
 pub use sections::Sections;
+pub use unfinished::remove_unfinished;
 
 use plan::Plan;
 use quantize::{Loss, Refusal, Rows, encode_panel};
@@ -233,6 +235,27 @@ pub(crate) fn refused(tensor: &Stored, encoding: Encoding, first: usize, refusal
 /// Takes the next bytes of a tensor and what rounding cost them.
 type Emit<'e> = dyn FnMut(&[u8], Loss) -> Result<(), ConvertError> + 'e;
 
+/// Takes over the panels of a tensor that a `.thimble` file holds in the encoding wanted.
+fn copy_panels(
+    checkpoint: &Checkpoint,
+    tensor: &Stored,
+    encoding: Encoding,
+    emit: &mut Emit<'_>,
+) -> Result<(), ConvertError> {
+    let panel_bytes = encoding.panel_bytes(tensor.columns).unwrap_or(1).max(1);
+    let panels = tensor.rows.div_ceil(PANEL);
+    let at_once = (CHUNK / panel_bytes).max(1);
+    let mut out = Vec::new();
+    for first in (0..panels).step_by(at_once) {
+        let end = panels.min(first + at_once);
+        out.resize((end - first) * panel_bytes, 0);
+        let offset = tensor.offset + (first * panel_bytes) as u64;
+        checkpoint.files[tensor.file].read_at(offset, &mut out)?;
+        emit(&out, Loss::default())?;
+    }
+    Ok(())
+}
+
 /// Encodes one tensor in pieces of a few megabytes, in order.
 fn encode(
     checkpoint: &Checkpoint,
@@ -252,6 +275,9 @@ fn encode(
         }
         let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
         return emit(&bytes, Loss::default());
+    }
+    if tensor.packed == Some(encoding) {
+        return copy_panels(checkpoint, tensor, encoding, emit);
     }
     // The layout was computed from the same shape, so neither overflows nor is zero.
     let panel_bytes = encoding.panel_bytes(columns).unwrap_or(1).max(1);

@@ -1,7 +1,7 @@
 //! The small sections: tokenizer, chat template and provenance.
 
 use crate::read::{Checkpoint, Stored, TokenizerSource};
-use crate::{ConvertError, Options, Table, Target, chat, recipe};
+use crate::{ConvertError, Options, Table, Target, chat};
 use serde_json::json;
 use std::collections::BTreeMap;
 use thimble_runtime::format::{Encoding, checksum};
@@ -43,13 +43,16 @@ impl Sections {
     }
 }
 
+/// The note about a source without one.
+pub(crate) const NO_TEMPLATE: &str = "no chat template in the source: a base model";
+
 /// What deserves to be said about a conversion: what was left out, what was rounded.
 pub(crate) fn notes(checkpoint: &Checkpoint, encodings: &[Encoding], sections: &Sections) -> Vec<String> {
     let mut notes = checkpoint.notes.clone();
     let mut rounded: BTreeMap<String, Vec<&Stored>> = BTreeMap::new();
     for (tensor, &encoding) in checkpoint.tensors().iter().zip(encodings) {
-        if recipe::rounds(tensor.kind, encoding) {
-            let change = format!("rounded from {} to {}", tensor.kind, encoding.name());
+        if tensor.rounds(encoding) {
+            let change = format!("rounded from {} to {}", tensor.stored_as(), encoding.name());
             rounded.entry(change).or_default().push(tensor);
         }
     }
@@ -62,7 +65,7 @@ pub(crate) fn notes(checkpoint: &Checkpoint, encodings: &[Encoding], sections: &
         notes.push(format!("{change}: {} of {matrices} matrices ({shown})", names.len()));
     }
     if checkpoint.chat_template.is_none() && sections.chat.is_none() {
-        notes.push("no chat template in the source: a base model".to_owned());
+        notes.push(NO_TEMPLATE.to_owned());
     }
     notes
 }

@@ -2,6 +2,7 @@
 
 use crate::ConvertError;
 use crate::read::Stored;
+use crate::unfinished::Unfinished;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -183,6 +184,7 @@ impl<W: Write + Seek> FileWriter<W> {
 ///
 /// Dropped before [`AtomicFile::publish`], it leaves nothing behind.
 pub struct AtomicFile {
+    _unfinished: Unfinished,
     temporary: NamedTempFile,
     destination: PathBuf,
     folder: PathBuf,
@@ -206,7 +208,8 @@ impl AtomicFile {
         let temporary = builder
             .tempfile_in(&folder)
             .map_err(|source| ConvertError::Write { path: destination.to_owned(), source })?;
-        Ok(AtomicFile { temporary, destination: destination.to_owned(), folder })
+        let _unfinished = Unfinished::new(temporary.path());
+        Ok(AtomicFile { _unfinished, temporary, destination: destination.to_owned(), folder })
     }
 
     /// A buffered writer into the temporary file.

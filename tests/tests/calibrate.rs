@@ -110,6 +110,43 @@ fn calibrated_files_are_nearer_to_the_source_and_no_larger() {
 }
 
 #[test]
+fn what_is_said_to_be_lost_is_the_distance_from_the_source() {
+    let source = model();
+    let options = Options {
+        quant: Quant::Q3,
+        calibration: Some(default_text()[..6_000].to_owned()),
+        ..Options::default()
+    };
+    let (summary, bytes) = run(source.path(), &options).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("calibrated.thimble"), bytes).unwrap();
+    let [before, after] = [source.path(), &folder.path().join("calibrated.thimble")].map(|path| {
+        let checkpoint = read::open(path).unwrap();
+        let values = |tensor: &read::Stored| {
+            let mut rows = Vec::new();
+            checkpoint.read_rows(tensor, 0..tensor.rows, &mut rows).unwrap();
+            let mut values = vec![0.0; tensor.rows * tensor.columns];
+            thimble_converter::dequantize(tensor.kind, &rows, &mut values);
+            values
+        };
+        checkpoint.tensors().iter().map(values).collect::<Vec<_>>()
+    });
+    for ((before, after), tensor) in before.iter().zip(&after).zip(&summary.tensors) {
+        let square = |x: f32| f64::from(x) * f64::from(x);
+        let error: f64 = before.iter().zip(after).map(|(a, b)| square(a - b)).sum();
+        let energy: f64 = before.iter().map(|&a| square(a)).sum();
+        let expected = (error / energy).sqrt();
+        assert!(
+            (tensor.error - expected).abs() < 1e-4,
+            "{}: {} against {expected}",
+            tensor.name,
+            tensor.error
+        );
+    }
+    assert!(summary.rounding > 0.0);
+}
+
+#[test]
 fn the_same_input_gives_the_same_bytes_on_any_number_of_threads() {
     let source = model();
     let options = Options {

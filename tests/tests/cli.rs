@@ -7,6 +7,8 @@ mod bench;
 mod eval;
 #[path = "cli/hub.rs"]
 mod hub;
+#[path = "cli/outputs.rs"]
+mod outputs;
 #[path = "cli/report.rs"]
 mod report;
 #[path = "cli/setup.rs"]

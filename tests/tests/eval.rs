@@ -97,6 +97,7 @@ fn evaluation<'a>(model: &'a MappedModel, tasks: &[Task]) -> Evaluation<'a> {
         source: made_up(),
         selection: Selection::default(),
         result: None,
+        samples: None,
     }
 }
 
@@ -207,6 +208,7 @@ fn neither_threads_nor_interruptions_change_a_bit() {
             settings,
             source: source.clone(),
             result: Some(result.clone()),
+            samples: None,
             ..evaluation(&model, &Task::ALL)
         };
         let stop = AtomicBool::new(false);

@@ -92,6 +92,29 @@ fn quantized_files_become_the_numbers_they_stand_for() {
 }
 
 #[test]
+fn a_thimble_file_keeps_its_encodings() {
+    let work = tempfile::tempdir().unwrap();
+    let path = |name: &str| work.path().join(name);
+    fs::create_dir(path("source")).unwrap();
+    Folder::new(ODD, BlockType::F32).write(&path("source"), 1);
+    for quant in Quant::ALL {
+        let first = converted(&path("source"), &path("first.thimble"), quant);
+        let options = Options::default();
+        let summary = convert(&path("first.thimble"), &path("again.thimble"), &options, &mut |_| {}).unwrap();
+        let again = MappedModel::open(&path("again.thimble")).unwrap();
+        assert!(tensors(&first) == tensors(&again), "{quant}");
+        assert_eq!(summary.rounding, 0.0, "{quant}");
+        // More bits than it has, and it stays what it is.
+        let options = Options { quant: Quant::Q8, ..options };
+        let summary = convert(&path("again.thimble"), &path("wide.thimble"), &options, &mut |_| {}).unwrap();
+        let few = !matches!(quant, Quant::Keep | Quant::F32 | Quant::F16 | Quant::BF16 | Quant::Q3);
+        assert!(!few || summary.rounding == 0.0, "{quant}: {:?}", summary.notes);
+        let notes = summary.notes.iter().filter(|note| note.contains("no chat template")).count();
+        assert!(notes <= 1, "{:?}", summary.notes);
+    }
+}
+
+#[test]
 fn chats_are_rendered_alike_whoever_speaks() {
     let at = tempfile::tempdir().unwrap();
     let path = |name: &str| at.path().join(name);

@@ -1,11 +1,11 @@
 //! What was said, and how it is kept in a file.
 
 use crate::failure::Failure;
-use crate::target;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
+use thimble_host::output;
 
 /// Who says a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,7 +76,7 @@ impl Saved {
     /// Writes to a temporary file beside `path` and renames it: the old file stays whole until then.
     pub(crate) fn write(&self, path: &Path) -> Result<(), Failure> {
         let failed = |source| Failure::io("write", path, source);
-        let path = &target::real(path)?;
+        let path = &output::real(path)?;
         let mut name = path.file_name().unwrap_or_default().to_os_string();
         name.push(format!(".{}.tmp", std::process::id()));
         let temporary = path.with_file_name(name);

@@ -4,11 +4,12 @@ use crate::conversion::{self, Request};
 use crate::failure::Failure;
 use crate::flags::ConvertFlags;
 use crate::recipe::Recipe;
-use crate::report;
+use crate::{interrupt, report};
 use clap::{Args, ValueEnum};
 use std::io::Write;
 use std::path::PathBuf;
 use thimble_converter::write_gguf::GgufType;
+use thimble_host::output::Files;
 
 /// What the file is to be.
 #[derive(Args, Clone, Debug)]
@@ -46,6 +47,10 @@ enum Target {
 impl Job {
     /// Refuses an unknown encoding before anything is read.
     pub(crate) fn resolve(flags: ConvertFlags) -> Result<Job, Failure> {
+        let mut files = Files::default();
+        flags.recipe.files(&mut files)?;
+        flags.report.files(&mut files)?;
+        files.writes("-o", &flags.output)?;
         let recipe = flags.recipe.resolve()?;
         let report = flags.report.resolve()?;
         let gguf = flags.output.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"));
@@ -74,11 +79,13 @@ impl Job {
 
     /// Converts; a summary goes to stderr.
     pub(crate) fn run(self, _stdout: &mut dyn Write) -> Result<(), Failure> {
+        interrupt::tidying()?;
         match self.target {
             Target::Thimble(recipe) => {
+                let report = self.report.map(|report| report.placed(&self.source)).transpose()?;
                 let request = Request { recipe: *recipe, origin: None };
                 let summary = conversion::convert(&self.source, &self.output, &request)?;
-                match self.report {
+                match report {
                     Some(report) => report.run(&self.source, &self.output, &request.recipe, summary),
                     None => Ok(()),
                 }

@@ -58,6 +58,7 @@ impl Job {
             source: self.source.clone(),
             selection: self.selection,
             result: self.output.clone(),
+            samples: self.samples.clone(),
         };
         let stop = interrupted()?;
         let mut watch = Watch::new(terminal::note);
@@ -70,10 +71,14 @@ impl Job {
     }
 
     fn report(&self, evaluated: &Evaluated, stdout: &mut dyn Write) -> Result<(), Failure> {
-        if let Some(samples) = &self.samples {
-            evaluated.write_samples(samples).map_err(failure)?;
-        }
+        // Whatever fails, the other is done: what took an hour is lost neither to a full disk nor to a closed pipe.
+        let shown = self.show(evaluated, stdout);
         evaluated.finish().map_err(failure)?;
+        shown?;
+        evaluated.results.without_data().map_or(Ok(()), |missing| Err(Failure::Engine(missing)))
+    }
+
+    fn show(&self, evaluated: &Evaluated, stdout: &mut dyn Write) -> Result<(), Failure> {
         let results = &evaluated.results;
         if self.json {
             serde_json::to_writer(&mut *stdout, results).map_err(std::io::Error::from)?;
@@ -81,10 +86,9 @@ impl Job {
         } else {
             write!(stdout, "{results}")?;
         }
-        terminal::note(&results.seconds.to_string());
-        let Some(missing) = results.without_data() else { return Ok(()) };
         stdout.flush()?;
-        Err(Failure::Engine(missing))
+        terminal::note(&results.seconds.to_string());
+        Ok(())
     }
 }
 

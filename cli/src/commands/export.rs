@@ -1,7 +1,7 @@
 //! `thimble export`: any model as a Hugging Face folder.
 
 use crate::failure::Failure;
-use crate::{conversion, progress, terminal};
+use crate::{conversion, interrupt, progress, terminal};
 use clap::Args;
 use std::io::Write;
 use std::path::PathBuf;
@@ -38,6 +38,7 @@ impl Job {
 
     /// Exports; a summary goes to stderr.
     pub(crate) fn run(self, _stdout: &mut dyn Write) -> Result<(), Failure> {
+        interrupt::tidying()?;
         let bar = progress::bytes("exporting", 0);
         let written = thimble_converter::read::open(&self.model).and_then(|checkpoint| {
             export(&checkpoint, &self.output, self.dtype, &mut |progress| {

@@ -5,7 +5,7 @@ use crate::failure::Failure;
 use crate::flags::PullFlags;
 use crate::home::Home;
 use crate::pull::{self, Request};
-use crate::recipe;
+use crate::{interrupt, recipe};
 use std::io::Write;
 
 /// Which model, and how.
@@ -28,6 +28,7 @@ impl Job {
 
     /// Fetches; the model's path goes to stdout.
     pub(crate) fn run(self, stdout: &mut dyn Write) -> Result<(), Failure> {
+        interrupt::tidying()?;
         let path = pull::pull(&self.home, self.entry, &self.request)?;
         Ok(writeln!(stdout, "{}", path.display())?)
     }

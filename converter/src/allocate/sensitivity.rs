@@ -5,7 +5,6 @@ use crate::calibrate::model::{FloatModel, matrix, project, stored_values};
 use crate::calibrate::{ops, plain};
 use crate::quantize::Coder;
 use crate::read::Checkpoint;
-use crate::recipe::twin;
 use crate::{ConvertError, write};
 use candle_core::{Result as Computed, Tensor};
 use rayon::prelude::*;
@@ -148,7 +147,7 @@ impl Model<'_> {
             choices.extend(Choice::new(encoding, tensor.rows, tensor.columns, divergence * part));
         }
         // A source of few bits may have an exact form that is no larger than others.
-        let exact = twin(tensor.kind).filter(|&twin| Coder::new(twin).is_some());
+        let exact = tensor.exact().filter(|&twin| Coder::new(twin).is_some());
         choices.extend(exact.and_then(|twin| Choice::new(twin, tensor.rows, tensor.columns, 0.0)));
         Ok(choices)
     }

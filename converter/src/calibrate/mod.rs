@@ -18,7 +18,7 @@ pub(crate) use text::{CALIBRATION, Cut, windows};
 
 use crate::quantize::{Coder, Loss};
 use crate::read::{Checkpoint, Stored};
-use crate::{ConvertError, encode, recipe, refused};
+use crate::{ConvertError, encode, refused};
 use candle_core::{Device, Result as Computed, Tensor};
 use ldlq::{Feedback, Moments};
 use model::{Layer, Shape, matrix, project, source_values, stored_values};
@@ -105,8 +105,8 @@ impl Work<'_> {
         let place = self.place(role, layer);
         let (tensor, record) = (&self.checkpoint.tensors()[place], &self.records[place]);
         let full = self.full(role, layer)?;
-        let coder = Coder::new(record.encoding).filter(|_| recipe::rounds(tensor.kind, record.encoding));
-        let rounded = match coder {
+        let coder = Coder::new(record.encoding).filter(|_| tensor.rounds(record.encoding));
+        let mut rounded = match coder {
             None => plain(self.checkpoint, tensor, record)?,
             Some(coder) => {
                 let mut wish = full.matmul(&inputs.missing)?.flatten_all()?.to_vec1::<f32>()?;
@@ -123,6 +123,10 @@ impl Work<'_> {
             }
         };
         let stored = stored_values(tensor, record.encoding, &rounded.bytes)?;
+        if coder.is_some() {
+            // What was rounded are weights moved on purpose: what a file says is its distance from the source's.
+            rounded.loss = Loss::between(&full.flatten_all()?.to_vec1::<f32>()?, &stored);
+        }
         let stored = matrix(stored, tensor.rows, tensor.columns)?;
         self.done[place] = Some(rounded);
         Ok(Pair { full, stored })
@@ -243,7 +247,7 @@ pub(crate) fn calibrate(
     let shape = Shape::new(&config, windows.iter().map(Vec::len).max().unwrap_or(0));
     let first = place(checkpoint, Role::Embedding, Role::NO_LAYER);
     let (tensor, record) = (&checkpoint.tensors()[first], &records[first]);
-    let coder = Coder::new(record.encoding).filter(|_| recipe::rounds(tensor.kind, record.encoding));
+    let coder = Coder::new(record.encoding).filter(|_| tensor.rounds(record.encoding));
     let rounded = match coder {
         Some(coder) if config.tied => {
             let mut moments = head_moments(checkpoint, &shape, windows)?;
@@ -277,7 +281,3 @@ pub(crate) fn calibrate(
     progress(config.layers, config.layers);
     Ok(work.done)
 }
-
-#[cfg(test)]
-#[path = "calibrate_tests.rs"]
-mod tests;

@@ -1,6 +1,7 @@
 //! A folder that appears under its name only when it is complete.
 
 use crate::ConvertError;
+use crate::unfinished::Unfinished;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use tempfile::TempDir;
 #[derive(Debug)]
 pub struct AtomicFolder {
     unfinished: TempDir,
+    _noted: Unfinished,
     destination: PathBuf,
     parent: PathBuf,
 }
@@ -32,7 +34,8 @@ impl AtomicFolder {
         let fail = |source| ConvertError::Write { path: destination.to_owned(), source };
         fs::create_dir_all(&parent).map_err(fail)?;
         let unfinished = tempfile::Builder::new().prefix(".exporting-").tempdir_in(&parent).map_err(fail)?;
-        Ok(AtomicFolder { unfinished, destination: destination.to_owned(), parent })
+        let _noted = Unfinished::new(unfinished.path());
+        Ok(AtomicFolder { unfinished, _noted, destination: destination.to_owned(), parent })
     }
 
     /// Where to write for now.

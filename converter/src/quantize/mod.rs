@@ -43,6 +43,16 @@ impl Loss {
         if self.energy > 0.0 { (self.error / self.energy).sqrt() } else { 0.0 }
     }
 
+    /// Of storing `weights` as `stored`, number by number.
+    pub fn between(weights: &[f32], stored: &[f32]) -> Loss {
+        let mut loss = Loss::default();
+        for (&weight, &stored) in weights.iter().zip(stored) {
+            loss.error += f64::from(weight - stored).powi(2);
+            loss.energy += f64::from(weight).powi(2);
+        }
+        loss
+    }
+
     /// Adds the loss of other weights.
     pub fn add(&mut self, other: Loss) {
         self.error += other.error;
@@ -88,13 +98,10 @@ pub fn encode_panel(encoding: Encoding, rows: Rows<'_>, panel: &mut [u8]) -> Res
         if !exact {
             // The encodings' own reader measures what a reader will see.
             pack::unpack_row(encoding, panel, row, &mut stored).ok_or(Refusal::TooLarge { row })?;
-            for (&value, &stored) in values.iter().zip(&stored) {
-                if !stored.is_finite() {
-                    return Err(Refusal::TooLarge { row });
-                }
-                loss.error += f64::from(value - stored).powi(2);
-                loss.energy += f64::from(value).powi(2);
+            if stored.iter().any(|stored| !stored.is_finite()) {
+                return Err(Refusal::TooLarge { row });
             }
+            loss.add(Loss::between(&values, &stored));
         }
     }
     Ok(loss)

@@ -3,6 +3,7 @@
 use super::BlockType;
 use super::source_file::SourceFile;
 use super::thimble;
+use crate::recipe;
 use crate::tokenizer::Vocabulary;
 use crate::{ConvertError, Sections};
 use std::collections::BTreeMap;
@@ -93,6 +94,21 @@ impl Stored {
     pub fn row_bytes(&self) -> usize {
         // Readers refuse partial blocks, so this is never the default.
         self.kind.row_bytes(self.columns).unwrap_or(0)
+    }
+
+    /// The encoding that holds every number of the tensor exactly, if there is one.
+    pub(crate) fn exact(&self) -> Option<Encoding> {
+        self.packed.or_else(|| recipe::twin(self.kind))
+    }
+
+    /// Whether storing the tensor as `encoding` may change its numbers.
+    pub(crate) fn rounds(&self, encoding: Encoding) -> bool {
+        recipe::rounds(self.kind, encoding) && self.packed != Some(encoding)
+    }
+
+    /// How its numbers are stored, for people.
+    pub(crate) fn stored_as(&self) -> String {
+        self.packed.map_or_else(|| self.kind.to_string(), |encoding| encoding.name().to_owned())
     }
 
     /// Where row `row` (in the order that rotates half against half) lies in the source.

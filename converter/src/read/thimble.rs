@@ -5,6 +5,7 @@ use super::source_file::SourceFile;
 use super::{BlockType, Checkpoint, Origin, TokenizerSource};
 use crate::chat;
 use crate::pack;
+use crate::sections::NO_TEMPLATE;
 use crate::{ConvertError, Sections};
 use rayon::prelude::*;
 use serde_json::Value as Json;
@@ -51,12 +52,20 @@ pub(super) fn open(path: &Path) -> Result<Checkpoint, ConvertError> {
     })
 }
 
+/// In front of notes about how the source was made.
+const EARLIER: &str = "the source: ";
+
 /// What the file's provenance tells.
 fn origin(file: &ModelFile<'_>, path: &Path) -> (Origin, Vec<String>) {
     let provenance: Json = serde_json::from_str(file.provenance()).unwrap_or(Json::Null);
     let text = |key: &str| provenance.get(key).and_then(Json::as_str).map(str::to_owned);
     let notes = provenance.get("notes").and_then(Json::as_array);
-    let notes = notes.into_iter().flatten().filter_map(Json::as_str).map(str::to_owned).collect();
+    let notes = notes.into_iter().flatten().filter_map(Json::as_str).filter(|&note| note != NO_TEMPLATE);
+    let notes = notes.map(|note| match note.starts_with(EARLIER) {
+        true => note.to_owned(),
+        false => format!("{EARLIER}{note}"),
+    });
+    let notes = notes.collect();
     let origin = Origin {
         name: text("name"),
         licence: text("licence"),

@@ -81,7 +81,7 @@ impl Quant {
         if tensor.role.is_norm() {
             return Encoding::Vector;
         }
-        let twin = twin(tensor.kind);
+        let twin = tensor.exact();
         let (body, edge) = match self {
             Quant::Keep => return twin.unwrap_or(Encoding::F16),
             Quant::F32 => return Encoding::F32,

@@ -44,6 +44,20 @@ pub struct Outcome {
     pub decode_seconds: f64,
 }
 
+impl Outcome {
+    /// Whether it has what the item asks for: as many likelihoods as there are choices, or a text.
+    pub(crate) fn answers(&self, item: &Item) -> bool {
+        match &item.question {
+            Question::Text { .. } => self.text.is_some(),
+            Question::Choices(choices) => {
+                let count = choices.continuations.len();
+                let greedy = !matches!(choices.gold, Gold::Greedy) || self.greedy.is_some();
+                self.log_likelihoods.len() == count && self.tokens.len() == count && greedy
+            }
+        }
+    }
+}
+
 fn is_zero(seconds: &f64) -> bool {
     *seconds == 0.0
 }
@@ -58,6 +72,9 @@ pub(crate) enum Asked {
 
 /// Positions that generation needs behind its prompt: behind the last token nothing is asked.
 const ROOM: usize = MOST_TOKENS - 1;
+
+/// What to do about a task that is too long for a model.
+const LEAVE_OUT: &str = "name tasks without this one, or take a model with a longer context";
 
 impl Asked {
     /// Tokenizes `item` for a model with `context` positions.
@@ -74,7 +91,7 @@ impl Asked {
                 let mut tokens = encode(&file.tokenizer(), prompt, Specials::Parse)?;
                 if context <= MOST_TOKENS {
                     let reason = format!(
-                        "{MOST_TOKENS} tokens are generated, but the context has {context} positions"
+                        "{MOST_TOKENS} tokens are generated, but the context has {context} positions: {LEAVE_OUT}"
                     );
                     return Ok(Err(reason));
                 }
@@ -95,7 +112,7 @@ impl Asked {
                     }
                     match request.fit(context) {
                         Ok(request) => requests.push(request),
-                        Err(error) => return Ok(Err(format!("choice {}: {error}", index + 1))),
+                        Err(error) => return Ok(Err(format!("choice {}: {error}: {LEAVE_OUT}", index + 1))),
                     }
                 }
                 Ok(Ok(Asked::Choices(requests)))

@@ -69,6 +69,9 @@ fn combined(a: Option<f64>, b: Option<f64>) -> Option<f64> {
 
 fn signed(metric: Metric, difference: f64) -> String {
     let text = shown(metric, difference);
+    // What is shown as nothing has no sign.
+    let nothing = shown(metric, 0.0);
+    let text = if text.strip_prefix('-') == Some(&nothing) { nothing } else { text };
     if text.starts_with('-') { text } else { format!("+{text}") }
 }
 

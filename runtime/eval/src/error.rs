@@ -59,6 +59,9 @@ pub enum EvalError {
         /// The system's answer.
         source: std::io::Error,
     },
+    /// A file that cannot be written as asked.
+    #[error(transparent)]
+    Output(#[from] thimble_host::output::OutputError),
     /// A journal of another evaluation, or a damaged one.
     #[error("{}: {reason}", path.display())]
     Journal {

@@ -4,6 +4,7 @@
 use crate::answerer::Outcome;
 use crate::error::{EvalError, Result};
 use crate::results::Identity;
+use crate::task::Task;
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
@@ -44,6 +45,10 @@ pub(crate) struct Past {
 
 /// How often what was written is also forced to the disk: a killed process loses nothing, a power cut little.
 const SYNC: Duration = Duration::from_secs(20);
+
+/// How a journal begins.
+const START: &[u8] = b"{\"of\":";
+const NOT_A_JOURNAL: &str = "this is no journal of `thimble eval`: name another -o";
 
 impl Journal {
     /// The journal beside a result.
@@ -92,6 +97,10 @@ impl Journal {
             line.clear();
             reader.read_until(b'\n', &mut line).map_err(EvalError::io("read", &self.path))?;
             if !line.ends_with(b"\n") {
+                // A journal's first line that was cut off may be written anew; anything else is someone's file.
+                if number == 1 && !line.starts_with(START) && !START.starts_with(&line) {
+                    return Err(wrong(NOT_A_JOURNAL.to_string()));
+                }
                 break;
             }
             let parsed = serde_json::from_slice(&line).map_err(|error| {
@@ -107,7 +116,7 @@ impl Journal {
                     }
                 }
                 _ if number == 1 => {
-                    return Err(wrong("this is no journal of `thimble eval`: name another -o".to_string()));
+                    return Err(wrong(NOT_A_JOURNAL.to_string()));
                 }
                 Line::Of(_) => {
                     return Err(wrong(format!("line {number} is damaged: delete the file to begin anew")));
@@ -127,6 +136,13 @@ impl Journal {
         }
         past.seconds += sitting;
         Ok((past, whole))
+    }
+
+    /// The error about an item of which the journal does not hold what it should.
+    pub(crate) fn wrong_item(&self, task: Task, index: usize) -> EvalError {
+        let reason =
+            format!("item {index} of {task} is damaged: delete the file to begin anew", task = task.name());
+        EvalError::Journal { path: self.path.clone(), reason }
     }
 
     fn write(&mut self, line: &Line) -> Result<()> {

@@ -298,15 +298,7 @@ impl Average {
 impl Results {
     /// A sentence on the tasks that have no data, if there are any.
     pub fn without_data(&self) -> Option<String> {
-        let missing: Vec<String> = self
-            .missing
-            .iter()
-            .map(|missing| format!("{} ({})", missing.task.name(), missing.reason))
-            .collect();
-        let named = missing.join(", ");
-        (!missing.is_empty()).then(|| {
-            format!("no data for {named}; --data names a folder with TASK/SPLIT.jsonl for each task")
-        })
+        (!self.missing.is_empty()).then(|| no_data(&self.missing))
     }
 
     /// Reads what [`Results::write`] wrote.
@@ -323,6 +315,13 @@ impl Results {
             out.write_all(b"\n")
         })
     }
+}
+
+/// A sentence on tasks without data.
+pub(crate) fn no_data(missing: &[MissingTask]) -> String {
+    let named = |missing: &MissingTask| format!("{} ({})", missing.task.name(), missing.reason);
+    let named: Vec<String> = missing.iter().map(named).collect();
+    format!("no data for {}; --data names a folder with TASK/SPLIT.jsonl for each task", named.join(", "))
 }
 
 /// Writes a file through a temporary one beside it.

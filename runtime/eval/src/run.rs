@@ -8,7 +8,7 @@ use crate::journal::{Journal, Past};
 use crate::passes::Work;
 use crate::prediction::{Prediction, sample};
 use crate::results::{
-    Average, Identity, MissingTask, ModelId, Results, SettingsId, TaskId, TaskResult, Times,
+    Average, Identity, MissingTask, ModelId, Results, SettingsId, TaskId, TaskResult, Times, no_data,
 };
 use crate::task::Task;
 use std::collections::HashMap;
@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
+use thimble_host::output::Files;
 use thimble_host::{MappedModel, Plan, Settings, generator};
 use thimble_runtime::Token;
 use thimble_runtime::format::{ModelFile, checksum};
@@ -38,6 +39,8 @@ pub struct Evaluation<'a> {
     pub selection: Selection,
     /// The file that the results are for: a journal is kept beside it.
     pub result: Option<PathBuf>,
+    /// The file for a line of each item.
+    pub samples: Option<PathBuf>,
 }
 
 /// News from an evaluation under way.
@@ -120,17 +123,26 @@ pub struct Evaluated {
     pub data: Vec<Data>,
     /// For each task what the model made of its items, in the items' order.
     pub outcomes: Vec<Vec<Outcome>>,
-    result: Option<PathBuf>,
+    outputs: Outputs,
 }
 
 impl Evaluated {
-    /// Writes the results where they were asked for, and takes the journal away.
+    /// Writes results and samples where they were asked for, and takes the journal away once all is written.
     pub fn finish(&self) -> Result<()> {
-        let Some(result) = &self.result else { return Ok(()) };
-        self.results.write(result)?;
+        let Outputs { result, samples } = &self.outputs;
+        result.as_ref().map_or(Ok(()), |path| self.results.write(path))?;
+        samples.as_ref().map_or(Ok(()), |path| self.write_samples(path))?;
+        let Some(result) = result else { return Ok(()) };
         let journal = Journal::path_of(result);
         std::fs::remove_file(&journal).map_err(EvalError::io("remove", &journal))
     }
+}
+
+/// Where files are written to.
+#[derive(Clone, Debug)]
+struct Outputs {
+    result: Option<PathBuf>,
+    samples: Option<PathBuf>,
 }
 
 /// An item to be done: task and item by their places, and what is expected of it.
@@ -152,7 +164,11 @@ impl Evaluation<'_> {
     pub fn run(&self, stop: &AtomicBool, events: &mut dyn FnMut(Event)) -> Result<Ended> {
         let begin = Instant::now();
         let file = self.model.file().map_err(thimble_host::GeneratorError::from)?;
+        let outputs = self.outputs()?;
         let (data, missing) = self.load(events)?;
+        if data.is_empty() && !missing.is_empty() {
+            return Err(EvalError::Missing { reason: no_data(&missing) });
+        }
         let one = Settings { threads: Some(1), logit_rows: Some(ROWS), ..self.settings };
         let most = self.settings.context.unwrap_or(file.config().context);
         let threads = Plan::new(file.config(), &Settings { context: Some(1), ..self.settings })?.threads();
@@ -162,7 +178,11 @@ impl Evaluation<'_> {
             arithmetic: Some(arithmetic(&file, one)?),
             ..self.identity(&file, &data, &kernels, most)
         };
-        let (mut journal, mut past) = match &self.result {
+        // Before the journal: what cannot be asked shall leave none behind.
+        let all = sorted(&data);
+        events(Event::Tokenizing { items: all.len() });
+        let (mut todo, positions) = prepare(&file, &data, &all, threads, most)?;
+        let (mut journal, mut past) = match &outputs.result {
             Some(result) => {
                 let (journal, past) = Journal::open(&Journal::path_of(result), &identity)?;
                 (Some(journal), past)
@@ -170,15 +190,16 @@ impl Evaluation<'_> {
             None => (None, Past::default()),
         };
         let mut outcomes = Outcomes::new(&data, std::mem::take(&mut past.outcomes));
+        if let (Some((task, index)), Some(journal)) = (outcomes.not_whole(&data), &journal) {
+            return Err(journal.wrong_item(task, index));
+        }
         if outcomes.count > 0 {
             events(Event::Resumed { items: outcomes.count, seconds: past.seconds });
         }
         let mut prediction = Prediction::new(file.config(), data.iter().map(|data| data.task));
         outcomes.all().for_each(|outcome| prediction.done(outcome, None));
 
-        let sorted = sorted(&data, &outcomes);
-        events(Event::Tokenizing { items: sorted.len() });
-        let (todo, positions) = prepare(&file, &data, &sorted, threads, most)?;
+        todo.retain(|todo| outcomes.lists[todo.data][todo.item].is_none());
         todo.iter().for_each(|todo| prediction.expect(data[todo.data].task, &todo.work));
         let (todo, mut timed) = timed_first(&data, todo, &outcomes);
         let context = positions.clamp(1, file.config().context);
@@ -217,7 +238,7 @@ impl Evaluation<'_> {
             journal.sync()?;
         }
         if outcomes.count < outcomes.of {
-            let journal = self.result.as_deref().map(Journal::path_of);
+            let journal = outputs.result.as_deref().map(Journal::path_of);
             return Ok(Ended::Stopped(Stopped { items: outcomes.count, of: outcomes.of, journal }));
         }
         let seconds =
@@ -229,7 +250,23 @@ impl Evaluation<'_> {
         let tasks: Vec<TaskResult> = data.iter().zip(&outcomes).map(result).collect();
         let average = Average::new(&tasks);
         let results = Results { name: self.name.clone(), of: identity, tasks, missing, average, seconds };
-        Ok(Ended::Complete(Box::new(Evaluated { results, data, outcomes, result: self.result.clone() })))
+        Ok(Ended::Complete(Box::new(Evaluated { results, data, outcomes, outputs })))
+    }
+
+    /// Where the files asked for really go; refused where they would replace each other, the model or its data.
+    fn outputs(&self) -> Result<Outputs> {
+        let mut files = Files::default();
+        files.reads("the model", self.model.path());
+        for &task in &self.tasks {
+            for file in self.source.files(task) {
+                files.reads("the data of a task", &file);
+            }
+        }
+        let mut place =
+            |what, path: &Option<PathBuf>| path.as_deref().map(|path| files.writes(what, path)).transpose();
+        let result = place("-o", &self.result)?;
+        place("the journal of -o", &result.as_deref().map(Journal::path_of))?;
+        Ok(Outputs { samples: place("--samples", &self.samples)?, result })
     }
 
     fn load(&self, events: &mut dyn FnMut(Event)) -> Result<(Vec<Data>, Vec<MissingTask>)> {
@@ -311,6 +348,13 @@ impl Outcomes {
         outcomes
     }
 
+    /// An item whose outcome is not one of its question.
+    fn not_whole(&self, data: &[Data]) -> Option<(Task, usize)> {
+        let pairs = data.iter().zip(&self.lists).flat_map(|(data, list)| data.items.iter().zip(list));
+        let mut done = pairs.filter_map(|(item, outcome)| Some((item, outcome.as_ref()?)));
+        done.find(|(item, outcome)| !outcome.answers(item)).map(|(item, outcome)| (outcome.task, item.index))
+    }
+
     fn add(&mut self, outcome: Outcome) {
         if let Some(&(data, item)) = self.places.get(&(outcome.task, outcome.index)) {
             let slot = &mut self.lists[data][item];
@@ -328,18 +372,17 @@ impl Outcomes {
     }
 }
 
-/// The items that are not done, task by task, those with the same beginning together.
-fn sorted(data: &[Data], outcomes: &Outcomes) -> Vec<(usize, usize)> {
+/// The items, task by task, those with the same beginning together.
+fn sorted(data: &[Data]) -> Vec<(usize, usize)> {
     let beginning = |item: &Item| match &item.question {
         Question::Choices(choices) => choices.contexts.first().cloned().unwrap_or_default(),
         Question::Text { prompt, .. } => prompt.clone(),
     };
     let mut sorted = Vec::new();
     for (place, data) in data.iter().enumerate() {
-        let mut left: Vec<usize> =
-            (0..data.items.len()).filter(|&item| outcomes.lists[place][item].is_none()).collect();
-        left.sort_by_cached_key(|&item| beginning(&data.items[item]));
-        sorted.extend(left.into_iter().map(|item| (place, item)));
+        let mut items: Vec<usize> = (0..data.items.len()).collect();
+        items.sort_by_cached_key(|&item| beginning(&data.items[item]));
+        sorted.extend(items.into_iter().map(|item| (place, item)));
     }
     sorted
 }

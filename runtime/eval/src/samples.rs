@@ -13,7 +13,7 @@ use std::path::Path;
 impl Evaluated {
     /// Writes every item as a line of JSON: task, index, contexts, continuations, log-likelihoods, tokens of each
     /// choice, the choices decided for, what was right, and the metrics.
-    pub fn write_samples(&self, path: &Path) -> Result<()> {
+    pub(crate) fn write_samples(&self, path: &Path) -> Result<()> {
         replace(path, |out| {
             for (data, outcomes) in self.data.iter().zip(&self.outcomes) {
                 for (item, outcome) in data.items.iter().zip(outcomes) {

@@ -4,6 +4,7 @@
 mod detect;
 mod generator;
 mod mapped;
+pub mod output;
 mod plan;
 pub mod template;
 mod threads;

@@ -131,6 +131,12 @@ fn a_killed_evaluation_goes_on() {
         assert!(lines() > seen, "kill {kill}");
         seen = lines();
     }
+    // A line that is whole JSON and yet not the item's.
+    let damaged = fs::read_to_string(&journal).unwrap().replacen("\"tokens\":[", "\"tokens\":[7,", 1);
+    fs::write(bench.path("damaged.json.partial"), &damaged).unwrap();
+    bench.run(&[&eval[..], &["damaged.json"]].concat(), b"").fails(1, "of piqa is damaged");
+    assert!(fs::read_to_string(bench.path("damaged.json.partial")).unwrap().starts_with(&damaged));
+
     let out = bench.run(&killed, b"");
     out.succeeds();
     assert!(out.stderr.contains("going on:"), "{}", out.stderr);

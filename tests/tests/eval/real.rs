@@ -82,6 +82,7 @@ fn evaluate(exact: bool) -> Option<BTreeMap<(String, usize), Found>> {
             source: Source::Folder(data.clone()),
             selection: Selection { offset, limit: Some(16) },
             result: None,
+            samples: None,
         });
         let result = &evaluated.results.tasks[0];
         for (place, (item, outcome)) in evaluated.data[0].items.iter().zip(&evaluated.outcomes[0]).enumerate()

@@ -72,6 +72,7 @@ impl Args {
             source: Source::Folder(data),
             selection: Selection { offset: self.offset, limit },
             result: self.output.clone(),
+            samples: self.samples.clone(),
         };
         let stop = Arc::new(AtomicBool::new(false));
         for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
@@ -87,11 +88,9 @@ impl Args {
             Ended::Complete(evaluated) => evaluated,
             Ended::Stopped(stopped) => return Err(Error::Invalid(stopped.to_string())),
         };
-        if let Some(samples) = &self.samples {
-            evaluated.write_samples(samples).map_err(failed)?;
-        }
-        evaluated.finish().map_err(failed)?;
+        // First shown, then written: what took an hour is not lost to a full disk.
         print!("{}", evaluated.results);
+        evaluated.finish().map_err(failed)?;
         eprintln!("{}", evaluated.results.seconds);
         evaluated.results.without_data().map_or(Ok(()), |missing| Err(Error::Invalid(missing)))
     }

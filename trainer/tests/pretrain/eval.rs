@@ -43,6 +43,7 @@ fn a_checkpoint_is_evaluated_as_its_export_is() {
         source: Source::Folder(data.clone()),
         selection: Selection::default(),
         result: None,
+        samples: None,
     };
     let Ended::Complete(evaluated) = evaluation.run(&AtomicBool::new(false), &mut |_| ()).unwrap() else {
         panic!("nothing stopped it")

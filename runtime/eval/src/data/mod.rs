@@ -10,7 +10,7 @@ use crate::item::{self, Item};
 use crate::task::Task;
 pub use hub::Hub;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use table::Table;
 
 /// Which rows of each task.
@@ -101,10 +101,17 @@ impl Source {
         Ok(Data { task, items, rows, files })
     }
 
+    /// The files of a task that a person keeps: those of the hub are the cache's.
+    pub(crate) fn files(&self, task: Task) -> Vec<PathBuf> {
+        let Source::Folder(folder) = self else { return Vec::new() };
+        let (tested, examples) = splits(task);
+        [Some(tested), examples].into_iter().flatten().map(|split| file(folder, task, split)).collect()
+    }
+
     fn table(&self, task: Task, split: &str) -> Result<Table> {
         match self {
             Source::Folder(folder) => {
-                let file = folder.join(task.name()).join(format!("{split}.jsonl"));
+                let file = file(folder, task, split);
                 match Table::json_lines(&file) {
                     Err(EvalError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
                         Err(EvalError::Missing { reason: format!("there is no file {}", file.display()) })
@@ -115,6 +122,11 @@ impl Source {
             Source::Hub(hub) => hub.table(task, split),
         }
     }
+}
+
+/// A split's file in a folder of data.
+fn file(folder: &Path, task: Task, split: &str) -> PathBuf {
+    folder.join(task.name()).join(format!("{split}.jsonl"))
 }
 
 impl DataFile {

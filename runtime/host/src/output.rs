@@ -1,0 +1,167 @@
+//! Files that a command writes: where they really go, and that none of them replaces another one it deals with.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+
+/// Why a file cannot be written as asked.
+#[derive(Debug, Error)]
+pub enum OutputError {
+    /// A folder or a device is in its place.
+    #[error("cannot write {}: something is there that is not a file", .0.display())]
+    NotAFile(PathBuf),
+    /// The operating system refused something.
+    #[error("cannot write {}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// It is another file of the same command.
+    #[error("{what} would replace {other} ({}): name another file", path.display())]
+    Taken {
+        /// What would be written.
+        what: String,
+        /// What is there, or will be.
+        other: String,
+        /// Where.
+        path: PathBuf,
+    },
+}
+
+/// Links followed before a path counts as a circle; Linux gives up at as many.
+const MOST_LINKS: usize = 40;
+
+/// The path to rename a finished file to: `path`, or where the symbolic links at its end lead.
+///
+/// Renaming onto a link would replace the link, and onto a device or a pipe would replace that.
+///
+/// # Errors
+/// [`OutputError::NotAFile`] where something other than a file is there.
+pub fn real(path: &Path) -> Result<PathBuf, OutputError> {
+    let failed = |source| OutputError::Io { path: path.to_path_buf(), source };
+    // What the system makes of it decides: the links below /proc do not lead where they say.
+    match fs::metadata(path) {
+        Ok(data) if !data.is_file() => return Err(OutputError::NotAFile(path.to_path_buf())),
+        Ok(_) if fs::symlink_metadata(path).is_ok_and(|data| data.is_symlink()) => {
+            return fs::canonicalize(path).map_err(failed);
+        }
+        Ok(_) => return Ok(path.to_path_buf()),
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(source) => return Err(failed(source)),
+    }
+    // Nothing is there, but links to nothing may be: each is relative to its own folder.
+    let mut real = path.to_path_buf();
+    for _ in 0..MOST_LINKS {
+        match fs::read_link(&real) {
+            Ok(next) => real = real.parent().map_or_else(|| next.clone(), |folder| folder.join(&next)),
+            Err(_) => return Ok(real),
+        }
+    }
+    Err(failed(ErrorKind::InvalidInput.into()))
+}
+
+/// The folder that a file is in.
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// One name for a file, whether it is there or not.
+fn identity(path: &Path) -> Option<PathBuf> {
+    let name = || Some(fs::canonicalize(folder(path)).ok()?.join(path.file_name()?));
+    fs::canonicalize(path).ok().or_else(name)
+}
+
+/// The files that a command reads and writes.
+#[derive(Clone, Debug, Default)]
+pub struct Files {
+    known: Vec<(String, PathBuf)>,
+}
+
+impl Files {
+    /// A file that is read, and what it is called: "the model".
+    pub fn reads(&mut self, what: &str, path: &Path) {
+        self.known.extend(identity(path).map(|path| (what.to_owned(), path)));
+    }
+
+    /// A file that will be written, and what it is called: "--report". Gives where it really goes. Nothing is written
+    /// yet, so that a mistake is told before the work, not after it.
+    ///
+    /// # Errors
+    /// Something other than a file is there, its folder is not, or it is a file already named.
+    pub fn writes(&mut self, what: &str, path: &Path) -> Result<PathBuf, OutputError> {
+        let real = real(path)?;
+        let failed = |source| OutputError::Io { path: path.to_path_buf(), source };
+        match fs::metadata(folder(&real)) {
+            Ok(data) if data.is_dir() => {}
+            Ok(_) => return Err(failed(ErrorKind::NotADirectory.into())),
+            Err(source) => return Err(failed(source)),
+        }
+        let identity = identity(&real).ok_or_else(|| failed(ErrorKind::InvalidInput.into()))?;
+        if let Some((other, _)) = self.known.iter().find(|(_, known)| *known == identity) {
+            let (what, other) = (what.to_owned(), other.clone());
+            return Err(OutputError::Taken { what, other, path: path.to_path_buf() });
+        }
+        self.known.push((what.to_owned(), identity));
+        Ok(real)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_paths_stay_as_they_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let [new, old] = ["new", "old"].map(|name| folder.path().join(name));
+        fs::write(&old, "").unwrap();
+        assert_eq!(real(&new).unwrap(), new);
+        assert_eq!(real(&old).unwrap(), old);
+        assert!(real(folder.path()).is_err());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_are_followed_and_devices_refused() {
+        use std::os::unix::fs::symlink;
+        let folder = tempfile::tempdir().unwrap();
+        let base = folder.path().canonicalize().unwrap();
+        let path = |name: &str| base.join(name);
+        fs::write(path("file"), "").unwrap();
+        fs::create_dir(path("sub")).unwrap();
+        symlink("file", path("to-file")).unwrap();
+        symlink("../nothing", path("sub/to-nothing")).unwrap();
+        symlink("sub/to-nothing", path("twice")).unwrap();
+        symlink("circle", path("circle")).unwrap();
+        symlink("/dev/null", path("device")).unwrap();
+        assert_eq!(real(&path("to-file")).unwrap(), path("file"));
+        let nothing = real(&path("twice")).unwrap();
+        fs::write(&nothing, "now").unwrap();
+        assert_eq!(fs::read(path("nothing")).unwrap(), b"now");
+        for wrong in [path("circle"), path("device"), "/dev/null".into()] {
+            assert!(real(&wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn no_output_replaces_another_file_of_the_command() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::create_dir(path("sub")).unwrap();
+        fs::write(path("model"), "").unwrap();
+        let mut files = Files::default();
+        files.reads("the model", &path("model"));
+        files.reads("a file that is not there", &path("nowhere/file"));
+        let refused = files.writes("-o", &path("sub/../model")).unwrap_err().to_string();
+        assert!(refused.starts_with("-o would replace the model"), "{refused}");
+        assert_eq!(files.writes("-o", &path("out")).unwrap(), path("out"));
+        let refused = files.writes("--samples", &path("sub/../out")).unwrap_err().to_string();
+        assert!(refused.starts_with("--samples would replace -o"), "{refused}");
+        assert!(files.writes("--samples", &path("nowhere/out")).is_err());
+        assert!(files.writes("--samples", &path("model/out")).is_err());
+        assert!(!path("out").exists());
+    }
+}
