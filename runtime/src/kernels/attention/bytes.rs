@@ -4,7 +4,7 @@
 //! dimensions for rows and positions for columns. Queries and probabilities are quantized in two planes, as activations
 //! are, so that what is lost is lost by the bytes of the cache alone.
 
-use super::{AttendJob, BLOCK, BLOCKS, CHUNK, LONELY, MAX_HEAD_DIM, RUN, Softmax, StoreJob, Tile};
+use super::{AttendJob, BLOCK, BLOCKS, CHUNK, MAX_HEAD_DIM, MEMORY_BOUND, RUN, Softmax, StoreJob, Tile};
 use crate::kernels::simd::Simd;
 
 /// Columns of a panel that lie side by side: dimensions of a key, positions of values.
@@ -205,7 +205,7 @@ fn tile<S: Simd, const Q: usize>(s: S, job: &AttendJob<'_>, first: usize, left: 
             let blocks = RUN.min(tile.end - start).div_ceil(BLOCK);
             for b in 0..blocks {
                 let at = start + b * BLOCK;
-                if Q <= LONELY {
+                if Q <= MEMORY_BOUND {
                     // Keys two blocks on, and the values of these positions.
                     let bytes = steps * 64;
                     s.prefetch(&keys[at / BLOCK * steps], 2 * bytes, bytes);

@@ -3,7 +3,7 @@
 //! Keys lie in blocks of 16 positions with one dimension of all 16 side by side, so that a vector of scores needs no
 //! horizontal sum; values lie row by row.
 
-use super::{AttendJob, BLOCK, LONELY, MAX_HEAD_DIM, RUN, Softmax, StoreJob, Tile};
+use super::{AttendJob, BLOCK, MAX_HEAD_DIM, MEMORY_BOUND, RUN, Softmax, StoreJob, Tile};
 use crate::kernels::simd::Simd;
 use half::f16;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -98,11 +98,11 @@ fn score<S: Simd, T: Element, const Q: usize, const B: usize>(
     let mut sums = [[s.zero(); Q]; B];
     let row = size_of::<[T; BLOCK]>();
     for (d, query) in queries.iter().enumerate() {
-        if Q <= LONELY {
+        if Q <= MEMORY_BOUND {
             s.prefetch(values, d * B * row, B * row);
         }
         for b in 0..B {
-            if Q <= LONELY {
+            if Q <= MEMORY_BOUND {
                 s.prefetch(&blocks[b][d], ahead, row);
             }
             let keys = T::load(s, &blocks[b][d]);

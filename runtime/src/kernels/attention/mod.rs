@@ -22,7 +22,7 @@ const BLOCKS: usize = RUN / BLOCK;
 /// Positions that one shard looks at while a token is decoded; a multiple of [`RUN`].
 pub(crate) const SPAN: usize = 512;
 /// Queries, at most, of a tile that waits for memory: those of one token. They ask in advance for what they read next.
-const LONELY: usize = 4;
+const MEMORY_BOUND: usize = 4;
 /// Largest head dimension.
 pub const MAX_HEAD_DIM: usize = 256;
 
