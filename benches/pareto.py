@@ -33,8 +33,7 @@ def run(command, log):
 
 def digest(file):
     """SHA-256 of a file."""
-    with open(file, "rb") as data:
-        return hashlib.file_digest(data, "sha256").hexdigest()
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 class Contest:
@@ -58,10 +57,10 @@ class Contest:
         flags = self.flags
         files = sorted(flags.source.iterdir()) if flags.source.is_dir() else [flags.source]
         files += [flags.text] + ([] if flags.calibrate == "default" else [pathlib.Path(flags.calibrate)])
-        about = {str(file.resolve()): digest(file) for file in files if file.is_file()}
+        about = {file.name: digest(file) for file in files if file.is_file()}
         about |= {"windows": flags.windows, "window": flags.window, "calibrate": flags.calibrate}
         known = self.work / "contest.json"
-        if not known.exists() and any(self.work.iterdir()):
+        if not known.exists() and any(entry.name != "llama.cpp" for entry in self.work.iterdir()):
             sys.exit(f"{self.work} is not empty and holds no contest.json: name another --work")
         if known.exists() and json.loads(known.read_text()) != about:
             sys.exit(f"{self.work} holds another contest (source, text, windows or calibration): name another --work")

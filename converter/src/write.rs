@@ -184,8 +184,9 @@ impl<W: Write + Seek> FileWriter<W> {
 ///
 /// Dropped before [`AtomicFile::publish`], it leaves nothing behind.
 pub struct AtomicFile {
-    _unfinished: Unfinished,
     temporary: NamedTempFile,
+    // Behind the file: it is dropped after that is removed.
+    _unfinished: Unfinished,
     destination: PathBuf,
     folder: PathBuf,
 }

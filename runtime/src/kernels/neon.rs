@@ -367,26 +367,16 @@ impl<const MATRIX: bool> Simd for Neon<MATRIX> {
         x: &[QuantGroup; W],
         dots: &mut [[int32x4_t; 4]; W],
     ) {
-        match W {
-            2 | 3 if MATRIX => self.matrix_dots::<C, P, 1>(codes, x, dots),
-            4.. if MATRIX => self.matrix_dots::<C, P, 2>(codes, x, dots),
-            _ => {}
+        if !MATRIX || W < 2 {
+            return self.dots_from::<C, P, W>(codes, x, dots, 0);
         }
-        // What is left over: one token, or all.
-        let first = if MATRIX { W / 2 * 2 } else { 0 };
-        if first == W {
-            return;
+        if W < 4 {
+            self.matrix_dots::<C, P, 1>(codes, x, dots);
+        } else {
+            self.matrix_dots::<C, P, 2>(codes, x, dots);
         }
-        for step in 0..GROUP / 4 {
-            let codes = codes.step(self, step);
-            for t in first..W {
-                let x = P::words(&x[t])[step];
-                dots[t] = if C::SMALL {
-                    self.dot_small(dots[t], codes, x)
-                } else {
-                    self.dot_bytes(dots[t], codes, x)
-                };
-            }
+        if !W.is_multiple_of(2) {
+            self.dots_from::<C, P, W>(codes, x, dots, W - 1);
         }
     }
     #[inline(always)]

@@ -100,9 +100,21 @@ pub(crate) trait Simd: Copy {
         x: &[QuantGroup; W],
         dots: &mut [Self::I; W],
     ) {
+        self.dots_from::<C, P, W>(codes, x, dots, 0);
+    }
+
+    /// [`Simd::dots`] of the tokens from `first` on, each by itself.
+    #[inline(always)]
+    fn dots_from<C: Codes, P: Plane, const W: usize>(
+        self,
+        codes: &C,
+        x: &[QuantGroup; W],
+        dots: &mut [Self::I; W],
+        first: usize,
+    ) {
         for step in 0..GROUP / 4 {
             let codes = codes.step(self, step);
-            for t in 0..W {
+            for t in first..W {
                 let x = P::words(&x[t])[step];
                 dots[t] = if C::SMALL {
                     self.dot_small(dots[t], codes, x)
