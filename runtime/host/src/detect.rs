@@ -2,6 +2,8 @@
 
 use std::fmt;
 use std::str::FromStr;
+#[cfg(target_arch = "x86_64")]
+use thimble_runtime::kernels::Amx;
 use thimble_runtime::kernels::Kernels;
 use thiserror::Error;
 
@@ -14,6 +16,8 @@ pub enum KernelKind {
     Avx2,
     /// x86-64 with AVX-512 VNNI.
     Avx512,
+    /// x86-64 with AMX for bytes too, where the system lets processes use it.
+    Amx,
     /// 64-bit ARM with the dot-product extension.
     Neon,
     /// 64-bit ARM with the 8-bit matrix extension too.
@@ -24,7 +28,7 @@ pub enum KernelKind {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum KernelsError {
     /// No kernels have this name.
-    #[error("unknown kernels '{0}': expected scalar, avx2, avx512, neon or i8mm")]
+    #[error("unknown kernels '{0}': expected scalar, avx2, avx512, amx, neon or i8mm")]
     Unknown(String),
     /// The CPU lacks the instructions.
     #[error("this CPU cannot run the {0} kernels: leave the choice open, or take scalar")]
@@ -37,6 +41,7 @@ impl fmt::Display for KernelKind {
             KernelKind::Scalar => "scalar",
             KernelKind::Avx2 => "avx2",
             KernelKind::Avx512 => "avx512",
+            KernelKind::Amx => "amx",
             KernelKind::Neon => "neon",
             KernelKind::I8mm => "i8mm",
         })
@@ -47,8 +52,15 @@ impl FromStr for KernelKind {
     type Err = KernelsError;
 
     fn from_str(name: &str) -> Result<KernelKind, KernelsError> {
-        use KernelKind::{Avx2, Avx512, I8mm, Neon, Scalar};
-        let found = [Scalar, Avx2, Avx512, Neon, I8mm].into_iter().find(|kind| kind.to_string() == name);
+        let all = [
+            KernelKind::Scalar,
+            KernelKind::Avx2,
+            KernelKind::Avx512,
+            KernelKind::Amx,
+            KernelKind::Neon,
+            KernelKind::I8mm,
+        ];
+        let found = all.into_iter().find(|kind| kind.to_string() == name);
         found.ok_or_else(|| KernelsError::Unknown(name.to_owned()))
     }
 }
@@ -61,6 +73,7 @@ impl KernelKind {
             KernelKind::Scalar => Some(Kernels::scalar()),
             KernelKind::Avx2 => avx2().map(Kernels::avx2),
             KernelKind::Avx512 => avx512().map(Kernels::avx512),
+            KernelKind::Amx => avx512().and_then(Amx::request).map(Kernels::amx),
             KernelKind::Neon | KernelKind::I8mm => None,
         };
         #[cfg(target_arch = "aarch64")]
@@ -68,7 +81,7 @@ impl KernelKind {
             KernelKind::Scalar => Some(Kernels::scalar()),
             KernelKind::Neon => neon().map(Kernels::neon),
             KernelKind::I8mm => i8mm().map(Kernels::i8mm),
-            KernelKind::Avx2 | KernelKind::Avx512 => None,
+            KernelKind::Avx2 | KernelKind::Avx512 | KernelKind::Amx => None,
         };
         #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
         let table = (self == KernelKind::Scalar).then(Kernels::scalar);
@@ -80,7 +93,8 @@ impl KernelKind {
         if let Some(name) = std::env::var_os("THIMBLE_KERNELS").filter(|name| !name.is_empty()) {
             return name.to_string_lossy().parse::<KernelKind>()?.kernels();
         }
-        let best = [KernelKind::Avx512, KernelKind::Avx2, KernelKind::I8mm, KernelKind::Neon];
+        let best =
+            [KernelKind::Amx, KernelKind::Avx512, KernelKind::Avx2, KernelKind::I8mm, KernelKind::Neon];
         Ok(best.into_iter().find_map(|kind| kind.kernels().ok()).unwrap_or_else(Kernels::scalar))
     }
 }

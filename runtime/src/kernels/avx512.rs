@@ -27,6 +27,19 @@ macro_rules! with {
     };
 }
 
+impl Avx512Vnni {
+    #[inline(always)]
+    pub(super) fn load_i32(self, from: &[i32; 16]) -> __m512i {
+        with!(_mm512_loadu_si512(from.as_ptr().cast()))
+    }
+    /// `a - b`, byte by byte.
+    #[inline(always)]
+    pub(super) fn store_difference(self, a: __m512i, b: __m512i, to: &mut [i8; 64]) {
+        let difference = with!(_mm512_sub_epi8(a, b));
+        with!(_mm512_storeu_si512(to.as_mut_ptr().cast(), difference))
+    }
+}
+
 impl Simd for Avx512Vnni {
     type F = __m512;
     type I = __m512i;

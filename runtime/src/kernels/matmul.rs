@@ -1,6 +1,6 @@
 //! Weight panels times a few tokens, the one loop that everything else waits for.
 
-use super::block_product::Block;
+use super::block_product::{Block, add_integer, dequantize};
 use super::blocks::{
     Matrix, Q3NlBlock, Q4Block, Q4MinBlock, Q4NlBlock, Q5NlBlock, Q6Block, Q8Block, Q8RowBlock, QuantGroup,
 };
@@ -52,7 +52,7 @@ const AHEAD: usize = 4096;
 
 /// Smallest tile width, of those that are compiled, that holds `tokens`; at most `most`.
 pub(crate) fn tile_width(tokens: usize, most: usize) -> usize {
-    for width in [1, 2, 3, 4, 5, 6, 8, 12] {
+    for width in [1, 2, 3, 4, 5, 6, 8, 12, 16] {
         if tokens <= width && width <= most {
             return width;
         }
@@ -98,7 +98,7 @@ impl Float for bf16 {
 
 /// Writes one panel's result for one token.
 #[inline(always)]
-fn put<S: Simd>(s: S, job: &MatmulJob<'_>, panel: usize, token: usize, sum: S::F) {
+pub(super) fn put<S: Simd>(s: S, job: &MatmulJob<'_>, panel: usize, token: usize, sum: S::F) {
     let row = panel * PANEL;
     let rows = PANEL.min(job.matrix.rows - row);
     // SAFETY: a place of the output belongs to one row of the product, a row to one panel, and a panel to
@@ -161,7 +161,7 @@ fn integer_tile<S: Simd, B: Block, const W: usize>(
         if W == 1 {
             s.prefetch(block, AHEAD, size_of::<B>());
         }
-        block.integer(s, x, &mut sums);
+        add_integer(s, block, x, &mut sums);
     }
     for (t, sum) in sums.into_iter().enumerate().take(job.input.tokens - first) {
         let sum = match scale {
@@ -218,7 +218,7 @@ fn exact_panel<S: Simd, B: Block>(
         let mut sums = [s.zero(); FLOAT_TILE];
         let mut weights = [[0.0; PANEL]; GROUP];
         for (g, block) in blocks.iter().enumerate() {
-            block.columns(s, &mut weights);
+            dequantize(s, block, &mut weights);
             for (k, weights) in weights.iter().enumerate() {
                 let weights = s.load(weights);
                 let weights = match scale {
@@ -245,20 +245,29 @@ fn float_panel<S: Simd, T: Float>(s: S, job: &MatmulJob<'_>, panel: usize, weigh
     }
 }
 
+/// The scales in front of a panel, if it has them, and its blocks.
+#[inline(always)]
+pub(super) fn scale_and_blocks<'a, S: Simd, B: Block>(
+    s: S,
+    job: &MatmulJob<'a>,
+    panel: usize,
+) -> (Option<S::F>, &'a [B]) {
+    let data = job.matrix.panel(panel);
+    let (header, data) = data.split_at(job.matrix.encoding.panel_header().min(data.len()));
+    // Not `map`: a closure does not take on the instruction set of the kernel's entry point.
+    #[allow(clippy::manual_map)]
+    let scale = match <[f32; PANEL]>::ref_from_bytes(header).ok() {
+        Some(scales) => Some(s.load(scales)),
+        None => None,
+    };
+    // The format's checks leave no panel of another length; an empty one would only yield zeros.
+    (scale, <[B]>::ref_from_bytes(data).unwrap_or(&[]))
+}
+
 #[inline(always)]
 fn quantized_panels<S: Simd, B: Block>(s: S, job: &MatmulJob<'_>) {
     for panel in job.panels.clone() {
-        let data = job.matrix.panel(panel);
-        let (header, data) = data.split_at(job.matrix.encoding.panel_header().min(data.len()));
-        let scales = <[f32; PANEL]>::ref_from_bytes(header).ok();
-        // Not `map`: a closure does not take on the instruction set of the kernel's entry point.
-        #[allow(clippy::manual_map)]
-        let scale = match scales {
-            Some(scales) => Some(s.load(scales)),
-            None => None,
-        };
-        // The format's checks leave no panel of another length; an empty one would only yield zeros.
-        let blocks = <[B]>::ref_from_bytes(data).unwrap_or(&[]);
+        let (scale, blocks) = scale_and_blocks::<S, B>(s, job, panel);
         match job.input.groups {
             Some(groups) => integer_panel(s, job, panel, blocks, groups, scale),
             None => exact_panel(s, job, panel, blocks, scale),
@@ -327,7 +336,7 @@ fn block_row<S: Simd, B: Block>(s: S, data: &[u8], lane: usize, scale: f32, out:
     let blocks = <[B]>::ref_from_bytes(data).unwrap_or(&[]);
     let mut weights = [[0.0; PANEL]; GROUP];
     for (out, block) in out.chunks_mut(GROUP).zip(blocks) {
-        block.columns(s, &mut weights);
+        dequantize(s, block, &mut weights);
         for (out, weights) in out.iter_mut().zip(&weights) {
             *out = weights[lane] * scale;
         }

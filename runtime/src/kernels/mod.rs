@@ -6,6 +6,8 @@
 // Kernels index several small arrays by the same lane or token; an iterator over one of them hides that.
 #![allow(clippy::needless_range_loop)]
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod attention;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -25,6 +27,8 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+#[cfg(target_arch = "x86_64")]
+pub use amx::Amx;
 pub(crate) use attention::CHUNK;
 pub use attention::{AttendJob, KvHead, KvHeadMut, KvKind, MAX_HEAD_DIM, Rope, StoreJob};
 #[cfg(target_arch = "x86_64")]

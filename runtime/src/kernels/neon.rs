@@ -1,6 +1,6 @@
 //! NEON with the dot-product extension, and with the matrix products of bytes on top: four registers for the sixteen lanes.
 
-use super::block_product::{Codes, Plane};
+use super::block_product::{Block, Plane};
 use super::blocks::QuantGroup;
 use super::simd::{Simd, half_tables};
 use crate::format::GROUP;
@@ -90,9 +90,9 @@ impl<const MATRIX: bool> Neon<MATRIX> {
 
     /// Signed codes of two steps as pairs of rows with 8 columns each.
     #[inline(always)]
-    fn row_pairs<C: Codes>(self, codes: &C, step: usize) -> [int8x16_t; 8] {
+    fn row_pairs<C: Block>(self, block: &C, step: usize) -> [int8x16_t; 8] {
         let flip = with!(vdupq_n_u8(if C::SMALL { 0 } else { 128 }));
-        let (first, second) = (codes.step(self, step), codes.step(self, step + 1));
+        let (first, second) = (block.codes(self, step), block.codes(self, step + 1));
         let mut pairs = [with!(vdupq_n_s8(0)); 8];
         for quarter in 0..4 {
             let first = with!(veorq_u8(first[quarter], flip));
@@ -107,15 +107,15 @@ impl<const MATRIX: bool> Neon<MATRIX> {
 
     /// [`Simd::dots`] of the tokens `2 * pair` and `2 * pair + 1` for all pairs below `PAIRS`.
     #[inline(always)]
-    fn matrix_dots<C: Codes, P: Plane, const PAIRS: usize>(
+    fn matrix_dots<C: Block, P: Plane, const PAIRS: usize>(
         self,
-        codes: &C,
+        block: &C,
         x: &[QuantGroup],
         dots: &mut [[int32x4_t; 4]],
     ) {
         let mut sums = [[with!(vdupq_n_s32(0)); 8]; PAIRS];
         for step in (0..GROUP / 4).step_by(2) {
-            let rows = self.row_pairs(codes, step);
+            let rows = self.row_pairs(block, step);
             for (sums, x) in sums.iter_mut().zip(x.as_chunks::<2>().0) {
                 let [a, b] = [P::words(&x[0]), P::words(&x[1])];
                 let words = [a[step], a[step + 1], b[step], b[step + 1]];
@@ -361,22 +361,22 @@ impl<const MATRIX: bool> Simd for Neon<MATRIX> {
         self.dot_small(sum, signed, x)
     }
     #[inline(always)]
-    fn dots<C: Codes, P: Plane, const W: usize>(
+    fn dots<C: Block, P: Plane, const W: usize>(
         self,
-        codes: &C,
+        block: &C,
         x: &[QuantGroup; W],
         dots: &mut [[int32x4_t; 4]; W],
     ) {
         if !MATRIX || W < 2 {
-            return self.dots_from::<C, P, W>(codes, x, dots, 0);
+            return self.dots_from::<C, P, W>(block, x, dots, 0);
         }
         if W < 4 {
-            self.matrix_dots::<C, P, 1>(codes, x, dots);
+            self.matrix_dots::<C, P, 1>(block, x, dots);
         } else {
-            self.matrix_dots::<C, P, 2>(codes, x, dots);
+            self.matrix_dots::<C, P, 2>(block, x, dots);
         }
         if !W.is_multiple_of(2) {
-            self.dots_from::<C, P, W>(codes, x, dots, W - 1);
+            self.dots_from::<C, P, W>(block, x, dots, W - 1);
         }
     }
     #[inline(always)]

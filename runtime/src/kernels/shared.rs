@@ -50,6 +50,13 @@ impl<'a, T> Disjoint<'a, T> {
         Disjoint { start: slice.as_mut_ptr(), len: slice.len(), slice: PhantomData }
     }
 
+    /// All from `start` on; nothing past the end.
+    pub(crate) fn after(&self, start: usize) -> Self {
+        let start = start.min(self.len);
+        // SAFETY: at most one past the last number of the borrowed slice.
+        Disjoint { start: unsafe { self.start.add(start) }, len: self.len - start, slice: PhantomData }
+    }
+
     /// The part of `len` numbers from `start`.
     ///
     /// # Safety

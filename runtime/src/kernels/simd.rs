@@ -4,7 +4,7 @@
 //! the handful of operations below, on one 512-bit register, two of 256 bits or four of 128; the kernels
 //! themselves are written once, generic over [`Simd`], and compiled for each set.
 
-use super::block_product::{Codes, Plane};
+use super::block_product::{Block, Plane};
 use super::blocks::QuantGroup;
 use crate::format::GROUP;
 use half::{bf16, f16};
@@ -94,26 +94,26 @@ pub(crate) trait Simd: Copy {
 
     /// Adds a block's codes times one plane of `W` tokens' activations, for each of 16 rows.
     #[inline(always)]
-    fn dots<C: Codes, P: Plane, const W: usize>(
+    fn dots<C: Block, P: Plane, const W: usize>(
         self,
-        codes: &C,
+        block: &C,
         x: &[QuantGroup; W],
         dots: &mut [Self::I; W],
     ) {
-        self.dots_from::<C, P, W>(codes, x, dots, 0);
+        self.dots_from::<C, P, W>(block, x, dots, 0);
     }
 
     /// [`Simd::dots`] of the tokens from `first` on, each by itself.
     #[inline(always)]
-    fn dots_from<C: Codes, P: Plane, const W: usize>(
+    fn dots_from<C: Block, P: Plane, const W: usize>(
         self,
-        codes: &C,
+        block: &C,
         x: &[QuantGroup; W],
         dots: &mut [Self::I; W],
         first: usize,
     ) {
         for step in 0..GROUP / 4 {
-            let codes = codes.step(self, step);
+            let codes = block.codes(self, step);
             for t in first..W {
                 let x = P::words(&x[t])[step];
                 dots[t] = if C::SMALL {

@@ -6,7 +6,7 @@ use super::{AttendJob, MatmulJob, Matrix, QuantGroup, Scalar, StoreJob, attentio
 /// The kernels of one instruction set. Holding one is proof that the CPU can run it.
 #[derive(Clone, Copy)]
 pub struct Kernels {
-    /// Name for people: `scalar`, `avx2`, `avx512`, `neon`, `i8mm`.
+    /// Name for people: `scalar`, `avx2`, `avx512`, `amx`, `neon`, `i8mm`.
     pub name: &'static str,
     /// Tokens in a full tile of quantized activations.
     pub tile: usize,
@@ -106,6 +106,29 @@ macro_rules! table {
 table!(Avx2, avx2, "avx2", "avx2,fma,f16c");
 #[cfg(target_arch = "x86_64")]
 table!(Avx512Vnni, avx512, "avx512", "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c");
+#[cfg(target_arch = "x86_64")]
+mod amx {
+    use super::super::{Amx, MatmulJob, amx};
+    use super::{Kernels, avx512};
+
+    fn product(job: &MatmulJob<'_>) {
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+        fn compiled(job: &MatmulJob<'_>) {
+            // SAFETY: as for `entry`.
+            let proof = unsafe { Amx::assume() };
+            amx::matmul(proof, job, avx512::TABLE.matmul);
+        }
+        // SAFETY: as for `entry`.
+        unsafe { compiled(job) }
+    }
+
+    impl Kernels {
+        /// The kernels for AMX: those for AVX-512, with prompts in tile registers.
+        pub fn amx(_proof: Amx) -> Kernels {
+            Kernels { name: "amx", tile: amx::TILE, matmul: product, ..avx512::TABLE }
+        }
+    }
+}
 #[cfg(target_arch = "aarch64")]
 table!(DotProd, neon, "neon", "neon,dotprod");
 #[cfg(target_arch = "aarch64")]

@@ -24,7 +24,9 @@ fn all() -> Vec<Kernels> {
         }
         if std::is_x86_feature_detected!("avx512vnni") && std::is_x86_feature_detected!("avx512bw") {
             // SAFETY: just checked; F, DQ and VL come with these on every such CPU.
-            all.push(Kernels::avx512(unsafe { Avx512Vnni::assume() }));
+            let avx512 = unsafe { Avx512Vnni::assume() };
+            all.push(Kernels::avx512(avx512));
+            all.extend(Amx::request(avx512).map(Kernels::amx));
         }
     }
     #[cfg(target_arch = "aarch64")]
@@ -240,7 +242,7 @@ const SHAPES: &[(usize, usize)] = if cfg!(miri) {
 } else {
     &[(1, 1), (15, 31), (16, 32), (17, 33), (48, 96), (33, 100), (130, 576), (64, 1536)]
 };
-const TOKENS: &[usize] = if cfg!(miri) { &[1] } else { &[1, 2, 3, 4, 5, 7, 8, 11, 12, 13, 25] };
+const TOKENS: &[usize] = if cfg!(miri) { &[1] } else { &[1, 2, 3, 4, 5, 7, 8, 11, 12, 13, 25, 30, 35] };
 
 #[test]
 fn products_match_f64() {
@@ -289,19 +291,20 @@ fn products_match_f64() {
 #[cfg_attr(miri, ignore = "there is one set under miri")]
 fn integer_products_agree_between_sets() {
     let mut random = Random(2);
+    const TOKENS: usize = 37;
     for encoding in MATRICES.into_iter().filter(|encoding| encoding.block_columns() == GROUP) {
         let sample = Sample::new(encoding, 48, 96, &mut random);
         let aligned = sample.aligned();
         // Full-range activations: 16-bit accumulators that overflow would show here.
-        let x: Vec<f32> = (0..96 * 5).map(|_| if random.float() > 0.0 { 1.0 } else { -1.0 }).collect();
+        let x: Vec<f32> = (0..96 * TOKENS).map(|_| if random.float() > 0.0 { 1.0 } else { -1.0 }).collect();
         let size: Vec<f64> = sample.product(&x).iter().map(|(_, size)| *size).collect();
         let mut first: Option<Vec<f32>> = None;
         for kernels in all() {
             let groups = quantize(&kernels, &x, 96);
-            let mut out = vec![0.0; 48 * 5];
+            let mut out = vec![0.0; 48 * TOKENS];
             let crew = Crew { kernels, team: &Alone };
             let product = Product { matrix: sample.matrix(&aligned), out: &mut out, add: false };
-            crew.multiply(Input { floats: &x, groups: Some(&groups), tokens: 5 }, [product]);
+            crew.multiply(Input { floats: &x, groups: Some(&groups), tokens: TOKENS }, [product]);
             let first = first.get_or_insert_with(|| out.clone());
             for ((a, b), size) in first.iter().zip(&out).zip(&size) {
                 assert!((a - b).abs() <= 1e-6 * *size as f32, "{kernels:?} {encoding:?}: {b} for {a}");
