@@ -49,7 +49,7 @@ fn any_weights_give_some_text() {
             spoil(&mut file, fill);
             fs::write(&path, &file).unwrap();
             let model = MappedModel::open(&path).unwrap();
-            for kernels in [KernelKind::Scalar, KernelKind::Avx2, KernelKind::Avx512, KernelKind::Neon] {
+            for kernels in KernelKind::ALL {
                 if kernels.kernels().is_err() {
                     continue;
                 }

@@ -14,6 +14,8 @@ pub enum KernelKind {
     Scalar,
     /// x86-64 with AVX2, FMA and F16C.
     Avx2,
+    /// The same with AVX-VNNI.
+    AvxVnni,
     /// x86-64 with AVX-512 VNNI.
     Avx512,
     /// x86-64 with AMX for bytes too, where the system lets processes use it.
@@ -28,7 +30,7 @@ pub enum KernelKind {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum KernelsError {
     /// No kernels have this name.
-    #[error("unknown kernels '{0}': expected scalar, avx2, avx512, amx, neon or i8mm")]
+    #[error("unknown kernels '{0}': expected scalar, avx2, avx-vnni, avx512, amx, neon or i8mm")]
     Unknown(String),
     /// The CPU lacks the instructions.
     #[error("this CPU cannot run the {0} kernels: leave the choice open, or take scalar")]
@@ -40,6 +42,7 @@ impl fmt::Display for KernelKind {
         f.write_str(match self {
             KernelKind::Scalar => "scalar",
             KernelKind::Avx2 => "avx2",
+            KernelKind::AvxVnni => "avx-vnni",
             KernelKind::Avx512 => "avx512",
             KernelKind::Amx => "amx",
             KernelKind::Neon => "neon",
@@ -52,26 +55,25 @@ impl FromStr for KernelKind {
     type Err = KernelsError;
 
     fn from_str(name: &str) -> Result<KernelKind, KernelsError> {
-        let all = [
-            KernelKind::Scalar,
-            KernelKind::Avx2,
-            KernelKind::Avx512,
-            KernelKind::Amx,
-            KernelKind::Neon,
-            KernelKind::I8mm,
-        ];
-        let found = all.into_iter().find(|kind| kind.to_string() == name);
+        let found = KernelKind::ALL.into_iter().find(|kind| kind.to_string() == name);
         found.ok_or_else(|| KernelsError::Unknown(name.to_owned()))
     }
 }
 
 impl KernelKind {
+    /// All of them; of those that a CPU can run the last is the fastest.
+    pub const ALL: [KernelKind; 7] = {
+        use KernelKind::{Amx, Avx2, Avx512, AvxVnni, I8mm, Neon, Scalar};
+        [Scalar, Avx2, AvxVnni, Avx512, Amx, Neon, I8mm]
+    };
+
     /// The table, if this CPU can run it.
     pub fn kernels(self) -> Result<Kernels, KernelsError> {
         #[cfg(target_arch = "x86_64")]
         let table = match self {
             KernelKind::Scalar => Some(Kernels::scalar()),
             KernelKind::Avx2 => avx2().map(Kernels::avx2),
+            KernelKind::AvxVnni => avx_vnni().map(Kernels::avx_vnni),
             KernelKind::Avx512 => avx512().map(Kernels::avx512),
             KernelKind::Amx => avx512().and_then(Amx::request).map(Kernels::amx),
             KernelKind::Neon | KernelKind::I8mm => None,
@@ -81,7 +83,7 @@ impl KernelKind {
             KernelKind::Scalar => Some(Kernels::scalar()),
             KernelKind::Neon => neon().map(Kernels::neon),
             KernelKind::I8mm => i8mm().map(Kernels::i8mm),
-            KernelKind::Avx2 | KernelKind::Avx512 | KernelKind::Amx => None,
+            KernelKind::Avx2 | KernelKind::AvxVnni | KernelKind::Avx512 | KernelKind::Amx => None,
         };
         #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
         let table = (self == KernelKind::Scalar).then(Kernels::scalar);
@@ -93,9 +95,8 @@ impl KernelKind {
         if let Some(name) = std::env::var_os("THIMBLE_KERNELS").filter(|name| !name.is_empty()) {
             return name.to_string_lossy().parse::<KernelKind>()?.kernels();
         }
-        let best =
-            [KernelKind::Amx, KernelKind::Avx512, KernelKind::Avx2, KernelKind::I8mm, KernelKind::Neon];
-        Ok(best.into_iter().find_map(|kind| kind.kernels().ok()).unwrap_or_else(Kernels::scalar))
+        let best = KernelKind::ALL.into_iter().rev().find_map(|kind| kind.kernels().ok());
+        Ok(best.unwrap_or_else(Kernels::scalar))
     }
 }
 
@@ -106,6 +107,14 @@ fn avx2() -> Option<thimble_runtime::kernels::Avx2> {
         && is_x86_feature_detected!("f16c");
     // SAFETY: the three features were just found.
     found.then(|| unsafe { thimble_runtime::kernels::Avx2::assume() })
+}
+
+#[cfg(target_arch = "x86_64")]
+fn avx_vnni() -> Option<thimble_runtime::kernels::AvxVnni> {
+    avx2()?;
+    let found = is_x86_feature_detected!("avxvnni");
+    // SAFETY: the feature was just found, and the others of `avx2`.
+    found.then(|| unsafe { thimble_runtime::kernels::AvxVnni::assume() })
 }
 
 #[cfg(target_arch = "x86_64")]

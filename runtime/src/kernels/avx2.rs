@@ -1,27 +1,32 @@
-//! AVX2 with FMA and F16C: two registers for the sixteen lanes.
+//! AVX2 with FMA and F16C, and AVX-VNNI where there is that: two registers for the sixteen lanes.
 
 use super::simd::{Simd, half_tables, prefetch};
 use core::arch::x86_64::*;
 use half::f16;
 
-/// Proof that the CPU and the operating system support AVX2, FMA and F16C.
+/// Proof that the CPU and the operating system support AVX2, FMA and F16C, and, where `VNNI`, AVX-VNNI.
 #[derive(Clone, Copy, Debug)]
-pub struct Avx2(());
+pub struct Avx<const VNNI: bool>(());
 
-impl Avx2 {
+/// AVX2 alone.
+pub type Avx2 = Avx<false>;
+/// AVX2 with AVX-VNNI: four products and their sum in one instruction.
+pub type AvxVnni = Avx<true>;
+
+impl<const VNNI: bool> Avx<VNNI> {
     /// The proof, on the caller's word.
     ///
     /// # Safety
-    /// The CPU supports avx2, fma and f16c.
+    /// The CPU supports avx2, fma and f16c, and avxvnni where `VNNI`.
     pub unsafe fn assume() -> Self {
-        Avx2(())
+        Avx(())
     }
 }
 
 /// Evaluates a register-only intrinsic.
 macro_rules! with {
     ($call:expr) => {
-        // SAFETY: the receiver, an `Avx2`, exists only where the CPU has these instructions, and the
+        // SAFETY: the receiver, an `Avx`, exists only where the CPU has these instructions, and the
         // intrinsic touches no memory but through the reference to an array of at least its size.
         unsafe { $call }
     };
@@ -46,10 +51,13 @@ fn halves<T>(from: &[T; 16]) -> [&[T; 8]; 2] {
     [&halves[0], &halves[1]]
 }
 
-impl Avx2 {
-    /// Sums of 4 adjacent products: unsigned `codes` by signed `x`; every pair of products fits 16 bits.
+impl<const VNNI: bool> Avx<VNNI> {
+    /// Sums of 4 adjacent products: unsigned `codes` by signed `x`; without `VNNI` every pair of products must fit 16 bits.
     #[inline(always)]
     fn dot(self, sum: __m256i, codes: __m256i, x: __m256i) -> __m256i {
+        if VNNI {
+            return with!(_mm256_dpbusd_avx_epi32(sum, codes, x));
+        }
         let pairs = with!(_mm256_maddubs_epi16(codes, x));
         let ones = with!(_mm256_set1_epi16(1));
         let fours = with!(_mm256_madd_epi16(pairs, ones));
@@ -57,12 +65,12 @@ impl Avx2 {
     }
 }
 
-impl Simd for Avx2 {
+impl<const VNNI: bool> Simd for Avx<VNNI> {
     type F = [__m256; 2];
     type I = [__m256i; 2];
     type B = [__m256i; 2];
     const TILE: usize = 4;
-    const BYTE_ZERO: i32 = 0;
+    const BYTE_ZERO: i32 = if VNNI { 128 } else { 0 };
 
     #[inline(always)]
     fn prefetch<T>(self, at: &T, ahead: usize, bytes: usize) {
@@ -234,6 +242,9 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     fn dot_bytes(self, sum: [__m256i; 2], codes: [__m256i; 2], x: i32) -> [__m256i; 2] {
+        if VNNI {
+            return self.dot_small(sum, codes, x);
+        }
         // maddubs saturates at 16 bits, which codes up to 255 can reach. So: code - 128 as a signed byte, its
         // size as the unsigned side (at most 128) and its sign moved to x: 2 * 128 * 127 fits.
         let x = with!(_mm256_set1_epi32(x));

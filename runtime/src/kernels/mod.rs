@@ -32,7 +32,7 @@ pub use amx::Amx;
 pub(crate) use attention::CHUNK;
 pub use attention::{AttendJob, KvHead, KvHeadMut, KvKind, MAX_HEAD_DIM, Rope, StoreJob};
 #[cfg(target_arch = "x86_64")]
-pub use avx2::Avx2;
+pub use avx2::{Avx2, AvxVnni};
 #[cfg(target_arch = "x86_64")]
 pub use avx512::Avx512Vnni;
 pub use blocks::{Matrix, QuantGroup};

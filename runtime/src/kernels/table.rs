@@ -6,7 +6,7 @@ use super::{AttendJob, MatmulJob, Matrix, QuantGroup, Scalar, StoreJob, attentio
 /// The kernels of one instruction set. Holding one is proof that the CPU can run it.
 #[derive(Clone, Copy)]
 pub struct Kernels {
-    /// Name for people: `scalar`, `avx2`, `avx512`, `amx`, `neon`, `i8mm`.
+    /// Name for people: `scalar`, `avx2`, `avx-vnni`, `avx512`, `amx`, `neon`, `i8mm`.
     pub name: &'static str,
     /// Tokens in a full tile of quantized activations.
     pub tile: usize,
@@ -104,6 +104,8 @@ macro_rules! table {
 
 #[cfg(target_arch = "x86_64")]
 table!(Avx2, avx2, "avx2", "avx2,fma,f16c");
+#[cfg(target_arch = "x86_64")]
+table!(AvxVnni, avx_vnni, "avx-vnni", "avx2,fma,f16c,avxvnni");
 #[cfg(target_arch = "x86_64")]
 table!(Avx512Vnni, avx512, "avx512", "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c");
 #[cfg(target_arch = "x86_64")]

@@ -21,6 +21,10 @@ fn all() -> Vec<Kernels> {
             assert!(std::is_x86_feature_detected!("fma") && std::is_x86_feature_detected!("f16c"));
             // SAFETY: just checked.
             all.push(Kernels::avx2(unsafe { Avx2::assume() }));
+            if std::is_x86_feature_detected!("avxvnni") {
+                // SAFETY: just checked.
+                all.push(Kernels::avx_vnni(unsafe { AvxVnni::assume() }));
+            }
         }
         if std::is_x86_feature_detected!("avx512vnni") && std::is_x86_feature_detected!("avx512bw") {
             // SAFETY: just checked; F, DQ and VL come with these on every such CPU.
