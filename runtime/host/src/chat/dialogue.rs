@@ -1,23 +1,23 @@
 //! One message in, one answer out, in a context of limited length.
 
+use super::ChatError;
 use super::conversation::{Conversation, Role, Turn};
-use crate::failure::Failure;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use thimble_runtime::Token;
 use thimble_runtime::utf8::Utf8Stream;
 
 /// What a dialogue needs of a model and its session.
-pub(crate) trait Voice {
+pub trait Voice {
     /// Positions in the context.
     fn context(&self) -> usize;
     /// The messages in the model's chat format, up to the place where the answer begins. Special tokens in a
     /// message's text are plain text.
-    fn encode(&self, messages: &[(Role, &str)]) -> Result<Vec<Token>, Failure>;
+    fn encode(&self, messages: &[(Role, &str)]) -> Result<Vec<Token>, ChatError>;
     /// Goes back to the longest common prefix of `tokens` and what was computed, and returns its length.
     fn reuse(&mut self, tokens: &[Token]) -> usize;
     /// Computes `tokens` behind what is there.
-    fn prefill(&mut self, tokens: &[Token]) -> Result<(), Failure>;
+    fn prefill(&mut self, tokens: &[Token]) -> Result<(), ChatError>;
     /// Chooses the next token after the last computed one.
     fn sample(&mut self) -> Token;
     /// The bytes of a token.
@@ -28,7 +28,7 @@ pub(crate) trait Voice {
 
 /// Something to show while an answer is made.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Event<'a> {
+pub enum Event<'a> {
     /// More text of the answer.
     Text(&'a str),
     /// The oldest turns were forgotten, because the context is full.
@@ -47,7 +47,7 @@ pub(crate) enum Event<'a> {
 
 /// Why an answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum End {
+pub enum End {
     /// The model ended it.
     Stop,
     /// It reached the most tokens allowed.
@@ -60,31 +60,31 @@ pub(crate) enum End {
 
 /// What an answer took.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Answer {
+pub struct Answer {
     /// Why it ended.
-    pub(crate) end: End,
+    pub end: End,
     /// Prompt tokens that were in the KV cache already.
-    pub(crate) reused: usize,
+    pub reused: usize,
     /// Prompt tokens computed.
-    pub(crate) prefilled: usize,
+    pub prefilled: usize,
     /// Time for those.
-    pub(crate) prefill_time: Duration,
+    pub prefill_time: Duration,
     /// Tokens of the answer.
-    pub(crate) decoded: usize,
+    pub decoded: usize,
     /// Time for those.
-    pub(crate) decode_time: Duration,
+    pub decode_time: Duration,
     /// Whether the message and the answer are the conversation's last turn now.
-    pub(crate) remembered: bool,
+    pub remembered: bool,
 }
 
 /// A conversation with a model.
-pub(crate) struct Dialogue<S> {
+pub struct Dialogue<S> {
     /// The model and its session.
-    pub(crate) voice: S,
+    pub voice: S,
     /// What was said.
-    pub(crate) conversation: Conversation,
+    pub conversation: Conversation,
     /// Longest answer in tokens.
-    pub(crate) max_tokens: Option<usize>,
+    pub max_tokens: Option<usize>,
 }
 
 /// Tokens computed between two looks at whether the person wants to stop.
@@ -100,12 +100,12 @@ impl<S: Voice> Dialogue<S> {
     /// A message that does not fit into the context even alone is an error, and an error leaves the
     /// conversation as it was. So does an interruption before the first character: then neither is the message
     /// remembered, nor are the turns gone that would have given way to it.
-    pub(crate) fn answer(
+    pub fn answer<E: From<ChatError>>(
         &mut self,
         user: &str,
         interrupted: &AtomicBool,
-        show: &mut dyn FnMut(Event<'_>) -> Result<(), Failure>,
-    ) -> Result<Answer, Failure> {
+        show: &mut dyn FnMut(Event<'_>) -> Result<(), E>,
+    ) -> Result<Answer, E> {
         let mut first = 0;
         let mut prompt = self.fit(&mut first, user, &[])?;
         if first > 0 {
@@ -178,7 +178,7 @@ impl<S: Voice> Dialogue<S> {
     }
 
     /// Forgets the last turn and returns its message, to be answered again.
-    pub(crate) fn take_last(&mut self) -> Option<Turn> {
+    pub fn take_last(&mut self) -> Option<Turn> {
         self.conversation.turns.pop()
     }
 
@@ -186,7 +186,7 @@ impl<S: Voice> Dialogue<S> {
     ///
     /// Where turns have to go, a quarter of the context is freed at once: every change of the oldest turn
     /// means computing the rest again.
-    fn fit(&self, first: &mut usize, user: &str, said: &[Token]) -> Result<Vec<Token>, Failure> {
+    fn fit(&self, first: &mut usize, user: &str, said: &[Token]) -> Result<Vec<Token>, ChatError> {
         let context = self.voice.context();
         let turns = self.conversation.turns.len();
         let mut most = context - ANSWER_ROOM.min(context / 4);
@@ -200,12 +200,7 @@ impl<S: Voice> Dialogue<S> {
                 // Nothing can give way any more: it will do as long as one token of an answer fits.
                 return match prompt.len() < context {
                     true => Ok(prompt),
-                    false => Err(Failure::TooLong {
-                        what: "this message (with the instructions)",
-                        found: prompt.len(),
-                        room: context - 1,
-                        remedy: "shorten it, or start with a larger --context if the model has one",
-                    }),
+                    false => Err(ChatError::TooLong { found: prompt.len(), room: context - 1 }),
                 };
             }
             *first += 1;
@@ -220,7 +215,7 @@ impl<S: Voice> Dialogue<S> {
         prompt: &mut Vec<Token>,
         user: &str,
         said: &[Token],
-    ) -> Result<bool, Failure> {
+    ) -> Result<bool, ChatError> {
         let mut fewer = *first;
         let shorter = self.fit(&mut fewer, user, said)?;
         if fewer == *first || shorter.len() + said.len() >= self.voice.context() {
@@ -232,12 +227,12 @@ impl<S: Voice> Dialogue<S> {
     }
 
     /// Computes `tokens` in pieces and returns how many; fewer than all if the person stopped it in between.
-    fn prefill(
+    fn prefill<E: From<ChatError>>(
         &mut self,
         tokens: &[Token],
         interrupted: &AtomicBool,
-        show: &mut dyn FnMut(Event<'_>) -> Result<(), Failure>,
-    ) -> Result<usize, Failure> {
+        show: &mut dyn FnMut(Event<'_>) -> Result<(), E>,
+    ) -> Result<usize, E> {
         let mut done = 0;
         for piece in tokens.chunks(CHUNK) {
             if interrupted.load(Ordering::Relaxed) {

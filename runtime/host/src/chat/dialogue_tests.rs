@@ -1,6 +1,6 @@
 //! Dialogues with a scripted voice: one token is one byte, a message is `ROLE text;`.
 
-use super::{Conversation, Dialogue, End, Event, Failure, Role, Token, Voice};
+use super::{ChatError, Conversation, Dialogue, End, Event, Role, Token, Voice};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 struct Parrot {
@@ -26,7 +26,7 @@ impl Voice for Parrot {
         self.context
     }
 
-    fn encode(&self, messages: &[(Role, &str)]) -> Result<Vec<Token>, Failure> {
+    fn encode(&self, messages: &[(Role, &str)]) -> Result<Vec<Token>, ChatError> {
         let letter = |role| match role {
             Role::System => "S",
             Role::User => "U",
@@ -43,7 +43,7 @@ impl Voice for Parrot {
         common
     }
 
-    fn prefill(&mut self, tokens: &[Token]) -> Result<(), Failure> {
+    fn prefill(&mut self, tokens: &[Token]) -> Result<(), ChatError> {
         self.cache.extend(tokens);
         self.computed += tokens.len();
         assert!(self.cache.len() <= self.context, "the context is never exceeded");
@@ -71,7 +71,7 @@ fn dialogue(context: usize, script: &str) -> Dialogue<Parrot> {
 }
 
 /// The answer's end, its text, and how many turns were forgotten.
-fn ask(dialogue: &mut Dialogue<Parrot>, user: &str) -> Result<(End, String, usize), Failure> {
+fn ask(dialogue: &mut Dialogue<Parrot>, user: &str) -> Result<(End, String, usize), ChatError> {
     let (mut text, mut forgot) = (String::new(), 0);
     let answer = dialogue.answer(user, &AtomicBool::new(false), &mut |event| {
         match event {
