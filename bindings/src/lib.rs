@@ -1,0 +1,18 @@
+//! A chat with a model in one file, for apps: the surface that Kotlin, Swift and Python see.
+//!
+//! [`Model`] is a file that was opened; [`Chat`] a conversation with it on a thread of its own. No call here waits for
+//! the model: answers come to a [`Listener`]. Every object may be used from any thread and dropped at any time.
+
+mod chat;
+mod engine;
+mod error;
+mod journal;
+mod listener;
+mod model;
+
+pub use chat::{Chat, ChatOptions, Message, Sampling, Stats};
+pub use error::ApiError;
+pub use listener::{Finish, Listener, ListenerError, Reply};
+pub use model::{KvCache, Model, ModelInfo, ModelOptions};
+
+uniffi::setup_scaffolding!();
