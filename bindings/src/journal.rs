@@ -37,6 +37,8 @@ pub(crate) struct Journal {
     path: String,
 }
 
+/// How a journal begins.
+const START: &[u8] = b"{\"begin\":";
 /// How long a chat that is being dropped may hold its journal.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -83,6 +85,13 @@ impl Journal {
             let read = reader.read_until(b'\n', &mut bytes);
             read.map_err(|error| ApiError::other(format!("cannot read {}: {error}", self.path)))?;
             if !bytes.ends_with(b"\n") {
+                // A journal's first line that was cut off may be written anew; anything else is someone's file.
+                if number == 1 && !bytes.starts_with(START) && !START.starts_with(&bytes) {
+                    return Err(ApiError::Damaged {
+                        path: self.path.clone(),
+                        reason: "it is not a chat's journal".to_owned(),
+                    });
+                }
                 break;
             }
             let line = serde_json::from_slice(&bytes).map_err(|error| ApiError::Damaged {

@@ -1,0 +1,275 @@
+//! The surface for apps, from Rust: what Kotlin, Swift and Python call. Their own tests run the same cases through the
+//! border.
+#![allow(clippy::unwrap_used, reason = "these files are nothing but tests")]
+#![allow(dead_code, reason = "the tiny models have more to them")]
+
+mod tiny;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use thimble_converter::{BlockType, Options, convert};
+use thimble_ffi::{
+    ApiError, Chat, ChatOptions, Finish, Listener, ListenerError, Model, ModelOptions, Reply, Sampling,
+};
+use tiny::{Folder, ODD};
+
+/// What a listener heard.
+#[derive(Debug)]
+enum Heard {
+    Piece(String),
+    End(Reply),
+    Error(ApiError),
+}
+
+/// Passes on what it hears, and does something with each piece.
+struct Ear {
+    heard: Mutex<Sender<Heard>>,
+    each: Box<dyn Fn(&str) -> Result<(), ListenerError> + Send + Sync>,
+}
+
+impl Listener for Ear {
+    fn on_piece(&self, text: String) -> Result<(), ListenerError> {
+        let done = (self.each)(&text);
+        // Nobody listens any more where a test has ended.
+        let _ = self.heard.lock().unwrap().send(Heard::Piece(text));
+        done
+    }
+    fn on_progress(&self, _done: u32, _of: u32) -> Result<(), ListenerError> {
+        Ok(())
+    }
+    fn on_end(&self, reply: Reply) -> Result<(), ListenerError> {
+        let _ = self.heard.lock().unwrap().send(Heard::End(reply));
+        Ok(())
+    }
+    fn on_error(&self, error: ApiError) -> Result<(), ListenerError> {
+        let _ = self.heard.lock().unwrap().send(Heard::Error(error));
+        Ok(())
+    }
+}
+
+type Each = Box<dyn Fn(&str) -> Result<(), ListenerError> + Send + Sync>;
+
+fn ear(each: Each) -> (Arc<Ear>, Receiver<Heard>) {
+    let (sender, receiver) = channel();
+    (Arc::new(Ear { heard: Mutex::new(sender), each }), receiver)
+}
+
+/// The pieces and the end, or the error.
+fn rest(heard: &Receiver<Heard>) -> Result<(Vec<String>, Reply), ApiError> {
+    let mut pieces = Vec::new();
+    loop {
+        match heard.recv_timeout(Duration::from_secs(60)).unwrap() {
+            Heard::Piece(piece) => pieces.push(piece),
+            Heard::End(reply) => return Ok((pieces, reply)),
+            Heard::Error(error) => return Err(error),
+        }
+    }
+}
+
+fn ask(chat: &Chat, text: &str) -> Result<(Vec<String>, Reply), ApiError> {
+    let (listener, heard) = ear(Box::new(|_| Ok(())));
+    chat.send(text.to_owned(), listener);
+    rest(&heard)
+}
+
+struct Bench {
+    folder: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        let folder = tempfile::tempdir().unwrap();
+        let bench = Bench { folder };
+        fs::create_dir(bench.path("hf")).unwrap();
+        Folder::new(ODD, BlockType::F32).write(&bench.path("hf"), 1);
+        convert(&bench.path("hf"), &bench.path("m.thimble"), &Options::default(), &mut |_| {}).unwrap();
+        bench
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn text(&self, name: &str) -> String {
+        self.path(name).to_str().unwrap().to_owned()
+    }
+
+    fn model(&self) -> Arc<Model> {
+        Model::open(self.text("m.thimble"), ModelOptions::default()).unwrap()
+    }
+}
+
+/// Answers that differ and are the same each time.
+fn options(max_tokens: u32) -> ChatOptions {
+    let sampling = Sampling { temperature: 1.5, seed: Some(7), ..Sampling::default() };
+    ChatOptions { sampling: Some(sampling), max_tokens: Some(max_tokens), ..ChatOptions::default() }
+}
+
+#[test]
+fn pieces_come_in_order_and_the_conversation_is_kept() {
+    let bench = Bench::new();
+    let chat = Chat::new(bench.model(), options(40)).unwrap();
+    let (pieces, reply) = ask(&chat, "hello").unwrap();
+    assert_eq!(pieces.concat(), reply.text);
+    assert!(pieces.len() > 2 && reply.tokens > 2, "{reply:?}");
+    let (_, second) = ask(&chat, "and?").unwrap();
+    assert!(second.reused_tokens > 0, "{second:?}");
+    let said: Vec<(bool, String)> = chat.history().into_iter().map(|m| (m.from_user, m.text)).collect();
+    let expected = [(true, "hello"), (false, &*reply.text), (true, "and?"), (false, &*second.text)];
+    assert_eq!(said.iter().map(|(who, text)| (*who, &**text)).collect::<Vec<_>>(), expected);
+    assert_eq!(chat.stats().tokens, second.tokens);
+
+    chat.save(bench.text("talk.json")).unwrap();
+    chat.clear();
+    assert!(chat.history().is_empty());
+    chat.restore(bench.text("talk.json")).unwrap();
+    assert_eq!(chat.history().len(), 4);
+    assert!(matches!(chat.restore(bench.text("none.json")), Err(ApiError::NotFound { .. })));
+    let (listener, heard) = ear(Box::new(|_| Ok(())));
+    chat.retry(listener);
+    let (_, again) = rest(&heard).unwrap();
+    assert_eq!(chat.history().last().unwrap().text, again.text);
+    assert_eq!(chat.history().len(), 4);
+}
+
+#[test]
+fn chats_do_not_disturb_each_other() {
+    let bench = Bench::new();
+    let model = bench.model();
+    let alone = ask(&Chat::new(Arc::clone(&model), options(60)).unwrap(), "hello").unwrap().1.text;
+    let chats: Vec<Arc<Chat>> = (0..3).map(|_| Chat::new(Arc::clone(&model), options(60)).unwrap()).collect();
+    let heard: Vec<Receiver<Heard>> = chats
+        .iter()
+        .map(|chat| {
+            let (listener, heard) = ear(Box::new(|_| Ok(())));
+            chat.send("hello".to_owned(), listener);
+            heard
+        })
+        .collect();
+    drop(model);
+    for heard in heard {
+        assert_eq!(rest(&heard).unwrap().1.text, alone);
+    }
+    // With fewer threads, and with memory taken anew, the answers are the same.
+    chats[0].save_power(true);
+    let first = ask(&chats[0], "more").unwrap().1;
+    chats[1].free_memory();
+    let second = ask(&chats[1], "more").unwrap().1;
+    assert_eq!(second.reused_tokens, 0);
+    assert!(first.reused_tokens > 0);
+}
+
+#[test]
+fn an_answer_can_be_cancelled_at_any_time() {
+    let bench = Bench::new();
+    let chat = Chat::new(bench.model(), options(100_000)).unwrap();
+    let (listener, heard) = ear(Box::new(|_| Ok(())));
+    chat.send("hello".to_owned(), listener);
+    let (waiting, heard_waiting) = ear(Box::new(|_| Ok(())));
+    chat.send("and another".to_owned(), waiting);
+    assert!(matches!(heard.recv_timeout(Duration::from_secs(60)).unwrap(), Heard::Piece(_)));
+    chat.cancel();
+    let (_, reply) = rest(&heard).unwrap();
+    assert_eq!(reply.finish, Finish::Cancelled);
+    let (pieces, never) = rest(&heard_waiting).unwrap();
+    assert!(pieces.is_empty() && never.finish == Finish::Cancelled);
+    // What was shown is kept; what was never begun is not.
+    let history = chat.history();
+    assert_eq!((history.len(), &history[1].text), (2, &reply.text));
+
+    // Paused, it waits, and goes on where it was.
+    chat.pause();
+    let (listener, heard) = ear(Box::new(|_| Ok(())));
+    chat.send("go on".to_owned(), listener);
+    assert!(heard.recv_timeout(Duration::from_millis(300)).is_err());
+    chat.resume();
+    assert!(heard.recv_timeout(Duration::from_secs(60)).is_ok());
+    // Dropped, it ends.
+    drop(chat);
+    assert_eq!(rest(&heard).unwrap().1.finish, Finish::Cancelled);
+}
+
+#[test]
+fn a_listener_that_fails_stops_its_answer_and_nothing_else() {
+    let bench = Bench::new();
+    let chat = Chat::new(bench.model(), options(100_000)).unwrap();
+    let count = AtomicUsize::new(0);
+    let (listener, heard) = ear(Box::new(move |_| match count.fetch_add(1, Ordering::Relaxed) {
+        0 | 1 => Ok(()),
+        _ => Err(ListenerError::Failed { reason: "thrown".to_owned() }),
+    }));
+    chat.send("hello".to_owned(), listener);
+    let (pieces, reply) = rest(&heard).unwrap();
+    assert_eq!((pieces.len(), reply.finish), (3, Finish::Cancelled));
+    assert_eq!(chat.history().len(), 2);
+    let long = ask(&chat, &"word ".repeat(2000)).unwrap_err();
+    assert!(matches!(&long, ApiError::ContextFull { message } if message.contains("tokens")), "{long:?}");
+    assert_eq!(chat.history().len(), 2);
+}
+
+#[test]
+fn what_is_shown_is_on_disk() {
+    let bench = Bench::new();
+    let journal = || Some(bench.text("chat.jsonl"));
+    let open = || Chat::new(bench.model(), ChatOptions { journal: journal(), ..options(30) }).unwrap();
+    let chat = open();
+    let path = bench.path("chat.jsonl");
+    let copy = bench.path("killed.jsonl");
+    let shown = Arc::new(Mutex::new(String::new()));
+    let (all, from, to) = (Arc::clone(&shown), path.clone(), copy.clone());
+    let model = bench.model();
+    let (listener, heard) = ear(Box::new(move |piece| {
+        // As if the process were killed now: another one opens what is there.
+        let mut all = all.lock().unwrap();
+        all.push_str(piece);
+        fs::copy(&from, &to).unwrap();
+        let journal = Some(to.to_str().unwrap().to_owned());
+        let reopened =
+            Chat::new(Arc::clone(&model), ChatOptions { journal, ..ChatOptions::default() }).unwrap();
+        assert_eq!(reopened.history().last().unwrap().text, *all);
+        Ok(())
+    }));
+    chat.send("hello".to_owned(), listener);
+    let (pieces, reply) = rest(&heard).unwrap();
+    assert!(pieces.len() > 2 && reply.text == *shown.lock().unwrap());
+    let (_, second) = ask(&chat, "more").unwrap();
+    let before = chat.history();
+    drop(chat);
+    let chat = open();
+    assert_eq!(chat.history(), before);
+    assert_eq!(chat.history()[3].text, second.text);
+    chat.clear();
+    let (_, third) = ask(&chat, "anew").unwrap();
+    drop(chat);
+    let history = open().history();
+    assert_eq!((history.len(), &history[1].text), (2, &third.text));
+}
+
+#[test]
+fn what_cannot_be_opened_is_told_apart() {
+    let bench = Bench::new();
+    let open = |name: &str, options| Model::open(bench.text(name), options).unwrap_err();
+    assert!(matches!(open("none", ModelOptions::default()), ApiError::NotFound { .. }));
+    fs::write(bench.path("text"), "some text that is no model, whatever its length may be".repeat(9))
+        .unwrap();
+    assert!(matches!(open("text", ModelOptions::default()), ApiError::NotAModel { .. }));
+    assert!(matches!(open("hf", ModelOptions::default()), ApiError::NotAModel { .. }));
+    let whole = fs::read(bench.path("m.thimble")).unwrap();
+    fs::write(bench.path("cut"), &whole[..whole.len() / 2]).unwrap();
+    assert!(matches!(open("cut", ModelOptions::default()), ApiError::Damaged { .. }));
+    let model = bench.model();
+    let info = model.info().unwrap();
+    let needed = info.file_bytes + info.state_bytes;
+    let budget = |bytes| ModelOptions { budget_bytes: Some(bytes), ..ModelOptions::default() };
+    assert_eq!(open("m.thimble", budget(needed - 1)), ApiError::TooLarge { needed, budget: needed - 1 });
+    assert!(Model::open(bench.text("m.thimble"), budget(needed)).is_ok());
+    assert!(info.answers_messages && info.name == "m" && info.file_bytes == whole.len() as u64);
+    assert!(!model.tokens("hello".to_owned()).unwrap().is_empty());
+    model.verify().unwrap();
+    let wrong = Chat::new(model, ChatOptions { journal: Some(bench.text("text")), ..ChatOptions::default() });
+    assert!(wrong.is_err() && Path::new(&bench.path("text")).exists());
+}
