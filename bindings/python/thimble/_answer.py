@@ -6,14 +6,16 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Optional, Union
+from typing import Any, Optional, Union
 
-from .thimble_ffi import ApiError, Listener, ListenerError, Reply
+from . import thimble_ffi as ffi
+from ._errors import ThimbleError, told
+from .thimble_ffi import Reply
 
-Heard = Union[str, Reply, ApiError]
+Heard = Union[str, Reply, ThimbleError]
 
 
-class Ear(Listener):
+class Ear(ffi.Listener):
     """Keeps what the engine's thread says until somebody takes it."""
 
     def __init__(self) -> None:
@@ -33,7 +35,8 @@ class Ear(Listener):
     def _fail_if_closed(self) -> None:
         if self._closed:
             # The engine stops an answer whose listener fails, and nothing else.
-            raise ListenerError.Failed("nobody listens any more")
+            kinds: Any = ffi.ListenerError
+            raise kinds.Failed("nobody listens any more")
 
     def on_piece(self, text: str) -> None:
         self._put(text)
@@ -45,8 +48,8 @@ class Ear(Listener):
     def on_end(self, reply: Reply) -> None:
         self._put(reply)
 
-    def on_error(self, error: ApiError) -> None:
-        self._put(error)
+    def on_error(self, error: ffi.ApiError) -> None:
+        self._put(told(error))
 
     def close(self) -> None:
         """Stops the answer with its next piece."""
@@ -89,7 +92,7 @@ class Answer(Iterator[str], AsyncIterator[str]):
         self._ear = ear
         # What makes the answer ends once it is gone.
         self._keep: Optional[object] = keep
-        self._end: Optional[Union[Reply, ApiError]] = None
+        self._end: Optional[Union[Reply, ThimbleError]] = None
 
     def _piece(self, heard: Heard) -> Optional[str]:
         """A piece, or None at the end."""
@@ -97,7 +100,7 @@ class Answer(Iterator[str], AsyncIterator[str]):
             return heard
         self._end = heard
         self._keep = None
-        if isinstance(heard, ApiError):
+        if isinstance(heard, ThimbleError):
             raise heard
         return None
 
@@ -121,7 +124,7 @@ class Answer(Iterator[str], AsyncIterator[str]):
 
     @property
     def reply(self) -> Reply:
-        """The whole answer with its figures; waits for the end. ApiError where there is no answer."""
+        """The whole answer with its figures; waits for the end. ThimbleError where there is no answer."""
         for _ in self:
             pass
         if isinstance(self._end, Reply):
