@@ -35,7 +35,8 @@ from_python() {
     # With the workspace's own profile for tests; without the switch it is a release.
     "$venv/bin/pip" install --quiet --force-reinstall --no-build-isolation -C build-args=--profile=dev ./bindings/python
     cargo build --workspace
-    [ "$model" -nt "$THIMBLE_GGUF" ] || "$CARGO_TARGET_DIR/debug/thimble" convert "$THIMBLE_GGUF" -o "$model" --force
+    rm -f "$model"
+    "$CARGO_TARGET_DIR/debug/thimble" convert "$THIMBLE_GGUF" -o "$model"
     # Outside of the checkout, so that the installed package is what is imported and checked.
     (
         cd "$venv"
