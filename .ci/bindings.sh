@@ -19,7 +19,7 @@ for_phones() {
 # The hand-over between callers and the engine's thread, with a scripted voice, under many schedules: data races, and calls
 # that wait for each other for ever.
 hand_over() {
-    MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-many-seeds=0..${THIMBLE_SEEDS:-16}" \
+    MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-many-seeds=0..${THIMBLE_SEEDS:-6}" \
         cargo +nightly miri test -p thimble-ffi --lib engine
 }
 

@@ -21,7 +21,7 @@ const BREAK: &str = "break";
 
 impl Voice for Alphabet {
     fn context(&self) -> usize {
-        100
+        10_000
     }
 
     fn encode(&self, messages: &[(Role, &str)]) -> Result<Vec<Token>, ChatError> {
