@@ -3,11 +3,9 @@
 use crate::failure::Failure;
 use crate::flags::{Kv, MachineFlags, SamplingFlags};
 use std::path::{Path, PathBuf};
-use thimble_eval::request;
-use thimble_host::template::{self, OwnedPiece};
+use thimble_host::text;
 use thimble_host::{Generator, MappedModel, Memory, OpenError, Plan, PlanError, Pool, Settings};
 use thimble_runtime::Token;
-use thimble_runtime::chat::Message;
 use thimble_runtime::format::{Config, ModelFile};
 use thimble_runtime::memory::MemoryError;
 use thimble_runtime::sampler::{Sampler, Sampling};
@@ -130,12 +128,12 @@ pub(crate) fn encode(
     text: &str,
     specials: Specials,
 ) -> Result<Vec<Token>, Failure> {
-    request::encode(tokenizer, text, specials).map_err(engine)
+    text::encode(tokenizer, text, specials).map_err(engine)
 }
 
 /// What stands in for a context without tokens: the end-of-text token, or what the model has instead.
 pub(crate) fn end_of_text(file: &ModelFile<'_>) -> Result<Token, Failure> {
-    request::end_of_text(file).ok_or_else(|| {
+    text::end_of_text(file).ok_or_else(|| {
         let missing = "the text is empty, and this model has no token that an empty text could begin with";
         Failure::Engine(missing.to_string())
     })
@@ -165,21 +163,4 @@ pub(crate) fn biases(flags: &SamplingFlags) -> Vec<(Token, f32)> {
 fn fresh_seed() -> u64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one(std::process::id()) >> 32
-}
-
-/// The ids of a conversation up to the place where the answer begins. Special tokens are the template's alone:
-/// in somebody's text they are plain text.
-pub(crate) fn encode_chat(file: &ModelFile<'_>, messages: &[Message<'_>]) -> Result<Vec<Token>, Failure> {
-    let missing = "this model has no chat template: `thimble run` continues text with it";
-    let template = file.chat().ok_or_else(|| Failure::Engine(missing.to_string()))?;
-    let pieces = template::render(&template, messages, true).map_err(engine)?;
-    let mut tokens = Vec::new();
-    for piece in &pieces {
-        let (text, specials) = match piece {
-            OwnedPiece::Template(text) => (text, Specials::Parse),
-            OwnedPiece::Content(text) => (text, Specials::Escape),
-        };
-        tokens.extend(encode(&file.tokenizer(), text, specials)?);
-    }
-    Ok(tokens)
 }

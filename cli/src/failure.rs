@@ -33,6 +33,9 @@ pub(crate) enum Failure {
         /// The path.
         path: PathBuf,
     },
+    /// A conversation that cannot go on, or be kept.
+    #[error(transparent)]
+    Chat(#[from] thimble_host::chat::ChatError),
     /// A file that cannot be written as asked.
     #[error(transparent)]
     Output(#[from] thimble_host::output::OutputError),

@@ -2,7 +2,6 @@
 #![forbid(unsafe_code)]
 
 mod catalogue;
-mod chat;
 mod commands;
 mod conversion;
 mod engine;
@@ -20,6 +19,7 @@ mod recipe;
 mod report;
 mod resources;
 mod scratch;
+mod slash;
 mod target;
 mod terminal;
 

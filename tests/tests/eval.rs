@@ -14,11 +14,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use thimble_converter::{BlockType, Quant};
-use thimble_eval::request::{Request, encode};
+use thimble_eval::request::Request;
 use thimble_eval::{
     Ended, EvalError, Evaluated, Evaluation, Event, Gold, Metric, Question, Results, Selection, Source,
     Stopped, Task,
 };
+use thimble_host::text::encode;
 use thimble_host::{Generator, MappedModel, Settings};
 use thimble_runtime::format::{ModelFile, SectionKind};
 use thimble_runtime::sampler;

@@ -1,4 +1,5 @@
-//! After start a session allocates nothing: a counting allocator watches this program's one test.
+//! After start a session allocates nothing, and a chat nothing but the strings that it hands out: a counting allocator
+//! watches this program's two tests.
 #![allow(clippy::unwrap_used, reason = "these files are nothing but tests")]
 
 #[path = "model/golden.rs"]
@@ -9,7 +10,11 @@ mod tiny;
 use golden::Grid;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use thimble_converter::Quant;
+use std::sync::{Arc, Mutex};
+use thimble_converter::{BlockType, Options, Quant, convert};
+use thimble_ffi::{
+    ApiError, Chat, ChatOptions, CompletionOptions, Listener, ListenerError, Model, ModelOptions, Reply,
+};
 use thimble_host::{Plan, Pool, Settings, generator};
 use thimble_runtime::Token;
 use thimble_runtime::kernels::{KvKind, Team};
@@ -41,7 +46,9 @@ static ALLOCATOR: Counting = Counting;
 /// Without the test harness, whose own thread allocates when a test takes long.
 fn main() {
     a_session_allocates_nothing_after_start();
-    println!("a session allocates nothing after start: 1 passed, 0 failed");
+    println!("a session allocates nothing after start: passed");
+    a_chat_allocates_only_what_it_hands_out();
+    println!("a chat allocates only what it hands out: passed");
 }
 
 fn a_session_allocates_nothing_after_start() {
@@ -138,4 +145,78 @@ fn everybody_works(pool: &Pool) {
             std::thread::yield_now();
         }
     });
+}
+
+/// Notes how much had been allocated when each piece came, in memory of its own. Whoever waits for the end looks for it now
+/// and then: a thread that waits in another way may allocate.
+struct Ear {
+    at: Mutex<Vec<usize>>,
+    ended: Mutex<Option<Result<Reply, ApiError>>>,
+}
+
+impl Listener for Ear {
+    fn on_piece(&self, text: String) -> Result<(), ListenerError> {
+        assert!(!text.is_empty());
+        self.at.lock().unwrap().push(ALLOCATIONS.load(Ordering::SeqCst));
+        Ok(())
+    }
+    fn on_progress(&self, _done: u32, _of: u32) -> Result<(), ListenerError> {
+        Ok(())
+    }
+    fn on_end(&self, reply: Reply) -> Result<(), ListenerError> {
+        *self.ended.lock().unwrap() = Some(Ok(reply));
+        Ok(())
+    }
+    fn on_error(&self, error: ApiError) -> Result<(), ListenerError> {
+        *self.ended.lock().unwrap() = Some(Err(error));
+        Ok(())
+    }
+}
+
+fn a_chat_allocates_only_what_it_hands_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    std::fs::create_dir(path("hf")).unwrap();
+    tiny::Folder::new(tiny::ODD, BlockType::F32).write(path("hf").as_ref(), 1);
+    convert(path("hf").as_ref(), path("m").as_ref(), &Options::default(), &mut |_| {}).unwrap();
+    for threads in [1, 2] {
+        let model = ModelOptions { threads: Some(threads), ..ModelOptions::default() };
+        let model = Model::open(path("m"), model).unwrap();
+        let sampling = thimble_ffi::Sampling { temperature: 1.5, seed: Some(7), ..Default::default() };
+        let (sampling, max_tokens) = (Some(sampling), Some(200));
+        let mut pieces = 0;
+        let mut heard = |ask: &dyn Fn(Arc<Ear>)| {
+            let ear = Arc::new(Ear { at: Mutex::new(Vec::with_capacity(1000)), ended: Mutex::new(None) });
+            ask(Arc::clone(&ear));
+            let reply = loop {
+                if let Some(reply) = ear.ended.lock().unwrap().take() {
+                    break reply.unwrap();
+                }
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            };
+            let at = std::mem::take(&mut *ear.at.lock().unwrap());
+            // The string of each piece, and nothing else from the first piece to the last.
+            let steps: Vec<usize> = at.windows(2).map(|pair| pair[1] - pair[0]).collect();
+            assert!(reply.tokens >= at.len() as u32 && !steps.is_empty());
+            let more = steps.iter().sum::<usize>() - steps.len();
+            // A second thread may start so late that what its start takes falls among the pieces.
+            assert!(more <= 4 * (threads as usize - 1), "{threads} threads: {steps:?}");
+            pieces += at.len();
+        };
+        for journal in [None, Some(path("journal"))] {
+            let options = ChatOptions { sampling: sampling.clone(), max_tokens, journal, system: None };
+            let chat = Chat::new(Arc::clone(&model), options).unwrap();
+            // Few enough for the context: where turns have to give way, the prompt is made anew.
+            for _ in 0..3 {
+                heard(&|ear| chat.send("hello".to_owned(), ear));
+            }
+        }
+        let options = CompletionOptions { sampling, max_tokens, stop: vec!["zqzq".to_owned()] };
+        heard(&|ear| {
+            let completion = Arc::clone(&model).complete("hello".to_owned(), options.clone(), ear).unwrap();
+            // Dropped it would end: leave it to the thread.
+            std::mem::forget(completion);
+        });
+        assert!(pieces > 50, "{pieces} pieces");
+    }
 }

@@ -1,6 +1,5 @@
 //! `thimble chat`: the terminal around a [`Dialogue`].
 
-use crate::chat::{Answer, Conversation, Dialogue, End, Event, HELP, Input, Role, Saved, Turn, Voice};
 use crate::engine::{self, Bench, Mapped, Need};
 use crate::failure::Failure;
 use crate::flags::{ChatFlags, MachineFlags};
@@ -8,14 +7,16 @@ use crate::home::Home;
 use crate::interrupt::Interrupt;
 use crate::line::{Line, Reader};
 use crate::model::Location;
+use crate::slash::{HELP, Input};
 use crate::terminal::Status;
 use crate::{resources, terminal};
 use std::io::{IsTerminal, Write};
-use thimble_host::{Generator, Plan};
+use thimble_host::Plan;
+use thimble_host::chat::{
+    Answer, Conversation, Dialogue, End, Event, Format, ModelVoice, Saved, Turn, Voice,
+};
 use thimble_runtime::Token;
-use thimble_runtime::chat::{Message, Speaker};
-use thimble_runtime::format::ModelFile;
-use thimble_runtime::sampler::{Sampler, Sampling};
+use thimble_runtime::sampler::Sampling;
 
 /// Longest context where the user names none: memory is taken only as it fills.
 const MOST_CONTEXT: usize = 8192;
@@ -31,50 +32,6 @@ pub(crate) struct Job {
     biases: Vec<(Token, f32)>,
     lookup: usize,
     machine: MachineFlags,
-}
-
-/// The model's side of the dialogue.
-struct Talker<'a, 'b> {
-    file: ModelFile<'a>,
-    generator: Generator<'a>,
-    sampler: Sampler<'b>,
-}
-
-impl Voice for Talker<'_, '_> {
-    fn context(&self) -> usize {
-        self.generator.context()
-    }
-
-    fn encode(&self, messages: &[(Role, &str)]) -> Result<Vec<Token>, Failure> {
-        let speaker = |role| match role {
-            Role::System => Speaker::System,
-            Role::User => Speaker::User,
-            Role::Assistant => Speaker::Assistant,
-        };
-        let messages: Vec<Message<'_>> =
-            messages.iter().map(|&(role, text)| Message { speaker: speaker(role), text }).collect();
-        engine::encode_chat(&self.file, &messages)
-    }
-
-    fn reuse(&mut self, tokens: &[Token]) -> usize {
-        self.generator.reuse(tokens)
-    }
-
-    fn prefill(&mut self, tokens: &[Token]) -> Result<(), Failure> {
-        self.generator.prefill(tokens).map_err(engine::engine)
-    }
-
-    fn sample(&mut self) -> Token {
-        self.generator.sample(&mut self.sampler)
-    }
-
-    fn bytes(&self, token: Token) -> &[u8] {
-        self.file.tokenizer().token_bytes(token)
-    }
-
-    fn is_stop(&self, token: Token) -> bool {
-        self.file.config().is_stop(token)
-    }
 }
 
 impl Job {
@@ -105,12 +62,12 @@ impl Job {
         let mut bench = Bench::new(&plan)?;
         let generator = bench.generator(&file, &plan)?;
         let sampler = engine::sampler(self.sampling, &self.biases, file.config().vocab)?;
-        let talker = Talker { file, generator, sampler };
+        let voice = ModelVoice { file, generator, sampler, format: Format::Chat };
         // A model without a template, or one that refuses the system message, fails here and not after the
         // first message.
         let conversation = Conversation { system: self.system.clone(), turns: Vec::new() };
-        talker.encode(&conversation.messages(0, "hello"))?;
-        let dialogue = Dialogue { voice: talker, conversation, max_tokens: Some(self.max_tokens) };
+        voice.encode(&conversation.messages(0, "hello"))?;
+        let dialogue = Dialogue { voice, conversation, max_tokens: Some(self.max_tokens), stops: Vec::new() };
         let interrupt = Interrupt::install()?;
         let mut reader = Reader::new(Home::find().ok().map(|home| home.history()))?;
         if reader.interactive() {
@@ -139,7 +96,7 @@ impl Job {
 struct Room<'r, 'a, 'b> {
     job: &'r Job,
     plan: &'r Plan,
-    dialogue: Dialogue<Talker<'a, 'b>>,
+    dialogue: Dialogue<ModelVoice<'a, 'b>>,
     interrupt: Interrupt,
     last: Option<Answer>,
     stdout: &'r mut dyn Write,
@@ -215,7 +172,7 @@ impl Room<'_, '_, '_> {
         let stdout = &mut *self.stdout;
         let terminal = std::io::stdout().is_terminal();
         let mut status = Status::default();
-        let answered = self.dialogue.answer(user, answering.flag(), &mut |event| match event {
+        let answered = self.dialogue.answer::<Failure>(user, answering.flag(), &mut |event| match event {
             Event::Text(text) => {
                 status.clear();
                 let text = if terminal { terminal::harmless(text) } else { text.into() };

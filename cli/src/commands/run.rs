@@ -8,7 +8,7 @@ use crate::{input, resources, terminal};
 use serde::Serialize;
 use std::io::{IsTerminal, Write};
 use std::time::Instant;
-use thimble_host::{Generator, Plan};
+use thimble_host::{Generator, Plan, chat};
 use thimble_runtime::Token;
 use thimble_runtime::chat::{Message, Speaker};
 use thimble_runtime::format::ModelFile;
@@ -178,7 +178,7 @@ impl Job {
                 let system = system.as_deref().map(|text| Message { speaker: Speaker::System, text });
                 let user = Message { speaker: Speaker::User, text: prompt };
                 let messages: Vec<Message<'_>> = system.into_iter().chain([user]).collect();
-                engine::encode_chat(file, &messages)?
+                chat::encode_chat(file, &messages)?
             }
         };
         match tokens.is_empty() {

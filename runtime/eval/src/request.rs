@@ -1,9 +1,10 @@
 //! A context and its continuation as tokens, cut as lm-evaluation-harness cuts them.
 
 use crate::error::{EvalError, Result};
+use thimble_host::text::{encode, end_of_text};
 use thimble_runtime::Token;
 use thimble_runtime::format::ModelFile;
-use thimble_runtime::tokenizer::{EncodeError, Specials, Tokenizer};
+use thimble_runtime::tokenizer::Specials;
 
 /// Tokens of which some are asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,27 +23,6 @@ pub struct TooLong {
     pub found: usize,
     /// Positions of the context.
     pub context: usize,
-}
-
-/// The ids of `text`.
-pub fn encode(
-    tokenizer: &Tokenizer<'_>,
-    text: &str,
-    specials: Specials,
-) -> std::result::Result<Vec<Token>, EncodeError> {
-    let longest = tokenizer.longest_piece(text);
-    let mut scratch = vec![0; Tokenizer::scratch_bytes(longest)];
-    let mut tokens = vec![Token::default(); text.len()];
-    let count = tokenizer.encode(text, specials, &mut scratch, &mut tokens)?;
-    tokens.truncate(count);
-    Ok(tokens)
-}
-
-/// What stands in for a context without tokens: the end-of-text token, or what the model has instead.
-pub fn end_of_text(file: &ModelFile<'_>) -> Option<Token> {
-    let named = file.tokenizer().special("<|endoftext|>");
-    let config = file.config();
-    named.or(config.bos).or(config.stop.iter().flatten().next().copied())
 }
 
 /// White space as Python's `str.strip` has it.

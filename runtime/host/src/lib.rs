@@ -1,12 +1,14 @@
 //! Where the runtime meets an operating system: mapping the file, finding out what the CPU can do, lending
 //! memory, running threads.
 
+pub mod chat;
 mod detect;
 mod generator;
 mod mapped;
 pub mod output;
 mod plan;
 pub mod template;
+pub mod text;
 mod threads;
 
 pub use detect::{KernelKind, KernelsError};

@@ -89,6 +89,8 @@ unsafe impl Send for Shared {}
 pub struct Pool {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
+    /// Threads that get shards, at most.
+    limit: AtomicUsize,
     /// One call at a time.
     running: Mutex<()>,
 }
@@ -215,13 +217,19 @@ impl Pool {
             wake: Condvar::new(),
             ran: Condvar::new(),
         });
-        let mut pool = Pool { shared, workers: Vec::new(), running: Mutex::new(()) };
+        let limit = AtomicUsize::new(threads.max(1));
+        let mut pool = Pool { shared, workers: Vec::new(), limit, running: Mutex::new(()) };
         for index in 1..threads {
             let shared = Arc::clone(&pool.shared);
             let builder = std::thread::Builder::new().name(format!("thimble-{index}"));
             pool.workers.push(builder.spawn(move || shared.worker(index))?);
         }
         Ok(pool)
+    }
+
+    /// Lets at most `threads` of them work, at least one, from the next call on; results do not depend on it.
+    pub fn limit(&self, threads: usize) {
+        self.limit.store(threads.clamp(1, self.workers.len() + 1), Ordering::Relaxed);
     }
 }
 
@@ -230,11 +238,12 @@ impl Pool {
 // meanwhile.
 unsafe impl Team for Pool {
     fn threads(&self) -> usize {
-        self.workers.len() + 1
+        self.limit.load(Ordering::Relaxed)
     }
 
     fn run(&self, shards: usize, job: &(dyn Fn(usize) + Sync)) {
-        if self.workers.is_empty() || shards <= 1 {
+        let threads = self.threads();
+        if threads == 1 || shards <= 1 {
             (0..shards).for_each(job);
             return;
         }
@@ -245,8 +254,7 @@ unsafe impl Team for Pool {
         // SAFETY: only the lifetime changes; the pointer is not used after this call has returned.
         let job: Job = unsafe { std::mem::transmute(job) };
         shared.done.store(0, Ordering::Relaxed);
-        let threads = shared.slots.len();
-        for (index, slot) in shared.slots.iter().enumerate().rev() {
+        for (index, slot) in shared.slots.iter().enumerate().take(threads).rev() {
             let range = shards * index / threads..shards * (index + 1) / threads;
             // SAFETY: all shards of the call before are done and none can be claimed, so no thread reads this.
             unsafe { *slot.job.get() = Some(job) };

@@ -1,23 +1,23 @@
 //! One message in, one answer out, in a context of limited length.
 
+use super::ChatError;
 use super::conversation::{Conversation, Role, Turn};
-use crate::failure::Failure;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use thimble_runtime::Token;
-use thimble_runtime::utf8::Utf8Stream;
+use thimble_runtime::stop::{Progress, StopMatcher, TextStream};
 
 /// What a dialogue needs of a model and its session.
-pub(crate) trait Voice {
+pub trait Voice {
     /// Positions in the context.
     fn context(&self) -> usize;
     /// The messages in the model's chat format, up to the place where the answer begins. Special tokens in a
     /// message's text are plain text.
-    fn encode(&self, messages: &[(Role, &str)]) -> Result<Vec<Token>, Failure>;
+    fn encode(&self, messages: &[(Role, &str)]) -> Result<Vec<Token>, ChatError>;
     /// Goes back to the longest common prefix of `tokens` and what was computed, and returns its length.
     fn reuse(&mut self, tokens: &[Token]) -> usize;
     /// Computes `tokens` behind what is there.
-    fn prefill(&mut self, tokens: &[Token]) -> Result<(), Failure>;
+    fn prefill(&mut self, tokens: &[Token]) -> Result<(), ChatError>;
     /// Chooses the next token after the last computed one.
     fn sample(&mut self) -> Token;
     /// The bytes of a token.
@@ -28,7 +28,7 @@ pub(crate) trait Voice {
 
 /// Something to show while an answer is made.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Event<'a> {
+pub enum Event<'a> {
     /// More text of the answer.
     Text(&'a str),
     /// The oldest turns were forgotten, because the context is full.
@@ -47,8 +47,8 @@ pub(crate) enum Event<'a> {
 
 /// Why an answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum End {
-    /// The model ended it.
+pub enum End {
+    /// The model ended it, or a stop sequence did.
     Stop,
     /// It reached the most tokens allowed.
     Length,
@@ -60,37 +60,41 @@ pub(crate) enum End {
 
 /// What an answer took.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Answer {
+pub struct Answer {
     /// Why it ended.
-    pub(crate) end: End,
+    pub end: End,
     /// Prompt tokens that were in the KV cache already.
-    pub(crate) reused: usize,
+    pub reused: usize,
     /// Prompt tokens computed.
-    pub(crate) prefilled: usize,
+    pub prefilled: usize,
     /// Time for those.
-    pub(crate) prefill_time: Duration,
+    pub prefill_time: Duration,
     /// Tokens of the answer.
-    pub(crate) decoded: usize,
+    pub decoded: usize,
     /// Time for those.
-    pub(crate) decode_time: Duration,
+    pub decode_time: Duration,
     /// Whether the message and the answer are the conversation's last turn now.
-    pub(crate) remembered: bool,
+    pub remembered: bool,
 }
 
 /// A conversation with a model.
-pub(crate) struct Dialogue<S> {
+pub struct Dialogue<S> {
     /// The model and its session.
-    pub(crate) voice: S,
+    pub voice: S,
     /// What was said.
-    pub(crate) conversation: Conversation,
+    pub conversation: Conversation,
     /// Longest answer in tokens.
-    pub(crate) max_tokens: Option<usize>,
+    pub max_tokens: Option<usize>,
+    /// Texts that an answer ends in front of; none of them empty.
+    pub stops: Vec<String>,
 }
 
 /// Tokens computed between two looks at whether the person wants to stop.
 const CHUNK: usize = 192;
 /// Tokens that take long enough to be told how far it is.
 const LONG: usize = 400;
+/// Bytes that a token of an answer has, with some to spare: memory for so many is reserved before the first one.
+const TOKEN_BYTES: usize = 8;
 /// Room that an answer should find, where the context allows for that.
 const ANSWER_ROOM: usize = 256;
 
@@ -99,13 +103,14 @@ impl<S: Voice> Dialogue<S> {
     ///
     /// A message that does not fit into the context even alone is an error, and an error leaves the
     /// conversation as it was. So does an interruption before the first character: then neither is the message
-    /// remembered, nor are the turns gone that would have given way to it.
-    pub(crate) fn answer(
+    /// remembered, nor are the turns gone that would have given way to it. A token takes no memory but what `show`
+    /// takes for it, as long as the context has room.
+    pub fn answer<E: From<ChatError>>(
         &mut self,
         user: &str,
         interrupted: &AtomicBool,
-        show: &mut dyn FnMut(Event<'_>) -> Result<(), Failure>,
-    ) -> Result<Answer, Failure> {
+        show: &mut dyn FnMut(Event<'_>) -> Result<(), E>,
+    ) -> Result<Answer, E> {
         let mut first = 0;
         let mut prompt = self.fit(&mut first, user, &[])?;
         if first > 0 {
@@ -126,9 +131,13 @@ impl<S: Voice> Dialogue<S> {
         let computed = reused + answer.prefilled == prompt.len();
         answer.prefill_time = start.elapsed();
         let start = Instant::now();
-        let mut said = Vec::new();
-        let mut text = String::new();
-        let mut stream = Utf8Stream::new();
+        let most = self.max_tokens.unwrap_or(usize::MAX).min(self.voice.context());
+        let mut said = Vec::with_capacity(most);
+        let mut text = String::with_capacity(most * TOKEN_BYTES);
+        let stops = self.stops.clone();
+        let stops: Vec<&[u8]> = stops.iter().map(String::as_bytes).collect();
+        let mut held = vec![0; StopMatcher::buffer_len(&stops)];
+        let mut stream = TextStream::new(&stops, &mut held).map_err(ChatError::from)?;
         answer.end = loop {
             if !computed || interrupted.load(Ordering::Relaxed) {
                 break End::Interrupted;
@@ -142,9 +151,12 @@ impl<S: Voice> Dialogue<S> {
             }
             said.push(token);
             let shown = text.len();
-            stream.push(self.voice.bytes(token), &mut |piece: &str| text.push_str(piece));
+            let progress = stream.push(self.voice.bytes(token), &mut |piece: &str| text.push_str(piece));
             if text.len() > shown {
                 show(Event::Text(&text[shown..]))?;
+            }
+            if progress == Progress::Stopped {
+                break End::Stop;
             }
             if prompt.len() + said.len() < self.voice.context() {
                 self.voice.prefill(&[token])?;
@@ -178,7 +190,7 @@ impl<S: Voice> Dialogue<S> {
     }
 
     /// Forgets the last turn and returns its message, to be answered again.
-    pub(crate) fn take_last(&mut self) -> Option<Turn> {
+    pub fn take_last(&mut self) -> Option<Turn> {
         self.conversation.turns.pop()
     }
 
@@ -186,7 +198,7 @@ impl<S: Voice> Dialogue<S> {
     ///
     /// Where turns have to go, a quarter of the context is freed at once: every change of the oldest turn
     /// means computing the rest again.
-    fn fit(&self, first: &mut usize, user: &str, said: &[Token]) -> Result<Vec<Token>, Failure> {
+    fn fit(&self, first: &mut usize, user: &str, said: &[Token]) -> Result<Vec<Token>, ChatError> {
         let context = self.voice.context();
         let turns = self.conversation.turns.len();
         let mut most = context - ANSWER_ROOM.min(context / 4);
@@ -200,12 +212,7 @@ impl<S: Voice> Dialogue<S> {
                 // Nothing can give way any more: it will do as long as one token of an answer fits.
                 return match prompt.len() < context {
                     true => Ok(prompt),
-                    false => Err(Failure::TooLong {
-                        what: "this message (with the instructions)",
-                        found: prompt.len(),
-                        room: context - 1,
-                        remedy: "shorten it, or start with a larger --context if the model has one",
-                    }),
+                    false => Err(ChatError::TooLong { found: prompt.len(), room: context - 1 }),
                 };
             }
             *first += 1;
@@ -220,7 +227,7 @@ impl<S: Voice> Dialogue<S> {
         prompt: &mut Vec<Token>,
         user: &str,
         said: &[Token],
-    ) -> Result<bool, Failure> {
+    ) -> Result<bool, ChatError> {
         let mut fewer = *first;
         let shorter = self.fit(&mut fewer, user, said)?;
         if fewer == *first || shorter.len() + said.len() >= self.voice.context() {
@@ -232,12 +239,12 @@ impl<S: Voice> Dialogue<S> {
     }
 
     /// Computes `tokens` in pieces and returns how many; fewer than all if the person stopped it in between.
-    fn prefill(
+    fn prefill<E: From<ChatError>>(
         &mut self,
         tokens: &[Token],
         interrupted: &AtomicBool,
-        show: &mut dyn FnMut(Event<'_>) -> Result<(), Failure>,
-    ) -> Result<usize, Failure> {
+        show: &mut dyn FnMut(Event<'_>) -> Result<(), E>,
+    ) -> Result<usize, E> {
         let mut done = 0;
         for piece in tokens.chunks(CHUNK) {
             if interrupted.load(Ordering::Relaxed) {

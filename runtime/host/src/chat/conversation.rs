@@ -1,16 +1,16 @@
 //! What was said, and how it is kept in a file.
 
-use crate::failure::Failure;
+use super::ChatError;
+use crate::output;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
-use thimble_host::output;
 
 /// Who says a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Role {
+pub enum Role {
     /// Instructions in front of the conversation.
     System,
     /// The person.
@@ -21,25 +21,25 @@ pub(crate) enum Role {
 
 /// A question and its answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Turn {
+pub struct Turn {
     /// The person's message.
-    pub(crate) user: String,
+    pub user: String,
     /// The model's answer.
-    pub(crate) answer: String,
+    pub answer: String,
 }
 
 /// Everything that the model is told again with each message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Conversation {
+pub struct Conversation {
     /// Instructions in front of it.
-    pub(crate) system: Option<String>,
+    pub system: Option<String>,
     /// Oldest first.
-    pub(crate) turns: Vec<Turn>,
+    pub turns: Vec<Turn>,
 }
 
 impl Conversation {
     /// The messages from turn `first` on, with the system message, and `user` as the last one.
-    pub(crate) fn messages<'a>(&'a self, first: usize, user: &'a str) -> Vec<(Role, &'a str)> {
+    pub fn messages<'a>(&'a self, first: usize, user: &'a str) -> Vec<(Role, &'a str)> {
         let turns = self.turns.iter().skip(first);
         let turns = turns.flat_map(|turn| [(Role::User, &*turn.user), (Role::Assistant, &*turn.answer)]);
         let system = self.system.as_deref().map(|text| (Role::System, text));
@@ -49,7 +49,7 @@ impl Conversation {
 
 /// A conversation as it is written to a file: the messages in the shape that most tools know.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Saved {
+pub struct Saved {
     /// The model that answered, for the reader's information.
     #[serde(default)]
     model: Option<String>,
@@ -64,7 +64,7 @@ struct SavedMessage {
 
 impl Saved {
     /// What is to be written.
-    pub(crate) fn new(model: &str, conversation: &Conversation) -> Saved {
+    pub fn new(model: &str, conversation: &Conversation) -> Saved {
         let message = |role, content: &str| SavedMessage { role, content: content.to_string() };
         let system = conversation.system.iter().map(|text| message(Role::System, text));
         let turns = conversation.turns.iter();
@@ -74,8 +74,8 @@ impl Saved {
     }
 
     /// Writes to a temporary file beside `path` and renames it: the old file stays whole until then.
-    pub(crate) fn write(&self, path: &Path) -> Result<(), Failure> {
-        let failed = |source| Failure::io("write", path, source);
+    pub fn write(&self, path: &Path) -> Result<(), ChatError> {
+        let failed = |source| ChatError::Io { action: "write", path: path.to_path_buf(), source };
         let path = &output::real(path)?;
         let mut name = path.file_name().unwrap_or_default().to_os_string();
         name.push(format!(".{}.tmp", std::process::id()));
@@ -94,12 +94,16 @@ impl Saved {
     }
 
     /// Reads and checks a file.
-    pub(crate) fn read(path: &Path) -> Result<Conversation, Failure> {
-        let text = fs::read(path).map_err(|source| Failure::io("read", path, source))?;
-        let line = |line, reason| Failure::Line { input: path.display().to_string(), line, reason };
+    pub fn read(path: &Path) -> Result<Conversation, ChatError> {
+        let text = fs::read(path).map_err(|source| ChatError::Io {
+            action: "read",
+            path: path.to_path_buf(),
+            source,
+        })?;
+        let wrong = |line, reason| ChatError::NotAConversation { path: path.to_path_buf(), line, reason };
         let saved: Saved =
-            serde_json::from_slice(&text).map_err(|e| line(e.line(), format!("not a conversation: {e}")))?;
-        saved.into_conversation().map_err(|reason| line(1, reason))
+            serde_json::from_slice(&text).map_err(|e| wrong(e.line(), format!("not a conversation: {e}")))?;
+        saved.into_conversation().map_err(|reason| wrong(1, reason))
     }
 
     /// The conversation, if the roles follow each other as they must.

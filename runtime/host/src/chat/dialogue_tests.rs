@@ -1,6 +1,6 @@
 //! Dialogues with a scripted voice: one token is one byte, a message is `ROLE text;`.
 
-use super::{Conversation, Dialogue, End, Event, Failure, Role, Token, Voice};
+use super::{ChatError, Conversation, Dialogue, End, Event, Role, Token, Voice};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 struct Parrot {
@@ -26,7 +26,7 @@ impl Voice for Parrot {
         self.context
     }
 
-    fn encode(&self, messages: &[(Role, &str)]) -> Result<Vec<Token>, Failure> {
+    fn encode(&self, messages: &[(Role, &str)]) -> Result<Vec<Token>, ChatError> {
         let letter = |role| match role {
             Role::System => "S",
             Role::User => "U",
@@ -43,7 +43,7 @@ impl Voice for Parrot {
         common
     }
 
-    fn prefill(&mut self, tokens: &[Token]) -> Result<(), Failure> {
+    fn prefill(&mut self, tokens: &[Token]) -> Result<(), ChatError> {
         self.cache.extend(tokens);
         self.computed += tokens.len();
         assert!(self.cache.len() <= self.context, "the context is never exceeded");
@@ -67,13 +67,13 @@ impl Voice for Parrot {
 
 fn dialogue(context: usize, script: &str) -> Dialogue<Parrot> {
     let voice = Parrot::new(context, script);
-    Dialogue { voice, conversation: Conversation::default(), max_tokens: None }
+    Dialogue { voice, conversation: Conversation::default(), max_tokens: None, stops: Vec::new() }
 }
 
 /// The answer's end, its text, and how many turns were forgotten.
-fn ask(dialogue: &mut Dialogue<Parrot>, user: &str) -> Result<(End, String, usize), Failure> {
+fn ask(dialogue: &mut Dialogue<Parrot>, user: &str) -> Result<(End, String, usize), ChatError> {
     let (mut text, mut forgot) = (String::new(), 0);
-    let answer = dialogue.answer(user, &AtomicBool::new(false), &mut |event| {
+    let answer = dialogue.answer::<ChatError>(user, &AtomicBool::new(false), &mut |event| {
         match event {
             Event::Text(piece) => text.push_str(piece),
             Event::Forgot { turns } => forgot += turns,
@@ -142,10 +142,23 @@ fn an_endless_answer_ends_with_the_context() {
 }
 
 #[test]
+fn an_answer_ends_in_front_of_a_stop_sequence() {
+    let mut talk = dialogue(200, "one two\nUser: three$and four\nUse$");
+    talk.stops = vec!["\nUser:".to_string()];
+    assert_eq!(ask(&mut talk, "a").unwrap(), (End::Stop, "one two".to_string(), 0));
+    assert_eq!(talk.conversation.turns[0].answer, "one two");
+    // What only begins like one is text.
+    talk.voice.next = "one two\nUser: three$".len();
+    assert_eq!(ask(&mut talk, "b").unwrap(), (End::Stop, "and four\nUse".to_string(), 0));
+    talk.stops.push(String::new());
+    assert!(matches!(ask(&mut talk, "c"), Err(ChatError::Stops(_))));
+}
+
+#[test]
 fn an_interrupted_answer_is_kept_as_far_as_it_came() {
     let mut talk = dialogue(200, "hello$");
     let stop = AtomicBool::new(false);
-    let answer = talk.answer("x", &stop, &mut |event| {
+    let answer = talk.answer::<ChatError>("x", &stop, &mut |event| {
         if event == Event::Text("l") {
             stop.store(true, Ordering::Relaxed);
         }
@@ -153,7 +166,7 @@ fn an_interrupted_answer_is_kept_as_far_as_it_came() {
     });
     assert_eq!(answer.unwrap().end, End::Interrupted);
     assert_eq!(talk.conversation.turns[0].answer, "hel");
-    let answer = talk.answer("y", &stop, &mut |_| Ok(())).unwrap();
+    let answer = talk.answer::<ChatError>("y", &stop, &mut |_| Ok(())).unwrap();
     assert_eq!((answer.end, talk.conversation.turns.len()), (End::Interrupted, 1));
 }
 
@@ -180,7 +193,7 @@ fn a_message_taken_back_costs_no_turns() {
     }
     let before = talk.conversation.clone();
     let (stop, mut reading, mut forgot) = (AtomicBool::new(false), vec![], 0);
-    let answer = talk.answer(&"y".repeat(600), &stop, &mut |event| {
+    let answer = talk.answer::<ChatError>(&"y".repeat(600), &stop, &mut |event| {
         match event {
             Event::Reading { done, of } => {
                 reading.push((done, of));
@@ -206,9 +219,9 @@ fn an_answer_tells_whether_it_is_remembered() {
     // An empty answer that the model ended is one.
     let mut talk = dialogue(200, "$one$");
     let go = AtomicBool::new(false);
-    let answer = talk.answer("a", &go, &mut |_| Ok(())).unwrap();
+    let answer = talk.answer::<ChatError>("a", &go, &mut |_| Ok(())).unwrap();
     assert!(answer.remembered && answer.decoded == 0);
     let stopped = AtomicBool::new(true);
-    assert!(!talk.answer("b", &stopped, &mut |_| Ok(())).unwrap().remembered);
+    assert!(!talk.answer::<ChatError>("b", &stopped, &mut |_| Ok(())).unwrap().remembered);
     assert_eq!(talk.conversation.turns.len(), 1);
 }

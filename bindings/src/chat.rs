@@ -1,0 +1,240 @@
+//! A conversation with a model.
+
+use crate::engine::{Desk, Engine};
+use crate::journal::{Held, Journal};
+use crate::listener::{Listener, Reply};
+use crate::studio::ModelStudio;
+use crate::{ApiError, Model};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use thimble_host::chat::{Conversation, Format, Saved};
+
+/// How tokens are chosen.
+#[derive(Clone, Debug, PartialEq, uniffi::Record)]
+pub struct Sampling {
+    /// 0 always takes the likeliest token; higher is more varied.
+    #[uniffi(default = 0.2)]
+    pub temperature: f32,
+    /// Only so many of the likeliest tokens.
+    #[uniffi(default = None)]
+    pub top_k: Option<u32>,
+    /// Only the likeliest tokens that together have this probability.
+    #[uniffi(default = Some(0.9))]
+    pub top_p: Option<f32>,
+    /// Above 1 tokens that were said before become less likely.
+    #[uniffi(default = 1.1)]
+    pub repetition_penalty: f32,
+    /// The same seed gives the same answers; unless given, another one each time.
+    #[uniffi(default = None)]
+    pub seed: Option<u64>,
+}
+
+impl Default for Sampling {
+    fn default() -> Sampling {
+        Sampling { temperature: 0.2, top_k: None, top_p: Some(0.9), repetition_penalty: 1.1, seed: None }
+    }
+}
+
+impl Sampling {
+    pub(crate) fn runtime(&self) -> thimble_runtime::sampler::Sampling {
+        thimble_runtime::sampler::Sampling {
+            temperature: self.temperature,
+            top_k: self.top_k.map(|k| k as usize).filter(|&k| k > 0),
+            top_p: self.top_p,
+            repetition_penalty: self.repetition_penalty,
+            seed: self.seed.unwrap_or_else(fresh_seed),
+            ..thimble_runtime::sampler::Sampling::default()
+        }
+    }
+}
+
+/// A seed from the randomness that the standard library gives every hash map.
+fn fresh_seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(std::process::id())
+}
+
+/// How to begin a chat.
+#[derive(Clone, Debug, Default, uniffi::Record)]
+pub struct ChatOptions {
+    /// Instructions in front of the conversation.
+    #[uniffi(default = None)]
+    pub system: Option<String>,
+    /// How tokens are chosen; as [`Sampling`] says unless given.
+    #[uniffi(default = None)]
+    pub sampling: Option<Sampling>,
+    /// Longest answer in tokens; 1,024 unless given.
+    #[uniffi(default = None)]
+    pub max_tokens: Option<u32>,
+    /// A file that has everything on disk before it is shown. Where it exists, the chat goes on from it.
+    #[uniffi(default = None)]
+    pub journal: Option<String>,
+}
+
+/// A message of the conversation.
+#[derive(Clone, Debug, PartialEq, Eq, uniffi::Record)]
+pub struct Message {
+    /// Whether the person said it, and not the model.
+    pub from_user: bool,
+    /// What was said.
+    pub text: String,
+}
+
+/// Figures of the last answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, uniffi::Record)]
+pub struct Stats {
+    /// Prompt tokens computed.
+    pub prompt_tokens: u32,
+    /// Prompt tokens per second.
+    pub prompt_speed: f64,
+    /// Tokens of the answer.
+    pub tokens: u32,
+    /// Tokens per second.
+    pub speed: f64,
+}
+
+impl Stats {
+    pub(crate) fn new(reply: &Reply) -> Stats {
+        let speed = |tokens: u32, seconds: f64| if seconds > 0.0 { f64::from(tokens) / seconds } else { 0.0 };
+        Stats {
+            prompt_tokens: reply.prompt_tokens,
+            prompt_speed: speed(reply.prompt_tokens, reply.prompt_seconds),
+            tokens: reply.tokens,
+            speed: speed(reply.tokens, reply.seconds),
+        }
+    }
+}
+
+/// A conversation with a model, on a thread of its own.
+#[derive(Debug, uniffi::Object)]
+pub struct Chat {
+    name: String,
+    engine: Engine,
+    /// From the journal, until it is sent again.
+    unanswered: Mutex<Option<String>>,
+}
+
+/// Longest answer unless given: small models may never come to an end.
+pub(crate) const MOST_TOKENS: u32 = 1024;
+
+#[uniffi::export]
+impl Chat {
+    /// Begins a conversation, or goes on with the one in the journal. Memory is taken with the first message.
+    ///
+    /// # Errors
+    /// The journal is none, or cannot be written, or another chat has it open; options that make no sense.
+    #[uniffi::constructor]
+    pub fn new(model: Arc<Model>, options: ChatOptions) -> Result<Arc<Chat>, ApiError> {
+        let ChatOptions { system, sampling, max_tokens, journal } = options;
+        let sampling = sampling.unwrap_or_default().runtime();
+        let name = model.info()?.name;
+        let threads = model.plan.threads();
+        let studio = ModelStudio::new(model, sampling, Format::Chat)?;
+        let (journal, held) = match &journal {
+            Some(path) => {
+                let (journal, held) = Journal::open(path, system)?;
+                (Some(journal), held)
+            }
+            None => {
+                (None, Held { conversation: Conversation { system, turns: Vec::new() }, unanswered: None })
+            }
+        };
+        let desk = Desk {
+            studio: Box::new(studio),
+            max_tokens: max_tokens.unwrap_or(MOST_TOKENS) as usize,
+            stops: Vec::new(),
+            journal,
+        };
+        let engine = Engine::start("thimble-chat", held.conversation, threads, desk)?;
+        Ok(Arc::new(Chat { name, engine, unanswered: Mutex::new(held.unanswered) }))
+    }
+
+    /// Answers a message: returns at once, and `listener` hears the answer. Messages are answered one after the other.
+    pub fn send(&self, text: String, listener: Arc<dyn Listener>) {
+        self.forget_unanswered();
+        self.engine.ask(Some(text), listener);
+    }
+
+    /// Answers the last message once more. The old answer stays until something of the new one is shown.
+    pub fn retry(&self, listener: Arc<dyn Listener>) {
+        self.engine.ask(None, listener);
+    }
+
+    /// Stops the answer at hand and those that wait; each listener hears its end.
+    pub fn cancel(&self) {
+        self.engine.cancel();
+    }
+
+    /// What was said so far, oldest first; an answer that is being made is not in it yet.
+    pub fn history(&self) -> Vec<Message> {
+        let conversation = self.engine.conversation();
+        let messages = conversation.turns.into_iter().flat_map(|turn| {
+            [Message { from_user: true, text: turn.user }, Message { from_user: false, text: turn.answer }]
+        });
+        messages.collect()
+    }
+
+    /// The last message in the journal, if the app ended before anything of its answer was shown: a draft to send again.
+    pub fn unanswered(&self) -> Option<String> {
+        self.unanswered.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Figures of the last answer.
+    pub fn stats(&self) -> Stats {
+        self.engine.stats()
+    }
+
+    /// Writes the conversation to a file, whole or not at all.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn save(&self, path: String) -> Result<(), ApiError> {
+        let conversation = self.engine.conversation();
+        Ok(Saved::new(&self.name, &conversation).write(Path::new(&path))?)
+    }
+
+    /// Stops all answers and goes on with a conversation from a file that [`Chat::save`] or `thimble chat` wrote.
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`], or the file is no conversation; then nothing changes.
+    pub fn restore(&self, path: String) -> Result<(), ApiError> {
+        let conversation = Saved::read(Path::new(&path))?;
+        self.forget_unanswered();
+        self.engine.replace(|_| conversation);
+        Ok(())
+    }
+
+    /// Stops all answers and begins anew, with the same instructions.
+    pub fn clear(&self) {
+        self.forget_unanswered();
+        self.engine.replace(|before| Conversation { system: before.system.clone(), turns: Vec::new() });
+    }
+
+    /// Lets work wait, for an app that goes to the background; [`Chat::resume`] lets it go on where it was.
+    pub fn pause(&self) {
+        self.engine.pause(true);
+    }
+
+    /// Ends a pause.
+    pub fn resume(&self) {
+        self.engine.pause(false);
+    }
+
+    /// Works with half the threads while the device is hot or its battery low, and with all again afterwards. Answers do
+    /// not depend on it.
+    pub fn save_power(&self, save: bool) {
+        self.engine.save_power(save);
+    }
+
+    /// Gives the memory of the session back once the answer at hand is complete (at once after [`Chat::cancel`]); the
+    /// next message takes it again and computes the conversation anew.
+    pub fn free_memory(&self) {
+        self.engine.free();
+    }
+}
+
+impl Chat {
+    fn forget_unanswered(&self) {
+        *self.unanswered.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}

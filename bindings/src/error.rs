@@ -1,0 +1,106 @@
+//! Errors: a variant only where an app would do something different.
+
+use thimble_host::chat::ChatError;
+use thimble_host::{GeneratorError, OpenError, PlanError};
+use thimble_runtime::format::FormatError;
+
+/// Why a call did not do what was asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, uniffi::Error)]
+pub enum ApiError {
+    /// There is no such file: let the user choose or download one.
+    #[error("there is no file {path}")]
+    NotFound {
+        /// What was looked for.
+        path: String,
+    },
+    /// A file of another kind: let the user choose another one.
+    #[error("{path} is not a .thimble file")]
+    NotAModel {
+        /// The file.
+        path: String,
+    },
+    /// A model file, and not whole: download it again.
+    #[error("{path} is damaged: {reason}")]
+    Damaged {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// More memory than the budget: ask for a shorter context or a smaller model.
+    #[error("the model needs {needed} bytes, and the budget is {budget}")]
+    TooLarge {
+        /// Bytes of file and state.
+        needed: u64,
+        /// The most that was allowed.
+        budget: u64,
+    },
+    /// A message that the context has no room for: shorten it.
+    #[error("{message}")]
+    ContextFull {
+        /// With the figures.
+        message: String,
+    },
+    /// The work was stopped.
+    #[error("cancelled")]
+    Cancelled,
+    /// Anything else, as a sentence.
+    #[error("{message}")]
+    Other {
+        /// The sentence.
+        message: String,
+    },
+}
+
+impl ApiError {
+    /// An error that is a sentence already.
+    pub(crate) fn other(error: impl std::fmt::Display) -> ApiError {
+        ApiError::Other { message: error.to_string() }
+    }
+
+    /// What is wrong with the bytes of a file.
+    pub(crate) fn format(path: &str, error: &FormatError) -> ApiError {
+        match error {
+            FormatError::BadMagic { .. } | FormatError::TooShort { .. } => {
+                ApiError::NotAModel { path: path.to_owned() }
+            }
+            other => ApiError::Damaged { path: path.to_owned(), reason: other.to_string() },
+        }
+    }
+
+    /// Why a file cannot be opened.
+    pub(crate) fn open(path: &str, error: OpenError) -> ApiError {
+        match error {
+            OpenError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+                ApiError::NotFound { path: path.to_owned() }
+            }
+            OpenError::NotAFile { .. } => ApiError::NotAModel { path: path.to_owned() },
+            OpenError::Format { source, .. } => ApiError::format(path, &source),
+            other => ApiError::other(other),
+        }
+    }
+}
+
+impl From<PlanError> for ApiError {
+    fn from(error: PlanError) -> ApiError {
+        ApiError::other(error)
+    }
+}
+
+impl From<GeneratorError> for ApiError {
+    fn from(error: GeneratorError) -> ApiError {
+        ApiError::other(error)
+    }
+}
+
+impl From<ChatError> for ApiError {
+    fn from(error: ChatError) -> ApiError {
+        match error {
+            ChatError::TooLong { .. } => ApiError::ContextFull { message: error.to_string() },
+            ChatError::Io { path, source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+                ApiError::NotFound { path: path.display().to_string() }
+            }
+            other => ApiError::other(other),
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! A model file that was opened.
+
+use crate::ApiError;
+use std::path::Path;
+use std::sync::Arc;
+use thimble_host::{MappedModel, Plan, Settings};
+use thimble_runtime::kernels::KvKind;
+use thimble_runtime::tokenizer::Specials;
+
+/// How keys and values are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, uniffi::Enum)]
+pub enum KvCache {
+    /// Half precision.
+    #[default]
+    F16,
+    /// Bytes: half the memory, and faster in long conversations.
+    Q8,
+}
+
+/// How to open a model.
+#[derive(Clone, Debug, Default, uniffi::Record)]
+pub struct ModelOptions {
+    /// Refuse what takes more bytes: the file and the state of one chat.
+    #[uniffi(default = None)]
+    pub budget_bytes: Option<u64>,
+    /// Tokens that a conversation may have; 2,048 unless given, or the model's limit where that is less.
+    #[uniffi(default = None)]
+    pub context: Option<u32>,
+    /// Threads; unless given as many as the system grants the process.
+    #[uniffi(default = None)]
+    pub threads: Option<u32>,
+    /// How keys and values are kept.
+    #[uniffi(default = None)]
+    pub kv_cache: Option<KvCache>,
+}
+
+/// What there is to know about a model and how it will run.
+#[derive(Clone, Debug, PartialEq, Eq, uniffi::Record)]
+pub struct ModelInfo {
+    /// From the file's name.
+    pub name: String,
+    /// Weights.
+    pub parameters: u64,
+    /// Bytes of the file; they are shared by all chats and given back to the system when it is short of memory.
+    pub file_bytes: u64,
+    /// Bytes that each chat takes at the most.
+    pub state_bytes: u64,
+    /// Tokens that a conversation may have.
+    pub context: u32,
+    /// Tokens that the model could have.
+    pub most_context: u32,
+    /// Whether it answers messages; otherwise it only continues text.
+    pub answers_messages: bool,
+    /// Instruction set in use.
+    pub kernels: String,
+    /// Threads.
+    pub threads: u32,
+}
+
+/// A model, mapped from its file. Several chats may use it at once.
+#[derive(Debug, uniffi::Object)]
+pub struct Model {
+    pub(crate) mapped: MappedModel,
+    pub(crate) plan: Plan,
+    pub(crate) path: String,
+}
+
+#[uniffi::export]
+impl Model {
+    /// Opens a `.thimble` file. The plan of its memory is made first: nothing is read that is not needed, and what does
+    /// not fit the budget is refused with the figures.
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`], [`ApiError::NotAModel`], [`ApiError::Damaged`], [`ApiError::TooLarge`].
+    #[uniffi::constructor(name = "open")]
+    pub fn open(path: String, options: ModelOptions) -> Result<Arc<Model>, ApiError> {
+        let mapped = MappedModel::open(Path::new(&path)).map_err(|error| ApiError::open(&path, error))?;
+        let file = mapped.file().map_err(|error| ApiError::format(&path, &error))?;
+        let settings = Settings {
+            context: options.context.map(|tokens| (tokens as usize).min(file.config().context)),
+            threads: options.threads.map(|threads| threads as usize),
+            kv: options.kv_cache.map(|kind| match kind {
+                KvCache::F16 => KvKind::F16,
+                KvCache::Q8 => KvKind::Q8,
+            }),
+            lookup: LOOKUP,
+            ..Settings::default()
+        };
+        let plan = Plan::new(file.config(), &settings)?;
+        let needed = (file.bytes().len() + plan.bytes()) as u64;
+        if let Some(budget) = options.budget_bytes.filter(|&budget| needed > budget) {
+            return Err(ApiError::TooLarge { needed, budget });
+        }
+        Ok(Arc::new(Model { mapped, plan, path }))
+    }
+
+    /// What there is to know.
+    ///
+    /// # Errors
+    /// [`ApiError::Damaged`] where the file was changed since.
+    pub fn info(&self) -> Result<ModelInfo, ApiError> {
+        let file = self.mapped.file().map_err(|error| ApiError::format(&self.path, &error))?;
+        let config = file.config();
+        let stem = Path::new(&self.path).file_stem();
+        Ok(ModelInfo {
+            name: stem.map_or_else(String::new, |stem| stem.to_string_lossy().into_owned()),
+            parameters: config.parameters(),
+            file_bytes: file.bytes().len() as u64,
+            state_bytes: self.plan.bytes() as u64,
+            context: self.plan.context() as u32,
+            most_context: config.context as u32,
+            answers_messages: file.chat().is_some(),
+            kernels: self.plan.kernels().name.to_owned(),
+            threads: self.plan.threads() as u32,
+        })
+    }
+
+    /// The ids of `text`; what looks like a special token is plain text.
+    ///
+    /// # Errors
+    /// The tokenizer refuses the text.
+    pub fn tokens(&self, text: String) -> Result<Vec<u32>, ApiError> {
+        let file = self.mapped.file().map_err(|error| ApiError::format(&self.path, &error))?;
+        let tokens = thimble_host::text::encode(&file.tokenizer(), &text, Specials::Escape);
+        Ok(tokens.map_err(ApiError::other)?.into_iter().map(|token| token.0).collect())
+    }
+
+    /// Compares every byte of the file with its checksums; reads all of it.
+    ///
+    /// # Errors
+    /// [`ApiError::Damaged`].
+    pub fn verify(&self) -> Result<(), ApiError> {
+        let file = self.mapped.file().map_err(|error| ApiError::format(&self.path, &error))?;
+        file.verify().map_err(|error| ApiError::format(&self.path, &error))
+    }
+}
+
+/// Tokens that are proposed at a time from what the text had before.
+const LOOKUP: usize = 4;

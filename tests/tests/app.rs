@@ -1,0 +1,377 @@
+//! The surface for apps, from Rust: what Kotlin, Swift and Python call. Their own tests run the same cases through the
+//! border.
+#![allow(clippy::unwrap_used, reason = "these files are nothing but tests")]
+#![allow(dead_code, reason = "the tiny models have more to them")]
+
+mod tiny;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use thimble_converter::{BlockType, Options, convert};
+use thimble_ffi::{
+    ApiError, Chat, ChatOptions, Completion, CompletionOptions, Finish, Listener, ListenerError, Model,
+    ModelOptions, Reply, Sampling,
+};
+use thimble_host::chat::{ChatError, Conversation, Dialogue, Format, ModelVoice};
+use thimble_host::{MappedModel, Plan, Pool, Settings, generator};
+use thimble_runtime::sampler::{Sampler, Sampling as RuntimeSampling};
+use tiny::{Folder, ODD};
+
+/// What a listener heard.
+#[derive(Debug)]
+enum Heard {
+    Piece(String),
+    End(Reply),
+    Error(ApiError),
+}
+
+type Each = Box<dyn Fn(&str) -> Result<(), ListenerError> + Send + Sync>;
+
+/// Passes on what it hears, and does something with each piece.
+struct Ear {
+    heard: Mutex<Sender<Heard>>,
+    each: Each,
+}
+
+impl Listener for Ear {
+    fn on_piece(&self, text: String) -> Result<(), ListenerError> {
+        let done = (self.each)(&text);
+        // Nobody listens any more where a test has ended.
+        let _ = self.heard.lock().unwrap().send(Heard::Piece(text));
+        done
+    }
+    fn on_progress(&self, _done: u32, _of: u32) -> Result<(), ListenerError> {
+        Ok(())
+    }
+    fn on_end(&self, reply: Reply) -> Result<(), ListenerError> {
+        let _ = self.heard.lock().unwrap().send(Heard::End(reply));
+        Ok(())
+    }
+    fn on_error(&self, error: ApiError) -> Result<(), ListenerError> {
+        let _ = self.heard.lock().unwrap().send(Heard::Error(error));
+        Ok(())
+    }
+}
+
+fn ear(each: Each) -> (Arc<Ear>, Receiver<Heard>) {
+    let (sender, receiver) = channel();
+    (Arc::new(Ear { heard: Mutex::new(sender), each }), receiver)
+}
+
+/// The pieces and the end, or the error.
+fn rest(heard: &Receiver<Heard>) -> Result<(Vec<String>, Reply), ApiError> {
+    let mut pieces = Vec::new();
+    loop {
+        match heard.recv_timeout(Duration::from_secs(60)).unwrap() {
+            Heard::Piece(piece) => pieces.push(piece),
+            Heard::End(reply) => return Ok((pieces, reply)),
+            Heard::Error(error) => return Err(error),
+        }
+    }
+}
+
+fn ask(chat: &Chat, text: &str) -> Result<(Vec<String>, Reply), ApiError> {
+    let (listener, heard) = ear(Box::new(|_| Ok(())));
+    chat.send(text.to_owned(), listener);
+    rest(&heard)
+}
+
+struct Bench {
+    folder: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        let folder = tempfile::tempdir().unwrap();
+        let bench = Bench { folder };
+        fs::create_dir(bench.path("hf")).unwrap();
+        Folder::new(ODD, BlockType::F32).write(&bench.path("hf"), 1);
+        convert(&bench.path("hf"), &bench.path("m.thimble"), &Options::default(), &mut |_| {}).unwrap();
+        bench
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn text(&self, name: &str) -> String {
+        self.path(name).to_str().unwrap().to_owned()
+    }
+
+    fn model(&self) -> Arc<Model> {
+        Model::open(self.text("m.thimble"), ModelOptions::default()).unwrap()
+    }
+}
+
+/// Answers that differ and are the same each time.
+fn options(max_tokens: u32) -> ChatOptions {
+    let sampling = Sampling { temperature: 1.5, seed: Some(7), ..Sampling::default() };
+    ChatOptions { sampling: Some(sampling), max_tokens: Some(max_tokens), ..ChatOptions::default() }
+}
+
+#[test]
+fn pieces_come_in_order_and_the_conversation_is_kept() {
+    let bench = Bench::new();
+    let chat = Chat::new(bench.model(), options(40)).unwrap();
+    let (pieces, reply) = ask(&chat, "hello").unwrap();
+    assert_eq!(pieces.concat(), reply.text);
+    assert!(pieces.len() > 2 && reply.tokens > 2, "{reply:?}");
+    let (_, second) = ask(&chat, "and?").unwrap();
+    assert!(second.reused_tokens > 0, "{second:?}");
+    let said: Vec<(bool, String)> = chat.history().into_iter().map(|m| (m.from_user, m.text)).collect();
+    let expected = [(true, "hello"), (false, &*reply.text), (true, "and?"), (false, &*second.text)];
+    assert_eq!(said.iter().map(|(who, text)| (*who, &**text)).collect::<Vec<_>>(), expected);
+    assert_eq!(chat.stats().tokens, second.tokens);
+
+    chat.save(bench.text("talk.json")).unwrap();
+    chat.clear();
+    assert!(chat.history().is_empty());
+    chat.restore(bench.text("talk.json")).unwrap();
+    assert_eq!(chat.history().len(), 4);
+    assert!(matches!(chat.restore(bench.text("none.json")), Err(ApiError::NotFound { .. })));
+    let (listener, heard) = ear(Box::new(|_| Ok(())));
+    chat.retry(listener);
+    let (_, again) = rest(&heard).unwrap();
+    assert_eq!(chat.history().last().unwrap().text, again.text);
+    assert_eq!(chat.history().len(), 4);
+}
+
+#[test]
+fn chats_do_not_disturb_each_other() {
+    let bench = Bench::new();
+    let model = bench.model();
+    let alone = ask(&Chat::new(Arc::clone(&model), options(60)).unwrap(), "hello").unwrap().1.text;
+    let chats: Vec<Arc<Chat>> = (0..3).map(|_| Chat::new(Arc::clone(&model), options(60)).unwrap()).collect();
+    let heard: Vec<Receiver<Heard>> = chats
+        .iter()
+        .map(|chat| {
+            let (listener, heard) = ear(Box::new(|_| Ok(())));
+            chat.send("hello".to_owned(), listener);
+            heard
+        })
+        .collect();
+    drop(model);
+    for heard in heard {
+        assert_eq!(rest(&heard).unwrap().1.text, alone);
+    }
+    // With fewer threads, and with memory taken anew, the answers are the same.
+    chats[0].save_power(true);
+    let first = ask(&chats[0], "more").unwrap().1;
+    chats[1].free_memory();
+    let second = ask(&chats[1], "more").unwrap().1;
+    assert_eq!(second.reused_tokens, 0);
+    assert!(first.reused_tokens > 0);
+}
+
+#[test]
+fn an_answer_can_be_cancelled_at_any_time() {
+    let bench = Bench::new();
+    let chat = Chat::new(bench.model(), options(100_000)).unwrap();
+    let (listener, heard) = ear(Box::new(|_| Ok(())));
+    chat.send("hello".to_owned(), listener);
+    let (waiting, heard_waiting) = ear(Box::new(|_| Ok(())));
+    chat.send("and another".to_owned(), waiting);
+    assert!(matches!(heard.recv_timeout(Duration::from_secs(60)).unwrap(), Heard::Piece(_)));
+    chat.cancel();
+    let (_, reply) = rest(&heard).unwrap();
+    assert_eq!(reply.finish, Finish::Cancelled);
+    let (pieces, never) = rest(&heard_waiting).unwrap();
+    assert!(pieces.is_empty() && never.finish == Finish::Cancelled);
+    // What was shown is kept; what was never begun is not.
+    let history = chat.history();
+    assert_eq!((history.len(), &history[1].text), (2, &reply.text));
+
+    // Paused, it waits, and goes on where it was.
+    chat.pause();
+    let (listener, heard) = ear(Box::new(|_| Ok(())));
+    chat.send("go on".to_owned(), listener);
+    assert!(heard.recv_timeout(Duration::from_millis(300)).is_err());
+    chat.resume();
+    assert!(heard.recv_timeout(Duration::from_secs(60)).is_ok());
+    // Dropped, it ends.
+    drop(chat);
+    assert_eq!(rest(&heard).unwrap().1.finish, Finish::Cancelled);
+}
+
+#[test]
+fn a_listener_that_fails_stops_its_answer_and_nothing_else() {
+    let bench = Bench::new();
+    let chat = Chat::new(bench.model(), options(100_000)).unwrap();
+    let count = AtomicUsize::new(0);
+    let (listener, heard) = ear(Box::new(move |_| match count.fetch_add(1, Ordering::Relaxed) {
+        0 | 1 => Ok(()),
+        _ => Err(ListenerError::Failed { reason: "thrown".to_owned() }),
+    }));
+    chat.send("hello".to_owned(), listener);
+    let (pieces, reply) = rest(&heard).unwrap();
+    assert_eq!((pieces.len(), reply.finish), (3, Finish::Cancelled));
+    assert_eq!(chat.history().len(), 2);
+    let long = ask(&chat, &"word ".repeat(2000)).unwrap_err();
+    assert!(matches!(&long, ApiError::ContextFull { message } if message.contains("tokens")), "{long:?}");
+    assert_eq!(chat.history().len(), 2);
+}
+
+#[test]
+fn what_is_shown_is_on_disk() {
+    let bench = Bench::new();
+    let journal = || Some(bench.text("chat.jsonl"));
+    let open = || Chat::new(bench.model(), ChatOptions { journal: journal(), ..options(30) }).unwrap();
+    let chat = open();
+    let path = bench.path("chat.jsonl");
+    let copy = bench.path("killed.jsonl");
+    let shown = Arc::new(Mutex::new(String::new()));
+    let (all, from, to) = (Arc::clone(&shown), path.clone(), copy.clone());
+    let model = bench.model();
+    let (listener, heard) = ear(Box::new(move |piece| {
+        // As if the process were killed now: another one opens what is there.
+        let mut all = all.lock().unwrap();
+        all.push_str(piece);
+        fs::copy(&from, &to).unwrap();
+        let journal = Some(to.to_str().unwrap().to_owned());
+        let reopened =
+            Chat::new(Arc::clone(&model), ChatOptions { journal, ..ChatOptions::default() }).unwrap();
+        assert_eq!(reopened.history().last().unwrap().text, *all);
+        Ok(())
+    }));
+    chat.send("hello".to_owned(), listener);
+    let (pieces, reply) = rest(&heard).unwrap();
+    assert!(pieces.len() > 2 && reply.text == *shown.lock().unwrap());
+    let (_, second) = ask(&chat, "more").unwrap();
+    let before = chat.history();
+    drop(chat);
+    let chat = open();
+    assert_eq!(chat.history(), before);
+    assert_eq!(chat.history()[3].text, second.text);
+    chat.clear();
+    let (_, third) = ask(&chat, "anew").unwrap();
+    drop(chat);
+    let history = open().history();
+    assert_eq!((history.len(), &history[1].text), (2, &third.text));
+}
+
+#[test]
+fn what_cannot_be_opened_is_told_apart() {
+    let bench = Bench::new();
+    let open = |name: &str, options| Model::open(bench.text(name), options).unwrap_err();
+    assert!(matches!(open("none", ModelOptions::default()), ApiError::NotFound { .. }));
+    fs::write(bench.path("text"), "some text that is no model, whatever its length may be".repeat(9))
+        .unwrap();
+    assert!(matches!(open("text", ModelOptions::default()), ApiError::NotAModel { .. }));
+    assert!(matches!(open("hf", ModelOptions::default()), ApiError::NotAModel { .. }));
+    let whole = fs::read(bench.path("m.thimble")).unwrap();
+    fs::write(bench.path("cut"), &whole[..whole.len() / 2]).unwrap();
+    assert!(matches!(open("cut", ModelOptions::default()), ApiError::Damaged { .. }));
+    let model = bench.model();
+    let info = model.info().unwrap();
+    let needed = info.file_bytes + info.state_bytes;
+    let budget = |bytes| ModelOptions { budget_bytes: Some(bytes), ..ModelOptions::default() };
+    assert_eq!(open("m.thimble", budget(needed - 1)), ApiError::TooLarge { needed, budget: needed - 1 });
+    assert!(Model::open(bench.text("m.thimble"), budget(needed)).is_ok());
+    assert!(info.answers_messages && info.name == "m" && info.file_bytes == whole.len() as u64);
+    assert!(!model.tokens("hello".to_owned()).unwrap().is_empty());
+    model.verify().unwrap();
+    let wrong = Chat::new(model, ChatOptions { journal: Some(bench.text("text")), ..ChatOptions::default() });
+    assert!(wrong.is_err() && Path::new(&bench.path("text")).exists());
+}
+
+fn complete(
+    model: &Arc<Model>,
+    prompt: &str,
+    options: CompletionOptions,
+) -> (Arc<Completion>, Receiver<Heard>) {
+    let (listener, heard) = ear(Box::new(|_| Ok(())));
+    (Arc::clone(model).complete(prompt.to_owned(), options, listener).unwrap(), heard)
+}
+
+/// What the host's own dialogue says, greedily.
+fn greedily(bench: &Bench, format: Format, user: &str, most: usize) -> String {
+    let mapped = MappedModel::open(&bench.path("m.thimble")).unwrap();
+    let file = mapped.file().unwrap();
+    let plan = Plan::new(file.config(), &Settings::default()).unwrap();
+    let mut memory = plan.allocate().unwrap();
+    let pool = Pool::new(plan.threads()).unwrap();
+    let generator = generator(&file, &plan, &mut memory, &pool).unwrap();
+    let sampler = Sampler::new(RuntimeSampling { temperature: 0.0, ..RuntimeSampling::default() }).unwrap();
+    let voice = ModelVoice { file, generator, sampler, format };
+    let conversation = Conversation::default();
+    let mut dialogue = Dialogue { voice, conversation, max_tokens: Some(most), stops: Vec::new() };
+    let go = AtomicBool::new(false);
+    dialogue.answer::<ChatError>(user, &go, &mut |_| Ok(())).unwrap();
+    dialogue.conversation.turns.remove(0).answer
+}
+
+#[test]
+fn the_text_is_that_of_the_host() {
+    let bench = Bench::new();
+    let model = bench.model();
+    let greedy = Sampling { temperature: 0.0, top_p: None, repetition_penalty: 1.0, ..Sampling::default() };
+    let (sampling, max_tokens) = (Some(greedy), Some(30));
+    let options = ChatOptions { sampling: sampling.clone(), max_tokens, ..ChatOptions::default() };
+    let chat = Chat::new(Arc::clone(&model), options).unwrap();
+    let answer = ask(&chat, "hello").unwrap().1.text;
+    assert_eq!(answer, greedily(&bench, Format::Chat, "hello", 30));
+    assert!(answer.len() > 10);
+    let options = CompletionOptions { sampling, max_tokens, ..CompletionOptions::default() };
+    let (_completion, heard) = complete(&model, "hello", options);
+    let continued = rest(&heard).unwrap().1.text;
+    assert_eq!(continued, greedily(&bench, Format::Text, "hello", 30));
+    assert_ne!(continued, answer);
+}
+
+#[test]
+fn a_completion_is_stopped_by_a_text_by_a_call_and_with_its_object() {
+    let bench = Bench::new();
+    let model = bench.model();
+    let sampling = options(0).sampling;
+    let options = |max_tokens, stop: &[&str]| CompletionOptions {
+        max_tokens: Some(max_tokens),
+        sampling: sampling.clone(),
+        stop: stop.iter().map(|&text| text.to_owned()).collect(),
+    };
+    let (_whole, heard) = complete(&model, "hello", options(40, &[]));
+    let whole = rest(&heard).unwrap().1;
+    assert_eq!(whole.finish, Finish::Length);
+    let middle: String = whole.text.chars().skip(whole.text.chars().count() / 2).take(3).collect();
+    let (_stopped, heard) = complete(&model, "hello", options(40, &["not there at all", &middle]));
+    let (pieces, stopped) = rest(&heard).unwrap();
+    assert_eq!((&*stopped.text, stopped.finish), (whole.text.split(&middle).next().unwrap(), Finish::Stop));
+    assert_eq!(pieces.concat(), stopped.text);
+    let (cancelled, heard) = complete(&model, "", options(100_000, &[]));
+    assert!(matches!(heard.recv_timeout(Duration::from_secs(60)).unwrap(), Heard::Piece(_)));
+    cancelled.cancel();
+    assert_eq!(rest(&heard).unwrap().1.finish, Finish::Cancelled);
+    let (dropped, heard) = complete(&model, "hello", options(100_000, &[]));
+    dropped.pause();
+    drop(dropped);
+    assert_eq!(rest(&heard).unwrap().1.finish, Finish::Cancelled);
+    let short = ModelOptions { context: Some(24), ..ModelOptions::default() };
+    let short = Model::open(bench.text("m.thimble"), short).unwrap();
+    let (_full, heard) = complete(&short, "hello", options(100_000, &[]));
+    assert_eq!(rest(&heard).unwrap().1.finish, Finish::Context);
+    let (listener, _) = ear(Box::new(|_| Ok(())));
+    assert!(Arc::clone(&model).complete("x".to_owned(), options(1, &[""]), listener).is_err());
+}
+
+#[test]
+fn nothing_is_shown_after_a_cancellation() {
+    let bench = Bench::new();
+    let chat = Chat::new(bench.model(), options(100_000)).unwrap();
+    let cell = Arc::new(Mutex::new(None::<Arc<Chat>>));
+    let theirs = Arc::clone(&cell);
+    let (listener, heard) = ear(Box::new(move |_| {
+        // From the listener itself, with its first piece.
+        if let Some(chat) = theirs.lock().unwrap().take() {
+            chat.cancel();
+        }
+        Ok(())
+    }));
+    *cell.lock().unwrap() = Some(Arc::clone(&chat));
+    chat.send("hello".to_owned(), listener);
+    let (pieces, reply) = rest(&heard).unwrap();
+    assert_eq!((pieces.len(), reply.finish), (1, Finish::Cancelled));
+    assert_eq!(reply.tokens as usize, chat.stats().tokens as usize);
+}
