@@ -5,13 +5,13 @@ import android.os.Bundle
 
 @Suppress("unused")
 object InstrumentationRegistry {
-    private lateinit var instrumentation: Instrumentation
+    private var instrumentation: Instrumentation? = null
 
     @JvmStatic
-    fun getInstrumentation(): Instrumentation = instrumentation
+    fun getInstrumentation(): Instrumentation? = instrumentation
 
     @JvmStatic
-    fun registerInstance(instrumentation: Instrumentation, @Suppress("UNUSED_PARAMETER") arguments: Bundle?) {
+    fun registerInstance(instrumentation: Instrumentation?, @Suppress("UNUSED_PARAMETER") arguments: Bundle?) {
         this.instrumentation = instrumentation
     }
 }

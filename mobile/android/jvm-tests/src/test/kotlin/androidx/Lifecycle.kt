@@ -25,13 +25,13 @@ interface ActivityLifecycleMonitor {
 }
 
 object ActivityLifecycleMonitorRegistry {
-    private lateinit var monitor: ActivityLifecycleMonitor
+    private var monitor: ActivityLifecycleMonitor? = null
 
     @JvmStatic
-    fun getInstance(): ActivityLifecycleMonitor = monitor
+    fun getInstance(): ActivityLifecycleMonitor? = monitor
 
     @JvmStatic
-    fun registerInstance(monitor: ActivityLifecycleMonitor) {
+    fun registerInstance(monitor: ActivityLifecycleMonitor?) {
         this.monitor = monitor
     }
 }

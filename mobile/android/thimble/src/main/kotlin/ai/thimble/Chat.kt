@@ -1,8 +1,7 @@
 package ai.thimble
 
+import ai.thimble.ffi.ApiException
 import kotlinx.coroutines.flow.Flow
-import kotlinx.coroutines.flow.filterIsInstance
-import kotlinx.coroutines.flow.map
 
 /**
  * A conversation with a model, on a thread of its own: no call here waits for the model.
@@ -16,14 +15,17 @@ interface Chat : AutoCloseable {
      * The flow is cold: collecting it sends the message. Cancelling the collection, or throwing out of it, stops the
      * answer and nothing else; what was made of it is remembered. Flows of one chat are answered one after the other.
      *
-     * @throws ThimbleException.ContextFull the message is longer than the context
+     * @throws ApiException.ContextFull the message is longer than the context
      */
-    fun send(text: String): Flow<String> = stream(text).filterIsInstance<Event.Piece>().map { it.text }
+    fun send(text: String): Flow<String> = stream(text).pieces()
 
     /** As [send], with the progress of reading and the [Reply] at the end. */
     fun stream(text: String): Flow<Event>
 
-    /** Answers the last message once more; a cold flow as that of [stream]. */
+    /**
+     * Answers the last message once more; a cold flow as that of [stream]. The old answer stays until something of the
+     * new one is there.
+     */
     fun retry(): Flow<Event>
 
     /** Stops the answer at hand; its flow completes, with [Finish.CANCELLED]. */
@@ -34,6 +36,9 @@ interface Chat : AutoCloseable {
 
     /** What was said so far, oldest first; an answer that is being made is not in it yet. */
     val history: List<Message>
+
+    /** A message in the journal to which nothing was answered before the app ended: a draft to send again. */
+    val unanswered: String?
 
     /** Figures of the last answer. */
     val stats: Stats

@@ -1,11 +1,10 @@
 package ai.thimble
 
 import ai.thimble.ffi.Listener
-import ai.thimble.ffi.ListenerException
 import kotlinx.coroutines.Dispatchers
-import kotlinx.coroutines.channels.Channel
 import kotlinx.coroutines.flow.Flow
 import kotlinx.coroutines.flow.flow
+import kotlinx.coroutines.flow.onEach
 import kotlinx.coroutines.sync.Mutex
 import kotlinx.coroutines.sync.withLock
 import kotlinx.coroutines.withContext
@@ -26,16 +25,9 @@ internal class EngineChat(private val chat: ai.thimble.ffi.Chat) : Chat {
         turn.withLock {
             val speaker = Speaker()
             begin(speaker)
-            try {
-                for (event in speaker.events) {
-                    if (event is Event.End) reply = event.reply
-                    emit(event)
-                }
-            } finally {
-                if (speaker.hushed()) stop()
-            }
+            speaker.passTo(this, ::stop)
         }
-    }
+    }.onEach { if (it is Event.End) reply = it.reply }
 
     private fun stop() {
         try {
@@ -48,6 +40,8 @@ internal class EngineChat(private val chat: ai.thimble.ffi.Chat) : Chat {
     override fun cancel() = chat.cancel()
 
     override val history: List<Message> get() = chat.history()
+
+    override val unanswered: String? get() = chat.unanswered()
 
     override val stats: Stats get() = chat.stats()
 
@@ -66,38 +60,4 @@ internal class EngineChat(private val chat: ai.thimble.ffi.Chat) : Chat {
     override fun freeMemory() = chat.freeMemory()
 
     override fun close() = chat.close()
-}
-
-/** Carries one answer from the engine's thread to the coroutine that collects it. The engine never waits for that. */
-private class Speaker : Listener {
-    /** No longer than the answer, which [ChatOptions.maxTokens] bounds. */
-    val events = Channel<Event>(Channel.UNLIMITED)
-
-    @Volatile
-    private var over = false
-
-    override fun onPiece(text: String) = tell(Event.Piece(text))
-
-    override fun onProgress(done: UInt, of: UInt) = tell(Event.Reading(done.toInt(), of.toInt()))
-
-    override fun onEnd(reply: Reply) {
-        over = true
-        events.trySend(Event.End(reply))
-        events.close()
-    }
-
-    override fun onError(error: ThimbleException) {
-        over = true
-        events.close(error)
-    }
-
-    /** Ends listening; whether the engine is still answering. */
-    fun hushed(): Boolean {
-        events.cancel()
-        return !over
-    }
-
-    private fun tell(event: Event) {
-        if (events.trySend(event).isFailure) throw ListenerException.Failed("nobody collects the answer any more")
-    }
 }

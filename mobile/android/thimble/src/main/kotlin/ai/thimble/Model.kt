@@ -1,6 +1,9 @@
 package ai.thimble
 
+import ai.thimble.ffi.ApiException
 import kotlinx.coroutines.Dispatchers
+import kotlinx.coroutines.flow.Flow
+import kotlinx.coroutines.flow.flow
 import kotlinx.coroutines.withContext
 
 /**
@@ -15,9 +18,15 @@ interface Model : AutoCloseable {
     /**
      * Begins a chat, or goes on with the one in the journal of [options].
      *
-     * @throws ThimbleException the journal belongs to another chat, is none, or cannot be written
+     * @throws ApiException the journal belongs to another chat, is none, or cannot be written
      */
     suspend fun chat(options: ChatOptions = ChatOptions()): Chat
+
+    /**
+     * Continues [prompt] as it is, without a chat template. The flow is cold: cancelling its collection, or throwing out
+     * of it, stops the work.
+     */
+    fun complete(prompt: String, options: CompletionOptions = CompletionOptions()): Flow<Event>
 
     /** The token ids of [text]; what looks like a special token is plain text. */
     suspend fun tokens(text: String): List<Int>
@@ -25,7 +34,7 @@ interface Model : AutoCloseable {
     /**
      * Compares every byte of the file with its checksums; reads all of it.
      *
-     * @throws ThimbleException.Damaged
+     * @throws ApiException.Damaged
      */
     suspend fun verify()
 
@@ -36,10 +45,10 @@ interface Model : AutoCloseable {
         /**
          * Opens a `.thimble` file. Its memory is planned first: what does not fit the budget is refused with the figures.
          *
-         * @throws ThimbleException.NotFound
-         * @throws ThimbleException.NotAModel
-         * @throws ThimbleException.Damaged
-         * @throws ThimbleException.TooLarge
+         * @throws ApiException.NotFound
+         * @throws ApiException.NotAModel
+         * @throws ApiException.Damaged
+         * @throws ApiException.TooLarge
          */
         suspend fun open(path: String, options: ModelOptions = ModelOptions()): Model =
             withContext(Dispatchers.IO) {
@@ -55,6 +64,12 @@ private class EngineModel(
 ) : Model {
     override suspend fun chat(options: ChatOptions): Chat =
         withContext(Dispatchers.IO) { EngineChat(ai.thimble.ffi.Chat(model, options)) }
+
+    override fun complete(prompt: String, options: CompletionOptions): Flow<Event> = flow {
+        val speaker = Speaker()
+        // It works for as long as the object is there.
+        model.complete(prompt, options, speaker).use { speaker.passTo(this) {} }
+    }
 
     override suspend fun tokens(text: String): List<Int> =
         withContext(Dispatchers.Default) { model.tokens(text).map { it.toInt() } }

@@ -12,6 +12,9 @@ typealias KvCache = ai.thimble.ffi.KvCache
 /** How to begin a chat: system prompt, sampling, longest answer in tokens, journal. */
 typealias ChatOptions = ai.thimble.ffi.ChatOptions
 
+/** How to continue a text: longest continuation in tokens, sampling, texts to stop at. */
+typealias CompletionOptions = ai.thimble.ffi.CompletionOptions
+
 /** How tokens are chosen. */
 typealias Sampling = ai.thimble.ffi.Sampling
 
@@ -26,18 +29,3 @@ typealias Finish = ai.thimble.ffi.Finish
 
 /** Figures of the last answer. */
 typealias Stats = ai.thimble.ffi.Stats
-
-/** Why a call did not do what was asked; a subclass only where an app would do something different. */
-typealias ThimbleException = ai.thimble.ffi.ApiException
-
-/** What happens while an answer is made. */
-sealed interface Event {
-    /** More text: whole characters, to be shown after the text before. */
-    data class Piece(val text: String) : Event
-
-    /** A long prompt is being read: [done] of [of] tokens. */
-    data class Reading(val done: Int, val of: Int) : Event
-
-    /** The answer is over; nothing follows. */
-    data class End(val reply: Reply) : Event
-}

@@ -31,10 +31,10 @@ open class ThimbleApp : Application() {
     protected open fun device(): Device = Device(files = File(filesDir, "thimble"), budget = ::budget)
 
     /** Half of the phone's memory: beyond that the system ends other apps, and then this one. */
-    private fun budget(): Long {
+    private fun budget(): Long? {
         val memory = ActivityManager.MemoryInfo()
-        getSystemService(ActivityManager::class.java).getMemoryInfo(memory)
-        return memory.totalMem / 2
+        getSystemService(ActivityManager::class.java)?.getMemoryInfo(memory)
+        return memory.totalMem.takeIf { it > 0 }?.div(2)
     }
 }
 

@@ -23,7 +23,7 @@ class DeviceHints(
     private val freeMemory: () -> Unit,
 ) : AutoCloseable {
     private val context = context.applicationContext
-    private val power = this.context.getSystemService(PowerManager::class.java)
+    private val power: PowerManager = checkNotNull(this.context.getSystemService(PowerManager::class.java))
     private var saving = false
     private var hot = false
 

@@ -8,6 +8,7 @@ import android.content.res.ColorStateList
 import android.view.Gravity
 import android.view.View
 import android.view.ViewGroup.LayoutParams.WRAP_CONTENT
+import android.widget.LinearLayout
 import android.widget.ProgressBar
 
 /** What went wrong, until it is dismissed. */
@@ -39,7 +40,7 @@ internal class ImportCard(private val context: Context, cancel: () -> Unit) {
         id = R.id.import_progress
         max = 100
         progressTintList = ColorStateList.valueOf(context.getColor(R.color.accent))
-        indeterminateTintList = progressTintList
+        indeterminateTintList = ColorStateList.valueOf(context.getColor(R.color.accent))
     }
 
     val root = context.column().apply {
@@ -74,7 +75,7 @@ internal class EmptyCard(private val context: Context) {
     }
     private val buttons = context.column().apply { gravity = Gravity.CENTER_HORIZONTAL }
 
-    private val column = context.column().apply {
+    private val column: LinearLayout = context.column().apply {
         gravity = Gravity.CENTER
         setPadding(context.dp(32), context.dp(24), context.dp(32), context.dp(24))
         addView(title)

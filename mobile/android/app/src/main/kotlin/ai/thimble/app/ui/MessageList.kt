@@ -19,7 +19,7 @@ import android.widget.Toast
 
 /** The conversation, which follows the answer while the person has not scrolled away from it. */
 internal class MessageList(private val context: Context, private val retry: () -> Unit) {
-    private val column = context.column()
+    private val column: LinearLayout = context.column()
     private val rows = mutableListOf<Row>()
     private val answer = answerView().apply { id = R.id.answer }
     private val actions = actions()
@@ -128,7 +128,7 @@ internal class MessageList(private val context: Context, private val retry: () -
     private fun copy() {
         val words = rows.lastOrNull()?.message?.text ?: return
         val clipboard = context.getSystemService(ClipboardManager::class.java)
-        clipboard.setPrimaryClip(ClipData.newPlainText(context.getString(R.string.app_name), words))
+        clipboard?.setPrimaryClip(ClipData.newPlainText(context.getString(R.string.app_name), words))
         // Android 13 and later tell it themselves.
         if (Build.VERSION.SDK_INT < Build.VERSION_CODES.TIRAMISU) {
             Toast.makeText(context, R.string.copied, Toast.LENGTH_SHORT).show()
