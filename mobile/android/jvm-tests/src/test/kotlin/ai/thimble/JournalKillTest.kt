@@ -63,8 +63,8 @@ class JournalKillTest {
             if (line[0] == 'P') turns += turns.removeLast().let { it.first to it.second + text }
             if (--left == 0) {
                 Thread.sleep(random.nextLong(MOST_MILLIS))
-                // SIGKILL, which no process can catch.
-                process.destroyForcibly()
+                // SIGKILL, which no process can catch. The handle leaves the pipe open: what was shown is read to its end.
+                process.toHandle().destroyForcibly()
             }
         }
         assertEquals("killed by signal 9", KILLED, process.waitFor())

@@ -68,7 +68,7 @@ fun views(view: View): List<View> {
 /** What can be touched or seen and the screen reader has no words for, or is too small for a finger. */
 fun unreachable(root: View): List<String> =
     views(root).filter { view ->
-        val image = view is ImageView && view.contentDescription.isNullOrBlank()
+        val image = view is ImageView && view.isImportantForAccessibility && view.contentDescription.isNullOrBlank()
         val touch = 48 * view.resources.displayMetrics.density - 1
         val small = view.isClickable && view.hasOnClickListeners() && (view.width < touch || view.height < touch)
         image || small

@@ -56,11 +56,17 @@ class DeviceHints(
     init {
         this.context.registerComponentCallbacks(trim)
         this.context.registerReceiver(battery, IntentFilter(PowerManager.ACTION_POWER_SAVE_MODE_CHANGED))
-        if (Build.VERSION.SDK_INT >= Build.VERSION_CODES.Q) {
-            // Calls back at once with the status that there is.
-            power.addThermalStatusListener(this.context.mainExecutor, heat as PowerManager.OnThermalStatusChangedListener)
-        }
+        if (Build.VERSION.SDK_INT >= Build.VERSION_CODES.Q) listenToHeat()
         look()
+    }
+
+    private fun listenToHeat() {
+        try {
+            // Calls back at once with the status that there is.
+            power.addThermalStatusListener(context.mainExecutor, heat as PowerManager.OnThermalStatusChangedListener)
+        } catch (_: RuntimeException) {
+            // A device that does not measure it.
+        }
     }
 
     private fun look() {

@@ -284,7 +284,7 @@ class ChatViewModel(private val device: Device, private val scope: CoroutineScop
             if (settings.chat != name) change { it.copy(chat = name) }
             applyPower()
             if (paused) opened.pause()
-            shown.update { it.copy(chat = name, messages = said(opened), answer = null, figures = null) }
+            shown.update { it.copy(chat = name, messages = said(opened), answer = null, figures = null, unsent = opened.unanswered) }
             true
         } catch (error: CancellationException) {
             throw error

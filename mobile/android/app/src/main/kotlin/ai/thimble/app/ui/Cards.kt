@@ -8,8 +8,10 @@ import android.content.res.ColorStateList
 import android.view.Gravity
 import android.view.View
 import android.view.ViewGroup.LayoutParams.WRAP_CONTENT
+import android.widget.ImageView
 import android.widget.LinearLayout
 import android.widget.ProgressBar
+import android.widget.ScrollView
 
 /** What went wrong, until it is dismissed. */
 internal class ProblemCard(private val context: Context, dismiss: () -> Unit) {
@@ -73,18 +75,26 @@ internal class EmptyCard(private val context: Context) {
         gravity = Gravity.CENTER
         setLineSpacing(0f, 1.15f)
     }
+    private val mark = ImageView(context).apply {
+        setImageResource(R.drawable.ic_launcher_foreground)
+        background = context.rounded(R.color.launcher, 24)
+        scaleType = ImageView.ScaleType.CENTER
+        clipToOutline = true
+        importantForAccessibility = View.IMPORTANT_FOR_ACCESSIBILITY_NO
+    }
     private val buttons = context.column().apply { gravity = Gravity.CENTER_HORIZONTAL }
 
     private val column: LinearLayout = context.column().apply {
         gravity = Gravity.CENTER
         setPadding(context.dp(32), context.dp(24), context.dp(32), context.dp(24))
+        addView(mark, linear(context.dp(72), context.dp(72)).margins(bottom = context.dp(20)))
         addView(title)
         addView(words, linear().margins(top = context.dp(8)))
         addView(buttons, linear().margins(top = context.dp(20)))
     }
 
     /** Scrolls where the font is large and the screen small. */
-    val root = android.widget.ScrollView(context).apply {
+    val root = ScrollView(context).apply {
         isFillViewport = true
         addView(column)
     }

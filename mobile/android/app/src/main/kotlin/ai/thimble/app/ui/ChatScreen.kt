@@ -24,11 +24,14 @@ internal class ChatScreen(
     private val viewModel: ChatViewModel,
     private val exits: ChatExits,
 ) {
-    private val bar = TopBar(context).apply {
-        atStart(R.drawable.ic_chats, R.string.chats, R.id.open_chats, exits::openChats)
-        atEnd(R.drawable.ic_new, R.string.new_chat, R.id.new_chat, viewModel::newChat)
-        atEnd(R.drawable.ic_settings, R.string.settings, R.id.open_settings, exits::openSettings)
+    private val bar = TopBar(context)
+    private val new = bar.atEnd(R.drawable.ic_new, R.string.new_chat, R.id.new_chat, viewModel::newChat)
+
+    init {
+        bar.atStart(R.drawable.ic_chats, R.string.chats, R.id.open_chats, exits::openChats)
+        bar.atEnd(R.drawable.ic_settings, R.string.settings, R.id.open_settings, exits::openSettings)
     }
+
     private val problem = ProblemCard(context, viewModel::dismiss)
     private val importing = ImportCard(context, viewModel::cancelImport)
     private val messages = MessageList(context, viewModel::retry)
@@ -77,9 +80,10 @@ internal class ChatScreen(
         val first = state.messages.firstOrNull()?.text?.lineSequence()?.first()
         bar.title.say(first ?: context.getString(R.string.app_name))
         val model = state.model
+        new.shown = model is ModelState.Ready
         bar.subtitle.shown = model is ModelState.Ready || model is ModelState.Opening
         when (model) {
-            is ModelState.Ready -> bar.subtitle.say(context.getString(R.string.model_line, model.info.name))
+            is ModelState.Ready -> bar.subtitle.say(model.info.name)
             is ModelState.Opening -> bar.subtitle.say(context.getString(R.string.opening, modelName(model.name)))
             else -> Unit
         }

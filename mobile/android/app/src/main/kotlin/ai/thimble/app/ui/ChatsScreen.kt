@@ -41,6 +41,12 @@ internal class ChatsScreen(
         chats.forEach { list.addView(row(it, it.name == current)) }
     }
 
+    private fun since(time: Long): CharSequence {
+        val now = System.currentTimeMillis()
+        if (now - time < DateUtils.MINUTE_IN_MILLIS) return context.getString(R.string.just_now)
+        return DateUtils.getRelativeTimeSpanString(time, now, DateUtils.MINUTE_IN_MILLIS)
+    }
+
     private fun row(chat: SavedChat, current: Boolean): View {
         val title = context.text(16).apply {
             text = chat.title
@@ -48,7 +54,7 @@ internal class ChatsScreen(
             ellipsize = TextUtils.TruncateAt.END
         }
         val date = context.text(13, R.color.text_secondary).apply {
-            text = DateUtils.getRelativeTimeSpanString(chat.changed, System.currentTimeMillis(), DateUtils.MINUTE_IN_MILLIS)
+            text = since(chat.changed)
         }
         val words = context.column().apply {
             addView(title)

@@ -66,7 +66,7 @@ internal class Controls(private val context: Context) {
             setPadding(0, context.dp(8), 0, 0)
             addView(name)
             addView(value, linear().margins(top = context.dp(2)))
-            addView(bar, linear().margins(start = context.dp(-12), end = context.dp(-12)))
+            addView(bar, linear())
         }
     }
 

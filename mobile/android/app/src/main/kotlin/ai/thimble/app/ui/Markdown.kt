@@ -1,5 +1,6 @@
 package ai.thimble.app.ui
 
+import android.graphics.Paint
 import android.graphics.Typeface
 import android.text.SpannableStringBuilder
 import android.text.Spanned
@@ -7,12 +8,13 @@ import android.text.style.LeadingMarginSpan
 import android.text.style.RelativeSizeSpan
 import android.text.style.StyleSpan
 import android.text.style.TypefaceSpan
+import kotlin.math.roundToInt
 
 /**
- * What small models write of Markdown: headings, bold, code and list items. Everything else, and what has not ended yet,
- * is shown as it is.
+ * What small models write of Markdown: headings, bold, code and list items, for text that is painted with [paint].
+ * Everything else, and what has not ended yet, is shown as it is.
  */
-internal fun markdown(source: String): CharSequence {
+internal fun markdown(source: String, paint: Paint): CharSequence {
     val out = SpannableStringBuilder()
     var code = false
     for (line in source.trimEnd().lineSequence()) {
@@ -32,9 +34,11 @@ internal fun markdown(source: String): CharSequence {
             }
             item != null -> {
                 val (mark, text) = item.destructured
-                out.append(if (mark.first().isDigit()) "$mark " else "•  ")
+                val head = if (mark.first().isDigit()) "$mark " else "•  "
+                out.append(head)
                 out.inline(text)
-                out.span(LeadingMarginSpan.Standard(0, HANGING), from)
+                // What does not fit on the line stands below the words, not below the number.
+                out.span(LeadingMarginSpan.Standard(0, paint.measureText(head).roundToInt()), from)
             }
             else -> out.inline(line)
         }
@@ -65,5 +69,4 @@ private fun SpannableStringBuilder.span(what: Any, from: Int) =
 private val HEADING = Regex("#{1,6} +(.*)")
 private val ITEM = Regex(" {0,3}([-*+]|\\d{1,3}[.)]) +(.*)")
 private val INLINE = Regex("\\*\\*([^*]+)\\*\\*|`([^`]+)`")
-private const val HANGING = 32
 private const val CODE_SIZE = 0.94f

@@ -85,7 +85,7 @@ internal class MessageList(private val context: Context, private val retry: () -
     }
 
     private fun write(view: TextView, words: String) {
-        view.text = markdown(words)
+        view.text = markdown(words, view.paint)
         view.contentDescription = context.getString(R.string.answer_says, view.text)
     }
 

@@ -4,14 +4,18 @@ import ai.thimble.app.R
 import android.content.Context
 import android.content.res.ColorStateList
 import android.graphics.Color
+import android.graphics.Typeface
 import android.graphics.drawable.Drawable
 import android.graphics.drawable.GradientDrawable
 import android.graphics.drawable.RippleDrawable
 import android.os.Build
+import android.text.TextUtils
 import android.util.TypedValue
 import android.view.Gravity
 import android.view.View
 import android.view.ViewGroup
+import android.view.WindowInsets
+import android.view.accessibility.AccessibilityNodeInfo
 import android.view.ViewGroup.LayoutParams.MATCH_PARENT
 import android.view.ViewGroup.LayoutParams.WRAP_CONTENT
 import android.widget.ImageButton
@@ -39,11 +43,13 @@ internal fun Context.text(sp: Int, color: Int = R.color.text): TextView =
         setTextColor(getColor(color))
     }
 
+private val medium: Typeface get() = Typeface.create("sans-serif-medium", Typeface.NORMAL)
+
 /** A heading, for the eye and for the screen reader. */
 internal fun Context.heading(sp: Int, words: CharSequence): TextView =
     text(sp).apply {
         text = words
-        typeface = android.graphics.Typeface.create("sans-serif-medium", android.graphics.Typeface.NORMAL)
+        typeface = medium
         if (Build.VERSION.SDK_INT >= Build.VERSION_CODES.P) isAccessibilityHeading = true
     }
 
@@ -63,7 +69,7 @@ internal fun Context.iconButton(icon: Int, description: CharSequence, color: Int
 internal fun Context.textButton(words: CharSequence, filled: Boolean): TextView =
     text(15, if (filled) R.color.on_accent else R.color.accent).apply {
         text = words
-        typeface = android.graphics.Typeface.create("sans-serif-medium", android.graphics.Typeface.NORMAL)
+        typeface = medium
         gravity = Gravity.CENTER
         isClickable = true
         isFocusable = true
@@ -75,7 +81,7 @@ internal fun Context.textButton(words: CharSequence, filled: Boolean): TextView 
 
 /** Text that the screen reader calls a button. */
 internal object ButtonRole : View.AccessibilityDelegate() {
-    override fun onInitializeAccessibilityNodeInfo(host: View, info: android.view.accessibility.AccessibilityNodeInfo) {
+    override fun onInitializeAccessibilityNodeInfo(host: View, info: AccessibilityNodeInfo) {
         super.onInitializeAccessibilityNodeInfo(host, info)
         info.className = "android.widget.Button"
     }
@@ -119,26 +125,29 @@ internal var View.shown: Boolean
 
 /** Changes the text only where it is another, so that the screen reader says nothing twice. */
 internal fun TextView.say(words: CharSequence) {
-    if (!android.text.TextUtils.equals(text, words)) text = words
+    if (!TextUtils.equals(text, words)) text = words
 }
 
-/** Keeps a screen's content clear of the status bar, the navigation bar and the keyboard. */
+/** Keeps a screen's content clear of the status bar, the navigation bar and the keyboard, and no wider than is read well. */
 internal fun ViewGroup.keepClearOfBars() {
+    val spare = context.dp(((resources.configuration.screenWidthDp - WIDEST) / 2).coerceAtLeast(0))
+    setPadding(spare, 0, spare, 0)
     setOnApplyWindowInsetsListener { view, insets ->
         if (Build.VERSION.SDK_INT >= Build.VERSION_CODES.R) {
-            val types = android.view.WindowInsets.Type.systemBars() or
-                android.view.WindowInsets.Type.displayCutout() or android.view.WindowInsets.Type.ime()
+            val types = WindowInsets.Type.systemBars() or WindowInsets.Type.displayCutout() or WindowInsets.Type.ime()
             val clear = insets.getInsets(types)
-            view.setPadding(clear.left, clear.top, clear.right, clear.bottom)
+            view.setPadding(maxOf(spare, clear.left), clear.top, maxOf(spare, clear.right), clear.bottom)
         } else {
             @Suppress("DEPRECATION") // Systems before Android 11 have nothing else.
-            view.setPadding(
-                insets.systemWindowInsetLeft,
-                insets.systemWindowInsetTop,
-                insets.systemWindowInsetRight,
-                insets.systemWindowInsetBottom,
-            )
+            insets.run {
+                val left = maxOf(spare, systemWindowInsetLeft)
+                val right = maxOf(spare, systemWindowInsetRight)
+                view.setPadding(left, systemWindowInsetTop, right, systemWindowInsetBottom)
+            }
         }
         insets
     }
 }
+
+/** Width of a column of text, in density-independent pixels. */
+private const val WIDEST = 720

@@ -8,7 +8,7 @@ import ai.thimble.app.FakeEngine.Companion.FAIL
 import ai.thimble.soon
 import kotlinx.coroutines.CoroutineScope
 import kotlinx.coroutines.Job
-import kotlinx.coroutines.flow.first
+import kotlinx.coroutines.delay
 import org.junit.Assert.assertEquals
 import org.junit.Assert.assertFalse
 import org.junit.Assert.assertNull
@@ -229,7 +229,11 @@ class ChatViewModelTest {
         until { it.answer == null && it.messages.lastOrNull()?.text == answer }
     }
 
-    private suspend fun ChatViewModel.until(condition: (ChatState) -> Boolean): ChatState = state.first(condition)
+    /** Looks again and again: a state that comes back to what it was is no new state to a collector. */
+    private suspend fun ChatViewModel.until(condition: (ChatState) -> Boolean): ChatState {
+        while (!condition(state.value)) delay(1)
+        return state.value
+    }
 
     private fun run(ready: Boolean = true, test: suspend (ChatViewModel) -> Unit) = soon {
         val job = Job(coroutineContext[Job])
