@@ -293,3 +293,21 @@ def test_the_shortest_chat(path: Path) -> None:
     script = Path(__file__).parents[1] / "examples" / "chat.py"
     told = subprocess.run([sys.executable, script, path, "Hi"], check=True, capture_output=True, text=True)
     assert told.stdout
+
+
+LEFT_OPEN = """
+import sys
+from thimble import Model
+model = Model.open(sys.argv[1])
+chats = [model.chat(max_tokens=1500) for _ in range(3)]
+answers = [chat.send("Tell me a long story.") for chat in chats] + [model.complete("Once upon a time")]
+chats[1].pause()
+for answer in (answers[0], answers[2], answers[3])[: int(sys.argv[2])]:
+    next(answer)
+"""
+
+
+def test_a_program_may_end_at_any_time(path: Path) -> None:
+    # An engine's thread that called into an interpreter which ends would abort the process.
+    for taken in (0, 1, 2, 3, 3, 3):
+        subprocess.run([sys.executable, "-c", LEFT_OPEN, path, str(taken)], check=True, timeout=60)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import threading
+import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Optional, Union
@@ -13,6 +15,24 @@ from ._errors import ThimbleError, told
 from .thimble_ffi import Reply
 
 Heard = Union[str, Reply, ThimbleError]
+
+
+#: What has to be stopped before the interpreter ends.
+_live: weakref.WeakSet[Union[ffi.Chat, ffi.Completion]] = weakref.WeakSet()
+#: Milliseconds that the end of the interpreter waits for the engine: some tokens' time.
+_PATIENCE = 10_000
+
+
+def watched(maker: Union[ffi.Chat, ffi.Completion]) -> None:
+    """Has what makes answers stopped at the interpreter's end: the engine's thread must not call into it after that."""
+    _live.add(maker)
+
+
+@atexit.register
+def _stop() -> None:
+    for maker in list(_live):
+        maker.cancel()
+    ffi.wait_until_idle(_PATIENCE)
 
 
 class Ear(ffi.Listener):

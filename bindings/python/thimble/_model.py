@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Optional
 
 from . import thimble_ffi as ffi
-from ._answer import Answer, Ear
+from ._answer import Answer, Ear, watched
 from ._chat import Chat, Path
 from ._errors import telling
 from .thimble_ffi import KvCache, ModelInfo, Sampling
@@ -77,7 +77,9 @@ class Model:
             journal=None if journal is None else os.fspath(journal),
         )
         with telling():
-            chat = Chat(ffi.Chat(self._inner, options))
+            inner = ffi.Chat(self._inner, options)
+        watched(inner)
+        chat = Chat(inner)
         self._chats.add(chat)
         return chat
 
@@ -96,7 +98,9 @@ class Model:
         ear = Ear()
         options = ffi.CompletionOptions(max_tokens=max_tokens, sampling=sampling, stop=list(stop))
         with telling():
-            return Answer(ear, self._inner.complete(prompt, options, ear))
+            completion = self._inner.complete(prompt, options, ear)
+        watched(completion)
+        return Answer(ear, completion)
 
     def tokens(self, text: str) -> list[int]:
         """The ids of a text; what looks like a special token is plain text."""
