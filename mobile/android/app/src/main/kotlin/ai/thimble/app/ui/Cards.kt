@@ -87,6 +87,8 @@ internal class EmptyCard(private val context: Context) {
     private val column: LinearLayout = context.column().apply {
         gravity = Gravity.CENTER
         setPadding(context.dp(32), context.dp(24), context.dp(32), context.dp(24))
+        // A turned phone has no room for it.
+        mark.shown = context.resources.configuration.screenHeightDp >= TALL
         addView(mark, linear(context.dp(72), context.dp(72)).margins(bottom = context.dp(20)))
         addView(title)
         addView(words, linear().margins(top = context.dp(8)))
@@ -118,4 +120,8 @@ internal class EmptyCard(private val context: Context) {
     }
 
     class Action(val words: String, val filled: Boolean, val id: Int, val act: () -> Unit)
+
+    private companion object {
+        const val TALL = 480
+    }
 }
