@@ -13,17 +13,18 @@ import kotlin.system.exitProcess
  * The engine's own clock runs while a listener is called, because the next token waits for it. So the same greedy text
  * is made on one thread by `thimble run`, which hands it to nobody, and through the binding, in turns, and the
  * difference of the decoding times, divided by the pieces handed over, is what a piece costs. A tiny model makes it
- * visible. `listener` is a callback that does nothing, the border itself; `flow` is what an app collects.
+ * visible. The quickest of the rounds counts: whatever else the machine does only adds to them. `listener` is a callback that does nothing, the border itself; `flow` is what an app collects.
  *
  *     mvn test-compile exec:java@border -Dmodel=tiny.thimble
  */
 
 private const val PROMPT = "hello"
-private const val TOKENS = 400
-private const val CONTEXT = 512
-private const val ROUNDS = 15
+private const val TOKENS = 200
+private const val CONTEXT = 256
+private const val ROUNDS = 25
 private const val WARM_UP = 3
 private const val MICROS = 1e6
+private const val MILLIS = 1e3
 private const val ALLOWED = 100.0
 
 /** One way to make the text: decoding seconds and pieces handed over. */
@@ -43,14 +44,16 @@ fun main(arguments: Array<String>) {
             }
         }
     }
-    val base = runs.getValue("command").map { it.seconds }.median()
-    println("$TOKENS tokens at most, $ROUNDS rounds, medians")
-    println("command   decoding ${"%.2f".format(base * 1e3)} ms")
+    val base = runs.getValue("command").minOf { it.seconds }
+    println("$TOKENS tokens at most, $ROUNDS rounds, the quickest")
+    println("command   decoding %.2f ms".format(base * MILLIS))
     var fine = true
     for (name in listOf("listener", "flow")) {
         val own = runs.getValue(name)
-        val micros = (own.map { it.seconds }.median() - base) / own.first().pieces * MICROS
-        println("$name  decoding ${"%.2f".format(own.map { it.seconds }.median() * 1e3)} ms, ${own.first().pieces} pieces, ${"%.1f".format(micros)} us a piece")
+        val quickest = own.minOf { it.seconds }
+        val pieces = own.first().pieces
+        val micros = (quickest - base) / pieces * MICROS
+        println("%-9s decoding %.2f ms, %d pieces, %.1f us a piece".format(name, quickest * MILLIS, pieces, micros))
         fine = fine && micros < ALLOWED
     }
     exitProcess(if (fine) 0 else 1)
@@ -94,5 +97,3 @@ private suspend fun flow(model: Model): Run = withContext(Dispatchers.Default) {
     }
     checkNotNull(end).let { Run(it.text, it.seconds, pieces) }
 }
-
-private fun List<Double>.median(): Double = sorted()[size / 2]

@@ -25,6 +25,9 @@ internal class MessageList(private val context: Context, private val retry: () -
     private val actions = actions()
     private var answering = false
 
+    /** Whether the end is on the screen, and stays there when something grows: the answer, the keyboard, the draft. */
+    private var following = true
+
     val root = ScrollView(context).apply {
         isFillViewport = true
         isVerticalFadingEdgeEnabled = true
@@ -37,17 +40,21 @@ internal class MessageList(private val context: Context, private val retry: () -
 
     init {
         column.setPadding(context.dp(20), context.dp(8), context.dp(20), context.dp(16))
+        val stay = View.OnLayoutChangeListener { _, _, _, _, _, _, _, _, _ -> if (following) root.scrollTo(0, column.height) }
+        column.addOnLayoutChangeListener(stay)
+        root.addOnLayoutChangeListener(stay)
+        root.setOnScrollChangeListener { _, _, _, _, _ -> following = !root.canScrollVertically(1) }
         column.addView(answer, linear().margins(top = context.dp(12)))
         column.addView(actions, linear().margins(start = context.dp(-12)))
     }
 
     fun render(state: ChatState) {
-        val follow = !root.canScrollVertically(1) || (state.answer != null) != answering
+        // Who asks wants to see the answer.
+        if (state.answer != null && !answering) following = true
         reconcile(state.messages)
         showAnswer(state.answer)
         actions.shown = state.canRetry
         answering = state.answer != null
-        if (follow) root.post { root.scrollTo(0, column.height) }
     }
 
     /** Keeps the rows that are right already: no view is made anew while an answer grows. */
