@@ -4,7 +4,7 @@
 #     mobile/android/check.sh [maven arguments, such as -Dtest=LibraryTest]
 #
 # Needs a JDK 17, Maven, and Debian's `aapt` and `android-framework-res`, which are installed where they are missing and
-# this is root. THIMBLE_FFI_LIB (libthimble_ffi.so), THIMBLE_BINDGEN (uniffi-bindgen), THIMBLE_COMMAND (thimble) and
+# this is root. THIMBLE_FFI_LIB (libthimble_ffi.so), THIMBLE_BINDGEN (uniffi-bindgen), THIMBLE (thimble) and
 # THIMBLE_MODEL (a model that answers messages) are built where they are not given.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
@@ -25,30 +25,22 @@ if [ -n "${missing:-}" ]; then
     apt-get install -y --no-install-recommends $missing
 fi
 
-# The README shows what is tested.
-indented() { sed -n "$2" "$1" | grep -v -e '// example' -e '// end' -e '```' | sed 's/^ *//'; }
-if [ "$(indented "$here/jvm-tests/src/test/kotlin/ai/thimble/ShortestChat.kt" '/\/\/ example/,/\/\/ end/p')" != \
-    "$(indented "$here/README.md" '/<!-- example -->/,/<!-- end -->/{/<!--/d;p}')" ]; then
-    echo "the example of README.md is another than that of ShortestChat.kt" >&2
-    exit 1
-fi
-
 cd "$workspace"
 if [ -z "${THIMBLE_FFI_LIB:-}" ] || [ -z "${THIMBLE_BINDGEN:-}" ]; then
     cargo build --locked -p thimble-ffi --features bindgen
     THIMBLE_FFI_LIB=$target/debug/libthimble_ffi.so
     THIMBLE_BINDGEN=$target/debug/uniffi-bindgen
 fi
-if [ -z "${THIMBLE_COMMAND:-}" ]; then
+if [ -z "${THIMBLE:-}" ]; then
     cargo build --locked -p thimble-cli
-    THIMBLE_COMMAND=$target/debug/thimble
+    THIMBLE=$target/debug/thimble
 fi
 if [ -z "${THIMBLE_MODEL:-}" ]; then
     # A model with random weights: what it says makes no sense, and is the same each time.
     THIMBLE_MODEL=$target/android-check.thimble
     cargo run --locked -p conformance --example tiny_model -- "$THIMBLE_MODEL"
 fi
-export THIMBLE_FFI_LIB THIMBLE_BINDGEN THIMBLE_COMMAND THIMBLE_MODEL ANDROID_FRAMEWORK="$framework"
+export THIMBLE_FFI_LIB THIMBLE_BINDGEN THIMBLE THIMBLE_MODEL ANDROID_FRAMEWORK="$framework"
 
 mvn --batch-mode --quiet --file "$here/jvm-tests/pom.xml" test "$@"
 echo "screenshots and view trees: $here/jvm-tests/target/screenshots"

@@ -62,7 +62,7 @@ abstract class CargoNdk @Inject constructor(private val process: ExecOperations)
             commandLine(
                 listOf("cargo", "ndk") + targets +
                     listOf("--platform", minSdk.get().toString(), "--output-dir", libraries.get().asFile.path) +
-                    listOf("build", "--release", "--locked", "--package", "thimble-ffi"),
+                    listOf("build", "--profile", "mobile", "--locked", "--package", "thimble-ffi"),
             )
         }
     }
@@ -110,7 +110,8 @@ val rustWorkspace: File = rootDir.parentFile.parentFile
 
 /** Whatever changes the library. */
 val rust = fileTree(rustWorkspace) {
-    include("Cargo.toml", "Cargo.lock", "bindings/**/*.rs", "bindings/Cargo.toml", "runtime/**/*.rs", "runtime/**/Cargo.toml")
+    include("Cargo.toml", "Cargo.lock", "bindings/**/*.rs", "bindings/Cargo.toml")
+    include("runtime/**/*.rs", "runtime/**/Cargo.toml")
 }
 
 val cargoNdk by tasks.registering(CargoNdk::class) {

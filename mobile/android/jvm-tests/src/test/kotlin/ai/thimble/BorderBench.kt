@@ -13,7 +13,8 @@ import kotlin.system.exitProcess
  * The engine's own clock runs while a listener is called, because the next token waits for it. So the same greedy text
  * is made on one thread by `thimble run`, which hands it to nobody, and through the binding, in turns, and the
  * difference of the decoding times, divided by the pieces handed over, is what a piece costs. A tiny model makes it
- * visible. The quickest of the rounds counts: whatever else the machine does only adds to them. `listener` is a callback that does nothing, the border itself; `flow` is what an app collects.
+ * visible. The quickest of the rounds counts: whatever else the machine does only adds to them. `listener` is a
+ * callback that does nothing, the border itself; `flow` is what an app collects.
  *
  *     mvn test-compile exec:java@border -Dmodel=tiny.thimble
  */

@@ -26,8 +26,8 @@ object Given {
 
     /** The output of `thimble` with these arguments; skips the test where the command is not there. */
     fun thimble(vararg arguments: String): String {
-        val command = System.getenv("THIMBLE_COMMAND").orEmpty()
-        assumeTrue("THIMBLE_COMMAND names no file: skipped", File(command).canExecute())
+        val command = System.getenv("THIMBLE").orEmpty()
+        assumeTrue("THIMBLE names no file: skipped", File(command).canExecute())
         val process = ProcessBuilder(command, *arguments).redirectError(ProcessBuilder.Redirect.DISCARD).start()
         val output = process.inputStream.bufferedReader().readText()
         check(process.waitFor(1, TimeUnit.MINUTES) && process.exitValue() == 0) { "$command failed" }

@@ -3,7 +3,7 @@ package ai.thimble
 import org.junit.Assert.assertTrue
 import org.junit.Test
 
-/** The example of the README; `check.sh` compares them. */
+/** The example of the README, which is compared with it. */
 class ShortestChat {
     @Test
     fun answers() = soon {
@@ -14,13 +14,11 @@ class ShortestChat {
             shown.append(piece)
         }
 
-        // example
         Model.open(pathOfModel).use { model ->
             model.chat().use { chat ->
                 chat.send("Write a haiku about the sea.").collect { piece -> print(piece) }
             }
         }
-        // end
         assertTrue(shown.isNotEmpty())
     }
 }

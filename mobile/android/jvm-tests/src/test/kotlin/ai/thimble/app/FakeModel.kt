@@ -39,8 +39,8 @@ class FakeEngine {
         val bytes = File(path).length().toULong()
         if (!File(path).exists()) throw ApiException.NotFound(path)
         if (File(path).readText().startsWith("broken")) throw ApiException.NotAModel(path)
-        val info = ModelInfo(File(path).nameWithoutExtension, 135_000_000uL, bytes, 90_000_000uL, 2048u, 2048u, true, "fake", 2u)
-        return FakeModel(info, this)
+        val name = File(path).nameWithoutExtension
+        return FakeModel(ModelInfo(name, 135_000_000uL, bytes, 90_000_000uL, 2048u, 2048u, true, "fake", 2u), this)
     }
 
     companion object {

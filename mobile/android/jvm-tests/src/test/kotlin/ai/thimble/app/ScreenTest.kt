@@ -7,7 +7,9 @@ import android.app.Activity
 import android.app.AlertDialog
 import android.content.Intent
 import android.net.Uri
+import android.os.Bundle
 import android.view.View
+import android.view.accessibility.AccessibilityNodeInfo
 import android.widget.EditText
 import android.widget.ProgressBar
 import android.widget.TextView
@@ -93,7 +95,7 @@ class ScreenTest {
         val screen = open()
         screen.answered("Hi", "Hello")
         screen.type("a draft")
-        val kept = android.os.Bundle()
+        val kept = Bundle()
         screen.saveInstanceState(kept).pause().stop().destroy()
         assertTrue("answers wait in the background", app.engine.chats.last().paused)
         val again = Robolectric.buildActivity(ChatActivity::class.java).setup(kept)
@@ -185,8 +187,10 @@ class ScreenTest {
         settle()
         assertTrue(state.settings.saver)
         assertTrue(app.engine.chats.last().saving)
+        // As the screen reader moves a slider.
+        val moved = Bundle().apply { putFloat(AccessibilityNodeInfo.ACTION_ARGUMENT_PROGRESS_VALUE, 7f) }
         settings.find<View>(R.id.temperature)
-            .performAccessibilityAction(android.R.id.accessibilityActionSetProgress, android.os.Bundle().apply { putFloat("android.view.accessibility.action.ARGUMENT_PROGRESS_VALUE", 7f) })
+            .performAccessibilityAction(android.R.id.accessibilityActionSetProgress, moved)
         settle()
         assertEquals(0.7f, state.settings.temperature)
         assertEquals(emptyList<String>(), unreachable(settings.root))

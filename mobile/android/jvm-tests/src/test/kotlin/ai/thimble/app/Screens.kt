@@ -54,16 +54,17 @@ fun tree(view: View, depth: Int = 0): String {
     val text = (view as? TextView)?.run { text.ifEmpty { hint } }?.let { " \"$it\"" }.orEmpty()
     val box = " ${view.width}x${view.height}"
     val line = "${"  ".repeat(depth)}${view.javaClass.simpleName}$box$text$said\n"
-    val children = (view as? ViewGroup)?.let { group -> (0 until group.childCount).map { tree(group.getChildAt(it), depth + 1) } }
-    return line + children.orEmpty().joinToString("")
+    return line + children(view).joinToString("") { tree(it, depth + 1) }
 }
 
 /** All views that are shown. */
 fun views(view: View): List<View> {
     if (view.visibility != View.VISIBLE) return emptyList()
-    val children = (view as? ViewGroup)?.let { group -> (0 until group.childCount).flatMap { views(group.getChildAt(it)) } }
-    return listOf(view) + children.orEmpty()
+    return listOf(view) + children(view).flatMap(::views)
 }
+
+private fun children(view: View): List<View> =
+    (view as? ViewGroup)?.let { group -> (0 until group.childCount).map(group::getChildAt) }.orEmpty()
 
 /** What can be touched or seen and the screen reader has no words for, or is too small for a finger. */
 fun unreachable(root: View): List<String> =

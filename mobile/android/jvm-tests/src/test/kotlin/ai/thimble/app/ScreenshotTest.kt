@@ -2,6 +2,7 @@ package ai.thimble.app
 
 import ai.thimble.app.FakeEngine.Companion.END
 import ai.thimble.app.logic.ModelState
+import ai.thimble.app.logic.Source
 import org.junit.After
 import org.junit.Test
 import org.junit.runner.RunWith
@@ -46,7 +47,7 @@ class ScreenshotTest {
         val none = Robolectric.buildActivity(ChatActivity::class.java).setup()
         app.until { it.model is ModelState.None }
         shoot(none.get(), "welcome-$name")
-        app.viewModel.importModel(ai.thimble.app.logic.Source("SmolLM2-135M-Instruct.thimble", 7) { "a model".byteInputStream() })
+        app.viewModel.importModel(Source("SmolLM2-135M-Instruct.thimble", 7) { "a model".byteInputStream() })
         app.until { it.ready }
         shoot(none.get(), "empty-$name")
         none.send("Why is the sky blue?")

@@ -284,7 +284,10 @@ class ChatViewModel(private val device: Device, private val scope: CoroutineScop
             if (settings.chat != name) change { it.copy(chat = name) }
             applyPower()
             if (paused) opened.pause()
-            shown.update { it.copy(chat = name, messages = said(opened), answer = null, figures = null, unsent = opened.unanswered) }
+            val messages = said(opened)
+            shown.update {
+                it.copy(chat = name, messages = messages, answer = null, figures = null, unsent = opened.unanswered)
+            }
             true
         } catch (error: CancellationException) {
             throw error
@@ -294,9 +297,11 @@ class ChatViewModel(private val device: Device, private val scope: CoroutineScop
         }
 
     private fun closeChat() {
-        answering?.cancel()
-        chat?.close()
+        val closing = chat
+        // First, so that the answer that ends here is none of the next chat.
         chat = null
+        answering?.cancel()
+        closing?.close()
         shown.update { it.copy(chat = null, answer = null) }
     }
 

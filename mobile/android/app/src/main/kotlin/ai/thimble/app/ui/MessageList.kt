@@ -40,7 +40,9 @@ internal class MessageList(private val context: Context, private val retry: () -
 
     init {
         column.setPadding(context.dp(20), context.dp(8), context.dp(20), context.dp(16))
-        val stay = View.OnLayoutChangeListener { _, _, _, _, _, _, _, _, _ -> if (following) root.scrollTo(0, column.height) }
+        val stay = View.OnLayoutChangeListener { _, _, _, _, _, _, _, _, _ ->
+            if (following) root.scrollTo(0, column.height)
+        }
         column.addOnLayoutChangeListener(stay)
         root.addOnLayoutChangeListener(stay)
         root.setOnScrollChangeListener { _, _, _, _, _ -> following = !root.canScrollVertically(1) }

@@ -90,9 +90,10 @@ internal class SettingsScreen(
         }
 
     private fun LinearLayout.answers() {
+        val warmth = (start.temperature * STEPS_PER_DEGREE).roundToInt()
         addView(
             controls.slider(
-                Slider(R.string.temperature, R.id.temperature, WARMEST, (start.temperature * STEPS_PER_DEGREE).roundToInt()) {
+                Slider(R.string.temperature, R.id.temperature, WARMEST, warmth) {
                     if (it == 0) context.getString(R.string.temperature_none) else decimal(it / STEPS_PER_DEGREE)
                 },
             ) { change { copy(temperature = it / STEPS_PER_DEGREE) } },

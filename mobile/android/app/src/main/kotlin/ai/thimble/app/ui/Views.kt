@@ -128,7 +128,7 @@ internal fun TextView.say(words: CharSequence) {
     if (!TextUtils.equals(text, words)) text = words
 }
 
-/** Keeps a screen's content clear of the status bar, the navigation bar and the keyboard, and no wider than is read well. */
+/** Keeps a screen's content clear of the bars and the keyboard, and no wider than is read well. */
 internal fun ViewGroup.keepClearOfBars() {
     val spare = context.dp(((resources.configuration.screenWidthDp - WIDEST) / 2).coerceAtLeast(0))
     setPadding(spare, 0, spare, 0)

@@ -119,7 +119,7 @@ class ChatViewModelTest {
         engine.answer("Hel")
         val name = app.until { it.answer?.text == "Hel" }.chat!!
         app.newChat()
-        app.until { it.chat != null && it.chat != name && it.ready }
+        assertNull(app.until { it.chat != null && it.chat != name && it.ready }.unsent)
         app.openChat(name)
         assertEquals("Hel", app.until { it.chat == name }.messages.last().text)
     }
@@ -184,7 +184,9 @@ class ChatViewModelTest {
         }
         run { app ->
             val kept = app.state.value.settings
-            assertEquals(listOf(1.2f, 64, " Be brief. ", 1, true, true), kept.run { listOf(temperature, maxTokens, system, threads, saver, smallCache) })
+            val expected = listOf(1.2f, 64, " Be brief. ", 1, true, true)
+            val found = kept.run { listOf(temperature, maxTokens, system, threads, saver, smallCache) }
+            assertEquals(expected, found)
             assertTrue(engine.chats.last().saving)
         }
     }
