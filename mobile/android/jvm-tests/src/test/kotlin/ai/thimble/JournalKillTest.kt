@@ -3,6 +3,7 @@ package ai.thimble
 import kotlinx.coroutines.runBlocking
 import org.junit.Assert.assertEquals
 import org.junit.Assert.assertTrue
+import org.junit.Assume.assumeTrue
 import org.junit.Rule
 import org.junit.Test
 import org.junit.rules.TemporaryFolder
@@ -19,6 +20,8 @@ class JournalKillTest {
     @Test
     fun `nothing that was shown is lost`() {
         val model = Given.model
+        val context = runBlocking { Model.open(model).use { it.info.context } }
+        assumeTrue("skipped: a context of $context tokens forgets turns", context >= ROOMY)
         val seed = System.nanoTime()
         // Side by side: most of the time is the start of a JVM.
         val shown = (0 until JOURNALS).toList().parallelStream().mapToInt { number ->
@@ -36,13 +39,17 @@ class JournalKillTest {
         repeat(KILLS) { kill ->
             val mine = killed(model, journal, random)
             shown += mine.sumOf { it.second.length }
-            val expected = turns + mine.filter { it.second.isNotEmpty() }
             val found = history(model, journal)
-            assertEquals("$where, kill $kill: $found", expected.map { it.first }, found.map { it.first })
-            // More may be on disk than was shown, never less.
-            expected.zip(found).forEach { (one, other) ->
-                assertTrue("$where, kill $kill: $other lost some of $one", other.second.startsWith(one.second))
+            var next = 0
+            for (turn in turns + mine) {
+                val other = found.getOrNull(next)
+                // More may be on disk than was shown, never less.
+                val kept = other?.first == turn.first && other.second.startsWith(turn.second)
+                // Only a message of whose answer nothing was shown may be none.
+                assertTrue("$where, kill $kill: $turn is lost; there is $found", kept || turn.second.isEmpty())
+                if (kept) next++
             }
+            assertEquals("$where, kill $kill: $found was never said", found.size, next)
             turns = found
         }
         return shown
@@ -82,8 +89,9 @@ class JournalKillTest {
     }
 
     private companion object {
-        const val JOURNALS = 4
-        const val KILLS = 5
+        const val JOURNALS = 10
+        const val KILLS = 2
+        const val ROOMY = 1024u
         const val MOST_LINES = 30
         const val MOST_MILLIS = 100L
         const val KILLED = 128 + 9

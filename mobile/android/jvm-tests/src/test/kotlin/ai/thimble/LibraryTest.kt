@@ -27,11 +27,11 @@ class LibraryTest {
 
     @Test
     fun `says what the command says`() = soon {
-        val expected = Given.thimble(
-            "run", Given.model, "--chat", "--prompt", HELLO, "--temperature", "0", "--repetition-penalty", "1",
-            "--max-tokens", "24", "--context", "2048",
-        )
         Model.open(Given.model).use { model ->
+            val expected = Given.thimble(
+                "run", Given.model, "--chat", "--prompt", HELLO, "--temperature", "0", "--repetition-penalty", "1",
+                "--max-tokens", "24", "--context", "${model.info.context}",
+            )
             model.chat(Given.options()).use { chat ->
                 assertEquals(expected.trim(), chat.send(HELLO).text().trim())
             }
