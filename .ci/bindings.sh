@@ -31,11 +31,12 @@ from_python() {
         python3 -m venv "$venv"
     }
     "$venv/bin/pip" install --quiet --upgrade pip
-    "$venv/bin/pip" install --quiet pytest mypy maturin
+    "$venv/bin/pip" install --quiet pytest mypy
     # With the workspace's own profile for tests; without the switch it is a release.
-    "$venv/bin/pip" install --quiet --force-reinstall --no-build-isolation -C build-args=--profile=dev ./bindings/python
+    "$venv/bin/pip" install --quiet --force-reinstall -C build-args=--profile=dev ./bindings/python
     cargo build --workspace
-    [ "$model" -nt "$THIMBLE_GGUF" ] || "$CARGO_TARGET_DIR/debug/thimble" convert "$THIMBLE_GGUF" -o "$model" --force
+    rm -f "$model"
+    "$CARGO_TARGET_DIR/debug/thimble" convert "$THIMBLE_GGUF" -o "$model"
     # Outside of the checkout, so that the installed package is what is imported and checked.
     (
         cd "$venv"

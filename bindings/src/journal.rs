@@ -283,7 +283,7 @@ mod tests {
         drop(journal);
         // The next process goes on behind it, and is killed before it has answered anything.
         let (mut journal, held) = reopen();
-        assert_eq!((answers(&held), held.unanswered), (vec!["half an ans"], None));
+        assert_eq!((answers(&held), held.unanswered.as_deref()), (vec!["half an ans"], None));
         journal.user("b").unwrap();
         drop(journal);
         let (mut journal, held) = reopen();
@@ -292,7 +292,7 @@ mod tests {
         journal.again().unwrap();
         drop(journal);
         let (mut journal, held) = reopen();
-        assert_eq!((answers(&held), held.unanswered), (vec!["half an ans"], None));
+        assert_eq!((answers(&held), held.unanswered.as_deref()), (vec!["half an ans"], None));
         journal.again().unwrap();
         journal.piece("new").unwrap();
         drop(journal);

@@ -1,6 +1,6 @@
 //! Writes a tiny model with random weights and a chat template: `tiny_model FILE`. For tests in other languages.
 
-#[allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "shared with the tests")]
+#[allow(clippy::unwrap_used, reason = "shared with the tests")]
 #[path = "../tests/tiny/mod.rs"]
 mod tiny;
 

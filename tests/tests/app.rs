@@ -29,10 +29,12 @@ enum Heard {
     Error(ApiError),
 }
 
+type Each = Box<dyn Fn(&str) -> Result<(), ListenerError> + Send + Sync>;
+
 /// Passes on what it hears, and does something with each piece.
 struct Ear {
     heard: Mutex<Sender<Heard>>,
-    each: Box<dyn Fn(&str) -> Result<(), ListenerError> + Send + Sync>,
+    each: Each,
 }
 
 impl Listener for Ear {
@@ -54,8 +56,6 @@ impl Listener for Ear {
         Ok(())
     }
 }
-
-type Each = Box<dyn Fn(&str) -> Result<(), ListenerError> + Send + Sync>;
 
 fn ear(each: Each) -> (Arc<Ear>, Receiver<Heard>) {
     let (sender, receiver) = channel();

@@ -13,7 +13,7 @@ import pytest
 from conftest import greedy, lively
 
 import thimble.thimble_ffi as ffi
-from thimble import ContextFull, Damaged, Finish, Model, NotAModel, NotFound, Reply, ThimbleError, TooLarge
+from thimble import Chat, ContextFull, Damaged, Finish, Model, NotAModel, NotFound, Reply, ThimbleError, TooLarge
 
 QUESTION = "What is the capital of France?"
 STORY = "Tell me a long story about a needle and a thread."
@@ -37,7 +37,6 @@ def test_pieces_come_in_order_while_they_are_made(model: Model) -> None:
     chat = model.chat(sampling=lively(), max_tokens=30)
     answer = chat.send(QUESTION)
     first = next(answer)
-    assert chat.history == [], "the answer is not complete when its first piece comes"
     pieces = [first, *answer]
     assert len(pieces) > 2
     assert answer.reply.text == "".join(pieces)
@@ -119,13 +118,16 @@ def test_everything_may_be_dropped_while_it_generates(path: Path) -> None:
 class Thrower(ffi.Listener):
     """Throws at the third piece, something that no interface names."""
 
-    def __init__(self) -> None:
+    def __init__(self, chat: Chat) -> None:
+        self.chat = chat
         self.pieces: list[str] = []
+        self.complete = 0
         self.ended = threading.Event()
         self.reply: Reply = None  # type: ignore[assignment]
 
     def on_piece(self, text: str) -> None:
         self.pieces.append(text)
+        self.complete += len(self.chat.history)
         if len(self.pieces) == 3:
             raise RuntimeError("thrown")
 
@@ -142,10 +144,11 @@ class Thrower(ffi.Listener):
 
 def test_a_listener_that_throws_stops_its_answer_and_nothing_else(model: Model) -> None:
     chat = model.chat(sampling=lively(), max_tokens=1500)
-    thrower = Thrower()
+    thrower = Thrower(chat)
     chat._inner.send(STORY, thrower)
     assert thrower.ended.wait(60)
     assert len(thrower.pieces) == 3
+    assert thrower.complete == 0, "pieces come before the answer is complete"
     assert thrower.reply.finish == Finish.CANCELLED
     assert chat.history[-1].text == "".join(thrower.pieces)
     short = model.chat(sampling=lively(), max_tokens=3)
@@ -264,7 +267,8 @@ def test_async_for(model: Model) -> None:
 
 def test_a_completion_ends_in_front_of_a_text(model: Model) -> None:
     whole = model.complete("One, two,", sampling=lively(), max_tokens=30).reply.text
-    middle = whole[len(whole) // 2 :][:3]
+    # A tiny model with random weights also says what is no text.
+    middle = max(whole.split("\ufffd"), key=len)[-3:]
     answer = model.complete("One, two,", sampling=lively(), max_tokens=30, stop=[middle])
     assert answer.reply.text == whole[: whole.index(middle)]
     assert answer.reply.finish == Finish.STOP

@@ -73,7 +73,7 @@ fn dialogue(context: usize, script: &str) -> Dialogue<Parrot> {
 /// The answer's end, its text, and how many turns were forgotten.
 fn ask(dialogue: &mut Dialogue<Parrot>, user: &str) -> Result<(End, String, usize), ChatError> {
     let (mut text, mut forgot) = (String::new(), 0);
-    let answer = dialogue.answer(user, &AtomicBool::new(false), &mut |event| {
+    let answer = dialogue.answer::<ChatError>(user, &AtomicBool::new(false), &mut |event| {
         match event {
             Event::Text(piece) => text.push_str(piece),
             Event::Forgot { turns } => forgot += turns,
@@ -158,7 +158,7 @@ fn an_answer_ends_in_front_of_a_stop_sequence() {
 fn an_interrupted_answer_is_kept_as_far_as_it_came() {
     let mut talk = dialogue(200, "hello$");
     let stop = AtomicBool::new(false);
-    let answer = talk.answer("x", &stop, &mut |event| {
+    let answer = talk.answer::<ChatError>("x", &stop, &mut |event| {
         if event == Event::Text("l") {
             stop.store(true, Ordering::Relaxed);
         }
@@ -166,7 +166,7 @@ fn an_interrupted_answer_is_kept_as_far_as_it_came() {
     });
     assert_eq!(answer.unwrap().end, End::Interrupted);
     assert_eq!(talk.conversation.turns[0].answer, "hel");
-    let answer = talk.answer("y", &stop, &mut |_| Ok(())).unwrap();
+    let answer = talk.answer::<ChatError>("y", &stop, &mut |_| Ok(())).unwrap();
     assert_eq!((answer.end, talk.conversation.turns.len()), (End::Interrupted, 1));
 }
 
@@ -193,7 +193,7 @@ fn a_message_taken_back_costs_no_turns() {
     }
     let before = talk.conversation.clone();
     let (stop, mut reading, mut forgot) = (AtomicBool::new(false), vec![], 0);
-    let answer = talk.answer(&"y".repeat(600), &stop, &mut |event| {
+    let answer = talk.answer::<ChatError>(&"y".repeat(600), &stop, &mut |event| {
         match event {
             Event::Reading { done, of } => {
                 reading.push((done, of));
@@ -219,9 +219,9 @@ fn an_answer_tells_whether_it_is_remembered() {
     // An empty answer that the model ended is one.
     let mut talk = dialogue(200, "$one$");
     let go = AtomicBool::new(false);
-    let answer = talk.answer("a", &go, &mut |_| Ok(())).unwrap();
+    let answer = talk.answer::<ChatError>("a", &go, &mut |_| Ok(())).unwrap();
     assert!(answer.remembered && answer.decoded == 0);
     let stopped = AtomicBool::new(true);
-    assert!(!talk.answer("b", &stopped, &mut |_| Ok(())).unwrap().remembered);
+    assert!(!talk.answer::<ChatError>("b", &stopped, &mut |_| Ok(())).unwrap().remembered);
     assert_eq!(talk.conversation.turns.len(), 1);
 }
