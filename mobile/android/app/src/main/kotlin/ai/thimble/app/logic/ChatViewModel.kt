@@ -1,0 +1,315 @@
+package ai.thimble.app.logic
+
+import ai.thimble.Chat
+import ai.thimble.Event
+import ai.thimble.Finish
+import ai.thimble.Model
+import ai.thimble.ModelOptions
+import kotlinx.coroutines.CancellationException
+import kotlinx.coroutines.CoroutineScope
+import kotlinx.coroutines.Dispatchers
+import kotlinx.coroutines.Job
+import kotlinx.coroutines.flow.Flow
+import kotlinx.coroutines.flow.MutableStateFlow
+import kotlinx.coroutines.flow.StateFlow
+import kotlinx.coroutines.flow.asStateFlow
+import kotlinx.coroutines.flow.update
+import kotlinx.coroutines.launch
+import kotlinx.coroutines.sync.Mutex
+import kotlinx.coroutines.sync.withLock
+import kotlinx.coroutines.withContext
+import java.io.File
+
+/** What the view model needs of the device. */
+class Device(
+    /** For models, chats and settings. */
+    val files: File,
+    /** The most bytes a model may take; `null` where nothing is known. */
+    val budget: () -> Long? = { null },
+    /** Bytes that the process has in memory now. */
+    val memory: () -> Long = ::residentBytes,
+    /** Opens a model; another one in tests. */
+    val open: suspend (String, ModelOptions) -> Model = { path, options -> Model.open(path, options) },
+)
+
+/**
+ * The app without its screens: one for the whole process, so that a turned screen finds it as it was. What a killed
+ * process had is on disk.
+ *
+ * All calls return at once; call them on the thread of [scope].
+ */
+class ChatViewModel(private val device: Device, private val scope: CoroutineScope) {
+    private val settingsFile = SettingsFile(File(device.files.made(), "settings.properties"))
+    private val modelFolder = ModelFolder(File(device.files, "models"))
+    private val chatFolder = ChatFolder(File(device.files, "chats"))
+    private val shown = MutableStateFlow(ChatState(settings = settingsFile.read()))
+
+    private var model: Model? = null
+    private var chat: Chat? = null
+    private var answering: Job? = null
+    private var importing: Job? = null
+
+    /** Held while a model or chat is being opened or closed. */
+    private val opening = Mutex()
+    private var hinted = false
+    private var paused = false
+
+    /** Everything that the screens show. */
+    val state: StateFlow<ChatState> = shown.asStateFlow()
+
+    private val settings: Settings get() = shown.value.settings
+
+    init {
+        scope.launch { opening.withLock { openModel() } }
+    }
+
+    /** Sends a message; whether it could be. */
+    fun send(text: String): Boolean {
+        val said = text.trim()
+        if (said.isEmpty() || !shown.value.ready) return false
+        val chat = chat ?: return false
+        shown.update { it.copy(messages = it.messages + ShownMessage(true, said)) }
+        answer(chat, chat.stream(said), said)
+        return true
+    }
+
+    /** Makes the last answer again. */
+    fun retry() {
+        val chat = chat
+        if (chat == null || !shown.value.canRetry) return
+        shown.update { it.copy(messages = it.messages.dropLast(1)) }
+        answer(chat, chat.retry(), null)
+    }
+
+    /** Stops the answer at hand; what there is of it stays. */
+    fun stop() {
+        chat?.cancel()
+    }
+
+    /** The message that got no answer is in the field again. */
+    fun takeUnsent() = shown.update { it.copy(unsent = null) }
+
+    private fun answer(chat: Chat, events: Flow<Event>, message: String?) {
+        shown.update { it.copy(answer = Answering(), problem = null) }
+        answering = scope.launch {
+            val text = StringBuilder()
+            try {
+                events.collect { event ->
+                    when (event) {
+                        is Event.Reading -> show(Answering(reading = event.done * 100 / event.of.coerceAtLeast(1)))
+                        is Event.Piece -> show(Answering(text.append(event.text).toString()))
+                        is Event.End -> end(chat)
+                    }
+                }
+            } catch (error: CancellationException) {
+                throw error
+            } catch (error: Throwable) {
+                shown.update { it.copy(problem = problem(error)) }
+            } finally {
+                if (this@ChatViewModel.chat === chat) settle(chat, message)
+            }
+        }
+    }
+
+    /** What the chat remembers is the truth: it forgets a message that was not answered. */
+    private fun settle(chat: Chat, message: String?) {
+        val messages = said(chat)
+        val lost = message?.takeIf { said -> messages.takeLast(2).none { it.fromUser && it.text == said } }
+        shown.update { it.copy(answer = null, messages = messages, unsent = lost) }
+    }
+
+    private fun show(answer: Answering) = shown.update { it.copy(answer = answer) }
+
+    private fun end(chat: Chat) {
+        val reply = chat.reply ?: return
+        val speed = if (reply.seconds > 0) reply.tokens.toInt() / reply.seconds else 0.0
+        shown.update {
+            it.copy(
+                figures = Figures(speed, reply.tokens.toInt(), device.memory()),
+                problem = if (reply.finish == Finish.CONTEXT) Problem.TooLong else it.problem,
+            )
+        }
+    }
+
+    private fun said(chat: Chat): List<ShownMessage> = chat.history.map { ShownMessage(it.fromUser, it.text) }
+
+    /** Begins another chat; the one at hand is saved already. */
+    fun newChat() {
+        val now = shown.value
+        if (now.chat != null && now.messages.isEmpty() && now.answer == null) return
+        openChat(chatFolder.fresh())
+    }
+
+    /** Goes on with a saved chat. */
+    fun openChat(name: String) {
+        change { it.copy(chat = name) }
+        scope.launch { opening.withLock { reopenChat() } }
+    }
+
+    /** Deletes a saved chat; a new one takes its place where it was open. */
+    fun deleteChat(name: String) {
+        val open = shown.value.chat == name
+        if (open) {
+            closeChat()
+            change { it.copy(chat = "") }
+        }
+        chatFolder.delete(name)
+        if (open) scope.launch { opening.withLock { reopenChat() } }
+    }
+
+    /** Chats in which something was said, the latest first. */
+    suspend fun chats(): List<SavedChat> = withContext(Dispatchers.IO) { chatFolder.list() }
+
+    /** Models that were imported. */
+    fun models(): List<SavedModel> = modelFolder.list()
+
+    /** Copies a model and opens it. One import at a time: another one is refused. */
+    fun importModel(source: Source): Boolean {
+        if (importing?.isActive == true) return false
+        shown.update { it.copy(importing = Importing(source.name, 0, source.bytes), problem = null) }
+        importing = scope.launch {
+            try {
+                val name = modelFolder.import(source, ::imported) { file -> device.open(file.path, ModelOptions()).close() }
+                chooseModel(name)
+            } catch (error: CancellationException) {
+                throw error
+            } catch (error: Throwable) {
+                shown.update { it.copy(problem = problem(error)) }
+            } finally {
+                shown.update { it.copy(importing = null) }
+            }
+        }
+        return true
+    }
+
+    private fun imported(done: Long) = shown.update { it.copy(importing = it.importing?.copy(done = done)) }
+
+    /** Ends an import; nothing is left of it. */
+    fun cancelImport() {
+        importing?.cancel()
+    }
+
+    /** Goes on with another model. */
+    fun chooseModel(name: String) = changeSettings(settings.copy(model = name))
+
+    /** Deletes a model; a chat with it ends. */
+    fun deleteModel(name: String) {
+        modelFolder.delete(name)
+        if (settings.model == name) changeSettings(settings.copy(model = models().firstOrNull()?.name.orEmpty()))
+    }
+
+    /** Takes settings over; the chat at hand goes on with them. */
+    fun changeSettings(next: Settings) {
+        val before = settings
+        if (next == before) return
+        change { next }
+        when {
+            !next.sameModel(before) -> scope.launch { opening.withLock { openModel() } }
+            next.copy(saver = before.saver) != before -> scope.launch { opening.withLock { reopenChat() } }
+            else -> applyPower()
+        }
+    }
+
+    private fun change(next: (Settings) -> Settings) {
+        shown.update { it.copy(settings = next(it.settings)) }
+        runCatching { settingsFile.write(settings) }.onFailure { error ->
+            shown.update { it.copy(problem = problem(error)) }
+        }
+    }
+
+    /** The message of [ChatState.problem] was read. */
+    fun dismiss() = shown.update { it.copy(problem = null) }
+
+    /** The app went to the background: answers wait. */
+    fun pause() {
+        paused = true
+        chat?.pause()
+    }
+
+    /** The app is back. */
+    fun resume() {
+        paused = false
+        chat?.resume()
+    }
+
+    /** The device is hot or its battery low. */
+    fun savePower(save: Boolean) {
+        hinted = save
+        applyPower()
+    }
+
+    private fun applyPower() {
+        chat?.savePower(hinted || settings.saver)
+    }
+
+    /** The system is short of memory. */
+    fun freeMemory() {
+        chat?.freeMemory()
+    }
+
+    private suspend fun openModel() {
+        closeChat()
+        model?.close()
+        model = null
+        val name = settings.model.ifEmpty { modelFolder.list().firstOrNull()?.name.orEmpty() }
+        if (name.isEmpty()) return shown.update { it.copy(model = ModelState.None, messages = emptyList()) }
+        shown.update { it.copy(model = ModelState.Opening(name)) }
+        try {
+            val opened = device.open(modelFolder.file(name).path, settings.modelOptions(device.budget()))
+            model = opened
+            if (settings.model != name) change { it.copy(model = name) }
+            shown.update { it.copy(model = ModelState.Ready(opened.info)) }
+            reopenChat()
+        } catch (error: CancellationException) {
+            throw error
+        } catch (error: Throwable) {
+            shown.update { it.copy(model = ModelState.Failed(name, problem(error))) }
+        }
+    }
+
+    /** Opens the chat of the settings, or a new one where that cannot be read, with the model at hand. */
+    private suspend fun reopenChat() {
+        closeChat()
+        val model = model ?: return
+        val last = settings.chat
+        withContext(Dispatchers.IO) { chatFolder.tidy(last) }
+        if (last.isNotEmpty() && tryChat(model, last)) return
+        tryChat(model, chatFolder.fresh())
+    }
+
+    private suspend fun tryChat(model: Model, name: String): Boolean =
+        try {
+            val opened = model.chat(settings.chatOptions(chatFolder.file(name)))
+            chat = opened
+            if (settings.chat != name) change { it.copy(chat = name) }
+            applyPower()
+            if (paused) opened.pause()
+            val messages = said(opened)
+            shown.update {
+                it.copy(chat = name, messages = messages, answer = null, figures = null, unsent = opened.unanswered)
+            }
+            true
+        } catch (error: CancellationException) {
+            throw error
+        } catch (error: Throwable) {
+            shown.update { it.copy(chat = null, messages = emptyList(), problem = problem(error)) }
+            false
+        }
+
+    private fun closeChat() {
+        val closing = chat
+        // First, so that the answer that ends here is none of the next chat.
+        chat = null
+        answering?.cancel()
+        closing?.close()
+        shown.update { it.copy(chat = null, answer = null) }
+    }
+
+    /** Frees everything; for tests. */
+    fun close() {
+        importing?.cancel()
+        closeChat()
+        model?.close()
+        model = null
+    }
+}

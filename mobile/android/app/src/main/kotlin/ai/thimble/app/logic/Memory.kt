@@ -1,0 +1,13 @@
+package ai.thimble.app.logic
+
+import java.io.File
+
+/** Bytes that the process has in memory, from the kernel's count of its pages; 0 where there is none. */
+fun residentBytes(): Long =
+    runCatching {
+        File("/proc/self/status").useLines { lines ->
+            lines.first { it.startsWith("VmRSS:") }.filter(Char::isDigit).toLong() * KIBIBYTE
+        }
+    }.getOrDefault(0)
+
+private const val KIBIBYTE = 1024

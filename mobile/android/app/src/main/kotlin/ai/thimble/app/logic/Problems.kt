@@ -1,0 +1,16 @@
+package ai.thimble.app.logic
+
+import ai.thimble.ffi.ApiException
+
+/** What a person is told of an error. */
+internal fun problem(error: Throwable): Problem =
+    when (error) {
+        is ApiException.NotFound -> Problem.NotFound
+        is ApiException.NotAModel -> Problem.NotAModel
+        is ApiException.Damaged -> Problem.Damaged
+        is ApiException.TooLarge -> Problem.TooLarge(error.needed.toLong(), error.budget.toLong())
+        is ApiException.ContextFull -> Problem.TooLong
+        is ApiException.Other -> Problem.Other(error.reason)
+        is NoSpaceException -> Problem.NoSpace(error.needed, error.free)
+        else -> Problem.Other(error.message ?: error.javaClass.simpleName)
+    }

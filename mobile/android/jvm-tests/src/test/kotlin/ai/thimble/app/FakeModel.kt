@@ -1,0 +1,153 @@
+package ai.thimble.app
+
+import ai.thimble.Chat
+import ai.thimble.ChatOptions
+import ai.thimble.CompletionOptions
+import ai.thimble.Event
+import ai.thimble.Finish
+import ai.thimble.Message
+import ai.thimble.Model
+import ai.thimble.ModelInfo
+import ai.thimble.ModelOptions
+import ai.thimble.Reply
+import ai.thimble.Stats
+import ai.thimble.ffi.ApiException
+import kotlinx.coroutines.channels.Channel
+import kotlinx.coroutines.flow.Flow
+import kotlinx.coroutines.flow.emptyFlow
+import kotlinx.coroutines.flow.flow
+import org.json.JSONObject
+import java.io.File
+
+/** Models whose answers are what a test puts into [script]; their journals are as the engine's. */
+class FakeEngine {
+    /** Pieces of answers; [END] ends one, [FAIL] breaks it. */
+    val script = Channel<String>(Channel.UNLIMITED)
+
+    /** What was opened, oldest first. */
+    val opened = mutableListOf<Pair<String, ModelOptions>>()
+    val chats = mutableListOf<FakeChat>()
+
+    /** Thrown by the next models to be opened. */
+    var failure: Throwable? = null
+
+    fun answer(vararg pieces: String) = pieces.forEach { script.trySend(it) }
+
+    suspend fun open(path: String, options: ModelOptions): Model {
+        opened += File(path).name to options
+        failure?.let { throw it }
+        val bytes = File(path).length().toULong()
+        if (!File(path).exists()) throw ApiException.NotFound(path)
+        if (File(path).readText().startsWith("broken")) throw ApiException.NotAModel(path)
+        val name = File(path).nameWithoutExtension
+        return FakeModel(ModelInfo(name, 135_000_000uL, bytes, 90_000_000uL, 2048u, 2048u, true, "fake", 2u), this)
+    }
+
+    companion object {
+        const val END = "\u0000end"
+        const val FAIL = "\u0000fail"
+    }
+}
+
+class FakeModel(override val info: ModelInfo, private val engine: FakeEngine) : Model {
+    override suspend fun chat(options: ChatOptions): Chat = FakeChat(options, engine).also { engine.chats += it }
+
+    override fun complete(prompt: String, options: CompletionOptions): Flow<Event> = emptyFlow()
+
+    override suspend fun tokens(text: String): List<Int> = emptyList()
+
+    override suspend fun verify() = Unit
+
+    override fun close() = Unit
+}
+
+class FakeChat(val options: ChatOptions, private val engine: FakeEngine) : Chat {
+    private val journal = File(checkNotNull(options.journal))
+    private val said = mutableListOf<Message>()
+    private var cancelled = false
+    private var seconds = 0.0
+    var paused = false
+    var saving = false
+    var freed = 0
+    var closed = false
+
+    init {
+        if (!journal.exists()) journal.writeText("{\"begin\":{\"system\":null}}\n")
+        for (line in journal.readLines()) {
+            val json = JSONObject(line)
+            if (json.has("user")) said += Message(true, json.getString("user"))
+            if (json.has("piece")) {
+                if (said.last().fromUser) said += Message(false, "")
+                said += Message(false, said.removeAt(said.lastIndex).text + json.getString("piece"))
+            }
+        }
+    }
+
+    override var reply: Reply? = null
+    override val history: List<Message> get() = said.toList()
+    override val unanswered: String? = null
+    override val stats: Stats get() = Stats(0u, 0.0, 0u, 0.0)
+
+    override fun stream(text: String): Flow<Event> = flow {
+        check(!closed)
+        cancelled = false
+        note("user", text)
+        var answer = ""
+        emit(Event.Reading(1, 2))
+        while (!cancelled) {
+            val piece = engine.script.receive()
+            if (piece == FakeEngine.FAIL) throw ApiException.ContextFull("too long")
+            if (piece == FakeEngine.END || cancelled) break
+            note("piece", piece)
+            answer += piece
+            seconds += 0.05
+            emit(Event.Piece(piece))
+        }
+        if (answer.isNotEmpty()) {
+            said += Message(true, text)
+            said += Message(false, answer)
+        }
+        val finish = if (cancelled) Finish.CANCELLED else Finish.STOP
+        reply = Reply(answer, finish, 0u, 0u, 2u, 0.1, (seconds / 0.05).toUInt(), seconds)
+        emit(Event.End(reply!!))
+    }
+
+    override fun retry(): Flow<Event> = flow {
+        said.removeAt(said.lastIndex)
+        stream(said.removeAt(said.lastIndex).text).collect { emit(it) }
+    }
+
+    override fun cancel() {
+        cancelled = true
+        // Whoever waits for the next piece looks up.
+        engine.script.trySend("")
+    }
+
+    private fun note(key: String, value: String) = journal.appendText("${JSONObject(mapOf(key to value))}\n")
+
+    override suspend fun save(path: String) = Unit
+
+    override suspend fun restore(path: String) = Unit
+
+    override fun clear() = said.clear()
+
+    override fun pause() {
+        paused = true
+    }
+
+    override fun resume() {
+        paused = false
+    }
+
+    override fun savePower(save: Boolean) {
+        saving = save
+    }
+
+    override fun freeMemory() {
+        freed++
+    }
+
+    override fun close() {
+        closed = true
+    }
+}

@@ -1,0 +1,249 @@
+package ai.thimble.app.logic
+
+import ai.thimble.KvCache
+import ai.thimble.ffi.ApiException
+import ai.thimble.app.FakeEngine
+import ai.thimble.app.FakeEngine.Companion.END
+import ai.thimble.app.FakeEngine.Companion.FAIL
+import ai.thimble.soon
+import kotlinx.coroutines.CoroutineScope
+import kotlinx.coroutines.Job
+import kotlinx.coroutines.delay
+import org.junit.Assert.assertEquals
+import org.junit.Assert.assertFalse
+import org.junit.Assert.assertNull
+import org.junit.Assert.assertTrue
+import org.junit.Before
+import org.junit.Rule
+import org.junit.Test
+import org.junit.rules.TemporaryFolder
+import java.io.ByteArrayInputStream
+import java.io.File
+import java.io.InputStream
+
+/** The app without its screens. */
+class ChatViewModelTest {
+    @get:Rule
+    val folder = TemporaryFolder()
+
+    private val engine = FakeEngine()
+    private val files: File get() = folder.root
+    private val models: File get() = File(files, "models")
+
+    @Before
+    fun aModel() {
+        models.mkdirs()
+        File(models, "small.thimble").writeText("a model")
+    }
+
+    @Test
+    fun `opens the model that is there and a new chat`() = run { app ->
+        assertEquals("small", (app.state.value.model as ModelState.Ready).info.name)
+        assertEquals("small.thimble", app.state.value.settings.model)
+        assertEquals(emptyList<ShownMessage>(), app.state.value.messages)
+    }
+
+    @Test
+    fun `an answer appears piece by piece`() = run { app ->
+        assertFalse(app.send("   "))
+        assertTrue(app.send("  Hi  "))
+        assertFalse("one at a time", app.send("again"))
+        assertEquals(listOf(ShownMessage(true, "Hi")), app.state.value.messages)
+        assertEquals(50, app.until { it.answer?.reading != null }.answer?.reading)
+        engine.answer("Hel")
+        assertEquals("Hel", app.until { it.answer?.text?.isNotEmpty() == true }.answer?.text)
+        engine.answer("lo", END)
+        val state = app.until { it.answer == null }
+        assertEquals(listOf(ShownMessage(true, "Hi"), ShownMessage(false, "Hello")), state.messages)
+        assertEquals(2, state.figures?.tokens)
+        assertEquals(20.0, state.figures!!.tokensPerSecond, 0.01)
+        assertEquals(77L, state.figures.memoryBytes)
+    }
+
+    @Test
+    fun `stopping keeps what there is`() = run { app ->
+        app.send("Hi")
+        engine.answer("Hel")
+        app.until { it.answer?.text == "Hel" }
+        app.stop()
+        val state = app.until { it.answer == null }
+        assertEquals("Hel", state.messages.last().text)
+        assertTrue(state.canRetry)
+        app.retry()
+        assertEquals(1, app.state.value.messages.size)
+        engine.answer("Good day", END)
+        assertEquals("Good day", app.until { it.answer == null }.messages.last().text)
+    }
+
+    @Test
+    fun `a message that got no answer is a draft again`() = run { app ->
+        app.send("much too long")
+        engine.answer(FAIL)
+        val state = app.until { it.answer == null }
+        assertEquals(Problem.TooLong, state.problem)
+        assertEquals("much too long", state.unsent)
+        assertEquals(emptyList<ShownMessage>(), state.messages)
+        app.takeUnsent()
+        app.dismiss()
+        assertNull(app.state.value.problem)
+    }
+
+    @Test
+    fun `chats are kept, opened again and deleted`() {
+        var name = ""
+        run { app ->
+            app.say("First\nquestion", "First answer")
+            name = app.state.value.chat!!
+            app.newChat()
+            app.until { it.chat != name && it.chat != null }
+            app.newChat()
+            app.say("Second", "Second answer")
+            assertEquals(setOf("First\nquestion", "Second"), app.chats().map { it.title }.toSet())
+            app.openChat(name)
+            app.until { it.chat == name && it.messages.size == 2 }
+        }
+        // Another process finds the chat that was open.
+        run { app ->
+            assertEquals(name, app.state.value.chat)
+            assertEquals("First answer", app.state.value.messages.last().text)
+            app.deleteChat(name)
+            app.until { it.chat != name && it.ready }
+            assertEquals(listOf("Second"), app.chats().map { it.title })
+            assertFalse(File(files, "chats/$name").exists())
+        }
+    }
+
+    @Test
+    fun `a chat that is left while it answers keeps what was shown`() = run { app ->
+        app.send("Hi")
+        engine.answer("Hel")
+        val name = app.until { it.answer?.text == "Hel" }.chat!!
+        app.newChat()
+        assertNull(app.until { it.chat != null && it.chat != name && it.ready }.unsent)
+        app.openChat(name)
+        assertEquals("Hel", app.until { it.chat == name }.messages.last().text)
+    }
+
+    @Test
+    fun `imports a model with progress`() = run { app ->
+        val bytes = ByteArray(3_000_000) { 'm'.code.toByte() }
+        assertTrue(app.importModel(Source("new/one.thimble", bytes.size.toLong()) { ByteArrayInputStream(bytes) }))
+        val seen = app.until { it.importing == null || it.importing.done > 0 }
+        assertTrue(seen.importing == null || seen.importing.percent!! > 0)
+        val state = app.until { (it.model as? ModelState.Ready)?.info?.name == "new_one" && it.ready }
+        assertNull(state.importing)
+        assertEquals("new_one.thimble", state.settings.model)
+        assertTrue(bytes.contentEquals(File(models, "new_one.thimble").readBytes()))
+        assertEquals(listOf("new_one.thimble", "small.thimble"), app.models().map { it.name })
+        app.deleteModel("new_one.thimble")
+        app.until { (it.model as? ModelState.Ready)?.info?.name == "small" && it.ready }
+    }
+
+    @Test
+    fun `a cancelled or broken import leaves nothing`() = run { app ->
+        val endless = object : InputStream() {
+            override fun read() = 1
+
+            override fun read(buffer: ByteArray) = buffer.size.also { Thread.sleep(1) }
+
+            override fun read(buffer: ByteArray, from: Int, length: Int) = length.also { Thread.sleep(1) }
+        }
+        app.importModel(Source("big.thimble", null) { endless })
+        app.until { (it.importing?.done ?: 0) > 0 }
+        assertFalse("one at a time", app.importModel(Source("x", 1) { endless }))
+        app.cancelImport()
+        assertNull(app.until { it.importing == null }.problem)
+        assertEquals(listOf("small.thimble"), models.list()!!.toList())
+
+        app.importModel(Source("bad.thimble", 6) { "broken".byteInputStream() })
+        assertEquals(Problem.NotAModel, app.until { it.importing == null }.problem)
+        app.importModel(Source("huge.thimble", Long.MAX_VALUE) { endless })
+        assertTrue(app.until { it.importing == null && it.problem != Problem.NotAModel }.problem is Problem.NoSpace)
+        assertEquals(listOf("small.thimble"), models.list()!!.toList())
+        assertTrue("the old model still answers", app.state.value.ready)
+    }
+
+    @Test
+    fun `settings reach the engine and the disk`() {
+        run { app ->
+            app.say("Hi", "Hello")
+            val set = app.state.value.settings.copy(temperature = 1.2f, maxTokens = 64, system = " Be brief. ")
+            app.changeSettings(set)
+            app.until { it.ready && engine.chats.last().options.maxTokens == 64u }
+            assertEquals(1.2f, engine.chats.last().options.sampling?.temperature)
+            assertEquals("Be brief.", engine.chats.last().options.system)
+            assertEquals("the chat goes on", 2, app.state.value.messages.size)
+            assertEquals(1, engine.opened.size)
+            app.changeSettings(set.copy(threads = 1, smallCache = true))
+            app.until { engine.opened.size == 2 && it.ready }
+            assertEquals(1u, engine.opened.last().second.threads)
+            assertEquals(KvCache.Q8, engine.opened.last().second.kvCache)
+            assertEquals(1_000uL, engine.opened.last().second.budgetBytes)
+            app.changeSettings(app.state.value.settings.copy(saver = true))
+            assertTrue(engine.chats.last().saving)
+        }
+        run { app ->
+            val kept = app.state.value.settings
+            val expected = listOf(1.2f, 64, " Be brief. ", 1, true, true)
+            val found = kept.run { listOf(temperature, maxTokens, system, threads, saver, smallCache) }
+            assertEquals(expected, found)
+            assertTrue(engine.chats.last().saving)
+        }
+    }
+
+    @Test
+    fun `hints of the device reach the chat, and the next one`() = run { app ->
+        app.savePower(true)
+        app.pause()
+        app.freeMemory()
+        engine.chats.last().run { assertEquals(listOf(true, true, 1), listOf(saving, paused, freed)) }
+        app.openChat("1.chat")
+        app.until { it.chat == "1.chat" }
+        engine.chats.last().run { assertEquals(listOf(true, true), listOf(saving, paused)) }
+        app.resume()
+        app.savePower(false)
+        engine.chats.last().run { assertEquals(listOf(false, false), listOf(saving, paused)) }
+    }
+
+    @Test
+    fun `says what is wrong with a model`() {
+        engine.failure = ApiException.TooLarge(2_000u, 1_000u)
+        run(ready = false) { app ->
+            val state = app.until { it.model is ModelState.Failed }
+            assertEquals(ModelState.Failed("small.thimble", Problem.TooLarge(2_000, 1_000)), state.model)
+            assertFalse(state.ready)
+        }
+    }
+
+    @Test
+    fun `damaged settings and half a model are as none`() {
+        File(files, "settings.properties").writeText("temperature=warm\nmaxTokens=-3\nthreads=\\u00zz")
+        File(models, "half.thimble.part").writeText("ha")
+        run { app ->
+            assertEquals(Settings(model = "small.thimble", chat = app.state.value.chat!!), app.state.value.settings)
+            assertFalse(File(models, "half.thimble.part").exists())
+        }
+    }
+
+    private suspend fun ChatViewModel.say(question: String, answer: String) {
+        assertTrue(send(question))
+        engine.answer(answer, END)
+        until { it.answer == null && it.messages.lastOrNull()?.text == answer }
+    }
+
+    /** Looks again and again: a state that comes back to what it was is no new state to a collector. */
+    private suspend fun ChatViewModel.until(condition: (ChatState) -> Boolean): ChatState {
+        while (!condition(state.value)) delay(1)
+        return state.value
+    }
+
+    private fun run(ready: Boolean = true, test: suspend (ChatViewModel) -> Unit) = soon {
+        val job = Job(coroutineContext[Job])
+        val device = Device(files, budget = { 1_000 }, memory = { 77 }, open = engine::open)
+        val app = ChatViewModel(device, CoroutineScope(coroutineContext + job))
+        if (ready) app.until { it.ready }
+        test(app)
+        app.close()
+        job.cancel()
+    }
+}

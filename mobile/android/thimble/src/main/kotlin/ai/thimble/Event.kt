@@ -1,0 +1,20 @@
+package ai.thimble
+
+import kotlinx.coroutines.flow.Flow
+import kotlinx.coroutines.flow.filterIsInstance
+import kotlinx.coroutines.flow.map
+
+/** What happens while an answer is made. */
+sealed interface Event {
+    /** More text: whole characters, to be shown after the text before. */
+    data class Piece(val text: String) : Event
+
+    /** A long prompt is being read: [done] of [of] tokens. */
+    data class Reading(val done: Int, val of: Int) : Event
+
+    /** The answer is over; nothing follows. */
+    data class End(val reply: Reply) : Event
+}
+
+/** Only the text, piece by piece. */
+fun Flow<Event>.pieces(): Flow<String> = filterIsInstance<Event.Piece>().map { it.text }
