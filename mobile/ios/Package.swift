@@ -30,7 +30,7 @@ let package = Package(
         .target(name: "ThimbleFFI", dependencies: ["thimble_ffiFFI"], linkerSettings: linking),
         .target(name: "Thimble", dependencies: ["ThimbleFFI"], swiftSettings: strict),
         .target(name: "ThimbleChat", dependencies: ["Thimble"], swiftSettings: strict),
-        .testTarget(name: "ThimbleTests", dependencies: ["Thimble"], swiftSettings: strict),
+        .testTarget(name: "ThimbleTests", dependencies: ["Thimble", "ThimbleFFI"], swiftSettings: strict),
         .testTarget(name: "ThimbleChatTests", dependencies: ["ThimbleChat"], swiftSettings: strict),
     ]
 )

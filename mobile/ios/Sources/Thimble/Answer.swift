@@ -17,8 +17,11 @@ public enum AnswerEvent: Sendable, Equatable {
 final class Ear<Element: Sendable>: Listener, @unchecked Sendable {
     private let continuation: AsyncThrowingStream<Element, any Error>.Continuation
     private let element: @Sendable (AnswerEvent) -> Element?
+    /// Guards what follows.
     private let lock = NSLock()
     private var stopped = false
+    /// What answers; it would stop if nobody held it.
+    private var worker: (any Sendable)?
 
     init(
         _ continuation: AsyncThrowingStream<Element, any Error>.Continuation,
@@ -28,11 +31,22 @@ final class Ear<Element: Sendable>: Listener, @unchecked Sendable {
         self.element = element
     }
 
+    /// Keeps what answers alive until ``stop()``; that may have come already.
+    func keep(_ worker: any Sendable) {
+        lock.lock()
+        defer { lock.unlock() }
+        if !stopped { self.worker = worker }
+    }
+
     /// Lets the engine stop at the next token.
     func stop() {
         lock.lock()
-        defer { lock.unlock() }
         stopped = true
+        let worker = worker
+        self.worker = nil
+        lock.unlock()
+        // It may end here, and then not while the lock is held.
+        withExtendedLifetime(worker) {}
     }
 
     private func hear(_ event: AnswerEvent) throws {
@@ -55,15 +69,27 @@ final class Ear<Element: Sendable>: Listener, @unchecked Sendable {
     func onError(error: ApiError) throws { continuation.finish(throwing: ThimbleError(error)) }
 }
 
-/// A stream of what `start` lets its listener hear; `owner` lives as long as the stream is being filled.
+/// A stream of what `start` lets its listener hear. What `start` returns lives as long as the stream is being filled.
 func listening<Element: Sendable>(
-    _ owner: any Sendable,
     _ element: @escaping @Sendable (AnswerEvent) -> Element?,
-    start: (any Listener) -> Void
+    start: (any Listener) throws -> any Sendable
 ) -> AsyncThrowingStream<Element, any Error> {
     AsyncThrowingStream { continuation in
         let ear = Ear(continuation, element)
-        continuation.onTermination = { _ in withExtendedLifetime(owner) { ear.stop() } }
-        start(ear)
+        // Before the start: an answer may be over when that returns.
+        continuation.onTermination = { _ in ear.stop() }
+        do {
+            ear.keep(try start(ear))
+        } catch {
+            continuation.finish(throwing: ThimbleError(error))
+        }
+    }
+}
+
+extension AnswerEvent {
+    /// The text of a piece.
+    var text: String? {
+        guard case let .piece(text) = self else { return nil }
+        return text
     }
 }

@@ -1,5 +1,6 @@
 // What an app needs of the layer below. `Model` and `Chat` are this module's own: they add what belongs to Swift.
 @_exported import struct ThimbleFFI.ChatOptions
+@_exported import struct ThimbleFFI.CompletionOptions
 @_exported import enum ThimbleFFI.Finish
 @_exported import enum ThimbleFFI.KvCache
 @_exported import struct ThimbleFFI.Message

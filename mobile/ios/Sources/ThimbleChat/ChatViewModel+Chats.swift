@@ -154,6 +154,7 @@ extension ChatViewModel {
         self.chat = chat
         currentChat = id
         messages = chat.history.map { ChatMessage(fromUser: $0.fromUser, text: $0.text) }
+        if draft.isEmpty, let unanswered = chat.unanswered { draft = unanswered }
         chat.savePower(settings.savesPower(device.conditions))
         if isInBackground { chat.pause() }
         phase = .ready

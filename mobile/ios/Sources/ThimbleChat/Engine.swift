@@ -5,6 +5,8 @@ import Thimble
 public protocol Conversing: AnyObject, Sendable {
     /// What was said so far, oldest first.
     var history: [Message] { get }
+    /// A message that was never answered.
+    var unanswered: String? { get }
     /// Figures of the last answer.
     var stats: Stats { get }
     /// Answers a message with a stream of events.
