@@ -10,9 +10,12 @@ let linking: [LinkerSetting] = [
     .linkedLibrary("thimble_ffi"),
     .unsafeFlags(["-L\(library)", "-Xlinker", "-rpath", "-Xlinker", library]),
 ]
+// Swift 6.0's Observation for Linux wants a symbol that nothing has (swiftlang/swift issue 75670), and never calls it.
+let observation: [LinkerSetting] = [.unsafeFlags(["-Xlinker", "--allow-shlib-undefined"])]
 #else
 let border = Target.binaryTarget(name: "thimble_ffiFFI", path: "build/ThimbleFFI.xcframework")
 let linking: [LinkerSetting] = []
+let observation: [LinkerSetting] = []
 #endif
 
 /// Everything written by hand is checked for data races as Swift 6 does it.
@@ -29,7 +32,7 @@ let package = Package(
         border,
         .target(name: "ThimbleFFI", dependencies: ["thimble_ffiFFI"], linkerSettings: linking),
         .target(name: "Thimble", dependencies: ["ThimbleFFI"], swiftSettings: strict),
-        .target(name: "ThimbleChat", dependencies: ["Thimble"], swiftSettings: strict),
+        .target(name: "ThimbleChat", dependencies: ["Thimble"], swiftSettings: strict, linkerSettings: observation),
         .testTarget(name: "ThimbleTests", dependencies: ["Thimble", "ThimbleFFI"], swiftSettings: strict),
         .testTarget(name: "ThimbleChatTests", dependencies: ["ThimbleChat"], swiftSettings: strict),
     ]
