@@ -4,7 +4,7 @@
     check.py exports HEADER LIBRARY    the library has every function that the header declares
     check.py modulemap FOLDER          the module map names a header that is there
     check.py project FILE              every object of the Xcode project that is referred to exists
-    check.py readme README SOURCE      the README's shortest chat is the tested one
+    check.py readme README SOURCE      the README's Swift is tested
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 # Attributes for the documentation compiler that the grammar does not know.
@@ -155,17 +156,18 @@ def parse_plist(text: str):
 
 
 def readme(page: Path, source: Path) -> None:
-    """Compares the lines between two markers in a test with the Swift block of the page that has them."""
-    tested = re.search(r"^ *// README begin\n(.*?)^ *// README end\n", source.read_text(), re.MULTILINE | re.DOTALL)
+    """Compares the lines between markers in a test with the Swift blocks of the page that has them."""
+    between = re.compile(r"^ *// README begin\n(.*?)^ *// README end\n", re.MULTILINE | re.DOTALL)
+    tested = between.findall(source.read_text())
     if not tested:
         sys.exit(f"{source} has no lines between README begin and README end")
-    lines = tested[1].splitlines()
-    margin = min(len(line) - len(line.lstrip()) for line in lines if line.strip())
-    wanted = "\n".join(line[margin:] for line in lines)
     blocks = re.findall(r"^```swift\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
-    if not any(wanted in block for block in blocks):
-        sys.exit(f"{page} does not show the tested chat; expected this in a swift block:\n{wanted}")
-    print(f"readme: the shortest chat ({len(lines)} lines) is the tested one")
+    shown = [re.sub(r"^import .*\n+", "", block) for block in blocks]
+    wanted = [textwrap.dedent(lines) for lines in tested]
+    if shown != wanted:
+        wrong = next((block for block in shown if block not in wanted), "a block that is missing")
+        sys.exit(f"{page} does not show what {source} tests: {wrong}")
+    print(f"readme: all {len(shown)} blocks of Swift are tested ones")
 
 
 def main() -> None:
