@@ -1,4 +1,7 @@
 import Foundation
+#if canImport(Darwin)
+import Darwin
+#endif
 
 /// What the device asks of work that can take its time.
 public struct DeviceConditions: Sendable, Equatable {

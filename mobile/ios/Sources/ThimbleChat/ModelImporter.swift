@@ -1,4 +1,7 @@
 import Foundation
+#if canImport(Darwin)
+import Darwin
+#endif
 import Thimble
 
 /// Copies a model file into the app, whole or not at all.
@@ -50,7 +53,11 @@ public struct ModelImporter: Sendable {
             #endif
             try Self.copyChunks(source, to: partial, progress)
         }
-        try await withTaskCancellationHandler { try await copying.value } onCancel: { copying.cancel() }
+        try await withTaskCancellationHandler {
+            try await copying.value
+        } onCancel: {
+            copying.cancel()
+        }
     }
 
     private static func copyChunks(_ source: URL, to partial: URL, _ progress: (Double) -> Void) throws {

@@ -22,11 +22,13 @@ final class ChatViewModelTests: XCTestCase {
     private func launch(withModel: Bool = true) async throws -> ChatViewModel {
         let folder = try AppFolder(root)
         if withModel { try Data("model".utf8).write(to: folder.models.appendingPathComponent("fake.thimble")) }
-        let viewModel = ChatViewModel(folder: folder, open: { [fake] url, _ in
-            let text = try String(contentsOf: url, encoding: .utf8)
-            guard text.hasPrefix("model") else { throw ThimbleError.notAModel(path: url.path) }
-            return text.hasPrefix("model without chat") ? FakeModel(answersMessages: false) : fake
-        }, device: device)
+        let viewModel = ChatViewModel(
+            folder: folder,
+            open: { [fake] url, _ in
+                let text = try String(contentsOf: url, encoding: .utf8)
+                guard text.hasPrefix("model") else { throw ThimbleError.notAModel(path: url.path) }
+                return text.hasPrefix("model without chat") ? FakeModel(answersMessages: false) : fake
+            }, device: device)
         await viewModel.start()
         return viewModel
     }

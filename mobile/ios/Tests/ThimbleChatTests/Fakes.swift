@@ -67,10 +67,11 @@ final class FakeChat: Conversing, @unchecked Sendable {
     func answer(_ text: String) -> Stream { ask(text) }
 
     func answerAgain() -> Stream {
-        ask(locked {
-            turns.removeLast()
-            return turns.removeLast().text
-        })
+        ask(
+            locked {
+                turns.removeLast()
+                return turns.removeLast().text
+            })
     }
 
     private func ask(_ text: String) -> Stream {
@@ -100,9 +101,12 @@ final class FakeChat: Conversing, @unchecked Sendable {
                     try? Data(turns.map { $0.text + "\n" }.joined().utf8).write(to: URL(fileURLWithPath: path))
                 }
             }
-            return (continuation, Reply(
-                text: said, finish: finish, forgottenTurns: 0, reusedTokens: 0, promptTokens: 1, promptSeconds: 1,
-                tokens: 1, seconds: 1))
+            return (
+                continuation,
+                Reply(
+                    text: said, finish: finish, forgottenTurns: 0, reusedTokens: 0, promptTokens: 1, promptSeconds: 1,
+                    tokens: 1, seconds: 1)
+            )
         }
         continuation?.yield(.end(reply))
         continuation?.finish()

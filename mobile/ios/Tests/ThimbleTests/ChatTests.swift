@@ -7,7 +7,8 @@ import XCTest
 final class ChatTests: ModelTestCase {
     func testTheTextIsThatOfTheCommand() async throws {
         guard let expected = ProcessInfo.processInfo.environment["THIMBLE_RUN_CHAT"] else {
-            throw XCTSkip("THIMBLE_RUN_CHAT is what `thimble run --chat --temperature 0 --max-tokens 60` says to the question")
+            throw XCTSkip(
+                "THIMBLE_RUN_CHAT is what `thimble run --chat --temperature 0 --max-tokens 60` says to the question")
         }
         let chat = try await Thimble.Chat(openModel(), options: greedy(maxTokens: 60))
         let text = try await joined(chat.send("Why is the sky blue?"))
@@ -154,7 +155,8 @@ final class ChatTests: ModelTestCase {
     }
 
     func testAStreamKeepsItsChat() async throws {
-        let stream = try await Thimble.Chat(openModel(), options: greedy(maxTokens: 20)).send("What is the capital of France?")
+        let stream = try await Thimble.Chat(openModel(), options: greedy(maxTokens: 20)).send(
+            "What is the capital of France?")
         let text = try await joined(stream)
         XCTAssertTrue(text.contains("Paris"), text)
     }
