@@ -12,10 +12,23 @@ final class RealModelTests: XCTestCase {
         }
         let root = FileManager.default.temporaryDirectory.appendingPathComponent("thimble-\(UUID().uuidString)")
         defer { try? FileManager.default.removeItem(at: root) }
+        let (shown, settings) = try await firstLaunch(root, model: URL(fileURLWithPath: path))
+
+        let next = ChatViewModel(folder: try AppFolder(root))
+        await next.start()
+        XCTAssertNil(next.notice)
+        XCTAssertEqual(next.messages.map(\.text), shown)
+        XCTAssertEqual(next.settings, settings)
+    }
+
+    /// Imports, talks, stops in the middle; what was on the screen then. A journal belongs to one chat at a time, so the
+    /// view model is gone when this returns.
+    @MainActor
+    private func firstLaunch(_ root: URL, model: URL) async throws -> ([String], ChatSettings) {
         let viewModel = ChatViewModel(folder: try AppFolder(root))
         await viewModel.start()
         XCTAssertEqual(viewModel.phase, .noModel)
-        await viewModel.importModel(from: URL(fileURLWithPath: path))
+        await viewModel.importModel(from: model)
         XCTAssertNil(viewModel.notice)
         XCTAssertEqual(viewModel.phase, .ready)
         var settings = viewModel.settings
@@ -40,15 +53,6 @@ final class RealModelTests: XCTestCase {
         XCTAssertTrue(stopped)
         let shown = viewModel.messages.map(\.text)
         XCTAssertEqual(shown.count, 4)
-        // The journal belongs to one chat at a time.
-        await viewModel.newChat()
-
-        let next = ChatViewModel(folder: try AppFolder(root))
-        await next.start()
-        XCTAssertNil(next.notice)
-        let last = try XCTUnwrap(next.savedChats.last?.id)
-        await next.openSaved(last)
-        XCTAssertEqual(next.messages.map(\.text), shown)
-        XCTAssertEqual(next.settings, settings)
+        return (shown, settings)
     }
 }

@@ -16,11 +16,12 @@ final class ChatTests: ModelTestCase {
     }
 
     func testEventsComeInOrder() async throws {
-        let chat = try await Thimble.Chat(openModel(), options: greedy(maxTokens: 40))
+        let model = try await Thimble.Model.open(modelFile(), options: ModelOptions(threads: 2))
+        let chat = try await Thimble.Chat(model, options: greedy(maxTokens: 40))
         // Long enough to be read in several parts.
-        let question = String(repeating: "One, two, three, four. ", count: 50) + "Go on."
+        let question = String(repeating: "One, two, three, four. ", count: 80) + "Go on."
         var text = ""
-        var read = 0
+        var read = -1
         var end: Reply?
         for try await event in chat.answer(question) {
             XCTAssertNil(end, "nothing comes after the end")
