@@ -1,14 +1,13 @@
 //! A conversation with a model.
 
-use crate::engine::{Manner, Order, Shared, lock, work};
-use crate::journal::Journal;
+use crate::engine::{Desk, Engine};
+use crate::journal::{Held, Journal};
 use crate::listener::{Listener, Reply};
+use crate::studio::ModelStudio;
 use crate::{ApiError, Model};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex, Weak};
-use thimble_host::chat::{Conversation, Role, Saved};
+use std::sync::{Arc, Mutex, PoisonError};
+use thimble_host::chat::{Conversation, Format, Saved};
 
 /// How tokens are chosen.
 #[derive(Clone, Debug, PartialEq, uniffi::Record)]
@@ -61,7 +60,7 @@ pub struct ChatOptions {
     /// Instructions in front of the conversation.
     #[uniffi(default = None)]
     pub system: Option<String>,
-    /// How tokens are chosen; as the model's makers recommend unless given.
+    /// How tokens are chosen; as [`Sampling`] says unless given.
     #[uniffi(default = None)]
     pub sampling: Option<Sampling>,
     /// Longest answer in tokens; 1,024 unless given.
@@ -110,77 +109,79 @@ impl Stats {
 #[derive(Debug, uniffi::Object)]
 pub struct Chat {
     name: String,
-    shared: Arc<Shared>,
-    /// Held while an order is given, so that orders and their flags have one order.
-    orders: Mutex<Sender<Order>>,
-    /// Flags of answers that are not complete.
-    flags: Mutex<Vec<Weak<AtomicBool>>>,
-    threads: usize,
+    engine: Engine,
+    /// From the journal, until it is sent again.
+    unanswered: Mutex<Option<String>>,
 }
 
 /// Longest answer unless given: small models may never come to an end.
-const MOST_TOKENS: u32 = 1024;
+pub(crate) const MOST_TOKENS: u32 = 1024;
 
 #[uniffi::export]
 impl Chat {
     /// Begins a conversation, or goes on with the one in the journal. Memory is taken with the first message.
     ///
     /// # Errors
-    /// The journal is none, or cannot be written.
+    /// The journal is none, or cannot be written, or another chat has it open; options that make no sense.
     #[uniffi::constructor]
     pub fn new(model: Arc<Model>, options: ChatOptions) -> Result<Arc<Chat>, ApiError> {
         let ChatOptions { system, sampling, max_tokens, journal } = options;
-        let (journal, conversation) = match &journal {
-            Some(path) => {
-                let (journal, conversation) = Journal::open(path, system)?;
-                (Some(journal), conversation)
-            }
-            None => (None, Conversation { system, turns: Vec::new() }),
-        };
-        let manner = Manner {
-            sampling: sampling.unwrap_or_default().runtime(),
-            max_tokens: max_tokens.unwrap_or(MOST_TOKENS) as usize,
-        };
-        let threads = model.plan.threads();
+        let sampling = sampling.unwrap_or_default().runtime();
         let name = model.info()?.name;
-        let shared = Arc::new(Shared::new(conversation, threads));
-        let (orders, receiver) = channel();
-        let theirs = Arc::clone(&shared);
-        let thread = std::thread::Builder::new().name("thimble-chat".to_owned());
-        let spawned = thread.spawn(move || work(&model, manner, &theirs, journal, &receiver));
-        spawned.map_err(ApiError::other)?;
-        Ok(Arc::new(Chat { name, shared, orders: Mutex::new(orders), flags: Mutex::default(), threads }))
+        let threads = model.plan.threads();
+        let studio = ModelStudio::new(model, sampling, Format::Chat)?;
+        let (journal, held) = match &journal {
+            Some(path) => {
+                let (journal, held) = Journal::open(path, system)?;
+                (Some(journal), held)
+            }
+            None => {
+                (None, Held { conversation: Conversation { system, turns: Vec::new() }, unanswered: None })
+            }
+        };
+        let desk = Desk {
+            studio: Box::new(studio),
+            max_tokens: max_tokens.unwrap_or(MOST_TOKENS) as usize,
+            stops: Vec::new(),
+            journal,
+        };
+        let engine = Engine::start("thimble-chat", held.conversation, threads, desk)?;
+        Ok(Arc::new(Chat { name, engine, unanswered: Mutex::new(held.unanswered) }))
     }
 
     /// Answers a message: returns at once, and `listener` hears the answer. Messages are answered one after the other.
     pub fn send(&self, text: String, listener: Arc<dyn Listener>) {
-        self.order(|cancelled| Order::Send { text, listener, cancelled });
+        self.forget_unanswered();
+        self.engine.ask(Some(text), listener);
     }
 
-    /// Answers the last message once more.
+    /// Answers the last message once more. The old answer stays until something of the new one is shown.
     pub fn retry(&self, listener: Arc<dyn Listener>) {
-        self.order(|cancelled| Order::Retry { listener, cancelled });
+        self.engine.ask(None, listener);
     }
 
     /// Stops the answer at hand and those that wait; each listener hears its end.
     pub fn cancel(&self) {
-        for flag in lock(&self.flags).drain(..).filter_map(|flag| flag.upgrade()) {
-            flag.store(true, Ordering::Relaxed);
-        }
-        self.shared.nudge();
+        self.engine.cancel();
     }
 
     /// What was said so far, oldest first; an answer that is being made is not in it yet.
     pub fn history(&self) -> Vec<Message> {
-        let conversation = lock(&self.shared.conversation);
-        let messages = conversation.messages(0, "");
-        let said = messages.iter().take(messages.len() - 1).filter(|(role, _)| *role != Role::System);
-        said.map(|&(role, text)| Message { from_user: role == Role::User, text: text.to_owned() }).collect()
+        let conversation = self.engine.conversation();
+        let messages = conversation.turns.into_iter().flat_map(|turn| {
+            [Message { from_user: true, text: turn.user }, Message { from_user: false, text: turn.answer }]
+        });
+        messages.collect()
+    }
+
+    /// The last message in the journal, if the app ended before anything of its answer was shown: a draft to send again.
+    pub fn unanswered(&self) -> Option<String> {
+        self.unanswered.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Figures of the last answer.
     pub fn stats(&self) -> Stats {
-        *lock(&self.shared.stats)
+        self.engine.stats()
     }
 
     /// Writes the conversation to a file, whole or not at all.
@@ -188,76 +189,52 @@ impl Chat {
     /// # Errors
     /// The file cannot be written.
     pub fn save(&self, path: String) -> Result<(), ApiError> {
-        let conversation = lock(&self.shared.conversation).clone();
+        let conversation = self.engine.conversation();
         Ok(Saved::new(&self.name, &conversation).write(Path::new(&path))?)
     }
 
-    /// Goes on with a conversation from a file that [`Chat::save`] or `thimble chat` wrote.
+    /// Stops all answers and goes on with a conversation from a file that [`Chat::save`] or `thimble chat` wrote.
     ///
     /// # Errors
-    /// [`ApiError::NotFound`], or the file is no conversation.
+    /// [`ApiError::NotFound`], or the file is no conversation; then nothing changes.
     pub fn restore(&self, path: String) -> Result<(), ApiError> {
         let conversation = Saved::read(Path::new(&path))?;
-        self.cancel();
-        lock(&self.shared.conversation).clone_from(&conversation);
-        self.give(Order::Replace(conversation));
+        self.forget_unanswered();
+        self.engine.replace(|_| conversation);
         Ok(())
     }
 
-    /// Begins anew, with the same instructions.
+    /// Stops all answers and begins anew, with the same instructions.
     pub fn clear(&self) {
-        self.cancel();
-        let system = lock(&self.shared.conversation).system.clone();
-        let empty = Conversation { system, turns: Vec::new() };
-        lock(&self.shared.conversation).clone_from(&empty);
-        self.give(Order::Replace(empty));
+        self.forget_unanswered();
+        self.engine.replace(|before| Conversation { system: before.system.clone(), turns: Vec::new() });
     }
 
     /// Lets work wait, for an app that goes to the background; [`Chat::resume`] lets it go on where it was.
     pub fn pause(&self) {
-        self.shared.pause(true);
+        self.engine.pause(true);
     }
 
     /// Ends a pause.
     pub fn resume(&self) {
-        self.shared.pause(false);
+        self.engine.pause(false);
     }
 
     /// Works with half the threads while the device is hot or its battery low, and with all again afterwards. Answers do
     /// not depend on it.
     pub fn save_power(&self, save: bool) {
-        let threads = if save { self.threads.div_ceil(2) } else { self.threads };
-        self.shared.threads.store(threads, Ordering::Relaxed);
+        self.engine.save_power(save);
     }
 
-    /// Gives the memory of the session back once the answer at hand is complete; the next message takes it again and
-    /// computes the conversation anew.
+    /// Gives the memory of the session back once the answer at hand is complete (at once after [`Chat::cancel`]); the
+    /// next message takes it again and computes the conversation anew.
     pub fn free_memory(&self) {
-        self.give(Order::Free);
+        self.engine.free();
     }
 }
 
 impl Chat {
-    /// Gives an order that can be cancelled.
-    fn order(&self, make: impl FnOnce(Arc<AtomicBool>) -> Order) {
-        let cancelled = Arc::new(AtomicBool::new(false));
-        let mut flags = lock(&self.flags);
-        flags.retain(|flag| flag.strong_count() > 0);
-        flags.push(Arc::downgrade(&cancelled));
-        // While the flags are held, so that `cancel` finds the flag of every order that was given.
-        self.give(make(cancelled));
-    }
-
-    fn give(&self, order: Order) {
-        // The thread ends only after the last sender is gone.
-        let _ = lock(&self.orders).send(order);
-    }
-}
-
-impl Drop for Chat {
-    /// Ends the thread as soon as it can, and does not wait for it.
-    fn drop(&mut self) {
-        self.cancel();
-        self.shared.pause(false);
+    fn forget_unanswered(&self) {
+        *self.unanswered.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }

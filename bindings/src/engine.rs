@@ -1,64 +1,196 @@
-//! The thread that owns a chat's session: orders in, answers out.
+//! The thread that owns a session: orders in, answers out.
 
 use crate::journal::Journal;
-use crate::listener::{Listener, Reply};
-use crate::{ApiError, Model, Stats};
+use crate::listener::{Listener, ListenerError, Reply};
+use crate::{ApiError, Stats};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::Receiver;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use thimble_host::Pool;
-use thimble_host::chat::{Conversation, Dialogue, Event, ModelVoice, Voice};
-use thimble_runtime::sampler::{Sampler, Sampling};
+use thimble_host::chat::{Conversation, Dialogue, Event, Voice};
+
+/// Where a thread's voice comes from: its memory is taken with the first message, and again after it was given back.
+pub(crate) trait Studio: Send + 'static {
+    /// Lends a voice and its threads to `work`, and takes their memory back afterwards.
+    fn enter(&self, work: &mut dyn FnMut(&mut dyn Voice, &Pool)) -> Result<(), ApiError>;
+}
+
+/// What a thread works with.
+pub(crate) struct Desk {
+    /// Where voices come from.
+    pub(crate) studio: Box<dyn Studio>,
+    /// Longest answer in tokens.
+    pub(crate) max_tokens: usize,
+    /// Texts that end an answer.
+    pub(crate) stops: Vec<String>,
+    /// What has everything on disk before it is shown.
+    pub(crate) journal: Option<Journal>,
+}
 
 /// Something to do.
-pub(crate) enum Order {
+enum Order {
     /// Answer a message.
-    Send { text: String, listener: Arc<dyn Listener>, cancelled: Arc<AtomicBool> },
-    /// Answer the last message once more.
-    Retry { listener: Arc<dyn Listener>, cancelled: Arc<AtomicBool> },
-    /// Go on with another conversation.
-    Replace(Conversation),
+    Answer(Asked),
+    /// Go on with another conversation, which is the number given.
+    Replace(Conversation, u64),
     /// Give the session's memory back.
     Free,
 }
 
-/// What a chat and its thread share.
+/// A message to be answered, or the last one once more.
+struct Asked {
+    text: Option<String>,
+    listener: Arc<dyn Listener>,
+    cancelled: Arc<AtomicBool>,
+}
+
+/// What was said, as far as it is complete.
 #[derive(Debug)]
-pub(crate) struct Shared {
-    /// What was said, as far as it is complete.
-    pub(crate) conversation: Mutex<Conversation>,
+struct Kept {
+    conversation: Conversation,
+    /// Counts the conversations that took another one's place: an answer to an older one is not of this one.
+    number: u64,
     /// Of the last answer.
-    pub(crate) stats: Mutex<Stats>,
+    stats: Stats,
+}
+
+/// What an engine and its thread share.
+#[derive(Debug)]
+struct Shared {
+    kept: Mutex<Kept>,
     /// Threads that may work.
-    pub(crate) threads: AtomicUsize,
+    threads: AtomicUsize,
     /// Whether work waits.
     paused: Mutex<bool>,
     resumed: Condvar,
 }
 
 /// A lock whose holder cannot have left anything half done.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Shared {
-    pub(crate) fn new(conversation: Conversation, threads: usize) -> Shared {
-        Shared {
-            conversation: Mutex::new(conversation),
-            stats: Mutex::default(),
+/// A thread that answers, from outside. It ends as soon as it can once this is dropped, and nobody waits for it.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    shared: Arc<Shared>,
+    orders: Mutex<Orders>,
+    threads: usize,
+}
+
+/// Held while an order is given, so that orders and their flags have one order.
+#[derive(Debug)]
+struct Orders {
+    sender: Sender<Order>,
+    /// Flags of answers that are not complete.
+    flags: Vec<Weak<AtomicBool>>,
+}
+
+impl Orders {
+    fn give(&self, order: Order) {
+        // The thread ends only after the last sender is gone.
+        let _ = self.sender.send(order);
+    }
+
+    fn cancel(&mut self) {
+        for flag in self.flags.drain(..).filter_map(|flag| flag.upgrade()) {
+            flag.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Engine {
+    /// Starts the thread `name`, which goes on from `conversation` with at most `threads` threads.
+    pub(crate) fn start(
+        name: &str,
+        conversation: Conversation,
+        threads: usize,
+        desk: Desk,
+    ) -> Result<Engine, ApiError> {
+        let shared = Arc::new(Shared {
+            kept: Mutex::new(Kept { conversation, number: 0, stats: Stats::default() }),
             threads: AtomicUsize::new(threads),
             paused: Mutex::new(false),
             resumed: Condvar::new(),
-        }
+        });
+        let (sender, receiver) = channel();
+        let theirs = Arc::clone(&shared);
+        let thread = std::thread::Builder::new().name(name.to_owned());
+        thread.spawn(move || work(desk, &theirs, &receiver)).map_err(ApiError::other)?;
+        Ok(Engine { shared, orders: Mutex::new(Orders { sender, flags: Vec::new() }), threads })
+    }
+
+    /// Answers `text`, or the last message once more.
+    pub(crate) fn ask(&self, text: Option<String>, listener: Arc<dyn Listener>) {
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let mut orders = lock(&self.orders);
+        orders.flags.retain(|flag| flag.strong_count() > 0);
+        orders.flags.push(Arc::downgrade(&cancelled));
+        orders.give(Order::Answer(Asked { text, listener, cancelled }));
+    }
+
+    /// Stops all answers that were asked for so far.
+    pub(crate) fn cancel(&self) {
+        lock(&self.orders).cancel();
+        self.shared.nudge();
+    }
+
+    /// Stops all answers and goes on with what `change` makes of the conversation.
+    pub(crate) fn replace(&self, change: impl FnOnce(&Conversation) -> Conversation) {
+        let mut orders = lock(&self.orders);
+        orders.cancel();
+        let mut kept = lock(&self.shared.kept);
+        kept.conversation = change(&kept.conversation);
+        kept.number += 1;
+        orders.give(Order::Replace(kept.conversation.clone(), kept.number));
+        drop((kept, orders));
+        self.shared.nudge();
+    }
+
+    /// What was said, as far as it is complete.
+    pub(crate) fn conversation(&self) -> Conversation {
+        lock(&self.shared.kept).conversation.clone()
+    }
+
+    /// Figures of the last answer.
+    pub(crate) fn stats(&self) -> Stats {
+        lock(&self.shared.kept).stats
     }
 
     /// Lets the thread wait, or go on.
     pub(crate) fn pause(&self, paused: bool) {
-        *lock(&self.paused) = paused;
-        self.resumed.notify_all();
+        *lock(&self.shared.paused) = paused;
+        self.shared.resumed.notify_all();
     }
 
-    /// Returns when work may go on. Who cancels resumes too.
+    /// Works with half the threads, or with all.
+    pub(crate) fn save_power(&self, save: bool) {
+        let threads = if save { self.threads.div_ceil(2) } else { self.threads };
+        self.shared.threads.store(threads, Ordering::Relaxed);
+    }
+
+    /// Gives the session's memory back, after what was asked so far.
+    pub(crate) fn free(&self) {
+        lock(&self.orders).give(Order::Free);
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.cancel();
+        self.pause(false);
+    }
+}
+
+impl Shared {
+    /// The conversation to begin with; `replace` may have put another one in its place already, whose order comes.
+    fn begin(&self) -> (Conversation, u64) {
+        let kept = lock(&self.kept);
+        (kept.conversation.clone(), kept.number)
+    }
+
+    /// Returns when work may go on. Who cancels wakes it too.
     fn wait(&self, cancelled: &AtomicBool) {
         let mut paused = lock(&self.paused);
         while *paused && !cancelled.load(Ordering::Relaxed) {
@@ -66,119 +198,88 @@ impl Shared {
         }
     }
 
-    /// Wakes a thread that waits, to look at what has changed.
-    pub(crate) fn nudge(&self) {
+    /// Wakes a thread that waits, to look at what has changed: with the lock, so that it cannot be between its look
+    /// and its sleep.
+    fn nudge(&self) {
         drop(lock(&self.paused));
         self.resumed.notify_all();
     }
 }
 
-/// How a chat talks.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Manner {
-    pub(crate) sampling: Sampling,
-    pub(crate) max_tokens: usize,
+/// Tells a listener something; whether it took it. One that fails, in whatever way, is not the engine's business.
+fn tell(call: impl FnOnce() -> Result<(), ListenerError>) -> bool {
+    matches!(catch_unwind(AssertUnwindSafe(call)), Ok(Ok(())))
 }
 
 /// Works on orders until no one can give any more.
-pub(crate) fn work(
-    model: &Model,
-    manner: Manner,
-    shared: &Shared,
-    mut journal: Option<Journal>,
-    orders: &Receiver<Order>,
-) {
-    let mut turn = Turn { shared, journal: &mut journal };
+fn work(desk: Desk, shared: &Shared, orders: &Receiver<Order>) {
+    let Desk { studio, max_tokens, stops, journal } = desk;
+    let (conversation, number) = shared.begin();
+    let mut turn = Turn { shared, journal, conversation, number, listener: None };
     let mut next = orders.recv().ok();
-    // Memory is taken with the first message, and again after it was given back.
     while let Some(order) = next.take() {
-        let after = match order {
-            Order::Free => None,
-            Order::Replace(conversation) => {
-                turn.replace(&conversation);
-                None
+        match order {
+            Order::Free => {}
+            Order::Replace(conversation, number) => turn.replace(conversation, number),
+            Order::Answer(asked) if asked.cancelled.load(Ordering::Relaxed) => {
+                tell(|| asked.listener.on_end(Reply::default()));
             }
-            Order::Send { text, listener, cancelled } => {
-                awake(model, manner, &mut turn, Answering { text: Some(text), listener, cancelled }, orders)
+            Order::Answer(asked) => {
+                turn.listener = Some(Arc::clone(&asked.listener));
+                let mut first = Some(asked);
+                let entered = catch_unwind(AssertUnwindSafe(|| {
+                    studio.enter(&mut |voice, pool| {
+                        let (conversation, stops) = (turn.conversation.clone(), stops.clone());
+                        let mut dialogue =
+                            Dialogue { voice, conversation, max_tokens: Some(max_tokens), stops };
+                        next =
+                            first.take().and_then(|asked| turn.session(&mut dialogue, pool, asked, orders));
+                    })
+                }));
+                let entered =
+                    entered.unwrap_or_else(|_| Err(ApiError::other("the engine failed: report this")));
+                // Whoever waits for an answer hears that there is none; the next message begins with a new session.
+                if let (Err(error), Some(listener)) = (entered, turn.listener.take()) {
+                    tell(|| listener.on_error(error));
+                }
             }
-            Order::Retry { listener, cancelled } => {
-                awake(model, manner, &mut turn, Answering { text: None, listener, cancelled }, orders)
-            }
-        };
-        next = after.or_else(|| orders.recv().ok());
-    }
-}
-
-/// A message to be answered, or the last one once more.
-struct Answering {
-    text: Option<String>,
-    listener: Arc<dyn Listener>,
-    cancelled: Arc<AtomicBool>,
-}
-
-/// Answers with a session in memory until that is to be given back; the order after that, if it is at hand.
-fn awake(
-    model: &Model,
-    manner: Manner,
-    turn: &mut Turn<'_>,
-    first: Answering,
-    orders: &Receiver<Order>,
-) -> Option<Order> {
-    let listener = Arc::clone(&first.listener);
-    session(model, manner, turn, first, orders).unwrap_or_else(|error| {
-        // Nobody is left to be told that the listener failed.
-        let _ = listener.on_error(error);
-        None
-    })
-}
-
-fn session(
-    model: &Model,
-    manner: Manner,
-    turn: &mut Turn<'_>,
-    first: Answering,
-    orders: &Receiver<Order>,
-) -> Result<Option<Order>, ApiError> {
-    let pool = Pool::new(model.plan.threads()).map_err(ApiError::other)?;
-    let mut memory = model.plan.allocate()?;
-    let file = model.mapped.file().map_err(|error| ApiError::format(&model.path, &error))?;
-    let generator = thimble_host::generator(&file, &model.plan, &mut memory, &pool)?;
-    let sampler = Sampler::new(manner.sampling).map_err(ApiError::other)?;
-    let voice = ModelVoice { file, generator, sampler };
-    let conversation = lock(&turn.shared.conversation).clone();
-    let mut dialogue = Dialogue { voice, conversation, max_tokens: Some(manner.max_tokens) };
-    turn.answer_or_retry(&mut dialogue, &pool, first);
-    loop {
-        match orders.recv() {
-            Err(_) => return Ok(None),
-            Ok(Order::Send { text, listener, cancelled }) => {
-                turn.answer_or_retry(
-                    &mut dialogue,
-                    &pool,
-                    Answering { text: Some(text), listener, cancelled },
-                );
-            }
-            Ok(Order::Retry { listener, cancelled }) => {
-                turn.answer_or_retry(&mut dialogue, &pool, Answering { text: None, listener, cancelled });
-            }
-            Ok(Order::Replace(conversation)) => {
-                turn.replace(&conversation);
-                dialogue.conversation = conversation;
-            }
-            Ok(Order::Free) => return Ok(orders.try_recv().ok()),
         }
+        next = next.or_else(|| orders.recv().ok());
     }
 }
 
-/// What an answer changes besides the dialogue.
+/// The thread's side of a conversation.
 struct Turn<'a> {
     shared: &'a Shared,
-    journal: &'a mut Option<Journal>,
+    journal: Option<Journal>,
+    /// What was said, as far as it is complete.
+    conversation: Conversation,
+    /// Its number.
+    number: u64,
+    /// Who waits for the answer at hand.
+    listener: Option<Arc<dyn Listener>>,
 }
 
 impl Turn<'_> {
-    fn remember(&self, conversation: &Conversation) {
-        lock(&self.shared.conversation).clone_from(conversation);
+    /// Answers with a session in memory until that is to be given back; the order after that, if it is at hand.
+    fn session(
+        &mut self,
+        dialogue: &mut Dialogue<&mut dyn Voice>,
+        pool: &Pool,
+        first: Asked,
+        orders: &Receiver<Order>,
+    ) -> Option<Order> {
+        self.answer(dialogue, pool, first);
+        loop {
+            match orders.recv().ok()? {
+                Order::Answer(asked) => self.answer(dialogue, pool, asked),
+                Order::Replace(conversation, number) => {
+                    dialogue.conversation.clone_from(&conversation);
+                    self.replace(conversation, number);
+                }
+                Order::Free => return orders.try_recv().ok(),
+            }
+        }
     }
 
     /// Writes something to the journal, if there is one.
@@ -186,75 +287,58 @@ impl Turn<'_> {
         self.journal.as_mut().map_or(Ok(()), write)
     }
 
-    /// Another conversation from now on. A journal that cannot be written tells so with the next message.
-    fn replace(&mut self, conversation: &Conversation) {
-        let _ = self.note(|journal| journal.replace(conversation));
-        self.remember(conversation);
+    /// Another conversation from now on.
+    fn replace(&mut self, conversation: Conversation, number: u64) {
+        // A journal that cannot be written says so with the next message.
+        let _ = self.note(|journal| journal.replace(&conversation));
+        (self.conversation, self.number) = (conversation, number);
     }
 
-    fn answer_or_retry<V: Voice>(&mut self, dialogue: &mut Dialogue<V>, pool: &Pool, order: Answering) {
-        let Answering { text, listener, cancelled } = order;
-        match text {
+    /// Keeps what was said, and the figures, unless another conversation has taken its place.
+    fn keep(&mut self, conversation: &Conversation, stats: Option<Stats>) {
+        self.conversation.clone_from(conversation);
+        let mut kept = lock(&self.shared.kept);
+        if kept.number == self.number {
+            kept.conversation.clone_from(conversation);
+        }
+        kept.stats = stats.unwrap_or(kept.stats);
+    }
+
+    /// Answers and tells the listener, which hears nothing that is not in the journal.
+    fn answer(&mut self, dialogue: &mut Dialogue<&mut dyn Voice>, pool: &Pool, asked: Asked) {
+        let Asked { text, listener, cancelled } = asked;
+        self.listener = Some(Arc::clone(&listener));
+        let (user, noted, again) = match text {
             Some(text) => {
-                self.answer((dialogue, pool), &text, &*listener, &cancelled);
+                let noted = self.note(|journal| journal.user(&text));
+                (text, noted, None)
             }
-            None => self.retry((dialogue, pool), &*listener, &cancelled),
-        }
-    }
-
-    fn retry<V: Voice>(
-        &mut self,
-        (dialogue, pool): (&mut Dialogue<V>, &Pool),
-        listener: &dyn Listener,
-        cancelled: &AtomicBool,
-    ) {
-        let Some(turn) = dialogue.take_last() else {
-            let message = "there is no message to answer again".to_owned();
-            let _ = listener.on_error(ApiError::Other { message });
-            return;
+            None => match dialogue.take_last() {
+                Some(last) => (last.user.clone(), self.note(Journal::again), Some(last)),
+                None => {
+                    let none = ApiError::other("there is no message to answer again");
+                    (String::new(), Err(none), None)
+                }
+            },
         };
-        if let Err(error) = self.note(Journal::take_back) {
-            dialogue.conversation.turns.push(turn);
-            let _ = listener.on_error(error);
-            return;
-        }
-        if !self.answer((&mut *dialogue, pool), &turn.user, listener, cancelled) {
-            // Not answered: the turn stays as it was.
-            dialogue.conversation.turns.push(turn);
-            let conversation = &dialogue.conversation;
-            let _ = self.note(|journal| journal.replace(conversation));
-            self.remember(&dialogue.conversation);
-        }
-    }
-
-    /// Answers and tells the listener, which hears nothing that is not in the journal; whether the turn is remembered.
-    fn answer<V: Voice>(
-        &mut self,
-        (dialogue, pool): (&mut Dialogue<V>, &Pool),
-        user: &str,
-        listener: &dyn Listener,
-        cancelled: &AtomicBool,
-    ) -> bool {
-        let mut reply = Reply::default();
         let before = dialogue.conversation.turns.len();
-        let noted = self.note(|journal| journal.user(user));
+        let mut forgotten = 0;
         let answered = noted.and_then(|()| {
-            dialogue.answer(user, cancelled, &mut |event| {
-                self.shared.wait(cancelled);
+            dialogue.answer(&user, &cancelled, &mut |event| {
+                self.shared.wait(&cancelled);
                 pool.limit(self.shared.threads.load(Ordering::Relaxed));
                 let told = match event {
                     Event::Text(text) => {
                         self.note(|journal| journal.piece(text))?;
-                        reply.text.push_str(text);
-                        listener.on_piece(text.to_owned())
+                        tell(|| listener.on_piece(text.to_owned()))
                     }
                     Event::Forgot { turns } => {
-                        reply.forgotten_turns += turns as u32;
-                        Ok(())
+                        forgotten += turns;
+                        true
                     }
-                    Event::Reading { done, of } => listener.on_progress(done as u32, of as u32),
+                    Event::Reading { done, of } => tell(|| listener.on_progress(done as u32, of as u32)),
                 };
-                if told.is_err() {
+                if !told {
                     // The answer ends as if it had been cancelled: what was shown is remembered.
                     cancelled.store(true, Ordering::Relaxed);
                 }
@@ -262,18 +346,26 @@ impl Turn<'_> {
             })
         });
         let remembered = answered.as_ref().is_ok_and(|answer| answer.remembered);
-        let forgotten = (before + usize::from(remembered)).saturating_sub(dialogue.conversation.turns.len());
-        let ended = self.note(|journal| journal.end(remembered).and_then(|()| journal.forget(forgotten)));
-        self.remember(&dialogue.conversation);
+        let gone = (before + usize::from(remembered)).saturating_sub(dialogue.conversation.turns.len());
+        let ended = self.note(|journal| journal.end(remembered).and_then(|()| journal.forget(gone)));
+        // Not answered: the turn stays as it was.
+        dialogue.conversation.turns.extend(again.filter(|_| !remembered));
+        let answered = answered.and_then(|answer| ended.map(|()| answer)).map(|answer| {
+            let text =
+                dialogue.conversation.turns.last().filter(|_| remembered).map(|turn| turn.answer.clone());
+            let text = text.unwrap_or_default();
+            Reply { text, forgotten_turns: forgotten as u32, ..Reply::new(&answer) }
+        });
+        self.keep(&dialogue.conversation, answered.as_ref().ok().map(Stats::new));
+        self.listener = None;
         // A listener that fails at the end has nothing left to stop.
-        let _ = match (answered, ended) {
-            (Ok(answer), Ok(())) => {
-                reply.fill(&answer);
-                *lock(&self.shared.stats) = Stats::new(&reply);
-                listener.on_end(reply)
-            }
-            (Err(error), _) | (_, Err(error)) => listener.on_error(error),
-        };
-        remembered
+        tell(|| match answered {
+            Ok(reply) => listener.on_end(reply),
+            Err(error) => listener.on_error(error),
+        });
     }
 }
+
+#[cfg(test)]
+#[path = "engine_tests.rs"]
+mod tests;

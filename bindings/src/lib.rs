@@ -1,16 +1,21 @@
 //! A chat with a model in one file, for apps: the surface that Kotlin, Swift and Python see.
 //!
-//! [`Model`] is a file that was opened; [`Chat`] a conversation with it on a thread of its own. No call here waits for
-//! the model: answers come to a [`Listener`]. Every object may be used from any thread and dropped at any time.
+//! [`Model`] is a file that was opened; [`Chat`] a conversation with it and [`Completion`] a text that is continued, each
+//! on a thread of its own. No call here waits for the model: answers come to a [`Listener`]. Every object may be used
+//! from any thread and dropped at any time. Opening a model or a journal, saving and restoring read or write a file:
+//! milliseconds, but not for a thread that draws a screen.
 
 mod chat;
+mod completion;
 mod engine;
 mod error;
 mod journal;
 mod listener;
 mod model;
+mod studio;
 
 pub use chat::{Chat, ChatOptions, Message, Sampling, Stats};
+pub use completion::{Completion, CompletionOptions};
 pub use error::ApiError;
 pub use listener::{Finish, Listener, ListenerError, Reply};
 pub use model::{KvCache, Model, ModelInfo, ModelOptions};

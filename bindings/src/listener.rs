@@ -6,13 +6,13 @@ use thimble_host::chat::{Answer, End};
 /// Why an answer ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, uniffi::Enum)]
 pub enum Finish {
-    /// The model ended it.
+    /// The model ended it, or a text that ends answers was reached.
     Stop,
     /// It reached the most tokens allowed.
     Length,
     /// The context is full.
     Context,
-    /// It was stopped by [`Chat::cancel`](crate::Chat::cancel), by a listener that failed, or with its object.
+    /// It was stopped: by `cancel`, by a listener that failed, or because its object is gone.
     #[default]
     Cancelled,
 }
@@ -50,14 +50,17 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// Takes over the figures of an answer.
-    pub(crate) fn fill(&mut self, answer: &Answer) {
-        self.finish = answer.end.into();
-        self.reused_tokens = answer.reused as u32;
-        self.prompt_tokens = answer.prefilled as u32;
-        self.prompt_seconds = answer.prefill_time.as_secs_f64();
-        self.tokens = answer.decoded as u32;
-        self.seconds = answer.decode_time.as_secs_f64();
+    /// The figures of an answer.
+    pub(crate) fn new(answer: &Answer) -> Reply {
+        Reply {
+            finish: answer.end.into(),
+            reused_tokens: answer.reused as u32,
+            prompt_tokens: answer.prefilled as u32,
+            prompt_seconds: answer.prefill_time.as_secs_f64(),
+            tokens: answer.decoded as u32,
+            seconds: answer.decode_time.as_secs_f64(),
+            ..Reply::default()
+        }
     }
 }
 

@@ -7,14 +7,18 @@ mod tiny;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use thimble_converter::{BlockType, Options, convert};
 use thimble_ffi::{
-    ApiError, Chat, ChatOptions, Finish, Listener, ListenerError, Model, ModelOptions, Reply, Sampling,
+    ApiError, Chat, ChatOptions, Completion, CompletionOptions, Finish, Listener, ListenerError, Model,
+    ModelOptions, Reply, Sampling,
 };
+use thimble_host::chat::{ChatError, Conversation, Dialogue, Format, ModelVoice};
+use thimble_host::{MappedModel, Plan, Pool, Settings, generator};
+use thimble_runtime::sampler::{Sampler, Sampling as RuntimeSampling};
 use tiny::{Folder, ODD};
 
 /// What a listener heard.
@@ -272,4 +276,100 @@ fn what_cannot_be_opened_is_told_apart() {
     model.verify().unwrap();
     let wrong = Chat::new(model, ChatOptions { journal: Some(bench.text("text")), ..ChatOptions::default() });
     assert!(wrong.is_err() && Path::new(&bench.path("text")).exists());
+}
+
+fn complete(
+    model: &Arc<Model>,
+    prompt: &str,
+    options: CompletionOptions,
+) -> (Arc<Completion>, Receiver<Heard>) {
+    let (listener, heard) = ear(Box::new(|_| Ok(())));
+    (Arc::clone(model).complete(prompt.to_owned(), options, listener).unwrap(), heard)
+}
+
+/// What the host's own dialogue says, greedily.
+fn greedily(bench: &Bench, format: Format, user: &str, most: usize) -> String {
+    let mapped = MappedModel::open(&bench.path("m.thimble")).unwrap();
+    let file = mapped.file().unwrap();
+    let plan = Plan::new(file.config(), &Settings::default()).unwrap();
+    let mut memory = plan.allocate().unwrap();
+    let pool = Pool::new(plan.threads()).unwrap();
+    let generator = generator(&file, &plan, &mut memory, &pool).unwrap();
+    let sampler = Sampler::new(RuntimeSampling { temperature: 0.0, ..RuntimeSampling::default() }).unwrap();
+    let voice = ModelVoice { file, generator, sampler, format };
+    let conversation = Conversation::default();
+    let mut dialogue = Dialogue { voice, conversation, max_tokens: Some(most), stops: Vec::new() };
+    let go = AtomicBool::new(false);
+    dialogue.answer::<ChatError>(user, &go, &mut |_| Ok(())).unwrap();
+    dialogue.conversation.turns.remove(0).answer
+}
+
+#[test]
+fn the_text_is_that_of_the_host() {
+    let bench = Bench::new();
+    let model = bench.model();
+    let greedy = Sampling { temperature: 0.0, top_p: None, repetition_penalty: 1.0, ..Sampling::default() };
+    let (sampling, max_tokens) = (Some(greedy), Some(30));
+    let options = ChatOptions { sampling: sampling.clone(), max_tokens, ..ChatOptions::default() };
+    let chat = Chat::new(Arc::clone(&model), options).unwrap();
+    let answer = ask(&chat, "hello").unwrap().1.text;
+    assert_eq!(answer, greedily(&bench, Format::Chat, "hello", 30));
+    assert!(answer.len() > 10);
+    let options = CompletionOptions { sampling, max_tokens, ..CompletionOptions::default() };
+    let (_completion, heard) = complete(&model, "hello", options);
+    let continued = rest(&heard).unwrap().1.text;
+    assert_eq!(continued, greedily(&bench, Format::Text, "hello", 30));
+    assert_ne!(continued, answer);
+}
+
+#[test]
+fn a_completion_is_stopped_by_a_text_by_a_call_and_with_its_object() {
+    let bench = Bench::new();
+    let model = bench.model();
+    let sampling = options(0).sampling;
+    let options = |max_tokens, stop: &[&str]| CompletionOptions {
+        max_tokens: Some(max_tokens),
+        sampling: sampling.clone(),
+        stop: stop.iter().map(|&text| text.to_owned()).collect(),
+    };
+    let (_whole, heard) = complete(&model, "hello", options(40, &[]));
+    let whole = rest(&heard).unwrap().1;
+    assert_eq!(whole.finish, Finish::Length);
+    let middle: String = whole.text.chars().skip(whole.text.chars().count() / 2).take(3).collect();
+    let (_stopped, heard) = complete(&model, "hello", options(40, &["not there at all", &middle]));
+    let (pieces, stopped) = rest(&heard).unwrap();
+    assert_eq!((&*stopped.text, stopped.finish), (whole.text.split(&middle).next().unwrap(), Finish::Stop));
+    assert_eq!(pieces.concat(), stopped.text);
+    let (cancelled, heard) = complete(&model, "", options(100_000, &[]));
+    assert!(matches!(heard.recv_timeout(Duration::from_secs(60)).unwrap(), Heard::Piece(_)));
+    cancelled.cancel();
+    assert_eq!(rest(&heard).unwrap().1.finish, Finish::Cancelled);
+    let (dropped, heard) = complete(&model, "hello", options(100_000, &[]));
+    dropped.pause();
+    drop(dropped);
+    assert_eq!(rest(&heard).unwrap().1.finish, Finish::Cancelled);
+    let (_full, heard) = complete(&model, "hello", options(100_000, &[]));
+    assert_eq!(rest(&heard).unwrap().1.finish, Finish::Context);
+    let (listener, _) = ear(Box::new(|_| Ok(())));
+    assert!(Arc::clone(&model).complete("x".to_owned(), options(1, &[""]), listener).is_err());
+}
+
+#[test]
+fn nothing_is_shown_after_a_cancellation() {
+    let bench = Bench::new();
+    let chat = Chat::new(bench.model(), options(100_000)).unwrap();
+    let cell = Arc::new(Mutex::new(None::<Arc<Chat>>));
+    let theirs = Arc::clone(&cell);
+    let (listener, heard) = ear(Box::new(move |_| {
+        // From the listener itself, with its first piece.
+        if let Some(chat) = theirs.lock().unwrap().take() {
+            chat.cancel();
+        }
+        Ok(())
+    }));
+    *cell.lock().unwrap() = Some(Arc::clone(&chat));
+    chat.send("hello".to_owned(), listener);
+    let (pieces, reply) = rest(&heard).unwrap();
+    assert_eq!((pieces.len(), reply.finish), (1, Finish::Cancelled));
+    assert_eq!(reply.tokens as usize, chat.stats().tokens as usize);
 }

@@ -1,4 +1,5 @@
-//! After start a session allocates nothing: a counting allocator watches this program's one test.
+//! After start a session allocates nothing, and a chat nothing but the strings that it hands out: a counting allocator
+//! watches this program's two tests.
 #![allow(clippy::unwrap_used, reason = "these files are nothing but tests")]
 
 #[path = "model/golden.rs"]
@@ -9,7 +10,12 @@ mod tiny;
 use golden::Grid;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use thimble_converter::Quant;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
+use thimble_converter::{BlockType, Options, Quant, convert};
+use thimble_ffi::{
+    ApiError, Chat, ChatOptions, CompletionOptions, Listener, ListenerError, Model, ModelOptions, Reply,
+};
 use thimble_host::{Plan, Pool, Settings, generator};
 use thimble_runtime::Token;
 use thimble_runtime::kernels::{KvKind, Team};
@@ -41,7 +47,9 @@ static ALLOCATOR: Counting = Counting;
 /// Without the test harness, whose own thread allocates when a test takes long.
 fn main() {
     a_session_allocates_nothing_after_start();
-    println!("a session allocates nothing after start: 1 passed, 0 failed");
+    println!("a session allocates nothing after start: passed");
+    a_chat_allocates_only_what_it_hands_out();
+    println!("a chat allocates only what it hands out: passed");
 }
 
 fn a_session_allocates_nothing_after_start() {
@@ -138,4 +146,67 @@ fn everybody_works(pool: &Pool) {
             std::thread::yield_now();
         }
     });
+}
+
+/// Notes how much had been allocated when each piece came, in memory of its own.
+struct Ear {
+    at: Mutex<Vec<usize>>,
+    ended: SyncSender<Result<Reply, ApiError>>,
+}
+
+impl Listener for Ear {
+    fn on_piece(&self, text: String) -> Result<(), ListenerError> {
+        assert!(!text.is_empty());
+        self.at.lock().unwrap().push(ALLOCATIONS.load(Ordering::SeqCst));
+        Ok(())
+    }
+    fn on_progress(&self, _done: u32, _of: u32) -> Result<(), ListenerError> {
+        Ok(())
+    }
+    fn on_end(&self, reply: Reply) -> Result<(), ListenerError> {
+        let _ = self.ended.send(Ok(reply));
+        Ok(())
+    }
+    fn on_error(&self, error: ApiError) -> Result<(), ListenerError> {
+        let _ = self.ended.send(Err(error));
+        Ok(())
+    }
+}
+
+fn a_chat_allocates_only_what_it_hands_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    std::fs::create_dir(path("hf")).unwrap();
+    tiny::Folder::new(tiny::ODD, BlockType::F32).write(path("hf").as_ref(), 1);
+    convert(path("hf").as_ref(), path("m").as_ref(), &Options::default(), &mut |_| {}).unwrap();
+    for threads in [1, 2] {
+        let model = ModelOptions { threads: Some(threads), ..ModelOptions::default() };
+        let model = Model::open(path("m"), model).unwrap();
+        let sampling = thimble_ffi::Sampling { temperature: 1.5, seed: Some(7), ..Default::default() };
+        let (sampling, max_tokens) = (Some(sampling), Some(200));
+        let heard = |ask: &dyn Fn(Arc<Ear>)| {
+            let (ended, end) = sync_channel(1);
+            let ear = Arc::new(Ear { at: Mutex::new(Vec::with_capacity(1000)), ended });
+            ask(Arc::clone(&ear));
+            let reply = end.recv().unwrap().unwrap();
+            let at = std::mem::take(&mut *ear.at.lock().unwrap());
+            // The string of each piece, and nothing else from the first piece to the last.
+            let steps: Vec<usize> = at.windows(2).map(|pair| pair[1] - pair[0]).collect();
+            assert!(at.len() > 50 && reply.tokens >= at.len() as u32, "{} pieces", at.len());
+            assert_eq!(steps, vec![1; at.len() - 1], "{threads} threads");
+        };
+        for journal in [None, Some(path("journal"))] {
+            let options = ChatOptions { sampling: sampling.clone(), max_tokens, journal, system: None };
+            let chat = Chat::new(Arc::clone(&model), options).unwrap();
+            for _ in 0..2 {
+                heard(&|ear| chat.send("hello".to_owned(), ear));
+            }
+        }
+        let options = CompletionOptions { sampling, max_tokens, stop: vec!["zqzq".to_owned()] };
+        heard(&|ear| {
+            let completion = Arc::clone(&model).complete("hello".to_owned(), options.clone(), ear).unwrap();
+            // Dropped it would end: leave it to the thread.
+            std::mem::forget(completion);
+        });
+    }
 }

@@ -12,7 +12,9 @@ use crate::terminal::Status;
 use crate::{resources, terminal};
 use std::io::{IsTerminal, Write};
 use thimble_host::Plan;
-use thimble_host::chat::{Answer, Conversation, Dialogue, End, Event, ModelVoice, Saved, Turn, Voice};
+use thimble_host::chat::{
+    Answer, Conversation, Dialogue, End, Event, Format, ModelVoice, Saved, Turn, Voice,
+};
 use thimble_runtime::Token;
 use thimble_runtime::sampler::Sampling;
 
@@ -60,12 +62,12 @@ impl Job {
         let mut bench = Bench::new(&plan)?;
         let generator = bench.generator(&file, &plan)?;
         let sampler = engine::sampler(self.sampling, &self.biases, file.config().vocab)?;
-        let voice = ModelVoice { file, generator, sampler };
+        let voice = ModelVoice { file, generator, sampler, format: Format::Chat };
         // A model without a template, or one that refuses the system message, fails here and not after the
         // first message.
         let conversation = Conversation { system: self.system.clone(), turns: Vec::new() };
         voice.encode(&conversation.messages(0, "hello"))?;
-        let dialogue = Dialogue { voice, conversation, max_tokens: Some(self.max_tokens) };
+        let dialogue = Dialogue { voice, conversation, max_tokens: Some(self.max_tokens), stops: Vec::new() };
         let interrupt = Interrupt::install()?;
         let mut reader = Reader::new(Home::find().ok().map(|home| home.history()))?;
         if reader.interactive() {

@@ -5,7 +5,7 @@ use super::conversation::{Conversation, Role, Turn};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use thimble_runtime::Token;
-use thimble_runtime::utf8::Utf8Stream;
+use thimble_runtime::stop::{Progress, StopMatcher, TextStream};
 
 /// What a dialogue needs of a model and its session.
 pub trait Voice {
@@ -48,7 +48,7 @@ pub enum Event<'a> {
 /// Why an answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// The model ended it.
+    /// The model ended it, or a stop sequence did.
     Stop,
     /// It reached the most tokens allowed.
     Length,
@@ -85,12 +85,16 @@ pub struct Dialogue<S> {
     pub conversation: Conversation,
     /// Longest answer in tokens.
     pub max_tokens: Option<usize>,
+    /// Texts that an answer ends in front of; none of them empty.
+    pub stops: Vec<String>,
 }
 
 /// Tokens computed between two looks at whether the person wants to stop.
 const CHUNK: usize = 192;
 /// Tokens that take long enough to be told how far it is.
 const LONG: usize = 400;
+/// Bytes that a token of an answer has, with some to spare: memory for so many is reserved before the first one.
+const TOKEN_BYTES: usize = 8;
 /// Room that an answer should find, where the context allows for that.
 const ANSWER_ROOM: usize = 256;
 
@@ -99,7 +103,8 @@ impl<S: Voice> Dialogue<S> {
     ///
     /// A message that does not fit into the context even alone is an error, and an error leaves the
     /// conversation as it was. So does an interruption before the first character: then neither is the message
-    /// remembered, nor are the turns gone that would have given way to it.
+    /// remembered, nor are the turns gone that would have given way to it. A token takes no memory but what `show`
+    /// takes for it, as long as the context has room.
     pub fn answer<E: From<ChatError>>(
         &mut self,
         user: &str,
@@ -126,9 +131,13 @@ impl<S: Voice> Dialogue<S> {
         let computed = reused + answer.prefilled == prompt.len();
         answer.prefill_time = start.elapsed();
         let start = Instant::now();
-        let mut said = Vec::new();
-        let mut text = String::new();
-        let mut stream = Utf8Stream::new();
+        let most = self.max_tokens.unwrap_or(usize::MAX).min(self.voice.context());
+        let mut said = Vec::with_capacity(most);
+        let mut text = String::with_capacity(most * TOKEN_BYTES);
+        let stops = self.stops.clone();
+        let stops: Vec<&[u8]> = stops.iter().map(String::as_bytes).collect();
+        let mut held = vec![0; StopMatcher::buffer_len(&stops)];
+        let mut stream = TextStream::new(&stops, &mut held).map_err(ChatError::from)?;
         answer.end = loop {
             if !computed || interrupted.load(Ordering::Relaxed) {
                 break End::Interrupted;
@@ -142,9 +151,12 @@ impl<S: Voice> Dialogue<S> {
             }
             said.push(token);
             let shown = text.len();
-            stream.push(self.voice.bytes(token), &mut |piece: &str| text.push_str(piece));
+            let progress = stream.push(self.voice.bytes(token), &mut |piece: &str| text.push_str(piece));
             if text.len() > shown {
                 show(Event::Text(&text[shown..]))?;
+            }
+            if progress == Progress::Stopped {
+                break End::Stop;
             }
             if prompt.len() + said.len() < self.voice.context() {
                 self.voice.prefill(&[token])?;

@@ -67,7 +67,7 @@ impl Voice for Parrot {
 
 fn dialogue(context: usize, script: &str) -> Dialogue<Parrot> {
     let voice = Parrot::new(context, script);
-    Dialogue { voice, conversation: Conversation::default(), max_tokens: None }
+    Dialogue { voice, conversation: Conversation::default(), max_tokens: None, stops: Vec::new() }
 }
 
 /// The answer's end, its text, and how many turns were forgotten.
@@ -139,6 +139,19 @@ fn an_endless_answer_ends_with_the_context() {
     let mut talk = dialogue(64, &"z".repeat(1000));
     talk.max_tokens = Some(7);
     assert_eq!(ask(&mut talk, "go").unwrap().0, End::Length);
+}
+
+#[test]
+fn an_answer_ends_in_front_of_a_stop_sequence() {
+    let mut talk = dialogue(200, "one two\nUser: three$and four\nUse$");
+    talk.stops = vec!["\nUser:".to_string()];
+    assert_eq!(ask(&mut talk, "a").unwrap(), (End::Stop, "one two".to_string(), 0));
+    assert_eq!(talk.conversation.turns[0].answer, "one two");
+    // What only begins like one is text.
+    talk.voice.next = "one two\nUser: three$".len();
+    assert_eq!(ask(&mut talk, "b").unwrap(), (End::Stop, "and four\nUse".to_string(), 0));
+    talk.stops.push(String::new());
+    assert!(matches!(ask(&mut talk, "c"), Err(ChatError::Stops(_))));
 }
 
 #[test]

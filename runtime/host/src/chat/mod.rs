@@ -6,13 +6,14 @@ mod voice;
 
 pub use conversation::{Conversation, Role, Saved, Turn};
 pub use dialogue::{Answer, Dialogue, End, Event, Voice};
-pub use voice::{ModelVoice, encode_chat};
+pub use voice::{Format, ModelVoice, encode_chat};
 
 use crate::output::OutputError;
 use crate::template::TemplateError;
 use std::io;
 use std::path::PathBuf;
 use thimble_runtime::session::SessionError;
+use thimble_runtime::stop::StopError;
 use thimble_runtime::tokenizer::EncodeError;
 use thiserror::Error;
 
@@ -39,6 +40,9 @@ pub enum ChatError {
     /// The tokenizer refused a text.
     #[error("the tokenizer failed: {0}")]
     Encode(#[from] EncodeError),
+    /// A text to stop at that cannot be one.
+    #[error(transparent)]
+    Stops(#[from] StopError),
     /// The session cannot go on.
     #[error(transparent)]
     Session(#[from] SessionError),

@@ -3,12 +3,22 @@
 use super::{ChatError, Role, Voice};
 use crate::Generator;
 use crate::template::{self, OwnedPiece};
-use crate::text::encode;
+use crate::text::{encode, end_of_text};
 use thimble_runtime::Token;
 use thimble_runtime::chat::{Message, Speaker};
 use thimble_runtime::format::ModelFile;
 use thimble_runtime::sampler::Sampler;
 use thimble_runtime::tokenizer::Specials;
+
+/// How messages become the tokens that the model goes on from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// The model's chat template.
+    #[default]
+    Chat,
+    /// The last message as it is, special tokens parsed: a text to be continued.
+    Text,
+}
 
 /// A model's session, and how the next token is chosen.
 pub struct ModelVoice<'a, 'b> {
@@ -18,6 +28,8 @@ pub struct ModelVoice<'a, 'b> {
     pub generator: Generator<'a>,
     /// What chooses tokens.
     pub sampler: Sampler<'b>,
+    /// How messages become tokens.
+    pub format: Format,
 }
 
 impl Voice for ModelVoice<'_, '_> {
@@ -26,6 +38,15 @@ impl Voice for ModelVoice<'_, '_> {
     }
 
     fn encode(&self, messages: &[(Role, &str)]) -> Result<Vec<Token>, ChatError> {
+        if self.format == Format::Text {
+            let text = messages.last().map_or("", |&(_, text)| text);
+            let tokens = encode(&self.file.tokenizer(), text, Specials::Parse)?;
+            return Ok(if tokens.is_empty() {
+                end_of_text(&self.file).into_iter().collect()
+            } else {
+                tokens
+            });
+        }
         let message = |&(role, text)| Message { speaker: Speaker::from(role), text };
         encode_chat(&self.file, &messages.iter().map(message).collect::<Vec<_>>())
     }
@@ -48,6 +69,37 @@ impl Voice for ModelVoice<'_, '_> {
 
     fn is_stop(&self, token: Token) -> bool {
         self.file.config().is_stop(token)
+    }
+}
+
+/// A voice that is only lent.
+impl<V: Voice + ?Sized> Voice for &mut V {
+    fn context(&self) -> usize {
+        (**self).context()
+    }
+
+    fn encode(&self, messages: &[(Role, &str)]) -> Result<Vec<Token>, ChatError> {
+        (**self).encode(messages)
+    }
+
+    fn reuse(&mut self, tokens: &[Token]) -> usize {
+        (**self).reuse(tokens)
+    }
+
+    fn prefill(&mut self, tokens: &[Token]) -> Result<(), ChatError> {
+        (**self).prefill(tokens)
+    }
+
+    fn sample(&mut self) -> Token {
+        (**self).sample()
+    }
+
+    fn bytes(&self, token: Token) -> &[u8] {
+        (**self).bytes(token)
+    }
+
+    fn is_stop(&self, token: Token) -> bool {
+        (**self).is_stop(token)
     }
 }
 

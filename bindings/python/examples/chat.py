@@ -1,0 +1,12 @@
+"""The shortest chat: `python chat.py MODEL MESSAGE`."""
+
+# snippet: shortest chat
+import sys
+
+from thimble import Model
+
+with Model.open(sys.argv[1]) as model:
+    chat = model.chat(system="You are a helpful assistant.")
+    for piece in chat.send(sys.argv[2]):
+        print(piece, end="", flush=True)
+# end snippet

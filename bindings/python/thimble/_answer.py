@@ -1,0 +1,143 @@
+"""What a model says, piece by piece."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Optional, Union
+
+from .thimble_ffi import ApiError, Listener, ListenerError, Reply
+
+Heard = Union[str, Reply, ApiError]
+
+
+class Ear(Listener):
+    """Keeps what the engine's thread says until somebody takes it."""
+
+    def __init__(self) -> None:
+        self._heard: deque[Heard] = deque()
+        self._ready = threading.Condition()
+        self._wake: Optional[Callable[[], None]] = None
+        self._closed = False
+
+    def _put(self, heard: Heard) -> None:
+        with self._ready:
+            self._heard.append(heard)
+            self._ready.notify_all()
+            wake, self._wake = self._wake, None
+        if wake is not None:
+            wake()
+
+    def _fail_if_closed(self) -> None:
+        if self._closed:
+            # The engine stops an answer whose listener fails, and nothing else.
+            raise ListenerError.Failed("nobody listens any more")
+
+    def on_piece(self, text: str) -> None:
+        self._put(text)
+        self._fail_if_closed()
+
+    def on_progress(self, done: int, of: int) -> None:
+        self._fail_if_closed()
+
+    def on_end(self, reply: Reply) -> None:
+        self._put(reply)
+
+    def on_error(self, error: ApiError) -> None:
+        self._put(error)
+
+    def close(self) -> None:
+        """Stops the answer with its next piece."""
+        self._closed = True
+
+    def take(self) -> Heard:
+        """The next thing that was heard; waits for it."""
+        with self._ready:
+            while not self._heard:
+                self._ready.wait()
+            return self._heard.popleft()
+
+    async def take_async(self) -> Heard:
+        """The same without blocking the event loop."""
+        loop = asyncio.get_running_loop()
+        while True:
+            with self._ready:
+                if self._heard:
+                    return self._heard.popleft()
+                event = asyncio.Event()
+                self._wake = lambda: _wake(loop, event)
+            await event.wait()
+
+
+def _wake(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
+    try:
+        loop.call_soon_threadsafe(event.set)
+    except RuntimeError:
+        # The loop was closed: nobody waits there any more.
+        pass
+
+
+class Answer(Iterator[str], AsyncIterator[str]):
+    """The pieces of an answer, in order, as they are made; for `for` and for `async for`.
+
+    The answer is stopped once this object is closed or gone: a loop that is left early stops it.
+    """
+
+    def __init__(self, ear: Ear, keep: object) -> None:
+        self._ear = ear
+        # What makes the answer ends once it is gone.
+        self._keep: Optional[object] = keep
+        self._end: Optional[Union[Reply, ApiError]] = None
+
+    def _piece(self, heard: Heard) -> Optional[str]:
+        """A piece, or None at the end."""
+        if isinstance(heard, str):
+            return heard
+        self._end = heard
+        self._keep = None
+        if isinstance(heard, ApiError):
+            raise heard
+        return None
+
+    def __iter__(self) -> Answer:
+        return self
+
+    def __next__(self) -> str:
+        piece = None if self._end is not None else self._piece(self._ear.take())
+        if piece is None:
+            raise StopIteration
+        return piece
+
+    def __aiter__(self) -> Answer:
+        return self
+
+    async def __anext__(self) -> str:
+        piece = None if self._end is not None else self._piece(await self._ear.take_async())
+        if piece is None:
+            raise StopAsyncIteration
+        return piece
+
+    @property
+    def reply(self) -> Reply:
+        """The whole answer with its figures; waits for the end. ApiError where there is no answer."""
+        for _ in self:
+            pass
+        if isinstance(self._end, Reply):
+            return self._end
+        assert self._end is not None
+        raise self._end
+
+    def close(self) -> None:
+        """Stops the answer: at most one more token is computed, and `reply` tells what there is of it."""
+        self._ear.close()
+
+    def __enter__(self) -> Answer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self._ear.close()

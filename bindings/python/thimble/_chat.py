@@ -1,0 +1,99 @@
+"""A conversation."""
+
+from __future__ import annotations
+
+import os
+from typing import Optional, Union
+
+from . import thimble_ffi as ffi
+from ._answer import Answer, Ear
+from .thimble_ffi import Message, Stats
+
+Path = Union[str, "os.PathLike[str]"]
+
+
+class Chat:
+    """A conversation with a model, on a thread of its own; see `Model.chat`."""
+
+    def __init__(self, inner: ffi.Chat) -> None:
+        self._chat: Optional[ffi.Chat] = inner
+
+    @property
+    def _inner(self) -> ffi.Chat:
+        if self._chat is None:
+            raise ValueError("the chat was closed")
+        return self._chat
+
+    def send(self, text: str) -> Answer:
+        """Answers a message. Messages are answered one after the other.
+
+        Iterating raises ApiError.ContextFull for a message that the context has no room for.
+        """
+        ear = Ear()
+        self._inner.send(text, ear)
+        return Answer(ear, self._inner)
+
+    def retry(self) -> Answer:
+        """Answers the last message once more; the old answer stays until something of the new one is there."""
+        ear = Ear()
+        self._inner.retry(ear)
+        return Answer(ear, self._inner)
+
+    def cancel(self) -> None:
+        """Stops the answer at hand and those that wait; what was said of them stays in the history."""
+        self._inner.cancel()
+
+    @property
+    def history(self) -> list[Message]:
+        """What was said so far, oldest first; an answer that is being made is not in it yet."""
+        return self._inner.history()
+
+    @property
+    def unanswered(self) -> Optional[str]:
+        """The journal's last message, if the program ended before anything of its answer was shown."""
+        return self._inner.unanswered()
+
+    @property
+    def stats(self) -> Stats:
+        """Figures of the last answer."""
+        return self._inner.stats()
+
+    def save(self, path: Path) -> None:
+        """Writes the conversation to a file, whole or not at all."""
+        self._inner.save(os.fspath(path))
+
+    def restore(self, path: Path) -> None:
+        """Goes on with a conversation from a file that `save` or `thimble chat` wrote."""
+        self._inner.restore(os.fspath(path))
+
+    def clear(self) -> None:
+        """Stops all answers and begins anew, with the same instructions."""
+        self._inner.clear()
+
+    def pause(self) -> None:
+        """Lets work wait; `resume` lets it go on where it was."""
+        self._inner.pause()
+
+    def resume(self) -> None:
+        """Ends a pause."""
+        self._inner.resume()
+
+    def save_power(self, save: bool) -> None:
+        """Works with half the threads, or with all again. Answers do not depend on it."""
+        self._inner.save_power(save)
+
+    def free_memory(self) -> None:
+        """Gives the session's memory back after the answer at hand, until the next message."""
+        self._inner.free_memory()
+
+    def close(self) -> None:
+        """Stops all answers and gives everything back. Answers that are still iterated end."""
+        if self._chat is not None:
+            self._chat.cancel()
+        self._chat = None
+
+    def __enter__(self) -> Chat:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,114 @@
+"""A model file."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Sequence
+from typing import Optional
+
+from . import thimble_ffi as ffi
+from ._answer import Answer, Ear
+from ._chat import Chat, Path
+from .thimble_ffi import KvCache, ModelInfo, Sampling
+
+
+class Model:
+    """A model file that was opened. Several chats may use it at once, from any thread."""
+
+    def __init__(self, inner: ffi.Model) -> None:
+        self._model: Optional[ffi.Model] = inner
+        self._chats: weakref.WeakSet[Chat] = weakref.WeakSet()
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        *,
+        budget_bytes: Optional[int] = None,
+        context: Optional[int] = None,
+        threads: Optional[int] = None,
+        kv_cache: Optional[KvCache] = None,
+    ) -> Model:
+        """Opens a .thimble file.
+
+        budget_bytes: refuse what takes more (the file and the state of one chat). context: tokens that a conversation
+        may have, 2,048 unless given. threads: as many as the system grants unless given. kv_cache: how keys and values
+        are kept.
+
+        Raises ApiError.NotFound, ApiError.NotAModel, ApiError.Damaged, or ApiError.TooLarge with `needed` and `budget`.
+        """
+        options = ffi.ModelOptions(
+            budget_bytes=budget_bytes, context=context, threads=threads, kv_cache=kv_cache
+        )
+        return cls(ffi.Model.open(os.fspath(path), options))
+
+    @property
+    def _inner(self) -> ffi.Model:
+        if self._model is None:
+            raise ValueError("the model was closed")
+        return self._model
+
+    @property
+    def info(self) -> ModelInfo:
+        """What there is to know about the model and how it runs."""
+        return self._inner.info()
+
+    def chat(
+        self,
+        *,
+        system: Optional[str] = None,
+        sampling: Optional[Sampling] = None,
+        max_tokens: Optional[int] = None,
+        journal: Optional[Path] = None,
+    ) -> Chat:
+        """Begins a conversation, or goes on with the one in the journal.
+
+        system: instructions in front of it. max_tokens: longest answer, 1,024 unless given. journal: a file that has
+        everything on disk before it is shown; where it exists, the chat goes on from it.
+        """
+        options = ffi.ChatOptions(
+            system=system,
+            sampling=sampling,
+            max_tokens=max_tokens,
+            journal=None if journal is None else os.fspath(journal),
+        )
+        chat = Chat(ffi.Chat(self._inner, options))
+        self._chats.add(chat)
+        return chat
+
+    def complete(
+        self,
+        prompt: str,
+        *,
+        max_tokens: Optional[int] = None,
+        sampling: Optional[Sampling] = None,
+        stop: Sequence[str] = (),
+    ) -> Answer:
+        """Continues a text as it is, without a chat template, on a thread of its own.
+
+        max_tokens: 1,024 unless given. stop: texts that it ends in front of.
+        """
+        ear = Ear()
+        options = ffi.CompletionOptions(max_tokens=max_tokens, sampling=sampling, stop=list(stop))
+        return Answer(ear, self._inner.complete(prompt, options, ear))
+
+    def tokens(self, text: str) -> list[int]:
+        """The ids of a text; what looks like a special token is plain text."""
+        return self._inner.tokens(text)
+
+    def verify(self) -> None:
+        """Compares every byte of the file with its checksums; ApiError.Damaged where one differs."""
+        self._inner.verify()
+
+    def close(self) -> None:
+        """Closes its chats and lets go of the file."""
+        for chat in list(self._chats):
+            chat.close()
+        self._model = None
+
+    def __enter__(self) -> Model:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

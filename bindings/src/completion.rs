@@ -1,0 +1,88 @@
+//! A text that is continued.
+
+use crate::chat::MOST_TOKENS;
+use crate::engine::{Desk, Engine};
+use crate::listener::Listener;
+use crate::studio::ModelStudio;
+use crate::{ApiError, Model, Sampling};
+use std::sync::Arc;
+use thimble_host::chat::{Conversation, Format};
+
+/// How to continue a text.
+#[derive(Clone, Debug, Default, uniffi::Record)]
+pub struct CompletionOptions {
+    /// Most tokens; 1,024 unless given.
+    #[uniffi(default = None)]
+    pub max_tokens: Option<u32>,
+    /// How tokens are chosen; temperature 0.7 and `top_p` 0.95 unless given, as `thimble run` does.
+    #[uniffi(default = None)]
+    pub sampling: Option<Sampling>,
+    /// Texts that it ends in front of.
+    #[uniffi(default = [])]
+    pub stop: Vec<String>,
+}
+
+/// A text that is being continued, on a thread of its own. Once this object is gone the work stops: keep it.
+#[derive(Debug, uniffi::Object)]
+pub struct Completion {
+    engine: Engine,
+}
+
+#[uniffi::export]
+impl Completion {
+    /// Stops; the listener hears the end.
+    pub fn cancel(&self) {
+        self.engine.cancel();
+    }
+
+    /// Lets work wait, for an app that goes to the background; [`Completion::resume`] lets it go on where it was.
+    pub fn pause(&self) {
+        self.engine.pause(true);
+    }
+
+    /// Ends a pause.
+    pub fn resume(&self) {
+        self.engine.pause(false);
+    }
+
+    /// Works with half the threads while the device is hot or its battery low, and with all again afterwards.
+    pub fn save_power(&self, save: bool) {
+        self.engine.save_power(save);
+    }
+}
+
+#[uniffi::export]
+impl Model {
+    /// Continues `prompt` as it is, without a chat template: returns at once, and `listener` hears the rest. Special
+    /// tokens that the prompt spells out are parsed. The state of one chat is taken meanwhile.
+    ///
+    /// # Errors
+    /// Options that make no sense.
+    pub fn complete(
+        self: Arc<Self>,
+        prompt: String,
+        options: CompletionOptions,
+        listener: Arc<dyn Listener>,
+    ) -> Result<Arc<Completion>, ApiError> {
+        let CompletionOptions { max_tokens, sampling, stop } = options;
+        if stop.iter().any(String::is_empty) {
+            return Err(ApiError::other("a text to stop at is empty: expected at least one character"));
+        }
+        let sampling = sampling.unwrap_or_else(|| Sampling {
+            temperature: 0.7,
+            top_p: Some(0.95),
+            repetition_penalty: 1.0,
+            ..Sampling::default()
+        });
+        let threads = self.plan.threads();
+        let desk = Desk {
+            studio: Box::new(ModelStudio::new(self, sampling.runtime(), Format::Text)?),
+            max_tokens: max_tokens.unwrap_or(MOST_TOKENS) as usize,
+            stops: stop,
+            journal: None,
+        };
+        let engine = Engine::start("thimble-completion", Conversation::default(), threads, desk)?;
+        engine.ask(Some(prompt), listener);
+        Ok(Arc::new(Completion { engine }))
+    }
+}

@@ -1,0 +1,16 @@
+//! Writes a tiny model with random weights and a chat template: `tiny_model FILE`. For tests in other languages.
+
+#[allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "shared with the tests")]
+#[path = "../tests/tiny/mod.rs"]
+mod tiny;
+
+use std::path::PathBuf;
+use thimble_converter::{BlockType, Options, convert};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let file = std::env::args_os().nth(1).map(PathBuf::from).ok_or("expected the name of a file to write")?;
+    let folder = tempfile::tempdir()?;
+    tiny::Folder::new(tiny::ODD, BlockType::F32).write(folder.path(), 1);
+    convert(folder.path(), &file, &Options::default(), &mut |_| {})?;
+    Ok(())
+}
