@@ -16,6 +16,7 @@ bindgen=$(realpath -m "${UNIFFI_BINDGEN:-$(dirname "$library")/uniffi-bindgen}")
 [ -z "${THIMBLE_MODEL:-}" ] || THIMBLE_MODEL=$(realpath "$THIMBLE_MODEL")
 [ -z "${THIMBLE_SWIFT_ROOT:-}" ] || THIMBLE_SWIFT_ROOT=$(realpath "$THIMBLE_SWIFT_ROOT")
 cd "$ios"
+mkdir -p build .build
 skipped=()
 
 scripts() {
@@ -35,7 +36,8 @@ scripts() {
 
 border() { # the C side
     python3 checks/check.py modulemap build/ffi
-    cc -fsyntax-only -Wall -Wextra -Werror -x c build/ffi/thimble_ffiFFI.h
+    # Words of clang that other compilers do not know.
+    echo "#include <thimble_ffiFFI.h>" | cc -fsyntax-only -Wall -Wextra -Werror -D_Nonnull= -D_Nullable= -I build/ffi -x c -
     local clang
     for clang in clang "${THIMBLE_SWIFT_ROOT:+in_swift clang}"; do
         command -v "${clang%% *}" >/dev/null || continue
@@ -70,9 +72,14 @@ in_swift() {
     fi
 }
 
+quietly() { # a command whose output matters only if it fails
+    "$@" >build/log 2>&1 || { cat build/log >&2; return 1; }
+}
+
 package() { # compiles everything, and runs the tests
     in_swift swift --version 2>&1 | head -n 1
-    in_swift swift build --build-tests -Xswiftc -warnings-as-errors --quiet
+    in_swift swift format lint --strict --recursive Package.swift Sources/Thimble Sources/ThimbleChat Tests App/Sources
+    quietly in_swift swift build --build-tests -Xswiftc -warnings-as-errors
     echo "package: built without a warning, also about data races"
     in_swift bash checks/stubs.sh
     if [ -n "${THIMBLE_MODEL:-}" ] && [ -x "${THIMBLE_CLI:-}" ]; then
@@ -82,11 +89,10 @@ package() { # compiles everything, and runs the tests
     else
         skipped+=("THIMBLE_MODEL or THIMBLE_CLI is missing: texts were not compared with the command's")
     fi
-    in_swift swift test --skip-build -Xswiftc -warnings-as-errors 2>&1 | tee build/tests.log |
-        grep -E "error|failed|skipped|Executed|Fatal" || true
-    grep -q "with 0 failures" build/tests.log
+    quietly in_swift swift test --skip-build -Xswiftc -warnings-as-errors
+    grep -E "skipped -|Executed" build/log | tail -n 1
     # The language mode of Swift 6, in which a data race is an error: for apps that are written in it.
-    in_swift swift build --scratch-path .build/six --quiet -Xswiftc -swift-version -Xswiftc 6
+    quietly in_swift swift build --scratch-path .build/six -Xswiftc -swift-version -Xswiftc 6
     echo "package: also built in Swift 6 mode"
 }
 

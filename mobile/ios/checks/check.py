@@ -15,14 +15,14 @@ import sys
 import textwrap
 from pathlib import Path
 
-# Attributes for the documentation compiler that the grammar does not know.
-CONDITIONAL = re.compile(rb"^#if swift\(>=5\.8\)\n.*?^#endif\n", re.MULTILINE | re.DOTALL)
-# A stand-alone `#if` around files' contents is fine; faults that must be found prove that the parser looks.
-FAULTS = (
-    (b"{", b"", "a brace that is missing"),
-    (b"func ", b"func func ", "a keyword too many"),
-    (b")", b"", "a parenthesis that is missing"),
+# What generated Swift has and the grammar does not know, though the compiler takes it: attributes for the documentation
+# compiler between conditions, and closures that return nothing.
+UNKNOWN = (
+    (re.compile(rb"^#if swift\(>=5\.8\)\n.*?^#endif\n", re.MULTILINE | re.DOTALL), b""),
+    (re.compile(rb"\{ \(\) \}"), b"{ Void() }"),
 )
+# A bracket that is missing, a keyword too many: the parser looks if it finds those.
+FAULTS = ((b"{", b""), (b"func ", b"func func "), (b")", b""))
 
 
 def syntax(paths: list[Path]) -> None:
@@ -44,11 +44,13 @@ def syntax(paths: list[Path]) -> None:
 
     injected = missed = 0
     for path in paths:
-        source = CONDITIONAL.sub(b"", path.read_bytes())
+        source = path.read_bytes()
+        for pattern, plain in UNKNOWN:
+            source = pattern.sub(plain, source)
         found = faults(source)
         if found:
             sys.exit(f"{path}: {len(found)} faults: {'; '.join(found[:5])}")
-        for before, after, _ in FAULTS:
+        for before, after in FAULTS:
             # The middle one, so that it stands within code.
             places = [match.start() for match in re.finditer(re.escape(before), source)]
             if not places:
