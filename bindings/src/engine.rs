@@ -1,5 +1,6 @@
 //! The thread that owns a session: orders in, answers out.
 
+use crate::busy::Busy;
 use crate::journal::Journal;
 use crate::listener::{Listener, ListenerError, Reply};
 use crate::{ApiError, Stats};
@@ -43,6 +44,8 @@ struct Asked {
     text: Option<String>,
     listener: Arc<dyn Listener>,
     cancelled: Arc<AtomicBool>,
+    /// The last field: the listener is let go before.
+    busy: Busy,
 }
 
 /// What was said, as far as it is complete.
@@ -127,7 +130,7 @@ impl Engine {
         let mut orders = lock(&self.orders);
         orders.flags.retain(|flag| flag.strong_count() > 0);
         orders.flags.push(Arc::downgrade(&cancelled));
-        orders.give(Order::Answer(Asked { text, listener, cancelled }));
+        orders.give(Order::Answer(Asked { text, listener, cancelled, busy: Busy::new() }));
     }
 
     /// Stops all answers that were asked for so far.
@@ -215,7 +218,7 @@ fn tell(call: impl FnOnce() -> Result<(), ListenerError>) -> bool {
 fn work(desk: Desk, shared: &Shared, orders: &Receiver<Order>) {
     let Desk { studio, max_tokens, stops, journal } = desk;
     let (conversation, number) = shared.begin();
-    let mut turn = Turn { shared, journal, conversation, number, listener: None };
+    let mut turn = Turn { shared, journal, conversation, number, waiting: None };
     let mut next = orders.recv().ok();
     while let Some(order) = next.take() {
         match order {
@@ -225,7 +228,7 @@ fn work(desk: Desk, shared: &Shared, orders: &Receiver<Order>) {
                 tell(|| asked.listener.on_end(Reply::default()));
             }
             Order::Answer(asked) => {
-                turn.listener = Some(Arc::clone(&asked.listener));
+                turn.waiting = Some((Arc::clone(&asked.listener), Busy::new()));
                 let mut first = Some(asked);
                 let entered = catch_unwind(AssertUnwindSafe(|| {
                     studio.enter(&mut |voice, pool| {
@@ -239,8 +242,8 @@ fn work(desk: Desk, shared: &Shared, orders: &Receiver<Order>) {
                 let entered =
                     entered.unwrap_or_else(|_| Err(ApiError::other("the engine failed: report this")));
                 // Whoever waits for an answer hears that there is none; the next message begins with a new session.
-                if let (Err(error), Some(listener)) = (entered, turn.listener.take()) {
-                    tell(|| listener.on_error(error));
+                if let (Err(error), Some(waiting)) = (entered, turn.waiting.take()) {
+                    tell(|| waiting.0.on_error(error));
                 }
             }
         }
@@ -256,8 +259,8 @@ struct Turn<'a> {
     conversation: Conversation,
     /// Its number.
     number: u64,
-    /// Who waits for the answer at hand.
-    listener: Option<Arc<dyn Listener>>,
+    /// Who waits for the answer at hand; in this order, so that the listener is let go before.
+    waiting: Option<(Arc<dyn Listener>, Busy)>,
 }
 
 impl Turn<'_> {
@@ -306,8 +309,9 @@ impl Turn<'_> {
 
     /// Answers and tells the listener, which hears nothing that is not in the journal.
     fn answer(&mut self, dialogue: &mut Dialogue<&mut dyn Voice>, pool: &Pool, asked: Asked) {
-        let Asked { text, listener, cancelled } = asked;
-        self.listener = Some(Arc::clone(&listener));
+        // What is bound first is let go last.
+        let Asked { busy: _busy, text, listener, cancelled } = asked;
+        self.waiting = Some((Arc::clone(&listener), Busy::new()));
         let (user, noted, again) = match text {
             Some(text) => {
                 let noted = self.note(|journal| journal.user(&text));
@@ -357,7 +361,7 @@ impl Turn<'_> {
             Reply { text, forgotten_turns: forgotten as u32, ..Reply::new(&answer) }
         });
         self.keep(&dialogue.conversation, answered.as_ref().ok().map(Stats::new));
-        self.listener = None;
+        self.waiting = None;
         // A listener that fails at the end has nothing left to stop.
         tell(|| match answered {
             Ok(reply) => listener.on_end(reply),

@@ -247,3 +247,17 @@ fn a_failure_is_told_and_the_next_message_is_answered() {
     assert_eq!(all(second).0, "abc");
     assert_eq!(users(&engine), ["x", "y", "z"]);
 }
+
+#[test]
+fn who_waits_until_all_is_idle_is_called_no_more() {
+    let engine = engine(20, 0);
+    let (heard, receiver) = channel();
+    let ear = Arc::new(Ear { heard, fails_at: None });
+    let theirs = Arc::downgrade(&ear);
+    engine.ask(Some("x".to_owned()), ear);
+    engine.cancel();
+    // Other tests of this process are at work too.
+    while !crate::wait_until_idle(60_000) {}
+    assert_eq!(theirs.strong_count(), 0);
+    assert!(all(receiver).1.is_ok());
+}

@@ -5,6 +5,7 @@
 //! from any thread and dropped at any time. Opening a model or a journal, saving and restoring read or write a file:
 //! milliseconds, but not for a thread that draws a screen.
 
+mod busy;
 mod chat;
 mod completion;
 mod engine;
@@ -14,6 +15,7 @@ mod listener;
 mod model;
 mod studio;
 
+pub use busy::wait_until_idle;
 pub use chat::{Chat, ChatOptions, Message, Sampling, Stats};
 pub use completion::{Completion, CompletionOptions};
 pub use error::ApiError;

@@ -348,7 +348,9 @@ fn a_completion_is_stopped_by_a_text_by_a_call_and_with_its_object() {
     dropped.pause();
     drop(dropped);
     assert_eq!(rest(&heard).unwrap().1.finish, Finish::Cancelled);
-    let (_full, heard) = complete(&model, "hello", options(100_000, &[]));
+    let short = ModelOptions { context: Some(24), ..ModelOptions::default() };
+    let short = Model::open(bench.text("m.thimble"), short).unwrap();
+    let (_full, heard) = complete(&short, "hello", options(100_000, &[]));
     assert_eq!(rest(&heard).unwrap().1.finish, Finish::Context);
     let (listener, _) = ear(Box::new(|_| Ok(())));
     assert!(Arc::clone(&model).complete("x".to_owned(), options(1, &[""]), listener).is_err());

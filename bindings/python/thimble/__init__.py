@@ -11,19 +11,25 @@
 
 from ._answer import Answer
 from ._chat import Chat
+from ._errors import ContextFull, Damaged, NotAModel, NotFound, ThimbleError, TooLarge
 from ._model import Model
-from .thimble_ffi import ApiError, Finish, KvCache, Message, ModelInfo, Reply, Sampling, Stats
+from .thimble_ffi import Finish, KvCache, Message, ModelInfo, Reply, Sampling, Stats
 
 __all__ = [
     "Answer",
-    "ApiError",
     "Chat",
+    "ContextFull",
+    "Damaged",
     "Finish",
     "KvCache",
     "Message",
     "Model",
     "ModelInfo",
+    "NotAModel",
+    "NotFound",
     "Reply",
     "Sampling",
     "Stats",
+    "ThimbleError",
+    "TooLarge",
 ]

@@ -3,17 +3,39 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import threading
+import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Optional, Union
+from typing import Any, Optional, Union
 
-from .thimble_ffi import ApiError, Listener, ListenerError, Reply
+from . import thimble_ffi as ffi
+from ._errors import ThimbleError, told
+from .thimble_ffi import Reply
 
-Heard = Union[str, Reply, ApiError]
+Heard = Union[str, Reply, ThimbleError]
 
 
-class Ear(Listener):
+#: What has to be stopped before the interpreter ends.
+_live: weakref.WeakSet[Union[ffi.Chat, ffi.Completion]] = weakref.WeakSet()
+#: Milliseconds that the end of the interpreter waits for the engine: some tokens' time.
+_PATIENCE = 10_000
+
+
+def watched(maker: Union[ffi.Chat, ffi.Completion]) -> None:
+    """Has what makes answers stopped at the interpreter's end: the engine's thread must not call into it after that."""
+    _live.add(maker)
+
+
+@atexit.register
+def _stop() -> None:
+    for maker in list(_live):
+        maker.cancel()
+    ffi.wait_until_idle(_PATIENCE)
+
+
+class Ear(ffi.Listener):
     """Keeps what the engine's thread says until somebody takes it."""
 
     def __init__(self) -> None:
@@ -33,7 +55,8 @@ class Ear(Listener):
     def _fail_if_closed(self) -> None:
         if self._closed:
             # The engine stops an answer whose listener fails, and nothing else.
-            raise ListenerError.Failed("nobody listens any more")
+            kinds: Any = ffi.ListenerError
+            raise kinds.Failed("nobody listens any more")
 
     def on_piece(self, text: str) -> None:
         self._put(text)
@@ -45,8 +68,8 @@ class Ear(Listener):
     def on_end(self, reply: Reply) -> None:
         self._put(reply)
 
-    def on_error(self, error: ApiError) -> None:
-        self._put(error)
+    def on_error(self, error: ffi.ApiError) -> None:
+        self._put(told(error))
 
     def close(self) -> None:
         """Stops the answer with its next piece."""
@@ -89,7 +112,7 @@ class Answer(Iterator[str], AsyncIterator[str]):
         self._ear = ear
         # What makes the answer ends once it is gone.
         self._keep: Optional[object] = keep
-        self._end: Optional[Union[Reply, ApiError]] = None
+        self._end: Optional[Union[Reply, ThimbleError]] = None
 
     def _piece(self, heard: Heard) -> Optional[str]:
         """A piece, or None at the end."""
@@ -97,7 +120,7 @@ class Answer(Iterator[str], AsyncIterator[str]):
             return heard
         self._end = heard
         self._keep = None
-        if isinstance(heard, ApiError):
+        if isinstance(heard, ThimbleError):
             raise heard
         return None
 
@@ -121,7 +144,7 @@ class Answer(Iterator[str], AsyncIterator[str]):
 
     @property
     def reply(self) -> Reply:
-        """The whole answer with its figures; waits for the end. ApiError where there is no answer."""
+        """The whole answer with its figures; waits for the end. ThimbleError where there is no answer."""
         for _ in self:
             pass
         if isinstance(self._end, Reply):

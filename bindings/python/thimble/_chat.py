@@ -7,6 +7,7 @@ from typing import Optional, Union
 
 from . import thimble_ffi as ffi
 from ._answer import Answer, Ear
+from ._errors import telling
 from .thimble_ffi import Message, Stats
 
 Path = Union[str, "os.PathLike[str]"]
@@ -27,7 +28,7 @@ class Chat:
     def send(self, text: str) -> Answer:
         """Answers a message. Messages are answered one after the other.
 
-        Iterating raises ApiError.ContextFull for a message that the context has no room for.
+        Iterating raises ContextFull for a message that the context has no room for.
         """
         ear = Ear()
         self._inner.send(text, ear)
@@ -60,11 +61,13 @@ class Chat:
 
     def save(self, path: Path) -> None:
         """Writes the conversation to a file, whole or not at all."""
-        self._inner.save(os.fspath(path))
+        with telling():
+            self._inner.save(os.fspath(path))
 
     def restore(self, path: Path) -> None:
-        """Goes on with a conversation from a file that `save` or `thimble chat` wrote."""
-        self._inner.restore(os.fspath(path))
+        """Goes on with a conversation from a file that `save` or `thimble chat` wrote. Raises NotFound."""
+        with telling():
+            self._inner.restore(os.fspath(path))
 
     def clear(self) -> None:
         """Stops all answers and begins anew, with the same instructions."""

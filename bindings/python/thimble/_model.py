@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from typing import Optional
 
 from . import thimble_ffi as ffi
-from ._answer import Answer, Ear
+from ._answer import Answer, Ear, watched
 from ._chat import Chat, Path
+from ._errors import telling
 from .thimble_ffi import KvCache, ModelInfo, Sampling
 
 
@@ -36,12 +37,13 @@ class Model:
         may have, 2,048 unless given. threads: as many as the system grants unless given. kv_cache: how keys and values
         are kept.
 
-        Raises ApiError.NotFound, ApiError.NotAModel, ApiError.Damaged, or ApiError.TooLarge with `needed` and `budget`.
+        Raises NotFound, NotAModel, Damaged, or TooLarge with `needed` and `budget`.
         """
         options = ffi.ModelOptions(
             budget_bytes=budget_bytes, context=context, threads=threads, kv_cache=kv_cache
         )
-        return cls(ffi.Model.open(os.fspath(path), options))
+        with telling():
+            return cls(ffi.Model.open(os.fspath(path), options))
 
     @property
     def _inner(self) -> ffi.Model:
@@ -52,7 +54,8 @@ class Model:
     @property
     def info(self) -> ModelInfo:
         """What there is to know about the model and how it runs."""
-        return self._inner.info()
+        with telling():
+            return self._inner.info()
 
     def chat(
         self,
@@ -73,7 +76,10 @@ class Model:
             max_tokens=max_tokens,
             journal=None if journal is None else os.fspath(journal),
         )
-        chat = Chat(ffi.Chat(self._inner, options))
+        with telling():
+            inner = ffi.Chat(self._inner, options)
+        watched(inner)
+        chat = Chat(inner)
         self._chats.add(chat)
         return chat
 
@@ -91,15 +97,20 @@ class Model:
         """
         ear = Ear()
         options = ffi.CompletionOptions(max_tokens=max_tokens, sampling=sampling, stop=list(stop))
-        return Answer(ear, self._inner.complete(prompt, options, ear))
+        with telling():
+            completion = self._inner.complete(prompt, options, ear)
+        watched(completion)
+        return Answer(ear, completion)
 
     def tokens(self, text: str) -> list[int]:
         """The ids of a text; what looks like a special token is plain text."""
-        return self._inner.tokens(text)
+        with telling():
+            return self._inner.tokens(text)
 
     def verify(self) -> None:
-        """Compares every byte of the file with its checksums; ApiError.Damaged where one differs."""
-        self._inner.verify()
+        """Compares every byte of the file with its checksums; Damaged where one differs."""
+        with telling():
+            self._inner.verify()
 
     def close(self) -> None:
         """Closes its chats and lets go of the file."""
