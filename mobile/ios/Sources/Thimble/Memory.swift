@@ -1,6 +1,7 @@
 import Foundation
 #if canImport(Darwin)
-import Darwin
+// It has the task's port as a variable, which nobody changes.
+@preconcurrency import Darwin
 #endif
 #if os(iOS)
 import os

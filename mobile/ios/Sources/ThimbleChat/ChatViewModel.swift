@@ -88,9 +88,9 @@ public final class ChatViewModel {
         }
     }
 
-    /// Opens the model and the last chat, where there are any.
+    /// Opens the model and the last chat, where there are any and none is open yet.
     public func start() async {
-        await inTurn { await self.openModel() }
+        await inTurn { if self.model == nil { await self.openModel() } }
     }
 
     /// One thing after the other: what opens and closes waits for what was asked before.

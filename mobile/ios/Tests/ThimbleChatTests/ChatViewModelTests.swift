@@ -157,6 +157,8 @@ final class ChatViewModelTests: XCTestCase {
         let before = try await launch()
         await say("Hello", "Good day", in: before)
         let after = try await launch()
+        await after.start()
+        XCTAssertEqual(fake.chats.count, 2, "a second window opens nothing again")
         XCTAssertEqual(after.currentChat, before.currentChat)
         XCTAssertEqual(after.messages.map(\.text), ["Hello", "Good day"])
     }

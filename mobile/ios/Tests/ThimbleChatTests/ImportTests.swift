@@ -74,7 +74,15 @@ final class ImportTests: XCTestCase {
         let source = try picked("a.thimble", "model a", megabytes: 30)
         let importer = ModelImporter(into: try app(), open: Self.open)
         let cancel = Canceller()
-        let task = Task { try await importer.importModel(from: source) { _ in cancel.call() } }
+        let shares = Shares()
+        let task = Task {
+            try await importer.importModel(from: source) { share in
+                cancel.call()
+                shares.add(share)
+                // So that the copy is not over before the cancellation has reached it.
+                Thread.sleep(forTimeInterval: 0.002)
+            }
+        }
         cancel.set { task.cancel() }
         do {
             _ = try await task.value
@@ -82,6 +90,7 @@ final class ImportTests: XCTestCase {
         } catch {
             XCTAssertTrue(error is CancellationError, "\(error)")
         }
+        XCTAssertLessThan(try XCTUnwrap(shares.all.last), 1, "the copy went on to its end")
         XCTAssertEqual(try files(), [])
     }
 

@@ -42,7 +42,8 @@ final class KilledTests: ModelTestCase {
     /// Starts the app, kills it once it has shown so many bytes, and says what it showed.
     private func kill(showing journal: URL, model: URL, after bytes: Int) throws -> String {
         let app = Process()
-        app.executableURL = URL(fileURLWithPath: try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe"))
+        let myself = try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
+        app.executableURL = URL(fileURLWithPath: myself)
         app.arguments = ["ThimbleTests.KilledTests/testShowUntilKilled"]
         app.environment = ProcessInfo.processInfo.environment.merging([Self.journalKey: journal.path]) { $1 }
         let output = Pipe()

@@ -50,7 +50,7 @@ public struct task_vm_info_data_t {
 }
 public let TASK_VM_INFO: Int32 = 22
 public let KERN_SUCCESS: Int32 = 0
-public nonisolated(unsafe) var mach_task_self_: mach_port_t = 0
+public var mach_task_self_: mach_port_t = 0
 public func task_info(
     _ target: mach_port_t, _ flavor: task_flavor_t, _ out: task_info_t!,
     _ count: UnsafeMutablePointer<mach_msg_type_number_t>!
