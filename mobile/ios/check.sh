@@ -2,6 +2,8 @@
 # Checks the Swift side: scripts, generated files, syntax, and, where a Swift compiler is at hand, the package, its tests
 # and the app's screens. From anywhere, on Linux.
 #
+#   check.sh [--threads]   --threads: the tests once more under ThreadSanitizer (of the Swift side)
+#
 #   THIMBLE_FFI          libthimble_ffi.so; otherwise that of cargo's debug build (cargo build -p thimble-ffi)
 #   UNIFFI_BINDGEN       the command that reads it; otherwise beside the library
 #   THIMBLE_MODEL        a .thimble file of SmolLM2-135M-Instruct; tests of the engine skip without
@@ -9,6 +11,12 @@
 #   THIMBLE_SWIFT_ROOT   what `debian-swift.sh install` made; otherwise `swift` as the shell finds it
 #   PYTHON               a Python with tree-sitter and tree-sitter-swift; otherwise a fresh one in build/venv
 set -euo pipefail
+threads=''
+case "${1:-}" in
+'') ;;
+--threads) threads=yes ;;
+*) sed -n '2,15s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+esac
 ios=$(cd "$(dirname "$0")" && pwd)
 debug="${CARGO_TARGET_DIR:-$ios/../../target}/debug"
 library=$(realpath -m "${THIMBLE_FFI:-$debug/libthimble_ffi.so}")
@@ -94,6 +102,11 @@ package() { # compiles everything, and runs the tests
     # The language mode of Swift 6, in which a data race is an error: for apps that are written in it.
     quietly in_swift swift build --scratch-path .build/six -Xswiftc -swift-version -Xswiftc 6
     echo "package: also built in Swift 6 mode"
+    if [ -n "$threads" ]; then
+        TSAN_OPTIONS=halt_on_error=1 quietly in_swift swift test --sanitize=thread --scratch-path .build/threads
+        grep Executed build/log | tail -n 1
+        echo "package: no data race seen by ThreadSanitizer"
+    fi
 }
 
 scripts
