@@ -1,6 +1,5 @@
 """The shortest chat: `python chat.py MODEL MESSAGE`."""
 
-# snippet: shortest chat
 import sys
 
 from thimble import Model
@@ -9,4 +8,3 @@ with Model.open(sys.argv[1]) as model:
     chat = model.chat(system="You are a helpful assistant.")
     for piece in chat.send(sys.argv[2]):
         print(piece, end="", flush=True)
-# end snippet
