@@ -13,7 +13,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 # The oldest systems that the app runs on, as in Package.swift.
 export IPHONEOS_DEPLOYMENT_TARGET=17.0 MACOSX_DEPLOYMENT_TARGET=14.0
 
-macos='' x86=yes profile=release dry=''
+macos='' x86=yes profile=mobile dry=''
 for option in "$@"; do
     case "$option" in
     --macos) macos=yes ;;
@@ -42,7 +42,8 @@ target=${CARGO_TARGET_DIR:-$here/../../target}
 framework="$here/build/ThimbleFFI.xcframework"
 headers="$here/build/headers"
 cargo_options=(--lib -p thimble-ffi --manifest-path "$here/../../Cargo.toml")
-[ "$profile" = debug ] || cargo_options+=(--release)
+# The workspace's profile for apps: small, and fast where it multiplies.
+[ "$profile" = debug ] || cargo_options+=(--profile "$profile")
 if [ -z "$dry" ]; then
     for tool in cargo rustup lipo xcodebuild; do
         command -v "$tool" >/dev/null || { echo "build-xcframework.sh: $tool is missing: it takes a Mac with Xcode and rustup" >&2; exit 1; }
