@@ -1,0 +1,95 @@
+import Foundation
+import ThimbleFFI
+
+/// What becomes of a message, in this order: progress, pieces, one end.
+public enum AnswerEvent: Sendable, Equatable {
+    /// How much of a long prompt has been read, in tokens.
+    case reading(done: Int, of: Int)
+    /// More text; whole characters.
+    case piece(String)
+    /// The answer is complete or was stopped, with its figures.
+    case end(Reply)
+}
+
+/// Takes an answer from the engine's thread into a stream.
+///
+/// A stream that nobody reads any more stops its own answer, and no other one that waits.
+final class Ear<Element: Sendable>: Listener, @unchecked Sendable {
+    private let continuation: AsyncThrowingStream<Element, any Error>.Continuation
+    private let element: @Sendable (AnswerEvent) -> Element?
+    /// Guards what follows.
+    private let lock = NSLock()
+    private var stopped = false
+    /// What answers; it would stop if nobody held it.
+    private var worker: (any Sendable)?
+
+    init(
+        _ continuation: AsyncThrowingStream<Element, any Error>.Continuation,
+        _ element: @escaping @Sendable (AnswerEvent) -> Element?
+    ) {
+        self.continuation = continuation
+        self.element = element
+    }
+
+    /// Keeps what answers alive until ``stop()``; that may have come already.
+    func keep(_ worker: any Sendable) {
+        lock.lock()
+        defer { lock.unlock() }
+        if !stopped { self.worker = worker }
+    }
+
+    /// Lets the engine stop at the next token.
+    func stop() {
+        lock.lock()
+        stopped = true
+        let worker = worker
+        self.worker = nil
+        lock.unlock()
+        // It may end here, and then not while the lock is held.
+        withExtendedLifetime(worker) {}
+    }
+
+    private func hear(_ event: AnswerEvent) throws {
+        lock.lock()
+        let stopped = stopped
+        lock.unlock()
+        if stopped { throw ListenerError.Failed(reason: "nobody reads the answer") }
+        if let element = element(event) { continuation.yield(element) }
+    }
+
+    func onPiece(text: String) throws { try hear(.piece(text)) }
+
+    func onProgress(done: UInt32, of: UInt32) throws { try hear(.reading(done: Int(done), of: Int(of))) }
+
+    func onEnd(reply: Reply) throws {
+        if let element = element(.end(reply)) { continuation.yield(element) }
+        continuation.finish()
+    }
+
+    func onError(error: ApiError) throws { continuation.finish(throwing: ThimbleError(error)) }
+}
+
+/// A stream of what `start` lets its listener hear. What `start` returns lives as long as the stream is being filled.
+func listening<Element: Sendable>(
+    _ element: @escaping @Sendable (AnswerEvent) -> Element?,
+    start: (any Listener) throws -> any Sendable
+) -> AsyncThrowingStream<Element, any Error> {
+    AsyncThrowingStream { continuation in
+        let ear = Ear(continuation, element)
+        // Before the start: an answer may be over when that returns.
+        continuation.onTermination = { _ in ear.stop() }
+        do {
+            ear.keep(try start(ear))
+        } catch {
+            continuation.finish(throwing: ThimbleError(error))
+        }
+    }
+}
+
+extension AnswerEvent {
+    /// The text of a piece.
+    var text: String? {
+        guard case let .piece(text) = self else { return nil }
+        return text
+    }
+}

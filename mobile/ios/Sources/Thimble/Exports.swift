@@ -1,0 +1,11 @@
+// What an app needs of the layer below. `Model` and `Chat` are this module's own: they add what belongs to Swift.
+@_exported import struct ThimbleFFI.ChatOptions
+@_exported import struct ThimbleFFI.CompletionOptions
+@_exported import enum ThimbleFFI.Finish
+@_exported import enum ThimbleFFI.KvCache
+@_exported import struct ThimbleFFI.Message
+@_exported import struct ThimbleFFI.ModelInfo
+@_exported import struct ThimbleFFI.ModelOptions
+@_exported import struct ThimbleFFI.Reply
+@_exported import struct ThimbleFFI.Sampling
+@_exported import struct ThimbleFFI.Stats

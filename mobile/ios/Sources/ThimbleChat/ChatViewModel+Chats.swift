@@ -1,0 +1,163 @@
+import Foundation
+import Thimble
+
+/// Opening and closing: the model, chats, settings.
+extension ChatViewModel {
+    /// Begins a new chat; where the one on the screen has no message yet, that is new enough.
+    public func newChat() async {
+        await inTurn {
+            guard self.model != nil, !self.messages.isEmpty else { return }
+            await self.close(stopping: true)
+            await self.openChat(UUID())
+        }
+    }
+
+    /// Shows a chat from the disk.
+    public func openSaved(_ id: UUID) async {
+        await inTurn {
+            guard self.model != nil, id != self.currentChat else { return }
+            await self.close(stopping: true)
+            await self.openChat(id)
+        }
+    }
+
+    /// Removes a chat; a new one is on the screen if it was this one.
+    public func delete(_ id: UUID) async {
+        await inTurn {
+            let current = id == self.currentChat
+            if current { await self.close(stopping: true) }
+            do { try self.folder.delete(id) } catch { self.show(error) }
+            self.savedChats = self.folder.savedChats()
+            if current { await self.openChat(UUID()) }
+        }
+    }
+
+    /// Takes over settings. A message that is being answered is answered to its end as before.
+    public func apply(_ settings: ChatSettings) async {
+        await inTurn {
+            let before = self.settings
+            guard settings != before else { return }
+            self.settings = settings
+            do { try settings.write(self.folder.settings) } catch { self.show(error) }
+            self.chat?.savePower(settings.savesPower(self.device.conditions))
+            var power = before
+            power.powerSaver = settings.powerSaver
+            guard power != settings, self.model != nil else { return }
+            // The instructions of a chat stay as they were when it began.
+            let id = self.messages.isEmpty ? UUID() : self.currentChat ?? UUID()
+            await self.close(stopping: false)
+            if settings.smallCache == before.smallCache {
+                await self.openChat(id)
+            } else {
+                await self.openModel(chat: id)
+            }
+        }
+    }
+
+    /// Copies a model into the app and opens it; ``importing`` tells how far it is.
+    public func importModel(from url: URL) async {
+        guard importTask == nil else { return }
+        let importer = ModelImporter(into: folder, open: open)
+        importing = 0
+        let task = Task {
+            try await importer.importModel(from: url) { [weak self] share in
+                Task { @MainActor in self?.hear(copied: share) }
+            }
+        }
+        importTask = task
+        let result = await task.result
+        importTask = nil
+        importing = nil
+        switch result {
+        case .success:
+            await inTurn {
+                let id = self.currentChat
+                await self.close(stopping: true)
+                await self.openModel(chat: id)
+            }
+        case let .failure(error):
+            show(error)
+        }
+    }
+
+    /// Stops the copying; the model before stays.
+    public func cancelImport() {
+        importTask?.cancel()
+    }
+
+    /// Reports may overtake each other on their way here.
+    private func hear(copied share: Double) {
+        if importTask != nil, let before = importing { importing = max(before, share) }
+    }
+
+    /// Opens the model on disk and a chat: the given one, or the last one, or a new one.
+    func openModel(chat id: UUID? = nil) async {
+        chat = nil
+        model = nil
+        savedChats = folder.savedChats()
+        guard let url = folder.model() else {
+            phase = .noModel
+            return
+        }
+        phase = .opening
+        do {
+            let model = try await open(url, settings.modelOptions(budget: Memory.budget()))
+            guard model.info.answersMessages else {
+                throw ThimbleError.other(message: "\(model.info.name) continues text and answers no messages.")
+            }
+            self.model = model
+            await openChat(id ?? savedChats.first?.id ?? UUID())
+        } catch {
+            show(error)
+            phase = .noModel
+        }
+    }
+
+    /// Lets go of the chat on the screen, after its answer.
+    func close(stopping: Bool) async {
+        if stopping { stop() }
+        await answering?.value
+        // Nothing was said: nothing is left of it.
+        let empty = messages.isEmpty ? currentChat : nil
+        chat = nil
+        currentChat = nil
+        messages = []
+        if let empty { try? folder.delete(empty) }
+    }
+
+    /// Puts a chat on the screen, from its journal where it has one.
+    func openChat(_ id: UUID) async {
+        guard let model else { return }
+        phase = .opening
+        do {
+            let chat = try await model.chat(settings.chatOptions.journaled(at: folder.journal(id)))
+            show(chat, id)
+        } catch {
+            show(error)
+            await openInstead(of: id, model)
+        }
+        savedChats = folder.savedChats()
+    }
+
+    /// A chat that cannot be opened must not keep the user from others; its file stays.
+    private func openInstead(of id: UUID, _ model: any ChatModel) async {
+        let id = UUID()
+        do {
+            let chat = try await model.chat(settings.chatOptions.journaled(at: folder.journal(id)))
+            show(chat, id)
+        } catch {
+            phase = .noModel
+        }
+    }
+
+    private func show(_ chat: any Conversing, _ id: UUID) {
+        self.chat = chat
+        currentChat = id
+        messages = chat.history.map { ChatMessage(fromUser: $0.fromUser, text: $0.text) }
+        if draft.isEmpty, let unanswered = chat.unanswered { draft = unanswered }
+        chat.savePower(settings.savesPower(device.conditions))
+        if isInBackground { chat.pause() }
+        phase = .ready
+        refreshStats()
+    }
+}

@@ -1,0 +1,46 @@
+import Foundation
+import Thimble
+
+/// A conversation as the screen needs it. `Thimble.Chat` is one; tests have another.
+public protocol Conversing: AnyObject, Sendable {
+    /// What was said so far, oldest first.
+    var history: [Message] { get }
+    /// A message that was never answered.
+    var unanswered: String? { get }
+    /// Figures of the last answer.
+    var stats: Stats { get }
+    /// Answers a message with a stream of events.
+    func answer(_ text: String) -> AsyncThrowingStream<AnswerEvent, any Error>
+    /// Answers the last message once more.
+    func answerAgain() -> AsyncThrowingStream<AnswerEvent, any Error>
+    /// Stops every answer.
+    func cancel()
+    /// Lets work wait.
+    func pause()
+    /// Ends a pause.
+    func resume()
+    /// Works with fewer threads, or with all of them.
+    func savePower(_ save: Bool)
+    /// Gives memory back until the next message.
+    func freeMemory()
+}
+
+extension Chat: Conversing {}
+
+/// A model as the screen needs it.
+public protocol ChatModel: Sendable {
+    /// What there is to know about it.
+    var info: ModelInfo { get }
+    /// Begins a conversation, or goes on with the one in the journal.
+    func chat(_ options: ChatOptions) async throws -> any Conversing
+}
+
+extension Model: ChatModel {
+    /// Begins a conversation, or goes on with the one in the journal.
+    public func chat(_ options: ChatOptions) async throws -> any Conversing {
+        try await Chat(self, options: options)
+    }
+}
+
+/// Opens a model file.
+public typealias ModelOpener = @Sendable (URL, ModelOptions) async throws -> any ChatModel

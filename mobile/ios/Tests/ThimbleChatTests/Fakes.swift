@@ -1,0 +1,146 @@
+import Foundation
+import Thimble
+@testable import ThimbleChat
+
+/// A model without an engine: each test says what it answers.
+final class FakeModel: ChatModel, @unchecked Sendable {
+    let info: ModelInfo
+    private let lock = NSLock()
+    private var made: [FakeChat] = []
+
+    init(answersMessages: Bool = true) {
+        info = ModelInfo(
+            name: "fake", parameters: 1, fileBytes: 1, stateBytes: 1, context: 64, mostContext: 64,
+            answersMessages: answersMessages, kernels: "none", threads: 1)
+    }
+
+    /// The chats that were begun, oldest first.
+    var chats: [FakeChat] {
+        lock.lock()
+        defer { lock.unlock() }
+        return made
+    }
+
+    func chat(_ options: ChatOptions) async throws -> any Conversing {
+        let chat = try FakeChat(options)
+        add(chat)
+        return chat
+    }
+
+    private func add(_ chat: FakeChat) {
+        lock.lock()
+        defer { lock.unlock() }
+        made.append(chat)
+    }
+}
+
+/// A chat whose answers a test writes piece by piece. Its journal holds a message per line.
+final class FakeChat: Conversing, @unchecked Sendable {
+    typealias Stream = AsyncThrowingStream<AnswerEvent, any Error>
+
+    let options: ChatOptions
+    private let lock = NSLock()
+    private var answer: Stream.Continuation?
+    private var asked = ""
+    private var said = ""
+    private var turns: [Message] = []
+    private var heard: [String] = []
+
+    init(_ options: ChatOptions) throws {
+        self.options = options
+        guard let path = options.journal else { return }
+        if FileManager.default.fileExists(atPath: path) {
+            let lines = try String(contentsOfFile: path, encoding: .utf8).split(separator: "\n")
+            if lines.first == "broken" { throw ThimbleError.damaged(path: path, reason: "it is broken") }
+            turns = lines.enumerated().map { Message(fromUser: $0.offset % 2 == 0, text: String($0.element)) }
+        } else {
+            try Data().write(to: URL(fileURLWithPath: path))
+        }
+    }
+
+    /// What was asked of it besides answers, in order.
+    var calls: [String] { locked { heard } }
+    var history: [Message] { locked { turns } }
+    var unanswered: String? { nil }
+    var stats: Stats { Stats(promptTokens: 1, promptSpeed: 10, tokens: 7, speed: 12.34) }
+
+    func answer(_ text: String) -> Stream { ask(text) }
+
+    func answerAgain() -> Stream {
+        ask(
+            locked {
+                turns.removeLast()
+                return turns.removeLast().text
+            })
+    }
+
+    private func ask(_ text: String) -> Stream {
+        let (stream, continuation) = Stream.makeStream()
+        locked {
+            (asked, said, answer) = (text, "", continuation)
+        }
+        return stream
+    }
+
+    /// More of the answer.
+    func say(_ event: AnswerEvent) {
+        locked {
+            if case let .piece(text) = event { said += text }
+            return answer
+        }?.yield(event)
+    }
+
+    /// The end of the answer.
+    func end(_ finish: Finish = .stop) {
+        let (continuation, reply) = locked { () -> (Stream.Continuation?, Reply) in
+            let continuation = answer
+            answer = nil
+            if continuation != nil, finish != .cancelled || !said.isEmpty {
+                turns += [Message(fromUser: true, text: asked), Message(fromUser: false, text: said)]
+                if let path = options.journal {
+                    try? Data(turns.map { $0.text + "\n" }.joined().utf8).write(to: URL(fileURLWithPath: path))
+                }
+            }
+            return (
+                continuation,
+                Reply(
+                    text: said, finish: finish, forgottenTurns: 0, reusedTokens: 0, promptTokens: 1, promptSeconds: 1,
+                    tokens: 1, seconds: 1)
+            )
+        }
+        continuation?.yield(.end(reply))
+        continuation?.finish()
+    }
+
+    /// The answer fails.
+    func fail(_ error: ThimbleError) {
+        locked {
+            defer { answer = nil }
+            return answer
+        }?.finish(throwing: error)
+    }
+
+    func cancel() { end(.cancelled) }
+    func pause() { note("pause") }
+    func resume() { note("resume") }
+    func savePower(_ save: Bool) { note("savePower \(save)") }
+    func freeMemory() { note("freeMemory") }
+
+    private func note(_ call: String) { locked { heard.append(call) } }
+
+    private func locked<Value>(_ work: () -> Value) -> Value {
+        lock.lock()
+        defer { lock.unlock() }
+        return work()
+    }
+}
+
+/// Waits until `condition` holds; the screen's thread goes on meanwhile. `false` after a long time.
+@MainActor
+func eventually(_ condition: () -> Bool) async -> Bool {
+    for _ in 0..<20_000 {
+        if condition() { return true }
+        try? await Task.sleep(nanoseconds: 1_000_000)
+    }
+    return condition()
+}

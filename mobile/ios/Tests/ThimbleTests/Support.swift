@@ -1,0 +1,57 @@
+import Foundation
+import Thimble
+import XCTest
+
+/// What the tests share: the real model, and a folder that goes when the test ends.
+class ModelTestCase: XCTestCase {
+    /// A folder of this test alone.
+    private(set) var folder = URL(fileURLWithPath: "/")
+
+    override func setUpWithError() throws {
+        folder = FileManager.default.temporaryDirectory.appendingPathComponent("thimble-\(UUID().uuidString)")
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+    }
+
+    override func tearDownWithError() throws {
+        try FileManager.default.removeItem(at: folder)
+    }
+
+    /// The file that THIMBLE_MODEL names (SmolLM2-135M-Instruct); a test without one is skipped.
+    func modelFile() throws -> URL {
+        guard let path = ProcessInfo.processInfo.environment["THIMBLE_MODEL"], !path.isEmpty else {
+            throw XCTSkip("set THIMBLE_MODEL to a .thimble file of SmolLM2-135M-Instruct")
+        }
+        return URL(fileURLWithPath: path)
+    }
+
+    /// The real model with few threads and a short context.
+    func openModel() async throws -> Model {
+        try await Model.open(modelFile(), options: ModelOptions(context: 512, threads: 2))
+    }
+
+    /// Always the likeliest token.
+    func greedy(maxTokens: UInt32, system: String? = nil) -> ChatOptions {
+        ChatOptions(
+            system: system,
+            sampling: Sampling(temperature: 0, topK: nil, topP: nil, repetitionPenalty: 1, seed: 1),
+            maxTokens: maxTokens
+        )
+    }
+}
+
+/// All pieces of a stream after each other.
+func joined(_ pieces: AsyncThrowingStream<String, any Error>) async throws -> String {
+    var text = ""
+    for try await piece in pieces { text += piece }
+    return text
+}
+
+/// The error that `work` throws.
+func thrown(_ work: () async throws -> Void) async -> ThimbleError? {
+    do {
+        try await work()
+        return nil
+    } catch {
+        return error as? ThimbleError
+    }
+}
