@@ -23,9 +23,18 @@ hand_over() {
         cargo +nightly miri test -p thimble-ffi --lib engine
 }
 
+# What the tests of apps in other languages take: the library, the command that writes their files, and the real model.
+for_apps() {
+    cargo build --workspace --features thimble-ffi/bindgen
+    export THIMBLE=$CARGO_TARGET_DIR/debug/thimble THIMBLE_MODEL=$work/model.thimble
+    export THIMBLE_FFI_LIB=$CARGO_TARGET_DIR/debug/libthimble_ffi.so THIMBLE_BINDGEN=$CARGO_TARGET_DIR/debug/uniffi-bindgen
+    rm -f "$THIMBLE_MODEL"
+    "$THIMBLE" convert "$THIMBLE_GGUF" -o "$THIMBLE_MODEL"
+}
+
 # The wheel in an environment of its own, its types, its tests with the real model.
 from_python() {
-    local venv="$work/python" model="$work/model.thimble"
+    local venv="$work/python"
     python3 -m venv "$venv" 2>/dev/null || {
         DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-venv
         python3 -m venv "$venv"
@@ -34,14 +43,18 @@ from_python() {
     "$venv/bin/pip" install --quiet pytest mypy
     # With the workspace's own profile for tests; without the switch it is a release.
     "$venv/bin/pip" install --quiet --force-reinstall -C build-args=--profile=dev ./bindings/python
-    cargo build --workspace
-    rm -f "$model"
-    "$CARGO_TARGET_DIR/debug/thimble" convert "$THIMBLE_GGUF" -o "$model"
     # Outside of the checkout, so that the installed package is what is imported and checked.
     (
         cd "$venv"
         bin/mypy --config-file "$OLDPWD/bindings/python/pyproject.toml" -p thimble
-        THIMBLE=$CARGO_TARGET_DIR/debug/thimble THIMBLE_MODEL=$model \
-            bin/python -m pytest -q -p no:cacheprovider "$OLDPWD/bindings/python/tests"
+        bin/python -m pytest -q -p no:cacheprovider "$OLDPWD/bindings/python/tests"
     )
+}
+
+# Swift's compiler comes with Debian 13; where that cannot be had, what can be checked without one is.
+from_swift() {
+    local root="$work/swift"
+    mobile/ios/debian-swift.sh install "$root" || echo "no Swift compiler: neither package nor tests are compiled"
+    if [ -x "$root/usr/libexec/swift/bin/swiftc" ]; then export THIMBLE_SWIFT_ROOT=$root; fi
+    THIMBLE_FFI=$THIMBLE_FFI_LIB UNIFFI_BINDGEN=$THIMBLE_BINDGEN THIMBLE_CLI=$THIMBLE mobile/ios/check.sh
 }
