@@ -4,10 +4,10 @@ use crate::engine::{Answer, Desk, Engine};
 use crate::journal::{Held, Journal};
 use crate::listener::{Listener, Reply};
 use crate::studio::ModelStudio;
-use crate::{ApiError, Model};
+use crate::{ApiError, Model, ModelInfo};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use thimble_host::chat::{Conversation, Format, Saved};
+use thimble_host::chat::{ChatError, Conversation, Format, Saved};
 
 /// How tokens are chosen.
 #[derive(Clone, Debug, PartialEq, uniffi::Record)]
@@ -126,8 +126,11 @@ impl Chat {
     #[uniffi::constructor]
     pub fn new(model: Arc<Model>, options: ChatOptions) -> Result<Arc<Chat>, ApiError> {
         let ChatOptions { system, sampling, max_tokens, journal } = options;
-        let sampling = sampling.unwrap_or_default().runtime();
-        let name = model.info()?.name;
+        let sampling = sampling.unwrap_or_default();
+        let ModelInfo { name, answers_messages, .. } = model.info()?;
+        if !answers_messages {
+            return Err(ChatError::NoTemplate.into());
+        }
         let threads = model.plan.threads();
         let studio = ModelStudio::new(model, sampling, Format::Chat)?;
         let (journal, held) = match &journal {
@@ -156,9 +159,11 @@ impl Chat {
         Arc::new(self.engine.ask(Some(text), listener))
     }
 
-    /// Answers the last message once more. The old answer stays until something of the new one is shown.
+    /// Answers the last message once more; the old answer stays until something of the new one is shown. Where there is
+    /// an unanswered message, that is the last one.
     pub fn retry(&self, listener: Arc<dyn Listener>) -> Arc<Answer> {
-        Arc::new(self.engine.ask(None, listener))
+        let unanswered = self.unanswered.lock().unwrap_or_else(PoisonError::into_inner).take();
+        Arc::new(self.engine.ask(unanswered, listener))
     }
 
     /// Stops the answer at hand and those that wait; each listener hears its end.

@@ -7,9 +7,11 @@
 
 mod busy;
 mod chat;
+mod claim;
 mod completion;
 mod engine;
 mod error;
+mod gate;
 mod journal;
 mod listener;
 mod model;
