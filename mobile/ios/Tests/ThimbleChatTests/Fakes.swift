@@ -8,9 +8,13 @@ final class FakeModel: ChatModel, @unchecked Sendable {
     private let lock = NSLock()
     private var made: [FakeChat] = []
 
-    init(answersMessages: Bool = true) {
+    /// What a test lets the checksums say.
+    private let damage: ThimbleError?
+
+    init(_ name: String = "fake", answersMessages: Bool = true, damage: ThimbleError? = nil) {
+        self.damage = damage
         info = ModelInfo(
-            name: "fake", parameters: 1, fileBytes: 1, stateBytes: 1, context: 64, mostContext: 64,
+            name: name, parameters: 1, fileBytes: 1, stateBytes: 1, context: 64, mostContext: 64,
             answersMessages: answersMessages, kernels: "none", threads: 1)
     }
 
@@ -25,6 +29,10 @@ final class FakeModel: ChatModel, @unchecked Sendable {
         let chat = try FakeChat(options)
         add(chat)
         return chat
+    }
+
+    func verify() async throws {
+        if let damage { throw damage }
     }
 
     private func add(_ chat: FakeChat) {
