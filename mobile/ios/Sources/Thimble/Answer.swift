@@ -61,12 +61,17 @@ final class Ear<Element: Sendable>: Listener, @unchecked Sendable {
 
     func onProgress(done: UInt32, of: UInt32) throws { try hear(.reading(done: Int(done), of: Int(of))) }
 
+    // Who hears the end may open the chat's journal anew: by then nothing here holds the chat.
     func onEnd(reply: Reply) throws {
+        stop()
         if let element = element(.end(reply)) { continuation.yield(element) }
         continuation.finish()
     }
 
-    func onError(error: ApiError) throws { continuation.finish(throwing: ThimbleError(error)) }
+    func onError(error: ApiError) throws {
+        stop()
+        continuation.finish(throwing: ThimbleError(error))
+    }
 }
 
 /// A stream of what `start` lets its listener hear. What `start` returns lives as long as the stream is being filled.

@@ -149,15 +149,21 @@ extension ChatViewModel {
         }
     }
 
-    /// Lets go of the chat on the screen, after its answer.
+    /// Milliseconds that the screen waits for a chat to be let go of.
+    private static let mostWaits = 2000
+
+    /// Lets go of the chat on the screen, after its answer. When this returns its journal may be opened again.
     func close(stopping: Bool) async {
         if stopping { stop() }
         await answering?.value
         // Nothing was said: nothing is left of it.
         let empty = messages.isEmpty ? currentChat : nil
+        weak var closing = chat
         chat = nil
         currentChat = nil
         messages = []
+        // A journal belongs to one chat at a time, and another thread may hold this one for a moment after its answer.
+        for _ in 0..<Self.mostWaits where closing != nil { try? await Task.sleep(nanoseconds: 1_000_000) }
         if let empty { try? folder.delete(empty) }
     }
 

@@ -162,6 +162,20 @@ final class ChatTests: ModelTestCase {
         XCTAssertTrue(text.contains("Paris"), text)
     }
 
+    func testAChatIsLetGoOfBeforeTheEndOfItsStream() async throws {
+        let model = try await openModel()
+        for _ in 0..<10 {
+            weak var held: Thimble.Chat?
+            func begin() async throws -> AsyncThrowingStream<String, any Error> {
+                let chat = try await Thimble.Chat(model, options: greedy(maxTokens: 2))
+                held = chat
+                return chat.send("What is the capital of France?")
+            }
+            _ = try await joined(begin())
+            XCTAssertNil(held, "its journal could not be opened again")
+        }
+    }
+
     func testAListenerThatThrowsStopsItsAnswerAndNothingElse() async throws {
         let chat = try await Thimble.Chat(openModel(), options: greedy(maxTokens: 300))
         let listener = Failing(after: 3)
