@@ -256,6 +256,21 @@ final class ChatViewModelTests: XCTestCase {
         XCTAssertEqual(chat.calls.last, "pause")
         viewModel.enterForeground()
         XCTAssertEqual(chat.calls.last, "resume")
+        // In the background memory goes back, and the answer goes on afterwards.
+        viewModel.draft = "Hello"
+        viewModel.send()
+        viewModel.enterBackground()
+        let calls = chat.calls.count
+        device.report(.memoryIsShort)
+        let freesPaused = await eventually { self.chat.calls.count > calls }
+        XCTAssertTrue(freesPaused)
+        XCTAssertEqual(chat.calls.suffix(2), ["pause", "freeMemory"])
+        XCTAssertEqual(viewModel.phase, .answering)
+        viewModel.enterForeground()
+        chat.say(.piece("Good day"))
+        chat.end()
+        _ = await eventually { viewModel.phase == .ready }
+        XCTAssertEqual(viewModel.messages.map(\.text), ["Hello", "Good day"])
         await say("Hello", "Good day", in: viewModel)
         await viewModel.newChat()
         XCTAssertEqual(chat.calls, ["savePower true"], "a new chat hears of the heat too")

@@ -99,6 +99,25 @@ final class ChatTests: ModelTestCase {
         XCTAssertLessThan(chat.history[1].text.count, 600, "the first answer was not made to its end")
     }
 
+    func testLettingGoOfAStreamStopsAnAnswerThatIsPausedOrWaits() async throws {
+        let chat = try await Thimble.Chat(openModel(), options: greedy(maxTokens: 300))
+        // Both in the first message's time, and neither of them by `resume`.
+        let ended = Ends()
+        chat.pause()
+        for question in ["Count from 1 to 300.", "And back."] {
+            _ = chat.answer(question) { event -> Reply? in
+                if case let .end(reply) = event { ended.add(reply) }
+                return nil
+            }
+        }
+        let both = await ended.wait(for: 2)
+        XCTAssertEqual(both.map(\.finish), [.cancelled, .cancelled])
+        chat.resume()
+        let text = try await joined(chat.send("What is the capital of France?"))
+        XCTAssertTrue(text.contains("Paris"), text)
+        XCTAssertEqual(chat.history.count, 2)
+    }
+
     func testCancellingTheTaskStopsTheAnswer() async throws {
         let chat = try await Thimble.Chat(openModel(), options: greedy(maxTokens: 400))
         let begun = expectation(description: "the answer has begun")
@@ -179,7 +198,7 @@ final class ChatTests: ModelTestCase {
     func testAListenerThatThrowsStopsItsAnswerAndNothingElse() async throws {
         let chat = try await Thimble.Chat(openModel(), options: greedy(maxTokens: 300))
         let listener = Failing(after: 3)
-        chat.inner.send(text: "Count from 1 to 300.", listener: listener)
+        _ = chat.inner.send(text: "Count from 1 to 300.", listener: listener)
         await fulfillment(of: [listener.ended], timeout: 60)
         XCTAssertEqual(listener.pieces, 3)
         XCTAssertEqual(listener.finish, .cancelled)
@@ -256,6 +275,30 @@ final class ChatTests: ModelTestCase {
             try await group.waitForAll()
         }
         XCTAssertEqual(chat.history.filter(\.fromUser).count, 8)
+    }
+}
+
+/// Ends of answers, from any thread.
+final class Ends: @unchecked Sendable {
+    private let lock = NSLock()
+    private var heard: [Reply] = []
+
+    func add(_ reply: Reply) {
+        lock.lock()
+        defer { lock.unlock() }
+        heard.append(reply)
+    }
+
+    private var all: [Reply] {
+        lock.lock()
+        defer { lock.unlock() }
+        return heard
+    }
+
+    /// All ends, once there are so many, or after a long time.
+    func wait(for count: Int) async -> [Reply] {
+        for _ in 0..<20_000 where all.count < count { try? await Task.sleep(nanoseconds: 1_000_000) }
+        return all
     }
 }
 
