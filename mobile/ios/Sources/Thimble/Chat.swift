@@ -92,8 +92,8 @@ public final class Chat: Sendable {
     /// Works with half the threads while the device is hot or its battery low. Answers do not depend on it.
     public func savePower(_ save: Bool) { inner.savePower(save: save) }
 
-    /// Gives the memory of the conversation back once the answer at hand is complete, at once after ``cancel()``; the
-    /// next message takes it again and computes the conversation anew.
+    /// Gives the memory of the conversation back: at once while paused, otherwise once the answer at hand is complete.
+    /// What is asked or goes on afterwards takes it again and computes the conversation anew; nothing is lost.
     public func freeMemory() { inner.freeMemory() }
 }
 

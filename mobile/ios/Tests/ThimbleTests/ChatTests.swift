@@ -234,6 +234,36 @@ final class ChatTests: ModelTestCase {
         XCTAssertEqual(text, expected)
     }
 
+    func testMemoryIsGivenBackWhilePaused() async throws {
+        let model = try await openModel()
+        let chat = try await Thimble.Chat(model, options: greedy(maxTokens: 40))
+        let monitor = DeviceMonitor()
+        monitor.watch(chat)
+        let question = String(repeating: "One, two, three, four. ", count: 40) + "Go on."
+        let expected = try await joined(chat.send(question))
+        chat.clear()
+        var text = ""
+        var pieces = 0
+        for try await piece in chat.send(question) {
+            text += piece
+            pieces += 1
+            guard pieces == 5 else { continue }
+            chat.pause()
+            let before = try XCTUnwrap(Memory.used())
+            monitor.report(.memoryIsShort)
+            // Keys and values of the question alone are more than that.
+            var given = false
+            for _ in 0..<20_000 where !given {
+                try await Task.sleep(nanoseconds: 1_000_000)
+                given = try XCTUnwrap(Memory.used()) + 3_000_000 < before
+            }
+            XCTAssertTrue(given, "\(before) bytes before, \(Memory.used() ?? 0) afterwards")
+            chat.resume()
+        }
+        XCTAssertGreaterThan(pieces, 5)
+        XCTAssertEqual(text, expected)
+    }
+
     func testThreadsAndFreedMemoryDoNotChangeAnswers() async throws {
         let model = try await openModel()
         func talk(_ between: (Thimble.Chat) -> Void) async throws -> [Message] {
