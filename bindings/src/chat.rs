@@ -1,6 +1,6 @@
 //! A conversation with a model.
 
-use crate::engine::{Desk, Engine};
+use crate::engine::{Answer, Desk, Engine};
 use crate::journal::{Held, Journal};
 use crate::listener::{Listener, Reply};
 use crate::studio::ModelStudio;
@@ -150,14 +150,15 @@ impl Chat {
     }
 
     /// Answers a message: returns at once, and `listener` hears the answer. Messages are answered one after the other.
-    pub fn send(&self, text: String, listener: Arc<dyn Listener>) {
+    /// What is returned stops this answer alone; it need not be kept.
+    pub fn send(&self, text: String, listener: Arc<dyn Listener>) -> Arc<Answer> {
         self.forget_unanswered();
-        self.engine.ask(Some(text), listener);
+        Arc::new(self.engine.ask(Some(text), listener))
     }
 
     /// Answers the last message once more. The old answer stays until something of the new one is shown.
-    pub fn retry(&self, listener: Arc<dyn Listener>) {
-        self.engine.ask(None, listener);
+    pub fn retry(&self, listener: Arc<dyn Listener>) -> Arc<Answer> {
+        Arc::new(self.engine.ask(None, listener))
     }
 
     /// Stops the answer at hand and those that wait; each listener hears its end.

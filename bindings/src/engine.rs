@@ -74,6 +74,22 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// One answer, to stop it and no other. It may be dropped: the answer goes on.
+#[derive(Debug, uniffi::Object)]
+pub struct Answer {
+    cancelled: Arc<AtomicBool>,
+    shared: Arc<Shared>,
+}
+
+#[uniffi::export]
+impl Answer {
+    /// Stops this answer, also one that waits or is paused; its listener hears the end. Nothing where it is complete.
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+        self.shared.nudge();
+    }
+}
+
 /// A thread that answers, from outside. It ends as soon as it can once this is dropped, and nobody waits for it.
 #[derive(Debug)]
 pub(crate) struct Engine {
@@ -125,12 +141,14 @@ impl Engine {
     }
 
     /// Answers `text`, or the last message once more.
-    pub(crate) fn ask(&self, text: Option<String>, listener: Arc<dyn Listener>) {
+    pub(crate) fn ask(&self, text: Option<String>, listener: Arc<dyn Listener>) -> Answer {
         let cancelled = Arc::new(AtomicBool::new(false));
         let mut orders = lock(&self.orders);
         orders.flags.retain(|flag| flag.strong_count() > 0);
         orders.flags.push(Arc::downgrade(&cancelled));
+        let answer = Answer { cancelled: Arc::clone(&cancelled), shared: Arc::clone(&self.shared) };
         orders.give(Order::Answer(Asked { text, listener, cancelled, busy: Busy::new() }));
+        answer
     }
 
     /// Stops all answers that were asked for so far.

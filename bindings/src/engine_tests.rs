@@ -172,6 +172,30 @@ fn a_cancelled_answer_ends_wherever_it_is() {
 }
 
 #[test]
+fn one_answer_is_cancelled_and_the_others_are_not() {
+    let engine = engine(4, 0);
+    engine.pause(true);
+    let asked = |text: &str| {
+        let (heard, receiver) = channel();
+        let listener = Arc::new(Ear { heard, fails_at: None });
+        (engine.ask(Some(text.to_owned()), listener), receiver)
+    };
+    let (first, second, third) = (asked("x"), asked("y"), asked("z"));
+    // The one at hand while it is paused, and one that waits.
+    std::thread::scope(|scope| {
+        scope.spawn(|| first.0.cancel());
+        third.0.cancel();
+    });
+    assert_eq!(all(first.1).1.unwrap().finish, Finish::Cancelled);
+    engine.pause(false);
+    assert_eq!(all(second.1).0, "abcd");
+    assert_eq!(all(third.1).1.unwrap().finish, Finish::Cancelled);
+    // The others are complete: nothing happens.
+    second.0.cancel();
+    assert_eq!(all(ask(&engine, "w")).0, "abcd");
+}
+
+#[test]
 fn a_dropped_engine_ends_every_answer() {
     let heard: Vec<_> = {
         let engine = engine(60, 0);

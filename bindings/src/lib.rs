@@ -18,6 +18,7 @@ mod studio;
 pub use busy::wait_until_idle;
 pub use chat::{Chat, ChatOptions, Message, Sampling, Stats};
 pub use completion::{Completion, CompletionOptions};
+pub use engine::Answer;
 pub use error::ApiError;
 pub use listener::{Finish, Listener, ListenerError, Reply};
 pub use model::{KvCache, Model, ModelInfo, ModelOptions};
