@@ -173,6 +173,22 @@ class LibraryTest {
     }
 
     @Test
+    fun `leaving a paused answer ends it, and no other`() = chat(40) { chat ->
+        val began = CompletableDeferred<Unit>()
+        val left = launch { chat.send(LONG).collect { began.complete(Unit) } }
+        began.await()
+        chat.pause()
+        val next = async { chat.stream(HELLO).toList().last() as Event.End }
+        left.cancelAndJoin()
+        // In the pause still.
+        while (chat.history.isEmpty()) delay(1)
+        assertTrue(next.isActive)
+        chat.resume()
+        assertTrue(next.await().reply.finish != Finish.CANCELLED)
+        assertEquals(listOf(LONG, HELLO), chat.history.filter { it.fromUser }.map { it.text })
+    }
+
+    @Test
     fun `cancel stops answers that wait, too`() = chat(400) { chat ->
         val began = CompletableDeferred<Unit>()
         val first = async { chat.stream(LONG).onEach { began.complete(Unit) }.toList().last() as Event.End }
