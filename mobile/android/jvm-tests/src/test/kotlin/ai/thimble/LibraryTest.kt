@@ -386,6 +386,21 @@ class LibraryTest {
     }
 
     @Test
+    fun `memory freed in a pause changes no answer`() = chat(40) { chat ->
+        val expected = chat.send(LONG).text()
+        chat.clear()
+        val began = CompletableDeferred<Unit>()
+        val answer = async { chat.send(LONG).onEach { began.complete(Unit) }.text() }
+        began.await()
+        chat.pause()
+        chat.freeMemory()
+        delay(100)
+        assertTrue(answer.isActive)
+        chat.resume()
+        assertEquals(expected, answer.await())
+    }
+
+    @Test
     fun `a message longer than the context`() = soon {
         Model.open(Given.model, ModelOptions(context = 128u)).use { model ->
             model.chat(Given.options()).use { chat ->
