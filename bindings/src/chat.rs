@@ -232,8 +232,8 @@ impl Chat {
         self.engine.save_power(save);
     }
 
-    /// Gives the memory of the session back once the answer at hand is complete (at once after [`Chat::cancel`]); the
-    /// next message takes it again and computes the conversation anew.
+    /// Gives the memory of the session back once the answer at hand is complete; at once after [`Chat::cancel`], and in a
+    /// pause, behind which the answer goes on. What comes next takes it again and computes the conversation anew.
     pub fn free_memory(&self) {
         self.engine.free();
     }
