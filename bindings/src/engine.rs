@@ -501,6 +501,8 @@ impl Turn<'_> {
             Ok(reply) => listener.on_end(reply),
             Err(error) => listener.on_error(error),
         });
+        // The listener is let go before `asked`, with which the process may be idle.
+        drop(listener);
         drop(asked);
         None
     }

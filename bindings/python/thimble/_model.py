@@ -117,8 +117,10 @@ class Model:
 
     def close(self) -> None:
         """Closes its chats and completions and lets go of the file."""
-        for part in [*self._chats, *self._completions]:
-            part.close()
+        for chat in list(self._chats):
+            chat.close()
+        for completion in list(self._completions):
+            completion.close()
         self._model = None
 
     def __enter__(self) -> Model:
