@@ -257,7 +257,7 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig {
-            cases: if cfg!(miri) { 8 } else { 2000 }, failure_persistence: None, ..ProptestConfig::default()
+            cases: 2000, failure_persistence: None, ..ProptestConfig::default()
         })]
 
         /// A small alphabet, so that sequences appear, nearly appear and overlap.

@@ -136,7 +136,7 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig {
-            cases: if cfg!(miri) { 8 } else { 4000 }, failure_persistence: None, ..ProptestConfig::default()
+            cases: 4000, failure_persistence: None, ..ProptestConfig::default()
         })]
 
         /// Bytes near the borders of UTF-8's ranges, real characters and anything, cut anywhere.

@@ -6,83 +6,25 @@ mod tiny;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Cursor;
 use std::sync::OnceLock;
-use thimble_converter::tokenizer::Vocabulary;
-use thimble_converter::write::{Contents, FileWriter};
 use thimble_converter::{BlockType, Options, Quant, convert};
 use thimble_runtime::Token;
-use thimble_runtime::chat::{ChatTemplate, Literals};
 use thimble_runtime::format::{
-    ALIGN, DIRECTORY_RECORD, Encoding, FormatError, HEADER_LEN, ModelFile, Role, SectionKind, TENSOR_RECORD,
-    TensorRecord, align_up, checksum,
+    DIRECTORY_RECORD, Encoding, FormatError, HEADER_LEN, ModelFile, SectionKind, TENSOR_RECORD, checksum,
 };
-use tiny::{Aligned, Folder, ODD, Shape};
+use tiny::{Aligned, Folder, ODD};
 
 /// A good file, made once.
 fn good() -> &'static [u8] {
     static GOOD: OnceLock<Vec<u8>> = OnceLock::new();
-    GOOD.get_or_init(|| if cfg!(miri) { written() } else { converted() })
-}
-
-fn converted() -> Vec<u8> {
-    let folder = tempfile::tempdir().unwrap();
-    Folder::new(ODD, BlockType::F32).write(folder.path(), 1);
-    let destination = folder.path().join("tiny.thimble");
-    let options = Options { quant: Quant::Q4, ..Options::default() };
-    convert(folder.path(), &destination, &options, &mut |_| {}).unwrap();
-    fs::read(destination).unwrap()
-}
-
-/// The same file but for weights and provenance, by the writer alone: the converter checks each tokenizer
-/// against the `tokenizers` crate, whose C code miri cannot run.
-fn written() -> Vec<u8> {
-    let Shape { hidden, layers, heads, kv_heads, ffn, vocab, tied } = ODD;
-    let mut stop = [None; thimble_runtime::format::Config::MOST_STOPS];
-    stop[..2].copy_from_slice(&[Some(Token(2)), Some(Token(0))]);
-    let (head_dim, context, rope_theta, norm_eps, bos) = (hidden / heads, 512, 5e4, 1e-5, Some(Token(1)));
-    let config = thimble_runtime::format::Config {
-        hidden,
-        layers,
-        heads,
-        kv_heads,
-        head_dim,
-        ffn,
-        vocab,
-        context,
-        rope_theta,
-        norm_eps,
-        tied,
-        bos,
-        stop,
-    };
-    let mut end = 0;
-    let record = |index| {
-        let (role, layer) = Role::at(&config, index);
-        let (rows, columns) = role.shape(&config);
-        let encoding = match role {
-            Role::Embedding => Encoding::Q8Row,
-            role if role.is_norm() => Encoding::Vector,
-            _ => Encoding::Q4,
-        };
-        let offset = align_up(end, ALIGN).unwrap();
-        let length = encoding.tensor_bytes(rows, columns).unwrap() as u64;
-        end = offset + length;
-        TensorRecord { role, layer, encoding, rows: rows as u32, columns: columns as u32, offset, length }
-    };
-    let tensors = (0..Role::count(&config)).map(record).collect();
-    let json = tiny::tokenizer_json(vocab).to_string();
-    let tokenizer = Vocabulary::from_tokenizer_json(json.as_bytes()).unwrap().emit();
-    let mut chat = Vec::new();
-    let literals = Literals { generate: "<|im_start|>assistant\n", ..Literals::default() };
-    ChatTemplate::Literal(literals).emit(&mut |bytes| chat.extend_from_slice(bytes)).unwrap();
-    let provenance = "{\"name\": \"tiny\"}".to_owned();
-    let contents = Contents { config, tokenizer, chat: Some(chat), provenance, tensors };
-    let mut writer = FileWriter::new(Cursor::new(Vec::new()), contents).unwrap();
-    while let Some(record) = writer.next_tensor().unwrap() {
-        writer.weights(&vec![1; record.length as usize]).unwrap();
-    }
-    writer.finish().unwrap().into_inner()
+    GOOD.get_or_init(|| {
+        let folder = tempfile::tempdir().unwrap();
+        Folder::new(ODD, BlockType::F32).write(folder.path(), 1);
+        let destination = folder.path().join("tiny.thimble");
+        let options = Options { quant: Quant::Q4, ..Options::default() };
+        convert(folder.path(), &destination, &options, &mut |_| {}).unwrap();
+        fs::read(destination).unwrap()
+    })
 }
 
 /// A copy of the good file with the means to damage it.
@@ -244,9 +186,6 @@ fn variant(error: &FormatError) -> String {
 #[test]
 fn the_good_file_is_good() {
     Damage::new().open().unwrap();
-    if !cfg!(miri) {
-        Damage(written()).open().unwrap();
-    }
 }
 
 #[test]
@@ -305,7 +244,6 @@ fn unknown_optional_sections_are_skipped() {
 }
 
 #[test]
-#[cfg_attr(miri, ignore = "runs the converter")]
 fn padding_behind_the_directory_is_looked_at() {
     // Without a chat template the directory has five records and ends off the boundary.
     let folder = tempfile::tempdir().unwrap();
@@ -324,9 +262,7 @@ fn padding_behind_the_directory_is_looked_at() {
 #[test]
 fn every_truncation_is_an_error() {
     let good = good();
-    // Miri is about a thousand times slower.
-    let step = if cfg!(miri) { 97 } else { 1 };
-    for length in (0..2000).step_by(step).chain((0..good.len()).step_by(997 * step)) {
+    for length in (0..2000).chain((0..good.len()).step_by(997)) {
         assert!(ModelFile::parse(Aligned::new(&good[..length]).bytes()).is_err(), "{length} bytes");
     }
 }
@@ -347,7 +283,7 @@ fn use_all(bytes: &[u8]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 20 } else { 2000 }))]
+    #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
     fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..500), magic in any::<bool>()) {

@@ -168,7 +168,7 @@ fn a_text_that_splits_a_character_is_refused() {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: if cfg!(miri) { 8 } else { 2000 }, failure_persistence: None, ..ProptestConfig::default()
+        cases: 2000, failure_persistence: None, ..ProptestConfig::default()
     })]
 
     /// Any bytes, and good sections with bytes changed: an error or a template that comes back, no panic.

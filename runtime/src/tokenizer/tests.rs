@@ -1,6 +1,6 @@
 //! Tables that are damaged, and a few ids, on the committed small vocabulary.
 //!
-//! The comparison with the `tokenizers` crate is in the crate `conformance`; these run under miri.
+//! The comparison with the `tokenizers` crate is in the crate `conformance`.
 
 use super::*;
 use std::string::String;
@@ -60,7 +60,7 @@ fn words_are_cut_as_the_pattern_cuts_them() {
 #[test]
 fn text_comes_back_and_special_tokens_cannot_be_forged() {
     let text = "It's <|im_start|>12  na\u{EF}ve \u{1F600}\r\n    the then";
-    let text = &(String::from(text) + &"ab".repeat(if cfg!(miri) { 40 } else { 400 }));
+    let text = &(String::from(text) + &"ab".repeat(400));
     let parsed = encode(TINY, text, Specials::Parse).expect("a good section").expect("enough room");
     let escaped = encode(TINY, text, Specials::Escape).expect("a good section").expect("enough room");
     let tokenizer = Tokenizer::parse(TINY, VOCAB).expect("a good section");
@@ -75,8 +75,7 @@ fn text_comes_back_and_special_tokens_cannot_be_forged() {
 #[test]
 fn a_section_of_another_length_is_refused() {
     assert!(Tokenizer::parse(TINY, VOCAB).is_ok());
-    let step = if cfg!(miri) { 997 } else { 1 };
-    for len in (0..TINY.len()).step_by(step) {
+    for len in 0..TINY.len() {
         assert!(Tokenizer::parse(&TINY[..len], VOCAB).is_err(), "{len} bytes");
     }
     assert!(Tokenizer::parse(&[TINY, &[0]].concat(), VOCAB).is_err());
@@ -115,7 +114,7 @@ fn ids_past_the_vocabulary_are_an_error() {
 #[test]
 fn damaged_tables_never_panic() {
     let long = format!("the other {} <|im_start|>user  12 \u{4F60}", "ab".repeat(60));
-    let stride = if cfg!(miri) { 1999 } else { 37 };
+    let stride = 37;
     for fill in [0, 0xFF, 0x80] {
         for at in (layout::HEADER_LEN..TINY.len()).step_by(stride) {
             let mut bad = TINY.to_vec();
@@ -125,7 +124,7 @@ fn damaged_tables_never_panic() {
         }
     }
     let mut bad = TINY.to_vec();
-    for seed in 0..if cfg!(miri) { 2_u32 } else { 200 } {
+    for seed in 0..200_u32 {
         let mut state = seed;
         for byte in &mut bad[layout::HEADER_LEN..] {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
