@@ -33,7 +33,7 @@ LOOKUP = 4
 TOKEN = 2000
 
 
-class Deaf(thimble_ffi.Listener):
+class Discard(thimble_ffi.Listener):
     """Hears everything and does nothing with it."""
 
     def __init__(self):
@@ -65,12 +65,12 @@ def command(flags):
 
 def listener(model, flags):
     """The same through a listener."""
-    deaf = Deaf()
+    discard = Discard()
     options = thimble_ffi.CompletionOptions(max_tokens=flags.tokens, sampling=greedy())
-    completion = model._inner.complete(PROMPT, options, deaf)
-    deaf.ended.wait()
+    completion = model._inner.complete(PROMPT, options, discard)
+    discard.ended.wait()
     del completion
-    return deaf.reply.text, deaf.reply.seconds, deaf.pieces
+    return discard.reply.text, discard.reply.seconds, discard.pieces
 
 
 def loop(model, flags):

@@ -1,9 +1,9 @@
 //! A conversation with a model.
 
-use crate::engine::{Answer, Desk, Engine};
+use crate::engine::{Answer, Engine, EngineOptions};
 use crate::journal::{Held, Journal};
 use crate::listener::{Listener, Reply};
-use crate::studio::ModelStudio;
+use crate::sessions::ModelSessions;
 use crate::{ApiError, Model, ModelInfo};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -132,7 +132,7 @@ impl Chat {
             return Err(ChatError::NoTemplate.into());
         }
         let threads = model.plan.threads();
-        let studio = ModelStudio::new(model, sampling, Format::Chat)?;
+        let sessions = ModelSessions::new(model, sampling, Format::Chat)?;
         let (journal, held) = match &journal {
             Some(path) => {
                 let (journal, held) = Journal::open(path, system)?;
@@ -142,13 +142,13 @@ impl Chat {
                 (None, Held { conversation: Conversation { system, turns: Vec::new() }, unanswered: None })
             }
         };
-        let desk = Desk {
-            studio: Box::new(studio),
+        let engine_options = EngineOptions {
+            sessions: Box::new(sessions),
             max_tokens: max_tokens.unwrap_or(MOST_TOKENS) as usize,
             stops: Vec::new(),
             journal,
         };
-        let engine = Engine::start("thimble-chat", held.conversation, threads, desk)?;
+        let engine = Engine::start("thimble-chat", held.conversation, threads, engine_options)?;
         Ok(Arc::new(Chat { name, engine, unanswered: Mutex::new(held.unanswered) }))
     }
 

@@ -1,9 +1,9 @@
 //! A text that is continued.
 
 use crate::chat::MOST_TOKENS;
-use crate::engine::{Desk, Engine};
+use crate::engine::{Engine, EngineOptions};
 use crate::listener::Listener;
-use crate::studio::ModelStudio;
+use crate::sessions::ModelSessions;
 use crate::{ApiError, Model, Sampling};
 use std::sync::Arc;
 use thimble_host::chat::{Conversation, Format};
@@ -75,13 +75,13 @@ impl Model {
             ..Sampling::default()
         });
         let threads = self.plan.threads();
-        let desk = Desk {
-            studio: Box::new(ModelStudio::new(self, sampling, Format::Text)?),
+        let engine_options = EngineOptions {
+            sessions: Box::new(ModelSessions::new(self, sampling, Format::Text)?),
             max_tokens: max_tokens.unwrap_or(MOST_TOKENS) as usize,
             stops: stop,
             journal: None,
         };
-        let engine = Engine::start("thimble-completion", Conversation::default(), threads, desk)?;
+        let engine = Engine::start("thimble-completion", Conversation::default(), threads, engine_options)?;
         engine.ask(Some(prompt), listener);
         Ok(Arc::new(Completion { engine }))
     }

@@ -11,19 +11,19 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 use thimble_host::Pool;
-use thimble_host::chat::{Conversation, Dialogue, Event, Turn as Said, Voice};
+use thimble_host::chat::{ChatModel, ChatSession, Conversation, Event, Turn as Said};
 use thimble_runtime::Token;
 
-/// Where a thread's voice comes from: its memory is taken with the first message, and again after it was given back.
-pub(crate) trait Studio: Send + 'static {
-    /// Lends a voice and its threads to `work`, and takes their memory back afterwards.
-    fn enter(&self, work: &mut dyn FnMut(&mut dyn Voice, &Pool)) -> Result<(), ApiError>;
+/// Where a thread's sessions come from: memory is taken with the first message, and again after it was given back.
+pub(crate) trait SessionSource: Send + 'static {
+    /// Lends a session and its threads to `work`, and takes their memory back afterwards.
+    fn with_session(&self, work: &mut dyn FnMut(&mut dyn ChatModel, &Pool)) -> Result<(), ApiError>;
 }
 
 /// What a thread works with.
-pub(crate) struct Desk {
-    /// Where voices come from.
-    pub(crate) studio: Box<dyn Studio>,
+pub(crate) struct EngineOptions {
+    /// Where sessions come from.
+    pub(crate) sessions: Box<dyn SessionSource>,
     /// Longest answer in tokens.
     pub(crate) max_tokens: usize,
     /// Texts that end an answer.
@@ -151,17 +151,17 @@ impl Engine {
         name: &str,
         conversation: Conversation,
         threads: usize,
-        desk: Desk,
+        engine_options: EngineOptions,
     ) -> Result<Engine, ApiError> {
         let shared = Arc::new(Shared {
             kept: Mutex::new(Kept { conversation, number: 0, stats: Stats::default() }),
             gate: Gate::new(threads),
         });
         let (sender, receiver) = channel();
-        let journal = desk.journal.clone();
+        let journal = engine_options.journal.clone();
         let theirs = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name(name.to_owned());
-        thread.spawn(move || work(desk, &theirs, &receiver)).map_err(ApiError::other)?;
+        thread.spawn(move || work(engine_options, &theirs, &receiver)).map_err(ApiError::other)?;
         Ok(Engine { shared, orders: Mutex::new(Orders { sender, flags: Vec::new() }), journal, threads })
     }
 
@@ -246,13 +246,13 @@ impl Shared {
 }
 
 /// Tells a listener something; whether it took it. One that fails, in whatever way, is not the engine's business.
-fn tell(call: impl FnOnce() -> Result<(), ListenerError>) -> bool {
+fn notify(call: impl FnOnce() -> Result<(), ListenerError>) -> bool {
     matches!(catch_unwind(AssertUnwindSafe(call)), Ok(Ok(())))
 }
 
 /// Works on orders until no one can give any more.
-fn work(desk: Desk, shared: &Shared, orders: &Receiver<Order>) {
-    let Desk { studio, max_tokens, stops, journal } = desk;
+fn work(engine_options: EngineOptions, shared: &Shared, orders: &Receiver<Order>) {
+    let EngineOptions { sessions, max_tokens, stops, journal } = engine_options;
     let (conversation, number) = shared.begin();
     let mut turn = Turn { shared, journal, conversation, number, waiting: None };
     let mut next = orders.recv().ok();
@@ -265,12 +265,11 @@ fn work(desk: Desk, shared: &Shared, orders: &Receiver<Order>) {
                 turn.waiting = Some((Arc::clone(&asked.listener), Busy::new()));
                 let mut first = Some(asked);
                 let entered = catch_unwind(AssertUnwindSafe(|| {
-                    studio.enter(&mut |voice, pool| {
+                    sessions.with_session(&mut |model, pool| {
                         let (conversation, stops) = (turn.conversation.clone(), stops.clone());
-                        let mut dialogue =
-                            Dialogue { voice, conversation, max_tokens: Some(max_tokens), stops };
-                        next =
-                            first.take().and_then(|asked| turn.session(&mut dialogue, pool, asked, orders));
+                        let mut session =
+                            ChatSession { model, conversation, max_tokens: Some(max_tokens), stops };
+                        next = first.take().and_then(|asked| turn.session(&mut session, pool, asked, orders));
                     })
                 }));
                 let entered =
@@ -280,7 +279,7 @@ fn work(desk: Desk, shared: &Shared, orders: &Receiver<Order>) {
                 }
                 // Whoever waits for an answer hears that there is none; the next message begins with a new session.
                 if let (Err(error), Some(waiting)) = (entered, turn.waiting.take()) {
-                    tell(|| waiting.0.on_error(error));
+                    notify(|| waiting.0.on_error(error));
                 }
             }
         }
@@ -304,7 +303,7 @@ impl Turn<'_> {
     /// Answers with a session in memory until that is to be given back; the order after that, if it is at hand.
     fn session(
         &mut self,
-        dialogue: &mut Dialogue<&mut dyn Voice>,
+        session: &mut ChatSession<&mut dyn ChatModel>,
         pool: &Pool,
         first: Asked,
         orders: &Receiver<Order>,
@@ -313,13 +312,13 @@ impl Turn<'_> {
         loop {
             match next {
                 Order::Answer(asked) => {
-                    if let Some(left) = self.answer(dialogue, pool, asked) {
+                    if let Some(left) = self.answer(session, pool, asked) {
                         self.shared.gate.left();
                         return Some(Order::Answer(left));
                     }
                 }
                 Order::Replace(conversation, number) => {
-                    dialogue.conversation.clone_from(&conversation);
+                    session.conversation.clone_from(&conversation);
                     self.replace(conversation, number);
                 }
                 Order::Free(wish) if self.shared.gate.grant(wish) => return orders.try_recv().ok(),
@@ -356,7 +355,7 @@ impl Turn<'_> {
             let _ = self.note(|journal| journal.end(remembered));
         }
         self.waiting = None;
-        tell(|| listener.on_end(reply));
+        notify(|| listener.on_end(reply));
     }
 
     /// Another conversation from now on.
@@ -379,10 +378,10 @@ impl Turn<'_> {
     /// The message to be answered, as the journal has it from here on; the turn whose place its answer takes.
     fn begin(
         &self,
-        dialogue: &mut Dialogue<&mut dyn Voice>,
+        session: &mut ChatSession<&mut dyn ChatModel>,
         asked: &mut Asked,
     ) -> (Result<Begun, ApiError>, Option<Said>) {
-        let again = if asked.text.is_none() { dialogue.take_last() } else { None };
+        let again = if asked.text.is_none() { session.take_last() } else { None };
         if let Some(begun) = asked.begun.take() {
             return (Ok(begun), again);
         }
@@ -393,7 +392,7 @@ impl Turn<'_> {
             (None, None) => Err(ApiError::other("there is no message to answer again")),
         };
         // All the memory that pieces take.
-        let most = dialogue.max_tokens.unwrap_or_default().min(dialogue.voice.context()) * TOKEN_BYTES;
+        let most = session.max_tokens.unwrap_or_default().min(session.model.context()) * TOKEN_BYTES;
         let begun = begun.map(|user| Begun { user, shown: String::with_capacity(most), ..Begun::default() });
         (begun, again)
     }
@@ -402,34 +401,34 @@ impl Turn<'_> {
     /// another session, because the memory of this one is wanted back while work waits.
     fn answer(
         &mut self,
-        dialogue: &mut Dialogue<&mut dyn Voice>,
+        session: &mut ChatSession<&mut dyn ChatModel>,
         pool: &Pool,
         mut asked: Asked,
     ) -> Option<Asked> {
         let listener = Arc::clone(&asked.listener);
         let cancelled = Arc::clone(&asked.cancelled);
         self.waiting = Some((Arc::clone(&listener), Busy::new()));
-        let (begun, again) = self.begin(dialogue, &mut asked);
+        let (begun, again) = self.begin(session, &mut asked);
         let mut begun = match begun {
             Ok(begun) => begun,
             Err(error) => {
-                dialogue.conversation.turns.extend(again);
+                session.conversation.turns.extend(again);
                 self.waiting = None;
-                tell(|| listener.on_error(error));
+                notify(|| listener.on_error(error));
                 return None;
             }
         };
-        let before = dialogue.conversation.turns.len();
+        let before = session.conversation.turns.len();
         let passage = Passage::new(&self.shared.gate, pool, &cancelled);
         let start = Instant::now();
         let mut broken = None;
         let Begun { user, said, shown, forgotten, .. } = &mut begun;
-        let conversation = std::mem::take(&mut dialogue.conversation);
-        let mut gated = Dialogue {
-            voice: Gated { voice: &mut *dialogue.voice, passage: &passage },
+        let conversation = std::mem::take(&mut session.conversation);
+        let mut gated = ChatSession {
+            model: Gated { model: &mut *session.model, passage: &passage },
             conversation,
-            max_tokens: dialogue.max_tokens,
-            stops: std::mem::take(&mut dialogue.stops),
+            max_tokens: session.max_tokens,
+            stops: std::mem::take(&mut session.stops),
         };
         let answered = gated.go_on(user, said, &cancelled, &mut |event| {
             passage.pass();
@@ -439,7 +438,7 @@ impl Turn<'_> {
                 Event::Text(text) => match self.note(|journal| journal.piece(text)) {
                     Ok(()) => {
                         shown.push_str(text);
-                        tell(|| listener.on_piece(text.to_owned()))
+                        notify(|| listener.on_piece(text.to_owned()))
                     }
                     Err(error) => {
                         broken = Some(error);
@@ -450,7 +449,7 @@ impl Turn<'_> {
                     *forgotten += turns;
                     true
                 }
-                Event::Reading { done, of } => tell(|| listener.on_progress(done as u32, of as u32)),
+                Event::Reading { done, of } => notify(|| listener.on_progress(done as u32, of as u32)),
             };
             if !told {
                 // The answer ends as if it had been cancelled: what was shown is remembered.
@@ -458,9 +457,9 @@ impl Turn<'_> {
             }
             Ok::<(), ApiError>(())
         });
-        (dialogue.conversation, dialogue.stops) = (gated.conversation, gated.stops);
+        (session.conversation, session.stops) = (gated.conversation, gated.stops);
         if passage.evicted.get() && answered.is_err() {
-            dialogue.conversation.turns.extend(again);
+            session.conversation.turns.extend(again);
             let [reading, writing] = passage.waited;
             begun.spent += start.elapsed().saturating_sub(reading.get() + writing.get());
             return Some(Asked { begun: Some(begun), ..asked });
@@ -469,19 +468,19 @@ impl Turn<'_> {
         if broken.is_some() && remembered {
             // As it is in the journal.
             remembered = !begun.shown.is_empty();
-            match dialogue.conversation.turns.last_mut() {
+            match session.conversation.turns.last_mut() {
                 Some(last) if remembered => last.answer.clone_from(&begun.shown),
-                _ => drop(dialogue.take_last()),
+                _ => drop(session.take_last()),
             }
         }
-        let gone = (before + usize::from(remembered)).saturating_sub(dialogue.conversation.turns.len());
+        let gone = (before + usize::from(remembered)).saturating_sub(session.conversation.turns.len());
         let ended = self.note(|journal| journal.end(remembered).and_then(|()| journal.forget(gone)));
         // Not answered: the turn stays as it was.
-        dialogue.conversation.turns.extend(again.filter(|_| !remembered));
+        session.conversation.turns.extend(again.filter(|_| !remembered));
         let reply = answered.map(|answer| {
             let [reading, writing] = passage.waited.each_ref().map(|waited| waited.get().as_secs_f64());
             let reply = Reply::new(&answer);
-            let text = dialogue.conversation.turns.last().filter(|_| remembered);
+            let text = session.conversation.turns.last().filter(|_| remembered);
             Reply {
                 text: text.map(|turn| turn.answer.clone()).unwrap_or_default(),
                 forgotten_turns: begun.forgotten as u32,
@@ -490,14 +489,14 @@ impl Turn<'_> {
                 ..reply
             }
         });
-        self.keep(&dialogue.conversation, reply.as_ref().ok().map(Stats::new));
+        self.keep(&session.conversation, reply.as_ref().ok().map(Stats::new));
         self.waiting = None;
         let reply = match broken {
             Some(error) => Err(error),
             None => reply.and_then(|reply| ended.map(|()| reply)),
         };
         // A listener that fails at the end has nothing left to stop.
-        tell(|| match reply {
+        notify(|| match reply {
             Ok(reply) => listener.on_end(reply),
             Err(error) => listener.on_error(error),
         });

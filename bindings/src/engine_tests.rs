@@ -1,4 +1,4 @@
-//! The hand-over between callers and the engine's thread, with a scripted voice in place of a model. Small, so that miri
+//! The hand-over between callers and the engine's thread, with a script in place of a model. Small, so that miri
 //! can run it with many schedules: it finds data races, and calls that wait for each other for ever.
 
 use super::*;
@@ -17,10 +17,10 @@ struct Alphabet {
 
 const LETTERS: &[u8; 26] = b"abcdefghijklmnopqrstuvwxyz";
 const STOP: Token = Token(255);
-/// A message that the voice breaks at.
+/// A message that the model breaks at.
 const BREAK: &str = "break";
 
-impl Voice for Alphabet {
+impl ChatModel for Alphabet {
     fn context(&self) -> usize {
         10_000
     }
@@ -60,8 +60,8 @@ struct Fake {
     failures: AtomicUsize,
 }
 
-impl Studio for Fake {
-    fn enter(&self, work: &mut dyn FnMut(&mut dyn Voice, &Pool)) -> Result<(), ApiError> {
+impl SessionSource for Fake {
+    fn with_session(&self, work: &mut dyn FnMut(&mut dyn ChatModel, &Pool)) -> Result<(), ApiError> {
         let less = |left: usize| left.checked_sub(1);
         if self.failures.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok() {
             return Err(ApiError::other("no memory"));
@@ -80,13 +80,13 @@ enum Heard {
     Error(ApiError),
 }
 
-struct Ear {
+struct Collector {
     heard: Sender<Heard>,
     /// The piece that it panics at.
     fails_at: Option<&'static str>,
 }
 
-impl Listener for Ear {
+impl Listener for Collector {
     fn on_piece(&self, text: String) -> Result<(), ListenerError> {
         let fails = self.fails_at == Some(&*text);
         let _ = self.heard.send(Heard::Piece(text));
@@ -107,14 +107,14 @@ impl Listener for Ear {
 }
 
 fn engine(length: usize, failures: usize) -> Engine {
-    let studio = Box::new(Fake { length, failures: AtomicUsize::new(failures) });
-    let desk = Desk { studio, max_tokens: 1000, stops: Vec::new(), journal: None };
-    Engine::start("test", Conversation::default(), 1, desk).unwrap()
+    let sessions = Box::new(Fake { length, failures: AtomicUsize::new(failures) });
+    let engine_options = EngineOptions { sessions, max_tokens: 1000, stops: Vec::new(), journal: None };
+    Engine::start("test", Conversation::default(), 1, engine_options).unwrap()
 }
 
 fn ask(engine: &Engine, text: &str) -> Receiver<Heard> {
     let (heard, receiver) = channel();
-    engine.ask(Some(text.to_owned()), Arc::new(Ear { heard, fails_at: None }));
+    engine.ask(Some(text.to_owned()), Arc::new(Collector { heard, fails_at: None }));
     receiver
 }
 
@@ -178,7 +178,7 @@ fn one_answer_is_cancelled_and_the_others_are_not() {
     engine.pause(true);
     let asked = |text: &str| {
         let (heard, receiver) = channel();
-        let listener = Arc::new(Ear { heard, fails_at: None });
+        let listener = Arc::new(Collector { heard, fails_at: None });
         (engine.ask(Some(text.to_owned()), listener), receiver)
     };
     let (first, second, third) = (asked("x"), asked("y"), asked("z"));
@@ -250,20 +250,20 @@ fn memory_is_given_back_and_taken_again() {
         assert_eq!(all(heard).0, "abc");
     }
     let (heard, receiver) = channel();
-    engine.ask(None, Arc::new(Ear { heard, fails_at: None }));
+    engine.ask(None, Arc::new(Collector { heard, fails_at: None }));
     assert_eq!(all(receiver).0, "abc");
     assert_eq!(users(&engine), ["x", "x"]);
 }
 
 /// Holds the engine at its first piece until it is let go.
 struct Holder {
-    ear: Ear,
+    collector: Collector,
     go: std::sync::Mutex<Receiver<()>>,
 }
 
 impl Listener for Holder {
     fn on_piece(&self, text: String) -> Result<(), ListenerError> {
-        let done = self.ear.on_piece(text);
+        let done = self.collector.on_piece(text);
         let _ = self.go.lock().unwrap().recv();
         done
     }
@@ -271,10 +271,10 @@ impl Listener for Holder {
         Ok(())
     }
     fn on_end(&self, reply: Reply) -> Result<(), ListenerError> {
-        self.ear.on_end(reply)
+        self.collector.on_end(reply)
     }
     fn on_error(&self, error: ApiError) -> Result<(), ListenerError> {
-        self.ear.on_error(error)
+        self.collector.on_error(error)
     }
 }
 
@@ -283,8 +283,8 @@ fn memory_is_given_back_while_work_waits_and_the_answer_goes_on() {
     for cancel in [false, true] {
         let engine = engine(5, 0);
         let ((heard, receiver), (held, go)) = (channel(), channel());
-        let ear = Ear { heard, fails_at: None };
-        let answer = engine.ask(Some("x".to_owned()), Arc::new(Holder { ear, go: go.into() }));
+        let collector = Collector { heard, fails_at: None };
+        let answer = engine.ask(Some("x".to_owned()), Arc::new(Holder { collector, go: go.into() }));
         let first = receiver.recv().unwrap();
         engine.pause(true);
         engine.free();
@@ -305,7 +305,7 @@ fn memory_is_given_back_while_work_waits_and_the_answer_goes_on() {
                 Heard::Error(error) => panic!("{error}"),
             }
         }
-        // A new session's voice begins its alphabet anew: the answer goes on behind what was shown.
+        // A new session's model begins its alphabet anew: the answer goes on behind what was shown.
         assert_eq!(text, if cancel { "a" } else { "aabcde" });
         assert_eq!(end.unwrap().text, text);
         assert_eq!(engine.conversation().turns[0].answer, text);
@@ -319,11 +319,11 @@ fn a_failure_is_told_and_the_next_message_is_answered() {
     assert_eq!(all(ask(&engine, "x")).0, "abc");
     // A listener that panics stops its answer, and nothing else.
     let (heard, receiver) = channel();
-    engine.ask(Some("y".to_owned()), Arc::new(Ear { heard, fails_at: Some("b") }));
+    engine.ask(Some("y".to_owned()), Arc::new(Collector { heard, fails_at: Some("b") }));
     let (text, end) = all(receiver);
     assert_eq!((&*text, end.unwrap().finish), ("ab", Finish::Cancelled));
     assert_eq!(users(&engine), ["x", "y"]);
-    // So does a voice.
+    // So does a model.
     let (first, second) = (ask(&engine, BREAK), ask(&engine, "z"));
     assert!(all(first).1.is_err_and(|error| error.to_string().contains("engine")));
     assert_eq!(all(second).0, "abc");
@@ -334,9 +334,9 @@ fn a_failure_is_told_and_the_next_message_is_answered() {
 fn who_waits_until_all_is_idle_is_called_no_more() {
     let engine = engine(20, 0);
     let (heard, receiver) = channel();
-    let ear = Arc::new(Ear { heard, fails_at: None });
-    let theirs = Arc::downgrade(&ear);
-    engine.ask(Some("x".to_owned()), ear);
+    let collector = Arc::new(Collector { heard, fails_at: None });
+    let theirs = Arc::downgrade(&collector);
+    engine.ask(Some("x".to_owned()), collector);
     engine.cancel();
     // Other tests of this process are at work too.
     while !crate::wait_until_idle(60_000) {}

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use thimble_host::Pool;
-use thimble_host::chat::{ChatError, Role, Voice};
+use thimble_host::chat::{ChatError, ChatModel, Role};
 use thimble_runtime::Token;
 
 /// Where work waits.
@@ -134,23 +134,23 @@ impl<'a> Passage<'a> {
     }
 }
 
-/// A voice that passes the gate before it computes anything.
+/// A model that passes the gate before it computes anything.
 pub(crate) struct Gated<'a, V> {
-    pub(crate) voice: V,
+    pub(crate) model: V,
     pub(crate) passage: &'a Passage<'a>,
 }
 
-impl<V: Voice> Voice for Gated<'_, V> {
+impl<V: ChatModel> ChatModel for Gated<'_, V> {
     fn context(&self) -> usize {
-        self.voice.context()
+        self.model.context()
     }
 
     fn encode(&self, messages: &[(Role, &str)]) -> Result<Vec<Token>, ChatError> {
-        self.voice.encode(messages)
+        self.model.encode(messages)
     }
 
     fn reuse(&mut self, tokens: &[Token]) -> usize {
-        self.voice.reuse(tokens)
+        self.model.reuse(tokens)
     }
 
     fn prefill(&mut self, tokens: &[Token]) -> Result<(), ChatError> {
@@ -158,19 +158,19 @@ impl<V: Voice> Voice for Gated<'_, V> {
         if self.passage.evicted.get() {
             return Err(ChatError::Withdrawn);
         }
-        self.voice.prefill(tokens)
+        self.model.prefill(tokens)
     }
 
     fn sample(&mut self) -> Token {
         self.passage.decoding.set(true);
-        self.voice.sample()
+        self.model.sample()
     }
 
     fn bytes(&self, token: Token) -> &[u8] {
-        self.voice.bytes(token)
+        self.model.bytes(token)
     }
 
     fn is_stop(&self, token: Token) -> bool {
-        self.voice.is_stop(token)
+        self.model.is_stop(token)
     }
 }

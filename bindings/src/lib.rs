@@ -15,7 +15,7 @@ mod gate;
 mod journal;
 mod listener;
 mod model;
-mod studio;
+mod sessions;
 
 pub use busy::wait_until_idle;
 pub use chat::{Chat, ChatOptions, Message, Sampling, Stats};

@@ -16,7 +16,7 @@ use thimble_ffi::{
     ApiError, Chat, ChatOptions, Completion, CompletionOptions, Finish, Listener, ListenerError, Model,
     ModelOptions, Reply, Sampling,
 };
-use thimble_host::chat::{ChatError, Conversation, Dialogue, Format, ModelVoice};
+use thimble_host::chat::{ChatError, ChatSession, Conversation, Format, LoadedModel};
 use thimble_host::{MappedModel, Plan, Pool, Settings, generator};
 use thimble_runtime::sampler::{Sampler, Sampling as RuntimeSampling};
 use tiny::{Folder, ODD};
@@ -32,12 +32,12 @@ enum Heard {
 type Each = Box<dyn Fn(&str) -> Result<(), ListenerError> + Send + Sync>;
 
 /// Passes on what it hears, and does something with each piece.
-struct Ear {
+struct Collector {
     heard: Mutex<Sender<Heard>>,
     each: Each,
 }
 
-impl Listener for Ear {
+impl Listener for Collector {
     fn on_piece(&self, text: String) -> Result<(), ListenerError> {
         let done = (self.each)(&text);
         // Nobody listens any more where a test has ended.
@@ -57,9 +57,9 @@ impl Listener for Ear {
     }
 }
 
-fn ear(each: Each) -> (Arc<Ear>, Receiver<Heard>) {
+fn collector(each: Each) -> (Arc<Collector>, Receiver<Heard>) {
     let (sender, receiver) = channel();
-    (Arc::new(Ear { heard: Mutex::new(sender), each }), receiver)
+    (Arc::new(Collector { heard: Mutex::new(sender), each }), receiver)
 }
 
 /// The pieces and the end, or the error.
@@ -75,7 +75,7 @@ fn rest(heard: &Receiver<Heard>) -> Result<(Vec<String>, Reply), ApiError> {
 }
 
 fn ask(chat: &Chat, text: &str) -> Result<(Vec<String>, Reply), ApiError> {
-    let (listener, heard) = ear(Box::new(|_| Ok(())));
+    let (listener, heard) = collector(Box::new(|_| Ok(())));
     chat.send(text.to_owned(), listener);
     rest(&heard)
 }
@@ -133,7 +133,7 @@ fn pieces_come_in_order_and_the_conversation_is_kept() {
     chat.restore(bench.text("talk.json")).unwrap();
     assert_eq!(chat.history().len(), 4);
     assert!(matches!(chat.restore(bench.text("none.json")), Err(ApiError::NotFound { .. })));
-    let (listener, heard) = ear(Box::new(|_| Ok(())));
+    let (listener, heard) = collector(Box::new(|_| Ok(())));
     chat.retry(listener);
     let (_, again) = rest(&heard).unwrap();
     assert_eq!(chat.history().last().unwrap().text, again.text);
@@ -149,7 +149,7 @@ fn chats_do_not_disturb_each_other() {
     let heard: Vec<Receiver<Heard>> = chats
         .iter()
         .map(|chat| {
-            let (listener, heard) = ear(Box::new(|_| Ok(())));
+            let (listener, heard) = collector(Box::new(|_| Ok(())));
             chat.send("hello".to_owned(), listener);
             heard
         })
@@ -171,9 +171,9 @@ fn chats_do_not_disturb_each_other() {
 fn an_answer_can_be_cancelled_at_any_time() {
     let bench = Bench::new();
     let chat = Chat::new(bench.model(), options(100_000)).unwrap();
-    let (listener, heard) = ear(Box::new(|_| Ok(())));
+    let (listener, heard) = collector(Box::new(|_| Ok(())));
     chat.send("hello".to_owned(), listener);
-    let (waiting, heard_waiting) = ear(Box::new(|_| Ok(())));
+    let (waiting, heard_waiting) = collector(Box::new(|_| Ok(())));
     chat.send("and another".to_owned(), waiting);
     assert!(matches!(heard.recv_timeout(Duration::from_secs(60)).unwrap(), Heard::Piece(_)));
     chat.cancel();
@@ -187,7 +187,7 @@ fn an_answer_can_be_cancelled_at_any_time() {
 
     // Paused, it waits, and goes on where it was.
     chat.pause();
-    let (listener, heard) = ear(Box::new(|_| Ok(())));
+    let (listener, heard) = collector(Box::new(|_| Ok(())));
     chat.send("go on".to_owned(), listener);
     assert!(heard.recv_timeout(Duration::from_millis(300)).is_err());
     chat.resume();
@@ -202,7 +202,7 @@ fn a_listener_that_fails_stops_its_answer_and_nothing_else() {
     let bench = Bench::new();
     let chat = Chat::new(bench.model(), options(100_000)).unwrap();
     let count = AtomicUsize::new(0);
-    let (listener, heard) = ear(Box::new(move |_| match count.fetch_add(1, Ordering::Relaxed) {
+    let (listener, heard) = collector(Box::new(move |_| match count.fetch_add(1, Ordering::Relaxed) {
         0 | 1 => Ok(()),
         _ => Err(ListenerError::Failed { reason: "thrown".to_owned() }),
     }));
@@ -226,7 +226,7 @@ fn what_is_shown_is_on_disk() {
     let shown = Arc::new(Mutex::new(String::new()));
     let (all, from, to) = (Arc::clone(&shown), path.clone(), copy.clone());
     let model = bench.model();
-    let (listener, heard) = ear(Box::new(move |piece| {
+    let (listener, heard) = collector(Box::new(move |piece| {
         // As if the process were killed now: another one opens what is there.
         let mut all = all.lock().unwrap();
         all.push_str(piece);
@@ -283,11 +283,11 @@ fn complete(
     prompt: &str,
     options: CompletionOptions,
 ) -> (Arc<Completion>, Receiver<Heard>) {
-    let (listener, heard) = ear(Box::new(|_| Ok(())));
+    let (listener, heard) = collector(Box::new(|_| Ok(())));
     (Arc::clone(model).complete(prompt.to_owned(), options, listener).unwrap(), heard)
 }
 
-/// What the host's own dialogue says, greedily.
+/// What the host's own session says, greedily.
 fn greedily(bench: &Bench, format: Format, user: &str, most: usize) -> String {
     let mapped = MappedModel::open(&bench.path("m.thimble")).unwrap();
     let file = mapped.file().unwrap();
@@ -296,12 +296,12 @@ fn greedily(bench: &Bench, format: Format, user: &str, most: usize) -> String {
     let pool = Pool::new(plan.threads()).unwrap();
     let generator = generator(&file, &plan, &mut memory, &pool).unwrap();
     let sampler = Sampler::new(RuntimeSampling { temperature: 0.0, ..RuntimeSampling::default() }).unwrap();
-    let voice = ModelVoice { file, generator, sampler, format };
+    let model = LoadedModel { file, generator, sampler, format };
     let conversation = Conversation::default();
-    let mut dialogue = Dialogue { voice, conversation, max_tokens: Some(most), stops: Vec::new() };
+    let mut session = ChatSession { model, conversation, max_tokens: Some(most), stops: Vec::new() };
     let go = AtomicBool::new(false);
-    dialogue.answer::<ChatError>(user, &go, &mut |_| Ok(())).unwrap();
-    dialogue.conversation.turns.remove(0).answer
+    session.answer::<ChatError>(user, &go, &mut |_| Ok(())).unwrap();
+    session.conversation.turns.remove(0).answer
 }
 
 #[test]
@@ -352,7 +352,7 @@ fn a_completion_is_stopped_by_a_text_by_a_call_and_with_its_object() {
     let short = Model::open(bench.text("m.thimble"), short).unwrap();
     let (_full, heard) = complete(&short, "hello", options(100_000, &[]));
     assert_eq!(rest(&heard).unwrap().1.finish, Finish::Context);
-    let (listener, _) = ear(Box::new(|_| Ok(())));
+    let (listener, _) = collector(Box::new(|_| Ok(())));
     assert!(Arc::clone(&model).complete("x".to_owned(), options(1, &[""]), listener).is_err());
 }
 
@@ -362,7 +362,7 @@ fn nothing_is_shown_after_a_cancellation() {
     let chat = Chat::new(bench.model(), options(100_000)).unwrap();
     let cell = Arc::new(Mutex::new(None::<Arc<Chat>>));
     let theirs = Arc::clone(&cell);
-    let (listener, heard) = ear(Box::new(move |_| {
+    let (listener, heard) = collector(Box::new(move |_| {
         // From the listener itself, with its first piece.
         if let Some(chat) = theirs.lock().unwrap().take() {
             chat.cancel();

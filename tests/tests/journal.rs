@@ -71,19 +71,29 @@ fn child() {
         let (sender, end) = channel();
         show(&("user", &user));
         chat.send(user, Arc::new(Screen(Mutex::new(sender))));
+        show(&("sent", ""));
         end.recv().unwrap().unwrap();
     }
 }
 
-/// Turns as they were on the screen.
-fn shown(lines: &[String]) -> Vec<(String, String)> {
-    let mut turns: Vec<(String, String)> = Vec::new();
+/// A turn as it was on the screen.
+#[derive(Default)]
+struct Shown {
+    user: String,
+    answer: String,
+    /// Whether `send` had returned.
+    sent: bool,
+}
+
+fn shown(lines: &[String]) -> Vec<Shown> {
+    let mut turns: Vec<Shown> = Vec::new();
     for line in lines {
         // The harness of this program says something too, and the last line may be cut off.
         let Ok((kind, text)) = serde_json::from_str::<(String, String)>(line) else { continue };
         match (&*kind, turns.last_mut()) {
-            ("user", _) => turns.push((text, String::new())),
-            (_, Some(turn)) => turn.1.push_str(&text),
+            ("user", _) => turns.push(Shown { user: text, ..Shown::default() }),
+            ("sent", Some(turn)) => turn.sent = true,
+            (_, Some(turn)) => turn.answer.push_str(&text),
             (_, None) => panic!("a piece comes after its message"),
         }
     }
@@ -101,6 +111,7 @@ fn nothing_shown_is_lost() {
     let journal = text(&folder.path().join("chat.jsonl"));
     let mut moments = tiny::Random(6);
     let mut in_answers = 0;
+    let mut before = None;
     for seed in 0..ROUNDS {
         let told = serde_json::to_string(&(text(&path), &journal, seed)).unwrap();
         let mut command = Command::new(std::env::current_exe().unwrap());
@@ -122,21 +133,27 @@ fn nothing_shown_is_lost() {
         let turns: Vec<(&str, &str)> =
             history.chunks(2).map(|turn| (&*turn[0].text, &*turn[1].text)).collect();
         let shown = shown(&screen);
-        in_answers += usize::from(shown.last().is_some_and(|turn| !turn.1.is_empty()));
-        for (number, (user, answer)) in shown.iter().enumerate() {
+        in_answers += usize::from(shown.last().is_some_and(|turn| !turn.answer.is_empty()));
+        let unanswered = chat.unanswered();
+        for (number, Shown { user, answer, sent }) in shown.iter().enumerate() {
             let last = number + 1 == shown.len();
             let kept = turns.iter().find(|turn| turn.0 == user);
             match kept {
                 Some(kept) if last => assert!(kept.1.starts_with(&**answer), "{kept:?} {answer:?}"),
                 Some(kept) => assert_eq!(kept.1, answer),
-                // A full context makes the oldest give way, and a message may not have reached the engine.
-                None if last => assert!(answer.is_empty(), "{user}: {answer:?} is gone"),
+                None if last => {
+                    assert!(answer.is_empty(), "{user}: {answer:?} is gone");
+                    assert!(!sent || unanswered.as_ref() == Some(user), "{user} is gone: {unanswered:?}");
+                }
+                // A full context makes the oldest give way.
                 None => assert!(shown[number + 1..].len() > 4, "{user} is gone"),
             }
         }
-        if let Some(unanswered) = chat.unanswered() {
-            assert_eq!(unanswered, shown.last().unwrap().0);
-        }
+        // One that was left by the process before waits until another message comes.
+        let last = shown.last().unwrap();
+        let waiting = unanswered.as_ref().is_none_or(|text| *text == last.user);
+        assert!(waiting || (!last.sent && unanswered == before), "{unanswered:?} after {}", last.user);
+        before = unanswered;
     }
     assert!(in_answers > 5, "{in_answers} of {ROUNDS} moments fell into an answer");
 }

@@ -149,12 +149,12 @@ fn everybody_works(pool: &Pool) {
 
 /// Notes how much had been allocated when each piece came, in memory of its own. Whoever waits for the end looks for it now
 /// and then: a thread that waits in another way may allocate.
-struct Ear {
+struct Collector {
     at: Mutex<Vec<usize>>,
     ended: Mutex<Option<Result<Reply, ApiError>>>,
 }
 
-impl Listener for Ear {
+impl Listener for Collector {
     fn on_piece(&self, text: String) -> Result<(), ListenerError> {
         assert!(!text.is_empty());
         self.at.lock().unwrap().push(ALLOCATIONS.load(Ordering::SeqCst));
@@ -185,16 +185,17 @@ fn a_chat_allocates_only_what_it_hands_out() {
         let sampling = thimble_ffi::Sampling { temperature: 1.5, seed: Some(7), ..Default::default() };
         let (sampling, max_tokens) = (Some(sampling), Some(200));
         let mut pieces = 0;
-        let mut heard = |ask: &dyn Fn(Arc<Ear>)| {
-            let ear = Arc::new(Ear { at: Mutex::new(Vec::with_capacity(1000)), ended: Mutex::new(None) });
-            ask(Arc::clone(&ear));
+        let mut heard = |ask: &dyn Fn(Arc<Collector>)| {
+            let collector =
+                Arc::new(Collector { at: Mutex::new(Vec::with_capacity(1000)), ended: Mutex::new(None) });
+            ask(Arc::clone(&collector));
             let reply = loop {
-                if let Some(reply) = ear.ended.lock().unwrap().take() {
+                if let Some(reply) = collector.ended.lock().unwrap().take() {
                     break reply.unwrap();
                 }
                 std::thread::sleep(std::time::Duration::from_millis(1));
             };
-            let at = std::mem::take(&mut *ear.at.lock().unwrap());
+            let at = std::mem::take(&mut *collector.at.lock().unwrap());
             // The string of each piece, and nothing else from the first piece to the last.
             let steps: Vec<usize> = at.windows(2).map(|pair| pair[1] - pair[0]).collect();
             assert!(reply.tokens >= at.len() as u32 && !steps.is_empty());
@@ -208,12 +209,13 @@ fn a_chat_allocates_only_what_it_hands_out() {
             let chat = Chat::new(Arc::clone(&model), options).unwrap();
             // Few enough for the context: where turns have to give way, the prompt is made anew.
             for _ in 0..3 {
-                heard(&|ear| drop(chat.send("hello".to_owned(), ear)));
+                heard(&|collector| drop(chat.send("hello".to_owned(), collector)));
             }
         }
         let options = CompletionOptions { sampling, max_tokens, stop: vec!["zqzq".to_owned()] };
-        heard(&|ear| {
-            let completion = Arc::clone(&model).complete("hello".to_owned(), options.clone(), ear).unwrap();
+        heard(&|collector| {
+            let completion =
+                Arc::clone(&model).complete("hello".to_owned(), options.clone(), collector).unwrap();
             // Dropped it would end: leave it to the thread.
             std::mem::forget(completion);
         });

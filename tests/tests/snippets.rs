@@ -5,8 +5,13 @@ use std::fs;
 use std::path::Path;
 
 /// Documents that may have such blocks.
-const DOCUMENTS: [&str; 4] =
-    ["bindings/README.md", "mobile/README.md", "mobile/android/README.md", "mobile/ios/README.md"];
+const DOCUMENTS: [&str; 5] = [
+    "README.md",
+    "bindings/README.md",
+    "mobile/README.md",
+    "mobile/android/README.md",
+    "mobile/ios/README.md",
+];
 
 /// Without the spaces that all lines begin with, and without empty lines at both ends.
 fn flush_left(lines: &[&str]) -> String {

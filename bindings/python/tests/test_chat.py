@@ -64,7 +64,7 @@ def test_a_cancelled_answer_ends_within_one_token(model: Model) -> None:
 
 def count_of(answer: object) -> int:
     """Pieces that wait to be taken."""
-    return len(answer._ear._heard)  # type: ignore[attr-defined]
+    return len(answer._queue._heard)  # type: ignore[attr-defined]
 
 
 def test_a_loop_that_is_left_stops_the_answer(model: Model) -> None:
@@ -74,10 +74,14 @@ def test_a_loop_that_is_left_stops_the_answer(model: Model) -> None:
     with chat.send("Another one.") as answer:
         next(answer)
     assert answer.reply.finish == Finish.CANCELLED
-    # The next message is answered, and both stopped answers are in the history as far as they came.
-    third = model.chat(sampling=lively(), max_tokens=5).send("x").reply
-    assert third.finish in (Finish.LENGTH, Finish.STOP)
-    assert [message.from_user for message in chat.history] == [True, False, True, False]
+    named = chat.send("And another one.")
+    for _ in named:
+        break
+    assert named.reply.finish == Finish.CANCELLED
+    # The next message is answered, and the stopped answers are in the history as far as they came.
+    fourth = model.chat(sampling=lively(), max_tokens=5).send("x").reply
+    assert fourth.finish in (Finish.LENGTH, Finish.STOP)
+    assert [message.from_user for message in chat.history] == [True, False] * 3
 
 
 def test_chats_do_not_disturb_each_other(model: Model) -> None:
@@ -260,9 +264,31 @@ def test_async_for(model: Model) -> None:
     async def both() -> list[str]:
         return list(await asyncio.gather(ask(QUESTION), ask(STORY)))
 
+    async def left() -> Reply:
+        answer = model.chat(sampling=lively(), max_tokens=1500).send(STORY)
+        async for _ in answer:
+            break
+        return await asyncio.to_thread(lambda: answer.reply)
+
+    assert asyncio.run(left()).finish == Finish.CANCELLED
     told = asyncio.run(both())
     for text, question in zip(told, (QUESTION, STORY)):
         assert text == model.chat(sampling=lively(), max_tokens=20).send(question).reply.text
+
+
+def test_a_completion_waits_while_it_is_paused(model: Model) -> None:
+    expected = model.complete(STORY, sampling=lively(), max_tokens=60).reply.text
+    text = model.complete(STORY, sampling=lively(), max_tokens=60)
+    text.pause()
+    text.save_power(True)
+    taken: list[str] = []
+    reader = threading.Thread(target=lambda: taken.extend(text))
+    reader.start()
+    reader.join(0.3)
+    assert reader.is_alive()
+    text.resume()
+    reader.join(60)
+    assert "".join(taken) == expected
 
 
 def test_a_completion_ends_in_front_of_a_text(model: Model) -> None:

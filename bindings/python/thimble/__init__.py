@@ -6,11 +6,10 @@
 ...     for piece in chat.send("What is a thimble?"):
 ...         print(piece, end="", flush=True)
 
-`async for` works as well. Objects may be used from any thread. A loop that is left early stops the answer
-unless something else holds it; `with` stops it in any case.
+`async for` works as well. Objects may be used from any thread. A loop that is left early stops the answer.
 """
 
-from ._answer import Answer
+from ._answer import Answer, Completion
 from ._chat import Chat
 from ._errors import ContextFull, Damaged, NotAModel, NotFound, ThimbleError, TooLarge
 from ._model import Model
@@ -19,6 +18,7 @@ from .thimble_ffi import Finish, KvCache, Message, ModelInfo, Reply, Sampling, S
 __all__ = [
     "Answer",
     "Chat",
+    "Completion",
     "ContextFull",
     "Damaged",
     "Finish",

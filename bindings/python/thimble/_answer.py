@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Optional, Union
 
 from . import thimble_ffi as ffi
-from ._errors import ThimbleError, told
+from ._errors import ThimbleError, from_engine
 from .thimble_ffi import Reply
 
 Heard = Union[str, Reply, ThimbleError]
@@ -36,7 +36,7 @@ def _stop() -> None:
     ffi.wait_until_idle(_PATIENCE)
 
 
-class Ear(ffi.Listener):
+class PieceQueue(ffi.Listener):
     """Keeps what the engine's thread says until somebody takes it."""
 
     def __init__(self) -> None:
@@ -62,7 +62,7 @@ class Ear(ffi.Listener):
         self._put(reply)
 
     def on_error(self, error: ffi.ApiError) -> None:
-        self._put(told(error))
+        self._put(from_engine(error))
 
     def _next(self) -> Heard:
         # The end stays: every reader finds it.
@@ -98,12 +98,12 @@ def _wake(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
 class Answer(Iterator[str], AsyncIterator[str]):
     """The pieces of an answer, in order, as they are made; for `for` and for `async for`.
 
-    The answer is stopped once this object is closed or gone: a loop over it that is left early stops it unless
-    something else holds the object. `with` stops it in any case.
+    A loop that is left early stops the answer, and so does the end of a `with`. `next` takes one piece and lets the
+    answer go on for as long as this object is there.
     """
 
-    def __init__(self, ear: Ear, keep: object, handle: Union[ffi.Answer, ffi.Completion]) -> None:
-        self._ear = ear
+    def __init__(self, queue: PieceQueue, keep: object, handle: Union[ffi.Answer, ffi.Completion]) -> None:
+        self._queue = queue
         self._handle = handle
         # What makes the answer ends once it is gone.
         self._keep: Optional[object] = keep
@@ -119,20 +119,39 @@ class Answer(Iterator[str], AsyncIterator[str]):
             raise heard
         return None
 
-    def __iter__(self) -> Answer:
-        return self
+    def _next(self) -> Optional[str]:
+        return None if self._end is not None else self._piece(self._queue.take())
+
+    async def _next_async(self) -> Optional[str]:
+        return None if self._end is not None else self._piece(await self._queue.take_async())
+
+    def _left(self) -> None:
+        if self._end is None:
+            self.close()
+
+    # A generator ends with the loop over it, where an object of its own would be stopped only once nobody holds it.
+    def __iter__(self) -> Iterator[str]:
+        try:
+            while (piece := self._next()) is not None:
+                yield piece
+        finally:
+            self._left()
 
     def __next__(self) -> str:
-        piece = None if self._end is not None else self._piece(self._ear.take())
+        piece = self._next()
         if piece is None:
             raise StopIteration
         return piece
 
-    def __aiter__(self) -> Answer:
-        return self
+    async def __aiter__(self) -> AsyncIterator[str]:
+        try:
+            while (piece := await self._next_async()) is not None:
+                yield piece
+        finally:
+            self._left()
 
     async def __anext__(self) -> str:
-        piece = None if self._end is not None else self._piece(await self._ear.take_async())
+        piece = await self._next_async()
         if piece is None:
             raise StopAsyncIteration
         return piece
@@ -159,3 +178,23 @@ class Answer(Iterator[str], AsyncIterator[str]):
 
     def __del__(self) -> None:
         self._handle.cancel()
+
+
+class Completion(Answer):
+    """The pieces of a text that is continued."""
+
+    def __init__(self, queue: PieceQueue, completion: ffi.Completion) -> None:
+        super().__init__(queue, completion, completion)
+        self._completion = completion
+
+    def pause(self) -> None:
+        """Lets work wait; `resume` lets it go on where it was."""
+        self._completion.pause()
+
+    def resume(self) -> None:
+        """Ends a pause."""
+        self._completion.resume()
+
+    def save_power(self, save: bool) -> None:
+        """Works with half the threads, or with all again. The text does not depend on it."""
+        self._completion.save_power(save)

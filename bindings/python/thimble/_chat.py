@@ -6,8 +6,8 @@ import os
 from typing import Optional, Union
 
 from . import thimble_ffi as ffi
-from ._answer import Answer, Ear
-from ._errors import telling
+from ._answer import Answer, PieceQueue
+from ._errors import translated_errors
 from .thimble_ffi import Message, Stats
 
 Path = Union[str, "os.PathLike[str]"]
@@ -30,15 +30,15 @@ class Chat:
 
         Iterating raises ContextFull for a message that the context has no room for.
         """
-        ear = Ear()
+        queue = PieceQueue()
         inner = self._inner
-        return Answer(ear, inner, inner.send(text, ear))
+        return Answer(queue, inner, inner.send(text, queue))
 
     def retry(self) -> Answer:
         """Answers the last message once more; the old answer stays until something of the new one is there."""
-        ear = Ear()
+        queue = PieceQueue()
         inner = self._inner
-        return Answer(ear, inner, inner.retry(ear))
+        return Answer(queue, inner, inner.retry(queue))
 
     def cancel(self) -> None:
         """Stops the answer at hand and those that wait; what was said of them stays in the history."""
@@ -61,12 +61,12 @@ class Chat:
 
     def save(self, path: Path) -> None:
         """Writes the conversation to a file, whole or not at all."""
-        with telling():
+        with translated_errors():
             self._inner.save(os.fspath(path))
 
     def restore(self, path: Path) -> None:
         """Goes on with a conversation from a file that `save` or `thimble chat` wrote. Raises NotFound."""
-        with telling():
+        with translated_errors():
             self._inner.restore(os.fspath(path))
 
     def clear(self) -> None:

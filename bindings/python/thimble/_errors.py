@@ -40,7 +40,7 @@ class ContextFull(ThimbleError):
     """A message that the context has no room for."""
 
 
-def told(error: Any) -> ThimbleError:
+def from_engine(error: Any) -> ThimbleError:
     """The exception for an error from across the border."""
     # Its variants are made in a way that type checkers do not follow.
     kinds: Any = ffi.ApiError
@@ -58,9 +58,9 @@ def told(error: Any) -> ThimbleError:
 
 
 @contextmanager
-def telling() -> Iterator[None]:
+def translated_errors() -> Iterator[None]:
     """Raises the package's exceptions in place of those from across the border."""
     try:
         yield
     except ffi.ApiError as error:
-        raise told(error) from None
+        raise from_engine(error) from None

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import Optional
 
 from . import thimble_ffi as ffi
-from ._answer import Answer, Ear, watched
+from ._answer import Completion, PieceQueue, watched
 from ._chat import Chat, Path
-from ._errors import telling
+from ._errors import translated_errors
 from .thimble_ffi import KvCache, ModelInfo, Sampling
 
 
@@ -20,7 +20,7 @@ class Model:
     def __init__(self, inner: ffi.Model) -> None:
         self._model: Optional[ffi.Model] = inner
         self._chats: weakref.WeakSet[Chat] = weakref.WeakSet()
-        self._completions: weakref.WeakSet[Answer] = weakref.WeakSet()
+        self._completions: weakref.WeakSet[Completion] = weakref.WeakSet()
 
     @classmethod
     def open(
@@ -43,7 +43,7 @@ class Model:
         options = ffi.ModelOptions(
             budget_bytes=budget_bytes, context=context, threads=threads, kv_cache=kv_cache
         )
-        with telling():
+        with translated_errors():
             return cls(ffi.Model.open(os.fspath(path), options))
 
     @property
@@ -55,7 +55,7 @@ class Model:
     @property
     def info(self) -> ModelInfo:
         """What there is to know about the model and how it runs."""
-        with telling():
+        with translated_errors():
             return self._inner.info()
 
     def chat(
@@ -77,7 +77,7 @@ class Model:
             max_tokens=max_tokens,
             journal=None if journal is None else os.fspath(journal),
         )
-        with telling():
+        with translated_errors():
             inner = ffi.Chat(self._inner, options)
         watched(inner)
         chat = Chat(inner)
@@ -91,28 +91,28 @@ class Model:
         max_tokens: Optional[int] = None,
         sampling: Optional[Sampling] = None,
         stop: Sequence[str] = (),
-    ) -> Answer:
+    ) -> Completion:
         """Continues a text as it is, without a chat template, on a thread of its own.
 
         max_tokens: 1,024 unless given. stop: texts that it ends in front of.
         """
-        ear = Ear()
+        queue = PieceQueue()
         options = ffi.CompletionOptions(max_tokens=max_tokens, sampling=sampling, stop=list(stop))
-        with telling():
-            completion = self._inner.complete(prompt, options, ear)
+        with translated_errors():
+            completion = self._inner.complete(prompt, options, queue)
         watched(completion)
-        answer = Answer(ear, completion, completion)
-        self._completions.add(answer)
-        return answer
+        text = Completion(queue, completion)
+        self._completions.add(text)
+        return text
 
     def tokens(self, text: str) -> list[int]:
         """The ids of a text; what looks like a special token is plain text."""
-        with telling():
+        with translated_errors():
             return self._inner.tokens(text)
 
     def verify(self) -> None:
         """Compares every byte of the file with its checksums; Damaged where one differs."""
-        with telling():
+        with translated_errors():
             self._inner.verify()
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-//! `thimble chat`: the terminal around a [`Dialogue`].
+//! `thimble chat`: the terminal around a [`ChatSession`].
 
 use crate::engine::{self, Bench, Mapped, Need};
 use crate::failure::Failure;
@@ -13,7 +13,7 @@ use crate::{resources, terminal};
 use std::io::{IsTerminal, Write};
 use thimble_host::Plan;
 use thimble_host::chat::{
-    Answer, Conversation, Dialogue, End, Event, Format, ModelVoice, Saved, Turn, Voice,
+    Answer, ChatModel, ChatSession, Conversation, End, Event, Format, LoadedModel, Saved, Turn,
 };
 use thimble_runtime::Token;
 use thimble_runtime::sampler::Sampling;
@@ -62,12 +62,13 @@ impl Job {
         let mut bench = Bench::new(&plan)?;
         let generator = bench.generator(&file, &plan)?;
         let sampler = engine::sampler(self.sampling, &self.biases, file.config().vocab)?;
-        let voice = ModelVoice { file, generator, sampler, format: Format::Chat };
+        let model = LoadedModel { file, generator, sampler, format: Format::Chat };
         // A model without a template, or one that refuses the system message, fails here and not after the
         // first message.
         let conversation = Conversation { system: self.system.clone(), turns: Vec::new() };
-        voice.encode(&conversation.messages(0, "hello"))?;
-        let dialogue = Dialogue { voice, conversation, max_tokens: Some(self.max_tokens), stops: Vec::new() };
+        model.encode(&conversation.messages(0, "hello"))?;
+        let session =
+            ChatSession { model, conversation, max_tokens: Some(self.max_tokens), stops: Vec::new() };
         let interrupt = Interrupt::install()?;
         let mut reader = Reader::new(Home::find().ok().map(|home| home.history()))?;
         if reader.interactive() {
@@ -77,7 +78,7 @@ impl Job {
                 plan.context()
             ));
         }
-        let mut room = Room { job: &self, plan: &plan, dialogue, interrupt, last: None, stdout };
+        let mut room = Room { job: &self, plan: &plan, session, interrupt, last: None, stdout };
         while let Some(line) = reader.read()? {
             match line {
                 Line::Text(text) => {
@@ -96,7 +97,7 @@ impl Job {
 struct Room<'r, 'a, 'b> {
     job: &'r Job,
     plan: &'r Plan,
-    dialogue: Dialogue<ModelVoice<'a, 'b>>,
+    session: ChatSession<LoadedModel<'a, 'b>>,
     interrupt: Interrupt,
     last: Option<Answer>,
     stdout: &'r mut dyn Write,
@@ -112,20 +113,20 @@ impl Room<'_, '_, '_> {
             }
             Input::Help => terminal::note(HELP),
             Input::Reset => {
-                self.dialogue.conversation.turns.clear();
+                self.session.conversation.turns.clear();
                 terminal::note("(the conversation is forgotten)");
             }
-            Input::ShowSystem => match &self.dialogue.conversation.system {
+            Input::ShowSystem => match &self.session.conversation.system {
                 Some(text) => terminal::note(text),
                 None => terminal::note("(no instructions; the model's own default may apply)"),
             },
             Input::SetSystem(text) => self.set_system(text),
-            Input::Retry => match self.dialogue.take_last() {
+            Input::Retry => match self.session.take_last() {
                 Some(turn) => self.retry(turn)?,
                 None => terminal::note("(there is nothing to answer again)"),
             },
             Input::Save(path) => {
-                let saved = Saved::new(&self.job.location.name(), &self.dialogue.conversation);
+                let saved = Saved::new(&self.job.location.name(), &self.session.conversation);
                 match saved.write(&path) {
                     Ok(()) => terminal::note(&format!("(saved to {})", path.display())),
                     Err(failure) => terminal::error(&failure),
@@ -134,7 +135,7 @@ impl Room<'_, '_, '_> {
             Input::Load(path) => match Saved::read(&path) {
                 Ok(conversation) => {
                     terminal::note(&format!("(loaded {} turns)", conversation.turns.len()));
-                    self.dialogue.conversation = conversation;
+                    self.session.conversation = conversation;
                 }
                 Err(failure) => terminal::error(&failure),
             },
@@ -147,13 +148,13 @@ impl Room<'_, '_, '_> {
 
     /// Takes the instructions only if the model's template takes them.
     fn set_system(&mut self, text: Option<String>) {
-        let before = std::mem::replace(&mut self.dialogue.conversation.system, text);
-        let messages = self.dialogue.conversation.messages(0, "hello");
-        match self.dialogue.voice.encode(&messages) {
+        let before = std::mem::replace(&mut self.session.conversation.system, text);
+        let messages = self.session.conversation.messages(0, "hello");
+        match self.session.model.encode(&messages) {
             Ok(_) => terminal::note("(the instructions are changed)"),
             Err(failure) => {
                 terminal::error(&failure);
-                self.dialogue.conversation.system = before;
+                self.session.conversation.system = before;
             }
         }
     }
@@ -161,7 +162,7 @@ impl Room<'_, '_, '_> {
     /// Another answer to a turn that was taken out; without one, the turn stays as it was.
     fn retry(&mut self, turn: Turn) -> Result<(), Failure> {
         if !self.answer(&turn.user)? {
-            self.dialogue.conversation.turns.push(turn);
+            self.session.conversation.turns.push(turn);
         }
         Ok(())
     }
@@ -172,7 +173,7 @@ impl Room<'_, '_, '_> {
         let stdout = &mut *self.stdout;
         let terminal = std::io::stdout().is_terminal();
         let mut status = Status::default();
-        let answered = self.dialogue.answer::<Failure>(user, answering.flag(), &mut |event| match event {
+        let answered = self.session.answer::<Failure>(user, answering.flag(), &mut |event| match event {
             Event::Text(text) => {
                 status.clear();
                 let text = if terminal { terminal::harmless(text) } else { text.into() };
@@ -232,8 +233,8 @@ impl Room<'_, '_, '_> {
         let peak = resources::peak_resident_bytes();
         terminal::note(&format!(
             "{} turns, {} of {} tokens in the context; plan {:.1} MB{}; {}, {} threads; seed {}",
-            self.dialogue.conversation.turns.len(),
-            self.dialogue.voice.generator.position(),
+            self.session.conversation.turns.len(),
+            self.session.model.generator.position(),
             plan.context(),
             plan.bytes() as f64 / 1e6,
             peak.map_or(String::new(), |bytes| format!(", peak resident {:.1} MB", bytes as f64 / 1e6)),

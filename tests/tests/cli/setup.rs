@@ -143,7 +143,9 @@ fn binary() -> &'static Path {
         let release = std::env::current_exe().unwrap().components().any(|c| c.as_os_str() == "release");
         let profile = if release { "release" } else { "dev" };
         let built = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "--package", "thimble-cli", "--bin", "thimble", "--profile", profile])
+            // All of the workspace, as for the tests: fewer packages would want fewer features of their dependencies, and
+            // those would be built once more.
+            .args(["build", "--quiet", "--workspace", "--bin", "thimble", "--profile", profile])
             .args(["--message-format", "json"])
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .stderr(Stdio::inherit())

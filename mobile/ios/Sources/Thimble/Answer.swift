@@ -22,7 +22,7 @@ struct Work: Sendable {
 /// Takes an answer from the engine's thread into a stream.
 ///
 /// A stream that nobody reads any more stops its own answer, and no other one that waits.
-final class Ear<Element: Sendable>: Listener, @unchecked Sendable {
+final class StreamListener<Element: Sendable>: Listener, @unchecked Sendable {
     private let continuation: AsyncThrowingStream<Element, any Error>.Continuation
     private let element: @Sendable (AnswerEvent) -> Element?
     /// Guards what follows.
@@ -91,11 +91,11 @@ func listening<Element: Sendable>(
     start: (any Listener) throws -> Work
 ) -> AsyncThrowingStream<Element, any Error> {
     AsyncThrowingStream { continuation in
-        let ear = Ear(continuation, element)
+        let listener = StreamListener(continuation, element)
         // Before the start: an answer may be over when that returns.
-        continuation.onTermination = { _ in ear.stop() }
+        continuation.onTermination = { _ in listener.stop() }
         do {
-            ear.keep(try start(ear))
+            listener.keep(try start(listener))
         } catch {
             continuation.finish(throwing: ThimbleError(error))
         }

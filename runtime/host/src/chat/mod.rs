@@ -1,12 +1,12 @@
 //! A conversation with a model: what is remembered, how it is fitted into the context, how it is kept in a file.
 
 mod conversation;
-mod dialogue;
-mod voice;
+mod loaded;
+mod session;
 
 pub use conversation::{Conversation, Role, Saved, Turn};
-pub use dialogue::{Answer, Dialogue, End, Event, Voice};
-pub use voice::{Format, ModelVoice, encode_chat};
+pub use loaded::{Format, LoadedModel, encode_chat};
+pub use session::{Answer, ChatModel, ChatSession, End, Event};
 
 use crate::output::OutputError;
 use crate::template::TemplateError;
@@ -43,7 +43,7 @@ pub enum ChatError {
     /// A text to stop at that cannot be one.
     #[error(transparent)]
     Stops(#[from] StopError),
-    /// The session's memory is wanted back while an answer is made: [`Dialogue::go_on`] goes on with another session.
+    /// The session's memory is wanted back while an answer is made: [`ChatSession::go_on`] goes on with another session.
     #[error("the session was taken back while an answer was made")]
     Withdrawn,
     /// The session cannot go on.

@@ -35,8 +35,8 @@ internal class EngineCompletion(private val begin: (Listener) -> ai.thimble.ffi.
     private var saving = false
 
     override fun stream(): Flow<Event> = flow {
-        val speaker = Speaker()
-        val work = begin(speaker)
+        val listener = EventListener()
+        val work = begin(listener)
         // It works for as long as the object is there.
         work.use {
             synchronized(works) {
@@ -45,7 +45,7 @@ internal class EngineCompletion(private val begin: (Listener) -> ai.thimble.ffi.
                 if (saving) work.savePower(true)
             }
             try {
-                speaker.passTo(this, work::cancel)
+                listener.passTo(this, work::cancel)
             } finally {
                 synchronized(works) { works -= work }
             }

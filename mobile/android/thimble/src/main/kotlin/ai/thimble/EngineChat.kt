@@ -11,7 +11,7 @@ import java.util.concurrent.ConcurrentHashMap
 
 internal class EngineChat(private val chat: ai.thimble.ffi.Chat) : Chat {
     /** Those whose answers the engine still makes, or has yet to make. */
-    private val speakers: MutableSet<Speaker> = ConcurrentHashMap.newKeySet()
+    private val listeners: MutableSet<EventListener> = ConcurrentHashMap.newKeySet()
 
     @Volatile
     override var reply: Reply? = null
@@ -23,15 +23,15 @@ internal class EngineChat(private val chat: ai.thimble.ffi.Chat) : Chat {
 
     /** Nothing waits for an answer before it: the engine's queue has the order. */
     private fun answer(begin: (Listener) -> Answer): Flow<Event> = flow {
-        val speaker = Speaker(speakers::remove)
-        speakers += speaker
+        val listener = EventListener(listeners::remove)
+        listeners += listener
         val answer = try {
-            begin(speaker)
+            begin(listener)
         } catch (error: Throwable) {
-            speaker.end()
+            listener.end()
             throw error
         }
-        answer.use { speaker.passTo(this, answer::cancel) }
+        answer.use { listener.passTo(this, answer::cancel) }
     }.onEach { if (it is Event.End) reply = it.reply }
 
     override fun cancel() = chat.cancel()
@@ -60,6 +60,6 @@ internal class EngineChat(private val chat: ai.thimble.ffi.Chat) : Chat {
 
     override suspend fun closeAndJoin() {
         close()
-        speakers.forEach { it.join() }
+        listeners.forEach { it.join() }
     }
 }

@@ -12,7 +12,7 @@ import kotlinx.coroutines.flow.FlowCollector
  *
  * [left] is called once the engine has made the answer, with this.
  */
-internal class Speaker(private val left: (Speaker) -> Unit = {}) : Listener {
+internal class EventListener(private val left: (EventListener) -> Unit = {}) : Listener {
     /** No longer than the answer, whose tokens the options bound. */
     private val events = Channel<Event>(Channel.UNLIMITED)
     private val over = Job()
@@ -30,9 +30,9 @@ internal class Speaker(private val left: (Speaker) -> Unit = {}) : Listener {
     /** Returns once the engine has made the answer, or has given it up. */
     suspend fun join() = over.join()
 
-    override fun onPiece(text: String) = tell(Event.Piece(text))
+    override fun onPiece(text: String) = pass(Event.Piece(text))
 
-    override fun onProgress(done: UInt, of: UInt) = tell(Event.Reading(done.toInt(), of.toInt()))
+    override fun onProgress(done: UInt, of: UInt) = pass(Event.Reading(done.toInt(), of.toInt()))
 
     override fun onEnd(reply: Reply) {
         events.trySend(Event.End(reply))
@@ -49,7 +49,7 @@ internal class Speaker(private val left: (Speaker) -> Unit = {}) : Listener {
     }
 
     /** A listener that fails stops its own answer and no other. */
-    private fun tell(event: Event) {
+    private fun pass(event: Event) {
         if (events.trySend(event).isFailure) throw ListenerException.Failed("nobody collects the answer any more")
     }
 }

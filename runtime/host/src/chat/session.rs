@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use thimble_runtime::Token;
 use thimble_runtime::stop::{Progress, StopMatcher, TextStream};
 
-/// What a dialogue needs of a model and its session.
-pub trait Voice {
+/// What a chat needs of a model and its session.
+pub trait ChatModel {
     /// Positions in the context.
     fn context(&self) -> usize;
     /// The messages in the model's chat format, up to the place where the answer begins. Special tokens in a
@@ -78,9 +78,9 @@ pub struct Answer {
 }
 
 /// A conversation with a model.
-pub struct Dialogue<S> {
+pub struct ChatSession<S> {
     /// The model and its session.
-    pub voice: S,
+    pub model: S,
     /// What was said.
     pub conversation: Conversation,
     /// Longest answer in tokens.
@@ -98,7 +98,7 @@ const TOKEN_BYTES: usize = 8;
 /// Room that an answer should find, where the context allows for that.
 const ANSWER_ROOM: usize = 256;
 
-impl<S: Voice> Dialogue<S> {
+impl<S: ChatModel> ChatSession<S> {
     /// Answers `user` and remembers both. `show` gets the text as it is made.
     ///
     /// A message that does not fit into the context even alone is an error, and an error leaves the
@@ -130,7 +130,7 @@ impl<S: Voice> Dialogue<S> {
         }
         let start = Instant::now();
         let all: Vec<Token> = prompt.iter().chain(&*said).copied().collect();
-        let reused = self.voice.reuse(&all);
+        let reused = self.model.reuse(&all);
         let mut answer = Answer {
             end: End::Interrupted,
             reused,
@@ -144,7 +144,7 @@ impl<S: Voice> Dialogue<S> {
         let computed = reused + answer.prefilled == all.len();
         answer.prefill_time = start.elapsed();
         let start = Instant::now();
-        let most = self.max_tokens.unwrap_or(usize::MAX).min(self.voice.context());
+        let most = self.max_tokens.unwrap_or(usize::MAX).min(self.model.context());
         said.reserve(most.saturating_sub(said.len()));
         let mut text = String::with_capacity(most * TOKEN_BYTES);
         let stops = self.stops.clone();
@@ -152,7 +152,7 @@ impl<S: Voice> Dialogue<S> {
         let mut held = vec![0; StopMatcher::buffer_len(&stops)];
         let mut stream = TextStream::new(&stops, &mut held).map_err(ChatError::from)?;
         for &token in &*said {
-            let _ = stream.push(self.voice.bytes(token), &mut |piece: &str| text.push_str(piece));
+            let _ = stream.push(self.model.bytes(token), &mut |piece: &str| text.push_str(piece));
         }
         answer.end = loop {
             if !computed || interrupted.load(Ordering::Relaxed) {
@@ -161,21 +161,21 @@ impl<S: Voice> Dialogue<S> {
             if self.max_tokens.is_some_and(|most| said.len() >= most) {
                 break End::Length;
             }
-            let token = self.voice.sample();
-            if self.voice.is_stop(token) {
+            let token = self.model.sample();
+            if self.model.is_stop(token) {
                 break End::Stop;
             }
             said.push(token);
             let shown = text.len();
-            let progress = stream.push(self.voice.bytes(token), &mut |piece: &str| text.push_str(piece));
+            let progress = stream.push(self.model.bytes(token), &mut |piece: &str| text.push_str(piece));
             if text.len() > shown {
                 show(Event::Text(&text[shown..]))?;
             }
             if progress == Progress::Stopped {
                 break End::Stop;
             }
-            if prompt.len() + said.len() < self.voice.context() {
-                self.voice.prefill(&[token])?;
+            if prompt.len() + said.len() < self.model.context() {
+                self.model.prefill(&[token])?;
                 continue;
             }
             let before = first;
@@ -184,7 +184,7 @@ impl<S: Voice> Dialogue<S> {
             }
             show(Event::Forgot { turns: first - before })?;
             let all: Vec<Token> = prompt.iter().chain(&*said).copied().collect();
-            let kept = self.voice.reuse(&all);
+            let kept = self.model.reuse(&all);
             if self.prefill(&all[kept..], interrupted, show)? < all.len() - kept {
                 break End::Interrupted;
             }
@@ -215,12 +215,12 @@ impl<S: Voice> Dialogue<S> {
     /// Where turns have to go, a quarter of the context is freed at once: every change of the oldest turn
     /// means computing the rest again.
     fn fit(&self, first: &mut usize, user: &str, said: &[Token]) -> Result<Vec<Token>, ChatError> {
-        let context = self.voice.context();
+        let context = self.model.context();
         let turns = self.conversation.turns.len();
         let mut most = context - ANSWER_ROOM.min(context / 4);
         loop {
             let messages = self.conversation.messages(*first, user);
-            let prompt = self.voice.encode(&messages)?;
+            let prompt = self.model.encode(&messages)?;
             if prompt.len() + said.len() <= most {
                 return Ok(prompt);
             }
@@ -246,7 +246,7 @@ impl<S: Voice> Dialogue<S> {
     ) -> Result<bool, ChatError> {
         let mut fewer = *first;
         let shorter = self.fit(&mut fewer, user, said)?;
-        if fewer == *first || shorter.len() + said.len() >= self.voice.context() {
+        if fewer == *first || shorter.len() + said.len() >= self.model.context() {
             return Ok(false);
         }
         *first = fewer;
@@ -269,7 +269,7 @@ impl<S: Voice> Dialogue<S> {
             if tokens.len() > LONG {
                 show(Event::Reading { done, of: tokens.len() })?;
             }
-            self.voice.prefill(piece)?;
+            self.model.prefill(piece)?;
             done += piece.len();
         }
         Ok(done)
@@ -277,5 +277,5 @@ impl<S: Voice> Dialogue<S> {
 }
 
 #[cfg(test)]
-#[path = "dialogue_tests.rs"]
+#[path = "session_tests.rs"]
 mod tests;

@@ -1,6 +1,6 @@
-//! Dialogues with a scripted voice: one token is one byte, a message is `ROLE text;`.
+//! Chat sessions with a scripted model: one token is one byte, a message is `ROLE text;`.
 
-use super::{ChatError, Conversation, Dialogue, End, Event, Role, Token, Voice};
+use super::{ChatError, ChatModel, ChatSession, Conversation, End, Event, Role, Token};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 struct Parrot {
@@ -21,7 +21,7 @@ impl Parrot {
     }
 }
 
-impl Voice for Parrot {
+impl ChatModel for Parrot {
     fn context(&self) -> usize {
         self.context
     }
@@ -65,15 +65,15 @@ impl Voice for Parrot {
     }
 }
 
-fn dialogue(context: usize, script: &str) -> Dialogue<Parrot> {
-    let voice = Parrot::new(context, script);
-    Dialogue { voice, conversation: Conversation::default(), max_tokens: None, stops: Vec::new() }
+fn session(context: usize, script: &str) -> ChatSession<Parrot> {
+    let model = Parrot::new(context, script);
+    ChatSession { model, conversation: Conversation::default(), max_tokens: None, stops: Vec::new() }
 }
 
 /// The answer's end, its text, and how many turns were forgotten.
-fn ask(dialogue: &mut Dialogue<Parrot>, user: &str) -> Result<(End, String, usize), ChatError> {
+fn ask(session: &mut ChatSession<Parrot>, user: &str) -> Result<(End, String, usize), ChatError> {
     let (mut text, mut forgot) = (String::new(), 0);
-    let answer = dialogue.answer::<ChatError>(user, &AtomicBool::new(false), &mut |event| {
+    let answer = session.answer::<ChatError>(user, &AtomicBool::new(false), &mut |event| {
         match event {
             Event::Text(piece) => text.push_str(piece),
             Event::Forgot { turns } => forgot += turns,
@@ -86,18 +86,18 @@ fn ask(dialogue: &mut Dialogue<Parrot>, user: &str) -> Result<(End, String, usiz
 
 #[test]
 fn the_conversation_is_remembered_and_computed_once() {
-    let mut talk = dialogue(200, "one$two$");
+    let mut talk = session(200, "one$two$");
     assert_eq!(ask(&mut talk, "1?").unwrap(), (End::Stop, "one".to_string(), 0));
-    let before = talk.voice.computed;
+    let before = talk.model.computed;
     assert_eq!(ask(&mut talk, "2?").unwrap(), (End::Stop, "two".to_string(), 0));
-    let cached: String = talk.voice.cache.iter().map(|t| t.0 as u8 as char).collect();
+    let cached: String = talk.model.cache.iter().map(|t| t.0 as u8 as char).collect();
     assert_eq!(cached, "U1?;Aone;U2?;Atwo");
-    assert_eq!(talk.voice.computed - before, ";U2?;Atwo".len(), "the prefix came from the cache");
+    assert_eq!(talk.model.computed - before, ";U2?;Atwo".len(), "the prefix came from the cache");
 }
 
 #[test]
 fn the_oldest_turns_give_way_and_it_is_told() {
-    let mut talk = dialogue(64, &"answer$".repeat(50));
+    let mut talk = session(64, &"answer$".repeat(50));
     let mut forgot = 0;
     for number in 0..20 {
         let (end, text, turns) = ask(&mut talk, &format!("message {number}")).unwrap();
@@ -111,7 +111,7 @@ fn the_oldest_turns_give_way_and_it_is_told() {
 
 #[test]
 fn a_message_longer_than_the_context_is_refused_with_figures() {
-    let mut talk = dialogue(64, "yes$no$");
+    let mut talk = session(64, "yes$no$");
     ask(&mut talk, "before").unwrap();
     let remembered = talk.conversation.clone();
     let sentence = ask(&mut talk, &"x".repeat(100)).unwrap_err().to_string();
@@ -122,7 +122,7 @@ fn a_message_longer_than_the_context_is_refused_with_figures() {
 
 #[test]
 fn an_answer_may_push_out_old_turns_while_it_is_made() {
-    let mut talk = dialogue(64, &format!("first$second$third$ 4:{}$", "z".repeat(30)));
+    let mut talk = session(64, &format!("first$second$third$ 4:{}$", "z".repeat(30)));
     for user in ["a", "b", "c"] {
         ask(&mut talk, user).unwrap();
     }
@@ -133,22 +133,22 @@ fn an_answer_may_push_out_old_turns_while_it_is_made() {
 
 #[test]
 fn an_endless_answer_ends_with_the_context() {
-    let mut talk = dialogue(64, &"z".repeat(1000));
+    let mut talk = session(64, &"z".repeat(1000));
     let (end, text, _) = ask(&mut talk, "go").unwrap();
     assert_eq!((end, text.len()), (End::Context, 64 - "Ugo;A".len()));
-    let mut talk = dialogue(64, &"z".repeat(1000));
+    let mut talk = session(64, &"z".repeat(1000));
     talk.max_tokens = Some(7);
     assert_eq!(ask(&mut talk, "go").unwrap().0, End::Length);
 }
 
 #[test]
 fn an_answer_ends_in_front_of_a_stop_sequence() {
-    let mut talk = dialogue(200, "one two\nUser: three$and four\nUse$");
+    let mut talk = session(200, "one two\nUser: three$and four\nUse$");
     talk.stops = vec!["\nUser:".to_string()];
     assert_eq!(ask(&mut talk, "a").unwrap(), (End::Stop, "one two".to_string(), 0));
     assert_eq!(talk.conversation.turns[0].answer, "one two");
     // What only begins like one is text.
-    talk.voice.next = "one two\nUser: three$".len();
+    talk.model.next = "one two\nUser: three$".len();
     assert_eq!(ask(&mut talk, "b").unwrap(), (End::Stop, "and four\nUse".to_string(), 0));
     talk.stops.push(String::new());
     assert!(matches!(ask(&mut talk, "c"), Err(ChatError::Stops(_))));
@@ -156,7 +156,7 @@ fn an_answer_ends_in_front_of_a_stop_sequence() {
 
 #[test]
 fn an_interrupted_answer_is_kept_as_far_as_it_came() {
-    let mut talk = dialogue(200, "hello$");
+    let mut talk = session(200, "hello$");
     let stop = AtomicBool::new(false);
     let answer = talk.answer::<ChatError>("x", &stop, &mut |event| {
         if event == Event::Text("l") {
@@ -172,13 +172,13 @@ fn an_interrupted_answer_is_kept_as_far_as_it_came() {
 
 #[test]
 fn characters_cut_between_tokens_are_whole() {
-    let mut talk = dialogue(200, "é🙂$");
+    let mut talk = session(200, "é🙂$");
     assert_eq!(ask(&mut talk, "x").unwrap().1, "é🙂");
 }
 
 #[test]
 fn retry_takes_back_the_last_turn() {
-    let mut talk = dialogue(200, "one$two$");
+    let mut talk = session(200, "one$two$");
     ask(&mut talk, "q").unwrap();
     let turn = talk.take_last().unwrap();
     assert_eq!((turn.user.as_str(), talk.take_last()), ("q", None));
@@ -187,7 +187,7 @@ fn retry_takes_back_the_last_turn() {
 
 #[test]
 fn a_message_taken_back_costs_no_turns() {
-    let mut talk = dialogue(1000, &"answer$".repeat(9));
+    let mut talk = session(1000, &"answer$".repeat(9));
     for number in 0..9 {
         ask(&mut talk, &format!("{number} {}", "x".repeat(80))).unwrap();
     }
@@ -217,7 +217,7 @@ fn a_message_taken_back_costs_no_turns() {
 #[test]
 fn an_answer_tells_whether_it_is_remembered() {
     // An empty answer that the model ended is one.
-    let mut talk = dialogue(200, "$one$");
+    let mut talk = session(200, "$one$");
     let go = AtomicBool::new(false);
     let answer = talk.answer::<ChatError>("a", &go, &mut |_| Ok(())).unwrap();
     assert!(answer.remembered && answer.decoded == 0);

@@ -1,20 +1,20 @@
-//! Voices of a model file.
+//! Sessions of a model file.
 
-use crate::engine::Studio;
+use crate::engine::SessionSource;
 use crate::{ApiError, Model, Sampling};
 use std::sync::Arc;
 use thimble_host::Pool;
-use thimble_host::chat::{Format, ModelVoice, Voice};
+use thimble_host::chat::{ChatModel, Format, LoadedModel};
 use thimble_runtime::sampler::Sampler;
 
 /// Sessions on a model.
-pub(crate) struct ModelStudio {
+pub(crate) struct ModelSessions {
     model: Arc<Model>,
     sampling: Sampling,
     format: Format,
 }
 
-impl ModelStudio {
+impl ModelSessions {
     /// Nothing is taken yet.
     ///
     /// # Errors
@@ -23,14 +23,14 @@ impl ModelStudio {
         model: Arc<Model>,
         sampling: Sampling,
         format: Format,
-    ) -> Result<ModelStudio, ApiError> {
+    ) -> Result<ModelSessions, ApiError> {
         Sampler::new(sampling.runtime()).map_err(ApiError::other)?;
-        Ok(ModelStudio { model, sampling, format })
+        Ok(ModelSessions { model, sampling, format })
     }
 }
 
-impl Studio for ModelStudio {
-    fn enter(&self, work: &mut dyn FnMut(&mut dyn Voice, &Pool)) -> Result<(), ApiError> {
+impl SessionSource for ModelSessions {
+    fn with_session(&self, work: &mut dyn FnMut(&mut dyn ChatModel, &Pool)) -> Result<(), ApiError> {
         let model = &self.model;
         let pool = Pool::new(model.plan.threads()).map_err(ApiError::other)?;
         let mut memory = model.plan.allocate()?;
@@ -38,7 +38,7 @@ impl Studio for ModelStudio {
         let generator = thimble_host::generator(&file, &model.plan, &mut memory, &pool)?;
         // Unless the seed is given, another one in each session: an answer made anew is another one.
         let sampler = Sampler::new(self.sampling.runtime()).map_err(ApiError::other)?;
-        work(&mut ModelVoice { file, generator, sampler, format: self.format }, &pool);
+        work(&mut LoadedModel { file, generator, sampler, format: self.format }, &pool);
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
-//! A model as a partner in a dialogue.
+//! A model file, a session on it and a sampler, as what a chat needs.
 
-use super::{ChatError, Role, Voice};
+use super::{ChatError, ChatModel, Role};
 use crate::Generator;
 use crate::template::{self, OwnedPiece};
 use crate::text::{encode, end_of_text};
@@ -21,7 +21,7 @@ pub enum Format {
 }
 
 /// A model's session, and how the next token is chosen.
-pub struct ModelVoice<'a, 'b> {
+pub struct LoadedModel<'a, 'b> {
     /// The model.
     pub file: ModelFile<'a>,
     /// Its session.
@@ -32,7 +32,7 @@ pub struct ModelVoice<'a, 'b> {
     pub format: Format,
 }
 
-impl Voice for ModelVoice<'_, '_> {
+impl ChatModel for LoadedModel<'_, '_> {
     fn context(&self) -> usize {
         self.generator.context()
     }
@@ -72,8 +72,8 @@ impl Voice for ModelVoice<'_, '_> {
     }
 }
 
-/// A voice that is only lent.
-impl<V: Voice + ?Sized> Voice for &mut V {
+/// A model that is only lent.
+impl<V: ChatModel + ?Sized> ChatModel for &mut V {
     fn context(&self) -> usize {
         (**self).context()
     }
