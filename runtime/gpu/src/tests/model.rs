@@ -1,0 +1,1 @@
+//! Whole forward passes.
