@@ -161,11 +161,6 @@ impl Kernels {
         };
         self.uniforms.entry(words).or_insert_with(make).clone()
     }
-
-    /// Bytes of the uniforms.
-    pub(crate) fn uniform_bytes(&self) -> u64 {
-        self.uniforms.len() as u64 * 32
-    }
 }
 
 fn layout_entry((binding, r#use): (u32, Use)) -> wgpu::BindGroupLayoutEntry {

@@ -55,12 +55,12 @@ fn packed(low: f32, high: f32) -> u32 {
     return pack2x16float(clamp(vec2<f32>(low, high), vec2<f32>(-65504.0), vec2<f32>(65504.0)));
 }
 
-// Rotates pair `i` of the head that begins at `from`.
-fn rotated(from: u32, i: u32, position: u32) -> vec2<f32> {
+// Rotates pair `i` of the head that begins at `origin`.
+fn rotated(origin: u32, i: u32, position: u32) -> vec2<f32> {
     let half = shape.dim / 2u;
     let angle = angles[position * half + i];
-    let low = rows[from + i];
-    let high = rows[from + half + i];
+    let low = rows[origin + i];
+    let high = rows[origin + half + i];
     return vec2<f32>(low * angle.x - high * angle.y, high * angle.x + low * angle.y);
 }
 
@@ -90,7 +90,10 @@ fn store(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_inde
     let i = item % half;
     let even = (state.position / 2u + group.y) * 2u;
     let end = state.position + state.tokens;
-    let there = vec2<bool>(even >= state.position && even < end, even + 1u >= state.position && even + 1u < end);
+    let there = vec2<bool>(
+        (even >= state.position) && (even < end),
+        (even + 1u >= state.position) && (even + 1u < end),
+    );
     if (head >= shape.heads + 2u * shape.kv_heads) {
         return;
     }
@@ -99,11 +102,11 @@ fn store(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_inde
         var high = vec2<f32>(0.0);
         for (var p = 0u; p < 2u; p++) {
             if (there[p]) {
-                let from = (even + p - state.position) * shape.stride + head * shape.dim;
-                let turned = rotated(from, i, even + p);
+                let origin = (even + p - state.position) * shape.stride + head * shape.dim;
+                let turned = rotated(origin, i, even + p);
                 if (head < shape.heads) {
-                    rows[from + i] = turned.x * shape.scale;
-                    rows[from + half + i] = turned.y * shape.scale;
+                    rows[origin + i] = turned.x * shape.scale;
+                    rows[origin + half + i] = turned.y * shape.scale;
                 }
                 low[p] = turned.x;
                 high[p] = turned.y;
@@ -118,13 +121,13 @@ fn store(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_inde
     let kv = head - shape.heads - shape.kv_heads;
     for (var p = 0u; p < 2u; p++) {
         if (there[p]) {
-            let from = (even + p - state.position) * shape.stride + head * shape.dim + 2u * i;
+            let origin = (even + p - state.position) * shape.stride + head * shape.dim + 2u * i;
             let number = value_number(kv, even + p, 2u * i);
             if (KV_BYTES == 2u) {
-                values[number / 2u] = packed(rows[from], rows[from + 1u]);
+                values[number / 2u] = packed(rows[origin], rows[origin + 1u]);
             } else {
-                values[number] = bitcast<u32>(rows[from]);
-                values[number + 1u] = bitcast<u32>(rows[from + 1u]);
+                values[number] = bitcast<u32>(rows[origin]);
+                values[number + 1u] = bitcast<u32>(rows[origin + 1u]);
             }
         }
     }

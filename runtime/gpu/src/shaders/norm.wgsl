@@ -29,11 +29,11 @@ var<workgroup> sums: array<f32, 128>;
 
 @compute @workgroup_size(128)
 fn norm(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let from = (group.x + select(0u, state.head_row, shape.head == 1u)) * shape.in_stride;
+    let origin = (group.x + select(0u, state.head_row, shape.head == 1u)) * shape.in_stride;
     let to = group.x * shape.out_stride;
     var sum = 0.0;
     for (var i = lane; i < shape.columns; i += 128u) {
-        sum += x[from + i] * x[from + i];
+        sum += x[origin + i] * x[origin + i];
     }
     sums[lane] = sum;
     workgroupBarrier();
@@ -45,6 +45,6 @@ fn norm(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     let factor = 1.0 / sqrt(sums[0] / f32(shape.columns) + shape.epsilon);
     for (var i = lane; i < shape.columns; i += 128u) {
-        out[to + i] = x[from + i] * factor * weight[i];
+        out[to + i] = x[origin + i] * factor * weight[i];
     }
 }

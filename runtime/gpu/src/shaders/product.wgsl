@@ -200,7 +200,7 @@ var<workgroup> partial: array<f32, 128>;
 fn vector(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let row = lane & 15u;
     let panel = group.x * shape.panel_words;
-    let from = group.y * (shape.in_stride / 4u);
+    let origin = group.y * (shape.in_stride / 4u);
     let blocks = (shape.columns + 31u) / 32u;
     var sum = 0.0;
     for (var b = lane >> 4u; b < blocks; b += 8u) {
@@ -208,7 +208,7 @@ fn vector(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_ind
         var dots = 0.0;
         var inputs = 0.0;
         for (var quad = 0u; quad < 8u; quad++) {
-            let x = input[from + b * 8u + quad];
+            let x = input[origin + b * 8u + quad];
             dots += dot(quad_at(at, row, quad, shape.columns - b * 32u), x);
             inputs += x.x + x.y + x.z + x.w;
         }
