@@ -140,7 +140,8 @@ impl Gpu {
     pub fn new(device: &Device, weights: &Weights<'_>, options: &GpuOptions) -> Result<Gpu, GpuError> {
         let plan = GpuPlan::new(weights, options, device)?;
         device.check()?;
-        let scopes = [wgpu::ErrorFilter::Validation, wgpu::ErrorFilter::Internal, wgpu::ErrorFilter::OutOfMemory];
+        let scopes =
+            [wgpu::ErrorFilter::Validation, wgpu::ErrorFilter::Internal, wgpu::ErrorFilter::OutOfMemory];
         let mut scopes: Vec<_> = scopes.map(|filter| device.device.push_error_scope(filter)).into();
         let made = Gpu::make(device, weights, options, plan);
         let mut failure = None;
@@ -184,8 +185,14 @@ impl Gpu {
         let hidden = padded(config.hidden);
         let (qkv_stride, ffn_stride) = (padded(qkv_width(&config)), padded(config.ffn));
         let (q_stride, gate_up_stride) = (padded(config.q_dim()), padded(2 * config.ffn));
-        let route = |(input, in_stride), (output, out_stride), add| {
-            Route { state, input, in_stride, output, out_stride, add, head: false }
+        let route = |(input, in_stride), (output, out_stride), add| Route {
+            state,
+            input,
+            in_stride,
+            output,
+            out_stride,
+            add,
+            head: false,
         };
         let norm_route = route((&x, hidden), (&normed, hidden), false);
         let qkv_route = route((&normed, hidden), (&qkv, qkv_stride), false);
@@ -206,7 +213,8 @@ impl Gpu {
             (1.0 / (config.head_dim as f32).sqrt()).to_bits(),
             0,
         ];
-        let swiglu = [config.ffn as u32, gate_up_stride as u32, ffn_stride as u32, config.ffn as u32, 0, 0, 0, 0];
+        let swiglu =
+            [config.ffn as u32, gate_up_stride as u32, ffn_stride as u32, config.ffn as u32, 0, 0, 0, 0];
         let kv_bytes = options.kv.bytes() as u32;
         let mut layers = Vec::with_capacity(config.layers);
         for index in 0..config.layers {

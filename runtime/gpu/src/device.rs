@@ -87,8 +87,7 @@ impl Device {
         let descriptor = wgpu::DeviceDescriptor { required_limits: adapter.limits(), ..Default::default() };
         let opened = pollster::block_on(adapter.request_device(&descriptor));
         let adapter = report.name.clone();
-        let (device, queue) =
-            opened.map_err(|e| GpuError::NoDevice { adapter, reason: e.to_string() })?;
+        let (device, queue) = opened.map_err(|e| GpuError::NoDevice { adapter, reason: e.to_string() })?;
         let failure = Arc::new(Mutex::new(None));
         let note = |failure: &Arc<Mutex<Option<String>>>| {
             let failure = Arc::clone(failure);

@@ -30,7 +30,9 @@ pub enum GpuError {
         found: u64,
     },
     /// A buffer that the device cannot hold in one piece.
-    #[error("{what} takes {needed} bytes and the adapter allows {most} in one buffer; use a shorter context or the CPU")]
+    #[error(
+        "{what} takes {needed} bytes and the adapter allows {most} in one buffer; use a shorter context or the CPU"
+    )]
     TooLarge {
         /// What the buffer is for.
         what: &'static str,

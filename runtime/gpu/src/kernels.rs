@@ -65,9 +65,7 @@ impl Entry {
             Entry::Swiglu => &[(0, Uniform), (1, Read), (2, Write)],
             Entry::Argmax => &[(0, Uniform), (1, Write), (2, Read), (3, Write), (4, Write)],
             Entry::Store(_) => &[(0, Uniform), (1, Uniform), (2, Read), (3, Write), (4, Write), (5, Write)],
-            Entry::Attend(_) => {
-                &[(0, Uniform), (1, Uniform), (3, Write), (4, Write), (5, Write), (6, Write)]
-            }
+            Entry::Attend(_) => &[(0, Uniform), (1, Uniform), (3, Write), (4, Write), (5, Write), (6, Write)],
         }
     }
 }
@@ -91,8 +89,7 @@ impl Kernel {
                 resource: buffer.as_entire_binding(),
             })
             .collect();
-        let descriptor =
-            wgpu::BindGroupDescriptor { label: None, layout: &self.layout, entries: &entries };
+        let descriptor = wgpu::BindGroupDescriptor { label: None, layout: &self.layout, entries: &entries };
         device.device.create_bind_group(&descriptor)
     }
 }

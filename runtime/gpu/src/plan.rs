@@ -85,14 +85,22 @@ impl GpuPlan {
         let range = |what, found: usize, most: usize| {
             let expected = || format!("1 to {most}");
             let fits = (1..=most).contains(&found);
-            fits.then_some(()).ok_or_else(|| GpuError::Option { what, expected: expected(), found: found as u64 })
+            fits.then_some(()).ok_or_else(|| GpuError::Option {
+                what,
+                expected: expected(),
+                found: found as u64,
+            })
         };
         range("the context", options.context, config.context)?;
         range("the batch", options.batch, options.context.min(32_768))?;
         range("the number of logit rows", options.logit_rows, options.batch)?;
         if options.kv == KvKind::Q8 {
             let expected = "f32 or f16 on the GPU".into();
-            return Err(GpuError::Option { what: "the cache's kind (bytes of a number)", expected, found: 1 });
+            return Err(GpuError::Option {
+                what: "the cache's kind (bytes of a number)",
+                expected,
+                found: 1,
+            });
         }
         let most = options.binding_bytes.unwrap_or(u64::MAX).min(device.binding_bytes());
         let floats = |rows: usize, columns: usize| rows as u64 * columns as u64 * 4;
@@ -154,8 +162,7 @@ fn weight_bytes(weights: &Weights<'_>, most: u64) -> Result<u64, GpuError> {
     }
     for layer in (0..config.layers).map(|index| weights.layer(index)) {
         bytes += (size_of_val(layer.attention_norm) + size_of_val(layer.ffn_norm)) as u64;
-        let matrices =
-            [layer.query, layer.key, layer.value, layer.output, layer.gate, layer.up, layer.down];
+        let matrices = [layer.query, layer.key, layer.value, layer.output, layer.gate, layer.up, layer.down];
         for matrix in matrices {
             // Whether it can be cut at all.
             pieces(&[matrix], most)?;

@@ -7,7 +7,13 @@ use crate::kernels::Entry;
 type Heads = (usize, usize, usize);
 
 /// Attention in f64 on the numbers themselves; rows are queries, keys and values, `stride` numbers.
-fn expected(rows: &[f32], stride: usize, angles: &[[f32; 2]], (heads, kv_heads, dim): Heads, before: usize) -> Vec<f64> {
+fn expected(
+    rows: &[f32],
+    stride: usize,
+    angles: &[[f32; 2]],
+    (heads, kv_heads, dim): Heads,
+    before: usize,
+) -> Vec<f64> {
     let (total, half) = (rows.len() / stride, dim / 2);
     let rotate = |x: &[f32], at: usize| -> Vec<f64> {
         let angle = |i: usize| angles[at * half + i].map(f64::from);
@@ -44,7 +50,9 @@ fn attention_matches_f64() {
     for (bytes, bound) in [(4u32, 2e-5), (2, 4e-3)] {
         let mut worst = 0.0f64;
         for heads in [(9, 3, 64), (6, 2, 64), (4, 4, 32), (3, 1, 6), (15, 5, 20), (14, 1, 128), (2, 1, 256)] {
-            for cuts in [&[0, 1][..], &[0, 17], &[0, 63, 64], &[0, 64, 67], &[0, 5, 200, 240], &[0, 511, 512, 513]] {
+            for cuts in
+                [&[0, 1][..], &[0, 17], &[0, 63, 64], &[0, 64, 67], &[0, 5, 200, 240], &[0, 511, 512, 513]]
+            {
                 let error = error(&mut bench, heads, cuts, bytes, &mut random);
                 assert!(error <= bound, "{heads:?}, cut at {cuts:?}, {bytes} bytes: {error:e}");
                 worst = worst.max(error);
@@ -62,7 +70,8 @@ fn error(bench: &mut Bench, heads: Heads, cuts: &[usize], bytes: u32, random: &m
     let total = cuts[cuts.len() - 1];
     let positions = total.next_multiple_of(64);
     let rows: Vec<f32> = random.floats(total * stride).iter().map(|x| x * 2.0).collect();
-    let angles: Vec<[f32; 2]> = random.floats(total * dim / 2).iter().map(|a| [(a * 3.0).cos(), (a * 3.0).sin()]).collect();
+    let angles: Vec<[f32; 2]> =
+        random.floats(total * dim / 2).iter().map(|a| [(a * 3.0).cos(), (a * 3.0).sin()]).collect();
     let table = bench.buffer(&angles);
     // A cache full of NaNs: nothing behind the last position may count.
     let words = |width: usize| vec![u32::MAX; kv_heads * positions * width * bytes as usize / 4];

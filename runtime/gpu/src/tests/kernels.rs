@@ -24,9 +24,17 @@ fn norm_is_the_cpus() {
             let found: Vec<f32> = bench.run(&to, |pass| step.record(pass, [3, 1]));
             for (row, found) in found.chunks(stride).enumerate() {
                 let mut expected = vec![0.0; columns];
-                (Kernels::scalar().norm)(&x[(row + first) * stride..][..columns], &weight, 1e-5, &mut expected);
+                (Kernels::scalar().norm)(
+                    &x[(row + first) * stride..][..columns],
+                    &weight,
+                    1e-5,
+                    &mut expected,
+                );
                 for (found, expected) in found.iter().zip(&expected) {
-                    assert!((found - expected).abs() <= 2e-6 * expected.abs() + 1e-9, "{found} for {expected}");
+                    assert!(
+                        (found - expected).abs() <= 2e-6 * expected.abs() + 1e-9,
+                        "{found} for {expected}"
+                    );
                 }
             }
         }
@@ -60,14 +68,17 @@ fn swiglu_is_the_cpus() {
 fn greedy_takes_the_lowest_of_the_largest() {
     let Some(mut bench) = Bench::new() else { return };
     let mut random = Random(8);
-    for (vocab, ties) in [(1usize, vec![]), (300, vec![7, 263]), (49_152, vec![49_151, 40_000, 256]), (5, vec![4])] {
+    for (vocab, ties) in
+        [(1usize, vec![]), (300, vec![7, 263]), (49_152, vec![49_151, 40_000, 256]), (5, vec![4])]
+    {
         let mut logits = random.floats(vocab);
         for tie in &ties {
             logits[*tie] = 2.0;
         }
         let (state, from) = (bench.buffer(&[9u32, 1, 0, 1]), bench.buffer(&logits));
         let (tokens, ids) = (bench.buffer(&[77u32; 4]), bench.buffer(&[77u32; 4]));
-        let step = bench.step(Entry::Argmax, [vocab as u32, 4, 0, 0, 0, 0, 0, 0], &[&state, &from, &tokens, &ids]);
+        let step =
+            bench.step(Entry::Argmax, [vocab as u32, 4, 0, 0, 0, 0, 0, 0], &[&state, &from, &tokens, &ids]);
         let expected = sampler::greedy(&logits).0;
         let found: Vec<u32> = bench.run(&ids, |pass| step.record(pass, [1, 1]));
         // Position 9 of a ring of four.

@@ -101,7 +101,8 @@ impl Bench {
 fn shaders_are_valid() {
     use naga::valid::{Capabilities, ValidationFlags, Validator};
     for (name, text) in SHADERS {
-        let module = naga::front::wgsl::parse_str(text).unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string(text)));
+        let module = naga::front::wgsl::parse_str(text)
+            .unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string(text)));
         // Nothing beyond plain WebGPU, of which packing half numbers is a part.
         let mut validator = Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16_IN_FLOAT32);
         validator.validate(&module).unwrap_or_else(|e| panic!("{name}: {e:?}"));

@@ -81,7 +81,8 @@ fn model(config: &Config, encoding: impl Fn(usize, Role) -> Encoding, random: &m
 /// Logits of each of `tokens`, run in batches of these lengths by the CPU's exact mode.
 fn exact(file: &ModelFile<'_>, tokens: &[Token], batch: usize) -> Vec<f32> {
     let weights = Weights::new(file).unwrap();
-    let options = PlanOptions { context: tokens.len(), batch, logit_rows: batch, kv: KvKind::F32, exact: true };
+    let options =
+        PlanOptions { context: tokens.len(), batch, logit_rows: batch, kv: KvKind::F32, exact: true };
     let kernels = Kernels::scalar();
     let plan = MemoryPlan::new(file.config(), &options, &kernels).unwrap();
     let mut memory = vec![0; plan.bytes() + 64];
@@ -118,10 +119,29 @@ fn difference(found: &[f32], expected: &[f32]) -> f32 {
     found.iter().zip(expected).fold(0.0f32, |a, (f, e)| a.max((f - e).abs())) / size
 }
 
-fn config(hidden: usize, (heads, kv_heads, head_dim): (usize, usize, usize), ffn: usize, tied: bool) -> Config {
+fn config(
+    hidden: usize,
+    (heads, kv_heads, head_dim): (usize, usize, usize),
+    ffn: usize,
+    tied: bool,
+) -> Config {
     let (layers, vocab, context, rope_theta, norm_eps) = (4, 512, 256, 10_000.0, 1e-5);
     let stop = [None; 8];
-    Config { hidden, layers, heads, kv_heads, head_dim, ffn, vocab, context, rope_theta, norm_eps, tied, bos: None, stop }
+    Config {
+        hidden,
+        layers,
+        heads,
+        kv_heads,
+        head_dim,
+        ffn,
+        vocab,
+        context,
+        rope_theta,
+        norm_eps,
+        tied,
+        bos: None,
+        stop,
+    }
 }
 
 fn options(kv: KvKind, batch: usize, logit_rows: usize) -> GpuOptions {
@@ -131,7 +151,11 @@ fn options(kv: KvKind, batch: usize, logit_rows: usize) -> GpuOptions {
 /// Equal encodings side by side in even layers, a different one for each matrix in odd ones.
 fn mixed(layer: usize, role: Role) -> Encoding {
     let all: Vec<_> = super::products::matrices().collect();
-    if layer.is_multiple_of(2) { all[layer % all.len()] } else { all[(layer * 5 + role as usize) % all.len()] }
+    if layer.is_multiple_of(2) {
+        all[layer % all.len()]
+    } else {
+        all[(layer * 5 + role as usize) % all.len()]
+    }
 }
 
 fn tokens(count: usize, random: &mut Random) -> Vec<Token> {
@@ -158,7 +182,9 @@ fn logits_are_those_of_the_exact_mode() {
                 let found = all_logits(&mut gpu, &tokens, &[100, 1, 1, 30, 2]);
                 gpu.check().unwrap();
                 let off = difference(&found, &expected);
-                println!("model {i}, {kv:?} cache, pieces of {binding_bytes:?}: logits off by {off:e} of the largest");
+                println!(
+                    "model {i}, {kv:?} cache, pieces of {binding_bytes:?}: logits off by {off:e} of the largest"
+                );
                 assert!(off <= bound);
             }
         }

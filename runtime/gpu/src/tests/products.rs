@@ -68,7 +68,13 @@ pub(super) fn decoded(matrix: &Matrix<'_>) -> Vec<f32> {
 }
 
 /// Largest error of a product relative to the sum of the sizes of its terms.
-fn product_error(bench: &mut Bench, matrices: &[Matrix<'_>], tokens: usize, most: u64, random: &mut Random) -> f64 {
+fn product_error(
+    bench: &mut Bench,
+    matrices: &[Matrix<'_>],
+    tokens: usize,
+    most: u64,
+    random: &mut Random,
+) -> f64 {
     let columns = matrices[0].columns;
     let rows: usize = matrices.iter().map(|m| m.rows).sum();
     let stride = columns.next_multiple_of(GROUP);
@@ -139,7 +145,8 @@ fn pieces_are_joined_and_split() {
     let Some(mut bench) = Bench::new() else { return };
     let mut random = Random(2);
     let make = |encoding, rows, random: &mut Random| aligned(&sample(encoding, rows, 64, random));
-    let kinds = [(Encoding::Q8, 32), (Encoding::Q8, 16), (Encoding::Q6, 24), (Encoding::Q6, 16), (Encoding::Q4, 100)];
+    let kinds =
+        [(Encoding::Q8, 32), (Encoding::Q8, 16), (Encoding::Q6, 24), (Encoding::Q6, 16), (Encoding::Q4, 100)];
     let data: Vec<_> = kinds.iter().map(|(encoding, rows)| make(*encoding, *rows, &mut random)).collect();
     let matrices: Vec<Matrix<'_>> = kinds
         .iter()
