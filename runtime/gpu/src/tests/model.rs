@@ -239,6 +239,24 @@ fn wrong_options_are_refused() {
     assert!(matches!(Device::open(Some("no such adapter")), Err(GpuError::NoAdapter { .. })));
 }
 
+#[test]
+fn a_lost_device_is_told() {
+    let Some(device) = device() else { return };
+    let file = model(&config(96, (6, 2, 16), 160, true), mixed, &mut Random(15));
+    let file = file.model();
+    let weights = Weights::new(&file).unwrap();
+    let mut gpu = Gpu::new(&device, &weights, &options(KvKind::F16, 32, 1)).unwrap();
+    assert!(gpu.logits_behind(&Batch { tokens: &[Token(1)], position: 0 }).is_ok());
+    device.device.destroy();
+    let after = gpu.logits_behind(&Batch { tokens: &[Token(2)], position: 1 });
+    assert!(matches!(after, Err(GpuError::Device { .. })));
+    assert!(gpu.logits().iter().all(|logit| *logit == 0.0));
+    assert!(matches!(
+        Gpu::new(&device, &weights, &options(KvKind::F16, 32, 1)),
+        Err(GpuError::Device { .. })
+    ));
+}
+
 /// The file that `THIMBLE_MODEL` names.
 #[test]
 fn a_real_models_logits_are_those_of_the_exact_mode() {
