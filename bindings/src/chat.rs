@@ -1,13 +1,13 @@
 //! A conversation with a model.
 
-use crate::engine::{Desk, Engine};
+use crate::engine::{Answer, Desk, Engine};
 use crate::journal::{Held, Journal};
 use crate::listener::{Listener, Reply};
 use crate::studio::ModelStudio;
-use crate::{ApiError, Model};
+use crate::{ApiError, Model, ModelInfo};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use thimble_host::chat::{Conversation, Format, Saved};
+use thimble_host::chat::{ChatError, Conversation, Format, Saved};
 
 /// How tokens are chosen.
 #[derive(Clone, Debug, PartialEq, uniffi::Record)]
@@ -126,8 +126,11 @@ impl Chat {
     #[uniffi::constructor]
     pub fn new(model: Arc<Model>, options: ChatOptions) -> Result<Arc<Chat>, ApiError> {
         let ChatOptions { system, sampling, max_tokens, journal } = options;
-        let sampling = sampling.unwrap_or_default().runtime();
-        let name = model.info()?.name;
+        let sampling = sampling.unwrap_or_default();
+        let ModelInfo { name, answers_messages, .. } = model.info()?;
+        if !answers_messages {
+            return Err(ChatError::NoTemplate.into());
+        }
         let threads = model.plan.threads();
         let studio = ModelStudio::new(model, sampling, Format::Chat)?;
         let (journal, held) = match &journal {
@@ -150,14 +153,17 @@ impl Chat {
     }
 
     /// Answers a message: returns at once, and `listener` hears the answer. Messages are answered one after the other.
-    pub fn send(&self, text: String, listener: Arc<dyn Listener>) {
+    /// What is returned stops this answer alone; it need not be kept.
+    pub fn send(&self, text: String, listener: Arc<dyn Listener>) -> Arc<Answer> {
         self.forget_unanswered();
-        self.engine.ask(Some(text), listener);
+        Arc::new(self.engine.ask(Some(text), listener))
     }
 
-    /// Answers the last message once more. The old answer stays until something of the new one is shown.
-    pub fn retry(&self, listener: Arc<dyn Listener>) {
-        self.engine.ask(None, listener);
+    /// Answers the last message once more; the old answer stays until something of the new one is shown. Where there is
+    /// an unanswered message, that is the last one.
+    pub fn retry(&self, listener: Arc<dyn Listener>) -> Arc<Answer> {
+        let unanswered = self.unanswered.lock().unwrap_or_else(PoisonError::into_inner).take();
+        Arc::new(self.engine.ask(unanswered, listener))
     }
 
     /// Stops the answer at hand and those that wait; each listener hears its end.
@@ -226,8 +232,8 @@ impl Chat {
         self.engine.save_power(save);
     }
 
-    /// Gives the memory of the session back once the answer at hand is complete (at once after [`Chat::cancel`]); the
-    /// next message takes it again and computes the conversation anew.
+    /// Gives the memory of the session back once the answer at hand is complete; at once after [`Chat::cancel`], and in a
+    /// pause, behind which the answer goes on. What comes next takes it again and computes the conversation anew.
     pub fn free_memory(&self) {
         self.engine.free();
     }

@@ -76,7 +76,7 @@ impl Model {
         });
         let threads = self.plan.threads();
         let desk = Desk {
-            studio: Box::new(ModelStudio::new(self, sampling.runtime(), Format::Text)?),
+            studio: Box::new(ModelStudio::new(self, sampling, Format::Text)?),
             max_tokens: max_tokens.unwrap_or(MOST_TOKENS) as usize,
             stops: stop,
             journal: None,

@@ -1,15 +1,18 @@
 //! The thread that owns a session: orders in, answers out.
 
 use crate::busy::Busy;
+use crate::gate::{Gate, Gated, Passage};
 use crate::journal::Journal;
 use crate::listener::{Listener, ListenerError, Reply};
 use crate::{ApiError, Stats};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
 use thimble_host::Pool;
-use thimble_host::chat::{Conversation, Dialogue, Event, Voice};
+use thimble_host::chat::{Conversation, Dialogue, Event, Turn as Said, Voice};
+use thimble_runtime::Token;
 
 /// Where a thread's voice comes from: its memory is taken with the first message, and again after it was given back.
 pub(crate) trait Studio: Send + 'static {
@@ -35,17 +38,43 @@ enum Order {
     Answer(Asked),
     /// Go on with another conversation, which is the number given.
     Replace(Conversation, u64),
-    /// Give the session's memory back.
-    Free,
+    /// Give the session's memory back, as the wish with this number.
+    Free(u64),
 }
 
 /// A message to be answered, or the last one once more.
 struct Asked {
     text: Option<String>,
+    /// Whether the message is in the journal.
+    noted: Result<(), ApiError>,
+    /// What there is of the answer.
+    begun: Option<Begun>,
     listener: Arc<dyn Listener>,
     cancelled: Arc<AtomicBool>,
     /// The last field: the listener is let go before.
     busy: Busy,
+}
+
+impl Asked {
+    /// Whether the journal has it as a message that waits.
+    fn waits(&self) -> bool {
+        self.text.is_some() && self.noted.is_ok() && self.begun.is_none()
+    }
+}
+
+/// An answer that was begun, in one session or in several.
+#[derive(Default)]
+struct Begun {
+    /// The message.
+    user: String,
+    /// Its tokens so far.
+    said: Vec<Token>,
+    /// What was shown of it.
+    shown: String,
+    /// Turns that gave way.
+    forgotten: usize,
+    /// Time in sessions that had to be left.
+    spent: Duration,
 }
 
 /// What was said, as far as it is complete.
@@ -62,11 +91,7 @@ struct Kept {
 #[derive(Debug)]
 struct Shared {
     kept: Mutex<Kept>,
-    /// Threads that may work.
-    threads: AtomicUsize,
-    /// Whether work waits.
-    paused: Mutex<bool>,
-    resumed: Condvar,
+    gate: Gate,
 }
 
 /// A lock whose holder cannot have left anything half done.
@@ -74,11 +99,28 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// One answer, to stop it and no other. It may be dropped: the answer goes on.
+#[derive(Debug, uniffi::Object)]
+pub struct Answer {
+    cancelled: Arc<AtomicBool>,
+    shared: Arc<Shared>,
+}
+
+#[uniffi::export]
+impl Answer {
+    /// Stops this answer, also one that waits or is paused; its listener hears the end. Nothing where it is complete.
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+        self.shared.gate.nudge();
+    }
+}
+
 /// A thread that answers, from outside. It ends as soon as it can once this is dropped, and nobody waits for it.
 #[derive(Debug)]
 pub(crate) struct Engine {
     shared: Arc<Shared>,
     orders: Mutex<Orders>,
+    journal: Option<Journal>,
     threads: usize,
 }
 
@@ -113,30 +155,36 @@ impl Engine {
     ) -> Result<Engine, ApiError> {
         let shared = Arc::new(Shared {
             kept: Mutex::new(Kept { conversation, number: 0, stats: Stats::default() }),
-            threads: AtomicUsize::new(threads),
-            paused: Mutex::new(false),
-            resumed: Condvar::new(),
+            gate: Gate::new(threads),
         });
         let (sender, receiver) = channel();
+        let journal = desk.journal.clone();
         let theirs = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name(name.to_owned());
         thread.spawn(move || work(desk, &theirs, &receiver)).map_err(ApiError::other)?;
-        Ok(Engine { shared, orders: Mutex::new(Orders { sender, flags: Vec::new() }), threads })
+        Ok(Engine { shared, orders: Mutex::new(Orders { sender, flags: Vec::new() }), journal, threads })
     }
 
-    /// Answers `text`, or the last message once more.
-    pub(crate) fn ask(&self, text: Option<String>, listener: Arc<dyn Listener>) {
+    /// Answers `text`, or the last message once more. The message is in the journal when this returns.
+    pub(crate) fn ask(&self, text: Option<String>, listener: Arc<dyn Listener>) -> Answer {
         let cancelled = Arc::new(AtomicBool::new(false));
         let mut orders = lock(&self.orders);
         orders.flags.retain(|flag| flag.strong_count() > 0);
         orders.flags.push(Arc::downgrade(&cancelled));
-        orders.give(Order::Answer(Asked { text, listener, cancelled, busy: Busy::new() }));
+        let answer = Answer { cancelled: Arc::clone(&cancelled), shared: Arc::clone(&self.shared) };
+        let noted = match (&self.journal, &text) {
+            (Some(journal), Some(text)) => journal.user(text),
+            _ => Ok(()),
+        };
+        let (begun, busy) = (None, Busy::new());
+        orders.give(Order::Answer(Asked { text, noted, begun, listener, cancelled, busy }));
+        answer
     }
 
     /// Stops all answers that were asked for so far.
     pub(crate) fn cancel(&self) {
         lock(&self.orders).cancel();
-        self.shared.nudge();
+        self.shared.gate.nudge();
     }
 
     /// Stops all answers and goes on with what `change` makes of the conversation.
@@ -148,7 +196,7 @@ impl Engine {
         kept.number += 1;
         orders.give(Order::Replace(kept.conversation.clone(), kept.number));
         drop((kept, orders));
-        self.shared.nudge();
+        self.shared.gate.nudge();
     }
 
     /// What was said, as far as it is complete.
@@ -163,24 +211,27 @@ impl Engine {
 
     /// Lets the thread wait, or go on.
     pub(crate) fn pause(&self, paused: bool) {
-        *lock(&self.shared.paused) = paused;
-        self.shared.resumed.notify_all();
+        self.shared.gate.pause(paused);
     }
 
     /// Works with half the threads, or with all.
     pub(crate) fn save_power(&self, save: bool) {
         let threads = if save { self.threads.div_ceil(2) } else { self.threads };
-        self.shared.threads.store(threads, Ordering::Relaxed);
+        self.shared.gate.set_threads(threads);
     }
 
-    /// Gives the session's memory back, after what was asked so far.
+    /// Gives the session's memory back: after what was asked so far, or at once while work waits.
     pub(crate) fn free(&self) {
-        lock(&self.orders).give(Order::Free);
+        let orders = lock(&self.orders);
+        orders.give(Order::Free(self.shared.gate.ask_memory()));
     }
 }
 
 impl Drop for Engine {
     fn drop(&mut self) {
+        if let Some(journal) = self.journal.take() {
+            journal.closing();
+        }
         self.cancel();
         self.pause(false);
     }
@@ -191,21 +242,6 @@ impl Shared {
     fn begin(&self) -> (Conversation, u64) {
         let kept = lock(&self.kept);
         (kept.conversation.clone(), kept.number)
-    }
-
-    /// Returns when work may go on. Who cancels wakes it too.
-    fn wait(&self, cancelled: &AtomicBool) {
-        let mut paused = lock(&self.paused);
-        while *paused && !cancelled.load(Ordering::Relaxed) {
-            paused = self.resumed.wait(paused).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    /// Wakes a thread that waits, to look at what has changed: with the lock, so that it cannot be between its look
-    /// and its sleep.
-    fn nudge(&self) {
-        drop(lock(&self.paused));
-        self.resumed.notify_all();
     }
 }
 
@@ -222,11 +258,9 @@ fn work(desk: Desk, shared: &Shared, orders: &Receiver<Order>) {
     let mut next = orders.recv().ok();
     while let Some(order) = next.take() {
         match order {
-            Order::Free => {}
+            Order::Free(wish) => _ = shared.gate.grant(wish),
             Order::Replace(conversation, number) => turn.replace(conversation, number),
-            Order::Answer(asked) if asked.cancelled.load(Ordering::Relaxed) => {
-                tell(|| asked.listener.on_end(Reply::default()));
-            }
+            Order::Answer(asked) if shared.gate.cancelled_outside(&asked.cancelled) => turn.cancelled(asked),
             Order::Answer(asked) => {
                 turn.waiting = Some((Arc::clone(&asked.listener), Busy::new()));
                 let mut first = Some(asked);
@@ -241,6 +275,9 @@ fn work(desk: Desk, shared: &Shared, orders: &Receiver<Order>) {
                 }));
                 let entered =
                     entered.unwrap_or_else(|_| Err(ApiError::other("the engine failed: report this")));
+                if first.is_some_and(|asked| asked.waits()) {
+                    let _ = turn.note(Journal::dropped);
+                }
                 // Whoever waits for an answer hears that there is none; the next message begins with a new session.
                 if let (Err(error), Some(waiting)) = (entered, turn.waiting.take()) {
                     tell(|| waiting.0.on_error(error));
@@ -272,22 +309,54 @@ impl Turn<'_> {
         first: Asked,
         orders: &Receiver<Order>,
     ) -> Option<Order> {
-        self.answer(dialogue, pool, first);
+        let mut next = Order::Answer(first);
         loop {
-            match orders.recv().ok()? {
-                Order::Answer(asked) => self.answer(dialogue, pool, asked),
+            match next {
+                Order::Answer(asked) => {
+                    if let Some(left) = self.answer(dialogue, pool, asked) {
+                        self.shared.gate.left();
+                        return Some(Order::Answer(left));
+                    }
+                }
                 Order::Replace(conversation, number) => {
                     dialogue.conversation.clone_from(&conversation);
                     self.replace(conversation, number);
                 }
-                Order::Free => return orders.try_recv().ok(),
+                Order::Free(wish) if self.shared.gate.grant(wish) => return orders.try_recv().ok(),
+                Order::Free(_) => {}
             }
+            next = orders.recv().ok()?;
         }
     }
 
     /// Writes something to the journal, if there is one.
-    fn note(&mut self, write: impl FnOnce(&mut Journal) -> Result<(), ApiError>) -> Result<(), ApiError> {
-        self.journal.as_mut().map_or(Ok(()), write)
+    fn note(&self, write: impl FnOnce(&Journal) -> Result<(), ApiError>) -> Result<(), ApiError> {
+        self.journal.as_ref().map_or(Ok(()), write)
+    }
+
+    /// Ends an answer that was cancelled without a session; what was shown of it is kept.
+    fn cancelled(&mut self, asked: Asked) {
+        let waits = asked.waits();
+        let Asked { busy: _busy, text, noted, begun, listener, .. } = asked;
+        let mut reply = Reply::default();
+        let shown = begun.filter(|begun| !begun.shown.is_empty());
+        let remembered = shown.is_some();
+        if waits {
+            let _ = self.note(Journal::dropped);
+        } else if let Some(begun) = shown {
+            reply = Reply { text: begun.shown.clone(), tokens: begun.said.len() as u32, ..reply };
+            let mut conversation = self.conversation.clone();
+            if text.is_none() {
+                conversation.turns.pop();
+            }
+            conversation.turns.push(Said { user: begun.user, answer: begun.shown });
+            self.keep(&conversation, None);
+            let _ = self.note(|journal| journal.end(remembered));
+        } else if noted.is_ok() {
+            let _ = self.note(|journal| journal.end(remembered));
+        }
+        self.waiting = None;
+        tell(|| listener.on_end(reply));
     }
 
     /// Another conversation from now on.
@@ -307,68 +376,140 @@ impl Turn<'_> {
         kept.stats = stats.unwrap_or(kept.stats);
     }
 
-    /// Answers and tells the listener, which hears nothing that is not in the journal.
-    fn answer(&mut self, dialogue: &mut Dialogue<&mut dyn Voice>, pool: &Pool, asked: Asked) {
-        // What is bound first is let go last.
-        let Asked { busy: _busy, text, listener, cancelled } = asked;
+    /// The message to be answered, as the journal has it from here on; the turn whose place its answer takes.
+    fn begin(
+        &self,
+        dialogue: &mut Dialogue<&mut dyn Voice>,
+        asked: &mut Asked,
+    ) -> (Result<Begun, ApiError>, Option<Said>) {
+        let again = if asked.text.is_none() { dialogue.take_last() } else { None };
+        if let Some(begun) = asked.begun.take() {
+            return (Ok(begun), again);
+        }
+        let noted = std::mem::replace(&mut asked.noted, Ok(()));
+        let begun = match (&asked.text, &again) {
+            (Some(text), _) => noted.and_then(|()| self.note(Journal::answer)).map(|()| text.clone()),
+            (None, Some(last)) => self.note(Journal::again).map(|()| last.user.clone()),
+            (None, None) => Err(ApiError::other("there is no message to answer again")),
+        };
+        // All the memory that pieces take.
+        let most = dialogue.max_tokens.unwrap_or_default().min(dialogue.voice.context()) * TOKEN_BYTES;
+        let begun = begun.map(|user| Begun { user, shown: String::with_capacity(most), ..Begun::default() });
+        (begun, again)
+    }
+
+    /// Answers and tells the listener, which hears nothing that is not in the journal. What is returned is to go on in
+    /// another session, because the memory of this one is wanted back while work waits.
+    fn answer(
+        &mut self,
+        dialogue: &mut Dialogue<&mut dyn Voice>,
+        pool: &Pool,
+        mut asked: Asked,
+    ) -> Option<Asked> {
+        let listener = Arc::clone(&asked.listener);
+        let cancelled = Arc::clone(&asked.cancelled);
         self.waiting = Some((Arc::clone(&listener), Busy::new()));
-        let (user, noted, again) = match text {
-            Some(text) => {
-                let noted = self.note(|journal| journal.user(&text));
-                (text, noted, None)
+        let (begun, again) = self.begin(dialogue, &mut asked);
+        let mut begun = match begun {
+            Ok(begun) => begun,
+            Err(error) => {
+                dialogue.conversation.turns.extend(again);
+                self.waiting = None;
+                tell(|| listener.on_error(error));
+                return None;
             }
-            None => match dialogue.take_last() {
-                Some(last) => (last.user.clone(), self.note(Journal::again), Some(last)),
-                None => {
-                    let none = ApiError::other("there is no message to answer again");
-                    (String::new(), Err(none), None)
-                }
-            },
         };
         let before = dialogue.conversation.turns.len();
-        let mut forgotten = 0;
-        let answered = noted.and_then(|()| {
-            dialogue.answer(&user, &cancelled, &mut |event| {
-                self.shared.wait(&cancelled);
-                pool.limit(self.shared.threads.load(Ordering::Relaxed));
-                let told = match event {
-                    Event::Text(text) => {
-                        self.note(|journal| journal.piece(text))?;
+        let passage = Passage::new(&self.shared.gate, pool, &cancelled);
+        let start = Instant::now();
+        let mut broken = None;
+        let Begun { user, said, shown, forgotten, .. } = &mut begun;
+        let conversation = std::mem::take(&mut dialogue.conversation);
+        let mut gated = Dialogue {
+            voice: Gated { voice: &mut *dialogue.voice, passage: &passage },
+            conversation,
+            max_tokens: dialogue.max_tokens,
+            stops: std::mem::take(&mut dialogue.stops),
+        };
+        let answered = gated.go_on(user, said, &cancelled, &mut |event| {
+            passage.pass();
+            let told = match event {
+                // Nothing is shown any more, though the last token may have more to it.
+                Event::Text(_) if broken.is_some() => false,
+                Event::Text(text) => match self.note(|journal| journal.piece(text)) {
+                    Ok(()) => {
+                        shown.push_str(text);
                         tell(|| listener.on_piece(text.to_owned()))
                     }
-                    Event::Forgot { turns } => {
-                        forgotten += turns;
-                        true
+                    Err(error) => {
+                        broken = Some(error);
+                        false
                     }
-                    Event::Reading { done, of } => tell(|| listener.on_progress(done as u32, of as u32)),
-                };
-                if !told {
-                    // The answer ends as if it had been cancelled: what was shown is remembered.
-                    cancelled.store(true, Ordering::Relaxed);
+                },
+                Event::Forgot { turns } => {
+                    *forgotten += turns;
+                    true
                 }
-                Ok::<(), ApiError>(())
-            })
+                Event::Reading { done, of } => tell(|| listener.on_progress(done as u32, of as u32)),
+            };
+            if !told {
+                // The answer ends as if it had been cancelled: what was shown is remembered.
+                cancelled.store(true, Ordering::Relaxed);
+            }
+            Ok::<(), ApiError>(())
         });
-        let remembered = answered.as_ref().is_ok_and(|answer| answer.remembered);
+        (dialogue.conversation, dialogue.stops) = (gated.conversation, gated.stops);
+        if passage.evicted.get() && answered.is_err() {
+            dialogue.conversation.turns.extend(again);
+            let [reading, writing] = passage.waited;
+            begun.spent += start.elapsed().saturating_sub(reading.get() + writing.get());
+            return Some(Asked { begun: Some(begun), ..asked });
+        }
+        let mut remembered = answered.as_ref().is_ok_and(|answer| answer.remembered);
+        if broken.is_some() && remembered {
+            // As it is in the journal.
+            remembered = !begun.shown.is_empty();
+            match dialogue.conversation.turns.last_mut() {
+                Some(last) if remembered => last.answer.clone_from(&begun.shown),
+                _ => drop(dialogue.take_last()),
+            }
+        }
         let gone = (before + usize::from(remembered)).saturating_sub(dialogue.conversation.turns.len());
         let ended = self.note(|journal| journal.end(remembered).and_then(|()| journal.forget(gone)));
         // Not answered: the turn stays as it was.
         dialogue.conversation.turns.extend(again.filter(|_| !remembered));
-        let answered = answered.and_then(|answer| ended.map(|()| answer)).map(|answer| {
-            let text =
-                dialogue.conversation.turns.last().filter(|_| remembered).map(|turn| turn.answer.clone());
-            let text = text.unwrap_or_default();
-            Reply { text, forgotten_turns: forgotten as u32, ..Reply::new(&answer) }
+        let reply = answered.map(|answer| {
+            let [reading, writing] = passage.waited.each_ref().map(|waited| waited.get().as_secs_f64());
+            let reply = Reply::new(&answer);
+            let text = dialogue.conversation.turns.last().filter(|_| remembered);
+            Reply {
+                text: text.map(|turn| turn.answer.clone()).unwrap_or_default(),
+                forgotten_turns: begun.forgotten as u32,
+                prompt_seconds: (reply.prompt_seconds - reading).max(0.0),
+                seconds: (reply.seconds + begun.spent.as_secs_f64() - writing).max(0.0),
+                ..reply
+            }
         });
-        self.keep(&dialogue.conversation, answered.as_ref().ok().map(Stats::new));
+        self.keep(&dialogue.conversation, reply.as_ref().ok().map(Stats::new));
         self.waiting = None;
+        let reply = match broken {
+            Some(error) => Err(error),
+            None => reply.and_then(|reply| ended.map(|()| reply)),
+        };
         // A listener that fails at the end has nothing left to stop.
-        tell(|| match answered {
+        tell(|| match reply {
             Ok(reply) => listener.on_end(reply),
             Err(error) => listener.on_error(error),
         });
+        // The listener is let go before `asked`, with which the process may be idle.
+        drop(listener);
+        drop(asked);
+        None
     }
 }
+
+/// Bytes that a token of an answer has, with some to spare.
+const TOKEN_BYTES: usize = 8;
 
 #[cfg(test)]
 #[path = "engine_tests.rs"]

@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::Finish;
+use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use thimble_host::chat::{ChatError, Role};
 use thimble_runtime::Token;
@@ -172,6 +173,30 @@ fn a_cancelled_answer_ends_wherever_it_is() {
 }
 
 #[test]
+fn one_answer_is_cancelled_and_the_others_are_not() {
+    let engine = engine(4, 0);
+    engine.pause(true);
+    let asked = |text: &str| {
+        let (heard, receiver) = channel();
+        let listener = Arc::new(Ear { heard, fails_at: None });
+        (engine.ask(Some(text.to_owned()), listener), receiver)
+    };
+    let (first, second, third) = (asked("x"), asked("y"), asked("z"));
+    // The one at hand while it is paused, and one that waits.
+    std::thread::scope(|scope| {
+        scope.spawn(|| first.0.cancel());
+        third.0.cancel();
+    });
+    assert_eq!(all(first.1).1.unwrap().finish, Finish::Cancelled);
+    engine.pause(false);
+    assert_eq!(all(second.1).0, "abcd");
+    assert_eq!(all(third.1).1.unwrap().finish, Finish::Cancelled);
+    // The others are complete: nothing happens.
+    second.0.cancel();
+    assert_eq!(all(ask(&engine, "w")).0, "abcd");
+}
+
+#[test]
 fn a_dropped_engine_ends_every_answer() {
     let heard: Vec<_> = {
         let engine = engine(60, 0);
@@ -228,6 +253,63 @@ fn memory_is_given_back_and_taken_again() {
     engine.ask(None, Arc::new(Ear { heard, fails_at: None }));
     assert_eq!(all(receiver).0, "abc");
     assert_eq!(users(&engine), ["x", "x"]);
+}
+
+/// Holds the engine at its first piece until it is let go.
+struct Holder {
+    ear: Ear,
+    go: std::sync::Mutex<Receiver<()>>,
+}
+
+impl Listener for Holder {
+    fn on_piece(&self, text: String) -> Result<(), ListenerError> {
+        let done = self.ear.on_piece(text);
+        let _ = self.go.lock().unwrap().recv();
+        done
+    }
+    fn on_progress(&self, _done: u32, _of: u32) -> Result<(), ListenerError> {
+        Ok(())
+    }
+    fn on_end(&self, reply: Reply) -> Result<(), ListenerError> {
+        self.ear.on_end(reply)
+    }
+    fn on_error(&self, error: ApiError) -> Result<(), ListenerError> {
+        self.ear.on_error(error)
+    }
+}
+
+#[test]
+fn memory_is_given_back_while_work_waits_and_the_answer_goes_on() {
+    for cancel in [false, true] {
+        let engine = engine(5, 0);
+        let ((heard, receiver), (held, go)) = (channel(), channel());
+        let ear = Ear { heard, fails_at: None };
+        let answer = engine.ask(Some("x".to_owned()), Arc::new(Holder { ear, go: go.into() }));
+        let first = receiver.recv().unwrap();
+        engine.pause(true);
+        engine.free();
+        drop(held);
+        while engine.shared.gate.is_wanted() {
+            std::thread::yield_now();
+        }
+        if cancel {
+            answer.cancel();
+        } else {
+            engine.pause(false);
+        }
+        let (mut text, mut end) = (String::new(), None);
+        for heard in [first].into_iter().chain(receiver) {
+            match heard {
+                Heard::Piece(piece) => text.push_str(&piece),
+                Heard::End(reply) => end = Some(reply),
+                Heard::Error(error) => panic!("{error}"),
+            }
+        }
+        // A new session's voice begins its alphabet anew: the answer goes on behind what was shown.
+        assert_eq!(text, if cancel { "a" } else { "aabcde" });
+        assert_eq!(end.unwrap().text, text);
+        assert_eq!(engine.conversation().turns[0].answer, text);
+    }
 }
 
 #[test]

@@ -41,7 +41,7 @@ pub enum ApiError {
         /// With the figures.
         message: String,
     },
-    /// The work was stopped.
+    /// The work was stopped. For wrappers to use: the engine tells a stopped answer as an end, `Finish::Cancelled`.
     #[error("cancelled")]
     Cancelled,
     /// Anything else, as a sentence.
@@ -64,6 +64,8 @@ impl ApiError {
             FormatError::BadMagic { .. } | FormatError::TooShort { .. } => {
                 ApiError::NotAModel { path: path.to_owned() }
             }
+            // Whole, and not for this code: to download it again would not help.
+            FormatError::Version { .. } => ApiError::other(format!("{path}: {error}")),
             other => ApiError::Damaged { path: path.to_owned(), reason: other.to_string() },
         }
     }

@@ -7,9 +7,11 @@
 
 mod busy;
 mod chat;
+mod claim;
 mod completion;
 mod engine;
 mod error;
+mod gate;
 mod journal;
 mod listener;
 mod model;
@@ -18,6 +20,7 @@ mod studio;
 pub use busy::wait_until_idle;
 pub use chat::{Chat, ChatOptions, Message, Sampling, Stats};
 pub use completion::{Completion, CompletionOptions};
+pub use engine::Answer;
 pub use error::ApiError;
 pub use listener::{Finish, Listener, ListenerError, Reply};
 pub use model::{KvCache, Model, ModelInfo, ModelOptions};

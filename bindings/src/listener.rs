@@ -90,6 +90,6 @@ pub trait Listener: Send + Sync {
     fn on_progress(&self, done: u32, of: u32) -> Result<(), ListenerError>;
     /// The answer is complete or stopped.
     fn on_end(&self, reply: Reply) -> Result<(), ListenerError>;
-    /// There is no answer.
+    /// The answer failed. Usually nothing was shown; where pieces were (a journal's disk is full), they stay.
     fn on_error(&self, error: ApiError) -> Result<(), ListenerError>;
 }

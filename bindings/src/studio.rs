@@ -1,11 +1,11 @@
 //! Voices of a model file.
 
 use crate::engine::Studio;
-use crate::{ApiError, Model};
+use crate::{ApiError, Model, Sampling};
 use std::sync::Arc;
 use thimble_host::Pool;
 use thimble_host::chat::{Format, ModelVoice, Voice};
-use thimble_runtime::sampler::{Sampler, Sampling};
+use thimble_runtime::sampler::Sampler;
 
 /// Sessions on a model.
 pub(crate) struct ModelStudio {
@@ -24,7 +24,7 @@ impl ModelStudio {
         sampling: Sampling,
         format: Format,
     ) -> Result<ModelStudio, ApiError> {
-        Sampler::new(sampling).map_err(ApiError::other)?;
+        Sampler::new(sampling.runtime()).map_err(ApiError::other)?;
         Ok(ModelStudio { model, sampling, format })
     }
 }
@@ -36,7 +36,8 @@ impl Studio for ModelStudio {
         let mut memory = model.plan.allocate()?;
         let file = model.mapped.file().map_err(|error| ApiError::format(&model.path, &error))?;
         let generator = thimble_host::generator(&file, &model.plan, &mut memory, &pool)?;
-        let sampler = Sampler::new(self.sampling).map_err(ApiError::other)?;
+        // Unless the seed is given, another one in each session: an answer made anew is another one.
+        let sampler = Sampler::new(self.sampling.runtime()).map_err(ApiError::other)?;
         work(&mut ModelVoice { file, generator, sampler, format: self.format }, &pool);
         Ok(())
     }

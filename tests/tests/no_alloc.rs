@@ -208,7 +208,7 @@ fn a_chat_allocates_only_what_it_hands_out() {
             let chat = Chat::new(Arc::clone(&model), options).unwrap();
             // Few enough for the context: where turns have to give way, the prompt is made anew.
             for _ in 0..3 {
-                heard(&|ear| chat.send("hello".to_owned(), ear));
+                heard(&|ear| drop(chat.send("hello".to_owned(), ear)));
             }
         }
         let options = CompletionOptions { sampling, max_tokens, stop: vec!["zqzq".to_owned()] };

@@ -315,3 +315,31 @@ def test_a_program_may_end_at_any_time(path: Path) -> None:
     # An engine's thread that called into an interpreter which ends would abort the process.
     for taken in (0, 1, 2, 3, 3, 3):
         subprocess.run([sys.executable, "-c", LEFT_OPEN, path, str(taken)], check=True, timeout=60)
+
+
+def test_every_reader_of_an_answer_finds_its_end(model: Model) -> None:
+    answer = model.chat(sampling=lively(), max_tokens=20).send(QUESTION)
+    taken: list[list[str]] = []
+    readers = [threading.Thread(target=lambda: taken.append(list(answer)), daemon=True) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        reader.join(60)
+    assert len(taken) == 2 and sum(len(text) for pieces in taken for text in pieces) == len(answer.reply.text)
+
+
+def test_a_paused_answer_is_closed_alone(model: Model) -> None:
+    chat = model.chat(sampling=lively(), max_tokens=20)
+    chat.pause()
+    closed, other = chat.send(STORY), chat.send(QUESTION)
+    closed.close()
+    assert closed.reply.finish == Finish.CANCELLED
+    chat.resume()
+    assert other.reply.finish != Finish.CANCELLED
+
+
+def test_a_closed_model_stops_its_completions(path: Path) -> None:
+    with Model.open(path) as model:
+        answer = model.complete(STORY, sampling=lively(), max_tokens=1500)
+        next(answer)
+    assert answer.reply.finish == Finish.CANCELLED

@@ -6,7 +6,8 @@
 ...     for piece in chat.send("What is a thimble?"):
 ...         print(piece, end="", flush=True)
 
-`async for` works as well. Objects may be used from any thread. A loop that is left early stops the answer.
+`async for` works as well. Objects may be used from any thread. A loop that is left early stops the answer
+unless something else holds it; `with` stops it in any case.
 """
 
 from ._answer import Answer

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import functools
 import threading
 import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any, Optional, Union
+from typing import Optional, Union
 
 from . import thimble_ffi as ffi
 from ._errors import ThimbleError, told
@@ -41,29 +42,21 @@ class Ear(ffi.Listener):
     def __init__(self) -> None:
         self._heard: deque[Heard] = deque()
         self._ready = threading.Condition()
-        self._wake: Optional[Callable[[], None]] = None
-        self._closed = False
+        self._wakers: list[Callable[[], None]] = []
 
     def _put(self, heard: Heard) -> None:
         with self._ready:
             self._heard.append(heard)
             self._ready.notify_all()
-            wake, self._wake = self._wake, None
-        if wake is not None:
+            wakers, self._wakers = self._wakers, []
+        for wake in wakers:
             wake()
-
-    def _fail_if_closed(self) -> None:
-        if self._closed:
-            # The engine stops an answer whose listener fails, and nothing else.
-            kinds: Any = ffi.ListenerError
-            raise kinds.Failed("nobody listens any more")
 
     def on_piece(self, text: str) -> None:
         self._put(text)
-        self._fail_if_closed()
 
     def on_progress(self, done: int, of: int) -> None:
-        self._fail_if_closed()
+        pass
 
     def on_end(self, reply: Reply) -> None:
         self._put(reply)
@@ -71,16 +64,16 @@ class Ear(ffi.Listener):
     def on_error(self, error: ffi.ApiError) -> None:
         self._put(told(error))
 
-    def close(self) -> None:
-        """Stops the answer with its next piece."""
-        self._closed = True
+    def _next(self) -> Heard:
+        # The end stays: every reader finds it.
+        return self._heard.popleft() if isinstance(self._heard[0], str) else self._heard[0]
 
     def take(self) -> Heard:
         """The next thing that was heard; waits for it."""
         with self._ready:
             while not self._heard:
                 self._ready.wait()
-            return self._heard.popleft()
+            return self._next()
 
     async def take_async(self) -> Heard:
         """The same without blocking the event loop."""
@@ -88,9 +81,9 @@ class Ear(ffi.Listener):
         while True:
             with self._ready:
                 if self._heard:
-                    return self._heard.popleft()
+                    return self._next()
                 event = asyncio.Event()
-                self._wake = lambda: _wake(loop, event)
+                self._wakers.append(functools.partial(_wake, loop, event))
             await event.wait()
 
 
@@ -105,11 +98,13 @@ def _wake(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
 class Answer(Iterator[str], AsyncIterator[str]):
     """The pieces of an answer, in order, as they are made; for `for` and for `async for`.
 
-    The answer is stopped once this object is closed or gone: a loop that is left early stops it.
+    The answer is stopped once this object is closed or gone: a loop over it that is left early stops it unless
+    something else holds the object. `with` stops it in any case.
     """
 
-    def __init__(self, ear: Ear, keep: object) -> None:
+    def __init__(self, ear: Ear, keep: object, handle: Union[ffi.Answer, ffi.Completion]) -> None:
         self._ear = ear
+        self._handle = handle
         # What makes the answer ends once it is gone.
         self._keep: Optional[object] = keep
         self._end: Optional[Union[Reply, ThimbleError]] = None
@@ -153,8 +148,8 @@ class Answer(Iterator[str], AsyncIterator[str]):
         raise self._end
 
     def close(self) -> None:
-        """Stops the answer: at most one more token is computed, and `reply` tells what there is of it."""
-        self._ear.close()
+        """Stops the answer, paused or not: at most one more token is computed; `reply` tells what there is of it."""
+        self._handle.cancel()
 
     def __enter__(self) -> Answer:
         return self
@@ -163,4 +158,4 @@ class Answer(Iterator[str], AsyncIterator[str]):
         self.close()
 
     def __del__(self) -> None:
-        self._ear.close()
+        self._handle.cancel()

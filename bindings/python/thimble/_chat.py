@@ -31,14 +31,14 @@ class Chat:
         Iterating raises ContextFull for a message that the context has no room for.
         """
         ear = Ear()
-        self._inner.send(text, ear)
-        return Answer(ear, self._inner)
+        inner = self._inner
+        return Answer(ear, inner, inner.send(text, ear))
 
     def retry(self) -> Answer:
         """Answers the last message once more; the old answer stays until something of the new one is there."""
         ear = Ear()
-        self._inner.retry(ear)
-        return Answer(ear, self._inner)
+        inner = self._inner
+        return Answer(ear, inner, inner.retry(ear))
 
     def cancel(self) -> None:
         """Stops the answer at hand and those that wait; what was said of them stays in the history."""

@@ -20,6 +20,7 @@ class Model:
     def __init__(self, inner: ffi.Model) -> None:
         self._model: Optional[ffi.Model] = inner
         self._chats: weakref.WeakSet[Chat] = weakref.WeakSet()
+        self._completions: weakref.WeakSet[Answer] = weakref.WeakSet()
 
     @classmethod
     def open(
@@ -100,7 +101,9 @@ class Model:
         with telling():
             completion = self._inner.complete(prompt, options, ear)
         watched(completion)
-        return Answer(ear, completion)
+        answer = Answer(ear, completion, completion)
+        self._completions.add(answer)
+        return answer
 
     def tokens(self, text: str) -> list[int]:
         """The ids of a text; what looks like a special token is plain text."""
@@ -113,9 +116,11 @@ class Model:
             self._inner.verify()
 
     def close(self) -> None:
-        """Closes its chats and lets go of the file."""
+        """Closes its chats and completions and lets go of the file."""
         for chat in list(self._chats):
             chat.close()
+        for completion in list(self._completions):
+            completion.close()
         self._model = None
 
     def __enter__(self) -> Model:

@@ -20,7 +20,7 @@ struct ChatScreen: View {
             VStack(spacing: 0) {
                 if let share = viewModel.importing { ImportBar(share: share, cancel: viewModel.cancelImport) }
                 switch viewModel.phase {
-                case .noModel: NoModelView { isPicking = true }
+                case .noModel: NoModelView(hasOthers: !viewModel.savedModels.isEmpty) { isPicking = true }
                 case .opening: ProgressView("Opening…").frame(maxWidth: .infinity, maxHeight: .infinity)
                 case .ready, .answering: conversation
                 }

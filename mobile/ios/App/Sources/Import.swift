@@ -2,12 +2,15 @@ import SwiftUI
 
 /// The way to a first model.
 struct NoModelView: View {
+    /// Whether there are models, and none of them is open.
+    let hasOthers: Bool
     let pick: () -> Void
 
     var body: some View {
         ContentUnavailableView {
-            Label("No model yet", systemImage: "shippingbox")
+            Label(hasOthers ? "No model is open" : "No model yet", systemImage: "shippingbox")
         } description: {
+            if hasOthers { Text("Choose another one in the settings, or import one.") }
             Text("Choose a .thimble file. It is copied into the app, and nothing leaves this device.")
         } actions: {
             Button("Import a model…", action: pick).buttonStyle(.borderedProminent)

@@ -65,6 +65,7 @@ struct SettingsSheet: View {
                 answers
                 device
                 model
+                figures
             }
             .navigationTitle("Settings")
             .navigationBarTitleDisplayMode(.inline)
@@ -115,18 +116,47 @@ struct SettingsSheet: View {
 
     private var model: some View {
         Section {
-            if let info = viewModel.modelInfo {
-                LabeledContent("Name", value: info.name)
-                LabeledContent("File", value: Int64(info.fileBytes), format: .byteCount(style: .file))
-                LabeledContent("Memory of a chat", value: Int64(info.stateBytes), format: .byteCount(style: .memory))
-                LabeledContent("Context", value: "\(info.context) tokens")
+            ForEach(viewModel.savedModels) { model in
+                Button {
+                    Task { await viewModel.choose(model) }
+                } label: {
+                    row(model)
+                }
+                .accessibilityAddTraits(model.name == viewModel.currentModel ? .isSelected : [])
+            }
+            .onDelete { offsets in
+                let models = offsets.map { viewModel.savedModels[$0] }
+                Task { for model in models { await viewModel.delete(model) } }
             }
             Button("Import a model…", systemImage: "square.and.arrow.down") {
                 dismiss()
                 pickModel()
             }
         } header: {
-            Text("Model")
+            Text("Models")
+        } footer: {
+            Text("Tap a model to use it; swipe to delete it.")
+        }
+    }
+
+    private func row(_ model: SavedModel) -> some View {
+        HStack {
+            Label(model.name, systemImage: model.name == viewModel.currentModel ? "checkmark.circle.fill" : "circle")
+            Spacer()
+            Text(model.bytes, format: .byteCount(style: .file)).foregroundStyle(.secondary)
+        }
+        .accessibilityElement(children: .combine)
+    }
+
+    private var figures: some View {
+        Section {
+            if let info = viewModel.modelInfo {
+                LabeledContent("Name", value: info.name)
+                LabeledContent("Memory of a chat", value: Int64(info.stateBytes), format: .byteCount(style: .memory))
+                LabeledContent("Context", value: "\(info.context) tokens")
+            }
+        } header: {
+            Text("The model in use")
         }
     }
 }

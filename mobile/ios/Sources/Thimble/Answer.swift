@@ -11,6 +11,14 @@ public enum AnswerEvent: Sendable, Equatable {
     case end(Reply)
 }
 
+/// What fills a stream.
+struct Work: Sendable {
+    /// It would stop if nobody held this.
+    let owner: any Sendable
+    /// Stops the work for this stream and no other; nothing once it is over.
+    let cancel: @Sendable () -> Void
+}
+
 /// Takes an answer from the engine's thread into a stream.
 ///
 /// A stream that nobody reads any more stops its own answer, and no other one that waits.
@@ -20,8 +28,7 @@ final class Ear<Element: Sendable>: Listener, @unchecked Sendable {
     /// Guards what follows.
     private let lock = NSLock()
     private var stopped = false
-    /// What answers; it would stop if nobody held it.
-    private var worker: (any Sendable)?
+    private var work: Work?
 
     init(
         _ continuation: AsyncThrowingStream<Element, any Error>.Continuation,
@@ -31,22 +38,26 @@ final class Ear<Element: Sendable>: Listener, @unchecked Sendable {
         self.element = element
     }
 
-    /// Keeps what answers alive until ``stop()``; that may have come already.
-    func keep(_ worker: any Sendable) {
+    /// Keeps what answers alive until ``stop()`` or the end; either may have come already.
+    func keep(_ work: Work) {
         lock.lock()
-        defer { lock.unlock() }
-        if !stopped { self.worker = worker }
+        let stopped = stopped
+        if !stopped { self.work = work }
+        lock.unlock()
+        if stopped { work.cancel() }
     }
 
-    /// Lets the engine stop at the next token.
-    func stop() {
+    /// Stops this answer, also one that waits or is paused, and lets go of what answers.
+    func stop() { letGo()?.cancel() }
+
+    /// Lets go of what answers: the caller has it for a last time, and not while the lock is held.
+    private func letGo() -> Work? {
         lock.lock()
+        defer { lock.unlock() }
         stopped = true
-        let worker = worker
-        self.worker = nil
-        lock.unlock()
-        // It may end here, and then not while the lock is held.
-        withExtendedLifetime(worker) {}
+        let work = work
+        self.work = nil
+        return work
     }
 
     private func hear(_ event: AnswerEvent) throws {
@@ -61,18 +72,23 @@ final class Ear<Element: Sendable>: Listener, @unchecked Sendable {
 
     func onProgress(done: UInt32, of: UInt32) throws { try hear(.reading(done: Int(done), of: Int(of))) }
 
+    // Who hears the end may open the chat's journal anew: by then nothing here holds the chat.
     func onEnd(reply: Reply) throws {
+        _ = letGo()
         if let element = element(.end(reply)) { continuation.yield(element) }
         continuation.finish()
     }
 
-    func onError(error: ApiError) throws { continuation.finish(throwing: ThimbleError(error)) }
+    func onError(error: ApiError) throws {
+        _ = letGo()
+        continuation.finish(throwing: ThimbleError(error))
+    }
 }
 
 /// A stream of what `start` lets its listener hear. What `start` returns lives as long as the stream is being filled.
 func listening<Element: Sendable>(
     _ element: @escaping @Sendable (AnswerEvent) -> Element?,
-    start: (any Listener) throws -> any Sendable
+    start: (any Listener) throws -> Work
 ) -> AsyncThrowingStream<Element, any Error> {
     AsyncThrowingStream { continuation in
         let ear = Ear(continuation, element)

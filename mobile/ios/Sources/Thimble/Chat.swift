@@ -19,8 +19,8 @@ public final class Chat: Sendable {
 
     /// Answers a message with a stream of pieces of text, as they are made.
     ///
-    /// Messages are answered one after the other. To stop the answer, call ``cancel()``, or end the stream: cancel the
-    /// task that reads it or let go of it. The answer goes on until its end while anybody holds the stream.
+    /// Messages are answered one after the other. To stop the answer, end the stream, also while paused: cancel the task
+    /// that reads it or let go of it. ``cancel()`` stops all of them. The answer goes on until its end while anybody holds the stream.
     public func send(_ text: String) -> AsyncThrowingStream<String, any Error> {
         asking({ $0.text }, { inner.send(text: text, listener: $0) })
     }
@@ -50,11 +50,11 @@ public final class Chat: Sendable {
 
     /// The chat lives for as long as the stream is being filled.
     private func asking<Element: Sendable>(
-        _ element: @escaping @Sendable (AnswerEvent) -> Element?, _ ask: (any Listener) -> Void
+        _ element: @escaping @Sendable (AnswerEvent) -> Element?, _ ask: (any Listener) -> Answer
     ) -> AsyncThrowingStream<Element, any Error> {
         listening(element) { listener in
-            ask(listener)
-            return self
+            let answer = ask(listener)
+            return Work(owner: self) { answer.cancel() }
         }
     }
 
@@ -92,8 +92,8 @@ public final class Chat: Sendable {
     /// Works with half the threads while the device is hot or its battery low. Answers do not depend on it.
     public func savePower(_ save: Bool) { inner.savePower(save: save) }
 
-    /// Gives the memory of the conversation back once the answer at hand is complete, at once after ``cancel()``; the
-    /// next message takes it again and computes the conversation anew.
+    /// Gives the memory of the conversation back: at once while paused, otherwise once the answer at hand is complete.
+    /// What is asked or goes on afterwards takes it again and computes the conversation anew; nothing is lost.
     public func freeMemory() { inner.freeMemory() }
 }
 

@@ -79,7 +79,7 @@ public final class DeviceMonitor: @unchecked Sendable {
     public var conditions: DeviceConditions { locked { latest } }
 
     /// Lets `chat` work with fewer threads under bad conditions, from now on, and give memory back when it is short:
-    /// at once where it is not answering, otherwise after its answer. The monitor does not keep the chat alive.
+    /// at once where it is not answering or paused, otherwise after its answer. The monitor does not keep the chat alive.
     public func watch(_ chat: Chat) {
         observe { [weak chat] event in
             guard let chat else { return false }

@@ -21,18 +21,19 @@ public final class Model: Sendable {
 
     /// Continues `prompt` as it is, without a chat template, with a stream of pieces of text.
     ///
-    /// The state of one chat is taken meanwhile. To stop, end the stream: cancel the task that reads it or let go of it.
+    /// The state of one chat is taken meanwhile. To stop, call ``Completion/cancel()`` or end the stream: cancel the
+    /// task that reads it or let go of it.
     public func complete(
         _ prompt: String, options: CompletionOptions = CompletionOptions()
-    ) -> AsyncThrowingStream<String, any Error> {
-        listening({ $0.text }) { try inner.complete(prompt: prompt, options: options, listener: $0) }
+    ) -> Completion<String> {
+        Completion({ $0.text }) { try inner.complete(prompt: prompt, options: options, listener: $0) }
     }
 
     /// Continues `prompt` as ``complete(_:options:)`` does, with a stream of events that ends with figures.
     public func completion(
         of prompt: String, options: CompletionOptions = CompletionOptions()
-    ) -> AsyncThrowingStream<AnswerEvent, any Error> {
-        listening({ $0 }) { try inner.complete(prompt: prompt, options: options, listener: $0) }
+    ) -> Completion<AnswerEvent> {
+        Completion({ $0 }) { try inner.complete(prompt: prompt, options: options, listener: $0) }
     }
 
     /// The ids of `text`; what looks like a special token is plain text.

@@ -10,9 +10,19 @@ public struct SavedChat: Identifiable, Hashable, Sendable {
     public var changed: Date
 }
 
-/// Where the app keeps its model, its chats and its settings.
+/// A model on disk.
+public struct SavedModel: Identifiable, Hashable, Sendable {
+    /// The file's name without `.thimble`; no other model has it.
+    public let name: String
+    /// Bytes of the file.
+    public let bytes: Int64
+    /// The name.
+    public var id: String { name }
+}
+
+/// Where the app keeps its models, its chats and its settings.
 ///
-///     models/NAME.thimble        the model that was imported
+///     models/NAME.thimble        a model that was imported
 ///     chats/UUID.journal         a chat, as the engine writes it
 ///     chats/UUID.title           how its first message begins
 ///     settings.json
@@ -38,9 +48,51 @@ public struct AppFolder: Sendable {
     var chats: URL { root.appendingPathComponent("chats", isDirectory: true) }
     var settings: URL { root.appendingPathComponent("settings.json") }
 
-    /// The model that was imported last.
-    public func model() -> URL? {
-        files(models, "thimble").max { changed($0) < changed($1) }
+    /// All models by name.
+    public func savedModels() -> [SavedModel] {
+        let models = files(models, "thimble").map { url -> SavedModel in
+            let attributes = try? FileManager.default.attributesOfItem(atPath: url.path)
+            let bytes = (attributes?[.size] as? NSNumber)?.int64Value ?? 0
+            return SavedModel(name: url.deletingPathExtension().lastPathComponent, bytes: bytes)
+        }
+        return models.sorted { ($0.name.lowercased(), $0.name) < ($1.name.lowercased(), $1.name) }
+    }
+
+    /// The model of this name, or the one that was imported last where there is none.
+    public func model(_ name: String? = nil) -> URL? {
+        let all = files(models, "thimble")
+        return all.first { $0.deletingPathExtension().lastPathComponent == name }
+            ?? all.max { changed($0) < changed($1) }
+    }
+
+    /// Removes a model; a missing one is none.
+    func deleteModel(_ name: String) throws {
+        let file = models.appendingPathComponent("\(name).thimble")
+        if FileManager.default.fileExists(atPath: file.path) { try FileManager.default.removeItem(at: file) }
+    }
+
+    /// Where a model goes that was called `name`: beside one that is called so already.
+    func unusedModel(_ name: String) -> URL {
+        let file = { (name: String) in models.appendingPathComponent("\(name).thimble") }
+        var unused = file(name)
+        var number = 1
+        while FileManager.default.fileExists(atPath: unused.path) {
+            number += 1
+            unused = file("\(name) (\(number))")
+        }
+        return unused
+    }
+
+    /// Bytes that the system has for something the user asks for; nothing where it does not say.
+    func freeBytes() -> Int64? {
+        #if canImport(Darwin)
+        let values = try? models.resourceValues(forKeys: [.volumeAvailableCapacityForImportantUsageKey])
+        // Zero is also what a volume says that does not know.
+        return values?.volumeAvailableCapacityForImportantUsage.flatMap { $0 > 0 ? $0 : nil }
+        #else
+        let attributes = try? FileManager.default.attributesOfFileSystem(forPath: models.path)
+        return (attributes?[.systemFreeSize] as? NSNumber)?.int64Value
+        #endif
     }
 
     /// Chats on disk, the last one first.

@@ -23,6 +23,8 @@ public struct ChatSettings: Codable, Sendable, Equatable {
     public var powerSaver = PowerSaver.automatic
     /// Keys and values as bytes: half the memory.
     public var smallCache = false
+    /// The name of the model; the one that was imported last where there is none of that name.
+    public internal(set) var model: String?
 
     /// Temperatures to choose from.
     public static let temperatures = 0.0...1.5

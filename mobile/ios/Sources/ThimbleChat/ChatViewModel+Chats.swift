@@ -32,13 +32,14 @@ extension ChatViewModel {
         }
     }
 
-    /// Takes over settings. A message that is being answered is answered to its end as before.
-    public func apply(_ settings: ChatSettings) async {
+    /// Takes over settings, all but the model. A message that is being answered is answered to its end as before.
+    public func apply(_ chosen: ChatSettings) async {
         await inTurn {
             let before = self.settings
+            var settings = chosen
+            settings.model = before.model
             guard settings != before else { return }
-            self.settings = settings
-            do { try settings.write(self.folder.settings) } catch { self.show(error) }
+            self.change(settings)
             self.chat?.savePower(settings.savesPower(self.device.conditions))
             var power = before
             power.powerSaver = settings.powerSaver
@@ -51,6 +52,41 @@ extension ChatViewModel {
             } else {
                 await self.openModel(chat: id)
             }
+        }
+    }
+
+    private func change(_ settings: ChatSettings) {
+        self.settings = settings
+        do { try settings.write(folder.settings) } catch { show(error) }
+    }
+
+    /// Goes on with another model. A message that is being answered is answered to its end by the one before.
+    public func choose(_ model: SavedModel) async {
+        await inTurn { await self.change(toModel: model.name) }
+    }
+
+    private func change(toModel name: String) async {
+        guard name != currentModel || model == nil else { return }
+        var settings = settings
+        settings.model = name
+        change(settings)
+        let id = currentChat
+        await close(stopping: false)
+        await openModel(chat: id)
+    }
+
+    /// Removes a model; where it was the open one, its answer ends and the model that was imported last is opened.
+    public func delete(_ model: SavedModel) async {
+        await inTurn {
+            let id = self.currentChat
+            let current = model.name == self.currentModel
+            if current {
+                await self.close(stopping: true)
+                self.model = nil
+            }
+            do { try self.folder.deleteModel(model.name) } catch { self.show(error) }
+            self.savedModels = self.folder.savedModels()
+            if current { await self.openModel(chat: id) }
         }
     }
 
@@ -69,18 +105,15 @@ extension ChatViewModel {
         importTask = nil
         importing = nil
         switch result {
-        case .success:
-            await inTurn {
-                let id = self.currentChat
-                await self.close(stopping: true)
-                await self.openModel(chat: id)
-            }
+        case let .success(url):
+            savedModels = folder.savedModels()
+            await inTurn { await self.change(toModel: url.deletingPathExtension().lastPathComponent) }
         case let .failure(error):
             show(error)
         }
     }
 
-    /// Stops the copying; the model before stays.
+    /// Stops the copying; nothing is left of it.
     public func cancelImport() {
         importTask?.cancel()
     }
@@ -95,7 +128,10 @@ extension ChatViewModel {
         chat = nil
         model = nil
         savedChats = folder.savedChats()
-        guard let url = folder.model() else {
+        savedModels = folder.savedModels()
+        let url = folder.model(settings.model)
+        currentModel = url?.deletingPathExtension().lastPathComponent
+        guard let url else {
             phase = .noModel
             return
         }
@@ -113,15 +149,21 @@ extension ChatViewModel {
         }
     }
 
-    /// Lets go of the chat on the screen, after its answer.
+    /// Milliseconds that the screen waits for a chat to be let go of.
+    private static let mostWaits = 2000
+
+    /// Lets go of the chat on the screen, after its answer. When this returns its journal may be opened again.
     func close(stopping: Bool) async {
         if stopping { stop() }
         await answering?.value
         // Nothing was said: nothing is left of it.
         let empty = messages.isEmpty ? currentChat : nil
+        weak var closing = chat
         chat = nil
         currentChat = nil
         messages = []
+        // A journal belongs to one chat at a time, and another thread may hold this one for a moment after its answer.
+        for _ in 0..<Self.mostWaits where closing != nil { try? await Task.sleep(nanoseconds: 1_000_000) }
         if let empty { try? folder.delete(empty) }
     }
 

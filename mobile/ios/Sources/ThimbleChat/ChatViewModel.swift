@@ -48,11 +48,15 @@ public final class ChatViewModel {
     public var notice: String?
     /// Chats on disk, the last one first.
     public internal(set) var savedChats: [SavedChat] = []
+    /// Models on disk, by name.
+    public internal(set) var savedModels: [SavedModel] = []
+    /// The name of the one that is open, or that could not be opened.
+    public internal(set) var currentModel: String?
     /// The one on the screen.
     public internal(set) var currentChat: UUID?
     /// The share of a model file that was copied, 0 to 1.
     public internal(set) var importing: Double?
-    /// What the user chose; ``apply(_:)`` changes it.
+    /// What the user chose; ``apply(_:)`` and ``choose(_:)`` change it.
     public internal(set) var settings: ChatSettings
     /// What there is to know about the model.
     public var modelInfo: ModelInfo? { model?.info }

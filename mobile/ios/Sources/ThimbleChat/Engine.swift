@@ -33,6 +33,8 @@ public protocol ChatModel: Sendable {
     var info: ModelInfo { get }
     /// Begins a conversation, or goes on with the one in the journal.
     func chat(_ options: ChatOptions) async throws -> any Conversing
+    /// Compares every byte of the file with its checksums.
+    func verify() async throws
 }
 
 extension Model: ChatModel {

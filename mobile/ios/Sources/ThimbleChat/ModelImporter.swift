@@ -4,28 +4,48 @@ import Darwin
 #endif
 import Thimble
 
+/// The device has not enough room for a model.
+public struct NoRoomError: Error, Equatable, LocalizedError {
+    /// Bytes of the file.
+    public let needed: Int64
+    /// Bytes that are free.
+    public let free: Int64
+
+    /// A sentence to show to the user.
+    public var errorDescription: String? {
+        let (needed, free) = ((needed + 999_999) / 1_000_000, free / 1_000_000)
+        return "The model takes \(needed) MB of storage, and \(free) MB are free: delete something and try again."
+    }
+}
+
 /// Copies a model file into the app, whole or not at all.
 public struct ModelImporter: Sendable {
     let folder: AppFolder
     let open: ModelOpener
+    let freeBytes: @Sendable () -> Int64?
 
     /// Bytes read at a time: often enough for progress, seldom enough for speed.
     static let chunk = 1 << 20
 
-    /// An importer into `folder` that believes a file once `open` has opened it.
-    public init(into folder: AppFolder, open: @escaping ModelOpener) {
+    /// An importer into `folder` that believes a file once `open` has opened it and all its checksums are right.
+    ///
+    /// - Parameter freeBytes: Tells the room on disk in place of the system, for tests.
+    public init(into folder: AppFolder, open: @escaping ModelOpener, freeBytes: (@Sendable () -> Int64?)? = nil) {
         self.folder = folder
         self.open = open
+        self.freeBytes = freeBytes ?? { folder.freeBytes() }
     }
 
-    /// Copies `source`, checks that it is a model, and only then puts it in place of the model before.
+    /// Copies `source`, checks that it is a whole model, and only then puts it beside the other models: under its own
+    /// name, or with a number where another one has that.
     ///
     /// - Parameters:
     ///   - source: A file from the picker; it may belong to another app.
     ///   - progress: Hears the copied share, 0 to 1, from any thread.
     /// - Returns: Where the model is now.
-    /// - Throws: `CancellationError` where the task was cancelled, ``ThimbleError`` where the file is no model, or an
-    ///   error of the file system. Nothing is left of the copy then, and the model before stays.
+    /// - Throws: `CancellationError` where the task was cancelled, ``ThimbleError`` where the file is no model or is
+    ///   damaged, ``NoRoomError`` before anything is copied, or an error of the file system. Nothing is left of the
+    ///   copy then.
     public func importModel(
         from source: URL, progress: @escaping @Sendable (Double) -> Void
     ) async throws -> URL {
@@ -35,7 +55,7 @@ public struct ModelImporter: Sendable {
             try await copy(source, to: partial, progress)
             try Task.checkCancellation()
             // Without a budget: what does not fit now may fit with other settings.
-            _ = try await open(partial, ModelOptions())
+            try await open(partial, ModelOptions()).verify()
             try Task.checkCancellation()
             return try put(partial, named: source.deletingPathExtension().lastPathComponent)
         } catch {
@@ -51,7 +71,7 @@ public struct ModelImporter: Sendable {
             let scoped = source.startAccessingSecurityScopedResource()
             defer { if scoped { source.stopAccessingSecurityScopedResource() } }
             #endif
-            try Self.copyChunks(source, to: partial, progress)
+            try copyChunks(source, to: partial, progress)
         }
         try await withTaskCancellationHandler {
             try await copying.value
@@ -60,11 +80,13 @@ public struct ModelImporter: Sendable {
         }
     }
 
-    private static func copyChunks(_ source: URL, to partial: URL, _ progress: (Double) -> Void) throws {
+    private func copyChunks(_ source: URL, to partial: URL, _ progress: (Double) -> Void) throws {
         let input = try FileHandle(forReadingFrom: source)
         defer { try? input.close() }
         let total = try input.seekToEnd()
         try input.seek(toOffset: 0)
+        let needed = Int64(clamping: total)
+        if let free = freeBytes(), free < needed { throw NoRoomError(needed: needed, free: free) }
         guard FileManager.default.createFile(atPath: partial.path, contents: nil) else {
             throw CocoaError(.fileWriteUnknown)
         }
@@ -74,8 +96,8 @@ public struct ModelImporter: Sendable {
         var more = true
         while more {
             try Task.checkCancellation()
-            more = try withPool {
-                guard let data = try input.read(upToCount: chunk), !data.isEmpty else { return false }
+            more = try Self.withPool {
+                guard let data = try input.read(upToCount: Self.chunk), !data.isEmpty else { return false }
                 try output.write(contentsOf: data)
                 done += UInt64(data.count)
                 return true
@@ -94,9 +116,9 @@ public struct ModelImporter: Sendable {
         #endif
     }
 
-    /// In place in one step, also of a model of the same name; then the other models go.
+    /// In place in one step.
     private func put(_ partial: URL, named name: String) throws -> URL {
-        var target = folder.models.appendingPathComponent("\(name).thimble")
+        var target = folder.unusedModel(name)
         guard rename(partial.path, target.path) == 0 else {
             throw CocoaError(.fileWriteUnknown, userInfo: [NSFilePathErrorKey: target.path])
         }
@@ -106,10 +128,6 @@ public struct ModelImporter: Sendable {
         values.isExcludedFromBackup = true
         try? target.setResourceValues(values)
         #endif
-        for other in try FileManager.default.contentsOfDirectory(at: folder.models, includingPropertiesForKeys: nil)
-        where other.pathExtension == "thimble" && other.lastPathComponent != target.lastPathComponent {
-            try? FileManager.default.removeItem(at: other)
-        }
         return target
     }
 

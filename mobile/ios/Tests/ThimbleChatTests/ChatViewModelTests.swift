@@ -154,12 +154,17 @@ final class ChatViewModelTests: XCTestCase {
 
     @MainActor
     func testTheLastChatIsThereAfterALaunch() async throws {
-        let before = try await launch()
-        await say("Hello", "Good day", in: before)
+        // A journal belongs to one chat at a time: the first app is gone before the second one starts.
+        func firstLaunch() async throws -> UUID? {
+            let viewModel = try await launch()
+            await say("Hello", "Good day", in: viewModel)
+            return viewModel.currentChat
+        }
+        let chat = try await firstLaunch()
         let after = try await launch()
         await after.start()
         XCTAssertEqual(fake.chats.count, 2, "a second window opens nothing again")
-        XCTAssertEqual(after.currentChat, before.currentChat)
+        XCTAssertEqual(after.currentChat, chat)
         XCTAssertEqual(after.messages.map(\.text), ["Hello", "Good day"])
     }
 
@@ -214,6 +219,29 @@ final class ChatViewModelTests: XCTestCase {
         XCTAssertEqual(again.settings, settings)
     }
 
+    /// A chat that an engine's thread still holds is waited for before its journal is opened again.
+    @MainActor
+    func testAJournalIsOpenedAgainOnlyOnceItsChatIsGone() async throws {
+        fake.lingering = 0.05
+        let viewModel = try await launch()
+        let id = viewModel.currentChat
+        viewModel.draft = "Hello"
+        viewModel.send()
+        chat.say(.piece("Good"))
+        _ = await eventually { viewModel.messages.last?.text == "Good" }
+        var settings = viewModel.settings
+        settings.temperature = 0.9
+        let applying = Task { await viewModel.apply(settings) }
+        _ = await eventually { viewModel.settings == settings }
+        chat.say(.piece(" day"))
+        chat.end()
+        await applying.value
+        XCTAssertNil(viewModel.notice)
+        XCTAssertEqual(viewModel.currentChat, id)
+        XCTAssertEqual(viewModel.messages.map(\.text), ["Hello", "Good day"], "the answer was made to its end")
+        XCTAssertEqual(chat.options.sampling?.temperature, 0.9)
+    }
+
     @MainActor
     func testTheDevice() async throws {
         let viewModel = try await launch()
@@ -228,6 +256,21 @@ final class ChatViewModelTests: XCTestCase {
         XCTAssertEqual(chat.calls.last, "pause")
         viewModel.enterForeground()
         XCTAssertEqual(chat.calls.last, "resume")
+        // In the background memory goes back, and the answer goes on afterwards.
+        viewModel.draft = "Hello"
+        viewModel.send()
+        viewModel.enterBackground()
+        let calls = chat.calls.count
+        device.report(.memoryIsShort)
+        let freesPaused = await eventually { self.chat.calls.count > calls }
+        XCTAssertTrue(freesPaused)
+        XCTAssertEqual(chat.calls.suffix(2), ["pause", "freeMemory"])
+        XCTAssertEqual(viewModel.phase, .answering)
+        viewModel.enterForeground()
+        chat.say(.piece("Good day"))
+        chat.end()
+        _ = await eventually { viewModel.phase == .ready }
+        XCTAssertEqual(viewModel.messages.map(\.text), ["Hello", "Good day"])
         await say("Hello", "Good day", in: viewModel)
         await viewModel.newChat()
         XCTAssertEqual(chat.calls, ["savePower true"], "a new chat hears of the heat too")

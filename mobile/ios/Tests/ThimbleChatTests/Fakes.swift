@@ -8,9 +8,13 @@ final class FakeModel: ChatModel, @unchecked Sendable {
     private let lock = NSLock()
     private var made: [FakeChat] = []
 
-    init(answersMessages: Bool = true) {
+    /// What a test lets the checksums say.
+    private let damage: ThimbleError?
+
+    init(_ name: String = "fake", answersMessages: Bool = true, damage: ThimbleError? = nil) {
+        self.damage = damage
         info = ModelInfo(
-            name: "fake", parameters: 1, fileBytes: 1, stateBytes: 1, context: 64, mostContext: 64,
+            name: name, parameters: 1, fileBytes: 1, stateBytes: 1, context: 64, mostContext: 64,
             answersMessages: answersMessages, kernels: "none", threads: 1)
     }
 
@@ -21,10 +25,36 @@ final class FakeModel: ChatModel, @unchecked Sendable {
         return made
     }
 
+    /// Seconds that the last handle of a chat lives longer than the app holds it.
+    var lingering: Double {
+        get { journals.lingering }
+        set { journals.lingering = newValue }
+    }
+
+    private let journals = OpenJournals()
+
     func chat(_ options: ChatOptions) async throws -> any Conversing {
-        let chat = try FakeChat(options)
-        add(chat)
-        return chat
+        try journals.take(options.journal)
+        let handle: FakeHandle
+        do {
+            handle = FakeHandle(try FakeChat(options), journals)
+        } catch {
+            journals.giveBack(options.journal)
+            throw error
+        }
+        add(handle.chat)
+        if lingering > 0 {
+            handle.chat.whenEnded = { [weak handle, lingering] in
+                // As the engine's thread does that has just told the end.
+                guard let handle else { return }
+                DispatchQueue.global().asyncAfter(deadline: .now() + lingering) { withExtendedLifetime(handle) {} }
+            }
+        }
+        return handle
+    }
+
+    func verify() async throws {
+        if let damage { throw damage }
     }
 
     private func add(_ chat: FakeChat) {
@@ -34,11 +64,57 @@ final class FakeModel: ChatModel, @unchecked Sendable {
     }
 }
 
+/// Journals that a chat has open: a second chat with the same one is refused, as the engine does.
+final class OpenJournals: @unchecked Sendable {
+    private let lock = NSLock()
+    private var paths: Set<String> = []
+    var lingering = 0.0
+
+    func take(_ path: String?) throws {
+        lock.lock()
+        defer { lock.unlock() }
+        guard let path, !paths.insert(path).inserted else { return }
+        throw ThimbleError.other(message: "another chat has \(path) open")
+    }
+
+    func giveBack(_ path: String?) {
+        lock.lock()
+        defer { lock.unlock() }
+        if let path { paths.remove(path) }
+    }
+}
+
+/// What the app holds of a chat: its journal is in use until this is gone.
+final class FakeHandle: Conversing {
+    let chat: FakeChat
+    private let journals: OpenJournals
+
+    init(_ chat: FakeChat, _ journals: OpenJournals) {
+        self.chat = chat
+        self.journals = journals
+    }
+
+    deinit { journals.giveBack(chat.options.journal) }
+
+    var history: [Message] { chat.history }
+    var unanswered: String? { chat.unanswered }
+    var stats: Stats { chat.stats }
+    func answer(_ text: String) -> FakeChat.Stream { chat.answer(text) }
+    func answerAgain() -> FakeChat.Stream { chat.answerAgain() }
+    func cancel() { chat.cancel() }
+    func pause() { chat.pause() }
+    func resume() { chat.resume() }
+    func savePower(_ save: Bool) { chat.savePower(save) }
+    func freeMemory() { chat.freeMemory() }
+}
+
 /// A chat whose answers a test writes piece by piece. Its journal holds a message per line.
-final class FakeChat: Conversing, @unchecked Sendable {
+final class FakeChat: @unchecked Sendable {
     typealias Stream = AsyncThrowingStream<AnswerEvent, any Error>
 
     let options: ChatOptions
+    /// Called before anyone hears the end of an answer.
+    var whenEnded: (@Sendable () -> Void)?
     private let lock = NSLock()
     private var answer: Stream.Continuation?
     private var asked = ""
@@ -108,6 +184,7 @@ final class FakeChat: Conversing, @unchecked Sendable {
                     tokens: 1, seconds: 1)
             )
         }
+        if continuation != nil { whenEnded?() }
         continuation?.yield(.end(reply))
         continuation?.finish()
     }

@@ -19,8 +19,11 @@ final class ImportTests: XCTestCase {
     private static let open: ModelOpener = { url, _ in
         let handle = try FileHandle(forReadingFrom: url)
         defer { try? handle.close() }
-        guard try handle.read(upToCount: 5) == Data("model".utf8) else { throw ThimbleError.notAModel(path: url.path) }
-        return FakeModel()
+        let text = String(decoding: try handle.read(upToCount: 7) ?? Data(), as: UTF8.self)
+        guard text.hasPrefix("model") else { throw ThimbleError.notAModel(path: url.path) }
+        // Opens, and its checksums are wrong.
+        let damage = text == "model !" ? ThimbleError.damaged(path: url.path, reason: "a checksum is wrong") : nil
+        return FakeModel("fake \(text.suffix(1))", damage: damage)
     }
 
     /// A file of some megabytes that begins with `text`.
@@ -47,10 +50,100 @@ final class ImportTests: XCTestCase {
         XCTAssertEqual(shares.all, shares.all.sorted())
         XCTAssertGreaterThan(shares.all.count, 4)
         XCTAssertEqual(shares.all.last, 1)
-        // The next one takes its place.
-        let next = try picked("b.thimble", "model b")
-        _ = try await ModelImporter(into: app(), open: Self.open).importModel(from: next) { _ in }
-        XCTAssertEqual(try files(), ["b.thimble"])
+    }
+
+    func testAnImportKeepsTheOtherModels() async throws {
+        let importer = ModelImporter(into: try app(), open: Self.open)
+        let first = try picked("a.thimble", "model a")
+        _ = try await importer.importModel(from: first) { _ in }
+        _ = try await importer.importModel(from: picked("b.thimble", "model b")) { _ in }
+        let before = try Data(contentsOf: first)
+        let again = try await importer.importModel(from: picked("a.thimble", "model c", megabytes: 3)) { _ in }
+        XCTAssertEqual(try files(), ["a (2).thimble", "a.thimble", "b.thimble"])
+        XCTAssertEqual(try Data(contentsOf: app().models.appendingPathComponent("a.thimble")), before)
+        XCTAssertEqual(try app().model(), again, "the one that was imported last")
+        XCTAssertEqual(try app().model("b")?.lastPathComponent, "b.thimble")
+        XCTAssertEqual(try app().savedModels().map(\.name), ["a", "a (2)", "b"])
+        XCTAssertEqual(try app().savedModels().map(\.bytes), [5, 3, 5].map { $0 << 20 + 7 })
+    }
+
+    func testWhatIsDamagedTakesNoPlace() async throws {
+        let importer = ModelImporter(into: try app(), open: Self.open)
+        _ = try await importer.importModel(from: picked("a.thimble", "model a")) { _ in }
+        let damaged = try picked("b.thimble", "model !")
+        do {
+            _ = try await importer.importModel(from: damaged) { _ in }
+            XCTFail("expected an error")
+        } catch {
+            XCTAssertEqual(error as? ThimbleError, .damaged(path: damaged.path, reason: "a checksum is wrong"))
+        }
+        XCTAssertEqual(try files(), ["a.thimble"])
+    }
+
+    func testWithoutRoomNothingIsCopied() async throws {
+        let source = try picked("a.thimble", "model a")
+        let bytes = Int64(5 << 20 + 7)
+        let shares = Shares()
+        do {
+            let importer = ModelImporter(into: try app(), open: Self.open, freeBytes: { bytes - 1 })
+            _ = try await importer.importModel(from: source) { shares.add($0) }
+            XCTFail("expected an error")
+        } catch {
+            XCTAssertEqual(error as? NoRoomError, NoRoomError(needed: bytes, free: bytes - 1))
+            XCTAssertTrue(error.localizedDescription.contains("takes 6 MB of storage, and 5 MB are free"))
+        }
+        XCTAssertEqual(shares.all, [])
+        XCTAssertEqual(try files(), [])
+        let importer = ModelImporter(into: try app(), open: Self.open, freeBytes: { bytes })
+        _ = try await importer.importModel(from: source) { _ in }
+        XCTAssertEqual(try files(), ["a.thimble"])
+        XCTAssertGreaterThan(try XCTUnwrap(app().freeBytes()), bytes, "of the disk that this test has just used")
+    }
+
+    @MainActor
+    func testModelsToChooseFrom() async throws {
+        let viewModel = ChatViewModel(folder: try app(), open: Self.open)
+        await viewModel.importModel(from: try picked("one.thimble", "model 1"))
+        await viewModel.importModel(from: try picked("two.thimble", "model 2"))
+        XCTAssertEqual(viewModel.savedModels.map(\.name), ["one", "two"])
+        XCTAssertEqual(viewModel.currentModel, "two")
+        XCTAssertEqual(viewModel.modelInfo?.name, "fake 2")
+
+        await viewModel.choose(viewModel.savedModels[0])
+        XCTAssertEqual(viewModel.currentModel, "one")
+        XCTAssertEqual(viewModel.modelInfo?.name, "fake 1")
+        // A sheet of settings that was opened before does not take the choice back.
+        var settings = ChatSettings()
+        settings.maxTokens = 128
+        await viewModel.apply(settings)
+        XCTAssertEqual(viewModel.modelInfo?.name, "fake 1")
+        XCTAssertEqual(viewModel.settings.maxTokens, 128)
+        let next = ChatViewModel(folder: try app(), open: Self.open)
+        await next.start()
+        XCTAssertEqual(next.modelInfo?.name, "fake 1", "the choice is there after a launch")
+
+        await viewModel.delete(viewModel.savedModels[1])
+        XCTAssertEqual(viewModel.modelInfo?.name, "fake 1", "another one that goes changes nothing")
+        XCTAssertEqual(try files(), ["one.thimble"])
+        await viewModel.importModel(from: try picked("two.thimble", "model 2"))
+        await viewModel.delete(viewModel.savedModels[1])
+        XCTAssertEqual(viewModel.currentModel, "one", "the open one goes: another one is opened")
+        XCTAssertEqual(viewModel.phase, .ready)
+        await viewModel.delete(viewModel.savedModels[0])
+        XCTAssertEqual(viewModel.phase, .noModel)
+        XCTAssertNil(viewModel.modelInfo)
+        XCTAssertEqual(viewModel.savedModels, [])
+        XCTAssertNil(viewModel.notice)
+        XCTAssertEqual(try files(), [])
+    }
+
+    func testSettingsOfAnEarlierVersionAreRead() throws {
+        let file = root.appendingPathComponent("settings.json")
+        let old = #"{"temperature":0.5,"systemPrompt":"","maxTokens":256,"powerSaver":"on","smallCache":true}"#
+        try Data(old.utf8).write(to: file)
+        let settings = ChatSettings.read(file)
+        XCTAssertEqual(settings.maxTokens, 256)
+        XCTAssertNil(settings.model)
     }
 
     func testWhatIsNoModelChangesNothing() async throws {
@@ -125,7 +218,7 @@ final class ImportTests: XCTestCase {
         await viewModel.importModel(from: source)
         XCTAssertEqual(viewModel.phase, .ready)
         XCTAssertNil(viewModel.importing)
-        XCTAssertEqual(viewModel.modelInfo?.name, "fake")
+        XCTAssertEqual(viewModel.modelInfo?.name, "fake a")
     }
 }
 

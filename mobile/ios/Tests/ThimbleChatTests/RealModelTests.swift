@@ -7,18 +7,67 @@ import XCTest
 final class RealModelTests: XCTestCase {
     @MainActor
     func testFromImportToTheNextLaunch() async throws {
-        guard let path = ProcessInfo.processInfo.environment["THIMBLE_MODEL"], !path.isEmpty else {
-            throw XCTSkip("set THIMBLE_MODEL to a .thimble file of SmolLM2-135M-Instruct")
-        }
+        let model = try modelFile()
         let root = FileManager.default.temporaryDirectory.appendingPathComponent("thimble-\(UUID().uuidString)")
         defer { try? FileManager.default.removeItem(at: root) }
-        let (shown, settings) = try await firstLaunch(root, model: URL(fileURLWithPath: path))
+        let (shown, settings) = try await firstLaunch(root, model: model)
 
         let next = ChatViewModel(folder: try AppFolder(root))
         await next.start()
         XCTAssertNil(next.notice)
         XCTAssertEqual(next.messages.map(\.text), shown)
         XCTAssertEqual(next.settings, settings)
+    }
+
+    /// Settings that change in the middle of an answer: it is made to its end, and the chat goes on from its journal.
+    @MainActor
+    func testSettingsChangeWhileAnswering() async throws {
+        let root = FileManager.default.temporaryDirectory.appendingPathComponent("thimble-\(UUID().uuidString)")
+        defer { try? FileManager.default.removeItem(at: root) }
+        let viewModel = ChatViewModel(folder: try AppFolder(root))
+        await viewModel.importModel(from: try modelFile())
+        let id = viewModel.currentChat
+        for number in 1...5 {
+            viewModel.draft = "Count from 1 to 100."
+            viewModel.send()
+            let begun = await eventually { viewModel.messages.last?.text.isEmpty == false }
+            XCTAssertTrue(begun)
+            var settings = viewModel.settings
+            settings.maxTokens = 10 + number
+            let applying = Task { await viewModel.apply(settings) }
+            _ = await eventually { viewModel.settings == settings }
+            if number % 2 == 0 { viewModel.stop() }
+            await applying.value
+            XCTAssertNil(viewModel.notice)
+            XCTAssertEqual(viewModel.phase, .ready)
+            XCTAssertEqual(viewModel.currentChat, id)
+            XCTAssertEqual(viewModel.messages.count, 2 * number)
+        }
+    }
+
+    @MainActor
+    func testADamagedModelIsNotImported() async throws {
+        let root = FileManager.default.temporaryDirectory.appendingPathComponent("thimble-\(UUID().uuidString)")
+        defer { try? FileManager.default.removeItem(at: root) }
+        let viewModel = ChatViewModel(folder: try AppFolder(root.appendingPathComponent("app")))
+        await viewModel.importModel(from: try modelFile())
+        let before = viewModel.currentModel
+        var bytes = try Data(contentsOf: modelFile())
+        bytes[bytes.count - 1000] ^= 1
+        let damaged = root.appendingPathComponent("damaged.thimble")
+        try bytes.write(to: damaged)
+        await viewModel.importModel(from: damaged)
+        let notice = viewModel.notice ?? ""
+        XCTAssertTrue(notice.hasPrefix("damaged.thimble is damaged"), notice)
+        XCTAssertEqual(viewModel.savedModels.map(\.name), [before])
+        XCTAssertEqual(viewModel.phase, .ready)
+    }
+
+    private func modelFile() throws -> URL {
+        guard let path = ProcessInfo.processInfo.environment["THIMBLE_MODEL"], !path.isEmpty else {
+            throw XCTSkip("set THIMBLE_MODEL to a .thimble file of SmolLM2-135M-Instruct")
+        }
+        return URL(fileURLWithPath: path)
     }
 
     /// Imports, talks, stops in the middle; what was on the screen then. A journal belongs to one chat at a time, so the

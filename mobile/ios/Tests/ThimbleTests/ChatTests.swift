@@ -99,6 +99,25 @@ final class ChatTests: ModelTestCase {
         XCTAssertLessThan(chat.history[1].text.count, 600, "the first answer was not made to its end")
     }
 
+    func testLettingGoOfAStreamStopsAnAnswerThatIsPausedOrWaits() async throws {
+        let chat = try await Thimble.Chat(openModel(), options: greedy(maxTokens: 300))
+        // Both in the first message's time, and neither of them by `resume`.
+        let ended = Ends()
+        chat.pause()
+        for question in ["Count from 1 to 300.", "And back."] {
+            _ = chat.answer(question) { event -> Reply? in
+                if case let .end(reply) = event { ended.add(reply) }
+                return nil
+            }
+        }
+        let both = await ended.wait(for: 2)
+        XCTAssertEqual(both.map(\.finish), [.cancelled, .cancelled])
+        chat.resume()
+        let text = try await joined(chat.send("What is the capital of France?"))
+        XCTAssertTrue(text.contains("Paris"), text)
+        XCTAssertEqual(chat.history.count, 2)
+    }
+
     func testCancellingTheTaskStopsTheAnswer() async throws {
         let chat = try await Thimble.Chat(openModel(), options: greedy(maxTokens: 400))
         let begun = expectation(description: "the answer has begun")
@@ -162,10 +181,24 @@ final class ChatTests: ModelTestCase {
         XCTAssertTrue(text.contains("Paris"), text)
     }
 
+    func testAChatIsLetGoOfBeforeTheEndOfItsStream() async throws {
+        let model = try await openModel()
+        for _ in 0..<10 {
+            weak var held: Thimble.Chat?
+            func begin() async throws -> AsyncThrowingStream<String, any Error> {
+                let chat = try await Thimble.Chat(model, options: greedy(maxTokens: 2))
+                held = chat
+                return chat.send("What is the capital of France?")
+            }
+            _ = try await joined(begin())
+            XCTAssertNil(held, "its journal could not be opened again")
+        }
+    }
+
     func testAListenerThatThrowsStopsItsAnswerAndNothingElse() async throws {
         let chat = try await Thimble.Chat(openModel(), options: greedy(maxTokens: 300))
         let listener = Failing(after: 3)
-        chat.inner.send(text: "Count from 1 to 300.", listener: listener)
+        _ = chat.inner.send(text: "Count from 1 to 300.", listener: listener)
         await fulfillment(of: [listener.ended], timeout: 60)
         XCTAssertEqual(listener.pieces, 3)
         XCTAssertEqual(listener.finish, .cancelled)
@@ -198,6 +231,36 @@ final class ChatTests: ModelTestCase {
                 chat.resume()
             }
         }
+        XCTAssertEqual(text, expected)
+    }
+
+    func testMemoryIsGivenBackWhilePaused() async throws {
+        let model = try await openModel()
+        let chat = try await Thimble.Chat(model, options: greedy(maxTokens: 40))
+        let monitor = DeviceMonitor()
+        monitor.watch(chat)
+        let question = String(repeating: "One, two, three, four. ", count: 40) + "Go on."
+        let expected = try await joined(chat.send(question))
+        chat.clear()
+        var text = ""
+        var pieces = 0
+        for try await piece in chat.send(question) {
+            text += piece
+            pieces += 1
+            guard pieces == 5 else { continue }
+            chat.pause()
+            let before = try XCTUnwrap(Memory.used())
+            monitor.report(.memoryIsShort)
+            // Keys and values of the question alone are more than that.
+            var given = false
+            for _ in 0..<20_000 where !given {
+                try await Task.sleep(nanoseconds: 1_000_000)
+                given = try XCTUnwrap(Memory.used()) + 3_000_000 < before
+            }
+            XCTAssertTrue(given, "\(before) bytes before, \(Memory.used() ?? 0) afterwards")
+            chat.resume()
+        }
+        XCTAssertGreaterThan(pieces, 5)
         XCTAssertEqual(text, expected)
     }
 
@@ -242,6 +305,30 @@ final class ChatTests: ModelTestCase {
             try await group.waitForAll()
         }
         XCTAssertEqual(chat.history.filter(\.fromUser).count, 8)
+    }
+}
+
+/// Ends of answers, from any thread.
+final class Ends: @unchecked Sendable {
+    private let lock = NSLock()
+    private var heard: [Reply] = []
+
+    func add(_ reply: Reply) {
+        lock.lock()
+        defer { lock.unlock() }
+        heard.append(reply)
+    }
+
+    private var all: [Reply] {
+        lock.lock()
+        defer { lock.unlock() }
+        return heard
+    }
+
+    /// All ends, once there are so many, or after a long time.
+    func wait(for count: Int) async -> [Reply] {
+        for _ in 0..<20_000 where all.count < count { try? await Task.sleep(nanoseconds: 1_000_000) }
+        return all
     }
 }
 

@@ -83,6 +83,37 @@ final class ModelTests: ModelTestCase {
         guard case .other = senseless else { return XCTFail("\(String(describing: senseless))") }
     }
 
+    func testACompletionWaitsAndGoesOn() async throws {
+        let model = try await openModel()
+        let sampling = Sampling(temperature: 0, topP: nil, repetitionPenalty: 1)
+        let options = CompletionOptions(maxTokens: 30, sampling: sampling)
+        let expected = try await joined(model.complete("Once upon a time", options: options))
+
+        let completion = model.complete("Once upon a time", options: options)
+        completion.savePower(true)
+        var text = ""
+        var pieces = 0
+        for try await piece in completion {
+            text += piece
+            pieces += 1
+            if pieces % 5 == 0 {
+                completion.pause()
+                await Task.yield()
+                completion.resume()
+            }
+        }
+        XCTAssertEqual(text, expected, "a pause and fewer threads change nothing")
+
+        // Paused before its first token it does not come to an end, until it is cancelled.
+        let paused = model.completion(of: "Once upon a time", options: options)
+        paused.pause()
+        paused.cancel()
+        var last: AnswerEvent?
+        for try await event in paused { last = event }
+        guard case let .end(reply) = last else { return XCTFail("a completion without an end") }
+        XCTAssertEqual(reply.finish, .cancelled)
+    }
+
     func testSaveAndRestore() async throws {
         let model = try await openModel()
         let chat = try await Chat(model, options: greedy(maxTokens: 30, system: "Be brief."))

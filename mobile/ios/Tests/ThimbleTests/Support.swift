@@ -40,7 +40,7 @@ class ModelTestCase: XCTestCase {
 }
 
 /// All pieces of a stream after each other.
-func joined(_ pieces: AsyncThrowingStream<String, any Error>) async throws -> String {
+func joined<Pieces: AsyncSequence>(_ pieces: Pieces) async throws -> String where Pieces.Element == String {
     var text = ""
     for try await piece in pieces { text += piece }
     return text

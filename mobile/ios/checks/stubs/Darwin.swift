@@ -20,6 +20,12 @@ extension URL {
     public func startAccessingSecurityScopedResource() -> Bool { absent() }
     public func stopAccessingSecurityScopedResource() {}
 }
+extension URLResourceKey {
+    public static var volumeAvailableCapacityForImportantUsageKey: URLResourceKey { absent() }
+}
+extension URLResourceValues {
+    public var volumeAvailableCapacityForImportantUsage: Int64? { absent() }
+}
 public func autoreleasepool<Result>(invoking body: () throws -> Result) rethrows -> Result { try body() }
 
 // Of Dispatch.

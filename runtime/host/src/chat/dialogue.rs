@@ -111,13 +111,26 @@ impl<S: Voice> Dialogue<S> {
         interrupted: &AtomicBool,
         show: &mut dyn FnMut(Event<'_>) -> Result<(), E>,
     ) -> Result<Answer, E> {
+        self.go_on(user, &mut Vec::new(), interrupted, show)
+    }
+
+    /// The same for an answer of which the tokens `said` are there and were shown; more are put behind them. After an
+    /// error they are those to go on from, which takes the same conversation.
+    pub fn go_on<E: From<ChatError>>(
+        &mut self,
+        user: &str,
+        said: &mut Vec<Token>,
+        interrupted: &AtomicBool,
+        show: &mut dyn FnMut(Event<'_>) -> Result<(), E>,
+    ) -> Result<Answer, E> {
         let mut first = 0;
-        let mut prompt = self.fit(&mut first, user, &[])?;
+        let mut prompt = self.fit(&mut first, user, said)?;
         if first > 0 {
             show(Event::Forgot { turns: first })?;
         }
         let start = Instant::now();
-        let reused = self.voice.reuse(&prompt);
+        let all: Vec<Token> = prompt.iter().chain(&*said).copied().collect();
+        let reused = self.voice.reuse(&all);
         let mut answer = Answer {
             end: End::Interrupted,
             reused,
@@ -127,17 +140,20 @@ impl<S: Voice> Dialogue<S> {
             decode_time: Duration::ZERO,
             remembered: false,
         };
-        answer.prefilled = self.prefill(&prompt[reused..], interrupted, show)?;
-        let computed = reused + answer.prefilled == prompt.len();
+        answer.prefilled = self.prefill(&all[reused..], interrupted, show)?;
+        let computed = reused + answer.prefilled == all.len();
         answer.prefill_time = start.elapsed();
         let start = Instant::now();
         let most = self.max_tokens.unwrap_or(usize::MAX).min(self.voice.context());
-        let mut said = Vec::with_capacity(most);
+        said.reserve(most.saturating_sub(said.len()));
         let mut text = String::with_capacity(most * TOKEN_BYTES);
         let stops = self.stops.clone();
         let stops: Vec<&[u8]> = stops.iter().map(String::as_bytes).collect();
         let mut held = vec![0; StopMatcher::buffer_len(&stops)];
         let mut stream = TextStream::new(&stops, &mut held).map_err(ChatError::from)?;
+        for &token in &*said {
+            let _ = stream.push(self.voice.bytes(token), &mut |piece: &str| text.push_str(piece));
+        }
         answer.end = loop {
             if !computed || interrupted.load(Ordering::Relaxed) {
                 break End::Interrupted;
@@ -163,11 +179,11 @@ impl<S: Voice> Dialogue<S> {
                 continue;
             }
             let before = first;
-            if !self.make_room(&mut first, &mut prompt, user, &said)? {
+            if !self.make_room(&mut first, &mut prompt, user, said)? {
                 break End::Context;
             }
             show(Event::Forgot { turns: first - before })?;
-            let all: Vec<Token> = prompt.iter().chain(&said).copied().collect();
+            let all: Vec<Token> = prompt.iter().chain(&*said).copied().collect();
             let kept = self.voice.reuse(&all);
             if self.prefill(&all[kept..], interrupted, show)? < all.len() - kept {
                 break End::Interrupted;

@@ -43,6 +43,9 @@ pub enum ChatError {
     /// A text to stop at that cannot be one.
     #[error(transparent)]
     Stops(#[from] StopError),
+    /// The session's memory is wanted back while an answer is made: [`Dialogue::go_on`] goes on with another session.
+    #[error("the session was taken back while an answer was made")]
+    Withdrawn,
     /// The session cannot go on.
     #[error(transparent)]
     Session(#[from] SessionError),

@@ -89,7 +89,7 @@ private fun listener(model: ai.thimble.ffi.Model): Run {
 private suspend fun flow(model: Model): Run = withContext(Dispatchers.Default) {
     var pieces = 0
     var end: Reply? = null
-    model.complete(PROMPT, options).collect { event ->
+    model.complete(PROMPT, options).stream().collect { event ->
         when (event) {
             is Event.Piece -> pieces++
             is Event.End -> end = event.reply

@@ -5,11 +5,14 @@ import kotlinx.coroutines.CompletableDeferred
 import kotlinx.coroutines.Dispatchers
 import kotlinx.coroutines.async
 import kotlinx.coroutines.awaitAll
+import kotlinx.coroutines.cancelAndJoin
 import kotlinx.coroutines.delay
 import kotlinx.coroutines.flow.collect
+import kotlinx.coroutines.flow.onEach
 import kotlinx.coroutines.flow.take
 import kotlinx.coroutines.flow.toList
 import kotlinx.coroutines.launch
+import kotlinx.coroutines.yield
 import org.junit.Assert.assertEquals
 import org.junit.Assert.assertNull
 import org.junit.Assert.assertThrows
@@ -46,7 +49,44 @@ class LibraryTest {
         )
         Model.open(Given.model).use { model ->
             val options = CompletionOptions(maxTokens = 24u, sampling = Given.greedy)
-            assertEquals(expected.trim(), model.complete("Once upon a time", options).pieces().text().trim())
+            assertEquals(expected.trim(), model.complete("Once upon a time", options).text().text().trim())
+        }
+    }
+
+    @Test
+    fun `a continuation waits, works with half the threads, and is stopped`() = soon {
+        Model.open(Given.model).use { model ->
+            val options = CompletionOptions(maxTokens = 24u, sampling = Given.greedy)
+            val expected = model.complete("Once upon a time", options).text().text()
+            val completion = model.complete("Once upon a time", options)
+            completion.savePower(true)
+            val pieces = mutableListOf<String>()
+            val gone = CompletableDeferred<Unit>()
+            val work = launch {
+                completion.text().collect {
+                    pieces += it
+                    if (pieces.size == 3) {
+                        completion.pause()
+                        gone.complete(Unit)
+                    }
+                }
+            }
+            gone.await()
+            delay(100)
+            val held = pieces.size
+            delay(300)
+            assertTrue("it goes on in a pause", work.isActive && pieces.size == held)
+            completion.resume()
+            work.join()
+            assertEquals(expected, pieces.joinToString(""))
+
+            // A pause from before it is collected; stopping ends it.
+            completion.pause()
+            val end = async { completion.stream().toList().last() }
+            delay(100)
+            assertTrue(end.isActive)
+            completion.cancel()
+            assertEquals(Finish.CANCELLED, (end.await() as Event.End).reply.finish)
         }
     }
 
@@ -106,6 +146,57 @@ class LibraryTest {
         val first = chat.history[1].text
         assertTrue("$first begins with $some", first.startsWith(some))
         assertTrue(first.length < some.length + 60)
+    }
+
+    @Test
+    fun `an answer is collected within another`() = chat(40) { chat ->
+        var inner = ""
+        var pieces = 0
+        val outer = StringBuilder()
+        chat.send(LONG).collect {
+            outer.append(it)
+            if (++pieces == 3) inner = chat.send(HELLO).text()
+        }
+        assertTrue(inner.isNotEmpty())
+        assertEquals(listOf(LONG, outer.toString(), HELLO, inner), chat.history.map { it.text })
+    }
+
+    @Test
+    fun `leaving an answer that waits stops no other`() = chat(40) { chat ->
+        val began = CompletableDeferred<Unit>()
+        val first = async { chat.stream(LONG).onEach { began.complete(Unit) }.toList().last() as Event.End }
+        began.await()
+        val second = launch { chat.send(HELLO).collect() }
+        yield()
+        second.cancelAndJoin()
+        assertEquals(Finish.LENGTH, first.await().reply.finish)
+    }
+
+    @Test
+    fun `leaving a paused answer ends it, and no other`() = chat(40) { chat ->
+        val began = CompletableDeferred<Unit>()
+        val left = launch { chat.send(LONG).collect { began.complete(Unit) } }
+        began.await()
+        chat.pause()
+        val next = async { chat.stream(HELLO).toList().last() as Event.End }
+        left.cancelAndJoin()
+        // In the pause still.
+        while (chat.history.isEmpty()) delay(1)
+        assertTrue(next.isActive)
+        chat.resume()
+        assertTrue(next.await().reply.finish != Finish.CANCELLED)
+        assertEquals(listOf(LONG, HELLO), chat.history.filter { it.fromUser }.map { it.text })
+    }
+
+    @Test
+    fun `cancel stops answers that wait, too`() = chat(400) { chat ->
+        val began = CompletableDeferred<Unit>()
+        val first = async { chat.stream(LONG).onEach { began.complete(Unit) }.toList().last() as Event.End }
+        began.await()
+        val second = async { chat.stream(HELLO).toList().last() as Event.End }
+        yield()
+        chat.cancel()
+        assertEquals(List(2) { Finish.CANCELLED }, listOf(first, second).map { it.await().reply.finish })
     }
 
     @Test
@@ -252,6 +343,35 @@ class LibraryTest {
     }
 
     @Test
+    fun `the journal is whole when the engine was waited for`() = soon {
+        val journal = File(folder.root, "journal.chat")
+        Model.open(Given.model).use { model ->
+            repeat(3) { round ->
+                val chat = model.chat(Given.options(200, journal))
+                val shown = StringBuilder()
+                val began = CompletableDeferred<Unit>()
+                val answer = launch(Dispatchers.Default) {
+                    chat.send(LONG).collect {
+                        shown.append(it)
+                        began.complete(Unit)
+                    }
+                }
+                began.await()
+                chat.closeAndJoin()
+                val bytes = journal.readBytes()
+                answer.join()
+                val last = bytes.decodeToString().lines().last { it.isNotEmpty() }
+                assertTrue("round $round: $last", last.startsWith("{\"end\""))
+                model.chat(Given.options(200, journal)).use { next ->
+                    assertEquals(2 * (round + 1), next.history.size)
+                    assertTrue(next.history.last().text.startsWith(shown))
+                }
+                assertTrue("round $round: written afterwards", bytes.contentEquals(journal.readBytes()))
+            }
+        }
+    }
+
+    @Test
     fun `pause, thrift and freed memory change no answer`() = chat { chat ->
         val expected = chat.send(HELLO).text()
         chat.clear()
@@ -259,6 +379,21 @@ class LibraryTest {
         chat.freeMemory()
         chat.pause()
         val answer = async { chat.send(HELLO).text() }
+        delay(100)
+        assertTrue(answer.isActive)
+        chat.resume()
+        assertEquals(expected, answer.await())
+    }
+
+    @Test
+    fun `memory freed in a pause changes no answer`() = chat(40) { chat ->
+        val expected = chat.send(LONG).text()
+        chat.clear()
+        val began = CompletableDeferred<Unit>()
+        val answer = async { chat.send(LONG).onEach { began.complete(Unit) }.text() }
+        began.await()
+        chat.pause()
+        chat.freeMemory()
         delay(100)
         assertTrue(answer.isActive)
         chat.resume()

@@ -13,7 +13,8 @@ interface Chat : AutoCloseable {
      * The answer to [text], piece by piece.
      *
      * The flow is cold: collecting it sends the message. Cancelling the collection, or throwing out of it, stops the
-     * answer and nothing else; what was made of it is remembered. Flows of one chat are answered one after the other.
+     * answer and nothing else; what was made of it is remembered. Flows of one chat are answered one after the other,
+     * in the order in which they are collected; one may be collected within another.
      *
      * @throws ApiException.ContextFull the message is longer than the context
      */
@@ -28,7 +29,7 @@ interface Chat : AutoCloseable {
      */
     fun retry(): Flow<Event>
 
-    /** Stops the answer at hand; its flow completes, with [Finish.CANCELLED]. */
+    /** Stops the answer at hand and those that wait; their flows complete, with [Finish.CANCELLED]. */
     fun cancel()
 
     /** The last answer that came to its end or was stopped by [cancel]. */
@@ -64,6 +65,9 @@ interface Chat : AutoCloseable {
     /** Gives the memory of the KV cache back; the next message computes it anew. */
     fun freeMemory()
 
-    /** Stops what is being done and frees everything. */
+    /** Stops what is being done and frees everything. The engine may still write the end of an answer. */
     override fun close()
+
+    /** As [close], and returns once the engine has come to its end: another chat may open the journal. */
+    suspend fun closeAndJoin()
 }

@@ -1,17 +1,17 @@
 package ai.thimble
 
+import ai.thimble.ffi.Answer
 import ai.thimble.ffi.Listener
 import kotlinx.coroutines.Dispatchers
 import kotlinx.coroutines.flow.Flow
 import kotlinx.coroutines.flow.flow
 import kotlinx.coroutines.flow.onEach
-import kotlinx.coroutines.sync.Mutex
-import kotlinx.coroutines.sync.withLock
 import kotlinx.coroutines.withContext
+import java.util.concurrent.ConcurrentHashMap
 
 internal class EngineChat(private val chat: ai.thimble.ffi.Chat) : Chat {
-    /** Held by the flow whose answer the engine makes, so that stopping that answer stops no other. */
-    private val turn = Mutex()
+    /** Those whose answers the engine still makes, or has yet to make. */
+    private val speakers: MutableSet<Speaker> = ConcurrentHashMap.newKeySet()
 
     @Volatile
     override var reply: Reply? = null
@@ -21,21 +21,18 @@ internal class EngineChat(private val chat: ai.thimble.ffi.Chat) : Chat {
 
     override fun retry(): Flow<Event> = answer { chat.retry(it) }
 
-    private fun answer(begin: (Listener) -> Unit): Flow<Event> = flow {
-        turn.withLock {
-            val speaker = Speaker()
+    /** Nothing waits for an answer before it: the engine's queue has the order. */
+    private fun answer(begin: (Listener) -> Answer): Flow<Event> = flow {
+        val speaker = Speaker(speakers::remove)
+        speakers += speaker
+        val answer = try {
             begin(speaker)
-            speaker.passTo(this, ::stop)
+        } catch (error: Throwable) {
+            speaker.end()
+            throw error
         }
+        answer.use { speaker.passTo(this, answer::cancel) }
     }.onEach { if (it is Event.End) reply = it.reply }
-
-    private fun stop() {
-        try {
-            chat.cancel()
-        } catch (_: IllegalStateException) {
-            // Closed meanwhile, which stops it too.
-        }
-    }
 
     override fun cancel() = chat.cancel()
 
@@ -60,4 +57,9 @@ internal class EngineChat(private val chat: ai.thimble.ffi.Chat) : Chat {
     override fun freeMemory() = chat.freeMemory()
 
     override fun close() = chat.close()
+
+    override suspend fun closeAndJoin() {
+        close()
+        speakers.forEach { it.join() }
+    }
 }

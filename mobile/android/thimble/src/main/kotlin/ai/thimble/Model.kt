@@ -2,8 +2,6 @@ package ai.thimble
 
 import ai.thimble.ffi.ApiException
 import kotlinx.coroutines.Dispatchers
-import kotlinx.coroutines.flow.Flow
-import kotlinx.coroutines.flow.flow
 import kotlinx.coroutines.withContext
 
 /**
@@ -22,11 +20,8 @@ interface Model : AutoCloseable {
      */
     suspend fun chat(options: ChatOptions = ChatOptions()): Chat
 
-    /**
-     * Continues [prompt] as it is, without a chat template. The flow is cold: cancelling its collection, or throwing out
-     * of it, stops the work.
-     */
-    fun complete(prompt: String, options: CompletionOptions = CompletionOptions()): Flow<Event>
+    /** Continues [prompt] as it is, without a chat template, once the text of the [Completion] is collected. */
+    fun complete(prompt: String, options: CompletionOptions = CompletionOptions()): Completion
 
     /** The token ids of [text]; what looks like a special token is plain text. */
     suspend fun tokens(text: String): List<Int>
@@ -65,11 +60,8 @@ private class EngineModel(
     override suspend fun chat(options: ChatOptions): Chat =
         withContext(Dispatchers.IO) { EngineChat(ai.thimble.ffi.Chat(model, options)) }
 
-    override fun complete(prompt: String, options: CompletionOptions): Flow<Event> = flow {
-        val speaker = Speaker()
-        // It works for as long as the object is there.
-        model.complete(prompt, options, speaker).use { speaker.passTo(this) {} }
-    }
+    override fun complete(prompt: String, options: CompletionOptions): Completion =
+        EngineCompletion { model.complete(prompt, options, it) }
 
     override suspend fun tokens(text: String): List<Int> =
         withContext(Dispatchers.Default) { model.tokens(text).map { it.toInt() } }

@@ -3,16 +3,19 @@ package ai.thimble
 import ai.thimble.ffi.ApiException
 import ai.thimble.ffi.Listener
 import ai.thimble.ffi.ListenerException
+import kotlinx.coroutines.Job
 import kotlinx.coroutines.channels.Channel
 import kotlinx.coroutines.flow.FlowCollector
 
-/** Carries one answer from the engine's thread to the coroutine that collects it. The engine never waits for that. */
-internal class Speaker : Listener {
+/**
+ * Carries one answer from the engine's thread to the coroutine that collects it. The engine never waits for that.
+ *
+ * [left] is called once the engine has made the answer, with this.
+ */
+internal class Speaker(private val left: (Speaker) -> Unit = {}) : Listener {
     /** No longer than the answer, whose tokens the options bound. */
     private val events = Channel<Event>(Channel.UNLIMITED)
-
-    @Volatile
-    private var over = false
+    private val over = Job()
 
     /** Passes all events on; calls [stop] where the collector leaves before the engine is done. */
     suspend fun passTo(collector: FlowCollector<Event>, stop: () -> Unit) {
@@ -20,25 +23,32 @@ internal class Speaker : Listener {
             for (event in events) collector.emit(event)
         } finally {
             events.cancel()
-            if (!over) stop()
+            if (over.isActive) stop()
         }
     }
+
+    /** Returns once the engine has made the answer, or has given it up. */
+    suspend fun join() = over.join()
 
     override fun onPiece(text: String) = tell(Event.Piece(text))
 
     override fun onProgress(done: UInt, of: UInt) = tell(Event.Reading(done.toInt(), of.toInt()))
 
     override fun onEnd(reply: Reply) {
-        over = true
         events.trySend(Event.End(reply))
-        events.close()
+        end()
     }
 
-    override fun onError(error: ApiException) {
-        over = true
+    override fun onError(error: ApiException) = end(error)
+
+    /** Nothing follows. */
+    fun end(error: Throwable? = null) {
         events.close(error)
+        left(this)
+        over.complete()
     }
 
+    /** A listener that fails stops its own answer and no other. */
     private fun tell(event: Event) {
         if (events.trySend(event).isFailure) throw ListenerException.Failed("nobody collects the answer any more")
     }

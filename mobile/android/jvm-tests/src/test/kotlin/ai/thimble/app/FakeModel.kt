@@ -2,6 +2,7 @@ package ai.thimble.app
 
 import ai.thimble.Chat
 import ai.thimble.ChatOptions
+import ai.thimble.Completion
 import ai.thimble.CompletionOptions
 import ai.thimble.Event
 import ai.thimble.Finish
@@ -12,10 +13,11 @@ import ai.thimble.ModelOptions
 import ai.thimble.Reply
 import ai.thimble.Stats
 import ai.thimble.ffi.ApiException
+import kotlinx.coroutines.Job
 import kotlinx.coroutines.channels.Channel
 import kotlinx.coroutines.flow.Flow
-import kotlinx.coroutines.flow.emptyFlow
 import kotlinx.coroutines.flow.flow
+import org.json.JSONException
 import org.json.JSONObject
 import java.io.File
 
@@ -31,6 +33,9 @@ class FakeEngine {
     /** Thrown by the next models to be opened. */
     var failure: Throwable? = null
 
+    /** Where there is one, the engines of closed chats write their journals until it is complete. */
+    var leaving: Job? = null
+
     fun answer(vararg pieces: String) = pieces.forEach { script.trySend(it) }
 
     suspend fun open(path: String, options: ModelOptions): Model {
@@ -40,7 +45,8 @@ class FakeEngine {
         if (!File(path).exists()) throw ApiException.NotFound(path)
         if (File(path).readText().startsWith("broken")) throw ApiException.NotAModel(path)
         val name = File(path).nameWithoutExtension
-        return FakeModel(ModelInfo(name, 135_000_000uL, bytes, 90_000_000uL, 2048u, 2048u, true, "fake", 2u), this)
+        val info = ModelInfo(name, 135_000_000uL, bytes, 90_000_000uL, 2048u, 2048u, true, "fake", 2u)
+        return FakeModel(info, File(path), this)
     }
 
     companion object {
@@ -49,14 +55,19 @@ class FakeEngine {
     }
 }
 
-class FakeModel(override val info: ModelInfo, private val engine: FakeEngine) : Model {
-    override suspend fun chat(options: ChatOptions): Chat = FakeChat(options, engine).also { engine.chats += it }
+class FakeModel(override val info: ModelInfo, private val file: File, private val engine: FakeEngine) : Model {
+    override suspend fun chat(options: ChatOptions): Chat {
+        check(engine.chats.none { it.options.journal == options.journal && !it.gone }) { "two chats on one journal" }
+        return FakeChat(options, engine).also { engine.chats += it }
+    }
 
-    override fun complete(prompt: String, options: CompletionOptions): Flow<Event> = emptyFlow()
+    override fun complete(prompt: String, options: CompletionOptions): Completion = error("the app continues no texts")
 
     override suspend fun tokens(text: String): List<Int> = emptyList()
 
-    override suspend fun verify() = Unit
+    override suspend fun verify() {
+        if (file.readText().startsWith("flipped")) throw ApiException.Damaged(file.path, "a checksum")
+    }
 
     override fun close() = Unit
 }
@@ -71,10 +82,17 @@ class FakeChat(val options: ChatOptions, private val engine: FakeEngine) : Chat 
     var freed = 0
     var closed = false
 
+    /** Whether its engine has left the journal. */
+    var gone = false
+
     init {
         if (!journal.exists()) journal.writeText("{\"begin\":{\"system\":null}}\n")
         for (line in journal.readLines()) {
-            val json = JSONObject(line)
+            val json = try {
+                JSONObject(line)
+            } catch (error: JSONException) {
+                throw ApiException.Damaged(journal.path, "$error")
+            }
             if (json.has("user")) said += Message(true, json.getString("user"))
             if (json.has("piece")) {
                 if (said.last().fromUser) said += Message(false, "")
@@ -149,5 +167,12 @@ class FakeChat(val options: ChatOptions, private val engine: FakeEngine) : Chat 
 
     override fun close() {
         closed = true
+        gone = engine.leaving == null
+    }
+
+    override suspend fun closeAndJoin() {
+        close()
+        engine.leaving?.join()
+        gone = true
     }
 }

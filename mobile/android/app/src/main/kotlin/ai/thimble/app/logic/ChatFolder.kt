@@ -3,6 +3,7 @@ package ai.thimble.app.logic
 import org.json.JSONException
 import org.json.JSONObject
 import java.io.File
+import java.io.IOException
 
 /** A chat that can be opened again. */
 data class SavedChat(
@@ -37,10 +38,25 @@ class ChatFolder(private val folder: File, private val now: () -> Long = System:
         file(name).delete()
     }
 
-    /** Deletes chats in which nothing was said, but for the one that is open. */
+    /** Deletes chats in which nothing was said, but for the one that is open. What cannot be read or understood stays. */
     fun tidy(open: String?) {
-        journals().filter { it.name != open && title(it) == null }.forEach { it.delete() }
+        journals().filter { it.name != open && isEmpty(it) }.forEach { it.delete() }
     }
+
+    private fun isEmpty(file: File): Boolean =
+        try {
+            file.useLines { lines -> lines.all { it.startsWith(BEGIN) && isJson(it) } }
+        } catch (_: IOException) {
+            false
+        }
+
+    private fun isJson(line: String): Boolean =
+        try {
+            JSONObject(line)
+            true
+        } catch (_: JSONException) {
+            false
+        }
 
     private fun journals(): List<File> =
         folder.listFiles { file -> file.isFile && file.name.endsWith(SUFFIX) }.orEmpty().toList()
@@ -61,6 +77,7 @@ class ChatFolder(private val folder: File, private val now: () -> Long = System:
 
     private companion object {
         const val SUFFIX = ".chat"
+        const val BEGIN = "{\"begin\":"
         const val LONGEST_TITLE = 120
     }
 }

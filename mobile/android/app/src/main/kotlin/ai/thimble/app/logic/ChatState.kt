@@ -68,6 +68,8 @@ sealed interface Problem {
 
     data object Damaged : Problem
 
+    data object DamagedChat : Problem
+
     data class TooLarge(val needed: Long, val budget: Long) : Problem
 
     data class NoSpace(val needed: Long, val free: Long) : Problem

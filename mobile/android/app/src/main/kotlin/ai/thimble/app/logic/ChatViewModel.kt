@@ -46,6 +46,13 @@ class ChatViewModel(private val device: Device, private val scope: CoroutineScop
 
     private var model: Model? = null
     private var chat: Chat? = null
+
+    /** A chat that was closed and whose engine was not waited for. */
+    private var leaving: Chat? = null
+
+    /** What [model] and [chat] were opened with; `null` where they are not open. */
+    private var modelSettings: Settings? = null
+    private var chatSettings: Settings? = null
     private var answering: Job? = null
     private var importing: Job? = null
 
@@ -60,7 +67,7 @@ class ChatViewModel(private val device: Device, private val scope: CoroutineScop
     private val settings: Settings get() = shown.value.settings
 
     init {
-        scope.launch { opening.withLock { openModel() } }
+        scope.launch { opening.withLock { catchUp() } }
     }
 
     /** Sends a message; whether it could be. */
@@ -143,18 +150,18 @@ class ChatViewModel(private val device: Device, private val scope: CoroutineScop
     /** Goes on with a saved chat. */
     fun openChat(name: String) {
         change { it.copy(chat = name) }
-        scope.launch { opening.withLock { reopenChat() } }
+        scope.launch { opening.withLock { catchUp() } }
     }
 
     /** Deletes a saved chat; a new one takes its place where it was open. */
     fun deleteChat(name: String) {
         val open = shown.value.chat == name
         if (open) {
-            closeChat()
+            leaveChat()
             change { it.copy(chat = "") }
         }
         chatFolder.delete(name)
-        if (open) scope.launch { opening.withLock { reopenChat() } }
+        if (open) scope.launch { opening.withLock { catchUp() } }
     }
 
     /** Chats in which something was said, the latest first. */
@@ -169,7 +176,9 @@ class ChatViewModel(private val device: Device, private val scope: CoroutineScop
         shown.update { it.copy(importing = Importing(source.name, 0, source.bytes), problem = null) }
         importing = scope.launch {
             try {
-                val name = modelFolder.import(source, ::imported) { file -> device.open(file.path, ModelOptions()).close() }
+                val name = modelFolder.import(source, ::imported) { file ->
+                    device.open(file.path, ModelOptions()).use { it.verify() }
+                }
                 chooseModel(name)
             } catch (error: CancellationException) {
                 throw error
@@ -198,15 +207,32 @@ class ChatViewModel(private val device: Device, private val scope: CoroutineScop
         if (settings.model == name) changeSettings(settings.copy(model = models().firstOrNull()?.name.orEmpty()))
     }
 
-    /** Takes settings over; the chat at hand goes on with them. */
+    /**
+     * Takes settings over; the chat at hand goes on with them. They stop no answer: what the engine was opened with
+     * changes when the one at hand is over.
+     */
     fun changeSettings(next: Settings) {
-        val before = settings
-        if (next == before) return
+        if (next == settings) return
         change { next }
+        applyPower()
+        scope.launch {
+            do answering?.join() while (!opening.withLock { catchUpIfQuiet() })
+        }
+    }
+
+    /** Whether it could; an answer may have begun while the lock was waited for. */
+    private suspend fun catchUpIfQuiet(): Boolean {
+        if (answering?.isActive == true) return false
+        catchUp()
+        return true
+    }
+
+    /** Opens anew what was opened with other settings than there are now. */
+    private suspend fun catchUp() {
+        val (model, chat) = modelSettings to chatSettings
         when {
-            !next.sameModel(before) -> scope.launch { opening.withLock { openModel() } }
-            next.copy(saver = before.saver) != before -> scope.launch { opening.withLock { reopenChat() } }
-            else -> applyPower()
+            model == null || !settings.sameModel(model) -> openModel()
+            chat == null || !settings.sameChat(chat) -> reopenChat()
         }
     }
 
@@ -249,14 +275,15 @@ class ChatViewModel(private val device: Device, private val scope: CoroutineScop
 
     private suspend fun openModel() {
         closeChat()
-        model?.close()
-        model = null
+        closeModel()
         val name = settings.model.ifEmpty { modelFolder.list().firstOrNull()?.name.orEmpty() }
         if (name.isEmpty()) return shown.update { it.copy(model = ModelState.None, messages = emptyList()) }
         shown.update { it.copy(model = ModelState.Opening(name)) }
+        val wanted = settings.copy(model = name)
         try {
-            val opened = device.open(modelFolder.file(name).path, settings.modelOptions(device.budget()))
+            val opened = device.open(modelFolder.file(name).path, wanted.modelOptions(device.budget()))
             model = opened
+            modelSettings = wanted
             if (settings.model != name) change { it.copy(model = name) }
             shown.update { it.copy(model = ModelState.Ready(opened.info)) }
             reopenChat()
@@ -277,10 +304,12 @@ class ChatViewModel(private val device: Device, private val scope: CoroutineScop
         tryChat(model, chatFolder.fresh())
     }
 
-    private suspend fun tryChat(model: Model, name: String): Boolean =
-        try {
-            val opened = model.chat(settings.chatOptions(chatFolder.file(name)))
+    private suspend fun tryChat(model: Model, name: String): Boolean {
+        val wanted = settings.copy(chat = name)
+        return try {
+            val opened = model.chat(wanted.chatOptions(chatFolder.file(name)))
             chat = opened
+            chatSettings = wanted
             if (settings.chat != name) change { it.copy(chat = name) }
             applyPower()
             if (paused) opened.pause()
@@ -292,24 +321,39 @@ class ChatViewModel(private val device: Device, private val scope: CoroutineScop
         } catch (error: CancellationException) {
             throw error
         } catch (error: Throwable) {
-            shown.update { it.copy(chat = null, messages = emptyList(), problem = problem(error)) }
+            shown.update { it.copy(chat = null, messages = emptyList(), problem = chatProblem(error)) }
             false
         }
+    }
 
-    private fun closeChat() {
-        val closing = chat
+    /** Returns when the engine has left the chat's journal, which the next chat may open, and its memory. */
+    private suspend fun closeChat() {
+        leaveChat()
+        leaving?.closeAndJoin()
+        leaving = null
+    }
+
+    /** Closes the chat at hand, whose engine may still be at its end. */
+    private fun leaveChat() {
+        leaving = chat ?: leaving
         // First, so that the answer that ends here is none of the next chat.
         chat = null
+        chatSettings = null
         answering?.cancel()
-        closing?.close()
+        leaving?.close()
         shown.update { it.copy(chat = null, answer = null) }
+    }
+
+    private fun closeModel() {
+        model?.close()
+        model = null
+        modelSettings = null
     }
 
     /** Frees everything; for tests. */
     fun close() {
         importing?.cancel()
-        closeChat()
-        model?.close()
-        model = null
+        leaveChat()
+        closeModel()
     }
 }

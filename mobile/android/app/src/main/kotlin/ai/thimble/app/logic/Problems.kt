@@ -14,3 +14,7 @@ internal fun problem(error: Throwable): Problem =
         is NoSpaceException -> Problem.NoSpace(error.needed, error.free)
         else -> Problem.Other(error.message ?: error.javaClass.simpleName)
     }
+
+/** What a person is told when a chat cannot be opened: its journal is damaged then, and not the model. */
+internal fun chatProblem(error: Throwable): Problem =
+    if (error is ApiException.Damaged) Problem.DamagedChat else problem(error)

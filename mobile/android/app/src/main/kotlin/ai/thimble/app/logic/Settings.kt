@@ -46,6 +46,10 @@ data class Settings(
     /** Whether a model that was opened for [other] will do. */
     fun sameModel(other: Settings): Boolean =
         model == other.model && threads == other.threads && smallCache == other.smallCache
+
+    /** Whether a chat that was opened for [other] will do, with the same model. */
+    fun sameChat(other: Settings): Boolean =
+        chat == other.chat && temperature == other.temperature && maxTokens == other.maxTokens && system == other.system
 }
 
 /** The settings in a file; one that is missing or unreadable is as none. */

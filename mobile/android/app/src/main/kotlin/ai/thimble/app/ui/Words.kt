@@ -13,6 +13,7 @@ internal fun Context.words(problem: Problem): String =
         Problem.NotFound -> getString(R.string.problem_not_found)
         Problem.NotAModel -> getString(R.string.problem_not_a_model)
         Problem.Damaged -> getString(R.string.problem_damaged)
+        Problem.DamagedChat -> getString(R.string.problem_damaged_chat)
         Problem.TooLong -> getString(R.string.problem_too_long)
         is Problem.TooLarge -> getString(R.string.problem_too_large, bytes(problem.needed), bytes(problem.budget))
         is Problem.NoSpace -> getString(R.string.problem_no_space, bytes(problem.needed), bytes(problem.free))

@@ -125,6 +125,40 @@ class ChatViewModelTest {
     }
 
     @Test
+    fun `a journal is opened only when the engine has left it`() = run { app ->
+        app.send("Hi")
+        engine.answer("Hel")
+        val name = app.until { it.answer?.text == "Hel" }.chat!!
+        val leaving = Job().also { engine.leaving = it }
+        app.newChat()
+        app.until { it.chat == null }
+        app.openChat(name)
+        delay(50)
+        assertEquals(1, engine.chats.size)
+        assertFalse(app.state.value.ready)
+        leaving.complete()
+        assertEquals("Hel", app.until { it.chat == name && it.ready }.messages.last().text)
+        // So does one that is deleted, whose memory the next one may need.
+        engine.leaving = Job()
+        app.deleteChat(name)
+        delay(50)
+        assertFalse(app.state.value.ready)
+        engine.leaving?.also { engine.leaving = null }?.cancel()
+        assertTrue(app.until { it.ready }.messages.isEmpty())
+        assertFalse(File(files, "chats/$name").exists())
+    }
+
+    @Test
+    fun `a damaged journal is not called a damaged model`() = run { app ->
+        val journal = File(files, "chats/1.chat").apply { writeText("{\"user\":\"Hi\"}\nnoise\n") }
+        app.openChat("1.chat")
+        val state = app.until { it.problem != null && it.ready }
+        assertEquals(Problem.DamagedChat, state.problem)
+        assertTrue("another chat takes its place", state.chat != "1.chat" && state.messages.isEmpty())
+        assertEquals("{\"user\":\"Hi\"}\nnoise\n", journal.readText())
+    }
+
+    @Test
     fun `imports a model with progress`() = run { app ->
         val bytes = ByteArray(3_000_000) { 'm'.code.toByte() }
         assertTrue(app.importModel(Source("new/one.thimble", bytes.size.toLong()) { ByteArrayInputStream(bytes) }))
@@ -157,8 +191,10 @@ class ChatViewModelTest {
 
         app.importModel(Source("bad.thimble", 6) { "broken".byteInputStream() })
         assertEquals(Problem.NotAModel, app.until { it.importing == null }.problem)
+        app.importModel(Source("flipped.thimble", 7) { "flipped".byteInputStream() })
+        assertEquals(Problem.Damaged, app.until { it.importing == null && it.problem != null }.problem)
         app.importModel(Source("huge.thimble", Long.MAX_VALUE) { endless })
-        assertTrue(app.until { it.importing == null && it.problem != Problem.NotAModel }.problem is Problem.NoSpace)
+        assertTrue(app.until { it.importing == null && it.problem != null }.problem is Problem.NoSpace)
         assertEquals(listOf("small.thimble"), models.list()!!.toList())
         assertTrue("the old model still answers", app.state.value.ready)
     }
@@ -189,6 +225,37 @@ class ChatViewModelTest {
             assertEquals(expected, found)
             assertTrue(engine.chats.last().saving)
         }
+    }
+
+    @Test
+    fun `settings that change while it answers wait for the answer`() = run { app ->
+        app.send("Hi")
+        engine.answer("Hel")
+        app.until { it.answer?.text == "Hel" }
+        app.changeSettings(app.state.value.settings.copy(temperature = 1.2f, saver = true))
+        app.changeSettings(app.state.value.settings.copy(threads = 1))
+        delay(50)
+        assertEquals("Hel", app.state.value.answer?.text)
+        assertEquals(listOf(1, 1), listOf(engine.opened.size, engine.chats.size))
+        assertTrue("half the threads need no other engine", engine.chats.last().saving)
+        engine.answer("lo", END)
+        val state = app.until { engine.opened.size == 2 && it.ready }
+        assertEquals(listOf("Hi", "Hello"), state.messages.map { it.text })
+        assertEquals(1u, engine.opened.last().second.threads)
+        engine.chats.last().run { assertEquals(listOf(1.2f, true), listOf(options.sampling?.temperature, saving)) }
+        assertEquals("opened once for both", 2, engine.chats.size)
+    }
+
+    @Test
+    fun `the next chat has settings that wait for an answer`() = run { app ->
+        app.send("Hi")
+        engine.answer("Hel")
+        val name = app.until { it.answer?.text == "Hel" }.chat!!
+        app.changeSettings(app.state.value.settings.copy(maxTokens = 64))
+        app.newChat()
+        app.until { it.chat != name && it.ready }
+        delay(50)
+        assertEquals(listOf<UInt?>(512u, 64u), engine.chats.map { it.options.maxTokens })
     }
 
     @Test
