@@ -22,7 +22,7 @@ pub enum GeneratorError {
 }
 
 /// A [`Session`] on a [`Pool`], in [`Memory`].
-pub type Generator<'a> = Session<'a, 'a, 'a, Pool>;
+pub type Generator<'a> = Session<Cpu<'a, 'a, 'a, Pool>>;
 
 /// A session on `file` in `memory`, run by `team`.
 pub fn generator<'a, T: Team>(
@@ -30,7 +30,7 @@ pub fn generator<'a, T: Team>(
     plan: &Plan,
     memory: &'a mut Memory,
     team: &'a T,
-) -> Result<Session<'a, 'a, 'a, T>, GeneratorError> {
+) -> Result<Session<Cpu<'a, 'a, 'a, T>>, GeneratorError> {
     let weights = Weights::new(file)?;
     let cpu = Cpu::new(weights, plan.memory(), plan.kernels(), team, memory.bytes())?;
     Ok(Session::new(cpu).with_lookup(plan.lookup()))
