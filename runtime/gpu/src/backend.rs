@@ -47,13 +47,15 @@ struct Buffers {
 
 /// A model on a GPU.
 pub struct Gpu {
-    device: Device,
-    config: Config,
-    options: GpuOptions,
+    pub(crate) device: Device,
+    pub(crate) config: Config,
+    pub(crate) options: GpuOptions,
     plan: GpuPlan,
     buffers: Buffers,
     embed: Vec<Step>,
     layers: Vec<LayerSteps>,
+    /// Keys and values of each layer.
+    pub(crate) caches: Vec<[wgpu::Buffer; 2]>,
     final_norm: Step,
     head: Vec<Product>,
     argmax: Step,
@@ -217,6 +219,7 @@ impl Gpu {
             [config.ffn as u32, gate_up_stride as u32, ffn_stride as u32, config.ffn as u32, 0, 0, 0, 0];
         let kv_bytes = options.kv.bytes() as u32;
         let mut layers = Vec::with_capacity(config.layers);
+        let mut caches = Vec::with_capacity(config.layers);
         for index in 0..config.layers {
             let layer = weights.layer(index);
             let keys = b.storage("keys", plan.keys);
@@ -247,6 +250,7 @@ impl Gpu {
                 swiglu,
                 down,
             });
+            caches.push([keys, values]);
         }
         let final_norm = b.norm(&config, weights.final_norm, &head_norm_route);
         let head_pieces = b.upload(&[weights.head])?;
@@ -274,6 +278,7 @@ impl Gpu {
             buffers,
             embed,
             layers,
+            caches,
             final_norm,
             head,
             argmax,
@@ -370,7 +375,7 @@ impl Gpu {
     }
 
     /// Submits what was recorded, and behind it a copy: from, to, bytes.
-    fn submit(&mut self, copy: Option<(&wgpu::Buffer, &wgpu::Buffer, u64)>) {
+    pub(crate) fn submit(&mut self, copy: Option<(&wgpu::Buffer, &wgpu::Buffer, u64)>) {
         self.has_head = false;
         let Some((pass, mut encoder)) = self.recording.take() else { return };
         drop(pass);
