@@ -90,7 +90,7 @@ fn with_gpu<'a, T: Team>(
         }
         Err(GpuError::Option { .. } | GpuError::TooLarge { .. }) if auto => Ok(hybrid),
         Err(error) => {
-            (plan.tell())(&format!("{error}: going on with the CPU"));
+            (plan.tell())(&crate::hybrid::given_up(&error.to_string()));
             Ok(hybrid)
         }
     }

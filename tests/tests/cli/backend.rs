@@ -72,13 +72,23 @@ fn the_gpu_gives_the_text_of_the_cpu() {
     // What scores, evaluates and times takes it too.
     std::fs::write(bench.path("text.txt"), "the quick brown fox jumps over the lazy dog".repeat(4)).unwrap();
     let perplexity = |backend| {
-        let run = ["perplexity", "tiny.thimble", "--input", "text.txt", "--window", "64", "--exact", "--json"];
+        let run =
+            ["perplexity", "tiny.thimble", "--input", "text.txt", "--window", "64", "--exact", "--json"];
         bench.json(&[&run[..], &["--backend", backend]].concat())["perplexity"].as_f64().unwrap()
     };
     let (cpu, gpu) = (perplexity("cpu"), perplexity("gpu"));
     assert!((cpu / gpu - 1.0).abs() < 1e-4, "{cpu} and {gpu}");
-    let speeds =
-        bench.json(&["bench", "tiny.thimble", "--backend", "gpu", "--tokens", "3", "--rounds", "1", "--json"]);
+    let speeds = bench.json(&[
+        "bench",
+        "tiny.thimble",
+        "--backend",
+        "gpu",
+        "--tokens",
+        "3",
+        "--rounds",
+        "1",
+        "--json",
+    ]);
     assert_eq!(speeds[1]["processors"], "gpu");
 }
 
