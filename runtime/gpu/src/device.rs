@@ -53,7 +53,7 @@ impl AdapterReport {
 }
 
 /// The APIs to look at, in turn: those that `WGPU_BACKEND` names, or else the modern ones and, where they have no adapter,
-/// GL, of which some systems complain on stderr as soon as it is asked.
+/// GL.
 fn instances() -> impl Iterator<Item = wgpu::Instance> {
     let sets = match wgpu::Backends::from_env() {
         Some(named) => vec![named],
