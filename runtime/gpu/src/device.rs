@@ -1,0 +1,172 @@
+//! Adapters, and an open device with its limits and features.
+
+use crate::GpuError;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What `thimble devices` says of an adapter.
+#[derive(Clone, Debug)]
+pub struct AdapterReport {
+    /// Name that the driver gives.
+    pub name: String,
+    /// API: `vulkan`, `metal`, `dx12`, `gl`.
+    pub api: String,
+    /// `DiscreteGpu`, `IntegratedGpu`, `Cpu`, ...
+    pub kind: String,
+    /// The CPU under another name (lavapipe, llvmpipe, WARP): never faster than the CPU itself.
+    pub software: bool,
+    /// Name and version of the driver.
+    pub driver: String,
+    /// Half-precision arithmetic in shaders.
+    pub f16: bool,
+    /// Subgroup operations.
+    pub subgroups: bool,
+    /// Cooperative matrices.
+    pub cooperative_matrices: bool,
+    /// Largest range that a shader can see at once, bytes.
+    pub binding_bytes: u64,
+    /// Largest buffer, bytes.
+    pub buffer_bytes: u64,
+    /// Memory that a workgroup can share, bytes.
+    pub workgroup_bytes: u32,
+    /// Lanes of a workgroup.
+    pub workgroup_lanes: u32,
+}
+
+impl AdapterReport {
+    fn new(adapter: &wgpu::Adapter) -> AdapterReport {
+        let (info, features, limits) = (adapter.get_info(), adapter.features(), adapter.limits());
+        AdapterReport {
+            name: info.name,
+            api: info.backend.to_string(),
+            kind: format!("{:?}", info.device_type),
+            software: info.device_type == wgpu::DeviceType::Cpu,
+            driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
+            f16: features.contains(wgpu::Features::SHADER_F16),
+            subgroups: features.contains(wgpu::Features::SUBGROUP),
+            cooperative_matrices: features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX),
+            binding_bytes: limits.max_storage_buffer_binding_size,
+            buffer_bytes: limits.max_buffer_size,
+            workgroup_bytes: limits.max_compute_workgroup_storage_size,
+            workgroup_lanes: limits.max_compute_invocations_per_workgroup,
+        }
+    }
+}
+
+/// The APIs to look at, in turn: those that `WGPU_BACKEND` names, or else the modern ones and, where they have no adapter,
+/// GL.
+fn instances() -> impl Iterator<Item = wgpu::Instance> {
+    let sets = match wgpu::Backends::from_env() {
+        Some(named) => vec![named],
+        None => vec![wgpu::Backends::PRIMARY, wgpu::Backends::GL],
+    };
+    sets.into_iter().map(|backends| {
+        let descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
+        wgpu::Instance::new(wgpu::InstanceDescriptor { backends, ..descriptor })
+    })
+}
+
+fn enumerate(instance: &wgpu::Instance) -> Vec<wgpu::Adapter> {
+    pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()))
+}
+
+/// Every adapter of this machine, software ones included.
+pub fn adapters() -> Vec<AdapterReport> {
+    let found = instances().map(|instance| enumerate(&instance)).find(|found| !found.is_empty());
+    found.unwrap_or_default().iter().map(AdapterReport::new).collect()
+}
+
+/// An open device.
+#[derive(Clone, Debug)]
+pub struct Device {
+    pub(crate) device: wgpu::Device,
+    pub(crate) queue: wgpu::Queue,
+    report: AdapterReport,
+    /// The first error that no call returned: validation, memory, loss.
+    failure: Arc<Mutex<Option<String>>>,
+}
+
+impl Device {
+    /// Opens the adapter whose name contains `name`, in any case, or the fastest one. `WGPU_BACKEND` restricts the APIs.
+    ///
+    /// # Errors
+    /// [`GpuError::NoAdapter`] and [`GpuError::NoDevice`].
+    pub fn open(name: Option<&str>) -> Result<Device, GpuError> {
+        let adapter = match name {
+            None => {
+                let power_preference = wgpu::PowerPreference::HighPerformance;
+                let options = wgpu::RequestAdapterOptions { power_preference, ..Default::default() };
+                let (mut found, mut reason) = (None, String::new());
+                for instance in instances() {
+                    match pollster::block_on(instance.request_adapter(&options)) {
+                        Ok(adapter) => {
+                            found = Some(adapter);
+                            break;
+                        }
+                        Err(error) => reason = error.to_string(),
+                    }
+                }
+                found.ok_or(GpuError::NoAdapter { reason })?
+            }
+            Some(name) => {
+                let wanted = name.to_lowercase();
+                let fits = |a: &wgpu::Adapter| a.get_info().name.to_lowercase().contains(&wanted);
+                let found = instances().find_map(|instance| enumerate(&instance).into_iter().find(fits));
+                let reason = || format!("no adapter's name contains {name:?}");
+                found.ok_or_else(|| GpuError::NoAdapter { reason: reason() })?
+            }
+        };
+        let report = AdapterReport::new(&adapter);
+        // All that the adapter allows in size; no feature is needed by the plain shaders.
+        let descriptor = wgpu::DeviceDescriptor { required_limits: adapter.limits(), ..Default::default() };
+        let opened = pollster::block_on(adapter.request_device(&descriptor));
+        let adapter = report.name.clone();
+        let (device, queue) = opened.map_err(|e| GpuError::NoDevice { adapter, reason: e.to_string() })?;
+        let failure = Arc::new(Mutex::new(None));
+        let note = |failure: &Arc<Mutex<Option<String>>>| {
+            let failure = Arc::clone(failure);
+            move |reason: String| {
+                failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
+            }
+        };
+        let (on_error, on_loss) = (note(&failure), note(&failure));
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| on_error(error.to_string())));
+        device.set_device_lost_callback(move |why, message| {
+            on_loss(match message.as_str() {
+                "" => format!("{why:?}"),
+                _ => format!("{why:?}: {message}"),
+            });
+        });
+        Ok(Device { device, queue, report, failure })
+    }
+
+    /// What the adapter is and can do.
+    pub fn report(&self) -> &AdapterReport {
+        &self.report
+    }
+
+    /// The first failure since the device was opened.
+    ///
+    /// # Errors
+    /// [`GpuError::Device`], where there was one.
+    pub fn check(&self) -> Result<(), GpuError> {
+        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.clone().map_or(Ok(()), |reason| Err(GpuError::Device { reason }))
+    }
+
+    /// Ends the device as a crash of its driver would: for tests of what goes on without it.
+    pub fn lose(&self) {
+        self.device.destroy();
+    }
+
+    /// Largest range that one binding can have, bytes.
+    pub(crate) fn binding_bytes(&self) -> u64 {
+        self.report.binding_bytes.min(self.report.buffer_bytes)
+    }
+
+    /// A buffer of zeros.
+    pub(crate) fn buffer(&self, label: &str, bytes: u64, usage: wgpu::BufferUsages) -> wgpu::Buffer {
+        let descriptor =
+            wgpu::BufferDescriptor { label: Some(label), size: bytes, usage, mapped_at_creation: false };
+        self.device.create_buffer(&descriptor)
+    }
+}

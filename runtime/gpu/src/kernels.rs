@@ -1,0 +1,175 @@
+//! Shader modules, the layouts of their bindings, and pipelines, each made once.
+
+use crate::Device;
+use std::collections::HashMap;
+use thimble_runtime::format::Encoding;
+
+/// Name and text of every shader file.
+pub const SHADERS: [(&str, &str); 5] = [
+    ("product", include_str!("shaders/product.wgsl")),
+    ("norm", include_str!("shaders/norm.wgsl")),
+    ("swiglu", include_str!("shaders/swiglu.wgsl")),
+    ("argmax", include_str!("shaders/argmax.wgsl")),
+    ("attention", include_str!("shaders/attention.wgsl")),
+];
+
+/// An entry point of a shader file, in its variant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Entry {
+    /// A matrix product for few tokens.
+    Vector(Encoding),
+    /// A matrix product for many.
+    Tiled(Encoding),
+    /// Rows of the embedding.
+    Embed(Encoding),
+    Norm,
+    Swiglu,
+    Argmax,
+    /// Rotation and the cache's writes, with so many bytes for a number.
+    Store(u32),
+    /// Attention.
+    Attend(u32),
+}
+
+/// What a shader does with a binding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Use {
+    Uniform,
+    Read,
+    Write,
+}
+
+impl Entry {
+    /// Place of the file in [`SHADERS`], entry point, override constant.
+    fn source(self) -> (usize, &'static str, Option<(&'static str, u32)>) {
+        let encoding = |e: Encoding| Some(("ENCODING", e as u32));
+        match self {
+            Entry::Vector(e) => (0, "vector", encoding(e)),
+            Entry::Tiled(e) => (0, "tiled", encoding(e)),
+            Entry::Embed(e) => (0, "embed", encoding(e)),
+            Entry::Norm => (1, "norm", None),
+            Entry::Swiglu => (2, "swiglu", None),
+            Entry::Argmax => (3, "argmax", None),
+            Entry::Store(bytes) => (4, "store", Some(("KV_BYTES", bytes))),
+            Entry::Attend(bytes) => (4, "attend", Some(("KV_BYTES", bytes))),
+        }
+    }
+
+    fn bindings(self) -> &'static [(u32, Use)] {
+        use Use::{Read, Uniform, Write};
+        match self {
+            Entry::Vector(_) | Entry::Tiled(_) | Entry::Norm => {
+                &[(0, Uniform), (1, Uniform), (2, Read), (3, Read), (4, Write)]
+            }
+            Entry::Embed(_) => &[(0, Uniform), (2, Read), (4, Write), (5, Read)],
+            Entry::Swiglu => &[(0, Uniform), (1, Read), (2, Write)],
+            Entry::Argmax => &[(0, Uniform), (1, Write), (2, Read), (3, Write), (4, Write)],
+            Entry::Store(_) => &[(0, Uniform), (1, Uniform), (2, Read), (3, Write), (4, Write), (5, Write)],
+            Entry::Attend(_) => &[(0, Uniform), (1, Uniform), (3, Write), (4, Write), (5, Write), (6, Write)],
+        }
+    }
+}
+
+/// A pipeline with the layout of its bind groups.
+#[derive(Clone, Debug)]
+pub(crate) struct Kernel {
+    pub(crate) pipeline: wgpu::ComputePipeline,
+    layout: wgpu::BindGroupLayout,
+    bindings: &'static [(u32, Use)],
+}
+
+impl Kernel {
+    /// A bind group of `buffers`, in the order of the entry's bindings.
+    pub(crate) fn bind(&self, device: &Device, buffers: &[&wgpu::Buffer]) -> wgpu::BindGroup {
+        debug_assert_eq!(buffers.len(), self.bindings.len());
+        let bound = buffers.iter().zip(self.bindings);
+        let entries: Vec<_> = bound
+            .map(|(buffer, (binding, _))| wgpu::BindGroupEntry {
+                binding: *binding,
+                resource: buffer.as_entire_binding(),
+            })
+            .collect();
+        let descriptor = wgpu::BindGroupDescriptor { label: None, layout: &self.layout, entries: &entries };
+        device.device.create_bind_group(&descriptor)
+    }
+}
+
+/// Every pipeline that was asked for, and the uniforms that their bind groups share.
+pub(crate) struct Kernels {
+    device: Device,
+    modules: [Option<wgpu::ShaderModule>; SHADERS.len()],
+    made: HashMap<Entry, Kernel>,
+    uniforms: HashMap<[u32; 8], wgpu::Buffer>,
+}
+
+impl Kernels {
+    pub(crate) fn new(device: &Device) -> Kernels {
+        let (made, uniforms) = (HashMap::new(), HashMap::new());
+        Kernels { device: device.clone(), modules: [const { None }; SHADERS.len()], made, uniforms }
+    }
+
+    /// The pipeline of an entry.
+    pub(crate) fn get(&mut self, entry: Entry) -> Kernel {
+        if let Some(kernel) = self.made.get(&entry) {
+            return kernel.clone();
+        }
+        let (file, name, constant) = entry.source();
+        let device = &self.device.device;
+        let module = self.modules[file].get_or_insert_with(|| {
+            let (label, text) = SHADERS[file];
+            let source = wgpu::ShaderSource::Wgsl(text.into());
+            device.create_shader_module(wgpu::ShaderModuleDescriptor { label: Some(label), source })
+        });
+        let bindings = entry.bindings();
+        let entries: Vec<_> = bindings.iter().map(|binding| layout_entry(*binding)).collect();
+        let descriptor = wgpu::BindGroupLayoutDescriptor { label: Some(name), entries: &entries };
+        let layout = device.create_bind_group_layout(&descriptor);
+        let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: Some(name),
+            bind_group_layouts: &[Some(&layout)],
+            immediate_size: 0,
+        });
+        let constants: Vec<_> = constant.iter().map(|(name, value)| (*name, f64::from(*value))).collect();
+        let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(name),
+            layout: Some(&pipeline_layout),
+            module,
+            entry_point: Some(name),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                constants: &constants,
+                // Every kernel writes its workgroup memory before it reads it.
+                zero_initialize_workgroup_memory: false,
+            },
+            cache: None,
+        });
+        let kernel = Kernel { pipeline, layout, bindings };
+        self.made.insert(entry, kernel.clone());
+        kernel
+    }
+
+    /// A uniform with these words, shared by all who ask for the same.
+    pub(crate) fn uniform(&mut self, words: [u32; 8]) -> wgpu::Buffer {
+        let device = &self.device;
+        let make = || {
+            let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+            let buffer = device.buffer("shape", size_of_val(&words) as u64, usage);
+            device.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(&words));
+            buffer
+        };
+        self.uniforms.entry(words).or_insert_with(make).clone()
+    }
+}
+
+fn layout_entry((binding, r#use): (u32, Use)) -> wgpu::BindGroupLayoutEntry {
+    let ty = match r#use {
+        Use::Uniform => wgpu::BufferBindingType::Uniform,
+        Use::Read => wgpu::BufferBindingType::Storage { read_only: true },
+        Use::Write => wgpu::BufferBindingType::Storage { read_only: false },
+    };
+    wgpu::BindGroupLayoutEntry {
+        binding,
+        visibility: wgpu::ShaderStages::COMPUTE,
+        ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
+        count: None,
+    }
+}

@@ -1,0 +1,173 @@
+//! What a model takes on the device, known before anything is made there.
+
+use crate::weights::pieces;
+use crate::{Device, GpuError};
+use thimble_runtime::format::Config;
+use thimble_runtime::kernels::KvKind;
+use thimble_runtime::model::Weights;
+
+/// Ids that are kept for the host to read: most tokens of one submit.
+pub(crate) const RING: usize = 64;
+
+/// What decides the size of the state on the device besides the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GpuOptions {
+    /// Positions that the cache can hold.
+    pub context: usize,
+    /// Most tokens in one pass.
+    pub batch: usize,
+    /// Positions whose logits are kept at a time.
+    pub logit_rows: usize,
+    /// How keys and values are kept; not yet [`KvKind::Q8`].
+    pub kv: KvKind,
+    /// Largest binding, bytes, where that is to be less than the adapter's: for tests of what is split.
+    pub binding_bytes: Option<u64>,
+}
+
+impl GpuOptions {
+    /// Options to generate text with `context` positions.
+    pub fn generate(context: usize) -> GpuOptions {
+        GpuOptions { context, batch: context.min(512), logit_rows: 1, kv: KvKind::F16, binding_bytes: None }
+    }
+}
+
+/// Bytes of every buffer of a session, uniforms of 32 bytes aside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GpuPlan {
+    /// All weights, in the file's layout.
+    pub weights: u64,
+    /// Keys of one layer.
+    pub keys: u64,
+    /// Values of one layer.
+    pub values: u64,
+    /// Cosines and sines.
+    pub angles: u64,
+    /// A row of the residual stream, and of the normed one: [batch, hidden].
+    pub x: u64,
+    /// Queries, keys and values: [batch, (heads + 2 * kv_heads) * head_dim].
+    pub qkv: u64,
+    /// What was attended to: [batch, heads * head_dim].
+    pub attended: u64,
+    /// Gate and up: [batch, 2 * ffn].
+    pub gate_up: u64,
+    /// Their product: [batch, ffn].
+    pub activated: u64,
+    /// Logits on the device, and as many where the host reads them.
+    pub logits: u64,
+    /// Input tokens.
+    pub tokens: u64,
+    /// Decoder layers.
+    pub layers: u64,
+}
+
+/// Numbers of a row of activations: whole groups of 32.
+pub(crate) fn padded(columns: usize) -> usize {
+    columns.next_multiple_of(32)
+}
+
+/// Numbers of a row of queries, keys and values.
+pub(crate) fn qkv_width(config: &Config) -> usize {
+    config.q_dim() + 2 * config.kv_dim()
+}
+
+/// Positions of the cache: whole runs of 64.
+pub(crate) fn positions(options: &GpuOptions) -> usize {
+    options.context.next_multiple_of(64)
+}
+
+impl GpuPlan {
+    /// The plan for a model on a device.
+    ///
+    /// # Errors
+    /// [`GpuError::Option`] and [`GpuError::TooLarge`].
+    pub fn new(weights: &Weights<'_>, options: &GpuOptions, device: &Device) -> Result<GpuPlan, GpuError> {
+        let config = weights.config();
+        let range = |what, found: usize, most: usize| {
+            let expected = || format!("1 to {most}");
+            let fits = (1..=most).contains(&found);
+            fits.then_some(()).ok_or_else(|| GpuError::Option {
+                what,
+                expected: expected(),
+                found: found as u64,
+            })
+        };
+        range("the context", options.context, config.context)?;
+        range("the batch", options.batch, options.context.min(32_768))?;
+        range("the number of logit rows", options.logit_rows, options.batch)?;
+        if options.kv == KvKind::Q8 {
+            let expected = "f32 or f16 on the GPU".into();
+            return Err(GpuError::Option {
+                what: "the cache's kind (bytes of a number)",
+                expected,
+                found: 1,
+            });
+        }
+        let most = options.binding_bytes.unwrap_or(u64::MAX).min(device.binding_bytes());
+        let floats = |rows: usize, columns: usize| rows as u64 * columns as u64 * 4;
+        let cache = |width: usize| {
+            (config.kv_heads * positions(options)) as u64 * width as u64 * options.kv.bytes() as u64
+        };
+        let batch = options.batch;
+        let plan = GpuPlan {
+            weights: weight_bytes(weights, most)?,
+            keys: cache(config.head_dim),
+            values: cache(config.head_dim.next_multiple_of(16)),
+            angles: floats(options.context, config.head_dim),
+            x: floats(batch, padded(config.hidden)),
+            qkv: floats(batch, padded(qkv_width(config))),
+            attended: floats(batch, padded(config.q_dim())),
+            gate_up: floats(batch, padded(2 * config.ffn)),
+            activated: floats(batch, padded(config.ffn)),
+            logits: floats(options.logit_rows, config.vocab),
+            tokens: batch as u64 * 4,
+            layers: config.layers as u64,
+        };
+        let buffers = [
+            ("the cache's keys of a layer", plan.keys),
+            ("the cache's values of a layer", plan.values),
+            ("a batch's activations", plan.gate_up.max(plan.qkv).max(plan.x)),
+            ("logits", plan.logits),
+        ];
+        let large = buffers.into_iter().find(|(_, bytes)| *bytes > device.binding_bytes());
+        large.map_or(Ok(plan), |(what, needed)| {
+            Err(GpuError::TooLarge { what, needed, most: device.binding_bytes() })
+        })
+    }
+
+    /// Bytes of all buffers together.
+    pub fn bytes(&self) -> u64 {
+        let activations = 2 * self.x + self.qkv + self.attended + self.gate_up + self.activated;
+        let ids = 2 * RING as u64 * 4;
+        let state = 16;
+        self.weights
+            + self.layers * (self.keys + self.values)
+            + self.angles
+            + activations
+            + 2 * self.logits
+            + self.tokens
+            + ids
+            + state
+    }
+}
+
+fn weight_bytes(weights: &Weights<'_>, most: u64) -> Result<u64, GpuError> {
+    let config = weights.config();
+    let mut bytes = size_of_val(weights.final_norm) as u64;
+    let mut heads = vec![weights.head];
+    if !config.tied {
+        heads.push(weights.embedding);
+    }
+    for head in heads {
+        bytes += pieces(&[head], most)?.iter().map(|piece| piece.bytes()).sum::<u64>();
+    }
+    for layer in (0..config.layers).map(|index| weights.layer(index)) {
+        bytes += (size_of_val(layer.attention_norm) + size_of_val(layer.ffn_norm)) as u64;
+        let matrices = [layer.query, layer.key, layer.value, layer.output, layer.gate, layer.up, layer.down];
+        for matrix in matrices {
+            // Whether it can be cut at all.
+            pieces(&[matrix], most)?;
+            bytes += matrix.data.len() as u64;
+        }
+    }
+    Ok(bytes)
+}

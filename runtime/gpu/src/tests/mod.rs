@@ -1,0 +1,112 @@
+//! Every kernel against the CPU's or against f64, on whatever adapter there is (lavapipe does).
+
+mod attention;
+mod handover;
+mod kernels;
+mod model;
+mod products;
+
+use crate::kernels::{Entry, Kernels};
+use crate::steps::Step;
+use crate::{Device, SHADERS};
+
+/// The adapter that `THIMBLE_ADAPTER` names, or the best; says so on standard output where there is none.
+pub(crate) fn device() -> Option<Device> {
+    let name = std::env::var("THIMBLE_ADAPTER").ok();
+    match Device::open(name.as_deref()) {
+        Ok(device) => {
+            println!("adapter: {:?}", device.report());
+            Some(device)
+        }
+        Err(error) => {
+            println!("skipped: {error}");
+            None
+        }
+    }
+}
+
+/// SplitMix64 (Steele et al. 2014), enough for test data.
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+    /// Between -1 and 1.
+    pub(crate) fn float(&mut self) -> f32 {
+        (self.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    }
+    pub(crate) fn floats(&mut self, count: usize) -> Vec<f32> {
+        (0..count).map(|_| self.float()).collect()
+    }
+}
+
+/// A device with the kernels made so far.
+pub(crate) struct Bench {
+    pub(crate) device: Device,
+    pub(crate) kernels: Kernels,
+}
+
+impl Bench {
+    pub(crate) fn new() -> Option<Bench> {
+        let device = device()?;
+        let kernels = Kernels::new(&device);
+        Some(Bench { device, kernels })
+    }
+
+    /// A buffer with these words.
+    pub(crate) fn buffer<T: bytemuck::Pod>(&self, words: &[T]) -> wgpu::Buffer {
+        let usage = wgpu::BufferUsages::STORAGE
+            | wgpu::BufferUsages::UNIFORM
+            | wgpu::BufferUsages::COPY_DST
+            | wgpu::BufferUsages::COPY_SRC;
+        let buffer = self.device.buffer("test", size_of_val(words) as u64, usage);
+        self.device.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(words));
+        buffer
+    }
+
+    pub(crate) fn step(&mut self, entry: Entry, shape: [u32; 8], buffers: &[&wgpu::Buffer]) -> Step {
+        let kernel = self.kernels.get(entry);
+        let shape = self.kernels.uniform(shape);
+        let buffers: Vec<_> = [&shape].into_iter().chain(buffers.iter().copied()).collect();
+        let bind = kernel.bind(&self.device, &buffers);
+        Step { kernel, bind }
+    }
+
+    /// Runs what `record` records and reads `from` back.
+    pub(crate) fn run<T: bytemuck::Pod>(
+        &self,
+        from: &wgpu::Buffer,
+        record: impl FnOnce(&mut wgpu::ComputePass<'_>),
+    ) -> Vec<T> {
+        let device = &self.device.device;
+        let mut encoder = device.create_command_encoder(&Default::default());
+        record(&mut encoder.begin_compute_pass(&Default::default()));
+        let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+        let staging = self.device.buffer("read", from.size(), usage);
+        encoder.copy_buffer_to_buffer(from, 0, &staging, 0, from.size());
+        self.device.queue.submit([encoder.finish()]);
+        staging.map_async(wgpu::MapMode::Read, .., |result| result.unwrap());
+        device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
+        let view = staging.get_mapped_range(..).unwrap();
+        self.device.check().unwrap();
+        bytemuck::pod_collect_to_vec(&view)
+    }
+}
+
+#[test]
+fn shaders_are_valid() {
+    use naga::valid::{Capabilities, ValidationFlags, Validator};
+    for (name, text) in SHADERS {
+        let module = naga::front::wgsl::parse_str(text)
+            .unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string(text)));
+        // Nothing beyond plain WebGPU, of which packing half numbers is a part.
+        let mut validator = Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16_IN_FLOAT32);
+        validator.validate(&module).unwrap_or_else(|e| panic!("{name}: {e:?}"));
+        assert!(!module.entry_points.is_empty(), "{name} has an entry point");
+    }
+}

@@ -1,0 +1,206 @@
+//! Matrix products and rows for every encoding: the oracle is the CPU's decoding of each row, multiplied in f64.
+
+use super::{Bench, Random};
+use crate::kernels::Entry;
+use crate::steps::{Product, Route};
+use crate::weights::pieces;
+use half::f16;
+use thimble_runtime::format::{Encoding, GROUP, PANEL};
+use thimble_runtime::kernels::{Kernels, Matrix};
+
+/// Every encoding of a matrix.
+pub(super) fn matrices() -> impl Iterator<Item = Encoding> {
+    Encoding::ALL.into_iter().filter(|encoding| *encoding != Encoding::Vector)
+}
+
+/// Random weights of any encoding: random codes, scales of a sensible size.
+pub(super) fn sample(encoding: Encoding, rows: usize, columns: usize, random: &mut Random) -> Vec<u8> {
+    let halves = |count: usize, size: f32, random: &mut Random| -> Vec<u8> {
+        (0..count).flat_map(|_| f16::from_f32(random.float() * size).to_le_bytes()).collect()
+    };
+    let mut data = Vec::new();
+    for panel in 0..rows.div_ceil(PANEL) {
+        if encoding.panel_header() > 0 {
+            let size = if encoding.narrow() { 1e-4 } else { 0.01 };
+            data.extend((0..PANEL).flat_map(|_| (random.float() * size).to_le_bytes()));
+        }
+        for _ in 0..columns.div_ceil(encoding.block_columns()) {
+            match encoding {
+                Encoding::F32 => data.extend((0..PANEL).flat_map(|_| random.float().to_le_bytes())),
+                Encoding::F16 => data.extend(halves(PANEL, 1.0, random)),
+                Encoding::BF16 => {
+                    let upper = |x: f32| [x.to_le_bytes()[2], x.to_le_bytes()[3]];
+                    data.extend((0..PANEL).flat_map(|_| upper(random.float())));
+                }
+                _ => {
+                    let scales = match encoding {
+                        Encoding::Q8 | Encoding::Q4 => 2 * PANEL,
+                        Encoding::Q4Min => 4 * PANEL,
+                        _ => 0,
+                    };
+                    data.extend((0..encoding.block_bytes() - scales).map(|_| random.next() as u8));
+                    // The first panel's are subnormal, as those of small weights are.
+                    let size = if panel == 0 { 3e-5 } else { 0.01 };
+                    data.extend(halves(scales.min(2 * PANEL) / 2, size, random));
+                    data.extend(halves(scales.saturating_sub(2 * PANEL) / 2, 0.1, random));
+                }
+            }
+        }
+    }
+    assert_eq!(Some(data.len()), encoding.tensor_bytes(rows, columns));
+    data
+}
+
+/// The bytes on a boundary that float panels need.
+pub(super) fn aligned(data: &[u8]) -> Vec<[u64; 8]> {
+    let mut aligned = vec![[0u64; 8]; data.len().div_ceil(64)];
+    bytemuck::cast_slice_mut::<_, u8>(&mut aligned)[..data.len()].copy_from_slice(data);
+    aligned
+}
+
+/// All rows, decoded by the CPU's kernels.
+pub(super) fn decoded(matrix: &Matrix<'_>) -> Vec<f32> {
+    let mut out = vec![f32::NAN; matrix.rows * matrix.columns];
+    for (row, out) in out.chunks_mut(matrix.columns).enumerate() {
+        (Kernels::scalar().row)(matrix, row, out);
+    }
+    out
+}
+
+/// Largest error of a product relative to the sum of the sizes of its terms.
+fn product_error(
+    bench: &mut Bench,
+    matrices: &[Matrix<'_>],
+    tokens: usize,
+    most: u64,
+    random: &mut Random,
+) -> f64 {
+    let columns = matrices[0].columns;
+    let rows: usize = matrices.iter().map(|m| m.rows).sum();
+    let stride = columns.next_multiple_of(GROUP);
+    let mut x = vec![0.0f32; tokens * stride];
+    for row in x.chunks_mut(stride) {
+        row[..columns].copy_from_slice(&random.floats(columns));
+    }
+    let state = bench.buffer(&[0u32, tokens as u32, 0, 0]);
+    let (input, before) = (bench.buffer(&x), random.floats(tokens * rows));
+    let output = bench.buffer(&before);
+    let mut products = Vec::new();
+    for piece in pieces(matrices, most).unwrap() {
+        let buffer = piece.upload(&bench.device);
+        let route = Route {
+            state: &state,
+            input: &input,
+            in_stride: stride,
+            output: &output,
+            out_stride: rows,
+            add: true,
+            head: false,
+        };
+        products.push(Product::new(&bench.device, &mut bench.kernels, (&piece, &buffer), &route));
+    }
+    let found: Vec<f32> =
+        bench.run(&output, |pass| products.iter().for_each(|product| product.record(pass, tokens)));
+    let weights: Vec<Vec<f32>> = matrices.iter().map(decoded).collect();
+    let weights = weights.concat();
+    let mut worst = 0.0f64;
+    for token in 0..tokens {
+        for (row, weights) in weights.chunks(columns).enumerate() {
+            let at = token * rows + row;
+            let (mut sum, mut size) = (f64::from(before[at]), f64::from(before[at]).abs());
+            for (w, x) in weights.iter().zip(&x[token * stride..]) {
+                sum += f64::from(*w) * f64::from(*x);
+                size += (f64::from(*w) * f64::from(*x)).abs();
+            }
+            worst = worst.max((f64::from(found[at]) - sum).abs() / size);
+            assert!(found[at].is_finite());
+        }
+    }
+    worst
+}
+
+#[test]
+fn products_match_f64_on_decoded_weights() {
+    let Some(mut bench) = Bench::new() else { return };
+    let mut random = Random(1);
+    for encoding in matrices() {
+        let mut worst = 0.0f64;
+        for (rows, columns) in [(1, 1), (15, 31), (17, 33), (48, 96), (33, 100), (130, 576), (64, 1536)] {
+            let data = sample(encoding, rows, columns, &mut random);
+            let data_aligned = aligned(&data);
+            let bytes = &bytemuck::cast_slice(&data_aligned)[..data.len()];
+            let matrix = Matrix { encoding, rows, columns, data: bytes };
+            for tokens in [1, 3, 8, 9, 65] {
+                let error = product_error(&mut bench, &[matrix], tokens, u64::MAX, &mut random);
+                assert!(error < 3e-6, "{encoding:?} {rows}x{columns}, {tokens} tokens: {error:e}");
+                worst = worst.max(error);
+            }
+        }
+        println!("{encoding:?}: largest relative error of a product {worst:e}");
+    }
+}
+
+#[test]
+fn pieces_are_joined_and_split() {
+    let Some(mut bench) = Bench::new() else { return };
+    let mut random = Random(2);
+    let make = |encoding, rows, random: &mut Random| aligned(&sample(encoding, rows, 64, random));
+    let kinds =
+        [(Encoding::Q8, 32), (Encoding::Q8, 16), (Encoding::Q6, 24), (Encoding::Q6, 16), (Encoding::Q4, 100)];
+    let data: Vec<_> = kinds.iter().map(|(encoding, rows)| make(*encoding, *rows, &mut random)).collect();
+    let matrices: Vec<Matrix<'_>> = kinds
+        .iter()
+        .zip(&data)
+        .map(|((encoding, rows), data)| {
+            let bytes = encoding.tensor_bytes(*rows, 64).unwrap();
+            let data = &bytemuck::cast_slice(data)[..bytes];
+            Matrix { encoding: *encoding, rows: *rows, columns: 64, data }
+        })
+        .collect();
+    // 24 rows do not end with a full panel, so that what follows them stands alone.
+    let count = |most| pieces(&matrices, most).unwrap().len();
+    assert_eq!(count(u64::MAX), 4);
+    // Two panels of Q8 are 2,176 bytes, three of Q4 1,728 of its 4,032.
+    assert_eq!(count(2_200), 7);
+    for most in [u64::MAX, 2_200, 1_200] {
+        for tokens in [2, 20] {
+            let error = product_error(&mut bench, &matrices, tokens, most, &mut random);
+            assert!(error < 3e-6, "pieces of {most} bytes: {error:e}");
+        }
+    }
+    assert!(pieces(&matrices, 100).is_err());
+}
+
+#[test]
+fn embedding_rows_are_the_cpus() {
+    let Some(mut bench) = Bench::new() else { return };
+    let mut random = Random(3);
+    let (rows, columns, stride) = (53, 70, 96);
+    for encoding in matrices() {
+        let data = sample(encoding, rows, columns, &mut random);
+        let data_aligned = aligned(&data);
+        let bytes = &bytemuck::cast_slice(&data_aligned)[..data.len()];
+        let matrix = Matrix { encoding, rows, columns, data: bytes };
+        let ids = [0u32, 52, 15, 16, 31, 32, 47, 48];
+        let (tokens, x) = (bench.buffer(&ids), bench.buffer(&vec![0.0f32; ids.len() * stride]));
+        let mut steps = Vec::new();
+        let two_panels = 2 * encoding.panel_bytes(columns).unwrap() as u64;
+        for piece in pieces(&[matrix], two_panels).unwrap() {
+            let buffer = piece.upload(&bench.device);
+            let (rows, first) = (piece.rows as u32, piece.first_row as u32);
+            let shape = [rows, columns as u32, piece.panel_words(), 0, stride as u32, first, 0, 0];
+            steps.push(bench.step(Entry::Embed(encoding), shape, &[&buffer, &x, &tokens]));
+        }
+        let found: Vec<f32> =
+            bench.run(&x, |pass| steps.iter().for_each(|step| step.record(pass, [1, ids.len() as u32])));
+        let expected = decoded(&matrix);
+        for (id, found) in ids.iter().zip(found.chunks(stride)) {
+            let expected = &expected[*id as usize * columns..][..columns];
+            for (found, expected) in found.iter().zip(expected) {
+                let bound = 1e-6 * expected.abs() + 1e-9;
+                assert!((found - expected).abs() <= bound, "{encoding:?} row {id}: {found} for {expected}");
+            }
+            assert!(found[columns..].iter().all(|x| *x == 0.0), "padding stays zero");
+        }
+    }
+}
