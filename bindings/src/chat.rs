@@ -7,6 +7,7 @@ use crate::sessions::ModelSessions;
 use crate::{ApiError, Model, ModelInfo};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use thimble_host::KvFile;
 use thimble_host::chat::{ChatError, Conversation, Format, Saved};
 
 /// How tokens are chosen.
@@ -69,6 +70,11 @@ pub struct ChatOptions {
     /// A file that has everything on disk before it is shown. Where it exists, the chat goes on from it.
     #[uniffi(default = None)]
     pub journal: Option<String>,
+    /// A file for the keys and values of the conversation, some ten kilobytes a token: written by `pause` and
+    /// `free_memory`, and read instead of computing them when the chat goes on, also in another process. It may be deleted at
+    /// any time, and says as much of the conversation as the journal does: best in the app's own folder for caches.
+    #[uniffi(default = None)]
+    pub kv_file: Option<String>,
 }
 
 /// A message of the conversation.
@@ -125,14 +131,15 @@ impl Chat {
     /// The journal is none, or cannot be written, or another chat has it open; options that make no sense.
     #[uniffi::constructor]
     pub fn new(model: Arc<Model>, options: ChatOptions) -> Result<Arc<Chat>, ApiError> {
-        let ChatOptions { system, sampling, max_tokens, journal } = options;
+        let ChatOptions { system, sampling, max_tokens, journal, kv_file } = options;
         let sampling = sampling.unwrap_or_default();
         let ModelInfo { name, answers_messages, .. } = model.info()?;
         if !answers_messages {
             return Err(ChatError::NoTemplate.into());
         }
         let threads = model.plan.threads();
-        let sessions = ModelSessions::new(model, sampling, Format::Chat)?;
+        let kept = kv_file.map(|path| KvFile::new(Path::new(&path)));
+        let sessions = ModelSessions::new(model, sampling, Format::Chat, kept)?;
         let (journal, held) = match &journal {
             Some(path) => {
                 let (journal, held) = Journal::open(path, system)?;

@@ -76,7 +76,7 @@ impl Model {
         });
         let threads = self.plan.threads();
         let engine_options = EngineOptions {
-            sessions: Box::new(ModelSessions::new(self, sampling, Format::Text)?),
+            sessions: Box::new(ModelSessions::new(self, sampling, Format::Text, None)?),
             max_tokens: max_tokens.unwrap_or(MOST_TOKENS) as usize,
             stops: stop,
             journal: None,

@@ -40,6 +40,8 @@ enum Order {
     Replace(Conversation, u64),
     /// Give the session's memory back, as the wish with this number.
     Free(u64),
+    /// Keep what was computed, if there is a place for it.
+    Keep,
 }
 
 /// A message to be answered, or the last one once more.
@@ -212,6 +214,9 @@ impl Engine {
     /// Lets the thread wait, or go on.
     pub(crate) fn pause(&self, paused: bool) {
         self.shared.gate.pause(paused);
+        if paused {
+            lock(&self.orders).give(Order::Keep);
+        }
     }
 
     /// Works with half the threads, or with all.
@@ -259,6 +264,7 @@ fn work(engine_options: EngineOptions, shared: &Shared, orders: &Receiver<Order>
     while let Some(order) = next.take() {
         match order {
             Order::Free(wish) => _ = shared.gate.grant(wish),
+            Order::Keep => {}
             Order::Replace(conversation, number) => turn.replace(conversation, number),
             Order::Answer(asked) if shared.gate.cancelled_outside(&asked.cancelled) => turn.cancelled(asked),
             Order::Answer(asked) => {
@@ -313,6 +319,7 @@ impl Turn<'_> {
             match next {
                 Order::Answer(asked) => {
                     if let Some(left) = self.answer(session, pool, asked) {
+                        session.model.keep();
                         self.shared.gate.left();
                         return Some(Order::Answer(left));
                     }
@@ -321,8 +328,12 @@ impl Turn<'_> {
                     session.conversation.clone_from(&conversation);
                     self.replace(conversation, number);
                 }
-                Order::Free(wish) if self.shared.gate.grant(wish) => return orders.try_recv().ok(),
+                Order::Free(wish) if self.shared.gate.grant(wish) => {
+                    session.model.keep();
+                    return orders.try_recv().ok();
+                }
                 Order::Free(_) => {}
+                Order::Keep => session.model.keep(),
             }
             next = orders.recv().ok()?;
         }

@@ -3,8 +3,8 @@
 use crate::engine::SessionSource;
 use crate::{ApiError, Model, Sampling};
 use std::sync::Arc;
-use thimble_host::Pool;
 use thimble_host::chat::{ChatModel, Format, LoadedModel};
+use thimble_host::{KvFile, Pool};
 use thimble_runtime::sampler::Sampler;
 
 /// Sessions on a model.
@@ -12,6 +12,8 @@ pub(crate) struct ModelSessions {
     model: Arc<Model>,
     sampling: Sampling,
     format: Format,
+    /// The file for keys and values, if they are kept.
+    kept: Option<KvFile>,
 }
 
 impl ModelSessions {
@@ -23,9 +25,10 @@ impl ModelSessions {
         model: Arc<Model>,
         sampling: Sampling,
         format: Format,
+        kept: Option<KvFile>,
     ) -> Result<ModelSessions, ApiError> {
         Sampler::new(sampling.runtime()).map_err(ApiError::other)?;
-        Ok(ModelSessions { model, sampling, format })
+        Ok(ModelSessions { model, sampling, format, kept })
     }
 }
 
@@ -35,10 +38,15 @@ impl SessionSource for ModelSessions {
         let pool = Pool::new(model.plan.threads()).map_err(ApiError::other)?;
         let mut memory = model.plan.allocate()?;
         let file = model.mapped.file().map_err(|error| ApiError::format(&model.path, &error))?;
-        let generator = thimble_host::generator(&file, &model.plan, &mut memory, &pool)?;
+        let mut generator = thimble_host::generator(&file, &model.plan, &mut memory, &pool)?;
+        let mut kept = self.kept.clone();
+        if let Some(kept) = &mut kept {
+            // What cannot be taken up is computed.
+            let _ = kept.take_up(&file, &mut generator);
+        }
         // Unless the seed is given, another one in each session: an answer made anew is another one.
         let sampler = Sampler::new(self.sampling.runtime()).map_err(ApiError::other)?;
-        work(&mut LoadedModel { file, generator, sampler, format: self.format }, &pool);
+        work(&mut LoadedModel { file, generator, sampler, format: self.format, kept }, &pool);
         Ok(())
     }
 }

@@ -78,7 +78,30 @@ impl<S: Sequence> Session<S> {
         &self.sequence
     }
 
-    /// The same, proposing tokens while it decodes, as many as the plan has rows of logits for beside the first: what is
+    /// The same, to be looked into: what it computes is up to the session.
+    pub fn sequence_mut(&mut self) -> &mut S {
+        &mut self.sequence
+    }
+
+    /// Begins anew with `tokens` as if they had been run, once `fill` has brought their keys and values to where the
+    /// sequence has them. There are no logits: another token has to be run before one is drawn.
+    ///
+    /// # Errors
+    /// Tokens that do not fit, and those of `fill`: the session is empty then.
+    pub fn take_up<E: From<SessionError>>(
+        &mut self,
+        tokens: &[Token],
+        fill: impl FnOnce(&mut S) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.rewind(0)?;
+        self.check(tokens)?;
+        self.sequence.history()[..tokens.len()].copy_from_slice(tokens);
+        fill(&mut self.sequence)?;
+        self.position = tokens.len();
+        Ok(())
+    }
+
+    /// The session, proposing tokens while it decodes, as many as the plan has rows of logits for beside the first: what is
     /// drawn is the same, sooner where the text repeats itself.
     pub fn with_lookup(self, lookup: Lookup) -> Self {
         Session { lookup, ..self }

@@ -254,6 +254,45 @@ fn what_is_shown_is_on_disk() {
 }
 
 #[test]
+fn keys_and_values_outlive_a_chat() {
+    let bench = Bench::new();
+    let [journal, kv_file] = ["chat.jsonl", "chat.kv"].map(|name| Some(bench.text(name)));
+    let open = |kv_file: &Option<String>| {
+        let (journal, kv_file) = (journal.clone(), kv_file.clone());
+        Chat::new(bench.model(), ChatOptions { journal, kv_file, ..options(30) }).unwrap()
+    };
+    let appears = |chat: &Chat, hook: fn(&Chat)| {
+        hook(chat);
+        let start = std::time::Instant::now();
+        while !bench.path("chat.kv").exists() {
+            assert!(start.elapsed() < Duration::from_secs(60), "the file appears");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    let chat = open(&kv_file);
+    ask(&chat, &"hello ".repeat(20)).unwrap();
+    assert!(!bench.path("chat.kv").exists(), "only where the platform asks for it");
+    appears(&chat, Chat::free_memory);
+    fs::remove_file(bench.path("chat.kv")).unwrap();
+    chat.resume();
+    ask(&chat, "more").unwrap();
+    appears(&chat, Chat::pause);
+    drop(chat);
+    let (text, reused) = {
+        let (_, reply) = ask(&open(&kv_file), "and?").unwrap();
+        (reply.text, reply.reused_tokens)
+    };
+    assert!(reused > 64, "{reused} tokens were not computed again");
+    // A file that is damaged, or is none, costs time and nothing else.
+    let chat = open(&kv_file);
+    fs::write(bench.path("chat.kv"), "nothing").unwrap();
+    let (listener, heard) = collector(Box::new(|_| Ok(())));
+    chat.retry(listener);
+    let (_, again) = rest(&heard).unwrap();
+    assert_eq!((again.text, again.reused_tokens), (text, 0));
+}
+
+#[test]
 fn what_cannot_be_opened_is_told_apart() {
     let bench = Bench::new();
     let open = |name: &str, options| Model::open(bench.text(name), options).unwrap_err();
@@ -296,7 +335,7 @@ fn greedily(bench: &Bench, format: Format, user: &str, most: usize) -> String {
     let pool = Pool::new(plan.threads()).unwrap();
     let generator = generator(&file, &plan, &mut memory, &pool).unwrap();
     let sampler = Sampler::new(RuntimeSampling { temperature: 0.0, ..RuntimeSampling::default() }).unwrap();
-    let model = LoadedModel { file, generator, sampler, format };
+    let model = LoadedModel { file, generator, sampler, format, kept: None };
     let conversation = Conversation::default();
     let mut session = ChatSession { model, conversation, max_tokens: Some(most), stops: Vec::new() };
     let go = AtomicBool::new(false);

@@ -205,7 +205,8 @@ fn a_chat_allocates_only_what_it_hands_out() {
             pieces += at.len();
         };
         for journal in [None, Some(path("journal"))] {
-            let options = ChatOptions { sampling: sampling.clone(), max_tokens, journal, system: None };
+            let options =
+                ChatOptions { sampling: sampling.clone(), max_tokens, journal, system: None, kv_file: None };
             let chat = Chat::new(Arc::clone(&model), options).unwrap();
             // Few enough for the context: where turns have to give way, the prompt is made anew.
             for _ in 0..3 {

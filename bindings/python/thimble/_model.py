@@ -73,17 +73,20 @@ class Model:
         sampling: Optional[Sampling] = None,
         max_tokens: Optional[int] = None,
         journal: Optional[Path] = None,
+        kv_file: Optional[Path] = None,
     ) -> Chat:
         """Begins a conversation, or goes on with the one in the journal.
 
         system: instructions in front of it. max_tokens: longest answer, 1,024 unless given. journal: a file that has
-        everything on disk before it is shown; where it exists, the chat goes on from it.
+        everything on disk before it is shown; where it exists, the chat goes on from it. kv_file: a file for keys and
+        values, written by `pause` and `free_memory`, that spares a later chat computing them; it may be deleted.
         """
         options = ffi.ChatOptions(
             system=system,
             sampling=sampling,
             max_tokens=max_tokens,
             journal=None if journal is None else os.fspath(journal),
+            kv_file=None if kv_file is None else os.fspath(kv_file),
         )
         with translated_errors():
             inner = ffi.Chat(self._inner, options)

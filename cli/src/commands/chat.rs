@@ -62,7 +62,7 @@ impl Job {
         let mut bench = Bench::new(&plan)?;
         let generator = bench.generator(&file, &plan)?;
         let sampler = engine::sampler(self.sampling, &self.biases, file.config().vocab)?;
-        let model = LoadedModel { file, generator, sampler, format: Format::Chat };
+        let model = LoadedModel { file, generator, sampler, format: Format::Chat, kept: None };
         // A model without a template, or one that refuses the system message, fails here and not after the
         // first message.
         let conversation = Conversation { system: self.system.clone(), turns: Vec::new() };

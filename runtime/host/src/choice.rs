@@ -2,6 +2,7 @@
 
 use crate::backend::BackendKind;
 use crate::generator::hybrid;
+use crate::kv_file::fingerprint;
 use crate::measure::Measured;
 use crate::output;
 use crate::plan::{Plan, PlanError, Settings};
@@ -11,12 +12,10 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
-use thimble_runtime::format::{ModelFile, checksum};
+use thimble_runtime::format::ModelFile;
 
 /// Seconds after which a choice is made anew: a driver may be new, or there may be a GPU now.
 const STALE: u64 = 30 * 86_400;
-/// Bytes of the file's front, where the checksums of all its sections are.
-const FRONT: usize = 4096;
 /// Positions of the sessions that are timed.
 const CONTEXT: usize = 576;
 
@@ -85,7 +84,7 @@ impl Chooser<'_> {
         let plan = self.plan(file, settings)?;
         let asked = Choice {
             model: model.to_owned(),
-            checksum: format!("{:016x}", checksum(&file.bytes()[..FRONT.min(file.bytes().len())])),
+            checksum: format!("{:016x}", fingerprint(file)),
             settings: described(&plan),
             adapter: None,
             backend: BackendKind::Cpu,

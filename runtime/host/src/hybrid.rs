@@ -133,6 +133,30 @@ impl<'a, T: Team> Hybrid<'a, T> {
         }
     }
 
+    /// Lends the CPU, which has keys and values of all positions in front of `positions`.
+    pub(crate) fn with_cache<R>(
+        &mut self,
+        positions: usize,
+        work: impl FnOnce(&mut Cpu<'a, 'a, 'a, T>) -> R,
+    ) -> R {
+        if self.partner.is_some() || self.by_partner {
+            self.bring_to_cpu(positions);
+        }
+        work(&mut self.cpu)
+    }
+
+    /// Lends the CPU to `fill`, which gives it keys and values of all positions in front of `positions`.
+    pub(crate) fn fill_cache<E>(
+        &mut self,
+        positions: usize,
+        fill: impl FnOnce(&mut Cpu<'a, 'a, 'a, T>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        (self.on_cpu, self.on_partner) = (0, 0);
+        fill(&mut self.cpu)?;
+        self.on_cpu = positions;
+        Ok(())
+    }
+
     /// Blocks of the cache from one position to another.
     fn blocks(positions: Range<usize>) -> Range<usize> {
         positions.start / CHUNK..positions.end.div_ceil(CHUNK)

@@ -9,6 +9,7 @@ mod generator;
 #[cfg(feature = "gpu")]
 mod gpu;
 mod hybrid;
+mod kv_file;
 mod mapped;
 mod measure;
 pub mod output;
@@ -25,6 +26,7 @@ pub use generator::{Generator, GeneratorError, find_processors, generator};
 #[cfg(feature = "gpu")]
 pub use gpu::device;
 pub use hybrid::{CachePart, Hybrid, Partner};
+pub use kv_file::{KvFile, KvFileError};
 pub use mapped::{MappedModel, OpenError};
 pub use measure::{Measured, Speeds};
 pub use plan::{Memory, Plan, PlanError, Settings};

@@ -1,9 +1,9 @@
 //! A model file, a session on it and a sampler, as what a chat needs.
 
 use super::{ChatError, ChatModel, Role};
-use crate::Generator;
 use crate::template::{self, OwnedPiece};
 use crate::text::{encode, end_of_text};
+use crate::{Generator, KvFile};
 use thimble_runtime::Token;
 use thimble_runtime::chat::{Message, Speaker};
 use thimble_runtime::format::ModelFile;
@@ -30,6 +30,8 @@ pub struct LoadedModel<'a, 'b> {
     pub sampler: Sampler<'b>,
     /// How messages become tokens.
     pub format: Format,
+    /// Where keys and values are kept for a later session, if they are.
+    pub kept: Option<KvFile>,
 }
 
 impl ChatModel for LoadedModel<'_, '_> {
@@ -73,6 +75,13 @@ impl ChatModel for LoadedModel<'_, '_> {
     fn is_stop(&self, token: Token) -> bool {
         self.file.config().is_stop(token)
     }
+
+    fn keep(&mut self) {
+        if let Some(kept) = &mut self.kept {
+            // Without the file a later session computes what would be in it.
+            let _ = kept.keep(&self.file, &mut self.generator);
+        }
+    }
 }
 
 /// A model that is only lent.
@@ -103,6 +112,10 @@ impl<V: ChatModel + ?Sized> ChatModel for &mut V {
 
     fn is_stop(&self, token: Token) -> bool {
         (**self).is_stop(token)
+    }
+
+    fn keep(&mut self) {
+        (**self).keep();
     }
 }
 

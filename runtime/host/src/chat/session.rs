@@ -24,6 +24,8 @@ pub trait ChatModel {
     fn bytes(&self, token: Token) -> &[u8];
     /// Whether the token ends an answer.
     fn is_stop(&self, token: Token) -> bool;
+    /// Keeps what was computed where a later session finds it, if there is such a place.
+    fn keep(&mut self) {}
 }
 
 /// Something to show while an answer is made.

@@ -1,0 +1,151 @@
+//! Keys and values that a session leaves in a file, and another one takes up.
+#![allow(clippy::unwrap_used, reason = "these files are nothing but tests")]
+#![allow(dead_code, reason = "the tiny models have more to them")]
+
+mod tiny;
+
+use conformance::with_session;
+use std::fs;
+use std::path::{Path, PathBuf};
+use thimble_converter::{BlockType, Options, Quant, convert};
+use thimble_host::{BackendKind, Generator, KvFile, KvFileError, MappedModel, Settings};
+use thimble_runtime::Token;
+use thimble_runtime::kernels::KvKind;
+use tiny::{Folder, ODD};
+
+struct Bench {
+    folder: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        Bench { folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// A tiny model: with other encodings it is another one.
+    fn model(&self, quant: Quant) -> MappedModel {
+        let (source, made) = (self.path("hf"), self.path(&format!("{quant:?}.thimble")));
+        fs::create_dir_all(&source).unwrap();
+        Folder::new(ODD, BlockType::F32).write(&source, 1);
+        convert(&source, &made, &Options { quant, ..Options::default() }, &mut |_| {}).unwrap();
+        MappedModel::open(&made).unwrap()
+    }
+}
+
+fn tokens(count: u32) -> Vec<Token> {
+    (0..count).map(|i| Token(3 + i * i % 200)).collect()
+}
+
+fn settings(kv: KvKind) -> Settings {
+    Settings { kv: Some(kv), context: Some(200), backend: Some(BackendKind::Cpu), ..Settings::default() }
+}
+
+/// Bits of the logits behind one more token.
+fn next(session: &mut Generator<'_>, token: Token) -> Vec<u32> {
+    session.prefill(&[token]).unwrap();
+    session.tokens_and_logits().1.iter().map(|logit| logit.to_bits()).collect()
+}
+
+/// Keeps so many tokens in `path`; what comes behind them.
+fn kept(model: &MappedModel, kv: KvKind, path: &Path, count: u32) -> Vec<u32> {
+    let file = model.file().unwrap();
+    with_session(model, &settings(kv), |session| {
+        session.prefill(&tokens(count)).unwrap();
+        KvFile::new(path).keep(&file, session).unwrap();
+        next(session, Token(5))
+    })
+}
+
+#[test]
+fn another_session_goes_on_bit_for_bit() {
+    let bench = Bench::new();
+    let model = bench.model(Quant::Q8);
+    let file = model.file().unwrap();
+    for kv in [KvKind::F32, KvKind::F16, KvKind::Q8] {
+        // Whole blocks of positions, and begun ones.
+        for count in [64, 127, 130] {
+            let path = bench.path("kept");
+            let expected = kept(&model, kv, &path, count);
+            with_session(&model, &settings(kv), |session| {
+                session.prefill(&tokens(9)).unwrap();
+                KvFile::new(&path).take_up(&file, session).unwrap();
+                assert_eq!(session.tokens(), tokens(count));
+                assert!(session.tokens_and_logits().1.is_empty(), "nothing was computed yet");
+                assert_eq!(session.reuse(&tokens(200)), count as usize);
+                assert!(next(session, Token(5)) == expected, "{kv:?} {count}");
+            });
+        }
+    }
+    assert_eq!(fs::read_dir(bench.folder.path()).unwrap().count(), 3, "no partial file is left");
+}
+
+#[test]
+fn what_is_not_worth_it_is_not_kept() {
+    let bench = Bench::new();
+    let model = bench.model(Quant::Q8);
+    let path = bench.path("kept");
+    kept(&model, KvKind::F16, &path, 63);
+    assert!(!path.exists());
+    let file = model.file().unwrap();
+    with_session(&model, &settings(KvKind::F16), |session| {
+        KvFile::new(&path).take_up(&file, session).unwrap();
+        assert_eq!(session.position(), 0, "without a file nothing is taken up");
+        // What is in the file already is not written again.
+        session.prefill(&tokens(70)).unwrap();
+        let mut kept = KvFile::new(&path);
+        kept.keep(&file, session).unwrap();
+        fs::remove_file(&path).unwrap();
+        kept.keep(&file, session).unwrap();
+        assert!(!path.exists());
+        session.prefill(&tokens(1)).unwrap();
+        kept.keep(&file, session).unwrap();
+        assert!(path.exists());
+    });
+}
+
+#[test]
+fn files_of_other_sessions_and_damaged_ones_are_refused() {
+    let bench = Bench::new();
+    let (model, other) = (bench.model(Quant::Q8), bench.model(Quant::Q4));
+    let path = bench.path("kept");
+    let expected = kept(&model, KvKind::Q8, &path, 100);
+    let good = fs::read(&path).unwrap();
+    let same = settings(KvKind::Q8);
+    let take = |model: &MappedModel, asked: &Settings| {
+        let file = model.file().unwrap();
+        with_session(model, asked, |session| {
+            session.prefill(&tokens(3)).unwrap();
+            let taken = KvFile::new(&path).take_up(&file, session);
+            if taken.is_err() {
+                assert_eq!(session.position(), 0);
+            }
+            if matches!(taken, Err(KvFileError::Io { .. } | KvFileError::Damaged(_))) {
+                // Whatever was read of it does not matter.
+                session.prefill(&tokens(100)).unwrap();
+                assert!(next(session, Token(5)) == expected);
+            }
+            taken
+        })
+    };
+    take(&model, &same).unwrap();
+    assert!(matches!(take(&other, &same), Err(KvFileError::OtherModel(_))));
+    assert!(matches!(take(&model, &settings(KvKind::F16)), Err(KvFileError::OtherModel(_))));
+    let exact = Settings { exact: true, ..same };
+    assert!(matches!(take(&model, &exact), Err(KvFileError::OtherModel(_))));
+    let short = Settings { context: Some(100), ..same };
+    assert!(matches!(take(&model, &short), Err(KvFileError::Session(_))));
+    for length in [0, 1, 39, 40, 200, good.len() / 2, good.len() - 1] {
+        fs::write(&path, &good[..length]).unwrap();
+        assert!(matches!(take(&model, &same), Err(KvFileError::Io { .. })), "{length} bytes");
+    }
+    for at in (0..good.len()).step_by(good.len() / 97) {
+        let mut bad = good.clone();
+        bad[at] ^= 0x40;
+        fs::write(&path, bad).unwrap();
+        assert!(take(&model, &same).is_err(), "byte {at}");
+    }
+}
