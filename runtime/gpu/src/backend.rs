@@ -1,8 +1,8 @@
 //! The backend: operations record dispatches; asking for logits submits them.
 
 use crate::kernels::{Entry, Kernels};
-use crate::plan::{RING, padded, positions, qkv_width};
-use crate::steps::{Product, Route, Step};
+use crate::plan::{RING, SPAN, padded, positions, qkv_width, spans};
+use crate::steps::{FEW, Product, Route, Step};
 use crate::weights::{Piece, pieces};
 use crate::{Device, GpuError, GpuOptions, GpuPlan};
 use std::ops::Range;
@@ -27,6 +27,8 @@ struct LayerSteps {
     qkv: Vec<Product>,
     store: Step,
     attend: Step,
+    /// Behind `attend` where several workgroups share a query.
+    merge: Step,
     output: Vec<Product>,
     ffn_norm: Step,
     gate_up: Vec<Product>,
@@ -177,6 +179,7 @@ impl Gpu {
         let normed = b.storage("normed", plan.x);
         let qkv = b.storage("qkv", plan.qkv);
         let attended = b.storage("attended", plan.attended);
+        let parts = b.storage("parts", plan.parts);
         let gate_up = b.storage("gate_up", plan.gate_up);
         let activated = b.storage("activated", plan.activated);
         let angle_table = b.storage("angles", plan.angles);
@@ -211,7 +214,7 @@ impl Gpu {
             qkv_stride as u32,
             q_stride as u32,
             (1.0 / (config.head_dim as f32).sqrt()).to_bits(),
-            0,
+            SPAN as u32,
         ];
         let swiglu =
             [config.ffn as u32, gate_up_stride as u32, ffn_stride as u32, config.ffn as u32, 0, 0, 0, 0];
@@ -226,8 +229,9 @@ impl Gpu {
             let qkv_products = b.products(&uploaded, &qkv_route);
             let stores = [state, &angle_table, &qkv, &keys, &values];
             let store = b.step(Entry::Store(kv_bytes), attention, &stores);
-            let attends = [state, &qkv, &keys, &values, &attended];
+            let attends = [state, &qkv, &keys, &values, &attended, &parts];
             let attend = b.step(Entry::Attend(kv_bytes), attention, &attends);
+            let merge = b.step(Entry::Merge, attention, &[state, &attended, &parts]);
             let uploaded = b.upload(&[layer.output])?;
             let output = b.products(&uploaded, &output_route);
             let ffn_norm = b.norm(&config, layer.ffn_norm, &norm_route);
@@ -241,6 +245,7 @@ impl Gpu {
                 qkv: qkv_products,
                 store,
                 attend,
+                merge,
                 output,
                 ffn_norm,
                 gate_up: gate_up_products,
@@ -318,12 +323,12 @@ impl Gpu {
         self.submit(None);
         self.set_batch(&Batch { tokens: &[first], position });
         (self.state.head_row, self.state.head_rows) = (0, 1);
-        for _ in 0..count {
+        for i in 0..count {
             for step in &self.embed {
                 step.record(pass(&self.device, &mut self.recording), embed_groups(&self.config, 1));
             }
-            // The position in the batch counts for nothing here: the device has it.
-            let batch = Batch { tokens: &[first], position };
+            // The device has its own position; the one here says how far attention reaches.
+            let batch = Batch { tokens: &[first], position: position + i };
             for layer in 0..self.layers.len() {
                 self.project(layer, &batch);
                 self.attend(layer, &batch);
@@ -332,7 +337,7 @@ impl Gpu {
                 self.down(layer, &batch);
             }
             self.record_head(1);
-            self.argmax.record(pass(&self.device, &mut self.recording), [1, 1]);
+            self.argmax.record(pass(&self.device, &mut self.recording), [1, 1, 1]);
         }
         self.logit_rows = 0;
         self.submit(Some((&self.buffers.ids.clone(), &self.buffers.ids_staging.clone(), RING as u64 * 4)));
@@ -363,7 +368,7 @@ impl Gpu {
 
     fn record_head(&mut self, rows: usize) {
         let pass = pass(&self.device, &mut self.recording);
-        self.final_norm.record(pass, [rows as u32, 1]);
+        self.final_norm.record(pass, [rows as u32, 1, 1]);
         for product in &self.head {
             product.record(pass, rows);
         }
@@ -410,8 +415,8 @@ fn pass<'a>(
     &mut recording.get_or_insert_with(begin).0
 }
 
-fn embed_groups(config: &Config, tokens: usize) -> [u32; 2] {
-    [config.hidden.div_ceil(256) as u32, tokens as u32]
+fn embed_groups(config: &Config, tokens: usize) -> [u32; 3] {
+    [config.hidden.div_ceil(256) as u32, tokens as u32, 1]
 }
 
 impl Backend for Gpu {
@@ -443,7 +448,7 @@ impl Backend for Gpu {
     fn project(&mut self, layer: usize, batch: &Batch<'_>) {
         let pass = pass(&self.device, &mut self.recording);
         let steps = &self.layers[layer];
-        steps.norm.record(pass, [batch.tokens.len() as u32, 1]);
+        steps.norm.record(pass, [batch.tokens.len() as u32, 1, 1]);
         for product in &steps.qkv {
             product.record(pass, batch.tokens.len());
         }
@@ -455,9 +460,17 @@ impl Backend for Gpu {
         let tokens = batch.tokens.len() as u32;
         let pairs = (config.heads + 2 * config.kv_heads) * config.head_dim / 2;
         // One more pair of positions than an even start needs: the device alone knows the position.
-        steps.store.record(pass, [pairs.div_ceil(64) as u32, tokens / 2 + 1]);
+        steps.store.record(pass, [pairs.div_ceil(64) as u32, tokens / 2 + 1, 1]);
         let queries = tokens * config.group() as u32;
-        steps.attend.record(pass, [queries.div_ceil(8), config.kv_heads as u32]);
+        // Many queries make workgroups enough; few share each of them.
+        let spans = match batch.tokens.len() {
+            ..=FEW => spans(batch.position + batch.tokens.len()) as u32,
+            _ => 1,
+        };
+        steps.attend.record(pass, [queries.div_ceil(8), config.kv_heads as u32, spans]);
+        if spans > 1 {
+            steps.merge.record(pass, [config.heads as u32, tokens, 1]);
+        }
     }
 
     fn attention_output(&mut self, layer: usize, batch: &Batch<'_>) {
@@ -470,11 +483,11 @@ impl Backend for Gpu {
     fn gate_up(&mut self, layer: usize, batch: &Batch<'_>) {
         let pass = pass(&self.device, &mut self.recording);
         let (steps, tokens) = (&self.layers[layer], batch.tokens.len());
-        steps.ffn_norm.record(pass, [tokens as u32, 1]);
+        steps.ffn_norm.record(pass, [tokens as u32, 1, 1]);
         for product in &steps.gate_up {
             product.record(pass, tokens);
         }
-        steps.swiglu.record(pass, [self.config.ffn.div_ceil(64) as u32, tokens as u32]);
+        steps.swiglu.record(pass, [self.config.ffn.div_ceil(64) as u32, tokens as u32, 1]);
     }
 
     fn down(&mut self, layer: usize, batch: &Batch<'_>) {

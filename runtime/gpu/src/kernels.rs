@@ -29,6 +29,8 @@ pub(crate) enum Entry {
     Store(u32),
     /// Attention.
     Attend(u32),
+    /// Attention's answer from those of spans of the context.
+    Merge,
 }
 
 /// What a shader does with a binding.
@@ -52,6 +54,7 @@ impl Entry {
             Entry::Argmax => (3, "argmax", None),
             Entry::Store(bytes) => (4, "store", Some(("KV_BYTES", bytes))),
             Entry::Attend(bytes) => (4, "attend", Some(("KV_BYTES", bytes))),
+            Entry::Merge => (4, "merge", None),
         }
     }
 
@@ -65,7 +68,10 @@ impl Entry {
             Entry::Swiglu => &[(0, Uniform), (1, Read), (2, Write)],
             Entry::Argmax => &[(0, Uniform), (1, Write), (2, Read), (3, Write), (4, Write)],
             Entry::Store(_) => &[(0, Uniform), (1, Uniform), (2, Read), (3, Write), (4, Write), (5, Write)],
-            Entry::Attend(_) => &[(0, Uniform), (1, Uniform), (3, Write), (4, Write), (5, Write), (6, Write)],
+            Entry::Attend(_) => {
+                &[(0, Uniform), (1, Uniform), (3, Write), (4, Write), (5, Write), (6, Write), (7, Write)]
+            }
+            Entry::Merge => &[(0, Uniform), (1, Uniform), (6, Write), (7, Write)],
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What a model takes on the device, known before anything is made there.
 
+use crate::steps::FEW;
 use crate::weights::pieces;
 use crate::{Device, GpuError};
 use thimble_runtime::format::Config;
@@ -8,6 +9,9 @@ use thimble_runtime::model::Weights;
 
 /// Ids that are kept for the host to read: most tokens of one submit.
 pub(crate) const RING: usize = 64;
+
+/// Positions that one workgroup looks at where the context of few tokens is spread over several.
+pub(crate) const SPAN: usize = 256;
 
 /// What decides the size of the state on the device besides the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +52,8 @@ pub struct GpuPlan {
     pub qkv: u64,
     /// What was attended to: [batch, heads * head_dim].
     pub attended: u64,
+    /// Attention of few tokens to each span of the context, and what its softmax needs to be merged.
+    pub parts: u64,
     /// Gate and up: [batch, 2 * ffn].
     pub gate_up: u64,
     /// Their product: [batch, ffn].
@@ -73,6 +79,11 @@ pub(crate) fn qkv_width(config: &Config) -> usize {
 /// Positions of the cache: whole runs of 64.
 pub(crate) fn positions(options: &GpuOptions) -> usize {
     options.context.next_multiple_of(64)
+}
+
+/// Spans of so many positions.
+pub(crate) fn spans(positions: usize) -> usize {
+    positions.div_ceil(SPAN)
 }
 
 impl GpuPlan {
@@ -116,6 +127,7 @@ impl GpuPlan {
             x: floats(batch, padded(config.hidden)),
             qkv: floats(batch, padded(qkv_width(config))),
             attended: floats(batch, padded(config.q_dim())),
+            parts: floats(batch.min(FEW) * config.heads * spans(options.context), config.head_dim + 2),
             gate_up: floats(batch, padded(2 * config.ffn)),
             activated: floats(batch, padded(config.ffn)),
             logits: floats(options.logit_rows, config.vocab),
@@ -126,6 +138,7 @@ impl GpuPlan {
             ("the cache's keys of a layer", plan.keys),
             ("the cache's values of a layer", plan.values),
             ("a batch's activations", plan.gate_up.max(plan.qkv).max(plan.x)),
+            ("attention's parts", plan.parts),
             ("logits", plan.logits),
         ];
         let large = buffers.into_iter().find(|(_, bytes)| *bytes > device.binding_bytes());
@@ -136,7 +149,7 @@ impl GpuPlan {
 
     /// Bytes of all buffers together.
     pub fn bytes(&self) -> u64 {
-        let activations = 2 * self.x + self.qkv + self.attended + self.gate_up + self.activated;
+        let activations = 2 * self.x + self.qkv + self.attended + self.parts + self.gate_up + self.activated;
         let ids = 2 * RING as u64 * 4;
         let state = 16;
         self.weights

@@ -5,7 +5,7 @@ use crate::kernels::{Entry, Kernel, Kernels};
 use crate::weights::Piece;
 
 /// Tokens up to which each is multiplied by itself; a tile of 64 would be mostly empty.
-const FEW: usize = 8;
+pub(crate) const FEW: usize = 8;
 
 /// Where a product's rows come from and go to.
 #[derive(Clone, Copy)]
@@ -74,9 +74,9 @@ pub(crate) struct Step {
 }
 
 impl Step {
-    pub(crate) fn record(&self, pass: &mut wgpu::ComputePass<'_>, groups: [u32; 2]) {
+    pub(crate) fn record(&self, pass: &mut wgpu::ComputePass<'_>, groups: [u32; 3]) {
         pass.set_pipeline(&self.kernel.pipeline);
         pass.set_bind_group(0, &self.bind, &[]);
-        pass.dispatch_workgroups(groups[0], groups[1], 1);
+        pass.dispatch_workgroups(groups[0], groups[1], groups[2]);
     }
 }

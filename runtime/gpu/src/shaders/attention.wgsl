@@ -18,7 +18,8 @@ struct Shape {
     out_stride: u32,
     // 1 / sqrt(dim).
     scale: f32,
-    unused_0: u32,
+    // Positions that one workgroup looks at where several share a query; a multiple of 64.
+    span: u32,
 }
 
 struct State {
@@ -36,6 +37,8 @@ struct State {
 @group(0) @binding(4) var<storage, read_write> keys: array<u32>;
 @group(0) @binding(5) var<storage, read_write> values: array<u32>;
 @group(0) @binding(6) var<storage, read_write> out: array<f32>;
+// Of each token, head and span: the largest score, the sum of the exponentials relative to it, the weighted values.
+@group(0) @binding(7) var<storage, read_write> parts: array<f32>;
 
 fn value_width() -> u32 {
     return (shape.dim + 15u) & 0xfffffff0u;
@@ -155,14 +158,19 @@ const LOWEST = -3.0e38;
 var<workgroup> queries: array<vec4<f32>, 512>;
 // Scores, then probabilities: [64 positions, 8 queries].
 var<workgroup> scores: array<f32, 512>;
-var<workgroup> parts: array<f32, 64>;
+var<workgroup> shares: array<f32, 64>;
 var<workgroup> largest: array<f32, 8>;
 var<workgroup> sum: array<f32, 8>;
 var<workgroup> shrink: array<f32, 8>;
 
-// Online softmax (Milakov and Gimelshein 2018) over runs of 64 positions. Workgroups: (queries / 8, key-value heads).
+// Online softmax (Milakov and Gimelshein 2018) over runs of 64 positions.
+// Workgroups: (queries / 8, key-value heads, spans); with more than one span the answers are parts, for `merge`.
 @compute @workgroup_size(64)
-fn attend(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn attend(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
     let share = shape.heads / shape.kv_heads;
     let all = state.tokens * share;
     let first = group.x * 8u;
@@ -181,10 +189,16 @@ fn attend(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_ind
         sum[lane] = 0.0;
     }
     workgroupBarrier();
-    let end = state.position + min(first + 7u, all - 1u) / share + 1u;
+    // Positions that any of these queries sees, within the span.
+    var end = state.position + min(first + 7u, all - 1u) / share + 1u;
+    var begin = 0u;
+    if (groups.z > 1u) {
+        begin = group.z * shape.span;
+        end = min(end, begin + shape.span);
+    }
     var below = array<vec4<f32>, 4>();
     var above = array<vec4<f32>, 4>();
-    for (var start = 0u; start < end; start += 64u) {
+    for (var start = begin; start < end; start += 64u) {
         let position = start + lane;
         var a = vec4<f32>(0.0);
         var b = vec4<f32>(0.0);
@@ -208,11 +222,11 @@ fn attend(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_ind
         for (var n = 0u; n < 8u; n++) {
             most = max(most, scores[(eighth * 8u + n) * 8u + q]);
         }
-        parts[lane] = most;
+        shares[lane] = most;
         workgroupBarrier();
         most = largest[q];
         for (var n = 0u; n < 8u; n++) {
-            most = max(most, parts[q * 8u + n]);
+            most = max(most, shares[q * 8u + n]);
         }
         var exponentials = 0.0;
         for (var n = 0u; n < 8u; n++) {
@@ -222,13 +236,13 @@ fn attend(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_ind
             exponentials += p;
         }
         workgroupBarrier();
-        parts[lane] = exponentials;
+        shares[lane] = exponentials;
         workgroupBarrier();
         if (eighth == 0u) {
             let smaller = exp(largest[q] - most);
             var total = sum[q] * smaller;
             for (var n = 0u; n < 8u; n++) {
-                total += parts[q * 8u + n];
+                total += shares[q * 8u + n];
             }
             shrink[q] = smaller;
             sum[q] = total;
@@ -256,14 +270,57 @@ fn attend(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_ind
     }
     for (var q = 0u; q < 8u; q++) {
         let query = first + q;
-        if (query < all) {
-            let to = query / share * shape.out_stride + (kv * share + query % share) * shape.dim;
-            for (var j = 0u; j < 4u; j++) {
-                let d = j * 64u + lane;
-                if (d < shape.dim) {
-                    out[to + d] = select(above[j][q & 3u], below[j][q & 3u], q < 4u) / sum[q];
+        if (query >= all) {
+            break;
+        }
+        let head = kv * share + query % share;
+        let part = ((query / share * shape.heads + head) * groups.z + group.z) * (shape.dim + 2u);
+        if (groups.z > 1u && lane == 0u) {
+            parts[part] = largest[q];
+            parts[part + 1u] = sum[q];
+        }
+        for (var j = 0u; j < 4u; j++) {
+            let d = j * 64u + lane;
+            if (d < shape.dim) {
+                let value = select(above[j][q & 3u], below[j][q & 3u], q < 4u);
+                if (groups.z > 1u) {
+                    parts[part + 2u + d] = value;
+                } else {
+                    out[query / share * shape.out_stride + head * shape.dim + d] = value / sum[q];
                 }
             }
+        }
+    }
+}
+
+// One head's answer from its parts. Workgroups: (heads, tokens).
+@compute @workgroup_size(64)
+fn merge(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let spans = (state.position + state.tokens + shape.span - 1u) / shape.span;
+    let width = shape.dim + 2u;
+    let first = (group.y * shape.heads + group.x) * spans * width;
+    var most = LOWEST;
+    for (var span = 0u; span < spans; span++) {
+        most = max(most, parts[first + span * width]);
+    }
+    var total = 0.0;
+    var values = vec4<f32>(0.0);
+    for (var span = 0u; span < spans; span++) {
+        let part = first + span * width;
+        // A span of which the token sees nothing has a sum of zero.
+        let factor = exp(parts[part] - most);
+        total += parts[part + 1u] * factor;
+        for (var j = 0u; j < 4u; j++) {
+            let d = j * 64u + lane;
+            if (d < shape.dim) {
+                values[j] += parts[part + 2u + d] * factor;
+            }
+        }
+    }
+    for (var j = 0u; j < 4u; j++) {
+        let d = j * 64u + lane;
+        if (d < shape.dim) {
+            out[group.y * shape.out_stride + group.x * shape.dim + d] = values[j] / total;
         }
     }
 }

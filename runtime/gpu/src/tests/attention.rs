@@ -2,6 +2,7 @@
 
 use super::{Bench, Random};
 use crate::kernels::Entry;
+use crate::steps::FEW;
 
 /// Heads, key-value heads, width of a head.
 type Heads = (usize, usize, usize);
@@ -50,9 +51,15 @@ fn attention_matches_f64() {
     for (bytes, bound) in [(4u32, 2e-5), (2, 4e-3)] {
         let mut worst = 0.0f64;
         for heads in [(9, 3, 64), (6, 2, 64), (4, 4, 32), (3, 1, 6), (15, 5, 20), (14, 1, 128), (2, 1, 256)] {
-            for cuts in
-                [&[0, 1][..], &[0, 17], &[0, 63, 64], &[0, 64, 67], &[0, 5, 200, 240], &[0, 511, 512, 513]]
-            {
+            for cuts in [
+                &[0, 1][..],
+                &[0, 17],
+                &[0, 63, 64],
+                &[0, 64, 67],
+                &[0, 5, 200, 240],
+                &[0, 511, 512, 513],
+                &[0, 250, 258],
+            ] {
                 let error = error(&mut bench, heads, cuts, bytes, &mut random);
                 assert!(error <= bound, "{heads:?}, cut at {cuts:?}, {bytes} bytes: {error:e}");
                 worst = worst.max(error);
@@ -85,14 +92,21 @@ fn error(bench: &mut Bench, heads: Heads, cuts: &[usize], bytes: u32, random: &m
         let scale = 1.0 / (dim as f32).sqrt();
         let shape = [q_heads, kv_heads, dim, positions, stride, out_stride].map(|x| x as u32);
         let [a, b, c, d, e, f] = shape;
-        let shape = [a, b, c, d, e, f, scale.to_bits(), 0];
+        let shape = [a, b, c, d, e, f, scale.to_bits(), 128];
+        // As the backend does it, with shorter spans.
+        let spans = if tokens <= FEW { cut[1].div_ceil(128) } else { 1 };
+        let parts = bench.buffer(&vec![f32::NAN; tokens * q_heads * spans * (dim + 2)]);
         let store = bench.step(Entry::Store(bytes), shape, &[&state, &table, &qkv, &keys, &values]);
-        let attend = bench.step(Entry::Attend(bytes), shape, &[&state, &qkv, &keys, &values, &out]);
+        let attend = bench.step(Entry::Attend(bytes), shape, &[&state, &qkv, &keys, &values, &out, &parts]);
+        let merge = bench.step(Entry::Merge, shape, &[&state, &out, &parts]);
         found = bench.run(&out, |pass| {
             let pairs = (q_heads + 2 * kv_heads) * dim / 2;
-            store.record(pass, [pairs.div_ceil(64) as u32, tokens as u32 / 2 + 1]);
+            store.record(pass, [pairs.div_ceil(64) as u32, tokens as u32 / 2 + 1, 1]);
             let queries = tokens * (q_heads / kv_heads);
-            attend.record(pass, [queries.div_ceil(8) as u32, kv_heads as u32]);
+            attend.record(pass, [queries.div_ceil(8) as u32, kv_heads as u32, spans as u32]);
+            if spans > 1 {
+                merge.record(pass, [q_heads as u32, tokens as u32, 1]);
+            }
         });
     }
     let before = cuts[cuts.len() - 2];

@@ -21,7 +21,7 @@ fn norm_is_the_cpus() {
             let stride_word = stride as u32;
             let shape = [columns as u32, stride_word, stride_word, 1e-5f32.to_bits(), head, 0, 0, 0];
             let step = bench.step(Entry::Norm, shape, &[&state, &from, &scale, &to]);
-            let found: Vec<f32> = bench.run(&to, |pass| step.record(pass, [3, 1]));
+            let found: Vec<f32> = bench.run(&to, |pass| step.record(pass, [3, 1, 1]));
             for (row, found) in found.chunks(stride).enumerate() {
                 let mut expected = vec![0.0; columns];
                 (Kernels::scalar().norm)(
@@ -53,7 +53,7 @@ fn swiglu_is_the_cpus() {
     let to = bench.buffer(&vec![0.0f32; 2 * out_stride]);
     let shape = [ffn as u32, stride as u32, out_stride as u32, ffn as u32, 0, 0, 0, 0];
     let step = bench.step(Entry::Swiglu, shape, &[&from, &to]);
-    let found: Vec<f32> = bench.run(&to, |pass| step.record(pass, [2, 2]));
+    let found: Vec<f32> = bench.run(&to, |pass| step.record(pass, [2, 2, 1]));
     for (row, found) in rows.chunks(stride).zip(found.chunks(out_stride)) {
         let mut expected = row[..ffn].to_vec();
         (Kernels::scalar().swiglu)(&mut expected, &row[ffn..2 * ffn]);
@@ -80,7 +80,7 @@ fn greedy_takes_the_lowest_of_the_largest() {
         let step =
             bench.step(Entry::Argmax, [vocab as u32, 4, 0, 0, 0, 0, 0, 0], &[&state, &from, &tokens, &ids]);
         let expected = sampler::greedy(&logits).0;
-        let found: Vec<u32> = bench.run(&ids, |pass| step.record(pass, [1, 1]));
+        let found: Vec<u32> = bench.run(&ids, |pass| step.record(pass, [1, 1, 1]));
         // Position 9 of a ring of four.
         assert_eq!(found, [77, expected, 77, 77]);
         assert_eq!(bench.run::<u32>(&tokens, |_| {})[0], expected);

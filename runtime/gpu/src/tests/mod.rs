@@ -2,6 +2,7 @@
 
 mod attention;
 mod kernels;
+mod long;
 mod model;
 mod products;
 

@@ -19,7 +19,7 @@ use thimble_runtime::sampler;
 const TOKENIZER: &[u8] = include_bytes!("../../../src/tokenizer/fixture/tiny.bin");
 
 /// Bytes on the boundary that a mapping has.
-struct File {
+pub(super) struct File {
     bytes: Vec<u8>,
     start: usize,
     length: usize,
@@ -33,13 +33,17 @@ impl File {
         File { bytes, start, length: content.len() }
     }
 
-    fn model(&self) -> ModelFile<'_> {
+    pub(super) fn model(&self) -> ModelFile<'_> {
         ModelFile::parse(&self.bytes[self.start..self.start + self.length]).unwrap()
     }
 }
 
 /// A model of random weights; `encoding` says how each matrix is stored, by layer and role.
-fn model(config: &Config, encoding: impl Fn(usize, Role) -> Encoding, random: &mut Random) -> File {
+pub(super) fn model(
+    config: &Config,
+    encoding: impl Fn(usize, Role) -> Encoding,
+    random: &mut Random,
+) -> File {
     let (mut tensors, mut records) = (Vec::new(), Vec::new());
     for index in 0..Role::count(config) {
         let (role, layer) = Role::at(config, index);
@@ -79,7 +83,7 @@ fn model(config: &Config, encoding: impl Fn(usize, Role) -> Encoding, random: &m
 }
 
 /// Logits of each of `tokens`, run in batches of these lengths by the CPU's exact mode.
-fn exact(file: &ModelFile<'_>, tokens: &[Token], batch: usize) -> Vec<f32> {
+pub(super) fn exact(file: &ModelFile<'_>, tokens: &[Token], batch: usize) -> Vec<f32> {
     let weights = Weights::new(file).unwrap();
     let options =
         PlanOptions { context: tokens.len(), batch, logit_rows: batch, kv: KvKind::F32, exact: true };
@@ -112,14 +116,14 @@ fn all_logits(backend: &mut impl Backend, tokens: &[Token], cuts: &[usize]) -> V
 }
 
 /// Largest difference, relative to the largest logit.
-fn difference(found: &[f32], expected: &[f32]) -> f32 {
+pub(super) fn difference(found: &[f32], expected: &[f32]) -> f32 {
     assert_eq!(found.len(), expected.len());
     let size = expected.iter().fold(0.0f32, |a, x| a.max(x.abs()));
     assert!(size > 0.0 && found.iter().all(|x| x.is_finite()));
     found.iter().zip(expected).fold(0.0f32, |a, (f, e)| a.max((f - e).abs())) / size
 }
 
-fn config(
+pub(super) fn config(
     hidden: usize,
     (heads, kv_heads, head_dim): (usize, usize, usize),
     ffn: usize,
@@ -149,7 +153,7 @@ fn options(kv: KvKind, batch: usize, logit_rows: usize) -> GpuOptions {
 }
 
 /// Equal encodings side by side in even layers, a different one for each matrix in odd ones.
-fn mixed(layer: usize, role: Role) -> Encoding {
+pub(super) fn mixed(layer: usize, role: Role) -> Encoding {
     let all: Vec<_> = super::products::matrices().collect();
     if layer.is_multiple_of(2) {
         all[layer % all.len()]
@@ -158,7 +162,7 @@ fn mixed(layer: usize, role: Role) -> Encoding {
     }
 }
 
-fn tokens(count: usize, random: &mut Random) -> Vec<Token> {
+pub(super) fn tokens(count: usize, random: &mut Random) -> Vec<Token> {
     (0..count).map(|_| Token((random.next() % 512) as u32)).collect()
 }
 

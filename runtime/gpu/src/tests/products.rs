@@ -192,7 +192,7 @@ fn embedding_rows_are_the_cpus() {
             steps.push(bench.step(Entry::Embed(encoding), shape, &[&buffer, &x, &tokens]));
         }
         let found: Vec<f32> =
-            bench.run(&x, |pass| steps.iter().for_each(|step| step.record(pass, [1, ids.len() as u32])));
+            bench.run(&x, |pass| steps.iter().for_each(|step| step.record(pass, [1, ids.len() as u32, 1])));
         let expected = decoded(&matrix);
         for (id, found) in ids.iter().zip(found.chunks(stride)) {
             let expected = &expected[*id as usize * columns..][..columns];
