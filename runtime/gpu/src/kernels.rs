@@ -4,10 +4,25 @@ use crate::Device;
 use std::collections::HashMap;
 use thimble_runtime::format::Encoding;
 
-/// Name and text of every shader file.
+/// Name and text of every shader module: one file, or several behind each other.
 pub const SHADERS: [(&str, &str); 5] = [
-    ("product", include_str!("shaders/product.wgsl")),
-    ("norm", include_str!("shaders/norm.wgsl")),
+    (
+        "vector",
+        concat!(
+            include_str!("shaders/panel.wgsl"),
+            include_str!("shaders/finish.wgsl"),
+            include_str!("shaders/vector.wgsl")
+        ),
+    ),
+    (
+        "tiled",
+        concat!(
+            include_str!("shaders/panel.wgsl"),
+            include_str!("shaders/finish.wgsl"),
+            include_str!("shaders/tile.wgsl"),
+            include_str!("shaders/tiled.wgsl")
+        ),
+    ),
     ("swiglu", include_str!("shaders/swiglu.wgsl")),
     ("argmax", include_str!("shaders/argmax.wgsl")),
     ("attention", include_str!("shaders/attention.wgsl")),
@@ -20,9 +35,11 @@ pub(crate) enum Entry {
     Vector(Encoding),
     /// A matrix product for many.
     Tiled(Encoding),
+    /// That of queries, keys and values, which are rotated and stored with so many bytes for a number.
+    VectorQkv(Encoding, u32),
+    TiledQkv(Encoding, u32),
     /// Rows of the embedding.
     Embed(Encoding),
-    Norm,
     Swiglu,
     Argmax,
     /// Rotation and the cache's writes, with so many bytes for a number.
@@ -42,29 +59,43 @@ enum Use {
 }
 
 impl Entry {
-    /// Place of the file in [`SHADERS`], entry point, override constant.
-    fn source(self) -> (usize, &'static str, Option<(&'static str, u32)>) {
-        let encoding = |e: Encoding| Some(("ENCODING", e as u32));
+    /// Place of the module in [`SHADERS`], entry point, override constants.
+    fn source(self) -> (usize, &'static str, Vec<(&'static str, f64)>) {
+        let encoding = |e: Encoding| ("ENCODING", f64::from(e as u32));
+        let kv = |bytes: u32| ("KV_BYTES", f64::from(bytes));
         match self {
-            Entry::Vector(e) => (0, "vector", encoding(e)),
-            Entry::Tiled(e) => (0, "tiled", encoding(e)),
-            Entry::Embed(e) => (0, "embed", encoding(e)),
-            Entry::Norm => (1, "norm", None),
-            Entry::Swiglu => (2, "swiglu", None),
-            Entry::Argmax => (3, "argmax", None),
-            Entry::Store(bytes) => (4, "store", Some(("KV_BYTES", bytes))),
-            Entry::Attend(bytes) => (4, "attend", Some(("KV_BYTES", bytes))),
-            Entry::Merge => (4, "merge", None),
+            Entry::Vector(e) => (0, "vector", vec![encoding(e)]),
+            Entry::VectorQkv(e, bytes) => (0, "vector_qkv", vec![encoding(e), kv(bytes)]),
+            Entry::Embed(e) => (0, "embed", vec![encoding(e)]),
+            Entry::Tiled(e) => (1, "tiled", vec![encoding(e)]),
+            Entry::TiledQkv(e, bytes) => (1, "tiled_qkv", vec![encoding(e), kv(bytes)]),
+            Entry::Swiglu => (2, "swiglu", vec![]),
+            Entry::Argmax => (3, "argmax", vec![]),
+            Entry::Store(bytes) => (4, "store", vec![kv(bytes)]),
+            Entry::Attend(bytes) => (4, "attend", vec![kv(bytes)]),
+            Entry::Merge => (4, "merge", vec![]),
         }
     }
 
     fn bindings(self) -> &'static [(u32, Use)] {
         use Use::{Read, Uniform, Write};
         match self {
-            Entry::Vector(_) | Entry::Tiled(_) | Entry::Norm => {
-                &[(0, Uniform), (1, Uniform), (2, Read), (3, Read), (4, Write)]
+            Entry::Vector(_) | Entry::Tiled(_) => {
+                &[(0, Uniform), (1, Uniform), (2, Read), (3, Read), (4, Write), (5, Read)]
             }
-            Entry::Embed(_) => &[(0, Uniform), (2, Read), (4, Write), (5, Read)],
+            Entry::VectorQkv(..) | Entry::TiledQkv(..) => &[
+                (0, Uniform),
+                (1, Uniform),
+                (2, Read),
+                (3, Read),
+                (4, Write),
+                (5, Read),
+                (6, Uniform),
+                (7, Read),
+                (8, Write),
+                (9, Write),
+            ],
+            Entry::Embed(_) => &[(0, Uniform), (2, Read), (4, Write), (10, Read)],
             Entry::Swiglu => &[(0, Uniform), (1, Read), (2, Write)],
             Entry::Argmax => &[(0, Uniform), (1, Write), (2, Read), (3, Write), (4, Write)],
             Entry::Store(_) => &[(0, Uniform), (1, Uniform), (2, Read), (3, Write), (4, Write), (5, Write)],
@@ -105,7 +136,7 @@ pub(crate) struct Kernels {
     device: Device,
     modules: [Option<wgpu::ShaderModule>; SHADERS.len()],
     made: HashMap<Entry, Kernel>,
-    uniforms: HashMap<[u32; 8], wgpu::Buffer>,
+    uniforms: HashMap<[u32; 12], wgpu::Buffer>,
 }
 
 impl Kernels {
@@ -119,7 +150,7 @@ impl Kernels {
         if let Some(kernel) = self.made.get(&entry) {
             return kernel.clone();
         }
-        let (file, name, constant) = entry.source();
+        let (file, name, constants) = entry.source();
         let device = &self.device.device;
         let module = self.modules[file].get_or_insert_with(|| {
             let (label, text) = SHADERS[file];
@@ -135,7 +166,6 @@ impl Kernels {
             bind_group_layouts: &[Some(&layout)],
             immediate_size: 0,
         });
-        let constants: Vec<_> = constant.iter().map(|(name, value)| (*name, f64::from(*value))).collect();
         let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: Some(name),
             layout: Some(&pipeline_layout),
@@ -154,7 +184,7 @@ impl Kernels {
     }
 
     /// A uniform with these words, shared by all who ask for the same.
-    pub(crate) fn uniform(&mut self, words: [u32; 8]) -> wgpu::Buffer {
+    pub(crate) fn uniform(&mut self, words: [u32; 12]) -> wgpu::Buffer {
         let device = &self.device;
         let make = || {
             let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;

@@ -6,6 +6,7 @@ mod backend;
 mod device;
 mod error;
 mod kernels;
+mod make;
 mod plan;
 mod steps;
 mod weights;

@@ -1,11 +1,11 @@
 //! What a model takes on the device, known before anything is made there.
 
-use crate::steps::FEW;
+use crate::steps::{FEW, pairs};
 use crate::weights::pieces;
 use crate::{Device, GpuError};
 use thimble_runtime::format::Config;
 use thimble_runtime::kernels::KvKind;
-use thimble_runtime::model::Weights;
+use thimble_runtime::model::{Layer, Weights};
 
 /// Ids that are kept for the host to read: most tokens of one submit.
 pub(crate) const RING: usize = 64;
@@ -35,7 +35,7 @@ impl GpuOptions {
     }
 }
 
-/// Bytes of every buffer of a session, uniforms of 32 bytes aside.
+/// Bytes of every buffer of a session, uniforms of 48 bytes aside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GpuPlan {
     /// All weights, in the file's layout.
@@ -46,7 +46,7 @@ pub struct GpuPlan {
     pub values: u64,
     /// Cosines and sines.
     pub angles: u64,
-    /// A row of the residual stream, and of the normed one: [batch, hidden].
+    /// The residual stream: [batch, hidden].
     pub x: u64,
     /// Queries, keys and values: [batch, (heads + 2 * kv_heads) * head_dim].
     pub qkv: u64,
@@ -54,9 +54,9 @@ pub struct GpuPlan {
     pub attended: u64,
     /// Attention of few tokens to each span of the context, and what its softmax needs to be merged.
     pub parts: u64,
-    /// Gate and up: [batch, 2 * ffn].
+    /// Gate and up: [batch, 2 * ffn]; 0 where their product is all that is kept.
     pub gate_up: u64,
-    /// Their product: [batch, ffn].
+    /// SwiGLU's product of them: [batch, ffn].
     pub activated: u64,
     /// Logits on the device, and as many where the host reads them.
     pub logits: u64,
@@ -119,6 +119,7 @@ impl GpuPlan {
             (config.kv_heads * positions(options)) as u64 * width as u64 * options.kv.bytes() as u64
         };
         let batch = options.batch;
+        let swiglu = weight_layers(weights).any(|layer| !gate_up_pairs(&layer, most));
         let plan = GpuPlan {
             weights: weight_bytes(weights, most)?,
             keys: cache(config.head_dim),
@@ -128,7 +129,7 @@ impl GpuPlan {
             qkv: floats(batch, padded(qkv_width(config))),
             attended: floats(batch, padded(config.q_dim())),
             parts: floats(batch.min(FEW) * config.heads * spans(options.context), config.head_dim + 2),
-            gate_up: floats(batch, padded(2 * config.ffn)),
+            gate_up: if swiglu { floats(batch, padded(2 * config.ffn)) } else { 0 },
             activated: floats(batch, padded(config.ffn)),
             logits: floats(options.logit_rows, config.vocab),
             tokens: batch as u64 * 4,
@@ -149,7 +150,7 @@ impl GpuPlan {
 
     /// Bytes of all buffers together.
     pub fn bytes(&self) -> u64 {
-        let activations = 2 * self.x + self.qkv + self.attended + self.parts + self.gate_up + self.activated;
+        let activations = self.x + self.qkv + self.attended + self.parts + self.gate_up + self.activated;
         let ids = 2 * RING as u64 * 4;
         let state = 16;
         self.weights
@@ -163,9 +164,23 @@ impl GpuPlan {
     }
 }
 
+/// Bytes of a norm's weights, whole groups.
+fn norm_bytes(config: &Config) -> u64 {
+    padded(config.hidden) as u64 * 4
+}
+
+fn weight_layers<'f>(weights: &Weights<'f>) -> impl Iterator<Item = Layer<'f>> {
+    (0..weights.config().layers).map(|index| weights.layer(index))
+}
+
+/// Whether one product gives gate and up, row by row beside each other.
+fn gate_up_pairs(layer: &Layer<'_>, most: u64) -> bool {
+    pieces(&[layer.gate, layer.up], most).is_ok_and(|pieces| pairs(&pieces, layer.gate.rows))
+}
+
 fn weight_bytes(weights: &Weights<'_>, most: u64) -> Result<u64, GpuError> {
     let config = weights.config();
-    let mut bytes = size_of_val(weights.final_norm) as u64;
+    let mut bytes = norm_bytes(config);
     let mut heads = vec![weights.head];
     if !config.tied {
         heads.push(weights.embedding);
@@ -173,8 +188,8 @@ fn weight_bytes(weights: &Weights<'_>, most: u64) -> Result<u64, GpuError> {
     for head in heads {
         bytes += pieces(&[head], most)?.iter().map(|piece| piece.bytes()).sum::<u64>();
     }
-    for layer in (0..config.layers).map(|index| weights.layer(index)) {
-        bytes += (size_of_val(layer.attention_norm) + size_of_val(layer.ffn_norm)) as u64;
+    for layer in weight_layers(weights) {
+        bytes += 2 * norm_bytes(config);
         let matrices = [layer.query, layer.key, layer.value, layer.output, layer.gate, layer.up, layer.down];
         for matrix in matrices {
             // Whether it can be cut at all.

@@ -92,7 +92,7 @@ fn error(bench: &mut Bench, heads: Heads, cuts: &[usize], bytes: u32, random: &m
         let scale = 1.0 / (dim as f32).sqrt();
         let shape = [q_heads, kv_heads, dim, positions, stride, out_stride].map(|x| x as u32);
         let [a, b, c, d, e, f] = shape;
-        let shape = [a, b, c, d, e, f, scale.to_bits(), 128];
+        let shape = [a, b, c, d, e, f, scale.to_bits(), 128, 0, 0, 0, 0];
         // As the backend does it, with shorter spans.
         let spans = if tokens <= FEW { cut[1].div_ceil(128) } else { 1 };
         let parts = bench.buffer(&vec![f32::NAN; tokens * q_heads * spans * (dim + 2)]);

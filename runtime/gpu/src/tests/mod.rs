@@ -7,7 +7,7 @@ mod model;
 mod products;
 
 use crate::kernels::{Entry, Kernels};
-use crate::steps::Step;
+use crate::steps::{Pass, Step};
 use crate::{Device, SHADERS};
 
 /// The adapter that `THIMBLE_ADAPTER` names, or the best; says so on standard output where there is none.
@@ -69,7 +69,7 @@ impl Bench {
         buffer
     }
 
-    pub(crate) fn step(&mut self, entry: Entry, shape: [u32; 8], buffers: &[&wgpu::Buffer]) -> Step {
+    pub(crate) fn step(&mut self, entry: Entry, shape: [u32; 12], buffers: &[&wgpu::Buffer]) -> Step {
         let kernel = self.kernels.get(entry);
         let shape = self.kernels.uniform(shape);
         let buffers: Vec<_> = [&shape].into_iter().chain(buffers.iter().copied()).collect();
@@ -81,11 +81,11 @@ impl Bench {
     pub(crate) fn run<T: bytemuck::Pod>(
         &self,
         from: &wgpu::Buffer,
-        record: impl FnOnce(&mut wgpu::ComputePass<'_>),
+        record: impl FnOnce(&mut Pass),
     ) -> Vec<T> {
         let device = &self.device.device;
         let mut encoder = device.create_command_encoder(&Default::default());
-        record(&mut encoder.begin_compute_pass(&Default::default()));
+        record(&mut Pass::begin(&mut encoder));
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
         let staging = self.device.buffer("read", from.size(), usage);
         encoder.copy_buffer_to_buffer(from, 0, &staging, 0, from.size());

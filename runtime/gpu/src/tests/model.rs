@@ -170,7 +170,7 @@ pub(super) fn tokens(count: usize, random: &mut Random) -> Vec<Token> {
 fn logits_are_those_of_the_exact_mode() {
     let Some(device) = device() else { return };
     let mut random = Random(11);
-    let shapes = [(96, (6, 2, 16), 160, true), (70, (3, 1, 22), 100, false), (64, (2, 2, 64), 96, false)];
+    let shapes = [(96, (6, 2, 32), 160, true), (70, (3, 1, 22), 100, false), (64, (2, 2, 64), 96, false)];
     for (i, (hidden, heads, ffn, tied)) in shapes.into_iter().enumerate() {
         let file = model(&config(hidden, heads, ffn, tied), mixed, &mut random);
         let file = file.model();
@@ -193,6 +193,33 @@ fn logits_are_those_of_the_exact_mode() {
             }
         }
     }
+}
+
+/// Five dispatches per layer, as long as one workgroup reaches over the context.
+#[test]
+fn dispatches_are_few() {
+    let Some(device) = device() else { return };
+    let mut random = Random(16);
+    let config = Config { context: 512, ..config(96, (3, 1, 32), 160, true) };
+    let file = model(&config, |_, _| Encoding::Q4, &mut random);
+    let file = file.model();
+    let weights = Weights::new(&file).unwrap();
+    let options = GpuOptions { context: 512, batch: 300, ..options(KvKind::F16, 300, 1) };
+    let mut gpu = Gpu::new(&device, &weights, &options).unwrap();
+    assert_eq!(gpu.allocated(), gpu.plan().bytes(), "the plan is what was made");
+    assert_eq!(gpu.plan().gate_up, 0);
+    let prompt = tokens(300, &mut random);
+    let mut count = |batch: &Batch<'_>| {
+        let before = gpu.dispatches();
+        gpu.logits_behind(batch).unwrap();
+        gpu.dispatches() - before
+    };
+    let layers = config.layers as u64;
+    // With the embedding and the head.
+    assert_eq!(count(&Batch { tokens: &prompt, position: 0 }), 5 * layers + 2);
+    assert_eq!(count(&Batch { tokens: &prompt[..1], position: 255 }), 5 * layers + 2);
+    // Then the spans of the context are merged.
+    assert_eq!(count(&Batch { tokens: &prompt[..1], position: 256 }), 6 * layers + 2);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-// Products of weight panels (FORMAT.md, "Encodings") with activations, and single rows of a matrix.
+// Weight panels (FORMAT.md, "Encodings"): one part of the modules that read them.
 //
 // A word of a quantized block holds four consecutive columns of one row, so that sixteen neighbouring lanes read
 // sixteen neighbouring words. Activations are padded with zeros to whole groups of 32 columns.
@@ -32,6 +32,12 @@ struct Shape {
     add: u32,
     // 1: of the head, whose tokens are the rows of logits asked for.
     head: u32,
+    // How far apart the two rows of a pair lie, a multiple of 16: gate and up, or the halves of a head. 0: no pairs.
+    pair: u32,
+    // 1: the input is normed first (RMS norm, Zhang and Sennrich 2019).
+    norm: u32,
+    epsilon: f32,
+    unused: u32,
 }
 
 struct State {
@@ -46,7 +52,6 @@ struct State {
 @group(0) @binding(2) var<storage, read> weights: array<u32>;
 @group(0) @binding(3) var<storage, read> input: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read_write> output: array<f32>;
-@group(0) @binding(5) var<storage, read> tokens: array<u32>;
 
 // Four levels to a word, the first one lowest.
 const LEVELS_3 = array<u32, 2>(0x3c2f200bu, 0x7f665649u);
@@ -181,128 +186,5 @@ fn quad_at(at: u32, row: u32, quad: u32, left: u32) -> vec4<f32> {
             }
             return out;
         }
-    }
-}
-
-fn put(token: u32, row: u32, sum: f32) {
-    let at = token * shape.out_stride + shape.out_column + row;
-    if (shape.add == 1u) {
-        output[at] += sum;
-    } else {
-        output[at] = sum;
-    }
-}
-
-var<workgroup> partial: array<f32, 128>;
-
-// One panel for one token: sixteen rows by eight shares of the blocks. Workgroups: (panels, tokens).
-@compute @workgroup_size(128)
-fn vector(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let row = lane & 15u;
-    let panel = group.x * shape.panel_words;
-    let origin = group.y * (shape.in_stride / 4u);
-    let blocks = (shape.columns + 31u) / 32u;
-    var sum = 0.0;
-    for (var b = lane >> 4u; b < blocks; b += 8u) {
-        let at = panel + header_words() + b * block_words();
-        var dots = 0.0;
-        var inputs = 0.0;
-        for (var quad = 0u; quad < 8u; quad++) {
-            let x = input[origin + b * 8u + quad];
-            dots += dot(quad_at(at, row, quad, shape.columns - b * 32u), x);
-            inputs += x.x + x.y + x.z + x.w;
-        }
-        let s = scales(panel, at, row);
-        sum += s.x * dots + s.y * inputs;
-    }
-    partial[lane] = sum;
-    workgroupBarrier();
-    if (lane < 16u && group.x * 16u + lane < shape.rows) {
-        var total = 0.0;
-        for (var i = 0u; i < 8u; i++) {
-            total += partial[i * 16u + lane];
-        }
-        put(group.y, group.x * 16u + lane, total);
-    }
-}
-
-// Tiles of 64 rows and of 64 tokens, 32 columns deep: 16 KiB together, what every adapter has.
-var<workgroup> w_tile: array<vec4<f32>, 512>;
-var<workgroup> x_tile: array<vec4<f32>, 512>;
-
-// 64 rows for 64 tokens, sixteen products to a lane. Workgroups: (rows / 64, tokens / 64).
-@compute @workgroup_size(256)
-fn tiled(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let count = select(state.tokens, state.head_rows, shape.head == 1u);
-    let blocks = (shape.columns + 31u) / 32u;
-    // What this lane fetches: two quads of one row and of one token.
-    let place = lane & 63u;
-    let first_quad = (lane >> 6u) * 2u;
-    let row = group.x * 64u + place;
-    let token = group.y * 64u + place;
-    let panel = (row >> 4u) * shape.panel_words;
-    // What it computes: rows a, a + 16, ... for tokens b, b + 16, ...
-    let a = lane & 15u;
-    let b = lane >> 4u;
-    var sums = array<vec4<f32>, 4>();
-    for (var block = 0u; block < blocks; block++) {
-        let at = panel + header_words() + block * block_words();
-        var s = vec2<f32>(0.0);
-        if (row < shape.rows) {
-            s = scales(panel, at, row & 15u);
-        }
-        for (var quad = first_quad; quad < first_quad + 2u; quad++) {
-            var w = vec4<f32>(0.0);
-            var x = vec4<f32>(0.0);
-            if (row < shape.rows) {
-                w = quad_at(at, row & 15u, quad, shape.columns - block * 32u) * s.x + s.y;
-            }
-            if (token < count) {
-                x = input[token * (shape.in_stride / 4u) + block * 8u + quad];
-            }
-            w_tile[quad * 64u + place] = w;
-            x_tile[quad * 64u + place] = x;
-        }
-        workgroupBarrier();
-        for (var quad = 0u; quad < 8u; quad++) {
-            let w0 = w_tile[quad * 64u + a];
-            let w1 = w_tile[quad * 64u + a + 16u];
-            let w2 = w_tile[quad * 64u + a + 32u];
-            let w3 = w_tile[quad * 64u + a + 48u];
-            for (var t = 0u; t < 4u; t++) {
-                let x = x_tile[quad * 64u + b + t * 16u];
-                sums[t] += vec4<f32>(dot(w0, x), dot(w1, x), dot(w2, x), dot(w3, x));
-            }
-        }
-        workgroupBarrier();
-    }
-    for (var t = 0u; t < 4u; t++) {
-        for (var r = 0u; r < 4u; r++) {
-            let out_row = group.x * 64u + a + r * 16u;
-            let out_token = group.y * 64u + b + t * 16u;
-            if (out_row < shape.rows && out_token < count) {
-                put(out_token, out_row, sums[t][r]);
-            }
-        }
-    }
-}
-
-// Rows of an embedding, where the token's is in this part of it, which begins with row `out_column`.
-// Workgroups: (columns / 256, tokens).
-@compute @workgroup_size(64)
-fn embed(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let id = tokens[group.y];
-    let column = (group.x * 64u + lane) * 4u;
-    if (id < shape.out_column || id - shape.out_column >= shape.rows || column >= shape.columns) {
-        return;
-    }
-    let row = id - shape.out_column;
-    let panel = (row >> 4u) * shape.panel_words;
-    let block = column / 32u;
-    let at = panel + header_words() + block * block_words();
-    let s = scales(panel, at, row & 15u);
-    let w = quad_at(at, row & 15u, (column & 31u) / 4u, shape.columns - block * 32u) * s.x + s.y;
-    for (var j = 0u; j < min(4u, shape.columns - column); j++) {
-        output[group.y * shape.out_stride + column + j] = w[j];
     }
 }
