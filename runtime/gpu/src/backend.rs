@@ -1,10 +1,10 @@
 //! The backend: operations record dispatches; asking for logits submits them.
 
-use crate::plan::{RING, spans};
+use crate::plan::spans;
+use crate::sampling::Generation;
 use crate::steps::{FEW, Pass, Product, Step};
 use crate::{Device, GpuError, GpuOptions, GpuPlan};
 use std::ops::Range;
-use thimble_runtime::Token;
 use thimble_runtime::format::Config;
 use thimble_runtime::model::{Backend, Batch, Weights, forward};
 
@@ -41,7 +41,7 @@ pub(crate) struct Buffers {
     /// Where the host reads logits.
     pub(crate) staging: wgpu::Buffer,
     pub(crate) ids: wgpu::Buffer,
-    pub(crate) ids_staging: wgpu::Buffer,
+    pub(crate) ids_staging: [wgpu::Buffer; 2],
 }
 
 /// A model on a GPU.
@@ -54,7 +54,8 @@ pub struct Gpu {
     pub(crate) embed: Vec<Step>,
     pub(crate) layers: Vec<LayerSteps>,
     pub(crate) head: Vec<Product>,
-    pub(crate) argmax: Step,
+    pub(crate) sample: Step,
+    pub(crate) generation: Generation,
     pub(crate) state: State,
     /// Commands that were recorded and not yet submitted; the pass ends before its encoder.
     pub(crate) recording: Option<(Pass, wgpu::CommandEncoder)>,
@@ -115,44 +116,6 @@ impl Gpu {
         self.device.check()
     }
 
-    /// Runs `first` at `position` and `count` tokens in all, each the most probable after the one before, in one submit:
-    /// the tokens that came out, the last of which has not been run.
-    ///
-    /// # Errors
-    /// [`GpuError::Option`] where they are more than 64 or do not fit the context; [`GpuError::Device`].
-    pub fn greedy(&mut self, first: Token, position: usize, count: usize) -> Result<Vec<Token>, GpuError> {
-        let most = RING.min(self.options.context.saturating_sub(position));
-        if !(1..=most).contains(&count) {
-            let expected = format!("1 to {most}");
-            return Err(GpuError::Option { what: "tokens of one submit", expected, found: count as u64 });
-        }
-        self.submit(None);
-        self.set_batch(&Batch { tokens: &[first], position });
-        (self.state.head_row, self.state.head_rows) = (0, 1);
-        for i in 0..count {
-            for step in &self.embed {
-                step.record(pass(&self.device, &mut self.recording), embed_groups(&self.config, 1));
-            }
-            // The device has its own position; the one here says how far attention reaches.
-            let batch = Batch { tokens: &[first], position: position + i };
-            for layer in 0..self.layers.len() {
-                self.project(layer, &batch);
-                self.attend(layer, &batch);
-                self.attention_output(layer, &batch);
-                self.gate_up(layer, &batch);
-                self.down(layer, &batch);
-            }
-            self.record_head(1);
-            self.argmax.record(pass(&self.device, &mut self.recording), [1, 1, 1]);
-        }
-        self.logit_rows = 0;
-        self.submit(Some((&self.buffers.ids.clone(), &self.buffers.ids_staging.clone(), RING as u64 * 4)));
-        let mut ids = [0u32; RING];
-        self.read(&self.buffers.ids_staging.clone(), bytemuck::cast_slice_mut(&mut ids));
-        self.check()?;
-        Ok((0..count).map(|i| Token(ids[(position + i) % RING])).collect())
-    }
-
     /// Runs a batch with the shared forward pass and gives the logits of its last token, `[vocab]`.
     ///
     /// # Errors
@@ -165,14 +128,14 @@ impl Gpu {
         Ok(&mut self.logits[..self.config.vocab])
     }
 
-    fn set_batch(&mut self, batch: &Batch<'_>) {
+    pub(crate) fn set_batch(&mut self, batch: &Batch<'_>) {
         let (position, tokens) = (batch.position as u32, batch.tokens.len() as u32);
         self.state = State { position, tokens, head_row: 0, head_rows: 0 };
         let ids: Vec<u32> = batch.tokens.iter().map(|token| token.0).collect();
         self.device.queue.write_buffer(&self.buffers.tokens, 0, bytemuck::cast_slice(&ids));
     }
 
-    fn record_head(&mut self, rows: usize) {
+    pub(crate) fn record_head(&mut self, rows: usize) {
         let pass = pass(&self.device, &mut self.recording);
         for product in &self.head {
             product.record(pass, rows);
@@ -180,24 +143,34 @@ impl Gpu {
     }
 
     /// Submits what was recorded, and behind it a copy: from, to, bytes.
-    fn submit(&mut self, copy: Option<(&wgpu::Buffer, &wgpu::Buffer, u64)>) {
+    pub(crate) fn submit(
+        &mut self,
+        copy: Option<(&wgpu::Buffer, &wgpu::Buffer, u64)>,
+    ) -> Option<wgpu::SubmissionIndex> {
         self.has_head = false;
-        let Some((pass, mut encoder)) = self.recording.take() else { return };
+        let (pass, mut encoder) = self.recording.take()?;
         self.dispatches += pass.dispatches;
         drop(pass);
         if let Some((from, to, bytes)) = copy {
             encoder.copy_buffer_to_buffer(from, 0, to, 0, bytes);
         }
-        self.device.queue.write_buffer(&self.buffers.state, 0, bytemuck::bytes_of(&self.state));
-        self.device.queue.submit([encoder.finish()]);
+        if !std::mem::take(&mut self.generation.goes_on) {
+            self.device.queue.write_buffer(&self.buffers.state, 0, bytemuck::bytes_of(&self.state));
+        }
+        Some(self.device.queue.submit([encoder.finish()]))
     }
 
-    /// Waits for a staging buffer and copies the front of it; zeros where the device failed.
-    fn read(&self, staging: &wgpu::Buffer, out: &mut [u8]) {
+    /// Waits for a submission, or for the last, and copies the front of a staging buffer; zeros where the device failed.
+    pub(crate) fn read(
+        &self,
+        staging: &wgpu::Buffer,
+        submission_index: Option<wgpu::SubmissionIndex>,
+        out: &mut [u8],
+    ) {
         out.fill(0);
         let slice = staging.slice(..out.len() as u64);
         slice.map_async(wgpu::MapMode::Read, |_| {});
-        if self.device.device.poll(wgpu::PollType::wait_indefinitely()).is_err() {
+        if self.device.device.poll(wgpu::PollType::Wait { submission_index, timeout: None }).is_err() {
             return;
         }
         if let Ok(view) = slice.get_mapped_range() {
@@ -209,7 +182,10 @@ impl Gpu {
 }
 
 /// The pass that is being recorded.
-fn pass<'a>(device: &Device, recording: &'a mut Option<(Pass, wgpu::CommandEncoder)>) -> &'a mut Pass {
+pub(crate) fn pass<'a>(
+    device: &Device,
+    recording: &'a mut Option<(Pass, wgpu::CommandEncoder)>,
+) -> &'a mut Pass {
     let begin = || {
         let mut encoder = device.device.create_command_encoder(&Default::default());
         (Pass::begin(&mut encoder), encoder)
@@ -217,7 +193,7 @@ fn pass<'a>(device: &Device, recording: &'a mut Option<(Pass, wgpu::CommandEncod
     &mut recording.get_or_insert_with(begin).0
 }
 
-fn embed_groups(config: &Config, tokens: usize) -> [u32; 3] {
+pub(crate) fn embed_groups(config: &Config, tokens: usize) -> [u32; 3] {
     [config.hidden.div_ceil(256) as u32, tokens as u32, 1]
 }
 
@@ -240,6 +216,8 @@ impl Backend for Gpu {
 
     fn embed(&mut self, batch: &Batch<'_>) {
         self.submit(None);
+        self.generation.position = None;
+        self.generation.goes_on = false;
         self.set_batch(batch);
         let pass = pass(&self.device, &mut self.recording);
         for step in &self.embed {
@@ -321,7 +299,7 @@ impl Backend for Gpu {
             let (from, to) = (self.buffers.logits.clone(), self.buffers.staging.clone());
             self.submit(Some((&from, &to, count as u64 * 4)));
             let mut logits = std::mem::take(&mut self.logits);
-            self.read(&to, bytemuck::cast_slice_mut(&mut logits[..count]));
+            self.read(&to, None, bytemuck::cast_slice_mut(&mut logits[..count]));
             self.logits = logits;
         }
         &mut self.logits[..count]

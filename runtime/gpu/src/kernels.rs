@@ -24,7 +24,7 @@ pub const SHADERS: [(&str, &str); 5] = [
         ),
     ),
     ("swiglu", include_str!("shaders/swiglu.wgsl")),
-    ("argmax", include_str!("shaders/argmax.wgsl")),
+    ("sample", include_str!("shaders/sample.wgsl")),
     ("attention", include_str!("shaders/attention.wgsl")),
 ];
 
@@ -41,7 +41,8 @@ pub(crate) enum Entry {
     /// Rows of the embedding.
     Embed(Encoding),
     Swiglu,
-    Argmax,
+    /// The next token.
+    Sample,
     /// Rotation and the cache's writes, with so many bytes for a number.
     Store(u32),
     /// Attention.
@@ -70,7 +71,7 @@ impl Entry {
             Entry::Tiled(e) => (1, "tiled", vec![encoding(e)]),
             Entry::TiledQkv(e, bytes) => (1, "tiled_qkv", vec![encoding(e), kv(bytes)]),
             Entry::Swiglu => (2, "swiglu", vec![]),
-            Entry::Argmax => (3, "argmax", vec![]),
+            Entry::Sample => (3, "sample", vec![]),
             Entry::Store(bytes) => (4, "store", vec![kv(bytes)]),
             Entry::Attend(bytes) => (4, "attend", vec![kv(bytes)]),
             Entry::Merge => (4, "merge", vec![]),
@@ -97,7 +98,7 @@ impl Entry {
             ],
             Entry::Embed(_) => &[(0, Uniform), (2, Read), (4, Write), (10, Read)],
             Entry::Swiglu => &[(0, Uniform), (1, Read), (2, Write)],
-            Entry::Argmax => &[(0, Uniform), (1, Write), (2, Read), (3, Write), (4, Write)],
+            Entry::Sample => &[(0, Uniform), (1, Write), (2, Read), (3, Write), (4, Write), (5, Write)],
             Entry::Store(_) => &[(0, Uniform), (1, Uniform), (2, Read), (3, Write), (4, Write), (5, Write)],
             Entry::Attend(_) => {
                 &[(0, Uniform), (1, Uniform), (3, Write), (4, Write), (5, Write), (6, Write), (7, Write)]

@@ -8,6 +8,7 @@ mod error;
 mod kernels;
 mod make;
 mod plan;
+mod sampling;
 mod steps;
 mod weights;
 

@@ -3,6 +3,7 @@
 use crate::backend::{Buffers, Gpu, LayerSteps, State};
 use crate::kernels::{Entry, Kernels};
 use crate::plan::{RING, SPAN, padded, positions, qkv_width};
+use crate::sampling::{Generation, Settings, seeded};
 use crate::steps::{Finish, Product, Route, Step, Store, pairs};
 use crate::weights::{Piece, pieces};
 use crate::{Device, GpuError, GpuOptions, GpuPlan};
@@ -94,7 +95,7 @@ impl Gpu {
             logits: b.storage("logits", plan.logits),
             staging: b.buffer("logits for the host", plan.logits, read),
             ids: b.storage("ids", RING as u64 * 4),
-            ids_staging: b.buffer("ids for the host", RING as u64 * 4, read),
+            ids_staging: [(); 2].map(|()| b.buffer("ids for the host", RING as u64 * 4, read)),
         };
         let state = &buffers.state;
         let x = b.storage("x", plan.x);
@@ -200,9 +201,14 @@ impl Gpu {
             let step = b.step(Entry::Embed(piece.encoding), shape, &[buffer, &x, &buffers.tokens]);
             embed.push(step);
         }
-        let shape = [config.vocab as u32, RING as u32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-        let argmax_buffers = [state, &buffers.logits, &buffers.tokens, &buffers.ids];
-        let argmax = b.step(Entry::Argmax, shape, &argmax_buffers);
+        let kernel = b.kernels.get(Entry::Sample);
+        let settings = b.buffer("settings", Settings::BYTES, wgpu::BufferUsages::UNIFORM);
+        let rng = b.storage("random numbers", 16);
+        device.queue.write_buffer(&rng, 0, bytemuck::bytes_of(&seeded(0)));
+        let sample_buffers = [&settings, state, &buffers.logits, &buffers.tokens, &buffers.ids, &rng];
+        let bind = kernel.bind(device, &sample_buffers);
+        let sample = Step { kernel, bind };
+        let generation = Generation::new(settings, rng);
         let made = b.made;
         let logits = vec![0.0; options.logit_rows * config.vocab];
         // Uploads that are queued go out now, not with the first token.
@@ -216,7 +222,8 @@ impl Gpu {
             embed,
             layers,
             head,
-            argmax,
+            sample,
+            generation,
             state: State::default(),
             recording: None,
             dispatches: 0,

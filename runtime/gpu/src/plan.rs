@@ -1,5 +1,6 @@
 //! What a model takes on the device, known before anything is made there.
 
+use crate::sampling::Settings;
 use crate::steps::{FEW, pairs};
 use crate::weights::pieces;
 use crate::{Device, GpuError};
@@ -151,8 +152,9 @@ impl GpuPlan {
     /// Bytes of all buffers together.
     pub fn bytes(&self) -> u64 {
         let activations = self.x + self.qkv + self.attended + self.parts + self.gate_up + self.activated;
-        let ids = 2 * RING as u64 * 4;
-        let state = 16;
+        // The ring of ids and two copies for the host; position, settings of sampling, random numbers.
+        let ids = 3 * RING as u64 * 4;
+        let state = 16 + Settings::BYTES + 16;
         self.weights
             + self.layers * (self.keys + self.values)
             + self.angles

@@ -5,6 +5,7 @@ mod kernels;
 mod long;
 mod model;
 mod products;
+mod sampling;
 
 use crate::kernels::{Entry, Kernels};
 use crate::steps::{Pass, Step};

@@ -148,7 +148,7 @@ pub(super) fn config(
     }
 }
 
-fn options(kv: KvKind, batch: usize, logit_rows: usize) -> GpuOptions {
+pub(super) fn options(kv: KvKind, batch: usize, logit_rows: usize) -> GpuOptions {
     GpuOptions { context: 160, batch, logit_rows, kv, binding_bytes: None }
 }
 
