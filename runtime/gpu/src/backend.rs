@@ -6,6 +6,7 @@ use crate::steps::{FEW, Pass, Product, Step};
 use crate::{Device, GpuError, GpuOptions, GpuPlan};
 use std::ops::Range;
 use thimble_runtime::format::Config;
+use thimble_runtime::kernels::KvKind;
 use thimble_runtime::model::{Backend, Batch, Weights, forward};
 
 /// The words that change from pass to pass.
@@ -237,10 +238,16 @@ impl Backend for Gpu {
         let pass = pass(&self.device, &mut self.recording);
         let (steps, config) = (&self.layers[layer], &self.config);
         let tokens = batch.tokens.len() as u32;
-        let pairs = (config.heads + 2 * config.kv_heads) * config.head_dim / 2;
         if let Some(store) = &steps.store {
-            // One more pair of positions than an even start needs: the device alone knows the position.
-            store.record(pass, [pairs.div_ceil(64) as u32, tokens / 2 + 1, 1]);
+            // One more pair or four of positions than an even start needs: the device alone knows the position.
+            let heads = config.heads + 2 * config.kv_heads;
+            store.record(
+                pass,
+                match self.options.kv {
+                    KvKind::Q8 => [heads as u32, tokens.div_ceil(4) + 1, 1],
+                    _ => [(heads * config.head_dim / 2).div_ceil(64) as u32, tokens / 2 + 1, 1],
+                },
+            );
         }
         let queries = tokens * config.group() as u32;
         // Many queries make workgroups enough; few share each of them.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use thimble_runtime::format::Encoding;
 
 /// Name and text of every shader module: one file, or several behind each other.
-pub const SHADERS: [(&str, &str); 5] = [
+pub const SHADERS: [(&str, &str); 6] = [
     (
         "vector",
         concat!(
@@ -25,7 +25,8 @@ pub const SHADERS: [(&str, &str); 5] = [
     ),
     ("swiglu", include_str!("shaders/swiglu.wgsl")),
     ("sample", include_str!("shaders/sample.wgsl")),
-    ("attention", include_str!("shaders/attention.wgsl")),
+    ("store", concat!(include_str!("shaders/cache.wgsl"), include_str!("shaders/store.wgsl"))),
+    ("attend", concat!(include_str!("shaders/cache.wgsl"), include_str!("shaders/attend.wgsl"))),
 ];
 
 /// An entry point of a shader file, in its variant.
@@ -72,9 +73,10 @@ impl Entry {
             Entry::TiledQkv(e, bytes) => (1, "tiled_qkv", vec![encoding(e), kv(bytes)]),
             Entry::Swiglu => (2, "swiglu", vec![]),
             Entry::Sample => (3, "sample", vec![]),
+            Entry::Store(1) => (4, "store_bytes", vec![kv(1)]),
             Entry::Store(bytes) => (4, "store", vec![kv(bytes)]),
-            Entry::Attend(bytes) => (4, "attend", vec![kv(bytes)]),
-            Entry::Merge => (4, "merge", vec![]),
+            Entry::Attend(bytes) => (5, "attend", vec![kv(bytes)]),
+            Entry::Merge => (5, "merge", vec![]),
         }
     }
 

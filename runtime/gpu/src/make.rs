@@ -8,7 +8,7 @@ use crate::steps::{Finish, Product, Route, Step, Store, pairs};
 use crate::weights::{Piece, pieces};
 use crate::{Device, GpuError, GpuOptions, GpuPlan};
 use thimble_runtime::format::Config;
-use thimble_runtime::kernels::Matrix;
+use thimble_runtime::kernels::{KvKind, Matrix};
 use thimble_runtime::model::Weights;
 
 /// Makes the parts of a [`Gpu`] and adds up their bytes.
@@ -131,7 +131,9 @@ impl Gpu {
         let swiglu_shape = [ffn, in_stride, out_stride, ffn, 0, 0, 0, 0, 0, 0, 0, 0];
         let kv_bytes = options.kv.bytes() as u32;
         // Weights, input, output, norm, angles, keys and values; every WebGPU adapter has eight.
-        let enough_bindings = device.device.limits().max_storage_buffers_per_shader_stage >= 7;
+        let storable = device.device.limits().max_storage_buffers_per_shader_stage >= 7
+            // The scale of a position's bytes needs a whole head, which a product's workgroup does not have.
+            && options.kv != KvKind::Q8;
         let mut layers = Vec::with_capacity(config.layers);
         for index in 0..config.layers {
             let layer = weights.layer(index);
@@ -140,7 +142,7 @@ impl Gpu {
             let uploaded = b.upload(&[layer.query, layer.key, layer.value])?;
             let norm = b.norm(layer.attention_norm);
             let norm = Some((&norm, config.norm_eps));
-            let fused = enough_bindings && pairs(&only_pieces(&uploaded), config.head_dim / 2);
+            let fused = storable && pairs(&only_pieces(&uploaded), config.head_dim / 2);
             let finish = match fused {
                 true => Finish::Store(Store {
                     head_dim: config.head_dim,

@@ -23,7 +23,7 @@ pub struct GpuOptions {
     pub batch: usize,
     /// Positions whose logits are kept at a time.
     pub logit_rows: usize,
-    /// How keys and values are kept; not yet [`KvKind::Q8`].
+    /// How keys and values are kept.
     pub kv: KvKind,
     /// Largest binding, bytes, where that is to be less than the adapter's: for tests of what is split.
     pub binding_bytes: Option<u64>,
@@ -41,9 +41,9 @@ impl GpuOptions {
 pub struct GpuPlan {
     /// All weights, in the file's layout.
     pub weights: u64,
-    /// Keys of one layer.
+    /// Keys of one layer, all heads one after the other as the CPU has them; of bytes, then their scales.
     pub keys: u64,
-    /// Values of one layer.
+    /// Values of one layer, likewise.
     pub values: u64,
     /// Cosines and sines.
     pub angles: u64,
@@ -106,24 +106,22 @@ impl GpuPlan {
         range("the context", options.context, config.context)?;
         range("the batch", options.batch, options.context.min(32_768))?;
         range("the number of logit rows", options.logit_rows, options.batch)?;
-        if options.kv == KvKind::Q8 {
-            let expected = "f32 or f16 on the GPU".into();
-            return Err(GpuError::Option {
-                what: "the cache's kind (bytes of a number)",
-                expected,
-                found: 1,
-            });
-        }
         let most = options.binding_bytes.unwrap_or(u64::MAX).min(device.binding_bytes());
         let floats = |rows: usize, columns: usize| rows as u64 * columns as u64 * 4;
+        // A scale for each position, where there is one, behind the numbers.
+        let scale = if options.kv == KvKind::Q8 { 4 } else { 0 };
         let cache = |width: usize| {
-            (config.kv_heads * positions(options)) as u64 * width as u64 * options.kv.bytes() as u64
+            (config.kv_heads * positions(options)) as u64 * (width * options.kv.bytes() + scale) as u64
+        };
+        let key_width = match options.kv {
+            KvKind::Q8 => config.head_dim.next_multiple_of(4),
+            KvKind::F32 | KvKind::F16 => config.head_dim,
         };
         let batch = options.batch;
         let swiglu = weight_layers(weights).any(|layer| !gate_up_pairs(&layer, most));
         let plan = GpuPlan {
             weights: weight_bytes(weights, most)?,
-            keys: cache(config.head_dim),
+            keys: cache(key_width),
             values: cache(config.head_dim.next_multiple_of(16)),
             angles: floats(options.context, config.head_dim),
             x: floats(batch, padded(config.hidden)),

@@ -1,140 +1,4 @@
-// Rotary embedding, the cache's writes, and causal attention with grouped queries.
-//
-// The cache lies as the CPU's does (KvHead): keys in blocks of 16 positions, one dimension of all 16 side by side; values
-// row by row, rows padded to 16 dimensions. So the cache can change sides by a plain copy.
-
-// Bytes of a number in the cache: 4 or 2.
-override KV_BYTES: u32 = 2u;
-
-struct Shape {
-    heads: u32,
-    kv_heads: u32,
-    // At most 256, even.
-    dim: u32,
-    // Positions of a key-value head's region, a multiple of 64.
-    positions: u32,
-    // Numbers of a row of queries, keys and values, one behind the other.
-    stride: u32,
-    out_stride: u32,
-    // 1 / sqrt(dim).
-    scale: f32,
-    // Positions that one workgroup looks at where several share a query; a multiple of 64.
-    span: u32,
-}
-
-struct State {
-    position: u32,
-    tokens: u32,
-    head_row: u32,
-    head_rows: u32,
-}
-
-@group(0) @binding(0) var<uniform> shape: Shape;
-@group(0) @binding(1) var<uniform> state: State;
-// Cosine and sine for each position and pair of dimensions, [context, dim / 2].
-@group(0) @binding(2) var<storage, read> angles: array<vec2<f32>>;
-@group(0) @binding(3) var<storage, read_write> rows: array<f32>;
-@group(0) @binding(4) var<storage, read_write> keys: array<u32>;
-@group(0) @binding(5) var<storage, read_write> values: array<u32>;
-@group(0) @binding(6) var<storage, read_write> out: array<f32>;
-// Of each token, head and span: the largest score, the sum of the exponentials relative to it, the weighted values.
-@group(0) @binding(7) var<storage, read_write> parts: array<f32>;
-
-fn value_width() -> u32 {
-    return (shape.dim + 15u) & 0xfffffff0u;
-}
-
-// Number `index` of the keys of a head at a position.
-fn key_number(head: u32, position: u32, d: u32) -> u32 {
-    return head * shape.positions * shape.dim + ((position >> 4u) * shape.dim + d) * 16u + (position & 15u);
-}
-
-fn value_number(head: u32, position: u32, d: u32) -> u32 {
-    return (head * shape.positions + position) * value_width() + d;
-}
-
-// Half numbers end at 65,504; beyond it packing is undefined.
-fn packed(low: f32, high: f32) -> u32 {
-    return pack2x16float(clamp(vec2<f32>(low, high), vec2<f32>(-65504.0), vec2<f32>(65504.0)));
-}
-
-// Rotates pair `i` of the head that begins at `origin`.
-fn rotated(origin: u32, i: u32, position: u32) -> vec2<f32> {
-    let half = shape.dim / 2u;
-    let angle = angles[position * half + i];
-    let low = rows[origin + i];
-    let high = rows[origin + half + i];
-    return vec2<f32>(low * angle.x - high * angle.y, high * angle.x + low * angle.y);
-}
-
-// A pair of positions, of which the batch has both or one, in one word or two of the keys.
-fn put_keys(number: u32, pair: vec2<f32>, there: vec2<bool>) {
-    if (KV_BYTES == 2u) {
-        let word = packed(pair.x, pair.y);
-        let mask = select(0u, 0xffffu, there.x) | select(0u, 0xffff0000u, there.y);
-        keys[number / 2u] = (word & mask) | (keys[number / 2u] & ~mask);
-    } else {
-        if (there.x) {
-            keys[number] = bitcast<u32>(pair.x);
-        }
-        if (there.y) {
-            keys[number + 1u] = bitcast<u32>(pair.y);
-        }
-    }
-}
-
-// Rotates queries in place and stores keys and values. A lane has one pair of dimensions of a pair of positions: two
-// positions share a word of the keys. Workgroups: (pairs of dimensions of all heads / 64, pairs of positions).
-@compute @workgroup_size(64)
-fn store(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let half = shape.dim / 2u;
-    let item = group.x * 64u + lane;
-    let head = item / half;
-    let i = item % half;
-    let even = (state.position / 2u + group.y) * 2u;
-    let end = state.position + state.tokens;
-    let there = vec2<bool>(
-        (even >= state.position) && (even < end),
-        (even + 1u >= state.position) && (even + 1u < end),
-    );
-    if (head >= shape.heads + 2u * shape.kv_heads) {
-        return;
-    }
-    if (head < shape.heads + shape.kv_heads) {
-        var low = vec2<f32>(0.0);
-        var high = vec2<f32>(0.0);
-        for (var p = 0u; p < 2u; p++) {
-            if (there[p]) {
-                let origin = (even + p - state.position) * shape.stride + head * shape.dim;
-                let turned = rotated(origin, i, even + p);
-                if (head < shape.heads) {
-                    rows[origin + i] = turned.x * shape.scale;
-                    rows[origin + half + i] = turned.y * shape.scale;
-                }
-                low[p] = turned.x;
-                high[p] = turned.y;
-            }
-        }
-        if (head >= shape.heads) {
-            put_keys(key_number(head - shape.heads, even, i), low, there);
-            put_keys(key_number(head - shape.heads, even, half + i), high, there);
-        }
-        return;
-    }
-    let kv = head - shape.heads - shape.kv_heads;
-    for (var p = 0u; p < 2u; p++) {
-        if (there[p]) {
-            let origin = (even + p - state.position) * shape.stride + head * shape.dim + 2u * i;
-            let number = value_number(kv, even + p, 2u * i);
-            if (KV_BYTES == 2u) {
-                values[number / 2u] = packed(rows[origin], rows[origin + 1u]);
-            } else {
-                values[number] = bitcast<u32>(rows[origin]);
-                values[number + 1u] = bitcast<u32>(rows[origin + 1u]);
-            }
-        }
-    }
-}
+// Causal attention with grouped queries. Behind cache.wgsl.
 
 fn key_at(head: u32, position: u32, d: u32) -> f32 {
     let number = key_number(head, position, d);
@@ -150,6 +14,10 @@ fn value_at(head: u32, position: u32, d: u32) -> f32 {
         return unpack2x16float(values[number / 2u])[number & 1u];
     }
     return bitcast<f32>(values[number]);
+}
+
+fn codes_of(word: u32) -> vec4<f32> {
+    return vec4<f32>((vec4<u32>(word) >> vec4<u32>(0u, 8u, 16u, 24u)) & vec4<u32>(0xffu)) - 128.0;
 }
 
 const LOWEST = -3.0e38;
@@ -175,11 +43,12 @@ fn attend(
     let all = state.tokens * share;
     let first = group.x * 8u;
     let kv = group.y;
-    for (var n = lane; n < shape.dim * 8u; n += 64u) {
+    // Whole fours of dimensions, as bytes have them.
+    for (var n = lane; n < ((shape.dim + 3u) & 0xfffffffcu) * 8u; n += 64u) {
         let d = n / 8u;
         let query = first + (n & 7u);
         var x = 0.0;
-        if (query < all) {
+        if (query < all && d < shape.dim) {
             x = rows[query / share * shape.stride + (kv * share + query % share) * shape.dim + d];
         }
         queries[d * 2u + ((n & 7u) >> 2u)][n & 3u] = x;
@@ -202,7 +71,18 @@ fn attend(
         let position = start + lane;
         var a = vec4<f32>(0.0);
         var b = vec4<f32>(0.0);
-        if (position < end) {
+        if (position < end && KV_BYTES == 1u) {
+            for (var quad = 0u; quad < (shape.dim + 3u) / 4u; quad++) {
+                let codes = codes_of(keys[key_word(kv, position, quad)]);
+                for (var j = 0u; j < 4u; j++) {
+                    a += codes[j] * queries[(quad * 4u + j) * 2u];
+                    b += codes[j] * queries[(quad * 4u + j) * 2u + 1u];
+                }
+            }
+            let scale = bitcast<f32>(keys[key_scale(kv, position)]);
+            a *= scale;
+            b *= scale;
+        } else if (position < end) {
             for (var d = 0u; d < shape.dim; d++) {
                 let key = key_at(kv, position, d);
                 a += key * queries[d * 2u];
@@ -232,8 +112,13 @@ fn attend(
         for (var n = 0u; n < 8u; n++) {
             let at = (eighth * 8u + n) * 8u + q;
             let p = select(0.0, exp(scores[at] - most), scores[at] > LOWEST);
-            scores[at] = p;
             exponentials += p;
+            if (KV_BYTES == 1u && p > 0.0) {
+                // What the codes are multiplied with.
+                scores[at] = p * bitcast<f32>(values[value_scale(kv, start + eighth * 8u + n)]);
+            } else {
+                scores[at] = p;
+            }
         }
         workgroupBarrier();
         shares[lane] = exponentials;
@@ -259,6 +144,18 @@ fn attend(
             }
             below[j] *= shrink_below;
             above[j] *= shrink_above;
+            if (KV_BYTES == 1u) {
+                // Behind the last position scores are zeros.
+                for (var n = 0u; n < count; n += 4u) {
+                    let codes = codes_of(values[value_word(kv, start + n, d)]);
+                    for (var i = 0u; i < 4u; i++) {
+                        let at = (n + i) * 8u;
+                        below[j] += codes[i] * vec4<f32>(scores[at], scores[at + 1u], scores[at + 2u], scores[at + 3u]);
+                        above[j] += codes[i] * vec4<f32>(scores[at + 4u], scores[at + 5u], scores[at + 6u], scores[at + 7u]);
+                    }
+                }
+                continue;
+            }
             for (var n = 0u; n < count; n++) {
                 let value = value_at(kv, start + n, d);
                 let at = n * 8u;
