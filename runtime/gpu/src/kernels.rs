@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use thimble_runtime::format::Encoding;
 
 /// Name and text of every shader module: one file, or several behind each other.
-pub const SHADERS: [(&str, &str); 6] = [
+pub const SHADERS: [(&str, &str); 9] = [
     (
         "vector",
         concat!(
@@ -27,7 +27,66 @@ pub const SHADERS: [(&str, &str); 6] = [
     ("sample", include_str!("shaders/sample.wgsl")),
     ("store", concat!(include_str!("shaders/cache.wgsl"), include_str!("shaders/store.wgsl"))),
     ("attend", concat!(include_str!("shaders/cache.wgsl"), include_str!("shaders/attend.wgsl"))),
+    (
+        "tiled_dot4",
+        concat!(
+            include_str!("shaders/panel.wgsl"),
+            include_str!("shaders/finish.wgsl"),
+            include_str!("shaders/tile.wgsl"),
+            include_str!("shaders/tiled_dot4.wgsl")
+        ),
+    ),
+    (
+        "tiled_f16",
+        concat!(
+            include_str!("shaders/enable_f16.wgsl"),
+            include_str!("shaders/panel.wgsl"),
+            include_str!("shaders/finish.wgsl"),
+            include_str!("shaders/tile.wgsl"),
+            include_str!("shaders/tiled_f16.wgsl")
+        ),
+    ),
+    (
+        "tiled_cooperative",
+        concat!(
+            include_str!("shaders/enable_cooperative.wgsl"),
+            include_str!("shaders/panel.wgsl"),
+            include_str!("shaders/finish.wgsl"),
+            include_str!("shaders/tile.wgsl"),
+            include_str!("shaders/tiled_cooperative.wgsl")
+        ),
+    ),
 ];
+
+/// How products for many tokens are computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Tile {
+    /// In f32: every adapter can.
+    Plain,
+    /// Quantized weights with `dot4I8Packed`, the input in two planes of bytes as on the CPU's fast path.
+    Dot4,
+    /// Quantized weights in half precision with f32 sums: less exact than the others.
+    F16,
+    /// Cooperative matrices of halves, of which weights and input have two each; wgpu calls them experimental.
+    Cooperative,
+}
+
+impl Tile {
+    /// What there is for an encoding: floats have no codes.
+    pub(crate) fn of(self, encoding: Encoding) -> Tile {
+        let floats = encoding.block_columns() == 1;
+        if floats && matches!(self, Tile::Dot4 | Tile::F16) { Tile::Plain } else { self }
+    }
+
+    fn module(self) -> usize {
+        match self {
+            Tile::Plain => 1,
+            Tile::Dot4 => 6,
+            Tile::F16 => 7,
+            Tile::Cooperative => 8,
+        }
+    }
+}
 
 /// An entry point of a shader file, in its variant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -35,10 +94,10 @@ pub(crate) enum Entry {
     /// A matrix product for few tokens.
     Vector(Encoding),
     /// A matrix product for many.
-    Tiled(Encoding),
+    Tiled(Encoding, Tile),
     /// That of queries, keys and values, which are rotated and stored with so many bytes for a number.
     VectorQkv(Encoding, u32),
-    TiledQkv(Encoding, u32),
+    TiledQkv(Encoding, u32, Tile),
     /// Rows of the embedding.
     Embed(Encoding),
     Swiglu,
@@ -69,8 +128,8 @@ impl Entry {
             Entry::Vector(e) => (0, "vector", vec![encoding(e)]),
             Entry::VectorQkv(e, bytes) => (0, "vector_qkv", vec![encoding(e), kv(bytes)]),
             Entry::Embed(e) => (0, "embed", vec![encoding(e)]),
-            Entry::Tiled(e) => (1, "tiled", vec![encoding(e)]),
-            Entry::TiledQkv(e, bytes) => (1, "tiled_qkv", vec![encoding(e), kv(bytes)]),
+            Entry::Tiled(e, tile) => (tile.module(), "tiled", vec![encoding(e)]),
+            Entry::TiledQkv(e, bytes, tile) => (tile.module(), "tiled_qkv", vec![encoding(e), kv(bytes)]),
             Entry::Swiglu => (2, "swiglu", vec![]),
             Entry::Sample => (3, "sample", vec![]),
             Entry::Store(1) => (4, "store_bytes", vec![kv(1)]),
@@ -83,7 +142,7 @@ impl Entry {
     fn bindings(self) -> &'static [(u32, Use)] {
         use Use::{Read, Uniform, Write};
         match self {
-            Entry::Vector(_) | Entry::Tiled(_) => {
+            Entry::Vector(_) | Entry::Tiled(..) => {
                 &[(0, Uniform), (1, Uniform), (2, Read), (3, Read), (4, Write), (5, Read)]
             }
             Entry::VectorQkv(..) | Entry::TiledQkv(..) => &[

@@ -15,7 +15,7 @@ mod weights;
 pub use backend::Gpu;
 pub use device::{AdapterReport, Device, adapters};
 pub use error::GpuError;
-pub use kernels::SHADERS;
+pub use kernels::{SHADERS, Tile};
 pub use plan::{GpuOptions, GpuPlan};
 
 #[cfg(test)]

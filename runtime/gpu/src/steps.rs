@@ -126,12 +126,13 @@ impl Product {
         // Without a norm the binding is there and nobody looks at it.
         let norm = route.norm.map_or(route.input, |(weight, _)| weight);
         let mut buffers = vec![&shape, route.state, buffer, route.input, route.output, norm];
+        let tile = device.tile().of(piece.encoding);
         let (vector, tiled) = match route.finish {
             Finish::Store(Store { bytes, shape, angles, keys, values, .. }) => {
                 buffers.extend([shape, angles, keys, values]);
-                (Entry::VectorQkv(piece.encoding, bytes), Entry::TiledQkv(piece.encoding, bytes))
+                (Entry::VectorQkv(piece.encoding, bytes), Entry::TiledQkv(piece.encoding, bytes, tile))
             }
-            _ => (Entry::Vector(piece.encoding), Entry::Tiled(piece.encoding)),
+            _ => (Entry::Vector(piece.encoding), Entry::Tiled(piece.encoding, tile)),
         };
         let (vector, tiled) = (kernels.get(vector), kernels.get(tiled));
         let bind = vector.bind(device, &buffers);

@@ -96,9 +96,9 @@ fn level(code: u32) -> u32 {
     return (word >> ((code & 3u) * 8u)) & 0xffu;
 }
 
-fn levels(codes: u32) -> vec4<f32> {
+fn levels(codes: u32) -> u32 {
     let c = bytes(codes);
-    return vec4<f32>(vec4<u32>(level(c.x), level(c.y), level(c.z), level(c.w))) - 64.0;
+    return level(c.x) | (level(c.y) << 8u) | (level(c.z) << 16u) | (level(c.w) << 24u);
 }
 
 // Words of a block of 32 columns.
@@ -149,42 +149,66 @@ fn float_at(at: u32, row: u32, column: u32) -> f32 {
     }
 }
 
-// Columns 4 * quad to 4 * quad + 3 of a row of the block at word `at`, before scale and minimum; `left` columns of the
-// block exist.
-fn quad_at(at: u32, row: u32, quad: u32, left: u32) -> vec4<f32> {
+fn is_quantized() -> bool {
+    return ENCODING >= Q8;
+}
+
+// What the bytes of `bytes_at` are too large by.
+fn bias() -> u32 {
     switch ENCODING {
-        case Q8, Q8ROW: { return vec4<f32>(bytes(weights[at + quad * 16u + row])) - 128.0; }
+        case Q8, Q8ROW: { return 128u; }
+        case Q4: { return 8u; }
+        case Q4MIN: { return 0u; }
+        case Q6: { return 32u; }
+        default: { return 64u; }
+    }
+}
+
+// Columns 4 * quad to 4 * quad + 3 of a row of the quantized block at word `at`, in a word, the first lowest.
+fn bytes_at(at: u32, row: u32, quad: u32) -> u32 {
+    switch ENCODING {
+        case Q8, Q8ROW: { return weights[at + quad * 16u + row]; }
         case Q3NL: {
             let low = (weights[at + (quad >> 2u) * 16u + row] >> ((quad & 3u) * 2u)) & 0x03030303u;
             let high = (weights[at + 32u + row] >> quad) & 0x01010101u;
             return levels(low | (high << 2u));
         }
-        case Q4, Q4MIN, Q4NL, Q5NL, Q6: {
-            let low = (weights[at + (quad >> 1u) * 16u + row] >> ((quad & 1u) * 4u)) & 0x0f0f0f0fu;
-            switch ENCODING {
-                case Q4: { return vec4<f32>(bytes(low)) - 8.0; }
-                case Q4MIN: { return vec4<f32>(bytes(low)); }
-                case Q4NL: { return levels(low); }
-                case Q5NL: {
-                    let high = (weights[at + 64u + row] >> quad) & 0x01010101u;
-                    return levels(low | (high << 4u));
-                }
-                default: {
-                    let word = weights[at + 64u + (quad >> 2u) * 16u + row];
-                    let high = (word >> ((quad & 3u) * 2u)) & 0x03030303u;
-                    return vec4<f32>(bytes(low | (high << 4u))) - 32.0;
-                }
-            }
+        default: {}
+    }
+    let low = (weights[at + (quad >> 1u) * 16u + row] >> ((quad & 1u) * 4u)) & 0x0f0f0f0fu;
+    switch ENCODING {
+        case Q4NL: { return levels(low); }
+        case Q5NL: { return levels(low | (((weights[at + 64u + row] >> quad) & 0x01010101u) << 4u)); }
+        case Q6: {
+            let word = weights[at + 64u + (quad >> 2u) * 16u + row];
+            return low | (((word >> ((quad & 3u) * 2u)) & 0x03030303u) << 4u);
         }
-        default: {
-            // Float panels have no padding columns: what lies behind is the next panel.
-            var out = vec4<f32>(0.0);
-            for (var j = 0u; j < 4u; j++) {
-                if (quad * 4u + j < left) {
-                    out[j] = float_at(at, row, quad * 4u + j);
-                }
-            }
-            return out;
+        default: { return low; }
+    }
+}
+
+// The same as four signed bytes.
+fn codes_at(at: u32, row: u32, quad: u32) -> u32 {
+    let word = bytes_at(at, row, quad);
+    if (ENCODING == Q8 || ENCODING == Q8ROW) {
+        return word ^ 0x80808080u;
+    }
+    // No byte borrows from the one above it.
+    return ((word | 0x80808080u) - bias() * 0x01010101u) ^ 0x80808080u;
+}
+
+// Columns 4 * quad to 4 * quad + 3 of a row of the block at word `at`, before scale and minimum; `left` columns of the
+// block exist.
+fn quad_at(at: u32, row: u32, quad: u32, left: u32) -> vec4<f32> {
+    if (is_quantized()) {
+        return vec4<f32>(bytes(bytes_at(at, row, quad))) - f32(bias());
+    }
+    // Float panels have no padding columns: what lies behind is the next panel.
+    var out = vec4<f32>(0.0);
+    for (var j = 0u; j < 4u; j++) {
+        if (quad * 4u + j < left) {
+            out[j] = float_at(at, row, quad * 4u + j);
         }
     }
+    return out;
 }

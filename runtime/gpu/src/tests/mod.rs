@@ -54,9 +54,12 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) fn new() -> Option<Bench> {
-        let device = device()?;
+        device().map(Bench::with)
+    }
+
+    pub(crate) fn with(device: Device) -> Bench {
         let kernels = Kernels::new(&device);
-        Some(Bench { device, kernels })
+        Bench { device, kernels }
     }
 
     /// A buffer with these words.
@@ -105,8 +108,14 @@ fn shaders_are_valid() {
     for (name, text) in SHADERS {
         let module = naga::front::wgsl::parse_str(text)
             .unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string(text)));
-        // Nothing beyond plain WebGPU, of which packing half numbers is a part.
-        let mut validator = Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16_IN_FLOAT32);
+        // Nothing beyond plain WebGPU, of which packing half numbers is a part, but where the name says so.
+        let capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32
+            | match name {
+                "tiled_f16" => Capabilities::SHADER_FLOAT16,
+                "tiled_cooperative" => Capabilities::SHADER_FLOAT16 | Capabilities::COOPERATIVE_MATRIX,
+                _ => Capabilities::empty(),
+            };
+        let mut validator = Validator::new(ValidationFlags::all(), capabilities);
         validator.validate(&module).unwrap_or_else(|e| panic!("{name}: {e:?}"));
         assert!(!module.entry_points.is_empty(), "{name} has an entry point");
     }
