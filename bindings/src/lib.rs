@@ -23,6 +23,6 @@ pub use completion::{Completion, CompletionOptions};
 pub use engine::Answer;
 pub use error::ApiError;
 pub use listener::{Finish, Listener, ListenerError, Reply};
-pub use model::{KvCache, Model, ModelInfo, ModelOptions};
+pub use model::{Backend, KvCache, Model, ModelInfo, ModelOptions};
 
 uniffi::setup_scaffolding!();

@@ -3,7 +3,7 @@
 use crate::ApiError;
 use std::path::Path;
 use std::sync::Arc;
-use thimble_host::{MappedModel, Plan, Settings};
+use thimble_host::{BackendKind, Chooser, MappedModel, Plan, Settings};
 use thimble_runtime::kernels::KvKind;
 use thimble_runtime::tokenizer::Specials;
 
@@ -15,6 +15,18 @@ pub enum KvCache {
     F16,
     /// Bytes: half the memory, and faster in long conversations.
     Q8,
+}
+
+/// Where a model runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, uniffi::Enum)]
+pub enum Backend {
+    /// The fastest for this model on this machine, measured when the model is first opened.
+    Auto,
+    /// The CPU.
+    #[default]
+    Cpu,
+    /// The GPU as long as it works, then the CPU.
+    Gpu,
 }
 
 /// How to open a model.
@@ -32,6 +44,13 @@ pub struct ModelOptions {
     /// How keys and values are kept.
     #[uniffi(default = None)]
     pub kv_cache: Option<KvCache>,
+    /// Where it runs; unless given what `THIMBLE_BACKEND` names, or the CPU. A library built without the feature `gpu` has
+    /// the CPU alone.
+    #[uniffi(default = None)]
+    pub backend: Option<Backend>,
+    /// The file that remembers what `Auto` measured; without it every opening measures.
+    #[uniffi(default = None)]
+    pub backend_memory: Option<String>,
 }
 
 /// What there is to know about a model and how it will run.
@@ -51,7 +70,7 @@ pub struct ModelInfo {
     pub most_context: u32,
     /// Whether it answers messages; otherwise it only continues text.
     pub answers_messages: bool,
-    /// Instruction set in use.
+    /// What computes: the CPU's instruction set, `gpu`, or both, first what prompts run on.
     pub kernels: String,
     /// Threads.
     pub threads: u32,
@@ -71,7 +90,8 @@ impl Model {
     /// not fit the budget is refused with the figures.
     ///
     /// # Errors
-    /// [`ApiError::NotFound`], [`ApiError::NotAModel`], [`ApiError::Damaged`], [`ApiError::TooLarge`].
+    /// [`ApiError::NotFound`], [`ApiError::NotAModel`], [`ApiError::Damaged`], [`ApiError::TooLarge`]; [`ApiError::Other`]
+    /// where a GPU was asked for and there is none.
     #[uniffi::constructor(name = "open")]
     pub fn open(path: String, options: ModelOptions) -> Result<Arc<Model>, ApiError> {
         let mapped = MappedModel::open(Path::new(&path)).map_err(|error| ApiError::open(&path, error))?;
@@ -84,9 +104,23 @@ impl Model {
                 KvCache::Q8 => KvKind::Q8,
             }),
             lookup: LOOKUP,
+            backend: options.backend.map(|backend| match backend {
+                Backend::Auto => BackendKind::Auto,
+                Backend::Cpu => BackendKind::Cpu,
+                Backend::Gpu => BackendKind::Gpu,
+            }),
             ..Settings::default()
         };
-        let plan = Plan::new(file.config(), &settings)?;
+        let book = options.backend_memory.as_deref().map(Path::new);
+        let chooser = Chooser { book, tell: |line| eprintln!("{line}") };
+        let stem = Path::new(&path).file_stem().unwrap_or_default().to_string_lossy();
+        let backend = Some(chooser.choose(&file, &stem, &settings)?.backend);
+        #[cfg(feature = "gpu")]
+        if backend.is_some_and(BackendKind::has_gpu) {
+            // Told now, not with the first answer.
+            thimble_host::device().map_err(ApiError::other)?;
+        }
+        let plan = Plan::new(file.config(), &Settings { backend, ..settings })?;
         let needed = (file.bytes().len() + plan.bytes()) as u64;
         if let Some(budget) = options.budget_bytes.filter(|&budget| needed > budget) {
             return Err(ApiError::TooLarge { needed, budget });
@@ -110,7 +144,7 @@ impl Model {
             context: self.plan.context() as u32,
             most_context: config.context as u32,
             answers_messages: file.chat().is_some(),
-            kernels: self.plan.kernels().name.to_owned(),
+            kernels: self.plan.processors(),
             threads: self.plan.threads() as u32,
         })
     }

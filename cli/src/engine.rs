@@ -2,9 +2,14 @@
 
 use crate::failure::Failure;
 use crate::flags::{Kv, MachineFlags, SamplingFlags};
+use crate::home::Home;
+use crate::terminal;
 use std::path::{Path, PathBuf};
 use thimble_host::text;
-use thimble_host::{Generator, MappedModel, Memory, OpenError, Plan, PlanError, Pool, Settings};
+use thimble_host::{
+    BackendError, BackendKind, Chooser, Generator, MappedModel, Memory, OpenError, Plan, PlanError, Pool,
+    Settings,
+};
 use thimble_runtime::Token;
 use thimble_runtime::format::{Config, ModelFile};
 use thimble_runtime::memory::MemoryError;
@@ -61,6 +66,7 @@ pub(crate) fn settings(machine: &MachineFlags, need: Need) -> Result<Settings, F
         threads: machine.threads,
         kernels: kernels.map_err(|error| Failure::Usage(format!("--kernels: {error}")))?,
         kv: machine.kv.map(Kv::kind),
+        backend: machine.backend,
         exact: machine.exact,
         logit_rows: need.logit_rows,
         lookup: need.lookup,
@@ -70,12 +76,36 @@ pub(crate) fn settings(machine: &MachineFlags, need: Need) -> Result<Settings, F
 
 /// How the model would run with the user's flags.
 pub(crate) fn plan(config: &Config, machine: &MachineFlags, need: Need) -> Result<Plan, Failure> {
-    Plan::new(config, &settings(machine, need)?).map_err(|error| match error {
-        PlanError::Kernels(_) | PlanError::Threads(_) | PlanError::Memory(MemoryError::Context { .. }) => {
-            Failure::Usage(error.to_string())
-        }
+    let plan = Plan::new(config, &settings(machine, need)?).map_err(refused)?;
+    Ok(plan.telling(terminal::note))
+}
+
+/// The same, where `auto` means what is the fastest for this model.
+pub(crate) fn chosen(mapped: &Mapped, machine: &MachineFlags, need: Need) -> Result<Plan, Failure> {
+    let backend = Some(backend(mapped, &settings(machine, need)?)?);
+    plan(mapped.file()?.config(), &MachineFlags { backend, ..machine.clone() }, need)
+}
+
+/// The backend of the settings, never `auto`: what that is for this model is measured at first use.
+pub(crate) fn backend(mapped: &Mapped, settings: &Settings) -> Result<BackendKind, Failure> {
+    let book = Home::find().ok().map(|home| home.backends());
+    let name = mapped.path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
+    let chooser = Chooser { book: book.as_deref(), tell: terminal::note };
+    let chosen = chooser.choose(&mapped.file()?, &name, settings).map_err(refused)?;
+    if let Some(news) = chosen.news {
+        terminal::note(&format!("auto: {} for {}; {}", news.backend, news.model, news.why));
+    }
+    Ok(chosen.backend)
+}
+
+fn refused(error: PlanError) -> Failure {
+    match error {
+        PlanError::Kernels(_)
+        | PlanError::Threads(_)
+        | PlanError::Backend(BackendError::Unknown(_))
+        | PlanError::Memory(MemoryError::Context { .. }) => Failure::Usage(error.to_string()),
         other => engine(other),
-    })
+    }
 }
 
 /// What a generator borrows: its memory and its threads.

@@ -2,12 +2,13 @@
 
 mod eval;
 
-use crate::commands::{bench, convert, divergence, export};
+use crate::commands::{bench, convert, devices, divergence, export};
 use crate::engine::LOOKUP;
 use crate::recipe::RecipeFlags;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use eval::{CompareFlags, EvalFlags};
 use std::path::PathBuf;
+use thimble_host::BackendKind;
 use thimble_runtime::kernels::KvKind;
 
 /// Small language models, offline: chat with one, complete text, convert and inspect model files.
@@ -44,6 +45,8 @@ pub(crate) enum Command {
     Compare(CompareFlags),
     /// How fast a model runs on this machine
     Bench(bench::Flags),
+    /// Show the GPUs of this machine, and what `--backend auto` chose for which model
+    Devices(devices::Flags),
     /// Convert a Hugging Face folder, a GGUF or a .thimble file to a .thimble or a GGUF file
     Convert(ConvertFlags),
     /// Write a .thimble or a GGUF file as a Hugging Face folder
@@ -80,6 +83,10 @@ pub(crate) struct MachineFlags {
     /// How keys and values are kept
     #[arg(long, value_enum, value_name = "KIND")]
     pub(crate) kv: Option<Kv>,
+    /// Processors: cpu, gpu, gpu+cpu (prompts on the GPU, tokens one by one on the CPU), cpu+gpu, or auto: the fastest,
+    /// measured at first use [default: cpu; also THIMBLE_BACKEND]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) backend: Option<BackendKind>,
 }
 
 /// How keys and values are kept.

@@ -45,6 +45,11 @@ impl Home {
         self.folder.join("data")
     }
 
+    /// What `--backend auto` chose.
+    pub(crate) fn backends(&self) -> PathBuf {
+        self.folder.join("backends.json")
+    }
+
     /// The chat's line history.
     pub(crate) fn history(&self) -> PathBuf {
         self.folder.join("history.txt")

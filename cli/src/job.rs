@@ -1,8 +1,8 @@
 //! What the flags mean: models named, contradictions refused, before anything is done.
 
 use crate::commands::{
-    bench, chat, compare, convert, divergence, eval, export, inspect, list, perplexity, pull, run, score,
-    tokens, verify,
+    bench, chat, compare, convert, devices, divergence, eval, export, inspect, list, perplexity, pull, run,
+    score, tokens, verify,
 };
 use crate::failure::Failure;
 use crate::flags::{Command, Flags};
@@ -33,6 +33,8 @@ pub(crate) enum Job {
     Compare(compare::Job),
     /// `thimble bench`
     Bench(Box<bench::Job>),
+    /// `thimble devices`
+    Devices(devices::Job),
     /// `thimble convert`
     Convert(convert::Job),
     /// `thimble export`
@@ -58,6 +60,7 @@ impl Job {
             Command::Eval(flags) => Job::Eval(Box::new(eval::Job::resolve(flags)?)),
             Command::Compare(flags) => Job::Compare(compare::Job::resolve(flags)?),
             Command::Bench(flags) => Job::Bench(Box::new(bench::Job::resolve(flags)?)),
+            Command::Devices(flags) => Job::Devices(devices::Job::resolve(flags)?),
             Command::Convert(flags) => Job::Convert(convert::Job::resolve(flags)?),
             Command::Export(flags) => Job::Export(export::Job::resolve(flags)?),
             Command::Inspect(flags) => Job::Inspect(inspect::Job::resolve(flags)?),
@@ -79,6 +82,7 @@ impl Job {
             Job::Eval(job) => job.run(stdout),
             Job::Compare(job) => job.run(stdout),
             Job::Bench(job) => job.run(stdout),
+            Job::Devices(job) => job.run(stdout),
             Job::Convert(job) => job.run(stdout),
             Job::Export(job) => job.run(stdout),
             Job::Inspect(job) => job.run(stdout),

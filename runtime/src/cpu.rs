@@ -3,12 +3,14 @@
 use crate::Token;
 use crate::format::GROUP;
 use crate::kernels::{
-    Crew, Input, Kernels, Matrix, Place, Product, QuantGroup, Rope, Team, parts, tiled_groups,
+    CHUNK, Crew, Input, Kernels, KvHeadMut, Matrix, Place, Product, QuantGroup, Rope, Team, parts,
+    tiled_groups,
 };
 use crate::kv_cache::KvCache;
-use crate::memory::{Arena, Carve, MemoryError, MemoryPlan};
-use crate::model::{Backend, Batch, Layer, Weights};
+use crate::memory::{Arena, Carve, MemoryError, MemoryPlan, PlanOptions};
+use crate::model::{Backend, Batch, Layer, Weights, forward};
 use crate::sampler::{Candidate, Sampler};
+use crate::sequence::{Limits, Sequence};
 use core::ops::Range;
 
 /// Every buffer that inference writes; the only mutable state.
@@ -116,24 +118,23 @@ impl<'f, 'm, 't, T: Team> Cpu<'f, 'm, 't, T> {
         &self.plan
     }
 
-    /// The tokens of the sequence, `[context]`: kept here because it is the caller's memory too.
-    pub fn history(&mut self) -> &mut [Token] {
-        self.buffers.history
+    /// The kernels in use.
+    pub fn kernels(&self) -> Kernels {
+        self.crew.kernels
     }
 
-    /// Tokens seen and logits kept, at once.
-    pub fn history_and_logits(&mut self) -> (&[Token], &mut [f32]) {
-        let vocab = self.plan.config().vocab;
-        (self.buffers.history, &mut self.buffers.logits[..self.logit_rows * vocab])
-    }
-
-    /// Draws from row `row` of the logits of the last [`Backend::head`], which is used up; `position` tokens of the
-    /// history count for the penalties.
-    pub fn sample(&mut self, sampler: &mut Sampler<'_>, row: usize, position: usize) -> Token {
-        let vocab = self.plan.config().vocab;
-        let logits = &mut self.buffers.logits[..self.logit_rows * vocab];
-        let logits = logits.get_mut(row * vocab..(row + 1) * vocab).unwrap_or(&mut []);
+    /// Draws from `logits`, `[vocab]`, made by whatever other backend: with the history and the scratch here. See
+    /// [`Sequence::sample`].
+    pub fn draw(&mut self, sampler: &mut Sampler<'_>, logits: &mut [f32], position: usize) -> Token {
         sampler.sample(logits, &self.buffers.history[..position], self.buffers.candidates)
+    }
+
+    /// Keys and values of one layer and key-value head at the positions of `blocks`, 64 in each: to hand a cache over.
+    ///
+    /// # Panics
+    /// Where there is no such layer, head or block.
+    pub fn cache(&mut self, layer: usize, head: usize, blocks: Range<usize>) -> KvHeadMut<'_> {
+        self.buffers.cache.head(layer, head, blocks.start * CHUNK..blocks.end * CHUNK)
     }
 
     /// Whether the integer kernels run for a product with these matrices.
@@ -296,5 +297,38 @@ impl<T: Team> Backend for Cpu<'_, '_, '_, T> {
 
     fn logits(&mut self) -> &mut [f32] {
         self.history_and_logits().1
+    }
+}
+
+impl<T: Team> Sequence for Cpu<'_, '_, '_, T> {
+    fn limits(&self) -> Limits {
+        let (config, options) = (self.plan.config(), self.plan.options());
+        let &PlanOptions { context, batch, logit_rows, .. } = options;
+        Limits { vocab: config.vocab, context, batch, logit_rows }
+    }
+
+    /// Kept here because it is the caller's memory too.
+    fn history(&mut self) -> &mut [Token] {
+        self.buffers.history
+    }
+
+    fn history_and_logits(&mut self) -> (&[Token], &mut [f32]) {
+        let vocab = self.plan.config().vocab;
+        (self.buffers.history, &mut self.buffers.logits[..self.logit_rows * vocab])
+    }
+
+    fn run(&mut self, batch: &Batch<'_>) {
+        forward(self, batch);
+    }
+
+    fn head(&mut self, rows: Range<usize>) {
+        Backend::head(self, rows);
+    }
+
+    fn sample(&mut self, sampler: &mut Sampler<'_>, row: usize, position: usize) -> Token {
+        let vocab = self.plan.config().vocab;
+        let logits = &mut self.buffers.logits[..self.logit_rows * vocab];
+        let logits = logits.get_mut(row * vocab..(row + 1) * vocab).unwrap_or(&mut []);
+        sampler.sample(logits, &self.buffers.history[..position], self.buffers.candidates)
     }
 }

@@ -3,7 +3,7 @@
 //! Each layer and key-value head has a region of its own that fills from the front, so that pages are
 //! touched only as positions are used.
 
-use crate::kernels::{CHUNK, Disjoint, KvKind};
+use crate::kernels::{CHUNK, Disjoint, KvHeadMut, KvKind};
 use crate::memory::{Carve, MemoryError, MemoryPlan};
 use core::ops::Range;
 
@@ -91,6 +91,18 @@ impl<'m> KvCache<'m> {
             key_scales: memory.take(all(scales))?,
             value_scales: memory.take(all(scales))?,
         })
+    }
+
+    /// Some positions (whole chunks) of one layer and head.
+    pub(crate) fn head(&mut self, layer: usize, head: usize, positions: Range<usize>) -> KvHeadMut<'_> {
+        let (keys, values, scales) = self.layout.ranges(layer, head, positions);
+        KvHeadMut {
+            kind: self.layout.kind,
+            keys: &mut self.keys[keys],
+            values: &mut self.values[values],
+            key_scales: &mut self.key_scales[scales.clone()],
+            value_scales: &mut self.value_scales[scales],
+        }
     }
 
     pub(crate) fn shared(&mut self) -> KvShared<'_> {

@@ -20,6 +20,7 @@ pub mod lookup;
 pub mod memory;
 pub mod model;
 pub mod sampler;
+pub mod sequence;
 pub mod session;
 pub mod stop;
 pub mod tokenizer;

@@ -1,11 +1,10 @@
 //! One sequence of tokens and its state: prefill, decode, rewind, reuse of a common prefix, scoring.
 
 use crate::Token;
-use crate::cpu::Cpu;
-use crate::kernels::Team;
 use crate::lookup::Lookup;
-use crate::model::{Backend, Batch, forward};
+use crate::model::Batch;
 use crate::sampler::{self, Sampler};
+use crate::sequence::Sequence;
 use thiserror::Error;
 
 /// Why a session cannot go on as asked. Its state is as before the call.
@@ -53,9 +52,9 @@ pub struct Scored {
     pub greedy: bool,
 }
 
-/// A sequence in progress on the CPU.
-pub struct Session<'f, 'm, 't, T: Team> {
-    backend: Cpu<'f, 'm, 't, T>,
+/// A sequence in progress, on the CPU or wherever `S` runs it.
+pub struct Session<S: Sequence> {
+    sequence: S,
     vocab: usize,
     position: usize,
     lookup: Lookup,
@@ -67,11 +66,16 @@ pub struct Session<'f, 'm, 't, T: Team> {
     foreseen: usize,
 }
 
-impl<'f, 'm, 't, T: Team> Session<'f, 'm, 't, T> {
+impl<S: Sequence> Session<S> {
     /// An empty sequence.
-    pub fn new(backend: Cpu<'f, 'm, 't, T>) -> Self {
-        let vocab = backend.plan().config().vocab;
-        Session { backend, vocab, position: 0, lookup: Lookup::new(0), ahead: 0, row: 0, foreseen: 0 }
+    pub fn new(sequence: S) -> Self {
+        let vocab = sequence.limits().vocab;
+        Session { sequence, vocab, position: 0, lookup: Lookup::new(0), ahead: 0, row: 0, foreseen: 0 }
+    }
+
+    /// What it runs on.
+    pub fn sequence(&self) -> &S {
+        &self.sequence
     }
 
     /// The same, proposing tokens while it decodes, as many as the plan has rows of logits for beside the first: what is
@@ -82,7 +86,7 @@ impl<'f, 'm, 't, T: Team> Session<'f, 'm, 't, T> {
 
     /// Most tokens that the session can hold.
     pub fn context(&self) -> usize {
-        self.backend.context()
+        self.sequence.limits().context
     }
 
     /// Tokens in the session.
@@ -97,13 +101,13 @@ impl<'f, 'm, 't, T: Team> Session<'f, 'm, 't, T> {
 
     /// The tokens in the session.
     pub fn tokens(&mut self) -> &[Token] {
-        &self.backend.history()[..self.position]
+        &self.sequence.history()[..self.position]
     }
 
     /// The tokens in the session, and the logits of the last, `[vocab]`: empty before the first forward pass
     /// and after a rewind. To be changed at will by a sampler.
     pub fn tokens_and_logits(&mut self) -> (&[Token], &mut [f32]) {
-        let (history, logits) = self.backend.history_and_logits();
+        let (history, logits) = self.sequence.history_and_logits();
         let row = self.row * self.vocab..(self.row + 1) * self.vocab;
         (&history[..self.position], logits.get_mut(row).unwrap_or(&mut []))
     }
@@ -111,7 +115,7 @@ impl<'f, 'm, 't, T: Team> Session<'f, 'm, 't, T> {
     /// Draws the next token from the logits of the last, which are used up: the token has to be appended
     /// (with [`Session::prefill`]) before the next draw. Token 0 where there are no logits.
     pub fn sample(&mut self, sampler: &mut Sampler<'_>) -> Token {
-        self.backend.sample(sampler, self.row, self.position)
+        self.sequence.sample(sampler, self.row, self.position)
     }
 
     fn check(&self, tokens: &[Token]) -> Result<(), SessionError> {
@@ -129,8 +133,8 @@ impl<'f, 'm, 't, T: Team> Session<'f, 'm, 't, T> {
     /// Runs one batch at the end of the sequence.
     fn advance(&mut self, tokens: &[Token]) {
         (self.ahead, self.row) = (0, 0);
-        self.backend.history()[self.position..][..tokens.len()].copy_from_slice(tokens);
-        forward(&mut self.backend, &Batch { tokens, position: self.position });
+        self.sequence.history()[self.position..][..tokens.len()].copy_from_slice(tokens);
+        self.sequence.run(&Batch { tokens, position: self.position });
         self.position += tokens.len();
     }
 
@@ -142,18 +146,18 @@ impl<'f, 'm, 't, T: Team> Session<'f, 'm, 't, T> {
             return Ok(());
         }
         let mut last = 0;
-        for batch in tokens.chunks(self.backend.batch()) {
+        for batch in tokens.chunks(self.sequence.limits().batch) {
             self.advance(batch);
             last = batch.len() - 1;
         }
-        self.backend.head(last..last + 1);
+        self.sequence.head(last..last + 1);
         Ok(())
     }
 
     /// Appends one token, and runs proposals behind it.
     fn decode(&mut self, token: Token) {
         let at = self.position;
-        if self.ahead > 0 && self.backend.history()[at] == token {
+        if self.ahead > 0 && self.sequence.history()[at] == token {
             self.position += 1;
             self.row += 1;
             self.ahead -= 1;
@@ -161,8 +165,9 @@ impl<'f, 'm, 't, T: Team> Session<'f, 'm, 't, T> {
             self.lookup.saved();
             return;
         }
-        let room = (self.context() - at).min(self.backend.batch()).min(self.backend.logit_rows()) - 1;
-        let history = self.backend.history();
+        let limits = self.sequence.limits();
+        let room = (limits.context - at).min(limits.batch).min(limits.logit_rows) - 1;
+        let history = self.sequence.history();
         history[at] = token;
         let (start, count) = self.lookup.propose(&history[..=at], room);
         let mut tokens = [token; 1 + Lookup::MOST];
@@ -170,7 +175,7 @@ impl<'f, 'm, 't, T: Team> Session<'f, 'm, 't, T> {
         self.advance(&tokens[..=count]);
         self.position = at + 1;
         self.ahead = count;
-        self.backend.head(0..1 + count);
+        self.sequence.head(0..1 + count);
     }
 
     /// Goes back to the first `position` tokens, at no cost.
@@ -179,7 +184,7 @@ impl<'f, 'm, 't, T: Team> Session<'f, 'm, 't, T> {
             return Err(SessionError::Rewind { to: position, position: self.position });
         }
         if position < self.position {
-            self.backend.head(0..0);
+            self.sequence.head(0..0);
             (self.ahead, self.row) = (0, 0);
         }
         self.position = position;
@@ -205,22 +210,25 @@ impl<'f, 'm, 't, T: Team> Session<'f, 'm, 't, T> {
         each: &mut dyn FnMut(usize, &mut [f32]),
     ) -> Result<(), SessionError> {
         self.check(tokens)?;
-        let (batch_size, rows) = (self.backend.batch(), self.backend.logit_rows());
+        let limits = self.sequence.limits();
+        let (batch_size, rows) = (limits.batch, limits.logit_rows);
         let mut first = 0;
         for batch in tokens.chunks(batch_size) {
             self.advance(batch);
             let mut row = from.saturating_sub(first);
             while row < batch.len() {
                 let count = rows.min(batch.len() - row);
-                self.backend.head(row..row + count);
-                for (i, logits) in self.backend.logits().chunks_exact_mut(self.vocab).enumerate() {
+                self.sequence.head(row..row + count);
+                for (i, logits) in
+                    self.sequence.history_and_logits().1.chunks_exact_mut(self.vocab).enumerate()
+                {
                     each(first + row + i, logits);
                 }
                 row += count;
             }
             first += batch.len();
         }
-        self.backend.head(0..0);
+        self.sequence.head(0..0);
         Ok(())
     }
 

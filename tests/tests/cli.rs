@@ -1,6 +1,8 @@
 //! The real command, as a user meets it: a tiny model is made and converted, and `thimble` is run.
 #![allow(clippy::unwrap_used, reason = "these files are nothing but tests")]
 
+#[path = "cli/backend.rs"]
+mod backend;
 #[path = "cli/bench.rs"]
 mod bench;
 #[path = "cli/eval.rs"]

@@ -14,10 +14,11 @@ from ._answer import Answer
 from ._chat import Chat
 from ._errors import ContextFull, Damaged, NotAModel, NotFound, ThimbleError, TooLarge
 from ._model import Model
-from .thimble_ffi import Finish, KvCache, Message, ModelInfo, Reply, Sampling, Stats
+from .thimble_ffi import Backend, Finish, KvCache, Message, ModelInfo, Reply, Sampling, Stats
 
 __all__ = [
     "Answer",
+    "Backend",
     "Chat",
     "ContextFull",
     "Damaged",

@@ -11,7 +11,7 @@ from . import thimble_ffi as ffi
 from ._answer import Answer, Ear, watched
 from ._chat import Chat, Path
 from ._errors import telling
-from .thimble_ffi import KvCache, ModelInfo, Sampling
+from .thimble_ffi import Backend, KvCache, ModelInfo, Sampling
 
 
 class Model:
@@ -31,17 +31,25 @@ class Model:
         context: Optional[int] = None,
         threads: Optional[int] = None,
         kv_cache: Optional[KvCache] = None,
+        backend: Optional[Backend] = None,
+        backend_memory: Optional[Path] = None,
     ) -> Model:
         """Opens a .thimble file.
 
         budget_bytes: refuse what takes more (the file and the state of one chat). context: tokens that a conversation
         may have, 2,048 unless given. threads: as many as the system grants unless given. kv_cache: how keys and values
-        are kept.
+        are kept. backend: the CPU, the GPU (where the library was built with it), or the faster one, which is measured
+        first; backend_memory: a file that remembers what was measured.
 
         Raises NotFound, NotAModel, Damaged, or TooLarge with `needed` and `budget`.
         """
         options = ffi.ModelOptions(
-            budget_bytes=budget_bytes, context=context, threads=threads, kv_cache=kv_cache
+            budget_bytes=budget_bytes,
+            context=context,
+            threads=threads,
+            kv_cache=kv_cache,
+            backend=backend,
+            backend_memory=None if backend_memory is None else os.fspath(backend_memory),
         )
         with telling():
             return cls(ffi.Model.open(os.fspath(path), options))

@@ -11,7 +11,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
-use thimble_host::Generator;
+use thimble_host::{BackendKind, Generator};
 use thimble_runtime::Token;
 
 /// Tokens of the prompts that are timed by default.
@@ -52,6 +52,10 @@ pub(crate) struct Flags {
     /// How keys and values are kept
     #[arg(long, value_enum, value_name = "KIND")]
     kv: Option<Kv>,
+    /// Processors: cpu, gpu, gpu+cpu (prompts on the GPU, tokens one by one on the CPU), cpu+gpu, or auto: the fastest,
+    /// measured at first use [default: cpu; also THIMBLE_BACKEND]
+    #[arg(long, value_name = "NAME")]
+    backend: Option<BackendKind>,
     /// A JSON list on stdout instead of the table
     #[arg(long)]
     json: bool,
@@ -89,8 +93,22 @@ struct Spread {
 #[derive(Clone, Debug, Serialize)]
 #[serde(untagged)]
 enum Figure {
-    Speed { test: Test, tokens: usize, depth: usize, threads: usize, tokens_per_second: Spread },
-    Start { test: Test, context: usize, threads: usize, seconds: Spread, peak_resident_bytes: Option<u64> },
+    Speed {
+        test: Test,
+        tokens: usize,
+        depth: usize,
+        threads: usize,
+        /// What computed it in the end.
+        processors: String,
+        tokens_per_second: Spread,
+    },
+    Start {
+        test: Test,
+        context: usize,
+        threads: usize,
+        seconds: Spread,
+        peak_resident_bytes: Option<u64>,
+    },
 }
 
 /// What a process prints whose start is timed.
@@ -114,8 +132,8 @@ pub(crate) struct Job {
 impl Job {
     /// Names the model.
     pub(crate) fn resolve(flags: Flags) -> Result<Job, Failure> {
-        let Flags { exact, kernels, kv, .. } = flags.clone();
-        let machine = MachineFlags { exact, kernels, kv, ..MachineFlags::default() };
+        let Flags { exact, kernels, kv, backend, .. } = flags.clone();
+        let machine = MachineFlags { exact, kernels, kv, backend, ..MachineFlags::default() };
         engine::settings(&machine, Need::default())?;
         Ok(Job { location: Location::resolve(flags.model.model.as_deref())?, machine, flags })
     }
@@ -205,7 +223,7 @@ impl Job {
     ) -> Result<(), Failure> {
         let Some(longest) = cases.iter().map(|case| case.depth + case.tokens).max() else { return Ok(()) };
         let file = mapped.file()?;
-        let plan = engine::plan(file.config(), machine, Need { context: Some(longest), ..Need::default() })?;
+        let plan = engine::chosen(mapped, machine, Need { context: Some(longest), ..Need::default() })?;
         let mut bench = Bench::new(&plan)?;
         let mut generator = bench.generator(&file, &plan)?;
         let vocab = file.config().vocab;
@@ -225,7 +243,8 @@ impl Job {
                 }
             }
             let tokens_per_second = Spread::of(speeds);
-            each(Figure::Speed { test, tokens: count, depth, threads, tokens_per_second });
+            let processors = generator.sequence().processors();
+            each(Figure::Speed { test, tokens: count, depth, threads, processors, tokens_per_second });
         }
         Ok(())
     }
@@ -244,6 +263,8 @@ impl Job {
             if let Some(kv) = self.flags.kv.and_then(|kv| kv.to_possible_value()) {
                 command.args(["--kv", kv.get_name()]);
             }
+            command
+                .args(self.flags.backend.iter().flat_map(|kind| ["--backend".to_owned(), kind.to_string()]));
             if self.flags.exact {
                 command.arg("--exact");
             }
@@ -288,14 +309,14 @@ impl Spread {
 }
 
 fn table(figures: &[Figure], out: &mut dyn Write) -> Result<(), Failure> {
-    writeln!(out, "test       tokens  depth  threads   tokens/s   lowest  highest")?;
+    writeln!(out, "test       tokens  depth  threads   tokens/s   lowest  highest  processors")?;
     for figure in figures {
-        if let Figure::Speed { test, tokens, depth, threads, tokens_per_second: speed } = figure {
+        if let Figure::Speed { test, tokens, depth, threads, processors, tokens_per_second: speed } = figure {
             let name = if *test == Test::Prefill { "prefill" } else { "decode" };
             let Spread { median, min, max } = speed;
             writeln!(
                 out,
-                "{name:<10} {tokens:>6} {depth:>6} {threads:>8} {median:>10.1} {min:>8.1} {max:>8.1}"
+                "{name:<10} {tokens:>6} {depth:>6} {threads:>8} {median:>10.1} {min:>8.1} {max:>8.1}  {processors}"
             )?;
         }
     }

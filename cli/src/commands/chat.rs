@@ -58,7 +58,7 @@ impl Job {
         let file = mapped.file()?;
         let context = file.config().context.min(MOST_CONTEXT);
         let need = Need { context: Some(context), lookup: self.lookup, ..Need::default() };
-        let plan = engine::plan(file.config(), &self.machine, need)?;
+        let plan = engine::chosen(&mapped, &self.machine, need)?;
         let mut bench = Bench::new(&plan)?;
         let generator = bench.generator(&file, &plan)?;
         let sampler = engine::sampler(self.sampling, &self.biases, file.config().vocab)?;
@@ -237,7 +237,7 @@ impl Room<'_, '_, '_> {
             plan.context(),
             plan.bytes() as f64 / 1e6,
             peak.map_or(String::new(), |bytes| format!(", peak resident {:.1} MB", bytes as f64 / 1e6)),
-            plan.kernels().name,
+            self.dialogue.voice.generator.sequence().processors(),
             plan.threads(),
             self.job.sampling.seed,
         ));

@@ -11,7 +11,7 @@ use serde::Serialize;
 use std::io::Write;
 use std::path::PathBuf;
 use thimble_eval::divergence::{Divergence, Pair, divergence};
-use thimble_host::{KernelKind, Settings};
+use thimble_host::{BackendKind, KernelKind, Settings};
 use thimble_runtime::Token;
 use thimble_runtime::tokenizer::Specials;
 
@@ -48,6 +48,10 @@ pub(crate) struct Flags {
     /// How the model keeps keys and values
     #[arg(long, value_enum, value_name = "KIND")]
     pub(crate) kv: Option<Kv>,
+    /// Processors of the model: cpu, gpu, gpu+cpu, cpu+gpu or auto, as for `thimble run` [default: cpu; also
+    /// THIMBLE_BACKEND]. The reference runs on the CPU
+    #[arg(long, value_name = "NAME")]
+    pub(crate) backend: Option<BackendKind>,
     /// One JSON object on stdout
     #[arg(long)]
     pub(crate) json: bool,
@@ -112,8 +116,10 @@ impl Job {
             kernels: self.kernels,
             kv: flags.kv.map(Kv::kind),
             exact: flags.exact,
+            backend: flags.backend,
             ..Settings::default()
         };
+        let settings = Settings { backend: Some(engine::backend(&model, &settings)?), ..settings };
         let bar = progress::steps("windows", windows.len() as u64);
         let found = divergence(pair, &windows, &settings, &mut |done| bar.set_position(done as u64));
         bar.finish_and_clear();

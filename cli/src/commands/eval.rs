@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use thimble_eval::{Ended, EvalError, Evaluated, Evaluation, Hub, Selection, Source, Task, Watch};
+use thimble_host::Settings;
 
 /// Which model on which items.
 pub(crate) struct Job {
@@ -50,10 +51,11 @@ impl Job {
     /// Evaluates: the table to stdout, progress to stderr.
     pub(crate) fn run(self, stdout: &mut dyn Write) -> Result<(), Failure> {
         let mapped = Mapped::open(&self.location.fetch()?)?;
+        let settings = engine::settings(&self.machine, Need::default())?;
         let evaluation = Evaluation {
             model: mapped.model(),
             name: self.location.name(),
-            settings: engine::settings(&self.machine, Need::default())?,
+            settings: Settings { backend: Some(engine::backend(&mapped, &settings)?), ..settings },
             tasks: self.tasks.clone(),
             source: self.source.clone(),
             selection: self.selection,

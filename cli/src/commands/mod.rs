@@ -4,6 +4,7 @@ pub(crate) mod bench;
 pub(crate) mod chat;
 pub(crate) mod compare;
 pub(crate) mod convert;
+pub(crate) mod devices;
 pub(crate) mod divergence;
 pub(crate) mod eval;
 pub(crate) mod export;

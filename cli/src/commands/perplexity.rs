@@ -53,7 +53,7 @@ impl Job {
         let mapped = Mapped::open(&self.location.fetch()?)?;
         let file = mapped.file()?;
         let need = Need { context: Some(self.window), logit_rows: Some(ROWS), ..Need::default() };
-        let plan = engine::plan(file.config(), &self.machine, need)?;
+        let plan = engine::chosen(&mapped, &self.machine, need)?;
         if self.window > plan.context() {
             let (window, context) = (self.window, plan.context());
             return Err(Failure::Usage(format!("--window {window} is longer than the context of {context}")));

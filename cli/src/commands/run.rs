@@ -58,11 +58,11 @@ struct Output<'a> {
     ids: Vec<u32>,
     text: &'a str,
     finish_reason: Finish,
-    stats: Stats<'a>,
+    stats: Stats,
 }
 
 #[derive(Serialize)]
-struct Stats<'a> {
+struct Stats {
     prefill_tokens: usize,
     prefill_seconds: f64,
     decode_tokens: usize,
@@ -73,7 +73,7 @@ struct Stats<'a> {
     first_token_seconds: Option<f64>,
     peak_resident_bytes: Option<u64>,
     plan_bytes: usize,
-    backend: &'a str,
+    backend: String,
     threads: usize,
     seed: u64,
 }
@@ -87,6 +87,8 @@ struct Completion {
     decode_seconds: f64,
     foreseen_tokens: usize,
     first_token_seconds: Option<f64>,
+    /// What computed it in the end.
+    processors: String,
 }
 
 impl Job {
@@ -140,7 +142,7 @@ impl Job {
         let prompt = self.encode(&file, &prompt)?;
         let needed = prompt.len().saturating_add(self.amount.tokens).clamp(1, file.config().context);
         let need = Need { context: Some(needed), lookup: self.lookup, ..Need::default() };
-        let plan = engine::plan(file.config(), &self.machine, need)?;
+        let plan = engine::chosen(&mapped, &self.machine, need)?;
         if prompt.len() > plan.context() {
             return Err(Failure::TooLong {
                 what: "the prompt",
@@ -250,6 +252,7 @@ impl Job {
             decode_seconds,
             foreseen_tokens,
             first_token_seconds,
+            processors: generator.sequence().processors(),
         })
     }
 
@@ -269,7 +272,7 @@ impl Job {
                 first_token_seconds: completion.first_token_seconds,
                 peak_resident_bytes: resources::peak_resident_bytes(),
                 plan_bytes: plan.bytes(),
-                backend: plan.kernels().name,
+                backend: completion.processors.clone(),
                 threads: plan.threads(),
                 seed: self.sampling.seed,
             },

@@ -34,7 +34,7 @@ impl Job {
         let mapped = Mapped::open(&self.location.fetch()?)?;
         let file = mapped.file()?;
         let need = Need { context: Some(file.config().context), logit_rows: Some(ROWS), ..Need::default() };
-        let plan = engine::plan(file.config(), &self.machine, need)?;
+        let plan = engine::chosen(&mapped, &self.machine, need)?;
         let mut bench = Bench::new(&plan)?;
         let mut generator = bench.generator(&file, &plan)?;
         let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());

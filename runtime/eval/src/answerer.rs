@@ -11,8 +11,8 @@ use std::time::Instant;
 use thimble_host::text::encode;
 use thimble_runtime::Token;
 use thimble_runtime::format::ModelFile;
-use thimble_runtime::kernels::Team;
 use thimble_runtime::sampler::{greedy, log_sum_exp};
+use thimble_runtime::sequence::Sequence;
 use thimble_runtime::session::Session;
 use thimble_runtime::stop::{Progress, StopMatcher};
 use thimble_runtime::tokenizer::Specials;
@@ -154,14 +154,14 @@ impl Asked {
 }
 
 /// A session, and what it needs of its model.
-pub(crate) struct Answerer<'f, 's, T: Team> {
+pub(crate) struct Answerer<'f, S: Sequence> {
     pub(crate) file: ModelFile<'f>,
-    pub(crate) session: Session<'s, 's, 's, T>,
+    pub(crate) session: Session<S>,
     /// Positions of the model, to which requests are cut.
     pub(crate) context: usize,
 }
 
-impl<T: Team> Answerer<'_, '_, T> {
+impl<S: Sequence> Answerer<'_, S> {
     /// The model's answer to an item of `task`.
     pub(crate) fn answer(&mut self, task: Task, item: &Item) -> Result<Outcome> {
         let begin = Instant::now();

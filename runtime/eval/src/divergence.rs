@@ -5,7 +5,7 @@
 
 use serde::Serialize;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use thimble_host::{GeneratorError, Plan, PlanError, Pool, Settings, generator};
+use thimble_host::{BackendKind, GeneratorError, Plan, PlanError, Pool, Settings, generator};
 use thimble_runtime::Token;
 use thimble_runtime::format::{Config, ModelFile};
 use thimble_runtime::sampler::greedy;
@@ -137,8 +137,13 @@ pub fn divergence(
     let half = |threads: usize| Some(threads.max(1));
     let model = Settings { threads: half(threads / 2), ..*settings };
     let kernels = settings.kernels;
-    let reference =
-        Settings { threads: half(threads.div_ceil(2)), exact: true, kernels, ..Settings::default() };
+    let reference = Settings {
+        threads: half(threads.div_ceil(2)),
+        exact: true,
+        kernels,
+        backend: Some(BackendKind::Cpu),
+        ..Settings::default()
+    };
     let model = plan(pair.model.config(), &model, longest)?;
     let reference = plan(pair.reference.config(), &reference, longest)?;
     let (full, rows) = channel();

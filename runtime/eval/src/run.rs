@@ -208,7 +208,9 @@ impl Evaluation<'_> {
         let workers = Workers { data: &data, todo: &todo, file: &file, plan: &plan, context: most, stop };
         let mut predicted = past.predicted;
         let mut elapsed = 0.0;
-        workers.run(threads.min(todo.len()), &mut |place, outcome| {
+        // Each would hold its own copy of the weights on a GPU.
+        let most = if plan.backend().has_gpu() { 1 } else { threads };
+        workers.run(most.min(todo.len()), &mut |place, outcome| {
             if let Some(journal) = &mut journal {
                 journal.done(&outcome)?;
             }
@@ -297,7 +299,7 @@ impl Evaluation<'_> {
             settings: SettingsId {
                 exact: options.exact,
                 kv: format!("{:?}", options.kv).to_lowercase(),
-                kernels: plan.kernels().name.to_string(),
+                kernels: plan.processors(),
                 context,
             },
             selection: self.selection,

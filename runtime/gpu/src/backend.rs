@@ -54,6 +54,8 @@ pub struct Gpu {
     pub(crate) buffers: Buffers,
     pub(crate) embed: Vec<Step>,
     pub(crate) layers: Vec<LayerSteps>,
+    /// Keys and values of each layer.
+    pub(crate) caches: Vec<[wgpu::Buffer; 2]>,
     pub(crate) head: Vec<Product>,
     pub(crate) sample: Step,
     pub(crate) generation: Generation,

@@ -12,6 +12,10 @@ pub struct AdapterReport {
     pub api: String,
     /// `DiscreteGpu`, `IntegratedGpu`, `Cpu`, ...
     pub kind: String,
+    /// The CPU under another name (lavapipe, llvmpipe, WARP): never faster than the CPU itself.
+    pub software: bool,
+    /// Name and version of the driver.
+    pub driver: String,
     /// Half-precision arithmetic in shaders.
     pub f16: bool,
     /// Subgroup operations.
@@ -22,6 +26,10 @@ pub struct AdapterReport {
     pub binding_bytes: u64,
     /// Largest buffer, bytes.
     pub buffer_bytes: u64,
+    /// Memory that a workgroup can share, bytes.
+    pub workgroup_bytes: u32,
+    /// Lanes of a workgroup.
+    pub workgroup_lanes: u32,
 }
 
 impl AdapterReport {
@@ -31,11 +39,15 @@ impl AdapterReport {
             name: info.name,
             api: info.backend.to_string(),
             kind: format!("{:?}", info.device_type),
+            software: info.device_type == wgpu::DeviceType::Cpu,
+            driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
             f16: features.contains(wgpu::Features::SHADER_F16),
             subgroups: features.contains(wgpu::Features::SUBGROUP),
             cooperative_matrices: features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX),
             binding_bytes: limits.max_storage_buffer_binding_size,
             buffer_bytes: limits.max_buffer_size,
+            workgroup_bytes: limits.max_compute_workgroup_storage_size,
+            workgroup_lanes: limits.max_compute_invocations_per_workgroup,
         }
     }
 }
@@ -179,6 +191,11 @@ impl Device {
     pub fn check(&self) -> Result<(), GpuError> {
         let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
         failure.clone().map_or(Ok(()), |reason| Err(GpuError::Device { reason }))
+    }
+
+    /// Ends the device as a crash of its driver would: for tests of what goes on without it.
+    pub fn lose(&self) {
+        self.device.destroy();
     }
 
     /// Largest range that one binding can have, bytes.

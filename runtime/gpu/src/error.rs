@@ -51,7 +51,7 @@ pub enum GpuError {
     )]
     Penalty,
     /// The device refused something, or was lost.
-    #[error("the GPU failed: {reason}; go on with the CPU")]
+    #[error("the GPU failed: {reason}")]
     Device {
         /// What wgpu says.
         reason: String,

@@ -5,6 +5,7 @@
 mod backend;
 mod device;
 mod error;
+mod handover;
 mod kernels;
 mod make;
 mod plan;

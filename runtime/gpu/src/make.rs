@@ -135,6 +135,7 @@ impl Gpu {
             // The scale of a position's bytes needs a whole head, which a product's workgroup does not have.
             && options.kv != KvKind::Q8;
         let mut layers = Vec::with_capacity(config.layers);
+        let mut caches = Vec::with_capacity(config.layers);
         for index in 0..config.layers {
             let layer = weights.layer(index);
             let keys = b.storage("keys", plan.keys);
@@ -186,6 +187,7 @@ impl Gpu {
                 swiglu,
                 down,
             });
+            caches.push([keys, values]);
         }
         let final_norm = b.norm(weights.final_norm);
         let head_route = Route {
@@ -223,6 +225,7 @@ impl Gpu {
             buffers,
             embed,
             layers,
+            caches,
             head,
             sample,
             generation,

@@ -1,5 +1,7 @@
-//! A session with its threads: what a command or an app drives.
+//! A session with its processors and threads: what a command or an app drives.
 
+use crate::backend::BackendKind;
+use crate::hybrid::Hybrid;
 use crate::plan::{Memory, Plan};
 use crate::threads::Pool;
 use thimble_runtime::cpu::Cpu;
@@ -19,19 +21,77 @@ pub enum GeneratorError {
     /// The memory.
     #[error(transparent)]
     Memory(#[from] MemoryError),
+    /// A GPU was asked for and there is none.
+    #[cfg(feature = "gpu")]
+    #[error(transparent)]
+    Gpu(#[from] thimble_gpu::GpuError),
 }
 
-/// A [`Session`] on a [`Pool`], in [`Memory`].
-pub type Generator<'a> = Session<'a, 'a, 'a, Pool>;
+/// A [`Session`] on a [`Pool`], in [`Memory`], with a GPU where the plan says so.
+pub type Generator<'a> = Session<Hybrid<'a, Pool>>;
 
-/// A session on `file` in `memory`, run by `team`.
+/// A session on `file` in `memory`, run by `team` and by the GPU where the plan names it.
+///
+/// A GPU that cannot run this model, or computes something else than the CPU, is given up at once with a line.
+///
+/// # Errors
+/// A damaged file, memory of another plan, or no adapter where the plan names the GPU.
 pub fn generator<'a, T: Team>(
     file: &ModelFile<'a>,
     plan: &Plan,
     memory: &'a mut Memory,
     team: &'a T,
-) -> Result<Session<'a, 'a, 'a, T>, GeneratorError> {
+) -> Result<Session<Hybrid<'a, T>>, GeneratorError> {
+    let mut hybrid = hybrid(file, plan, memory, team)?;
+    if plan.backend() == BackendKind::Auto {
+        let best = hybrid.measure().map_or(BackendKind::Cpu, |measured| measured.best());
+        hybrid.assign(best);
+    }
+    Ok(Session::new(hybrid).with_lookup(plan.lookup()))
+}
+
+/// The processors of a plan, tested against each other; for `Auto` all that there are but GPUs made of software.
+#[cfg_attr(not(feature = "gpu"), allow(unused_mut, reason = "there is nothing to add"))]
+pub(crate) fn hybrid<'a, T: Team>(
+    file: &ModelFile<'a>,
+    plan: &Plan,
+    memory: &'a mut Memory,
+    team: &'a T,
+) -> Result<Hybrid<'a, T>, GeneratorError> {
     let weights = Weights::new(file)?;
     let cpu = Cpu::new(weights, plan.memory(), plan.kernels(), team, memory.bytes())?;
-    Ok(Session::new(cpu).with_lookup(plan.lookup()))
+    let mut hybrid = Hybrid::new(cpu);
+    #[cfg(feature = "gpu")]
+    if plan.backend() != BackendKind::Cpu {
+        hybrid = with_gpu(hybrid, &weights, plan)?;
+    }
+    Ok(hybrid)
+}
+
+#[cfg(feature = "gpu")]
+fn with_gpu<'a, T: Team>(
+    hybrid: Hybrid<'a, T>,
+    weights: &Weights<'_>,
+    plan: &Plan,
+) -> Result<Hybrid<'a, T>, GeneratorError> {
+    use thimble_gpu::GpuError;
+    let auto = plan.backend() == BackendKind::Auto;
+    let device = match crate::gpu::device() {
+        Ok(device) if auto && device.report().software => return Ok(hybrid),
+        Ok(device) => device,
+        Err(_) if auto => return Ok(hybrid),
+        Err(error) => return Err(error.into()),
+    };
+    match crate::gpu::partner(&device, plan, weights) {
+        Ok(partner) => {
+            let mut hybrid = hybrid.with_partner(partner, plan.backend(), plan.tell());
+            hybrid.self_test(weights);
+            Ok(hybrid)
+        }
+        Err(GpuError::Option { .. } | GpuError::TooLarge { .. }) if auto => Ok(hybrid),
+        Err(error) => {
+            (plan.tell())(&format!("{error}: going on with the CPU"));
+            Ok(hybrid)
+        }
+    }
 }

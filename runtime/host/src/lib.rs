@@ -1,18 +1,33 @@
 //! Where the runtime meets an operating system: mapping the file, finding out what the CPU can do, lending
 //! memory, running threads.
 
+mod backend;
 pub mod chat;
+mod choice;
 mod detect;
 mod generator;
+#[cfg(feature = "gpu")]
+mod gpu;
+mod hybrid;
 mod mapped;
+mod measure;
 pub mod output;
 mod plan;
+mod self_test;
 pub mod template;
 pub mod text;
 mod threads;
 
+pub use backend::{BackendError, BackendKind};
+pub use choice::{Choice, Chooser, Chosen, choices};
 pub use detect::{KernelKind, KernelsError};
 pub use generator::{Generator, GeneratorError, generator};
+#[cfg(feature = "gpu")]
+pub use gpu::device;
+pub use hybrid::{CachePart, Hybrid, Partner};
 pub use mapped::{MappedModel, OpenError};
+pub use measure::{Measured, Speeds};
 pub use plan::{Memory, Plan, PlanError, Settings};
+#[cfg(feature = "gpu")]
+pub use thimble_gpu::{AdapterReport, adapters};
 pub use threads::Pool;

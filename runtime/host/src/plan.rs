@@ -1,5 +1,6 @@
 //! From a user's settings to memory of the right size.
 
+use crate::backend::{BackendError, BackendKind};
 use crate::detect::{KernelKind, KernelsError};
 use crate::threads::available;
 use memmap2::MmapMut;
@@ -24,10 +25,12 @@ pub struct Settings {
     pub exact: bool,
     /// Positions whose logits are kept at a time: 1 by default; more to score.
     pub logit_rows: Option<usize>,
-    /// Most tokens in one forward pass: 192 by default.
+    /// Most tokens in one forward pass: 192 by default, 512 where a GPU runs prompts.
     pub batch: Option<usize>,
     /// Tokens that are proposed at a time from what the text had before: none by default, 16 at the most.
     pub lookup: usize,
+    /// Processors: what `THIMBLE_BACKEND` names or the CPU by default.
+    pub backend: Option<BackendKind>,
 }
 
 /// Why settings cannot be met.
@@ -36,6 +39,9 @@ pub enum PlanError {
     /// The kernels asked for cannot run here.
     #[error(transparent)]
     Kernels(#[from] KernelsError),
+    /// The backend asked for does not exist here.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
     /// Context or size out of range.
     #[error(transparent)]
     Memory(#[from] MemoryError),
@@ -59,6 +65,8 @@ pub struct Plan {
     kernels: Kernels,
     threads: usize,
     lookup: usize,
+    backend: BackendKind,
+    tell: fn(&str),
 }
 
 /// Zeroed memory whose pages the system supplies as they are touched.
@@ -79,6 +87,8 @@ impl Plan {
     pub const MOST_THREADS: usize = 256;
     const DEFAULT_CONTEXT: usize = 2048;
     const DEFAULT_BATCH: usize = 192;
+    /// A GPU wants more at a time.
+    const GPU_BATCH: usize = 512;
 
     /// Resolves `settings` for a model.
     pub fn new(config: &Config, settings: &Settings) -> Result<Plan, PlanError> {
@@ -90,17 +100,40 @@ impl Plan {
         if !(1..=Self::MOST_THREADS).contains(&threads) {
             return Err(PlanError::Threads(threads));
         }
+        let backend = BackendKind::resolve(settings.backend)?;
+        let batch = if backend.has_gpu() { Self::GPU_BATCH } else { Self::DEFAULT_BATCH };
         let kv = if settings.exact { KvKind::F32 } else { KvKind::F16 };
         let lookup = settings.lookup.min(Lookup::MOST);
         let options = PlanOptions {
             context: settings.context.unwrap_or(Self::DEFAULT_CONTEXT.min(config.context)),
-            batch: settings.batch.unwrap_or(Self::DEFAULT_BATCH),
+            batch: settings.batch.unwrap_or(batch),
             logit_rows: settings.logit_rows.unwrap_or(1).max(1 + lookup),
             kv: settings.kv.unwrap_or(kv),
             exact: settings.exact,
         };
         let memory = MemoryPlan::new(config, &options, &kernels)?;
-        Ok(Plan { memory, kernels, threads, lookup })
+        let tell = |line: &str| eprintln!("{line}");
+        Ok(Plan { memory, kernels, threads, lookup, backend, tell })
+    }
+
+    /// The same, with another receiver of the line that says that a GPU is given up; stderr unless this is called.
+    pub fn telling(self, tell: fn(&str)) -> Plan {
+        Plan { tell, ..self }
+    }
+
+    /// Who gets that line.
+    pub(crate) fn tell(&self) -> fn(&str) {
+        self.tell
+    }
+
+    /// Processors.
+    pub fn backend(&self) -> BackendKind {
+        self.backend
+    }
+
+    /// What computes, in words: the kernels' name, with "gpu" for the part that is the GPU's.
+    pub fn processors(&self) -> String {
+        processors(self.backend, &self.kernels)
     }
 
     /// Bytes of the inference state.
@@ -138,5 +171,17 @@ impl Plan {
         let bytes = self.bytes();
         let map = MmapMut::map_anon(bytes).map_err(|source| PlanError::Reserve { bytes, source })?;
         Ok(Memory { map })
+    }
+}
+
+/// What computes, in words: prompts first where they are computed elsewhere than single tokens.
+pub(crate) fn processors(backend: BackendKind, kernels: &Kernels) -> String {
+    let name = kernels.name;
+    match backend {
+        BackendKind::Cpu => name.to_owned(),
+        BackendKind::Auto => format!("auto, {name}"),
+        BackendKind::Gpu => "gpu".to_owned(),
+        BackendKind::GpuPrompts => format!("gpu+{name}"),
+        BackendKind::GpuTokens => format!("{name}+gpu"),
     }
 }

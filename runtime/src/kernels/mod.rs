@@ -29,8 +29,8 @@ mod tests;
 
 #[cfg(target_arch = "x86_64")]
 pub use amx::Amx;
-pub(crate) use attention::CHUNK;
-pub use attention::{AttendJob, KvHead, KvHeadMut, KvKind, MAX_HEAD_DIM, Rope, StoreJob};
+
+pub use attention::{AttendJob, CHUNK, KvHead, KvHeadMut, KvKind, MAX_HEAD_DIM, Rope, StoreJob};
 #[cfg(target_arch = "x86_64")]
 pub use avx2::{Avx2, AvxVnni};
 #[cfg(target_arch = "x86_64")]

@@ -44,7 +44,7 @@ pub trait Backend {
 }
 
 /// Runs one batch up to the last layer; [`Backend::head`] makes logits of the rows that are wanted.
-pub fn forward<B: Backend>(backend: &mut B, batch: &Batch<'_>) {
+pub fn forward<B: Backend + ?Sized>(backend: &mut B, batch: &Batch<'_>) {
     backend.embed(batch);
     for layer in 0..backend.layers() {
         backend.project(layer, batch);

@@ -1,4 +1,5 @@
 // What an app needs of the layer below. `Model` and `Chat` are this module's own: they add what belongs to Swift.
+@_exported import enum ThimbleFFI.Backend
 @_exported import struct ThimbleFFI.ChatOptions
 @_exported import struct ThimbleFFI.CompletionOptions
 @_exported import enum ThimbleFFI.Finish

@@ -1,6 +1,7 @@
 //! Every kernel against the CPU's or against f64, on whatever adapter there is (lavapipe does).
 
 mod attention;
+mod handover;
 mod kernels;
 mod long;
 mod model;

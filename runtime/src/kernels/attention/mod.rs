@@ -14,7 +14,7 @@ use half::f16;
 /// Positions in one block of keys.
 pub(crate) const BLOCK: usize = 16;
 /// The cache's capacity is a multiple of so many positions.
-pub(crate) const CHUNK: usize = 64;
+pub const CHUNK: usize = 64;
 /// Positions in one run of the online softmax.
 const RUN: usize = 256;
 /// Blocks in a run.

@@ -1,0 +1,134 @@
+//! `thimble devices`: the GPUs of this machine, and what `--backend auto` chose.
+
+use crate::failure::Failure;
+use crate::home::Home;
+use clap::Args;
+use serde::Serialize;
+use std::io::Write;
+use std::path::PathBuf;
+use thimble_host::{Choice, choices};
+
+/// `thimble devices`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Flags {
+    /// Forget what was chosen: it is measured again at the next use of `--backend auto`
+    #[arg(long)]
+    forget: bool,
+    /// One JSON object on stdout
+    #[arg(long)]
+    json: bool,
+}
+
+/// Where choices are kept, and what to do.
+pub(crate) struct Job {
+    book: PathBuf,
+    flags: Flags,
+}
+
+/// An adapter as it is shown.
+#[derive(Serialize)]
+struct Adapter {
+    name: String,
+    api: String,
+    kind: String,
+    /// The CPU under another name: `auto` never takes it.
+    software: bool,
+    driver: String,
+    f16: bool,
+    subgroups: bool,
+    cooperative_matrices: bool,
+    binding_bytes: u64,
+    buffer_bytes: u64,
+    workgroup_bytes: u32,
+    workgroup_lanes: u32,
+}
+
+#[derive(Serialize)]
+struct Output {
+    adapters: Vec<Adapter>,
+    choices: Vec<Choice>,
+}
+
+impl Job {
+    /// Finds the folder.
+    pub(crate) fn resolve(flags: Flags) -> Result<Job, Failure> {
+        Ok(Job { book: Home::find()?.backends(), flags })
+    }
+
+    /// Table or JSON.
+    pub(crate) fn run(self, stdout: &mut dyn Write) -> Result<(), Failure> {
+        if self.flags.forget && self.book.exists() {
+            let removed = std::fs::remove_file(&self.book);
+            removed.map_err(|error| Failure::io("remove", &self.book, error))?;
+        }
+        let output = Output { adapters: adapters()?, choices: choices(&self.book) };
+        if self.flags.json {
+            serde_json::to_writer_pretty(&mut *stdout, &output).map_err(std::io::Error::from)?;
+            return Ok(writeln!(stdout)?);
+        }
+        if output.adapters.is_empty() {
+            writeln!(stdout, "no GPU adapter was found: the CPU runs everything")?;
+        }
+        for adapter in &output.adapters {
+            show(adapter, stdout)?;
+        }
+        for choice in &output.choices {
+            let Choice { model, settings, adapter, backend, why, .. } = choice;
+            let adapter = adapter.as_deref().unwrap_or("no adapter");
+            writeln!(stdout, "auto: {backend} for {model} ({settings}; {adapter})\n    {why}")?;
+        }
+        if output.choices.is_empty() {
+            writeln!(stdout, "auto: nothing was chosen yet; the first use of --backend auto measures")?;
+        }
+        Ok(())
+    }
+}
+
+fn show(adapter: &Adapter, out: &mut dyn Write) -> Result<(), Failure> {
+    let Adapter { name, api, kind, driver, .. } = adapter;
+    let software = if adapter.software { "; software: never chosen by auto" } else { "" };
+    writeln!(out, "{name} ({api}, {kind}{software})")?;
+    writeln!(out, "    driver: {driver}")?;
+    let yes = |flag| if flag { "yes" } else { "no" };
+    writeln!(
+        out,
+        "    f16: {}; subgroups: {}; cooperative matrices: {}",
+        yes(adapter.f16),
+        yes(adapter.subgroups),
+        yes(adapter.cooperative_matrices)
+    )?;
+    let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    Ok(writeln!(
+        out,
+        "    bindings up to {:.0} MiB, buffers up to {:.0} MiB, workgroups of {} lanes with {} KiB",
+        mebibytes(adapter.binding_bytes),
+        mebibytes(adapter.buffer_bytes),
+        adapter.workgroup_lanes,
+        adapter.workgroup_bytes / 1024
+    )?)
+}
+
+#[cfg(feature = "gpu")]
+fn adapters() -> Result<Vec<Adapter>, Failure> {
+    let report = |report: thimble_host::AdapterReport| Adapter {
+        name: report.name,
+        api: report.api,
+        kind: report.kind,
+        software: report.software,
+        driver: report.driver,
+        f16: report.f16,
+        subgroups: report.subgroups,
+        cooperative_matrices: report.cooperative_matrices,
+        binding_bytes: report.binding_bytes,
+        buffer_bytes: report.buffer_bytes,
+        workgroup_bytes: report.workgroup_bytes,
+        workgroup_lanes: report.workgroup_lanes,
+    };
+    Ok(thimble_host::adapters().into_iter().map(report).collect())
+}
+
+#[cfg(not(feature = "gpu"))]
+fn adapters() -> Result<Vec<Adapter>, Failure> {
+    let missing = "this program was built without GPU support: build it with the feature gpu";
+    Err(Failure::Engine(missing.to_owned()))
+}

@@ -1,0 +1,107 @@
+//! Where a model runs: what a user can ask for.
+
+use std::fmt;
+use std::str::FromStr;
+use thiserror::Error;
+
+/// The processors of a session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BackendKind {
+    /// What was measured to be the fastest for this model on this machine; never a GPU made of software.
+    Auto,
+    /// The CPU alone.
+    #[default]
+    Cpu,
+    /// The GPU, as long as it works.
+    Gpu,
+    /// Prompts on the GPU, tokens one by one on the CPU.
+    GpuPrompts,
+    /// Prompts on the CPU, tokens one by one on the GPU.
+    GpuTokens,
+}
+
+/// Why a choice of backend cannot be met.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum BackendError {
+    /// No backend has this name.
+    #[error("unknown backend '{0}': expected auto, cpu, gpu, gpu+cpu (prompts on the GPU) or cpu+gpu")]
+    Unknown(String),
+    /// Compiled without.
+    #[error(
+        "the backend {0} was asked for, but this program was built without GPU support: build it with the feature gpu, or use the CPU"
+    )]
+    NotBuilt(BackendKind),
+}
+
+impl fmt::Display for BackendKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            BackendKind::Auto => "auto",
+            BackendKind::Cpu => "cpu",
+            BackendKind::Gpu => "gpu",
+            BackendKind::GpuPrompts => "gpu+cpu",
+            BackendKind::GpuTokens => "cpu+gpu",
+        })
+    }
+}
+
+impl FromStr for BackendKind {
+    type Err = BackendError;
+
+    fn from_str(name: &str) -> Result<BackendKind, BackendError> {
+        let found = BackendKind::ALL.into_iter().find(|kind| kind.to_string() == name);
+        found.ok_or_else(|| BackendError::Unknown(name.to_owned()))
+    }
+}
+
+impl BackendKind {
+    /// All of them.
+    pub const ALL: [BackendKind; 5] = {
+        use BackendKind::{Auto, Cpu, Gpu, GpuPrompts, GpuTokens};
+        [Auto, Cpu, Gpu, GpuPrompts, GpuTokens]
+    };
+
+    /// Whether the GPU runs batches of a prompt, and whether it runs single tokens.
+    pub(crate) fn on_gpu(self) -> (bool, bool) {
+        match self {
+            BackendKind::Auto | BackendKind::Cpu => (false, false),
+            BackendKind::Gpu => (true, true),
+            BackendKind::GpuPrompts => (true, false),
+            BackendKind::GpuTokens => (false, true),
+        }
+    }
+
+    /// Whether the GPU has a part, once `Auto` is decided.
+    pub fn has_gpu(self) -> bool {
+        self.on_gpu() != (false, false)
+    }
+
+    /// The one given, or what `THIMBLE_BACKEND` names, or the CPU; refused where it is not built in.
+    pub(crate) fn resolve(given: Option<BackendKind>) -> Result<BackendKind, BackendError> {
+        let named = std::env::var_os("THIMBLE_BACKEND").filter(|name| !name.is_empty());
+        let kind = match (given, named) {
+            (Some(kind), _) => kind,
+            (None, Some(name)) => name.to_string_lossy().parse()?,
+            (None, None) => BackendKind::default(),
+        };
+        match kind {
+            _ if cfg!(feature = "gpu") => Ok(kind),
+            BackendKind::Auto | BackendKind::Cpu => Ok(BackendKind::Cpu),
+            _ => Err(BackendError::NotBuilt(kind)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_back() {
+        for kind in BackendKind::ALL {
+            assert_eq!(kind.to_string().parse(), Ok(kind));
+        }
+        let refused = "cuda".parse::<BackendKind>().unwrap_err().to_string();
+        assert!(refused.contains("'cuda'") && refused.contains("gpu+cpu"), "{refused}");
+    }
+}

@@ -1,0 +1,257 @@
+//! What `auto` means for a model on this machine: measured at first use, kept in a small file.
+
+use crate::backend::BackendKind;
+use crate::generator::hybrid;
+use crate::measure::Measured;
+use crate::output;
+use crate::plan::{Plan, PlanError, Settings};
+use crate::threads::Pool;
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+use thimble_runtime::format::{ModelFile, checksum};
+
+/// Seconds after which a choice is made anew: a driver may be new, or there may be a GPU now.
+const STALE: u64 = 30 * 86_400;
+/// Bytes of the file's front, where the checksums of all its sections are.
+const FRONT: usize = 4096;
+/// Positions of the sessions that are timed.
+const CONTEXT: usize = 576;
+
+/// A choice that was made.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Choice {
+    /// What the model was called.
+    pub model: String,
+    /// Checksum of the model file's front.
+    pub checksum: String,
+    /// The program's version, the kernels, threads and precision it was made for.
+    pub settings: String,
+    /// The adapter, its API and driver; none where none was found.
+    pub adapter: Option<String>,
+    /// Who does what.
+    #[serde(with = "by_name")]
+    pub backend: BackendKind,
+    /// What was measured, if anything was.
+    pub measured: Option<Measured>,
+    /// The reason, in words.
+    pub why: String,
+    /// When, in seconds since 1970.
+    pub at: u64,
+}
+
+/// Every choice of a file.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Book {
+    choices: Vec<Choice>,
+}
+
+/// What to use now.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Chosen {
+    /// The backend: never `Auto`.
+    pub backend: BackendKind,
+    /// What was measured just now, to be told.
+    pub news: Option<Choice>,
+}
+
+/// Decides what `auto` is.
+#[derive(Clone, Copy, Debug)]
+pub struct Chooser<'a> {
+    /// The file with the choices; nothing is remembered without it, or where it cannot be written.
+    pub book: Option<&'a Path>,
+    /// Gets the line that says that a GPU was found and is wrong.
+    pub tell: fn(&str),
+}
+
+impl Chooser<'_> {
+    /// The backend of `settings` (or of `THIMBLE_BACKEND`); where that is `auto`, the one remembered for this model, or the
+    /// fastest of those that are there. No adapter is opened unless the answer needs one.
+    ///
+    /// # Errors
+    /// A name that is none.
+    pub fn choose(
+        &self,
+        file: &ModelFile<'_>,
+        model: &str,
+        settings: &Settings,
+    ) -> Result<Chosen, PlanError> {
+        let backend = BackendKind::resolve(settings.backend)?;
+        if backend != BackendKind::Auto {
+            return Ok(Chosen { backend, news: None });
+        }
+        let plan = self.plan(file, settings)?;
+        let asked = Choice {
+            model: model.to_owned(),
+            checksum: format!("{:016x}", checksum(&file.bytes()[..FRONT.min(file.bytes().len())])),
+            settings: described(&plan),
+            adapter: None,
+            backend: BackendKind::Cpu,
+            measured: None,
+            why: String::new(),
+            at: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |passed| passed.as_secs()),
+        };
+        if let Some(known) = self.book.and_then(|book| remembered(book, &asked))
+            && (!known.backend.has_gpu() || known.adapter == adapter().ok().map(|(name, _)| name))
+        {
+            return Ok(Chosen { backend: known.backend, news: None });
+        }
+        let choice = measured(file, &plan, asked);
+        if let Some(book) = self.book {
+            // Without it the next start measures again.
+            let _ = remember(book, choice.clone());
+        }
+        let news = choice.measured.is_some().then(|| choice.clone());
+        Ok(Chosen { backend: choice.backend, news })
+    }
+
+    /// What is timed: a short session.
+    fn plan(&self, file: &ModelFile<'_>, settings: &Settings) -> Result<Plan, PlanError> {
+        let context = CONTEXT.min(file.config().context);
+        let settings = Settings {
+            context: Some(context),
+            batch: Some(context),
+            logit_rows: None,
+            lookup: 0,
+            backend: Some(BackendKind::Auto),
+            ..*settings
+        };
+        Ok(Plan::new(file.config(), &settings)?.telling(self.tell))
+    }
+}
+
+/// Every choice in a file; none where there is no such file, or it is damaged.
+pub fn choices(book: &Path) -> Vec<Choice> {
+    let read = fs::read(book).ok().and_then(|bytes| serde_json::from_slice::<Book>(&bytes).ok());
+    read.unwrap_or_default().choices
+}
+
+fn same(a: &Choice, b: &Choice) -> bool {
+    a.checksum == b.checksum && a.settings == b.settings
+}
+
+fn remembered(book: &Path, asked: &Choice) -> Option<Choice> {
+    let fresh = |choice: &Choice| asked.at.saturating_sub(choice.at) < STALE;
+    choices(book).into_iter().find(|choice| same(choice, asked) && fresh(choice))
+}
+
+/// Puts a choice into the file, in place of the one before; a file of another process's making is read first.
+fn remember(book: &Path, choice: Choice) -> io::Result<()> {
+    let mut all = choices(book);
+    all.retain(|old| !same(old, &choice));
+    all.push(choice);
+    if let Some(folder) = book.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    let path = output::real(book).map_err(io::Error::other)?;
+    let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
+    let written = fs::File::create(&temporary).and_then(|mut file| {
+        file.write_all(&serde_json::to_vec_pretty(&Book { choices: all })?)?;
+        file.sync_all()
+    });
+    written.and_then(|()| fs::rename(&temporary, &path)).inspect_err(|_| {
+        let _ = fs::remove_file(&temporary);
+    })
+}
+
+/// What besides the model decides how fast the CPU is.
+fn described(plan: &Plan) -> String {
+    let options = plan.memory().options();
+    let (kernels, threads) = (plan.kernels().name, plan.threads());
+    let exact = if options.exact { ", exact" } else { "" };
+    format!("{} {kernels}, {threads} threads, {:?} cache{exact}", env!("CARGO_PKG_VERSION"), options.kv)
+}
+
+/// The adapter in words, and whether it is software; or why there is none.
+#[cfg(feature = "gpu")]
+fn adapter() -> Result<(String, bool), String> {
+    let device = crate::gpu::device().map_err(|error| error.to_string())?;
+    let report = device.report();
+    Ok((format!("{} ({}, {})", report.name, report.api, report.driver), report.software))
+}
+
+#[cfg(not(feature = "gpu"))]
+fn adapter() -> Result<(String, bool), String> {
+    Err("this program was built without GPU support".to_owned())
+}
+
+/// Makes the choice.
+fn measured(file: &ModelFile<'_>, plan: &Plan, asked: Choice) -> Choice {
+    let cpu = |adapter, why| Choice { adapter, why, ..asked.clone() };
+    let (name, software) = match adapter() {
+        Ok(found) => found,
+        Err(reason) => return cpu(None, reason),
+    };
+    let name = Some(name);
+    if software {
+        return cpu(name, "the only adapter is made of software, which the CPU itself is faster than".into());
+    }
+    let Ok(mut memory) = plan.allocate() else { return cpu(name, "memory was short".into()) };
+    let Ok(pool) = Pool::new(plan.threads()) else { return cpu(name, "threads were short".into()) };
+    match hybrid(file, plan, &mut memory, &pool).map(|mut hybrid| hybrid.measure()) {
+        Ok(Some(measured)) => Choice {
+            adapter: name,
+            backend: measured.best(),
+            measured: Some(measured),
+            why: measured.to_string(),
+            ..asked
+        },
+        _ => cpu(name, "the GPU cannot run this model, or computed something wrong".into()),
+    }
+}
+
+mod by_name {
+    use crate::backend::BackendKind;
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(kind: &BackendKind, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(kind)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BackendKind, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn choice(checksum: &str, backend: BackendKind) -> Choice {
+        Choice {
+            model: "m".into(),
+            checksum: checksum.into(),
+            settings: "s".into(),
+            adapter: None,
+            backend,
+            measured: None,
+            why: "because".into(),
+            at: 1000,
+        }
+    }
+
+    #[test]
+    fn a_choice_is_remembered_until_it_is_stale() {
+        let folder = tempfile::tempdir().unwrap();
+        let book = folder.path().join("sub").join("backends.json");
+        assert_eq!(choices(&book), []);
+        let all = [choice("a", BackendKind::GpuPrompts), choice("b", BackendKind::Cpu)];
+        all.iter().for_each(|choice| remember(&book, choice.clone()).unwrap());
+        assert_eq!(choices(&book), all);
+        let again = choice("a", BackendKind::Gpu);
+        remember(&book, again.clone()).unwrap();
+        assert_eq!(choices(&book), [all[1].clone(), again.clone()]);
+        assert_eq!(remembered(&book, &all[0]), Some(again.clone()));
+        assert_eq!(remembered(&book, &Choice { at: 1000 + STALE, ..again.clone() }), None);
+        assert_eq!(remembered(&book, &Choice { settings: "other".into(), ..again }), None);
+        // A damaged file is written anew.
+        fs::write(&book, b"{").unwrap();
+        assert_eq!(choices(&book), []);
+        remember(&book, all[1].clone()).unwrap();
+        assert_eq!(choices(&book), [all[1].clone()]);
+        assert_eq!(fs::read_dir(book.parent().unwrap()).unwrap().count(), 1, "no temporary file is left");
+    }
+}

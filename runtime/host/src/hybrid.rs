@@ -1,0 +1,286 @@
+//! A sequence on the CPU, and on a GPU beside it where there is one.
+//!
+//! Each has a cache of keys and values in the same layout. Before a processor runs a batch it gets what it misses of
+//! the cache from the other one, as a plain copy. The tokens lie in the CPU's memory, so that a session outlives its
+//! GPU: what was only there is computed again.
+
+use crate::backend::BackendKind;
+use crate::measure::{self, Measured};
+use crate::plan::processors;
+use crate::self_test;
+use std::ops::Range;
+use std::time::Instant;
+use thimble_runtime::Token;
+use thimble_runtime::cpu::Cpu;
+use thimble_runtime::kernels::{CHUNK, KvHead, KvHeadMut, Team};
+use thimble_runtime::model::{Backend, Batch, Weights, forward};
+use thimble_runtime::sampler::Sampler;
+use thimble_runtime::sequence::{Limits, Sequence};
+
+/// Tokens from which a batch counts as a part of a prompt. Fewer are tokens that were decoded, with proposals behind
+/// them, or so few that handing the cache over costs more than they do.
+const PROMPT: usize = 32;
+
+/// Receives a part of a cache: layer, key-value head, keys and values.
+pub type CachePart<'a> = dyn FnMut(usize, usize, KvHead<'_>) + 'a;
+
+/// Another processor for the same model with the same context, batch and rows of logits. It can fail, and says so.
+pub trait Partner: Backend + Send {
+    /// Why it can no longer be used.
+    fn failure(&self) -> Option<String>;
+
+    /// Gives keys and values at the positions of `blocks`, 64 in each, or false where they lie otherwise than the CPU's.
+    /// After a failure they are anything.
+    fn read_cache(&mut self, blocks: Range<usize>, each: &mut CachePart<'_>) -> bool;
+
+    /// Takes keys and values of one layer and head at the positions of `blocks`; false where they have to be computed.
+    fn write_cache(&mut self, blocks: Range<usize>, layer: usize, head: usize, part: KvHead<'_>) -> bool;
+}
+
+/// The processors of a session, and how far each one's cache reaches.
+pub struct Hybrid<'a, T: Team> {
+    cpu: Cpu<'a, 'a, 'a, T>,
+    partner: Option<Box<dyn Partner + 'a>>,
+    kind: BackendKind,
+    /// Receives the line that says that the partner is no longer used.
+    tell: fn(&str),
+    /// Positions whose keys and values the CPU has, from the front.
+    on_cpu: usize,
+    /// The same for the partner.
+    on_partner: usize,
+    /// Positions of the last batch.
+    batch: Range<usize>,
+    /// Whether the partner ran it.
+    by_partner: bool,
+    /// Rows of its logits that were asked for.
+    rows: Range<usize>,
+    /// They are there, and sound.
+    settled: bool,
+}
+
+impl<'a, T: Team> Hybrid<'a, T> {
+    /// The CPU alone.
+    pub fn new(cpu: Cpu<'a, 'a, 'a, T>) -> Self {
+        Hybrid {
+            cpu,
+            partner: None,
+            kind: BackendKind::Cpu,
+            tell: |_| {},
+            on_cpu: 0,
+            on_partner: 0,
+            batch: 0..0,
+            by_partner: false,
+            rows: 0..0,
+            settled: false,
+        }
+    }
+
+    /// The same with a partner, for what `kind` leaves to it. `tell` gets the line that says that it is no longer used.
+    pub fn with_partner(self, partner: Box<dyn Partner + 'a>, kind: BackendKind, tell: fn(&str)) -> Self {
+        Hybrid { partner: Some(partner), kind, tell, ..self }
+    }
+
+    /// What runs now: [`BackendKind::Cpu`] from the moment on when a GPU is given up.
+    pub fn kind(&self) -> BackendKind {
+        self.partner.as_ref().map_or(BackendKind::Cpu, |_| self.kind)
+    }
+
+    /// What computes now, in words.
+    pub fn processors(&self) -> String {
+        processors(self.kind(), &self.cpu.kernels())
+    }
+
+    /// The CPU's part.
+    pub fn cpu(&self) -> &Cpu<'a, 'a, 'a, T> {
+        &self.cpu
+    }
+
+    /// Compares the partner with the CPU on a layer or a few, and gives it up where it is wrong. Only in front of the
+    /// first batch.
+    pub fn self_test(&mut self, weights: &Weights<'_>) {
+        let Some(partner) = self.partner.as_deref_mut() else { return };
+        if let Err(reason) = self_test::compare(weights, &mut self.cpu, partner) {
+            self.dismiss(&reason);
+        }
+    }
+
+    /// Times both processors, in front of the first batch; `None` without a partner or where it fails.
+    pub(crate) fn measure(&mut self) -> Option<Measured> {
+        let prompt = measure::prompt(&self.limits());
+        let partner = self.partner.as_deref_mut()?;
+        let gpu = measure::speeds(partner);
+        let cpu = measure::speeds(&mut self.cpu);
+        self.on_partner = prompt;
+        let start = Instant::now();
+        self.bring_to_cpu(prompt);
+        let handover = start.elapsed().as_secs_f64() / prompt as f64;
+        (self.on_cpu, self.on_partner) = (0, 0);
+        self.partner.is_some().then_some(Measured { cpu, gpu, handover })
+    }
+
+    /// Leaves other work to the partner, or none.
+    pub(crate) fn assign(&mut self, kind: BackendKind) {
+        self.kind = kind;
+        if !kind.has_gpu() {
+            self.partner = None;
+        }
+    }
+
+    /// Gives the partner up, with a line.
+    pub(crate) fn dismiss(&mut self, reason: &str) {
+        if self.partner.take().is_some() {
+            (self.tell)(&format!("{reason}: going on with the CPU"));
+        }
+    }
+
+    /// Blocks of the cache from one position to another.
+    fn blocks(positions: Range<usize>) -> Range<usize> {
+        positions.start / CHUNK..positions.end.div_ceil(CHUNK)
+    }
+
+    /// Layers and key-value heads.
+    fn parts(&self) -> (usize, usize) {
+        let config = self.cpu.plan().config();
+        (config.layers, config.kv_heads)
+    }
+
+    /// Runs tokens of the history on the CPU, in batches.
+    fn compute(&mut self, positions: Range<usize>) {
+        let tokens = self.cpu.history()[positions.clone()].to_vec();
+        let mut position = positions.start;
+        for tokens in tokens.chunks(self.limits().batch) {
+            forward(&mut self.cpu, &Batch { tokens, position });
+            position += tokens.len();
+        }
+        self.on_cpu = positions.end;
+    }
+
+    /// Gives the CPU keys and values of all positions in front of `position`.
+    fn bring_to_cpu(&mut self, position: usize) {
+        let missing = self.on_cpu..position;
+        if missing.is_empty() {
+            return;
+        }
+        let Some(partner) = self.partner.as_mut() else { return self.compute(missing) };
+        let blocks = Self::blocks(missing.clone());
+        let cpu = &mut self.cpu;
+        let copied = partner.read_cache(blocks.clone(), &mut |layer, head, part| {
+            let to = cpu.cache(layer, head, blocks.clone());
+            to.keys.copy_from_slice(part.keys);
+            to.values.copy_from_slice(part.values);
+            to.key_scales.copy_from_slice(part.key_scales);
+            to.value_scales.copy_from_slice(part.value_scales);
+        });
+        match partner.failure() {
+            Some(reason) => {
+                self.dismiss(&reason);
+                self.compute(missing);
+            }
+            None if copied => self.on_cpu = position,
+            None => self.compute(missing),
+        }
+    }
+
+    /// Gives the partner keys and values of all positions in front of `position`.
+    fn bring_to_partner(&mut self, position: usize) {
+        let missing = self.on_partner..position;
+        let (layers, heads) = self.parts();
+        let Some(partner) = self.partner.as_mut().filter(|_| !missing.is_empty()) else { return };
+        let blocks = Self::blocks(missing.clone());
+        let mut pairs = (0..layers).flat_map(|layer| (0..heads).map(move |head| (layer, head)));
+        let copied = pairs.all(|(layer, head)| {
+            let KvHeadMut { kind, keys, values, key_scales, value_scales } =
+                self.cpu.cache(layer, head, blocks.clone());
+            let part = KvHead { kind, keys, values, key_scales, value_scales };
+            partner.write_cache(blocks.clone(), layer, head, part)
+        });
+        if !copied {
+            let tokens = &self.cpu.history()[missing.clone()];
+            let most = partner.batch();
+            for (i, tokens) in tokens.chunks(most).enumerate() {
+                forward(&mut **partner, &Batch { tokens, position: missing.start + i * most });
+            }
+        }
+        self.on_partner = position;
+    }
+
+    /// Waits for the partner's logits. Where they cannot be had, the CPU makes them.
+    fn settle(&mut self) {
+        let Some(partner) = self.partner.as_mut().filter(|_| self.by_partner && !self.settled) else {
+            return;
+        };
+        let sound = partner.logits().iter().all(|logit| logit.is_finite());
+        let failure = partner.failure();
+        let failure = failure.or_else(|| (!sound).then(|| "the GPU gave logits that are no numbers".into()));
+        self.settled = true;
+        if let Some(reason) = failure {
+            self.dismiss(&reason);
+            self.by_partner = false;
+            self.compute(self.on_cpu..self.batch.start);
+            self.compute(self.batch.clone());
+            Sequence::head(&mut self.cpu, self.rows.clone());
+        }
+    }
+}
+
+impl<T: Team> Sequence for Hybrid<'_, T> {
+    fn limits(&self) -> Limits {
+        self.cpu.limits()
+    }
+
+    fn history(&mut self) -> &mut [Token] {
+        self.cpu.history()
+    }
+
+    fn history_and_logits(&mut self) -> (&[Token], &mut [f32]) {
+        self.settle();
+        match self.partner.as_mut().filter(|_| self.by_partner) {
+            Some(partner) => (self.cpu.history(), partner.logits()),
+            None => self.cpu.history_and_logits(),
+        }
+    }
+
+    fn run(&mut self, batch: &Batch<'_>) {
+        if self.partner.is_none() && !self.by_partner {
+            // Nothing is ever brought from elsewhere.
+            return self.cpu.run(batch);
+        }
+        let (start, end) = (batch.position, batch.position + batch.tokens.len());
+        // A batch in front of what is there: a session was rewound.
+        (self.on_cpu, self.on_partner) = (self.on_cpu.min(start), self.on_partner.min(start));
+        (self.batch, self.rows, self.settled) = (start..end, 0..0, false);
+        let (prompts, tokens) = self.kind().on_gpu();
+        self.by_partner = if batch.tokens.len() < PROMPT { tokens } else { prompts };
+        if self.by_partner {
+            self.bring_to_partner(start);
+            if let Some(partner) = &mut self.partner {
+                forward(&mut **partner, batch);
+                self.on_partner = end;
+            }
+        } else {
+            self.bring_to_cpu(start);
+            self.cpu.run(batch);
+            self.on_cpu = end;
+        }
+    }
+
+    fn head(&mut self, rows: Range<usize>) {
+        (self.rows, self.settled) = (rows.clone(), false);
+        match self.partner.as_mut().filter(|_| self.by_partner) {
+            Some(partner) => partner.head(rows),
+            None => Sequence::head(&mut self.cpu, rows),
+        }
+    }
+
+    fn sample(&mut self, sampler: &mut Sampler<'_>, row: usize, position: usize) -> Token {
+        self.settle();
+        let vocab = self.limits().vocab;
+        match self.partner.as_mut().filter(|_| self.by_partner) {
+            Some(partner) => {
+                let row = partner.logits().get_mut(row * vocab..(row + 1) * vocab);
+                self.cpu.draw(sampler, row.unwrap_or(&mut []), position)
+            }
+            None => self.cpu.sample(sampler, row, position),
+        }
+    }
+}

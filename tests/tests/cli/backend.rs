@@ -1,0 +1,101 @@
+//! `--backend` and `thimble devices`. What needs an adapter is left out, with a line, where there is none.
+
+use crate::setup::{Bench, setup};
+use serde_json::{Value, json};
+
+/// No driver is found with these.
+const NONE: [(&str, &str); 2] = [("WGPU_BACKEND", "vulkan"), ("VK_DRIVER_FILES", "/dev/null")];
+
+const RUN: [&str; 9] =
+    ["run", "tiny.thimble", "--prompt", "hello there", "--temperature", "0", "--tokens", "20", "--json"];
+
+fn ids(bench: &Bench, more: &[&str], environment: &[(&str, &str)]) -> (Value, Value, String) {
+    let out = bench.run_with(&[&RUN[..], more].concat(), environment);
+    out.succeeds();
+    let json: Value = serde_json::from_str(&out.stdout).unwrap();
+    (json["ids"].clone(), json["stats"]["backend"].clone(), out.stderr)
+}
+
+/// Whether there is any; `devices` says so.
+fn adapter(bench: &Bench) -> bool {
+    let found = !bench.json(&["devices", "--json"])["adapters"].as_array().unwrap().is_empty();
+    if !found {
+        println!("skipped: no adapter");
+    }
+    found
+}
+
+#[test]
+fn without_an_adapter_gpu_is_refused_and_auto_is_the_cpu() {
+    let bench = setup("backend-none");
+    let (expected, cpu, _) = ids(&bench, &[], &[]);
+    for command in [&RUN[..], &["bench", "tiny.thimble", "--tokens", "3", "--rounds", "1"]] {
+        let refused = bench.run_with(&[command, &["--backend", "gpu"]].concat(), &NONE);
+        refused.fails(1, "no GPU adapter was found");
+        assert_eq!(refused.stderr.trim_end().lines().count(), 1, "one sentence: {}", refused.stderr);
+    }
+    for _ in 0..2 {
+        let (found, backend, said) = ids(&bench, &["--backend", "auto"], &NONE);
+        assert_eq!((found, backend, said.as_str()), (expected.clone(), cpu.clone(), ""));
+    }
+    let devices = bench.run_with(&["devices"], &NONE);
+    devices.succeeds();
+    for part in ["no GPU adapter was found", "auto: cpu for tiny"] {
+        assert!(devices.stdout.contains(part), "{}", devices.stdout);
+    }
+    let forgot = bench.run_with(&["devices", "--forget"], &NONE);
+    assert!(forgot.stdout.contains("nothing was chosen yet"), "{}", forgot.stdout);
+}
+
+#[test]
+fn the_environment_names_a_backend_and_a_flag_overrules_it() {
+    let bench = setup("backend-names");
+    let gpu = [&NONE[..], &[("THIMBLE_BACKEND", "gpu")]].concat();
+    bench.run_with(&RUN, &gpu).fails(1, "no GPU adapter was found");
+    ids(&bench, &["--backend", "cpu"], &gpu);
+    bench.run_with(&RUN, &[("THIMBLE_BACKEND", "cuda")]).fails(2, "unknown backend 'cuda'");
+    bench.run(&[&RUN[..], &["--backend", "cuda"]].concat(), b"").fails(2, "unknown backend 'cuda'");
+}
+
+#[test]
+fn the_gpu_gives_the_text_of_the_cpu() {
+    let bench = setup("backend-gpu");
+    if !adapter(&bench) {
+        return;
+    }
+    let (expected, _, _) = ids(&bench, &["--exact"], &[]);
+    for (backend, says) in [("gpu", "gpu"), ("gpu+cpu", "gpu+"), ("cpu+gpu", "+gpu")] {
+        let (found, processors, said) = ids(&bench, &["--exact", "--backend", backend], &[]);
+        assert_eq!((&found, said.as_str()), (&expected, ""));
+        assert!(processors.as_str().unwrap().contains(says), "{processors}");
+    }
+    // What scores, evaluates and times takes it too.
+    std::fs::write(bench.path("text.txt"), "the quick brown fox jumps over the lazy dog".repeat(4)).unwrap();
+    let perplexity = |backend| {
+        let run = ["perplexity", "tiny.thimble", "--input", "text.txt", "--window", "64", "--exact", "--json"];
+        bench.json(&[&run[..], &["--backend", backend]].concat())["perplexity"].as_f64().unwrap()
+    };
+    let (cpu, gpu) = (perplexity("cpu"), perplexity("gpu"));
+    assert!((cpu / gpu - 1.0).abs() < 1e-4, "{cpu} and {gpu}");
+    let speeds =
+        bench.json(&["bench", "tiny.thimble", "--backend", "gpu", "--tokens", "3", "--rounds", "1", "--json"]);
+    assert_eq!(speeds[1]["processors"], "gpu");
+}
+
+#[test]
+fn a_gpu_of_software_is_never_chosen() {
+    let bench = setup("backend-auto");
+    let devices = bench.json(&["devices", "--json"]);
+    let adapters = devices["adapters"].as_array().unwrap();
+    if adapters.is_empty() || adapters.iter().any(|adapter| adapter["software"] == json!(false)) {
+        println!("skipped: there is no adapter, or a real one");
+        return;
+    }
+    let (expected, cpu, _) = ids(&bench, &[], &[]);
+    let (found, backend, said) = ids(&bench, &["--backend", "auto"], &[]);
+    assert_eq!((found, backend, said.as_str()), (expected, cpu, ""));
+    let chosen = &bench.json(&["devices", "--json"])["choices"][0];
+    assert_eq!((&chosen["backend"], &chosen["measured"]), (&json!("cpu"), &Value::Null));
+    assert!(chosen["why"].as_str().unwrap().contains("software"), "{chosen}");
+    assert_eq!(chosen["model"], "tiny");
+}

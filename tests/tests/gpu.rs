@@ -1,0 +1,249 @@
+//! Sessions with a real adapter (lavapipe is one): the same text as on the CPU, whatever happens to the device. Without an
+//! adapter each test says so and does nothing. `THIMBLE_ADAPTER` names another one than the fastest.
+#![allow(clippy::unwrap_used, reason = "these files are nothing but tests")]
+
+mod tiny;
+
+use conformance::converted;
+use serde_json::Value;
+use std::cell::RefCell;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use thimble_converter::{BlockType, Quant};
+use thimble_host::{BackendKind, Generator, MappedModel, Plan, Pool, Settings, device, generator};
+use thimble_runtime::Token;
+use thimble_runtime::kernels::KvKind;
+use thimble_runtime::sampler::greedy;
+use tiny::{Folder, ODD, Random, Shape};
+
+/// Tests that lose the device would disturb others.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// Held by a test for itself; nothing where there is no adapter.
+fn adapter() -> Option<MutexGuard<'static, ()>> {
+    let guard = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    match device() {
+        Ok(device) => {
+            println!("adapter: {}", device.report().name);
+            Some(guard)
+        }
+        Err(error) => {
+            println!("skipped: {error}");
+            None
+        }
+    }
+}
+
+thread_local! {
+    static TOLD: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+fn tell(line: &str) {
+    TOLD.with_borrow_mut(|told| told.push(line.to_owned()));
+}
+
+const SHAPE: Shape = Shape { layers: 3, heads: 6, kv_heads: 2, ..ODD };
+
+fn model(folder: &Path, context: usize) -> MappedModel {
+    let mut source = Folder::new(SHAPE, BlockType::F16);
+    source.config["max_position_embeddings"] = Value::from(context);
+    source.write(folder, 1);
+    converted(folder, &folder.join("m.thimble"), Quant::Keep).0
+}
+
+fn tokens(count: usize, seed: u64) -> Vec<Token> {
+    let mut random = Random(seed);
+    (0..count).map(|_| Token(random.below(SHAPE.vocab) as u32)).collect()
+}
+
+const EXACT: Settings = Settings {
+    context: None,
+    threads: Some(2),
+    kernels: None,
+    kv: None,
+    exact: true,
+    logit_rows: None,
+    batch: None,
+    lookup: 0,
+    backend: Some(BackendKind::Cpu),
+};
+
+fn on(backend: BackendKind) -> Settings {
+    Settings { backend: Some(backend), ..EXACT }
+}
+
+fn with_session<R>(
+    model: &MappedModel,
+    settings: &Settings,
+    work: impl FnOnce(&mut Generator<'_>) -> R,
+) -> R {
+    let file = model.file().unwrap();
+    let plan = Plan::new(file.config(), settings).unwrap().telling(tell);
+    let mut memory = plan.allocate().unwrap();
+    let pool = Pool::new(plan.threads()).unwrap();
+    work(&mut generator(&file, &plan, &mut memory, &pool).unwrap())
+}
+
+/// The likeliest tokens behind a prompt; `at` is called before each.
+fn reply(session: &mut Generator<'_>, prompt: &[Token], count: usize, at: &mut dyn FnMut(usize)) -> Vec<u32> {
+    session.prefill(prompt).unwrap();
+    let next = |i| {
+        at(i);
+        let token = greedy(session.tokens_and_logits().1);
+        session.prefill(&[token]).unwrap();
+        token.0
+    };
+    (0..count).map(next).collect()
+}
+
+/// The largest difference of logits, in the largest logit.
+fn difference(found: &[f32], expected: &[f32]) -> f32 {
+    assert_eq!(found.len(), expected.len());
+    let size = expected.iter().fold(0.0f32, |most, x| most.max(x.abs()));
+    found.iter().zip(expected).fold(0.0f32, |most, (a, b)| most.max((a - b).abs())) / size
+}
+
+#[test]
+fn the_text_is_the_same_on_every_division_of_the_work() {
+    let Some(_alone) = adapter() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let model = model(folder.path(), 512);
+    let prompt = tokens(150, 1);
+    let expected = with_session(&model, &EXACT, |session| reply(session, &prompt, 60, &mut |_| {}));
+    for backend in [BackendKind::Gpu, BackendKind::GpuPrompts, BackendKind::GpuTokens] {
+        for kv in [KvKind::F32, KvKind::F16] {
+            let settings = Settings { kv: Some(kv), ..on(backend) };
+            let found = with_session(&model, &settings, |session| {
+                let found = reply(session, &prompt, 60, &mut |_| {});
+                assert_eq!(session.sequence().kind(), backend);
+                // Once more from the middle, and a score: the caches change sides again.
+                session.rewind(170).unwrap();
+                let again = reply(session, &prompt[..70], 5, &mut |_| {});
+                session.rewind(0).unwrap();
+                let mut sum = 0.0;
+                session.score(&prompt, 1, &mut |scored| sum += scored.log_probability).unwrap();
+                (found, again, sum)
+            });
+            let cpu = Settings { kv: Some(kv), ..EXACT };
+            let (again, sum) = with_session(&model, &cpu, |session| {
+                reply(session, &prompt, 60, &mut |_| {});
+                session.rewind(170).unwrap();
+                let again = reply(session, &prompt[..70], 5, &mut |_| {});
+                session.rewind(0).unwrap();
+                let mut sum = 0.0;
+                session.score(&prompt, 1, &mut |scored| sum += scored.log_probability).unwrap();
+                (again, sum)
+            });
+            assert_eq!((&found.0, &found.1), (&expected, &again), "{backend}, {kv:?}");
+            let off = (found.2 - sum).abs() / sum.abs();
+            println!("{backend}, {kv:?}: log-likelihood off by {off:.1e}");
+            assert!(off < if kv == KvKind::F32 { 1e-6 } else { 1e-3 }, "{off}");
+        }
+    }
+    assert_eq!(TOLD.take(), Vec::<String>::new());
+}
+
+#[test]
+fn a_device_lost_in_the_middle_of_a_reply_costs_one_line() {
+    let Some(_alone) = adapter() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let model = model(folder.path(), 512);
+    let prompt = tokens(100, 2);
+    let expected = with_session(&model, &EXACT, |session| reply(session, &prompt, 40, &mut |_| {}));
+    for (backend, at) in [
+        (BackendKind::Gpu, 0),
+        (BackendKind::Gpu, 17),
+        (BackendKind::GpuTokens, 3),
+        (BackendKind::GpuPrompts, 0),
+    ] {
+        let found = with_session(&model, &on(backend), |session| {
+            assert_eq!(session.sequence().kind(), backend, "a new session finds a new device");
+            let lose = &mut |i| {
+                if i == at {
+                    device().unwrap().lose();
+                }
+            };
+            let found = reply(session, &prompt, 40, lose);
+            assert_eq!(session.sequence().kind(), BackendKind::Cpu);
+            found
+        });
+        assert_eq!(found, expected, "{backend}, lost before token {at}");
+        let told = TOLD.take();
+        assert!(told.len() == 1 && told[0].ends_with("going on with the CPU"), "{told:?}");
+        println!("{}", told[0]);
+    }
+}
+
+#[test]
+fn two_sessions_run_at_once() {
+    let Some(_alone) = adapter() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let model = model(folder.path(), 512);
+    let prompts = [tokens(90, 3), tokens(120, 4)];
+    let one = |settings: &Settings, prompt: &[Token]| {
+        with_session(&model, settings, |session| {
+            let found = reply(session, prompt, 40, &mut |_| {});
+            (found, session.sequence().kind())
+        })
+    };
+    let gpu = on(BackendKind::Gpu);
+    let found: Vec<_> = std::thread::scope(|scope| {
+        let running: Vec<_> = prompts.iter().map(|prompt| scope.spawn(|| one(&gpu, prompt))).collect();
+        running.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    for (prompt, (found, kind)) in prompts.iter().zip(found) {
+        assert_eq!((found, kind), (one(&EXACT, prompt).0, BackendKind::Gpu));
+    }
+}
+
+#[test]
+fn a_prompt_of_8000_tokens() {
+    let Some(_alone) = adapter() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let model = model(folder.path(), 8192);
+    let prompt = tokens(8000, 5);
+    let run = |backend| {
+        let settings = Settings { context: Some(8192), kv: Some(KvKind::F32), ..on(backend) };
+        with_session(&model, &settings, |session| {
+            session.prefill(&prompt).unwrap();
+            let logits = session.tokens_and_logits().1.to_vec();
+            (logits, reply(session, &prompt[..40], 4, &mut |_| {}))
+        })
+    };
+    let (expected, text) = run(BackendKind::Cpu);
+    for backend in [BackendKind::Gpu, BackendKind::GpuPrompts] {
+        let (found, same) = run(backend);
+        let off = difference(&found, &expected);
+        println!("{backend}: logits behind 8,000 tokens off by {off:.1e} of the largest");
+        assert!(off < 1e-4 && same == text, "{off}");
+    }
+    assert_eq!(TOLD.take(), Vec::<String>::new());
+}
+
+/// Resident bytes of this process, where the system tells.
+fn resident() -> Option<usize> {
+    let pages = std::fs::read_to_string("/proc/self/statm").ok()?;
+    Some(pages.split_whitespace().nth(1)?.parse::<usize>().ok()? * 4096)
+}
+
+#[test]
+fn memory_does_not_grow_with_the_tokens() {
+    let Some(_alone) = adapter() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let model = model(folder.path(), 512);
+    with_session(&model, &on(BackendKind::Gpu), |session| {
+        let mut run = |count: usize| {
+            for i in 0..count {
+                if session.position() == session.context() {
+                    session.rewind(0).unwrap();
+                }
+                session.prefill(&[Token((i % SHAPE.vocab) as u32)]).unwrap();
+                session.tokens_and_logits();
+            }
+            resident()
+        };
+        let (Some(before), Some(after)) = (run(600), run(2000)) else { return };
+        println!("resident: {before} bytes after 600 tokens, {after} after 2,600");
+        assert!(after < before + (4 << 20), "{before} bytes, then {after}");
+    });
+}

@@ -1,0 +1,363 @@
+//! A session on two processors at once, of which the second may fail: here another CPU plays its part, so that every bit
+//! has to be the same as on the CPU alone.
+#![allow(clippy::unwrap_used, reason = "these files are nothing but tests")]
+
+#[path = "model/golden.rs"]
+#[allow(dead_code, reason = "each test binary uses a part")]
+mod golden;
+mod tiny;
+
+use golden::Grid;
+use std::cell::RefCell;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use thimble_converter::Quant;
+use thimble_host::{BackendKind, CachePart, Hybrid, KernelKind, MappedModel, Partner};
+use thimble_runtime::Token;
+use thimble_runtime::cpu::Cpu;
+use thimble_runtime::format::ModelFile;
+use thimble_runtime::kernels::{Alone, CHUNK, KvHead, KvHeadMut, KvKind};
+use thimble_runtime::lookup::Lookup;
+use thimble_runtime::memory::{ALIGN, MemoryPlan, PlanOptions};
+use thimble_runtime::model::{Backend, Batch, Weights};
+use thimble_runtime::sampler::{Sampler, Sampling, greedy};
+use thimble_runtime::sequence::Sequence;
+use thimble_runtime::session::Session;
+use tiny::Random;
+
+const KINDS: [BackendKind; 3] = [BackendKind::Gpu, BackendKind::GpuPrompts, BackendKind::GpuTokens];
+
+/// What a partner does beside computing.
+#[derive(Clone, Debug, Default)]
+struct Habits {
+    /// Heads from which on it fails.
+    lost_at: Option<usize>,
+    /// Its logits are no numbers from then on, and it does not know.
+    nonsense_at: Option<usize>,
+    /// Its logits are reversed.
+    wrong: bool,
+    /// Its cache lies otherwise than the CPU's.
+    opaque: bool,
+    /// Tokens that it ran.
+    ran: Arc<AtomicUsize>,
+    /// Blocks of the cache that it gave, and took.
+    moved: [Arc<AtomicUsize>; 2],
+}
+
+struct Fake<'a> {
+    cpu: Cpu<'a, 'a, 'a, Alone>,
+    habits: Habits,
+    heads: usize,
+    changed: Vec<f32>,
+}
+
+impl Fake<'_> {
+    fn past(&self, at: Option<usize>) -> bool {
+        at.is_some_and(|at| self.heads > at)
+    }
+}
+
+impl Backend for Fake<'_> {
+    fn batch(&self) -> usize {
+        self.cpu.batch()
+    }
+    fn context(&self) -> usize {
+        self.cpu.context()
+    }
+    fn logit_rows(&self) -> usize {
+        self.cpu.logit_rows()
+    }
+    fn layers(&self) -> usize {
+        self.cpu.layers()
+    }
+    fn embed(&mut self, batch: &Batch<'_>) {
+        self.habits.ran.fetch_add(batch.tokens.len(), Ordering::Relaxed);
+        self.cpu.embed(batch);
+    }
+    fn project(&mut self, layer: usize, batch: &Batch<'_>) {
+        self.cpu.project(layer, batch);
+    }
+    fn attend(&mut self, layer: usize, batch: &Batch<'_>) {
+        self.cpu.attend(layer, batch);
+    }
+    fn attention_output(&mut self, layer: usize, batch: &Batch<'_>) {
+        self.cpu.attention_output(layer, batch);
+    }
+    fn gate_up(&mut self, layer: usize, batch: &Batch<'_>) {
+        self.cpu.gate_up(layer, batch);
+    }
+    fn down(&mut self, layer: usize, batch: &Batch<'_>) {
+        self.cpu.down(layer, batch);
+    }
+    fn head(&mut self, rows: Range<usize>) {
+        self.heads += 1;
+        Backend::head(&mut self.cpu, rows);
+        self.changed = self.cpu.logits().to_vec();
+        if self.habits.wrong {
+            self.changed.reverse();
+        }
+        if self.past(self.habits.lost_at) {
+            self.changed.fill(0.0);
+        }
+        if self.past(self.habits.nonsense_at) {
+            self.changed.fill(f32::NAN);
+        }
+    }
+    fn logits(&mut self) -> &mut [f32] {
+        &mut self.changed
+    }
+}
+
+impl Partner for Fake<'_> {
+    fn failure(&self) -> Option<String> {
+        self.past(self.habits.lost_at).then(|| "the fake was lost".to_owned())
+    }
+
+    fn read_cache(&mut self, blocks: Range<usize>, each: &mut CachePart<'_>) -> bool {
+        if self.habits.opaque {
+            return false;
+        }
+        self.habits.moved[0].fetch_add(blocks.len(), Ordering::Relaxed);
+        let config = *self.cpu.plan().config();
+        for layer in 0..config.layers {
+            for head in 0..config.kv_heads {
+                let KvHeadMut { kind, keys, values, key_scales, value_scales } =
+                    self.cpu.cache(layer, head, blocks.clone());
+                if self.habits.lost_at.is_some_and(|at| self.heads > at) {
+                    keys.fill(0xff);
+                }
+                each(layer, head, KvHead { kind, keys, values, key_scales, value_scales });
+            }
+        }
+        true
+    }
+
+    fn write_cache(&mut self, blocks: Range<usize>, layer: usize, head: usize, part: KvHead<'_>) -> bool {
+        if self.habits.opaque {
+            return false;
+        }
+        if (layer, head) == (0, 0) {
+            self.habits.moved[1].fetch_add(blocks.len(), Ordering::Relaxed);
+        }
+        let to = self.cpu.cache(layer, head, blocks);
+        to.keys.copy_from_slice(part.keys);
+        to.values.copy_from_slice(part.values);
+        to.key_scales.copy_from_slice(part.key_scales);
+        to.value_scales.copy_from_slice(part.value_scales);
+        true
+    }
+}
+
+thread_local! {
+    /// What this test was told.
+    static TOLD: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+fn tell(line: &str) {
+    TOLD.with_borrow_mut(|told| told.push(line.to_owned()));
+}
+
+fn told() -> Vec<String> {
+    TOLD.take()
+}
+
+/// Memory for two processors.
+struct Bench {
+    bytes: [Vec<u8>; 2],
+    plan: MemoryPlan,
+}
+
+impl Bench {
+    fn new(file: &ModelFile<'_>, kv: KvKind) -> Bench {
+        let options = PlanOptions { context: 300, batch: 70, logit_rows: 5, kv, exact: kv == KvKind::F32 };
+        let kernels = KernelKind::detect().unwrap();
+        let plan = MemoryPlan::new(file.config(), &options, &kernels).unwrap();
+        // Old bytes are no numbers, as f32 and as f16.
+        Bench { bytes: [(); 2].map(|()| vec![0xff; plan.bytes() + ALIGN]), plan }
+    }
+
+    /// A sequence on the CPU alone, or with a partner.
+    fn hybrid<'a>(
+        &'a mut self,
+        file: &ModelFile<'a>,
+        partner: Option<(BackendKind, Habits)>,
+    ) -> Hybrid<'a, Alone> {
+        let weights = Weights::new(file).unwrap();
+        let plan = self.plan;
+        let [mut first, mut second] = self.bytes.each_mut().map(|bytes| {
+            let start = bytes.as_ptr().align_offset(ALIGN);
+            Some(&mut bytes[start..][..plan.bytes()])
+        });
+        let cpu = |memory: &mut Option<&'a mut [u8]>| {
+            let kernels = KernelKind::detect().unwrap();
+            Cpu::new(weights, &plan, kernels, &Alone, memory.take().unwrap()).unwrap()
+        };
+        let hybrid = Hybrid::new(cpu(&mut first));
+        let Some((kind, habits)) = partner else { return hybrid };
+        let fake = Fake { cpu: cpu(&mut second), habits, heads: 0, changed: Vec::new() };
+        hybrid.with_partner(Box::new(fake), kind, tell)
+    }
+}
+
+/// A float, an 8-bit and a 4-bit model.
+fn models() -> Vec<(tempfile::TempDir, MappedModel)> {
+    let all = golden::all();
+    let recipes = [(Grid::Bytes, Quant::F16), (Grid::Bytes, Quant::Q8), (Grid::Nibbles, Quant::Q4Min)];
+    let make = |(golden, (grid, quant)): (&golden::Golden, _)| {
+        let folder = tempfile::tempdir().unwrap();
+        let model = golden.model(grid, quant, folder.path());
+        (folder, model)
+    };
+    [&all[0], &all[3], &all[6]].into_iter().zip(recipes).map(make).collect()
+}
+
+/// Prompts of all lengths, decoding with and without proposals, scores, rewinds, draws: every logit that was shown.
+fn wander(hybrid: Hybrid<'_, Alone>, seed: u64) -> Vec<u32> {
+    let (mut random, mut shown) = (Random(seed), Vec::new());
+    let mut sampler = Sampler::new(Sampling { temperature: 1.0, seed: 3, ..Sampling::default() }).unwrap();
+    let vocab = hybrid.limits().vocab;
+    let mut session = Session::new(hybrid).with_lookup(Lookup::new(4));
+    let tokens = |random: &mut Random, count: usize| -> Vec<Token> {
+        (0..count).map(|_| Token(random.below(vocab.min(20)) as u32)).collect()
+    };
+    for _ in 0..40 {
+        let room = session.context() - session.position();
+        match random.below(6) {
+            0 => {
+                let to = random.below(session.position() + 1);
+                session.rewind(to).unwrap();
+            }
+            1 | 2 if room > 150 => {
+                let count = 1 + random.below(150);
+                session.prefill(&tokens(&mut random, count)).unwrap();
+                shown.extend(session.tokens_and_logits().1.iter().map(|x| x.to_bits()));
+            }
+            3 if room > 100 => {
+                let count = 2 + random.below(90);
+                let text = tokens(&mut random, count);
+                session
+                    .logits_of(&text, 1, &mut |_, row| shown.extend(row.iter().map(|x| x.to_bits())))
+                    .unwrap();
+            }
+            _ if room > 12 => {
+                session.prefill(&tokens(&mut random, 1)).unwrap();
+                for _ in 0..random.below(10) {
+                    let token = session.sample(&mut sampler);
+                    shown.push(token.0);
+                    session.prefill(&[token]).unwrap();
+                }
+                shown.extend(session.tokens_and_logits().1.iter().map(|x| x.to_bits()));
+            }
+            _ => session.rewind(0).unwrap(),
+        }
+    }
+    shown
+}
+
+#[test]
+fn a_partner_does_not_change_a_bit() {
+    for (_folder, model) in models() {
+        let file = model.file().unwrap();
+        for kv in [KvKind::F32, KvKind::F16, KvKind::Q8] {
+            let mut bench = Bench::new(&file, kv);
+            for seed in 0..4 {
+                let expected = wander(bench.hybrid(&file, None), seed);
+                assert!(expected.len() > 1000);
+                for kind in KINDS {
+                    for opaque in [false, true] {
+                        let habits = Habits { opaque, ..Habits::default() };
+                        let hybrid = bench.hybrid(&file, Some((kind, habits.clone())));
+                        assert!(wander(hybrid, seed) == expected, "{kv:?}, seed {seed}, {kind}, {opaque}");
+                        assert!(habits.ran.load(Ordering::Relaxed) > 0, "{kind} leaves it nothing to do");
+                        let moved = habits.moved.each_ref().map(|count| count.load(Ordering::Relaxed));
+                        let mixed = kind != BackendKind::Gpu && !opaque;
+                        assert_eq!(
+                            moved.iter().all(|&count| count > 0),
+                            mixed,
+                            "{moved:?} blocks of {CHUNK}"
+                        );
+                        assert_eq!(told(), Vec::<String>::new());
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_session_outlives_its_partner() {
+    let mut lost = 0;
+    for (_folder, model) in models() {
+        let file = model.file().unwrap();
+        for kv in [KvKind::F16, KvKind::Q8] {
+            let mut bench = Bench::new(&file, kv);
+            let expected = wander(bench.hybrid(&file, None), 9);
+            for kind in KINDS {
+                for at in [0, 1, 2, 5, 9, 14, 30] {
+                    for nonsense in [false, true] {
+                        let (lost_at, nonsense_at) =
+                            if nonsense { (None, Some(at)) } else { (Some(at), None) };
+                        let habits = Habits { lost_at, nonsense_at, ..Habits::default() };
+                        let hybrid = bench.hybrid(&file, Some((kind, habits)));
+                        assert!(wander(hybrid, 9) == expected, "{kv:?}, {kind}, from head {at} on");
+                        let told = told();
+                        assert!(told.len() <= 1, "one line: {told:?}");
+                        if let Some(line) = told.first() {
+                            let why = if nonsense { "no numbers" } else { "the fake was lost" };
+                            assert!(line.contains(why) && line.ends_with("going on with the CPU"), "{line}");
+                            lost += 1;
+                        }
+                    }
+                }
+            }
+        }
+    }
+    assert!(lost > 150, "{lost} partners were missed");
+}
+
+#[test]
+fn a_wrong_partner_is_given_up_before_it_is_used() {
+    for (_folder, model) in models() {
+        let file = model.file().unwrap();
+        let weights = Weights::new(&file).unwrap();
+        for kv in [KvKind::F32, KvKind::F16, KvKind::Q8] {
+            let mut bench = Bench::new(&file, kv);
+            let expected = wander(bench.hybrid(&file, None), 1);
+            for (wrong, lost_at) in [(false, None), (true, None), (false, Some(0))] {
+                let habits = Habits { wrong, lost_at, ..Habits::default() };
+                let mut hybrid = bench.hybrid(&file, Some((BackendKind::Gpu, habits)));
+                hybrid.self_test(&weights);
+                let told = told();
+                let good = !wrong && lost_at.is_none();
+                assert_eq!(hybrid.kind(), if good { BackendKind::Gpu } else { BackendKind::Cpu });
+                assert_eq!(told.len(), usize::from(!good), "{told:?}");
+                // The test leaves nothing behind.
+                assert!(wander(hybrid, 1) == expected);
+            }
+        }
+    }
+}
+
+#[test]
+fn greedy_text_goes_on_where_the_partner_was_lost() {
+    let (_folder, model) = models().remove(1);
+    let file = model.file().unwrap();
+    let mut bench = Bench::new(&file, KvKind::F16);
+    let mut reply = |partner| {
+        let mut session = Session::new(bench.hybrid(&file, partner));
+        session.prefill(&(0..100).map(|id| Token(id % 50)).collect::<Vec<_>>()).unwrap();
+        let mut ids = Vec::new();
+        for _ in 0..30 {
+            let token = greedy(session.tokens_and_logits().1);
+            ids.push(token.0);
+            session.prefill(&[token]).unwrap();
+        }
+        (ids, session.sequence().kind())
+    };
+    let (expected, _) = reply(None);
+    let habits = Habits { lost_at: Some(11), ..Habits::default() };
+    let (found, kind) = reply(Some((BackendKind::Gpu, habits)));
+    assert_eq!((found, kind), (expected, BackendKind::Cpu));
+    assert_eq!(told(), ["the fake was lost: going on with the CPU"]);
+}
