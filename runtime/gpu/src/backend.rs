@@ -92,7 +92,10 @@ impl Gpu {
         }
         match failure {
             Some(error) => Err(GpuError::Device { reason: error.to_string() }),
-            None => device.check().and(made),
+            None => {
+                device.keep_pipelines();
+                device.check().and(made)
+            }
         }
     }
 

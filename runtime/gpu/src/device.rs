@@ -1,5 +1,6 @@
 //! Adapters, and an open device with its limits and features.
 
+use crate::pipelines::PipelineFile;
 use crate::{GpuError, Tile};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -97,6 +98,7 @@ pub struct Device {
     report: AdapterReport,
     /// What the device offers, the one in use first.
     tiles: Vec<Tile>,
+    pub(crate) pipelines: Option<PipelineFile>,
     /// The first error that no call returned: validation, memory, loss.
     failure: Arc<Mutex<Option<String>>>,
 }
@@ -125,7 +127,7 @@ impl Device {
         };
         let report = AdapterReport::new(&adapter);
         let tiles = tiles(&adapter);
-        let mut features = wgpu::Features::SHADER_F16 & adapter.features();
+        let mut features = (wgpu::Features::SHADER_F16 | wgpu::Features::PIPELINE_CACHE) & adapter.features();
         let mut experimental_features = wgpu::ExperimentalFeatures::disabled();
         if tiles.contains(&Tile::Cooperative) {
             features |= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
@@ -153,7 +155,7 @@ impl Device {
         let (on_error, on_loss) = (note(&failure), note(&failure));
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| on_error(error.to_string())));
         device.set_device_lost_callback(move |why, message| on_loss(format!("{why:?}: {message}")));
-        Ok(Device { device, queue, report, tiles, failure })
+        Ok(Device { device, queue, report, tiles, pipelines: None, failure })
     }
 
     /// What the adapter is and can do.

@@ -238,7 +238,7 @@ impl Kernels {
                 // Every kernel writes its workgroup memory before it reads it.
                 zero_initialize_workgroup_memory: false,
             },
-            cache: None,
+            cache: self.device.pipelines.as_ref().map(|file| &file.cache),
         });
         let kernel = Kernel { pipeline, layout, bindings };
         self.made.insert(entry, kernel.clone());

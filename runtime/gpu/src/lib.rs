@@ -8,6 +8,7 @@ mod error;
 mod handover;
 mod kernels;
 mod make;
+mod pipelines;
 mod plan;
 mod sampling;
 mod steps;

@@ -278,6 +278,43 @@ fn wrong_options_are_refused() {
     assert!(matches!(Device::open(Some("no such adapter")), Err(GpuError::NoAdapter { .. })));
 }
 
+/// A second start finds the pipelines of the first, and a damaged file does no harm.
+#[test]
+fn pipelines_are_kept() {
+    let Some(device) = device() else { return };
+    let file = model(&config(96, (6, 2, 16), 160, true), |_, _| Encoding::Q4, &mut Random(17));
+    let file = file.model();
+    let weights = Weights::new(&file).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let inside = folder.path().join("pipelines");
+    let files = || -> Vec<_> {
+        let list = std::fs::read_dir(&inside).map(|list| list.map(|file| file.unwrap().path()).collect());
+        list.unwrap_or_default()
+    };
+    let run = || {
+        let name = device.report().name.clone();
+        let device = Device::open(Some(&name)).unwrap().with_pipelines_in(&inside);
+        let mut gpu = Gpu::new(&device, &weights, &options(KvKind::F16, 32, 1)).unwrap();
+        gpu.logits_behind(&Batch { tokens: &[Token(1)], position: 0 }).unwrap().to_vec()
+    };
+    let expected = run();
+    let [path] = &files()[..] else {
+        println!("skipped: this adapter leaves pipelines to its driver");
+        return;
+    };
+    let bytes = std::fs::read(path).unwrap();
+    println!("{} bytes of pipelines", bytes.len());
+    assert!(run() == expected);
+    for damage in [0, bytes.len() - 1] {
+        let mut damaged = bytes.clone();
+        damaged[damage] ^= 0x55;
+        std::fs::write(path, &damaged).unwrap();
+        assert!(run() == expected);
+        assert!(std::fs::read(path).unwrap() != damaged, "written anew");
+    }
+    assert_eq!(files().len(), 1, "no temporary file stays");
+}
+
 #[test]
 fn a_lost_device_is_told() {
     let Some(device) = device() else { return };
