@@ -2,7 +2,7 @@
 
 use super::products::sample;
 use super::{Random, device};
-use crate::{Device, Gpu, GpuError, GpuOptions};
+use crate::{Device, Gpu, GpuError, GpuOptions, Tile};
 use std::path::PathBuf;
 use thimble_runtime::Token;
 use thimble_runtime::cpu::Cpu;
@@ -84,13 +84,13 @@ pub(super) fn model(
 
 /// Logits of each of `tokens`, run in batches of these lengths by the CPU's exact mode.
 pub(super) fn exact(file: &ModelFile<'_>, tokens: &[Token], batch: usize) -> Vec<f32> {
-    exact_with(file, tokens, batch, KvKind::F32)
+    on_cpu(file, tokens, batch, (KvKind::F32, true))
 }
 
-/// The same with another cache.
-fn exact_with(file: &ModelFile<'_>, tokens: &[Token], batch: usize, kv: KvKind) -> Vec<f32> {
+/// The same with another cache, and in the exact mode or not.
+fn on_cpu(file: &ModelFile<'_>, tokens: &[Token], batch: usize, (kv, exact): (KvKind, bool)) -> Vec<f32> {
     let weights = Weights::new(file).unwrap();
-    let options = PlanOptions { context: tokens.len(), batch, logit_rows: batch, kv, exact: true };
+    let options = PlanOptions { context: tokens.len(), batch, logit_rows: batch, kv, exact };
     let kernels = Kernels::scalar();
     let plan = MemoryPlan::new(file.config(), &options, &kernels).unwrap();
     let mut memory = vec![0; plan.bytes() + 64];
@@ -186,7 +186,7 @@ fn logits_are_those_of_the_exact_mode() {
             (KvKind::F16, KvKind::F32, 2e-2),
             (KvKind::Q8, KvKind::Q8, 2e-2),
         ] {
-            let expected = exact_with(&file, &tokens, 50, cpus);
+            let expected = on_cpu(&file, &tokens, 50, (cpus, true));
             // Also with a head, and here every matrix, cut to pieces.
             for binding_bytes in [None, Some(16_384)] {
                 let options = GpuOptions { binding_bytes, ..options(kv, 128, 3) };
@@ -333,6 +333,40 @@ fn a_lost_device_is_told() {
     ));
 }
 
+/// Every way to compute products for many tokens beside the CPU's fast path, which loses more than all but f16.
+fn compare_tiles(device: &Device, file: &ModelFile<'_>, tokens: &[Token]) {
+    let weights = Weights::new(file).unwrap();
+    let expected = exact(file, tokens, tokens.len());
+    let fast = difference(&on_cpu(file, tokens, tokens.len(), (KvKind::F32, false)), &expected);
+    println!("the CPU's fast path: logits off by {fast:e} of the largest");
+    for tile in device.tiles().to_vec() {
+        let device = device.clone().with_tile(tile).unwrap();
+        let options = GpuOptions {
+            context: tokens.len(),
+            batch: tokens.len(),
+            logit_rows: tokens.len(),
+            kv: KvKind::F32,
+            binding_bytes: None,
+        };
+        let mut gpu = Gpu::new(&device, &weights, &options).unwrap();
+        let off = difference(&all_logits(&mut gpu, tokens, &[tokens.len()]), &expected);
+        println!("{tile:?} products: logits off by {off:e} of the largest");
+        // The same rounding on both sides, in another order.
+        let bound = if tile == Tile::F16 { 100.0 } else { 2.0 };
+        assert!(off <= bound * fast);
+    }
+}
+
+#[test]
+fn products_are_as_near_as_the_cpus_fast_path() {
+    let Some(device) = device() else { return };
+    let mut random = Random(18);
+    for encoding in [Encoding::Q8, Encoding::Q4Min, Encoding::Q5Nl] {
+        let file = model(&config(96, (3, 1, 32), 160, true), |_, _| encoding, &mut random);
+        compare_tiles(&device, &file.model(), &tokens(40, &mut random));
+    }
+}
+
 /// The file that `THIMBLE_MODEL` names.
 #[test]
 fn a_real_models_logits_are_those_of_the_exact_mode() {
@@ -356,4 +390,5 @@ fn a_real_models_logits_are_those_of_the_exact_mode() {
         println!("{kv:?} cache: logits off by {off:e} of the largest");
         assert!(off <= bound);
     }
+    compare_tiles(&device, &file, &tokens);
 }
