@@ -1,48 +1,48 @@
 //! The backend: operations record dispatches; asking for logits submits them.
 
-use crate::kernels::{Entry, Kernels};
-use crate::plan::{RING, padded, positions, qkv_width};
-use crate::steps::{Product, Route, Step};
-use crate::weights::{Piece, pieces};
+use crate::plan::spans;
+use crate::sampling::Generation;
+use crate::steps::{FEW, Pass, Product, Step};
 use crate::{Device, GpuError, GpuOptions, GpuPlan};
 use std::ops::Range;
-use thimble_runtime::Token;
 use thimble_runtime::format::Config;
-use thimble_runtime::kernels::Matrix;
+use thimble_runtime::kernels::KvKind;
 use thimble_runtime::model::{Backend, Batch, Weights, forward};
 
 /// The words that change from pass to pass.
 #[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
-struct State {
-    position: u32,
-    tokens: u32,
-    head_row: u32,
-    head_rows: u32,
+pub(crate) struct State {
+    pub(crate) position: u32,
+    pub(crate) tokens: u32,
+    pub(crate) head_row: u32,
+    pub(crate) head_rows: u32,
 }
 
 /// The dispatches of one decoder layer.
-struct LayerSteps {
-    norm: Step,
-    qkv: Vec<Product>,
-    store: Step,
-    attend: Step,
-    output: Vec<Product>,
-    ffn_norm: Step,
-    gate_up: Vec<Product>,
-    swiglu: Step,
-    down: Vec<Product>,
+pub(crate) struct LayerSteps {
+    pub(crate) qkv: Vec<Product>,
+    /// Where the product does not rotate and store itself.
+    pub(crate) store: Option<Step>,
+    pub(crate) attend: Step,
+    /// Behind `attend` where several workgroups share a query.
+    pub(crate) merge: Step,
+    pub(crate) output: Vec<Product>,
+    pub(crate) gate_up: Vec<Product>,
+    /// Where gate and up are not one product.
+    pub(crate) swiglu: Option<Step>,
+    pub(crate) down: Vec<Product>,
 }
 
 /// Buffers that outlive construction by name; all others live in their bind groups.
-struct Buffers {
-    state: wgpu::Buffer,
-    tokens: wgpu::Buffer,
-    logits: wgpu::Buffer,
+pub(crate) struct Buffers {
+    pub(crate) state: wgpu::Buffer,
+    pub(crate) tokens: wgpu::Buffer,
+    pub(crate) logits: wgpu::Buffer,
     /// Where the host reads logits.
-    staging: wgpu::Buffer,
-    ids: wgpu::Buffer,
-    ids_staging: wgpu::Buffer,
+    pub(crate) staging: wgpu::Buffer,
+    pub(crate) ids: wgpu::Buffer,
+    pub(crate) ids_staging: [wgpu::Buffer; 2],
 }
 
 /// A model on a GPU.
@@ -50,88 +50,28 @@ pub struct Gpu {
     pub(crate) device: Device,
     pub(crate) config: Config,
     pub(crate) options: GpuOptions,
-    plan: GpuPlan,
-    buffers: Buffers,
-    embed: Vec<Step>,
-    layers: Vec<LayerSteps>,
+    pub(crate) plan: GpuPlan,
+    pub(crate) buffers: Buffers,
+    pub(crate) embed: Vec<Step>,
+    pub(crate) layers: Vec<LayerSteps>,
     /// Keys and values of each layer.
     pub(crate) caches: Vec<[wgpu::Buffer; 2]>,
-    final_norm: Step,
-    head: Vec<Product>,
-    argmax: Step,
-    state: State,
+    pub(crate) head: Vec<Product>,
+    pub(crate) sample: Step,
+    pub(crate) generation: Generation,
+    pub(crate) state: State,
     /// Commands that were recorded and not yet submitted; the pass ends before its encoder.
-    recording: Option<(wgpu::ComputePass<'static>, wgpu::CommandEncoder)>,
+    pub(crate) recording: Option<(Pass, wgpu::CommandEncoder)>,
+    /// Dispatches that were submitted.
+    pub(crate) dispatches: u64,
     /// The recording has logits.
-    has_head: bool,
+    pub(crate) has_head: bool,
     /// Rows of `logits` that are the last head's.
-    logit_rows: usize,
+    pub(crate) logit_rows: usize,
     /// The host's copy.
-    logits: Vec<f32>,
+    pub(crate) logits: Vec<f32>,
     /// Bytes of the buffers that were made.
-    made: u64,
-}
-
-/// Makes the parts of a [`Gpu`] and adds up their bytes.
-struct Builder<'a> {
-    device: &'a Device,
-    kernels: Kernels,
-    most: u64,
-    made: u64,
-}
-
-impl Builder<'_> {
-    fn buffer(&mut self, label: &str, bytes: u64, usage: wgpu::BufferUsages) -> wgpu::Buffer {
-        self.made += bytes;
-        self.device.buffer(label, bytes, usage | wgpu::BufferUsages::COPY_DST)
-    }
-
-    fn storage(&mut self, label: &str, bytes: u64) -> wgpu::Buffer {
-        self.buffer(label, bytes, wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC)
-    }
-
-    fn upload<'f>(&mut self, matrices: &[Matrix<'f>]) -> Result<Vec<(Piece<'f>, wgpu::Buffer)>, GpuError> {
-        let pieces = pieces(matrices, self.most)?;
-        self.made += pieces.iter().map(|piece| piece.bytes()).sum::<u64>();
-        Ok(pieces.into_iter().map(|piece| (piece.upload(self.device), piece)).map(|(b, p)| (p, b)).collect())
-    }
-
-    fn products(&mut self, uploaded: &[(Piece<'_>, wgpu::Buffer)], route: &Route<'_>) -> Vec<Product> {
-        let make = |(piece, buffer): &(Piece<'_>, wgpu::Buffer)| {
-            Product::new(self.device, &mut self.kernels, (piece, buffer), route)
-        };
-        uploaded.iter().map(make).collect()
-    }
-
-    fn step(&mut self, entry: Entry, shape: [u32; 8], buffers: &[&wgpu::Buffer]) -> Step {
-        let kernel = self.kernels.get(entry);
-        let shape = self.kernels.uniform(shape);
-        let buffers: Vec<_> = [&shape].into_iter().chain(buffers.iter().copied()).collect();
-        let bind = kernel.bind(self.device, &buffers);
-        Step { kernel, bind }
-    }
-
-    fn norm(&mut self, config: &Config, weight: &[f32], route: &Route<'_>) -> Step {
-        let buffer = self.storage("norm", size_of_val(weight) as u64);
-        self.device.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(weight));
-        let head = u32::from(route.head);
-        let [from, to] = [route.in_stride as u32, route.out_stride as u32];
-        let shape = [config.hidden as u32, from, to, config.norm_eps.to_bits(), head, 0, 0, 0];
-        self.step(Entry::Norm, shape, &[route.state, route.input, &buffer, route.output])
-    }
-}
-
-/// Cosine and sine for each position and pair of dimensions, as the CPU backend computes them.
-fn angles(config: &Config, context: usize) -> Vec<[f32; 2]> {
-    let half = config.head_dim / 2;
-    // RoFormer (Su et al. 2021), eq. 15: theta^(-2i/d).
-    let frequency = |i: usize| 1.0 / libm::powf(config.rope_theta, i as f32 / half as f32);
-    let frequencies: Vec<f32> = (0..half).map(frequency).collect();
-    let angle = |position: usize, frequency: &f32| {
-        let (sin, cos) = libm::sincosf(position as f32 * frequency);
-        [cos, sin]
-    };
-    (0..context).flat_map(|p| frequencies.iter().map(move |f| angle(p, f))).collect()
+    pub(crate) made: u64,
 }
 
 impl Gpu {
@@ -152,143 +92,11 @@ impl Gpu {
         }
         match failure {
             Some(error) => Err(GpuError::Device { reason: error.to_string() }),
-            None => device.check().and(made),
+            None => {
+                device.keep_pipelines();
+                device.check().and(made)
+            }
         }
-    }
-
-    fn make(
-        device: &Device,
-        weights: &Weights<'_>,
-        options: &GpuOptions,
-        plan: GpuPlan,
-    ) -> Result<Gpu, GpuError> {
-        let config = *weights.config();
-        let most = options.binding_bytes.unwrap_or(u64::MAX).min(device.binding_bytes());
-        let mut b = Builder { device, kernels: Kernels::new(device), most, made: 0 };
-        let read = wgpu::BufferUsages::MAP_READ;
-        let buffers = Buffers {
-            state: b.buffer("state", 16, wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::STORAGE),
-            tokens: b.storage("tokens", plan.tokens),
-            logits: b.storage("logits", plan.logits),
-            staging: b.buffer("logits for the host", plan.logits, read),
-            ids: b.storage("ids", RING as u64 * 4),
-            ids_staging: b.buffer("ids for the host", RING as u64 * 4, read),
-        };
-        let state = &buffers.state;
-        let x = b.storage("x", plan.x);
-        let normed = b.storage("normed", plan.x);
-        let qkv = b.storage("qkv", plan.qkv);
-        let attended = b.storage("attended", plan.attended);
-        let gate_up = b.storage("gate_up", plan.gate_up);
-        let activated = b.storage("activated", plan.activated);
-        let angle_table = b.storage("angles", plan.angles);
-        device.queue.write_buffer(&angle_table, 0, bytemuck::cast_slice(&angles(&config, options.context)));
-
-        let hidden = padded(config.hidden);
-        let (qkv_stride, ffn_stride) = (padded(qkv_width(&config)), padded(config.ffn));
-        let (q_stride, gate_up_stride) = (padded(config.q_dim()), padded(2 * config.ffn));
-        let route = |(input, in_stride), (output, out_stride), add| Route {
-            state,
-            input,
-            in_stride,
-            output,
-            out_stride,
-            add,
-            head: false,
-        };
-        let norm_route = route((&x, hidden), (&normed, hidden), false);
-        let qkv_route = route((&normed, hidden), (&qkv, qkv_stride), false);
-        let output_route = route((&attended, q_stride), (&x, hidden), true);
-        let gate_up_route = route((&normed, hidden), (&gate_up, gate_up_stride), false);
-        let down_route = route((&activated, ffn_stride), (&x, hidden), true);
-        let head_norm_route = Route { head: true, ..norm_route };
-        let head_route =
-            Route { head: true, ..route((&normed, hidden), (&buffers.logits, config.vocab), false) };
-
-        let attention = [
-            config.heads as u32,
-            config.kv_heads as u32,
-            config.head_dim as u32,
-            positions(options) as u32,
-            qkv_stride as u32,
-            q_stride as u32,
-            (1.0 / (config.head_dim as f32).sqrt()).to_bits(),
-            0,
-        ];
-        let swiglu =
-            [config.ffn as u32, gate_up_stride as u32, ffn_stride as u32, config.ffn as u32, 0, 0, 0, 0];
-        let kv_bytes = options.kv.bytes() as u32;
-        let mut layers = Vec::with_capacity(config.layers);
-        let mut caches = Vec::with_capacity(config.layers);
-        for index in 0..config.layers {
-            let layer = weights.layer(index);
-            let keys = b.storage("keys", plan.keys);
-            let values = b.storage("values", plan.values);
-            let uploaded = b.upload(&[layer.query, layer.key, layer.value])?;
-            let norm = b.norm(&config, layer.attention_norm, &norm_route);
-            let qkv_products = b.products(&uploaded, &qkv_route);
-            let stores = [state, &angle_table, &qkv, &keys, &values];
-            let store = b.step(Entry::Store(kv_bytes), attention, &stores);
-            let attends = [state, &qkv, &keys, &values, &attended];
-            let attend = b.step(Entry::Attend(kv_bytes), attention, &attends);
-            let uploaded = b.upload(&[layer.output])?;
-            let output = b.products(&uploaded, &output_route);
-            let ffn_norm = b.norm(&config, layer.ffn_norm, &norm_route);
-            let uploaded = b.upload(&[layer.gate, layer.up])?;
-            let gate_up_products = b.products(&uploaded, &gate_up_route);
-            let swiglu = b.step(Entry::Swiglu, swiglu, &[&gate_up, &activated]);
-            let uploaded = b.upload(&[layer.down])?;
-            let down = b.products(&uploaded, &down_route);
-            layers.push(LayerSteps {
-                norm,
-                qkv: qkv_products,
-                store,
-                attend,
-                output,
-                ffn_norm,
-                gate_up: gate_up_products,
-                swiglu,
-                down,
-            });
-            caches.push([keys, values]);
-        }
-        let final_norm = b.norm(&config, weights.final_norm, &head_norm_route);
-        let head_pieces = b.upload(&[weights.head])?;
-        let head = b.products(&head_pieces, &head_route);
-        let embedding = if config.tied { head_pieces } else { b.upload(&[weights.embedding])? };
-        let mut embed = Vec::with_capacity(embedding.len());
-        for (piece, buffer) in &embedding {
-            let (rows, columns, first) = (piece.rows as u32, piece.columns as u32, piece.first_row as u32);
-            let shape = [rows, columns, piece.panel_words(), 0, hidden as u32, first, 0, 0];
-            let step = b.step(Entry::Embed(piece.encoding), shape, &[buffer, &x, &buffers.tokens]);
-            embed.push(step);
-        }
-        let shape = [config.vocab as u32, RING as u32, 0, 0, 0, 0, 0, 0];
-        let argmax_buffers = [state, &buffers.logits, &buffers.tokens, &buffers.ids];
-        let argmax = b.step(Entry::Argmax, shape, &argmax_buffers);
-        let made = b.made;
-        let logits = vec![0.0; options.logit_rows * config.vocab];
-        // Uploads that are queued go out now, not with the first token.
-        device.queue.submit([]);
-        Ok(Gpu {
-            device: device.clone(),
-            config,
-            options: *options,
-            plan,
-            buffers,
-            embed,
-            layers,
-            caches,
-            final_norm,
-            head,
-            argmax,
-            state: State::default(),
-            recording: None,
-            has_head: false,
-            logit_rows: 0,
-            logits,
-            made,
-        })
     }
 
     /// What is on the device.
@@ -301,50 +109,17 @@ impl Gpu {
         self.made
     }
 
+    /// Dispatches submitted since the model was uploaded.
+    pub fn dispatches(&self) -> u64 {
+        self.dispatches
+    }
+
     /// The first failure of the device: after one, logits are zeros and the session has to go on elsewhere.
     ///
     /// # Errors
     /// [`GpuError::Device`].
     pub fn check(&self) -> Result<(), GpuError> {
         self.device.check()
-    }
-
-    /// Runs `first` at `position` and `count` tokens in all, each the most probable after the one before, in one submit:
-    /// the tokens that came out, the last of which has not been run.
-    ///
-    /// # Errors
-    /// [`GpuError::Option`] where they are more than 64 or do not fit the context; [`GpuError::Device`].
-    pub fn greedy(&mut self, first: Token, position: usize, count: usize) -> Result<Vec<Token>, GpuError> {
-        let most = RING.min(self.options.context.saturating_sub(position));
-        if !(1..=most).contains(&count) {
-            let expected = format!("1 to {most}");
-            return Err(GpuError::Option { what: "tokens of one submit", expected, found: count as u64 });
-        }
-        self.submit(None);
-        self.set_batch(&Batch { tokens: &[first], position });
-        (self.state.head_row, self.state.head_rows) = (0, 1);
-        for _ in 0..count {
-            for step in &self.embed {
-                step.record(pass(&self.device, &mut self.recording), embed_groups(&self.config, 1));
-            }
-            // The position in the batch counts for nothing here: the device has it.
-            let batch = Batch { tokens: &[first], position };
-            for layer in 0..self.layers.len() {
-                self.project(layer, &batch);
-                self.attend(layer, &batch);
-                self.attention_output(layer, &batch);
-                self.gate_up(layer, &batch);
-                self.down(layer, &batch);
-            }
-            self.record_head(1);
-            self.argmax.record(pass(&self.device, &mut self.recording), [1, 1]);
-        }
-        self.logit_rows = 0;
-        self.submit(Some((&self.buffers.ids.clone(), &self.buffers.ids_staging.clone(), RING as u64 * 4)));
-        let mut ids = [0u32; RING];
-        self.read(&self.buffers.ids_staging.clone(), bytemuck::cast_slice_mut(&mut ids));
-        self.check()?;
-        Ok((0..count).map(|i| Token(ids[(position + i) % RING])).collect())
     }
 
     /// Runs a batch with the shared forward pass and gives the logits of its last token, `[vocab]`.
@@ -359,39 +134,49 @@ impl Gpu {
         Ok(&mut self.logits[..self.config.vocab])
     }
 
-    fn set_batch(&mut self, batch: &Batch<'_>) {
+    pub(crate) fn set_batch(&mut self, batch: &Batch<'_>) {
         let (position, tokens) = (batch.position as u32, batch.tokens.len() as u32);
         self.state = State { position, tokens, head_row: 0, head_rows: 0 };
         let ids: Vec<u32> = batch.tokens.iter().map(|token| token.0).collect();
         self.device.queue.write_buffer(&self.buffers.tokens, 0, bytemuck::cast_slice(&ids));
     }
 
-    fn record_head(&mut self, rows: usize) {
+    pub(crate) fn record_head(&mut self, rows: usize) {
         let pass = pass(&self.device, &mut self.recording);
-        self.final_norm.record(pass, [rows as u32, 1]);
         for product in &self.head {
             product.record(pass, rows);
         }
     }
 
     /// Submits what was recorded, and behind it a copy: from, to, bytes.
-    pub(crate) fn submit(&mut self, copy: Option<(&wgpu::Buffer, &wgpu::Buffer, u64)>) {
+    pub(crate) fn submit(
+        &mut self,
+        copy: Option<(&wgpu::Buffer, &wgpu::Buffer, u64)>,
+    ) -> Option<wgpu::SubmissionIndex> {
         self.has_head = false;
-        let Some((pass, mut encoder)) = self.recording.take() else { return };
+        let (pass, mut encoder) = self.recording.take()?;
+        self.dispatches += pass.dispatches;
         drop(pass);
         if let Some((from, to, bytes)) = copy {
             encoder.copy_buffer_to_buffer(from, 0, to, 0, bytes);
         }
-        self.device.queue.write_buffer(&self.buffers.state, 0, bytemuck::bytes_of(&self.state));
-        self.device.queue.submit([encoder.finish()]);
+        if !std::mem::take(&mut self.generation.goes_on) {
+            self.device.queue.write_buffer(&self.buffers.state, 0, bytemuck::bytes_of(&self.state));
+        }
+        Some(self.device.queue.submit([encoder.finish()]))
     }
 
-    /// Waits for a staging buffer and copies the front of it; zeros where the device failed.
-    fn read(&self, staging: &wgpu::Buffer, out: &mut [u8]) {
+    /// Waits for a submission, or for the last, and copies the front of a staging buffer; zeros where the device failed.
+    pub(crate) fn read(
+        &self,
+        staging: &wgpu::Buffer,
+        submission_index: Option<wgpu::SubmissionIndex>,
+        out: &mut [u8],
+    ) {
         out.fill(0);
         let slice = staging.slice(..out.len() as u64);
         slice.map_async(wgpu::MapMode::Read, |_| {});
-        if self.device.device.poll(wgpu::PollType::wait_indefinitely()).is_err() {
+        if self.device.device.poll(wgpu::PollType::Wait { submission_index, timeout: None }).is_err() {
             return;
         }
         if let Ok(view) = slice.get_mapped_range() {
@@ -403,20 +188,19 @@ impl Gpu {
 }
 
 /// The pass that is being recorded.
-fn pass<'a>(
+pub(crate) fn pass<'a>(
     device: &Device,
-    recording: &'a mut Option<(wgpu::ComputePass<'static>, wgpu::CommandEncoder)>,
-) -> &'a mut wgpu::ComputePass<'static> {
+    recording: &'a mut Option<(Pass, wgpu::CommandEncoder)>,
+) -> &'a mut Pass {
     let begin = || {
         let mut encoder = device.device.create_command_encoder(&Default::default());
-        let pass = encoder.begin_compute_pass(&Default::default()).forget_lifetime();
-        (pass, encoder)
+        (Pass::begin(&mut encoder), encoder)
     };
     &mut recording.get_or_insert_with(begin).0
 }
 
-fn embed_groups(config: &Config, tokens: usize) -> [u32; 2] {
-    [config.hidden.div_ceil(256) as u32, tokens as u32]
+pub(crate) fn embed_groups(config: &Config, tokens: usize) -> [u32; 3] {
+    [config.hidden.div_ceil(256) as u32, tokens as u32, 1]
 }
 
 impl Backend for Gpu {
@@ -438,6 +222,8 @@ impl Backend for Gpu {
 
     fn embed(&mut self, batch: &Batch<'_>) {
         self.submit(None);
+        self.generation.position = None;
+        self.generation.goes_on = false;
         self.set_batch(batch);
         let pass = pass(&self.device, &mut self.recording);
         for step in &self.embed {
@@ -448,7 +234,6 @@ impl Backend for Gpu {
     fn project(&mut self, layer: usize, batch: &Batch<'_>) {
         let pass = pass(&self.device, &mut self.recording);
         let steps = &self.layers[layer];
-        steps.norm.record(pass, [batch.tokens.len() as u32, 1]);
         for product in &steps.qkv {
             product.record(pass, batch.tokens.len());
         }
@@ -458,11 +243,27 @@ impl Backend for Gpu {
         let pass = pass(&self.device, &mut self.recording);
         let (steps, config) = (&self.layers[layer], &self.config);
         let tokens = batch.tokens.len() as u32;
-        let pairs = (config.heads + 2 * config.kv_heads) * config.head_dim / 2;
-        // One more pair of positions than an even start needs: the device alone knows the position.
-        steps.store.record(pass, [pairs.div_ceil(64) as u32, tokens / 2 + 1]);
+        if let Some(store) = &steps.store {
+            // One more pair or four of positions than an even start needs: the device alone knows the position.
+            let heads = config.heads + 2 * config.kv_heads;
+            store.record(
+                pass,
+                match self.options.kv {
+                    KvKind::Q8 => [heads as u32, tokens.div_ceil(4) + 1, 1],
+                    _ => [(heads * config.head_dim / 2).div_ceil(64) as u32, tokens / 2 + 1, 1],
+                },
+            );
+        }
         let queries = tokens * config.group() as u32;
-        steps.attend.record(pass, [queries.div_ceil(8), config.kv_heads as u32]);
+        // Many queries make workgroups enough; few share each of them.
+        let spans = match batch.tokens.len() {
+            ..=FEW => spans(batch.position + batch.tokens.len()) as u32,
+            _ => 1,
+        };
+        steps.attend.record(pass, [queries.div_ceil(8), config.kv_heads as u32, spans]);
+        if spans > 1 {
+            steps.merge.record(pass, [config.heads as u32, tokens, 1]);
+        }
     }
 
     fn attention_output(&mut self, layer: usize, batch: &Batch<'_>) {
@@ -475,11 +276,12 @@ impl Backend for Gpu {
     fn gate_up(&mut self, layer: usize, batch: &Batch<'_>) {
         let pass = pass(&self.device, &mut self.recording);
         let (steps, tokens) = (&self.layers[layer], batch.tokens.len());
-        steps.ffn_norm.record(pass, [tokens as u32, 1]);
         for product in &steps.gate_up {
             product.record(pass, tokens);
         }
-        steps.swiglu.record(pass, [self.config.ffn.div_ceil(64) as u32, tokens as u32]);
+        if let Some(swiglu) = &steps.swiglu {
+            swiglu.record(pass, [self.config.ffn.div_ceil(64) as u32, tokens as u32, 1]);
+        }
     }
 
     fn down(&mut self, layer: usize, batch: &Batch<'_>) {
@@ -509,7 +311,7 @@ impl Backend for Gpu {
             let (from, to) = (self.buffers.logits.clone(), self.buffers.staging.clone());
             self.submit(Some((&from, &to, count as u64 * 4)));
             let mut logits = std::mem::take(&mut self.logits);
-            self.read(&to, bytemuck::cast_slice_mut(&mut logits[..count]));
+            self.read(&to, None, bytemuck::cast_slice_mut(&mut logits[..count]));
             self.logits = logits;
         }
         &mut self.logits[..count]

@@ -1,6 +1,7 @@
 //! Adapters, and an open device with its limits and features.
 
-use crate::GpuError;
+use crate::pipelines::PipelineFile;
+use crate::{GpuError, Tile};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// What `thimble devices` says of an adapter.
@@ -75,12 +76,42 @@ pub fn adapters() -> Vec<AdapterReport> {
     found.unwrap_or_default().iter().map(AdapterReport::new).collect()
 }
 
+/// The ways to compute products for many tokens that an adapter offers, the best of those that were tried first.
+fn tiles(adapter: &wgpu::Adapter) -> Vec<Tile> {
+    let (info, features, limits) = (adapter.get_info(), adapter.features(), adapter.limits());
+    // Metal and GL compute four products of bytes one by one.
+    let has_dot4 = matches!(info.backend, wgpu::Backend::Vulkan | wgpu::Backend::Dx12)
+        && info.device_type != wgpu::DeviceType::Cpu;
+    let mut tiles = if has_dot4 { vec![Tile::Dot4, Tile::Plain] } else { vec![Tile::Plain, Tile::Dot4] };
+    if features.contains(wgpu::Features::SHADER_F16) {
+        tiles.push(Tile::F16);
+    }
+    let sixteen = |p: &wgpu::CooperativeMatrixProperties| {
+        (p.m_size, p.n_size, p.k_size) == (16, 16, 16)
+            && p.ab_type == wgpu::CooperativeScalarType::F16
+            && p.cr_type == wgpu::CooperativeScalarType::F32
+    };
+    let cooperative = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SHADER_F16;
+    if features.contains(cooperative)
+        && (info.subgroup_min_size, info.subgroup_max_size) == (32, 32)
+        && limits.max_compute_workgroup_storage_size >= 32_768
+        && adapter.cooperative_matrix_properties().iter().any(sixteen)
+    {
+        // Last: it was checked by naga and never run.
+        tiles.push(Tile::Cooperative);
+    }
+    tiles
+}
+
 /// An open device.
 #[derive(Clone, Debug)]
 pub struct Device {
     pub(crate) device: wgpu::Device,
     pub(crate) queue: wgpu::Queue,
     report: AdapterReport,
+    /// What the device offers, the one in use first.
+    tiles: Vec<Tile>,
+    pub(crate) pipelines: Option<PipelineFile>,
     /// The first error that no call returned: validation, memory, loss.
     failure: Arc<Mutex<Option<String>>>,
 }
@@ -116,8 +147,22 @@ impl Device {
             }
         };
         let report = AdapterReport::new(&adapter);
+        let tiles = tiles(&adapter);
+        let mut features = (wgpu::Features::SHADER_F16 | wgpu::Features::PIPELINE_CACHE) & adapter.features();
+        let mut experimental_features = wgpu::ExperimentalFeatures::disabled();
+        if tiles.contains(&Tile::Cooperative) {
+            features |= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+            // SAFETY: what is asked of the one who enables them is to take reports of undefined behaviour to wgpu; the
+            // only such feature that is requested is the one above, used as its tests and examples do.
+            experimental_features = unsafe { wgpu::ExperimentalFeatures::enabled() };
+        }
         // All that the adapter allows in size; no feature is needed by the plain shaders.
-        let descriptor = wgpu::DeviceDescriptor { required_limits: adapter.limits(), ..Default::default() };
+        let descriptor = wgpu::DeviceDescriptor {
+            required_features: features,
+            required_limits: adapter.limits(),
+            experimental_features,
+            ..Default::default()
+        };
         let opened = pollster::block_on(adapter.request_device(&descriptor));
         let adapter = report.name.clone();
         let (device, queue) = opened.map_err(|e| GpuError::NoDevice { adapter, reason: e.to_string() })?;
@@ -136,12 +181,35 @@ impl Device {
                 _ => format!("{why:?}: {message}"),
             });
         });
-        Ok(Device { device, queue, report, failure })
+        Ok(Device { device, queue, report, tiles, pipelines: None, failure })
     }
 
     /// What the adapter is and can do.
     pub fn report(&self) -> &AdapterReport {
         &self.report
+    }
+
+    /// How products for many tokens are computed: every way that the device offers, the one in use first.
+    pub fn tiles(&self) -> &[Tile] {
+        &self.tiles
+    }
+
+    /// The way in use.
+    pub(crate) fn tile(&self) -> Tile {
+        self.tiles[0]
+    }
+
+    /// The same device with another way to compute products for many tokens; models that are made from now on use it.
+    ///
+    /// # Errors
+    /// [`GpuError::Option`] where the device does not offer it.
+    pub fn with_tile(mut self, tile: Tile) -> Result<Device, GpuError> {
+        let Some(place) = self.tiles.iter().position(|offered| *offered == tile) else {
+            let expected = format!("one of {:?}", self.tiles);
+            return Err(GpuError::Option { what: "the kind of products", expected, found: tile as u64 });
+        };
+        self.tiles.swap(0, place);
+        Ok(self)
     }
 
     /// The first failure since the device was opened.

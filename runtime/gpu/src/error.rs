@@ -1,9 +1,10 @@
 //! What can go wrong on the way to a GPU and on it.
 
+use thimble_runtime::sampler::SamplingError;
 use thiserror::Error;
 
 /// Why the GPU cannot be used, or can no longer.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Debug, PartialEq, Error)]
 pub enum GpuError {
     /// No adapter, or none of the name asked for.
     #[error("no GPU adapter was found ({reason}); use the CPU, or install a Vulkan, Metal or DX12 driver")]
@@ -41,6 +42,14 @@ pub enum GpuError {
         /// The adapter's limit.
         most: u64,
     },
+    /// A setting of sampling out of its range.
+    #[error(transparent)]
+    Sampling(#[from] SamplingError),
+    /// Penalties, which the host applies.
+    #[error(
+        "repetition, frequency and presence penalties are applied on the CPU: read the logits and draw there"
+    )]
+    Penalty,
     /// The device refused something, or was lost.
     #[error("the GPU failed: {reason}")]
     Device {

@@ -4,14 +4,89 @@ use crate::Device;
 use std::collections::HashMap;
 use thimble_runtime::format::Encoding;
 
-/// Name and text of every shader file.
-pub const SHADERS: [(&str, &str); 5] = [
-    ("product", include_str!("shaders/product.wgsl")),
-    ("norm", include_str!("shaders/norm.wgsl")),
+/// Name and text of every shader module: one file, or several behind each other.
+pub const SHADERS: [(&str, &str); 9] = [
+    (
+        "vector",
+        concat!(
+            include_str!("shaders/panel.wgsl"),
+            include_str!("shaders/finish.wgsl"),
+            include_str!("shaders/vector.wgsl")
+        ),
+    ),
+    (
+        "tiled",
+        concat!(
+            include_str!("shaders/panel.wgsl"),
+            include_str!("shaders/finish.wgsl"),
+            include_str!("shaders/tile.wgsl"),
+            include_str!("shaders/tiled.wgsl")
+        ),
+    ),
     ("swiglu", include_str!("shaders/swiglu.wgsl")),
-    ("argmax", include_str!("shaders/argmax.wgsl")),
-    ("attention", include_str!("shaders/attention.wgsl")),
+    ("sample", include_str!("shaders/sample.wgsl")),
+    ("store", concat!(include_str!("shaders/cache.wgsl"), include_str!("shaders/store.wgsl"))),
+    ("attend", concat!(include_str!("shaders/cache.wgsl"), include_str!("shaders/attend.wgsl"))),
+    (
+        "tiled_dot4",
+        concat!(
+            include_str!("shaders/panel.wgsl"),
+            include_str!("shaders/finish.wgsl"),
+            include_str!("shaders/tile.wgsl"),
+            include_str!("shaders/tiled_dot4.wgsl")
+        ),
+    ),
+    (
+        "tiled_f16",
+        concat!(
+            include_str!("shaders/enable_f16.wgsl"),
+            include_str!("shaders/panel.wgsl"),
+            include_str!("shaders/finish.wgsl"),
+            include_str!("shaders/tile.wgsl"),
+            include_str!("shaders/tiled_f16.wgsl")
+        ),
+    ),
+    (
+        "tiled_cooperative",
+        concat!(
+            include_str!("shaders/enable_cooperative.wgsl"),
+            include_str!("shaders/panel.wgsl"),
+            include_str!("shaders/finish.wgsl"),
+            include_str!("shaders/tile.wgsl"),
+            include_str!("shaders/tiled_cooperative.wgsl")
+        ),
+    ),
 ];
+
+/// How products for many tokens are computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Tile {
+    /// In f32: every adapter can.
+    Plain,
+    /// Quantized weights with `dot4I8Packed`, the input in two planes of bytes as on the CPU's fast path.
+    Dot4,
+    /// Quantized weights in half precision with f32 sums: less exact than the others.
+    F16,
+    /// Cooperative matrices of halves, of which weights and input have two each; wgpu calls them experimental.
+    Cooperative,
+}
+
+impl Tile {
+    /// What there is for an encoding: floats have no codes.
+    pub(crate) fn of(self, encoding: Encoding) -> Tile {
+        let floats = encoding.block_columns() == 1;
+        if floats && matches!(self, Tile::Dot4 | Tile::F16) { Tile::Plain } else { self }
+    }
+
+    fn module(self) -> usize {
+        match self {
+            Tile::Plain => 1,
+            Tile::Dot4 => 6,
+            Tile::F16 => 7,
+            Tile::Cooperative => 8,
+        }
+    }
+}
 
 /// An entry point of a shader file, in its variant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -19,16 +94,21 @@ pub(crate) enum Entry {
     /// A matrix product for few tokens.
     Vector(Encoding),
     /// A matrix product for many.
-    Tiled(Encoding),
+    Tiled(Encoding, Tile),
+    /// That of queries, keys and values, which are rotated and stored with so many bytes for a number.
+    VectorQkv(Encoding, u32),
+    TiledQkv(Encoding, u32, Tile),
     /// Rows of the embedding.
     Embed(Encoding),
-    Norm,
     Swiglu,
-    Argmax,
+    /// The next token.
+    Sample,
     /// Rotation and the cache's writes, with so many bytes for a number.
     Store(u32),
     /// Attention.
     Attend(u32),
+    /// Attention's answer from those of spans of the context.
+    Merge,
 }
 
 /// What a shader does with a binding.
@@ -40,32 +120,51 @@ enum Use {
 }
 
 impl Entry {
-    /// Place of the file in [`SHADERS`], entry point, override constant.
-    fn source(self) -> (usize, &'static str, Option<(&'static str, u32)>) {
-        let encoding = |e: Encoding| Some(("ENCODING", e as u32));
+    /// Place of the module in [`SHADERS`], entry point, override constants.
+    fn source(self) -> (usize, &'static str, Vec<(&'static str, f64)>) {
+        let encoding = |e: Encoding| ("ENCODING", f64::from(e as u32));
+        let kv = |bytes: u32| ("KV_BYTES", f64::from(bytes));
         match self {
-            Entry::Vector(e) => (0, "vector", encoding(e)),
-            Entry::Tiled(e) => (0, "tiled", encoding(e)),
-            Entry::Embed(e) => (0, "embed", encoding(e)),
-            Entry::Norm => (1, "norm", None),
-            Entry::Swiglu => (2, "swiglu", None),
-            Entry::Argmax => (3, "argmax", None),
-            Entry::Store(bytes) => (4, "store", Some(("KV_BYTES", bytes))),
-            Entry::Attend(bytes) => (4, "attend", Some(("KV_BYTES", bytes))),
+            Entry::Vector(e) => (0, "vector", vec![encoding(e)]),
+            Entry::VectorQkv(e, bytes) => (0, "vector_qkv", vec![encoding(e), kv(bytes)]),
+            Entry::Embed(e) => (0, "embed", vec![encoding(e)]),
+            Entry::Tiled(e, tile) => (tile.module(), "tiled", vec![encoding(e)]),
+            Entry::TiledQkv(e, bytes, tile) => (tile.module(), "tiled_qkv", vec![encoding(e), kv(bytes)]),
+            Entry::Swiglu => (2, "swiglu", vec![]),
+            Entry::Sample => (3, "sample", vec![]),
+            Entry::Store(1) => (4, "store_bytes", vec![kv(1)]),
+            Entry::Store(bytes) => (4, "store", vec![kv(bytes)]),
+            Entry::Attend(bytes) => (5, "attend", vec![kv(bytes)]),
+            Entry::Merge => (5, "merge", vec![]),
         }
     }
 
     fn bindings(self) -> &'static [(u32, Use)] {
         use Use::{Read, Uniform, Write};
         match self {
-            Entry::Vector(_) | Entry::Tiled(_) | Entry::Norm => {
-                &[(0, Uniform), (1, Uniform), (2, Read), (3, Read), (4, Write)]
+            Entry::Vector(_) | Entry::Tiled(..) => {
+                &[(0, Uniform), (1, Uniform), (2, Read), (3, Read), (4, Write), (5, Read)]
             }
-            Entry::Embed(_) => &[(0, Uniform), (2, Read), (4, Write), (5, Read)],
+            Entry::VectorQkv(..) | Entry::TiledQkv(..) => &[
+                (0, Uniform),
+                (1, Uniform),
+                (2, Read),
+                (3, Read),
+                (4, Write),
+                (5, Read),
+                (6, Uniform),
+                (7, Read),
+                (8, Write),
+                (9, Write),
+            ],
+            Entry::Embed(_) => &[(0, Uniform), (2, Read), (4, Write), (10, Read)],
             Entry::Swiglu => &[(0, Uniform), (1, Read), (2, Write)],
-            Entry::Argmax => &[(0, Uniform), (1, Write), (2, Read), (3, Write), (4, Write)],
+            Entry::Sample => &[(0, Uniform), (1, Write), (2, Read), (3, Write), (4, Write), (5, Write)],
             Entry::Store(_) => &[(0, Uniform), (1, Uniform), (2, Read), (3, Write), (4, Write), (5, Write)],
-            Entry::Attend(_) => &[(0, Uniform), (1, Uniform), (3, Write), (4, Write), (5, Write), (6, Write)],
+            Entry::Attend(_) => {
+                &[(0, Uniform), (1, Uniform), (3, Write), (4, Write), (5, Write), (6, Write), (7, Write)]
+            }
+            Entry::Merge => &[(0, Uniform), (1, Uniform), (6, Write), (7, Write)],
         }
     }
 }
@@ -99,7 +198,7 @@ pub(crate) struct Kernels {
     device: Device,
     modules: [Option<wgpu::ShaderModule>; SHADERS.len()],
     made: HashMap<Entry, Kernel>,
-    uniforms: HashMap<[u32; 8], wgpu::Buffer>,
+    uniforms: HashMap<[u32; 12], wgpu::Buffer>,
 }
 
 impl Kernels {
@@ -113,7 +212,7 @@ impl Kernels {
         if let Some(kernel) = self.made.get(&entry) {
             return kernel.clone();
         }
-        let (file, name, constant) = entry.source();
+        let (file, name, constants) = entry.source();
         let device = &self.device.device;
         let module = self.modules[file].get_or_insert_with(|| {
             let (label, text) = SHADERS[file];
@@ -129,7 +228,6 @@ impl Kernels {
             bind_group_layouts: &[Some(&layout)],
             immediate_size: 0,
         });
-        let constants: Vec<_> = constant.iter().map(|(name, value)| (*name, f64::from(*value))).collect();
         let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: Some(name),
             layout: Some(&pipeline_layout),
@@ -140,7 +238,7 @@ impl Kernels {
                 // Every kernel writes its workgroup memory before it reads it.
                 zero_initialize_workgroup_memory: false,
             },
-            cache: None,
+            cache: self.device.pipelines.as_ref().map(|file| &file.cache),
         });
         let kernel = Kernel { pipeline, layout, bindings };
         self.made.insert(entry, kernel.clone());
@@ -148,7 +246,7 @@ impl Kernels {
     }
 
     /// A uniform with these words, shared by all who ask for the same.
-    pub(crate) fn uniform(&mut self, words: [u32; 8]) -> wgpu::Buffer {
+    pub(crate) fn uniform(&mut self, words: [u32; 12]) -> wgpu::Buffer {
         let device = &self.device;
         let make = || {
             let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;

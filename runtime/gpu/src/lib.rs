@@ -7,14 +7,17 @@ mod device;
 mod error;
 mod handover;
 mod kernels;
+mod make;
+mod pipelines;
 mod plan;
+mod sampling;
 mod steps;
 mod weights;
 
 pub use backend::Gpu;
 pub use device::{AdapterReport, Device, adapters};
 pub use error::GpuError;
-pub use kernels::SHADERS;
+pub use kernels::{SHADERS, Tile};
 pub use plan::{GpuOptions, GpuPlan};
 
 #[cfg(test)]

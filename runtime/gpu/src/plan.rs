@@ -1,13 +1,18 @@
 //! What a model takes on the device, known before anything is made there.
 
+use crate::sampling::Settings;
+use crate::steps::{FEW, pairs};
 use crate::weights::pieces;
 use crate::{Device, GpuError};
 use thimble_runtime::format::Config;
 use thimble_runtime::kernels::KvKind;
-use thimble_runtime::model::Weights;
+use thimble_runtime::model::{Layer, Weights};
 
 /// Ids that are kept for the host to read: most tokens of one submit.
 pub(crate) const RING: usize = 64;
+
+/// Positions that one workgroup looks at where the context of few tokens is spread over several.
+pub(crate) const SPAN: usize = 256;
 
 /// What decides the size of the state on the device besides the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +23,7 @@ pub struct GpuOptions {
     pub batch: usize,
     /// Positions whose logits are kept at a time.
     pub logit_rows: usize,
-    /// How keys and values are kept; not yet [`KvKind::Q8`].
+    /// How keys and values are kept.
     pub kv: KvKind,
     /// Largest binding, bytes, where that is to be less than the adapter's: for tests of what is split.
     pub binding_bytes: Option<u64>,
@@ -31,26 +36,28 @@ impl GpuOptions {
     }
 }
 
-/// Bytes of every buffer of a session, uniforms of 32 bytes aside.
+/// Bytes of every buffer of a session, uniforms of 48 bytes aside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GpuPlan {
     /// All weights, in the file's layout.
     pub weights: u64,
-    /// Keys of one layer.
+    /// Keys of one layer, all heads one after the other as the CPU has them; of bytes, then their scales.
     pub keys: u64,
-    /// Values of one layer.
+    /// Values of one layer, likewise.
     pub values: u64,
     /// Cosines and sines.
     pub angles: u64,
-    /// A row of the residual stream, and of the normed one: [batch, hidden].
+    /// The residual stream: [batch, hidden].
     pub x: u64,
     /// Queries, keys and values: [batch, (heads + 2 * kv_heads) * head_dim].
     pub qkv: u64,
     /// What was attended to: [batch, heads * head_dim].
     pub attended: u64,
-    /// Gate and up: [batch, 2 * ffn].
+    /// Attention of few tokens to each span of the context, and what its softmax needs to be merged.
+    pub parts: u64,
+    /// Gate and up: [batch, 2 * ffn]; 0 where their product is all that is kept.
     pub gate_up: u64,
-    /// Their product: [batch, ffn].
+    /// SwiGLU's product of them: [batch, ffn].
     pub activated: u64,
     /// Logits on the device, and as many where the host reads them.
     pub logits: u64,
@@ -75,6 +82,11 @@ pub(crate) fn positions(options: &GpuOptions) -> usize {
     options.context.next_multiple_of(64)
 }
 
+/// Spans of so many positions.
+pub(crate) fn spans(positions: usize) -> usize {
+    positions.div_ceil(SPAN)
+}
+
 impl GpuPlan {
     /// The plan for a model on a device.
     ///
@@ -94,29 +106,29 @@ impl GpuPlan {
         range("the context", options.context, config.context)?;
         range("the batch", options.batch, options.context.min(32_768))?;
         range("the number of logit rows", options.logit_rows, options.batch)?;
-        if options.kv == KvKind::Q8 {
-            let expected = "f32 or f16 on the GPU".into();
-            return Err(GpuError::Option {
-                what: "the cache's kind (bytes of a number)",
-                expected,
-                found: 1,
-            });
-        }
         let most = options.binding_bytes.unwrap_or(u64::MAX).min(device.binding_bytes());
         let floats = |rows: usize, columns: usize| rows as u64 * columns as u64 * 4;
+        // A scale for each position, where there is one, behind the numbers.
+        let scale = if options.kv == KvKind::Q8 { 4 } else { 0 };
         let cache = |width: usize| {
-            (config.kv_heads * positions(options)) as u64 * width as u64 * options.kv.bytes() as u64
+            (config.kv_heads * positions(options)) as u64 * (width * options.kv.bytes() + scale) as u64
+        };
+        let key_width = match options.kv {
+            KvKind::Q8 => config.head_dim.next_multiple_of(4),
+            KvKind::F32 | KvKind::F16 => config.head_dim,
         };
         let batch = options.batch;
+        let swiglu = weight_layers(weights).any(|layer| !gate_up_pairs(&layer, most));
         let plan = GpuPlan {
             weights: weight_bytes(weights, most)?,
-            keys: cache(config.head_dim),
+            keys: cache(key_width),
             values: cache(config.head_dim.next_multiple_of(16)),
             angles: floats(options.context, config.head_dim),
             x: floats(batch, padded(config.hidden)),
             qkv: floats(batch, padded(qkv_width(config))),
             attended: floats(batch, padded(config.q_dim())),
-            gate_up: floats(batch, padded(2 * config.ffn)),
+            parts: floats(batch.min(FEW) * config.heads * spans(options.context), config.head_dim + 2),
+            gate_up: if swiglu { floats(batch, padded(2 * config.ffn)) } else { 0 },
             activated: floats(batch, padded(config.ffn)),
             logits: floats(options.logit_rows, config.vocab),
             tokens: batch as u64 * 4,
@@ -126,6 +138,7 @@ impl GpuPlan {
             ("the cache's keys of a layer", plan.keys),
             ("the cache's values of a layer", plan.values),
             ("a batch's activations", plan.gate_up.max(plan.qkv).max(plan.x)),
+            ("attention's parts", plan.parts),
             ("logits", plan.logits),
         ];
         let large = buffers.into_iter().find(|(_, bytes)| *bytes > device.binding_bytes());
@@ -136,9 +149,10 @@ impl GpuPlan {
 
     /// Bytes of all buffers together.
     pub fn bytes(&self) -> u64 {
-        let activations = 2 * self.x + self.qkv + self.attended + self.gate_up + self.activated;
-        let ids = 2 * RING as u64 * 4;
-        let state = 16;
+        let activations = self.x + self.qkv + self.attended + self.parts + self.gate_up + self.activated;
+        // The ring of ids and two copies for the host; position, settings of sampling, random numbers.
+        let ids = 3 * RING as u64 * 4;
+        let state = 16 + Settings::BYTES + 16;
         self.weights
             + self.layers * (self.keys + self.values)
             + self.angles
@@ -150,9 +164,23 @@ impl GpuPlan {
     }
 }
 
+/// Bytes of a norm's weights, whole groups.
+fn norm_bytes(config: &Config) -> u64 {
+    padded(config.hidden) as u64 * 4
+}
+
+fn weight_layers<'f>(weights: &Weights<'f>) -> impl Iterator<Item = Layer<'f>> {
+    (0..weights.config().layers).map(|index| weights.layer(index))
+}
+
+/// Whether one product gives gate and up, row by row beside each other.
+fn gate_up_pairs(layer: &Layer<'_>, most: u64) -> bool {
+    pieces(&[layer.gate, layer.up], most).is_ok_and(|pieces| pairs(&pieces, layer.gate.rows))
+}
+
 fn weight_bytes(weights: &Weights<'_>, most: u64) -> Result<u64, GpuError> {
     let config = weights.config();
-    let mut bytes = size_of_val(weights.final_norm) as u64;
+    let mut bytes = norm_bytes(config);
     let mut heads = vec![weights.head];
     if !config.tied {
         heads.push(weights.embedding);
@@ -160,8 +188,8 @@ fn weight_bytes(weights: &Weights<'_>, most: u64) -> Result<u64, GpuError> {
     for head in heads {
         bytes += pieces(&[head], most)?.iter().map(|piece| piece.bytes()).sum::<u64>();
     }
-    for layer in (0..config.layers).map(|index| weights.layer(index)) {
-        bytes += (size_of_val(layer.attention_norm) + size_of_val(layer.ffn_norm)) as u64;
+    for layer in weight_layers(weights) {
+        bytes += 2 * norm_bytes(config);
         let matrices = [layer.query, layer.key, layer.value, layer.output, layer.gate, layer.up, layer.down];
         for matrix in matrices {
             // Whether it can be cut at all.

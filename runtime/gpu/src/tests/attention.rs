@@ -2,6 +2,8 @@
 
 use super::{Bench, Random};
 use crate::kernels::Entry;
+use crate::steps::FEW;
+use thimble_runtime::kernels::{Kernels, KvHeadMut, KvKind, Rope, StoreJob};
 
 /// Heads, key-value heads, width of a head.
 type Heads = (usize, usize, usize);
@@ -47,12 +49,18 @@ fn expected(
 fn attention_matches_f64() {
     let Some(mut bench) = Bench::new() else { return };
     let mut random = Random(7);
-    for (bytes, bound) in [(4u32, 2e-5), (2, 4e-3)] {
+    for (bytes, bound) in [(4u32, 2e-5), (2, 4e-3), (1, 5e-2)] {
         let mut worst = 0.0f64;
         for heads in [(9, 3, 64), (6, 2, 64), (4, 4, 32), (3, 1, 6), (15, 5, 20), (14, 1, 128), (2, 1, 256)] {
-            for cuts in
-                [&[0, 1][..], &[0, 17], &[0, 63, 64], &[0, 64, 67], &[0, 5, 200, 240], &[0, 511, 512, 513]]
-            {
+            for cuts in [
+                &[0, 1][..],
+                &[0, 17],
+                &[0, 63, 64],
+                &[0, 64, 67],
+                &[0, 5, 200, 240],
+                &[0, 511, 512, 513],
+                &[0, 250, 258],
+            ] {
                 let error = error(&mut bench, heads, cuts, bytes, &mut random);
                 assert!(error <= bound, "{heads:?}, cut at {cuts:?}, {bytes} bytes: {error:e}");
                 worst = worst.max(error);
@@ -74,8 +82,10 @@ fn error(bench: &mut Bench, heads: Heads, cuts: &[usize], bytes: u32, random: &m
         random.floats(total * dim / 2).iter().map(|a| [(a * 3.0).cos(), (a * 3.0).sin()]).collect();
     let table = bench.buffer(&angles);
     // A cache full of NaNs: nothing behind the last position may count.
-    let words = |width: usize| vec![u32::MAX; kv_heads * positions * width * bytes as usize / 4];
-    let (keys, values) = (bench.buffer(&words(dim)), bench.buffer(&words(dim.next_multiple_of(16))));
+    let scales = if bytes == 1 { kv_heads * positions } else { 0 };
+    let words = |width: usize| vec![u32::MAX; kv_heads * positions * width * bytes as usize / 4 + scales];
+    let key_width = if bytes == 1 { dim.next_multiple_of(4) } else { dim };
+    let (keys, values) = (bench.buffer(&words(key_width)), bench.buffer(&words(dim.next_multiple_of(16))));
     let mut found = Vec::new();
     for cut in cuts.windows(2) {
         let (from, tokens) = (cut[0], cut[1] - cut[0]);
@@ -85,14 +95,25 @@ fn error(bench: &mut Bench, heads: Heads, cuts: &[usize], bytes: u32, random: &m
         let scale = 1.0 / (dim as f32).sqrt();
         let shape = [q_heads, kv_heads, dim, positions, stride, out_stride].map(|x| x as u32);
         let [a, b, c, d, e, f] = shape;
-        let shape = [a, b, c, d, e, f, scale.to_bits(), 0];
+        let shape = [a, b, c, d, e, f, scale.to_bits(), 128, 0, 0, 0, 0];
+        // As the backend does it, with shorter spans.
+        let spans = if tokens <= FEW { cut[1].div_ceil(128) } else { 1 };
+        let parts = bench.buffer(&vec![f32::NAN; tokens * q_heads * spans * (dim + 2)]);
         let store = bench.step(Entry::Store(bytes), shape, &[&state, &table, &qkv, &keys, &values]);
-        let attend = bench.step(Entry::Attend(bytes), shape, &[&state, &qkv, &keys, &values, &out]);
+        let attend = bench.step(Entry::Attend(bytes), shape, &[&state, &qkv, &keys, &values, &out, &parts]);
+        let merge = bench.step(Entry::Merge, shape, &[&state, &out, &parts]);
         found = bench.run(&out, |pass| {
-            let pairs = (q_heads + 2 * kv_heads) * dim / 2;
-            store.record(pass, [pairs.div_ceil(64) as u32, tokens as u32 / 2 + 1]);
+            let all = q_heads + 2 * kv_heads;
+            let groups = match bytes {
+                1 => [all, tokens.div_ceil(4) + 1, 1],
+                _ => [(all * dim / 2).div_ceil(64), tokens / 2 + 1, 1],
+            };
+            store.record(pass, groups.map(|n| n as u32));
             let queries = tokens * (q_heads / kv_heads);
-            attend.record(pass, [queries.div_ceil(8) as u32, kv_heads as u32]);
+            attend.record(pass, [queries.div_ceil(8) as u32, kv_heads as u32, spans as u32]);
+            if spans > 1 {
+                merge.record(pass, [q_heads as u32, tokens as u32, 1]);
+            }
         });
     }
     let before = cuts[cuts.len() - 2];
@@ -103,4 +124,93 @@ fn error(bench: &mut Bench, heads: Heads, cuts: &[usize], bytes: u32, random: &m
         assert!(b.is_finite());
         a.max(b)
     })
+}
+
+/// Keys and values as the CPU stores them: the same bytes but for the last bit of a rounding.
+#[test]
+fn the_cache_is_the_cpus() {
+    let Some(mut bench) = Bench::new() else { return };
+    let mut random = Random(8);
+    for kind in [KvKind::F32, KvKind::F16, KvKind::Q8] {
+        let (mut worst, mut off, mut count) = (0, 0, 0);
+        for (kv_heads, dim) in [(1usize, 6usize), (3, 64), (2, 20), (1, 256), (2, 128)] {
+            let (bytes, positions) = (kind.bytes(), 192);
+            let wide = dim.next_multiple_of(16);
+            let key_width = if kind == KvKind::Q8 { dim.next_multiple_of(4) } else { dim };
+            let scales = if kind == KvKind::Q8 { positions } else { 0 };
+            let stride = (3 * kv_heads * dim).next_multiple_of(32);
+            let mut rows = random.floats(150 * stride);
+            // A position of zeros, whose scale is zero.
+            rows[7 * stride..8 * stride].fill(0.0);
+            let angles: Vec<[f32; 2]> =
+                random.floats(150 * dim / 2).iter().map(|a| [(a * 3.0).cos(), (a * 3.0).sin()]).collect();
+            let (cos, sin): (Vec<f32>, Vec<f32>) = angles.iter().map(|[cos, sin]| (*cos, *sin)).unzip();
+            let size = |width: usize| kv_heads * positions * width * bytes;
+            let mut expected = [vec![0u8; size(key_width)], vec![0u8; size(wide)]];
+            let mut expected_scales = [vec![0.0f32; kv_heads * scales], vec![0.0f32; kv_heads * scales]];
+            let gpu =
+                [key_width, wide].map(|width| bench.buffer(&vec![0u32; size(width) / 4 + kv_heads * scales]));
+            let table = bench.buffer(&angles);
+            for (from, to) in [(0, 3), (3, 4), (4, 5), (5, 133), (133, 150)] {
+                let part = &rows[from * stride..to * stride];
+                for head in 0..kv_heads {
+                    let [keys, values] = &mut expected;
+                    let [key_scales, value_scales] = &mut expected_scales;
+                    let region = |width: usize| head * positions * width * bytes;
+                    let end = |width: usize| (head + 1) * positions * width * bytes;
+                    let kv = KvHeadMut {
+                        kind,
+                        keys: &mut keys[region(key_width)..end(key_width)],
+                        values: &mut values[region(wide)..end(wide)],
+                        key_scales: &mut key_scales[head * scales..(head + 1) * scales],
+                        value_scales: &mut value_scales[head * scales..(head + 1) * scales],
+                    };
+                    let half = dim / 2;
+                    let rope = Rope { cos: &cos[from * half..], sin: &sin[from * half..] };
+                    // The CPU has keys and values in buffers of their own.
+                    (Kernels::scalar().store)(&mut StoreJob {
+                        keys: &part[kv_heads * dim..],
+                        values: &part[2 * kv_heads * dim..],
+                        stride,
+                        column: head * dim,
+                        head_dim: dim,
+                        tokens: to - from,
+                        position: from,
+                        rope,
+                        kv,
+                    });
+                }
+                let shape = [kv_heads, kv_heads, dim, positions, stride, 0].map(|x| x as u32);
+                let [a, b, c, d, e, f] = shape;
+                let shape = [a, b, c, d, e, f, 1f32.to_bits(), 64, 0, 0, 0, 0];
+                let state = bench.buffer(&[from as u32, (to - from) as u32, 0, 0]);
+                let qkv = bench.buffer(part);
+                let buffers = [&state, &table, &qkv, &gpu[0], &gpu[1]];
+                let store = bench.step(Entry::Store(bytes as u32), shape, &buffers);
+                let groups = match kind {
+                    KvKind::Q8 => [3 * kv_heads, (to - from).div_ceil(4) + 1, 1],
+                    _ => [(3 * kv_heads * dim / 2).div_ceil(64), (to - from) / 2 + 1, 1],
+                };
+                bench.run::<u32>(&state, |pass| store.record(pass, groups.map(|n| n as u32)));
+            }
+            for side in 0..2 {
+                let found: Vec<u8> = bench.run(&gpu[side], |_| {});
+                let (numbers, found_scales) = found.split_at(expected[side].len());
+                let found_scales: Vec<f32> = bytemuck::pod_collect_to_vec(found_scales);
+                for (found, expected) in found_scales.iter().zip(&expected_scales[side]) {
+                    assert!((found - expected).abs() <= 1e-6 * expected.abs());
+                }
+                for (found, expected) in numbers.chunks(bytes).zip(expected[side].chunks(bytes)) {
+                    let number = |bytes: &[u8]| bytes.iter().rev().fold(0i64, |n, b| n << 8 | i64::from(*b));
+                    let distance = (number(found) - number(expected)).abs();
+                    (worst, off, count) = (worst.max(distance), off + usize::from(distance > 0), count + 1);
+                }
+            }
+        }
+        println!(
+            "{kind:?}: {off} of {count} numbers differ from the CPU's, by {worst} in the last place at most"
+        );
+        assert!(worst <= if kind == KvKind::F32 { 64 } else { 1 });
+        assert!(kind == KvKind::F32 || off * 100 <= count);
+    }
 }

@@ -3,11 +3,13 @@
 mod attention;
 mod handover;
 mod kernels;
+mod long;
 mod model;
 mod products;
+mod sampling;
 
 use crate::kernels::{Entry, Kernels};
-use crate::steps::Step;
+use crate::steps::{Pass, Step};
 use crate::{Device, SHADERS};
 
 /// The adapter that `THIMBLE_ADAPTER` names, or the best; says so on standard output where there is none.
@@ -53,9 +55,12 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) fn new() -> Option<Bench> {
-        let device = device()?;
+        device().map(Bench::with)
+    }
+
+    pub(crate) fn with(device: Device) -> Bench {
         let kernels = Kernels::new(&device);
-        Some(Bench { device, kernels })
+        Bench { device, kernels }
     }
 
     /// A buffer with these words.
@@ -69,7 +74,7 @@ impl Bench {
         buffer
     }
 
-    pub(crate) fn step(&mut self, entry: Entry, shape: [u32; 8], buffers: &[&wgpu::Buffer]) -> Step {
+    pub(crate) fn step(&mut self, entry: Entry, shape: [u32; 12], buffers: &[&wgpu::Buffer]) -> Step {
         let kernel = self.kernels.get(entry);
         let shape = self.kernels.uniform(shape);
         let buffers: Vec<_> = [&shape].into_iter().chain(buffers.iter().copied()).collect();
@@ -81,11 +86,11 @@ impl Bench {
     pub(crate) fn run<T: bytemuck::Pod>(
         &self,
         from: &wgpu::Buffer,
-        record: impl FnOnce(&mut wgpu::ComputePass<'_>),
+        record: impl FnOnce(&mut Pass),
     ) -> Vec<T> {
         let device = &self.device.device;
         let mut encoder = device.create_command_encoder(&Default::default());
-        record(&mut encoder.begin_compute_pass(&Default::default()));
+        record(&mut Pass::begin(&mut encoder));
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
         let staging = self.device.buffer("read", from.size(), usage);
         encoder.copy_buffer_to_buffer(from, 0, &staging, 0, from.size());
@@ -104,8 +109,14 @@ fn shaders_are_valid() {
     for (name, text) in SHADERS {
         let module = naga::front::wgsl::parse_str(text)
             .unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string(text)));
-        // Nothing beyond plain WebGPU, of which packing half numbers is a part.
-        let mut validator = Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16_IN_FLOAT32);
+        // Nothing beyond plain WebGPU, of which packing half numbers is a part, but where the name says so.
+        let capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32
+            | match name {
+                "tiled_f16" => Capabilities::SHADER_FLOAT16,
+                "tiled_cooperative" => Capabilities::SHADER_FLOAT16 | Capabilities::COOPERATIVE_MATRIX,
+                _ => Capabilities::empty(),
+            };
+        let mut validator = Validator::new(ValidationFlags::all(), capabilities);
         validator.validate(&module).unwrap_or_else(|e| panic!("{name}: {e:?}"));
         assert!(!module.entry_points.is_empty(), "{name} has an entry point");
     }

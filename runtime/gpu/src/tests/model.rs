@@ -2,7 +2,7 @@
 
 use super::products::sample;
 use super::{Random, device};
-use crate::{Device, Gpu, GpuError, GpuOptions};
+use crate::{Device, Gpu, GpuError, GpuOptions, Tile};
 use std::path::PathBuf;
 use thimble_runtime::Token;
 use thimble_runtime::cpu::Cpu;
@@ -83,10 +83,14 @@ pub(super) fn model(
 }
 
 /// Logits of each of `tokens`, run in batches of these lengths by the CPU's exact mode.
-fn exact(file: &ModelFile<'_>, tokens: &[Token], batch: usize) -> Vec<f32> {
+pub(super) fn exact(file: &ModelFile<'_>, tokens: &[Token], batch: usize) -> Vec<f32> {
+    on_cpu(file, tokens, batch, (KvKind::F32, true))
+}
+
+/// The same with another cache, and in the exact mode or not.
+fn on_cpu(file: &ModelFile<'_>, tokens: &[Token], batch: usize, (kv, exact): (KvKind, bool)) -> Vec<f32> {
     let weights = Weights::new(file).unwrap();
-    let options =
-        PlanOptions { context: tokens.len(), batch, logit_rows: batch, kv: KvKind::F32, exact: true };
+    let options = PlanOptions { context: tokens.len(), batch, logit_rows: batch, kv, exact };
     let kernels = Kernels::scalar();
     let plan = MemoryPlan::new(file.config(), &options, &kernels).unwrap();
     let mut memory = vec![0; plan.bytes() + 64];
@@ -116,7 +120,7 @@ fn all_logits(backend: &mut impl Backend, tokens: &[Token], cuts: &[usize]) -> V
 }
 
 /// Largest difference, relative to the largest logit.
-fn difference(found: &[f32], expected: &[f32]) -> f32 {
+pub(super) fn difference(found: &[f32], expected: &[f32]) -> f32 {
     assert_eq!(found.len(), expected.len());
     let size = expected.iter().fold(0.0f32, |a, x| a.max(x.abs()));
     assert!(size > 0.0 && found.iter().all(|x| x.is_finite()));
@@ -170,14 +174,19 @@ pub(super) fn tokens(count: usize, random: &mut Random) -> Vec<Token> {
 fn logits_are_those_of_the_exact_mode() {
     let Some(device) = device() else { return };
     let mut random = Random(11);
-    let shapes = [(96, (6, 2, 16), 160, true), (70, (3, 1, 22), 100, false), (64, (2, 2, 64), 96, false)];
+    let shapes = [(96, (6, 2, 32), 160, true), (70, (3, 1, 22), 100, false), (64, (2, 2, 64), 96, false)];
     for (i, (hidden, heads, ffn, tied)) in shapes.into_iter().enumerate() {
         let file = model(&config(hidden, heads, ffn, tied), mixed, &mut random);
         let file = file.model();
         let tokens = tokens(150, &mut random);
-        let expected = exact(&file, &tokens, 50);
         let weights = Weights::new(&file).unwrap();
-        for (kv, bound) in [(KvKind::F32, 2e-4), (KvKind::F16, 2e-2)] {
+        // The CPU's own bytes, so that a few that are rounded otherwise are all that differs.
+        for (kv, cpus, bound) in [
+            (KvKind::F32, KvKind::F32, 2e-4),
+            (KvKind::F16, KvKind::F32, 2e-2),
+            (KvKind::Q8, KvKind::Q8, 2e-2),
+        ] {
+            let expected = on_cpu(&file, &tokens, 50, (cpus, true));
             // Also with a head, and here every matrix, cut to pieces.
             for binding_bytes in [None, Some(16_384)] {
                 let options = GpuOptions { binding_bytes, ..options(kv, 128, 3) };
@@ -193,6 +202,33 @@ fn logits_are_those_of_the_exact_mode() {
             }
         }
     }
+}
+
+/// Five dispatches per layer, as long as one workgroup reaches over the context.
+#[test]
+fn dispatches_are_few() {
+    let Some(device) = device() else { return };
+    let mut random = Random(16);
+    let config = Config { context: 512, ..config(96, (3, 1, 32), 160, true) };
+    let file = model(&config, |_, _| Encoding::Q4, &mut random);
+    let file = file.model();
+    let weights = Weights::new(&file).unwrap();
+    let options = GpuOptions { context: 512, batch: 300, ..options(KvKind::F16, 300, 1) };
+    let mut gpu = Gpu::new(&device, &weights, &options).unwrap();
+    assert_eq!(gpu.allocated(), gpu.plan().bytes(), "the plan is what was made");
+    assert_eq!(gpu.plan().gate_up, 0);
+    let prompt = tokens(300, &mut random);
+    let mut count = |batch: &Batch<'_>| {
+        let before = gpu.dispatches();
+        gpu.logits_behind(batch).unwrap();
+        gpu.dispatches() - before
+    };
+    let layers = config.layers as u64;
+    // With the embedding and the head.
+    assert_eq!(count(&Batch { tokens: &prompt, position: 0 }), 5 * layers + 2);
+    assert_eq!(count(&Batch { tokens: &prompt[..1], position: 255 }), 5 * layers + 2);
+    // Then the spans of the context are merged.
+    assert_eq!(count(&Batch { tokens: &prompt[..1], position: 256 }), 6 * layers + 2);
 }
 
 #[test]
@@ -234,13 +270,49 @@ fn wrong_options_are_refused() {
         GpuOptions { context: 257, ..good },
         GpuOptions { batch: 161, ..good },
         GpuOptions { logit_rows: 33, ..good },
-        GpuOptions { kv: KvKind::Q8, ..good },
     ] {
         assert!(matches!(Gpu::new(&device, &weights, &bad), Err(GpuError::Option { .. })), "{bad:?}");
     }
     let narrow = GpuOptions { binding_bytes: Some(100), ..good };
     assert!(matches!(Gpu::new(&device, &weights, &narrow), Err(GpuError::TooLarge { .. })));
     assert!(matches!(Device::open(Some("no such adapter")), Err(GpuError::NoAdapter { .. })));
+}
+
+/// A second start finds the pipelines of the first, and a damaged file does no harm.
+#[test]
+fn pipelines_are_kept() {
+    let Some(device) = device() else { return };
+    let file = model(&config(96, (6, 2, 16), 160, true), |_, _| Encoding::Q4, &mut Random(17));
+    let file = file.model();
+    let weights = Weights::new(&file).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let inside = folder.path().join("pipelines");
+    let files = || -> Vec<_> {
+        let list = std::fs::read_dir(&inside).map(|list| list.map(|file| file.unwrap().path()).collect());
+        list.unwrap_or_default()
+    };
+    let run = || {
+        let name = device.report().name.clone();
+        let device = Device::open(Some(&name)).unwrap().with_pipelines_in(&inside);
+        let mut gpu = Gpu::new(&device, &weights, &options(KvKind::F16, 32, 1)).unwrap();
+        gpu.logits_behind(&Batch { tokens: &[Token(1)], position: 0 }).unwrap().to_vec()
+    };
+    let expected = run();
+    let [path] = &files()[..] else {
+        println!("skipped: this adapter leaves pipelines to its driver");
+        return;
+    };
+    let bytes = std::fs::read(path).unwrap();
+    println!("{} bytes of pipelines", bytes.len());
+    assert!(run() == expected);
+    for damage in [0, bytes.len() - 1] {
+        let mut damaged = bytes.clone();
+        damaged[damage] ^= 0x55;
+        std::fs::write(path, &damaged).unwrap();
+        assert!(run() == expected);
+        assert!(std::fs::read(path).unwrap() != damaged, "written anew");
+    }
+    assert_eq!(files().len(), 1, "no temporary file stays");
 }
 
 #[test]
@@ -259,6 +331,40 @@ fn a_lost_device_is_told() {
         Gpu::new(&device, &weights, &options(KvKind::F16, 32, 1)),
         Err(GpuError::Device { .. })
     ));
+}
+
+/// Every way to compute products for many tokens beside the CPU's fast path, which loses more than all but f16.
+fn compare_tiles(device: &Device, file: &ModelFile<'_>, tokens: &[Token]) {
+    let weights = Weights::new(file).unwrap();
+    let expected = exact(file, tokens, tokens.len());
+    let fast = difference(&on_cpu(file, tokens, tokens.len(), (KvKind::F32, false)), &expected);
+    println!("the CPU's fast path: logits off by {fast:e} of the largest");
+    for tile in device.tiles().to_vec() {
+        let device = device.clone().with_tile(tile).unwrap();
+        let options = GpuOptions {
+            context: tokens.len(),
+            batch: tokens.len(),
+            logit_rows: tokens.len(),
+            kv: KvKind::F32,
+            binding_bytes: None,
+        };
+        let mut gpu = Gpu::new(&device, &weights, &options).unwrap();
+        let off = difference(&all_logits(&mut gpu, tokens, &[tokens.len()]), &expected);
+        println!("{tile:?} products: logits off by {off:e} of the largest");
+        // The same rounding on both sides, in another order.
+        let bound = if tile == Tile::F16 { 100.0 } else { 2.0 };
+        assert!(off <= bound * fast);
+    }
+}
+
+#[test]
+fn products_are_as_near_as_the_cpus_fast_path() {
+    let Some(device) = device() else { return };
+    let mut random = Random(18);
+    for encoding in [Encoding::Q8, Encoding::Q4Min, Encoding::Q5Nl] {
+        let file = model(&config(96, (3, 1, 32), 160, true), |_, _| encoding, &mut random);
+        compare_tiles(&device, &file.model(), &tokens(40, &mut random));
+    }
 }
 
 /// The file that `THIMBLE_MODEL` names.
@@ -284,4 +390,5 @@ fn a_real_models_logits_are_those_of_the_exact_mode() {
         println!("{kv:?} cache: logits off by {off:e} of the largest");
         assert!(off <= bound);
     }
+    compare_tiles(&device, &file, &tokens);
 }

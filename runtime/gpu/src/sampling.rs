@@ -1,0 +1,211 @@
+//! Tokens that are drawn on the device and fed back there; the host reads their ids behind.
+
+use crate::GpuError;
+use crate::backend::{Gpu, embed_groups, pass};
+use crate::plan::RING;
+use std::collections::VecDeque;
+use thimble_runtime::Token;
+use thimble_runtime::model::{Backend, Batch, forward};
+use thimble_runtime::sampler::Sampling;
+
+/// Submits whose ids can wait for the host.
+const IN_FLIGHT: usize = 2;
+
+/// Settings of sampling as the shader reads them.
+#[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+pub(crate) struct Settings {
+    vocab: u32,
+    ring: u32,
+    /// 1 / temperature, 0 for greedy.
+    scale: f32,
+    top_k: u32,
+    top_p: f32,
+    min_p: f32,
+    unused: [u32; 2],
+}
+
+impl Settings {
+    pub(crate) const BYTES: u64 = size_of::<Settings>() as u64;
+
+    /// # Errors
+    /// [`GpuError::Sampling`] and [`GpuError::Penalty`].
+    pub(crate) fn new(sampling: &Sampling, vocab: usize, ring: usize) -> Result<Settings, GpuError> {
+        sampling.check()?;
+        let Sampling { repetition_penalty, frequency_penalty, presence_penalty, .. } = *sampling;
+        if (repetition_penalty, frequency_penalty, presence_penalty) != (1.0, 0.0, 0.0) {
+            return Err(GpuError::Penalty);
+        }
+        let scale = match sampling.temperature {
+            0.0 => 0.0,
+            // What is beyond f32 on either side would not multiply any more.
+            temperature => (1.0 / temperature).clamp(1e-37, 1e37),
+        };
+        Ok(Settings {
+            vocab: vocab as u32,
+            ring: ring as u32,
+            scale,
+            top_k: sampling.top_k.map_or(u32::MAX, |k| k.min(vocab) as u32),
+            top_p: sampling.top_p.unwrap_or(1.0),
+            min_p: sampling.min_p.unwrap_or(0.0),
+            unused: [0; 2],
+        })
+    }
+}
+
+/// State and increment of the sampler's PCG32 with this seed: `pcg32_srandom_r` of the reference (O'Neill 2014).
+pub(crate) fn seeded(seed: u64) -> [u64; 2] {
+    const MULTIPLIER: u64 = 6_364_136_223_846_793_005;
+    /// The stream of the CPU's sampler.
+    const INCREMENT: u64 = 54 << 1 | 1;
+    [INCREMENT.wrapping_add(seed).wrapping_mul(MULTIPLIER).wrapping_add(INCREMENT), INCREMENT]
+}
+
+/// A submit whose ids have not been read.
+struct Pending {
+    /// Position of the first token that was run.
+    position: usize,
+    count: usize,
+    /// Which copy of the ring is its.
+    copy: usize,
+    submission: wgpu::SubmissionIndex,
+}
+
+/// Where drawing on the device stands.
+pub(crate) struct Generation {
+    settings: wgpu::Buffer,
+    rng: wgpu::Buffer,
+    pending: VecDeque<Pending>,
+    /// The copy that the next submit takes.
+    copy: usize,
+    /// Position of the next token, where a generation has begun that nothing else has disturbed.
+    pub(crate) position: Option<usize>,
+    /// The device's own position counts for the next submit.
+    pub(crate) goes_on: bool,
+}
+
+impl Generation {
+    pub(crate) fn new(settings: wgpu::Buffer, rng: wgpu::Buffer) -> Generation {
+        let pending = VecDeque::with_capacity(IN_FLIGHT);
+        Generation { settings, rng, pending, copy: 0, position: None, goes_on: false }
+    }
+}
+
+impl Gpu {
+    /// Starts the random numbers again, as [`thimble_runtime::sampler::Sampler::reseed`] does; they begin with seed 0.
+    pub fn seed(&mut self, seed: u64) {
+        self.device.queue.write_buffer(&self.generation.rng, 0, bytemuck::bytes_of(&seeded(seed)));
+    }
+
+    /// Begins to draw on the device: `first` at `position` is what [`Gpu::submit_tokens`] runs next. The seed of `sampling`
+    /// is for [`Gpu::seed`].
+    ///
+    /// # Errors
+    /// [`GpuError::Sampling`] and [`GpuError::Penalty`].
+    pub fn begin(&mut self, first: Token, position: usize, sampling: &Sampling) -> Result<(), GpuError> {
+        self.set_sampling(sampling)?;
+        self.submit(None);
+        self.set_batch(&Batch { tokens: &[first], position });
+        (self.state.head_row, self.state.head_rows) = (0, 1);
+        self.generation.position = Some(position);
+        Ok(())
+    }
+
+    /// Runs the last batch of a prompt and draws the token behind it, all in one submit; [`Gpu::take_tokens`] gives that
+    /// token, and [`Gpu::submit_tokens`] goes on with it.
+    ///
+    /// # Errors
+    /// As [`Gpu::begin`].
+    pub fn begin_behind(&mut self, batch: &Batch<'_>, sampling: &Sampling) -> Result<(), GpuError> {
+        self.set_sampling(sampling)?;
+        let tokens = batch.tokens.len();
+        forward(self, batch);
+        self.head(tokens - 1..tokens);
+        self.sample.record(pass(&self.device, &mut self.recording), [1, 1, 1]);
+        self.submit_ids(batch.position + tokens - 1, 1);
+        self.generation.position = Some(batch.position + tokens);
+        self.generation.goes_on = true;
+        Ok(())
+    }
+
+    /// Submits `count` more tokens, each drawn from the logits of the one before. Two submits may wait to be taken.
+    ///
+    /// # Errors
+    /// [`GpuError::Option`] where nothing was begun, where `count` is more than 64 or does not fit the context, or where
+    /// two submits wait.
+    pub fn submit_tokens(&mut self, count: usize) -> Result<(), GpuError> {
+        let start = self.generation.position.unwrap_or(self.options.context);
+        let waiting = self.generation.pending.len() >= IN_FLIGHT;
+        let most = if waiting { 0 } else { RING.min(self.options.context.saturating_sub(start)) };
+        if !(1..=most).contains(&count) {
+            let expected = format!("1 to {most} here");
+            return Err(GpuError::Option { what: "tokens of one submit", expected, found: count as u64 });
+        }
+        for position in start..start + count {
+            for step in &self.embed {
+                step.record(pass(&self.device, &mut self.recording), embed_groups(&self.config, 1));
+            }
+            // The device has its own token and position; the one here says how far attention reaches.
+            let batch = Batch { tokens: &[Token(0)], position };
+            for layer in 0..self.layers.len() {
+                self.project(layer, &batch);
+                self.attend(layer, &batch);
+                self.attention_output(layer, &batch);
+                self.gate_up(layer, &batch);
+                self.down(layer, &batch);
+            }
+            self.record_head(1);
+            self.sample.record(pass(&self.device, &mut self.recording), [1, 1, 1]);
+        }
+        self.logit_rows = 0;
+        self.submit_ids(start, count);
+        self.generation.position = Some(start + count);
+        self.generation.goes_on = true;
+        Ok(())
+    }
+
+    /// Waits for the oldest submit and gives its tokens; none where no submit waits.
+    ///
+    /// # Errors
+    /// [`GpuError::Device`].
+    pub fn take_tokens(&mut self) -> Result<Vec<Token>, GpuError> {
+        let Some(Pending { position, count, copy, submission }) = self.generation.pending.pop_front() else {
+            return Ok(Vec::new());
+        };
+        let mut ids = [0u32; RING];
+        let staging = self.buffers.ids_staging[copy].clone();
+        self.read(&staging, Some(submission), bytemuck::cast_slice_mut(&mut ids));
+        self.check()?;
+        Ok((position..position + count).map(|at| Token(ids[at % RING])).collect())
+    }
+
+    /// Runs `first` at `position` and `count` tokens in all, each the most probable after the one before, in one submit:
+    /// the tokens that came out, the last of which has not been run.
+    ///
+    /// # Errors
+    /// [`GpuError::Option`] where they are more than 64 or do not fit the context; [`GpuError::Device`].
+    pub fn greedy(&mut self, first: Token, position: usize, count: usize) -> Result<Vec<Token>, GpuError> {
+        self.begin(first, position, &Sampling::default())?;
+        self.submit_tokens(count)?;
+        self.take_tokens()
+    }
+
+    fn set_sampling(&mut self, sampling: &Sampling) -> Result<(), GpuError> {
+        let settings = Settings::new(sampling, self.config.vocab, RING)?;
+        while !self.generation.pending.is_empty() {
+            self.take_tokens()?;
+        }
+        self.device.queue.write_buffer(&self.generation.settings, 0, bytemuck::bytes_of(&settings));
+        Ok(())
+    }
+
+    /// Submits what was recorded and a copy of the ring behind it.
+    fn submit_ids(&mut self, position: usize, count: usize) {
+        let copy = self.generation.copy;
+        let (ids, staging) = (self.buffers.ids.clone(), self.buffers.ids_staging[copy].clone());
+        if let Some(submission) = self.submit(Some((&ids, &staging, RING as u64 * 4))) {
+            self.generation.pending.push_back(Pending { position, count, copy, submission });
+            self.generation.copy = (copy + 1) % IN_FLIGHT;
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! Drawing against the CPU's sampler: the same token for the same seed and logits.
+
+use super::model::{config, mixed, model, options, tokens};
+use super::{Bench, Random, device};
+use crate::kernels::Entry;
+use crate::sampling::{Settings, seeded};
+use crate::steps::Step;
+use crate::{Gpu, GpuError};
+use thimble_runtime::Token;
+use thimble_runtime::kernels::KvKind;
+use thimble_runtime::model::{Batch, Weights};
+use thimble_runtime::sampler::{Candidate, Pcg32, Sampler, Sampling};
+
+const GREEDY: Sampling = Sampling {
+    temperature: 0.0,
+    top_k: None,
+    top_p: None,
+    min_p: None,
+    repetition_penalty: 1.0,
+    frequency_penalty: 0.0,
+    presence_penalty: 0.0,
+    penalty_window: None,
+    seed: 0,
+};
+const WARM: Sampling = Sampling { temperature: 1.0, ..GREEDY };
+
+/// Draws once for each row of logits, one after the other: tokens, and the generator's state behind them.
+fn draw(bench: &mut Bench, sampling: &Sampling, rows: &[Vec<f32>]) -> (Vec<u32>, [u64; 2]) {
+    let vocab = rows[0].len();
+    let settings = Settings::new(sampling, vocab, rows.len()).unwrap();
+    let settings = bench.buffer(&[settings]);
+    let state = bench.buffer(&[0u32, 1, 3, 4]);
+    let (tokens, ids) = (bench.buffer(&[77u32; 4]), bench.buffer(&vec![77u32; rows.len()]));
+    let rng = bench.buffer(&seeded(sampling.seed));
+    let kernel = bench.kernels.get(Entry::Sample);
+    let steps: Vec<Step> = rows
+        .iter()
+        .map(|row| {
+            let logits = bench.buffer(row);
+            let buffers = [&settings, &state, &logits, &tokens, &ids, &rng];
+            Step { kernel: kernel.clone(), bind: kernel.bind(&bench.device, &buffers) }
+        })
+        .collect();
+    let found = bench.run(&ids, |pass| steps.iter().for_each(|step| step.record(pass, [1, 1, 1])));
+    assert_eq!(bench.run::<u32>(&tokens, |_| {}), [found[rows.len() - 1], 77, 77, 77]);
+    assert_eq!(bench.run::<u32>(&state, |_| {}), [rows.len() as u32, 1, 0, 1]);
+    let rng: Vec<u64> = bench.run(&rng, |_| {});
+    (found, [rng[0], rng[1]])
+}
+
+fn cpus(sampling: &Sampling, rows: &[Vec<f32>]) -> Vec<u32> {
+    let mut sampler = Sampler::new(*sampling).unwrap();
+    let mut candidates = vec![Candidate::default(); rows[0].len()];
+    rows.iter().map(|row| sampler.sample(&mut row.clone(), &[], &mut candidates).0).collect()
+}
+
+#[test]
+fn tokens_are_those_of_the_cpus_sampler() {
+    let Some(mut bench) = Bench::new() else { return };
+    let mut random = Random(31);
+    let ways = [
+        GREEDY,
+        WARM,
+        Sampling { temperature: 0.7, min_p: Some(0.05), ..WARM },
+        Sampling { top_k: Some(1), ..WARM },
+        Sampling { top_k: Some(40), ..WARM },
+        Sampling { temperature: 1.3, top_k: Some(1500), ..WARM },
+        Sampling { top_k: Some(100_000), top_p: Some(0.9), ..WARM },
+        Sampling { temperature: 0.8, top_p: Some(0.95), ..WARM },
+        Sampling { temperature: 0.8, top_k: Some(50), top_p: Some(0.9), min_p: Some(0.02), ..WARM },
+        Sampling { temperature: 2.0, top_k: Some(3000), top_p: Some(0.99), ..WARM },
+        Sampling { temperature: 1e-30, top_k: Some(9), ..WARM },
+        Sampling { min_p: Some(1.0), ..WARM },
+    ];
+    let (mut draws, mut different) = (0, 0);
+    // The spread of the logits decides how many tokens count: at 0.5 nearly all of them.
+    for (vocab, spread, count) in
+        [(1, 1.0, 2), (3, 2.0, 8), (300, 4.0, 20), (5_000, 0.5, 4), (49_152, 8.0, 4)]
+    {
+        for (i, way) in ways.iter().enumerate() {
+            let sampling = Sampling { seed: random.next(), ..*way };
+            let mut rows = Vec::new();
+            for row in 0..count {
+                let mut logits: Vec<f32> =
+                    (0..vocab).map(|_| (random.float() + random.float()) * spread).collect();
+                // Ties, in every other row many.
+                if row % 2 == 1 {
+                    logits.iter_mut().for_each(|x| *x = (*x * 4.0).round() / 4.0);
+                }
+                rows.push(logits);
+            }
+            let (found, state) = draw(&mut bench, &sampling, &rows);
+            let expected = cpus(&sampling, &rows);
+            let off = found.iter().zip(&expected).filter(|(a, b)| a != b).count();
+            if off > 0 {
+                println!("way {i}, {vocab} tokens: {found:?} for {expected:?}");
+            }
+            assert!(i > 0 || off == 0, "greedy has no rounding");
+            (draws, different) = (draws + count, different + off);
+            // The generator is where the CPU's is.
+            let [mut own, increment] = state;
+            let mut rng = Pcg32::new(sampling.seed);
+            for _ in 0..if sampling.temperature == 0.0 { 0 } else { 2 * count } {
+                rng.next_u32();
+            }
+            let mut next = || {
+                let old = own;
+                own = old.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(increment);
+                ((((old >> 18) ^ old) >> 27) as u32).rotate_right((old >> 59) as u32)
+            };
+            assert_eq!([(); 3].map(|()| next()), [(); 3].map(|()| rng.next_u32()));
+        }
+    }
+    println!("{different} of {draws} draws differ from the CPU's");
+    assert!(different * 200 <= draws, "more than rounding explains");
+}
+
+#[test]
+fn odd_logits_give_the_cpus_token() {
+    let Some(mut bench) = Bench::new() else { return };
+    const INF: f32 = f32::INFINITY;
+    let rows = [
+        vec![f32::NAN, 1.0, f32::NAN, 0.5, -INF, f32::NAN],
+        vec![-INF; 6],
+        vec![f32::NAN; 6],
+        vec![0.0, INF, 1.0, -0.0, INF, 2.0],
+        vec![f32::MIN, f32::MAX, f32::MIN, 0.0, 0.0, 0.0],
+        vec![-0.0, 0.0, -1.0, 0.0, -0.0, -INF],
+        vec![-3.0, -2.0, -2.0, -5.0, -2.0, -9.0],
+    ];
+    let ways = [
+        GREEDY,
+        WARM,
+        Sampling { top_k: Some(2), ..WARM },
+        Sampling { top_p: Some(0.8), ..WARM },
+        Sampling { min_p: Some(0.1), ..WARM },
+        Sampling { temperature: f32::MIN_POSITIVE, ..WARM },
+        Sampling { top_k: Some(4), top_p: Some(0.5), min_p: Some(0.2), ..WARM },
+    ];
+    for way in ways {
+        for seed in 0..4 {
+            let sampling = Sampling { seed, ..way };
+            assert_eq!(draw(&mut bench, &sampling, &rows).0, cpus(&sampling, &rows), "{sampling:?}");
+        }
+    }
+}
+
+#[test]
+fn draws_are_fed_back() {
+    let Some(device) = device() else { return };
+    let mut random = Random(32);
+    let file = model(&config(96, (6, 2, 32), 160, true), mixed, &mut random);
+    let file = file.model();
+    let weights = Weights::new(&file).unwrap();
+    let prompt = tokens(20, &mut random);
+    let mut gpu = Gpu::new(&device, &weights, &options(KvKind::F16, 32, 1)).unwrap();
+    let sampling = Sampling { seed: 5, temperature: 1.5, top_k: Some(40), top_p: Some(0.95), ..WARM };
+    // One by one, drawn by the CPU.
+    let mut sampler = Sampler::new(sampling).unwrap();
+    let mut candidates = vec![Candidate::default(); 512];
+    let (mut expected, mut batch, mut position) = (Vec::new(), prompt.clone(), 0);
+    for _ in 0..22 {
+        let logits = gpu.logits_behind(&Batch { tokens: &batch, position }).unwrap();
+        position += batch.len();
+        let token = sampler.sample(&mut logits.to_vec(), &[], &mut candidates);
+        expected.push(token);
+        batch = vec![token];
+    }
+    // The prompt and its token in one submit, then 8, 8 and 5 tokens, two submits ahead.
+    let mut found = Vec::new();
+    gpu.seed(5);
+    gpu.begin_behind(&Batch { tokens: &prompt, position: 0 }, &sampling).unwrap();
+    for count in [8, 8, 5] {
+        gpu.submit_tokens(count).unwrap();
+        found.extend(gpu.take_tokens().unwrap());
+    }
+    assert_eq!(found.len(), 17);
+    gpu.submit_tokens(1).unwrap();
+    assert!(matches!(gpu.submit_tokens(1), Err(GpuError::Option { .. })), "two submits wait");
+    found.extend(gpu.take_tokens().unwrap());
+    assert_eq!(found, expected);
+    assert_eq!(gpu.take_tokens().unwrap().len(), 1);
+    assert!(gpu.take_tokens().unwrap().is_empty());
+    // Any other pass ends it.
+    gpu.logits_behind(&Batch { tokens: &prompt[..1], position: 3 }).unwrap();
+    assert!(matches!(gpu.submit_tokens(1), Err(GpuError::Option { .. })));
+    let penalties = Sampling { presence_penalty: 0.5, ..sampling };
+    assert_eq!(gpu.begin(Token(1), 0, &penalties), Err(GpuError::Penalty));
+    let wrong = Sampling { temperature: -1.0, ..sampling };
+    assert!(matches!(gpu.begin(Token(1), 0, &wrong), Err(GpuError::Sampling(_))));
+}
