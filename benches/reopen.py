@@ -1,7 +1,6 @@
 """Times the first answer of a chat that is reopened: keys and values from a file, beside computing them anew.
 
-    cargo build --release -p thimble-cli          # for nothing here but a model: thimble pull
-    pip install ./bindings/python                 # a release build of the library
+    pip install ./bindings/python
     python benches/reopen.py MODEL [--tokens 1500] [--rounds 5]
 """
 

@@ -70,7 +70,7 @@ pub struct ChatOptions {
     /// A file that has everything on disk before it is shown. Where it exists, the chat goes on from it.
     #[uniffi(default = None)]
     pub journal: Option<String>,
-    /// A file for the keys and values of the conversation, some ten kilobytes a token: written by `pause` and
+    /// A file for the keys and values of the conversation, tens of kilobytes a token: written by `pause` and
     /// `free_memory`, and read instead of computing them when the chat goes on, also in another process. It may be deleted at
     /// any time, and says as much of the conversation as the journal does: best in the app's own folder for caches.
     #[uniffi(default = None)]

@@ -187,7 +187,7 @@ impl KvFile {
     /// Takes up what is in the file: the session holds its tokens then. Nothing where there is no file.
     ///
     /// # Errors
-    /// Whatever is wrong with the file; the session is empty then.
+    /// Whatever is wrong with the file; the session holds what it did before then, or nothing.
     pub fn take_up<T: Team>(
         &mut self,
         file: &ModelFile<'_>,
