@@ -115,12 +115,9 @@ impl Model {
         let chooser = Chooser { book, tell: |line| eprintln!("{line}") };
         let stem = Path::new(&path).file_stem().unwrap_or_default().to_string_lossy();
         let backend = Some(chooser.choose(&file, &stem, &settings)?.backend);
-        #[cfg(feature = "gpu")]
-        if backend.is_some_and(BackendKind::has_gpu) {
-            // Told now, not with the first answer.
-            thimble_host::device().map_err(ApiError::other)?;
-        }
         let plan = Plan::new(file.config(), &Settings { backend, ..settings })?;
+        // Told now, not with the first answer.
+        thimble_host::find_processors(&plan)?;
         let needed = (file.bytes().len() + plan.bytes()) as u64;
         if let Some(budget) = options.budget_bytes.filter(|&budget| needed > budget) {
             return Err(ApiError::TooLarge { needed, budget });

@@ -3,7 +3,7 @@
 //! Tests of the real model need two things that the repository does not hold, and skip themselves with a
 //! printed line where one is missing: the folder `shared` beside the checkout (elsewhere: `THIMBLE_SHARED`) and
 //! SmolLM2-135M-Instruct.Q4_1.gguf, which `THIMBLE_GGUF` names. `THIMBLE_KERNELS` forces the kernels of
-//! every session here, as it does in the command.
+//! every session here, as it does in the command, and so does `THIMBLE_BACKEND` the processors: the tests hold on a GPU.
 
 use std::path::{Path, PathBuf};
 use thimble_converter::{Options, Quant, Summary, convert};
@@ -30,6 +30,11 @@ pub fn gguf() -> Option<PathBuf> {
         println!("skipped: THIMBLE_GGUF does not name SmolLM2-135M-Instruct.Q4_1.gguf");
     }
     found
+}
+
+/// Whether `THIMBLE_BACKEND` leaves work to a GPU, in every session whose settings name no backend.
+pub fn on_gpu() -> bool {
+    std::env::var("THIMBLE_BACKEND").is_ok_and(|name| name.contains("gpu"))
 }
 
 /// Converts `source` to `destination` and maps the result.

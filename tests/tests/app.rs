@@ -13,8 +13,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use thimble_converter::{BlockType, Options, convert};
 use thimble_ffi::{
-    ApiError, Chat, ChatOptions, Completion, CompletionOptions, Finish, Listener, ListenerError, Model,
-    ModelOptions, Reply, Sampling,
+    ApiError, Backend, Chat, ChatOptions, Completion, CompletionOptions, Finish, Listener, ListenerError,
+    Model, ModelOptions, Reply, Sampling,
 };
 use thimble_host::chat::{ChatError, Conversation, Dialogue, Format, ModelVoice};
 use thimble_host::{MappedModel, Plan, Pool, Settings, generator};
@@ -302,6 +302,32 @@ fn greedily(bench: &Bench, format: Format, user: &str, most: usize) -> String {
     let go = AtomicBool::new(false);
     dialogue.answer::<ChatError>(user, &go, &mut |_| Ok(())).unwrap();
     dialogue.conversation.turns.remove(0).answer
+}
+
+#[test]
+fn a_gpu_is_an_option() {
+    let bench = Bench::new();
+    let options = |backend| ModelOptions { backend: Some(backend), ..ModelOptions::default() };
+    let model = match Model::open(bench.text("m.thimble"), options(Backend::Gpu)) {
+        Ok(model) => model,
+        Err(ApiError::Other { message }) => {
+            assert!(message.contains("no GPU adapter was found"), "{message}");
+            println!("no more to see: {message}");
+            return;
+        }
+        Err(other) => panic!("{other}"),
+    };
+    assert_eq!(model.info().unwrap().kernels, "gpu");
+    let greedy = Sampling { temperature: 0.0, top_p: None, repetition_penalty: 1.0, ..Sampling::default() };
+    let asked =
+        CompletionOptions { sampling: Some(greedy), max_tokens: Some(20), ..CompletionOptions::default() };
+    let (_completion, heard) = complete(&model, "hello", asked);
+    assert_eq!(rest(&heard).unwrap().1.text, greedily(&bench, Format::Text, "hello", 20));
+    // Measured, and remembered.
+    let memory = bench.text("backends.json");
+    let auto = ModelOptions { backend_memory: Some(memory.clone()), ..options(Backend::Auto) };
+    Model::open(bench.text("m.thimble"), auto).unwrap();
+    assert!(fs::read_to_string(memory).unwrap().contains("\"why\""));
 }
 
 #[test]

@@ -44,8 +44,8 @@ fn tell(line: &str) {
 
 const SHAPE: Shape = Shape { layers: 3, heads: 6, kv_heads: 2, ..ODD };
 
-fn model(folder: &Path, context: usize) -> MappedModel {
-    let mut source = Folder::new(SHAPE, BlockType::F16);
+fn model(folder: &Path, shape: Shape, context: usize) -> MappedModel {
+    let mut source = Folder::new(shape, BlockType::F16);
     source.config["max_position_embeddings"] = Value::from(context);
     source.write(folder, 1);
     converted(folder, &folder.join("m.thimble"), Quant::Keep).0
@@ -107,7 +107,7 @@ fn difference(found: &[f32], expected: &[f32]) -> f32 {
 fn the_text_is_the_same_on_every_division_of_the_work() {
     let Some(_alone) = adapter() else { return };
     let folder = tempfile::tempdir().unwrap();
-    let model = model(folder.path(), 512);
+    let model = model(folder.path(), SHAPE, 512);
     let prompt = tokens(150, 1);
     let expected = with_session(&model, &EXACT, |session| reply(session, &prompt, 60, &mut |_| {}));
     for backend in [BackendKind::Gpu, BackendKind::GpuPrompts, BackendKind::GpuTokens] {
@@ -147,7 +147,7 @@ fn the_text_is_the_same_on_every_division_of_the_work() {
 fn a_device_lost_in_the_middle_of_a_reply_costs_one_line() {
     let Some(_alone) = adapter() else { return };
     let folder = tempfile::tempdir().unwrap();
-    let model = model(folder.path(), 512);
+    let model = model(folder.path(), SHAPE, 512);
     let prompt = tokens(100, 2);
     let expected = with_session(&model, &EXACT, |session| reply(session, &prompt, 40, &mut |_| {}));
     for (backend, at) in [
@@ -178,7 +178,7 @@ fn a_device_lost_in_the_middle_of_a_reply_costs_one_line() {
 fn two_sessions_run_at_once() {
     let Some(_alone) = adapter() else { return };
     let folder = tempfile::tempdir().unwrap();
-    let model = model(folder.path(), 512);
+    let model = model(folder.path(), SHAPE, 512);
     let prompts = [tokens(90, 3), tokens(120, 4)];
     let one = |settings: &Settings, prompt: &[Token]| {
         with_session(&model, settings, |session| {
@@ -200,7 +200,7 @@ fn two_sessions_run_at_once() {
 fn a_prompt_of_8000_tokens() {
     let Some(_alone) = adapter() else { return };
     let folder = tempfile::tempdir().unwrap();
-    let model = model(folder.path(), 8192);
+    let model = model(folder.path(), Shape { layers: 1, ..ODD }, 8192);
     let prompt = tokens(8000, 5);
     let run = |backend| {
         let settings = Settings { context: Some(8192), kv: Some(KvKind::F32), ..on(backend) };
@@ -211,12 +211,10 @@ fn a_prompt_of_8000_tokens() {
         })
     };
     let (expected, text) = run(BackendKind::Cpu);
-    for backend in [BackendKind::Gpu, BackendKind::GpuPrompts] {
-        let (found, same) = run(backend);
-        let off = difference(&found, &expected);
-        println!("{backend}: logits behind 8,000 tokens off by {off:.1e} of the largest");
-        assert!(off < 1e-4 && same == text, "{off}");
-    }
+    let (found, same) = run(BackendKind::GpuPrompts);
+    let off = difference(&found, &expected);
+    println!("logits behind 8,000 tokens off by {off:.1e} of the largest");
+    assert!(off < 1e-4 && same == text, "{off}");
     assert_eq!(TOLD.take(), Vec::<String>::new());
 }
 
@@ -230,7 +228,7 @@ fn resident() -> Option<usize> {
 fn memory_does_not_grow_with_the_tokens() {
     let Some(_alone) = adapter() else { return };
     let folder = tempfile::tempdir().unwrap();
-    let model = model(folder.path(), 512);
+    let model = model(folder.path(), SHAPE, 512);
     with_session(&model, &on(BackendKind::Gpu), |session| {
         let mut run = |count: usize| {
             for i in 0..count {

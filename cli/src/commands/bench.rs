@@ -291,6 +291,8 @@ fn timed(generator: &mut Generator<'_>, tokens: &[Token], at_once: usize) -> Res
     let start = Instant::now();
     for part in tokens.chunks(at_once) {
         generator.prefill(part).map_err(engine::engine)?;
+        // A GPU may only have been told: the next token is drawn from these.
+        generator.tokens_and_logits();
     }
     Ok(start.elapsed().as_secs_f64().max(1e-9))
 }

@@ -204,6 +204,8 @@ impl Job {
 
         let begin = Instant::now();
         generator.prefill(prompt).map_err(engine::engine)?;
+        // A GPU may only have been told: waits for what it makes of it.
+        generator.tokens_and_logits();
         let prefill_seconds = begin.elapsed().as_secs_f64();
         let begin = Instant::now();
         let (mut ids, mut text) = (

@@ -53,14 +53,27 @@ impl AdapterReport {
     }
 }
 
-fn instance() -> wgpu::Instance {
-    wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env())
+/// The APIs to look at, in turn: those that `WGPU_BACKEND` names, or else the modern ones and, where they have no adapter,
+/// GL.
+fn instances() -> impl Iterator<Item = wgpu::Instance> {
+    let sets = match wgpu::Backends::from_env() {
+        Some(named) => vec![named],
+        None => vec![wgpu::Backends::PRIMARY, wgpu::Backends::GL],
+    };
+    sets.into_iter().map(|backends| {
+        let descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
+        wgpu::Instance::new(wgpu::InstanceDescriptor { backends, ..descriptor })
+    })
+}
+
+fn enumerate(instance: &wgpu::Instance) -> Vec<wgpu::Adapter> {
+    pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()))
 }
 
 /// Every adapter of this machine, software ones included.
 pub fn adapters() -> Vec<AdapterReport> {
-    let found = pollster::block_on(instance().enumerate_adapters(wgpu::Backends::all()));
-    found.iter().map(AdapterReport::new).collect()
+    let found = instances().map(|instance| enumerate(&instance)).find(|found| !found.is_empty());
+    found.unwrap_or_default().iter().map(AdapterReport::new).collect()
 }
 
 /// The ways to compute products for many tokens that an adapter offers, the best of those that were tried first.
@@ -109,24 +122,45 @@ impl Device {
     /// # Errors
     /// [`GpuError::NoAdapter`] and [`GpuError::NoDevice`].
     pub fn open(name: Option<&str>) -> Result<Device, GpuError> {
-        let instance = instance();
+        Device::open_with(name, false)
+    }
+
+    /// The same with what wgpu calls experimental: [`Tile::Cooperative`] where the adapter has it.
+    ///
+    /// # Errors
+    /// As [`Device::open`].
+    pub fn open_experimental(name: Option<&str>) -> Result<Device, GpuError> {
+        Device::open_with(name, true)
+    }
+
+    fn open_with(name: Option<&str>, experimental: bool) -> Result<Device, GpuError> {
         let adapter = match name {
             None => {
                 let power_preference = wgpu::PowerPreference::HighPerformance;
                 let options = wgpu::RequestAdapterOptions { power_preference, ..Default::default() };
-                let found = pollster::block_on(instance.request_adapter(&options));
-                found.map_err(|e| GpuError::NoAdapter { reason: e.to_string() })?
+                let (mut found, mut reason) = (None, String::new());
+                for instance in instances() {
+                    match pollster::block_on(instance.request_adapter(&options)) {
+                        Ok(adapter) => {
+                            found = Some(adapter);
+                            break;
+                        }
+                        Err(error) => reason = error.to_string(),
+                    }
+                }
+                found.ok_or(GpuError::NoAdapter { reason })?
             }
             Some(name) => {
-                let all = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()));
                 let wanted = name.to_lowercase();
-                let found = all.into_iter().find(|a| a.get_info().name.to_lowercase().contains(&wanted));
+                let fits = |a: &wgpu::Adapter| a.get_info().name.to_lowercase().contains(&wanted);
+                let found = instances().find_map(|instance| enumerate(&instance).into_iter().find(fits));
                 let reason = || format!("no adapter's name contains {name:?}");
                 found.ok_or_else(|| GpuError::NoAdapter { reason: reason() })?
             }
         };
         let report = AdapterReport::new(&adapter);
-        let tiles = tiles(&adapter);
+        let mut tiles = tiles(&adapter);
+        tiles.retain(|tile| experimental || *tile != Tile::Cooperative);
         let mut features = (wgpu::Features::SHADER_F16 | wgpu::Features::PIPELINE_CACHE) & adapter.features();
         let mut experimental_features = wgpu::ExperimentalFeatures::disabled();
         if tiles.contains(&Tile::Cooperative) {
@@ -154,7 +188,12 @@ impl Device {
         };
         let (on_error, on_loss) = (note(&failure), note(&failure));
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| on_error(error.to_string())));
-        device.set_device_lost_callback(move |why, message| on_loss(format!("{why:?}: {message}")));
+        device.set_device_lost_callback(move |why, message| {
+            on_loss(match message.as_str() {
+                "" => format!("{why:?}"),
+                _ => format!("{why:?}: {message}"),
+            });
+        });
         Ok(Device { device, queue, report, tiles, pipelines: None, failure })
     }
 

@@ -50,6 +50,19 @@ pub fn generator<'a, T: Team>(
     Ok(Session::new(hybrid).with_lookup(plan.lookup()))
 }
 
+/// Whether the processors of a plan are there: what [`generator`] would find out later.
+///
+/// # Errors
+/// No adapter where the plan names the GPU.
+#[cfg_attr(not(feature = "gpu"), allow(unused_variables, reason = "a CPU is always there"))]
+pub fn find_processors(plan: &Plan) -> Result<(), GeneratorError> {
+    #[cfg(feature = "gpu")]
+    if plan.backend().has_gpu() {
+        crate::gpu::device()?;
+    }
+    Ok(())
+}
+
 /// The processors of a plan, tested against each other; for `Auto` all that there are but GPUs made of software.
 #[cfg_attr(not(feature = "gpu"), allow(unused_mut, reason = "there is nothing to add"))]
 pub(crate) fn hybrid<'a, T: Team>(
@@ -90,7 +103,7 @@ fn with_gpu<'a, T: Team>(
         }
         Err(GpuError::Option { .. } | GpuError::TooLarge { .. }) if auto => Ok(hybrid),
         Err(error) => {
-            (plan.tell())(&format!("{error}: going on with the CPU"));
+            (plan.tell())(&crate::hybrid::given_up(&error.to_string()));
             Ok(hybrid)
         }
     }

@@ -129,7 +129,7 @@ impl<'a, T: Team> Hybrid<'a, T> {
     /// Gives the partner up, with a line.
     pub(crate) fn dismiss(&mut self, reason: &str) {
         if self.partner.take().is_some() {
-            (self.tell)(&format!("{reason}: going on with the CPU"));
+            (self.tell)(&given_up(reason));
         }
     }
 
@@ -221,6 +221,12 @@ impl<'a, T: Team> Hybrid<'a, T> {
             Sequence::head(&mut self.cpu, self.rows.clone());
         }
     }
+}
+
+/// The line that says that a partner is no longer used. A driver's message may have several lines.
+pub(crate) fn given_up(reason: &str) -> String {
+    let words: Vec<&str> = reason.split_whitespace().collect();
+    format!("{}: going on with the CPU", words.join(" "))
 }
 
 impl<T: Team> Sequence for Hybrid<'_, T> {

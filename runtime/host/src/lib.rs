@@ -21,7 +21,7 @@ mod threads;
 pub use backend::{BackendError, BackendKind};
 pub use choice::{Choice, Chooser, Chosen, choices};
 pub use detect::{KernelKind, KernelsError};
-pub use generator::{Generator, GeneratorError, generator};
+pub use generator::{Generator, GeneratorError, find_processors, generator};
 #[cfg(feature = "gpu")]
 pub use gpu::device;
 pub use hybrid::{CachePart, Hybrid, Partner};

@@ -66,6 +66,7 @@ pub struct Plan {
     threads: usize,
     lookup: usize,
     backend: BackendKind,
+    #[cfg_attr(not(feature = "gpu"), allow(dead_code, reason = "a CPU is never given up"))]
     tell: fn(&str),
 }
 
@@ -122,6 +123,7 @@ impl Plan {
     }
 
     /// Who gets that line.
+    #[cfg(feature = "gpu")]
     pub(crate) fn tell(&self) -> fn(&str) {
         self.tell
     }

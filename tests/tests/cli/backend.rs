@@ -72,13 +72,23 @@ fn the_gpu_gives_the_text_of_the_cpu() {
     // What scores, evaluates and times takes it too.
     std::fs::write(bench.path("text.txt"), "the quick brown fox jumps over the lazy dog".repeat(4)).unwrap();
     let perplexity = |backend| {
-        let run = ["perplexity", "tiny.thimble", "--input", "text.txt", "--window", "64", "--exact", "--json"];
+        let run =
+            ["perplexity", "tiny.thimble", "--input", "text.txt", "--window", "64", "--exact", "--json"];
         bench.json(&[&run[..], &["--backend", backend]].concat())["perplexity"].as_f64().unwrap()
     };
     let (cpu, gpu) = (perplexity("cpu"), perplexity("gpu"));
     assert!((cpu / gpu - 1.0).abs() < 1e-4, "{cpu} and {gpu}");
-    let speeds =
-        bench.json(&["bench", "tiny.thimble", "--backend", "gpu", "--tokens", "3", "--rounds", "1", "--json"]);
+    let speeds = bench.json(&[
+        "bench",
+        "tiny.thimble",
+        "--backend",
+        "gpu",
+        "--tokens",
+        "3",
+        "--rounds",
+        "1",
+        "--json",
+    ]);
     assert_eq!(speeds[1]["processors"], "gpu");
 }
 
@@ -98,4 +108,32 @@ fn a_gpu_of_software_is_never_chosen() {
     assert_eq!((&chosen["backend"], &chosen["measured"]), (&json!("cpu"), &Value::Null));
     assert!(chosen["why"].as_str().unwrap().contains("software"), "{chosen}");
     assert_eq!(chosen["model"], "tiny");
+}
+
+#[test]
+fn a_remembered_choice_is_followed() {
+    let bench = setup("backend-book");
+    // Nothing of the kind is asked for where a choice is remembered, not even whether there is an adapter.
+    let before = bench.run_with(&[&RUN[..], &["--backend", "auto"]].concat(), &NONE);
+    before.succeeds();
+    let book = bench.path("home/backends.json");
+    let text = std::fs::read_to_string(&book).unwrap();
+    let mut json: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(json["choices"].as_array().unwrap().len(), 1);
+    json["choices"][0]["why"] = json!("a test says so");
+    std::fs::write(&book, json.to_string()).unwrap();
+    bench.run_with(&[&RUN[..], &["--backend", "auto"]].concat(), &NONE).succeeds();
+    assert_eq!(std::fs::read_to_string(&book).unwrap(), json.to_string(), "nothing was measured");
+    // A GPU that is no longer there, and a damaged file: measured anew.
+    json["choices"][0]["backend"] = json!("gpu");
+    json["choices"][0]["adapter"] = json!("one that was sold");
+    for content in [json.to_string(), "{".to_owned()] {
+        std::fs::write(&book, content).unwrap();
+        let (_, _, said) = ids(&bench, &["--backend", "auto"], &NONE);
+        assert_eq!(said, "");
+        assert!(std::fs::read_to_string(&book).unwrap().contains("no GPU adapter"));
+    }
+    // Another setting is another question.
+    ids(&bench, &["--backend", "auto", "--exact"], &NONE);
+    assert_eq!(bench.json(&["devices", "--json"])["choices"].as_array().unwrap().len(), 2);
 }

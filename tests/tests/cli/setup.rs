@@ -99,6 +99,9 @@ impl Bench {
             .current_dir(self.folder.path())
             .env("THIMBLE_HOME", self.path("home"))
             .env("HF_HOME", self.path("hub-cache"))
+            // Without it a layer of Mesa's complains on stderr.
+            .env("XDG_RUNTIME_DIR", self.folder.path())
+            .env_remove("THIMBLE_BACKEND")
             .env_remove("HF_ENDPOINT")
             .env_remove("THIMBLE_DATA")
             .stdin(Stdio::piped())

@@ -29,13 +29,29 @@ fn on_models(check: impl Fn(&MappedModel, &[Token], Settings)) {
     }
 }
 
-/// The logits' bits.
-fn bits(session: &mut Generator<'_>) -> Vec<u32> {
-    session.tokens_and_logits().1.iter().map(|x| x.to_bits()).collect()
+/// Numbers that are the same bit by bit. On a GPU, whose kernels for one token and for many add up in another order, they
+/// are so within a hundredth of the largest; nothing is promised beyond.
+#[derive(Debug)]
+struct Same(Vec<f64>);
+
+impl PartialEq for Same {
+    fn eq(&self, other: &Same) -> bool {
+        let (a, b) = (&self.0, &other.0);
+        if !conformance::on_gpu() {
+            return a.iter().map(|x| x.to_bits()).eq(b.iter().map(|x| x.to_bits()));
+        }
+        let size = b.iter().fold(0.0f64, |size, x| size.max(x.abs()));
+        a.len() == b.len() && a.iter().zip(b).all(|(x, y)| (x - y).abs() <= 0.01 * size)
+    }
+}
+
+/// The logits.
+fn bits(session: &mut Generator<'_>) -> Same {
+    Same(session.tokens_and_logits().1.iter().map(|&x| f64::from(x)).collect())
 }
 
 /// The logits behind each of `tokens`, run in pieces of `size` (logits behind each piece).
-fn in_pieces(session: &mut Generator<'_>, tokens: &[Token], size: usize) -> Vec<Vec<u32>> {
+fn in_pieces(session: &mut Generator<'_>, tokens: &[Token], size: usize) -> Vec<Same> {
     let piece = |piece: &[Token]| {
         session.prefill(piece).unwrap();
         bits(session)
@@ -48,8 +64,7 @@ fn threads_do_not_change_a_bit() {
     on_models(|model, tokens, settings| {
         let run = |threads| {
             with_session(model, &Settings { threads: Some(threads), ..settings }, |session| {
-                let scores: Vec<u64> = score(session, tokens).unwrap().iter().map(|x| x.to_bits()).collect();
-                (scores, in_pieces(session, tokens, 1))
+                (Same(score(session, tokens).unwrap()), in_pieces(session, tokens, 1))
             })
         };
         let one = run(1);
@@ -71,7 +86,7 @@ fn batches_do_not_change_a_bit() {
         for rows in [1, 2, 3, 12, 75] {
             let run = |logit_rows| {
                 let settings = Settings { logit_rows: Some(logit_rows), ..settings };
-                with_session(model, &settings, |session| score(session, tokens).unwrap())
+                with_session(model, &settings, |session| Same(score(session, tokens).unwrap()))
             };
             assert!(run(rows) == run(5), "{rows} rows of logits, {settings:?}");
         }
@@ -127,7 +142,7 @@ fn every_way_to_a_position_gives_the_same_logits() {
             for at in [74, 64, 63, 33, 16, 1, 0] {
                 session.rewind(at).unwrap();
                 assert_eq!(session.position(), at);
-                assert!(bits(session).is_empty(), "no logits after a rewind");
+                assert!(bits(session).0.is_empty(), "no logits after a rewind");
                 session.prefill(&tokens[at..]).unwrap();
                 assert!(bits(session) == fresh[tokens.len() - 1], "rewound to {at}, {settings:?}");
                 assert_eq!(session.tokens(), tokens);
@@ -166,7 +181,7 @@ fn errors_leave_the_session_as_it_was() {
             let full = SessionError::ContextFull { position: 0, more: 51, context: 50 };
             assert_eq!(session.prefill(&tokens[..51]), Err(full));
             session.prefill(&tokens[..40]).unwrap();
-            let vocab = bits(session).len();
+            let vocab = bits(session).0.len();
             let unknown = Token(vocab as u32);
             let error = SessionError::UnknownToken { found: unknown.0, vocab };
             assert_eq!(session.prefill(&[tokens[40], unknown]), Err(error));
@@ -222,7 +237,7 @@ fn the_whole_context_is_usable() {
             with_session(model, &settings, |session| in_pieces(session, &long, 512))
         };
         let logits = run(192);
-        assert!(logits[0].iter().all(|&x| f32::from_bits(x).is_finite()));
+        assert!(logits[0].0.iter().all(|x| x.is_finite()));
         assert!(logits == run(100), "{settings:?}");
     });
 }

@@ -56,7 +56,10 @@ impl Voice for ModelVoice<'_, '_> {
     }
 
     fn prefill(&mut self, tokens: &[Token]) -> Result<(), ChatError> {
-        Ok(self.generator.prefill(tokens)?)
+        self.generator.prefill(tokens)?;
+        // A GPU may only have been told: done means that the logits are there.
+        self.generator.tokens_and_logits();
+        Ok(())
     }
 
     fn sample(&mut self) -> Token {
