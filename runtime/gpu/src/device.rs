@@ -122,6 +122,18 @@ impl Device {
     /// # Errors
     /// [`GpuError::NoAdapter`] and [`GpuError::NoDevice`].
     pub fn open(name: Option<&str>) -> Result<Device, GpuError> {
+        Device::open_with(name, false)
+    }
+
+    /// The same with what wgpu calls experimental: [`Tile::Cooperative`] where the adapter has it.
+    ///
+    /// # Errors
+    /// As [`Device::open`].
+    pub fn open_experimental(name: Option<&str>) -> Result<Device, GpuError> {
+        Device::open_with(name, true)
+    }
+
+    fn open_with(name: Option<&str>, experimental: bool) -> Result<Device, GpuError> {
         let adapter = match name {
             None => {
                 let power_preference = wgpu::PowerPreference::HighPerformance;
@@ -147,7 +159,8 @@ impl Device {
             }
         };
         let report = AdapterReport::new(&adapter);
-        let tiles = tiles(&adapter);
+        let mut tiles = tiles(&adapter);
+        tiles.retain(|tile| experimental || *tile != Tile::Cooperative);
         let mut features = (wgpu::Features::SHADER_F16 | wgpu::Features::PIPELINE_CACHE) & adapter.features();
         let mut experimental_features = wgpu::ExperimentalFeatures::disabled();
         if tiles.contains(&Tile::Cooperative) {
