@@ -66,6 +66,8 @@ fn child() {
     let (model, journal, seed): (String, String, u64) = serde_json::from_str(&told).unwrap();
     let model = Model::open(model, ModelOptions::default()).unwrap();
     let chat = Chat::new(model, options(&journal, seed)).unwrap();
+    // The harness may have begun a line.
+    println!();
     for number in 0..10_000 {
         let user = format!("{seed}.{number}");
         let (sender, end) = channel();

@@ -95,11 +95,28 @@ def _wake(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
         pass
 
 
+class _Loop(Iterator[str], AsyncIterator[str]):
+    """A loop over an answer: once it is left nobody holds this, and the answer is stopped, whoever holds that."""
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+
+    def __next__(self) -> str:
+        return next(self._answer)
+
+    async def __anext__(self) -> str:
+        return await self._answer.__anext__()
+
+    def __del__(self) -> None:
+        if self._answer._end is None:
+            self._answer.close()
+
+
 class Answer(Iterator[str], AsyncIterator[str]):
     """The pieces of an answer, in order, as they are made; for `for` and for `async for`.
 
-    A loop that is left early stops the answer, and so does the end of a `with`. `next` takes one piece and lets the
-    answer go on for as long as this object is there.
+    A loop that is left early stops the answer, and so does the end of a `with` (for loops that are left by an exception:
+    its traceback holds the loop). `next` takes one piece and lets the answer go on for as long as this object is there.
     """
 
     def __init__(self, queue: PieceQueue, keep: object, handle: Union[ffi.Answer, ffi.Completion]) -> None:
@@ -125,17 +142,8 @@ class Answer(Iterator[str], AsyncIterator[str]):
     async def _next_async(self) -> Optional[str]:
         return None if self._end is not None else self._piece(await self._queue.take_async())
 
-    def _left(self) -> None:
-        if self._end is None:
-            self.close()
-
-    # A generator ends with the loop over it, where an object of its own would be stopped only once nobody holds it.
     def __iter__(self) -> Iterator[str]:
-        try:
-            while (piece := self._next()) is not None:
-                yield piece
-        finally:
-            self._left()
+        return _Loop(self)
 
     def __next__(self) -> str:
         piece = self._next()
@@ -143,12 +151,8 @@ class Answer(Iterator[str], AsyncIterator[str]):
             raise StopIteration
         return piece
 
-    async def __aiter__(self) -> AsyncIterator[str]:
-        try:
-            while (piece := await self._next_async()) is not None:
-                yield piece
-        finally:
-            self._left()
+    def __aiter__(self) -> AsyncIterator[str]:
+        return _Loop(self)
 
     async def __anext__(self) -> str:
         piece = await self._next_async()
