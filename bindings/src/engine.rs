@@ -18,6 +18,8 @@ use thimble_runtime::Token;
 pub(crate) trait SessionSource: Send + 'static {
     /// Lends a session and its threads to `work`, and takes their memory back afterwards.
     fn with_session(&self, work: &mut dyn FnMut(&mut dyn ChatModel, &Pool)) -> Result<(), ApiError>;
+    /// Forgets what sessions have kept for later ones.
+    fn forget(&self) {}
 }
 
 /// What a thread works with.
@@ -265,7 +267,10 @@ fn work(engine_options: EngineOptions, shared: &Shared, orders: &Receiver<Order>
         match order {
             Order::Free(wish) => _ = shared.gate.grant(wish),
             Order::Keep => {}
-            Order::Replace(conversation, number) => turn.replace(conversation, number),
+            Order::Replace(conversation, number) => {
+                sessions.forget();
+                turn.replace(conversation, number);
+            }
             Order::Answer(asked) if shared.gate.cancelled_outside(&asked.cancelled) => turn.cancelled(asked),
             Order::Answer(asked) => {
                 turn.waiting = Some((Arc::clone(&asked.listener), Busy::new()));
@@ -325,6 +330,7 @@ impl Turn<'_> {
                     }
                 }
                 Order::Replace(conversation, number) => {
+                    session.model.forget();
                     session.conversation.clone_from(&conversation);
                     self.replace(conversation, number);
                 }

@@ -92,6 +92,11 @@ impl Gate {
         false
     }
 
+    /// Whether work is to wait.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.state().paused
+    }
+
     /// Whether the memory is wanted and still held.
     #[cfg(test)]
     pub(crate) fn is_wanted(&self) -> bool {
@@ -154,6 +159,10 @@ impl<V: ChatModel> ChatModel for Gated<'_, V> {
     }
 
     fn prefill(&mut self, tokens: &[Token]) -> Result<(), ChatError> {
+        if self.passage.gate.is_paused() {
+            // The app may be killed while it waits.
+            self.model.keep();
+        }
         self.passage.pass();
         if self.passage.evicted.get() {
             return Err(ChatError::Withdrawn);

@@ -111,6 +111,14 @@ impl Model {
             }),
             ..Settings::default()
         };
+        let fits = |plan: &Plan| {
+            let needed = (file.bytes().len() + plan.bytes()) as u64;
+            let budget = options.budget_bytes.filter(|&budget| needed > budget);
+            budget.map_or(Ok(()), |budget| Err(ApiError::TooLarge { needed, budget }))
+        };
+        // Before anything is measured, and again for what was chosen.
+        let cpu = Settings { backend: Some(BackendKind::Cpu), ..settings };
+        fits(&Plan::new(file.config(), &cpu)?)?;
         let book = options.backend_memory.as_deref().map(Path::new);
         let chooser = Chooser { book, tell: |line| eprintln!("{line}") };
         let stem = Path::new(&path).file_stem().unwrap_or_default().to_string_lossy();
@@ -118,10 +126,7 @@ impl Model {
         let plan = Plan::new(file.config(), &Settings { backend, ..settings })?;
         // Told now, not with the first answer.
         thimble_host::find_processors(&plan)?;
-        let needed = (file.bytes().len() + plan.bytes()) as u64;
-        if let Some(budget) = options.budget_bytes.filter(|&budget| needed > budget) {
-            return Err(ApiError::TooLarge { needed, budget });
-        }
+        fits(&plan)?;
         Ok(Arc::new(Model { mapped, plan, path }))
     }
 

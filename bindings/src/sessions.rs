@@ -49,4 +49,11 @@ impl SessionSource for ModelSessions {
         work(&mut LoadedModel { file, generator, sampler, format: self.format, kept }, &pool);
         Ok(())
     }
+
+    fn forget(&self) {
+        if let Some(mut kept) = self.kept.clone() {
+            // One that cannot be removed is not taken up by another conversation either.
+            let _ = kept.forget();
+        }
+    }
 }

@@ -94,6 +94,7 @@ impl<S: Sequence> Session<S> {
         fill: impl FnOnce(&mut S) -> Result<(), E>,
     ) -> Result<(), E> {
         self.rewind(0)?;
+        self.sequence.head(0..0);
         self.check(tokens)?;
         self.sequence.history()[..tokens.len()].copy_from_slice(tokens);
         fill(&mut self.sequence)?;

@@ -61,7 +61,16 @@ pub fn with_session<R>(
     let mut memory = plan.allocate().expect("memory for the session");
     let pool = Pool::new(plan.threads()).expect("threads for the session");
     let mut session = generator(&file, &plan, &mut memory, &pool).expect("a session");
-    work(&mut session)
+    let is_there = |session: &Generator<'_>| {
+        assert!(
+            !(on_gpu() && settings.backend.is_none()) || session.sequence().kind().has_gpu(),
+            "the GPU was given up: nothing would be tested"
+        );
+    };
+    is_there(&session);
+    let result = work(&mut session);
+    is_there(&session);
+    result
 }
 
 /// The ids of `text`, special tokens parsed.

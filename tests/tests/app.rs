@@ -278,11 +278,23 @@ fn keys_and_values_outlive_a_chat() {
     ask(&chat, "more").unwrap();
     appears(&chat, Chat::pause);
     drop(chat);
-    let (text, reused) = {
-        let (_, reply) = ask(&open(&kv_file), "and?").unwrap();
-        (reply.text, reply.reused_tokens)
-    };
+    let reused = ask(&open(&kv_file), "and?").unwrap().1.reused_tokens;
     assert!(reused > 64, "{reused} tokens were not computed again");
+    // Also in the middle of an answer, and not longer than the conversation.
+    fs::remove_file(bench.path("chat.kv")).unwrap();
+    let chat = open(&kv_file);
+    let (listener, heard) = collector(Box::new(|_| Ok(())));
+    chat.send("and then?".to_owned(), listener);
+    appears(&chat, Chat::pause);
+    chat.resume();
+    rest(&heard).unwrap();
+    chat.clear();
+    ask(&chat, "anew").unwrap();
+    assert!(!bench.path("chat.kv").exists(), "what was cleared is gone");
+    drop(chat);
+    let chat = open(&kv_file);
+    let text = ask(&chat, "and?").unwrap().1.text;
+    drop(chat);
     // A file that is damaged, or is none, costs time and nothing else.
     let chat = open(&kv_file);
     fs::write(bench.path("chat.kv"), "nothing").unwrap();

@@ -108,6 +108,32 @@ fn what_is_not_worth_it_is_not_kept() {
 }
 
 #[test]
+fn a_file_of_another_kind_stays() {
+    let bench = Bench::new();
+    let model = bench.model(Quant::Q8);
+    let file = model.file().unwrap();
+    with_session(&model, &settings(KvKind::F16), |session| {
+        session.prefill(&tokens(70)).unwrap();
+        for text in ["", "{}", "{\"a journal\": 1}"] {
+            let path = bench.path("journal");
+            fs::write(&path, text).unwrap();
+            let mut kept = KvFile::new(&path);
+            assert!(matches!(kept.keep(&file, session), Err(KvFileError::OtherFile(_))));
+            kept.forget().unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        }
+        let path = bench.path("kept");
+        let mut kept = KvFile::new(&path);
+        kept.keep(&file, session).unwrap();
+        kept.forget().unwrap();
+        assert!(!path.exists());
+        kept.forget().unwrap();
+        kept.keep(&file, session).unwrap();
+        assert!(path.exists(), "what was forgotten is not taken to be in the file");
+    });
+}
+
+#[test]
 fn files_of_other_sessions_and_damaged_ones_are_refused() {
     let bench = Bench::new();
     let (model, other) = (bench.model(Quant::Q8), bench.model(Quant::Q4));

@@ -166,7 +166,7 @@ impl Gpu {
         Some(self.device.queue.submit([encoder.finish()]))
     }
 
-    /// Waits for a submission, or for the last, and copies the front of a staging buffer; zeros where the device failed.
+    /// Waits for a submission, or for the last, and copies the front of a staging buffer; zeros where the device fails.
     pub(crate) fn read(
         &self,
         staging: &wgpu::Buffer,
@@ -176,13 +176,16 @@ impl Gpu {
         out.fill(0);
         let slice = staging.slice(..out.len() as u64);
         slice.map_async(wgpu::MapMode::Read, |_| {});
-        if self.device.device.poll(wgpu::PollType::Wait { submission_index, timeout: None }).is_err() {
+        if self.device.wait(submission_index).is_err() {
             return;
         }
-        if let Ok(view) = slice.get_mapped_range() {
-            out.copy_from_slice(&view);
-            drop(view);
-            staging.unmap();
+        match slice.get_mapped_range() {
+            Ok(view) => {
+                out.copy_from_slice(&view);
+                drop(view);
+                staging.unmap();
+            }
+            Err(error) => self.device.fail(error.to_string()),
         }
     }
 }

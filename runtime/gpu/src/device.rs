@@ -2,7 +2,9 @@
 
 use crate::pipelines::PipelineFile;
 use crate::{GpuError, Tile};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// What `thimble devices` says of an adapter.
 #[derive(Clone, Debug)]
@@ -102,6 +104,9 @@ fn tiles(adapter: &wgpu::Adapter) -> Vec<Tile> {
     }
     tiles
 }
+
+/// Longest wait for a submission: a batch takes seconds where the driver is made of software and the machine busy.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// An open device.
 #[derive(Clone, Debug)]
@@ -232,6 +237,26 @@ impl Device {
     pub fn check(&self) -> Result<(), GpuError> {
         let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
         failure.clone().map_or(Ok(()), |reason| Err(GpuError::Device { reason }))
+    }
+
+    /// Waits for a submission, or for the last one.
+    ///
+    /// # Errors
+    /// [`GpuError::Device`] where the device is lost, has failed before, or is silent for too long; it stays failed.
+    pub(crate) fn wait(&self, submission_index: Option<wgpu::SubmissionIndex>) -> Result<(), GpuError> {
+        let wait = wgpu::PollType::Wait { submission_index, timeout: Some(PATIENCE) };
+        // wgpu 30 panics here where the driver reports a lost device or too little memory.
+        match catch_unwind(AssertUnwindSafe(|| self.device.poll(wait))) {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => self.fail(error.to_string()),
+            Err(_) => self.fail("the driver gave the device up".into()),
+        }
+        self.check()
+    }
+
+    /// Keeps a failure, if it is the first.
+    pub(crate) fn fail(&self, reason: String) {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
     }
 
     /// Ends the device as a crash of its driver would: for tests of what goes on without it.

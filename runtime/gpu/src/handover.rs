@@ -84,11 +84,11 @@ impl Gpu {
             self.device.queue.submit([encoder.finish()]);
             let slice = staging.slice(..to);
             slice.map_async(wgpu::MapMode::Read, |_| {});
-            let done = self.device.device.poll(wgpu::PollType::wait_indefinitely());
-            self.check()?;
-            let failed = |reason: String| GpuError::Device { reason };
-            done.map_err(|error| failed(error.to_string()))?;
-            let view = slice.get_mapped_range().map_err(|error| failed(error.to_string()))?;
+            self.device.wait(None)?;
+            let view = slice.get_mapped_range().map_err(|error| {
+                self.device.fail(error.to_string());
+                GpuError::Device { reason: error.to_string() }
+            })?;
             for (i, part) in view.chunks_exact(head_bytes as usize).enumerate() {
                 let (keys, rest) = part.split_at(places[0].length as usize);
                 let (values, rest) = rest.split_at(places[1].length as usize);

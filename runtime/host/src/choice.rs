@@ -132,7 +132,10 @@ fn same(a: &Choice, b: &Choice) -> bool {
 }
 
 fn remembered(book: &Path, asked: &Choice) -> Option<Choice> {
-    let fresh = |choice: &Choice| asked.at.saturating_sub(choice.at) < STALE;
+    // Of a clock that went wrong, or written by hand, nothing is believed.
+    let fresh = |choice: &Choice| {
+        asked.at.checked_sub(choice.at).is_some_and(|age| age < STALE) && choice.backend != BackendKind::Auto
+    };
     choices(book).into_iter().find(|choice| same(choice, asked) && fresh(choice))
 }
 

@@ -93,7 +93,11 @@ fn with_gpu<'a, T: Team>(
         Ok(device) if auto && device.report().software => return Ok(hybrid),
         Ok(device) => device,
         Err(_) if auto => return Ok(hybrid),
-        Err(error) => return Err(error.into()),
+        // One that was there when somebody asked (`find_processors`) and is gone now.
+        Err(error) => {
+            (plan.tell())(&crate::hybrid::given_up(&error.to_string()));
+            return Ok(hybrid);
+        }
     };
     match crate::gpu::partner(&device, plan, weights) {
         Ok(partner) => {

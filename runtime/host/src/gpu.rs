@@ -4,7 +4,7 @@ use crate::hybrid::{CachePart, Partner};
 use crate::plan::Plan;
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
-use thimble_gpu::{Device, Gpu, GpuError, GpuOptions};
+use thimble_gpu::{Device, Gpu, GpuError, GpuOptions, Tile};
 use thimble_runtime::kernels::KvHead;
 use thimble_runtime::model::Weights;
 
@@ -34,6 +34,8 @@ pub(crate) fn partner(
     weights: &Weights<'_>,
 ) -> Result<Box<dyn Partner>, GpuError> {
     let options = plan.memory().options();
+    // Exact: no activation in bytes or halves.
+    let device = &if options.exact { device.clone().with_tile(Tile::Plain)? } else { device.clone() };
     let options = GpuOptions {
         context: options.context,
         batch: options.batch,

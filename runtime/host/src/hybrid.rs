@@ -139,6 +139,7 @@ impl<'a, T: Team> Hybrid<'a, T> {
         positions: usize,
         work: impl FnOnce(&mut Cpu<'a, 'a, 'a, T>) -> R,
     ) -> R {
+        self.settle();
         if self.partner.is_some() || self.by_partner {
             self.bring_to_cpu(positions);
         }

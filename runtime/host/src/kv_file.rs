@@ -10,6 +10,7 @@ use crate::output;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use thimble_runtime::Token;
 use thimble_runtime::format::{ModelFile, checksum};
 use thimble_runtime::kernels::{CHUNK, KvKind, Team};
@@ -28,6 +29,9 @@ pub enum KvFileError {
         /// The system's answer.
         source: io::Error,
     },
+    /// A file of another kind is in its place.
+    #[error("{} is no file of keys and values, and is not replaced: name another one", .0.display())]
+    OtherFile(PathBuf),
     /// Another model's, or kept in another precision, or no such file at all.
     #[error("{} has no keys and values of this model, kept as this session keeps them", .0.display())]
     OtherModel(PathBuf),
@@ -110,6 +114,33 @@ impl KvFile {
         |source| KvFileError::Io { path: self.path.clone(), source }
     }
 
+    /// Whether the file may be replaced: it is one of these, or is not there.
+    fn is_ours(&self) -> Result<bool, KvFileError> {
+        let mut magic = [0; MAGIC.len()];
+        match File::open(&self.path).and_then(|mut file| file.read_exact(&mut magic)) {
+            Ok(()) => Ok(magic == MAGIC),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+            // Shorter than that.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+            Err(error) => Err(self.io()(error)),
+        }
+    }
+
+    /// Removes the file, if it is one of these: what it has shall be forgotten.
+    ///
+    /// # Errors
+    /// [`KvFileError::Io`].
+    pub fn forget(&mut self) -> Result<(), KvFileError> {
+        self.kept.clear();
+        if !self.is_ours()? {
+            return Ok(());
+        }
+        match std::fs::remove_file(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.io()(error)),
+            _ => Ok(()),
+        }
+    }
+
     /// What stands in front of the tokens; `count` of them.
     fn head<T: Team>(file: &ModelFile<'_>, session: &Session<Hybrid<'_, T>>, count: usize) -> [u8; HEAD] {
         let cpu = session.sequence().cpu();
@@ -133,7 +164,7 @@ impl KvFile {
     /// Keeps what the session holds, whole or not at all; nothing where that is little or is in the file already.
     ///
     /// # Errors
-    /// [`KvFileError::Io`].
+    /// [`KvFileError::Io`] and [`KvFileError::OtherFile`].
     pub fn keep<T: Team>(
         &mut self,
         file: &ModelFile<'_>,
@@ -144,8 +175,13 @@ impl KvFile {
             return Ok(());
         }
         let path = output::real(&self.path).map_err(|error| self.io()(io::Error::other(error)))?;
+        if !self.is_ours()? {
+            return Err(KvFileError::OtherFile(self.path.clone()));
+        }
+        // Several sessions and processes may write at once; the last one stays.
+        static WRITTEN: AtomicU64 = AtomicU64::new(0);
         let mut partial = path.clone().into_os_string();
-        partial.push(".partial");
+        partial.push(format!(".{}-{}.partial", std::process::id(), WRITTEN.fetch_add(1, Ordering::Relaxed)));
         let written = Self::write(Path::new(&partial), file, session, &tokens)
             .and_then(|()| std::fs::rename(&partial, &path));
         if let Err(error) = written {

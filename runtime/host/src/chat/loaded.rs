@@ -82,6 +82,13 @@ impl ChatModel for LoadedModel<'_, '_> {
             let _ = kept.keep(&self.file, &mut self.generator);
         }
     }
+
+    fn forget(&mut self) {
+        let _ = self.generator.rewind(0);
+        if let Some(kept) = &mut self.kept {
+            let _ = kept.forget();
+        }
+    }
 }
 
 /// A model that is only lent.
@@ -116,6 +123,10 @@ impl<V: ChatModel + ?Sized> ChatModel for &mut V {
 
     fn keep(&mut self) {
         (**self).keep();
+    }
+
+    fn forget(&mut self) {
+        (**self).forget();
     }
 }
 

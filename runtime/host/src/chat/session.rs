@@ -26,6 +26,8 @@ pub trait ChatModel {
     fn is_stop(&self, token: Token) -> bool;
     /// Keeps what was computed where a later session finds it, if there is such a place.
     fn keep(&mut self) {}
+    /// Forgets what was computed, also where a later session would find it.
+    fn forget(&mut self) {}
 }
 
 /// Something to show while an answer is made.
