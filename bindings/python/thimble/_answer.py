@@ -136,17 +136,11 @@ class Answer(Iterator[str], AsyncIterator[str]):
             raise heard
         return None
 
-    def _next(self) -> Optional[str]:
-        return None if self._end is not None else self._piece(self._queue.take())
-
-    async def _next_async(self) -> Optional[str]:
-        return None if self._end is not None else self._piece(await self._queue.take_async())
-
     def __iter__(self) -> Iterator[str]:
         return _Loop(self)
 
     def __next__(self) -> str:
-        piece = self._next()
+        piece = None if self._end is not None else self._piece(self._queue.take())
         if piece is None:
             raise StopIteration
         return piece
@@ -155,7 +149,7 @@ class Answer(Iterator[str], AsyncIterator[str]):
         return _Loop(self)
 
     async def __anext__(self) -> str:
-        piece = await self._next_async()
+        piece = None if self._end is not None else self._piece(await self._queue.take_async())
         if piece is None:
             raise StopAsyncIteration
         return piece
