@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds llama-bench, llama-quantize and llama-simple with native instructions from the PyPI source package
 # llama-cpp-python into DIR, and the Python module itself (DIR/venv/bin/python) on the same libraries.
+# VULKAN=ON adds its Vulkan backend: it takes glslc, Vulkan's and SPIR-V's headers (glslc, libvulkan-dev, spirv-headers).
 # AMX stays off: with it this version stops with an illegal instruction on quantized models.
 set -euo pipefail
 dir=$(realpath -m "${1:?usage: build-llama.cpp.sh DIR}")
@@ -18,7 +19,7 @@ if [ "$(uname -m)" = x86_64 ]; then
 fi
 cmake -B build -G Ninja -DCMAKE_BUILD_TYPE=Release -DGGML_NATIVE=ON -DCMAKE_INSTALL_RPATH='$ORIGIN' \
   -DCMAKE_BUILD_WITH_INSTALL_RPATH=ON -DLLAMA_CURL=OFF -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=ON -DLLAMA_BUILD_SERVER=OFF \
-  -DBUILD_SHARED_LIBS=ON "${no_amx[@]}"
+  -DBUILD_SHARED_LIBS=ON -DGGML_VULKAN="${VULKAN:-OFF}" "${no_amx[@]}"
 ninja -C build llama-bench llama-quantize llama-simple mtmd
 rm -rf "$dir/bin" && cp -a build/bin "$dir/bin"
 ln -sf bin/llama-bench bin/llama-quantize bin/llama-simple "$dir/"

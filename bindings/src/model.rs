@@ -32,7 +32,7 @@ pub enum Backend {
 /// How to open a model.
 #[derive(Clone, Debug, Default, uniffi::Record)]
 pub struct ModelOptions {
-    /// Refuse what takes more bytes: the file and the state of one chat.
+    /// Refuse what takes more bytes: the file and the state of one chat, on a GPU, too.
     #[uniffi(default = None)]
     pub budget_bytes: Option<u64>,
     /// Tokens that a conversation may have; 2,048 unless given, or the model's limit where that is less.
@@ -74,6 +74,9 @@ pub struct ModelInfo {
     pub kernels: String,
     /// Threads.
     pub threads: u32,
+    /// Bytes of a GPU's memory that each chat takes at the most, with a copy of the weights: on phones the same memory.
+    #[uniffi(default = 0)]
+    pub gpu_bytes: u64,
 }
 
 /// A model, mapped from its file. Several chats may use it at once.
@@ -82,6 +85,7 @@ pub struct Model {
     pub(crate) mapped: MappedModel,
     pub(crate) plan: Plan,
     pub(crate) path: String,
+    gpu_bytes: u64,
 }
 
 #[uniffi::export]
@@ -111,23 +115,23 @@ impl Model {
             }),
             ..Settings::default()
         };
-        let fits = |plan: &Plan| {
-            let needed = (file.bytes().len() + plan.bytes()) as u64;
+        let fits = |plan: &Plan, gpu_bytes: u64| {
+            let needed = (file.bytes().len() + plan.bytes()) as u64 + gpu_bytes;
             let budget = options.budget_bytes.filter(|&budget| needed > budget);
             budget.map_or(Ok(()), |budget| Err(ApiError::TooLarge { needed, budget }))
         };
         // Before anything is measured, and again for what was chosen.
         let cpu = Settings { backend: Some(BackendKind::Cpu), ..settings };
-        fits(&Plan::new(file.config(), &cpu)?)?;
+        fits(&Plan::new(file.config(), &cpu)?, 0)?;
         let book = options.backend_memory.as_deref().map(Path::new);
         let chooser = Chooser { book, tell: |line| eprintln!("{line}") };
         let stem = Path::new(&path).file_stem().unwrap_or_default().to_string_lossy();
         let backend = Some(chooser.choose(&file, &stem, &settings)?.backend);
         let plan = Plan::new(file.config(), &Settings { backend, ..settings })?;
-        // Told now, not with the first answer.
-        thimble_host::find_processors(&plan)?;
-        fits(&plan)?;
-        Ok(Arc::new(Model { mapped, plan, path }))
+        // That there is no GPU is told now, not with the first answer.
+        let gpu_bytes = thimble_host::gpu_bytes(&file, &plan)?;
+        fits(&plan, gpu_bytes)?;
+        Ok(Arc::new(Model { mapped, plan, path, gpu_bytes }))
     }
 
     /// What there is to know.
@@ -148,6 +152,7 @@ impl Model {
             answers_messages: file.chat().is_some(),
             kernels: self.plan.processors(),
             threads: self.plan.threads() as u32,
+            gpu_bytes: self.gpu_bytes,
         })
     }
 

@@ -88,13 +88,19 @@ pub(crate) fn chosen(mapped: &Mapped, machine: &MachineFlags, need: Need) -> Res
 
 /// The backend of the settings, never `auto`: what that is for this model is measured at first use.
 pub(crate) fn backend(mapped: &Mapped, settings: &Settings) -> Result<BackendKind, Failure> {
-    let book = Home::find().ok().map(|home| home.backends());
+    let home = Home::find().ok();
+    #[cfg(feature = "gpu")]
+    if let Some(home) = &home {
+        thimble_host::keep_pipelines_in(&home.pipelines());
+    }
+    let book = home.map(|home| home.backends());
     let name = mapped.path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
     let chooser = Chooser { book: book.as_deref(), tell: terminal::note };
     let chosen = chooser.choose(&mapped.file()?, &name, settings).map_err(refused)?;
     if let Some(news) = chosen.news {
         terminal::note(&format!("auto: {} for {}; {}", news.backend, news.model, news.why));
     }
+    thimble_host::find_processors(chosen.backend).map_err(engine)?;
     Ok(chosen.backend)
 }
 

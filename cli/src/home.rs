@@ -50,6 +50,12 @@ impl Home {
         self.folder.join("backends.json")
     }
 
+    /// Shaders that were compiled for this machine's GPU.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn pipelines(&self) -> PathBuf {
+        self.folder.join("pipelines")
+    }
+
     /// The chat's line history.
     pub(crate) fn history(&self) -> PathBuf {
         self.folder.join("history.txt")

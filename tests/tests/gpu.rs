@@ -13,7 +13,7 @@ use thimble_converter::{BlockType, Quant};
 use thimble_host::{BackendKind, Generator, MappedModel, Plan, Pool, Settings, device, generator};
 use thimble_runtime::Token;
 use thimble_runtime::kernels::KvKind;
-use thimble_runtime::sampler::greedy;
+use thimble_runtime::sampler::{Sampler, Sampling, greedy};
 use tiny::{Folder, ODD, Random, Shape};
 
 /// Tests that lose the device would disturb others.
@@ -94,6 +94,106 @@ fn reply(session: &mut Generator<'_>, prompt: &[Token], count: usize, at: &mut d
         token.0
     };
     (0..count).map(next).collect()
+}
+
+/// Tokens that are drawn behind a prompt; `at` is called before each, with the session. With a bias of nothing the host
+/// draws, on every processor.
+fn drawn(
+    session: &mut Generator<'_>,
+    sampling: Sampling,
+    bias: &[(Token, f32)],
+    count: usize,
+    at: &mut dyn FnMut(usize, &mut Generator<'_>),
+) -> Vec<u32> {
+    let mut sampler = Sampler::new(sampling).unwrap().with_bias(bias).unwrap();
+    let next = |i| {
+        at(i, session);
+        let token = session.sample(&mut sampler);
+        session.prefill(&[token]).unwrap();
+        token.0
+    };
+    (0..count).map(next).collect()
+}
+
+const WARM: Sampling = Sampling {
+    temperature: 1.2,
+    top_k: Some(40),
+    top_p: Some(0.95),
+    min_p: None,
+    repetition_penalty: 1.0,
+    frequency_penalty: 0.0,
+    presence_penalty: 0.0,
+    penalty_window: None,
+    seed: 11,
+};
+
+#[test]
+fn the_device_draws_what_the_host_would() {
+    let Some(_alone) = adapter() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let model = model(folder.path(), SHAPE, 512);
+    let prompt = tokens(60, 7);
+    let nothing = [(Token(0), 0.0)];
+    let greedy = Sampling { temperature: 0.0, ..WARM };
+    for backend in [BackendKind::Gpu, BackendKind::GpuTokens] {
+        for sampling in [greedy, WARM] {
+            let run = |bias: &[(Token, f32)]| {
+                with_session(&model, &on(backend), |session| {
+                    session.prefill(&prompt).unwrap();
+                    let mut seen = Vec::new();
+                    // Every now and then somebody looks at the logits.
+                    let first = drawn(session, sampling, bias, 50, &mut |i, session| {
+                        if i % 7 == 6 {
+                            seen.extend_from_slice(session.tokens_and_logits().1);
+                        }
+                    });
+                    // Back into what was drawn, and on with another seed; then to the end of the context.
+                    session.rewind(80).unwrap();
+                    session.prefill(&prompt[..3]).unwrap();
+                    let again = drawn(session, Sampling { seed: 12, ..sampling }, bias, 20, &mut |_, _| {});
+                    let room = session.context() - session.position();
+                    let last = drawn(session, sampling, bias, room, &mut |_, _| {});
+                    assert_eq!(session.position(), session.context());
+                    let score = {
+                        session.rewind(0).unwrap();
+                        let mut sum = 0.0;
+                        session.score(&prompt, 1, &mut |scored| sum += scored.log_probability).unwrap();
+                        sum
+                    };
+                    assert_eq!(session.sequence().kind(), backend);
+                    (first, again, last, seen, score)
+                })
+            };
+            assert!(run(&[]) == run(&nothing), "{backend}, temperature {}", sampling.temperature);
+        }
+    }
+    assert_eq!(TOLD.take(), Vec::<String>::new());
+}
+
+#[test]
+fn a_device_that_draws_and_is_lost_costs_one_line() {
+    let Some(_alone) = adapter() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let model = model(folder.path(), SHAPE, 512);
+    let prompt = tokens(60, 8);
+    let run = |backend, lose_at| {
+        with_session(&model, &on(backend), |session| {
+            session.prefill(&prompt).unwrap();
+            let found = drawn(session, WARM, &[], 30, &mut |i, _| {
+                if Some(i) == lose_at {
+                    device().unwrap().lose();
+                }
+            });
+            (found, session.sequence().kind())
+        })
+    };
+    let (expected, _) = run(BackendKind::Cpu, None);
+    for at in [0, 1, 13] {
+        let found = run(BackendKind::Gpu, Some(at));
+        assert_eq!(found, (expected.clone(), BackendKind::Cpu), "lost before token {at}");
+        let told = TOLD.take();
+        assert!(told.len() == 1 && told[0].ends_with("going on with the CPU"), "{told:?}");
+    }
 }
 
 /// The largest difference of logits, in the largest logit.

@@ -20,8 +20,8 @@ use thimble_runtime::format::ModelFile;
 use thimble_runtime::kernels::{Alone, CHUNK, KvHead, KvHeadMut, KvKind};
 use thimble_runtime::lookup::Lookup;
 use thimble_runtime::memory::{ALIGN, MemoryPlan, PlanOptions};
-use thimble_runtime::model::{Backend, Batch, Weights};
-use thimble_runtime::sampler::{Sampler, Sampling, greedy};
+use thimble_runtime::model::{Backend, Batch, Weights, forward};
+use thimble_runtime::sampler::{Candidate, Sampler, Sampling, greedy};
 use thimble_runtime::sequence::Sequence;
 use thimble_runtime::session::Session;
 use tiny::Random;
@@ -39,8 +39,12 @@ struct Habits {
     wrong: bool,
     /// Its cache lies otherwise than the CPU's.
     opaque: bool,
+    /// It draws tokens and goes on with them.
+    draws: bool,
     /// Tokens that it ran.
     ran: Arc<AtomicUsize>,
+    /// Tokens that it drew.
+    drew: Arc<AtomicUsize>,
     /// Blocks of the cache that it gave, and took.
     moved: [Arc<AtomicUsize>; 2],
 }
@@ -50,6 +54,10 @@ struct Fake<'a> {
     habits: Habits,
     heads: usize,
     changed: Vec<f32>,
+    /// Where the last batch ends.
+    end: usize,
+    /// The token that was drawn last, and run already.
+    drawn: Option<(Token, usize)>,
 }
 
 impl Fake<'_> {
@@ -73,6 +81,7 @@ impl Backend for Fake<'_> {
     }
     fn embed(&mut self, batch: &Batch<'_>) {
         self.habits.ran.fetch_add(batch.tokens.len(), Ordering::Relaxed);
+        (self.end, self.drawn) = (batch.position + batch.tokens.len(), None);
         self.cpu.embed(batch);
     }
     fn project(&mut self, layer: usize, batch: &Batch<'_>) {
@@ -147,6 +156,34 @@ impl Partner for Fake<'_> {
         to.value_scales.copy_from_slice(part.value_scales);
         true
     }
+
+    fn draw(&mut self, sampler: &mut Sampler<'_>) -> Result<Option<Token>, String> {
+        if !self.habits.draws {
+            return Ok(None);
+        }
+        if let Some(failure) = self.failure() {
+            return Err(failure);
+        }
+        if self.changed.iter().any(|logit| !logit.is_finite()) {
+            return Err("no numbers".into());
+        }
+        let mut candidates = vec![Candidate::default(); self.changed.len()];
+        let token = sampler.sample(&mut self.changed, &[], &mut candidates);
+        let position = self.end;
+        if position < self.context() {
+            forward(self, &Batch { tokens: &[token], position });
+            Backend::head(self, 0..1);
+            self.drawn = Some((token, position));
+        } else {
+            self.changed.clear();
+        }
+        self.habits.drew.fetch_add(1, Ordering::Relaxed);
+        Ok(Some(token))
+    }
+
+    fn follow(&mut self, batch: &Batch<'_>) -> bool {
+        self.drawn.is_some_and(|(token, position)| (batch.tokens, batch.position) == (&[token], position))
+    }
 }
 
 thread_local! {
@@ -195,7 +232,7 @@ impl Bench {
         };
         let hybrid = Hybrid::new(cpu(&mut first));
         let Some((kind, habits)) = partner else { return hybrid };
-        let fake = Fake { cpu: cpu(&mut second), habits, heads: 0, changed: Vec::new() };
+        let fake = Fake { cpu: cpu(&mut second), habits, heads: 0, changed: Vec::new(), end: 0, drawn: None };
         hybrid.with_partner(Box::new(fake), kind, tell)
     }
 }
@@ -265,10 +302,15 @@ fn a_partner_does_not_change_a_bit() {
                 let expected = wander(bench.hybrid(&file, None), seed);
                 assert!(expected.len() > 1000);
                 for kind in KINDS {
-                    for opaque in [false, true] {
-                        let habits = Habits { opaque, ..Habits::default() };
+                    for (opaque, draws) in [(false, false), (true, false), (false, true)] {
+                        let habits = Habits { opaque, draws, ..Habits::default() };
                         let hybrid = bench.hybrid(&file, Some((kind, habits.clone())));
-                        assert!(wander(hybrid, seed) == expected, "{kv:?}, seed {seed}, {kind}, {opaque}");
+                        assert!(
+                            wander(hybrid, seed) == expected,
+                            "{kv:?}, seed {seed}, {kind}, {opaque}, {draws}"
+                        );
+                        let drew = habits.drew.load(Ordering::Relaxed) > 0;
+                        assert_eq!(drew, draws && kind != BackendKind::GpuPrompts);
                         assert!(habits.ran.load(Ordering::Relaxed) > 0, "{kind} leaves it nothing to do");
                         let moved = habits.moved.each_ref().map(|count| count.load(Ordering::Relaxed));
                         let mixed = kind != BackendKind::Gpu && !opaque;
@@ -295,10 +337,10 @@ fn a_session_outlives_its_partner() {
             let expected = wander(bench.hybrid(&file, None), 9);
             for kind in KINDS {
                 for at in [0, 1, 2, 5, 9, 14, 30] {
-                    for nonsense in [false, true] {
+                    for (nonsense, draws) in [(false, false), (true, false), (false, true), (true, true)] {
                         let (lost_at, nonsense_at) =
                             if nonsense { (None, Some(at)) } else { (Some(at), None) };
-                        let habits = Habits { lost_at, nonsense_at, ..Habits::default() };
+                        let habits = Habits { lost_at, nonsense_at, draws, ..Habits::default() };
                         let hybrid = bench.hybrid(&file, Some((kind, habits)));
                         assert!(wander(hybrid, 9) == expected, "{kv:?}, {kind}, from head {at} on");
                         let told = told();

@@ -221,6 +221,22 @@ def test_a_saved_chat_comes_back(model: Model, tmp_path: Path) -> None:
     assert [message.text for message in chat.history] == [QUESTION, again.text]
 
 
+def test_keys_and_values_go_on_in_another_chat(model: Model, tmp_path: Path) -> None:
+    journal, kv_file = tmp_path / "chat.jsonl", tmp_path / "chat.kv"
+    chat = model.chat(sampling=lively(), max_tokens=60, journal=journal, kv_file=kv_file)
+    chat.send(STORY).reply
+    chat.pause()
+    for _ in range(6000):
+        if kv_file.exists():
+            break
+        time.sleep(0.01)
+    del chat
+    gc.collect()
+    again = model.chat(sampling=lively(), max_tokens=10, journal=journal, kv_file=kv_file)
+    assert len(again.history) == 2
+    assert again.send("And?").reply.reused_tokens >= 64
+
+
 def test_hooks_of_the_platform_do_not_change_the_text(model: Model) -> None:
     def ask(hook: bool) -> list[str]:
         chat = model.chat(sampling=lively(), max_tokens=25)

@@ -13,6 +13,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 use thimble_host::{BackendKind, Generator};
 use thimble_runtime::Token;
+use thimble_runtime::sampler::Sampling;
 
 /// Tokens of the prompts that are timed by default.
 const PROMPTS: [usize; 3] = [128, 512, 2048];
@@ -89,6 +90,14 @@ struct Spread {
     max: f64,
 }
 
+/// What a GPU does for one token.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct GpuWork {
+    dispatches: u64,
+    /// Weights and cache that are read.
+    bytes: u64,
+}
+
 /// One line of the table.
 #[derive(Clone, Debug, Serialize)]
 #[serde(untagged)]
@@ -101,6 +110,9 @@ enum Figure {
         /// What computed it in the end.
         processors: String,
         tokens_per_second: Spread,
+        /// Of a token that a GPU decodes.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        gpu: Option<GpuWork>,
     },
     Start {
         test: Test,
@@ -235,16 +247,24 @@ impl Job {
             }
             let own = &tokens[depth..depth + count];
             let mut speeds = Vec::new();
+            let gpu = if test == Test::Decode { work(&mut generator, own[0])? } else { None };
             for round in 0..=self.flags.rounds {
                 generator.rewind(depth).map_err(engine::engine)?;
-                let seconds = timed(&mut generator, own, if test == Test::Prefill { count } else { 1 })?;
+                let start = Instant::now();
+                match test {
+                    Test::Prefill => computed(&mut generator, own, count)?,
+                    // A GPU draws, too, and goes on by itself.
+                    _ if gpu.is_some() => drawn(&mut generator, own)?,
+                    _ => computed(&mut generator, own, 1)?,
+                }
+                let seconds = start.elapsed().as_secs_f64().max(1e-9);
                 if round > 0 {
                     speeds.push(count as f64 / seconds);
                 }
             }
             let tokens_per_second = Spread::of(speeds);
             let processors = generator.sequence().processors();
-            each(Figure::Speed { test, tokens: count, depth, threads, processors, tokens_per_second });
+            each(Figure::Speed { test, tokens: count, depth, threads, processors, tokens_per_second, gpu });
         }
         Ok(())
     }
@@ -286,15 +306,42 @@ impl Job {
     }
 }
 
-/// Seconds that the tokens take, so many at a time.
-fn timed(generator: &mut Generator<'_>, tokens: &[Token], at_once: usize) -> Result<f64, Failure> {
-    let start = Instant::now();
+/// Runs the tokens, so many at a time.
+fn computed(generator: &mut Generator<'_>, tokens: &[Token], at_once: usize) -> Result<(), Failure> {
     for part in tokens.chunks(at_once) {
         generator.prefill(part).map_err(engine::engine)?;
         // A GPU may only have been told: the next token is drawn from these.
         generator.tokens_and_logits();
     }
-    Ok(start.elapsed().as_secs_f64().max(1e-9))
+    Ok(())
+}
+
+/// Runs the first token and as many more as there are others, each the likeliest behind the one before.
+fn drawn(generator: &mut Generator<'_>, tokens: &[Token]) -> Result<(), Failure> {
+    let mut sampler = engine::sampler(Sampling::default(), &[], 0)?;
+    let mut next = tokens[0];
+    for _ in tokens {
+        generator.prefill(&[next]).map_err(engine::engine)?;
+        next = generator.sample(&mut sampler);
+    }
+    Ok(())
+}
+
+/// What a token takes at the end of what is there, where a GPU decodes.
+fn work(generator: &mut Generator<'_>, token: Token) -> Result<Option<GpuWork>, Failure> {
+    let position = generator.position();
+    let dispatches = |generator: &Generator<'_>| {
+        let decodes = generator.sequence().kind().decodes_on_gpu();
+        generator.sequence().gpu_work(position).filter(|_| decodes)
+    };
+    let before = dispatches(generator);
+    computed(generator, &[token], 1)?;
+    let after = dispatches(generator);
+    generator.rewind(position).map_err(engine::engine)?;
+    Ok(before.zip(after).map(|(before, after)| GpuWork {
+        dispatches: after.dispatches - before.dispatches,
+        bytes: after.read_bytes,
+    }))
 }
 
 impl Spread {
@@ -313,12 +360,21 @@ impl Spread {
 fn table(figures: &[Figure], out: &mut dyn Write) -> Result<(), Failure> {
     writeln!(out, "test       tokens  depth  threads   tokens/s   lowest  highest  processors")?;
     for figure in figures {
-        if let Figure::Speed { test, tokens, depth, threads, processors, tokens_per_second: speed } = figure {
+        if let Figure::Speed { test, tokens, depth, threads, processors, tokens_per_second: speed, gpu } =
+            figure
+        {
+            let work = gpu.map_or(String::new(), |GpuWork { dispatches, bytes }| {
+                let gigabytes = speed.median * bytes as f64 / 1e9;
+                format!(
+                    "; {dispatches} dispatches of {:.2} MB a token, {gigabytes:.1} GB/s",
+                    bytes as f64 / 1e6 / dispatches.max(1) as f64
+                )
+            });
             let name = if *test == Test::Prefill { "prefill" } else { "decode" };
             let Spread { median, min, max } = speed;
             writeln!(
                 out,
-                "{name:<10} {tokens:>6} {depth:>6} {threads:>8} {median:>10.1} {min:>8.1} {max:>8.1}  {processors}"
+                "{name:<10} {tokens:>6} {depth:>6} {threads:>8} {median:>10.1} {min:>8.1} {max:>8.1}  {processors}{work}"
             )?;
         }
     }

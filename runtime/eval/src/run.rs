@@ -169,15 +169,14 @@ impl Evaluation<'_> {
         if data.is_empty() && !missing.is_empty() {
             return Err(EvalError::Missing { reason: no_data(&missing) });
         }
-        let one = Settings { threads: Some(1), logit_rows: Some(ROWS), ..self.settings };
+        let mut one = Settings { threads: Some(1), logit_rows: Some(ROWS), ..self.settings };
+        let arithmetic = arithmetic(&file, &mut one)?;
         let most = self.settings.context.unwrap_or(file.config().context);
         let threads = Plan::new(file.config(), &Settings { context: Some(1), ..self.settings })?.threads();
         // Refuses a longer context than the model's.
         let kernels = Plan::new(file.config(), &Settings { context: Some(most), ..one })?;
-        let identity = Identity {
-            arithmetic: Some(arithmetic(&file, one)?),
-            ..self.identity(&file, &data, &kernels, most)
-        };
+        let identity =
+            Identity { arithmetic: Some(arithmetic), ..self.identity(&file, &data, &kernels, most) };
         // Before the journal: what cannot be asked shall leave none behind.
         let all = sorted(&data);
         events(Event::Tokenizing { items: all.len() });
@@ -309,16 +308,18 @@ impl Evaluation<'_> {
     }
 }
 
-/// What the model gives to its first tokens, bit by bit: results of other kernels shall not be mixed with these.
-fn arithmetic(file: &ModelFile<'_>, one: Settings) -> Result<String> {
+/// What the model gives to its first tokens, bit by bit: results of other kernels shall not be mixed with these. A GPU that
+/// is given up at once is taken out of the settings.
+fn arithmetic(file: &ModelFile<'_>, one: &mut Settings) -> Result<String> {
     let config = file.config();
     let count = PROBE.min(config.vocab).min(config.context);
     let tokens: Vec<Token> = (0..count as u32).map(Token).collect();
-    let plan = Plan::new(config, &Settings { context: Some(count), ..one })?;
+    let plan = Plan::new(config, &Settings { context: Some(count), ..*one })?;
     let mut memory = plan.allocate()?;
     let mut session = generator(file, &plan, &mut memory, &Alone)?;
     let mut sum = 0.0;
     session.score(&tokens, 1, &mut |scored| sum += scored.log_probability)?;
+    one.backend = Some(session.sequence().kind());
     Ok(format!("{:016x}", sum.to_bits()))
 }
 
@@ -542,6 +543,9 @@ impl Workers<'_> {
             let Some(todo) = self.todo.get(place) else { return Ok(()) };
             let data = &self.data[todo.data];
             let outcome = answerer.answer(data.task, &data.items[todo.item])?;
+            if answerer.session.sequence().kind() != self.plan.backend() {
+                return Err(EvalError::Gpu);
+            }
             if !send(place, outcome) {
                 return Ok(());
             }

@@ -69,10 +69,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let before = gpu.dispatches();
     gpu.logits_behind(&Batch { tokens: &[Token(1)], position: prompt })?;
     let dispatches = gpu.dispatches() - before;
-    // What a token reads: all weights, and of the embedding, where it is not the head, one row.
-    let embedding = if config.tied { 0 } else { weights.embedding.data.len() as u64 };
-    let cache = (gpu.plan().keys + gpu.plan().values) * gpu.plan().layers * prompt as u64 / context as u64;
-    let read = gpu.plan().weights - embedding + cache;
+    let read = gpu.read_bytes(prompt);
     println!(
         "{dispatches} dispatches and {read} bytes per token at position {prompt}: {} bytes per dispatch",
         read / dispatches

@@ -1,6 +1,7 @@
 //! The backend: operations record dispatches; asking for logits submits them.
 
-use crate::plan::spans;
+use crate::ahead::Ahead;
+use crate::plan::{positions, spans};
 use crate::sampling::Generation;
 use crate::steps::{FEW, Pass, Product, Step};
 use crate::{Device, GpuError, GpuOptions, GpuPlan};
@@ -59,6 +60,7 @@ pub struct Gpu {
     pub(crate) head: Vec<Product>,
     pub(crate) sample: Step,
     pub(crate) generation: Generation,
+    pub(crate) ahead: Ahead,
     pub(crate) state: State,
     /// Commands that were recorded and not yet submitted; the pass ends before its encoder.
     pub(crate) recording: Option<(Pass, wgpu::CommandEncoder)>,
@@ -107,6 +109,12 @@ impl Gpu {
     /// Bytes of the buffers that were made, which is what the plan said.
     pub fn allocated(&self) -> u64 {
         self.made
+    }
+
+    /// Bytes that a token at `position` reads: all weights but the embedding, of which it is a row, and the cache.
+    pub fn read_bytes(&self, position: usize) -> u64 {
+        let layer = (self.plan.keys + self.plan.values) * position as u64 / positions(&self.options) as u64;
+        self.plan.weights - self.plan.embedding + self.plan.layers * layer
     }
 
     /// Dispatches submitted since the model was uploaded.
@@ -227,6 +235,7 @@ impl Backend for Gpu {
         self.submit(None);
         self.generation.position = None;
         self.generation.goes_on = false;
+        self.ahead.stop();
         self.set_batch(batch);
         let pass = pass(&self.device, &mut self.recording);
         for step in &self.embed {

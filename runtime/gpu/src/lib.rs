@@ -2,6 +2,7 @@
 //!
 //! Weights go to the device in the file's own layout. See the README for what is decided and what is missing.
 
+mod ahead;
 mod backend;
 mod device;
 mod error;

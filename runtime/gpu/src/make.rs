@@ -1,15 +1,17 @@
 //! Everything that a model needs on the device, made once.
 
+use crate::ahead::Ahead;
 use crate::backend::{Buffers, Gpu, LayerSteps, State};
 use crate::kernels::{Entry, Kernels};
 use crate::plan::{RING, SPAN, padded, positions, qkv_width};
-use crate::sampling::{Generation, Settings, seeded};
+use crate::sampling::{Generation, Settings};
 use crate::steps::{Finish, Product, Route, Step, Store, pairs};
 use crate::weights::{Piece, pieces};
 use crate::{Device, GpuError, GpuOptions, GpuPlan};
 use thimble_runtime::format::Config;
 use thimble_runtime::kernels::{KvKind, Matrix};
 use thimble_runtime::model::Weights;
+use thimble_runtime::sampler::Pcg32;
 
 /// Makes the parts of a [`Gpu`] and adds up their bytes.
 struct Builder<'a> {
@@ -208,7 +210,7 @@ impl Gpu {
         let kernel = b.kernels.get(Entry::Sample);
         let settings = b.buffer("settings", Settings::BYTES, wgpu::BufferUsages::UNIFORM);
         let rng = b.storage("random numbers", 16);
-        device.queue.write_buffer(&rng, 0, bytemuck::bytes_of(&seeded(0)));
+        device.queue.write_buffer(&rng, 0, bytemuck::bytes_of(&Pcg32::new(0).state()));
         let sample_buffers = [&settings, state, &buffers.logits, &buffers.tokens, &buffers.ids, &rng];
         let bind = kernel.bind(device, &sample_buffers);
         let sample = Step { kernel, bind };
@@ -229,6 +231,7 @@ impl Gpu {
             head,
             sample,
             generation,
+            ahead: Ahead::new(),
             state: State::default(),
             recording: None,
             dispatches: 0,

@@ -9,6 +9,9 @@ use thimble_runtime::format::checksum;
 /// What a file begins with; behind it the checksum of the rest.
 const MAGIC: [u8; 8] = *b"THPIPE\x01\0";
 
+/// Largest file that is read; a model's pipelines take some hundred kilobytes.
+const MOST: u64 = 64 << 20;
+
 /// A cache of pipelines and the file that it is kept in.
 #[derive(Clone, Debug)]
 pub(crate) struct PipelineFile {
@@ -28,21 +31,25 @@ fn data(file: &[u8]) -> Option<(&[u8], u64)> {
 impl Device {
     /// The same device, which keeps its pipelines in a file of `folder` where its API allows it (Vulkan). A file that is
     /// damaged, or another driver's, is not used and written anew; what cannot be written costs time at the next start only.
+    ///
+    /// The driver believes what is in the file: whoever can write to `folder` has to be trusted as the program itself is.
     pub fn with_pipelines_in(mut self, folder: &Path) -> Device {
         let Some(key) = wgpu::util::pipeline_cache_key(&self.device.adapter_info()) else { return self };
         if !self.device.features().contains(wgpu::Features::PIPELINE_CACHE) {
             return self;
         }
         let path = folder.join(key);
-        let file = fs::read(&path).unwrap_or_default();
+        let fits = fs::metadata(&path).is_ok_and(|file| file.is_file() && file.len() <= MOST);
+        let file = if fits { fs::read(&path).unwrap_or_default() } else { Vec::new() };
         let found = data(&file);
         let descriptor = wgpu::PipelineCacheDescriptor {
             label: Some("pipelines"),
             data: found.map(|(data, _)| data),
             fallback: true,
         };
-        // SAFETY: the data has the checksum that was written with what `get_data` gave, so that it is that; wgpu itself
-        // checks that adapter and driver are the same.
+        // SAFETY: the data has to be what `get_data` gave. The checksum beside it was written with that, so that neither a
+        // torn write nor another file passes; wgpu checks that adapter and driver are the same; and the contract above
+        // leaves out whoever would forge both.
         let cache = unsafe { self.device.create_pipeline_cache(&descriptor) };
         self.pipelines = Some(PipelineFile { cache, path, found: found.map(|(_, sum)| sum) });
         self

@@ -41,6 +41,8 @@ impl GpuOptions {
 pub struct GpuPlan {
     /// All weights, in the file's layout.
     pub weights: u64,
+    /// Of these the embedding, where it is not the head: a token reads a row of it.
+    pub embedding: u64,
     /// Keys of one layer, all heads one after the other as the CPU has them; of bytes, then their scales.
     pub keys: u64,
     /// Values of one layer, likewise.
@@ -121,6 +123,7 @@ impl GpuPlan {
         let swiglu = weight_layers(weights).any(|layer| !gate_up_pairs(&layer, most));
         let plan = GpuPlan {
             weights: weight_bytes(weights, most)?,
+            embedding: if config.tied { 0 } else { weights.embedding.data.len() as u64 },
             keys: cache(key_width),
             values: cache(config.head_dim.next_multiple_of(16)),
             angles: floats(options.context, config.head_dim),

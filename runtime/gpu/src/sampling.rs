@@ -1,12 +1,12 @@
 //! Tokens that are drawn on the device and fed back there; the host reads their ids behind.
 
 use crate::GpuError;
-use crate::backend::{Gpu, embed_groups, pass};
+use crate::backend::{Gpu, State, embed_groups, pass};
 use crate::plan::RING;
 use std::collections::VecDeque;
 use thimble_runtime::Token;
 use thimble_runtime::model::{Backend, Batch, forward};
-use thimble_runtime::sampler::Sampling;
+use thimble_runtime::sampler::{Pcg32, Sampling};
 
 /// Submits whose ids can wait for the host.
 const IN_FLIGHT: usize = 2;
@@ -53,13 +53,8 @@ impl Settings {
     }
 }
 
-/// State and increment of the sampler's PCG32 with this seed: `pcg32_srandom_r` of the reference (O'Neill 2014).
-pub(crate) fn seeded(seed: u64) -> [u64; 2] {
-    const MULTIPLIER: u64 = 6_364_136_223_846_793_005;
-    /// The stream of the CPU's sampler.
-    const INCREMENT: u64 = 54 << 1 | 1;
-    [INCREMENT.wrapping_add(seed).wrapping_mul(MULTIPLIER).wrapping_add(INCREMENT), INCREMENT]
-}
+/// Set in the id of a token whose logits were not all finite.
+const NOT_FINITE: u32 = 1 << 31;
 
 /// A submit whose ids have not been read.
 struct Pending {
@@ -85,6 +80,11 @@ pub(crate) struct Generation {
 }
 
 impl Generation {
+    /// Whether another submit may wait.
+    pub(crate) fn has_room(&self) -> bool {
+        self.pending.len() < IN_FLIGHT
+    }
+
     pub(crate) fn new(settings: wgpu::Buffer, rng: wgpu::Buffer) -> Generation {
         let pending = VecDeque::with_capacity(IN_FLIGHT);
         Generation { settings, rng, pending, copy: 0, position: None, goes_on: false }
@@ -92,9 +92,9 @@ impl Generation {
 }
 
 impl Gpu {
-    /// Starts the random numbers again, as [`thimble_runtime::sampler::Sampler::reseed`] does; they begin with seed 0.
-    pub fn seed(&mut self, seed: u64) {
-        self.device.queue.write_buffer(&self.generation.rng, 0, bytemuck::bytes_of(&seeded(seed)));
+    /// Puts the random numbers where `random` stands; they begin with seed 0.
+    pub fn seed(&mut self, random: &Pcg32) {
+        self.device.queue.write_buffer(&self.generation.rng, 0, bytemuck::bytes_of(&random.state()));
     }
 
     /// Begins to draw on the device: `first` at `position` is what [`Gpu::submit_tokens`] runs next. The seed of `sampling`
@@ -121,11 +121,25 @@ impl Gpu {
         let tokens = batch.tokens.len();
         forward(self, batch);
         self.head(tokens - 1..tokens);
-        self.sample.record(pass(&self.device, &mut self.recording), [1, 1, 1]);
-        self.submit_ids(batch.position + tokens - 1, 1);
-        self.generation.position = Some(batch.position + tokens);
-        self.generation.goes_on = true;
+        self.draw_behind();
         Ok(())
+    }
+
+    /// Whether the logits of the last token, and no others, were asked for and wait to be computed.
+    pub(crate) fn can_draw(&self) -> bool {
+        let State { tokens, head_row, head_rows, .. } = self.state;
+        self.has_head && head_rows == 1 && head_row + 1 == tokens
+    }
+
+    /// Draws from the logits that were asked for: the position of the token drawn.
+    pub(crate) fn draw_behind(&mut self) -> usize {
+        let behind = (self.state.position + self.state.tokens) as usize;
+        self.sample.record(pass(&self.device, &mut self.recording), [1, 1, 1]);
+        self.logit_rows = 0;
+        self.submit_ids(behind - 1, 1);
+        self.generation.position = Some(behind);
+        self.generation.goes_on = true;
+        behind
     }
 
     /// Submits `count` more tokens, each drawn from the logits of the one before. Two submits may wait to be taken.
@@ -167,7 +181,7 @@ impl Gpu {
     /// Waits for the oldest submit and gives its tokens; none where no submit waits.
     ///
     /// # Errors
-    /// [`GpuError::Device`].
+    /// [`GpuError::Device`], also where the logits of a token were not all finite.
     pub fn take_tokens(&mut self) -> Result<Vec<Token>, GpuError> {
         let Some(Pending { position, count, copy, submission }) = self.generation.pending.pop_front() else {
             return Ok(Vec::new());
@@ -176,7 +190,11 @@ impl Gpu {
         let staging = self.buffers.ids_staging[copy].clone();
         self.read(&staging, Some(submission), bytemuck::cast_slice_mut(&mut ids));
         self.check()?;
-        Ok((position..position + count).map(|at| Token(ids[at % RING])).collect())
+        let taken = position..position + count;
+        if taken.clone().any(|at| ids[at % RING] & NOT_FINITE != 0) {
+            return Err(GpuError::Device { reason: "logits are no numbers".into() });
+        }
+        Ok(taken.map(|at| Token(ids[at % RING])).collect())
     }
 
     /// Runs `first` at `position` and `count` tokens in all, each the most probable after the one before, in one submit:
@@ -190,7 +208,7 @@ impl Gpu {
         self.take_tokens()
     }
 
-    fn set_sampling(&mut self, sampling: &Sampling) -> Result<(), GpuError> {
+    pub(crate) fn set_sampling(&mut self, sampling: &Sampling) -> Result<(), GpuError> {
         let settings = Settings::new(sampling, self.config.vocab, RING)?;
         while !self.generation.pending.is_empty() {
             self.take_tokens()?;

@@ -71,6 +71,11 @@ impl BackendKind {
         }
     }
 
+    /// Whether the GPU runs tokens one by one.
+    pub fn decodes_on_gpu(self) -> bool {
+        self.on_gpu().1
+    }
+
     /// Whether the GPU has a part, once `Auto` is decided.
     pub fn has_gpu(self) -> bool {
         self.on_gpu() != (false, false)

@@ -15,7 +15,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use thimble_runtime::format::ModelFile;
 
 /// Seconds after which a choice is made anew: a driver may be new, or there may be a GPU now.
-const STALE: u64 = 30 * 86_400;
+const STALE: u64 = 30 * DAY;
+/// The same for one that was made without measuring: memory may have been short, or a driver is being installed.
+const DAY: u64 = 86_400;
 /// Positions of the sessions that are timed.
 const CONTEXT: usize = 576;
 
@@ -61,7 +63,7 @@ pub struct Chosen {
 pub struct Chooser<'a> {
     /// The file with the choices; nothing is remembered without it, or where it cannot be written.
     pub book: Option<&'a Path>,
-    /// Gets the line that says that a GPU was found and is wrong.
+    /// Gets the lines that say that two processors are being timed, and that a GPU was found and is wrong.
     pub tell: fn(&str),
 }
 
@@ -97,7 +99,7 @@ impl Chooser<'_> {
         {
             return Ok(Chosen { backend: known.backend, news: None });
         }
-        let choice = measured(file, &plan, asked);
+        let choice = measured(file, &plan, asked, self.tell);
         if let Some(book) = self.book {
             // Without it the next start measures again.
             let _ = remember(book, choice.clone());
@@ -134,7 +136,8 @@ fn same(a: &Choice, b: &Choice) -> bool {
 fn remembered(book: &Path, asked: &Choice) -> Option<Choice> {
     // Of a clock that went wrong, or written by hand, nothing is believed.
     let fresh = |choice: &Choice| {
-        asked.at.checked_sub(choice.at).is_some_and(|age| age < STALE) && choice.backend != BackendKind::Auto
+        let limit = if choice.measured.is_some() { STALE } else { DAY };
+        asked.at.checked_sub(choice.at).is_some_and(|age| age < limit) && choice.backend != BackendKind::Auto
     };
     choices(book).into_iter().find(|choice| same(choice, asked) && fresh(choice))
 }
@@ -180,16 +183,20 @@ fn adapter() -> Result<(String, bool), String> {
 }
 
 /// Makes the choice.
-fn measured(file: &ModelFile<'_>, plan: &Plan, asked: Choice) -> Choice {
+fn measured(file: &ModelFile<'_>, plan: &Plan, asked: Choice, tell: fn(&str)) -> Choice {
     let cpu = |adapter, why| Choice { adapter, why, ..asked.clone() };
     let (name, software) = match adapter() {
         Ok(found) => found,
         Err(reason) => return cpu(None, reason),
     };
-    let name = Some(name);
     if software {
-        return cpu(name, "the only adapter is made of software, which the CPU itself is faster than".into());
+        return cpu(
+            Some(name),
+            "the only adapter is made of software, which the CPU itself is faster than".into(),
+        );
     }
+    tell(&format!("auto: timing {name} and the CPU with {}, once", asked.model));
+    let name = Some(name);
     let Ok(mut memory) = plan.allocate() else { return cpu(name, "memory was short".into()) };
     let Ok(pool) = Pool::new(plan.threads()) else { return cpu(name, "threads were short".into()) };
     match hybrid(file, plan, &mut memory, &pool).map(|mut hybrid| hybrid.measure()) {
@@ -221,6 +228,7 @@ mod by_name {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::measure::Speeds;
 
     fn choice(checksum: &str, backend: BackendKind) -> Choice {
         Choice {
@@ -247,6 +255,16 @@ mod tests {
         remember(&book, again.clone()).unwrap();
         assert_eq!(choices(&book), [all[1].clone(), again.clone()]);
         assert_eq!(remembered(&book, &all[0]), Some(again.clone()));
+        assert_eq!(
+            remembered(&book, &Choice { at: 1000 + DAY, ..again.clone() }),
+            None,
+            "nothing was measured"
+        );
+        let speeds = Speeds { prompt: 1e-3, token: 1e-2 };
+        let measured = Some(Measured { cpu: speeds, gpu: speeds, handover: 1e-6 });
+        let again = Choice { measured, ..again };
+        remember(&book, again.clone()).unwrap();
+        assert_eq!(remembered(&book, &Choice { at: 1000 + DAY, ..again.clone() }), Some(again.clone()));
         assert_eq!(remembered(&book, &Choice { at: 1000 + STALE, ..again.clone() }), None);
         assert_eq!(remembered(&book, &Choice { settings: "other".into(), ..again }), None);
         // A damaged file is written anew.

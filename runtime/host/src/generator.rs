@@ -7,6 +7,7 @@ use crate::threads::Pool;
 use thimble_runtime::cpu::Cpu;
 use thimble_runtime::format::{FormatError, ModelFile};
 use thimble_runtime::kernels::Team;
+use thimble_runtime::lookup::Lookup;
 use thimble_runtime::memory::MemoryError;
 use thimble_runtime::model::Weights;
 use thimble_runtime::session::Session;
@@ -47,20 +48,36 @@ pub fn generator<'a, T: Team>(
         let best = hybrid.measure().map_or(BackendKind::Cpu, |measured| measured.best());
         hybrid.assign(best);
     }
-    Ok(Session::new(hybrid).with_lookup(plan.lookup()))
+    // A GPU that decodes runs ahead of the host, which leaves it no time to propose anything.
+    let lookup = if hybrid.kind().decodes_on_gpu() { Lookup::new(0) } else { plan.lookup() };
+    Ok(Session::new(hybrid).with_lookup(lookup))
 }
 
-/// Whether the processors of a plan are there: what [`generator`] would find out later.
+/// Whether the processors of a backend are there: what [`generator`] would find out later.
 ///
 /// # Errors
-/// No adapter where the plan names the GPU.
+/// No adapter for a backend with a GPU.
 #[cfg_attr(not(feature = "gpu"), allow(unused_variables, reason = "a CPU is always there"))]
-pub fn find_processors(plan: &Plan) -> Result<(), GeneratorError> {
+pub fn find_processors(backend: BackendKind) -> Result<(), GeneratorError> {
     #[cfg(feature = "gpu")]
-    if plan.backend().has_gpu() {
+    if backend.has_gpu() {
         crate::gpu::device()?;
     }
     Ok(())
+}
+
+/// Bytes that a session of this plan takes on a GPU; none where the CPU does it all, because it has to or because the model
+/// does not fit.
+///
+/// # Errors
+/// A damaged file, or no adapter where the plan names the GPU.
+#[cfg_attr(not(feature = "gpu"), allow(unused_variables, reason = "there is none"))]
+pub fn gpu_bytes(file: &ModelFile<'_>, plan: &Plan) -> Result<u64, GeneratorError> {
+    #[cfg(feature = "gpu")]
+    if plan.backend().has_gpu() {
+        return Ok(crate::gpu::bytes(&crate::gpu::device()?, plan, &Weights::new(file)?));
+    }
+    Ok(0)
 }
 
 /// The processors of a plan, tested against each other; for `Auto` all that there are but GPUs made of software.

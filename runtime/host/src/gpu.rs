@@ -1,15 +1,28 @@
 //! The GPU as a partner: opened only where it is asked for, once for a process.
 
-use crate::hybrid::{CachePart, Partner};
+use crate::hybrid::{CachePart, GpuWork, Partner};
 use crate::plan::Plan;
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
-use thimble_gpu::{Device, Gpu, GpuError, GpuOptions, Tile};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use thimble_gpu::{Device, Gpu, GpuError, GpuOptions, GpuPlan, Tile};
+use thimble_runtime::Token;
 use thimble_runtime::kernels::KvHead;
-use thimble_runtime::model::Weights;
+use thimble_runtime::memory::PlanOptions;
+use thimble_runtime::model::{Batch, Weights};
+use thimble_runtime::sampler::Sampler;
 
 /// The device that sessions share, from the first that asks for one to the end of the process or of the device.
 static OPEN: Mutex<Option<Device>> = Mutex::new(None);
+/// Where devices keep their compiled shaders.
+static PIPELINES: OnceLock<PathBuf> = OnceLock::new();
+
+/// Lets devices keep their compiled shaders in this folder, where the driver leaves that to programs: the next start is
+/// quicker. The folder has to be as trustworthy as the program itself. Called once, in front of the first session.
+pub fn keep_pipelines_in(folder: &Path) {
+    // A second call is too late for the device that is open.
+    let _ = PIPELINES.set(folder.to_owned());
+}
 
 /// The adapter that `THIMBLE_ADAPTER` names a part of the name of, or the fastest.
 ///
@@ -21,7 +34,12 @@ pub fn device() -> Result<Device, GpuError> {
         return Ok(device.clone());
     }
     let named = std::env::var("THIMBLE_ADAPTER").ok().filter(|name| !name.is_empty());
-    Ok(open.insert(Device::open(named.as_deref())?).clone())
+    let device = Device::open(named.as_deref())?;
+    let device = match PIPELINES.get() {
+        Some(folder) => device.with_pipelines_in(folder),
+        None => device,
+    };
+    Ok(open.insert(device).clone())
 }
 
 /// The model on the GPU, with the plan's context, batch and cache.
@@ -33,17 +51,20 @@ pub(crate) fn partner(
     plan: &Plan,
     weights: &Weights<'_>,
 ) -> Result<Box<dyn Partner>, GpuError> {
-    let options = plan.memory().options();
     // Exact: no activation in bytes or halves.
-    let device = &if options.exact { device.clone().with_tile(Tile::Plain)? } else { device.clone() };
-    let options = GpuOptions {
-        context: options.context,
-        batch: options.batch,
-        logit_rows: options.logit_rows,
-        kv: options.kv,
-        ..GpuOptions::generate(options.context)
-    };
-    Ok(Box::new(Gpu::new(device, weights, &options)?))
+    let exact = plan.memory().options().exact;
+    let device = &if exact { device.clone().with_tile(Tile::Plain)? } else { device.clone() };
+    Ok(Box::new(Gpu::new(device, weights, &options(plan))?))
+}
+
+/// Bytes that [`partner`] takes on the device; none where it does not fit.
+pub(crate) fn bytes(device: &Device, plan: &Plan, weights: &Weights<'_>) -> u64 {
+    GpuPlan::new(weights, &options(plan), device).map_or(0, |plan| plan.bytes())
+}
+
+fn options(plan: &Plan) -> GpuOptions {
+    let PlanOptions { context, batch, logit_rows, kv, exact: _ } = *plan.memory().options();
+    GpuOptions { context, batch, logit_rows, kv, ..GpuOptions::generate(context) }
 }
 
 impl Partner for Gpu {
@@ -58,5 +79,17 @@ impl Partner for Gpu {
 
     fn write_cache(&mut self, blocks: Range<usize>, layer: usize, head: usize, part: KvHead<'_>) -> bool {
         Gpu::write_cache(self, blocks, layer, head, part)
+    }
+
+    fn work(&self, position: usize) -> Option<GpuWork> {
+        Some(GpuWork { dispatches: self.dispatches(), read_bytes: self.read_bytes(position) })
+    }
+
+    fn draw(&mut self, sampler: &mut Sampler<'_>) -> Result<Option<Token>, String> {
+        Gpu::draw(self, sampler).map_err(|error| error.to_string())
+    }
+
+    fn follow(&mut self, batch: &Batch<'_>) -> bool {
+        Gpu::follow(self, batch)
     }
 }

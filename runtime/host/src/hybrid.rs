@@ -24,6 +24,15 @@ const PROMPT: usize = 32;
 /// Receives a part of a cache: layer, key-value head, keys and values.
 pub type CachePart<'a> = dyn FnMut(usize, usize, KvHead<'_>) + 'a;
 
+/// What a GPU is asked to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GpuWork {
+    /// Dispatches so far.
+    pub dispatches: u64,
+    /// Bytes that a token reads.
+    pub read_bytes: u64,
+}
+
 /// Another processor for the same model with the same context, batch and rows of logits. It can fail, and says so.
 pub trait Partner: Backend + Send {
     /// Why it can no longer be used.
@@ -35,6 +44,25 @@ pub trait Partner: Backend + Send {
 
     /// Takes keys and values of one layer and head at the positions of `blocks`; false where they have to be computed.
     fn write_cache(&mut self, blocks: Range<usize>, layer: usize, head: usize, part: KvHead<'_>) -> bool;
+
+    /// Dispatches since it was made, and bytes that a token at `position` reads; `None` where it has no such things.
+    fn work(&self, _position: usize) -> Option<GpuWork> {
+        None
+    }
+
+    /// Draws the next token, from the only row of logits asked for or behind the token that [`Partner::follow`] took up,
+    /// and goes on with it. `sampler` is left as if it had drawn. `None` where the host has to draw.
+    ///
+    /// # Errors
+    /// What is wrong, as a clause.
+    fn draw(&mut self, _sampler: &mut Sampler<'_>) -> Result<Option<Token>, String> {
+        Ok(None)
+    }
+
+    /// Whether `batch` is the token that it drew last and runs already: there are no logits behind it, only draws.
+    fn follow(&mut self, _batch: &Batch<'_>) -> bool {
+        false
+    }
 }
 
 /// The processors of a session, and how far each one's cache reaches.
@@ -54,8 +82,10 @@ pub struct Hybrid<'a, T: Team> {
     by_partner: bool,
     /// Rows of its logits that were asked for.
     rows: Range<usize>,
-    /// They are there, and sound.
+    /// They are there, and sound, or used up by a draw.
     settled: bool,
+    /// The partner draws, and is past the batch.
+    ahead: bool,
 }
 
 impl<'a, T: Team> Hybrid<'a, T> {
@@ -72,6 +102,7 @@ impl<'a, T: Team> Hybrid<'a, T> {
             by_partner: false,
             rows: 0..0,
             settled: false,
+            ahead: false,
         }
     }
 
@@ -88,6 +119,11 @@ impl<'a, T: Team> Hybrid<'a, T> {
     /// What computes now, in words.
     pub fn processors(&self) -> String {
         processors(self.kind(), &self.cpu.kernels())
+    }
+
+    /// What a GPU is asked to do: dispatches so far, and bytes for a token at `position`.
+    pub fn gpu_work(&self, position: usize) -> Option<GpuWork> {
+        self.partner.as_ref()?.work(position)
     }
 
     /// The CPU's part.
@@ -234,16 +270,44 @@ impl<'a, T: Team> Hybrid<'a, T> {
         let Some(partner) = self.partner.as_mut().filter(|_| self.by_partner && !self.settled) else {
             return;
         };
+        if self.ahead && !self.rows.is_empty() {
+            let tokens = &self.cpu.history()[self.batch.clone()];
+            forward(&mut **partner, &Batch { tokens, position: self.batch.start });
+            partner.head(self.rows.clone());
+            self.ahead = false;
+        }
         let sound = partner.logits().iter().all(|logit| logit.is_finite());
         let failure = partner.failure();
         let failure = failure.or_else(|| (!sound).then(|| "the GPU gave logits that are no numbers".into()));
         self.settled = true;
         if let Some(reason) = failure {
-            self.dismiss(&reason);
-            self.by_partner = false;
-            self.compute(self.on_cpu..self.batch.start);
-            self.compute(self.batch.clone());
-            Sequence::head(&mut self.cpu, self.rows.clone());
+            self.fall_back(&reason);
+        }
+    }
+
+    /// Gives the partner up, whose logits cannot be had, and computes them.
+    fn fall_back(&mut self, reason: &str) {
+        self.dismiss(reason);
+        (self.by_partner, self.settled) = (false, true);
+        self.compute(self.on_cpu..self.batch.start);
+        self.compute(self.batch.clone());
+        Sequence::head(&mut self.cpu, self.rows.clone());
+    }
+
+    /// Has the partner draw, where it decodes and nobody has looked at the logits.
+    fn draw_on_partner(&mut self, sampler: &mut Sampler<'_>, row: usize) -> Option<Token> {
+        let last = self.batch.len().checked_sub(1)?;
+        let fits = (row, &self.rows) == (0, &(last..last + 1)) && self.kind().decodes_on_gpu();
+        let partner = self.partner.as_mut().filter(|_| fits && self.by_partner && !self.settled)?;
+        match partner.draw(sampler) {
+            Ok(drawn) => {
+                (self.settled, self.ahead) = (drawn.is_some(), self.ahead || drawn.is_some());
+                drawn
+            }
+            Err(reason) => {
+                self.fall_back(&reason);
+                None
+            }
         }
     }
 }
@@ -280,12 +344,17 @@ impl<T: Team> Sequence for Hybrid<'_, T> {
         // A batch in front of what is there: a session was rewound.
         (self.on_cpu, self.on_partner) = (self.on_cpu.min(start), self.on_partner.min(start));
         (self.batch, self.rows, self.settled) = (start..end, 0..0, false);
+        let follows = self.ahead && self.by_partner && self.on_partner == start;
+        self.ahead = false;
         let (prompts, tokens) = self.kind().on_gpu();
         self.by_partner = if batch.tokens.len() < PROMPT { tokens } else { prompts };
         if self.by_partner {
             self.bring_to_partner(start);
             if let Some(partner) = &mut self.partner {
-                forward(&mut **partner, batch);
+                self.ahead = follows && partner.follow(batch);
+                if !self.ahead {
+                    forward(&mut **partner, batch);
+                }
                 self.on_partner = end;
             }
         } else {
@@ -298,12 +367,16 @@ impl<T: Team> Sequence for Hybrid<'_, T> {
     fn head(&mut self, rows: Range<usize>) {
         (self.rows, self.settled) = (rows.clone(), false);
         match self.partner.as_mut().filter(|_| self.by_partner) {
+            Some(_) if self.ahead => {}
             Some(partner) => partner.head(rows),
             None => Sequence::head(&mut self.cpu, rows),
         }
     }
 
     fn sample(&mut self, sampler: &mut Sampler<'_>, row: usize, position: usize) -> Token {
+        if let Some(token) = self.draw_on_partner(sampler, row) {
+            return token;
+        }
         self.settle();
         let vocab = self.limits().vocab;
         match self.partner.as_mut().filter(|_| self.by_partner) {

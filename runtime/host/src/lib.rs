@@ -22,10 +22,10 @@ mod threads;
 pub use backend::{BackendError, BackendKind};
 pub use choice::{Choice, Chooser, Chosen, choices};
 pub use detect::{KernelKind, KernelsError};
-pub use generator::{Generator, GeneratorError, find_processors, generator};
+pub use generator::{Generator, GeneratorError, find_processors, generator, gpu_bytes};
 #[cfg(feature = "gpu")]
-pub use gpu::device;
-pub use hybrid::{CachePart, Hybrid, Partner};
+pub use gpu::{device, keep_pipelines_in};
+pub use hybrid::{CachePart, GpuWork, Hybrid, Partner};
 pub use kv_file::{KvFile, KvFileError};
 pub use mapped::{MappedModel, OpenError};
 pub use measure::{Measured, Speeds};

@@ -75,6 +75,23 @@ impl<'b> Sampler<'b> {
         &self.sampling
     }
 
+    /// Whether logits are drawn from as they are: no bias, no penalty.
+    pub fn is_plain(&self) -> bool {
+        self.bias.is_empty() && !self.sampling.penalizes()
+    }
+
+    /// Where the random numbers stand.
+    pub fn random(&self) -> &Pcg32 {
+        &self.rng
+    }
+
+    /// Moves on as if a token had been drawn, which somebody else did with these settings and random numbers.
+    pub fn skip(&mut self) {
+        if self.sampling.temperature != 0.0 {
+            self.rng.unit();
+        }
+    }
+
     /// Starts the random numbers again from `seed`.
     pub fn reseed(&mut self, seed: u64) {
         self.sampling.seed = seed;

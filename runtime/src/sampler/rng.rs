@@ -27,6 +27,11 @@ impl Pcg32 {
         rng
     }
 
+    /// State and increment, as the reference's `pcg32_random_t` has them.
+    pub fn state(&self) -> [u64; 2] {
+        [self.state, self.increment]
+    }
+
     /// The next 32 uniform bits.
     pub fn next_u32(&mut self) -> u32 {
         let old = self.state;

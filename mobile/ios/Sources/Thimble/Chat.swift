@@ -105,4 +105,12 @@ extension ChatOptions {
         options.journal = url.path
         return options
     }
+
+    /// The same options with a file for keys and values: written when the chat is paused or its memory taken, and read
+    /// in place of computing them, also by a later process. It may be deleted at any time: best among the app's caches.
+    public func keepingKeysAndValues(at url: URL) -> ChatOptions {
+        var options = self
+        options.kvFile = url.path
+        return options
+    }
 }

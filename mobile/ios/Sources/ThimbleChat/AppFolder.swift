@@ -26,22 +26,28 @@ public struct SavedModel: Identifiable, Hashable, Sendable {
 ///     chats/UUID.journal         a chat, as the engine writes it
 ///     chats/UUID.title           how its first message begins
 ///     settings.json
+///
+/// and, among the caches, `open.kv`: keys and values of the chat that was put away last.
 public struct AppFolder: Sendable {
     let root: URL
+    private let caches: URL
 
-    /// The folder, made if need be.
-    public init(_ root: URL) throws {
+    /// The folder, made if need be; caches lie in another one if there is one.
+    public init(_ root: URL, caches: URL? = nil) throws {
         self.root = root
-        for folder in [models, chats] {
+        self.caches = caches ?? root
+        for folder in [models, chats, self.caches] {
             try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
         }
     }
 
     /// In the app's own support folder.
     public static func standard() throws -> AppFolder {
-        let support = try FileManager.default.url(
-            for: .applicationSupportDirectory, in: .userDomainMask, appropriateFor: nil, create: true)
-        return try AppFolder(support.appendingPathComponent("Thimble", isDirectory: true))
+        let folder = { (kind: FileManager.SearchPathDirectory) in
+            try FileManager.default.url(for: kind, in: .userDomainMask, appropriateFor: nil, create: true)
+                .appendingPathComponent("Thimble", isDirectory: true)
+        }
+        return try AppFolder(folder(.applicationSupportDirectory), caches: folder(.cachesDirectory))
     }
 
     var models: URL { root.appendingPathComponent("models", isDirectory: true) }
@@ -107,6 +113,9 @@ public struct AppFolder: Sendable {
 
     /// Where a chat's journal is.
     public func journal(_ id: UUID) -> URL { chats.appendingPathComponent("\(id.uuidString).journal") }
+
+    /// Where a chat's keys and values are kept while the app is away.
+    var keysAndValues: URL { caches.appendingPathComponent("open.kv") }
 
     private func title(_ id: UUID) -> URL { chats.appendingPathComponent("\(id.uuidString).title") }
 

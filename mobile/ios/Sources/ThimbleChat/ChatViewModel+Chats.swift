@@ -27,6 +27,8 @@ extension ChatViewModel {
             let current = id == self.currentChat
             if current { await self.close(stopping: true) }
             do { try self.folder.delete(id) } catch { self.show(error) }
+            // They may be this chat's, and say as much.
+            try? FileManager.default.removeItem(at: self.folder.keysAndValues)
             self.savedChats = self.folder.savedChats()
             if current { await self.openChat(UUID()) }
         }
@@ -172,7 +174,7 @@ extension ChatViewModel {
         guard let model else { return }
         phase = .opening
         do {
-            let chat = try await model.chat(settings.chatOptions.journaled(at: folder.journal(id)))
+            let chat = try await model.chat(options(id))
             show(chat, id)
         } catch {
             show(error)
@@ -185,11 +187,15 @@ extension ChatViewModel {
     private func openInstead(of id: UUID, _ model: any ChatModel) async {
         let id = UUID()
         do {
-            let chat = try await model.chat(settings.chatOptions.journaled(at: folder.journal(id)))
+            let chat = try await model.chat(options(id))
             show(chat, id)
         } catch {
             phase = .noModel
         }
+    }
+
+    private func options(_ id: UUID) -> ChatOptions {
+        settings.chatOptions.journaled(at: folder.journal(id)).keepingKeysAndValues(at: folder.keysAndValues)
     }
 
     private func show(_ chat: any Conversing, _ id: UUID) {

@@ -234,6 +234,29 @@ final class ChatTests: ModelTestCase {
         XCTAssertEqual(text, expected)
     }
 
+    func testKeysAndValuesGoOnInAnotherChat() async throws {
+        let model = try await openModel()
+        let file = folder.appendingPathComponent("open.kv")
+        let options = greedy(maxTokens: 60).journaled(at: folder.appendingPathComponent("a.journal"))
+            .keepingKeysAndValues(at: file)
+        func first() async throws {
+            let chat = try await Thimble.Chat(model, options: options)
+            _ = try await joined(chat.send("Tell me a long story about a lighthouse."))
+            chat.pause()
+            for _ in 0..<20_000 where !FileManager.default.fileExists(atPath: file.path) {
+                try await Task.sleep(nanoseconds: 1_000_000)
+            }
+        }
+        try await first()
+        let chat = try await Thimble.Chat(model, options: options)
+        XCTAssertEqual(chat.history.count, 2)
+        var reused: UInt32 = 0
+        for try await event in chat.answer("And then?") {
+            if case let .end(reply) = event { reused = reply.reusedTokens }
+        }
+        XCTAssertGreaterThanOrEqual(reused, 64)
+    }
+
     func testMemoryIsGivenBackWhilePaused() async throws {
         let model = try await openModel()
         let chat = try await Thimble.Chat(model, options: greedy(maxTokens: 40))

@@ -1,7 +1,7 @@
 // The next token: greedy, or drawn with temperature, top-k, top-p and min-p from PCG32. Workgroups: (1).
 //
-// The token goes where the next pass reads its input, and into the ring that the host reads; the position moves on, so
-// that several tokens run without the host. The order of operations is the CPU sampler's: logits that are no numbers
+// The token goes where the next pass reads its input, and into the ring that the host reads, there with its highest bit
+// set where not all logits were finite; the position moves on, so that several tokens run without the host. The order of operations is the CPU sampler's: logits that are no numbers
 // count as minus infinity; the largest is taken from all, and what is left is multiplied by 1 / temperature; top-k, then
 // top-p, then min-p cut the order of logits (equal ones by id); the draw walks that order, or that of ids where neither
 // top-k nor top-p cuts. Sums are f32 here and f64 there: a draw within their rounding of a boundary may differ.
@@ -177,6 +177,17 @@ fn smallest(lane: u32, x: u32) -> u32 {
         word = atomicLoad(&counter);
     }
     return workgroupUniformLoad(&word);
+}
+
+// The flag of logits of which one is not finite, or 0.
+fn odd_logits(lane: u32) -> u32 {
+    var found = 1u;
+    for (var i = lane; i < settings.vocab; i += LANES) {
+        if ((logits[i] & 0x7f800000u) == 0x7f800000u) {
+            found = 0u;
+        }
+    }
+    return select(0u, 0x80000000u, smallest(lane, found) == 0u);
 }
 
 // The best place of all.
@@ -485,9 +496,10 @@ fn sample(@builtin(local_invocation_index) lane: u32) {
             token = draw_from_best(lane, largest, chance, best.y);
         }
     }
+    let odd = odd_logits(lane);
     if (lane == 0u) {
         tokens[0] = token;
-        ids[(state.position + state.tokens - 1u) % settings.ring] = token;
+        ids[(state.position + state.tokens - 1u) % settings.ring] = token | odd;
         state.position += state.tokens;
         state.tokens = 1u;
         state.head_row = 0u;

@@ -1,5 +1,6 @@
 //! A model file, a session on it and a sampler, as what a chat needs.
 
+use super::session::CHUNK;
 use super::{ChatError, ChatModel, Role};
 use crate::template::{self, OwnedPiece};
 use crate::text::{encode, end_of_text};
@@ -8,6 +9,7 @@ use thimble_runtime::Token;
 use thimble_runtime::chat::{Message, Speaker};
 use thimble_runtime::format::ModelFile;
 use thimble_runtime::sampler::Sampler;
+use thimble_runtime::sequence::Sequence;
 use thimble_runtime::tokenizer::Specials;
 
 /// How messages become the tokens that the model goes on from.
@@ -57,10 +59,17 @@ impl ChatModel for LoadedModel<'_, '_> {
         self.generator.reuse(tokens)
     }
 
+    fn batch(&self) -> usize {
+        let sequence = self.generator.sequence();
+        if sequence.kind().has_gpu() { sequence.limits().batch } else { CHUNK }
+    }
+
     fn prefill(&mut self, tokens: &[Token]) -> Result<(), ChatError> {
         self.generator.prefill(tokens)?;
-        // A GPU may only have been told: done means that the logits are there.
-        self.generator.tokens_and_logits();
+        if tokens.len() > 1 {
+            // A GPU may only have been told: done means that the logits are there. Behind a single token it goes on alone.
+            self.generator.tokens_and_logits();
+        }
         Ok(())
     }
 
@@ -103,6 +112,10 @@ impl<V: ChatModel + ?Sized> ChatModel for &mut V {
 
     fn reuse(&mut self, tokens: &[Token]) -> usize {
         (**self).reuse(tokens)
+    }
+
+    fn batch(&self) -> usize {
+        (**self).batch()
     }
 
     fn prefill(&mut self, tokens: &[Token]) -> Result<(), ChatError> {

@@ -16,6 +16,10 @@ pub trait ChatModel {
     fn encode(&self, messages: &[(Role, &str)]) -> Result<Vec<Token>, ChatError>;
     /// Goes back to the longest common prefix of `tokens` and what was computed, and returns its length.
     fn reuse(&mut self, tokens: &[Token]) -> usize;
+    /// Tokens that are computed between two looks at whether the person wants to stop.
+    fn batch(&self) -> usize {
+        CHUNK
+    }
     /// Computes `tokens` behind what is there.
     fn prefill(&mut self, tokens: &[Token]) -> Result<(), ChatError>;
     /// Chooses the next token after the last computed one.
@@ -29,6 +33,9 @@ pub trait ChatModel {
     /// Forgets what was computed, also where a later session would find it.
     fn forget(&mut self) {}
 }
+
+/// Tokens of a prompt that a CPU computes at a time.
+pub(super) const CHUNK: usize = 192;
 
 /// Something to show while an answer is made.
 #[derive(Debug, PartialEq, Eq)]
@@ -93,8 +100,6 @@ pub struct ChatSession<S> {
     pub stops: Vec<String>,
 }
 
-/// Tokens computed between two looks at whether the person wants to stop.
-const CHUNK: usize = 192;
 /// Tokens that take long enough to be told how far it is.
 const LONG: usize = 400;
 /// Bytes that a token of an answer has, with some to spare: memory for so many is reserved before the first one.
@@ -266,7 +271,7 @@ impl<S: ChatModel> ChatSession<S> {
         show: &mut dyn FnMut(Event<'_>) -> Result<(), E>,
     ) -> Result<usize, E> {
         let mut done = 0;
-        for piece in tokens.chunks(CHUNK) {
+        for piece in tokens.chunks(self.model.batch()) {
             if interrupted.load(Ordering::Relaxed) {
                 break;
             }

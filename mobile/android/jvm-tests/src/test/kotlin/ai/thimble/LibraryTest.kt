@@ -343,6 +343,24 @@ class LibraryTest {
     }
 
     @Test
+    fun `keys and values go on in another chat`() = soon {
+        val (journal, kept) = listOf("journal.chat", "open.kv").map { File(folder.root, it) }
+        val options = Given.options(60, journal).copy(kvFile = kept.path)
+        Model.open(Given.model).use { model ->
+            model.chat(options).use { chat ->
+                chat.send(LONG).collect()
+                chat.pause()
+                while (!kept.exists()) delay(5)
+                chat.closeAndJoin()
+            }
+            model.chat(options).use { chat ->
+                val end = chat.stream(HELLO).toList().last() as Event.End
+                assertTrue("${end.reply}", end.reply.reusedTokens >= 64u)
+            }
+        }
+    }
+
+    @Test
     fun `the journal is whole when the engine was waited for`() = soon {
         val journal = File(folder.root, "journal.chat")
         Model.open(Given.model).use { model ->

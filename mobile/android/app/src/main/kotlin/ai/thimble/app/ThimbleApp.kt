@@ -28,7 +28,8 @@ open class ThimbleApp : Application() {
     }
 
     /** What the view model runs on; tests put their own in its place. */
-    protected open fun device(): Device = Device(files = File(filesDir, "thimble"), budget = ::budget)
+    protected open fun device(): Device =
+        Device(files = File(filesDir, "thimble"), caches = File(cacheDir, "thimble"), budget = ::budget)
 
     /** Half of the phone's memory: beyond that the system ends other apps, and then this one. */
     private fun budget(): Long? {

@@ -24,6 +24,8 @@ import java.io.File
 class Device(
     /** For models, chats and settings. */
     val files: File,
+    /** For what may be deleted at any time. */
+    val caches: File = files,
     /** The most bytes a model may take; `null` where nothing is known. */
     val budget: () -> Long? = { null },
     /** Bytes that the process has in memory now. */
@@ -42,6 +44,9 @@ class ChatViewModel(private val device: Device, private val scope: CoroutineScop
     private val settingsFile = SettingsFile(File(device.files.made(), "settings.properties"))
     private val modelFolder = ModelFolder(File(device.files, "models"))
     private val chatFolder = ChatFolder(File(device.files, "chats"))
+
+    /** Keys and values of the chat that was put away last: so the next start need not compute them. */
+    private val keysAndValues = File(device.caches.made(), "open.kv")
     private val shown = MutableStateFlow(ChatState(settings = settingsFile.read()))
 
     private var model: Model? = null
@@ -161,6 +166,8 @@ class ChatViewModel(private val device: Device, private val scope: CoroutineScop
             change { it.copy(chat = "") }
         }
         chatFolder.delete(name)
+        // It may be this chat's, and says as much.
+        keysAndValues.delete()
         if (open) scope.launch { opening.withLock { catchUp() } }
     }
 
@@ -307,7 +314,7 @@ class ChatViewModel(private val device: Device, private val scope: CoroutineScop
     private suspend fun tryChat(model: Model, name: String): Boolean {
         val wanted = settings.copy(chat = name)
         return try {
-            val opened = model.chat(wanted.chatOptions(chatFolder.file(name)))
+            val opened = model.chat(wanted.chatOptions(chatFolder.file(name), keysAndValues))
             chat = opened
             chatSettings = wanted
             if (settings.chat != name) change { it.copy(chat = name) }

@@ -34,13 +34,14 @@ data class Settings(
             kvCache = if (smallCache) KvCache.Q8 else KvCache.F16,
         )
 
-    /** For a chat with [journal]. */
-    fun chatOptions(journal: File): ChatOptions =
+    /** For a chat with [journal], whose [keysAndValues] are kept while the app is away. */
+    fun chatOptions(journal: File, keysAndValues: File): ChatOptions =
         ChatOptions(
             system = system.trim().ifEmpty { null },
             sampling = Sampling(temperature = temperature),
             maxTokens = maxTokens.toUInt(),
             journal = journal.path,
+            kvFile = keysAndValues.path,
         )
 
     /** Whether a model that was opened for [other] will do. */
