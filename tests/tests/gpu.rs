@@ -318,6 +318,35 @@ fn a_prompt_of_8000_tokens() {
     assert_eq!(TOLD.take(), Vec::<String>::new());
 }
 
+#[test]
+fn scores_are_as_near_to_the_exact_mode_as_the_cpus() {
+    let Some(_alone) = adapter() else { return };
+    let text = tokens(300, 9);
+    for quant in [Quant::Q8, Quant::Q5, Quant::Q4Min] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut source = Folder::new(SHAPE, BlockType::F16);
+        source.config["max_position_embeddings"] = Value::from(512);
+        source.write(folder.path(), 2);
+        let model = converted(folder.path(), &folder.path().join("q.thimble"), quant).0;
+        let scores = |settings: &Settings| {
+            with_session(&model, settings, |session| {
+                let mut all = Vec::new();
+                session.score(&text, 1, &mut |scored| all.push(scored.log_probability)).unwrap();
+                all
+            })
+        };
+        let exact = scores(&EXACT);
+        let off = |backend| {
+            let found = scores(&Settings { exact: false, ..on(backend) });
+            found.iter().zip(&exact).map(|(a, b)| (a - b).abs()).sum::<f64>() / exact.len() as f64
+        };
+        let (gpu, cpu) = (off(BackendKind::Gpu), off(BackendKind::Cpu));
+        println!("{quant:?}: {gpu:.1e} nats a token on the GPU, {cpu:.1e} on the CPU");
+        assert!(gpu <= 1.1 * cpu, "{quant:?}: {gpu} and {cpu}");
+    }
+    assert_eq!(TOLD.take(), Vec::<String>::new());
+}
+
 /// Resident bytes of this process, where the system tells.
 fn resident() -> Option<usize> {
     let pages = std::fs::read_to_string("/proc/self/statm").ok()?;
@@ -329,19 +358,21 @@ fn memory_does_not_grow_with_the_tokens() {
     let Some(_alone) = adapter() else { return };
     let folder = tempfile::tempdir().unwrap();
     let model = model(folder.path(), SHAPE, 512);
+    // The host and the device draw in turns.
+    let count = if cfg!(feature = "slow") { 10_000 } else { 2_000 };
     with_session(&model, &on(BackendKind::Gpu), |session| {
         let mut run = |count: usize| {
-            for i in 0..count {
-                if session.position() == session.context() {
-                    session.rewind(0).unwrap();
-                }
-                session.prefill(&[Token((i % SHAPE.vocab) as u32)]).unwrap();
-                session.tokens_and_logits();
+            let mut bias = &[(Token(0), 0.0)][..];
+            for _ in 0..count / 400 {
+                session.rewind(0).unwrap();
+                session.prefill(&[Token(1)]).unwrap();
+                drawn(session, WARM, bias, 400, &mut |_, _| {});
+                bias = if bias.is_empty() { &[(Token(0), 0.0)] } else { &[] };
             }
             resident()
         };
-        let (Some(before), Some(after)) = (run(600), run(2000)) else { return };
-        println!("resident: {before} bytes after 600 tokens, {after} after 2,600");
+        let (Some(before), Some(after)) = (run(800), run(count)) else { return };
+        println!("resident: {before} bytes after 800 tokens, {after} after {count} more");
         assert!(after < before + (4 << 20), "{before} bytes, then {after}");
     });
 }
