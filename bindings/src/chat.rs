@@ -240,7 +240,8 @@ impl Chat {
     }
 
     /// Gives the memory of the session back once the answer at hand is complete; at once after [`Chat::cancel`], and in a
-    /// pause, behind which the answer goes on. What comes next takes it again and computes the conversation anew.
+    /// pause, behind which the answer goes on. What comes next takes it again and computes the conversation anew, or reads
+    /// it from the `kv_file`.
     pub fn free_memory(&self) {
         self.engine.free();
     }

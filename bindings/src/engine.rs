@@ -339,7 +339,9 @@ impl Turn<'_> {
                     return orders.try_recv().ok();
                 }
                 Order::Free(_) => {}
-                Order::Keep => session.model.keep(),
+                // Behind an answer the pause may be over: then nobody is about to end the process.
+                Order::Keep if self.shared.gate.is_paused() => session.model.keep(),
+                Order::Keep => {}
             }
             next = orders.recv().ok()?;
         }

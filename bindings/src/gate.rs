@@ -145,6 +145,16 @@ pub(crate) struct Gated<'a, V> {
     pub(crate) passage: &'a Passage<'a>,
 }
 
+impl<V: ChatModel> Gated<'_, V> {
+    /// Waits where work is to wait, with keys and values on disk: the app may be ended meanwhile.
+    fn pass(&mut self) {
+        if self.passage.gate.is_paused() {
+            self.model.keep();
+        }
+        self.passage.pass();
+    }
+}
+
 impl<V: ChatModel> ChatModel for Gated<'_, V> {
     fn context(&self) -> usize {
         self.model.context()
@@ -158,12 +168,12 @@ impl<V: ChatModel> ChatModel for Gated<'_, V> {
         self.model.reuse(tokens)
     }
 
+    fn batch(&self) -> usize {
+        self.model.batch()
+    }
+
     fn prefill(&mut self, tokens: &[Token]) -> Result<(), ChatError> {
-        if self.passage.gate.is_paused() {
-            // The app may be killed while it waits.
-            self.model.keep();
-        }
-        self.passage.pass();
+        self.pass();
         if self.passage.evicted.get() {
             return Err(ChatError::Withdrawn);
         }
@@ -172,7 +182,10 @@ impl<V: ChatModel> ChatModel for Gated<'_, V> {
 
     fn sample(&mut self) -> Token {
         self.passage.decoding.set(true);
-        self.model.sample()
+        let token = self.model.sample();
+        // What came while that was computed: nothing is shown in a pause.
+        self.pass();
+        token
     }
 
     fn bytes(&self, token: Token) -> &[u8] {

@@ -48,7 +48,8 @@ pub struct ModelOptions {
     /// the CPU alone.
     #[uniffi(default = None)]
     pub backend: Option<Backend>,
-    /// The file that remembers what `Auto` measured; without it every opening measures.
+    /// The file that remembers what `Auto` measured; without it every opening measures. Shaders that were compiled for the
+    /// GPU are kept beside it, in a folder `pipelines`: best in the app's own folder for caches.
     #[uniffi(default = None)]
     pub backend_memory: Option<String>,
 }
@@ -124,6 +125,20 @@ impl Model {
         let cpu = Settings { backend: Some(BackendKind::Cpu), ..settings };
         fits(&Plan::new(file.config(), &cpu)?, 0)?;
         let book = options.backend_memory.as_deref().map(Path::new);
+        #[cfg(feature = "gpu")]
+        if let Some(folder) = book.and_then(Path::parent) {
+            thimble_host::keep_pipelines_in(&folder.join("pipelines"));
+        }
+        // What is not to be chosen is not measured either.
+        let settings = match options.backend {
+            Some(Backend::Auto) if options.budget_bytes.is_some() => {
+                let gpu = Plan::new(file.config(), &Settings { backend: Some(BackendKind::Gpu), ..settings });
+                let bytes = gpu.as_ref().ok().and_then(|gpu| thimble_host::gpu_bytes(&file, gpu).ok());
+                let fits = gpu.ok().zip(bytes).is_some_and(|(gpu, bytes)| fits(&gpu, bytes).is_ok());
+                if fits { settings } else { cpu }
+            }
+            _ => settings,
+        };
         let chooser = Chooser { book, tell: |line| eprintln!("{line}") };
         let stem = Path::new(&path).file_stem().unwrap_or_default().to_string_lossy();
         let backend = Some(chooser.choose(&file, &stem, &settings)?.backend);

@@ -38,6 +38,11 @@ pub trait Sequence {
     /// Logits of the rows `rows` of the last batch, at most [`Limits::logit_rows`] of them.
     fn head(&mut self, rows: Range<usize>);
 
+    /// Whether the token that was drawn last runs already, so that proposals behind it would only cost time.
+    fn runs_ahead(&self) -> bool {
+        false
+    }
+
     /// Draws from row `row` of the logits, which is used up; `position` tokens of the history count for the penalties.
     /// Token 0 where there is no such row.
     fn sample(&mut self, sampler: &mut Sampler<'_>, row: usize, position: usize) -> Token;

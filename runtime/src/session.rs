@@ -190,7 +190,10 @@ impl<S: Sequence> Session<S> {
             return;
         }
         let limits = self.sequence.limits();
-        let room = (limits.context - at).min(limits.batch).min(limits.logit_rows) - 1;
+        let room = match self.sequence.runs_ahead() {
+            true => 0,
+            false => (limits.context - at).min(limits.batch).min(limits.logit_rows) - 1,
+        };
         let history = self.sequence.history();
         history[at] = token;
         let (start, count) = self.lookup.propose(&history[..=at], room);

@@ -39,10 +39,9 @@ struct Collector {
 
 impl Listener for Collector {
     fn on_piece(&self, text: String) -> Result<(), ListenerError> {
-        let done = (self.each)(&text);
         // Nobody listens any more where a test has ended.
-        let _ = self.heard.lock().unwrap().send(Heard::Piece(text));
-        done
+        let _ = self.heard.lock().unwrap().send(Heard::Piece(text.clone()));
+        (self.each)(&text)
     }
     fn on_progress(&self, _done: u32, _of: u32) -> Result<(), ListenerError> {
         Ok(())
@@ -60,6 +59,18 @@ impl Listener for Collector {
 fn collector(each: Each) -> (Arc<Collector>, Receiver<Heard>) {
     let (sender, receiver) = channel();
     (Arc::new(Collector { heard: Mutex::new(sender), each }), receiver)
+}
+
+/// One that does not give its first piece back before the last value is dropped: a tiny model would soon be at its end.
+fn holder() -> (Arc<Collector>, Receiver<Heard>, Sender<()>) {
+    let (held, wait) = channel();
+    let wait = Mutex::new(wait);
+    let (listener, heard) = collector(Box::new(move |_| {
+        // An error: it was dropped.
+        let _ = wait.lock().unwrap().recv();
+        Ok(())
+    }));
+    (listener, heard, held)
 }
 
 /// The pieces and the end, or the error.
@@ -171,12 +182,13 @@ fn chats_do_not_disturb_each_other() {
 fn an_answer_can_be_cancelled_at_any_time() {
     let bench = Bench::new();
     let chat = Chat::new(bench.model(), options(100_000)).unwrap();
-    let (listener, heard) = collector(Box::new(|_| Ok(())));
+    let (listener, heard, held) = holder();
     chat.send("hello".to_owned(), listener);
     let (waiting, heard_waiting) = collector(Box::new(|_| Ok(())));
     chat.send("and another".to_owned(), waiting);
     assert!(matches!(heard.recv_timeout(Duration::from_secs(60)).unwrap(), Heard::Piece(_)));
     chat.cancel();
+    drop(held);
     let (_, reply) = rest(&heard).unwrap();
     assert_eq!(reply.finish, Finish::Cancelled);
     let (pieces, never) = rest(&heard_waiting).unwrap();
@@ -187,13 +199,14 @@ fn an_answer_can_be_cancelled_at_any_time() {
 
     // Paused, it waits, and goes on where it was.
     chat.pause();
-    let (listener, heard) = collector(Box::new(|_| Ok(())));
+    let (listener, heard, held) = holder();
     chat.send("go on".to_owned(), listener);
     assert!(heard.recv_timeout(Duration::from_millis(300)).is_err());
     chat.resume();
     assert!(heard.recv_timeout(Duration::from_secs(60)).is_ok());
     // Dropped, it ends.
     drop(chat);
+    drop(held);
     assert_eq!(rest(&heard).unwrap().1.finish, Finish::Cancelled);
 }
 
@@ -418,9 +431,11 @@ fn a_completion_is_stopped_by_a_text_by_a_call_and_with_its_object() {
     let (pieces, stopped) = rest(&heard).unwrap();
     assert_eq!((&*stopped.text, stopped.finish), (whole.text.split(&middle).next().unwrap(), Finish::Stop));
     assert_eq!(pieces.concat(), stopped.text);
-    let (cancelled, heard) = complete(&model, "", options(100_000, &[]));
+    let (listener, heard, held) = holder();
+    let cancelled = Arc::clone(&model).complete(String::new(), options(100_000, &[]), listener).unwrap();
     assert!(matches!(heard.recv_timeout(Duration::from_secs(60)).unwrap(), Heard::Piece(_)));
     cancelled.cancel();
+    drop(held);
     assert_eq!(rest(&heard).unwrap().1.finish, Finish::Cancelled);
     let (dropped, heard) = complete(&model, "hello", options(100_000, &[]));
     dropped.pause();

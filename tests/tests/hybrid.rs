@@ -13,7 +13,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use thimble_converter::Quant;
-use thimble_host::{BackendKind, CachePart, Hybrid, KernelKind, MappedModel, Partner};
+use thimble_host::{BackendKind, CachePart, Hybrid, KernelKind, KvFile, MappedModel, Partner};
 use thimble_runtime::Token;
 use thimble_runtime::cpu::Cpu;
 use thimble_runtime::format::ModelFile;
@@ -249,8 +249,11 @@ fn models() -> Vec<(tempfile::TempDir, MappedModel)> {
     [&all[0], &all[3], &all[6]].into_iter().zip(recipes).map(make).collect()
 }
 
-/// Prompts of all lengths, decoding with and without proposals, scores, rewinds, draws: every logit that was shown.
-fn wander(hybrid: Hybrid<'_, Alone>, seed: u64) -> Vec<u32> {
+/// Prompts of all lengths, decoding with and without proposals, scores, rewinds, draws, keys and values kept in a file: every
+/// logit that was shown.
+fn wander(file: &ModelFile<'_>, hybrid: Hybrid<'_, Alone>, seed: u64) -> Vec<u32> {
+    let folder = tempfile::tempdir().unwrap();
+    let mut kept = KvFile::new(&folder.path().join("kept"));
     let (mut random, mut shown) = (Random(seed), Vec::new());
     let mut sampler = Sampler::new(Sampling { temperature: 1.0, seed: 3, ..Sampling::default() }).unwrap();
     let vocab = hybrid.limits().vocab;
@@ -260,11 +263,12 @@ fn wander(hybrid: Hybrid<'_, Alone>, seed: u64) -> Vec<u32> {
     };
     for _ in 0..40 {
         let room = session.context() - session.position();
-        match random.below(6) {
+        match random.below(7) {
             0 => {
                 let to = random.below(session.position() + 1);
                 session.rewind(to).unwrap();
             }
+            6 => kept.keep(file, &mut session).unwrap(),
             1 | 2 if room > 150 => {
                 let count = 1 + random.below(150);
                 session.prefill(&tokens(&mut random, count)).unwrap();
@@ -299,14 +303,14 @@ fn a_partner_does_not_change_a_bit() {
         for kv in [KvKind::F32, KvKind::F16, KvKind::Q8] {
             let mut bench = Bench::new(&file, kv);
             for seed in 0..4 {
-                let expected = wander(bench.hybrid(&file, None), seed);
+                let expected = wander(&file, bench.hybrid(&file, None), seed);
                 assert!(expected.len() > 1000);
                 for kind in KINDS {
                     for (opaque, draws) in [(false, false), (true, false), (false, true)] {
                         let habits = Habits { opaque, draws, ..Habits::default() };
                         let hybrid = bench.hybrid(&file, Some((kind, habits.clone())));
                         assert!(
-                            wander(hybrid, seed) == expected,
+                            wander(&file, hybrid, seed) == expected,
                             "{kv:?}, seed {seed}, {kind}, {opaque}, {draws}"
                         );
                         let drew = habits.drew.load(Ordering::Relaxed) > 0;
@@ -334,7 +338,7 @@ fn a_session_outlives_its_partner() {
         let file = model.file().unwrap();
         for kv in [KvKind::F16, KvKind::Q8] {
             let mut bench = Bench::new(&file, kv);
-            let expected = wander(bench.hybrid(&file, None), 9);
+            let expected = wander(&file, bench.hybrid(&file, None), 9);
             for kind in KINDS {
                 for at in [0, 1, 2, 5, 9, 14, 30] {
                     for (nonsense, draws) in [(false, false), (true, false), (false, true), (true, true)] {
@@ -342,7 +346,7 @@ fn a_session_outlives_its_partner() {
                             if nonsense { (None, Some(at)) } else { (Some(at), None) };
                         let habits = Habits { lost_at, nonsense_at, draws, ..Habits::default() };
                         let hybrid = bench.hybrid(&file, Some((kind, habits)));
-                        assert!(wander(hybrid, 9) == expected, "{kv:?}, {kind}, from head {at} on");
+                        assert!(wander(&file, hybrid, 9) == expected, "{kv:?}, {kind}, from head {at} on");
                         let told = told();
                         assert!(told.len() <= 1, "one line: {told:?}");
                         if let Some(line) = told.first() {
@@ -365,17 +369,18 @@ fn a_wrong_partner_is_given_up_before_it_is_used() {
         let weights = Weights::new(&file).unwrap();
         for kv in [KvKind::F32, KvKind::F16, KvKind::Q8] {
             let mut bench = Bench::new(&file, kv);
-            let expected = wander(bench.hybrid(&file, None), 1);
+            let expected = wander(&file, bench.hybrid(&file, None), 1);
             for (wrong, lost_at) in [(false, None), (true, None), (false, Some(0))] {
                 let habits = Habits { wrong, lost_at, ..Habits::default() };
                 let mut hybrid = bench.hybrid(&file, Some((BackendKind::Gpu, habits)));
                 hybrid.self_test(&weights);
+                assert!(hybrid.history_and_logits().1.is_empty(), "no logits of the test's");
                 let told = told();
                 let good = !wrong && lost_at.is_none();
                 assert_eq!(hybrid.kind(), if good { BackendKind::Gpu } else { BackendKind::Cpu });
                 assert_eq!(told.len(), usize::from(!good), "{told:?}");
                 // The test leaves nothing behind.
-                assert!(wander(hybrid, 1) == expected);
+                assert!(wander(&file, hybrid, 1) == expected);
             }
         }
     }

@@ -66,16 +66,20 @@ fn another_session_goes_on_bit_for_bit() {
     let model = bench.model(Quant::Q8);
     let file = model.file().unwrap();
     for kv in [KvKind::F32, KvKind::F16, KvKind::Q8] {
-        // Whole blocks of positions, and begun ones.
+        // Whole blocks of positions, and begun ones, which are computed again.
         for count in [64, 127, 130] {
             let path = bench.path("kept");
             let expected = kept(&model, kv, &path, count);
             with_session(&model, &settings(kv), |session| {
                 session.prefill(&tokens(9)).unwrap();
                 KvFile::new(&path).take_up(&file, session).unwrap();
-                assert_eq!(session.tokens(), tokens(count));
+                let whole = count / 64 * 64;
+                assert_eq!(session.tokens(), tokens(whole));
                 assert!(session.tokens_and_logits().1.is_empty(), "nothing was computed yet");
-                assert_eq!(session.reuse(&tokens(200)), count as usize);
+                assert_eq!(session.reuse(&tokens(200)), whole as usize);
+                if count > whole {
+                    session.prefill(&tokens(count)[whole as usize..]).unwrap();
+                }
                 assert!(next(session, Token(5)) == expected, "{kv:?} {count}");
             });
         }
@@ -101,7 +105,47 @@ fn what_is_not_worth_it_is_not_kept() {
         fs::remove_file(&path).unwrap();
         kept.keep(&file, session).unwrap();
         assert!(!path.exists());
+        session.prefill(&tokens(57)).unwrap();
+        kept.keep(&file, session).unwrap();
+        assert!(!path.exists(), "127 tokens are no more whole blocks than 70");
         session.prefill(&tokens(1)).unwrap();
+        kept.keep(&file, session).unwrap();
+        assert!(path.exists());
+    });
+}
+
+#[test]
+fn nothing_is_left_of_what_was_cleared_or_not_finished() {
+    let bench = Bench::new();
+    let model = bench.model(Quant::Q8);
+    let file = model.file().unwrap();
+    let (path, partial) = (bench.path("kept"), bench.path("kept.partial"));
+    let write = |first: u32| {
+        with_session(&model, &settings(KvKind::F16), |session| {
+            session.prefill(&(0..150).map(|i| Token(first + i % 90)).collect::<Vec<_>>()).unwrap();
+            session.rewind(0).unwrap();
+            session.prefill(&tokens(70)).unwrap();
+            KvFile::new(&path).keep(&file, session).unwrap();
+        });
+        fs::read(&path).unwrap()
+    };
+    assert!(write(3) == write(100), "no position of the conversation before is in the file");
+    // A process that was killed while it wrote: the next one writes there, or removes it.
+    fs::write(&partial, vec![7; 1 << 20]).unwrap();
+    write(3);
+    assert!(!partial.exists());
+    fs::write(&partial, "half").unwrap();
+    KvFile::new(&path).forget().unwrap();
+    assert!(!partial.exists() && !path.exists());
+    // Another one that is writing.
+    let other = fs::File::create(&partial).unwrap();
+    other.lock().unwrap();
+    with_session(&model, &settings(KvKind::F16), |session| {
+        session.prefill(&tokens(70)).unwrap();
+        let mut kept = KvFile::new(&path);
+        kept.keep(&file, session).unwrap();
+        assert!(!path.exists());
+        drop(other);
         kept.keep(&file, session).unwrap();
         assert!(path.exists());
     });
@@ -163,7 +207,7 @@ fn files_of_other_sessions_and_damaged_ones_are_refused() {
     assert!(matches!(take(&model, &settings(KvKind::F16)), Err(KvFileError::OtherModel(_))));
     let exact = Settings { exact: true, ..same };
     assert!(matches!(take(&model, &exact), Err(KvFileError::OtherModel(_))));
-    let short = Settings { context: Some(100), ..same };
+    let short = Settings { context: Some(64), ..same };
     assert!(matches!(take(&model, &short), Err(KvFileError::Session(_))));
     for length in [0, 1, 39, 40, 200, good.len() / 2, good.len() - 1] {
         fs::write(&path, &good[..length]).unwrap();

@@ -247,6 +247,7 @@ impl Job {
             }
             let own = &tokens[depth..depth + count];
             let mut speeds = Vec::new();
+            generator.rewind(depth).map_err(engine::engine)?;
             let gpu = if test == Test::Decode { work(&mut generator, own[0])? } else { None };
             for round in 0..=self.flags.rounds {
                 generator.rewind(depth).map_err(engine::engine)?;
@@ -334,14 +335,13 @@ fn work(generator: &mut Generator<'_>, token: Token) -> Result<Option<GpuWork>, 
         let decodes = generator.sequence().kind().decodes_on_gpu();
         generator.sequence().gpu_work(position).filter(|_| decodes)
     };
-    let before = dispatches(generator);
+    let Some(before) = dispatches(generator) else { return Ok(None) };
     computed(generator, &[token], 1)?;
-    let after = dispatches(generator);
+    // None where it was given up for this token.
+    let work = dispatches(generator)
+        .map(|after| GpuWork { dispatches: after.dispatches - before.dispatches, bytes: after.read_bytes });
     generator.rewind(position).map_err(engine::engine)?;
-    Ok(before.zip(after).map(|(before, after)| GpuWork {
-        dispatches: after.dispatches - before.dispatches,
-        bytes: after.read_bytes,
-    }))
+    Ok(work)
 }
 
 impl Spread {

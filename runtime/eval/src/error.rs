@@ -70,12 +70,13 @@ pub enum EvalError {
         /// What is wrong and what to do.
         reason: String,
     },
-    /// The GPU was lost under way: what the CPU would add are numbers of another arithmetic.
-    #[error(
-        "the GPU was given up in the middle of the evaluation: what is in the journal was computed before, and the same \
-             command goes on from there; --backend cpu begins anew"
-    )]
-    Gpu,
+    /// The GPU was given up: what the CPU would add are numbers of another arithmetic.
+    #[error("the GPU was given up, see above{}; on the CPU (--backend cpu) the evaluation begins anew, with another -o",
+            if *begun {": what is in the journal was computed before, and the same command goes on from there"} else {""})]
+    Gpu {
+        /// It had answered items.
+        begun: bool,
+    },
     /// A result file that cannot be read as one.
     #[error("{} is not a result of `thimble eval`: {reason}", path.display())]
     NotAResult {

@@ -208,8 +208,8 @@ impl Evaluation<'_> {
         let mut predicted = past.predicted;
         let mut elapsed = 0.0;
         // Each would hold its own copy of the weights on a GPU.
-        let most = if plan.backend().has_gpu() { 1 } else { threads };
-        workers.run(most.min(todo.len()), &mut |place, outcome| {
+        let threads = if plan.backend().has_gpu() { 1 } else { threads };
+        workers.run(threads.min(todo.len()), &mut |place, outcome| {
             if let Some(journal) = &mut journal {
                 journal.done(&outcome)?;
             }
@@ -323,8 +323,8 @@ fn arithmetic(file: &ModelFile<'_>, one: &mut Settings) -> Result<String> {
     Ok(format!("{:016x}", sum.to_bits()))
 }
 
-/// Tokens of that.
-const PROBE: usize = 24;
+/// Tokens of that: as many as count as a prompt where two processors share the work.
+const PROBE: usize = 48;
 
 /// Positions whose logits are computed together.
 const ROWS: usize = 16;
@@ -534,6 +534,10 @@ impl Workers<'_> {
     ) -> Result<()> {
         let mut memory = self.plan.allocate()?;
         let session = generator(self.file, self.plan, &mut memory, &Alone)?;
+        if session.sequence().kind() != self.plan.backend() {
+            // It was there for the first tokens, in a short context.
+            return Err(EvalError::Gpu { begun: false });
+        }
         let mut answerer = Answerer { file: *self.file, session, context: self.context };
         loop {
             if ended.load(Ordering::Relaxed) || self.stop.load(Ordering::Relaxed) {
@@ -544,7 +548,7 @@ impl Workers<'_> {
             let data = &self.data[todo.data];
             let outcome = answerer.answer(data.task, &data.items[todo.item])?;
             if answerer.session.sequence().kind() != self.plan.backend() {
-                return Err(EvalError::Gpu);
+                return Err(EvalError::Gpu { begun: true });
             }
             if !send(place, outcome) {
                 return Ok(());

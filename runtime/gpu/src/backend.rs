@@ -198,6 +198,14 @@ impl Gpu {
     }
 }
 
+impl Drop for Gpu {
+    /// Waits for what was submitted in vain: until then its buffers are on the device.
+    fn drop(&mut self) {
+        self.recording = None;
+        let _ = self.device.wait(None);
+    }
+}
+
 /// The pass that is being recorded.
 pub(crate) fn pass<'a>(
     device: &Device,
@@ -321,9 +329,9 @@ impl Backend for Gpu {
         let count = self.logit_rows * self.config.vocab;
         if self.has_head {
             let (from, to) = (self.buffers.logits.clone(), self.buffers.staging.clone());
-            self.submit(Some((&from, &to, count as u64 * 4)));
+            let submission = self.submit(Some((&from, &to, count as u64 * 4)));
             let mut logits = std::mem::take(&mut self.logits);
-            self.read(&to, None, bytemuck::cast_slice_mut(&mut logits[..count]));
+            self.read(&to, submission, bytemuck::cast_slice_mut(&mut logits[..count]));
             self.logits = logits;
         }
         &mut self.logits[..count]

@@ -7,7 +7,6 @@ use crate::threads::Pool;
 use thimble_runtime::cpu::Cpu;
 use thimble_runtime::format::{FormatError, ModelFile};
 use thimble_runtime::kernels::Team;
-use thimble_runtime::lookup::Lookup;
 use thimble_runtime::memory::MemoryError;
 use thimble_runtime::model::Weights;
 use thimble_runtime::session::Session;
@@ -48,9 +47,7 @@ pub fn generator<'a, T: Team>(
         let best = hybrid.measure().map_or(BackendKind::Cpu, |measured| measured.best());
         hybrid.assign(best);
     }
-    // A GPU that decodes runs ahead of the host, which leaves it no time to propose anything.
-    let lookup = if hybrid.kind().decodes_on_gpu() { Lookup::new(0) } else { plan.lookup() };
-    Ok(Session::new(hybrid).with_lookup(lookup))
+    Ok(Session::new(hybrid).with_lookup(plan.lookup()))
 }
 
 /// Whether the processors of a backend are there: what [`generator`] would find out later.

@@ -138,6 +138,15 @@ impl<'a, T: Team> Hybrid<'a, T> {
         if let Err(reason) = self_test::compare(weights, &mut self.cpu, partner) {
             self.dismiss(&reason);
         }
+        self.empty_logits();
+    }
+
+    /// No logits, on either side.
+    fn empty_logits(&mut self) {
+        Sequence::head(&mut self.cpu, 0..0);
+        if let Some(partner) = &mut self.partner {
+            partner.head(0..0);
+        }
     }
 
     /// Times both processors, in front of the first batch; `None` without a partner or where it fails.
@@ -151,6 +160,7 @@ impl<'a, T: Team> Hybrid<'a, T> {
         self.bring_to_cpu(prompt);
         let handover = start.elapsed().as_secs_f64() / prompt as f64;
         (self.on_cpu, self.on_partner) = (0, 0);
+        self.empty_logits();
         self.partner.is_some().then_some(Measured { cpu, gpu, handover })
     }
 
@@ -169,17 +179,17 @@ impl<'a, T: Team> Hybrid<'a, T> {
         }
     }
 
-    /// Lends the CPU, which has keys and values of all positions in front of `positions`.
+    /// Lends the CPU, once it has keys and values of all positions in front of `positions`; `None` where they would have to
+    /// be computed.
     pub(crate) fn with_cache<R>(
         &mut self,
         positions: usize,
         work: impl FnOnce(&mut Cpu<'a, 'a, 'a, T>) -> R,
-    ) -> R {
-        self.settle();
-        if self.partner.is_some() || self.by_partner {
-            self.bring_to_cpu(positions);
-        }
-        work(&mut self.cpu)
+    ) -> Option<R> {
+        // The copy is behind the logits that were asked for.
+        self.wait();
+        let there = self.partner.is_none() && !self.by_partner;
+        (there || self.copy_to_cpu(positions)).then(|| work(&mut self.cpu))
     }
 
     /// Lends the CPU to `fill`, which gives it keys and values of all positions in front of `positions`.
@@ -216,14 +226,13 @@ impl<'a, T: Team> Hybrid<'a, T> {
         self.on_cpu = positions.end;
     }
 
-    /// Gives the CPU keys and values of all positions in front of `position`.
-    fn bring_to_cpu(&mut self, position: usize) {
-        let missing = self.on_cpu..position;
-        if missing.is_empty() {
-            return;
+    /// Copies keys and values of all positions in front of `position` to the CPU; whether it has them now.
+    fn copy_to_cpu(&mut self, position: usize) -> bool {
+        if self.on_cpu >= position {
+            return true;
         }
-        let Some(partner) = self.partner.as_mut() else { return self.compute(missing) };
-        let blocks = Self::blocks(missing.clone());
+        let Some(partner) = self.partner.as_mut() else { return false };
+        let blocks = Self::blocks(self.on_cpu..position);
         let cpu = &mut self.cpu;
         let copied = partner.read_cache(blocks.clone(), &mut |layer, head, part| {
             let to = cpu.cache(layer, head, blocks.clone());
@@ -232,13 +241,22 @@ impl<'a, T: Team> Hybrid<'a, T> {
             to.key_scales.copy_from_slice(part.key_scales);
             to.value_scales.copy_from_slice(part.value_scales);
         });
-        match partner.failure() {
-            Some(reason) => {
-                self.dismiss(&reason);
-                self.compute(missing);
-            }
-            None if copied => self.on_cpu = position,
-            None => self.compute(missing),
+        if let Some(reason) = partner.failure() {
+            // Anything may have been copied.
+            self.on_cpu = blocks.start * CHUNK;
+            self.dismiss(&reason);
+            return false;
+        }
+        if copied {
+            self.on_cpu = position;
+        }
+        copied
+    }
+
+    /// Gives the CPU keys and values of all positions in front of `position`.
+    fn bring_to_cpu(&mut self, position: usize) {
+        if !self.copy_to_cpu(position) {
+            self.compute(self.on_cpu..position);
         }
     }
 
@@ -265,8 +283,8 @@ impl<'a, T: Team> Hybrid<'a, T> {
         self.on_partner = position;
     }
 
-    /// Waits for the partner's logits. Where they cannot be had, the CPU makes them.
-    fn settle(&mut self) {
+    /// Waits for the partner's logits; gives it up where they cannot be had.
+    fn wait(&mut self) {
         let Some(partner) = self.partner.as_mut().filter(|_| self.by_partner && !self.settled) else {
             return;
         };
@@ -278,19 +296,25 @@ impl<'a, T: Team> Hybrid<'a, T> {
         }
         let sound = partner.logits().iter().all(|logit| logit.is_finite());
         let failure = partner.failure();
-        let failure = failure.or_else(|| (!sound).then(|| "the GPU gave logits that are no numbers".into()));
-        self.settled = true;
-        if let Some(reason) = failure {
-            self.fall_back(&reason);
+        match failure.or_else(|| (!sound).then(|| "the GPU gave logits that are no numbers".into())) {
+            Some(reason) => self.dismiss(&reason),
+            None => self.settled = true,
         }
     }
 
-    /// Gives the partner up, whose logits cannot be had, and computes them.
-    fn fall_back(&mut self, reason: &str) {
-        self.dismiss(reason);
-        (self.by_partner, self.settled) = (false, true);
-        self.compute(self.on_cpu..self.batch.start);
-        self.compute(self.batch.clone());
+    /// Waits for the logits of the last batch. Where the partner was given up that ran it, the CPU makes them.
+    fn settle(&mut self) {
+        self.wait();
+        if !self.by_partner || self.settled {
+            return;
+        }
+        self.settled = true;
+        if !self.rows.is_empty() {
+            let start = self.batch.start;
+            self.compute(self.on_cpu.min(start)..start);
+            self.compute(self.batch.clone());
+            self.by_partner = false;
+        }
         Sequence::head(&mut self.cpu, self.rows.clone());
     }
 
@@ -305,7 +329,7 @@ impl<'a, T: Team> Hybrid<'a, T> {
                 drawn
             }
             Err(reason) => {
-                self.fall_back(&reason);
+                self.dismiss(&reason);
                 None
             }
         }
@@ -366,11 +390,16 @@ impl<T: Team> Sequence for Hybrid<'_, T> {
 
     fn head(&mut self, rows: Range<usize>) {
         (self.rows, self.settled) = (rows.clone(), false);
-        match self.partner.as_mut().filter(|_| self.by_partner) {
-            Some(_) if self.ahead => {}
-            Some(partner) => partner.head(rows),
-            None => Sequence::head(&mut self.cpu, rows),
+        match self.partner.as_mut() {
+            _ if !self.by_partner => Sequence::head(&mut self.cpu, rows),
+            Some(partner) if !self.ahead => partner.head(rows),
+            // Past the batch, or given up: they are made once somebody looks at them.
+            _ => {}
         }
+    }
+
+    fn runs_ahead(&self) -> bool {
+        self.ahead && self.partner.is_some()
     }
 
     fn sample(&mut self, sampler: &mut Sampler<'_>, row: usize, position: usize) -> Token {

@@ -1,16 +1,15 @@
 //! Keys and values of a session in a file, for a session that goes on where another one was: reading them is quicker than
 //! computing them anew.
 //!
-//! Little-endian: the magic, a fingerprint of the model, the shape and the kind of the cache, the number of tokens, the
-//! tokens; for each layer and key-value head the keys, the values and (of bytes) their scales of all begun blocks of 64
+//! Little-endian: the magic, a fingerprint of the model, the shape and the kind of the cache, the number of tokens (whole blocks
+//! of 64), the tokens; for each layer and key-value head the keys, the values and (of bytes) their scales of all those
 //! positions, as [`KvHead`](thimble_runtime::kernels::KvHead) lays them out; XXH3-64 of all of that.
 
 use crate::hybrid::Hybrid;
 use crate::output;
-use std::fs::File;
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use thimble_runtime::Token;
 use thimble_runtime::format::{ModelFile, checksum};
 use thimble_runtime::kernels::{CHUNK, KvKind, Team};
@@ -48,8 +47,6 @@ const MAGIC: [u8; 8] = *b"THKV\x01\0\0\0";
 const FRONT: usize = 4096;
 /// Bytes in front of the tokens.
 const HEAD: usize = 40;
-/// Tokens below which computing is as quick as opening a file.
-const WORTH_KEEPING: usize = CHUNK;
 
 /// What tells models apart: a checksum over the checksums of the file's sections.
 pub(crate) fn fingerprint(file: &ModelFile<'_>) -> u64 {
@@ -96,6 +93,13 @@ impl<R: Read> Summed<R> {
     }
 }
 
+/// Where a file is written before it takes its place: one for all, so that none is left for good.
+fn partial(path: &Path) -> PathBuf {
+    let mut partial = path.as_os_str().to_owned();
+    partial.push(".partial");
+    partial.into()
+}
+
 /// A file with keys and values. It may be deleted at any time: then they are computed.
 #[derive(Clone, Debug)]
 pub struct KvFile {
@@ -126,7 +130,7 @@ impl KvFile {
         }
     }
 
-    /// Removes the file, if it is one of these: what it has shall be forgotten.
+    /// Removes the file, if it is one of these, and what an end in the middle of writing it has left.
     ///
     /// # Errors
     /// [`KvFileError::Io`].
@@ -135,10 +139,13 @@ impl KvFile {
         if !self.is_ours()? {
             return Ok(());
         }
-        match std::fs::remove_file(&self.path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.io()(error)),
-            _ => Ok(()),
+        for path in [partial(&self.path), self.path.clone()] {
+            match std::fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(self.io()(error)),
+                _ => {}
+            }
         }
+        Ok(())
     }
 
     /// What stands in front of the tokens; `count` of them.
@@ -161,7 +168,9 @@ impl KvFile {
         head
     }
 
-    /// Keeps what the session holds, whole or not at all; nothing where that is little or is in the file already.
+    /// Keeps what the session holds, in whole blocks of 64 positions: nothing of what an earlier conversation may have left
+    /// behind its end. The file is replaced as a whole or stays; it stays where there is no such block, where it has them
+    /// already, where another session is writing it, and where a GPU that had them is lost.
     ///
     /// # Errors
     /// [`KvFileError::Io`] and [`KvFileError::OtherFile`].
@@ -170,41 +179,47 @@ impl KvFile {
         file: &ModelFile<'_>,
         session: &mut Session<Hybrid<'_, T>>,
     ) -> Result<(), KvFileError> {
-        let tokens = session.tokens().to_vec();
-        if tokens.len() < WORTH_KEEPING || tokens == self.kept {
+        let whole = session.position() / CHUNK * CHUNK;
+        let tokens = session.tokens()[..whole].to_vec();
+        if tokens.is_empty() || tokens == self.kept {
             return Ok(());
         }
         let path = output::real(&self.path).map_err(|error| self.io()(io::Error::other(error)))?;
         if !self.is_ours()? {
             return Err(KvFileError::OtherFile(self.path.clone()));
         }
-        // Several sessions and processes may write at once; the last one stays.
-        static WRITTEN: AtomicU64 = AtomicU64::new(0);
-        let mut partial = path.clone().into_os_string();
-        partial.push(format!(".{}-{}.partial", std::process::id(), WRITTEN.fetch_add(1, Ordering::Relaxed)));
-        let written = Self::write(Path::new(&partial), file, session, &tokens)
-            .and_then(|()| std::fs::rename(&partial, &path));
-        if let Err(error) = written {
-            // What is left of it is of no use; that it cannot be removed either is told by the first error.
-            let _ = std::fs::remove_file(&partial);
-            return Err(self.io()(error));
+        let partial = partial(&path);
+        match Self::write(&partial, file, session, &tokens) {
+            Ok(false) => return Ok(()),
+            Ok(true) => std::fs::rename(&partial, &path).map_err(self.io())?,
+            Err(error) => {
+                // What is left of it is of no use; that it cannot be removed either is told by the first error.
+                let _ = std::fs::remove_file(&partial);
+                return Err(self.io()(error));
+            }
         }
         self.kept = tokens;
         Ok(())
     }
 
-    /// Not synced: a file that a power cut leaves torn has another checksum.
+    /// Whether everything was written. Not synced: a file that a power cut leaves torn has another checksum.
     fn write<T: Team>(
         path: &Path,
         file: &ModelFile<'_>,
         session: &mut Session<Hybrid<'_, T>>,
         tokens: &[Token],
-    ) -> io::Result<()> {
-        let mut out = Summed::new(BufWriter::new(File::create(path)?));
+    ) -> io::Result<bool> {
+        let output = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
+        match output.try_lock() {
+            Err(TryLockError::WouldBlock) => return Ok(false),
+            // Not to be had everywhere; the checksum finds what two writers make of it.
+            Err(TryLockError::Error(_)) | Ok(()) => output.set_len(0)?,
+        }
+        let mut out = Summed::new(BufWriter::new(&output));
         out.bytes(&Self::head(file, session, tokens.len()))?;
         tokens.iter().try_for_each(|token| out.bytes(&token.0.to_le_bytes()))?;
-        let blocks = 0..tokens.len().div_ceil(CHUNK);
-        session.sequence_mut().with_cache(tokens.len(), |cpu| {
+        let blocks = 0..tokens.len() / CHUNK;
+        let written = session.sequence_mut().with_cache(tokens.len(), |cpu| {
             let (layers, heads) = (cpu.plan().config().layers, cpu.plan().config().kv_heads);
             for (layer, head) in (0..layers).flat_map(|layer| (0..heads).map(move |head| (layer, head))) {
                 let part = cpu.cache(layer, head, blocks.clone());
@@ -214,10 +229,18 @@ impl KvFile {
                 out.scales(part.value_scales)?;
             }
             Ok::<(), io::Error>(())
-        })?;
+        });
+        let Some(written) = written else {
+            // Empty: nothing of it shall be taken for more.
+            drop(out);
+            output.set_len(0)?;
+            return Ok(false);
+        };
+        written?;
         let sum = out.sum.digest();
         out.inner.write_all(&sum.to_le_bytes())?;
-        out.inner.flush()
+        out.inner.flush()?;
+        Ok(true)
     }
 
     /// Takes up what is in the file: the session holds its tokens then. Nothing where there is no file.
@@ -238,7 +261,7 @@ impl KvFile {
         let mut head = [0; HEAD];
         input.fill(&mut head).map_err(self.io())?;
         let count = u32::from_le_bytes([head[36], head[37], head[38], head[39]]) as usize;
-        if head != Self::head(file, session, count) {
+        if head != Self::head(file, session, count) || !count.is_multiple_of(CHUNK) {
             return Err(KvFileError::OtherModel(self.path.clone()));
         }
         if count >= session.context() {
@@ -251,7 +274,7 @@ impl KvFile {
             input.fill(&mut bytes).map_err(self.io())?;
             tokens.push(Token(u32::from_le_bytes(bytes)));
         }
-        let blocks = 0..count.div_ceil(CHUNK);
+        let blocks = 0..count / CHUNK;
         session.take_up(&tokens, |hybrid| {
             hybrid.fill_cache(count, |cpu| {
                 let (layers, heads) = (cpu.plan().config().layers, cpu.plan().config().kv_heads);

@@ -166,9 +166,14 @@ class ChatViewModel(private val device: Device, private val scope: CoroutineScop
             change { it.copy(chat = "") }
         }
         chatFolder.delete(name)
-        // It may be this chat's, and says as much.
-        keysAndValues.delete()
-        if (open) scope.launch { opening.withLock { catchUp() } }
+        scope.launch {
+            opening.withLock {
+                if (open) closeChat()
+                // It may be this chat's, and says as much.
+                withContext(Dispatchers.IO) { keysAndValues.delete() }
+                if (open) catchUp()
+            }
+        }
     }
 
     /** Chats in which something was said, the latest first. */
