@@ -25,27 +25,17 @@ pub(crate) struct Job {
     flags: Flags,
 }
 
-/// An adapter as it is shown.
+#[cfg(feature = "gpu")]
+use thimble_host::AdapterReport;
+
+/// There is none.
+#[cfg(not(feature = "gpu"))]
 #[derive(Serialize)]
-struct Adapter {
-    name: String,
-    api: String,
-    kind: String,
-    /// The CPU under another name: `auto` never takes it.
-    software: bool,
-    driver: String,
-    f16: bool,
-    subgroups: bool,
-    cooperative_matrices: bool,
-    binding_bytes: u64,
-    buffer_bytes: u64,
-    workgroup_bytes: u32,
-    workgroup_lanes: u32,
-}
+enum AdapterReport {}
 
 #[derive(Serialize)]
 struct Output {
-    adapters: Vec<Adapter>,
+    adapters: Vec<AdapterReport>,
     choices: Vec<Choice>,
 }
 
@@ -84,8 +74,14 @@ impl Job {
     }
 }
 
-fn show(adapter: &Adapter, out: &mut dyn Write) -> Result<(), Failure> {
-    let Adapter { name, api, kind, driver, .. } = adapter;
+#[cfg(not(feature = "gpu"))]
+fn show(adapter: &AdapterReport, _out: &mut dyn Write) -> Result<(), Failure> {
+    match *adapter {}
+}
+
+#[cfg(feature = "gpu")]
+fn show(adapter: &AdapterReport, out: &mut dyn Write) -> Result<(), Failure> {
+    let AdapterReport { name, api, kind, driver, .. } = adapter;
     let software = if adapter.software { "; software: never chosen by auto" } else { "" };
     writeln!(out, "{name} ({api}, {kind}{software})")?;
     writeln!(out, "    driver: {driver}")?;
@@ -109,26 +105,12 @@ fn show(adapter: &Adapter, out: &mut dyn Write) -> Result<(), Failure> {
 }
 
 #[cfg(feature = "gpu")]
-fn adapters() -> Result<Vec<Adapter>, Failure> {
-    let report = |report: thimble_host::AdapterReport| Adapter {
-        name: report.name,
-        api: report.api,
-        kind: report.kind,
-        software: report.software,
-        driver: report.driver,
-        f16: report.f16,
-        subgroups: report.subgroups,
-        cooperative_matrices: report.cooperative_matrices,
-        binding_bytes: report.binding_bytes,
-        buffer_bytes: report.buffer_bytes,
-        workgroup_bytes: report.workgroup_bytes,
-        workgroup_lanes: report.workgroup_lanes,
-    };
-    Ok(thimble_host::adapters().into_iter().map(report).collect())
+fn adapters() -> Result<Vec<AdapterReport>, Failure> {
+    Ok(thimble_host::adapters())
 }
 
 #[cfg(not(feature = "gpu"))]
-fn adapters() -> Result<Vec<Adapter>, Failure> {
+fn adapters() -> Result<Vec<AdapterReport>, Failure> {
     let missing = "this program was built without GPU support: build it with the feature gpu";
     Err(Failure::Engine(missing.to_owned()))
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// What `thimble devices` says of an adapter.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, serde::Serialize)]
 pub struct AdapterReport {
     /// Name that the driver gives.
     pub name: String,
@@ -15,7 +15,7 @@ pub struct AdapterReport {
     pub api: String,
     /// `DiscreteGpu`, `IntegratedGpu`, `Cpu`, ...
     pub kind: String,
-    /// The CPU under another name (lavapipe, llvmpipe, WARP): never faster than the CPU itself.
+    /// The CPU under another name (lavapipe, llvmpipe, WARP), which is never faster than the CPU itself.
     pub software: bool,
     /// Name and version of the driver.
     pub driver: String,

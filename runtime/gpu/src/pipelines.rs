@@ -4,6 +4,7 @@ use crate::Device;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use thimble_runtime::format::checksum;
 
 /// What a file begins with; behind it the checksum of the rest.
@@ -17,8 +18,8 @@ const MOST: u64 = 64 << 20;
 pub(crate) struct PipelineFile {
     pub(crate) cache: wgpu::PipelineCache,
     path: PathBuf,
-    /// Checksum of what the file had.
-    found: Option<u64>,
+    /// Checksum of what the file has, as far as it is known.
+    kept: Arc<Mutex<Option<u64>>>,
 }
 
 /// The data of a file that is whole.
@@ -51,16 +52,18 @@ impl Device {
         // torn write nor another file passes; wgpu checks that adapter and driver are the same; and the contract above
         // leaves out whoever would forge both.
         let cache = unsafe { self.device.create_pipeline_cache(&descriptor) };
-        self.pipelines = Some(PipelineFile { cache, path, found: found.map(|(_, sum)| sum) });
+        self.pipelines =
+            Some(PipelineFile { cache, path, kept: Arc::new(Mutex::new(found.map(|(_, sum)| sum))) });
         self
     }
 
     /// Writes the pipelines made so far, where they are not in the file already: a temporary file, renamed once it is whole.
     pub(crate) fn keep_pipelines(&self) {
-        let Some(PipelineFile { cache, path, found }) = &self.pipelines else { return };
+        let Some(PipelineFile { cache, path, kept }) = &self.pipelines else { return };
+        let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(data) = cache.get_data() else { return };
         let sum = checksum(&data);
-        let Some(folder) = path.parent().filter(|_| *found != Some(sum)) else { return };
+        let Some(folder) = path.parent().filter(|_| *kept != Some(sum)) else { return };
         let write = || -> std::io::Result<()> {
             fs::create_dir_all(folder)?;
             let mut file = tempfile::NamedTempFile::new_in(folder)?;
@@ -71,8 +74,10 @@ impl Device {
             file.persist(path)?;
             Ok(())
         };
-        // A cache only: the next start compiles again.
-        let _ = write();
+        // A cache only: where it cannot be written, the next start compiles again.
+        if write().is_ok() {
+            *kept = Some(sum);
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use crate::backend::{Gpu, State, embed_groups, pass};
 use crate::plan::RING;
 use std::collections::VecDeque;
 use thimble_runtime::Token;
-use thimble_runtime::model::{Backend, Batch, forward};
+use thimble_runtime::model::{Backend, Batch};
 use thimble_runtime::sampler::{Pcg32, Sampling};
 
 /// Submits whose ids can wait for the host.
@@ -111,20 +111,6 @@ impl Gpu {
         Ok(())
     }
 
-    /// Runs the last batch of a prompt and draws the token behind it, all in one submit; [`Gpu::take_tokens`] gives that
-    /// token, and [`Gpu::submit_tokens`] goes on with it.
-    ///
-    /// # Errors
-    /// As [`Gpu::begin`].
-    pub fn begin_behind(&mut self, batch: &Batch<'_>, sampling: &Sampling) -> Result<(), GpuError> {
-        self.set_sampling(sampling)?;
-        let tokens = batch.tokens.len();
-        forward(self, batch);
-        self.head(tokens - 1..tokens);
-        self.draw_behind();
-        Ok(())
-    }
-
     /// Whether the logits of the last token, and no others, were asked for and wait to be computed.
     pub(crate) fn can_draw(&self) -> bool {
         let State { tokens, head_row, head_rows, .. } = self.state;
@@ -195,17 +181,6 @@ impl Gpu {
             return Err(GpuError::Device { reason: "logits are no numbers".into() });
         }
         Ok(taken.map(|at| Token(ids[at % RING])).collect())
-    }
-
-    /// Runs `first` at `position` and `count` tokens in all, each the most probable after the one before, in one submit:
-    /// the tokens that came out, the last of which has not been run.
-    ///
-    /// # Errors
-    /// [`GpuError::Option`] where they are more than 64 or do not fit the context; [`GpuError::Device`].
-    pub fn greedy(&mut self, first: Token, position: usize, count: usize) -> Result<Vec<Token>, GpuError> {
-        self.begin(first, position, &Sampling::default())?;
-        self.submit_tokens(count)?;
-        self.take_tokens()
     }
 
     pub(crate) fn set_sampling(&mut self, sampling: &Sampling) -> Result<(), GpuError> {

@@ -13,7 +13,7 @@ use thimble_runtime::format::{
 use thimble_runtime::kernels::{Alone, Kernels, KvKind};
 use thimble_runtime::memory::{MemoryPlan, PlanOptions};
 use thimble_runtime::model::{Backend, Batch, Weights, forward};
-use thimble_runtime::sampler;
+use thimble_runtime::sampler::{self, Sampling};
 
 /// The small vocabulary of the runtime's own tests.
 const TOKENIZER: &[u8] = include_bytes!("../../../src/tokenizer/fixture/tiny.bin");
@@ -231,6 +231,13 @@ fn dispatches_are_few() {
     assert_eq!(count(&Batch { tokens: &prompt[..1], position: 256 }), 6 * layers + 2);
 }
 
+/// Runs `first` and `count` tokens in all, each the likeliest behind the one before, in one submit.
+fn greedy(gpu: &mut Gpu, first: Token, position: usize, count: usize) -> Result<Vec<Token>, GpuError> {
+    gpu.begin(first, position, &Sampling::default())?;
+    gpu.submit_tokens(count)?;
+    gpu.take_tokens()
+}
+
 #[test]
 fn tokens_come_back_without_the_host() {
     let Some(device) = device() else { return };
@@ -249,13 +256,13 @@ fn tokens_come_back_without_the_host() {
         one_by_one.push(next);
     }
     // Eight in one submit, then four: the cache behind position 20 is written anew.
-    let mut at_once = gpu.greedy(first, 20, 8).unwrap();
-    at_once.extend(gpu.greedy(at_once[7], 28, 4).unwrap());
+    let mut at_once = greedy(&mut gpu, first, 20, 8).unwrap();
+    at_once.extend(greedy(&mut gpu, at_once[7], 28, 4).unwrap());
     assert_eq!(at_once, one_by_one);
     let two_sessions = Gpu::new(&device, &weights, &options(KvKind::F16, 32, 1));
     assert!(two_sessions.is_ok());
-    assert!(matches!(gpu.greedy(first, 159, 2), Err(GpuError::Option { .. })));
-    assert!(matches!(gpu.greedy(first, 0, 65), Err(GpuError::Option { .. })));
+    assert!(matches!(greedy(&mut gpu, first, 159, 2), Err(GpuError::Option { .. })));
+    assert!(matches!(greedy(&mut gpu, first, 0, 65), Err(GpuError::Option { .. })));
 }
 
 #[test]

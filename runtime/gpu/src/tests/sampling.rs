@@ -8,7 +8,7 @@ use crate::steps::Step;
 use crate::{Gpu, GpuError};
 use thimble_runtime::Token;
 use thimble_runtime::kernels::KvKind;
-use thimble_runtime::model::{Batch, Weights};
+use thimble_runtime::model::{Backend, Batch, Weights, forward};
 use thimble_runtime::sampler::{Candidate, Pcg32, Sampler, Sampling};
 
 const GREEDY: Sampling = Sampling {
@@ -170,7 +170,10 @@ fn draws_are_fed_back() {
     // The prompt and its token in one submit, then 8, 8 and 5 tokens, two submits ahead.
     let mut found = Vec::new();
     gpu.seed(&Pcg32::new(5));
-    gpu.begin_behind(&Batch { tokens: &prompt, position: 0 }, &sampling).unwrap();
+    gpu.set_sampling(&sampling).unwrap();
+    forward(&mut gpu, &Batch { tokens: &prompt, position: 0 });
+    gpu.head(prompt.len() - 1..prompt.len());
+    assert!(gpu.can_draw() && gpu.draw_behind() == prompt.len());
     for count in [8, 8, 5] {
         gpu.submit_tokens(count).unwrap();
         found.extend(gpu.take_tokens().unwrap());
