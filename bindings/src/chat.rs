@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use thimble_host::KvFile;
 use thimble_host::chat::{ChatError, Conversation, Format, Saved};
 
-/// How tokens are chosen.
+/// How tokens are chosen. What is not given is as in a chat: temperature 0.2, `top_p` 0.9, `repetition_penalty` 1.1. For the
+/// likeliest token always, as `thimble run --temperature 0`: temperature 0 and `repetition_penalty` 1.
 #[derive(Clone, Debug, PartialEq, uniffi::Record)]
 pub struct Sampling {
     /// 0 always takes the likeliest token; higher is more varied.
@@ -58,7 +59,7 @@ fn fresh_seed() -> u64 {
 /// How to begin a chat.
 #[derive(Clone, Debug, Default, uniffi::Record)]
 pub struct ChatOptions {
-    /// Instructions in front of the conversation.
+    /// Instructions in front of the conversation. A journal that is there has its own, which stay.
     #[uniffi(default = None)]
     pub system: Option<String>,
     /// How tokens are chosen; as [`Sampling`] says unless given.

@@ -14,7 +14,8 @@ pub struct CompletionOptions {
     /// Most tokens; 1,024 unless given.
     #[uniffi(default = None)]
     pub max_tokens: Option<u32>,
-    /// How tokens are chosen; temperature 0.7 and `top_p` 0.95 unless given, as `thimble run` does.
+    /// How tokens are chosen; temperature 0.7 and `top_p` 0.95 without penalty unless given, as `thimble run` does. What a
+    /// [`Sampling`] leaves out is as in a chat.
     #[uniffi(default = None)]
     pub sampling: Option<Sampling>,
     /// Texts that it ends in front of.

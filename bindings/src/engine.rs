@@ -379,7 +379,7 @@ impl Turn<'_> {
 
     /// Another conversation from now on.
     fn replace(&mut self, conversation: Conversation, number: u64) {
-        // A journal that cannot be written says so with the next message.
+        // A journal that cannot be written now is before the next line, and says so with the next message.
         let _ = self.note(|journal| journal.replace(&conversation));
         (self.conversation, self.number) = (conversation, number);
     }

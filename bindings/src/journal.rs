@@ -53,6 +53,10 @@ struct Inner {
     torn: bool,
     /// Messages that wait for their answers.
     waiting: VecDeque<String>,
+    /// Messages that do not wait any more and, on disk, still do: a full disk had no room for a line that says so.
+    owed: usize,
+    /// A conversation for which there was no room either: it takes the place of what is on disk before the next line.
+    owed_conversation: Option<Conversation>,
     /// A line that is being written; its memory is kept for the next one.
     line: Vec<u8>,
     /// Until this is dropped no other chat of the process has the file. The last field: the file is closed before.
@@ -175,6 +179,8 @@ impl Journal {
             whole: 0,
             torn: false,
             waiting: VecDeque::new(),
+            owed: 0,
+            owed_conversation: None,
             line: Vec::new(),
             claim,
             #[cfg(test)]
@@ -216,16 +222,8 @@ impl Journal {
     /// Another conversation in place of what was there, which is gone from the disk.
     pub(crate) fn replace(&self, conversation: &Conversation) -> Result<(), ApiError> {
         let mut inner = self.inner();
-        let anew = lines(conversation, inner.waiting.iter())?;
-        if inner.write_anew(anew, false).is_ok() {
-            return Ok(());
-        }
-        // A disk without room for both has room for the few lines more.
-        inner.write(&Line::Begin { system: conversation.system.as_deref().map(Cow::Borrowed) })?;
-        for turn in &conversation.turns {
-            inner.append_turn(turn)?;
-        }
-        Ok(())
+        inner.owed_conversation = Some(conversation.clone());
+        inner.settle()
     }
 
     /// A message, before anything else is done with it.
@@ -238,16 +236,12 @@ impl Journal {
 
     /// The oldest message that waits is answered now.
     pub(crate) fn answer(&self) -> Result<(), ApiError> {
-        let mut inner = self.inner();
-        inner.waiting.pop_front();
-        inner.write(&Line::Answer)
+        self.inner().take_waiting(&Line::Answer)
     }
 
     /// The oldest message that waits is not answered.
     pub(crate) fn dropped(&self) -> Result<(), ApiError> {
-        let mut inner = self.inner();
-        inner.waiting.pop_front();
-        inner.write(&Line::Dropped)
+        self.inner().take_waiting(&Line::Dropped)
     }
 
     /// More of the answer, before it is shown.
@@ -362,8 +356,50 @@ impl Inner {
         Ok(read)
     }
 
-    /// In one call, so that what is there of a line is its beginning; of a line that failed nothing is left.
+    /// A line, behind those for which there was no room before.
     fn write(&mut self, line: &Line<'_>) -> Result<(), ApiError> {
+        self.settle()?;
+        self.write_line(line)
+    }
+
+    /// A line about the oldest message that waits, which does not from now on.
+    fn take_waiting(&mut self, line: &Line<'_>) -> Result<(), ApiError> {
+        let waited = self.waiting.pop_front().is_some();
+        let written = self.write(line);
+        self.owed += usize::from(waited && written.is_err());
+        written
+    }
+
+    /// Makes up for what could not be written.
+    fn settle(&mut self) -> Result<(), ApiError> {
+        if let Some(conversation) = self.owed_conversation.take() {
+            let settled = self.replace(&conversation);
+            if settled.is_err() {
+                self.owed_conversation = Some(conversation);
+            }
+            settled?;
+        }
+        while self.owed > 0 {
+            self.write_line(&Line::Dropped)?;
+            self.owed -= 1;
+        }
+        Ok(())
+    }
+
+    /// Another conversation; messages go on waiting.
+    fn replace(&mut self, conversation: &Conversation) -> Result<(), ApiError> {
+        let anew = lines(conversation, self.waiting.iter())?;
+        if self.write_anew(anew, false).is_ok() {
+            self.owed = 0;
+            return Ok(());
+        }
+        // A disk without room for both has room for the few lines more.
+        self.write_line(&Line::Begin { system: conversation.system.as_deref().map(Cow::Borrowed) })?;
+        conversation.turns.iter().try_for_each(|turn| self.append_turn(turn))
+    }
+
+    /// In one call, so that what is there of a line is its beginning; of a line that failed nothing is left.
+    fn write_line(&mut self, line: &Line<'_>) -> Result<(), ApiError> {
         let mut bytes = std::mem::take(&mut self.line);
         bytes.clear();
         if self.torn {
@@ -395,10 +431,10 @@ impl Inner {
     }
 
     fn append_turn(&mut self, turn: &Turn) -> Result<(), ApiError> {
-        self.write(&Line::User((&*turn.user).into()))?;
-        self.write(&Line::Answer)?;
-        self.write(&Line::Piece((&*turn.answer).into()))?;
-        self.write(&Line::End { remembered: true })
+        self.write_line(&Line::User((&*turn.user).into()))?;
+        self.write_line(&Line::Answer)?;
+        self.write_line(&Line::Piece((&*turn.answer).into()))?;
+        self.write_line(&Line::End { remembered: true })
     }
 
     /// Puts another file in this one's place, whole or not at all.

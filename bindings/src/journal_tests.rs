@@ -110,6 +110,42 @@ fn a_full_disk_costs_no_line_that_was_there() {
 }
 
 #[test]
+fn what_a_full_disk_had_no_room_for_is_made_up_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("chat.jsonl");
+    let (journal, _) = Journal::open(name(&path), None).unwrap();
+    journal.user("first").unwrap();
+    journal.answer().unwrap();
+    journal.user("second").unwrap();
+    journal.user("third").unwrap();
+    journal.inner().room = Some(0);
+    assert!(journal.piece("no room").is_err() && journal.end(false).is_err());
+    assert!(journal.answer().is_err() && journal.dropped().is_err());
+    journal.inner().room = None;
+    journal.user("fourth").unwrap();
+    journal.answer().unwrap();
+    journal.piece("its own").unwrap();
+    journal.end(true).unwrap();
+    drop(journal);
+    let held = open(&path).unwrap();
+    let turns: Vec<_> =
+        held.conversation.turns.iter().map(|turn| (turn.user.as_str(), turn.answer.as_str())).collect();
+    assert_eq!((turns, held.unanswered), (vec![("fourth", "its own")], None));
+
+    // What was cleared does not come back with the next message.
+    let (journal, held) = Journal::open(name(&path), None).unwrap();
+    journal.inner().room = Some(0);
+    assert!(journal.replace(&Conversation::default()).is_err());
+    assert!(journal.user("fifth").is_err());
+    assert_eq!(answers(&held), ["its own"]);
+    journal.inner().room = None;
+    journal.user("sixth").unwrap();
+    drop(journal);
+    let held = open(&path).unwrap();
+    assert_eq!((answers(&held), held.unanswered.as_deref()), (vec![], Some("sixth")));
+}
+
+#[test]
 fn messages_that_wait_are_there() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("chat.jsonl");

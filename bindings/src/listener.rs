@@ -86,7 +86,8 @@ impl From<uniffi::UnexpectedUniFFICallbackError> for ListenerError {
 pub trait Listener: Send + Sync {
     /// More text. Whole characters.
     fn on_piece(&self, text: String) -> Result<(), ListenerError>;
-    /// How much of a long prompt has been read, in tokens.
+    /// How much of a long prompt has been read, in tokens: before the first piece, and between two where the context is full
+    /// or was given back in a pause.
     fn on_progress(&self, done: u32, of: u32) -> Result<(), ListenerError>;
     /// The answer is complete or stopped.
     fn on_end(&self, reply: Reply) -> Result<(), ListenerError>;

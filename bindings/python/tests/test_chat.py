@@ -221,6 +221,16 @@ def test_a_saved_chat_comes_back(model: Model, tmp_path: Path) -> None:
     assert [message.text for message in chat.history] == [QUESTION, again.text]
 
 
+def test_a_closed_chat_lets_go_of_its_journal(model: Model, tmp_path: Path) -> None:
+    chat = model.chat(sampling=lively(), max_tokens=500, journal=tmp_path / "chat.jsonl")
+    answer = chat.send(STORY)
+    assert next(answer)
+    chat.close()
+    again = model.chat(sampling=lively(), max_tokens=10, journal=tmp_path / "chat.jsonl")
+    assert len(again.history) == 2
+    assert answer.reply.finish in (Finish.CANCELLED, Finish.STOP)
+
+
 def test_keys_and_values_go_on_in_another_chat(model: Model, tmp_path: Path) -> None:
     journal, kv_file = tmp_path / "chat.jsonl", tmp_path / "chat.kv"
     chat = model.chat(sampling=lively(), max_tokens=60, journal=journal, kv_file=kv_file)

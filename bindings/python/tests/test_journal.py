@@ -71,16 +71,17 @@ def test_nothing_shown_is_lost(path: Path, tmp_path: Path) -> None:
             unanswered = chat.unanswered
         found = list(zip(texts[::2], texts[1::2]))
         expected = kept + shown
-        if found[-1][0] != expected[-1][0]:
+        if not found or found[-1][0] != expected[-1][0]:
             # Of its answer nothing was shown: it waits for one, unless `send` had not yet returned.
             user, answer = expected.pop()
             assert answer == "" and unanswered in ((user,) if sent else (user, before, None))
         # The oldest give way once the context is full; what is there is complete.
-        assert 0 < len(found) <= len(expected)
-        expected = expected[-len(found) :]
+        assert bool(expected) == bool(found) and len(found) <= len(expected)
+        expected = expected[len(expected) - len(found) :]
         assert found[:-1] == expected[:-1]
-        assert found[-1][0] == expected[-1][0] and found[-1][1].startswith(expected[-1][1])
-        cut_in_answer += bool(shown[-1][1])
+        for (message, whole), (user, answer) in zip(found[-1:], expected[-1:]):
+            assert message == user and whole.startswith(answer)
+        cut_in_answer += bool(shown and shown[-1][1])
         kept, before = found, unanswered
         longest = max(longest, len(lines))
     assert cut_in_answer > 0 and longest > 3, "the moments fell into answers"

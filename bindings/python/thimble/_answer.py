@@ -126,6 +126,10 @@ class Answer(Iterator[str], AsyncIterator[str]):
         self._keep: Optional[object] = keep
         self._end: Optional[Union[Reply, ThimbleError]] = None
 
+    def _release(self) -> None:
+        """Its chat was closed: another one may have the journal, though nobody has read the end here."""
+        self._keep = None
+
     def _piece(self, heard: Heard) -> Optional[str]:
         """A piece, or None at the end."""
         if isinstance(heard, str):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 from typing import Optional, Union
 
 from . import thimble_ffi as ffi
@@ -18,6 +19,7 @@ class Chat:
 
     def __init__(self, inner: ffi.Chat) -> None:
         self._chat: Optional[ffi.Chat] = inner
+        self._answers: weakref.WeakSet[Answer] = weakref.WeakSet()
 
     @property
     def _inner(self) -> ffi.Chat:
@@ -32,13 +34,18 @@ class Chat:
         """
         queue = PieceQueue()
         inner = self._inner
-        return Answer(queue, inner, inner.send(text, queue))
+        return self._answer(queue, inner.send(text, queue))
 
     def retry(self) -> Answer:
         """Answers the last message once more; the old answer stays until something of the new one is there."""
         queue = PieceQueue()
         inner = self._inner
-        return Answer(queue, inner, inner.retry(queue))
+        return self._answer(queue, inner.retry(queue))
+
+    def _answer(self, queue: PieceQueue, handle: ffi.Answer) -> Answer:
+        answer = Answer(queue, self._inner, handle)
+        self._answers.add(answer)
+        return answer
 
     def cancel(self) -> None:
         """Stops the answer at hand and those that wait; what was said of them stays in the history."""
@@ -93,6 +100,8 @@ class Chat:
         """Stops all answers and gives everything back. Answers that are still iterated end."""
         if self._chat is not None:
             self._chat.cancel()
+        for answer in self._answers:
+            answer._release()
         self._chat = None
 
     def __enter__(self) -> Chat:

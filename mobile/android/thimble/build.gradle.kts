@@ -106,7 +106,8 @@ abstract class Bindgen @Inject constructor(private val process: ExecOperations) 
     }
 }
 
-val rustWorkspace: File = rootDir.parentFile.parentFile
+// From here, not from the build's root: that is an app's own where the module is taken into one.
+val rustWorkspace: File = projectDir.resolve("../../..").canonicalFile
 
 /** Whatever changes the library. */
 val rust = fileTree(rustWorkspace) {
@@ -125,7 +126,7 @@ val cargoNdk by tasks.registering(CargoNdk::class) {
 val bindgen by tasks.registering(Bindgen::class) {
     workspace.set(rustWorkspace)
     sources.from(rust)
-    config.set(rootProject.layout.projectDirectory.file("uniffi.toml"))
+    config.set(layout.projectDirectory.file("../uniffi.toml"))
     kotlin.set(layout.buildDirectory.dir("generated/uniffi"))
 }
 

@@ -1,7 +1,8 @@
 import Foundation
 import ThimbleFFI
 
-/// What becomes of a message, in this order: progress, pieces, one end.
+/// What becomes of a message: progress and pieces, then one end. A long prompt is read before the first piece; where the
+/// context is full, or was given back in a pause, it is read again between two.
 public enum AnswerEvent: Sendable, Equatable {
     /// How much of a long prompt has been read, in tokens.
     case reading(done: Int, of: Int)

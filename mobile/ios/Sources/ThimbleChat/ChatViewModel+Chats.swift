@@ -5,6 +5,8 @@ import Thimble
 extension ChatViewModel {
     /// Begins a new chat; where the one on the screen has no message yet, that is new enough.
     public func newChat() async {
+        // At once: what is asked before may wait for the answer's end.
+        if !messages.isEmpty { stop() }
         await inTurn {
             guard self.model != nil, !self.messages.isEmpty else { return }
             await self.close(stopping: true)
@@ -14,6 +16,7 @@ extension ChatViewModel {
 
     /// Shows a chat from the disk.
     public func openSaved(_ id: UUID) async {
+        if id != currentChat { stop() }
         await inTurn {
             guard self.model != nil, id != self.currentChat else { return }
             await self.close(stopping: true)
@@ -23,6 +26,7 @@ extension ChatViewModel {
 
     /// Removes a chat; a new one is on the screen if it was this one.
     public func delete(_ id: UUID) async {
+        if id == currentChat { stop() }
         await inTurn {
             let current = id == self.currentChat
             if current { await self.close(stopping: true) }

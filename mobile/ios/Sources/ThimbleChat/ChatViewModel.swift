@@ -178,7 +178,10 @@ public final class ChatViewModel {
     }
 
     private func ended(_ answered: Bool, _ turn: Turn) {
-        if !answered {
+        // What was shown before an error stays, where the chat remembers it.
+        let shown = messages.last?.text ?? ""
+        let remembered = answered || (!shown.isEmpty && chat?.history.last?.text == shown)
+        if !remembered {
             switch turn {
             case let .new(text):
                 messages.removeLast(2)

@@ -6,7 +6,8 @@ import kotlinx.coroutines.flow.Flow
 /**
  * A conversation with a model, on a thread of its own: no call here waits for the model.
  *
- * Every member may be called from any thread, and [close] at any time, also while an answer is made.
+ * Every member may be called from any thread, and [close] at any time, also while an answer is made. Afterwards [cancel],
+ * [pause], [resume], [savePower] and [freeMemory] do nothing; everything else throws an [IllegalStateException].
  */
 interface Chat : AutoCloseable {
     /**

@@ -34,7 +34,19 @@ internal class EngineChat(private val chat: ai.thimble.ffi.Chat) : Chat {
         answer.use { listener.passTo(this, answer::cancel) }
     }.onEach { if (it is Event.End) reply = it.reply }
 
-    override fun cancel() = chat.cancel()
+    @Volatile
+    private var closed = false
+
+    /** What the platform asks for may come late: of a chat that is closed nothing is left to be done. */
+    private inline fun unlessClosed(work: () -> Unit) {
+        try {
+            if (!closed) work()
+        } catch (error: IllegalStateException) {
+            if (!closed) throw error
+        }
+    }
+
+    override fun cancel() = unlessClosed { chat.cancel() }
 
     override val history: List<Message> get() = chat.history()
 
@@ -48,15 +60,18 @@ internal class EngineChat(private val chat: ai.thimble.ffi.Chat) : Chat {
 
     override fun clear() = chat.clear()
 
-    override fun pause() = chat.pause()
+    override fun pause() = unlessClosed { chat.pause() }
 
-    override fun resume() = chat.resume()
+    override fun resume() = unlessClosed { chat.resume() }
 
-    override fun savePower(save: Boolean) = chat.savePower(save)
+    override fun savePower(save: Boolean) = unlessClosed { chat.savePower(save) }
 
-    override fun freeMemory() = chat.freeMemory()
+    override fun freeMemory() = unlessClosed { chat.freeMemory() }
 
-    override fun close() = chat.close()
+    override fun close() {
+        closed = true
+        chat.close()
+    }
 
     override suspend fun closeAndJoin() {
         close()

@@ -9,7 +9,10 @@ sealed interface Event {
     /** More text: whole characters, to be shown after the text before. */
     data class Piece(val text: String) : Event
 
-    /** A long prompt is being read: [done] of [of] tokens. */
+    /**
+     * A long prompt is being read: [done] of [of] tokens. Before the first piece, and between two where the context is full
+     * or was given back in a pause.
+     */
     data class Reading(val done: Int, val of: Int) : Event
 
     /** The answer is over; nothing follows. */

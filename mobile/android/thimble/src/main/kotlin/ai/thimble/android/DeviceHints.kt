@@ -12,7 +12,7 @@ import android.os.PowerManager
 /**
  * Passes what the device says about heat, battery and memory on to a chat, until it is closed:
  *
- *     val hints = DeviceHints(context, chat::savePower, chat::freeMemory)
+ *     val hints = DeviceHints(context, chat::savePower, chat::freeMemory) // and hints.close() with the chat
  *
  * [savePower] is called when its argument changes, [freeMemory] when the system is about to end processes; both on the
  * main thread.
@@ -26,6 +26,7 @@ class DeviceHints(
     private val power: PowerManager = checkNotNull(this.context.getSystemService(PowerManager::class.java))
     private var saving = false
     private var hot = false
+    private var listensToHeat = false
 
     private val trim = object : ComponentCallbacks2 {
         override fun onTrimMemory(level: Int) {
@@ -64,6 +65,7 @@ class DeviceHints(
         try {
             // Calls back at once with the status that there is.
             power.addThermalStatusListener(context.mainExecutor, heat as PowerManager.OnThermalStatusChangedListener)
+            listensToHeat = true
         } catch (_: RuntimeException) {
             // A device that does not measure it.
         }
@@ -79,7 +81,7 @@ class DeviceHints(
     override fun close() {
         context.unregisterComponentCallbacks(trim)
         context.unregisterReceiver(battery)
-        if (Build.VERSION.SDK_INT >= Build.VERSION_CODES.Q) {
+        if (listensToHeat && Build.VERSION.SDK_INT >= Build.VERSION_CODES.Q) {
             power.removeThermalStatusListener(heat as PowerManager.OnThermalStatusChangedListener)
         }
     }

@@ -43,6 +43,9 @@ class ChatFolder(private val folder: File, private val now: () -> Long = System:
         journals().filter { it.name != open && isEmpty(it) }.forEach { it.delete() }
     }
 
+    /** Whether nothing was said in a chat, or there is none of this name. */
+    fun isEmpty(name: String): Boolean = file(name).let { !it.isFile || isEmpty(it) }
+
     private fun isEmpty(file: File): Boolean =
         try {
             file.useLines { lines -> lines.all { it.startsWith(BEGIN) && isJson(it) } }

@@ -105,10 +105,13 @@ class ChatViewModel(private val device: Device, private val scope: CoroutineScop
         shown.update { it.copy(answer = Answering(), problem = null) }
         answering = scope.launch {
             val text = StringBuilder()
+            val before = said(chat)
             try {
                 events.collect { event ->
                     when (event) {
-                        is Event.Reading -> show(Answering(reading = event.done * 100 / event.of.coerceAtLeast(1)))
+                        // Also in the middle of an answer, when the context is full.
+                        is Event.Reading ->
+                            show(Answering(text.toString(), event.done * 100 / event.of.coerceAtLeast(1)))
                         is Event.Piece -> show(Answering(text.append(event.text).toString()))
                         is Event.End -> end(chat)
                     }
@@ -118,15 +121,16 @@ class ChatViewModel(private val device: Device, private val scope: CoroutineScop
             } catch (error: Throwable) {
                 shown.update { it.copy(problem = problem(error)) }
             } finally {
-                if (this@ChatViewModel.chat === chat) settle(chat, message)
+                if (this@ChatViewModel.chat === chat) settle(chat, message, before)
             }
         }
     }
 
     /** What the chat remembers is the truth: it forgets a message that was not answered. */
-    private fun settle(chat: Chat, message: String?) {
+    private fun settle(chat: Chat, message: String?, before: List<ShownMessage>) {
         val messages = said(chat)
-        val lost = message?.takeIf { said -> messages.takeLast(2).none { it.fromUser && it.text == said } }
+        // As it was: the same message may have been answered once before.
+        val lost = message?.takeIf { messages == before }
         shown.update { it.copy(answer = null, messages = messages, unsent = lost) }
     }
 
@@ -310,7 +314,8 @@ class ChatViewModel(private val device: Device, private val scope: CoroutineScop
     private suspend fun reopenChat() {
         closeChat()
         val model = model ?: return
-        val last = settings.chat
+        // A chat in which nothing was said has the instructions of the time when it was begun.
+        val last = settings.chat.takeUnless { withContext(Dispatchers.IO) { chatFolder.isEmpty(it) } }.orEmpty()
         withContext(Dispatchers.IO) { chatFolder.tidy(last) }
         if (last.isNotEmpty() && tryChat(model, last)) return
         tryChat(model, chatFolder.fresh())
