@@ -43,8 +43,8 @@ class ChatFolder(private val folder: File, private val now: () -> Long = System:
         journals().filter { it.name != open && isEmpty(it) }.forEach { it.delete() }
     }
 
-    /** Whether nothing was said in a chat, or there is none of this name. */
-    fun isEmpty(name: String): Boolean = file(name).let { !it.isFile || isEmpty(it) }
+    /** Whether a chat was begun and nothing was said in it. */
+    fun isEmpty(name: String): Boolean = file(name).let { it.isFile && isEmpty(it) }
 
     private fun isEmpty(file: File): Boolean =
         try {
