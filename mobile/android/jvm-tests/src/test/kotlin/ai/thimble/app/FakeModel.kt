@@ -23,7 +23,7 @@ import java.io.File
 
 /** Models whose answers are what a test puts into [script]; their journals are as the engine's. */
 class FakeEngine {
-    /** Pieces of answers; [END] ends one, [FAIL] breaks it. */
+    /** Pieces of answers; [END] ends one, [FAIL] breaks it, [READ] has the conversation read again. */
     val script = Channel<String>(Channel.UNLIMITED)
 
     /** What was opened, oldest first. */
@@ -52,6 +52,7 @@ class FakeEngine {
     companion object {
         const val END = "\u0000end"
         const val FAIL = "\u0000fail"
+        const val READ = "\u0000read"
     }
 }
 
@@ -76,6 +77,10 @@ class FakeChat(val options: ChatOptions, private val engine: FakeEngine) : Chat 
     private val journal = File(checkNotNull(options.journal))
     private val said = mutableListOf<Message>()
     private var cancelled = false
+
+    /** Its instructions. */
+    var system: String? = null
+        private set
     private var seconds = 0.0
     var paused = false
     var saving = false
@@ -86,12 +91,16 @@ class FakeChat(val options: ChatOptions, private val engine: FakeEngine) : Chat 
     var gone = false
 
     init {
-        if (!journal.exists()) journal.writeText("{\"begin\":{\"system\":null}}\n")
+        if (!journal.exists()) note("begin", JSONObject().put("system", options.system ?: JSONObject.NULL))
         for (line in journal.readLines()) {
             val json = try {
                 JSONObject(line)
             } catch (error: JSONException) {
                 throw ApiException.Damaged(journal.path, "$error")
+            }
+            // As the engine's: a journal that is there has its own instructions.
+            json.optJSONObject("begin")?.let { begin ->
+                system = begin.optString("system").takeUnless { begin.isNull("system") }
             }
             if (json.has("user")) said += Message(true, json.getString("user"))
             if (json.has("piece")) {
@@ -116,6 +125,10 @@ class FakeChat(val options: ChatOptions, private val engine: FakeEngine) : Chat 
             val piece = engine.script.receive()
             if (piece == FakeEngine.FAIL) throw ApiException.ContextFull("too long")
             if (piece == FakeEngine.END || cancelled) break
+            if (piece == FakeEngine.READ) {
+                emit(Event.Reading(1, 4))
+                continue
+            }
             note("piece", piece)
             answer += piece
             seconds += 0.05
@@ -141,7 +154,7 @@ class FakeChat(val options: ChatOptions, private val engine: FakeEngine) : Chat 
         engine.script.trySend("")
     }
 
-    private fun note(key: String, value: String) = journal.appendText("${JSONObject(mapOf(key to value))}\n")
+    private fun note(key: String, value: Any) = journal.appendText("${JSONObject(mapOf(key to value))}\n")
 
     override suspend fun save(path: String) = Unit
 

@@ -61,6 +61,27 @@ class ChatViewModelTest {
     }
 
     @Test
+    fun `an answer stays while the conversation is read once more`() = run { app ->
+        app.send("Hi")
+        engine.answer("Hel", FakeEngine.READ)
+        val answer = app.until { it.answer?.reading == 25 }.answer
+        assertEquals("Hel", answer?.text)
+        engine.answer("lo", END)
+        assertEquals("Hello", app.until { it.answer == null }.messages.last().text)
+    }
+
+    @Test
+    fun `instructions count until something was said`() = run { app ->
+        app.changeSettings(app.state.value.settings.copy(system = "Answer in rhymes."))
+        app.until { it.ready && engine.chats.last().system == "Answer in rhymes." }
+        app.say("Hi", "Hello")
+        app.changeSettings(app.state.value.settings.copy(system = "Be brief."))
+        app.until { it.ready && engine.chats.last().options.system == "Be brief." }
+        assertEquals("Answer in rhymes.", engine.chats.last().system)
+        assertEquals(2, app.state.value.messages.size)
+    }
+
+    @Test
     fun `stopping keeps what there is`() = run { app ->
         app.send("Hi")
         engine.answer("Hel")
