@@ -30,8 +30,5 @@ typealias Finish = ai.thimble.ffi.Finish
 /** Where a model runs. */
 typealias Backend = ai.thimble.ffi.Backend
 
-/** What went wrong, with a subclass where an app would do something different. */
-typealias ApiException = ai.thimble.ffi.ApiException
-
 /** Figures of the last answer. */
 typealias Stats = ai.thimble.ffi.Stats
