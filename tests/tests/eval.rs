@@ -20,7 +20,7 @@ use thimble_eval::{
     Stopped, Task,
 };
 use thimble_host::text::encode;
-use thimble_host::{Generator, MappedModel, Settings};
+use thimble_host::{BackendKind, Generator, MappedModel, Settings, device};
 use thimble_runtime::format::{ModelFile, SectionKind};
 use thimble_runtime::sampler;
 use thimble_runtime::tokenizer::Specials;
@@ -257,6 +257,39 @@ fn neither_threads_nor_interruptions_change_a_bit() {
         whole.tasks,
         "the exact mode computes something else"
     );
+}
+
+/// README.md promises it: nothing is answered by another processor than the one that began.
+#[test]
+fn an_evaluation_whose_gpu_is_lost_goes_on_with_the_same_command() {
+    if let Err(error) = device() {
+        return println!("skipped: {error}");
+    }
+    let at = tempfile::tempdir().unwrap();
+    let model = model(at.path(), ODD);
+    let source = many(&at.path().join("many"));
+    let result = at.path().join("out.json");
+    let settings = Settings { threads: Some(1), backend: Some(BackendKind::Gpu), ..Settings::default() };
+    let run = |result: &Path, lose_after: usize| {
+        let (source, result) = (source.clone(), Some(result.to_owned()));
+        let evaluation = Evaluation { settings, source, result, ..evaluation(&model, &[Task::Piqa]) };
+        let mut resumed = None;
+        let ended = evaluation.run(&AtomicBool::new(false), &mut |event| match event {
+            Event::Resumed { items, .. } => resumed = Some(items),
+            Event::Done { items, .. } if items == lose_after => device().unwrap().lose(),
+            _ => {}
+        });
+        (ended, resumed)
+    };
+    let Ended::Complete(whole) = run(&at.path().join("whole.json"), usize::MAX).0.unwrap() else { panic!() };
+
+    let error = run(&result, 3).0.unwrap_err();
+    assert!(matches!(error, EvalError::Gpu { begun: true }), "{error}");
+    assert!(error.to_string().contains("the same command goes on from there"), "{error}");
+    let (ended, resumed) = run(&result, usize::MAX);
+    let Ended::Complete(evaluated) = ended.unwrap() else { panic!() };
+    assert!(resumed >= Some(3), "what was answered is kept: {resumed:?}");
+    assert_eq!(without_times(evaluated.results), without_times(whole.results));
 }
 
 /// The message for one task with these lines.

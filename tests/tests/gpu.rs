@@ -135,8 +135,10 @@ fn the_device_draws_what_the_host_would() {
     let prompt = tokens(60, 7);
     let nothing = [(Token(0), 0.0)];
     let greedy = Sampling { temperature: 0.0, ..WARM };
+    let penalties =
+        Sampling { repetition_penalty: 1.1, frequency_penalty: 0.1, penalty_window: Some(64), ..WARM };
     for backend in [BackendKind::Gpu, BackendKind::GpuTokens] {
-        for sampling in [greedy, WARM] {
+        for sampling in [greedy, WARM, penalties] {
             let run = |bias: &[(Token, f32)]| {
                 with_session(&model, &on(backend), |session| {
                     session.prefill(&prompt).unwrap();
@@ -164,7 +166,7 @@ fn the_device_draws_what_the_host_would() {
                     (first, again, last, seen, score)
                 })
             };
-            assert!(run(&[]) == run(&nothing), "{backend}, temperature {}", sampling.temperature);
+            assert!(run(&[]) == run(&nothing), "{backend}, {sampling:?}");
         }
     }
     assert_eq!(TOLD.take(), Vec::<String>::new());

@@ -157,7 +157,7 @@ impl Partner for Fake<'_> {
         true
     }
 
-    fn draw(&mut self, sampler: &mut Sampler<'_>) -> Result<Option<Token>, String> {
+    fn draw(&mut self, sampler: &mut Sampler<'_>, history: &[Token]) -> Result<Option<Token>, String> {
         if !self.habits.draws {
             return Ok(None);
         }
@@ -168,7 +168,7 @@ impl Partner for Fake<'_> {
             return Err("no numbers".into());
         }
         let mut candidates = vec![Candidate::default(); self.changed.len()];
-        let token = sampler.sample(&mut self.changed, &[], &mut candidates);
+        let token = sampler.sample(&mut self.changed, history, &mut candidates);
         let position = self.end;
         if position < self.context() {
             forward(self, &Batch { tokens: &[token], position });
@@ -255,7 +255,8 @@ fn wander(file: &ModelFile<'_>, hybrid: Hybrid<'_, Alone>, seed: u64) -> Vec<u32
     let folder = tempfile::tempdir().unwrap();
     let mut kept = KvFile::new(&folder.path().join("kept"));
     let (mut random, mut shown) = (Random(seed), Vec::new());
-    let mut sampler = Sampler::new(Sampling { temperature: 1.0, seed: 3, ..Sampling::default() }).unwrap();
+    let sampling = Sampling { temperature: 1.0, seed: 3, repetition_penalty: 1.2, ..Sampling::default() };
+    let mut sampler = Sampler::new(sampling).unwrap();
     let vocab = hybrid.limits().vocab;
     let mut session = Session::new(hybrid).with_lookup(Lookup::new(4));
     let tokens = |random: &mut Random, count: usize| -> Vec<Token> {

@@ -86,11 +86,16 @@ fn main() -> Result<(), Box<dyn Error>> {
         "decoding, logits read for each token: {speed:.1} tokens/s, {:.2} GB/s",
         speed * read as f64 / 1e9
     );
+    let history = vec![Token(1); prompt + 1];
     let warm = Sampling { temperature: 0.7, top_k: Some(40), top_p: Some(0.95), ..Sampling::default() };
-    for (name, sampling) in [("greedy", Sampling::default()), ("temperature, top-k and top-p", warm)] {
+    for (name, sampling) in [
+        ("greedy", Sampling::default()),
+        ("temperature, top-k and top-p", warm),
+        ("the same with a penalty", Sampling { repetition_penalty: 1.1, ..warm }),
+    ] {
         let speed = median(&mut || {
             let begin = Instant::now();
-            gpu.begin(Token(1), prompt, &sampling)?;
+            gpu.begin(&history, &sampling)?;
             let mut taken = 0;
             gpu.submit_tokens(TOGETHER)?;
             while taken < count {

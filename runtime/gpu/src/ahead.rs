@@ -61,18 +61,23 @@ impl Gpu {
     /// [`Gpu::follow`] took up. From then on the device runs and draws further tokens by itself, some milliseconds of them.
     /// `sampler` is left as if it had drawn.
     ///
-    /// `None` where the host has to draw: there are penalties or a bias, other logits were asked for, or the sampler is
-    /// another one than before.
+    /// `history` is the whole sequence. `None` where the host has to draw: there is a bias, other logits were asked for, or
+    /// sampler or history are others than before.
     ///
     /// # Errors
     /// [`GpuError::Device`], also for logits that are no numbers.
-    pub fn draw(&mut self, sampler: &mut Sampler<'_>) -> Result<Option<Token>, GpuError> {
-        if !sampler.is_plain() {
+    pub fn draw(
+        &mut self,
+        sampler: &mut Sampler<'_>,
+        history: &[Token],
+    ) -> Result<Option<Token>, GpuError> {
+        if sampler.has_bias() {
             return Ok(None);
         }
+        let end = history.last().map(|last| (*last, history.len() - 1));
         let position = match self.ahead.last.filter(|_| self.ahead.followed) {
-            Some((_, before)) if self.ahead.is_of(sampler) => before + 1,
-            None if self.can_draw() => self.begin_ahead(sampler)?,
+            Some(last) if self.ahead.is_of(sampler) && end == Some(last) => history.len(),
+            None if self.can_draw_behind(history.len()) => self.begin_ahead(sampler, history)?,
             _ => return Ok(None),
         };
         self.run_ahead()?;
@@ -107,8 +112,8 @@ impl Gpu {
     }
 
     /// Submits what was recorded with a draw behind it: the position of the token drawn.
-    fn begin_ahead(&mut self, sampler: &Sampler<'_>) -> Result<usize, GpuError> {
-        self.set_sampling(sampler.sampling())?;
+    fn begin_ahead(&mut self, sampler: &Sampler<'_>, history: &[Token]) -> Result<usize, GpuError> {
+        self.set_sampling(sampler.sampling(), history)?;
         self.seed(sampler.random());
         self.ahead.stop();
         (self.ahead.sampling, self.ahead.together) = (*sampler.sampling(), 1);

@@ -45,11 +45,6 @@ pub enum GpuError {
     /// A setting of sampling out of its range.
     #[error(transparent)]
     Sampling(#[from] SamplingError),
-    /// Penalties, which the host applies.
-    #[error(
-        "repetition, frequency and presence penalties are applied on the CPU: read the logits and draw there"
-    )]
-    Penalty,
     /// The device refused something, or was lost.
     #[error("the GPU failed: {reason}")]
     Device {

@@ -159,7 +159,7 @@ impl Entry {
             ],
             Entry::Embed(_) => &[(0, Uniform), (2, Read), (4, Write), (10, Read)],
             Entry::Swiglu => &[(0, Uniform), (1, Read), (2, Write)],
-            Entry::Sample => &[(0, Uniform), (1, Write), (2, Read), (3, Write), (4, Write), (5, Write)],
+            Entry::Sample => &[(0, Uniform), (1, Write), (2, Write), (3, Write), (4, Write), (5, Write), (6, Write)],
             Entry::Store(_) => &[(0, Uniform), (1, Uniform), (2, Read), (3, Write), (4, Write), (5, Write)],
             Entry::Attend(_) => {
                 &[(0, Uniform), (1, Uniform), (3, Write), (4, Write), (5, Write), (6, Write), (7, Write)]

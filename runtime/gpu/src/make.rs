@@ -211,10 +211,11 @@ impl Gpu {
         let settings = b.buffer("settings", Settings::BYTES, wgpu::BufferUsages::UNIFORM);
         let rng = b.storage("random numbers", 16);
         device.queue.write_buffer(&rng, 0, bytemuck::bytes_of(&Pcg32::new(0).state()));
-        let sample_buffers = [&settings, state, &buffers.logits, &buffers.tokens, &buffers.ids, &rng];
+        let seen = b.storage("seen", plan.seen);
+        let sample_buffers = [&settings, state, &buffers.logits, &buffers.tokens, &buffers.ids, &rng, &seen];
         let bind = kernel.bind(device, &sample_buffers);
         let sample = Step { kernel, bind };
-        let generation = Generation::new(settings, rng);
+        let generation = Generation::new(settings, rng, seen);
         let made = b.made;
         let logits = vec![0.0; options.logit_rows * config.vocab];
         // Uploads that are queued go out now, not with the first token.

@@ -65,6 +65,8 @@ pub struct GpuPlan {
     pub logits: u64,
     /// Input tokens.
     pub tokens: u64,
+    /// What penalties look at: how often each token was seen, and the sequence.
+    pub seen: u64,
     /// Decoder layers.
     pub layers: u64,
 }
@@ -135,6 +137,7 @@ impl GpuPlan {
             activated: floats(batch, padded(config.ffn)),
             logits: floats(options.logit_rows, config.vocab),
             tokens: batch as u64 * 4,
+            seen: (config.vocab + options.context) as u64 * 4,
             layers: config.layers as u64,
         };
         let buffers = [
@@ -162,6 +165,7 @@ impl GpuPlan {
             + activations
             + 2 * self.logits
             + self.tokens
+            + self.seen
             + ids
             + state
     }

@@ -22,6 +22,11 @@ pub(crate) struct Settings {
     top_k: u32,
     top_p: f32,
     min_p: f32,
+    repetition: f32,
+    frequency: f32,
+    presence: f32,
+    /// Tokens that the penalties look at, 0 where there are no penalties.
+    pub(crate) window: u32,
     unused: [u32; 2],
 }
 
@@ -29,13 +34,14 @@ impl Settings {
     pub(crate) const BYTES: u64 = size_of::<Settings>() as u64;
 
     /// # Errors
-    /// [`GpuError::Sampling`] and [`GpuError::Penalty`].
+    /// [`GpuError::Sampling`].
     pub(crate) fn new(sampling: &Sampling, vocab: usize, ring: usize) -> Result<Settings, GpuError> {
         sampling.check()?;
-        let Sampling { repetition_penalty, frequency_penalty, presence_penalty, .. } = *sampling;
-        if (repetition_penalty, frequency_penalty, presence_penalty) != (1.0, 0.0, 0.0) {
-            return Err(GpuError::Penalty);
-        }
+        // The CPU's sampler looks at no more tokens than the vocabulary has.
+        let window = match sampling.penalizes() {
+            true => sampling.penalty_window.unwrap_or(usize::MAX).min(vocab),
+            false => 0,
+        };
         let scale = match sampling.temperature {
             0.0 => 0.0,
             // What is beyond f32 on either side would not multiply any more.
@@ -48,6 +54,10 @@ impl Settings {
             top_k: sampling.top_k.map_or(u32::MAX, |k| k.min(vocab) as u32),
             top_p: sampling.top_p.unwrap_or(1.0),
             min_p: sampling.min_p.unwrap_or(0.0),
+            repetition: sampling.repetition_penalty,
+            frequency: sampling.frequency_penalty,
+            presence: sampling.presence_penalty,
+            window: window as u32,
             unused: [0; 2],
         })
     }
@@ -70,6 +80,8 @@ struct Pending {
 pub(crate) struct Generation {
     settings: wgpu::Buffer,
     rng: wgpu::Buffer,
+    /// How often each token is in the penalties' window, then the sequence.
+    seen: wgpu::Buffer,
     pending: VecDeque<Pending>,
     /// The copy that the next submit takes.
     copy: usize,
@@ -85,9 +97,9 @@ impl Generation {
         self.pending.len() < IN_FLIGHT
     }
 
-    pub(crate) fn new(settings: wgpu::Buffer, rng: wgpu::Buffer) -> Generation {
+    pub(crate) fn new(settings: wgpu::Buffer, rng: wgpu::Buffer, seen: wgpu::Buffer) -> Generation {
         let pending = VecDeque::with_capacity(IN_FLIGHT);
-        Generation { settings, rng, pending, copy: 0, position: None, goes_on: false }
+        Generation { settings, rng, seen, pending, copy: 0, position: None, goes_on: false }
     }
 }
 
@@ -97,24 +109,29 @@ impl Gpu {
         self.device.queue.write_buffer(&self.generation.rng, 0, bytemuck::bytes_of(&random.state()));
     }
 
-    /// Begins to draw on the device: `first` at `position` is what [`Gpu::submit_tokens`] runs next. The seed of `sampling`
-    /// is for [`Gpu::seed`].
+    /// Begins to draw on the device: the last token of `history`, which is the whole sequence, is what
+    /// [`Gpu::submit_tokens`] runs next. The seed of `sampling` is for [`Gpu::seed`].
     ///
     /// # Errors
-    /// [`GpuError::Sampling`] and [`GpuError::Penalty`].
-    pub fn begin(&mut self, first: Token, position: usize, sampling: &Sampling) -> Result<(), GpuError> {
-        self.set_sampling(sampling)?;
+    /// [`GpuError::Sampling`]; [`GpuError::Option`] for no history.
+    pub fn begin(&mut self, history: &[Token], sampling: &Sampling) -> Result<(), GpuError> {
+        let Some((first, before)) = history.split_last() else {
+            return Err(GpuError::Option { what: "the history", expected: "a token or more".into(), found: 0 });
+        };
+        let position = before.len();
+        self.set_sampling(sampling, history)?;
         self.submit(None);
-        self.set_batch(&Batch { tokens: &[first], position });
+        self.set_batch(&Batch { tokens: &[*first], position });
         (self.state.head_row, self.state.head_rows) = (0, 1);
         self.generation.position = Some(position);
         Ok(())
     }
 
-    /// Whether the logits of the last token, and no others, were asked for and wait to be computed.
-    pub(crate) fn can_draw(&self) -> bool {
-        let State { tokens, head_row, head_rows, .. } = self.state;
-        self.has_head && head_rows == 1 && head_row + 1 == tokens
+    /// Whether the logits behind so many tokens, and no others, were asked for and wait to be computed.
+    pub(crate) fn can_draw_behind(&self, length: usize) -> bool {
+        let State { position, tokens, head_row, head_rows } = self.state;
+        let is_last = head_rows == 1 && head_row + 1 == tokens;
+        self.has_head && is_last && (position + tokens) as usize == length
     }
 
     /// Draws from the logits that were asked for: the position of the token drawn.
@@ -183,12 +200,21 @@ impl Gpu {
         Ok(taken.map(|at| Token(ids[at % RING])).collect())
     }
 
-    pub(crate) fn set_sampling(&mut self, sampling: &Sampling) -> Result<(), GpuError> {
+    /// Settings for draws behind `history`, which is the whole sequence.
+    pub(crate) fn set_sampling(&mut self, sampling: &Sampling, history: &[Token]) -> Result<(), GpuError> {
         let settings = Settings::new(sampling, self.config.vocab, RING)?;
         while !self.generation.pending.is_empty() {
             self.take_tokens()?;
         }
         self.device.queue.write_buffer(&self.generation.settings, 0, bytemuck::bytes_of(&settings));
+        let start = history.len().saturating_sub(settings.window as usize);
+        if settings.window > 0 {
+            let words = seen(&history[start..], self.config.vocab);
+            let (counts, recent) = words.split_at(self.config.vocab);
+            let at = (self.config.vocab + start) as u64 * 4;
+            self.device.queue.write_buffer(&self.generation.seen, 0, bytemuck::cast_slice(counts));
+            self.device.queue.write_buffer(&self.generation.seen, at, bytemuck::cast_slice(recent));
+        }
         Ok(())
     }
 
@@ -201,4 +227,14 @@ impl Gpu {
             self.generation.copy = (copy + 1) % IN_FLIGHT;
         }
     }
+}
+
+/// How often each token is in the window, and the window behind that.
+pub(crate) fn seen(window: &[Token], vocab: usize) -> Vec<u32> {
+    let mut words = vec![0; vocab];
+    for token in window {
+        words[token.index()] += 1;
+    }
+    words.extend(window.iter().map(|token| token.0));
+    words
 }

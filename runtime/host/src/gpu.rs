@@ -85,8 +85,8 @@ impl Partner for Gpu {
         Some(GpuWork { dispatches: self.dispatches(), read_bytes: self.read_bytes(position) })
     }
 
-    fn draw(&mut self, sampler: &mut Sampler<'_>) -> Result<Option<Token>, String> {
-        Gpu::draw(self, sampler).map_err(|error| error.to_string())
+    fn draw(&mut self, sampler: &mut Sampler<'_>, history: &[Token]) -> Result<Option<Token>, String> {
+        Gpu::draw(self, sampler, history).map_err(|error| error.to_string())
     }
 
     fn follow(&mut self, batch: &Batch<'_>) -> bool {

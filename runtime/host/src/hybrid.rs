@@ -51,11 +51,12 @@ pub trait Partner: Backend + Send {
     }
 
     /// Draws the next token, from the only row of logits asked for or behind the token that [`Partner::follow`] took up,
-    /// and goes on with it. `sampler` is left as if it had drawn. `None` where the host has to draw.
+    /// and goes on with it. `history` is the whole sequence. `sampler` is left as if it had drawn. `None` where the host has
+    /// to draw.
     ///
     /// # Errors
     /// What is wrong, as a clause.
-    fn draw(&mut self, _sampler: &mut Sampler<'_>) -> Result<Option<Token>, String> {
+    fn draw(&mut self, _sampler: &mut Sampler<'_>, _history: &[Token]) -> Result<Option<Token>, String> {
         Ok(None)
     }
 
@@ -319,11 +320,16 @@ impl<'a, T: Team> Hybrid<'a, T> {
     }
 
     /// Has the partner draw, where it decodes and nobody has looked at the logits.
-    fn draw_on_partner(&mut self, sampler: &mut Sampler<'_>, row: usize) -> Option<Token> {
+    fn draw_on_partner(
+        &mut self,
+        sampler: &mut Sampler<'_>,
+        row: usize,
+        position: usize,
+    ) -> Option<Token> {
         let last = self.batch.len().checked_sub(1)?;
         let fits = (row, &self.rows) == (0, &(last..last + 1)) && self.kind().decodes_on_gpu();
         let partner = self.partner.as_mut().filter(|_| fits && self.by_partner && !self.settled)?;
-        match partner.draw(sampler) {
+        match partner.draw(sampler, &self.cpu.history()[..position]) {
             Ok(drawn) => {
                 (self.settled, self.ahead) = (drawn.is_some(), self.ahead || drawn.is_some());
                 drawn
@@ -403,7 +409,7 @@ impl<T: Team> Sequence for Hybrid<'_, T> {
     }
 
     fn sample(&mut self, sampler: &mut Sampler<'_>, row: usize, position: usize) -> Token {
-        if let Some(token) = self.draw_on_partner(sampler, row) {
+        if let Some(token) = self.draw_on_partner(sampler, row, position) {
             return token;
         }
         self.settle();

@@ -75,9 +75,9 @@ impl<'b> Sampler<'b> {
         &self.sampling
     }
 
-    /// Whether logits are drawn from as they are: no bias, no penalty.
-    pub fn is_plain(&self) -> bool {
-        self.bias.is_empty() && !self.sampling.penalizes()
+    /// Whether anything is added to logits.
+    pub fn has_bias(&self) -> bool {
+        !self.bias.is_empty()
     }
 
     /// Where the random numbers stand.

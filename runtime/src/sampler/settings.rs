@@ -92,7 +92,7 @@ impl Sampling {
     }
 
     /// Whether any penalty does something.
-    pub(super) fn penalizes(&self) -> bool {
+    pub fn penalizes(&self) -> bool {
         self.repetition_penalty != 1.0 || self.frequency_penalty != 0.0 || self.presence_penalty != 0.0
     }
 }

@@ -1,10 +1,11 @@
 // The next token: greedy, or drawn with temperature, top-k, top-p and min-p from PCG32. Workgroups: (1).
 //
 // The token goes where the next pass reads its input, and into the ring that the host reads, there with its highest bit
-// set where not all logits were finite; the position moves on, so that several tokens run without the host. The order of operations is the CPU sampler's: logits that are no numbers
-// count as minus infinity; the largest is taken from all, and what is left is multiplied by 1 / temperature; top-k, then
-// top-p, then min-p cut the order of logits (equal ones by id); the draw walks that order, or that of ids where neither
-// top-k nor top-p cuts. Sums are f32 here and f64 there: a draw within their rounding of a boundary may differ.
+// set where not all logits were finite; the position moves on, so that several tokens run without the host. The order of
+// operations is the CPU sampler's: logits that are no numbers count as minus infinity; penalties; the largest is taken from
+// all, and what is left is multiplied by 1 / temperature; top-k, then top-p, then min-p cut the order of logits (equal ones
+// by id); the draw walks that order, or that of ids where neither top-k nor top-p cuts. Sums are f32 here and f64 there: a
+// draw within their rounding of a boundary may differ.
 
 struct Settings {
     vocab: u32,
@@ -17,6 +18,12 @@ struct Settings {
     // 1 where there is none.
     top_p: f32,
     min_p: f32,
+    // Of penalties: 1 where there is none, 0 for the other two.
+    repetition: f32,
+    frequency: f32,
+    presence: f32,
+    // Tokens at the end of the sequence that they look at; 0: there are no penalties.
+    window: u32,
     unused_0: u32,
     unused_1: u32,
 }
@@ -31,11 +38,13 @@ struct State {
 @group(0) @binding(0) var<uniform> settings: Settings;
 @group(0) @binding(1) var<storage, read_write> state: State;
 // Bits of floats, so that no operation meets what is not a number.
-@group(0) @binding(2) var<storage, read> logits: array<u32>;
+@group(0) @binding(2) var<storage, read_write> logits: array<u32>;
 @group(0) @binding(3) var<storage, read_write> tokens: array<u32>;
 @group(0) @binding(4) var<storage, read_write> ids: array<u32>;
 // PCG32: state and increment, low words first.
 @group(0) @binding(5) var<storage, read_write> rng: array<u32, 4>;
+// How often each token is in the window, [vocab], then the sequence, [context]; kept where there are penalties.
+@group(0) @binding(6) var<storage, read_write> seen: array<u32>;
 
 const LANES = 256u;
 // Candidates that are sorted at a time.
@@ -188,6 +197,34 @@ fn odd_logits(lane: u32) -> u32 {
         }
     }
     return select(0u, 0x80000000u, smallest(lane, found) == 0u);
+}
+
+// Repetition penalty (CTRL, Keskar et al. 2019, section 4.1; logits below zero are multiplied), frequency and presence
+// penalties, in place. All lanes have to have read the logits that they want as they were.
+fn penalize(lane: u32) {
+    for (var i = lane; i < settings.vocab; i += LANES) {
+        let bits = logit_bits(i);
+        if (seen[i] > 0u && bits != LOWEST_BITS) {
+            let x = bitcast<f32>(bits);
+            let repeated = select(x * settings.repetition, x / settings.repetition, x > 0.0);
+            let penalized = repeated - (f32(seen[i]) * settings.frequency + settings.presence);
+            logits[i] = bitcast<u32>(clamp(penalized, -3.4e38, 3.4e38));
+        }
+    }
+    storageBarrier();
+}
+
+// The token at the end of the sequence enters the window, and the oldest one leaves it.
+fn remember(token: u32) {
+    let place = state.position + state.tokens;
+    if (settings.vocab + place >= arrayLength(&seen)) {
+        return;
+    }
+    seen[settings.vocab + place] = token;
+    seen[token] += 1u;
+    if (place >= settings.window) {
+        seen[seen[settings.vocab + place - settings.window]] -= 1u;
+    }
 }
 
 // The best place of all.
@@ -479,6 +516,10 @@ fn draw_from_best(lane: u32, largest: f32, chance: f32, best: u32) -> u32 {
 
 @compute @workgroup_size(256)
 fn sample(@builtin(local_invocation_index) lane: u32) {
+    let odd = odd_logits(lane);
+    if (settings.window > 0u) {
+        penalize(lane);
+    }
     let best = best_place(lane);
     var token = best.y;
     let bits = bits_of(best.x);
@@ -496,8 +537,10 @@ fn sample(@builtin(local_invocation_index) lane: u32) {
             token = draw_from_best(lane, largest, chance, best.y);
         }
     }
-    let odd = odd_logits(lane);
     if (lane == 0u) {
+        if (settings.window > 0u) {
+            remember(token);
+        }
         tokens[0] = token;
         ids[(state.position + state.tokens - 1u) % settings.ring] = token | odd;
         state.position += state.tokens;

@@ -231,9 +231,10 @@ fn dispatches_are_few() {
     assert_eq!(count(&Batch { tokens: &prompt[..1], position: 256 }), 6 * layers + 2);
 }
 
-/// Runs `first` and `count` tokens in all, each the likeliest behind the one before, in one submit.
+/// Runs `first` at `position` and `count` tokens in all, each the likeliest behind the one before, in one submit.
 fn greedy(gpu: &mut Gpu, first: Token, position: usize, count: usize) -> Result<Vec<Token>, GpuError> {
-    gpu.begin(first, position, &Sampling::default())?;
+    let history = [vec![Token(0); position], vec![first]].concat();
+    gpu.begin(&history, &Sampling::default())?;
     gpu.submit_tokens(count)?;
     gpu.take_tokens()
 }

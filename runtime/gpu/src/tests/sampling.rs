@@ -3,7 +3,7 @@
 use super::model::{config, mixed, model, options, tokens};
 use super::{Bench, Random, device};
 use crate::kernels::Entry;
-use crate::sampling::Settings;
+use crate::sampling::{Settings, seen};
 use crate::steps::Step;
 use crate::{Gpu, GpuError};
 use thimble_runtime::Token;
@@ -23,13 +23,31 @@ const GREEDY: Sampling = Sampling {
     seed: 0,
 };
 const WARM: Sampling = Sampling { temperature: 1.0, ..GREEDY };
+const PENALTIES: Sampling = Sampling {
+    repetition_penalty: 1.3,
+    frequency_penalty: 0.2,
+    presence_penalty: 0.1,
+    penalty_window: Some(7),
+    ..WARM
+};
 
-/// Draws once for each row of logits, one after the other: tokens, and the generator's state behind them.
-fn draw(bench: &mut Bench, sampling: &Sampling, rows: &[Vec<f32>]) -> (Vec<u32>, [u64; 2]) {
+/// Draws once for each row of logits, one after the other, behind `history`: tokens, and the generator's state behind them.
+fn draw(
+    bench: &mut Bench,
+    sampling: &Sampling,
+    history: &[Token],
+    rows: &[Vec<f32>],
+) -> (Vec<u32>, [u64; 2]) {
     let vocab = rows[0].len();
     let settings = Settings::new(sampling, vocab, rows.len()).unwrap();
+    let start = history.len().saturating_sub(settings.window as usize);
+    let mut words = seen(&history[start..], vocab);
+    words.splice(vocab..vocab, vec![0; start]);
+    words.extend(vec![0; rows.len()]);
+    let seen = bench.buffer(&words);
     let settings = bench.buffer(&[settings]);
-    let state = bench.buffer(&[0u32, 1, 3, 4]);
+    let last = history.len() - 1;
+    let state = bench.buffer(&[last as u32, 1, 3, 4]);
     let (tokens, ids) = (bench.buffer(&[77u32; 4]), bench.buffer(&vec![77u32; rows.len()]));
     let rng = bench.buffer(&Pcg32::new(sampling.seed).state());
     let kernel = bench.kernels.get(Entry::Sample);
@@ -37,22 +55,29 @@ fn draw(bench: &mut Bench, sampling: &Sampling, rows: &[Vec<f32>]) -> (Vec<u32>,
         .iter()
         .map(|row| {
             let logits = bench.buffer(row);
-            let buffers = [&settings, &state, &logits, &tokens, &ids, &rng];
+            let buffers = [&settings, &state, &logits, &tokens, &ids, &rng, &seen];
             Step { kernel: kernel.clone(), bind: kernel.bind(&bench.device, &buffers) }
         })
         .collect();
-    let found: Vec<u32> = bench.run(&ids, |pass| steps.iter().for_each(|step| step.record(pass, [1, 1, 1])));
+    let mut found: Vec<u32> = bench.run(&ids, |pass| steps.iter().for_each(|step| step.record(pass, [1, 1, 1])));
+    // Places of the ring follow positions.
+    found.rotate_left(last % rows.len());
     assert_eq!(bench.run::<u32>(&tokens, |_| {}), [found[rows.len() - 1] & !(1 << 31), 77, 77, 77]);
-    assert_eq!(bench.run::<u32>(&state, |_| {}), [rows.len() as u32, 1, 0, 1]);
+    assert_eq!(bench.run::<u32>(&state, |_| {}), [(last + rows.len()) as u32, 1, 0, 1]);
     let rng: Vec<u64> = bench.run(&rng, |_| {});
     // Above is whether all logits were finite.
     (found.into_iter().map(|id| id & !(1 << 31)).collect(), [rng[0], rng[1]])
 }
 
-fn cpus(sampling: &Sampling, rows: &[Vec<f32>]) -> Vec<u32> {
+fn cpus(sampling: &Sampling, history: &[Token], rows: &[Vec<f32>]) -> Vec<u32> {
     let mut sampler = Sampler::new(*sampling).unwrap();
     let mut candidates = vec![Candidate::default(); rows[0].len()];
-    rows.iter().map(|row| sampler.sample(&mut row.clone(), &[], &mut candidates).0).collect()
+    let mut history = history.to_vec();
+    for row in rows {
+        let token = sampler.sample(&mut row.clone(), &history, &mut candidates);
+        history.push(token);
+    }
+    history[history.len() - rows.len()..].iter().map(|token| token.0).collect()
 }
 
 #[test]
@@ -90,8 +115,8 @@ fn tokens_are_those_of_the_cpus_sampler() {
                 }
                 rows.push(logits);
             }
-            let (found, state) = draw(&mut bench, &sampling, &rows);
-            let expected = cpus(&sampling, &rows);
+            let (found, state) = draw(&mut bench, &sampling, &[Token(0)], &rows);
+            let expected = cpus(&sampling, &[Token(0)], &rows);
             let off = found.iter().zip(&expected).filter(|(a, b)| a != b).count();
             if off > 0 {
                 println!("way {i}, {vocab} tokens: {found:?} for {expected:?}");
@@ -114,6 +139,42 @@ fn tokens_are_those_of_the_cpus_sampler() {
     }
     println!("{different} of {draws} draws differ from the CPU's");
     assert!(different * 200 <= draws, "more than rounding explains");
+}
+
+#[test]
+fn penalties_are_the_cpus() {
+    let Some(mut bench) = Bench::new() else { return };
+    let mut random = Random(33);
+    let ways = [
+        Sampling { temperature: 0.0, ..PENALTIES },
+        PENALTIES,
+        Sampling { penalty_window: None, ..PENALTIES },
+        Sampling { penalty_window: Some(1), presence_penalty: -0.5, ..WARM },
+        Sampling { penalty_window: Some(0), ..PENALTIES },
+        Sampling { repetition_penalty: 0.7, penalty_window: Some(64), top_k: Some(5), ..WARM },
+        Sampling { frequency_penalty: 3.0e38, penalty_window: Some(9), ..WARM },
+    ];
+    let (mut draws, mut different) = (0, 0);
+    // A small vocabulary, in which tokens come back, and one smaller than the window.
+    for (vocab, length) in [(5, 1), (40, 3), (40, 7), (40, 30), (1_000, 200)] {
+        for (i, way) in ways.iter().enumerate() {
+            let sampling = Sampling { seed: random.next(), ..*way };
+            let history: Vec<Token> = (0..length).map(|_| Token(random.next() as u32 % vocab)).collect();
+            let mut rows: Vec<Vec<f32>> = Vec::new();
+            for _ in 0..24 {
+                rows.push((0..vocab).map(|_| (random.float() + random.float()) * 3.0).collect());
+            }
+            rows[4][vocab as usize / 2] = f32::NAN;
+            rows[5][vocab as usize / 2] = f32::NEG_INFINITY;
+            let found = draw(&mut bench, &sampling, &history, &rows).0;
+            let expected = cpus(&sampling, &history, &rows);
+            let off = found.iter().zip(&expected).filter(|(a, b)| a != b).count();
+            println!("way {i}, {vocab} tokens behind {length}: {off} differ");
+            (draws, different) = (draws + 24, different + off);
+        }
+    }
+    // A draw that differs changes what the ones behind it are made of.
+    assert!(different * 200 <= draws, "{different} of {draws} draws differ from the CPU's");
 }
 
 #[test]
@@ -141,7 +202,8 @@ fn odd_logits_give_the_cpus_token() {
     for way in ways {
         for seed in 0..4 {
             let sampling = Sampling { seed, ..way };
-            assert_eq!(draw(&mut bench, &sampling, &rows).0, cpus(&sampling, &rows), "{sampling:?}");
+            let found = draw(&mut bench, &sampling, &[Token(0)], &rows).0;
+            assert_eq!(found, cpus(&sampling, &[Token(0)], &rows), "{sampling:?}");
         }
     }
 }
@@ -155,25 +217,27 @@ fn draws_are_fed_back() {
     let weights = Weights::new(&file).unwrap();
     let prompt = tokens(20, &mut random);
     let mut gpu = Gpu::new(&device, &weights, &options(KvKind::F16, 32, 1)).unwrap();
-    let sampling = Sampling { seed: 5, temperature: 1.5, top_k: Some(40), top_p: Some(0.95), ..WARM };
+    let sampling = Sampling { seed: 5, temperature: 1.5, top_k: Some(40), top_p: Some(0.95), ..PENALTIES };
     // One by one, drawn by the CPU.
     let mut sampler = Sampler::new(sampling).unwrap();
     let mut candidates = vec![Candidate::default(); 512];
-    let (mut expected, mut batch, mut position) = (Vec::new(), prompt.clone(), 0);
+    let (mut expected, mut history) = (Vec::new(), prompt.clone());
+    let (mut batch, mut position) = (prompt.clone(), 0);
     for _ in 0..22 {
         let logits = gpu.logits_behind(&Batch { tokens: &batch, position }).unwrap();
         position += batch.len();
-        let token = sampler.sample(&mut logits.to_vec(), &[], &mut candidates);
+        let token = sampler.sample(&mut logits.to_vec(), &history, &mut candidates);
+        history.push(token);
         expected.push(token);
         batch = vec![token];
     }
     // The prompt and its token in one submit, then 8, 8 and 5 tokens, two submits ahead.
     let mut found = Vec::new();
     gpu.seed(&Pcg32::new(5));
-    gpu.set_sampling(&sampling).unwrap();
+    gpu.set_sampling(&sampling, &prompt).unwrap();
     forward(&mut gpu, &Batch { tokens: &prompt, position: 0 });
     gpu.head(prompt.len() - 1..prompt.len());
-    assert!(gpu.can_draw() && gpu.draw_behind() == prompt.len());
+    assert!(gpu.can_draw_behind(prompt.len()) && gpu.draw_behind() == prompt.len());
     for count in [8, 8, 5] {
         gpu.submit_tokens(count).unwrap();
         found.extend(gpu.take_tokens().unwrap());
@@ -188,8 +252,7 @@ fn draws_are_fed_back() {
     // Any other pass ends it.
     gpu.logits_behind(&Batch { tokens: &prompt[..1], position: 3 }).unwrap();
     assert!(matches!(gpu.submit_tokens(1), Err(GpuError::Option { .. })));
-    let penalties = Sampling { presence_penalty: 0.5, ..sampling };
-    assert_eq!(gpu.begin(Token(1), 0, &penalties), Err(GpuError::Penalty));
+    assert!(matches!(gpu.begin(&[], &sampling), Err(GpuError::Option { .. })));
     let wrong = Sampling { temperature: -1.0, ..sampling };
-    assert!(matches!(gpu.begin(Token(1), 0, &wrong), Err(GpuError::Sampling(_))));
+    assert!(matches!(gpu.begin(&[Token(1)], &wrong), Err(GpuError::Sampling(_))));
 }
