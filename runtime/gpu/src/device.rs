@@ -88,21 +88,31 @@ fn tiles(adapter: &wgpu::Adapter) -> Vec<Tile> {
     if features.contains(wgpu::Features::SHADER_F16) {
         tiles.push(Tile::F16);
     }
-    let sixteen = |p: &wgpu::CooperativeMatrixProperties| {
-        (p.m_size, p.n_size, p.k_size) == (16, 16, 16)
-            && p.ab_type == wgpu::CooperativeScalarType::F16
-            && p.cr_type == wgpu::CooperativeScalarType::F32
-    };
     let cooperative = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SHADER_F16;
-    if features.contains(cooperative)
-        && (info.subgroup_min_size, info.subgroup_max_size) == (32, 32)
-        && limits.max_compute_workgroup_storage_size >= 32_768
-        && adapter.cooperative_matrix_properties().iter().any(sixteen)
-    {
-        // Last: it was checked by naga and never run.
-        tiles.push(Tile::Cooperative);
+    if features.contains(cooperative) && limits.max_compute_workgroup_storage_size >= 32_768 {
+        let offered = adapter.cooperative_matrix_properties();
+        // Last: what wgpu calls experimental is for those who ask for it.
+        for (tile, side, lanes) in [(Tile::Cooperative8, 8, 8), (Tile::Cooperative16, 16, 32)] {
+            let fits = |p: &wgpu::CooperativeMatrixProperties| {
+                (p.m_size, p.n_size, p.k_size) == (side, side, side)
+                    && p.ab_type == wgpu::CooperativeScalarType::F16
+                    && p.cr_type == wgpu::CooperativeScalarType::F32
+            };
+            let subgroups = (info.subgroup_min_size, info.subgroup_max_size);
+            if subgroups == (lanes, lanes) && offered.iter().any(fits) {
+                tiles.push(tile);
+            }
+        }
     }
     tiles
+}
+
+/// Whether eight neighbouring lanes are always in one subgroup.
+fn has_eights(adapter: &wgpu::Adapter) -> bool {
+    let info = adapter.get_info();
+    // wgpu says 4 for all of Metal, whose GPUs have 32 or 64, or 8 where they are Intel's.
+    let wide = info.subgroup_min_size >= 8 || info.backend == wgpu::Backend::Metal;
+    wide && adapter.features().contains(wgpu::Features::SUBGROUP)
 }
 
 /// Longest wait for a submission: a batch takes seconds where the driver is made of software and the machine busy.
@@ -116,6 +126,8 @@ pub struct Device {
     report: AdapterReport,
     /// What the device offers, the one in use first.
     tiles: Vec<Tile>,
+    /// Attention uses subgroups.
+    subgroups: bool,
     pub(crate) pipelines: Option<PipelineFile>,
     /// The first error that no call returned: validation, memory, loss.
     failure: Arc<Mutex<Option<String>>>,
@@ -130,7 +142,7 @@ impl Device {
         Device::open_with(name, false)
     }
 
-    /// The same with what wgpu calls experimental: [`Tile::Cooperative`] where the adapter has it.
+    /// The same with what wgpu calls experimental: [`Tile::Cooperative8`] or [`Tile::Cooperative16`] where the adapter has it.
     ///
     /// # Errors
     /// As [`Device::open`].
@@ -165,10 +177,14 @@ impl Device {
         };
         let report = AdapterReport::new(&adapter);
         let mut tiles = tiles(&adapter);
-        tiles.retain(|tile| experimental || *tile != Tile::Cooperative);
-        let mut features = (wgpu::Features::SHADER_F16 | wgpu::Features::PIPELINE_CACHE) & adapter.features();
+        let is_experimental = |tile: &Tile| matches!(tile, Tile::Cooperative8 | Tile::Cooperative16);
+        tiles.retain(|tile| experimental || !is_experimental(tile));
+        let subgroups = has_eights(&adapter);
+        let wanted =
+            wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP | wgpu::Features::PIPELINE_CACHE;
+        let mut features = wanted & adapter.features();
         let mut experimental_features = wgpu::ExperimentalFeatures::disabled();
-        if tiles.contains(&Tile::Cooperative) {
+        if tiles.iter().any(is_experimental) {
             features |= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
             // SAFETY: what is asked of the one who enables them is to take reports of undefined behaviour to wgpu; the
             // only such feature that is requested is the one above, used as its tests and examples do.
@@ -199,7 +215,7 @@ impl Device {
                 _ => format!("{why:?}: {message}"),
             });
         });
-        Ok(Device { device, queue, report, tiles, pipelines: None, failure })
+        Ok(Device { device, queue, report, tiles, subgroups, pipelines: None, failure })
     }
 
     /// What the adapter is and can do.
@@ -228,6 +244,17 @@ impl Device {
         };
         self.tiles.swap(0, place);
         Ok(self)
+    }
+
+    /// Whether attention uses subgroups.
+    pub(crate) fn subgroups(&self) -> bool {
+        self.subgroups
+    }
+
+    /// The same device as if it had no subgroups.
+    #[cfg(test)]
+    pub(crate) fn without_subgroups(self) -> Device {
+        Device { subgroups: false, ..self }
     }
 
     /// The first failure since the device was opened.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use thimble_runtime::format::Encoding;
 
 /// Name and text of every shader module: one file, or several behind each other.
-pub const SHADERS: [(&str, &str); 9] = [
+pub const SHADERS: [(&str, &str); 11] = [
     (
         "vector",
         concat!(
@@ -26,7 +26,22 @@ pub const SHADERS: [(&str, &str); 9] = [
     ("swiglu", include_str!("shaders/swiglu.wgsl")),
     ("sample", include_str!("shaders/sample.wgsl")),
     ("store", concat!(include_str!("shaders/cache.wgsl"), include_str!("shaders/store.wgsl"))),
-    ("attend", concat!(include_str!("shaders/cache.wgsl"), include_str!("shaders/attend.wgsl"))),
+    (
+        "attend",
+        concat!(
+            include_str!("shaders/cache.wgsl"),
+            include_str!("shaders/eights.wgsl"),
+            include_str!("shaders/attend.wgsl")
+        ),
+    ),
+    (
+        "attend_subgroup",
+        concat!(
+            include_str!("shaders/cache.wgsl"),
+            include_str!("shaders/eights_subgroup.wgsl"),
+            include_str!("shaders/attend.wgsl")
+        ),
+    ),
     (
         "tiled_dot4",
         concat!(
@@ -47,9 +62,19 @@ pub const SHADERS: [(&str, &str); 9] = [
         ),
     ),
     (
-        "tiled_cooperative",
+        "tiled_cooperative_8",
         concat!(
-            include_str!("shaders/enable_cooperative.wgsl"),
+            include_str!("shaders/cooperative_8.wgsl"),
+            include_str!("shaders/panel.wgsl"),
+            include_str!("shaders/finish.wgsl"),
+            include_str!("shaders/tile.wgsl"),
+            include_str!("shaders/tiled_cooperative.wgsl")
+        ),
+    ),
+    (
+        "tiled_cooperative_16",
+        concat!(
+            include_str!("shaders/cooperative_16.wgsl"),
             include_str!("shaders/panel.wgsl"),
             include_str!("shaders/finish.wgsl"),
             include_str!("shaders/tile.wgsl"),
@@ -67,8 +92,11 @@ pub enum Tile {
     Dot4,
     /// Quantized weights in half precision with f32 sums: less exact than the others.
     F16,
-    /// Cooperative matrices of halves, of which weights and input have two each; wgpu calls them experimental.
-    Cooperative,
+    /// Cooperative matrices of halves, of which weights and input have two each; wgpu calls them experimental. These of 8 by
+    /// 8, on subgroups of 8 lanes.
+    Cooperative8,
+    /// The same of 16 by 16, on subgroups of 32 lanes.
+    Cooperative16,
 }
 
 impl Tile {
@@ -81,9 +109,10 @@ impl Tile {
     fn module(self) -> usize {
         match self {
             Tile::Plain => 1,
-            Tile::Dot4 => 6,
-            Tile::F16 => 7,
-            Tile::Cooperative => 8,
+            Tile::Dot4 => 7,
+            Tile::F16 => 8,
+            Tile::Cooperative8 => 9,
+            Tile::Cooperative16 => 10,
         }
     }
 }
@@ -121,7 +150,7 @@ enum Use {
 
 impl Entry {
     /// Place of the module in [`SHADERS`], entry point, override constants.
-    fn source(self) -> (usize, &'static str, Vec<(&'static str, f64)>) {
+    fn source(self, subgroups: bool) -> (usize, &'static str, Vec<(&'static str, f64)>) {
         let encoding = |e: Encoding| ("ENCODING", f64::from(e as u32));
         let kv = |bytes: u32| ("KV_BYTES", f64::from(bytes));
         match self {
@@ -134,7 +163,7 @@ impl Entry {
             Entry::Sample => (3, "sample", vec![]),
             Entry::Store(1) => (4, "store_bytes", vec![kv(1)]),
             Entry::Store(bytes) => (4, "store", vec![kv(bytes)]),
-            Entry::Attend(bytes) => (5, "attend", vec![kv(bytes)]),
+            Entry::Attend(bytes) => (if subgroups { 6 } else { 5 }, "attend", vec![kv(bytes)]),
             Entry::Merge => (5, "merge", vec![]),
         }
     }
@@ -212,7 +241,7 @@ impl Kernels {
         if let Some(kernel) = self.made.get(&entry) {
             return kernel.clone();
         }
-        let (file, name, constants) = entry.source();
+        let (file, name, constants) = entry.source(self.device.subgroups());
         let device = &self.device.device;
         let module = self.modules[file].get_or_insert_with(|| {
             let (label, text) = SHADERS[file];

@@ -1,4 +1,5 @@
-// Causal attention with grouped queries. Behind cache.wgsl.
+// Causal attention with grouped queries. Behind cache.wgsl and eights.wgsl, or eights_subgroup.wgsl where the adapter has
+// subgroups of eight lanes or more.
 
 fn key_at(head: u32, position: u32, d: u32) -> f32 {
     let number = key_number(head, position, d);
@@ -26,7 +27,6 @@ const LOWEST = -3.0e38;
 var<workgroup> queries: array<vec4<f32>, 512>;
 // Scores, then probabilities: [64 positions, 8 queries].
 var<workgroup> scores: array<f32, 512>;
-var<workgroup> shares: array<f32, 64>;
 var<workgroup> largest: array<f32, 8>;
 var<workgroup> sum: array<f32, 8>;
 var<workgroup> shrink: array<f32, 8>;
@@ -37,8 +37,9 @@ var<workgroup> shrink: array<f32, 8>;
 fn attend(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    lanes: Lane,
 ) {
+    let lane = number_of(lanes);
     let share = shape.heads / shape.kv_heads;
     let all = state.tokens * share;
     let first = group.x * 8u;
@@ -102,12 +103,7 @@ fn attend(
         for (var n = 0u; n < 8u; n++) {
             most = max(most, scores[(eighth * 8u + n) * 8u + q]);
         }
-        shares[lane] = most;
-        workgroupBarrier();
-        most = largest[q];
-        for (var n = 0u; n < 8u; n++) {
-            most = max(most, shares[q * 8u + n]);
-        }
+        most = max(largest[q], largest_of_eight(lane, most));
         var exponentials = 0.0;
         for (var n = 0u; n < 8u; n++) {
             let at = (eighth * 8u + n) * 8u + q;
@@ -120,17 +116,11 @@ fn attend(
                 scores[at] = p;
             }
         }
-        workgroupBarrier();
-        shares[lane] = exponentials;
-        workgroupBarrier();
+        let total = sum_of_eight(lane, exponentials);
         if (eighth == 0u) {
             let smaller = exp(largest[q] - most);
-            var total = sum[q] * smaller;
-            for (var n = 0u; n < 8u; n++) {
-                total += shares[q * 8u + n];
-            }
             shrink[q] = smaller;
-            sum[q] = total;
+            sum[q] = sum[q] * smaller + total;
             largest[q] = most;
         }
         workgroupBarrier();

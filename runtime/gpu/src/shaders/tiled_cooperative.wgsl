@@ -1,15 +1,27 @@
 
-// `tiled_sums` with cooperative matrices of 16 by 16 halves and f32 sums, for subgroups of 32 lanes. Weights and input are
-// split in two halves each, of which three products count: what is lost is 2^-21 of a term. Behind tile.wgsl.
+// `tiled_sums` with cooperative matrices of halves and f32 sums; their side and the lanes of a subgroup come from the front
+// of the module. Weights and input are split in two halves each, of which three products count: what is lost is 2^-21 of a
+// term. Behind tile.wgsl.
 
 // [64 rows or tokens, 32 columns]; weights times 256, the input by 16, to stay clear of either end of half precision.
 var<workgroup> w_high: array<f16, 2048>;
 var<workgroup> w_low: array<f16, 2048>;
 var<workgroup> x_high: array<f16, 2048>;
 var<workgroup> x_low: array<f16, 2048>;
-// [32 tokens, 64 rows].
+// [32 tokens, 64 rows]: half of each pair of matrices.
 var<workgroup> out_tile: array<f32, 2048>;
 var<workgroup> x_squares: array<f32, 256>;
+
+// In which pair of matrices a token of the tile is, and its place there.
+fn place_in_pair(token: u32) -> vec2<u32> {
+    return vec2<u32>(token / (2u * SIDE), token % (2u * SIDE));
+}
+
+// The nearest number with the eleven bits of a half, in bits: drivers (Mesa's) take what goes to half precision and back as
+// it was, and what is left of it would be zero.
+fn high_half(x: f32) -> f32 {
+    return bitcast<f32>((bitcast<u32>(clamp(x, -65504.0, 65504.0)) + 0x1000u) & 0xffffe000u);
+}
 
 fn tiled_sums(group: vec3<u32>, lane: u32) -> array<vec4<f32>, 4> {
     let count = count_of_tokens();
@@ -20,12 +32,14 @@ fn tiled_sums(group: vec3<u32>, lane: u32) -> array<vec4<f32>, 4> {
     let token = group.y * 64u + place;
     let origin = (token + first_token()) * (shape.in_stride / 4u);
     let panel = (row >> 4u) * shape.panel_words;
-    // Each of eight subgroups has sixteen rows, and two times sixteen tokens.
-    let subgroup = lane >> 5u;
-    let rows_at = (subgroup & 3u) * 16u * 32u;
-    let tokens_at = (subgroup >> 2u) * 32u * 32u;
-    var first = coop_mat16x16<f32, C>();
-    var second = coop_mat16x16<f32, C>();
+    // Each subgroup has SIDE rows, and two times SIDE tokens.
+    let subgroup = lane / SUBGROUP;
+    let strip = subgroup % (64u / SIDE);
+    let pair = subgroup / (64u / SIDE);
+    let rows_at = strip * SIDE * 32u;
+    let tokens_at = pair * 2u * SIDE * 32u;
+    var first = Sums();
+    var second = Sums();
     var squares = 0.0;
     for (var block = 0u; block < blocks; block++) {
         let at = panel + header_words() + block * block_words();
@@ -49,26 +63,26 @@ fn tiled_sums(group: vec3<u32>, lane: u32) -> array<vec4<f32>, 4> {
             }
             for (var j = 0u; j < 4u; j++) {
                 let to = place * 32u + quad * 4u + j;
-                let w_half = f16(clamp(w[j], -65504.0, 65504.0));
-                let x_half = f16(clamp(x[j], -65504.0, 65504.0));
-                w_high[to] = w_half;
-                w_low[to] = f16(clamp(w[j] - f32(w_half), -65504.0, 65504.0));
-                x_high[to] = x_half;
-                x_low[to] = f16(clamp(x[j] - f32(x_half), -65504.0, 65504.0));
+                let w_half = high_half(w[j]);
+                let x_half = high_half(x[j]);
+                w_high[to] = f16(w_half);
+                w_low[to] = f16(clamp(w[j] - w_half, -65504.0, 65504.0));
+                x_high[to] = f16(x_half);
+                x_low[to] = f16(clamp(x[j] - x_half, -65504.0, 65504.0));
             }
         }
         workgroupBarrier();
-        for (var k = 0u; k < 32u; k += 16u) {
+        for (var k = 0u; k < 32u; k += SIDE) {
             // Rows by columns; the input is seen as columns by tokens.
-            let w = coopLoadT<coop_mat16x16<f16, A>>(&w_high[rows_at + k], 32u);
-            let w_rest = coopLoadT<coop_mat16x16<f16, A>>(&w_low[rows_at + k], 32u);
-            let x = coopLoad<coop_mat16x16<f16, B>>(&x_high[tokens_at + k], 32u);
-            let x_rest = coopLoad<coop_mat16x16<f16, B>>(&x_low[tokens_at + k], 32u);
+            let w = coopLoadT<Left>(&w_high[rows_at + k], 32u);
+            let w_rest = coopLoadT<Left>(&w_low[rows_at + k], 32u);
+            let x = coopLoad<Right>(&x_high[tokens_at + k], 32u);
+            let x_rest = coopLoad<Right>(&x_low[tokens_at + k], 32u);
             first = coopMultiplyAdd(w, x, first);
             first = coopMultiplyAdd(w, x_rest, first);
             first = coopMultiplyAdd(w_rest, x, first);
-            let y = coopLoad<coop_mat16x16<f16, B>>(&x_high[tokens_at + 512u + k], 32u);
-            let y_rest = coopLoad<coop_mat16x16<f16, B>>(&x_low[tokens_at + 512u + k], 32u);
+            let y = coopLoad<Right>(&x_high[tokens_at + SIDE * 32u + k], 32u);
+            let y_rest = coopLoad<Right>(&x_low[tokens_at + SIDE * 32u + k], 32u);
             second = coopMultiplyAdd(w, y, second);
             second = coopMultiplyAdd(w, y_rest, second);
             second = coopMultiplyAdd(w_rest, y, second);
@@ -77,22 +91,29 @@ fn tiled_sums(group: vec3<u32>, lane: u32) -> array<vec4<f32>, 4> {
     }
     x_squares[lane] = squares;
     var sums = array<vec4<f32>, 4>();
-    let to = (subgroup >> 2u) * 1024u + (subgroup & 3u) * 16u;
+    let to = pair * SIDE * 64u + strip * SIDE;
     let a = lane & 15u;
     let b = lane >> 4u;
-    // Tokens 0 to 15 and 32 to 47 of the tile, then those between and behind them.
     coopStore(first, &out_tile[to], 64u);
     workgroupBarrier();
-    for (var r = 0u; r < 4u; r++) {
-        sums[0][r] = out_tile[b * 64u + a + r * 16u];
-        sums[2][r] = out_tile[1024u + b * 64u + a + r * 16u];
+    for (var t = 0u; t < 4u; t++) {
+        let place = place_in_pair(b + t * 16u);
+        if (place.y < SIDE) {
+            for (var r = 0u; r < 4u; r++) {
+                sums[t][r] = out_tile[(place.x * SIDE + place.y) * 64u + a + r * 16u];
+            }
+        }
     }
     workgroupBarrier();
     coopStore(second, &out_tile[to], 64u);
     workgroupBarrier();
-    for (var r = 0u; r < 4u; r++) {
-        sums[1][r] = out_tile[b * 64u + a + r * 16u];
-        sums[3][r] = out_tile[1024u + b * 64u + a + r * 16u];
+    for (var t = 0u; t < 4u; t++) {
+        let place = place_in_pair(b + t * 16u);
+        if (place.y >= SIDE) {
+            for (var r = 0u; r < 4u; r++) {
+                sums[t][r] = out_tile[((place.x - 1u) * SIDE + place.y) * 64u + a + r * 16u];
+            }
+        }
     }
     for (var t = 0u; t < 4u; t++) {
         let at = b + t * 16u;

@@ -1,6 +1,6 @@
 //! Rotation, the cache's writes and attention against f64.
 
-use super::{Bench, Random};
+use super::{Bench, Random, device};
 use crate::kernels::Entry;
 use crate::steps::FEW;
 use thimble_runtime::kernels::{Kernels, KvHeadMut, KvKind, Rope, StoreJob};
@@ -47,7 +47,18 @@ fn expected(
 
 #[test]
 fn attention_matches_f64() {
-    let Some(mut bench) = Bench::new() else { return };
+    let Some(device) = device() else { return };
+    println!("subgroups: {}", device.subgroups());
+    attention(Bench::with(device));
+}
+
+#[test]
+fn attention_without_subgroups_matches_f64() {
+    let Some(device) = device() else { return };
+    attention(Bench::with(device.without_subgroups()));
+}
+
+fn attention(mut bench: Bench) {
     let mut random = Random(7);
     for (bytes, bound) in [(4u32, 2e-5), (2, 4e-3), (1, 5e-2)] {
         let mut worst = 0.0f64;

@@ -113,7 +113,10 @@ fn shaders_are_valid() {
         let capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32
             | match name {
                 "tiled_f16" => Capabilities::SHADER_FLOAT16,
-                "tiled_cooperative" => Capabilities::SHADER_FLOAT16 | Capabilities::COOPERATIVE_MATRIX,
+                "tiled_cooperative_8" | "tiled_cooperative_16" => {
+                    Capabilities::SHADER_FLOAT16 | Capabilities::COOPERATIVE_MATRIX
+                }
+                "attend_subgroup" => Capabilities::SUBGROUP,
                 _ => Capabilities::empty(),
             };
         let mut validator = Validator::new(ValidationFlags::all(), capabilities);
