@@ -82,7 +82,8 @@ fn show(adapter: &AdapterReport, _out: &mut dyn Write) -> Result<(), Failure> {
 #[cfg(feature = "gpu")]
 fn show(adapter: &AdapterReport, out: &mut dyn Write) -> Result<(), Failure> {
     let AdapterReport { name, api, kind, driver, .. } = adapter;
-    let software = if adapter.software { "; software: never chosen by auto" } else { "" };
+    let software =
+        if adapter.software { "; software: chosen by auto only where THIMBLE_ADAPTER names it" } else { "" };
     writeln!(out, "{name} ({api}, {kind}{software})")?;
     writeln!(out, "    driver: {driver}")?;
     let yes = |flag| if flag { "yes" } else { "no" };
@@ -93,6 +94,8 @@ fn show(adapter: &AdapterReport, out: &mut dyn Write) -> Result<(), Failure> {
         yes(adapter.subgroups),
         yes(adapter.cooperative_matrices)
     )?;
+    let products: Vec<String> = adapter.products.iter().map(ToString::to_string).collect();
+    writeln!(out, "    products for prompts: {}", products.join(", "))?;
     let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     Ok(writeln!(
         out,

@@ -36,7 +36,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let tokens: Vec<Token> = (0..prompt).map(|i| Token((i * 7919 % config.vocab) as u32)).collect();
     let options = GpuOptions { kv: KvKind::F16, ..GpuOptions::generate(context) };
 
-    let device = Device::open_experimental(adapter.as_deref())?;
+    let device = Device::open(adapter.as_deref())?;
     let report = device.report();
     println!("{} ({}, {}), driver {}", report.name, report.api, report.kind, report.driver);
     for tile in device.tiles().to_vec() {

@@ -66,11 +66,7 @@ impl Gpu {
     ///
     /// # Errors
     /// [`GpuError::Device`], also for logits that are no numbers.
-    pub fn draw(
-        &mut self,
-        sampler: &mut Sampler<'_>,
-        history: &[Token],
-    ) -> Result<Option<Token>, GpuError> {
+    pub fn draw(&mut self, sampler: &mut Sampler<'_>, history: &[Token]) -> Result<Option<Token>, GpuError> {
         if sampler.has_bias() {
             return Ok(None);
         }

@@ -25,6 +25,8 @@ pub struct AdapterReport {
     pub subgroups: bool,
     /// Cooperative matrices.
     pub cooperative_matrices: bool,
+    /// Ways to compute products for many tokens, the one to use unmeasured first.
+    pub products: Vec<Tile>,
     /// Largest range that a shader can see at once, bytes.
     pub binding_bytes: u64,
     /// Largest buffer, bytes.
@@ -47,6 +49,7 @@ impl AdapterReport {
             f16: features.contains(wgpu::Features::SHADER_F16),
             subgroups: features.contains(wgpu::Features::SUBGROUP),
             cooperative_matrices: features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX),
+            products: tiles(adapter).0,
             binding_bytes: limits.max_storage_buffer_binding_size,
             buffer_bytes: limits.max_buffer_size,
             workgroup_bytes: limits.max_compute_workgroup_storage_size,
@@ -78,8 +81,9 @@ pub fn adapters() -> Vec<AdapterReport> {
     found.unwrap_or_default().iter().map(AdapterReport::new).collect()
 }
 
-/// The ways to compute products for many tokens that an adapter offers, the best of those that were tried first.
-fn tiles(adapter: &wgpu::Adapter) -> Vec<Tile> {
+/// The ways to compute products for many tokens that an adapter offers, the one to use unmeasured first; behind them the side
+/// of its cooperative matrices, 0 where it has none that are used.
+fn tiles(adapter: &wgpu::Adapter) -> (Vec<Tile>, u32) {
     let (info, features, limits) = (adapter.get_info(), adapter.features(), adapter.limits());
     // Metal and GL compute four products of bytes one by one.
     let has_dot4 = matches!(info.backend, wgpu::Backend::Vulkan | wgpu::Backend::Dx12)
@@ -89,22 +93,25 @@ fn tiles(adapter: &wgpu::Adapter) -> Vec<Tile> {
         tiles.push(Tile::F16);
     }
     let cooperative = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SHADER_F16;
-    if features.contains(cooperative) && limits.max_compute_workgroup_storage_size >= 32_768 {
-        let offered = adapter.cooperative_matrix_properties();
-        // Last: what wgpu calls experimental is for those who ask for it.
-        for (tile, side, lanes) in [(Tile::Cooperative8, 8, 8), (Tile::Cooperative16, 16, 32)] {
-            let fits = |p: &wgpu::CooperativeMatrixProperties| {
-                (p.m_size, p.n_size, p.k_size) == (side, side, side)
+    if !features.contains(cooperative) || limits.max_compute_workgroup_storage_size < 32_768 {
+        return (tiles, 0);
+    }
+    let offered = adapter.cooperative_matrix_properties();
+    let lanes_of = |side: u32| if side == 16 { 32 } else { 8 };
+    let fits = |side: &u32| {
+        let lanes = lanes_of(*side);
+        (info.subgroup_min_size, info.subgroup_max_size) == (lanes, lanes)
+            && offered.iter().any(|p| {
+                (p.m_size, p.n_size, p.k_size) == (*side, *side, *side)
                     && p.ab_type == wgpu::CooperativeScalarType::F16
                     && p.cr_type == wgpu::CooperativeScalarType::F32
-            };
-            let subgroups = (info.subgroup_min_size, info.subgroup_max_size);
-            if subgroups == (lanes, lanes) && offered.iter().any(fits) {
-                tiles.push(tile);
-            }
-        }
+            })
+    };
+    let side = [16, 8].into_iter().find(fits).unwrap_or(0);
+    if side > 0 {
+        tiles.push(Tile::Cooperative);
     }
-    tiles
+    (tiles, side)
 }
 
 /// Whether eight neighbouring lanes are always in one subgroup.
@@ -126,6 +133,8 @@ pub struct Device {
     report: AdapterReport,
     /// What the device offers, the one in use first.
     tiles: Vec<Tile>,
+    /// Side of its cooperative matrices, 0 where none are used.
+    matrix_side: u32,
     /// Attention uses subgroups.
     subgroups: bool,
     pub(crate) pipelines: Option<PipelineFile>,
@@ -139,18 +148,6 @@ impl Device {
     /// # Errors
     /// [`GpuError::NoAdapter`] and [`GpuError::NoDevice`].
     pub fn open(name: Option<&str>) -> Result<Device, GpuError> {
-        Device::open_with(name, false)
-    }
-
-    /// The same with what wgpu calls experimental: [`Tile::Cooperative8`] or [`Tile::Cooperative16`] where the adapter has it.
-    ///
-    /// # Errors
-    /// As [`Device::open`].
-    pub fn open_experimental(name: Option<&str>) -> Result<Device, GpuError> {
-        Device::open_with(name, true)
-    }
-
-    fn open_with(name: Option<&str>, experimental: bool) -> Result<Device, GpuError> {
         let adapter = match name {
             None => {
                 let power_preference = wgpu::PowerPreference::HighPerformance;
@@ -176,15 +173,12 @@ impl Device {
             }
         };
         let report = AdapterReport::new(&adapter);
-        let mut tiles = tiles(&adapter);
-        let is_experimental = |tile: &Tile| matches!(tile, Tile::Cooperative8 | Tile::Cooperative16);
-        tiles.retain(|tile| experimental || !is_experimental(tile));
+        let (tiles, matrix_side) = tiles(&adapter);
         let subgroups = has_eights(&adapter);
-        let wanted =
-            wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP | wgpu::Features::PIPELINE_CACHE;
+        let wanted = wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP | wgpu::Features::PIPELINE_CACHE;
         let mut features = wanted & adapter.features();
         let mut experimental_features = wgpu::ExperimentalFeatures::disabled();
-        if tiles.iter().any(is_experimental) {
+        if matrix_side > 0 {
             features |= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
             // SAFETY: what is asked of the one who enables them is to take reports of undefined behaviour to wgpu; the
             // only such feature that is requested is the one above, used as its tests and examples do.
@@ -215,7 +209,7 @@ impl Device {
                 _ => format!("{why:?}: {message}"),
             });
         });
-        Ok(Device { device, queue, report, tiles, subgroups, pipelines: None, failure })
+        Ok(Device { device, queue, report, tiles, matrix_side, subgroups, pipelines: None, failure })
     }
 
     /// What the adapter is and can do.
@@ -244,6 +238,11 @@ impl Device {
         };
         self.tiles.swap(0, place);
         Ok(self)
+    }
+
+    /// Side of its cooperative matrices.
+    pub(crate) fn matrix_side(&self) -> u32 {
+        self.matrix_side
     }
 
     /// Whether attention uses subgroups.

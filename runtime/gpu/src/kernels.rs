@@ -84,7 +84,8 @@ pub const SHADERS: [(&str, &str); 11] = [
 ];
 
 /// How products for many tokens are computed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Tile {
     /// In f32: every adapter can.
     Plain,
@@ -92,11 +93,9 @@ pub enum Tile {
     Dot4,
     /// Quantized weights in half precision with f32 sums: less exact than the others.
     F16,
-    /// Cooperative matrices of halves, of which weights and input have two each; wgpu calls them experimental. These of 8 by
-    /// 8, on subgroups of 8 lanes.
-    Cooperative8,
-    /// The same of 16 by 16, on subgroups of 32 lanes.
-    Cooperative16,
+    /// Cooperative matrices of halves, of which weights and input have two each: 16 by 16 on subgroups of 32 lanes, or 8 by 8
+    /// on subgroups of 8.
+    Cooperative,
 }
 
 impl Tile {
@@ -106,14 +105,30 @@ impl Tile {
         if floats && matches!(self, Tile::Dot4 | Tile::F16) { Tile::Plain } else { self }
     }
 
-    fn module(self) -> usize {
+    /// Whether it is as exact as the CPU's fast path.
+    pub fn is_exact(self) -> bool {
+        self != Tile::F16
+    }
+
+    fn module(self, device: &Device) -> usize {
         match self {
             Tile::Plain => 1,
             Tile::Dot4 => 7,
             Tile::F16 => 8,
-            Tile::Cooperative8 => 9,
-            Tile::Cooperative16 => 10,
+            Tile::Cooperative if device.matrix_side() == 8 => 9,
+            Tile::Cooperative => 10,
         }
+    }
+}
+
+impl std::fmt::Display for Tile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Tile::Plain => "plain",
+            Tile::Dot4 => "dot4",
+            Tile::F16 => "f16",
+            Tile::Cooperative => "cooperative",
+        })
     }
 }
 
@@ -150,20 +165,22 @@ enum Use {
 
 impl Entry {
     /// Place of the module in [`SHADERS`], entry point, override constants.
-    fn source(self, subgroups: bool) -> (usize, &'static str, Vec<(&'static str, f64)>) {
+    fn source(self, device: &Device) -> (usize, &'static str, Vec<(&'static str, f64)>) {
         let encoding = |e: Encoding| ("ENCODING", f64::from(e as u32));
         let kv = |bytes: u32| ("KV_BYTES", f64::from(bytes));
         match self {
             Entry::Vector(e) => (0, "vector", vec![encoding(e)]),
             Entry::VectorQkv(e, bytes) => (0, "vector_qkv", vec![encoding(e), kv(bytes)]),
             Entry::Embed(e) => (0, "embed", vec![encoding(e)]),
-            Entry::Tiled(e, tile) => (tile.module(), "tiled", vec![encoding(e)]),
-            Entry::TiledQkv(e, bytes, tile) => (tile.module(), "tiled_qkv", vec![encoding(e), kv(bytes)]),
+            Entry::Tiled(e, tile) => (tile.module(device), "tiled", vec![encoding(e)]),
+            Entry::TiledQkv(e, bytes, tile) => {
+                (tile.module(device), "tiled_qkv", vec![encoding(e), kv(bytes)])
+            }
             Entry::Swiglu => (2, "swiglu", vec![]),
             Entry::Sample => (3, "sample", vec![]),
             Entry::Store(1) => (4, "store_bytes", vec![kv(1)]),
             Entry::Store(bytes) => (4, "store", vec![kv(bytes)]),
-            Entry::Attend(bytes) => (if subgroups { 6 } else { 5 }, "attend", vec![kv(bytes)]),
+            Entry::Attend(bytes) => (if device.subgroups() { 6 } else { 5 }, "attend", vec![kv(bytes)]),
             Entry::Merge => (5, "merge", vec![]),
         }
     }
@@ -188,7 +205,9 @@ impl Entry {
             ],
             Entry::Embed(_) => &[(0, Uniform), (2, Read), (4, Write), (10, Read)],
             Entry::Swiglu => &[(0, Uniform), (1, Read), (2, Write)],
-            Entry::Sample => &[(0, Uniform), (1, Write), (2, Write), (3, Write), (4, Write), (5, Write), (6, Write)],
+            Entry::Sample => {
+                &[(0, Uniform), (1, Write), (2, Write), (3, Write), (4, Write), (5, Write), (6, Write)]
+            }
             Entry::Store(_) => &[(0, Uniform), (1, Uniform), (2, Read), (3, Write), (4, Write), (5, Write)],
             Entry::Attend(_) => {
                 &[(0, Uniform), (1, Uniform), (3, Write), (4, Write), (5, Write), (6, Write), (7, Write)]
@@ -241,7 +260,7 @@ impl Kernels {
         if let Some(kernel) = self.made.get(&entry) {
             return kernel.clone();
         }
-        let (file, name, constants) = entry.source(self.device.subgroups());
+        let (file, name, constants) = entry.source(&self.device);
         let device = &self.device.device;
         let module = self.modules[file].get_or_insert_with(|| {
             let (label, text) = SHADERS[file];

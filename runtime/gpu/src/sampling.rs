@@ -116,7 +116,11 @@ impl Gpu {
     /// [`GpuError::Sampling`]; [`GpuError::Option`] for no history.
     pub fn begin(&mut self, history: &[Token], sampling: &Sampling) -> Result<(), GpuError> {
         let Some((first, before)) = history.split_last() else {
-            return Err(GpuError::Option { what: "the history", expected: "a token or more".into(), found: 0 });
+            return Err(GpuError::Option {
+                what: "the history",
+                expected: "a token or more".into(),
+                found: 0,
+            });
         };
         let position = before.len();
         self.set_sampling(sampling, history)?;

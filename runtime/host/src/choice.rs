@@ -1,18 +1,20 @@
 //! What `auto` means for a model on this machine: measured at first use, kept in a small file.
 
 use crate::backend::BackendKind;
-use crate::generator::hybrid;
 use crate::kv_file::fingerprint;
 use crate::measure::Measured;
 use crate::output;
 use crate::plan::{Plan, PlanError, Settings};
-use crate::threads::Pool;
+#[cfg(feature = "gpu")]
+use crate::{generator::on_gpu, hybrid::Hybrid, measure::Speeds, plan::Memory, threads::Pool};
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 use thimble_runtime::format::ModelFile;
+#[cfg(feature = "gpu")]
+use thimble_runtime::{cpu::Cpu, model::Weights};
 
 /// Seconds after which a choice is made anew: a driver may be new, or there may be a GPU now.
 const STALE: u64 = 30 * DAY;
@@ -35,6 +37,9 @@ pub struct Choice {
     /// Who does what.
     #[serde(with = "by_name")]
     pub backend: BackendKind,
+    /// How the GPU computes products for prompts, where that was measured.
+    #[serde(default)]
+    pub products: Option<Products>,
     /// What was measured, if anything was.
     pub measured: Option<Measured>,
     /// The reason, in words.
@@ -42,6 +47,14 @@ pub struct Choice {
     /// When, in seconds since 1970.
     pub at: u64,
 }
+
+#[cfg(feature = "gpu")]
+pub use thimble_gpu::Tile as Products;
+
+/// There are none.
+#[cfg(not(feature = "gpu"))]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Products {}
 
 /// Every choice of a file.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -90,6 +103,7 @@ impl Chooser<'_> {
             settings: described(&plan),
             adapter: None,
             backend: BackendKind::Cpu,
+            products: None,
             measured: None,
             why: String::new(),
             at: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |passed| passed.as_secs()),
@@ -97,9 +111,13 @@ impl Chooser<'_> {
         if let Some(known) = self.book.and_then(|book| remembered(book, &asked))
             && (!known.backend.has_gpu() || known.adapter == adapter().ok().map(|(name, _)| name))
         {
+            #[cfg(feature = "gpu")]
+            crate::gpu::prefer_products(known.products);
             return Ok(Chosen { backend: known.backend, news: None });
         }
         let choice = measured(file, &plan, asked, self.tell);
+        #[cfg(feature = "gpu")]
+        crate::gpu::prefer_products(choice.products);
         if let Some(book) = self.book {
             // Without it the next start measures again.
             let _ = remember(book, choice.clone());
@@ -169,46 +187,78 @@ fn described(plan: &Plan) -> String {
     format!("{} {kernels}, {threads} threads, {:?} cache{exact}", env!("CARGO_PKG_VERSION"), options.kv)
 }
 
-/// The adapter in words, and whether it is software; or why there is none.
+/// The adapter in words; or why there is none.
 #[cfg(feature = "gpu")]
-fn adapter() -> Result<(String, bool), String> {
+fn adapter() -> Result<(String, thimble_gpu::Device), String> {
     let device = crate::gpu::device().map_err(|error| error.to_string())?;
     let report = device.report();
-    Ok((format!("{} ({}, {})", report.name, report.api, report.driver), report.software))
+    Ok((format!("{} ({}, {})", report.name, report.api, report.driver), device))
 }
 
 #[cfg(not(feature = "gpu"))]
-fn adapter() -> Result<(String, bool), String> {
+fn adapter() -> Result<(String, ()), String> {
     Err("this program was built without GPU support".to_owned())
 }
 
 /// Makes the choice.
+#[cfg(not(feature = "gpu"))]
+fn measured(_: &ModelFile<'_>, _: &Plan, asked: Choice, _: fn(&str)) -> Choice {
+    Choice { why: adapter().err().unwrap_or_default(), ..asked }
+}
+
+/// Makes the choice.
+#[cfg(feature = "gpu")]
 fn measured(file: &ModelFile<'_>, plan: &Plan, asked: Choice, tell: fn(&str)) -> Choice {
-    let cpu = |adapter, why| Choice { adapter, why, ..asked.clone() };
-    let (name, software) = match adapter() {
+    let cpu = |adapter, why: &str| Choice { adapter, why: why.to_owned(), ..asked.clone() };
+    let (name, device) = match adapter() {
         Ok(found) => found,
-        Err(reason) => return cpu(None, reason),
+        Err(reason) => return cpu(None, &reason),
     };
-    if software {
-        return cpu(
-            Some(name),
-            "the only adapter is made of software, which the CPU itself is faster than".into(),
-        );
+    if crate::gpu::is_out(&device) {
+        let why = "the only adapter is made of software, which the CPU itself is faster than";
+        return cpu(Some(name), why);
     }
     tell(&format!("auto: timing {name} and the CPU with {}, once", asked.model));
     let name = Some(name);
-    let Ok(mut memory) = plan.allocate() else { return cpu(name, "memory was short".into()) };
-    let Ok(pool) = Pool::new(plan.threads()) else { return cpu(name, "threads were short".into()) };
-    match hybrid(file, plan, &mut memory, &pool).map(|mut hybrid| hybrid.measure()) {
-        Ok(Some(measured)) => Choice {
+    let mut best: Option<(Measured, Products)> = None;
+    for &products in device.tiles().iter().filter(|products| products.is_exact()) {
+        let Ok(mut memory) = plan.allocate() else { return cpu(name, "memory was short") };
+        let Ok(pool) = Pool::new(plan.threads()) else { return cpu(name, "threads were short") };
+        let known = best.map(|(measured, _)| measured.cpu);
+        let Some(measured) = time(file, plan, &mut memory, &pool, products, known) else { continue };
+        if best.is_none_or(|(before, _)| measured.gpu.prompt < before.gpu.prompt) {
+            best = Some((measured, products));
+        }
+    }
+    match best {
+        Some((measured, products)) => Choice {
             adapter: name,
             backend: measured.best(),
+            products: Some(products),
             measured: Some(measured),
-            why: measured.to_string(),
+            why: format!("{measured}; {products} products"),
             ..asked
         },
-        _ => cpu(name, "the GPU cannot run this model, or computed something wrong".into()),
+        None => cpu(name, "the GPU cannot run this model, or computed something wrong"),
     }
+}
+
+/// Times the processors, the GPU with one way to compute products; none where that is wrong or cannot be.
+#[cfg(feature = "gpu")]
+fn time(
+    file: &ModelFile<'_>,
+    plan: &Plan,
+    memory: &mut Memory,
+    pool: &Pool,
+    products: Products,
+    cpu: Option<Speeds>,
+) -> Option<Measured> {
+    let weights = Weights::new(file).ok()?;
+    let device = crate::gpu::device().ok()?;
+    let alone = Cpu::new(weights, plan.memory(), plan.kernels(), pool, memory.bytes()).ok()?;
+    // What is wrong with one way is no news where another one is right.
+    let plan = plan.telling(|_| {});
+    on_gpu(Hybrid::new(alone), &weights, &plan, &device, &[products]).measure(cpu)
 }
 
 mod by_name {
@@ -237,6 +287,7 @@ mod tests {
             settings: "s".into(),
             adapter: None,
             backend,
+            products: None,
             measured: None,
             why: "because".into(),
             at: 1000,

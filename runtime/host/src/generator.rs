@@ -44,7 +44,7 @@ pub fn generator<'a, T: Team>(
 ) -> Result<Session<Hybrid<'a, T>>, GeneratorError> {
     let mut hybrid = hybrid(file, plan, memory, team)?;
     if plan.backend() == BackendKind::Auto {
-        let best = hybrid.measure().map_or(BackendKind::Cpu, |measured| measured.best());
+        let best = hybrid.measure(None).map_or(BackendKind::Cpu, |measured| measured.best());
         hybrid.assign(best);
     }
     Ok(Session::new(hybrid).with_lookup(plan.lookup()))
@@ -78,7 +78,6 @@ pub fn gpu_bytes(file: &ModelFile<'_>, plan: &Plan) -> Result<u64, GeneratorErro
 }
 
 /// The processors of a plan, tested against each other; for `Auto` all that there are but GPUs made of software.
-#[cfg_attr(not(feature = "gpu"), allow(unused_mut, reason = "there is nothing to add"))]
 pub(crate) fn hybrid<'a, T: Team>(
     file: &ModelFile<'a>,
     plan: &Plan,
@@ -86,43 +85,71 @@ pub(crate) fn hybrid<'a, T: Team>(
     team: &'a T,
 ) -> Result<Hybrid<'a, T>, GeneratorError> {
     let weights = Weights::new(file)?;
-    let cpu = Cpu::new(weights, plan.memory(), plan.kernels(), team, memory.bytes())?;
-    let mut hybrid = Hybrid::new(cpu);
+    let hybrid = Hybrid::new(Cpu::new(weights, plan.memory(), plan.kernels(), team, memory.bytes())?);
     #[cfg(feature = "gpu")]
     if plan.backend() != BackendKind::Cpu {
-        hybrid = with_gpu(hybrid, &weights, plan)?;
+        return Ok(with_gpu(hybrid, &weights, plan));
     }
     Ok(hybrid)
 }
 
 #[cfg(feature = "gpu")]
-fn with_gpu<'a, T: Team>(
-    hybrid: Hybrid<'a, T>,
-    weights: &Weights<'_>,
-    plan: &Plan,
-) -> Result<Hybrid<'a, T>, GeneratorError> {
-    use thimble_gpu::GpuError;
+fn with_gpu<'a, T: Team>(hybrid: Hybrid<'a, T>, weights: &Weights<'_>, plan: &Plan) -> Hybrid<'a, T> {
     let auto = plan.backend() == BackendKind::Auto;
-    let device = match crate::gpu::device() {
-        Ok(device) if auto && device.report().software => return Ok(hybrid),
-        Ok(device) => device,
-        Err(_) if auto => return Ok(hybrid),
+    match crate::gpu::device() {
+        Ok(device) if auto && crate::gpu::is_out(&device) => hybrid,
+        Ok(device) => on_gpu(hybrid, weights, plan, &device, &crate::gpu::products(&device, plan)),
+        Err(_) if auto => hybrid,
         // One that was there when somebody asked (`find_processors`) and is gone now.
         Err(error) => {
             (plan.tell())(&crate::hybrid::given_up(&error.to_string()));
-            return Ok(hybrid);
-        }
-    };
-    match crate::gpu::partner(&device, plan, weights) {
-        Ok(partner) => {
-            let mut hybrid = hybrid.with_partner(partner, plan.backend(), plan.tell());
-            hybrid.self_test(weights);
-            Ok(hybrid)
-        }
-        Err(GpuError::Option { .. } | GpuError::TooLarge { .. }) if auto => Ok(hybrid),
-        Err(error) => {
-            (plan.tell())(&crate::hybrid::given_up(&error.to_string()));
-            Ok(hybrid)
+            hybrid
         }
     }
+}
+
+/// With the GPU as a partner, the first of these ways to compute products that passes the self-test; the CPU alone where none
+/// does.
+#[cfg(feature = "gpu")]
+pub(crate) fn on_gpu<'a, T: Team>(
+    mut hybrid: Hybrid<'a, T>,
+    weights: &Weights<'_>,
+    plan: &Plan,
+    device: &thimble_gpu::Device,
+    ways: &[thimble_gpu::Tile],
+) -> Hybrid<'a, T> {
+    use thimble_gpu::GpuError;
+    let mut wrong = None;
+    for &products in ways {
+        let partner = match crate::gpu::partner(device, products, plan, weights) {
+            Ok(partner) => partner,
+            Err(GpuError::Option { .. } | GpuError::TooLarge { .. })
+                if plan.backend() == BackendKind::Auto =>
+            {
+                return hybrid;
+            }
+            Err(error) => {
+                wrong = Some(error.to_string());
+                break;
+            }
+        };
+        hybrid = hybrid.with_partner(partner, plan.backend(), plan.tell());
+        match hybrid.compare(weights) {
+            Ok(()) => {
+                if let Some(reason) = wrong {
+                    (plan.tell())(&format!("{reason}: going on with its {products} products"));
+                }
+                return hybrid;
+            }
+            // Its memory is free before the next one takes as much.
+            Err(reason) => {
+                hybrid = hybrid.without_partner();
+                wrong = Some(reason);
+            }
+        }
+    }
+    if let Some(reason) = wrong {
+        (plan.tell())(&crate::hybrid::given_up(&reason));
+    }
+    hybrid
 }

@@ -14,6 +14,8 @@ use thimble_runtime::sampler::Sampler;
 
 /// The device that sessions share, from the first that asks for one to the end of the process or of the device.
 static OPEN: Mutex<Option<Device>> = Mutex::new(None);
+/// How products are computed for prompts, where `auto` has measured it.
+static PRODUCTS: Mutex<Option<Tile>> = Mutex::new(None);
 /// Where devices keep their compiled shaders.
 static PIPELINES: OnceLock<PathBuf> = OnceLock::new();
 
@@ -33,13 +35,42 @@ pub fn device() -> Result<Device, GpuError> {
     if let Some(device) = open.as_ref().filter(|device| device.check().is_ok()) {
         return Ok(device.clone());
     }
-    let named = std::env::var("THIMBLE_ADAPTER").ok().filter(|name| !name.is_empty());
-    let device = Device::open(named.as_deref())?;
+    let device = Device::open(named().as_deref())?;
     let device = match PIPELINES.get() {
         Some(folder) => device.with_pipelines_in(folder),
         None => device,
     };
     Ok(open.insert(device).clone())
+}
+
+fn named() -> Option<String> {
+    std::env::var("THIMBLE_ADAPTER").ok().filter(|name| !name.is_empty())
+}
+
+/// Whether `auto` leaves it alone: a GPU made of software, unless it was asked for by name.
+pub(crate) fn is_out(device: &Device) -> bool {
+    device.report().software && named().is_none()
+}
+
+/// Has sessions from now on compute products for prompts as it was measured to be fastest, or as the device prefers.
+pub(crate) fn prefer_products(products: Option<Tile>) {
+    *PRODUCTS.lock().unwrap_or_else(PoisonError::into_inner) = products;
+}
+
+/// Ways to compute products to try in turn: the fastest, then the one that every driver gets right.
+pub(crate) fn products(device: &Device, plan: &Plan) -> Vec<Tile> {
+    if plan.memory().options().exact {
+        // No activation in bytes or halves.
+        return vec![Tile::Plain];
+    }
+    let preferred = *PRODUCTS.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut ways = preferred.map_or_else(|| device.tiles().to_vec(), |tile| vec![tile]);
+    ways.retain(|tile| device.tiles().contains(tile));
+    ways.truncate(1);
+    if !ways.contains(&Tile::Plain) {
+        ways.push(Tile::Plain);
+    }
+    ways
 }
 
 /// The model on the GPU, with the plan's context, batch and cache.
@@ -48,13 +79,12 @@ pub fn device() -> Result<Device, GpuError> {
 /// The model or the plan does not fit the device, or the device fails.
 pub(crate) fn partner(
     device: &Device,
+    products: Tile,
     plan: &Plan,
     weights: &Weights<'_>,
 ) -> Result<Box<dyn Partner>, GpuError> {
-    // Exact: no activation in bytes or halves.
-    let exact = plan.memory().options().exact;
-    let device = &if exact { device.clone().with_tile(Tile::Plain)? } else { device.clone() };
-    Ok(Box::new(Gpu::new(device, weights, &options(plan))?))
+    let device = device.clone().with_tile(products)?;
+    Ok(Box::new(Gpu::new(&device, weights, &options(plan))?))
 }
 
 /// Bytes that [`partner`] takes on the device; none where it does not fit.

@@ -5,7 +5,7 @@
 //! GPU: what was only there is computed again.
 
 use crate::backend::BackendKind;
-use crate::measure::{self, Measured};
+use crate::measure::{self, Measured, Speeds};
 use crate::plan::processors;
 use crate::self_test;
 use std::ops::Range;
@@ -112,6 +112,12 @@ impl<'a, T: Team> Hybrid<'a, T> {
         Hybrid { partner: Some(partner), kind, tell, ..self }
     }
 
+    /// The same without one.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn without_partner(self) -> Self {
+        Hybrid { partner: None, ..self }
+    }
+
     /// What runs now: [`BackendKind::Cpu`] from the moment on when a GPU is given up.
     pub fn kind(&self) -> BackendKind {
         self.partner.as_ref().map_or(BackendKind::Cpu, |_| self.kind)
@@ -135,11 +141,20 @@ impl<'a, T: Team> Hybrid<'a, T> {
     /// Compares the partner with the CPU on a layer or a few, and gives it up where it is wrong. Only in front of the
     /// first batch.
     pub fn self_test(&mut self, weights: &Weights<'_>) {
-        let Some(partner) = self.partner.as_deref_mut() else { return };
-        if let Err(reason) = self_test::compare(weights, &mut self.cpu, partner) {
+        if let Err(reason) = self.compare(weights) {
             self.dismiss(&reason);
         }
+    }
+
+    /// The same, with the judgement left to the caller.
+    ///
+    /// # Errors
+    /// What is wrong, as a clause.
+    pub(crate) fn compare(&mut self, weights: &Weights<'_>) -> Result<(), String> {
+        let Some(partner) = self.partner.as_deref_mut() else { return Ok(()) };
+        let compared = self_test::compare(weights, &mut self.cpu, partner);
         self.empty_logits();
+        compared
     }
 
     /// No logits, on either side.
@@ -150,12 +165,13 @@ impl<'a, T: Team> Hybrid<'a, T> {
         }
     }
 
-    /// Times both processors, in front of the first batch; `None` without a partner or where it fails.
-    pub(crate) fn measure(&mut self) -> Option<Measured> {
+    /// Times both processors, the CPU unless that is known, in front of the first batch; `None` without a partner or where it
+    /// fails.
+    pub(crate) fn measure(&mut self, cpu: Option<Speeds>) -> Option<Measured> {
         let prompt = measure::prompt(&self.limits());
         let partner = self.partner.as_deref_mut()?;
         let gpu = measure::speeds(partner);
-        let cpu = measure::speeds(&mut self.cpu);
+        let cpu = cpu.unwrap_or_else(|| measure::speeds(&mut self.cpu));
         self.on_partner = prompt;
         let start = Instant::now();
         self.bring_to_cpu(prompt);
@@ -320,12 +336,7 @@ impl<'a, T: Team> Hybrid<'a, T> {
     }
 
     /// Has the partner draw, where it decodes and nobody has looked at the logits.
-    fn draw_on_partner(
-        &mut self,
-        sampler: &mut Sampler<'_>,
-        row: usize,
-        position: usize,
-    ) -> Option<Token> {
+    fn draw_on_partner(&mut self, sampler: &mut Sampler<'_>, row: usize, position: usize) -> Option<Token> {
         let last = self.batch.len().checked_sub(1)?;
         let fits = (row, &self.rows) == (0, &(last..last + 1)) && self.kind().decodes_on_gpu();
         let partner = self.partner.as_mut().filter(|_| fits && self.by_partner && !self.settled)?;

@@ -20,7 +20,7 @@ pub mod text;
 mod threads;
 
 pub use backend::{BackendError, BackendKind};
-pub use choice::{Choice, Chooser, Chosen, choices};
+pub use choice::{Choice, Chooser, Chosen, Products, choices};
 pub use detect::{KernelKind, KernelsError};
 pub use generator::{Generator, GeneratorError, find_processors, generator, gpu_bytes};
 #[cfg(feature = "gpu")]

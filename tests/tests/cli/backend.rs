@@ -104,6 +104,40 @@ fn a_gpu_of_software_is_never_chosen() {
 }
 
 #[test]
+fn one_that_is_named_is_timed_and_remembered() {
+    let bench = setup("backend-timed");
+    let adapters = bench.json(&["devices", "--json"])["adapters"].clone();
+    let Some(adapter) = adapters.as_array().and_then(|all| all.first()) else {
+        return println!("skipped: no adapter");
+    };
+    let named = [("THIMBLE_ADAPTER", adapter["name"].as_str().unwrap())];
+    let (expected, _, _) = ids(&bench, &["--exact"], &[]);
+    let (found, _, said) = ids(&bench, &["--exact", "--backend", "auto"], &named);
+    assert_eq!(found, expected);
+    assert!(said.starts_with("auto: timing ") && said.lines().count() == 2, "{said}");
+    let chosen = bench.json(&["devices", "--json"])["choices"][0].clone();
+    let speed = |processor, what| chosen["measured"][processor][what].as_f64().unwrap();
+    for processor in ["cpu", "gpu"] {
+        assert!(speed(processor, "prompt") > 0.0 && speed(processor, "token") > 0.0, "{chosen}");
+    }
+    assert!(adapter["products"].as_array().unwrap().contains(&chosen["products"]), "{chosen}");
+    assert_ne!(chosen["products"], json!("f16"), "less exact than the CPU");
+    let shown = bench.run_with(&["devices"], &[]).stdout;
+    let products = chosen["products"].as_str().unwrap();
+    for part in [format!("{products} products"), "prompts: GPU".into(), "auto: ".into()] {
+        assert!(shown.contains(&part), "{shown}");
+    }
+    // The second time nothing is timed, also where the choice has the GPU do it all with those products.
+    let book = bench.path("home/backends.json");
+    let mut json: Value = serde_json::from_str(&std::fs::read_to_string(&book).unwrap()).unwrap();
+    json["choices"][0]["backend"] = json!("gpu");
+    json["choices"][0]["products"] = json!("dot4");
+    std::fs::write(&book, json.to_string()).unwrap();
+    let (found, backend, said) = ids(&bench, &["--exact", "--backend", "auto"], &named);
+    assert_eq!((found, backend, said.as_str()), (expected, json!("gpu"), ""));
+}
+
+#[test]
 fn a_remembered_choice_is_followed() {
     let bench = setup("backend-book");
     // Nothing of the kind is asked for where a choice is remembered, not even whether there is an adapter.

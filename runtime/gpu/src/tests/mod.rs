@@ -15,7 +15,7 @@ use crate::{Device, SHADERS};
 /// The adapter that `THIMBLE_ADAPTER` names, or the best; says so on standard output where there is none.
 pub(crate) fn device() -> Option<Device> {
     let name = std::env::var("THIMBLE_ADAPTER").ok();
-    match Device::open_experimental(name.as_deref()) {
+    match Device::open(name.as_deref()) {
         Ok(device) => {
             println!("adapter: {:?}", device.report());
             Some(device)

@@ -120,7 +120,7 @@ fn bound(tile: Tile, tokens: usize) -> f64 {
         // Steps of the input are 2^-15 of the largest of a group.
         Tile::Dot4 => 3e-5,
         Tile::F16 => 2e-3,
-        Tile::Cooperative8 | Tile::Cooperative16 => 3e-6,
+        Tile::Cooperative => 3e-6,
     }
 }
 

@@ -59,7 +59,8 @@ fn draw(
             Step { kernel: kernel.clone(), bind: kernel.bind(&bench.device, &buffers) }
         })
         .collect();
-    let mut found: Vec<u32> = bench.run(&ids, |pass| steps.iter().for_each(|step| step.record(pass, [1, 1, 1])));
+    let mut found: Vec<u32> =
+        bench.run(&ids, |pass| steps.iter().for_each(|step| step.record(pass, [1, 1, 1])));
     // Places of the ring follow positions.
     found.rotate_left(last % rows.len());
     assert_eq!(bench.run::<u32>(&tokens, |_| {}), [found[rows.len() - 1] & !(1 << 31), 77, 77, 77]);
