@@ -373,7 +373,9 @@ fn greedily(bench: &Bench, format: Format, user: &str, most: usize) -> String {
 fn a_gpu_is_an_option() {
     let bench = Bench::new();
     let options = |backend| ModelOptions { backend: Some(backend), ..ModelOptions::default() };
-    let model = match Model::open(bench.text("m.thimble"), options(Backend::Gpu)) {
+    let memory = bench.text("backends.json");
+    let gpu = ModelOptions { backend_memory: Some(memory.clone()), ..options(Backend::Gpu) };
+    let model = match Model::open(bench.text("m.thimble"), gpu) {
         Ok(model) => model,
         Err(ApiError::Other { message }) => {
             assert!(message.contains("no GPU adapter was found"), "{message}");
@@ -388,11 +390,26 @@ fn a_gpu_is_an_option() {
         CompletionOptions { sampling: Some(greedy), max_tokens: Some(20), ..CompletionOptions::default() };
     let (_completion, heard) = complete(&model, "hello", asked);
     assert_eq!(rest(&heard).unwrap().1.text, greedily(&bench, Format::Text, "hello", 20));
+    if thimble_host::adapters()[0].api == "vulkan" {
+        let kept = fs::read_dir(Path::new(&memory).with_file_name("pipelines")).unwrap();
+        assert!(kept.count() > 0, "compiled shaders are kept");
+    }
     // Measured, and remembered.
-    let memory = bench.text("backends.json");
     let auto = ModelOptions { backend_memory: Some(memory.clone()), ..options(Backend::Auto) };
     Model::open(bench.text("m.thimble"), auto).unwrap();
     assert!(fs::read_to_string(memory).unwrap().contains("\"why\""));
+    // Nor is a GPU looked at for what would not fit the budget with it.
+    let cpu = Model::open(bench.text("m.thimble"), options(Backend::Cpu)).unwrap().info().unwrap();
+    let tight = Some(cpu.file_bytes + cpu.state_bytes);
+    for (budget_bytes, looked) in [(tight, false), (Some(1 << 30), true)] {
+        let memory = bench.text("budget.json");
+        let auto =
+            ModelOptions { budget_bytes, backend_memory: Some(memory.clone()), ..options(Backend::Auto) };
+        let info = Model::open(bench.text("m.thimble"), auto).unwrap().info().unwrap();
+        assert_eq!((Path::new(&memory).exists(), looked || info.gpu_bytes == 0), (looked, true));
+    }
+    let gpu = ModelOptions { budget_bytes: tight, ..options(Backend::Gpu) };
+    assert!(matches!(Model::open(bench.text("m.thimble"), gpu), Err(ApiError::TooLarge { .. })));
 }
 
 #[test]
