@@ -11,6 +11,7 @@ mod sampling;
 use crate::kernels::{Entry, Kernels};
 use crate::steps::{Pass, Step};
 use crate::{Device, SHADERS};
+use naga::valid::{Capabilities, ValidationFlags, Validator};
 
 /// The adapter that `THIMBLE_ADAPTER` names, or the best; says so on standard output where there is none.
 pub(crate) fn device() -> Option<Device> {
@@ -103,24 +104,54 @@ impl Bench {
     }
 }
 
+/// Nothing beyond plain WebGPU, of which packing half numbers is a part, but where the name says so.
+fn capabilities(name: &str) -> Capabilities {
+    Capabilities::SHADER_FLOAT16_IN_FLOAT32
+        | match name {
+            "tiled_f16" => Capabilities::SHADER_FLOAT16,
+            "tiled_cooperative_8" | "tiled_cooperative_16" => {
+                Capabilities::SHADER_FLOAT16 | Capabilities::COOPERATIVE_MATRIX
+            }
+            "attend_subgroup" => Capabilities::SUBGROUP,
+            _ => Capabilities::empty(),
+        }
+}
+
 #[test]
 fn shaders_are_valid() {
-    use naga::valid::{Capabilities, ValidationFlags, Validator};
     for (name, text) in SHADERS {
         let module = naga::front::wgsl::parse_str(text)
             .unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string(text)));
-        // Nothing beyond plain WebGPU, of which packing half numbers is a part, but where the name says so.
-        let capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32
-            | match name {
-                "tiled_f16" => Capabilities::SHADER_FLOAT16,
-                "tiled_cooperative_8" | "tiled_cooperative_16" => {
-                    Capabilities::SHADER_FLOAT16 | Capabilities::COOPERATIVE_MATRIX
-                }
-                "attend_subgroup" => Capabilities::SUBGROUP,
-                _ => Capabilities::empty(),
-            };
-        let mut validator = Validator::new(ValidationFlags::all(), capabilities);
+        let mut validator = Validator::new(ValidationFlags::all(), capabilities(name));
         validator.validate(&module).unwrap_or_else(|e| panic!("{name}: {e:?}"));
         assert!(!module.entry_points.is_empty(), "{name} has an entry point");
+    }
+}
+
+/// What cannot be run here: the translations for Metal and for DX12.
+#[test]
+fn shaders_have_translations_for_metal_and_dx12() {
+    use naga::back::{hlsl, msl, pipeline_constants::process_overrides};
+    for (name, text) in SHADERS {
+        let module = naga::front::wgsl::parse_str(text).unwrap();
+        let info = Validator::new(ValidationFlags::all(), capabilities(name)).validate(&module).unwrap();
+        for entry in &module.entry_points {
+            let point = Some((entry.stage, entry.name.as_str()));
+            let (module, info) = process_overrides(&module, &info, point, &Default::default()).unwrap();
+            let options = msl::Options { lang_version: (3, 0), ..Default::default() };
+            let (metal, _) = msl::write_string(&module, &info, &options, &Default::default())
+                .unwrap_or_else(|e| panic!("{name}, {}: {e}", entry.name));
+            assert!(metal.contains("kernel void"), "{name}, {}", entry.name);
+            // DX12 has no such matrices.
+            if name.starts_with("tiled_cooperative") {
+                continue;
+            }
+            let options = hlsl::Options { shader_model: hlsl::ShaderModel::V6_2, ..Default::default() };
+            let entry_point = Some((entry.stage, entry.name.clone()));
+            let (mut dx12, pipeline) = (String::new(), hlsl::PipelineOptions { entry_point });
+            let written = hlsl::Writer::new(&mut dx12, &options, &pipeline).write(&module, &info, None);
+            written.unwrap_or_else(|e| panic!("{name}, {}: {e}", entry.name));
+            assert!(dx12.contains("[numthreads("), "{name}, {}", entry.name);
+        }
     }
 }
