@@ -141,8 +141,7 @@ impl Model {
         };
         let chooser = Chooser { book, tell: |line| eprintln!("{line}") };
         let stem = Path::new(&path).file_stem().unwrap_or_default().to_string_lossy();
-        let backend = Some(chooser.choose(&file, &stem, &settings)?.backend);
-        let plan = Plan::new(file.config(), &Settings { backend, ..settings })?;
+        let plan = Plan::new(file.config(), &chooser.choose(&file, &stem, &settings)?.settings)?;
         // That there is no GPU is told now, not with the first answer.
         let gpu_bytes = thimble_host::gpu_bytes(&file, &plan)?;
         fits(&plan, gpu_bytes)?;

@@ -82,12 +82,13 @@ pub(crate) fn plan(config: &Config, machine: &MachineFlags, need: Need) -> Resul
 
 /// The same, where `auto` means what is the fastest for this model.
 pub(crate) fn chosen(mapped: &Mapped, machine: &MachineFlags, need: Need) -> Result<Plan, Failure> {
-    let backend = Some(backend(mapped, &settings(machine, need)?)?);
-    plan(mapped.file()?.config(), &MachineFlags { backend, ..machine.clone() }, need)
+    let settings = decided(mapped, &settings(machine, need)?)?;
+    let plan = Plan::new(mapped.file()?.config(), &settings).map_err(refused)?;
+    Ok(plan.telling(terminal::note))
 }
 
-/// The backend of the settings, never `auto`: what that is for this model is measured at first use.
-pub(crate) fn backend(mapped: &Mapped, settings: &Settings) -> Result<BackendKind, Failure> {
+/// The settings with the backend that is meant, never `auto`: what that is for this model is measured at first use.
+pub(crate) fn decided(mapped: &Mapped, settings: &Settings) -> Result<Settings, Failure> {
     let home = Home::find().ok();
     #[cfg(feature = "gpu")]
     if let Some(home) = &home {
@@ -100,8 +101,8 @@ pub(crate) fn backend(mapped: &Mapped, settings: &Settings) -> Result<BackendKin
     if let Some(news) = chosen.news {
         terminal::note(&format!("auto: {} for {}; {}", news.backend, news.model, news.why));
     }
-    thimble_host::find_processors(chosen.backend).map_err(engine)?;
-    Ok(chosen.backend)
+    thimble_host::find_processors(chosen.settings.backend.unwrap_or_default()).map_err(engine)?;
+    Ok(chosen.settings)
 }
 
 fn refused(error: PlanError) -> Failure {

@@ -390,7 +390,7 @@ fn a_gpu_is_an_option() {
         CompletionOptions { sampling: Some(greedy), max_tokens: Some(20), ..CompletionOptions::default() };
     let (_completion, heard) = complete(&model, "hello", asked);
     assert_eq!(rest(&heard).unwrap().1.text, greedily(&bench, Format::Text, "hello", 20));
-    if thimble_host::adapters()[0].api == "vulkan" {
+    if thimble_host::device().unwrap().report().api == "vulkan" {
         let kept = fs::read_dir(Path::new(&memory).with_file_name("pipelines")).unwrap();
         assert!(kept.count() > 0, "compiled shaders are kept");
     }

@@ -26,6 +26,7 @@ const EXACT: Settings = Settings {
     logit_rows: Some(5),
     batch: None,
     lookup: 0,
+    products: None,
     backend: None,
 };
 const FAST: Settings = Settings { exact: false, ..EXACT };

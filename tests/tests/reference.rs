@@ -69,6 +69,7 @@ const FAST: Settings = Settings {
     logit_rows: Some(16),
     batch: None,
     lookup: 0,
+    products: None,
     backend: None,
 };
 const EXACT: Settings = Settings { exact: true, ..FAST };

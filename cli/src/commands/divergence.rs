@@ -119,7 +119,7 @@ impl Job {
             backend: flags.backend,
             ..Settings::default()
         };
-        let settings = Settings { backend: Some(engine::backend(&model, &settings)?), ..settings };
+        let settings = engine::decided(&model, &settings)?;
         let bar = progress::steps("windows", windows.len() as u64);
         let found = divergence(pair, &windows, &settings, &mut |done| bar.set_position(done as u64));
         bar.finish_and_clear();

@@ -55,7 +55,7 @@ impl Job {
         let evaluation = Evaluation {
             model: mapped.model(),
             name: self.location.name(),
-            settings: Settings { backend: Some(engine::backend(&mapped, &settings)?), ..settings },
+            settings: engine::decided(&mapped, &settings)?,
             tasks: self.tasks.clone(),
             source: self.source.clone(),
             selection: self.selection,

@@ -122,6 +122,28 @@ fn has_eights(adapter: &wgpu::Adapter) -> bool {
     wide && adapter.features().contains(wgpu::Features::SUBGROUP)
 }
 
+/// Asks for a device with all that the adapter allows in size, and the features that are used; the plain shaders need none.
+fn request(
+    adapter: &wgpu::Adapter,
+    matrices: bool,
+) -> Result<(wgpu::Device, wgpu::Queue), wgpu::RequestDeviceError> {
+    let wanted = wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP | wgpu::Features::PIPELINE_CACHE;
+    let mut required_features = wanted & adapter.features();
+    let mut experimental_features = wgpu::ExperimentalFeatures::disabled();
+    if matrices {
+        required_features |= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+        // SAFETY: what is asked of the one who enables them is to take reports of undefined behaviour to wgpu; the only such
+        // feature that is requested is the one above, used as its tests and examples do.
+        experimental_features = unsafe { wgpu::ExperimentalFeatures::enabled() };
+    }
+    pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
+        required_features,
+        required_limits: adapter.limits(),
+        experimental_features,
+        ..Default::default()
+    }))
+}
+
 /// Longest wait for a submission: a batch takes seconds where the driver is made of software and the machine busy.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -173,25 +195,15 @@ impl Device {
             }
         };
         let report = AdapterReport::new(&adapter);
-        let (tiles, matrix_side) = tiles(&adapter);
-        let subgroups = has_eights(&adapter);
-        let wanted = wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP | wgpu::Features::PIPELINE_CACHE;
-        let mut features = wanted & adapter.features();
-        let mut experimental_features = wgpu::ExperimentalFeatures::disabled();
-        if matrix_side > 0 {
-            features |= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
-            // SAFETY: what is asked of the one who enables them is to take reports of undefined behaviour to wgpu; the
-            // only such feature that is requested is the one above, used as its tests and examples do.
-            experimental_features = unsafe { wgpu::ExperimentalFeatures::enabled() };
+        let (mut tiles, mut matrix_side) = tiles(&adapter);
+        let mut opened = request(&adapter, matrix_side > 0);
+        if opened.is_err() && matrix_side > 0 {
+            // All else is worth having without them.
+            tiles.retain(|tile| *tile != Tile::Cooperative);
+            matrix_side = 0;
+            opened = request(&adapter, false);
         }
-        // All that the adapter allows in size; no feature is needed by the plain shaders.
-        let descriptor = wgpu::DeviceDescriptor {
-            required_features: features,
-            required_limits: adapter.limits(),
-            experimental_features,
-            ..Default::default()
-        };
-        let opened = pollster::block_on(adapter.request_device(&descriptor));
+        let subgroups = has_eights(&adapter);
         let adapter = report.name.clone();
         let (device, queue) = opened.map_err(|e| GpuError::NoDevice { adapter, reason: e.to_string() })?;
         let failure = Arc::new(Mutex::new(None));
@@ -250,10 +262,11 @@ impl Device {
         self.subgroups
     }
 
-    /// The same device as if it had no subgroups.
-    #[cfg(test)]
-    pub(crate) fn without_subgroups(self) -> Device {
-        Device { subgroups: false, ..self }
+    /// The same device with what takes the least of its driver: plain products, no subgroups. None where it is so already.
+    pub fn plainest(self) -> Option<Device> {
+        let more = self.subgroups || self.tile() != Tile::Plain;
+        more.then_some(())?;
+        Device { subgroups: false, ..self }.with_tile(Tile::Plain).ok()
     }
 
     /// The first failure since the device was opened.

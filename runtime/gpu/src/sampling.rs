@@ -113,18 +113,22 @@ impl Gpu {
     /// [`Gpu::submit_tokens`] runs next. The seed of `sampling` is for [`Gpu::seed`].
     ///
     /// # Errors
-    /// [`GpuError::Sampling`]; [`GpuError::Option`] for no history.
+    /// [`GpuError::Sampling`]; [`GpuError::Option`] for a history that is empty, too long, or of other tokens.
     pub fn begin(&mut self, history: &[Token], sampling: &Sampling) -> Result<(), GpuError> {
-        let Some((first, before)) = history.split_last() else {
-            return Err(GpuError::Option {
-                what: "the history",
-                expected: "a token or more".into(),
-                found: 0,
-            });
+        let most = self.options.context.min(self.config.context);
+        let Some((first, before)) = history.split_last().filter(|_| history.len() <= most) else {
+            let (what, expected) = ("the number of tokens in front", format!("1 to {most}"));
+            return Err(GpuError::Option { what, expected, found: history.len() as u64 });
         };
+        let vocab = self.config.vocab as u32;
+        if let Some(Token(found)) = history.iter().find(|token| token.0 >= vocab) {
+            let (what, expected) = ("a token", format!("less than {vocab}"));
+            return Err(GpuError::Option { what, expected, found: u64::from(*found) });
+        }
         let position = before.len();
         self.set_sampling(sampling, history)?;
         self.submit(None);
+        self.generation.goes_on = false;
         self.set_batch(&Batch { tokens: &[*first], position });
         (self.state.head_row, self.state.head_rows) = (0, 1);
         self.generation.position = Some(position);

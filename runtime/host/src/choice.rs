@@ -30,7 +30,7 @@ pub struct Choice {
     pub model: String,
     /// Checksum of the model file's front.
     pub checksum: String,
-    /// The program's version, the kernels, threads and precision it was made for.
+    /// The program's version, the kernels, threads and precision it was made for, and the adapter or API that was asked for.
     pub settings: String,
     /// The adapter, its API and driver; none where none was found.
     pub adapter: Option<String>,
@@ -48,6 +48,13 @@ pub struct Choice {
     pub at: u64,
 }
 
+impl Choice {
+    /// The settings as it has them.
+    fn followed(&self, settings: &Settings) -> Settings {
+        Settings { backend: Some(self.backend), products: self.products, ..*settings }
+    }
+}
+
 #[cfg(feature = "gpu")]
 pub use thimble_gpu::Tile as Products;
 
@@ -63,10 +70,10 @@ struct Book {
 }
 
 /// What to use now.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Chosen {
-    /// The backend: never `Auto`.
-    pub backend: BackendKind,
+    /// The settings with the backend, which is never `Auto`, and how it computes.
+    pub settings: Settings,
     /// What was measured just now, to be told.
     pub news: Option<Choice>,
 }
@@ -94,7 +101,7 @@ impl Chooser<'_> {
     ) -> Result<Chosen, PlanError> {
         let backend = BackendKind::resolve(settings.backend)?;
         if backend != BackendKind::Auto {
-            return Ok(Chosen { backend, news: None });
+            return Ok(Chosen { settings: Settings { backend: Some(backend), ..*settings }, news: None });
         }
         let plan = self.plan(file, settings)?;
         let asked = Choice {
@@ -111,19 +118,15 @@ impl Chooser<'_> {
         if let Some(known) = self.book.and_then(|book| remembered(book, &asked))
             && (!known.backend.has_gpu() || known.adapter == adapter().ok().map(|(name, _)| name))
         {
-            #[cfg(feature = "gpu")]
-            crate::gpu::prefer_products(known.products);
-            return Ok(Chosen { backend: known.backend, news: None });
+            return Ok(Chosen { settings: known.followed(settings), news: None });
         }
         let choice = measured(file, &plan, asked, self.tell);
-        #[cfg(feature = "gpu")]
-        crate::gpu::prefer_products(choice.products);
         if let Some(book) = self.book {
             // Without it the next start measures again.
             let _ = remember(book, choice.clone());
         }
         let news = choice.measured.is_some().then(|| choice.clone());
-        Ok(Chosen { backend: choice.backend, news })
+        Ok(Chosen { settings: choice.followed(settings), news })
     }
 
     /// What is timed: a short session.
@@ -179,12 +182,19 @@ fn remember(book: &Path, choice: Choice) -> io::Result<()> {
     })
 }
 
-/// What besides the model decides how fast the CPU is.
+/// What besides the model decides how fast the CPU is, and which GPU it is compared with.
 fn described(plan: &Plan) -> String {
     let options = plan.memory().options();
     let (kernels, threads) = (plan.kernels().name, plan.threads());
     let exact = if options.exact { ", exact" } else { "" };
-    format!("{} {kernels}, {threads} threads, {:?} cache{exact}", env!("CARGO_PKG_VERSION"), options.kv)
+    let mut text =
+        format!("{} {kernels}, {threads} threads, {:?} cache{exact}", env!("CARGO_PKG_VERSION"), options.kv);
+    for name in ["THIMBLE_ADAPTER", "WGPU_BACKEND"] {
+        if let Some(asked) = std::env::var_os(name).filter(|asked| !asked.is_empty()) {
+            text += &format!(", {name}={}", asked.to_string_lossy());
+        }
+    }
+    text
 }
 
 /// The adapter in words; or why there is none.
@@ -221,11 +231,12 @@ fn measured(file: &ModelFile<'_>, plan: &Plan, asked: Choice, tell: fn(&str)) ->
     tell(&format!("auto: timing {name} and the CPU with {}, once", asked.model));
     let name = Some(name);
     let mut best: Option<(Measured, Products)> = None;
-    for &products in device.tiles().iter().filter(|products| products.is_exact()) {
+    for way in crate::gpu::ways_to_time(&device, plan) {
+        let products = way.tiles()[0];
         let Ok(mut memory) = plan.allocate() else { return cpu(name, "memory was short") };
         let Ok(pool) = Pool::new(plan.threads()) else { return cpu(name, "threads were short") };
         let known = best.map(|(measured, _)| measured.cpu);
-        let Some(measured) = time(file, plan, &mut memory, &pool, products, known) else { continue };
+        let Some(measured) = time(file, plan, &mut memory, &pool, way, known) else { continue };
         if best.is_none_or(|(before, _)| measured.gpu.prompt < before.gpu.prompt) {
             best = Some((measured, products));
         }
@@ -243,22 +254,21 @@ fn measured(file: &ModelFile<'_>, plan: &Plan, asked: Choice, tell: fn(&str)) ->
     }
 }
 
-/// Times the processors, the GPU with one way to compute products; none where that is wrong or cannot be.
+/// Times the processors, the GPU in one way; none where that is wrong or cannot be.
 #[cfg(feature = "gpu")]
 fn time(
     file: &ModelFile<'_>,
     plan: &Plan,
     memory: &mut Memory,
     pool: &Pool,
-    products: Products,
+    way: thimble_gpu::Device,
     cpu: Option<Speeds>,
 ) -> Option<Measured> {
     let weights = Weights::new(file).ok()?;
-    let device = crate::gpu::device().ok()?;
     let alone = Cpu::new(weights, plan.memory(), plan.kernels(), pool, memory.bytes()).ok()?;
     // What is wrong with one way is no news where another one is right.
     let plan = plan.telling(|_| {});
-    on_gpu(Hybrid::new(alone), &weights, &plan, &device, &[products]).measure(cpu)
+    on_gpu(Hybrid::new(alone), &weights, &plan, &[way]).measure(cpu)
 }
 
 mod by_name {

@@ -98,7 +98,7 @@ fn with_gpu<'a, T: Team>(hybrid: Hybrid<'a, T>, weights: &Weights<'_>, plan: &Pl
     let auto = plan.backend() == BackendKind::Auto;
     match crate::gpu::device() {
         Ok(device) if auto && crate::gpu::is_out(&device) => hybrid,
-        Ok(device) => on_gpu(hybrid, weights, plan, &device, &crate::gpu::products(&device, plan)),
+        Ok(device) => on_gpu(hybrid, weights, plan, &crate::gpu::ways(&device, plan)),
         Err(_) if auto => hybrid,
         // One that was there when somebody asked (`find_processors`) and is gone now.
         Err(error) => {
@@ -108,44 +108,40 @@ fn with_gpu<'a, T: Team>(hybrid: Hybrid<'a, T>, weights: &Weights<'_>, plan: &Pl
     }
 }
 
-/// With the GPU as a partner, the first of these ways to compute products that passes the self-test; the CPU alone where none
-/// does.
+/// With the GPU as a partner, in the first of these ways to compute that passes the self-test; the CPU alone where none does.
 #[cfg(feature = "gpu")]
 pub(crate) fn on_gpu<'a, T: Team>(
     mut hybrid: Hybrid<'a, T>,
     weights: &Weights<'_>,
     plan: &Plan,
-    device: &thimble_gpu::Device,
-    ways: &[thimble_gpu::Tile],
+    ways: &[thimble_gpu::Device],
 ) -> Hybrid<'a, T> {
     use thimble_gpu::GpuError;
     let mut wrong = None;
-    for &products in ways {
-        let partner = match crate::gpu::partner(device, products, plan, weights) {
-            Ok(partner) => partner,
+    for way in ways {
+        match crate::gpu::partner(way, plan, weights) {
+            Ok(partner) => {
+                hybrid = hybrid.with_partner(partner, plan.backend(), plan.tell());
+                let Err(reason) = hybrid.compare(weights) else {
+                    if let Some(reason) = wrong {
+                        (plan.tell())(&format!("{reason}: going on with the GPU's plainest kernels"));
+                    }
+                    return hybrid;
+                };
+                // Its memory is free before the next one takes as much.
+                hybrid = hybrid.without_partner();
+                wrong = Some(reason);
+            }
             Err(GpuError::Option { .. } | GpuError::TooLarge { .. })
                 if plan.backend() == BackendKind::Auto =>
             {
                 return hybrid;
             }
-            Err(error) => {
-                wrong = Some(error.to_string());
-                break;
-            }
-        };
-        hybrid = hybrid.with_partner(partner, plan.backend(), plan.tell());
-        match hybrid.compare(weights) {
-            Ok(()) => {
-                if let Some(reason) = wrong {
-                    (plan.tell())(&format!("{reason}: going on with its {products} products"));
-                }
-                return hybrid;
-            }
-            // Its memory is free before the next one takes as much.
-            Err(reason) => {
-                hybrid = hybrid.without_partner();
-                wrong = Some(reason);
-            }
+            Err(error) => wrong = Some(error.to_string()),
+        }
+        if way.check().is_err() {
+            // Lost, in whatever way.
+            break;
         }
     }
     if let Some(reason) = wrong {

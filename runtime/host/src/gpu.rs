@@ -14,8 +14,6 @@ use thimble_runtime::sampler::Sampler;
 
 /// The device that sessions share, from the first that asks for one to the end of the process or of the device.
 static OPEN: Mutex<Option<Device>> = Mutex::new(None);
-/// How products are computed for prompts, where `auto` has measured it.
-static PRODUCTS: Mutex<Option<Tile>> = Mutex::new(None);
 /// Where devices keep their compiled shaders.
 static PIPELINES: OnceLock<PathBuf> = OnceLock::new();
 
@@ -52,24 +50,22 @@ pub(crate) fn is_out(device: &Device) -> bool {
     device.report().software && named().is_none()
 }
 
-/// Has sessions from now on compute products for prompts as it was measured to be fastest, or as the device prefers.
-pub(crate) fn prefer_products(products: Option<Tile>) {
-    *PRODUCTS.lock().unwrap_or_else(PoisonError::into_inner) = products;
+/// The ways to compute that may be the fastest, as exact as the plan asks for.
+pub(crate) fn ways_to_time(device: &Device, plan: &Plan) -> Vec<Device> {
+    let exact = plan.memory().options().exact;
+    let mut ways = device.tiles().to_vec();
+    // Exact: no activation in bytes or halves.
+    ways.retain(|tile| if exact { *tile == Tile::Plain } else { tile.is_exact() });
+    ways.into_iter().filter_map(|tile| device.clone().with_tile(tile).ok()).collect()
 }
 
-/// Ways to compute products to try in turn: the fastest, then the one that every driver gets right.
-pub(crate) fn products(device: &Device, plan: &Plan) -> Vec<Tile> {
-    if plan.memory().options().exact {
-        // No activation in bytes or halves.
-        return vec![Tile::Plain];
-    }
-    let preferred = *PRODUCTS.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut ways = preferred.map_or_else(|| device.tiles().to_vec(), |tile| vec![tile]);
-    ways.retain(|tile| device.tiles().contains(tile));
-    ways.truncate(1);
-    if !ways.contains(&Tile::Plain) {
-        ways.push(Tile::Plain);
-    }
+/// Ways to compute to try in turn: the one that was measured to be the fastest, or is thought to be, then the one that takes
+/// the least of a driver.
+pub(crate) fn ways(device: &Device, plan: &Plan) -> Vec<Device> {
+    let timed = ways_to_time(device, plan);
+    let measured = timed.iter().find(|way| Some(way.tiles()[0]) == plan.products());
+    let mut ways: Vec<Device> = measured.or(timed.first()).cloned().into_iter().collect();
+    ways.extend(device.clone().plainest());
     ways
 }
 
@@ -79,12 +75,10 @@ pub(crate) fn products(device: &Device, plan: &Plan) -> Vec<Tile> {
 /// The model or the plan does not fit the device, or the device fails.
 pub(crate) fn partner(
     device: &Device,
-    products: Tile,
     plan: &Plan,
     weights: &Weights<'_>,
 ) -> Result<Box<dyn Partner>, GpuError> {
-    let device = device.clone().with_tile(products)?;
-    Ok(Box::new(Gpu::new(&device, weights, &options(plan))?))
+    Ok(Box::new(Gpu::new(device, weights, &options(plan))?))
 }
 
 /// Bytes that [`partner`] takes on the device; none where it does not fit.

@@ -1,6 +1,7 @@
 //! From a user's settings to memory of the right size.
 
 use crate::backend::{BackendError, BackendKind};
+use crate::choice::Products;
 use crate::detect::{KernelKind, KernelsError};
 use crate::threads::available;
 use memmap2::MmapMut;
@@ -31,6 +32,8 @@ pub struct Settings {
     pub lookup: usize,
     /// Processors: what `THIMBLE_BACKEND` names or the CPU by default.
     pub backend: Option<BackendKind>,
+    /// How a GPU computes products for prompts: what its kind is thought to be fastest with by default. `auto` measures it.
+    pub products: Option<Products>,
 }
 
 /// Why settings cannot be met.
@@ -66,6 +69,8 @@ pub struct Plan {
     threads: usize,
     lookup: usize,
     backend: BackendKind,
+    #[cfg_attr(not(feature = "gpu"), allow(dead_code, reason = "a CPU has one way"))]
+    products: Option<Products>,
     #[cfg_attr(not(feature = "gpu"), allow(dead_code, reason = "a CPU is never given up"))]
     tell: fn(&str),
 }
@@ -114,12 +119,19 @@ impl Plan {
         };
         let memory = MemoryPlan::new(config, &options, &kernels)?;
         let tell = |line: &str| eprintln!("{line}");
-        Ok(Plan { memory, kernels, threads, lookup, backend, tell })
+        let products = settings.products;
+        Ok(Plan { memory, kernels, threads, lookup, backend, products, tell })
     }
 
     /// The same, with another receiver of the line that says that a GPU is given up; stderr unless this is called.
     pub fn telling(self, tell: fn(&str)) -> Plan {
         Plan { tell, ..self }
+    }
+
+    /// How a GPU computes products for prompts, where that was chosen.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn products(&self) -> Option<Products> {
+        self.products
     }
 
     /// Who gets that line.

@@ -121,20 +121,23 @@ fn one_that_is_named_is_timed_and_remembered() {
         assert!(speed(processor, "prompt") > 0.0 && speed(processor, "token") > 0.0, "{chosen}");
     }
     assert!(adapter["products"].as_array().unwrap().contains(&chosen["products"]), "{chosen}");
-    assert_ne!(chosen["products"], json!("f16"), "less exact than the CPU");
+    assert_eq!(chosen["products"], json!("plain"), "no other one is exact");
     let shown = bench.run_with(&["devices"], &[]).stdout;
     let products = chosen["products"].as_str().unwrap();
     for part in [format!("{products} products"), "prompts: GPU".into(), "auto: ".into()] {
         assert!(shown.contains(&part), "{shown}");
     }
-    // The second time nothing is timed, also where the choice has the GPU do it all with those products.
+    // The second time nothing is timed, also where the choice has the GPU do it all.
     let book = bench.path("home/backends.json");
     let mut json: Value = serde_json::from_str(&std::fs::read_to_string(&book).unwrap()).unwrap();
     json["choices"][0]["backend"] = json!("gpu");
-    json["choices"][0]["products"] = json!("dot4");
     std::fs::write(&book, json.to_string()).unwrap();
     let (found, backend, said) = ids(&bench, &["--exact", "--backend", "auto"], &named);
     assert_eq!((found, backend, said.as_str()), (expected, json!("gpu"), ""));
+    // Who names no adapter asks something else.
+    let before = json["choices"].as_array().unwrap().len();
+    ids(&bench, &["--exact", "--backend", "auto"], &[]);
+    assert_eq!(bench.json(&["devices", "--json"])["choices"].as_array().unwrap().len(), before + 1);
 }
 
 #[test]

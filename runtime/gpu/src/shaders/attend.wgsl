@@ -66,6 +66,8 @@ fn attend(
         begin = group.z * shape.span;
         end = min(end, begin + shape.span);
     }
+    // Of the query whose eighth of the scores this lane has, in all runs so far.
+    var largest_so_far = LOWEST;
     var below = array<vec4<f32>, 4>();
     var above = array<vec4<f32>, 4>();
     for (var start = begin; start < end; start += 64u) {
@@ -103,7 +105,7 @@ fn attend(
         for (var n = 0u; n < 8u; n++) {
             most = max(most, scores[(eighth * 8u + n) * 8u + q]);
         }
-        most = max(largest[q], largest_of_eight(lane, most));
+        most = max(largest_so_far, largest_of_eight(lane, most));
         var exponentials = 0.0;
         for (var n = 0u; n < 8u; n++) {
             let at = (eighth * 8u + n) * 8u + q;
@@ -118,11 +120,12 @@ fn attend(
         }
         let total = sum_of_eight(lane, exponentials);
         if (eighth == 0u) {
-            let smaller = exp(largest[q] - most);
+            let smaller = exp(largest_so_far - most);
             shrink[q] = smaller;
             sum[q] = sum[q] * smaller + total;
             largest[q] = most;
         }
+        largest_so_far = most;
         workgroupBarrier();
         let shrink_below = vec4<f32>(shrink[0], shrink[1], shrink[2], shrink[3]);
         let shrink_above = vec4<f32>(shrink[4], shrink[5], shrink[6], shrink[7]);

@@ -1,16 +1,33 @@
 
 // `tiled_sums` with cooperative matrices of halves and f32 sums; their side and the lanes of a subgroup come from the front
 // of the module. Weights and input are split in two halves each, of which three products count: what is lost is 2^-21 of a
-// term. Behind tile.wgsl.
+// term. Halves reach from 2^-14 to 2^16, and a driver may take what is smaller for zero: the input is multiplied by a power of
+// two that puts its row's largest number between 2^12 and 2^13, weights by 256, so that those under 5e-4 may keep eleven bits
+// alone. Behind tile.wgsl.
 
-// [64 rows or tokens, 32 columns]; weights times 256, the input by 16, to stay clear of either end of half precision.
+// [64 rows or tokens, 32 columns].
 var<workgroup> w_high: array<f16, 2048>;
 var<workgroup> w_low: array<f16, 2048>;
 var<workgroup> x_high: array<f16, 2048>;
 var<workgroup> x_low: array<f16, 2048>;
 // [32 tokens, 64 rows]: half of each pair of matrices.
 var<workgroup> out_tile: array<f32, 2048>;
-var<workgroup> x_squares: array<f32, 256>;
+// Of each token and a quarter of its quads: the largest size, then the sum of squares.
+var<workgroup> x_part: array<f32, 256>;
+
+// A quad of the input, multiplied by the norm's weights where there is one.
+fn normed(origin: u32, at: u32) -> vec4<f32> {
+    let x = input[origin + at];
+    if (shape.norm == 1u) {
+        return x * norm_weight[at];
+    }
+    return x;
+}
+
+// The exponent, as f32 has it, of the power of two that puts a number between 2^12 and 2^13; its inverse is a number as well.
+fn row_exponent(largest: f32) -> u32 {
+    return 266u - clamp(bitcast<u32>(largest) >> 23u, 13u, 254u);
+}
 
 // In which pair of matrices a token of the tile is, and its place there.
 fn place_in_pair(token: u32) -> vec2<u32> {
@@ -41,6 +58,20 @@ fn tiled_sums(group: vec3<u32>, lane: u32) -> array<vec4<f32>, 4> {
     var first = Sums();
     var second = Sums();
     var squares = 0.0;
+    var largest = 0.0;
+    if (token < count) {
+        for (var block = 0u; block < blocks; block++) {
+            for (var quad = first_quad; quad < first_quad + 2u; quad++) {
+                let x = normed(origin, block * 8u + quad);
+                largest = max(largest, max(max(abs(x.x), abs(x.y)), max(abs(x.z), abs(x.w))));
+            }
+        }
+    }
+    x_part[lane] = largest;
+    workgroupBarrier();
+    largest = max(max(x_part[place], x_part[place + 64u]), max(x_part[place + 128u], x_part[place + 192u]));
+    let exponent = row_exponent(largest);
+    let x_scale = bitcast<f32>(exponent << 23u);
     for (var block = 0u; block < blocks; block++) {
         let at = panel + header_words() + block * block_words();
         var s = vec2<f32>(0.0);
@@ -54,12 +85,9 @@ fn tiled_sums(group: vec3<u32>, lane: u32) -> array<vec4<f32>, 4> {
                 w = (quad_at(at, row & 15u, quad, shape.columns - block * 32u) * s.x + s.y) * 256.0;
             }
             if (token < count) {
-                x = input[origin + block * 8u + quad];
-                if (shape.norm == 1u) {
-                    squares += dot(x, x);
-                    x *= norm_weight[block * 8u + quad];
-                }
-                x *= 0.0625;
+                let raw = input[origin + block * 8u + quad];
+                squares += dot(raw, raw);
+                x = normed(origin, block * 8u + quad) * x_scale;
             }
             for (var j = 0u; j < 4u; j++) {
                 let to = place * 32u + quad * 4u + j;
@@ -89,7 +117,16 @@ fn tiled_sums(group: vec3<u32>, lane: u32) -> array<vec4<f32>, 4> {
         }
         workgroupBarrier();
     }
-    x_squares[lane] = squares;
+    x_part[lane] = squares;
+    workgroupBarrier();
+    var factors = array<f32, 4>();
+    for (var t = 0u; t < 4u; t++) {
+        let at = (lane >> 4u) + t * 16u;
+        factors[t] = norm_factor(x_part[at] + x_part[at + 64u] + x_part[at + 128u] + x_part[at + 192u]);
+    }
+    workgroupBarrier();
+    // Weights were multiplied by 256, the input by a power of two.
+    x_part[lane] = bitcast<f32>((254u - exponent) << 23u) / 256.0;
     var sums = array<vec4<f32>, 4>();
     let to = pair * SIDE * 64u + strip * SIDE;
     let a = lane & 15u;
@@ -116,10 +153,7 @@ fn tiled_sums(group: vec3<u32>, lane: u32) -> array<vec4<f32>, 4> {
         }
     }
     for (var t = 0u; t < 4u; t++) {
-        let at = b + t * 16u;
-        // Weights times 256, the input by 16.
-        let factor = norm_factor(x_squares[at] + x_squares[at + 64u] + x_squares[at + 128u] + x_squares[at + 192u]);
-        sums[t] *= factor * 0.0625;
+        sums[t] *= factors[t] * x_part[b + t * 16u];
     }
     return sums;
 }

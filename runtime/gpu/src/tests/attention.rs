@@ -48,14 +48,18 @@ fn expected(
 #[test]
 fn attention_matches_f64() {
     let Some(device) = device() else { return };
-    println!("subgroups: {}", device.subgroups());
+    let report = device.report();
+    // Where the driver is known to have them, it is they that are tested.
+    let known = report.name.starts_with("llvmpipe") && report.api == "vulkan";
+    assert!(device.subgroups() || !known);
     attention(Bench::with(device));
 }
 
 #[test]
 fn attention_without_subgroups_matches_f64() {
     let Some(device) = device() else { return };
-    attention(Bench::with(device.without_subgroups()));
+    let Some(device) = device.plainest() else { return println!("skipped: no subgroups") };
+    attention(Bench::with(device));
 }
 
 fn attention(mut bench: Bench) {

@@ -10,7 +10,7 @@ mod sampling;
 
 use crate::kernels::{Entry, Kernels};
 use crate::steps::{Pass, Step};
-use crate::{Device, SHADERS};
+use crate::{Device, SHADERS, Tile};
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 
 /// The adapter that `THIMBLE_ADAPTER` names, or the best; says so on standard output where there is none.
@@ -26,6 +26,11 @@ pub(crate) fn device() -> Option<Device> {
             None
         }
     }
+}
+
+/// The same with plain products, for what is to be as near as f32 is.
+pub(crate) fn plain() -> Option<Device> {
+    device().map(|device| device.with_tile(Tile::Plain).unwrap())
 }
 
 /// SplitMix64 (Steele et al. 2014), enough for test data.

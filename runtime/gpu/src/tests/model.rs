@@ -1,7 +1,7 @@
 //! Whole forward passes against the CPU's exact mode.
 
 use super::products::sample;
-use super::{Random, device};
+use super::{Random, device, plain};
 use crate::{Device, Gpu, GpuError, GpuOptions, Tile};
 use std::path::PathBuf;
 use thimble_runtime::Token;
@@ -172,7 +172,7 @@ pub(super) fn tokens(count: usize, random: &mut Random) -> Vec<Token> {
 
 #[test]
 fn logits_are_those_of_the_exact_mode() {
-    let Some(device) = device() else { return };
+    let Some(device) = plain() else { return };
     let mut random = Random(11);
     let shapes = [(96, (6, 2, 32), 160, true), (70, (3, 1, 22), 100, false), (64, (2, 2, 64), 96, false)];
     for (i, (hidden, heads, ffn, tied)) in shapes.into_iter().enumerate() {
@@ -260,10 +260,14 @@ fn tokens_come_back_without_the_host() {
     let mut at_once = greedy(&mut gpu, first, 20, 8).unwrap();
     at_once.extend(greedy(&mut gpu, at_once[7], 28, 4).unwrap());
     assert_eq!(at_once, one_by_one);
+    // Once more from where the device does not stand.
+    assert_eq!(greedy(&mut gpu, first, 20, 12).unwrap(), one_by_one);
     let two_sessions = Gpu::new(&device, &weights, &options(KvKind::F16, 32, 1));
     assert!(two_sessions.is_ok());
     assert!(matches!(greedy(&mut gpu, first, 159, 2), Err(GpuError::Option { .. })));
     assert!(matches!(greedy(&mut gpu, first, 0, 65), Err(GpuError::Option { .. })));
+    assert!(matches!(greedy(&mut gpu, first, 160, 1), Err(GpuError::Option { .. })));
+    assert!(matches!(greedy(&mut gpu, Token(512), 3, 1), Err(GpuError::Option { .. })));
 }
 
 #[test]
@@ -382,7 +386,7 @@ fn a_real_models_logits_are_those_of_the_exact_mode() {
         println!("skipped: THIMBLE_MODEL names no .thimble file");
         return;
     };
-    let Some(device) = device() else { return };
+    let Some(device) = plain() else { return };
     let file = File::new(&std::fs::read(path).unwrap());
     let file = file.model();
     let vocab = file.config().vocab as u64;

@@ -1,6 +1,6 @@
 //! Matrix products and rows for every encoding: the oracle is the CPU's decoding of each row, multiplied in f64.
 
-use super::{Bench, Random, device};
+use super::{Bench, Random, device, plain};
 use crate::Tile;
 use crate::kernels::Entry;
 use crate::steps::{FEW, Finish, Product, Route, pairs};
@@ -80,11 +80,15 @@ fn product_error(
     let rows: usize = matrices.iter().map(|m| m.rows).sum();
     let stride = columns.next_multiple_of(GROUP);
     let mut x = vec![0.0f32; tokens * stride];
-    for row in x.chunks_mut(stride) {
-        row[..columns].copy_from_slice(&random.floats(columns));
+    let mut before = random.floats(tokens * rows);
+    // Rows of other sizes, as behind a norm, an embedding or SwiGLU.
+    for (token, row) in x.chunks_mut(stride).enumerate() {
+        let size = [1.0, 1e-4, 300.0][token % 3];
+        row[..columns].iter_mut().for_each(|x| *x = random.float() * size);
+        before[token * rows..][..rows].iter_mut().for_each(|x| *x *= size);
     }
     let state = bench.buffer(&[0u32, tokens as u32, 0, 0]);
-    let (input, before) = (bench.buffer(&x), random.floats(tokens * rows));
+    let input = bench.buffer(&x);
     let output = bench.buffer(&before);
     let mut products = Vec::new();
     for piece in pieces(matrices, most).unwrap() {
@@ -156,7 +160,7 @@ fn products_match_f64_on_decoded_weights() {
 
 #[test]
 fn pieces_are_joined_and_split() {
-    let Some(mut bench) = Bench::new() else { return };
+    let Some(mut bench) = plain().map(Bench::with) else { return };
     let mut random = Random(2);
     let make = |encoding, rows, random: &mut Random| aligned(&sample(encoding, rows, 64, random));
     let kinds =
