@@ -7,8 +7,7 @@ use crate::terminal;
 use std::path::{Path, PathBuf};
 use thimble_host::text;
 use thimble_host::{
-    BackendError, BackendKind, Chooser, Generator, MappedModel, Memory, OpenError, Plan, PlanError, Pool,
-    Settings,
+    BackendError, Chooser, Generator, MappedModel, Memory, OpenError, Plan, PlanError, Pool, Settings,
 };
 use thimble_runtime::Token;
 use thimble_runtime::format::{Config, ModelFile};

@@ -11,7 +11,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use thimble_eval::{Ended, EvalError, Evaluated, Evaluation, Hub, Selection, Source, Task, Watch};
-use thimble_host::Settings;
 
 /// Which model on which items.
 pub(crate) struct Job {
