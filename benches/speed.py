@@ -8,6 +8,9 @@
     VULKAN=ON benches/build-llama.cpp.sh LLAMA        # with its Vulkan backend, which takes glslc and Vulkan's headers
     benches/speed.py ... --backend gpu --threads 1    # both on the GPU
 
+LLAMA may be any folder with a llama-bench in it, a distribution's as well; its Vulkan backend takes a driver made of
+software only where GGML_VK_VISIBLE_DEVICES names it, ours where it is the only one.
+
 Both programs run on the same threads with the same number of tokens, in turns (A B A B), each round a process of its
 own that warms up first. A test is prefill:TOKENS into an empty context, or decode:DEPTH, 64 tokens behind DEPTH others.
 Prints medians with their ranges, tokens per second, and the ratio of the medians, as a table in Markdown.

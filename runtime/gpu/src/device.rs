@@ -144,8 +144,10 @@ fn request(
     }))
 }
 
-/// Longest wait for a submission: a batch takes seconds where the driver is made of software and the machine busy.
+/// Longest wait for a submission.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// The same where the driver is made of software: it never hangs, and a batch takes minutes where the machine is busy.
+const SOFTWARE_PATIENCE: Duration = Duration::from_secs(1800);
 
 /// An open device.
 #[derive(Clone, Debug)]
@@ -283,7 +285,8 @@ impl Device {
     /// # Errors
     /// [`GpuError::Device`] where the device is lost, has failed before, or is silent for too long; it stays failed.
     pub(crate) fn wait(&self, submission_index: Option<wgpu::SubmissionIndex>) -> Result<(), GpuError> {
-        let wait = wgpu::PollType::Wait { submission_index, timeout: Some(PATIENCE) };
+        let patience = if self.report.software { SOFTWARE_PATIENCE } else { PATIENCE };
+        let wait = wgpu::PollType::Wait { submission_index, timeout: Some(patience) };
         // wgpu 30 panics here where the driver reports a lost device or too little memory.
         match catch_unwind(AssertUnwindSafe(|| self.device.poll(wait))) {
             Ok(Ok(_)) => {}
