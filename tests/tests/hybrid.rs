@@ -199,9 +199,9 @@ fn told() -> Vec<String> {
     TOLD.take()
 }
 
-/// Memory for two processors.
+/// Memory for three processors.
 struct Bench {
-    bytes: [Vec<u8>; 2],
+    bytes: [Vec<u8>; 3],
     plan: MemoryPlan,
 }
 
@@ -211,7 +211,7 @@ impl Bench {
         let kernels = KernelKind::detect().unwrap();
         let plan = MemoryPlan::new(file.config(), &options, &kernels).unwrap();
         // Old bytes are no numbers, as f32 and as f16.
-        Bench { bytes: [(); 2].map(|()| vec![0xff; plan.bytes() + ALIGN]), plan }
+        Bench { bytes: [(); 3].map(|()| vec![0xff; plan.bytes() + ALIGN]), plan }
     }
 
     /// A sequence on the CPU alone, or with a partner.
@@ -220,9 +220,22 @@ impl Bench {
         file: &ModelFile<'a>,
         partner: Option<(BackendKind, Habits)>,
     ) -> Hybrid<'a, Alone> {
+        let (hybrid, [fake, _]) = self.processors(file);
+        match partner {
+            Some((kind, habits)) => hybrid.with_partner(fake(habits), kind, tell),
+            None => hybrid,
+        }
+    }
+
+    /// A sequence on the CPU alone, and what makes two partners for it.
+    #[expect(clippy::type_complexity, reason = "it is what it is once")]
+    fn processors<'a>(
+        &'a mut self,
+        file: &ModelFile<'a>,
+    ) -> (Hybrid<'a, Alone>, [impl FnOnce(Habits) -> Box<dyn Partner + 'a>; 2]) {
         let weights = Weights::new(file).unwrap();
         let plan = self.plan;
-        let [mut first, mut second] = self.bytes.each_mut().map(|bytes| {
+        let [mut first, mut second, mut third] = self.bytes.each_mut().map(|bytes| {
             let start = bytes.as_ptr().align_offset(ALIGN);
             Some(&mut bytes[start..][..plan.bytes()])
         });
@@ -230,10 +243,12 @@ impl Bench {
             let kernels = KernelKind::detect().unwrap();
             Cpu::new(weights, &plan, kernels, &Alone, memory.take().unwrap()).unwrap()
         };
-        let hybrid = Hybrid::new(cpu(&mut first));
-        let Some((kind, habits)) = partner else { return hybrid };
-        let fake = Fake { cpu: cpu(&mut second), habits, heads: 0, changed: Vec::new(), end: 0, drawn: None };
-        hybrid.with_partner(Box::new(fake), kind, tell)
+        let fakes = [cpu(&mut second), cpu(&mut third)].map(|cpu| {
+            move |habits| -> Box<dyn Partner + 'a> {
+                Box::new(Fake { cpu, habits, heads: 0, changed: Vec::new(), end: 0, drawn: None })
+            }
+        });
+        (Hybrid::new(cpu(&mut first)), fakes)
     }
 }
 
@@ -371,15 +386,33 @@ fn a_wrong_partner_is_given_up_before_it_is_used() {
         for kv in [KvKind::F32, KvKind::F16, KvKind::Q8] {
             let mut bench = Bench::new(&file, kv);
             let expected = wander(&file, bench.hybrid(&file, None), 1);
-            for (wrong, lost_at) in [(false, None), (true, None), (false, Some(0))] {
-                let habits = Habits { wrong, lost_at, ..Habits::default() };
-                let mut hybrid = bench.hybrid(&file, Some((BackendKind::Gpu, habits)));
-                hybrid.self_test(&weights);
+            let sound = (false, None);
+            for (first, second) in [
+                (sound, Some(sound)),
+                ((true, None), None),
+                ((false, Some(0)), None),
+                ((true, None), Some(sound)),
+                ((true, None), Some((true, None))),
+                ((false, Some(0)), Some((true, None))),
+            ] {
+                let (hybrid, [make, make_other]) = bench.processors(&file);
+                let habits = |(wrong, lost_at)| Habits { wrong, lost_at, ..Habits::default() };
+                let partners = [Some(make(habits(first))), second.map(|second| make_other(habits(second)))];
+                let partners = partners.into_iter().flatten().map(Ok);
+                let mut hybrid = hybrid.with_first_sound(&weights, partners, BackendKind::Gpu, tell);
                 assert!(hybrid.history_and_logits().1.is_empty(), "no logits of the test's");
-                let told = told();
-                let good = !wrong && lost_at.is_none();
+                let (told, good) = (told(), first == sound || second == Some(sound));
                 assert_eq!(hybrid.kind(), if good { BackendKind::Gpu } else { BackendKind::Cpu });
-                assert_eq!(told.len(), usize::from(!good), "{told:?}");
+                let expected_line = match (first == sound, good) {
+                    (true, _) => None,
+                    (false, true) => Some("going on with the GPU's plainest kernels"),
+                    (false, false) => Some("going on with the CPU"),
+                };
+                assert_eq!(told.len(), usize::from(expected_line.is_some()), "one line: {told:?}");
+                assert!(
+                    told.iter().all(|line| expected_line.is_some_and(|end| line.ends_with(end))),
+                    "{told:?}"
+                );
                 // The test leaves nothing behind.
                 assert!(wander(&file, hybrid, 1) == expected);
             }

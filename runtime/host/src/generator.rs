@@ -77,7 +77,7 @@ pub fn gpu_bytes(file: &ModelFile<'_>, plan: &Plan) -> Result<u64, GeneratorErro
     Ok(0)
 }
 
-/// The processors of a plan, tested against each other; for `Auto` all that there are but GPUs made of software.
+/// The processors of a plan, tested against each other; for `Auto` all that there are, a GPU made of software where it is named.
 pub(crate) fn hybrid<'a, T: Team>(
     file: &ModelFile<'a>,
     plan: &Plan,
@@ -111,41 +111,16 @@ fn with_gpu<'a, T: Team>(hybrid: Hybrid<'a, T>, weights: &Weights<'_>, plan: &Pl
 /// With the GPU as a partner, in the first of these ways to compute that passes the self-test; the CPU alone where none does.
 #[cfg(feature = "gpu")]
 pub(crate) fn on_gpu<'a, T: Team>(
-    mut hybrid: Hybrid<'a, T>,
+    hybrid: Hybrid<'a, T>,
     weights: &Weights<'_>,
     plan: &Plan,
     ways: &[thimble_gpu::Device],
 ) -> Hybrid<'a, T> {
-    use thimble_gpu::GpuError;
-    let mut wrong = None;
-    for way in ways {
-        match crate::gpu::partner(way, plan, weights) {
-            Ok(partner) => {
-                hybrid = hybrid.with_partner(partner, plan.backend(), plan.tell());
-                let Err(reason) = hybrid.compare(weights) else {
-                    if let Some(reason) = wrong {
-                        (plan.tell())(&format!("{reason}: going on with the GPU's plainest kernels"));
-                    }
-                    return hybrid;
-                };
-                // Its memory is free before the next one takes as much.
-                hybrid = hybrid.without_partner();
-                wrong = Some(reason);
-            }
-            Err(GpuError::Option { .. } | GpuError::TooLarge { .. })
-                if plan.backend() == BackendKind::Auto =>
-            {
-                return hybrid;
-            }
-            Err(error) => wrong = Some(error.to_string()),
-        }
-        if way.check().is_err() {
-            // Lost, in whatever way.
-            break;
-        }
-    }
-    if let Some(reason) = wrong {
-        (plan.tell())(&crate::hybrid::given_up(&reason));
-    }
-    hybrid
+    use thimble_gpu::GpuError::{Option as Wrong, TooLarge};
+    let auto = plan.backend() == BackendKind::Auto;
+    let partners = ways.iter().map_while(|way| match crate::gpu::partner(way, plan, weights) {
+        Err(Wrong { .. } | TooLarge { .. }) if auto => None,
+        made => Some(made.map_err(|error| error.to_string())),
+    });
+    hybrid.with_first_sound(weights, partners, plan.backend(), plan.tell())
 }

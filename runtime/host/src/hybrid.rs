@@ -112,10 +112,37 @@ impl<'a, T: Team> Hybrid<'a, T> {
         Hybrid { partner: Some(partner), kind, tell, ..self }
     }
 
-    /// The same without one.
-    #[cfg(feature = "gpu")]
-    pub(crate) fn without_partner(self) -> Self {
-        Hybrid { partner: None, ..self }
+    /// The same with the first of `partners` that computes what the CPU does, compared on a layer or a few: the CPU alone where
+    /// none does. `tell` gets a line where it is not the very first. A partner is made when the one before is gone.
+    pub fn with_first_sound(
+        mut self,
+        weights: &Weights<'_>,
+        partners: impl Iterator<Item = Result<Box<dyn Partner + 'a>, String>>,
+        kind: BackendKind,
+        tell: fn(&str),
+    ) -> Self {
+        let mut wrong = None;
+        for partner in partners {
+            let compared = partner.and_then(|partner| {
+                let partner = self.partner.insert(partner);
+                self_test::compare(weights, &mut self.cpu, &mut **partner)
+            });
+            if let Err(reason) = compared {
+                self.partner = None;
+                wrong = Some(reason);
+                continue;
+            }
+            if let Some(reason) = wrong {
+                tell(&format!("{reason}: going on with the GPU's plainest kernels"));
+            }
+            self.empty_logits();
+            return Hybrid { kind, tell, ..self };
+        }
+        self.empty_logits();
+        if let Some(reason) = wrong {
+            tell(&given_up(&reason));
+        }
+        self
     }
 
     /// What runs now: [`BackendKind::Cpu`] from the moment on when a GPU is given up.
@@ -136,25 +163,6 @@ impl<'a, T: Team> Hybrid<'a, T> {
     /// The CPU's part.
     pub fn cpu(&self) -> &Cpu<'a, 'a, 'a, T> {
         &self.cpu
-    }
-
-    /// Compares the partner with the CPU on a layer or a few, and gives it up where it is wrong. Only in front of the
-    /// first batch.
-    pub fn self_test(&mut self, weights: &Weights<'_>) {
-        if let Err(reason) = self.compare(weights) {
-            self.dismiss(&reason);
-        }
-    }
-
-    /// The same, with the judgement left to the caller.
-    ///
-    /// # Errors
-    /// What is wrong, as a clause.
-    pub(crate) fn compare(&mut self, weights: &Weights<'_>) -> Result<(), String> {
-        let Some(partner) = self.partner.as_deref_mut() else { return Ok(()) };
-        let compared = self_test::compare(weights, &mut self.cpu, partner);
-        self.empty_logits();
-        compared
     }
 
     /// No logits, on either side.
