@@ -33,6 +33,7 @@ impl Mapped {
     }
 
     /// The mapping.
+    #[cfg(feature = "eval")]
     pub(crate) fn model(&self) -> &MappedModel {
         &self.model
     }

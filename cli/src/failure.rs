@@ -116,6 +116,17 @@ pub(crate) enum Failure {
     /// The platform has no cache folder.
     #[error("there is no cache folder to keep models in: set THIMBLE_HOME to a folder of your choice")]
     NoHome,
+    /// Something that this program was built without.
+    #[error(
+        "{what} is not in this program: `cargo install --path cli --features {feature}` builds one that has it \
+             (`--features full` brings everything)"
+    )]
+    LeftOut {
+        /// What was typed.
+        what: &'static str,
+        /// The feature that brings it.
+        feature: &'static str,
+    },
     /// The engine refused; its sentence says why.
     #[error("{0}")]
     Engine(String),

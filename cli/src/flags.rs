@@ -1,12 +1,18 @@
 //! What was typed. Parsing touches no file: what it means is [`Job`](crate::job::Job)'s business.
 
+#[cfg(feature = "eval")]
 mod eval;
+#[cfg(not(feature = "eval"))]
+mod left_out;
 
 use crate::commands::{bench, convert, devices, divergence, export};
 use crate::engine::LOOKUP;
 use crate::recipe::RecipeFlags;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+#[cfg(feature = "eval")]
 pub(crate) use eval::{CompareFlags, EvalFlags};
+#[cfg(not(feature = "eval"))]
+use left_out::LeftOut;
 use std::path::PathBuf;
 use thimble_host::BackendKind;
 use thimble_runtime::kernels::KvKind;
@@ -40,9 +46,17 @@ pub(crate) enum Command {
     /// How far a model's predictions on a text are from a reference's
     Divergence(divergence::Flags),
     /// The benchmarks of the published table: accuracies and their standard errors
+    #[cfg(feature = "eval")]
     Eval(EvalFlags),
     /// Two results of `thimble eval` side by side
+    #[cfg(feature = "eval")]
     Compare(CompareFlags),
+    /// The benchmarks of the published table (not in this program: feature `eval`)
+    #[cfg(not(feature = "eval"))]
+    Eval(LeftOut),
+    /// Two results of `thimble eval` side by side (not in this program: feature `eval`)
+    #[cfg(not(feature = "eval"))]
+    Compare(LeftOut),
     /// How fast a model runs on this machine
     Bench(bench::Flags),
     /// Show the GPUs of this machine, and what `--backend auto` chose for which model

@@ -41,6 +41,7 @@ impl Home {
     }
 
     /// Where data sets from the hub are kept.
+    #[cfg(feature = "eval")]
     pub(crate) fn data(&self) -> PathBuf {
         self.folder.join("data")
     }

@@ -1,9 +1,11 @@
 //! What the flags mean: models named, contradictions refused, before anything is done.
 
 use crate::commands::{
-    bench, chat, compare, convert, devices, divergence, eval, export, inspect, list, perplexity, pull, run,
-    score, tokens, verify,
+    bench, chat, convert, devices, divergence, export, inspect, list, perplexity, pull, run, score, tokens,
+    verify,
 };
+#[cfg(feature = "eval")]
+use crate::commands::{compare, eval};
 use crate::failure::Failure;
 use crate::flags::{Command, Flags};
 use std::io::Write;
@@ -28,8 +30,10 @@ pub(crate) enum Job {
     /// `thimble divergence`
     Divergence(Box<divergence::Job>),
     /// `thimble eval`
+    #[cfg(feature = "eval")]
     Eval(Box<eval::Job>),
     /// `thimble compare`
+    #[cfg(feature = "eval")]
     Compare(compare::Job),
     /// `thimble bench`
     Bench(Box<bench::Job>),
@@ -57,8 +61,14 @@ impl Job {
             Command::Score(flags) => Job::Score(score::Job::resolve(flags)?),
             Command::Perplexity(flags) => Job::Perplexity(perplexity::Job::resolve(flags)?),
             Command::Divergence(flags) => Job::Divergence(Box::new(divergence::Job::resolve(flags)?)),
+            #[cfg(feature = "eval")]
             Command::Eval(flags) => Job::Eval(Box::new(eval::Job::resolve(flags)?)),
+            #[cfg(feature = "eval")]
             Command::Compare(flags) => Job::Compare(compare::Job::resolve(flags)?),
+            #[cfg(not(feature = "eval"))]
+            Command::Eval(_) => return Err(Failure::LeftOut { what: "thimble eval", feature: "eval" }),
+            #[cfg(not(feature = "eval"))]
+            Command::Compare(_) => return Err(Failure::LeftOut { what: "thimble compare", feature: "eval" }),
             Command::Bench(flags) => Job::Bench(Box::new(bench::Job::resolve(flags)?)),
             Command::Devices(flags) => Job::Devices(devices::Job::resolve(flags)?),
             Command::Convert(flags) => Job::Convert(convert::Job::resolve(flags)?),
@@ -79,7 +89,9 @@ impl Job {
             Job::Score(job) => job.run(stdout),
             Job::Perplexity(job) => job.run(stdout),
             Job::Divergence(job) => job.run(stdout),
+            #[cfg(feature = "eval")]
             Job::Eval(job) => job.run(stdout),
+            #[cfg(feature = "eval")]
             Job::Compare(job) => job.run(stdout),
             Job::Bench(job) => job.run(stdout),
             Job::Devices(job) => job.run(stdout),

@@ -1,45 +1,5 @@
-//! The command `thimble`: chat with a small language model, run it, convert it, look into it.
-#![forbid(unsafe_code)]
+//! The command `thimble`; all of it is in the library, so that other packages can ask for its features.
 
-mod catalogue;
-mod commands;
-mod conversion;
-mod engine;
-mod failure;
-mod flags;
-mod home;
-mod input;
-mod interrupt;
-mod job;
-mod line;
-mod model;
-mod progress;
-mod pull;
-mod recipe;
-mod report;
-mod resources;
-mod scratch;
-mod slash;
-mod target;
-mod terminal;
-
-use clap::Parser;
-use std::io;
-use std::process::ExitCode;
-use std::time::Instant;
-
-fn main() -> ExitCode {
-    let start = Instant::now();
-    let flags = flags::Flags::parse();
-    let done = job::Job::resolve(flags, start).and_then(|job| job.run(&mut io::stdout().lock()));
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            let code = failure.exit_code();
-            if code != 0 {
-                terminal::error(&failure);
-            }
-            ExitCode::from(code)
-        }
-    }
+fn main() -> std::process::ExitCode {
+    thimble_cli::main()
 }

@@ -4,7 +4,7 @@ use crate::failure::Failure;
 use crate::input;
 use clap::Args;
 use std::path::PathBuf;
-use thimble_converter::{ConvertError, Quant, Table, Target, calibrate};
+use thimble_converter::{ConvertError, Quant, Table, Target};
 use thimble_host::output::Files;
 
 /// `--quant` and what refines it.
@@ -66,9 +66,23 @@ impl RecipeFlags {
         Ok(())
     }
 
+    /// Refuses what this program was built without.
+    fn buildable(&self) -> Result<(), Failure> {
+        let asked = [
+            ("--calibrate", self.calibrate.is_some()),
+            ("--target-bits", self.target_bits.is_some()),
+            ("--target-bytes", self.target_bytes.is_some()),
+        ];
+        match asked.into_iter().find(|(_, asked)| *asked && cfg!(not(feature = "calibrate"))) {
+            Some((what, _)) => Err(Failure::LeftOut { what, feature: "calibrate" }),
+            None => Ok(()),
+        }
+    }
+
     /// Reads the files that the flags name; refuses what makes no sense before a model is opened.
     pub(crate) fn resolve(self) -> Result<Recipe, Failure> {
         let quant = quant(&self.quant)?;
+        self.buildable()?;
         let table = match &self.recipe {
             None => None,
             Some(path) => {
@@ -78,7 +92,10 @@ impl RecipeFlags {
         };
         let calibration = match &self.calibrate {
             None => None,
-            Some(path) if path.as_os_str() == "default" => Some(calibrate::default_text().to_owned()),
+            #[cfg(feature = "calibrate")]
+            Some(path) if path.as_os_str() == "default" => {
+                Some(thimble_converter::calibrate::default_text().to_owned())
+            }
             Some(path) => Some(input::file(path)?),
         };
         let target = match (self.target_bits, self.target_bytes) {

@@ -62,6 +62,9 @@ impl ReportFlags {
             let found = path.display();
             Failure::Usage(format!("--report: expected a name that ends in .html or .md, found {found}"))
         })?;
+        if format == Format::Html && cfg!(not(feature = "plot")) {
+            return Err(Failure::LeftOut { what: "--report FILE.html", feature: "plot" });
+        }
         let others = match self.report_recipes.as_str() {
             "none" => Vec::new(),
             names => names.split(',').map(|name| recipe::quant(name.trim())).collect::<Result<_, _>>()?,

@@ -184,6 +184,16 @@ pub enum ConvertError {
         /// What the drawing library says.
         reason: String,
     },
+    /// Something that this build of the converter was made without.
+    #[error(
+        "{what} is not in this build: add the feature `{feature}`, as in `cargo install --path cli --features {feature}`"
+    )]
+    LeftOut {
+        /// What was asked for.
+        what: &'static str,
+        /// The feature that brings it.
+        feature: &'static str,
+    },
     /// A calibration that cannot be made.
     #[error("calibration: {reason}")]
     Calibration {

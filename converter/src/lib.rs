@@ -1,9 +1,13 @@
 //! Turns a Hugging Face folder, a GGUF or a `.thimble` file into a `.thimble` file, a GGUF file or a Hugging Face folder.
 //!
+//! The features `calibrate` (candle) and `plot` bring what a plain conversion does without.
+//!
 //! [`read::open`] makes a [`Checkpoint`] of either; a [`Quant`] says how each tensor is stored; [`convert`]
 //! streams it to disk a few megabytes at a time, so memory does not grow with the model.
 
+#[cfg(feature = "calibrate")]
 mod allocate;
+#[cfg(feature = "calibrate")]
 pub mod calibrate;
 pub mod chat;
 mod dequantize;
@@ -23,16 +27,15 @@ mod unfinished;
 pub mod write;
 pub mod write_gguf;
 
-pub use allocate::Target;
 pub use dequantize::dequantize;
 pub use error::ConvertError;
 pub use read::{BlockType, Checkpoint};
-pub use recipe::{Quant, Table};
+pub use recipe::{Quant, Table, Target};
 pub use sections::Sections;
 pub use unfinished::remove_unfinished;
 
 use plan::Plan;
-use quantize::{Loss, Refusal, Rows, encode_panel};
+use quantize::{Loss, Refusal, Rounded, Rows, encode_panel};
 use rayon::prelude::*;
 use read::Stored;
 use std::collections::BTreeMap;
@@ -151,7 +154,8 @@ pub fn convert_checkpoint(
     let Plan { contents, chosen, notes } = Plan::make(checkpoint, sections, options, progress)?;
     let tensors = &contents.tensors;
     let mut rounded = match &options.calibration {
-        None => vec![None; tensors.len()],
+        None => vec![None::<Rounded>; tensors.len()],
+        #[cfg(feature = "calibrate")]
         Some(text) => {
             let windows =
                 calibrate::windows(&contents.tokenizer, &checkpoint.config, text, calibrate::CALIBRATION)?;
@@ -159,6 +163,8 @@ pub fn convert_checkpoint(
                 progress(Progress::steps(Stage::Calibrating, done, total));
             })?
         }
+        #[cfg(not(feature = "calibrate"))]
+        Some(_) => return Err(ConvertError::LeftOut { what: "calibration", feature: "calibrate" }),
     };
     let mut summary = Summary {
         config: checkpoint.config,
@@ -217,6 +223,7 @@ pub fn convert_checkpoint(
     Ok(summary)
 }
 
+#[cfg(feature = "calibrate")]
 impl Progress<'_> {
     fn steps(stage: Stage, done: usize, total: usize) -> Progress<'static> {
         Progress { stage, tensor: "", done: done as u64, total: total as u64 }

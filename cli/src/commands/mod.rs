@@ -2,10 +2,12 @@
 
 pub(crate) mod bench;
 pub(crate) mod chat;
+#[cfg(feature = "eval")]
 pub(crate) mod compare;
 pub(crate) mod convert;
 pub(crate) mod devices;
 pub(crate) mod divergence;
+#[cfg(feature = "eval")]
 pub(crate) mod eval;
 pub(crate) mod export;
 pub(crate) mod inspect;

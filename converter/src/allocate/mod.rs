@@ -7,23 +7,15 @@ mod choose;
 mod kept;
 mod sensitivity;
 
-use crate::ConvertError;
-use crate::calibrate::{Cut, windows};
+use crate::calibrate::{self, Cut, windows};
+use crate::plan::Plan;
 use crate::read::{Checkpoint, Stored};
+use crate::{ConvertError, Options, Progress, Sections, Stage, Table, Target};
 use choose::choose;
 use kept::fingerprint;
 use sensitivity::measure;
 use std::path::Path;
 use thimble_runtime::format::{ALIGN, Encoding, align_up};
-
-/// The size to reach.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Target {
-    /// Bits of all tensors together for each weight of the model.
-    Bits(f64),
-    /// Bytes of the file.
-    Bytes(u64),
-}
 
 /// A way to store one tensor.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -105,4 +97,58 @@ impl Sensitivity {
             }
         })
     }
+}
+
+/// Choices that are tried before one fits a file of a given size.
+const TRIES: usize = 12;
+
+/// The file with the encodings that lose least within the target.
+///
+/// # Errors
+/// Those of [`Sensitivity::measure`] and [`Sensitivity::allocate`], and a target that no choice of encodings meets.
+pub(crate) fn plan(
+    checkpoint: &Checkpoint,
+    sections: &Sections,
+    options: &Options,
+    target: Target,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<Plan, ConvertError> {
+    let text = options.calibration.as_deref().unwrap_or(calibrate::default_text());
+    let keep = options.sensitivities.as_deref();
+    let sensitivity =
+        Sensitivity::measure(checkpoint, &sections.tokenizer, text, keep, &mut |done, total| {
+            progress(Progress::steps(Stage::Measuring, done, total));
+        })?;
+    let plan = |budget: u64| {
+        let Allocation { encodings, divergence } = sensitivity.allocate(budget)?;
+        let table = Table::of(&checkpoint.config, &encodings);
+        Plan::new(checkpoint, sections, options, &encodings, Some((table, divergence)))
+    };
+    let size = match target {
+        Target::Bits(bits) => return plan((bits * checkpoint.config.parameters() as f64 / 8.0) as u64),
+        Target::Bytes(bytes) => bytes,
+    };
+    // The provenance holds the choice, so that its length is not known before.
+    let mut budget = size.saturating_sub(sections.tokenizer.len() as u64);
+    let mut best: Option<Plan> = None;
+    for _ in 0..TRIES {
+        let tried = plan(budget)?;
+        let length = tried.contents.file_len();
+        if length > size {
+            if best.is_some() {
+                break;
+            }
+            budget = budget.saturating_sub(length - size);
+        } else {
+            let fuller = best.as_ref().is_none_or(|best| best.contents.file_len() < length);
+            if !fuller {
+                break;
+            }
+            budget += size - length;
+            best = Some(tried);
+        }
+    }
+    best.ok_or_else(|| ConvertError::Recipe {
+        reason: format!("no choice of encodings makes a file of {size} bytes: choose a larger target"),
+    })
 }

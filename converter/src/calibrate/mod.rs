@@ -16,7 +16,7 @@ pub use model::FloatModel;
 pub use text::default_text;
 pub(crate) use text::{CALIBRATION, Cut, windows};
 
-use crate::quantize::{Coder, Loss};
+use crate::quantize::{Coder, Loss, Rounded};
 use crate::read::{Checkpoint, Stored};
 use crate::{ConvertError, encode, refused};
 use candle_core::{Device, Result as Computed, Tensor};
@@ -31,15 +31,6 @@ const DAMPING: f64 = 0.05;
 /// The same for an embedding that is the head too. Where it is looked up, an error costs the same in all directions; this
 /// stands for that, and was the best of several for a small model.
 const TIED_DAMPING: f64 = 0.4;
-
-/// One tensor, quantized.
-#[derive(Clone, Debug)]
-pub(crate) struct Rounded {
-    /// As it will lie in the file.
-    pub(crate) bytes: Vec<u8>,
-    /// What it cost.
-    pub(crate) loss: Loss,
-}
 
 /// What the matrices that share an input are rounded with.
 struct Inputs {

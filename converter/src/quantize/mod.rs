@@ -60,6 +60,15 @@ impl Loss {
     }
 }
 
+/// One tensor, quantized.
+#[derive(Clone, Debug)]
+pub(crate) struct Rounded {
+    /// As it will lie in the file.
+    pub(crate) bytes: Vec<u8>,
+    /// What it cost.
+    pub(crate) loss: Loss,
+}
+
 /// Rows of the source, as its own blocks.
 #[derive(Clone, Copy, Debug)]
 pub struct Rows<'a> {

@@ -2,6 +2,7 @@
 
 mod table;
 
+#[cfg(feature = "calibrate")]
 pub(crate) use table::encoding;
 pub use table::{Rule, Table, path};
 
@@ -38,6 +39,15 @@ pub enum Quant {
     Q4Min,
     /// Body 3 bits on uneven levels, embedding and head 6 bits.
     Q3,
+}
+
+/// The size to reach.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Target {
+    /// Bits of all tensors together for each weight of the model.
+    Bits(f64),
+    /// Bytes of the file.
+    Bytes(u64),
 }
 
 impl Quant {

@@ -1,7 +1,9 @@
 //! What recipes make of a model, for people: sizes, divergences, their trade-off drawn, the error of each tensor.
 
+#[cfg(feature = "plot")]
 mod html;
 mod markdown;
+#[cfg(feature = "plot")]
 mod plot;
 
 use crate::write::{AtomicFile, write_error};
@@ -93,7 +95,10 @@ impl Report {
     /// The plot cannot be drawn.
     pub fn render(&self, format: Format) -> Result<String, ConvertError> {
         match format {
+            #[cfg(feature = "plot")]
             Format::Html => html::page(self),
+            #[cfg(not(feature = "plot"))]
+            Format::Html => Err(ConvertError::LeftOut { what: "a page with a plot", feature: "plot" }),
             Format::Markdown => Ok(markdown::page(self)),
         }
     }

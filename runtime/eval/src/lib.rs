@@ -1,35 +1,14 @@
 //! Measures models: the benchmarks of lm-evaluation-harness, item for item, and the divergence of one model from
 //! another.
+//!
+//! The benchmarks come with the feature `benchmarks`, which needs a Parquet reader and the hub's client. A divergence,
+//! and what a request is in tokens, do not.
 #![forbid(unsafe_code)]
 
-pub mod answer;
-mod answerer;
-mod compare;
-mod data;
+#[cfg(feature = "benchmarks")]
+mod benchmarks;
 pub mod divergence;
-mod error;
-mod item;
-mod journal;
-mod passes;
-mod prediction;
-mod random;
 pub mod request;
-mod results;
-mod run;
-mod samples;
-mod table;
-mod task;
-mod watch;
 
-pub use answerer::Outcome;
-pub use compare::compare;
-pub use data::{Data, DataFile, Hub, Selection, Source};
-pub use error::{EvalError, Result};
-pub use item::{Choices, Gold, Item, Question};
-pub use passes::Work;
-pub use results::{
-    Average, Identity, Measured, MissingTask, ModelId, Results, SettingsId, TaskId, TaskResult, Times,
-};
-pub use run::{Ended, Evaluated, Evaluation, Event, Stopped};
-pub use task::{Metric, Task};
-pub use watch::Watch;
+#[cfg(feature = "benchmarks")]
+pub use benchmarks::*;

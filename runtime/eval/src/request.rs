@@ -1,10 +1,9 @@
 //! A context and its continuation as tokens, cut as lm-evaluation-harness cuts them.
 
-use crate::error::{EvalError, Result};
 use thimble_host::text::{encode, end_of_text};
 use thimble_runtime::Token;
 use thimble_runtime::format::ModelFile;
-use thimble_runtime::tokenizer::Specials;
+use thimble_runtime::tokenizer::{EncodeError, Specials};
 
 /// Tokens of which some are asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +12,17 @@ pub struct Request {
     pub tokens: Vec<Token>,
     /// Index of the continuation's first token.
     pub from: usize,
+}
+
+/// Why a text is no request.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// The model's tokenizer refused a text.
+    #[error("the tokenizer failed: {0}")]
+    Encode(#[from] EncodeError),
+    /// A text without tokens for a model that has nothing to begin with.
+    #[error("the text is empty, and this model has no token that an empty text could begin with")]
+    NoBeginning,
 }
 
 /// A continuation that is longer than the model's context.
@@ -39,14 +49,14 @@ fn split<'a>(context: &'a str, continuation: &str) -> (&'a str, String) {
 impl Request {
     /// Cuts as the harness does: white space at the context's end belongs to the continuation, whose tokens are what
     /// the whole has more than the context alone. [`end_of_text`] stands in for a context without tokens.
-    pub fn new(file: &ModelFile<'_>, context: &str, continuation: &str) -> Result<Request> {
+    pub fn new(file: &ModelFile<'_>, context: &str, continuation: &str) -> Result<Request, RequestError> {
         let tokenizer = file.tokenizer();
         let (context, continuation) = split(context, continuation);
         let mut tokens = encode(&tokenizer, context, Specials::Parse)?;
         let whole = encode(&tokenizer, &format!("{context}{continuation}"), Specials::Parse)?;
         let rest = whole.get(tokens.len()..).unwrap_or_default();
         if tokens.is_empty() {
-            tokens.push(end_of_text(file).ok_or(EvalError::NoBeginning)?);
+            tokens.push(end_of_text(file).ok_or(RequestError::NoBeginning)?);
         }
         let from = tokens.len();
         tokens.extend(rest);
@@ -54,7 +64,7 @@ impl Request {
     }
 
     /// Drops tokens from the left until what has to be computed fits: all but the last one.
-    pub fn fit(mut self, context: usize) -> std::result::Result<Request, TooLong> {
+    pub fn fit(mut self, context: usize) -> Result<Request, TooLong> {
         let surplus = self.tokens.len().saturating_sub(context + 1);
         if surplus >= self.from {
             return Err(TooLong { found: self.asked(), context });

@@ -5,15 +5,16 @@
 //! of tokens, one below the other in memory, are its first.
 
 use super::avx512::Avx512Vnni;
-use super::block_product::{Block, add_dots};
+use super::block_product::{Block, STEPS, add_dots};
 use super::blocks::{
     Q3NlBlock, Q4Block, Q4MinBlock, Q4NlBlock, Q5NlBlock, Q6Block, Q8Block, Q8RowBlock, QuantGroup,
 };
-use super::matmul::{Input, MatmulJob, Output, put, scale_and_blocks, tile_width};
-use super::simd::Simd;
+use super::matmul::{Input, MatmulJob, Output, header_and_blocks, put, scaled, tile_width};
+use super::simd::{Compile, Simd, Work};
 use crate::format::{Encoding, GROUP};
 use core::arch::asm;
 use core::arch::x86_64::__cpuid_count;
+use core::marker::PhantomData;
 
 /// Tokens in a tile: the rows of a tile register.
 pub(super) const TILE: usize = 16;
@@ -35,6 +36,11 @@ impl Amx {
     pub(super) unsafe fn assume() -> Amx {
         // SAFETY: the caller's word includes it.
         Amx(unsafe { Avx512Vnni::assume() })
+    }
+
+    /// The proof of the set that all else is computed with.
+    pub(super) fn avx512(self) -> Avx512Vnni {
+        self.0
     }
 
     /// Asks the system for the tile registers; `None` where CPU or system do not have them.
@@ -160,7 +166,6 @@ impl Drop for Tiles {
 }
 
 /// Computes `job.panels` of `matrix x input`: tokens that fill a tile here, the rest by `rest`.
-#[inline(always)]
 pub(super) fn matmul(s: Amx, job: &MatmulJob<'_>, rest: fn(&MatmulJob<'_>)) {
     let Input { floats, groups, tokens } = job.input;
     let last = tokens % TILE;
@@ -170,14 +175,14 @@ pub(super) fn matmul(s: Amx, job: &MatmulJob<'_>, rest: fn(&MatmulJob<'_>)) {
     };
     match job.matrix.encoding {
         Encoding::F32 | Encoding::Vector | Encoding::F16 | Encoding::BF16 => return rest(job),
-        Encoding::Q8 => panels::<Q8Block>(s, job, groups, tiles),
-        Encoding::Q8Row => panels::<Q8RowBlock>(s, job, groups, tiles),
-        Encoding::Q4 => panels::<Q4Block>(s, job, groups, tiles),
-        Encoding::Q4Min => panels::<Q4MinBlock>(s, job, groups, tiles),
-        Encoding::Q3Nl => panels::<Q3NlBlock>(s, job, groups, tiles),
-        Encoding::Q4Nl => panels::<Q4NlBlock>(s, job, groups, tiles),
-        Encoding::Q5Nl => panels::<Q5NlBlock>(s, job, groups, tiles),
-        Encoding::Q6 => panels::<Q6Block>(s, job, groups, tiles),
+        Encoding::Q8 => s.0.run(Panels::<Q8Block>::new(s, job, groups, tiles)),
+        Encoding::Q8Row => s.0.run(Panels::<Q8RowBlock>::new(s, job, groups, tiles)),
+        Encoding::Q4 => s.0.run(Panels::<Q4Block>::new(s, job, groups, tiles)),
+        Encoding::Q4Min => s.0.run(Panels::<Q4MinBlock>::new(s, job, groups, tiles)),
+        Encoding::Q3Nl => s.0.run(Panels::<Q3NlBlock>::new(s, job, groups, tiles)),
+        Encoding::Q4Nl => s.0.run(Panels::<Q4NlBlock>::new(s, job, groups, tiles)),
+        Encoding::Q5Nl => s.0.run(Panels::<Q5NlBlock>::new(s, job, groups, tiles)),
+        Encoding::Q6 => s.0.run(Panels::<Q6Block>::new(s, job, groups, tiles)),
     }
     let done = tiles * TILE;
     if done >= tokens {
@@ -198,58 +203,78 @@ pub(super) fn matmul(s: Amx, job: &MatmulJob<'_>, rest: fn(&MatmulJob<'_>)) {
 }
 
 /// The first `count` tiles, a few at a time, so that their groups stay in a near cache while panel after panel passes.
-#[inline(always)]
-fn panels<B: Block>(s: Amx, job: &MatmulJob<'_>, groups: &[QuantGroup], count: usize) {
-    let registers = Tiles::configure(s);
-    let s = s.0;
-    let per_tile = job.matrix.columns.div_ceil(GROUP);
-    let (groups, _) = groups.as_chunks::<TILE>();
-    let groups = &groups[..count * per_tile];
-    let zero = s.splat_i32(i32::from_ne_bytes([B::ZERO; 4]));
-    let mut codes = [[[0i8; 64]; GROUP / 4]; BATCH];
-    let mut products = [[[[0i32; 16]; TILE]; 2]; 2];
-    for (run, groups) in groups.chunks(RUN * per_tile).enumerate() {
-        for panel in job.panels.clone() {
-            let (scale, blocks) = scale_and_blocks::<_, B>(s, job, panel);
-            let mut sums = [[s.zero(); TILE]; RUN];
-            for (batch, blocks) in blocks.chunks(BATCH).enumerate() {
-                for (codes, block) in codes.iter_mut().zip(blocks) {
-                    for step in 0..GROUP / 4 {
-                        s.store_difference(block.codes(s, step), zero, &mut codes[step]);
+struct Panels<'j, 'a, B> {
+    proof: Amx,
+    job: &'j MatmulJob<'a>,
+    groups: &'j [QuantGroup],
+    count: usize,
+    block: PhantomData<B>,
+}
+
+impl<'j, 'a, B> Panels<'j, 'a, B> {
+    fn new(proof: Amx, job: &'j MatmulJob<'a>, groups: &'j [QuantGroup], count: usize) -> Self {
+        Panels { proof, job, groups, count, block: PhantomData }
+    }
+}
+
+impl<B: Block> Work for Panels<'_, '_, B> {
+    type Output = ();
+    /// Compiled for AVX-512, whose proof is in the one for AMX.
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let Panels { proof, job, groups, count, .. } = self;
+        let registers = Tiles::configure(proof);
+        let s = proof.0;
+        let per_tile = job.matrix.columns.div_ceil(GROUP);
+        let (groups, _) = groups.as_chunks::<TILE>();
+        let groups = &groups[..count * per_tile];
+        let zero = s.splat_i32(i32::from_ne_bytes([B::ZERO; 4]));
+        let mut codes = [[[0i8; 64]; GROUP / 4]; BATCH];
+        let mut products = [[[[0i32; 16]; TILE]; 2]; 2];
+        for (run, groups) in groups.chunks(RUN * per_tile).enumerate() {
+            for panel in job.panels.clone() {
+                let (header, blocks) = header_and_blocks::<B>(&job.matrix, panel);
+                let mut sums = [[s.zero(); TILE]; RUN];
+                for (batch, blocks) in blocks.chunks(BATCH).enumerate() {
+                    for (codes, block) in codes.iter_mut().zip(blocks) {
+                        for step in 0..GROUP / 4 {
+                            s.store_difference(
+                                block.codes(s, step / STEPS, step % STEPS),
+                                zero,
+                                &mut codes[step],
+                            );
+                        }
                     }
-                }
-                for (sums, x) in sums.iter_mut().zip(groups.chunks(per_tile)) {
-                    let x = &x[batch * BATCH..][..blocks.len()];
-                    let mut those = *sums;
-                    let mut multiply = 0;
-                    for (i, block) in blocks.iter().enumerate() {
-                        // One block ahead of the sums: tile registers and vectors work side by side.
-                        while multiply <= (i + 1).min(x.len() - 1) {
-                            let products = &mut products[multiply % 2];
-                            if let Some(next) = x.get(multiply + 2) {
-                                s.prefetch(next, 0, size_of::<[QuantGroup; TILE]>());
+                    for (sums, x) in sums.iter_mut().zip(groups.chunks(per_tile)) {
+                        let x = &x[batch * BATCH..][..blocks.len()];
+                        let mut those = *sums;
+                        let mut multiply = 0;
+                        for (i, block) in blocks.iter().enumerate() {
+                            // One block ahead of the sums: tile registers and vectors work side by side.
+                            while multiply <= (i + 1).min(x.len() - 1) {
+                                let products = &mut products[multiply % 2];
+                                if let Some(next) = x.get(multiply + 2) {
+                                    s.prefetch(next, 0, size_of::<[QuantGroup; TILE]>());
+                                }
+                                registers.multiply(multiply, &codes[multiply], &x[multiply], products);
+                                multiply += 1;
                             }
-                            registers.multiply(multiply, &codes[multiply], &x[multiply], products);
-                            multiply += 1;
+                            let [coarse, fine] = &products[i % 2];
+                            let scales = (block.scales(s), block.minimums(s));
+                            for t in 0..TILE {
+                                let dots =
+                                    s.add_i32(s.times_256(s.load_i32(&coarse[t])), s.load_i32(&fine[t]));
+                                those[t] = add_dots(s, dots, scales, &x[i][t], those[t]);
+                            }
                         }
-                        let [coarse, fine] = &products[i % 2];
-                        let scales = (block.scales(s), block.minimums(s));
-                        for t in 0..TILE {
-                            let dots = s.add_i32(s.times_256(s.load_i32(&coarse[t])), s.load_i32(&fine[t]));
-                            those[t] = add_dots(s, dots, scales, &x[i][t], those[t]);
-                        }
+                        *sums = those;
                     }
-                    *sums = those;
                 }
-            }
-            for (tile, sums) in sums.iter().take(groups.len() / per_tile).enumerate() {
-                let first = (run * RUN + tile) * TILE;
-                for (t, &sum) in sums.iter().enumerate().take(job.input.tokens - first) {
-                    let sum = match scale {
-                        Some(scale) => s.mul(sum, scale),
-                        None => sum,
-                    };
-                    put(s, job, panel, first + t, sum);
+                for (tile, sums) in sums.iter().take(groups.len() / per_tile).enumerate() {
+                    let first = (run * RUN + tile) * TILE;
+                    for (t, &sum) in sums.iter().enumerate().take(job.input.tokens - first) {
+                        put(s, job, panel, first + t, scaled(s, sum, header));
+                    }
                 }
             }
         }

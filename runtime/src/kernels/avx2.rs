@@ -1,6 +1,6 @@
 //! AVX2 with FMA and F16C, and AVX-VNNI where there is that: two registers for the sixteen lanes.
 
-use super::simd::{Simd, half_tables, prefetch};
+use super::simd::{Compile, Simd, compile, half_tables, prefetch};
 use core::arch::x86_64::*;
 use half::f16;
 
@@ -22,6 +22,9 @@ impl<const VNNI: bool> Avx<VNNI> {
         Avx(())
     }
 }
+
+compile!(Avx2, "avx2,fma,f16c");
+compile!(AvxVnni, "avx2,fma,f16c,avxvnni");
 
 /// Evaluates a register-only intrinsic.
 macro_rules! with {
@@ -65,7 +68,10 @@ impl<const VNNI: bool> Avx<VNNI> {
     }
 }
 
-impl<const VNNI: bool> Simd for Avx<VNNI> {
+impl<const VNNI: bool> Simd for Avx<VNNI>
+where
+    Avx<VNNI>: Compile,
+{
     type F = [__m256; 2];
     type I = [__m256i; 2];
     type B = [__m256i; 2];

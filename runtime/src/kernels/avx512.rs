@@ -1,6 +1,6 @@
 //! AVX-512 with VNNI: one register for the sixteen lanes.
 
-use super::simd::{Simd, half_tables, prefetch};
+use super::simd::{Simd, compile, half_tables, prefetch};
 use core::arch::x86_64::*;
 use half::f16;
 
@@ -17,6 +17,8 @@ impl Avx512Vnni {
         Avx512Vnni(())
     }
 }
+
+compile!(Avx512Vnni, "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c", run);
 
 /// Evaluates a register-only intrinsic.
 macro_rules! with {

@@ -3,6 +3,7 @@
 use super::blocks::{
     Q3NlBlock, Q4Block, Q4MinBlock, Q4NlBlock, Q5NlBlock, Q6Block, Q8Block, Q8RowBlock, QuantGroup,
 };
+use super::matmul::scaled;
 use super::simd::Simd;
 use crate::format::{GROUP, LEVEL_ZERO, LEVELS_3, LEVELS_4, LEVELS_5, PANEL};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
@@ -13,8 +14,8 @@ pub(super) trait Block: FromBytes + Immutable + KnownLayout {
     const ZERO: u8;
     /// Whether no code is above 127.
     const SMALL: bool = true;
-    /// The codes of columns `4 * step ..` of 16 rows; `step` is below 8.
-    fn codes<S: Simd>(&self, s: S, step: usize) -> S::B;
+    /// The codes of the four columns of a step, of 16 rows: of step `step` (below 4) in half `half` (0 or 1) of the block.
+    fn codes<S: Simd>(&self, s: S, half: usize, step: usize) -> S::B;
     /// The rows' scales, without those that stand in front of a panel.
     fn scales<S: Simd>(&self, s: S) -> S::F;
     /// The rows' minimums, where the encoding has them.
@@ -46,7 +47,13 @@ impl Plane for Fine {
     }
 }
 
+/// Halves of a block.
+const HALVES: usize = 2;
+/// Steps in a half: of four columns each.
+pub(super) const STEPS: usize = GROUP / 4 / HALVES;
 /// Adds the block's product with `W` tokens' groups, without the scales in front of the panel.
+///
+/// An integer product is at most 32 x 255 x 127 for the first plane, 2^28 once that is times 256: exact in 32 bits.
 #[inline(always)]
 pub(super) fn add_integer<S: Simd, C: Block, const W: usize>(
     s: S,
@@ -55,17 +62,24 @@ pub(super) fn add_integer<S: Simd, C: Block, const W: usize>(
     sums: &mut [S::F; W],
 ) {
     let zero = if C::SMALL { i32::from(C::ZERO) } else { S::BYTE_ZERO };
+    // What the code that stands for zero adds is taken off.
     let mut dots = [s.splat_i32(0); W];
     if W == 1 {
         dots[0] = dots_alone(s, block, &x[0]);
         if zero != 0 {
             dots[0] = s.add_i32(dots[0], s.splat_i32(-zero * x[0].steps));
         }
+    } else if S::TILE >= 12 {
+        for t in 0..W {
+            if zero != 0 {
+                dots[t] = s.splat_i32(-zero * x[t].steps);
+            }
+        }
+        both_planes(s, block, x, &mut dots);
     } else {
         s.dots::<C, Coarse, W>(block, x, &mut dots);
         for t in 0..W {
-            // The second plane goes on where the first ended, so that one set of accumulators holds both. At most
-            // 32 x 255 x 127 before, 2^28 after: exact in 32 bits.
+            // The second plane goes on where the first ended, so that one set of accumulators holds both.
             dots[t] = s.times_256(dots[t]);
             if zero != 0 {
                 dots[t] = s.add_i32(dots[t], s.splat_i32(-zero * x[t].steps));
@@ -79,6 +93,39 @@ pub(super) fn add_integer<S: Simd, C: Block, const W: usize>(
     }
 }
 
+#[inline(always)]
+fn dot<S: Simd, C: Block>(s: S, sum: S::I, codes: S::B, x: i32) -> S::I {
+    if C::SMALL { s.dot_small(sum, codes, x) } else { s.dot_bytes(sum, codes, x) }
+}
+
+/// Both planes of `W` tokens, for sets with many registers: codes are unpacked once, and twice as many sums do not wait for
+/// each other.
+#[inline(always)]
+fn both_planes<S: Simd, C: Block, const W: usize>(
+    s: S,
+    block: &C,
+    x: &[QuantGroup; W],
+    dots: &mut [S::I; W],
+) {
+    let mut coarse = [s.splat_i32(0); W];
+    // Not a loop: the compiler unrolls some of its length, and leaves others with shifts that it does not know.
+    macro_rules! steps {
+        ($($step:literal),*) => {$(
+            let codes = block.codes(s, $step / STEPS, $step % STEPS);
+            for t in 0..W {
+                coarse[t] = dot::<S, C>(s, coarse[t], codes, x[t].codes[$step]);
+            }
+            for t in 0..W {
+                dots[t] = dot::<S, C>(s, dots[t], codes, x[t].fine[$step]);
+            }
+        )*};
+    }
+    steps!(0, 1, 2, 3, 4, 5, 6, 7);
+    for t in 0..W {
+        dots[t] = s.add_i32(s.times_256(coarse[t]), dots[t]);
+    }
+}
+
 /// Both planes of a single token. One accumulator would be a chain of sixteen instructions that wait for each other, longer
 /// than a core looks ahead over the blocks that follow; these are four of four.
 #[inline(always)]
@@ -86,15 +133,9 @@ fn dots_alone<S: Simd, C: Block>(s: S, block: &C, x: &QuantGroup) -> S::I {
     let mut coarse = [s.splat_i32(0); 2];
     let mut fine = [s.splat_i32(0); 2];
     for step in 0..GROUP / 4 {
-        let codes = block.codes(s, step);
-        let (coarse, fine) = (&mut coarse[step % 2], &mut fine[step % 2]);
-        if C::SMALL {
-            *coarse = s.dot_small(*coarse, codes, x.codes[step]);
-            *fine = s.dot_small(*fine, codes, x.fine[step]);
-        } else {
-            *coarse = s.dot_bytes(*coarse, codes, x.codes[step]);
-            *fine = s.dot_bytes(*fine, codes, x.fine[step]);
-        }
+        let codes = block.codes(s, step / STEPS, step % STEPS);
+        coarse[step % 2] = dot::<S, C>(s, coarse[step % 2], codes, x.codes[step]);
+        fine[step % 2] = dot::<S, C>(s, fine[step % 2], codes, x.fine[step]);
     }
     let coarse = s.add_i32(coarse[0], coarse[1]);
     s.add_i32(s.times_256(coarse), s.add_i32(fine[0], fine[1]))
@@ -116,36 +157,48 @@ pub(super) fn add_dots<S: Simd>(
     }
 }
 
-/// The 16 rows' f32 weights of column after column, without the scales in front of the panel.
+/// The 16 rows' f32 weights of column after column; `header` are the scales in front of the panel, where it has some.
 #[inline(always)]
-pub(super) fn dequantize<S: Simd, C: Block>(s: S, block: &C, out: &mut [[f32; PANEL]; GROUP]) {
+pub(super) fn dequantize<S: Simd, C: Block>(
+    s: S,
+    block: &C,
+    header: Option<&[f32; PANEL]>,
+    out: &mut [[f32; PANEL]; GROUP],
+) {
     let (scale, zero) = (block.scales(s), s.splat(f32::from(C::ZERO)));
     let minimum = match block.minimums(s) {
         Some(minimum) => minimum,
         None => s.zero(),
     };
     for (step, out) in out.as_chunks_mut::<4>().0.iter_mut().enumerate() {
-        let codes = block.codes(s, step);
+        let codes = block.codes(s, step / STEPS, step % STEPS);
         let columns =
             [s.column::<0>(codes), s.column::<1>(codes), s.column::<2>(codes), s.column::<3>(codes)];
         for (column, out) in columns.into_iter().zip(out) {
-            s.store(s.add(s.mul(s.sub(column, zero), scale), minimum), out);
+            let weights = s.add(s.mul(s.sub(column, zero), scale), minimum);
+            s.store(scaled(s, weights, header), out);
         }
     }
 }
 
 /// The nibbles of one step.
 #[inline(always)]
-fn nibbles<S: Simd>(s: S, low: &[[u8; 64]; 4], step: usize) -> S::B {
-    let codes = s.load_bytes(&low[step / 2]);
+fn nibbles<S: Simd>(s: S, low: &[[u8; 64]; 4], half: usize, step: usize) -> S::B {
+    let codes = s.load_bytes(&low[half * STEPS / 2 + step / 2]);
     if step.is_multiple_of(2) { s.low_nibbles(codes) } else { s.high_nibbles(codes) }
+}
+
+/// Bytes that hold one bit of each step: a half's four bits lowest, whatever is above them.
+#[inline(always)]
+fn half_of_bits<S: Simd>(s: S, bits: &[u8; 64], half: usize) -> S::B {
+    s.bits(s.load_bytes(bits), (half * STEPS) as i32, 255)
 }
 
 impl Block for Q4Block {
     const ZERO: u8 = 8;
     #[inline(always)]
-    fn codes<S: Simd>(&self, s: S, step: usize) -> S::B {
-        nibbles(s, &self.codes, step)
+    fn codes<S: Simd>(&self, s: S, half: usize, step: usize) -> S::B {
+        nibbles(s, &self.codes, half, step)
     }
     #[inline(always)]
     fn scales<S: Simd>(&self, s: S) -> S::F {
@@ -156,8 +209,8 @@ impl Block for Q4Block {
 impl Block for Q4MinBlock {
     const ZERO: u8 = 0;
     #[inline(always)]
-    fn codes<S: Simd>(&self, s: S, step: usize) -> S::B {
-        nibbles(s, &self.codes, step)
+    fn codes<S: Simd>(&self, s: S, half: usize, step: usize) -> S::B {
+        nibbles(s, &self.codes, half, step)
     }
     #[inline(always)]
     fn scales<S: Simd>(&self, s: S) -> S::F {
@@ -173,8 +226,8 @@ impl Block for Q8Block {
     const ZERO: u8 = 128;
     const SMALL: bool = false;
     #[inline(always)]
-    fn codes<S: Simd>(&self, s: S, step: usize) -> S::B {
-        s.load_bytes(&self.codes[step])
+    fn codes<S: Simd>(&self, s: S, half: usize, step: usize) -> S::B {
+        s.load_bytes(&self.codes[half * STEPS + step])
     }
     #[inline(always)]
     fn scales<S: Simd>(&self, s: S) -> S::F {
@@ -186,8 +239,8 @@ impl Block for Q8RowBlock {
     const ZERO: u8 = 128;
     const SMALL: bool = false;
     #[inline(always)]
-    fn codes<S: Simd>(&self, s: S, step: usize) -> S::B {
-        s.load_bytes(&self.codes[step])
+    fn codes<S: Simd>(&self, s: S, half: usize, step: usize) -> S::B {
+        s.load_bytes(&self.codes[half * STEPS + step])
     }
     #[inline(always)]
     fn scales<S: Simd>(&self, s: S) -> S::F {
@@ -198,9 +251,9 @@ impl Block for Q8RowBlock {
 impl Block for Q3NlBlock {
     const ZERO: u8 = LEVEL_ZERO;
     #[inline(always)]
-    fn codes<S: Simd>(&self, s: S, step: usize) -> S::B {
-        let low = s.bits(s.load_bytes(&self.low[step / 4]), 2 * (step % 4) as i32, 3);
-        let high = s.bits(s.load_bytes(&self.high), step as i32 - 2, 4);
+    fn codes<S: Simd>(&self, s: S, half: usize, step: usize) -> S::B {
+        let low = s.bits(s.load_bytes(&self.low[half]), 2 * step as i32, 3);
+        let high = s.bits(half_of_bits(s, &self.high, half), step as i32 - 2, 4);
         const TABLE: [u8; 16] = {
             let mut table = [0; 16];
             let mut code = 0;
@@ -221,8 +274,8 @@ impl Block for Q3NlBlock {
 impl Block for Q4NlBlock {
     const ZERO: u8 = LEVEL_ZERO;
     #[inline(always)]
-    fn codes<S: Simd>(&self, s: S, step: usize) -> S::B {
-        s.lookup(nibbles(s, &self.low, step), &LEVELS_4)
+    fn codes<S: Simd>(&self, s: S, half: usize, step: usize) -> S::B {
+        s.lookup(nibbles(s, &self.low, half, step), &LEVELS_4)
     }
     #[inline(always)]
     fn scales<S: Simd>(&self, s: S) -> S::F {
@@ -233,9 +286,9 @@ impl Block for Q4NlBlock {
 impl Block for Q5NlBlock {
     const ZERO: u8 = LEVEL_ZERO;
     #[inline(always)]
-    fn codes<S: Simd>(&self, s: S, step: usize) -> S::B {
-        let high = s.bits(s.load_bytes(&self.high), step as i32 - 4, 16);
-        s.lookup_32(s.or(nibbles(s, &self.low, step), high), &LEVELS_5)
+    fn codes<S: Simd>(&self, s: S, half: usize, step: usize) -> S::B {
+        let high = s.bits(half_of_bits(s, &self.high, half), step as i32 - 4, 16);
+        s.lookup_32(s.or(nibbles(s, &self.low, half, step), high), &LEVELS_5)
     }
     #[inline(always)]
     fn scales<S: Simd>(&self, s: S) -> S::F {
@@ -246,9 +299,9 @@ impl Block for Q5NlBlock {
 impl Block for Q6Block {
     const ZERO: u8 = 32;
     #[inline(always)]
-    fn codes<S: Simd>(&self, s: S, step: usize) -> S::B {
-        let high = s.bits(s.load_bytes(&self.high[step / 4]), 2 * (step % 4) as i32 - 4, 48);
-        s.or(nibbles(s, &self.low, step), high)
+    fn codes<S: Simd>(&self, s: S, half: usize, step: usize) -> S::B {
+        let high = s.bits(s.load_bytes(&self.high[half]), 2 * step as i32 - 4, 48);
+        s.or(nibbles(s, &self.low, half, step), high)
     }
     #[inline(always)]
     fn scales<S: Simd>(&self, s: S) -> S::F {

@@ -5,8 +5,9 @@ use super::blocks::{
     Matrix, Q3NlBlock, Q4Block, Q4MinBlock, Q4NlBlock, Q5NlBlock, Q6Block, Q8Block, Q8RowBlock, QuantGroup,
 };
 use super::shared::Disjoint;
-use super::simd::Simd;
+use super::simd::{Simd, Work};
 use crate::format::{Encoding, GROUP, PANEL};
+use core::marker::PhantomData;
 use core::ops::Range;
 use half::{bf16, f16};
 use zerocopy::FromBytes;
@@ -69,16 +70,18 @@ pub fn tiled_groups(tokens: usize, columns: usize, tile: usize) -> Option<usize>
 }
 
 /// A number of a float panel.
-trait Float: FromBytes + zerocopy::Immutable + zerocopy::KnownLayout {
-    fn load<S: Simd>(s: S, from: &[Self; PANEL]) -> S::F
-    where
-        Self: Sized;
+trait Float: FromBytes + zerocopy::Immutable + zerocopy::KnownLayout + Copy {
+    fn load<S: Simd>(s: S, from: &[Self; PANEL]) -> S::F;
+    fn to_f32(self) -> f32;
 }
 
 impl Float for f32 {
     #[inline(always)]
     fn load<S: Simd>(s: S, from: &[f32; PANEL]) -> S::F {
         s.load(from)
+    }
+    fn to_f32(self) -> f32 {
+        self
     }
 }
 
@@ -87,12 +90,18 @@ impl Float for f16 {
     fn load<S: Simd>(s: S, from: &[f16; PANEL]) -> S::F {
         s.load_f16(from)
     }
+    fn to_f32(self) -> f32 {
+        self.to_f32()
+    }
 }
 
 impl Float for bf16 {
     #[inline(always)]
     fn load<S: Simd>(s: S, from: &[bf16; PANEL]) -> S::F {
         s.load_bf16(from)
+    }
+    fn to_f32(self) -> f32 {
+        self.to_f32()
     }
 }
 
@@ -114,78 +123,178 @@ pub(super) fn put<S: Simd>(s: S, job: &MatmulJob<'_>, panel: usize, token: usize
     }
 }
 
-/// All tokens of one panel with integer arithmetic; `scale` is the panel's row scale, if it has one.
+/// The scales in front of a panel, if it has them, and its blocks.
 #[inline(always)]
-fn integer_panel<S: Simd, B: Block>(
-    s: S,
-    job: &MatmulJob<'_>,
+pub(super) fn header_and_blocks<'a, B: Block>(
+    matrix: &Matrix<'a>,
     panel: usize,
-    blocks: &[B],
-    groups: &[QuantGroup],
-    scale: Option<S::F>,
-) {
+) -> (Option<&'a [f32; PANEL]>, &'a [B]) {
+    let data = matrix.panel(panel);
+    let (header, data) = data.split_at(matrix.encoding.panel_header().min(data.len()));
+    // The format's checks leave no panel of another length; an empty one would only yield zeros.
+    (<[f32; PANEL]>::ref_from_bytes(header).ok(), <[B]>::ref_from_bytes(data).unwrap_or(&[]))
+}
+
+/// `sum` times the scales in front of its panel, where there are some.
+#[inline(always)]
+pub(super) fn scaled<S: Simd>(s: S, sum: S::F, header: Option<&[f32; PANEL]>) -> S::F {
+    match header {
+        Some(scales) => s.mul(sum, s.load(scales)),
+        None => sum,
+    }
+}
+
+/// Some panels times one tile of `W` tokens, with integer arithmetic.
+struct IntegerTile<'j, 'a, B, const W: usize> {
+    job: &'j MatmulJob<'a>,
+    panels: Range<usize>,
+    /// Of the tile's tokens.
+    first: usize,
+    tile: &'j [QuantGroup],
+    block: PhantomData<B>,
+}
+
+impl<B: Block, const W: usize> Work for IntegerTile<'_, '_, B, W> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let IntegerTile { job, panels, first, tile, .. } = self;
+        let (tile, _) = tile.as_chunks::<W>();
+        for panel in panels {
+            let (header, blocks) = header_and_blocks::<B>(&job.matrix, panel);
+            let mut sums = [s.zero(); W];
+            for (block, x) in blocks.iter().zip(tile) {
+                if W == 1 {
+                    s.prefetch(block, AHEAD, size_of::<B>());
+                }
+                add_integer(s, block, x, &mut sums);
+            }
+            for (t, sum) in sums.into_iter().enumerate().take(job.input.tokens - first) {
+                put(s, job, panel, first + t, scaled(s, sum, header));
+            }
+        }
+    }
+}
+
+/// All tokens of some panels with integer arithmetic.
+fn integer_panels<S: Simd, B: Block>(s: S, job: &MatmulJob<'_>, panels: Range<usize>, groups: &[QuantGroup]) {
+    let per_token = job.matrix.columns.div_ceil(GROUP);
     let mut first = 0;
     let mut rest = groups;
     while first < job.input.tokens {
         let width = tile_width(job.input.tokens - first, S::TILE);
-        let (tile, after) = rest.split_at(width * blocks.len());
-        let at = (panel, first);
+        let (tile, after) = rest.split_at(width * per_token);
+        macro_rules! tile {
+            ($run:ident, $width:literal) => {
+                s.$run(IntegerTile::<B, $width> {
+                    job,
+                    panels: panels.clone(),
+                    first,
+                    tile,
+                    block: PhantomData,
+                })
+            };
+        }
         match width {
-            1 => integer_tile::<S, B, 1>(s, job, at, blocks, tile, scale),
-            2 => integer_tile::<S, B, 2>(s, job, at, blocks, tile, scale),
-            3 => integer_tile::<S, B, 3>(s, job, at, blocks, tile, scale),
-            4 if S::TILE > 4 => integer_tile::<S, B, 4>(s, job, at, blocks, tile, scale),
-            // Only instantiated where the registers suffice.
-            5 if S::TILE > 4 => integer_tile::<S, B, 5>(s, job, at, blocks, tile, scale),
-            6 if S::TILE > 4 => integer_tile::<S, B, 6>(s, job, at, blocks, tile, scale),
-            8 if S::TILE > 4 => integer_tile::<S, B, 8>(s, job, at, blocks, tile, scale),
-            _ if S::TILE > 4 => integer_tile::<S, B, 12>(s, job, at, blocks, tile, scale),
-            _ => integer_tile::<S, B, 4>(s, job, at, blocks, tile, scale),
+            1 => tile!(run, 1),
+            2 => tile!(run, 2),
+            3 => tile!(run, 3),
+            4 => tile!(run, 4),
+            5 => tile!(run_wide, 5),
+            6 => tile!(run_wide, 6),
+            8 => tile!(run_wide, 8),
+            _ => tile!(run_wide, 12),
         }
         first += width;
         rest = after;
     }
 }
 
-#[inline(always)]
-fn integer_tile<S: Simd, B: Block, const W: usize>(
-    s: S,
-    job: &MatmulJob<'_>,
-    (panel, first): (usize, usize),
-    blocks: &[B],
-    tile: &[QuantGroup],
-    scale: Option<S::F>,
-) {
-    let mut sums = [s.zero(); W];
-    for (block, x) in blocks.iter().zip(tile.as_chunks::<W>().0) {
-        if W == 1 {
-            s.prefetch(block, AHEAD, size_of::<B>());
-        }
-        add_integer(s, block, x, &mut sums);
-    }
-    for (t, sum) in sums.into_iter().enumerate().take(job.input.tokens - first) {
-        let sum = match scale {
-            Some(scale) => s.mul(sum, scale),
-            None => sum,
-        };
-        put(s, job, panel, first + t, sum);
-    }
-}
-
 /// Tokens that the f32 loops take at a time.
 const FLOAT_TILE: usize = 4;
 
-/// Adds `weights` (16 rows of one column) times column `k` of tokens `first..` to `sums`.
+/// Sums of weights (16 rows of column after column) times a few tokens.
+struct FloatTile<'j, T> {
+    weights: &'j [[T; PANEL]],
+    rows: &'j [&'j [f32]; FLOAT_TILE],
+    sums: &'j mut [[f32; PANEL]; FLOAT_TILE],
+}
+
+impl<T: Float> Work for FloatTile<'_, T> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let mut sums = [s.zero(); FLOAT_TILE];
+        for (k, weights) in self.weights.iter().enumerate() {
+            float_step(s, self.rows, k, T::load(s, weights), &mut sums);
+        }
+        for t in 0..FLOAT_TILE {
+            s.store(sums[t], &mut self.sums[t]);
+        }
+    }
+}
+
+/// The same for the blocks of a quantized panel.
+struct ExactTile<'j, B> {
+    header: Option<&'j [f32; PANEL]>,
+    blocks: &'j [B],
+    rows: &'j [&'j [f32]; FLOAT_TILE],
+    sums: &'j mut [[f32; PANEL]; FLOAT_TILE],
+}
+
+impl<B: Block> Work for ExactTile<'_, B> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let mut sums = [s.zero(); FLOAT_TILE];
+        let mut weights = [[0.0; PANEL]; GROUP];
+        for (g, block) in self.blocks.iter().enumerate() {
+            dequantize(s, block, self.header, &mut weights);
+            for (k, weights) in weights.iter().enumerate() {
+                float_step(s, self.rows, g * GROUP + k, s.load(weights), &mut sums);
+            }
+        }
+        for t in 0..FLOAT_TILE {
+            s.store(sums[t], &mut self.sums[t]);
+        }
+    }
+}
+
+/// Adds `weights` (16 rows of one column) times column `k` of a few tokens to `sums`.
 #[inline(always)]
-fn float_step<S: Simd>(s: S, input: &[&[f32]; FLOAT_TILE], k: usize, w: S::F, sums: &mut [S::F; FLOAT_TILE]) {
+fn float_step<S: Simd>(
+    s: S,
+    rows: &[&[f32]; FLOAT_TILE],
+    k: usize,
+    weights: S::F,
+    sums: &mut [S::F; FLOAT_TILE],
+) {
     for t in 0..FLOAT_TILE {
-        let x = input[t].get(k).copied().unwrap_or(0.0);
-        sums[t] = s.mul_add(w, s.splat(x), sums[t]);
+        let x = rows[t].get(k).copied().unwrap_or(0.0);
+        sums[t] = s.mul_add(weights, s.splat(x), sums[t]);
+    }
+}
+
+/// Writes the sums of up to four tokens.
+struct PutFloats<'j, 'a> {
+    job: &'j MatmulJob<'a>,
+    panel: usize,
+    first: usize,
+    sums: &'j [[f32; PANEL]; FLOAT_TILE],
+}
+
+impl Work for PutFloats<'_, '_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let PutFloats { job, panel, first, sums } = self;
+        for (t, sum) in sums.iter().enumerate().take(job.input.tokens - first) {
+            put(s, job, panel, first + t, s.load(sum));
+        }
     }
 }
 
 /// The rows of up to four tokens, empty ones past the last.
-#[inline(always)]
 fn float_rows<'a>(job: &MatmulJob<'a>, first: usize) -> [&'a [f32]; FLOAT_TILE] {
     let columns = job.matrix.columns;
     let mut rows: [&[f32]; FLOAT_TILE] = [&[]; FLOAT_TILE];
@@ -197,94 +306,40 @@ fn float_rows<'a>(job: &MatmulJob<'a>, first: usize) -> [&'a [f32]; FLOAT_TILE] 
     rows
 }
 
-#[inline(always)]
-fn put_floats<S: Simd>(s: S, job: &MatmulJob<'_>, panel: usize, first: usize, sums: [S::F; FLOAT_TILE]) {
-    for (t, sum) in sums.into_iter().enumerate().take(job.input.tokens - first) {
-        put(s, job, panel, first + t, sum);
-    }
-}
-
 /// All tokens of one quantized panel with f32 arithmetic.
-#[inline(always)]
-fn exact_panel<S: Simd, B: Block>(
-    s: S,
-    job: &MatmulJob<'_>,
-    panel: usize,
-    blocks: &[B],
-    scale: Option<S::F>,
-) {
+fn exact_panel<S: Simd, B: Block>(s: S, job: &MatmulJob<'_>, panel: usize) {
+    let (header, blocks) = header_and_blocks::<B>(&job.matrix, panel);
     for first in (0..job.input.tokens).step_by(FLOAT_TILE) {
-        let rows = float_rows(job, first);
-        let mut sums = [s.zero(); FLOAT_TILE];
-        let mut weights = [[0.0; PANEL]; GROUP];
-        for (g, block) in blocks.iter().enumerate() {
-            dequantize(s, block, &mut weights);
-            for (k, weights) in weights.iter().enumerate() {
-                let weights = s.load(weights);
-                let weights = match scale {
-                    Some(scale) => s.mul(weights, scale),
-                    None => weights,
-                };
-                float_step(s, &rows, g * GROUP + k, weights, &mut sums);
-            }
-        }
-        put_floats(s, job, panel, first, sums);
+        let mut sums = [[0.0; PANEL]; FLOAT_TILE];
+        s.run(ExactTile { header, blocks, rows: &float_rows(job, first), sums: &mut sums });
+        s.run(PutFloats { job, panel, first, sums: &sums });
     }
 }
 
-/// All tokens of one float panel.
-#[inline(always)]
-fn float_panel<S: Simd, T: Float>(s: S, job: &MatmulJob<'_>, panel: usize, weights: &[[T; PANEL]]) {
-    for first in (0..job.input.tokens).step_by(FLOAT_TILE) {
-        let rows = float_rows(job, first);
-        let mut sums = [s.zero(); FLOAT_TILE];
-        for (k, weights) in weights.iter().enumerate() {
-            float_step(s, &rows, k, T::load(s, weights), &mut sums);
-        }
-        put_floats(s, job, panel, first, sums);
-    }
-}
-
-/// The scales in front of a panel, if it has them, and its blocks.
-#[inline(always)]
-pub(super) fn scale_and_blocks<'a, S: Simd, B: Block>(
-    s: S,
-    job: &MatmulJob<'a>,
-    panel: usize,
-) -> (Option<S::F>, &'a [B]) {
-    let data = job.matrix.panel(panel);
-    let (header, data) = data.split_at(job.matrix.encoding.panel_header().min(data.len()));
-    // Not `map`: a closure does not take on the instruction set of the kernel's entry point.
-    #[allow(clippy::manual_map)]
-    let scale = match <[f32; PANEL]>::ref_from_bytes(header).ok() {
-        Some(scales) => Some(s.load(scales)),
-        None => None,
-    };
-    // The format's checks leave no panel of another length; an empty one would only yield zeros.
-    (scale, <[B]>::ref_from_bytes(data).unwrap_or(&[]))
-}
-
-#[inline(always)]
 fn quantized_panels<S: Simd, B: Block>(s: S, job: &MatmulJob<'_>) {
-    for panel in job.panels.clone() {
-        let (scale, blocks) = scale_and_blocks::<S, B>(s, job, panel);
-        match job.input.groups {
-            Some(groups) => integer_panel(s, job, panel, blocks, groups, scale),
-            None => exact_panel(s, job, panel, blocks, scale),
+    let panels = job.panels.clone();
+    match job.input.groups {
+        Some(groups) if job.input.tokens <= S::TILE => integer_panels::<S, B>(s, job, panels, groups),
+        // A panel stays in the nearest cache while tile after tile passes.
+        Some(groups) => {
+            panels.for_each(|panel| integer_panels::<S, B>(s, job, panel..panel + 1, groups));
         }
+        None => panels.for_each(|panel| exact_panel::<S, B>(s, job, panel)),
     }
 }
 
-#[inline(always)]
 fn float_panels<S: Simd, T: Float>(s: S, job: &MatmulJob<'_>) {
     for panel in job.panels.clone() {
         let weights = <[[T; PANEL]]>::ref_from_bytes(job.matrix.panel(panel)).unwrap_or(&[]);
-        float_panel(s, job, panel, weights);
+        for first in (0..job.input.tokens).step_by(FLOAT_TILE) {
+            let mut sums = [[0.0; PANEL]; FLOAT_TILE];
+            s.run(FloatTile { weights, rows: &float_rows(job, first), sums: &mut sums });
+            s.run(PutFloats { job, panel, first, sums: &sums });
+        }
     }
 }
 
 /// Computes `job.panels` of `matrix x input`.
-#[inline(always)]
 pub(crate) fn matmul<S: Simd>(s: S, job: &MatmulJob<'_>) {
     match job.matrix.encoding {
         Encoding::F32 | Encoding::Vector => float_panels::<S, f32>(s, job),
@@ -302,43 +357,57 @@ pub(crate) fn matmul<S: Simd>(s: S, job: &MatmulJob<'_>) {
 }
 
 /// Copies row `row` of `matrix` (an embedding) to `out` as f32.
-#[inline(always)]
 pub(crate) fn row<S: Simd>(s: S, matrix: &Matrix<'_>, row: usize, out: &mut [f32]) {
-    let lane = row % PANEL;
-    let data = matrix.panel(row / PANEL);
-    let (header, blocks) = data.split_at(matrix.encoding.panel_header().min(data.len()));
-    let scale = <[f32; PANEL]>::ref_from_bytes(header).map_or(1.0, |scales| scales[lane]);
+    let (panel, lane) = (row / PANEL, row % PANEL);
     match matrix.encoding {
-        Encoding::F32 | Encoding::Vector => float_row::<S, f32>(s, data, lane, out),
-        Encoding::F16 => float_row::<S, f16>(s, data, lane, out),
-        Encoding::BF16 => float_row::<S, bf16>(s, data, lane, out),
-        Encoding::Q8 => block_row::<S, Q8Block>(s, blocks, lane, scale, out),
-        Encoding::Q8Row => block_row::<S, Q8RowBlock>(s, blocks, lane, scale, out),
-        Encoding::Q4 => block_row::<S, Q4Block>(s, blocks, lane, scale, out),
-        Encoding::Q4Min => block_row::<S, Q4MinBlock>(s, blocks, lane, scale, out),
-        Encoding::Q3Nl => block_row::<S, Q3NlBlock>(s, blocks, lane, scale, out),
-        Encoding::Q4Nl => block_row::<S, Q4NlBlock>(s, blocks, lane, scale, out),
-        Encoding::Q5Nl => block_row::<S, Q5NlBlock>(s, blocks, lane, scale, out),
-        Encoding::Q6 => block_row::<S, Q6Block>(s, blocks, lane, scale, out),
+        Encoding::F32 | Encoding::Vector => float_row::<f32>(matrix.panel(panel), lane, out),
+        Encoding::F16 => float_row::<f16>(matrix.panel(panel), lane, out),
+        Encoding::BF16 => float_row::<bf16>(matrix.panel(panel), lane, out),
+        Encoding::Q8 => block_row::<S, Q8Block>(s, matrix, panel, lane, out),
+        Encoding::Q8Row => block_row::<S, Q8RowBlock>(s, matrix, panel, lane, out),
+        Encoding::Q4 => block_row::<S, Q4Block>(s, matrix, panel, lane, out),
+        Encoding::Q4Min => block_row::<S, Q4MinBlock>(s, matrix, panel, lane, out),
+        Encoding::Q3Nl => block_row::<S, Q3NlBlock>(s, matrix, panel, lane, out),
+        Encoding::Q4Nl => block_row::<S, Q4NlBlock>(s, matrix, panel, lane, out),
+        Encoding::Q5Nl => block_row::<S, Q5NlBlock>(s, matrix, panel, lane, out),
+        Encoding::Q6 => block_row::<S, Q6Block>(s, matrix, panel, lane, out),
     }
 }
 
-#[inline(always)]
-fn float_row<S: Simd, T: Float>(s: S, data: &[u8], lane: usize, out: &mut [f32]) {
+fn float_row<T: Float>(data: &[u8], lane: usize, out: &mut [f32]) {
     let weights = <[[T; PANEL]]>::ref_from_bytes(data).unwrap_or(&[]);
     for (out, weights) in out.iter_mut().zip(weights) {
-        *out = s.array(T::load(s, weights))[lane];
+        *out = weights[lane].to_f32();
     }
 }
 
-#[inline(always)]
-fn block_row<S: Simd, B: Block>(s: S, data: &[u8], lane: usize, scale: f32, out: &mut [f32]) {
-    let blocks = <[B]>::ref_from_bytes(data).unwrap_or(&[]);
-    let mut weights = [[0.0; PANEL]; GROUP];
-    for (out, block) in out.chunks_mut(GROUP).zip(blocks) {
-        dequantize(s, block, &mut weights);
-        for (out, weights) in out.iter_mut().zip(&weights) {
-            *out = weights[lane] * scale;
+/// Blocks that are dequantized at a time.
+const BATCH: usize = 4;
+
+/// Blocks as 16 rows of column after column.
+struct Dequantize<'b, B> {
+    header: Option<&'b [f32; PANEL]>,
+    blocks: &'b [B],
+    out: &'b mut [[[f32; PANEL]; GROUP]; BATCH],
+}
+
+impl<B: Block> Work for Dequantize<'_, B> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        for (block, out) in self.blocks.iter().zip(self.out) {
+            dequantize(s, block, self.header, out);
+        }
+    }
+}
+
+fn block_row<S: Simd, B: Block>(s: S, matrix: &Matrix<'_>, panel: usize, lane: usize, out: &mut [f32]) {
+    let (header, blocks) = header_and_blocks::<B>(matrix, panel);
+    let mut weights = [[[0.0; PANEL]; GROUP]; BATCH];
+    for (out, blocks) in out.chunks_mut(BATCH * GROUP).zip(blocks.chunks(BATCH)) {
+        s.run(Dequantize { header, blocks, out: &mut weights });
+        for (out, weights) in out.iter_mut().zip(weights.as_flattened()) {
+            *out = weights[lane];
         }
     }
 }

@@ -1,8 +1,8 @@
 //! NEON with the dot-product extension, and with the matrix products of bytes on top: four registers for the sixteen lanes.
 
-use super::block_product::{Block, Plane};
+use super::block_product::{Block, Plane, STEPS};
 use super::blocks::QuantGroup;
-use super::simd::{Simd, half_tables};
+use super::simd::{Compile, Simd, compile, half_tables};
 use crate::format::GROUP;
 use core::arch::aarch64::*;
 use core::arch::asm;
@@ -28,6 +28,9 @@ impl<const MATRIX: bool> Neon<MATRIX> {
     }
 }
 
+compile!(DotProd, "neon,dotprod");
+compile!(I8mm, "neon,dotprod,i8mm");
+
 /// Evaluates a register-only intrinsic.
 macro_rules! with {
     ($call:expr) => {
@@ -52,7 +55,10 @@ fn quarters<T>(from: &[T; 16]) -> &[[T; 4]] {
     from.as_chunks::<4>().0
 }
 
-impl<const MATRIX: bool> Neon<MATRIX> {
+impl<const MATRIX: bool> Neon<MATRIX>
+where
+    Neon<MATRIX>: Compile,
+{
     /// `sdot`: to each 32-bit lane the sum of 4 products of signed bytes.
     ///
     /// As assembly because the intrinsic is not stable.
@@ -92,7 +98,8 @@ impl<const MATRIX: bool> Neon<MATRIX> {
     #[inline(always)]
     fn row_pairs<C: Block>(self, block: &C, step: usize) -> [int8x16_t; 8] {
         let flip = with!(vdupq_n_u8(if C::SMALL { 0 } else { 128 }));
-        let (first, second) = (block.codes(self, step), block.codes(self, step + 1));
+        let first = block.codes(self, step / STEPS, step % STEPS);
+        let second = block.codes(self, step / STEPS, step % STEPS + 1);
         let mut pairs = [with!(vdupq_n_s8(0)); 8];
         for quarter in 0..4 {
             let first = with!(veorq_u8(first[quarter], flip));
@@ -149,7 +156,10 @@ impl<const MATRIX: bool> Neon<MATRIX> {
     }
 }
 
-impl<const MATRIX: bool> Simd for Neon<MATRIX> {
+impl<const MATRIX: bool> Simd for Neon<MATRIX>
+where
+    Neon<MATRIX>: Compile,
+{
     type F = [float32x4_t; 4];
     type I = [int32x4_t; 4];
     type B = [uint8x16_t; 4];

@@ -1,27 +1,38 @@
 //! Operations on whole rows of activations: norm, quantization, SwiGLU.
 
 use super::blocks::QuantGroup;
-use super::simd::Simd;
+use super::simd::{Simd, Work};
 use crate::format::GROUP;
 
 /// RMS norm of one row: `out = x / sqrt(mean(x^2) + epsilon) * weight` (Zhang and Sennrich 2019, eq. 4).
-#[inline(always)]
-pub(crate) fn norm<S: Simd>(s: S, x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
-    let (chunks, rest) = x.as_chunks::<16>();
-    let mut squares = s.zero();
-    for chunk in chunks {
-        let chunk = s.load(chunk);
-        squares = s.mul_add(chunk, chunk, squares);
-    }
-    let squares = s.sum(squares) + rest.iter().map(|x| x * x).sum::<f32>();
-    let scale = 1.0 / libm::sqrtf(squares / x.len() as f32 + epsilon);
-    let (weights, rest_weights) = weight.as_chunks::<16>();
-    let (outs, rest_outs) = out.as_chunks_mut::<16>();
-    for ((chunk, weight), out) in chunks.iter().zip(weights).zip(outs) {
-        s.store(s.mul(s.mul(s.load(chunk), s.splat(scale)), s.load(weight)), out);
-    }
-    for ((x, weight), out) in rest.iter().zip(rest_weights).zip(rest_outs) {
-        *out = x * scale * weight;
+pub(super) struct Norm<'a> {
+    pub(super) x: &'a [f32],
+    pub(super) weight: &'a [f32],
+    pub(super) epsilon: f32,
+    pub(super) out: &'a mut [f32],
+}
+
+impl Work for Norm<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Norm { x, weight, epsilon, out } = self;
+        let (chunks, rest) = x.as_chunks::<16>();
+        let mut squares = s.zero();
+        for chunk in chunks {
+            let chunk = s.load(chunk);
+            squares = s.mul_add(chunk, chunk, squares);
+        }
+        let squares = s.sum(squares) + rest.iter().map(|x| x * x).sum::<f32>();
+        let scale = 1.0 / libm::sqrtf(squares / x.len() as f32 + epsilon);
+        let (weights, rest_weights) = weight.as_chunks::<16>();
+        let (outs, rest_outs) = out.as_chunks_mut::<16>();
+        for ((chunk, weight), out) in chunks.iter().zip(weights).zip(outs) {
+            s.store(s.mul(s.mul(s.load(chunk), s.splat(scale)), s.load(weight)), out);
+        }
+        for ((x, weight), out) in rest.iter().zip(rest_weights).zip(rest_outs) {
+            *out = x * scale * weight;
+        }
     }
 }
 
@@ -62,31 +73,36 @@ fn half_of(plane: &mut [i32; GROUP / 4], h: usize) -> &mut [i8; 16] {
 
 /// Quantizes up to `width` rows of `columns` numbers into one tile: for each group, `width` tokens side by
 /// side; tokens past the last row are zeros.
-#[inline(always)]
-pub(crate) fn quantize_tile<S: Simd>(
-    s: S,
-    rows: &[f32],
-    columns: usize,
-    width: usize,
-    tile: &mut [QuantGroup],
-) {
-    for t in 0..width {
-        let row = rows.get(t * columns..(t + 1) * columns).unwrap_or(&[]);
-        let (groups, rest) = row.as_chunks::<GROUP>();
-        let mut places = tile.iter_mut().skip(t).step_by(width);
-        for (group, place) in groups.iter().zip(&mut places) {
-            quantize_group(s, group, place);
-        }
-        // A token past the last takes no place here: all of its groups are cleared below.
-        if !rest.is_empty()
-            && let Some(place) = places.next()
-        {
-            let mut group = [0.0; GROUP];
-            group[..rest.len()].copy_from_slice(rest);
-            quantize_group(s, &group, place);
-        }
-        for place in places {
-            *place = QuantGroup::default();
+pub(super) struct QuantizeTile<'a> {
+    pub(super) rows: &'a [f32],
+    pub(super) columns: usize,
+    pub(super) width: usize,
+    pub(super) tile: &'a mut [QuantGroup],
+}
+
+impl Work for QuantizeTile<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let QuantizeTile { rows, columns, width, tile } = self;
+        for t in 0..width {
+            let row = rows.get(t * columns..(t + 1) * columns).unwrap_or(&[]);
+            let (groups, rest) = row.as_chunks::<GROUP>();
+            let mut places = tile.iter_mut().skip(t).step_by(width);
+            for (group, place) in groups.iter().zip(&mut places) {
+                quantize_group(s, group, place);
+            }
+            // A token past the last takes no place here: all of its groups are cleared below.
+            if !rest.is_empty()
+                && let Some(place) = places.next()
+            {
+                let mut group = [0.0; GROUP];
+                group[..rest.len()].copy_from_slice(rest);
+                quantize_group(s, &group, place);
+            }
+            for place in places {
+                *place = QuantGroup::default();
+            }
         }
     }
 }
@@ -99,19 +115,28 @@ fn silu_times<S: Simd>(s: S, gate: S::F, up: S::F) -> S::F {
 }
 
 /// SwiGLU in place: `gate = gate * sigmoid(gate) * up` (Shazeer 2020).
-#[inline(always)]
-pub(crate) fn swiglu<S: Simd>(s: S, gate: &mut [f32], up: &[f32]) {
-    let (gates, rest_gates) = gate.as_chunks_mut::<16>();
-    let (ups, rest_ups) = up.as_chunks::<16>();
-    for (gate, up) in gates.iter_mut().zip(ups) {
-        let product = silu_times(s, s.load(gate), s.load(up));
-        s.store(product, gate);
-    }
-    if !rest_gates.is_empty() {
-        let (mut gate, mut up) = ([0.0; 16], [0.0; 16]);
-        gate[..rest_gates.len()].copy_from_slice(rest_gates);
-        up[..rest_ups.len()].copy_from_slice(rest_ups);
-        let product = s.array(silu_times(s, s.load(&gate), s.load(&up)));
-        rest_gates.copy_from_slice(&product[..rest_gates.len()]);
+pub(super) struct SwiGlu<'a> {
+    pub(super) gate: &'a mut [f32],
+    pub(super) up: &'a [f32],
+}
+
+impl Work for SwiGlu<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let SwiGlu { gate, up } = self;
+        let (gates, rest_gates) = gate.as_chunks_mut::<16>();
+        let (ups, rest_ups) = up.as_chunks::<16>();
+        for (gate, up) in gates.iter_mut().zip(ups) {
+            let product = silu_times(s, s.load(gate), s.load(up));
+            s.store(product, gate);
+        }
+        if !rest_gates.is_empty() {
+            let (mut gate, mut up) = ([0.0; 16], [0.0; 16]);
+            gate[..rest_gates.len()].copy_from_slice(rest_gates);
+            up[..rest_ups.len()].copy_from_slice(rest_ups);
+            let product = s.array(silu_times(s, s.load(&gate), s.load(&up)));
+            rest_gates.copy_from_slice(&product[..rest_gates.len()]);
+        }
     }
 }

@@ -1,6 +1,9 @@
 //! The sixteen lanes as plain arrays: the reference, and the kernels of CPUs without a set of their own.
 
-use super::simd::Simd;
+use super::block_product::{Block, Plane, STEPS};
+use super::blocks::QuantGroup;
+use super::simd::{Compile, Simd, Work};
+use crate::format::GROUP;
 use half::f16;
 
 /// No CPU support needed.
@@ -28,6 +31,17 @@ fn dot(mut sum: [i32; 16], codes: [u8; 64], x: i32, zero: i32) -> [i32; 16] {
         }
     }
     sum
+}
+
+impl Compile for Scalar {
+    #[inline(never)]
+    fn run<W: Work>(self, work: W) -> W::Output {
+        work.run(self)
+    }
+
+    unsafe fn assume() -> Self {
+        Scalar
+    }
 }
 
 impl Simd for Scalar {
@@ -197,6 +211,28 @@ impl Simd for Scalar {
     #[inline(always)]
     fn dot_bytes(self, sum: [i32; 16], codes: [u8; 64], x: i32) -> [i32; 16] {
         dot(sum, codes, x, 128)
+    }
+    /// As a loop: this set need not be quick, only quick to build.
+    #[inline(always)]
+    fn dots_from<C: Block, P: Plane, const W: usize>(
+        self,
+        block: &C,
+        x: &[QuantGroup; W],
+        dots: &mut [[i32; 16]; W],
+        first: usize,
+    ) {
+        // Of a length that the compiler does not know, so that it stays one.
+        for step in 0..core::hint::black_box(GROUP / 4) {
+            let codes = block.codes(self, step / STEPS % 2, step % STEPS);
+            for t in first..W {
+                let x = P::words(&x[t])[step % (GROUP / 4)];
+                dots[t] = if C::SMALL {
+                    self.dot_small(dots[t], codes, x)
+                } else {
+                    self.dot_bytes(dots[t], codes, x)
+                };
+            }
+        }
     }
     #[inline(always)]
     fn column<const J: u32>(self, codes: [u8; 64]) -> [f32; 16] {

@@ -4,9 +4,8 @@
 //! the handful of operations below, on one 512-bit register, two of 256 bits or four of 128; the kernels
 //! themselves are written once, generic over [`Simd`], and compiled for each set.
 
-use super::block_product::{Block, Plane};
+use super::block_product::{Block, Plane, STEPS};
 use super::blocks::QuantGroup;
-use crate::format::GROUP;
 use half::{bf16, f16};
 
 /// Both halves of a table of 32 entries.
@@ -29,10 +28,73 @@ pub(crate) fn prefetch<T>(at: &T, ahead: usize, bytes: usize) {
     }
 }
 
-/// Operations of one instruction set; the value itself is the proof that the CPU has it.
+/// Work that is compiled once for each instruction set, as a function of its own: see [`Compile::run`].
 ///
-/// Every method is `inline(always)`, so that it takes on the target features of the kernel's entry point.
-pub(crate) trait Simd: Copy {
+/// Small ones make a quick build: the time that the compiler takes grows faster than the function.
+pub(crate) trait Work {
+    /// What it gives.
+    type Output;
+
+    /// Does it. Implementations are `inline(always)`, so that they take on the target features of that function.
+    fn run<S: Simd>(self, s: S) -> Self::Output;
+}
+
+/// Target features that functions are compiled for; the value itself is the proof that the CPU has them.
+pub(crate) trait Compile: Copy {
+    /// Calls the function that is `work` compiled for these features.
+    fn run<W: Work>(self, work: W) -> W::Output;
+
+    /// The same for work that takes the registers of a set whose tiles have [`Simd::TILE`] 12 or more; other sets have no
+    /// such function, and nobody asks them for it.
+    #[inline(always)]
+    fn run_wide<W: Work>(self, _work: W) -> W::Output {
+        unreachable!("wide tiles are for sets with many registers")
+    }
+
+    /// The proof, on the caller's word.
+    ///
+    /// # Safety
+    /// The CPU has these features.
+    unsafe fn assume() -> Self;
+}
+
+/// [`Compile`] of a type with an `assume` of its own; with `run` behind the features, of one with wide tiles.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+macro_rules! compile {
+    ($set:ty, $features:literal $(, $wide:ident)?) => {
+        impl $crate::kernels::simd::Compile for $set {
+            #[inline(always)]
+            fn run<W: $crate::kernels::simd::Work>(self, work: W) -> W::Output {
+                #[target_feature(enable = $features)]
+                #[inline(never)]
+                fn compiled<W: $crate::kernels::simd::Work>(s: $set, work: W) -> W::Output {
+                    work.run(s)
+                }
+                // SAFETY: the receiver exists only where the CPU has these features.
+                unsafe { compiled(self, work) }
+            }
+
+            $(
+                #[inline(always)]
+                fn run_wide<W: $crate::kernels::simd::Work>(self, work: W) -> W::Output {
+                    self.$wide(work)
+                }
+            )?
+
+            unsafe fn assume() -> Self {
+                // SAFETY: the caller's word is the one that is asked for.
+                unsafe { <$set>::assume() }
+            }
+        }
+    };
+}
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+pub(super) use compile;
+
+/// Operations of one instruction set.
+///
+/// Every method is `inline(always)`, so that it takes on the target features of the function that [`Compile::run`] makes.
+pub(crate) trait Simd: Compile {
     /// 16 f32.
     type F: Copy;
     /// 16 i32.
@@ -112,17 +174,20 @@ pub(crate) trait Simd: Copy {
         dots: &mut [Self::I; W],
         first: usize,
     ) {
-        for step in 0..GROUP / 4 {
-            let codes = block.codes(self, step);
-            for t in first..W {
-                let x = P::words(&x[t])[step];
-                dots[t] = if C::SMALL {
-                    self.dot_small(dots[t], codes, x)
-                } else {
-                    self.dot_bytes(dots[t], codes, x)
-                };
-            }
+        macro_rules! steps {
+            ($($step:literal),*) => {$(
+                let codes = block.codes(self, $step / STEPS, $step % STEPS);
+                for t in first..W {
+                    let x = P::words(&x[t])[$step];
+                    dots[t] = if C::SMALL {
+                        self.dot_small(dots[t], codes, x)
+                    } else {
+                        self.dot_bytes(dots[t], codes, x)
+                    };
+                }
+            )*};
         }
+        steps!(0, 1, 2, 3, 4, 5, 6, 7);
     }
 
     /// Asks for what lies `ahead` bytes behind `at` and in the cache lines up to `bytes` on; a hint, and none here.

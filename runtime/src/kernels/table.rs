@@ -1,7 +1,11 @@
 //! One table of safe function pointers for each instruction set.
 
 use super::simd::Simd;
+#[cfg(target_arch = "x86_64")]
+use super::{Amx, Avx2, Avx512Vnni, AvxVnni, amx};
 use super::{AttendJob, MatmulJob, Matrix, QuantGroup, Scalar, StoreJob, attention, matmul, rows};
+#[cfg(target_arch = "aarch64")]
+use super::{DotProd, I8mm};
 
 /// The kernels of one instruction set. Holding one is proof that the CPU can run it.
 #[derive(Clone, Copy)]
@@ -32,106 +36,108 @@ impl core::fmt::Debug for Kernels {
     }
 }
 
+/// The proof for the functions of a table.
+#[inline(always)]
+fn proof<S: Simd>() -> S {
+    // SAFETY: the functions below are reached through a table alone, which `Kernels::of` makes from a proof.
+    unsafe { S::assume() }
+}
+
+fn product<S: Simd>(job: &MatmulJob<'_>) {
+    matmul::matmul(proof::<S>(), job);
+}
+
+fn row<S: Simd>(matrix: &Matrix<'_>, row: usize, out: &mut [f32]) {
+    matmul::row(proof::<S>(), matrix, row, out);
+}
+
+fn norm<S: Simd>(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
+    proof::<S>().run(rows::Norm { x, weight, epsilon, out });
+}
+
+fn quantize_tile<S: Simd>(rows: &[f32], columns: usize, width: usize, tile: &mut [QuantGroup]) {
+    proof::<S>().run(rows::QuantizeTile { rows, columns, width, tile });
+}
+
+fn swiglu<S: Simd>(gate: &mut [f32], up: &[f32]) {
+    proof::<S>().run(rows::SwiGlu { gate, up });
+}
+
+fn store<S: Simd>(job: &mut StoreJob<'_>) {
+    attention::store(proof::<S>(), job);
+}
+
+fn attend<S: Simd>(job: &AttendJob<'_>) {
+    attention::attend(proof::<S>(), job);
+}
+
+// None of these is inlined: a crate that does so compiles the kernels once more.
 impl Kernels {
-    /// Plain Rust, on any CPU.
-    pub fn scalar() -> Kernels {
+    /// The kernels for a set that the CPU has.
+    fn of<S: Simd>(_proof: S, name: &'static str) -> Kernels {
         Kernels {
-            name: "scalar",
-            tile: Scalar::TILE,
-            matmul: |job| matmul::matmul(Scalar, job),
-            row: |matrix, row, out| matmul::row(Scalar, matrix, row, out),
-            norm: |x, weight, epsilon, out| rows::norm(Scalar, x, weight, epsilon, out),
-            quantize_tile: |x, columns, width, out| rows::quantize_tile(Scalar, x, columns, width, out),
-            swiglu: |gate, up| rows::swiglu(Scalar, gate, up),
-            store: |job| attention::store(Scalar, job),
-            attend: |job| attention::attend(Scalar, job),
+            name,
+            tile: S::TILE,
+            matmul: product::<S>,
+            row: row::<S>,
+            norm: norm::<S>,
+            quantize_tile: quantize_tile::<S>,
+            swiglu: swiglu::<S>,
+            store: store::<S>,
+            attend: attend::<S>,
         }
+    }
+
+    /// Plain Rust, on any CPU.
+    #[inline(never)]
+    pub fn scalar() -> Kernels {
+        Kernels::of(Scalar, "scalar")
     }
 }
 
-/// A safe function that runs `$body` compiled for `$features`.
-macro_rules! entry {
-    ($set:ident, $features:literal, $name:ident($($arg:ident: $type:ty),*), $body:path) => {
-        fn $name($($arg: $type),*) {
-            #[target_feature(enable = $features)]
-            fn compiled($($arg: $type),*) {
-                // SAFETY: this function runs only where the CPU has the features that it is compiled for.
-                let proof = unsafe { $set::assume() };
-                $body(proof, $($arg),*)
-            }
-            // SAFETY: the table that holds this function is made only from a proof that the CPU has the features.
-            unsafe { compiled($($arg),*) }
-        }
-    };
-}
+#[cfg(target_arch = "x86_64")]
+impl Kernels {
+    /// The kernels for AVX2.
+    #[inline(never)]
+    pub fn avx2(proof: Avx2) -> Kernels {
+        Kernels::of(proof, "avx2")
+    }
 
-macro_rules! table {
-    ($set:ident, $module:ident, $name:literal, $features:literal) => {
-        mod $module {
-            use super::super::{AttendJob, MatmulJob, Matrix, QuantGroup, StoreJob, attention, matmul, rows};
-            use super::super::$set;
-            entry!($set, $features, product(job: &MatmulJob<'_>), matmul::matmul);
-            entry!($set, $features, row(matrix: &Matrix<'_>, row: usize, out: &mut [f32]), matmul::row);
-            entry!($set, $features, norm(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]), rows::norm);
-            entry!(
-                $set, $features,
-                quantize_tile(x: &[f32], columns: usize, width: usize, out: &mut [QuantGroup]),
-                rows::quantize_tile
-            );
-            entry!($set, $features, swiglu(gate: &mut [f32], up: &[f32]), rows::swiglu);
-            entry!($set, $features, store(job: &mut StoreJob<'_>), attention::store);
-            entry!($set, $features, attend(job: &AttendJob<'_>), attention::attend);
-            pub(super) const TABLE: super::Kernels = super::Kernels {
-                name: $name,
-                tile: <$set as super::Simd>::TILE,
-                matmul: product,
-                row,
-                norm,
-                quantize_tile,
-                swiglu,
-                store,
-                attend,
-            };
-        }
-        impl Kernels {
-            #[doc = concat!("The kernels for ", $name, ".")]
-            pub fn $module(_proof: super::$set) -> Kernels {
-                $module::TABLE
-            }
-        }
-    };
-}
+    /// The kernels for AVX-VNNI.
+    #[inline(never)]
+    pub fn avx_vnni(proof: AvxVnni) -> Kernels {
+        Kernels::of(proof, "avx-vnni")
+    }
 
-#[cfg(target_arch = "x86_64")]
-table!(Avx2, avx2, "avx2", "avx2,fma,f16c");
-#[cfg(target_arch = "x86_64")]
-table!(AvxVnni, avx_vnni, "avx-vnni", "avx2,fma,f16c,avxvnni");
-#[cfg(target_arch = "x86_64")]
-table!(Avx512Vnni, avx512, "avx512", "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c");
-#[cfg(target_arch = "x86_64")]
-mod amx {
-    use super::super::{Amx, MatmulJob, amx};
-    use super::{Kernels, avx512};
+    /// The kernels for AVX-512 with VNNI.
+    #[inline(never)]
+    pub fn avx512(proof: Avx512Vnni) -> Kernels {
+        Kernels::of(proof, "avx512")
+    }
 
-    fn product(job: &MatmulJob<'_>) {
-        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-        fn compiled(job: &MatmulJob<'_>) {
-            // SAFETY: as for `entry`.
+    /// The kernels for AMX: those for AVX-512, with prompts in tile registers.
+    #[inline(never)]
+    pub fn amx(proof: Amx) -> Kernels {
+        fn tiles(job: &MatmulJob<'_>) {
+            // SAFETY: this function is reached only through the table below, which a proof is needed for.
             let proof = unsafe { Amx::assume() };
-            amx::matmul(proof, job, avx512::TABLE.matmul);
+            amx::matmul(proof, job, product::<Avx512Vnni>);
         }
-        // SAFETY: as for `entry`.
-        unsafe { compiled(job) }
-    }
-
-    impl Kernels {
-        /// The kernels for AMX: those for AVX-512, with prompts in tile registers.
-        pub fn amx(_proof: Amx) -> Kernels {
-            Kernels { name: "amx", tile: amx::TILE, matmul: product, ..avx512::TABLE }
-        }
+        Kernels { name: "amx", tile: amx::TILE, matmul: tiles, ..Kernels::avx512(proof.avx512()) }
     }
 }
+
 #[cfg(target_arch = "aarch64")]
-table!(DotProd, neon, "neon", "neon,dotprod");
-#[cfg(target_arch = "aarch64")]
-table!(I8mm, i8mm, "i8mm", "neon,dotprod,i8mm");
+impl Kernels {
+    /// The kernels for NEON with dot products.
+    #[inline(never)]
+    pub fn neon(proof: DotProd) -> Kernels {
+        Kernels::of(proof, "neon")
+    }
+
+    /// The kernels for NEON with 8-bit matrix products.
+    #[inline(never)]
+    pub fn i8mm(proof: I8mm) -> Kernels {
+        Kernels::of(proof, "i8mm")
+    }
+}

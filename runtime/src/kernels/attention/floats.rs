@@ -3,8 +3,9 @@
 //! Keys lie in blocks of 16 positions with one dimension of all 16 side by side, so that a vector of scores needs no
 //! horizontal sum; values lie row by row.
 
-use super::{AttendJob, BLOCK, MAX_HEAD_DIM, MEMORY_BOUND, RUN, Softmax, StoreJob, Tile};
-use crate::kernels::simd::Simd;
+use super::{AttendJob, BLOCK, MAX_HEAD_DIM, MEMORY_BOUND, RUN, StoreJob, Tile, Update};
+use crate::kernels::simd::{Simd, Work};
+use core::marker::PhantomData;
 use half::f16;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -39,35 +40,45 @@ impl Element for f16 {
     }
 }
 
-#[inline(always)]
+/// Up to 256 numbers in the element type of the cache, in vectors of 16.
+struct Narrow<'r, T> {
+    row: &'r [[f32; 16]],
+    out: &'r mut [[T; 16]],
+}
+
+impl<T: Element> Work for Narrow<'_, T> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        for (row, out) in self.row.iter().zip(self.out) {
+            T::store(s, s.load(row), out);
+        }
+    }
+}
+
 pub(super) fn store<S: Simd, T: Element>(s: S, job: &mut StoreJob<'_>) {
     let dim = job.head_dim;
-    let wide = dim.next_multiple_of(16);
+    let chunks = dim.div_ceil(16);
     let Ok(keys) = <[[T; BLOCK]]>::mut_from_bytes(job.kv.keys) else { return };
     let Ok(values) = <[[T; 16]]>::mut_from_bytes(job.kv.values) else { return };
     for token in 0..job.tokens {
         let position = job.position + token;
         let from = token * job.stride + job.column..token * job.stride + job.column + dim;
         let mut row = [0.0; MAX_HEAD_DIM];
-        job.rope.rotate(token, &job.keys[from.clone()], 1.0, &mut row);
+        job.rope.rotate(s, token, &job.keys[from.clone()], 1.0, &mut row);
         let block = &mut keys[position / BLOCK * dim..(position / BLOCK + 1) * dim];
-        for (row, block) in row[..wide].as_chunks::<16>().0.iter().zip(block.chunks_mut(16)) {
-            let mut numbers = [T::new_zeroed(); 16];
-            T::store(s, s.load(row), &mut numbers);
-            for (number, lanes) in numbers.into_iter().zip(block) {
-                lanes[position % BLOCK] = number;
-            }
+        let mut numbers = [[T::new_zeroed(); 16]; MAX_HEAD_DIM / 16];
+        s.run(Narrow { row: &row.as_chunks::<16>().0[..chunks], out: &mut numbers });
+        for (number, lanes) in numbers.as_flattened().iter().zip(block) {
+            lanes[position % BLOCK] = *number;
         }
         let mut row = [0.0; MAX_HEAD_DIM];
         row[..dim].copy_from_slice(&job.values[from]);
-        let places = &mut values[position * wide / 16..(position + 1) * wide / 16];
-        for (row, place) in row[..wide].as_chunks::<16>().0.iter().zip(places) {
-            T::store(s, s.load(row), place);
-        }
+        let places = &mut values[position * chunks..(position + 1) * chunks];
+        s.run(Narrow { row: row.as_chunks::<16>().0, out: places });
     }
 }
 
-#[inline(always)]
 pub(super) fn attend<S: Simd, T: Element>(s: S, job: &AttendJob<'_>) {
     let queries = job.tokens.len() * job.group;
     let mut first = 0;
@@ -76,12 +87,14 @@ pub(super) fn attend<S: Simd, T: Element>(s: S, job: &AttendJob<'_>) {
         // A wider tile than there are queries computes some for nothing; each width is a copy of the code, so
         // the f32 cache of the exact mode has but two, and wide ones are made only where registers suffice.
         first += match left {
-            1 => tile::<S, T, 1, 4>(s, job, first, left),
-            2 if !T::EXACT => tile::<S, T, 2, 4>(s, job, first, left),
-            3 if !T::EXACT => tile::<S, T, 3, 4>(s, job, first, left),
-            4 if !T::EXACT => tile::<S, T, 4, 1>(s, job, first, left),
-            12.. if !T::EXACT && S::TILE >= 12 => tile::<S, T, 12, 1>(s, job, first, left),
-            _ => tile::<S, T, 6, 1>(s, job, first, left),
+            1 => s.run(Attend::<T, 1, 4> { job, first, left, element: PhantomData }),
+            2 if !T::EXACT => s.run(Attend::<T, 2, 4> { job, first, left, element: PhantomData }),
+            3 if !T::EXACT => s.run(Attend::<T, 3, 4> { job, first, left, element: PhantomData }),
+            4 if !T::EXACT => s.run(Attend::<T, 4, 1> { job, first, left, element: PhantomData }),
+            12.. if !T::EXACT && S::TILE >= 12 => {
+                s.run(Attend::<T, 12, 1> { job, first, left, element: PhantomData })
+            }
+            _ => s.run(Attend::<T, 6, 1> { job, first, left, element: PhantomData }),
         };
     }
 }
@@ -115,80 +128,82 @@ fn score<S: Simd, T: Element, const Q: usize, const B: usize>(
 }
 
 /// Attention of the queries `first..first + Q` of the job, counted over tokens and, within a token, the
-/// heads of the group; only `left` of them exist. Returns how many were computed.
-#[inline(always)]
-fn tile<S: Simd, T: Element, const Q: usize, const B: usize>(
-    s: S,
-    job: &AttendJob<'_>,
+/// heads of the group; only `left` of them exist. Gives how many were computed.
+struct Attend<'j, 'a, T, const Q: usize, const B: usize> {
+    job: &'j AttendJob<'a>,
     first: usize,
     left: usize,
-) -> usize {
-    let dim = job.head_dim;
-    let chunks = dim.div_ceil(16);
-    let tile = Tile::<Q>::new(job, first, left);
-    let Ok(keys) = <[[T; BLOCK]]>::ref_from_bytes(job.kv.keys) else { return tile.count };
-    let Ok(values) = <[[T; 16]]>::ref_from_bytes(job.kv.values) else { return tile.count };
+    element: PhantomData<T>,
+}
 
-    // Transposed, so that one dimension of all queries lies side by side.
-    let mut queries = [[0.0; Q]; MAX_HEAD_DIM];
-    for q in 0..Q {
-        for d in 0..dim {
-            queries[d][q] = tile.queries[q][d];
-        }
-    }
-    let queries = &queries[..dim];
+impl<T: Element, const Q: usize, const B: usize> Work for Attend<'_, '_, T, Q, B> {
+    type Output = usize;
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> usize {
+        let Attend { job, first, left, .. } = self;
+        let dim = job.head_dim;
+        let chunks = dim.div_ceil(16);
+        let mut tile = Tile::<Q>::zeros(first, left);
+        tile.begin(s, job);
+        let Ok(keys) = <[[T; BLOCK]]>::ref_from_bytes(job.kv.keys) else { return tile.count };
+        let Ok(values) = <[[T; 16]]>::ref_from_bytes(job.kv.values) else { return tile.count };
 
-    let mut state = Softmax::<Q>::new();
-    for span in tile.spans() {
-        for start in span.clone().step_by(RUN) {
-            let positions = RUN.min(tile.end - start);
-            // The cache's capacity is a multiple of four blocks.
-            let blocks = positions.div_ceil(BLOCK).next_multiple_of(B);
-            let block = |b: usize| {
-                let block = start / BLOCK + b;
-                &keys[block * dim..(block + 1) * dim]
-            };
-            for b in (0..blocks).step_by(B) {
-                let mut keys: [&[[T; BLOCK]]; B] = [&[]; B];
-                for (i, place) in keys.iter_mut().enumerate() {
-                    *place = block(b + i);
-                }
-                let ahead = if start + (b + B) * BLOCK < tile.end { size_of_val(keys[0]) * B } else { 0 };
-                let next = (&values[(start + b * BLOCK) * chunks], ahead);
-                let sums = score::<S, T, Q, B>(s, queries, keys, next);
-                for i in 0..B {
-                    let at = start + (b + i) * BLOCK;
-                    for q in 0..Q {
-                        state.put(s, q, b + i, sums[i][q], tile.visible[q].saturating_sub(at));
-                    }
-                }
-            }
-            for q in 0..Q {
-                state.update(s, q, tile.visible[q].saturating_sub(start), blocks, chunks);
-            }
-            let rows = &values[start * chunks..(start + positions) * chunks];
-            for c in 0..chunks {
-                let mut sums = [s.zero(); Q];
-                for q in 0..Q {
-                    sums[q] = s.load(&state.values[q][c]);
-                }
-                for (i, row) in rows.chunks_exact(chunks).enumerate() {
-                    let value = T::load(s, &row[c]);
-                    for q in 0..Q {
-                        sums[q] = s.mul_add(value, s.splat(state.scores[q][i]), sums[q]);
-                    }
-                }
-                for q in 0..Q {
-                    s.store(sums[q], &mut state.values[q][c]);
-                }
-            }
-        }
+        // Transposed, so that one dimension of all queries lies side by side.
+        let mut queries = [[0.0; Q]; MAX_HEAD_DIM];
         for q in 0..Q {
-            if tile.visible[q] > span.start {
-                state.end_span(q, chunks);
+            for d in 0..dim {
+                queries[d][q] = tile.queries[q].query[d];
             }
         }
+        let queries = &queries[..dim];
+
+        for span in tile.spans() {
+            for start in span.clone().step_by(RUN) {
+                let positions = RUN.min(tile.end - start);
+                // The cache's capacity is a multiple of four blocks.
+                let blocks = positions.div_ceil(BLOCK).next_multiple_of(B);
+                for b in (0..blocks).step_by(B) {
+                    let at = start / BLOCK + b;
+                    let mut keys_of: [&[[T; BLOCK]]; B] = [&[]; B];
+                    for (i, place) in keys_of.iter_mut().enumerate() {
+                        *place = &keys[(at + i) * dim..(at + i + 1) * dim];
+                    }
+                    let ahead =
+                        if start + (b + B) * BLOCK < tile.end { size_of_val(keys_of[0]) * B } else { 0 };
+                    let next = (&values[(start + b * BLOCK) * chunks], ahead);
+                    let sums = score::<S, T, Q, B>(s, queries, keys_of, next);
+                    for i in 0..B {
+                        let at = start + (b + i) * BLOCK;
+                        for q in 0..Q {
+                            let query = &mut tile.queries[q];
+                            query.put(s, b + i, sums[i][q], query.visible.saturating_sub(at));
+                        }
+                    }
+                }
+                for query in &mut tile.queries {
+                    let visible = query.visible.saturating_sub(start);
+                    s.run(Update { query, visible, blocks, chunks });
+                }
+                let rows = &values[start * chunks..(start + positions) * chunks];
+                for c in 0..chunks {
+                    let mut sums = [s.zero(); Q];
+                    for q in 0..Q {
+                        sums[q] = s.load(&tile.queries[q].values[c]);
+                    }
+                    for (i, row) in rows.chunks_exact(chunks).enumerate() {
+                        let value = T::load(s, &row[c]);
+                        for q in 0..Q {
+                            let weight = tile.queries[q].scores.as_flattened()[i];
+                            sums[q] = s.mul_add(value, s.splat(weight), sums[q]);
+                        }
+                    }
+                    for q in 0..Q {
+                        s.store(sums[q], &mut tile.queries[q].values[c]);
+                    }
+                }
+            }
+            tile.end_span(s, job, &span);
+        }
+        tile.finish(s, job)
     }
-    tile.finish(job, &state);
-    tile.count
 }

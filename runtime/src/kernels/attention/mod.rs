@@ -7,7 +7,7 @@ mod bytes;
 mod floats;
 
 use super::shared::Disjoint;
-use super::simd::Simd;
+use super::simd::{Simd, Work};
 use core::ops::Range;
 use half::f16;
 
@@ -123,14 +123,44 @@ pub struct Rope<'a> {
 
 impl Rope<'_> {
     /// Rotates one head (first half with second half, as in the Hugging Face layout) into `out`, times `scale`.
-    #[inline(always)]
-    fn rotate(&self, token: usize, head: &[f32], scale: f32, out: &mut [f32; MAX_HEAD_DIM]) {
+    fn rotate<S: Simd>(&self, s: S, token: usize, head: &[f32], scale: f32, out: &mut [f32; MAX_HEAD_DIM]) {
         let half = head.len() / 2;
+        let angles = token * half..(token + 1) * half;
+        s.run(Rotate { cos: &self.cos[angles.clone()], sin: &self.sin[angles], head, scale, out });
+    }
+}
+
+/// See [`Rope::rotate`].
+struct Rotate<'a> {
+    cos: &'a [f32],
+    sin: &'a [f32],
+    head: &'a [f32],
+    scale: f32,
+    out: &'a mut [f32; MAX_HEAD_DIM],
+}
+
+impl Work for Rotate<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Rotate { cos, sin, head, scale, out } = self;
+        let half = cos.len();
         let (low, high) = head.split_at(half);
-        let cos = &self.cos[token * half..(token + 1) * half];
-        let sin = &self.sin[token * half..(token + 1) * half];
         let (out_low, out_high) = out.split_at_mut(half);
-        for i in 0..half {
+        let vectors = half / 16;
+        let (cosines, sines) = (&cos.as_chunks::<16>().0[..vectors], &sin.as_chunks::<16>().0[..vectors]);
+        let (lows, highs) = (&low.as_chunks::<16>().0[..vectors], &high.as_chunks::<16>().0[..vectors]);
+        let out_lows = &mut out_low.as_chunks_mut::<16>().0[..vectors];
+        let out_highs = &mut out_high.as_chunks_mut::<16>().0[..vectors];
+        for i in 0..vectors {
+            let (cos, sin) = (s.load(&cosines[i]), s.load(&sines[i]));
+            let (low, high) = (s.load(&lows[i]), s.load(&highs[i]));
+            let (low, high) =
+                (s.sub(s.mul(low, cos), s.mul(high, sin)), s.add(s.mul(high, cos), s.mul(low, sin)));
+            s.store(s.mul(low, s.splat(scale)), &mut out_lows[i]);
+            s.store(s.mul(high, s.splat(scale)), &mut out_highs[i]);
+        }
+        for i in vectors * 16..half {
             out_low[i] = (low[i] * cos[i] - high[i] * sin[i]) * scale;
             out_high[i] = (high[i] * cos[i] + low[i] * sin[i]) * scale;
         }
@@ -196,7 +226,6 @@ pub(super) enum Answer<'a> {
 }
 
 /// Rotates and stores keys and values.
-#[inline(always)]
 pub(crate) fn store<S: Simd>(s: S, job: &mut StoreJob<'_>) {
     match job.kv.kind {
         KvKind::F32 => floats::store::<S, f32>(s, job),
@@ -206,12 +235,53 @@ pub(crate) fn store<S: Simd>(s: S, job: &mut StoreJob<'_>) {
 }
 
 /// Computes attention for the job's tokens.
-#[inline(always)]
 pub(crate) fn attend<S: Simd>(s: S, job: &AttendJob<'_>) {
     match job.kv.kind {
         KvKind::F32 => floats::attend::<S, f32>(s, job),
         KvKind::F16 => floats::attend::<S, f16>(s, job),
         KvKind::Q8 => bytes::attend(s, job),
+    }
+}
+
+/// A query, and what is known of its answer: the state of the online softmax and the weighted sum of values.
+struct Query {
+    /// Rotated and scaled.
+    query: [f32; MAX_HEAD_DIM],
+    /// Positions that it may look at.
+    visible: usize,
+    /// Largest score and sum of the exponentials of the spans that are done.
+    whole_sums: (f32, f32),
+    /// Weighted values of the spans that are done.
+    whole: [[f32; 16]; MAX_HEAD_DIM / 16],
+    /// The same of the span that is not.
+    largest: f32,
+    sum: f32,
+    values: [[f32; 16]; MAX_HEAD_DIM / 16],
+    /// Scores, then probabilities, of the run.
+    scores: [[f32; 16]; BLOCKS],
+}
+
+impl Query {
+    /// Of all zeros, which is quick to make; [`begin`] does the rest.
+    const ZERO: Query = Query {
+        query: [0.0; MAX_HEAD_DIM],
+        visible: 0,
+        whole_sums: (0.0, 0.0),
+        whole: [[0.0; 16]; MAX_HEAD_DIM / 16],
+        largest: 0.0,
+        sum: 0.0,
+        values: [[0.0; 16]; MAX_HEAD_DIM / 16],
+        scores: [[0.0; 16]; BLOCKS],
+    };
+
+    /// Takes the scores of block `b` of the run, of which the first `visible` count.
+    #[inline(always)]
+    fn put<S: Simd>(&mut self, s: S, b: usize, scores: S::F, visible: usize) {
+        let places = &mut self.scores[b];
+        s.store(scores, places);
+        if visible < 16 {
+            places[visible..].fill(f32::MIN);
+        }
     }
 }
 
@@ -221,35 +291,22 @@ struct Tile<const Q: usize> {
     first: usize,
     /// How many there are; the others are zeros.
     count: usize,
-    /// Rotated and scaled.
-    queries: [[f32; MAX_HEAD_DIM]; Q],
-    /// Positions that each may look at.
-    visible: [usize; Q],
+    queries: [Query; Q],
     /// Positions that any of them may look at.
     end: usize,
 }
 
 impl<const Q: usize> Tile<Q> {
-    /// The queries `first..first + Q` of the job, of which only `left` exist.
+    /// The queries `first..first + Q` of a job, of which only `left` exist; [`Tile::begin`] is next.
     #[inline(always)]
-    fn new(job: &AttendJob<'_>, first: usize, left: usize) -> Tile<Q> {
-        let count = left.min(Q);
-        let mut tile = Tile { first, count, queries: [[0.0; MAX_HEAD_DIM]; Q], visible: [0; Q], end: 0 };
-        let scale = 1.0 / libm::sqrtf(job.head_dim as f32);
-        for q in 0..count {
-            let (token, from) = tile.place(job, q);
-            tile.visible[q] = job.position + token + 1;
-            tile.end = tile.visible[q].min(job.positions);
-            job.rope.rotate(token, &job.queries[from..from + job.head_dim], scale, &mut tile.queries[q]);
-        }
-        tile
+    fn zeros(first: usize, left: usize) -> Tile<Q> {
+        Tile { first, count: left.min(Q), queries: [Query::ZERO; Q], end: 0 }
     }
 
-    /// The token of a query, and where its numbers begin in queries and output.
+    /// Rotates and scales the queries.
     #[inline(always)]
-    fn place(&self, job: &AttendJob<'_>, q: usize) -> (usize, usize) {
-        let (token, head) = (job.tokens.start + (self.first + q) / job.group, (self.first + q) % job.group);
-        (token, token * job.stride + job.column + head * job.head_dim)
+    fn begin<S: Simd>(&mut self, s: S, job: &AttendJob<'_>) {
+        self.end = begin(s, job, self.first, &mut self.queries[..self.count]);
     }
 
     /// The spans of positions that are looked at, one after the other.
@@ -259,17 +316,62 @@ impl<const Q: usize> Tile<Q> {
         (0..end).step_by(SPAN).map(move |start| start..(start + SPAN).min(end))
     }
 
-    /// Writes what was found.
+    /// Ends a span: the next one begins anew.
     #[inline(always)]
-    fn finish(&self, job: &AttendJob<'_>, state: &Softmax<Q>) {
-        for q in 0..self.count {
-            let values = state.whole[q].as_flattened();
+    fn end_span<S: Simd>(&mut self, s: S, job: &AttendJob<'_>, span: &Range<usize>) {
+        s.run(EndSpan { queries: &mut self.queries, chunks: job.head_dim.div_ceil(16), start: span.start });
+    }
+
+    /// Writes what was found, and returns how many queries that is.
+    #[inline(always)]
+    fn finish<S: Simd>(&self, s: S, job: &AttendJob<'_>) -> usize {
+        s.run(Finish { job, first: self.first, queries: &self.queries[..self.count] });
+        self.count
+    }
+}
+
+/// The token of query `index` of a job, and where its numbers begin in queries and output.
+#[inline(always)]
+fn place(job: &AttendJob<'_>, index: usize) -> (usize, usize) {
+    let (token, head) = (job.tokens.start + index / job.group, index % job.group);
+    (token, token * job.stride + job.column + head * job.head_dim)
+}
+
+/// Rotates and scales the queries from `first` on. Returns how many positions the last of them may look at.
+#[inline(never)]
+fn begin<S: Simd>(s: S, job: &AttendJob<'_>, first: usize, queries: &mut [Query]) -> usize {
+    let scale = 1.0 / libm::sqrtf(job.head_dim as f32);
+    let mut end = 0;
+    for (q, query) in queries.iter_mut().enumerate() {
+        let (token, from) = place(job, first + q);
+        query.visible = job.position + token + 1;
+        (query.whole_sums.0, query.largest) = (f32::MIN, f32::MIN);
+        end = query.visible.min(job.positions);
+        job.rope.rotate(s, token, &job.queries[from..from + job.head_dim], scale, &mut query.query);
+    }
+    end
+}
+
+/// See [`Tile::finish`].
+struct Finish<'t, 'a> {
+    job: &'t AttendJob<'a>,
+    first: usize,
+    queries: &'t [Query],
+}
+
+impl Work for Finish<'_, '_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let Finish { job, first, queries } = self;
+        for (q, query) in queries.iter().enumerate() {
+            let values = query.whole.as_flattened();
             match job.output {
                 Answer::Whole(output) => {
-                    let (_, at) = self.place(job, q);
+                    let (_, at) = place(job, first + q);
                     // SAFETY: these places belong to one token and one query head, which one shard's job computes.
                     let out = unsafe { output.slice(at, job.head_dim) };
-                    let inverse = 1.0 / state.whole_sums[q].1;
+                    let inverse = 1.0 / query.whole_sums.1;
                     for (out, value) in out.iter_mut().zip(values) {
                         *out = value * inverse;
                     }
@@ -277,8 +379,8 @@ impl<const Q: usize> Tile<Q> {
                 Answer::Part(part) => {
                     let width = part_width(job.head_dim);
                     // SAFETY: the part belongs to this job, and each of its queries has its own places.
-                    let out = unsafe { part.slice((self.first + q) * width, width) };
-                    let (largest, sum) = state.whole_sums[q];
+                    let out = unsafe { part.slice((first + q) * width, width) };
+                    let (largest, sum) = query.whole_sums;
                     out[..2].copy_from_slice(&[largest, sum]);
                     out[2..].copy_from_slice(&values[..job.head_dim]);
                 }
@@ -319,64 +421,51 @@ fn fold(whole: (f32, f32), values: &mut [f32], part: (f32, f32), part_values: &[
     (largest, whole.1 * old + part.1 * new)
 }
 
-/// State of the online softmax and the weighted sum of values for `Q` queries.
-struct Softmax<const Q: usize> {
-    /// Largest score and sum of the exponentials of the spans that are done.
-    whole_sums: [(f32, f32); Q],
-    /// Weighted values of the spans that are done.
-    whole: [[[f32; 16]; MAX_HEAD_DIM / 16]; Q],
-    largest: [f32; Q],
-    sum: [f32; Q],
-    /// Scores, then probabilities, of the run.
-    scores: [[f32; RUN]; Q],
-    values: [[[f32; 16]; MAX_HEAD_DIM / 16]; Q],
+/// Adds what a span gave to the spans before it, for every query that saw something of it.
+struct EndSpan<'t> {
+    queries: &'t mut [Query],
+    /// Vectors of a head.
+    chunks: usize,
+    /// First position of the span.
+    start: usize,
 }
 
-impl<const Q: usize> Softmax<Q> {
+impl Work for EndSpan<'_> {
+    type Output = ();
     #[inline(always)]
-    fn new() -> Softmax<Q> {
-        Softmax {
-            whole_sums: [(f32::MIN, 0.0); Q],
-            whole: [[[0.0; 16]; MAX_HEAD_DIM / 16]; Q],
-            largest: [f32::MIN; Q],
-            sum: [0.0; Q],
-            scores: [[0.0; RUN]; Q],
-            values: [[[0.0; 16]; MAX_HEAD_DIM / 16]; Q],
+    fn run<S: Simd>(self, _: S) {
+        for query in self.queries.iter_mut().filter(|query| query.visible > self.start) {
+            let values = &mut query.values[..self.chunks];
+            let part = (query.largest, query.sum);
+            let whole = query.whole[..self.chunks].as_flattened_mut();
+            query.whole_sums = fold(query.whole_sums, whole, part, values.as_flattened());
+            (query.largest, query.sum) = (f32::MIN, 0.0);
+            values.fill([0.0; 16]);
         }
     }
+}
 
-    /// Ends a span, of which query `q` saw something: the next one begins anew.
-    #[inline(always)]
-    fn end_span(&mut self, q: usize, chunks: usize) {
-        let values = &mut self.values[q][..chunks];
-        let part = (self.largest[q], self.sum[q]);
-        let whole = self.whole[q][..chunks].as_flattened_mut();
-        self.whole_sums[q] = fold(self.whole_sums[q], whole, part, values.as_flattened());
-        (self.largest[q], self.sum[q]) = (f32::MIN, 0.0);
-        values.fill([0.0; 16]);
-    }
+/// Turns the scores of the run's first `blocks` blocks into probabilities relative to the largest score so far, and
+/// rescales the `chunks` vectors that were summed before. `visible` positions of the run count.
+struct Update<'t> {
+    query: &'t mut Query,
+    visible: usize,
+    blocks: usize,
+    chunks: usize,
+}
 
-    /// Takes the scores of block `b` of the run, of which the first `visible` count.
+impl Work for Update<'_> {
+    type Output = ();
     #[inline(always)]
-    fn put<S: Simd>(&mut self, s: S, q: usize, b: usize, scores: S::F, visible: usize) {
-        let places = &mut self.scores[q].as_chunks_mut::<16>().0[b];
-        s.store(scores, places);
-        if visible < 16 {
-            places[visible..].fill(f32::MIN);
-        }
-    }
-
-    /// Turns the scores of the run's first `blocks` blocks into probabilities relative to the largest score so far, and
-    /// rescales the `chunks` vectors that were summed before. `visible` positions of the run count for query `q`.
-    #[inline(always)]
-    fn update<S: Simd>(&mut self, s: S, q: usize, visible: usize, blocks: usize, chunks: usize) {
-        let scores = &mut self.scores[q].as_chunks_mut::<16>().0[..blocks];
-        let mut largest = s.splat(self.largest[q]);
+    fn run<S: Simd>(self, s: S) {
+        let Update { query, visible, blocks, chunks } = self;
+        let scores = &mut query.scores[..blocks];
+        let mut largest = s.splat(query.largest);
         for scores in &*scores {
             largest = s.max(largest, s.load(scores));
         }
         let largest = s.largest(largest);
-        let before = self.largest[q];
+        let before = query.largest;
         let mut sum = s.zero();
         for (b, scores) in scores.iter_mut().enumerate() {
             let p = s.exp(s.sub(s.load(scores), s.splat(largest)));
@@ -388,10 +477,10 @@ impl<const Q: usize> Softmax<Q> {
             sum = s.add(sum, s.load(scores));
         }
         let shrink = s.array(s.exp(s.splat(before - largest)))[0];
-        self.sum[q] = self.sum[q] * shrink + s.sum(sum);
-        self.largest[q] = largest;
+        query.sum = query.sum * shrink + s.sum(sum);
+        query.largest = largest;
         if largest > before {
-            for values in &mut self.values[q][..chunks] {
+            for values in &mut query.values[..chunks] {
                 s.store(s.mul(s.load(values), s.splat(shrink)), values);
             }
         }

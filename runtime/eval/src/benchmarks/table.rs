@@ -1,7 +1,7 @@
 //! Results for people.
 
-use crate::results::{Results, Times};
-use crate::task::Metric;
+use super::results::{Results, Times};
+use super::task::Metric;
 use std::fmt;
 
 /// Lines of columns, the first left-aligned and the others right-aligned.

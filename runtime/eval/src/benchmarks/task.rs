@@ -1,6 +1,6 @@
 //! The twelve tasks: their names, their metrics, and which of these the published table shows.
 
-use crate::error::{EvalError, Result};
+use super::error::{EvalError, Result};
 use serde::{Deserialize, Serialize};
 
 /// A benchmark.

@@ -1,12 +1,12 @@
 //! One line for each item: what was asked, what the model made of it, and what was right.
 
-use crate::answer::{flexible, strict};
-use crate::answerer::Outcome;
-use crate::error::Result;
-use crate::item::{Gold, Item, Question};
-use crate::results::{best, best_per_character, replace, value};
-use crate::run::Evaluated;
-use crate::task::Task;
+use super::answer::{flexible, strict};
+use super::answerer::Outcome;
+use super::error::Result;
+use super::item::{Gold, Item, Question};
+use super::results::{best, best_per_character, replace, value};
+use super::run::Evaluated;
+use super::task::Task;
 use serde_json::{Map, Value, json};
 use std::path::Path;
 

@@ -1,7 +1,7 @@
 //! The rows of one file, parsed when they are asked for.
 
 use super::row::{Row, kind};
-use crate::error::{EvalError, Result};
+use crate::benchmarks::error::{EvalError, Result};
 use serde_json::{Map, Value};
 use std::ops::Range;
 use std::path::{Path, PathBuf};

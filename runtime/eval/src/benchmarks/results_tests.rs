@@ -1,10 +1,10 @@
 //! Metrics against numbers computed by hand, or with Python's statistics.
 
 use super::{Average, Measured, TaskResult, best, mean, share_of_true, value};
-use crate::answerer::Outcome;
-use crate::item::{Choices, Gold, Item, Question};
-use crate::passes::Work;
-use crate::task::{Metric, Task};
+use crate::benchmarks::answerer::Outcome;
+use crate::benchmarks::item::{Choices, Gold, Item, Question};
+use crate::benchmarks::passes::Work;
+use crate::benchmarks::task::{Metric, Task};
 
 fn close(a: f64, b: f64) -> bool {
     (a - b).abs() < 1e-9

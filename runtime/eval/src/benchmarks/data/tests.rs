@@ -1,8 +1,8 @@
 //! Bad data: each mistake has its sentence, with file, line and field.
 
 use super::{Selection, Source};
-use crate::item::{Gold, Question};
-use crate::task::Task;
+use crate::benchmarks::item::{Gold, Question};
+use crate::benchmarks::task::Task;
 use std::path::{Path, PathBuf};
 
 /// The message for a task whose file has this content.

@@ -1,11 +1,11 @@
 //! From a row to what the model is asked: exactly the harness's prompts.
 
-use crate::data::row::Row;
-use crate::data::table::Table;
-use crate::error::Result;
-use crate::random::PythonRandom;
+use super::data::row::Row;
+use super::data::table::Table;
+use super::error::Result;
+use super::random::PythonRandom;
+use super::task::Task;
 use crate::request::is_blank;
-use crate::task::Task;
 use regex::Regex;
 use std::sync::LazyLock;
 

@@ -1,11 +1,11 @@
 //! One thread's session: items in, log-likelihoods and answers out.
 
-use crate::answer::{MOST_TOKENS, STOPS};
-use crate::error::{EvalError, Result};
-use crate::item::{Choices, Gold, Item, Question};
-use crate::passes::{Work, passes};
+use super::answer::{MOST_TOKENS, STOPS};
+use super::error::{EvalError, Result};
+use super::item::{Choices, Gold, Item, Question};
+use super::passes::{Work, passes};
+use super::task::Task;
 use crate::request::Request;
-use crate::task::Task;
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
 use thimble_host::text::encode;

@@ -1,16 +1,16 @@
 //! An evaluation from its data to its results, on several threads, each with a session of its own.
 
-use crate::answerer::{Answerer, Asked, Outcome};
-use crate::data::{Data, Selection, Source};
-use crate::error::{EvalError, Result};
-use crate::item::{Item, Question};
-use crate::journal::{Journal, Past};
-use crate::passes::Work;
-use crate::prediction::{Prediction, sample};
-use crate::results::{
+use super::answerer::{Answerer, Asked, Outcome};
+use super::data::{Data, Selection, Source};
+use super::error::{EvalError, Result};
+use super::item::{Item, Question};
+use super::journal::{Journal, Past};
+use super::passes::Work;
+use super::prediction::{Prediction, sample};
+use super::results::{
     Average, Identity, MissingTask, ModelId, Results, SettingsId, TaskId, TaskResult, Times, no_data,
 };
-use crate::task::Task;
+use super::task::Task;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

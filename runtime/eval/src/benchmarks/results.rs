@@ -1,12 +1,12 @@
 //! What an evaluation found, as it is written to a file.
 
-use crate::answer::{flexible, matches, strict};
-use crate::answerer::Outcome;
-use crate::data::{Data, DataFile, Selection};
-use crate::error::{EvalError, Result};
-use crate::item::{Choices, Gold, Item, Question};
-use crate::passes::Work;
-use crate::task::{Metric, Task};
+use super::answer::{flexible, matches, strict};
+use super::answerer::Outcome;
+use super::data::{Data, DataFile, Selection};
+use super::error::{EvalError, Result};
+use super::item::{Choices, Gold, Item, Question};
+use super::passes::Work;
+use super::task::{Metric, Task};
 use serde::{Deserialize, Serialize};
 use std::io::Write;
 use std::path::Path;

@@ -1,6 +1,6 @@
 //! One row of a task's data, and its fields by name.
 
-use crate::error::{EvalError, Result};
+use crate::benchmarks::error::{EvalError, Result};
 use serde_json::{Map, Value};
 use std::path::Path;
 

@@ -1,9 +1,9 @@
 //! Against a hub on this machine that serves `tests/golden/hub/parquet`: see `tests/golden/hub.py`.
 
 use super::{Hub, wanted};
-use crate::data::{Selection, Source};
-use crate::error::EvalError;
-use crate::task::Task;
+use crate::benchmarks::data::{Selection, Source};
+use crate::benchmarks::error::EvalError;
+use crate::benchmarks::task::Task;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! Tells a person at a terminal how an evaluation goes; where there is none, a line now and then.
 
-use crate::run::Event;
+use super::run::Event;
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::time::{Duration, Instant};
 

@@ -1,10 +1,10 @@
 //! The journal beside a result: finished items, appended as they come, so that an evaluation can go on after an
 //! interruption. One JSON object in a line; the first says of what the journal is.
 
-use crate::answerer::Outcome;
-use crate::error::{EvalError, Result};
-use crate::results::Identity;
-use crate::task::Task;
+use super::answerer::Outcome;
+use super::error::{EvalError, Result};
+use super::results::Identity;
+use super::task::Task;
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};

@@ -4,7 +4,7 @@ use super::{flexible, matches, normalized, strict};
 
 #[test]
 fn extraction_and_normalization_are_the_harness_s() {
-    let golden = include_str!("../../../tests/golden/answers.json");
+    let golden = include_str!("../../../../tests/golden/answers.json");
     let cases: Vec<[String; 4]> = serde_json::from_str(golden).unwrap();
     assert_eq!(cases.len(), 1500);
     for [text, by_strict, by_flexible, plain] in &cases {

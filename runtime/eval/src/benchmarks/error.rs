@@ -1,9 +1,9 @@
 //! Why an evaluation cannot be made, in a sentence for the person who asked for it.
 
+use crate::request::RequestError;
 use std::path::{Path, PathBuf};
 use thimble_host::{GeneratorError, PlanError};
 use thimble_runtime::session::SessionError;
-use thimble_runtime::tokenizer::EncodeError;
 use thiserror::Error;
 
 /// Result with [`EvalError`].
@@ -15,7 +15,7 @@ pub type Result<T> = std::result::Result<T, EvalError>;
 pub enum EvalError {
     /// No task has this name.
     #[error("no task is called {name:?}{}; expected `all` or names out of {}",
-            nearest.map_or_else(String::new, |near| format!(" (did you mean {near}?)")), crate::task::names())]
+            nearest.map_or_else(String::new, |near| format!(" (did you mean {near}?)")), super::task::names())]
     UnknownTask {
         /// What was asked for.
         name: String,
@@ -85,12 +85,9 @@ pub enum EvalError {
         /// What was found.
         reason: String,
     },
-    /// The model's tokenizer refused a text.
-    #[error("the tokenizer failed: {0}")]
-    Encode(#[from] EncodeError),
-    /// A text without tokens for a model that has nothing to begin with.
-    #[error("the text is empty, and this model has no token that an empty text could begin with")]
-    NoBeginning,
+    /// A text that cannot be asked about.
+    #[error(transparent)]
+    Request(#[from] RequestError),
     /// The model or its memory.
     #[error(transparent)]
     Plan(#[from] PlanError),

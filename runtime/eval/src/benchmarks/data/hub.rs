@@ -2,9 +2,9 @@
 
 use super::parquet;
 use super::table::Table;
-use crate::error::{EvalError, Result};
-use crate::results::replace;
-use crate::task::Task;
+use crate::benchmarks::error::{EvalError, Result};
+use crate::benchmarks::results::replace;
+use crate::benchmarks::task::Task;
 use hf_hub::api::sync::{ApiBuilder, ApiError};
 use hf_hub::{Repo, RepoType};
 use serde::{Deserialize, Serialize};

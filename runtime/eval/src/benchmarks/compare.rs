@@ -1,8 +1,8 @@
 //! Two results side by side.
 
-use crate::results::{Measured, Results, mean};
-use crate::table::{Columns, shown, shown_error};
-use crate::task::Metric;
+use super::results::{Measured, Results, mean};
+use super::table::{Columns, shown, shown_error};
+use super::task::Metric;
 
 /// A table of what both have: the values, the difference of the second from the first, and its standard error, that
 /// of two independent samples and, where both saw the same items, that of the items' differences.
@@ -96,7 +96,7 @@ fn differences(a: &Measured, b: &Measured, same: bool) -> Vec<String> {
 
 impl Results {
     /// Whether both saw the same items of `task`.
-    fn same_items(&self, other: &Results, task: crate::task::Task) -> bool {
+    fn same_items(&self, other: &Results, task: super::task::Task) -> bool {
         let of = |results: &Results| results.of.tasks.iter().find(|id| id.task == task).cloned();
         let offset = |results: &Results| results.of.selection.offset;
         offset(self) == offset(other) && of(self) == of(other) && of(self).is_some()

@@ -1,8 +1,8 @@
 //! How long an evaluation takes, from items that were timed.
 
-use crate::answerer::Outcome;
-use crate::passes::Work;
-use crate::task::Task;
+use super::answerer::Outcome;
+use super::passes::Work;
+use super::task::Task;
 use thimble_runtime::format::Config;
 
 /// Items of a task that are timed before the rest, spread evenly over it: one in this many, but not fewer than

@@ -1,11 +1,11 @@
 //! Journals that were interrupted, damaged, or are another evaluation's.
 
 use super::Journal;
-use crate::answerer::Outcome;
-use crate::data::Selection;
-use crate::passes::Work;
-use crate::results::{Identity, ModelId, SettingsId};
-use crate::task::Task;
+use crate::benchmarks::answerer::Outcome;
+use crate::benchmarks::data::Selection;
+use crate::benchmarks::passes::Work;
+use crate::benchmarks::results::{Identity, ModelId, SettingsId};
+use crate::benchmarks::task::Task;
 use std::io::Write;
 use std::path::Path;
 

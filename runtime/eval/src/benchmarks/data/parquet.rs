@@ -1,6 +1,6 @@
 //! Rows of parquet files as JSON objects.
 
-use crate::error::{EvalError, Result};
+use crate::benchmarks::error::{EvalError, Result};
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Field;

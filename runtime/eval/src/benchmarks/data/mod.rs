@@ -5,9 +5,9 @@ mod parquet;
 pub(crate) mod row;
 pub(crate) mod table;
 
-use crate::error::{EvalError, Result};
-use crate::item::{self, Item};
-use crate::task::Task;
+use crate::benchmarks::error::{EvalError, Result};
+use crate::benchmarks::item::{self, Item};
+use crate::benchmarks::task::Task;
 pub use hub::Hub;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
