@@ -5,7 +5,7 @@ use super::error::{EvalError, Result};
 use super::item::{Choices, Gold, Item, Question};
 use super::passes::{Work, passes};
 use super::task::Task;
-use crate::request::Request;
+use crate::request::{Request, RequestError};
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
 use thimble_host::text::encode;
@@ -89,7 +89,8 @@ impl Asked {
     ) -> Result<std::result::Result<Asked, String>> {
         match &item.question {
             Question::Text { prompt, .. } => {
-                let mut tokens = encode(&file.tokenizer(), prompt, Specials::Parse)?;
+                let tokens = encode(&file.tokenizer(), prompt, Specials::Parse);
+                let mut tokens = tokens.map_err(RequestError::from)?;
                 if context <= MOST_TOKENS {
                     let reason = format!(
                         "{MOST_TOKENS} tokens are generated, but the context has {context} positions: {LEAVE_OUT}"

@@ -1,6 +1,6 @@
 //! The benchmarks: their data, an evaluation from its first item to its table, and two results side by side.
 
-mod answer;
+pub mod answer;
 mod answerer;
 mod compare;
 mod data;
