@@ -1,36 +1,17 @@
 //! What the conformance tests share: where the files beside the checkout are, and sessions on a model.
 //!
-//! Tests of the real model need two things that the repository does not hold, and skip themselves with a
-//! printed line where one is missing: the folder `shared` beside the checkout (elsewhere: `THIMBLE_SHARED`) and
+//! Tests of the real model need two things that the repository does not hold, and skip themselves where one is missing
+//! (see [`thimble_needs`]): the folder `shared` beside the checkout (elsewhere: `THIMBLE_SHARED`) and
 //! SmolLM2-135M-Instruct.Q4_1.gguf, which `THIMBLE_GGUF` names. `THIMBLE_KERNELS` forces the kernels of
 //! every session here, as it does in the command, and so does `THIMBLE_BACKEND` the processors: the tests hold on a GPU.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use thimble_converter::{Options, Quant, Summary, convert};
 use thimble_host::{Generator, MappedModel, Plan, Pool, Settings, generator};
+pub use thimble_needs::{Need, find_gguf, find_shared, gguf, shared, skip};
 use thimble_runtime::Token;
 use thimble_runtime::session::{Scored, SessionError};
 use thimble_runtime::tokenizer::{Specials, Tokenizer};
-
-/// The folder `shared`, if it is there; says so on standard output if not.
-pub fn shared() -> Option<PathBuf> {
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared");
-    let path = std::env::var_os("THIMBLE_SHARED").map_or(beside, PathBuf::from);
-    let found = path.is_dir().then_some(path);
-    if found.is_none() {
-        println!("skipped: no folder `shared` beside the checkout, and THIMBLE_SHARED names none");
-    }
-    found
-}
-
-/// The real model's source, if `THIMBLE_GGUF` names it; says so on standard output if not.
-pub fn gguf() -> Option<PathBuf> {
-    let found = std::env::var_os("THIMBLE_GGUF").map(PathBuf::from);
-    if found.is_none() {
-        println!("skipped: THIMBLE_GGUF does not name SmolLM2-135M-Instruct.Q4_1.gguf");
-    }
-    found
-}
 
 /// Whether `THIMBLE_BACKEND` leaves work to a GPU, in every session whose settings name no backend.
 pub fn on_gpu() -> bool {

@@ -7,7 +7,7 @@
 mod real;
 mod tiny;
 
-use conformance::{converted, score, shared, with_session};
+use conformance::{Need, converted, score, shared, skip, with_session};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs;
@@ -263,7 +263,7 @@ fn neither_threads_nor_interruptions_change_a_bit() {
 #[test]
 fn an_evaluation_whose_gpu_is_lost_goes_on_with_the_same_command() {
     if let Err(error) = device() {
-        return println!("skipped: {error}");
+        return skip(Need::Adapter, error);
     }
     let at = tempfile::tempdir().unwrap();
     let model = model(at.path(), ODD);

@@ -4,7 +4,7 @@
 
 mod tiny;
 
-use conformance::converted;
+use conformance::{Need, converted, skip};
 use serde_json::Value;
 use std::cell::RefCell;
 use std::path::Path;
@@ -28,7 +28,7 @@ fn adapter() -> Option<MutexGuard<'static, ()>> {
             Some(guard)
         }
         Err(error) => {
-            println!("skipped: {error}");
+            skip(Need::Adapter, error);
             None
         }
     }

@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "these files are nothing but tests")]
 #![cfg(feature = "slow")]
 
-use conformance::{converted, encode, gguf, on_gpu, score, shared, with_session};
+use conformance::{converted, encode, find_gguf, find_shared, gguf, on_gpu, score, shared, with_session};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::path::Path;
@@ -42,7 +42,7 @@ struct Perplexity {
 
 /// The converted model, the lines and the perplexity.
 static REAL: LazyLock<Option<(MappedModel, Vec<Line>, Perplexity)>> = LazyLock::new(|| {
-    let (gguf, shared) = (gguf()?, shared()?);
+    let (gguf, shared) = (find_gguf()?, find_shared()?);
     let destination = Path::new(env!("CARGO_TARGET_TMPDIR")).join("reference.thimble");
     let (model, summary) = converted(&gguf, &destination, Quant::Keep);
     assert_eq!(summary.rounding, 0.0, "the import is without loss");
@@ -51,6 +51,11 @@ static REAL: LazyLock<Option<(MappedModel, Vec<Line>, Perplexity)>> = LazyLock::
     println!("kernels: {}", KernelKind::detect().unwrap().name);
     Some((model, lines.lines().map(parse).collect(), parse(&perplexity)))
 });
+
+/// The same; skips a test for want of it.
+fn real() -> Option<&'static (MappedModel, Vec<Line>, Perplexity)> {
+    gguf().and(shared()).and(REAL.as_ref())
+}
 
 fn parse<T: DeserializeOwned>(text: &str) -> T {
     serde_json::from_str(text).unwrap()
@@ -99,7 +104,7 @@ fn differences(session: &mut Generator<'_>, line: &Line) -> (Vec<f64>, f64) {
 
 #[test]
 fn the_exact_mode_is_pytorch() {
-    let Some((model, lines, _)) = REAL.as_ref() else { return };
+    let Some((model, lines, _)) = real() else { return };
     let tokenizer = model.file().unwrap().tokenizer();
     let begin = Instant::now();
     with_session(model, &EXACT, |session| {
@@ -131,7 +136,7 @@ fn the_exact_mode_is_pytorch() {
 
 #[test]
 fn the_fast_path_is_near_pytorch() {
-    let Some((model, lines, _)) = REAL.as_ref() else { return };
+    let Some((model, lines, _)) = real() else { return };
     let mean = |kv| {
         let begin = Instant::now();
         with_session(model, &Settings { kv: Some(kv), ..FAST }, |session| {
@@ -162,7 +167,7 @@ const Q8_BOUND: f64 = 0.05;
 
 /// Mean negative log-likelihood over the first `windows` windows, and over the reference's as PyTorch has it.
 fn perplexity(settings: Settings, windows: usize) -> Option<(f64, f64)> {
-    let (model, _, reference) = REAL.as_ref()?;
+    let (model, _, reference) = real()?;
     let text = std::fs::read_to_string(shared()?.join("data/eval/wikitext2/wiki.test.raw")).unwrap();
     let all = encode(&model.file().unwrap().tokenizer(), &text);
     assert_eq!(all.len(), reference.tokens);
@@ -207,7 +212,7 @@ fn perplexity_in_the_exact_mode() {
 
 #[test]
 fn threads_and_batches_do_not_change_a_bit() {
-    let Some((model, lines, _)) = REAL.as_ref() else { return };
+    let Some((model, lines, _)) = real() else { return };
     // 190 tokens, and some to follow.
     let line = &lines[11];
     let run = |settings: Settings| {

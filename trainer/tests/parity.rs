@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 use thimble_trainer::data::Batch;
 use thimble_trainer::model::{Engine, Options, Parameters, init};
@@ -26,14 +26,8 @@ fn the_engine_agrees_with_pytorch() {
 
 #[test]
 fn the_engine_agrees_with_pytorch_on_the_shared_reference() {
-    let shared = std::env::var_os("THIMBLE_SHARED").map(PathBuf::from);
-    let shared = shared.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared"));
-    let folder = shared.join("reference/train");
-    if !folder.is_dir() {
-        println!("skipped: there is no {}", folder.display());
-        return;
-    }
-    check(&folder);
+    let Some(shared) = thimble_needs::shared() else { return };
+    check(&shared.join("reference/train"));
 }
 
 /// The command, its exit code and its JSON; and that it sees one weight in ten thousand being another.

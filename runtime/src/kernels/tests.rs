@@ -9,40 +9,43 @@ use crate::format::{Encoding, GROUP, LEVELS_3, LEVELS_4, LEVELS_5, PANEL};
 use half::{bf16, f16};
 use std::vec;
 use std::vec::Vec;
+use thimble_needs::{Need, skip};
 
-/// Kernels of every instruction set at hand.
+/// Kernels of every instruction set at hand; says which ones are not.
 fn all() -> Vec<Kernels> {
-    #[allow(unused_mut)]
-    let mut all = vec![Kernels::scalar()];
+    let mut sets = vec![("scalar", Some(Kernels::scalar()))];
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     {
-        if std::is_x86_feature_detected!("avx2") {
-            // SAFETY: every CPU with AVX2 that these tests run on has FMA and F16C; checked below.
-            assert!(std::is_x86_feature_detected!("fma") && std::is_x86_feature_detected!("f16c"));
-            // SAFETY: just checked.
-            all.push(Kernels::avx2(unsafe { Avx2::assume() }));
-            if std::is_x86_feature_detected!("avxvnni") {
-                // SAFETY: just checked.
-                all.push(Kernels::avx_vnni(unsafe { AvxVnni::assume() }));
-            }
-        }
-        if std::is_x86_feature_detected!("avx512vnni") && std::is_x86_feature_detected!("avx512bw") {
-            // SAFETY: just checked; F, DQ and VL come with these on every such CPU.
-            let avx512 = unsafe { Avx512Vnni::assume() };
-            all.push(Kernels::avx512(avx512));
-            all.extend(Amx::request(avx512).map(Kernels::amx));
-        }
+        use std::is_x86_feature_detected as has;
+        let avx2 = has!("avx2") && has!("fma") && has!("f16c");
+        // SAFETY: just checked.
+        sets.push(("avx2", avx2.then(|| Kernels::avx2(unsafe { Avx2::assume() }))));
+        let vnni = avx2 && has!("avxvnni");
+        // SAFETY: just checked.
+        sets.push(("avx-vnni", vnni.then(|| Kernels::avx_vnni(unsafe { AvxVnni::assume() }))));
+        let avx512 = avx2 && has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl");
+        // SAFETY: just checked.
+        let avx512 = (avx512 && has!("avx512vnni")).then(|| unsafe { Avx512Vnni::assume() });
+        sets.push(("avx512", avx512.map(Kernels::avx512)));
+        sets.push(("amx", avx512.and_then(Amx::request).map(Kernels::amx)));
     }
     #[cfg(target_arch = "aarch64")]
-    if std::arch::is_aarch64_feature_detected!("dotprod") {
+    {
+        use std::arch::is_aarch64_feature_detected as has;
         // SAFETY: just checked.
-        all.push(Kernels::neon(unsafe { DotProd::assume() }));
-        if std::arch::is_aarch64_feature_detected!("i8mm") {
-            // SAFETY: just checked.
-            all.push(Kernels::i8mm(unsafe { I8mm::assume() }));
-        }
+        let neon = has!("dotprod").then(|| Kernels::neon(unsafe { DotProd::assume() }));
+        sets.push(("neon", neon));
+        // SAFETY: just checked.
+        let i8mm = (has!("dotprod") && has!("i8mm")).then(|| Kernels::i8mm(unsafe { I8mm::assume() }));
+        sets.push(("i8mm", i8mm));
     }
-    all
+    let here = |(name, kernels): (&str, Option<Kernels>)| {
+        if kernels.is_none() {
+            skip(Need::Instructions, std::format_args!("this CPU has no {name}"));
+        }
+        kernels
+    };
+    sets.into_iter().filter_map(here).collect()
 }
 
 /// SplitMix64 (Steele et al. 2014), enough for test data.

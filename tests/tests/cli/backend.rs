@@ -1,6 +1,7 @@
 //! `--backend` and `thimble devices`. What needs an adapter is left out, with a line, where there is none.
 
 use crate::setup::{Bench, setup};
+use conformance::{Need, skip};
 use serde_json::{Value, json};
 
 /// No driver is found with these.
@@ -22,7 +23,7 @@ fn ids(bench: &Bench, more: &[&str], environment: &[(&str, &str)]) -> (Value, Va
 fn adapter(bench: &Bench) -> bool {
     let found = !bench.json(&["devices", "--json"])["adapters"].as_array().unwrap().is_empty();
     if !found {
-        println!("skipped: no adapter");
+        skip(Need::Adapter, "`thimble devices` shows no adapter");
     }
     found
 }
@@ -91,8 +92,7 @@ fn a_gpu_of_software_is_never_chosen() {
     let devices = bench.json(&["devices", "--json"]);
     let adapters = devices["adapters"].as_array().unwrap();
     if adapters.is_empty() || adapters.iter().any(|adapter| adapter["software"] == json!(false)) {
-        println!("skipped: there is no adapter, or a real one");
-        return;
+        return skip(Need::AdapterFeature, "there is no adapter, or a real one");
     }
     let (expected, cpu, _) = ids(&bench, &[], &[]);
     let (found, backend, said) = ids(&bench, &["--backend", "auto"], &[]);
@@ -108,7 +108,7 @@ fn one_that_is_named_is_timed_and_remembered() {
     let bench = setup("backend-timed");
     let adapters = bench.json(&["devices", "--json"])["adapters"].clone();
     let Some(adapter) = adapters.as_array().and_then(|all| all.first()) else {
-        return println!("skipped: no adapter");
+        return skip(Need::Adapter, "`thimble devices` shows no adapter");
     };
     let named = [("THIMBLE_ADAPTER", adapter["name"].as_str().unwrap())];
     let (expected, _, _) = ids(&bench, &["--exact"], &[]);

@@ -4,7 +4,7 @@
 //! `cargo test --release -p conformance --features slow --test eval -- --nocapture` prints the figures.
 
 use super::{complete, converted, shared};
-use conformance::gguf;
+use conformance::{find_gguf, find_shared, gguf};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -29,7 +29,7 @@ struct Line {
 
 /// The model, the reference and the folder of data.
 static REAL: LazyLock<Option<(MappedModel, Vec<Line>, PathBuf)>> = LazyLock::new(|| {
-    let (gguf, shared) = (gguf()?, shared()?);
+    let (gguf, shared) = (find_gguf()?, find_shared()?);
     let destination = Path::new(env!("CARGO_TARGET_TMPDIR")).join("eval.thimble");
     let model = converted(&gguf, &destination, Quant::Keep).0;
     let lines = std::fs::read_to_string(shared.join("reference/eval.jsonl")).unwrap();
@@ -71,7 +71,7 @@ fn parts(lines: &[Line], data: &Path) -> Vec<Part> {
 
 /// Evaluates the reference's items.
 fn evaluate(exact: bool) -> Option<BTreeMap<(String, usize), Found>> {
-    let (model, lines, data) = REAL.as_ref()?;
+    let (model, lines, data) = gguf().and(shared()).and(REAL.as_ref())?;
     let mut all = BTreeMap::new();
     for (name, task, offset) in parts(lines, data) {
         let evaluated = complete(&Evaluation {

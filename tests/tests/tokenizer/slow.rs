@@ -2,6 +2,7 @@
 
 use super::common::Random;
 use super::gguf::Metadata;
+use conformance::{find_gguf, gguf, shared};
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::time::Instant;
@@ -9,7 +10,7 @@ use thimble_converter::tokenizer::{Vocabulary, battery, verify_against};
 
 /// What the GGUF file named by `THIMBLE_GGUF` says, and the section made from it.
 static MODEL: LazyLock<Option<(Metadata, Vocabulary, Vec<u8>)>> = LazyLock::new(|| {
-    let path = std::env::var_os("THIMBLE_GGUF")?;
+    let path = find_gguf()?;
     let bytes = std::fs::read(&path).expect("THIMBLE_GGUF names a file");
     let metadata = Metadata::read(&bytes);
     let Metadata { tokens, types, merges, pre } = &metadata;
@@ -18,11 +19,9 @@ static MODEL: LazyLock<Option<(Metadata, Vocabulary, Vec<u8>)>> = LazyLock::new(
     Some((metadata, vocabulary, section))
 });
 
-/// The folder of texts beside the checkout.
-fn shared() -> Option<PathBuf> {
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared");
-    let path = std::env::var_os("THIMBLE_SHARED").map_or(beside, PathBuf::from);
-    path.is_dir().then_some(path)
+/// The same; skips a test for want of it.
+fn model() -> Option<&'static (Metadata, Vocabulary, Vec<u8>)> {
+    gguf().and(MODEL.as_ref())
 }
 
 fn files(folder: &Path, found: &mut Vec<PathBuf>) {
@@ -44,10 +43,7 @@ fn strings(value: serde_json::Value, found: &mut Vec<String>) {
 
 #[test]
 fn shared_texts_give_the_ids_of_the_oracle() {
-    let (Some((metadata, _, section)), Some(shared)) = (MODEL.as_ref(), shared()) else {
-        println!("skipped: THIMBLE_GGUF or the shared folder is missing");
-        return;
-    };
+    let (Some((metadata, _, section)), Some(shared)) = (model(), shared()) else { return };
     let oracle = metadata.oracle();
     for folder in ["data/text", "data/eval/mmlu", "data/eval/gsm8k", "data/eval", "data/sft", "data/dpo"] {
         let mut paths = Vec::new();
@@ -73,10 +69,7 @@ fn shared_texts_give_the_ids_of_the_oracle() {
 
 #[test]
 fn a_million_random_strings_give_the_ids_of_the_oracle() {
-    let Some((metadata, _, section)) = MODEL.as_ref() else {
-        println!("skipped: THIMBLE_GGUF is not set");
-        return;
-    };
+    let Some((metadata, _, section)) = model() else { return };
     let oracle = metadata.oracle();
     let begin = Instant::now();
     let mut random = Random(2026);
@@ -92,10 +85,7 @@ fn a_million_random_strings_give_the_ids_of_the_oracle() {
 
 #[test]
 fn the_battery_of_the_real_vocabulary_passes() {
-    let Some((metadata, vocabulary, section)) = MODEL.as_ref() else {
-        println!("skipped: THIMBLE_GGUF is not set");
-        return;
-    };
+    let Some((metadata, vocabulary, section)) = model() else { return };
     let begin = Instant::now();
     let texts = battery(vocabulary);
     let tokens = verify_against(section, &metadata.oracle(), &texts).expect("equal ids");

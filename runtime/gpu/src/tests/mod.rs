@@ -12,6 +12,7 @@ use crate::kernels::{Entry, Kernels};
 use crate::steps::{Pass, Step};
 use crate::{Device, SHADERS, Tile};
 use naga::valid::{Capabilities, ValidationFlags, Validator};
+use thimble_needs::{Need, skip};
 
 /// The adapter that `THIMBLE_ADAPTER` names, or the best; says so on standard output where there is none.
 pub(crate) fn device() -> Option<Device> {
@@ -22,7 +23,7 @@ pub(crate) fn device() -> Option<Device> {
             Some(device)
         }
         Err(error) => {
-            println!("skipped: {error}");
+            skip(Need::Adapter, error);
             None
         }
     }

@@ -4,6 +4,7 @@ use super::products::sample;
 use super::{Random, device, plain};
 use crate::{Device, Gpu, GpuError, GpuOptions, Tile};
 use std::path::PathBuf;
+use thimble_needs::{Need, skip};
 use thimble_runtime::Token;
 use thimble_runtime::cpu::Cpu;
 use thimble_runtime::format::{
@@ -311,8 +312,7 @@ fn pipelines_are_kept() {
     };
     let expected = run();
     let [path] = &files()[..] else {
-        println!("skipped: this adapter leaves pipelines to its driver");
-        return;
+        return skip(Need::AdapterFeature, "this adapter leaves pipelines to its driver");
     };
     let bytes = std::fs::read(path).unwrap();
     println!("{} bytes of pipelines", bytes.len());
@@ -383,8 +383,7 @@ fn products_are_as_near_as_the_cpus_fast_path() {
 #[test]
 fn a_real_models_logits_are_those_of_the_exact_mode() {
     let Some(path) = std::env::var_os("THIMBLE_MODEL").map(PathBuf::from) else {
-        println!("skipped: THIMBLE_MODEL names no .thimble file");
-        return;
+        return skip(Need::ChosenModel, "THIMBLE_MODEL names no .thimble file");
     };
     let Some(device) = plain() else { return };
     let file = File::new(&std::fs::read(path).unwrap());
