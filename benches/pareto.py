@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Size against divergence: llama.cpp's quantized files and Thimble's of the same model, by the same code.
 
-    cargo build --release -p thimble-cli
+    cargo build --release -p thimble-cli --features full
     benches/pareto.py SOURCE --text TEXT [--calibrate CALIBRATION_TEXT] [--work DIR] [--windows N]
 
 SOURCE is a Hugging Face folder or a GGUF file; its values in an F16 GGUF file are the original for every contestant. The peer comes from
@@ -46,7 +46,7 @@ class Contest:
         # A bare name would be looked for along PATH.
         flags.thimble = flags.thimble.resolve()
         if not flags.thimble.exists():
-            sys.exit(f"there is no {flags.thimble}: run `cargo build --release -p thimble-cli`, or give --thimble")
+            sys.exit(f"there is no {flags.thimble}: run `cargo build --release -p thimble-cli --features full`, or give --thimble")
         self.same_contest()
         self.figures_file = self.work / "pareto.json"
         self.figures = json.loads(self.figures_file.read_text()) if self.figures_file.exists() else {}

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Claim: prompts and answers are computed several times as fast as by llama.cpp.
 
-    cargo build --release -p thimble-cli
+    cargo build --release -p thimble-cli           # with --features gpu for --backend gpu
     benches/build-llama.cpp.sh LLAMA                  # once: from its PyPI source package
     benches/speed.py --ours M.thimble --theirs M.gguf --llama LLAMA
 

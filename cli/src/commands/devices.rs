@@ -114,6 +114,5 @@ fn adapters() -> Result<Vec<AdapterReport>, Failure> {
 
 #[cfg(not(feature = "gpu"))]
 fn adapters() -> Result<Vec<AdapterReport>, Failure> {
-    let missing = "this program was built without GPU support: build it with the feature gpu";
-    Err(Failure::Engine(missing.to_owned()))
+    Err(Failure::LeftOut { what: "thimble devices", feature: "gpu" })
 }
