@@ -5,7 +5,7 @@
 //! of tokens, one below the other in memory, are its first.
 
 use super::avx512::Avx512Vnni;
-use super::block_product::{Block, STEPS, add_dots};
+use super::block_product::{Block, add_dots};
 use super::blocks::{
     Q3NlBlock, Q4Block, Q4MinBlock, Q4NlBlock, Q5NlBlock, Q6Block, Q8Block, Q8RowBlock, QuantGroup,
 };
@@ -238,11 +238,7 @@ impl<B: Block> Work for Panels<'_, '_, B> {
                 for (batch, blocks) in blocks.chunks(BATCH).enumerate() {
                     for (codes, block) in codes.iter_mut().zip(blocks) {
                         for step in 0..GROUP / 4 {
-                            s.store_difference(
-                                block.codes(s, step / STEPS, step % STEPS),
-                                zero,
-                                &mut codes[step],
-                            );
+                            s.store_difference(block.codes(s, step), zero, &mut codes[step]);
                         }
                     }
                     for (sums, x) in sums.iter_mut().zip(groups.chunks(per_tile)) {

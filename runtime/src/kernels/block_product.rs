@@ -9,13 +9,13 @@ use crate::format::{GROUP, LEVEL_ZERO, LEVELS_3, LEVELS_4, LEVELS_5, PANEL};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 /// A quantized block: `scale * (code - ZERO) + minimum` for 16 rows of 32 columns.
-pub(super) trait Block: FromBytes + Immutable + KnownLayout {
+pub(crate) trait Block: FromBytes + Immutable + KnownLayout {
     /// The code that stands for zero.
     const ZERO: u8;
     /// Whether no code is above 127.
     const SMALL: bool = true;
-    /// The codes of the four columns of a step, of 16 rows: of step `step` (below 4) in half `half` (0 or 1) of the block.
-    fn codes<S: Simd>(&self, s: S, half: usize, step: usize) -> S::B;
+    /// The codes of columns `4 * step ..` of 16 rows; `step` is below 8.
+    fn codes<S: Simd>(&self, s: S, step: usize) -> S::B;
     /// The rows' scales, without those that stand in front of a panel.
     fn scales<S: Simd>(&self, s: S) -> S::F;
     /// The rows' minimums, where the encoding has them.
@@ -26,7 +26,7 @@ pub(super) trait Block: FromBytes + Immutable + KnownLayout {
 }
 
 /// One of the two planes of quantized activations.
-pub(super) trait Plane {
+pub(crate) trait Plane {
     fn words(x: &QuantGroup) -> &[i32; GROUP / 4];
 }
 
@@ -47,10 +47,6 @@ impl Plane for Fine {
     }
 }
 
-/// Halves of a block.
-const HALVES: usize = 2;
-/// Steps in a half: of four columns each.
-pub(super) const STEPS: usize = GROUP / 4 / HALVES;
 /// Adds the block's product with `W` tokens' groups, without the scales in front of the panel.
 ///
 /// An integer product is at most 32 x 255 x 127 for the first plane, 2^28 once that is times 256: exact in 32 bits.
@@ -93,8 +89,9 @@ pub(super) fn add_integer<S: Simd, C: Block, const W: usize>(
     }
 }
 
+/// Adds to each row the product of its 4 codes and the 4 signed bytes of `x`, by what the encoding's codes allow.
 #[inline(always)]
-fn dot<S: Simd, C: Block>(s: S, sum: S::I, codes: S::B, x: i32) -> S::I {
+pub(super) fn dot<S: Simd, C: Block>(s: S, sum: S::I, codes: S::B, x: i32) -> S::I {
     if C::SMALL { s.dot_small(sum, codes, x) } else { s.dot_bytes(sum, codes, x) }
 }
 
@@ -108,10 +105,10 @@ fn both_planes<S: Simd, C: Block, const W: usize>(
     dots: &mut [S::I; W],
 ) {
     let mut coarse = [s.splat_i32(0); W];
-    // Not a loop: the compiler unrolls some of its length, and leaves others with shifts that it does not know.
+    // Not a loop: the compiler unrolls some, and leaves others with shifts by numbers that it does not know.
     macro_rules! steps {
         ($($step:literal),*) => {$(
-            let codes = block.codes(s, $step / STEPS, $step % STEPS);
+            let codes = block.codes(s, $step);
             for t in 0..W {
                 coarse[t] = dot::<S, C>(s, coarse[t], codes, x[t].codes[$step]);
             }
@@ -133,7 +130,7 @@ fn dots_alone<S: Simd, C: Block>(s: S, block: &C, x: &QuantGroup) -> S::I {
     let mut coarse = [s.splat_i32(0); 2];
     let mut fine = [s.splat_i32(0); 2];
     for step in 0..GROUP / 4 {
-        let codes = block.codes(s, step / STEPS, step % STEPS);
+        let codes = block.codes(s, step);
         coarse[step % 2] = dot::<S, C>(s, coarse[step % 2], codes, x.codes[step]);
         fine[step % 2] = dot::<S, C>(s, fine[step % 2], codes, x.fine[step]);
     }
@@ -171,7 +168,7 @@ pub(super) fn dequantize<S: Simd, C: Block>(
         None => s.zero(),
     };
     for (step, out) in out.as_chunks_mut::<4>().0.iter_mut().enumerate() {
-        let codes = block.codes(s, step / STEPS, step % STEPS);
+        let codes = block.codes(s, step);
         let columns =
             [s.column::<0>(codes), s.column::<1>(codes), s.column::<2>(codes), s.column::<3>(codes)];
         for (column, out) in columns.into_iter().zip(out) {
@@ -183,22 +180,16 @@ pub(super) fn dequantize<S: Simd, C: Block>(
 
 /// The nibbles of one step.
 #[inline(always)]
-fn nibbles<S: Simd>(s: S, low: &[[u8; 64]; 4], half: usize, step: usize) -> S::B {
-    let codes = s.load_bytes(&low[half * STEPS / 2 + step / 2]);
+fn nibbles<S: Simd>(s: S, low: &[[u8; 64]; 4], step: usize) -> S::B {
+    let codes = s.load_bytes(&low[step / 2]);
     if step.is_multiple_of(2) { s.low_nibbles(codes) } else { s.high_nibbles(codes) }
-}
-
-/// Bytes that hold one bit of each step: a half's four bits lowest, whatever is above them.
-#[inline(always)]
-fn half_of_bits<S: Simd>(s: S, bits: &[u8; 64], half: usize) -> S::B {
-    s.bits(s.load_bytes(bits), (half * STEPS) as i32, 255)
 }
 
 impl Block for Q4Block {
     const ZERO: u8 = 8;
     #[inline(always)]
-    fn codes<S: Simd>(&self, s: S, half: usize, step: usize) -> S::B {
-        nibbles(s, &self.codes, half, step)
+    fn codes<S: Simd>(&self, s: S, step: usize) -> S::B {
+        nibbles(s, &self.codes, step)
     }
     #[inline(always)]
     fn scales<S: Simd>(&self, s: S) -> S::F {
@@ -209,8 +200,8 @@ impl Block for Q4Block {
 impl Block for Q4MinBlock {
     const ZERO: u8 = 0;
     #[inline(always)]
-    fn codes<S: Simd>(&self, s: S, half: usize, step: usize) -> S::B {
-        nibbles(s, &self.codes, half, step)
+    fn codes<S: Simd>(&self, s: S, step: usize) -> S::B {
+        nibbles(s, &self.codes, step)
     }
     #[inline(always)]
     fn scales<S: Simd>(&self, s: S) -> S::F {
@@ -226,8 +217,8 @@ impl Block for Q8Block {
     const ZERO: u8 = 128;
     const SMALL: bool = false;
     #[inline(always)]
-    fn codes<S: Simd>(&self, s: S, half: usize, step: usize) -> S::B {
-        s.load_bytes(&self.codes[half * STEPS + step])
+    fn codes<S: Simd>(&self, s: S, step: usize) -> S::B {
+        s.load_bytes(&self.codes[step])
     }
     #[inline(always)]
     fn scales<S: Simd>(&self, s: S) -> S::F {
@@ -239,8 +230,8 @@ impl Block for Q8RowBlock {
     const ZERO: u8 = 128;
     const SMALL: bool = false;
     #[inline(always)]
-    fn codes<S: Simd>(&self, s: S, half: usize, step: usize) -> S::B {
-        s.load_bytes(&self.codes[half * STEPS + step])
+    fn codes<S: Simd>(&self, s: S, step: usize) -> S::B {
+        s.load_bytes(&self.codes[step])
     }
     #[inline(always)]
     fn scales<S: Simd>(&self, s: S) -> S::F {
@@ -251,9 +242,9 @@ impl Block for Q8RowBlock {
 impl Block for Q3NlBlock {
     const ZERO: u8 = LEVEL_ZERO;
     #[inline(always)]
-    fn codes<S: Simd>(&self, s: S, half: usize, step: usize) -> S::B {
-        let low = s.bits(s.load_bytes(&self.low[half]), 2 * step as i32, 3);
-        let high = s.bits(half_of_bits(s, &self.high, half), step as i32 - 2, 4);
+    fn codes<S: Simd>(&self, s: S, step: usize) -> S::B {
+        let low = s.bits(s.load_bytes(&self.low[step / 4]), 2 * (step % 4) as i32, 3);
+        let high = s.bits(s.load_bytes(&self.high), step as i32 - 2, 4);
         const TABLE: [u8; 16] = {
             let mut table = [0; 16];
             let mut code = 0;
@@ -274,8 +265,8 @@ impl Block for Q3NlBlock {
 impl Block for Q4NlBlock {
     const ZERO: u8 = LEVEL_ZERO;
     #[inline(always)]
-    fn codes<S: Simd>(&self, s: S, half: usize, step: usize) -> S::B {
-        s.lookup(nibbles(s, &self.low, half, step), &LEVELS_4)
+    fn codes<S: Simd>(&self, s: S, step: usize) -> S::B {
+        s.lookup(nibbles(s, &self.low, step), &LEVELS_4)
     }
     #[inline(always)]
     fn scales<S: Simd>(&self, s: S) -> S::F {
@@ -286,9 +277,9 @@ impl Block for Q4NlBlock {
 impl Block for Q5NlBlock {
     const ZERO: u8 = LEVEL_ZERO;
     #[inline(always)]
-    fn codes<S: Simd>(&self, s: S, half: usize, step: usize) -> S::B {
-        let high = s.bits(half_of_bits(s, &self.high, half), step as i32 - 4, 16);
-        s.lookup_32(s.or(nibbles(s, &self.low, half, step), high), &LEVELS_5)
+    fn codes<S: Simd>(&self, s: S, step: usize) -> S::B {
+        let high = s.bits(s.load_bytes(&self.high), step as i32 - 4, 16);
+        s.lookup_32(s.or(nibbles(s, &self.low, step), high), &LEVELS_5)
     }
     #[inline(always)]
     fn scales<S: Simd>(&self, s: S) -> S::F {
@@ -299,9 +290,9 @@ impl Block for Q5NlBlock {
 impl Block for Q6Block {
     const ZERO: u8 = 32;
     #[inline(always)]
-    fn codes<S: Simd>(&self, s: S, half: usize, step: usize) -> S::B {
-        let high = s.bits(s.load_bytes(&self.high[half]), 2 * step as i32 - 4, 48);
-        s.or(nibbles(s, &self.low, half, step), high)
+    fn codes<S: Simd>(&self, s: S, step: usize) -> S::B {
+        let high = s.bits(s.load_bytes(&self.high[step / 4]), 2 * (step % 4) as i32 - 4, 48);
+        s.or(nibbles(s, &self.low, step), high)
     }
     #[inline(always)]
     fn scales<S: Simd>(&self, s: S) -> S::F {

@@ -1,9 +1,10 @@
 //! Weight panels times a few tokens, the one loop that everything else waits for.
 
-use super::block_product::{Block, add_integer, dequantize};
+use super::block_product::{Block, add_integer};
 use super::blocks::{
     Matrix, Q3NlBlock, Q4Block, Q4MinBlock, Q4NlBlock, Q5NlBlock, Q6Block, Q8Block, Q8RowBlock, QuantGroup,
 };
+use super::float_matmul::{exact_panel, float_panels};
 use super::shared::Disjoint;
 use super::simd::{Simd, Work};
 use crate::format::{Encoding, GROUP, PANEL};
@@ -67,42 +68,6 @@ pub fn tiled_groups(tokens: usize, columns: usize, tile: usize) -> Option<usize>
     let rest = tokens % tile;
     let rest = if rest == 0 { 0 } else { tile_width(rest, tile) };
     (tokens - tokens % tile + rest).checked_mul(columns.div_ceil(GROUP))
-}
-
-/// A number of a float panel.
-trait Float: FromBytes + zerocopy::Immutable + zerocopy::KnownLayout + Copy {
-    fn load<S: Simd>(s: S, from: &[Self; PANEL]) -> S::F;
-    fn to_f32(self) -> f32;
-}
-
-impl Float for f32 {
-    #[inline(always)]
-    fn load<S: Simd>(s: S, from: &[f32; PANEL]) -> S::F {
-        s.load(from)
-    }
-    fn to_f32(self) -> f32 {
-        self
-    }
-}
-
-impl Float for f16 {
-    #[inline(always)]
-    fn load<S: Simd>(s: S, from: &[f16; PANEL]) -> S::F {
-        s.load_f16(from)
-    }
-    fn to_f32(self) -> f32 {
-        self.to_f32()
-    }
-}
-
-impl Float for bf16 {
-    #[inline(always)]
-    fn load<S: Simd>(s: S, from: &[bf16; PANEL]) -> S::F {
-        s.load_bf16(from)
-    }
-    fn to_f32(self) -> f32 {
-        self.to_f32()
-    }
 }
 
 /// Writes one panel's result for one token.
@@ -210,112 +175,6 @@ fn integer_panels<S: Simd, B: Block>(s: S, job: &MatmulJob<'_>, panels: Range<us
     }
 }
 
-/// Tokens that the f32 loops take at a time.
-const FLOAT_TILE: usize = 4;
-
-/// Sums of weights (16 rows of column after column) times a few tokens.
-struct FloatTile<'j, T> {
-    weights: &'j [[T; PANEL]],
-    rows: &'j [&'j [f32]; FLOAT_TILE],
-    sums: &'j mut [[f32; PANEL]; FLOAT_TILE],
-}
-
-impl<T: Float> Work for FloatTile<'_, T> {
-    type Output = ();
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let mut sums = [s.zero(); FLOAT_TILE];
-        for (k, weights) in self.weights.iter().enumerate() {
-            float_step(s, self.rows, k, T::load(s, weights), &mut sums);
-        }
-        for t in 0..FLOAT_TILE {
-            s.store(sums[t], &mut self.sums[t]);
-        }
-    }
-}
-
-/// The same for the blocks of a quantized panel.
-struct ExactTile<'j, B> {
-    header: Option<&'j [f32; PANEL]>,
-    blocks: &'j [B],
-    rows: &'j [&'j [f32]; FLOAT_TILE],
-    sums: &'j mut [[f32; PANEL]; FLOAT_TILE],
-}
-
-impl<B: Block> Work for ExactTile<'_, B> {
-    type Output = ();
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let mut sums = [s.zero(); FLOAT_TILE];
-        let mut weights = [[0.0; PANEL]; GROUP];
-        for (g, block) in self.blocks.iter().enumerate() {
-            dequantize(s, block, self.header, &mut weights);
-            for (k, weights) in weights.iter().enumerate() {
-                float_step(s, self.rows, g * GROUP + k, s.load(weights), &mut sums);
-            }
-        }
-        for t in 0..FLOAT_TILE {
-            s.store(sums[t], &mut self.sums[t]);
-        }
-    }
-}
-
-/// Adds `weights` (16 rows of one column) times column `k` of a few tokens to `sums`.
-#[inline(always)]
-fn float_step<S: Simd>(
-    s: S,
-    rows: &[&[f32]; FLOAT_TILE],
-    k: usize,
-    weights: S::F,
-    sums: &mut [S::F; FLOAT_TILE],
-) {
-    for t in 0..FLOAT_TILE {
-        let x = rows[t].get(k).copied().unwrap_or(0.0);
-        sums[t] = s.mul_add(weights, s.splat(x), sums[t]);
-    }
-}
-
-/// Writes the sums of up to four tokens.
-struct PutFloats<'j, 'a> {
-    job: &'j MatmulJob<'a>,
-    panel: usize,
-    first: usize,
-    sums: &'j [[f32; PANEL]; FLOAT_TILE],
-}
-
-impl Work for PutFloats<'_, '_> {
-    type Output = ();
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let PutFloats { job, panel, first, sums } = self;
-        for (t, sum) in sums.iter().enumerate().take(job.input.tokens - first) {
-            put(s, job, panel, first + t, s.load(sum));
-        }
-    }
-}
-
-/// The rows of up to four tokens, empty ones past the last.
-fn float_rows<'a>(job: &MatmulJob<'a>, first: usize) -> [&'a [f32]; FLOAT_TILE] {
-    let columns = job.matrix.columns;
-    let mut rows: [&[f32]; FLOAT_TILE] = [&[]; FLOAT_TILE];
-    for (t, row) in rows.iter_mut().enumerate() {
-        if first + t < job.input.tokens {
-            *row = job.input.floats.get((first + t) * columns..(first + t + 1) * columns).unwrap_or(&[]);
-        }
-    }
-    rows
-}
-
-/// All tokens of one quantized panel with f32 arithmetic.
-fn exact_panel<S: Simd, B: Block>(s: S, job: &MatmulJob<'_>, panel: usize) {
-    let (header, blocks) = header_and_blocks::<B>(&job.matrix, panel);
-    for first in (0..job.input.tokens).step_by(FLOAT_TILE) {
-        let mut sums = [[0.0; PANEL]; FLOAT_TILE];
-        s.run(ExactTile { header, blocks, rows: &float_rows(job, first), sums: &mut sums });
-        s.run(PutFloats { job, panel, first, sums: &sums });
-    }
-}
-
 fn quantized_panels<S: Simd, B: Block>(s: S, job: &MatmulJob<'_>) {
     let panels = job.panels.clone();
     match job.input.groups {
@@ -325,17 +184,6 @@ fn quantized_panels<S: Simd, B: Block>(s: S, job: &MatmulJob<'_>) {
             panels.for_each(|panel| integer_panels::<S, B>(s, job, panel..panel + 1, groups));
         }
         None => panels.for_each(|panel| exact_panel::<S, B>(s, job, panel)),
-    }
-}
-
-fn float_panels<S: Simd, T: Float>(s: S, job: &MatmulJob<'_>) {
-    for panel in job.panels.clone() {
-        let weights = <[[T; PANEL]]>::ref_from_bytes(job.matrix.panel(panel)).unwrap_or(&[]);
-        for first in (0..job.input.tokens).step_by(FLOAT_TILE) {
-            let mut sums = [[0.0; PANEL]; FLOAT_TILE];
-            s.run(FloatTile { weights, rows: &float_rows(job, first), sums: &mut sums });
-            s.run(PutFloats { job, panel, first, sums: &sums });
-        }
     }
 }
 
@@ -353,61 +201,5 @@ pub(crate) fn matmul<S: Simd>(s: S, job: &MatmulJob<'_>) {
         Encoding::Q4Nl => quantized_panels::<S, Q4NlBlock>(s, job),
         Encoding::Q5Nl => quantized_panels::<S, Q5NlBlock>(s, job),
         Encoding::Q6 => quantized_panels::<S, Q6Block>(s, job),
-    }
-}
-
-/// Copies row `row` of `matrix` (an embedding) to `out` as f32.
-pub(crate) fn row<S: Simd>(s: S, matrix: &Matrix<'_>, row: usize, out: &mut [f32]) {
-    let (panel, lane) = (row / PANEL, row % PANEL);
-    match matrix.encoding {
-        Encoding::F32 | Encoding::Vector => float_row::<f32>(matrix.panel(panel), lane, out),
-        Encoding::F16 => float_row::<f16>(matrix.panel(panel), lane, out),
-        Encoding::BF16 => float_row::<bf16>(matrix.panel(panel), lane, out),
-        Encoding::Q8 => block_row::<S, Q8Block>(s, matrix, panel, lane, out),
-        Encoding::Q8Row => block_row::<S, Q8RowBlock>(s, matrix, panel, lane, out),
-        Encoding::Q4 => block_row::<S, Q4Block>(s, matrix, panel, lane, out),
-        Encoding::Q4Min => block_row::<S, Q4MinBlock>(s, matrix, panel, lane, out),
-        Encoding::Q3Nl => block_row::<S, Q3NlBlock>(s, matrix, panel, lane, out),
-        Encoding::Q4Nl => block_row::<S, Q4NlBlock>(s, matrix, panel, lane, out),
-        Encoding::Q5Nl => block_row::<S, Q5NlBlock>(s, matrix, panel, lane, out),
-        Encoding::Q6 => block_row::<S, Q6Block>(s, matrix, panel, lane, out),
-    }
-}
-
-fn float_row<T: Float>(data: &[u8], lane: usize, out: &mut [f32]) {
-    let weights = <[[T; PANEL]]>::ref_from_bytes(data).unwrap_or(&[]);
-    for (out, weights) in out.iter_mut().zip(weights) {
-        *out = weights[lane].to_f32();
-    }
-}
-
-/// Blocks that are dequantized at a time.
-const BATCH: usize = 4;
-
-/// Blocks as 16 rows of column after column.
-struct Dequantize<'b, B> {
-    header: Option<&'b [f32; PANEL]>,
-    blocks: &'b [B],
-    out: &'b mut [[[f32; PANEL]; GROUP]; BATCH],
-}
-
-impl<B: Block> Work for Dequantize<'_, B> {
-    type Output = ();
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        for (block, out) in self.blocks.iter().zip(self.out) {
-            dequantize(s, block, self.header, out);
-        }
-    }
-}
-
-fn block_row<S: Simd, B: Block>(s: S, matrix: &Matrix<'_>, panel: usize, lane: usize, out: &mut [f32]) {
-    let (header, blocks) = header_and_blocks::<B>(matrix, panel);
-    let mut weights = [[[0.0; PANEL]; GROUP]; BATCH];
-    for (out, blocks) in out.chunks_mut(BATCH * GROUP).zip(blocks.chunks(BATCH)) {
-        s.run(Dequantize { header, blocks, out: &mut weights });
-        for (out, weights) in out.iter_mut().zip(weights.as_flattened()) {
-            *out = weights[lane];
-        }
     }
 }

@@ -15,6 +15,7 @@ mod avx2;
 mod avx512;
 mod block_product;
 mod blocks;
+mod float_matmul;
 mod matmul;
 #[cfg(target_arch = "aarch64")]
 mod neon;

@@ -1,6 +1,6 @@
 //! NEON with the dot-product extension, and with the matrix products of bytes on top: four registers for the sixteen lanes.
 
-use super::block_product::{Block, Plane, STEPS};
+use super::block_product::{Block, Plane};
 use super::blocks::QuantGroup;
 use super::simd::{Compile, Simd, compile, half_tables};
 use crate::format::GROUP;
@@ -34,7 +34,7 @@ compile!(I8mm, "neon,dotprod,i8mm");
 /// Evaluates a register-only intrinsic.
 macro_rules! with {
     ($call:expr) => {
-        // SAFETY: the receiver, a `Neon`, exists only where the CPU has these instructions, and the
+        // SAFETY: the receiver, or the argument `s`, a `Neon`, exists only where the CPU has these instructions, and the
         // intrinsic touches no memory but through the reference to an array of at least its size.
         unsafe { $call }
     };
@@ -55,10 +55,7 @@ fn quarters<T>(from: &[T; 16]) -> &[[T; 4]] {
     from.as_chunks::<4>().0
 }
 
-impl<const MATRIX: bool> Neon<MATRIX>
-where
-    Neon<MATRIX>: Compile,
-{
+impl<const MATRIX: bool> Neon<MATRIX> {
     /// `sdot`: to each 32-bit lane the sum of 4 products of signed bytes.
     ///
     /// As assembly because the intrinsic is not stable.
@@ -94,55 +91,6 @@ where
         sum
     }
 
-    /// Signed codes of two steps as pairs of rows with 8 columns each.
-    #[inline(always)]
-    fn row_pairs<C: Block>(self, block: &C, step: usize) -> [int8x16_t; 8] {
-        let flip = with!(vdupq_n_u8(if C::SMALL { 0 } else { 128 }));
-        let first = block.codes(self, step / STEPS, step % STEPS);
-        let second = block.codes(self, step / STEPS, step % STEPS + 1);
-        let mut pairs = [with!(vdupq_n_s8(0)); 8];
-        for quarter in 0..4 {
-            let first = with!(veorq_u8(first[quarter], flip));
-            let second = with!(veorq_u8(second[quarter], flip));
-            let (first, second) = (with!(vreinterpretq_u32_u8(first)), with!(vreinterpretq_u32_u8(second)));
-            let (low, high) = (with!(vzip1q_u32(first, second)), with!(vzip2q_u32(first, second)));
-            pairs[2 * quarter] = with!(vreinterpretq_s8_u32(low));
-            pairs[2 * quarter + 1] = with!(vreinterpretq_s8_u32(high));
-        }
-        pairs
-    }
-
-    /// [`Simd::dots`] of the tokens `2 * pair` and `2 * pair + 1` for all pairs below `PAIRS`.
-    #[inline(always)]
-    fn matrix_dots<C: Block, P: Plane, const PAIRS: usize>(
-        self,
-        block: &C,
-        x: &[QuantGroup],
-        dots: &mut [[int32x4_t; 4]],
-    ) {
-        let mut sums = [[with!(vdupq_n_s32(0)); 8]; PAIRS];
-        for step in (0..GROUP / 4).step_by(2) {
-            let rows = self.row_pairs(block, step);
-            for (sums, x) in sums.iter_mut().zip(x.as_chunks::<2>().0) {
-                let [a, b] = [P::words(&x[0]), P::words(&x[1])];
-                let words = [a[step], a[step + 1], b[step], b[step + 1]];
-                let words = with!(vld1q_s32(words.as_ptr()));
-                let words = with!(vreinterpretq_s8_s32(words));
-                for (sum, rows) in sums.iter_mut().zip(rows) {
-                    *sum = self.smmla(*sum, rows, words);
-                }
-            }
-        }
-        for (sums, dots) in sums.iter().zip(dots.as_chunks_mut::<2>().0) {
-            for quarter in 0..4 {
-                let (low, high) = (sums[2 * quarter], sums[2 * quarter + 1]);
-                let (first, second) = (with!(vuzp1q_s32(low, high)), with!(vuzp2q_s32(low, high)));
-                dots[0][quarter] = with!(vaddq_s32(dots[0][quarter], first));
-                dots[1][quarter] = with!(vaddq_s32(dots[1][quarter], second));
-            }
-        }
-    }
-
     #[inline(always)]
     fn dot(self, sum: [int32x4_t; 4], codes: [int8x16_t; 4], x: i32) -> [int32x4_t; 4] {
         let x = with!(vdupq_n_s32(x));
@@ -153,6 +101,59 @@ where
             self.sdot(sum[2], codes[2], x),
             self.sdot(sum[3], codes[3], x),
         ]
+    }
+}
+
+/// Signed codes of two steps as pairs of rows with 8 columns each.
+#[inline(always)]
+fn row_pairs<const MATRIX: bool, C: Block>(s: Neon<MATRIX>, block: &C, step: usize) -> [int8x16_t; 8]
+where
+    Neon<MATRIX>: Compile,
+{
+    let flip = with!(vdupq_n_u8(if C::SMALL { 0 } else { 128 }));
+    let (first, second) = (block.codes(s, step), block.codes(s, step + 1));
+    let mut pairs = [with!(vdupq_n_s8(0)); 8];
+    for quarter in 0..4 {
+        let first = with!(veorq_u8(first[quarter], flip));
+        let second = with!(veorq_u8(second[quarter], flip));
+        let (first, second) = (with!(vreinterpretq_u32_u8(first)), with!(vreinterpretq_u32_u8(second)));
+        let (low, high) = (with!(vzip1q_u32(first, second)), with!(vzip2q_u32(first, second)));
+        pairs[2 * quarter] = with!(vreinterpretq_s8_u32(low));
+        pairs[2 * quarter + 1] = with!(vreinterpretq_s8_u32(high));
+    }
+    pairs
+}
+
+/// [`Simd::dots`] of the tokens `2 * pair` and `2 * pair + 1` for all pairs below `PAIRS`.
+#[inline(always)]
+fn matrix_dots<const MATRIX: bool, C: Block, P: Plane, const PAIRS: usize>(
+    s: Neon<MATRIX>,
+    block: &C,
+    x: &[QuantGroup],
+    dots: &mut [[int32x4_t; 4]],
+) where
+    Neon<MATRIX>: Compile,
+{
+    let mut sums = [[with!(vdupq_n_s32(0)); 8]; PAIRS];
+    for step in (0..GROUP / 4).step_by(2) {
+        let rows = row_pairs(s, block, step);
+        for (sums, x) in sums.iter_mut().zip(x.as_chunks::<2>().0) {
+            let [a, b] = [P::words(&x[0]), P::words(&x[1])];
+            let words = [a[step], a[step + 1], b[step], b[step + 1]];
+            let words = with!(vld1q_s32(words.as_ptr()));
+            let words = with!(vreinterpretq_s8_s32(words));
+            for (sum, rows) in sums.iter_mut().zip(rows) {
+                *sum = s.smmla(*sum, rows, words);
+            }
+        }
+    }
+    for (sums, dots) in sums.iter().zip(dots.as_chunks_mut::<2>().0) {
+        for quarter in 0..4 {
+            let (low, high) = (sums[2 * quarter], sums[2 * quarter + 1]);
+            let (first, second) = (with!(vuzp1q_s32(low, high)), with!(vuzp2q_s32(low, high)));
+            dots[0][quarter] = with!(vaddq_s32(dots[0][quarter], first));
+            dots[1][quarter] = with!(vaddq_s32(dots[1][quarter], second));
+        }
     }
 }
 
@@ -381,9 +382,9 @@ where
             return self.dots_from::<C, P, W>(block, x, dots, 0);
         }
         if W < 4 {
-            self.matrix_dots::<C, P, 1>(block, x, dots);
+            matrix_dots::<MATRIX, C, P, 1>(self, block, x, dots);
         } else {
-            self.matrix_dots::<C, P, 2>(block, x, dots);
+            matrix_dots::<MATRIX, C, P, 2>(self, block, x, dots);
         }
         if !W.is_multiple_of(2) {
             self.dots_from::<C, P, W>(block, x, dots, W - 1);

@@ -1,6 +1,6 @@
 //! The sixteen lanes as plain arrays: the reference, and the kernels of CPUs without a set of their own.
 
-use super::block_product::{Block, Plane, STEPS};
+use super::block_product::{self, Block, Plane};
 use super::blocks::QuantGroup;
 use super::simd::{Compile, Simd, Work};
 use crate::format::GROUP;
@@ -223,14 +223,10 @@ impl Simd for Scalar {
     ) {
         // Of a length that the compiler does not know, so that it stays one.
         for step in 0..core::hint::black_box(GROUP / 4) {
-            let codes = block.codes(self, step / STEPS % 2, step % STEPS);
+            let step = step % (GROUP / 4);
+            let codes = block.codes(self, step);
             for t in first..W {
-                let x = P::words(&x[t])[step % (GROUP / 4)];
-                dots[t] = if C::SMALL {
-                    self.dot_small(dots[t], codes, x)
-                } else {
-                    self.dot_bytes(dots[t], codes, x)
-                };
+                dots[t] = block_product::dot::<Self, C>(self, dots[t], codes, P::words(&x[t])[step]);
             }
         }
     }

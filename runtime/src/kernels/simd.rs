@@ -4,7 +4,7 @@
 //! the handful of operations below, on one 512-bit register, two of 256 bits or four of 128; the kernels
 //! themselves are written once, generic over [`Simd`], and compiled for each set.
 
-use super::block_product::{Block, Plane, STEPS};
+use super::block_product::{Block, Plane, dot};
 use super::blocks::QuantGroup;
 use half::{bf16, f16};
 
@@ -176,14 +176,9 @@ pub(crate) trait Simd: Compile {
     ) {
         macro_rules! steps {
             ($($step:literal),*) => {$(
-                let codes = block.codes(self, $step / STEPS, $step % STEPS);
+                let codes = block.codes(self, $step);
                 for t in first..W {
-                    let x = P::words(&x[t])[$step];
-                    dots[t] = if C::SMALL {
-                        self.dot_small(dots[t], codes, x)
-                    } else {
-                        self.dot_bytes(dots[t], codes, x)
-                    };
+                    dots[t] = dot::<Self, C>(self, dots[t], codes, P::words(&x[t])[$step]);
                 }
             )*};
         }

@@ -3,7 +3,9 @@
 use super::simd::Simd;
 #[cfg(target_arch = "x86_64")]
 use super::{Amx, Avx2, Avx512Vnni, AvxVnni, amx};
-use super::{AttendJob, MatmulJob, Matrix, QuantGroup, Scalar, StoreJob, attention, matmul, rows};
+use super::{
+    AttendJob, MatmulJob, Matrix, QuantGroup, Scalar, StoreJob, attention, float_matmul, matmul, rows,
+};
 #[cfg(target_arch = "aarch64")]
 use super::{DotProd, I8mm};
 
@@ -48,7 +50,7 @@ fn product<S: Simd>(job: &MatmulJob<'_>) {
 }
 
 fn row<S: Simd>(matrix: &Matrix<'_>, row: usize, out: &mut [f32]) {
-    matmul::row(proof::<S>(), matrix, row, out);
+    float_matmul::row(proof::<S>(), matrix, row, out);
 }
 
 fn norm<S: Simd>(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {

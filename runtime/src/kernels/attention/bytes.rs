@@ -4,9 +4,8 @@
 //! dimensions for rows and positions for columns. Queries and probabilities are quantized in two planes, as activations
 //! are, so that what is lost is lost by the bytes of the cache alone.
 
-use super::{
-    AttendJob, BLOCK, BLOCKS, CHUNK, MAX_HEAD_DIM, MEMORY_BOUND, Query, RUN, StoreJob, Tile, Update,
-};
+use super::tile::{Query, Tile, Update};
+use super::{AttendJob, BLOCK, BLOCKS, CHUNK, MAX_HEAD_DIM, MEMORY_BOUND, RUN, StoreJob};
 use crate::kernels::simd::{Simd, Work};
 
 /// Columns of a panel that lie side by side: dimensions of a key, positions of values.

@@ -3,7 +3,8 @@
 //! Keys lie in blocks of 16 positions with one dimension of all 16 side by side, so that a vector of scores needs no
 //! horizontal sum; values lie row by row.
 
-use super::{AttendJob, BLOCK, MAX_HEAD_DIM, MEMORY_BOUND, RUN, StoreJob, Tile, Update};
+use super::tile::{Tile, Update};
+use super::{AttendJob, BLOCK, MAX_HEAD_DIM, MEMORY_BOUND, RUN, StoreJob};
 use crate::kernels::simd::{Simd, Work};
 use core::marker::PhantomData;
 use half::f16;
