@@ -9,11 +9,12 @@ import sys
 HERE = pathlib.Path(__file__).resolve().parent
 
 
-def add_flags(parser):
+def add_flags(parser, required=True):
+    """The flags; those about llama.cpp are `required` unless a script can do without it."""
     parser.add_argument("--ours", type=pathlib.Path, required=True, help="a .thimble file")
-    parser.add_argument("--theirs", type=pathlib.Path, required=True, help="a GGUF file of the same model")
+    parser.add_argument("--theirs", type=pathlib.Path, required=required, help="a GGUF file of the same model")
     parser.add_argument("--thimble", type=pathlib.Path, default=HERE.parent / "target/release/thimble")
-    parser.add_argument("--llama", type=pathlib.Path, required=True, help="folder of benches/build-llama.cpp.sh")
+    parser.add_argument("--llama", type=pathlib.Path, required=required, help="folder of benches/build-llama.cpp.sh")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--backend", default="cpu", help="where thimble runs; unless cpu, llama.cpp has its GPU backend run all")
 
@@ -21,7 +22,7 @@ def add_flags(parser):
 def checked(flags):
     """The flags, once everything that they name is there."""
     for path in [flags.ours, flags.theirs, flags.thimble, flags.llama]:
-        if not path.exists():
+        if path is not None and not path.exists():
             sys.exit(f"there is no {path}: see the head of this script")
     return flags
 
@@ -38,6 +39,8 @@ def ours(flags, test, tokens, depth, threads):
     """Tokens per second of `thimble bench`, one round behind a warm-up."""
     words = ["--test", test, "--tokens", tokens, "--depth", depth, "--threads", threads, "--rounds", 1, "--json"]
     words += ["--backend", flags.backend]
+    if getattr(flags, "kernels", None):
+        words += ["--kernels", flags.kernels]
     return json.loads(output(flags.thimble, "bench", flags.ours, *words))[0]["tokens_per_second"]["median"]
 
 

@@ -8,6 +8,8 @@
     VULKAN=ON benches/build-llama.cpp.sh LLAMA        # with its Vulkan backend, which takes glslc and Vulkan's headers
     benches/speed.py ... --backend gpu --threads 1    # both on the GPU
 
+    benches/speed.py --ours M.thimble --before OLD    # a change: thimble beside OLD, the command built before it
+
 LLAMA may be any folder with a llama-bench in it, a distribution's as well; its Vulkan backend takes a driver made of
 software only where GGML_VK_VISIBLE_DEVICES names it, ours where it is the only one.
 
@@ -17,6 +19,7 @@ Prints medians with their ranges, tokens per second, and the ratio of the median
 """
 
 import argparse
+import pathlib
 import statistics
 
 import peer
@@ -25,22 +28,34 @@ TESTS = ["prefill:512", "prefill:4096", "decode:0", "decode:1024", "decode:8000"
 DECODED = 64
 
 
+def other(flags, case):
+    """One round of what thimble is compared with."""
+    if flags.before is None:
+        return peer.theirs(flags, *case)
+    return peer.ours(argparse.Namespace(**{**vars(flags), "thimble": flags.before}), *case)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    peer.add_flags(parser)
+    peer.add_flags(parser, required=False)
+    parser.add_argument("--before", type=pathlib.Path, help="another build of thimble, in place of llama.cpp")
+    parser.add_argument("--kernels", help="instruction set of thimble's kernels")
     parser.add_argument("--tests", nargs="+", default=TESTS)
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
-    flags = peer.checked(parser.parse_args())
-    megabytes = [path.stat().st_size / 1e6 for path in (flags.ours, flags.theirs)]
-    print(f"{flags.ours.name} ({megabytes[0]:.1f} MB) beside {flags.theirs.name} ({megabytes[1]:.1f} MB)\n")
-    print("| test | threads | thimble | llama.cpp | ratio |")
+    flags = parser.parse_args()
+    if flags.before is None and (flags.theirs is None or flags.llama is None):
+        parser.error("expected --theirs and --llama, or --before")
+    flags = peer.checked(flags)
+    files = [flags.ours] if flags.before else [flags.ours, flags.theirs]
+    print(" beside ".join(f"{path.name} ({path.stat().st_size / 1e6:.1f} MB)" for path in files), end="\n\n")
+    print(f"| test | threads | thimble | {'before' if flags.before else 'llama.cpp'} | ratio |")
     print("|---|---|---|---|---|")
     for test in flags.tests:
         kind, number = test.split(":")
         tokens, depth = (int(number), 0) if kind == "prefill" else (DECODED, int(number))
         for threads in flags.threads:
             case = (kind, tokens, depth, threads)
-            rounds = [(peer.ours(flags, *case), peer.theirs(flags, *case)) for _ in range(flags.rounds)]
+            rounds = [(peer.ours(flags, *case), other(flags, case)) for _ in range(flags.rounds)]
             a, b = zip(*rounds)
             ratio = statistics.median(a) / statistics.median(b)
             name = f"{kind} {number}" if kind == "prefill" else f"decode at {number}"

@@ -128,5 +128,11 @@ elif [ -n "${THIMBLE_SWIFT_ROOT:-}" ] || command -v swift >/dev/null; then
 else
     skipped+=("no Swift compiler: the package was not built (debian-swift.sh install FOLDER brings one)")
 fi
-for line in "${skipped[@]}"; do echo "skipped: $line"; done
+for line in "${skipped[@]}"; do
+    echo "skipped: $line"
+    [ -z "${THIMBLE_SKIPPED:-}" ] || echo "swift: check.sh ($line)" >>"$THIMBLE_SKIPPED"
+done
+case ",${THIMBLE_REQUIRE:-}," in
+    *,swift,* | *,all,*) [ ${#skipped[@]} -eq 0 ] || { echo "THIMBLE_REQUIRE names swift: nothing may be skipped" >&2; exit 1; } ;;
+esac
 echo "the Swift side is checked"

@@ -1,7 +1,8 @@
 """The model that the tests talk to.
 
 THIMBLE_MODEL names a .thimble file, best the real SmolLM2-135M-Instruct; without it a tiny model with random weights is
-made by the repository's own code, which takes cargo. THIMBLE names the command `thimble`, to compare with.
+made by the repository's own code, which takes cargo. THIMBLE names the command `thimble`, to compare with. Where one is
+missing its tests are skipped, or fail if THIMBLE_REQUIRE has `model` among its names.
 """
 
 import os
@@ -9,12 +10,20 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from thimble import Model, Sampling
 
 REPOSITORY = Path(__file__).parents[3]
+
+
+def missing(why: str) -> NoReturn:
+    """Skips the test, or fails it where nothing may be skipped."""
+    if {"model", "all"} & set(os.environ.get("THIMBLE_REQUIRE", "").split(",")):
+        pytest.fail(f"THIMBLE_REQUIRE names model, but {why}")
+    pytest.skip(why)
 
 
 @pytest.fixture(scope="session")
@@ -24,7 +33,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if named:
         return Path(named)
     if not shutil.which("cargo"):
-        pytest.skip("THIMBLE_MODEL names no model, and there is no cargo to make one with")
+        missing("THIMBLE_MODEL names no model, and there is no cargo to make one with")
     made = tmp_path_factory.mktemp("model") / "tiny.thimble"
     command = ["cargo", "run", "--quiet", "-p", "conformance", "--example", "tiny_model", "--", str(made)]
     subprocess.run(command, cwd=REPOSITORY, check=True)
@@ -43,7 +52,7 @@ def thimble() -> str:
     """The command."""
     named = os.environ.get("THIMBLE") or shutil.which("thimble")
     if not named:
-        pytest.skip("THIMBLE does not name the command to compare with")
+        missing("THIMBLE does not name the command to compare with")
     return named
 
 

@@ -65,7 +65,7 @@ final class RealModelTests: XCTestCase {
 
     private func modelFile() throws -> URL {
         guard let path = ProcessInfo.processInfo.environment["THIMBLE_MODEL"], !path.isEmpty else {
-            throw XCTSkip("set THIMBLE_MODEL to a .thimble file of SmolLM2-135M-Instruct")
+            try missing("set THIMBLE_MODEL to a .thimble file of SmolLM2-135M-Instruct")
         }
         return URL(fileURLWithPath: path)
     }
@@ -104,4 +104,18 @@ final class RealModelTests: XCTestCase {
         XCTAssertEqual(shown.count, 4)
         return (shown, settings)
     }
+}
+
+/// Skips the test for want of something, or fails it where THIMBLE_REQUIRE has `model` among its names.
+private func missing(_ why: String) throws -> Never {
+    let required = (ProcessInfo.processInfo.environment["THIMBLE_REQUIRE"] ?? "").split(separator: ",")
+    if required.contains("model") || required.contains("all") {
+        throw RequiredIsMissing(why: why)
+    }
+    throw XCTSkip(why)
+}
+
+/// What a gate does not let pass.
+private struct RequiredIsMissing: Error {
+    let why: String
 }

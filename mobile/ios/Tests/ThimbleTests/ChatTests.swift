@@ -7,7 +7,7 @@ import XCTest
 final class ChatTests: ModelTestCase {
     func testTheTextIsThatOfTheCommand() async throws {
         guard let expected = ProcessInfo.processInfo.environment["THIMBLE_RUN_CHAT"] else {
-            throw XCTSkip(
+            try missing(
                 "THIMBLE_RUN_CHAT is what `thimble run --chat --temperature 0 --max-tokens 60` says to the question")
         }
         let chat = try await Thimble.Chat(openModel(), options: greedy(maxTokens: 60))

@@ -62,7 +62,7 @@ final class ModelTests: ModelTestCase {
 
     func testACompletionIsThatOfTheCommand() async throws {
         guard let expected = ProcessInfo.processInfo.environment["THIMBLE_RUN_TEXT"] else {
-            throw XCTSkip("THIMBLE_RUN_TEXT is what `thimble run --temperature 0 --max-tokens 40` makes of the prompt")
+            try missing("THIMBLE_RUN_TEXT is what `thimble run --temperature 0 --max-tokens 40` makes of the prompt")
         }
         let model = try await openModel()
         let sampling = Sampling(temperature: 0, topP: nil, repetitionPenalty: 1)

@@ -2,6 +2,20 @@ import Foundation
 import Thimble
 import XCTest
 
+/// Skips the test for want of something, or fails it where THIMBLE_REQUIRE has `model` among its names.
+func missing(_ why: String) throws -> Never {
+    let required = (ProcessInfo.processInfo.environment["THIMBLE_REQUIRE"] ?? "").split(separator: ",")
+    if required.contains("model") || required.contains("all") {
+        throw RequiredIsMissing(why: why)
+    }
+    throw XCTSkip(why)
+}
+
+/// What a gate does not let pass.
+struct RequiredIsMissing: Error {
+    let why: String
+}
+
 /// What the tests share: the real model, and a folder that goes when the test ends.
 class ModelTestCase: XCTestCase {
     /// A folder of this test alone.
@@ -19,7 +33,7 @@ class ModelTestCase: XCTestCase {
     /// The file that THIMBLE_MODEL names (SmolLM2-135M-Instruct); a test without one is skipped.
     func modelFile() throws -> URL {
         guard let path = ProcessInfo.processInfo.environment["THIMBLE_MODEL"], !path.isEmpty else {
-            throw XCTSkip("set THIMBLE_MODEL to a .thimble file of SmolLM2-135M-Instruct")
+            try missing("set THIMBLE_MODEL to a .thimble file of SmolLM2-135M-Instruct")
         }
         return URL(fileURLWithPath: path)
     }

@@ -9,11 +9,18 @@ import kotlin.time.Duration.Companion.minutes
 
 /** What tests get from outside: a model that answers messages, and the command `thimble`. */
 object Given {
-    /** The model's file; tests that need it are skipped without. */
+    /** Skips the test where something is missing, or fails it where THIMBLE_REQUIRE has `model` among its names. */
+    private fun needs(present: Boolean, missing: String) {
+        val required = System.getenv("THIMBLE_REQUIRE").orEmpty().split(',').any { it == "model" || it == "all" }
+        check(present || !required) { "THIMBLE_REQUIRE names model, but $missing" }
+        assumeTrue("$missing: skipped", present)
+    }
+
+    /** The model's file; see [needs]. */
     val model: String
         get() {
             val path = System.getenv("THIMBLE_MODEL").orEmpty()
-            assumeTrue("THIMBLE_MODEL names no file: skipped", File(path).isFile)
+            needs(File(path).isFile, "THIMBLE_MODEL names no file")
             return path
         }
 
@@ -24,10 +31,10 @@ object Given {
     fun options(tokens: Int = 24, journal: File? = null, system: String? = null) =
         ChatOptions(system = system, sampling = greedy, maxTokens = tokens.toUInt(), journal = journal?.path)
 
-    /** The output of `thimble` with these arguments; skips the test where the command is not there. */
+    /** The output of `thimble` with these arguments; see [needs]. */
     fun thimble(vararg arguments: String): String {
         val command = System.getenv("THIMBLE").orEmpty()
-        assumeTrue("THIMBLE names no file: skipped", File(command).canExecute())
+        needs(File(command).canExecute(), "THIMBLE names no file")
         val process = ProcessBuilder(command, *arguments).redirectError(ProcessBuilder.Redirect.DISCARD).start()
         val output = process.inputStream.bufferedReader().readText()
         check(process.waitFor(1, TimeUnit.MINUTES) && process.exitValue() == 0) { "$command failed" }
