@@ -93,7 +93,7 @@ fn the_plan_is_what_a_session_writes() {
             }
         }
     }
-    println!("{plans} plans, {} kernels: at most {:.1}% is padding", kernels.name, 100.0 * most);
+    println!("{plans} plans, {} kernels: at most {:.1}% is padding", kernels.name(), 100.0 * most);
 }
 
 /// Most of a plan that padding to boundaries and to vectors may take, and the quantized activations, which a

@@ -48,7 +48,7 @@ static REAL: LazyLock<Option<(MappedModel, Vec<Line>, Perplexity)>> = LazyLock::
     assert_eq!(summary.rounding, 0.0, "the import is without loss");
     let lines = std::fs::read_to_string(shared.join("reference/reference.jsonl")).unwrap();
     let perplexity = std::fs::read_to_string(shared.join("reference/wikitext2.json")).unwrap();
-    println!("kernels: {}", KernelKind::detect().unwrap().name);
+    println!("kernels: {}", KernelKind::detect().unwrap().name());
     Some((model, lines.lines().map(parse).collect(), parse(&perplexity)))
 });
 

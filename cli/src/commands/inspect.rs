@@ -84,7 +84,7 @@ impl Job {
         let file = mapped.file()?;
         let need = Need { context: Some(file.config().context), lookup: LOOKUP, ..Need::default() };
         let plan = engine::plan(file.config(), &self.machine, need)?;
-        let memory = Memory { context: plan.context(), bytes: plan.bytes(), backend: plan.kernels().name };
+        let memory = Memory { context: plan.context(), bytes: plan.bytes(), backend: plan.kernels().name() };
         let output = Output::new(path, &file, memory);
         if self.json {
             serde_json::to_writer_pretty(&mut *stdout, &output).map_err(std::io::Error::from)?;

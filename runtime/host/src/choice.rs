@@ -185,7 +185,7 @@ fn remember(book: &Path, choice: Choice) -> io::Result<()> {
 /// What besides the model decides how fast the CPU is, and which GPU it is compared with.
 fn described(plan: &Plan) -> String {
     let options = plan.memory().options();
-    let (kernels, threads) = (plan.kernels().name, plan.threads());
+    let (kernels, threads) = (plan.kernels().name(), plan.threads());
     let exact = if options.exact { ", exact" } else { "" };
     let mut text =
         format!("{} {kernels}, {threads} threads, {:?} cache{exact}", env!("CARGO_PKG_VERSION"), options.kv);

@@ -190,7 +190,7 @@ impl Plan {
 
 /// What computes, in words: prompts first where they are computed elsewhere than single tokens.
 pub(crate) fn processors(backend: BackendKind, kernels: &Kernels) -> String {
-    let name = kernels.name;
+    let name = kernels.name();
     match backend {
         BackendKind::Cpu => name.to_owned(),
         BackendKind::Auto => format!("auto, {name}"),

@@ -10,26 +10,46 @@ use super::{
 use super::{DotProd, I8mm};
 
 /// The kernels of one instruction set. Holding one is proof that the CPU can run it.
+///
+/// Nobody else makes one: the functions get parts of buffers that other threads write to, and are trusted to stay inside.
 #[derive(Clone, Copy)]
 pub struct Kernels {
-    /// Name for people: `scalar`, `avx2`, `avx-vnni`, `avx512`, `amx`, `neon`, `i8mm`.
-    pub name: &'static str,
+    name: &'static str,
     /// Tokens in a full tile of quantized activations.
-    pub tile: usize,
+    pub(crate) tile: usize,
     /// Part of a matrix product.
-    pub matmul: fn(&MatmulJob<'_>),
-    /// One row of a matrix as f32: matrix, row, out.
-    pub row: fn(&Matrix<'_>, usize, &mut [f32]),
+    pub(crate) matmul: fn(&MatmulJob<'_>),
+    pub(crate) row: fn(&Matrix<'_>, usize, &mut [f32]),
     /// RMS norm of one row: x, weight, epsilon, out.
-    pub norm: fn(&[f32], &[f32], f32, &mut [f32]),
+    pub(crate) norm: fn(&[f32], &[f32], f32, &mut [f32]),
     /// Rows to one tile of groups: rows, columns, width, out.
-    pub quantize_tile: fn(&[f32], usize, usize, &mut [QuantGroup]),
-    /// SwiGLU in place: gate, up.
-    pub swiglu: fn(&mut [f32], &[f32]),
-    /// Rotates and stores keys and values.
-    pub store: fn(&mut StoreJob<'_>),
+    pub(crate) quantize_tile: fn(&[f32], usize, usize, &mut [QuantGroup]),
+    pub(crate) swiglu: fn(&mut [f32], &[f32]),
+    pub(crate) store: fn(&mut StoreJob<'_>),
     /// Attention of some tokens for one key-value head.
-    pub attend: fn(&AttendJob<'_>),
+    pub(crate) attend: fn(&AttendJob<'_>),
+}
+
+impl Kernels {
+    /// Name for people: `scalar`, `avx2`, `avx-vnni`, `avx512`, `amx`, `neon`, `i8mm`.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Copies row `row` of `matrix` to `out`, as f32.
+    pub fn row(&self, matrix: &Matrix<'_>, row: usize, out: &mut [f32]) {
+        (self.row)(matrix, row, out);
+    }
+
+    /// SwiGLU in place: `gate = gate * sigmoid(gate) * up` (Shazeer 2020).
+    pub fn swiglu(&self, gate: &mut [f32], up: &[f32]) {
+        (self.swiglu)(gate, up);
+    }
+
+    /// Rotates and stores keys and values.
+    pub fn store(&self, job: &mut StoreJob<'_>) {
+        (self.store)(job);
+    }
 }
 
 impl core::fmt::Debug for Kernels {

@@ -184,7 +184,7 @@ fn the_cache_is_the_cpus() {
                     let half = dim / 2;
                     let rope = Rope { cos: &cos[from * half..], sin: &sin[from * half..] };
                     // The CPU has keys and values in buffers of their own.
-                    (Kernels::scalar().store)(&mut StoreJob {
+                    Kernels::scalar().store(&mut StoreJob {
                         keys: &part[kv_heads * dim..],
                         values: &part[2 * kv_heads * dim..],
                         stride,

@@ -19,7 +19,7 @@ fn swiglu_is_the_cpus() {
     let found: Vec<f32> = bench.run(&to, |pass| step.record(pass, [2, 2, 1]));
     for (row, found) in rows.chunks(stride).zip(found.chunks(out_stride)) {
         let mut expected = row[..ffn].to_vec();
-        (Kernels::scalar().swiglu)(&mut expected, &row[ffn..2 * ffn]);
+        Kernels::scalar().swiglu(&mut expected, &row[ffn..2 * ffn]);
         for (found, expected) in found.iter().zip(&expected) {
             assert!((found - expected).abs() <= 2e-5 * expected.abs() + 1e-9, "{found} for {expected}");
         }

@@ -63,7 +63,7 @@ pub(super) fn aligned(data: &[u8]) -> Vec<[u64; 8]> {
 pub(super) fn decoded(matrix: &Matrix<'_>) -> Vec<f32> {
     let mut out = vec![f32::NAN; matrix.rows * matrix.columns];
     for (row, out) in out.chunks_mut(matrix.columns).enumerate() {
-        (Kernels::scalar().row)(matrix, row, out);
+        Kernels::scalar().row(matrix, row, out);
     }
     out
 }
