@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Claim: the first chat from a clean clone takes at most 300 s of processor time, registry's downloads not counted.
+# Claim: the first chat from a clean clone takes at most 300 s of processor time, the registry's downloads not counted.
 #
-#     benches/build.sh [CHECKOUT]      # two of them, one after the other, compare a change with what was before
+#     benches/build.sh [CHECKOUT]      # run it on two checkouts to compare them
 #
-# Builds three times from nothing, in a temporary folder, and prints the processor time (user and system) of each: the README's
-# first command up to its first answer, with the hub out of reach; `cargo build --workspace`; and what `cargo test --workspace
-# --no-run` adds to that. Run it on an otherwise idle machine: processor time grows with what shares the cores.
+# Builds from nothing, in a temporary folder, and prints the processor time (user and system): of the README's first command up
+# to its first answer, with the hub out of reach; of `cargo build --workspace`; and of `cargo test --workspace --no-run`. Run it
+# on an otherwise idle machine: processor time grows with what shares the cores.
 set -euo pipefail
 cd "${1:-$(dirname "$0")/..}"
 folder=$(mktemp -d)
@@ -28,4 +28,5 @@ cat "$folder/out"
 ls -l "$CARGO_TARGET_DIR/release/thimble" | awk '{ printf "%-44s %.1f MB\n", "the command", $5 / 1e6 }'
 rm -rf "$CARGO_TARGET_DIR"
 measure "cargo build --workspace" cargo build --workspace
-measure "cargo test --workspace --no-run, after that" cargo test --workspace --no-run
+rm -rf "$CARGO_TARGET_DIR"
+measure "cargo test --workspace --no-run" cargo test --workspace --no-run

@@ -21,7 +21,7 @@ def add_flags(parser, required=True):
 
 def checked(flags):
     """The flags, once everything that they name is there."""
-    for path in [flags.ours, flags.theirs, flags.thimble, flags.llama]:
+    for path in [flags.ours, flags.theirs, flags.thimble, flags.llama, getattr(flags, "before", None)]:
         if path is not None and not path.exists():
             sys.exit(f"there is no {path}: see the head of this script")
     return flags

@@ -45,6 +45,8 @@ def main():
     flags = parser.parse_args()
     if flags.before is None and (flags.theirs is None or flags.llama is None):
         parser.error("expected --theirs and --llama, or --before")
+    if flags.before:
+        flags.before = flags.before.resolve()
     flags = peer.checked(flags)
     files = [flags.ours] if flags.before else [flags.ours, flags.theirs]
     print(" beside ".join(f"{path.name} ({path.stat().st_size / 1e6:.1f} MB)" for path in files), end="\n\n")

@@ -171,6 +171,17 @@ mod tests {
     }
 
     #[test]
+    #[cfg(not(feature = "calibrate"))]
+    fn what_was_left_out_is_named_with_its_feature() {
+        for arguments in [["--calibrate", "default"], ["--target-bits", "4"], ["--target-bytes", "4MB"]] {
+            let error = flags(&arguments).resolve().unwrap_err();
+            assert!(matches!(error, Failure::LeftOut { feature: "calibrate", .. }), "{error}");
+            assert!(error.to_string().contains("--features calibrate"), "{error}");
+        }
+    }
+
+    #[test]
+    #[cfg(feature = "calibrate")]
     fn what_makes_no_sense_is_refused_before_anything_is_read() {
         let refused = |arguments: &[&str]| flags(arguments).resolve().unwrap_err().to_string();
         assert!(refused(&["--quant", "q9"]).contains("q6"));

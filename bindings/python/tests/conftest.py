@@ -23,6 +23,9 @@ def missing(why: str) -> NoReturn:
     """Skips the test, or fails it where nothing may be skipped."""
     if {"model", "all"} & set(os.environ.get("THIMBLE_REQUIRE", "").split(",")):
         pytest.fail(f"THIMBLE_REQUIRE names model, but {why}")
+    if counted := os.environ.get("THIMBLE_SKIPPED"):
+        with open(counted, "a", encoding="utf-8") as file:
+            file.write(f"model: {os.environ.get('PYTEST_CURRENT_TEST', 'a Python test')} ({why})\n")
     pytest.skip(why)
 
 

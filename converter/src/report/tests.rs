@@ -67,6 +67,7 @@ fn markdown_has_a_row_for_each_trial_by_size_and_for_each_matrix_by_error() {
 }
 
 #[test]
+#[cfg(feature = "plot")]
 fn html_is_one_page_that_escapes_names_and_draws_every_trial() {
     let page = report().render(Format::Html).unwrap();
     assert!(page.starts_with("<!doctype html>") && page.trim_end().ends_with("</html>"));

@@ -28,7 +28,8 @@ pub enum BackendError {
     Unknown(String),
     /// Compiled without.
     #[error(
-        "the backend {0} was asked for, but this program was built without GPU support: build it with the feature gpu, or use the CPU"
+        "the backend {0} was asked for, but this program was built without GPU support: build it with `--features gpu`, or use \
+         the CPU"
     )]
     NotBuilt(BackendKind),
 }

@@ -58,7 +58,6 @@ pub(super) fn add_integer<S: Simd, C: Block, const W: usize>(
     sums: &mut [S::F; W],
 ) {
     let zero = if C::SMALL { i32::from(C::ZERO) } else { S::BYTE_ZERO };
-    // What the code that stands for zero adds is taken off.
     let mut dots = [s.splat_i32(0); W];
     if W == 1 {
         dots[0] = dots_alone(s, block, &x[0]);
@@ -66,6 +65,7 @@ pub(super) fn add_integer<S: Simd, C: Block, const W: usize>(
             dots[0] = s.add_i32(dots[0], s.splat_i32(-zero * x[0].steps));
         }
     } else if S::TILE >= 12 {
+        // What the code that stands for zero adds is taken off in advance.
         for t in 0..W {
             if zero != 0 {
                 dots[t] = s.splat_i32(-zero * x[t].steps);
@@ -95,8 +95,8 @@ pub(super) fn dot<S: Simd, C: Block>(s: S, sum: S::I, codes: S::B, x: i32) -> S:
     if C::SMALL { s.dot_small(sum, codes, x) } else { s.dot_bytes(sum, codes, x) }
 }
 
-/// Both planes of `W` tokens, for sets with many registers: codes are unpacked once, and twice as many sums do not wait for
-/// each other.
+/// Both planes of `W` tokens, for sets with many registers: codes are unpacked once, and there are twice as many
+/// independent sums.
 #[inline(always)]
 fn both_planes<S: Simd, C: Block, const W: usize>(
     s: S,

@@ -9,7 +9,7 @@ use crate::format::{Encoding, GROUP, LEVELS_3, LEVELS_4, LEVELS_5, PANEL};
 use half::{bf16, f16};
 use std::vec;
 use std::vec::Vec;
-use thimble_needs::{Need, skip};
+use thimble_needs::skip_instructions;
 
 /// Kernels of every instruction set at hand; says which ones are not.
 fn all() -> Vec<Kernels> {
@@ -41,7 +41,10 @@ fn all() -> Vec<Kernels> {
     }
     let here = |(name, kernels): (&str, Option<Kernels>)| {
         if kernels.is_none() {
-            skip(Need::Instructions, std::format_args!("this CPU has no {name}"));
+            skip_instructions(
+                &std::format!("the tests of the kernels for {name}"),
+                "this CPU does not have it",
+            );
         }
         kernels
     };

@@ -56,10 +56,19 @@ impl Need {
 pub fn skip(need: Need, why: impl fmt::Display) {
     let list = std::env::var("THIMBLE_REQUIRE").unwrap_or_default();
     assert!(!need.required(&list), "THIMBLE_REQUIRE names {}, but {why}", need.name());
+    let thread = std::thread::current();
+    note(need, thread.name().unwrap_or("a test"), why);
+}
+
+/// Says that several tests leave out `what`, once for all of them: instructions that this CPU lacks.
+pub fn skip_instructions(what: &str, why: impl fmt::Display) {
+    note(Need::Instructions, what, why);
+}
+
+fn note(need: Need, what: &str, why: impl fmt::Display) {
     // A test that asks several times is skipped once.
     static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
-    let thread = std::thread::current();
-    let line = format!("{}: {} ({why})\n", need.name(), thread.name().unwrap_or("a test"));
+    let line = format!("{}: {what} ({why})\n", need.name());
     if !SAID.lock().unwrap_or_else(PoisonError::into_inner).insert(line.clone()) {
         return;
     }

@@ -91,8 +91,11 @@ fn a_gpu_of_software_is_never_chosen() {
     let bench = setup("backend-auto");
     let devices = bench.json(&["devices", "--json"]);
     let adapters = devices["adapters"].as_array().unwrap();
-    if adapters.is_empty() || adapters.iter().any(|adapter| adapter["software"] == json!(false)) {
-        return skip(Need::AdapterFeature, "there is no adapter, or a real one");
+    if adapters.is_empty() {
+        return skip(Need::Adapter, "`thimble devices` shows no adapter");
+    }
+    if adapters.iter().any(|adapter| adapter["software"] == json!(false)) {
+        return skip(Need::AdapterFeature, "the adapter is not a software renderer");
     }
     let (expected, cpu, _) = ids(&bench, &[], &[]);
     let (found, backend, said) = ids(&bench, &["--backend", "auto"], &[]);

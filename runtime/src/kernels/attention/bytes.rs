@@ -194,7 +194,7 @@ pub(super) fn attend<S: Simd>(s: S, job: &AttendJob<'_>) {
             2 => s.run(Attend::<2> { job, first, left }),
             3 => s.run(Attend::<3> { job, first, left }),
             4 => s.run(Attend::<4> { job, first, left }),
-            12.. if S::TILE >= 12 => s.run(Attend::<12> { job, first, left }),
+            12.. if S::TILE >= 12 => s.run_wide(Attend::<12> { job, first, left }),
             _ => s.run(Attend::<6> { job, first, left }),
         };
     }

@@ -93,7 +93,7 @@ pub(super) fn attend<S: Simd, T: Element>(s: S, job: &AttendJob<'_>) {
             3 if !T::EXACT => s.run(Attend::<T, 3, 4> { job, first, left, element: PhantomData }),
             4 if !T::EXACT => s.run(Attend::<T, 4, 1> { job, first, left, element: PhantomData }),
             12.. if !T::EXACT && S::TILE >= 12 => {
-                s.run(Attend::<T, 12, 1> { job, first, left, element: PhantomData })
+                s.run_wide(Attend::<T, 12, 1> { job, first, left, element: PhantomData })
             }
             _ => s.run(Attend::<T, 6, 1> { job, first, left, element: PhantomData }),
         };

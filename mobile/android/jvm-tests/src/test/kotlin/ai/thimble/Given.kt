@@ -13,6 +13,11 @@ object Given {
     private fun needs(present: Boolean, missing: String) {
         val required = System.getenv("THIMBLE_REQUIRE").orEmpty().split(',').any { it == "model" || it == "all" }
         check(present || !required) { "THIMBLE_REQUIRE names model, but $missing" }
+        val counted = System.getenv("THIMBLE_SKIPPED")
+        if (!present && counted != null) {
+            val test = Throwable().stackTrace.firstOrNull { it.className.endsWith("Test") }
+            File(counted).appendText("model: ${test ?: "a JVM test"} ($missing)\n")
+        }
         assumeTrue("$missing: skipped", present)
     }
 
