@@ -18,7 +18,7 @@ use zerocopy::FromBytes;
 pub struct Input<'a> {
     /// `[tokens, columns]`.
     pub floats: &'a [f32],
-    /// Tiles as [`quantize_tile`](super::Kernels::quantize_tile) lays them out; `None` multiplies in f32 whatever
+    /// Tiles as the kernels that quantize them lay them out; `None` multiplies in f32 whatever
     /// the encoding.
     pub groups: Option<&'a [QuantGroup]>,
     /// Rows.
