@@ -76,6 +76,7 @@ where
     type I = [__m256i; 2];
     type B = [__m256i; 2];
     const TILE: usize = 4;
+    const STRAIGHT: bool = VNNI;
     const BYTE_ZERO: i32 = if VNNI { 128 } else { 0 };
 
     #[inline(always)]

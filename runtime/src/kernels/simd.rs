@@ -6,6 +6,7 @@
 
 use super::block_product::{Block, Plane, dot};
 use super::blocks::QuantGroup;
+use crate::format::GROUP;
 use half::{bf16, f16};
 
 /// Both halves of a table of 32 entries.
@@ -104,6 +105,8 @@ pub(crate) trait Simd: Compile {
 
     /// Tokens that a full matrix tile covers (4, 8 or 12): as many accumulators as fit the registers.
     const TILE: usize;
+    /// Whether [`Simd::dots_from`] is written out, where the compiler makes less of a loop.
+    const STRAIGHT: bool = false;
     /// The zero point that [`Simd::dot_bytes`] leaves in its result (it is 0 where the codes are made signed).
     const BYTE_ZERO: i32;
 
@@ -174,15 +177,28 @@ pub(crate) trait Simd: Compile {
         dots: &mut [Self::I; W],
         first: usize,
     ) {
-        macro_rules! steps {
-            ($($step:literal),*) => {$(
+        macro_rules! step {
+            ($step:expr) => {
                 let codes = block.codes(self, $step);
                 for t in first..W {
                     dots[t] = dot::<Self, C>(self, dots[t], codes, P::words(&x[t])[$step]);
                 }
-            )*};
+            };
         }
-        steps!(0, 1, 2, 3, 4, 5, 6, 7);
+        if Self::STRAIGHT {
+            step!(0);
+            step!(1);
+            step!(2);
+            step!(3);
+            step!(4);
+            step!(5);
+            step!(6);
+            step!(7);
+        } else {
+            for step in 0..GROUP / 4 {
+                step!(step);
+            }
+        }
     }
 
     /// Asks for what lies `ahead` bytes behind `at` and in the cache lines up to `bytes` on; a hint, and none here.
