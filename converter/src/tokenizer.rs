@@ -13,7 +13,7 @@ mod spelling;
 mod tables;
 mod verify;
 
-#[cfg(test)]
+#[cfg(all(test, feature = "calibrate"))]
 pub(crate) use alphabet::char_of;
 pub use error::TokenizerError;
 pub use spelling::GgufLists;

@@ -99,6 +99,7 @@ fn the_name_decides_on_the_format() {
 }
 
 #[test]
+#[cfg(feature = "calibrate")]
 fn the_text_of_reports_is_not_the_one_of_calibration() {
     let calibration = crate::calibrate::default_text();
     let lines = default_text().lines().filter(|line| line.len() > 40);
