@@ -81,6 +81,7 @@ fn html_is_one_page_that_escapes_names_and_draws_every_trial() {
 }
 
 #[test]
+#[cfg(feature = "plot")]
 fn odd_figures_are_drawn_all_the_same() {
     for trials in [vec![], vec![trial("one", 1_000_000, 0.1)], vec![trial("nan", 1_000_000, f64::NAN)]] {
         let report = Report { trials, ..report() };
