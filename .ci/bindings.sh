@@ -25,7 +25,7 @@ hand_over() {
 
 # What the tests of apps in other languages take: the library, the command that writes their files, and the real model.
 for_apps() {
-    # The command that writes other languages' files is built here alone: it is half as much to compile as all the rest.
+    # The command that writes other languages' files is built here alone: it takes some 200 s of processor time.
     cargo build --workspace --features thimble-ffi/bindgen
     export THIMBLE=$CARGO_TARGET_DIR/debug/thimble THIMBLE_MODEL=$work/model.thimble
     export THIMBLE_FFI_LIB=$CARGO_TARGET_DIR/debug/libthimble_ffi.so THIMBLE_BINDGEN=$CARGO_TARGET_DIR/debug/uniffi-bindgen
