@@ -13,7 +13,7 @@ use serde::Deserialize;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use thimble_host::template::{OwnedPiece, TemplateError, render};
-use thimble_runtime::chat::{ChatTemplate, Message, RenderError, Speaker};
+use thimble_runtime::chat::{ChatTemplate, Message, RenderError, Speaker, is_python_space};
 
 /// A template and what is expected of its reduction.
 struct Case {
@@ -195,15 +195,15 @@ fn check(case: &Case, chats: u32) {
 /// Stands in front of and behind every control token that somebody types; no template has it.
 const TYPED: char = '\u{1F525}';
 
-/// Whether no typed control token is in a piece of the template's, and content pieces are people's text.
+/// Whether no typed control token is in a piece of the template's, and the words of content pieces are people's.
+///
+/// White space between two texts may count as somebody's, and neighbours without any are one word.
 fn apart(pieces: &[OwnedPiece], messages: &[Message<'_>]) -> bool {
-    // A folded system message and the user's may be neighbours, and then they are one piece.
     let said: String = messages.iter().map(|m| m.text.trim()).collect();
+    let known = |word: &str| said.contains(word) || messages.iter().any(|m| m.text.contains(word));
     pieces.iter().all(|piece| match piece {
         OwnedPiece::Template(text) => !text.contains(TYPED),
-        OwnedPiece::Content(text) => {
-            said.contains(text.trim()) || messages.iter().any(|m| m.text.contains(text.as_str()))
-        }
+        OwnedPiece::Content(text) => text.split_whitespace().all(known),
     })
 }
 
@@ -216,8 +216,6 @@ fn may_refuse(error: &TemplateError, messages: &[Message<'_>]) -> bool {
         TemplateError::Literal(
             RenderError::Turn { .. } | RenderError::System { .. } | RenderError::SystemAlone,
         ) => !regular,
-        // Only the template that cuts thinking out of answers does that.
-        TemplateError::Rewritten => messages.iter().any(|m| m.text.contains("</think>")),
         _ => false,
     }
 }
@@ -226,6 +224,8 @@ fn oracle(source: &'static str) -> Environment<'static> {
     let mut environment = Environment::new();
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().unwrap());
     environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    // Python strips four control characters that Rust does not.
+    environment.add_filter("trim", |text: &str| text.trim_matches(is_python_space).to_owned());
     environment.add_function("raise_exception", |message: String| -> Result<String, Error> {
         Err(Error::new(ErrorKind::InvalidOperation, message))
     });

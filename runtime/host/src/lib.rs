@@ -4,6 +4,7 @@
 mod backend;
 pub mod chat;
 mod choice;
+pub mod contain;
 mod detect;
 mod generator;
 #[cfg(feature = "gpu")]

@@ -1,5 +1,6 @@
 //! Text to tokens, in memory of its own.
 
+use std::ops::Range;
 use thimble_runtime::Token;
 use thimble_runtime::format::ModelFile;
 use thimble_runtime::tokenizer::{EncodeError, Specials, Tokenizer};
@@ -15,6 +16,38 @@ pub fn encode(tokenizer: &Tokenizer<'_>, text: &str, specials: Specials) -> Resu
     let count = tokenizer.encode(text, specials, &mut scratch, &mut tokens)?;
     tokens.truncate(count);
     Ok(tokens)
+}
+
+/// The ids of `text`, in which special tokens that touch the byte ranges `typed` are plain text.
+///
+/// # Errors
+/// A text that the tokenizer cannot take.
+pub fn encode_typed(
+    tokenizer: &Tokenizer<'_>,
+    text: &str,
+    typed: &[Range<usize>],
+) -> Result<Vec<Token>, EncodeError> {
+    let mut scratch = vec![0; Tokenizer::scratch_bytes(tokenizer.longest_piece(text))];
+    let mut tokens = vec![Token::default(); text.len()];
+    let count = loop {
+        match tokenizer.encode_typed(text, typed, &mut scratch, &mut tokens) {
+            // A word that no other way to read the special tokens cuts like this.
+            Err(EncodeError::PieceTooLong { expected, .. }) if expected > scratch.len() => {
+                scratch.resize(expected, 0);
+            }
+            encoded => break encoded?,
+        }
+    };
+    tokens.truncate(count);
+    Ok(tokens)
+}
+
+/// Whether the text of a special token is in `text`.
+///
+/// # Errors
+/// A text that the tokenizer cannot take.
+pub fn has_special(tokenizer: &Tokenizer<'_>, text: &str) -> Result<bool, EncodeError> {
+    Ok(encode(tokenizer, text, Specials::Parse)?.iter().any(|&token| tokenizer.is_special(token)))
 }
 
 /// What stands in for a context without tokens: the end-of-text token, or what the model has instead.

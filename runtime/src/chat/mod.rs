@@ -12,7 +12,7 @@ mod render;
 #[cfg(test)]
 mod tests;
 
-pub use render::{Message, Piece, RenderError, Speaker};
+pub use render::{Message, Piece, RenderError, Speaker, is_python_space};
 
 use crate::format::{FormatError, SectionKind, read_u32};
 use parts::{JINJA_PARTS, LITERAL_PARTS, Parts};
@@ -61,7 +61,7 @@ pub struct Around<'f> {
     pub prefix: &'f str,
     /// Behind it.
     pub suffix: &'f str,
-    /// Whether white space at both ends of the content goes (`char::is_whitespace`).
+    /// Whether white space at both ends of the content goes ([`is_python_space`]).
     pub trim: bool,
 }
 

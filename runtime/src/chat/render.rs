@@ -158,6 +158,11 @@ impl Literals<'_> {
 
 impl Around<'_> {
     fn content<'t>(&self, text: &'t str) -> &'t str {
-        if self.trim { text.trim() } else { text }
+        if self.trim { text.trim_matches(is_python_space) } else { text }
     }
+}
+
+/// What Python's `str.strip`, and so Jinja's `trim`, takes for white space: Unicode's, and the four separators of ASCII.
+pub fn is_python_space(letter: char) -> bool {
+    letter.is_whitespace() || matches!(letter, '\x1c'..='\x1f')
 }

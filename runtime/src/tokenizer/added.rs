@@ -3,8 +3,9 @@
 //! The `tokenizers` crate looks twice: first for the tokens that its normalizer must not touch, then, in what
 //! is left, for the others; each time leftmost, then longest.
 
-use super::{Specials, Tokenizer};
+use super::Tokenizer;
 use crate::Token;
+use core::ops::Range;
 use zerocopy::byteorder::little_endian::U32;
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
@@ -36,38 +37,66 @@ pub(super) enum Part<'t> {
     Text(&'t [u8]),
 }
 
+/// Where the text of a special token is plain text.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Escaped<'r> {
+    /// Nowhere.
+    Nowhere,
+    /// Everywhere.
+    Everywhere,
+    /// Where it touches one of these byte ranges, which are in order and apart from each other.
+    In(&'r [Range<usize>]),
+}
+
+impl Escaped<'_> {
+    fn touches(self, found: &Range<usize>) -> bool {
+        match self {
+            Escaped::Nowhere => false,
+            Escaped::Everywhere => true,
+            Escaped::In(ranges) => {
+                let first = ranges.partition_point(|range| range.end <= found.start);
+                ranges.get(first).is_some_and(|range| range.start < found.end)
+            }
+        }
+    }
+}
+
 impl<'f> Tokenizer<'f> {
-    /// Cuts `text` at the added tokens of `pass` and hands on the parts, none of them empty.
+    /// Cuts `text[range]` at the added tokens of `pass` and hands on the parts, none of them empty, with their places.
     pub(super) fn split<'t, E>(
         &self,
         pass: Pass<'f>,
-        specials: Specials,
+        escaped: Escaped<'_>,
         text: &'t [u8],
-        mut hand_on: impl FnMut(Part<'t>) -> Result<(), E>,
+        range: Range<usize>,
+        mut hand_on: impl FnMut(Part<'t>, Range<usize>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let (mut from, mut at) = (0, 0);
+        let end = range.end;
+        let stretch = |range: Range<usize>| text.get(range).filter(|stretch| !stretch.is_empty());
+        let (mut from, mut at) = (range.start, range.start);
         while !pass.records.is_empty() {
-            let rest = text.get(at..).unwrap_or(&[]);
+            let rest = text.get(at..end).unwrap_or(&[]);
             let Some(skip) = rest.iter().position(|&byte| pass.may_start(byte)) else { break };
             at += skip;
-            let Some((id, len)) = self.longest_added(pass, text.get(at..).unwrap_or(&[])) else {
+            let Some((id, len)) = self.longest_added(pass, text.get(at..end).unwrap_or(&[])) else {
                 at += 1;
                 continue;
             };
-            // An escaped token is passed over as a whole, as the crate does with `encode_special_tokens`.
-            if specials == Specials::Parse || !self.is_special(Token(id)) {
-                if let Some(before) = text.get(from..at).filter(|before| !before.is_empty()) {
-                    hand_on(Part::Text(before))?;
+            let found = at..at + len;
+            if !self.is_special(Token(id)) || !escaped.touches(&found) {
+                if let Some(before) = stretch(from..at) {
+                    hand_on(Part::Text(before), from..at)?;
                 }
-                hand_on(Part::Added(id))?;
+                hand_on(Part::Added(id), found)?;
                 from = at + len;
+                at = from;
+            } else {
+                // An escaped token is passed over as a whole, as the crate does with `encode_special_tokens`. One
+                // that is typed only in part must not hide a token that begins in it.
+                at += if matches!(escaped, Escaped::Everywhere) { len } else { 1 };
             }
-            at += len;
         }
-        match text.get(from..) {
-            Some(rest) if !rest.is_empty() => hand_on(Part::Text(rest)),
-            _ => Ok(()),
-        }
+        stretch(from..end).map_or(Ok(()), |rest| hand_on(Part::Text(rest), from..end))
     }
 
     /// Id and length of the longest added token that `text` begins with.

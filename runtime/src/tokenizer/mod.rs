@@ -19,7 +19,8 @@ pub use error::EncodeError;
 
 use crate::Token;
 use crate::format::{FormatError, read_u32};
-use added::{Added, Part, Pass};
+use added::{Added, Escaped, Part, Pass};
+use core::ops::Range;
 use layout::{Sizes, field};
 use pieces::Pieces;
 use zerocopy::byteorder::little_endian::{U32, U64};
@@ -63,7 +64,7 @@ impl<'f> Tokenizer<'f> {
             return Err(wrong("length of the section", layout::HEADER_LEN as u64, section.len() as u64));
         };
         // The header has just been measured: every field is there.
-        let word = |range: core::ops::Range<usize>| read_u32(header, range.start).unwrap_or(0);
+        let word = |range: Range<usize>| read_u32(header, range.start).unwrap_or(0);
         let flags = word(field::FLAGS);
         if flags & !layout::FLAG_DIGITS_APART != 0 {
             return Err(wrong("flags", layout::FLAG_DIGITS_APART.into(), flags.into()));
@@ -136,8 +137,40 @@ impl<'f> Tokenizer<'f> {
         scratch: &mut [u8],
         out: &mut [Token],
     ) -> Result<usize, EncodeError> {
+        let escaped = match specials {
+            Specials::Parse => Escaped::Nowhere,
+            Specials::Escape => Escaped::Everywhere,
+        };
+        self.encode_parts(text, escaped, scratch, out)
+    }
+
+    /// The same for a text of which only some was typed: a special token that touches one of the byte ranges
+    /// `typed` is plain text, one that does not is the token.
+    ///
+    /// The ranges are in order and apart from each other. They cut no words: without special tokens in them the
+    /// ids are those of [`Specials::Parse`].
+    ///
+    /// # Errors
+    /// As for [`Tokenizer::encode`].
+    pub fn encode_typed(
+        &self,
+        text: &str,
+        typed: &[Range<usize>],
+        scratch: &mut [u8],
+        out: &mut [Token],
+    ) -> Result<usize, EncodeError> {
+        self.encode_parts(text, Escaped::In(typed), scratch, out)
+    }
+
+    fn encode_parts(
+        &self,
+        text: &str,
+        escaped: Escaped<'_>,
+        scratch: &mut [u8],
+        out: &mut [Token],
+    ) -> Result<usize, EncodeError> {
         let mut sink = Sink { out, len: 0, tokens: self.tokens };
-        self.parts(text.as_bytes(), specials, |part| match part {
+        self.parts(text.as_bytes(), escaped, |part| match part {
             Part::Added(id) => sink.push(id),
             Part::Text(text) => Pieces::new(text, self.digits_apart)
                 .try_for_each(|piece| self.encode_piece(piece, scratch, &mut sink)),
@@ -148,8 +181,8 @@ impl<'f> Tokenizer<'f> {
     /// Bytes of the longest word of `text`, whichever way special tokens are read.
     pub fn longest_piece(&self, text: &str) -> usize {
         let mut longest = 0;
-        for specials in [Specials::Parse, Specials::Escape] {
-            let _: Result<(), core::convert::Infallible> = self.parts(text.as_bytes(), specials, |part| {
+        for escaped in [Escaped::Nowhere, Escaped::Everywhere] {
+            let _: Result<(), core::convert::Infallible> = self.parts(text.as_bytes(), escaped, |part| {
                 if let Part::Text(text) = part {
                     longest = Pieces::new(text, self.digits_apart).map(<[u8]>::len).fold(longest, usize::max);
                 }
@@ -203,12 +236,12 @@ impl<'f> Tokenizer<'f> {
     fn parts<'t, E>(
         &self,
         text: &'t [u8],
-        specials: Specials,
+        escaped: Escaped<'_>,
         mut hand_on: impl FnMut(Part<'t>) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.split(self.first, specials, text, |part| match part {
+        self.split(self.first, escaped, text, 0..text.len(), |part, range| match part {
             Part::Added(_) => hand_on(part),
-            Part::Text(text) => self.split(self.second, specials, text, &mut hand_on),
+            Part::Text(_) => self.split(self.second, escaped, text, range, |part, _| hand_on(part)),
         })
     }
 

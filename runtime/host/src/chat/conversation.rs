@@ -38,6 +38,11 @@ pub struct Conversation {
 }
 
 impl Conversation {
+    /// Bytes of the texts from turn `first` on.
+    pub(super) fn bytes(&self, first: usize) -> usize {
+        self.turns.iter().skip(first).map(|turn| turn.user.len() + turn.answer.len()).sum()
+    }
+
     /// The messages from turn `first` on, with the system message, and `user` as the last one.
     pub fn messages<'a>(&'a self, first: usize, user: &'a str) -> Vec<(Role, &'a str)> {
         let turns = self.turns.iter().skip(first);

@@ -2,15 +2,15 @@
 
 use super::session::CHUNK;
 use super::{ChatError, ChatModel, Role};
-use crate::template::{self, OwnedPiece};
-use crate::text::{encode, end_of_text};
+use crate::template::{self, OwnedPiece, TemplateError};
+use crate::text::{encode, encode_typed, end_of_text, has_special};
 use crate::{Generator, KvFile};
 use thimble_runtime::Token;
 use thimble_runtime::chat::{Message, Speaker};
 use thimble_runtime::format::ModelFile;
 use thimble_runtime::sampler::Sampler;
 use thimble_runtime::sequence::Sequence;
-use thimble_runtime::tokenizer::Specials;
+use thimble_runtime::tokenizer::{Specials, Tokenizer};
 
 /// How messages become the tokens that the model goes on from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -160,13 +160,31 @@ impl From<Role> for Speaker {
 /// The model has no template, or the template refuses the conversation.
 pub fn encode_chat(file: &ModelFile<'_>, messages: &[Message<'_>]) -> Result<Vec<Token>, ChatError> {
     let template = file.chat().ok_or(ChatError::NoTemplate)?;
-    let mut tokens = Vec::new();
-    for piece in &template::render(&template, messages, true)? {
-        let (text, specials) = match piece {
-            OwnedPiece::Template(text) => (text, Specials::Parse),
-            OwnedPiece::Content(text) => (text, Specials::Escape),
-        };
-        tokens.extend(encode(&file.tokenizer(), text, specials)?);
+    let tokenizer = file.tokenizer();
+    let pieces = match template::render(&template, messages, true) {
+        // Nothing has to be told apart where nobody typed a control token.
+        Err(TemplateError::Rewritten) if !any_special(&tokenizer, messages)? => {
+            vec![OwnedPiece::Template(template::render_text(&template, messages, true)?)]
+        }
+        rendered => rendered?,
+    };
+    let (mut text, mut typed) = (String::new(), Vec::new());
+    for piece in &pieces {
+        let from = text.len();
+        text.push_str(piece.text());
+        if matches!(piece, OwnedPiece::Content(_)) {
+            typed.push(from..text.len());
+        }
     }
-    Ok(tokens)
+    // In one go, as transformers does: a word may begin in the template and end in a message.
+    Ok(encode_typed(&tokenizer, &text, &typed)?)
+}
+
+fn any_special(tokenizer: &Tokenizer<'_>, messages: &[Message<'_>]) -> Result<bool, ChatError> {
+    for message in messages {
+        if has_special(tokenizer, message.text)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }

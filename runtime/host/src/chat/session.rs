@@ -88,6 +88,21 @@ pub struct Answer {
     pub remembered: bool,
 }
 
+impl Answer {
+    /// One that was stopped before anything was computed.
+    const fn interrupted() -> Answer {
+        Answer {
+            end: End::Interrupted,
+            reused: 0,
+            prefilled: 0,
+            prefill_time: Duration::ZERO,
+            decoded: 0,
+            decode_time: Duration::ZERO,
+            remembered: false,
+        }
+    }
+}
+
 /// A conversation with a model.
 pub struct ChatSession<S> {
     /// The model and its session.
@@ -133,22 +148,16 @@ impl<S: ChatModel> ChatSession<S> {
         show: &mut dyn FnMut(Event<'_>) -> Result<(), E>,
     ) -> Result<Answer, E> {
         let mut first = 0;
-        let mut prompt = self.fit(&mut first, user, said)?;
+        let Some(mut prompt) = self.fit(&mut first, user, said, interrupted)? else {
+            return Ok(Answer::interrupted());
+        };
         if first > 0 {
             show(Event::Forgot { turns: first })?;
         }
         let start = Instant::now();
         let all: Vec<Token> = prompt.iter().chain(&*said).copied().collect();
         let reused = self.model.reuse(&all);
-        let mut answer = Answer {
-            end: End::Interrupted,
-            reused,
-            prefilled: 0,
-            prefill_time: Duration::ZERO,
-            decoded: 0,
-            decode_time: Duration::ZERO,
-            remembered: false,
-        };
+        let mut answer = Answer { reused, ..Answer::interrupted() };
         answer.prefilled = self.prefill(&all[reused..], interrupted, show)?;
         let computed = reused + answer.prefilled == all.len();
         answer.prefill_time = start.elapsed();
@@ -188,8 +197,8 @@ impl<S: ChatModel> ChatSession<S> {
                 continue;
             }
             let before = first;
-            if !self.make_room(&mut first, &mut prompt, user, said)? {
-                break End::Context;
+            if !self.make_room(&mut first, &mut prompt, user, said, interrupted)? {
+                break if interrupted.load(Ordering::Relaxed) { End::Interrupted } else { End::Context };
             }
             show(Event::Forgot { turns: first - before })?;
             let all: Vec<Token> = prompt.iter().chain(&*said).copied().collect();
@@ -221,28 +230,54 @@ impl<S: ChatModel> ChatSession<S> {
 
     /// The prompt for `user`, without the turns before `first`; `first` grows until prompt, `said` and an answer fit.
     ///
-    /// Where turns have to go, a quarter of the context is freed at once: every change of the oldest turn
-    /// means computing the rest again.
-    fn fit(&self, first: &mut usize, user: &str, said: &[Token]) -> Result<Vec<Token>, ChatError> {
+    /// Where turns have to go, a quarter of the context is freed at once: every change of the oldest turn means computing
+    /// the rest again. What is tried has about as many tokens as fit, however long the conversation is. `None` where the
+    /// person stopped it.
+    fn fit(
+        &self,
+        first: &mut usize,
+        user: &str,
+        said: &[Token],
+        interrupted: &AtomicBool,
+    ) -> Result<Option<Vec<Token>>, ChatError> {
         let context = self.model.context();
         let turns = self.conversation.turns.len();
-        let mut most = context - ANSWER_ROOM.min(context / 4);
-        loop {
-            let messages = self.conversation.messages(*first, user);
-            let prompt = self.model.encode(&messages)?;
-            if prompt.len() + said.len() <= most {
-                return Ok(prompt);
+        let prompt = |first: usize| self.model.encode(&self.conversation.messages(first, user));
+        let mut above = turns - *first + 1;
+        if self.conversation.bytes(*first) <= context.saturating_mul(TOKEN_BYTES) {
+            let all = prompt(*first)?;
+            if all.len() + said.len() <= context - ANSWER_ROOM.min(context / 4) {
+                return Ok(Some(all));
             }
-            if *first == turns {
-                // Nothing can give way any more: it will do as long as one token of an answer fits.
-                return match prompt.len() < context {
-                    true => Ok(prompt),
-                    false => Err(ChatError::TooLong { found: prompt.len(), room: context - 1 }),
-                };
-            }
-            *first += 1;
-            most = context - context / 4;
+            above -= 1;
         }
+        let most = context - context / 4;
+        let mut best = prompt(turns)?;
+        *first = turns;
+        if best.len() + said.len() > most || above == 0 {
+            // Nothing can give way any more: it will do as long as one token of an answer fits.
+            return match best.len() < context {
+                true => Ok(Some(best)),
+                false => Err(ChatError::TooLong { found: best.len(), room: context - 1 }),
+            };
+        }
+        // The last `kept` turns fit, `above` are too many: twice as many as before, then halfway between the two.
+        let (mut kept, mut step) = (0, 1);
+        while kept + 1 < above {
+            if interrupted.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
+            let tried = if kept + step < above { kept + step } else { kept + (above - kept) / 2 };
+            let longer = prompt(turns - tried)?;
+            if longer.len() + said.len() <= most {
+                (kept, best) = (tried, longer);
+                step *= 2;
+            } else {
+                above = tried;
+            }
+        }
+        *first = turns - kept;
+        Ok(Some(best))
     }
 
     /// Whether forgetting turns made room to go on with an answer.
@@ -252,9 +287,10 @@ impl<S: ChatModel> ChatSession<S> {
         prompt: &mut Vec<Token>,
         user: &str,
         said: &[Token],
+        interrupted: &AtomicBool,
     ) -> Result<bool, ChatError> {
         let mut fewer = *first;
-        let shorter = self.fit(&mut fewer, user, said)?;
+        let Some(shorter) = self.fit(&mut fewer, user, said, interrupted)? else { return Ok(false) };
         if fewer == *first || shorter.len() + said.len() >= self.model.context() {
             return Ok(false);
         }

@@ -1,0 +1,101 @@
+//! Jinja's filters that `minijinja` does not have, or of which it takes fewer arguments.
+
+use super::python::wrong;
+use super::strings::{Side, padded, strip};
+use minijinja::value::{Kwargs, Value};
+use minijinja::{Environment, Error, ErrorKind, State};
+
+/// Sets up the filters.
+pub(super) fn install(environment: &mut Environment<'_>) {
+    environment.add_filter("tojson", super::json::tojson);
+    environment.add_filter("trim", trim);
+    // A mapping's items are no attributes.
+    environment.add_filter("attr", |_: &Value, _: &Value| Value::UNDEFINED);
+    environment.add_filter("count", minijinja::filters::length);
+    environment.add_filter("int", int);
+    environment.add_filter("replace", replace);
+    environment.add_filter("truncate", truncate);
+    environment.add_filter("urlencode", urlencode);
+    environment.add_filter("wordcount", wordcount);
+    environment.add_filter("center", |value: &Value, width: Option<usize>| {
+        padded(&value.to_string(), width.unwrap_or(80), ' ', Side::Both)
+    });
+}
+
+/// Jinja's filter `trim(chars)`.
+fn trim(value: &Value, chars: Option<&str>) -> Value {
+    match value.as_str() {
+        Some(text) => Value::from(strip(text, chars, true, true)),
+        None => Value::from(strip(&value.to_string(), chars, true, true)),
+    }
+}
+
+/// Jinja's filter `int(default=0, base=10)`, which never fails.
+fn int(
+    state: &State<'_, '_>,
+    value: &Value,
+    default: Option<Value>,
+    base: Option<u32>,
+    named: Kwargs,
+) -> Result<Value, Error> {
+    let fallback = default.clone().or(named.get("default")?).unwrap_or_else(|| Value::from(0));
+    match minijinja::filters::int(state, value, default, base, named) {
+        Err(error) if value.as_str().is_some() && error.kind() == ErrorKind::InvalidOperation => Ok(fallback),
+        found => found,
+    }
+}
+
+/// Jinja's filter `replace(old, new, count)`.
+fn replace(value: &Value, old: &str, new: &str, count: Option<usize>) -> String {
+    let text = value.to_string();
+    count.map_or_else(|| text.replace(old, new), |count| text.replacen(old, new, count))
+}
+
+/// Jinja's filter `truncate(length=255, killwords=False, end='...', leeway=5)`.
+fn truncate(
+    value: &Value,
+    length: Option<usize>,
+    cut_words: Option<bool>,
+    end: Option<&str>,
+    named: Kwargs,
+) -> Result<String, Error> {
+    let length = length.or(named.get("length")?).unwrap_or(255);
+    let cut_words = cut_words.or(named.get("killwords")?).unwrap_or(false);
+    let end = end.or(named.get("end")?).unwrap_or("...");
+    let leeway = named.get::<Option<usize>>("leeway")?.unwrap_or(5);
+    named.assert_all_used()?;
+    let text = value.to_string();
+    let ending = end.chars().count();
+    if length < ending {
+        return Err(wrong(format!("truncate: expected a length of at least {ending}, found {length}")));
+    }
+    if text.chars().count() <= length.saturating_add(leeway) {
+        return Ok(text);
+    }
+    let kept: String = text.chars().take(length - ending).collect();
+    let kept = if cut_words { kept.as_str() } else { kept.rsplit_once(' ').map_or(&*kept, |(kept, _)| kept) };
+    Ok(format!("{kept}{end}"))
+}
+
+/// Jinja's filter `urlencode` of a text.
+fn urlencode(value: &Value) -> String {
+    use std::fmt::Write;
+    let text = value.to_string();
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b'/' => {
+                out.push(byte.into())
+            }
+            // Writing to a text cannot fail.
+            byte => drop(write!(out, "%{byte:02X}")),
+        }
+    }
+    out
+}
+
+/// Jinja's filter `wordcount`.
+fn wordcount(value: &Value) -> usize {
+    let text = value.to_string();
+    text.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty()).count()
+}

@@ -1,0 +1,191 @@
+//! What Python's values do in a template and `minijinja`'s do not, or do differently.
+
+use super::source::{FORMAT, SLICE};
+use super::strings::{Side, padded, printf, split, split_lines, split_spaces, strip};
+use minijinja::value::{Kwargs, Tuple, Value, ValueKind, from_args};
+use minijinja::{Environment, Error, ErrorKind, State};
+use minijinja_contrib::pycompat;
+use thimble_runtime::chat::is_python_space;
+
+/// Sets up methods and tests.
+pub(super) fn install(environment: &mut Environment<'_>) {
+    minijinja_contrib::add_to_environment(environment);
+    environment.set_unknown_method_callback(method);
+    // For Python a text and a mapping have a length and items.
+    environment.add_test("sequence", |value: &Value| is_sequence(value));
+    environment.add_test("iterable", |value: &Value| value.try_iter().is_ok() || value.as_str().is_some());
+}
+
+fn is_sequence(value: &Value) -> bool {
+    value.is_undefined() || matches!(value.kind(), ValueKind::Seq | ValueKind::String | ValueKind::Map)
+}
+
+/// An operation that cannot be done.
+pub(super) fn wrong(detail: impl Into<String>) -> Error {
+    Error::new(ErrorKind::InvalidOperation, detail.into())
+}
+
+/// Methods that `minijinja` does not know, or of which it takes fewer arguments.
+fn method(state: &mut State<'_, '_>, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
+    match (name, value.as_str()) {
+        (SLICE, _) => slice(value, args),
+        (FORMAT, Some(text)) => {
+            let [argument] = args else { return Err(Error::from(ErrorKind::UnknownMethod)) };
+            let arguments: Vec<Value> =
+                if argument.is_tuple() { argument.try_iter()?.collect() } else { vec![argument.clone()] };
+            printf(text, &arguments).map(Value::from)
+        }
+        (_, Some(text)) => match text_method(text, name, args)? {
+            Some(value) => Ok(value),
+            None => pycompat::unknown_method_callback(state, value, name, args),
+        },
+        ("index", None) if value.kind() == ValueKind::Seq => {
+            let (what,): (&Value,) = from_args(args)?;
+            let place = value.try_iter()?.position(|item| item == *what);
+            place.map(Value::from).ok_or_else(|| wrong("the value is not in the list"))
+        }
+        ("copy", None) if matches!(value.kind(), ValueKind::Map | ValueKind::Seq) => Ok(value.clone()),
+        _ => pycompat::unknown_method_callback(state, value, name, args),
+    }
+}
+
+fn text_method(text: &str, name: &str, args: &[Value]) -> Result<Option<Value>, Error> {
+    let pieces = |pieces: Vec<&str>| Value::from(pieces.into_iter().map(Value::from).collect::<Vec<_>>());
+    let three =
+        |a: &str, b: &str, c: &str| Value::from(Tuple::from(vec![Value::from(a), b.into(), c.into()]));
+    Ok(Some(match name {
+        "strip" | "lstrip" | "rstrip" => {
+            let (chars,): (Option<&str>,) = from_args(args)?;
+            Value::from(strip(text, chars, name != "rstrip", name != "lstrip"))
+        }
+        "split" | "rsplit" => {
+            let (separator, most, named): (Option<Value>, Option<i64>, Kwargs) = from_args(args)?;
+            let separator = separator.or(named.get("sep")?).filter(|separator| !separator.is_none());
+            let most = most.or(named.get("maxsplit")?).and_then(|most| usize::try_from(most).ok());
+            named.assert_all_used()?;
+            match separator.as_ref().map(Value::as_str) {
+                Some(Some("")) => return Err(wrong("split: the separator is empty")),
+                Some(None) => return Err(wrong("split: the separator must be a text")),
+                Some(Some(separator)) => pieces(split(text, separator, most, name == "rsplit")),
+                None => pieces(split_spaces(text, most, name == "rsplit")),
+            }
+        }
+        "splitlines" => {
+            let (keep, named): (Option<bool>, Kwargs) = from_args(args)?;
+            let keep = keep.or(named.get("keepends")?).unwrap_or(false);
+            named.assert_all_used()?;
+            pieces(split_lines(text, keep))
+        }
+        "partition" | "rpartition" => {
+            let (separator,): (&str,) = from_args(args)?;
+            if separator.is_empty() {
+                return Err(wrong(format!("{name}: the separator is empty")));
+            }
+            match if name == "partition" { text.split_once(separator) } else { text.rsplit_once(separator) } {
+                Some((before, behind)) => three(before, separator, behind),
+                None if name == "partition" => three(text, "", ""),
+                None => three("", "", text),
+            }
+        }
+        "removeprefix" => {
+            let (prefix,): (&str,) = from_args(args)?;
+            Value::from(text.strip_prefix(prefix).unwrap_or(text))
+        }
+        "removesuffix" => {
+            let (suffix,): (&str,) = from_args(args)?;
+            Value::from(text.strip_suffix(suffix).unwrap_or(text))
+        }
+        "zfill" => {
+            let (width,): (usize,) = from_args(args)?;
+            let sign = usize::from(text.starts_with(['+', '-']));
+            let digits = padded(&text[sign..], width.saturating_sub(sign), '0', Side::Left)?;
+            Value::from(format!("{}{digits}", &text[..sign]))
+        }
+        "ljust" | "rjust" | "center" => {
+            let (width, fill): (usize, Option<char>) = from_args(args)?;
+            let side = match name {
+                "ljust" => Side::Right,
+                "rjust" => Side::Left,
+                _ => Side::Both,
+            };
+            Value::from(padded(text, width, fill.unwrap_or(' '), side)?)
+        }
+        "casefold" => Value::from(text.to_lowercase().replace('\u{df}', "ss")),
+        "swapcase" => {
+            let swap = |letter: char| -> String {
+                if letter.is_uppercase() {
+                    letter.to_lowercase().collect()
+                } else {
+                    letter.to_uppercase().collect()
+                }
+            };
+            Value::from(text.chars().map(swap).collect::<String>())
+        }
+        "title" => {
+            let mut inside = false;
+            let title = text.chars().flat_map(|letter| {
+                let first = !std::mem::replace(&mut inside, letter.is_alphabetic());
+                let upper = first.then(|| letter.to_uppercase());
+                let lower = (!first).then(|| letter.to_lowercase());
+                upper.into_iter().flatten().chain(lower.into_iter().flatten())
+            });
+            Value::from(title.collect::<String>())
+        }
+        "isdecimal" => Value::from(!text.is_empty() && text.chars().all(|c| c.is_ascii_digit())),
+        "isspace" => Value::from(!text.is_empty() && text.chars().all(is_python_space)),
+        "index" | "rindex" => {
+            let (what,): (&str,) = from_args(args)?;
+            let place = if name == "index" { text.find(what) } else { text.rfind(what) };
+            let place = place.ok_or_else(|| wrong(format!("{name}: {what:?} is not in the text")))?;
+            Value::from(text[..place].chars().count())
+        }
+        _ => return Ok(None),
+    }))
+}
+
+/// `value[start:stop:step]`.
+fn slice(value: &Value, args: &[Value]) -> Result<Value, Error> {
+    let place = |index: usize, name: &str| match args.get(index).filter(|place| !place.is_none()) {
+        None => Ok(None),
+        Some(place) => {
+            let found = place.as_i64().filter(|_| place.is_integer());
+            found.map(Some).ok_or_else(|| wrong(format!("a slice's {name} must be a whole number")))
+        }
+    };
+    let (start, stop) = (place(0, "start")?, place(1, "stop")?);
+    let step = place(2, "step")?.unwrap_or(1);
+    if let Some(text) = value.as_str() {
+        let letters: Vec<char> = text.chars().collect();
+        let places = places(letters.len(), start, stop, step)?;
+        return Ok(Value::from(places.map(|at| letters[at]).collect::<String>()));
+    }
+    if value.is_undefined() {
+        return Err(Error::new(ErrorKind::UndefinedError, "an undefined value cannot be sliced"));
+    }
+    if !matches!(value.kind(), ValueKind::Seq | ValueKind::Iterable) {
+        return Err(wrong(format!("a {} cannot be sliced", value.kind())));
+    }
+    let items: Vec<Value> = value.try_iter()?.collect();
+    let taken: Vec<Value> = places(items.len(), start, stop, step)?.map(|at| items[at].clone()).collect();
+    Ok(if value.is_tuple() { Value::from(Tuple::from(taken)) } else { Value::from(taken) })
+}
+
+/// The places of a slice of `len` items, all of them below `len`: Python's `slice.indices`.
+fn places(
+    len: usize,
+    start: Option<i64>,
+    stop: Option<i64>,
+    step: i64,
+) -> Result<impl Iterator<Item = usize>, Error> {
+    if step == 0 {
+        return Err(wrong("a slice's step must not be zero"));
+    }
+    let len = i64::try_from(len).unwrap_or(i64::MAX);
+    let (lowest, highest) = if step > 0 { (0, len) } else { (-1, len - 1) };
+    let bound = |place: i64| if place < 0 { place.saturating_add(len) } else { place }.clamp(lowest, highest);
+    let (first, last) = if step > 0 { (lowest, highest) } else { (highest, lowest) };
+    let (start, stop) = (start.map_or(first, bound), stop.map_or(last, bound));
+    let inside = move |at: &i64| if step > 0 { *at < stop } else { *at > stop };
+    let next = move |at: &i64| at.checked_add(step);
+    Ok(std::iter::successors(Some(start), next).take_while(inside).filter_map(|at| usize::try_from(at).ok()))
+}

@@ -1,0 +1,152 @@
+//! Python's ways with texts.
+
+use super::python::wrong;
+use minijinja::Error;
+use minijinja::formatting::{FormatStyle, format};
+use minijinja::value::Value;
+use thimble_runtime::chat::is_python_space;
+
+/// Largest width that a text is padded to.
+const MOST_WIDTH: usize = 1 << 20;
+
+/// Where a text is padded.
+#[derive(Clone, Copy)]
+pub(super) enum Side {
+    Left,
+    Right,
+    Both,
+}
+
+/// Without the `chars` (white space where there are none) at the ends asked for.
+pub(super) fn strip<'t>(text: &'t str, chars: Option<&str>, front: bool, back: bool) -> &'t str {
+    let goes = |letter: char| chars.map_or_else(|| is_python_space(letter), |chars| chars.contains(letter));
+    let text = if front { text.trim_start_matches(goes) } else { text };
+    if back { text.trim_end_matches(goes) } else { text }
+}
+
+pub(super) fn split<'t>(
+    text: &'t str,
+    separator: &str,
+    most: Option<usize>,
+    from_the_right: bool,
+) -> Vec<&'t str> {
+    let most = most.map_or(usize::MAX, |most| most.saturating_add(1));
+    if !from_the_right {
+        return text.splitn(most, separator).collect();
+    }
+    let mut found: Vec<&str> = text.rsplitn(most, separator).collect();
+    found.reverse();
+    found
+}
+
+/// At runs of white space, none of the pieces empty; what is left over keeps the blanks at its other end.
+pub(super) fn split_spaces(text: &str, most: Option<usize>, from_the_right: bool) -> Vec<&str> {
+    let most = most.unwrap_or(usize::MAX);
+    let trimmed = |text: &'_ str| -> std::ops::Range<usize> {
+        let front = text.len() - strip(text, None, true, false).len();
+        if from_the_right { 0..strip(text, None, false, true).len() } else { front..text.len() }
+    };
+    let mut found = Vec::new();
+    let mut rest = &text[trimmed(text)];
+    while !rest.is_empty() {
+        let cut = match from_the_right {
+            _ if found.len() == most => None,
+            true => rest.char_indices().rfind(|&(_, c)| is_python_space(c)),
+            false => rest.char_indices().find(|&(_, c)| is_python_space(c)),
+        };
+        let Some((at, blank)) = cut else {
+            found.push(rest);
+            break;
+        };
+        let (piece, others) = match from_the_right {
+            true => (&rest[at + blank.len_utf8()..], &rest[..at]),
+            false => (&rest[..at], &rest[at..]),
+        };
+        found.push(piece);
+        rest = &others[trimmed(others)];
+    }
+    if from_the_right {
+        found.reverse();
+    }
+    found
+}
+
+/// At all that Python takes for the end of a line.
+pub(super) fn split_lines(text: &str, keep: bool) -> Vec<&str> {
+    let ends = |c: char| matches!(c, '\n'..='\r' | '\x1c'..='\x1e' | '\u{85}' | '\u{2028}' | '\u{2029}');
+    let mut found = Vec::new();
+    let mut rest = text;
+    while let Some(at) = rest.find(ends) {
+        let len = match rest[at..].starts_with("\r\n") {
+            true => 2,
+            false => rest[at..].chars().next().map_or(1, char::len_utf8),
+        };
+        found.push(&rest[..if keep { at + len } else { at }]);
+        rest = &rest[at + len..];
+    }
+    if !rest.is_empty() {
+        found.push(rest);
+    }
+    found
+}
+
+pub(super) fn padded(text: &str, width: usize, fill: char, side: Side) -> Result<String, Error> {
+    if width > MOST_WIDTH {
+        return Err(wrong(format!("a width of {width} was asked for, at most {MOST_WIDTH} are done")));
+    }
+    let missing = width.saturating_sub(text.chars().count());
+    let left = match side {
+        Side::Left => missing,
+        Side::Right => 0,
+        // Python puts the odd one in front where the width is odd.
+        Side::Both => missing / 2 + (missing & width & 1),
+    };
+    let run = |count: usize| std::iter::repeat_n(fill, count);
+    Ok(run(left).chain(text.chars()).chain(run(missing - left)).collect())
+}
+
+/// Python's `text % arguments`: `minijinja`'s, with the conversions `s`, `r` and `i` done here, which it counts in bytes or
+/// does not know.
+pub(super) fn printf(text: &str, arguments: &[Value]) -> Result<String, Error> {
+    let mut out = String::with_capacity(text.len());
+    let mut arguments = arguments.to_vec();
+    let (mut rest, mut place) = (text, 0);
+    while let Some(at) = rest.find('%') {
+        let behind = &rest[at + 1..];
+        let Some(kind) = behind.find(|c: char| c == '%' || c.is_ascii_alphabetic()) else { break };
+        let (spec, letter) = (&behind[..kind], &behind[kind..=kind]);
+        out.push_str(&rest[..=at]);
+        let argument = arguments.get_mut(place).filter(|_| !spec.contains(['(', '*']));
+        match (letter, argument) {
+            ("s" | "r", Some(argument)) => {
+                // A list shows its items as `repr` does.
+                let shown = match letter {
+                    "s" => argument.to_string(),
+                    _ => Value::from(vec![argument.clone()]).to_string(),
+                };
+                let inner = shown.strip_prefix('[').and_then(|shown| shown.strip_suffix(']'));
+                let shown = inner.filter(|_| letter == "r").unwrap_or(&shown);
+                let (width, most) = spec.split_once('.').unwrap_or((spec, ""));
+                let kept = most.parse().unwrap_or(if most.is_empty() { usize::MAX } else { 0 });
+                let shown: String = shown.chars().take(kept).collect();
+                let side = if width.contains('-') { Side::Right } else { Side::Left };
+                let width = width.trim_start_matches(['-', '+', ' ', '#', '0']).parse().unwrap_or(0);
+                *argument = Value::from(padded(&shown, width, ' ', side)?);
+                out.push('s');
+            }
+            ("i" | "d" | "u", Some(argument)) => {
+                if let Some(number) = f64::try_from(argument.clone()).ok().filter(|_| !argument.is_integer())
+                {
+                    *argument = Value::from(number as i64);
+                }
+                out.push_str(spec);
+                out.push('d');
+            }
+            _ => out.push_str(&behind[..=kind]),
+        }
+        place += usize::from(letter != "%");
+        rest = &behind[kind + 1..];
+    }
+    out.push_str(rest);
+    format(FormatStyle::Printf, &out, &arguments)
+}
