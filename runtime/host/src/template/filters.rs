@@ -12,6 +12,8 @@ pub(super) fn install(environment: &mut Environment<'_>) {
     // A mapping's items are no attributes.
     environment.add_filter("attr", |_: &Value, _: &Value| Value::UNDEFINED);
     environment.add_filter("count", minijinja::filters::length);
+    environment.add_filter("e", escape);
+    environment.add_filter("escape", escape);
     environment.add_filter("int", int);
     environment.add_filter("replace", replace);
     environment.add_filter("truncate", truncate);
@@ -92,6 +94,25 @@ fn urlencode(value: &Value) -> String {
         }
     }
     out
+}
+
+/// Jinja's filter `escape`, with the numbers that it writes for quotes.
+fn escape(value: &Value) -> Value {
+    if value.is_safe() {
+        return value.clone();
+    }
+    let mut out = String::new();
+    for letter in value.to_string().chars() {
+        match letter {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '\'' => out.push_str("&#39;"),
+            '"' => out.push_str("&#34;"),
+            letter => out.push(letter),
+        }
+    }
+    Value::from_safe_string(out)
 }
 
 /// Jinja's filter `wordcount`.

@@ -123,11 +123,14 @@ fn text_method(text: &str, name: &str, args: &[Value]) -> Result<Option<Value>, 
         }
         "title" => {
             let mut inside = false;
-            let title = text.chars().flat_map(|letter| {
+            let title = text.chars().map(|letter| {
                 let first = !std::mem::replace(&mut inside, letter.is_alphabetic());
-                let upper = first.then(|| letter.to_uppercase());
-                let lower = (!first).then(|| letter.to_lowercase());
-                upper.into_iter().flatten().chain(lower.into_iter().flatten())
+                if !first {
+                    return letter.to_lowercase().collect();
+                }
+                let mut upper = letter.to_uppercase();
+                let first = upper.next().unwrap_or(letter).to_string();
+                first + &upper.flat_map(char::to_lowercase).collect::<String>()
             });
             Value::from(title.collect::<String>())
         }
