@@ -3,13 +3,17 @@
 use std::fs;
 use std::path::Path;
 
-/// Whether writing to `target` would replace `source`, or a file in the folder `source` that a converter reads.
+/// Whether writing to `target` would replace `source`, another part of the split model that it is part of, or a file in
+/// the folder `source` that a converter reads.
 pub(crate) fn replaces(target: &Path, source: &Path) -> bool {
+    // By the name that was typed: a link to a part may have any other.
+    let parts = thimble_converter::read::shards(source);
+    let parts: Vec<_> = parts.iter().filter_map(|part| fs::canonicalize(part).ok()).collect();
     let (Ok(target), Ok(source)) = (fs::canonicalize(target), fs::canonicalize(source)) else { return false };
     let ours = target.extension().is_some_and(|ext| ext == "thimble");
     let entries = fs::read_dir(&source).into_iter().flatten().flatten();
     let mut files = entries.filter_map(|entry| fs::canonicalize(entry.path()).ok());
-    target == source || (!ours && files.any(|file| file == target))
+    parts.contains(&target) || (!ours && files.any(|file| file == target))
 }
 
 #[cfg(test)]
@@ -22,7 +26,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         fs::create_dir(path("hf")).unwrap();
-        for file in ["m.gguf", "hf/config.json", "hf/m.thimble"] {
+        for file in
+            ["m.gguf", "hf/config.json", "hf/m.thimble", "s-00001-of-00002.gguf", "s-00002-of-00002.gguf"]
+        {
             fs::write(path(file), "").unwrap();
         }
         assert!(replaces(&path("hf/../m.gguf"), &path("m.gguf")));
@@ -30,5 +36,7 @@ mod tests {
         assert!(!replaces(&path("hf/m.thimble"), &path("hf")));
         assert!(!replaces(&path("hf/new"), &path("hf")));
         assert!(!replaces(&path("m.thimble"), &path("m.gguf")));
+        assert!(replaces(&path("s-00002-of-00002.gguf"), &path("s-00001-of-00002.gguf")));
+        assert!(!replaces(&path("m.gguf"), &path("s-00001-of-00002.gguf")));
     }
 }

@@ -54,6 +54,14 @@ pub enum ConvertError {
         /// What is wrong.
         source: GgufError,
     },
+    /// A part of a split GGUF model without the others, or one that does not fit them.
+    #[error("{}: {reason}", path.display())]
+    Shard {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and what would be right.
+        reason: String,
+    },
     /// Bytes that are not safetensors.
     #[error("{} is not a sound safetensors file: {source}", path.display())]
     Safetensors {

@@ -3,6 +3,8 @@
 
 #[path = "convert/refusals.rs"]
 mod refusals;
+#[path = "convert/splits.rs"]
+mod splits;
 mod tiny;
 
 use std::fs;

@@ -1,4 +1,4 @@
-//! A bounded reader of the GGUF v3 container: metadata and tensor directory.
+//! A bounded reader of the GGUF container, versions 2 and 3 (their layouts are the same): metadata and tensor directory.
 //!
 //! A hostile file can make it fail, never panic, and never allocate more than a small multiple of the bytes
 //! that the file really has: every length is compared with what is left before anything is read.
@@ -26,7 +26,7 @@ pub enum GgufError {
         found: [u8; 4],
     },
     /// Another version of the container.
-    #[error("GGUF version {found}, only version 3 (little-endian) is supported")]
+    #[error("GGUF version {found}{}", version_advice(*found))]
     Version {
         /// The version found.
         found: u32,
@@ -127,6 +127,19 @@ pub enum GgufError {
     Io(#[from] io::Error),
 }
 
+/// What to do about a file of an unsupported version.
+fn version_advice(found: u32) -> &'static str {
+    match found {
+        1 => {
+            ": versions 2 and 3 are supported; version 1 was replaced in 2023, so convert the original model anew"
+        }
+        _ if (1..=3).contains(&found.swap_bytes()) => {
+            " (big-endian): only little-endian files are supported; turn it around with llama.cpp's gguf-convert-endian"
+        }
+        _ => ", but versions 2 and 3 are supported: the file is damaged, or needs a newer thimble",
+    }
+}
+
 /// One metadata value. Kinds that no supported model needs are read over.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
@@ -181,7 +194,7 @@ impl Gguf {
             return Err(GgufError::BadMagic { found });
         }
         let version = input.u32("version")?;
-        if version != 3 {
+        if !(2..=3).contains(&version) {
             return Err(GgufError::Version { found: version });
         }
         let tensor_count = input.u64("tensor count")?;

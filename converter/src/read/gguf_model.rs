@@ -1,8 +1,9 @@
 //! A GGUF file of architecture `llama` as a [`Checkpoint`].
 
 use super::checkpoint::{DIGITS_APART, Found, add_stop, place, refuse_rest};
+use super::gguf_split::{self, Parts};
 use super::source_file::SourceFile;
-use super::{Checkpoint, Gguf, Origin, TokenizerSource, Value};
+use super::{Checkpoint, Origin, TokenizerSource, Value};
 use crate::ConvertError;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,31 +12,26 @@ use thimble_runtime::format::{Config, Role};
 
 const PLACE: &str = "GGUF metadata";
 
-/// Opens a GGUF file.
+/// Opens a GGUF file, or all parts of a split one.
 pub(super) fn open(path: &Path) -> Result<Checkpoint, ConvertError> {
-    let file = SourceFile::open(path)?;
-    let parsed = Gguf::parse(file.reader()?, file.len());
-    let gguf = parsed.map_err(|source| ConvertError::Gguf { path: path.to_owned(), source })?;
-    let source = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    checkpoint(gguf, file, source)
-}
-
-fn checkpoint(gguf: Gguf, file: SourceFile, source: String) -> Result<Checkpoint, ConvertError> {
-    let Gguf { metadata, tensors } = gguf;
+    let Parts { metadata, tensors, files } = gguf_split::open(path)?;
+    // Whichever part was named: the same model is the same file.
+    let first = files.first().map_or(path, SourceFile::path);
+    let source = first.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut metadata = Metadata(metadata);
     let architecture = metadata.need_text("general.architecture")?;
     if architecture != "llama" {
         return Err(unsupported("the architecture", architecture, "llama"));
     }
     let mut found = BTreeMap::new();
-    for tensor in tensors {
+    for (file, tensor) in tensors {
         let mut shape = tensor.dimensions;
         // Outermost first, and without the ones that some writers append.
         while shape.len() > 1 && shape.last() == Some(&1) {
             shape.pop();
         }
         shape.reverse();
-        found.insert(tensor.name, Found { kind: tensor.kind, shape, file: 0, offset: tensor.offset });
+        found.insert(tensor.name, Found { kind: tensor.kind, shape, file, offset: tensor.offset });
     }
     refuse_variants(&metadata)?;
     let config = config(&metadata, &found)?;
@@ -72,7 +68,7 @@ fn checkpoint(gguf: Gguf, file: SourceFile, source: String) -> Result<Checkpoint
         eos_text,
         notes: Vec::new(),
         tensors,
-        files: vec![file],
+        files,
     })
 }
 

@@ -4,6 +4,7 @@ mod block;
 mod checkpoint;
 mod gguf;
 pub(crate) mod gguf_model;
+mod gguf_split;
 pub(crate) mod hub;
 mod safetensors;
 mod source_file;
@@ -13,12 +14,14 @@ pub use block::BlockType;
 pub(crate) use checkpoint::DIGITS_APART;
 pub use checkpoint::{Checkpoint, Origin, Stored, TokenizerSource};
 pub use gguf::{Gguf, GgufError, GgufTensor, Value};
+pub use gguf_split::shards;
 
 use crate::ConvertError;
 use std::path::Path;
 use thimble_runtime::format::MAGIC;
 
-/// Opens a Hugging Face folder (or its `model.safetensors`), a `.gguf` or a `.thimble` file.
+/// Opens a Hugging Face folder (or its `model.safetensors`), a `.gguf` or a `.thimble` file. Of a split GGUF model any
+/// part may be named; all of them are read.
 ///
 /// Reads metadata only; weights are read when asked for.
 pub fn open(source: &Path) -> Result<Checkpoint, ConvertError> {

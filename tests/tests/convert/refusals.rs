@@ -17,7 +17,7 @@ fn gguf() -> GgufFile {
 }
 
 /// The message has to contain every one of `names`.
-fn names<T>(result: Result<T, ConvertError>, names: &[&str]) {
+pub(super) fn names<T>(result: Result<T, ConvertError>, names: &[&str]) {
     let Err(error) = result else { panic!("accepted, expected an error about {names:?}") };
     let message = error.to_string();
     for name in names {

@@ -252,6 +252,8 @@ impl Folder {
 /// A metadata value to be written.
 #[derive(Clone, Debug)]
 pub enum Meta {
+    U16(u16),
+    I32(i32),
     U32(u32),
     F32(f32),
     Bool(bool),
@@ -334,6 +336,11 @@ impl GgufFile {
         for (key, value) in &self.metadata {
             text(&mut out, key);
             match value {
+                Meta::U16(n) => {
+                    out.extend(2u32.to_le_bytes());
+                    out.extend(n.to_le_bytes());
+                }
+                Meta::I32(n) => out.extend([5, *n].iter().flat_map(|n| n.to_le_bytes())),
                 Meta::U32(n) => out.extend([4u32, *n].iter().flat_map(|n| n.to_le_bytes())),
                 Meta::F32(n) => out.extend([6u32, n.to_bits()].iter().flat_map(|n| n.to_le_bytes())),
                 Meta::Bool(b) => out.extend([7, 0, 0, 0, u8::from(*b)]),
