@@ -4,10 +4,12 @@ use crate::failure::Failure;
 use crate::recipe::Recipe;
 use crate::{progress, target, terminal};
 use indicatif::ProgressBar;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use thimble_converter::write_gguf::GgufType;
 use thimble_converter::{ConvertError, Options, Progress, Stage, Summary};
 use thimble_host::output;
+use thimble_runtime::format::Encoding;
 
 pub(crate) use thimble_converter::Quant;
 
@@ -25,6 +27,9 @@ pub(crate) fn convert(source: &Path, target: &Path, request: &Request) -> Result
     let target = &place(target, source)?;
     let summary = quietly(source, target, request)?;
     tell(target, [summary.bytes, summary.config.parameters()], &summary.notes);
+    if let Some(hint) = hint(source, request, &summary) {
+        terminal::note(&hint);
+    }
     if request.recipe.calibration.is_some() && summary.rounding == 0.0 {
         terminal::note("note: nothing was rounded, so --calibrate changed nothing");
     }
@@ -35,6 +40,27 @@ pub(crate) fn convert(source: &Path, target: &Path, request: &Request) -> Result
         }
     }
     Ok(summary)
+}
+
+/// How the weights of a folder were stored for want of a choice, and what four bits would make of them.
+fn hint(source: &Path, request: &Request, summary: &Summary) -> Option<String> {
+    if request.recipe != Recipe::default() || !source.is_dir() {
+        return None;
+    }
+    let checkpoint = thimble_converter::read::open(source).ok()?;
+    let bytes = |quant| checkpoint.weight_bytes(quant).ok();
+    let smaller = (summary.bytes + bytes(Quant::Q4)?).checked_sub(bytes(Quant::Keep)?)?;
+    let matrices = summary.tensors.iter().filter(|tensor| tensor.encoding != Encoding::Vector);
+    let names: BTreeSet<&str> = matrices.map(|tensor| tensor.encoding.name()).collect();
+    let names = names.into_iter().collect::<Vec<_>>().join(" and ");
+    let (now, then) = (megabytes(summary.bytes), megabytes(smaller));
+    Some(format!("stored as {names} ({now} MB); --quant q4 makes about {then} MB"))
+}
+
+/// Millions of bytes in as many digits as help.
+fn megabytes(bytes: u64) -> String {
+    let digits = if bytes < 100_000_000 { 1 } else { 0 };
+    format!("{:.digits$}", bytes as f64 / 1e6)
 }
 
 /// Writes the model in `source` to the GGUF file `target`, atomically; says on stderr what became of it.

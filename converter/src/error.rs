@@ -104,6 +104,15 @@ pub enum ConvertError {
         /// Its name in the source.
         name: String,
     },
+    /// A model without a head.
+    #[error(
+        "tensor {name} is missing, and config.json does not tie the head to the embedding: add the tensor, or set \
+         tie_word_embeddings to true if the embedding is the head"
+    )]
+    MissingHead {
+        /// Its name in the source.
+        name: String,
+    },
     /// A tensor of another shape than the configuration implies.
     #[error("tensor {name} has shape {found:?}, expected {expected:?}")]
     Shape {

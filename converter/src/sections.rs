@@ -36,7 +36,10 @@ impl Sections {
         };
         let tokenizer = vocabulary.emit_verified(json)?;
         let chat = match &checkpoint.chat_template {
-            Some(template) => Some(chat::derive(template, &checkpoint.bos_text, &checkpoint.eos_text)?),
+            Some(template) => {
+                let template = chat::with_tokens(template, &checkpoint.named_tokens);
+                Some(chat::derive(&template, &checkpoint.bos_text, &checkpoint.eos_text)?)
+            }
             None => None,
         };
         Ok(Sections { tokenizer, chat })

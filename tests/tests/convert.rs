@@ -1,11 +1,15 @@
 //! Hugging Face folders and GGUF files, written here byte by byte, through the converter and back.
 #![allow(clippy::unwrap_used, reason = "these files are nothing but tests")]
 
+#[path = "convert/heads.rs"]
+mod heads;
 #[path = "convert/refusals.rs"]
 mod refusals;
 #[path = "convert/splits.rs"]
 mod splits;
 mod tiny;
+#[path = "convert/tokens.rs"]
+mod tokens;
 
 use std::fs;
 use std::path::{Path, PathBuf};

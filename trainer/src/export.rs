@@ -24,8 +24,6 @@ struct Config {
     head_dim: Option<usize>,
     max_position_embeddings: usize,
     rms_norm_eps: f64,
-    rope_theta: Option<f64>,
-    rope_scaling: Option<serde_json::Value>,
     #[serde(default)]
     tie_word_embeddings: bool,
     vocab_size: usize,
@@ -41,8 +39,9 @@ struct Config {
 /// The file is missing, is not a Llama's, or asks for what the engine has not: biases, rope scaling.
 pub fn read_config(path: &Path) -> Result<ModelShape> {
     let text = std::fs::read(path).map_err(Error::file(path, "read"))?;
-    let config: Config = serde_json::from_slice(&text)
-        .map_err(|error| Error::Invalid(format!("{}: not a Llama's config.json: {error}", path.display())))?;
+    let invalid = |error| Error::Invalid(format!("{}: not a Llama's config.json: {error}", path.display()));
+    let json: serde_json::Value = serde_json::from_slice(&text).map_err(invalid)?;
+    let config = Config::deserialize(&json).map_err(invalid)?;
     let refuse = |what: &str| Err(Error::Invalid(format!("{}: {what}", path.display())));
     if config.model_type != "llama" {
         return refuse(&format!("model_type is {:?}, only \"llama\" can be trained", config.model_type));
@@ -50,9 +49,10 @@ pub fn read_config(path: &Path) -> Result<ModelShape> {
     if config.attention_bias || config.mlp_bias {
         return refuse("projections with biases cannot be trained");
     }
-    if config.rope_scaling.is_some() {
-        return refuse("rope_scaling cannot be trained");
-    }
+    let rope_theta = match thimble_converter::read::rope_theta(&json) {
+        Ok(theta) => theta,
+        Err(error) => return refuse(&error.to_string()),
+    };
     Ok(ModelShape {
         hidden: config.hidden_size,
         layers: config.num_hidden_layers,
@@ -62,7 +62,7 @@ pub fn read_config(path: &Path) -> Result<ModelShape> {
         ffn: config.intermediate_size,
         vocab: config.vocab_size,
         context: config.max_position_embeddings,
-        rope_theta: config.rope_theta.unwrap_or(10_000.0),
+        rope_theta,
         rms_norm_eps: config.rms_norm_eps,
         tied: config.tie_word_embeddings,
         init_std: 0.02,
@@ -247,4 +247,43 @@ fn config(model: &Export) -> serde_json::Value {
         "use_cache": true,
         "vocab_size": shape.vocab,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::read_config;
+    use serde_json::json;
+
+    #[test]
+    fn the_rotary_base_is_found_wherever_it_stands() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.json");
+        let read = |rope: serde_json::Value| {
+            let mut config = json!({
+                "model_type": "llama", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1,
+                "num_attention_heads": 2, "max_position_embeddings": 64, "rms_norm_eps": 1e-5, "vocab_size": 300,
+            });
+            config.as_object_mut().unwrap().extend(rope.as_object().unwrap().clone());
+            std::fs::write(&path, config.to_string()).unwrap();
+            read_config(&path).map(|shape| shape.rope_theta)
+        };
+        // The converter's function does the work, and has the whole table.
+        for (rope, expected) in [
+            (json!({}), 1e4),
+            (json!({"rope_theta": 5e5, "rope_scaling": null}), 5e5),
+            (json!({"rope_parameters": {"rope_type": "default", "rope_theta": 3e4}}), 3e4),
+            (json!({"rope_theta": 2e4, "rope_parameters": {"rope_theta": 3e4}}), 3e4),
+            (json!({"rope_scaling": {"rope_type": "default", "rope_theta": 4e4}}), 4e4),
+        ] {
+            assert_eq!(read(rope.clone()).unwrap(), expected, "{rope}");
+        }
+        for (rope, expected) in [
+            (json!({"rope_theta": null}), "rope_theta is missing or not a number"),
+            (json!({"rope_parameters": {"rope_type": "yarn", "factor": 2.0}}), "yarn"),
+            (json!({"rope_scaling": {"type": "linear", "factor": 2.0}}), "linear"),
+        ] {
+            let error = read(rope).unwrap_err().to_string();
+            assert!(error.contains(expected) && error.contains("config.json"), "{error}");
+        }
+    }
 }

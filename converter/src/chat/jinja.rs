@@ -1,5 +1,6 @@
 //! From the chat section of a model file back to Jinja source.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 use thimble_runtime::chat::{Around, ChatTemplate, Literals, SystemRule};
 
@@ -97,10 +98,16 @@ fn content(out: &mut String, trim: bool, what: &str) {
 
 /// A text that stands for itself.
 fn put(out: &mut String, text: &str) {
-    if text.is_empty() {
-        return;
+    if !text.is_empty() {
+        out.push_str("{{ ");
+        quote(out, text);
+        out.push_str(" }}");
     }
-    out.push_str("{{ '");
+}
+
+/// A text as a literal.
+fn quote(out: &mut String, text: &str) {
+    out.push('\'');
     for letter in text.chars() {
         match letter {
             '\\' => out.push_str("\\\\"),
@@ -114,5 +121,56 @@ fn put(out: &mut String, text: &str) {
             letter => out.push(letter),
         }
     }
-    out.push_str("' }}");
+    out.push('\'');
+}
+
+/// Names that every rendering gets, and those that are no variables.
+const TAKEN: [&str; 16] = [
+    "bos_token",
+    "eos_token",
+    "messages",
+    "tools",
+    "documents",
+    "add_generation_prompt",
+    "true",
+    "false",
+    "none",
+    "True",
+    "False",
+    "None",
+    "not",
+    "in",
+    "is",
+    "loop",
+];
+
+/// A template with definitions in front of the named tokens that it may mention, other than the begin and end tokens.
+///
+/// transformers passes all of them; a chat section has room for two. The definitions stand on a line of their own, which
+/// `trim_blocks` takes away, so that the template begins a line as before.
+pub fn with_tokens<'t>(template: &'t str, named: &[(String, String)]) -> Cow<'t, str> {
+    let mut out = String::new();
+    for (name, text) in named.iter().filter(|(name, _)| is_name(name) && mentions(template, name)) {
+        let _ = write!(out, "{{% set {name} = ");
+        quote(&mut out, text);
+        out.push_str(" %}");
+    }
+    if out.is_empty() {
+        return Cow::Borrowed(template);
+    }
+    out.push('\n');
+    Cow::Owned(out + template)
+}
+
+fn is_name(name: &str) -> bool {
+    let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    plain && !name.starts_with(|c: char| c.is_ascii_digit()) && !name.is_empty() && !TAKEN.contains(&name)
+}
+
+/// Whether a name stands in the template as a whole word.
+fn mentions(template: &str, name: &str) -> bool {
+    let part = |c: char| c.is_alphanumeric() || c == '_';
+    template
+        .match_indices(name)
+        .any(|(at, _)| !template[..at].ends_with(part) && !template[at + name.len()..].starts_with(part))
 }

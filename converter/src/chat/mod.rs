@@ -9,7 +9,7 @@ mod reduce;
 #[cfg(test)]
 mod tests;
 
-pub use jinja::source;
+pub use jinja::{source, with_tokens};
 use thimble_host::template::{JinjaTemplate, TemplateError};
 use thimble_runtime::chat::{ChatTemplate, Jinja, Message, Speaker};
 use thimble_runtime::format::FormatError;

@@ -98,7 +98,14 @@ fn special_tokens(checkpoint: &Checkpoint, vocabulary: &Vocabulary) -> Map<Strin
     ];
     let known =
         texts.into_iter().filter_map(|(key, text)| Some((key, text.filter(|text| !text.is_empty())?)));
-    known.map(|(key, text)| (key.to_owned(), json!(text))).collect()
+    let mut known: Map<String, Value> = known.map(|(key, text)| (key.to_owned(), json!(text))).collect();
+    // What a chat template may ask for: `mask_token`, and names of the model's own.
+    for (name, text) in &checkpoint.named_tokens {
+        if !known.contains_key(name) {
+            known.insert(name.clone(), json!(text));
+        }
+    }
+    known
 }
 
 /// The shortest decimal that is this `f32`, where a plain conversion would show the digits of its rounding.

@@ -5,7 +5,7 @@ use super::source_file::SourceFile;
 use super::thimble;
 use crate::recipe;
 use crate::tokenizer::Vocabulary;
-use crate::{ConvertError, Sections};
+use crate::{ConvertError, Quant, Sections, Table, write};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use thimble_runtime::Token;
@@ -146,6 +146,8 @@ pub struct Checkpoint {
     pub bos_text: String,
     /// Text of the end-of-text token, for the chat template; may be empty.
     pub eos_text: String,
+    /// Names and texts of all tokens that a chat template may use by name: `bos_token`, `pad_token` and others.
+    pub named_tokens: Vec<(String, String)>,
     /// Things worth recording, such as parts of the source that were left out.
     pub notes: Vec<String>,
     pub(crate) tensors: Vec<Stored>,
@@ -156,6 +158,16 @@ impl Checkpoint {
     /// The tensors in the order of the file format's table.
     pub fn tensors(&self) -> &[Stored] {
         &self.tensors
+    }
+
+    /// Bytes that the tensors take in a `.thimble` file, stored as `quant` says.
+    ///
+    /// # Errors
+    /// Tensors whose size overflows.
+    pub fn weight_bytes(&self, quant: Quant) -> Result<u64, ConvertError> {
+        let encodings = Table::default().encodings(&self.tensors, quant)?;
+        let records = write::layout(self.tensors.iter().zip(encodings))?;
+        Ok(records.last().map_or(0, |last| last.offset + last.length))
     }
 
     /// Reads rows of a tensor of this checkpoint as the source's blocks, in the order of the file format.

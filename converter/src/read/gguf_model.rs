@@ -49,6 +49,16 @@ pub(super) fn open(path: &Path) -> Result<Checkpoint, ConvertError> {
     let (bos, eos) = (token_id("tokenizer.ggml.bos_token_id")?, token_id("tokenizer.ggml.eos_token_id")?);
     let unknown = token_id("tokenizer.ggml.unknown_token_id")?;
     let padding = token_id("tokenizer.ggml.padding_token_id")?;
+    let ids = [
+        ("bos_token", bos),
+        ("eos_token", eos),
+        ("unk_token", unknown),
+        // GGUF's own spelling.
+        ("sep_token", token_id("tokenizer.ggml.seperator_token_id")?),
+        ("pad_token", padding),
+        ("cls_token", token_id("tokenizer.ggml.cls_token_id")?),
+        ("mask_token", token_id("tokenizer.ggml.mask_token_id")?),
+    ];
     let vocab = config.vocab;
     let named = |id: usize| u32::try_from(id).ok().filter(|_| id < vocab).map(Token);
     let tokenizer = tokenizer(&mut metadata)?;
@@ -57,6 +67,7 @@ pub(super) fn open(path: &Path) -> Result<Checkpoint, ConvertError> {
         _ => None,
     };
     let (bos_text, eos_text) = (text(bos).unwrap_or_default(), text(eos).unwrap_or_default());
+    let named_tokens = ids.into_iter().filter_map(|(name, id)| Some((name.to_owned(), text(id)?))).collect();
     Ok(Checkpoint {
         config,
         origin,
@@ -66,6 +77,7 @@ pub(super) fn open(path: &Path) -> Result<Checkpoint, ConvertError> {
         padding: named(padding),
         bos_text,
         eos_text,
+        named_tokens,
         notes: Vec::new(),
         tensors,
         files,

@@ -15,6 +15,7 @@ pub(crate) use checkpoint::DIGITS_APART;
 pub use checkpoint::{Checkpoint, Origin, Stored, TokenizerSource};
 pub use gguf::{Gguf, GgufError, GgufTensor, Value};
 pub use gguf_split::shards;
+pub use hub::rope_theta;
 
 use crate::ConvertError;
 use std::path::Path;

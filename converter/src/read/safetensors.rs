@@ -47,7 +47,7 @@ pub(super) fn open(
 
 /// The file names in an index, each once.
 fn shards(index: &Path) -> Result<BTreeSet<String>, ConvertError> {
-    let json = super::hub::read_json(index)?;
+    let json: serde_json::Value = super::hub::read_json(index)?;
     let wrong = |field: &str| ConvertError::Field {
         place: "model.safetensors.index.json",
         field: field.to_owned(),

@@ -46,6 +46,7 @@ pub(super) fn open(path: &Path) -> Result<Checkpoint, ConvertError> {
         padding: None,
         bos_text,
         eos_text,
+        named_tokens: Vec::new(),
         notes,
         tensors: tensors(&file, &directory)?,
         files: vec![SourceFile::open(path)?],

@@ -153,8 +153,8 @@ fn place<'j>(
 fn checked_added(token: AddedJson) -> Result<Added, TokenizerError> {
     let flags = [("lstrip", token.lstrip), ("rstrip", token.rstrip), ("single_word", token.single_word)];
     if let Some((flag, _)) = flags.into_iter().find(|&(_, set)| set) {
-        let found = format!("{flag} (token {:?})", token.content);
-        return Err(refuse("a flag of an added token", "none of lstrip, rstrip, single_word", found));
+        let found = format!("true ({flag} of {:?})", token.content);
+        return Err(refuse("lstrip, rstrip or single_word of an added token", "false", found));
     }
     let AddedJson { id, content, normalized, special, .. } = token;
     Ok(Added { id, text: content, special, normalized })

@@ -41,7 +41,9 @@ fn what_the_runtime_has_no_code_for_is_refused_by_name() {
             [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]});
     });
     unsupported("decoder", |json| json["decoder"] = json!({"type": "Metaspace"}));
-    unsupported("a flag of an added token", |json| json["added_tokens"][0]["lstrip"] = true.into());
+    unsupported("lstrip, rstrip or single_word of an added token", |json| {
+        json["added_tokens"][0]["lstrip"] = true.into()
+    });
 }
 
 #[test]

@@ -1,0 +1,125 @@
+//! `config.json` of a Llama model.
+
+use super::rope::rope_theta;
+use super::tensor_name;
+use crate::ConvertError;
+use crate::read::checkpoint::{Found, add_stop};
+use serde_json::Value as Json;
+use std::collections::BTreeMap;
+use thimble_runtime::Token;
+use thimble_runtime::format::{Config, Role};
+
+pub(super) const PLACE: &str = "config.json";
+
+/// The configuration; what only the tokenizer's files say is not in it yet.
+pub(super) fn config(json: &Json, found: &BTreeMap<String, Found>) -> Result<Config, ConvertError> {
+    refuse_variants(json)?;
+    let size = |key: &str| -> Result<Option<usize>, ConvertError> {
+        match json.get(key) {
+            None | Some(Json::Null) => Ok(None),
+            Some(value) => match value.as_u64().and_then(|n| usize::try_from(n).ok()) {
+                Some(number) => Ok(Some(number)),
+                None => Err(field(key, "a whole number")),
+            },
+        }
+    };
+    let need = |key: &str| size(key)?.ok_or_else(|| field(key, "a whole number"));
+    let (hidden, heads) = (need("hidden_size")?, need("num_attention_heads")?);
+    let head_dim = size("head_dim")?.or(hidden.checked_div(heads)).unwrap_or(0);
+    let eps = json.get("rms_norm_eps").map_or(Some(1e-6), Json::as_f64);
+    let vocab = need("vocab_size")?;
+    let rows = found.get(&tensor_name(Role::Embedding, Role::NO_LAYER)).and_then(|t| t.shape.first());
+    if let Some(&rows) = rows
+        && rows != vocab as u64
+    {
+        let name = tensor_name(Role::Embedding, Role::NO_LAYER);
+        return Err(ConvertError::Shape {
+            name,
+            expected: vec![vocab as u64, hidden as u64],
+            found: vec![rows, hidden as u64],
+        });
+    }
+    let mut config = Config {
+        hidden,
+        layers: need("num_hidden_layers")?,
+        heads,
+        kv_heads: size("num_key_value_heads")?.unwrap_or(heads),
+        head_dim,
+        ffn: need("intermediate_size")?,
+        vocab,
+        context: need("max_position_embeddings")?,
+        rope_theta: rope_theta(json)? as f32,
+        norm_eps: eps.ok_or_else(|| field("rms_norm_eps", "a number"))? as f32,
+        // Who calls has seen to it that what the file says is true of the weights.
+        tied: tied(json)?,
+        bos: token_ids(json, PLACE, "bos_token_id")?.first().copied().map(Token),
+        stop: [None; Config::MOST_STOPS],
+    };
+    for id in token_ids(json, PLACE, "eos_token_id")? {
+        add_stop(&mut config, id)?;
+    }
+    Ok(config)
+}
+
+/// Whether the file says that the head is the embedding.
+pub(super) fn tied(json: &Json) -> Result<bool, ConvertError> {
+    match json.get("tie_word_embeddings") {
+        // The default of LlamaConfig.
+        None | Some(Json::Null) => Ok(false),
+        Some(tied) => tied.as_bool().ok_or_else(|| field("tie_word_embeddings", "true or false")),
+    }
+}
+
+/// Refuses other architectures and what changes the arithmetic of a Llama model.
+fn refuse_variants(json: &Json) -> Result<(), ConvertError> {
+    // A bare LlamaModel has no head: the embedding is its head, where the file says so.
+    let llama = ["LlamaForCausalLM", "LlamaModel"];
+    match json.get("architectures").filter(|names| !names.is_null()) {
+        Some(Json::Array(names)) => match names.as_slice() {
+            [Json::String(name)] if llama.contains(&name.as_str()) => {}
+            [] if json.get("model_type").is_some() => {}
+            _ => {
+                let found = Json::from(names.clone()).to_string();
+                return Err(unsupported("architectures", found, "LlamaForCausalLM, LlamaModel"));
+            }
+        },
+        None if json.get("model_type").is_some() => {}
+        found => {
+            let found = found.map_or("missing".to_owned(), Json::to_string);
+            return Err(unsupported("architectures", found, "LlamaForCausalLM, LlamaModel"));
+        }
+    }
+    let must_be = |key: &str, supported: &'static str, fits: &dyn Fn(&Json) -> bool| match json.get(key) {
+        None | Some(Json::Null) => Ok(()),
+        Some(value) if fits(value) => Ok(()),
+        Some(value) => Err(unsupported(key, value.to_string(), supported)),
+    };
+    must_be("model_type", "\"llama\"", &|v| v == "llama")?;
+    must_be("hidden_act", "\"silu\"", &|v| v == "silu")?;
+    must_be("attention_bias", "false", &|v| v == &Json::Bool(false))?;
+    must_be("mlp_bias", "false", &|v| v == &Json::Bool(false))?;
+    must_be("quantization_config", "unquantized weights", &|_| false)?;
+    must_be("partial_rotary_factor", "1", &|v| v.as_f64() == Some(1.0))?;
+    must_be("rope_interleaved", "false", &|v| v == &Json::Bool(false))?;
+    must_be("sliding_window", "null", &|_| false)
+}
+
+/// One token id or a list of them.
+pub(super) fn token_ids(json: &Json, place: &'static str, key: &str) -> Result<Vec<u32>, ConvertError> {
+    let wrong =
+        || ConvertError::Field { place, field: key.to_owned(), expected: "a token id or a list of them" };
+    let id = |value: &Json| value.as_u64().and_then(|id| u32::try_from(id).ok()).ok_or_else(wrong);
+    match json.get(key) {
+        None | Some(Json::Null) => Ok(Vec::new()),
+        Some(Json::Array(ids)) => ids.iter().map(id).collect(),
+        Some(value) => Ok(vec![id(value)?]),
+    }
+}
+
+pub(super) fn unsupported(what: &str, found: String, supported: &'static str) -> ConvertError {
+    ConvertError::Unsupported { what: format!("{PLACE}: {what}"), found, supported }
+}
+
+fn field(key: &str, expected: &'static str) -> ConvertError {
+    ConvertError::Field { place: PLACE, field: key.to_owned(), expected }
+}

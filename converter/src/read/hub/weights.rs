@@ -1,0 +1,103 @@
+//! The tensors of a folder under the names of a `LlamaForCausalLM`, and whether its head is the embedding.
+
+use super::tensor_name;
+use crate::read::checkpoint::Found;
+use crate::read::source_file::SourceFile;
+use crate::{ConvertError, dequantize};
+use std::collections::BTreeMap;
+use thimble_runtime::format::Role;
+
+/// Numbers that are compared at once.
+const CHUNK: usize = 1 << 20;
+
+/// Gives every tensor the name that it has in a `LlamaForCausalLM`.
+///
+/// A bare `LlamaModel` has no `model.` in front, and a model inside another one has two; transformers reads either.
+///
+/// # Errors
+/// A tensor that is there under two of these names.
+pub(super) fn rename(found: BTreeMap<String, Found>) -> Result<BTreeMap<String, Found>, ConvertError> {
+    let mut renamed = BTreeMap::new();
+    for (name, tensor) in found {
+        let mut inner = name.as_str();
+        while let Some(rest) = inner.strip_prefix("model.") {
+            inner = rest;
+        }
+        let of_the_body = ["embed_tokens.", "layers.", "norm."].iter().any(|part| inner.starts_with(part));
+        let full = if of_the_body { format!("model.{inner}") } else { name };
+        if renamed.contains_key(&full) {
+            return Err(ConvertError::Unsupported {
+                what: format!("tensor {full}"),
+                found: "there twice, with and without \"model.\" in front".to_owned(),
+                supported: "each tensor once",
+            });
+        }
+        renamed.insert(full, tensor);
+    }
+    Ok(renamed)
+}
+
+/// Whether the model is tied, where config.json says `tied`: takes the head out of `found` if the embedding does its
+/// work, and says in `notes` what was done.
+///
+/// # Errors
+/// A head that is missing and not tied; a file that cannot be read.
+pub(super) fn settle_head(
+    tied: bool,
+    found: &mut BTreeMap<String, Found>,
+    files: &[SourceFile],
+    notes: &mut Vec<String>,
+) -> Result<bool, ConvertError> {
+    let (head, embedding) =
+        (tensor_name(Role::Head, Role::NO_LAYER), tensor_name(Role::Embedding, Role::NO_LAYER));
+    match (found.get(&head), found.get(&embedding)) {
+        (None, _) if tied => Ok(true),
+        (None, _) => Err(ConvertError::MissingHead { name: head }),
+        (Some(_), _) if !tied => Ok(false),
+        (Some(a), Some(b)) => {
+            if same_numbers(a, b, files)? {
+                notes.push(format!("{head} left out: it is the embedding, which config.json ties it to"));
+                found.remove(&head);
+                return Ok(true);
+            }
+            // As transformers does, which warns.
+            notes.push(format!(
+                "{head} kept: it differs from the embedding, although config.json says tie_word_embeddings"
+            ));
+            Ok(false)
+        }
+        (Some(_), None) => {
+            notes.push(format!(
+                "{head} is the embedding too: config.json ties them, and {embedding} is missing"
+            ));
+            if let Some(tensor) = found.remove(&head) {
+                found.insert(embedding, tensor);
+            }
+            Ok(true)
+        }
+    }
+}
+
+/// Whether two float tensors hold the same numbers in the same shape, however they are stored.
+fn same_numbers(a: &Found, b: &Found, files: &[SourceFile]) -> Result<bool, ConvertError> {
+    if a.shape != b.shape {
+        return Ok(false);
+    }
+    // The reader has checked that they lie inside their files.
+    let count: u64 = a.shape.iter().product();
+    let (mut bytes, mut values) = (Vec::new(), [Vec::new(), Vec::new()]);
+    for start in (0..count).step_by(CHUNK) {
+        let numbers = (count - start).min(CHUNK as u64) as usize;
+        for (tensor, values) in [a, b].into_iter().zip(&mut values) {
+            let size = tensor.kind.block_bytes();
+            bytes.resize(numbers * size, 0);
+            files[tensor.file].read_at(tensor.offset + start * size as u64, &mut bytes)?;
+            values.resize(numbers, 0.0);
+            dequantize(tensor.kind, &bytes, values);
+        }
+        if values[0] != values[1] {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
