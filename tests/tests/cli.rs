@@ -428,6 +428,20 @@ fn offline_is_one_clear_sentence() {
 }
 
 #[test]
+fn a_folder_converted_without_a_choice_says_what_it_became() {
+    let bench = setup("choice");
+    let told = bench.run(&["convert", "hf", "-o", "m.thimble"], b"");
+    told.succeeds();
+    assert!(told.stderr.contains("stored as f32 (0."), "{}", told.stderr);
+    assert!(told.stderr.contains("--quant q4 makes about 0."), "{}", told.stderr);
+    for (source, more) in [("hf", &["--quant", "q8"][..]), ("m.thimble", &[])] {
+        let told = bench.run(&[&["convert", source, "-o", "n.thimble"], more].concat(), b"");
+        told.succeeds();
+        assert!(!told.stderr.contains("stored as"), "{}", told.stderr);
+    }
+}
+
+#[test]
 fn divergence_takes_files_and_folders() {
     let bench = setup("divergence");
     let text = "the cat sat on the mat and looked at the dog. ".repeat(8);

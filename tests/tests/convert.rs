@@ -15,7 +15,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use thimble_converter::pack::unpack;
 use thimble_converter::recipe::{rounds, twin};
-use thimble_converter::{BlockType, ConvertError, Options, Quant, Summary, convert, dequantize};
+use thimble_converter::{BlockType, ConvertError, Options, Quant, Summary, convert, dequantize, read};
 use thimble_runtime::Token;
 use thimble_runtime::chat::ChatTemplate;
 use thimble_runtime::format::{Encoding, ModelFile, Role};
@@ -239,6 +239,19 @@ fn recipes_choose_their_encodings() {
     let (_, bytes) = run_gguf(&file, Quant::Q5).unwrap();
     let encodings: Vec<_> = tensors(&bytes, BLOCKS).into_iter().map(|(_, encoding, _)| encoding).collect();
     assert_eq!((encodings[0], encodings[2]), (Encoding::Q4Min, Encoding::Q4Min));
+}
+
+#[test]
+fn the_weight_of_other_encodings_is_known_beforehand() {
+    let source = temporary();
+    Folder::new(Shape { tied: false, ..ODD }, BlockType::F16).write(source.path(), 1);
+    let checkpoint = read::open(source.path()).unwrap();
+    for quant in [Quant::Keep, Quant::F32, Quant::Q8, Quant::Q4] {
+        let bytes = run(source.path(), quant).unwrap().1;
+        let aligned = Aligned::new(&bytes);
+        let tensors = ModelFile::parse(aligned.bytes()).unwrap().tensors().iter().last().unwrap();
+        assert_eq!(checkpoint.weight_bytes(quant).unwrap(), tensors.offset + tensors.length, "{quant}");
+    }
 }
 
 #[test]

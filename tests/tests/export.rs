@@ -72,6 +72,30 @@ fn a_folder_comes_back_as_it_was() {
         assert!(kinds, "every tensor is {dtype}");
     }
 }
+
+#[test]
+fn named_and_added_tokens_come_along() {
+    let at = tempfile::tempdir().unwrap();
+    let path = |name: &str| at.path().join(name);
+    fs::create_dir(path("in")).unwrap();
+    let mut folder = Folder::new(Shape { vocab: 304, ..ODD }, BlockType::F32);
+    folder.tokenizer = tiny::tokenizer_json(300);
+    let config = &mut folder.tokenizer_config;
+    config["pad_token"] = "<pad>".into();
+    config["extra_special_tokens"] = serde_json::json!({"tool_token": "<tool>"});
+    config["chat_template"] = "{{ messages[0]['content'] }}{{ pad_token }}{{ tool_token }}".into();
+    folder.write(&path("in"), 1);
+    exported(&path("in"), &path("out"), Dtype::F32).unwrap();
+    let [first, second] = ["in", "out"].map(|name| converted(&path(name), &path("m.thimble"), Quant::Keep));
+    for kind in [SectionKind::Tokenizer, SectionKind::Chat] {
+        assert_eq!(section(&first, kind), section(&second, kind), "{kind:?}");
+    }
+    let file = second.file().unwrap();
+    let message = Message { speaker: Speaker::User, text: "hi" };
+    let pieces = template::render(&file.chat().unwrap(), &[message], true).unwrap();
+    assert_eq!(pieces.iter().map(|piece| piece.text()).collect::<String>(), "hi<pad><tool>");
+}
+
 #[test]
 fn quantized_files_become_the_numbers_they_stand_for() {
     let at = tempfile::tempdir().unwrap();

@@ -27,7 +27,7 @@ pub(super) fn names<T>(result: Result<T, ConvertError>, names: &[&str]) {
 
 #[test]
 fn foreign_configurations_are_refused_by_name() {
-    let cases: [(&str, Json, &[&str]); 19] = [
+    let cases: [(&str, Json, &[&str]); 23] = [
         (
             "architectures",
             json!(["MistralForCausalLM"]),
@@ -41,6 +41,18 @@ fn foreign_configurations_are_refused_by_name() {
         ("rope_scaling", json!({"type": "linear", "factor": 2.0}), &["rope_scaling", "linear"]),
         ("rope_scaling", json!({"rope_type": "llama3", "factor": 8.0}), &["rope_scaling", "llama3"]),
         ("rope_parameters", json!({"rope_type": "yarn", "rope_theta": 1e4}), &["rope_parameters", "yarn"]),
+        (
+            "layer_types",
+            json!(["full_attention", "sliding_attention"]),
+            &["layer_types", "sliding_attention"],
+        ),
+        ("rope_theta", json!(null), &["config.json", "rope_theta", "a number"]),
+        (
+            "rope_scaling",
+            json!({"rope_theta": null}),
+            &["config.json", "rope_scaling: rope_theta", "a number"],
+        ),
+        ("architectures", json!("LlamaForCausalLM"), &["architectures", "LlamaForCausalLM"]),
         ("num_key_value_heads", json!(2), &["head count", "multiple"]),
         ("hidden_size", json!("many"), &["hidden_size", "whole number"]),
         ("hidden_size", json!(128), &["model.embed_tokens.weight", "[300, 96]", "[300, 128]"]),
@@ -65,6 +77,9 @@ fn plain_rope_is_accepted_in_every_spelling() {
         ("rope_scaling", json!({"rope_type": "default"})),
         ("rope_parameters", json!({"rope_type": "default", "rope_theta": 50000.0})),
         ("head_dim", json!(32)),
+        ("layer_types", json!(["full_attention", "full_attention"])),
+        ("architectures", json!([])),
+        ("architectures", json!(null)),
         ("eos_token_id", json!(0)),
     ];
     for (key, value) in spellings {
@@ -79,6 +94,8 @@ fn plain_rope_is_accepted_in_every_spelling() {
     folder.config["rope_theta"] = json!(1e4);
     folder.config["rope_parameters"] = json!({"rope_theta": 2e4});
     assert_eq!(run_folder(&folder, 1, Quant::Keep).unwrap().0.config.rope_theta, 2e4);
+    folder.config["rope_scaling"] = json!({"rope_type": "default", "rope_theta": 4e4});
+    assert_eq!(run_folder(&folder, 1, Quant::Keep).unwrap().0.config.rope_theta, 4e4);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Added tokens in the words of Python's `AddedToken`, and their way into a `tokenizer.json`.
 
-use super::ordered::{Fields, Ordered};
+use super::ordered::Ordered;
 use super::tokens::{Declared, wrong};
 use crate::ConvertError;
 use crate::tokenizer::TokenizerError;
@@ -48,25 +48,10 @@ impl Token {
         })
     }
 
-    /// Whether a value is marked as a token, as transformers marks those it saves.
+    /// Whether a value is a token, or marked as transformers marks those it saves.
     pub(super) fn is_typed(value: &Ordered) -> bool {
-        value.fields().and_then(|fields| fields.get("__type")).and_then(Ordered::text) == Some("AddedToken")
-    }
-
-    /// As transformers saves it.
-    pub(super) fn to_ordered(&self) -> Ordered {
-        let mut fields = Fields::default();
-        let mut set = |key: &str, value: Json| fields.set(key.to_owned(), Ordered::Plain(value));
-        set("__type", "AddedToken".into());
-        set("content", self.content.as_str().into());
-        set("single_word", self.single_word.into());
-        set("lstrip", self.lstrip.into());
-        set("rstrip", self.rstrip.into());
-        set("special", self.special.into());
-        if let Some(normalized) = self.normalized {
-            set("normalized", normalized.into());
-        }
-        Ordered::Object(fields)
+        let mark = value.fields().and_then(|fields| fields.get("__type")).and_then(Ordered::text);
+        matches!(value, Ordered::Token(_)) || mark == Some("AddedToken")
     }
 
     fn crates(&self) -> AddedToken {
@@ -94,6 +79,7 @@ impl Text {
     /// Reads a text, or an object with `content`.
     pub(super) fn parse(value: &Ordered, place: &'static str, field: &str) -> Result<Text, ConvertError> {
         match value {
+            Ordered::Token(token) => Ok(Text::Token(token.clone())),
             Ordered::Object(_) => Ok(Text::Token(Token::parse(value, place, field)?)),
             value => match value.text() {
                 Some(text) => Ok(Text::Plain(text.to_owned())),

@@ -101,7 +101,9 @@ fn refuse_variants(json: &Json) -> Result<(), ConvertError> {
     must_be("quantization_config", "unquantized weights", &|_| false)?;
     must_be("partial_rotary_factor", "1", &|v| v.as_f64() == Some(1.0))?;
     must_be("rope_interleaved", "false", &|v| v == &Json::Bool(false))?;
-    must_be("sliding_window", "null", &|_| false)
+    must_be("sliding_window", "null", &|_| false)?;
+    let full = |v: &Json| v.as_array().is_some_and(|types| types.iter().all(|kind| kind == "full_attention"));
+    must_be("layer_types", "\"full_attention\" for every layer", &full)
 }
 
 /// One token id or a list of them.

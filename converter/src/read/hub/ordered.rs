@@ -1,5 +1,6 @@
 //! JSON whose objects keep the order of their keys, which decides the ids of new tokens.
 
+use super::added::Token;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value as Json;
 use std::collections::HashMap;
@@ -14,6 +15,8 @@ pub(super) enum Ordered {
     Array(Vec<Ordered>),
     /// Null, a boolean, a number or a text.
     Plain(Json),
+    /// An object that was found to be a token; no file is read as this.
+    Token(Token),
 }
 
 /// An object's keys and values.

@@ -206,7 +206,7 @@ fn merge(init: &mut Fields, map: Fields) -> Result<(), ConvertError> {
         let value = match value {
             Ordered::Object(fields) if name != EXTRA => {
                 let token = Token::parse(&Ordered::Object(fields), MAP, &name)?;
-                Token { special: true, ..token }.to_ordered()
+                Ordered::Token(Token { special: true, ..token })
             }
             Ordered::Array(list) if name == EXTRA => {
                 let mut all = match init.take(EXTRA) {
@@ -219,7 +219,7 @@ fn merge(init: &mut Fields, map: Fields) -> Result<(), ConvertError> {
                     let token = match token {
                         Ordered::Object(_) => {
                             let token = Token::parse(&token, MAP, EXTRA)?;
-                            Token { special: true, ..token }.to_ordered()
+                            Ordered::Token(Token { special: true, ..token })
                         }
                         other => other,
                     };
@@ -243,8 +243,9 @@ fn plain_added(added: Fields, init: &Fields) -> Result<Vec<(i64, Token)>, Conver
         Some(Ordered::Array(list)) => list.as_slice(),
         _ => &[],
     };
+    // Objects of tokenizer_config.json are not understood yet at this point.
     let content = |value: &Ordered| match value {
-        Ordered::Object(fields) => fields.get("content").and_then(Ordered::text).map(str::to_owned),
+        Ordered::Token(token) => Some(token.content.clone()),
         other => other.text().map(str::to_owned),
     };
     let special: HashSet<String> = named.chain(listed).filter_map(content).collect();
@@ -293,6 +294,7 @@ fn is_true(value: &Ordered) -> bool {
     match value {
         Ordered::Object(fields) => fields.iter().next().is_some(),
         Ordered::Array(items) => !items.is_empty(),
+        Ordered::Token(_) => true,
         Ordered::Plain(Json::Bool(value)) => *value,
         Ordered::Plain(Json::String(text)) => !text.is_empty(),
         Ordered::Plain(Json::Number(number)) => number.as_f64() != Some(0.0),
