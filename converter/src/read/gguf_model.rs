@@ -105,8 +105,17 @@ fn refuse_variants(metadata: &Metadata) -> Result<(), ConvertError> {
             return Err(unsupported(key, count.to_string(), "none"));
         }
     }
-    for key in ["llama.logit_scale", "llama.residual_scale", "llama.embedding_scale", "llama.attention.scale"]
-    {
+    if metadata.0.get("llama.attention.causal").is_some_and(|causal| *causal != Value::Bool(true)) {
+        return Err(unsupported("llama.attention.causal", "false".to_owned(), "true"));
+    }
+    for key in [
+        "llama.attn_logit_softcapping",
+        "llama.final_logit_softcapping",
+        "llama.logit_scale",
+        "llama.residual_scale",
+        "llama.embedding_scale",
+        "llama.attention.scale",
+    ] {
         if let Some(scale) = metadata.float(key)?
             && scale != 0.0
         {
@@ -171,7 +180,9 @@ fn tokenizer(metadata: &mut Metadata) -> Result<TokenizerSource, ConvertError> {
         return Err(unsupported("tokenizer.ggml.model", model, "gpt2 (byte-level BPE)"));
     }
     let pre = metadata.text("tokenizer.ggml.pre")?.unwrap_or_else(|| "default".to_owned());
-    for key in ["tokenizer.ggml.add_bos_token", "tokenizer.ggml.add_eos_token"] {
+    for key in
+        ["tokenizer.ggml.add_bos_token", "tokenizer.ggml.add_eos_token", "tokenizer.ggml.add_sep_token"]
+    {
         if metadata.0.get(key).is_some_and(|adds| *adds != Value::Bool(false)) {
             return Err(unsupported(key, "true".to_owned(), "false: nothing is added to a text"));
         }

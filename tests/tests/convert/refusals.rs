@@ -153,12 +153,15 @@ fn an_index_cannot_lead_out_of_its_folder() {
 #[test]
 fn foreign_gguf_metadata_is_refused_by_name() {
     let text = |t: &str| Meta::Text(t.to_owned());
-    let cases: [(&str, Meta, &[&str]); 14] = [
+    let cases: [(&str, Meta, &[&str]); 17] = [
         ("general.architecture", text("qwen2"), &["architecture", "qwen2", "llama"]),
         ("llama.rope.scaling.type", text("linear"), &["llama.rope.scaling.type", "linear"]),
         ("llama.rope.scaling.factor", Meta::F32(2.0), &["llama.rope.scaling.factor", "2"]),
         ("llama.rope.dimension_count", Meta::U32(16), &["llama.rope.dimension_count", "16"]),
         ("llama.attention.value_length", Meta::U32(16), &["llama.attention.value_length", "16"]),
+        ("llama.attention.causal", Meta::Bool(false), &["llama.attention.causal", "false"]),
+        ("llama.final_logit_softcapping", Meta::F32(30.0), &["llama.final_logit_softcapping", "30"]),
+        ("tokenizer.ggml.add_sep_token", Meta::Bool(true), &["tokenizer.ggml.add_sep_token"]),
         ("llama.expert_count", Meta::U32(8), &["llama.expert_count", "8"]),
         ("llama.block_count", text("two"), &["llama.block_count", "whole number"]),
         ("llama.block_count", Meta::U32(3), &["blk.2.attn_norm.weight", "missing"]),

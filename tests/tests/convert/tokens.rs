@@ -2,8 +2,8 @@
 //! `AutoTokenizer.from_pretrained` (transformers 5.24) on the same folders.
 
 use super::refusals::names;
-use super::tiny::{Aligned, Folder, ODD, Shape, TEMPLATE, tokenizer_json};
-use super::{run, temporary};
+use super::tiny::{Aligned, Folder, GgufFile, Meta, ODD, Shape, TEMPLATE, float_bytes, tokenizer_json};
+use super::{run, run_gguf, temporary};
 use serde_json::{Value as Json, json};
 use std::fs;
 use thimble_converter::{BlockType, ConvertError, Quant, Summary};
@@ -61,13 +61,17 @@ impl Files {
 
     /// What the chat template makes of one message.
     fn prompt(&self) -> String {
-        let bytes = self.convert(|_| {}).unwrap().1;
-        let aligned = Aligned::new(&bytes);
-        let file = ModelFile::parse(aligned.bytes()).unwrap();
-        let message = Message { speaker: Speaker::User, text: "hi" };
-        let pieces = template::render(&file.chat().unwrap(), &[message], true).unwrap();
-        pieces.iter().map(|piece| piece.text()).collect()
+        prompt(&self.convert(|_| {}).unwrap().1)
     }
+}
+
+/// What the chat template in a file makes of one message.
+fn prompt(bytes: &[u8]) -> String {
+    let aligned = Aligned::new(bytes);
+    let file = ModelFile::parse(aligned.bytes()).unwrap();
+    let message = Message { speaker: Speaker::User, text: "hi" };
+    let pieces = template::render(&file.chat().unwrap(), &[message], true).unwrap();
+    pieces.iter().map(|piece| piece.text()).collect()
 }
 
 /// A described token.
@@ -183,6 +187,16 @@ fn named_tokens_end_texts_and_fill_templates() {
     // The literal form needs no names any more.
     let literal = template(&TEMPLATE.replace("'<|im_end|>'", "pad_token"), named);
     assert_eq!(literal.prompt(), "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n");
+}
+
+#[test]
+fn the_named_tokens_of_a_gguf_file_fill_templates() {
+    let mut file = GgufFile::new(ODD, BlockType::F32, |spec| float_bytes(BlockType::F32, &spec.values()));
+    file.set("tokenizer.ggml.padding_token_id", Meta::U32(2));
+    file.set("tokenizer.ggml.unknown_token_id", Meta::U32(0));
+    let source = "{{ messages[0]['content'] }}[{{ pad_token }}|{{ unk_token }}|{{ mask_token }}]";
+    file.set("tokenizer.chat_template", Meta::Text(source.into()));
+    assert_eq!(prompt(&run_gguf(&file, Quant::Keep).unwrap().1), "hi[<|im_end|>|<|endoftext|>|]");
 }
 
 #[test]

@@ -96,11 +96,16 @@ impl Text {
     }
 }
 
+/// A `tokenizer.json` with more tokens.
+pub(super) struct Changed {
+    /// The file.
+    pub(super) bytes: Vec<u8>,
+    /// Ids and texts of new tokens that the embedding has no row for: they are not in the file.
+    pub(super) without_row: Vec<(u32, String)>,
+}
+
 /// Adds the declared tokens to a `tokenizer.json` as the `tokenizers` crate does, which gives new ones the ids behind all
-/// others.
-///
-/// Gives back the file, and the new tokens that an embedding of `rows` has no row for: they are left out. `None` where
-/// nothing changes.
+/// others. The embedding has `rows`. `None` where nothing changes.
 ///
 /// # Errors
 /// The crate does not read the file.
@@ -108,7 +113,7 @@ pub(super) fn add(
     tokenizer: &Json,
     declared: &Declared,
     rows: usize,
-) -> Result<Option<(Vec<u8>, Vec<(u32, String)>)>, ConvertError> {
+) -> Result<Option<Changed>, ConvertError> {
     let old = tokenizer.get("added_tokens").and_then(Json::as_array).map_or(&[][..], Vec::as_slice);
     let content = |token: &Json| Some(token.get("content")?.as_str()?.to_owned());
     let same: HashMap<String, &Json> =
@@ -160,5 +165,5 @@ pub(super) fn add(
     }
     changed["added_tokens"] = list.into();
     let bytes = serde_json::to_vec(&changed).map_err(TokenizerError::from)?;
-    Ok(Some((bytes, without_row)))
+    Ok(Some(Changed { bytes, without_row }))
 }

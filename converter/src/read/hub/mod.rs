@@ -12,6 +12,7 @@ pub use rope::rope_theta;
 use super::checkpoint::{add_stop, place, refuse_rest};
 use super::{Checkpoint, Origin, TokenizerSource, safetensors};
 use crate::ConvertError;
+use added::Changed;
 use ordered::{Fields, Ordered};
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
@@ -52,7 +53,7 @@ pub(super) fn open(folder: &Path, weights: Option<&Path>) -> Result<Checkpoint, 
         class,
     };
     let declared = Declared::new(declared, &tokenizer_json)?;
-    if let Some((bytes, without_row)) = added::add(&tokenizer_json, &declared, config.vocab)? {
+    if let Some(Changed { bytes, without_row }) = added::add(&tokenizer_json, &declared, config.vocab)? {
         tokenizer_json = parse(&tokenizer_path, &bytes)?;
         tokenizer = bytes;
         notes.extend(without_row.into_iter().map(|(id, text)| {
