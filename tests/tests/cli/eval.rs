@@ -1,5 +1,6 @@
 //! `thimble eval` and `thimble compare`.
 
+use crate::hub;
 use crate::setup::{Bench, setup};
 use serde_json::Value;
 use std::fs;
@@ -84,6 +85,22 @@ fn what_cannot_be_evaluated_is_said() {
     let run = ["eval", "tiny.thimble", "--tasks", "piqa", "--data", "data", "-o", "out.json"];
     bench.run(&run, b"").fails(1, "out.json.partial: line 1 is damaged");
     assert_eq!(fs::read_to_string(bench.path("out.json.partial")).unwrap(), "something else\n");
+}
+
+#[test]
+fn the_hub_gets_its_token_from_an_evaluation() {
+    let bench = setup("eval-token");
+    let parquet = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/hub/parquet/baber/piqa");
+    let config = fs::read_dir(parquet).unwrap().next().unwrap().unwrap().path();
+    let hub = hub::Hub::data(&config.join("validation/0000.parquet"), "baber/piqa", "validation", "hf_good");
+    let endpoint = hub.endpoint();
+    let eval = |token: &str| {
+        let environment = [("HF_ENDPOINT", endpoint.as_str()), ("THIMBLE_DATA", ""), ("HF_TOKEN", token)];
+        bench.run_with(&["eval", "tiny.thimble", "--tasks", "piqa", "--limit", "2"], &environment)
+    };
+    eval("").fails(1, "set HF_TOKEN");
+    eval("hf_other").fails(1, "the token from HF_TOKEN is not valid");
+    eval("hf_good").succeeds();
 }
 
 /// A folder with more items than are done at once.

@@ -103,6 +103,8 @@ impl Bench {
             .env("XDG_RUNTIME_DIR", self.folder.path())
             .env_remove("THIMBLE_BACKEND")
             .env_remove("HF_ENDPOINT")
+            .env_remove("HF_TOKEN")
+            .env_remove("HF_TOKEN_PATH")
             .env_remove("THIMBLE_DATA")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

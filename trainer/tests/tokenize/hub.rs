@@ -8,6 +8,8 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 
 const COMMIT: &str = "0123456789012345678901234567890123456789";
+/// Without it nothing is given.
+const TOKEN: &str = "hf_good";
 
 #[test]
 fn a_data_set_of_the_hub_is_tokenized() {
@@ -23,13 +25,20 @@ fn a_data_set_of_the_hub_is_tokenized() {
     let files: HashMap<String, Vec<u8>> =
         files.into_iter().map(|(name, bytes)| (name.to_owned(), bytes)).collect();
     let endpoint = serve(files);
-    let tokenize = |address: &str| {
+    let tokenize_with = |address: &str, token: &str| {
         let mut command = bench.command(&["tokenize", address, "--tokenizer", "tokenizer", "-o", "set"]);
-        command.env("HF_ENDPOINT", &endpoint).env("HF_HOME", bench.path("home")).output().unwrap()
+        command.env("HF_ENDPOINT", &endpoint).env("HF_HOME", bench.path("home")).env("HF_TOKEN", token);
+        command.output().unwrap()
     };
+    let tokenize = |address: &str| tokenize_with(address, TOKEN);
+    for (token, word) in [("", "set HF_TOKEN"), ("hf_other", "the token from HF_TOKEN is not valid")] {
+        let output = tokenize_with("hf://datasets/own/set/data/en", token);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && error.contains(word), "{error}");
+    }
     let output = tokenize("hf://datasets/own/none");
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success() && error.contains("HF_ENDPOINT"), "{error}");
+    assert!(!output.status.success() && error.contains("404") && error.contains("check the name"), "{error}");
     let output = tokenize("hf://datasets/own/set/data/en");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     bench.tokenize("text.jsonl", "plain", &[]);
@@ -57,16 +66,23 @@ fn answer(mut stream: TcpStream, files: &HashMap<String, Vec<u8>>) -> std::io::R
     let mut lines = BufReader::new(stream.try_clone()?).lines();
     let request = lines.next().unwrap_or_else(|| Ok(String::new()))?;
     let path = request.split(' ').nth(1).unwrap_or_default().to_owned();
-    let mut range = None;
+    let (mut range, mut token) = (None, String::new());
     for line in lines {
         let line = line?;
         match line.split_once(':') {
             Some((name, value)) if name.eq_ignore_ascii_case("range") => {
                 range = Some(value.trim().to_owned())
             }
+            Some((name, value)) if name.eq_ignore_ascii_case("authorization") => {
+                token = value.trim().to_owned()
+            }
             Some(_) => {}
             None => break,
         }
+    }
+    if token != format!("Bearer {TOKEN}") {
+        return stream
+            .write_all(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
     }
     if path == "/api/datasets/own/set/revision/main" {
         let names = files.keys().map(|name| serde_json::json!({ "rfilename": name }));

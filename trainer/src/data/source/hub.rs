@@ -1,10 +1,10 @@
-//! Data sets of the Hugging Face hub, through `hf-hub`: its cache, its resumed downloads, HF_ENDPOINT and HF_HOME.
+//! Data sets of the Hugging Face hub.
 
 use super::{HUB, Kind, ReadOptions, Source};
 use crate::error::{Error, Result};
-use hf_hub::api::sync::{ApiBuilder, ApiError};
-use hf_hub::{Repo, RepoType};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::path::PathBuf;
+use thimble_hub::{Event, Hub, HubError, Repo, RepoType, Repository};
 
 /// `datasets/OWNER/NAME[@REVISION][/PATH]`.
 #[derive(Debug, PartialEq, Eq)]
@@ -41,17 +41,21 @@ pub(super) fn fetch(address: &str, options: &ReadOptions, sources: &mut Vec<Sour
     let parsed = Address::parse(address).ok_or_else(|| {
         Error::Usage(format!("{HUB}{address}: expected {HUB}datasets/OWNER/NAME[@REVISION][/PATH]"))
     })?;
-    let failed = |error: ApiError| {
-        Error::Invalid(format!(
-            "{HUB}{address}: the hub did not give it ({error}); check the name and the connection (HF_ENDPOINT names a \
-             mirror, HF_TOKEN opens private data sets), or download the files and name them instead"
-        ))
+    let failed = |error: HubError| {
+        let remedy = match error {
+            HubError::Unreachable { .. } | HubError::Broken { .. } => {
+                "; check the connection (HF_ENDPOINT names a mirror), or download the files and name them instead"
+            }
+            _ => "",
+        };
+        Error::Invalid(format!("{HUB}{address}: {error}{remedy}"))
     };
-    let api =
-        ApiBuilder::from_env().with_progress(false).with_user_agent("thimble", env!("CARGO_PKG_VERSION"));
-    let api = api.build().map_err(failed)?;
-    let repo = Repo::with_revision(parsed.repository.clone(), RepoType::Dataset, parsed.revision.to_owned());
-    let info = api.repo(repo.clone()).info().map_err(failed)?;
+    let hub = Hub::from_env().map_err(failed)?;
+    let at = |revision: &str| {
+        let name = parsed.repository.clone();
+        hub.repository(Repo::with_revision(name, RepoType::Dataset, revision.to_owned()))
+    };
+    let info = at(parsed.revision).info().map_err(failed)?;
     let mut files: Vec<Source> = info
         .siblings
         .into_iter()
@@ -64,15 +68,33 @@ pub(super) fn fetch(address: &str, options: &ReadOptions, sources: &mut Vec<Sour
     }
     files.sort_by(|a, b| a.name.cmp(&b.name));
     // The commit, not the branch: what is downloaded stays one version.
-    let repo = api.repo(Repo::with_revision(parsed.repository.clone(), RepoType::Dataset, info.sha));
+    let repository = at(&info.sha);
     let count = files.len();
     for (number, mut file) in files.into_iter().enumerate() {
         eprintln!("file {} of {count}: {}", number + 1, file.name);
-        file.path = repo.get(&file.name).map_err(failed)?;
+        file.path = get(&repository, &file.name).map_err(failed)?;
         file.name = format!("{HUB}datasets/{}/{}", parsed.repository, file.name);
         sources.push(file);
     }
     Ok(())
+}
+
+/// The file in the hub's cache, downloaded with a bar on a terminal.
+fn get(repository: &Repository, file: &str) -> std::result::Result<PathBuf, HubError> {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
+    if let Ok(style) = ProgressStyle::with_template("{bytes}/{total_bytes} {bytes_per_sec} {eta}") {
+        bar.set_style(style);
+    }
+    let path = repository.get(file, &mut |event| match event {
+        Event::Size { total, there } => {
+            bar.set_length(total.unwrap_or_default());
+            bar.set_position(there);
+        }
+        Event::Read(bytes) => bar.inc(bytes),
+        Event::Waiting => eprintln!("another program is downloading {file}: waiting for it"),
+    });
+    bar.finish_and_clear();
+    path
 }
 
 #[cfg(test)]

@@ -1,16 +1,14 @@
-//! The tasks' data sets on the Hugging Face hub, through `hf-hub` (HF_ENDPOINT names a mirror, HF_TOKEN is sent).
+//! The tasks' data sets on the Hugging Face hub.
 
 use super::parquet;
 use super::table::Table;
 use crate::benchmarks::error::{EvalError, Result};
 use crate::benchmarks::results::replace;
 use crate::benchmarks::task::Task;
-use hf_hub::api::sync::{ApiBuilder, ApiError};
-use hf_hub::{Repo, RepoType};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::channel;
-use std::time::Duration;
+use thimble_hub::{Event, HubError, Repo, RepoType};
 use thimble_runtime::format::checksum;
 
 /// The hub, and the folder that keeps what came from it.
@@ -24,8 +22,6 @@ pub struct Hub {
 
 /// The branch on which the hub keeps every data set as parquet files, `CONFIG/SPLIT/0000.parquet`.
 const PARQUET: &str = "refs/convert/parquet";
-/// How long one answer may take; the largest file has 20 MB.
-const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The data set that the harness takes, and its configuration; where none is named it has only one.
 fn data_set(task: Task) -> (&'static str, Option<&'static str>) {
@@ -82,33 +78,18 @@ impl Hub {
         fetched.files.iter().all(|file| file.is_file()).then_some(fetched)
     }
 
-    /// Downloads on a thread of its own, so that a server that falls silent cannot hold us for ever.
     fn fetch(&self, task: Task, split: &str) -> Result<Fetched> {
         let (repository, config) = data_set(task);
         std::fs::create_dir_all(&self.cache).map_err(EvalError::io("create the folder", &self.cache))?;
-        let (sender, receiver) = channel();
-        let (hub, split_name) = (self.clone(), split.to_string());
-        std::thread::spawn(move || {
-            let progress = sender.clone();
-            let result = hub.download(repository, config, &split_name, &|| {
-                let _ = progress.send(None);
-            });
-            // Nobody listens any more after a stall.
-            let _ = sender.send(Some(result));
-        });
-        let missing = |why: String| EvalError::Missing {
-            reason: format!(
-                "the hub did not give {repository} ({why}); check the connection (HF_ENDPOINT names a mirror), or \
-                 name a folder of JSON Lines"
-            ),
-        };
-        loop {
-            match receiver.recv_timeout(PATIENCE) {
-                Ok(None) => {}
-                Ok(Some(result)) => return result.map_err(missing),
-                Err(_) => return Err(missing(format!("no answer within {} seconds", PATIENCE.as_secs()))),
-            }
-        }
+        self.download(repository, config, split).map_err(|error| {
+            let remedy = match error {
+                Failed::Hub(HubError::Unreachable { .. } | HubError::Broken { .. }) => {
+                    "check the connection (HF_ENDPOINT names a mirror), or name a folder of JSON Lines"
+                }
+                _ => "a folder of JSON Lines does instead",
+            };
+            EvalError::Missing { reason: format!("the hub did not give {repository}: {error}; {remedy}") }
+        })
     }
 
     fn download(
@@ -116,22 +97,16 @@ impl Hub {
         repository: &str,
         config: Option<&str>,
         split: &str,
-        arrived: &dyn Fn(),
-    ) -> std::result::Result<Fetched, String> {
-        let failed = |error: ApiError| error.to_string();
-        let mut builder = ApiBuilder::from_env()
-            .with_progress(false)
-            .with_user_agent("thimble", env!("CARGO_PKG_VERSION"))
-            .with_cache_dir(self.cache.clone());
+    ) -> std::result::Result<Fetched, Failed> {
+        let mut hub = thimble_hub::Hub::from_env()?.with_cache(self.cache.clone());
         if let Some(endpoint) = &self.endpoint {
-            builder = builder.with_endpoint(endpoint.clone());
+            hub = hub.with_endpoint(endpoint)?;
         }
-        let api = builder.build().map_err(failed)?;
         let at = |revision: &str| {
-            Repo::with_revision(repository.to_string(), RepoType::Dataset, revision.to_string())
+            let repo = Repo::with_revision(repository.to_string(), RepoType::Dataset, revision.to_string());
+            hub.repository(repo)
         };
-        let info = api.repo(at(PARQUET)).info().map_err(failed)?;
-        arrived();
+        let info = at(PARQUET).info()?;
         let mut files: Vec<String> = info.siblings.into_iter().map(|sibling| sibling.rfilename).collect();
         files.retain(|file| wanted(file, config, split));
         files.sort();
@@ -140,18 +115,50 @@ impl Hub {
         if configs.len() != 1 {
             let asked = config.unwrap_or("CONFIG");
             let found = configs.len();
-            return Err(format!("expected {asked}/{split}/*.parquet of one CONFIG, found {found} of them"));
+            return Err(Failed::Files(format!(
+                "expected {asked}/{split}/*.parquet of one CONFIG, found {found} of them"
+            )));
         }
         // The commit, not the branch: what is downloaded stays one version.
-        let repo = api.repo(at(&info.sha));
+        let at_commit = at(&info.sha);
         let get = |file: &String| {
-            let path = repo.get(file).map_err(failed)?;
-            arrived();
-            Ok(path)
+            let bar = bar(file);
+            let path = at_commit.get(file, &mut |event| match event {
+                Event::Size { total, there } => {
+                    bar.set_length(total.unwrap_or_default());
+                    bar.set_position(there);
+                }
+                Event::Read(bytes) => bar.inc(bytes),
+                Event::Waiting => {
+                    bar.set_message(format!("waiting for another program that downloads {file}"))
+                }
+            });
+            bar.finish_and_clear();
+            path
         };
-        let files = files.iter().map(get).collect::<std::result::Result<_, String>>()?;
+        let files = files.iter().map(get).collect::<std::result::Result<_, HubError>>()?;
         Ok(Fetched { revision: info.sha, files })
     }
+}
+
+/// Why a data set did not come.
+#[derive(Debug, thiserror::Error)]
+enum Failed {
+    #[error(transparent)]
+    Hub(#[from] HubError),
+    /// It has other files than expected.
+    #[error("{0}")]
+    Files(String),
+}
+
+/// A line on a terminal, nothing elsewhere.
+fn bar(file: &str) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
+    if let Ok(style) = ProgressStyle::with_template("{msg} {bytes}/{total_bytes}") {
+        bar.set_style(style);
+    }
+    bar.set_message(file.to_string());
+    bar
 }
 
 /// Whether a file of the branch holds rows of the split.

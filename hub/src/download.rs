@@ -1,0 +1,248 @@
+//! Files into the cache, in as many connections as it takes.
+
+use crate::error::HubError;
+use crate::http::{escape, text};
+use crate::{Event, Repository, inside, name};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Connections in a row that may bring nothing new.
+const RETRIES: u32 = 5;
+/// The pause before the first of them; each further one is twice as long.
+const PAUSE: Duration = Duration::from_millis(200);
+/// How often a file that another process downloads is looked at.
+const LOOK: Duration = Duration::from_millis(200);
+/// Bytes written at once.
+const BUFFER: usize = 128 << 10;
+
+/// A file at the hub.
+struct Remote {
+    /// `FILE of REPOSITORY`.
+    what: String,
+    url: String,
+    etag: String,
+    commit: String,
+    size: Option<u64>,
+}
+
+/// Why a connection did not bring the rest of a file.
+enum Trouble {
+    /// Another one may.
+    Network(String),
+    /// Another one may, but the answer says more than a broken connection would.
+    Busy(HubError),
+    Final(HubError),
+}
+
+impl Repository {
+    /// Downloads the file into the cache, also where it is there already. What an earlier attempt has left is resumed.
+    ///
+    /// # Errors
+    /// The hub cannot be reached, refuses, or answers nonsense; the connection breaks again and again; the disk is full.
+    pub fn download(&self, file: &str, watch: &mut dyn FnMut(Event)) -> Result<PathBuf, HubError> {
+        let remote = self.remote(file)?;
+        let cache = self.hub.cache.repo(self.repo.clone());
+        let blob = cache.blob_path(&remote.etag);
+        let disk = |path: &Path| {
+            let path = path.to_owned();
+            move |source| HubError::Disk { path, source }
+        };
+        let blobs = blob.parent().unwrap_or(&blob);
+        fs::create_dir_all(blobs).map_err(disk(blobs))?;
+        let beside = |ending: &str| blobs.join(format!("{}.{ending}", remote.etag));
+        let (lock_path, part) = (beside("lock"), beside("part"));
+        let (_lock, waited) = lock(&lock_path, watch).map_err(disk(&lock_path))?;
+        // Whoever waited for another process has what that one brought.
+        if !(waited && blob.is_file()) {
+            self.fill(&remote, &part, watch)?;
+            fs::rename(&part, &blob).map_err(disk(&blob))?;
+        }
+        let pointer = cache.pointer_path(&remote.commit).join(file);
+        point(&pointer, &blob).map_err(disk(&pointer))?;
+        cache.create_ref(&remote.commit).map_err(disk(blobs))?;
+        Ok(pointer)
+    }
+
+    /// What the hub says about a file.
+    fn remote(&self, file: &str) -> Result<Remote, HubError> {
+        let what = format!("{file} of {}", self.name());
+        let broken = |reason: String| HubError::Broken { what: what.clone(), reason };
+        if !inside(file) {
+            return Err(broken(format!("expected the name of a file in the repository, found {file:?}")));
+        }
+        let (endpoint, repository) = (&self.hub.client.endpoint, escape(&self.repo.url()));
+        let url = format!("{endpoint}/{repository}/resolve/{}/{}", self.revision(), escape(file));
+        let answer =
+            self.hub.client.get(&url, Some("bytes=0-0")).map_err(|error| self.unreachable(&error))?;
+        let response = &answer.response;
+        // An empty file has no first byte.
+        let empty = response.status().as_u16() == 416;
+        if !response.status().is_success() && !empty {
+            return Err(self.refused(response, what));
+        }
+        let whole = || text(response.headers(), "content-length")?.parse().ok();
+        let size = match response.status().as_u16() {
+            206 | 416 => content_range(response.headers()).and_then(|(_, total)| total),
+            _ => whole(),
+        };
+        let missing = |header: &str, found: Option<String>| {
+            let found = found.ok_or_else(|| broken(format!("the answer has no {header}; is this a hub?")))?;
+            match name(&found) {
+                true => Ok(found),
+                false => Err(broken(format!("expected a plain word as its {header}, found {found:?}"))),
+            }
+        };
+        Ok(Remote {
+            etag: missing("ETag", answer.etag)?,
+            commit: missing("X-Repo-Commit", answer.commit)?,
+            size: answer.size.or(size),
+            what,
+            url,
+        })
+    }
+
+    /// Brings `part` to the length of the whole file.
+    fn fill(&self, remote: &Remote, part: &Path, watch: &mut dyn FnMut(Event)) -> Result<(), HubError> {
+        let disk = |source| HubError::Disk { path: part.to_owned(), source };
+        let mut file = OpenOptions::new().append(true).create(true).open(part).map_err(disk)?;
+        let (mut failures, mut most) = (0, 0);
+        loop {
+            let there = file.metadata().map_err(disk)?.len();
+            match remote.size {
+                Some(size) if there == size => return Ok(()),
+                Some(size) if there < size => {}
+                // Another file's, or nobody knows.
+                _ => file.set_len(0).map_err(disk)?,
+            }
+            let trouble = match self.piece(remote, &mut file, part, watch) {
+                Ok(()) if remote.size.is_none() => return Ok(()),
+                Ok(()) => None,
+                Err(Trouble::Final(error)) => return Err(error),
+                Err(trouble) => Some(trouble),
+            };
+            let there = file.metadata().map_err(disk)?.len();
+            if remote.size == Some(there) {
+                return Ok(());
+            }
+            failures = if there > most { 1 } else { failures + 1 };
+            most = most.max(there);
+            if failures > RETRIES {
+                let reason = match trouble {
+                    Some(Trouble::Busy(error) | Trouble::Final(error)) => return Err(error),
+                    Some(Trouble::Network(reason)) => reason,
+                    None => "the answer was too short".to_owned(),
+                };
+                let reason =
+                    format!("{reason}; {there} bytes are kept, and the same command goes on from there");
+                return Err(HubError::Broken { what: remote.what.clone(), reason });
+            }
+            std::thread::sleep(PAUSE * (1 << (failures - 1)));
+        }
+    }
+
+    /// Appends what one connection brings.
+    fn piece(
+        &self,
+        remote: &Remote,
+        file: &mut File,
+        part: &Path,
+        watch: &mut dyn FnMut(Event),
+    ) -> Result<(), Trouble> {
+        let disk = |source| Trouble::Final(HubError::Disk { path: part.to_owned(), source });
+        let network = |error: &dyn std::fmt::Display| Trouble::Network(error.to_string());
+        let mut there = file.metadata().map_err(disk)?.len();
+        let range = (there > 0).then(|| format!("bytes={there}-"));
+        let answer = self.hub.client.get(&remote.url, range.as_deref()).map_err(|error| network(&error))?;
+        let response = answer.response;
+        match response.status().as_u16() {
+            206 if content_range(response.headers()).is_some_and(|(first, _)| first == Some(there)) => {}
+            // All of it although only a part was asked for.
+            200 => {
+                file.set_len(0).map_err(disk)?;
+                there = 0;
+            }
+            206 | 416 => {
+                file.set_len(0).map_err(disk)?;
+                return Err(Trouble::Network(
+                    "the hub gave another part of the file than the one asked for".into(),
+                ));
+            }
+            429 | 500.. => return Err(Trouble::Busy(self.refused(&response, remote.what.clone()))),
+            _ => return Err(Trouble::Final(self.refused(&response, remote.what.clone()))),
+        }
+        if answer.etag.is_some_and(|etag| etag != remote.etag) {
+            let reason = "the file was replaced at the hub meanwhile; run the same command again".to_owned();
+            return Err(Trouble::Final(HubError::Broken { what: remote.what.clone(), reason }));
+        }
+        watch(Event::Size { total: remote.size, there });
+        let mut body = response.into_body().into_reader();
+        let mut buffer = vec![0; BUFFER];
+        loop {
+            let read = match body.read(&mut buffer) {
+                Ok(0) => return Ok(()),
+                Ok(read) => read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(network(&error)),
+            };
+            there += read as u64;
+            if remote.size.is_some_and(|size| there > size) {
+                file.set_len(0).map_err(disk)?;
+                return Err(Trouble::Network("the hub gave more bytes than the file has".into()));
+            }
+            file.write_all(&buffer[..read]).map_err(disk)?;
+            watch(Event::Read(read as u64));
+        }
+    }
+}
+
+/// The first byte of a part, and the bytes of the whole, of `bytes FIRST-LAST/TOTAL` or `bytes */TOTAL`.
+fn content_range(headers: &ureq::http::HeaderMap) -> Option<(Option<u64>, Option<u64>)> {
+    let range = text(headers, "content-range")?;
+    let (range, total) = range.trim().strip_prefix("bytes")?.trim().split_once('/')?;
+    let first = range.split_once('-').and_then(|(first, _)| first.trim().parse().ok());
+    Some((first, total.trim().parse().ok()))
+}
+
+/// Locks the file, and says whether another process had it.
+fn lock(path: &Path, watch: &mut dyn FnMut(Event)) -> io::Result<(File, bool)> {
+    let file = File::create(path)?;
+    let mut waited = false;
+    while let Err(TryLockError::WouldBlock) = file.try_lock() {
+        if !waited {
+            watch(Event::Waiting);
+        }
+        waited = true;
+        std::thread::sleep(LOOK);
+    }
+    // A file system without locks is no reason not to download.
+    Ok((file, waited))
+}
+
+/// Makes `pointer` a link to `blob`, relative as the cache may be moved; a copy where the system has no links.
+fn point(pointer: &Path, blob: &Path) -> io::Result<()> {
+    let folder = pointer.parent().unwrap_or(pointer);
+    fs::create_dir_all(folder)?;
+    let same = |path: &Path| fs::canonicalize(path).ok();
+    if same(pointer).is_some_and(|target| Some(target) == same(blob)) {
+        return Ok(());
+    }
+    match fs::remove_file(pointer) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    // From snapshots/COMMIT/FILE to blobs/ETAG.
+    let repository = blob.parent().and_then(Path::parent).unwrap_or(blob);
+    let depth = folder.strip_prefix(repository).map_or(0, |inner| inner.components().count());
+    let mut relative: PathBuf = std::iter::repeat_n("..", depth).collect();
+    relative.extend(blob.strip_prefix(repository).unwrap_or(blob));
+    #[cfg(unix)]
+    return std::os::unix::fs::symlink(relative, pointer);
+    #[cfg(windows)]
+    let linked = std::os::windows::fs::symlink_file(&relative, pointer);
+    #[cfg(not(any(unix, windows)))]
+    let linked: io::Result<()> = Err(io::ErrorKind::Unsupported.into());
+    #[cfg(not(unix))]
+    linked.or_else(|_| fs::hard_link(blob, pointer)).or_else(|_| fs::copy(blob, pointer).map(drop))
+}

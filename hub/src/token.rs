@@ -1,0 +1,129 @@
+//! The token, and where it comes from.
+
+use crate::error::HubError;
+use crate::variable;
+use std::fmt;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+/// A token, if there is one. It is shown nowhere.
+#[derive(Clone)]
+pub(crate) struct Token {
+    value: Option<String>,
+    /// HF_TOKEN, or the file that held it. Without a token: why a file could not be read.
+    origin: Option<String>,
+}
+
+impl Token {
+    /// HF_TOKEN, or else the file that HF_TOKEN_PATH names, or else `token` in `home`.
+    pub(crate) fn from_env(home: &Path) -> Result<Token, HubError> {
+        if let Some(value) = variable("HF_TOKEN") {
+            return Token::new(value, "HF_TOKEN".to_owned());
+        }
+        let files = match variable("HF_TOKEN_PATH") {
+            Some(path) => vec![PathBuf::from(path)],
+            None => {
+                std::iter::once(home.to_owned()).chain(other_home()).map(|home| home.join("token")).collect()
+            }
+        };
+        let mut unreadable = None;
+        for file in files {
+            match std::fs::read(&file) {
+                Ok(bytes) => {
+                    let value = String::from_utf8_lossy(&bytes).trim().to_owned();
+                    if !value.is_empty() {
+                        return Token::new(value, file.display().to_string());
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                // Most files of the hub need no token.
+                Err(error) => unreadable = Some(format!("{} cannot be read: {error}", file.display())),
+            }
+        }
+        Ok(Token { value: None, origin: unreadable })
+    }
+
+    /// A token of `origin`.
+    ///
+    /// # Errors
+    /// [`HubError::Setting`] for what cannot stand in a header.
+    pub(crate) fn new(value: String, origin: String) -> Result<Token, HubError> {
+        // The value stays out of the sentence: it may be a secret with a typing mistake.
+        match value.bytes().all(|byte| byte.is_ascii_graphic()) {
+            true => Ok(Token { value: Some(value), origin: Some(origin) }),
+            false => Err(HubError::Setting {
+                name: origin,
+                reason: "expected a token of letters, digits and signs (hf_...), found a blank or another character \
+                         in it; copy the token once more"
+                    .to_owned(),
+            }),
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn none() -> Token {
+        Token { value: None, origin: None }
+    }
+
+    pub(crate) fn value(&self) -> Option<&str> {
+        self.value.as_deref()
+    }
+
+    /// Where the token comes from; none where there is no token.
+    pub(crate) fn origin(&self) -> Option<&str> {
+        self.value.as_ref().and(self.origin.as_deref())
+    }
+
+    /// Why there is no token although there is a file for one.
+    pub(crate) fn unreadable(&self) -> Option<&str> {
+        if self.value.is_none() { self.origin.as_deref() } else { None }
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Token from {}", self.origin().unwrap_or("nowhere"))
+    }
+}
+
+/// HF_HOME, or else `.cache/huggingface` in the home folder.
+pub(crate) fn home() -> Result<PathBuf, HubError> {
+    if let Some(home) = variable("HF_HOME") {
+        return Ok(home.into());
+    }
+    let home = std::env::home_dir().filter(|home| !home.as_os_str().is_empty());
+    let home = home.ok_or_else(|| HubError::Setting {
+        name: "HF_HOME".to_owned(),
+        reason: "expected a folder for what comes from the hub, as this user has no home folder: set HF_HOME to one"
+            .to_owned(),
+    })?;
+    Ok(home.join(".cache").join("huggingface"))
+}
+
+/// Where Hugging Face's Python tools keep the token if XDG_CACHE_HOME is set.
+fn other_home() -> Option<PathBuf> {
+    match variable("HF_HOME") {
+        Some(_) => None,
+        None => Some(PathBuf::from(variable("XDG_CACHE_HOME")?).join("huggingface")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Token;
+
+    #[test]
+    fn what_cannot_be_a_token_is_refused_and_no_token_is_shown() {
+        let token = Token::new("hf_secret".into(), "HF_TOKEN".into()).unwrap();
+        assert_eq!(
+            (token.value(), token.origin(), token.unreadable()),
+            (Some("hf_secret"), Some("HF_TOKEN"), None)
+        );
+        assert!(!format!("{token:?}").contains("secret"));
+        for wrong in ["hf_se cret", "hf_se\ncret", "hf_s\u{e9}cret", "hf_se\u{0}cret"] {
+            let error = Token::new(wrong.into(), "HF_TOKEN".into()).unwrap_err();
+            let said = format!("{error} {error:?}");
+            assert!(said.contains("HF_TOKEN") && !said.contains("hf_s"), "{said}");
+        }
+    }
+}
