@@ -157,11 +157,11 @@ fn report(summary: &Summary, job: &Job<'_>, time: Duration) {
     if *resumed > 0 && progress.documents > 0 {
         eprintln!("went on behind {resumed} documents that were there already");
     }
-    for (count, what) in [(progress.empty, "records without text"), (progress.filtered, "filtered documents")]
-    {
-        if count > 0 {
-            eprintln!("left out: {count} {what}");
-        }
+    if progress.empty > 0 {
+        eprintln!("warning: left out {} records without text (empty or null)", progress.empty);
+    }
+    if progress.filtered > 0 {
+        eprintln!("left out: {} filtered documents", progress.filtered);
     }
     if let Some(first) = &progress.first_bad {
         eprintln!("passed over: {} bad records, the first one {first}", progress.bad);

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod hub;
+mod inputs;
 mod setup;
 
 use setup::{Bench, files, gzip, jsonl, numbers, parquet};

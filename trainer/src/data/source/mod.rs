@@ -3,6 +3,8 @@
 //! A source is read as a stream of raw records (a file, a line, a row), which is cheap and happens on one thread;
 //! what is in a record ([`ReadOptions::text`]) is looked at by whoever works on it.
 
+mod folder;
+mod gzip;
 mod hub;
 mod parquet_column;
 mod read;
@@ -39,9 +41,9 @@ pub enum Kind {
 pub enum Packing {
     /// Not at all.
     Plain,
-    /// gzip, any number of members.
+    /// gzip, any number of members, zeros between and behind them.
     Gzip,
-    /// Zstandard, any number of frames.
+    /// Zstandard, any number of frames, with windows of up to 2 GiB: so much memory such a frame takes.
     Zstd,
 }
 
@@ -93,11 +95,11 @@ impl Filter for KeepAll {
 
 impl Source {
     /// The files that `names` stand for, in order: files as they are; folders with all their text files, sorted by
-    /// path; `hf://datasets/OWNER/NAME[@REVISION][/PATH]` with the files of that data set, downloaded into the hub's
+    /// path, each real file once however many links lead to it; `hf://datasets/OWNER/NAME[@REVISION][/PATH]` with the files of that data set, downloaded into the hub's
     /// cache.
     ///
     /// # Errors
-    /// What does not exist, has no known ending, or has no text in it.
+    /// What does not exist, is a pipe or a device, has no known ending, or has no text in it.
     pub fn resolve(names: &[String], options: &ReadOptions) -> Result<Vec<Source>> {
         let mut sources = Vec::new();
         for name in names {
@@ -106,15 +108,9 @@ impl Source {
             if let Some(address) = name.strip_prefix(HUB) {
                 hub::fetch(address, options, &mut sources)?;
             } else if path.is_dir() {
-                in_folder(path, options, &mut sources)?;
+                sources.extend(folder::Walk::files(path, options)?);
             } else {
-                std::fs::metadata(path).map_err(Error::file(path, "read"))?;
-                let source = Source::recognize(path.to_owned(), name.clone(), options);
-                sources.push(source.ok_or_else(|| {
-                    Error::Usage(format!(
-                        "{name}: expected a file that ends in {ENDINGS}; rename it, or convert it"
-                    ))
-                })?);
+                sources.push(folder::file(name, options)?);
             }
             if sources.len() == before {
                 return Err(Error::Usage(format!(
@@ -160,13 +156,19 @@ impl Source {
 }
 
 impl ReadOptions {
-    /// The document in a record; `None` where it is empty.
+    /// The document in a record; `None` where it is empty, or null.
     ///
     /// # Errors
     /// What is wrong with the record, without its place: [`Record::place`] says that.
     pub fn text<'r>(&self, kind: Kind, raw: &'r [u8]) -> std::result::Result<Option<Cow<'r, str>>, String> {
+        if matches!(raw, [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..]) {
+            return Err("expected UTF-8 text, found UTF-16; convert it (iconv -f UTF-16 -t UTF-8)".to_owned());
+        }
         let text = match kind {
-            Kind::JsonLines => Cow::Owned(read::json_field(raw, &self.field)?),
+            Kind::JsonLines => match read::json_field(raw, &self.field)? {
+                Some(text) => Cow::Owned(text),
+                None => return Ok(None),
+            },
             Kind::Text | Kind::Lines | Kind::Parquet => {
                 let text = std::str::from_utf8(raw);
                 Cow::Borrowed(text.map_err(|error| {
@@ -179,23 +181,3 @@ impl ReadOptions {
 }
 
 const ENDINGS: &str = ".txt, .jsonl or .ndjson (plain, .gz or .zst), .json.gz, .json.zst, or .parquet";
-
-fn in_folder(folder: &Path, options: &ReadOptions, sources: &mut Vec<Source>) -> Result<()> {
-    let failed = |error| Error::file(folder, "read")(error);
-    let entries = std::fs::read_dir(folder).map_err(failed)?;
-    let mut paths = entries.map(|entry| Ok(entry.map_err(failed)?.path())).collect::<Result<Vec<_>>>()?;
-    paths.sort();
-    for path in paths {
-        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        if hidden {
-            continue;
-        }
-        if path.is_dir() {
-            in_folder(&path, options, sources)?;
-        } else {
-            let name = path.to_string_lossy().into_owned();
-            sources.extend(Source::recognize(path, name, options));
-        }
-    }
-    Ok(())
-}

@@ -1,7 +1,7 @@
 //! One string column of a parquet file, read row by row.
 
 use super::Source;
-use super::read::MOST_RECORD_BYTES;
+use super::read::{MOST_RECORD_BYTES, place};
 use crate::error::{Error, Result};
 use parquet::basic::Type;
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
@@ -51,20 +51,20 @@ impl Column {
         Ok(column)
     }
 
-    /// Appends the next row's bytes, none for a null; false behind the last row.
-    pub(super) fn next(&mut self, source: &Source, out: &mut Vec<u8>) -> Result<bool> {
+    /// Appends the bytes of the next row, which is number `record`, and none for a null; false behind the last row.
+    pub(super) fn next(&mut self, source: &Source, record: u64, out: &mut Vec<u8>) -> Result<bool> {
         if self.rows.is_empty() {
             let filled = self.fill();
             filled.map_err(|error| {
-                Error::Invalid(format!("{}: the column cannot be read: {error}", source.name))
+                Error::Invalid(format!("{}: the column cannot be read: {error}", place(source, record)))
             })?;
         }
         let Some(row) = self.rows.pop() else { return Ok(false) };
         let bytes = row.as_ref().map_or(&[][..], ByteArray::data);
         if bytes.len() > MOST_RECORD_BYTES {
             return Err(Error::Invalid(format!(
-                "{}: expected documents of at most {MOST_RECORD_BYTES} bytes, found one of {}; split it",
-                source.name,
+                "{}: expected a document of at most {MOST_RECORD_BYTES} bytes, found one of {}; split it",
+                place(source, record),
                 bytes.len()
             )));
         }

@@ -1,18 +1,24 @@
 //! Sources as one stream of raw records, from any position on.
 
+use super::gzip::Gzip;
 use super::parquet_column::Column;
 use super::{Kind, Packing, ReadOptions, Source};
 use crate::error::{Error, Result};
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::ops::Range;
 
 /// Most bytes of one record: what bounds memory.
 pub const MOST_RECORD_BYTES: usize = 256 << 20;
 /// Bytes read from a file at once.
 const BUFFER: usize = 1 << 20;
+
+/// What some programs begin a file with.
+const BYTE_ORDER_MARK: &[u8] = "\u{FEFF}".as_bytes();
+/// The largest window of a zstd frame, `zstd --long=31`, as a power of two: as much memory the frame takes at most.
+const WINDOW_LOG_MAX: u32 = if cfg!(target_pointer_width = "64") { 31 } else { 30 };
 
 /// Where the next record is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -56,12 +62,16 @@ impl Batch {
 impl Record {
     /// Its place, as a person counts.
     pub fn place(&self, sources: &[Source]) -> String {
-        let Some(source) = sources.get(self.at.source) else { return String::new() };
-        match source.kind {
-            Kind::Text => source.name.clone(),
-            Kind::Lines | Kind::JsonLines => format!("{}, line {}", source.name, self.at.record + 1),
-            Kind::Parquet => format!("{}, row {}", source.name, self.at.record + 1),
-        }
+        sources.get(self.at.source).map(|source| place(source, self.at.record)).unwrap_or_default()
+    }
+}
+
+/// A record of a source, as a person counts.
+pub(super) fn place(source: &Source, record: u64) -> String {
+    match source.kind {
+        Kind::Text => source.name.clone(),
+        Kind::Lines | Kind::JsonLines => format!("{}, line {}", source.name, record + 1),
+        Kind::Parquet => format!("{}, row {}", source.name, record + 1),
     }
 }
 
@@ -131,19 +141,19 @@ impl Open {
         if source.kind == Kind::Text {
             return Ok(Open::Text(if skip == 0 { reader } else { Box::new(std::io::empty()) }));
         }
-        for _ in 0..skip {
-            reader.skip_until(b'\n').map_err(Error::file(&source.path, "read"))?;
+        for record in 0..skip {
+            reader.skip_until(b'\n').map_err(|error| unreadable(source, record, &error))?;
         }
         Ok(Open::Lines(reader))
     }
 
     /// Appends the next record's bytes to `batch`; false behind the last one.
     fn read(&mut self, source: &Source, at: Position, batch: &mut Batch) -> Result<bool> {
-        let failed = |error| Error::file(&source.path, "read")(error);
+        let failed = |error| unreadable(source, at.record, &error);
         let most = MOST_RECORD_BYTES as u64 + 1;
         let start = batch.bytes.len();
         let found = match self {
-            Open::Column(column) => return column.next(source, &mut batch.bytes),
+            Open::Column(column) => return column.next(source, at.record, &mut batch.bytes),
             Open::Text(reader) => {
                 let found = reader.take(most).read_to_end(&mut batch.bytes).map_err(failed)?;
                 *self = Open::Text(Box::new(std::io::empty()));
@@ -160,15 +170,14 @@ impl Open {
             }
         };
         if batch.bytes.len() - start > MOST_RECORD_BYTES {
-            let record = Record { at, range: 0..0 };
             return Err(Error::Invalid(format!(
                 "{}: expected a document of at most {MOST_RECORD_BYTES} bytes, found a longer one; split it{}",
-                record.place(std::slice::from_ref(&Source { ..source.clone() })),
+                place(source, at.record),
                 if source.kind == Kind::Text { ", or make every line a document with --lines" } else { "" }
             )));
         }
-        if at.record == 0 && batch.bytes[start..].starts_with("\u{FEFF}".as_bytes()) {
-            batch.bytes.drain(start..start + 3);
+        if at.record == 0 && batch.bytes[start..].starts_with(BYTE_ORDER_MARK) {
+            batch.bytes.drain(start..start + BYTE_ORDER_MARK.len());
         }
         Ok(found > 0)
     }
@@ -179,16 +188,35 @@ fn unpack(source: &Source) -> Result<Box<dyn BufRead + Send>> {
     let file = File::open(&source.path).map_err(failed)?;
     let unpacked: Box<dyn Read + Send> = match source.packing {
         Packing::Plain => Box::new(file),
-        Packing::Gzip => {
-            Box::new(flate2::bufread::MultiGzDecoder::new(BufReader::with_capacity(BUFFER, file)))
+        Packing::Gzip => Box::new(Gzip::new(BufReader::with_capacity(BUFFER, file))),
+        Packing::Zstd => {
+            // zstd makes no such file.
+            if file.metadata().map_err(failed)?.len() == 0 {
+                return Err(unreadable(source, 0, &ErrorKind::UnexpectedEof.into()));
+            }
+            let mut decoder = zstd::stream::read::Decoder::new(file).map_err(failed)?;
+            decoder.window_log_max(WINDOW_LOG_MAX).map_err(failed)?;
+            Box::new(decoder)
         }
-        Packing::Zstd => Box::new(zstd::stream::read::Decoder::new(file).map_err(failed)?),
     };
     Ok(Box::new(BufReader::with_capacity(BUFFER, unpacked)))
 }
 
-/// The string in `field` of a JSON object.
-pub(super) fn json_field(raw: &[u8], field: &str) -> std::result::Result<String, String> {
+/// A file that cannot be read on from a record.
+fn unreadable(source: &Source, record: u64, error: &std::io::Error) -> Error {
+    let (place, packed) = (place(source, record), source.packing != Packing::Plain);
+    let what = match error.kind() {
+        ErrorKind::UnexpectedEof if packed => "the packed file ends too early".to_owned(),
+        _ => error.to_string(),
+    };
+    let remedy = if packed { "; it is cut off or damaged: fetch or pack it again" } else { "" };
+    Error::Invalid(format!("{place}: cannot read: {what}{remedy}"))
+}
+
+/// The string in `field` of a JSON object; none for a null there, as in a parquet column.
+pub(super) fn json_field(raw: &[u8], field: &str) -> std::result::Result<Option<String>, String> {
+    // Files with such a mark are put together by cat.
+    let raw = raw.strip_prefix(BYTE_ORDER_MARK).unwrap_or(raw);
     let mut json = serde_json::Deserializer::from_slice(raw);
     let found = json.deserialize_map(Field(field)).and_then(|found| json.end().map(|()| found));
     match found {
@@ -202,13 +230,14 @@ pub(super) fn json_field(raw: &[u8], field: &str) -> std::result::Result<String,
 struct Field<'f>(&'f str);
 
 impl<'de> Visitor<'de> for Field<'_> {
-    type Value = Option<String>;
+    /// The field, if there is one; its string, if it has one.
+    type Value = Option<Option<String>>;
 
     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "an object")
     }
 
-    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> std::result::Result<Option<String>, M::Error> {
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> std::result::Result<Self::Value, M::Error> {
         let mut found = None;
         while let Some(key) = map.next_key::<std::borrow::Cow<'de, str>>()? {
             if key == self.0 {
