@@ -270,9 +270,9 @@ pub(crate) struct PerplexityFlags {
     /// The text; `-` reads stdin
     #[arg(long, value_name = "F")]
     pub(crate) input: PathBuf,
-    /// Tokens in a window
-    #[arg(long, value_name = "W", default_value = "1024", value_parser = at_least_two, allow_negative_numbers = true)]
-    pub(crate) window: usize,
+    /// Tokens in a window [default: 1024, or the context where it is shorter]
+    #[arg(long, value_name = "W", value_parser = at_least_two, allow_negative_numbers = true)]
+    pub(crate) window: Option<usize>,
     /// Only the first N windows
     #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
     pub(crate) windows: Option<usize>,

@@ -180,6 +180,23 @@ fn perplexity_agrees_with_score() {
 }
 
 #[test]
+fn the_default_window_is_as_long_as_a_short_context() {
+    let bench = setup("perplexity-window");
+    let context = bench.json(&["inspect", "tiny.thimble", "--json"])["config"]["context"].as_u64().unwrap();
+    assert!(context < 1024, "{context}");
+    fs::write(bench.path("text"), "abcdefg ".repeat(context as usize)).unwrap();
+    let run = ["perplexity", "tiny.thimble", "--input", "text", "--json"];
+    let out = bench.json(&run);
+    assert_eq!((&out["window"], &out["windows"]), (&context.into(), &8.into()));
+    let given = bench.json(&[&run[..], &["--window", &context.to_string()]].concat());
+    assert_eq!(out["nll_per_token"], given["nll_per_token"]);
+    assert_eq!(bench.json(&[&run[..], &["--context", "16"]].concat())["window"], 16);
+    bench.run(&[&run[..], &["--context", "1"]].concat(), b"").fails(2, "2 positions at least");
+    let longer = ["--context", "16", "--window", "17"];
+    bench.run(&[&run[..], &longer].concat(), b"").fails(2, "--window 17 is longer than the context of 16");
+}
+
+#[test]
 fn wrong_files_are_told_apart() {
     let bench = setup("wrong-files");
     bench.run(&["run", "none.thimble", "--prompt", "x"], b"").fails(1, "there is no file none.thimble");

@@ -11,6 +11,8 @@ use std::path::PathBuf;
 use thimble_runtime::session::Scored;
 use thimble_runtime::tokenizer::Specials;
 
+/// Tokens in a window, where the context has room for as many.
+const WINDOW: usize = 1024;
 /// Positions whose logits are computed together.
 const ROWS: usize = 16;
 
@@ -18,7 +20,7 @@ const ROWS: usize = 16;
 pub(crate) struct Job {
     location: Location,
     input: PathBuf,
-    window: usize,
+    window: Option<usize>,
     windows: Option<usize>,
     json: bool,
     machine: MachineFlags,
@@ -52,17 +54,25 @@ impl Job {
         let text = input::file(&self.input)?;
         let mapped = Mapped::open(&self.location.fetch()?)?;
         let file = mapped.file()?;
-        let need = Need { context: Some(self.window), logit_rows: Some(ROWS), ..Need::default() };
-        let plan = engine::chosen(&mapped, &self.machine, need)?;
-        if self.window > plan.context() {
-            let (window, context) = (self.window, plan.context());
+        let most = file.config().context;
+        let context = self.machine.context.map_or(most, |context| context.min(most));
+        let window = self.window.unwrap_or(WINDOW.min(context));
+        if window > context {
             return Err(Failure::Usage(format!("--window {window} is longer than the context of {context}")));
         }
+        // The first token of a window is not predicted.
+        if window < 2 {
+            return Err(Failure::Usage(format!(
+                "expected a context of 2 positions at least, found {context}"
+            )));
+        }
+        let need = Need { context: Some(window), logit_rows: Some(ROWS), ..Need::default() };
+        let plan = engine::chosen(&mapped, &self.machine, need)?;
         let tokens = engine::encode(&file.tokenizer(), &text, Specials::Parse)?;
         let most = self.windows.unwrap_or(usize::MAX);
-        let windows = (tokens.len() / self.window).min(most);
+        let windows = (tokens.len() / window).min(most);
         if windows == 0 {
-            let (found, window) = (tokens.len(), self.window);
+            let found = tokens.len();
             let reason =
                 format!("the text has {found} tokens, fewer than one window of {window}: lower --window");
             return Err(Failure::Engine(reason));
@@ -71,21 +81,16 @@ impl Job {
         let mut generator = bench.generator(&file, &plan)?;
         let bar = progress::steps("windows", windows as u64);
         let mut sum = 0.0;
-        for window in tokens.chunks_exact(self.window).take(windows) {
+        for tokens in tokens.chunks_exact(window).take(windows) {
             generator.rewind(0).map_err(engine::engine)?;
             let mut each = |scored: Scored| sum -= scored.log_probability;
-            generator.score(window, 1, &mut each).map_err(engine::engine)?;
+            generator.score(tokens, 1, &mut each).map_err(engine::engine)?;
             bar.inc(1);
         }
         bar.finish_and_clear();
-        let nll_per_token = sum / (windows * (self.window - 1)) as f64;
-        let output = Output {
-            tokens: tokens.len(),
-            windows,
-            window: self.window,
-            nll_per_token,
-            perplexity: nll_per_token.exp(),
-        };
+        let nll_per_token = sum / (windows * (window - 1)) as f64;
+        let output =
+            Output { tokens: tokens.len(), windows, window, nll_per_token, perplexity: nll_per_token.exp() };
         if self.json {
             serde_json::to_writer(&mut *stdout, &output).map_err(std::io::Error::from)?;
             return Ok(writeln!(stdout)?);
