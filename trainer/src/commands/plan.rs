@@ -2,12 +2,16 @@
 
 use clap::ValueEnum;
 use std::io::{ErrorKind, Write};
+use thimble_trainer::device::{DeviceRequest, choose};
 use thimble_trainer::error::{Error, Result};
-use thimble_trainer::plan::{Assumptions, Target, plan};
+use thimble_trainer::ops::candle::Candle;
+use thimble_trainer::ops::cpu::Cpu;
+use thimble_trainer::plan::{Assumptions, Measured, Plan, Target, available_memory, measure, plan};
 use thimble_trainer::recipe::{Precision, Recipe};
 
 /// Show what a recipe costs: parameters, tokens, FLOPs, memory, time.
 ///
+/// Unless a throughput is given, a few seconds of training on this machine tell it.
 /// Exits with 1 where the recipe does not fit the memory.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -19,7 +23,7 @@ pub(crate) struct Args {
     /// Tokens of a set that is not there yet: train=10.2e9
     #[arg(long = "set-tokens", value_name = "NAME=N")]
     set_tokens: Vec<String>,
-    /// Throughput to reckon with
+    /// Throughput to reckon with; unless given, it is measured on this machine for a few seconds, where the recipe fits
     #[arg(long, value_name = "N", value_parser = positive)]
     tokens_per_second: Option<f64>,
     /// Price of the machine
@@ -48,8 +52,17 @@ enum Device {
 impl Args {
     pub(crate) fn run(self) -> Result<()> {
         let recipe = Recipe::load(&self.recipe, &self.overrides)?;
-        let assumptions = self.assumptions(&recipe)?;
-        let plan = plan(&recipe, &assumptions)?;
+        let mut assumptions = self.assumptions(&recipe)?;
+        let mut found = plan(&recipe, &assumptions)?;
+        // A recipe that does not fit is refused below, and trained nowhere before.
+        if self.tokens_per_second.is_none() && found.fit().is_ok() {
+            assumptions.measured = self.measured(&recipe, &found);
+            found = plan(&recipe, &assumptions)?;
+        }
+        let plan = found;
+        for warning in &plan.warnings {
+            eprintln!("warning: {warning}");
+        }
         let text = if self.json {
             let text = serde_json::to_string_pretty(&plan);
             text.map_err(|error| Error::Invalid(format!("the plan as JSON: {error}")))? + "\n"
@@ -63,6 +76,44 @@ impl Args {
             }
             _ => plan.fit(),
         }
+    }
+
+    /// This machine's speed; none where it cannot be had, with the reason on stderr.
+    fn measured(&self, recipe: &Recipe, plan: &Plan) -> Option<Measured> {
+        let threads = super::threads(None);
+        // The stage with most of the tokens.
+        let longest = plan.stages.iter().enumerate().max_by_key(|(_, stage)| stage.tokens)?.0;
+        let stage = recipe.stages.get(longest)?;
+        let measured = match plan.device {
+            Target::Cpu => {
+                eprintln!(
+                    "measuring this machine's speed for a few seconds (--tokens-per-second tells it instead)"
+                );
+                measure(recipe, stage, (Target::Cpu, available_memory()), |shape, parameters| {
+                    Cpu::new(threads, parameters, shape.rms_norm_eps)
+                })
+            }
+            // The plan may be for another machine.
+            Target::Cuda => match choose(DeviceRequest::Cuda(0), threads) {
+                Ok(gpu) => {
+                    eprintln!(
+                        "measuring this GPU's speed for a few seconds (--tokens-per-second tells it instead)"
+                    );
+                    measure(recipe, stage, (Target::Cuda, gpu.memory), |shape, parameters| {
+                        Candle::new(gpu.device, recipe.compute.precision, parameters, shape.rms_norm_eps)
+                    })
+                }
+                Err(_) => return None,
+            },
+        };
+        match measured {
+            Ok(Some(measured)) => return Some(measured),
+            Ok(None) => eprintln!(
+                "warning: the speed is not measured, as the recipe does not fit into this machine's memory"
+            ),
+            Err(error) => eprintln!("warning: the speed is not measured: {error}"),
+        }
+        None
     }
 
     fn assumptions(&self, recipe: &Recipe) -> Result<Assumptions> {

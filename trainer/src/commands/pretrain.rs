@@ -24,7 +24,7 @@ pub(crate) struct Args {
     /// The run folder; unless given, runs/ and the recipe's name
     #[arg(long, value_name = "FOLDER")]
     run: Option<PathBuf>,
-    /// Go on from the newest checkpoint in the run folder
+    /// Go on from the newest checkpoint in the run folder; where there is none yet, begin the run, with a warning
     #[arg(long)]
     resume: bool,
     /// auto, cpu, cuda or cuda:N; candle for the CUDA path's operations on the CPU, slow, for checking. auto takes the
@@ -51,7 +51,11 @@ impl Args {
         if !self.quiet {
             eprintln!("{}", chosen.describe());
         }
-        plan(&recipe, &assumptions(&recipe, &chosen)?)?.fit()?;
+        let plan = plan(&recipe, &assumptions(&recipe, &chosen)?)?;
+        plan.fit()?;
+        if !self.quiet {
+            plan.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+        }
         let stop = Arc::new(AtomicBool::new(false));
         for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
             // The second one ends the program at once.

@@ -9,6 +9,7 @@ use thimble_trainer::data::token_set::{DEFAULT_SHARD_TOKENS, Manifest};
 use thimble_trainer::data::tokenize::{Holdout, Job, Progress, Share, Summary, run};
 use thimble_trainer::data::tokenizer::Encoder;
 use thimble_trainer::error::Result;
+use thimble_trainer::plan::little_held_out;
 
 /// Time between two lines where stderr is no terminal.
 const LINES_EVERY: Duration = Duration::from_secs(10);
@@ -174,6 +175,8 @@ fn report(summary: &Summary, job: &Job<'_>, time: Duration) {
                 "warning: no document was held out; remove both folders and raise --holdout, or give --lines where every \
                  line of a .txt file is a document"
             );
+        } else if let Some(few) = little_held_out(set.tokens) {
+            eprintln!("warning: {few}; remove both folders and raise --holdout");
         }
     }
 }

@@ -1,11 +1,15 @@
 //! What a recipe costs, before anything is loaded.
 
+mod measure;
 mod memory;
 mod table;
 #[cfg(test)]
 mod tests;
+mod warnings;
 
+pub use measure::{Measured, measure};
 pub use memory::{Memory, available_memory};
+pub use warnings::{LEAST_HELD_OUT_TOKENS, little_held_out};
 
 use crate::data::token_set::{MANIFEST, Manifest};
 use crate::error::{Error, Result};
@@ -36,8 +40,10 @@ pub struct Assumptions {
     pub memory: Option<u64>,
     /// Tokens of each set, by name, as far as known.
     pub set_tokens: BTreeMap<String, u64>,
-    /// Throughput.
+    /// Throughput, as told.
     pub tokens_per_second: Option<f64>,
+    /// Throughput, as measured; what is told counts more.
+    pub measured: Option<Measured>,
     /// Price of the machine, in any currency.
     pub price_per_hour: Option<f64>,
     /// The device's peak in 1e12 FLOPs per second, for the MFU.
@@ -52,6 +58,7 @@ impl Assumptions {
             memory: available_memory(),
             set_tokens: known_tokens(recipe)?,
             tokens_per_second: None,
+            measured: None,
             price_per_hour: None,
             peak_tflops: None,
         })
@@ -169,9 +176,11 @@ pub struct StagePlan {
     pub flops_per_token: Flops,
     /// Bytes for one micro-batch.
     pub memory: Memory,
-    /// Duration at the given throughput.
+    /// Throughput, told or measured.
+    pub tokens_per_second: Option<f64>,
+    /// Duration at that throughput.
     pub hours: Option<f64>,
-    /// Share of the device's peak that the given throughput makes use of, attention by the causal half.
+    /// Share of the device's peak that the throughput makes use of, attention by the causal half.
     pub mfu_causal: Option<f64>,
     /// The same, attention whole.
     pub mfu_whole: Option<f64>,
@@ -198,9 +207,13 @@ pub struct Plan {
     pub flops_causal: Option<f64>,
     /// Operations of the whole run, attention whole.
     pub flops_whole: Option<f64>,
-    /// Duration at the given throughput.
+    /// Duration at the stages' throughput.
     pub hours: Option<f64>,
-    /// Price at the given throughput.
+    /// Where the throughput was measured, what.
+    pub measured: Option<Measured>,
+    /// What the recipe permits, but hardly anybody wants: a sentence each.
+    pub warnings: Vec<String>,
+    /// Price of that time.
     pub cost: Option<f64>,
     /// Bytes of one checkpoint: master weights and both moments.
     pub checkpoint_bytes: u64,
@@ -239,6 +252,8 @@ pub fn plan(recipe: &Recipe, assumptions: &Assumptions) -> Result<Plan> {
         flops_causal: sum(|stage| Some(stage.tokens? as f64 * stage.flops_per_token.causal() as f64)),
         flops_whole: sum(|stage| Some(stage.tokens? as f64 * stage.flops_per_token.whole() as f64)),
         hours,
+        measured: assumptions.measured.clone().filter(|_| assumptions.tokens_per_second.is_none()),
+        warnings: warnings::warnings(recipe, &stages, assumptions),
         cost: hours.zip(assumptions.price_per_hour).map(|(hours, price)| hours * price),
         checkpoint_bytes: 3 * 4 * parameters.total,
         checkpoints: recipe.checkpoint.last + 2,
@@ -280,7 +295,8 @@ fn plan_stage(recipe: &Recipe, index: usize, stage: &Stage, assumptions: &Assump
     };
     let flops = Flops::of(&recipe.model, stage.context);
     let tokens = steps.map(|steps| steps * stage.tokens_per_step());
-    let throughput = assumptions.tokens_per_second;
+    let measured = assumptions.measured.as_ref().map(|measured| measured.tokens_per_second(recipe, stage));
+    let throughput = assumptions.tokens_per_second.or(measured);
     let mfu = |flops: u64| Some(flops as f64 * throughput? / (assumptions.peak_tflops? * 1e12));
     Ok(StagePlan {
         name: stage.name.clone(),
@@ -295,6 +311,7 @@ fn plan_stage(recipe: &Recipe, index: usize, stage: &Stage, assumptions: &Assump
         schedule: stage.schedule.clone(),
         flops_per_token: flops,
         memory: Memory::of(recipe, assumptions.device, stage.micro_batch * stage.context),
+        tokens_per_second: throughput,
         hours: tokens.zip(throughput).map(|(tokens, throughput)| tokens as f64 / throughput / 3600.0),
         mfu_causal: mfu(flops.causal()),
         mfu_whole: mfu(flops.whole()),

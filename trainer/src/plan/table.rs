@@ -1,6 +1,6 @@
 //! A plan as text of at most 80 columns.
 
-use super::{Plan, StagePlan, Target};
+use super::{Measured, Plan, StagePlan, Target};
 use crate::recipe::Precision;
 use crate::report::grouped;
 use crate::schedule::ScheduleKind;
@@ -134,10 +134,22 @@ impl Plan {
     }
 
     fn write_time(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(throughput) = self.assumptions.tokens_per_second else {
+        let mut rates: Vec<f64> = self.stages.iter().filter_map(|stage| stage.tokens_per_second).collect();
+        rates.sort_by(f64::total_cmp);
+        let (Some(slowest), Some(fastest)) = (rates.first(), rates.last()) else {
             return writeln!(f, "Time: give --tokens-per-second");
         };
-        let mut line = format!("Time at {} tokens/s: ", grouped(throughput as u64));
+        if let Some(measured) = &self.measured {
+            let Measured { sequences, context, .. } = measured;
+            writeln!(
+                f,
+                "Speed measured here and now: some passes over {sequences} x {} made-up tokens",
+                grouped(*context as u64)
+            )?;
+        }
+        let [slowest, fastest] = [slowest, fastest].map(|rate| grouped(rate.round() as u64));
+        let rate = if slowest == fastest { slowest } else { format!("{slowest} to {fastest}") };
+        let mut line = format!("Time at {rate} tokens/s: ");
         match self.hours {
             Some(hours) => write!(line, "{}", duration(hours))?,
             None => line.push_str("not known without the sets' sizes"),
@@ -223,7 +235,8 @@ fn duration(hours: f64) -> String {
     match hours {
         h if h >= 48.0 => format!("{h:.1} hours ({:.1} days)", h / 24.0),
         h if h >= 2.0 => format!("{h:.1} hours"),
-        h => format!("{:.1} minutes", h * 60.0),
+        h if h * 60.0 >= 2.0 => format!("{:.1} minutes", h * 60.0),
+        h => format!("{:.1} seconds", h * 3600.0),
     }
 }
 

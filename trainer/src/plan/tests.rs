@@ -6,6 +6,7 @@ fn assume(memory: Option<u64>) -> Assumptions {
         memory,
         set_tokens: BTreeMap::new(),
         tokens_per_second: None,
+        measured: None,
         price_per_hour: None,
         peak_tflops: None,
     }
@@ -207,4 +208,88 @@ fn the_largest_shape_that_the_check_lets_through_does_not_overflow() {
     let plan = plan(&recipe, &assumptions).unwrap();
     assert_eq!(plan.stages[0].memory.total, u64::MAX);
     assert!(plan.fit().is_err() && !plan.to_string().is_empty());
+}
+
+#[test]
+fn what_is_measured_counts_by_the_stages_contexts_and_what_is_told_counts_more() {
+    let recipe = load("smollm2-135m", &["stages.*.length={steps=10000}"]);
+    let measured = Measured {
+        flops_per_second: 1e12,
+        update_seconds: 0.0,
+        sequences: 1,
+        context: 512,
+        device: "a machine".into(),
+    };
+    let mut assumptions = Assumptions { measured: Some(measured.clone()), ..assume(None) };
+    let found = plan(&recipe, &assumptions).unwrap();
+    for stage in &found.stages {
+        let expected = 1e12 / stage.flops_per_token.causal() as f64;
+        assert!((stage.tokens_per_second.unwrap() / expected - 1.0).abs() < 1e-9);
+    }
+    let text = found.to_string();
+    assert!(text.contains("measured here and now") && text.contains(" to "), "{text}");
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    // An update of as long as all passes of a step halves the speed.
+    let step = recipe.stages[0].tokens_per_step() as f64;
+    let update = step * found.stages[0].flops_per_token.causal() as f64 / 1e12;
+    assumptions.measured = Some(Measured { update_seconds: update, ..measured });
+    let slower = plan(&recipe, &assumptions).unwrap().stages[0].tokens_per_second.unwrap();
+    assert!((2.0 * slower / found.stages[0].tokens_per_second.unwrap() - 1.0).abs() < 1e-9);
+    assumptions.tokens_per_second = Some(1000.0);
+    let told = plan(&recipe, &assumptions).unwrap();
+    assert_eq!((told.stages[0].tokens_per_second, told.measured.as_ref()), (Some(1000.0), None));
+    assert!(told.to_string().contains("Time at 1,000 tokens/s") && !told.to_string().contains("measured"));
+}
+
+#[test]
+fn a_speed_is_measured_in_seconds_at_any_size() {
+    let little = load("tiny-cpu", &["model.vocab=100", "model.layers=1", "stages.*.context=40"]);
+    let large = load("smollm2-70m", &["model.layers=2", "stages.*.micro_batch=64"]);
+    for (recipe, whole) in [(&little, true), (&large, false)] {
+        let stage = &recipe.stages[0];
+        let cpu = |shape: &crate::recipe::ModelShape, parameters: usize| {
+            crate::ops::cpu::Cpu::new(2, parameters, shape.rms_norm_eps)
+        };
+        let begin = std::time::Instant::now();
+        let measured = measure(recipe, stage, (Target::Cpu, None), cpu).unwrap().unwrap();
+        assert!(begin.elapsed().as_secs() < 30, "{:?}", begin.elapsed());
+        assert!(measured.flops_per_second > 1e6 && measured.update_seconds > 0.0, "{measured:?}");
+        assert_eq!(
+            (measured.sequences, measured.context) == (stage.micro_batch, stage.context),
+            whole,
+            "{measured:?}"
+        );
+        assert!(measured.context <= stage.context && measured.tokens_per_second(recipe, stage) > 0.0);
+        let too_large = measure(recipe, stage, (Target::Cpu, Some(1_000_000)), cpu).unwrap();
+        assert_eq!(too_large, None);
+    }
+}
+
+#[test]
+fn repeated_text_and_little_held_out_text_are_warned_of() {
+    let warned = |name: &str, overrides: &[&str], sets: &[(&str, u64)]| {
+        let mut assumptions = assume(None);
+        assumptions.set_tokens.extend(sets.iter().map(|(name, tokens)| ((*name).to_owned(), *tokens)));
+        plan(&load(name, overrides), &assumptions).unwrap().warnings
+    };
+    // 3,000 steps of 2,048 tokens.
+    let read = 3000 * 2048;
+    assert_eq!(warned("tiny-cpu", &[], &[("train", read / 4), ("validation", 10_000)]), Vec::<String>::new());
+    let found = warned("tiny-cpu", &[], &[("train", read / 10), ("validation", 9_999)]);
+    assert!(found[0].contains("`all` passes 10.0 times over set `train` of 614,400 tokens"), "{found:?}");
+    assert!(found[1].contains("validation set `validation`: 9,999 held-out tokens are few"), "{found:?}");
+    let found = warned("tiny-cpu", &[], &[("validation", 256)]);
+    assert!(found.len() == 1 && found[0].contains("too few for one window of 256"), "{found:?}");
+    // One epoch of both is two of the one that is drawn more often than its size.
+    let mixture = [
+        "data.sets.more=tokens/more",
+        "stages=[{name='a',length={epochs=1},context=256,micro_batch=8,mixture={train=0.5,more=0.5},schedule={kind='constant',peak=1e-3}}]",
+    ];
+    let found = warned("tiny-cpu", &mixture, &[("train", 3_000_000), ("more", 1_000_000)]);
+    assert!(found.len() == 1 && found[0].contains("2.0 times over set `more`"), "{found:?}");
+    assert!(found[0].contains("1 asked for"), "{found:?}");
+    assert_eq!(
+        warned("tiny-cpu", &mixture, &[("train", 1_000_000), ("more", 1_000_000)]),
+        Vec::<String>::new()
+    );
 }

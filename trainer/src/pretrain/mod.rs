@@ -136,7 +136,15 @@ impl<'a, O: Ops> Run<'a, O> {
             }
             (Some(_), true) => Some(store.find(None)?),
             // A run that was killed before its first checkpoint begins again, and comes to the same.
-            (None, _) => None,
+            (None, true) => {
+                // Not a note, which --quiet suppresses: the folder may be misspelled.
+                eprintln!(
+                    "warning: --resume found no checkpoint in {}: a new run begins there at step 0",
+                    settings.run.display()
+                );
+                None
+            }
+            (None, false) => None,
         };
         let parameters = crate::model::Parameters::new(&recipe.model);
         let mut loader = loader;

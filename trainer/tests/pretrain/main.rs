@@ -3,6 +3,7 @@
 
 mod eval;
 mod export;
+mod plan;
 mod refusals;
 mod resume;
 mod setup;

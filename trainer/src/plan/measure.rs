@@ -1,0 +1,160 @@
+//! A machine's speed at a recipe, from a few seconds of real steps.
+
+use super::{Flops, Memory, Parameters, Target};
+use crate::data::Batch;
+use crate::error::Result;
+use crate::model::engine::Passes;
+use crate::model::init::SplitMix;
+use crate::model::{Engine, Options, init};
+use crate::ops::{AdamW, Buffer, Ops};
+use crate::recipe::{ModelShape, Recipe, Stage};
+use serde::Serialize;
+use std::time::{Duration, Instant};
+
+/// How long passes are measured. A pass that would last longer is not begun.
+const PASSES: Duration = Duration::from_secs(2);
+/// How long optimizer steps are measured.
+const STEPS: Duration = Duration::from_secs(1);
+/// Tokens of the first pass.
+const FIRST_CONTEXT: usize = 64;
+/// A learning rate that changes next to nothing.
+const LEARNING_RATE: f64 = 1e-9;
+
+/// What was measured.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Measured {
+    /// Of forward and backward passes, attention by the causal half.
+    pub flops_per_second: f64,
+    /// What an optimizer step takes beside its passes.
+    pub update_seconds: f64,
+    /// Sequences of the largest pass: less than the recipe's micro-batch where that would have lasted too long.
+    pub sequences: usize,
+    /// Their tokens.
+    pub context: usize,
+    /// What computed, for a person.
+    pub device: String,
+}
+
+impl Measured {
+    /// Tokens per second in a stage.
+    pub fn tokens_per_second(&self, recipe: &Recipe, stage: &Stage) -> f64 {
+        let tokens = stage.tokens_per_step() as f64;
+        let flops = tokens * Flops::of(&recipe.model, stage.context).causal() as f64;
+        tokens / (flops / self.flops_per_second + self.update_seconds)
+    }
+}
+
+/// Trains for a few seconds on made-up tokens in the shape of one of the recipe's stages, on the device that `device`
+/// makes. None where a pass of the shortest kind would not fit into `memory` bytes.
+///
+/// # Errors
+/// The device fails.
+pub fn measure<O: Ops>(
+    recipe: &Recipe,
+    stage: &Stage,
+    (target, memory): (Target, Option<u64>),
+    device: impl FnOnce(&ModelShape, usize) -> Result<O>,
+) -> Result<Option<Measured>> {
+    let fits = |(sequences, context): (usize, usize)| {
+        memory.is_none_or(|memory| Memory::of(recipe, target, sequences * context).total <= memory)
+    };
+    let mut size = (1, stage.context.min(FIRST_CONTEXT));
+    if !fits(size) {
+        return Ok(None);
+    }
+    let length = Parameters::of(&recipe.model).total as usize;
+    let options = Options {
+        activation_checkpointing: recipe.compute.activation_checkpointing,
+        document_mask: recipe.compute.document_mask,
+        z_loss: recipe.optimizer.z_loss,
+    };
+    let mut engine = Engine::new(&recipe.model, options, device(&recipe.model, length)?);
+    let weights = init::weights(&recipe.model, engine.parameters(), recipe.seed);
+    engine.write(Buffer::Weights, &weights)?;
+    let zeros = vec![0.0; weights.len()];
+    drop(weights);
+    engine.write(Buffer::FirstMoment, &zeros)?;
+    engine.write(Buffer::SecondMoment, &zeros)?;
+    drop(zeros);
+
+    let flops = |(sequences, context): (usize, usize)| {
+        (sequences * context) as f64 * Flops::of(&recipe.model, context).causal() as f64
+    };
+    let mut seconds;
+    // Larger and larger: a large pass makes better use of a device, and only now it is known how long it lasts.
+    let mut batch;
+    loop {
+        batch = made_up(&recipe.model, size);
+        engine.reserve(size.0, size.1, Passes::Both)?;
+        engine.zero_gradients()?;
+        if size.1 == FIRST_CONTEXT {
+            // Weights and gradients are touched for the first time.
+            engine.accumulate(&batch, 1.0)?;
+        }
+        let start = Instant::now();
+        engine.accumulate(&batch, 1.0)?;
+        seconds = start.elapsed().as_secs_f64();
+        let next = match size {
+            (sequences, context) if context < stage.context => (sequences, (2 * context).min(stage.context)),
+            (sequences, context) => ((2 * sequences).min(stage.micro_batch), context),
+        };
+        let expected = seconds * flops(next) / flops(size);
+        if next == size || !fits(next) || expected > PASSES.as_secs_f64() {
+            break;
+        }
+        size = next;
+    }
+    // The first pass of a size touches its memory for the first time.
+    let (mut passes, start) = (0, Instant::now());
+    while start.elapsed().as_secs_f64() + seconds < PASSES.as_secs_f64() {
+        engine.accumulate(&batch, 1.0)?;
+        passes += 1;
+    }
+    if passes > 0 {
+        seconds = start.elapsed().as_secs_f64() / f64::from(passes);
+    }
+    let update_seconds = update(&mut engine)?;
+    Ok(Some(Measured {
+        flops_per_second: flops(size) / seconds.max(1e-9),
+        update_seconds,
+        sequences: size.0,
+        context: size.1,
+        device: engine.device(),
+    }))
+}
+
+/// Seconds of an optimizer step without its passes.
+fn update<O: Ops>(engine: &mut Engine<O>) -> Result<f64> {
+    let (mut updates, mut start) = (0, Instant::now());
+    let begin = start;
+    loop {
+        engine.zero_gradients()?;
+        engine.update(AdamW {
+            learning_rate: LEARNING_RATE,
+            beta1: 0.9,
+            beta2: 0.95,
+            epsilon: 1e-8,
+            weight_decay: 0.0,
+            step: 1,
+            gradient_scale: 1.0,
+            decayed: engine.parameters().matrices,
+        })?;
+        // Its result is waited for, on a GPU too.
+        engine.gradient_norm()?;
+        updates += 1;
+        if updates == 1 {
+            // The moments have been touched for the first time.
+            start = Instant::now();
+        }
+        if updates > 1 && begin.elapsed() > STEPS {
+            return Ok(start.elapsed().as_secs_f64() / f64::from(updates - 1));
+        }
+    }
+}
+
+/// Windows of tokens that look random, each of one document.
+fn made_up(shape: &ModelShape, (sequences, context): (usize, usize)) -> Batch {
+    let mut random = SplitMix::new(0, 0);
+    let ids = (0..sequences * (context + 1)).map(|_| (random.next() % shape.vocab as u64) as u32).collect();
+    Batch { sequences, context, ids, document_start: vec![0; sequences * context] }
+}

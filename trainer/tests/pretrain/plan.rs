@@ -1,0 +1,87 @@
+//! `thimble-train plan`, and the warnings that it, `pretrain` and `tokenize` give.
+
+use crate::setup::{Bench, said, succeeds};
+use std::fs;
+
+#[test]
+fn a_speed_that_is_not_told_is_measured() {
+    let bench = Bench::new();
+    let plan = |more: &[&str]| {
+        let output = bench.command(&[&["plan", "recipe.toml"], more].concat()).output().unwrap();
+        assert!(output.status.success(), "{}", said(&output));
+        (String::from_utf8(output.stdout.clone()).unwrap(), said(&output))
+    };
+    let (text, words) = plan(&[]);
+    assert!(words.contains("measuring this machine's speed"), "{words}");
+    // The whole micro-batch of a stage with most of the tokens.
+    assert!(text.contains("Speed measured here and now: some passes over 3 x 32 made-up tokens"), "{text}");
+    assert!(text.contains("Time at ") && text.contains("seconds"), "{text}");
+    let (json, _) = plan(&["--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert!(json["measured"]["flops_per_second"].as_f64().unwrap() > 0.0, "{json}");
+    assert!(json["stages"][1]["tokens_per_second"].as_f64().unwrap() > 0.0 && json["hours"].is_f64());
+    let (text, words) = plan(&["--tokens-per-second", "1000"]);
+    assert!(text.contains("Time at 1,000 tokens/s") && !text.contains("measured"), "{text}");
+    assert!(!words.contains("measuring"), "{words}");
+    // Another machine's GPU.
+    if !cfg!(feature = "cuda") {
+        let (text, words) = plan(&["--device", "cuda", "--memory", "46GB"]);
+        assert!(text.contains("give --tokens-per-second") && !words.contains("measuring"), "{text}");
+    }
+    // What does not fit is refused, not tried.
+    let output = bench.command(&["plan", "recipe.toml", "--memory", "10kB"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(!said(&output).contains("measuring"), "{}", said(&output));
+}
+
+#[test]
+fn little_held_out_text_and_repeated_text_are_warned_of() {
+    let bench = Bench::new();
+    // 20 steps of 64 tokens are less than one pass; 20,000 are many.
+    let long = ["--set", "stages.0.length={steps=20000}"];
+    for (command, more) in
+        [("plan", &["--tokens-per-second", "1000"][..]), ("plan", &["--tokens-per-second", "1000", "--json"])]
+    {
+        let words = succeeds(bench.command(&[&[command, "recipe.toml"], more, &long[..]].concat()));
+        assert!(words.contains("warning: stage `short` passes"), "{words}");
+        assert!(words.contains("over set `train`") && words.contains("4 or fewer"), "{words}");
+    }
+    let few = "warning: validation set `held`";
+    let words = succeeds(bench.command(&["plan", "recipe.toml", "--tokens-per-second", "1000"]));
+    assert!(!words.contains("passes") && words.contains(few), "{words}");
+    let short = ["--set", "stages.*.length={steps=4}"];
+    let words = succeeds(bench.pretrain("run", &short));
+    assert!(words.contains(few), "{words}");
+    assert!(!succeeds(bench.pretrain("quiet", &[&short[..], &["--quiet"]].concat())).contains("warning"));
+
+    let source = bench.tokens().join("train.jsonl");
+    let tokenizer = bench.tokens().join("tokenizer");
+    let tokenize = |set: &str, share: &str| {
+        let held = format!("{set}-held");
+        let [source, tokenizer] = [&source, &tokenizer].map(|path| path.to_str().unwrap());
+        let command = ["tokenize", source, "--tokenizer", tokenizer, "-o", set];
+        succeeds(bench.command(&[&command[..], &["--holdout", share, "--holdout-output", &held]].concat()))
+    };
+    let words = tokenize("little", "5");
+    assert!(words.contains("held-out tokens are few") && words.contains("raise --holdout"), "{words}");
+    assert!(!tokenize("enough", "150").contains("held-out tokens are few"));
+}
+
+#[test]
+fn resuming_nothing_says_that_a_run_begins() {
+    let bench = Bench::new();
+    let short = ["--set", "stages.*.length={steps=4}"];
+    let words = succeeds(bench.pretrain("whole", &short));
+    assert!(!words.contains("--resume"), "{words}");
+    // Not there at all, and there without a checkpoint; said with --quiet too.
+    fs::create_dir(bench.path("empty")).unwrap();
+    for (run, more) in [("misspelled", &["--resume"][..]), ("empty", &["--resume", "--quiet"])] {
+        let words = succeeds(bench.pretrain(run, &[&short[..], more].concat()));
+        let warning =
+            format!("warning: --resume found no checkpoint in {run}: a new run begins there at step 0");
+        assert!(words.contains(&warning), "{words}");
+        assert_eq!(bench.newest(run), bench.newest("whole"));
+        let words = succeeds(bench.pretrain(run, &[&short[..], more].concat()));
+        assert!(!words.contains("found no checkpoint"), "{words}");
+    }
+}
