@@ -102,7 +102,7 @@ const CASES: &[Case] = &[
     ("Version", |d| d.set_u32(8, 2), "version 2"),
     ("FileLength", |d| d.0.truncate(d.0.len() - 1), "truncated"),
     ("FileLength", |d| d.0.push(0), "truncated or has grown"),
-    ("FileLength", last_section_ends_early, "announces"),
+    ("BytesBehind", last_section_ends_early, "the last section ends at byte"),
     ("HeaderChecksum", |d| d.0[24] ^= 1, "header is damaged"),
     ("HeaderChecksum", |d| d.0[HEADER_LEN + 30] ^= 1, "header is damaged"),
     ("SectionCount", |d| d.set_u32(12, 33), "33 sections"),
@@ -114,20 +114,23 @@ const CASES: &[Case] = &[
     ("MissingSection", |d| d.set_u32(d.record(Config), 0x8000_0001), "configuration section is missing"),
     ("SectionOffset", |d| d.set_u64(d.record(TensorTable) + 8, 0), "tensor table section starts at byte 0"),
     ("SectionOffset", |d| d.set_u64(d.record(Config) + 8, u64::MAX), "configuration section starts"),
-    ("SectionOffset", two_sections_swapped, "section starts"),
+    ("SectionOffset", |d| optional(d, 8, 0), "the unknown 0x80000001 section starts at byte 0"),
+    ("SectionOrder", two_sections_swapped, "configuration section follows the tensor table section"),
     ("SectionBounds", |d| d.set_u64(d.record(Tensors) + 16, u64::MAX), "tensor section ends"),
     ("SectionBounds", |d| d.set_u64(d.record(Tensors) + 16, 1 << 40), "tensor section ends"),
+    ("SectionBounds", |d| optional(d, 16, 1 << 40), "the unknown 0x80000001 section ends"),
     ("SectionLength", |d| d.set_u64(d.record(Config) + 16, 100), "configuration section has 100 bytes"),
     ("SectionLength", |d| d.set_u64(d.record(TensorTable) + 16, 639), "tensor table section has 639"),
     ("SectionLength", weights_cut, "tensor section has"),
     ("SectionChecksum", |d| *d.0.last_mut().unwrap() ^= 1, "tensor section is damaged"),
     ("SectionChecksum", |d| d.set(d.start(Provenance), b" "), "provenance section is damaged"),
-    ("Reserved", |d| d.0[40] = 1, "reserved"),
-    ("Reserved", |d| d.0[HEADER_LEN + 5] = 1, "reserved"),
+    ("SectionChecksum", |d| optional(d, 24, 1), "the unknown 0x80000001 section is damaged"),
+    ("HeaderReserved", |d| d.0[40] = 1, "reserved field in the header"),
+    ("RecordReserved", |d| d.0[HEADER_LEN + 5] = 1, "the directory's record of the configuration section"),
     ("Reserved", |d| d.set(d.start(Config) + 127, &[1]), "configuration"),
     ("Reserved", |d| d.set(d.start(Config) + 41, &[1]), "configuration"),
     ("Reserved", |d| d.set(d.tensor(3) + 7, &[1]), "tensor table"),
-    ("Reserved", |d| d.set(d.start(Tensors) - 1, &[1]), "tensor section"),
+    ("Padding", |d| d.set(d.start(Tensors) - 1, &[1]), "in front of the tensor section"),
     ("Config", |d| d.set_u32(d.start(Config), 0), "hidden size is 0"),
     ("Config", |d| d.set_u32(d.start(Config), 1 << 17), "hidden size is 131072"),
     ("Config", |d| d.set_u32(d.start(Config) + 4, 2000), "layer count is 2000"),
@@ -161,6 +164,13 @@ const CASES: &[Case] = &[
     ("NotUtf8", |d| d.set(d.start(Provenance) + 5, &[0xFF]), "byte 5"),
 ];
 
+/// Makes the chat section one of an unknown optional kind, with `value` in a field of its record.
+fn optional(d: &mut Damage, field: usize, value: u64) {
+    let record = d.record(Chat);
+    d.set_u32(record, 0x8000_0001);
+    d.set_u64(record + field, value);
+}
+
 fn last_section_ends_early(d: &mut Damage) {
     let at = d.record(Tensors) + 16;
     d.set_u64(at, d.u64(at) - 1);
@@ -172,6 +182,7 @@ fn weights_cut(d: &mut Damage) {
     d.set_u64(16, d.0.len() as u64);
 }
 
+/// Both are where the directory says; only their order is wrong.
 fn two_sections_swapped(d: &mut Damage) {
     let (a, b) = (d.record(Config), d.record(TensorTable));
     d.set_u32(a, TensorTable as u32);
@@ -256,7 +267,7 @@ fn padding_behind_the_directory_is_looked_at() {
     let mut file = Damage(fs::read(&destination).unwrap());
     file.open().unwrap();
     file.set(HEADER_LEN + 5 * DIRECTORY_RECORD, &[1]);
-    assert_eq!(file.open(), Err(FormatError::Reserved { kind: Config }));
+    assert_eq!(file.open(), Err(FormatError::Padding { name: Config.into() }));
 }
 
 #[test]

@@ -1,14 +1,14 @@
 //! What can be wrong with the bytes of a model file.
 
-use super::{Role, SectionKind};
+use super::{Role, SectionKind, SectionName};
 use thiserror::Error;
 
 /// Why bytes are not a `.thimble` file. Each variant says what was expected and what was found.
 #[derive(Clone, Copy, Debug, PartialEq, Error)]
 #[non_exhaustive]
 pub enum FormatError {
-    /// Fewer bytes than the fixed header.
-    #[error("the file has {found} bytes, but the header alone takes {expected}")]
+    /// Fewer bytes than the header, or than header and directory.
+    #[error("the file has {found} bytes, but its header (with the list of sections) takes {expected}")]
     TooShort {
         /// Bytes needed.
         expected: u64,
@@ -74,20 +74,36 @@ pub enum FormatError {
         kind: SectionKind,
     },
     /// A section does not begin where the one before it ends.
-    #[error("the {kind} section starts at byte {found}, expected {expected}")]
+    #[error("the {name} section starts at byte {found}, expected {expected}")]
     SectionOffset {
         /// Which.
-        kind: SectionKind,
+        name: SectionName,
         /// Where it has to start.
         expected: u64,
         /// Where it says it starts.
         found: u64,
     },
-    /// A section ends behind the end of the file.
-    #[error("the {kind} section ends at byte {end}, but the file has {file_len}")]
-    SectionBounds {
+    /// A section that has to stand earlier in the file.
+    #[error("the {kind} section follows the {before} section, expected in front of it")]
+    SectionOrder {
         /// Which.
         kind: SectionKind,
+        /// The last one in front of it.
+        before: SectionKind,
+    },
+    /// The last section ends in front of the end of the file.
+    #[error("the last section ends at byte {end}, but the file has {file_len}: expected nothing behind it")]
+    BytesBehind {
+        /// Where the last section ends.
+        end: u64,
+        /// Length of the file.
+        file_len: u64,
+    },
+    /// A section ends behind the end of the file.
+    #[error("the {name} section ends at byte {end}, but the file has {file_len}")]
+    SectionBounds {
+        /// Which.
+        name: SectionName,
         /// Where it says it ends.
         end: u64,
         /// Length of the file.
@@ -104,16 +120,31 @@ pub enum FormatError {
         found: u64,
     },
     /// `verify` found other bytes than were written.
-    #[error("the {kind} section is damaged: checksum {found:016x}, expected {expected:016x}")]
+    #[error("the {name} section is damaged: checksum {found:016x}, expected {expected:016x}")]
     SectionChecksum {
         /// Which.
-        kind: SectionKind,
+        name: SectionName,
         /// Checksum in the directory.
         expected: u64,
         /// Checksum of the bytes.
         found: u64,
     },
-    /// A reserved field or padding is not zero.
+    /// Reserved bytes of the header are not zero.
+    #[error("a reserved field in the header is not zero")]
+    HeaderReserved,
+    /// A reserved field of the directory is not zero.
+    #[error("a reserved field in the directory's record of the {kind} section is not zero")]
+    RecordReserved {
+        /// Which.
+        kind: SectionKind,
+    },
+    /// `verify` found padding that is not zero.
+    #[error("the padding in front of the {name} section is not zero")]
+    Padding {
+        /// Which.
+        name: SectionName,
+    },
+    /// A reserved field of a section is not zero.
     #[error("a reserved field in the {kind} section is not zero")]
     Reserved {
         /// Which.

@@ -54,13 +54,13 @@ impl<'f> ModelFile<'f> {
 
     /// Recomputes the checksum of every section and looks at the padding between them: reads the whole file.
     pub fn verify(&self) -> Result<(), FormatError> {
-        for Span { kind, padding, bytes, checksum: expected } in self.directory.spans(self.bytes) {
+        for Span { name, padding, bytes, checksum: expected } in self.directory.spans(self.bytes) {
             let found = checksum(bytes);
             if found != expected {
-                return Err(FormatError::SectionChecksum { kind, expected, found });
+                return Err(FormatError::SectionChecksum { name, expected, found });
             }
             if padding.iter().any(|&b| b != 0) {
-                return Err(FormatError::Reserved { kind });
+                return Err(FormatError::Padding { name });
             }
         }
         Ok(())

@@ -72,6 +72,44 @@ impl fmt::Display for SectionKind {
     }
 }
 
+/// A section as messages name it: of a kind that this reader knows, or one that it skips.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SectionName {
+    /// A kind of this version.
+    Known(SectionKind),
+    /// The number of an optional kind that this version does not know.
+    Other(u32),
+}
+
+impl SectionName {
+    fn new(number: u32) -> SectionName {
+        let known = SectionKind::ALL.into_iter().find(|kind| *kind as u32 == number);
+        known.map_or(SectionName::Other(number), SectionName::Known)
+    }
+
+    fn align(self) -> u64 {
+        match self {
+            SectionName::Known(kind) => kind.align(),
+            SectionName::Other(_) => ALIGN,
+        }
+    }
+}
+
+impl From<SectionKind> for SectionName {
+    fn from(kind: SectionKind) -> SectionName {
+        SectionName::Known(kind)
+    }
+}
+
+impl fmt::Display for SectionName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SectionName::Known(kind) => kind.fmt(f),
+            SectionName::Other(number) => write!(f, "unknown {number:#x}"),
+        }
+    }
+}
+
 /// Place, length and checksum of one section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SectionRecord {
@@ -97,8 +135,8 @@ impl SectionRecord {
 /// One section as it lies in a file.
 #[derive(Clone, Copy, Debug)]
 pub struct Span<'f> {
-    /// What it holds; an unknown section goes by the name of the provenance.
-    pub kind: SectionKind,
+    /// What it holds.
+    pub name: SectionName,
     /// The bytes in front of it, up to the end of the section before.
     pub padding: &'f [u8],
     /// Its bytes.
@@ -151,7 +189,7 @@ impl Directory {
             return Err(FormatError::HeaderChecksum { expected, found });
         }
         if header[32..].iter().any(|&b| b != 0) {
-            return Err(FormatError::Reserved { kind: SectionKind::Config });
+            return Err(FormatError::HeaderReserved);
         }
         Self::parse_records(records, end as u64, file_len)
     }
@@ -163,40 +201,35 @@ impl Directory {
             let number = read_u32(record, 0).unwrap_or(0);
             let offset = read_u64(record, 8).unwrap_or(0);
             let length = read_u64(record, 16).unwrap_or(0);
-            let known = SectionKind::ALL.into_iter().find(|k| *k as u32 == number);
-            if known.is_none() && number < OPTIONAL {
+            let name = SectionName::new(number);
+            if matches!(name, SectionName::Other(number) if number < OPTIONAL) {
                 return Err(FormatError::UnknownSection { kind: number });
             }
-            // An unknown optional section is named after the last kind in messages about its place.
-            let kind = known.unwrap_or(SectionKind::Provenance);
-            let align = known.map_or(ALIGN, SectionKind::align);
-            let bounds = |end| FormatError::SectionBounds { kind, end, file_len };
-            let start = align_up(end, align).ok_or(bounds(u64::MAX))?;
+            let bounds = |end| FormatError::SectionBounds { name, end, file_len };
+            let start = align_up(end, name.align()).ok_or(bounds(u64::MAX))?;
             if offset != start {
-                return Err(FormatError::SectionOffset { kind, expected: start, found: offset });
+                return Err(FormatError::SectionOffset { name, expected: start, found: offset });
             }
             end = offset.checked_add(length).ok_or(bounds(u64::MAX))?;
             if end > file_len {
                 return Err(bounds(end));
             }
-            if known.is_none() {
-                continue;
-            }
+            let SectionName::Known(kind) = name else { continue };
             if sections[kind.index()].is_some() {
                 return Err(FormatError::DuplicateSection { kind });
             }
             if record[4..8] != [0; 4] {
-                return Err(FormatError::Reserved { kind });
+                return Err(FormatError::RecordReserved { kind });
             }
-            if last.is_some_and(|last| last > kind) {
-                return Err(FormatError::SectionOffset { kind, expected: 0, found: offset });
+            if let Some(before) = last.filter(|last| *last > kind) {
+                return Err(FormatError::SectionOrder { kind, before });
             }
             last = Some(kind);
             let checksum = read_u64(record, 24).unwrap_or(0);
             sections[kind.index()] = Some(SectionRecord { kind, offset, length, checksum });
         }
         if end != file_len {
-            return Err(FormatError::FileLength { expected: end, found: file_len });
+            return Err(FormatError::BytesBehind { end, file_len });
         }
         Ok(Directory { sections, count: records.len() / DIRECTORY_RECORD })
     }
@@ -217,14 +250,13 @@ impl Directory {
         let records = file.get(HEADER_LEN..end).unwrap_or(&[]);
         records.chunks_exact(DIRECTORY_RECORD).map(move |record| {
             let number = read_u32(record, 0).unwrap_or(0);
-            let kind = SectionKind::ALL.into_iter().find(|kind| *kind as u32 == number);
             // `parse` has checked that both fit the file.
             let offset = read_u64(record, 8).unwrap_or(0) as usize;
             let padding = file.get(end..offset).unwrap_or(&[]);
             end = offset.saturating_add(read_u64(record, 16).unwrap_or(0) as usize);
             let bytes = file.get(offset..end).unwrap_or(&[]);
             let checksum = read_u64(record, 24).unwrap_or(0);
-            Span { kind: kind.unwrap_or(SectionKind::Provenance), padding, bytes, checksum }
+            Span { name: SectionName::new(number), padding, bytes, checksum }
         })
     }
 
@@ -232,7 +264,7 @@ impl Directory {
     pub fn bytes<'f>(&self, file: &'f [u8], kind: SectionKind) -> Result<&'f [u8], FormatError> {
         let record = self.get(kind).ok_or(FormatError::MissingSection { kind })?;
         let end = record.offset.saturating_add(record.length);
-        let bounds = FormatError::SectionBounds { kind, end, file_len: file.len() as u64 };
+        let bounds = FormatError::SectionBounds { name: kind.into(), end, file_len: file.len() as u64 };
         let start = usize::try_from(record.offset).map_err(|_| bounds)?;
         let end = usize::try_from(end).map_err(|_| bounds)?;
         file.get(start..end).ok_or(bounds)
