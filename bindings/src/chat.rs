@@ -7,46 +7,49 @@ use crate::sessions::ModelSessions;
 use crate::{ApiError, Model, ModelInfo};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use thimble_host::KvFile;
 use thimble_host::chat::{ChatError, Conversation, Format, Saved};
+use thimble_host::{KvFile, Recommended};
+use thimble_runtime::format::ModelFile;
+use thimble_runtime::sampler;
 
-/// How tokens are chosen. What is not given is as in a chat: temperature 0.2, `top_p` 0.9, `repetition_penalty` 1.1. For the
-/// likeliest token always, as `thimble run --temperature 0`: temperature 0 and `repetition_penalty` 1.
-#[derive(Clone, Debug, PartialEq, uniffi::Record)]
+/// How tokens are chosen. What is not given is what the model's makers recommend, or else as `thimble chat` does it:
+/// temperature 0.2, `top_p` 0.9, `repetition_penalty` 1.05, and for a text that is continued temperature 0.7, `top_p` 0.95 and
+/// no penalty. For the likeliest token always: temperature 0 and `repetition_penalty` 1.
+#[derive(Clone, Debug, Default, PartialEq, uniffi::Record)]
 pub struct Sampling {
     /// 0 always takes the likeliest token; higher is more varied.
-    #[uniffi(default = 0.2)]
-    pub temperature: f32,
-    /// Only so many of the likeliest tokens.
+    #[uniffi(default = None)]
+    pub temperature: Option<f32>,
+    /// Only so many of the likeliest tokens; 0 is all of them.
     #[uniffi(default = None)]
     pub top_k: Option<u32>,
-    /// Only the likeliest tokens that together have this probability.
-    #[uniffi(default = Some(0.9))]
+    /// Only the likeliest tokens that together have this probability; 1 is all of them.
+    #[uniffi(default = None)]
     pub top_p: Option<f32>,
-    /// Above 1 tokens that were said before become less likely.
-    #[uniffi(default = 1.1)]
-    pub repetition_penalty: f32,
+    /// Above 1 tokens that were said before become less likely; 1 does nothing.
+    #[uniffi(default = None)]
+    pub repetition_penalty: Option<f32>,
     /// The same seed gives the same answers; unless given, another one each time.
     #[uniffi(default = None)]
     pub seed: Option<u64>,
 }
 
-impl Default for Sampling {
-    fn default() -> Sampling {
-        Sampling { temperature: 0.2, top_k: None, top_p: Some(0.9), repetition_penalty: 1.1, seed: None }
-    }
-}
-
 impl Sampling {
-    pub(crate) fn runtime(&self) -> thimble_runtime::sampler::Sampling {
-        thimble_runtime::sampler::Sampling {
+    /// These settings over what `file` recommends, over the defaults of `format`.
+    pub(crate) fn over(&self, file: &ModelFile<'_>, format: Format) -> sampler::Sampling {
+        let defaults = match format {
+            Format::Chat => sampler::Sampling::ANSWER,
+            Format::Text => sampler::Sampling::CONTINUATION,
+        };
+        let asked = Recommended {
             temperature: self.temperature,
-            top_k: self.top_k.map(|k| k as usize).filter(|&k| k > 0),
+            top_k: self.top_k.map(|k| k as usize),
             top_p: self.top_p,
+            min_p: None,
             repetition_penalty: self.repetition_penalty,
-            seed: self.seed.unwrap_or_else(fresh_seed),
-            ..thimble_runtime::sampler::Sampling::default()
-        }
+        };
+        let seed = self.seed.unwrap_or_else(fresh_seed);
+        sampler::Sampling { seed, ..asked.over(Recommended::of(file).over(defaults)) }
     }
 }
 

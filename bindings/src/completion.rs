@@ -14,8 +14,7 @@ pub struct CompletionOptions {
     /// Most tokens; 1,024 unless given.
     #[uniffi(default = None)]
     pub max_tokens: Option<u32>,
-    /// How tokens are chosen; temperature 0.7 and `top_p` 0.95 without penalty unless given, as `thimble run` does. What a
-    /// [`Sampling`] leaves out is as in a chat.
+    /// How tokens are chosen; as [`Sampling`] says for a text that is continued unless given.
     #[uniffi(default = None)]
     pub sampling: Option<Sampling>,
     /// Texts that it ends in front of.
@@ -69,12 +68,7 @@ impl Model {
         if stop.iter().any(String::is_empty) {
             return Err(ApiError::other("a text to stop at is empty: expected at least one character"));
         }
-        let sampling = sampling.unwrap_or_else(|| Sampling {
-            temperature: 0.7,
-            top_p: Some(0.95),
-            repetition_penalty: 1.0,
-            ..Sampling::default()
-        });
+        let sampling = sampling.unwrap_or_default();
         let threads = self.plan.threads();
         let engine_options = EngineOptions {
             sessions: Box::new(ModelSessions::new(self, sampling, Format::Text, None)?),

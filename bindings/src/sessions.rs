@@ -27,7 +27,8 @@ impl ModelSessions {
         format: Format,
         kept: Option<KvFile>,
     ) -> Result<ModelSessions, ApiError> {
-        Sampler::new(sampling.runtime()).map_err(ApiError::other)?;
+        let file = model.mapped.file().map_err(|error| ApiError::format(&model.path, &error))?;
+        Sampler::new(sampling.over(&file, format)).map_err(ApiError::other)?;
         Ok(ModelSessions { model, sampling, format, kept })
     }
 }
@@ -45,7 +46,7 @@ impl SessionSource for ModelSessions {
             let _ = kept.take_up(&file, &mut generator);
         }
         // Unless the seed is given, another one in each session: an answer made anew is another one.
-        let sampler = Sampler::new(self.sampling.runtime()).map_err(ApiError::other)?;
+        let sampler = Sampler::new(self.sampling.over(&file, self.format)).map_err(ApiError::other)?;
         work(&mut LoadedModel { file, generator, sampler, format: self.format, kept }, &pool);
         Ok(())
     }

@@ -92,7 +92,7 @@ pub(crate) fn provenance(
     let text = options.calibration.as_ref();
     let calibration =
         text.map(|text| format!("{} bytes, XXH3-64 {:016x}", text.len(), checksum(text.as_bytes())));
-    json!({
+    let mut provenance = json!({
         "name": options.name.as_ref().or(origin.name.as_ref()),
         "source": options.source.as_ref().unwrap_or(&origin.source),
         "container": origin.container,
@@ -105,6 +105,10 @@ pub(crate) fn provenance(
         "converter": concat!("thimble-converter ", env!("CARGO_PKG_VERSION")),
         "parameters": checkpoint.config.parameters(),
         "notes": notes,
-    })
-    .to_string()
+    });
+    let sampling = origin.sampling.to_json();
+    if !sampling.is_empty() {
+        provenance["sampling"] = sampling.into();
+    }
+    provenance.to_string()
 }

@@ -91,7 +91,7 @@ package() { # compiles everything, and runs the tests
     echo "package: built without a warning, also about data races"
     in_swift bash checks/stubs.sh
     if [ -n "${THIMBLE_MODEL:-}" ] && [ -n "${THIMBLE_CLI:-}" ]; then
-        THIMBLE_RUN_CHAT=$("$THIMBLE_CLI" run "$THIMBLE_MODEL" --chat --temperature 0 --max-tokens 60 -p "Why is the sky blue?" 2>/dev/null)
+        THIMBLE_RUN_CHAT=$("$THIMBLE_CLI" run "$THIMBLE_MODEL" --chat --temperature 0 --repetition-penalty 1 --max-tokens 60 -p "Why is the sky blue?" 2>/dev/null)
         THIMBLE_RUN_TEXT=$("$THIMBLE_CLI" run "$THIMBLE_MODEL" --temperature 0 --max-tokens 40 -p "Once upon a time" 2>/dev/null)
         export THIMBLE_RUN_CHAT THIMBLE_RUN_TEXT
     else

@@ -120,7 +120,7 @@ impl Bench {
 
 /// Answers that differ and are the same each time.
 fn options(max_tokens: u32) -> ChatOptions {
-    let sampling = Sampling { temperature: 1.5, seed: Some(7), ..Sampling::default() };
+    let sampling = Sampling { temperature: Some(1.5), seed: Some(7), ..Sampling::default() };
     ChatOptions { sampling: Some(sampling), max_tokens: Some(max_tokens), ..ChatOptions::default() }
 }
 
@@ -385,7 +385,7 @@ fn a_gpu_is_an_option() {
         Err(other) => panic!("{other}"),
     };
     assert_eq!(model.info().unwrap().kernels, "gpu");
-    let greedy = Sampling { temperature: 0.0, top_p: None, repetition_penalty: 1.0, ..Sampling::default() };
+    let greedy = Sampling { temperature: Some(0.0), repetition_penalty: Some(1.0), ..Sampling::default() };
     let asked =
         CompletionOptions { sampling: Some(greedy), max_tokens: Some(20), ..CompletionOptions::default() };
     let (_completion, heard) = complete(&model, "hello", asked);
@@ -416,7 +416,7 @@ fn a_gpu_is_an_option() {
 fn the_text_is_that_of_the_host() {
     let bench = Bench::new();
     let model = bench.model();
-    let greedy = Sampling { temperature: 0.0, top_p: None, repetition_penalty: 1.0, ..Sampling::default() };
+    let greedy = Sampling { temperature: Some(0.0), repetition_penalty: Some(1.0), ..Sampling::default() };
     let (sampling, max_tokens) = (Some(greedy), Some(30));
     let options = ChatOptions { sampling: sampling.clone(), max_tokens, ..ChatOptions::default() };
     let chat = Chat::new(Arc::clone(&model), options).unwrap();

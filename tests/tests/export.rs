@@ -9,9 +9,10 @@ use std::fs;
 use std::path::Path;
 use thimble_converter::export::{Dtype, ExportSummary, export};
 use thimble_converter::read;
+use thimble_converter::write_gguf::{GgufType, write_gguf};
 use thimble_converter::{BlockType, ConvertError, Options, Quant, convert};
-use thimble_host::MappedModel;
 use thimble_host::template;
+use thimble_host::{MappedModel, Recommended};
 use thimble_runtime::chat::{Message, Speaker};
 use thimble_runtime::format::SectionKind;
 use tiny::{BLOCKS, Folder, GgufFile, ODD, Shape, float_bytes, random_blocks};
@@ -185,4 +186,37 @@ fn what_cannot_be_exported_leaves_nothing_behind() {
     fs::write(path("short.thimble"), bytes).unwrap();
     assert!(exported(&path("short.thimble"), &path("out"), Dtype::F32).is_err());
     assert!("f8".parse::<Dtype>().unwrap_err().to_string().contains("bf16"));
+}
+
+/// What `generation_config.json` recommends stays with the model through every format; what it says of beams does not.
+#[test]
+fn recommended_sampling_stays_with_the_model() {
+    let at = tempfile::tempdir().unwrap();
+    let path = |name: &str| at.path().join(name);
+    fs::create_dir(path("in")).unwrap();
+    Folder::new(BLOCKS, BlockType::F32).write(&path("in"), 1);
+    let none = converted(&path("in"), &path("none.thimble"), Quant::Keep);
+    assert_eq!(Recommended::of(&none.file().unwrap()), Recommended::default());
+    assert!(!none.file().unwrap().provenance().contains("sampling"));
+    let cases = [
+        r#"{"do_sample": true, "temperature": 0.6, "top_p": 0.95, "top_k": 20, "num_beams": 4}"#,
+        r#"{"min_p": 0.05, "repetition_penalty": 1.1}"#,
+        r#"{"do_sample": false}"#,
+    ];
+    for (number, text) in cases.into_iter().enumerate() {
+        fs::write(path("in/generation_config.json"), text).unwrap();
+        let expected = Recommended::read(&serde_json::from_str(text).unwrap());
+        assert_ne!(expected, Recommended::default());
+        let name = |end: &str| path(&format!("{number}{end}"));
+        converted(&path("in"), &name("a.thimble"), Quant::Keep);
+        let checkpoint = read::open(&name("a.thimble")).unwrap();
+        write_gguf(&checkpoint, &name("b.gguf"), GgufType::Keep, &mut |_| {}).unwrap();
+        let third = converted(&name("b.gguf"), &name("c.thimble"), Quant::Keep);
+        assert_eq!(Recommended::of(&third.file().unwrap()), expected, "{text}");
+        exported(&name("c.thimble"), &name("d"), Dtype::F32).unwrap();
+        assert_eq!(read::open(&name("d")).unwrap().origin.sampling, expected, "{text}");
+        let json: serde_json::Value =
+            serde_json::from_slice(&fs::read(name("d/generation_config.json")).unwrap()).unwrap();
+        assert_eq!(json["do_sample"], expected.temperature != Some(0.0));
+    }
 }

@@ -50,7 +50,7 @@ impl Listener for Screen {
 }
 
 fn options(journal: &str, seed: u64) -> ChatOptions {
-    let sampling = Sampling { temperature: 1.5, seed: Some(seed), ..Sampling::default() };
+    let sampling = Sampling { temperature: Some(1.5), seed: Some(seed), ..Sampling::default() };
     ChatOptions {
         sampling: Some(sampling),
         max_tokens: Some(15),

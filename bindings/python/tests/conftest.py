@@ -66,4 +66,4 @@ def greedy() -> Sampling:
 
 def lively(seed: int = 7) -> Sampling:
     """Answers that go on, and are the same each time."""
-    return Sampling(temperature=1.2, top_k=None, top_p=None, repetition_penalty=1.1, seed=seed)
+    return Sampling(temperature=1.2, top_k=None, top_p=1.0, repetition_penalty=1.1, seed=seed)

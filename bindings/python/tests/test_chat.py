@@ -21,7 +21,7 @@ STORY = "Tell me a long story about a needle and a thread."
 
 def run(thimble: str, path: Path, *flags: str) -> str:
     """What the command says."""
-    command = [thimble, "run", str(path), "--temperature", "0", "--max-tokens", "40", *flags]
+    command = [thimble, "run", str(path), "--temperature", "0", "--repetition-penalty", "1", "--max-tokens", "40", *flags]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 

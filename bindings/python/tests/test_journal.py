@@ -25,7 +25,7 @@ def show(kind, text):
 
 path, journal, seed = sys.argv[1], sys.argv[2], int(sys.argv[3])
 model = Model.open(path)
-sampling = Sampling(temperature=1.2, top_k=None, top_p=None, repetition_penalty=1.1, seed=seed)
+sampling = Sampling(temperature=1.2, top_k=None, top_p=1.0, repetition_penalty=1.1, seed=seed)
 chat = model.chat(sampling=sampling, max_tokens=12, journal=journal)
 for number in range(1000):
     text = f"message {seed}.{number}"

@@ -71,6 +71,15 @@ fn generation(checkpoint: &Checkpoint) -> Value {
             json[key] = token.0.into();
         }
     }
+    let sampling = checkpoint.origin.sampling.to_json();
+    if !sampling.is_empty() {
+        // Without it transformers takes the likeliest token, whatever the rest says.
+        let greedy = checkpoint.origin.sampling.temperature == Some(0.0);
+        json["do_sample"] = (!greedy).into();
+        // A temperature of 0 is one that transformers refuses.
+        let sampling = sampling.into_iter().filter(|(key, _)| !(greedy && key == "temperature"));
+        sampling.for_each(|(key, value)| json[key] = value);
+    }
     json
 }
 

@@ -8,11 +8,12 @@ use crate::tokenizer::Vocabulary;
 use crate::{ConvertError, Quant, Sections, Table, write};
 use std::collections::BTreeMap;
 use std::ops::Range;
+use thimble_host::Recommended;
 use thimble_runtime::Token;
 use thimble_runtime::format::{Config, Encoding, Role};
 
 /// Where a model comes from, as far as the source says.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Origin {
     /// The model's name.
     pub name: Option<String>,
@@ -24,6 +25,8 @@ pub struct Origin {
     pub container: &'static str,
     /// The architecture's name in the source.
     pub architecture: String,
+    /// How its makers recommend to sample from it.
+    pub sampling: Recommended,
 }
 
 /// What the vocabulary is made from.

@@ -7,10 +7,20 @@ use super::{Checkpoint, Origin, TokenizerSource, Value};
 use crate::ConvertError;
 use std::collections::BTreeMap;
 use std::path::Path;
+use thimble_host::Recommended;
 use thimble_runtime::Token;
 use thimble_runtime::format::{Config, Role};
 
 const PLACE: &str = "GGUF metadata";
+
+/// Keys of `generation_config.json` and what GGUF files call them.
+pub(crate) const SAMPLING: [(&str, &str); 5] = [
+    ("temperature", "general.sampling.temp"),
+    ("top_k", "general.sampling.top_k"),
+    ("top_p", "general.sampling.top_p"),
+    ("min_p", "general.sampling.min_p"),
+    ("repetition_penalty", "general.sampling.penalty_repeat"),
+];
 
 /// Opens a GGUF file, or all parts of a split one.
 pub(super) fn open(path: &Path) -> Result<Checkpoint, ConvertError> {
@@ -43,6 +53,7 @@ pub(super) fn open(path: &Path) -> Result<Checkpoint, ConvertError> {
         source,
         container: "gguf",
         architecture,
+        sampling: metadata.sampling(),
     };
     let chat_template = metadata.text("tokenizer.chat_template")?;
     let token_id = |key| metadata.size(key).map(|id| id.unwrap_or(usize::MAX));
@@ -250,6 +261,21 @@ impl Metadata {
             Some(Value::Float(number)) => Ok(Some(*number)),
             Some(_) => Err(field(key, "a number")),
         }
+    }
+
+    /// llama.cpp's keys for what transformers keeps in `generation_config.json`.
+    fn sampling(&self) -> Recommended {
+        let json = SAMPLING.iter().filter_map(|(key, gguf)| {
+            let value = match self.0.get(*gguf)? {
+                // The number was an f32, and is to have its digits.
+                Value::Float(number) => (*number as f32).to_string().parse::<f64>().ok()?.into(),
+                Value::Unsigned(number) => (*number).into(),
+                Value::Signed(number) => (*number).into(),
+                _ => return None,
+            };
+            Some(((*key).to_owned(), value))
+        });
+        Recommended::read(&serde_json::Value::Object(json.collect()))
     }
 
     fn text(&self, key: &str) -> Result<Option<String>, ConvertError> {

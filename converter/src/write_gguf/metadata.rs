@@ -2,6 +2,7 @@
 
 use super::{Target, name};
 use crate::ConvertError;
+use crate::read::gguf_model::SAMPLING;
 use crate::read::{BlockType, Checkpoint, DIGITS_APART, TokenizerSource};
 use crate::tokenizer::GgufLists;
 use std::collections::BTreeMap;
@@ -66,6 +67,14 @@ fn general(checkpoint: &Checkpoint, targets: &[Target<'_>], keys: &mut Keys) {
         keys.text("general.license", licence);
     }
     keys.number("general.file_type", file_type(targets));
+    let sampling = checkpoint.origin.sampling.to_json();
+    for (key, gguf) in SAMPLING {
+        match sampling.get(key) {
+            Some(value) if value.is_u64() => keys.integer(gguf, value.as_u64().unwrap_or(0)),
+            Some(value) => keys.float(gguf, value.as_f64().unwrap_or(0.0) as f32),
+            None => {}
+        }
+    }
 }
 
 fn model(checkpoint: &Checkpoint, keys: &mut Keys) {
@@ -219,6 +228,12 @@ impl Keys {
     fn number(&mut self, key: &str, number: u32) {
         self.key(key, value::U32);
         self.bytes.extend(number.to_le_bytes());
+    }
+
+    /// A whole number of a kind that llama.cpp keeps signed.
+    fn integer(&mut self, key: &str, number: u64) {
+        self.key(key, value::I32);
+        self.bytes.extend(i32::try_from(number).unwrap_or(i32::MAX).to_le_bytes());
     }
 
     fn float(&mut self, key: &str, number: f32) {

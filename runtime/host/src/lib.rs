@@ -15,6 +15,7 @@ mod mapped;
 mod measure;
 pub mod output;
 mod plan;
+mod recommended;
 mod self_test;
 pub mod template;
 pub mod text;
@@ -31,6 +32,7 @@ pub use kv_file::{KvFile, KvFileError};
 pub use mapped::{MappedModel, OpenError};
 pub use measure::{Measured, Speeds};
 pub use plan::{Memory, Plan, PlanError, Settings};
+pub use recommended::Recommended;
 #[cfg(feature = "gpu")]
 pub use thimble_gpu::{AdapterReport, adapters};
 pub use threads::Pool;

@@ -19,6 +19,7 @@ use serde_json::Value as Json;
 use std::fs;
 use std::io;
 use std::path::Path;
+use thimble_host::Recommended;
 use thimble_runtime::Token;
 use thimble_runtime::format::Role;
 use tokens::{Declared, Files, token_id};
@@ -84,6 +85,7 @@ pub(super) fn open(folder: &Path, weights: Option<&Path>) -> Result<Checkpoint, 
         source,
         container: "safetensors",
         architecture: "LlamaForCausalLM".to_owned(),
+        sampling: Recommended::read(&generation),
     };
     Ok(Checkpoint {
         config,
