@@ -53,6 +53,32 @@ impl Location {
         }
     }
 
+    /// A model that is read to become another file: what is there under this path, whatever its format, before a name of the
+    /// catalogue. A folder of the hub's may have the name of an entry.
+    pub(crate) fn source(typed: &Path) -> Result<Location, Failure> {
+        match typed.to_str() {
+            Some(name) if !typed.exists() => Location::resolve(Some(name)),
+            _ => Ok(Location::Path(typed.to_path_buf())),
+        }
+    }
+
+    /// The path of a [`Location::source`], of any format; fetched first where it is in the catalogue and not on this
+    /// machine.
+    pub(crate) fn fetch_source(&self) -> Result<PathBuf, Failure> {
+        match self {
+            Location::Path(path) if path.exists() => Ok(path.clone()),
+            other => other.fetch(),
+        }
+    }
+
+    /// As the user would type it.
+    pub(crate) fn typed(&self) -> String {
+        match self {
+            Location::Catalogue(entry) => entry.name.to_string(),
+            Location::Path(path) => path.display().to_string(),
+        }
+    }
+
     /// What to call the model.
     pub(crate) fn name(&self) -> String {
         match self {
@@ -100,6 +126,21 @@ mod tests {
         let unknown = Location::resolve(Some("smollm2-70n")).unwrap_err();
         assert_eq!(unknown.exit_code(), 2);
         assert!(unknown.to_string().contains("did you mean smollm2-70m?"), "{unknown}");
+    }
+
+    #[test]
+    fn a_source_is_what_is_there_and_else_a_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("smollm2-70m");
+        std::fs::create_dir(&path).unwrap();
+        assert_eq!(Location::source(&path).unwrap(), Location::Path(path));
+        let entry = catalogue::find("smollm2-70m").unwrap();
+        assert_eq!(Location::source("SmolLM2-70M".as_ref()).unwrap(), Location::Catalogue(entry));
+        let sentence = |typed: &str| {
+            Location::source(typed.as_ref()).and_then(|l| l.fetch_source()).unwrap_err().to_string()
+        };
+        assert!(sentence("smollm2-70n").contains("did you mean smollm2-70m?"));
+        assert!(sentence("./none").contains("there is no file ./none"));
     }
 
     #[test]

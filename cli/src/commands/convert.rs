@@ -3,6 +3,7 @@
 use crate::conversion::{self, Request};
 use crate::failure::Failure;
 use crate::flags::ConvertFlags;
+use crate::model::Location;
 use crate::recipe::Recipe;
 use crate::{interrupt, report};
 use clap::{Args, ValueEnum};
@@ -33,7 +34,7 @@ enum Format {
 
 /// From where to where.
 pub(crate) struct Job {
-    source: PathBuf,
+    source: Location,
     output: PathBuf,
     target: Target,
     report: Option<report::Job>,
@@ -74,23 +75,24 @@ impl Job {
             }
             (Format::Gguf, kind) => Target::Gguf(kind.map_or(Ok(GgufType::Keep), gguf_type)?),
         };
-        Ok(Job { source: flags.source, output: flags.output, target, report })
+        Ok(Job { source: Location::source(&flags.source)?, output: flags.output, target, report })
     }
 
     /// Converts; a summary goes to stderr.
     pub(crate) fn run(self, _stdout: &mut dyn Write) -> Result<(), Failure> {
         interrupt::tidying()?;
+        let source = self.source.fetch_source()?;
         match self.target {
             Target::Thimble(recipe) => {
-                let report = self.report.map(|report| report.placed(&self.source)).transpose()?;
+                let report = self.report.map(|report| report.placed(&source)).transpose()?;
                 let request = Request { recipe: *recipe, origin: None };
-                let summary = conversion::convert(&self.source, &self.output, &request)?;
+                let summary = conversion::convert(&source, &self.output, &request)?;
                 match report {
-                    Some(report) => report.run(&self.source, &self.output, &request.recipe, summary),
+                    Some(report) => report.run(&source, &self.output, &request.recipe, summary),
                     None => Ok(()),
                 }
             }
-            Target::Gguf(kind) => conversion::write_gguf(&self.source, &self.output, kind),
+            Target::Gguf(kind) => conversion::write_gguf(&source, &self.output, kind),
         }
     }
 }

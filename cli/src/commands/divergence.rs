@@ -23,8 +23,8 @@ const WINDOW: usize = 512;
 pub(crate) struct Flags {
     #[command(flatten)]
     pub(crate) model: ModelFlags,
-    /// What the model should predict: a .thimble file, a Hugging Face folder or a GGUF file (MODEL may be any of
-    /// them too; the latter two become temporary files). It runs with f32 activations
+    /// What the model should predict: a .thimble file, a Hugging Face folder, a GGUF file or a name from `thimble list`
+    /// (MODEL may be any of them too; folders and GGUF files become temporary files). It runs with f32 activations
     #[arg(long, value_name = "REFERENCE")]
     pub(crate) against: String,
     /// The text; `-` reads stdin
@@ -82,8 +82,11 @@ impl Job {
     pub(crate) fn resolve(flags: Flags) -> Result<Job, Failure> {
         let kernels = flags.kernels.as_deref().map(str::parse).transpose();
         Ok(Job {
-            model: Location::resolve(flags.model.model.as_deref())?,
-            reference: Location::resolve(Some(&flags.against))?,
+            model: match &flags.model.model {
+                Some(model) => Location::source(model.as_ref())?,
+                None => Location::resolve(None)?,
+            },
+            reference: Location::source(flags.against.as_ref())?,
             kernels: kernels.map_err(|error| Failure::Usage(format!("--kernels: {error}")))?,
             flags,
         })

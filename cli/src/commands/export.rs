@@ -1,6 +1,7 @@
 //! `thimble export`: any model as a Hugging Face folder.
 
 use crate::failure::Failure;
+use crate::model::Location;
 use crate::{conversion, interrupt, progress, terminal};
 use clap::Args;
 use std::io::Write;
@@ -10,7 +11,7 @@ use thimble_converter::export::{Dtype, export};
 /// `thimble export`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Flags {
-    /// A .thimble or a .gguf file (or a Hugging Face folder, to change its type)
+    /// A .thimble or a .gguf file, a name from `thimble list`, or a Hugging Face folder, to change its type
     #[arg(value_name = "MODEL")]
     model: PathBuf,
     /// The folder to write, which must not exist
@@ -23,7 +24,7 @@ pub(crate) struct Flags {
 
 /// From where to where.
 pub(crate) struct Job {
-    model: PathBuf,
+    model: Location,
     output: PathBuf,
     dtype: Dtype,
 }
@@ -33,21 +34,22 @@ impl Job {
     pub(crate) fn resolve(flags: Flags) -> Result<Job, Failure> {
         let dtype = flags.dtype.parse();
         let dtype = dtype.map_err(|error| Failure::Usage(format!("--dtype: {error}")))?;
-        Ok(Job { model: flags.model, output: flags.output, dtype })
+        Ok(Job { model: Location::source(&flags.model)?, output: flags.output, dtype })
     }
 
     /// Exports; a summary goes to stderr.
     pub(crate) fn run(self, _stdout: &mut dyn Write) -> Result<(), Failure> {
         interrupt::tidying()?;
+        let model = self.model.fetch_source()?;
         let bar = progress::bytes("exporting", 0);
-        let written = thimble_converter::read::open(&self.model).and_then(|checkpoint| {
+        let written = thimble_converter::read::open(&model).and_then(|checkpoint| {
             export(&checkpoint, &self.output, self.dtype, &mut |progress| {
                 bar.set_length(progress.total);
                 bar.set_position(progress.done);
             })
         });
         bar.finish_and_clear();
-        let summary = written.map_err(|error| conversion::failed(&self.model, error))?;
+        let summary = written.map_err(|error| conversion::failed(&model, error))?;
         conversion::tell(&self.output, [summary.bytes, summary.parameters], &summary.notes);
         if summary.rounding > 0.0 {
             terminal::note(&format!("rounding changed weights by {:.4}%", 100.0 * summary.rounding));
