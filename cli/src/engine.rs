@@ -7,7 +7,8 @@ use crate::terminal;
 use std::path::{Path, PathBuf};
 use thimble_host::text;
 use thimble_host::{
-    BackendError, Chooser, Generator, MappedModel, Memory, OpenError, Plan, PlanError, Pool, Settings,
+    BackendError, Chooser, Generator, MappedModel, Memory, OpenError, Plan, PlanError, Pool, Recommended,
+    Settings,
 };
 use thimble_runtime::Token;
 use thimble_runtime::format::{Config, ModelFile};
@@ -176,8 +177,9 @@ pub(crate) fn end_of_text(file: &ModelFile<'_>) -> Result<Token, Failure> {
     })
 }
 
-/// The user's sampling over the command's defaults.
-pub(crate) fn sampling(flags: &SamplingFlags, defaults: Sampling) -> Sampling {
+/// The user's sampling over what the model's makers recommend, over `defaults`.
+pub(crate) fn sampling(flags: &SamplingFlags, file: &ModelFile<'_>, defaults: Sampling) -> Sampling {
+    let defaults = Recommended::of(file).over(defaults);
     Sampling {
         temperature: flags.temperature.unwrap_or(defaults.temperature),
         top_k: flags.top_k.map_or(defaults.top_k, |k| Some(k).filter(|&k| k > 0)),

@@ -5,6 +5,7 @@ use crate::home::Home;
 use crate::pull::PullError;
 use std::io;
 use std::path::{Path, PathBuf};
+use thimble_host::chat::ChatError;
 use thimble_runtime::format::FormatError;
 use thiserror::Error;
 
@@ -35,7 +36,7 @@ pub(crate) enum Failure {
     },
     /// A conversation that cannot go on, or be kept.
     #[error(transparent)]
-    Chat(#[from] thimble_host::chat::ChatError),
+    Chat(#[from] ChatError),
     /// A file that cannot be written as asked.
     #[error(transparent)]
     Output(#[from] thimble_host::output::OutputError),
@@ -82,6 +83,18 @@ pub(crate) enum Failure {
         path: PathBuf,
         /// The system's answer.
         source: io::Error,
+    },
+    /// Stdin without a prompt on it.
+    #[error("stdin has no text: expected a prompt to continue (--prompt \"\" begins with nothing)")]
+    NoPrompt,
+    /// A model without a chat template where it has to answer.
+    #[error(
+        "{name} is a base model: it has no chat template, so it continues text but does not answer messages; try \
+             `thimble run {name} \"Once upon a time\"`"
+    )]
+    BaseModel {
+        /// Its name or path.
+        name: String,
     },
     /// Input that is not text.
     #[error("{input} is not UTF-8 text: byte {at} cannot be part of it")]
@@ -142,6 +155,14 @@ impl From<PullError> for Failure {
 }
 
 impl Failure {
+    /// What failed in a conversation with the model `name`.
+    pub(crate) fn chat(name: &str, error: ChatError) -> Failure {
+        match error {
+            ChatError::NoTemplate => Failure::BaseModel { name: name.to_string() },
+            other => Failure::Chat(other),
+        }
+    }
+
     /// An I/O error with what was tried and where.
     pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Failure {
         Failure::Io { action, path: path.to_path_buf(), source }

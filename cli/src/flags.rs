@@ -122,28 +122,32 @@ impl Kv {
     }
 }
 
-/// How the next token is chosen. `None` leaves the choice to the command.
+/// How the next token is chosen. `None` leaves the choice to the model's makers, or else to the command.
 #[derive(Args, Clone, Debug, Default)]
+#[command(
+    next_help_heading = "Sampling (defaults: what the model's makers recommend, or else those given here)"
+)]
 pub(crate) struct SamplingFlags {
-    /// 0 always takes the likeliest token; higher is more varied
+    /// 0 always takes the likeliest token; higher is more varied [default: 0.2 for an answer, 0.7 for a continued text]
     #[arg(long, value_name = "T", value_parser = non_negative, allow_negative_numbers = true)]
     pub(crate) temperature: Option<f32>,
-    /// Choose among the K likeliest tokens; 0 is all of them
+    /// Choose among the K likeliest tokens; 0 is all of them [default: 0]
     #[arg(long, value_name = "K", allow_negative_numbers = true)]
     pub(crate) top_k: Option<usize>,
-    /// Choose among the likeliest tokens that together reach probability P
+    /// Choose among the likeliest tokens that together reach probability P; 1 is all of them [default: 0.9 for an answer,
+    /// 0.95 for a continued text]
     #[arg(long, value_name = "P", value_parser = fraction, allow_negative_numbers = true)]
     pub(crate) top_p: Option<f32>,
-    /// Choose among tokens at least P times as likely as the likeliest
+    /// Choose among tokens at least P times as likely as the likeliest [default: 0]
     #[arg(long, value_name = "P", value_parser = fraction, allow_negative_numbers = true)]
     pub(crate) min_p: Option<f32>,
-    /// Divide the logits of tokens that are among the last 64; 1 is off
+    /// Divide the logits of tokens that are among the last 64; 1 is off [default: 1.05 for an answer, 1 for a continued text]
     #[arg(long, value_name = "R", value_parser = positive, allow_negative_numbers = true)]
     pub(crate) repetition_penalty: Option<f32>,
-    /// Subtract this for each time that a token is among the last 64; 0 is off
+    /// Subtract this for each time that a token is among the last 64; 0 is off [default: 0]
     #[arg(long, value_name = "F", value_parser = finite, allow_hyphen_values = true)]
     pub(crate) frequency_penalty: Option<f32>,
-    /// Subtract this once where a token is among the last 64; 0 is off
+    /// Subtract this once where a token is among the last 64; 0 is off [default: 0]
     #[arg(long, value_name = "F", value_parser = finite, allow_hyphen_values = true)]
     pub(crate) presence_penalty: Option<f32>,
     /// Add a number to the logit of a token id, for example 198=-5; may be repeated
@@ -174,14 +178,29 @@ pub(crate) struct ChatFlags {
     pub(crate) machine: MachineFlags,
 }
 
+/// The model and the text to continue.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct PromptFlags {
+    /// A name from `thimble list`, or the path of a file that is there [default: smollm2-135m-instruct]. One word that is
+    /// neither is the prompt
+    #[arg(value_name = "MODEL")]
+    pub(crate) first: Option<String>,
+    /// The text to continue, in quotes; `-` reads it from stdin, as does a command without one
+    #[arg(value_name = "PROMPT")]
+    pub(crate) second: Option<String>,
+    /// What is left, which is too much.
+    #[arg(hide = true)]
+    pub(crate) rest: Vec<String>,
+    /// The same as PROMPT, whatever it looks like
+    #[arg(long, short, value_name = "TEXT|-", allow_hyphen_values = true)]
+    pub(crate) prompt: Option<String>,
+}
+
 /// `thimble run`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct RunFlags {
     #[command(flatten)]
-    pub(crate) model: ModelFlags,
-    /// The text to continue; `-` reads it from stdin
-    #[arg(long, short, value_name = "TEXT|-", allow_hyphen_values = true)]
-    pub(crate) prompt: Option<String>,
+    pub(crate) prompt: PromptFlags,
     /// Generate N tokens, going on past the model's end-of-text token (with --chat it stops there)
     #[arg(long, value_name = "N", conflicts_with = "max_tokens", allow_negative_numbers = true)]
     pub(crate) tokens: Option<usize>,
@@ -286,7 +305,8 @@ pub(crate) struct PerplexityFlags {
 /// `thimble convert`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ConvertFlags {
-    /// A Hugging Face folder (config.json, tokenizer.json, *.safetensors), a .gguf or a .thimble file
+    /// A Hugging Face folder (config.json, tokenizer.json, *.safetensors), a .gguf or a .thimble file, or a name from
+    /// `thimble list`: what is there under this path comes first
     #[arg(value_name = "SOURCE")]
     pub(crate) source: PathBuf,
     /// The file to write

@@ -1,15 +1,20 @@
 //! Text from stdin and files.
 
 use crate::failure::Failure;
+use crate::terminal;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, IsTerminal, Read};
 use std::path::Path;
 
 /// The path that means stdin.
 pub(crate) const STDIN: &str = "-";
 
-/// All of stdin as text.
+/// All of stdin as text. Where that is a terminal, a note says that it is waited for.
 pub(crate) fn stdin() -> Result<String, Failure> {
+    if io::stdin().is_terminal() {
+        let end = if cfg!(windows) { "Ctrl-Z and Enter" } else { "Ctrl-D" };
+        terminal::note(&format!("reading from the terminal: end the text with {end} on a line of its own"));
+    }
     let mut bytes = Vec::new();
     let read = io::stdin().lock().read_to_end(&mut bytes);
     read.map_err(|source| Failure::io("read", Path::new("stdin"), source))?;

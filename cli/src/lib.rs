@@ -17,7 +17,10 @@ mod job;
 mod line;
 mod model;
 mod progress;
+mod prompt;
 mod pull;
+#[cfg(feature = "gpu")]
+mod quiet;
 mod recipe;
 mod report;
 mod resources;
@@ -25,6 +28,7 @@ mod scratch;
 mod slash;
 mod target;
 mod terminal;
+mod wrap;
 
 use clap::Parser;
 use std::io;

@@ -82,6 +82,18 @@ impl Reader {
     }
 }
 
+impl Reader {
+    /// Whether the person says yes; `None` where there is nobody to ask.
+    pub(crate) fn confirm(&mut self, question: &str) -> Result<Option<bool>, Failure> {
+        let Reader::Terminal(editor, _) = self else { return Ok(None) };
+        match editor.readline(question) {
+            Ok(line) => Ok(Some(matches!(line.trim().to_lowercase().as_str(), "y" | "yes"))),
+            Err(ReadlineError::Interrupted | ReadlineError::Eof) => Ok(Some(false)),
+            Err(error) => Err(failed(error)),
+        }
+    }
+}
+
 fn remember(editor: &mut Editor<(), FileHistory>, history: Option<&Path>, line: &str) {
     if line.trim().is_empty() || line.len() > MOST_HISTORY {
         return;

@@ -8,7 +8,7 @@ pub(crate) const HELP: &str = "\
 /reset          forget the conversation
 /system [TEXT]  show or set the instructions in front of the conversation (`/system -` removes them)
 /retry          answer the last message once more
-/save FILE      write the conversation to a JSON file
+/save FILE      write the conversation to a JSON file (`/save! FILE` replaces one that is there)
 /load FILE      go on with a saved conversation
 /stats          tokens, speed and memory
 /quit           leave (also Ctrl-D)
@@ -33,8 +33,13 @@ pub(crate) enum Input {
     SetSystem(Option<String>),
     /// `/retry`
     Retry,
-    /// `/save FILE`
-    Save(PathBuf),
+    /// `/save FILE`, or `/save! FILE`
+    Save {
+        /// Where to.
+        path: PathBuf,
+        /// Whether a file that is there gives way.
+        replace: bool,
+    },
     /// `/load FILE`
     Load(PathBuf),
     /// `/stats`
@@ -59,14 +64,15 @@ impl Input {
             return Input::Say(rest.to_string());
         }
         let (word, argument) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
-        if word.is_empty() || !word.bytes().all(|b| b.is_ascii_alphabetic()) {
+        let name = word.to_ascii_lowercase();
+        if name != "save!" && (name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphabetic())) {
             return Input::Say(line.to_string());
         }
-        Self::command(&word.to_ascii_lowercase(), argument.trim())
+        Self::command(&name, argument.trim())
     }
 
     fn command(word: &str, argument: &str) -> Input {
-        let file = |make: fn(PathBuf) -> Input| match argument {
+        let file = |make: &dyn Fn(PathBuf) -> Input| match argument {
             "" => Input::Wrong(format!("/{word} needs the name of a file, for example /{word} talk.json")),
             path => make(PathBuf::from(path)),
         };
@@ -76,8 +82,9 @@ impl Input {
                 "-" => Input::SetSystem(None),
                 text => Input::SetSystem(Some(text.to_string())),
             },
-            "save" => file(Input::Save),
-            "load" => file(Input::Load),
+            "save" => file(&|path| Input::Save { path, replace: false }),
+            "save!" => file(&|path| Input::Save { path, replace: true }),
+            "load" => file(&Input::Load),
             _ if !argument.is_empty() && COMMANDS.contains(&word) => Input::Wrong(format!(
                 "/{word} takes nothing behind it (to send this as a message, begin with //)"
             )),
@@ -120,7 +127,9 @@ mod tests {
             ("/system -", Input::SetSystem(None)),
             ("/system Be\nbrief.", Input::SetSystem(Some("Be\nbrief.".to_string()))),
             ("/retry", Input::Retry),
-            ("/save my talk.json", Input::Save(PathBuf::from("my talk.json"))),
+            ("/save my talk.json", Input::Save { path: PathBuf::from("my talk.json"), replace: false }),
+            ("/save! x", Input::Save { path: PathBuf::from("x"), replace: true }),
+            ("/wow! x", say("/wow! x")),
             ("/load x", Input::Load(PathBuf::from("x"))),
             ("/stats", Input::Stats),
             ("/quit", Input::Quit),
@@ -136,6 +145,7 @@ mod tests {
             ("/rest", "/reset?"),
             ("/xyz", "/help lists"),
             ("/save", "needs the name"),
+            ("/save!", "/save! talk.json"),
             ("/quit now", "takes nothing"),
         ] {
             let Input::Wrong(sentence) = Input::parse(line) else { panic!("accepted: {line}") };

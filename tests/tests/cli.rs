@@ -5,14 +5,20 @@
 mod backend;
 #[path = "cli/bench.rs"]
 mod bench;
+#[path = "cli/chat.rs"]
+mod chat;
 #[path = "cli/eval.rs"]
 mod eval;
 #[path = "cli/hub.rs"]
 mod hub;
 #[path = "cli/outputs.rs"]
 mod outputs;
+#[path = "cli/prompt.rs"]
+mod prompt;
 #[path = "cli/report.rs"]
 mod report;
+#[path = "cli/sampling.rs"]
+mod sampling;
 #[path = "cli/setup.rs"]
 mod setup;
 
@@ -87,21 +93,6 @@ fn a_stop_text_ends_a_completion_and_is_not_shown() {
     let cut = bench.json(&[&run[..], &["--json", "--stop", &stop]].concat());
     assert_eq!(cut["finish_reason"], "stop");
     assert_eq!(cut["text"].as_str().unwrap(), &text[..text.find(&stop).unwrap()]);
-}
-
-#[test]
-fn the_prompt_may_come_from_stdin_and_may_be_empty() {
-    let bench = setup("run-stdin");
-    let ids = |arguments: &[&str], stdin: &[u8]| {
-        let out = bench.run(&[arguments, &["--tokens", "1", "--json"]].concat(), stdin);
-        out.succeeds();
-        serde_json::from_str::<Value>(&out.stdout).unwrap()["prompt_ids"].clone()
-    };
-    assert_eq!(ids(&["run", "tiny.thimble", "--prompt", "-"], b"hi\n"), json!([104, 105, 10]));
-    assert_eq!(ids(&["run", "tiny.thimble"], b"hi"), json!([104, 105]));
-    // Nothing at all: the end-of-text token stands in.
-    assert_eq!(ids(&["run", "tiny.thimble", "--prompt", ""], b""), json!([256]));
-    bench.run(&["run", "tiny.thimble", "--prompt", "-"], b"a\xff").fails(1, "byte 1");
 }
 
 #[test]
@@ -267,37 +258,6 @@ fn a_reader_that_leaves_is_no_failure() {
 }
 
 #[test]
-fn chat_works_on_a_pipe() {
-    let bench = setup("chat");
-    let chat = ["chat", "tiny.thimble", "--max-tokens", "8", "--seed", "1"];
-    let script = "/help\nhello 🙂\n\n/stats\n/system Be brief.\n/retry\n/save talk.json\n/reset\n/retry\n/load talk.json\n/rest\n/quit\nnever\n";
-    let out = bench.run(&chat, script.as_bytes());
-    out.succeeds();
-    for expected in ["/help", "1 turns", "nothing to answer", "loaded 1 turns", "did you mean /reset?"] {
-        assert!(out.stderr.contains(expected), "{expected}: {}", out.stderr);
-    }
-    let talk: Value = serde_json::from_slice(&fs::read(bench.path("talk.json")).unwrap()).unwrap();
-    assert_eq!(talk["messages"][0], json!({"role": "system", "content": "Be brief."}));
-    assert_eq!(talk["messages"][1], json!({"role": "user", "content": "hello 🙂"}));
-    assert_eq!(talk["messages"].as_array().unwrap().len(), 3);
-    bench.run(&chat, b"\xff\n").fails(1, "UTF-8");
-}
-
-#[test]
-fn a_retry_that_fails_keeps_the_turn() {
-    let bench = setup("chat-retry");
-    let messages =
-        json!([{"role": "user", "content": "x".repeat(500)}, {"role": "assistant", "content": "a"}]);
-    fs::write(bench.path("long.json"), json!({ "messages": messages }).to_string()).unwrap();
-    let chat = ["chat", "tiny.thimble", "--max-tokens", "4", "--context", "96"];
-    let out = bench.run(&chat, b"hi\n/load long.json\n/retry\n/save after.json\n");
-    out.succeeds();
-    assert!(out.stderr.contains("room for 95"), "{}", out.stderr);
-    let after: Value = serde_json::from_slice(&fs::read(bench.path("after.json")).unwrap()).unwrap();
-    assert_eq!(after["messages"], messages);
-}
-
-#[test]
 fn a_source_is_never_written_over() {
     let bench = setup("over-source");
     fs::write(bench.path("m.gguf"), b"GGUF\x03\0\0\0").unwrap();
@@ -355,21 +315,6 @@ fn a_damaged_file_in_the_hubs_cache_is_fetched_again() {
     pull(&["--quant", "f32"]).fails(1, "--force");
     pull(&["--force"]).succeeds();
     assert_eq!(hub.downloads("model.safetensors"), 1, "weights that match their checksum are kept");
-}
-
-#[test]
-fn a_message_longer_than_the_context_leaves_the_chat_alive() {
-    let bench = setup("chat-long");
-    let script = format!("hi\n{}\nhi again\n/stats\n", "x".repeat(1000));
-    let chat = ["chat", "tiny.thimble", "--max-tokens", "4", "--context", "96"];
-    let out = bench.run(&chat, script.as_bytes());
-    out.succeeds();
-    assert!(out.stderr.contains("room for 95"), "{}", out.stderr);
-    assert!(out.stderr.contains("2 turns"), "{}", out.stderr);
-    let script = "a message of some length\n".repeat(8);
-    let out = bench.run(&chat, script.as_bytes());
-    out.succeeds();
-    assert!(out.stderr.contains("the context is full: the oldest"), "{}", out.stderr);
 }
 
 #[test]
@@ -593,4 +538,25 @@ fn models_become_gguf_files_and_folders() {
         assert!(out.stderr.contains(sentence), "{}", out.stderr);
     }
     assert!(!bench.path("x.gguf").exists() && !bench.path("x").exists());
+}
+
+#[test]
+fn a_name_of_the_catalogue_is_a_model_wherever_one_is_read() {
+    let bench = setup("names");
+    bench.install("smollm2-70m");
+    fs::write(bench.path("text"), "the cat sat on the mat and looked at the dog. ".repeat(4)).unwrap();
+    let run = |arguments: &[&str]| bench.run(arguments, b"");
+    run(&["export", "smollm2-70m", "-o", "out"]).succeeds();
+    run(&["convert", "SmolLM2-70M", "-o", "a.gguf", "--type", "q8_0"]).succeeds();
+    run(&["convert", "smollm2-70m", "-o", "a.thimble", "--quant", "q4"]).succeeds();
+    let divergence =
+        ["divergence", "a.thimble", "--against", "smollm2-70m", "--input", "text", "--window", "32"];
+    run(&divergence).succeeds();
+    run(&["convert", "smollm2-70n", "-o", "b.thimble"]).fails(2, "did you mean smollm2-70m?");
+    run(&["export", "smollm2-70n", "-o", "b"]).fails(2, "did you mean smollm2-70m?");
+    // A folder of that name comes first: it is the better source.
+    fs::rename(bench.path("hf"), bench.path("smollm2-70m")).unwrap();
+    run(&["convert", "smollm2-70m", "-o", "b.thimble"]).succeeds();
+    let provenance = bench.json(&["inspect", "b.thimble", "--json"])["provenance"].clone();
+    assert_eq!(provenance["container"], "safetensors");
 }

@@ -2,20 +2,21 @@
 
 use crate::engine::{self, Bench, Mapped, Need};
 use crate::failure::Failure;
-use crate::flags::{ChatFlags, MachineFlags};
+use crate::flags::{ChatFlags, MachineFlags, SamplingFlags};
 use crate::home::Home;
 use crate::interrupt::Interrupt;
 use crate::line::{Line, Reader};
 use crate::model::Location;
 use crate::slash::{HELP, Input};
 use crate::terminal::Status;
+use crate::wrap::{self, Wrap};
 use crate::{resources, terminal};
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 use thimble_host::Plan;
 use thimble_host::chat::{
     Answer, ChatModel, ChatSession, Conversation, End, Event, Format, LoadedModel, Saved, Turn,
 };
-use thimble_runtime::Token;
 use thimble_runtime::sampler::Sampling;
 
 /// Longest context where the user names none: memory is taken only as it fills.
@@ -28,8 +29,7 @@ pub(crate) struct Job {
     location: Location,
     system: Option<String>,
     max_tokens: usize,
-    sampling: Sampling,
-    biases: Vec<(Token, f32)>,
+    sampling: SamplingFlags,
     lookup: usize,
     machine: MachineFlags,
 }
@@ -37,16 +37,11 @@ pub(crate) struct Job {
 impl Job {
     /// Names the model.
     pub(crate) fn resolve(flags: ChatFlags) -> Result<Job, Failure> {
-        // The model's makers recommend a low temperature; small models then go round in circles without a
-        // penalty.
-        let defaults =
-            Sampling { temperature: 0.2, top_p: Some(0.9), repetition_penalty: 1.1, ..Sampling::default() };
         Ok(Job {
             location: Location::resolve(flags.model.model.as_deref())?,
             system: flags.system,
             max_tokens: flags.max_tokens.unwrap_or(MOST_TOKENS),
-            sampling: engine::sampling(&flags.sampling, defaults),
-            biases: engine::biases(&flags.sampling),
+            sampling: flags.sampling,
             lookup: flags.lookup,
             machine: flags.machine,
         })
@@ -61,12 +56,14 @@ impl Job {
         let plan = engine::chosen(&mapped, &self.machine, need)?;
         let mut bench = Bench::new(&plan)?;
         let generator = bench.generator(&file, &plan)?;
-        let sampler = engine::sampler(self.sampling, &self.biases, file.config().vocab)?;
+        let sampling = engine::sampling(&self.sampling, &file, Sampling::ANSWER);
+        let biases = engine::biases(&self.sampling);
+        let sampler = engine::sampler(sampling, &biases, file.config().vocab)?;
         let model = LoadedModel { file, generator, sampler, format: Format::Chat, kept: None };
         // A model without a template, or one that refuses the system message, fails here and not after the
         // first message.
         let conversation = Conversation { system: self.system.clone(), turns: Vec::new() };
-        model.encode(&conversation.messages(0, "hello"))?;
+        check(&model, &conversation, &self.location)?;
         let session =
             ChatSession { model, conversation, max_tokens: Some(self.max_tokens), stops: Vec::new() };
         let interrupt = Interrupt::install()?;
@@ -78,11 +75,12 @@ impl Job {
                 plan.context()
             ));
         }
-        let mut room = Room { job: &self, plan: &plan, session, interrupt, last: None, stdout };
+        let seed = sampling.seed;
+        let mut room = Room { job: &self, plan: &plan, session, interrupt, seed, last: None, stdout };
         while let Some(line) = reader.read()? {
             match line {
                 Line::Text(text) => {
-                    if !room.hear(&text)? {
+                    if !room.hear(&text, &mut reader)? {
                         break;
                     }
                 }
@@ -93,19 +91,39 @@ impl Job {
     }
 }
 
+/// Refuses a model that cannot answer, and instructions that leave no room for a message.
+fn check(
+    model: &LoadedModel<'_, '_>,
+    conversation: &Conversation,
+    location: &Location,
+) -> Result<(), Failure> {
+    let tokens = model.encode(&conversation.messages(conversation.turns.len(), "hello"));
+    let found = tokens.map_err(|error| Failure::chat(&location.typed(), error))?.len();
+    match found < model.context() {
+        true => Ok(()),
+        false => Err(Failure::TooLong {
+            what: "the system prompt with a message",
+            found,
+            room: model.context() - 1,
+            remedy: "shorten it, or start with a larger --context if the model has more",
+        }),
+    }
+}
+
 /// A running chat.
 struct Room<'r, 'a, 'b> {
     job: &'r Job,
     plan: &'r Plan,
     session: ChatSession<LoadedModel<'a, 'b>>,
     interrupt: Interrupt,
+    seed: u64,
     last: Option<Answer>,
     stdout: &'r mut dyn Write,
 }
 
 impl Room<'_, '_, '_> {
     /// Acts on one input; false to leave. Only a broken stdout ends the program.
-    fn hear(&mut self, text: &str) -> Result<bool, Failure> {
+    fn hear(&mut self, text: &str, reader: &mut Reader) -> Result<bool, Failure> {
         match Input::parse(text) {
             Input::Empty => {}
             Input::Say(text) => {
@@ -125,20 +143,20 @@ impl Room<'_, '_, '_> {
                 Some(turn) => self.retry(turn)?,
                 None => terminal::note("(there is nothing to answer again)"),
             },
-            Input::Save(path) => {
-                let saved = Saved::new(&self.job.location.name(), &self.session.conversation);
-                match saved.write(&path) {
-                    Ok(()) => terminal::note(&format!("(saved to {})", path.display())),
+            Input::Save { path, replace } => self.save(&path, replace, reader)?,
+            Input::Load(path) => {
+                let loaded = Saved::read(&path).map_err(Failure::from).and_then(|conversation| {
+                    check(&self.session.model, &conversation, &self.job.location)?;
+                    Ok(conversation)
+                });
+                match loaded {
+                    Ok(conversation) => {
+                        terminal::note(&format!("(loaded {} turns)", conversation.turns.len()));
+                        self.session.conversation = conversation;
+                    }
                     Err(failure) => terminal::error(&failure),
                 }
             }
-            Input::Load(path) => match Saved::read(&path) {
-                Ok(conversation) => {
-                    terminal::note(&format!("(loaded {} turns)", conversation.turns.len()));
-                    self.session.conversation = conversation;
-                }
-                Err(failure) => terminal::error(&failure),
-            },
             Input::Stats => self.stats(),
             Input::Quit => return Ok(false),
             Input::Wrong(sentence) => terminal::note(&sentence),
@@ -146,12 +164,38 @@ impl Room<'_, '_, '_> {
         Ok(true)
     }
 
-    /// Takes the instructions only if the model's template takes them.
+    /// Writes the conversation, but not over a file that is there unless that is wanted.
+    fn save(&self, path: &Path, replace: bool, reader: &mut Reader) -> Result<(), Failure> {
+        let shown = path.display();
+        if !replace && path.is_file() {
+            match reader.confirm(&format!("{shown} is there already. Replace it? [y/N] "))? {
+                Some(true) => {}
+                Some(false) => {
+                    terminal::note("(not saved)");
+                    return Ok(());
+                }
+                None => {
+                    let there = format!(
+                        "{shown} is there already: save to another file, or replace it with /save! {shown}"
+                    );
+                    terminal::error(&there);
+                    return Ok(());
+                }
+            }
+        }
+        let saved = Saved::new(&self.job.location.name(), &self.session.conversation);
+        match saved.write(path) {
+            Ok(()) => terminal::note(&format!("(saved to {shown})")),
+            Err(failure) => terminal::error(&failure),
+        }
+        Ok(())
+    }
+
+    /// Takes the instructions only if the model's template takes them and the context has room for them.
     fn set_system(&mut self, text: Option<String>) {
         let before = std::mem::replace(&mut self.session.conversation.system, text);
-        let messages = self.session.conversation.messages(0, "hello");
-        match self.session.model.encode(&messages) {
-            Ok(_) => terminal::note("(the instructions are changed)"),
+        match check(&self.session.model, &self.session.conversation, &self.job.location) {
+            Ok(()) => terminal::note("(the instructions are changed)"),
             Err(failure) => {
                 terminal::error(&failure);
                 self.session.conversation.system = before;
@@ -173,15 +217,24 @@ impl Room<'_, '_, '_> {
         let stdout = &mut *self.stdout;
         let terminal = std::io::stdout().is_terminal();
         let mut status = Status::default();
+        let mut wrap = Wrap::new(if terminal { wrap::terminal_width() } else { None });
+        let mut empty = true;
         let answered = self.session.answer::<Failure>(user, answering.flag(), &mut |event| match event {
             Event::Text(text) => {
                 status.clear();
+                empty &= text.trim().is_empty();
                 let text = if terminal { terminal::harmless(text) } else { text.into() };
-                stdout.write_all(text.as_bytes())?;
+                stdout.write_all(wrap.push(&text).as_bytes())?;
                 Ok(stdout.flush()?)
             }
             Event::Forgot { turns } => {
                 status.clear();
+                stdout.write_all(wrap.finish().as_bytes())?;
+                if terminal && wrap.within_line() {
+                    writeln!(stdout)?;
+                    wrap.restart();
+                }
+                stdout.flush()?;
                 let plural = if turns == 1 { "turn gives" } else { "turns give" };
                 terminal::note(&format!("(the context is full: the oldest {turns} {plural} way)"));
                 Ok(())
@@ -195,12 +248,21 @@ impl Room<'_, '_, '_> {
         drop(answering);
         match answered {
             Ok(answer) => {
-                writeln!(self.stdout)?;
+                writeln!(self.stdout, "{}", wrap.finish())?;
                 self.stdout.flush()?;
                 self.last = Some(answer);
                 match answer.end {
+                    End::Stop if empty => terminal::note(
+                        "(the model ended its answer without a word: /retry asks for another one, and a shorter or plainer \
+                         message may help)",
+                    ),
                     End::Stop => {}
                     End::Interrupted => terminal::note("(stopped)"),
+                    End::Context if empty => terminal::note(&format!(
+                        "(the message leaves no room for an answer in the context of {} tokens: shorten it, or start with a \
+                         larger --context if the model has more)",
+                        self.plan.context()
+                    )),
                     End::Context => terminal::note("(the context is full: the answer ends here)"),
                     End::Length => terminal::note(&format!(
                         "(stopped after {} tokens; --max-tokens N allows more)",
@@ -240,7 +302,7 @@ impl Room<'_, '_, '_> {
             peak.map_or(String::new(), |bytes| format!(", peak resident {:.1} MB", bytes as f64 / 1e6)),
             self.session.model.generator.sequence().processors(),
             plan.threads(),
-            self.job.sampling.seed,
+            self.seed,
         ));
     }
 }

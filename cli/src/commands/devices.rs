@@ -26,6 +26,8 @@ pub(crate) struct Job {
 }
 
 #[cfg(feature = "gpu")]
+use crate::{quiet, terminal};
+#[cfg(feature = "gpu")]
 use thimble_host::AdapterReport;
 
 /// There is none.
@@ -109,7 +111,14 @@ fn show(adapter: &AdapterReport, out: &mut dyn Write) -> Result<(), Failure> {
 
 #[cfg(feature = "gpu")]
 fn adapters() -> Result<Vec<AdapterReport>, Failure> {
-    Ok(thimble_host::adapters())
+    let (adapters, said) = quiet::aside(thimble_host::adapters);
+    if adapters.is_empty() {
+        // Then it may be the reason.
+        said.lines()
+            .filter(|line| !line.trim().is_empty())
+            .for_each(|line| terminal::note(&format!("driver: {line}")));
+    }
+    Ok(adapters)
 }
 
 #[cfg(not(feature = "gpu"))]

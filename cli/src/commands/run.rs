@@ -2,9 +2,10 @@
 
 use crate::engine::{self, Bench, Mapped, Need};
 use crate::failure::Failure;
-use crate::flags::{MachineFlags, RunFlags};
+use crate::flags::{MachineFlags, RunFlags, SamplingFlags};
 use crate::model::Location;
-use crate::{input, resources, terminal};
+use crate::prompt::{self, Prompt};
+use crate::{resources, terminal};
 use serde::Serialize;
 use std::io::{IsTerminal, Write};
 use std::time::Instant;
@@ -23,14 +24,13 @@ const MOST_TOKENS: usize = 256;
 pub(crate) struct Job {
     start: Instant,
     location: Location,
-    prompt: Option<String>,
+    prompt: Prompt,
     amount: Amount,
     stops: Vec<String>,
     chat: Option<Option<String>>,
     specials: Specials,
     json: bool,
-    sampling: Sampling,
-    biases: Vec<(Token, f32)>,
+    sampling: SamplingFlags,
     machine: MachineFlags,
     lookup: usize,
 }
@@ -87,24 +87,15 @@ struct Completion {
     decode_seconds: f64,
     foreseen_tokens: usize,
     first_token_seconds: Option<f64>,
+    seed: u64,
     /// What computed it in the end.
     processors: String,
 }
 
 impl Job {
-    /// Decides where the prompt comes from: `--prompt`, or stdin where something is piped into it.
-    pub(crate) fn resolve(mut flags: RunFlags, start: Instant) -> Result<Job, Failure> {
-        // `thimble run - < file` means the prompt, whatever the model.
-        let dash = flags.prompt.is_none() && flags.model.model.as_deref() == Some(input::STDIN);
-        if dash {
-            flags.model.model = None;
-        }
-        let piped = dash || flags.prompt.as_deref() == Some(input::STDIN);
-        let prompt = flags.prompt.filter(|_| !piped);
-        if prompt.is_none() && !piped && std::io::stdin().is_terminal() {
-            let missing = "there is nothing to continue: give --prompt TEXT, or --prompt - to read stdin";
-            return Err(Failure::Usage(missing.to_string()));
-        }
+    /// Tells model and prompt apart; the prompt may come from stdin.
+    pub(crate) fn resolve(flags: RunFlags, start: Instant) -> Result<Job, Failure> {
+        let (location, prompt) = prompt::resolve(flags.prompt, std::io::stdin().is_terminal())?;
         let amount = match (flags.tokens, flags.max_tokens) {
             (Some(tokens), _) => Amount { tokens, stop: flags.chat },
             (None, most) => Amount { tokens: most.unwrap_or(MOST_TOKENS), stop: true },
@@ -114,29 +105,22 @@ impl Job {
         }
         Ok(Job {
             start,
-            location: Location::resolve(flags.model.model.as_deref())?,
+            location,
             prompt,
             amount,
             stops: flags.stop,
             chat: flags.chat.then_some(flags.system),
             specials: if flags.escape { Specials::Escape } else { Specials::Parse },
             json: flags.json,
-            sampling: engine::sampling(
-                &flags.sampling,
-                Sampling { temperature: 0.7, top_p: Some(0.95), ..Sampling::default() },
-            ),
-            biases: engine::biases(&flags.sampling),
+            sampling: flags.sampling,
             machine: flags.machine,
             lookup: flags.lookup,
         })
     }
 
     /// Completion to `stdout` as it is made, statistics to stderr; or one JSON object.
-    pub(crate) fn run(mut self, stdout: &mut dyn Write) -> Result<(), Failure> {
-        let prompt = match self.prompt.take() {
-            Some(text) => text,
-            None => input::stdin()?,
-        };
+    pub(crate) fn run(self, stdout: &mut dyn Write) -> Result<(), Failure> {
+        let prompt = self.prompt.read()?;
         let mapped = Mapped::open(&self.location.fetch()?)?;
         let file = mapped.file()?;
         let prompt = self.encode(&file, &prompt)?;
@@ -180,7 +164,8 @@ impl Job {
                 let system = system.as_deref().map(|text| Message { speaker: Speaker::System, text });
                 let user = Message { speaker: Speaker::User, text: prompt };
                 let messages: Vec<Message<'_>> = system.into_iter().chain([user]).collect();
-                chat::encode_chat(file, &messages)?
+                let encoded = chat::encode_chat(file, &messages);
+                encoded.map_err(|error| Failure::chat(&self.location.typed(), error))?
             }
         };
         match tokens.is_empty() {
@@ -197,7 +182,10 @@ impl Job {
         show: &mut dyn FnMut(&str) -> Result<(), Failure>,
     ) -> Result<Completion, Failure> {
         let (tokenizer, config) = (file.tokenizer(), file.config());
-        let mut sampler = engine::sampler(self.sampling, &self.biases, config.vocab)?;
+        let defaults = if self.chat.is_some() { Sampling::ANSWER } else { Sampling::CONTINUATION };
+        let sampling = engine::sampling(&self.sampling, file, defaults);
+        let biases = engine::biases(&self.sampling);
+        let mut sampler = engine::sampler(sampling, &biases, config.vocab)?;
         let stops: Vec<&[u8]> = self.stops.iter().map(String::as_bytes).collect();
         let mut held = vec![0; StopMatcher::buffer_len(&stops)];
         let mut stream = TextStream::new(&stops, &mut held).map_err(engine::engine)?;
@@ -254,6 +242,7 @@ impl Job {
             decode_seconds,
             foreseen_tokens,
             first_token_seconds,
+            seed: sampling.seed,
             processors: generator.sequence().processors(),
         })
     }
@@ -276,7 +265,7 @@ impl Job {
                 plan_bytes: plan.bytes(),
                 backend: completion.processors.clone(),
                 threads: plan.threads(),
-                seed: self.sampling.seed,
+                seed: completion.seed,
             },
         }
     }

@@ -1,0 +1,170 @@
+//! `thimble run MODEL PROMPT`: which of the words is which.
+
+use crate::catalogue;
+use crate::failure::Failure;
+use crate::flags::PromptFlags;
+use crate::input;
+use crate::model::Location;
+use std::path::Path;
+
+/// Where the text to continue comes from.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Prompt {
+    /// It was typed.
+    Text(String),
+    /// All of stdin.
+    Stdin,
+}
+
+impl Prompt {
+    /// The text. One that is read has to say something; one that was typed may be empty.
+    pub(crate) fn read(&self) -> Result<String, Failure> {
+        match self {
+            Prompt::Text(text) => Ok(text.clone()),
+            Prompt::Stdin => {
+                let text = input::stdin()?;
+                (!text.trim().is_empty()).then_some(text).ok_or(Failure::NoPrompt)
+            }
+        }
+    }
+}
+
+/// Tells model and prompt apart. `terminal`: a person would have to type what stdin gives.
+pub(crate) fn resolve(flags: PromptFlags, terminal: bool) -> Result<(Location, Prompt), Failure> {
+    let PromptFlags { first, second, rest, prompt } = flags;
+    let usage = |sentence: String| Err(Failure::Usage(sentence));
+    if !rest.is_empty() {
+        return usage(
+            "expected a model and a prompt, found more: put a prompt of several words in quotes".to_string(),
+        );
+    }
+    let (model, prompt) = match (first, second, prompt) {
+        (Some(model), Some(_), Some(_)) => {
+            return usage(format!(
+                "the prompt is given twice, behind {model} and with --prompt: leave one out"
+            ));
+        }
+        (Some(model), Some(prompt), None) => {
+            if Location::resolve(Some(&model)).is_err() && is_model(&prompt) {
+                return usage(format!(
+                    "expected the model in front of the prompt: thimble run {prompt} {model:?}"
+                ));
+            }
+            (Some(model), Some(prompt))
+        }
+        (Some(word), None, None) if !means_model(&word)? => (None, Some(word)),
+        (model, _, prompt) => (model, prompt),
+    };
+    let location = Location::resolve(model.as_deref());
+    let location = location.map_err(|failure| match (failure, &prompt) {
+        // `thimble run tell me more` without quotes.
+        (Failure::UnknownModel { name }, Some(prompt)) if catalogue::nearest(&name).is_none() => {
+            let sentence = Failure::UnknownModel { name: name.clone() };
+            Failure::Usage(format!(
+                "{sentence} (a prompt of several words has to be in quotes: \"{name} {prompt} ...\")"
+            ))
+        }
+        (failure, _) => failure,
+    })?;
+    match prompt {
+        Some(text) if text != input::STDIN => Ok((location, Prompt::Text(text))),
+        None if terminal => usage(
+            "there is nothing to continue: give a prompt, as in `thimble run MODEL \"Once upon a time\"`, or --prompt - to \
+             read stdin"
+                .to_string(),
+        ),
+        _ => Ok((location, Prompt::Stdin)),
+    }
+}
+
+/// A name of the catalogue, or something that is there.
+fn is_model(word: &str) -> bool {
+    catalogue::find(word).is_some() || (!word.is_empty() && Path::new(word).exists())
+}
+
+/// What a word that stands alone is: a model, or the prompt for the default one. A word that looks like a model's name or
+/// path and is none could be a slip: that is an error, whichever was meant.
+fn means_model(word: &str) -> Result<bool, Failure> {
+    if word == input::STDIN {
+        return Ok(false);
+    }
+    if is_model(word) {
+        return Ok(true);
+    }
+    if word.is_empty() || word.contains(char::is_whitespace) {
+        return Ok(false);
+    }
+    let unsure = |what: String| {
+        let sentence = format!("{what} (to continue it as a text, use --prompt {word:?})");
+        Err(Failure::Usage(sentence))
+    };
+    match Location::resolve(Some(word)) {
+        Ok(Location::Path(path)) => unsure(Failure::NoFile { path }.to_string()),
+        Err(failure) if catalogue::nearest(word).is_some() => unsure(failure.to_string()),
+        _ => Ok(false),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Prompt, resolve};
+    use crate::catalogue;
+    use crate::flags::PromptFlags;
+    use crate::model::Location;
+
+    fn flags(words: &[&str], prompt: Option<&str>) -> PromptFlags {
+        let word = |at: usize| words.get(at).map(|word| word.to_string());
+        let rest = words.iter().skip(2).map(|word| word.to_string()).collect();
+        PromptFlags { first: word(0), second: word(1), rest, prompt: prompt.map(str::to_string) }
+    }
+
+    #[test]
+    fn one_word_is_a_model_or_a_prompt() {
+        let model = |name: &str| Location::Catalogue(catalogue::find(name).unwrap());
+        let default = || model(catalogue::DEFAULT);
+        let text = |text: &str| Prompt::Text(text.to_string());
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = file.path().to_str().unwrap();
+        let cases = [
+            (&["Once upon a time"][..], None, default(), text("Once upon a time")),
+            (&["Hello"], None, default(), text("Hello")),
+            (&[""], None, default(), text("")),
+            (&["either/or, what now"], None, default(), text("either/or, what now")),
+            (&["SmolLM2-70M"], None, model("smollm2-70m"), Prompt::Stdin),
+            (&[path], None, Location::Path(path.into()), Prompt::Stdin),
+            (&["-"], None, default(), Prompt::Stdin),
+            (&[], None, default(), Prompt::Stdin),
+            (&[], Some("-"), default(), Prompt::Stdin),
+            (&[], Some("x"), default(), text("x")),
+            (&["smollm2-70m"], Some("x"), model("smollm2-70m"), text("x")),
+            (&["smollm2-70m", "x y"], None, model("smollm2-70m"), text("x y")),
+            (&["smollm2-70m", "-"], None, model("smollm2-70m"), Prompt::Stdin),
+            (&["no.thimble", "x"], None, Location::Path("no.thimble".into()), text("x")),
+        ];
+        for (words, prompt, location, meant) in cases {
+            assert_eq!(resolve(flags(words, prompt), false).unwrap(), (location, meant), "{words:?}");
+        }
+    }
+
+    #[test]
+    fn what_could_be_either_is_an_error_that_says_how_to_mean_each() {
+        let cases = [
+            (&["smolm2-70m"][..], None, "did you mean smollm2-70m?"),
+            (&["smolm2-70m"], None, "--prompt \"smolm2-70m\""),
+            (&["models/mine"], None, "there is no file models/mine"),
+            (&["mine.thimble"], None, "--prompt \"mine.thimble\""),
+            (&["smollm2-70n"], Some("x"), "did you mean smollm2-70m?"),
+            (&["tell", "me"], None, "in quotes: \"tell me ...\""),
+            (&["tell", "me", "more"], None, "in quotes"),
+            (&["Once upon", "smollm2-70m"], None, "thimble run smollm2-70m \"Once upon\""),
+            (&["smollm2-70m", "x"], Some("y"), "twice"),
+        ];
+        for (words, prompt, expected) in cases {
+            let failure = resolve(flags(words, prompt), false).unwrap_err();
+            assert_eq!(failure.exit_code(), 2, "{words:?}: {failure}");
+            assert!(failure.to_string().contains(expected), "{words:?}: {failure}");
+        }
+        let nothing = resolve(flags(&["smollm2-70m"], None), true).unwrap_err().to_string();
+        assert!(nothing.contains("--prompt -"), "{nothing}");
+    }
+}

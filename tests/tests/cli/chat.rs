@@ -1,0 +1,123 @@
+//! `thimble chat`, from a pipe.
+
+use crate::setup::setup;
+use serde_json::{Value, json};
+use std::fs;
+
+#[test]
+fn chat_works_on_a_pipe() {
+    let bench = setup("chat");
+    let chat = ["chat", "tiny.thimble", "--max-tokens", "8", "--seed", "1"];
+    let script = "/help\nhello 🙂\n\n/stats\n/system Be brief.\n/retry\n/save talk.json\n/reset\n/retry\n/load talk.json\n/rest\n/quit\nnever\n";
+    let out = bench.run(&chat, script.as_bytes());
+    out.succeeds();
+    for expected in ["/help", "1 turns", "nothing to answer", "loaded 1 turns", "did you mean /reset?"] {
+        assert!(out.stderr.contains(expected), "{expected}: {}", out.stderr);
+    }
+    let talk: Value = serde_json::from_slice(&fs::read(bench.path("talk.json")).unwrap()).unwrap();
+    assert_eq!(talk["messages"][0], json!({"role": "system", "content": "Be brief."}));
+    assert_eq!(talk["messages"][1], json!({"role": "user", "content": "hello 🙂"}));
+    assert_eq!(talk["messages"].as_array().unwrap().len(), 3);
+    bench.run(&chat, b"\xff\n").fails(1, "UTF-8");
+}
+
+#[test]
+fn a_retry_that_fails_keeps_the_turn() {
+    let bench = setup("chat-retry");
+    let messages =
+        json!([{"role": "user", "content": "x".repeat(500)}, {"role": "assistant", "content": "a"}]);
+    fs::write(bench.path("long.json"), json!({ "messages": messages }).to_string()).unwrap();
+    let chat = ["chat", "tiny.thimble", "--max-tokens", "4", "--context", "96"];
+    let out = bench.run(&chat, b"hi\n/load long.json\n/retry\n/save after.json\n");
+    out.succeeds();
+    assert!(out.stderr.contains("room for 95"), "{}", out.stderr);
+    let after: Value = serde_json::from_slice(&fs::read(bench.path("after.json")).unwrap()).unwrap();
+    assert_eq!(after["messages"], messages);
+}
+
+#[test]
+fn a_message_longer_than_the_context_leaves_the_chat_alive() {
+    let bench = setup("chat-long");
+    let script = format!("hi\n{}\nhi again\n/stats\n", "x".repeat(1000));
+    let chat = ["chat", "tiny.thimble", "--max-tokens", "4", "--context", "96"];
+    let out = bench.run(&chat, script.as_bytes());
+    out.succeeds();
+    assert!(out.stderr.contains("room for 95"), "{}", out.stderr);
+    assert!(out.stderr.contains("2 turns"), "{}", out.stderr);
+    let script = "a message of some length\n".repeat(8);
+    let out = bench.run(&chat, script.as_bytes());
+    out.succeeds();
+    assert!(out.stderr.contains("the context is full: the oldest"), "{}", out.stderr);
+}
+
+/// The token that ends an answer, as likely as can be: every answer is empty.
+const SILENT: [&str; 6] = ["chat", "tiny.thimble", "--logit-bias", "258=1000", "--seed", "1"];
+
+#[test]
+fn an_empty_answer_comes_with_its_reason() {
+    let bench = setup("chat-empty");
+    let out = bench.run(&SILENT, b"hello\n");
+    out.succeeds();
+    assert_eq!(out.stdout, "\n");
+    assert!(out.stderr.contains("without a word") && out.stderr.contains("/retry"), "{}", out.stderr);
+    // White space is nothing to see either: here all of it is one line feed, and then the context is full.
+    let blank = ["chat", "tiny.thimble", "--logit-bias", "10=1000", "--seed", "1", "--context", "96"];
+    let message = format!("{}\n", "x".repeat(96 - "<>user\n<>\n<>assistant\n".len() - 2));
+    let out = bench.run(&blank, message.as_bytes());
+    out.succeeds();
+    assert!(out.stdout.trim().is_empty(), "{}", out.stdout);
+    assert!(out.stderr.contains("no room for an answer in the context of 96"), "{}", out.stderr);
+    // One that says something needs no reason.
+    let out =
+        bench.run(&["chat", "tiny.thimble", "--logit-bias", "97=1000", "--max-tokens", "3"], b"hello\n");
+    assert_eq!(out.stdout, "aaa\n");
+    assert!(!out.stderr.contains("without a word"), "{}", out.stderr);
+}
+
+#[test]
+fn a_file_is_replaced_only_where_that_is_asked_for() {
+    let bench = setup("chat-save");
+    fs::write(bench.path("talk.json"), "mine").unwrap();
+    let out = bench.run(&SILENT, b"/save talk.json\n/save new.json\n");
+    out.succeeds();
+    assert!(
+        out.stderr.contains("talk.json is there already") && out.stderr.contains("/save! talk.json"),
+        "{}",
+        out.stderr
+    );
+    assert_eq!(fs::read(bench.path("talk.json")).unwrap(), b"mine");
+    assert!(bench.path("new.json").exists());
+    bench.run(&SILENT, b"/save! talk.json\n").succeeds();
+    assert_ne!(fs::read(bench.path("talk.json")).unwrap(), b"mine");
+}
+
+#[test]
+fn instructions_longer_than_the_context_are_an_error_at_the_start() {
+    let bench = setup("chat-system");
+    let long = "x".repeat(200);
+    let chat = ["chat", "tiny.thimble", "--context", "96", "--logit-bias", "258=1000"];
+    bench
+        .run(&[&chat[..], &["--system", &long]].concat(), b"hello\n")
+        .fails(1, "the system prompt with a message has");
+    // Neither are they taken later on.
+    let saved = json!({"messages": [{"role": "system", "content": long}]});
+    fs::write(bench.path("long.json"), saved.to_string()).unwrap();
+    let out = bench.run(&chat, format!("/system {long}\n/load long.json\n/system\nhello\n").as_bytes());
+    out.succeeds();
+    assert_eq!(out.stderr.matches("room for 95: shorten it").count(), 2, "{}", out.stderr);
+    assert!(out.stderr.contains("(no instructions"), "{}", out.stderr);
+}
+
+#[test]
+fn a_base_model_is_told_from_one_that_answers() {
+    let bench = setup("chat-base");
+    let config = fs::read_to_string(bench.path("hf/tokenizer_config.json")).unwrap();
+    let mut config: Value = serde_json::from_str(&config).unwrap();
+    config.as_object_mut().unwrap().remove("chat_template");
+    fs::write(bench.path("hf/tokenizer_config.json"), config.to_string()).unwrap();
+    bench.run(&["convert", "hf", "-o", "base.thimble"], b"").succeeds();
+    let advice = "thimble run base.thimble \"Once upon a time\"";
+    bench.run(&["chat", "base.thimble"], b"hello\n").fails(1, advice);
+    bench.run(&["run", "base.thimble", "--chat", "--prompt", "hello"], b"").fails(1, advice);
+    bench.run(&["run", "base.thimble", "Once upon a time", "--tokens", "2"], b"").succeeds();
+}
