@@ -27,6 +27,13 @@ pub(crate) enum Failure {
         /// The path.
         path: PathBuf,
     },
+    /// A source of another model that is not there.
+    #[error("nothing is called {}: expected a Hugging Face folder, a .gguf or a .thimble file, or a name from `thimble list`",
+            .path.display())]
+    NoSource {
+        /// The path.
+        path: PathBuf,
+    },
     /// A folder where a file has to be.
     #[error("{} is a folder, not a .thimble file; a Hugging Face folder becomes one with \
              `thimble convert {0} -o FILE.thimble`", .path.display())]

@@ -81,6 +81,7 @@ pub(crate) struct ModelFlags {
 
 /// How it is computed.
 #[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Computation")]
 pub(crate) struct MachineFlags {
     /// Context in tokens: prompt and answer together [default: the model's limit, or what the command needs]
     #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
@@ -124,9 +125,7 @@ impl Kv {
 
 /// How the next token is chosen. `None` leaves the choice to the model's makers, or else to the command.
 #[derive(Args, Clone, Debug, Default)]
-#[command(
-    next_help_heading = "Sampling (defaults: what the model's makers recommend, or else those given here)"
-)]
+#[command(next_help_heading = "Sampling (the defaults hold where the model's makers recommend nothing else)")]
 pub(crate) struct SamplingFlags {
     /// 0 always takes the likeliest token; higher is more varied [default: 0.2 for an answer, 0.7 for a continued text]
     #[arg(long, value_name = "T", value_parser = non_negative, allow_negative_numbers = true)]

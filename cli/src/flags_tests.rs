@@ -15,8 +15,8 @@ fn the_definition_is_consistent() {
 fn run_takes_the_issues_flags() {
     let run = "run m.thimble --exact --temperature 0 --tokens 64 --json --prompt -";
     let Ok(Command::Run(flags)) = parse(run) else { panic!("not a run") };
-    assert_eq!(flags.model.model.as_deref(), Some("m.thimble"));
-    assert_eq!(flags.prompt.as_deref(), Some("-"));
+    assert_eq!(flags.prompt.first.as_deref(), Some("m.thimble"));
+    assert_eq!(flags.prompt.prompt.as_deref(), Some("-"));
     assert_eq!((flags.tokens, flags.sampling.temperature), (Some(64), Some(0.0)));
     assert!(flags.machine.exact && flags.json);
 }
@@ -24,7 +24,7 @@ fn run_takes_the_issues_flags() {
 #[test]
 fn a_prompt_may_begin_with_a_hyphen() {
     let Ok(Command::Run(flags)) = parse("run --prompt --json") else { panic!("not a run") };
-    assert_eq!(flags.prompt.as_deref(), Some("--json"));
+    assert_eq!(flags.prompt.prompt.as_deref(), Some("--json"));
     assert!(!flags.json);
 }
 

@@ -56,9 +56,14 @@ impl Location {
     /// A model that is read to become another file: what is there under this path, whatever its format, before a name of the
     /// catalogue. A folder of the hub's may have the name of an entry.
     pub(crate) fn source(typed: &Path) -> Result<Location, Failure> {
+        let path = typed.to_path_buf();
         match typed.to_str() {
-            Some(name) if !typed.exists() => Location::resolve(Some(name)),
-            _ => Ok(Location::Path(typed.to_path_buf())),
+            Some(name) if !typed.exists() => match Location::resolve(Some(name)) {
+                Ok(Location::Catalogue(entry)) => Ok(Location::Catalogue(entry)),
+                Err(failure) if catalogue::nearest(name).is_some() => Err(failure),
+                _ => Err(Failure::NoSource { path }),
+            },
+            _ => Ok(Location::Path(path)),
         }
     }
 
@@ -66,8 +71,8 @@ impl Location {
     /// machine.
     pub(crate) fn fetch_source(&self) -> Result<PathBuf, Failure> {
         match self {
-            Location::Path(path) if path.exists() => Ok(path.clone()),
-            other => other.fetch(),
+            Location::Path(path) => Ok(path.clone()),
+            Location::Catalogue(_) => self.fetch(),
         }
     }
 
@@ -140,7 +145,7 @@ mod tests {
             Location::source(typed.as_ref()).and_then(|l| l.fetch_source()).unwrap_err().to_string()
         };
         assert!(sentence("smollm2-70n").contains("did you mean smollm2-70m?"));
-        assert!(sentence("./none").contains("there is no file ./none"));
+        assert!(sentence("./none").contains("nothing is called ./none: expected a Hugging Face folder"));
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub(crate) struct Wrap {
     code: bool,
     /// In a line that stays whole.
     whole: bool,
+    /// Behind the first part of a word as long as a line.
+    long: bool,
 }
 
 impl Wrap {
@@ -56,25 +58,26 @@ impl Wrap {
         for c in text.chars() {
             match c {
                 '\n' => {
-                    self.place(&mut out);
+                    self.end_word(&mut out);
                     out.push_str(&std::mem::take(&mut self.space));
                     out.push('\n');
                     (self.column, self.first, self.whole) = (0, true, false);
                 }
                 // Not those that are meant to hold words together.
                 c if c.is_whitespace() && !matches!(c, '\u{a0}' | '\u{202f}' | '\u{2007}') => {
-                    self.place(&mut out);
+                    self.end_word(&mut out);
                     self.space.push(c);
                 }
                 c => {
                     // Between characters of two columns there are no spaces: lines break in front of any.
                     if width_of(c) > 1 && !CLOSING.contains(c) {
-                        self.place(&mut out);
+                        self.end_word(&mut out);
                     }
                     self.word.push(c);
                     // A word as long as a line is the terminal's to break.
-                    if self.whole || measure_text_width(&self.word) >= self.width {
+                    if self.whole || self.long || measure_text_width(&self.word) >= self.width {
                         self.place(&mut out);
+                        self.long = true;
                     }
                 }
             }
@@ -85,7 +88,7 @@ impl Wrap {
     /// What was kept back, at the end of the text or in front of something else on the terminal.
     pub(crate) fn finish(&mut self) -> String {
         let mut out = String::new();
-        self.place(&mut out);
+        self.end_word(&mut out);
         out.push_str(&std::mem::take(&mut self.space));
         out
     }
@@ -93,6 +96,11 @@ impl Wrap {
     /// The cursor was brought to the start of a line by something else.
     pub(crate) fn restart(&mut self) {
         self.column = 0;
+    }
+
+    fn end_word(&mut self, out: &mut String) {
+        self.place(out);
+        self.long = false;
     }
 
     /// Puts space and word where they fit.
@@ -111,7 +119,7 @@ impl Wrap {
             '\t' => (column / 8 + 1) * 8,
             c => column + width_of(c),
         });
-        if self.column > 0 && behind + length > self.width && !self.whole {
+        if self.column > 0 && behind + length > self.width && !self.whole && !self.long {
             out.push('\n');
             self.column = 0;
         } else {

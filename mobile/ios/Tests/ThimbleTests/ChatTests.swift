@@ -8,7 +8,10 @@ final class ChatTests: ModelTestCase {
     func testTheTextIsThatOfTheCommand() async throws {
         guard let expected = ProcessInfo.processInfo.environment["THIMBLE_RUN_CHAT"] else {
             try missing(
-                "THIMBLE_RUN_CHAT is what `thimble run --chat --temperature 0 --repetition-penalty 1 --max-tokens 60` says to the question")
+                """
+                THIMBLE_RUN_CHAT is what `thimble run --chat --temperature 0 --repetition-penalty 1 --max-tokens 60` says \
+                to the question
+                """)
         }
         let chat = try await Thimble.Chat(openModel(), options: greedy(maxTokens: 60))
         let text = try await joined(chat.send("Why is the sky blue?"))
