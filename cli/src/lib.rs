@@ -19,7 +19,7 @@ mod model;
 mod progress;
 mod prompt;
 mod pull;
-#[cfg(feature = "gpu")]
+#[cfg(any(feature = "gpu", test))]
 mod quiet;
 mod recipe;
 mod report;

@@ -29,3 +29,19 @@ pub(crate) fn aside<T>(work: impl FnOnce() -> T) -> (T, String) {
 pub(crate) fn aside<T>(work: impl FnOnce() -> T) -> (T, String) {
     (work(), String::new())
 }
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::aside;
+    use std::process::Command;
+
+    #[test]
+    fn what_others_write_is_kept_back_and_only_while_it_works() {
+        let say = |text: &str| Command::new("sh").args(["-c", &format!("echo {text} >&2")]).status().is_ok();
+        let (done, said) = aside(|| say("noise"));
+        assert!(done && said.contains("noise"), "{said}");
+        assert_eq!(aside(|| 7).0, 7);
+        let (_, said) = aside(|| ());
+        assert!(!said.contains("noise"), "{said}");
+    }
+}

@@ -50,6 +50,22 @@ fn without_an_adapter_gpu_is_refused_and_auto_is_the_cpu() {
     assert!(forgot.stdout.contains("nothing was chosen yet"), "{}", forgot.stdout);
 }
 
+/// The Vulkan loader writes pages to stderr when it is told to, as drivers do unasked.
+#[test]
+fn what_drivers_print_is_shown_only_where_no_adapter_is_found() {
+    let bench = setup("backend-noise");
+    let noisy = [("VK_LOADER_DEBUG", "all")];
+    let devices = bench.run_with(&["devices", "--json"], &noisy);
+    devices.succeeds();
+    let found: Value = serde_json::from_str(&devices.stdout).unwrap();
+    let none = found["adapters"].as_array().unwrap().is_empty();
+    let ours = |said: &str| said.lines().all(|line| line.starts_with("driver: "));
+    assert!(if none { ours(&devices.stderr) } else { devices.stderr.is_empty() }, "{}", devices.stderr);
+    let devices = bench.run_with(&["devices"], &[&NONE[..], &noisy].concat());
+    devices.succeeds();
+    assert!(ours(&devices.stderr), "{}", devices.stderr);
+}
+
 #[test]
 fn the_environment_names_a_backend_and_a_flag_overrules_it() {
     let bench = setup("backend-names");
