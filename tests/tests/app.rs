@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "these files are nothing but tests")]
 #![allow(dead_code, reason = "the tiny models have more to them")]
 
+#[path = "app/sampling.rs"]
+mod sampling;
 mod tiny;
 
 use std::fs;
@@ -354,13 +356,18 @@ fn complete(
 
 /// What the host's own session says, greedily.
 fn greedily(bench: &Bench, format: Format, user: &str, most: usize) -> String {
+    by_host(bench, RuntimeSampling::default(), format, user, most)
+}
+
+/// The same with these settings.
+fn by_host(bench: &Bench, sampling: RuntimeSampling, format: Format, user: &str, most: usize) -> String {
     let mapped = MappedModel::open(&bench.path("m.thimble")).unwrap();
     let file = mapped.file().unwrap();
     let plan = Plan::new(file.config(), &Settings::default()).unwrap();
     let mut memory = plan.allocate().unwrap();
     let pool = Pool::new(plan.threads()).unwrap();
     let generator = generator(&file, &plan, &mut memory, &pool).unwrap();
-    let sampler = Sampler::new(RuntimeSampling { temperature: 0.0, ..RuntimeSampling::default() }).unwrap();
+    let sampler = Sampler::new(sampling).unwrap();
     let model = LoadedModel { file, generator, sampler, format, kept: None };
     let conversation = Conversation::default();
     let mut session = ChatSession { model, conversation, max_tokens: Some(most), stops: Vec::new() };
@@ -443,7 +450,10 @@ fn a_completion_is_stopped_by_a_text_by_a_call_and_with_its_object() {
     let (_whole, heard) = complete(&model, "hello", options(40, &[]));
     let whole = rest(&heard).unwrap().1;
     assert_eq!(whole.finish, Finish::Length);
-    let middle: String = whole.text.chars().skip(whole.text.chars().count() / 2).take(3).collect();
+    // Characters of the second half that stand for themselves: what is no UTF-8 is shown as another one.
+    let characters: Vec<char> = whole.text.chars().collect();
+    let mut places = characters[characters.len() / 2..].windows(3);
+    let middle: String = places.find(|place| !place.contains(&'\u{fffd}')).unwrap().iter().collect();
     let (_stopped, heard) = complete(&model, "hello", options(40, &["not there at all", &middle]));
     let (pieces, stopped) = rest(&heard).unwrap();
     assert_eq!((&*stopped.text, stopped.finish), (whole.text.split(&middle).next().unwrap(), Finish::Stop));
