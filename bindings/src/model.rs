@@ -91,7 +91,8 @@ pub struct Model {
 
 #[uniffi::export]
 impl Model {
-    /// Opens a `.thimble` file. The plan of its memory is made first: nothing is read that is not needed, and what does
+    /// Opens a `.thimble` file, which must not be changed in place or shortened while it is open; replacing it by renaming
+    /// another over it is fine. The same holds for the folder of `backend_memory`: it is the app's own. The plan of its memory is made first: nothing is read that is not needed, and what does
     /// not fit the budget is refused with the figures.
     ///
     /// # Errors
@@ -99,7 +100,9 @@ impl Model {
     /// where a GPU was asked for and there is none.
     #[uniffi::constructor(name = "open")]
     pub fn open(path: String, options: ModelOptions) -> Result<Arc<Model>, ApiError> {
-        let mapped = MappedModel::open(Path::new(&path)).map_err(|error| ApiError::open(&path, error))?;
+        // SAFETY: the app's promise, which this function's documentation asks for: other languages have no word for it.
+        let mapped =
+            unsafe { MappedModel::map(Path::new(&path)) }.map_err(|error| ApiError::open(&path, error))?;
         let file = mapped.file().map_err(|error| ApiError::format(&path, &error))?;
         let settings = Settings {
             context: options.context.map(|tokens| (tokens as usize).min(file.config().context)),
@@ -127,7 +130,8 @@ impl Model {
         let book = options.backend_memory.as_deref().map(Path::new);
         #[cfg(feature = "gpu")]
         if let Some(folder) = book.and_then(Path::parent) {
-            thimble_host::keep_pipelines_in(&folder.join("pipelines"));
+            // SAFETY: likewise.
+            unsafe { thimble_host::keep_pipelines_in(&folder.join("pipelines")) };
         }
         // What is not to be chosen is not measured either.
         let settings = match options.backend {

@@ -24,8 +24,11 @@ pub(crate) struct Mapped {
 
 impl Mapped {
     /// Maps the file.
+    #[allow(unsafe_code, reason = "a mapping; the promise is the user's")]
     pub(crate) fn open(path: &Path) -> Result<Mapped, Failure> {
-        let model = MappedModel::open(path).map_err(|error| match error {
+        // SAFETY: that nobody changes a model file in place while a command runs is what SECURITY.md asks of whoever runs
+        // it; our own commands write beside a file and rename.
+        let model = unsafe { MappedModel::map(path) }.map_err(|error| match error {
             OpenError::Io { path, source } => Failure::Io { action: "open", path, source },
             OpenError::Format { path, source } => Failure::Format { path, source },
             other => engine(other),
@@ -93,7 +96,12 @@ pub(crate) fn decided(mapped: &Mapped, settings: &Settings) -> Result<Settings, 
     let home = Home::find().ok();
     #[cfg(feature = "gpu")]
     if let Some(home) = &home {
-        thimble_host::keep_pipelines_in(&home.pipelines());
+        // SAFETY: the folder is in the user's own home, or where THIMBLE_HOME says; whoever can write there can change what
+        // this command does in other ways.
+        #[allow(unsafe_code, reason = "a folder that is trusted; the promise is the user's")]
+        unsafe {
+            thimble_host::keep_pipelines_in(&home.pipelines());
+        }
     }
     let book = home.map(|home| home.backends());
     let name = mapped.path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());

@@ -2,7 +2,7 @@
 //!
 //! The default features are what a chat needs. What is heavy to build comes with a feature: `gpu`, `eval`, `calibrate`,
 //! `plot`, `ggml`, or `full` for all but the last.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod catalogue;
 mod commands;

@@ -25,7 +25,7 @@ pub fn on_gpu() -> bool {
 pub fn converted(source: &Path, destination: &Path, quant: Quant) -> (MappedModel, Summary) {
     let options = Options { quant, ..Options::default() };
     let summary = convert(source, destination, &options, &mut |_| {}).expect("the source converts");
-    (MappedModel::open(destination).expect("what was just converted opens"), summary)
+    (MappedModel::read(destination).expect("what was just converted opens"), summary)
 }
 
 /// Runs `work` on a new session on `model`.

@@ -361,7 +361,7 @@ fn greedily(bench: &Bench, format: Format, user: &str, most: usize) -> String {
 
 /// The same with these settings.
 fn by_host(bench: &Bench, sampling: RuntimeSampling, format: Format, user: &str, most: usize) -> String {
-    let mapped = MappedModel::open(&bench.path("m.thimble")).unwrap();
+    let mapped = MappedModel::read(&bench.path("m.thimble")).unwrap();
     let file = mapped.file().unwrap();
     let plan = Plan::new(file.config(), &Settings::default()).unwrap();
     let mut memory = plan.allocate().unwrap();

@@ -82,7 +82,7 @@ fn a_model_does_not_diverge_from_itself_and_little_on_the_fast_path() {
     let [reference, _] = models(&golden, at.path());
     let quick = converted(at.path(), &at.path().join("q8.thimble"), Quant::Q8).0;
     let tokens = golden.tokens();
-    let same = [reference, MappedModel::open(&at.path().join("false.thimble")).unwrap()];
+    let same = [reference, MappedModel::read(&at.path().join("false.thimble")).unwrap()];
     let found = compare(&same, &[&tokens], true).unwrap();
     assert_eq!((found.kl.mean, found.kl.maximum, found.top_1_agreement), (0.0, 0.0, 1.0));
     assert_eq!(found.log_probability_difference, 0.0);

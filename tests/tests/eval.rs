@@ -351,7 +351,7 @@ fn weights_that_are_no_numbers_are_named() {
         *word = f32::NAN.to_le_bytes();
     }
     fs::write(&path, &file).unwrap();
-    let model = MappedModel::open(&path).unwrap();
+    let model = MappedModel::read(&path).unwrap();
     let error = evaluation(&model, &[Task::Piqa]).run(&AtomicBool::new(false), &mut |_| ()).unwrap_err();
     assert!(matches!(error, EvalError::NotFinite { .. }), "{error}");
     assert!(error.to_string().contains("piqa, item 0"), "{error}");

@@ -27,7 +27,7 @@ fn exported(source: &Path, folder: &Path, dtype: Dtype) -> Result<ExportSummary,
 
 fn converted(source: &Path, target: &Path, quant: Quant) -> MappedModel {
     convert(source, target, &Options { quant, ..Options::default() }, &mut |_| {}).unwrap();
-    MappedModel::open(target).unwrap()
+    MappedModel::read(target).unwrap()
 }
 
 /// The bytes of a section, header and all that lies before it aside.
@@ -126,7 +126,7 @@ fn a_thimble_file_keeps_its_encodings() {
         let first = converted(&path("source"), &path("first.thimble"), quant);
         let options = Options::default();
         let summary = convert(&path("first.thimble"), &path("again.thimble"), &options, &mut |_| {}).unwrap();
-        let again = MappedModel::open(&path("again.thimble")).unwrap();
+        let again = MappedModel::read(&path("again.thimble")).unwrap();
         assert!(tensors(&first) == tensors(&again), "{quant}");
         assert_eq!(summary.rounding, 0.0, "{quant}");
         // More bits than it has, and it stays what it is.

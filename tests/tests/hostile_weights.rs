@@ -48,7 +48,7 @@ fn any_weights_give_some_text() {
         for fill in [None, Some(ODD_NUMBERS[0]), Some(ODD_NUMBERS[1]), Some(ODD_NUMBERS[3])] {
             spoil(&mut file, fill);
             fs::write(&path, &file).unwrap();
-            let model = MappedModel::open(&path).unwrap();
+            let model = MappedModel::read(&path).unwrap();
             for kernels in KernelKind::ALL {
                 if kernels.kernels().is_err() {
                     continue;

@@ -32,7 +32,7 @@ impl Bench {
         fs::create_dir_all(&source).unwrap();
         Folder::new(ODD, BlockType::F32).write(&source, 1);
         convert(&source, &made, &Options { quant, ..Options::default() }, &mut |_| {}).unwrap();
-        MappedModel::open(&made).unwrap()
+        MappedModel::read(&made).unwrap()
     }
 }
 

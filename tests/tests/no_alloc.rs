@@ -182,7 +182,7 @@ fn a_chat_allocates_only_what_it_hands_out() {
     for threads in [1, 2] {
         let model = ModelOptions { threads: Some(threads), ..ModelOptions::default() };
         let model = Model::open(path("m"), model).unwrap();
-        let sampling = thimble_ffi::Sampling { temperature: 1.5, seed: Some(7), ..Default::default() };
+        let sampling = thimble_ffi::Sampling { temperature: Some(1.5), seed: Some(7), ..Default::default() };
         let (sampling, max_tokens) = (Some(sampling), Some(200));
         let mut pieces = 0;
         let mut heard = |ask: &dyn Fn(Arc<Collector>)| {

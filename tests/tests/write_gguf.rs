@@ -338,7 +338,7 @@ fn every_encoding_is_read_back_as_the_numbers_it_stands_for() {
         let path = at.path().join("model.thimble");
         for quant in Quant::ALL {
             convert(at.path(), &path, &Options { quant, ..Options::default() }, &mut |_| {}).unwrap();
-            let mapped = MappedModel::open(&path).unwrap();
+            let mapped = MappedModel::read(&path).unwrap();
             let (file, checkpoint) = (mapped.file().unwrap(), read::open(&path).unwrap());
             for (record, tensor) in file.tensors().iter().zip(checkpoint.tensors()) {
                 let (rows, columns) = (record.rows as usize, record.columns as usize);

@@ -153,7 +153,7 @@ fn state(path: &Path) -> State {
         Ok(data) if data.is_file() => {}
         _ => return State::Absent,
     }
-    match MappedModel::open(path) {
+    match MappedModel::read(path) {
         Err(OpenError::Format { source, .. }) => match source {
             FormatError::Version { expected, found } if found > expected => State::Newer(source.to_string()),
             // The header, which lists the sections, matches its checksum.

@@ -17,7 +17,7 @@ use thimble_runtime::format::{Directory, Encoding, FormatError, GROUP, ModelFile
 
 /// Opens a `.thimble` file, every byte of which is compared with its checksum.
 pub(super) fn open(path: &Path) -> Result<Checkpoint, ConvertError> {
-    let mapped = MappedModel::open(path)?;
+    let mapped = MappedModel::read(path)?;
     let file = mapped.file()?;
     file.verify()?;
     let config = *file.config();

@@ -33,8 +33,9 @@ impl Device {
     /// The same device, which keeps its pipelines in a file of `folder` where its API allows it (Vulkan). A file that is
     /// damaged, or another driver's, is not used and written anew; what cannot be written costs time at the next start only.
     ///
+    /// # Safety
     /// The driver believes what is in the file: whoever can write to `folder` has to be trusted as the program itself is.
-    pub fn with_pipelines_in(mut self, folder: &Path) -> Device {
+    pub unsafe fn with_pipelines_in(mut self, folder: &Path) -> Device {
         let Some(key) = wgpu::util::pipeline_cache_key(&self.device.adapter_info()) else { return self };
         if !self.device.features().contains(wgpu::Features::PIPELINE_CACHE) {
             return self;

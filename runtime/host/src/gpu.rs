@@ -18,8 +18,11 @@ static OPEN: Mutex<Option<Device>> = Mutex::new(None);
 static PIPELINES: OnceLock<PathBuf> = OnceLock::new();
 
 /// Lets devices keep their compiled shaders in this folder, where the driver leaves that to programs: the next start is
-/// quicker. The folder has to be as trustworthy as the program itself. Called once, in front of the first session.
-pub fn keep_pipelines_in(folder: &Path) {
+/// quicker. Called once, in front of the first session.
+///
+/// # Safety
+/// The folder is as trustworthy as the program itself: drivers believe what they find there.
+pub unsafe fn keep_pipelines_in(folder: &Path) {
     // A second call is too late for the device that is open.
     let _ = PIPELINES.set(folder.to_owned());
 }
@@ -35,7 +38,8 @@ pub fn device() -> Result<Device, GpuError> {
     }
     let device = Device::open(named().as_deref())?;
     let device = match PIPELINES.get() {
-        Some(folder) => device.with_pipelines_in(folder),
+        // SAFETY: the promise made to `keep_pipelines_in`.
+        Some(folder) => unsafe { device.with_pipelines_in(folder) },
         None => device,
     };
     Ok(open.insert(device).clone())

@@ -1,8 +1,8 @@
-//! A model file, mapped.
+//! A model file, mapped or read.
 
-use memmap2::Mmap;
+use memmap2::{Mmap, MmapMut};
 use std::fs::File;
-use std::io;
+use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use thimble_runtime::format::{FormatError, ModelFile};
 use thiserror::Error;
@@ -34,7 +34,7 @@ pub enum OpenError {
     },
 }
 
-/// A mapped model file whose tables have been checked.
+/// A model file in memory, whose tables have been checked.
 #[derive(Debug)]
 pub struct MappedModel {
     map: Mmap,
@@ -42,24 +42,35 @@ pub struct MappedModel {
 }
 
 impl MappedModel {
-    /// Maps `path` and checks header and tables; weights are read when they are first used.
+    /// Maps `path` and checks header and tables; weights are read when they are first used, and shared with every other
+    /// process that maps the file.
     ///
-    /// The file must not be changed in place while it is mapped: what was checked is not checked again.
-    /// Replacing it by renaming another over it, as thimble does, is fine.
-    pub fn open(path: &Path) -> Result<MappedModel, OpenError> {
-        let path = path.to_owned();
-        let io = |source| OpenError::Io { path: path.clone(), source };
-        let file = File::open(&path).map_err(io)?;
-        if !file.metadata().map_err(io)?.is_file() {
-            return Err(OpenError::NotAFile { path });
-        }
-        // SAFETY: the mapping is read-only and private to this process; a file that another process
-        // overwrites in place, against this function's documentation, changes numbers (which every reader treats as
-        // untrusted) and texts (which were checked once); one that it truncates ends this one with a bus error.
+    /// # Safety
+    /// As long as the model is there, nobody changes the file in place or shortens it: what was checked is not checked
+    /// again, and the texts in it are taken for what they were. Replacing it by renaming another over it, as thimble does,
+    /// is fine.
+    ///
+    /// # Errors
+    /// No file, or no model in it.
+    pub unsafe fn map(path: &Path) -> Result<MappedModel, OpenError> {
+        let (file, io) = opened(path)?;
+        // SAFETY: the caller's promise.
         let map = unsafe { Mmap::map(&file) }.map_err(io)?;
-        let model = MappedModel { map, path };
-        model.file().map_err(|source| OpenError::Format { path: model.path.clone(), source })?;
-        Ok(model)
+        checked(map, path)
+    }
+
+    /// Reads all of `path` into memory of its own: what becomes of the file afterwards does not matter.
+    ///
+    /// # Errors
+    /// No file, or no model in it; too little memory.
+    pub fn read(path: &Path) -> Result<MappedModel, OpenError> {
+        let (mut file, io) = opened(path)?;
+        let len = file.metadata().map_err(&io)?.len();
+        // A file of a single byte is refused with its length, like any other that is too short.
+        let len = usize::try_from(len).map_err(|_| io(ErrorKind::OutOfMemory.into()))?;
+        let mut memory = MmapMut::map_anon(len.max(1)).map_err(&io)?;
+        file.read_exact(&mut memory[..len]).map_err(&io)?;
+        checked(memory.make_read_only().map_err(io)?, path)
     }
 
     /// The checked view; cheap enough to be made whenever it is needed.
@@ -71,4 +82,21 @@ impl MappedModel {
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// The file, and what an error of the system's becomes.
+fn opened(path: &Path) -> Result<(File, impl Fn(io::Error) -> OpenError + Clone), OpenError> {
+    let named = path.to_owned();
+    let io = move |source| OpenError::Io { path: named.clone(), source };
+    let file = File::open(path).map_err(&io)?;
+    if !file.metadata().map_err(&io)?.is_file() {
+        return Err(OpenError::NotAFile { path: path.to_owned() });
+    }
+    Ok((file, io))
+}
+
+fn checked(map: Mmap, path: &Path) -> Result<MappedModel, OpenError> {
+    let model = MappedModel { map, path: path.to_owned() };
+    model.file().map_err(|source| OpenError::Format { path: model.path.clone(), source })?;
+    Ok(model)
 }

@@ -134,6 +134,6 @@ fn converted(run: &Path, checkpoint: &Path, temporary: &TempDir) -> Result<(Mapp
     let options = Options { quant: Quant::F32, ..Options::default() };
     let invalid = |error: &dyn std::fmt::Display| Error::Invalid(error.to_string());
     convert(&folder, &file, &options, &mut |_| ()).map_err(|error| invalid(&error))?;
-    let model = MappedModel::open(&file).map_err(|error| invalid(&error))?;
+    let model = MappedModel::read(&file).map_err(|error| invalid(&error))?;
     Ok((model, state.step))
 }

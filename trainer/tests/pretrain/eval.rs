@@ -34,7 +34,7 @@ fn a_checkpoint_is_evaluated_as_its_export_is() {
     let file = bench.path("exported.thimble");
     let options = Options { quant: Quant::Keep, ..Options::default() };
     convert(&bench.path("exported"), &file, &options, &mut |_| ()).unwrap();
-    let model = MappedModel::open(&file).unwrap();
+    let model = MappedModel::read(&file).unwrap();
     let evaluation = Evaluation {
         model: &model,
         name: "exported".into(),

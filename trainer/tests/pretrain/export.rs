@@ -25,7 +25,7 @@ fn runtime_scores(folder: &Path, ids: &[u32]) -> Vec<f64> {
     let file = folder.with_extension("thimble");
     let options = Conversion { quant: Quant::Keep, ..Conversion::default() };
     convert(folder, &file, &options, &mut |_| {}).unwrap();
-    let mapped = MappedModel::open(&file).unwrap();
+    let mapped = MappedModel::read(&file).unwrap();
     let file = mapped.file().unwrap();
     let settings = Settings {
         exact: true,

@@ -306,7 +306,8 @@ fn pipelines_are_kept() {
     };
     let run = || {
         let name = device.report().name.clone();
-        let device = Device::open(Some(&name)).unwrap().with_pipelines_in(&inside);
+        // SAFETY: a folder of this test's own.
+        let device = unsafe { Device::open(Some(&name)).unwrap().with_pipelines_in(&inside) };
         let mut gpu = Gpu::new(&device, &weights, &options(KvKind::F16, 32, 1)).unwrap();
         gpu.logits_behind(&Batch { tokens: &[Token(1)], position: 0 }).unwrap().to_vec()
     };
