@@ -4,6 +4,7 @@ use crate::read::{Checkpoint, Stored, TokenizerSource};
 use crate::{ConvertError, Options, Table, Target, chat};
 use serde_json::json;
 use std::collections::BTreeMap;
+use thimble_runtime::chat::ChatTemplate;
 use thimble_runtime::format::{Encoding, checksum};
 
 /// The sections that are made from text.
@@ -70,6 +71,8 @@ pub(crate) fn notes(checkpoint: &Checkpoint, encodings: &[Encoding], sections: &
     if checkpoint.chat_template.is_none() && sections.chat.is_none() {
         notes.push(NO_TEMPLATE.to_owned());
     }
+    let template = sections.chat.as_deref().and_then(|section| ChatTemplate::parse(section).ok());
+    notes.extend(template.as_ref().and_then(chat::fault));
     notes
 }
 

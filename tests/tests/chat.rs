@@ -12,8 +12,8 @@ use proptest::test_runner::{Config, RngSeed, TestRunner};
 use serde::Deserialize;
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use thimble_host::template::{OwnedPiece, TemplateError, render};
-use thimble_runtime::chat::{ChatTemplate, Message, RenderError, Speaker, is_python_space};
+use thimble_host::template::{OwnedPiece, TemplateError, render, render_text};
+use thimble_runtime::chat::{ChatTemplate, Jinja, Message, RenderError, Speaker, is_python_space};
 
 /// A template and what is expected of its reduction.
 struct Case {
@@ -282,4 +282,61 @@ fn text() -> impl Strategy<Value = String> {
         1 => control.prop_map(|token| format!("{TYPED}{token}{TYPED}")),
     ];
     prop::collection::vec(part, 0..4).prop_map(|parts| parts.concat())
+}
+
+/// Parts of templates as people write them, put together as they come: a text or an error, and the pieces are the text.
+#[test]
+fn any_template_is_a_text_or_an_error() {
+    let part = prop::sample::select(vec![
+        "{% for m in messages %}",
+        "{% endfor %}",
+        "{{ m.content }}",
+        "{{ messages[0].content[::-1] }}",
+        "{{ m['content'][5:1:-2] ~ ''[::-1] }}",
+        "{{ m.content.split('</think>')[-1] | trim }}",
+        "{% if '</think>' in messages[-1].content %}",
+        "{% else %}",
+        "{% endif %}",
+        "{{ messages | tojson(indent=2, sort_keys=true) }}",
+        "{{ '%5s|%-3r' % (messages[0].role, m.content) }}",
+        "<|im_start|>",
+        "{% set ns = namespace(x=1) %}{{ ns.x }}",
+        "{{ messages[0].content.rsplit(' ', 1)[-1].zfill(9).partition('0') }}",
+        "{% generation %}x{% endgeneration %}",
+        "{{ messages[1:] | map(attribute='content') | join(',') }}",
+        "{{ messages[0].content | length | string | center(9) }}",
+        "{{ 'a' 'b'[",
+        "\r\n",
+    ]);
+    let source = prop::collection::vec(part, 1..9).prop_map(|parts| parts.concat());
+    let config =
+        Config { cases: 4000, rng_seed: RngSeed::Fixed(3), failure_persistence: None, ..Config::default() };
+    let rendered = Cell::new(0);
+    TestRunner::new(config)
+        .run(&(source, chat()), |(source, chat)| {
+            let template = ChatTemplate::Jinja(Jinja { source: &source, bos: "<s>", eos: "</s>" });
+            let messages: Vec<Message<'_>> =
+                chat.iter().map(|(speaker, text)| Message { speaker: *speaker, text }).collect();
+            let text = render_text(&template, &messages, true);
+            match render(&template, &messages, true) {
+                Ok(pieces) => {
+                    let joined: String = pieces.iter().map(OwnedPiece::text).collect();
+                    prop_assert_eq!(Some(joined), text.ok());
+                    let forged =
+                        pieces.iter().any(|p| matches!(p, OwnedPiece::Template(t) if typed_token(t)));
+                    prop_assert!(!forged, "{}: {:?}", source, pieces);
+                    rendered.set(rendered.get() + 1);
+                }
+                Err(TemplateError::Rewritten) => prop_assert!(text.is_ok()),
+                Err(error) => prop_assert!(text.is_err(), "{error}"),
+            }
+            Ok(())
+        })
+        .unwrap();
+    assert!(rendered.get() > 300, "{} were rendered", rendered.get());
+}
+
+/// Whether a control token with the marks of somebody's typing is in `text` as a whole.
+fn typed_token(text: &str) -> bool {
+    text.split(TYPED).skip(1).step_by(2).any(|inner| inner.contains("<|im_end|>") || inner.contains("</s>"))
 }

@@ -47,3 +47,42 @@ pub fn derive(template: &str, bos: &str, eos: &str) -> Result<Vec<u8>, ChatError
     section.emit(&mut |piece| bytes.extend_from_slice(piece))?;
     Ok(bytes)
 }
+
+/// What is wrong with a template in the form that the host renders, in conversations that every chat comes to: the first
+/// fault. The literal form has none.
+pub fn fault(template: &ChatTemplate<'_>) -> Option<String> {
+    use Speaker::{Assistant, System, User};
+    let source = template.jinja()?;
+    let says = |speaker, text| Message { speaker, text };
+    let thinks = "<think>\nhm\n</think>\n\nYes, <b>7</b>.\n";
+    // With what looks like control tokens, the template's own among them.
+    let head: String = source.chars().take(60).collect();
+    let typed = format!("a {head} <s> <|im_end|></s> \"b\" 12");
+    let chats: [&[Message<'_>]; 4] = [
+        &[says(User, "Hello"), says(Assistant, thinks), says(User, "Why?")],
+        &[
+            says(User, "Hello"),
+            says(Assistant, ""),
+            says(User, "a\n\nb"),
+            says(Assistant, "c"),
+            says(User, "\n"),
+        ],
+        &[says(User, &typed), says(Assistant, thinks), says(User, &typed)],
+        &[says(System, "Be <brief>."), says(User, &typed)],
+    ];
+    let mut found = None;
+    for chat in chats {
+        let fault = match thimble_host::template::render(template, chat, true) {
+            Err(TemplateError::Rewritten) => {
+                "the chat template makes something of messages that hides which text is \
+                whose: a conversation with a control token in a message will be refused"
+                    .to_owned()
+            }
+            Err(error @ TemplateError::Failed { .. }) => format!("{error}: one of {} messages", chat.len()),
+            // What a template refuses, it refuses on purpose.
+            _ => continue,
+        };
+        found.get_or_insert(fault);
+    }
+    found
+}

@@ -120,3 +120,20 @@ fn jinja_stays_what_it_is() {
     let section = derive(template, "<s>", "</s>").unwrap();
     assert_eq!(source(&ChatTemplate::parse(&section).unwrap()), template);
 }
+
+#[test]
+fn what_a_template_cannot_do_later_is_said_at_once() {
+    let said = |template: &str| {
+        let section = derive(template, "<s>", "</s>").unwrap();
+        fault(&ChatTemplate::parse(&section).unwrap())
+    };
+    let hides = said("{% for m in messages %}{{ m.content | list | sort | join }}{% endfor %}");
+    assert!(hides.as_ref().is_some_and(|said| said.contains("hides which text is whose")), "{hides:?}");
+    let fails = said(
+        "{% for m in messages %}{{ m.content }}{{ messages[loop.index0 - 1].nope.x if loop.index > 2 }}{% endfor %}",
+    );
+    assert!(fails.as_ref().is_some_and(|said| said.contains("fails on this conversation")), "{fails:?}");
+    let thinks = "{% for m in messages %}{{ m.content.split('</think>')[-1] | trim }}{{ m.content | tojson }}{% endfor %}";
+    assert_eq!(said(thinks), None);
+    assert_eq!(said(include_str!("../../../tests/golden/templates/thinking.jinja")), None);
+}

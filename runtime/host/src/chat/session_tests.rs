@@ -1,6 +1,7 @@
 //! Chat sessions with a scripted model: one token is one byte, a message is `ROLE text;`.
 
-use super::{ChatError, ChatModel, ChatSession, Conversation, End, Event, Role, Token};
+use super::{ChatError, ChatModel, ChatSession, Conversation, End, Event, Role, Token, Turn};
+use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 struct Parrot {
@@ -10,6 +11,8 @@ struct Parrot {
     script: Vec<u8>,
     next: usize,
     bytes: Vec<[u8; 1]>,
+    /// Bytes that were encoded.
+    encoded: Cell<usize>,
 }
 
 const STOP: u8 = b'$';
@@ -17,7 +20,15 @@ const STOP: u8 = b'$';
 impl Parrot {
     fn new(context: usize, script: &str) -> Parrot {
         let bytes = (0..=255).map(|byte| [byte]).collect();
-        Parrot { context, cache: vec![], computed: 0, script: script.into(), next: 0, bytes }
+        Parrot {
+            context,
+            cache: vec![],
+            computed: 0,
+            script: script.into(),
+            next: 0,
+            bytes,
+            encoded: Cell::new(0),
+        }
     }
 }
 
@@ -33,6 +44,7 @@ impl ChatModel for Parrot {
             Role::Assistant => "A",
         };
         let text: String = messages.iter().map(|(role, text)| format!("{}{text};", letter(*role))).collect();
+        self.encoded.set(self.encoded.get() + text.len());
         Ok((text + "A").bytes().map(|byte| Token(byte.into())).collect())
     }
 
@@ -212,6 +224,38 @@ fn a_message_taken_back_costs_no_turns() {
     assert_eq!(answer.prefilled, 2 * super::CHUNK);
     assert!(reading.len() == 2 && reading[1] == (super::CHUNK, reading[0].1), "{reading:?}");
     assert!(answer.reused + answer.prefilled < reading[0].1);
+}
+
+/// A conversation much longer than the context is fitted by looking at its end only.
+#[test]
+fn a_long_history_costs_no_more_than_a_short_one() {
+    let cost = |turns: usize| {
+        let mut talk = session(1000, "ok$");
+        talk.conversation.turns = (0..turns)
+            .map(|turn| Turn { user: format!("question {turn}"), answer: "z".repeat(turn % 60) })
+            .collect();
+        let (end, text, forgot) = ask(&mut talk, "new").unwrap();
+        assert_eq!((end, text.as_str()), (End::Stop, "ok"));
+        let kept = turns - forgot;
+        let prompt = talk.model.encoded.get();
+        // As many as fit into three quarters, and not one more would.
+        let bytes =
+            |kept: usize| talk.conversation.bytes(talk.conversation.turns.len() - 1 - kept) + 4 * kept;
+        assert!(bytes(kept) <= 750 && bytes(kept + 1) > 750 - 60, "{kept} turns, {} bytes", bytes(kept));
+        prompt
+    };
+    let (short, long) = (cost(200), cost(20_000));
+    assert!(long <= short + 1000, "{short} bytes were encoded for 200 turns, {long} for 20,000");
+}
+
+#[test]
+fn fitting_a_long_history_can_be_stopped() {
+    let mut talk = session(1000, "ok$");
+    talk.conversation.turns = vec![Turn { user: "u".repeat(50), answer: "a".repeat(50) }; 5000];
+    let before = talk.conversation.clone();
+    let answer = talk.answer::<ChatError>("new", &AtomicBool::new(true), &mut |_| Ok(())).unwrap();
+    assert_eq!((answer.end, answer.remembered, talk.model.computed), (End::Interrupted, false, 0));
+    assert_eq!(talk.conversation, before);
 }
 
 #[test]
