@@ -21,6 +21,8 @@ mod report;
 mod sampling;
 #[path = "cli/setup.rs"]
 mod setup;
+#[path = "cli/sources.rs"]
+mod sources;
 
 use serde_json::{Value, json};
 use setup::setup;
@@ -457,20 +459,6 @@ fn offline_is_one_clear_sentence() {
     pulled.fails(1, "cannot be reached");
     assert_eq!(pulled.stderr.lines().filter(|line| line.starts_with("error:")).count(), 1);
     assert!(pulled.stderr.contains("HF_ENDPOINT"), "{}", pulled.stderr);
-}
-
-#[test]
-fn a_folder_converted_without_a_choice_says_what_it_became() {
-    let bench = setup("choice");
-    let told = bench.run(&["convert", "hf", "-o", "m.thimble"], b"");
-    told.succeeds();
-    assert!(told.stderr.contains("stored as f32 (0."), "{}", told.stderr);
-    assert!(told.stderr.contains("--quant q4 makes about 0."), "{}", told.stderr);
-    for (source, more) in [("hf", &["--quant", "q8"][..]), ("m.thimble", &[])] {
-        let told = bench.run(&[&["convert", source, "-o", "n.thimble"], more].concat(), b"");
-        told.succeeds();
-        assert!(!told.stderr.contains("stored as"), "{}", told.stderr);
-    }
 }
 
 #[test]
