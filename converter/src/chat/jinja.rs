@@ -1,6 +1,7 @@
 //! From the chat section of a model file back to Jinja source.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::fmt::Write;
 use thimble_runtime::chat::{Around, ChatTemplate, Literals, SystemRule};
 
@@ -150,7 +151,8 @@ const TAKEN: [&str; 16] = [
 /// `trim_blocks` takes away, so that the template begins a line as before.
 pub fn with_tokens<'t>(template: &'t str, named: &[(String, String)]) -> Cow<'t, str> {
     let mut out = String::new();
-    for (name, text) in named.iter().filter(|(name, _)| is_name(name) && mentions(template, name)) {
+    let words: HashSet<&str> = template.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+    for (name, text) in named.iter().filter(|(name, _)| is_name(name) && words.contains(name.as_str())) {
         let _ = write!(out, "{{% set {name} = ");
         quote(&mut out, text);
         out.push_str(" %}");
@@ -165,12 +167,4 @@ pub fn with_tokens<'t>(template: &'t str, named: &[(String, String)]) -> Cow<'t,
 fn is_name(name: &str) -> bool {
     let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
     plain && !name.starts_with(|c: char| c.is_ascii_digit()) && !name.is_empty() && !TAKEN.contains(&name)
-}
-
-/// Whether a name stands in the template as a whole word.
-fn mentions(template: &str, name: &str) -> bool {
-    let part = |c: char| c.is_alphanumeric() || c == '_';
-    template
-        .match_indices(name)
-        .any(|(at, _)| !template[..at].ends_with(part) && !template[at + name.len()..].starts_with(part))
 }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use tokenizers::{AddedToken, Tokenizer};
 
 /// An added token.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Token {
     pub(super) content: String,
     pub(super) single_word: bool,
@@ -67,7 +67,7 @@ impl Token {
 }
 
 /// A token that may be given by its text alone.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Text {
     /// The text.
     Plain(String),

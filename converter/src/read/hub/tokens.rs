@@ -66,109 +66,45 @@ impl Declared {
         let class = init.get("tokenizer_class").and_then(Ordered::text).map(str::to_owned).or(class);
         let class = class.unwrap_or_default();
         refuse_settings(&init, &class)?;
+        let anew = GPT2.contains(&class.as_str());
+        let there = of_tokenizer_json(tokenizer)?;
 
-        if !init.get(EXTRA).is_some_and(is_true)
-            && let Some(old) = init.take(ADDITIONAL)
-        {
-            init.set(EXTRA.to_owned(), old);
-        }
-        let mut specific = Fields::default();
-        // Objects come to it later, and so before these.
-        let own = |(name, value): (&str, &Ordered)| is_own_name(name, value).then(|| name.to_owned());
-        let texts = init.iter().filter(|(_, value)| value.text().is_some());
-        for name in texts.filter_map(own).collect::<Vec<_>>() {
-            if let Some(value) = init.take(&name) {
-                specific.set(name, value);
-            }
-        }
-        move_extra(&mut init, &mut specific);
-        if specific.iter().next().is_none()
-            && let Some(Ordered::Object(fields)) = init.take(SPECIFIC)
-        {
-            specific = fields;
-        }
-
-        let mut decoder: BTreeMap<i64, Token> = BTreeMap::new();
-        let mut place = CONFIG;
-        match init.take(DECODER) {
-            Some(described) => {
-                let wrong = || wrong(CONFIG, DECODER, "an object of tokens by id");
-                for (id, token) in described.fields().ok_or_else(wrong)?.iter() {
-                    let id = id.trim().parse().map_err(|_| wrong())?;
-                    decoder.insert(id, Token::parse(token, CONFIG, DECODER)?);
-                }
-            }
+        let mut own = own_names(&mut init);
+        let (decoder, place) = match init.take(DECODER) {
+            Some(described) => (described_tokens(&described)?, CONFIG),
             None => {
+                let place = if map.is_some() { MAP } else { CONFIG };
                 if let Some(map) = map {
-                    place = MAP;
                     merge(&mut init, map)?;
-                    move_extra(&mut init, &mut specific);
+                    move_extra(&mut init, &mut own);
                 }
+                let mut decoder = BTreeMap::new();
                 if let Some(added) = added {
                     decoder.extend(plain_added(added, &init)?);
                 }
-                decoder.extend(of_tokenizer_json(tokenizer)?);
-            }
-        }
-        let by_text: HashMap<&str, &Token> =
-            decoder.values().map(|token| (token.content.as_str(), token)).collect();
-
-        let default = |name: &str| {
-            let end = Ordered::Plain("<|endoftext|>".into());
-            let padding = tokenizer.get("padding").and_then(|padding| padding.get("pad_token"));
-            match name {
-                "bos_token" | "eos_token" | "unk_token" if GPT2.contains(&class.as_str()) => {
-                    token_id(tokenizer, "<|endoftext|>").is_some().then_some(end)
-                }
-                "pad_token" if !GPT2.contains(&class.as_str()) => {
-                    padding.map(|text| Ordered::Plain(text.clone()))
-                }
-                _ => None,
+                decoder.extend(there.clone());
+                (decoder, place)
             }
         };
-        let mut named: Vec<(String, Text)> = Vec::new();
-        for name in NAMES {
-            let given = init.take(name).or_else(|| default(name));
-            if let Some(text) = given.filter(|value| !value.is_null()) {
-                let text = Text::parse(&text, place, name)?;
-                let known = by_text.get(text.content()).map(|&token| Text::Token(token.clone()));
-                named.push((name.to_owned(), known.unwrap_or(text)));
+        for (name, value) in defaults(tokenizer, anew) {
+            if init.get(name).is_none() {
+                init.set(name.to_owned(), value);
             }
         }
-        // Objects, and names of the map; then what was taken out before.
-        let late: Vec<String> = init.iter().filter_map(own).collect();
-        let late: Vec<_> =
-            late.into_iter().filter_map(|name| Some((name.clone(), init.take(&name)?))).collect();
-        for (name, value) in late.into_iter().chain(specific) {
-            let text = Text::parse(&value, place, &name)?;
-            match named.iter_mut().find(|(known, _)| *known == name) {
-                Some((_, old)) => *old = text,
-                None => named.push((name, text)),
-            }
-        }
-        let extra = init.take(EXTRA).or_else(|| init.take(ADDITIONAL)).filter(|list| !list.is_null());
-        let extra = match extra {
-            None => Vec::new(),
-            Some(Ordered::Array(list)) => {
-                list.iter().map(|token| Text::parse(token, place, EXTRA)).collect::<Result<_, _>>()?
-            }
-            Some(_) => return Err(wrong(place, EXTRA, "a list of texts, or an object of texts by name")),
-        };
+        let named = named(&mut init, own, &decoder, place)?;
+        let extra = extra(&mut init, place)?;
 
-        let anew = GPT2.contains(&class.as_str());
-        let mut known = HashSet::new();
+        let mut known: HashSet<String> = decoder.values().map(|token| token.content.clone()).collect();
         if !anew {
-            known.extend(of_tokenizer_json(tokenizer)?.into_values().map(|token| token.content));
+            known.extend(there.into_values().map(|token| token.content));
         }
-        known.extend(decoder.values().map(|token| token.content.clone()));
         let mut add: Vec<Text> = decoder.into_values().map(Text::Token).collect();
-        let mut new: Vec<Text> = Vec::new();
+        let mut seen = HashSet::new();
         for text in named.iter().map(|(_, text)| text).chain(&extra) {
-            if !known.contains(text.content()) && !new.contains(text) {
-                new.push(text.clone());
+            if !known.contains(text.content()) && seen.insert(text) {
+                add.push(text.clone());
             }
         }
-        add.extend(new);
         let named_texts: HashSet<&str> = named.iter().map(|(_, text)| text.content()).collect();
         let special = |text: Text| match text {
             Text::Plain(content) => Token::special(content),
@@ -180,6 +116,104 @@ impl Declared {
         let add = add.into_iter().map(special).collect();
         let named = named.iter().map(|(name, text)| (name.clone(), text.content().to_owned())).collect();
         Ok(Declared { named, add, anew })
+    }
+}
+
+/// Takes the names of this model alone out of tokenizer_config.json, those that stand there as texts.
+fn own_names(init: &mut Fields) -> Fields {
+    if !init.get(EXTRA).is_some_and(is_true)
+        && let Some(old) = init.take(ADDITIONAL)
+    {
+        init.set(EXTRA.to_owned(), old);
+    }
+    let mut own = Fields::default();
+    let texts: Vec<String> = init
+        .iter()
+        .filter(|(name, value)| value.text().is_some() && is_own_name(name, value))
+        .map(|(name, _)| name.to_owned())
+        .collect();
+    for name in texts {
+        if let Some(value) = init.take(&name) {
+            own.set(name, value);
+        }
+    }
+    move_extra(init, &mut own);
+    if own.iter().next().is_none()
+        && let Some(Ordered::Object(fields)) = init.take(SPECIFIC)
+    {
+        own = fields;
+    }
+    own
+}
+
+/// The tokens of `added_tokens_decoder` by id.
+fn described_tokens(described: &Ordered) -> Result<BTreeMap<i64, Token>, ConvertError> {
+    let wrong = || wrong(CONFIG, DECODER, "an object of tokens by id");
+    let token = |(id, token): (&str, &Ordered)| {
+        let id = id.trim().parse().map_err(|_| wrong())?;
+        Ok((id, Token::parse(token, CONFIG, DECODER)?))
+    };
+    described.fields().ok_or_else(wrong)?.iter().map(token).collect()
+}
+
+/// Names that count where nobody gives them, not even as null.
+fn defaults(tokenizer: &Json, gpt2: bool) -> Vec<(&'static str, Ordered)> {
+    let end = "<|endoftext|>";
+    let padding = tokenizer.get("padding").and_then(|padding| padding.get("pad_token"));
+    match gpt2 {
+        // A text that is no token would only add one.
+        true if token_id(tokenizer, end).is_some() => {
+            ["bos_token", "eos_token", "unk_token"].map(|name| (name, Ordered::Plain(end.into()))).into()
+        }
+        true => Vec::new(),
+        false => padding.map(|text| ("pad_token", Ordered::Plain(text.clone()))).into_iter().collect(),
+    }
+}
+
+/// All named tokens in the order of transformers: the usual names, then the model's own, objects before texts.
+fn named(
+    init: &mut Fields,
+    own: Fields,
+    decoder: &BTreeMap<i64, Token>,
+    place: &'static str,
+) -> Result<Vec<(String, Text)>, ConvertError> {
+    let by_text: HashMap<&str, &Token> =
+        decoder.values().map(|token| (token.content.as_str(), token)).collect();
+    let mut named = Vec::new();
+    for name in NAMES {
+        if let Some(text) = init.take(name).filter(|value| !value.is_null()) {
+            let text = Text::parse(&text, place, name)?;
+            let described = by_text.get(text.content()).map(|&token| Text::Token(token.clone()));
+            named.push((name.to_owned(), described.unwrap_or(text)));
+        }
+    }
+    let mut all = Fields::default();
+    let late: Vec<String> = init
+        .iter()
+        .filter(|(name, value)| is_own_name(name, value))
+        .map(|(name, _)| name.to_owned())
+        .collect();
+    let late = late.into_iter().filter_map(|name| init.take(&name).map(|value| (name, value)));
+    for (name, value) in late.chain(own) {
+        all.set(name, value);
+    }
+    for (name, value) in all {
+        let text = Text::parse(&value, place, &name)?;
+        match named.iter_mut().take(NAMES.len()).find(|(known, _)| *known == name) {
+            Some((_, usual)) => *usual = text,
+            None => named.push((name, text)),
+        }
+    }
+    Ok(named)
+}
+
+/// The listed tokens without a name.
+fn extra(init: &mut Fields, place: &'static str) -> Result<Vec<Text>, ConvertError> {
+    match init.take(EXTRA).or_else(|| init.take(ADDITIONAL)) {
+        None => Ok(Vec::new()),
+        Some(Ordered::Array(list)) => list.iter().map(|token| Text::parse(token, place, EXTRA)).collect(),
+        Some(list) if list.is_null() => Ok(Vec::new()),
+        Some(_) => Err(wrong(place, EXTRA, "a list of texts, or an object of texts by name")),
     }
 }
 
