@@ -236,13 +236,10 @@ fn a_long_history_costs_no_more_than_a_short_one() {
             .collect();
         let (end, text, forgot) = ask(&mut talk, "new").unwrap();
         assert_eq!((end, text.as_str()), (End::Stop, "ok"));
-        let kept = turns - forgot;
-        let prompt = talk.model.encoded.get();
-        // As many as fit into three quarters, and not one more would.
-        let bytes =
-            |kept: usize| talk.conversation.bytes(talk.conversation.turns.len() - 1 - kept) + 4 * kept;
-        assert!(bytes(kept) <= 750 && bytes(kept + 1) > 750 - 60, "{kept} turns, {} bytes", bytes(kept));
-        prompt
+        // As many as fit into three quarters: the next one, of 80 bytes at most, would not.
+        let bytes = talk.conversation.bytes(0) + 4 * talk.conversation.turns.len();
+        assert!((750 - 80..750).contains(&bytes), "{bytes} bytes after {forgot} turns were forgotten");
+        talk.model.encoded.get()
     };
     let (short, long) = (cost(200), cost(20_000));
     assert!(long <= short + 1000, "{short} bytes were encoded for 200 turns, {long} for 20,000");
