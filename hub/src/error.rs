@@ -76,8 +76,8 @@ impl Repository {
                 )
             }
             (401, Some(origin)) if code != "GatedRepo" => format!(
-                "the token from {origin} is not valid, or there is no such repository; check the name, and replace the \
-                 token with one from {endpoint}/settings/tokens"
+                "the token from {origin} is not valid, or there is no such repository; check the name, and remove \
+                 the token, or replace it with one from {endpoint}/settings/tokens"
             ),
             (401 | 403, Some(origin)) => format!(
                 "the token from {origin} may not read it; accept the licence at {page} with the token's account, and let \

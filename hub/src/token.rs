@@ -3,8 +3,12 @@
 use crate::error::HubError;
 use crate::variable;
 use std::fmt;
-use std::io::ErrorKind;
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
+
+/// Most bytes of a token's file.
+const MOST_BYTES: u64 = 4096;
 
 /// A token, if there is one. It is shown nowhere.
 #[derive(Clone)]
@@ -28,7 +32,7 @@ impl Token {
         };
         let mut unreadable = None;
         for file in files {
-            match std::fs::read(&file) {
+            match start(&file) {
                 Ok(bytes) => {
                     let value = String::from_utf8_lossy(&bytes).trim().to_owned();
                     if !value.is_empty() {
@@ -84,6 +88,13 @@ impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Token from {}", self.origin().unwrap_or("nowhere"))
     }
+}
+
+/// A file's first bytes: a token has some forty, and a variable may name any file.
+fn start(file: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(file)?.take(MOST_BYTES).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// HF_HOME, or else `.cache/huggingface` in the home folder.

@@ -9,7 +9,7 @@ pub(super) struct Gzip<R: BufRead> {
 }
 
 enum State<R: BufRead> {
-    Member(GzDecoder<R>),
+    Member(Box<GzDecoder<R>>),
     Between(R),
     Done,
 }
@@ -17,7 +17,7 @@ enum State<R: BufRead> {
 impl<R: BufRead> Gzip<R> {
     pub(super) fn new(packed: R) -> Gzip<R> {
         // The first member has to be there: an empty file is a broken one, and so is one of zeros.
-        Gzip { state: State::Member(GzDecoder::new(packed)) }
+        Gzip { state: State::Member(Box::new(GzDecoder::new(packed))) }
     }
 }
 
@@ -40,7 +40,7 @@ impl<R: BufRead> Read for Gzip<R> {
                 }
                 State::Between(mut packed) => match next(&mut packed)? {
                     // The first byte of a member's head.
-                    Some(0x1F) => self.state = State::Member(GzDecoder::new(packed)),
+                    Some(0x1F) => self.state = State::Member(Box::new(GzDecoder::new(packed))),
                     Some(other) => {
                         return Err(io::Error::new(
                             ErrorKind::InvalidData,
