@@ -74,8 +74,7 @@ impl Repository {
         }
         let (endpoint, repository) = (&self.hub.client.endpoint, escape(&self.repo.url()));
         let url = format!("{endpoint}/{repository}/resolve/{}/{}", self.revision(), escape(file));
-        let answer =
-            self.hub.client.get(&url, Some("bytes=0-0")).map_err(|error| self.unreachable(&error))?;
+        let answer = self.hub.client.probe(&url).map_err(|error| self.unreachable(&error))?;
         let response = &answer.response;
         // An empty file has no first byte.
         let empty = response.status().as_u16() == 416;

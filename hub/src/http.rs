@@ -9,6 +9,8 @@ use ureq::{Agent, Body};
 
 /// How long it may take to find the hub: whoever is offline shall not wait.
 const CONNECT: Duration = Duration::from_secs(5);
+/// How long the hub may take to say what it knows about a file.
+const ANSWER: Duration = Duration::from_secs(15);
 /// How long an answer may stand still.
 const STALL: Duration = Duration::from_secs(60);
 /// Redirects in a row.
@@ -49,7 +51,6 @@ impl Client {
         let config = Agent::config_builder()
             .timeout_resolve(Some(CONNECT))
             .timeout_connect(Some(CONNECT))
-            .timeout_recv_response(Some(STALL))
             .timeout_per_read(Some(STALL))
             .http_status_as_error(false)
             // They are followed here, where it is known who may see the token.
@@ -62,11 +63,21 @@ impl Client {
 
     /// Asks for `url`, or for a range of its bytes.
     pub(crate) fn get(&self, url: &str, range: Option<&str>) -> Result<Answer, ureq::Error> {
+        self.ask(url, range, STALL)
+    }
+
+    /// Asks for the first byte of `url`, for the sake of what the hub says about the file.
+    pub(crate) fn probe(&self, url: &str) -> Result<Answer, ureq::Error> {
+        self.ask(url, Some("bytes=0-0"), ANSWER)
+    }
+
+    fn ask(&self, url: &str, range: Option<&str>, patience: Duration) -> Result<Answer, ureq::Error> {
         let mut url = url.to_owned();
         let (mut etag, mut commit, mut size) = (None, None, None);
         for _ in 0..=REDIRECTS {
             let ours = same_origin(&self.endpoint, &url);
-            let mut request = self.agent.get(&url);
+            let request = self.agent.get(&url).config().timeout_recv_response(Some(patience));
+            let mut request = request.build();
             if let Some(range) = range {
                 request = request.header(RANGE, range);
             }

@@ -328,3 +328,22 @@ fn names_from_the_hub_stay_inside_of_the_cache() {
         assert!(!name(wrong), "{wrong:?}");
     }
 }
+
+#[test]
+fn whoever_waits_for_another_process_takes_what_that_one_brought() {
+    let hub = Server::new(|asked| part(&content(), asked, usize::MAX));
+    let cache = tempfile::tempdir().unwrap();
+    let blobs = cache.path().join("models--own--model/blobs");
+    fs::create_dir_all(&blobs).unwrap();
+    let other = fs::File::create(blobs.join("e7ag.lock")).unwrap();
+    other.lock().unwrap();
+    let repository = hub.repository(cache.path(), None);
+    let mut other = Some(other);
+    let path = repository.download("weights", &mut |event| {
+        assert_eq!(event, Event::Waiting);
+        fs::write(blobs.join("e7ag"), "of the other process").unwrap();
+        drop(other.take());
+    });
+    assert_eq!(fs::read(path.unwrap()).unwrap(), b"of the other process");
+    assert!(hub.log().iter().all(Asked::is_probe));
+}
