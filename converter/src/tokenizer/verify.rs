@@ -1,6 +1,7 @@
 //! The emitted tables against the `tokenizers` crate.
 
 use super::{TokenizerError, Vocabulary};
+use thimble_host::contain::contain;
 use thimble_runtime::Token;
 use thimble_runtime::tokenizer::{Specials, Tokenizer};
 use tokenizers::models::bpe::{BPE, Vocab};
@@ -19,12 +20,15 @@ impl Vocabulary {
     /// [`Vocabulary::oracle`].
     pub fn emit_verified(&self, tokenizer_json: Option<&[u8]>) -> Result<Vec<u8>, TokenizerError> {
         let section = self.emit();
-        let oracle = match tokenizer_json {
-            Some(json) => tokenizers::Tokenizer::from_bytes(json)
-                .map_err(|error| TokenizerError::Oracle(error.to_string()))?,
-            None => self.oracle()?,
-        };
-        verify_against(&section, &oracle, battery(self))?;
+        let verified = contain("tokenizers", || {
+            let oracle = match tokenizer_json {
+                Some(json) => tokenizers::Tokenizer::from_bytes(json)
+                    .map_err(|error| TokenizerError::Oracle(error.to_string()))?,
+                None => self.oracle()?,
+            };
+            verify_against(&section, &oracle, battery(self))
+        });
+        verified.unwrap_or_else(|panic| Err(TokenizerError::Oracle(panic.to_string())))?;
         Ok(section)
     }
 

@@ -6,6 +6,7 @@ use crate::ConvertError;
 use crate::tokenizer::TokenizerError;
 use serde_json::{Value as Json, json};
 use std::collections::{BTreeMap, HashMap, HashSet};
+use thimble_host::contain::contain;
 use tokenizers::{AddedToken, Tokenizer};
 
 /// An added token.
@@ -134,8 +135,12 @@ pub(super) fn add(
     changed["added_tokens"] = old.into();
     let bytes = serde_json::to_vec(&changed).map_err(TokenizerError::from)?;
     let refused = |error: tokenizers::Error| TokenizerError::Oracle(error.to_string());
-    let mut oracle = Tokenizer::from_bytes(bytes).map_err(refused)?;
-    oracle.add_tokens(declared.add.iter().map(Token::crates)).map_err(refused)?;
+    let oracle = contain("tokenizers", || {
+        let mut oracle = Tokenizer::from_bytes(bytes)?;
+        oracle.add_tokens(declared.add.iter().map(Token::crates))?;
+        Ok(oracle)
+    });
+    let oracle = oracle.unwrap_or_else(|panic| Err(panic.into())).map_err(refused)?;
     let vocabulary = oracle.get_added_vocabulary();
     let mut now: BTreeMap<u32, &AddedToken> =
         vocabulary.get_added_tokens_decoder().iter().map(|(&id, token)| (id, token)).collect();

@@ -9,9 +9,17 @@ use parquet::data_type::{ByteArray, ByteArrayType};
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use std::fs::File;
+use thimble_host::contain::contain;
 
 /// Rows decoded at once.
 const ROWS: usize = 256;
+
+/// What the library does with a file; its panic on a damaged one is an error.
+fn contained<T>(
+    read: impl FnOnce() -> std::result::Result<T, ParquetError>,
+) -> std::result::Result<T, ParquetError> {
+    contain("parquet", read).unwrap_or_else(|panic| Err(ParquetError::General(panic.to_string())))
+}
 
 /// The rows that are still to come. Pages are read and unpacked one after the other.
 pub(super) struct Column {
@@ -30,7 +38,7 @@ impl Column {
         let wrong = |why: String| Error::Invalid(format!("{}: {why}", source.name));
         let damaged = |error: ParquetError| wrong(format!("expected a whole parquet file: {error}"));
         let file = File::open(&source.path).map_err(Error::file(&source.path, "open"))?;
-        let file = SerializedFileReader::new(file).map_err(damaged)?;
+        let file = contained(|| SerializedFileReader::new(file)).map_err(damaged)?;
         let schema = file.metadata().file_metadata().schema_descr_ptr();
         let leaf = schema.columns().iter().position(|column| column.path().string() == field);
         let leaf = leaf.ok_or_else(|| {
@@ -47,14 +55,14 @@ impl Column {
         }
         let optional = column.max_def_level() > 0;
         let mut column = Column { file, leaf, optional, next_group: 0, reader: None, rows: Vec::new() };
-        column.skip(skip).map_err(damaged)?;
+        contained(|| column.skip(skip)).map_err(damaged)?;
         Ok(column)
     }
 
     /// Appends the bytes of the next row, which is number `record`, and none for a null; false behind the last row.
     pub(super) fn next(&mut self, source: &Source, record: u64, out: &mut Vec<u8>) -> Result<bool> {
         if self.rows.is_empty() {
-            let filled = self.fill();
+            let filled = contained(|| self.fill());
             filled.map_err(|error| {
                 Error::Invalid(format!("{}: the column cannot be read: {error}", place(source, record)))
             })?;

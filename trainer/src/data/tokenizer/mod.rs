@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use thimble_converter::tokenizer::Vocabulary;
+use thimble_host::contain::contain;
 use thimble_runtime::Token;
 use thimble_runtime::tokenizer::{EncodeError, Specials, Tokenizer};
 
@@ -39,8 +40,9 @@ impl Encoder {
         let path = if path.is_dir() { path.join(TOKENIZER_FILES[0]) } else { path.to_owned() };
         let json = std::fs::read(&path).map_err(Error::file(&path, "read"))?;
         let wrong = |why: String| Error::Invalid(format!("{}: expected a tokenizer: {why}", path.display()));
-        let mut oracle =
-            tokenizers::Tokenizer::from_bytes(&json).map_err(|error| wrong(error.to_string()))?;
+        let oracle = contain("tokenizers", || tokenizers::Tokenizer::from_bytes(&json));
+        let oracle = oracle.map_err(|panic| wrong(panic.to_string()))?;
+        let mut oracle = oracle.map_err(|error| wrong(error.to_string()))?;
         oracle.with_truncation(None).map_err(|error| wrong(error.to_string()))?.with_padding(None);
         // Special tokens in a document are text that somebody wrote, not ends of documents.
         oracle.set_encode_special_tokens(true);

@@ -7,6 +7,7 @@ use parquet::record::Field;
 use serde_json::{Map, Value};
 use std::fs::File;
 use std::path::Path;
+use thimble_host::contain::contain;
 
 /// Appends the rows of `file` to `rows`.
 pub(crate) fn append(file: &Path, rows: &mut Vec<Map<String, Value>>) -> Result<()> {
@@ -15,12 +16,15 @@ pub(crate) fn append(file: &Path, rows: &mut Vec<Map<String, Value>>) -> Result<
         reason: format!("expected a whole parquet file: {error}"),
     };
     let open = File::open(file).map_err(EvalError::io("open", file))?;
-    let reader = SerializedFileReader::new(open).map_err(damaged)?;
-    for row in reader.get_row_iter(None).map_err(damaged)? {
-        let columns = row.map_err(damaged)?.into_columns();
-        rows.push(columns.into_iter().map(|(name, field)| (name, value(&field))).collect());
-    }
-    Ok(())
+    let read = contain("parquet", || {
+        let reader = SerializedFileReader::new(open)?;
+        for row in reader.get_row_iter(None)? {
+            let columns = row?.into_columns();
+            rows.push(columns.into_iter().map(|(name, field)| (name, value(&field))).collect());
+        }
+        Ok(())
+    });
+    read.unwrap_or_else(|panic| Err(ParquetError::General(panic.to_string()))).map_err(damaged)
 }
 
 /// The field as JSON; null for what no task's data has, such as times.
