@@ -137,3 +137,26 @@ fn what_a_template_cannot_do_later_is_said_at_once() {
     assert_eq!(said(thinks), None);
     assert_eq!(said(include_str!("../../../tests/golden/templates/thinking.jinja")), None);
 }
+
+#[test]
+fn line_ends_of_any_system_are_the_same_template() {
+    let templates = [
+        include_str!("../../../tests/golden/templates/chatml.jinja"),
+        include_str!("../../../tests/golden/templates/thinking.jinja"),
+        "{% for m in messages %}\n<{{ m.role }}>\n{{ m.content }}\n{% endfor %}\n",
+    ];
+    for template in templates {
+        let messages = [Speaker::User, Speaker::Assistant, Speaker::User];
+        let messages = messages.map(|speaker| Message { speaker, text: "a\r\nb" });
+        let rendered = |template: &str| {
+            let section = derive(template, "<s>", "</s>").unwrap();
+            let pieces =
+                thimble_host::template::render(&ChatTemplate::parse(&section).unwrap(), &messages, true);
+            pieces.unwrap()
+        };
+        let expected = rendered(template);
+        for end in ["\r\n", "\r"] {
+            assert_eq!(rendered(&template.replace('\n', end)), expected, "{template}");
+        }
+    }
+}

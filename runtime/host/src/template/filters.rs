@@ -1,9 +1,10 @@
 //! Jinja's filters that `minijinja` does not have, or of which it takes fewer arguments.
 
 use super::python::wrong;
-use super::strings::{Side, padded, strip};
+use super::strings::{Side, padded, split_lines, strip};
 use minijinja::value::{Kwargs, Value};
 use minijinja::{Environment, Error, ErrorKind, State};
+use thimble_runtime::chat::is_python_space;
 
 /// Sets up the filters.
 pub(super) fn install(environment: &mut Environment<'_>) {
@@ -14,8 +15,10 @@ pub(super) fn install(environment: &mut Environment<'_>) {
     environment.add_filter("count", minijinja::filters::length);
     environment.add_filter("e", escape);
     environment.add_filter("escape", escape);
+    environment.add_filter("indent", indent);
     environment.add_filter("int", int);
     environment.add_filter("replace", replace);
+    environment.add_filter("title", title);
     environment.add_filter("truncate", truncate);
     environment.add_filter("urlencode", urlencode);
     environment.add_filter("wordcount", wordcount);
@@ -51,6 +54,54 @@ fn int(
 fn replace(value: &Value, old: &str, new: &str, count: Option<usize>) -> String {
     let text = value.to_string();
     count.map_or_else(|| text.replace(old, new), |count| text.replacen(old, new, count))
+}
+
+/// Jinja's filter `indent(width=4, first=False, blank=False)`; the width may be a text.
+fn indent(
+    value: &Value,
+    width: Option<Value>,
+    first: Option<bool>,
+    blank: Option<bool>,
+    named: Kwargs,
+) -> Result<String, Error> {
+    let width = width.or(named.get("width")?).unwrap_or_else(|| Value::from(4));
+    let first = first.or(named.get("first")?).unwrap_or(false);
+    let blank = blank.or(named.get("blank")?).unwrap_or(false);
+    named.assert_all_used()?;
+    let indention = match (width.as_str(), width.as_usize()) {
+        (Some(text), _) => text.to_owned(),
+        (None, Some(width)) => padded("", width, ' ', Side::Left)?,
+        (None, None) => return Err(wrong("indent: the width must be a number or a text")),
+    };
+    let text = value.to_string() + "\n";
+    let mut out = String::with_capacity(text.len());
+    for (place, line) in split_lines(&text, false).into_iter().enumerate() {
+        if place > 0 {
+            out.push('\n');
+        }
+        if if place == 0 { first } else { blank || !line.is_empty() } {
+            out.push_str(&indention);
+        }
+        out.push_str(line);
+    }
+    Ok(out)
+}
+
+/// Jinja's filter `title`: a capital behind white space, a hyphen and an opening bracket only.
+fn title(value: &Value) -> String {
+    let mut inside = false;
+    let mut out = String::new();
+    for letter in value.to_string().chars() {
+        if is_python_space(letter) || "-({[<".contains(letter) {
+            out.push(letter);
+            inside = false;
+        } else if std::mem::replace(&mut inside, true) {
+            out.extend(letter.to_lowercase());
+        } else {
+            out.extend(letter.to_uppercase());
+        }
+    }
+    out
 }
 
 /// Jinja's filter `truncate(length=255, killwords=False, end='...', leeway=5)`.
