@@ -1,7 +1,7 @@
 //! Jinja's filters that `minijinja` does not have, or of which it takes fewer arguments.
 
 use super::python::wrong;
-use super::strings::{Side, padded, split_lines, strip};
+use super::strings::{Side, capitalized, padded, split_lines, strip};
 use minijinja::value::{Kwargs, Value};
 use minijinja::{Environment, Error, ErrorKind, State};
 use thimble_runtime::chat::is_python_space;
@@ -13,6 +13,7 @@ pub(super) fn install(environment: &mut Environment<'_>) {
     // A mapping's items are no attributes.
     environment.add_filter("attr", |_: &Value, _: &Value| Value::UNDEFINED);
     environment.add_filter("count", minijinja::filters::length);
+    environment.add_filter("capitalize", |value: &Value| capitalized(&value.to_string()));
     environment.add_filter("e", escape);
     environment.add_filter("escape", escape);
     environment.add_filter("indent", indent);
@@ -44,7 +45,8 @@ fn int(
     named: Kwargs,
 ) -> Result<Value, Error> {
     let fallback = default.clone().or(named.get("default")?).unwrap_or_else(|| Value::from(0));
-    match minijinja::filters::int(state, value, default, base, named) {
+    let trimmed = value.as_str().map(|text| Value::from(strip(text, None, true, true)));
+    match minijinja::filters::int(state, trimmed.as_ref().unwrap_or(value), default, base, named) {
         Err(error) if value.as_str().is_some() && error.kind() == ErrorKind::InvalidOperation => Ok(fallback),
         found => found,
     }

@@ -1,7 +1,7 @@
 //! What Python's values do in a template and `minijinja`'s do not, or do differently.
 
 use super::source::{FORMAT, SLICE};
-use super::strings::{Side, padded, printf, split, split_lines, split_spaces, strip};
+use super::strings::{Side, capitalized, padded, printf, split, split_lines, split_spaces, strip};
 use minijinja::value::{Kwargs, Tuple, Value, ValueKind, from_args};
 use minijinja::{Environment, Error, ErrorKind, State};
 use minijinja_contrib::pycompat;
@@ -124,16 +124,14 @@ fn text_method(text: &str, name: &str, args: &[Value]) -> Result<Option<Value>, 
         "title" => {
             let mut inside = false;
             let title = text.chars().map(|letter| {
-                let first = !std::mem::replace(&mut inside, letter.is_alphabetic());
-                if !first {
-                    return letter.to_lowercase().collect();
-                }
-                let mut upper = letter.to_uppercase();
-                let first = upper.next().unwrap_or(letter).to_string();
-                first + &upper.flat_map(char::to_lowercase).collect::<String>()
+                // Letters without cases, as Chinese ones, end a word.
+                let cased = letter.is_lowercase() || letter.is_uppercase();
+                let first = !std::mem::replace(&mut inside, cased);
+                if first { capitalized(&letter.to_string()) } else { letter.to_lowercase().collect() }
             });
             Value::from(title.collect::<String>())
         }
+        "capitalize" => Value::from(capitalized(text)),
         "isdecimal" => Value::from(!text.is_empty() && text.chars().all(|c| c.is_ascii_digit())),
         "isspace" => Value::from(!text.is_empty() && text.chars().all(is_python_space)),
         "index" | "rindex" => {

@@ -150,3 +150,14 @@ pub(super) fn printf(text: &str, arguments: &[Value]) -> Result<String, Error> {
     out.push_str(rest);
     format(FormatStyle::Printf, &out, &arguments)
 }
+
+/// The first letter as in a title, the others small.
+pub(super) fn capitalized(text: &str) -> String {
+    let mut letters = text.chars();
+    let Some(first) = letters.next() else { return String::new() };
+    // What becomes two capitals is one in a title: an `\u{df}` is `Ss`.
+    let mut upper = first.to_uppercase();
+    let first = upper.next().unwrap_or(first).to_string();
+    first
+        + &upper.flat_map(char::to_lowercase).chain(letters.flat_map(char::to_lowercase)).collect::<String>()
+}
