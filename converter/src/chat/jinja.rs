@@ -125,8 +125,8 @@ fn quote(out: &mut String, text: &str) {
     out.push('\'');
 }
 
-/// Names that every rendering gets, and those that are no variables.
-const TAKEN: [&str; 16] = [
+/// Names that every rendering gets, functions among them, and those that are no variables.
+const TAKEN: [&str; 29] = [
     "bos_token",
     "eos_token",
     "messages",
@@ -143,6 +143,19 @@ const TAKEN: [&str; 16] = [
     "in",
     "is",
     "loop",
+    "if",
+    "else",
+    "and",
+    "or",
+    "range",
+    "dict",
+    "debug",
+    "namespace",
+    "cycler",
+    "joiner",
+    "raise_exception",
+    "strftime_now",
+    "self",
 ];
 
 /// A template with definitions in front of the named tokens that it may mention, other than the begin and end tokens.

@@ -29,6 +29,9 @@ pub enum ChatError {
     Format(#[from] FormatError),
 }
 
+/// Instructions for one message from which on a template is not tried to be reduced; ordinary ones take less than a hundred.
+const MOST_COST: u64 = 5_000;
+
 /// The chat section for a Jinja `template`.
 ///
 /// `bos` and `eos` are the texts of the begin and end tokens (`bos_token`, `eos_token` of the tokenizer's
@@ -37,8 +40,9 @@ pub enum ChatError {
 pub fn derive(template: &str, bos: &str, eos: &str) -> Result<Vec<u8>, ChatError> {
     let compiled = JinjaTemplate::compile(template, bos, eos).map_err(ChatError::Compile)?;
     let hello = Message { speaker: Speaker::User, text: "Hello" };
-    compiled.render(&[hello], true).map_err(ChatError::Unusable)?;
-    let literals = reduce::reduce(&compiled, template, [bos, eos]);
+    // The battery renders thousands of conversations.
+    let cheap = compiled.cost(&[hello]).map_err(ChatError::Unusable)? <= MOST_COST;
+    let literals = if cheap { reduce::reduce(&compiled, template, [bos, eos]) } else { None };
     let section = match &literals {
         Some(literals) => ChatTemplate::Literal(literals.borrow()),
         None => ChatTemplate::Jinja(Jinja { source: template, bos, eos }),
@@ -70,19 +74,16 @@ pub fn fault(template: &ChatTemplate<'_>) -> Option<String> {
         &[says(User, &typed), says(Assistant, thinks), says(User, &typed)],
         &[says(System, "Be <brief>."), says(User, &typed)],
     ];
-    let mut found = None;
-    for chat in chats {
-        let fault = match thimble_host::template::render(template, chat, true) {
-            Err(TemplateError::Rewritten) => {
-                "the chat template makes something of messages that hides which text is \
-                whose: a conversation with a control token in a message will be refused"
-                    .to_owned()
-            }
-            Err(error @ TemplateError::Failed { .. }) => format!("{error}: one of {} messages", chat.len()),
+    chats.into_iter().find_map(|chat| {
+        match thimble_host::template::render(template, chat, true) {
+            Err(TemplateError::Rewritten) => Some(
+                "the chat template makes something of messages that hides which text is whose: a conversation with a \
+                 control token in a message will be refused"
+                    .to_owned(),
+            ),
+            Err(error @ TemplateError::Failed { .. }) => Some(format!("{error}: one of {} messages", chat.len())),
             // What a template refuses, it refuses on purpose.
-            _ => continue,
-        };
-        found.get_or_insert(fault);
-    }
-    found
+            _ => None,
+        }
+    })
 }

@@ -12,7 +12,11 @@ use thimble_runtime::format::{Config, Role};
 pub(super) const PLACE: &str = "config.json";
 
 /// The configuration; what only the tokenizer's files say is not in it yet.
-pub(super) fn config(json: &Json, found: &BTreeMap<String, Found>) -> Result<Config, ConvertError> {
+pub(super) fn config(
+    json: &Json,
+    found: &BTreeMap<String, Found>,
+    tied: bool,
+) -> Result<Config, ConvertError> {
     refuse_variants(json)?;
     let size = |key: &str| -> Result<Option<usize>, ConvertError> {
         match json.get(key) {
@@ -28,16 +32,12 @@ pub(super) fn config(json: &Json, found: &BTreeMap<String, Found>) -> Result<Con
     let head_dim = size("head_dim")?.or(hidden.checked_div(heads)).unwrap_or(0);
     let eps = json.get("rms_norm_eps").map_or(Some(1e-6), Json::as_f64);
     let vocab = need("vocab_size")?;
-    let rows = found.get(&tensor_name(Role::Embedding, Role::NO_LAYER)).and_then(|t| t.shape.first());
-    if let Some(&rows) = rows
-        && rows != vocab as u64
+    let name = tensor_name(Role::Embedding, Role::NO_LAYER);
+    if let Some(embedding) = found.get(&name)
+        && embedding.shape.first() != Some(&(vocab as u64))
     {
-        let name = tensor_name(Role::Embedding, Role::NO_LAYER);
-        return Err(ConvertError::Shape {
-            name,
-            expected: vec![vocab as u64, hidden as u64],
-            found: vec![rows, hidden as u64],
-        });
+        let expected = vec![vocab as u64, hidden as u64];
+        return Err(ConvertError::Shape { name, expected, found: embedding.shape.clone() });
     }
     let mut config = Config {
         hidden,
@@ -50,8 +50,7 @@ pub(super) fn config(json: &Json, found: &BTreeMap<String, Found>) -> Result<Con
         context: need("max_position_embeddings")?,
         rope_theta: rope_theta(json)? as f32,
         norm_eps: eps.ok_or_else(|| field("rms_norm_eps", "a number"))? as f32,
-        // Who calls has seen to it that what the file says is true of the weights.
-        tied: tied(json)?,
+        tied,
         bos: token_ids(json, PLACE, "bos_token_id")?.first().copied().map(Token),
         stop: [None; Config::MOST_STOPS],
     };

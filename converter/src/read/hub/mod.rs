@@ -38,8 +38,7 @@ pub(super) fn open(folder: &Path, weights: Option<&Path>) -> Result<Checkpoint, 
     let mut found = weights::rename(found)?;
     let mut notes = Vec::new();
     let tied = weights::settle_head(config::tied(&json)?, &mut found, &files, &mut notes)?;
-    let mut config = config::config(&json, &found)?;
-    config.tied = tied;
+    let mut config = config::config(&json, &found, tied)?;
 
     let tokenizer_path = folder.join("tokenizer.json");
     let mut tokenizer = read(&tokenizer_path)?;

@@ -2,7 +2,7 @@
 
 use super::python::wrong;
 use super::strings::{Side, capitalized, padded, split_lines, strip};
-use minijinja::value::{Kwargs, Value};
+use minijinja::value::{Kwargs, Rest, Value, from_args};
 use minijinja::{Environment, Error, ErrorKind, State};
 use thimble_runtime::chat::is_python_space;
 
@@ -107,17 +107,13 @@ fn title(value: &Value) -> String {
 }
 
 /// Jinja's filter `truncate(length=255, killwords=False, end='...', leeway=5)`.
-fn truncate(
-    value: &Value,
-    length: Option<usize>,
-    cut_words: Option<bool>,
-    end: Option<&str>,
-    named: Kwargs,
-) -> Result<String, Error> {
+fn truncate(value: &Value, args: Rest<Value>) -> Result<String, Error> {
+    type Arguments<'a> = (Option<usize>, Option<bool>, Option<&'a str>, Option<usize>, Kwargs);
+    let (length, cut_words, end, leeway, named): Arguments<'_> = from_args(&args)?;
     let length = length.or(named.get("length")?).unwrap_or(255);
     let cut_words = cut_words.or(named.get("killwords")?).unwrap_or(false);
     let end = end.or(named.get("end")?).unwrap_or("...");
-    let leeway = named.get::<Option<usize>>("leeway")?.unwrap_or(5);
+    let leeway = leeway.or(named.get("leeway")?).unwrap_or(5);
     named.assert_all_used()?;
     let text = value.to_string();
     let ending = end.chars().count();

@@ -5,6 +5,7 @@ use crate::contain::contain;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Value;
 use minijinja::{Environment, ErrorKind, context};
+use std::cell::Cell;
 use std::error::Error as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,6 +26,8 @@ const NAME: &str = "chat";
 
 /// Instructions that one rendering may take: thousands of messages, but no endless loops.
 const FUEL: u64 = 5_000_000;
+/// Instructions for finding out whose text is whose, in all renderings together.
+const SEARCH_FUEL: u64 = 4 * FUEL;
 
 /// What `raise_exception` was called with, carried inside minijinja's error.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +41,7 @@ impl JinjaTemplate {
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
         environment.set_syntax(syntax.map_err(|error| uncompiled(&error))?);
         environment.set_fuel(Some(FUEL));
+        environment.set_formatter(python::write);
         python::install(&mut environment);
         filters::install(&mut environment);
         environment.add_function("raise_exception", |message: String| -> Result<Value, minijinja::Error> {
@@ -69,15 +73,25 @@ impl JinjaTemplate {
         add_generation_prompt: bool,
     ) -> Result<String, TemplateError> {
         let texts = messages.iter().map(|message| message.text);
-        self.render_with(messages, texts, add_generation_prompt)
+        Ok(self.render_with(messages, texts, add_generation_prompt)?.0)
     }
+
+    /// Instructions that rendering a conversation takes; those of ordinary templates are some tens for each message.
+    ///
+    /// # Errors
+    /// As for [`JinjaTemplate::render`].
+    pub fn cost(&self, messages: &[Message<'_>]) -> Result<u64, TemplateError> {
+        Ok(self.render_with(messages, messages.iter().map(|message| message.text), true)?.1)
+    }
+
+    /// The text, and the instructions that it took.
 
     fn render_with<'t>(
         &self,
         messages: &[Message<'_>],
         texts: impl Iterator<Item = &'t str>,
         add_generation_prompt: bool,
-    ) -> Result<String, TemplateError> {
+    ) -> Result<(String, u64), TemplateError> {
         let message = |(message, text): (&Message<'_>, &str)| {
             context! { role => message.speaker.name(), content => text }
         };
@@ -89,7 +103,9 @@ impl JinjaTemplate {
             tools => (), documents => (),
         };
         let rendered = contain("minijinja", || {
-            self.environment.get_template(NAME).and_then(|template| template.render(variables))
+            let rendered = self.environment.get_template(NAME)?.render_captured(variables)?;
+            let consumed = rendered.state().fuel_levels().map_or(0, |(consumed, _)| consumed);
+            Ok((rendered.into_output(), consumed))
         });
         let rendered = rendered.map_err(|panic| TemplateError::Failed { detail: panic.to_string() })?;
         rendered.map_err(|error| failure(&error))
@@ -102,9 +118,13 @@ impl JinjaTemplate {
         add_generation_prompt: bool,
         emit: &mut dyn FnMut(Piece<'_>),
     ) -> Result<(), TemplateError> {
-        let real = self.render(messages, add_generation_prompt)?;
+        let texts = messages.iter().map(|message| message.text);
+        let (real, cost) = self.render_with(messages, texts, add_generation_prompt)?;
+        let left = Cell::new((SEARCH_FUEL / cost.max(1)).max(2));
         let render = |texts: &[String]| {
-            self.render_with(messages, texts.iter().map(String::as_str), add_generation_prompt).ok()
+            left.set(left.get().checked_sub(1)?);
+            let texts = texts.iter().map(String::as_str);
+            Some(self.render_with(messages, texts, add_generation_prompt).ok()?.0)
         };
         let typed = typed::typed(messages, &self.literals, &real, &render);
         let mut from = 0;

@@ -167,7 +167,7 @@ fn key_text(key: &Value) -> Result<String, Error> {
 }
 
 /// Python's `repr` of a float: the shortest digits that read back, an exponent from 1e16 on and below 1e-4.
-fn float(number: f64) -> String {
+pub(super) fn float(number: f64) -> String {
     if number.is_nan() {
         return "NaN".to_owned();
     }

@@ -1,6 +1,7 @@
 //! Chat templates with the standard library at hand: the literal form, and Jinja source through `minijinja`.
 //!
-//! Jinja source comes from model files, so it is treated as hostile: no files, no includes, bounded work.
+//! Jinja source comes from model files, so it is treated as hostile: no files, no includes,
+//! a bound on the instructions.
 
 mod filters;
 mod jinja;

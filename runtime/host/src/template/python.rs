@@ -3,7 +3,7 @@
 use super::source::{FORMAT, SLICE};
 use super::strings::{Side, capitalized, padded, printf, split, split_lines, split_spaces, strip};
 use minijinja::value::{Kwargs, Tuple, Value, ValueKind, from_args};
-use minijinja::{Environment, Error, ErrorKind, State};
+use minijinja::{Environment, Error, ErrorKind, Output, State, escape_formatter};
 use minijinja_contrib::pycompat;
 use thimble_runtime::chat::is_python_space;
 
@@ -14,6 +14,18 @@ pub(super) fn install(environment: &mut Environment<'_>) {
     // For Python a text and a mapping have a length and items.
     environment.add_test("sequence", |value: &Value| is_sequence(value));
     environment.add_test("iterable", |value: &Value| value.try_iter().is_ok() || value.as_str().is_some());
+}
+
+/// Writes a value as Python's `str`: `minijinja` writes large and small floats without an exponent.
+pub(super) fn write(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -> Result<(), Error> {
+    let number = match value.kind() {
+        ValueKind::Number if !value.is_integer() => f64::try_from(value.clone()).ok(),
+        _ => None,
+    };
+    match number.filter(|number| number.is_finite()) {
+        Some(number) => out.write_str(&super::json::float(number)).map_err(Error::from),
+        None => escape_formatter(out, state, value),
+    }
 }
 
 fn is_sequence(value: &Value) -> bool {
@@ -134,11 +146,21 @@ fn text_method(text: &str, name: &str, args: &[Value]) -> Result<Option<Value>, 
         "capitalize" => Value::from(capitalized(text)),
         "isdecimal" => Value::from(!text.is_empty() && text.chars().all(|c| c.is_ascii_digit())),
         "isspace" => Value::from(!text.is_empty() && text.chars().all(is_python_space)),
-        "index" | "rindex" => {
-            let (what,): (&str,) = from_args(args)?;
-            let place = if name == "index" { text.find(what) } else { text.rfind(what) };
-            let place = place.ok_or_else(|| wrong(format!("{name}: {what:?} is not in the text")))?;
-            Value::from(text[..place].chars().count())
+        "find" | "rfind" | "index" | "rindex" | "count" => {
+            let (what, start, stop): (&str, Option<i64>, Option<i64>) = from_args(args)?;
+            let mut range = places(text.chars().count(), start, stop, 1)?.peekable();
+            let first = range.peek().copied().unwrap_or(0);
+            let part: String = text.chars().skip(first).take(range.count()).collect();
+            if name == "count" {
+                // Python counts the places between characters, too.
+                return Ok(Some(Value::from(part.matches(what).count())));
+            }
+            let place = if name.starts_with('r') { part.rfind(what) } else { part.find(what) };
+            match place {
+                Some(place) => Value::from(first + part[..place].chars().count()),
+                None if name.ends_with("find") => Value::from(-1),
+                None => return Err(wrong(format!("{name}: {what:?} is not in the text"))),
+            }
         }
         _ => return Ok(None),
     }))

@@ -29,7 +29,7 @@ pub(super) fn rewrite(source: &str) -> Rewritten {
     while let Some(at) = rest.find('{') {
         let opened = rest.get(at..at + 2).unwrap_or("");
         let end = match opened {
-            "{#" => rest[at..].find("#}").map(|end| at + end + 2),
+            "{#" => rest[at + 2..].find("#}").map(|end| at + end + 4),
             "{{" | "{%" => match tag(&rest[at..], &mut out.literals) {
                 Some(Tag { len, inner }) => {
                     out.source.push_str(&rest[..at]);

@@ -105,8 +105,8 @@ pub(super) fn padded(text: &str, width: usize, fill: char, side: Side) -> Result
     Ok(run(left).chain(text.chars()).chain(run(missing - left)).collect())
 }
 
-/// Python's `text % arguments`: `minijinja`'s, with the conversions `s`, `r` and `i` done here, which it counts in bytes or
-/// does not know.
+/// Python's `text % arguments`: `minijinja`'s, with `s` and `r` written here, which it pads by bytes or does not know, and
+/// floats made whole for `d`, `i` and `u`.
 pub(super) fn printf(text: &str, arguments: &[Value]) -> Result<String, Error> {
     let mut out = String::with_capacity(text.len());
     let mut arguments = arguments.to_vec();
@@ -144,7 +144,8 @@ pub(super) fn printf(text: &str, arguments: &[Value]) -> Result<String, Error> {
             }
             _ => out.push_str(&behind[..=kind]),
         }
-        place += usize::from(letter != "%");
+        // A width or a precision of `*` is an argument, too.
+        place += usize::from(letter != "%") + spec.matches('*').count();
         rest = &behind[kind + 1..];
     }
     out.push_str(rest);
