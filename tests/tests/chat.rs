@@ -160,6 +160,38 @@ fn chats_that_transformers_rendered() {
     }
 }
 
+#[derive(Deserialize)]
+struct Expressions {
+    messages: Vec<Said>,
+    cases: Vec<Expression>,
+}
+
+/// A template and what Jinja2 makes of it; `text` is absent where it refuses.
+#[derive(Deserialize)]
+struct Expression {
+    template: String,
+    text: Option<String>,
+}
+
+/// `golden/jinja.json` is Jinja2's rendering, from `golden/jinja.py`: methods, filters, tests, operators and statements.
+#[test]
+fn expressions_mean_what_jinja_takes_them_for() {
+    let golden: Expressions = serde_json::from_str(include_str!("../golden/jinja.json")).unwrap();
+    let said = golden.messages.iter();
+    let messages: Vec<Message<'_>> = said
+        .map(|said| Message { speaker: Speaker::from_name(&said.role).unwrap(), text: &said.content })
+        .collect();
+    let mut compared = 0;
+    for Expression { template: source, text } in &golden.cases {
+        let Some(expected) = text else { continue };
+        let template = ChatTemplate::Jinja(Jinja { source, bos: "<s>", eos: "</s>" });
+        let rendered = render_text(&template, &messages, true);
+        assert_eq!(rendered.as_ref().ok(), Some(expected), "{source}: {rendered:?}");
+        compared += 1;
+    }
+    assert!(compared >= 280, "{compared} were compared");
+}
+
 fn check(case: &Case, chats: u32) {
     let section = thimble_converter::chat::derive(case.source, case.bos, case.eos).unwrap();
     let template = ChatTemplate::parse(&section).unwrap();

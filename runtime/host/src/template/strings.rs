@@ -144,8 +144,7 @@ pub(super) fn printf(text: &str, arguments: &[Value]) -> Result<String, Error> {
             }
             _ => out.push_str(&behind[..=kind]),
         }
-        // A width or a precision of `*` is an argument, too.
-        place += usize::from(letter != "%") + spec.matches('*').count();
+        place += usize::from(letter != "%");
         rest = &behind[kind + 1..];
     }
     out.push_str(rest);
