@@ -85,7 +85,6 @@ impl JinjaTemplate {
     }
 
     /// The text, and the instructions that it took.
-
     fn render_with<'t>(
         &self,
         messages: &[Message<'_>],
