@@ -15,7 +15,7 @@ fn documents(vocab: u32) -> Vec<Vec<u32>> {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) as u32
     };
-    (0..50).map(|len| (0..len * 3).map(|_| next() % vocab).collect()).collect()
+    (0..70).map(|len| (0..len * 3).map(|_| next() % vocab).collect()).collect()
 }
 
 struct Made {
@@ -58,7 +58,7 @@ fn documents_come_back_as_they_were_written() {
             made.documents.iter().map(|document| document.len() as u64 + 1).sum::<u64>()
         );
         let shards = set.manifest().shards.len();
-        assert!(if shard_tokens == 1 { shards == 50 } else { shards == 1 || shards > 5 }, "{shards}");
+        assert!(if shard_tokens == 1 { shards == 70 } else { shards == 1 || shards > 5 }, "{shards}");
         assert!(made.folder.join("tokenizer_config.json").is_file());
         let mut before = (String::new(), 0);
         for (number, document) in made.documents.iter().enumerate() {
@@ -66,7 +66,7 @@ fn documents_come_back_as_they_were_written() {
             assert_eq!(set.document_len(number), expected.len());
             for from in [0, expected.len() / 2, expected.len()] {
                 let mut out = vec![u32::MAX; expected.len() - from];
-                set.copy(number, from, &mut out);
+                set.copy(number, from, &mut out).unwrap();
                 assert_eq!(out, expected[from..]);
             }
             let (file, within) = set.locate(number);
@@ -125,6 +125,37 @@ fn every_truncation_and_every_flipped_bit_is_refused() {
     assert!(refusal(&made.folder).contains("no such file"));
 }
 
+/// In one shard that stays open, and in many, of which the last ones do not.
+#[test]
+fn a_shard_that_is_truncated_after_it_was_opened_is_an_error() {
+    for shard_tokens in [1 << 20, 1] {
+        let made = make(300, shard_tokens);
+        let set = TokenSet::open(&made.folder).unwrap();
+        let last = set.documents() - 1;
+        let (name, _) = set.locate(last);
+        let path = made.folder.join(name);
+        let whole = fs::read(&path).unwrap();
+        let mut out = vec![0; set.document_len(last)];
+        let truncate =
+            |len: usize| fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(len as u64);
+        let index = 8 * if shard_tokens == 1 { 1 } else { set.documents() };
+        for len in [0, HEADER_LEN - 1, HEADER_LEN + 2, whole.len() - index - 8] {
+            truncate(len).unwrap();
+            let errors = [set.copy(last, 0, &mut out).unwrap_err(), set.verify().unwrap_err()];
+            for error in errors.map(|error| error.to_string()) {
+                assert!(error.contains(name) && error.contains("the shard was truncated"), "{error}");
+                assert!(error.contains(&format!("expected {} bytes", whole.len())), "{error}");
+                assert!(error.contains(&format!("found {len};")), "{error}");
+            }
+        }
+        // The same set reads the file again that was put back.
+        fs::write(&path, &whole).unwrap();
+        set.copy(last, 0, &mut out).unwrap();
+        assert_eq!(out.split_last(), Some((&0, &made.documents[last][..])));
+        set.verify().unwrap();
+    }
+}
+
 #[test]
 fn a_changed_version_tokenizer_or_manifest_is_refused() {
     let made = make(300, 1 << 20);
@@ -133,7 +164,7 @@ fn a_changed_version_tokenizer_or_manifest_is_refused() {
     for (from, to, expected) in [
         ("\"version\": 1", "\"version\": 2", "expected version 1, found 2"),
         ("thimble-token-set", "something", "expected format"),
-        ("\"documents\": 50", "\"documents\": 51", "expected 51 documents, but the shards sum to"),
+        ("\"documents\": 70", "\"documents\": 71", "expected 71 documents, but the shards sum to"),
         ("\"bytes_per_id\": 2", "\"bytes_per_id\": 4", "expected 2 bytes per id"),
         ("shard-00000.tokens", "../set/shard-00000.tokens", "expected the name of a file"),
         ("\"end_of_document\": 0", "\"end_of_document\": 1", "expected its last id to be 1"),

@@ -54,7 +54,7 @@ fn the_runtime_scores_an_export_as_the_trainer_does() {
     let set = TokenSet::open(&recipe.data.sets["held"]).unwrap();
     let mut ids = vec![0; 33];
     ids[0] = state.end_of_document;
-    set.copy(3, 0, &mut ids[1..]);
+    set.copy(3, 0, &mut ids[1..]).unwrap();
     let batch = Batch { sequences: 1, context: 32, ids: ids.clone(), document_start: vec![0; 32] };
 
     for dtype in ["f32", "bf16"] {

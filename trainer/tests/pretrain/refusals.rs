@@ -1,6 +1,6 @@
 //! What is refused says where it is wrong and what to do, and leaves the run as it was.
 
-use crate::setup::{Bench, assert_same_run, copy, refused, succeeds, wait_for};
+use crate::setup::{Bench, assert_same_run, copy, refused, said, succeeds, wait_for};
 use std::fs;
 use std::path::PathBuf;
 use thimble_trainer::data::token_set::HEADER_LEN;
@@ -146,6 +146,28 @@ fn a_run_is_neither_overwritten_nor_gone_on_with_as_another() {
             &["--quiet", "--resume", "--set", "checkpoint.last=5", "--set", "sample.tokens=3"],
         ),
     );
+}
+
+#[test]
+fn a_shard_that_is_truncated_in_training_leaves_the_checkpoint_before() {
+    let bench = Bench::new();
+    let (folder, set) = own_set(&bench);
+    let more = ["--quiet", "--set", &set];
+    succeeds(bench.pretrain("whole", &more));
+    let shard = folder.join("shard-00000.tokens");
+    let whole = fs::read(&shard).unwrap();
+    let mut child = bench.pretrain("run", &more).spawn().unwrap();
+    assert!(wait_for(&mut child, || bench.steps("run") >= 3));
+    fs::OpenOptions::new().write(true).open(&shard).unwrap().set_len(HEADER_LEN as u64).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = said(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let found = format!("expected {} bytes, as when it was opened, found {HEADER_LEN}", whole.len());
+    assert!(said.contains("shard-00000.tokens") && said.contains(&found), "{said}");
+    // With the shard put back, the run comes to the same end.
+    fs::write(&shard, &whole).unwrap();
+    succeeds(bench.pretrain("run", &[&more[..], &["--resume"]].concat()));
+    assert_same_run(&bench, "whole", "run");
 }
 
 #[test]

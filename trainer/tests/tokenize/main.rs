@@ -15,7 +15,7 @@ use thimble_trainer::data::tokenizer::{Encoder, SPECIAL_TOKENS, Scratch};
 fn all(set: &TokenSet) -> Vec<Vec<u32>> {
     let document = |number| {
         let mut ids = vec![0; set.document_len(number)];
-        set.copy(number, 0, &mut ids);
+        set.copy(number, 0, &mut ids).unwrap();
         ids
     };
     (0..set.documents()).map(document).collect()

@@ -139,7 +139,8 @@ impl Loader {
     /// Fills `batch` with the next `sequences` windows of `context` inputs for `stage`; another stage than before begins
     /// at its first sample, while the place in each set stays.
     ///
-    /// Errors where an id is beyond the model's vocabulary, with its place.
+    /// Errors where a shard cannot be read, or an id is beyond the model's vocabulary, with its place. The position is then
+    /// within the batch: [`Loader::seek`] goes back.
     pub fn next(&mut self, stage: usize, sequences: usize, context: usize, batch: &mut Batch) -> Result<()> {
         if stage >= self.stages.len() {
             return Err(Error::Invalid(format!("stage {stage} of {} was asked for", self.stages.len())));
@@ -158,7 +159,7 @@ impl Loader {
             batch.ids.chunks_exact_mut(context + 1).zip(batch.document_start.chunks_exact_mut(context));
         for (ids, document_start) in rows {
             let index = self.draw(stage, self.samples);
-            let span = self.streams[index].next(ids, document_start);
+            let span = self.streams[index].next(ids, document_start)?;
             self.samples += 1;
             self.last.push((index, span));
             if let Some(at) = ids.iter().position(|id| *id as usize >= self.vocab) {

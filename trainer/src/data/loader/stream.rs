@@ -6,6 +6,7 @@
 use super::order;
 use super::position::{LanePosition, SetPosition};
 use crate::data::token_set::{TokenSet, hash_hex};
+use crate::error::Result;
 
 /// The most lanes of a set.
 const MAX_LANES: u64 = 64;
@@ -98,7 +99,9 @@ impl Stream {
 
     /// Takes the next window: `ids.len()` tokens of the lane whose turn it is, of which the last is also the first of
     /// that lane's next window. `document_start` is one shorter than `ids`.
-    pub(super) fn next(&mut self, ids: &mut [u32], document_start: &mut [u32]) -> Span {
+    ///
+    /// Errors where a shard cannot be read; the window is then still the next one.
+    pub(super) fn next(&mut self, ids: &mut [u32], document_start: &mut [u32]) -> Result<Span> {
         let lanes = self.position.lanes.len() as u64;
         let lane = self.position.windows % lanes;
         let [begin, end] = [lane, lane + 1].map(|lane| lane_start(lane, lanes, self.set.tokens()));
@@ -115,7 +118,7 @@ impl Stream {
                 let from = (offset - epoch.starts[rank]) as usize;
                 let left = (self.set.document_len(document) - from).min((end - offset) as usize);
                 let take = left.min(ids.len() - filled);
-                self.set.copy(document, from, &mut ids[filled..filled + take]);
+                self.set.copy(document, from, &mut ids[filled..filled + take])?;
                 // A document that is entered in its middle is at the window's beginning: 0 either way.
                 let inputs = document_start.len();
                 document_start[filled.min(inputs)..(filled + take).min(inputs)].fill(filled as u32);
@@ -139,6 +142,6 @@ impl Stream {
         position.windows += 1;
         position.tokens += tokens;
         position.stage_tokens += tokens;
-        Span { epoch: at.epoch, offset: at.offset, first, last, documents }
+        Ok(Span { epoch: at.epoch, offset: at.offset, first, last, documents })
     }
 }

@@ -42,7 +42,7 @@ impl Validation {
 
     /// Fills `batch` with windows `first..first + sequences`, which must be below [`Validation::windows`].
     ///
-    /// Errors where an id is beyond the model's vocabulary, or there are not that many windows.
+    /// Errors where a shard cannot be read, an id is beyond the model's vocabulary, or there are not that many windows.
     pub fn fill(&self, first: usize, sequences: usize, context: usize, batch: &mut Batch) -> Result<()> {
         let there = self.windows(context, None)?;
         if context == 0 || first.saturating_add(sequences) > there {
@@ -62,7 +62,7 @@ impl Validation {
             while filled < ids.len() {
                 let from = (offset - self.starts[document]) as usize;
                 let take = (self.set.document_len(document) - from).min(ids.len() - filled);
-                self.set.copy(document, from, &mut ids[filled..filled + take]);
+                self.set.copy(document, from, &mut ids[filled..filled + take])?;
                 document_start[filled.min(context)..(filled + take).min(context)].fill(filled as u32);
                 filled += take;
                 offset += take as u64;

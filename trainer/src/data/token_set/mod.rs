@@ -1,4 +1,4 @@
-//! Token sets: a folder with a manifest, the tokenizer, and shards of ids, which are mapped rather than read.
+//! Token sets: a folder with a manifest, the tokenizer, and shards of ids, which are read as they are needed.
 
 mod manifest;
 mod shard;
@@ -18,7 +18,11 @@ use crate::error::{Error, Result};
 use shard::Shard;
 use std::path::{Path, PathBuf};
 
-/// An open token set. Ids and document index stay in the mapped shards.
+/// Shards of a set that stay open; the ones behind are opened for each read. Some systems let a process have no more than
+/// 256 files, and a run may draw from several sets.
+const MOST_OPEN: usize = 64;
+
+/// An open token set. Ids stay in the shards' files; the document index is in memory, 8 bytes per document.
 #[derive(Debug)]
 pub struct TokenSet {
     folder: PathBuf,
@@ -31,7 +35,7 @@ pub struct TokenSet {
 impl TokenSet {
     /// Opens the set in `folder`: checks manifest, tokenizer, and each shard's header, length and document index.
     ///
-    /// The shards must not be changed in place while the set is open.
+    /// The shards should not be changed in place while the set is open: ids are read as they are then.
     ///
     /// # Errors
     /// What is missing, truncated, damaged or of another version, with file, expected and found.
@@ -47,8 +51,14 @@ impl TokenSet {
                 manifest.tokenizer.xxh3
             )));
         }
-        let shards: Vec<Shard> =
-            manifest.shards.iter().map(|info| Shard::open(folder, info, &manifest)).collect::<Result<_>>()?;
+        let mut shards = Vec::with_capacity(manifest.shards.len());
+        for info in &manifest.shards {
+            let mut shard = Shard::open(folder, info, &manifest)?;
+            if shards.len() >= MOST_OPEN {
+                shard.close();
+            }
+            shards.push(shard);
+        }
         let mut starts = vec![0];
         starts.extend(shards.iter().scan(0, |sum, shard| {
             *sum += shard.documents();
@@ -93,10 +103,13 @@ impl TokenSet {
 
     /// Fills `out` with the ids of `document` from position `from` on.
     ///
+    /// # Errors
+    /// The shard cannot be read, or was truncated after the set was opened.
+    ///
     /// # Panics
     /// Where `document` is not below [`TokenSet::documents`], or `from + out.len()` is beyond
     /// [`TokenSet::document_len`].
-    pub fn copy(&self, document: usize, from: usize, out: &mut [u32]) {
+    pub fn copy(&self, document: usize, from: usize, out: &mut [u32]) -> Result<()> {
         let (shard, within) = self.find(document);
         let ids = self.shards[shard].document(within);
         let room = ids.len().saturating_sub(from);
@@ -106,7 +119,7 @@ impl TokenSet {
             out.len(),
             ids.len()
         );
-        self.shards[shard].copy(ids.start + from, out);
+        self.shards[shard].copy(ids.start + from, out)
     }
 
     /// The shard file that holds `document`, and its number within that shard: for messages.

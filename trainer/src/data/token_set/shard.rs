@@ -13,16 +13,20 @@
 
 use super::manifest::{Manifest, ShardInfo, VERSION};
 use crate::error::{Error, Result};
-use memmap2::Mmap;
 use std::fs::File;
+use std::io::{self, Read};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::Xxh3;
 
 /// First bytes of every shard.
 pub const MAGIC: [u8; 8] = *b"THMBTOKS";
 /// Bytes before the first id.
 pub const HEADER_LEN: usize = 64;
+/// Bytes that [`Shard::copy`] reads at once: 4096 short ids.
+const COPIED: usize = 1 << 13;
+/// Bytes that are read at once where a shard is read from end to end.
+const STREAMED: usize = 1 << 16;
 
 /// The numbers of a shard's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,22 +80,29 @@ impl Header {
     }
 }
 
-/// A mapped shard whose header, length and index have been checked.
+/// A shard whose header, length and index have been checked.
+///
+/// Ids are read from the file by position. A file that another process changes in place gives other ids, which every
+/// reader treats as untrusted; one that it truncates gives an error.
 #[derive(Debug)]
 pub(super) struct Shard {
-    map: Mmap,
+    /// None where the file is opened for each read.
+    file: Option<File>,
     path: PathBuf,
     header: Header,
-    index_start: usize,
+    /// Bytes of the file when it was opened.
+    len: u64,
+    /// Where each document ends.
+    ends: Vec<u64>,
 }
 
 impl Shard {
-    /// Maps `folder/info.file`, which must not be changed in place while it is mapped.
+    /// Opens `folder/info.file` and reads its document index, 8 bytes per document.
     pub(super) fn open(folder: &Path, info: &ShardInfo, manifest: &Manifest) -> Result<Shard> {
         let path = folder.join(&info.file);
         let wrong = |why: String| Error::Invalid(format!("{}: {why}", path.display()));
-        let file = File::open(&path).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => {
+        let mut file = File::open(&path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => {
                 wrong("expected this shard, which the manifest names, but there is no such file".into())
             }
             _ => Error::file(&path, "open")(error),
@@ -100,76 +111,104 @@ impl Shard {
         if !metadata.is_file() {
             return Err(wrong("expected a file, found something else".into()));
         }
-        // SAFETY: the mapping is read-only and private to this process; a file that another process
-        // overwrites in place, against this function's documentation, changes numbers (which every reader treats as
-        // untrusted: they only ever index slices with a bounds check); one that it truncates ends this one with a bus
-        // error.
-        let map = unsafe { Mmap::map(&file) }.map_err(Error::file(&path, "map"))?;
-        let header = Header::parse(&map).map_err(wrong)?;
+        let mut start = Vec::with_capacity(HEADER_LEN);
+        let taken = (&mut file).take(HEADER_LEN as u64).read_to_end(&mut start);
+        taken.map_err(Error::file(&path, "read"))?;
+        let header = Header::parse(&start).map_err(wrong)?;
         let expected =
             Header { bytes_per_id: manifest.bytes_per_id, tokens: info.tokens, documents: info.documents };
         if header != expected {
             return Err(wrong(format!("expected {expected}, as the manifest says, found {header}")));
         }
-        let len = header.file_len();
-        if len != Some(map.len() as u64) {
+        let (len, found) = (header.file_len(), metadata.len());
+        if len != Some(found) {
             let expected = len.map_or("more than can be counted".to_owned(), |len| len.to_string());
             return Err(wrong(format!(
-                "expected {expected} bytes, found {}; the shard is {}: tokenize the sources again, or fetch the file \
-                 again",
-                map.len(),
-                if len.is_some_and(|len| len < map.len() as u64) { "too long" } else { "truncated" }
+                "expected {expected} bytes, found {found}; the shard is {}: tokenize the sources again, or fetch the \
+                 file again",
+                if len.is_some_and(|len| len < found) { "too long" } else { "truncated" }
             )));
         }
-        // The file is that long, so the index begins within it.
-        let index_start = header.index_start().map_or(map.len(), |start| start as usize);
-        let shard = Shard { map, path, header, index_start };
-        shard.check_index()?;
+        let mut shard = Shard { file: Some(file), path, header, len: found, ends: Vec::new() };
+        shard.ends = shard.read_index()?;
         Ok(shard)
     }
 
-    fn check_index(&self) -> Result<()> {
+    /// Lets go of the file, which from now on is opened for each read.
+    pub(super) fn close(&mut self) {
+        self.file = None;
+    }
+
+    fn read_index(&self) -> Result<Vec<u64>> {
+        let mut ends = Vec::new();
         let mut before = 0;
-        for (document, end) in self.ends().enumerate() {
-            if end <= before {
-                return Err(self.wrong(format!(
-                    "document {document}: expected an end above {before}, found {end}; the index is damaged"
-                )));
+        // The file is that long, so the index begins within it.
+        let start = self.header.index_start().unwrap_or(self.len);
+        self.stream(start..self.len, |bytes| {
+            for &end in bytes.as_chunks::<8>().0 {
+                let end = u64::from_le_bytes(end);
+                if end <= before {
+                    return Err(self.wrong(format!(
+                        "document {}: expected an end above {before}, found {end}; the index is damaged",
+                        ends.len()
+                    )));
+                }
+                ends.push(end);
+                before = end;
             }
-            before = end;
-        }
+            Ok(())
+        })?;
         if before != self.header.tokens {
             return Err(self.wrong(format!(
                 "expected the last document to end at {}, found {before}; the index is damaged",
                 self.header.tokens
             )));
         }
-        Ok(())
+        ends.shrink_to_fit();
+        Ok(ends)
     }
 
     /// Checks the checksum and every id.
     pub(super) fn verify(&self, info: &ShardInfo, manifest: &Manifest) -> Result<()> {
-        for document in 0..self.documents() {
-            let ids = self.document(document);
-            let mut last = None;
-            for (position, id) in self.ids(ids).enumerate() {
-                if id >= manifest.vocab {
+        let mut checksum = Box::new(Xxh3::new());
+        let ids_end = HEADER_LEN as u64 + self.header.tokens * u64::from(self.header.bytes_per_id);
+        let (mut buffer, mut document, mut at) = (Vec::new(), 0, 0);
+        self.stream(HEADER_LEN as u64..ids_end, |bytes| {
+            checksum.update(bytes);
+            buffer.resize(bytes.len() / self.header.bytes_per_id as usize, 0);
+            self.decode(bytes, &mut buffer);
+            let mut rest = &buffer[..];
+            while !rest.is_empty() {
+                let place = self.document(document);
+                let (ids, behind) = rest.split_at(rest.len().min(place.end - at));
+                if let Some(found) = ids.iter().position(|&id| id >= manifest.vocab) {
                     return Err(self.wrong(format!(
-                        "document {document}, position {position}: expected an id below the vocabulary of {}, found \
-                         {id}; tokenize the sources again",
-                        manifest.vocab
+                        "document {document}, position {}: expected an id below the vocabulary of {}, found {}; \
+                         tokenize the sources again",
+                        at + found - place.start,
+                        manifest.vocab,
+                        ids[found]
                     )));
                 }
-                last = Some(id);
+                (at, rest) = (at + ids.len(), behind);
+                if at == place.end {
+                    let last = ids.last().copied();
+                    if last != Some(manifest.end_of_document) {
+                        return Err(self.wrong(format!(
+                            "document {document}: expected its last id to be {} (end of document), found {last:?}",
+                            manifest.end_of_document
+                        )));
+                    }
+                    document += 1;
+                }
             }
-            if last != Some(manifest.end_of_document) {
-                return Err(self.wrong(format!(
-                    "document {document}: expected its last id to be {} (end of document), found {last:?}",
-                    manifest.end_of_document
-                )));
-            }
-        }
-        let found = checksum_hex(xxh3_64(&self.map[HEADER_LEN..]));
+            Ok(())
+        })?;
+        self.stream(ids_end..self.len, |bytes| {
+            checksum.update(bytes);
+            Ok(())
+        })?;
+        let found = checksum_hex(checksum.digest());
         if found != info.xxh3 {
             return Err(self.wrong(format!(
                 "expected checksum {}, found {found}; the shard is damaged: tokenize the sources again",
@@ -180,39 +219,101 @@ impl Shard {
     }
 
     pub(super) fn documents(&self) -> usize {
-        self.header.documents as usize
+        self.ends.len()
     }
 
     /// Where the ids of a document lie.
     pub(super) fn document(&self, document: usize) -> Range<usize> {
-        let end = |document: usize| u64_at(&self.map[self.index_start..], 8 * document) as usize;
-        (if document == 0 { 0 } else { end(document - 1) })..end(document)
+        let start = if document == 0 { 0 } else { self.ends[document - 1] };
+        start as usize..self.ends[document] as usize
     }
 
-    /// Writes `out.len()` ids from position `from` of the shard on.
-    pub(super) fn copy(&self, from: usize, out: &mut [u32]) {
-        let to = from + out.len();
-        for (out, id) in out.iter_mut().zip(self.ids(from..to)) {
-            *out = id;
+    /// Reads `out.len()` ids from position `from` of the shard on, which must be there.
+    pub(super) fn copy(&self, from: usize, out: &mut [u32]) -> Result<()> {
+        let width = self.header.bytes_per_id as usize;
+        let mut buffer = [0; COPIED];
+        let mut at = (HEADER_LEN + from * width) as u64;
+        self.with_file(|file| {
+            for out in out.chunks_mut(COPIED / width) {
+                let bytes = &mut buffer[..out.len() * width];
+                self.read(file, at, bytes)?;
+                self.decode(bytes, out);
+                at += bytes.len() as u64;
+            }
+            Ok(())
+        })
+    }
+
+    /// Hands the file's bytes of `range` to `each`, in order and in pieces of whole ids and index entries.
+    fn stream(&self, mut range: Range<u64>, mut each: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        let mut buffer = vec![0; (range.end - range.start).min(STREAMED as u64) as usize];
+        self.with_file(|file| {
+            while !range.is_empty() {
+                let len = (range.end - range.start).min(buffer.len() as u64) as usize;
+                let bytes = &mut buffer[..len];
+                self.read(file, range.start, bytes)?;
+                each(bytes)?;
+                range.start += len as u64;
+            }
+            Ok(())
+        })
+    }
+
+    fn with_file(&self, work: impl FnOnce(&File) -> Result<()>) -> Result<()> {
+        match &self.file {
+            Some(file) => work(file),
+            None => work(&File::open(&self.path).map_err(Error::file(&self.path, "open"))?),
         }
     }
 
-    fn ids(&self, ids: Range<usize>) -> impl Iterator<Item = u32> {
-        let width = self.header.bytes_per_id as usize;
-        let bytes = &self.map[HEADER_LEN + ids.start * width..HEADER_LEN + ids.end * width];
-        // One of the two is empty: ids are two or four bytes wide.
-        let (short, long) = if width == 2 { (bytes, &bytes[..0]) } else { (&bytes[..0], bytes) };
-        let short = short.as_chunks::<2>().0.iter().map(|&id| u32::from(u16::from_le_bytes(id)));
-        short.chain(long.as_chunks::<4>().0.iter().map(|&id| u32::from_le_bytes(id)))
+    fn read(&self, file: &File, at: u64, out: &mut [u8]) -> Result<()> {
+        read_exact_at(file, at, out).map_err(|error| match (error.kind(), file.metadata()) {
+            (io::ErrorKind::UnexpectedEof, Ok(metadata)) => self.wrong(format!(
+                "expected {} bytes, as when it was opened, found {}; the shard was truncated: tokenize the sources \
+                 again, or fetch the file again",
+                self.len,
+                metadata.len()
+            )),
+            _ => Error::file(&self.path, "read")(error),
+        })
     }
 
-    fn ends(&self) -> impl Iterator<Item = u64> {
-        self.map[self.index_start..].as_chunks::<8>().0.iter().map(|&end| u64::from_le_bytes(end))
+    /// The ids that bytes of the shard spell.
+    fn decode(&self, bytes: &[u8], out: &mut [u32]) {
+        if self.header.bytes_per_id == 2 {
+            for (out, &id) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
+                *out = u16::from_le_bytes(id).into();
+            }
+        } else {
+            for (out, &id) in out.iter_mut().zip(bytes.as_chunks::<4>().0) {
+                *out = u32::from_le_bytes(id);
+            }
+        }
     }
 
     fn wrong(&self, why: String) -> Error {
         Error::Invalid(format!("{}: {why}", self.path.display()))
     }
+}
+
+/// Fills `out` from byte `at` of the file on, wherever another reader of it just is.
+#[cfg(unix)]
+fn read_exact_at(file: &File, at: u64, out: &mut [u8]) -> io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, out, at)
+}
+
+/// Fills `out` from byte `at` of the file on, wherever another reader of it just is.
+#[cfg(windows)]
+fn read_exact_at(file: &File, mut at: u64, mut out: &mut [u8]) -> io::Result<()> {
+    while !out.is_empty() {
+        match std::os::windows::fs::FileExt::seek_read(file, out, at) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(read) => (at, out) = (at + read as u64, &mut out[read..]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 impl std::fmt::Display for Header {
