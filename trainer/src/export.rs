@@ -12,6 +12,10 @@ use std::path::Path;
 use thimble_converter::export::AtomicFolder;
 use zerocopy::IntoBytes;
 
+const WEIGHTS: &str = "model.safetensors";
+const EMBEDDING: &str = "model.embed_tokens.weight";
+const HEAD: &str = "lm_head.weight";
+
 /// The part of a Llama's `config.json` that decides its shape.
 #[derive(Deserialize)]
 struct Config {
@@ -69,28 +73,90 @@ pub fn read_config(path: &Path) -> Result<ModelShape> {
     })
 }
 
-/// The flat buffer of a `model.safetensors` (f32, bf16 or f16) with exactly the tensors of these parameters.
+/// The shape and the weights of a Llama's Hugging Face folder.
+///
+/// A head that differs from the embedding stays a head of its own, although config.json ties the two: so do transformers
+/// and the converter. A warning says so.
 ///
 /// # Errors
-/// The file is missing or damaged, or a tensor is missing, of another shape, or of another type.
+/// As [`read_config`] and [`read_weights`].
+pub fn read_model(folder: &Path) -> Result<(ModelShape, Vec<f32>)> {
+    let mut shape = read_config(&folder.join("config.json"))?;
+    let path = folder.join(WEIGHTS);
+    let bytes = std::fs::read(&path).map_err(Error::file(&path, "read"))?;
+    let file = Tensors::parse(&path, &bytes)?;
+    let parameters = Parameters::new(&shape);
+    let weights = file.weights(&parameters)?;
+    if file.has_another_head(&parameters, &weights)? {
+        eprintln!(
+            "warning: {}: {HEAD} is kept: it differs from {EMBEDDING}, although config.json says tie_word_embeddings",
+            path.display()
+        );
+        shape.tied = false;
+        let weights = file.weights(&Parameters::new(&shape))?;
+        return Ok((shape, weights));
+    }
+    Ok((shape, weights))
+}
+
+/// The flat buffer of a `model.safetensors` (f32, bf16 or f16) with the tensors of these parameters.
+///
+/// # Errors
+/// The file is missing or damaged; a tensor is missing, of another shape, or of another type; the parameters tie the head
+/// to the embedding, and the file has another one.
 pub fn read_weights(path: &Path, parameters: &Parameters) -> Result<Vec<f32>> {
     let bytes = std::fs::read(path).map_err(Error::file(path, "read"))?;
-    let refuse = |what: String| Error::Invalid(format!("{}: {what}", path.display()));
-    let file = SafeTensors::deserialize(&bytes)
-        .map_err(|error| refuse(format!("not a safetensors file: {error}")))?;
-    let mut weights = vec![0.0; parameters.len];
-    for named in parameters.named() {
-        let tensor =
-            file.tensor(&named.name).map_err(|_| refuse(format!("tensor {} is missing", named.name)))?;
-        if tensor.shape() != named.shape {
-            return Err(refuse(format!(
-                "tensor {} is {:?}, expected {:?}",
-                named.name,
-                tensor.shape(),
-                named.shape
-            )));
+    let file = Tensors::parse(path, &bytes)?;
+    let weights = file.weights(parameters)?;
+    if file.has_another_head(parameters, &weights)? {
+        return Err(file.refuse(format!(
+            "expected no {HEAD}, or the numbers of {EMBEDDING}, which the model ties it to; found other numbers"
+        )));
+    }
+    Ok(weights)
+}
+
+/// The tensors of a safetensors file.
+struct Tensors<'a> {
+    path: &'a Path,
+    file: SafeTensors<'a>,
+}
+
+impl<'a> Tensors<'a> {
+    fn parse(path: &'a Path, bytes: &'a [u8]) -> Result<Tensors<'a>> {
+        match SafeTensors::deserialize(bytes) {
+            Ok(file) => Ok(Tensors { path, file }),
+            Err(error) => Err(Error::Invalid(format!("{}: not a safetensors file: {error}", path.display()))),
         }
-        let out = &mut weights[named.range()];
+    }
+
+    fn weights(&self, parameters: &Parameters) -> Result<Vec<f32>> {
+        let mut weights = vec![0.0; parameters.len];
+        for named in parameters.named() {
+            self.read(&named.name, &named.shape, &mut weights[named.range()])?;
+        }
+        Ok(weights)
+    }
+
+    /// Whether the file has a head that differs from the embedding, where the parameters tie the two.
+    fn has_another_head(&self, parameters: &Parameters, weights: &[f32]) -> Result<bool> {
+        let (None, Some(embedding)) = (parameters.find(HEAD), parameters.find(EMBEDDING)) else {
+            return Ok(false);
+        };
+        if self.file.tensor(HEAD).is_err() {
+            return Ok(false);
+        }
+        let mut head = vec![0.0; embedding.len()];
+        self.read(HEAD, &embedding.shape, &mut head)?;
+        Ok(head != weights[embedding.range()])
+    }
+
+    fn read(&self, name: &str, shape: &[usize], out: &mut [f32]) -> Result<()> {
+        let tensor = self.file.tensor(name).map_err(|_| self.refuse(format!("tensor {name} is missing")))?;
+        if tensor.shape() != shape {
+            let found = tensor.shape();
+            return Err(self.refuse(format!("tensor {name} is {found:?}, expected {shape:?}")));
+        }
         match tensor.dtype() {
             Dtype::F32 => {
                 for (out, bytes) in out.iter_mut().zip(tensor.data().as_chunks().0) {
@@ -108,11 +174,15 @@ pub fn read_weights(path: &Path, parameters: &Parameters) -> Result<Vec<f32>> {
                 }
             }
             other => {
-                return Err(refuse(format!("tensor {} is {other:?}, expected F32, BF16 or F16", named.name)));
+                return Err(self.refuse(format!("tensor {name} is {other:?}, expected F32, BF16 or F16")));
             }
         }
+        Ok(())
     }
-    Ok(weights)
+
+    fn refuse(&self, what: String) -> Error {
+        Error::Invalid(format!("{}: {what}", self.path.display()))
+    }
 }
 
 /// Writes `model.safetensors` with the tensors of these parameters, in f32 or bf16.
@@ -200,7 +270,7 @@ pub fn export(model: &Export, folder: &Path) -> Result<()> {
         Precision::F32 => Dtype::F32,
         Precision::Bf16 => Dtype::BF16,
     };
-    write_weights(&path("model.safetensors"), &parameters, model.weights, dtype)?;
+    write_weights(&path(WEIGHTS), &parameters, model.weights, dtype)?;
     copy_tokenizer(model.tokenizer, unfinished.path())?;
     let json = |name: &str, value: serde_json::Value| {
         let mut text =
@@ -251,7 +321,7 @@ fn config(model: &Export) -> serde_json::Value {
 
 #[cfg(test)]
 mod tests {
-    use super::read_config;
+    use super::*;
     use serde_json::json;
 
     #[test]
@@ -285,5 +355,36 @@ mod tests {
             let error = read(rope).unwrap_err().to_string();
             assert!(error.contains(expected) && error.contains("config.json"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_tied_models_head_counts_where_it_differs_from_the_embedding() {
+        let folder = tempfile::tempdir().unwrap();
+        let golden = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/train"));
+        std::fs::copy(golden.join("config.json"), folder.path().join("config.json")).unwrap();
+        let (shape, weights) = read_model(golden).unwrap();
+        let (tied, untied) = (Parameters::new(&shape), Parameters::new(&ModelShape { tied: false, ..shape }));
+        let [embedding, head] = [EMBEDDING, HEAD].map(|name| untied.find(name).unwrap());
+        // A head whose first number is the embedding's plus `more`.
+        let with_head = |more: f32| {
+            let mut values = vec![0.0; untied.len];
+            for named in tied.named() {
+                values[untied.find(&named.name).unwrap().range()].copy_from_slice(&weights[named.range()]);
+            }
+            values.copy_within(embedding.range(), head.start);
+            values[head.start] += more;
+            values
+        };
+        let path = folder.path().join(WEIGHTS);
+        write_weights(&path, &untied, &with_head(0.0), Dtype::F32).unwrap();
+        assert!(read_weights(&path, &tied).unwrap() == weights);
+        let (shape, found) = read_model(folder.path()).unwrap();
+        assert!(shape.tied && found == weights);
+
+        write_weights(&path, &untied, &with_head(0.5), Dtype::F32).unwrap();
+        let error = read_weights(&path, &tied).unwrap_err().to_string();
+        assert!(error.contains("model.safetensors: expected no lm_head.weight"), "{error}");
+        let (shape, found) = read_model(folder.path()).unwrap();
+        assert!(!shape.tied && found == with_head(0.5));
     }
 }

@@ -6,7 +6,7 @@
 
 use crate::data::Batch;
 use crate::error::{Error, Result};
-use crate::export::{read_config, read_weights};
+use crate::export::{read_model, read_weights};
 use crate::model::{Engine, Options};
 use crate::ops::{AdamW, Buffer, Ops};
 use crate::recipe::ModelShape;
@@ -66,7 +66,7 @@ struct Step {
 /// # Errors
 /// A file of the folder is missing or is not of that form.
 pub fn parity<O: Ops>(folder: &Path, device: impl FnOnce(&ModelShape, usize) -> Result<O>) -> Result<Parity> {
-    let shape = read_config(&folder.join("config.json"))?;
+    let (shape, start) = read_model(folder)?;
     let steps = folder.join("steps.json");
     let text = std::fs::read(&steps).map_err(Error::file(&steps, "read"))?;
     let steps: Steps = serde_json::from_slice(&text).map_err(|error| {
@@ -84,7 +84,7 @@ pub fn parity<O: Ops>(folder: &Path, device: impl FnOnce(&ModelShape, usize) -> 
     let ops = device(&shape, len)?;
     let mut engine = Engine::new(&shape, Options::default(), ops);
     let parameters = engine.parameters().clone();
-    engine.write(Buffer::Weights, &read_weights(&folder.join("model.safetensors"), &parameters)?)?;
+    engine.write(Buffer::Weights, &start)?;
 
     let batches: Vec<Batch> = steps.batches.iter().map(|rows| batch(rows)).collect();
     let scale = |batch: &Batch| 1.0 / (batch.sequences * batch.context) as f64;
