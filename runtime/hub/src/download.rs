@@ -2,16 +2,13 @@
 
 use crate::error::HubError;
 use crate::http::{escape, text};
+use crate::retry::{Failures, Trouble, busy, retried};
 use crate::{Event, Repository, inside, name};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Connections in a row that may bring nothing new.
-const RETRIES: u32 = 5;
-/// The pause before the first of them; each further one is twice as long.
-const PAUSE: Duration = Duration::from_millis(200);
 /// How often a file that another process downloads is looked at.
 const LOOK: Duration = Duration::from_millis(200);
 /// Bytes written at once.
@@ -25,15 +22,14 @@ struct Remote {
     etag: String,
     commit: String,
     size: Option<u64>,
+    /// Whether the hub gives parts of it, so that what is there can be gone on with.
+    parts: bool,
 }
 
-/// Why a connection did not bring the rest of a file.
-enum Trouble {
-    /// Another one may.
-    Network(String),
-    /// Another one may, but the answer says more than a broken connection would.
-    Busy(HubError),
-    Final(HubError),
+impl Remote {
+    fn broken(&self, reason: String) -> HubError {
+        HubError::Broken { what: self.what.clone(), reason }
+    }
 }
 
 impl Repository {
@@ -68,35 +64,35 @@ impl Repository {
     /// What the hub says about a file.
     fn remote(&self, file: &str) -> Result<Remote, HubError> {
         let what = format!("{file} of {}", self.name());
-        let broken = |reason: String| HubError::Broken { what: what.clone(), reason };
         if !inside(file) {
-            return Err(broken(format!("expected the name of a file in the repository, found {file:?}")));
+            return Err(HubError::FileName { repository: self.name(), file: file.to_owned() });
         }
         let (endpoint, repository) = (&self.hub.client.endpoint, escape(&self.repo.url()));
         let url = format!("{endpoint}/{repository}/resolve/{}/{}", self.revision(), escape(file));
-        let answer = self.hub.client.probe(&url).map_err(|error| self.unreachable(&error))?;
-        let response = &answer.response;
         // An empty file has no first byte.
-        let empty = response.status().as_u16() == 416;
-        if !response.status().is_success() && !empty {
-            return Err(self.refused(response, what));
-        }
+        let found = |status: u16| status == 416 || (200..300).contains(&status);
+        let answer = retried(|| self.checked(self.hub.client.probe(&url), found, &what))?;
+        let response = &answer.response;
         let whole = || text(response.headers(), "content-length")?.parse().ok();
         let size = match response.status().as_u16() {
             206 | 416 => content_range(response.headers()).and_then(|(_, total)| total),
             _ => whole(),
         };
         let missing = |header: &str, found: Option<String>| {
-            let found = found.ok_or_else(|| broken(format!("the answer has no {header}; is this a hub?")))?;
+            let found = found.ok_or_else(|| self.foreign(&what, format!("the answer has no {header}")))?;
             match name(&found) {
                 true => Ok(found),
-                false => Err(broken(format!("expected a plain word as its {header}, found {found:?}"))),
+                false => {
+                    Err(self
+                        .foreign(&what, format!("expected a plain word as its {header}, found {found:?}")))
+                }
             }
         };
         Ok(Remote {
             etag: missing("ETag", answer.etag)?,
             commit: missing("X-Repo-Commit", answer.commit)?,
             size: answer.size.or(size),
+            parts: response.status().as_u16() == 206,
             what,
             url,
         })
@@ -106,7 +102,7 @@ impl Repository {
     fn fill(&self, remote: &Remote, part: &Path, watch: &mut dyn FnMut(Event)) -> Result<(), HubError> {
         let disk = |source| HubError::Disk { path: part.to_owned(), source };
         let mut file = OpenOptions::new().append(true).create(true).open(part).map_err(disk)?;
-        let (mut failures, mut most) = (0, 0);
+        let (mut failures, mut most) = (Failures::default(), 0);
         loop {
             let there = file.metadata().map_err(disk)?.len();
             match remote.size {
@@ -115,29 +111,28 @@ impl Repository {
                 // Another file's, or nobody knows.
                 _ => file.set_len(0).map_err(disk)?,
             }
-            let trouble = match self.piece(remote, &mut file, part, watch) {
+            let error = match self.piece(remote, &mut file, part, watch) {
                 Ok(()) if remote.size.is_none() => return Ok(()),
-                Ok(()) => None,
+                Ok(()) => remote.broken("the answer was too short".to_owned()),
                 Err(Trouble::Final(error)) => return Err(error),
-                Err(trouble) => Some(trouble),
+                Err(Trouble::Passing(error)) => error,
             };
             let there = file.metadata().map_err(disk)?.len();
             if remote.size == Some(there) {
                 return Ok(());
             }
-            failures = if there > most { 1 } else { failures + 1 };
-            most = most.max(there);
-            if failures > RETRIES {
-                let reason = match trouble {
-                    Some(Trouble::Busy(error) | Trouble::Final(error)) => return Err(error),
-                    Some(Trouble::Network(reason)) => reason,
-                    None => "the answer was too short".to_owned(),
-                };
-                let reason =
-                    format!("{reason}; {there} bytes are kept, and the same command goes on from there");
-                return Err(HubError::Broken { what: remote.what.clone(), reason });
+            if there > most {
+                (failures, most) = (Failures::default(), there);
             }
-            std::thread::sleep(PAUSE * (1 << (failures - 1)));
+            if !failures.again() {
+                let kept = there > 0 && remote.size.is_some() && remote.parts;
+                return Err(match error {
+                    HubError::Broken { reason, .. } if kept => remote.broken(format!(
+                        "{reason}; {there} bytes are kept, and the same command goes on from there"
+                    )),
+                    error => error,
+                });
+            }
         }
     }
 
@@ -150,10 +145,10 @@ impl Repository {
         watch: &mut dyn FnMut(Event),
     ) -> Result<(), Trouble> {
         let disk = |source| Trouble::Final(HubError::Disk { path: part.to_owned(), source });
-        let network = |error: &dyn std::fmt::Display| Trouble::Network(error.to_string());
+        let broken = |reason: &dyn std::fmt::Display| Trouble::Passing(remote.broken(reason.to_string()));
         let mut there = file.metadata().map_err(disk)?.len();
         let range = (there > 0).then(|| format!("bytes={there}-"));
-        let answer = self.hub.client.get(&remote.url, range.as_deref()).map_err(|error| network(&error))?;
+        let answer = self.hub.client.get(&remote.url, range.as_deref()).map_err(|error| broken(&error))?;
         let response = answer.response;
         match response.status().as_u16() {
             206 if content_range(response.headers()).is_some_and(|(first, _)| first == Some(there)) => {}
@@ -164,16 +159,16 @@ impl Repository {
             }
             206 | 416 => {
                 file.set_len(0).map_err(disk)?;
-                return Err(Trouble::Network(
-                    "the hub gave another part of the file than the one asked for".into(),
-                ));
+                return Err(broken(&"the hub gave another part of the file than the one asked for"));
             }
-            429 | 500.. => return Err(Trouble::Busy(self.refused(&response, remote.what.clone()))),
-            _ => return Err(Trouble::Final(self.refused(&response, remote.what.clone()))),
+            status => {
+                let refused = self.refused(&response, remote.what.clone());
+                return Err(if busy(status) { Trouble::Passing(refused) } else { Trouble::Final(refused) });
+            }
         }
         if answer.etag.is_some_and(|etag| etag != remote.etag) {
             let reason = "the file was replaced at the hub meanwhile; run the same command again".to_owned();
-            return Err(Trouble::Final(HubError::Broken { what: remote.what.clone(), reason }));
+            return Err(Trouble::Final(remote.broken(reason)));
         }
         watch(Event::Size { total: remote.size, there });
         let mut body = response.into_body().into_reader();
@@ -183,12 +178,12 @@ impl Repository {
                 Ok(0) => return Ok(()),
                 Ok(read) => read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(network(&error)),
+                Err(error) => return Err(broken(&error)),
             };
             there += read as u64;
             if remote.size.is_some_and(|size| there > size) {
                 file.set_len(0).map_err(disk)?;
-                return Err(Trouble::Network("the hub gave more bytes than the file has".into()));
+                return Err(broken(&"the hub gave more bytes than the file has"));
             }
             file.write_all(&buffer[..read]).map_err(disk)?;
             watch(Event::Read(read as u64));

@@ -36,13 +36,34 @@ pub enum HubError {
         /// What to do.
         advice: String,
     },
-    /// An answer broke off or makes no sense; what arrived of a file is kept and resumed next time.
+    /// An answer broke off; what arrived of a file is resumed next time, where the hub gives parts of it.
     #[error("the download of {what} from the hub broke off ({reason})")]
     Broken {
         /// What was asked for.
         what: String,
         /// Why.
         reason: String,
+    },
+    /// An answer that is not a hub's: of another kind of server, or of a proxy between.
+    #[error(
+        "{endpoint} does not answer as a hub for {what} ({reason}); check that HF_ENDPOINT names a hub, and that no \
+         proxy answers in its place"
+    )]
+    Foreign {
+        /// What was taken for a hub.
+        endpoint: String,
+        /// What was asked for.
+        what: String,
+        /// What was expected and found.
+        reason: String,
+    },
+    /// A name that would lead out of the cache.
+    #[error("expected the name of a file in {repository}, found {file:?}")]
+    FileName {
+        /// Owner and name.
+        repository: String,
+        /// The name.
+        file: String,
     },
     /// This machine could not store what came.
     #[error("cannot write {}: {source}", .path.display())]

@@ -8,6 +8,7 @@
 mod download;
 mod error;
 mod http;
+mod retry;
 mod token;
 
 pub use error::HubError;
@@ -15,7 +16,8 @@ pub use hf_hub::api::RepoInfo;
 pub use hf_hub::{Repo, RepoType};
 
 use hf_hub::Cache;
-use http::{Client, escape};
+use http::{Answer, Client, escape};
+use retry::{Trouble, broke, busy, retried};
 use std::path::{Component, Path, PathBuf};
 use token::Token;
 
@@ -107,20 +109,22 @@ impl Repository {
         let api = self.repo.api_url();
         let api = escape(api.strip_suffix(&format!("/revision/{revision}")).unwrap_or(&api));
         let url = format!("{}/api/{api}/revision/{}", self.hub.client.endpoint, self.revision());
-        let answer = self.hub.client.get(&url, None).map_err(|error| self.unreachable(&error))?;
-        let mut response = answer.response;
-        if !response.status().is_success() {
-            return Err(self.refused(&response, what));
-        }
-        let broken = |reason: String| HubError::Broken { what: what.clone(), reason };
-        let body = response.body_mut().with_config().limit(MOST_LISTING_BYTES).read_to_vec();
-        let body = body.map_err(|error| broken(error.to_string()))?;
-        let info: RepoInfo = serde_json::from_slice(&body)
-            .map_err(|error| broken(format!("expected a listing of the repository in JSON: {error}")))?;
+        let body = retried(|| {
+            let success = |status: u16| (200..300).contains(&status);
+            let mut answer = self.checked(self.hub.client.get(&url, None), success, &what)?;
+            let body = answer.response.body_mut().with_config().limit(MOST_LISTING_BYTES).read_to_vec();
+            body.map_err(|error| {
+                let broken = HubError::Broken { what: what.clone(), reason: error.to_string() };
+                if broke(&error) { Trouble::Passing(broken) } else { Trouble::Final(broken) }
+            })
+        })?;
+        let info: RepoInfo = serde_json::from_slice(&body).map_err(|error| {
+            self.foreign(&what, format!("expected a listing of the repository in JSON: {error}"))
+        })?;
         // It becomes the name of a folder.
         match name(&info.sha) {
             true => Ok(info),
-            false => Err(broken(format!("expected the hash of a commit, found {:?}", info.sha))),
+            false => Err(self.foreign(&what, format!("expected the hash of a commit, found {:?}", info.sha))),
         }
     }
 
@@ -142,6 +146,30 @@ impl Repository {
     /// As a single part of an address's path.
     fn revision(&self) -> String {
         escape(self.repo.revision()).replace('/', "%2F")
+    }
+
+    /// One attempt's answer, where its status is one that `good` accepts.
+    fn checked(
+        &self,
+        answer: Result<Answer, ureq::Error>,
+        good: impl Fn(u16) -> bool,
+        what: &str,
+    ) -> Result<Answer, Trouble> {
+        let answer = answer.map_err(|error| {
+            let unreachable = self.unreachable(&error);
+            if broke(&error) { Trouble::Passing(unreachable) } else { Trouble::Final(unreachable) }
+        })?;
+        match answer.response.status().as_u16() {
+            status if good(status) => Ok(answer),
+            status => {
+                let refused = self.refused(&answer.response, what.to_owned());
+                Err(if busy(status) { Trouble::Passing(refused) } else { Trouble::Final(refused) })
+            }
+        }
+    }
+
+    fn foreign(&self, what: &str, reason: String) -> HubError {
+        HubError::Foreign { endpoint: self.hub.client.endpoint.clone(), what: what.to_owned(), reason }
     }
 
     fn unreachable(&self, error: &ureq::Error) -> HubError {

@@ -103,6 +103,13 @@ fn part(file: &[u8], asked: &Asked, sent: usize) -> Vec<u8> {
     [head.as_bytes(), &body[..sent.min(body.len())]].concat()
 }
 
+/// A hub's answer with the listing of a repository without files.
+fn listing(commit: &str) -> Vec<u8> {
+    let body = format!(r#"{{"sha": "{commit}", "siblings": []}}"#);
+    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len())
+        .into_bytes()
+}
+
 fn content() -> Vec<u8> {
     (0..10_000u32).flat_map(u32::to_le_bytes).collect()
 }
@@ -161,6 +168,47 @@ fn what_a_broken_connection_left_is_resumed() {
     assert_eq!(sizes[3], &Event::Size { total: Some(40_000), there: 37_035 });
     let read: u64 = events.iter().map(|event| if let Event::Read(bytes) = event { *bytes } else { 0 }).sum();
     assert_eq!(read, 40_000, "no byte came twice");
+}
+
+#[test]
+fn a_hub_that_is_busy_once_or_hangs_up_once_is_asked_again() {
+    for trouble in [status("503 Service Unavailable", ""), status("429 Too Many Requests", ""), Vec::new()] {
+        let count = Mutex::new(0);
+        let hub = Server::new(move |asked| {
+            *count.lock().unwrap() += 1;
+            match (*count.lock().unwrap(), asked.path.starts_with("/api/")) {
+                (1 | 3, _) => trouble.clone(),
+                (_, false) => part(&content(), asked, usize::MAX),
+                (_, true) => listing(COMMIT),
+            }
+        });
+        let cache = tempfile::tempdir().unwrap();
+        let repository = hub.repository(cache.path(), None);
+        assert_eq!(repository.info().unwrap().sha, COMMIT);
+        assert_eq!(download(&repository).0.unwrap(), content());
+        assert_eq!(hub.log().len(), 5);
+    }
+    // What another attempt does not change is asked for once.
+    for line in ["401 Unauthorized", "403 Forbidden", "404 Not Found"] {
+        let hub = Server::new(move |_| status(line, ""));
+        let cache = tempfile::tempdir().unwrap();
+        assert!(download(&hub.repository(cache.path(), None)).0.is_err());
+        assert_eq!(hub.log().len(), 1, "{line}");
+    }
+}
+
+#[test]
+fn bytes_that_cannot_be_gone_on_with_are_not_said_to_be_kept() {
+    let cut = |head: &str| format!("HTTP/1.1 {head}\r\nETag: \"e7ag\"\r\nX-Repo-Commit: {COMMIT}\r\n");
+    // A server without parts, and one that does not know the length.
+    let whole = cut("200 OK") + "Content-Length: 9\r\n\r\nabc";
+    let endless = cut("200 OK") + "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n";
+    for answer in [whole, endless] {
+        let hub = Server::new(move |_| answer.clone().into_bytes());
+        let cache = tempfile::tempdir().unwrap();
+        let said = download(&hub.repository(cache.path(), None)).0.unwrap_err().to_string();
+        assert!(said.contains("broke off") && !said.contains("kept"), "{said}");
+    }
 }
 
 #[test]
@@ -275,11 +323,7 @@ fn a_hub_that_answers_nonsense_writes_nothing_elsewhere() {
         assert!(said.contains(word), "{answer}: {said}");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "{answer}");
     }
-    let hub = Server::new(|_| {
-        let body = r#"{"sha": "../../x", "siblings": []}"#;
-        format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len())
-            .into_bytes()
-    });
+    let hub = Server::new(|_| listing("../../x"));
     let cache = tempfile::tempdir().unwrap();
     let repository = hub.repository(cache.path(), None);
     assert!(repository.info().unwrap_err().to_string().contains("hash of a commit"));
