@@ -60,7 +60,7 @@ impl Server {
     fn repository(&self, cache: &Path, token: Option<&str>) -> Repository {
         let token = match token {
             Some(token) => Token::new(token.into(), "HF_TOKEN".into()).unwrap(),
-            None => Token::none(),
+            None => Token::Absent,
         };
         Hub::new(&self.address, token, cache.to_owned()).unwrap().repository(Repo::model("own/model".into()))
     }
@@ -352,10 +352,10 @@ fn empty_files_and_odd_names_come_too() {
 #[test]
 fn what_is_no_address_is_said_at_once() {
     for wrong in ["", "huggingface.co", "ftp://x", "http://", "not an address"] {
-        let said = Hub::new(wrong, Token::none(), "cache".into()).unwrap_err().to_string();
+        let said = Hub::new(wrong, Token::Absent, "cache".into()).unwrap_err().to_string();
         assert!(said.contains("HF_ENDPOINT: expected an address"), "{wrong}: {said}");
     }
-    let hub = Hub::new(" https://a.b/hub/ ", Token::none(), "cache".into()).unwrap();
+    let hub = Hub::new(" https://a.b/hub/ ", Token::Absent, "cache".into()).unwrap();
     assert_eq!(hub.client.endpoint, "https://a.b/hub");
 }
 

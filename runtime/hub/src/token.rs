@@ -12,10 +12,15 @@ const MOST_BYTES: u64 = 4096;
 
 /// A token, if there is one. It is shown nowhere.
 #[derive(Clone)]
-pub(crate) struct Token {
-    value: Option<String>,
-    /// HF_TOKEN, or the file that held it. Without a token: why a file could not be read.
-    origin: Option<String>,
+pub(crate) enum Token {
+    Found {
+        value: String,
+        /// HF_TOKEN, or the file that held it.
+        origin: String,
+    },
+    /// There is a file for one that cannot be read: which, and why.
+    Unreadable(String),
+    Absent,
 }
 
 impl Token {
@@ -44,7 +49,7 @@ impl Token {
                 Err(error) => unreadable = Some(format!("{} cannot be read: {error}", file.display())),
             }
         }
-        Ok(Token { value: None, origin: unreadable })
+        Ok(unreadable.map_or(Token::Absent, Token::Unreadable))
     }
 
     /// A token of `origin`.
@@ -54,7 +59,7 @@ impl Token {
     pub(crate) fn new(value: String, origin: String) -> Result<Token, HubError> {
         // The value stays out of the sentence: it may be a secret with a typing mistake.
         match value.bytes().all(|byte| byte.is_ascii_graphic()) {
-            true => Ok(Token { value: Some(value), origin: Some(origin) }),
+            true => Ok(Token::Found { value, origin }),
             false => Err(HubError::Setting {
                 name: origin,
                 reason: "expected a token of letters, digits and signs (hf_...), found a blank or another character \
@@ -64,23 +69,27 @@ impl Token {
         }
     }
 
-    #[cfg(test)]
-    pub(crate) fn none() -> Token {
-        Token { value: None, origin: None }
-    }
-
     pub(crate) fn value(&self) -> Option<&str> {
-        self.value.as_deref()
+        match self {
+            Token::Found { value, .. } => Some(value),
+            Token::Unreadable(_) | Token::Absent => None,
+        }
     }
 
-    /// Where the token comes from; none where there is no token.
+    /// Where the token comes from.
     pub(crate) fn origin(&self) -> Option<&str> {
-        self.value.as_ref().and(self.origin.as_deref())
+        match self {
+            Token::Found { origin, .. } => Some(origin),
+            Token::Unreadable(_) | Token::Absent => None,
+        }
     }
 
     /// Why there is no token although there is a file for one.
     pub(crate) fn unreadable(&self) -> Option<&str> {
-        if self.value.is_none() { self.origin.as_deref() } else { None }
+        match self {
+            Token::Unreadable(why) => Some(why),
+            Token::Found { .. } | Token::Absent => None,
+        }
     }
 }
 
