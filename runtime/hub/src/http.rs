@@ -133,8 +133,12 @@ fn same_origin(endpoint: &str, url: &str) -> bool {
         && (upgraded || (scheme(&endpoint) == scheme(&url) && port(&endpoint) == port(&url)))
 }
 
-/// The address that a Location names, seen from `base`.
+/// The address that a Location names, seen from `base` (RFC 3986, 5.2), without a fragment, which is not sent.
 fn resolve(base: &str, to: &str) -> String {
+    let [base, to] = [base, to].map(|address| address.split_once('#').map_or(address, |(sent, _)| sent));
+    if to.is_empty() {
+        return base.to_owned();
+    }
     if to.split_once("://").is_some_and(|(scheme, _)| scheme.bytes().all(|b| b.is_ascii_alphanumeric())) {
         return to.to_owned();
     }
@@ -207,7 +211,10 @@ mod tests {
             ("/e?f=http://g", "https://a.b:1/e?f=http://g"),
             ("e", "https://a.b:1/x/e"),
             ("?e", "https://a.b:1/x/y?e"),
-            ("", "https://a.b:1/x/"),
+            ("", base),
+            ("#e", base),
+            ("e#f?g", "https://a.b:1/x/e"),
+            ("https://c.d/e#f", "https://c.d/e"),
         ] {
             assert_eq!(resolve(base, to), url, "{to}");
         }
