@@ -236,7 +236,8 @@ pub(crate) struct PullFlags {
     /// A name from `thimble list`
     #[arg(value_name = "NAME")]
     pub(crate) name: String,
-    /// Encoding of the weights: keep, f32, f16, bf16, q8, q6, q5, q4, q4even, q4min, q3 [default: q8, or keep for a GGUF source]
+    /// Encoding of the weights: keep, f32, f16, bf16, q8, q6, q5, q4, q4even, q4min, q3 [default: q8, or keep for a GGUF source].
+    /// Replaces a file of the same name in another encoding, as one is kept for each name
     #[arg(long, value_name = "ENCODING")]
     pub(crate) quant: Option<String>,
     /// Fetch and convert again although it is there; only weights that match their checksum are not downloaded twice

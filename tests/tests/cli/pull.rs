@@ -73,3 +73,21 @@ fn a_model_of_a_later_format_is_kept() {
     pull(&["--force"]).succeeds();
     bench.run(&["verify", "smollm2-70m"], b"").succeeds();
 }
+
+#[test]
+fn a_file_in_another_encoding_is_not_replaced_in_silence() {
+    let bench = setup("hub-encoding");
+    let hub = hub::Hub::serve(&bench.path("hf"), "codelion/SmolLM2-70M");
+    let pull = |quant: &str| {
+        let pulled = bench.run_with(
+            &["pull", "smollm2-70m", "--quant", quant],
+            &[("HF_ENDPOINT", hub.endpoint().as_str())],
+        );
+        pulled.succeeds();
+        pulled.stderr
+    };
+    assert!(!pull("q8").contains("replaced"));
+    assert!(!pull("q8").contains("replaced"));
+    let said = pull("f32");
+    assert!(said.contains("replaced the q8 and q8row file of smollm2-70m"), "{said}");
+}
