@@ -121,8 +121,12 @@ impl Store {
     /// The checkpoint of that name (`last`, `best`, or a folder's name), or the newest for none.
     ///
     /// # Errors
-    /// There is none.
+    /// There is none, or no such run.
     pub fn find(&self, name: Option<&str>) -> Result<PathBuf> {
+        if let Some(run) = self.folder.parent().filter(|run| !run.is_dir()) {
+            let run = run.display();
+            return Err(Error::Invalid(format!("{run}: expected the folder of a run, found no such folder")));
+        }
         let steps = self.steps()?;
         let found = match name {
             None | Some("last") => steps.last().map(|&step| folder_name(step)),

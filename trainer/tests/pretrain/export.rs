@@ -133,8 +133,10 @@ fn the_best_is_exported_unless_another_is_asked_for() {
     }
     let said = refused(bench.command(&["export", "run", "-o", "d", "--checkpoint", "step-7"]), 1);
     assert!(said.contains("no checkpoint step-7") && said.contains("step-00000039"), "{said}");
-    let said = refused(bench.command(&["export", "nowhere", "-o", "d"]), 1);
-    assert!(said.contains("nowhere/checkpoints: no checkpoint"), "{said}");
+    // A run that was begun, before its first checkpoint.
+    fs::create_dir(bench.path("begun")).unwrap();
+    let said = refused(bench.command(&["export", "begun", "-o", "d"]), 1);
+    assert!(said.contains("begun/checkpoints: no checkpoint"), "{said}");
 
     // A folder that is there is not touched, whatever it is.
     fs::create_dir(bench.path("mine")).unwrap();
@@ -173,5 +175,14 @@ fn a_killed_export_leaves_no_half_folder() {
         fs::remove_dir_all(&out).unwrap();
         kills += 1;
         assert!(kills < 200, "{on_the_way} of {kills}");
+    }
+}
+
+#[test]
+fn a_run_that_is_not_there_is_said_to_be_missing() {
+    let bench = Bench::new();
+    for command in [&["export", "nowhere", "-o", "out"][..], &["eval", "nowhere", "--data", "data"]] {
+        let said = refused(bench.command(command), 1);
+        assert!(said.contains("nowhere") && said.contains("no such folder"), "{said}");
     }
 }
