@@ -48,14 +48,21 @@ impl Schedule {
     /// What does not fit a stage of `steps` steps: key inside `schedule`, and sentence.
     pub fn misfit(&self, steps: u64) -> Option<(&'static str, String)> {
         if self.warmup > steps {
-            let what = format!("{} steps of warm-up are more than the stage's {steps} steps", self.warmup);
+            let what = format!(
+                "{} steps of warm-up are more than the stage's {steps} steps; --set 'stages.*.schedule.warmup={}' \
+                 shortens it",
+                self.warmup,
+                steps / 10
+            );
             return Some(("warmup", what));
         }
         let cooling = self.cooling(steps);
         if self.kind == ScheduleKind::Trapezoidal && self.warmup + cooling > steps {
             let what = format!(
-                "{cooling} steps of cool-down and {} of warm-up are more than the stage's {steps} steps",
-                self.warmup
+                "{cooling} steps of cool-down and {} of warm-up are more than the stage's {steps} steps; --set \
+                 'stages.*.schedule.warmup={}' shortens the latter",
+                self.warmup,
+                steps.saturating_sub(cooling)
             );
             return Some(("cooldown", what));
         }
