@@ -24,6 +24,9 @@ pub enum Error {
     /// Wrong usage: the command line's fault.
     #[error("{0}")]
     Usage(String),
+    /// A signal ended the work early: how far it came, and what goes on with it.
+    #[error("{0}")]
+    Stopped(String),
 }
 
 /// The trainer's result.
@@ -36,10 +39,11 @@ impl Error {
         move |source| Error::File { path, doing, source }
     }
 
-    /// 2 for wrong usage, else 1.
+    /// 2 for wrong usage, 130 after a signal, else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::Usage(_) => 2,
+            Error::Stopped(_) => 130,
             Error::Recipe(error) if error.faults.iter().any(|fault| fault.is_override()) => 2,
             _ => 1,
         }

@@ -5,12 +5,16 @@ mod commands;
 
 use clap::Parser;
 use std::process::ExitCode;
+use thimble_trainer::error::Error;
 
 fn main() -> ExitCode {
     match commands::Flags::parse().command.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            match error {
+                Error::Stopped(_) => eprintln!("{error}"),
+                _ => eprintln!("error: {error}"),
+            }
             ExitCode::from(error.exit_code())
         }
     }

@@ -86,7 +86,7 @@ impl Args {
         watch.end();
         let evaluated = match ended.map_err(failed)? {
             Ended::Complete(evaluated) => evaluated,
-            Ended::Stopped(stopped) => return Err(Error::Invalid(stopped.to_string())),
+            Ended::Stopped(stopped) => return Err(Error::Stopped(stopped.to_string())),
         };
         // First shown, then written: what took an hour is not lost to a full disk.
         print!("{}", evaluated.results);

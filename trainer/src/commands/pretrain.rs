@@ -1,8 +1,9 @@
 //! `thimble-train pretrain`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use thimble_trainer::checkpoint::RECIPE;
 use thimble_trainer::device::{ChosenDevice, DeviceRequest, choose};
 use thimble_trainer::error::{Error, Result};
 use thimble_trainer::ops::candle::Candle;
@@ -13,7 +14,8 @@ use thimble_trainer::recipe::{Precision, Recipe};
 
 /// Train a model as a recipe says.
 ///
-/// Ctrl-C or SIGTERM finishes the step, writes a checkpoint and ends; --resume goes on, bit for bit, also after a kill.
+/// Ctrl-C or SIGTERM finishes the step, writes a checkpoint and exits with 130; --resume goes on, bit for bit, also after
+/// a kill. What goes on with a run is in its README.md: its own recipe.toml holds every override.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// A recipe's file, or the name of a built-in one (tiny-cpu, smollm2-70m, ...)
@@ -97,22 +99,31 @@ impl Args {
                 settings.run.display()
             );
         }
+        if outcome.step < outcome.steps {
+            let said = format!("stopped after step {}; to go on: {}", outcome.step, settings.command);
+            return Err(Error::Stopped(said));
+        }
         Ok(())
     }
 
-    /// What to type to go on with the run.
-    fn resume_command(&self, run: &std::path::Path) -> String {
-        let overrides: Vec<String> = self.overrides.iter().map(|text| format!(" --set '{text}'")).collect();
+    /// What to type to go on with the run: the recipe that it keeps, which has the overrides.
+    fn resume_command(&self, run: &Path) -> String {
         let device = match self.device {
             DeviceRequest::Auto => String::new(),
             device => format!(" --device {device}"),
         };
-        format!(
-            "thimble-train pretrain {}{} --run {}{device} --resume",
-            self.recipe,
-            overrides.concat(),
-            run.display()
-        )
+        let [recipe, run] = [&run.join(RECIPE), run].map(typed);
+        format!("thimble-train pretrain {recipe} --run {run}{device} --resume")
+    }
+}
+
+/// A path as a shell takes it for one word.
+fn typed(path: &Path) -> String {
+    let path = path.display().to_string();
+    let plain = |c: char| c.is_alphanumeric() || "/._-+=:,@%\\".contains(c);
+    match path.chars().all(plain) {
+        true => path,
+        false => format!("'{}'", path.replace('\'', r"'\''")),
     }
 }
 
@@ -124,4 +135,21 @@ fn assumptions(recipe: &Recipe, chosen: &ChosenDevice) -> Result<Assumptions> {
         assumptions.memory = chosen.memory.or(assumptions.memory);
     }
     Ok(assumptions)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::typed;
+
+    #[test]
+    fn paths_are_one_word_each() {
+        for (path, word) in [
+            ("runs/tiny-cpu", "runs/tiny-cpu"),
+            ("my runs/a", "'my runs/a'"),
+            ("it's", r"'it'\''s'"),
+            ("$HOME", "'$HOME'"),
+        ] {
+            assert_eq!(typed(path.as_ref()), word);
+        }
+    }
 }

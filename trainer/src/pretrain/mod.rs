@@ -42,7 +42,7 @@ pub struct Settings {
     pub stop: Arc<AtomicBool>,
     /// The device's peak in 1e12 FLOPs per second, for the MFU.
     pub peak_tflops: Option<f64>,
-    /// The command that goes on with the run, for the run's README.
+    /// The command that goes on with the run: for the run's README, and where another one does not.
     pub command: String,
     /// Threads that compute, for the run's README.
     pub threads: usize,
@@ -80,7 +80,6 @@ pub fn pretrain<O: Ops>(
             run.save()?;
         }
         if stopped && run.state.step < run.total {
-            run.progress.note(&format!("stopped after step {}; --resume goes on from here", run.state.step));
             break;
         }
     }
@@ -130,8 +129,9 @@ impl<'a, O: Ops> Run<'a, O> {
         let from = match (store.steps()?.last(), settings.resume) {
             (Some(step), false) => {
                 return Err(Error::Usage(format!(
-                    "{} holds a run that came to step {step}: go on with it by --resume, or name another folder with --run",
-                    settings.run.display()
+                    "{} holds a run that came to step {step}: `{}` goes on with it; or name another folder with --run",
+                    settings.run.display(),
+                    settings.command
                 )));
             }
             (Some(_), true) => Some(store.find(None)?),
@@ -158,7 +158,7 @@ impl<'a, O: Ops> Run<'a, O> {
             }
             Some(path) => {
                 let (state, then) = checkpoint::open(path)?;
-                same_recipe(&then, recipe)?;
+                same_recipe(&then, recipe, &settings.command)?;
                 if state.tokenizer != loader.tokenizer_hash() {
                     return Err(Error::Invalid(format!(
                         "the run was begun with the tokenizer of hash {}, the token sets are of {}: put the former sets back",
@@ -492,7 +492,8 @@ pub fn theta(recipe: &Recipe, stage: usize) -> f64 {
 }
 
 /// A resumed run must be the run that was begun. What is shown or kept may change, what is computed may not.
-fn same_recipe(then: &Recipe, now: &Recipe) -> Result<()> {
+/// `resume` is the command that goes on with it.
+fn same_recipe(then: &Recipe, now: &Recipe, resume: &str) -> Result<()> {
     // Where a set lies may change too: that it is the same one, the saved position tells by its content.
     let numbers = |recipe: &Recipe| Recipe {
         data: Data { sets: Default::default() },
@@ -515,7 +516,7 @@ fn same_recipe(then: &Recipe, now: &Recipe) -> Result<()> {
         )
         .collect();
     Err(Error::Invalid(format!(
-        "the run was begun with another recipe (- then, + now); resume with the former one, or start another run with --run:\n{}",
+        "the run was begun with another recipe (- then, + now); `{resume}` goes on with it, or start another run with --run:\n{}",
         differs.join("\n")
     )))
 }
