@@ -3,12 +3,12 @@
 use crate::failure::Failure;
 use crate::flags::{Kv, MachineFlags, SamplingFlags};
 use crate::home::Home;
-use crate::terminal;
+use crate::{quiet, terminal};
 use std::path::{Path, PathBuf};
 use thimble_host::text;
 use thimble_host::{
-    BackendError, Chooser, Generator, MappedModel, Memory, OpenError, Plan, PlanError, Pool, Recommended,
-    Settings,
+    BackendError, BackendKind, Chooser, Generator, MappedModel, Memory, OpenError, Plan, PlanError, Pool,
+    Recommended, Settings,
 };
 use thimble_runtime::Token;
 use thimble_runtime::format::{Config, ModelFile};
@@ -106,12 +106,32 @@ pub(crate) fn decided(mapped: &Mapped, settings: &Settings) -> Result<Settings, 
     let book = home.map(|home| home.backends());
     let name = mapped.path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
     let chooser = Chooser { book: book.as_deref(), tell: terminal::note };
-    let chosen = chooser.choose(&mapped.file()?, &name, settings).map_err(refused)?;
-    if let Some(news) = chosen.news {
-        terminal::note(&format!("auto: {} for {}; {}", news.backend, news.model, news.why));
+    let file = mapped.file()?;
+    let gpu = match settings.backend {
+        Some(backend) => backend != BackendKind::Cpu,
+        None => std::env::var_os("THIMBLE_BACKEND").is_some(),
+    };
+    without_noise(gpu, || {
+        let chosen = chooser.choose(&file, &name, settings).map_err(refused)?;
+        if let Some(news) = chosen.news {
+            terminal::note(&format!("auto: {} for {}; {}", news.backend, news.model, news.why));
+        }
+        thimble_host::find_processors(chosen.settings.backend.unwrap_or_default()).map_err(engine)?;
+        Ok(chosen.settings)
+    })
+}
+
+/// What drivers print while a GPU is opened is shown only where that fails.
+fn without_noise<T>(gpu: bool, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+    if !gpu || cfg!(not(feature = "gpu")) {
+        return work();
     }
-    thimble_host::find_processors(chosen.settings.backend.unwrap_or_default()).map_err(engine)?;
-    Ok(chosen.settings)
+    let (done, said) = quiet::aside(work);
+    // A wrong flag is nobody's fault but its own.
+    if matches!(&done, Err(failure) if failure.exit_code() == 1) {
+        terminal::driver(&said);
+    }
+    done
 }
 
 fn refused(error: PlanError) -> Failure {
@@ -145,7 +165,9 @@ impl Bench {
         file: &ModelFile<'a>,
         plan: &Plan,
     ) -> Result<Generator<'a>, Failure> {
-        thimble_host::generator(file, plan, &mut self.memory, &self.pool).map_err(engine)
+        without_noise(plan.backend().has_gpu(), || {
+            thimble_host::generator(file, plan, &mut self.memory, &self.pool).map_err(engine)
+        })
     }
 }
 

@@ -19,7 +19,6 @@ mod model;
 mod progress;
 mod prompt;
 mod pull;
-#[cfg(any(feature = "gpu", test))]
 mod quiet;
 mod recipe;
 mod report;

@@ -1,22 +1,32 @@
 //! What goes to stderr, and whether it may be coloured.
 
+use crate::quiet;
 use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 
 /// Whether stderr is a terminal that wants colours.
 pub(crate) fn colours() -> bool {
+    quiet::own(|_, terminal| wanted(terminal))
+}
+
+fn wanted(terminal: bool) -> bool {
     let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-    !refused && !dumb && io::stderr().is_terminal()
+    !refused && !dumb && terminal
 }
 
 /// One dim line on stderr. Lost where stderr is closed.
 pub(crate) fn note(line: &str) {
     let line = harmless(line);
-    let _ = match colours() {
-        true => writeln!(io::stderr(), "\x1b[2m{line}\x1b[0m"),
-        false => writeln!(io::stderr(), "{line}"),
-    };
+    let _ = quiet::own(|stderr, terminal| match wanted(terminal) {
+        true => writeln!(stderr, "\x1b[2m{line}\x1b[0m"),
+        false => writeln!(stderr, "{line}"),
+    });
+}
+
+/// What a driver wrote to stderr, where it may be the reason for a failure.
+pub(crate) fn driver(said: &str) {
+    said.lines().filter(|line| !line.trim().is_empty()).for_each(|line| note(&format!("driver: {line}")));
 }
 
 /// The sentence that a command failed with.
@@ -24,10 +34,10 @@ pub(crate) fn error(sentence: &dyn std::fmt::Display) {
     // It may quote a file's name or content.
     let sentence = sentence.to_string();
     let sentence = harmless(&sentence);
-    let _ = match colours() {
-        true => writeln!(io::stderr(), "\x1b[1;31merror:\x1b[0m {sentence}"),
-        false => writeln!(io::stderr(), "error: {sentence}"),
-    };
+    let _ = quiet::own(|stderr, terminal| match wanted(terminal) {
+        true => writeln!(stderr, "\x1b[1;31merror:\x1b[0m {sentence}"),
+        false => writeln!(stderr, "error: {sentence}"),
+    });
 }
 
 /// A line on stderr that the next one takes the place of; silent where stderr is no terminal.

@@ -114,9 +114,7 @@ fn adapters() -> Result<Vec<AdapterReport>, Failure> {
     let (adapters, said) = quiet::aside(thimble_host::adapters);
     if adapters.is_empty() {
         // Then it may be the reason.
-        said.lines()
-            .filter(|line| !line.trim().is_empty())
-            .for_each(|line| terminal::note(&format!("driver: {line}")));
+        terminal::driver(&said);
     }
     Ok(adapters)
 }
