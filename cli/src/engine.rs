@@ -136,6 +136,14 @@ fn without_noise<T>(gpu: bool, work: impl FnOnce() -> Result<T, Failure>) -> Res
 
 fn refused(error: PlanError) -> Failure {
     match error {
+        PlanError::Backend(BackendError::NotBuilt(kind)) => Failure::LeftOut {
+            what: match kind {
+                BackendKind::GpuPrompts => "--backend gpu+cpu",
+                BackendKind::GpuTokens => "--backend cpu+gpu",
+                _ => "--backend gpu",
+            },
+            feature: "gpu",
+        },
         PlanError::Kernels(_)
         | PlanError::Threads(_)
         | PlanError::Backend(BackendError::Unknown(_))
@@ -183,6 +191,22 @@ pub(crate) fn sampler(
     }
     let sampler = Sampler::new(sampling).and_then(|sampler| sampler.with_bias(biases));
     sampler.map_err(|error| Failure::Usage(error.to_string()))
+}
+
+/// What helps against a text that is too long for the context: a longer one only where the model has it.
+pub(crate) fn shorten(plan: &Plan, config: &Config) -> String {
+    match plan.context() < config.context {
+        true => format!("shorten it, or allow more with --context N (up to {} here)", config.context),
+        false => "shorten it: this model's context is no longer".to_string(),
+    }
+}
+
+/// Why a text without a single window cannot be measured.
+pub(crate) fn no_window(tokens: usize, window: usize) -> Failure {
+    Failure::Engine(match tokens {
+        0 => "the text is empty".to_string(),
+        found => format!("the text has {found} tokens, fewer than one window of {window}: lower --window"),
+    })
 }
 
 /// An error of a lower layer, which is a sentence already.

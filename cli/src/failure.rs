@@ -72,7 +72,7 @@ pub(crate) enum Failure {
     #[error("{0}")]
     Pull(Box<PullError>),
     /// A source could not be converted.
-    #[error("cannot convert {}: {reason}", .path.display())]
+    #[error("{}", unconverted(.path, .reason, *.writing))]
     Convert {
         /// The source.
         path: PathBuf,
@@ -112,12 +112,14 @@ pub(crate) enum Failure {
         at: usize,
     },
     /// Input of the wrong shape.
-    #[error("{input}, line {line}: {reason}")]
+    #[error("{input}, line {line}{}: {reason}", column.map_or_else(String::new, |column| format!(", column {column}")))]
     Line {
         /// The file's name.
         input: String,
         /// Its line, counted from 1.
         line: usize,
+        /// Its column, counted from 1, where that is known.
+        column: Option<usize>,
         /// What was expected and what was found.
         reason: String,
     },
@@ -131,7 +133,13 @@ pub(crate) enum Failure {
         /// Tokens that fit.
         room: usize,
         /// What to do.
-        remedy: &'static str,
+        remedy: String,
+    },
+    /// Inputs of a chat on a pipe that failed, each with a sentence of its own.
+    #[error("{failed} of the inputs on stdin failed")]
+    Inputs {
+        /// How many.
+        failed: usize,
     },
     /// The platform has no cache folder.
     #[error("there is no cache folder to keep models in: set THIMBLE_HOME to a folder of your choice")]
@@ -170,6 +178,15 @@ impl Failure {
         }
     }
 
+    /// JSON of the wrong shape, which begins in this line of `input`.
+    pub(crate) fn json(input: String, line: usize, expected: &str, error: &serde_json::Error) -> Failure {
+        let place = format!(" at line {} column {}", error.line(), error.column());
+        let said = error.to_string();
+        let reason = format!("expected {expected}: {}", said.strip_suffix(&place).unwrap_or(&said));
+        let column = Some(error.column()).filter(|&column| column > 0);
+        Failure::Line { input, line: line + error.line().saturating_sub(1), column, reason }
+    }
+
     /// An I/O error with what was tried and where.
     pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Failure {
         Failure::Io { action, path: path.to_path_buf(), source }
@@ -179,9 +196,21 @@ impl Failure {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Failure::Stdout(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
-            Failure::Usage(_) | Failure::UnknownModel { .. } => 2,
+            Failure::Usage(_)
+            | Failure::UnknownModel { .. }
+            | Failure::NoFile { .. }
+            | Failure::NoSource { .. } => 2,
             _ => 1,
         }
+    }
+}
+
+/// What the converter said, with the source in front unless it is about the target, or names the source itself.
+fn unconverted(path: &Path, reason: &str, writing: bool) -> String {
+    let shown = path.display().to_string();
+    match writing || reason.starts_with(&shown) {
+        true => reason.to_string(),
+        false => format!("cannot convert {shown}: {reason}"),
     }
 }
 

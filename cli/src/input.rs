@@ -21,6 +21,11 @@ pub(crate) fn stdin() -> Result<String, Failure> {
     text(bytes, "the text on stdin")
 }
 
+/// What to call the input in a sentence.
+pub(crate) fn name(path: &Path) -> String {
+    if path.as_os_str() == STDIN { "stdin".to_string() } else { path.display().to_string() }
+}
+
 /// All of a file, or of stdin for `-`, as text.
 pub(crate) fn file(path: &Path) -> Result<String, Failure> {
     if path.as_os_str() == STDIN {

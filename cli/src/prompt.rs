@@ -5,7 +5,11 @@ use crate::failure::Failure;
 use crate::flags::PromptFlags;
 use crate::input;
 use crate::model::Location;
+use crate::terminal;
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
+use thimble_runtime::format::MAGIC;
 
 /// Where the text to continue comes from.
 #[derive(Debug, PartialEq, Eq)]
@@ -22,7 +26,11 @@ impl Prompt {
         match self {
             Prompt::Text(text) => Ok(text.clone()),
             Prompt::Stdin => {
-                let text = input::stdin()?;
+                let mut text = input::stdin()?;
+                // As a shell's $(...) would have it: `echo TEXT |` does not mean an empty line to begin with.
+                if text.ends_with('\n') {
+                    text.truncate(text.len() - if text.ends_with("\r\n") { 2 } else { 1 });
+                }
                 (!text.trim().is_empty()).then_some(text).ok_or(Failure::NoPrompt)
             }
         }
@@ -38,6 +46,7 @@ pub(crate) fn resolve(flags: PromptFlags, terminal: bool) -> Result<(Location, P
             "expected a model and a prompt, found more: put a prompt of several words in quotes".to_string(),
         );
     }
+    let typed = prompt.is_some();
     let (model, prompt) = match (first, second, prompt) {
         (Some(model), Some(_), Some(_)) => {
             return usage(format!(
@@ -58,7 +67,7 @@ pub(crate) fn resolve(flags: PromptFlags, terminal: bool) -> Result<(Location, P
     let location = Location::resolve(model.as_deref());
     let location = location.map_err(|failure| match (failure, &prompt) {
         // `thimble run tell me more` without quotes.
-        (Failure::UnknownModel { name }, Some(prompt)) if catalogue::nearest(&name).is_none() => {
+        (Failure::UnknownModel { name }, Some(prompt)) if !typed && catalogue::nearest(&name).is_none() => {
             let sentence = Failure::UnknownModel { name: name.clone() };
             Failure::Usage(format!(
                 "{sentence} (a prompt of several words has to be in quotes: \"{name} {prompt} ...\")"
@@ -77,13 +86,21 @@ pub(crate) fn resolve(flags: PromptFlags, terminal: bool) -> Result<(Location, P
     }
 }
 
-/// A name of the catalogue, or something that is there.
+/// A name of the catalogue, or a file that is there and is a model by its name or its first bytes.
 fn is_model(word: &str) -> bool {
-    catalogue::find(word).is_some() || (!word.is_empty() && Path::new(word).exists())
+    let path = Path::new(word);
+    let named = path.extension().is_some_and(|extension| extension == "thimble" || extension == "gguf");
+    let begins = || {
+        let mut magic = [0; MAGIC.len()];
+        let read = File::open(path).and_then(|mut file| file.read_exact(&mut magic));
+        read.is_ok() && (magic == MAGIC || magic.starts_with(b"GGUF"))
+    };
+    catalogue::find(word).is_some() || (path.is_file() && (named || begins()))
 }
 
 /// What a word that stands alone is: a model, or the prompt for the default one. A word that looks like a model's name or
-/// path and is none could be a slip: that is an error, whichever was meant.
+/// path and is none could be a slip: that is an error, whichever was meant. A folder is no model, nor is any other file: a plain
+/// word that one of them has for its name is the prompt.
 fn means_model(word: &str) -> Result<bool, Failure> {
     if word == input::STDIN {
         return Ok(false);
@@ -99,7 +116,16 @@ fn means_model(word: &str) -> Result<bool, Failure> {
         Err(Failure::Usage(sentence))
     };
     match Location::resolve(Some(word)) {
-        Ok(Location::Path(path)) => unsure(Failure::NoFile { path }.to_string()),
+        Ok(Location::Path(path)) if !path.exists() => unsure(Failure::NoFile { path }.to_string()),
+        Ok(Location::Path(_)) if word.contains(std::path::is_separator) || word.starts_with('.') => {
+            unsure(format!("{word} is there, but is no .thimble file"))
+        }
+        Ok(Location::Path(_)) => {
+            terminal::note(&format!(
+                "note: something here is called {word}, but it is no .thimble file: the word is taken as the prompt"
+            ));
+            Ok(false)
+        }
         Err(failure) if catalogue::nearest(word).is_some() => unsure(failure.to_string()),
         _ => Ok(false),
     }
@@ -124,10 +150,14 @@ mod tests {
         let default = || model(catalogue::DEFAULT);
         let text = |text: &str| Prompt::Text(text.to_string());
         let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), super::MAGIC).unwrap();
         let path = file.path().to_str().unwrap();
         let cases = [
             (&["Once upon a time"][..], None, default(), text("Once upon a time")),
             (&["Hello"], None, default(), text("Hello")),
+            // What is here under that name: a folder, and a file that is no model.
+            (&["src"], None, default(), text("src")),
+            (&["Cargo.toml"], None, default(), text("Cargo.toml")),
             (&[""], None, default(), text("")),
             (&["either/or, what now"], None, default(), text("either/or, what now")),
             (&["SmolLM2-70M"], None, model("smollm2-70m"), Prompt::Stdin),
@@ -155,6 +185,7 @@ mod tests {
             (&["mine.thimble"], None, "--prompt \"mine.thimble\""),
             (&["smollm2-70n"], Some("x"), "did you mean smollm2-70m?"),
             (&["tell", "me"], None, "in quotes: \"tell me ...\""),
+            (&["./src"], None, "./src is there, but is no .thimble file"),
             (&["tell", "me", "more"], None, "in quotes"),
             (&["Once upon", "smollm2-70m"], None, "thimble run smollm2-70m \"Once upon\""),
             (&["smollm2-70m", "x"], Some("y"), "twice"),
@@ -164,6 +195,8 @@ mod tests {
             assert_eq!(failure.exit_code(), 2, "{words:?}: {failure}");
             assert!(failure.to_string().contains(expected), "{words:?}: {failure}");
         }
+        let named = resolve(flags(&["tell"], Some("me")), false).unwrap_err().to_string();
+        assert!(named.contains("no model is called") && !named.contains("in quotes"), "{named}");
         let nothing = resolve(flags(&["smollm2-70m"], None), true).unwrap_err().to_string();
         assert!(nothing.contains("--prompt -"), "{nothing}");
     }

@@ -194,7 +194,8 @@ fn the_default_window_is_as_long_as_a_short_context() {
 #[test]
 fn wrong_files_are_told_apart() {
     let bench = setup("wrong-files");
-    bench.run(&["run", "none.thimble", "--prompt", "x"], b"").fails(1, "there is no file none.thimble");
+    bench.run(&["run", "none.thimble", "--prompt", "x"], b"").fails(2, "there is no file none.thimble");
+    bench.run(&["inspect", "none"], b"").fails(2, "no model is called");
     bench.run(&["run", ".", "--prompt", "x"], b"").fails(1, "is a folder");
     bench.run(&["run", "smollm2-70n", "--prompt", "x"], b"").fails(2, "did you mean smollm2-70m?");
     bench.run(&["pull", "smolm2-135m"], b"").fails(2, "did you mean smollm2-135m?");

@@ -15,7 +15,7 @@ use std::io::{IsTerminal, Write};
 use std::path::Path;
 use thimble_host::Plan;
 use thimble_host::chat::{
-    Answer, ChatModel, ChatSession, Conversation, End, Event, Format, LoadedModel, Saved, Turn,
+    Answer, ChatError, ChatModel, ChatSession, Conversation, End, Event, Format, LoadedModel, Saved, Turn,
 };
 use thimble_runtime::sampler::Sampling;
 
@@ -63,7 +63,7 @@ impl Job {
         // A model without a template, or one that refuses the system message, fails here and not after the
         // first message.
         let conversation = Conversation { system: self.system.clone(), turns: Vec::new() };
-        check(&model, &conversation, &self.location)?;
+        check(&model, &conversation, &self.location, &plan)?;
         let session =
             ChatSession { model, conversation, max_tokens: Some(self.max_tokens), stops: Vec::new() };
         let interrupt = Interrupt::install()?;
@@ -76,7 +76,8 @@ impl Job {
             ));
         }
         let seed = sampling.seed;
-        let mut room = Room { job: &self, plan: &plan, session, interrupt, seed, last: None, stdout };
+        let mut room =
+            Room { job: &self, plan: &plan, session, interrupt, seed, last: None, failed: 0, stdout };
         while let Some(line) = reader.read()? {
             match line {
                 Line::Text(text) => {
@@ -87,7 +88,11 @@ impl Job {
                 Line::Cleared => terminal::note("(/quit or Ctrl-D leaves)"),
             }
         }
-        Ok(())
+        match room.failed {
+            // A person has seen them.
+            failed if failed > 0 && !reader.interactive() => Err(Failure::Inputs { failed }),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -96,6 +101,7 @@ fn check(
     model: &LoadedModel<'_, '_>,
     conversation: &Conversation,
     location: &Location,
+    plan: &Plan,
 ) -> Result<(), Failure> {
     let tokens = model.encode(&conversation.messages(conversation.turns.len(), "hello"));
     let found = tokens.map_err(|error| Failure::chat(&location.typed(), error))?.len();
@@ -105,7 +111,7 @@ fn check(
             what: "the system prompt with a message",
             found,
             room: model.context() - 1,
-            remedy: "shorten it, or start with a larger --context if the model has more",
+            remedy: engine::shorten(plan, model.file.config()),
         }),
     }
 }
@@ -118,6 +124,8 @@ struct Room<'r, 'a, 'b> {
     interrupt: Interrupt,
     seed: u64,
     last: Option<Answer>,
+    /// Inputs that were not done as asked.
+    failed: usize,
     stdout: &'r mut dyn Write,
 }
 
@@ -146,26 +154,35 @@ impl Room<'_, '_, '_> {
             Input::Save { path, replace } => self.save(&path, replace, reader)?,
             Input::Load(path) => {
                 let loaded = Saved::read(&path).map_err(Failure::from).and_then(|conversation| {
-                    check(&self.session.model, &conversation, &self.job.location)?;
+                    check(&self.session.model, &conversation, &self.job.location, self.plan)?;
                     Ok(conversation)
                 });
                 match loaded {
                     Ok(conversation) => {
-                        terminal::note(&format!("(loaded {} turns)", conversation.turns.len()));
+                        terminal::note(&format!("(loaded {})", counted(conversation.turns.len())));
                         self.session.conversation = conversation;
                     }
-                    Err(failure) => terminal::error(&failure),
+                    Err(failure) => self.fail(&failure),
                 }
             }
             Input::Stats => self.stats(),
             Input::Quit => return Ok(false),
-            Input::Wrong(sentence) => terminal::note(&sentence),
+            Input::Wrong(sentence) => {
+                self.failed += 1;
+                terminal::note(&sentence);
+            }
         }
         Ok(true)
     }
 
+    /// Says what an input failed with; the chat goes on.
+    fn fail(&mut self, sentence: &dyn std::fmt::Display) {
+        self.failed += 1;
+        terminal::error(sentence);
+    }
+
     /// Writes the conversation, but not over a file that is there unless that is wanted.
-    fn save(&self, path: &Path, replace: bool, reader: &mut Reader) -> Result<(), Failure> {
+    fn save(&mut self, path: &Path, replace: bool, reader: &mut Reader) -> Result<(), Failure> {
         let shown = path.display();
         if !replace && path.is_file() {
             match reader.confirm(&format!("{shown} is there already. Replace it? [y/N] "))? {
@@ -178,7 +195,7 @@ impl Room<'_, '_, '_> {
                     let there = format!(
                         "{shown} is there already: save to another file, or replace it with /save! {shown}"
                     );
-                    terminal::error(&there);
+                    self.fail(&there);
                     return Ok(());
                 }
             }
@@ -186,7 +203,7 @@ impl Room<'_, '_, '_> {
         let saved = Saved::new(&self.job.location.name(), &self.session.conversation);
         match saved.write(path) {
             Ok(()) => terminal::note(&format!("(saved to {shown})")),
-            Err(failure) => terminal::error(&failure),
+            Err(failure) => self.fail(&failure),
         }
         Ok(())
     }
@@ -194,10 +211,10 @@ impl Room<'_, '_, '_> {
     /// Takes the instructions only if the model's template takes them and the context has room for them.
     fn set_system(&mut self, text: Option<String>) {
         let before = std::mem::replace(&mut self.session.conversation.system, text);
-        match check(&self.session.model, &self.session.conversation, &self.job.location) {
+        match check(&self.session.model, &self.session.conversation, &self.job.location, self.plan) {
             Ok(()) => terminal::note("(the instructions are changed)"),
             Err(failure) => {
-                terminal::error(&failure);
+                self.fail(&failure);
                 self.session.conversation.system = before;
             }
         }
@@ -259,9 +276,9 @@ impl Room<'_, '_, '_> {
                     End::Stop => {}
                     End::Interrupted => terminal::note("(stopped)"),
                     End::Context if empty => terminal::note(&format!(
-                        "(the message leaves no room for an answer in the context of {} tokens: shorten it, or start with a \
-                         larger --context if the model has more)",
-                        self.plan.context()
+                        "(the message leaves no room for an answer in the context of {} tokens: {})",
+                        self.plan.context(),
+                        engine::shorten(self.plan, self.session.model.file.config())
                     )),
                     End::Context => terminal::note("(the context is full: the answer ends here)"),
                     End::Length => terminal::note(&format!(
@@ -272,8 +289,14 @@ impl Room<'_, '_, '_> {
                 Ok(answer.remembered)
             }
             Err(failure @ Failure::Stdout(_)) => Err(failure),
+            Err(Failure::Chat(ChatError::TooLong { found, room })) => {
+                let what = "this message (with the instructions)";
+                let remedy = engine::shorten(self.plan, self.session.model.file.config());
+                self.fail(&Failure::TooLong { what, found, room, remedy });
+                Ok(false)
+            }
             Err(failure) => {
-                terminal::error(&failure);
+                self.fail(&failure);
                 Ok(false)
             }
         }
@@ -294,8 +317,8 @@ impl Room<'_, '_, '_> {
         let plan = self.plan;
         let peak = resources::peak_resident_bytes();
         terminal::note(&format!(
-            "{} turns, {} of {} tokens in the context; plan {:.1} MB{}; {}, {} threads; seed {}",
-            self.session.conversation.turns.len(),
+            "{}, {} of {} tokens in the context; plan {:.1} MB{}; {}, {} threads; seed {}",
+            counted(self.session.conversation.turns.len()),
             self.session.model.generator.position(),
             plan.context(),
             plan.bytes() as f64 / 1e6,
@@ -305,6 +328,11 @@ impl Room<'_, '_, '_> {
             self.seed,
         ));
     }
+}
+
+/// So many turns.
+fn counted(turns: usize) -> String {
+    format!("{turns} turn{}", if turns == 1 { "" } else { "s" })
 }
 
 /// A number with commas between its thousands.

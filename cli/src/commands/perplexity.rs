@@ -72,10 +72,7 @@ impl Job {
         let most = self.windows.unwrap_or(usize::MAX);
         let windows = (tokens.len() / window).min(most);
         if windows == 0 {
-            let found = tokens.len();
-            let reason =
-                format!("the text has {found} tokens, fewer than one window of {window}: lower --window");
-            return Err(Failure::Engine(reason));
+            return Err(engine::no_window(tokens.len(), window));
         }
         let mut bench = Bench::new(&plan)?;
         let mut generator = bench.generator(&file, &plan)?;

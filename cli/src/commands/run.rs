@@ -120,8 +120,16 @@ impl Job {
 
     /// Completion to `stdout` as it is made, statistics to stderr; or one JSON object.
     pub(crate) fn run(self, stdout: &mut dyn Write) -> Result<(), Failure> {
+        // What is wrong with a file is said before its prompt is waited for; nothing is fetched before there is one.
+        let here = match &self.location {
+            Location::Path(_) => Some(Mapped::open(&self.location.fetch()?)?),
+            Location::Catalogue(_) => None,
+        };
         let prompt = self.prompt.read()?;
-        let mapped = Mapped::open(&self.location.fetch()?)?;
+        let mapped = match here {
+            Some(mapped) => mapped,
+            None => Mapped::open(&self.location.fetch()?)?,
+        };
         let file = mapped.file()?;
         let prompt = self.encode(&file, &prompt)?;
         let needed = prompt.len().saturating_add(self.amount.tokens).clamp(1, file.config().context);
@@ -132,7 +140,7 @@ impl Job {
                 what: "the prompt",
                 found: prompt.len(),
                 room: plan.context(),
-                remedy: "shorten it, or allow more with --context if the model has more",
+                remedy: engine::shorten(&plan, file.config()),
             });
         }
         let mut bench = Bench::new(&plan)?;

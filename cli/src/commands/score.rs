@@ -40,10 +40,11 @@ impl Job {
         let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
         let bar = progress::steps("scoring", lines.clone().count() as u64);
         for (index, line) in lines {
-            let wrong =
-                |reason| Failure::Line { input: self.input.display().to_string(), line: index + 1, reason };
+            let (input, line_number) = (input::name(&self.input), index + 1);
             let mut object: Map<String, Value> = serde_json::from_str(line)
-                .map_err(|error| wrong(format!("expected a JSON object: {error}")))?;
+                .map_err(|error| Failure::json(input.clone(), line_number, "a JSON object", &error))?;
+            let wrong =
+                |reason| Failure::Line { input: input.clone(), line: line_number, column: None, reason };
             let field = |name: &str| {
                 let text = object.get(name).and_then(Value::as_str);
                 text.ok_or_else(|| wrong(format!("expected a text in the field {name:?}")))

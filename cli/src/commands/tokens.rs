@@ -56,6 +56,7 @@ fn decode(tokenizer: &Tokenizer<'_>, text: &str, json: bool, stdout: &mut dyn Wr
         let id = known.ok_or_else(|| Failure::Line {
             input: "the ids on stdin".to_string(),
             line,
+            column: None,
             reason: format!("expected a token id below {}, found {id:?}", tokenizer.vocab()),
         })?;
         bytes.extend_from_slice(tokenizer.token_bytes(Token(id)));
@@ -74,10 +75,8 @@ fn ids(text: &str) -> Result<Vec<(usize, String)>, Failure> {
         ids: Vec<serde_json::Value>,
     }
     if text.trim_start().starts_with('{') {
-        let object: Object = serde_json::from_str(text).map_err(|error| Failure::Line {
-            input: "the JSON on stdin".to_string(),
-            line: error.line(),
-            reason: format!("expected an object with ids: {error}"),
+        let object: Object = serde_json::from_str(text).map_err(|error| {
+            Failure::json("the JSON on stdin".to_string(), 1, "an object with ids", &error)
         })?;
         return Ok(object.ids.iter().map(|id| (1, id.to_string())).collect());
     }

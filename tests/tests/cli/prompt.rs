@@ -11,7 +11,10 @@ fn the_prompt_may_come_from_stdin_and_may_be_empty() {
         out.succeeds();
         serde_json::from_str::<Value>(&out.stdout).unwrap()["prompt_ids"].clone()
     };
-    assert_eq!(ids(&["run", "tiny.thimble", "--prompt", "-"], b"hi\n"), json!([104, 105, 10]));
+    assert_eq!(ids(&["run", "tiny.thimble", "--prompt", "-"], b"hi\n"), json!([104, 105]));
+    // One line end belongs to `echo`; any more, and those of a typed prompt, to the text.
+    assert_eq!(ids(&["run", "tiny.thimble"], b"hi\n\r\n"), json!([104, 105, 10]));
+    assert_eq!(ids(&["run", "tiny.thimble", "--prompt", "hi\n"], b""), json!([104, 105, 10]));
     assert_eq!(ids(&["run", "tiny.thimble"], b"hi"), json!([104, 105]));
     // Nothing at all: the end-of-text token stands in.
     assert_eq!(ids(&["run", "tiny.thimble", "--prompt", ""], b""), json!([256]));
@@ -42,6 +45,14 @@ fn a_model_and_a_prompt_may_be_plain_words() {
     assert_eq!(ids(&["hi"]), hi, "the default model");
     assert_eq!(ids(&["--prompt", "tiny.thimble"]).as_array().unwrap().len(), 12);
     let run = |words: &[&str]| bench.run(&[&["run"], words].concat(), b"");
+    // A folder is no model, nor is any other file.
+    assert_eq!(ids(&["hf"]), json!([104, 102]));
+    std::fs::write(bench.path("hi"), "notes").unwrap();
+    assert_eq!(ids(&["hi"]), hi);
+    run(&["./hf"]).fails(2, "./hf is there, but is no .thimble file");
+    // Not stdin is to blame.
+    std::fs::write(bench.path("notes.thimble"), "notes").unwrap();
+    run(&["notes.thimble"]).fails(1, "notes.thimble cannot be used");
     run(&["smolm2-135m-instruct"]).fails(2, "did you mean smollm2-135m-instruct?");
     run(&["tinny.thimble"]).fails(2, "--prompt \"tinny.thimble\"");
     run(&["the", "tide", "comes", "in"]).fails(2, "in quotes");
