@@ -14,6 +14,7 @@ pub(crate) use eval::{CompareFlags, EvalFlags};
 #[cfg(not(feature = "eval"))]
 use left_out::LeftOut;
 use std::path::PathBuf;
+use std::str::FromStr;
 use thimble_host::BackendKind;
 use thimble_runtime::kernels::KvKind;
 
@@ -60,6 +61,7 @@ pub(crate) enum Command {
     /// How fast a model runs on this machine
     Bench(bench::Flags),
     /// Show the GPUs of this machine, and what `--backend auto` chose for which model
+    #[cfg_attr(not(feature = "gpu"), doc = "(not in this program: feature `gpu`)")]
     Devices(devices::Flags),
     /// Convert a Hugging Face folder, a GGUF or a .thimble file to a .thimble or a GGUF file
     Convert(ConvertFlags),
@@ -100,6 +102,7 @@ pub(crate) struct MachineFlags {
     pub(crate) kv: Option<Kv>,
     /// Processors: cpu, gpu, gpu+cpu (prompts on the GPU, tokens one by one on the CPU), cpu+gpu, or auto: the fastest,
     /// measured at first use [default: cpu; also THIMBLE_BACKEND]
+    #[cfg_attr(not(feature = "gpu"), doc = "(those with a GPU are not in this program: feature `gpu`)")]
     #[arg(long, value_name = "NAME")]
     pub(crate) backend: Option<BackendKind>,
 }
@@ -131,7 +134,7 @@ pub(crate) struct SamplingFlags {
     #[arg(long, value_name = "T", value_parser = non_negative, allow_negative_numbers = true)]
     pub(crate) temperature: Option<f32>,
     /// Choose among the K likeliest tokens; 0 is all of them [default: 0]
-    #[arg(long, value_name = "K", allow_negative_numbers = true)]
+    #[arg(long, value_name = "K", value_parser = whole::<usize>, allow_negative_numbers = true)]
     pub(crate) top_k: Option<usize>,
     /// Choose among the likeliest tokens that together reach probability P; 1 is all of them [default: 0.9 for an answer,
     /// 0.95 for a continued text]
@@ -153,7 +156,7 @@ pub(crate) struct SamplingFlags {
     #[arg(long = "logit-bias", value_name = "ID=BIAS", value_parser = bias, allow_hyphen_values = true)]
     pub(crate) biases: Vec<(u32, f32)>,
     /// Seed of the random choice [default: another one each time]
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = whole::<u64>, allow_negative_numbers = true)]
     pub(crate) seed: Option<u64>,
 }
 
@@ -181,10 +184,11 @@ pub(crate) struct ChatFlags {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct PromptFlags {
     /// A name from `thimble list`, or the path of a file that is there [default: smollm2-135m-instruct]. One word that is
-    /// neither is the prompt
+    /// neither, or a folder's or another file's name, is the prompt
     #[arg(value_name = "MODEL")]
     pub(crate) first: Option<String>,
-    /// The text to continue, in quotes; `-` reads it from stdin, as does a command without one
+    /// The text to continue, in quotes; `-` reads it from stdin without its last line end, as does a command without one
+    /// whose stdin is no terminal
     #[arg(value_name = "PROMPT")]
     pub(crate) second: Option<String>,
     /// What is left, which is too much.
@@ -201,10 +205,10 @@ pub(crate) struct RunFlags {
     #[command(flatten)]
     pub(crate) prompt: PromptFlags,
     /// Generate N tokens, going on past the model's end-of-text token (with --chat it stops there)
-    #[arg(long, value_name = "N", conflicts_with = "max_tokens", allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", conflicts_with = "max_tokens", value_parser = whole::<usize>, allow_negative_numbers = true)]
     pub(crate) tokens: Option<usize>,
     /// Generate at most N tokens and stop at the model's end-of-text token [default: 256]
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>, allow_negative_numbers = true)]
     pub(crate) max_tokens: Option<usize>,
     /// Stop before this text; may be repeated
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
@@ -264,7 +268,7 @@ pub(crate) struct TokensFlags {
     /// Read special tokens such as <|im_start|> as plain text
     #[arg(long, conflicts_with = "decode")]
     pub(crate) escape: bool,
-    /// One JSON object {"ids": [...], "text": "..."} on stdout
+    /// One JSON object on stdout: {"count": N, "ids": [...]}, or {"text": "..."} with --decode
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -352,6 +356,10 @@ pub(crate) fn at_least_one(text: &str) -> Result<usize, String> {
 
 pub(crate) fn at_least_two(text: &str) -> Result<usize, String> {
     at_least(text, 2)
+}
+
+fn whole<T: FromStr>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| "expected a whole number".to_owned())
 }
 
 fn up_to_sixteen(text: &str) -> Result<usize, String> {

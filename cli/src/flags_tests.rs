@@ -66,7 +66,8 @@ fn a_negative_number_is_told_the_range() {
     let expected = [
         ("run --prompt x --temperature -1", "at least 0"),
         ("run --prompt x --top-p -0.5", "from 0 to 1"),
-        ("run --prompt x --seed -1", "-1"),
+        ("run --prompt x --seed -1", "expected a whole number"),
+        ("run --prompt x --top-k x", "expected a whole number"),
         ("run --prompt x --context -1", "at least 1"),
         ("run --prompt x --logit-bias -5=1", "token id"),
     ];

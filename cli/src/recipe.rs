@@ -18,12 +18,15 @@ pub(crate) struct RecipeFlags {
     #[arg(long, value_name = "FILE.toml")]
     pub(crate) recipe: Option<PathBuf>,
     /// Round with error compensation for the activations on this text; `default` is a text that comes with the program
+    #[cfg_attr(not(feature = "calibrate"), doc = "(not in this program: feature `calibrate`)")]
     #[arg(long, value_name = "TEXT|default")]
     pub(crate) calibrate: Option<PathBuf>,
     /// Choose encodings for the fewest losses at B bits per weight, the file's other parts not counted
+    #[cfg_attr(not(feature = "calibrate"), doc = "(not in this program: feature `calibrate`)")]
     #[arg(long, value_name = "B", conflicts_with_all = ["recipe", "target_bytes"])]
     pub(crate) target_bits: Option<f64>,
     /// Choose encodings for the fewest losses in a file of at most so many bytes, for example 45MB or 43MiB
+    #[cfg_attr(not(feature = "calibrate"), doc = "(not in this program: feature `calibrate`)")]
     #[arg(long, value_name = "SIZE", conflicts_with = "recipe")]
     pub(crate) target_bytes: Option<String>,
     /// Keep what is measured for a target in FILE, and use it again: other targets then need no second measurement

@@ -27,6 +27,7 @@ const WINDOWS: usize = 16;
 pub(crate) struct ReportFlags {
     /// Also write what the file costs, and what other recipes would: sizes, divergence from the source, the error of
     /// each tensor, a plot (.html), or the tables alone (.md)
+    #[cfg_attr(not(feature = "plot"), doc = "(.html is not in this program: feature `plot`)")]
     #[arg(long, value_name = "FILE.html|FILE.md")]
     report: Option<PathBuf>,
     /// Other recipes in the report, separated by commas; `none` for none

@@ -66,7 +66,7 @@ impl Job {
             }
             (Format::Gguf, _) if recipe != Recipe::default() => {
                 return Err(Failure::Usage(
-                    "--quant, --recipe, --calibrate and --target are for .thimble files: GGUF files take --type"
+                    "--quant, --recipe, --calibrate, --target-bits and --target-bytes are for .thimble files: GGUF files take --type"
                         .to_string(),
                 ));
             }

@@ -39,7 +39,7 @@ pub(crate) struct Flags {
     /// The model too runs with f32 activations: what remains is the cost of its weights
     #[arg(long)]
     pub(crate) exact: bool,
-    /// Threads of both together, at least 2 [default: one for each core that this process may use]
+    /// Threads of both together; each has one at least [default: one for each core that this process may use]
     #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
     pub(crate) threads: Option<usize>,
     /// Instruction set of the kernels [default: the best that this CPU has; also THIMBLE_KERNELS]
@@ -50,6 +50,7 @@ pub(crate) struct Flags {
     pub(crate) kv: Option<Kv>,
     /// Processors of the model: cpu, gpu, gpu+cpu, cpu+gpu or auto, as for `thimble run` [default: cpu; also
     /// THIMBLE_BACKEND]. The reference runs on the CPU
+    #[cfg_attr(not(feature = "gpu"), doc = "(those with a GPU are not in this program: feature `gpu`)")]
     #[arg(long, value_name = "NAME")]
     pub(crate) backend: Option<BackendKind>,
     /// One JSON object on stdout
@@ -105,14 +106,11 @@ impl Job {
         if window > context {
             return Err(Failure::Usage(format!("--window {window} is longer than the context of {context}")));
         }
-        let tokens = self.tokens(&model, &reference, &text)?;
+        let (tokens, unlike) = self.tokens(&model, &reference, &text)?;
         let most = flags.windows.unwrap_or(usize::MAX);
         let windows: Vec<&[Token]> = tokens.chunks_exact(window).take(most).collect();
         if windows.is_empty() {
-            let found = tokens.len();
-            let reason =
-                format!("the text has {found} tokens, fewer than one window of {window}: lower --window");
-            return Err(Failure::Engine(reason));
+            return Err(engine::no_window(tokens.len(), window));
         }
         let settings = Settings {
             threads: flags.threads,
@@ -126,12 +124,18 @@ impl Job {
         let bar = progress::steps("windows", windows.len() as u64);
         let found = divergence(pair, &windows, &settings, &mut |done| bar.set_position(done as u64));
         bar.finish_and_clear();
+        let found = found.map_err(engine::engine)?;
+        if let Some(at) = unlike {
+            terminal::note(&format!(
+                "note: the model would cut the text into other tokens from token {at} on; both got the reference's"
+            ));
+        }
         let output = Output {
             tokens: tokens.len(),
             windows: windows.len(),
             window,
             exact: flags.exact,
-            divergence: found.map_err(engine::engine)?,
+            divergence: found,
         };
         if flags.json {
             serde_json::to_writer(&mut *stdout, &output).map_err(std::io::Error::from)?;
@@ -140,18 +144,18 @@ impl Job {
         output.write(stdout)
     }
 
-    /// The text's ids in the reference. Both models know the same tokens; where the model would cut the text otherwise
-    /// (digits, in a GGUF file beside a Hugging Face folder), a note says so.
-    fn tokens(&self, model: &Mapped, reference: &Mapped, text: &str) -> Result<Vec<Token>, Failure> {
+    /// The text's ids in the reference, and where the model would cut it otherwise (digits, in a GGUF file beside a Hugging
+    /// Face folder).
+    fn tokens(
+        &self,
+        model: &Mapped,
+        reference: &Mapped,
+        text: &str,
+    ) -> Result<(Vec<Token>, Option<usize>), Failure> {
         let ids = |mapped: &Mapped| engine::encode(&mapped.file()?.tokenizer(), text, Specials::Parse);
         let (own, tokens) = (ids(model)?, ids(reference)?);
-        if let Some(at) = own.iter().zip(&tokens).position(|(a, b)| a != b) {
-            terminal::note(&format!(
-                "note: the model would cut the text into other tokens from token {at} on; \
-                 both get the reference's"
-            ));
-        }
-        Ok(tokens)
+        let unlike = own.iter().zip(&tokens).position(|(a, b)| a != b);
+        Ok((tokens, unlike))
     }
 }
 
