@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
+use thimble_runtime::Token;
 use thimble_runtime::format::{Encoding, ModelFile, TensorRecord};
 
 /// Which file, for which context.
@@ -30,6 +31,9 @@ struct Output {
     memory: Memory,
     chat: Option<&'static str>,
     provenance: Value,
+    /// The stop tokens as a person reads them.
+    #[serde(skip)]
+    stops: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -140,6 +144,7 @@ impl Output {
             parameters: config.parameters(),
             memory,
             chat: file.chat().map(|chat| if chat.jinja().is_some() { "jinja" } else { "literals" }),
+            stops: config.stop.iter().flatten().map(|token| shown(file, *token)).collect(),
             // Any text that is there is shown; only the converter promises JSON.
             provenance: serde_json::from_str(file.provenance())
                 .unwrap_or_else(|_| Value::String(file.provenance().to_string())),
@@ -152,7 +157,6 @@ impl Output {
         writeln!(out, "{}: {:.1} MB", self.file.display(), megabytes(self.bytes))?;
         writeln!(out, "\nconfiguration")?;
         let head = if config.tied { "tied to the embedding" } else { "its own" };
-        let stop: Vec<String> = config.stop.iter().map(u32::to_string).collect();
         let rows = [
             ("parameters", self.parameters.to_string()),
             ("layers", config.layers.to_string()),
@@ -169,8 +173,8 @@ impl Output {
             ("context", config.context.to_string()),
             ("RoPE theta", config.rope_theta.to_string()),
             ("head", head.to_string()),
-            ("stop tokens", stop.join(" ")),
-            ("chat template", self.chat.unwrap_or("none").to_string()),
+            ("stop tokens", self.stops.join(", ")),
+            ("chat template", template(self.chat).to_string()),
         ];
         for (name, value) in rows {
             writeln!(out, "  {name:<18} {value}")?;
@@ -199,7 +203,7 @@ impl Output {
         writeln!(out, "\nprovenance")?;
         match &self.provenance {
             Value::Object(fields) => {
-                for (name, value) in fields {
+                for (name, value) in fields.iter().filter(|(_, value)| !is_empty(value)) {
                     let text = value.as_str().map_or_else(|| value.to_string(), str::to_string);
                     writeln!(out, "  {name:<18} {text}")?;
                 }
@@ -207,5 +211,30 @@ impl Output {
             other => writeln!(out, "  {other}")?,
         }
         Ok(())
+    }
+}
+
+/// A token's id and text.
+fn shown(file: &ModelFile<'_>, token: Token) -> String {
+    let text = String::from_utf8_lossy(file.tokenizer().token_bytes(token)).into_owned();
+    format!("{} {text:?}", token.0)
+}
+
+fn template(kind: Option<&'static str>) -> &'static str {
+    match kind {
+        Some("jinja") => "a Jinja template",
+        Some(_) => "fixed texts around each message",
+        None => "none: a base model",
+    }
+}
+
+/// Whether a field says nothing.
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        Value::Bool(_) | Value::Number(_) => false,
     }
 }
