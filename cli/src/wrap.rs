@@ -1,9 +1,15 @@
 //! Lines that break between words, for text that arrives in pieces.
 
 use console::{Term, measure_text_width};
+use std::ops::RangeInclusive;
 
 /// Marks that do not begin a line, of those that take two columns.
 const CLOSING: &str = "、。，．！？：；）」』】》〉〕";
+
+/// Makes one emoji of two.
+const JOINER: char = '\u{200d}';
+/// What changes the emoji in front.
+const SKIN_TONES: RangeInclusive<char> = '\u{1f3fb}'..='\u{1f3ff}';
 
 /// Columns of the terminal that stdout is: `COLUMNS`, or what the terminal says.
 pub(crate) fn terminal_width() -> Option<usize> {
@@ -12,8 +18,8 @@ pub(crate) fn terminal_width() -> Option<usize> {
     named.or_else(asked).filter(|&columns| columns > 0)
 }
 
-/// Breaks lines in front of words that would not fit. Only a space becomes a line end: no word is cut or hyphenated, and
-/// lines of code blocks and tables stay whole, so that they can be copied.
+/// Breaks lines in front of words that would not fit. A space becomes a line end, or one is put in front of a character of two
+/// columns (Chinese has no spaces); no other word is cut or hyphenated, and lines of code blocks and tables stay whole, so that they can be copied.
 #[derive(Debug, Default)]
 pub(crate) struct Wrap {
     /// Columns of a line; 0 where nothing is broken.
@@ -69,8 +75,10 @@ impl Wrap {
                     self.space.push(c);
                 }
                 c => {
-                    // Between characters of two columns there are no spaces: lines break in front of any.
-                    if width_of(c) > 1 && !CLOSING.contains(c) {
+                    // Texts of characters of two columns have no spaces: lines break in front of any, but not inside an emoji
+                    // of several. Combining marks have no width.
+                    let inside = self.word.ends_with(JOINER) || SKIN_TONES.contains(&c);
+                    if width_of(c) > 1 && !CLOSING.contains(c) && !inside {
                         self.end_word(&mut out);
                     }
                     self.word.push(c);
@@ -182,6 +190,17 @@ mod tests {
         assert_eq!(wrapped(6, "日本。日本"), "日本。\n日本");
         assert_eq!(wrapped(7, "ab 🙂 cd"), "ab 🙂\ncd");
         assert_eq!(wrapped(4, "ééé é"), "ééé\né");
+    }
+
+    #[test]
+    fn an_emoji_of_several_characters_is_not_cut() {
+        for emoji in ["👩\u{200d}💻", "👍🏽", "か\u{3099}", "❤\u{fe0f}\u{200d}🔥"] {
+            assert_eq!(
+                wrapped(6, &format!("日本{emoji}{emoji}")).replace('\n', "").matches(emoji).count(),
+                2
+            );
+            assert_eq!(wrapped(6, &format!("日本{emoji}{emoji}")).matches(emoji).count(), 2, "{emoji}");
+        }
     }
 
     #[test]
