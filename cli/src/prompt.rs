@@ -117,8 +117,11 @@ fn means_model(word: &str) -> Result<bool, Failure> {
     };
     match Location::resolve(Some(word)) {
         Ok(Location::Path(path)) if !path.exists() => unsure(Failure::NoFile { path }.to_string()),
-        Ok(Location::Path(_)) if word.contains(std::path::is_separator) || word.starts_with('.') => {
-            unsure(format!("{word} is there, but is no .thimble file"))
+        Ok(Location::Path(path)) if word.contains(std::path::is_separator) || word.contains(".thimble") => {
+            unsure(match path.is_dir() {
+                true => Failure::Folder { path }.to_string(),
+                false => format!("{word} is there, but is no .thimble file"),
+            })
         }
         Ok(Location::Path(_)) => {
             terminal::note(&format!(
@@ -185,7 +188,8 @@ mod tests {
             (&["mine.thimble"], None, "--prompt \"mine.thimble\""),
             (&["smollm2-70n"], Some("x"), "did you mean smollm2-70m?"),
             (&["tell", "me"], None, "in quotes: \"tell me ...\""),
-            (&["./src"], None, "./src is there, but is no .thimble file"),
+            (&["./src"], None, "./src is a folder, not a .thimble file"),
+            (&["./Cargo.toml"], None, "./Cargo.toml is there, but is no .thimble file"),
             (&["tell", "me", "more"], None, "in quotes"),
             (&["Once upon", "smollm2-70m"], None, "thimble run smollm2-70m \"Once upon\""),
             (&["smollm2-70m", "x"], Some("y"), "twice"),

@@ -49,7 +49,7 @@ fn a_model_and_a_prompt_may_be_plain_words() {
     assert_eq!(ids(&["hf"]), json!([104, 102]));
     std::fs::write(bench.path("hi"), "notes").unwrap();
     assert_eq!(ids(&["hi"]), hi);
-    run(&["./hf"]).fails(2, "./hf is there, but is no .thimble file");
+    run(&["./hf"]).fails(2, "./hf is a folder, not a .thimble file");
     // Not stdin is to blame.
     std::fs::write(bench.path("notes.thimble"), "notes").unwrap();
     run(&["notes.thimble"]).fails(1, "notes.thimble cannot be used");
