@@ -21,7 +21,9 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum ChatError {
     /// A message is longer than the context.
-    #[error("this message (with the instructions) has {found} tokens, but the context has room for {room}: shorten it")]
+    #[error(
+        "this message (with the instructions) has {found} tokens, but the context has room for {room}: shorten it"
+    )]
     TooLong {
         /// Its tokens, with what the template adds.
         found: usize,
