@@ -183,6 +183,7 @@ fn sets_that_are_too_small_for_their_stage_are_refused() {
         said.contains("stages.0.schedule.warmup: 1000 steps of warm-up are more than the stage's 900"),
         "{said}"
     );
+    assert!(said.contains("--set 'stages.*.schedule.warmup=90'"), "{said}");
 }
 
 #[test]
