@@ -215,7 +215,7 @@ fn wrong_files_are_told_apart() {
     fs::write(bench.path("m.gguf"), b"GGUF\x03\0\0\0").unwrap();
     bench.run(&["run", "m.gguf", "--prompt", "x"], b"").fails(1, "thimble convert m.gguf");
     bench.run(&["convert", "m.gguf", "-o", "m.thimble"], b"").fails(1, "m.gguf");
-    bench.run(&["convert", "none", "-o", "m.thimble"], b"").fails(1, "none");
+    bench.run(&["convert", "none", "-o", "m.thimble"], b"").fails(2, "none");
     bench.run(&["convert", "hf", "-o", "m.thimble", "--quant", "q77"], b"").fails(2, "q77");
     bench.run(&["convert", "hf", "-o", "none/m.thimble"], b"").fails(1, "none");
     bench.run(&["convert", "hf", "-o", "."], b"").fails(1, "something is there that is not a file");
