@@ -183,8 +183,8 @@ pub(crate) struct ChatFlags {
 /// The model and the text to continue.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct PromptFlags {
-    /// A name from `thimble list`, or the path of a file that is there [default: smollm2-135m-instruct]. One word that is
-    /// neither, or a folder's or another file's name, is the prompt
+    /// A name from `thimble list`, or the path of a model file that is there [default: smollm2-135m-instruct]. One word
+    /// that is neither, or a folder's or another file's name, is the prompt
     #[arg(value_name = "MODEL")]
     pub(crate) first: Option<String>,
     /// The text to continue, in quotes; `-` reads it from stdin without its last line end, as does a command without one
@@ -194,7 +194,7 @@ pub(crate) struct PromptFlags {
     /// What is left, which is too much.
     #[arg(hide = true)]
     pub(crate) rest: Vec<String>,
-    /// The same as PROMPT, whatever it looks like
+    /// The same as PROMPT, whatever it looks like and to the last line end
     #[arg(long, short, value_name = "TEXT|-", allow_hyphen_values = true)]
     pub(crate) prompt: Option<String>,
 }

@@ -33,3 +33,18 @@ fn pull_takes_the_files_that_declare_tokens() {
     tokens.succeeds();
     assert_eq!(tokens.stdout.split_whitespace().collect::<Vec<_>>(), ["259", "258"]);
 }
+
+#[test]
+fn errors_name_what_is_wrong_once() {
+    let bench = setup("errors");
+    let lines = b"{\"context\": \"a\", \"continuation\": \"b\"}\n\n{x";
+    bench.run(&["score", "tiny.thimble", "--input", "-"], lines).fails(1, "error: stdin, line 3, column 2: ");
+    bench.run(&["perplexity", "tiny.thimble", "--input", "-"], b"").fails(1, "error: the text is empty");
+    std::fs::create_dir(bench.path("empty")).unwrap();
+    bench.run(&["export", "tiny.thimble", "-o", "empty"], b"").fails(1, "error: empty exists already");
+    bench.run(&["convert", "empty", "-o", "x"], b"").fails(1, "error: empty holds no model");
+    let quant = ["convert", "hf", "-o", "x.gguf", "--quant", "q4"];
+    bench.run(&quant, b"").fails(2, "--target-bits and --target-bytes");
+    let inspected = bench.run(&["inspect", "tiny.thimble"], b"").stdout;
+    assert!(inspected.contains("258 \"<|im_end|>\"") && !inspected.contains(" null\n"), "{inspected}");
+}
