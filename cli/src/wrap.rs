@@ -38,6 +38,8 @@ pub(crate) struct Wrap {
     whole: bool,
     /// Behind the first part of a word as long as a line.
     long: bool,
+    /// Behind a joiner.
+    joined: bool,
 }
 
 impl Wrap {
@@ -62,6 +64,7 @@ impl Wrap {
             return out;
         }
         for c in text.chars() {
+            let joined = std::mem::replace(&mut self.joined, c == JOINER);
             match c {
                 '\n' => {
                     self.end_word(&mut out);
@@ -77,7 +80,7 @@ impl Wrap {
                 c => {
                     // Texts of characters of two columns have no spaces: lines break in front of any, but not inside an emoji
                     // of several. Combining marks have no width.
-                    let inside = self.word.ends_with(JOINER) || SKIN_TONES.contains(&c);
+                    let inside = joined || SKIN_TONES.contains(&c);
                     if width_of(c) > 1 && !CLOSING.contains(c) && !inside {
                         self.end_word(&mut out);
                     }
