@@ -49,6 +49,13 @@ pub(super) enum Escaped<'r> {
 }
 
 impl Escaped<'_> {
+    /// Where the next range begins that is behind `at`, if `at` is in none.
+    fn behind(self, at: usize) -> Option<usize> {
+        let Escaped::In(ranges) = self else { return None };
+        let next = ranges.get(ranges.partition_point(|range| range.end <= at))?;
+        (next.start > at).then_some(next.start)
+    }
+
     fn touches(self, found: &Range<usize>) -> bool {
         match self {
             Escaped::Nowhere => false,
@@ -78,10 +85,18 @@ impl<'f> Tokenizer<'f> {
             let rest = text.get(at..end).unwrap_or(&[]);
             let Some(skip) = rest.iter().position(|&byte| pass.may_start(byte)) else { break };
             at += skip;
-            let Some((id, len)) = self.longest_added(pass, text.get(at..end).unwrap_or(&[])) else {
+            let longest = |end| self.longest_added(pass, text.get(at..end).unwrap_or(&[]));
+            let Some((mut id, mut len)) = longest(end) else {
                 at += 1;
                 continue;
             };
+            // What somebody typed must not hide a token in front of it by making a longer one.
+            if self.is_special(Token(id))
+                && let Some(typed) = escaped.behind(at).filter(|&typed| typed < at + len)
+                && let Some(shorter) = longest(typed)
+            {
+                (id, len) = shorter;
+            }
             let found = at..at + len;
             if !self.is_special(Token(id)) || !escaped.touches(&found) {
                 if let Some(before) = stretch(from..at) {

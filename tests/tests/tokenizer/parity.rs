@@ -102,6 +102,22 @@ fn a_user_cannot_forge_a_special_token() {
         assert!(!escaped.iter().any(|&id| tokenizer.is_special(Token(id))), "{text:?}");
         assert_eq!(decode(&tokenizer, &escaped), text.as_bytes());
     }
+    // Typed in part: what touches it is text, and a token in front of it stays one.
+    let typed = |range: std::ops::Range<usize>| {
+        let mut scratch = vec![0; Tokenizer::scratch_bytes(tokenizer.longest_piece(text))];
+        let mut out = vec![Token(0); text.len()];
+        let count = tokenizer.encode_typed(text, &[range], &mut scratch, &mut out).expect("enough room");
+        out[..count]
+            .iter()
+            .map(|token| token.0)
+            .filter(|&id| tokenizer.is_special(Token(id)))
+            .collect::<Vec<_>>()
+    };
+    let end = tokenizer.special("<|end|>").expect("an added token");
+    assert_eq!(typed(0..0), [longer.0, end.0]);
+    assert_eq!(typed(14..18), [start.0, end.0]);
+    assert_eq!(typed(0..3), [end.0]);
+    assert_eq!(typed(0..text.len()), [0; 0]);
 }
 
 #[test]
