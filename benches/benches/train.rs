@@ -15,8 +15,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 use thimble_trainer::data::Batch;
-use thimble_trainer::model::{Engine, Options, Parameters, init};
-use thimble_trainer::ops::cpu::Cpu;
+use thimble_trainer::model::{Engine, EngineOptions, Parameters, init};
+use thimble_trainer::ops::cpu::CpuOps;
 use thimble_trainer::ops::{AdamW, Buffer};
 use thimble_trainer::recipe::ModelShape;
 
@@ -134,8 +134,8 @@ fn once(arguments: &Arguments) -> Result<(), Failure> {
     let (sequences, context) = (size("batch")?, size("context")?);
     let before = resident("VmRSS");
     let parameters = Parameters::new(&shape);
-    let cpu = Cpu::new(arguments.threads[0], parameters.len, shape.rms_norm_eps)?;
-    let mut engine = Engine::new(&shape, Options::default(), cpu);
+    let cpu = CpuOps::new(arguments.threads[0], parameters.len, shape.rms_norm_eps)?;
+    let mut engine = Engine::new(&shape, EngineOptions::default(), cpu);
     engine.write(Buffer::Weights, &init::weights(&shape, &parameters, 1))?;
     let ids =
         (0..sequences * (context + 1)).map(|i| ((i * 7919 + i * i % 911) % shape.vocab) as u32).collect();

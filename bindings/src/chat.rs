@@ -1,13 +1,13 @@
 //! A conversation with a model.
 
-use crate::engine::{Answer, Engine, EngineOptions};
 use crate::journal::{Held, Journal};
 use crate::listener::{Listener, Reply};
 use crate::sessions::ModelSessions;
+use crate::worker::{Answer, Worker, WorkerOptions};
 use crate::{ApiError, Model, ModelInfo};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use thimble_host::chat::{ChatError, Conversation, Format, Saved};
+use thimble_host::chat::{ChatError, Conversation, PromptFormat, Saved};
 use thimble_host::{KvFile, Recommended};
 use thimble_runtime::format::ModelFile;
 use thimble_runtime::sampler;
@@ -36,10 +36,10 @@ pub struct Sampling {
 
 impl Sampling {
     /// These settings over what `file` recommends, over the defaults of `format`.
-    pub(crate) fn over(&self, file: &ModelFile<'_>, format: Format) -> sampler::Sampling {
+    pub(crate) fn over(&self, file: &ModelFile<'_>, format: PromptFormat) -> sampler::Sampling {
         let defaults = match format {
-            Format::Chat => sampler::Sampling::ANSWER,
-            Format::Text => sampler::Sampling::CONTINUATION,
+            PromptFormat::Chat => sampler::Sampling::ANSWER,
+            PromptFormat::Text => sampler::Sampling::CONTINUATION,
         };
         let asked = Recommended {
             temperature: self.temperature,
@@ -119,7 +119,7 @@ impl Stats {
 #[derive(Debug, uniffi::Object)]
 pub struct Chat {
     name: String,
-    engine: Engine,
+    worker: Worker,
     /// From the journal, until it is sent again.
     unanswered: Mutex<Option<String>>,
 }
@@ -143,7 +143,7 @@ impl Chat {
         }
         let threads = model.plan.threads();
         let kept = kv_file.map(|path| KvFile::new(Path::new(&path)));
-        let sessions = ModelSessions::new(model, sampling, Format::Chat, kept)?;
+        let sessions = ModelSessions::new(model, sampling, PromptFormat::Chat, kept)?;
         let (journal, held) = match &journal {
             Some(path) => {
                 let (journal, held) = Journal::open(path, system)?;
@@ -153,38 +153,38 @@ impl Chat {
                 (None, Held { conversation: Conversation { system, turns: Vec::new() }, unanswered: None })
             }
         };
-        let engine_options = EngineOptions {
+        let engine_options = WorkerOptions {
             sessions: Box::new(sessions),
             max_tokens: max_tokens.unwrap_or(MOST_TOKENS) as usize,
             stops: Vec::new(),
             journal,
         };
-        let engine = Engine::start("thimble-chat", held.conversation, threads, engine_options)?;
-        Ok(Arc::new(Chat { name, engine, unanswered: Mutex::new(held.unanswered) }))
+        let worker = Worker::start("thimble-chat", held.conversation, threads, engine_options)?;
+        Ok(Arc::new(Chat { name, worker, unanswered: Mutex::new(held.unanswered) }))
     }
 
     /// Answers a message: returns at once, and `listener` hears the answer. Messages are answered one after the other.
     /// What is returned stops this answer alone; it need not be kept.
     pub fn send(&self, text: String, listener: Arc<dyn Listener>) -> Arc<Answer> {
         self.forget_unanswered();
-        Arc::new(self.engine.ask(Some(text), listener))
+        Arc::new(self.worker.ask(Some(text), listener))
     }
 
     /// Answers the last message once more; the old answer stays until something of the new one is shown. Where there is
     /// an unanswered message, that is the last one.
     pub fn retry(&self, listener: Arc<dyn Listener>) -> Arc<Answer> {
         let unanswered = self.unanswered.lock().unwrap_or_else(PoisonError::into_inner).take();
-        Arc::new(self.engine.ask(unanswered, listener))
+        Arc::new(self.worker.ask(unanswered, listener))
     }
 
     /// Stops the answer at hand and those that wait; each listener hears its end.
     pub fn cancel(&self) {
-        self.engine.cancel();
+        self.worker.cancel();
     }
 
     /// What was said so far, oldest first; an answer that is being made is not in it yet.
     pub fn history(&self) -> Vec<Message> {
-        let conversation = self.engine.conversation();
+        let conversation = self.worker.conversation();
         let messages = conversation.turns.into_iter().flat_map(|turn| {
             [Message { from_user: true, text: turn.user }, Message { from_user: false, text: turn.answer }]
         });
@@ -198,7 +198,7 @@ impl Chat {
 
     /// Figures of the last answer.
     pub fn stats(&self) -> Stats {
-        self.engine.stats()
+        self.worker.stats()
     }
 
     /// Writes the conversation to a file, whole or not at all.
@@ -206,7 +206,7 @@ impl Chat {
     /// # Errors
     /// The file cannot be written.
     pub fn save(&self, path: String) -> Result<(), ApiError> {
-        let conversation = self.engine.conversation();
+        let conversation = self.worker.conversation();
         Ok(Saved::new(&self.name, &conversation).write(Path::new(&path))?)
     }
 
@@ -217,37 +217,37 @@ impl Chat {
     pub fn restore(&self, path: String) -> Result<(), ApiError> {
         let conversation = Saved::read(Path::new(&path))?;
         self.forget_unanswered();
-        self.engine.replace(|_| conversation);
+        self.worker.replace(|_| conversation);
         Ok(())
     }
 
     /// Stops all answers and begins anew, with the same instructions.
     pub fn clear(&self) {
         self.forget_unanswered();
-        self.engine.replace(|before| Conversation { system: before.system.clone(), turns: Vec::new() });
+        self.worker.replace(|before| Conversation { system: before.system.clone(), turns: Vec::new() });
     }
 
     /// Lets work wait, for an app that goes to the background; [`Chat::resume`] lets it go on where it was.
     pub fn pause(&self) {
-        self.engine.pause(true);
+        self.worker.pause(true);
     }
 
     /// Ends a pause.
     pub fn resume(&self) {
-        self.engine.pause(false);
+        self.worker.pause(false);
     }
 
     /// Works with half the threads while the device is hot or its battery low, and with all again afterwards. Answers do
     /// not depend on it.
     pub fn save_power(&self, save: bool) {
-        self.engine.save_power(save);
+        self.worker.save_power(save);
     }
 
     /// Gives the memory of the session back once the answer at hand is complete; at once after [`Chat::cancel`], and in a
     /// pause, behind which the answer goes on. What comes next takes it again and computes the conversation anew, or reads
     /// it from the `kv_file`.
     pub fn free_memory(&self) {
-        self.engine.free();
+        self.worker.free();
     }
 }
 

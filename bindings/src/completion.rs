@@ -1,12 +1,12 @@
 //! A text that is continued.
 
 use crate::chat::MOST_TOKENS;
-use crate::engine::{Engine, EngineOptions};
 use crate::listener::Listener;
 use crate::sessions::ModelSessions;
+use crate::worker::{Worker, WorkerOptions};
 use crate::{ApiError, Model, Sampling};
 use std::sync::Arc;
-use thimble_host::chat::{Conversation, Format};
+use thimble_host::chat::{Conversation, PromptFormat};
 
 /// How to continue a text.
 #[derive(Clone, Debug, Default, uniffi::Record)]
@@ -25,29 +25,29 @@ pub struct CompletionOptions {
 /// A text that is being continued, on a thread of its own. Once this object is gone the work stops: keep it.
 #[derive(Debug, uniffi::Object)]
 pub struct Completion {
-    engine: Engine,
+    worker: Worker,
 }
 
 #[uniffi::export]
 impl Completion {
     /// Stops; the listener hears the end.
     pub fn cancel(&self) {
-        self.engine.cancel();
+        self.worker.cancel();
     }
 
     /// Lets work wait, for an app that goes to the background; [`Completion::resume`] lets it go on where it was.
     pub fn pause(&self) {
-        self.engine.pause(true);
+        self.worker.pause(true);
     }
 
     /// Ends a pause.
     pub fn resume(&self) {
-        self.engine.pause(false);
+        self.worker.pause(false);
     }
 
     /// Works with half the threads while the device is hot or its battery low, and with all again afterwards.
     pub fn save_power(&self, save: bool) {
-        self.engine.save_power(save);
+        self.worker.save_power(save);
     }
 }
 
@@ -70,14 +70,14 @@ impl Model {
         }
         let sampling = sampling.unwrap_or_default();
         let threads = self.plan.threads();
-        let engine_options = EngineOptions {
-            sessions: Box::new(ModelSessions::new(self, sampling, Format::Text, None)?),
+        let engine_options = WorkerOptions {
+            sessions: Box::new(ModelSessions::new(self, sampling, PromptFormat::Text, None)?),
             max_tokens: max_tokens.unwrap_or(MOST_TOKENS) as usize,
             stops: stop,
             journal: None,
         };
-        let engine = Engine::start("thimble-completion", Conversation::default(), threads, engine_options)?;
-        engine.ask(Some(prompt), listener);
-        Ok(Arc::new(Completion { engine }))
+        let worker = Worker::start("thimble-completion", Conversation::default(), threads, engine_options)?;
+        worker.ask(Some(prompt), listener);
+        Ok(Arc::new(Completion { worker }))
     }
 }

@@ -41,7 +41,7 @@ pub enum ApiError {
         /// With the figures.
         message: String,
     },
-    /// The work was stopped. For wrappers to use: the engine tells a stopped answer as an end, `Finish::Cancelled`.
+    /// The work was stopped. For wrappers to use: the worker tells a stopped answer as an end, `Finish::Cancelled`.
     #[error("cancelled")]
     Cancelled,
     /// Anything else, as a sentence.

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use thimble_host::Pool;
+use thimble_host::SpinPool;
 use thimble_host::chat::{ChatError, ChatModel, Role};
 use thimble_runtime::Token;
 
@@ -114,7 +114,7 @@ impl Gate {
 /// A gate as one answer passes it.
 pub(crate) struct Passage<'a> {
     pub(crate) gate: &'a Gate,
-    pub(crate) pool: &'a Pool,
+    pub(crate) pool: &'a SpinPool,
     pub(crate) cancelled: &'a AtomicBool,
     /// Time spent waiting, before and after the first token was chosen.
     pub(crate) waited: [Cell<Duration>; 2],
@@ -124,7 +124,7 @@ pub(crate) struct Passage<'a> {
 }
 
 impl<'a> Passage<'a> {
-    pub(crate) fn new(gate: &'a Gate, pool: &'a Pool, cancelled: &'a AtomicBool) -> Passage<'a> {
+    pub(crate) fn new(gate: &'a Gate, pool: &'a SpinPool, cancelled: &'a AtomicBool) -> Passage<'a> {
         let (waited, decoding, evicted) = (Default::default(), Cell::new(false), Cell::new(false));
         Passage { gate, pool, cancelled, waited, decoding, evicted }
     }

@@ -9,20 +9,20 @@ mod busy;
 mod chat;
 mod claim;
 mod completion;
-mod engine;
 mod error;
 mod gate;
 mod journal;
 mod listener;
 mod model;
 mod sessions;
+mod worker;
 
 pub use busy::wait_until_idle;
 pub use chat::{Chat, ChatOptions, Message, Sampling, Stats};
 pub use completion::{Completion, CompletionOptions};
-pub use engine::Answer;
 pub use error::ApiError;
 pub use listener::{Finish, Listener, ListenerError, Reply};
 pub use model::{Backend, KvCache, Model, ModelInfo, ModelOptions};
+pub use worker::Answer;
 
 uniffi::setup_scaffolding!();

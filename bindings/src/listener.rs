@@ -81,7 +81,7 @@ impl From<uniffi::UnexpectedUniFFICallbackError> for ListenerError {
     }
 }
 
-/// Hears of one answer, on the engine's thread: pieces in order, then one end or one error.
+/// Hears of one answer, on the worker's thread: pieces in order, then one end or one error.
 #[uniffi::export(with_foreign)]
 pub trait Listener: Send + Sync {
     /// More text. Whole characters.

@@ -3,7 +3,7 @@
 use crate::ApiError;
 use std::path::Path;
 use std::sync::Arc;
-use thimble_host::{BackendKind, Chooser, MappedModel, Plan, Settings};
+use thimble_host::{BackendChooser, BackendKind, InferencePlan, InferenceSettings, MappedModel};
 use thimble_runtime::kernels::KvKind;
 use thimble_runtime::tokenizer::Specials;
 
@@ -84,7 +84,7 @@ pub struct ModelInfo {
 #[derive(Debug, uniffi::Object)]
 pub struct Model {
     pub(crate) mapped: MappedModel,
-    pub(crate) plan: Plan,
+    pub(crate) plan: InferencePlan,
     pub(crate) path: String,
     gpu_bytes: u64,
 }
@@ -104,7 +104,7 @@ impl Model {
         let mapped =
             unsafe { MappedModel::map(Path::new(&path)) }.map_err(|error| ApiError::open(&path, error))?;
         let file = mapped.file().map_err(|error| ApiError::format(&path, &error))?;
-        let settings = Settings {
+        let settings = InferenceSettings {
             context: options.context.map(|tokens| (tokens as usize).min(file.config().context)),
             threads: options.threads.map(|threads| threads as usize),
             kv: options.kv_cache.map(|kind| match kind {
@@ -117,16 +117,16 @@ impl Model {
                 Backend::Cpu => BackendKind::Cpu,
                 Backend::Gpu => BackendKind::Gpu,
             }),
-            ..Settings::default()
+            ..InferenceSettings::default()
         };
-        let fits = |plan: &Plan, gpu_bytes: u64| {
+        let fits = |plan: &InferencePlan, gpu_bytes: u64| {
             let needed = (file.bytes().len() + plan.bytes()) as u64 + gpu_bytes;
             let budget = options.budget_bytes.filter(|&budget| needed > budget);
             budget.map_or(Ok(()), |budget| Err(ApiError::TooLarge { needed, budget }))
         };
         // Before anything is measured, and again for what was chosen.
-        let cpu = Settings { backend: Some(BackendKind::Cpu), ..settings };
-        fits(&Plan::new(file.config(), &cpu)?, 0)?;
+        let cpu = InferenceSettings { backend: Some(BackendKind::Cpu), ..settings };
+        fits(&InferencePlan::new(file.config(), &cpu)?, 0)?;
         let book = options.backend_memory.as_deref().map(Path::new);
         #[cfg(feature = "gpu")]
         if let Some(folder) = book.and_then(Path::parent) {
@@ -136,16 +136,19 @@ impl Model {
         // What is not to be chosen is not measured either.
         let settings = match options.backend {
             Some(Backend::Auto) if options.budget_bytes.is_some() => {
-                let gpu = Plan::new(file.config(), &Settings { backend: Some(BackendKind::Gpu), ..settings });
+                let gpu = InferencePlan::new(
+                    file.config(),
+                    &InferenceSettings { backend: Some(BackendKind::Gpu), ..settings },
+                );
                 let bytes = gpu.as_ref().ok().and_then(|gpu| thimble_host::gpu_bytes(&file, gpu).ok());
                 let fits = gpu.ok().zip(bytes).is_some_and(|(gpu, bytes)| fits(&gpu, bytes).is_ok());
                 if fits { settings } else { cpu }
             }
             _ => settings,
         };
-        let chooser = Chooser { book, tell: |line| eprintln!("{line}") };
+        let chooser = BackendChooser { book, tell: |line| eprintln!("{line}") };
         let stem = Path::new(&path).file_stem().unwrap_or_default().to_string_lossy();
-        let plan = Plan::new(file.config(), &chooser.choose(&file, &stem, &settings)?.settings)?;
+        let plan = InferencePlan::new(file.config(), &chooser.choose(&file, &stem, &settings)?.settings)?;
         // That there is no GPU is told now, not with the first answer.
         let gpu_bytes = thimble_host::gpu_bytes(&file, &plan)?;
         fits(&plan, gpu_bytes)?;

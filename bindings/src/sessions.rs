@@ -1,17 +1,17 @@
 //! Sessions of a model file.
 
-use crate::engine::SessionSource;
+use crate::worker::SessionSource;
 use crate::{ApiError, Model, Sampling};
 use std::sync::Arc;
-use thimble_host::chat::{ChatModel, Format, LoadedModel};
-use thimble_host::{KvFile, Pool};
+use thimble_host::chat::{ChatModel, LoadedModel, PromptFormat};
+use thimble_host::{KvFile, SpinPool};
 use thimble_runtime::sampler::Sampler;
 
 /// Sessions on a model.
 pub(crate) struct ModelSessions {
     model: Arc<Model>,
     sampling: Sampling,
-    format: Format,
+    format: PromptFormat,
     /// The file for keys and values, if they are kept.
     kept: Option<KvFile>,
 }
@@ -24,7 +24,7 @@ impl ModelSessions {
     pub(crate) fn new(
         model: Arc<Model>,
         sampling: Sampling,
-        format: Format,
+        format: PromptFormat,
         kept: Option<KvFile>,
     ) -> Result<ModelSessions, ApiError> {
         let file = model.mapped.file().map_err(|error| ApiError::format(&model.path, &error))?;
@@ -34,16 +34,16 @@ impl ModelSessions {
 }
 
 impl SessionSource for ModelSessions {
-    fn with_session(&self, work: &mut dyn FnMut(&mut dyn ChatModel, &Pool)) -> Result<(), ApiError> {
+    fn with_session(&self, work: &mut dyn FnMut(&mut dyn ChatModel, &SpinPool)) -> Result<(), ApiError> {
         let model = &self.model;
-        let pool = Pool::new(model.plan.threads()).map_err(ApiError::other)?;
+        let pool = SpinPool::new(model.plan.threads()).map_err(ApiError::other)?;
         let mut memory = model.plan.allocate()?;
         let file = model.mapped.file().map_err(|error| ApiError::format(&model.path, &error))?;
         let mut generator = thimble_host::generator(&file, &model.plan, &mut memory, &pool)?;
         let mut kept = self.kept.clone();
         if let Some(kept) = &mut kept {
             // What cannot be taken up is computed.
-            let _ = kept.take_up(&file, &mut generator);
+            let _ = kept.restore(&file, &mut generator);
         }
         // Unless the seed is given, another one in each session: an answer made anew is another one.
         let sampler = Sampler::new(self.sampling.over(&file, self.format)).map_err(ApiError::other)?;

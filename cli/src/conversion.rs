@@ -1,13 +1,15 @@
 //! The converter behind a progress bar.
 
 use crate::failure::Failure;
-use crate::recipe::Recipe;
+use crate::recipe::QuantizationRecipe;
 use crate::{progress, target, terminal};
 use indicatif::ProgressBar;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use thimble_converter::write_gguf::GgufType;
-use thimble_converter::{ConvertError, Options, Progress, Stage, Summary};
+use thimble_converter::{
+    ConversionOptions, ConversionProgress, ConversionStage, ConversionSummary, ConvertError,
+};
 use thimble_host::output;
 use thimble_runtime::format::Encoding;
 
@@ -17,13 +19,13 @@ pub(crate) use thimble_converter::Quant;
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
     /// How to store the weights.
-    pub(crate) recipe: Recipe,
+    pub(crate) recipe: QuantizationRecipe,
     /// Where the source was fetched from, for the file's provenance; otherwise its name.
     pub(crate) origin: Option<String>,
 }
 
 /// Writes the model in `source` to `target`, atomically; says on stderr what became of it.
-pub(crate) fn convert(source: &Path, target: &Path, request: &Request) -> Result<Summary, Failure> {
+pub(crate) fn convert(source: &Path, target: &Path, request: &Request) -> Result<ConversionSummary, Failure> {
     let target = &place(target, source)?;
     let summary = quietly(source, target, request)?;
     tell(target, [summary.bytes, summary.config.parameters()], &summary.notes);
@@ -43,12 +45,12 @@ pub(crate) fn convert(source: &Path, target: &Path, request: &Request) -> Result
 }
 
 /// How the weights of a folder were stored for want of a choice, and what four bits would make of them.
-fn hint(source: &Path, request: &Request, summary: &Summary) -> Option<String> {
-    if request.recipe != Recipe::default() || !source.is_dir() {
+fn hint(source: &Path, request: &Request, summary: &ConversionSummary) -> Option<String> {
+    if request.recipe != QuantizationRecipe::default() || !source.is_dir() {
         return None;
     }
-    let checkpoint = thimble_converter::read::open(source).ok()?;
-    let bytes = |quant| checkpoint.weight_bytes(quant).ok();
+    let model = thimble_converter::read::open(source).ok()?;
+    let bytes = |quant| model.weight_bytes(quant).ok();
     let smaller = (summary.bytes + bytes(Quant::Q4)?).checked_sub(bytes(Quant::Keep)?)?;
     let matrices = summary.tensors.iter().filter(|tensor| tensor.encoding != Encoding::Vector);
     let names: BTreeSet<&str> = matrices.map(|tensor| tensor.encoding.name()).collect();
@@ -67,8 +69,8 @@ fn megabytes(bytes: u64) -> String {
 pub(crate) fn write_gguf(source: &Path, target: &Path, kind: GgufType) -> Result<(), Failure> {
     let target = &place(target, source)?;
     let bar = progress::bytes("converting", 0);
-    let written = thimble_converter::read::open(source).and_then(|checkpoint| {
-        thimble_converter::write_gguf::write_gguf(&checkpoint, target, kind, &mut |progress| {
+    let written = thimble_converter::read::open(source).and_then(|model| {
+        thimble_converter::write_gguf::write_gguf(&model, target, kind, &mut |progress| {
             bar.set_length(progress.total);
             bar.set_position(progress.done);
         })
@@ -119,24 +121,25 @@ pub(crate) fn failed(source: &Path, error: ConvertError) -> Failure {
 }
 
 /// Writes the model in `source` to `target`, atomically, and says nothing.
-pub(crate) fn quietly(source: &Path, target: &Path, request: &Request) -> Result<Summary, Failure> {
-    let Recipe { quant, table, target: size, sensitivities, calibration } = request.recipe.clone();
+pub(crate) fn quietly(source: &Path, target: &Path, request: &Request) -> Result<ConversionSummary, Failure> {
+    let QuantizationRecipe { quant, table, target: size, sensitivities, calibration } =
+        request.recipe.clone();
     let source_name = request.origin.clone();
-    let options = Options {
+    let options = ConversionOptions {
         quant,
         table,
         target: size,
         sensitivities,
         calibration,
         source: source_name,
-        ..Options::default()
+        ..ConversionOptions::default()
     };
-    let mut shown: Option<(Stage, ProgressBar)> = None;
+    let mut shown: Option<(ConversionStage, ProgressBar)> = None;
     let summary = thimble_converter::convert(
         source,
         target,
         &options,
-        &mut |Progress { stage, done, total, .. }| {
+        &mut |ConversionProgress { stage, done, total, .. }| {
             if shown.as_ref().is_none_or(|(old, _)| *old != stage) {
                 if let Some((_, bar)) = shown.take() {
                     bar.finish_and_clear();
@@ -156,10 +159,10 @@ pub(crate) fn quietly(source: &Path, target: &Path, request: &Request) -> Result
 }
 
 /// The bar of a stage.
-fn bar(stage: Stage) -> ProgressBar {
+fn bar(stage: ConversionStage) -> ProgressBar {
     match stage {
-        Stage::Measuring => progress::steps("measuring tensors", 0),
-        Stage::Calibrating => progress::steps("calibrating layers", 0),
-        Stage::Writing => progress::bytes("converting", 0),
+        ConversionStage::Measuring => progress::steps("measuring tensors", 0),
+        ConversionStage::Calibrating => progress::steps("calibrating layers", 0),
+        ConversionStage::Writing => progress::bytes("converting", 0),
     }
 }

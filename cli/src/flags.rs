@@ -6,8 +6,8 @@ mod eval;
 mod left_out;
 
 use crate::commands::{bench, convert, devices, divergence, export};
-use crate::engine::LOOKUP;
 use crate::recipe::RecipeFlags;
+use crate::workspace::LOOKUP;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 #[cfg(feature = "eval")]
 pub(crate) use eval::{CompareFlags, EvalFlags};

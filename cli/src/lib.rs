@@ -7,7 +7,6 @@
 mod catalogue;
 mod commands;
 mod conversion;
-mod engine;
 mod failure;
 mod flags;
 mod home;
@@ -27,6 +26,7 @@ mod scratch;
 mod slash;
 mod target;
 mod terminal;
+mod workspace;
 mod wrap;
 
 use clap::Parser;

@@ -4,7 +4,7 @@ use crate::failure::Failure;
 use crate::input;
 use clap::Args;
 use std::path::PathBuf;
-use thimble_converter::{ConvertError, Quant, Table, Target};
+use thimble_converter::{ConvertError, Quant, SizeTarget, Table};
 use thimble_host::output::Files;
 
 /// `--quant` and what refines it.
@@ -36,7 +36,7 @@ pub(crate) struct RecipeFlags {
 
 /// What the flags ask for, its files read.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Recipe {
+pub(crate) struct QuantizationRecipe {
     /// Encodings by name.
     pub(crate) quant: Quant,
     /// Encodings by tensor.
@@ -44,14 +44,14 @@ pub(crate) struct Recipe {
     /// The text to calibrate on.
     pub(crate) calibration: Option<String>,
     /// The size to reach.
-    pub(crate) target: Option<Target>,
+    pub(crate) target: Option<SizeTarget>,
     /// Where what is measured for it is kept.
     pub(crate) sensitivities: Option<PathBuf>,
 }
 
-impl From<Quant> for Recipe {
-    fn from(quant: Quant) -> Recipe {
-        Recipe { quant, ..Recipe::default() }
+impl From<Quant> for QuantizationRecipe {
+    fn from(quant: Quant) -> QuantizationRecipe {
+        QuantizationRecipe { quant, ..QuantizationRecipe::default() }
     }
 }
 
@@ -83,7 +83,7 @@ impl RecipeFlags {
     }
 
     /// Reads the files that the flags name; refuses what makes no sense before a model is opened.
-    pub(crate) fn resolve(self) -> Result<Recipe, Failure> {
+    pub(crate) fn resolve(self) -> Result<QuantizationRecipe, Failure> {
         let quant = quant(&self.quant)?;
         self.buildable()?;
         let table = match &self.recipe {
@@ -102,13 +102,13 @@ impl RecipeFlags {
             Some(path) => Some(input::file(path)?),
         };
         let target = match (self.target_bits, self.target_bytes) {
-            (Some(bits), _) if bits.is_finite() && bits > 0.0 => Some(Target::Bits(bits)),
+            (Some(bits), _) if bits.is_finite() && bits > 0.0 => Some(SizeTarget::Bits(bits)),
             (Some(bits), _) => {
                 return Err(Failure::Usage(format!(
                     "--target-bits: expected a number above 0, found {bits}"
                 )));
             }
-            (None, Some(size)) => Some(Target::Bytes(bytes(&size).map_err(Failure::Usage)?)),
+            (None, Some(size)) => Some(SizeTarget::Bytes(bytes(&size).map_err(Failure::Usage)?)),
             (None, None) if self.sensitivities.is_some() => {
                 let reason = "--sensitivities: nothing is measured without --target-bits or --target-bytes";
                 return Err(Failure::Usage(reason.to_owned()));
@@ -119,7 +119,7 @@ impl RecipeFlags {
             let reason = "--quant: --target-bits and --target-bytes choose the encodings themselves; leave one of them out";
             return Err(Failure::Usage(reason.to_owned()));
         }
-        Ok(Recipe { quant, table, calibration, target, sensitivities: self.sensitivities })
+        Ok(QuantizationRecipe { quant, table, calibration, target, sensitivities: self.sensitivities })
     }
 }
 

@@ -1,18 +1,18 @@
 //! `thimble convert --report`: what a recipe costs, beside other recipes of the same source.
 
 use crate::conversion::{self, Quant, Request};
-use crate::engine::{self, Mapped};
 use crate::failure::Failure;
 use crate::model::Location;
-use crate::recipe::{self, Recipe};
+use crate::recipe::{self, QuantizationRecipe};
 use crate::scratch::Scratch;
+use crate::workspace::{self, Mapped};
 use crate::{input, progress, terminal};
 use clap::Args;
 use std::path::{Path, PathBuf};
-use thimble_converter::report::{self, Cost, Format, Report, Trial};
-use thimble_converter::{Summary, Target};
+use thimble_converter::report::{self, Cost, Report, ReportFormat, Trial};
+use thimble_converter::{ConversionSummary, SizeTarget};
 use thimble_eval::divergence::{Divergence, Pair, divergence};
-use thimble_host::Settings;
+use thimble_host::InferenceSettings;
 use thimble_host::output::Files;
 use thimble_runtime::Token;
 use thimble_runtime::tokenizer::Specials;
@@ -42,7 +42,7 @@ pub(crate) struct ReportFlags {
 /// What was asked for, checked.
 pub(crate) struct Job {
     path: PathBuf,
-    format: Format,
+    format: ReportFormat,
     others: Vec<Quant>,
     /// What divergences are measured on, and its name.
     text: (String, String),
@@ -59,11 +59,11 @@ impl ReportFlags {
     /// Refuses unknown recipes and formats before a model is opened; `None` where no report was asked for.
     pub(crate) fn resolve(self) -> Result<Option<Job>, Failure> {
         let Some(path) = self.report else { return Ok(None) };
-        let format = Format::of(&path).ok_or_else(|| {
+        let format = ReportFormat::of(&path).ok_or_else(|| {
             let found = path.display();
             Failure::Usage(format!("--report: expected a name that ends in .html or .md, found {found}"))
         })?;
-        if format == Format::Html && cfg!(not(feature = "plot")) {
+        if format == ReportFormat::Html && cfg!(not(feature = "plot")) {
             return Err(Failure::LeftOut { what: "--report FILE.html", feature: "plot" });
         }
         let others = match self.report_recipes.as_str() {
@@ -91,14 +91,14 @@ impl Job {
         self,
         source: &Path,
         made: &Path,
-        recipe: &Recipe,
-        summary: Summary,
+        recipe: &QuantizationRecipe,
+        summary: ConversionSummary,
     ) -> Result<(), Failure> {
         let (text, named) = &self.text;
         let mut scratch = Scratch::default();
         let reference = scratch.open(&Location::Path(source.to_path_buf()))?;
         let file = reference.file()?;
-        let tokens = engine::encode(&file.tokenizer(), text, Specials::Parse)?;
+        let tokens = workspace::encode(&file.tokenizer(), text, Specials::Parse)?;
         let window = WINDOW.min(file.config().context);
         let windows: Vec<&[Token]> = tokens.chunks_exact(window).take(WINDOWS).collect();
         if windows.is_empty() {
@@ -112,10 +112,11 @@ impl Job {
             let model = Mapped::open(path)?;
             let pair = Pair { model: model.file()?, reference: reference.file()? };
             let bar = progress::steps(&format!("measuring {name}"), windows.len() as u64);
-            let found =
-                divergence(pair, &windows, &Settings::default(), &mut |done| bar.set_position(done as u64));
+            let found = divergence(pair, &windows, &InferenceSettings::default(), &mut |done| {
+                bar.set_position(done as u64)
+            });
             bar.finish_and_clear();
-            found.map_err(engine::engine)
+            found.map_err(workspace::engine)
         };
         let name = label(recipe);
         let first = measure(made, &name)?;
@@ -124,7 +125,10 @@ impl Job {
             if trials.iter().any(|trial| trial.recipe == quant.name()) {
                 continue;
             }
-            let recipe = Recipe { calibration: recipe.calibration.clone(), ..Recipe::from(quant) };
+            let recipe = QuantizationRecipe {
+                calibration: recipe.calibration.clone(),
+                ..QuantizationRecipe::from(quant)
+            };
             let path = scratch.folder()?.join("trial.thimble");
             let summary = conversion::quietly(source, &path, &Request { recipe, origin: None })?;
             let found = measure(&path, quant.name())?;
@@ -145,10 +149,10 @@ impl Job {
 }
 
 /// What to call a recipe in a table.
-fn label(recipe: &Recipe) -> String {
+fn label(recipe: &QuantizationRecipe) -> String {
     match (recipe.target, &recipe.table) {
-        (Some(Target::Bits(bits)), _) => format!("{bits} bits"),
-        (Some(Target::Bytes(bytes)), _) => format!("{:.1} MB", bytes as f64 / 1e6),
+        (Some(SizeTarget::Bits(bits)), _) => format!("{bits} bits"),
+        (Some(SizeTarget::Bytes(bytes)), _) => format!("{:.1} MB", bytes as f64 / 1e6),
         (None, Some(_)) => "table".to_owned(),
         (None, None) => recipe.quant.name().to_owned(),
     }

@@ -1,9 +1,9 @@
 //! Models of other formats as `.thimble` files that are gone when the program ends.
 
 use crate::conversion::{self, Quant, Request};
-use crate::engine::Mapped;
 use crate::failure::Failure;
 use crate::model::Location;
+use crate::workspace::Mapped;
 use crate::{interrupt, terminal};
 use std::fs::File;
 use std::io::Read;

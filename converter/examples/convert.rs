@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::process::ExitCode;
-use thimble_converter::{ConvertError, Options, convert};
+use thimble_converter::{ConversionOptions, ConvertError, convert};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -20,7 +20,7 @@ fn main() -> ExitCode {
 }
 
 fn run(source: &str, destination: &str, quant: &str) -> Result<(), ConvertError> {
-    let options = Options { quant: quant.parse()?, ..Options::default() };
+    let options = ConversionOptions { quant: quant.parse()?, ..ConversionOptions::default() };
     let summary = convert(Path::new(source), Path::new(destination), &options, &mut |_| {})?;
     println!("{summary:#?}");
     Ok(())

@@ -1,6 +1,6 @@
 //! What can go wrong between a source model and a `.thimble` file.
 
-use crate::chat::ChatError;
+use crate::chat::ChatTemplateError;
 use crate::read::{BlockType, GgufError};
 use crate::tokenizer::TokenizerError;
 use crate::write_gguf::GgufType;
@@ -162,7 +162,7 @@ pub enum ConvertError {
     Tokenizer(#[from] TokenizerError),
     /// A chat template that cannot be used.
     #[error("the chat template: {0}")]
-    Chat(#[from] ChatError),
+    Chat(#[from] ChatTemplateError),
     /// An unknown GGUF type's name.
     #[error("unknown GGUF type {found:?} (known: {})", GgufType::names().join(", "))]
     UnknownGgufType {

@@ -2,7 +2,7 @@
 //!
 //! The features `calibrate` (candle) and `plot` bring what a plain conversion does without.
 //!
-//! [`read::open`] makes a [`Checkpoint`] of either; a [`Quant`] says how each tensor is stored; [`convert`]
+//! [`read::open`] makes a [`SourceModel`] of either; a [`Quant`] says how each tensor is stored; [`convert`]
 //! streams it to disk a few megabytes at a time, so memory does not grow with the model.
 
 #[cfg(feature = "calibrate")]
@@ -29,12 +29,12 @@ pub mod write_gguf;
 
 pub use dequantize::dequantize;
 pub use error::ConvertError;
-pub use read::{BlockType, Checkpoint};
-pub use recipe::{Quant, Table, Target};
+pub use read::{BlockType, SourceModel};
+pub use recipe::{Quant, SizeTarget, Table};
 pub use sections::Sections;
 pub use unfinished::remove_unfinished;
 
-use plan::Plan;
+use plan::ConversionPlan;
 use quantize::{Loss, Refusal, Rounded, Rows, encode_panel};
 use rayon::prelude::*;
 use read::Stored;
@@ -48,13 +48,13 @@ const CHUNK: usize = 8 << 20;
 
 /// How to convert.
 #[derive(Clone, Debug, Default)]
-pub struct Options {
+pub struct ConversionOptions {
     /// How to store the weights.
     pub quant: Quant,
     /// Encodings for tensors by name, before those of `quant`.
     pub table: Option<Table>,
-    /// Encodings chosen for a size, in place of those of `quant` and `table`: see [`Target`].
-    pub target: Option<Target>,
+    /// Encodings chosen for a size, in place of those of `quant` and `table`: see [`SizeTarget`].
+    pub target: Option<SizeTarget>,
     /// A file that keeps what is measured for a target, so that other targets need no second measurement.
     pub sensitivities: Option<PathBuf>,
     /// Text on whose activations matrices are rounded with error compensation; otherwise each is rounded by itself.
@@ -69,7 +69,7 @@ pub struct Options {
 
 /// What a conversion is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
+pub enum ConversionStage {
     /// Measuring how much each tensor matters; progress counts tensors.
     Measuring,
     /// Rounding for the activations on a text; progress counts layers.
@@ -80,9 +80,9 @@ pub enum Stage {
 
 /// How far a conversion is.
 #[derive(Clone, Copy, Debug)]
-pub struct Progress<'a> {
+pub struct ConversionProgress<'a> {
     /// What is being done.
-    pub stage: Stage,
+    pub stage: ConversionStage,
     /// The tensor that is being written, by its name in the source; otherwise empty.
     pub tensor: &'a str,
     /// Bytes of the finished file that are written; or tensors or layers that are done.
@@ -93,7 +93,7 @@ pub struct Progress<'a> {
 
 /// What was written.
 #[derive(Clone, Debug)]
-pub struct Summary {
+pub struct ConversionSummary {
     /// The model's hyperparameters.
     pub config: Config,
     /// Bytes of the file.
@@ -135,39 +135,40 @@ pub struct TensorSummary {
 pub fn convert(
     source: &Path,
     destination: &Path,
-    options: &Options,
-    progress: &mut dyn FnMut(Progress<'_>),
-) -> Result<Summary, ConvertError> {
-    let checkpoint = read::open(source)?;
-    let sections = Sections::of(&checkpoint)?;
-    convert_checkpoint(&checkpoint, sections, destination, options, progress)
+    options: &ConversionOptions,
+    progress: &mut dyn FnMut(ConversionProgress<'_>),
+) -> Result<ConversionSummary, ConvertError> {
+    let model = read::open(source)?;
+    let sections = Sections::of(&model)?;
+    convert_model(&model, sections, destination, options, progress)
 }
 
 /// Converts an opened source whose tokenizer and chat sections are made.
-pub fn convert_checkpoint(
-    checkpoint: &Checkpoint,
+pub fn convert_model(
+    model: &SourceModel,
     sections: Sections,
     destination: &Path,
-    options: &Options,
-    progress: &mut dyn FnMut(Progress<'_>),
-) -> Result<Summary, ConvertError> {
-    let Plan { contents, chosen, notes } = Plan::make(checkpoint, sections, options, progress)?;
+    options: &ConversionOptions,
+    progress: &mut dyn FnMut(ConversionProgress<'_>),
+) -> Result<ConversionSummary, ConvertError> {
+    let ConversionPlan { contents, chosen, notes } =
+        ConversionPlan::make(model, sections, options, progress)?;
     let tensors = &contents.tensors;
     let mut rounded = match &options.calibration {
         None => vec![None::<Rounded>; tensors.len()],
         #[cfg(feature = "calibrate")]
         Some(text) => {
             let windows =
-                calibrate::windows(&contents.tokenizer, &checkpoint.config, text, calibrate::CALIBRATION)?;
-            calibrate::calibrate(checkpoint, tensors, &windows, &mut |done, total| {
-                progress(Progress::steps(Stage::Calibrating, done, total));
+                calibrate::windows(&contents.tokenizer, &model.config, text, calibrate::CALIBRATION)?;
+            calibrate::calibrate(model, tensors, &windows, &mut |done, total| {
+                progress(ConversionProgress::steps(ConversionStage::Calibrating, done, total));
             })?
         }
         #[cfg(not(feature = "calibrate"))]
         Some(_) => return Err(ConvertError::LeftOut { what: "calibration", feature: "calibrate" }),
     };
-    let mut summary = Summary {
-        config: checkpoint.config,
+    let mut summary = ConversionSummary {
+        config: model.config,
         bytes: 0,
         encodings: BTreeMap::new(),
         rounding: 0.0,
@@ -187,21 +188,21 @@ pub fn convert_checkpoint(
     let total = summary.bytes;
     let mut done = total - writer.weights_left();
     let mut all = Loss::default();
-    for (tensor, rounded) in checkpoint.tensors().iter().zip(&mut rounded) {
+    for (tensor, rounded) in model.tensors().iter().zip(&mut rounded) {
         let Some(record) = writer.next_tensor().map_err(fail(total))? else { break };
-        let stage = Stage::Writing;
-        progress(Progress { stage, tensor: &tensor.name, done, total });
+        let stage = ConversionStage::Writing;
+        progress(ConversionProgress { stage, tensor: &tensor.name, done, total });
         let mut loss = Loss::default();
         let mut emit = |bytes: &[u8], cost| {
             writer.weights(bytes).map_err(fail(total))?;
             loss.add(cost);
             done = total - writer.weights_left();
-            progress(Progress { stage, tensor: &tensor.name, done, total });
+            progress(ConversionProgress { stage, tensor: &tensor.name, done, total });
             Ok(())
         };
         match rounded.take() {
             Some(rounded) => emit(&rounded.bytes, rounded.loss)?,
-            None => encode(checkpoint, tensor, &record, &mut emit)?,
+            None => encode(model, tensor, &record, &mut emit)?,
         }
         summary.tensors.push(TensorSummary {
             name: tensor.name.clone(),
@@ -219,14 +220,14 @@ pub fn convert_checkpoint(
     summary.rounding = all.relative();
     writer.finish().map_err(fail(total))?;
     file.publish()?;
-    progress(Progress { stage: Stage::Writing, tensor: "", done: total, total });
+    progress(ConversionProgress { stage: ConversionStage::Writing, tensor: "", done: total, total });
     Ok(summary)
 }
 
 #[cfg(feature = "calibrate")]
-impl Progress<'_> {
-    fn steps(stage: Stage, done: usize, total: usize) -> Progress<'static> {
-        Progress { stage, tensor: "", done: done as u64, total: total as u64 }
+impl ConversionProgress<'_> {
+    fn steps(stage: ConversionStage, done: usize, total: usize) -> ConversionProgress<'static> {
+        ConversionProgress { stage, tensor: "", done: done as u64, total: total as u64 }
     }
 }
 
@@ -244,7 +245,7 @@ type Emit<'e> = dyn FnMut(&[u8], Loss) -> Result<(), ConvertError> + 'e;
 
 /// Takes over the panels of a tensor that a `.thimble` file holds in the encoding wanted.
 fn copy_panels(
-    checkpoint: &Checkpoint,
+    model: &SourceModel,
     tensor: &Stored,
     encoding: Encoding,
     emit: &mut Emit<'_>,
@@ -257,7 +258,7 @@ fn copy_panels(
         let end = panels.min(first + at_once);
         out.resize((end - first) * panel_bytes, 0);
         let offset = tensor.offset + (first * panel_bytes) as u64;
-        checkpoint.files[tensor.file].read_at(offset, &mut out)?;
+        model.files[tensor.file].read_at(offset, &mut out)?;
         emit(&out, Loss::default())?;
     }
     Ok(())
@@ -265,7 +266,7 @@ fn copy_panels(
 
 /// Encodes one tensor in pieces of a few megabytes, in order.
 fn encode(
-    checkpoint: &Checkpoint,
+    model: &SourceModel,
     tensor: &Stored,
     record: &TensorRecord,
     emit: &mut Emit<'_>,
@@ -274,7 +275,7 @@ fn encode(
     let refuse = |first: usize, refusal| refused(tensor, encoding, first, refusal);
     let mut source = Vec::new();
     if encoding == Encoding::Vector {
-        checkpoint.read_rows(tensor, 0..1, &mut source)?;
+        model.read_rows(tensor, 0..1, &mut source)?;
         let mut values = vec![0.0; columns];
         dequantize(tensor.kind, &source, &mut values);
         if values.iter().any(|v| !v.is_finite()) {
@@ -284,7 +285,7 @@ fn encode(
         return emit(&bytes, Loss::default());
     }
     if tensor.packed == Some(encoding) {
-        return copy_panels(checkpoint, tensor, encoding, emit);
+        return copy_panels(model, tensor, encoding, emit);
     }
     // The layout was computed from the same shape, so neither overflows nor is zero.
     let panel_bytes = encoding.panel_bytes(columns).unwrap_or(1).max(1);
@@ -293,7 +294,7 @@ fn encode(
     let mut out = Vec::new();
     for start in (0..tensor.rows).step_by(panels_at_once * PANEL) {
         let end = tensor.rows.min(start + panels_at_once * PANEL);
-        checkpoint.read_rows(tensor, start..end, &mut source)?;
+        model.read_rows(tensor, start..end, &mut source)?;
         out.resize((end - start).div_ceil(PANEL) * panel_bytes, 0);
         let panels = out.par_chunks_exact_mut(panel_bytes).zip(source.par_chunks(panel_source));
         let losses: Vec<Loss> = panels

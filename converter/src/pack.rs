@@ -155,13 +155,13 @@ pub fn put_group(encoding: Encoding, block: &mut [u8], row: usize, group: &Group
     }
 }
 
-/// Writes one row of a block of an encoding with two levels of scales ([`Encoding::narrow`]).
+/// Writes one row of a block of an encoding with two levels of scales ([`Encoding::has_two_level_scales`]).
 pub fn put_narrow(encoding: Encoding, block: &mut [u8], row: usize, codes: &[u8; GROUP], scale: i8) {
     put_codes(encoding, block, row, codes);
     block[code_bytes(encoding) + row] = scale as u8;
 }
 
-/// Writes the scale of one row of a panel of [`Encoding::Q8Row`] or of a narrow encoding.
+/// Writes the scale of one row of a panel of [`Encoding::Q8Row`] or of an encoding with two-level scales.
 pub fn put_row_scale(panel: &mut [u8], row: usize, scale: f32) {
     panel[4 * row..][..4].copy_from_slice(&scale.to_le_bytes());
 }
@@ -298,7 +298,7 @@ mod tests {
             assert!(block[code_bytes(encoding)..].iter().all(|&b| b == 0xA5));
             assert!(
                 encoding.block_bytes() - code_bytes(encoding)
-                    == if encoding.narrow() { PANEL } else { 2 * PANEL }
+                    == if encoding.has_two_level_scales() { PANEL } else { 2 * PANEL }
             );
         }
     }

@@ -2,13 +2,13 @@
 
 #[cfg(feature = "calibrate")]
 use crate::allocate;
-use crate::read::Checkpoint;
+use crate::read::SourceModel;
 use crate::write::{self, Contents};
-use crate::{ConvertError, Options, Progress, Sections, Table, sections};
+use crate::{ConversionOptions, ConversionProgress, ConvertError, Sections, Table, sections};
 use thimble_runtime::format::Encoding;
 
 /// A file to be.
-pub(crate) struct Plan {
+pub(crate) struct ConversionPlan {
     /// Everything but the weights.
     pub(crate) contents: Contents,
     /// The chosen encodings and the divergence expected of them, where there was a target.
@@ -17,22 +17,22 @@ pub(crate) struct Plan {
     pub(crate) notes: Vec<String>,
 }
 
-impl Plan {
+impl ConversionPlan {
     /// Decides as the options say.
     pub(crate) fn make(
-        checkpoint: &Checkpoint,
+        model: &SourceModel,
         sections: Sections,
-        options: &Options,
-        progress: &mut dyn FnMut(Progress<'_>),
-    ) -> Result<Plan, ConvertError> {
+        options: &ConversionOptions,
+        progress: &mut dyn FnMut(ConversionProgress<'_>),
+    ) -> Result<ConversionPlan, ConvertError> {
         match options.target {
             None => {
                 let table = options.table.clone().unwrap_or_default();
-                let encodings = table.encodings(checkpoint.tensors(), options.quant)?;
-                Plan::new(checkpoint, &sections, options, &encodings, None)
+                let encodings = table.encodings(model.tensors(), options.quant)?;
+                ConversionPlan::new(model, &sections, options, &encodings, None)
             }
             #[cfg(feature = "calibrate")]
-            Some(target) => allocate::plan(checkpoint, &sections, options, target, progress),
+            Some(target) => allocate::plan(model, &sections, options, target, progress),
             #[cfg(not(feature = "calibrate"))]
             Some(_) => {
                 let _ = progress;
@@ -43,20 +43,20 @@ impl Plan {
 
     /// A file with these encodings.
     pub(crate) fn new(
-        checkpoint: &Checkpoint,
+        model: &SourceModel,
         sections: &Sections,
-        options: &Options,
+        options: &ConversionOptions,
         encodings: &[Encoding],
         chosen: Option<(Table, f64)>,
-    ) -> Result<Plan, ConvertError> {
-        let notes = sections::notes(checkpoint, encodings, sections);
+    ) -> Result<ConversionPlan, ConvertError> {
+        let notes = sections::notes(model, encodings, sections);
         let contents = Contents {
-            config: checkpoint.config,
-            provenance: sections::provenance(checkpoint, options, chosen.as_ref(), &notes),
+            config: model.config,
+            provenance: sections::provenance(model, options, chosen.as_ref(), &notes),
             tokenizer: sections.tokenizer.clone(),
             chat: sections.chat.clone(),
-            tensors: write::layout(checkpoint.tensors().iter().zip(encodings.iter().copied()))?,
+            tensors: write::layout(model.tensors().iter().zip(encodings.iter().copied()))?,
         };
-        Ok(Plan { contents, chosen, notes })
+        Ok(ConversionPlan { contents, chosen, notes })
     }
 }

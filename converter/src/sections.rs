@@ -1,7 +1,7 @@
 //! The small sections: tokenizer, chat template and provenance.
 
-use crate::read::{Checkpoint, Stored, TokenizerSource};
-use crate::{ConvertError, Options, Table, Target, chat};
+use crate::read::{SourceModel, Stored, TokenizerSource};
+use crate::{ConversionOptions, ConvertError, SizeTarget, Table, chat};
 use serde_json::json;
 use std::collections::BTreeMap;
 use thimble_runtime::chat::ChatTemplate;
@@ -18,12 +18,12 @@ pub struct Sections {
 
 impl Sections {
     /// Makes them from what the source holds.
-    pub fn of(checkpoint: &Checkpoint) -> Result<Sections, ConvertError> {
-        if let TokenizerSource::Sections(sections) = &checkpoint.tokenizer {
+    pub fn of(model: &SourceModel) -> Result<Sections, ConvertError> {
+        if let TokenizerSource::Sections(sections) = &model.tokenizer {
             return Ok(sections.clone());
         }
-        let vocabulary = checkpoint.tokenizer.vocabulary()?;
-        let (tokens, rows) = (vocabulary.tokens.len(), checkpoint.config.vocab);
+        let vocabulary = model.tokenizer.vocabulary()?;
+        let (tokens, rows) = (vocabulary.tokens.len(), model.config.vocab);
         if tokens > rows {
             return Err(ConvertError::Unsupported {
                 what: "the vocabulary".to_owned(),
@@ -31,15 +31,15 @@ impl Sections {
                 supported: "at most one token for each row",
             });
         }
-        let json = match &checkpoint.tokenizer {
+        let json = match &model.tokenizer {
             TokenizerSource::Json(bytes) => Some(bytes.as_slice()),
             _ => None,
         };
         let tokenizer = vocabulary.emit_verified(json)?;
-        let chat = match &checkpoint.chat_template {
+        let chat = match &model.chat_template {
             Some(template) => {
-                let template = chat::with_tokens(template, &checkpoint.named_tokens);
-                Some(chat::derive(&template, &checkpoint.bos_text, &checkpoint.eos_text)?)
+                let template = chat::with_tokens(template, &model.named_tokens);
+                Some(chat::derive(&template, &model.bos_text, &model.eos_text)?)
             }
             None => None,
         };
@@ -51,10 +51,10 @@ impl Sections {
 pub(crate) const NO_TEMPLATE: &str = "no chat template in the source: a base model";
 
 /// What deserves to be said about a conversion: what was left out, what was rounded.
-pub(crate) fn notes(checkpoint: &Checkpoint, encodings: &[Encoding], sections: &Sections) -> Vec<String> {
-    let mut notes = checkpoint.notes.clone();
+pub(crate) fn notes(model: &SourceModel, encodings: &[Encoding], sections: &Sections) -> Vec<String> {
+    let mut notes = model.notes.clone();
     let mut rounded: BTreeMap<String, Vec<&Stored>> = BTreeMap::new();
-    for (tensor, &encoding) in checkpoint.tensors().iter().zip(encodings) {
+    for (tensor, &encoding) in model.tensors().iter().zip(encodings) {
         if tensor.rounds(encoding) {
             let change = format!("rounded from {} to {}", tensor.stored_as(), encoding.name());
             rounded.entry(change).or_default().push(tensor);
@@ -68,7 +68,7 @@ pub(crate) fn notes(checkpoint: &Checkpoint, encodings: &[Encoding], sections: &
             if names.len() > 8 { format!("{}, ...", names[..8].join(", ")) } else { names.join(", ") };
         notes.push(format!("{change}: {} of {matrices} matrices ({shown})", names.len()));
     }
-    if checkpoint.chat_template.is_none() && sections.chat.is_none() {
+    if model.chat_template.is_none() && sections.chat.is_none() {
         notes.push(NO_TEMPLATE.to_owned());
     }
     let template = sections.chat.as_deref().and_then(|section| ChatTemplate::parse(section).ok());
@@ -79,15 +79,15 @@ pub(crate) fn notes(checkpoint: &Checkpoint, encodings: &[Encoding], sections: &
 /// The provenance section: a JSON object whose text depends on the input only. `chosen` is as in
 /// [`Summary`](crate::Summary).
 pub(crate) fn provenance(
-    checkpoint: &Checkpoint,
-    options: &Options,
+    model: &SourceModel,
+    options: &ConversionOptions,
     chosen: Option<&(Table, f64)>,
     notes: &[String],
 ) -> String {
-    let origin = &checkpoint.origin;
+    let origin = &model.origin;
     let recipe = match options.target {
-        Some(Target::Bits(bits)) => format!("{bits} bits"),
-        Some(Target::Bytes(bytes)) => format!("{bytes} bytes"),
+        Some(SizeTarget::Bits(bits)) => format!("{bits} bits"),
+        Some(SizeTarget::Bytes(bytes)) => format!("{bytes} bytes"),
         None if options.table.is_some() => format!("table on {}", options.quant),
         None => options.quant.name().to_owned(),
     };
@@ -106,7 +106,7 @@ pub(crate) fn provenance(
         "expected_divergence": chosen.map(|(_, divergence)| divergence),
         "calibration": calibration,
         "converter": concat!("thimble-converter ", env!("CARGO_PKG_VERSION")),
-        "parameters": checkpoint.config.parameters(),
+        "parameters": model.config.parameters(),
         "notes": notes,
     });
     let sampling = origin.sampling.to_json();

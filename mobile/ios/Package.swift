@@ -1,11 +1,11 @@
 // swift-tools-version: 5.9
 import PackageDescription
 
-// What `generate.sh` and `build-xcframework.sh` write: the C side of the border is a framework for Apple's systems and a
+// What `generate.sh` and `build-xcframework.sh` write: the C side of the FFI is a framework for Apple's systems and a
 // shared library for Linux.
 #if os(Linux)
 let library = "\(Context.packageDirectory)/build/lib"
-let border = Target.systemLibrary(name: "thimble_ffiFFI", path: "build/ffi")
+let ffi = Target.systemLibrary(name: "thimble_ffiFFI", path: "build/ffi")
 let linking: [LinkerSetting] = [
     .linkedLibrary("thimble_ffi"),
     .unsafeFlags(["-L\(library)", "-Xlinker", "-rpath", "-Xlinker", library]),
@@ -13,7 +13,7 @@ let linking: [LinkerSetting] = [
 // Swift 6.0's Observation for Linux wants a symbol that nothing has (swiftlang/swift issue 75670), and never calls it.
 let observation: [LinkerSetting] = [.unsafeFlags(["-Xlinker", "--allow-shlib-undefined"])]
 #else
-let border = Target.binaryTarget(name: "thimble_ffiFFI", path: "build/ThimbleFFI.xcframework")
+let ffi = Target.binaryTarget(name: "thimble_ffiFFI", path: "build/ThimbleFFI.xcframework")
 let linking: [LinkerSetting] = []
 let observation: [LinkerSetting] = []
 #endif
@@ -29,7 +29,7 @@ let package = Package(
         .library(name: "ThimbleChat", targets: ["ThimbleChat"]),
     ],
     targets: [
-        border,
+        ffi,
         .target(name: "ThimbleFFI", dependencies: ["thimble_ffiFFI"], linkerSettings: linking),
         .target(name: "Thimble", dependencies: ["ThimbleFFI"], swiftSettings: strict),
         .target(name: "ThimbleChat", dependencies: ["Thimble"], swiftSettings: strict, linkerSettings: observation),

@@ -42,7 +42,7 @@ scripts() {
     echo "scripts: build-xcframework.sh plans what it is expected to"
 }
 
-border() { # the C side
+ffi() { # the C side
     python3 checks/check.py modulemap build/ffi
     # Words of clang that other compilers do not know.
     echo "#include <thimble_ffiFFI.h>" | cc -fsyntax-only -Wall -Wextra -Werror -D_Nonnull= -D_Nullable= -I build/ffi -x c -
@@ -117,7 +117,7 @@ find App/Resources -name '*.json' -exec python3 -m json.tool {} /dev/null \;
 python3 checks/check.py readme README.md Tests/ThimbleTests/ReadmeTests.swift
 if [ -e "$library" ] && [ -e "$bindgen" ]; then
     ./generate.sh "$library" "$bindgen"
-    border
+    ffi
 else
     skipped+=("$library or $bindgen is missing: nothing was generated, and no Swift compiled")
 fi

@@ -3,8 +3,8 @@
 use crate::Token;
 use crate::format::GROUP;
 use crate::kernels::{
-    CHUNK, Crew, Input, Kernels, KvHeadMut, Matrix, Place, Product, QuantGroup, Rope, Team, parts,
-    tiled_groups,
+    CHUNK, Input, Kernels, KvHeadMut, Matrix, ParallelKernels, Place, Product, QuantGroup, Rope, ThreadPool,
+    parts, tiled_groups,
 };
 use crate::kv_cache::KvCache;
 use crate::memory::{Arena, Carve, MemoryError, MemoryPlan, PlanOptions};
@@ -77,10 +77,10 @@ impl<'m> Buffers<'m> {
 }
 
 /// Runs a model on the CPU with the kernels and the threads given.
-pub struct Cpu<'f, 'm, 't, T: Team> {
+pub struct Cpu<'f, 'm, 't, T: ThreadPool> {
     weights: Weights<'f>,
     plan: MemoryPlan,
-    crew: Crew<'t, T>,
+    parallel: ParallelKernels<'t, T>,
     buffers: Buffers<'m>,
     /// The layer that is being computed.
     layer: Layer<'f>,
@@ -88,13 +88,13 @@ pub struct Cpu<'f, 'm, 't, T: Team> {
     logit_rows: usize,
 }
 
-impl<'f, 'm, 't, T: Team> Cpu<'f, 'm, 't, T> {
+impl<'f, 'm, 't, T: ThreadPool> Cpu<'f, 'm, 't, T> {
     /// A backend in `memory`, which has the plan's size and alignment.
     pub fn new(
         weights: Weights<'f>,
         plan: &MemoryPlan,
         kernels: Kernels,
-        team: &'t T,
+        pool: &'t T,
         memory: &'m mut [u8],
     ) -> Result<Self, MemoryError> {
         if plan.config() != weights.config() || plan.tile() != kernels.tile {
@@ -110,7 +110,14 @@ impl<'f, 'm, 't, T: Team> Cpu<'f, 'm, 't, T> {
             *frequency = 1.0 / libm::powf(config.rope_theta, i as f32 / half as f32);
         }
         let layer = weights.layer(0);
-        Ok(Cpu { weights, plan: *plan, crew: Crew { kernels, team }, buffers, layer, logit_rows: 0 })
+        Ok(Cpu {
+            weights,
+            plan: *plan,
+            parallel: ParallelKernels { kernels, pool },
+            buffers,
+            layer,
+            logit_rows: 0,
+        })
     }
 
     /// The plan that the memory was carved by.
@@ -120,7 +127,7 @@ impl<'f, 'm, 't, T: Team> Cpu<'f, 'm, 't, T> {
 
     /// The kernels in use.
     pub fn kernels(&self) -> Kernels {
-        self.crew.kernels
+        self.parallel.kernels
     }
 
     /// Draws from `logits`, `[vocab]`, made by whatever other backend: with the history and the scratch here. See
@@ -165,18 +172,18 @@ impl<'f, 'm, 't, T: Team> Cpu<'f, 'm, 't, T> {
 
     /// Norms and quantizes `rows`, and gives the input for a product.
     fn normed<'a>(
-        crew: &Crew<'_, T>,
+        parallel: &ParallelKernels<'_, T>,
         rows: &[f32],
         (weight, epsilon, out): (&[f32], f32, &'a mut [f32]),
         mut groups: Option<&'a mut [QuantGroup]>,
     ) -> Input<'a> {
         let columns = weight.len();
-        crew.prepare(rows, columns, Some((weight, epsilon, &mut *out)), groups.as_deref_mut());
+        parallel.prepare(rows, columns, Some((weight, epsilon, &mut *out)), groups.as_deref_mut());
         Input { floats: out, groups: groups.map(|g| &*g), tokens: rows.len() / columns }
     }
 }
 
-impl<T: Team> Backend for Cpu<'_, '_, '_, T> {
+impl<T: ThreadPool> Backend for Cpu<'_, '_, '_, T> {
     fn batch(&self) -> usize {
         self.plan.options().batch
     }
@@ -197,7 +204,7 @@ impl<T: Team> Backend for Cpu<'_, '_, '_, T> {
         let hidden = self.plan.config().hidden;
         let b = &mut self.buffers;
         for (token, row) in batch.tokens.iter().zip(b.x.chunks_exact_mut(hidden)) {
-            (self.crew.kernels.row)(&self.weights.embedding, token.index(), row);
+            (self.parallel.kernels.row)(&self.weights.embedding, token.index(), row);
         }
         let half = b.frequencies.len();
         let rows = b.cos.chunks_exact_mut(half).zip(b.sin.chunks_exact_mut(half));
@@ -218,11 +225,11 @@ impl<T: Team> Backend for Cpu<'_, '_, '_, T> {
         let x = &b.x[..tokens * config.hidden];
         let normed = &mut b.normed[..tokens * config.hidden];
         let norm = (weights.attention_norm, config.norm_eps, normed);
-        let input = Self::normed(&self.crew, x, norm, quantize.then_some(&mut *b.groups));
+        let input = Self::normed(&self.parallel, x, norm, quantize.then_some(&mut *b.groups));
         let query = Product { matrix: weights.query, out: b.query, add: false };
         let key = Product { matrix: weights.key, out: b.key, add: false };
         let value = Product { matrix: weights.value, out: b.value, add: false };
-        self.crew.multiply(input, [query, key, value]);
+        self.parallel.multiply(input, [query, key, value]);
     }
 
     fn attend(&mut self, layer: usize, batch: &Batch<'_>) {
@@ -231,7 +238,7 @@ impl<T: Team> Backend for Cpu<'_, '_, '_, T> {
         let place = Self::place(&self.plan, layer, batch, b.cos, b.sin);
         let groups = quantize.then_some(&mut *b.groups);
         let rows = [&*b.query, &*b.key, &*b.value];
-        self.crew.attend(&place, rows, &mut b.cache, b.parts, b.attended, groups);
+        self.parallel.attend(&place, rows, &mut b.cache, b.parts, b.attended, groups);
     }
 
     fn attention_output(&mut self, _layer: usize, batch: &Batch<'_>) {
@@ -241,7 +248,7 @@ impl<T: Team> Backend for Cpu<'_, '_, '_, T> {
         let tokens = batch.tokens.len();
         let floats = &b.attended[..tokens * matrix.columns];
         let input = Input { floats, groups: quantize.then_some(&*b.groups), tokens };
-        self.crew.multiply(input, [Product { matrix, out: b.x, add: true }]);
+        self.parallel.multiply(input, [Product { matrix, out: b.x, add: true }]);
     }
 
     fn gate_up(&mut self, _layer: usize, batch: &Batch<'_>) {
@@ -254,10 +261,10 @@ impl<T: Team> Backend for Cpu<'_, '_, '_, T> {
         let x = &b.x[..tokens * config.hidden];
         let normed = &mut b.normed[..tokens * config.hidden];
         let norm = (weights.ffn_norm, config.norm_eps, normed);
-        let input = Self::normed(&self.crew, x, norm, quantize.then_some(&mut *b.groups));
+        let input = Self::normed(&self.parallel, x, norm, quantize.then_some(&mut *b.groups));
         let gate = Product { matrix: weights.gate, out: b.gate, add: false };
         let up = Product { matrix: weights.up, out: b.up, add: false };
-        self.crew.gate_up(input, gate, up, quantize_next.then_some(&mut *b.next_groups));
+        self.parallel.gate_up(input, gate, up, quantize_next.then_some(&mut *b.next_groups));
     }
 
     fn down(&mut self, _layer: usize, batch: &Batch<'_>) {
@@ -271,12 +278,12 @@ impl<T: Team> Backend for Cpu<'_, '_, '_, T> {
             1 => &*b.next_groups,
             _ => {
                 let groups = quantize.then_some(&mut *b.groups);
-                self.crew.prepare(floats, matrix.columns, None, groups);
+                self.parallel.prepare(floats, matrix.columns, None, groups);
                 &*b.groups
             }
         };
         let input = Input { floats, groups: quantize.then_some(groups), tokens };
-        self.crew.multiply(input, [Product { matrix, out: b.x, add: true }]);
+        self.parallel.multiply(input, [Product { matrix, out: b.x, add: true }]);
     }
 
     fn head(&mut self, rows: Range<usize>) {
@@ -291,8 +298,8 @@ impl<T: Team> Backend for Cpu<'_, '_, '_, T> {
         let x = &b.x[rows.start * config.hidden..rows.end * config.hidden];
         let normed = &mut b.normed[..x.len()];
         let norm = (self.weights.final_norm, config.norm_eps, normed);
-        let input = Self::normed(&self.crew, x, norm, quantize.then_some(&mut *b.groups));
-        self.crew.multiply(input, [Product { matrix, out: b.logits, add: false }]);
+        let input = Self::normed(&self.parallel, x, norm, quantize.then_some(&mut *b.groups));
+        self.parallel.multiply(input, [Product { matrix, out: b.logits, add: false }]);
     }
 
     fn logits(&mut self) -> &mut [f32] {
@@ -300,7 +307,7 @@ impl<T: Team> Backend for Cpu<'_, '_, '_, T> {
     }
 }
 
-impl<T: Team> Sequence for Cpu<'_, '_, '_, T> {
+impl<T: ThreadPool> Sequence for Cpu<'_, '_, '_, T> {
     fn limits(&self) -> Limits {
         let (config, options) = (self.plan.config(), self.plan.options());
         let &PlanOptions { context, batch, logit_rows, .. } = options;

@@ -63,14 +63,22 @@ pub struct Session<S: Sequence> {
     /// Row of the logits that belongs to the last token.
     row: usize,
     /// Tokens that took no pass of their own.
-    foreseen: usize,
+    accepted_draft_tokens: usize,
 }
 
 impl<S: Sequence> Session<S> {
     /// An empty sequence.
     pub fn new(sequence: S) -> Self {
         let vocab = sequence.limits().vocab;
-        Session { sequence, vocab, position: 0, lookup: Lookup::new(0), ahead: 0, row: 0, foreseen: 0 }
+        Session {
+            sequence,
+            vocab,
+            position: 0,
+            lookup: Lookup::new(0),
+            ahead: 0,
+            row: 0,
+            accepted_draft_tokens: 0,
+        }
     }
 
     /// What it runs on.
@@ -88,7 +96,7 @@ impl<S: Sequence> Session<S> {
     ///
     /// # Errors
     /// Tokens that do not fit, and those of `fill`: the session is empty then.
-    pub fn take_up<E: From<SessionError>>(
+    pub fn restore<E: From<SessionError>>(
         &mut self,
         tokens: &[Token],
         fill: impl FnOnce(&mut S) -> Result<(), E>,
@@ -119,8 +127,8 @@ impl<S: Sequence> Session<S> {
     }
 
     /// Tokens so far that were proposed ([`Session::with_lookup`]) and took no forward pass of their own.
-    pub fn foreseen(&self) -> usize {
-        self.foreseen
+    pub fn accepted_draft_tokens(&self) -> usize {
+        self.accepted_draft_tokens
     }
 
     /// The tokens in the session.
@@ -185,7 +193,7 @@ impl<S: Sequence> Session<S> {
             self.position += 1;
             self.row += 1;
             self.ahead -= 1;
-            self.foreseen += 1;
+            self.accepted_draft_tokens += 1;
             self.lookup.saved();
             return;
         }

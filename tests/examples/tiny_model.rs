@@ -5,12 +5,12 @@
 mod tiny;
 
 use std::path::PathBuf;
-use thimble_converter::{BlockType, Options, convert};
+use thimble_converter::{BlockType, ConversionOptions, convert};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let file = std::env::args_os().nth(1).map(PathBuf::from).ok_or("expected the name of a file to write")?;
     let folder = tempfile::tempdir()?;
     tiny::Folder::new(tiny::ODD, BlockType::F32).write(folder.path(), 1);
-    convert(folder.path(), &file, &Options::default(), &mut |_| {})?;
+    convert(folder.path(), &file, &ConversionOptions::default(), &mut |_| {})?;
     Ok(())
 }

@@ -6,8 +6,8 @@
 //! every session here, as it does in the command, and so does `THIMBLE_BACKEND` the processors: the tests hold on a GPU.
 
 use std::path::Path;
-use thimble_converter::{Options, Quant, Summary, convert};
-use thimble_host::{Generator, MappedModel, Plan, Pool, Settings, generator};
+use thimble_converter::{ConversionOptions, ConversionSummary, Quant, convert};
+use thimble_host::{Generator, InferencePlan, InferenceSettings, MappedModel, SpinPool, generator};
 pub use thimble_needs::{Need, find_gguf, find_shared, gguf, shared, skip};
 use thimble_runtime::Token;
 use thimble_runtime::session::{Scored, SessionError};
@@ -22,8 +22,8 @@ pub fn on_gpu() -> bool {
 ///
 /// # Panics
 /// Where that fails: a test cannot go on.
-pub fn converted(source: &Path, destination: &Path, quant: Quant) -> (MappedModel, Summary) {
-    let options = Options { quant, ..Options::default() };
+pub fn converted(source: &Path, destination: &Path, quant: Quant) -> (MappedModel, ConversionSummary) {
+    let options = ConversionOptions { quant, ..ConversionOptions::default() };
     let summary = convert(source, destination, &options, &mut |_| {}).expect("the source converts");
     (MappedModel::read(destination).expect("what was just converted opens"), summary)
 }
@@ -34,13 +34,13 @@ pub fn converted(source: &Path, destination: &Path, quant: Quant) -> (MappedMode
 /// Where the settings cannot be met.
 pub fn with_session<R>(
     model: &MappedModel,
-    settings: &Settings,
+    settings: &InferenceSettings,
     work: impl FnOnce(&mut Generator<'_>) -> R,
 ) -> R {
     let file = model.file().expect("a file that was opened before");
-    let plan = Plan::new(file.config(), settings).expect("settings that fit the model");
+    let plan = InferencePlan::new(file.config(), settings).expect("settings that fit the model");
     let mut memory = plan.allocate().expect("memory for the session");
-    let pool = Pool::new(plan.threads()).expect("threads for the session");
+    let pool = SpinPool::new(plan.threads()).expect("threads for the session");
     let mut session = generator(&file, &plan, &mut memory, &pool).expect("a session");
     let is_there = |session: &Generator<'_>| {
         assert!(

@@ -13,13 +13,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use thimble_converter::{BlockType, Options, convert};
+use thimble_converter::{BlockType, ConversionOptions, convert};
 use thimble_ffi::{
     ApiError, Backend, Chat, ChatOptions, Completion, CompletionOptions, Finish, Listener, ListenerError,
     Model, ModelOptions, Reply, Sampling,
 };
-use thimble_host::chat::{ChatError, ChatSession, Conversation, Format, LoadedModel};
-use thimble_host::{MappedModel, Plan, Pool, Settings, generator};
+use thimble_host::chat::{ChatError, ChatSession, Conversation, LoadedModel, PromptFormat};
+use thimble_host::{InferencePlan, InferenceSettings, MappedModel, SpinPool, generator};
 use thimble_runtime::sampler::{Sampler, Sampling as RuntimeSampling};
 use tiny::{Folder, ODD};
 
@@ -103,7 +103,8 @@ impl Bench {
         let bench = Bench { folder };
         fs::create_dir(bench.path("hf")).unwrap();
         Folder::new(ODD, BlockType::F32).write(&bench.path("hf"), 1);
-        convert(&bench.path("hf"), &bench.path("m.thimble"), &Options::default(), &mut |_| {}).unwrap();
+        convert(&bench.path("hf"), &bench.path("m.thimble"), &ConversionOptions::default(), &mut |_| {})
+            .unwrap();
         bench
     }
 
@@ -355,17 +356,23 @@ fn complete(
 }
 
 /// What the host's own session says, greedily.
-fn greedily(bench: &Bench, format: Format, user: &str, most: usize) -> String {
+fn greedily(bench: &Bench, format: PromptFormat, user: &str, most: usize) -> String {
     by_host(bench, RuntimeSampling::default(), format, user, most)
 }
 
 /// The same with these settings.
-fn by_host(bench: &Bench, sampling: RuntimeSampling, format: Format, user: &str, most: usize) -> String {
+fn by_host(
+    bench: &Bench,
+    sampling: RuntimeSampling,
+    format: PromptFormat,
+    user: &str,
+    most: usize,
+) -> String {
     let mapped = MappedModel::read(&bench.path("m.thimble")).unwrap();
     let file = mapped.file().unwrap();
-    let plan = Plan::new(file.config(), &Settings::default()).unwrap();
+    let plan = InferencePlan::new(file.config(), &InferenceSettings::default()).unwrap();
     let mut memory = plan.allocate().unwrap();
-    let pool = Pool::new(plan.threads()).unwrap();
+    let pool = SpinPool::new(plan.threads()).unwrap();
     let generator = generator(&file, &plan, &mut memory, &pool).unwrap();
     let sampler = Sampler::new(sampling).unwrap();
     let model = LoadedModel { file, generator, sampler, format, kept: None };
@@ -396,7 +403,7 @@ fn a_gpu_is_an_option() {
     let asked =
         CompletionOptions { sampling: Some(greedy), max_tokens: Some(20), ..CompletionOptions::default() };
     let (_completion, heard) = complete(&model, "hello", asked);
-    assert_eq!(rest(&heard).unwrap().1.text, greedily(&bench, Format::Text, "hello", 20));
+    assert_eq!(rest(&heard).unwrap().1.text, greedily(&bench, PromptFormat::Text, "hello", 20));
     if thimble_host::device().unwrap().report().api == "vulkan" {
         let kept = fs::read_dir(Path::new(&memory).with_file_name("pipelines")).unwrap();
         assert!(kept.count() > 0, "compiled shaders are kept");
@@ -428,12 +435,12 @@ fn the_text_is_that_of_the_host() {
     let options = ChatOptions { sampling: sampling.clone(), max_tokens, ..ChatOptions::default() };
     let chat = Chat::new(Arc::clone(&model), options).unwrap();
     let answer = ask(&chat, "hello").unwrap().1.text;
-    assert_eq!(answer, greedily(&bench, Format::Chat, "hello", 30));
+    assert_eq!(answer, greedily(&bench, PromptFormat::Chat, "hello", 30));
     assert!(answer.len() > 10);
     let options = CompletionOptions { sampling, max_tokens, ..CompletionOptions::default() };
     let (_completion, heard) = complete(&model, "hello", options);
     let continued = rest(&heard).unwrap().1.text;
-    assert_eq!(continued, greedily(&bench, Format::Text, "hello", 30));
+    assert_eq!(continued, greedily(&bench, PromptFormat::Text, "hello", 30));
     assert_ne!(continued, answer);
 }
 

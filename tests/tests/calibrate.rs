@@ -11,7 +11,8 @@ use std::fs;
 use std::path::Path;
 use thimble_converter::calibrate::{FloatModel, default_text};
 use thimble_converter::{
-    BlockType, ConvertError, Options, Quant, Stage, Summary, Table, Target, convert, read,
+    BlockType, ConversionOptions, ConversionStage, ConversionSummary, ConvertError, Quant, SizeTarget, Table,
+    convert, read,
 };
 use tiny::{Folder, Shape, float_bytes};
 
@@ -55,7 +56,7 @@ fn text(count: usize) -> String {
     (0..count).map(|i| ['a', 'b', ' ', 'c'][(i * i / 3 + i / 7) % 4]).collect()
 }
 
-fn run(source: &Path, options: &Options) -> Result<(Summary, Vec<u8>), ConvertError> {
+fn run(source: &Path, options: &ConversionOptions) -> Result<(ConversionSummary, Vec<u8>), ConvertError> {
     let folder = tempfile::tempdir().unwrap();
     let destination = folder.path().join("out.thimble");
     let summary = convert(source, &destination, options, &mut |_| {})?;
@@ -98,9 +99,12 @@ fn calibrated_files_are_nearer_to_the_source_and_no_larger() {
         (Quant::Q8, &tied, 1.0),
         (Quant::Q4, &untied, 0.9),
     ] {
-        let plain = Options { quant, ..Options::default() };
-        let calibrated =
-            Options { quant, calibration: Some(default_text()[..12_000].to_owned()), ..plain.clone() };
+        let plain = ConversionOptions { quant, ..ConversionOptions::default() };
+        let calibrated = ConversionOptions {
+            quant,
+            calibration: Some(default_text()[..12_000].to_owned()),
+            ..plain.clone()
+        };
         let (_, plain) = run(source.path(), &plain).unwrap();
         let (summary, calibrated) = run(source.path(), &calibrated).unwrap();
         let [before, after] = [&plain, &calibrated].map(|bytes| divergence(source.path(), bytes));
@@ -112,10 +116,10 @@ fn calibrated_files_are_nearer_to_the_source_and_no_larger() {
 #[test]
 fn what_is_said_to_be_lost_is_the_distance_from_the_source() {
     let source = model();
-    let options = Options {
+    let options = ConversionOptions {
         quant: Quant::Q3,
         calibration: Some(default_text()[..6_000].to_owned()),
-        ..Options::default()
+        ..ConversionOptions::default()
     };
     let (summary, bytes) = run(source.path(), &options).unwrap();
     let folder = tempfile::tempdir().unwrap();
@@ -149,10 +153,10 @@ fn what_is_said_to_be_lost_is_the_distance_from_the_source() {
 #[test]
 fn the_same_input_gives_the_same_bytes_on_any_number_of_threads() {
     let source = model();
-    let options = Options {
-        target: Some(Target::Bits(4.7)),
+    let options = ConversionOptions {
+        target: Some(SizeTarget::Bits(4.7)),
         calibration: Some(default_text()[..4_000].to_owned()),
-        ..Options::default()
+        ..ConversionOptions::default()
     };
     let on = |threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
@@ -165,10 +169,14 @@ fn the_same_input_gives_the_same_bytes_on_any_number_of_threads() {
 #[test]
 fn targets_are_met_and_more_bytes_are_worth_it() {
     let source = model();
-    let with = |target| Options { target: Some(target), calibration: Some(text(2200)), ..Options::default() };
+    let with = |target| ConversionOptions {
+        target: Some(target),
+        calibration: Some(text(2200)),
+        ..ConversionOptions::default()
+    };
     let mut last = f64::INFINITY;
     for bits in [4.0, 5.0, 6.0, 7.5] {
-        let (summary, bytes) = run(source.path(), &with(Target::Bits(bits))).unwrap();
+        let (summary, bytes) = run(source.path(), &with(SizeTarget::Bits(bits))).unwrap();
         let weights: u64 = summary.encodings.values().map(|(_, bytes)| bytes).sum();
         let found = weights as f64 * 8.0 / summary.config.parameters() as f64;
         assert!(found <= bits && found > bits - 0.35, "{found} bits for {bits}");
@@ -179,16 +187,16 @@ fn targets_are_met_and_more_bytes_are_worth_it() {
         let (table, expected) = summary.chosen.unwrap();
         assert!(expected > 0.0);
         let table = Table::parse(&table.to_toml(), "table").unwrap();
-        let options = Options { table: Some(table), target: None, ..with(Target::Bits(bits)) };
+        let options = ConversionOptions { table: Some(table), target: None, ..with(SizeTarget::Bits(bits)) };
         assert_eq!(run(source.path(), &options).unwrap().0.encodings, summary.encodings);
     }
-    let (summary, bytes) = run(source.path(), &with(Target::Bytes(90_000))).unwrap();
+    let (summary, bytes) = run(source.path(), &with(SizeTarget::Bytes(90_000))).unwrap();
     assert!(bytes.len() <= 90_000 && bytes.len() > 85_000, "{} bytes", bytes.len());
     let provenance = String::from_utf8_lossy(&bytes);
     assert!(
         provenance.contains("90000 bytes") && provenance.contains("pattern = ") && summary.chosen.is_some()
     );
-    let error = run(source.path(), &with(Target::Bits(2.0))).unwrap_err().to_string();
+    let error = run(source.path(), &with(SizeTarget::Bits(2.0))).unwrap_err().to_string();
     assert!(error.contains("at least") && error.contains("larger"), "{error}");
 }
 
@@ -197,17 +205,18 @@ fn kept_sensitivities_choose_as_measured_ones_do() {
     let source = model();
     let folder = tempfile::tempdir().unwrap();
     let kept = folder.path().join("kept.json");
-    let with = |bits, kept: Option<&Path>| Options {
-        target: Some(Target::Bits(bits)),
+    let with = |bits, kept: Option<&Path>| ConversionOptions {
+        target: Some(SizeTarget::Bits(bits)),
         sensitivities: kept.map(Path::to_path_buf),
         calibration: Some(text(2200)),
-        ..Options::default()
+        ..ConversionOptions::default()
     };
-    let stages = |options: &Options| {
+    let stages = |options: &ConversionOptions| {
         let mut measured = false;
         let out = folder.path().join("out.thimble");
         let summary =
-            convert(source.path(), &out, options, &mut |p| measured |= p.stage == Stage::Measuring).unwrap();
+            convert(source.path(), &out, options, &mut |p| measured |= p.stage == ConversionStage::Measuring)
+                .unwrap();
         (measured, summary.encodings, fs::read(&out).unwrap())
     };
     let plain = stages(&with(5.0, None));
@@ -216,10 +225,11 @@ fn kept_sensitivities_choose_as_measured_ones_do() {
     let (measured, encodings, _) = stages(&with(6.0, Some(&kept)));
     assert!(!measured && encodings == stages(&with(6.0, None)).1);
 
-    let refusal =
-        |options: &Options, source: &Path| run(source, options).map(|_| ()).unwrap_err().to_string();
+    let refusal = |options: &ConversionOptions, source: &Path| {
+        run(source, options).map(|_| ()).unwrap_err().to_string()
+    };
     let text = default_text()[..4_000].to_owned();
-    let other = Options { calibration: Some(text), ..with(5.0, Some(&kept)) };
+    let other = ConversionOptions { calibration: Some(text), ..with(5.0, Some(&kept)) };
     assert!(refusal(&other, source.path()).contains("another model or another text"));
     let scaled = tempfile::tempdir().unwrap();
     Folder::new(Shape { layers: 1, ..WIDE }, BlockType::F32).write(scaled.path(), 1);
@@ -240,10 +250,10 @@ fn kept_sensitivities_choose_as_measured_ones_do() {
 #[test]
 fn bad_texts_and_weights_are_named() {
     let source = model();
-    let with = |calibration: &str| Options {
+    let with = |calibration: &str| ConversionOptions {
         quant: Quant::Q4,
         calibration: Some(calibration.to_owned()),
-        ..Options::default()
+        ..ConversionOptions::default()
     };
     for text in ["", "too short"] {
         let error = run(source.path(), &with(text)).unwrap_err().to_string();
@@ -259,8 +269,8 @@ fn bad_texts_and_weights_are_named() {
     folder.write(broken.path(), 1);
     for options in [
         with(&text(2200)),
-        Options { target: Some(Target::Bits(5.0)), ..Options::default() },
-        Options { target: Some(Target::Bits(5.0)), ..with(&text(2200)) },
+        ConversionOptions { target: Some(SizeTarget::Bits(5.0)), ..ConversionOptions::default() },
+        ConversionOptions { target: Some(SizeTarget::Bits(5.0)), ..with(&text(2200)) },
     ] {
         let error = run(broken.path(), &options).unwrap_err().to_string();
         assert!(error.contains("layers.1.mlp.up_proj") && error.contains("row 7"), "{error}");
@@ -275,8 +285,11 @@ fn rows_of_zeros_stay_zero_and_progress_has_stages() {
     let source = tempfile::tempdir().unwrap();
     folder.write(source.path(), 1);
     let destination = source.path().join("out.thimble");
-    let options =
-        Options { target: Some(Target::Bits(5.0)), calibration: Some(text(2200)), ..Options::default() };
+    let options = ConversionOptions {
+        target: Some(SizeTarget::Bits(5.0)),
+        calibration: Some(text(2200)),
+        ..ConversionOptions::default()
+    };
     let mut stages = Vec::new();
     convert(source.path(), &destination, &options, &mut |progress| {
         assert!(progress.done <= progress.total);
@@ -285,7 +298,7 @@ fn rows_of_zeros_stay_zero_and_progress_has_stages() {
         }
     })
     .unwrap();
-    assert_eq!(stages, [Stage::Measuring, Stage::Calibrating, Stage::Writing]);
+    assert_eq!(stages, [ConversionStage::Measuring, ConversionStage::Calibrating, ConversionStage::Writing]);
     let checkpoint = read::open(&destination).unwrap();
     let gate = checkpoint.tensors().iter().find(|t| t.name == "blk.0.ffn_gate.weight").unwrap();
     let mut bytes = Vec::new();

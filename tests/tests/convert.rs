@@ -14,21 +14,23 @@ mod tokens;
 use std::fs;
 use std::path::{Path, PathBuf};
 use thimble_converter::pack::unpack;
-use thimble_converter::recipe::{rounds, twin};
-use thimble_converter::{BlockType, ConvertError, Options, Quant, Summary, convert, dequantize, read};
+use thimble_converter::recipe::{lossless_encoding, rounds};
+use thimble_converter::{
+    BlockType, ConversionOptions, ConversionSummary, ConvertError, Quant, convert, dequantize, read,
+};
 use thimble_runtime::Token;
 use thimble_runtime::chat::ChatTemplate;
-use thimble_runtime::format::{Encoding, ModelFile, Role};
+use thimble_runtime::format::{Encoding, ModelFile, TensorRole};
 use tiny::{Aligned, BLOCKS, Folder, GgufFile, ODD, SUPER, Shape, Spec, float_bytes, random_blocks};
 
 fn temporary() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
 }
 
-fn run(source: &Path, quant: Quant) -> Result<(Summary, Vec<u8>), ConvertError> {
+fn run(source: &Path, quant: Quant) -> Result<(ConversionSummary, Vec<u8>), ConvertError> {
     let folder = temporary();
     let destination = folder.path().join("out.thimble");
-    let options = Options { quant, ..Options::default() };
+    let options = ConversionOptions { quant, ..ConversionOptions::default() };
     let mut last = 0;
     let summary = convert(source, &destination, &options, &mut |progress| {
         assert!(progress.done >= last && progress.done <= progress.total, "progress goes forward");
@@ -49,13 +51,17 @@ fn run(source: &Path, quant: Quant) -> Result<(Summary, Vec<u8>), ConvertError> 
     }
 }
 
-fn run_folder(folder: &Folder, shards: usize, quant: Quant) -> Result<(Summary, Vec<u8>), ConvertError> {
+fn run_folder(
+    folder: &Folder,
+    shards: usize,
+    quant: Quant,
+) -> Result<(ConversionSummary, Vec<u8>), ConvertError> {
     let source = temporary();
     folder.write(source.path(), shards);
     run(source.path(), quant)
 }
 
-fn run_gguf(file: &GgufFile, quant: Quant) -> Result<(Summary, Vec<u8>), ConvertError> {
+fn run_gguf(file: &GgufFile, quant: Quant) -> Result<(ConversionSummary, Vec<u8>), ConvertError> {
     let source = temporary();
     let path = source.path().join("tiny.gguf");
     fs::write(&path, file.bytes()).unwrap();
@@ -139,7 +145,7 @@ fn a_folder_and_its_gguf_become_the_same_model() {
     }
 }
 
-/// The numbers of the four types that have a twin, computed in the plainest way.
+/// The numbers of the four types that have a lossless encoding, computed in the plainest way.
 fn plain(kind: BlockType, block: &[u8]) -> Vec<f32> {
     let half = |at: usize| half::f16::from_le_bytes([block[at], block[at + 1]]).to_f32();
     let nibble = |codes: &[u8], j: usize| i32::from(if j < 16 { codes[j] % 16 } else { codes[j - 16] / 16 });
@@ -166,7 +172,7 @@ fn block_types_with_a_twin_are_kept_exactly() {
                 assert_eq!(values, spec.values());
                 continue;
             }
-            assert_eq!(Some(encoding), twin(kind));
+            assert_eq!(Some(encoding), lossless_encoding(kind));
             let blocks = random_blocks(kind, &spec);
             let expected: Vec<f32> =
                 blocks.chunks_exact(kind.block_bytes()).flat_map(|block| plain(kind, block)).collect();
@@ -273,11 +279,11 @@ fn a_file_is_replaced_and_named_as_asked() {
     )
     .unwrap();
     fs::write(&destination, "something older").unwrap();
-    let options = Options {
+    let options = ConversionOptions {
         name: Some("mine".into()),
         source: Some("a hub".into()),
         licence: Some("MIT".into()),
-        ..Options::default()
+        ..ConversionOptions::default()
     };
     convert(&source, &destination, &options, &mut |_| {}).unwrap();
     let aligned = Aligned::new(&fs::read(&destination).unwrap());
@@ -295,8 +301,8 @@ fn the_record_of_every_role_is_in_order() {
     let (_, bytes) = run_folder(&Folder::new(ODD, BlockType::F32), 1, Quant::Keep).unwrap();
     let aligned = Aligned::new(&bytes);
     let file = ModelFile::parse(aligned.bytes()).unwrap();
-    let roles: Vec<Role> = file.tensors().iter().map(|t| t.role).collect();
-    assert_eq!(roles.first(), Some(&Role::Embedding));
-    assert_eq!(roles.last(), Some(&Role::FinalNorm));
+    let roles: Vec<TensorRole> = file.tensors().iter().map(|t| t.role).collect();
+    assert_eq!(roles.first(), Some(&TensorRole::Embedding));
+    assert_eq!(roles.last(), Some(&TensorRole::FinalNorm));
     assert!(file.tensors().iter().all(|t| t.offset % 64 == 0));
 }

@@ -13,7 +13,7 @@ use serde_json::Value;
 use std::path::Path;
 use thimble_converter::{BlockType, Quant};
 use thimble_eval::divergence::{Divergence, DivergenceError, Pair, divergence};
-use thimble_host::{MappedModel, Settings};
+use thimble_host::{InferenceSettings, MappedModel};
 use thimble_runtime::Token;
 use tiny::{Folder, ODD, Shape, float_bytes};
 
@@ -42,7 +42,7 @@ fn compare(
     exact: bool,
 ) -> Result<Divergence, DivergenceError> {
     let pair = Pair { model: model.file().unwrap(), reference: reference.file().unwrap() };
-    let settings = Settings { exact, threads: Some(2), ..Settings::default() };
+    let settings = InferenceSettings { exact, threads: Some(2), ..InferenceSettings::default() };
     let mut steps = Vec::new();
     let found = divergence(pair, windows, &settings, &mut |done| steps.push(done));
     if found.is_ok() {

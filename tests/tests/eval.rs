@@ -16,11 +16,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use thimble_converter::{BlockType, Quant};
 use thimble_eval::request::Request;
 use thimble_eval::{
-    Ended, EvalError, Evaluated, Evaluation, Event, Gold, Metric, Question, Results, Selection, Source,
-    Stopped, Task,
+    DataSource, Ended, EvalError, EvalEvent, Evaluated, Evaluation, Gold, Metric, Question, Results,
+    Selection, Stopped, Task,
 };
 use thimble_host::text::encode;
-use thimble_host::{BackendKind, Generator, MappedModel, Settings, device};
+use thimble_host::{BackendKind, Generator, InferenceSettings, MappedModel, device};
 use thimble_runtime::format::{ModelFile, SectionKind};
 use thimble_runtime::sampler;
 use thimble_runtime::tokenizer::Specials;
@@ -33,7 +33,7 @@ fn all_prompts_are_the_harness_s() {
     let golden: BTreeMap<String, (usize, String)> =
         serde_json::from_str(include_str!("../golden/prompts.json")).unwrap();
     assert_eq!(golden.len(), Task::ALL.len());
-    let source = Source::Folder(shared.join("data/eval"));
+    let source = DataSource::Folder(shared.join("data/eval"));
     for task in Task::ALL {
         let data = source.load(task, Selection::default()).unwrap();
         assert_eq!(data.rows, task.published_items());
@@ -55,12 +55,12 @@ fn all_prompts_are_the_harness_s() {
 }
 
 /// The made-up items.
-fn made_up() -> Source {
-    Source::Folder(Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/hub/folder"))
+fn made_up() -> DataSource {
+    DataSource::Folder(Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/hub/folder"))
 }
 
 /// The made-up items ten times over.
-fn many(folder: &Path) -> Source {
+fn many(folder: &Path) -> DataSource {
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/hub/folder");
     for task in Task::ALL {
         fs::create_dir_all(folder.join(task.name())).unwrap();
@@ -70,7 +70,7 @@ fn many(folder: &Path) -> Source {
             fs::write(folder.join(task.name()).join(file.file_name()), text.repeat(10)).unwrap();
         }
     }
-    Source::Folder(folder.to_path_buf())
+    DataSource::Folder(folder.to_path_buf())
 }
 
 /// A model that has seen nothing.
@@ -93,7 +93,7 @@ fn evaluation<'a>(model: &'a MappedModel, tasks: &[Task]) -> Evaluation<'a> {
     Evaluation {
         model,
         name: "tiny".into(),
-        settings: Settings { threads: Some(2), ..Settings::default() },
+        settings: InferenceSettings { threads: Some(2), ..InferenceSettings::default() },
         tasks: tasks.to_vec(),
         source: made_up(),
         selection: Selection::default(),
@@ -147,7 +147,8 @@ fn every_outcome_is_that_of_one_request_at_a_time() {
     let model = long_model(at.path());
     let file = model.file().unwrap();
     let evaluated = complete(&evaluation(&model, &Task::ALL));
-    let settings = Settings { context: Some(LONG), threads: Some(1), ..Settings::default() };
+    let settings =
+        InferenceSettings { context: Some(LONG), threads: Some(1), ..InferenceSettings::default() };
     with_session(&model, &settings, |session| {
         for (data, outcomes) in evaluated.data.iter().zip(&evaluated.outcomes) {
             assert_eq!(data.items.len(), outcomes.len());
@@ -202,9 +203,9 @@ fn neither_threads_nor_interruptions_change_a_bit() {
     let model = long_model(at.path());
     let source = many(&at.path().join("many"));
     let result = at.path().join("out.json");
-    let journal = at.path().join("out.json.partial");
+    let partial = at.path().join("out.json.partial");
     let run = |threads: usize, exact: bool, stop_after: usize| {
-        let settings = Settings { threads: Some(threads), exact, ..Settings::default() };
+        let settings = InferenceSettings { threads: Some(threads), exact, ..InferenceSettings::default() };
         let evaluation = Evaluation {
             settings,
             source: source.clone(),
@@ -215,17 +216,17 @@ fn neither_threads_nor_interruptions_change_a_bit() {
         let stop = AtomicBool::new(false);
         let mut first = None;
         let ended = evaluation.run(&stop, &mut |event| match event {
-            Event::Resumed { items, .. } => first = Some(items),
-            Event::Done { items, .. } if items >= stop_after => stop.store(true, Ordering::Relaxed),
+            EvalEvent::Resumed { items, .. } => first = Some(items),
+            EvalEvent::Done { items, .. } if items >= stop_after => stop.store(true, Ordering::Relaxed),
             _ => {}
         });
         (ended, first)
     };
     let finish = |ended: Result<Ended, EvalError>| match ended.unwrap() {
         Ended::Complete(evaluated) => {
-            assert!(journal.exists(), "the journal stays until the results are written");
+            assert!(partial.exists(), "the partial stays until the results are written");
             evaluated.finish().unwrap();
-            assert!(!journal.exists());
+            assert!(!partial.exists());
             let read = Results::read(&result).unwrap();
             assert_eq!(read.tasks.len(), evaluated.results.tasks.len());
             without_times(evaluated.results)
@@ -238,16 +239,16 @@ fn neither_threads_nor_interruptions_change_a_bit() {
     let mut done = 0;
     for stop_after in [1, 40, 150] {
         let (ended, resumed) = run(2, false, stop_after);
-        let Ended::Stopped(Stopped { items, of, journal: Some(kept) }) = ended.unwrap() else {
+        let Ended::Stopped(Stopped { items, of, partial: Some(kept) }) = ended.unwrap() else {
             panic!("it was stopped")
         };
         assert!(items >= stop_after && items < of, "{items} of {of}");
-        assert_eq!(kept, journal);
+        assert_eq!(kept, partial);
         assert_eq!(resumed.unwrap_or(0), done, "nothing is done twice");
         done = items;
     }
     let error = run(2, true, usize::MAX).0.unwrap_err();
-    assert!(matches!(&error, EvalError::Journal { .. }), "{error}");
+    assert!(matches!(&error, EvalError::PartialResults { .. }), "{error}");
     assert!(error.to_string().contains("exact mode"), "{error}");
     let (ended, resumed) = run(3, false, usize::MAX);
     assert_eq!(resumed, Some(done));
@@ -269,14 +270,18 @@ fn an_evaluation_whose_gpu_is_lost_goes_on_with_the_same_command() {
     let model = model(at.path(), ODD);
     let source = many(&at.path().join("many"));
     let result = at.path().join("out.json");
-    let settings = Settings { threads: Some(1), backend: Some(BackendKind::Gpu), ..Settings::default() };
+    let settings = InferenceSettings {
+        threads: Some(1),
+        backend: Some(BackendKind::Gpu),
+        ..InferenceSettings::default()
+    };
     let run = |result: &Path, lose_after: usize| {
         let (source, result) = (source.clone(), Some(result.to_owned()));
         let evaluation = Evaluation { settings, source, result, ..evaluation(&model, &[Task::Piqa]) };
         let mut resumed = None;
         let ended = evaluation.run(&AtomicBool::new(false), &mut |event| match event {
-            Event::Resumed { items, .. } => resumed = Some(items),
-            Event::Done { items, .. } if items == lose_after => device().unwrap().lose(),
+            EvalEvent::Resumed { items, .. } => resumed = Some(items),
+            EvalEvent::Done { items, .. } if items == lose_after => device().unwrap().lose(),
             _ => {}
         });
         (ended, resumed)
@@ -297,7 +302,7 @@ fn refused(model: &MappedModel, task: Task, split: &str, lines: &str) -> String 
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir(folder.path().join(task.name())).unwrap();
     fs::write(folder.path().join(task.name()).join(split).with_extension("jsonl"), lines).unwrap();
-    let source = Source::Folder(folder.path().to_path_buf());
+    let source = DataSource::Folder(folder.path().to_path_buf());
     let evaluation = Evaluation { source, ..evaluation(model, &[task]) };
     evaluation.run(&AtomicBool::new(false), &mut |_| ()).unwrap_err().to_string()
 }
@@ -317,7 +322,7 @@ fn a_choice_that_is_too_long_is_named_and_an_empty_one_is_a_space() {
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir(folder.path().join("piqa")).unwrap();
     fs::write(folder.path().join("piqa/validation.jsonl"), &empty).unwrap();
-    let source = Source::Folder(folder.path().to_path_buf());
+    let source = DataSource::Folder(folder.path().to_path_buf());
     let evaluated = complete(&Evaluation { source, ..evaluation(&short, &[Task::Piqa]) });
     assert_eq!(evaluated.outcomes[0][0].tokens[0], 1);
     assert_eq!(evaluated.results.tasks[0].metrics[0].value, 0.0, "a sum over no characters is never chosen");
@@ -327,11 +332,11 @@ fn a_choice_that_is_too_long_is_named_and_an_empty_one_is_a_space() {
 fn a_context_without_room_for_an_answer_is_named() {
     let at = tempfile::tempdir().unwrap();
     let model = model(at.path(), ODD);
-    let settings = Settings { context: Some(256), ..Settings::default() };
+    let settings = InferenceSettings { context: Some(256), ..InferenceSettings::default() };
     let evaluation = Evaluation { settings, ..evaluation(&model, &[Task::Gsm8k]) };
     let error = evaluation.run(&AtomicBool::new(false), &mut |_| ()).unwrap_err().to_string();
     assert!(error.contains("256 tokens are generated, but the context has 256"), "{error}");
-    let settings = Settings { context: Some(513), ..Settings::default() };
+    let settings = InferenceSettings { context: Some(513), ..InferenceSettings::default() };
     let evaluation = Evaluation { settings, ..evaluation };
     let error = evaluation.run(&AtomicBool::new(false), &mut |_| ()).unwrap_err().to_string();
     assert!(error.contains("513 positions was asked for"), "{error}");
@@ -365,7 +370,7 @@ fn tasks_without_data_are_named_and_the_others_done() {
     fs::create_dir(folder.path().join("piqa")).unwrap();
     let from = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden/hub/folder/piqa/validation.jsonl");
     fs::copy(from, folder.path().join("piqa/validation.jsonl")).unwrap();
-    let source = Source::Folder(folder.path().to_path_buf());
+    let source = DataSource::Folder(folder.path().to_path_buf());
     let evaluated = complete(&Evaluation { source, ..evaluation(&model, &[Task::Mmlu, Task::Piqa]) });
     let results = &evaluated.results;
     assert_eq!((results.tasks.len(), results.tasks[0].task), (1, Task::Piqa));

@@ -10,7 +10,7 @@ use std::path::Path;
 use thimble_converter::export::{Dtype, ExportSummary, export};
 use thimble_converter::read;
 use thimble_converter::write_gguf::{GgufType, write_gguf};
-use thimble_converter::{BlockType, ConvertError, Options, Quant, convert};
+use thimble_converter::{BlockType, ConversionOptions, ConvertError, Quant, convert};
 use thimble_host::template;
 use thimble_host::{MappedModel, Recommended};
 use thimble_runtime::chat::{Message, Speaker};
@@ -26,7 +26,8 @@ fn exported(source: &Path, folder: &Path, dtype: Dtype) -> Result<ExportSummary,
 }
 
 fn converted(source: &Path, target: &Path, quant: Quant) -> MappedModel {
-    convert(source, target, &Options { quant, ..Options::default() }, &mut |_| {}).unwrap();
+    convert(source, target, &ConversionOptions { quant, ..ConversionOptions::default() }, &mut |_| {})
+        .unwrap();
     MappedModel::read(target).unwrap()
 }
 
@@ -124,13 +125,13 @@ fn a_thimble_file_keeps_its_encodings() {
     Folder::new(ODD, BlockType::F32).write(&path("source"), 1);
     for quant in Quant::ALL {
         let first = converted(&path("source"), &path("first.thimble"), quant);
-        let options = Options::default();
+        let options = ConversionOptions::default();
         let summary = convert(&path("first.thimble"), &path("again.thimble"), &options, &mut |_| {}).unwrap();
         let again = MappedModel::read(&path("again.thimble")).unwrap();
         assert!(tensors(&first) == tensors(&again), "{quant}");
         assert_eq!(summary.rounding, 0.0, "{quant}");
         // More bits than it has, and it stays what it is.
-        let options = Options { quant: Quant::Q8, ..options };
+        let options = ConversionOptions { quant: Quant::Q8, ..options };
         let summary = convert(&path("again.thimble"), &path("wide.thimble"), &options, &mut |_| {}).unwrap();
         let few = !matches!(quant, Quant::Keep | Quant::F32 | Quant::F16 | Quant::BF16 | Quant::Q3);
         assert!(!few || summary.rounding == 0.0, "{quant}: {:?}", summary.notes);

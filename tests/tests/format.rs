@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::fs;
 use std::sync::OnceLock;
-use thimble_converter::{BlockType, Options, Quant, convert};
+use thimble_converter::{BlockType, ConversionOptions, Quant, convert};
 use thimble_runtime::Token;
 use thimble_runtime::format::{
     DIRECTORY_RECORD, Encoding, FormatError, HEADER_LEN, ModelFile, SectionKind, TENSOR_RECORD, checksum,
@@ -21,7 +21,7 @@ fn good() -> &'static [u8] {
         let folder = tempfile::tempdir().unwrap();
         Folder::new(ODD, BlockType::F32).write(folder.path(), 1);
         let destination = folder.path().join("tiny.thimble");
-        let options = Options { quant: Quant::Q4, ..Options::default() };
+        let options = ConversionOptions { quant: Quant::Q4, ..ConversionOptions::default() };
         convert(folder.path(), &destination, &options, &mut |_| {}).unwrap();
         fs::read(destination).unwrap()
     })
@@ -262,7 +262,7 @@ fn padding_behind_the_directory_is_looked_at() {
     source.tokenizer_config["chat_template"] = serde_json::Value::Null;
     source.write(folder.path(), 1);
     let destination = folder.path().join("tiny.thimble");
-    let summary = convert(folder.path(), &destination, &Options::default(), &mut |_| {}).unwrap();
+    let summary = convert(folder.path(), &destination, &ConversionOptions::default(), &mut |_| {}).unwrap();
     assert!(summary.notes[0].contains("no chat template"), "{:?}", summary.notes);
     let mut file = Damage(fs::read(&destination).unwrap());
     file.open().unwrap();

@@ -10,7 +10,10 @@ use std::cell::RefCell;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use thimble_converter::{BlockType, Quant};
-use thimble_host::{BackendKind, Generator, MappedModel, Plan, Pool, Products, Settings, device, generator};
+use thimble_host::{
+    BackendKind, Generator, InferencePlan, InferenceSettings, MappedModel, MatmulVariant, SpinPool, device,
+    generator,
+};
 use thimble_runtime::Token;
 use thimble_runtime::kernels::KvKind;
 use thimble_runtime::sampler::{Sampler, Sampling, greedy};
@@ -56,7 +59,7 @@ fn tokens(count: usize, seed: u64) -> Vec<Token> {
     (0..count).map(|_| Token(random.below(SHAPE.vocab) as u32)).collect()
 }
 
-const EXACT: Settings = Settings {
+const EXACT: InferenceSettings = InferenceSettings {
     context: None,
     threads: Some(2),
     kernels: None,
@@ -69,19 +72,19 @@ const EXACT: Settings = Settings {
     backend: Some(BackendKind::Cpu),
 };
 
-fn on(backend: BackendKind) -> Settings {
-    Settings { backend: Some(backend), ..EXACT }
+fn on(backend: BackendKind) -> InferenceSettings {
+    InferenceSettings { backend: Some(backend), ..EXACT }
 }
 
 fn with_session<R>(
     model: &MappedModel,
-    settings: &Settings,
+    settings: &InferenceSettings,
     work: impl FnOnce(&mut Generator<'_>) -> R,
 ) -> R {
     let file = model.file().unwrap();
-    let plan = Plan::new(file.config(), settings).unwrap().telling(tell);
+    let plan = InferencePlan::new(file.config(), settings).unwrap().telling(tell);
     let mut memory = plan.allocate().unwrap();
-    let pool = Pool::new(plan.threads()).unwrap();
+    let pool = SpinPool::new(plan.threads()).unwrap();
     work(&mut generator(&file, &plan, &mut memory, &pool).unwrap())
 }
 
@@ -215,7 +218,7 @@ fn the_text_is_the_same_on_every_division_of_the_work() {
     let expected = with_session(&model, &EXACT, |session| reply(session, &prompt, 60, &mut |_| {}));
     for backend in [BackendKind::Gpu, BackendKind::GpuPrompts, BackendKind::GpuTokens] {
         for kv in [KvKind::F32, KvKind::F16] {
-            let settings = Settings { kv: Some(kv), ..on(backend) };
+            let settings = InferenceSettings { kv: Some(kv), ..on(backend) };
             let found = with_session(&model, &settings, |session| {
                 let found = reply(session, &prompt, 60, &mut |_| {});
                 assert_eq!(session.sequence().kind(), backend);
@@ -227,7 +230,7 @@ fn the_text_is_the_same_on_every_division_of_the_work() {
                 session.score(&prompt, 1, &mut |scored| sum += scored.log_probability).unwrap();
                 (found, again, sum)
             });
-            let cpu = Settings { kv: Some(kv), ..EXACT };
+            let cpu = InferenceSettings { kv: Some(kv), ..EXACT };
             let (again, sum) = with_session(&model, &cpu, |session| {
                 reply(session, &prompt, 60, &mut |_| {});
                 session.rewind(170).unwrap();
@@ -283,7 +286,7 @@ fn two_sessions_run_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let model = model(folder.path(), SHAPE, 512);
     let prompts = [tokens(90, 3), tokens(120, 4)];
-    let one = |settings: &Settings, prompt: &[Token]| {
+    let one = |settings: &InferenceSettings, prompt: &[Token]| {
         with_session(&model, settings, |session| {
             let found = reply(session, prompt, 40, &mut |_| {});
             (found, session.sequence().kind())
@@ -306,7 +309,7 @@ fn a_prompt_of_8000_tokens() {
     let model = model(folder.path(), Shape { layers: 1, ..ODD }, 8192);
     let prompt = tokens(8000, 5);
     let run = |backend| {
-        let settings = Settings { context: Some(8192), kv: Some(KvKind::F32), ..on(backend) };
+        let settings = InferenceSettings { context: Some(8192), kv: Some(KvKind::F32), ..on(backend) };
         with_session(&model, &settings, |session| {
             session.prefill(&prompt).unwrap();
             let logits = session.tokens_and_logits().1.to_vec();
@@ -329,7 +332,7 @@ fn quantized(folder: &Path, quant: Quant) -> MappedModel {
     converted(folder, &folder.join("q.thimble"), quant).0
 }
 
-fn scores(model: &MappedModel, settings: &Settings, text: &[Token]) -> Vec<f64> {
+fn scores(model: &MappedModel, settings: &InferenceSettings, text: &[Token]) -> Vec<f64> {
     with_session(model, settings, |session| {
         let mut all = Vec::new();
         session.score(text, 1, &mut |scored| all.push(scored.log_probability)).unwrap();
@@ -352,7 +355,7 @@ fn scores_are_as_near_to_the_exact_mode_as_the_cpus() {
         let model = quantized(folder.path(), quant);
         let exact = scores(&model, &EXACT, &text);
         let off = |kv, backend| {
-            let settings = Settings { exact: false, kv: Some(kv), ..on(backend) };
+            let settings = InferenceSettings { exact: false, kv: Some(kv), ..on(backend) };
             apart(&scores(&model, &settings, &text), &exact)
         };
         let [gpu, cpu] = [BackendKind::Gpu, BackendKind::Cpu].map(|backend| off(KvKind::F32, backend));
@@ -375,13 +378,18 @@ fn products_are_computed_as_the_settings_say() {
     let model = quantized(folder.path(), Quant::Q8);
     let text = tokens(100, 10);
     let with = |products, exact| {
-        scores(&model, &Settings { products, exact, kv: Some(KvKind::F32), ..on(BackendKind::Gpu) }, &text)
+        scores(
+            &model,
+            &InferenceSettings { products, exact, kv: Some(KvKind::F32), ..on(BackendKind::Gpu) },
+            &text,
+        )
     };
-    let [plain, dot4] = [Products::Plain, Products::Dot4].map(|products| with(Some(products), false));
+    let [plain, dot4] =
+        [MatmulVariant::Plain, MatmulVariant::Dot4].map(|products| with(Some(products), false));
     assert!(plain != dot4 && apart(&plain, &dot4) < 1e-2);
     // What is less exact than it should be is not used.
-    assert_eq!(with(Some(Products::Dot4), true), plain);
-    assert_eq!(with(Some(Products::F16), false), with(None, false));
+    assert_eq!(with(Some(MatmulVariant::Dot4), true), plain);
+    assert_eq!(with(Some(MatmulVariant::F16), false), with(None, false));
     assert_eq!(TOLD.take(), Vec::<String>::new());
 }
 

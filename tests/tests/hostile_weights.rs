@@ -4,8 +4,8 @@
 mod tiny;
 
 use std::fs;
-use thimble_converter::{BlockType, Options, Quant, convert};
-use thimble_host::{KernelKind, MappedModel, Plan, Pool, Settings, generator};
+use thimble_converter::{BlockType, ConversionOptions, Quant, convert};
+use thimble_host::{InferencePlan, InferenceSettings, KernelKind, MappedModel, SpinPool, generator};
 use thimble_runtime::Token;
 use thimble_runtime::format::{ModelFile, SectionKind};
 use thimble_runtime::kernels::KvKind;
@@ -20,7 +20,7 @@ fn converted(quant: Quant) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     Folder::new(BLOCKS, BlockType::F32).write(folder.path(), 1);
     let path = folder.path().join("good.thimble");
-    let options = Options { quant, ..Options::default() };
+    let options = ConversionOptions { quant, ..ConversionOptions::default() };
     convert(folder.path(), &path, &options, &mut |_| ()).unwrap();
     fs::read(path).unwrap()
 }
@@ -64,10 +64,15 @@ fn any_weights_give_some_text() {
 /// A prompt and some tokens; what they are does not matter.
 fn talk(model: &MappedModel, kernels: KernelKind, kv: KvKind, exact: bool) {
     let file = model.file().unwrap();
-    let settings =
-        Settings { kernels: Some(kernels), kv: Some(kv), exact, threads: Some(1), ..Settings::default() };
-    let plan = Plan::new(file.config(), &settings).unwrap();
-    let (mut memory, pool) = (plan.allocate().unwrap(), Pool::new(1).unwrap());
+    let settings = InferenceSettings {
+        kernels: Some(kernels),
+        kv: Some(kv),
+        exact,
+        threads: Some(1),
+        ..InferenceSettings::default()
+    };
+    let plan = InferencePlan::new(file.config(), &settings).unwrap();
+    let (mut memory, pool) = (plan.allocate().unwrap(), SpinPool::new(1).unwrap());
     let mut session = generator(&file, &plan, &mut memory, &pool).unwrap();
     let vocab = file.config().vocab;
     let mut candidates = vec![Candidate::default(); vocab];

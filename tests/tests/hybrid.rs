@@ -13,11 +13,11 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use thimble_converter::Quant;
-use thimble_host::{BackendKind, CachePart, Hybrid, KernelKind, KvFile, MappedModel, Partner};
+use thimble_host::{Accelerator, BackendKind, CachePart, Hybrid, KernelKind, KvFile, MappedModel};
 use thimble_runtime::Token;
 use thimble_runtime::cpu::Cpu;
 use thimble_runtime::format::ModelFile;
-use thimble_runtime::kernels::{Alone, CHUNK, KvHead, KvHeadMut, KvKind};
+use thimble_runtime::kernels::{CHUNK, KvHead, KvHeadMut, KvKind, SingleThread};
 use thimble_runtime::lookup::Lookup;
 use thimble_runtime::memory::{ALIGN, MemoryPlan, PlanOptions};
 use thimble_runtime::model::{Backend, Batch, Weights, forward};
@@ -28,7 +28,7 @@ use tiny::Random;
 
 const KINDS: [BackendKind; 3] = [BackendKind::Gpu, BackendKind::GpuPrompts, BackendKind::GpuTokens];
 
-/// What a partner does beside computing.
+/// What an accelerator does beside computing.
 #[derive(Clone, Debug, Default)]
 struct Habits {
     /// Heads from which on it fails.
@@ -50,7 +50,7 @@ struct Habits {
 }
 
 struct Fake<'a> {
-    cpu: Cpu<'a, 'a, 'a, Alone>,
+    cpu: Cpu<'a, 'a, 'a, SingleThread>,
     habits: Habits,
     heads: usize,
     changed: Vec<f32>,
@@ -118,7 +118,7 @@ impl Backend for Fake<'_> {
     }
 }
 
-impl Partner for Fake<'_> {
+impl Accelerator for Fake<'_> {
     fn failure(&self) -> Option<String> {
         self.past(self.habits.lost_at).then(|| "the fake was lost".to_owned())
     }
@@ -214,25 +214,25 @@ impl Bench {
         Bench { bytes: [(); 3].map(|()| vec![0xff; plan.bytes() + ALIGN]), plan }
     }
 
-    /// A sequence on the CPU alone, or with a partner.
+    /// A sequence on the CPU alone, or with an accelerator.
     fn hybrid<'a>(
         &'a mut self,
         file: &ModelFile<'a>,
-        partner: Option<(BackendKind, Habits)>,
-    ) -> Hybrid<'a, Alone> {
+        accelerator: Option<(BackendKind, Habits)>,
+    ) -> Hybrid<'a, SingleThread> {
         let (hybrid, [fake, _]) = self.processors(file);
-        match partner {
-            Some((kind, habits)) => hybrid.with_partner(fake(habits), kind, tell),
+        match accelerator {
+            Some((kind, habits)) => hybrid.with_accelerator(fake(habits), kind, tell),
             None => hybrid,
         }
     }
 
-    /// A sequence on the CPU alone, and what makes two partners for it.
+    /// A sequence on the CPU alone, and what makes two accelerators for it.
     #[expect(clippy::type_complexity, reason = "it is what it is once")]
     fn processors<'a>(
         &'a mut self,
         file: &ModelFile<'a>,
-    ) -> (Hybrid<'a, Alone>, [impl FnOnce(Habits) -> Box<dyn Partner + 'a>; 2]) {
+    ) -> (Hybrid<'a, SingleThread>, [impl FnOnce(Habits) -> Box<dyn Accelerator + 'a>; 2]) {
         let weights = Weights::new(file).unwrap();
         let plan = self.plan;
         let [mut first, mut second, mut third] = self.bytes.each_mut().map(|bytes| {
@@ -241,10 +241,10 @@ impl Bench {
         });
         let cpu = |memory: &mut Option<&'a mut [u8]>| {
             let kernels = KernelKind::detect().unwrap();
-            Cpu::new(weights, &plan, kernels, &Alone, memory.take().unwrap()).unwrap()
+            Cpu::new(weights, &plan, kernels, &SingleThread, memory.take().unwrap()).unwrap()
         };
         let fakes = [cpu(&mut second), cpu(&mut third)].map(|cpu| {
-            move |habits| -> Box<dyn Partner + 'a> {
+            move |habits| -> Box<dyn Accelerator + 'a> {
                 Box::new(Fake { cpu, habits, heads: 0, changed: Vec::new(), end: 0, drawn: None })
             }
         });
@@ -266,7 +266,7 @@ fn models() -> Vec<(tempfile::TempDir, MappedModel)> {
 
 /// Prompts of all lengths, decoding with and without proposals, scores, rewinds, draws, keys and values kept in a file: every
 /// logit that was shown.
-fn wander(file: &ModelFile<'_>, hybrid: Hybrid<'_, Alone>, seed: u64) -> Vec<u32> {
+fn wander(file: &ModelFile<'_>, hybrid: Hybrid<'_, SingleThread>, seed: u64) -> Vec<u32> {
     let folder = tempfile::tempdir().unwrap();
     let mut kept = KvFile::new(&folder.path().join("kept"));
     let (mut random, mut shown) = (Random(seed), Vec::new());
@@ -284,7 +284,7 @@ fn wander(file: &ModelFile<'_>, hybrid: Hybrid<'_, Alone>, seed: u64) -> Vec<u32
                 let to = random.below(session.position() + 1);
                 session.rewind(to).unwrap();
             }
-            6 => kept.keep(file, &mut session).unwrap(),
+            6 => kept.save(file, &mut session).unwrap(),
             1 | 2 if room > 150 => {
                 let count = 1 + random.below(150);
                 session.prefill(&tokens(&mut random, count)).unwrap();
@@ -375,7 +375,7 @@ fn a_session_outlives_its_partner() {
             }
         }
     }
-    assert!(lost > 150, "{lost} partners were missed");
+    assert!(lost > 150, "{lost} accelerators were missed");
 }
 
 #[test]
@@ -397,9 +397,10 @@ fn a_wrong_partner_is_given_up_before_it_is_used() {
             ] {
                 let (hybrid, [make, make_other]) = bench.processors(&file);
                 let habits = |(wrong, lost_at)| Habits { wrong, lost_at, ..Habits::default() };
-                let partners = [Some(make(habits(first))), second.map(|second| make_other(habits(second)))];
-                let partners = partners.into_iter().flatten().map(Ok);
-                let mut hybrid = hybrid.with_first_sound(&weights, partners, BackendKind::Gpu, tell);
+                let accelerators =
+                    [Some(make(habits(first))), second.map(|second| make_other(habits(second)))];
+                let accelerators = accelerators.into_iter().flatten().map(Ok);
+                let mut hybrid = hybrid.with_first_sound(&weights, accelerators, BackendKind::Gpu, tell);
                 assert!(hybrid.history_and_logits().1.is_empty(), "no logits of the test's");
                 let (told, good) = (told(), first == sound || second == Some(sound));
                 assert_eq!(hybrid.kind(), if good { BackendKind::Gpu } else { BackendKind::Cpu });
@@ -425,8 +426,8 @@ fn greedy_text_goes_on_where_the_partner_was_lost() {
     let (_folder, model) = models().remove(1);
     let file = model.file().unwrap();
     let mut bench = Bench::new(&file, KvKind::F16);
-    let mut reply = |partner| {
-        let mut session = Session::new(bench.hybrid(&file, partner));
+    let mut reply = |accelerator| {
+        let mut session = Session::new(bench.hybrid(&file, accelerator));
         session.prefill(&(0..100).map(|id| Token(id % 50)).collect::<Vec<_>>()).unwrap();
         let mut ids = Vec::new();
         for _ in 0..30 {

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use thimble_converter::{BlockType, Options, convert};
+use thimble_converter::{BlockType, ConversionOptions, convert};
 use thimble_ffi::{
     ApiError, Chat, ChatOptions, Listener, ListenerError, Model, ModelOptions, Reply, Sampling,
 };
@@ -109,7 +109,7 @@ fn nothing_shown_is_lost() {
     let (hf, path) = (folder.path().join("hf"), folder.path().join("m.thimble"));
     std::fs::create_dir(&hf).unwrap();
     tiny::Folder::new(tiny::ODD, BlockType::F32).write(&hf, 1);
-    convert(&hf, &path, &Options::default(), &mut |_| {}).unwrap();
+    convert(&hf, &path, &ConversionOptions::default(), &mut |_| {}).unwrap();
     let journal = text(&folder.path().join("chat.jsonl"));
     let mut moments = tiny::Random(6);
     let mut in_answers = 0;

@@ -7,8 +7,8 @@ mod tiny;
 use conformance::with_session;
 use std::fs;
 use std::path::{Path, PathBuf};
-use thimble_converter::{BlockType, Options, Quant, convert};
-use thimble_host::{BackendKind, Generator, KvFile, KvFileError, MappedModel, Settings};
+use thimble_converter::{BlockType, ConversionOptions, Quant, convert};
+use thimble_host::{BackendKind, Generator, InferenceSettings, KvFile, KvFileError, MappedModel};
 use thimble_runtime::Token;
 use thimble_runtime::kernels::KvKind;
 use tiny::{Folder, ODD};
@@ -31,7 +31,8 @@ impl Bench {
         let (source, made) = (self.path("hf"), self.path(&format!("{quant:?}.thimble")));
         fs::create_dir_all(&source).unwrap();
         Folder::new(ODD, BlockType::F32).write(&source, 1);
-        convert(&source, &made, &Options { quant, ..Options::default() }, &mut |_| {}).unwrap();
+        convert(&source, &made, &ConversionOptions { quant, ..ConversionOptions::default() }, &mut |_| {})
+            .unwrap();
         MappedModel::read(&made).unwrap()
     }
 }
@@ -40,8 +41,13 @@ fn tokens(count: u32) -> Vec<Token> {
     (0..count).map(|i| Token(3 + i * i % 200)).collect()
 }
 
-fn settings(kv: KvKind) -> Settings {
-    Settings { kv: Some(kv), context: Some(200), backend: Some(BackendKind::Cpu), ..Settings::default() }
+fn settings(kv: KvKind) -> InferenceSettings {
+    InferenceSettings {
+        kv: Some(kv),
+        context: Some(200),
+        backend: Some(BackendKind::Cpu),
+        ..InferenceSettings::default()
+    }
 }
 
 /// Bits of the logits behind one more token.
@@ -55,7 +61,7 @@ fn kept(model: &MappedModel, kv: KvKind, path: &Path, count: u32) -> Vec<u32> {
     let file = model.file().unwrap();
     with_session(model, &settings(kv), |session| {
         session.prefill(&tokens(count)).unwrap();
-        KvFile::new(path).keep(&file, session).unwrap();
+        KvFile::new(path).save(&file, session).unwrap();
         next(session, Token(5))
     })
 }
@@ -72,7 +78,7 @@ fn another_session_goes_on_bit_for_bit() {
             let expected = kept(&model, kv, &path, count);
             with_session(&model, &settings(kv), |session| {
                 session.prefill(&tokens(9)).unwrap();
-                KvFile::new(&path).take_up(&file, session).unwrap();
+                KvFile::new(&path).restore(&file, session).unwrap();
                 let whole = count / 64 * 64;
                 assert_eq!(session.tokens(), tokens(whole));
                 assert!(session.tokens_and_logits().1.is_empty(), "nothing was computed yet");
@@ -96,20 +102,20 @@ fn what_is_not_worth_it_is_not_kept() {
     assert!(!path.exists());
     let file = model.file().unwrap();
     with_session(&model, &settings(KvKind::F16), |session| {
-        KvFile::new(&path).take_up(&file, session).unwrap();
+        KvFile::new(&path).restore(&file, session).unwrap();
         assert_eq!(session.position(), 0, "without a file nothing is taken up");
         // What is in the file already is not written again.
         session.prefill(&tokens(70)).unwrap();
         let mut kept = KvFile::new(&path);
-        kept.keep(&file, session).unwrap();
+        kept.save(&file, session).unwrap();
         fs::remove_file(&path).unwrap();
-        kept.keep(&file, session).unwrap();
+        kept.save(&file, session).unwrap();
         assert!(!path.exists());
         session.prefill(&tokens(57)).unwrap();
-        kept.keep(&file, session).unwrap();
+        kept.save(&file, session).unwrap();
         assert!(!path.exists(), "127 tokens are no more whole blocks than 70");
         session.prefill(&tokens(1)).unwrap();
-        kept.keep(&file, session).unwrap();
+        kept.save(&file, session).unwrap();
         assert!(path.exists());
     });
 }
@@ -125,7 +131,7 @@ fn nothing_is_left_of_what_was_cleared_or_not_finished() {
             session.prefill(&(0..150).map(|i| Token(first + i % 90)).collect::<Vec<_>>()).unwrap();
             session.rewind(0).unwrap();
             session.prefill(&tokens(70)).unwrap();
-            KvFile::new(&path).keep(&file, session).unwrap();
+            KvFile::new(&path).save(&file, session).unwrap();
         });
         fs::read(&path).unwrap()
     };
@@ -143,10 +149,10 @@ fn nothing_is_left_of_what_was_cleared_or_not_finished() {
     with_session(&model, &settings(KvKind::F16), |session| {
         session.prefill(&tokens(70)).unwrap();
         let mut kept = KvFile::new(&path);
-        kept.keep(&file, session).unwrap();
+        kept.save(&file, session).unwrap();
         assert!(!path.exists());
         drop(other);
-        kept.keep(&file, session).unwrap();
+        kept.save(&file, session).unwrap();
         assert!(path.exists());
     });
 }
@@ -162,17 +168,17 @@ fn a_file_of_another_kind_stays() {
             let path = bench.path("journal");
             fs::write(&path, text).unwrap();
             let mut kept = KvFile::new(&path);
-            assert!(matches!(kept.keep(&file, session), Err(KvFileError::OtherFile(_))));
+            assert!(matches!(kept.save(&file, session), Err(KvFileError::OtherFile(_))));
             kept.forget().unwrap();
             assert_eq!(fs::read_to_string(&path).unwrap(), text);
         }
         let path = bench.path("kept");
         let mut kept = KvFile::new(&path);
-        kept.keep(&file, session).unwrap();
+        kept.save(&file, session).unwrap();
         kept.forget().unwrap();
         assert!(!path.exists());
         kept.forget().unwrap();
-        kept.keep(&file, session).unwrap();
+        kept.save(&file, session).unwrap();
         assert!(path.exists(), "what was forgotten is not taken to be in the file");
     });
 }
@@ -185,11 +191,11 @@ fn files_of_other_sessions_and_damaged_ones_are_refused() {
     let expected = kept(&model, KvKind::Q8, &path, 100);
     let good = fs::read(&path).unwrap();
     let same = settings(KvKind::Q8);
-    let take = |model: &MappedModel, asked: &Settings| {
+    let take = |model: &MappedModel, asked: &InferenceSettings| {
         let file = model.file().unwrap();
         with_session(model, asked, |session| {
             session.prefill(&tokens(3)).unwrap();
-            let taken = KvFile::new(&path).take_up(&file, session);
+            let taken = KvFile::new(&path).restore(&file, session);
             if taken.is_err() {
                 assert!([0, 3].contains(&session.position()));
             }
@@ -205,9 +211,9 @@ fn files_of_other_sessions_and_damaged_ones_are_refused() {
     take(&model, &same).unwrap();
     assert!(matches!(take(&other, &same), Err(KvFileError::OtherModel(_))));
     assert!(matches!(take(&model, &settings(KvKind::F16)), Err(KvFileError::OtherModel(_))));
-    let exact = Settings { exact: true, ..same };
+    let exact = InferenceSettings { exact: true, ..same };
     assert!(matches!(take(&model, &exact), Err(KvFileError::OtherModel(_))));
-    let short = Settings { context: Some(64), ..same };
+    let short = InferenceSettings { context: Some(64), ..same };
     assert!(matches!(take(&model, &short), Err(KvFileError::Session(_))));
     for length in [0, 1, 39, 40, 200, good.len() / 2, good.len() - 1] {
         fs::write(&path, &good[..length]).unwrap();

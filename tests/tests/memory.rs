@@ -12,7 +12,7 @@ use thimble_host::{KernelKind, MappedModel};
 use thimble_runtime::Token;
 use thimble_runtime::cpu::Cpu;
 use thimble_runtime::format::Config;
-use thimble_runtime::kernels::{Alone, KvKind};
+use thimble_runtime::kernels::{KvKind, SingleThread};
 use thimble_runtime::memory::{ALIGN, MemoryError, MemoryPlan, PlanOptions};
 use thimble_runtime::model::Weights;
 use thimble_runtime::sampler::{Sampler, Sampling};
@@ -46,7 +46,7 @@ fn used(model: &MappedModel, plan: &MemoryPlan, tokens: &[Token], fill: u8) -> (
     let mut memory = Filled::new(plan.bytes() + GUARD, fill);
     let weights = Weights::new(&file).unwrap();
     let kernels = KernelKind::detect().unwrap();
-    let cpu = Cpu::new(weights, plan, kernels, &Alone, memory.bytes(plan.bytes() + GUARD)).unwrap();
+    let cpu = Cpu::new(weights, plan, kernels, &SingleThread, memory.bytes(plan.bytes() + GUARD)).unwrap();
     let mut session = Session::new(cpu);
     let mut scores = Vec::new();
     session.score(tokens, 1, &mut |scored| scores.push(scored.log_probability.to_bits())).unwrap();
@@ -114,7 +114,7 @@ fn too_little_memory_is_refused() {
         let mut memory = Filled::new(needed + 1, 0);
         let mut make = |from: usize, to: usize| {
             let lent = &mut memory.bytes(needed + 1)[from..to];
-            Cpu::new(weights, &plan, kernels, &Alone, lent).map(|_| ())
+            Cpu::new(weights, &plan, kernels, &SingleThread, lent).map(|_| ())
         };
         for found in [0, 1, needed / 2, needed - 1] {
             assert_eq!(make(0, found), Err(MemoryError::TooSmall { needed, found }), "{context}");

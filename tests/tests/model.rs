@@ -13,11 +13,11 @@ use conformance::{converted, encode, score, shared, with_session};
 use golden::{Golden, Grid, RECIPES, Values};
 use std::fs;
 use thimble_converter::Quant;
-use thimble_host::{MappedModel, Settings};
+use thimble_host::{InferenceSettings, MappedModel};
 use thimble_runtime::Token;
 use thimble_runtime::kernels::KvKind;
 
-const EXACT: Settings = Settings {
+const EXACT: InferenceSettings = InferenceSettings {
     context: None,
     threads: Some(2),
     kernels: None,
@@ -29,7 +29,7 @@ const EXACT: Settings = Settings {
     products: None,
     backend: None,
 };
-const FAST: Settings = Settings { exact: false, ..EXACT };
+const FAST: InferenceSettings = InferenceSettings { exact: false, ..EXACT };
 
 /// Largest and mean magnitude of the differences.
 fn differences(found: &[f64], expected: &[f64]) -> (f64, f64) {
@@ -47,7 +47,7 @@ fn against_golden(
     golden: &Golden,
     model: &MappedModel,
     values: &Values,
-    settings: &Settings,
+    settings: &InferenceSettings,
 ) -> [(f64, f64); 2] {
     let tokens = golden.tokens();
     with_session(model, settings, |session| {
@@ -63,7 +63,7 @@ fn golden_values_in_every_encoding() {
     let all = golden::all();
     for (grid, quant) in RECIPES {
         // Of exact mode, fast path with f16 keys and values, fast path with 8-bit ones.
-        let modes = [EXACT, FAST, Settings { kv: Some(KvKind::Q8), ..FAST }];
+        let modes = [EXACT, FAST, InferenceSettings { kv: Some(KvKind::Q8), ..FAST }];
         let mut worst = [(0.0f64, 0.0f64); 3];
         for golden in &all {
             let folder = tempfile::tempdir().unwrap();

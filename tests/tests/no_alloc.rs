@@ -11,13 +11,13 @@ use golden::Grid;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use thimble_converter::{BlockType, Options, Quant, convert};
+use thimble_converter::{BlockType, ConversionOptions, Quant, convert};
 use thimble_ffi::{
     ApiError, Chat, ChatOptions, CompletionOptions, Listener, ListenerError, Model, ModelOptions, Reply,
 };
-use thimble_host::{Plan, Pool, Settings, generator};
+use thimble_host::{InferencePlan, InferenceSettings, SpinPool, generator};
 use thimble_runtime::Token;
-use thimble_runtime::kernels::{KvKind, Team};
+use thimble_runtime::kernels::{KvKind, ThreadPool};
 use thimble_runtime::sampler::{Sampler, Sampling};
 use thimble_runtime::stop::{Progress, StopMatcher, TextStream};
 
@@ -60,18 +60,18 @@ fn a_session_allocates_nothing_after_start() {
         let model = golden.model(grid, quant, folder.path());
         for (exact, kv) in modes {
             for threads in [1, 2, 4] {
-                let settings = Settings {
+                let settings = InferenceSettings {
                     threads: Some(threads),
                     kv: Some(kv),
                     exact,
                     logit_rows: Some(3),
                     batch: Some(32),
-                    ..Settings::default()
+                    ..InferenceSettings::default()
                 };
                 let file = model.file().unwrap();
-                let plan = Plan::new(file.config(), &settings).unwrap();
+                let plan = InferencePlan::new(file.config(), &settings).unwrap();
                 let mut memory = plan.allocate().unwrap();
-                let pool = Pool::new(threads).unwrap();
+                let pool = SpinPool::new(threads).unwrap();
                 // What the caller of a session prepares once.
                 let prompt = golden.tokens();
                 let stops: [&[u8]; 2] = [b"zqzq", b"\nUser:"];
@@ -137,7 +137,7 @@ fn a_session_allocates_nothing_after_start() {
 }
 
 /// Returns when every thread of the pool has run a shard: each shard waits for all others.
-fn everybody_works(pool: &Pool) {
+fn everybody_works(pool: &SpinPool) {
     let waiting = AtomicUsize::new(pool.threads());
     pool.run(pool.threads(), &|_| {
         waiting.fetch_sub(1, Ordering::SeqCst);
@@ -178,7 +178,7 @@ fn a_chat_allocates_only_what_it_hands_out() {
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     std::fs::create_dir(path("hf")).unwrap();
     tiny::Folder::new(tiny::ODD, BlockType::F32).write(path("hf").as_ref(), 1);
-    convert(path("hf").as_ref(), path("m").as_ref(), &Options::default(), &mut |_| {}).unwrap();
+    convert(path("hf").as_ref(), path("m").as_ref(), &ConversionOptions::default(), &mut |_| {}).unwrap();
     for threads in [1, 2] {
         let model = ModelOptions { threads: Some(threads), ..ModelOptions::default() };
         let model = Model::open(path("m"), model).unwrap();

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 use std::time::Instant;
 use thimble_converter::Quant;
-use thimble_host::{Generator, KernelKind, MappedModel, Settings};
+use thimble_host::{Generator, InferenceSettings, KernelKind, MappedModel};
 use thimble_runtime::Token;
 use thimble_runtime::kernels::KvKind;
 use thimble_runtime::sampler;
@@ -65,7 +65,7 @@ fn tokens(ids: &[u32]) -> Vec<Token> {
     ids.iter().copied().map(Token).collect()
 }
 
-const FAST: Settings = Settings {
+const FAST: InferenceSettings = InferenceSettings {
     context: None,
     threads: None,
     kernels: None,
@@ -77,7 +77,7 @@ const FAST: Settings = Settings {
     products: None,
     backend: None,
 };
-const EXACT: Settings = Settings { exact: true, ..FAST };
+const EXACT: InferenceSettings = InferenceSettings { exact: true, ..FAST };
 
 /// The next `count` tokens, each the likeliest, behind the session's logits.
 fn greedy(session: &mut Generator<'_>, count: usize) -> Vec<u32> {
@@ -139,7 +139,7 @@ fn the_fast_path_is_near_pytorch() {
     let Some((model, lines, _)) = real() else { return };
     let mean = |kv| {
         let begin = Instant::now();
-        with_session(model, &Settings { kv: Some(kv), ..FAST }, |session| {
+        with_session(model, &InferenceSettings { kv: Some(kv), ..FAST }, |session| {
             let (mut all, mut worst_logit) = (Vec::new(), 0.0f64);
             for line in lines {
                 let (scores, logit) = differences(session, line);
@@ -166,13 +166,13 @@ fn the_fast_path_is_near_pytorch() {
 const Q8_BOUND: f64 = 0.05;
 
 /// Mean negative log-likelihood over the first `windows` windows, and over the reference's as PyTorch has it.
-fn perplexity(settings: Settings, windows: usize) -> Option<(f64, f64)> {
+fn perplexity(settings: InferenceSettings, windows: usize) -> Option<(f64, f64)> {
     let (model, _, reference) = real()?;
     let text = std::fs::read_to_string(shared()?.join("data/eval/wikitext2/wiki.test.raw")).unwrap();
     let all = encode(&model.file().unwrap().tokenizer(), &text);
     assert_eq!(all.len(), reference.tokens);
     let begin = Instant::now();
-    let settings = Settings { context: Some(reference.window), ..settings };
+    let settings = InferenceSettings { context: Some(reference.window), ..settings };
     let nll = with_session(model, &settings, |session| {
         let mut sum = 0.0;
         for window in all.chunks_exact(reference.window).take(windows) {
@@ -199,7 +199,7 @@ fn perplexity(settings: Settings, windows: usize) -> Option<(f64, f64)> {
 fn perplexity_on_the_fast_path() {
     // 8-bit keys and values: +0.52% was measured.
     for (kv, bound) in [(KvKind::F16, 0.005), (KvKind::Q8, 0.008)] {
-        let Some((_, relative)) = perplexity(Settings { kv: Some(kv), ..FAST }, 16) else { return };
+        let Some((_, relative)) = perplexity(InferenceSettings { kv: Some(kv), ..FAST }, 16) else { return };
         assert!(relative.abs() < bound, "{kv:?}: {relative}");
     }
 }
@@ -215,7 +215,7 @@ fn threads_and_batches_do_not_change_a_bit() {
     let Some((model, lines, _)) = real() else { return };
     // 190 tokens, and some to follow.
     let line = &lines[11];
-    let run = |settings: Settings| {
+    let run = |settings: InferenceSettings| {
         with_session(model, &settings, |session| {
             let ids = tokens(&line.ids);
             let scores: Vec<u64> = score(session, &ids).unwrap().iter().map(|x| x.to_bits()).collect();
@@ -234,14 +234,14 @@ fn threads_and_batches_do_not_change_a_bit() {
     let same = |a: &(Vec<u32>, Vec<u64>, Vec<u32>), b: &(Vec<u32>, Vec<u64>, Vec<u32>)| {
         if on_gpu() { a.0 == b.0 } else { a == b }
     };
-    for settings in [FAST, Settings { kv: Some(KvKind::Q8), ..FAST }, EXACT] {
-        let one = run(Settings { threads: Some(1), ..settings });
+    for settings in [FAST, InferenceSettings { kv: Some(KvKind::Q8), ..FAST }, EXACT] {
+        let one = run(InferenceSettings { threads: Some(1), ..settings });
         for threads in [2, 3, 8] {
-            let many = run(Settings { threads: Some(threads), ..settings });
+            let many = run(InferenceSettings { threads: Some(threads), ..settings });
             assert!(same(&many, &one), "{threads} threads, {settings:?}");
         }
         for batch in [1, 12, 50] {
-            let other = run(Settings { batch: Some(batch), ..settings });
+            let other = run(InferenceSettings { batch: Some(batch), ..settings });
             assert!(same(&other, &one), "batches of {batch}, {settings:?}");
         }
         println!(

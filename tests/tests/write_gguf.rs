@@ -11,7 +11,7 @@ use std::path::Path;
 use thimble_converter::pack::unpack;
 use thimble_converter::read::{self, Gguf, Value};
 use thimble_converter::write_gguf::{GgufSummary, GgufType, write_gguf};
-use thimble_converter::{BlockType, ConvertError, Options, Quant, Sections, convert, dequantize};
+use thimble_converter::{BlockType, ConversionOptions, ConvertError, Quant, Sections, convert, dequantize};
 use thimble_host::MappedModel;
 use tiny::{BLOCKS, Folder, GgufFile, Meta, ODD, SUPER, Shape, float_bytes, random_blocks};
 
@@ -97,7 +97,7 @@ fn gguf_to_thimble_to_gguf_changes_nothing() {
             kind => random_blocks(kind, spec),
         });
         fs::write(&first, file.bytes()).unwrap();
-        convert(&first, &between, &Options::default(), &mut |_| {}).unwrap();
+        convert(&first, &between, &ConversionOptions::default(), &mut |_| {}).unwrap();
         let (_, direct) = written(&first, GgufType::Keep).unwrap();
         let (summary, around) = written(&between, GgufType::Keep).unwrap();
         assert_eq!(tensors(&direct), tensors(&file.bytes()), "{kind}");
@@ -273,7 +273,13 @@ fn weights_that_do_not_fit_are_refused_by_name() {
 fn damaged_thimble_files_are_refused() {
     let (at, _) = folder(BLOCKS, BlockType::F32);
     let good = at.path().join("good.thimble");
-    convert(at.path(), &good, &Options { quant: Quant::Q4, ..Options::default() }, &mut |_| {}).unwrap();
+    convert(
+        at.path(),
+        &good,
+        &ConversionOptions { quant: Quant::Q4, ..ConversionOptions::default() },
+        &mut |_| {},
+    )
+    .unwrap();
     let bytes = fs::read(&good).unwrap();
     let bad = at.path().join("bad.thimble");
     for length in [0, 1, 8, 64, 1000, bytes.len() / 2, bytes.len() - 1] {
@@ -297,7 +303,8 @@ fn a_thimble_file_becomes_another_one() {
     let (at, _) = folder(BLOCKS, BlockType::F32);
     let [first, second, direct] = ["1.thimble", "2.thimble", "3.thimble"].map(|name| at.path().join(name));
     let to = |source: &Path, target: &Path, quant: Quant| {
-        convert(source, target, &Options { quant, ..Options::default() }, &mut |_| {}).unwrap()
+        convert(source, target, &ConversionOptions { quant, ..ConversionOptions::default() }, &mut |_| {})
+            .unwrap()
     };
     to(at.path(), &first, Quant::F32);
     to(&first, &second, Quant::Q4);
@@ -337,7 +344,13 @@ fn every_encoding_is_read_back_as_the_numbers_it_stands_for() {
         let (at, _) = folder(shape, BlockType::F32);
         let path = at.path().join("model.thimble");
         for quant in Quant::ALL {
-            convert(at.path(), &path, &Options { quant, ..Options::default() }, &mut |_| {}).unwrap();
+            convert(
+                at.path(),
+                &path,
+                &ConversionOptions { quant, ..ConversionOptions::default() },
+                &mut |_| {},
+            )
+            .unwrap();
             let mapped = MappedModel::read(&path).unwrap();
             let (file, checkpoint) = (mapped.file().unwrap(), read::open(&path).unwrap());
             for (record, tensor) in file.tensors().iter().zip(checkpoint.tensors()) {

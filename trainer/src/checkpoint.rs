@@ -9,12 +9,12 @@
 //! A checkpoint is written beside the others under another name, synced, and renamed, so a folder of that name is whole.
 //! Older ones are removed only after that.
 
-use crate::data::loader::Position;
+use crate::data::loader::LoaderPosition;
 use crate::data::token_set::write_atomically;
 use crate::error::{Error, Result};
 use crate::export::{read_weights, write_tensors, write_weights};
 use crate::model::Parameters;
-use crate::recipe::Recipe;
+use crate::recipe::TrainingRecipe;
 use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -58,7 +58,7 @@ pub struct State {
     /// Optimizer steps since the moments were last reset: AdamW's t.
     pub optimizer_step: u64,
     /// Where the loader is.
-    pub position: Position,
+    pub position: LoaderPosition,
     /// Tokens trained on.
     pub tokens: u64,
     /// Losses that the spike guard remembers, oldest first.
@@ -74,7 +74,7 @@ pub struct State {
 
 impl State {
     /// The state before the first step.
-    pub fn new(position: Position, tokenizer: &str, end_of_document: u32) -> State {
+    pub fn new(position: LoaderPosition, tokenizer: &str, end_of_document: u32) -> State {
         State {
             version: VERSION,
             step: 0,
@@ -281,7 +281,7 @@ pub fn is_one(folder: &Path) -> bool {
 ///
 /// # Errors
 /// A file is missing, damaged, or of another version.
-pub fn open(checkpoint: &Path) -> Result<(State, Recipe)> {
+pub fn open(checkpoint: &Path) -> Result<(State, TrainingRecipe)> {
     let damaged = |name: &str, what: String| {
         Error::Invalid(format!(
             "{}: {what}; remove the folder {} to go on from the checkpoint before",
@@ -317,7 +317,7 @@ pub fn open(checkpoint: &Path) -> Result<(State, Recipe)> {
             state.version
         )));
     }
-    Ok((state, Recipe::load(checkpoint.join(RECIPE), &[])?))
+    Ok((state, TrainingRecipe::load(checkpoint.join(RECIPE), &[])?))
 }
 
 /// Reads weights and moments of a checkpoint that [`open`] found whole.

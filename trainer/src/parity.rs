@@ -7,7 +7,7 @@
 use crate::data::Batch;
 use crate::error::{Error, Result};
 use crate::export::{read_model, read_weights};
-use crate::model::{Engine, Options};
+use crate::model::{Engine, EngineOptions};
 use crate::ops::{AdamW, Buffer, Ops};
 use crate::recipe::ModelShape;
 use serde::{Deserialize, Serialize};
@@ -82,7 +82,7 @@ pub fn parity<O: Ops>(folder: &Path, device: impl FnOnce(&ModelShape, usize) -> 
     }
     let len = crate::model::Parameters::new(&shape).len;
     let ops = device(&shape, len)?;
-    let mut engine = Engine::new(&shape, Options::default(), ops);
+    let mut engine = Engine::new(&shape, EngineOptions::default(), ops);
     let parameters = engine.parameters().clone();
     engine.write(Buffer::Weights, &start)?;
 

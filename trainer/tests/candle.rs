@@ -6,9 +6,9 @@ use candle_core::{D, DType, Device, Result as Computed, Tensor, Var};
 use std::path::Path;
 use thimble_trainer::data::Batch;
 use thimble_trainer::model::engine::Passes;
-use thimble_trainer::model::{Engine, Options, Parameters};
-use thimble_trainer::ops::candle::{Blocks, Candle};
-use thimble_trainer::ops::cpu::Cpu;
+use thimble_trainer::model::{Engine, EngineOptions, Parameters};
+use thimble_trainer::ops::candle::{Blocks, CandleOps};
+use thimble_trainer::ops::cpu::CpuOps;
 use thimble_trainer::ops::{AdamW, Buffer, Ops};
 use thimble_trainer::parity::parity;
 use thimble_trainer::recipe::{ModelShape, Precision};
@@ -92,13 +92,13 @@ fn accumulate(mut engine: Engine<impl Ops>, weights: &[f32], batches: &[Batch]) 
     Found { losses, token_losses, gradients, norm: engine.gradient_norm().unwrap() }
 }
 
-fn candle(shape: &ModelShape, precision: Precision) -> Candle {
+fn candle(shape: &ModelShape, precision: Precision) -> CandleOps {
     let len = Parameters::new(shape).len;
-    Candle::new(Device::Cpu, precision, len, shape.rms_norm_eps).unwrap().with_blocks(BLOCKS)
+    CandleOps::new(Device::Cpu, precision, len, shape.rms_norm_eps).unwrap().with_blocks(BLOCKS)
 }
 
-fn cpu(shape: &ModelShape) -> Cpu {
-    Cpu::new(2, Parameters::new(shape).len, shape.rms_norm_eps).unwrap()
+fn cpu(shape: &ModelShape) -> CpuOps {
+    CpuOps::new(2, Parameters::new(shape).len, shape.rms_norm_eps).unwrap()
 }
 
 fn square(values: impl Iterator<Item = f64>) -> f64 {
@@ -118,9 +118,9 @@ fn cosine(a: &[f32], b: &[f32]) -> f64 {
 }
 
 /// All switches off and on, tied and not.
-fn cases() -> Vec<(ModelShape, Options)> {
+fn cases() -> Vec<(ModelShape, EngineOptions)> {
     let with = |tied, document_mask, activation_checkpointing, z_loss| {
-        (shape(tied), Options { document_mask, activation_checkpointing, z_loss })
+        (shape(tied), EngineOptions { document_mask, activation_checkpointing, z_loss })
     };
     vec![
         with(true, false, false, None),
@@ -134,7 +134,7 @@ fn cases() -> Vec<(ModelShape, Options)> {
 fn pytorch_agrees() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/train");
     let found = parity(&folder, |shape, parameters| {
-        let ops = Candle::new(Device::Cpu, Precision::F32, parameters, shape.rms_norm_eps)?;
+        let ops = CandleOps::new(Device::Cpu, Precision::F32, parameters, shape.rms_norm_eps)?;
         Ok(ops.with_blocks(Blocks { queries: 5, scores: 64, loss_tokens: 9 }))
     })
     .unwrap();
@@ -193,7 +193,7 @@ fn bf16_is_close() {
     }
 }
 
-fn steps(engine: &mut Engine<Candle>, batches: &[Batch], first: u64) {
+fn steps(engine: &mut Engine<CandleOps>, batches: &[Batch], first: u64) {
     for (batch, step) in batches.iter().zip(first..) {
         engine.zero_gradients().unwrap();
         engine.accumulate(batch, 0.02).unwrap();
@@ -212,7 +212,7 @@ fn steps(engine: &mut Engine<Candle>, batches: &[Batch], first: u64) {
     }
 }
 
-fn state(engine: &Engine<Candle>) -> [Vec<f32>; 3] {
+fn state(engine: &Engine<CandleOps>) -> [Vec<f32>; 3] {
     [Buffer::Weights, Buffer::FirstMoment, Buffer::SecondMoment].map(|buffer| {
         let mut values = vec![0.0; engine.parameters().len];
         engine.read(buffer, &mut values).unwrap();
@@ -226,7 +226,7 @@ fn a_resumed_run_goes_on_bit_for_bit() {
     let mut random = SplitMix(5);
     let weights = weights(&mut random, &shape);
     let batches: Vec<Batch> = (0..4).map(|_| batch(&mut random, 2, 19, shape.vocab)).collect();
-    let options = Options { document_mask: true, ..Options::default() };
+    let options = EngineOptions { document_mask: true, ..EngineOptions::default() };
     for precision in [Precision::F32, Precision::Bf16] {
         let engine = || Engine::new(&shape, options, candle(&shape, precision));
         let mut whole = engine();
@@ -254,8 +254,8 @@ fn a_resumed_run_goes_on_bit_for_bit() {
 fn logits_of_one_token_are_given() {
     let shape = shape(false);
     let weights = weights(&mut SplitMix(6), &shape);
-    let mut candle = Engine::new(&shape, Options::default(), candle(&shape, Precision::F32));
-    let mut cpu = Engine::new(&shape, Options::default(), cpu(&shape));
+    let mut candle = Engine::new(&shape, EngineOptions::default(), candle(&shape, Precision::F32));
+    let mut cpu = Engine::new(&shape, EngineOptions::default(), cpu(&shape));
     candle.write(Buffer::Weights, &weights).unwrap();
     cpu.write(Buffer::Weights, &weights).unwrap();
     for ids in [&[7][..], &[7, 52, 0]] {
@@ -265,7 +265,7 @@ fn logits_of_one_token_are_given() {
 
 #[test]
 fn too_many_values_are_refused() {
-    let mut candle = Candle::new(Device::Cpu, Precision::F32, 10, 1e-5).unwrap();
+    let mut candle = CandleOps::new(Device::Cpu, Precision::F32, 10, 1e-5).unwrap();
     let error = candle.write(Buffer::Weights, &[0.0; 11]).unwrap_err();
     assert_eq!(error.to_string(), "11 values for 10 parameters");
 }
@@ -273,7 +273,7 @@ fn too_many_values_are_refused() {
 /// A Llama written with candle's differentiable operations, whole attention and whole logits.
 struct Autograd<'a> {
     shape: &'a ModelShape,
-    options: Options,
+    options: EngineOptions,
     variables: Vec<(String, Var)>,
 }
 

@@ -5,8 +5,8 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 use thimble_trainer::data::Batch;
-use thimble_trainer::model::{Engine, Options, Parameters, init};
-use thimble_trainer::ops::cpu::Cpu;
+use thimble_trainer::model::{Engine, EngineOptions, Parameters, init};
+use thimble_trainer::ops::cpu::CpuOps;
 use thimble_trainer::ops::{AdamW, Buffer};
 use thimble_trainer::parity::parity;
 use thimble_trainer::recipe::ModelShape;
@@ -14,7 +14,7 @@ use thimble_trainer::recipe::ModelShape;
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/train");
 
 fn check(folder: &Path) {
-    let found = parity(folder, |shape, parameters| Cpu::new(2, parameters, shape.rms_norm_eps)).unwrap();
+    let found = parity(folder, |shape, parameters| CpuOps::new(2, parameters, shape.rms_norm_eps)).unwrap();
     println!("{}: {found:?}", folder.display());
     assert!(found.holds(), "{found:?}");
 }
@@ -95,9 +95,9 @@ fn shape(tied: bool) -> ModelShape {
     }
 }
 
-fn engine(shape: &ModelShape, options: Options, threads: usize) -> Engine<Cpu> {
+fn engine(shape: &ModelShape, options: EngineOptions, threads: usize) -> Engine<CpuOps> {
     let parameters = Parameters::new(shape);
-    let ops = Cpu::new(threads, parameters.len, shape.rms_norm_eps).unwrap();
+    let ops = CpuOps::new(threads, parameters.len, shape.rms_norm_eps).unwrap();
     let mut engine = Engine::new(shape, options, ops);
     engine.write(Buffer::Weights, &weights(shape)).unwrap();
     engine
@@ -139,14 +139,14 @@ fn batch(sequences: usize, context: usize, starts: &[usize]) -> Batch {
     }
 }
 
-fn gradients(engine: &Engine<Cpu>) -> Vec<f32> {
+fn gradients(engine: &Engine<CpuOps>) -> Vec<f32> {
     let mut gradients = vec![0.0; engine.parameters().len];
     engine.read(Buffer::Gradients, &mut gradients).unwrap();
     gradients
 }
 
 /// Losses, gradients and weights of three steps, as bits.
-fn three_steps(options: Options, threads: usize) -> Vec<u64> {
+fn three_steps(options: EngineOptions, threads: usize) -> Vec<u64> {
     let mut engine = engine(&shape(true), options, threads);
     let (one, two) = (batch(3, 300, &[130, 270]), batch(2, 70, &[]));
     let mut bits = Vec::new();
@@ -179,16 +179,16 @@ fn three_steps(options: Options, threads: usize) -> Vec<u64> {
 
 #[test]
 fn threads_and_activation_checkpointing_change_no_bit() {
-    let options = Options { document_mask: true, z_loss: Some(1e-3), ..Options::default() };
+    let options = EngineOptions { document_mask: true, z_loss: Some(1e-3), ..EngineOptions::default() };
     let expected = three_steps(options, 1);
     for threads in [2, 3, 5] {
         assert!(three_steps(options, threads) == expected, "{threads} threads");
     }
-    let options = Options { activation_checkpointing: true, ..options };
+    let options = EngineOptions { activation_checkpointing: true, ..options };
     for threads in [1, 2] {
         assert!(three_steps(options, threads) == expected, "checkpointing, {threads} threads");
     }
-    let without = three_steps(Options { document_mask: false, ..options }, 1);
+    let without = three_steps(EngineOptions { document_mask: false, ..options }, 1);
     assert!(without != expected, "the mask does something");
 }
 
@@ -198,8 +198,9 @@ fn threads_and_activation_checkpointing_change_no_bit() {
 fn masked_documents_do_not_see_each_other() {
     let starts = [0, 3, 120, 128, 129, 255, 300, 520, 599];
     let window = batch(1, 600, &starts);
-    let mut packed = engine(&shape(true), Options { document_mask: true, ..Options::default() }, 2);
-    let mut alone = engine(&shape(true), Options::default(), 2);
+    let mut packed =
+        engine(&shape(true), EngineOptions { document_mask: true, ..EngineOptions::default() }, 2);
+    let mut alone = engine(&shape(true), EngineOptions::default(), 2);
     let losses = packed.token_losses(&window).unwrap();
     packed.accumulate(&window, 1.0).unwrap();
     for (index, &start) in starts.iter().enumerate() {
@@ -232,7 +233,7 @@ fn distance(found: &[f32], expected: &[f32]) -> f64 {
 }
 
 /// What the gradient is of, in f64 from the logits: mean of the cross-entropy and of the weighted squared log-partition.
-fn objective(engine: &mut Engine<Cpu>, batch: &Batch, z_loss: f64) -> f64 {
+fn objective(engine: &mut Engine<CpuOps>, batch: &Batch, z_loss: f64) -> f64 {
     let mut sum = 0.0;
     for row in batch.ids.chunks_exact(batch.context + 1) {
         for position in 0..batch.context {
@@ -250,7 +251,7 @@ const DISTANCE: f64 = 4e-3;
 /// Every tensor's gradient along itself and along random directions, by central differences.
 fn differences_agree(shape: &ModelShape, z_loss: Option<f64>) {
     let window = batch(2, 12, &[]);
-    let mut engine = engine(shape, Options { z_loss, ..Options::default() }, 1);
+    let mut engine = engine(shape, EngineOptions { z_loss, ..EngineOptions::default() }, 1);
     let parameters = engine.parameters().clone();
     engine.zero_gradients().unwrap();
     engine.accumulate(&window, 1.0 / 24.0).unwrap();

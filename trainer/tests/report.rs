@@ -4,12 +4,12 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
-use thimble_trainer::recipe::Recipe;
+use thimble_trainer::recipe::TrainingRecipe;
 use thimble_trainer::report::folder::{self, About, Start};
-use thimble_trainer::report::metrics::{self, Event, MetricsFile, SampleText, Step, ValidationPoint};
+use thimble_trainer::report::metrics::{self, MetricsEvent, MetricsFile, SampleText, Step, ValidationPoint};
 
-fn step(number: u64) -> Event {
-    Event::Step(Step {
+fn step(number: u64) -> MetricsEvent {
+    MetricsEvent::Step(Step {
         step: number,
         stage: "epoch 1".into(),
         loss: 1.0 + 9.0 / number as f64,
@@ -22,11 +22,16 @@ fn step(number: u64) -> Event {
     })
 }
 
-fn validation(number: u64) -> Event {
-    Event::Validation(ValidationPoint { step: number, loss: 2.0, perplexity: 7.389, tokens: number * 1024 })
+fn validation(number: u64) -> MetricsEvent {
+    MetricsEvent::Validation(ValidationPoint {
+        step: number,
+        loss: 2.0,
+        perplexity: 7.389,
+        tokens: number * 1024,
+    })
 }
 
-fn write(run: &Path, events: &[Event]) {
+fn write(run: &Path, events: &[MetricsEvent]) {
     let mut file = MetricsFile::create(run).unwrap();
     events.iter().for_each(|event| file.write(event).unwrap());
     file.sync().unwrap();
@@ -36,7 +41,7 @@ fn write(run: &Path, events: &[Event]) {
 fn what_is_written_is_read() {
     let run = tempfile::tempdir().unwrap();
     let sample = SampleText { step: 2, prompt: "Once".into(), text: " upon\n\"a\" time\u{1f600}".into() };
-    let events = [step(1), step(2), validation(2), Event::Sample(sample)];
+    let events = [step(1), step(2), validation(2), MetricsEvent::Sample(sample)];
     write(run.path(), &events);
     assert_eq!(metrics::read(run.path()).unwrap(), events);
     assert_eq!(metrics::read(&run.path().join("metrics.jsonl")).unwrap(), events);
@@ -51,10 +56,10 @@ fn what_is_written_is_read() {
 #[test]
 fn a_nan_survives_json() {
     let run = tempfile::tempdir().unwrap();
-    let Event::Step(good) = step(1) else { panic!() };
-    write(run.path(), &[Event::Step(Step { loss: f64::NAN, gradient_norm: f64::INFINITY, ..good })]);
+    let MetricsEvent::Step(good) = step(1) else { panic!() };
+    write(run.path(), &[MetricsEvent::Step(Step { loss: f64::NAN, gradient_norm: f64::INFINITY, ..good })]);
     let events = metrics::read(run.path()).unwrap();
-    let [Event::Step(read)] = events.as_slice() else { panic!("{events:?}") };
+    let [MetricsEvent::Step(read)] = events.as_slice() else { panic!("{events:?}") };
     assert!(read.loss.is_nan() && read.gradient_norm.is_nan());
 }
 
@@ -155,7 +160,7 @@ fn plot_writes_a_picture_or_says_why_not() {
     }
 }
 
-fn recipe() -> Recipe {
+fn recipe() -> TrainingRecipe {
     toml::from_str(
         r#"
         name = "tiny-cpu"

@@ -1,4 +1,4 @@
-"""Chats and completions across the border."""
+"""Chats and completions through the FFI."""
 
 import asyncio
 import gc

@@ -41,7 +41,7 @@ class ContextFull(ThimbleError):
 
 
 def from_engine(error: Any) -> ThimbleError:
-    """The exception for an error from across the border."""
+    """The exception for an error from the native library."""
     # Its variants are made in a way that type checkers do not follow.
     kinds: Any = ffi.ApiError
     if isinstance(error, kinds.NotFound):
@@ -59,7 +59,7 @@ def from_engine(error: Any) -> ThimbleError:
 
 @contextmanager
 def translated_errors() -> Iterator[None]:
-    """Raises the package's exceptions in place of those from across the border."""
+    """Raises the package's exceptions in place of those of the native library."""
     try:
         yield
     except ffi.ApiError as error:

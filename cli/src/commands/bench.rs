@@ -1,9 +1,9 @@
 //! `thimble bench`: how fast a model runs on this machine.
 
-use crate::engine::{self, Bench, Mapped, Need};
 use crate::failure::Failure;
 use crate::flags::{Kv, MachineFlags, ModelFlags, at_least_one};
 use crate::model::Location;
+use crate::workspace::{self, Mapped, Need, Workspace};
 use crate::{progress, terminal};
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
@@ -146,7 +146,7 @@ impl Job {
     pub(crate) fn resolve(flags: Flags) -> Result<Job, Failure> {
         let Flags { exact, kernels, kv, backend, .. } = flags.clone();
         let machine = MachineFlags { exact, kernels, kv, backend, ..MachineFlags::default() };
-        engine::settings(&machine, Need::default())?;
+        workspace::settings(&machine, Need::default())?;
         Ok(Job { location: Location::resolve(flags.model.model.as_deref())?, machine, flags })
     }
 
@@ -235,22 +235,22 @@ impl Job {
     ) -> Result<(), Failure> {
         let Some(longest) = cases.iter().map(|case| case.depth + case.tokens).max() else { return Ok(()) };
         let file = mapped.file()?;
-        let plan = engine::chosen(mapped, machine, Need { context: Some(longest), ..Need::default() })?;
-        let mut bench = Bench::new(&plan)?;
+        let plan = workspace::chosen(mapped, machine, Need { context: Some(longest), ..Need::default() })?;
+        let mut bench = Workspace::new(&plan)?;
         let mut generator = bench.generator(&file, &plan)?;
         let vocab = file.config().vocab;
         let tokens: Vec<Token> = (0..longest).map(|i| Token((i * 7919 % vocab) as u32)).collect();
         for &Case { test, tokens: count, depth } in cases {
             if generator.position() < depth {
                 let missing = &tokens[generator.position()..depth];
-                generator.prefill(missing).map_err(engine::engine)?;
+                generator.prefill(missing).map_err(workspace::engine)?;
             }
             let own = &tokens[depth..depth + count];
             let mut speeds = Vec::new();
-            generator.rewind(depth).map_err(engine::engine)?;
+            generator.rewind(depth).map_err(workspace::engine)?;
             let gpu = if test == Test::Decode { work(&mut generator, own[0])? } else { None };
             for round in 0..=self.flags.rounds {
-                generator.rewind(depth).map_err(engine::engine)?;
+                generator.rewind(depth).map_err(workspace::engine)?;
                 let start = Instant::now();
                 match test {
                     Test::Prefill => computed(&mut generator, own, count)?,
@@ -310,7 +310,7 @@ impl Job {
 /// Runs the tokens, so many at a time.
 fn computed(generator: &mut Generator<'_>, tokens: &[Token], at_once: usize) -> Result<(), Failure> {
     for part in tokens.chunks(at_once) {
-        generator.prefill(part).map_err(engine::engine)?;
+        generator.prefill(part).map_err(workspace::engine)?;
         // A GPU may only have been told: the next token is drawn from these.
         generator.tokens_and_logits();
     }
@@ -319,10 +319,10 @@ fn computed(generator: &mut Generator<'_>, tokens: &[Token], at_once: usize) -> 
 
 /// Runs the first token and as many more as there are others, each the likeliest behind the one before.
 fn drawn(generator: &mut Generator<'_>, tokens: &[Token]) -> Result<(), Failure> {
-    let mut sampler = engine::sampler(Sampling::default(), &[], 0)?;
+    let mut sampler = workspace::sampler(Sampling::default(), &[], 0)?;
     let mut next = tokens[0];
     for _ in tokens {
-        generator.prefill(&[next]).map_err(engine::engine)?;
+        generator.prefill(&[next]).map_err(workspace::engine)?;
         next = generator.sample(&mut sampler);
     }
     Ok(())
@@ -340,7 +340,7 @@ fn work(generator: &mut Generator<'_>, token: Token) -> Result<Option<GpuWork>, 
     // None where it was given up for this token.
     let work = dispatches(generator)
         .map(|after| GpuWork { dispatches: after.dispatches - before.dispatches, bytes: after.read_bytes });
-    generator.rewind(position).map_err(engine::engine)?;
+    generator.rewind(position).map_err(workspace::engine)?;
     Ok(work)
 }
 

@@ -1,6 +1,5 @@
 //! `thimble chat`: the terminal around a [`ChatSession`].
 
-use crate::engine::{self, Bench, Mapped, Need};
 use crate::failure::Failure;
 use crate::flags::{ChatFlags, MachineFlags, SamplingFlags};
 use crate::home::Home;
@@ -9,13 +8,15 @@ use crate::line::{Line, Reader};
 use crate::model::Location;
 use crate::slash::{HELP, Input};
 use crate::terminal::Status;
+use crate::workspace::{self, Mapped, Need, Workspace};
 use crate::wrap::{self, Wrap};
 use crate::{resources, terminal};
 use std::io::{IsTerminal, Write};
 use std::path::Path;
-use thimble_host::Plan;
+use thimble_host::InferencePlan;
 use thimble_host::chat::{
-    Answer, ChatError, ChatModel, ChatSession, Conversation, End, Event, Format, LoadedModel, Saved, Turn,
+    Answer, ChatError, ChatEvent, ChatModel, ChatSession, Conversation, End, LoadedModel, PromptFormat,
+    Saved, Turn,
 };
 use thimble_runtime::sampler::Sampling;
 
@@ -53,13 +54,13 @@ impl Job {
         let file = mapped.file()?;
         let context = file.config().context.min(MOST_CONTEXT);
         let need = Need { context: Some(context), lookup: self.lookup, ..Need::default() };
-        let plan = engine::chosen(&mapped, &self.machine, need)?;
-        let mut bench = Bench::new(&plan)?;
+        let plan = workspace::chosen(&mapped, &self.machine, need)?;
+        let mut bench = Workspace::new(&plan)?;
         let generator = bench.generator(&file, &plan)?;
-        let sampling = engine::sampling(&self.sampling, &file, Sampling::ANSWER);
-        let biases = engine::biases(&self.sampling);
-        let sampler = engine::sampler(sampling, &biases, file.config().vocab)?;
-        let model = LoadedModel { file, generator, sampler, format: Format::Chat, kept: None };
+        let sampling = workspace::sampling(&self.sampling, &file, Sampling::ANSWER);
+        let biases = workspace::biases(&self.sampling);
+        let sampler = workspace::sampler(sampling, &biases, file.config().vocab)?;
+        let model = LoadedModel { file, generator, sampler, format: PromptFormat::Chat, kept: None };
         // A model without a template, or one that refuses the system message, fails here and not after the
         // first message.
         let conversation = Conversation { system: self.system.clone(), turns: Vec::new() };
@@ -101,7 +102,7 @@ fn check(
     model: &LoadedModel<'_, '_>,
     conversation: &Conversation,
     location: &Location,
-    plan: &Plan,
+    plan: &InferencePlan,
 ) -> Result<(), Failure> {
     let tokens = model.encode(&conversation.messages(conversation.turns.len(), "hello"));
     let found = tokens.map_err(|error| Failure::chat(&location.typed(), error))?.len();
@@ -111,7 +112,7 @@ fn check(
             what: "the system prompt with a message",
             found,
             room: model.context() - 1,
-            remedy: engine::shorten(plan, model.file.config()),
+            remedy: workspace::shorten(plan, model.file.config()),
         }),
     }
 }
@@ -119,7 +120,7 @@ fn check(
 /// A running chat.
 struct Room<'r, 'a, 'b> {
     job: &'r Job,
-    plan: &'r Plan,
+    plan: &'r InferencePlan,
     session: ChatSession<LoadedModel<'a, 'b>>,
     interrupt: Interrupt,
     seed: u64,
@@ -237,14 +238,14 @@ impl Room<'_, '_, '_> {
         let mut wrap = Wrap::new(if terminal { wrap::terminal_width() } else { None });
         let mut empty = true;
         let answered = self.session.answer::<Failure>(user, answering.flag(), &mut |event| match event {
-            Event::Text(text) => {
+            ChatEvent::Text(text) => {
                 status.clear();
                 empty &= text.trim().is_empty();
                 let text = if terminal { terminal::harmless(text) } else { text.into() };
                 stdout.write_all(wrap.push(&text).as_bytes())?;
                 Ok(stdout.flush()?)
             }
-            Event::Forgot { turns } => {
+            ChatEvent::Forgot { turns } => {
                 status.clear();
                 stdout.write_all(wrap.finish().as_bytes())?;
                 if terminal && wrap.within_line() {
@@ -256,7 +257,7 @@ impl Room<'_, '_, '_> {
                 terminal::note(&format!("(the context is full: the oldest {turns} {plural} way)"));
                 Ok(())
             }
-            Event::Reading { done, of } => {
+            ChatEvent::Reading { done, of } => {
                 status.show(&format!("reading {} of {} tokens", grouped(done), grouped(of)));
                 Ok(())
             }
@@ -278,7 +279,7 @@ impl Room<'_, '_, '_> {
                     End::Context if empty => terminal::note(&format!(
                         "(the message leaves no room for an answer in the context of {} tokens: {})",
                         self.plan.context(),
-                        engine::shorten(self.plan, self.session.model.file.config())
+                        workspace::shorten(self.plan, self.session.model.file.config())
                     )),
                     End::Context => terminal::note("(the context is full: the answer ends here)"),
                     End::Length => terminal::note(&format!(
@@ -291,7 +292,7 @@ impl Room<'_, '_, '_> {
             Err(failure @ Failure::Stdout(_)) => Err(failure),
             Err(Failure::Chat(ChatError::TooLong { found, room })) => {
                 let what = "this message (with the instructions)";
-                let remedy = engine::shorten(self.plan, self.session.model.file.config());
+                let remedy = workspace::shorten(self.plan, self.session.model.file.config());
                 self.fail(&Failure::TooLong { what, found, room, remedy });
                 Ok(false)
             }

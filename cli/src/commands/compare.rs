@@ -1,8 +1,8 @@
 //! `thimble compare`: two results of `thimble eval` side by side.
 
-use crate::engine;
 use crate::failure::Failure;
 use crate::flags::CompareFlags;
+use crate::workspace;
 use std::io::Write;
 use std::path::PathBuf;
 use thimble_eval::Results;
@@ -21,8 +21,8 @@ impl Job {
 
     /// Writes the table.
     pub(crate) fn run(self, stdout: &mut dyn Write) -> Result<(), Failure> {
-        let first = Results::read(&self.first).map_err(engine::engine)?;
-        let second = Results::read(&self.second).map_err(engine::engine)?;
+        let first = Results::read(&self.first).map_err(workspace::engine)?;
+        let second = Results::read(&self.second).map_err(workspace::engine)?;
         Ok(write!(stdout, "{}", thimble_eval::compare(&first, &second))?)
     }
 }

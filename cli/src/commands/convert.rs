@@ -4,7 +4,7 @@ use crate::conversion::{self, Request};
 use crate::failure::Failure;
 use crate::flags::ConvertFlags;
 use crate::model::Location;
-use crate::recipe::Recipe;
+use crate::recipe::QuantizationRecipe;
 use crate::{interrupt, report};
 use clap::{Args, ValueEnum};
 use std::io::Write;
@@ -41,7 +41,7 @@ pub(crate) struct Job {
 }
 
 enum Target {
-    Thimble(Box<Recipe>),
+    Thimble(Box<QuantizationRecipe>),
     Gguf(GgufType),
 }
 
@@ -64,7 +64,7 @@ impl Job {
                     "--type is for GGUF files: add --to gguf, or use --quant".to_string(),
                 ));
             }
-            (Format::Gguf, _) if recipe != Recipe::default() => {
+            (Format::Gguf, _) if recipe != QuantizationRecipe::default() => {
                 return Err(Failure::Usage(
                     "--quant, --recipe, --calibrate, --target-bits and --target-bytes are for .thimble files: GGUF files take --type"
                         .to_string(),

@@ -6,7 +6,7 @@ use clap::Args;
 use serde::Serialize;
 use std::io::Write;
 use std::path::PathBuf;
-use thimble_host::{Choice, choices};
+use thimble_host::{BackendChoice, choices};
 
 /// `thimble devices`.
 #[derive(Args, Clone, Debug)]
@@ -38,7 +38,7 @@ enum AdapterReport {}
 #[derive(Serialize)]
 struct Output {
     adapters: Vec<AdapterReport>,
-    choices: Vec<Choice>,
+    choices: Vec<BackendChoice>,
 }
 
 impl Job {
@@ -65,7 +65,7 @@ impl Job {
             show(adapter, stdout)?;
         }
         for choice in &output.choices {
-            let Choice { model, settings, adapter, backend, why, .. } = choice;
+            let BackendChoice { model, settings, adapter, backend, why, .. } = choice;
             let adapter = adapter.as_deref().unwrap_or("no adapter");
             writeln!(stdout, "auto: {backend} for {model} ({settings}; {adapter})\n    {why}")?;
         }

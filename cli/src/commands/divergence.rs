@@ -1,17 +1,17 @@
 //! `thimble divergence`: how far a model's predictions on a text are from a reference's.
 
-use crate::engine::{self, Mapped};
 use crate::failure::Failure;
 use crate::flags::{Kv, ModelFlags, at_least_one, at_least_two};
 use crate::model::Location;
 use crate::scratch::Scratch;
+use crate::workspace::{self, Mapped};
 use crate::{input, progress, terminal};
 use clap::Args;
 use serde::Serialize;
 use std::io::Write;
 use std::path::PathBuf;
 use thimble_eval::divergence::{Divergence, Pair, divergence};
-use thimble_host::{BackendKind, KernelKind, Settings};
+use thimble_host::{BackendKind, InferenceSettings, KernelKind};
 use thimble_runtime::Token;
 use thimble_runtime::tokenizer::Specials;
 
@@ -110,21 +110,21 @@ impl Job {
         let most = flags.windows.unwrap_or(usize::MAX);
         let windows: Vec<&[Token]> = tokens.chunks_exact(window).take(most).collect();
         if windows.is_empty() {
-            return Err(engine::no_window(tokens.len(), window));
+            return Err(workspace::no_window(tokens.len(), window));
         }
-        let settings = Settings {
+        let settings = InferenceSettings {
             threads: flags.threads,
             kernels: self.kernels,
             kv: flags.kv.map(Kv::kind),
             exact: flags.exact,
             backend: flags.backend,
-            ..Settings::default()
+            ..InferenceSettings::default()
         };
-        let settings = engine::decided(&model, &settings)?;
+        let settings = workspace::decided(&model, &settings)?;
         let bar = progress::steps("windows", windows.len() as u64);
         let found = divergence(pair, &windows, &settings, &mut |done| bar.set_position(done as u64));
         bar.finish_and_clear();
-        let found = found.map_err(engine::engine)?;
+        let found = found.map_err(workspace::engine)?;
         if let Some(at) = unlike {
             terminal::note(&format!(
                 "note: the model would cut the text into other tokens from token {at} on; both got the reference's"
@@ -152,7 +152,7 @@ impl Job {
         reference: &Mapped,
         text: &str,
     ) -> Result<(Vec<Token>, Option<usize>), Failure> {
-        let ids = |mapped: &Mapped| engine::encode(&mapped.file()?.tokenizer(), text, Specials::Parse);
+        let ids = |mapped: &Mapped| workspace::encode(&mapped.file()?.tokenizer(), text, Specials::Parse);
         let (own, tokens) = (ids(model)?, ids(reference)?);
         let unlike = own.iter().zip(&tokens).position(|(a, b)| a != b);
         Ok((tokens, unlike))

@@ -1,22 +1,24 @@
 //! `thimble eval`: the benchmarks of the published table.
 
-use crate::engine::{self, Mapped, Need};
 use crate::failure::Failure;
 use crate::flags::{EvalFlags, MachineFlags};
 use crate::home::Home;
 use crate::model::Location;
 use crate::terminal;
+use crate::workspace::{self, Mapped, Need};
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use thimble_eval::{Ended, EvalError, Evaluated, Evaluation, Hub, Selection, Source, Task, Watch};
+use thimble_eval::{
+    DataSource, Ended, EvalError, Evaluated, Evaluation, HubDatasets, Selection, Task, Watch,
+};
 
 /// Which model on which items.
 pub(crate) struct Job {
     location: Location,
     tasks: Vec<Task>,
-    source: Source,
+    source: DataSource,
     selection: Selection,
     output: Option<PathBuf>,
     samples: Option<PathBuf>,
@@ -32,8 +34,8 @@ impl Job {
     pub(crate) fn resolve(flags: EvalFlags) -> Result<Job, Failure> {
         let named = std::env::var_os(DATA).filter(|folder| !folder.is_empty()).map(PathBuf::from);
         let source = match flags.data.or(named) {
-            Some(folder) => Source::Folder(folder),
-            None => Source::Hub(Hub { cache: Home::find()?.data(), endpoint: None }),
+            Some(folder) => DataSource::Folder(folder),
+            None => DataSource::Hub(HubDatasets { cache: Home::find()?.data(), endpoint: None }),
         };
         Ok(Job {
             location: Location::resolve(flags.model.model.as_deref())?,
@@ -50,11 +52,11 @@ impl Job {
     /// Evaluates: the table to stdout, progress to stderr.
     pub(crate) fn run(self, stdout: &mut dyn Write) -> Result<(), Failure> {
         let mapped = Mapped::open(&self.location.fetch()?)?;
-        let settings = engine::settings(&self.machine, Need::default())?;
+        let settings = workspace::settings(&self.machine, Need::default())?;
         let evaluation = Evaluation {
             model: mapped.model(),
             name: self.location.name(),
-            settings: engine::decided(&mapped, &settings)?,
+            settings: workspace::decided(&mapped, &settings)?,
             tasks: self.tasks.clone(),
             source: self.source.clone(),
             selection: self.selection,
@@ -96,7 +98,7 @@ impl Job {
 fn failure(error: EvalError) -> Failure {
     match error {
         EvalError::UnknownTask { .. } | EvalError::NoTasks => Failure::Usage(error.to_string()),
-        other => engine::engine(other),
+        other => workspace::engine(other),
     }
 }
 

@@ -42,8 +42,8 @@ impl Job {
         interrupt::tidying()?;
         let model = self.model.fetch_source()?;
         let bar = progress::bytes("exporting", 0);
-        let written = thimble_converter::read::open(&model).and_then(|checkpoint| {
-            export(&checkpoint, &self.output, self.dtype, &mut |progress| {
+        let written = thimble_converter::read::open(&model).and_then(|model| {
+            export(&model, &self.output, self.dtype, &mut |progress| {
                 bar.set_length(progress.total);
                 bar.set_position(progress.done);
             })

@@ -1,10 +1,10 @@
 //! `thimble inspect`: what a file holds, and the memory that it takes.
 
-use crate::engine::{self, LOOKUP, Mapped, Need};
 use crate::failure::Failure;
 use crate::flags::{InspectFlags, MachineFlags};
 use crate::model::Location;
 use crate::terminal;
+use crate::workspace::{self, LOOKUP, Mapped, Need};
 use serde::Serialize;
 use serde_json::Value;
 use std::io::{IsTerminal, Write};
@@ -28,7 +28,7 @@ struct Output {
     encodings: Vec<Tensors>,
     parameters: u64,
     bits_per_weight: f64,
-    memory: Memory,
+    memory: InferenceMemory,
     chat: Option<&'static str>,
     provenance: Value,
     /// The stop tokens as a person reads them.
@@ -69,7 +69,7 @@ struct Tensors {
 }
 
 #[derive(Serialize)]
-struct Memory {
+struct InferenceMemory {
     context: usize,
     bytes: usize,
     backend: &'static str,
@@ -87,8 +87,9 @@ impl Job {
         let mapped = Mapped::open(&path)?;
         let file = mapped.file()?;
         let need = Need { context: Some(file.config().context), lookup: LOOKUP, ..Need::default() };
-        let plan = engine::plan(file.config(), &self.machine, need)?;
-        let memory = Memory { context: plan.context(), bytes: plan.bytes(), backend: plan.kernels().name() };
+        let plan = workspace::plan(file.config(), &self.machine, need)?;
+        let memory =
+            InferenceMemory { context: plan.context(), bytes: plan.bytes(), backend: plan.kernels().name() };
         let output = Output::new(path, &file, memory);
         if self.json {
             serde_json::to_writer_pretty(&mut *stdout, &output).map_err(std::io::Error::from)?;
@@ -104,7 +105,7 @@ impl Job {
 }
 
 impl Output {
-    fn new(path: PathBuf, file: &ModelFile<'_>, memory: Memory) -> Output {
+    fn new(path: PathBuf, file: &ModelFile<'_>, memory: InferenceMemory) -> Output {
         let config = file.config();
         let bits = |bytes: u64, weights: u64| bytes as f64 * 8.0 / weights.max(1) as f64;
         let weights = |tensor: &TensorRecord| u64::from(tensor.rows) * u64::from(tensor.columns);

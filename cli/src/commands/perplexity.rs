@@ -1,9 +1,9 @@
 //! `thimble perplexity`: how well a model predicts a text.
 
-use crate::engine::{self, Bench, Mapped, Need};
 use crate::failure::Failure;
 use crate::flags::{MachineFlags, PerplexityFlags};
 use crate::model::Location;
+use crate::workspace::{self, Mapped, Need, Workspace};
 use crate::{input, progress};
 use serde::Serialize;
 use std::io::Write;
@@ -67,21 +67,21 @@ impl Job {
             )));
         }
         let need = Need { context: Some(window), logit_rows: Some(ROWS), ..Need::default() };
-        let plan = engine::chosen(&mapped, &self.machine, need)?;
-        let tokens = engine::encode(&file.tokenizer(), &text, Specials::Parse)?;
+        let plan = workspace::chosen(&mapped, &self.machine, need)?;
+        let tokens = workspace::encode(&file.tokenizer(), &text, Specials::Parse)?;
         let most = self.windows.unwrap_or(usize::MAX);
         let windows = (tokens.len() / window).min(most);
         if windows == 0 {
-            return Err(engine::no_window(tokens.len(), window));
+            return Err(workspace::no_window(tokens.len(), window));
         }
-        let mut bench = Bench::new(&plan)?;
+        let mut bench = Workspace::new(&plan)?;
         let mut generator = bench.generator(&file, &plan)?;
         let bar = progress::steps("windows", windows as u64);
         let mut sum = 0.0;
         for tokens in tokens.chunks_exact(window).take(windows) {
-            generator.rewind(0).map_err(engine::engine)?;
+            generator.rewind(0).map_err(workspace::engine)?;
             let mut each = |scored: Scored| sum -= scored.log_probability;
-            generator.score(tokens, 1, &mut each).map_err(engine::engine)?;
+            generator.score(tokens, 1, &mut each).map_err(workspace::engine)?;
             bar.inc(1);
         }
         bar.finish_and_clear();

@@ -1,15 +1,15 @@
 //! `thimble run`: continues a text.
 
-use crate::engine::{self, Bench, Mapped, Need};
 use crate::failure::Failure;
 use crate::flags::{MachineFlags, RunFlags, SamplingFlags};
 use crate::model::Location;
 use crate::prompt::{self, Prompt};
+use crate::workspace::{self, Mapped, Need, Workspace};
 use crate::{resources, terminal};
 use serde::Serialize;
 use std::io::{IsTerminal, Write};
 use std::time::Instant;
-use thimble_host::{Generator, Plan, chat};
+use thimble_host::{Generator, InferencePlan, chat};
 use thimble_runtime::Token;
 use thimble_runtime::chat::{Message, Speaker};
 use thimble_runtime::format::ModelFile;
@@ -68,7 +68,7 @@ struct Stats {
     decode_tokens: usize,
     decode_seconds: f64,
     /// Tokens that were proposed by `--lookup` and took no pass of their own.
-    foreseen_tokens: usize,
+    accepted_draft_tokens: usize,
     /// From the start of the process until the first token was chosen; `null` if none was.
     first_token_seconds: Option<f64>,
     peak_resident_bytes: Option<u64>,
@@ -85,7 +85,7 @@ struct Completion {
     finish: Finish,
     prefill_seconds: f64,
     decode_seconds: f64,
-    foreseen_tokens: usize,
+    accepted_draft_tokens: usize,
     first_token_seconds: Option<f64>,
     seed: u64,
     /// What computed it in the end.
@@ -134,16 +134,16 @@ impl Job {
         let prompt = self.encode(&file, &prompt)?;
         let needed = prompt.len().saturating_add(self.amount.tokens).clamp(1, file.config().context);
         let need = Need { context: Some(needed), lookup: self.lookup, ..Need::default() };
-        let plan = engine::chosen(&mapped, &self.machine, need)?;
+        let plan = workspace::chosen(&mapped, &self.machine, need)?;
         if prompt.len() > plan.context() {
             return Err(Failure::TooLong {
                 what: "the prompt",
                 found: prompt.len(),
                 room: plan.context(),
-                remedy: engine::shorten(&plan, file.config()),
+                remedy: workspace::shorten(&plan, file.config()),
             });
         }
-        let mut bench = Bench::new(&plan)?;
+        let mut bench = Workspace::new(&plan)?;
         let mut generator = bench.generator(&file, &plan)?;
         let quiet = &mut |_: &str| Ok(());
         let mut print = |text: &str| {
@@ -167,7 +167,7 @@ impl Job {
     fn encode(&self, file: &ModelFile<'_>, prompt: &str) -> Result<Vec<Token>, Failure> {
         let tokenizer = file.tokenizer();
         let tokens = match &self.chat {
-            None => engine::encode(&tokenizer, prompt, self.specials)?,
+            None => workspace::encode(&tokenizer, prompt, self.specials)?,
             Some(system) => {
                 let system = system.as_deref().map(|text| Message { speaker: Speaker::System, text });
                 let user = Message { speaker: Speaker::User, text: prompt };
@@ -177,7 +177,7 @@ impl Job {
             }
         };
         match tokens.is_empty() {
-            true => Ok(vec![engine::end_of_text(file)?]),
+            true => Ok(vec![workspace::end_of_text(file)?]),
             false => Ok(tokens),
         }
     }
@@ -191,15 +191,15 @@ impl Job {
     ) -> Result<Completion, Failure> {
         let (tokenizer, config) = (file.tokenizer(), file.config());
         let defaults = if self.chat.is_some() { Sampling::ANSWER } else { Sampling::CONTINUATION };
-        let sampling = engine::sampling(&self.sampling, file, defaults);
-        let biases = engine::biases(&self.sampling);
-        let mut sampler = engine::sampler(sampling, &biases, config.vocab)?;
+        let sampling = workspace::sampling(&self.sampling, file, defaults);
+        let biases = workspace::biases(&self.sampling);
+        let mut sampler = workspace::sampler(sampling, &biases, config.vocab)?;
         let stops: Vec<&[u8]> = self.stops.iter().map(String::as_bytes).collect();
         let mut held = vec![0; StopMatcher::buffer_len(&stops)];
-        let mut stream = TextStream::new(&stops, &mut held).map_err(engine::engine)?;
+        let mut stream = TextStream::new(&stops, &mut held).map_err(workspace::engine)?;
 
         let begin = Instant::now();
-        generator.prefill(prompt).map_err(engine::engine)?;
+        generator.prefill(prompt).map_err(workspace::engine)?;
         // A GPU may only have been told: waits for what it makes of it.
         generator.tokens_and_logits();
         let prefill_seconds = begin.elapsed().as_secs_f64();
@@ -233,7 +233,7 @@ impl Job {
             if generator.position() == generator.context() {
                 break Finish::Context;
             }
-            generator.prefill(&[token]).map_err(engine::engine)?;
+            generator.prefill(&[token]).map_err(workspace::engine)?;
         };
         let shown = text.len();
         stream.finish(&mut |piece| text.push_str(piece));
@@ -241,21 +241,26 @@ impl Job {
             show(&text[shown..])?;
         }
         let decode_seconds = begin.elapsed().as_secs_f64();
-        let foreseen_tokens = generator.foreseen();
+        let accepted_draft_tokens = generator.accepted_draft_tokens();
         Ok(Completion {
             ids,
             text,
             finish,
             prefill_seconds,
             decode_seconds,
-            foreseen_tokens,
+            accepted_draft_tokens,
             first_token_seconds,
             seed: sampling.seed,
             processors: generator.sequence().processors(),
         })
     }
 
-    fn output<'a>(&self, prompt: &[Token], completion: &'a Completion, plan: &'a Plan) -> Output<'a> {
+    fn output<'a>(
+        &self,
+        prompt: &[Token],
+        completion: &'a Completion,
+        plan: &'a InferencePlan,
+    ) -> Output<'a> {
         let numbers = |tokens: &[Token]| tokens.iter().map(|token| token.0).collect();
         Output {
             prompt_ids: numbers(prompt),
@@ -267,7 +272,7 @@ impl Job {
                 prefill_seconds: completion.prefill_seconds,
                 decode_tokens: completion.ids.len(),
                 decode_seconds: completion.decode_seconds,
-                foreseen_tokens: completion.foreseen_tokens,
+                accepted_draft_tokens: completion.accepted_draft_tokens,
                 first_token_seconds: completion.first_token_seconds,
                 peak_resident_bytes: resources::peak_resident_bytes(),
                 plan_bytes: plan.bytes(),

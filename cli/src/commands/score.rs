@@ -1,9 +1,9 @@
 //! `thimble score`: log-likelihoods of continuations, as lm-evaluation-harness defines them.
 
-use crate::engine::{self, Bench, Mapped, Need};
 use crate::failure::Failure;
 use crate::flags::{MachineFlags, ScoreFlags};
 use crate::model::Location;
+use crate::workspace::{self, Mapped, Need, Workspace};
 use crate::{input, progress};
 use serde_json::{Map, Value, json};
 use std::io::Write;
@@ -34,8 +34,8 @@ impl Job {
         let mapped = Mapped::open(&self.location.fetch()?)?;
         let file = mapped.file()?;
         let need = Need { context: Some(file.config().context), logit_rows: Some(ROWS), ..Need::default() };
-        let plan = engine::chosen(&mapped, &self.machine, need)?;
-        let mut bench = Bench::new(&plan)?;
+        let plan = workspace::chosen(&mapped, &self.machine, need)?;
+        let mut bench = Workspace::new(&plan)?;
         let mut generator = bench.generator(&file, &plan)?;
         let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
         let bar = progress::steps("scoring", lines.clone().count() as u64);
@@ -50,7 +50,7 @@ impl Job {
                 text.ok_or_else(|| wrong(format!("expected a text in the field {name:?}")))
             };
             let request = Request::new(&file, field("context")?, field("continuation")?);
-            let request = request.map_err(engine::engine)?.fit(plan.context());
+            let request = request.map_err(workspace::engine)?.fit(plan.context());
             let request = request.map_err(|error| wrong(error.to_string()))?;
             let (sum, greedy) = score(&mut generator, &request)?;
             object.insert("loglikelihood".to_string(), json!(sum));
@@ -78,6 +78,6 @@ fn score(generator: &mut Generator<'_>, request: &Request) -> Result<(f64, bool)
         sum += scored.log_probability;
         greedy &= scored.greedy;
     };
-    generator.score(&tokens[reused..], from - reused, &mut each).map_err(engine::engine)?;
+    generator.score(&tokens[reused..], from - reused, &mut each).map_err(workspace::engine)?;
     Ok((sum, greedy))
 }

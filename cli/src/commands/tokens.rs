@@ -1,10 +1,10 @@
 //! `thimble tokens`: text to ids and back.
 
-use crate::engine::{self, Mapped};
 use crate::failure::Failure;
 use crate::flags::TokensFlags;
 use crate::input;
 use crate::model::Location;
+use crate::workspace::{self, Mapped};
 use std::io::Write;
 use thimble_runtime::Token;
 use thimble_runtime::tokenizer::{Specials, Tokenizer};
@@ -36,7 +36,7 @@ impl Job {
         if self.decode {
             return decode(&tokenizer, &text, self.json, stdout);
         }
-        let ids = engine::encode(&tokenizer, &text, self.specials)?;
+        let ids = workspace::encode(&tokenizer, &text, self.specials)?;
         let ids: Vec<u32> = ids.iter().map(|token| token.0).collect();
         if self.json {
             return write_json(&serde_json::json!({ "ids": ids, "count": ids.len() }), stdout);

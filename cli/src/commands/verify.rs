@@ -1,9 +1,9 @@
 //! `thimble verify`: every byte against its checksum.
 
-use crate::engine::Mapped;
 use crate::failure::Failure;
 use crate::flags::VerifyFlags;
 use crate::model::Location;
+use crate::workspace::Mapped;
 use std::io::Write;
 
 /// Which file.

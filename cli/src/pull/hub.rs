@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use thimble_hub::{Event, Hub, HubError, Repo, Repository};
+use thimble_hub::{DownloadEvent, Hub, HubError, Repo, Repository};
 use thiserror::Error;
 
 /// Why the hub gave no model.
@@ -125,12 +125,12 @@ impl Source {
         }
         let mut bar: Option<ProgressBar> = None;
         let path = self.repository.download(file, &mut |event| match event {
-            Event::Size { total, there } => {
+            DownloadEvent::Size { total, there } => {
                 let total = total.unwrap_or_default();
                 bar.get_or_insert_with(|| progress::bytes(file, total)).set_position(there);
             }
-            Event::Read(bytes) => bar.iter().for_each(|bar| bar.inc(bytes)),
-            Event::Waiting => {
+            DownloadEvent::Read(bytes) => bar.iter().for_each(|bar| bar.inc(bytes)),
+            DownloadEvent::Waiting => {
                 terminal::note(&format!("another program is downloading {file}: waiting for it"));
             }
         });

@@ -1,7 +1,7 @@
 //! Measured sensitivities in a file, so that other sizes of the same model need no second measurement.
 
 use super::{Choice, Sensitivity};
-use crate::read::{Checkpoint, Stored};
+use crate::read::{SourceModel, Stored};
 use crate::write::{AtomicFile, write_error};
 use crate::{ConvertError, recipe};
 use serde::{Deserialize, Serialize};
@@ -31,15 +31,15 @@ struct Matrix {
 }
 
 /// A number that differs between models and between texts: a hash of shape, weights and windows of tokens.
-pub(super) fn fingerprint(checkpoint: &Checkpoint, windows: &[Vec<u32>]) -> Result<String, ConvertError> {
+pub(super) fn fingerprint(model: &SourceModel, windows: &[Vec<u32>]) -> Result<String, ConvertError> {
     let mut hash = Xxh3::new();
-    hash.update(&checkpoint.config.emit());
+    hash.update(&model.config.emit());
     let mut bytes = Vec::new();
-    for tensor in checkpoint.tensors() {
+    for tensor in model.tensors() {
         hash.update(format!("{:?}", tensor.kind).as_bytes());
         // Some megabytes at a time.
         for first in (0..tensor.rows).step_by(1024) {
-            checkpoint.read_rows(tensor, first..tensor.rows.min(first + 1024), &mut bytes)?;
+            model.read_rows(tensor, first..tensor.rows.min(first + 1024), &mut bytes)?;
             hash.update(&bytes);
         }
     }
@@ -49,8 +49,8 @@ pub(super) fn fingerprint(checkpoint: &Checkpoint, windows: &[Vec<u32>]) -> Resu
     Ok(format!("{:016x}", hash.digest()))
 }
 
-fn matrices(checkpoint: &Checkpoint) -> impl Iterator<Item = (usize, &Stored)> {
-    checkpoint.tensors().iter().enumerate().filter(|(_, tensor)| !tensor.role.is_norm())
+fn matrices(model: &SourceModel) -> impl Iterator<Item = (usize, &Stored)> {
+    model.tensors().iter().enumerate().filter(|(_, tensor)| !tensor.role.is_norm())
 }
 
 impl Sensitivity {
@@ -60,7 +60,7 @@ impl Sensitivity {
     /// The file cannot be read or is of something else than `fingerprint` says.
     pub(super) fn read(
         path: &Path,
-        checkpoint: &Checkpoint,
+        model: &SourceModel,
         fingerprint: &str,
     ) -> Result<Option<Sensitivity>, ConvertError> {
         let text = match fs::read(path) {
@@ -73,11 +73,11 @@ impl Sensitivity {
         let fault = |what: &str| ConvertError::Recipe {
             reason: format!("{} {what}: remove it or name another file", path.display()),
         };
-        if kept.of != fingerprint || kept.matrices.len() != matrices(checkpoint).count() {
+        if kept.of != fingerprint || kept.matrices.len() != matrices(model).count() {
             return Err(fault("was measured on another model or another text"));
         }
-        let mut choices: Vec<Vec<Choice>> = checkpoint.tensors().iter().map(Choice::of_norm).collect();
-        for ((place, tensor), matrix) in matrices(checkpoint).zip(kept.matrices) {
+        let mut choices: Vec<Vec<Choice>> = model.tensors().iter().map(Choice::of_norm).collect();
+        for ((place, tensor), matrix) in matrices(model).zip(kept.matrices) {
             for (name, divergence) in matrix.divergence {
                 if !(divergence.is_finite() && divergence >= 0.0) {
                     return Err(fault(&format!("gives {} a divergence of {divergence}", matrix.name)));
@@ -97,11 +97,11 @@ impl Sensitivity {
     pub(super) fn keep(
         &self,
         path: &Path,
-        checkpoint: &Checkpoint,
+        model: &SourceModel,
         fingerprint: String,
     ) -> Result<(), ConvertError> {
         let divergence = |choice: &Choice| (choice.encoding.name().to_owned(), choice.divergence);
-        let matrices = matrices(checkpoint).map(|(place, tensor)| Matrix {
+        let matrices = matrices(model).map(|(place, tensor)| Matrix {
             name: tensor.name.clone(),
             divergence: self.choices[place].iter().map(divergence).collect(),
         });

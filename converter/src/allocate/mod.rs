@@ -8,9 +8,11 @@ mod kept;
 mod sensitivity;
 
 use crate::calibrate::{self, Cut, windows};
-use crate::plan::Plan;
-use crate::read::{Checkpoint, Stored};
-use crate::{ConvertError, Options, Progress, Sections, Stage, Table, Target};
+use crate::plan::ConversionPlan;
+use crate::read::{SourceModel, Stored};
+use crate::{
+    ConversionOptions, ConversionProgress, ConversionStage, ConvertError, Sections, SizeTarget, Table,
+};
 use choose::choose;
 use kept::fingerprint;
 use sensitivity::measure;
@@ -64,22 +66,22 @@ impl Sensitivity {
     /// The text has not a whole window, a weight is not finite, the source cannot be read, or `keep` is of another
     /// model or text.
     pub(crate) fn measure(
-        checkpoint: &Checkpoint,
+        model: &SourceModel,
         tokenizer: &[u8],
         text: &str,
         keep: Option<&Path>,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Sensitivity, ConvertError> {
-        let windows = windows(tokenizer, &checkpoint.config, text, CUT)?;
+        let windows = windows(tokenizer, &model.config, text, CUT)?;
         let Some(path) = keep else {
-            return Ok(Sensitivity { choices: measure(checkpoint, &windows, progress)? });
+            return Ok(Sensitivity { choices: measure(model, &windows, progress)? });
         };
-        let of = fingerprint(checkpoint, &windows)?;
-        if let Some(kept) = Sensitivity::read(path, checkpoint, &of)? {
+        let of = fingerprint(model, &windows)?;
+        if let Some(kept) = Sensitivity::read(path, model, &of)? {
             return Ok(kept);
         }
-        let measured = Sensitivity { choices: measure(checkpoint, &windows, progress)? };
-        measured.keep(path, checkpoint, of)?;
+        let measured = Sensitivity { choices: measure(model, &windows, progress)? };
+        measured.keep(path, model, of)?;
         Ok(measured)
     }
 
@@ -107,30 +109,29 @@ const TRIES: usize = 12;
 /// # Errors
 /// Those of [`Sensitivity::measure`] and [`Sensitivity::allocate`], and a target that no choice of encodings meets.
 pub(crate) fn plan(
-    checkpoint: &Checkpoint,
+    model: &SourceModel,
     sections: &Sections,
-    options: &Options,
-    target: Target,
-    progress: &mut dyn FnMut(Progress<'_>),
-) -> Result<Plan, ConvertError> {
+    options: &ConversionOptions,
+    target: SizeTarget,
+    progress: &mut dyn FnMut(ConversionProgress<'_>),
+) -> Result<ConversionPlan, ConvertError> {
     let text = options.calibration.as_deref().unwrap_or(calibrate::default_text());
     let keep = options.sensitivities.as_deref();
-    let sensitivity =
-        Sensitivity::measure(checkpoint, &sections.tokenizer, text, keep, &mut |done, total| {
-            progress(Progress::steps(Stage::Measuring, done, total));
-        })?;
+    let sensitivity = Sensitivity::measure(model, &sections.tokenizer, text, keep, &mut |done, total| {
+        progress(ConversionProgress::steps(ConversionStage::Measuring, done, total));
+    })?;
     let plan = |budget: u64| {
         let Allocation { encodings, divergence } = sensitivity.allocate(budget)?;
-        let table = Table::of(&checkpoint.config, &encodings);
-        Plan::new(checkpoint, sections, options, &encodings, Some((table, divergence)))
+        let table = Table::of(&model.config, &encodings);
+        ConversionPlan::new(model, sections, options, &encodings, Some((table, divergence)))
     };
     let size = match target {
-        Target::Bits(bits) => return plan((bits * checkpoint.config.parameters() as f64 / 8.0) as u64),
-        Target::Bytes(bytes) => bytes,
+        SizeTarget::Bits(bits) => return plan((bits * model.config.parameters() as f64 / 8.0) as u64),
+        SizeTarget::Bytes(bytes) => bytes,
     };
     // The provenance holds the choice, so that its length is not known before.
     let mut budget = size.saturating_sub(sections.tokenizer.len() as u64);
-    let mut best: Option<Plan> = None;
+    let mut best: Option<ConversionPlan> = None;
     for _ in 0..TRIES {
         let tried = plan(budget)?;
         let length = tried.contents.file_len();

@@ -4,11 +4,11 @@ use super::Choice;
 use crate::calibrate::model::{FloatModel, matrix, project, stored_values};
 use crate::calibrate::{ops, plain};
 use crate::quantize::Coder;
-use crate::read::Checkpoint;
+use crate::read::SourceModel;
 use crate::{ConvertError, write};
 use candle_core::{Result as Computed, Tensor};
 use rayon::prelude::*;
-use thimble_runtime::format::{Encoding, Role};
+use thimble_runtime::format::{Encoding, TensorRole};
 
 /// What matrices may be stored as. Eight bits cost less with a scale for each row, and embeddings lose nothing by it;
 /// groups are the better eight bits elsewhere.
@@ -18,8 +18,8 @@ const BODY: [Encoding; 6] =
 const MEASURED: Encoding = Encoding::Q4Nl;
 
 /// The f32 model and what flows through it.
-struct Model<'c> {
-    checkpoint: &'c Checkpoint,
+struct Measurement<'c> {
+    model: &'c SourceModel,
     float: FloatModel,
     windows: &'c [Vec<u32>],
     /// The residual streams in front of every layer and behind the last one, by layer and window.
@@ -66,7 +66,7 @@ impl Predictions {
     }
 }
 
-impl Model<'_> {
+impl Measurement<'_> {
     fn embed(&self, embedding: &Tensor) -> Computed<Vec<Tensor>> {
         self.windows.iter().map(|window| self.float.shape.embed(embedding, window)).collect()
     }
@@ -81,7 +81,7 @@ impl Model<'_> {
 
     /// Mean divergence of predictions that follow from these residual streams, in nats per token.
     fn divergence(&self, x: &[Tensor], head: &Tensor) -> Computed<f64> {
-        let vocab = self.checkpoint.config.vocab;
+        let vocab = self.model.config.vocab;
         let mut sum = 0.0;
         for (x, reference) in x.iter().zip(&self.reference) {
             sum += reference.divergence(&self.float.logits(x, head)?, vocab);
@@ -126,10 +126,10 @@ impl Model<'_> {
         inputs: &Tensor,
         measured: impl FnOnce(Tensor) -> Computed<f64>,
     ) -> Result<Vec<Choice>, ConvertError> {
-        let tensor = &self.checkpoint.tensors()[place];
+        let tensor = &self.model.tensors()[place];
         let quantized = |encoding| -> Result<Tensor, ConvertError> {
             let records = write::layout([(tensor, encoding)])?;
-            let rounded = plain(self.checkpoint, tensor, &records[0])?;
+            let rounded = plain(self.model, tensor, &records[0])?;
             Ok(matrix(stored_values(tensor, encoding, &rounded.bytes)?, tensor.rows, tensor.columns)?)
         };
         // Energy of the difference that a form makes to the outputs.
@@ -147,8 +147,8 @@ impl Model<'_> {
             choices.extend(Choice::new(encoding, tensor.rows, tensor.columns, divergence * part));
         }
         // A source of few bits may have an exact form that is no larger than others.
-        let exact = tensor.exact().filter(|&twin| Coder::new(twin).is_some());
-        choices.extend(exact.and_then(|twin| Choice::new(twin, tensor.rows, tensor.columns, 0.0)));
+        let exact = tensor.exact().filter(|&lossless| Coder::new(lossless).is_some());
+        choices.extend(exact.and_then(|lossless| Choice::new(lossless, tensor.rows, tensor.columns, 0.0)));
         Ok(choices)
     }
 }
@@ -157,29 +157,29 @@ impl Model<'_> {
 ///
 /// Takes 4 bytes of memory for each weight of the model, and 8 for each token and entry of the vocabulary.
 pub(super) fn measure(
-    checkpoint: &Checkpoint,
+    model: &SourceModel,
     windows: &[Vec<u32>],
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Vec<Vec<Choice>>, ConvertError> {
-    let config = checkpoint.config;
+    let config = model.config;
     let longest = windows.iter().map(Vec::len).max().unwrap_or(0);
-    let float = FloatModel::load(checkpoint, longest)?;
-    let mut model = Model { checkpoint, float, windows, before: Vec::new(), reference: Vec::new() };
-    model.before.push(model.embed(&model.float.embedding)?);
-    for layer in &model.float.layers {
-        let x = &model.before[model.before.len() - 1];
-        let x = x.par_iter().map(|x| model.float.shape.layer(x, layer)).collect::<Computed<_>>()?;
-        model.before.push(x);
+    let float = FloatModel::load(model, longest)?;
+    let mut measurement = Measurement { model, float, windows, before: Vec::new(), reference: Vec::new() };
+    measurement.before.push(measurement.embed(&measurement.float.embedding)?);
+    for layer in &measurement.float.layers {
+        let x = &measurement.before[measurement.before.len() - 1];
+        let x = x.par_iter().map(|x| measurement.float.shape.layer(x, layer)).collect::<Computed<_>>()?;
+        measurement.before.push(x);
     }
-    for x in &model.before[config.layers] {
-        let logits = model.float.logits(x, model.float.head())?;
-        model.reference.push(Predictions::new(logits, config.vocab));
+    for x in &measurement.before[config.layers] {
+        let logits = measurement.float.logits(x, measurement.float.head())?;
+        measurement.reference.push(Predictions::new(logits, config.vocab));
     }
-    let model = model;
-    let tensors = checkpoint.tensors();
-    let last: Vec<Tensor> = model.before[config.layers]
+    let measurement = measurement;
+    let tensors = model.tensors();
+    let last: Vec<Tensor> = measurement.before[config.layers]
         .iter()
-        .map(|x| model.float.shape.norm(x, &model.float.norm))
+        .map(|x| measurement.float.shape.norm(x, &measurement.float.norm))
         .collect::<Computed<_>>()?;
     let last = Tensor::cat(&last, 0)?;
     let mut cached: Option<(u16, [Tensor; 4])> = None;
@@ -187,31 +187,33 @@ pub(super) fn measure(
     for (place, tensor) in tensors.iter().enumerate() {
         progress(place, tensors.len());
         let number = tensor.layer as usize;
-        let part = |role| Role::LAYER.iter().filter(|r| !r.is_norm()).position(|&r| r == role);
+        let part = |role| TensorRole::LAYER.iter().filter(|r| !r.is_norm()).position(|&r| r == role);
         let choices = match (tensor.role, part(tensor.role)) {
-            (Role::Embedding, _) => {
+            (TensorRole::Embedding, _) => {
                 // An embedding that is no head is seen by no projection; its own numbers are its outputs.
                 let seen = match config.tied {
                     true => last.clone(),
                     false => Tensor::eye(tensor.columns, last.dtype(), last.device())?,
                 };
-                model.choices(place, &model.float.embedding, &seen, |form| {
-                    let x = model.rest(model.embed(&form)?, 0)?;
-                    model.divergence(&x, if config.tied { &form } else { model.float.head() })
+                measurement.choices(place, &measurement.float.embedding, &seen, |form| {
+                    let x = measurement.rest(measurement.embed(&form)?, 0)?;
+                    measurement.divergence(&x, if config.tied { &form } else { measurement.float.head() })
                 })?
             }
-            (Role::Head, _) => {
-                let measured = |form: Tensor| model.divergence(&model.before[config.layers], &form);
-                model.choices(place, model.float.head(), &last, measured)?
+            (TensorRole::Head, _) => {
+                let measured =
+                    |form: Tensor| measurement.divergence(&measurement.before[config.layers], &form);
+                measurement.choices(place, measurement.float.head(), &last, measured)?
             }
             (_, Some(part)) => {
                 if cached.as_ref().is_none_or(|(layer, _)| *layer != tensor.layer) {
-                    cached = Some((tensor.layer, model.inputs(number)?));
+                    cached = Some((tensor.layer, measurement.inputs(number)?));
                 }
                 let Some((_, inputs)) = &cached else { continue };
-                let (layer, input) = (&model.float.layers[number], [0, 0, 0, 1, 2, 2, 3][part]);
+                let (layer, input) = (&measurement.float.layers[number], [0, 0, 0, 1, 2, 2, 3][part]);
                 let full = if part < 4 { &layer.attention[part] } else { &layer.ffn[part - 4] };
-                model.choices(place, full, &inputs[input], |form| model.with(number, part, form))?
+                measurement
+                    .choices(place, full, &inputs[input], |form| measurement.with(number, part, form))?
             }
             _ => Choice::of_norm(tensor),
         };

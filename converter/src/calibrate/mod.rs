@@ -17,14 +17,14 @@ pub use text::default_text;
 pub(crate) use text::{CALIBRATION, Cut, windows};
 
 use crate::quantize::{Coder, Loss, Rounded};
-use crate::read::{Checkpoint, Stored};
+use crate::read::{SourceModel, Stored};
 use crate::{ConvertError, encode, refused};
 use candle_core::{Device, Result as Computed, Tensor};
 use ldlq::{Feedback, Moments};
 use model::{Layer, Shape, matrix, project, source_values, stored_values};
 use rayon::prelude::*;
 use stream::{Streams, products};
-use thimble_runtime::format::{Role, TensorRecord};
+use thimble_runtime::format::{TensorRecord, TensorRole};
 
 /// Part of the mean of the second moments' diagonal that is added to the diagonal.
 const DAMPING: f64 = 0.05;
@@ -48,7 +48,7 @@ struct Pair {
 
 /// A calibration under way.
 struct Work<'c> {
-    checkpoint: &'c Checkpoint,
+    model: &'c SourceModel,
     records: &'c [TensorRecord],
     shape: Shape,
     /// The residual streams.
@@ -59,16 +59,16 @@ struct Work<'c> {
 
 impl Work<'_> {
     /// The tensor's place in the canonical order.
-    fn place(&self, role: Role, layer: u16) -> usize {
-        place(self.checkpoint, role, layer)
+    fn place(&self, role: TensorRole, layer: u16) -> usize {
+        place(self.model, role, layer)
     }
 
-    fn full(&self, role: Role, layer: u16) -> Result<Tensor, ConvertError> {
-        load(self.checkpoint, role, layer)
+    fn full(&self, role: TensorRole, layer: u16) -> Result<Tensor, ConvertError> {
+        load(self.model, role, layer)
     }
 
     /// The residual streams behind a norm.
-    fn normed(&self, role: Role, layer: u16) -> Result<Streams, ConvertError> {
+    fn normed(&self, role: TensorRole, layer: u16) -> Result<Streams, ConvertError> {
         let norm = self.full(role, layer)?;
         Ok(self.x.map(|x| self.shape.norm(x, &norm), |x| self.shape.norm(x, &norm))?)
     }
@@ -88,17 +88,17 @@ impl Work<'_> {
     /// Rounds a matrix; `residual` where it writes to the residual stream.
     fn round(
         &mut self,
-        role: Role,
+        role: TensorRole,
         layer: u16,
         inputs: &Inputs,
         residual: bool,
     ) -> Result<Pair, ConvertError> {
         let place = self.place(role, layer);
-        let (tensor, record) = (&self.checkpoint.tensors()[place], &self.records[place]);
+        let (tensor, record) = (&self.model.tensors()[place], &self.records[place]);
         let full = self.full(role, layer)?;
         let coder = Coder::new(record.encoding).filter(|_| tensor.rounds(record.encoding));
         let mut rounded = match coder {
-            None => plain(self.checkpoint, tensor, record)?,
+            None => plain(self.model, tensor, record)?,
             Some(coder) => {
                 let mut wish = full.matmul(&inputs.missing)?.flatten_all()?.to_vec1::<f32>()?;
                 if residual {
@@ -125,10 +125,10 @@ impl Work<'_> {
 
     /// The first half of a layer.
     fn attention(&mut self, layer: u16) -> Result<(), ConvertError> {
-        let inputs = self.inputs(self.normed(Role::AttentionNorm, layer)?)?;
-        let query = self.round(Role::Query, layer, &inputs, false)?;
-        let key = self.round(Role::Key, layer, &inputs, false)?;
-        let value = self.round(Role::Value, layer, &inputs, false)?;
+        let inputs = self.inputs(self.normed(TensorRole::AttentionNorm, layer)?)?;
+        let query = self.round(TensorRole::Query, layer, &inputs, false)?;
+        let key = self.round(TensorRole::Key, layer, &inputs, false)?;
+        let value = self.round(TensorRole::Value, layer, &inputs, false)?;
         let shape = &self.shape;
         let attended = inputs.streams.map(
             |x| shape.attend(&project(x, &query.full)?, &project(x, &key.full)?, &project(x, &value.full)?),
@@ -140,24 +140,24 @@ impl Work<'_> {
                 )
             },
         )?;
-        self.write(Role::Output, layer, attended)
+        self.write(TensorRole::Output, layer, attended)
     }
 
     /// The second half of a layer.
     fn feed_forward(&mut self, layer: u16) -> Result<(), ConvertError> {
-        let inputs = self.inputs(self.normed(Role::FfnNorm, layer)?)?;
-        let gate = self.round(Role::Gate, layer, &inputs, false)?;
-        let up = self.round(Role::Up, layer, &inputs, false)?;
+        let inputs = self.inputs(self.normed(TensorRole::FfnNorm, layer)?)?;
+        let gate = self.round(TensorRole::Gate, layer, &inputs, false)?;
+        let up = self.round(TensorRole::Up, layer, &inputs, false)?;
         let shape = &self.shape;
         let gated = inputs.streams.map(
             |x| shape.gated(&project(x, &gate.full)?, &project(x, &up.full)?),
             |x| shape.gated(&project(x, &gate.stored)?, &project(x, &up.stored)?),
         )?;
-        self.write(Role::Down, layer, gated)
+        self.write(TensorRole::Down, layer, gated)
     }
 
     /// Rounds a matrix that writes to the residual stream, and lets it write.
-    fn write(&mut self, role: Role, layer: u16, inputs: Streams) -> Result<(), ConvertError> {
+    fn write(&mut self, role: TensorRole, layer: u16, inputs: Streams) -> Result<(), ConvertError> {
         let inputs = self.inputs(inputs)?;
         let Pair { full, stored } = self.round(role, layer, &inputs, true)?;
         let added = inputs.streams.map(|x| project(x, &full), |x| project(x, &stored))?;
@@ -174,32 +174,28 @@ fn feedback(moments: Moments) -> Result<Feedback, ConvertError> {
 }
 
 /// The second moments of the f32 model's inputs of the head.
-fn head_moments(
-    checkpoint: &Checkpoint,
-    shape: &Shape,
-    windows: &[Vec<u32>],
-) -> Result<Moments, ConvertError> {
-    let embedding = load(checkpoint, Role::Embedding, Role::NO_LAYER)?;
+fn head_moments(model: &SourceModel, shape: &Shape, windows: &[Vec<u32>]) -> Result<Moments, ConvertError> {
+    let embedding = load(model, TensorRole::Embedding, TensorRole::NO_LAYER)?;
     let mut x = windows.iter().map(|w| shape.embed(&embedding, w)).collect::<Computed<Vec<_>>>()?;
-    for layer in 0..checkpoint.config.layers as u16 {
-        let layer = Layer::load(checkpoint, layer)?;
+    for layer in 0..model.config.layers as u16 {
+        let layer = Layer::load(model, layer)?;
         x = x.par_iter().map(|x| shape.layer(x, &layer)).collect::<Computed<_>>()?;
     }
-    let norm = load(checkpoint, Role::FinalNorm, Role::NO_LAYER)?;
+    let norm = load(model, TensorRole::FinalNorm, TensorRole::NO_LAYER)?;
     let x = x.par_iter().map(|x| shape.norm(x, &norm)).collect::<Computed<Vec<_>>>()?;
-    Ok(Moments { columns: checkpoint.config.hidden, values: products(&x, &x)? })
+    Ok(Moments { columns: model.config.hidden, values: products(&x, &x)? })
 }
 
 /// The place of a tensor in the canonical order.
-pub(crate) fn place(checkpoint: &Checkpoint, role: Role, layer: u16) -> usize {
+pub(crate) fn place(model: &SourceModel, role: TensorRole, layer: u16) -> usize {
     // Every tensor that the configuration implies is there; it has been checked when the source was opened.
-    checkpoint.tensors().iter().position(|t| t.role == role && t.layer == layer).unwrap_or(0)
+    model.tensors().iter().position(|t| t.role == role && t.layer == layer).unwrap_or(0)
 }
 
 /// A tensor of the source: a matrix, or a norm's vector.
-pub(crate) fn load(checkpoint: &Checkpoint, role: Role, layer: u16) -> Result<Tensor, ConvertError> {
-    let tensor = &checkpoint.tensors()[place(checkpoint, role, layer)];
-    let values = source_values(checkpoint, tensor)?;
+pub(crate) fn load(model: &SourceModel, role: TensorRole, layer: u16) -> Result<Tensor, ConvertError> {
+    let tensor = &model.tensors()[place(model, role, layer)];
+    let values = source_values(model, tensor)?;
     if role.is_norm() {
         return Ok(Tensor::from_vec(values, tensor.columns, &Device::Cpu)?);
     }
@@ -208,12 +204,12 @@ pub(crate) fn load(checkpoint: &Checkpoint, role: Role, layer: u16) -> Result<Te
 
 /// A tensor rounded by itself.
 pub(crate) fn plain(
-    checkpoint: &Checkpoint,
+    model: &SourceModel,
     tensor: &Stored,
     record: &TensorRecord,
 ) -> Result<Rounded, ConvertError> {
     let (mut bytes, mut loss) = (Vec::new(), Loss::default());
-    encode(checkpoint, tensor, record, &mut |piece, cost| {
+    encode(model, tensor, record, &mut |piece, cost| {
         bytes.extend_from_slice(piece);
         loss.add(cost);
         Ok(())
@@ -229,36 +225,36 @@ pub(crate) fn plain(
 /// # Errors
 /// A weight is not finite or too large for its encoding, or the source cannot be read.
 pub(crate) fn calibrate(
-    checkpoint: &Checkpoint,
+    model: &SourceModel,
     records: &[TensorRecord],
     windows: &[Vec<u32>],
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Vec<Option<Rounded>>, ConvertError> {
-    let config = checkpoint.config;
+    let config = model.config;
     let shape = Shape::new(&config, windows.iter().map(Vec::len).max().unwrap_or(0));
-    let first = place(checkpoint, Role::Embedding, Role::NO_LAYER);
-    let (tensor, record) = (&checkpoint.tensors()[first], &records[first]);
+    let first = place(model, TensorRole::Embedding, TensorRole::NO_LAYER);
+    let (tensor, record) = (&model.tensors()[first], &records[first]);
     let coder = Coder::new(record.encoding).filter(|_| tensor.rounds(record.encoding));
     let rounded = match coder {
         Some(coder) if config.tied => {
-            let mut moments = head_moments(checkpoint, &shape, windows)?;
+            let mut moments = head_moments(model, &shape, windows)?;
             moments.damp(TIED_DAMPING);
-            let full = load(checkpoint, Role::Embedding, Role::NO_LAYER)?;
+            let full = load(model, TensorRole::Embedding, TensorRole::NO_LAYER)?;
             let done =
                 ldlq::round(coder, record.encoding, &full.flatten_all()?.to_vec1()?, &feedback(moments)?);
             let (bytes, loss) = done.map_err(|refusal| refused(tensor, record.encoding, 0, refusal))?;
             Rounded { bytes, loss }
         }
-        _ => plain(checkpoint, tensor, record)?,
+        _ => plain(model, tensor, record)?,
     };
-    let full = load(checkpoint, Role::Embedding, Role::NO_LAYER)?;
+    let full = load(model, TensorRole::Embedding, TensorRole::NO_LAYER)?;
     let stored = stored_values(tensor, record.encoding, &rounded.bytes)?;
     let stored = matrix(stored, tensor.rows, tensor.columns)?;
     let embed =
         |embedding: &Tensor| windows.iter().map(|w| shape.embed(embedding, w)).collect::<Computed<Vec<_>>>();
     let x = Streams { full: embed(&full)?, stored: embed(&stored)? };
     drop((full, stored));
-    let mut work = Work { checkpoint, records, shape, x, done: vec![None; records.len()] };
+    let mut work = Work { model, records, shape, x, done: vec![None; records.len()] };
     work.done[first] = Some(rounded);
     for layer in 0..config.layers {
         progress(layer, config.layers);
@@ -266,8 +262,8 @@ pub(crate) fn calibrate(
         work.feed_forward(layer as u16)?;
     }
     if !config.tied {
-        let inputs = work.inputs(work.normed(Role::FinalNorm, Role::NO_LAYER)?)?;
-        work.round(Role::Head, Role::NO_LAYER, &inputs, false)?;
+        let inputs = work.inputs(work.normed(TensorRole::FinalNorm, TensorRole::NO_LAYER)?)?;
+        work.round(TensorRole::Head, TensorRole::NO_LAYER, &inputs, false)?;
     }
     progress(config.layers, config.layers);
     Ok(work.done)

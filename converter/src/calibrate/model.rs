@@ -7,10 +7,10 @@ use super::ops;
 use crate::dequantize;
 use crate::pack;
 use crate::quantize::Refusal;
-use crate::read::{Checkpoint, Stored};
+use crate::read::{SourceModel, Stored};
 use crate::{ConvertError, refused};
 use candle_core::{Device, Result as Computed, Tensor};
-use thimble_runtime::format::{Config, Encoding, Role};
+use thimble_runtime::format::{Config, Encoding, TensorRole};
 
 impl From<candle_core::Error> for ConvertError {
     fn from(error: candle_core::Error) -> ConvertError {
@@ -25,10 +25,10 @@ impl From<candle_core::Error> for ConvertError {
 ///
 /// # Errors
 /// The file cannot be read, or a number is infinite or not a number.
-pub(crate) fn source_values(checkpoint: &Checkpoint, tensor: &Stored) -> Result<Vec<f32>, ConvertError> {
+pub(crate) fn source_values(model: &SourceModel, tensor: &Stored) -> Result<Vec<f32>, ConvertError> {
     let rows = if tensor.role.is_norm() { 1 } else { tensor.rows };
     let mut bytes = Vec::new();
-    checkpoint.read_rows(tensor, 0..rows, &mut bytes)?;
+    model.read_rows(tensor, 0..rows, &mut bytes)?;
     let mut values = vec![0.0; rows * tensor.columns];
     dequantize(tensor.kind, &bytes, &mut values);
     match values.iter().position(|v| !v.is_finite()) {
@@ -130,13 +130,18 @@ pub(crate) struct Layer {
 
 impl Layer {
     /// A layer of the source.
-    pub(crate) fn load(checkpoint: &Checkpoint, layer: u16) -> Result<Layer, ConvertError> {
-        let get = |role| super::load(checkpoint, role, layer);
+    pub(crate) fn load(model: &SourceModel, layer: u16) -> Result<Layer, ConvertError> {
+        let get = |role| super::load(model, role, layer);
         Ok(Layer {
-            attention_norm: get(Role::AttentionNorm)?,
-            attention: [get(Role::Query)?, get(Role::Key)?, get(Role::Value)?, get(Role::Output)?],
-            ffn_norm: get(Role::FfnNorm)?,
-            ffn: [get(Role::Gate)?, get(Role::Up)?, get(Role::Down)?],
+            attention_norm: get(TensorRole::AttentionNorm)?,
+            attention: [
+                get(TensorRole::Query)?,
+                get(TensorRole::Key)?,
+                get(TensorRole::Value)?,
+                get(TensorRole::Output)?,
+            ],
+            ffn_norm: get(TensorRole::FfnNorm)?,
+            ffn: [get(TensorRole::Gate)?, get(TensorRole::Up)?, get(TensorRole::Down)?],
         })
     }
 }
@@ -176,16 +181,14 @@ impl FloatModel {
     ///
     /// # Errors
     /// A weight is not finite, or the source cannot be read.
-    pub fn load(checkpoint: &Checkpoint, longest: usize) -> Result<FloatModel, ConvertError> {
-        let (config, none) = (checkpoint.config, Role::NO_LAYER);
+    pub fn load(model: &SourceModel, longest: usize) -> Result<FloatModel, ConvertError> {
+        let (config, none) = (model.config, TensorRole::NO_LAYER);
         Ok(FloatModel {
             shape: Shape::new(&config, longest),
-            embedding: super::load(checkpoint, Role::Embedding, none)?,
-            layers: (0..config.layers as u16)
-                .map(|l| Layer::load(checkpoint, l))
-                .collect::<Result<_, _>>()?,
-            norm: super::load(checkpoint, Role::FinalNorm, none)?,
-            head: if config.tied { None } else { Some(super::load(checkpoint, Role::Head, none)?) },
+            embedding: super::load(model, TensorRole::Embedding, none)?,
+            layers: (0..config.layers as u16).map(|l| Layer::load(model, l)).collect::<Result<_, _>>()?,
+            norm: super::load(model, TensorRole::FinalNorm, none)?,
+            head: if config.tied { None } else { Some(super::load(model, TensorRole::Head, none)?) },
         })
     }
 

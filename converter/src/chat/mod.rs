@@ -17,7 +17,7 @@ use thimble_runtime::format::FormatError;
 /// Why a chat template cannot be stored.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum ChatError {
+pub enum ChatTemplateError {
     /// The template does not compile.
     #[error(transparent)]
     Compile(TemplateError),
@@ -37,11 +37,11 @@ const MOST_COST: u64 = 5_000;
 /// `bos` and `eos` are the texts of the begin and end tokens (`bos_token`, `eos_token` of the tokenizer's
 /// configuration), empty where there are none. The literal form where the template can be reduced to it,
 /// else the source. Errors for a template that does not compile or cannot render one user message.
-pub fn derive(template: &str, bos: &str, eos: &str) -> Result<Vec<u8>, ChatError> {
-    let compiled = JinjaTemplate::compile(template, bos, eos).map_err(ChatError::Compile)?;
+pub fn derive(template: &str, bos: &str, eos: &str) -> Result<Vec<u8>, ChatTemplateError> {
+    let compiled = JinjaTemplate::compile(template, bos, eos).map_err(ChatTemplateError::Compile)?;
     let hello = Message { speaker: Speaker::User, text: "Hello" };
     // The battery renders thousands of conversations.
-    let cheap = compiled.cost(&[hello]).map_err(ChatError::Unusable)? <= MOST_COST;
+    let cheap = compiled.cost(&[hello]).map_err(ChatTemplateError::Unusable)? <= MOST_COST;
     let literals = if cheap { reduce::reduce(&compiled, template, [bos, eos]) } else { None };
     let section = match &literals {
         Some(literals) => ChatTemplate::Literal(literals.borrow()),

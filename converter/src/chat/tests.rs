@@ -85,10 +85,10 @@ fn what_looks_into_messages_stays_jinja() {
 #[test]
 fn unusable_templates_are_errors() {
     let compile = derive("{% for m in %}", "", "").unwrap_err();
-    assert!(matches!(compile, ChatError::Compile(_)));
+    assert!(matches!(compile, ChatTemplateError::Compile(_)));
     assert!(compile.to_string().starts_with("the chat template does not compile: "), "{compile}");
     let unusable = derive("{{ messages[0].content.no_such_method() }}", "", "").unwrap_err();
-    assert!(matches!(unusable, ChatError::Unusable(_)), "{unusable}");
+    assert!(matches!(unusable, ChatTemplateError::Unusable(_)), "{unusable}");
 }
 
 #[test]

@@ -7,10 +7,10 @@ mod texts;
 pub use folder::AtomicFolder;
 
 use crate::quantize::Loss;
-use crate::read::hub::tensor_name;
-use crate::read::{BlockType, Checkpoint, Stored, TokenizerSource};
+use crate::read::hf_folder::tensor_name;
+use crate::read::{BlockType, SourceModel, Stored, TokenizerSource};
 use crate::tokenizer::Vocabulary;
-use crate::{ConvertError, Progress, Stage, dequantize};
+use crate::{ConversionProgress, ConversionStage, ConvertError, dequantize};
 use safetensors::Dtype as TensorType;
 use safetensors::tensor::{Metadata, TensorInfo};
 use std::collections::HashMap;
@@ -128,31 +128,31 @@ pub struct ExportSummary {
 /// # Errors
 /// The folder exists; weights that are not finite or do not fit the type; a destination that cannot be written.
 pub fn export(
-    checkpoint: &Checkpoint,
+    model: &SourceModel,
     folder: &Path,
     dtype: Dtype,
-    progress: &mut dyn FnMut(Progress<'_>),
+    progress: &mut dyn FnMut(ConversionProgress<'_>),
 ) -> Result<ExportSummary, ConvertError> {
     let unfinished = AtomicFolder::create(folder)?;
-    let vocabulary = checkpoint.tokenizer.vocabulary()?;
-    let (tokenizer, vocabulary) = match &checkpoint.tokenizer {
+    let vocabulary = model.tokenizer.vocabulary()?;
+    let (tokenizer, vocabulary) = match &model.tokenizer {
         TokenizerSource::Json(bytes) => (bytes.clone(), vocabulary),
         _ => spelled(vocabulary)?,
     };
     unfinished.write("tokenizer.json", &tokenizer)?;
-    for (name, json) in texts::all(checkpoint, &vocabulary, dtype) {
+    for (name, json) in texts::all(model, &vocabulary, dtype) {
         // Values of plain texts and numbers always have a JSON form.
         unfinished.write(name, format!("{json:#}\n").as_bytes())?;
     }
-    unfinished.write("README.md", texts::card(checkpoint).as_bytes())?;
+    unfinished.write("README.md", texts::card(model).as_bytes())?;
     let path = unfinished.path().join("model.safetensors");
-    let (bytes, loss) = weights(checkpoint, &path, dtype, progress)?;
+    let (bytes, loss) = weights(model, &path, dtype, progress)?;
     unfinished.publish()?;
     Ok(ExportSummary {
         bytes,
-        parameters: checkpoint.config.parameters(),
+        parameters: model.config.parameters(),
         rounding: loss.relative(),
-        notes: checkpoint.notes.clone(),
+        notes: model.notes.clone(),
     })
 }
 
@@ -162,10 +162,10 @@ fn spelled(vocabulary: Vocabulary) -> Result<(Vec<u8>, Vocabulary), ConvertError
 
 /// Writes `model.safetensors`, a few megabytes at a time.
 fn weights(
-    checkpoint: &Checkpoint,
+    model: &SourceModel,
     path: &Path,
     dtype: Dtype,
-    progress: &mut dyn FnMut(Progress<'_>),
+    progress: &mut dyn FnMut(ConversionProgress<'_>),
 ) -> Result<(u64, Loss), ConvertError> {
     let fail = |source: io::Error| ConvertError::Write { path: path.to_owned(), source };
     let mut end = 0;
@@ -177,7 +177,7 @@ fn weights(
         let info = TensorInfo { dtype: dtype.tensor(), shape, data_offsets: (start, end) };
         (tensor_name(tensor.role, tensor.layer), info)
     };
-    let tensors = checkpoint.tensors().iter().map(info).collect();
+    let tensors = model.tensors().iter().map(info).collect();
     let format = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     let unsound = |source| ConvertError::Safetensors { path: path.to_owned(), source };
     let metadata = Metadata::new(Some(format), tensors).map_err(unsound)?;
@@ -190,13 +190,13 @@ fn weights(
     out.write_all(&header).map_err(fail)?;
     let mut done = (8 + header.len()) as u64;
     let mut loss = Loss::default();
-    for tensor in checkpoint.tensors() {
+    for tensor in model.tensors() {
         let at_once = (CHUNK / tensor.columns.max(1)).max(1);
         let (mut source, mut bytes) = (Vec::new(), Vec::new());
         for start in (0..tensor.rows).step_by(at_once) {
             let rows = start..tensor.rows.min(start + at_once);
             let mut values = vec![0.0; rows.len() * tensor.columns];
-            checkpoint.read_rows(tensor, rows, &mut source)?;
+            model.read_rows(tensor, rows, &mut source)?;
             dequantize(tensor.kind, &source, &mut values);
             bytes.clear();
             for (at, &value) in values.iter().enumerate() {
@@ -213,7 +213,12 @@ fn weights(
             }
             out.write_all(&bytes).map_err(fail)?;
             done += bytes.len() as u64;
-            progress(Progress { stage: Stage::Writing, tensor: &tensor.name, done, total });
+            progress(ConversionProgress {
+                stage: ConversionStage::Writing,
+                tensor: &tensor.name,
+                done,
+                total,
+            });
         }
     }
     out.flush().map_err(fail)?;

@@ -1,47 +1,43 @@
 //! The small JSON files of a folder, and its model card.
 
 use super::Dtype;
-use crate::read::Checkpoint;
+use crate::read::SourceModel;
 use crate::tokenizer::Vocabulary;
 use serde_json::{Map, Value, json};
 use thimble_runtime::Token;
 
 /// Names and contents.
-pub(super) fn all(
-    checkpoint: &Checkpoint,
-    vocabulary: &Vocabulary,
-    dtype: Dtype,
-) -> [(&'static str, Value); 4] {
-    let special = special_tokens(checkpoint, vocabulary);
+pub(super) fn all(model: &SourceModel, vocabulary: &Vocabulary, dtype: Dtype) -> [(&'static str, Value); 4] {
+    let special = special_tokens(model, vocabulary);
     let mut tokenizer = special.clone();
     let more = [
         ("add_prefix_space", json!(false)),
         ("clean_up_tokenization_spaces", json!(false)),
-        ("model_max_length", json!(checkpoint.config.context)),
+        ("model_max_length", json!(model.config.context)),
         ("tokenizer_class", json!("PreTrainedTokenizerFast")),
     ];
     tokenizer.extend(more.map(|(key, value)| (key.to_owned(), value)));
-    if let Some(template) = &checkpoint.chat_template {
+    if let Some(template) = &model.chat_template {
         tokenizer.insert("chat_template".to_owned(), json!(template));
     }
     [
-        ("config.json", config(checkpoint, dtype)),
-        ("generation_config.json", generation(checkpoint)),
+        ("config.json", config(model, dtype)),
+        ("generation_config.json", generation(model)),
         ("special_tokens_map.json", Value::Object(special)),
         ("tokenizer_config.json", Value::Object(tokenizer)),
     ]
 }
 
 /// `config.json` of a `LlamaForCausalLM`.
-fn config(checkpoint: &Checkpoint, dtype: Dtype) -> Value {
-    let config = &checkpoint.config;
+fn config(model: &SourceModel, dtype: Dtype) -> Value {
+    let config = &model.config;
     json!({
-        "_name_or_path": checkpoint.origin.name.clone().unwrap_or_default(),
+        "_name_or_path": model.origin.name.clone().unwrap_or_default(),
         "architectures": ["LlamaForCausalLM"],
         "attention_bias": false,
         "attention_dropout": 0.0,
         "bos_token_id": config.bos.map(|token| token.0),
-        "eos_token_id": eos(checkpoint),
+        "eos_token_id": eos(model),
         "head_dim": config.head_dim,
         "hidden_act": "silu",
         "hidden_size": config.hidden,
@@ -52,7 +48,7 @@ fn config(checkpoint: &Checkpoint, dtype: Dtype) -> Value {
         "num_attention_heads": config.heads,
         "num_hidden_layers": config.layers,
         "num_key_value_heads": config.kv_heads,
-        "pad_token_id": checkpoint.padding.map(|token| token.0),
+        "pad_token_id": model.padding.map(|token| token.0),
         "rms_norm_eps": shortest(config.norm_eps),
         "rope_scaling": null,
         "rope_theta": shortest(config.rope_theta),
@@ -63,18 +59,18 @@ fn config(checkpoint: &Checkpoint, dtype: Dtype) -> Value {
     })
 }
 
-fn generation(checkpoint: &Checkpoint) -> Value {
-    let mut json = json!({"_from_model_config": true, "eos_token_id": eos(checkpoint)});
-    let ids = [("bos_token_id", checkpoint.config.bos), ("pad_token_id", checkpoint.padding)];
+fn generation(model: &SourceModel) -> Value {
+    let mut json = json!({"_from_model_config": true, "eos_token_id": eos(model)});
+    let ids = [("bos_token_id", model.config.bos), ("pad_token_id", model.padding)];
     for (key, token) in ids {
         if let Some(token) = token {
             json[key] = token.0.into();
         }
     }
-    let sampling = checkpoint.origin.sampling.to_json();
+    let sampling = model.origin.sampling.to_json();
     if !sampling.is_empty() {
         // Without it transformers takes the likeliest token, whatever the rest says.
-        let greedy = checkpoint.origin.sampling.temperature == Some(0.0);
+        let greedy = model.origin.sampling.temperature == Some(0.0);
         json["do_sample"] = (!greedy).into();
         // A temperature of 0 is one that transformers refuses.
         let sampling = sampling.into_iter().filter(|(key, _)| !(greedy && key == "temperature"));
@@ -84,8 +80,8 @@ fn generation(checkpoint: &Checkpoint) -> Value {
 }
 
 /// The stop tokens: null, one id, or a list of them.
-fn eos(checkpoint: &Checkpoint) -> Value {
-    let stops: Vec<u32> = checkpoint.config.stop.iter().flatten().map(|token| token.0).collect();
+fn eos(model: &SourceModel) -> Value {
+    let stops: Vec<u32> = model.config.stop.iter().flatten().map(|token| token.0).collect();
     match stops.as_slice() {
         [] => Value::Null,
         [one] => json!(one),
@@ -94,22 +90,22 @@ fn eos(checkpoint: &Checkpoint) -> Value {
 }
 
 /// The texts of the special tokens that have a part to play.
-fn special_tokens(checkpoint: &Checkpoint, vocabulary: &Vocabulary) -> Map<String, Value> {
+fn special_tokens(model: &SourceModel, vocabulary: &Vocabulary) -> Map<String, Value> {
     let text = |token: Option<Token>| {
         let bytes = vocabulary.tokens.get(token?.index())?;
         String::from_utf8(bytes.clone()).ok()
     };
     let texts = [
-        ("bos_token", Some(checkpoint.bos_text.clone())),
-        ("eos_token", Some(checkpoint.eos_text.clone())),
-        ("pad_token", text(checkpoint.padding)),
-        ("unk_token", text(checkpoint.unknown)),
+        ("bos_token", Some(model.bos_text.clone())),
+        ("eos_token", Some(model.eos_text.clone())),
+        ("pad_token", text(model.padding)),
+        ("unk_token", text(model.unknown)),
     ];
     let known =
         texts.into_iter().filter_map(|(key, text)| Some((key, text.filter(|text| !text.is_empty())?)));
     let mut known: Map<String, Value> = known.map(|(key, text)| (key.to_owned(), json!(text))).collect();
     // What a chat template may ask for: `mask_token`, and names of the model's own.
-    for (name, text) in &checkpoint.named_tokens {
+    for (name, text) in &model.named_tokens {
         if !known.contains_key(name) {
             known.insert(name.clone(), json!(text));
         }
@@ -123,8 +119,8 @@ fn shortest(number: f32) -> f64 {
 }
 
 /// `README.md`: the licence, where one is known, and what this is.
-pub(super) fn card(checkpoint: &Checkpoint) -> String {
-    let origin = &checkpoint.origin;
+pub(super) fn card(model: &SourceModel) -> String {
+    let origin = &model.origin;
     let name = origin.name.as_ref().unwrap_or(&origin.source);
     let licence = origin.licence.as_ref().map_or_else(String::new, |l| format!("license: {l}\n"));
     format!(

@@ -14,7 +14,7 @@ pub(crate) struct Coder {
 
 /// What the groups of a row share.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Plan {
+pub(crate) struct RowScales {
     /// The row's scale, where the encoding has one; zero for a row of zeros.
     pub(crate) row_scale: f32,
     /// The scale that each group wants for itself, where the encoding has two levels of scales.
@@ -47,21 +47,21 @@ impl Coder {
     }
 
     /// Chooses what the groups of a row share. `weights` say how much an error in each column counts.
-    pub(crate) fn plan(&self, row: &[f32], weights: &[f32]) -> Plan {
+    pub(crate) fn plan(&self, row: &[f32], weights: &[f32]) -> RowScales {
         if self.encoding == Encoding::Q8Row {
-            return Plan { row_scale: largest(row) / 127.0, scales: Vec::new() };
+            return RowScales { row_scale: largest(row) / 127.0, scales: Vec::new() };
         }
-        if !self.encoding.narrow() {
-            return Plan { row_scale: 0.0, scales: Vec::new() };
+        if !self.encoding.has_two_level_scales() {
+            return RowScales { row_scale: 0.0, scales: Vec::new() };
         }
         let groups = row.chunks(GROUP).zip(weights.chunks(GROUP));
         let scales: Vec<f32> = groups.map(|(values, weights)| self.grid.scale(values, weights)).collect();
-        Plan { row_scale: largest(&scales) / 127.0, scales }
+        RowScales { row_scale: largest(&scales) / 127.0, scales }
     }
 
     /// Chooses the scale of a group from its values alone; `None` where it is too large to be stored.
-    pub(crate) fn fit(&self, plan: &Plan, values: &[f32], weights: &[f32]) -> Option<Fit> {
-        if self.encoding.narrow() {
+    pub(crate) fn fit(&self, plan: &RowScales, values: &[f32], weights: &[f32]) -> Option<Fit> {
+        if self.encoding.has_two_level_scales() {
             return Some(self.settle(plan, self.grid.scale(values, weights), values, weights));
         }
         let (scale, minimum) = match self.encoding {
@@ -90,7 +90,13 @@ impl Coder {
     }
 
     /// The scale of group `group` of the row that the plan was made for.
-    pub(crate) fn planned(&self, plan: &Plan, group: usize, values: &[f32], weights: &[f32]) -> Option<Fit> {
+    pub(crate) fn planned(
+        &self,
+        plan: &RowScales,
+        group: usize,
+        values: &[f32],
+        weights: &[f32],
+    ) -> Option<Fit> {
         match plan.scales.get(group) {
             Some(&scale) => Some(self.settle(plan, scale, values, weights)),
             None => self.fit(plan, values, weights),
@@ -98,7 +104,7 @@ impl Coder {
     }
 
     /// The best of the storable scales beside the one that is wanted.
-    fn settle(&self, plan: &Plan, wanted: f32, values: &[f32], weights: &[f32]) -> Fit {
+    fn settle(&self, plan: &RowScales, wanted: f32, values: &[f32], weights: &[f32]) -> Fit {
         if plan.row_scale == 0.0 || wanted == 0.0 {
             return Fit::new(0.0, 0.0, 0);
         }
@@ -136,7 +142,7 @@ impl Coder {
     }
 
     /// Writes what the groups of a row share.
-    pub(crate) fn put_row(&self, panel: &mut [u8], row: usize, plan: &Plan) {
+    pub(crate) fn put_row(&self, panel: &mut [u8], row: usize, plan: &RowScales) {
         if self.encoding.panel_header() != 0 {
             pack::put_row_scale(panel, row, plan.row_scale);
         }
@@ -144,7 +150,7 @@ impl Coder {
 
     /// Writes the codes and the scale of one group of a row.
     pub(crate) fn put_group(&self, block: &mut [u8], row: usize, codes: &[u8; GROUP], fit: &Fit) {
-        if self.encoding.narrow() {
+        if self.encoding.has_two_level_scales() {
             pack::put_narrow(self.encoding, block, row, codes, fit.small);
         } else if self.encoding == Encoding::Q8Row {
             pack::put_codes(self.encoding, block, row, codes);

@@ -184,7 +184,7 @@ fn floats_are_kept() {
     assert!(loss.relative() > 0.0 && loss.relative() < 1e-3);
 }
 
-/// A random row of blocks of a type that has a twin, its scales finite.
+/// A random row of blocks of a type that has a lossless encoding, its scales finite.
 fn blocks(kind: BlockType, seed: &[u8]) -> Vec<u8> {
     let mut row: Vec<u8> = seed.iter().copied().cycle().take(2 * kind.block_bytes()).collect();
     for block in row.chunks_exact_mut(kind.block_bytes()) {
@@ -201,7 +201,7 @@ proptest! {
     #[test]
     fn twins_hold_every_number_exactly(seed in proptest::collection::vec(any::<u8>(), 40..90)) {
         for kind in [BlockType::Q4_0, BlockType::Q4_1, BlockType::Q5_0, BlockType::Q8_0] {
-            let encoding = crate::recipe::twin(kind).unwrap();
+            let encoding = crate::recipe::lossless_encoding(kind).unwrap();
             let bytes = blocks(kind, &seed);
             let mut expected = vec![0.0; 64];
             dequantize(kind, &bytes, &mut expected);

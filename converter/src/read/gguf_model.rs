@@ -1,15 +1,15 @@
-//! A GGUF file of architecture `llama` as a [`Checkpoint`].
+//! A GGUF file of architecture `llama` as a [`SourceModel`].
 
-use super::checkpoint::{DIGITS_APART, Found, add_stop, place, refuse_rest};
 use super::gguf_split::{self, Parts};
 use super::source_file::SourceFile;
-use super::{Checkpoint, Origin, TokenizerSource, Value};
+use super::source_model::{DIGITS_APART, Found, add_stop, place, refuse_rest};
+use super::{Origin, SourceModel, TokenizerSource, Value};
 use crate::ConvertError;
 use std::collections::BTreeMap;
 use std::path::Path;
 use thimble_host::Recommended;
 use thimble_runtime::Token;
-use thimble_runtime::format::{Config, Role};
+use thimble_runtime::format::{Config, TensorRole};
 
 const PLACE: &str = "GGUF metadata";
 
@@ -23,7 +23,7 @@ pub(crate) const SAMPLING: [(&str, &str); 5] = [
 ];
 
 /// Opens a GGUF file, or all parts of a split one.
-pub(super) fn open(path: &Path) -> Result<Checkpoint, ConvertError> {
+pub(super) fn open(path: &Path) -> Result<SourceModel, ConvertError> {
     let Parts { metadata, tensors, files } = gguf_split::open(path)?;
     // Whichever part was named: the same model is the same file.
     let first = files.first().map_or(path, SourceFile::path);
@@ -79,7 +79,7 @@ pub(super) fn open(path: &Path) -> Result<Checkpoint, ConvertError> {
     };
     let (bos_text, eos_text) = (text(bos).unwrap_or_default(), text(eos).unwrap_or_default());
     let named_tokens = ids.into_iter().filter_map(|(name, id)| Some((name.to_owned(), text(id)?))).collect();
-    Ok(Checkpoint {
+    Ok(SourceModel {
         config,
         origin,
         tokenizer,
@@ -139,7 +139,7 @@ fn refuse_variants(metadata: &Metadata) -> Result<(), ConvertError> {
 fn config(metadata: &Metadata, found: &BTreeMap<String, Found>) -> Result<Config, ConvertError> {
     let hidden = metadata.need_size("llama.embedding_length")?;
     let heads = metadata.need_size("llama.attention.head_count")?;
-    let embedding = tensor_name(Role::Embedding, Role::NO_LAYER);
+    let embedding = tensor_name(TensorRole::Embedding, TensorRole::NO_LAYER);
     let missing = || ConvertError::MissingTensor { name: embedding.clone() };
     let shape = &found.get(&embedding).ok_or_else(missing)?.shape;
     let vocab = shape.first().and_then(|&rows| usize::try_from(rows).ok()).unwrap_or(usize::MAX);
@@ -166,7 +166,7 @@ fn config(metadata: &Metadata, found: &BTreeMap<String, Found>) -> Result<Config
         context,
         rope_theta: metadata.float("llama.rope.freq_base")?.unwrap_or(10_000.0) as f32,
         norm_eps: epsilon as f32,
-        tied: !found.contains_key(&tensor_name(Role::Head, Role::NO_LAYER)),
+        tied: !found.contains_key(&tensor_name(TensorRole::Head, TensorRole::NO_LAYER)),
         bos: None,
         stop: [None; Config::MOST_STOPS],
     };
@@ -211,20 +211,20 @@ fn tokenizer(metadata: &mut Metadata) -> Result<TokenizerSource, ConvertError> {
 }
 
 /// llama.cpp's name of a tensor.
-pub(crate) fn tensor_name(role: Role, layer: u16) -> String {
+pub(crate) fn tensor_name(role: TensorRole, layer: u16) -> String {
     let part = match role {
-        Role::Embedding => return "token_embd.weight".to_owned(),
-        Role::FinalNorm => return "output_norm.weight".to_owned(),
-        Role::Head => return "output.weight".to_owned(),
-        Role::AttentionNorm => "attn_norm",
-        Role::Query => "attn_q",
-        Role::Key => "attn_k",
-        Role::Value => "attn_v",
-        Role::Output => "attn_output",
-        Role::FfnNorm => "ffn_norm",
-        Role::Gate => "ffn_gate",
-        Role::Up => "ffn_up",
-        Role::Down => "ffn_down",
+        TensorRole::Embedding => return "token_embd.weight".to_owned(),
+        TensorRole::FinalNorm => return "output_norm.weight".to_owned(),
+        TensorRole::Head => return "output.weight".to_owned(),
+        TensorRole::AttentionNorm => "attn_norm",
+        TensorRole::Query => "attn_q",
+        TensorRole::Key => "attn_k",
+        TensorRole::Value => "attn_v",
+        TensorRole::Output => "attn_output",
+        TensorRole::FfnNorm => "ffn_norm",
+        TensorRole::Gate => "ffn_gate",
+        TensorRole::Up => "ffn_up",
+        TensorRole::Down => "ffn_down",
     };
     format!("blk.{layer}.{part}.weight")
 }

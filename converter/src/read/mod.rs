@@ -1,21 +1,21 @@
-//! Sources: Hugging Face folders, GGUF files and `.thimble` files, as one [`Checkpoint`].
+//! Sources: Hugging Face folders, GGUF files and `.thimble` files, as one [`SourceModel`].
 
 mod block;
-mod checkpoint;
 mod gguf;
 pub(crate) mod gguf_model;
 mod gguf_split;
-pub(crate) mod hub;
+pub(crate) mod hf_folder;
 mod safetensors;
 mod source_file;
+mod source_model;
 mod thimble;
 
 pub use block::BlockType;
-pub(crate) use checkpoint::DIGITS_APART;
-pub use checkpoint::{Checkpoint, Origin, Stored, TokenizerSource};
 pub use gguf::{Gguf, GgufError, GgufTensor, Value};
 pub use gguf_split::shards;
-pub use hub::rope_theta;
+pub use hf_folder::rope_theta;
+pub(crate) use source_model::DIGITS_APART;
+pub use source_model::{Origin, SourceModel, Stored, TokenizerSource};
 
 use crate::ConvertError;
 use std::path::Path;
@@ -25,17 +25,17 @@ use thimble_runtime::format::MAGIC;
 /// part may be named; all of them are read.
 ///
 /// Reads metadata only; weights are read when asked for.
-pub fn open(source: &Path) -> Result<Checkpoint, ConvertError> {
+pub fn open(source: &Path) -> Result<SourceModel, ConvertError> {
     let extension = source.extension().and_then(|e| e.to_str()).unwrap_or("");
     let missing = |source_error| ConvertError::Read { path: source.to_owned(), source: source_error };
     let kind = source.metadata().map_err(missing)?;
     if kind.is_dir() {
-        return hub::open(source, None);
+        return hf_folder::open(source, None);
     }
     match extension {
         "thimble" => thimble::open(source),
         "gguf" => gguf_model::open(source),
-        "safetensors" => hub::open(source.parent().unwrap_or(Path::new(".")), Some(source)),
+        "safetensors" => hf_folder::open(source.parent().unwrap_or(Path::new(".")), Some(source)),
         // A cache may have dropped the name: look at the bytes.
         _ if source_file::SourceFile::open(source)?.starts_with(b"GGUF") => gguf_model::open(source),
         _ if source_file::SourceFile::open(source)?.starts_with(&MAGIC) => thimble::open(source),

@@ -1,8 +1,8 @@
 //! The tensors of one or several safetensors files.
 
 use super::BlockType;
-use super::checkpoint::Found;
 use super::source_file::SourceFile;
+use super::source_model::Found;
 use crate::ConvertError;
 use safetensors::tensor::Metadata;
 use safetensors::{Dtype, SafeTensorError};
@@ -47,7 +47,7 @@ pub(super) fn open(
 
 /// The file names in an index, each once.
 fn shards(index: &Path) -> Result<BTreeSet<String>, ConvertError> {
-    let json: serde_json::Value = super::hub::read_json(index)?;
+    let json: serde_json::Value = super::hf_folder::read_json(index)?;
     let wrong = |field: &str| ConvertError::Field {
         place: "model.safetensors.index.json",
         field: field.to_owned(),

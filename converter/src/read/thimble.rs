@@ -1,8 +1,8 @@
-//! A `.thimble` file as a [`Checkpoint`]: the way back, for other formats and other encodings.
+//! A `.thimble` file as a [`SourceModel`]: the way back, for other formats and other encodings.
 
-use super::checkpoint::Stored;
 use super::source_file::SourceFile;
-use super::{BlockType, Checkpoint, Origin, TokenizerSource};
+use super::source_model::Stored;
+use super::{BlockType, Origin, SourceModel, TokenizerSource};
 use crate::chat;
 use crate::pack;
 use crate::sections::NO_TEMPLATE;
@@ -16,7 +16,7 @@ use thimble_runtime::chat::ChatTemplate;
 use thimble_runtime::format::{Directory, Encoding, FormatError, GROUP, ModelFile, PANEL, SectionKind};
 
 /// Opens a `.thimble` file, every byte of which is compared with its checksum.
-pub(super) fn open(path: &Path) -> Result<Checkpoint, ConvertError> {
+pub(super) fn open(path: &Path) -> Result<SourceModel, ConvertError> {
     let mapped = MappedModel::read(path)?;
     let file = mapped.file()?;
     file.verify()?;
@@ -37,7 +37,7 @@ pub(super) fn open(path: &Path) -> Result<Checkpoint, ConvertError> {
         (bos_text, eos_text) = (jinja.bos.to_owned(), jinja.eos.to_owned());
     }
     let (origin, notes) = origin(&file, path);
-    Ok(Checkpoint {
+    Ok(SourceModel {
         config,
         origin,
         tokenizer: TokenizerSource::Sections(sections),
@@ -100,7 +100,7 @@ fn tensors(file: &ModelFile<'_>, directory: &Directory) -> Result<Vec<Stored>, C
     Ok(stored.collect())
 }
 
-/// The block type that an encoding's rows are read as, without loss: its twin, or else numbers.
+/// The block type that an encoding's rows are read as, without loss, or else numbers.
 fn blocks(encoding: Encoding, columns: usize) -> BlockType {
     let whole = columns.is_multiple_of(GROUP);
     match encoding {
@@ -145,7 +145,7 @@ pub(super) fn read_rows(
     Ok(())
 }
 
-/// One row of a block of 16 rows as a block of the encoding's twin: scale, minimum, codes.
+/// One row of a block of 16 rows as a block of the lossless block type: scale, minimum, codes.
 fn put_block(encoding: Encoding, block: &[u8], row: usize, out: &mut [u8]) {
     let group = pack::take_group(encoding, block, row);
     out[..2].copy_from_slice(&group.scale.to_le_bytes());

@@ -11,7 +11,7 @@ use crate::quantize::Coder;
 use crate::read::{BlockType, Stored};
 use std::fmt;
 use std::str::FromStr;
-use thimble_runtime::format::{Encoding, Role};
+use thimble_runtime::format::{Encoding, TensorRole};
 
 /// What the user asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,7 +43,7 @@ pub enum Quant {
 
 /// The size to reach.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Target {
+pub enum SizeTarget {
     /// Bits of all tensors together for each weight of the model.
     Bits(f64),
     /// Bytes of the file.
@@ -91,9 +91,9 @@ impl Quant {
         if tensor.role.is_norm() {
             return Encoding::Vector;
         }
-        let twin = tensor.exact();
+        let lossless = tensor.exact();
         let (body, edge) = match self {
-            Quant::Keep => return twin.unwrap_or(Encoding::F16),
+            Quant::Keep => return lossless.unwrap_or(Encoding::F16),
             Quant::F32 => return Encoding::F32,
             Quant::F16 => return Encoding::F16,
             Quant::BF16 => return Encoding::BF16,
@@ -105,12 +105,13 @@ impl Quant {
             Quant::Q4Min => (Encoding::Q4Min, Encoding::Q8Row),
             Quant::Q3 => (Encoding::Q3Nl, Encoding::Q6),
         };
-        let wanted = if matches!(tensor.role, Role::Embedding | Role::Head) { edge } else { body };
-        let kept = |twin: Encoding| {
-            let same_bits = twin == Encoding::Q4 && wanted == Encoding::Q4Nl;
-            Coder::new(twin).is_some() && (twin.block_bytes() <= wanted.block_bytes() || same_bits)
+        let wanted =
+            if matches!(tensor.role, TensorRole::Embedding | TensorRole::Head) { edge } else { body };
+        let kept = |lossless: Encoding| {
+            let same_bits = lossless == Encoding::Q4 && wanted == Encoding::Q4Nl;
+            Coder::new(lossless).is_some() && (lossless.block_bytes() <= wanted.block_bytes() || same_bits)
         };
-        twin.filter(|&twin| kept(twin)).unwrap_or(wanted)
+        lossless.filter(|&lossless| kept(lossless)).unwrap_or(wanted)
     }
 }
 
@@ -130,7 +131,7 @@ impl FromStr for Quant {
 }
 
 /// The encoding that holds every number of a block type exactly, if there is one.
-pub fn twin(kind: BlockType) -> Option<Encoding> {
+pub fn lossless_encoding(kind: BlockType) -> Option<Encoding> {
     match kind {
         BlockType::F32 => Some(Encoding::F32),
         BlockType::F16 => Some(Encoding::F16),
@@ -147,7 +148,7 @@ pub fn rounds(kind: BlockType, encoding: Encoding) -> bool {
     match encoding {
         // What a block means is defined as f32 numbers.
         Encoding::Vector | Encoding::F32 => false,
-        _ => twin(kind) != Some(encoding),
+        _ => lossless_encoding(kind) != Some(encoding),
     }
 }
 
@@ -192,9 +193,9 @@ mod tests {
             (Quant::Q3, BlockType::Q4_0, Encoding::Q3Nl),
             (Quant::Q8, BlockType::F16, Encoding::Q8),
         ] {
-            assert_eq!(quant.encoding(&tensor(kind, Role::Down)), expected, "{quant} of {kind}");
+            assert_eq!(quant.encoding(&tensor(kind, TensorRole::Down)), expected, "{quant} of {kind}");
         }
-        assert_eq!(Quant::Q8.encoding(&tensor(BlockType::Q8_0, Role::Embedding)), Encoding::Q8Row);
-        assert_eq!(Quant::Q4.encoding(&tensor(BlockType::F32, Role::Head)), Encoding::Q8Row);
+        assert_eq!(Quant::Q8.encoding(&tensor(BlockType::Q8_0, TensorRole::Embedding)), Encoding::Q8Row);
+        assert_eq!(Quant::Q4.encoding(&tensor(BlockType::F32, TensorRole::Head)), Encoding::Q8Row);
     }
 }

@@ -18,7 +18,7 @@ use super::Quant;
 use crate::ConvertError;
 use crate::read::Stored;
 use serde::{Deserialize, Serialize};
-use thimble_runtime::format::{Config, Encoding, Role};
+use thimble_runtime::format::{Config, Encoding, TensorRole};
 
 /// An encoding for the tensors that a pattern names.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -43,21 +43,21 @@ pub struct Table {
 }
 
 /// Names of the matrices of a layer.
-const PARTS: [(&str, Role); 7] = [
-    ("query", Role::Query),
-    ("key", Role::Key),
-    ("value", Role::Value),
-    ("output", Role::Output),
-    ("gate", Role::Gate),
-    ("up", Role::Up),
-    ("down", Role::Down),
+const PARTS: [(&str, TensorRole); 7] = [
+    ("query", TensorRole::Query),
+    ("key", TensorRole::Key),
+    ("value", TensorRole::Value),
+    ("output", TensorRole::Output),
+    ("gate", TensorRole::Gate),
+    ("up", TensorRole::Up),
+    ("down", TensorRole::Down),
 ];
 
 /// A tensor's name in tables; norms have none.
-pub fn path(role: Role, layer: u16) -> Option<String> {
+pub fn path(role: TensorRole, layer: u16) -> Option<String> {
     match role {
-        Role::Embedding => Some("embedding".to_owned()),
-        Role::Head => Some("head".to_owned()),
+        TensorRole::Embedding => Some("embedding".to_owned()),
+        TensorRole::Head => Some("head".to_owned()),
         _ => {
             let (part, _) = PARTS.iter().find(|(_, r)| *r == role)?;
             Some(format!("layers.{layer}.{part}"))
@@ -89,7 +89,7 @@ impl Table {
         let mut rules = Vec::new();
         let mut runs: Vec<(&str, u16, u16, Encoding)> = Vec::new();
         for (index, &encoding) in encodings.iter().enumerate() {
-            let (role, layer) = Role::at(config, index);
+            let (role, layer) = TensorRole::at(config, index);
             let Some(path) = path(role, layer) else { continue };
             let Some((part, _)) = PARTS.iter().find(|(_, r)| *r == role) else {
                 rules.push(Rule { pattern: path, encoding: encoding.name().to_owned() });

@@ -22,12 +22,12 @@ fn config() -> Config {
 fn tensors() -> Vec<Stored> {
     let config = config();
     let stored = |index| {
-        let (role, layer) = Role::at(&config, index);
+        let (role, layer) = TensorRole::at(&config, index);
         let (rows, columns) = role.shape(&config);
         let (name, kind) = (String::new(), BlockType::F32);
         Stored { name, role, layer, kind, rows, columns, file: 0, offset: 0, interleaved: None, packed: None }
     };
-    (0..Role::count(&config)).map(stored).collect()
+    (0..TensorRole::count(&config)).map(stored).collect()
 }
 
 fn encodings(text: &str) -> Result<Vec<Encoding>, String> {
@@ -55,9 +55,9 @@ fn rules_name_tensors_and_the_last_one_counts() {
     for (tensor, encoding) in tensors().iter().zip(encodings(text).unwrap()) {
         let expected = match (tensor.role, tensor.layer) {
             (role, _) if role.is_norm() => Encoding::Vector,
-            (Role::Embedding, _) | (_, 0 | 1 | 11) => Encoding::Q6,
-            (Role::Query | Role::Key, 10) => Encoding::Q8,
-            (Role::Down, _) => Encoding::Q5Nl,
+            (TensorRole::Embedding, _) | (_, 0 | 1 | 11) => Encoding::Q6,
+            (TensorRole::Query | TensorRole::Key, 10) => Encoding::Q8,
+            (TensorRole::Down, _) => Encoding::Q5Nl,
             _ => Encoding::Q4Nl,
         };
         assert_eq!(encoding, expected, "{} {}", tensor.role, tensor.layer);

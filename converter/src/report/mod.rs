@@ -7,7 +7,7 @@ mod markdown;
 mod plot;
 
 use crate::write::{AtomicFile, write_error};
-use crate::{ConvertError, Summary};
+use crate::{ConversionSummary, ConvertError};
 use std::io::Write;
 use std::path::Path;
 
@@ -38,7 +38,7 @@ pub struct Trial {
     /// The recipe's name.
     pub recipe: String,
     /// What was written.
-    pub summary: Summary,
+    pub summary: ConversionSummary,
     /// What it costs.
     pub cost: Cost,
 }
@@ -69,20 +69,20 @@ pub struct Report {
 
 /// How a report is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
+pub enum ReportFormat {
     /// One page that needs no other file.
     Html,
     /// Tables, without the drawing.
     Markdown,
 }
 
-impl Format {
+impl ReportFormat {
     /// By the file's name; `None` where it is neither `.html` nor `.md`.
-    pub fn of(path: &Path) -> Option<Format> {
+    pub fn of(path: &Path) -> Option<ReportFormat> {
         let extension = path.extension()?.to_str()?.to_ascii_lowercase();
         match extension.as_str() {
-            "html" | "htm" => Some(Format::Html),
-            "md" | "markdown" => Some(Format::Markdown),
+            "html" | "htm" => Some(ReportFormat::Html),
+            "md" | "markdown" => Some(ReportFormat::Markdown),
             _ => None,
         }
     }
@@ -93,18 +93,18 @@ impl Report {
     ///
     /// # Errors
     /// The plot cannot be drawn.
-    pub fn render(&self, format: Format) -> Result<String, ConvertError> {
+    pub fn render(&self, format: ReportFormat) -> Result<String, ConvertError> {
         match format {
             #[cfg(feature = "plot")]
-            Format::Html => html::page(self),
+            ReportFormat::Html => html::page(self),
             #[cfg(not(feature = "plot"))]
-            Format::Html => Err(ConvertError::LeftOut { what: "a page with a plot", feature: "plot" }),
-            Format::Markdown => Ok(markdown::page(self)),
+            ReportFormat::Html => Err(ConvertError::LeftOut { what: "a page with a plot", feature: "plot" }),
+            ReportFormat::Markdown => Ok(markdown::page(self)),
         }
     }
 
     /// Writes the document to `path`, atomically.
-    pub fn write(&self, path: &Path, format: Format) -> Result<(), ConvertError> {
+    pub fn write(&self, path: &Path, format: ReportFormat) -> Result<(), ConvertError> {
         let page = self.render(format)?;
         let fail = |error| write_error(path, page.len() as u64, error);
         let mut file = AtomicFile::create(path)?;

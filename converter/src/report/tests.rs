@@ -29,7 +29,7 @@ fn trial(recipe: &str, bytes: u64, mean: f64) -> Trial {
         bytes: 1000,
         error,
     };
-    let summary = Summary {
+    let summary = ConversionSummary {
         config,
         bytes,
         encodings: BTreeMap::from([("q4nl", (2, 2000)), ("f32 vector", (1, 256))]),
@@ -59,7 +59,7 @@ fn report() -> Report {
 
 #[test]
 fn markdown_has_a_row_for_each_trial_by_size_and_for_each_matrix_by_error() {
-    let page = report().render(Format::Markdown).unwrap();
+    let page = report().render(ReportFormat::Markdown).unwrap();
     let at = |text: &str| page.find(text).unwrap_or_else(|| panic!("{text} is missing in\n{page}"));
     assert!(at("| q3 | 30.0 |") < at("| q4 | 40.0 |") && at("| q4 | 40.0 |") < at("| q8 | 70.0 |"));
     assert!(at("| worst |") < at("| a.&lt;b>\\|c |"), "the one that lost most comes first");
@@ -69,7 +69,7 @@ fn markdown_has_a_row_for_each_trial_by_size_and_for_each_matrix_by_error() {
 #[test]
 #[cfg(feature = "plot")]
 fn html_is_one_page_that_escapes_names_and_draws_every_trial() {
-    let page = report().render(Format::Html).unwrap();
+    let page = report().render(ReportFormat::Html).unwrap();
     assert!(page.starts_with("<!doctype html>") && page.trim_end().ends_with("</html>"));
     assert!(page.contains("small &amp; &lt;quick&gt;") && !page.contains("<b>"));
     assert_eq!(
@@ -85,17 +85,20 @@ fn html_is_one_page_that_escapes_names_and_draws_every_trial() {
 fn odd_figures_are_drawn_all_the_same() {
     for trials in [vec![], vec![trial("one", 1_000_000, 0.1)], vec![trial("nan", 1_000_000, f64::NAN)]] {
         let report = Report { trials, ..report() };
-        assert!(report.render(Format::Html).unwrap().contains("<svg"));
-        assert!(report.render(Format::Markdown).unwrap().contains("| recipe |"));
+        assert!(report.render(ReportFormat::Html).unwrap().contains("<svg"));
+        assert!(report.render(ReportFormat::Markdown).unwrap().contains("| recipe |"));
     }
 }
 
 #[test]
 fn the_name_decides_on_the_format() {
-    for (name, format) in
-        [("a.html", Some(Format::Html)), ("b.MD", Some(Format::Markdown)), ("c.pdf", None), ("d", None)]
-    {
-        assert_eq!(Format::of(Path::new(name)), format, "{name}");
+    for (name, format) in [
+        ("a.html", Some(ReportFormat::Html)),
+        ("b.MD", Some(ReportFormat::Markdown)),
+        ("c.pdf", None),
+        ("d", None),
+    ] {
+        assert_eq!(ReportFormat::of(Path::new(name)), format, "{name}");
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{Target, name};
 use crate::ConvertError;
 use crate::read::gguf_model::SAMPLING;
-use crate::read::{BlockType, Checkpoint, DIGITS_APART, TokenizerSource};
+use crate::read::{BlockType, DIGITS_APART, SourceModel, TokenizerSource};
 use crate::tokenizer::GgufLists;
 use std::collections::BTreeMap;
 use thimble_runtime::Token;
@@ -27,14 +27,14 @@ mod value {
 
 /// The file up to the first tensor, padding included.
 pub(super) fn head(
-    checkpoint: &Checkpoint,
+    model: &SourceModel,
     targets: &[Target<'_>],
     notes: &mut Vec<String>,
 ) -> Result<Vec<u8>, ConvertError> {
     let mut keys = Keys::default();
-    general(checkpoint, targets, &mut keys);
-    model(checkpoint, &mut keys);
-    tokenizer(checkpoint, &mut keys, notes)?;
+    general(model, targets, &mut keys);
+    architecture(model, &mut keys);
+    tokenizer(model, &mut keys, notes)?;
     keys.number("general.quantization_version", QUANTIZATION);
     let mut out = b"GGUF".to_vec();
     out.extend(VERSION.to_le_bytes());
@@ -56,18 +56,18 @@ pub(super) fn head(
     Ok(out)
 }
 
-fn general(checkpoint: &Checkpoint, targets: &[Target<'_>], keys: &mut Keys) {
+fn general(model: &SourceModel, targets: &[Target<'_>], keys: &mut Keys) {
     keys.text("general.architecture", "llama");
     keys.text("general.type", "model");
-    if let Some(name) = &checkpoint.origin.name {
+    if let Some(name) = &model.origin.name {
         keys.text("general.name", name);
     }
-    keys.text("general.size_label", &size_label(checkpoint.config.parameters()));
-    if let Some(licence) = &checkpoint.origin.licence {
+    keys.text("general.size_label", &size_label(model.config.parameters()));
+    if let Some(licence) = &model.origin.licence {
         keys.text("general.license", licence);
     }
     keys.number("general.file_type", file_type(targets));
-    let sampling = checkpoint.origin.sampling.to_json();
+    let sampling = model.origin.sampling.to_json();
     for (key, gguf) in SAMPLING {
         match sampling.get(key) {
             Some(value) if value.is_u64() => keys.integer(gguf, value.as_u64().unwrap_or(0)),
@@ -77,8 +77,8 @@ fn general(checkpoint: &Checkpoint, targets: &[Target<'_>], keys: &mut Keys) {
     }
 }
 
-fn model(checkpoint: &Checkpoint, keys: &mut Keys) {
-    let config = &checkpoint.config;
+fn architecture(model: &SourceModel, keys: &mut Keys) {
+    let config = &model.config;
     // `Config::check` bounds every size far below 2^32.
     let sizes = [
         ("llama.block_count", config.layers),
@@ -99,9 +99,9 @@ fn model(checkpoint: &Checkpoint, keys: &mut Keys) {
     keys.float("llama.attention.layer_norm_rms_epsilon", config.norm_eps);
 }
 
-fn tokenizer(checkpoint: &Checkpoint, keys: &mut Keys, notes: &mut Vec<String>) -> Result<(), ConvertError> {
-    let vocabulary = checkpoint.tokenizer.vocabulary()?;
-    let mut lists = match &checkpoint.tokenizer {
+fn tokenizer(model: &SourceModel, keys: &mut Keys, notes: &mut Vec<String>) -> Result<(), ConvertError> {
+    let vocabulary = model.tokenizer.vocabulary()?;
+    let mut lists = match &model.tokenizer {
         TokenizerSource::Gguf { tokens, token_types, merges, pre, .. } => GgufLists {
             tokens: tokens.clone(),
             token_types: token_types.clone(),
@@ -110,7 +110,7 @@ fn tokenizer(checkpoint: &Checkpoint, keys: &mut Keys, notes: &mut Vec<String>) 
         },
         _ => vocabulary.gguf_lists(),
     };
-    let rows = checkpoint.config.vocab;
+    let rows = model.config.vocab;
     if lists.tokens.len() > rows {
         return Err(ConvertError::Unsupported {
             what: "the vocabulary".to_owned(),
@@ -127,36 +127,36 @@ fn tokenizer(checkpoint: &Checkpoint, keys: &mut Keys, notes: &mut Vec<String>) 
     keys.texts("tokenizer.ggml.tokens", &lists.tokens);
     keys.integers("tokenizer.ggml.token_type", &lists.token_types);
     keys.texts("tokenizer.ggml.merges", &lists.merges);
-    let config = &checkpoint.config;
+    let config = &model.config;
     let mut id = |key: &str, token: Option<Token>| {
         if let Some(token) = token {
             keys.number(key, token.0);
         }
     };
     id("tokenizer.ggml.bos_token_id", config.bos);
-    let [eos, others @ ..] = stops(checkpoint, &lists);
+    let [eos, others @ ..] = stops(model, &lists);
     id("tokenizer.ggml.eos_token_id", eos);
     id("tokenizer.ggml.eot_token_id", others[0]);
     id("tokenizer.ggml.eom_token_id", others[1]);
-    id("tokenizer.ggml.unknown_token_id", checkpoint.unknown);
-    id("tokenizer.ggml.padding_token_id", checkpoint.padding);
+    id("tokenizer.ggml.unknown_token_id", model.unknown);
+    id("tokenizer.ggml.padding_token_id", model.padding);
     let left: Vec<String> = others[2..].iter().flatten().map(|token| token.0.to_string()).collect();
     if !left.is_empty() {
         notes.push(format!("GGUF has room for three stop tokens: {} left out", left.join(", ")));
     }
     keys.flag("tokenizer.ggml.add_bos_token", false);
     keys.flag("tokenizer.ggml.add_space_prefix", false);
-    if let Some(template) = &checkpoint.chat_template {
+    if let Some(template) = &model.chat_template {
         keys.text("tokenizer.chat_template", template);
     }
     Ok(())
 }
 
 /// The stop tokens, the one that the chat template knows as `eos_token` first.
-fn stops(checkpoint: &Checkpoint, lists: &GgufLists) -> [Option<Token>; 8] {
-    let mut stops = checkpoint.config.stop;
+fn stops(model: &SourceModel, lists: &GgufLists) -> [Option<Token>; 8] {
+    let mut stops = model.config.stop;
     let is_eos = |token: &Option<Token>| {
-        token.is_some_and(|token| lists.tokens.get(token.index()) == Some(&checkpoint.eos_text))
+        token.is_some_and(|token| lists.tokens.get(token.index()) == Some(&model.eos_text))
     };
     if let Some(place) = stops.iter().position(is_eos) {
         stops[..=place].rotate_right(1);

@@ -12,9 +12,9 @@ pub(crate) use blocks::quantize as quantize_block;
 
 use crate::quantize::Loss;
 use crate::read::gguf_model::tensor_name;
-use crate::read::{BlockType, Checkpoint, Stored};
+use crate::read::{BlockType, SourceModel, Stored};
 use crate::write::{AtomicFile, write_error};
-use crate::{ConvertError, Progress, Stage, dequantize};
+use crate::{ConversionProgress, ConversionStage, ConvertError, dequantize};
 use metadata::ALIGN;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
@@ -22,7 +22,7 @@ use std::fmt;
 use std::io::Write;
 use std::path::Path;
 use std::str::FromStr;
-use thimble_runtime::format::Role;
+use thimble_runtime::format::TensorRole;
 
 /// Source bytes that are read at once.
 const CHUNK: usize = 8 << 20;
@@ -71,7 +71,7 @@ impl GgufType {
             GgufType::All(kind) if kind == tensor.kind => return kind,
             GgufType::All(kind) => kind,
         };
-        let edge = matches!(tensor.role, Role::Embedding | Role::Head);
+        let edge = matches!(tensor.role, TensorRole::Embedding | TensorRole::Head);
         let wanted = if edge && wanted.block_len() > 1 { BlockType::Q8_0 } else { wanted };
         let fallback = [wanted, BlockType::Q5_0].into_iter().take(1 + usize::from(wanted == BlockType::Q4_K));
         let whole = |kind: &BlockType| tensor.columns.is_multiple_of(kind.block_len());
@@ -130,25 +130,25 @@ struct Target<'c> {
 /// # Errors
 /// Weights that are not finite or do not fit the type; a destination that cannot be written.
 pub fn write_gguf(
-    checkpoint: &Checkpoint,
+    model: &SourceModel,
     destination: &Path,
     kind: GgufType,
-    progress: &mut dyn FnMut(Progress<'_>),
+    progress: &mut dyn FnMut(ConversionProgress<'_>),
 ) -> Result<GgufSummary, ConvertError> {
-    let targets = checkpoint.tensors().iter().map(|tensor| {
+    let targets = model.tensors().iter().map(|tensor| {
         let kind = kind.of(tensor);
         let row = kind.row_bytes(tensor.columns).unwrap_or(0);
         Target { tensor, kind, length: tensor.rows as u64 * row as u64 }
     });
     let targets: Vec<Target<'_>> = targets.collect();
-    let mut notes = checkpoint.notes.clone();
+    let mut notes = model.notes.clone();
     notes.extend(fallbacks(kind, &targets));
-    let head = metadata::head(checkpoint, &targets, &mut notes)?;
+    let head = metadata::head(model, &targets, &mut notes)?;
     let end = |at: u64, target: &Target<'_>| at.next_multiple_of(ALIGN) + target.length;
     let total = targets.iter().fold(head.len() as u64, end).next_multiple_of(ALIGN);
     let mut summary = GgufSummary {
         bytes: total,
-        parameters: checkpoint.config.parameters(),
+        parameters: model.config.parameters(),
         types: BTreeMap::new(),
         rounding: 0.0,
         notes,
@@ -163,11 +163,16 @@ pub fn write_gguf(
         let entry = summary.types.entry(target.kind.to_string()).or_default();
         *entry = (entry.0 + 1, entry.1 + target.length);
         // The head ends on the alignment, and so does every tensor with its padding.
-        encode(checkpoint, target, &mut |bytes, loss| {
+        encode(model, target, &mut |bytes, loss| {
             writer.write_all(bytes).map_err(fail)?;
             done += bytes.len() as u64;
             all.add(loss);
-            progress(Progress { stage: Stage::Writing, tensor: &target.tensor.name, done, total });
+            progress(ConversionProgress {
+                stage: ConversionStage::Writing,
+                tensor: &target.tensor.name,
+                done,
+                total,
+            });
             Ok(())
         })?;
         let padding = done.next_multiple_of(ALIGN) - done;
@@ -186,7 +191,7 @@ fn fallbacks(wanted: GgufType, targets: &[Target<'_>]) -> Vec<String> {
     let GgufType::All(wanted) = wanted else { return Vec::new() };
     let mut others: BTreeMap<String, usize> = BTreeMap::new();
     let matrices = targets.iter().filter(|target| !target.tensor.role.is_norm());
-    let edge = |role| matches!(role, Role::Embedding | Role::Head);
+    let edge = |role| matches!(role, TensorRole::Embedding | TensorRole::Head);
     for target in matrices.filter(|target| target.kind != wanted && !edge(target.tensor.role)) {
         let columns = target.tensor.columns;
         let length = if target.kind == BlockType::F16 { 32 } else { wanted.block_len() };
@@ -196,7 +201,7 @@ fn fallbacks(wanted: GgufType, targets: &[Target<'_>]) -> Vec<String> {
     }
     let body = others.into_iter().map(|(why, count)| format!("{count} matrices are {why}"));
     let edges = targets.iter().filter(|t| edge(t.tensor.role) && t.kind != wanted).map(|t| {
-        let what = if t.tensor.role == Role::Head { "the head" } else { "the embedding" };
+        let what = if t.tensor.role == TensorRole::Head { "the head" } else { "the embedding" };
         format!("{what} is {}", t.kind)
     });
     body.chain(edges).collect()
@@ -206,17 +211,17 @@ fn fallbacks(wanted: GgufType, targets: &[Target<'_>]) -> Vec<String> {
 type Emit<'e> = dyn FnMut(&[u8], Loss) -> Result<(), ConvertError> + 'e;
 
 /// Encodes one tensor in pieces of a few megabytes, in order.
-fn encode(checkpoint: &Checkpoint, target: &Target<'_>, emit: &mut Emit<'_>) -> Result<(), ConvertError> {
+fn encode(model: &SourceModel, target: &Target<'_>, emit: &mut Emit<'_>) -> Result<(), ConvertError> {
     let Target { tensor, kind, .. } = *target;
     let (source_row, row) = (tensor.row_bytes().max(1), kind.row_bytes(tensor.columns).unwrap_or(0).max(1));
     // Whole heads, where their rows change places.
-    let heads = matches!(tensor.role, Role::Query | Role::Key).then_some(checkpoint.config.head_dim);
+    let heads = matches!(tensor.role, TensorRole::Query | TensorRole::Key).then_some(model.config.head_dim);
     let unit = heads.unwrap_or(1);
     let at_once = (CHUNK / source_row.max(row) / unit).max(1) * unit;
     let (mut source, mut out) = (Vec::new(), Vec::new());
     for start in (0..tensor.rows).step_by(at_once) {
         let end = tensor.rows.min(start + at_once);
-        checkpoint.read_rows(tensor, start..end, &mut source)?;
+        model.read_rows(tensor, start..end, &mut source)?;
         out.resize((end - start) * row, 0);
         let rows = out.par_chunks_exact_mut(row).enumerate();
         let losses: Vec<Loss> = rows

@@ -5,7 +5,9 @@
 
 use serde::Serialize;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use thimble_host::{BackendKind, GeneratorError, Plan, PlanError, Pool, Settings, generator};
+use thimble_host::{
+    BackendKind, GeneratorError, InferencePlan, InferenceSettings, PlanError, SpinPool, generator,
+};
 use thimble_runtime::Token;
 use thimble_runtime::format::{Config, ModelFile};
 use thimble_runtime::sampler::greedy;
@@ -125,7 +127,7 @@ pub enum DivergenceError {
 pub fn divergence(
     pair: Pair<'_>,
     windows: &[&[Token]],
-    settings: &Settings,
+    settings: &InferenceSettings,
     progress: &mut dyn FnMut(usize),
 ) -> Result<Divergence, DivergenceError> {
     same_vocabulary(pair)?;
@@ -135,14 +137,14 @@ pub fn divergence(
     }
     let threads = plan(pair.model.config(), settings, longest)?.threads();
     let half = |threads: usize| Some(threads.max(1));
-    let model = Settings { threads: half(threads / 2), ..*settings };
+    let model = InferenceSettings { threads: half(threads / 2), ..*settings };
     let kernels = settings.kernels;
-    let reference = Settings {
+    let reference = InferenceSettings {
         threads: half(threads.div_ceil(2)),
         exact: true,
         kernels,
         backend: Some(BackendKind::Cpu),
-        ..Settings::default()
+        ..InferenceSettings::default()
     };
     let model = plan(pair.model.config(), &model, longest)?;
     let reference = plan(pair.reference.config(), &reference, longest)?;
@@ -163,8 +165,11 @@ pub fn divergence(
 }
 
 /// How one of the two runs.
-fn plan(config: &Config, settings: &Settings, context: usize) -> Result<Plan, PlanError> {
-    Plan::new(config, &Settings { context: Some(context), logit_rows: Some(ROWS), ..*settings })
+fn plan(config: &Config, settings: &InferenceSettings, context: usize) -> Result<InferencePlan, PlanError> {
+    InferencePlan::new(
+        config,
+        &InferenceSettings { context: Some(context), logit_rows: Some(ROWS), ..*settings },
+    )
 }
 
 /// Checks that an id means the same in both models.
@@ -191,11 +196,11 @@ fn same_vocabulary(pair: Pair<'_>) -> Result<(), DivergenceError> {
 /// Runs `work` on a new session.
 fn with_session<R>(
     file: &ModelFile<'_>,
-    plan: &Plan,
+    plan: &InferencePlan,
     work: impl FnOnce(&mut thimble_host::Generator<'_>) -> Result<R, DivergenceError>,
 ) -> Result<R, DivergenceError> {
     let threads = plan.threads();
-    let pool = Pool::new(threads).map_err(|source| DivergenceError::Threads { threads, source })?;
+    let pool = SpinPool::new(threads).map_err(|source| DivergenceError::Threads { threads, source })?;
     let mut memory = plan.allocate()?;
     work(&mut generator(file, plan, &mut memory, &pool)?)
 }
@@ -203,7 +208,7 @@ fn with_session<R>(
 /// Sends the reference's logits row by row, in vectors that come back.
 fn hand_over(
     file: &ModelFile<'_>,
-    plan: &Plan,
+    plan: &InferencePlan,
     windows: &[&[Token]],
     (full, empty): (&Sender<Vec<f32>>, &Receiver<Vec<f32>>),
 ) -> Result<(), DivergenceError> {
@@ -229,7 +234,7 @@ fn hand_over(
 /// Runs the model and compares each row of its logits with the reference's.
 fn compare(
     file: &ModelFile<'_>,
-    plan: &Plan,
+    plan: &InferencePlan,
     windows: &[&[Token]],
     (rows, back): (Receiver<Vec<f32>>, Sender<Vec<f32>>),
     progress: &mut dyn FnMut(usize),

@@ -39,8 +39,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let device = Device::open(adapter.as_deref())?;
     let report = device.report();
     println!("{} ({}, {}), driver {}", report.name, report.api, report.kind, report.driver);
-    for tile in device.tiles().to_vec() {
-        let device = device.clone().with_tile(tile)?;
+    for tile in device.matmul_variants().to_vec() {
+        let device = device.clone().with_matmul_variant(tile)?;
         let begin = Instant::now();
         let mut gpu = Gpu::new(&device, &weights, &options)?;
         let made = begin.elapsed();

@@ -1,7 +1,7 @@
 //! Adapters, and an open device with its limits and features.
 
 use crate::pipelines::PipelineFile;
-use crate::{GpuError, Tile};
+use crate::{GpuError, MatmulVariant};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -25,8 +25,8 @@ pub struct AdapterReport {
     pub subgroups: bool,
     /// Cooperative matrices.
     pub cooperative_matrices: bool,
-    /// Ways to compute products for many tokens, the one to use unmeasured first.
-    pub products: Vec<Tile>,
+    /// Variants to compute products for many tokens, the one to use unmeasured first.
+    pub products: Vec<MatmulVariant>,
     /// Largest range that a shader can see at once, bytes.
     pub binding_bytes: u64,
     /// Largest buffer, bytes.
@@ -49,7 +49,7 @@ impl AdapterReport {
             f16: features.contains(wgpu::Features::SHADER_F16),
             subgroups: features.contains(wgpu::Features::SUBGROUP),
             cooperative_matrices: features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX),
-            products: tiles(adapter).0,
+            products: matmul_variants(adapter).0,
             binding_bytes: limits.max_storage_buffer_binding_size,
             buffer_bytes: limits.max_buffer_size,
             workgroup_bytes: limits.max_compute_workgroup_storage_size,
@@ -81,20 +81,24 @@ pub fn adapters() -> Vec<AdapterReport> {
     found.unwrap_or_default().iter().map(AdapterReport::new).collect()
 }
 
-/// The ways to compute products for many tokens that an adapter offers, the one to use unmeasured first; behind them the side
+/// The kernel variants for products of many tokens that an adapter offers, the one to use unmeasured first; behind them the side
 /// of its cooperative matrices, 0 where it has none that are used.
-fn tiles(adapter: &wgpu::Adapter) -> (Vec<Tile>, u32) {
+fn matmul_variants(adapter: &wgpu::Adapter) -> (Vec<MatmulVariant>, u32) {
     let (info, features, limits) = (adapter.get_info(), adapter.features(), adapter.limits());
     // Metal and GL compute four products of bytes one by one.
     let has_dot4 = matches!(info.backend, wgpu::Backend::Vulkan | wgpu::Backend::Dx12)
         && info.device_type != wgpu::DeviceType::Cpu;
-    let mut tiles = if has_dot4 { vec![Tile::Dot4, Tile::Plain] } else { vec![Tile::Plain, Tile::Dot4] };
+    let mut matmul_variants = if has_dot4 {
+        vec![MatmulVariant::Dot4, MatmulVariant::Plain]
+    } else {
+        vec![MatmulVariant::Plain, MatmulVariant::Dot4]
+    };
     if features.contains(wgpu::Features::SHADER_F16) {
-        tiles.push(Tile::F16);
+        matmul_variants.push(MatmulVariant::F16);
     }
     let cooperative = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SHADER_F16;
     if !features.contains(cooperative) || limits.max_compute_workgroup_storage_size < 32_768 {
-        return (tiles, 0);
+        return (matmul_variants, 0);
     }
     let offered = adapter.cooperative_matrix_properties();
     let lanes_of = |side: u32| if side == 16 { 32 } else { 8 };
@@ -109,9 +113,9 @@ fn tiles(adapter: &wgpu::Adapter) -> (Vec<Tile>, u32) {
     };
     let side = [16, 8].into_iter().find(fits).unwrap_or(0);
     if side > 0 {
-        tiles.push(Tile::Cooperative);
+        matmul_variants.push(MatmulVariant::Cooperative);
     }
-    (tiles, side)
+    (matmul_variants, side)
 }
 
 /// Whether eight neighbouring lanes are always in one subgroup.
@@ -146,7 +150,7 @@ fn request(
 
 /// Longest wait for a submission.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// The same where the driver is made of software: it never hangs, and a batch takes minutes where the machine is busy.
+/// The same for a software renderer: it never hangs, and a batch takes minutes where the machine is busy.
 const SOFTWARE_PATIENCE: Duration = Duration::from_secs(1800);
 
 /// An open device.
@@ -156,7 +160,7 @@ pub struct Device {
     pub(crate) queue: wgpu::Queue,
     report: AdapterReport,
     /// What the device offers, the one in use first.
-    tiles: Vec<Tile>,
+    matmul_variants: Vec<MatmulVariant>,
     /// Side of its cooperative matrices, 0 where none are used.
     matrix_side: u32,
     /// Attention uses subgroups.
@@ -197,11 +201,11 @@ impl Device {
             }
         };
         let report = AdapterReport::new(&adapter);
-        let (mut tiles, mut matrix_side) = tiles(&adapter);
+        let (mut matmul_variants, mut matrix_side) = matmul_variants(&adapter);
         let mut opened = request(&adapter, matrix_side > 0);
         if opened.is_err() && matrix_side > 0 {
             // All else is worth having without them.
-            tiles.retain(|tile| *tile != Tile::Cooperative);
+            matmul_variants.retain(|tile| *tile != MatmulVariant::Cooperative);
             matrix_side = 0;
             opened = request(&adapter, false);
         }
@@ -223,7 +227,16 @@ impl Device {
                 _ => format!("{why:?}: {message}"),
             });
         });
-        Ok(Device { device, queue, report, tiles, matrix_side, subgroups, pipelines: None, failure })
+        Ok(Device {
+            device,
+            queue,
+            report,
+            matmul_variants,
+            matrix_side,
+            subgroups,
+            pipelines: None,
+            failure,
+        })
     }
 
     /// What the adapter is and can do.
@@ -232,25 +245,25 @@ impl Device {
     }
 
     /// How products for many tokens are computed: every way that the device offers, the one in use first.
-    pub fn tiles(&self) -> &[Tile] {
-        &self.tiles
+    pub fn matmul_variants(&self) -> &[MatmulVariant] {
+        &self.matmul_variants
     }
 
     /// The way in use.
-    pub(crate) fn tile(&self) -> Tile {
-        self.tiles[0]
+    pub(crate) fn tile(&self) -> MatmulVariant {
+        self.matmul_variants[0]
     }
 
     /// The same device with another way to compute products for many tokens; models that are made from now on use it.
     ///
     /// # Errors
     /// [`GpuError::Option`] where the device does not offer it.
-    pub fn with_tile(mut self, tile: Tile) -> Result<Device, GpuError> {
-        let Some(place) = self.tiles.iter().position(|offered| *offered == tile) else {
-            let expected = format!("one of {:?}", self.tiles);
+    pub fn with_matmul_variant(mut self, tile: MatmulVariant) -> Result<Device, GpuError> {
+        let Some(place) = self.matmul_variants.iter().position(|offered| *offered == tile) else {
+            let expected = format!("one of {:?}", self.matmul_variants);
             return Err(GpuError::Option { what: "the kind of products", expected, found: tile as u64 });
         };
-        self.tiles.swap(0, place);
+        self.matmul_variants.swap(0, place);
         Ok(self)
     }
 
@@ -266,9 +279,9 @@ impl Device {
 
     /// The same device with what takes the least of its driver: plain products, no subgroups. None where it is so already.
     pub fn plainest(self) -> Option<Device> {
-        let more = self.subgroups || self.tile() != Tile::Plain;
+        let more = self.subgroups || self.tile() != MatmulVariant::Plain;
         more.then_some(())?;
-        Device { subgroups: false, ..self }.with_tile(Tile::Plain).ok()
+        Device { subgroups: false, ..self }.with_matmul_variant(MatmulVariant::Plain).ok()
     }
 
     /// The first failure since the device was opened.

@@ -88,7 +88,7 @@ pub const SHADERS: [(&str, &str); 11] = [
 /// How products for many tokens are computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Tile {
+pub enum MatmulVariant {
     /// In f32: every adapter can.
     Plain,
     /// Quantized weights with `dot4I8Packed`, the input in two planes of bytes as on the CPU's fast path.
@@ -100,36 +100,40 @@ pub enum Tile {
     Cooperative,
 }
 
-impl Tile {
+impl MatmulVariant {
     /// What there is for an encoding: floats have no codes.
-    pub(crate) fn of(self, encoding: Encoding) -> Tile {
+    pub(crate) fn of(self, encoding: Encoding) -> MatmulVariant {
         let floats = encoding.block_columns() == 1;
-        if floats && matches!(self, Tile::Dot4 | Tile::F16) { Tile::Plain } else { self }
+        if floats && matches!(self, MatmulVariant::Dot4 | MatmulVariant::F16) {
+            MatmulVariant::Plain
+        } else {
+            self
+        }
     }
 
     /// Whether it is as exact as the CPU's fast path.
     pub fn is_exact(self) -> bool {
-        self != Tile::F16
+        self != MatmulVariant::F16
     }
 
     fn module(self, device: &Device) -> usize {
         match self {
-            Tile::Plain => 1,
-            Tile::Dot4 => 7,
-            Tile::F16 => 8,
-            Tile::Cooperative if device.matrix_side() == 8 => 9,
-            Tile::Cooperative => 10,
+            MatmulVariant::Plain => 1,
+            MatmulVariant::Dot4 => 7,
+            MatmulVariant::F16 => 8,
+            MatmulVariant::Cooperative if device.matrix_side() == 8 => 9,
+            MatmulVariant::Cooperative => 10,
         }
     }
 }
 
-impl std::fmt::Display for Tile {
+impl std::fmt::Display for MatmulVariant {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Tile::Plain => "plain",
-            Tile::Dot4 => "dot4",
-            Tile::F16 => "f16",
-            Tile::Cooperative => "cooperative",
+            MatmulVariant::Plain => "plain",
+            MatmulVariant::Dot4 => "dot4",
+            MatmulVariant::F16 => "f16",
+            MatmulVariant::Cooperative => "cooperative",
         })
     }
 }
@@ -140,10 +144,10 @@ pub(crate) enum Entry {
     /// A matrix product for few tokens.
     Vector(Encoding),
     /// A matrix product for many.
-    Tiled(Encoding, Tile),
+    Tiled(Encoding, MatmulVariant),
     /// That of queries, keys and values, which are rotated and stored with so many bytes for a number.
     VectorQkv(Encoding, u32),
-    TiledQkv(Encoding, u32, Tile),
+    TiledQkv(Encoding, u32, MatmulVariant),
     /// Rows of the embedding.
     Embed(Encoding),
     Swiglu,

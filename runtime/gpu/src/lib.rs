@@ -18,7 +18,7 @@ mod weights;
 pub use backend::Gpu;
 pub use device::{AdapterReport, Device, adapters};
 pub use error::GpuError;
-pub use kernels::{SHADERS, Tile};
+pub use kernels::{MatmulVariant, SHADERS};
 pub use plan::{GpuOptions, GpuPlan};
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use crate::ahead::Ahead;
 use crate::backend::{Buffers, Gpu, LayerSteps, State};
 use crate::kernels::{Entry, Kernels};
 use crate::plan::{RING, SPAN, padded, positions, qkv_width};
-use crate::sampling::{Generation, Settings};
+use crate::sampling::{Generation, SamplerUniforms};
 use crate::steps::{Finish, Product, Route, Step, Store, pairs};
 use crate::weights::{Piece, pieces};
 use crate::{Device, GpuError, GpuOptions, GpuPlan};
@@ -208,7 +208,7 @@ impl Gpu {
             embed.push(step);
         }
         let kernel = b.kernels.get(Entry::Sample);
-        let settings = b.buffer("settings", Settings::BYTES, wgpu::BufferUsages::UNIFORM);
+        let settings = b.buffer("settings", SamplerUniforms::BYTES, wgpu::BufferUsages::UNIFORM);
         let rng = b.storage("random numbers", 16);
         device.queue.write_buffer(&rng, 0, bytemuck::bytes_of(&Pcg32::new(0).state()));
         let seen = b.storage("seen", plan.seen);

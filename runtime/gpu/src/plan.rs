@@ -1,6 +1,6 @@
 //! What a model takes on the device, known before anything is made there.
 
-use crate::sampling::Settings;
+use crate::sampling::SamplerUniforms;
 use crate::steps::{FEW, pairs};
 use crate::weights::pieces;
 use crate::{Device, GpuError};
@@ -158,7 +158,7 @@ impl GpuPlan {
         let activations = self.x + self.qkv + self.attended + self.parts + self.gate_up + self.activated;
         // The ring of ids and two copies for the host; position, settings of sampling, random numbers.
         let ids = 3 * RING as u64 * 4;
-        let state = 16 + Settings::BYTES + 16;
+        let state = 16 + SamplerUniforms::BYTES + 16;
         self.weights
             + self.layers * (self.keys + self.values)
             + self.angles

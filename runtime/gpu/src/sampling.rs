@@ -14,7 +14,7 @@ const IN_FLIGHT: usize = 2;
 /// Settings of sampling as the shader reads them.
 #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
-pub(crate) struct Settings {
+pub(crate) struct SamplerUniforms {
     vocab: u32,
     ring: u32,
     /// 1 / temperature, 0 for greedy.
@@ -30,12 +30,12 @@ pub(crate) struct Settings {
     unused: [u32; 2],
 }
 
-impl Settings {
-    pub(crate) const BYTES: u64 = size_of::<Settings>() as u64;
+impl SamplerUniforms {
+    pub(crate) const BYTES: u64 = size_of::<SamplerUniforms>() as u64;
 
     /// # Errors
     /// [`GpuError::Sampling`].
-    pub(crate) fn new(sampling: &Sampling, vocab: usize, ring: usize) -> Result<Settings, GpuError> {
+    pub(crate) fn new(sampling: &Sampling, vocab: usize, ring: usize) -> Result<SamplerUniforms, GpuError> {
         sampling.check()?;
         // The CPU's sampler looks at no more tokens than the vocabulary has.
         let window = match sampling.penalizes() {
@@ -47,7 +47,7 @@ impl Settings {
             // What is beyond f32 on either side would not multiply any more.
             temperature => (1.0 / temperature).clamp(1e-37, 1e37),
         };
-        Ok(Settings {
+        Ok(SamplerUniforms {
             vocab: vocab as u32,
             ring: ring as u32,
             scale,
@@ -210,7 +210,7 @@ impl Gpu {
 
     /// Settings for draws behind `history`, which is the whole sequence.
     pub(crate) fn set_sampling(&mut self, sampling: &Sampling, history: &[Token]) -> Result<(), GpuError> {
-        let settings = Settings::new(sampling, self.config.vocab, RING)?;
+        let settings = SamplerUniforms::new(sampling, self.config.vocab, RING)?;
         while !self.generation.pending.is_empty() {
             self.take_tokens()?;
         }

@@ -7,7 +7,7 @@ use thiserror::Error;
 /// The processors of a session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BackendKind {
-    /// What was measured to be the fastest for this model on this machine; a GPU made of software only where it is named.
+    /// What was measured to be the fastest for this model on this machine; a software renderer only where it is named.
     Auto,
     /// The CPU alone.
     #[default]

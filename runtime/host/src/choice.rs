@@ -2,11 +2,13 @@
 
 use crate::backend::BackendKind;
 use crate::kv_file::fingerprint;
-use crate::measure::Measured;
+use crate::measure::BackendTimings;
 use crate::output;
-use crate::plan::{Plan, PlanError, Settings};
+use crate::plan::{InferencePlan, InferenceSettings, PlanError};
 #[cfg(feature = "gpu")]
-use crate::{generator::on_gpu, hybrid::Hybrid, measure::Speeds, plan::Memory, threads::Pool};
+use crate::{
+    generator::on_gpu, hybrid::Hybrid, measure::SecondsPerToken, plan::InferenceMemory, threads::SpinPool,
+};
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io::{self, Write};
@@ -25,7 +27,7 @@ const CONTEXT: usize = 576;
 
 /// A choice that was made.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Choice {
+pub struct BackendChoice {
     /// What the model was called.
     pub model: String,
     /// Checksum of the model file's front.
@@ -39,55 +41,55 @@ pub struct Choice {
     pub backend: BackendKind,
     /// How the GPU computes products for prompts, where that was measured.
     #[serde(default)]
-    pub products: Option<Products>,
+    pub products: Option<MatmulVariant>,
     /// What was measured, if anything was.
-    pub measured: Option<Measured>,
+    pub measured: Option<BackendTimings>,
     /// The reason, in words.
     pub why: String,
     /// When, in seconds since 1970.
     pub at: u64,
 }
 
-impl Choice {
+impl BackendChoice {
     /// The settings as it has them.
-    fn followed(&self, settings: &Settings) -> Settings {
-        Settings { backend: Some(self.backend), products: self.products, ..*settings }
+    fn followed(&self, settings: &InferenceSettings) -> InferenceSettings {
+        InferenceSettings { backend: Some(self.backend), products: self.products, ..*settings }
     }
 }
 
 #[cfg(feature = "gpu")]
-pub use thimble_gpu::Tile as Products;
+pub use thimble_gpu::MatmulVariant;
 
 /// There are none.
 #[cfg(not(feature = "gpu"))]
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub enum Products {}
+pub enum MatmulVariant {}
 
 /// Every choice of a file.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Book {
-    choices: Vec<Choice>,
+    choices: Vec<BackendChoice>,
 }
 
 /// What to use now.
 #[derive(Clone, Debug)]
-pub struct Chosen {
+pub struct ChosenBackend {
     /// The settings with the backend, which is never `Auto`, and how it computes.
-    pub settings: Settings,
+    pub settings: InferenceSettings,
     /// What was measured just now, to be told.
-    pub news: Option<Choice>,
+    pub news: Option<BackendChoice>,
 }
 
 /// Decides what `auto` is.
 #[derive(Clone, Copy, Debug)]
-pub struct Chooser<'a> {
+pub struct BackendChooser<'a> {
     /// The file with the choices; nothing is remembered without it, or where it cannot be written.
     pub book: Option<&'a Path>,
     /// Gets the lines that say that two processors are being timed, and that a GPU was found and is wrong.
     pub tell: fn(&str),
 }
 
-impl Chooser<'_> {
+impl BackendChooser<'_> {
     /// The backend of `settings` (or of `THIMBLE_BACKEND`); where that is `auto`, the one remembered for this model, or the
     /// fastest of those that are there. No adapter is opened unless the answer needs one.
     ///
@@ -97,14 +99,17 @@ impl Chooser<'_> {
         &self,
         file: &ModelFile<'_>,
         model: &str,
-        settings: &Settings,
-    ) -> Result<Chosen, PlanError> {
+        settings: &InferenceSettings,
+    ) -> Result<ChosenBackend, PlanError> {
         let backend = BackendKind::resolve(settings.backend)?;
         if backend != BackendKind::Auto {
-            return Ok(Chosen { settings: Settings { backend: Some(backend), ..*settings }, news: None });
+            return Ok(ChosenBackend {
+                settings: InferenceSettings { backend: Some(backend), ..*settings },
+                news: None,
+            });
         }
         let plan = self.plan(file, settings)?;
-        let asked = Choice {
+        let asked = BackendChoice {
             model: model.to_owned(),
             checksum: format!("{:016x}", fingerprint(file)),
             settings: described(&plan),
@@ -118,7 +123,7 @@ impl Chooser<'_> {
         if let Some(known) = self.book.and_then(|book| remembered(book, &asked))
             && (!known.backend.has_gpu() || known.adapter == adapter().ok().map(|(name, _)| name))
         {
-            return Ok(Chosen { settings: known.followed(settings), news: None });
+            return Ok(ChosenBackend { settings: known.followed(settings), news: None });
         }
         let choice = measured(file, &plan, asked, self.tell);
         if let Some(book) = self.book {
@@ -126,13 +131,13 @@ impl Chooser<'_> {
             let _ = remember(book, choice.clone());
         }
         let news = choice.measured.is_some().then(|| choice.clone());
-        Ok(Chosen { settings: choice.followed(settings), news })
+        Ok(ChosenBackend { settings: choice.followed(settings), news })
     }
 
     /// What is timed: a short session.
-    fn plan(&self, file: &ModelFile<'_>, settings: &Settings) -> Result<Plan, PlanError> {
+    fn plan(&self, file: &ModelFile<'_>, settings: &InferenceSettings) -> Result<InferencePlan, PlanError> {
         let context = CONTEXT.min(file.config().context);
-        let settings = Settings {
+        let settings = InferenceSettings {
             context: Some(context),
             batch: Some(context),
             logit_rows: None,
@@ -140,23 +145,23 @@ impl Chooser<'_> {
             backend: Some(BackendKind::Auto),
             ..*settings
         };
-        Ok(Plan::new(file.config(), &settings)?.telling(self.tell))
+        Ok(InferencePlan::new(file.config(), &settings)?.telling(self.tell))
     }
 }
 
 /// Every choice in a file; none where there is no such file, or it is damaged.
-pub fn choices(book: &Path) -> Vec<Choice> {
+pub fn choices(book: &Path) -> Vec<BackendChoice> {
     let read = fs::read(book).ok().and_then(|bytes| serde_json::from_slice::<Book>(&bytes).ok());
     read.unwrap_or_default().choices
 }
 
-fn same(a: &Choice, b: &Choice) -> bool {
+fn same(a: &BackendChoice, b: &BackendChoice) -> bool {
     a.checksum == b.checksum && a.settings == b.settings
 }
 
-fn remembered(book: &Path, asked: &Choice) -> Option<Choice> {
+fn remembered(book: &Path, asked: &BackendChoice) -> Option<BackendChoice> {
     // Of a clock that went wrong, or written by hand, nothing is believed.
-    let fresh = |choice: &Choice| {
+    let fresh = |choice: &BackendChoice| {
         let limit = if choice.measured.is_some() { STALE } else { DAY };
         asked.at.checked_sub(choice.at).is_some_and(|age| age < limit) && choice.backend != BackendKind::Auto
     };
@@ -164,7 +169,7 @@ fn remembered(book: &Path, asked: &Choice) -> Option<Choice> {
 }
 
 /// Puts a choice into the file, in place of the one before; a file of another process's making is read first.
-fn remember(book: &Path, choice: Choice) -> io::Result<()> {
+fn remember(book: &Path, choice: BackendChoice) -> io::Result<()> {
     let mut all = choices(book);
     all.retain(|old| !same(old, &choice));
     all.push(choice);
@@ -183,7 +188,7 @@ fn remember(book: &Path, choice: Choice) -> io::Result<()> {
 }
 
 /// What besides the model decides how fast the CPU is, and which GPU it is compared with.
-fn described(plan: &Plan) -> String {
+fn described(plan: &InferencePlan) -> String {
     let options = plan.memory().options();
     let (kernels, threads) = (plan.kernels().name(), plan.threads());
     let exact = if options.exact { ", exact" } else { "" };
@@ -212,29 +217,34 @@ fn adapter() -> Result<(String, ()), String> {
 
 /// Makes the choice.
 #[cfg(not(feature = "gpu"))]
-fn measured(_: &ModelFile<'_>, _: &Plan, asked: Choice, _: fn(&str)) -> Choice {
-    Choice { why: adapter().err().unwrap_or_default(), ..asked }
+fn measured(_: &ModelFile<'_>, _: &InferencePlan, asked: BackendChoice, _: fn(&str)) -> BackendChoice {
+    BackendChoice { why: adapter().err().unwrap_or_default(), ..asked }
 }
 
 /// Makes the choice.
 #[cfg(feature = "gpu")]
-fn measured(file: &ModelFile<'_>, plan: &Plan, asked: Choice, tell: fn(&str)) -> Choice {
-    let cpu = |adapter, why: &str| Choice { adapter, why: why.to_owned(), ..asked.clone() };
+fn measured(
+    file: &ModelFile<'_>,
+    plan: &InferencePlan,
+    asked: BackendChoice,
+    tell: fn(&str),
+) -> BackendChoice {
+    let cpu = |adapter, why: &str| BackendChoice { adapter, why: why.to_owned(), ..asked.clone() };
     let (name, device) = match adapter() {
         Ok(found) => found,
         Err(reason) => return cpu(None, &reason),
     };
     if crate::gpu::is_out(&device) {
-        let why = "the only adapter is made of software, which the CPU itself is faster than";
+        let why = "the only adapter is a software renderer, which is slower than the CPU itself";
         return cpu(Some(name), why);
     }
     tell(&format!("auto: timing {name} and the CPU with {}, once", asked.model));
     let name = Some(name);
-    let mut best: Option<(Measured, Products)> = None;
-    for way in crate::gpu::ways_to_time(&device, plan) {
-        let products = way.tiles()[0];
+    let mut best: Option<(BackendTimings, MatmulVariant)> = None;
+    for way in crate::gpu::variants_to_time(&device, plan) {
+        let products = way.matmul_variants()[0];
         let Ok(mut memory) = plan.allocate() else { return cpu(name, "memory was short") };
-        let Ok(pool) = Pool::new(plan.threads()) else { return cpu(name, "threads were short") };
+        let Ok(pool) = SpinPool::new(plan.threads()) else { return cpu(name, "threads were short") };
         let known = best.map(|(measured, _)| measured.cpu);
         let Some(measured) = time(file, plan, &mut memory, &pool, way, known) else { continue };
         if best.is_none_or(|(before, _)| measured.gpu.prompt < before.gpu.prompt) {
@@ -242,7 +252,7 @@ fn measured(file: &ModelFile<'_>, plan: &Plan, asked: Choice, tell: fn(&str)) ->
         }
     }
     match best {
-        Some((measured, products)) => Choice {
+        Some((measured, products)) => BackendChoice {
             adapter: name,
             backend: measured.best(),
             products: Some(products),
@@ -258,12 +268,12 @@ fn measured(file: &ModelFile<'_>, plan: &Plan, asked: Choice, tell: fn(&str)) ->
 #[cfg(feature = "gpu")]
 fn time(
     file: &ModelFile<'_>,
-    plan: &Plan,
-    memory: &mut Memory,
-    pool: &Pool,
+    plan: &InferencePlan,
+    memory: &mut InferenceMemory,
+    pool: &SpinPool,
     way: thimble_gpu::Device,
-    cpu: Option<Speeds>,
-) -> Option<Measured> {
+    cpu: Option<SecondsPerToken>,
+) -> Option<BackendTimings> {
     let weights = Weights::new(file).ok()?;
     let alone = Cpu::new(weights, plan.memory(), plan.kernels(), pool, memory.bytes()).ok()?;
     // What is wrong with one way is no news where another one is right.
@@ -288,10 +298,10 @@ mod by_name {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::measure::Speeds;
+    use crate::measure::SecondsPerToken;
 
-    fn choice(checksum: &str, backend: BackendKind) -> Choice {
-        Choice {
+    fn choice(checksum: &str, backend: BackendKind) -> BackendChoice {
+        BackendChoice {
             model: "m".into(),
             checksum: checksum.into(),
             settings: "s".into(),
@@ -317,17 +327,20 @@ mod tests {
         assert_eq!(choices(&book), [all[1].clone(), again.clone()]);
         assert_eq!(remembered(&book, &all[0]), Some(again.clone()));
         assert_eq!(
-            remembered(&book, &Choice { at: 1000 + DAY, ..again.clone() }),
+            remembered(&book, &BackendChoice { at: 1000 + DAY, ..again.clone() }),
             None,
             "nothing was measured"
         );
-        let speeds = Speeds { prompt: 1e-3, token: 1e-2 };
-        let measured = Some(Measured { cpu: speeds, gpu: speeds, handover: 1e-6 });
-        let again = Choice { measured, ..again };
+        let speeds = SecondsPerToken { prompt: 1e-3, token: 1e-2 };
+        let measured = Some(BackendTimings { cpu: speeds, gpu: speeds, handover: 1e-6 });
+        let again = BackendChoice { measured, ..again };
         remember(&book, again.clone()).unwrap();
-        assert_eq!(remembered(&book, &Choice { at: 1000 + DAY, ..again.clone() }), Some(again.clone()));
-        assert_eq!(remembered(&book, &Choice { at: 1000 + STALE, ..again.clone() }), None);
-        assert_eq!(remembered(&book, &Choice { settings: "other".into(), ..again }), None);
+        assert_eq!(
+            remembered(&book, &BackendChoice { at: 1000 + DAY, ..again.clone() }),
+            Some(again.clone())
+        );
+        assert_eq!(remembered(&book, &BackendChoice { at: 1000 + STALE, ..again.clone() }), None);
+        assert_eq!(remembered(&book, &BackendChoice { settings: "other".into(), ..again }), None);
         // A damaged file is written anew.
         fs::write(&book, b"{").unwrap();
         assert_eq!(choices(&book), []);

@@ -1,4 +1,4 @@
-//! Other people's parsers at the border: where one panics on a file, that is an error like any other.
+//! Other people's parsers: where one panics on a file, that is an error like any other.
 
 use std::any::Any;
 use std::cell::Cell;

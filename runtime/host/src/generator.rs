@@ -2,11 +2,11 @@
 
 use crate::backend::BackendKind;
 use crate::hybrid::Hybrid;
-use crate::plan::{Memory, Plan};
-use crate::threads::Pool;
+use crate::plan::{InferenceMemory, InferencePlan};
+use crate::threads::SpinPool;
 use thimble_runtime::cpu::Cpu;
 use thimble_runtime::format::{FormatError, ModelFile};
-use thimble_runtime::kernels::Team;
+use thimble_runtime::kernels::ThreadPool;
 use thimble_runtime::memory::MemoryError;
 use thimble_runtime::model::Weights;
 use thimble_runtime::session::Session;
@@ -20,29 +20,29 @@ pub enum GeneratorError {
     Format(#[from] FormatError),
     /// The memory.
     #[error(transparent)]
-    Memory(#[from] MemoryError),
+    InferenceMemory(#[from] MemoryError),
     /// A GPU was asked for and there is none.
     #[cfg(feature = "gpu")]
     #[error(transparent)]
     Gpu(#[from] thimble_gpu::GpuError),
 }
 
-/// A [`Session`] on a [`Pool`], in [`Memory`], with a GPU where the plan says so.
-pub type Generator<'a> = Session<Hybrid<'a, Pool>>;
+/// A [`Session`] on a [`SpinPool`], in [`InferenceMemory`], with a GPU where the plan says so.
+pub type Generator<'a> = Session<Hybrid<'a, SpinPool>>;
 
-/// A session on `file` in `memory`, run by `team` and by the GPU where the plan names it.
+/// A session on `file` in `memory`, run by `pool` and by the GPU where the plan names it.
 ///
 /// A GPU that cannot run this model, or computes something else than the CPU, is given up at once with a line.
 ///
 /// # Errors
 /// A damaged file, memory of another plan, or no adapter where the plan names the GPU.
-pub fn generator<'a, T: Team>(
+pub fn generator<'a, T: ThreadPool>(
     file: &ModelFile<'a>,
-    plan: &Plan,
-    memory: &'a mut Memory,
-    team: &'a T,
+    plan: &InferencePlan,
+    memory: &'a mut InferenceMemory,
+    pool: &'a T,
 ) -> Result<Session<Hybrid<'a, T>>, GeneratorError> {
-    let mut hybrid = hybrid(file, plan, memory, team)?;
+    let mut hybrid = hybrid(file, plan, memory, pool)?;
     if plan.backend() == BackendKind::Auto {
         let best = hybrid.measure(None).map_or(BackendKind::Cpu, |measured| measured.best());
         hybrid.assign(best);
@@ -69,7 +69,7 @@ pub fn find_processors(backend: BackendKind) -> Result<(), GeneratorError> {
 /// # Errors
 /// A damaged file, or no adapter where the plan names the GPU.
 #[cfg_attr(not(feature = "gpu"), allow(unused_variables, reason = "there is none"))]
-pub fn gpu_bytes(file: &ModelFile<'_>, plan: &Plan) -> Result<u64, GeneratorError> {
+pub fn gpu_bytes(file: &ModelFile<'_>, plan: &InferencePlan) -> Result<u64, GeneratorError> {
     #[cfg(feature = "gpu")]
     if plan.backend().has_gpu() {
         return Ok(crate::gpu::bytes(&crate::gpu::device()?, plan, &Weights::new(file)?));
@@ -77,15 +77,15 @@ pub fn gpu_bytes(file: &ModelFile<'_>, plan: &Plan) -> Result<u64, GeneratorErro
     Ok(0)
 }
 
-/// The processors of a plan, tested against each other; for `Auto` all that there are, a GPU made of software where it is named.
-pub(crate) fn hybrid<'a, T: Team>(
+/// The processors of a plan, tested against each other; for `Auto` all that there are, a software renderer where it is named.
+pub(crate) fn hybrid<'a, T: ThreadPool>(
     file: &ModelFile<'a>,
-    plan: &Plan,
-    memory: &'a mut Memory,
-    team: &'a T,
+    plan: &InferencePlan,
+    memory: &'a mut InferenceMemory,
+    pool: &'a T,
 ) -> Result<Hybrid<'a, T>, GeneratorError> {
     let weights = Weights::new(file)?;
-    let hybrid = Hybrid::new(Cpu::new(weights, plan.memory(), plan.kernels(), team, memory.bytes())?);
+    let hybrid = Hybrid::new(Cpu::new(weights, plan.memory(), plan.kernels(), pool, memory.bytes())?);
     #[cfg(feature = "gpu")]
     if plan.backend() != BackendKind::Cpu {
         return Ok(with_gpu(hybrid, &weights, plan));
@@ -94,11 +94,15 @@ pub(crate) fn hybrid<'a, T: Team>(
 }
 
 #[cfg(feature = "gpu")]
-fn with_gpu<'a, T: Team>(hybrid: Hybrid<'a, T>, weights: &Weights<'_>, plan: &Plan) -> Hybrid<'a, T> {
+fn with_gpu<'a, T: ThreadPool>(
+    hybrid: Hybrid<'a, T>,
+    weights: &Weights<'_>,
+    plan: &InferencePlan,
+) -> Hybrid<'a, T> {
     let auto = plan.backend() == BackendKind::Auto;
     match crate::gpu::device() {
         Ok(device) if auto && crate::gpu::is_out(&device) => hybrid,
-        Ok(device) => on_gpu(hybrid, weights, plan, &crate::gpu::ways(&device, plan)),
+        Ok(device) => on_gpu(hybrid, weights, plan, &crate::gpu::variants(&device, plan)),
         Err(_) if auto => hybrid,
         // One that was there when somebody asked (`find_processors`) and is gone now.
         Err(error) => {
@@ -108,19 +112,20 @@ fn with_gpu<'a, T: Team>(hybrid: Hybrid<'a, T>, weights: &Weights<'_>, plan: &Pl
     }
 }
 
-/// With the GPU as a partner, in the first of these ways to compute that passes the self-test; the CPU alone where none does.
+/// With the GPU as an accelerator, in the first of these kernel variants that passes the self-test; the CPU alone where none does.
 #[cfg(feature = "gpu")]
-pub(crate) fn on_gpu<'a, T: Team>(
+pub(crate) fn on_gpu<'a, T: ThreadPool>(
     hybrid: Hybrid<'a, T>,
     weights: &Weights<'_>,
-    plan: &Plan,
-    ways: &[thimble_gpu::Device],
+    plan: &InferencePlan,
+    variants: &[thimble_gpu::Device],
 ) -> Hybrid<'a, T> {
     use thimble_gpu::GpuError::{Option as Wrong, TooLarge};
     let auto = plan.backend() == BackendKind::Auto;
-    let partners = ways.iter().map_while(|way| match crate::gpu::partner(way, plan, weights) {
-        Err(Wrong { .. } | TooLarge { .. }) if auto => None,
-        made => Some(made.map_err(|error| error.to_string())),
-    });
-    hybrid.with_first_sound(weights, partners, plan.backend(), plan.tell())
+    let accelerators =
+        variants.iter().map_while(|variant| match crate::gpu::accelerator(variant, plan, weights) {
+            Err(Wrong { .. } | TooLarge { .. }) if auto => None,
+            made => Some(made.map_err(|error| error.to_string())),
+        });
+    hybrid.with_first_sound(weights, accelerators, plan.backend(), plan.tell())
 }

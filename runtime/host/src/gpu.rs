@@ -1,11 +1,11 @@
-//! The GPU as a partner: opened only where it is asked for, once for a process.
+//! The GPU as an accelerator: opened only where it is asked for, once for a process.
 
-use crate::hybrid::{CachePart, GpuWork, Partner};
-use crate::plan::Plan;
+use crate::hybrid::{Accelerator, CachePart, GpuWork};
+use crate::plan::InferencePlan;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
-use thimble_gpu::{Device, Gpu, GpuError, GpuOptions, GpuPlan, Tile};
+use thimble_gpu::{Device, Gpu, GpuError, GpuOptions, GpuPlan, MatmulVariant};
 use thimble_runtime::Token;
 use thimble_runtime::kernels::KvHead;
 use thimble_runtime::memory::PlanOptions;
@@ -49,53 +49,53 @@ fn named() -> Option<String> {
     std::env::var("THIMBLE_ADAPTER").ok().filter(|name| !name.is_empty())
 }
 
-/// Whether `auto` leaves it alone: a GPU made of software, unless it was asked for by name.
+/// Whether `auto` leaves it alone: a software renderer, unless it was asked for by name.
 pub(crate) fn is_out(device: &Device) -> bool {
     device.report().software && named().is_none()
 }
 
-/// The ways to compute that may be the fastest, as exact as the plan asks for.
-pub(crate) fn ways_to_time(device: &Device, plan: &Plan) -> Vec<Device> {
+/// The kernel variants that may be the fastest, as exact as the plan asks for.
+pub(crate) fn variants_to_time(device: &Device, plan: &InferencePlan) -> Vec<Device> {
     let exact = plan.memory().options().exact;
-    let mut ways = device.tiles().to_vec();
+    let mut variants = device.matmul_variants().to_vec();
     // Exact: no activation in bytes or halves.
-    ways.retain(|tile| if exact { *tile == Tile::Plain } else { tile.is_exact() });
-    ways.into_iter().filter_map(|tile| device.clone().with_tile(tile).ok()).collect()
+    variants.retain(|tile| if exact { *tile == MatmulVariant::Plain } else { tile.is_exact() });
+    variants.into_iter().filter_map(|tile| device.clone().with_matmul_variant(tile).ok()).collect()
 }
 
-/// Ways to compute to try in turn: the one that was measured to be the fastest, or is thought to be, then the one that takes
+/// Variants to compute to try in turn: the one that was measured to be the fastest, or is thought to be, then the one that takes
 /// the least of a driver.
-pub(crate) fn ways(device: &Device, plan: &Plan) -> Vec<Device> {
-    let timed = ways_to_time(device, plan);
-    let measured = timed.iter().find(|way| Some(way.tiles()[0]) == plan.products());
-    let mut ways: Vec<Device> = measured.or(timed.first()).cloned().into_iter().collect();
-    ways.extend(device.clone().plainest());
-    ways
+pub(crate) fn variants(device: &Device, plan: &InferencePlan) -> Vec<Device> {
+    let timed = variants_to_time(device, plan);
+    let measured = timed.iter().find(|variant| Some(variant.matmul_variants()[0]) == plan.products());
+    let mut variants: Vec<Device> = measured.or(timed.first()).cloned().into_iter().collect();
+    variants.extend(device.clone().plainest());
+    variants
 }
 
 /// The model on the GPU, with the plan's context, batch and cache.
 ///
 /// # Errors
 /// The model or the plan does not fit the device, or the device fails.
-pub(crate) fn partner(
+pub(crate) fn accelerator(
     device: &Device,
-    plan: &Plan,
+    plan: &InferencePlan,
     weights: &Weights<'_>,
-) -> Result<Box<dyn Partner>, GpuError> {
+) -> Result<Box<dyn Accelerator>, GpuError> {
     Ok(Box::new(Gpu::new(device, weights, &options(plan))?))
 }
 
-/// Bytes that [`partner`] takes on the device; none where it does not fit.
-pub(crate) fn bytes(device: &Device, plan: &Plan, weights: &Weights<'_>) -> u64 {
+/// Bytes that [`accelerator`] takes on the device; none where it does not fit.
+pub(crate) fn bytes(device: &Device, plan: &InferencePlan, weights: &Weights<'_>) -> u64 {
     GpuPlan::new(weights, &options(plan), device).map_or(0, |plan| plan.bytes())
 }
 
-fn options(plan: &Plan) -> GpuOptions {
+fn options(plan: &InferencePlan) -> GpuOptions {
     let PlanOptions { context, batch, logit_rows, kv, exact: _ } = *plan.memory().options();
     GpuOptions { context, batch, logit_rows, kv, ..GpuOptions::generate(context) }
 }
 
-impl Partner for Gpu {
+impl Accelerator for Gpu {
     fn failure(&self) -> Option<String> {
         self.check().err().map(|error| error.to_string())
     }

@@ -5,14 +5,14 @@
 //! GPU: what was only there is computed again.
 
 use crate::backend::BackendKind;
-use crate::measure::{self, Measured, Speeds};
+use crate::measure::{self, BackendTimings, SecondsPerToken};
 use crate::plan::processors;
 use crate::self_test;
 use std::ops::Range;
 use std::time::Instant;
 use thimble_runtime::Token;
 use thimble_runtime::cpu::Cpu;
-use thimble_runtime::kernels::{CHUNK, KvHead, KvHeadMut, Team};
+use thimble_runtime::kernels::{CHUNK, KvHead, KvHeadMut, ThreadPool};
 use thimble_runtime::model::{Backend, Batch, Weights, forward};
 use thimble_runtime::sampler::Sampler;
 use thimble_runtime::sequence::{Limits, Sequence};
@@ -34,7 +34,7 @@ pub struct GpuWork {
 }
 
 /// Another processor for the same model with the same context, batch and rows of logits. It can fail, and says so.
-pub trait Partner: Backend + Send {
+pub trait Accelerator: Backend + Send {
     /// Why it can no longer be used.
     fn failure(&self) -> Option<String>;
 
@@ -50,7 +50,7 @@ pub trait Partner: Backend + Send {
         None
     }
 
-    /// Draws the next token, from the only row of logits asked for or behind the token that [`Partner::follow`] took up,
+    /// Draws the next token, from the only row of logits asked for or behind the token that [`Accelerator::follow`] took up,
     /// and goes on with it. `history` is the whole sequence. `sampler` is left as if it had drawn. `None` where the host has
     /// to draw.
     ///
@@ -67,68 +67,73 @@ pub trait Partner: Backend + Send {
 }
 
 /// The processors of a session, and how far each one's cache reaches.
-pub struct Hybrid<'a, T: Team> {
+pub struct Hybrid<'a, T: ThreadPool> {
     cpu: Cpu<'a, 'a, 'a, T>,
-    partner: Option<Box<dyn Partner + 'a>>,
+    accelerator: Option<Box<dyn Accelerator + 'a>>,
     kind: BackendKind,
-    /// Receives the line that says that the partner is no longer used.
+    /// Receives the line that says that the accelerator is no longer used.
     tell: fn(&str),
     /// Positions whose keys and values the CPU has, from the front.
     on_cpu: usize,
-    /// The same for the partner.
-    on_partner: usize,
+    /// The same for the accelerator.
+    on_accelerator: usize,
     /// Positions of the last batch.
     batch: Range<usize>,
-    /// Whether the partner ran it.
-    by_partner: bool,
+    /// Whether the accelerator ran it.
+    by_accelerator: bool,
     /// Rows of its logits that were asked for.
     rows: Range<usize>,
     /// They are there, and sound, or used up by a draw.
     settled: bool,
-    /// The partner draws, and is past the batch.
+    /// The accelerator draws, and is past the batch.
     ahead: bool,
 }
 
-impl<'a, T: Team> Hybrid<'a, T> {
+impl<'a, T: ThreadPool> Hybrid<'a, T> {
     /// The CPU alone.
     pub fn new(cpu: Cpu<'a, 'a, 'a, T>) -> Self {
         Hybrid {
             cpu,
-            partner: None,
+            accelerator: None,
             kind: BackendKind::Cpu,
             tell: |_| {},
             on_cpu: 0,
-            on_partner: 0,
+            on_accelerator: 0,
             batch: 0..0,
-            by_partner: false,
+            by_accelerator: false,
             rows: 0..0,
             settled: false,
             ahead: false,
         }
     }
 
-    /// The same with a partner, for what `kind` leaves to it. `tell` gets the line that says that it is no longer used.
-    pub fn with_partner(self, partner: Box<dyn Partner + 'a>, kind: BackendKind, tell: fn(&str)) -> Self {
-        Hybrid { partner: Some(partner), kind, tell, ..self }
+    /// The same with an accelerator, for what `kind` leaves to it. `tell` gets the line that says that it is no longer used.
+    pub fn with_accelerator(
+        self,
+        accelerator: Box<dyn Accelerator + 'a>,
+        kind: BackendKind,
+        tell: fn(&str),
+    ) -> Self {
+        Hybrid { accelerator: Some(accelerator), kind, tell, ..self }
     }
 
-    /// The same with the first of `partners` that computes what the CPU does, compared on a layer or a few: the CPU alone where
-    /// none does. `tell` gets a line where it is not the very first. A partner is made when the one before is gone.
+    /// The same with the first of `accelerators` that computes what the CPU does, compared on a layer or a few: the CPU alone where
+    /// none does. `tell` gets a line where it is not the very first. An accelerator is made when the one before is gone.
     pub fn with_first_sound(
         mut self,
         weights: &Weights<'_>,
-        partners: impl Iterator<Item = Result<Box<dyn Partner + 'a>, String>>,
+        accelerators: impl Iterator<Item = Result<Box<dyn Accelerator + 'a>, String>>,
         kind: BackendKind,
         tell: fn(&str),
     ) -> Self {
         let mut wrong = None;
-        for partner in partners {
-            let compared = partner.and_then(|partner| {
-                let partner = self.partner.insert(partner);
-                self_test::compare(weights, &mut self.cpu, &mut **partner)
+        for accelerator in accelerators {
+            let compared = accelerator.and_then(|accelerator| {
+                let accelerator = self.accelerator.insert(accelerator);
+                self_test::compare(weights, &mut self.cpu, &mut **accelerator)
             });
             if let Err(reason) = compared {
-                self.partner = None;
+                self.accelerator = None;
                 wrong = Some(reason);
                 continue;
             }
@@ -147,7 +152,7 @@ impl<'a, T: Team> Hybrid<'a, T> {
 
     /// What runs now: [`BackendKind::Cpu`] from the moment on when a GPU is given up.
     pub fn kind(&self) -> BackendKind {
-        self.partner.as_ref().map_or(BackendKind::Cpu, |_| self.kind)
+        self.accelerator.as_ref().map_or(BackendKind::Cpu, |_| self.kind)
     }
 
     /// What computes now, in words.
@@ -157,7 +162,7 @@ impl<'a, T: Team> Hybrid<'a, T> {
 
     /// What a GPU is asked to do: dispatches so far, and bytes for a token at `position`.
     pub fn gpu_work(&self, position: usize) -> Option<GpuWork> {
-        self.partner.as_ref()?.work(position)
+        self.accelerator.as_ref()?.work(position)
     }
 
     /// The CPU's part.
@@ -168,38 +173,38 @@ impl<'a, T: Team> Hybrid<'a, T> {
     /// No logits, on either side.
     fn empty_logits(&mut self) {
         Sequence::head(&mut self.cpu, 0..0);
-        if let Some(partner) = &mut self.partner {
-            partner.head(0..0);
+        if let Some(accelerator) = &mut self.accelerator {
+            accelerator.head(0..0);
         }
     }
 
-    /// Times both processors, the CPU unless that is known, in front of the first batch; `None` without a partner or where it
+    /// Times both processors, the CPU unless that is known, in front of the first batch; `None` without an accelerator or where it
     /// fails.
-    pub(crate) fn measure(&mut self, cpu: Option<Speeds>) -> Option<Measured> {
+    pub(crate) fn measure(&mut self, cpu: Option<SecondsPerToken>) -> Option<BackendTimings> {
         let prompt = measure::prompt(&self.limits());
-        let partner = self.partner.as_deref_mut()?;
-        let gpu = measure::speeds(partner);
+        let accelerator = self.accelerator.as_deref_mut()?;
+        let gpu = measure::speeds(accelerator);
         let cpu = cpu.unwrap_or_else(|| measure::speeds(&mut self.cpu));
-        self.on_partner = prompt;
+        self.on_accelerator = prompt;
         let start = Instant::now();
         self.bring_to_cpu(prompt);
         let handover = start.elapsed().as_secs_f64() / prompt as f64;
-        (self.on_cpu, self.on_partner) = (0, 0);
+        (self.on_cpu, self.on_accelerator) = (0, 0);
         self.empty_logits();
-        self.partner.is_some().then_some(Measured { cpu, gpu, handover })
+        self.accelerator.is_some().then_some(BackendTimings { cpu, gpu, handover })
     }
 
-    /// Leaves other work to the partner, or none.
+    /// Leaves other work to the accelerator, or none.
     pub(crate) fn assign(&mut self, kind: BackendKind) {
         self.kind = kind;
         if !kind.has_gpu() {
-            self.partner = None;
+            self.accelerator = None;
         }
     }
 
-    /// Gives the partner up, with a line.
+    /// Gives the accelerator up, with a line.
     pub(crate) fn dismiss(&mut self, reason: &str) {
-        if self.partner.take().is_some() {
+        if self.accelerator.take().is_some() {
             (self.tell)(&given_up(reason));
         }
     }
@@ -213,7 +218,7 @@ impl<'a, T: Team> Hybrid<'a, T> {
     ) -> Option<R> {
         // The copy is behind the logits that were asked for.
         self.wait();
-        let there = self.partner.is_none() && !self.by_partner;
+        let there = self.accelerator.is_none() && !self.by_accelerator;
         (there || self.copy_to_cpu(positions)).then(|| work(&mut self.cpu))
     }
 
@@ -223,7 +228,7 @@ impl<'a, T: Team> Hybrid<'a, T> {
         positions: usize,
         fill: impl FnOnce(&mut Cpu<'a, 'a, 'a, T>) -> Result<(), E>,
     ) -> Result<(), E> {
-        (self.on_cpu, self.on_partner) = (0, 0);
+        (self.on_cpu, self.on_accelerator) = (0, 0);
         fill(&mut self.cpu)?;
         self.on_cpu = positions;
         Ok(())
@@ -256,17 +261,17 @@ impl<'a, T: Team> Hybrid<'a, T> {
         if self.on_cpu >= position {
             return true;
         }
-        let Some(partner) = self.partner.as_mut() else { return false };
+        let Some(accelerator) = self.accelerator.as_mut() else { return false };
         let blocks = Self::blocks(self.on_cpu..position);
         let cpu = &mut self.cpu;
-        let copied = partner.read_cache(blocks.clone(), &mut |layer, head, part| {
+        let copied = accelerator.read_cache(blocks.clone(), &mut |layer, head, part| {
             let to = cpu.cache(layer, head, blocks.clone());
             to.keys.copy_from_slice(part.keys);
             to.values.copy_from_slice(part.values);
             to.key_scales.copy_from_slice(part.key_scales);
             to.value_scales.copy_from_slice(part.value_scales);
         });
-        if let Some(reason) = partner.failure() {
+        if let Some(reason) = accelerator.failure() {
             // Anything may have been copied.
             self.on_cpu = blocks.start * CHUNK;
             self.dismiss(&reason);
@@ -285,52 +290,53 @@ impl<'a, T: Team> Hybrid<'a, T> {
         }
     }
 
-    /// Gives the partner keys and values of all positions in front of `position`.
+    /// Gives the accelerator keys and values of all positions in front of `position`.
     fn bring_to_partner(&mut self, position: usize) {
-        let missing = self.on_partner..position;
+        let missing = self.on_accelerator..position;
         let (layers, heads) = self.parts();
-        let Some(partner) = self.partner.as_mut().filter(|_| !missing.is_empty()) else { return };
+        let Some(accelerator) = self.accelerator.as_mut().filter(|_| !missing.is_empty()) else { return };
         let blocks = Self::blocks(missing.clone());
         let mut pairs = (0..layers).flat_map(|layer| (0..heads).map(move |head| (layer, head)));
         let copied = pairs.all(|(layer, head)| {
             let KvHeadMut { kind, keys, values, key_scales, value_scales } =
                 self.cpu.cache(layer, head, blocks.clone());
             let part = KvHead { kind, keys, values, key_scales, value_scales };
-            partner.write_cache(blocks.clone(), layer, head, part)
+            accelerator.write_cache(blocks.clone(), layer, head, part)
         });
         if !copied {
             let tokens = &self.cpu.history()[missing.clone()];
-            let most = partner.batch();
+            let most = accelerator.batch();
             for (i, tokens) in tokens.chunks(most).enumerate() {
-                forward(&mut **partner, &Batch { tokens, position: missing.start + i * most });
+                forward(&mut **accelerator, &Batch { tokens, position: missing.start + i * most });
             }
         }
-        self.on_partner = position;
+        self.on_accelerator = position;
     }
 
-    /// Waits for the partner's logits; gives it up where they cannot be had.
+    /// Waits for the accelerator's logits; gives it up where they cannot be had.
     fn wait(&mut self) {
-        let Some(partner) = self.partner.as_mut().filter(|_| self.by_partner && !self.settled) else {
+        let Some(accelerator) = self.accelerator.as_mut().filter(|_| self.by_accelerator && !self.settled)
+        else {
             return;
         };
         if self.ahead && !self.rows.is_empty() {
             let tokens = &self.cpu.history()[self.batch.clone()];
-            forward(&mut **partner, &Batch { tokens, position: self.batch.start });
-            partner.head(self.rows.clone());
+            forward(&mut **accelerator, &Batch { tokens, position: self.batch.start });
+            accelerator.head(self.rows.clone());
             self.ahead = false;
         }
-        let sound = partner.logits().iter().all(|logit| logit.is_finite());
-        let failure = partner.failure();
+        let sound = accelerator.logits().iter().all(|logit| logit.is_finite());
+        let failure = accelerator.failure();
         match failure.or_else(|| (!sound).then(|| "the GPU gave logits that are no numbers".into())) {
             Some(reason) => self.dismiss(&reason),
             None => self.settled = true,
         }
     }
 
-    /// Waits for the logits of the last batch. Where the partner was given up that ran it, the CPU makes them.
+    /// Waits for the logits of the last batch. Where the accelerator was given up that ran it, the CPU makes them.
     fn settle(&mut self) {
         self.wait();
-        if !self.by_partner || self.settled {
+        if !self.by_accelerator || self.settled {
             return;
         }
         self.settled = true;
@@ -338,17 +344,18 @@ impl<'a, T: Team> Hybrid<'a, T> {
             let start = self.batch.start;
             self.compute(self.on_cpu.min(start)..start);
             self.compute(self.batch.clone());
-            self.by_partner = false;
+            self.by_accelerator = false;
         }
         Sequence::head(&mut self.cpu, self.rows.clone());
     }
 
-    /// Has the partner draw, where it decodes and nobody has looked at the logits.
+    /// Has the accelerator draw, where it decodes and nobody has looked at the logits.
     fn draw_on_partner(&mut self, sampler: &mut Sampler<'_>, row: usize, position: usize) -> Option<Token> {
         let last = self.batch.len().checked_sub(1)?;
         let fits = (row, &self.rows) == (0, &(last..last + 1)) && self.kind().decodes_on_gpu();
-        let partner = self.partner.as_mut().filter(|_| fits && self.by_partner && !self.settled)?;
-        match partner.draw(sampler, &self.cpu.history()[..position]) {
+        let accelerator =
+            self.accelerator.as_mut().filter(|_| fits && self.by_accelerator && !self.settled)?;
+        match accelerator.draw(sampler, &self.cpu.history()[..position]) {
             Ok(drawn) => {
                 (self.settled, self.ahead) = (drawn.is_some(), self.ahead || drawn.is_some());
                 drawn
@@ -361,13 +368,13 @@ impl<'a, T: Team> Hybrid<'a, T> {
     }
 }
 
-/// The line that says that a partner is no longer used. A driver's message may have several lines.
+/// The line that says that an accelerator is no longer used. A driver's message may have several lines.
 pub(crate) fn given_up(reason: &str) -> String {
     let words: Vec<&str> = reason.split_whitespace().collect();
     format!("{}: going on with the CPU", words.join(" "))
 }
 
-impl<T: Team> Sequence for Hybrid<'_, T> {
+impl<T: ThreadPool> Sequence for Hybrid<'_, T> {
     fn limits(&self) -> Limits {
         self.cpu.limits()
     }
@@ -378,33 +385,33 @@ impl<T: Team> Sequence for Hybrid<'_, T> {
 
     fn history_and_logits(&mut self) -> (&[Token], &mut [f32]) {
         self.settle();
-        match self.partner.as_mut().filter(|_| self.by_partner) {
-            Some(partner) => (self.cpu.history(), partner.logits()),
+        match self.accelerator.as_mut().filter(|_| self.by_accelerator) {
+            Some(accelerator) => (self.cpu.history(), accelerator.logits()),
             None => self.cpu.history_and_logits(),
         }
     }
 
     fn run(&mut self, batch: &Batch<'_>) {
-        if self.partner.is_none() && !self.by_partner {
+        if self.accelerator.is_none() && !self.by_accelerator {
             // Nothing is ever brought from elsewhere.
             return self.cpu.run(batch);
         }
         let (start, end) = (batch.position, batch.position + batch.tokens.len());
         // A batch in front of what is there: a session was rewound.
-        (self.on_cpu, self.on_partner) = (self.on_cpu.min(start), self.on_partner.min(start));
+        (self.on_cpu, self.on_accelerator) = (self.on_cpu.min(start), self.on_accelerator.min(start));
         (self.batch, self.rows, self.settled) = (start..end, 0..0, false);
-        let follows = self.ahead && self.by_partner && self.on_partner == start;
+        let follows = self.ahead && self.by_accelerator && self.on_accelerator == start;
         self.ahead = false;
         let (prompts, tokens) = self.kind().on_gpu();
-        self.by_partner = if batch.tokens.len() < PROMPT { tokens } else { prompts };
-        if self.by_partner {
+        self.by_accelerator = if batch.tokens.len() < PROMPT { tokens } else { prompts };
+        if self.by_accelerator {
             self.bring_to_partner(start);
-            if let Some(partner) = &mut self.partner {
-                self.ahead = follows && partner.follow(batch);
+            if let Some(accelerator) = &mut self.accelerator {
+                self.ahead = follows && accelerator.follow(batch);
                 if !self.ahead {
-                    forward(&mut **partner, batch);
+                    forward(&mut **accelerator, batch);
                 }
-                self.on_partner = end;
+                self.on_accelerator = end;
             }
         } else {
             self.bring_to_cpu(start);
@@ -415,16 +422,16 @@ impl<T: Team> Sequence for Hybrid<'_, T> {
 
     fn head(&mut self, rows: Range<usize>) {
         (self.rows, self.settled) = (rows.clone(), false);
-        match self.partner.as_mut() {
-            _ if !self.by_partner => Sequence::head(&mut self.cpu, rows),
-            Some(partner) if !self.ahead => partner.head(rows),
+        match self.accelerator.as_mut() {
+            _ if !self.by_accelerator => Sequence::head(&mut self.cpu, rows),
+            Some(accelerator) if !self.ahead => accelerator.head(rows),
             // Past the batch, or given up: they are made once somebody looks at them.
             _ => {}
         }
     }
 
     fn runs_ahead(&self) -> bool {
-        self.ahead && self.partner.is_some()
+        self.ahead && self.accelerator.is_some()
     }
 
     fn sample(&mut self, sampler: &mut Sampler<'_>, row: usize, position: usize) -> Token {
@@ -433,9 +440,9 @@ impl<T: Team> Sequence for Hybrid<'_, T> {
         }
         self.settle();
         let vocab = self.limits().vocab;
-        match self.partner.as_mut().filter(|_| self.by_partner) {
-            Some(partner) => {
-                let row = partner.logits().get_mut(row * vocab..(row + 1) * vocab);
+        match self.accelerator.as_mut().filter(|_| self.by_accelerator) {
+            Some(accelerator) => {
+                let row = accelerator.logits().get_mut(row * vocab..(row + 1) * vocab);
                 self.cpu.draw(sampler, row.unwrap_or(&mut []), position)
             }
             None => self.cpu.sample(sampler, row, position),

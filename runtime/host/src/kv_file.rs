@@ -12,7 +12,7 @@ use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use thimble_runtime::Token;
 use thimble_runtime::format::{ModelFile, checksum};
-use thimble_runtime::kernels::{CHUNK, KvKind, Team};
+use thimble_runtime::kernels::{CHUNK, KvKind, ThreadPool};
 use thimble_runtime::session::{Session, SessionError};
 use thiserror::Error;
 use xxhash_rust::xxh3::Xxh3Default;
@@ -149,7 +149,11 @@ impl KvFile {
     }
 
     /// What stands in front of the tokens; `count` of them.
-    fn head<T: Team>(file: &ModelFile<'_>, session: &Session<Hybrid<'_, T>>, count: usize) -> [u8; HEAD] {
+    fn head<T: ThreadPool>(
+        file: &ModelFile<'_>,
+        session: &Session<Hybrid<'_, T>>,
+        count: usize,
+    ) -> [u8; HEAD] {
         let cpu = session.sequence().cpu();
         let (config, options) = (cpu.plan().config(), cpu.plan().options());
         let kind = match options.kv {
@@ -174,7 +178,7 @@ impl KvFile {
     ///
     /// # Errors
     /// [`KvFileError::Io`] and [`KvFileError::OtherFile`].
-    pub fn keep<T: Team>(
+    pub fn save<T: ThreadPool>(
         &mut self,
         file: &ModelFile<'_>,
         session: &mut Session<Hybrid<'_, T>>,
@@ -203,7 +207,7 @@ impl KvFile {
     }
 
     /// Whether everything was written. Not synced: a file that a power cut leaves torn has another checksum.
-    fn write<T: Team>(
+    fn write<T: ThreadPool>(
         path: &Path,
         file: &ModelFile<'_>,
         session: &mut Session<Hybrid<'_, T>>,
@@ -247,7 +251,7 @@ impl KvFile {
     ///
     /// # Errors
     /// Whatever is wrong with the file; the session holds what it did before then, or nothing.
-    pub fn take_up<T: Team>(
+    pub fn restore<T: ThreadPool>(
         &mut self,
         file: &ModelFile<'_>,
         session: &mut Session<Hybrid<'_, T>>,
@@ -275,7 +279,7 @@ impl KvFile {
             tokens.push(Token(u32::from_le_bytes(bytes)));
         }
         let blocks = 0..count / CHUNK;
-        session.take_up(&tokens, |hybrid| {
+        session.restore(&tokens, |hybrid| {
             hybrid.fill_cache(count, |cpu| {
                 let (layers, heads) = (cpu.plan().config().layers, cpu.plan().config().kv_heads);
                 for (layer, head) in (0..layers).flat_map(|layer| (0..heads).map(move |head| (layer, head))) {

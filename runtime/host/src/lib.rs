@@ -22,17 +22,17 @@ pub mod text;
 mod threads;
 
 pub use backend::{BackendError, BackendKind};
-pub use choice::{Choice, Chooser, Chosen, Products, choices};
+pub use choice::{BackendChoice, BackendChooser, ChosenBackend, MatmulVariant, choices};
 pub use detect::{KernelKind, KernelsError};
 pub use generator::{Generator, GeneratorError, find_processors, generator, gpu_bytes};
 #[cfg(feature = "gpu")]
 pub use gpu::{device, keep_pipelines_in};
-pub use hybrid::{CachePart, GpuWork, Hybrid, Partner};
+pub use hybrid::{Accelerator, CachePart, GpuWork, Hybrid};
 pub use kv_file::{KvFile, KvFileError};
 pub use mapped::{MappedModel, OpenError};
-pub use measure::{Measured, Speeds};
-pub use plan::{Memory, Plan, PlanError, Settings};
+pub use measure::{BackendTimings, SecondsPerToken};
+pub use plan::{InferenceMemory, InferencePlan, InferenceSettings, PlanError};
 pub use recommended::Recommended;
 #[cfg(feature = "gpu")]
 pub use thimble_gpu::{AdapterReport, adapters};
-pub use threads::Pool;
+pub use threads::SpinPool;

@@ -22,7 +22,7 @@ const GAIN: f64 = 0.1;
 
 /// Seconds for a token.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Speeds {
+pub struct SecondsPerToken {
     /// Of a prompt.
     pub prompt: f64,
     /// Decoded one by one.
@@ -31,11 +31,11 @@ pub struct Speeds {
 
 /// Two processors compared.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Measured {
+pub struct BackendTimings {
     /// The CPU.
-    pub cpu: Speeds,
+    pub cpu: SecondsPerToken,
     /// The GPU.
-    pub gpu: Speeds,
+    pub gpu: SecondsPerToken,
     /// Seconds to hand a position of the cache from one to the other.
     pub handover: f64,
 }
@@ -46,12 +46,12 @@ pub(crate) fn prompt(limits: &Limits) -> usize {
 }
 
 /// Times a prompt, and tokens behind it as far as there is room.
-pub(crate) fn speeds(backend: &mut (impl Backend + ?Sized)) -> Speeds {
+pub(crate) fn speeds(backend: &mut (impl Backend + ?Sized)) -> SecondsPerToken {
     let prompt = PROMPT.min(backend.batch()).min(backend.context());
     let decoded = DECODED.min(backend.context() - prompt);
     // Which ones does not matter, and every vocabulary has this one.
     let tokens = vec![Token(0); prompt];
-    let mut best = Speeds { prompt: f64::INFINITY, token: f64::INFINITY };
+    let mut best = SecondsPerToken { prompt: f64::INFINITY, token: f64::INFINITY };
     let begin = Instant::now();
     for round in 0..ROUNDS {
         if round > 0 && begin.elapsed().as_secs_f64() > PATIENCE {
@@ -67,7 +67,7 @@ pub(crate) fn speeds(backend: &mut (impl Backend + ?Sized)) -> Speeds {
         best.token = best.token.min(start.elapsed().as_secs_f64() / decoded as f64);
     }
     // A context of which the prompt is all: nothing was decoded.
-    if best.token.is_finite() { best } else { Speeds { token: best.prompt, ..best } }
+    if best.token.is_finite() { best } else { SecondsPerToken { token: best.prompt, ..best } }
 }
 
 fn step(backend: &mut (impl Backend + ?Sized), batch: &Batch<'_>) {
@@ -76,7 +76,7 @@ fn step(backend: &mut (impl Backend + ?Sized), batch: &Batch<'_>) {
     std::hint::black_box(backend.logits());
 }
 
-impl Measured {
+impl BackendTimings {
     /// The division of work with which a prompt of 512 tokens and an answer of 128 are done first; the CPU alone unless that
     /// saves a tenth.
     pub fn best(&self) -> BackendKind {
@@ -93,9 +93,9 @@ impl Measured {
     }
 }
 
-impl std::fmt::Display for Measured {
+impl std::fmt::Display for BackendTimings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Measured { cpu, gpu, handover } = self;
+        let BackendTimings { cpu, gpu, handover } = self;
         write!(
             f,
             "prompts: GPU {:.0} tokens/s, CPU {:.0}; decoding: GPU {:.1} tokens/s, CPU {:.1}; handing 1,000 positions \
@@ -115,8 +115,8 @@ mod tests {
 
     #[test]
     fn each_processor_does_what_it_is_best_at() {
-        let speeds = |prompt, token| Speeds { prompt, token };
-        let best = |cpu, gpu, handover| Measured { cpu, gpu, handover }.best();
+        let speeds = |prompt, token| SecondsPerToken { prompt, token };
+        let best = |cpu, gpu, handover| BackendTimings { cpu, gpu, handover }.best();
         let cpu = speeds(1e-3, 5e-3);
         assert_eq!(best(cpu, speeds(1e-4, 1e-3), 1e-5), BackendKind::Gpu);
         assert_eq!(best(cpu, speeds(1e-4, 2e-2), 1e-5), BackendKind::GpuPrompts);

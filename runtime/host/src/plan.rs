@@ -1,7 +1,7 @@
 //! From a user's settings to memory of the right size.
 
 use crate::backend::{BackendError, BackendKind};
-use crate::choice::Products;
+use crate::choice::MatmulVariant;
 use crate::detect::{KernelKind, KernelsError};
 use crate::threads::available;
 use memmap2::MmapMut;
@@ -11,9 +11,9 @@ use thimble_runtime::lookup::Lookup;
 use thimble_runtime::memory::{MemoryError, MemoryPlan, PlanOptions};
 use thiserror::Error;
 
-/// What a user can choose; `None` leaves the choice to [`Plan::new`].
+/// What a user can choose; `None` leaves the choice to [`InferencePlan::new`].
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Settings {
+pub struct InferenceSettings {
     /// Positions: the smaller of 2,048 and the model's limit by default.
     pub context: Option<usize>,
     /// Threads: one for each core that the process may use by default.
@@ -33,7 +33,7 @@ pub struct Settings {
     /// Processors: what `THIMBLE_BACKEND` names or the CPU by default.
     pub backend: Option<BackendKind>,
     /// How a GPU computes products for prompts: what its kind is thought to be fastest with by default. `auto` measures it.
-    pub products: Option<Products>,
+    pub products: Option<MatmulVariant>,
 }
 
 /// Why settings cannot be met.
@@ -49,7 +49,7 @@ pub enum PlanError {
     #[error(transparent)]
     Memory(#[from] MemoryError),
     /// No threads.
-    #[error("{0} threads were asked for; expected 1 to {most}", most = Plan::MOST_THREADS)]
+    #[error("{0} threads were asked for; expected 1 to {most}", most = InferencePlan::MOST_THREADS)]
     Threads(usize),
     /// The system has not got the memory.
     #[error("cannot reserve {bytes} bytes for the model's state: {source}; ask for a shorter context")]
@@ -63,32 +63,32 @@ pub enum PlanError {
 
 /// Settings resolved for one model on this machine.
 #[derive(Clone, Copy, Debug)]
-pub struct Plan {
+pub struct InferencePlan {
     memory: MemoryPlan,
     kernels: Kernels,
     threads: usize,
     lookup: usize,
     backend: BackendKind,
     #[cfg_attr(not(feature = "gpu"), allow(dead_code, reason = "a CPU has one way"))]
-    products: Option<Products>,
+    products: Option<MatmulVariant>,
     #[cfg_attr(not(feature = "gpu"), allow(dead_code, reason = "a CPU is never given up"))]
     tell: fn(&str),
 }
 
 /// Zeroed memory whose pages the system supplies as they are touched.
 #[derive(Debug)]
-pub struct Memory {
+pub struct InferenceMemory {
     map: MmapMut,
 }
 
-impl Memory {
+impl InferenceMemory {
     /// The bytes to lend.
     pub(crate) fn bytes(&mut self) -> &mut [u8] {
         &mut self.map
     }
 }
 
-impl Plan {
+impl InferencePlan {
     /// Most threads that can be asked for.
     pub const MOST_THREADS: usize = 256;
     const DEFAULT_CONTEXT: usize = 2048;
@@ -97,7 +97,7 @@ impl Plan {
     const GPU_BATCH: usize = 512;
 
     /// Resolves `settings` for a model.
-    pub fn new(config: &Config, settings: &Settings) -> Result<Plan, PlanError> {
+    pub fn new(config: &Config, settings: &InferenceSettings) -> Result<InferencePlan, PlanError> {
         let kernels = match settings.kernels {
             Some(kind) => kind.kernels()?,
             None => KernelKind::detect()?,
@@ -120,17 +120,17 @@ impl Plan {
         let memory = MemoryPlan::new(config, &options, &kernels)?;
         let tell = |line: &str| eprintln!("{line}");
         let products = settings.products;
-        Ok(Plan { memory, kernels, threads, lookup, backend, products, tell })
+        Ok(InferencePlan { memory, kernels, threads, lookup, backend, products, tell })
     }
 
     /// The same, with another receiver of the line that says that a GPU is given up; stderr unless this is called.
-    pub fn telling(self, tell: fn(&str)) -> Plan {
-        Plan { tell, ..self }
+    pub fn telling(self, tell: fn(&str)) -> InferencePlan {
+        InferencePlan { tell, ..self }
     }
 
     /// How a GPU computes products for prompts, where that was chosen.
     #[cfg(feature = "gpu")]
-    pub(crate) fn products(&self) -> Option<Products> {
+    pub(crate) fn products(&self) -> Option<MatmulVariant> {
         self.products
     }
 
@@ -181,10 +181,10 @@ impl Plan {
     }
 
     /// Reserves the plan's memory; pages are taken from the system as they are first written.
-    pub fn allocate(&self) -> Result<Memory, PlanError> {
+    pub fn allocate(&self) -> Result<InferenceMemory, PlanError> {
         let bytes = self.bytes();
         let map = MmapMut::map_anon(bytes).map_err(|source| PlanError::Reserve { bytes, source })?;
-        Ok(Memory { map })
+        Ok(InferenceMemory { map })
     }
 }
 

@@ -5,7 +5,7 @@ use serde_json::{Map, Value as Json};
 use thimble_runtime::format::ModelFile;
 use thimble_runtime::sampler::Sampling;
 
-/// Settings that a model comes with. What its makers did not set is `None`; what is set is in range.
+/// Sampling settings that a model comes with. What its makers did not set is `None`; what is set is in range.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Recommended {
     /// [`Sampling::temperature`].

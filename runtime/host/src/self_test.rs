@@ -1,6 +1,6 @@
-//! Whether a partner computes what the CPU does: a few tokens through a layer, before anything depends on it.
+//! Whether an accelerator computes what the CPU does: a few tokens through a layer, before anything depends on it.
 
-use crate::hybrid::Partner;
+use crate::hybrid::Accelerator;
 use thimble_runtime::Token;
 use thimble_runtime::model::{Backend, Batch, Weights};
 
@@ -17,7 +17,7 @@ const MOST: f64 = 0.15;
 pub(crate) fn compare(
     weights: &Weights<'_>,
     cpu: &mut impl Backend,
-    partner: &mut dyn Partner,
+    accelerator: &mut dyn Accelerator,
 ) -> Result<(), String> {
     let layers = layers(weights);
     let vocab = weights.config().vocab;
@@ -28,9 +28,9 @@ pub(crate) fn compare(
     for positions in [Some(0..together), single].into_iter().flatten() {
         let batch = Batch { tokens: &tokens[positions.clone()], position: positions.start };
         let expected = logits(cpu, &layers, &batch);
-        let found = logits(partner, &layers, &batch);
+        let found = logits(accelerator, &layers, &batch);
         let difference = difference(&found, &expected);
-        if let Some(reason) = partner.failure() {
+        if let Some(reason) = accelerator.failure() {
             return Err(reason);
         }
         // Not so where it is no number; weights that give the CPU none cannot be compared.

@@ -1,4 +1,4 @@
-//! A team of threads that spin for a moment and then sleep.
+//! A pool of threads that spin for a moment and then sleep.
 //!
 //! Each call cuts its shards into one range for each thread. A thread claims shards of its own range first, from a
 //! word that no one else touches unless it is late, and then those that others have not come to: a thread that the
@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use thimble_runtime::kernels::Team;
+use thimble_runtime::kernels::ThreadPool;
 
 type Job = *const (dyn Fn(usize) + Sync);
 
@@ -86,7 +86,7 @@ unsafe impl Sync for Shared {}
 unsafe impl Send for Shared {}
 
 /// A fixed number of threads, the caller's included.
-pub struct Pool {
+pub struct SpinPool {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
     /// Threads that get shards, at most.
@@ -95,9 +95,9 @@ pub struct Pool {
     running: Mutex<()>,
 }
 
-impl std::fmt::Debug for Pool {
+impl std::fmt::Debug for SpinPool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Pool({})", self.threads())
+        write!(f, "SpinPool({})", self.threads())
     }
 }
 
@@ -202,9 +202,9 @@ impl Shared {
     }
 }
 
-impl Pool {
-    /// A team of `threads` (at least 1), the calling thread being one of them.
-    pub fn new(threads: usize) -> std::io::Result<Pool> {
+impl SpinPool {
+    /// A pool of `threads` (at least 1), the calling thread being one of them.
+    pub fn new(threads: usize) -> std::io::Result<SpinPool> {
         let slot = |_| Slot { claims: AtomicU64::new(0), job: UnsafeCell::new(None) };
         let shared = Arc::new(Shared {
             slots: (0..threads.max(1)).map(slot).collect(),
@@ -218,7 +218,7 @@ impl Pool {
             ran: Condvar::new(),
         });
         let limit = AtomicUsize::new(threads.max(1));
-        let mut pool = Pool { shared, workers: Vec::new(), limit, running: Mutex::new(()) };
+        let mut pool = SpinPool { shared, workers: Vec::new(), limit, running: Mutex::new(()) };
         for index in 1..threads {
             let shared = Arc::clone(&pool.shared);
             let builder = std::thread::Builder::new().name(format!("thimble-{index}"));
@@ -236,7 +236,7 @@ impl Pool {
 // SAFETY: the threads' ranges cut `0..shards`, every shard of a range is claimed once, by a compare-and-swap that counts
 // up; `run` returns when as many shards have returned as there are, and the mutex keeps a second call from starting
 // meanwhile.
-unsafe impl Team for Pool {
+unsafe impl ThreadPool for SpinPool {
     fn threads(&self) -> usize {
         self.limit.load(Ordering::Relaxed)
     }
@@ -269,7 +269,7 @@ unsafe impl Team for Pool {
     }
 }
 
-impl Drop for Pool {
+impl Drop for SpinPool {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::SeqCst);
         drop(self.shared.lock.lock().unwrap_or_else(PoisonError::into_inner));
@@ -291,7 +291,7 @@ mod tests {
         let (teams, lengths, rounds): (&[usize], &[usize], usize) =
             if cfg!(miri) { (&[3], &[2, 7], 3) } else { (&[1, 2, 3, 8], &[0, 1, 2, 7, 64, 1000], 20) };
         for &threads in teams {
-            let pool = Pool::new(threads).unwrap();
+            let pool = SpinPool::new(threads).unwrap();
             for &shards in lengths {
                 let counts: Vec<AtomicUsize> = (0..shards).map(|_| AtomicUsize::new(0)).collect();
                 for _ in 0..rounds {
@@ -306,7 +306,7 @@ mod tests {
 
     #[test]
     fn sleeping_workers_wake_up() {
-        let pool = Pool::new(4).unwrap();
+        let pool = SpinPool::new(4).unwrap();
         for _ in 0..3 {
             std::thread::sleep(std::time::Duration::from_millis(50));
             let count = AtomicUsize::new(0);
@@ -319,7 +319,7 @@ mod tests {
 
     #[test]
     fn a_panic_reaches_the_caller_and_the_pool_lives_on() {
-        let pool = Pool::new(3).unwrap();
+        let pool = SpinPool::new(3).unwrap();
         let run = AssertUnwindSafe(|| pool.run(10, &|shard| assert_ne!(shard, 5)));
         assert!(catch_unwind(run).is_err());
         let count = AtomicUsize::new(0);

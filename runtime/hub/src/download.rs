@@ -3,7 +3,7 @@
 use crate::error::HubError;
 use crate::http::{escape, text};
 use crate::retry::{Failures, Trouble, busy, retried};
-use crate::{Event, Repository, inside, name};
+use crate::{DownloadEvent, Repository, inside, name};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -37,7 +37,7 @@ impl Repository {
     ///
     /// # Errors
     /// The hub cannot be reached, refuses, or answers nonsense; the connection breaks again and again; the disk is full.
-    pub fn download(&self, file: &str, watch: &mut dyn FnMut(Event)) -> Result<PathBuf, HubError> {
+    pub fn download(&self, file: &str, watch: &mut dyn FnMut(DownloadEvent)) -> Result<PathBuf, HubError> {
         let remote = self.remote(file)?;
         let cache = self.hub.cache.repo(self.repo.clone());
         let blob = cache.blob_path(&remote.etag);
@@ -99,7 +99,12 @@ impl Repository {
     }
 
     /// Brings `part` to the length of the whole file.
-    fn fill(&self, remote: &Remote, part: &Path, watch: &mut dyn FnMut(Event)) -> Result<(), HubError> {
+    fn fill(
+        &self,
+        remote: &Remote,
+        part: &Path,
+        watch: &mut dyn FnMut(DownloadEvent),
+    ) -> Result<(), HubError> {
         let disk = |source| HubError::Disk { path: part.to_owned(), source };
         let mut file = OpenOptions::new().append(true).create(true).open(part).map_err(disk)?;
         let (mut failures, mut most) = (Failures::default(), 0);
@@ -142,7 +147,7 @@ impl Repository {
         remote: &Remote,
         file: &mut File,
         part: &Path,
-        watch: &mut dyn FnMut(Event),
+        watch: &mut dyn FnMut(DownloadEvent),
     ) -> Result<(), Trouble> {
         let disk = |source| Trouble::Final(HubError::Disk { path: part.to_owned(), source });
         let broken = |reason: &dyn std::fmt::Display| Trouble::Passing(remote.broken(reason.to_string()));
@@ -170,7 +175,7 @@ impl Repository {
             let reason = "the file was replaced at the hub meanwhile; run the same command again".to_owned();
             return Err(Trouble::Final(remote.broken(reason)));
         }
-        watch(Event::Size { total: remote.size, there });
+        watch(DownloadEvent::Size { total: remote.size, there });
         let mut body = response.into_body().into_reader();
         let mut buffer = vec![0; BUFFER];
         loop {
@@ -186,7 +191,7 @@ impl Repository {
                 return Err(broken(&"the hub gave more bytes than the file has"));
             }
             file.write_all(&buffer[..read]).map_err(disk)?;
-            watch(Event::Read(read as u64));
+            watch(DownloadEvent::Read(read as u64));
         }
     }
 }
@@ -200,12 +205,12 @@ fn content_range(headers: &ureq::http::HeaderMap) -> Option<(Option<u64>, Option
 }
 
 /// Locks the file, and says whether another process had it.
-fn lock(path: &Path, watch: &mut dyn FnMut(Event)) -> io::Result<(File, bool)> {
+fn lock(path: &Path, watch: &mut dyn FnMut(DownloadEvent)) -> io::Result<(File, bool)> {
     let file = File::create(path)?;
     let mut waited = false;
     while let Err(TryLockError::WouldBlock) = file.try_lock() {
         if !waited {
-            watch(Event::Waiting);
+            watch(DownloadEvent::Waiting);
         }
         waited = true;
         std::thread::sleep(LOOK);

@@ -35,7 +35,7 @@ pub struct Hub {
 
 /// How far a download is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
+pub enum DownloadEvent {
     /// Bytes of the whole file where the hub says so, and those that are there already. Comes again after a broken
     /// connection.
     Size {
@@ -132,7 +132,7 @@ impl Repository {
     ///
     /// # Errors
     /// As [`Repository::download`].
-    pub fn get(&self, file: &str, watch: &mut dyn FnMut(Event)) -> Result<PathBuf, HubError> {
+    pub fn get(&self, file: &str, watch: &mut dyn FnMut(DownloadEvent)) -> Result<PathBuf, HubError> {
         match self.cached(file) {
             Some(path) => Ok(path),
             None => self.download(file, watch),

@@ -1,7 +1,7 @@
 //! Against servers on this machine that answer as a test wants.
 
 use crate::token::Token;
-use crate::{Event, Hub, HubError, Repo, Repository, inside, name};
+use crate::{DownloadEvent, Hub, HubError, Repo, Repository, inside, name};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -115,7 +115,7 @@ fn content() -> Vec<u8> {
 }
 
 /// Downloads `weights`; returns the bytes and what was seen on the way.
-fn download(repository: &Repository) -> (Result<Vec<u8>, HubError>, Vec<Event>) {
+fn download(repository: &Repository) -> (Result<Vec<u8>, HubError>, Vec<DownloadEvent>) {
     let mut events = Vec::new();
     let path = repository.download("weights", &mut |event| events.push(event));
     (path.map(|path| fs::read(path).unwrap()), events)
@@ -164,9 +164,10 @@ fn what_a_broken_connection_left_is_resumed() {
     assert_eq!(bytes.unwrap(), content());
     let firsts: Vec<usize> = hub.log().iter().filter(|asked| !asked.is_probe()).map(Asked::first).collect();
     assert_eq!(firsts, [0, 12_345, 24_690, 37_035]);
-    let sizes: Vec<_> = events.iter().filter(|event| matches!(event, Event::Size { .. })).collect();
-    assert_eq!(sizes[3], &Event::Size { total: Some(40_000), there: 37_035 });
-    let read: u64 = events.iter().map(|event| if let Event::Read(bytes) = event { *bytes } else { 0 }).sum();
+    let sizes: Vec<_> = events.iter().filter(|event| matches!(event, DownloadEvent::Size { .. })).collect();
+    assert_eq!(sizes[3], &DownloadEvent::Size { total: Some(40_000), there: 37_035 });
+    let read: u64 =
+        events.iter().map(|event| if let DownloadEvent::Read(bytes) = event { *bytes } else { 0 }).sum();
     assert_eq!(read, 40_000, "no byte came twice");
 }
 
@@ -384,7 +385,7 @@ fn whoever_waits_for_another_process_takes_what_that_one_brought() {
     let repository = hub.repository(cache.path(), None);
     let mut other = Some(other);
     let path = repository.download("weights", &mut |event| {
-        assert_eq!(event, Event::Waiting);
+        assert_eq!(event, DownloadEvent::Waiting);
         fs::write(blobs.join("e7ag"), "of the other process").unwrap();
         drop(other.take());
     });

@@ -125,13 +125,13 @@ impl Encoding {
     pub const fn panel_header(self) -> usize {
         match self {
             Encoding::Q8Row => PANEL * 4,
-            _ if self.narrow() => PANEL * 4,
+            _ if self.has_two_level_scales() => PANEL * 4,
             _ => 0,
         }
     }
 
     /// Whether this is one of the encodings of 3 to 6 bits with two levels of scales.
-    pub const fn narrow(self) -> bool {
+    pub const fn has_two_level_scales(self) -> bool {
         matches!(self, Encoding::Q3Nl | Encoding::Q4Nl | Encoding::Q5Nl | Encoding::Q6)
     }
 

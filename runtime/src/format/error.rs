@@ -1,6 +1,6 @@
 //! What can be wrong with the bytes of a model file.
 
-use super::{Role, SectionKind, SectionName};
+use super::{SectionKind, SectionName, TensorRole};
 use thiserror::Error;
 
 /// Why bytes are not a `.thimble` file. Each variant says what was expected and what was found.
@@ -180,7 +180,7 @@ pub enum FormatError {
         /// Place in the table.
         index: u32,
         /// Expected role.
-        role: Role,
+        role: TensorRole,
         /// Expected layer.
         layer: u16,
         /// Role number found.
@@ -192,7 +192,7 @@ pub enum FormatError {
     #[error("{role} (layer {layer}) is {found_rows} x {found_columns}, expected {rows} x {columns}")]
     TensorShape {
         /// Which.
-        role: Role,
+        role: TensorRole,
         /// Which layer.
         layer: u16,
         /// Rows expected.
@@ -208,7 +208,7 @@ pub enum FormatError {
     #[error("{role} (layer {layer}) cannot be stored as {encoding}")]
     TensorEncoding {
         /// Which.
-        role: Role,
+        role: TensorRole,
         /// Which layer.
         layer: u16,
         /// The encoding's name.
@@ -218,7 +218,7 @@ pub enum FormatError {
     #[error("{role} (layer {layer}) starts at byte {found} of the tensor section, expected {expected}")]
     TensorOffset {
         /// Which.
-        role: Role,
+        role: TensorRole,
         /// Which layer.
         layer: u16,
         /// Where it has to start.
@@ -230,7 +230,7 @@ pub enum FormatError {
     #[error("{role} (layer {layer}) has {found} bytes, its shape and encoding take {expected}")]
     TensorLength {
         /// Which.
-        role: Role,
+        role: TensorRole,
         /// Which layer.
         layer: u16,
         /// Bytes implied.
@@ -242,7 +242,7 @@ pub enum FormatError {
     #[error("the size of {role} (layer {layer}) overflows")]
     TensorOverflow {
         /// Which.
-        role: Role,
+        role: TensorRole,
         /// Which layer.
         layer: u16,
     },

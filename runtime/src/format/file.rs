@@ -1,6 +1,8 @@
 //! A whole model file as one checked view.
 
-use super::{ALIGN, Config, Directory, FormatError, SectionKind, Span, TensorRecord, TensorTable, checksum};
+use super::{
+    ALIGN, ByteSpan, Config, Directory, FormatError, SectionKind, TensorRecord, TensorTable, checksum,
+};
 use crate::chat::ChatTemplate;
 use crate::tokenizer::Tokenizer;
 
@@ -54,7 +56,7 @@ impl<'f> ModelFile<'f> {
 
     /// Recomputes the checksum of every section and looks at the padding between them: reads the whole file.
     pub fn verify(&self) -> Result<(), FormatError> {
-        for Span { name, padding, bytes, checksum: expected } in self.directory.spans(self.bytes) {
+        for ByteSpan { name, padding, bytes, checksum: expected } in self.directory.spans(self.bytes) {
             let found = checksum(bytes);
             if found != expected {
                 return Err(FormatError::SectionChecksum { name, expected, found });

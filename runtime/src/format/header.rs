@@ -134,7 +134,7 @@ impl SectionRecord {
 
 /// One section as it lies in a file.
 #[derive(Clone, Copy, Debug)]
-pub struct Span<'f> {
+pub struct ByteSpan<'f> {
     /// What it holds.
     pub name: SectionName,
     /// The bytes in front of it, up to the end of the section before.
@@ -245,7 +245,7 @@ impl Directory {
     }
 
     /// Every section of `file`, which this directory was read from, unknown ones included.
-    pub fn spans<'f>(&self, file: &'f [u8]) -> impl Iterator<Item = Span<'f>> + use<'f> {
+    pub fn spans<'f>(&self, file: &'f [u8]) -> impl Iterator<Item = ByteSpan<'f>> + use<'f> {
         let mut end = HEADER_LEN + self.count * DIRECTORY_RECORD;
         let records = file.get(HEADER_LEN..end).unwrap_or(&[]);
         records.chunks_exact(DIRECTORY_RECORD).map(move |record| {
@@ -256,7 +256,7 @@ impl Directory {
             end = offset.saturating_add(read_u64(record, 16).unwrap_or(0) as usize);
             let bytes = file.get(offset..end).unwrap_or(&[]);
             let checksum = read_u64(record, 24).unwrap_or(0);
-            Span { name: SectionName::new(number), padding, bytes, checksum }
+            ByteSpan { name: SectionName::new(number), padding, bytes, checksum }
         })
     }
 

@@ -17,8 +17,8 @@ pub use encoding::{Encoding, GROUP, LEVEL_ZERO, LEVELS_3, LEVELS_4, LEVELS_5, PA
 pub use error::FormatError;
 pub use file::{ModelFile, Part};
 pub use header::{
-    ALIGN, DIRECTORY_RECORD, Directory, HEADER_LEN, MAGIC, SectionKind, SectionName, SectionRecord, Span,
+    ALIGN, ByteSpan, DIRECTORY_RECORD, Directory, HEADER_LEN, MAGIC, SectionKind, SectionName, SectionRecord,
     TENSORS_ALIGN, VERSION, checksum, emit_header,
 };
 pub use records::{align_up, read_f32, read_u16, read_u32, read_u64};
-pub use tensor::{Role, TENSOR_RECORD, TensorRecord, TensorTable};
+pub use tensor::{TENSOR_RECORD, TensorRecord, TensorRole, TensorTable};

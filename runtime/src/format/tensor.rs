@@ -10,7 +10,7 @@ pub const TENSOR_RECORD: usize = 32;
 /// `Down`; final norm; head, where it is not tied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u16)]
-pub enum Role {
+pub enum TensorRole {
     /// Token embedding, `[vocab, hidden]`; also the head where that is tied.
     Embedding = 1,
     /// RMS norm before attention, `[hidden]`.
@@ -37,72 +37,74 @@ pub enum Role {
     Head = 12,
 }
 
-impl Role {
+impl TensorRole {
     /// The tensors of one layer, in file order.
-    pub const LAYER: [Role; 9] = [
-        Role::AttentionNorm,
-        Role::Query,
-        Role::Key,
-        Role::Value,
-        Role::Output,
-        Role::FfnNorm,
-        Role::Gate,
-        Role::Up,
-        Role::Down,
+    pub const LAYER: [TensorRole; 9] = [
+        TensorRole::AttentionNorm,
+        TensorRole::Query,
+        TensorRole::Key,
+        TensorRole::Value,
+        TensorRole::Output,
+        TensorRole::FfnNorm,
+        TensorRole::Gate,
+        TensorRole::Up,
+        TensorRole::Down,
     ];
     /// The layer number of tensors that belong to no layer.
     pub const NO_LAYER: u16 = u16::MAX;
 
     /// Whether this is a norm's weight: one row, kept as a plain vector.
     pub fn is_norm(self) -> bool {
-        matches!(self, Role::AttentionNorm | Role::FfnNorm | Role::FinalNorm)
+        matches!(self, TensorRole::AttentionNorm | TensorRole::FfnNorm | TensorRole::FinalNorm)
     }
 
     /// Rows (outputs) and columns (inputs) in a model of this configuration.
     pub fn shape(self, config: &Config) -> (usize, usize) {
         match self {
-            Role::Embedding | Role::Head => (config.vocab, config.hidden),
-            Role::AttentionNorm | Role::FfnNorm | Role::FinalNorm => (1, config.hidden),
-            Role::Query => (config.q_dim(), config.hidden),
-            Role::Key | Role::Value => (config.kv_dim(), config.hidden),
-            Role::Output => (config.hidden, config.q_dim()),
-            Role::Gate | Role::Up => (config.ffn, config.hidden),
-            Role::Down => (config.hidden, config.ffn),
+            TensorRole::Embedding | TensorRole::Head => (config.vocab, config.hidden),
+            TensorRole::AttentionNorm | TensorRole::FfnNorm | TensorRole::FinalNorm => (1, config.hidden),
+            TensorRole::Query => (config.q_dim(), config.hidden),
+            TensorRole::Key | TensorRole::Value => (config.kv_dim(), config.hidden),
+            TensorRole::Output => (config.hidden, config.q_dim()),
+            TensorRole::Gate | TensorRole::Up => (config.ffn, config.hidden),
+            TensorRole::Down => (config.hidden, config.ffn),
         }
     }
 
     /// Number of tensors in a model of this configuration.
     pub fn count(config: &Config) -> usize {
-        2 + config.layers * Role::LAYER.len() + usize::from(!config.tied)
+        2 + config.layers * TensorRole::LAYER.len() + usize::from(!config.tied)
     }
 
-    /// Role and layer of the tensor at `index` in canonical order; `index` is below [`Role::count`].
-    pub fn at(config: &Config, index: usize) -> (Role, u16) {
-        let body = config.layers * Role::LAYER.len();
+    /// Role and layer of the tensor at `index` in canonical order; `index` is below [`TensorRole::count`].
+    pub fn at(config: &Config, index: usize) -> (TensorRole, u16) {
+        let body = config.layers * TensorRole::LAYER.len();
         match index.checked_sub(1) {
-            None => (Role::Embedding, Role::NO_LAYER),
-            Some(i) if i < body => (Role::LAYER[i % Role::LAYER.len()], (i / Role::LAYER.len()) as u16),
-            Some(i) if i == body => (Role::FinalNorm, Role::NO_LAYER),
-            Some(_) => (Role::Head, Role::NO_LAYER),
+            None => (TensorRole::Embedding, TensorRole::NO_LAYER),
+            Some(i) if i < body => {
+                (TensorRole::LAYER[i % TensorRole::LAYER.len()], (i / TensorRole::LAYER.len()) as u16)
+            }
+            Some(i) if i == body => (TensorRole::FinalNorm, TensorRole::NO_LAYER),
+            Some(_) => (TensorRole::Head, TensorRole::NO_LAYER),
         }
     }
 }
 
-impl fmt::Display for Role {
+impl fmt::Display for TensorRole {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Role::Embedding => "embedding",
-            Role::AttentionNorm => "attention norm",
-            Role::Query => "query",
-            Role::Key => "key",
-            Role::Value => "value",
-            Role::Output => "attention output",
-            Role::FfnNorm => "ffn norm",
-            Role::Gate => "gate",
-            Role::Up => "up",
-            Role::Down => "down",
-            Role::FinalNorm => "final norm",
-            Role::Head => "head",
+            TensorRole::Embedding => "embedding",
+            TensorRole::AttentionNorm => "attention norm",
+            TensorRole::Query => "query",
+            TensorRole::Key => "key",
+            TensorRole::Value => "value",
+            TensorRole::Output => "attention output",
+            TensorRole::FfnNorm => "ffn norm",
+            TensorRole::Gate => "gate",
+            TensorRole::Up => "up",
+            TensorRole::Down => "down",
+            TensorRole::FinalNorm => "final norm",
+            TensorRole::Head => "head",
         })
     }
 }
@@ -111,8 +113,8 @@ impl fmt::Display for Role {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TensorRecord {
     /// What it is for.
-    pub role: Role,
-    /// Its layer, or [`Role::NO_LAYER`].
+    pub role: TensorRole,
+    /// Its layer, or [`TensorRole::NO_LAYER`].
     pub layer: u16,
     /// How it is stored.
     pub encoding: Encoding,
@@ -141,7 +143,7 @@ impl TensorRecord {
     }
 
     fn parse(record: &[u8], config: &Config, index: usize) -> Result<TensorRecord, FormatError> {
-        let (role, layer) = Role::at(config, index);
+        let (role, layer) = TensorRole::at(config, index);
         let found_role = read_u16(record, 0).unwrap_or(0);
         let found_layer = read_u16(record, 2).unwrap_or(0);
         if (role as u16, layer) != (found_role, found_layer) {
@@ -184,7 +186,7 @@ impl<'f> TensorTable<'f> {
     /// Checks order, shapes, encodings and sizes, and that the tensors tile `tensors_len` bytes.
     pub fn parse(records: &'f [u8], config: Config, tensors_len: u64) -> Result<Self, FormatError> {
         let kind = SectionKind::TensorTable;
-        let count = Role::count(&config);
+        let count = TensorRole::count(&config);
         if !records.len().is_multiple_of(TENSOR_RECORD) {
             let [expected, found] = [(count * TENSOR_RECORD) as u64, records.len() as u64];
             return Err(FormatError::SectionLength { kind, expected, found });
@@ -219,6 +221,6 @@ impl<'f> TensorTable<'f> {
 
     /// All records in canonical order.
     pub fn iter(&self) -> impl Iterator<Item = TensorRecord> + '_ {
-        (0..Role::count(&self.config)).filter_map(|index| self.get(index))
+        (0..TensorRole::count(&self.config)).filter_map(|index| self.get(index))
     }
 }

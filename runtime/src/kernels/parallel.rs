@@ -1,9 +1,11 @@
-//! Kernels on a team of threads. What a number is made from never depends on how the work was cut, so the
+//! Kernels on a pool of threads. What a number is made from never depends on how the work was cut, so the
 //! output is the same, bit for bit, for any number of threads.
 
 use super::attention::{Answer, SPAN, merge, part_width};
 use super::matmul::{Input, MatmulJob, Output, tile_width};
-use super::{AttendJob, Disjoint, Kernels, KvHead, KvHeadMut, Matrix, QuantGroup, Rope, StoreJob, Team};
+use super::{
+    AttendJob, Disjoint, Kernels, KvHead, KvHeadMut, Matrix, QuantGroup, Rope, StoreJob, ThreadPool,
+};
 use crate::format::{GROUP, PANEL};
 use crate::kv_cache::{KvCache, KvShared};
 use core::ops::Range;
@@ -12,9 +14,9 @@ use core::ops::Range;
 const ATTEND_TOKENS: usize = 16;
 
 /// The kernels and who runs them.
-pub(crate) struct Crew<'t, T: Team> {
+pub(crate) struct ParallelKernels<'t, T: ThreadPool> {
     pub(crate) kernels: Kernels,
-    pub(crate) team: &'t T,
+    pub(crate) pool: &'t T,
 }
 
 /// One product of an operation that makes several from the same input.
@@ -30,10 +32,10 @@ fn part(count: usize, shards: usize, shard: usize) -> Range<usize> {
     count * shard / shards..count * (shard + 1) / shards
 }
 
-impl<T: Team> Crew<'_, T> {
+impl<T: ThreadPool> ParallelKernels<'_, T> {
     /// Shards for `pieces` of work: a few for each thread, so that a slow one costs little.
     fn shards(&self, pieces: usize) -> usize {
-        let threads = self.team.threads();
+        let threads = self.pool.threads();
         if threads == 1 { 1 } else { pieces.min(threads * 4) }
     }
 
@@ -71,10 +73,10 @@ impl<T: Team> Crew<'_, T> {
                 (self.kernels.quantize_tile)(rows, columns, width, groups);
             }
         };
-        self.team.run(tokens.div_ceil(tile), &job);
+        self.pool.run(tokens.div_ceil(tile), &job);
     }
 
-    /// Products of one input with several matrices.
+    /// MatmulVariant of one input with several matrices.
     pub(crate) fn multiply<const N: usize>(&self, input: Input<'_>, products: [Product<'_>; N]) {
         let panels = products.iter().map(|product| product.matrix.panels()).sum();
         let shards = self.shards(panels);
@@ -96,7 +98,7 @@ impl<T: Team> Crew<'_, T> {
                 first = range.end;
             }
         };
-        self.team.run(shards, &job);
+        self.pool.run(shards, &job);
     }
 
     /// `gate = silu(gate matrix x input) * (up matrix x input)`, both `[tokens, rows]`, and of a single token the groups of
@@ -136,7 +138,7 @@ impl<T: Team> Crew<'_, T> {
                 }
             }
         };
-        self.team.run(shards, &job);
+        self.pool.run(shards, &job);
     }
 
     /// Puts rotated keys, and values, into the cache, and lets rotated queries attend to it, into `out`; quantizes that
@@ -174,13 +176,13 @@ impl<T: Team> Crew<'_, T> {
             (self.kernels.attend)(&place.attend(head, queries, tokens, 0, kv, Answer::Whole(output)));
         };
         if tiles == 1 {
-            self.team.run(place.kv_heads, &|head| {
+            self.pool.run(place.kv_heads, &|head| {
                 store(head);
                 attend(head);
             });
         } else {
-            self.team.run(place.kv_heads, &store);
-            self.team.run(tiles * place.kv_heads, &attend);
+            self.pool.run(place.kv_heads, &store);
+            self.pool.run(tiles * place.kv_heads, &attend);
         }
         if groups.is_some() {
             self.prepare(&out[..place.tokens * columns], columns, None, groups);
@@ -232,7 +234,7 @@ impl<T: Team> Crew<'_, T> {
                 (self.kernels.quantize_tile)(own, own.len(), 1, groups);
             }
         };
-        self.team.run(place.kv_heads * spans, &job);
+        self.pool.run(place.kv_heads * spans, &job);
         let out = &mut out[..place.heads * dim];
         if spans > 1 {
             for (head, out) in out.chunks_exact_mut(dim).enumerate() {
@@ -246,7 +248,7 @@ impl<T: Team> Crew<'_, T> {
     }
 }
 
-/// Numbers of scratch that [`Crew::attend`] needs for so many positions; `None` where that overflows.
+/// Numbers of scratch that [`ParallelKernels::attend`] needs for so many positions; `None` where that overflows.
 pub(crate) fn parts(heads: usize, head_dim: usize, positions: usize) -> Option<usize> {
     let spans = positions.div_ceil(SPAN);
     if spans == 1 { Some(0) } else { (heads * part_width(head_dim)).checked_mul(spans) }

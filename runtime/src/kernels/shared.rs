@@ -1,4 +1,4 @@
-//! Work on several threads: the team that runs shards, and slices whose parts belong to different shards.
+//! Work on several threads: the pool that runs shards, and slices whose parts belong to different shards.
 
 use core::marker::PhantomData;
 
@@ -7,20 +7,20 @@ use core::marker::PhantomData;
 /// # Safety
 /// `run` calls `job` exactly once with each number from 0 up to `shards`, and returns only when all those
 /// calls have returned. The kernels hand out disjoint parts of a buffer by shard number on that word.
-pub unsafe trait Team: Sync {
+pub unsafe trait ThreadPool: Sync {
     /// Threads that take part.
     fn threads(&self) -> usize;
 
-    /// Calls `job` once with each of `0..shards`. A job must not call `run` of the same team.
+    /// Calls `job` once with each of `0..shards`. A job must not call `run` of the same pool.
     fn run(&self, shards: usize, job: &(dyn Fn(usize) + Sync));
 }
 
 /// The calling thread alone.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Alone;
+pub struct SingleThread;
 
 // SAFETY: the loop visits each number once, and each call has returned before the next begins.
-unsafe impl Team for Alone {
+unsafe impl ThreadPool for SingleThread {
     fn threads(&self) -> usize {
         1
     }

@@ -165,7 +165,7 @@ impl Sample {
                 let bytes: Vec<i8> = (0..PANEL).map(|_| random.next() as i8).collect();
                 for row in 0..PANEL {
                     let (scale, row_scale) = (scales[row].to_f64(), f64::from(row_scales[row]));
-                    // Row scales of the narrow encodings stand for a 127th of what other scales do.
+                    // Row scales of encodings with two-level scales stand for a 127th of what other scales do.
                     let narrow = row_scale * f64::from(bytes[row]);
                     for k in 0..GROUP {
                         let code = f64::from(codes[row][k]);
@@ -183,7 +183,7 @@ impl Sample {
                         set(panel * PANEL + row, column + k, value);
                     }
                 }
-                if encoding.narrow() {
+                if encoding.has_two_level_scales() {
                     data.extend(bytes.iter().map(|byte| *byte as u8));
                 } else if encoding != Encoding::Q8Row {
                     scales.iter().for_each(|scale| data.extend(scale.to_le_bytes()));
@@ -242,8 +242,8 @@ fn plane(codes: &[[u8; GROUP]; PANEL], from: u32, bits: u32, columns: usize, dat
 fn quantize(kernels: &Kernels, x: &[f32], columns: usize) -> Vec<QuantGroup> {
     let tokens = x.len() / columns;
     let mut groups = vec![QuantGroup::default(); tiled_groups(tokens, columns, kernels.tile).unwrap()];
-    let crew = Crew { kernels: *kernels, team: &Alone };
-    crew.prepare(x, columns, None, Some(&mut groups));
+    let parallel = ParallelKernels { kernels: *kernels, pool: &SingleThread };
+    parallel.prepare(x, columns, None, Some(&mut groups));
     groups
 }
 
@@ -271,9 +271,9 @@ fn products_match_f64() {
                     let groups = quantize(&kernels, &x, columns);
                     for groups in [None, Some(groups.as_slice())] {
                         let mut out = vec![f32::NAN; tokens * rows];
-                        let crew = Crew { kernels, team: &Alone };
+                        let parallel = ParallelKernels { kernels, pool: &SingleThread };
                         let product = Product { matrix: sample.matrix(&aligned), out: &mut out, add: false };
-                        crew.multiply(Input { floats: &x, groups, tokens }, [product]);
+                        parallel.multiply(Input { floats: &x, groups, tokens }, [product]);
                         // f32 sums err by some units in the last place of the terms; two-plane activations by at
                         // most a fine step, 1/32,512 of their group's largest, which is at most 1 here.
                         let float = groups.is_none() || encoding.block_columns() == 1;
@@ -312,9 +312,9 @@ fn integer_products_agree_between_sets() {
         for kernels in all() {
             let groups = quantize(&kernels, &x, 96);
             let mut out = vec![0.0; 48 * TOKENS];
-            let crew = Crew { kernels, team: &Alone };
+            let parallel = ParallelKernels { kernels, pool: &SingleThread };
             let product = Product { matrix: sample.matrix(&aligned), out: &mut out, add: false };
-            crew.multiply(Input { floats: &x, groups: Some(&groups), tokens: TOKENS }, [product]);
+            parallel.multiply(Input { floats: &x, groups: Some(&groups), tokens: TOKENS }, [product]);
             let first = first.get_or_insert_with(|| out.clone());
             for ((a, b), size) in first.iter().zip(&out).zip(&size) {
                 assert!((a - b).abs() <= 1e-6 * *size as f32, "{kernels:?} {encoding:?}: {b} for {a}");
@@ -331,9 +331,9 @@ fn products_add_to_what_is_there() {
     let x = random.floats(2 * 40);
     for kernels in all() {
         let mut out = vec![100.0; 2 * 20];
-        let crew = Crew { kernels, team: &Alone };
+        let parallel = ParallelKernels { kernels, pool: &SingleThread };
         let product = Product { matrix: sample.matrix(&aligned), out: &mut out, add: true };
-        crew.multiply(Input { floats: &x, groups: None, tokens: 2 }, [product]);
+        parallel.multiply(Input { floats: &x, groups: None, tokens: 2 }, [product]);
         for (out, (sum, _)) in out.iter().zip(sample.product(&x)) {
             assert!((f64::from(*out) - 100.0 - sum).abs() < 1e-4, "{kernels:?}");
         }

@@ -1,6 +1,6 @@
 //! A struct field for each tensor: roles and offsets end here.
 
-use crate::format::{Config, FormatError, ModelFile, Role};
+use crate::format::{Config, FormatError, ModelFile, TensorRole};
 use crate::kernels::Matrix;
 use zerocopy::FromBytes;
 
@@ -60,7 +60,7 @@ impl<'f> Weights<'f> {
     /// The weights of `file`.
     pub fn new(file: &ModelFile<'f>) -> Result<Weights<'f>, FormatError> {
         let config = file.config();
-        let last = 1 + config.layers * Role::LAYER.len();
+        let last = 1 + config.layers * TensorRole::LAYER.len();
         let embedding = matrix(file, 0);
         let head = if config.tied { embedding } else { matrix(file, last + 1) };
         Ok(Weights { file: *file, embedding, final_norm: vector(file, last), head })
@@ -73,7 +73,7 @@ impl<'f> Weights<'f> {
 
     /// The weights of layer `index`, which is below `config().layers`.
     pub fn layer(&self, index: usize) -> Layer<'f> {
-        let first = 1 + index * Role::LAYER.len();
+        let first = 1 + index * TensorRole::LAYER.len();
         let matrix = |offset| matrix(&self.file, first + offset);
         let vector = |offset| vector(&self.file, first + offset);
         Layer {

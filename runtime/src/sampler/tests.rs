@@ -25,14 +25,14 @@ fn sample(sampling: Sampling, logits: &[f32]) -> Token {
 
 /// Settings that take every way through the sampler.
 fn every_way() -> Vec<Sampling> {
-    let mut ways = vec![GREEDY, WARM];
-    ways.push(Sampling { top_k: Some(3), ..WARM });
-    ways.push(Sampling { top_k: Some(1000), ..WARM });
-    ways.push(Sampling { top_p: Some(0.8), ..WARM });
-    ways.push(Sampling { min_p: Some(0.1), ..WARM });
-    ways.push(Sampling { top_k: Some(2), top_p: Some(0.5), min_p: Some(0.2), ..WARM });
-    ways.push(Sampling { repetition_penalty: 1.5, frequency_penalty: 0.1, ..WARM });
-    ways
+    let mut variants = vec![GREEDY, WARM];
+    variants.push(Sampling { top_k: Some(3), ..WARM });
+    variants.push(Sampling { top_k: Some(1000), ..WARM });
+    variants.push(Sampling { top_p: Some(0.8), ..WARM });
+    variants.push(Sampling { min_p: Some(0.1), ..WARM });
+    variants.push(Sampling { top_k: Some(2), top_p: Some(0.5), min_p: Some(0.2), ..WARM });
+    variants.push(Sampling { repetition_penalty: 1.5, frequency_penalty: 0.1, ..WARM });
+    variants
 }
 
 #[test]

@@ -13,7 +13,7 @@ use thimble_converter::write::{Contents, FileWriter};
 use thimble_runtime::Token;
 use thimble_runtime::chat::{Around, ChatTemplate, Literals, Message, Speaker};
 use thimble_runtime::format::{
-    ALIGN, Config, DIRECTORY_RECORD, Encoding, HEADER_LEN, ModelFile, Role, TensorRecord, checksum,
+    ALIGN, Config, DIRECTORY_RECORD, Encoding, HEADER_LEN, ModelFile, TensorRole, TensorRecord, checksum,
 };
 use thimble_runtime::tokenizer::{Specials, Tokenizer};
 
@@ -50,9 +50,9 @@ fn good() -> &'static [u8] {
             stop: [None; Config::MOST_STOPS],
         };
         let mut end = 0u64;
-        let tensors: Vec<TensorRecord> = (0..Role::count(&config))
+        let tensors: Vec<TensorRecord> = (0..TensorRole::count(&config))
             .map(|index| {
-                let (role, layer) = Role::at(&config, index);
+                let (role, layer) = TensorRole::at(&config, index);
                 let (rows, columns) = role.shape(&config);
                 let encoding = if role.is_norm() { Encoding::Vector } else { Encoding::ALL[1 + index % (Encoding::ALL.len() - 1)] };
                 let length = encoding.tensor_bytes(rows, columns).expect("small") as u64;

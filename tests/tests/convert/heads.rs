@@ -6,7 +6,7 @@ use super::{run_folder, run_gguf};
 use serde_json::json;
 use thimble_converter::pack::unpack;
 use thimble_converter::{BlockType, Quant};
-use thimble_runtime::format::{ModelFile, Role};
+use thimble_runtime::format::{ModelFile, TensorRole};
 
 const HEAD: &str = "lm_head.weight";
 
@@ -15,7 +15,7 @@ fn head(bytes: &[u8]) -> (Vec<f32>, bool) {
     let aligned = Aligned::new(bytes);
     let file = ModelFile::parse(aligned.bytes()).unwrap();
     let tied = file.config().tied;
-    let role = if tied { Role::Embedding } else { Role::Head };
+    let role = if tied { TensorRole::Embedding } else { TensorRole::Head };
     let record = file.tensors().iter().find(|record| record.role == role).unwrap();
     let (rows, columns) = (record.rows as usize, record.columns as usize);
     (unpack(record.encoding, file.tensor_bytes(&record), rows, columns).unwrap(), tied)

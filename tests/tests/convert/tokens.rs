@@ -6,7 +6,7 @@ use super::tiny::{Aligned, Folder, GgufFile, Meta, ODD, Shape, TEMPLATE, float_b
 use super::{run, run_gguf, temporary};
 use serde_json::{Value as Json, json};
 use std::fs;
-use thimble_converter::{BlockType, ConvertError, Quant, Summary};
+use thimble_converter::{BlockType, ConversionSummary, ConvertError, Quant};
 use thimble_host::template;
 use thimble_runtime::Token;
 use thimble_runtime::chat::{Message, Speaker};
@@ -33,7 +33,7 @@ impl Files {
         self
     }
 
-    fn convert(&self, change: impl Fn(&mut Folder)) -> Result<(Summary, Vec<u8>), ConvertError> {
+    fn convert(&self, change: impl Fn(&mut Folder)) -> Result<(ConversionSummary, Vec<u8>), ConvertError> {
         let mut folder = Folder::new(Shape { vocab: ROWS, ..ODD }, BlockType::F32);
         folder.tokenizer = tokenizer_json(300);
         folder.tokenizer_config = self.config.clone();

@@ -12,7 +12,7 @@ use std::sync::LazyLock;
 use std::time::Instant;
 use thimble_converter::Quant;
 use thimble_eval::{Evaluation, Question, Selection, Source, Task};
-use thimble_host::{MappedModel, Settings};
+use thimble_host::{InferenceSettings, MappedModel};
 
 /// One line of eval.jsonl.
 #[derive(Deserialize)]
@@ -77,7 +77,7 @@ fn evaluate(exact: bool) -> Option<BTreeMap<(String, usize), Found>> {
         let evaluated = complete(&Evaluation {
             model,
             name: "real".into(),
-            settings: Settings { exact, ..Settings::default() },
+            settings: InferenceSettings { exact, ..InferenceSettings::default() },
             tasks: vec![task],
             source: Source::Folder(data.clone()),
             selection: Selection { offset, limit: Some(16) },

@@ -4,7 +4,7 @@ use super::golden::{self, Grid};
 use super::{EXACT, FAST};
 use conformance::{score, with_session};
 use thimble_converter::Quant;
-use thimble_host::{Generator, MappedModel, Plan, PlanError, Settings};
+use thimble_host::{Generator, InferencePlan, InferenceSettings, MappedModel, PlanError};
 use thimble_runtime::Token;
 use thimble_runtime::kernels::KvKind;
 use thimble_runtime::memory::MemoryError;
@@ -12,12 +12,12 @@ use thimble_runtime::sampler::{Sampler, Sampling};
 use thimble_runtime::session::SessionError;
 
 /// Modes that all of this holds in.
-fn modes() -> [Settings; 3] {
-    [EXACT, FAST, Settings { kv: Some(KvKind::Q8), ..FAST }]
+fn modes() -> [InferenceSettings; 3] {
+    [EXACT, FAST, InferenceSettings { kv: Some(KvKind::Q8), ..FAST }]
 }
 
 /// Runs `check` on a float, an 8-bit and a 4-bit model in every mode.
-fn on_models(check: impl Fn(&MappedModel, &[Token], Settings)) {
+fn on_models(check: impl Fn(&MappedModel, &[Token], InferenceSettings)) {
     let all = golden::all();
     let recipes = [(Grid::Bytes, Quant::F16), (Grid::Bytes, Quant::Q8), (Grid::Nibbles, Quant::Q4Min)];
     for (golden, (grid, quant)) in [&all[0], &all[3], &all[6]].into_iter().zip(recipes) {
@@ -63,7 +63,7 @@ fn in_pieces(session: &mut Generator<'_>, tokens: &[Token], size: usize) -> Vec<
 fn threads_do_not_change_a_bit() {
     on_models(|model, tokens, settings| {
         let run = |threads| {
-            with_session(model, &Settings { threads: Some(threads), ..settings }, |session| {
+            with_session(model, &InferenceSettings { threads: Some(threads), ..settings }, |session| {
                 (Same(score(session, tokens).unwrap()), in_pieces(session, tokens, 1))
             })
         };
@@ -79,13 +79,13 @@ fn batches_do_not_change_a_bit() {
     on_models(|model, tokens, settings| {
         let one_by_one = with_session(model, &settings, |session| in_pieces(session, tokens, 1));
         for batch in [1, 2, 3, 4, 5, 7, 8, 11, 12, 13, 16, 24, 31, 64, 192] {
-            let settings = Settings { batch: Some(batch), ..settings };
+            let settings = InferenceSettings { batch: Some(batch), ..settings };
             let at_once = with_session(model, &settings, |session| in_pieces(session, tokens, tokens.len()));
             assert!(at_once[0] == one_by_one[tokens.len() - 1], "batches of {batch}, {settings:?}");
         }
         for rows in [1, 2, 3, 12, 75] {
             let run = |logit_rows| {
-                let settings = Settings { logit_rows: Some(logit_rows), ..settings };
+                let settings = InferenceSettings { logit_rows: Some(logit_rows), ..settings };
                 with_session(model, &settings, |session| Same(score(session, tokens).unwrap()))
             };
             assert!(run(rows) == run(5), "{rows} rows of logits, {settings:?}");
@@ -101,7 +101,7 @@ fn proposals_do_not_change_a_bit() {
         let prompt: Vec<Token> = tokens[..12].iter().copied().cycle().take(40).collect();
         for sampling in [greedy, varied] {
             let run = |lookup| {
-                let settings = Settings { context: Some(200), lookup, ..settings };
+                let settings = InferenceSettings { context: Some(200), lookup, ..settings };
                 with_session(model, &settings, |session| {
                     let mut sampler = Sampler::new(sampling).unwrap();
                     session.prefill(&prompt).unwrap();
@@ -119,15 +119,18 @@ fn proposals_do_not_change_a_bit() {
                             session.prefill(&[token]).unwrap();
                         }
                     }
-                    (steps, session.foreseen())
+                    (steps, session.accepted_draft_tokens())
                 })
             };
             let (plain, none) = run(0);
             assert_eq!(none, 0);
             for lookup in [1, 4, 16] {
-                let (steps, foreseen) = run(lookup);
+                let (steps, accepted_draft_tokens) = run(lookup);
                 assert!(steps == plain, "{lookup} proposed, {settings:?}");
-                assert!(foreseen > 0 || sampling != greedy, "nothing was foreseen, {settings:?}");
+                assert!(
+                    accepted_draft_tokens > 0 || sampling != greedy,
+                    "no draft was accepted, {settings:?}"
+                );
             }
         }
     });
@@ -173,7 +176,7 @@ fn every_way_to_a_position_gives_the_same_logits() {
 fn errors_leave_the_session_as_it_was() {
     on_models(|model, tokens, settings| {
         let fresh = with_session(model, &settings, |session| in_pieces(session, tokens, 1));
-        let settings = Settings { context: Some(50), ..settings };
+        let settings = InferenceSettings { context: Some(50), ..settings };
         with_session(model, &settings, |session| {
             assert_eq!(session.prefill(&[]), Err(SessionError::Empty));
             assert_eq!(session.score(&[], 1, &mut |_| {}), Err(SessionError::Empty));
@@ -211,7 +214,7 @@ fn errors_leave_the_session_as_it_was() {
 fn a_context_of_one_position() {
     on_models(|model, tokens, settings| {
         let fresh = with_session(model, &settings, |session| in_pieces(session, &tokens[..1], 1));
-        with_session(model, &Settings { context: Some(1), ..settings }, |session| {
+        with_session(model, &InferenceSettings { context: Some(1), ..settings }, |session| {
             session.prefill(&tokens[..1]).unwrap();
             assert!(bits(session) == fresh[0]);
             let full = SessionError::ContextFull { position: 1, more: 1, context: 1 };
@@ -221,7 +224,8 @@ fn a_context_of_one_position() {
         });
         for context in [0, 513] {
             let file = model.file().unwrap();
-            let plan = Plan::new(file.config(), &Settings { context: Some(context), ..settings });
+            let plan =
+                InferencePlan::new(file.config(), &InferenceSettings { context: Some(context), ..settings });
             let error = MemoryError::Context { found: context, most: 512 };
             assert!(matches!(plan, Err(PlanError::Memory(e)) if e == error), "{context}");
         }
@@ -233,7 +237,7 @@ fn the_whole_context_is_usable() {
     on_models(|model, tokens, settings| {
         let long: Vec<Token> = tokens.iter().copied().cycle().take(512).collect();
         let run = |batch| {
-            let settings = Settings { context: Some(512), batch: Some(batch), ..settings };
+            let settings = InferenceSettings { context: Some(512), batch: Some(batch), ..settings };
             with_session(model, &settings, |session| in_pieces(session, &long, 512))
         };
         let logits = run(192);

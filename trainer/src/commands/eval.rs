@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use tempfile::TempDir;
-use thimble_converter::{Options, Quant, convert};
-use thimble_eval::{Ended, EvalError, Evaluation, Selection, Source, Task, Watch};
-use thimble_host::{MappedModel, Settings};
+use thimble_converter::{ConversionOptions, Quant, convert};
+use thimble_eval::{DataSource, Ended, EvalError, Evaluation, Selection, Task, Watch};
+use thimble_host::{InferenceSettings, MappedModel};
 use thimble_trainer::checkpoint::{self, Store};
 use thimble_trainer::error::{Error, Result};
 use thimble_trainer::export::{Export, export};
@@ -63,13 +63,13 @@ impl Args {
         let evaluation = Evaluation {
             model: &model,
             name: format!("{} step {step}", run.file_name().unwrap_or_default().display()),
-            settings: Settings {
+            settings: InferenceSettings {
                 exact: self.exact,
                 threads: self.threads.map(usize::from),
-                ..Settings::default()
+                ..InferenceSettings::default()
             },
             tasks,
-            source: Source::Folder(data),
+            source: DataSource::Folder(data),
             selection: Selection { offset: self.offset, limit },
             result: self.output.clone(),
             samples: self.samples.clone(),
@@ -131,7 +131,7 @@ fn converted(run: &Path, checkpoint: &Path, temporary: &TempDir) -> Result<(Mapp
     };
     export(&exported, &folder)?;
     let file = temporary.path().join("checkpoint.thimble");
-    let options = Options { quant: Quant::F32, ..Options::default() };
+    let options = ConversionOptions { quant: Quant::F32, ..ConversionOptions::default() };
     let invalid = |error: &dyn std::fmt::Display| Error::Invalid(error.to_string());
     convert(&folder, &file, &options, &mut |_| ()).map_err(|error| invalid(&error))?;
     let model = MappedModel::read(&file).map_err(|error| invalid(&error))?;

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use thimble_trainer::device::{DeviceRequest, choose};
 use thimble_trainer::error::{Error, Result};
-use thimble_trainer::ops::candle::Candle;
-use thimble_trainer::ops::cpu::Cpu;
+use thimble_trainer::ops::candle::CandleOps;
+use thimble_trainer::ops::cpu::CpuOps;
 use thimble_trainer::parity::parity;
 use thimble_trainer::recipe::Precision;
 
@@ -30,10 +30,10 @@ impl Args {
         let chosen = choose(self.device, threads)?;
         let found = if chosen.candle {
             parity(&self.folder, |shape, parameters| {
-                Candle::new(chosen.device.clone(), Precision::F32, parameters, shape.rms_norm_eps)
+                CandleOps::new(chosen.device.clone(), Precision::F32, parameters, shape.rms_norm_eps)
             })?
         } else {
-            parity(&self.folder, |shape, parameters| Cpu::new(threads, parameters, shape.rms_norm_eps))?
+            parity(&self.folder, |shape, parameters| CpuOps::new(threads, parameters, shape.rms_norm_eps))?
         };
         if self.json {
             println!("{}", serde_json::json!(found));

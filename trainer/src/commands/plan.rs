@@ -4,10 +4,12 @@ use clap::ValueEnum;
 use std::io::{ErrorKind, Write};
 use thimble_trainer::device::{DeviceRequest, choose};
 use thimble_trainer::error::{Error, Result};
-use thimble_trainer::ops::candle::Candle;
-use thimble_trainer::ops::cpu::Cpu;
-use thimble_trainer::plan::{Assumptions, Measured, Plan, Target, available_memory, measure, plan};
-use thimble_trainer::recipe::{Precision, Recipe};
+use thimble_trainer::ops::candle::CandleOps;
+use thimble_trainer::ops::cpu::CpuOps;
+use thimble_trainer::plan::{
+    Assumptions, DeviceTarget, MeasuredThroughput, TrainingPlan, available_memory, measure, plan,
+};
+use thimble_trainer::recipe::{Precision, TrainingRecipe};
 
 /// Show what a recipe costs: parameters, tokens, FLOPs, memory, time.
 ///
@@ -51,7 +53,7 @@ enum Device {
 
 impl Args {
     pub(crate) fn run(self) -> Result<()> {
-        let recipe = Recipe::load(&self.recipe, &self.overrides)?;
+        let recipe = TrainingRecipe::load(&self.recipe, &self.overrides)?;
         let mut assumptions = self.assumptions(&recipe)?;
         let mut found = plan(&recipe, &assumptions)?;
         // A recipe that does not fit is refused below, and trained nowhere before.
@@ -79,28 +81,28 @@ impl Args {
     }
 
     /// This machine's speed; none where it cannot be had, with the reason on stderr.
-    fn measured(&self, recipe: &Recipe, plan: &Plan) -> Option<Measured> {
+    fn measured(&self, recipe: &TrainingRecipe, plan: &TrainingPlan) -> Option<MeasuredThroughput> {
         let threads = super::threads(None);
         // The stage with most of the tokens.
         let longest = plan.stages.iter().enumerate().max_by_key(|(_, stage)| stage.tokens)?.0;
         let stage = recipe.stages.get(longest)?;
         let measured = match plan.device {
-            Target::Cpu => {
+            DeviceTarget::Cpu => {
                 eprintln!(
                     "measuring this machine's speed for a few seconds (--tokens-per-second tells it instead)"
                 );
-                measure(recipe, stage, (Target::Cpu, available_memory()), |shape, parameters| {
-                    Cpu::new(threads, parameters, shape.rms_norm_eps)
+                measure(recipe, stage, (DeviceTarget::Cpu, available_memory()), |shape, parameters| {
+                    CpuOps::new(threads, parameters, shape.rms_norm_eps)
                 })
             }
             // The plan may be for another machine.
-            Target::Cuda => match choose(DeviceRequest::Cuda(0), threads) {
+            DeviceTarget::Cuda => match choose(DeviceRequest::Cuda(0), threads) {
                 Ok(gpu) => {
                     eprintln!(
                         "measuring this GPU's speed for a few seconds (--tokens-per-second tells it instead)"
                     );
-                    measure(recipe, stage, (Target::Cuda, gpu.memory), |shape, parameters| {
-                        Candle::new(gpu.device, recipe.compute.precision, parameters, shape.rms_norm_eps)
+                    measure(recipe, stage, (DeviceTarget::Cuda, gpu.memory), |shape, parameters| {
+                        CandleOps::new(gpu.device, recipe.compute.precision, parameters, shape.rms_norm_eps)
                     })
                 }
                 Err(_) => return None,
@@ -116,16 +118,16 @@ impl Args {
         None
     }
 
-    fn assumptions(&self, recipe: &Recipe) -> Result<Assumptions> {
+    fn assumptions(&self, recipe: &TrainingRecipe) -> Result<Assumptions> {
         let mut assumptions = Assumptions::of_this_machine(recipe)?;
         assumptions.device = match (self.device, recipe.compute.precision) {
-            (Some(Device::Cuda), _) => Target::Cuda,
-            (None, Precision::Bf16) if self.memory.is_some() => Target::Cuda,
-            _ => Target::Cpu,
+            (Some(Device::Cuda), _) => DeviceTarget::Cuda,
+            (None, Precision::Bf16) if self.memory.is_some() => DeviceTarget::Cuda,
+            _ => DeviceTarget::Cpu,
         };
         assumptions.memory = match (self.memory, assumptions.device) {
-            (None, Target::Cuda) => None, // this machine's memory says nothing about a GPU's
-            (None, Target::Cpu) => assumptions.memory,
+            (None, DeviceTarget::Cuda) => None, // this machine's memory says nothing about a GPU's
+            (None, DeviceTarget::Cpu) => assumptions.memory,
             (given, _) => given,
         };
         assumptions.tokens_per_second = self.tokens_per_second;

@@ -4,7 +4,7 @@ use clap::ValueEnum;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use thimble_trainer::error::{Error, Result};
-use thimble_trainer::report::plot::{self, Along, Options};
+use thimble_trainer::report::plot::{self, Along, PlotOptions};
 
 /// Draw loss, learning rate and gradient norm of one or several runs.
 #[derive(Debug, clap::Args)]
@@ -36,7 +36,7 @@ enum Edge {
 impl Args {
     pub(crate) fn run(self) -> Result<()> {
         check_is_svg(&self.output)?;
-        let options = Options {
+        let options = PlotOptions {
             title: self.title,
             smooth: self.smooth.map(NonZeroUsize::get),
             along: match self.x {

@@ -6,11 +6,11 @@ use std::sync::atomic::AtomicBool;
 use thimble_trainer::checkpoint::RECIPE;
 use thimble_trainer::device::{ChosenDevice, DeviceRequest, choose};
 use thimble_trainer::error::{Error, Result};
-use thimble_trainer::ops::candle::Candle;
-use thimble_trainer::ops::cpu::Cpu;
-use thimble_trainer::plan::{Assumptions, Target, plan};
-use thimble_trainer::pretrain::{Settings, pretrain};
-use thimble_trainer::recipe::{Precision, Recipe};
+use thimble_trainer::ops::candle::CandleOps;
+use thimble_trainer::ops::cpu::CpuOps;
+use thimble_trainer::plan::{Assumptions, DeviceTarget, plan};
+use thimble_trainer::pretrain::{PretrainOptions, pretrain};
+use thimble_trainer::recipe::{Precision, TrainingRecipe};
 
 /// Train a model as a recipe says.
 ///
@@ -46,7 +46,7 @@ pub(crate) struct Args {
 
 impl Args {
     pub(crate) fn run(self) -> Result<()> {
-        let recipe = Recipe::load(&self.recipe, &self.overrides)?;
+        let recipe = TrainingRecipe::load(&self.recipe, &self.overrides)?;
         let run = self.run.clone().unwrap_or_else(|| PathBuf::from("runs").join(&recipe.name));
         let threads = super::threads(self.threads);
         let chosen = choose(self.device, threads)?;
@@ -65,7 +65,7 @@ impl Args {
                 .and_then(|_| signal_hook::flag::register(signal, stop.clone()))
                 .map_err(|error| Error::Invalid(format!("cannot listen for signal {signal}: {error}")))?;
         }
-        let settings = Settings {
+        let settings = PretrainOptions {
             resume: self.resume,
             quiet: self.quiet,
             stop,
@@ -77,14 +77,14 @@ impl Args {
         let outcome = if chosen.candle {
             let precision = recipe.compute.precision;
             pretrain(&recipe, &settings, |shape, parameters| {
-                Candle::new(chosen.device.clone(), precision, parameters, shape.rms_norm_eps)
+                CandleOps::new(chosen.device.clone(), precision, parameters, shape.rms_norm_eps)
             })?
         } else {
             if recipe.compute.precision == Precision::Bf16 && !self.quiet {
                 eprintln!("the recipe asks for bf16: the CPU computes in f32");
             }
             pretrain(&recipe, &settings, |shape, parameters| {
-                Cpu::new(threads, parameters, shape.rms_norm_eps)
+                CpuOps::new(threads, parameters, shape.rms_norm_eps)
             })?
         };
         if !self.quiet {
@@ -128,10 +128,10 @@ fn typed(path: &Path) -> String {
 }
 
 /// What the recipe must fit into.
-fn assumptions(recipe: &Recipe, chosen: &ChosenDevice) -> Result<Assumptions> {
+fn assumptions(recipe: &TrainingRecipe, chosen: &ChosenDevice) -> Result<Assumptions> {
     let mut assumptions = Assumptions::of_this_machine(recipe)?;
     if chosen.candle {
-        assumptions.device = Target::Cuda;
+        assumptions.device = DeviceTarget::Cuda;
         assumptions.memory = chosen.memory.or(assumptions.memory);
     }
     Ok(assumptions)

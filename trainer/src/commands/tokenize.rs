@@ -4,9 +4,9 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use thimble_trainer::data::source::{KeepAll, ReadOptions, Source};
+use thimble_trainer::data::source::{KeepAll, ReadOptions, TextSource};
 use thimble_trainer::data::token_set::{DEFAULT_SHARD_TOKENS, Manifest};
-use thimble_trainer::data::tokenize::{Holdout, Job, Progress, Share, Summary, run};
+use thimble_trainer::data::tokenize::{Holdout, Job, Share, TokenizeProgress, TokenizeSummary, run};
 use thimble_trainer::data::tokenizer::Encoder;
 use thimble_trainer::error::Result;
 use thimble_trainer::plan::little_held_out;
@@ -77,7 +77,7 @@ impl Reading {
 impl Args {
     pub(crate) fn run(self) -> Result<()> {
         let read = self.reading.options();
-        let sources = Source::resolve(&self.sources, &read)?;
+        let sources = TextSource::resolve(&self.sources, &read)?;
         let mut encoder = Encoder::open(&self.tokenizer)?;
         if self.tokenizers_crate {
             encoder = encoder.without_tables();
@@ -107,14 +107,14 @@ impl Args {
 
 /// A line on a terminal, lines now and then elsewhere.
 struct Display<'s> {
-    sources: &'s [Source],
+    sources: &'s [TextSource],
     begin: Instant,
     bar: ProgressBar,
     last_line: Option<Instant>,
 }
 
 impl<'s> Display<'s> {
-    fn new(sources: &'s [Source]) -> Display<'s> {
+    fn new(sources: &'s [TextSource]) -> Display<'s> {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
         if let Ok(style) = ProgressStyle::with_template("{elapsed_precise} {msg}") {
             bar.set_style(style);
@@ -123,7 +123,7 @@ impl<'s> Display<'s> {
         Display { sources, begin: now, bar, last_line: (!std::io::stderr().is_terminal()).then_some(now) }
     }
 
-    fn show(&mut self, progress: &Progress) {
+    fn show(&mut self, progress: &TokenizeProgress) {
         let of = self.sources.len();
         let line = format!("file {} of {of}, {}", progress.source + 1, speed(progress, self.begin.elapsed()));
         match &mut self.last_line {
@@ -137,9 +137,9 @@ impl<'s> Display<'s> {
     }
 }
 
-fn speed(progress: &Progress, time: Duration) -> String {
+fn speed(progress: &TokenizeProgress, time: Duration) -> String {
     let seconds = time.as_secs_f64().max(1e-3);
-    let Progress { documents, tokens, bytes, .. } = progress;
+    let TokenizeProgress { documents, tokens, bytes, .. } = progress;
     format!(
         "{documents} documents, {:.1} M tokens, {:.2} M tokens/s, {:.1} MB/s",
         *tokens as f64 / 1e6,
@@ -148,8 +148,8 @@ fn speed(progress: &Progress, time: Duration) -> String {
     )
 }
 
-fn report(summary: &Summary, job: &Job<'_>, time: Duration) {
-    let Summary { set, holdout, progress, resumed } = summary;
+fn report(summary: &TokenizeSummary, job: &Job<'_>, time: Duration) {
+    let TokenizeSummary { set, holdout, progress, resumed } = summary;
     if progress.documents == 0 && *resumed > 0 {
         eprintln!("everything was there already");
     } else {

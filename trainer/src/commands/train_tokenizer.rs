@@ -3,7 +3,7 @@
 use super::tokenize::Reading;
 use std::path::PathBuf;
 use std::time::Instant;
-use thimble_trainer::data::source::Source;
+use thimble_trainer::data::source::TextSource;
 use thimble_trainer::data::tokenizer::{TrainOptions, train};
 use thimble_trainer::error::{Error, Result};
 
@@ -42,7 +42,7 @@ impl Args {
             )));
         }
         let read = self.reading.options();
-        let sources = Source::resolve(&self.sources, &read)?;
+        let sources = TextSource::resolve(&self.sources, &read)?;
         let options =
             TrainOptions { vocab: self.vocab, sample_bytes: self.sample_bytes, context: self.context };
         let begin = Instant::now();

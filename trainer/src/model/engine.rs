@@ -4,12 +4,12 @@ use super::Parameters;
 use super::parameters::LayerParameters;
 use crate::data::Batch;
 use crate::error::{Error, Result};
-use crate::ops::{AdamW, Attended, AttentionShape, Buffer, Heads, LossTerms, Ops, Span};
+use crate::ops::{AdamW, Attended, AttentionShape, Buffer, BufferSpan, Heads, LossTerms, Ops};
 use crate::recipe::ModelShape;
 
 /// What the engine can be told beside the shape.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Options {
+pub struct EngineOptions {
     /// Keep one residual per layer and compute the rest again in the backward pass.
     pub activation_checkpointing: bool,
     /// Tokens see only their own document.
@@ -22,7 +22,7 @@ pub struct Options {
 pub struct Engine<O> {
     shape: ModelShape,
     parameters: Parameters,
-    options: Options,
+    options: EngineOptions,
     ops: O,
     theta: f64,
     rotary_context: usize,
@@ -31,12 +31,12 @@ pub struct Engine<O> {
 /// What a layer keeps for its gradient.
 #[derive(Clone, Copy, Debug)]
 struct Kept {
-    attention_rms: Span,
+    attention_rms: BufferSpan,
     heads: Heads,
     attended: Attended,
-    middle: Span,
-    ffn_rms: Span,
-    gate_up: Span,
+    middle: BufferSpan,
+    ffn_rms: BufferSpan,
+    gate_up: BufferSpan,
 }
 
 /// Every span of a pass over `sequences x context` tokens.
@@ -45,17 +45,17 @@ struct Spans {
     tokens: usize,
     attention: AttentionShape,
     /// The residual stream before each layer, and after the last.
-    residual: Vec<Span>,
+    residual: Vec<BufferSpan>,
     /// One a layer, or one for all of them with activation checkpointing.
     kept: Vec<Kept>,
-    final_rms: Span,
-    normed: Span,
-    wide: Span,
-    logits: Span,
+    final_rms: BufferSpan,
+    normed: BufferSpan,
+    wide: BufferSpan,
+    logits: BufferSpan,
     /// Only for the backward pass.
-    d_residual: Span,
-    d_normed: Span,
-    d_wide: Span,
+    d_residual: BufferSpan,
+    d_normed: BufferSpan,
+    d_wide: BufferSpan,
     d_heads: Heads,
     end: usize,
 }
@@ -65,10 +65,10 @@ struct Spans {
 struct Allot(usize);
 
 impl Allot {
-    fn take(&mut self, len: usize) -> Span {
+    fn take(&mut self, len: usize) -> BufferSpan {
         let start = self.0.next_multiple_of(16);
         self.0 = start + len;
-        Span { start, len }
+        BufferSpan { start, len }
     }
 }
 
@@ -83,7 +83,7 @@ pub enum Passes {
 
 impl<O: Ops> Engine<O> {
     /// An engine on a device that has room for the shape's parameters; they are zero until [`Engine::write`].
-    pub fn new(shape: &ModelShape, options: Options, ops: O) -> Engine<O> {
+    pub fn new(shape: &ModelShape, options: EngineOptions, ops: O) -> Engine<O> {
         let parameters = Parameters::new(shape);
         Engine { theta: shape.rope_theta, shape: shape.clone(), parameters, options, ops, rotary_context: 0 }
     }
@@ -194,8 +194,8 @@ impl<O: Ops> Engine<O> {
         let spans = self.begin(&batch, Passes::Forward)?;
         self.forward(&spans)?;
         let hidden = self.shape.hidden;
-        let last = Span { start: spans.normed.start + (context - 1) * hidden, len: hidden };
-        let output = Span { start: spans.logits.start, len: self.shape.vocab };
+        let last = BufferSpan { start: spans.normed.start + (context - 1) * hidden, len: hidden };
+        let output = BufferSpan { start: spans.logits.start, len: self.shape.vocab };
         self.ops.linear(last, self.parameters.head, None, output)?;
         let mut logits = vec![0.0; self.shape.vocab];
         self.ops.read_span(output, &mut logits)?;
@@ -254,7 +254,7 @@ impl<O: Ops> Engine<O> {
         let backward = passes == Passes::Both;
         let share = !backward || self.options.activation_checkpointing;
         let residuals = if backward { shape.layers + 1 } else { 2 };
-        let residual: Vec<Span> = (0..residuals).map(|_| allot.take(tokens * hidden)).collect();
+        let residual: Vec<BufferSpan> = (0..residuals).map(|_| allot.take(tokens * hidden)).collect();
         let residual = (0..=shape.layers).map(|layer| residual[layer % residuals]).collect();
         let heads = |allot: &mut Allot| Heads {
             query: allot.take(tokens * query),
@@ -291,10 +291,10 @@ impl<O: Ops> Engine<O> {
                 heads(&mut allot),
             )
         } else {
-            (Span::default(), Span::default(), Heads { query: wide, key: wide, value: wide })
+            (BufferSpan::default(), BufferSpan::default(), Heads { query: wide, key: wide, value: wide })
         };
         allot.0 = allot.0.max(after_logits);
-        let d_residual = if backward { allot.take(tokens * hidden) } else { Span::default() };
+        let d_residual = if backward { allot.take(tokens * hidden) } else { BufferSpan::default() };
         Spans {
             tokens,
             attention: AttentionShape {
@@ -394,7 +394,7 @@ impl<O: Ops> Engine<O> {
 }
 
 /// The first `len` elements of a span.
-fn first(span: Span, len: usize) -> Span {
+fn first(span: BufferSpan, len: usize) -> BufferSpan {
     debug_assert!(len <= span.len);
-    Span { start: span.start, len }
+    BufferSpan { start: span.start, len }
 }

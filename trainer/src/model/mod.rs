@@ -4,5 +4,5 @@ pub mod engine;
 pub mod init;
 pub mod parameters;
 
-pub use engine::{Engine, Options};
+pub use engine::{Engine, EngineOptions};
 pub use parameters::Parameters;

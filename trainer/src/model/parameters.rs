@@ -1,36 +1,36 @@
 //! Where each parameter lies in the flat buffers, and what Hugging Face calls it.
 
-use crate::ops::{Matrix, Vector};
+use crate::ops::{WeightMatrix, WeightVector};
 use crate::recipe::ModelShape;
 
 /// One layer's parameters.
 #[derive(Clone, Copy, Debug)]
 pub struct LayerParameters {
     /// Query, key and value projections, one below the other.
-    pub qkv: Matrix,
+    pub qkv: WeightMatrix,
     /// Projection of the attended values back into the residual stream.
-    pub output: Matrix,
+    pub output: WeightMatrix,
     /// Gate and up projections, one below the other.
-    pub gate_up: Matrix,
+    pub gate_up: WeightMatrix,
     /// Projection back into the residual stream.
-    pub down: Matrix,
+    pub down: WeightMatrix,
     /// Norm before attention.
-    pub attention_norm: Vector,
+    pub attention_norm: WeightVector,
     /// Norm before the feed-forward network.
-    pub ffn_norm: Vector,
+    pub ffn_norm: WeightVector,
 }
 
 /// All parameters: matrices first (they decay), norms after.
 #[derive(Clone, Debug)]
 pub struct Parameters {
     /// `vocab x hidden`.
-    pub embedding: Matrix,
+    pub embedding: WeightMatrix,
     /// The embedding where tied.
-    pub head: Matrix,
+    pub head: WeightMatrix,
     /// The layers, first to last.
     pub layers: Vec<LayerParameters>,
     /// Norm before the head.
-    pub final_norm: Vector,
+    pub final_norm: WeightVector,
     /// Elements of all matrices; what lies behind are norms.
     pub matrices: usize,
     /// Elements of all parameters.
@@ -75,7 +75,7 @@ struct Allot {
 
 impl Allot {
     /// Matrices of `columns` inputs, one below the other, as one.
-    fn matrix(&mut self, columns: usize, parts: &[(String, usize)]) -> Matrix {
+    fn matrix(&mut self, columns: usize, parts: &[(String, usize)]) -> WeightMatrix {
         let start = self.at;
         for (name, rows) in parts {
             self.named.push(Named {
@@ -85,14 +85,14 @@ impl Allot {
             });
             self.at += rows * columns;
         }
-        Matrix { start, rows: (self.at - start) / columns, columns }
+        WeightMatrix { start, rows: (self.at - start) / columns, columns }
     }
 
-    fn vector(&mut self, name: String, len: usize) -> Vector {
+    fn vector(&mut self, name: String, len: usize) -> WeightVector {
         let start = self.at;
         self.named.push(Named { name: format!("{name}.weight"), shape: vec![len], start });
         self.at += len;
-        Vector { start, len }
+        WeightVector { start, len }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The operations of a training step, each with its gradient, behind one trait.
 //!
 //! Activations live in one arena of the device, weights, gradients and moments in flat buffers; operations name
-//! them by [`Span`], [`Matrix`] and [`Vector`]. [`cpu`] is the f32 implementation on threads; [`candle`] runs the same
+//! them by [`BufferSpan`], [`WeightMatrix`] and [`WeightVector`]. [`cpu`] is the f32 implementation on threads; [`candle`] runs the same
 //! operations through candle's tensors on any of its devices.
 
 pub mod candle;
@@ -13,14 +13,14 @@ use std::ops::Range;
 
 /// A stretch of the activation arena, in elements.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Span {
+pub struct BufferSpan {
     /// First element.
     pub start: usize,
     /// Elements.
     pub len: usize,
 }
 
-impl Span {
+impl BufferSpan {
     /// As a range of indices.
     pub fn range(self) -> Range<usize> {
         self.start..self.start + self.len
@@ -29,7 +29,7 @@ impl Span {
 
 /// A matrix among the parameters: `rows` outputs of `columns` inputs each, row-major.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Matrix {
+pub struct WeightMatrix {
     /// First element in the flat buffer.
     pub start: usize,
     /// Outputs.
@@ -38,7 +38,7 @@ pub struct Matrix {
     pub columns: usize,
 }
 
-impl Matrix {
+impl WeightMatrix {
     /// As a range of indices.
     pub fn range(self) -> Range<usize> {
         self.start..self.start + self.rows * self.columns
@@ -47,14 +47,14 @@ impl Matrix {
 
 /// A vector among the parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Vector {
+pub struct WeightVector {
     /// First element in the flat buffer.
     pub start: usize,
     /// Elements.
     pub len: usize,
 }
 
-impl Vector {
+impl WeightVector {
     /// As a range of indices.
     pub fn range(self) -> Range<usize> {
         self.start..self.start + self.len
@@ -78,20 +78,20 @@ pub enum Buffer {
 #[derive(Clone, Copy, Debug)]
 pub struct Heads {
     /// Queries, `sequences x heads x context x head_dim`.
-    pub query: Span,
+    pub query: BufferSpan,
     /// Keys, `sequences x kv_heads x context x head_dim`.
-    pub key: Span,
+    pub key: BufferSpan,
     /// Values, like the keys.
-    pub value: Span,
+    pub value: BufferSpan,
 }
 
 /// What attention leaves for its gradient.
 #[derive(Clone, Copy, Debug)]
 pub struct Attended {
     /// `tokens x (heads x head_dim)`, token by token.
-    pub output: Span,
+    pub output: BufferSpan,
     /// Log of each softmax's denominator, `tokens x heads`.
-    pub log_sum: Span,
+    pub log_sum: BufferSpan,
 }
 
 /// Sizes of attention.
@@ -166,10 +166,10 @@ pub trait Ops {
     fn read(&self, buffer: Buffer, values: &mut [f32]) -> Result<()>;
 
     /// Copies activations out, as f32.
-    fn read_span(&self, span: Span, values: &mut [f32]) -> Result<()>;
+    fn read_span(&self, span: BufferSpan, values: &mut [f32]) -> Result<()>;
 
     /// Zeroes activations.
-    fn zero(&mut self, span: Span) -> Result<()>;
+    fn zero(&mut self, span: BufferSpan) -> Result<()>;
 
     /// Zeroes the gradients.
     fn zero_gradients(&mut self) -> Result<()>;
@@ -181,33 +181,62 @@ pub trait Ops {
     fn set_rotary(&mut self, theta: f64, head_dim: usize, context: usize) -> Result<()>;
 
     /// Rows of the table for the batch's inputs: `output` is `tokens x columns`.
-    fn embed(&mut self, table: Matrix, output: Span) -> Result<()>;
+    fn embed(&mut self, table: WeightMatrix, output: BufferSpan) -> Result<()>;
     /// Adds each token's gradient to its row of the table's gradient.
-    fn embed_backward(&mut self, table: Matrix, d_output: Span) -> Result<()>;
+    fn embed_backward(&mut self, table: WeightMatrix, d_output: BufferSpan) -> Result<()>;
 
     /// `output = input / rms(input) x weight` row by row (Zhang and Sennrich 2019); `inverse_rms` gets one value a row.
-    fn rms_norm(&mut self, input: Span, weight: Vector, inverse_rms: Span, output: Span) -> Result<()>;
+    fn rms_norm(
+        &mut self,
+        input: BufferSpan,
+        weight: WeightVector,
+        inverse_rms: BufferSpan,
+        output: BufferSpan,
+    ) -> Result<()>;
     /// `output` again, from the kept `inverse_rms`.
-    fn rms_norm_again(&mut self, input: Span, weight: Vector, inverse_rms: Span, output: Span) -> Result<()>;
+    fn rms_norm_again(
+        &mut self,
+        input: BufferSpan,
+        weight: WeightVector,
+        inverse_rms: BufferSpan,
+        output: BufferSpan,
+    ) -> Result<()>;
     /// Adds to `d_input` and to the weight's gradient.
     fn rms_norm_backward(
         &mut self,
-        input: Span,
-        weight: Vector,
-        inverse_rms: Span,
-        d_output: Span,
-        d_input: Span,
+        input: BufferSpan,
+        weight: WeightVector,
+        inverse_rms: BufferSpan,
+        d_output: BufferSpan,
+        d_input: BufferSpan,
     ) -> Result<()>;
 
     /// `output = input x weight^T`, plus `residual` where there is one (of the output's shape).
-    fn linear(&mut self, input: Span, weight: Matrix, residual: Option<Span>, output: Span) -> Result<()>;
+    fn linear(
+        &mut self,
+        input: BufferSpan,
+        weight: WeightMatrix,
+        residual: Option<BufferSpan>,
+        output: BufferSpan,
+    ) -> Result<()>;
     /// Writes `d_input = d_output x weight` and adds `d_output^T x input` to the weight's gradient.
-    fn linear_backward(&mut self, input: Span, weight: Matrix, d_output: Span, d_input: Span) -> Result<()>;
+    fn linear_backward(
+        &mut self,
+        input: BufferSpan,
+        weight: WeightMatrix,
+        d_output: BufferSpan,
+        d_input: BufferSpan,
+    ) -> Result<()>;
 
     /// Splits `tokens x ((heads + 2 kv_heads) x head_dim)` into heads and rotates queries and keys (halves, as transformers does).
-    fn split_heads(&mut self, shape: AttentionShape, fused: Span, heads: Heads) -> Result<()>;
+    fn split_heads(&mut self, shape: AttentionShape, fused: BufferSpan, heads: Heads) -> Result<()>;
     /// The way back: rotates the gradients of queries and keys back and puts all three side by side.
-    fn split_heads_backward(&mut self, shape: AttentionShape, d_heads: Heads, d_fused: Span) -> Result<()>;
+    fn split_heads_backward(
+        &mut self,
+        shape: AttentionShape,
+        d_heads: Heads,
+        d_fused: BufferSpan,
+    ) -> Result<()>;
 
     /// Causal softmax attention, grouped queries, scores scaled by `1 / sqrt(head_dim)`, never held whole
     /// (Dao 2023, algorithm 1).
@@ -218,14 +247,14 @@ pub trait Ops {
         shape: AttentionShape,
         heads: Heads,
         attended: Attended,
-        d_output: Span,
+        d_output: BufferSpan,
         d_heads: Heads,
     ) -> Result<()>;
 
     /// `output = silu(gate) x up` for `fused = gate | up` side by side in each of `tokens` rows (Shazeer 2020).
-    fn swiglu(&mut self, tokens: usize, fused: Span, output: Span) -> Result<()>;
+    fn swiglu(&mut self, tokens: usize, fused: BufferSpan, output: BufferSpan) -> Result<()>;
     /// Replaces `fused` by its gradient.
-    fn swiglu_backward(&mut self, tokens: usize, fused: Span, d_output: Span) -> Result<()>;
+    fn swiglu_backward(&mut self, tokens: usize, fused: BufferSpan, d_output: BufferSpan) -> Result<()>;
 
     /// Elements of scratch that `loss` wants for `tokens` tokens and `vocabulary` classes.
     fn loss_scratch(&self, tokens: usize, vocabulary: usize) -> usize;
@@ -233,10 +262,21 @@ pub trait Ops {
     ///
     /// With `terms`, replaces `hidden` by its gradient and adds to the head's. Logits are never held whole. The
     /// returned sum is without z-loss and unscaled.
-    fn loss(&mut self, hidden: Span, head: Matrix, scratch: Span, terms: Option<LossTerms>) -> Result<f64>;
+    fn loss(
+        &mut self,
+        hidden: BufferSpan,
+        head: WeightMatrix,
+        scratch: BufferSpan,
+        terms: Option<LossTerms>,
+    ) -> Result<f64>;
 
     /// Negative log-likelihood of each of the batch's targets, `tokens` values.
-    fn token_losses(&mut self, hidden: Span, head: Matrix, scratch: Span) -> Result<Vec<f32>>;
+    fn token_losses(
+        &mut self,
+        hidden: BufferSpan,
+        head: WeightMatrix,
+        scratch: BufferSpan,
+    ) -> Result<Vec<f32>>;
 
     /// Sum of squares of all gradients.
     fn gradient_square_sum(&mut self) -> Result<f64>;

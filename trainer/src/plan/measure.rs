@@ -1,13 +1,13 @@
 //! A machine's speed at a recipe, from a few seconds of real steps.
 
-use super::{Flops, Memory, Parameters, Target};
+use super::{DeviceTarget, Flops, MemoryEstimate, ParameterCounts};
 use crate::data::Batch;
 use crate::error::Result;
 use crate::model::engine::Passes;
 use crate::model::init::SplitMix;
-use crate::model::{Engine, Options, init};
+use crate::model::{Engine, EngineOptions, init};
 use crate::ops::{AdamW, Buffer, Ops};
-use crate::recipe::{ModelShape, Recipe, Stage};
+use crate::recipe::{ModelShape, Stage, TrainingRecipe};
 use serde::Serialize;
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ const LEARNING_RATE: f64 = 1e-9;
 
 /// What was measured.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Measured {
+pub struct MeasuredThroughput {
     /// Of forward and backward passes, attention by the causal half.
     pub flops_per_second: f64,
     /// What an optimizer step takes beside its passes.
@@ -35,9 +35,9 @@ pub struct Measured {
     pub device: String,
 }
 
-impl Measured {
+impl MeasuredThroughput {
     /// Tokens per second in a stage.
-    pub fn tokens_per_second(&self, recipe: &Recipe, stage: &Stage) -> f64 {
+    pub fn tokens_per_second(&self, recipe: &TrainingRecipe, stage: &Stage) -> f64 {
         let tokens = stage.tokens_per_step() as f64;
         let flops = tokens * Flops::of(&recipe.model, stage.context).causal() as f64;
         tokens / (flops / self.flops_per_second + self.update_seconds)
@@ -50,20 +50,20 @@ impl Measured {
 /// # Errors
 /// The device fails.
 pub fn measure<O: Ops>(
-    recipe: &Recipe,
+    recipe: &TrainingRecipe,
     stage: &Stage,
-    (target, memory): (Target, Option<u64>),
+    (target, memory): (DeviceTarget, Option<u64>),
     device: impl FnOnce(&ModelShape, usize) -> Result<O>,
-) -> Result<Option<Measured>> {
+) -> Result<Option<MeasuredThroughput>> {
     let fits = |(sequences, context): (usize, usize)| {
-        memory.is_none_or(|memory| Memory::of(recipe, target, sequences * context).total <= memory)
+        memory.is_none_or(|memory| MemoryEstimate::of(recipe, target, sequences * context).total <= memory)
     };
     let mut size = (1, stage.context.min(FIRST_CONTEXT));
     if !fits(size) {
         return Ok(None);
     }
-    let length = Parameters::of(&recipe.model).total as usize;
-    let options = Options {
+    let length = ParameterCounts::of(&recipe.model).total as usize;
+    let options = EngineOptions {
         activation_checkpointing: recipe.compute.activation_checkpointing,
         document_mask: recipe.compute.document_mask,
         z_loss: recipe.optimizer.z_loss,
@@ -114,7 +114,7 @@ pub fn measure<O: Ops>(
         seconds = start.elapsed().as_secs_f64() / f64::from(passes);
     }
     let update_seconds = update(&mut engine)?;
-    Ok(Some(Measured {
+    Ok(Some(MeasuredThroughput {
         flops_per_second: flops(size) / seconds.max(1e-9),
         update_seconds,
         sequences: size.0,

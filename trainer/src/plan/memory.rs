@@ -1,9 +1,9 @@
 //! Memory by part, and what to change where it does not suffice.
 
 use super::table::bytes;
-use super::{Parameters, Plan, Target};
+use super::{DeviceTarget, ParameterCounts, TrainingPlan};
 use crate::error::{Error, Result};
-use crate::recipe::{Compute, Precision, Recipe, Stage};
+use crate::recipe::{Compute, Precision, Stage, TrainingRecipe};
 use serde::Serialize;
 
 /// Tokens whose logits a GPU holds at once, and how many tensors of them, in f32 (`ops::candle`, unfused).
@@ -23,7 +23,7 @@ const F32: u64 = 4;
 
 /// Bytes by part, for one micro-batch. What the program, its libraries and the system take is not in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Memory {
+pub struct MemoryEstimate {
     /// f32 masters, and a bf16 copy where that is the precision.
     pub weights: u64,
     /// f32.
@@ -40,15 +40,15 @@ pub struct Memory {
     pub total: u64,
 }
 
-impl Memory {
+impl MemoryEstimate {
     /// Bytes of a recipe for a micro-batch of `tokens` tokens.
-    pub fn of(recipe: &Recipe, device: Target, tokens: usize) -> Memory {
+    pub fn of(recipe: &TrainingRecipe, device: DeviceTarget, tokens: usize) -> MemoryEstimate {
         let model = &recipe.model;
         let element = match (device, recipe.compute.precision) {
-            (Target::Cuda, Precision::Bf16) => 2,
+            (DeviceTarget::Cuda, Precision::Bf16) => 2,
             _ => F32,
         };
-        let parameters = Parameters::of(model).total;
+        let parameters = ParameterCounts::of(model).total;
         let copy = if element < F32 { element * parameters } else { 0 };
         let [tokens, hidden, layers, heads, ffn, vocab] =
             [tokens, model.hidden, model.layers, model.heads, model.ffn, model.vocab]
@@ -67,18 +67,18 @@ impl Memory {
         let clamp = |elements: u128| u64::try_from(elements * element).unwrap_or(u64::MAX);
         let activations = clamp(tokens * ((layers + 1) * hidden + kept + normed));
         let rows = match device {
-            Target::Cpu => {
+            DeviceTarget::Cpu => {
                 (CPU_LOGITS_BYTES / element / vocab).max(CPU_LEAST_ROWS).next_multiple_of(CPU_LOGITS_ROWS)
             }
-            Target::Cuda => CUDA_LOGITS_ROWS,
+            DeviceTarget::Cuda => CUDA_LOGITS_ROWS,
         };
         let logits = rows.min(tokens).max(1) * vocab;
         // A widest activation and its gradient, a norm's gradient, those of queries, keys and values. They lie where the
         // logits do, which are needed when no layer is at work; the residual's gradient lies apart.
         let in_layer = tokens * (2 * qkv.max(ffn) + hidden.max(query) + qkv);
         let (logits, scratch) = match device {
-            Target::Cpu => (clamp(logits), clamp(in_layer.saturating_sub(logits) + tokens * hidden)),
-            Target::Cuda => {
+            DeviceTarget::Cpu => (clamp(logits), clamp(in_layer.saturating_sub(logits) + tokens * hidden)),
+            DeviceTarget::Cuda => {
                 let scores = (heads * CUDA_QUERIES * tokens).min(CUDA_SCORES);
                 let f32s = |elements: u128| u64::try_from(elements * u128::from(F32)).unwrap_or(u64::MAX);
                 let attention = f32s(CUDA_SCORES_COPIES * scores);
@@ -91,11 +91,11 @@ impl Memory {
         let (weights, gradients, moments) = (F32 * parameters + copy, F32 * parameters, 2 * F32 * parameters);
         let parts = [weights, gradients, moments, activations, logits, scratch];
         let total = parts.into_iter().fold(0, u64::saturating_add);
-        Memory { weights, gradients, moments, activations, logits, scratch, total }
+        MemoryEstimate { weights, gradients, moments, activations, logits, scratch, total }
     }
 }
 
-impl Plan {
+impl TrainingPlan {
     /// Refuses a recipe that does not fit the memory, with what would.
     pub fn fit(&self) -> Result<()> {
         let Some(available) = self.memory_available else { return Ok(()) };
@@ -108,8 +108,8 @@ impl Plan {
             return Ok(());
         };
         let (device, advice) = match self.device {
-            Target::Cpu => ("this machine's CPU", "a smaller model"),
-            Target::Cuda => ("the GPU", "a smaller model, or a GPU with more memory"),
+            DeviceTarget::Cpu => ("this machine's CPU", "a smaller model"),
+            DeviceTarget::Cuda => ("the GPU", "a smaller model, or a GPU with more memory"),
         };
         let need = planned.memory;
         let suggestions = self.suggestions(index, stage, available);
@@ -148,11 +148,13 @@ impl Plan {
         let mut found = Vec::new();
         for on in if checkpointing { vec![true] } else { vec![false, true] } {
             let compute = Compute { activation_checkpointing: on, ..self.source.compute.clone() };
-            let recipe = Recipe { compute, ..self.source.clone() };
+            let recipe = TrainingRecipe { compute, ..self.source.clone() };
             let smaller =
                 (1..=stage.micro_batch).rev().filter(|size| stage.micro_batch.is_multiple_of(*size));
             let fitting = smaller
-                .map(|size| (size, Memory::of(&recipe, self.assumptions.device, size * stage.context).total))
+                .map(|size| {
+                    (size, MemoryEstimate::of(&recipe, self.assumptions.device, size * stage.context).total)
+                })
                 .find(|(_, total)| *total <= available);
             let Some((size, total)) = fitting else { continue };
             let mut sets = Vec::new();

@@ -7,13 +7,13 @@ mod table;
 mod tests;
 mod warnings;
 
-pub use measure::{Measured, measure};
-pub use memory::{Memory, available_memory};
+pub use measure::{MeasuredThroughput, measure};
+pub use memory::{MemoryEstimate, available_memory};
 pub use warnings::{LEAST_HELD_OUT_TOKENS, little_held_out};
 
 use crate::data::token_set::{MANIFEST, Manifest};
 use crate::error::{Error, Result};
-use crate::recipe::{Length, ModelShape, Precision, Recipe, Stage};
+use crate::recipe::{Length, ModelShape, Precision, Stage, TrainingRecipe};
 use crate::schedule::Schedule;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -24,7 +24,7 @@ const PASSES: u64 = 3;
 /// What computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Target {
+pub enum DeviceTarget {
     /// f32 only.
     Cpu,
     /// A GPU, in the recipe's precision.
@@ -35,7 +35,7 @@ pub enum Target {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Assumptions {
     /// What computes.
-    pub device: Target,
+    pub device: DeviceTarget,
     /// Bytes that may be used; none: not known.
     pub memory: Option<u64>,
     /// Tokens of each set, by name, as far as known.
@@ -43,7 +43,7 @@ pub struct Assumptions {
     /// Throughput, as told.
     pub tokens_per_second: Option<f64>,
     /// Throughput, as measured; what is told counts more.
-    pub measured: Option<Measured>,
+    pub measured: Option<MeasuredThroughput>,
     /// Price of the machine, in any currency.
     pub price_per_hour: Option<f64>,
     /// The device's peak in 1e12 FLOPs per second, for the MFU.
@@ -52,9 +52,9 @@ pub struct Assumptions {
 
 impl Assumptions {
     /// The CPU of this machine with the memory that is free now, and the sets that are there.
-    pub fn of_this_machine(recipe: &Recipe) -> Result<Assumptions> {
+    pub fn of_this_machine(recipe: &TrainingRecipe) -> Result<Assumptions> {
         Ok(Assumptions {
-            device: Target::Cpu,
+            device: DeviceTarget::Cpu,
             memory: available_memory(),
             set_tokens: known_tokens(recipe)?,
             tokens_per_second: None,
@@ -66,14 +66,14 @@ impl Assumptions {
 }
 
 /// Tokens of the recipe's sets that exist; only manifests are read.
-pub fn known_tokens(recipe: &Recipe) -> Result<BTreeMap<String, u64>> {
+pub fn known_tokens(recipe: &TrainingRecipe) -> Result<BTreeMap<String, u64>> {
     let there = recipe.data.sets.iter().filter(|(_, path)| path.join(MANIFEST).is_file());
     there.map(|(name, path)| Ok((name.clone(), Manifest::read(path)?.tokens))).collect()
 }
 
 /// Parameters by part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Parameters {
+pub struct ParameterCounts {
     /// vocab x hidden.
     pub embedding: u64,
     /// The same again where the head is not the embedding, else 0.
@@ -88,9 +88,9 @@ pub struct Parameters {
     pub total: u64,
 }
 
-impl Parameters {
+impl ParameterCounts {
     /// Counts a shape's parameters.
-    pub fn of(model: &ModelShape) -> Parameters {
+    pub fn of(model: &ModelShape) -> ParameterCounts {
         let [hidden, layers, ffn] = [model.hidden, model.layers, model.ffn].map(|size| size as u64);
         let [query, key] = [model.heads, model.kv_heads].map(|heads| (heads * model.head_width()) as u64);
         let embedding = model.vocab as u64 * hidden;
@@ -98,7 +98,7 @@ impl Parameters {
         let attention = layers * hidden * (2 * query + 2 * key);
         let ffn = layers * 3 * hidden * ffn;
         let norms = (2 * layers + 1) * hidden;
-        Parameters {
+        ParameterCounts {
             embedding,
             head,
             attention,
@@ -126,7 +126,7 @@ pub struct Flops {
 impl Flops {
     /// Counts one token's operations at a context; a document mask would make attention cheaper than both.
     pub fn of(model: &ModelShape, context: usize) -> Flops {
-        let parameters = Parameters::of(model);
+        let parameters = ParameterCounts::of(model);
         let width = (model.heads * model.head_width()) as u64;
         // Two products of 2 x context x width operations per layer.
         let attention_whole = PASSES * 4 * context as u64 * width * model.layers as u64;
@@ -175,7 +175,7 @@ pub struct StagePlan {
     /// Operations per token.
     pub flops_per_token: Flops,
     /// Bytes for one micro-batch.
-    pub memory: Memory,
+    pub memory: MemoryEstimate,
     /// Throughput, told or measured.
     pub tokens_per_second: Option<f64>,
     /// Duration at that throughput.
@@ -188,15 +188,15 @@ pub struct StagePlan {
 
 /// A recipe's cost.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Plan {
+pub struct TrainingPlan {
     /// The recipe's name.
     pub recipe: String,
     /// What computes.
-    pub device: Target,
+    pub device: DeviceTarget,
     /// Format of weights and activations there.
     pub precision: Precision,
     /// Parameters by part.
-    pub parameters: Parameters,
+    pub parameters: ParameterCounts,
     /// The stages, in order.
     pub stages: Vec<StagePlan>,
     /// Steps of all stages.
@@ -210,7 +210,7 @@ pub struct Plan {
     /// Duration at the stages' throughput.
     pub hours: Option<f64>,
     /// Where the throughput was measured, what.
-    pub measured: Option<Measured>,
+    pub measured: Option<MeasuredThroughput>,
     /// What the recipe permits, but hardly anybody wants: a sentence each.
     pub warnings: Vec<String>,
     /// Price of that time.
@@ -222,7 +222,7 @@ pub struct Plan {
     /// Bytes that may be used.
     pub memory_available: Option<u64>,
     #[serde(skip)]
-    source: Recipe,
+    source: TrainingRecipe,
     #[serde(skip)]
     assumptions: Assumptions,
 }
@@ -230,19 +230,19 @@ pub struct Plan {
 /// Works out what a recipe costs.
 ///
 /// Errors where a stage is shorter than a step or than its warm-up, as far as its length is known. Whether the memory
-/// suffices is for [`Plan::fit`] to say.
-pub fn plan(recipe: &Recipe, assumptions: &Assumptions) -> Result<Plan> {
+/// suffices is for [`TrainingPlan::fit`] to say.
+pub fn plan(recipe: &TrainingRecipe, assumptions: &Assumptions) -> Result<TrainingPlan> {
     let precision = match assumptions.device {
-        Target::Cpu => Precision::F32,
-        Target::Cuda => recipe.compute.precision,
+        DeviceTarget::Cpu => Precision::F32,
+        DeviceTarget::Cuda => recipe.compute.precision,
     };
-    let parameters = Parameters::of(&recipe.model);
+    let parameters = ParameterCounts::of(&recipe.model);
     let stages = recipe.stages.iter().enumerate();
     let stages: Vec<StagePlan> =
         stages.map(|(index, stage)| plan_stage(recipe, index, stage, assumptions)).collect::<Result<_>>()?;
     let sum = |of: fn(&StagePlan) -> Option<f64>| stages.iter().map(of).sum::<Option<f64>>();
     let hours = sum(|stage| stage.hours);
-    Ok(Plan {
+    Ok(TrainingPlan {
         recipe: recipe.name.clone(),
         device: assumptions.device,
         precision,
@@ -269,7 +269,12 @@ fn total(mut parts: impl Iterator<Item = Option<u64>>) -> Option<u64> {
     parts.try_fold(0u64, |sum, part| Some(sum.saturating_add(part?)))
 }
 
-fn plan_stage(recipe: &Recipe, index: usize, stage: &Stage, assumptions: &Assumptions) -> Result<StagePlan> {
+fn plan_stage(
+    recipe: &TrainingRecipe,
+    index: usize,
+    stage: &Stage,
+    assumptions: &Assumptions,
+) -> Result<StagePlan> {
     let drawn: Vec<&String> = stage.mixture.keys().filter(|set| stage.share(set) > 0.0).collect();
     let sizes = || drawn.iter().map(|set| assumptions.set_tokens.get(*set).copied());
     let epoch_tokens = total(sizes());
@@ -310,7 +315,7 @@ fn plan_stage(recipe: &Recipe, index: usize, stage: &Stage, assumptions: &Assump
         sets_missing,
         schedule: stage.schedule.clone(),
         flops_per_token: flops,
-        memory: Memory::of(recipe, assumptions.device, stage.micro_batch * stage.context),
+        memory: MemoryEstimate::of(recipe, assumptions.device, stage.micro_batch * stage.context),
         tokens_per_second: throughput,
         hours: tokens.zip(throughput).map(|(tokens, throughput)| tokens as f64 / throughput / 3600.0),
         mfu_causal: mfu(flops.causal()),

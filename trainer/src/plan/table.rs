@@ -1,17 +1,17 @@
 //! A plan as text of at most 80 columns.
 
-use super::{Measured, Plan, StagePlan, Target};
+use super::{DeviceTarget, MeasuredThroughput, StagePlan, TrainingPlan};
 use crate::recipe::Precision;
 use crate::report::grouped;
 use crate::schedule::ScheduleKind;
 use std::fmt::{self, Display, Write};
 
-impl Display for Plan {
+impl Display for TrainingPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let device = match (self.device, self.precision) {
-            (Target::Cpu, _) => "f32 on the CPU",
-            (Target::Cuda, Precision::F32) => "f32 on a GPU",
-            (Target::Cuda, Precision::Bf16) => "bf16 on a GPU",
+            (DeviceTarget::Cpu, _) => "f32 on the CPU",
+            (DeviceTarget::Cuda, Precision::F32) => "f32 on a GPU",
+            (DeviceTarget::Cuda, Precision::Bf16) => "bf16 on a GPU",
         };
         writeln!(f, "{}, {device}", self.recipe)?;
         self.write_parameters(f)?;
@@ -22,7 +22,7 @@ impl Display for Plan {
     }
 }
 
-impl Plan {
+impl TrainingPlan {
     fn write_parameters(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let parameters = &self.parameters;
         writeln!(f, "\nParameters")?;
@@ -112,7 +112,7 @@ impl Plan {
             false => "activations",
         };
         let weights = match (self.device, self.precision) {
-            (Target::Cuda, Precision::Bf16) => "weights, bf16 and f32",
+            (DeviceTarget::Cuda, Precision::Bf16) => "weights, bf16 and f32",
             _ => "weights, f32",
         };
         for (name, size) in [
@@ -140,7 +140,7 @@ impl Plan {
             return writeln!(f, "Time: give --tokens-per-second");
         };
         if let Some(measured) = &self.measured {
-            let Measured { sequences, context, .. } = measured;
+            let MeasuredThroughput { sequences, context, .. } = measured;
             writeln!(
                 f,
                 "Speed measured here and now: some passes over {sequences} x {} made-up tokens",

@@ -2,7 +2,7 @@ use super::*;
 
 fn assume(memory: Option<u64>) -> Assumptions {
     Assumptions {
-        device: Target::Cuda,
+        device: DeviceTarget::Cuda,
         memory,
         set_tokens: BTreeMap::new(),
         tokens_per_second: None,
@@ -12,9 +12,9 @@ fn assume(memory: Option<u64>) -> Assumptions {
     }
 }
 
-fn load(name: &str, overrides: &[&str]) -> Recipe {
+fn load(name: &str, overrides: &[&str]) -> TrainingRecipe {
     let overrides: Vec<String> = overrides.iter().map(|set| (*set).to_owned()).collect();
-    Recipe::load(name, &overrides).unwrap()
+    TrainingRecipe::load(name, &overrides).unwrap()
 }
 
 #[test]
@@ -22,20 +22,20 @@ fn parameters_are_those_of_the_published_models() {
     for (name, total) in
         [("smollm2-70m", 69_230_976), ("smollm2-135m", 134_515_008), ("smollm2-360m", 361_821_120)]
     {
-        let parameters = Parameters::of(&load(name, &[]).model);
+        let parameters = ParameterCounts::of(&load(name, &[]).model);
         assert_eq!(parameters.total, total, "{name}");
         // The engine lays out as many.
         assert_eq!(crate::model::Parameters::new(&load(name, &[]).model).len as u64, total, "{name}");
     }
-    let parameters = Parameters::of(&load("smollm2-70m", &[]).model);
+    let parameters = ParameterCounts::of(&load("smollm2-70m", &[]).model);
     assert_eq!((parameters.embedding, parameters.head), (18_874_368, 0));
     assert_eq!((parameters.attention, parameters.ffn, parameters.norms), (12_582_912, 37_748_736, 24_960));
-    let untied = Parameters::of(&load("smollm2-70m", &["model.tied=false"]).model);
+    let untied = ParameterCounts::of(&load("smollm2-70m", &["model.tied=false"]).model);
     assert_eq!((untied.head, untied.total), (18_874_368, 69_230_976 + 18_874_368));
     // SmolLM2-1.7B, from the design.
     let large =
         ["model.hidden=2048", "model.layers=24", "model.heads=32", "model.kv_heads=32", "model.ffn=8192"];
-    assert_eq!(Parameters::of(&load("smollm2-70m", &large).model).total, 1_711_376_384);
+    assert_eq!(ParameterCounts::of(&load("smollm2-70m", &large).model).total, 1_711_376_384);
 }
 
 /// The figures of the trainer's design notes: linears 302 M, head 113 M, attention 604 M at 8,192, 151 M at 2,048.
@@ -84,7 +84,7 @@ fn the_published_run_takes_as_long_as_it_took() {
 #[test]
 fn memory_is_the_sum_of_its_parts() {
     let recipe = load("smollm2-70m", &[]);
-    let memory = Memory::of(&recipe, Target::Cuda, 32_768);
+    let memory = MemoryEstimate::of(&recipe, DeviceTarget::Cuda, 32_768);
     assert_eq!(memory.weights, 6 * 69_230_976);
     assert_eq!((memory.gradients, memory.moments), (4 * 69_230_976, 8 * 69_230_976));
     // Per token and layer 2 x (640 + 384 + 384 + 2,048) and eight statistics, and 384 before it: "about 7.7 KB".
@@ -97,26 +97,26 @@ fn memory_is_the_sum_of_its_parts() {
     assert_eq!(memory.total, parts.iter().sum::<u64>());
 
     let checkpointed = load("smollm2-70m", &["compute.activation_checkpointing=true"]);
-    let less = Memory::of(&checkpointed, Target::Cuda, 32_768);
+    let less = MemoryEstimate::of(&checkpointed, DeviceTarget::Cuda, 32_768);
     assert_eq!(less.activations, 2 * 32_768 * (33 * 384 + 3464 + 385));
-    let cpu = Memory::of(&recipe, Target::Cpu, 100);
+    let cpu = MemoryEstimate::of(&recipe, DeviceTarget::Cpu, 100);
     assert_eq!((cpu.weights, cpu.logits), (4 * 69_230_976, 100 * 49_152 * 4));
 }
 
 /// The engine's own layout is the oracle; it rounds each of its buffers up to 64 bytes.
 #[test]
 fn memory_is_what_the_engine_reserves() {
-    use crate::model::{Engine, Options, engine::Passes};
+    use crate::model::{Engine, EngineOptions, engine::Passes};
     for (name, micro_batch, context) in
         [("tiny-cpu", 8, 256), ("tiny-cpu", 1, 3), ("smollm2-70m", 1, 2048), ("smollm2-135m", 3, 100)]
     {
         for on in [false, true] {
             let recipe = load(name, &[&format!("compute.activation_checkpointing={on}")]);
-            let cpu = crate::ops::cpu::Cpu::new(1, 0, 1e-5).unwrap();
-            let options = Options { activation_checkpointing: on, ..Options::default() };
+            let cpu = crate::ops::cpu::CpuOps::new(1, 0, 1e-5).unwrap();
+            let options = EngineOptions { activation_checkpointing: on, ..EngineOptions::default() };
             let engine = Engine::new(&recipe.model, options, cpu);
             let reserved = engine.arena_bytes(micro_batch, context, Passes::Both) as u64;
-            let memory = Memory::of(&recipe, Target::Cpu, micro_batch * context);
+            let memory = MemoryEstimate::of(&recipe, DeviceTarget::Cpu, micro_batch * context);
             let planned = memory.activations + memory.logits + memory.scratch;
             let rounding = 64 * (20 + 9 * recipe.model.layers as u64);
             assert!(
@@ -130,7 +130,7 @@ fn memory_is_what_the_engine_reserves() {
 #[test]
 fn what_does_not_fit_is_refused_with_what_would() {
     let recipe = load("smollm2-70m", &["stages.*.micro_batch=16"]);
-    let fit = |recipe: &Recipe, memory| plan(recipe, &assume(Some(memory))).unwrap().fit();
+    let fit = |recipe: &TrainingRecipe, memory| plan(recipe, &assume(Some(memory))).unwrap().fit();
     fit(&recipe, 46_000_000_000).unwrap();
     let error = fit(&recipe, 24_000_000_000).unwrap_err();
     assert_eq!(error.exit_code(), 1);
@@ -214,7 +214,7 @@ fn the_largest_shape_that_the_check_lets_through_does_not_overflow() {
 #[test]
 fn what_is_measured_counts_by_the_stages_contexts_and_what_is_told_counts_more() {
     let recipe = load("smollm2-135m", &["stages.*.length={steps=10000}"]);
-    let measured = Measured {
+    let measured = MeasuredThroughput {
         flops_per_second: 1e12,
         update_seconds: 0.0,
         sequences: 1,
@@ -233,7 +233,7 @@ fn what_is_measured_counts_by_the_stages_contexts_and_what_is_told_counts_more()
     // An update of as long as all passes of a step halves the speed.
     let step = recipe.stages[0].tokens_per_step() as f64;
     let update = step * found.stages[0].flops_per_token.causal() as f64 / 1e12;
-    assumptions.measured = Some(Measured { update_seconds: update, ..measured });
+    assumptions.measured = Some(MeasuredThroughput { update_seconds: update, ..measured });
     let slower = plan(&recipe, &assumptions).unwrap().stages[0].tokens_per_second.unwrap();
     assert!((2.0 * slower / found.stages[0].tokens_per_second.unwrap() - 1.0).abs() < 1e-9);
     assumptions.tokens_per_second = Some(1000.0);
@@ -249,10 +249,10 @@ fn a_speed_is_measured_in_seconds_at_any_size() {
     for (recipe, whole) in [(&little, true), (&large, false)] {
         let stage = &recipe.stages[0];
         let cpu = |shape: &crate::recipe::ModelShape, parameters: usize| {
-            crate::ops::cpu::Cpu::new(2, parameters, shape.rms_norm_eps)
+            crate::ops::cpu::CpuOps::new(2, parameters, shape.rms_norm_eps)
         };
         let begin = std::time::Instant::now();
-        let measured = measure(recipe, stage, (Target::Cpu, None), cpu).unwrap().unwrap();
+        let measured = measure(recipe, stage, (DeviceTarget::Cpu, None), cpu).unwrap().unwrap();
         assert!(begin.elapsed().as_secs() < 30, "{:?}", begin.elapsed());
         assert!(measured.flops_per_second > 1e6 && measured.update_seconds > 0.0, "{measured:?}");
         assert_eq!(
@@ -261,7 +261,7 @@ fn a_speed_is_measured_in_seconds_at_any_size() {
             "{measured:?}"
         );
         assert!(measured.context <= stage.context && measured.tokens_per_second(recipe, stage) > 0.0);
-        let too_large = measure(recipe, stage, (Target::Cpu, Some(1_000_000)), cpu).unwrap();
+        let too_large = measure(recipe, stage, (DeviceTarget::Cpu, Some(1_000_000)), cpu).unwrap();
         assert_eq!(too_large, None);
     }
 }

@@ -1,7 +1,7 @@
 //! What a recipe permits, but hardly anybody wants.
 
 use super::{Assumptions, StagePlan};
-use crate::recipe::{Length, Recipe};
+use crate::recipe::{Length, TrainingRecipe};
 use crate::report::grouped;
 
 /// Held-out tokens below which a perplexity says little: the losses of single tokens differ by some 2.5 nats (their
@@ -25,7 +25,11 @@ pub fn little_held_out(tokens: u64) -> Option<String> {
 }
 
 /// Warnings as far as the sizes of the sets are known.
-pub(super) fn warnings(recipe: &Recipe, stages: &[StagePlan], assumptions: &Assumptions) -> Vec<String> {
+pub(super) fn warnings(
+    recipe: &TrainingRecipe,
+    stages: &[StagePlan],
+    assumptions: &Assumptions,
+) -> Vec<String> {
     let mut found = Vec::new();
     for (planned, stage) in stages.iter().zip(&recipe.stages) {
         let Some(tokens) = planned.tokens else { continue };
@@ -50,7 +54,7 @@ pub(super) fn warnings(recipe: &Recipe, stages: &[StagePlan], assumptions: &Assu
     found
 }
 
-fn held_out(recipe: &Recipe, assumptions: &Assumptions) -> Option<String> {
+fn held_out(recipe: &TrainingRecipe, assumptions: &Assumptions) -> Option<String> {
     let validation = recipe.validation.as_ref()?;
     let (name, &tokens) = (&validation.set, assumptions.set_tokens.get(&validation.set)?);
     let longest = recipe.stages.iter().map(|stage| stage.context as u64).max()?;

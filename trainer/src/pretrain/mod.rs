@@ -5,17 +5,17 @@ mod sample;
 
 use crate::checkpoint::{self, Best, Numbers, State, Store};
 use crate::data::Batch;
-use crate::data::loader::{Loader, Position, Validation};
+use crate::data::loader::{Loader, LoaderPosition, ValidationSet};
 use crate::data::token_set::write_atomically;
 use crate::error::{Error, Result};
 use crate::export::copy_tokenizer;
 use crate::model::engine::Passes;
-use crate::model::{Engine, Options, init};
+use crate::model::{Engine, EngineOptions, init};
 use crate::ops::{AdamW, Buffer, Ops};
 use crate::plan::Flops;
-use crate::recipe::{Data, ModelShape, Recipe, Stage};
+use crate::recipe::{DataMix, ModelShape, Stage, TrainingRecipe};
 use crate::report::folder::{self, About, Start};
-use crate::report::metrics::{Event, MetricsFile, SampleText, Step, ValidationPoint};
+use crate::report::metrics::{MetricsEvent, MetricsFile, SampleText, Step, ValidationPoint};
 use crate::report::progress::Progress;
 use crate::report::tensorboard::EventFile;
 use guard::Guard;
@@ -31,7 +31,7 @@ const LOCK: &str = ".lock";
 
 /// What a run is told beside its recipe; nothing here changes the numbers.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct PretrainOptions {
     /// The run folder.
     pub run: PathBuf,
     /// Go on from the newest checkpoint.
@@ -50,7 +50,7 @@ pub struct Settings {
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Outcome {
+pub struct RunOutcome {
     /// Steps finished.
     pub step: u64,
     /// Steps of the whole recipe; more than `step` where it was stopped.
@@ -65,10 +65,10 @@ pub struct Outcome {
 /// The data does not fit the recipe, the run folder holds another run, a file cannot be written, or the guard stopped
 /// the run; the newest checkpoint is then whole.
 pub fn pretrain<O: Ops>(
-    recipe: &Recipe,
-    settings: &Settings,
+    recipe: &TrainingRecipe,
+    settings: &PretrainOptions,
     device: impl FnOnce(&ModelShape, usize) -> Result<O>,
-) -> Result<Outcome> {
+) -> Result<RunOutcome> {
     let mut run = Run::open(recipe, settings, device)?;
     while run.state.step < run.total {
         run.step()?;
@@ -84,16 +84,16 @@ pub fn pretrain<O: Ops>(
         }
     }
     run.progress.finish();
-    Ok(Outcome { step: run.state.step, steps: run.total, best: run.state.best })
+    Ok(RunOutcome { step: run.state.step, steps: run.total, best: run.state.best })
 }
 
 struct Run<'a, O> {
-    recipe: &'a Recipe,
+    recipe: &'a TrainingRecipe,
     recipe_text: String,
-    settings: &'a Settings,
+    settings: &'a PretrainOptions,
     engine: Engine<O>,
     loader: Loader,
-    validation: Option<Validation>,
+    validation: Option<ValidationSet>,
     sampler: Option<Sampler>,
     store: Store,
     state: State,
@@ -113,8 +113,8 @@ struct Run<'a, O> {
 
 impl<'a, O: Ops> Run<'a, O> {
     fn open(
-        recipe: &'a Recipe,
-        settings: &'a Settings,
+        recipe: &'a TrainingRecipe,
+        settings: &'a PretrainOptions,
         device: impl FnOnce(&ModelShape, usize) -> Result<O>,
     ) -> Result<Self> {
         let loader = Loader::open(recipe)?;
@@ -171,7 +171,7 @@ impl<'a, O: Ops> Run<'a, O> {
             }
         };
         let ops = device(&recipe.model, parameters.len)?;
-        let options = Options {
+        let options = EngineOptions {
             activation_checkpointing: recipe.compute.activation_checkpointing,
             document_mask: recipe.compute.document_mask,
             z_loss: recipe.optimizer.z_loss,
@@ -334,7 +334,7 @@ impl<'a, O: Ops> Run<'a, O> {
         };
         self.events.step(&step)?;
         self.progress.step(&step);
-        self.metrics.write(&Event::Step(step))?;
+        self.metrics.write(&MetricsEvent::Step(step))?;
         let last_of_stage = self.state.step == before + self.loader.steps(index);
         if last_of_stage && self.loader.realised().len() > 1 {
             let shares: Vec<String> = self
@@ -349,7 +349,7 @@ impl<'a, O: Ops> Run<'a, O> {
     }
 
     /// The guard's sentence with the place of the step's data, which began at `position`.
-    fn trouble(&mut self, trouble: &str, index: usize, position: Position) -> Error {
+    fn trouble(&mut self, trouble: &str, index: usize, position: LoaderPosition) -> Error {
         let stage: &Stage = &self.recipe.stages[index];
         let mut places = Vec::new();
         if self.loader.seek(&position).is_ok() {
@@ -405,7 +405,7 @@ impl<'a, O: Ops> Run<'a, O> {
             self.progress
                 .note(&format!("step {step}: held-out loss {loss:.4}, perplexity {:.2}", point.perplexity));
             self.events.validation(&point)?;
-            self.metrics.write(&Event::Validation(point))?;
+            self.metrics.write(&MetricsEvent::Validation(point))?;
             if self.state.best.is_none_or(|best| loss < best.loss) {
                 self.state.best = Some(Best { step, loss });
                 is_best = true;
@@ -423,7 +423,7 @@ impl<'a, O: Ops> Run<'a, O> {
                     sample.text.replace('\n', " ")
                 ));
                 self.events.sample(&sample)?;
-                self.metrics.write(&Event::Sample(sample))?;
+                self.metrics.write(&MetricsEvent::Sample(sample))?;
             }
         }
         Ok(is_best)
@@ -486,17 +486,17 @@ fn lock(run: &Path) -> Result<File> {
 }
 
 /// The rotary base in a stage: the last one that a stage up to it gave.
-pub fn theta(recipe: &Recipe, stage: usize) -> f64 {
+pub fn theta(recipe: &TrainingRecipe, stage: usize) -> f64 {
     let given = recipe.stages[..=stage].iter().rev().find_map(|stage| stage.rope_theta);
     given.unwrap_or(recipe.model.rope_theta)
 }
 
 /// A resumed run must be the run that was begun. What is shown or kept may change, what is computed may not.
 /// `resume` is the command that goes on with it.
-fn same_recipe(then: &Recipe, now: &Recipe, resume: &str) -> Result<()> {
+fn same_recipe(then: &TrainingRecipe, now: &TrainingRecipe, resume: &str) -> Result<()> {
     // Where a set lies may change too: that it is the same one, the saved position tells by its content.
-    let numbers = |recipe: &Recipe| Recipe {
-        data: Data { sets: Default::default() },
+    let numbers = |recipe: &TrainingRecipe| TrainingRecipe {
+        data: DataMix { sets: Default::default() },
         checkpoint: Default::default(),
         sample: None,
         guard: Default::default(),

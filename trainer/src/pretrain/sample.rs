@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::model::Engine;
 use crate::model::init::SplitMix;
 use crate::ops::Ops;
-use crate::recipe::{Recipe, Sample};
+use crate::recipe::{Sample, TrainingRecipe};
 use std::path::Path;
 
 /// Continues prompts with the training engine: every token is a forward pass over all before it, which is fine for a few dozen.
@@ -19,7 +19,7 @@ pub(super) struct Sampler {
 }
 
 impl Sampler {
-    pub(super) fn new(rule: &Sample, tokenizer: &Path, end: u32, recipe: &Recipe) -> Result<Sampler> {
+    pub(super) fn new(rule: &Sample, tokenizer: &Path, end: u32, recipe: &TrainingRecipe) -> Result<Sampler> {
         let path = tokenizer.join("tokenizer.json");
         let tokenizer = tokenizers::Tokenizer::from_file(&path)
             .map_err(|error| Error::Invalid(format!("{}: not a tokenizer: {error}", path.display())))?;

@@ -1,7 +1,7 @@
 //! What a recipe that parses can still get wrong.
 
 use super::fault::Fault;
-use super::{Length, ModelShape, Optimizer, Recipe, Stage};
+use super::{Length, ModelShape, Optimizer, Stage, TrainingRecipe};
 use crate::schedule::{Schedule, ScheduleKind};
 use std::cmp::Ordering;
 
@@ -21,7 +21,7 @@ const MAX_EPOCHS: f64 = 1e6;
 /// Checkpoints that stay, and steps of the guard's mean.
 const MAX_KEPT: usize = 1 << 20;
 
-impl Recipe {
+impl TrainingRecipe {
     /// Everything that is wrong, in the order in which it is written; empty for a recipe that can be trained.
     pub fn faults(&self) -> Vec<Fault> {
         let mut faults = Faults::default();
@@ -137,7 +137,7 @@ impl Faults {
         });
     }
 
-    fn data(&mut self, recipe: &Recipe) {
+    fn data(&mut self, recipe: &TrainingRecipe) {
         self.require(!recipe.data.sets.is_empty(), "data.sets", || {
             "at least one token set is needed, as in train = \"tokens/train\"".into()
         });
@@ -166,7 +166,7 @@ impl Faults {
     }
 
     /// What happens every so many steps: validation, samples, checkpoints, and the guard.
-    fn cadence(&mut self, recipe: &Recipe) {
+    fn cadence(&mut self, recipe: &TrainingRecipe) {
         let every = |faults: &mut Faults, key: &str, every: u64| {
             faults.require(every > 0, key, || "steps between two; must be at least 1, found 0".into());
         };
@@ -207,7 +207,7 @@ impl Faults {
         self.size("guard.window", recipe.guard.window, MAX_KEPT);
     }
 
-    fn set_exists(&mut self, recipe: &Recipe, key: &str, set: &str) {
+    fn set_exists(&mut self, recipe: &TrainingRecipe, key: &str, set: &str) {
         self.require(recipe.data.sets.contains_key(set), key, || {
             let names: Vec<&str> = recipe.data.sets.keys().map(String::as_str).collect();
             let near = super::read::nearest(set, &names);
@@ -216,12 +216,12 @@ impl Faults {
         });
     }
 
-    fn stage(&mut self, recipe: &Recipe, index: usize, stage: &Stage) {
+    fn stage(&mut self, recipe: &TrainingRecipe, index: usize, stage: &Stage) {
         let key = |name: &str| format!("stages.{index}.{name}");
         self.require(!stage.name.trim().is_empty(), key("name"), || "a stage has a name".into());
-        let twin = recipe.stages[..index].iter().position(|other| other.name == stage.name);
-        if let Some(twin) = twin {
-            let what = format!("stage {twin} is already called `{}`", stage.name);
+        let earlier = recipe.stages[..index].iter().position(|other| other.name == stage.name);
+        if let Some(earlier) = earlier {
+            let what = format!("stage {earlier} is already called `{}`", stage.name);
             self.0.push(Fault::of_key(key("name"), what));
         }
         self.size(key("context"), stage.context, MAX_CONTEXT);
@@ -249,7 +249,7 @@ impl Faults {
         self.schedule(index, stage);
     }
 
-    fn mixture(&mut self, recipe: &Recipe, index: usize, stage: &Stage) {
+    fn mixture(&mut self, recipe: &TrainingRecipe, index: usize, stage: &Stage) {
         for (set, weight) in &stage.mixture {
             let key = format!("stages.{index}.mixture.{set}");
             self.set_exists(recipe, &key, set);

@@ -1,7 +1,7 @@
 //! Recipes from files, from the built-in ones, and back to text.
 
 use super::fault::{Fault, RecipeError};
-use super::{Recipe, read, tree};
+use super::{TrainingRecipe, read, tree};
 use crate::error::{Error, Result};
 use std::path::Path;
 
@@ -14,18 +14,18 @@ pub const BUILT_IN: [(&str, &str); 5] = [
     ("smollm2-stages", include_str!("../../recipes/smollm2-stages.toml")),
 ];
 
-impl Recipe {
+impl TrainingRecipe {
     /// Reads and checks a recipe: a file, or a built-in one by its bare name (`tiny-cpu`), with `KEY=VALUE` overrides
     /// applied in order (`stages.0.context=512`, `stages.*.micro_batch=4`, `optimizer.clip=none`).
     ///
     /// Errors: a file that cannot be read, or [`RecipeError`] with every fault's place and key.
-    pub fn load(path: impl AsRef<Path>, overrides: &[String]) -> Result<Recipe> {
+    pub fn load(path: impl AsRef<Path>, overrides: &[String]) -> Result<TrainingRecipe> {
         let path = path.as_ref();
         let shown = path.display().to_string();
         if let Some((name, text)) = BUILT_IN.iter().find(|(name, _)| *name == shown)
             && !path.is_file()
         {
-            return Ok(Recipe::parse(text, name, overrides)?);
+            return Ok(TrainingRecipe::parse(text, name, overrides)?);
         }
         if !path.exists() && path.extension().is_none() && path.components().count() == 1 {
             let names = BUILT_IN.map(|(name, _)| name);
@@ -39,16 +39,20 @@ impl Recipe {
             )));
         }
         let text = std::fs::read_to_string(path).map_err(Error::file(path, "read"))?;
-        Ok(Recipe::parse(&text, &shown, overrides)?)
+        Ok(TrainingRecipe::parse(&text, &shown, overrides)?)
     }
 
-    /// As [`Recipe::load`], from text; `origin` names it in errors.
-    pub fn parse(text: &str, origin: &str, overrides: &[String]) -> std::result::Result<Recipe, RecipeError> {
+    /// As [`TrainingRecipe::load`], from text; `origin` names it in errors.
+    pub fn parse(
+        text: &str,
+        origin: &str,
+        overrides: &[String],
+    ) -> std::result::Result<TrainingRecipe, RecipeError> {
         let mut root = tree::parse(text, origin)?;
         for set in overrides {
             tree::set(&mut root, set)?;
         }
-        let recipe: Recipe = read::read(&root)?;
+        let recipe: TrainingRecipe = read::read(&root)?;
         let faults: Vec<Fault> = recipe
             .faults()
             .into_iter()
@@ -60,7 +64,7 @@ impl Recipe {
         if faults.is_empty() { Ok(recipe) } else { Err(RecipeError { faults }) }
     }
 
-    /// Every key with its value, defaults too, as [`Recipe::parse`] reads it back to an equal recipe.
+    /// Every key with its value, defaults too, as [`TrainingRecipe::parse`] reads it back to an equal recipe.
     pub fn to_toml(&self) -> Result<String> {
         toml::to_string_pretty(self).map_err(|error| Error::Invalid(format!("the recipe as TOML: {error}")))
     }

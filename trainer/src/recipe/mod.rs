@@ -19,7 +19,7 @@ use std::path::PathBuf;
 /// A whole run, as a `.toml` file under `recipes/` says it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Recipe {
+pub struct TrainingRecipe {
     /// Names the run folder and the exported model.
     pub name: String,
     /// Seeds the initial weights and the order of the data.
@@ -28,7 +28,7 @@ pub struct Recipe {
     /// The model's shape.
     pub model: ModelShape,
     /// Token sets, as `tokenize` makes them.
-    pub data: Data,
+    pub data: DataMix,
     /// AdamW and what is done to gradients before it.
     #[serde(default)]
     pub optimizer: Optimizer,
@@ -90,7 +90,7 @@ pub struct ModelShape {
 /// Where token sets lie.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Data {
+pub struct DataMix {
     /// Token sets by name: folders that `thimble-train tokenize` wrote. Relative paths start at the working folder.
     pub sets: BTreeMap<String, PathBuf>,
 }

@@ -26,15 +26,15 @@ mixture = { train = 3, other = 1 }
 schedule = { kind = "cosine", peak = 1e-3, warmup = 5 }
 "#;
 
-fn with(overrides: &[&str]) -> Result<Recipe, RecipeError> {
+fn with(overrides: &[&str]) -> Result<TrainingRecipe, RecipeError> {
     let overrides: Vec<String> = overrides.iter().map(|set| (*set).to_owned()).collect();
-    Recipe::parse(SMALL, "small.toml", &overrides)
+    TrainingRecipe::parse(SMALL, "small.toml", &overrides)
 }
 
 /// The one fault of a text that is `SMALL` with `from` replaced by `to`.
 fn fault_of(from: &str, to: &str) -> Fault {
     assert!(SMALL.contains(from), "{from}");
-    let error = Recipe::parse(&SMALL.replacen(from, to, 1), "small.toml", &[]).unwrap_err();
+    let error = TrainingRecipe::parse(&SMALL.replacen(from, to, 1), "small.toml", &[]).unwrap_err();
     assert_eq!(error.faults.len(), 1, "{error}");
     error.faults[0].clone()
 }
@@ -46,19 +46,22 @@ fn sentence_of(set: &str) -> String {
 #[test]
 fn built_in_recipes_load_by_their_bare_names_and_survive_being_written() {
     for (name, _) in BUILT_IN {
-        let recipe = Recipe::load(name, &[]).unwrap();
+        let recipe = TrainingRecipe::load(name, &[]).unwrap();
         assert_eq!(recipe.name, name);
         let text = recipe.to_toml().unwrap();
-        assert_eq!(Recipe::parse(&text, "resolved", &[]).unwrap(), recipe, "{text}");
+        assert_eq!(TrainingRecipe::parse(&text, "resolved", &[]).unwrap(), recipe, "{text}");
     }
-    let error = Recipe::load("tiny-cpuu", &[]).unwrap_err();
+    let error = TrainingRecipe::load("tiny-cpuu", &[]).unwrap_err();
     assert!(error.to_string().contains("Did you mean `tiny-cpu`?"), "{error}");
-    assert!(matches!(Recipe::load("none/such.toml", &[]).unwrap_err(), crate::error::Error::File { .. }));
+    assert!(matches!(
+        TrainingRecipe::load("none/such.toml", &[]).unwrap_err(),
+        crate::error::Error::File { .. }
+    ));
 }
 
 #[test]
 fn the_70m_recipe_is_the_published_run() {
-    let recipe = Recipe::load("smollm2-70m", &[]).unwrap();
+    let recipe = TrainingRecipe::load("smollm2-70m", &[]).unwrap();
     assert_eq!(recipe.compute.precision, Precision::Bf16);
     assert_eq!(recipe.optimizer.weight_decay, 0.1);
     let model = &recipe.model;
@@ -81,7 +84,7 @@ fn the_70m_recipe_is_the_published_run() {
 
 #[test]
 fn the_stages_recipe_mixes_as_the_paper_does() {
-    let recipe = Recipe::load("smollm2-stages", &[]).unwrap();
+    let recipe = TrainingRecipe::load("smollm2-stages", &[]).unwrap();
     for stage in &recipe.stages {
         let sum: f64 = stage.mixture.values().sum();
         assert!((sum - 1.0).abs() < 1e-9, "{}: {sum}", stage.name);
@@ -196,17 +199,17 @@ fn every_key_can_be_overridden_and_created() {
     assert_eq!((recipe.guard.loss_spike, recipe.guard.window), (Some(2.0), 100));
     assert_eq!((recipe.model.head_width(), recipe.validation.as_ref().unwrap().windows), (32, Some(4)));
     assert_eq!(recipe.data.sets["train"], PathBuf::from("elsewhere/x.y"));
-    assert_eq!(Recipe::parse(&recipe.to_toml().unwrap(), "again", &[]).unwrap(), recipe);
+    assert_eq!(TrainingRecipe::parse(&recipe.to_toml().unwrap(), "again", &[]).unwrap(), recipe);
 }
 
 #[test]
 fn none_switches_off_what_has_a_default() {
     let recipe = with(&["optimizer.clip=none", "validation=none"]).unwrap();
     assert_eq!((recipe.optimizer.clip, &recipe.validation), (None, &None));
-    assert_eq!(Recipe::parse(&recipe.to_toml().unwrap(), "again", &[]).unwrap(), recipe);
+    assert_eq!(TrainingRecipe::parse(&recipe.to_toml().unwrap(), "again", &[]).unwrap(), recipe);
     assert_eq!(with(&[]).unwrap().optimizer.clip, Some(1.0));
     let json = serde_json::to_string(&recipe).unwrap();
-    assert_eq!(serde_json::from_str::<Recipe>(&json).unwrap(), recipe);
+    assert_eq!(serde_json::from_str::<TrainingRecipe>(&json).unwrap(), recipe);
 }
 
 #[test]
@@ -293,7 +296,7 @@ fn what_cannot_be_trained_is_refused_in_a_sentence() {
     }
     // All faults at once, each with its own line.
     let text = SMALL.replace("layers = 2", "layers = 0").replace("every = 10", "every = 0");
-    let error = Recipe::parse(&text, "small.toml", &[]).unwrap_err();
+    let error = TrainingRecipe::parse(&text, "small.toml", &[]).unwrap_err();
     let lines: Vec<_> = error.faults.iter().map(Fault::line).collect();
     assert_eq!(lines, [Some(4), Some(16)], "{error}");
 }

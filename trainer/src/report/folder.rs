@@ -2,7 +2,7 @@
 
 use super::{grouped, metrics, tensorboard, write_atomically};
 use crate::error::{Error, Result};
-use crate::recipe::{Length, ModelShape, Recipe, Stage};
+use crate::recipe::{Length, ModelShape, Stage, TrainingRecipe};
 use std::fmt::Write;
 use std::path::Path;
 
@@ -14,7 +14,7 @@ const START: &str = "- from step ";
 #[derive(Clone, Copy, Debug)]
 pub struct About<'a> {
     /// The resolved recipe.
-    pub recipe: &'a Recipe,
+    pub recipe: &'a TrainingRecipe,
     /// Trainable numbers of the model, a tied head counted once.
     pub parameters: u64,
     /// Optimizer steps of all stages.

@@ -69,7 +69,7 @@ pub struct SampleText {
 /// A line of the file; `kind` names the variant.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Event {
+pub enum MetricsEvent {
     /// An optimizer step.
     Step(Step),
     /// A held-out measurement.
@@ -145,7 +145,7 @@ impl MetricsFile {
     ///
     /// # Errors
     /// [`Error::File`], as on a full disk.
-    pub fn write(&mut self, event: &Event) -> Result<()> {
+    pub fn write(&mut self, event: &MetricsEvent) -> Result<()> {
         let mut line = serde_json::to_vec(event)
             .map_err(|error| Error::Invalid(format!("{}: {error}", self.path.display())))?;
         line.push(b'\n');
@@ -167,7 +167,7 @@ impl MetricsFile {
 /// # Errors
 /// [`Error::Invalid`] when there is no such file, it is empty, or a line before the last is damaged (with its number);
 /// [`Error::File`].
-pub fn read(path: &Path) -> Result<Vec<Event>> {
+pub fn read(path: &Path) -> Result<Vec<MetricsEvent>> {
     let file_path = if path.is_dir() { path.join(FILE_NAME) } else { path.to_path_buf() };
     let file = match File::open(&file_path) {
         Ok(file) => file,
@@ -181,7 +181,7 @@ pub fn read(path: &Path) -> Result<Vec<Event>> {
     };
     let mut events = Vec::new();
     for_each_line(&file_path, BufReader::new(file), |_, event| {
-        if event != Event::Unknown {
+        if event != MetricsEvent::Unknown {
             events.push(event);
         }
         Ok(())

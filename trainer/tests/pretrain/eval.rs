@@ -3,9 +3,9 @@
 use crate::setup::{Bench, refused, succeeds};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
-use thimble_converter::{Options, Quant, convert};
-use thimble_eval::{Ended, Evaluation, Results, Selection, Source, Task};
-use thimble_host::{MappedModel, Settings};
+use thimble_converter::{ConversionOptions, Quant, convert};
+use thimble_eval::{DataSource, Ended, Evaluation, Results, Selection, Task};
+use thimble_host::{InferenceSettings, MappedModel};
 
 /// Made-up items of every task.
 fn data() -> PathBuf {
@@ -32,15 +32,15 @@ fn a_checkpoint_is_evaluated_as_its_export_is() {
 
     succeeds(bench.command(&["export", "run", "-o", "exported", "--checkpoint", "last"]));
     let file = bench.path("exported.thimble");
-    let options = Options { quant: Quant::Keep, ..Options::default() };
+    let options = ConversionOptions { quant: Quant::Keep, ..ConversionOptions::default() };
     convert(&bench.path("exported"), &file, &options, &mut |_| ()).unwrap();
     let model = MappedModel::read(&file).unwrap();
     let evaluation = Evaluation {
         model: &model,
         name: "exported".into(),
-        settings: Settings { exact: true, threads: Some(1), ..Settings::default() },
+        settings: InferenceSettings { exact: true, threads: Some(1), ..InferenceSettings::default() },
         tasks: vec![Task::Mmlu, Task::ArcEasy],
-        source: Source::Folder(data.clone()),
+        source: DataSource::Folder(data.clone()),
         selection: Selection::default(),
         result: None,
         samples: None,

@@ -4,16 +4,16 @@ use crate::setup::{Bench, refused, succeeds};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use thimble_converter::{Options as Conversion, Quant, convert};
-use thimble_host::{MappedModel, Plan, Pool, Settings, generator};
+use thimble_converter::{ConversionOptions, Quant, convert};
+use thimble_host::{InferencePlan, InferenceSettings, MappedModel, SpinPool, generator};
 use thimble_runtime::Token;
 use thimble_trainer::checkpoint;
 use thimble_trainer::data::Batch;
 use thimble_trainer::data::token_set::TokenSet;
 use thimble_trainer::export::{read_config, read_weights};
-use thimble_trainer::model::{Engine, Options, Parameters};
+use thimble_trainer::model::{Engine, EngineOptions, Parameters};
 use thimble_trainer::ops::Buffer;
-use thimble_trainer::ops::cpu::Cpu;
+use thimble_trainer::ops::cpu::CpuOps;
 
 fn names(folder: &Path) -> BTreeSet<String> {
     let entries = fs::read_dir(folder).unwrap();
@@ -23,19 +23,19 @@ fn names(folder: &Path) -> BTreeSet<String> {
 /// Log-likelihoods of `ids` behind the first, by the runtime in its exact mode.
 fn runtime_scores(folder: &Path, ids: &[u32]) -> Vec<f64> {
     let file = folder.with_extension("thimble");
-    let options = Conversion { quant: Quant::Keep, ..Conversion::default() };
+    let options = ConversionOptions { quant: Quant::Keep, ..ConversionOptions::default() };
     convert(folder, &file, &options, &mut |_| {}).unwrap();
     let mapped = MappedModel::read(&file).unwrap();
     let file = mapped.file().unwrap();
-    let settings = Settings {
+    let settings = InferenceSettings {
         exact: true,
         threads: Some(1),
         logit_rows: Some(8),
         context: Some(32),
-        ..Settings::default()
+        ..InferenceSettings::default()
     };
-    let plan = Plan::new(file.config(), &settings).unwrap();
-    let (mut memory, pool) = (plan.allocate().unwrap(), Pool::new(plan.threads()).unwrap());
+    let plan = InferencePlan::new(file.config(), &settings).unwrap();
+    let (mut memory, pool) = (plan.allocate().unwrap(), SpinPool::new(plan.threads()).unwrap());
     let mut generator = generator(&file, &plan, &mut memory, &pool).unwrap();
     let tokens: Vec<Token> = ids.iter().map(|&id| Token(id)).collect();
     let mut scores = Vec::new();
@@ -100,8 +100,8 @@ fn the_runtime_scores_an_export_as_the_trainer_does() {
             assert!(exported.iter().zip(&weights).all(near) && exported != weights);
         }
 
-        let ops = Cpu::new(1, parameters.len, shape.rms_norm_eps).unwrap();
-        let mut engine = Engine::new(&shape, Options::default(), ops);
+        let ops = CpuOps::new(1, parameters.len, shape.rms_norm_eps).unwrap();
+        let mut engine = Engine::new(&shape, EngineOptions::default(), ops);
         engine.write(Buffer::Weights, &exported).unwrap();
         let expected = engine.token_losses(&batch).unwrap();
         let found = runtime_scores(&folder, &ids);

@@ -4,7 +4,7 @@ use crate::setup::{Bench, assert_same_run, copy, refused, said, succeeds, wait_f
 use std::fs;
 use std::path::PathBuf;
 use thimble_trainer::data::token_set::HEADER_LEN;
-use thimble_trainer::report::metrics::Event;
+use thimble_trainer::report::metrics::MetricsEvent;
 
 /// A token set of the test's own, to be damaged.
 fn own_set(bench: &Bench) -> (PathBuf, String) {
@@ -282,8 +282,8 @@ fn a_run_that_diverges_stops_with_its_data_and_a_good_checkpoint() {
         let numbers = thimble_trainer::checkpoint::numbers(&path, &parameters).unwrap();
         assert!(state.step == step && numbers.weights.iter().all(|weight| weight.is_finite()));
         assert!(bench.metrics(&run).iter().all(|event| match event {
-            Event::Step(step) => step.loss.is_finite() && step.gradient_norm.is_finite(),
-            Event::Validation(point) => point.loss.is_finite(),
+            MetricsEvent::Step(step) => step.loss.is_finite() && step.gradient_norm.is_finite(),
+            MetricsEvent::Validation(point) => point.loss.is_finite(),
             _ => true,
         }));
         // It comes to the same end again.
@@ -325,7 +325,7 @@ fn the_newest_and_the_best_stay() {
         .metrics("run")
         .iter()
         .filter_map(|event| match event {
-            Event::Validation(point) => Some((point.step, point.loss)),
+            MetricsEvent::Validation(point) => Some((point.step, point.loss)),
             _ => None,
         })
         .collect();

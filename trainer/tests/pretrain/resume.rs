@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant};
-use thimble_trainer::report::metrics::Event;
+use thimble_trainer::report::metrics::MetricsEvent;
 
 /// A longer run, so that it has room for the kills.
 const LONG: [&str; 4] = ["--set", "stages.0.length={steps=30}", "--set", "stages.1.length={steps=120}"];
@@ -60,7 +60,7 @@ fn ten_kills_change_nothing() {
     succeeds(bench.pretrain("killed", &[&LONG[..], &["--quiet", "--resume"]].concat()));
     assert_same_run(&bench, "whole", "killed");
     let steps = bench.metrics("killed").into_iter().filter_map(|event| match event {
-        Event::Step(step) => Some(step.step),
+        MetricsEvent::Step(step) => Some(step.step),
         _ => None,
     });
     assert_eq!(steps.collect::<Vec<_>>(), (1..=150).collect::<Vec<_>>());
@@ -149,7 +149,7 @@ fn a_run_goes_on_on_both_sides_of_a_stage() {
     assert_eq!(state(25)["optimizer_step"], 1);
     assert_eq!((&state(25)["position"]["stage"], &state(24)["position"]["stage"]), (&1.into(), &0.into()));
     let losses = bench.metrics("whole").into_iter().filter_map(|event| match event {
-        Event::Step(step) => Some(step.loss),
+        MetricsEvent::Step(step) => Some(step.loss),
         _ => None,
     });
     let losses: Vec<f64> = losses.collect();

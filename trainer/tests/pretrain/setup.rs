@@ -6,7 +6,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 use tempfile::TempDir;
-use thimble_trainer::report::metrics::{self, Event};
+use thimble_trainer::report::metrics::{self, MetricsEvent};
 
 /// Numbers that look random.
 pub(crate) fn numbers(mut state: u64) -> impl FnMut(usize) -> usize {
@@ -182,10 +182,10 @@ schedule = {{ kind = "trapezoidal", peak = 3e-3 }}
     }
 
     /// What the run measured, without the times.
-    pub(crate) fn metrics(&self, run: &str) -> Vec<Event> {
+    pub(crate) fn metrics(&self, run: &str) -> Vec<MetricsEvent> {
         let mut events = metrics::read(&self.path(run)).unwrap();
         for event in &mut events {
-            if let Event::Step(step) = event {
+            if let MetricsEvent::Step(step) = event {
                 (step.seconds, step.tokens_per_second) = (0.0, 0.0);
             }
         }
@@ -195,7 +195,8 @@ schedule = {{ kind = "trapezoidal", peak = 3e-3 }}
     /// Steps of the run that its metrics have, however they just stand.
     pub(crate) fn steps(&self, run: &str) -> u64 {
         let events = metrics::read(&self.path(run)).unwrap_or_default();
-        let steps = events.iter().map(|event| if let Event::Step(step) = event { step.step } else { 0 });
+        let steps =
+            events.iter().map(|event| if let MetricsEvent::Step(step) = event { step.step } else { 0 });
         steps.max().unwrap_or(0)
     }
 }

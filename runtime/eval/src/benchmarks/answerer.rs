@@ -19,7 +19,7 @@ use thimble_runtime::tokenizer::Specials;
 
 /// What the model made of an item.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Outcome {
+pub struct ItemOutcome {
     /// The task.
     pub task: Task,
     /// The item: row of the task's file, counted from 0.
@@ -45,7 +45,7 @@ pub struct Outcome {
     pub decode_seconds: f64,
 }
 
-impl Outcome {
+impl ItemOutcome {
     /// Whether it has what the item asks for: as many likelihoods as there are choices, or a text.
     pub(crate) fn answers(&self, item: &Item) -> bool {
         match &item.question {
@@ -155,18 +155,18 @@ impl Asked {
 }
 
 /// A session, and what it needs of its model.
-pub(crate) struct Answerer<'f, S: Sequence> {
+pub(crate) struct ItemRunner<'f, S: Sequence> {
     pub(crate) file: ModelFile<'f>,
     pub(crate) session: Session<S>,
     /// Positions of the model, to which requests are cut.
     pub(crate) context: usize,
 }
 
-impl<S: Sequence> Answerer<'_, S> {
+impl<S: Sequence> ItemRunner<'_, S> {
     /// The model's answer to an item of `task`.
-    pub(crate) fn answer(&mut self, task: Task, item: &Item) -> Result<Outcome> {
+    pub(crate) fn answer(&mut self, task: Task, item: &Item) -> Result<ItemOutcome> {
         let begin = Instant::now();
-        let mut outcome = Outcome {
+        let mut outcome = ItemOutcome {
             task,
             index: item.index,
             log_likelihoods: Vec::new(),
@@ -195,7 +195,7 @@ impl<S: Sequence> Answerer<'_, S> {
         }
     }
 
-    fn choose(&mut self, requests: &[Request], choices: &Choices, outcome: &mut Outcome) -> Result<()> {
+    fn choose(&mut self, requests: &[Request], choices: &Choices, outcome: &mut ItemOutcome) -> Result<()> {
         let passes = passes(requests, self.session.tokens());
         outcome.work = Work::sum(&passes);
         let mut sums = vec![0.0; requests.len()];
@@ -227,7 +227,7 @@ impl<S: Sequence> Answerer<'_, S> {
     }
 
     /// Greedy tokens behind `prompt` up to a stop.
-    fn continue_text(&mut self, prompt: &[Token], outcome: &mut Outcome) -> Result<()> {
+    fn continue_text(&mut self, prompt: &[Token], outcome: &mut ItemOutcome) -> Result<()> {
         let keep = self.session.reuse(prompt);
         outcome.work = Work::of(&(keep..prompt.len()), prompt.len() - 1);
         self.session.prefill(&prompt[keep..])?;

@@ -1,6 +1,6 @@
 //! Two results side by side.
 
-use super::results::{Measured, Results, mean};
+use super::results::{Results, TaskMetric, mean};
 use super::table::{Columns, shown, shown_error};
 use super::task::Metric;
 
@@ -75,7 +75,7 @@ fn signed(metric: Metric, difference: f64) -> String {
     if text.starts_with('-') { text } else { format!("+{text}") }
 }
 
-fn differences(a: &Measured, b: &Measured, same: bool) -> Vec<String> {
+fn differences(a: &TaskMetric, b: &TaskMetric, same: bool) -> Vec<String> {
     let metric = a.metric;
     let paired = same.then(|| {
         let each: Vec<f64> = a.items.iter().zip(&b.items).map(|(a, b)| b - a).collect();

@@ -43,7 +43,7 @@ pub enum EvalError {
     },
     /// A task's data as a whole is not what the task needs.
     #[error("{}: {reason}", file.display())]
-    Data {
+    BenchmarkData {
         /// The file.
         file: PathBuf,
         /// What was expected and what was found.
@@ -62,17 +62,17 @@ pub enum EvalError {
     /// A file that cannot be written as asked.
     #[error(transparent)]
     Output(#[from] thimble_host::output::OutputError),
-    /// A journal of another evaluation, or a damaged one.
+    /// Partial results of another evaluation, or a damaged one.
     #[error("{}: {reason}", path.display())]
-    Journal {
-        /// The journal.
+    PartialResults {
+        /// The file of partial results.
         path: PathBuf,
         /// What is wrong and what to do.
         reason: String,
     },
     /// The GPU was given up: what the CPU would add are numbers of another arithmetic.
     #[error("the GPU was given up, see above{}; on the CPU (--backend cpu) the evaluation begins anew, with another -o",
-            if *begun {": what is in the journal was computed before, and the same command goes on from there"} else {""})]
+            if *begun {": the partial results were computed before, and the same command goes on from there"} else {""})]
     Gpu {
         /// It had answered items.
         begun: bool,

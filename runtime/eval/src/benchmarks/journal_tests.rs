@@ -1,7 +1,7 @@
 //! Journals that were interrupted, damaged, or are another evaluation's.
 
-use super::Journal;
-use crate::benchmarks::answerer::Outcome;
+use super::PartialResults;
+use crate::benchmarks::answerer::ItemOutcome;
 use crate::benchmarks::data::Selection;
 use crate::benchmarks::passes::Work;
 use crate::benchmarks::results::{Identity, ModelId, SettingsId};
@@ -20,8 +20,8 @@ fn identity() -> Identity {
     }
 }
 
-fn outcome(index: usize) -> Outcome {
-    Outcome {
+fn outcome(index: usize) -> ItemOutcome {
+    ItemOutcome {
         task: Task::Piqa,
         index,
         log_likelihoods: vec![-1.234567891, -0.1, -123456.000000001],
@@ -34,33 +34,33 @@ fn outcome(index: usize) -> Outcome {
     }
 }
 
-fn open(path: &Path) -> (Journal, super::Past) {
-    Journal::open(path, &identity()).unwrap()
+fn open(path: &Path) -> (PartialResults, super::Past) {
+    PartialResults::open(path, &identity()).unwrap()
 }
 
 #[test]
 fn what_was_written_is_read_and_a_torn_line_is_dropped() {
     let folder = tempfile::tempdir().unwrap();
-    let path = Journal::path_of(&folder.path().join("out.json"));
+    let path = PartialResults::path_of(&folder.path().join("out.json"));
     assert!(path.ends_with("out.json.partial"));
-    let (mut journal, past) = open(&path);
+    let (mut partial, past) = open(&path);
     assert_eq!((past.outcomes.len(), past.sittings), (0, 0));
-    journal.done(&outcome(0)).unwrap();
-    journal.predicted(9.5).unwrap();
-    journal.done(&outcome(1)).unwrap();
-    drop(journal);
+    partial.done(&outcome(0)).unwrap();
+    partial.predicted(9.5).unwrap();
+    partial.done(&outcome(1)).unwrap();
+    drop(partial);
     // Cut anywhere, whole lines stay, and what is written afterwards is read again.
     let whole = std::fs::read(&path).unwrap();
     for cut in 1..whole.len() {
         std::fs::write(&path, &whole[..cut]).unwrap();
         let lines = whole[..cut].iter().filter(|&&byte| byte == b'\n').count();
-        let (mut journal, past) = open(&path);
+        let (mut partial, past) = open(&path);
         let expected = [0, 0, 0, 1, 1, 2][lines];
         assert_eq!(past.outcomes, (0..expected).map(outcome).collect::<Vec<_>>());
         assert_eq!(past.predicted, (lines >= 4).then_some(9.5));
         assert_eq!(past.sittings, usize::from(lines >= 2));
-        journal.done(&outcome(7)).unwrap();
-        drop(journal);
+        partial.done(&outcome(7)).unwrap();
+        drop(partial);
         let (_, past) = open(&path);
         assert_eq!(past.outcomes.last(), Some(&outcome(7)));
         assert_eq!(past.outcomes.len(), expected + 1);
@@ -72,7 +72,7 @@ fn two_at_once_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("out.json.partial");
     let held = open(&path);
-    let error = Journal::open(&path, &identity()).map(|_| ()).unwrap_err().to_string();
+    let error = PartialResults::open(&path, &identity()).map(|_| ()).unwrap_err().to_string();
     assert!(error.contains("another process"), "{error}");
     drop(held);
     open(&path);
@@ -86,7 +86,7 @@ fn journals_of_something_else_are_refused() {
     let refused = |change: &dyn Fn(&mut Identity), expected: &str| {
         let mut other = identity();
         change(&mut other);
-        let error = Journal::open(&path, &other).map(|_| ()).unwrap_err().to_string();
+        let error = PartialResults::open(&path, &other).map(|_| ()).unwrap_err().to_string();
         assert!(error.contains("another evaluation") && error.contains(expected), "{error}");
     };
     refused(&|id| id.model.checksum = "11".into(), "its model has the checksum 00ff, this one 11");
@@ -101,16 +101,16 @@ fn journals_of_something_else_are_refused() {
     for (content, expected) in [
         ("a letter\n", "line 1 is damaged"),
         ("{\"sitting\": 1}\n", "line 1 is damaged"),
-        ("\"sitting\"\n", "no journal of `thimble eval`"),
+        ("\"sitting\"\n", "no partial results of `thimble eval`"),
     ] {
         std::fs::write(&path, content).unwrap();
-        let error = Journal::open(&path, &identity()).map(|_| ()).unwrap_err().to_string();
+        let error = PartialResults::open(&path, &identity()).map(|_| ()).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
     }
     std::fs::remove_file(&path).unwrap();
     drop(open(&path));
     let mut file = std::fs::OpenOptions::new().append(true).open(&path).unwrap();
     file.write_all(b"garbage\n\"sitting\"\n").unwrap();
-    let error = Journal::open(&path, &identity()).map(|_| ()).unwrap_err().to_string();
+    let error = PartialResults::open(&path, &identity()).map(|_| ()).unwrap_err().to_string();
     assert!(error.contains("line 3 is damaged"), "{error}");
 }

@@ -6,7 +6,7 @@ mod compare;
 mod data;
 mod error;
 mod item;
-mod journal;
+mod partial;
 mod passes;
 mod prediction;
 mod random;
@@ -17,15 +17,15 @@ mod table;
 mod task;
 mod watch;
 
-pub use answerer::Outcome;
+pub use answerer::ItemOutcome;
 pub use compare::compare;
-pub use data::{Data, DataFile, Hub, Selection, Source};
+pub use data::{BenchmarkData, DataFile, DataSource, HubDatasets, Selection};
 pub use error::{EvalError, Result};
 pub use item::{Choices, Gold, Item, Question};
 pub use passes::Work;
 pub use results::{
-    Average, Identity, Measured, MissingTask, ModelId, Results, SettingsId, TaskId, TaskResult, Times,
+    Average, Identity, MissingTask, ModelId, Results, SettingsId, TaskId, TaskMetric, TaskResult, Times,
 };
-pub use run::{Ended, Evaluated, Evaluation, Event, Stopped};
+pub use run::{Ended, EvalEvent, Evaluated, Evaluation, Stopped};
 pub use task::{Metric, Task};
 pub use watch::Watch;

@@ -1,6 +1,6 @@
 //! How long an evaluation takes, from items that were timed.
 
-use super::answerer::Outcome;
+use super::answerer::ItemOutcome;
 use super::passes::Work;
 use super::task::Task;
 use thimble_runtime::format::Config;
@@ -61,7 +61,7 @@ impl Prediction {
     }
 
     /// An item that is done; `expected` is what was expected of it, if it was.
-    pub(crate) fn done(&mut self, outcome: &Outcome, expected: Option<&Work>) {
+    pub(crate) fn done(&mut self, outcome: &ItemOutcome, expected: Option<&Work>) {
         let effort = outcome.work.effort(&self.config);
         let expected = expected.map(|work| work.effort(&self.config));
         let Some(share) = self.share(outcome.task) else { return };

@@ -1,8 +1,8 @@
 //! What an evaluation found, as it is written to a file.
 
 use super::answer::{flexible, matches, strict};
-use super::answerer::Outcome;
-use super::data::{Data, DataFile, Selection};
+use super::answerer::ItemOutcome;
+use super::data::{BenchmarkData, DataFile, Selection};
 use super::error::{EvalError, Result};
 use super::item::{Choices, Gold, Item, Question};
 use super::passes::Work;
@@ -112,7 +112,7 @@ impl std::fmt::Display for Selection {
 
 /// One metric of one task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Measured {
+pub struct TaskMetric {
     /// Which.
     pub metric: Metric,
     /// Its value: a share from 0 to 1, or a perplexity.
@@ -132,7 +132,7 @@ pub struct TaskResult {
     /// Items evaluated.
     pub n: usize,
     /// The published table's metric first.
-    pub metrics: Vec<Measured>,
+    pub metrics: Vec<TaskMetric>,
     /// What it took.
     pub work: Work,
     /// Seconds of all threads together.
@@ -217,7 +217,7 @@ fn share_of_true(sums: &[f64], truths: &[bool]) -> f64 {
 }
 
 /// What `metric` says of one item.
-pub(crate) fn value(metric: Metric, item: &Item, outcome: &Outcome) -> f64 {
+pub(crate) fn value(metric: Metric, item: &Item, outcome: &ItemOutcome) -> f64 {
     let sums = &outcome.log_likelihoods;
     let share = |right: bool| f64::from(u8::from(right));
     match &item.question {
@@ -250,23 +250,23 @@ pub(crate) fn mean(items: &[f64]) -> (f64, Option<f64>) {
     (mean, (items.len() > 1).then(|| (squares / (n - 1.0) / n).sqrt()))
 }
 
-impl Measured {
-    pub(crate) fn new(metric: Metric, items: Vec<f64>) -> Measured {
+impl TaskMetric {
+    pub(crate) fn new(metric: Metric, items: Vec<f64>) -> TaskMetric {
         let (mean, error) = mean(&items);
         let (value, stderr) = match metric {
             Metric::Perplexity => ((-mean).exp(), error.map(|error| error * (-mean).exp())),
             _ => (mean, error),
         };
-        Measured { metric, value, stderr, items }
+        TaskMetric { metric, value, stderr, items }
     }
 }
 
 impl TaskResult {
     /// From a task's items and their outcomes, in the same order.
-    pub(crate) fn new(data: &Data, outcomes: &[&Outcome]) -> TaskResult {
+    pub(crate) fn new(data: &BenchmarkData, outcomes: &[&ItemOutcome]) -> TaskResult {
         let measured = |&metric: &Metric| {
             let pairs = data.items.iter().zip(outcomes);
-            Measured::new(metric, pairs.map(|(item, outcome)| value(metric, item, outcome)).collect())
+            TaskMetric::new(metric, pairs.map(|(item, outcome)| value(metric, item, outcome)).collect())
         };
         let mut work = Work::default();
         outcomes.iter().for_each(|outcome| work += outcome.work);
@@ -284,7 +284,7 @@ impl Average {
     /// Of these tasks' results, if all ten are among them.
     pub(crate) fn new(tasks: &[TaskResult]) -> Option<Average> {
         let first = |task: &Task| tasks.iter().find(|result| result.task == *task)?.metrics.first();
-        let ten: Vec<&Measured> = Task::AVERAGED.iter().map(first).collect::<Option<_>>()?;
+        let ten: Vec<&TaskMetric> = Task::AVERAGED.iter().map(first).collect::<Option<_>>()?;
         let n = ten.len() as f64;
         let squares: Option<Vec<f64>> = ten.iter().map(|measured| Some(measured.stderr?.powi(2))).collect();
         Some(Average {

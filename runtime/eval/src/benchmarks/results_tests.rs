@@ -1,7 +1,7 @@
 //! Metrics against numbers computed by hand, or with Python's statistics.
 
-use super::{Average, Measured, TaskResult, best, mean, share_of_true, value};
-use crate::benchmarks::answerer::Outcome;
+use super::{Average, TaskMetric, TaskResult, best, mean, share_of_true, value};
+use crate::benchmarks::answerer::ItemOutcome;
 use crate::benchmarks::item::{Choices, Gold, Item, Question};
 use crate::benchmarks::passes::Work;
 use crate::benchmarks::task::{Metric, Task};
@@ -23,7 +23,7 @@ fn errors_are_those_of_the_sample() {
     let (value, error) = mean(&[1.0, 0.0, 0.0, 1.0, 1.0]);
     assert!(close(value, 0.6) && close(error.unwrap(), 0.244_948_974_278_317_8));
     assert_eq!(mean(&[1.0]), (1.0, None));
-    let perplexity = Measured::new(Metric::Perplexity, vec![-1.0, -3.0]);
+    let perplexity = TaskMetric::new(Metric::Perplexity, vec![-1.0, -3.0]);
     assert!(close(perplexity.value, 2f64.exp()) && close(perplexity.stderr.unwrap(), 2f64.exp()));
 }
 
@@ -34,8 +34,8 @@ fn the_share_of_true_choices_does_not_underflow() {
     assert!(close(share_of_true(&far, &[true, false]), 0.25));
 }
 
-fn outcome(log_likelihoods: Vec<f64>) -> Outcome {
-    Outcome {
+fn outcome(log_likelihoods: Vec<f64>) -> ItemOutcome {
+    ItemOutcome {
         task: Task::ArcEasy,
         index: 0,
         tokens: vec![1; log_likelihoods.len()],
@@ -88,7 +88,7 @@ fn the_average_is_that_of_the_published_table() {
         .map(|(task, value)| TaskResult {
             task,
             n: 2,
-            metrics: vec![Measured { metric: task.metrics()[0], value, stderr: Some(1.0), items: vec![] }],
+            metrics: vec![TaskMetric { metric: task.metrics()[0], value, stderr: Some(1.0), items: vec![] }],
             work: Work::default(),
             thread_seconds: 0.0,
         })

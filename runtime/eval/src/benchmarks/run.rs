@@ -1,10 +1,10 @@
 //! An evaluation from its data to its results, on several threads, each with a session of its own.
 
-use super::answerer::{Answerer, Asked, Outcome};
-use super::data::{Data, Selection, Source};
+use super::answerer::{Asked, ItemOutcome, ItemRunner};
+use super::data::{BenchmarkData, DataSource, Selection};
 use super::error::{EvalError, Result};
 use super::item::{Item, Question};
-use super::journal::{Journal, Past};
+use super::partial::{PartialResults, Past};
 use super::passes::Work;
 use super::prediction::{Prediction, sample};
 use super::results::{
@@ -17,10 +17,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 use thimble_host::output::Files;
-use thimble_host::{MappedModel, Plan, Settings, generator};
+use thimble_host::{InferencePlan, InferenceSettings, MappedModel, generator};
 use thimble_runtime::Token;
 use thimble_runtime::format::{ModelFile, checksum};
-use thimble_runtime::kernels::Alone;
+use thimble_runtime::kernels::SingleThread;
 
 /// What to evaluate and how.
 #[derive(Debug)]
@@ -30,14 +30,14 @@ pub struct Evaluation<'a> {
     /// What to call it.
     pub name: String,
     /// How it is computed. The context is the most that requests may have: the model's own by default.
-    pub settings: Settings,
+    pub settings: InferenceSettings,
     /// The tasks.
     pub tasks: Vec<Task>,
     /// Their data.
-    pub source: Source,
+    pub source: DataSource,
     /// The rows of each.
     pub selection: Selection,
-    /// The file that the results are for: a journal is kept beside it.
+    /// The file that the results are for: partial results are kept beside it.
     pub result: Option<PathBuf>,
     /// The file for a line of each item.
     pub samples: Option<PathBuf>,
@@ -45,7 +45,7 @@ pub struct Evaluation<'a> {
 
 /// News from an evaluation under way.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Event {
+pub enum EvalEvent {
     /// A task's data is being read.
     Reading(Task),
     /// Items are being tokenized.
@@ -81,7 +81,7 @@ pub enum Event {
 /// What became of an evaluation.
 #[derive(Debug)]
 pub enum Ended {
-    /// It is complete. The results are not written yet; the journal is there until [`Evaluated::finish`].
+    /// It is complete. The results are not written yet; the partial results are there until [`Evaluated::finish`].
     Complete(Box<Evaluated>),
     /// It was stopped.
     Stopped(Stopped),
@@ -94,18 +94,18 @@ pub struct Stopped {
     pub items: usize,
     /// Items in all.
     pub of: usize,
-    /// The journal that holds them, if one was asked for.
-    pub journal: Option<PathBuf>,
+    /// The partial results that hold them, if one was asked for.
+    pub partial: Option<PathBuf>,
 }
 
 impl std::fmt::Display for Stopped {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Stopped { items, of, journal } = self;
-        match journal {
-            Some(journal) => write!(
+        let Stopped { items, of, partial } = self;
+        match partial {
+            Some(partial) => write!(
                 f,
                 "stopped after {items} of {of} items, which are kept in {}: the same command goes on from there",
-                journal.display()
+                partial.display()
             ),
             None => {
                 write!(f, "stopped after {items} of {of} items: with -o OUT.json it could go on from there")
@@ -120,21 +120,21 @@ pub struct Evaluated {
     /// What it found.
     pub results: Results,
     /// The items.
-    pub data: Vec<Data>,
+    pub data: Vec<BenchmarkData>,
     /// For each task what the model made of its items, in the items' order.
-    pub outcomes: Vec<Vec<Outcome>>,
+    pub outcomes: Vec<Vec<ItemOutcome>>,
     outputs: Outputs,
 }
 
 impl Evaluated {
-    /// Writes results and samples where they were asked for, and takes the journal away once all is written.
+    /// Writes results and samples where they were asked for, and removes the partial results once all is written.
     pub fn finish(&self) -> Result<()> {
         let Outputs { result, samples } = &self.outputs;
         result.as_ref().map_or(Ok(()), |path| self.results.write(path))?;
         samples.as_ref().map_or(Ok(()), |path| self.write_samples(path))?;
         let Some(result) = result else { return Ok(()) };
-        let journal = Journal::path_of(result);
-        std::fs::remove_file(&journal).map_err(EvalError::io("remove", &journal))
+        let partial = PartialResults::path_of(result);
+        std::fs::remove_file(&partial).map_err(EvalError::io("remove", &partial))
     }
 }
 
@@ -159,9 +159,9 @@ impl Evaluation<'_> {
     /// The results do not depend on the number of threads, nor on where an evaluation was interrupted.
     ///
     /// # Errors
-    /// Where data, journal or model are not what they should be. Tasks without data are no error: the results name
+    /// Where data, partial results or model are not what they should be. Tasks without data are no error: the results name
     /// them.
-    pub fn run(&self, stop: &AtomicBool, events: &mut dyn FnMut(Event)) -> Result<Ended> {
+    pub fn run(&self, stop: &AtomicBool, events: &mut dyn FnMut(EvalEvent)) -> Result<Ended> {
         let begin = Instant::now();
         let file = self.model.file().map_err(thimble_host::GeneratorError::from)?;
         let outputs = self.outputs()?;
@@ -169,31 +169,33 @@ impl Evaluation<'_> {
         if data.is_empty() && !missing.is_empty() {
             return Err(EvalError::Missing { reason: no_data(&missing) });
         }
-        let mut one = Settings { threads: Some(1), logit_rows: Some(ROWS), ..self.settings };
+        let mut one = InferenceSettings { threads: Some(1), logit_rows: Some(ROWS), ..self.settings };
         let arithmetic = arithmetic(&file, &mut one)?;
         let most = self.settings.context.unwrap_or(file.config().context);
-        let threads = Plan::new(file.config(), &Settings { context: Some(1), ..self.settings })?.threads();
+        let threads =
+            InferencePlan::new(file.config(), &InferenceSettings { context: Some(1), ..self.settings })?
+                .threads();
         // Refuses a longer context than the model's.
-        let kernels = Plan::new(file.config(), &Settings { context: Some(most), ..one })?;
+        let kernels = InferencePlan::new(file.config(), &InferenceSettings { context: Some(most), ..one })?;
         let identity =
             Identity { arithmetic: Some(arithmetic), ..self.identity(&file, &data, &kernels, most) };
-        // Before the journal: what cannot be asked shall leave none behind.
+        // Before partial results are begun: what cannot be asked leaves none behind.
         let all = sorted(&data);
-        events(Event::Tokenizing { items: all.len() });
+        events(EvalEvent::Tokenizing { items: all.len() });
         let (mut todo, positions) = prepare(&file, &data, &all, threads, most)?;
-        let (mut journal, mut past) = match &outputs.result {
+        let (mut partial, mut past) = match &outputs.result {
             Some(result) => {
-                let (journal, past) = Journal::open(&Journal::path_of(result), &identity)?;
-                (Some(journal), past)
+                let (partial, past) = PartialResults::open(&PartialResults::path_of(result), &identity)?;
+                (Some(partial), past)
             }
             None => (None, Past::default()),
         };
         let mut outcomes = Outcomes::new(&data, std::mem::take(&mut past.outcomes));
-        if let (Some((task, index)), Some(journal)) = (outcomes.not_whole(&data), &journal) {
-            return Err(journal.wrong_item(task, index));
+        if let (Some((task, index)), Some(partial)) = (outcomes.not_whole(&data), &partial) {
+            return Err(partial.wrong_item(task, index));
         }
         if outcomes.count > 0 {
-            events(Event::Resumed { items: outcomes.count, seconds: past.seconds });
+            events(EvalEvent::Resumed { items: outcomes.count, seconds: past.seconds });
         }
         let mut prediction = Prediction::new(file.config(), data.iter().map(|data| data.task));
         outcomes.all().for_each(|outcome| prediction.done(outcome, None));
@@ -202,7 +204,7 @@ impl Evaluation<'_> {
         todo.iter().for_each(|todo| prediction.expect(data[todo.data].task, &todo.work));
         let (todo, mut timed) = timed_first(&data, todo, &outcomes);
         let context = positions.clamp(1, file.config().context);
-        let plan = Plan::new(file.config(), &Settings { context: Some(context), ..one })?;
+        let plan = InferencePlan::new(file.config(), &InferenceSettings { context: Some(context), ..one })?;
 
         let workers = Workers { data: &data, todo: &todo, file: &file, plan: &plan, context: most, stop };
         let mut predicted = past.predicted;
@@ -210,8 +212,8 @@ impl Evaluation<'_> {
         // Each would hold its own copy of the weights on a GPU.
         let threads = if plan.backend().has_gpu() { 1 } else { threads };
         workers.run(threads.min(todo.len()), &mut |place, outcome| {
-            if let Some(journal) = &mut journal {
-                journal.done(&outcome)?;
+            if let Some(partial) = &mut partial {
+                partial.done(&outcome)?;
             }
             prediction.done(&outcome, Some(&todo[place].work));
             outcomes.add(outcome);
@@ -221,31 +223,31 @@ impl Evaluation<'_> {
                 timed.done += 1;
                 if timed.done == timed.of {
                     let total = past.seconds + elapsed + left();
-                    events(Event::Predicted { total, left: left() });
+                    events(EvalEvent::Predicted { total, left: left() });
                     if predicted.is_none() {
                         predicted = Some(total);
-                        if let Some(journal) = &mut journal {
-                            journal.predicted(total)?;
+                        if let Some(partial) = &mut partial {
+                            partial.predicted(total)?;
                         }
                     }
                 }
             }
             let of = outcomes.of;
             let known = timed.done == timed.of;
-            events(Event::Done { items: outcomes.count, of, left: known.then(left) });
+            events(EvalEvent::Done { items: outcomes.count, of, left: known.then(left) });
             Ok(())
         })?;
-        if let Some(journal) = &mut journal {
-            journal.sync()?;
+        if let Some(partial) = &mut partial {
+            partial.sync()?;
         }
         if outcomes.count < outcomes.of {
-            let journal = outputs.result.as_deref().map(Journal::path_of);
-            return Ok(Ended::Stopped(Stopped { items: outcomes.count, of: outcomes.of, journal }));
+            let partial = outputs.result.as_deref().map(PartialResults::path_of);
+            return Ok(Ended::Stopped(Stopped { items: outcomes.count, of: outcomes.of, partial }));
         }
         let seconds =
             Times { predicted, actual: past.seconds + elapsed, sittings: past.sittings + 1, threads };
         let outcomes = outcomes.into_lists();
-        let result = |(data, outcomes): (&Data, &Vec<Outcome>)| {
+        let result = |(data, outcomes): (&BenchmarkData, &Vec<ItemOutcome>)| {
             TaskResult::new(data, &outcomes.iter().collect::<Vec<_>>())
         };
         let tasks: Vec<TaskResult> = data.iter().zip(&outcomes).map(result).collect();
@@ -266,14 +268,14 @@ impl Evaluation<'_> {
         let mut place =
             |what, path: &Option<PathBuf>| path.as_deref().map(|path| files.writes(what, path)).transpose();
         let result = place("-o", &self.result)?;
-        place("the journal of -o", &result.as_deref().map(Journal::path_of))?;
+        place("the partial results of -o", &result.as_deref().map(PartialResults::path_of))?;
         Ok(Outputs { samples: place("--samples", &self.samples)?, result })
     }
 
-    fn load(&self, events: &mut dyn FnMut(Event)) -> Result<(Vec<Data>, Vec<MissingTask>)> {
+    fn load(&self, events: &mut dyn FnMut(EvalEvent)) -> Result<(Vec<BenchmarkData>, Vec<MissingTask>)> {
         let (mut data, mut missing) = (Vec::new(), Vec::new());
         for &task in &self.tasks {
-            events(Event::Reading(task));
+            events(EvalEvent::Reading(task));
             match self.source.load(task, self.selection) {
                 Ok(loaded) => data.push(loaded),
                 Err(EvalError::Missing { reason }) => missing.push(MissingTask { task, reason }),
@@ -283,10 +285,16 @@ impl Evaluation<'_> {
         Ok((data, missing))
     }
 
-    fn identity(&self, file: &ModelFile<'_>, data: &[Data], plan: &Plan, context: usize) -> Identity {
+    fn identity(
+        &self,
+        file: &ModelFile<'_>,
+        data: &[BenchmarkData],
+        plan: &InferencePlan,
+        context: usize,
+    ) -> Identity {
         let bytes = file.bytes();
         let options = plan.memory().options();
-        let task = |data: &Data| TaskId {
+        let task = |data: &BenchmarkData| TaskId {
             task: data.task,
             items: data.items.len(),
             rows: data.rows,
@@ -310,13 +318,13 @@ impl Evaluation<'_> {
 
 /// What the model gives to its first tokens, bit by bit: results of other kernels shall not be mixed with these. A GPU that
 /// is given up at once is taken out of the settings.
-fn arithmetic(file: &ModelFile<'_>, one: &mut Settings) -> Result<String> {
+fn arithmetic(file: &ModelFile<'_>, one: &mut InferenceSettings) -> Result<String> {
     let config = file.config();
     let count = PROBE.min(config.vocab).min(config.context);
     let tokens: Vec<Token> = (0..count as u32).map(Token).collect();
-    let plan = Plan::new(config, &Settings { context: Some(count), ..*one })?;
+    let plan = InferencePlan::new(config, &InferenceSettings { context: Some(count), ..*one })?;
     let mut memory = plan.allocate()?;
-    let mut session = generator(file, &plan, &mut memory, &Alone)?;
+    let mut session = generator(file, &plan, &mut memory, &SingleThread)?;
     let mut sum = 0.0;
     session.score(&tokens, 1, &mut |scored| sum += scored.log_probability)?;
     one.backend = Some(session.sequence().kind());
@@ -331,14 +339,14 @@ const ROWS: usize = 16;
 
 /// What is done, by place of task and item.
 struct Outcomes {
-    lists: Vec<Vec<Option<Outcome>>>,
+    lists: Vec<Vec<Option<ItemOutcome>>>,
     places: HashMap<(Task, usize), (usize, usize)>,
     count: usize,
     of: usize,
 }
 
 impl Outcomes {
-    fn new(data: &[Data], past: Vec<Outcome>) -> Outcomes {
+    fn new(data: &[BenchmarkData], past: Vec<ItemOutcome>) -> Outcomes {
         let mut places = HashMap::new();
         for (place, data) in data.iter().enumerate() {
             for (item, Item { index, .. }) in data.items.iter().enumerate() {
@@ -352,13 +360,13 @@ impl Outcomes {
     }
 
     /// An item whose outcome is not one of its question.
-    fn not_whole(&self, data: &[Data]) -> Option<(Task, usize)> {
+    fn not_whole(&self, data: &[BenchmarkData]) -> Option<(Task, usize)> {
         let pairs = data.iter().zip(&self.lists).flat_map(|(data, list)| data.items.iter().zip(list));
         let mut done = pairs.filter_map(|(item, outcome)| Some((item, outcome.as_ref()?)));
         done.find(|(item, outcome)| !outcome.answers(item)).map(|(item, outcome)| (outcome.task, item.index))
     }
 
-    fn add(&mut self, outcome: Outcome) {
+    fn add(&mut self, outcome: ItemOutcome) {
         if let Some(&(data, item)) = self.places.get(&(outcome.task, outcome.index)) {
             let slot = &mut self.lists[data][item];
             self.count += usize::from(slot.is_none());
@@ -366,17 +374,17 @@ impl Outcomes {
         }
     }
 
-    fn all(&self) -> impl Iterator<Item = &Outcome> {
+    fn all(&self) -> impl Iterator<Item = &ItemOutcome> {
         self.lists.iter().flatten().flatten()
     }
 
-    fn into_lists(self) -> Vec<Vec<Outcome>> {
+    fn into_lists(self) -> Vec<Vec<ItemOutcome>> {
         self.lists.into_iter().map(|list| list.into_iter().flatten().collect()).collect()
     }
 }
 
 /// The items, task by task, those with the same beginning together.
-fn sorted(data: &[Data]) -> Vec<(usize, usize)> {
+fn sorted(data: &[BenchmarkData]) -> Vec<(usize, usize)> {
     let beginning = |item: &Item| match &item.question {
         Question::Choices(choices) => choices.contexts.first().cloned().unwrap_or_default(),
         Question::Text { prompt, .. } => prompt.clone(),
@@ -396,7 +404,7 @@ type Prepared = (Vec<Todo>, usize);
 /// Tokenizes everything once, to know what it takes and how long the longest is, and that all of it can be asked.
 fn prepare(
     file: &ModelFile<'_>,
-    data: &[Data],
+    data: &[BenchmarkData],
     sorted: &[(usize, usize)],
     threads: usize,
     context: usize,
@@ -455,7 +463,7 @@ struct Timed {
 }
 
 /// Moves a sample of each task to the front, spread evenly over it.
-fn timed_first(data: &[Data], todo: Vec<Todo>, outcomes: &Outcomes) -> (Vec<Todo>, Timed) {
+fn timed_first(data: &[BenchmarkData], todo: Vec<Todo>, outcomes: &Outcomes) -> (Vec<Todo>, Timed) {
     let mut first = vec![false; todo.len()];
     let mut start = 0;
     for part in todo.chunk_by(|a, b| a.data == b.data) {
@@ -476,17 +484,17 @@ fn timed_first(data: &[Data], todo: Vec<Todo>, outcomes: &Outcomes) -> (Vec<Todo
 
 /// What the threads share.
 struct Workers<'a> {
-    data: &'a [Data],
+    data: &'a [BenchmarkData],
     todo: &'a [Todo],
     file: &'a ModelFile<'a>,
-    plan: &'a Plan,
+    plan: &'a InferencePlan,
     context: usize,
     stop: &'a AtomicBool,
 }
 
 impl Workers<'_> {
     /// Gives each item's outcome with its place to `each`, on this thread.
-    fn run(&self, threads: usize, each: &mut dyn FnMut(usize, Outcome) -> Result<()>) -> Result<()> {
+    fn run(&self, threads: usize, each: &mut dyn FnMut(usize, ItemOutcome) -> Result<()>) -> Result<()> {
         let next = AtomicUsize::new(0);
         let ended = AtomicBool::new(false);
         // Bounded, so that no thread runs ahead of what is written down.
@@ -530,15 +538,15 @@ impl Workers<'_> {
         &self,
         next: &AtomicUsize,
         ended: &AtomicBool,
-        send: &mut dyn FnMut(usize, Outcome) -> bool,
+        send: &mut dyn FnMut(usize, ItemOutcome) -> bool,
     ) -> Result<()> {
         let mut memory = self.plan.allocate()?;
-        let session = generator(self.file, self.plan, &mut memory, &Alone)?;
+        let session = generator(self.file, self.plan, &mut memory, &SingleThread)?;
         if session.sequence().kind() != self.plan.backend() {
             // It was there for the first tokens, in a short context.
             return Err(EvalError::Gpu { begun: false });
         }
-        let mut answerer = Answerer { file: *self.file, session, context: self.context };
+        let mut answerer = ItemRunner { file: *self.file, session, context: self.context };
         loop {
             if ended.load(Ordering::Relaxed) || self.stop.load(Ordering::Relaxed) {
                 return Ok(());

@@ -1,7 +1,7 @@
 //! One line for each item: what was asked, what the model made of it, and what was right.
 
 use super::answer::{flexible, strict};
-use super::answerer::Outcome;
+use super::answerer::ItemOutcome;
 use super::error::Result;
 use super::item::{Gold, Item, Question};
 use super::results::{best, best_per_character, replace, value};
@@ -26,7 +26,7 @@ impl Evaluated {
     }
 }
 
-fn sample(task: Task, item: &Item, outcome: &Outcome) -> Value {
+fn sample(task: Task, item: &Item, outcome: &ItemOutcome) -> Value {
     let mut line = Map::new();
     let mut put = |key: &str, value: Value| line.insert(key.to_string(), value);
     put("task", json!(task));

@@ -1,6 +1,6 @@
 //! Tells a person at a terminal how an evaluation goes; where there is none, a line now and then.
 
-use super::run::Event;
+use super::run::EvalEvent;
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::time::{Duration, Instant};
 
@@ -29,20 +29,20 @@ impl Watch {
     }
 
     /// Takes notice.
-    pub fn see(&mut self, event: Event) {
+    pub fn see(&mut self, event: EvalEvent) {
         match event {
-            Event::Reading(_) => {}
-            Event::Tokenizing { items } => self.say(&format!("tokenizing {items} items")),
-            Event::Resumed { items, seconds } => {
+            EvalEvent::Reading(_) => {}
+            EvalEvent::Tokenizing { items } => self.say(&format!("tokenizing {items} items")),
+            EvalEvent::Resumed { items, seconds } => {
                 self.say(&format!("going on: {items} items are done, which took {}", time(seconds)));
             }
-            Event::Predicted { total, left } => {
+            EvalEvent::Predicted { total, left } => {
                 let (all, rest) = (time(total), time(left));
                 self.say(&format!(
                     "predicted: {total:.0} seconds ({all}) in all, {left:.0} ({rest}) from now"
                 ));
             }
-            Event::Done { items, of, left } => {
+            EvalEvent::Done { items, of, left } => {
                 let left = left.map_or_else(String::new, |left| format!("{} left", time(left)));
                 let bar = self.bar.get_or_insert_with(|| bar(of as u64));
                 bar.set_position(items as u64);

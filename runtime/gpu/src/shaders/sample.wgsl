@@ -7,7 +7,7 @@
 // by id); the draw walks that order, or that of ids where neither top-k nor top-p cuts. Sums are f32 here and f64 there: a
 // draw within their rounding of a boundary may differ.
 
-struct Settings {
+struct SamplerUniforms {
     vocab: u32,
     // Places in the ring.
     ring: u32,
@@ -35,7 +35,7 @@ struct State {
     head_rows: u32,
 }
 
-@group(0) @binding(0) var<uniform> settings: Settings;
+@group(0) @binding(0) var<uniform> settings: SamplerUniforms;
 @group(0) @binding(1) var<storage, read_write> state: State;
 // Bits of floats, so that no operation meets what is not a number.
 @group(0) @binding(2) var<storage, read_write> logits: array<u32>;
@@ -310,7 +310,7 @@ fn byte_of(at: vec2<u32>, level: u32) -> u32 {
 }
 
 // The next best candidates from place `first` on, sorted: at most MOST, and at least a quarter of it where there are as
-// many. Their border is searched for byte by byte.
+// many. The boundary is searched for byte by byte.
 fn next_sorted(lane: u32, first: vec2<u32>, largest: f32) -> Sorted {
     var prefix = vec2<u32>(0u);
     var taken = 0u;

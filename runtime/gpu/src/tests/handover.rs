@@ -4,7 +4,7 @@ use super::model::{config, mixed, model, options, tokens};
 use super::{Random, device};
 use crate::Gpu;
 use thimble_runtime::cpu::Cpu;
-use thimble_runtime::kernels::{Alone, CHUNK, Kernels, KvHead, KvHeadMut, KvKind};
+use thimble_runtime::kernels::{CHUNK, Kernels, KvHead, KvHeadMut, KvKind, SingleThread};
 use thimble_runtime::memory::{MemoryPlan, PlanOptions};
 use thimble_runtime::model::{Batch, Weights, forward};
 
@@ -55,7 +55,7 @@ fn the_cache_lies_as_the_cpus_and_comes_back_bit_by_bit() {
             let mut memory = vec![0; plan.bytes() + 64];
             let start = memory.as_ptr().align_offset(64);
             let memory = &mut memory[start..start + plan.bytes()];
-            let mut cpu = Cpu::new(weights, &plan, kernels, &Alone, memory).unwrap();
+            let mut cpu = Cpu::new(weights, &plan, kernels, &SingleThread, memory).unwrap();
             forward(&mut cpu, &Batch { tokens: &tokens, position: 0 });
             let mut worst = 0.0f32;
             let mut other = Gpu::new(&device, &weights, &options(kv, 100, 1)).unwrap();

@@ -10,7 +10,7 @@ mod sampling;
 
 use crate::kernels::{Entry, Kernels};
 use crate::steps::{Pass, Step};
-use crate::{Device, SHADERS, Tile};
+use crate::{Device, MatmulVariant, SHADERS};
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 use thimble_needs::{Need, skip};
 
@@ -31,7 +31,7 @@ pub(crate) fn device() -> Option<Device> {
 
 /// The same with plain products, for what is to be as near as f32 is.
 pub(crate) fn plain() -> Option<Device> {
-    device().map(|device| device.with_tile(Tile::Plain).unwrap())
+    device().map(|device| device.with_matmul_variant(MatmulVariant::Plain).unwrap())
 }
 
 /// SplitMix64 (Steele et al. 2014), enough for test data.

@@ -2,16 +2,16 @@
 
 use super::products::sample;
 use super::{Random, device, plain};
-use crate::{Device, Gpu, GpuError, GpuOptions, Tile};
+use crate::{Device, Gpu, GpuError, GpuOptions, MatmulVariant};
 use std::path::PathBuf;
 use thimble_needs::{Need, skip};
 use thimble_runtime::Token;
 use thimble_runtime::cpu::Cpu;
 use thimble_runtime::format::{
-    ALIGN, Config, DIRECTORY_RECORD, Encoding, HEADER_LEN, ModelFile, Role, SectionKind, SectionRecord,
-    TensorRecord, checksum, emit_header,
+    ALIGN, Config, DIRECTORY_RECORD, Encoding, HEADER_LEN, ModelFile, SectionKind, SectionRecord,
+    TensorRecord, TensorRole, checksum, emit_header,
 };
-use thimble_runtime::kernels::{Alone, Kernels, KvKind};
+use thimble_runtime::kernels::{Kernels, KvKind, SingleThread};
 use thimble_runtime::memory::{MemoryPlan, PlanOptions};
 use thimble_runtime::model::{Backend, Batch, Weights, forward};
 use thimble_runtime::sampler::{self, Sampling};
@@ -42,12 +42,12 @@ impl File {
 /// A model of random weights; `encoding` says how each matrix is stored, by layer and role.
 pub(super) fn model(
     config: &Config,
-    encoding: impl Fn(usize, Role) -> Encoding,
+    encoding: impl Fn(usize, TensorRole) -> Encoding,
     random: &mut Random,
 ) -> File {
     let (mut tensors, mut records) = (Vec::new(), Vec::new());
-    for index in 0..Role::count(config) {
-        let (role, layer) = Role::at(config, index);
+    for index in 0..TensorRole::count(config) {
+        let (role, layer) = TensorRole::at(config, index);
         let (rows, columns) = role.shape(config);
         let encoding = if role.is_norm() { Encoding::Vector } else { encoding(usize::from(layer), role) };
         let data = match encoding {
@@ -97,7 +97,7 @@ fn on_cpu(file: &ModelFile<'_>, tokens: &[Token], batch: usize, (kv, exact): (Kv
     let mut memory = vec![0; plan.bytes() + 64];
     let start = memory.as_ptr().align_offset(64);
     let memory = &mut memory[start..start + plan.bytes()];
-    let mut cpu = Cpu::new(weights, &plan, kernels, &Alone, memory).unwrap();
+    let mut cpu = Cpu::new(weights, &plan, kernels, &SingleThread, memory).unwrap();
     all_logits(&mut cpu, tokens, &[batch])
 }
 
@@ -158,7 +158,7 @@ pub(super) fn options(kv: KvKind, batch: usize, logit_rows: usize) -> GpuOptions
 }
 
 /// Equal encodings side by side in even layers, a different one for each matrix in odd ones.
-pub(super) fn mixed(layer: usize, role: Role) -> Encoding {
+pub(super) fn mixed(layer: usize, role: TensorRole) -> Encoding {
     let all: Vec<_> = super::products::matrices().collect();
     if layer.is_multiple_of(2) {
         all[layer % all.len()]
@@ -346,14 +346,14 @@ fn a_lost_device_is_told() {
     ));
 }
 
-/// Every way to compute products for many tokens beside the CPU's fast path, which loses more than all but f16.
+/// Every kernel variant for products for many tokens beside the CPU's fast path, which loses more than all but f16.
 fn compare_tiles(device: &Device, file: &ModelFile<'_>, tokens: &[Token]) {
     let weights = Weights::new(file).unwrap();
     let expected = exact(file, tokens, tokens.len());
     let fast = difference(&on_cpu(file, tokens, tokens.len(), (KvKind::F32, false)), &expected);
     println!("the CPU's fast path: logits off by {fast:e} of the largest");
-    for tile in device.tiles().to_vec() {
-        let device = device.clone().with_tile(tile).unwrap();
+    for tile in device.matmul_variants().to_vec() {
+        let device = device.clone().with_matmul_variant(tile).unwrap();
         let options = GpuOptions {
             context: tokens.len(),
             batch: tokens.len(),
@@ -365,7 +365,7 @@ fn compare_tiles(device: &Device, file: &ModelFile<'_>, tokens: &[Token]) {
         let off = difference(&all_logits(&mut gpu, tokens, &[tokens.len()]), &expected);
         println!("{tile:?} products: logits off by {off:e} of the largest");
         // The same rounding on both sides, in another order.
-        let bound = if tile == Tile::F16 { 100.0 } else { 2.0 };
+        let bound = if tile == MatmulVariant::F16 { 100.0 } else { 2.0 };
         assert!(off <= bound * fast);
     }
 }

@@ -1,7 +1,7 @@
 //! Matrix products and rows for every encoding: the oracle is the CPU's decoding of each row, multiplied in f64.
 
 use super::{Bench, Random, device, plain};
-use crate::Tile;
+use crate::MatmulVariant;
 use crate::kernels::Entry;
 use crate::steps::{FEW, Finish, Product, Route, pairs};
 use crate::weights::pieces;
@@ -22,7 +22,7 @@ pub(super) fn sample(encoding: Encoding, rows: usize, columns: usize, random: &m
     let mut data = Vec::new();
     for panel in 0..rows.div_ceil(PANEL) {
         if encoding.panel_header() > 0 {
-            let size = if encoding.narrow() { 1e-4 } else { 0.01 };
+            let size = if encoding.has_two_level_scales() { 1e-4 } else { 0.01 };
             data.extend((0..PANEL).flat_map(|_| (random.float() * size).to_le_bytes()));
         }
         for _ in 0..columns.div_ceil(encoding.block_columns()) {
@@ -116,15 +116,15 @@ fn product_error(
     worst
 }
 
-/// Largest relative error that each way to compute products for many tokens may have; for few there is one way.
-fn bound(tile: Tile, tokens: usize) -> f64 {
+/// Largest relative error that each kernel variant for products of many tokens may have; for few there is one.
+fn bound(tile: MatmulVariant, tokens: usize) -> f64 {
     match tile {
         _ if tokens <= FEW => 3e-6,
-        Tile::Plain => 3e-6,
+        MatmulVariant::Plain => 3e-6,
         // Steps of the input are 2^-15 of the largest of a group.
-        Tile::Dot4 => 3e-5,
-        Tile::F16 => 2e-3,
-        Tile::Cooperative => 3e-6,
+        MatmulVariant::Dot4 => 3e-5,
+        MatmulVariant::F16 => 2e-3,
+        MatmulVariant::Cooperative => 3e-6,
     }
 }
 
@@ -132,8 +132,8 @@ fn bound(tile: Tile, tokens: usize) -> f64 {
 fn products_match_f64_on_decoded_weights() {
     let Some(device) = device() else { return };
     let mut random = Random(1);
-    for tile in device.tiles().to_vec() {
-        let mut bench = Bench::with(device.clone().with_tile(tile).unwrap());
+    for tile in device.matmul_variants().to_vec() {
+        let mut bench = Bench::with(device.clone().with_matmul_variant(tile).unwrap());
         for encoding in matrices() {
             let mut worst = [0.0f64; 2];
             for (rows, columns) in [(1, 1), (15, 31), (17, 33), (48, 96), (33, 100), (130, 576), (64, 1536)] {
@@ -141,7 +141,7 @@ fn products_match_f64_on_decoded_weights() {
                 let data_aligned = aligned(&data);
                 let bytes = &bytemuck::cast_slice(&data_aligned)[..data.len()];
                 let matrix = Matrix { encoding, rows, columns, data: bytes };
-                let few = if tile == device.tiles()[0] { &[1, 3, 8][..] } else { &[] };
+                let few = if tile == device.matmul_variants()[0] { &[1, 3, 8][..] } else { &[] };
                 for tokens in few.iter().chain(&[9, 65]) {
                     let error = product_error(&mut bench, &[matrix], *tokens, u64::MAX, &mut random);
                     let bound = bound(tile, *tokens);
@@ -228,12 +228,12 @@ fn embedding_rows_are_the_cpus() {
 #[test]
 fn normed_pairs_match_f64() {
     let Some(device) = device() else { return };
-    for tile in device.tiles().to_vec() {
-        normed_pairs(&mut Bench::with(device.clone().with_tile(tile).unwrap()), tile);
+    for tile in device.matmul_variants().to_vec() {
+        normed_pairs(&mut Bench::with(device.clone().with_matmul_variant(tile).unwrap()), tile);
     }
 }
 
-fn normed_pairs(bench: &mut Bench, tile: Tile) {
+fn normed_pairs(bench: &mut Bench, tile: MatmulVariant) {
     let mut random = Random(4);
     let mut worst = 0.0f64;
     for (i, encoding) in matrices().enumerate() {

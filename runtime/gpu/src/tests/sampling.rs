@@ -3,7 +3,7 @@
 use super::model::{config, mixed, model, options, tokens};
 use super::{Bench, Random, device};
 use crate::kernels::Entry;
-use crate::sampling::{Settings, seen};
+use crate::sampling::{SamplerUniforms, seen};
 use crate::steps::Step;
 use crate::{Gpu, GpuError};
 use thimble_runtime::Token;
@@ -39,7 +39,7 @@ fn draw(
     rows: &[Vec<f32>],
 ) -> (Vec<u32>, [u64; 2]) {
     let vocab = rows[0].len();
-    let settings = Settings::new(sampling, vocab, rows.len()).unwrap();
+    let settings = SamplerUniforms::new(sampling, vocab, rows.len()).unwrap();
     let start = history.len().saturating_sub(settings.window as usize);
     let mut words = seen(&history[start..], vocab);
     words.splice(vocab..vocab, vec![0; start]);
@@ -85,7 +85,7 @@ fn cpus(sampling: &Sampling, history: &[Token], rows: &[Vec<f32>]) -> Vec<u32> {
 fn tokens_are_those_of_the_cpus_sampler() {
     let Some(mut bench) = Bench::new() else { return };
     let mut random = Random(31);
-    let ways = [
+    let variants = [
         GREEDY,
         WARM,
         Sampling { temperature: 0.7, min_p: Some(0.05), ..WARM },
@@ -104,8 +104,8 @@ fn tokens_are_those_of_the_cpus_sampler() {
     for (vocab, spread, count) in
         [(1, 1.0, 2), (3, 2.0, 8), (300, 4.0, 20), (5_000, 0.5, 4), (49_152, 8.0, 4)]
     {
-        for (i, way) in ways.iter().enumerate() {
-            let sampling = Sampling { seed: random.next(), ..*way };
+        for (i, variant) in variants.iter().enumerate() {
+            let sampling = Sampling { seed: random.next(), ..*variant };
             let mut rows = Vec::new();
             for row in 0..count {
                 let mut logits: Vec<f32> =
@@ -120,7 +120,7 @@ fn tokens_are_those_of_the_cpus_sampler() {
             let expected = cpus(&sampling, &[Token(0)], &rows);
             let off = found.iter().zip(&expected).filter(|(a, b)| a != b).count();
             if off > 0 {
-                println!("way {i}, {vocab} tokens: {found:?} for {expected:?}");
+                println!("variant {i}, {vocab} tokens: {found:?} for {expected:?}");
             }
             assert!(i > 0 || off == 0, "greedy has no rounding");
             (draws, different) = (draws + count, different + off);
@@ -146,7 +146,7 @@ fn tokens_are_those_of_the_cpus_sampler() {
 fn penalties_are_the_cpus() {
     let Some(mut bench) = Bench::new() else { return };
     let mut random = Random(33);
-    let ways = [
+    let variants = [
         Sampling { temperature: 0.0, ..PENALTIES },
         PENALTIES,
         Sampling { penalty_window: None, ..PENALTIES },
@@ -158,8 +158,8 @@ fn penalties_are_the_cpus() {
     let (mut draws, mut different) = (0, 0);
     // A small vocabulary, in which tokens come back, and one smaller than the window.
     for (vocab, length) in [(5, 1), (40, 3), (40, 7), (40, 30), (1_000, 200)] {
-        for (i, way) in ways.iter().enumerate() {
-            let sampling = Sampling { seed: random.next(), ..*way };
+        for (i, variant) in variants.iter().enumerate() {
+            let sampling = Sampling { seed: random.next(), ..*variant };
             let history: Vec<Token> = (0..length).map(|_| Token(random.next() as u32 % vocab)).collect();
             let mut rows: Vec<Vec<f32>> = Vec::new();
             for _ in 0..24 {
@@ -170,7 +170,7 @@ fn penalties_are_the_cpus() {
             let found = draw(&mut bench, &sampling, &history, &rows).0;
             let expected = cpus(&sampling, &history, &rows);
             let off = found.iter().zip(&expected).filter(|(a, b)| a != b).count();
-            println!("way {i}, {vocab} tokens behind {length}: {off} differ");
+            println!("variant {i}, {vocab} tokens behind {length}: {off} differ");
             (draws, different) = (draws + 24, different + off);
         }
     }
@@ -191,7 +191,7 @@ fn odd_logits_give_the_cpus_token() {
         vec![-0.0, 0.0, -1.0, 0.0, -0.0, -INF],
         vec![-3.0, -2.0, -2.0, -5.0, -2.0, -9.0],
     ];
-    let ways = [
+    let variants = [
         GREEDY,
         WARM,
         Sampling { top_k: Some(2), ..WARM },
@@ -200,9 +200,9 @@ fn odd_logits_give_the_cpus_token() {
         Sampling { temperature: f32::MIN_POSITIVE, ..WARM },
         Sampling { top_k: Some(4), top_p: Some(0.5), min_p: Some(0.2), ..WARM },
     ];
-    for way in ways {
+    for variant in variants {
         for seed in 0..4 {
-            let sampling = Sampling { seed, ..way };
+            let sampling = Sampling { seed, ..variant };
             let found = draw(&mut bench, &sampling, &[Token(0)], &rows).0;
             assert_eq!(found, cpus(&sampling, &[Token(0)], &rows), "{sampling:?}");
         }

@@ -14,7 +14,7 @@ use thimble_runtime::tokenizer::{Specials, Tokenizer};
 
 /// How messages become the tokens that the model goes on from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Format {
+pub enum PromptFormat {
     /// The model's chat template.
     #[default]
     Chat,
@@ -31,7 +31,7 @@ pub struct LoadedModel<'a, 'b> {
     /// What chooses tokens.
     pub sampler: Sampler<'b>,
     /// How messages become tokens.
-    pub format: Format,
+    pub format: PromptFormat,
     /// Where keys and values are kept for a later session, if they are.
     pub kept: Option<KvFile>,
 }
@@ -42,7 +42,7 @@ impl ChatModel for LoadedModel<'_, '_> {
     }
 
     fn encode(&self, messages: &[(Role, &str)]) -> Result<Vec<Token>, ChatError> {
-        if self.format == Format::Text {
+        if self.format == PromptFormat::Text {
             let text = messages.last().map_or("", |&(_, text)| text);
             let tokens = encode(&self.file.tokenizer(), text, Specials::Parse)?;
             return Ok(if tokens.is_empty() {
@@ -88,7 +88,7 @@ impl ChatModel for LoadedModel<'_, '_> {
     fn keep(&mut self) {
         if let Some(kept) = &mut self.kept {
             // Without the file a later session computes what would be in it.
-            let _ = kept.keep(&self.file, &mut self.generator);
+            let _ = kept.save(&self.file, &mut self.generator);
         }
     }
 

@@ -5,8 +5,8 @@ mod loaded;
 mod session;
 
 pub use conversation::{Conversation, Role, Saved, Turn};
-pub use loaded::{Format, LoadedModel, encode_chat};
-pub use session::{Answer, ChatModel, ChatSession, End, Event};
+pub use loaded::{LoadedModel, PromptFormat, encode_chat};
+pub use session::{Answer, ChatEvent, ChatModel, ChatSession, End};
 
 use crate::output::OutputError;
 use crate::template::TemplateError;

@@ -39,7 +39,7 @@ pub(super) const CHUNK: usize = 192;
 
 /// Something to show while an answer is made.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Event<'a> {
+pub enum ChatEvent<'a> {
     /// More text of the answer.
     Text(&'a str),
     /// The oldest turns were forgotten, because the context is full.
@@ -133,7 +133,7 @@ impl<S: ChatModel> ChatSession<S> {
         &mut self,
         user: &str,
         interrupted: &AtomicBool,
-        show: &mut dyn FnMut(Event<'_>) -> Result<(), E>,
+        show: &mut dyn FnMut(ChatEvent<'_>) -> Result<(), E>,
     ) -> Result<Answer, E> {
         self.go_on(user, &mut Vec::new(), interrupted, show)
     }
@@ -145,14 +145,14 @@ impl<S: ChatModel> ChatSession<S> {
         user: &str,
         said: &mut Vec<Token>,
         interrupted: &AtomicBool,
-        show: &mut dyn FnMut(Event<'_>) -> Result<(), E>,
+        show: &mut dyn FnMut(ChatEvent<'_>) -> Result<(), E>,
     ) -> Result<Answer, E> {
         let mut first = 0;
         let Some(mut prompt) = self.fit(&mut first, user, said, interrupted)? else {
             return Ok(Answer::interrupted());
         };
         if first > 0 {
-            show(Event::Forgot { turns: first })?;
+            show(ChatEvent::Forgot { turns: first })?;
         }
         let start = Instant::now();
         let all: Vec<Token> = prompt.iter().chain(&*said).copied().collect();
@@ -187,7 +187,7 @@ impl<S: ChatModel> ChatSession<S> {
             let shown = text.len();
             let progress = stream.push(self.model.bytes(token), &mut |piece: &str| text.push_str(piece));
             if text.len() > shown {
-                show(Event::Text(&text[shown..]))?;
+                show(ChatEvent::Text(&text[shown..]))?;
             }
             if progress == Progress::Stopped {
                 break End::Stop;
@@ -200,7 +200,7 @@ impl<S: ChatModel> ChatSession<S> {
             if !self.make_room(&mut first, &mut prompt, user, said, interrupted)? {
                 break if interrupted.load(Ordering::Relaxed) { End::Interrupted } else { End::Context };
             }
-            show(Event::Forgot { turns: first - before })?;
+            show(ChatEvent::Forgot { turns: first - before })?;
             let all: Vec<Token> = prompt.iter().chain(&*said).copied().collect();
             let kept = self.model.reuse(&all);
             if self.prefill(&all[kept..], interrupted, show)? < all.len() - kept {
@@ -210,7 +210,7 @@ impl<S: ChatModel> ChatSession<S> {
         let shown = text.len();
         stream.finish(&mut |piece: &str| text.push_str(piece));
         if text.len() > shown {
-            show(Event::Text(&text[shown..]))?;
+            show(ChatEvent::Text(&text[shown..]))?;
         }
         answer.decoded = said.len();
         answer.decode_time = start.elapsed();
@@ -304,7 +304,7 @@ impl<S: ChatModel> ChatSession<S> {
         &mut self,
         tokens: &[Token],
         interrupted: &AtomicBool,
-        show: &mut dyn FnMut(Event<'_>) -> Result<(), E>,
+        show: &mut dyn FnMut(ChatEvent<'_>) -> Result<(), E>,
     ) -> Result<usize, E> {
         let mut done = 0;
         for piece in tokens.chunks(self.model.batch()) {
@@ -312,7 +312,7 @@ impl<S: ChatModel> ChatSession<S> {
                 break;
             }
             if tokens.len() > LONG {
-                show(Event::Reading { done, of: tokens.len() })?;
+                show(ChatEvent::Reading { done, of: tokens.len() })?;
             }
             self.model.prefill(piece)?;
             done += piece.len();

@@ -1,6 +1,6 @@
 //! Chat sessions with a scripted model: one token is one byte, a message is `ROLE text;`.
 
-use super::{ChatError, ChatModel, ChatSession, Conversation, End, Event, Role, Token, Turn};
+use super::{ChatError, ChatEvent, ChatModel, ChatSession, Conversation, End, Role, Token, Turn};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -87,9 +87,9 @@ fn ask(session: &mut ChatSession<Parrot>, user: &str) -> Result<(End, String, us
     let (mut text, mut forgot) = (String::new(), 0);
     let answer = session.answer::<ChatError>(user, &AtomicBool::new(false), &mut |event| {
         match event {
-            Event::Text(piece) => text.push_str(piece),
-            Event::Forgot { turns } => forgot += turns,
-            Event::Reading { .. } => {}
+            ChatEvent::Text(piece) => text.push_str(piece),
+            ChatEvent::Forgot { turns } => forgot += turns,
+            ChatEvent::Reading { .. } => {}
         }
         Ok(())
     })?;
@@ -171,7 +171,7 @@ fn an_interrupted_answer_is_kept_as_far_as_it_came() {
     let mut talk = session(200, "hello$");
     let stop = AtomicBool::new(false);
     let answer = talk.answer::<ChatError>("x", &stop, &mut |event| {
-        if event == Event::Text("l") {
+        if event == ChatEvent::Text("l") {
             stop.store(true, Ordering::Relaxed);
         }
         Ok(())
@@ -207,12 +207,12 @@ fn a_message_taken_back_costs_no_turns() {
     let (stop, mut reading, mut forgot) = (AtomicBool::new(false), vec![], 0);
     let answer = talk.answer::<ChatError>(&"y".repeat(600), &stop, &mut |event| {
         match event {
-            Event::Reading { done, of } => {
+            ChatEvent::Reading { done, of } => {
                 reading.push((done, of));
                 stop.store(done > 0, Ordering::Relaxed);
             }
-            Event::Forgot { turns } => forgot += turns,
-            Event::Text(text) => panic!("{text}"),
+            ChatEvent::Forgot { turns } => forgot += turns,
+            ChatEvent::Text(text) => panic!("{text}"),
         }
         Ok(())
     });

@@ -102,8 +102,8 @@ fn attention_matches_f64() {
                     let start = memory.as_flattened().as_ptr().align_offset(64);
                     let memory = &mut memory.as_flattened_mut()[start..start + plan.bytes()];
                     let mut cache = KvCache::carve(&plan, &mut Arena::new(memory, &plan).unwrap()).unwrap();
-                    let pool = Alone;
-                    let crew = Crew { kernels, team: &pool };
+                    let pool = SingleThread;
+                    let parallel = ParallelKernels { kernels, pool: &pool };
                     let kv_row = kv_heads * dim;
                     let half = dim / 2;
                     for layer in [1, 0] {
@@ -129,7 +129,7 @@ fn attention_matches_f64() {
                                 tiled_groups(to - from, heads * dim, kernels.tile).unwrap()
                             ];
                             if to > from {
-                                crew.attend(
+                                parallel.attend(
                                     &place,
                                     rows,
                                     &mut cache,
@@ -193,8 +193,8 @@ fn a_tokens_attention_is_the_same_alone_and_among_others() {
                     let (row, kv_row) = (heads * dim, kv_heads * dim);
                     let rows = [&queries[from * row..], &keys[from * kv_row..], &values[from * kv_row..]];
                     let mut out = vec![f32::NAN; (to - from) * row];
-                    let crew = Crew { kernels, team: &Alone };
-                    crew.attend(&place, rows, &mut cache, &mut scratch, &mut out, None);
+                    let parallel = ParallelKernels { kernels, pool: &SingleThread };
+                    parallel.attend(&place, rows, &mut cache, &mut scratch, &mut out, None);
                     all.extend(out.iter().map(|x| x.to_bits()));
                 }
                 all.split_off(before * heads * dim)

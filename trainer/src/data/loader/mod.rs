@@ -5,7 +5,7 @@
 //! beginning with the last target of the one before, so every token but each lane's very first is a target once per epoch,
 //! whatever the contexts. A window's set is
 //! drawn by a hash of seed, stage and the window's number. So the data's order depends on the recipe and the step alone,
-//! and a [`Position`] of a few numbers is the whole state.
+//! and a [`LoaderPosition`] of a few numbers is the whole state.
 
 mod order;
 mod position;
@@ -14,13 +14,13 @@ mod stream;
 mod tests;
 mod validation;
 
-pub use position::{LanePosition, Position, SetPosition};
-pub use validation::Validation;
+pub use position::{LanePosition, LoaderPosition, SetPosition};
+pub use validation::ValidationSet;
 
 use super::Batch;
 use super::token_set::TokenSet;
 use crate::error::{Error, Result};
-use crate::recipe::{Recipe, Stage};
+use crate::recipe::{Stage, TrainingRecipe};
 use std::collections::BTreeMap;
 use std::path::Path;
 use stream::{Span, Stream};
@@ -47,7 +47,7 @@ impl Loader {
     ///
     /// Errors: a set that is missing, damaged or empty, tokenizers that differ, a vocabulary beyond the model's, a stage
     /// shorter than one step or than its warm-up.
-    pub fn open(recipe: &Recipe) -> Result<Loader> {
+    pub fn open(recipe: &TrainingRecipe) -> Result<Loader> {
         let mut streams: Vec<Stream> = Vec::new();
         for (name, path) in &recipe.data.sets {
             if !recipe.stages.iter().any(|stage| stage.share(name) > 0.0) {
@@ -123,13 +123,13 @@ impl Loader {
     /// Opens the held-out set; none where the recipe has none.
     ///
     /// Errors as [`Loader::open`], and where the set is too short for one window of a stage.
-    pub fn validation(&self) -> Result<Option<Validation>> {
+    pub fn validation(&self) -> Result<Option<ValidationSet>> {
         let Some((name, path)) = &self.validation else { return Ok(None) };
         let set = open_set(name, path, self.vocab)?;
         if let Some(first) = self.streams.first() {
             same_tokenizer((&first.name, &first.set), (name, &set))?;
         }
-        let validation = Validation::new(name, set, self.vocab);
+        let validation = ValidationSet::new(name, set, self.vocab);
         for stage in &self.stages {
             validation.windows(stage.context, None)?;
         }
@@ -176,16 +176,16 @@ impl Loader {
     }
 
     /// The state behind the last batch.
-    pub fn position(&self) -> Position {
+    pub fn position(&self) -> LoaderPosition {
         let sets = self.streams.iter().map(|stream| (stream.name.clone(), stream.position.clone())).collect();
-        Position { stage: self.stage, samples: self.samples, sets }
+        LoaderPosition { stage: self.stage, samples: self.samples, sets }
     }
 
     /// Goes to a position, after which the same batches follow as did after [`Loader::position`] gave it, bit for bit.
     ///
     /// A set that the position does not know begins at its beginning. Errors where the position is of other sets or
     /// stages; the loader then stays where it was.
-    pub fn seek(&mut self, position: &Position) -> Result<()> {
+    pub fn seek(&mut self, position: &LoaderPosition) -> Result<()> {
         let wrong =
             |what: String| Err(Error::Invalid(format!("the saved data position does not fit: {what}")));
         if position.stage >= self.stages.len() {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 /// Everything that decides which batches follow, besides the recipe and the sets.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Position {
+pub struct LoaderPosition {
     /// The stage that the last batch was for.
     pub stage: usize,
     /// Windows drawn in that stage.

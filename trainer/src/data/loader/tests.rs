@@ -42,13 +42,13 @@ impl Sets {
         writer.finish(Vec::new(), None).unwrap();
     }
 
-    fn recipe(&self, sets: &[&str], stages: &str) -> Recipe {
+    fn recipe(&self, sets: &[&str], stages: &str) -> TrainingRecipe {
         let sets: String = sets.iter().map(|set| format!("{set} = {:?}\n", self.path(set))).collect();
         let text = format!(
             "name = \"test\"\nseed = 5\n[model]\nhidden = 8\nlayers = 1\nheads = 1\nkv_heads = 1\nffn = 8\n\
              vocab = 40000\ncontext = 64\n[data.sets]\n{sets}{stages}"
         );
-        Recipe::parse(&text, "test", &[]).unwrap()
+        TrainingRecipe::parse(&text, "test", &[]).unwrap()
     }
 }
 
@@ -89,7 +89,7 @@ fn spell(batches: &[Batch]) -> Vec<u32> {
     stream
 }
 
-fn one_set() -> (Sets, Recipe) {
+fn one_set() -> (Sets, TrainingRecipe) {
     let sets = Sets::new();
     sets.write("train", "a", 40_000, &different(40, 1));
     let recipe = sets.recipe(&["train"], &stage("one", "epochs = 3", 10, "train = 1"));
@@ -165,7 +165,8 @@ fn a_large_set_is_read_in_lanes_that_miss_nothing() {
 #[test]
 fn another_seed_is_another_order_and_the_same_seed_the_same() {
     let (_sets, recipe) = one_set();
-    let first = |seed: u64| draw(&mut Loader::open(&Recipe { seed, ..recipe.clone() }).unwrap(), 0, 4, 20);
+    let first =
+        |seed: u64| draw(&mut Loader::open(&TrainingRecipe { seed, ..recipe.clone() }).unwrap(), 0, 4, 20);
     assert_eq!(first(1), first(1));
     assert_ne!(first(1), first(2));
 }
@@ -219,12 +220,12 @@ fn validation_windows_are_the_files_order_without_shuffling() {
     assert!(validation.fill(2, 2, 4, &mut batch).is_err());
     assert!(validation.windows(13, None).is_err());
     // A window longer than the held-out set is refused when it is opened.
-    let long = Recipe { stages: vec![Stage { context: 16, ..recipe.stages[0].clone() }], ..recipe };
+    let long = TrainingRecipe { stages: vec![Stage { context: 16, ..recipe.stages[0].clone() }], ..recipe };
     let error = Loader::open(&long).unwrap().validation().err().unwrap().to_string();
     assert!(error.contains("13 tokens, too few for one window of 16"), "{error}");
 }
 
-fn two_sets() -> (Sets, Recipe) {
+fn two_sets() -> (Sets, TrainingRecipe) {
     let sets = Sets::new();
     sets.write("a", "t", 40_000, &different(60, 1));
     sets.write("b", "t", 40_000, &different(25, 20_000));
@@ -251,7 +252,7 @@ fn seek_goes_on_as_if_nothing_had_happened() {
     assert!(end.sets.values().all(|set| set.lanes[0].epoch > 0), "the test crosses epochs: {end:?}");
     // From each position, by a fresh loader and by the old one going back.
     for (step, (json, realised)) in saved.iter().enumerate() {
-        let position: Position = serde_json::from_str(json).unwrap();
+        let position: LoaderPosition = serde_json::from_str(json).unwrap();
         let mut fresh = Loader::open(&recipe).unwrap();
         for loader in [&mut fresh, &mut loader] {
             loader.seek(&position).unwrap();
@@ -360,7 +361,7 @@ fn a_position_of_other_data_is_refused() {
     draw(&mut loader, 0, 4, 8);
     let good = loader.position();
     let before = draw(&mut loader, 0, 1, 8);
-    let changes: [fn(&mut Position); 5] = [
+    let changes: [fn(&mut LoaderPosition); 5] = [
         |p| p.stage = 9,
         |p| p.sets.get_mut("a").unwrap().set_tokens += 1,
         |p| p.sets.get_mut("a").unwrap().lanes[0].offset = 1 << 40,

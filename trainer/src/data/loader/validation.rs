@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 
 /// A held-out set, cut into windows in file order from its beginning. Windows share one token (the last target of one is
 /// the first input of the next), so no token is a target twice; what is left over at the end is not used.
-pub struct Validation {
+pub struct ValidationSet {
     pub(super) name: String,
     pub(super) set: TokenSet,
     pub(super) vocab: usize,
@@ -14,14 +14,14 @@ pub struct Validation {
     pub(super) starts: Vec<u64>,
 }
 
-impl Validation {
-    pub(super) fn new(name: &str, set: TokenSet, vocab: usize) -> Validation {
+impl ValidationSet {
+    pub(super) fn new(name: &str, set: TokenSet, vocab: usize) -> ValidationSet {
         let starts = (0..set.documents()).scan(0, |sum, document| {
             let start = *sum;
             *sum += set.document_len(document) as u64;
             Some(start)
         });
-        Validation { name: name.to_owned(), vocab, starts: starts.collect(), set }
+        ValidationSet { name: name.to_owned(), vocab, starts: starts.collect(), set }
     }
 
     /// Windows of `context` inputs in the set, at most `limit`.
@@ -40,7 +40,7 @@ impl Validation {
         Ok(whole.min(limit.unwrap_or(usize::MAX)))
     }
 
-    /// Fills `batch` with windows `first..first + sequences`, which must be below [`Validation::windows`].
+    /// Fills `batch` with windows `first..first + sequences`, which must be below [`ValidationSet::windows`].
     ///
     /// Errors where a shard cannot be read, an id is beyond the model's vocabulary, or there are not that many windows.
     pub fn fill(&self, first: usize, sequences: usize, context: usize, batch: &mut Batch) -> Result<()> {

@@ -1,6 +1,6 @@
 //! What is in a folder, and what of a file's kind cannot be read.
 
-use super::{ENDINGS, ReadOptions, Source};
+use super::{ENDINGS, ReadOptions, TextSource};
 use crate::error::{Error, Result};
 use std::collections::HashSet;
 use std::fs::FileType;
@@ -14,14 +14,14 @@ pub(super) struct Walk<'a> {
     options: &'a ReadOptions,
     /// Folders and files that were there already, by their real paths.
     seen: HashSet<PathBuf>,
-    sources: Vec<Source>,
+    sources: Vec<TextSource>,
     /// Files that were passed over although text may be in them, and why.
     passed_over: Vec<(String, &'static str)>,
 }
 
 impl<'a> Walk<'a> {
     /// All text files below `folder`, sorted by path; says on stderr what was passed over.
-    pub(super) fn files(folder: &Path, options: &'a ReadOptions) -> Result<Vec<Source>> {
+    pub(super) fn files(folder: &Path, options: &'a ReadOptions) -> Result<Vec<TextSource>> {
         let mut walk = Walk { options, seen: HashSet::new(), sources: Vec::new(), passed_over: Vec::new() };
         walk.enter(folder)?;
         if let Some((first, why)) = walk.passed_over.first() {
@@ -58,10 +58,10 @@ impl<'a> Walk<'a> {
 
     fn take(&mut self, path: PathBuf) -> Result<()> {
         let name = path.to_string_lossy().into_owned();
-        let Some(source) = Source::recognize(path, name.clone(), self.options) else {
+        let Some(source) = TextSource::recognize(path, name.clone(), self.options) else {
             if other_packing(&name).is_some_and(|ending| {
                 let stem = name[..name.len() - ending.len()].to_owned();
-                Source::recognize(PathBuf::new(), stem, self.options).is_some()
+                TextSource::recognize(PathBuf::new(), stem, self.options).is_some()
             }) {
                 self.passed_over.push((name, "packed in a way that is not read here; unpack it"));
             }
@@ -108,7 +108,7 @@ fn other_packing(name: &str) -> Option<&'static str> {
 ///
 /// # Errors
 /// What does not exist, is no file, or has an ending that is not read here.
-pub(super) fn file(name: &str, options: &ReadOptions) -> Result<Source> {
+pub(super) fn file(name: &str, options: &ReadOptions) -> Result<TextSource> {
     let path = Path::new(name);
     let metadata = std::fs::metadata(path).map_err(Error::file(path, "read"))?;
     if let Some(what) = no_file(metadata.file_type()) {
@@ -116,7 +116,7 @@ pub(super) fn file(name: &str, options: &ReadOptions) -> Result<Source> {
             "{name}: expected a file, found {what}; write the text to a file first, as it is read more than once"
         )));
     }
-    Source::recognize(path.to_owned(), name.to_owned(), options).ok_or_else(|| {
+    TextSource::recognize(path.to_owned(), name.to_owned(), options).ok_or_else(|| {
         let remedy = match other_packing(name) {
             Some(ending) => format!("{ending} is not read here: unpack it, or pack it with gzip or zstd"),
             None => "rename it, or convert it".to_owned(),

@@ -1,10 +1,10 @@
 //! Data sets of the Hugging Face hub.
 
-use super::{HUB, Kind, ReadOptions, Source};
+use super::{HUB, Kind, ReadOptions, TextSource};
 use crate::error::{Error, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::path::PathBuf;
-use thimble_hub::{Event, Hub, HubError, Repo, RepoType, Repository};
+use thimble_hub::{DownloadEvent, Hub, HubError, Repo, RepoType, Repository};
 
 /// `datasets/OWNER/NAME[@REVISION][/PATH]`.
 #[derive(Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ impl<'a> Address<'a> {
 
 /// Downloads the files with text at `address` and appends them to `sources`, sorted by name. Where there are parquet
 /// files, they are taken alone: many data sets hold the same text in several forms.
-pub(super) fn fetch(address: &str, options: &ReadOptions, sources: &mut Vec<Source>) -> Result<()> {
+pub(super) fn fetch(address: &str, options: &ReadOptions, sources: &mut Vec<TextSource>) -> Result<()> {
     let parsed = Address::parse(address).ok_or_else(|| {
         Error::Usage(format!("{HUB}{address}: expected {HUB}datasets/OWNER/NAME[@REVISION][/PATH]"))
     })?;
@@ -56,12 +56,12 @@ pub(super) fn fetch(address: &str, options: &ReadOptions, sources: &mut Vec<Sour
         hub.repository(Repo::with_revision(name, RepoType::Dataset, revision.to_owned()))
     };
     let info = at(parsed.revision).info().map_err(failed)?;
-    let mut files: Vec<Source> = info
+    let mut files: Vec<TextSource> = info
         .siblings
         .into_iter()
         .map(|sibling| sibling.rfilename)
         .filter(|file| parsed.holds(file))
-        .filter_map(|file| Source::recognize(PathBuf::new(), file, options))
+        .filter_map(|file| TextSource::recognize(PathBuf::new(), file, options))
         .collect();
     if files.iter().any(|file| file.kind == Kind::Parquet) {
         files.retain(|file| file.kind == Kind::Parquet);
@@ -86,12 +86,12 @@ fn get(repository: &Repository, file: &str) -> std::result::Result<PathBuf, HubE
         bar.set_style(style);
     }
     let path = repository.get(file, &mut |event| match event {
-        Event::Size { total, there } => {
+        DownloadEvent::Size { total, there } => {
             bar.set_length(total.unwrap_or_default());
             bar.set_position(there);
         }
-        Event::Read(bytes) => bar.inc(bytes),
-        Event::Waiting => eprintln!("another program is downloading {file}: waiting for it"),
+        DownloadEvent::Read(bytes) => bar.inc(bytes),
+        DownloadEvent::Waiting => eprintln!("another program is downloading {file}: waiting for it"),
     });
     bar.finish_and_clear();
     path

@@ -9,7 +9,7 @@ mod hub;
 mod parquet_column;
 mod read;
 
-pub use read::{Batch, MOST_RECORD_BYTES, Position, Record, Records};
+pub use read::{MOST_RECORD_BYTES, Record, RecordBatch, Records, SourcePosition};
 
 use crate::data::token_set::{SourceFile, hash_hex};
 use crate::error::{Error, Result};
@@ -49,7 +49,7 @@ pub enum Packing {
 
 /// A file with text in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Source {
+pub struct TextSource {
     /// Where it lies.
     pub path: PathBuf,
     /// What it is called in messages and in the manifest.
@@ -93,14 +93,14 @@ impl Filter for KeepAll {
     }
 }
 
-impl Source {
+impl TextSource {
     /// The files that `names` stand for, in order: files as they are; folders with all their text files, sorted by
     /// path, each real file once however many links lead to it; `hf://datasets/OWNER/NAME[@REVISION][/PATH]` with the files of that data set, downloaded into the hub's
     /// cache.
     ///
     /// # Errors
     /// What does not exist, is a pipe or a device, has no known ending, or has no text in it.
-    pub fn resolve(names: &[String], options: &ReadOptions) -> Result<Vec<Source>> {
+    pub fn resolve(names: &[String], options: &ReadOptions) -> Result<Vec<TextSource>> {
         let mut sources = Vec::new();
         for name in names {
             let before = sources.len();
@@ -121,7 +121,7 @@ impl Source {
         Ok(sources)
     }
 
-    fn recognize(path: PathBuf, name: String, options: &ReadOptions) -> Option<Source> {
+    fn recognize(path: PathBuf, name: String, options: &ReadOptions) -> Option<TextSource> {
         let lower = name.to_ascii_lowercase();
         let (stem, packing) = match lower.strip_suffix(".gz") {
             Some(stem) => (stem, Packing::Gzip),
@@ -139,7 +139,7 @@ impl Source {
             "parquet" if packing == Packing::Plain => Kind::Parquet,
             _ => return None,
         };
-        Some(Source { path, name, kind, packing })
+        Some(TextSource { path, name, kind, packing })
     }
 
     /// Size and hash, for the manifest and to notice changes.

@@ -1,6 +1,6 @@
 //! One string column of a parquet file, read row by row.
 
-use super::Source;
+use super::TextSource;
 use super::read::{MOST_RECORD_BYTES, place};
 use crate::error::{Error, Result};
 use parquet::basic::Type;
@@ -34,7 +34,7 @@ pub(super) struct Column {
 
 impl Column {
     /// Opens `source` behind its first `skip` rows.
-    pub(super) fn open(source: &Source, field: &str, skip: u64) -> Result<Column> {
+    pub(super) fn open(source: &TextSource, field: &str, skip: u64) -> Result<Column> {
         let wrong = |why: String| Error::Invalid(format!("{}: {why}", source.name));
         let damaged = |error: ParquetError| wrong(format!("expected a whole parquet file: {error}"));
         let file = File::open(&source.path).map_err(Error::file(&source.path, "open"))?;
@@ -60,7 +60,7 @@ impl Column {
     }
 
     /// Appends the bytes of the next row, which is number `record`, and none for a null; false behind the last row.
-    pub(super) fn next(&mut self, source: &Source, record: u64, out: &mut Vec<u8>) -> Result<bool> {
+    pub(super) fn next(&mut self, source: &TextSource, record: u64, out: &mut Vec<u8>) -> Result<bool> {
         if self.rows.is_empty() {
             let filled = contained(|| self.fill());
             filled.map_err(|error| {

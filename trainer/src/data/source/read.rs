@@ -2,7 +2,7 @@
 
 use super::gzip::Gzip;
 use super::parquet_column::Column;
-use super::{Kind, Packing, ReadOptions, Source};
+use super::{Kind, Packing, ReadOptions, TextSource};
 use crate::error::{Error, Result};
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
@@ -22,7 +22,7 @@ const WINDOW_LOG_MAX: u32 = if cfg!(target_pointer_width = "64") { 31 } else { 3
 
 /// Where the next record is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Position {
+pub struct SourcePosition {
     /// Number of the source.
     pub source: usize,
     /// Lines or rows before it in that source, blank lines among them.
@@ -35,19 +35,19 @@ pub struct Position {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     /// Where it is.
-    pub at: Position,
+    pub at: SourcePosition,
     range: Range<usize>,
 }
 
 /// Records in a row.
 #[derive(Debug, Default)]
-pub struct Batch {
+pub struct RecordBatch {
     bytes: Vec<u8>,
     /// In the order of the sources.
     pub records: Vec<Record>,
 }
 
-impl Batch {
+impl RecordBatch {
     /// The bytes of a record.
     pub fn raw(&self, record: &Record) -> &[u8] {
         &self.bytes[record.range.clone()]
@@ -61,13 +61,13 @@ impl Batch {
 
 impl Record {
     /// Its place, as a person counts.
-    pub fn place(&self, sources: &[Source]) -> String {
+    pub fn place(&self, sources: &[TextSource]) -> String {
         sources.get(self.at.source).map(|source| place(source, self.at.record)).unwrap_or_default()
     }
 }
 
 /// A record of a source, as a person counts.
-pub(super) fn place(source: &Source, record: u64) -> String {
+pub(super) fn place(source: &TextSource, record: u64) -> String {
     match source.kind {
         Kind::Text => source.name.clone(),
         Kind::Lines | Kind::JsonLines => format!("{}, line {}", source.name, record + 1),
@@ -77,9 +77,9 @@ pub(super) fn place(source: &Source, record: u64) -> String {
 
 /// The stream of records.
 pub struct Records<'s> {
-    sources: &'s [Source],
+    sources: &'s [TextSource],
     options: &'s ReadOptions,
-    next: Position,
+    next: SourcePosition,
     open: Option<Open>,
 }
 
@@ -91,12 +91,12 @@ enum Open {
 
 impl<'s> Records<'s> {
     /// A stream that begins at `from`.
-    pub fn new(sources: &'s [Source], options: &'s ReadOptions, from: Position) -> Records<'s> {
+    pub fn new(sources: &'s [TextSource], options: &'s ReadOptions, from: SourcePosition) -> Records<'s> {
         Records { sources, options, next: from, open: None }
     }
 
     /// Where the next record is.
-    pub fn position(&self) -> Position {
+    pub fn position(&self) -> SourcePosition {
         self.next
     }
 
@@ -104,8 +104,8 @@ impl<'s> Records<'s> {
     ///
     /// # Errors
     /// A file that cannot be read, is damaged, or has a record of more than [`MOST_RECORD_BYTES`].
-    pub fn batch(&mut self, bytes: usize) -> Result<Option<Batch>> {
-        let mut batch = Batch::default();
+    pub fn batch(&mut self, bytes: usize) -> Result<Option<RecordBatch>> {
+        let mut batch = RecordBatch::default();
         while batch.bytes.len() < bytes {
             let Some(source) = self.sources.get(self.next.source) else { break };
             let open = match &mut self.open {
@@ -115,7 +115,8 @@ impl<'s> Records<'s> {
             let start = batch.bytes.len();
             if !open.read(source, self.next, &mut batch)? {
                 self.open = None;
-                self.next = Position { source: self.next.source + 1, record: 0, index: self.next.index };
+                self.next =
+                    SourcePosition { source: self.next.source + 1, record: 0, index: self.next.index };
                 continue;
             }
             let blank = source.kind != Kind::Parquet && batch.bytes[start..].trim_ascii().is_empty();
@@ -133,7 +134,7 @@ impl<'s> Records<'s> {
 
 impl Open {
     /// Opens `source` and passes over `skip` records.
-    fn at(source: &Source, options: &ReadOptions, skip: u64) -> Result<Open> {
+    fn at(source: &TextSource, options: &ReadOptions, skip: u64) -> Result<Open> {
         if source.kind == Kind::Parquet {
             return Ok(Open::Column(Box::new(Column::open(source, &options.field, skip)?)));
         }
@@ -148,7 +149,7 @@ impl Open {
     }
 
     /// Appends the next record's bytes to `batch`; false behind the last one.
-    fn read(&mut self, source: &Source, at: Position, batch: &mut Batch) -> Result<bool> {
+    fn read(&mut self, source: &TextSource, at: SourcePosition, batch: &mut RecordBatch) -> Result<bool> {
         let failed = |error| unreadable(source, at.record, &error);
         let most = MOST_RECORD_BYTES as u64 + 1;
         let start = batch.bytes.len();
@@ -183,7 +184,7 @@ impl Open {
     }
 }
 
-fn unpack(source: &Source) -> Result<Box<dyn BufRead + Send>> {
+fn unpack(source: &TextSource) -> Result<Box<dyn BufRead + Send>> {
     let failed = |error| Error::file(&source.path, "open")(error);
     let file = File::open(&source.path).map_err(failed)?;
     let unpacked: Box<dyn Read + Send> = match source.packing {
@@ -203,7 +204,7 @@ fn unpack(source: &Source) -> Result<Box<dyn BufRead + Send>> {
 }
 
 /// A file that cannot be read on from a record.
-fn unreadable(source: &Source, record: u64, error: &std::io::Error) -> Error {
+fn unreadable(source: &TextSource, record: u64, error: &std::io::Error) -> Error {
     let (place, packed) = (place(source, record), source.packing != Packing::Plain);
     let what = match error.kind() {
         ErrorKind::UnexpectedEof if packed => "the packed file ends too early".to_owned(),

@@ -1,7 +1,7 @@
 //! Which documents are held out: a function of a document's number and the seed, so the same on every run.
 
 use super::Job;
-use crate::data::source::{Position, Records};
+use crate::data::source::{Records, SourcePosition};
 use crate::error::{Error, Result};
 use std::collections::BinaryHeap;
 use std::path::PathBuf;
@@ -83,7 +83,7 @@ impl Threshold {
 }
 
 fn below_for(job: &Job<'_>, wanted: u64, seed: u64) -> Result<u64> {
-    let mut records = Records::new(job.sources, &job.read, Position::default());
+    let mut records = Records::new(job.sources, &job.read, SourcePosition::default());
     while records.batch(BATCH)?.is_some() {}
     let total = records.position().index;
     if wanted >= total {

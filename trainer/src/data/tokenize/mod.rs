@@ -9,7 +9,7 @@ mod state;
 
 pub use holdout::{Holdout, Share};
 
-use crate::data::source::{Batch, Filter, Position, ReadOptions, Record, Records, Source};
+use crate::data::source::{Filter, ReadOptions, Record, RecordBatch, Records, SourcePosition, TextSource};
 use crate::data::token_set::{Manifest, SetOptions};
 use crate::data::tokenizer::{Encoder, Scratch};
 use crate::error::{Error, Result};
@@ -27,7 +27,7 @@ const WAITING: usize = 1;
 /// What to tokenize, and how.
 pub struct Job<'a> {
     /// The texts, in order.
-    pub sources: &'a [Source],
+    pub sources: &'a [TextSource],
     /// How documents are taken out of them.
     pub read: ReadOptions,
     /// Pass over records that cannot be read, and count them.
@@ -50,7 +50,7 @@ pub struct Job<'a> {
 
 /// What a run has done so far; a resumed one counts from its own beginning.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
+pub struct TokenizeProgress {
     /// Number of the source that is being read.
     pub source: usize,
     /// Documents written.
@@ -71,13 +71,13 @@ pub struct Progress {
 
 /// What came of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Summary {
+pub struct TokenizeSummary {
     /// The token set.
     pub set: Manifest,
     /// The held-out one.
     pub holdout: Option<Manifest>,
     /// What this run did; nothing where the set was there already.
-    pub progress: Progress,
+    pub progress: TokenizeProgress,
     /// Documents that earlier runs had written.
     pub resumed: u64,
 }
@@ -104,7 +104,7 @@ struct Encoded {
 /// # Errors
 /// Sources that cannot be read or have changed, another job's folder, a full disk. What is on the disk stays, and the
 /// same call goes on with it.
-pub fn run(job: &Job<'_>, watch: &mut (dyn FnMut(&Progress) + Send)) -> Result<Summary> {
+pub fn run(job: &Job<'_>, watch: &mut (dyn FnMut(&TokenizeProgress) + Send)) -> Result<TokenizeSummary> {
     let workplace = Workplace::enter(job)?;
     if let Some(summary) = workplace.finished()? {
         return Ok(summary);
@@ -143,7 +143,7 @@ pub fn run(job: &Job<'_>, watch: &mut (dyn FnMut(&Progress) + Send)) -> Result<S
     workplace.finish(destinations, progress, resumed)
 }
 
-fn read(job: &Job<'_>, from: Position, out: &SyncSender<Batch>) -> Result<()> {
+fn read(job: &Job<'_>, from: SourcePosition, out: &SyncSender<RecordBatch>) -> Result<()> {
     let mut records = Records::new(job.sources, &job.read, from);
     while let Some(batch) = records.batch(BATCH_PER_THREAD * job.threads.max(1))? {
         if out.send(batch).is_err() {
@@ -153,7 +153,7 @@ fn read(job: &Job<'_>, from: Position, out: &SyncSender<Batch>) -> Result<()> {
     Ok(())
 }
 
-fn encode(job: &Job<'_>, threshold: Threshold, written: &[Position], batch: Batch) -> Encoded {
+fn encode(job: &Job<'_>, threshold: Threshold, written: &[SourcePosition], batch: RecordBatch) -> Encoded {
     let one = |scratch: &mut Scratch, record: &Record| {
         if record.at < written[threshold.destination(record.at.index)] {
             return Outcome::Done;
@@ -181,9 +181,9 @@ fn write(
     threshold: Threshold,
     mut destinations: Destinations,
     batches: &Receiver<Encoded>,
-    watch: &mut (dyn FnMut(&Progress) + Send),
-) -> Result<(Progress, Destinations)> {
-    let mut progress = Progress::default();
+    watch: &mut (dyn FnMut(&TokenizeProgress) + Send),
+) -> Result<(TokenizeProgress, Destinations)> {
+    let mut progress = TokenizeProgress::default();
     for Encoded { records, outcomes } in batches {
         for (record, outcome) in records.iter().zip(outcomes) {
             progress.source = record.at.source;

@@ -1,7 +1,7 @@
 //! The output folder: whose it is, what is in it, and where a killed run goes on.
 
-use super::{Job, Progress, Summary};
-use crate::data::source::Position;
+use super::{Job, TokenizeProgress, TokenizeSummary};
+use crate::data::source::SourcePosition;
 use crate::data::token_set::{
     MANIFEST, Manifest, ShardInfo, SourceFile, TOKENIZER_FILES, TokenSetWriter, VERSION, hash_hex, write_json,
 };
@@ -33,7 +33,7 @@ struct State {
 struct Written {
     shards: Vec<ShardInfo>,
     /// Behind the last document of the last whole shard.
-    position: Position,
+    position: SourcePosition,
 }
 
 /// A locked output folder, and the job it is for.
@@ -87,7 +87,7 @@ impl<'j> Workplace<'j> {
     }
 
     /// What is there, where an earlier run of the same job came to its end.
-    pub(super) fn finished(&self) -> Result<Option<Summary>> {
+    pub(super) fn finished(&self) -> Result<Option<TokenizeSummary>> {
         if !self.job.output.join(MANIFEST).exists() {
             return Ok(None);
         }
@@ -110,7 +110,7 @@ impl<'j> Workplace<'j> {
         let set = manifests.next();
         Ok(set.map(|set| {
             let resumed = set.documents;
-            Summary { set, holdout: manifests.next(), progress: Progress::default(), resumed }
+            TokenizeSummary { set, holdout: manifests.next(), progress: TokenizeProgress::default(), resumed }
         }))
     }
 
@@ -194,9 +194,9 @@ impl<'j> Workplace<'j> {
     pub(super) fn finish(
         self,
         destinations: Destinations,
-        progress: Progress,
+        progress: TokenizeProgress,
         resumed: u64,
-    ) -> Result<Summary> {
+    ) -> Result<TokenizeSummary> {
         let Destinations { writers, .. } = destinations;
         if writers.iter().all(|writer| writer.documents() == 0) {
             return Err(Error::Invalid(format!(
@@ -215,7 +215,7 @@ impl<'j> Workplace<'j> {
         self.clean_up()?;
         let set = manifests.pop();
         let set = set.ok_or_else(|| Error::Invalid("no set was written; please report this".into()))?;
-        Ok(Summary { set, holdout: manifests.pop(), progress, resumed })
+        Ok(TokenizeSummary { set, holdout: manifests.pop(), progress, resumed })
     }
 
     /// Takes the lock out of a folder that is not this job's.
@@ -247,12 +247,12 @@ pub(super) struct Destinations {
 
 impl Destinations {
     /// Where reading begins.
-    pub(super) fn start(&self) -> Position {
+    pub(super) fn start(&self) -> SourcePosition {
         self.positions().into_iter().min().unwrap_or_default()
     }
 
     /// For each set the position before which everything of it is on the disk.
-    pub(super) fn positions(&self) -> Vec<Position> {
+    pub(super) fn positions(&self) -> Vec<SourcePosition> {
         self.state.sets.iter().map(|set| set.position).collect()
     }
 
@@ -265,7 +265,7 @@ impl Destinations {
     pub(super) fn push(
         &mut self,
         set: usize,
-        at: Position,
+        at: SourcePosition,
         ids: &[u32],
         place: impl Fn() -> String,
     ) -> Result<()> {
@@ -275,7 +275,7 @@ impl Destinations {
             other => other,
         })?;
         if closed {
-            let position = Position { record: at.record + 1, index: at.index + 1, ..at };
+            let position = SourcePosition { record: at.record + 1, index: at.index + 1, ..at };
             self.state.sets[set] = Written { shards: writer.shards().to_vec(), position };
             write_json(&self.path, &self.state)?;
         }

@@ -1,7 +1,7 @@
 //! Training a byte-level BPE tokenizer in the manner of SmolLM2: every digit a word of its own, then the GPT-2 pattern.
 
 use super::{END_OF_TEXT, Encoder};
-use crate::data::source::{Batch, Position, ReadOptions, Records, Source};
+use crate::data::source::{ReadOptions, RecordBatch, Records, SourcePosition, TextSource};
 use crate::data::token_set::{TOKENIZER_FILES, write_atomically, write_json};
 use crate::error::{Error, Result};
 use serde_json::json;
@@ -42,7 +42,12 @@ pub struct TrainOptions {
 ///
 /// # Errors
 /// Sources that cannot be read; too little text for the vocabulary.
-pub fn train(sources: &[Source], read: &ReadOptions, options: &TrainOptions, folder: &Path) -> Result<u64> {
+pub fn train(
+    sources: &[TextSource],
+    read: &ReadOptions,
+    options: &TrainOptions,
+    folder: &Path,
+) -> Result<u64> {
     if options.vocab < LEAST_VOCAB {
         return Err(Error::Usage(format!(
             "expected a vocabulary of at least {LEAST_VOCAB} (256 bytes and {} special tokens), found {}",
@@ -81,7 +86,7 @@ pub fn train(sources: &[Source], read: &ReadOptions, options: &TrainOptions, fol
 }
 
 /// Evenly spread slices of all texts, of `most` bytes in all. Slices begin and end at words.
-fn sample(sources: &[Source], read: &ReadOptions, most: u64) -> Result<Vec<String>> {
+fn sample(sources: &[TextSource], read: &ReadOptions, most: u64) -> Result<Vec<String>> {
     let mut total = 0;
     each_text(sources, read, |text| total += text.len() as u64)?;
     let mut texts = Vec::new();
@@ -115,15 +120,20 @@ fn slices(mut text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-fn each_text(sources: &[Source], read: &ReadOptions, mut work: impl FnMut(&str)) -> Result<()> {
-    let mut records = Records::new(sources, read, Position::default());
+fn each_text(sources: &[TextSource], read: &ReadOptions, mut work: impl FnMut(&str)) -> Result<()> {
+    let mut records = Records::new(sources, read, SourcePosition::default());
     while let Some(batch) = records.batch(BATCH)? {
         each_in(&batch, sources, read, &mut work)?;
     }
     Ok(())
 }
 
-fn each_in(batch: &Batch, sources: &[Source], read: &ReadOptions, work: &mut impl FnMut(&str)) -> Result<()> {
+fn each_in(
+    batch: &RecordBatch,
+    sources: &[TextSource],
+    read: &ReadOptions,
+    work: &mut impl FnMut(&str),
+) -> Result<()> {
     for record in &batch.records {
         let text = read.text(sources[record.at.source].kind, batch.raw(record));
         let text = text.map_err(|why| Error::Invalid(format!("{}: {why}", record.place(sources))))?;

@@ -16,7 +16,7 @@ const CARRIED: usize = 4;
 
 /// How a pass over one batch goes.
 #[derive(Clone, Copy)]
-pub(super) struct Plan<'a> {
+pub(super) struct AttentionPass<'a> {
     pub(super) shape: AttentionShape,
     pub(super) blocks: Blocks,
     /// 0, 1, ... `context`.
@@ -39,7 +39,7 @@ struct Block {
     keys: Range<usize>,
 }
 
-impl Plan<'_> {
+impl AttentionPass<'_> {
     /// Sequences that are worked on at once.
     fn sequences(&self) -> impl Iterator<Item = Range<usize>> + use<> {
         let shape = self.shape;

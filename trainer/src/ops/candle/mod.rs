@@ -19,7 +19,9 @@ mod layers;
 mod loss;
 mod optimizer;
 
-use super::{AdamW, Attended, AttentionShape, Buffer, Heads, LossTerms, Matrix, Ops, Span, Vector};
+use super::{
+    AdamW, Attended, AttentionShape, Buffer, BufferSpan, Heads, LossTerms, Ops, WeightMatrix, WeightVector,
+};
 use crate::data::Batch;
 use crate::error::{Error, Result};
 use crate::recipe::Precision;
@@ -44,7 +46,7 @@ impl Default for Blocks {
 }
 
 /// The operations on one of candle's devices.
-pub struct Candle {
+pub struct CandleOps {
     device: Device,
     dtype: DType,
     norm_epsilon: f64,
@@ -91,12 +93,17 @@ impl From<candle_core::Error> for Error {
     }
 }
 
-impl Candle {
+impl CandleOps {
     /// Memory for `parameters` weights on a device.
     ///
     /// # Errors
     /// The device has not that much memory.
-    pub fn new(device: Device, precision: Precision, parameters: usize, norm_epsilon: f64) -> Result<Candle> {
+    pub fn new(
+        device: Device,
+        precision: Precision,
+        parameters: usize,
+        norm_epsilon: f64,
+    ) -> Result<CandleOps> {
         let dtype = match precision {
             Precision::F32 => DType::F32,
             Precision::Bf16 => DType::BF16,
@@ -104,7 +111,7 @@ impl Candle {
         let zeros = || Tensor::zeros(parameters, DType::F32, &device);
         let weights = zeros()?;
         let none = Tensor::zeros(0, DType::U32, &device)?;
-        Ok(Candle {
+        Ok(CandleOps {
             dtype,
             norm_epsilon,
             blocks: Blocks::default(),
@@ -132,8 +139,8 @@ impl Candle {
     }
 
     /// The same with other blocks.
-    pub fn with_blocks(self, blocks: Blocks) -> Candle {
-        Candle { blocks, ..self }
+    pub fn with_blocks(self, blocks: Blocks) -> CandleOps {
+        CandleOps { blocks, ..self }
     }
 
     fn buffer(&self, buffer: Buffer) -> &Tensor {
@@ -146,36 +153,36 @@ impl Candle {
     }
 
     /// Activations where they lie.
-    fn view(&self, span: Span, shape: impl Into<Shape>) -> Computed<Tensor> {
+    fn view(&self, span: BufferSpan, shape: impl Into<Shape>) -> Computed<Tensor> {
         self.arena.narrow(0, span.start, span.len)?.reshape(shape.into())
     }
 
     /// Activations as f32 rows of `columns`.
-    fn rows(&self, span: Span, columns: usize) -> Computed<Tensor> {
+    fn rows(&self, span: BufferSpan, columns: usize) -> Computed<Tensor> {
         self.view(span, (span.len / columns, columns))?.to_dtype(DType::F32)
     }
 
     /// Writes a whole span; the value must not lie in the arena itself.
-    fn set(&self, span: Span, value: &Tensor) -> Computed<()> {
+    fn set(&self, span: BufferSpan, value: &Tensor) -> Computed<()> {
         if value.elem_count() != span.len {
             candle_core::bail!("{} values for an activation of {}", value.elem_count(), span.len);
         }
         self.arena.slice_set(&value.flatten_all()?.to_dtype(self.dtype)?.contiguous()?, 0, span.start)
     }
 
-    fn statistic(&self, span: Span) -> Computed<&Tensor> {
+    fn statistic(&self, span: BufferSpan) -> Computed<&Tensor> {
         let found = self.statistics.get(&span.start);
         found
             .ok_or_else(|| candle_core::Error::Msg("a gradient was asked for before the forward pass".into()))
     }
 
-    fn matrix(&self, matrix: Matrix) -> Computed<Tensor> {
+    fn matrix(&self, matrix: WeightMatrix) -> Computed<Tensor> {
         let elements = matrix.rows * matrix.columns;
         self.compute_weights.narrow(0, matrix.start, elements)?.reshape((matrix.rows, matrix.columns))
     }
 
     /// The f32 master: vectors are so small that nothing is won by less.
-    fn vector(&self, vector: Vector) -> Computed<Tensor> {
+    fn vector(&self, vector: WeightVector) -> Computed<Tensor> {
         self.weights.narrow(0, vector.start, vector.len)
     }
 
@@ -195,8 +202,8 @@ impl Candle {
         })
     }
 
-    fn attention_plan(&self, shape: AttentionShape) -> attention::Plan<'_> {
-        attention::Plan {
+    fn attention_plan(&self, shape: AttentionShape) -> attention::AttentionPass<'_> {
+        attention::AttentionPass {
             shape,
             blocks: self.blocks,
             positions: &self.batch.positions,
@@ -215,13 +222,13 @@ impl Candle {
     }
 
     /// Negative log-likelihood of each target; see [`Ops::loss`].
-    fn losses(&self, hidden: Span, head: Matrix, terms: Option<LossTerms>) -> Computed<Vec<f32>> {
+    fn losses(&self, hidden: BufferSpan, head: WeightMatrix, terms: Option<LossTerms>) -> Computed<Vec<f32>> {
         let tokens = hidden.len / head.columns;
         let weights = self.matrix(head)?;
         let mut losses = Vec::new();
         for first in (0..tokens).step_by(self.blocks.loss_tokens) {
             let count = self.blocks.loss_tokens.min(tokens - first);
-            let part = Span { start: hidden.start + first * head.columns, len: count * head.columns };
+            let part = BufferSpan { start: hidden.start + first * head.columns, len: count * head.columns };
             let x = self.view(part, (count, head.columns))?;
             let logits = product(&x, &weights.t()?)?;
             let targets = self.batch.targets.narrow(0, first, count)?;
@@ -246,7 +253,7 @@ fn product(a: &Tensor, b: &Tensor) -> Computed<Tensor> {
     a.matmul(b)
 }
 
-impl Ops for Candle {
+impl Ops for CandleOps {
     fn device(&self) -> String {
         let place = match self.device.location() {
             DeviceLocation::Cpu => "the CPU".to_owned(),
@@ -300,7 +307,7 @@ impl Ops for Candle {
         Ok(())
     }
 
-    fn read_span(&self, span: Span, values: &mut [f32]) -> Result<()> {
+    fn read_span(&self, span: BufferSpan, values: &mut [f32]) -> Result<()> {
         let found = match self.statistics.get(&span.start) {
             Some(statistic) if statistic.elem_count() == span.len => statistic.flatten_all()?,
             // Without a copy of its own candle would bring the whole arena to the host.
@@ -310,7 +317,7 @@ impl Ops for Candle {
         Ok(())
     }
 
-    fn zero(&mut self, span: Span) -> Result<()> {
+    fn zero(&mut self, span: BufferSpan) -> Result<()> {
         Ok(self.view(span, span.len)?.zero_set()?)
     }
 
@@ -341,22 +348,34 @@ impl Ops for Candle {
         Ok(())
     }
 
-    fn embed(&mut self, table: Matrix, output: Span) -> Result<()> {
+    fn embed(&mut self, table: WeightMatrix, output: BufferSpan) -> Result<()> {
         Ok(self.set(output, &self.matrix(table)?.index_select(&self.batch.input_ids, 0)?)?)
     }
 
-    fn embed_backward(&mut self, table: Matrix, d_output: Span) -> Result<()> {
+    fn embed_backward(&mut self, table: WeightMatrix, d_output: BufferSpan) -> Result<()> {
         let rows = self.rows(d_output, table.columns)?;
         Ok(self.add_gradient(table.start, &embedding::row_sums(&self.batch.inputs, rows, table.rows)?)?)
     }
 
-    fn rms_norm(&mut self, input: Span, weight: Vector, inverse_rms: Span, output: Span) -> Result<()> {
+    fn rms_norm(
+        &mut self,
+        input: BufferSpan,
+        weight: WeightVector,
+        inverse_rms: BufferSpan,
+        output: BufferSpan,
+    ) -> Result<()> {
         let inverse = layers::inverse_rms(&self.rows(input, weight.len)?, self.norm_epsilon)?;
         self.statistics.insert(inverse_rms.start, inverse);
         self.rms_norm_again(input, weight, inverse_rms, output)
     }
 
-    fn rms_norm_again(&mut self, input: Span, weight: Vector, inverse_rms: Span, output: Span) -> Result<()> {
+    fn rms_norm_again(
+        &mut self,
+        input: BufferSpan,
+        weight: WeightVector,
+        inverse_rms: BufferSpan,
+        output: BufferSpan,
+    ) -> Result<()> {
         let x = self.rows(input, weight.len)?;
         let normed = x.broadcast_mul(self.statistic(inverse_rms)?)?.broadcast_mul(&self.vector(weight)?)?;
         Ok(self.set(output, &normed)?)
@@ -364,11 +383,11 @@ impl Ops for Candle {
 
     fn rms_norm_backward(
         &mut self,
-        input: Span,
-        weight: Vector,
-        inverse_rms: Span,
-        d_output: Span,
-        d_input: Span,
+        input: BufferSpan,
+        weight: WeightVector,
+        inverse_rms: BufferSpan,
+        d_output: BufferSpan,
+        d_input: BufferSpan,
     ) -> Result<()> {
         let columns = weight.len;
         let norm = layers::Norm {
@@ -381,7 +400,13 @@ impl Ops for Candle {
         Ok(self.set(d_input, &(self.rows(d_input, columns)? + dx)?)?)
     }
 
-    fn linear(&mut self, input: Span, weight: Matrix, residual: Option<Span>, output: Span) -> Result<()> {
+    fn linear(
+        &mut self,
+        input: BufferSpan,
+        weight: WeightMatrix,
+        residual: Option<BufferSpan>,
+        output: BufferSpan,
+    ) -> Result<()> {
         let x = self.view(input, (input.len / weight.columns, weight.columns))?;
         let mut y = product(&x, &self.matrix(weight)?.t()?)?;
         if let Some(residual) = residual {
@@ -390,14 +415,20 @@ impl Ops for Candle {
         Ok(self.set(output, &y)?)
     }
 
-    fn linear_backward(&mut self, input: Span, weight: Matrix, d_output: Span, d_input: Span) -> Result<()> {
+    fn linear_backward(
+        &mut self,
+        input: BufferSpan,
+        weight: WeightMatrix,
+        d_output: BufferSpan,
+        d_input: BufferSpan,
+    ) -> Result<()> {
         let x = self.view(input, (input.len / weight.columns, weight.columns))?;
         let dy = self.view(d_output, (d_output.len / weight.rows, weight.rows))?;
         self.add_gradient(weight.start, &product(&dy.t()?, &x)?)?;
         Ok(self.set(d_input, &product(&dy, &self.matrix(weight)?)?)?)
     }
 
-    fn split_heads(&mut self, shape: AttentionShape, fused: Span, heads: Heads) -> Result<()> {
+    fn split_heads(&mut self, shape: AttentionShape, fused: BufferSpan, heads: Heads) -> Result<()> {
         let all = shape.heads + 2 * shape.kv_heads;
         let fused = self.view(fused, (shape.sequences, shape.context, all, shape.head_dim))?;
         let [query, key, value] = self.rotary.split(shape, &fused)?;
@@ -406,7 +437,12 @@ impl Ops for Candle {
         Ok(self.set(heads.value, &value)?)
     }
 
-    fn split_heads_backward(&mut self, shape: AttentionShape, d_heads: Heads, d_fused: Span) -> Result<()> {
+    fn split_heads_backward(
+        &mut self,
+        shape: AttentionShape,
+        d_heads: Heads,
+        d_fused: BufferSpan,
+    ) -> Result<()> {
         Ok(self.set(d_fused, &self.rotary.join(shape, self.heads(shape, d_heads)?)?)?)
     }
 
@@ -423,7 +459,7 @@ impl Ops for Candle {
         shape: AttentionShape,
         heads: Heads,
         attended: Attended,
-        d_output: Span,
+        d_output: BufferSpan,
         d_heads: Heads,
     ) -> Result<()> {
         let by_token = (shape.sequences, shape.context, shape.heads, shape.head_dim);
@@ -436,11 +472,11 @@ impl Ops for Candle {
         Ok(self.attention_plan(shape).backward(heads, &attended, d_heads)?)
     }
 
-    fn swiglu(&mut self, tokens: usize, fused: Span, output: Span) -> Result<()> {
+    fn swiglu(&mut self, tokens: usize, fused: BufferSpan, output: BufferSpan) -> Result<()> {
         Ok(self.set(output, &layers::swiglu(&self.rows(fused, fused.len / tokens)?)?)?)
     }
 
-    fn swiglu_backward(&mut self, tokens: usize, fused: Span, d_output: Span) -> Result<()> {
+    fn swiglu_backward(&mut self, tokens: usize, fused: BufferSpan, d_output: BufferSpan) -> Result<()> {
         let d_output = self.rows(d_output, d_output.len / tokens)?;
         Ok(self.set(fused, &layers::swiglu_backward(&self.rows(fused, fused.len / tokens)?, &d_output)?)?)
     }
@@ -450,11 +486,22 @@ impl Ops for Candle {
         0
     }
 
-    fn loss(&mut self, hidden: Span, head: Matrix, _scratch: Span, terms: Option<LossTerms>) -> Result<f64> {
+    fn loss(
+        &mut self,
+        hidden: BufferSpan,
+        head: WeightMatrix,
+        _scratch: BufferSpan,
+        terms: Option<LossTerms>,
+    ) -> Result<f64> {
         Ok(self.losses(hidden, head, terms)?.into_iter().map(f64::from).sum())
     }
 
-    fn token_losses(&mut self, hidden: Span, head: Matrix, _scratch: Span) -> Result<Vec<f32>> {
+    fn token_losses(
+        &mut self,
+        hidden: BufferSpan,
+        head: WeightMatrix,
+        _scratch: BufferSpan,
+    ) -> Result<Vec<f32>> {
         Ok(self.losses(hidden, head, None)?)
     }
 

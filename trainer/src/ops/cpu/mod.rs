@@ -12,7 +12,9 @@ mod optimizer;
 mod rows;
 mod simd;
 
-use super::{AdamW, Attended, AttentionShape, Buffer, Heads, LossTerms, Matrix, Ops, Span, Vector};
+use super::{
+    AdamW, Attended, AttentionShape, Buffer, BufferSpan, Heads, LossTerms, Ops, WeightMatrix, WeightVector,
+};
 use crate::data::Batch;
 use crate::error::{Error, Result};
 use gemm::{Into, View, matmul};
@@ -40,7 +42,7 @@ impl Threads {
 }
 
 /// The CPU, and the memory of one engine.
-pub struct Cpu {
+pub struct CpuOps {
     threads: Threads,
     norm_epsilon: f32,
     weights: Vec<f32>,
@@ -57,18 +59,18 @@ pub struct Cpu {
     losses: Vec<f32>,
 }
 
-impl Cpu {
+impl CpuOps {
     /// Memory for `parameters` weights, on `threads` threads.
     ///
     /// # Errors
     /// The threads cannot be started.
-    pub fn new(threads: usize, parameters: usize, norm_epsilon: f64) -> Result<Cpu> {
+    pub fn new(threads: usize, parameters: usize, norm_epsilon: f64) -> Result<CpuOps> {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .thread_name(|index| format!("train-{index}"))
             .build()
             .map_err(|error| Error::Invalid(format!("cannot start {threads} threads: {error}")))?;
-        Ok(Cpu {
+        Ok(CpuOps {
             threads: Threads { pool, simd: Simd::detect() },
             norm_epsilon: norm_epsilon as f32,
             weights: vec![0.0; parameters],
@@ -97,13 +99,13 @@ impl Cpu {
 }
 
 /// Disjoint stretches of an arena.
-fn spans<const N: usize>(arena: &mut [f32], spans: [Span; N]) -> Result<[&mut [f32]; N]> {
-    arena.get_disjoint_mut(spans.map(Span::range)).map_err(|error| {
+fn spans<const N: usize>(arena: &mut [f32], spans: [BufferSpan; N]) -> Result<[&mut [f32]; N]> {
+    arena.get_disjoint_mut(spans.map(BufferSpan::range)).map_err(|error| {
         Error::Invalid(format!("the engine's plan of its memory is wrong: {error} in {spans:?}"))
     })
 }
 
-impl Ops for Cpu {
+impl Ops for CpuOps {
     fn device(&self) -> String {
         format!("CPU with {}", self.threads.simd.name())
     }
@@ -142,12 +144,12 @@ impl Ops for Cpu {
         Ok(())
     }
 
-    fn read_span(&self, span: Span, values: &mut [f32]) -> Result<()> {
+    fn read_span(&self, span: BufferSpan, values: &mut [f32]) -> Result<()> {
         values.copy_from_slice(&self.arena[span.range()]);
         Ok(())
     }
 
-    fn zero(&mut self, span: Span) -> Result<()> {
+    fn zero(&mut self, span: BufferSpan) -> Result<()> {
         self.arena[span.range()].fill(0.0);
         Ok(())
     }
@@ -173,7 +175,7 @@ impl Ops for Cpu {
         Ok(())
     }
 
-    fn embed(&mut self, table: Matrix, output: Span) -> Result<()> {
+    fn embed(&mut self, table: WeightMatrix, output: BufferSpan) -> Result<()> {
         rows::embed(
             &self.threads,
             &self.weights[table.range()],
@@ -183,20 +185,32 @@ impl Ops for Cpu {
         Ok(())
     }
 
-    fn embed_backward(&mut self, table: Matrix, d_output: Span) -> Result<()> {
+    fn embed_backward(&mut self, table: WeightMatrix, d_output: BufferSpan) -> Result<()> {
         let d_table = &mut self.gradients[table.range()];
         rows::embed_backward(&self.threads, d_table, &self.inputs, &self.arena[d_output.range()]);
         Ok(())
     }
 
-    fn rms_norm(&mut self, input: Span, weight: Vector, inverse_rms: Span, output: Span) -> Result<()> {
+    fn rms_norm(
+        &mut self,
+        input: BufferSpan,
+        weight: WeightVector,
+        inverse_rms: BufferSpan,
+        output: BufferSpan,
+    ) -> Result<()> {
         let [input, inverse_rms, output] = spans(&mut self.arena, [input, inverse_rms, output])?;
         let weight = &self.weights[weight.range()];
         rows::rms_norm(&self.threads, self.norm_epsilon, input, weight, inverse_rms, output);
         Ok(())
     }
 
-    fn rms_norm_again(&mut self, input: Span, weight: Vector, inverse_rms: Span, output: Span) -> Result<()> {
+    fn rms_norm_again(
+        &mut self,
+        input: BufferSpan,
+        weight: WeightVector,
+        inverse_rms: BufferSpan,
+        output: BufferSpan,
+    ) -> Result<()> {
         let [input, inverse_rms, output] = spans(&mut self.arena, [input, inverse_rms, output])?;
         rows::rms_norm_again(&self.threads, input, &self.weights[weight.range()], inverse_rms, output);
         Ok(())
@@ -204,11 +218,11 @@ impl Ops for Cpu {
 
     fn rms_norm_backward(
         &mut self,
-        input: Span,
-        weight: Vector,
-        inverse_rms: Span,
-        d_output: Span,
-        d_input: Span,
+        input: BufferSpan,
+        weight: WeightVector,
+        inverse_rms: BufferSpan,
+        d_output: BufferSpan,
+        d_input: BufferSpan,
     ) -> Result<()> {
         let [input, inverse_rms, d_out, d_input] =
             spans(&mut self.arena, [input, inverse_rms, d_output, d_input])?;
@@ -218,7 +232,13 @@ impl Ops for Cpu {
         Ok(())
     }
 
-    fn linear(&mut self, input: Span, weight: Matrix, residual: Option<Span>, output: Span) -> Result<()> {
+    fn linear(
+        &mut self,
+        input: BufferSpan,
+        weight: WeightMatrix,
+        residual: Option<BufferSpan>,
+        output: BufferSpan,
+    ) -> Result<()> {
         let weights = View::new(&self.weights[weight.range()], weight.columns).transpose();
         let (residual, [input, output]) = match residual {
             None => (None, spans(&mut self.arena, [input, output])?),
@@ -245,7 +265,13 @@ impl Ops for Cpu {
         Ok(())
     }
 
-    fn linear_backward(&mut self, input: Span, weight: Matrix, d_output: Span, d_input: Span) -> Result<()> {
+    fn linear_backward(
+        &mut self,
+        input: BufferSpan,
+        weight: WeightMatrix,
+        d_output: BufferSpan,
+        d_input: BufferSpan,
+    ) -> Result<()> {
         let weights = View::new(&self.weights[weight.range()], weight.columns);
         let d_weights = &mut self.gradients[weight.range()];
         let [input, d_output, d_input] = spans(&mut self.arena, [input, d_output, d_input])?;
@@ -270,14 +296,19 @@ impl Ops for Cpu {
         Ok(())
     }
 
-    fn split_heads(&mut self, shape: AttentionShape, fused: Span, heads: Heads) -> Result<()> {
+    fn split_heads(&mut self, shape: AttentionShape, fused: BufferSpan, heads: Heads) -> Result<()> {
         let [fused, query, key, value] =
             spans(&mut self.arena, [fused, heads.query, heads.key, heads.value])?;
         heads::split(&self.threads, &self.rotary, shape, fused, [query, key, value]);
         Ok(())
     }
 
-    fn split_heads_backward(&mut self, shape: AttentionShape, d_heads: Heads, d_fused: Span) -> Result<()> {
+    fn split_heads_backward(
+        &mut self,
+        shape: AttentionShape,
+        d_heads: Heads,
+        d_fused: BufferSpan,
+    ) -> Result<()> {
         let [d_fused, query, key, value] =
             spans(&mut self.arena, [d_fused, d_heads.query, d_heads.key, d_heads.value])?;
         heads::join(&self.threads, &self.rotary, shape, [query, key, value], d_fused);
@@ -297,7 +328,7 @@ impl Ops for Cpu {
         shape: AttentionShape,
         heads: Heads,
         attended: Attended,
-        d_output: Span,
+        d_output: BufferSpan,
         d_heads: Heads,
     ) -> Result<()> {
         let all = [
@@ -318,13 +349,13 @@ impl Ops for Cpu {
         Ok(())
     }
 
-    fn swiglu(&mut self, tokens: usize, fused: Span, output: Span) -> Result<()> {
+    fn swiglu(&mut self, tokens: usize, fused: BufferSpan, output: BufferSpan) -> Result<()> {
         let [fused, output] = spans(&mut self.arena, [fused, output])?;
         rows::swiglu(&self.threads, output.len() / tokens, fused, output);
         Ok(())
     }
 
-    fn swiglu_backward(&mut self, tokens: usize, fused: Span, d_output: Span) -> Result<()> {
+    fn swiglu_backward(&mut self, tokens: usize, fused: BufferSpan, d_output: BufferSpan) -> Result<()> {
         let [fused, d_output] = spans(&mut self.arena, [fused, d_output])?;
         rows::swiglu_backward(&self.threads, d_output.len() / tokens, fused, d_output);
         Ok(())
@@ -336,7 +367,13 @@ impl Ops for Cpu {
         rows.min(tokens) * vocabulary
     }
 
-    fn loss(&mut self, hidden: Span, head: Matrix, scratch: Span, terms: Option<LossTerms>) -> Result<f64> {
+    fn loss(
+        &mut self,
+        hidden: BufferSpan,
+        head: WeightMatrix,
+        scratch: BufferSpan,
+        terms: Option<LossTerms>,
+    ) -> Result<f64> {
         let [hidden, logits] = spans(&mut self.arena, [hidden, scratch])?;
         self.losses.resize(self.targets.len(), 0.0);
         let gradient = terms.map(|terms| (terms, &mut self.gradients[head.range()]));
@@ -353,7 +390,12 @@ impl Ops for Cpu {
         Ok(self.losses.iter().map(|&loss| f64::from(loss)).sum())
     }
 
-    fn token_losses(&mut self, hidden: Span, head: Matrix, scratch: Span) -> Result<Vec<f32>> {
+    fn token_losses(
+        &mut self,
+        hidden: BufferSpan,
+        head: WeightMatrix,
+        scratch: BufferSpan,
+    ) -> Result<Vec<f32>> {
         self.loss(hidden, head, scratch, None)?;
         Ok(self.losses.clone())
     }

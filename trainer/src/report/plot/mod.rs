@@ -3,7 +3,7 @@
 mod axis;
 mod picture;
 
-use super::metrics::{self, Event};
+use super::metrics::{self, MetricsEvent};
 use crate::error::{Error, Result};
 use axis::Axis;
 use picture::Picture;
@@ -33,7 +33,7 @@ impl Along {
 
 /// How a picture is drawn.
 #[derive(Clone, Debug, Default)]
-pub struct Options {
+pub struct PlotOptions {
     /// Stands on top; a single run's name unless given.
     pub title: Option<String>,
     /// Steps in the mean that loss and gradient norm are smoothed with; a fiftieth of the longest run unless given.
@@ -55,13 +55,13 @@ impl Run {
     ///
     /// # Errors
     /// [`Error::Invalid`] when no event is a step.
-    pub fn new(name: &str, events: Vec<Event>) -> Result<Run> {
+    pub fn new(name: &str, events: Vec<MetricsEvent>) -> Result<Run> {
         let mut run = Run { name: name.into(), steps: Vec::new(), validation: Vec::new() };
         for event in events {
             match event {
-                Event::Step(step) => run.steps.push(step),
-                Event::Validation(point) => run.validation.push(point),
-                Event::Sample(_) | Event::Unknown => {}
+                MetricsEvent::Step(step) => run.steps.push(step),
+                MetricsEvent::Validation(point) => run.validation.push(point),
+                MetricsEvent::Sample(_) | MetricsEvent::Unknown => {}
             }
         }
         if run.steps.is_empty() {
@@ -99,7 +99,7 @@ fn folder_name(path: &Path) -> String {
 ///
 /// # Errors
 /// [`Error::Invalid`] when there is no run, or a run has no finite loss.
-pub fn draw(runs: &[Run], options: &Options) -> Result<String> {
+pub fn draw(runs: &[Run], options: &PlotOptions) -> Result<String> {
     let longest = runs.iter().map(|run| run.steps.len()).max().unwrap_or(0);
     let window = options.smooth.unwrap_or_else(|| round_below(longest / 50)).max(1);
     let curves = runs.iter().map(|run| Curves::of(run, window, options.along)).collect::<Result<Vec<_>>>()?;
@@ -125,7 +125,7 @@ pub fn draw(runs: &[Run], options: &Options) -> Result<String> {
 ///
 /// # Errors
 /// As [`draw`]; [`Error::File`] when the file cannot be written.
-pub fn write(runs: &[Run], options: &Options, path: &Path) -> Result<()> {
+pub fn write(runs: &[Run], options: &PlotOptions, path: &Path) -> Result<()> {
     super::write_atomically(path, draw(runs, options)?.as_bytes())
 }
 

@@ -1,8 +1,8 @@
 use super::*;
 use metrics::{Step, ValidationPoint};
 
-fn step(number: u64, loss: f64) -> Event {
-    Event::Step(Step {
+fn step(number: u64, loss: f64) -> MetricsEvent {
+    MetricsEvent::Step(Step {
         step: number,
         stage: if number <= 50 { "first" } else { "second" }.into(),
         loss,
@@ -15,7 +15,7 @@ fn step(number: u64, loss: f64) -> Event {
     })
 }
 
-fn falling(steps: u64) -> Vec<Event> {
+fn falling(steps: u64) -> Vec<MetricsEvent> {
     (1..=steps).map(|number| step(number, 2.0 + 8.0 / number as f64)).collect()
 }
 
@@ -50,7 +50,7 @@ fn windows_are_round() {
 fn a_picture_has_panels_stages_and_every_validation() {
     let mut events = falling(100);
     for number in [25, 50, 75] {
-        events.push(Event::Validation(ValidationPoint {
+        events.push(MetricsEvent::Validation(ValidationPoint {
             step: number,
             loss: 3.0,
             perplexity: 3_f64.exp(),
@@ -58,7 +58,7 @@ fn a_picture_has_panels_stages_and_every_validation() {
         }));
     }
     let run = Run::new("a <run> & more", events).unwrap();
-    let svg = draw(std::slice::from_ref(&run), &Options::default()).unwrap();
+    let svg = draw(std::slice::from_ref(&run), &PlotOptions::default()).unwrap();
     for words in
         ["Loss (nats per token, log scale)", "Learning rate", "Gradient norm", "first", "second", "Steps"]
     {
@@ -68,7 +68,7 @@ fn a_picture_has_panels_stages_and_every_validation() {
     // White under blue for each point, and one in the legend.
     assert_eq!(svg.matches("<circle").count(), 3 * 2 + 1);
     assert!(!svg.contains("NaN") && !svg.contains("inf"));
-    let along_tokens = Options { along: Along::Tokens, ..Options::default() };
+    let along_tokens = PlotOptions { along: Along::Tokens, ..PlotOptions::default() };
     assert!(draw(&[run], &along_tokens).unwrap().contains("400K"));
 }
 
@@ -82,7 +82,8 @@ fn several_runs_are_named_in_the_legend_and_two_of_a_name_by_their_paths() {
         falling(10).iter().for_each(|event| file.write(event).unwrap());
     }
     let svg =
-        draw(&read(&runs).unwrap(), &Options { title: Some("Both".into()), ..Options::default() }).unwrap();
+        draw(&read(&runs).unwrap(), &PlotOptions { title: Some("Both".into()), ..PlotOptions::default() })
+            .unwrap();
     for words in [&runs[0].display().to_string(), &runs[1].display().to_string(), "\nother\n", "Both"] {
         assert!(svg.contains(words), "{words} is not in the picture");
     }
@@ -90,7 +91,7 @@ fn several_runs_are_named_in_the_legend_and_two_of_a_name_by_their_paths() {
 
 #[test]
 fn odd_numbers_do_not_spoil_a_picture() {
-    let cases: [(&str, Vec<Event>); 5] = [
+    let cases: [(&str, Vec<MetricsEvent>); 5] = [
         ("one step", falling(1)),
         ("two alike", vec![step(1, 3.0), step(2, 3.0)]),
         ("not all finite", vec![step(1, 3.0), step(2, f64::NAN), step(3, f64::INFINITY), step(4, 2.0)]),
@@ -98,7 +99,7 @@ fn odd_numbers_do_not_spoil_a_picture() {
         ("huge", vec![step(1, 1e300), step(2, 1e-300), step(3, 1e99)]),
     ];
     for (name, events) in cases {
-        let svg = draw(&[Run::new(name, events).unwrap()], &Options::default()).unwrap();
+        let svg = draw(&[Run::new(name, events).unwrap()], &PlotOptions::default()).unwrap();
         assert!(svg.contains("<polyline") && !svg.contains("NaN"), "{name}");
     }
 }
@@ -108,7 +109,7 @@ fn nothing_to_draw_is_said() {
     let error = Run::new("runs/empty", vec![]).unwrap_err().to_string();
     assert!(error.contains("runs/empty") && error.contains("no step"), "{error}");
     let nan = Run::new("runs/nan", vec![step(1, f64::NAN)]).unwrap();
-    let error = draw(&[nan], &Options::default()).unwrap_err().to_string();
+    let error = draw(&[nan], &PlotOptions::default()).unwrap_err().to_string();
     assert!(error.contains("runs/nan") && error.contains("finite"), "{error}");
-    assert!(draw(&[], &Options::default()).is_err());
+    assert!(draw(&[], &PlotOptions::default()).is_err());
 }

@@ -8,12 +8,12 @@ use crate::benchmarks::task::Task;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
-use thimble_hub::{Event, HubError, Repo, RepoType};
+use thimble_hub::{DownloadEvent, HubError, Repo, RepoType};
 use thimble_runtime::format::checksum;
 
 /// The hub, and the folder that keeps what came from it.
 #[derive(Clone, Debug)]
-pub struct Hub {
+pub struct HubDatasets {
     /// Where files are kept: whatever is there is not fetched again.
     pub cache: PathBuf,
     /// Another address than HF_ENDPOINT's.
@@ -50,7 +50,7 @@ struct Fetched {
     files: Vec<PathBuf>,
 }
 
-impl Hub {
+impl HubDatasets {
     /// The rows of a split, fetched where they are not in the cache.
     pub(crate) fn table(&self, task: Task, split: &str) -> Result<Table> {
         let index = self.cache.join(format!("{}-{split}.json", task.name()));
@@ -83,7 +83,7 @@ impl Hub {
         std::fs::create_dir_all(&self.cache).map_err(EvalError::io("create the folder", &self.cache))?;
         self.download(repository, config, split).map_err(|error| {
             let remedy = match error {
-                Failed::Hub(HubError::Unreachable { .. } | HubError::Broken { .. }) => {
+                Failed::HubDatasets(HubError::Unreachable { .. } | HubError::Broken { .. }) => {
                     "check the connection (HF_ENDPOINT names a mirror), or name a folder of JSON Lines"
                 }
                 _ => "a folder of JSON Lines does instead",
@@ -124,12 +124,12 @@ impl Hub {
         let get = |file: &String| {
             let bar = bar(file);
             let path = at_commit.get(file, &mut |event| match event {
-                Event::Size { total, there } => {
+                DownloadEvent::Size { total, there } => {
                     bar.set_length(total.unwrap_or_default());
                     bar.set_position(there);
                 }
-                Event::Read(bytes) => bar.inc(bytes),
-                Event::Waiting => {
+                DownloadEvent::Read(bytes) => bar.inc(bytes),
+                DownloadEvent::Waiting => {
                     bar.set_message(format!("waiting for another program that downloads {file}"))
                 }
             });
@@ -145,7 +145,7 @@ impl Hub {
 #[derive(Debug, thiserror::Error)]
 enum Failed {
     #[error(transparent)]
-    Hub(#[from] HubError),
+    HubDatasets(#[from] HubError),
     /// It has other files than expected.
     #[error("{0}")]
     Files(String),

@@ -1,7 +1,7 @@
 //! Against a hub on this machine that serves `tests/golden/hub/parquet`: see `tests/golden/hub.py`.
 
-use super::{Hub, wanted};
-use crate::benchmarks::data::{Selection, Source};
+use super::{HubDatasets, wanted};
+use crate::benchmarks::data::{DataSource, Selection};
 use crate::benchmarks::error::EvalError;
 use crate::benchmarks::task::Task;
 use std::io::{BufRead, BufReader, Write};
@@ -88,17 +88,17 @@ fn listing(root: &Path, repository: &str) -> Option<Vec<u8>> {
 fn the_hub_gives_the_items_of_the_folder() {
     let cache = tempfile::tempdir().unwrap();
     let (endpoint, answers) = serve(golden().join("parquet"));
-    let hub = Hub { cache: cache.path().join("data"), endpoint: Some(endpoint) };
-    let folder = Source::Folder(golden().join("folder"));
+    let hub = HubDatasets { cache: cache.path().join("data"), endpoint: Some(endpoint) };
+    let folder = DataSource::Folder(golden().join("folder"));
     for task in Task::ALL {
-        let [hub, folder] = [&Source::Hub(hub.clone()), &folder]
+        let [hub, folder] = [&DataSource::Hub(hub.clone()), &folder]
             .map(|source| source.load(task, Selection::default()).unwrap());
         assert_eq!(hub.items, folder.items, "{}", task.name());
         assert_eq!(hub.rows, folder.rows);
     }
     let before = answers.load(Ordering::SeqCst);
     assert!(before > 0);
-    let again = Source::Hub(Hub { endpoint: Some("http://127.0.0.1:9".to_string()), ..hub });
+    let again = DataSource::Hub(HubDatasets { endpoint: Some("http://127.0.0.1:9".to_string()), ..hub });
     for task in Task::ALL {
         again.load(task, Selection::default()).unwrap();
     }
@@ -108,8 +108,9 @@ fn the_hub_gives_the_items_of_the_folder() {
 #[test]
 fn a_hub_that_cannot_be_reached_is_missing_data() {
     let cache = tempfile::tempdir().unwrap();
-    let hub = Hub { cache: cache.path().to_path_buf(), endpoint: Some("http://127.0.0.1:9".to_string()) };
-    let error = Source::Hub(hub).load(Task::Piqa, Selection::default()).unwrap_err();
+    let hub =
+        HubDatasets { cache: cache.path().to_path_buf(), endpoint: Some("http://127.0.0.1:9".to_string()) };
+    let error = DataSource::Hub(hub).load(Task::Piqa, Selection::default()).unwrap_err();
     assert!(matches!(error, EvalError::Missing { .. }), "{error}");
     assert!(error.to_string().contains("baber/piqa"), "{error}");
 }
@@ -121,8 +122,8 @@ fn a_damaged_file_is_named() {
     std::fs::write(&file, b"PAR1 and no more").unwrap();
     let index = serde_json::json!({ "revision": "x", "files": [file] });
     std::fs::write(cache.path().join("piqa-validation.json"), index.to_string()).unwrap();
-    let hub = Hub { cache: cache.path().to_path_buf(), endpoint: None };
-    let error = Source::Hub(hub).load(Task::Piqa, Selection::default()).unwrap_err().to_string();
+    let hub = HubDatasets { cache: cache.path().to_path_buf(), endpoint: None };
+    let error = DataSource::Hub(hub).load(Task::Piqa, Selection::default()).unwrap_err().to_string();
     assert!(error.contains("0000.parquet") && error.contains("whole parquet file"), "{error}");
 }
 

@@ -8,7 +8,7 @@ pub(crate) mod table;
 use crate::benchmarks::error::{EvalError, Result};
 use crate::benchmarks::item::{self, Item};
 use crate::benchmarks::task::Task;
-pub use hub::Hub;
+pub use hub::HubDatasets;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use table::Table;
@@ -24,11 +24,11 @@ pub struct Selection {
 
 /// Where to look for the tasks' data.
 #[derive(Clone, Debug)]
-pub enum Source {
+pub enum DataSource {
     /// `FOLDER/TASK/SPLIT.jsonl`.
     Folder(PathBuf),
     /// The hub's data sets.
-    Hub(Hub),
+    Hub(HubDatasets),
 }
 
 /// A file that items were made of.
@@ -42,7 +42,7 @@ pub struct DataFile {
 
 /// One task's items.
 #[derive(Clone, Debug)]
-pub struct Data {
+pub struct BenchmarkData {
     /// The task.
     pub task: Task,
     /// The selected items, in the order of the file.
@@ -53,7 +53,7 @@ pub struct Data {
     pub files: Vec<DataFile>,
 }
 
-impl Data {
+impl BenchmarkData {
     /// An item's row cannot be asked.
     pub(crate) fn wrong(&self, item: &Item, reason: String) -> EvalError {
         let file = self.files.first().map(|file| file.name.clone()).unwrap_or_default();
@@ -72,12 +72,12 @@ fn splits(task: Task) -> (&'static str, Option<&'static str>) {
     }
 }
 
-impl Source {
+impl DataSource {
     /// The task's selected items.
     ///
     /// # Errors
     /// [`EvalError::Missing`] where the data is not at hand, others where it is not what it should be.
-    pub fn load(&self, task: Task, selection: Selection) -> Result<Data> {
+    pub fn load(&self, task: Task, selection: Selection) -> Result<BenchmarkData> {
         let (tested, examples) = splits(task);
         let tested = self.table(task, tested)?;
         let examples = examples.map(|split| self.table(task, split)).transpose()?;
@@ -98,19 +98,19 @@ impl Source {
                 .collect::<Result<_>>()?,
         };
         let files = [Some(&tested), examples.as_ref()].into_iter().flatten().map(DataFile::of).collect();
-        Ok(Data { task, items, rows, files })
+        Ok(BenchmarkData { task, items, rows, files })
     }
 
     /// The files of a task that a person keeps: those of the hub are the cache's.
     pub(crate) fn files(&self, task: Task) -> Vec<PathBuf> {
-        let Source::Folder(folder) = self else { return Vec::new() };
+        let DataSource::Folder(folder) = self else { return Vec::new() };
         let (tested, examples) = splits(task);
         [Some(tested), examples].into_iter().flatten().map(|split| file(folder, task, split)).collect()
     }
 
     fn table(&self, task: Task, split: &str) -> Result<Table> {
         match self {
-            Source::Folder(folder) => {
+            DataSource::Folder(folder) => {
                 let file = file(folder, task, split);
                 match Table::json_lines(&file) {
                     Err(EvalError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
@@ -119,7 +119,7 @@ impl Source {
                     table => table,
                 }
             }
-            Source::Hub(hub) => hub.table(task, split),
+            DataSource::Hub(hub) => hub.table(task, split),
         }
     }
 }

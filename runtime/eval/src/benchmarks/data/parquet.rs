@@ -11,7 +11,7 @@ use thimble_host::contain::contain;
 
 /// Appends the rows of `file` to `rows`.
 pub(crate) fn append(file: &Path, rows: &mut Vec<Map<String, Value>>) -> Result<()> {
-    let damaged = |error: ParquetError| EvalError::Data {
+    let damaged = |error: ParquetError| EvalError::BenchmarkData {
         file: file.to_path_buf(),
         reason: format!("expected a whole parquet file: {error}"),
     };

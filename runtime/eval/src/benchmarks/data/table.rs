@@ -26,7 +26,7 @@ impl Table {
     pub(crate) fn json_lines(file: &Path) -> Result<Table> {
         let bytes = std::fs::read(file).map_err(EvalError::io("read", file))?;
         let checksum = checksum(&bytes);
-        let text = String::from_utf8(bytes).map_err(|error| EvalError::Data {
+        let text = String::from_utf8(bytes).map_err(|error| EvalError::BenchmarkData {
             file: file.to_path_buf(),
             reason: format!(
                 "expected UTF-8 text: byte {} cannot be part of it",
@@ -58,7 +58,7 @@ impl Table {
 
     /// The file as a whole is wrong.
     pub(crate) fn wrong(&self, reason: String) -> EvalError {
-        EvalError::Data { file: self.file.clone(), reason }
+        EvalError::BenchmarkData { file: self.file.clone(), reason }
     }
 
     /// Rows.

@@ -1,6 +1,6 @@
 //! Bad data: each mistake has its sentence, with file, line and field.
 
-use super::{Selection, Source};
+use super::{DataSource, Selection};
 use crate::benchmarks::item::{Gold, Question};
 use crate::benchmarks::task::Task;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 fn message(task: Task, content: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), task, content);
-    Source::Folder(folder.path().to_path_buf()).load(task, Selection::default()).unwrap_err().to_string()
+    DataSource::Folder(folder.path().to_path_buf()).load(task, Selection::default()).unwrap_err().to_string()
 }
 
 fn write(folder: &Path, task: Task, content: &str) {
@@ -124,13 +124,13 @@ fn text_that_is_not_utf8_is_named() {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), Task::Piqa, "");
     std::fs::write(folder.path().join("piqa/validation.jsonl"), b"{\"goal\": \"\xff").unwrap();
-    let source = Source::Folder(folder.path().to_path_buf());
+    let source = DataSource::Folder(folder.path().to_path_buf());
     let error = source.load(Task::Piqa, Selection::default()).unwrap_err().to_string();
     assert!(error.contains("byte 10"), "{error}");
 }
 
-fn made_up() -> Source {
-    Source::Folder(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/hub/folder"))
+fn made_up() -> DataSource {
+    DataSource::Folder(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/hub/folder"))
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn rows_are_selected() {
     assert_eq!(load(3, Some(9)).unwrap().items, all.items[3..]);
     let error = load(4, None).unwrap_err().to_string();
     assert!(error.contains("4 rows, of which an offset of 4"), "{error}");
-    let error = Source::Folder("/nowhere".into()).load(Task::Piqa, Selection::default()).unwrap_err();
+    let error = DataSource::Folder("/nowhere".into()).load(Task::Piqa, Selection::default()).unwrap_err();
     assert!(error.to_string().contains("there is no file"), "{error}");
 }
 

@@ -8,15 +8,15 @@ import java.util.concurrent.CompletableFuture
 import kotlin.system.exitProcess
 
 /*
- * Claim: handing a token across the border into Kotlin costs less than 5% of its time at 500 tokens a second, 100 us.
+ * Claim: passing a token to Kotlin through the FFI costs less than 5% of its time at 500 tokens a second, 100 us.
  *
  * The engine's own clock runs while a listener is called, because the next token waits for it. So the same greedy text
  * is made on one thread by `thimble run`, which hands it to nobody, and through the binding, in turns, and the
  * difference of the decoding times, divided by the pieces handed over, is what a piece costs. A tiny model makes it
  * visible. The quickest of the rounds counts: whatever else the machine does only adds to them. `listener` is a
- * callback that does nothing, the border itself; `flow` is what an app collects.
+ * callback that does nothing, the FFI overhead alone; `flow` is what an app collects.
  *
- *     mvn test-compile exec:java@border -Dmodel=tiny.thimble
+ *     mvn test-compile exec:java@ffi-overhead -Dmodel=tiny.thimble
  */
 
 private const val PROMPT = "hello"

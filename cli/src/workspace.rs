@@ -7,8 +7,8 @@ use crate::{quiet, terminal};
 use std::path::{Path, PathBuf};
 use thimble_host::text;
 use thimble_host::{
-    BackendError, BackendKind, Chooser, Generator, MappedModel, Memory, OpenError, Plan, PlanError, Pool,
-    Recommended, Settings,
+    BackendChooser, BackendError, BackendKind, Generator, InferenceMemory, InferencePlan, InferenceSettings,
+    MappedModel, OpenError, PlanError, Recommended, SpinPool,
 };
 use thimble_runtime::Token;
 use thimble_runtime::format::{Config, ModelFile};
@@ -63,9 +63,9 @@ pub(crate) struct Need {
 }
 
 /// The user's flags over the command's needs.
-pub(crate) fn settings(machine: &MachineFlags, need: Need) -> Result<Settings, Failure> {
+pub(crate) fn settings(machine: &MachineFlags, need: Need) -> Result<InferenceSettings, Failure> {
     let kernels = machine.kernels.as_deref().map(str::parse).transpose();
-    Ok(Settings {
+    Ok(InferenceSettings {
         context: machine.context.or(need.context),
         threads: machine.threads,
         kernels: kernels.map_err(|error| Failure::Usage(format!("--kernels: {error}")))?,
@@ -74,25 +74,25 @@ pub(crate) fn settings(machine: &MachineFlags, need: Need) -> Result<Settings, F
         exact: machine.exact,
         logit_rows: need.logit_rows,
         lookup: need.lookup,
-        ..Settings::default()
+        ..InferenceSettings::default()
     })
 }
 
 /// How the model would run with the user's flags.
-pub(crate) fn plan(config: &Config, machine: &MachineFlags, need: Need) -> Result<Plan, Failure> {
-    let plan = Plan::new(config, &settings(machine, need)?).map_err(refused)?;
+pub(crate) fn plan(config: &Config, machine: &MachineFlags, need: Need) -> Result<InferencePlan, Failure> {
+    let plan = InferencePlan::new(config, &settings(machine, need)?).map_err(refused)?;
     Ok(plan.telling(terminal::note))
 }
 
 /// The same, where `auto` means what is the fastest for this model.
-pub(crate) fn chosen(mapped: &Mapped, machine: &MachineFlags, need: Need) -> Result<Plan, Failure> {
+pub(crate) fn chosen(mapped: &Mapped, machine: &MachineFlags, need: Need) -> Result<InferencePlan, Failure> {
     let settings = decided(mapped, &settings(machine, need)?)?;
-    let plan = Plan::new(mapped.file()?.config(), &settings).map_err(refused)?;
+    let plan = InferencePlan::new(mapped.file()?.config(), &settings).map_err(refused)?;
     Ok(plan.telling(terminal::note))
 }
 
 /// The settings with the backend that is meant, never `auto`: what that is for this model is measured at first use.
-pub(crate) fn decided(mapped: &Mapped, settings: &Settings) -> Result<Settings, Failure> {
+pub(crate) fn decided(mapped: &Mapped, settings: &InferenceSettings) -> Result<InferenceSettings, Failure> {
     let home = Home::find().ok();
     #[cfg(feature = "gpu")]
     if let Some(home) = &home {
@@ -105,7 +105,7 @@ pub(crate) fn decided(mapped: &Mapped, settings: &Settings) -> Result<Settings, 
     }
     let book = home.map(|home| home.backends());
     let name = mapped.path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
-    let chooser = Chooser { book: book.as_deref(), tell: terminal::note };
+    let chooser = BackendChooser { book: book.as_deref(), tell: terminal::note };
     let file = mapped.file()?;
     let gpu = match settings.backend {
         Some(backend) => backend != BackendKind::Cpu,
@@ -153,25 +153,25 @@ fn refused(error: PlanError) -> Failure {
 }
 
 /// What a generator borrows: its memory and its threads.
-pub(crate) struct Bench {
-    memory: Memory,
-    pool: Pool,
+pub(crate) struct Workspace {
+    memory: InferenceMemory,
+    pool: SpinPool,
 }
 
-impl Bench {
+impl Workspace {
     /// The memory that the plan announced, and its threads.
-    pub(crate) fn new(plan: &Plan) -> Result<Bench, Failure> {
-        let pool = Pool::new(plan.threads());
+    pub(crate) fn new(plan: &InferencePlan) -> Result<Workspace, Failure> {
+        let pool = SpinPool::new(plan.threads());
         let pool = pool
             .map_err(|error| Failure::Engine(format!("cannot start {} threads: {error}", plan.threads())))?;
-        Ok(Bench { memory: plan.allocate().map_err(engine)?, pool })
+        Ok(Workspace { memory: plan.allocate().map_err(engine)?, pool })
     }
 
     /// The model, ready to run.
     pub(crate) fn generator<'a>(
         &'a mut self,
         file: &ModelFile<'a>,
-        plan: &Plan,
+        plan: &InferencePlan,
     ) -> Result<Generator<'a>, Failure> {
         without_noise(plan.backend().has_gpu(), || {
             thimble_host::generator(file, plan, &mut self.memory, &self.pool).map_err(engine)
@@ -194,7 +194,7 @@ pub(crate) fn sampler(
 }
 
 /// What helps against a text that is too long for the context: a longer one only where the model has it.
-pub(crate) fn shorten(plan: &Plan, config: &Config) -> String {
+pub(crate) fn shorten(plan: &InferencePlan, config: &Config) -> String {
     match plan.context() < config.context {
         true => format!("shorten it, or allow more with --context N (up to {} here)", config.context),
         false => "shorten it: this model's context is no longer".to_string(),

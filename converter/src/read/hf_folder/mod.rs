@@ -1,4 +1,4 @@
-//! A folder in the layout of the Hugging Face hub as a [`Checkpoint`].
+//! A folder in the layout of the Hugging Face hub as a [`SourceModel`].
 
 mod added;
 mod config;
@@ -9,8 +9,8 @@ mod weights;
 
 pub use rope::rope_theta;
 
-use super::checkpoint::{add_stop, place, refuse_rest};
-use super::{Checkpoint, Origin, TokenizerSource, safetensors};
+use super::source_model::{add_stop, place, refuse_rest};
+use super::{Origin, SourceModel, TokenizerSource, safetensors};
 use crate::ConvertError;
 use added::Changed;
 use ordered::{Fields, Ordered};
@@ -21,14 +21,14 @@ use std::io;
 use std::path::Path;
 use thimble_host::Recommended;
 use thimble_runtime::Token;
-use thimble_runtime::format::Role;
+use thimble_runtime::format::TensorRole;
 use tokens::{Declared, Files, token_id};
 
 /// Largest JSON file that is read.
 const MOST_JSON: u64 = 1 << 28;
 
 /// Opens a folder; `weights` names its only safetensors file, if the caller chose one.
-pub(super) fn open(folder: &Path, weights: Option<&Path>) -> Result<Checkpoint, ConvertError> {
+pub(super) fn open(folder: &Path, weights: Option<&Path>) -> Result<SourceModel, ConvertError> {
     let config_path = folder.join(config::PLACE);
     if !config_path.is_file() {
         return Err(ConvertError::NotAModel { path: folder.to_owned() });
@@ -86,7 +86,7 @@ pub(super) fn open(folder: &Path, weights: Option<&Path>) -> Result<Checkpoint, 
         architecture: "LlamaForCausalLM".to_owned(),
         sampling: Recommended::read(&generation),
     };
-    Ok(Checkpoint {
+    Ok(SourceModel {
         config,
         origin,
         unknown: named("unk_token").map(Token),
@@ -134,20 +134,20 @@ fn licence(folder: &Path) -> Option<String> {
 }
 
 /// Hugging Face's name of a tensor.
-pub(crate) fn tensor_name(role: Role, layer: u16) -> String {
+pub(crate) fn tensor_name(role: TensorRole, layer: u16) -> String {
     let part = match role {
-        Role::Embedding => return "model.embed_tokens.weight".to_owned(),
-        Role::FinalNorm => return "model.norm.weight".to_owned(),
-        Role::Head => return "lm_head.weight".to_owned(),
-        Role::AttentionNorm => "input_layernorm",
-        Role::Query => "self_attn.q_proj",
-        Role::Key => "self_attn.k_proj",
-        Role::Value => "self_attn.v_proj",
-        Role::Output => "self_attn.o_proj",
-        Role::FfnNorm => "post_attention_layernorm",
-        Role::Gate => "mlp.gate_proj",
-        Role::Up => "mlp.up_proj",
-        Role::Down => "mlp.down_proj",
+        TensorRole::Embedding => return "model.embed_tokens.weight".to_owned(),
+        TensorRole::FinalNorm => return "model.norm.weight".to_owned(),
+        TensorRole::Head => return "lm_head.weight".to_owned(),
+        TensorRole::AttentionNorm => "input_layernorm",
+        TensorRole::Query => "self_attn.q_proj",
+        TensorRole::Key => "self_attn.k_proj",
+        TensorRole::Value => "self_attn.v_proj",
+        TensorRole::Output => "self_attn.o_proj",
+        TensorRole::FfnNorm => "post_attention_layernorm",
+        TensorRole::Gate => "mlp.gate_proj",
+        TensorRole::Up => "mlp.up_proj",
+        TensorRole::Down => "mlp.down_proj",
     };
     format!("model.layers.{layer}.{part}.weight")
 }

@@ -1,7 +1,7 @@
-//! The journal beside a result: finished items, appended as they come, so that an evaluation can go on after an
-//! interruption. One JSON object in a line; the first says of what the journal is.
+//! Partial results, in a file beside the result: finished items, appended as they come, so that an evaluation can go on after an
+//! interruption. One JSON object in a line; the first says of which evaluation they are.
 
-use super::answerer::Outcome;
+use super::answerer::ItemOutcome;
 use super::error::{EvalError, Result};
 use super::results::Identity;
 use super::task::Task;
@@ -22,11 +22,11 @@ enum Line {
     /// What the whole was predicted to take, in seconds.
     Predicted(f64),
     /// A finished item, and the seconds since its sitting began.
-    Done { at: f64, outcome: Outcome },
+    Done { at: f64, outcome: ItemOutcome },
 }
 
-/// An open journal.
-pub(crate) struct Journal {
+/// An open file of partial results.
+pub(crate) struct PartialResults {
     file: File,
     path: PathBuf,
     begin: Instant,
@@ -36,7 +36,7 @@ pub(crate) struct Journal {
 /// What earlier sittings left.
 #[derive(Default)]
 pub(crate) struct Past {
-    pub(crate) outcomes: Vec<Outcome>,
+    pub(crate) outcomes: Vec<ItemOutcome>,
     /// Of all of them, added up.
     pub(crate) seconds: f64,
     pub(crate) sittings: usize,
@@ -46,12 +46,12 @@ pub(crate) struct Past {
 /// How often what was written is also forced to the disk: a killed process loses nothing, a power cut little.
 const SYNC: Duration = Duration::from_secs(20);
 
-/// How a journal begins.
+/// How a file of partial results begins.
 const START: &[u8] = b"{\"of\":";
-const NOT_A_JOURNAL: &str = "this is no journal of `thimble eval`: name another -o";
+const NOT_PARTIAL_RESULTS: &str = "these are no partial results of `thimble eval`: name another -o";
 
-impl Journal {
-    /// The journal beside a result.
+impl PartialResults {
+    /// The path of the partial results beside a result.
     pub(crate) fn path_of(result: &Path) -> PathBuf {
         let mut name = result.as_os_str().to_owned();
         name.push(".partial");
@@ -59,8 +59,8 @@ impl Journal {
     }
 
     /// Opens `path` for the evaluation `identity`, new or to go on with; held by one process at a time.
-    pub(crate) fn open(path: &Path, identity: &Identity) -> Result<(Journal, Past)> {
-        let wrong = |reason: String| EvalError::Journal { path: path.to_path_buf(), reason };
+    pub(crate) fn open(path: &Path, identity: &Identity) -> Result<(PartialResults, Past)> {
+        let wrong = |reason: String| EvalError::PartialResults { path: path.to_path_buf(), reason };
         let mut options = OpenOptions::new();
         let file = options.read(true).write(true).create(true).truncate(false).open(path);
         let file = file.map_err(EvalError::io("open", path))?;
@@ -73,22 +73,22 @@ impl Journal {
             // A file system without locks is used without.
             Ok(()) | Err(TryLockError::Error(_)) => {}
         }
-        let mut journal =
-            Journal { file, path: path.to_path_buf(), begin: Instant::now(), synced: Instant::now() };
-        let (past, whole) = journal.read(identity)?;
+        let mut partial =
+            PartialResults { file, path: path.to_path_buf(), begin: Instant::now(), synced: Instant::now() };
+        let (past, whole) = partial.read(identity)?;
         // A line that a killed process left unfinished goes.
-        journal.file.set_len(whole).map_err(EvalError::io("write", path))?;
-        journal.file.seek(SeekFrom::End(0)).map_err(EvalError::io("write", path))?;
+        partial.file.set_len(whole).map_err(EvalError::io("write", path))?;
+        partial.file.seek(SeekFrom::End(0)).map_err(EvalError::io("write", path))?;
         if whole == 0 {
-            journal.write(&Line::Of(Box::new(identity.clone())))?;
+            partial.write(&Line::Of(Box::new(identity.clone())))?;
         }
-        journal.write(&Line::Sitting)?;
-        Ok((journal, past))
+        partial.write(&Line::Sitting)?;
+        Ok((partial, past))
     }
 
     /// What is in the file, and the bytes of its whole lines.
     fn read(&mut self, identity: &Identity) -> Result<(Past, u64)> {
-        let wrong = |reason: String| EvalError::Journal { path: self.path.clone(), reason };
+        let wrong = |reason: String| EvalError::PartialResults { path: self.path.clone(), reason };
         let mut past = Past::default();
         let (mut whole, mut sitting) = (0, 0.0);
         let mut reader = BufReader::new(&self.file);
@@ -97,9 +97,9 @@ impl Journal {
             line.clear();
             reader.read_until(b'\n', &mut line).map_err(EvalError::io("read", &self.path))?;
             if !line.ends_with(b"\n") {
-                // A journal's first line that was cut off may be written anew; anything else is someone's file.
+                // A first line that was cut off may be written anew; anything else is someone's file.
                 if number == 1 && !line.starts_with(START) && !START.starts_with(&line) {
-                    return Err(wrong(NOT_A_JOURNAL.to_string()));
+                    return Err(wrong(NOT_PARTIAL_RESULTS.to_string()));
                 }
                 break;
             }
@@ -110,13 +110,13 @@ impl Journal {
                 Line::Of(found) if number == 1 => {
                     if let Some(difference) = found.difference(identity) {
                         return Err(wrong(format!(
-                            "this is the journal of another evaluation ({difference}): name another -o, or delete \
+                            "these are the partial results of another evaluation ({difference}): name another -o, or delete \
                              the file to begin anew"
                         )));
                     }
                 }
                 _ if number == 1 => {
-                    return Err(wrong(NOT_A_JOURNAL.to_string()));
+                    return Err(wrong(NOT_PARTIAL_RESULTS.to_string()));
                 }
                 Line::Of(_) => {
                     return Err(wrong(format!("line {number} is damaged: delete the file to begin anew")));
@@ -138,16 +138,16 @@ impl Journal {
         Ok((past, whole))
     }
 
-    /// The error about an item of which the journal does not hold what it should.
+    /// The error about an item of which the partial results do not hold what it should.
     pub(crate) fn wrong_item(&self, task: Task, index: usize) -> EvalError {
         let reason =
             format!("item {index} of {task} is damaged: delete the file to begin anew", task = task.name());
-        EvalError::Journal { path: self.path.clone(), reason }
+        EvalError::PartialResults { path: self.path.clone(), reason }
     }
 
     fn write(&mut self, line: &Line) -> Result<()> {
         // In one call, so that what is there of a line is its beginning.
-        let mut bytes = serde_json::to_vec(line).map_err(|error| EvalError::Journal {
+        let mut bytes = serde_json::to_vec(line).map_err(|error| EvalError::PartialResults {
             path: self.path.clone(),
             reason: format!("a line cannot be written: {error}"),
         })?;
@@ -156,7 +156,7 @@ impl Journal {
     }
 
     /// Appends a finished item.
-    pub(crate) fn done(&mut self, outcome: &Outcome) -> Result<()> {
+    pub(crate) fn done(&mut self, outcome: &ItemOutcome) -> Result<()> {
         let at = self.begin.elapsed().as_secs_f64();
         self.write(&Line::Done { at, outcome: outcome.clone() })?;
         if self.synced.elapsed() > SYNC {

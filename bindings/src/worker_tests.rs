@@ -1,4 +1,4 @@
-//! The hand-over between callers and the engine's thread, with a script in place of a model. Small, so that miri
+//! The hand-over between callers and the worker's thread, with a script in place of a model. Small, so that miri
 //! can run it with many schedules: it finds data races, and calls that wait for each other for ever.
 
 use super::*;
@@ -61,12 +61,12 @@ struct Fake {
 }
 
 impl SessionSource for Fake {
-    fn with_session(&self, work: &mut dyn FnMut(&mut dyn ChatModel, &Pool)) -> Result<(), ApiError> {
+    fn with_session(&self, work: &mut dyn FnMut(&mut dyn ChatModel, &SpinPool)) -> Result<(), ApiError> {
         let less = |left: usize| left.checked_sub(1);
         if self.failures.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok() {
             return Err(ApiError::other("no memory"));
         }
-        let pool = Pool::new(1).unwrap();
+        let pool = SpinPool::new(1).unwrap();
         work(&mut Alphabet { length: self.length, said: 0, computed: 0 }, &pool);
         Ok(())
     }
@@ -106,19 +106,19 @@ impl Listener for Collector {
     }
 }
 
-fn engine(length: usize, failures: usize) -> Engine {
+fn worker(length: usize, failures: usize) -> Worker {
     let sessions = Box::new(Fake { length, failures: AtomicUsize::new(failures) });
-    let engine_options = EngineOptions { sessions, max_tokens: 1000, stops: Vec::new(), journal: None };
-    Engine::start("test", Conversation::default(), 1, engine_options).unwrap()
+    let engine_options = WorkerOptions { sessions, max_tokens: 1000, stops: Vec::new(), journal: None };
+    Worker::start("test", Conversation::default(), 1, engine_options).unwrap()
 }
 
-fn ask(engine: &Engine, text: &str) -> Receiver<Heard> {
+fn ask(worker: &Worker, text: &str) -> Receiver<Heard> {
     let (heard, receiver) = channel();
-    engine.ask(Some(text.to_owned()), Arc::new(Collector { heard, fails_at: None }));
+    worker.ask(Some(text.to_owned()), Arc::new(Collector { heard, fails_at: None }));
     receiver
 }
 
-/// Everything that a listener heard until the engine let go of it: pieces, then exactly one end.
+/// Everything that a listener heard until the worker let go of it: pieces, then exactly one end.
 fn all(heard: Receiver<Heard>) -> (String, Result<Reply, ApiError>) {
     let mut text = String::new();
     let mut end = None;
@@ -136,32 +136,32 @@ fn all(heard: Receiver<Heard>) -> (String, Result<Reply, ApiError>) {
     (text, end.unwrap())
 }
 
-fn users(engine: &Engine) -> Vec<String> {
-    engine.conversation().turns.into_iter().map(|turn| turn.user).collect()
+fn users(worker: &Worker) -> Vec<String> {
+    worker.conversation().turns.into_iter().map(|turn| turn.user).collect()
 }
 
 #[test]
 fn answers_come_in_order_from_any_thread() {
-    let engine = engine(5, 0);
+    let worker = worker(5, 0);
     let heard: Vec<_> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..2).map(|_| scope.spawn(|| ask(&engine, "x"))).collect();
+        let threads: Vec<_> = (0..2).map(|_| scope.spawn(|| ask(&worker, "x"))).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     for heard in heard {
         let (text, end) = all(heard);
         assert_eq!((&*text, end.unwrap().finish), ("abcde", Finish::Stop));
     }
-    assert_eq!(users(&engine), ["x", "x"]);
-    assert_eq!(engine.stats().tokens, 5);
+    assert_eq!(users(&worker), ["x", "x"]);
+    assert_eq!(worker.stats().tokens, 5);
 }
 
 #[test]
 fn a_cancelled_answer_ends_wherever_it_is() {
-    let engine = engine(60, 0);
+    let worker = worker(60, 0);
     for _ in 0..2 {
-        let (first, second) = (ask(&engine, "x"), ask(&engine, "y"));
+        let (first, second) = (ask(&worker, "x"), ask(&worker, "y"));
         std::thread::scope(|scope| {
-            scope.spawn(|| engine.cancel());
+            scope.spawn(|| worker.cancel());
         });
         for heard in [first, second] {
             let (text, end) = all(heard);
@@ -169,17 +169,17 @@ fn a_cancelled_answer_ends_wherever_it_is() {
             assert!(finish == Finish::Cancelled || text.len() == 60 && finish == Finish::Stop, "{finish:?}");
         }
     }
-    assert!(all(ask(&engine, "z")).1.is_ok_and(|reply| reply.text.len() == 60));
+    assert!(all(ask(&worker, "z")).1.is_ok_and(|reply| reply.text.len() == 60));
 }
 
 #[test]
 fn one_answer_is_cancelled_and_the_others_are_not() {
-    let engine = engine(4, 0);
-    engine.pause(true);
+    let worker = worker(4, 0);
+    worker.pause(true);
     let asked = |text: &str| {
         let (heard, receiver) = channel();
         let listener = Arc::new(Collector { heard, fails_at: None });
-        (engine.ask(Some(text.to_owned()), listener), receiver)
+        (worker.ask(Some(text.to_owned()), listener), receiver)
     };
     let (first, second, third) = (asked("x"), asked("y"), asked("z"));
     // The one at hand while it is paused, and one that waits.
@@ -188,20 +188,20 @@ fn one_answer_is_cancelled_and_the_others_are_not() {
         third.0.cancel();
     });
     assert_eq!(all(first.1).1.unwrap().finish, Finish::Cancelled);
-    engine.pause(false);
+    worker.pause(false);
     assert_eq!(all(second.1).0, "abcd");
     assert_eq!(all(third.1).1.unwrap().finish, Finish::Cancelled);
     // The others are complete: nothing happens.
     second.0.cancel();
-    assert_eq!(all(ask(&engine, "w")).0, "abcd");
+    assert_eq!(all(ask(&worker, "w")).0, "abcd");
 }
 
 #[test]
 fn a_dropped_engine_ends_every_answer() {
     let heard: Vec<_> = {
-        let engine = engine(60, 0);
-        engine.pause(true);
-        (0..3).map(|_| ask(&engine, "x")).collect()
+        let worker = worker(60, 0);
+        worker.pause(true);
+        (0..3).map(|_| ask(&worker, "x")).collect()
     };
     for heard in heard {
         assert_eq!(all(heard).1.unwrap().finish, Finish::Cancelled);
@@ -210,52 +210,52 @@ fn a_dropped_engine_ends_every_answer() {
 
 #[test]
 fn a_paused_answer_goes_on_or_is_cancelled() {
-    let engine = engine(4, 0);
+    let worker = worker(4, 0);
     std::thread::scope(|scope| {
-        engine.pause(true);
-        let heard = ask(&engine, "x");
-        scope.spawn(|| engine.pause(false));
+        worker.pause(true);
+        let heard = ask(&worker, "x");
+        scope.spawn(|| worker.pause(false));
         assert_eq!(all(heard).0, "abcd");
     });
     std::thread::scope(|scope| {
-        engine.pause(true);
-        let heard = ask(&engine, "x");
-        scope.spawn(|| engine.cancel());
+        worker.pause(true);
+        let heard = ask(&worker, "x");
+        scope.spawn(|| worker.cancel());
         assert_eq!(all(heard).1.unwrap().finish, Finish::Cancelled);
     });
 }
 
 #[test]
 fn another_conversation_takes_the_place_at_once() {
-    let engine = engine(60, 0);
-    let heard = ask(&engine, "old");
+    let worker = worker(60, 0);
+    let heard = ask(&worker, "old");
     assert!(heard.recv().is_ok());
-    engine.replace(|_| Conversation { system: Some("new".to_owned()), turns: Vec::new() });
+    worker.replace(|_| Conversation { system: Some("new".to_owned()), turns: Vec::new() });
     // Whatever the thread is about with the old one.
-    assert_eq!((users(&engine).len(), engine.conversation().system.as_deref()), (0, Some("new")));
+    assert_eq!((users(&worker).len(), worker.conversation().system.as_deref()), (0, Some("new")));
     let old = heard.into_iter().last();
     assert!(matches!(old, Some(Heard::End(_))), "{old:?}");
-    assert_eq!(users(&engine).len(), 0);
-    assert!(all(ask(&engine, "x")).1.is_ok());
-    assert_eq!(users(&engine), ["x"]);
+    assert_eq!(users(&worker).len(), 0);
+    assert!(all(ask(&worker, "x")).1.is_ok());
+    assert_eq!(users(&worker), ["x"]);
 }
 
 #[test]
 fn memory_is_given_back_and_taken_again() {
-    let engine = engine(3, 0);
+    let worker = worker(3, 0);
     for _ in 0..2 {
-        let heard = ask(&engine, "x");
-        engine.free();
-        engine.save_power(true);
+        let heard = ask(&worker, "x");
+        worker.free();
+        worker.save_power(true);
         assert_eq!(all(heard).0, "abc");
     }
     let (heard, receiver) = channel();
-    engine.ask(None, Arc::new(Collector { heard, fails_at: None }));
+    worker.ask(None, Arc::new(Collector { heard, fails_at: None }));
     assert_eq!(all(receiver).0, "abc");
-    assert_eq!(users(&engine), ["x", "x"]);
+    assert_eq!(users(&worker), ["x", "x"]);
 }
 
-/// Holds the engine at its first piece until it is let go.
+/// Holds the worker at its first piece until it is let go.
 struct Holder {
     collector: Collector,
     go: std::sync::Mutex<Receiver<()>>,
@@ -281,21 +281,21 @@ impl Listener for Holder {
 #[test]
 fn memory_is_given_back_while_work_waits_and_the_answer_goes_on() {
     for cancel in [false, true] {
-        let engine = engine(5, 0);
+        let worker = worker(5, 0);
         let ((heard, receiver), (held, go)) = (channel(), channel());
         let collector = Collector { heard, fails_at: None };
-        let answer = engine.ask(Some("x".to_owned()), Arc::new(Holder { collector, go: go.into() }));
+        let answer = worker.ask(Some("x".to_owned()), Arc::new(Holder { collector, go: go.into() }));
         let first = receiver.recv().unwrap();
-        engine.pause(true);
-        engine.free();
+        worker.pause(true);
+        worker.free();
         drop(held);
-        while engine.shared.gate.is_wanted() {
+        while worker.shared.gate.is_wanted() {
             std::thread::yield_now();
         }
         if cancel {
             answer.cancel();
         } else {
-            engine.pause(false);
+            worker.pause(false);
         }
         let (mut text, mut end) = (String::new(), None);
         for heard in [first].into_iter().chain(receiver) {
@@ -308,36 +308,36 @@ fn memory_is_given_back_while_work_waits_and_the_answer_goes_on() {
         // A new session's model begins its alphabet anew: the answer goes on behind what was shown.
         assert_eq!(text, if cancel { "a" } else { "aabcde" });
         assert_eq!(end.unwrap().text, text);
-        assert_eq!(engine.conversation().turns[0].answer, text);
+        assert_eq!(worker.conversation().turns[0].answer, text);
     }
 }
 
 #[test]
 fn a_failure_is_told_and_the_next_message_is_answered() {
-    let engine = engine(3, 1);
-    assert!(all(ask(&engine, "x")).1.is_err_and(|error| error.to_string() == "no memory"));
-    assert_eq!(all(ask(&engine, "x")).0, "abc");
+    let worker = worker(3, 1);
+    assert!(all(ask(&worker, "x")).1.is_err_and(|error| error.to_string() == "no memory"));
+    assert_eq!(all(ask(&worker, "x")).0, "abc");
     // A listener that panics stops its answer, and nothing else.
     let (heard, receiver) = channel();
-    engine.ask(Some("y".to_owned()), Arc::new(Collector { heard, fails_at: Some("b") }));
+    worker.ask(Some("y".to_owned()), Arc::new(Collector { heard, fails_at: Some("b") }));
     let (text, end) = all(receiver);
     assert_eq!((&*text, end.unwrap().finish), ("ab", Finish::Cancelled));
-    assert_eq!(users(&engine), ["x", "y"]);
+    assert_eq!(users(&worker), ["x", "y"]);
     // So does a model.
-    let (first, second) = (ask(&engine, BREAK), ask(&engine, "z"));
-    assert!(all(first).1.is_err_and(|error| error.to_string().contains("engine")));
+    let (first, second) = (ask(&worker, BREAK), ask(&worker, "z"));
+    assert!(all(first).1.is_err_and(|error| error.to_string().contains("worker")));
     assert_eq!(all(second).0, "abc");
-    assert_eq!(users(&engine), ["x", "y", "z"]);
+    assert_eq!(users(&worker), ["x", "y", "z"]);
 }
 
 #[test]
 fn who_waits_until_all_is_idle_is_called_no_more() {
-    let engine = engine(20, 0);
+    let worker = worker(20, 0);
     let (heard, receiver) = channel();
     let collector = Arc::new(Collector { heard, fails_at: None });
     let theirs = Arc::downgrade(&collector);
-    engine.ask(Some("x".to_owned()), collector);
-    engine.cancel();
+    worker.ask(Some("x".to_owned()), collector);
+    worker.cancel();
     // Other tests of this process are at work too.
     while !crate::wait_until_idle(60_000) {}
     assert_eq!(theirs.strong_count(), 0);

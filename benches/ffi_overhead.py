@@ -1,17 +1,17 @@
 #!/usr/bin/env python3
-"""Claim: handing a token across the border into Python costs less than 5% of its time at 500 tokens a second.
+"""Claim: passing a token to Python through the FFI costs less than 5% of its time at 500 tokens a second.
 
     cargo build --release -p thimble-cli
     cargo run -p conformance --example tiny_model -- tiny.thimble
     pip install bindings/python
-    benches/border.py --model tiny.thimble
+    benches/ffi_overhead.py --model tiny.thimble
 
 The idea, for every language: the engine's own clock runs while a listener is called, because the next token waits for it. So the
 same greedy text is made on one thread by `thimble run`, which hands it to nobody, and through the binding, in turns, and the
 difference of the decoding times, divided by the pieces handed over, is what a piece costs. A tiny model makes it visible: its
 tokens take tens of microseconds, not milliseconds. Medians of the rounds; 5% of a token's time at 500 a second are 100 us.
 
-`listener` is a callback that does nothing, the border itself; `for` is `for piece in model.complete(...)`, where a second thread
+`listener` is a callback that does nothing, the FFI overhead alone; `for` is `for piece in model.complete(...)`, where a second thread
 takes the pieces while the engine's makes the next one, and both want the interpreter's lock.
 """
 

@@ -3,11 +3,11 @@
 use super::rope::rope_theta;
 use super::tensor_name;
 use crate::ConvertError;
-use crate::read::checkpoint::{Found, add_stop};
+use crate::read::source_model::{Found, add_stop};
 use serde_json::Value as Json;
 use std::collections::BTreeMap;
 use thimble_runtime::Token;
-use thimble_runtime::format::{Config, Role};
+use thimble_runtime::format::{Config, TensorRole};
 
 pub(super) const PLACE: &str = "config.json";
 
@@ -32,7 +32,7 @@ pub(super) fn config(
     let head_dim = size("head_dim")?.or(hidden.checked_div(heads)).unwrap_or(0);
     let eps = json.get("rms_norm_eps").map_or(Some(1e-6), Json::as_f64);
     let vocab = need("vocab_size")?;
-    let name = tensor_name(Role::Embedding, Role::NO_LAYER);
+    let name = tensor_name(TensorRole::Embedding, TensorRole::NO_LAYER);
     if let Some(embedding) = found.get(&name)
         && embedding.shape.first() != Some(&(vocab as u64))
     {

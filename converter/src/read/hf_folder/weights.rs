@@ -1,11 +1,11 @@
 //! The tensors of a folder under the names of a `LlamaForCausalLM`, and whether its head is the embedding.
 
 use super::tensor_name;
-use crate::read::checkpoint::Found;
 use crate::read::source_file::SourceFile;
+use crate::read::source_model::Found;
 use crate::{ConvertError, dequantize};
 use std::collections::BTreeMap;
-use thimble_runtime::format::Role;
+use thimble_runtime::format::TensorRole;
 
 /// Numbers that are compared at once.
 const CHUNK: usize = 1 << 20;
@@ -48,8 +48,10 @@ pub(super) fn settle_head(
     files: &[SourceFile],
     notes: &mut Vec<String>,
 ) -> Result<bool, ConvertError> {
-    let (head, embedding) =
-        (tensor_name(Role::Head, Role::NO_LAYER), tensor_name(Role::Embedding, Role::NO_LAYER));
+    let (head, embedding) = (
+        tensor_name(TensorRole::Head, TensorRole::NO_LAYER),
+        tensor_name(TensorRole::Embedding, TensorRole::NO_LAYER),
+    );
     match (found.get(&head), found.get(&embedding)) {
         (None, _) if tied => Ok(true),
         (None, _) => Err(ConvertError::MissingHead { name: head }),

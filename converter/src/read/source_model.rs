@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use thimble_host::Recommended;
 use thimble_runtime::Token;
-use thimble_runtime::format::{Config, Encoding, Role};
+use thimble_runtime::format::{Config, Encoding, TensorRole};
 
 /// Where a model comes from, as far as the source says.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -75,8 +75,8 @@ pub struct Stored {
     /// Its name in the source.
     pub name: String,
     /// What it is for.
-    pub role: Role,
-    /// Its layer, or [`Role::NO_LAYER`].
+    pub role: TensorRole,
+    /// Its layer, or [`TensorRole::NO_LAYER`].
     pub layer: u16,
     /// How its numbers are stored.
     pub kind: BlockType,
@@ -101,7 +101,7 @@ impl Stored {
 
     /// The encoding that holds every number of the tensor exactly, if there is one.
     pub(crate) fn exact(&self) -> Option<Encoding> {
-        self.packed.or_else(|| recipe::twin(self.kind))
+        self.packed.or_else(|| recipe::lossless_encoding(self.kind))
     }
 
     /// Whether storing the tensor as `encoding` may change its numbers.
@@ -132,7 +132,7 @@ impl Stored {
 
 /// A model in whatever container, ready to be converted.
 #[derive(Debug)]
-pub struct Checkpoint {
+pub struct SourceModel {
     /// Hyperparameters, checked.
     pub config: Config,
     /// Where it comes from.
@@ -157,7 +157,7 @@ pub struct Checkpoint {
     pub(crate) files: Vec<SourceFile>,
 }
 
-impl Checkpoint {
+impl SourceModel {
     /// The tensors in the order of the file format's table.
     pub fn tensors(&self) -> &[Stored] {
         &self.tensors
@@ -173,7 +173,7 @@ impl Checkpoint {
         Ok(records.last().map_or(0, |last| last.offset + last.length))
     }
 
-    /// Reads rows of a tensor of this checkpoint as the source's blocks, in the order of the file format.
+    /// Reads rows of a tensor of this model as the source's blocks, in the order of the file format.
     pub fn read_rows(
         &self,
         tensor: &Stored,
@@ -227,12 +227,12 @@ pub(crate) struct Found {
 pub(crate) fn place(
     config: &Config,
     found: &mut BTreeMap<String, Found>,
-    name: impl Fn(Role, u16) -> String,
+    name: impl Fn(TensorRole, u16) -> String,
     interleaved: bool,
 ) -> Result<Vec<Stored>, ConvertError> {
     let mut tensors = Vec::new();
-    for index in 0..Role::count(config) {
-        let (role, layer) = Role::at(config, index);
+    for index in 0..TensorRole::count(config) {
+        let (role, layer) = TensorRole::at(config, index);
         let name = name(role, layer);
         let Some(tensor) = found.remove(&name) else {
             return Err(ConvertError::MissingTensor { name });
@@ -243,7 +243,7 @@ pub(crate) fn place(
         if tensor.shape != expected {
             return Err(ConvertError::Shape { name, expected, found: tensor.shape });
         }
-        let rotated = interleaved && matches!(role, Role::Query | Role::Key);
+        let rotated = interleaved && matches!(role, TensorRole::Query | TensorRole::Key);
         let Found { kind, file, offset, .. } = tensor;
         let interleaved = rotated.then_some(config.head_dim);
         let packed = None;

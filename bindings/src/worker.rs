@@ -10,20 +10,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
-use thimble_host::Pool;
-use thimble_host::chat::{ChatModel, ChatSession, Conversation, Event, Turn as Said};
+use thimble_host::SpinPool;
+use thimble_host::chat::{ChatEvent, ChatModel, ChatSession, Conversation, Turn as Said};
 use thimble_runtime::Token;
 
 /// Where a thread's sessions come from: memory is taken with the first message, and again after it was given back.
 pub(crate) trait SessionSource: Send + 'static {
     /// Lends a session and its threads to `work`, and takes their memory back afterwards.
-    fn with_session(&self, work: &mut dyn FnMut(&mut dyn ChatModel, &Pool)) -> Result<(), ApiError>;
+    fn with_session(&self, work: &mut dyn FnMut(&mut dyn ChatModel, &SpinPool)) -> Result<(), ApiError>;
     /// Forgets what sessions have kept for later ones.
     fn forget(&self) {}
 }
 
 /// What a thread works with.
-pub(crate) struct EngineOptions {
+pub(crate) struct WorkerOptions {
     /// Where sessions come from.
     pub(crate) sessions: Box<dyn SessionSource>,
     /// Longest answer in tokens.
@@ -91,7 +91,7 @@ struct Kept {
     stats: Stats,
 }
 
-/// What an engine and its thread share.
+/// What a worker and its thread share.
 #[derive(Debug)]
 struct Shared {
     kept: Mutex<Kept>,
@@ -121,7 +121,7 @@ impl Answer {
 
 /// A thread that answers, from outside. It ends as soon as it can once this is dropped, and nobody waits for it.
 #[derive(Debug)]
-pub(crate) struct Engine {
+pub(crate) struct Worker {
     shared: Arc<Shared>,
     orders: Mutex<Orders>,
     journal: Option<Journal>,
@@ -149,14 +149,14 @@ impl Orders {
     }
 }
 
-impl Engine {
+impl Worker {
     /// Starts the thread `name`, which goes on from `conversation` with at most `threads` threads.
     pub(crate) fn start(
         name: &str,
         conversation: Conversation,
         threads: usize,
-        engine_options: EngineOptions,
-    ) -> Result<Engine, ApiError> {
+        engine_options: WorkerOptions,
+    ) -> Result<Worker, ApiError> {
         let shared = Arc::new(Shared {
             kept: Mutex::new(Kept { conversation, number: 0, stats: Stats::default() }),
             gate: Gate::new(threads),
@@ -166,7 +166,7 @@ impl Engine {
         let theirs = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name(name.to_owned());
         thread.spawn(move || work(engine_options, &theirs, &receiver)).map_err(ApiError::other)?;
-        Ok(Engine { shared, orders: Mutex::new(Orders { sender, flags: Vec::new() }), journal, threads })
+        Ok(Worker { shared, orders: Mutex::new(Orders { sender, flags: Vec::new() }), journal, threads })
     }
 
     /// Answers `text`, or the last message once more. The message is in the journal when this returns.
@@ -234,7 +234,7 @@ impl Engine {
     }
 }
 
-impl Drop for Engine {
+impl Drop for Worker {
     fn drop(&mut self) {
         if let Some(journal) = self.journal.take() {
             journal.closing();
@@ -252,14 +252,14 @@ impl Shared {
     }
 }
 
-/// Tells a listener something; whether it took it. One that fails, in whatever way, is not the engine's business.
+/// Tells a listener something; whether it took it. One that fails, in whatever way, is not the worker's business.
 fn notify(call: impl FnOnce() -> Result<(), ListenerError>) -> bool {
     matches!(catch_unwind(AssertUnwindSafe(call)), Ok(Ok(())))
 }
 
 /// Works on orders until no one can give any more.
-fn work(engine_options: EngineOptions, shared: &Shared, orders: &Receiver<Order>) {
-    let EngineOptions { sessions, max_tokens, stops, journal } = engine_options;
+fn work(engine_options: WorkerOptions, shared: &Shared, orders: &Receiver<Order>) {
+    let WorkerOptions { sessions, max_tokens, stops, journal } = engine_options;
     let (conversation, number) = shared.begin();
     let mut turn = Turn { shared, journal, conversation, number, waiting: None };
     let mut next = orders.recv().ok();
@@ -284,7 +284,7 @@ fn work(engine_options: EngineOptions, shared: &Shared, orders: &Receiver<Order>
                     })
                 }));
                 let entered =
-                    entered.unwrap_or_else(|_| Err(ApiError::other("the engine failed: report this")));
+                    entered.unwrap_or_else(|_| Err(ApiError::other("the worker failed: report this")));
                 if first.is_some_and(|asked| asked.waits()) {
                     let _ = turn.note(Journal::dropped);
                 }
@@ -315,7 +315,7 @@ impl Turn<'_> {
     fn session(
         &mut self,
         session: &mut ChatSession<&mut dyn ChatModel>,
-        pool: &Pool,
+        pool: &SpinPool,
         first: Asked,
         orders: &Receiver<Order>,
     ) -> Option<Order> {
@@ -421,7 +421,7 @@ impl Turn<'_> {
     fn answer(
         &mut self,
         session: &mut ChatSession<&mut dyn ChatModel>,
-        pool: &Pool,
+        pool: &SpinPool,
         mut asked: Asked,
     ) -> Option<Asked> {
         let listener = Arc::clone(&asked.listener);
@@ -453,8 +453,8 @@ impl Turn<'_> {
             passage.pass();
             let told = match event {
                 // Nothing is shown any more, though the last token may have more to it.
-                Event::Text(_) if broken.is_some() => false,
-                Event::Text(text) => match self.note(|journal| journal.piece(text)) {
+                ChatEvent::Text(_) if broken.is_some() => false,
+                ChatEvent::Text(text) => match self.note(|journal| journal.piece(text)) {
                     Ok(()) => {
                         shown.push_str(text);
                         notify(|| listener.on_piece(text.to_owned()))
@@ -464,11 +464,11 @@ impl Turn<'_> {
                         false
                     }
                 },
-                Event::Forgot { turns } => {
+                ChatEvent::Forgot { turns } => {
                     *forgotten += turns;
                     true
                 }
-                Event::Reading { done, of } => notify(|| listener.on_progress(done as u32, of as u32)),
+                ChatEvent::Reading { done, of } => notify(|| listener.on_progress(done as u32, of as u32)),
             };
             if !told {
                 // The answer ends as if it had been cancelled: what was shown is remembered.
@@ -530,5 +530,5 @@ impl Turn<'_> {
 const TOKEN_BYTES: usize = 8;
 
 #[cfg(test)]
-#[path = "engine_tests.rs"]
+#[path = "worker_tests.rs"]
 mod tests;
