@@ -7,8 +7,10 @@ use crate::worker::{Answer, Worker, WorkerOptions};
 use crate::{ApiError, Model, ModelInfo};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use thimble_host::chat::{ChatError, Conversation, PromptFormat, Saved};
-use thimble_host::{KvFile, Recommended};
+use thimble_chat::RecommendedSampling;
+use thimble_chat::{ChatError, Conversation, Saved};
+use thimble_host::KvFile;
+use thimble_host::PromptFormat;
 use thimble_runtime::format::ModelFile;
 use thimble_runtime::sampler;
 
@@ -41,7 +43,7 @@ impl Sampling {
             PromptFormat::Chat => sampler::Sampling::ANSWER,
             PromptFormat::Text => sampler::Sampling::CONTINUATION,
         };
-        let asked = Recommended {
+        let asked = RecommendedSampling {
             temperature: self.temperature,
             top_k: self.top_k.map(|k| k as usize),
             top_p: self.top_p,
@@ -49,7 +51,7 @@ impl Sampling {
             repetition_penalty: self.repetition_penalty,
         };
         let seed = self.seed.unwrap_or_else(fresh_seed);
-        sampler::Sampling { seed, ..asked.over(Recommended::of(file).over(defaults)) }
+        sampler::Sampling { seed, ..asked.over(RecommendedSampling::of(file).over(defaults)) }
     }
 }
 

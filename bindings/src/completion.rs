@@ -6,7 +6,8 @@ use crate::sessions::ModelSessions;
 use crate::worker::{Worker, WorkerOptions};
 use crate::{ApiError, Model, Sampling};
 use std::sync::Arc;
-use thimble_host::chat::{Conversation, PromptFormat};
+use thimble_chat::Conversation;
+use thimble_host::PromptFormat;
 
 /// How to continue a text.
 #[derive(Clone, Debug, Default, uniffi::Record)]

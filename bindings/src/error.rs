@@ -1,7 +1,8 @@
 //! Errors: a variant only where an app would do something different.
 
-use thimble_host::chat::ChatError;
-use thimble_host::{GeneratorError, OpenError, PlanError};
+use thimble_chat::ChatError;
+use thimble_files::OpenError;
+use thimble_host::{GeneratorError, PlanError};
 use thimble_runtime::format::FormatError;
 
 /// Why a call did not do what was asked.

@@ -4,8 +4,8 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use thimble_chat::{ChatError, ChatModel, Role};
 use thimble_host::SpinPool;
-use thimble_host::chat::{ChatError, ChatModel, Role};
 use thimble_runtime::Token;
 
 /// Where work waits.

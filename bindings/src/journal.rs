@@ -13,7 +13,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use thimble_host::chat::{Conversation, Turn};
+use thimble_chat::{Conversation, Turn};
 
 /// A line.
 #[derive(Debug, Serialize, Deserialize)]

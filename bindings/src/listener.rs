@@ -1,7 +1,7 @@
 //! What an app hears of an answer.
 
 use crate::ApiError;
-use thimble_host::chat::{Answer, End};
+use thimble_chat::{Answer, End};
 
 /// Why an answer ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, uniffi::Enum)]

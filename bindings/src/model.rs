@@ -3,7 +3,8 @@
 use crate::ApiError;
 use std::path::Path;
 use std::sync::Arc;
-use thimble_host::{BackendChooser, BackendKind, InferencePlan, InferenceSettings, MappedModel};
+use thimble_files::MappedModel;
+use thimble_host::{BackendChooser, BackendKind, InferencePlan, InferenceSettings};
 use thimble_runtime::kernels::KvKind;
 use thimble_runtime::tokenizer::Specials;
 
@@ -183,7 +184,7 @@ impl Model {
     /// The tokenizer refuses the text.
     pub fn tokens(&self, text: String) -> Result<Vec<u32>, ApiError> {
         let file = self.mapped.file().map_err(|error| ApiError::format(&self.path, &error))?;
-        let tokens = thimble_host::text::encode(&file.tokenizer(), &text, Specials::Escape);
+        let tokens = thimble_chat::encode(&file.tokenizer(), &text, Specials::Escape);
         Ok(tokens.map_err(ApiError::other)?.into_iter().map(|token| token.0).collect())
     }
 

@@ -3,8 +3,9 @@
 use crate::worker::SessionSource;
 use crate::{ApiError, Model, Sampling};
 use std::sync::Arc;
-use thimble_host::chat::{ChatModel, LoadedModel, PromptFormat};
+use thimble_chat::ChatModel;
 use thimble_host::{KvFile, SpinPool};
+use thimble_host::{LoadedModel, PromptFormat};
 use thimble_runtime::sampler::Sampler;
 
 /// Sessions on a model.

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
+use thimble_chat::{ChatEvent, ChatModel, ChatSession, Conversation, Turn as Said};
 use thimble_host::SpinPool;
-use thimble_host::chat::{ChatEvent, ChatModel, ChatSession, Conversation, Turn as Said};
 use thimble_runtime::Token;
 
 /// Where a thread's sessions come from: memory is taken with the first message, and again after it was given back.

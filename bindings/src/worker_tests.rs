@@ -5,7 +5,7 @@ use super::*;
 use crate::Finish;
 use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use thimble_host::chat::{ChatError, Role};
+use thimble_chat::{ChatError, Role};
 use thimble_runtime::Token;
 
 /// Says the alphabet, `length` tokens of it; every token is a byte.

@@ -10,7 +10,6 @@ use thimble_converter::write_gguf::GgufType;
 use thimble_converter::{
     ConversionOptions, ConversionProgress, ConversionStage, ConversionSummary, ConvertError,
 };
-use thimble_host::output;
 use thimble_runtime::format::Encoding;
 
 pub(crate) use thimble_converter::Quant;
@@ -89,7 +88,7 @@ pub(crate) fn write_gguf(source: &Path, target: &Path, kind: GgufType) -> Result
 
 /// Where `target` really goes, unless that would replace the source.
 pub(crate) fn place(target: &Path, source: &Path) -> Result<PathBuf, Failure> {
-    let target = output::real(target)?;
+    let target = thimble_files::resolve(target)?;
     if target::replaces(&target, source) {
         let what = target.display();
         let reason = format!("{what} belongs to the source and would be replaced: write to another file");
@@ -113,10 +112,7 @@ pub(crate) fn failed(source: &Path, error: ConvertError) -> Failure {
     Failure::Convert {
         path: source.to_path_buf(),
         reason: error.to_string(),
-        writing: matches!(
-            error,
-            ConvertError::Write { .. } | ConvertError::DiskFull { .. } | ConvertError::Exists { .. }
-        ),
+        writing: matches!(error, ConvertError::Write { .. } | ConvertError::DiskFull { .. }),
     }
 }
 

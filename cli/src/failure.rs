@@ -5,7 +5,7 @@ use crate::home::Home;
 use crate::pull::PullError;
 use std::io;
 use std::path::{Path, PathBuf};
-use thimble_host::chat::ChatError;
+use thimble_chat::ChatError;
 use thimble_runtime::format::FormatError;
 use thiserror::Error;
 
@@ -46,7 +46,7 @@ pub(crate) enum Failure {
     Chat(#[from] ChatError),
     /// A file that cannot be written as asked.
     #[error(transparent)]
-    Output(#[from] thimble_host::output::OutputError),
+    Output(#[from] thimble_files::OutputError),
     /// A GGUF file where a `.thimble` file has to be.
     #[error("{} is a GGUF file; it becomes a .thimble file with `thimble convert {0} -o FILE.thimble`",
             .path.display())]

@@ -28,7 +28,7 @@ impl Interrupt {
         let installed = ctrlc::set_handler(move || match handler.answering.load(Ordering::SeqCst) {
             true => handler.pressed.store(true, Ordering::SeqCst),
             false => {
-                thimble_converter::remove_unfinished();
+                thimble_files::remove_unfinished();
                 std::process::exit(ENDED)
             }
         });
@@ -56,7 +56,7 @@ pub(crate) fn tidying() -> Result<(), Failure> {
             for folder in FOLDERS.lock().unwrap_or_else(PoisonError::into_inner).iter() {
                 let _ = std::fs::remove_dir_all(folder);
             }
-            thimble_converter::remove_unfinished();
+            thimble_files::remove_unfinished();
             std::process::exit(ENDED);
         });
     });

@@ -5,7 +5,7 @@ use crate::input;
 use clap::Args;
 use std::path::PathBuf;
 use thimble_converter::{ConvertError, Quant, SizeTarget, Table};
-use thimble_host::output::Files;
+use thimble_files::OutputFiles;
 
 /// `--quant` and what refines it.
 #[derive(Args, Clone, Debug)]
@@ -62,7 +62,7 @@ pub(crate) fn quant(name: &str) -> Result<Quant, Failure> {
 
 impl RecipeFlags {
     /// Names the files of the flags.
-    pub(crate) fn files(&self, files: &mut Files) -> Result<(), Failure> {
+    pub(crate) fn files(&self, files: &mut OutputFiles) -> Result<(), Failure> {
         self.recipe.iter().for_each(|path| files.reads("--recipe", path));
         self.calibrate.iter().for_each(|path| files.reads("--calibrate", path));
         self.sensitivities.as_ref().map_or(Ok(()), |path| files.writes("--sensitivities", path).map(drop))?;

@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use thimble_converter::report::{self, Cost, Report, ReportFormat, Trial};
 use thimble_converter::{ConversionSummary, SizeTarget};
 use thimble_eval::divergence::{Divergence, Pair, divergence};
+use thimble_files::OutputFiles;
 use thimble_host::InferenceSettings;
-use thimble_host::output::Files;
 use thimble_runtime::Token;
 use thimble_runtime::tokenizer::Specials;
 
@@ -50,7 +50,7 @@ pub(crate) struct Job {
 
 impl ReportFlags {
     /// Names the files of the flags.
-    pub(crate) fn files(&self, files: &mut Files) -> Result<(), Failure> {
+    pub(crate) fn files(&self, files: &mut OutputFiles) -> Result<(), Failure> {
         self.report_text.iter().for_each(|path| files.reads("--report-text", path));
         self.report.as_ref().map_or(Ok(()), |path| files.writes("--report", path).map(drop))?;
         Ok(())

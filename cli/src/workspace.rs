@@ -5,10 +5,11 @@ use crate::flags::{Kv, MachineFlags, SamplingFlags};
 use crate::home::Home;
 use crate::{quiet, terminal};
 use std::path::{Path, PathBuf};
-use thimble_host::text;
+use thimble_chat::RecommendedSampling;
+use thimble_files::{MappedModel, OpenError};
 use thimble_host::{
     BackendChooser, BackendError, BackendKind, Generator, InferenceMemory, InferencePlan, InferenceSettings,
-    MappedModel, OpenError, PlanError, Recommended, SpinPool,
+    PlanError, SpinPool,
 };
 use thimble_runtime::Token;
 use thimble_runtime::format::{Config, ModelFile};
@@ -220,12 +221,12 @@ pub(crate) fn encode(
     text: &str,
     specials: Specials,
 ) -> Result<Vec<Token>, Failure> {
-    text::encode(tokenizer, text, specials).map_err(engine)
+    thimble_chat::encode(tokenizer, text, specials).map_err(engine)
 }
 
 /// What stands in for a context without tokens: the end-of-text token, or what the model has instead.
 pub(crate) fn end_of_text(file: &ModelFile<'_>) -> Result<Token, Failure> {
-    text::end_of_text(file).ok_or_else(|| {
+    thimble_chat::end_of_text(file).ok_or_else(|| {
         let missing = "the text is empty, and this model has no token that an empty text could begin with";
         Failure::Engine(missing.to_string())
     })
@@ -233,7 +234,7 @@ pub(crate) fn end_of_text(file: &ModelFile<'_>) -> Result<Token, Failure> {
 
 /// The user's sampling over what the model's makers recommend, over `defaults`.
 pub(crate) fn sampling(flags: &SamplingFlags, file: &ModelFile<'_>, defaults: Sampling) -> Sampling {
-    let defaults = Recommended::of(file).over(defaults);
+    let defaults = RecommendedSampling::of(file).over(defaults);
     Sampling {
         temperature: flags.temperature.unwrap_or(defaults.temperature),
         top_k: flags.top_k.map_or(defaults.top_k, |k| Some(k).filter(|&k| k > 0)),

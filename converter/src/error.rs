@@ -143,7 +143,7 @@ pub enum ConvertError {
     },
     /// A `.thimble` file that is none.
     #[error(transparent)]
-    Thimble(#[from] thimble_host::OpenError),
+    Thimble(#[from] thimble_files::OpenError),
     /// A weight or scale that a GGUF type cannot hold.
     #[error("tensor {name}, row {row}: a weight is too large for {kind}; choose F32 or BF16")]
     TooLargeFor {
@@ -168,12 +168,6 @@ pub enum ConvertError {
     UnknownGgufType {
         /// What was asked for.
         found: String,
-    },
-    /// Something is where a folder is to be written.
-    #[error("{} exists already: choose another folder or remove it", path.display())]
-    Exists {
-        /// The folder.
-        path: PathBuf,
     },
     /// An unknown type of an exported folder.
     #[error("unknown type {found:?} (known: f32, bf16, f16)")]

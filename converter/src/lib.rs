@@ -23,7 +23,6 @@ pub mod recipe;
 pub mod report;
 mod sections;
 pub mod tokenizer;
-mod unfinished;
 pub mod write;
 pub mod write_gguf;
 
@@ -32,7 +31,6 @@ pub use error::ConvertError;
 pub use read::{BlockType, SourceModel};
 pub use recipe::{Quant, SizeTarget, Table};
 pub use sections::Sections;
-pub use unfinished::remove_unfinished;
 
 use plan::ConversionPlan;
 use quantize::{Loss, Refusal, Rounded, Rows, encode_panel};
@@ -40,8 +38,9 @@ use rayon::prelude::*;
 use read::Stored;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use thimble_files::AtomicFile;
 use thimble_runtime::format::{Config, Encoding, PANEL, TensorRecord};
-use write::{AtomicFile, FileWriter, write_error};
+use write::{FileWriter, write_error};
 
 /// Source bytes that are read at once.
 const CHUNK: usize = 8 << 20;
@@ -181,8 +180,8 @@ pub fn convert_model(
         let entry = summary.encodings.entry(record.encoding.name()).or_default();
         *entry = (entry.0 + 1, entry.1 + record.length);
     }
-    let mut file = AtomicFile::create(destination)?;
     let fail = |needed| move |error| write_error(destination, needed, error);
+    let mut file = AtomicFile::create(destination).map_err(fail(0))?;
     let mut writer = FileWriter::new(file.writer(), contents).map_err(fail(0))?;
     summary.bytes = writer.file_len();
     let total = summary.bytes;
@@ -219,7 +218,7 @@ pub fn convert_model(
     }
     summary.rounding = all.relative();
     writer.finish().map_err(fail(total))?;
-    file.publish()?;
+    file.publish().map_err(fail(total))?;
     progress(ConversionProgress { stage: ConversionStage::Writing, tensor: "", done: total, total });
     Ok(summary)
 }

@@ -7,7 +7,8 @@
 
 use std::path::Path;
 use thimble_converter::{ConversionOptions, ConversionSummary, Quant, convert};
-use thimble_host::{Generator, InferencePlan, InferenceSettings, MappedModel, SpinPool, generator};
+use thimble_files::MappedModel;
+use thimble_host::{Generator, InferencePlan, InferenceSettings, SpinPool, generator};
 pub use thimble_needs::{Need, find_gguf, find_shared, gguf, shared, skip};
 use thimble_runtime::Token;
 use thimble_runtime::session::{Scored, SessionError};

@@ -13,13 +13,15 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use thimble_chat::{ChatError, ChatSession, Conversation};
 use thimble_converter::{BlockType, ConversionOptions, convert};
 use thimble_ffi::{
     ApiError, Backend, Chat, ChatOptions, Completion, CompletionOptions, Finish, Listener, ListenerError,
     Model, ModelOptions, Reply, Sampling,
 };
-use thimble_host::chat::{ChatError, ChatSession, Conversation, LoadedModel, PromptFormat};
-use thimble_host::{InferencePlan, InferenceSettings, MappedModel, SpinPool, generator};
+use thimble_files::MappedModel;
+use thimble_host::{InferencePlan, InferenceSettings, SpinPool, generator};
+use thimble_host::{LoadedModel, PromptFormat};
 use thimble_runtime::sampler::{Sampler, Sampling as RuntimeSampling};
 use tiny::{Folder, ODD};
 

@@ -13,7 +13,8 @@ use serde_json::Value;
 use std::path::Path;
 use thimble_converter::{BlockType, Quant};
 use thimble_eval::divergence::{Divergence, DivergenceError, Pair, divergence};
-use thimble_host::{InferenceSettings, MappedModel};
+use thimble_files::MappedModel;
+use thimble_host::InferenceSettings;
 use thimble_runtime::Token;
 use tiny::{Folder, ODD, Shape, float_bytes};
 

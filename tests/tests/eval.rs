@@ -13,14 +13,15 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use thimble_chat::encode;
 use thimble_converter::{BlockType, Quant};
 use thimble_eval::request::Request;
 use thimble_eval::{
     DataSource, Ended, EvalError, EvalEvent, Evaluated, Evaluation, Gold, Metric, Question, Results,
     Selection, Stopped, Task,
 };
-use thimble_host::text::encode;
-use thimble_host::{BackendKind, Generator, InferenceSettings, MappedModel, device};
+use thimble_files::MappedModel;
+use thimble_host::{BackendKind, Generator, InferenceSettings, device};
 use thimble_runtime::format::{ModelFile, SectionKind};
 use thimble_runtime::sampler;
 use thimble_runtime::tokenizer::Specials;

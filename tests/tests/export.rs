@@ -7,12 +7,13 @@ mod tiny;
 
 use std::fs;
 use std::path::Path;
+use thimble_chat::RecommendedSampling;
+use thimble_chat::template;
 use thimble_converter::export::{Dtype, ExportSummary, export};
 use thimble_converter::read;
 use thimble_converter::write_gguf::{GgufType, write_gguf};
 use thimble_converter::{BlockType, ConversionOptions, ConvertError, Quant, convert};
-use thimble_host::template;
-use thimble_host::{MappedModel, Recommended};
+use thimble_files::MappedModel;
 use thimble_runtime::chat::{Message, Speaker};
 use thimble_runtime::format::SectionKind;
 use tiny::{BLOCKS, Folder, GgufFile, ODD, Shape, float_bytes, random_blocks};
@@ -197,7 +198,7 @@ fn recommended_sampling_stays_with_the_model() {
     fs::create_dir(path("in")).unwrap();
     Folder::new(BLOCKS, BlockType::F32).write(&path("in"), 1);
     let none = converted(&path("in"), &path("none.thimble"), Quant::Keep);
-    assert_eq!(Recommended::of(&none.file().unwrap()), Recommended::default());
+    assert_eq!(RecommendedSampling::of(&none.file().unwrap()), RecommendedSampling::default());
     assert!(!none.file().unwrap().provenance().contains("sampling"));
     let cases = [
         r#"{"do_sample": true, "temperature": 0.6, "top_p": 0.95, "top_k": 20, "num_beams": 4}"#,
@@ -206,14 +207,14 @@ fn recommended_sampling_stays_with_the_model() {
     ];
     for (number, text) in cases.into_iter().enumerate() {
         fs::write(path("in/generation_config.json"), text).unwrap();
-        let expected = Recommended::read(&serde_json::from_str(text).unwrap());
-        assert_ne!(expected, Recommended::default());
+        let expected = RecommendedSampling::read(&serde_json::from_str(text).unwrap());
+        assert_ne!(expected, RecommendedSampling::default());
         let name = |end: &str| path(&format!("{number}{end}"));
         converted(&path("in"), &name("a.thimble"), Quant::Keep);
         let checkpoint = read::open(&name("a.thimble")).unwrap();
         write_gguf(&checkpoint, &name("b.gguf"), GgufType::Keep, &mut |_| {}).unwrap();
         let third = converted(&name("b.gguf"), &name("c.thimble"), Quant::Keep);
-        assert_eq!(Recommended::of(&third.file().unwrap()), expected, "{text}");
+        assert_eq!(RecommendedSampling::of(&third.file().unwrap()), expected, "{text}");
         exported(&name("c.thimble"), &name("d"), Dtype::F32).unwrap();
         assert_eq!(read::open(&name("d")).unwrap().origin.sampling, expected, "{text}");
         let json: serde_json::Value =

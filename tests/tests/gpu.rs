@@ -10,9 +10,9 @@ use std::cell::RefCell;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use thimble_converter::{BlockType, Quant};
+use thimble_files::MappedModel;
 use thimble_host::{
-    BackendKind, Generator, InferencePlan, InferenceSettings, MappedModel, MatmulVariant, SpinPool, device,
-    generator,
+    BackendKind, Generator, InferencePlan, InferenceSettings, MatmulVariant, SpinPool, device, generator,
 };
 use thimble_runtime::Token;
 use thimble_runtime::kernels::KvKind;

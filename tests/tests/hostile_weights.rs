@@ -5,7 +5,8 @@ mod tiny;
 
 use std::fs;
 use thimble_converter::{BlockType, ConversionOptions, Quant, convert};
-use thimble_host::{InferencePlan, InferenceSettings, KernelKind, MappedModel, SpinPool, generator};
+use thimble_files::MappedModel;
+use thimble_host::{InferencePlan, InferenceSettings, KernelKind, SpinPool, generator};
 use thimble_runtime::Token;
 use thimble_runtime::format::{ModelFile, SectionKind};
 use thimble_runtime::kernels::KvKind;

@@ -8,7 +8,8 @@ mod tiny;
 
 use golden::Grid;
 use thimble_converter::Quant;
-use thimble_host::{KernelKind, MappedModel};
+use thimble_files::MappedModel;
+use thimble_host::KernelKind;
 use thimble_runtime::Token;
 use thimble_runtime::cpu::Cpu;
 use thimble_runtime::format::Config;

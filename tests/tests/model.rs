@@ -13,7 +13,8 @@ use conformance::{converted, encode, score, shared, with_session};
 use golden::{Golden, Grid, RECIPES, Values};
 use std::fs;
 use thimble_converter::Quant;
-use thimble_host::{InferenceSettings, MappedModel};
+use thimble_files::MappedModel;
+use thimble_host::InferenceSettings;
 use thimble_runtime::Token;
 use thimble_runtime::kernels::KvKind;
 

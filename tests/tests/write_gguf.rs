@@ -12,7 +12,7 @@ use thimble_converter::pack::unpack;
 use thimble_converter::read::{self, Gguf, Value};
 use thimble_converter::write_gguf::{GgufSummary, GgufType, write_gguf};
 use thimble_converter::{BlockType, ConversionOptions, ConvertError, Quant, Sections, convert, dequantize};
-use thimble_host::MappedModel;
+use thimble_files::MappedModel;
 use tiny::{BLOCKS, Folder, GgufFile, Meta, ODD, SUPER, Shape, float_bytes, random_blocks};
 
 /// Writes a GGUF file from any source; the file's bytes.

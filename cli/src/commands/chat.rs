@@ -13,11 +13,9 @@ use crate::wrap::{self, Wrap};
 use crate::{resources, terminal};
 use std::io::{IsTerminal, Write};
 use std::path::Path;
+use thimble_chat::{Answer, ChatError, ChatEvent, ChatModel, ChatSession, Conversation, End, Saved, Turn};
 use thimble_host::InferencePlan;
-use thimble_host::chat::{
-    Answer, ChatError, ChatEvent, ChatModel, ChatSession, Conversation, End, LoadedModel, PromptFormat,
-    Saved, Turn,
-};
+use thimble_host::{LoadedModel, PromptFormat};
 use thimble_runtime::sampler::Sampling;
 
 /// Longest context where the user names none: memory is taken only as it fills.

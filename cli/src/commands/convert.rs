@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use std::io::Write;
 use std::path::PathBuf;
 use thimble_converter::write_gguf::GgufType;
-use thimble_host::output::Files;
+use thimble_files::OutputFiles;
 
 /// What the file is to be.
 #[derive(Args, Clone, Debug)]
@@ -48,7 +48,7 @@ enum Target {
 impl Job {
     /// Refuses an unknown encoding before anything is read.
     pub(crate) fn resolve(flags: ConvertFlags) -> Result<Job, Failure> {
-        let mut files = Files::default();
+        let mut files = OutputFiles::default();
         flags.recipe.files(&mut files)?;
         flags.report.files(&mut files)?;
         files.writes("-o", &flags.output)?;

@@ -9,7 +9,8 @@ use crate::{resources, terminal};
 use serde::Serialize;
 use std::io::{IsTerminal, Write};
 use std::time::Instant;
-use thimble_host::{Generator, InferencePlan, chat};
+
+use thimble_host::{Generator, InferencePlan};
 use thimble_runtime::Token;
 use thimble_runtime::chat::{Message, Speaker};
 use thimble_runtime::format::ModelFile;
@@ -172,7 +173,7 @@ impl Job {
                 let system = system.as_deref().map(|text| Message { speaker: Speaker::System, text });
                 let user = Message { speaker: Speaker::User, text: prompt };
                 let messages: Vec<Message<'_>> = system.into_iter().chain([user]).collect();
-                let encoded = chat::encode_chat(file, &messages);
+                let encoded = thimble_chat::encode_chat(file, &messages);
                 encoded.map_err(|error| Failure::chat(&self.location.typed(), error))?
             }
         };

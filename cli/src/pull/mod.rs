@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use thimble_host::{MappedModel, OpenError};
+use thimble_files::{MappedModel, OpenError};
 use thimble_hub::HubError;
 use thimble_runtime::format::{Encoding, FormatError};
 use thiserror::Error;

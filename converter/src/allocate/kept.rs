@@ -2,12 +2,12 @@
 
 use super::{Choice, Sensitivity};
 use crate::read::{SourceModel, Stored};
-use crate::write::{AtomicFile, write_error};
+use crate::write::write_error;
 use crate::{ConvertError, recipe};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::path::Path;
 use xxhash_rust::xxh3::Xxh3;
 
@@ -106,11 +106,7 @@ impl Sensitivity {
             divergence: self.choices[place].iter().map(divergence).collect(),
         });
         let kept = Kept { of: fingerprint, matrices: matrices.collect() };
-        let mut file = AtomicFile::create(path)?;
-        let mut writer = file.writer();
-        let written = serde_json::to_writer_pretty(&mut writer, &kept).map_err(Into::into);
-        written.and_then(|()| writer.flush()).map_err(|error| write_error(path, 0, error))?;
-        drop(writer);
-        file.publish()
+        let written = thimble_files::write_with(path, |out| Ok(serde_json::to_writer_pretty(out, &kept)?));
+        written.map_err(|error| write_error(path, 0, error))
     }
 }

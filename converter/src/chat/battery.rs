@@ -1,7 +1,7 @@
 //! The conversations that a reduction must reproduce.
 
 use std::collections::BTreeSet;
-use thimble_host::template::JinjaTemplate;
+use thimble_chat::template::JinjaTemplate;
 use thimble_runtime::chat::{Message, Speaker};
 
 /// One rendering that literals must reproduce.

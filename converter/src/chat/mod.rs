@@ -10,7 +10,7 @@ mod reduce;
 mod tests;
 
 pub use jinja::{source, with_tokens};
-use thimble_host::template::{JinjaTemplate, TemplateError};
+use thimble_chat::template::{JinjaTemplate, TemplateError};
 use thimble_runtime::chat::{ChatTemplate, Jinja, Message, Speaker};
 use thimble_runtime::format::FormatError;
 
@@ -75,7 +75,7 @@ pub fn fault(template: &ChatTemplate<'_>) -> Option<String> {
         &[says(System, "Be <brief>."), says(User, &typed)],
     ];
     chats.into_iter().find_map(|chat| {
-        match thimble_host::template::render(template, chat, true) {
+        match thimble_chat::template::render(template, chat, true) {
             Err(TemplateError::Rewritten) => Some(
                 "the chat template makes something of messages that hides which text is whose: a conversation with a \
                  control token in a message will be refused"

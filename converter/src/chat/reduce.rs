@@ -1,7 +1,7 @@
 //! Finding the literals of a template from what it renders.
 
 use super::battery::{Sample, battery};
-use thimble_host::template::JinjaTemplate;
+use thimble_chat::template::JinjaTemplate;
 use thimble_runtime::chat::{Around, Literals, Message, Speaker, SystemRule};
 
 /// [`Literals`] that own their texts.

@@ -151,7 +151,7 @@ fn line_ends_of_any_system_are_the_same_template() {
         let rendered = |template: &str| {
             let section = derive(template, "<s>", "</s>").unwrap();
             let pieces =
-                thimble_host::template::render(&ChatTemplate::parse(&section).unwrap(), &messages, true);
+                thimble_chat::template::render(&ChatTemplate::parse(&section).unwrap(), &messages, true);
             pieces.unwrap()
         };
         let expected = rendered(template);

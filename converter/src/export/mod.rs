@@ -1,24 +1,23 @@
 //! Any model that the converter reads as a Hugging Face folder: what `transformers` loads and [`crate::read::open`]
 //! reads back.
 
-mod folder;
 mod texts;
-
-pub use folder::AtomicFolder;
 
 use crate::quantize::Loss;
 use crate::read::hf_folder::tensor_name;
 use crate::read::{BlockType, SourceModel, Stored, TokenizerSource};
 use crate::tokenizer::Vocabulary;
+use crate::write::write_error;
 use crate::{ConversionProgress, ConversionStage, ConvertError, dequantize};
 use safetensors::Dtype as TensorType;
 use safetensors::tensor::{Metadata, TensorInfo};
 use std::collections::HashMap;
 use std::fmt;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use std::str::FromStr;
+use thimble_files::AtomicFolder;
 
 /// Numbers that are dequantized at once.
 const CHUNK: usize = 2 << 20;
@@ -133,21 +132,26 @@ pub fn export(
     dtype: Dtype,
     progress: &mut dyn FnMut(ConversionProgress<'_>),
 ) -> Result<ExportSummary, ConvertError> {
-    let unfinished = AtomicFolder::create(folder)?;
+    let failed = |error| write_error(folder, 0, error);
+    let unfinished = AtomicFolder::create(folder).map_err(failed)?;
+    let write = |name: &str, bytes: &[u8]| {
+        let path = unfinished.path().join(name);
+        fs::write(&path, bytes).map_err(|error| write_error(&path, 0, error))
+    };
     let vocabulary = model.tokenizer.vocabulary()?;
     let (tokenizer, vocabulary) = match &model.tokenizer {
         TokenizerSource::Json(bytes) => (bytes.clone(), vocabulary),
         _ => spelled(vocabulary)?,
     };
-    unfinished.write("tokenizer.json", &tokenizer)?;
+    write("tokenizer.json", &tokenizer)?;
     for (name, json) in texts::all(model, &vocabulary, dtype) {
         // Values of plain texts and numbers always have a JSON form.
-        unfinished.write(name, format!("{json:#}\n").as_bytes())?;
+        write(name, format!("{json:#}\n").as_bytes())?;
     }
-    unfinished.write("README.md", texts::card(model).as_bytes())?;
+    write("README.md", texts::card(model).as_bytes())?;
     let path = unfinished.path().join("model.safetensors");
     let (bytes, loss) = weights(model, &path, dtype, progress)?;
-    unfinished.publish()?;
+    unfinished.publish().map_err(failed)?;
     Ok(ExportSummary {
         bytes,
         parameters: model.config.parameters(),

@@ -7,7 +7,7 @@ use super::{Origin, SourceModel, TokenizerSource, Value};
 use crate::ConvertError;
 use std::collections::BTreeMap;
 use std::path::Path;
-use thimble_host::Recommended;
+use thimble_chat::RecommendedSampling;
 use thimble_runtime::Token;
 use thimble_runtime::format::{Config, TensorRole};
 
@@ -264,7 +264,7 @@ impl Metadata {
     }
 
     /// llama.cpp's keys for what transformers keeps in `generation_config.json`.
-    fn sampling(&self) -> Recommended {
+    fn sampling(&self) -> RecommendedSampling {
         let json = SAMPLING.iter().filter_map(|(key, gguf)| {
             let value = match self.0.get(*gguf)? {
                 // The number was an f32, and is to have its digits.
@@ -275,7 +275,7 @@ impl Metadata {
             };
             Some(((*key).to_owned(), value))
         });
-        Recommended::read(&serde_json::Value::Object(json.collect()))
+        RecommendedSampling::read(&serde_json::Value::Object(json.collect()))
     }
 
     fn text(&self, key: &str) -> Result<Option<String>, ConvertError> {

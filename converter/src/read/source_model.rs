@@ -8,7 +8,7 @@ use crate::tokenizer::Vocabulary;
 use crate::{ConvertError, Quant, Sections, Table, write};
 use std::collections::BTreeMap;
 use std::ops::Range;
-use thimble_host::Recommended;
+use thimble_chat::RecommendedSampling;
 use thimble_runtime::Token;
 use thimble_runtime::format::{Config, Encoding, TensorRole};
 
@@ -26,7 +26,7 @@ pub struct Origin {
     /// The architecture's name in the source.
     pub architecture: String,
     /// How its makers recommend to sample from it.
-    pub sampling: Recommended,
+    pub sampling: RecommendedSampling,
 }
 
 /// What the vocabulary is made from.

@@ -11,7 +11,8 @@ use rayon::prelude::*;
 use serde_json::Value as Json;
 use std::ops::Range;
 use std::path::Path;
-use thimble_host::{MappedModel, Recommended};
+use thimble_chat::RecommendedSampling;
+use thimble_files::MappedModel;
 use thimble_runtime::chat::ChatTemplate;
 use thimble_runtime::format::{Directory, Encoding, FormatError, GROUP, ModelFile, PANEL, SectionKind};
 
@@ -73,7 +74,7 @@ fn origin(file: &ModelFile<'_>, path: &Path) -> (Origin, Vec<String>) {
         source: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         container: "thimble",
         architecture: text("architecture").unwrap_or_else(|| "llama".to_owned()),
-        sampling: Recommended::of(file),
+        sampling: RecommendedSampling::of(file),
     };
     (origin, notes)
 }

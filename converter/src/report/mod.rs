@@ -6,9 +6,8 @@ mod markdown;
 #[cfg(feature = "plot")]
 mod plot;
 
-use crate::write::{AtomicFile, write_error};
+use crate::write::write_error;
 use crate::{ConversionSummary, ConvertError};
-use std::io::Write;
 use std::path::Path;
 
 /// The text that divergences are measured on where the user names none: excerpts of books in the public domain
@@ -106,13 +105,8 @@ impl Report {
     /// Writes the document to `path`, atomically.
     pub fn write(&self, path: &Path, format: ReportFormat) -> Result<(), ConvertError> {
         let page = self.render(format)?;
-        let fail = |error| write_error(path, page.len() as u64, error);
-        let mut file = AtomicFile::create(path)?;
-        let mut writer = file.writer();
-        writer.write_all(page.as_bytes()).map_err(fail)?;
-        writer.flush().map_err(fail)?;
-        drop(writer);
-        file.publish()
+        thimble_files::write(path, page.as_bytes())
+            .map_err(|error| write_error(path, page.len() as u64, error))
     }
 
     /// Column heads of the table of trials.

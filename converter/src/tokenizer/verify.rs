@@ -1,7 +1,7 @@
 //! The emitted tables against the `tokenizers` crate.
 
 use super::{TokenizerError, Vocabulary};
-use thimble_host::contain::contain;
+use thimble_files::contain;
 use thimble_runtime::Token;
 use thimble_runtime::tokenizer::{Specials, Tokenizer};
 use tokenizers::models::bpe::{BPE, Vocab};

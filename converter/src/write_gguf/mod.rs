@@ -13,7 +13,7 @@ pub(crate) use blocks::quantize as quantize_block;
 use crate::quantize::Loss;
 use crate::read::gguf_model::tensor_name;
 use crate::read::{BlockType, SourceModel, Stored};
-use crate::write::{AtomicFile, write_error};
+use crate::write::write_error;
 use crate::{ConversionProgress, ConversionStage, ConvertError, dequantize};
 use metadata::ALIGN;
 use rayon::prelude::*;
@@ -22,6 +22,7 @@ use std::fmt;
 use std::io::Write;
 use std::path::Path;
 use std::str::FromStr;
+use thimble_files::AtomicFile;
 use thimble_runtime::format::TensorRole;
 
 /// Source bytes that are read at once.
@@ -153,8 +154,8 @@ pub fn write_gguf(
         rounding: 0.0,
         notes,
     };
-    let mut file = AtomicFile::create(destination)?;
     let fail = |error| write_error(destination, total, error);
+    let mut file = AtomicFile::create(destination).map_err(fail)?;
     let mut writer = file.writer();
     writer.write_all(&head).map_err(fail)?;
     let mut done = head.len() as u64;
@@ -182,7 +183,7 @@ pub fn write_gguf(
     summary.rounding = all.relative();
     writer.flush().map_err(fail)?;
     drop(writer);
-    file.publish()?;
+    file.publish().map_err(fail)?;
     Ok(summary)
 }
 

@@ -1,6 +1,6 @@
 //! A context and its continuation as tokens, cut as lm-evaluation-harness cuts them.
 
-use thimble_host::text::{encode, end_of_text};
+use thimble_chat::{encode, end_of_text};
 use thimble_runtime::Token;
 use thimble_runtime::format::ModelFile;
 use thimble_runtime::tokenizer::{EncodeError, Specials};

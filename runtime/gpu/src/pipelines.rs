@@ -2,7 +2,6 @@
 
 use crate::Device;
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use thimble_runtime::format::checksum;
@@ -67,13 +66,11 @@ impl Device {
         let Some(folder) = path.parent().filter(|_| *kept != Some(sum)) else { return };
         let write = || -> std::io::Result<()> {
             fs::create_dir_all(folder)?;
-            let mut file = tempfile::NamedTempFile::new_in(folder)?;
-            file.write_all(&MAGIC)?;
-            file.write_all(&sum.to_le_bytes())?;
-            file.write_all(&data)?;
-            file.as_file().sync_all()?;
-            file.persist(path)?;
-            Ok(())
+            thimble_files::write_with(path, |out| {
+                out.write_all(&MAGIC)?;
+                out.write_all(&sum.to_le_bytes())?;
+                out.write_all(&data)
+            })
         };
         // A cache only: where it cannot be written, the next start compiles again.
         if write().is_ok() {

@@ -3,7 +3,6 @@
 use crate::backend::BackendKind;
 use crate::kv_file::fingerprint;
 use crate::measure::BackendTimings;
-use crate::output;
 use crate::plan::{InferencePlan, InferenceSettings, PlanError};
 #[cfg(feature = "gpu")]
 use crate::{
@@ -11,7 +10,7 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 use thimble_runtime::format::ModelFile;
@@ -176,15 +175,7 @@ fn remember(book: &Path, choice: BackendChoice) -> io::Result<()> {
     if let Some(folder) = book.parent() {
         fs::create_dir_all(folder)?;
     }
-    let path = output::real(book).map_err(io::Error::other)?;
-    let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
-    let written = fs::File::create(&temporary).and_then(|mut file| {
-        file.write_all(&serde_json::to_vec_pretty(&Book { choices: all })?)?;
-        file.sync_all()
-    });
-    written.and_then(|()| fs::rename(&temporary, &path)).inspect_err(|_| {
-        let _ = fs::remove_file(&temporary);
-    })
+    thimble_files::write(book, &serde_json::to_vec_pretty(&Book { choices: all })?)
 }
 
 /// What besides the model decides how fast the CPU is, and which GPU it is compared with.

@@ -6,7 +6,6 @@
 //! positions, as [`KvHead`](thimble_runtime::kernels::KvHead) lays them out; XXH3-64 of all of that.
 
 use crate::hybrid::Hybrid;
-use crate::output;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
@@ -188,7 +187,7 @@ impl KvFile {
         if tokens.is_empty() || tokens == self.kept {
             return Ok(());
         }
-        let path = output::real(&self.path).map_err(|error| self.io()(io::Error::other(error)))?;
+        let path = thimble_files::resolve(&self.path).map_err(|error| self.io()(error.into()))?;
         if !self.is_ours()? {
             return Err(KvFileError::OtherFile(self.path.clone()));
         }

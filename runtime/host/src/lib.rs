@@ -1,24 +1,17 @@
-//! Where the runtime meets an operating system: mapping the file, finding out what the CPU can do, lending
-//! memory, running threads.
+//! Processors: what the CPU can do, threads and memory for it, a GPU beside it, and which of them runs a model.
 
 mod backend;
-pub mod chat;
 mod choice;
-pub mod contain;
 mod detect;
 mod generator;
 #[cfg(feature = "gpu")]
 mod gpu;
 mod hybrid;
 mod kv_file;
-mod mapped;
+mod loaded;
 mod measure;
-pub mod output;
 mod plan;
-mod recommended;
 mod self_test;
-pub mod template;
-pub mod text;
 mod threads;
 
 pub use backend::{BackendError, BackendKind};
@@ -29,10 +22,9 @@ pub use generator::{Generator, GeneratorError, find_processors, generator, gpu_b
 pub use gpu::{device, keep_pipelines_in};
 pub use hybrid::{Accelerator, CachePart, GpuWork, Hybrid};
 pub use kv_file::{KvFile, KvFileError};
-pub use mapped::{MappedModel, OpenError};
+pub use loaded::{LoadedModel, PromptFormat};
 pub use measure::{BackendTimings, SecondsPerToken};
 pub use plan::{InferenceMemory, InferencePlan, InferenceSettings, PlanError};
-pub use recommended::Recommended;
 #[cfg(feature = "gpu")]
 pub use thimble_gpu::{AdapterReport, adapters};
 pub use threads::SpinPool;

@@ -6,8 +6,8 @@ use super::tiny::{Aligned, Folder, GgufFile, Meta, ODD, Shape, TEMPLATE, float_b
 use super::{run, run_gguf, temporary};
 use serde_json::{Value as Json, json};
 use std::fs;
+use thimble_chat::template;
 use thimble_converter::{BlockType, ConversionSummary, ConvertError, Quant};
-use thimble_host::template;
 use thimble_runtime::Token;
 use thimble_runtime::chat::{Message, Speaker};
 use thimble_runtime::format::ModelFile;

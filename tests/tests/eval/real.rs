@@ -12,7 +12,8 @@ use std::sync::LazyLock;
 use std::time::Instant;
 use thimble_converter::Quant;
 use thimble_eval::{Evaluation, Question, Selection, Source, Task};
-use thimble_host::{InferenceSettings, MappedModel};
+use thimble_files::MappedModel;
+use thimble_host::InferenceSettings;
 
 /// One line of eval.jsonl.
 #[derive(Deserialize)]

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::json;
 use std::path::Path;
 use thimble_converter::{BlockType, Quant};
-use thimble_host::MappedModel;
+use thimble_files::MappedModel;
 use thimble_runtime::Token;
 
 /// One model and what it makes of `tokens`.

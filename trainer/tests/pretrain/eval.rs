@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use thimble_converter::{ConversionOptions, Quant, convert};
 use thimble_eval::{DataSource, Ended, Evaluation, Results, Selection, Task};
-use thimble_host::{InferenceSettings, MappedModel};
+use thimble_files::MappedModel;
+use thimble_host::InferenceSettings;
 
 /// Made-up items of every task.
 fn data() -> PathBuf {

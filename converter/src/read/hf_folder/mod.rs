@@ -19,7 +19,7 @@ use serde_json::Value as Json;
 use std::fs;
 use std::io;
 use std::path::Path;
-use thimble_host::Recommended;
+use thimble_chat::RecommendedSampling;
 use thimble_runtime::Token;
 use thimble_runtime::format::TensorRole;
 use tokens::{Declared, Files, token_id};
@@ -84,7 +84,7 @@ pub(super) fn open(folder: &Path, weights: Option<&Path>) -> Result<SourceModel,
         source,
         container: "safetensors",
         architecture: "LlamaForCausalLM".to_owned(),
-        sampling: Recommended::read(&generation),
+        sampling: RecommendedSampling::read(&generation),
     };
     Ok(SourceModel {
         config,

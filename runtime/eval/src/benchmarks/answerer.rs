@@ -8,7 +8,7 @@ use super::task::Task;
 use crate::request::{Request, RequestError};
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
-use thimble_host::text::encode;
+use thimble_chat::encode;
 use thimble_runtime::Token;
 use thimble_runtime::format::ModelFile;
 use thimble_runtime::sampler::{greedy, log_sum_exp};

@@ -61,7 +61,7 @@ pub enum EvalError {
     },
     /// A file that cannot be written as asked.
     #[error(transparent)]
-    Output(#[from] thimble_host::output::OutputError),
+    Output(#[from] thimble_files::OutputError),
     /// Partial results of another evaluation, or a damaged one.
     #[error("{}: {reason}", path.display())]
     PartialResults {

@@ -16,8 +16,9 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
-use thimble_host::output::Files;
-use thimble_host::{InferencePlan, InferenceSettings, MappedModel, generator};
+use thimble_files::MappedModel;
+use thimble_files::OutputFiles;
+use thimble_host::{InferencePlan, InferenceSettings, generator};
 use thimble_runtime::Token;
 use thimble_runtime::format::{ModelFile, checksum};
 use thimble_runtime::kernels::SingleThread;
@@ -258,7 +259,7 @@ impl Evaluation<'_> {
 
     /// Where the files asked for really go; refused where they would replace each other, the model or its data.
     fn outputs(&self) -> Result<Outputs> {
-        let mut files = Files::default();
+        let mut files = OutputFiles::default();
         files.reads("the model", self.model.path());
         for &task in &self.tasks {
             for file in self.source.files(task) {

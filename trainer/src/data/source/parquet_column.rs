@@ -9,7 +9,7 @@ use parquet::data_type::{ByteArray, ByteArrayType};
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use std::fs::File;
-use thimble_host::contain::contain;
+use thimble_files::contain;
 
 /// Rows decoded at once.
 const ROWS: usize = 256;

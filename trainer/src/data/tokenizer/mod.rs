@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use thimble_converter::tokenizer::Vocabulary;
-use thimble_host::contain::contain;
+use thimble_files::contain;
 use thimble_runtime::Token;
 use thimble_runtime::tokenizer::{EncodeError, Specials, Tokenizer};
 

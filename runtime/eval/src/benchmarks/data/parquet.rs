@@ -7,7 +7,7 @@ use parquet::record::Field;
 use serde_json::{Map, Value};
 use std::fs::File;
 use std::path::Path;
-use thimble_host::contain::contain;
+use thimble_files::contain;
 
 /// Appends the rows of `file` to `rows`.
 pub(crate) fn append(file: &Path, rows: &mut Vec<Map<String, Value>>) -> Result<()> {

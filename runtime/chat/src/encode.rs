@@ -1,7 +1,10 @@
-//! Text to tokens, in memory of its own.
+//! Texts and conversations to tokens, in memory of their own.
 
+use crate::ChatError;
+use crate::template::{self, OwnedPiece, TemplateError};
 use std::ops::Range;
 use thimble_runtime::Token;
+use thimble_runtime::chat::Message;
 use thimble_runtime::format::ModelFile;
 use thimble_runtime::tokenizer::{EncodeError, Specials, Tokenizer};
 
@@ -55,4 +58,40 @@ pub fn end_of_text(file: &ModelFile<'_>) -> Option<Token> {
     let named = file.tokenizer().special("<|endoftext|>");
     let config = file.config();
     named.or(config.bos).or(config.stop.iter().flatten().next().copied())
+}
+
+/// The ids of a conversation up to the place where the answer begins. Special tokens are the template's alone: in
+/// somebody's text they are plain text.
+///
+/// # Errors
+/// The model has no template, or the template refuses the conversation.
+pub fn encode_chat(file: &ModelFile<'_>, messages: &[Message<'_>]) -> Result<Vec<Token>, ChatError> {
+    let template = file.chat().ok_or(ChatError::NoTemplate)?;
+    let tokenizer = file.tokenizer();
+    let pieces = match template::render(&template, messages, true) {
+        // Nothing has to be told apart where nobody typed a control token.
+        Err(TemplateError::Rewritten) if !any_special(&tokenizer, messages)? => {
+            vec![OwnedPiece::Template(template::render_text(&template, messages, true)?)]
+        }
+        rendered => rendered?,
+    };
+    let (mut text, mut typed) = (String::new(), Vec::new());
+    for piece in &pieces {
+        let from = text.len();
+        text.push_str(piece.text());
+        if matches!(piece, OwnedPiece::Content(_)) {
+            typed.push(from..text.len());
+        }
+    }
+    // In one go, as transformers does: a word may begin in the template and end in a message.
+    Ok(encode_typed(&tokenizer, &text, &typed)?)
+}
+
+fn any_special(tokenizer: &Tokenizer<'_>, messages: &[Message<'_>]) -> Result<bool, ChatError> {
+    for message in messages {
+        if has_special(tokenizer, message.text)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }

@@ -1,7 +1,6 @@
 //! Jinja source, set up the way transformers does.
 
 use super::{TemplateError, filters, python, source, typed};
-use crate::contain::contain;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Value;
 use minijinja::{Environment, ErrorKind, context};
@@ -9,6 +8,7 @@ use std::cell::Cell;
 use std::error::Error as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use thimble_files::contain;
 use thimble_runtime::chat::{Message, Piece};
 
 /// A compiled Jinja chat template, set up the way transformers does: `trim_blocks`, `lstrip_blocks`, loop

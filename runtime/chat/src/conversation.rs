@@ -1,11 +1,10 @@
 //! What was said, and how it is kept in a file.
 
-use super::ChatError;
-use crate::output;
+use crate::ChatError;
 use serde::{Deserialize, Serialize};
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs;
 use std::path::Path;
+use thimble_runtime::chat::Speaker;
 
 /// Who says a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +16,16 @@ pub enum Role {
     User,
     /// The model.
     Assistant,
+}
+
+impl From<Role> for Speaker {
+    fn from(role: Role) -> Speaker {
+        match role {
+            Role::System => Speaker::System,
+            Role::User => Speaker::User,
+            Role::Assistant => Speaker::Assistant,
+        }
+    }
 }
 
 /// A question and its answer.
@@ -39,7 +48,7 @@ pub struct Conversation {
 
 impl Conversation {
     /// Bytes of the texts from turn `first` on.
-    pub(super) fn bytes(&self, first: usize) -> usize {
+    pub(crate) fn bytes(&self, first: usize) -> usize {
         self.turns.iter().skip(first).map(|turn| turn.user.len() + turn.answer.len()).sum()
     }
 
@@ -78,24 +87,13 @@ impl Saved {
         Saved { model: Some(model.to_string()), messages: system.chain(turns).collect() }
     }
 
-    /// Writes to a temporary file beside `path` and renames it: the old file stays whole until then.
+    /// Writes the file as a whole: an older one stays until then.
     pub fn write(&self, path: &Path) -> Result<(), ChatError> {
-        let failed = |source| ChatError::Io { action: "write", path: path.to_path_buf(), source };
-        let path = &output::real(path)?;
-        let mut name = path.file_name().unwrap_or_default().to_os_string();
-        name.push(format!(".{}.tmp", std::process::id()));
-        let temporary = path.with_file_name(name);
-        let written = File::create(&temporary).and_then(|mut file| {
-            let text = serde_json::to_vec_pretty(self)?;
-            file.write_all(&text)?;
-            file.write_all(b"\n")?;
-            file.sync_all()?;
-            fs::rename(&temporary, path)
+        let written = thimble_files::write_with(path, |out| {
+            serde_json::to_writer_pretty(&mut *out, self)?;
+            out.write_all(b"\n")
         });
-        written.map_err(|source| {
-            let _ = fs::remove_file(&temporary);
-            failed(source)
-        })
+        written.map_err(|source| ChatError::Io { action: "write", path: path.to_path_buf(), source })
     }
 
     /// Reads and checks a file.

@@ -1,14 +1,5 @@
-//! A conversation with a model: what is remembered, how it is fitted into the context, how it is kept in a file.
+//! Why a chat cannot go on.
 
-mod conversation;
-mod loaded;
-mod session;
-
-pub use conversation::{Conversation, Role, Saved, Turn};
-pub use loaded::{LoadedModel, PromptFormat, encode_chat};
-pub use session::{Answer, ChatEvent, ChatModel, ChatSession, End};
-
-use crate::output::OutputError;
 use crate::template::TemplateError;
 use std::io;
 use std::path::PathBuf;
@@ -48,9 +39,6 @@ pub enum ChatError {
     /// The session cannot go on.
     #[error(transparent)]
     Session(#[from] SessionError),
-    /// A file cannot be written as asked.
-    #[error(transparent)]
-    Output(#[from] OutputError),
     /// The operating system refused something.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {

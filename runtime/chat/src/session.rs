@@ -1,7 +1,7 @@
 //! One message in, one answer out, in a context of limited length.
 
-use super::ChatError;
-use super::conversation::{Conversation, Role, Turn};
+use crate::ChatError;
+use crate::conversation::{Conversation, Role, Turn};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use thimble_runtime::Token;
@@ -34,8 +34,51 @@ pub trait ChatModel {
     fn forget(&mut self) {}
 }
 
+/// A model that is only lent.
+impl<V: ChatModel + ?Sized> ChatModel for &mut V {
+    fn context(&self) -> usize {
+        (**self).context()
+    }
+
+    fn encode(&self, messages: &[(Role, &str)]) -> Result<Vec<Token>, ChatError> {
+        (**self).encode(messages)
+    }
+
+    fn reuse(&mut self, tokens: &[Token]) -> usize {
+        (**self).reuse(tokens)
+    }
+
+    fn batch(&self) -> usize {
+        (**self).batch()
+    }
+
+    fn prefill(&mut self, tokens: &[Token]) -> Result<(), ChatError> {
+        (**self).prefill(tokens)
+    }
+
+    fn sample(&mut self) -> Token {
+        (**self).sample()
+    }
+
+    fn bytes(&self, token: Token) -> &[u8] {
+        (**self).bytes(token)
+    }
+
+    fn is_stop(&self, token: Token) -> bool {
+        (**self).is_stop(token)
+    }
+
+    fn keep(&mut self) {
+        (**self).keep();
+    }
+
+    fn forget(&mut self) {
+        (**self).forget();
+    }
+}
+
 /// Tokens of a prompt that a CPU computes at a time.
-pub(super) const CHUNK: usize = 192;
+pub const CHUNK: usize = 192;
 
 /// Something to show while an answer is made.
 #[derive(Debug, PartialEq, Eq)]

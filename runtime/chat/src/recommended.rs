@@ -7,7 +7,7 @@ use thimble_runtime::sampler::Sampling;
 
 /// Sampling settings that a model comes with. What its makers did not set is `None`; what is set is in range.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Recommended {
+pub struct RecommendedSampling {
     /// [`Sampling::temperature`].
     pub temperature: Option<f32>,
     /// [`Sampling::top_k`]; 0 is all tokens.
@@ -27,16 +27,19 @@ struct Provenance {
     sampling: Json,
 }
 
-impl Recommended {
+impl RecommendedSampling {
     /// What the file's provenance says under `sampling`; nothing where it says nothing, or something else than JSON.
-    pub fn of(file: &ModelFile<'_>) -> Recommended {
+    pub fn of(file: &ModelFile<'_>) -> RecommendedSampling {
         let provenance = serde_json::from_str(file.provenance());
-        provenance.map_or_else(|_| Recommended::default(), |p: Provenance| Recommended::read(&p.sampling))
+        provenance.map_or_else(
+            |_| RecommendedSampling::default(),
+            |p: Provenance| RecommendedSampling::read(&p.sampling),
+        )
     }
 
     /// Reads an object with the keys of transformers' `generation_config.json`. `do_sample: false` is temperature 0.
     /// Everything else, and what is out of range, is left out.
-    pub fn read(json: &Json) -> Recommended {
+    pub fn read(json: &Json) -> RecommendedSampling {
         let number = |key: &str, fits: fn(&mut Sampling, f32)| {
             let found = json.get(key)?.as_f64()? as f32;
             let mut alone = Sampling::default();
@@ -44,7 +47,7 @@ impl Recommended {
             alone.check().ok().map(|()| found)
         };
         let greedy = json.get("do_sample") == Some(&Json::Bool(false));
-        Recommended {
+        RecommendedSampling {
             temperature: match greedy {
                 true => Some(0.0),
                 false => number("temperature", |s, found| s.temperature = found),
@@ -56,7 +59,7 @@ impl Recommended {
         }
     }
 
-    /// The object that [`Recommended::read`] reads; empty where nothing is set.
+    /// The object that [`RecommendedSampling::read`] reads; empty where nothing is set.
     pub fn to_json(&self) -> Map<String, Json> {
         // The shortest decimal that is this number: a conversion to f64 would show the digits of its rounding.
         let number = |number: f32| number.to_string().parse::<f64>().map_or(Json::Null, Json::from);
@@ -85,11 +88,11 @@ impl Recommended {
 
 #[cfg(test)]
 mod tests {
-    use super::Recommended;
+    use super::RecommendedSampling;
     use serde_json::{Value, json};
     use thimble_runtime::sampler::Sampling;
 
-    const ALL: Recommended = Recommended {
+    const ALL: RecommendedSampling = RecommendedSampling {
         temperature: Some(0.6),
         top_k: Some(20),
         top_p: Some(0.95),
@@ -102,8 +105,8 @@ mod tests {
         let json = Value::Object(ALL.to_json());
         let keys = r#"{"min_p":0.05,"repetition_penalty":1.05,"temperature":0.6,"top_k":20,"top_p":0.95}"#;
         assert_eq!(json, serde_json::from_str::<Value>(keys).unwrap());
-        assert_eq!(Recommended::read(&json), ALL);
-        assert!(Recommended::default().to_json().is_empty());
+        assert_eq!(RecommendedSampling::read(&json), ALL);
+        assert!(RecommendedSampling::default().to_json().is_empty());
     }
 
     #[test]
@@ -112,24 +115,24 @@ mod tests {
             "temperature": -1, "top_k": -5, "top_p": 1.5, "min_p": "0.1", "repetition_penalty": 0, "eos_token_id": 2,
         });
         for json in [wrong, json!({"temperature": 1e60, "top_p": 0}), json!([]), json!(null), json!("x")] {
-            assert_eq!(Recommended::read(&json), Recommended::default(), "{json}");
+            assert_eq!(RecommendedSampling::read(&json), RecommendedSampling::default(), "{json}");
         }
     }
 
     #[test]
     fn a_model_that_does_not_sample_takes_the_likeliest_token() {
-        let greedy = Recommended::read(&json!({"do_sample": false, "temperature": 0.7}));
+        let greedy = RecommendedSampling::read(&json!({"do_sample": false, "temperature": 0.7}));
         assert_eq!(greedy.temperature, Some(0.0));
-        let warm = Recommended::read(&json!({"do_sample": true, "temperature": 0.7}));
+        let warm = RecommendedSampling::read(&json!({"do_sample": true, "temperature": 0.7}));
         assert_eq!(warm.temperature, Some(0.7));
     }
 
     #[test]
     fn the_file_comes_before_the_defaults() {
         let defaults = Sampling { temperature: 0.2, top_k: Some(7), seed: 3, ..Sampling::default() };
-        assert_eq!(Recommended::default().over(defaults), defaults);
+        assert_eq!(RecommendedSampling::default().over(defaults), defaults);
         let all = ALL.over(defaults);
         assert_eq!((all.temperature, all.top_k, all.top_p, all.seed), (0.6, Some(20), Some(0.95), 3));
-        assert_eq!(Recommended { top_k: Some(0), ..ALL }.over(defaults).top_k, None);
+        assert_eq!(RecommendedSampling { top_k: Some(0), ..ALL }.over(defaults).top_k, None);
     }
 }

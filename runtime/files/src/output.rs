@@ -31,6 +31,16 @@ pub enum OutputError {
     },
 }
 
+impl From<OutputError> for io::Error {
+    fn from(error: OutputError) -> io::Error {
+        match error {
+            OutputError::Io { source, .. } => source,
+            OutputError::NotAFile(_) => io::Error::other("something is there that is not a file"),
+            OutputError::Taken { .. } => io::Error::other(error),
+        }
+    }
+}
+
 /// Links followed before a path counts as a circle; Linux gives up at as many.
 const MOST_LINKS: usize = 40;
 
@@ -40,7 +50,7 @@ const MOST_LINKS: usize = 40;
 ///
 /// # Errors
 /// [`OutputError::NotAFile`] where something other than a file is there.
-pub fn real(path: &Path) -> Result<PathBuf, OutputError> {
+pub fn resolve(path: &Path) -> Result<PathBuf, OutputError> {
     let failed = |source| OutputError::Io { path: path.to_path_buf(), source };
     // What the system makes of it decides: the links below /proc do not lead where they say.
     match fs::metadata(path) {
@@ -64,23 +74,23 @@ pub fn real(path: &Path) -> Result<PathBuf, OutputError> {
 }
 
 /// The folder that a file is in.
-fn folder(path: &Path) -> &Path {
+pub(crate) fn parent(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// One name for a file, whether it is there or not.
 fn identity(path: &Path) -> Option<PathBuf> {
-    let name = || Some(fs::canonicalize(folder(path)).ok()?.join(path.file_name()?));
+    let name = || Some(fs::canonicalize(parent(path)).ok()?.join(path.file_name()?));
     fs::canonicalize(path).ok().or_else(name)
 }
 
 /// The files that a command reads and writes.
 #[derive(Clone, Debug, Default)]
-pub struct Files {
+pub struct OutputFiles {
     known: Vec<(String, PathBuf)>,
 }
 
-impl Files {
+impl OutputFiles {
     /// A file that is read, and what it is called: "the model".
     pub fn reads(&mut self, what: &str, path: &Path) {
         self.known.extend(identity(path).map(|path| (what.to_owned(), path)));
@@ -92,20 +102,20 @@ impl Files {
     /// # Errors
     /// Something other than a file is there, its folder is not, or it is a file already named.
     pub fn writes(&mut self, what: &str, path: &Path) -> Result<PathBuf, OutputError> {
-        let real = real(path)?;
+        let resolved = resolve(path)?;
         let failed = |source| OutputError::Io { path: path.to_path_buf(), source };
-        match fs::metadata(folder(&real)) {
+        match fs::metadata(parent(&resolved)) {
             Ok(data) if data.is_dir() => {}
             Ok(_) => return Err(failed(ErrorKind::NotADirectory.into())),
             Err(source) => return Err(failed(source)),
         }
-        let identity = identity(&real).ok_or_else(|| failed(ErrorKind::InvalidInput.into()))?;
+        let identity = identity(&resolved).ok_or_else(|| failed(ErrorKind::InvalidInput.into()))?;
         if let Some((other, _)) = self.known.iter().find(|(_, known)| *known == identity) {
             let (what, other) = (what.to_owned(), other.clone());
             return Err(OutputError::Taken { what, other, path: path.to_path_buf() });
         }
         self.known.push((what.to_owned(), identity));
-        Ok(real)
+        Ok(resolved)
     }
 }
 
@@ -118,9 +128,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let [new, old] = ["new", "old"].map(|name| folder.path().join(name));
         fs::write(&old, "").unwrap();
-        assert_eq!(real(&new).unwrap(), new);
-        assert_eq!(real(&old).unwrap(), old);
-        assert!(real(folder.path()).is_err());
+        assert_eq!(resolve(&new).unwrap(), new);
+        assert_eq!(resolve(&old).unwrap(), old);
+        assert!(resolve(folder.path()).is_err());
     }
 
     #[cfg(unix)]
@@ -137,12 +147,12 @@ mod tests {
         symlink("sub/to-nothing", path("twice")).unwrap();
         symlink("circle", path("circle")).unwrap();
         symlink("/dev/null", path("device")).unwrap();
-        assert_eq!(real(&path("to-file")).unwrap(), path("file"));
-        let nothing = real(&path("twice")).unwrap();
+        assert_eq!(resolve(&path("to-file")).unwrap(), path("file"));
+        let nothing = resolve(&path("twice")).unwrap();
         fs::write(&nothing, "now").unwrap();
         assert_eq!(fs::read(path("nothing")).unwrap(), b"now");
         for wrong in [path("circle"), path("device"), "/dev/null".into()] {
-            assert!(real(&wrong).is_err(), "{wrong:?}");
+            assert!(resolve(&wrong).is_err(), "{wrong:?}");
         }
     }
 
@@ -152,7 +162,7 @@ mod tests {
         let path = |name: &str| folder.path().join(name);
         fs::create_dir(path("sub")).unwrap();
         fs::write(path("model"), "").unwrap();
-        let mut files = Files::default();
+        let mut files = OutputFiles::default();
         files.reads("the model", &path("model"));
         files.reads("a file that is not there", &path("nowhere/file"));
         let refused = files.writes("-o", &path("sub/../model")).unwrap_err().to_string();

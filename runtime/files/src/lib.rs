@@ -1,0 +1,15 @@
+//! Files on disk: models in memory, atomic writes, output paths, and third-party parsers whose panics are contained.
+
+mod atomic;
+mod contain;
+mod folder;
+mod mapped;
+mod output;
+mod unfinished;
+
+pub use atomic::{AtomicFile, sync_folder, write, write_with};
+pub use contain::{Panicked, contain};
+pub use folder::AtomicFolder;
+pub use mapped::{MappedModel, OpenError};
+pub use output::{OutputError, OutputFiles, resolve};
+pub use unfinished::remove_unfinished;
