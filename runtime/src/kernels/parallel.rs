@@ -76,7 +76,7 @@ impl<T: ThreadPool> ParallelKernels<'_, T> {
         self.pool.run(tokens.div_ceil(tile), &job);
     }
 
-    /// MatmulVariant of one input with several matrices.
+    /// Products of one input with several matrices.
     pub(crate) fn multiply<const N: usize>(&self, input: Input<'_>, products: [Product<'_>; N]) {
         let panels = products.iter().map(|product| product.matrix.panels()).sum();
         let shards = self.shards(panels);
