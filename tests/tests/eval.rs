@@ -261,7 +261,7 @@ fn neither_threads_nor_interruptions_change_a_bit() {
     );
 }
 
-/// README.md promises it: nothing is answered by another processor than the one that began.
+/// GUIDE.md promises it: nothing is answered by another processor than the one that began.
 #[test]
 fn an_evaluation_whose_gpu_is_lost_goes_on_with_the_same_command() {
     if let Err(error) = device() {

@@ -5,8 +5,9 @@ use std::fs;
 use std::path::Path;
 
 /// Documents that may have such blocks.
-const DOCUMENTS: [&str; 5] = [
+const DOCUMENTS: [&str; 6] = [
     "README.md",
+    "GUIDE.md",
     "bindings/README.md",
     "mobile/README.md",
     "mobile/android/README.md",
