@@ -27,7 +27,7 @@ final class ReadmeTests: ModelTestCase {
         // Refuse what would get the app ended for its memory, with the figures.
         let model = try await Model.open(modelURL, options: ModelOptions(budgetBytes: Memory.budget()))
 
-        // Each piece is on disk before it is shown; a chat that finds its journal goes on from it.
+        // Each piece is on disk before it is shown; a chat that finds its journal continues from it.
         let chat = try await Chat(model, options: ChatOptions(system: "Be brief.").journaled(at: journalURL))
 
         // Heat, low-power mode and short memory.
