@@ -57,5 +57,5 @@ from_swift() {
     local root="$work/swift"
     mobile/ios/debian-swift.sh install "$root" || echo "no Swift compiler: neither package nor tests are compiled"
     if [ -x "$root/usr/libexec/swift/bin/swiftc" ]; then export THIMBLE_SWIFT_ROOT=$root; fi
-    THIMBLE_FFI=$THIMBLE_FFI_LIB UNIFFI_BINDGEN=$THIMBLE_BINDGEN THIMBLE_CLI=$THIMBLE mobile/ios/check.sh
+    THIMBLE_FFI=$THIMBLE_FFI_LIB UNIFFI_BINDGEN=$THIMBLE_BINDGEN mobile/ios/check.sh
 }

@@ -7,7 +7,7 @@
 #   THIMBLE_FFI          libthimble_ffi.so; otherwise that of cargo's debug build (cargo build -p thimble-ffi)
 #   UNIFFI_BINDGEN       the command that reads it; otherwise beside the library
 #   THIMBLE_MODEL        a .thimble file of SmolLM2-135M-Instruct; tests of the engine skip without
-#   THIMBLE_CLI          the thimble command, whose texts are compared; that comparison skips without
+#   THIMBLE              the thimble command, whose texts are compared; that comparison skips without
 #   THIMBLE_SWIFT_ROOT   what `debian-swift.sh install` made; otherwise `swift` as the shell finds it
 #   PYTHON               a Python with tree-sitter and tree-sitter-swift; otherwise a fresh one in build/venv
 set -euo pipefail
@@ -90,12 +90,12 @@ package() { # compiles everything, and runs the tests
     quietly in_swift swift build --build-tests -Xswiftc -warnings-as-errors
     echo "package: built without a warning, also about data races"
     in_swift bash checks/stubs.sh
-    if [ -n "${THIMBLE_MODEL:-}" ] && [ -n "${THIMBLE_CLI:-}" ]; then
-        THIMBLE_RUN_CHAT=$("$THIMBLE_CLI" run "$THIMBLE_MODEL" --chat --temperature 0 --repetition-penalty 1 --max-tokens 60 -p "Why is the sky blue?" 2>/dev/null)
-        THIMBLE_RUN_TEXT=$("$THIMBLE_CLI" run "$THIMBLE_MODEL" --temperature 0 --max-tokens 40 -p "Once upon a time" 2>/dev/null)
+    if [ -n "${THIMBLE_MODEL:-}" ] && [ -n "${THIMBLE:-}" ]; then
+        THIMBLE_RUN_CHAT=$("$THIMBLE" run "$THIMBLE_MODEL" --chat --temperature 0 --repetition-penalty 1 --max-tokens 60 -p "Why is the sky blue?" 2>/dev/null)
+        THIMBLE_RUN_TEXT=$("$THIMBLE" run "$THIMBLE_MODEL" --temperature 0 --max-tokens 40 -p "Once upon a time" 2>/dev/null)
         export THIMBLE_RUN_CHAT THIMBLE_RUN_TEXT
     else
-        skipped+=("THIMBLE_MODEL or THIMBLE_CLI is missing: texts were not compared with the command's")
+        skipped+=("THIMBLE_MODEL or THIMBLE is missing: texts were not compared with the command's")
     fi
     quietly in_swift swift test --skip-build -Xswiftc -warnings-as-errors
     grep -E "skipped -|Executed" build/log | tail -n 1
