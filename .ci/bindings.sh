@@ -16,11 +16,11 @@ for_phones() {
     done
 }
 
-# The hand-over between callers and the engine's thread, with a scripted voice, under many schedules: data races, and calls
+# The hand-over between callers and the worker thread, with a scripted voice, under many schedules: data races, and calls
 # that wait for each other for ever.
 hand_over() {
     MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-many-seeds=0..${THIMBLE_SEEDS:-6}" \
-        cargo +nightly miri test -p thimble-ffi --lib engine
+        cargo +nightly miri test -p thimble-ffi --lib worker
 }
 
 # What the tests of apps in other languages take: the library, the command that writes their files, and the real model.
