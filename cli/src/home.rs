@@ -1,4 +1,4 @@
-//! The folder that models and the chat's history are kept in.
+//! The folder for models, data sets, the chat history and what `--backend auto` chose.
 
 use crate::failure::Failure;
 use std::fs::{self, File, TryLockError};
@@ -10,14 +10,14 @@ pub(crate) struct Home {
     folder: PathBuf,
 }
 
-/// Held while one process fetches a model; the operating system drops it with the process.
+/// Held while a process fetches a model; the operating system releases it when the process ends.
 #[derive(Debug)]
 pub(crate) struct Lock {
     _file: File,
 }
 
 impl Home {
-    /// Finds the folder; does not make it.
+    /// Finds the folder without creating it.
     pub(crate) fn find() -> Result<Home, Failure> {
         let named = std::env::var_os("THIMBLE_HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
         let folder = named.or_else(|| Some(dirs::cache_dir()?.join("thimble")));
@@ -35,12 +35,12 @@ impl Home {
         &self.folder
     }
 
-    /// Where the model of this catalogue name is, or will be.
+    /// Path of the model of this catalogue name, present or not.
     pub(crate) fn model(&self, name: &str) -> PathBuf {
         self.models().join(format!("{name}.thimble"))
     }
 
-    /// Where data sets from the hub are kept.
+    /// Data sets from the hub.
     #[cfg(feature = "eval")]
     pub(crate) fn data(&self) -> PathBuf {
         self.folder.join("data")
@@ -51,7 +51,7 @@ impl Home {
         self.folder.join("backends.json")
     }
 
-    /// Shaders that were compiled for this machine's GPU.
+    /// Shaders compiled for this machine's GPU.
     #[cfg(feature = "gpu")]
     pub(crate) fn pipelines(&self) -> PathBuf {
         self.folder.join("pipelines")
@@ -62,18 +62,18 @@ impl Home {
         self.folder.join("history.txt")
     }
 
-    /// A folder for what is being fetched for this name; belongs to the holder of its [`Lock`].
+    /// Folder for files being fetched for this name; owned by the holder of its [`Lock`].
     pub(crate) fn staging(&self, name: &str) -> PathBuf {
         self.models().join(format!(".{name}.fetching"))
     }
 
-    /// Makes the folders. Errors name the folder.
+    /// Creates the folders. Errors name the folder.
     pub(crate) fn create(&self) -> Result<(), Failure> {
         let models = self.models();
         fs::create_dir_all(&models).map_err(|source| Failure::io("create the folder", &models, source))
     }
 
-    /// Waits until no other process fetches this model. `waiting` is called once if that takes time.
+    /// Waits until no other process fetches this model; calls `waiting` once if it has to wait.
     pub(crate) fn lock(&self, name: &str, waiting: impl FnOnce()) -> Result<Lock, Failure> {
         self.create()?;
         let path = self.models().join(format!(".{name}.lock"));
@@ -85,8 +85,7 @@ impl Home {
                 waiting();
                 file.lock().map_err(failed)?;
             }
-            // A file system without locks: two pulls at once then do the work twice, but the rename at
-            // the end is atomic all the same.
+            // A file system without locks: concurrent pulls repeat the work, but the final rename is still atomic.
             Err(TryLockError::Error(error)) if error.kind() == std::io::ErrorKind::Unsupported => {}
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
@@ -121,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_cannot_be_made_is_named() {
+    fn a_folder_that_cannot_be_created_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
         std::fs::write(&file, "").unwrap();

@@ -9,7 +9,7 @@ use std::path::Path;
 /// The path that means stdin.
 pub(crate) const STDIN: &str = "-";
 
-/// All of stdin as text. Where that is a terminal, a note says that it is waited for.
+/// All of stdin as text. On a terminal, a note says how to end it.
 pub(crate) fn stdin() -> Result<String, Failure> {
     if io::stdin().is_terminal() {
         let end = if cfg!(windows) { "Ctrl-Z and Enter" } else { "Ctrl-D" };
@@ -21,7 +21,7 @@ pub(crate) fn stdin() -> Result<String, Failure> {
     text(bytes, "the text on stdin")
 }
 
-/// What to call the input in a sentence.
+/// The input's name in messages.
 pub(crate) fn name(path: &Path) -> String {
     if path.as_os_str() == STDIN { "stdin".to_string() } else { path.display().to_string() }
 }

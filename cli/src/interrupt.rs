@@ -1,42 +1,41 @@
-//! Ctrl-C: stops an answer; at any other time the program ends as it would by itself.
+//! Ctrl-C: stops an answer, and otherwise ends the program after removing unfinished files.
 
 use crate::failure::Failure;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Once, PoisonError};
 
-/// The exit code of a program ended by Ctrl-C.
-const ENDED: i32 = 130;
+/// The exit code of a program that Ctrl-C ended.
+pub(crate) const EXIT_CODE: i32 = 130;
 
-/// What the signal handler looks at.
+/// Ctrl-C during a chat.
 #[derive(Clone, Debug)]
 pub(crate) struct Interrupt {
     answering: Arc<AtomicBool>,
     pressed: Arc<AtomicBool>,
 }
 
-/// While this lives, Ctrl-C sets its flag.
+/// While this lives, Ctrl-C sets its flag instead of ending the program.
 pub(crate) struct Answering {
     interrupt: Interrupt,
 }
 
 impl Interrupt {
-    /// Installs the handler; once in a process.
+    /// Installs the handler; once per process.
     pub(crate) fn install() -> Result<Interrupt, Failure> {
         let interrupt = Interrupt { answering: Arc::default(), pressed: Arc::default() };
         let handler = interrupt.clone();
-        let installed = ctrlc::set_handler(move || match handler.answering.load(Ordering::SeqCst) {
+        on_ctrl_c(move || match handler.answering.load(Ordering::SeqCst) {
             true => handler.pressed.store(true, Ordering::SeqCst),
             false => {
                 thimble_files::remove_unfinished();
-                std::process::exit(ENDED)
+                std::process::exit(EXIT_CODE)
             }
-        });
-        installed.map_err(|error| Failure::Engine(format!("cannot listen for Ctrl-C: {error}")))?;
+        })?;
         Ok(interrupt)
     }
 
-    /// From now on Ctrl-C is about an answer.
+    /// From now on Ctrl-C stops an answer.
     pub(crate) fn answering(&self) -> Answering {
         self.pressed.store(false, Ordering::SeqCst);
         self.answering.store(true, Ordering::SeqCst);
@@ -44,29 +43,35 @@ impl Interrupt {
     }
 }
 
-/// Folders that go when the program is told to end.
+/// Folders that Ctrl-C removes.
 static FOLDERS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
-static TIDYING: Once = Once::new();
+static INSTALLED: Once = Once::new();
 
-/// From now on Ctrl-C removes what is being written before the program ends; not besides [`Interrupt::install`].
-pub(crate) fn tidying() -> Result<(), Failure> {
+/// Calls `handler` on Ctrl-C; once per process.
+pub(crate) fn on_ctrl_c(handler: impl FnMut() + 'static + Send) -> Result<(), Failure> {
+    let installed = ctrlc::set_handler(handler);
+    installed.map_err(|error| Failure::Other(format!("cannot listen for Ctrl-C: {error}")))
+}
+
+/// From now on Ctrl-C removes unfinished files before the program ends. Excludes [`Interrupt::install`].
+pub(crate) fn remove_unfinished_files() -> Result<(), Failure> {
     let mut installed = Ok(());
-    TIDYING.call_once(|| {
-        installed = ctrlc::set_handler(|| {
+    INSTALLED.call_once(|| {
+        installed = on_ctrl_c(|| {
             for folder in FOLDERS.lock().unwrap_or_else(PoisonError::into_inner).iter() {
                 let _ = std::fs::remove_dir_all(folder);
             }
             thimble_files::remove_unfinished();
-            std::process::exit(ENDED);
+            std::process::exit(EXIT_CODE);
         });
     });
-    installed.map_err(|error| Failure::Engine(format!("cannot listen for Ctrl-C: {error}")))
+    installed
 }
 
-/// The same, and `folder` goes too with all that is in it.
-pub(crate) fn removing(folder: PathBuf) -> Result<(), Failure> {
+/// The same, and removes `folder` with everything in it.
+pub(crate) fn remove_folder(folder: PathBuf) -> Result<(), Failure> {
     FOLDERS.lock().unwrap_or_else(PoisonError::into_inner).push(folder);
-    tidying()
+    remove_unfinished_files()
 }
 
 impl Answering {

@@ -1,6 +1,6 @@
-//! The command `thimble`: chat with a small language model, run it, convert it, look into it.
+//! The command `thimble`: chat with a small language model, run, convert and inspect it.
 //!
-//! The default features are what a chat needs. What is heavy to build comes with a feature: `gpu`, `eval`, `calibrate`,
+//! The default features are what a chat needs. Features that take long to build are optional: `gpu`, `eval`, `calibrate`,
 //! `plot`, `ggml`, or `full` for all but the last.
 #![deny(unsafe_code)]
 
@@ -12,22 +12,17 @@ mod flags;
 mod home;
 mod input;
 mod interrupt;
-mod job;
-mod line;
+mod json;
 mod model;
 mod progress;
-mod prompt;
 mod pull;
-mod quiet;
-mod recipe;
-mod report;
 mod resources;
-mod scratch;
-mod slash;
+mod stderr;
 mod target;
+mod temporary_models;
 mod terminal;
+mod windows;
 mod workspace;
-mod wrap;
 
 use clap::Parser;
 use std::io;
@@ -37,9 +32,8 @@ use std::time::Instant;
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
     let start = Instant::now();
-    let flags = flags::Flags::parse();
-    let done = job::Job::resolve(flags, start).and_then(|job| job.run(&mut io::stdout().lock()));
-    match done {
+    let flags = commands::Flags::parse();
+    match flags.command.run(start, &mut io::stdout().lock()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             let code = failure.exit_code();

@@ -1,12 +1,28 @@
-//! From what was typed as MODEL to a file.
+//! From a MODEL argument to a file.
 
 use crate::catalogue::{self, Entry};
 use crate::failure::Failure;
 use crate::home::Home;
-use crate::pull::{self, Request};
+use crate::pull::{self, PullOptions};
+use clap::Args;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+
+/// The MODEL argument.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ModelFlags {
+    /// A name from `thimble list`, or the path of a .thimble file [default: smollm2-135m-instruct]
+    #[arg(value_name = "MODEL")]
+    pub(crate) model: Option<String>,
+}
+
+impl ModelFlags {
+    /// Where the model is.
+    pub(crate) fn location(&self) -> Result<Location, Failure> {
+        Location::resolve(self.model.as_deref())
+    }
+}
 
 /// What a MODEL argument means.
 #[derive(Debug, PartialEq, Eq)]
@@ -33,10 +49,10 @@ impl Location {
         }
     }
 
-    /// The model's file; fetched first where it is in the catalogue and not on this machine.
+    /// The model's file; a model of the catalogue that is not on this machine is fetched first.
     pub(crate) fn fetch(&self) -> Result<PathBuf, Failure> {
         match self {
-            Location::Catalogue(entry) => pull::pull(&Home::find()?, entry, &Request::default()),
+            Location::Catalogue(entry) => pull::pull(&Home::find()?, entry, &PullOptions::default()),
             Location::Path(path) => usable(path),
         }
     }
@@ -53,8 +69,8 @@ impl Location {
         }
     }
 
-    /// A model that is read to become another file: what is there under this path, whatever its format, before a name of the
-    /// catalogue. A folder of the hub's may have the name of an entry.
+    /// A model to convert, of any format. An existing path comes before a name of the catalogue: a Hugging Face folder may
+    /// have that name.
     pub(crate) fn source(typed: &Path) -> Result<Location, Failure> {
         let path = typed.to_path_buf();
         match typed.to_str() {
@@ -67,8 +83,8 @@ impl Location {
         }
     }
 
-    /// The path of a [`Location::source`], of any format; fetched first where it is in the catalogue and not on this
-    /// machine.
+    /// The path of a [`Location::source`], of any format; a model of the catalogue that is not on this machine is fetched
+    /// first.
     pub(crate) fn fetch_source(&self) -> Result<PathBuf, Failure> {
         match self {
             Location::Path(path) => Ok(path.clone()),
@@ -84,7 +100,7 @@ impl Location {
         }
     }
 
-    /// What to call the model.
+    /// The model's name in messages and results.
     pub(crate) fn name(&self) -> String {
         match self {
             Location::Catalogue(entry) => entry.name.to_string(),
@@ -95,7 +111,7 @@ impl Location {
     }
 }
 
-/// Tells a missing file, a folder and a GGUF file apart before anyone maps it.
+/// Refuses a missing file, a folder and a GGUF file, each with its own error.
 fn usable(path: &Path) -> Result<PathBuf, Failure> {
     let data = match std::fs::metadata(path) {
         Ok(data) => data,
@@ -145,7 +161,7 @@ mod tests {
             Location::source(typed.as_ref()).and_then(|l| l.fetch_source()).unwrap_err().to_string()
         };
         assert!(sentence("smollm2-70n").contains("did you mean smollm2-70m?"));
-        assert!(sentence("./none").contains("nothing is called ./none: expected a Hugging Face folder"));
+        assert!(sentence("./none").contains("./none does not exist: expected a Hugging Face folder"));
     }
 
     #[test]

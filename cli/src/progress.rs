@@ -1,4 +1,4 @@
-//! Progress bars on stderr, silent where stderr is no terminal.
+//! Progress bars on stderr, hidden if stderr is not a terminal.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::time::Duration;
@@ -9,7 +9,7 @@ pub(crate) fn bytes(label: &str, total: u64) -> ProgressBar {
     bar(label, Some(total), template)
 }
 
-/// A bar that counts pieces of work.
+/// A bar that counts steps.
 pub(crate) fn steps(label: &str, total: u64) -> ProgressBar {
     bar(label, Some(total), "{msg} [{bar:30}] {pos}/{len} {eta}")
 }

@@ -1,6 +1,6 @@
-//! What this process took of the machine.
+//! Memory that this process has used.
 
-/// The most memory that was resident at any time, in bytes; `None` where the platform does not tell.
+/// The peak of resident memory in bytes; `None` where the platform does not report it.
 #[cfg(target_os = "linux")]
 pub(crate) fn peak_resident_bytes() -> Option<u64> {
     // Not getrusage: its figure survives exec, so a large parent would show through.
@@ -10,7 +10,7 @@ pub(crate) fn peak_resident_bytes() -> Option<u64> {
     Some(kibibytes * 1024)
 }
 
-/// The most memory that was resident at any time, in bytes; `None` where the platform does not tell.
+/// The peak of resident memory in bytes; `None` where the platform does not report it.
 #[cfg(all(unix, not(target_os = "linux")))]
 pub(crate) fn peak_resident_bytes() -> Option<u64> {
     use nix::sys::resource::{UsageWho, getrusage};
@@ -19,7 +19,7 @@ pub(crate) fn peak_resident_bytes() -> Option<u64> {
     Some(if cfg!(target_vendor = "apple") { peak } else { peak * 1024 })
 }
 
-/// The most memory that was resident at any time, in bytes; `None` where the platform does not tell.
+/// The peak of resident memory in bytes; `None` where the platform does not report it.
 #[cfg(not(unix))]
 pub(crate) fn peak_resident_bytes() -> Option<u64> {
     None

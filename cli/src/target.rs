@@ -1,12 +1,12 @@
-//! Whether a file that is to be written belongs to a model that is read.
+//! Whether a file to write belongs to the model being read.
 
 use std::fs;
 use std::path::Path;
 
-/// Whether writing to `target` would replace `source`, another part of the split model that it is part of, or a file in
-/// the folder `source` that a converter reads.
+/// Whether writing to `target` would replace `source`, another shard of the same model, or a file in the folder `source`
+/// that the converter reads.
 pub(crate) fn replaces(target: &Path, source: &Path) -> bool {
-    // By the name that was typed: a link to a part may have any other.
+    // By the name as typed: the target of a link may have any other name.
     let parts = thimble_converter::read::shards(source);
     let parts: Vec<_> = parts.iter().filter_map(|part| fs::canonicalize(part).ok()).collect();
     let (Ok(target), Ok(source)) = (fs::canonicalize(target), fs::canonicalize(source)) else { return false };

@@ -1,28 +1,25 @@
 //! `thimble compare`: two results of `thimble eval` side by side.
 
 use crate::failure::Failure;
-use crate::flags::CompareFlags;
-use crate::workspace;
+use clap::Args;
 use std::io::Write;
 use std::path::PathBuf;
 use thimble_eval::Results;
 
-/// Which two.
-pub(crate) struct Job {
+/// `thimble compare`.
+#[derive(Args, Debug)]
+pub(crate) struct Flags {
+    /// A result of `thimble eval -o`
+    #[arg(value_name = "A.json")]
     first: PathBuf,
+    /// Another one
+    #[arg(value_name = "B.json")]
     second: PathBuf,
 }
 
-impl Job {
-    /// Takes the names.
-    pub(crate) fn resolve(flags: CompareFlags) -> Result<Job, Failure> {
-        Ok(Job { first: flags.first, second: flags.second })
-    }
-
-    /// Writes the table.
-    pub(crate) fn run(self, stdout: &mut dyn Write) -> Result<(), Failure> {
-        let first = Results::read(&self.first).map_err(workspace::engine)?;
-        let second = Results::read(&self.second).map_err(workspace::engine)?;
-        Ok(write!(stdout, "{}", thimble_eval::compare(&first, &second))?)
-    }
+/// Writes the table.
+pub(crate) fn run(flags: &Flags, stdout: &mut dyn Write) -> Result<(), Failure> {
+    let first = Results::read(&flags.first).map_err(Failure::other)?;
+    let second = Results::read(&flags.second).map_err(Failure::other)?;
+    Ok(write!(stdout, "{}", thimble_eval::compare(&first, &second))?)
 }

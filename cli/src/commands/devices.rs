@@ -2,6 +2,7 @@
 
 use crate::failure::Failure;
 use crate::home::Home;
+use crate::json;
 use clap::Args;
 use serde::Serialize;
 use std::io::Write;
@@ -9,28 +10,28 @@ use std::path::PathBuf;
 use thimble_host::{BackendChoice, choices};
 
 /// `thimble devices`.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Debug)]
 pub(crate) struct Flags {
-    /// Forget what was chosen: it is measured again at the next use of `--backend auto`
+    /// Forget the choices: the next use of `--backend auto` measures again
     #[arg(long)]
     forget: bool,
-    /// One JSON object on stdout
+    /// Print one JSON object
     #[arg(long)]
     json: bool,
 }
 
-/// Where choices are kept, and what to do.
+/// The file with the choices, and what to do.
 pub(crate) struct Job {
-    book: PathBuf,
+    choices: PathBuf,
     flags: Flags,
 }
 
 #[cfg(feature = "gpu")]
-use crate::{quiet, terminal};
+use crate::{stderr, terminal};
 #[cfg(feature = "gpu")]
 use thimble_host::AdapterReport;
 
-/// There is none.
+/// No adapter is ever found.
 #[cfg(not(feature = "gpu"))]
 #[derive(Serialize)]
 enum AdapterReport {}
@@ -42,21 +43,20 @@ struct Output {
 }
 
 impl Job {
-    /// Finds the folder.
+    /// Locates the file.
     pub(crate) fn resolve(flags: Flags) -> Result<Job, Failure> {
-        Ok(Job { book: Home::find()?.backends(), flags })
+        Ok(Job { choices: Home::find()?.backends(), flags })
     }
 
-    /// Table or JSON.
+    /// Writes the table, or JSON.
     pub(crate) fn run(self, stdout: &mut dyn Write) -> Result<(), Failure> {
-        if self.flags.forget && self.book.exists() {
-            let removed = std::fs::remove_file(&self.book);
-            removed.map_err(|error| Failure::io("remove", &self.book, error))?;
+        if self.flags.forget && self.choices.exists() {
+            let removed = std::fs::remove_file(&self.choices);
+            removed.map_err(|error| Failure::io("remove", &self.choices, error))?;
         }
-        let output = Output { adapters: adapters()?, choices: choices(&self.book) };
+        let output = Output { adapters: adapters()?, choices: choices(&self.choices) };
         if self.flags.json {
-            serde_json::to_writer_pretty(&mut *stdout, &output).map_err(std::io::Error::from)?;
-            return Ok(writeln!(stdout)?);
+            return json::write_pretty(stdout, &output);
         }
         if output.adapters.is_empty() {
             writeln!(stdout, "no GPU adapter was found: the CPU runs everything")?;
@@ -111,15 +111,15 @@ fn show(adapter: &AdapterReport, out: &mut dyn Write) -> Result<(), Failure> {
 
 #[cfg(feature = "gpu")]
 fn adapters() -> Result<Vec<AdapterReport>, Failure> {
-    let (adapters, said) = quiet::aside(thimble_host::adapters);
+    let (adapters, output) = stderr::capture(thimble_host::adapters);
     if adapters.is_empty() {
-        // Then it may be the reason.
-        terminal::driver(&said);
+        // It may be the reason.
+        terminal::driver_output(&output);
     }
     Ok(adapters)
 }
 
 #[cfg(not(feature = "gpu"))]
 fn adapters() -> Result<Vec<AdapterReport>, Failure> {
-    Err(Failure::LeftOut { what: "thimble devices", feature: "gpu" })
+    Err(Failure::NotBuilt { what: "thimble devices", feature: "gpu" })
 }

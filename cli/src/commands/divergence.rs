@@ -1,151 +1,123 @@
 //! `thimble divergence`: how far a model's predictions on a text are from a reference's.
 
 use crate::failure::Failure;
-use crate::flags::{Kv, ModelFlags, at_least_one, at_least_two};
-use crate::model::Location;
-use crate::scratch::Scratch;
+use crate::flags::machine::ComputeFlags;
+use crate::flags::numbers::{at_least_one, at_least_two};
+use crate::model::{Location, ModelFlags};
+use crate::temporary_models::TemporaryModels;
 use crate::workspace::{self, Mapped};
-use crate::{input, progress, terminal};
+use crate::{input, json, progress, terminal, windows};
 use clap::Args;
 use serde::Serialize;
 use std::io::Write;
 use std::path::PathBuf;
 use thimble_eval::divergence::{Divergence, Pair, divergence};
-use thimble_host::{BackendKind, InferenceSettings, KernelKind};
+use thimble_host::InferenceSettings;
 use thimble_runtime::Token;
 use thimble_runtime::tokenizer::Specials;
 
-/// Tokens in a window, where the context has room for as many.
+/// Tokens per window, if the context is long enough.
 const WINDOW: usize = 512;
 
 /// `thimble divergence`.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Debug)]
 pub(crate) struct Flags {
     #[command(flatten)]
-    pub(crate) model: ModelFlags,
+    model: ModelFlags,
     /// What the model should predict: a .thimble file, a Hugging Face folder, a GGUF file or a name from `thimble list`
-    /// (MODEL may be any of them too; folders and GGUF files become temporary files). It runs with f32 activations
+    /// (MODEL may be any of them too; folders and GGUF files are converted to temporary files). The reference always runs
+    /// on the CPU with f32 activations
     #[arg(long, value_name = "REFERENCE")]
-    pub(crate) against: String,
+    against: String,
     /// The text; `-` reads stdin
     #[arg(long, value_name = "TEXT")]
-    pub(crate) input: PathBuf,
-    /// Tokens in a window; every one but the first is compared [default: 512, or the context where it is shorter]
+    input: PathBuf,
+    /// Tokens per window; all but the first are compared [default: 512, or the context if it is shorter]
     #[arg(long, value_name = "W", value_parser = at_least_two, allow_negative_numbers = true)]
-    pub(crate) window: Option<usize>,
-    /// Only the first N windows
+    window: Option<usize>,
+    /// Use only the first N windows
     #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
-    pub(crate) windows: Option<usize>,
-    /// The model too runs with f32 activations: what remains is the cost of its weights
-    #[arg(long)]
-    pub(crate) exact: bool,
-    /// Threads of both together; each has one at least [default: one for each core that this process may use]
+    windows: Option<usize>,
+    /// Threads of both models together; each has at least one [default: one per core available to this process]
     #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
-    pub(crate) threads: Option<usize>,
-    /// Instruction set of the kernels [default: the best that this CPU has; also THIMBLE_KERNELS]
-    #[arg(long, value_name = "NAME")]
-    pub(crate) kernels: Option<String>,
-    /// How the model keeps keys and values
-    #[arg(long, value_enum, value_name = "KIND")]
-    pub(crate) kv: Option<Kv>,
-    /// Processors of the model: cpu, gpu, gpu+cpu, cpu+gpu or auto, as for `thimble run` [default: cpu; also
-    /// THIMBLE_BACKEND]. The reference runs on the CPU
-    #[cfg_attr(not(feature = "gpu"), doc = "(those with a GPU are not in this program: feature `gpu`)")]
-    #[arg(long, value_name = "NAME")]
-    pub(crate) backend: Option<BackendKind>,
-    /// One JSON object on stdout
+    threads: Option<usize>,
+    /// Print one JSON object
     #[arg(long)]
-    pub(crate) json: bool,
+    json: bool,
+    #[command(flatten)]
+    compute: ComputeFlags,
 }
 
 /// Two models and a text.
 pub(crate) struct Job {
     model: Location,
     reference: Location,
-    kernels: Option<KernelKind>,
     flags: Flags,
 }
 
 #[derive(Serialize)]
 struct Output {
-    /// Of the whole text.
+    /// In the whole text.
     tokens: usize,
     windows: usize,
     window: usize,
-    /// Whether the model too ran with f32 activations.
+    /// Whether the model ran with f32 activations, as the reference does.
     exact: bool,
     #[serde(flatten)]
     divergence: Divergence,
 }
 
 impl Job {
-    /// Names both models.
+    /// Locates both models.
     pub(crate) fn resolve(flags: Flags) -> Result<Job, Failure> {
-        let kernels = flags.kernels.as_deref().map(str::parse).transpose();
         Ok(Job {
             model: match &flags.model.model {
                 Some(model) => Location::source(model.as_ref())?,
                 None => Location::resolve(None)?,
             },
             reference: Location::source(flags.against.as_ref())?,
-            kernels: kernels.map_err(|error| Failure::Usage(format!("--kernels: {error}")))?,
             flags,
         })
     }
 
-    /// Windows back to back, each alone, comparing at every token but the first of each.
+    /// Compares both models on consecutive windows, each alone, at every token but its first.
     pub(crate) fn run(self, stdout: &mut dyn Write) -> Result<(), Failure> {
         let flags = &self.flags;
         let text = input::file(&flags.input)?;
-        let mut scratch = Scratch::default();
-        let model = scratch.open(&self.model)?;
-        let reference = scratch.open(&self.reference)?;
+        let mut temporary = TemporaryModels::default();
+        let model = temporary.open(&self.model)?;
+        let reference = temporary.open(&self.reference)?;
         let pair = Pair { model: model.file()?, reference: reference.file()? };
         let context = pair.model.config().context.min(pair.reference.config().context);
-        let window = flags.window.unwrap_or(WINDOW.min(context));
-        if window > context {
-            return Err(Failure::Usage(format!("--window {window} is longer than the context of {context}")));
-        }
-        let (tokens, unlike) = self.tokens(&model, &reference, &text)?;
-        let most = flags.windows.unwrap_or(usize::MAX);
-        let windows: Vec<&[Token]> = tokens.chunks_exact(window).take(most).collect();
-        if windows.is_empty() {
-            return Err(workspace::no_window(tokens.len(), window));
-        }
-        let settings = InferenceSettings {
-            threads: flags.threads,
-            kernels: self.kernels,
-            kv: flags.kv.map(Kv::kind),
-            exact: flags.exact,
-            backend: flags.backend,
-            ..InferenceSettings::default()
-        };
-        let settings = workspace::decided(&model, &settings)?;
+        let window = windows::length(flags.window, WINDOW, context)?;
+        let (tokens, differs_at) = self.tokens(&model, &reference, &text)?;
+        let windows = windows::cut(&tokens, window, flags.windows)?;
+        let settings = InferenceSettings { threads: flags.threads, ..flags.compute.settings() };
+        let settings = model.choose_backend(&settings)?;
         let bar = progress::steps("windows", windows.len() as u64);
         let found = divergence(pair, &windows, &settings, &mut |done| bar.set_position(done as u64));
         bar.finish_and_clear();
-        let found = found.map_err(workspace::engine)?;
-        if let Some(at) = unlike {
+        let found = found.map_err(Failure::other)?;
+        if let Some(at) = differs_at {
             terminal::note(&format!(
-                "note: the model would cut the text into other tokens from token {at} on; both got the reference's"
+                "note: the model's tokenizer splits the text differently from token {at} on; both used the reference's tokens"
             ));
         }
         let output = Output {
             tokens: tokens.len(),
             windows: windows.len(),
             window,
-            exact: flags.exact,
+            exact: flags.compute.exact,
             divergence: found,
         };
         if flags.json {
-            serde_json::to_writer(&mut *stdout, &output).map_err(std::io::Error::from)?;
-            return Ok(writeln!(stdout)?);
+            return json::write(stdout, &output);
         }
         output.write(stdout)
     }
 
-    /// The text's ids in the reference, and where the model would cut it otherwise (digits, in a GGUF file beside a Hugging
-    /// Face folder).
+    /// The text's ids in the reference, and where the model's first differ (digits do between a GGUF file and a Hugging Face
+    /// folder).
     fn tokens(
         &self,
         model: &Mapped,
@@ -154,8 +126,8 @@ impl Job {
     ) -> Result<(Vec<Token>, Option<usize>), Failure> {
         let ids = |mapped: &Mapped| workspace::encode(&mapped.file()?.tokenizer(), text, Specials::Parse);
         let (own, tokens) = (ids(model)?, ids(reference)?);
-        let unlike = own.iter().zip(&tokens).position(|(a, b)| a != b);
-        Ok((tokens, unlike))
+        let differs_at = own.iter().zip(&tokens).position(|(a, b)| a != b);
+        Ok((tokens, differs_at))
     }
 }
 

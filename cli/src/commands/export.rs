@@ -2,27 +2,26 @@
 
 use crate::failure::Failure;
 use crate::model::Location;
-use crate::{conversion, interrupt, progress, terminal};
+use crate::{conversion, interrupt, terminal};
 use clap::Args;
-use std::io::Write;
 use std::path::PathBuf;
 use thimble_converter::export::{Dtype, export};
 
 /// `thimble export`.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Debug)]
 pub(crate) struct Flags {
-    /// A .thimble or a .gguf file, a name from `thimble list`, or a Hugging Face folder, to change its type
+    /// A .thimble or a .gguf file, a name from `thimble list`, or a Hugging Face folder whose type to change
     #[arg(value_name = "MODEL")]
     model: PathBuf,
     /// The folder to write, which must not exist
     #[arg(long, short, value_name = "FOLDER")]
     output: PathBuf,
-    /// How the weights are stored: f32 (exact whatever they are), bf16 or f16
+    /// Number format of the weights: f32 (always exact), bf16 or f16
     #[arg(long, value_name = "TYPE", default_value = "f32")]
-    dtype: String,
+    dtype: Dtype,
 }
 
-/// From where to where.
+/// Which model to export, to where.
 pub(crate) struct Job {
     model: Location,
     output: PathBuf,
@@ -30,27 +29,20 @@ pub(crate) struct Job {
 }
 
 impl Job {
-    /// Refuses an unknown type before anything is read.
+    /// Locates the model.
     pub(crate) fn resolve(flags: Flags) -> Result<Job, Failure> {
-        let dtype = flags.dtype.parse();
-        let dtype = dtype.map_err(|error| Failure::Usage(format!("--dtype: {error}")))?;
-        Ok(Job { model: Location::source(&flags.model)?, output: flags.output, dtype })
+        Ok(Job { model: Location::source(&flags.model)?, output: flags.output, dtype: flags.dtype })
     }
 
     /// Exports; a summary goes to stderr.
-    pub(crate) fn run(self, _stdout: &mut dyn Write) -> Result<(), Failure> {
-        interrupt::tidying()?;
-        let model = self.model.fetch_source()?;
-        let bar = progress::bytes("exporting", 0);
-        let written = thimble_converter::read::open(&model).and_then(|model| {
-            export(&model, &self.output, self.dtype, &mut |progress| {
-                bar.set_length(progress.total);
-                bar.set_position(progress.done);
-            })
-        });
-        bar.finish_and_clear();
-        let summary = written.map_err(|error| conversion::failed(&model, error))?;
-        conversion::tell(&self.output, [summary.bytes, summary.parameters], &summary.notes);
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        interrupt::remove_unfinished_files()?;
+        let source = self.model.fetch_source()?;
+        let summary = conversion::with_progress(&source, |progress| {
+            let model = thimble_converter::read::open(&source)?;
+            export(&model, &self.output, self.dtype, progress)
+        })?;
+        conversion::report_written(&self.output, [summary.bytes, summary.parameters], &summary.notes);
         if summary.rounding > 0.0 {
             terminal::note(&format!("rounding changed weights by {:.4}%", 100.0 * summary.rounding));
         }

@@ -1,22 +1,37 @@
-//! `thimble inspect`: what a file holds, and the memory that it takes.
+//! `thimble inspect`: what a file contains, and the memory it needs.
 
 use crate::failure::Failure;
-use crate::flags::{InspectFlags, MachineFlags};
+use crate::flags::machine::MachineFlags;
+use crate::flags::sampling::LOOKUP;
 use crate::model::Location;
-use crate::terminal;
-use crate::workspace::{self, LOOKUP, Mapped, Need};
+use crate::workspace::{self, Mapped};
+use crate::{json, terminal};
+use clap::Args;
 use serde::Serialize;
 use serde_json::Value;
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
+use thimble_host::InferenceSettings;
 use thimble_runtime::Token;
 use thimble_runtime::format::{Encoding, ModelFile, TensorRecord};
 
-/// Which file, for which context.
+/// `thimble inspect`.
+#[derive(Args, Debug)]
+pub(crate) struct Flags {
+    /// A .thimble file, or a name from `thimble list` that is on this machine
+    #[arg(value_name = "FILE")]
+    file: String,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    machine: MachineFlags,
+}
+
+/// Which file.
 pub(crate) struct Job {
     location: Location,
-    json: bool,
-    machine: MachineFlags,
+    flags: Flags,
 }
 
 #[derive(Serialize)]
@@ -31,7 +46,7 @@ struct Output {
     memory: InferenceMemory,
     chat: Option<&'static str>,
     provenance: Value,
-    /// The stop tokens as a person reads them.
+    /// The stop tokens with their text.
     #[serde(skip)]
     stops: Vec<String>,
 }
@@ -76,30 +91,33 @@ struct InferenceMemory {
 }
 
 impl Job {
-    /// Names the file.
-    pub(crate) fn resolve(flags: InspectFlags) -> Result<Job, Failure> {
-        Ok(Job { location: Location::resolve(Some(&flags.file))?, json: flags.json, machine: flags.machine })
+    /// Locates the file.
+    pub(crate) fn resolve(flags: Flags) -> Result<Job, Failure> {
+        Ok(Job { location: Location::resolve(Some(&flags.file))?, flags })
     }
 
-    /// Table or JSON.
+    /// Writes the table, or JSON.
     pub(crate) fn run(self, stdout: &mut dyn Write) -> Result<(), Failure> {
         let path = self.location.local()?;
         let mapped = Mapped::open(&path)?;
         let file = mapped.file()?;
-        let need = Need { context: Some(file.config().context), lookup: LOOKUP, ..Need::default() };
-        let plan = workspace::plan(file.config(), &self.machine, need)?;
+        let needed = InferenceSettings {
+            context: Some(file.config().context),
+            lookup: LOOKUP,
+            ..InferenceSettings::default()
+        };
+        let plan = workspace::plan(file.config(), &self.flags.machine.settings(needed))?;
         let memory =
             InferenceMemory { context: plan.context(), bytes: plan.bytes(), backend: plan.kernels().name() };
         let output = Output::new(path, &file, memory);
-        if self.json {
-            serde_json::to_writer_pretty(&mut *stdout, &output).map_err(std::io::Error::from)?;
-            return Ok(writeln!(stdout)?);
+        if self.flags.json {
+            return json::write_pretty(stdout, &output);
         }
         let mut table = Vec::new();
         output.table(&mut table)?;
-        // Provenance and the file's name are anybody's text.
+        // Provenance and the file's name are untrusted text.
         let table = String::from_utf8_lossy(&table);
-        let table = if std::io::stdout().is_terminal() { terminal::harmless(&table) } else { table };
+        let table = if std::io::stdout().is_terminal() { terminal::printable(&table) } else { table };
         Ok(stdout.write_all(table.as_bytes())?)
     }
 }
@@ -145,8 +163,8 @@ impl Output {
             parameters: config.parameters(),
             memory,
             chat: file.chat().map(|chat| if chat.jinja().is_some() { "jinja" } else { "literals" }),
-            stops: config.stop.iter().flatten().map(|token| shown(file, *token)).collect(),
-            // Any text that is there is shown; only the converter promises JSON.
+            stops: config.stop.iter().flatten().map(|token| token_text(file, *token)).collect(),
+            // Files of other converters need not have JSON here.
             provenance: serde_json::from_str(file.provenance())
                 .unwrap_or_else(|_| Value::String(file.provenance().to_string())),
         }
@@ -193,7 +211,7 @@ impl Output {
             writeln!(out, "  {:<18} {line}", t.encoding)?;
         }
         writeln!(out, "  {:<18} {:>38.3} bits per weight", "all", self.bits_per_weight)?;
-        writeln!(out, "\nmemory beside the file")?;
+        writeln!(out, "\nmemory besides the file")?;
         writeln!(
             out,
             "  {:.1} MB at most for a context of {} tokens ({}); --context N shows another",
@@ -216,7 +234,7 @@ impl Output {
 }
 
 /// A token's id and text.
-fn shown(file: &ModelFile<'_>, token: Token) -> String {
+fn token_text(file: &ModelFile<'_>, token: Token) -> String {
     let text = String::from_utf8_lossy(file.tokenizer().token_bytes(token)).into_owned();
     format!("{} {text:?}", token.0)
 }
@@ -229,7 +247,7 @@ fn template(kind: Option<&'static str>) -> &'static str {
     }
 }
 
-/// Whether a field says nothing.
+/// Whether a field has no content.
 fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null => true,

@@ -1,12 +1,21 @@
-//! `thimble list`: the catalogue, and what of it is on this machine.
+//! `thimble list`: the catalogue, and which models are on this machine.
 
 use crate::catalogue::{DEFAULT, ENTRIES, Entry};
 use crate::failure::Failure;
-use crate::flags::ListFlags;
 use crate::home::Home;
+use crate::json;
+use clap::Args;
 use serde::Serialize;
 use std::io::Write;
 use std::path::PathBuf;
+
+/// `thimble list`.
+#[derive(Args, Debug)]
+pub(crate) struct Flags {
+    /// Print a JSON array instead of the table
+    #[arg(long)]
+    json: bool,
+}
 
 /// Table or JSON.
 pub(crate) struct Job {
@@ -21,14 +30,14 @@ struct Row {
     parameters: u64,
     instruct: bool,
     default: bool,
-    /// Where it is, if it is on this machine.
+    /// Its file, if it is on this machine.
     path: Option<PathBuf>,
     bytes: Option<u64>,
 }
 
 impl Job {
-    /// Finds the folder that models are kept in.
-    pub(crate) fn resolve(flags: ListFlags) -> Result<Job, Failure> {
+    /// Locates the folder of models.
+    pub(crate) fn resolve(flags: Flags) -> Result<Job, Failure> {
         Ok(Job { home: Home::find()?, json: flags.json })
     }
 
@@ -36,8 +45,7 @@ impl Job {
     pub(crate) fn run(self, stdout: &mut dyn Write) -> Result<(), Failure> {
         let rows = ENTRIES.each_ref().map(|entry| self.row(entry));
         if self.json {
-            serde_json::to_writer_pretty(&mut *stdout, &rows).map_err(std::io::Error::from)?;
-            return Ok(writeln!(stdout)?);
+            return json::write_pretty(stdout, &rows);
         }
         let [name, parameters, size] = ["NAME", "PARAMETERS", "ON DISK"];
         writeln!(stdout, "{name:<24} {parameters:>10}  {size:>9}  REPOSITORY")?;

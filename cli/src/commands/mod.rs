@@ -1,20 +1,116 @@
-//! One file for each subcommand: `Job::resolve` from its flags, `Job::run` to do it.
+//! The subcommands. Each has a file with its flags, `Job::resolve`, which checks them before any work, and `Job::run`.
 
-pub(crate) mod bench;
-pub(crate) mod chat;
+mod bench;
+mod chat;
 #[cfg(feature = "eval")]
-pub(crate) mod compare;
-pub(crate) mod convert;
-pub(crate) mod devices;
-pub(crate) mod divergence;
+mod compare;
+mod convert;
+mod devices;
+mod divergence;
 #[cfg(feature = "eval")]
-pub(crate) mod eval;
-pub(crate) mod export;
-pub(crate) mod inspect;
-pub(crate) mod list;
-pub(crate) mod perplexity;
-pub(crate) mod pull;
-pub(crate) mod run;
-pub(crate) mod score;
-pub(crate) mod tokens;
-pub(crate) mod verify;
+mod eval;
+mod export;
+mod inspect;
+mod list;
+#[cfg(not(feature = "eval"))]
+mod not_built;
+mod perplexity;
+mod pull;
+mod run;
+mod score;
+#[cfg(test)]
+mod tests;
+mod tokens;
+mod verify;
+
+use crate::failure::Failure;
+use clap::{Parser, Subcommand};
+use std::io::Write;
+use std::time::Instant;
+
+/// Small language models, offline: chat with one, complete text, convert and inspect model files.
+#[derive(Debug, Parser)]
+#[command(name = "thimble", version, max_term_width = 100)]
+pub(crate) struct Flags {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Chat with a model in the terminal
+    Chat(chat::Flags),
+    /// Continue a text: the completion goes to stdout, statistics to stderr
+    Run(run::Flags),
+    /// Fetch a model of the catalogue and convert it
+    Pull(pull::Flags),
+    /// Show the catalogue, and which models are on this machine
+    List(list::Flags),
+    /// Turn text on stdin into token ids, or ids into text
+    Tokens(tokens::Flags),
+    /// Log-likelihoods of continuations, one JSON object per line
+    Score(score::Flags),
+    /// Perplexity of a text file
+    Perplexity(perplexity::Flags),
+    /// How far a model's predictions on a text are from a reference's
+    Divergence(divergence::Flags),
+    /// The benchmarks of the published table: accuracies and their standard errors
+    #[cfg(feature = "eval")]
+    Eval(eval::Flags),
+    /// Compare two results of `thimble eval`
+    #[cfg(feature = "eval")]
+    Compare(compare::Flags),
+    /// The benchmarks of the published table (not in this build: requires the feature `eval`)
+    #[cfg(not(feature = "eval"))]
+    Eval(not_built::Flags),
+    /// Compare two results of `thimble eval` (not in this build: requires the feature `eval`)
+    #[cfg(not(feature = "eval"))]
+    Compare(not_built::Flags),
+    /// How fast a model runs on this machine
+    Bench(bench::Flags),
+    /// Show this machine's GPUs, and what `--backend auto` chose for each model
+    #[cfg_attr(not(feature = "gpu"), doc = "(not in this build: requires the feature `gpu`)")]
+    Devices(devices::Flags),
+    /// Convert a Hugging Face folder, a GGUF or a .thimble file to a .thimble or a GGUF file
+    Convert(convert::Flags),
+    /// Write a .thimble or a GGUF file as a Hugging Face folder
+    Export(export::Flags),
+    /// Show what a .thimble file contains and the memory it needs
+    Inspect(inspect::Flags),
+    /// Check every byte of a .thimble file against its checksums
+    Verify(verify::Flags),
+}
+
+impl Command {
+    /// Resolves the flags and does the job: results go to `stdout`, everything else to stderr. `start` is when the process
+    /// began.
+    pub(crate) fn run(self, start: Instant, stdout: &mut dyn Write) -> Result<(), Failure> {
+        match self {
+            Command::Chat(flags) => chat::Job::resolve(flags)?.run(stdout),
+            Command::Run(flags) => run::Job::resolve(flags, start)?.run(stdout),
+            Command::Pull(flags) => pull::Job::resolve(flags)?.run(stdout),
+            Command::List(flags) => list::Job::resolve(flags)?.run(stdout),
+            Command::Tokens(flags) => tokens::Job::resolve(flags)?.run(stdout),
+            Command::Score(flags) => score::Job::resolve(flags)?.run(stdout),
+            Command::Perplexity(flags) => perplexity::Job::resolve(flags)?.run(stdout),
+            Command::Divergence(flags) => divergence::Job::resolve(flags)?.run(stdout),
+            #[cfg(feature = "eval")]
+            Command::Eval(flags) => eval::Job::resolve(flags)?.run(stdout),
+            #[cfg(feature = "eval")]
+            Command::Compare(flags) => compare::run(&flags, stdout),
+            #[cfg(not(feature = "eval"))]
+            Command::Eval(_) => Err(Failure::NotBuilt { what: "thimble eval", feature: "eval" }),
+            #[cfg(not(feature = "eval"))]
+            Command::Compare(_) => Err(Failure::NotBuilt { what: "thimble compare", feature: "eval" }),
+            Command::Bench(flags) => bench::Job::resolve(flags)?.run(stdout),
+            Command::Devices(flags) => devices::Job::resolve(flags)?.run(stdout),
+            Command::Convert(flags) => convert::Job::resolve(flags)?.run(),
+            Command::Export(flags) => export::Job::resolve(flags)?.run(),
+            Command::Inspect(flags) => inspect::Job::resolve(flags)?.run(stdout),
+            Command::Verify(flags) => verify::Job::resolve(flags)?.run(stdout),
+        }?;
+        Ok(stdout.flush()?)
+    }
+}

@@ -1,34 +1,54 @@
 //! `thimble perplexity`: how well a model predicts a text.
 
 use crate::failure::Failure;
-use crate::flags::{MachineFlags, PerplexityFlags};
-use crate::model::Location;
-use crate::workspace::{self, Mapped, Need, Workspace};
-use crate::{input, progress};
+use crate::flags::machine::MachineFlags;
+use crate::flags::numbers::{at_least_one, at_least_two};
+use crate::model::{Location, ModelFlags};
+use crate::workspace::{self, Mapped, Workspace};
+use crate::{input, json, progress, windows};
+use clap::Args;
 use serde::Serialize;
 use std::io::Write;
 use std::path::PathBuf;
+use thimble_host::InferenceSettings;
 use thimble_runtime::session::Scored;
 use thimble_runtime::tokenizer::Specials;
 
-/// Tokens in a window, where the context has room for as many.
+/// Tokens per window, if the context is long enough.
 const WINDOW: usize = 1024;
 /// Positions whose logits are computed together.
 const ROWS: usize = 16;
 
-/// Which text, in which windows.
+/// `thimble perplexity`.
+#[derive(Args, Debug)]
+pub(crate) struct Flags {
+    #[command(flatten)]
+    model: ModelFlags,
+    /// The text; `-` reads stdin
+    #[arg(long, value_name = "F")]
+    input: PathBuf,
+    /// Tokens per window [default: 1024, or the context if it is shorter]
+    #[arg(long, value_name = "W", value_parser = at_least_two, allow_negative_numbers = true)]
+    window: Option<usize>,
+    /// Use only the first N windows
+    #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
+    windows: Option<usize>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    machine: MachineFlags,
+}
+
+/// Which model, on which text.
 pub(crate) struct Job {
     location: Location,
-    input: PathBuf,
-    window: Option<usize>,
-    windows: Option<usize>,
-    json: bool,
-    machine: MachineFlags,
+    flags: Flags,
 }
 
 #[derive(Serialize)]
 struct Output {
-    /// Of the whole text.
+    /// In the whole text.
     tokens: usize,
     windows: usize,
     window: usize,
@@ -37,62 +57,51 @@ struct Output {
 }
 
 impl Job {
-    /// Names the model.
-    pub(crate) fn resolve(flags: PerplexityFlags) -> Result<Job, Failure> {
-        Ok(Job {
-            location: Location::resolve(flags.model.model.as_deref())?,
-            input: flags.input,
-            window: flags.window,
-            windows: flags.windows,
-            json: flags.json,
-            machine: flags.machine,
-        })
+    /// Locates the model.
+    pub(crate) fn resolve(flags: Flags) -> Result<Job, Failure> {
+        Ok(Job { location: flags.model.location()?, flags })
     }
 
-    /// Windows back to back, each alone, predicting all of its tokens but the first.
+    /// Evaluates consecutive windows, each alone, and predicts all of its tokens but the first.
     pub(crate) fn run(self, stdout: &mut dyn Write) -> Result<(), Failure> {
-        let text = input::file(&self.input)?;
+        let flags = &self.flags;
+        let text = input::file(&flags.input)?;
         let mapped = Mapped::open(&self.location.fetch()?)?;
         let file = mapped.file()?;
         let most = file.config().context;
-        let context = self.machine.context.map_or(most, |context| context.min(most));
-        let window = self.window.unwrap_or(WINDOW.min(context));
-        if window > context {
-            return Err(Failure::Usage(format!("--window {window} is longer than the context of {context}")));
-        }
+        let context = flags.machine.context.map_or(most, |context| context.min(most));
+        let window = windows::length(flags.window, WINDOW, context)?;
         // The first token of a window is not predicted.
         if window < 2 {
             return Err(Failure::Usage(format!(
-                "expected a context of 2 positions at least, found {context}"
+                "expected a context of at least 2 positions, found {context}"
             )));
         }
-        let need = Need { context: Some(window), logit_rows: Some(ROWS), ..Need::default() };
-        let plan = workspace::chosen(&mapped, &self.machine, need)?;
+        let needed = InferenceSettings {
+            context: Some(window),
+            logit_rows: Some(ROWS),
+            ..InferenceSettings::default()
+        };
+        let plan = mapped.plan(&flags.machine.settings(needed))?;
         let tokens = workspace::encode(&file.tokenizer(), &text, Specials::Parse)?;
-        let most = self.windows.unwrap_or(usize::MAX);
-        let windows = (tokens.len() / window).min(most);
-        if windows == 0 {
-            return Err(workspace::no_window(tokens.len(), window));
-        }
-        let mut bench = Workspace::new(&plan)?;
-        let mut generator = bench.generator(&file, &plan)?;
-        let bar = progress::steps("windows", windows as u64);
+        let windows = windows::cut(&tokens, window, flags.windows)?;
+        let mut workspace = Workspace::new(&plan)?;
+        let mut generator = workspace.generator(&file, &plan)?;
+        let bar = progress::steps("windows", windows.len() as u64);
         let mut sum = 0.0;
-        for tokens in tokens.chunks_exact(window).take(windows) {
-            generator.rewind(0).map_err(workspace::engine)?;
+        for window in &windows {
+            generator.rewind(0).map_err(Failure::other)?;
             let mut each = |scored: Scored| sum -= scored.log_probability;
-            generator.score(tokens, 1, &mut each).map_err(workspace::engine)?;
+            generator.score(window, 1, &mut each).map_err(Failure::other)?;
             bar.inc(1);
         }
         bar.finish_and_clear();
+        let (tokens, windows) = (tokens.len(), windows.len());
         let nll_per_token = sum / (windows * (window - 1)) as f64;
-        let output =
-            Output { tokens: tokens.len(), windows, window, nll_per_token, perplexity: nll_per_token.exp() };
-        if self.json {
-            serde_json::to_writer(&mut *stdout, &output).map_err(std::io::Error::from)?;
-            return Ok(writeln!(stdout)?);
+        let perplexity = nll_per_token.exp();
+        if flags.json {
+            return json::write(stdout, &Output { tokens, windows, window, nll_per_token, perplexity });
         }
-        let Output { perplexity, window, tokens, .. } = output;
         writeln!(
             stdout,
             "perplexity {perplexity:.4} (negative log-likelihood {nll_per_token:.6} per token)"

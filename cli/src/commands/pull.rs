@@ -2,34 +2,50 @@
 
 use crate::catalogue::{self, Entry};
 use crate::failure::Failure;
-use crate::flags::PullFlags;
 use crate::home::Home;
-use crate::pull::{self, Request};
-use crate::{interrupt, recipe};
+use crate::interrupt;
+use crate::pull::{self, PullOptions};
+use clap::Args;
 use std::io::Write;
+use thimble_converter::Quant;
+
+/// `thimble pull`.
+#[derive(Args, Debug)]
+pub(crate) struct Flags {
+    /// A name from `thimble list`
+    #[arg(value_name = "NAME")]
+    name: String,
+    /// Encoding of the weights: keep, f32, f16, bf16, q8, q6, q5, q4, q4even, q4min, q3 [default: q8, or keep for a GGUF
+    /// source]. Replaces the model's file if it has another encoding: only one is kept for each name
+    #[arg(long, value_name = "ENCODING")]
+    quant: Option<Quant>,
+    /// Fetch and convert again even if the model is present; weights that match their checksum are not downloaded again
+    #[arg(long)]
+    force: bool,
+}
 
 /// Which model, and how.
 pub(crate) struct Job {
     home: Home,
     entry: &'static Entry,
-    request: Request,
+    options: PullOptions,
 }
 
 impl Job {
     /// Finds the name in the catalogue.
-    pub(crate) fn resolve(flags: PullFlags) -> Result<Job, Failure> {
+    pub(crate) fn resolve(flags: Flags) -> Result<Job, Failure> {
         let unknown = || Failure::UnknownModel { name: flags.name.clone() };
         let entry = catalogue::find(&flags.name).ok_or_else(unknown)?;
-        let quant = flags.quant.as_deref().map(recipe::quant).transpose()?;
-        // Who names an encoding wants that one, whatever is there.
-        let force = flags.force || quant.is_some();
-        Ok(Job { home: Home::find()?, entry, request: Request { quant, force, refetch: flags.force } })
+        // A named encoding replaces whatever is present.
+        let force = flags.force || flags.quant.is_some();
+        let options = PullOptions { quant: flags.quant, force, refetch: flags.force };
+        Ok(Job { home: Home::find()?, entry, options })
     }
 
-    /// Fetches; the model's path goes to stdout.
+    /// Fetches the model and writes its path.
     pub(crate) fn run(self, stdout: &mut dyn Write) -> Result<(), Failure> {
-        interrupt::tidying()?;
-        let path = pull::pull(&self.home, self.entry, &self.request)?;
+        interrupt::remove_unfinished_files()?;
+        let path = pull::pull(&self.home, self.entry, &self.options)?;
         Ok(writeln!(stdout, "{}", path.display())?)
     }
 }

@@ -1,46 +1,61 @@
 //! `thimble score`: log-likelihoods of continuations, as lm-evaluation-harness defines them.
 
 use crate::failure::Failure;
-use crate::flags::{MachineFlags, ScoreFlags};
-use crate::model::Location;
-use crate::workspace::{self, Mapped, Need, Workspace};
-use crate::{input, progress};
-use serde_json::{Map, Value, json};
+use crate::flags::machine::MachineFlags;
+use crate::model::{Location, ModelFlags};
+use crate::workspace::{Mapped, Workspace};
+use crate::{input, json, progress};
+use clap::Args;
+use serde_json::{Map, Value};
 use std::io::Write;
 use std::path::PathBuf;
 use thimble_eval::request::Request;
-use thimble_host::Generator;
+use thimble_host::{Generator, InferenceSettings};
 
 /// Positions whose logits are computed together.
 const ROWS: usize = 16;
 
-/// Which model on which lines.
-pub(crate) struct Job {
-    location: Location,
+/// `thimble score`.
+#[derive(Args, Debug)]
+pub(crate) struct Flags {
+    #[command(flatten)]
+    model: ModelFlags,
+    /// JSON Lines, each an object with "context" and "continuation"; `-` reads stdin
+    #[arg(long, value_name = "F.jsonl")]
     input: PathBuf,
+    #[command(flatten)]
     machine: MachineFlags,
 }
 
+/// Which model on which lines.
+pub(crate) struct Job {
+    location: Location,
+    flags: Flags,
+}
+
 impl Job {
-    /// Names the model.
-    pub(crate) fn resolve(flags: ScoreFlags) -> Result<Job, Failure> {
-        let location = Location::resolve(flags.model.model.as_deref())?;
-        Ok(Job { location, input: flags.input, machine: flags.machine })
+    /// Locates the model.
+    pub(crate) fn resolve(flags: Flags) -> Result<Job, Failure> {
+        Ok(Job { location: flags.model.location()?, flags })
     }
 
-    /// Each line again, with what was found out.
+    /// Writes each line back with its results.
     pub(crate) fn run(self, stdout: &mut dyn Write) -> Result<(), Failure> {
-        let text = input::file(&self.input)?;
+        let text = input::file(&self.flags.input)?;
         let mapped = Mapped::open(&self.location.fetch()?)?;
         let file = mapped.file()?;
-        let need = Need { context: Some(file.config().context), logit_rows: Some(ROWS), ..Need::default() };
-        let plan = workspace::chosen(&mapped, &self.machine, need)?;
-        let mut bench = Workspace::new(&plan)?;
-        let mut generator = bench.generator(&file, &plan)?;
+        let needed = InferenceSettings {
+            context: Some(file.config().context),
+            logit_rows: Some(ROWS),
+            ..InferenceSettings::default()
+        };
+        let plan = mapped.plan(&self.flags.machine.settings(needed))?;
+        let mut workspace = Workspace::new(&plan)?;
+        let mut generator = workspace.generator(&file, &plan)?;
         let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
         let bar = progress::steps("scoring", lines.clone().count() as u64);
         for (index, line) in lines {
-            let (input, line_number) = (input::name(&self.input), index + 1);
+            let (input, line_number) = (input::name(&self.flags.input), index + 1);
             let mut object: Map<String, Value> = serde_json::from_str(line)
                 .map_err(|error| Failure::json(input.clone(), line_number, "a JSON object", &error))?;
             let wrong =
@@ -50,14 +65,13 @@ impl Job {
                 text.ok_or_else(|| wrong(format!("expected a text in the field {name:?}")))
             };
             let request = Request::new(&file, field("context")?, field("continuation")?);
-            let request = request.map_err(workspace::engine)?.fit(plan.context());
+            let request = request.map_err(Failure::other)?.fit(plan.context());
             let request = request.map_err(|error| wrong(error.to_string()))?;
             let (sum, greedy) = score(&mut generator, &request)?;
-            object.insert("loglikelihood".to_string(), json!(sum));
-            object.insert("tokens".to_string(), json!(request.asked()));
-            object.insert("greedy".to_string(), json!(greedy));
-            serde_json::to_writer(&mut *stdout, &object).map_err(std::io::Error::from)?;
-            writeln!(stdout)?;
+            object.insert("loglikelihood".to_string(), sum.into());
+            object.insert("tokens".to_string(), request.asked().into());
+            object.insert("greedy".to_string(), greedy.into());
+            json::write(stdout, &object)?;
             bar.inc(1);
         }
         bar.finish_and_clear();
@@ -71,13 +85,13 @@ fn score(generator: &mut Generator<'_>, request: &Request) -> Result<(f64, bool)
     if *from == tokens.len() {
         return Ok((0.0, true));
     }
-    // Lines with the same context follow each other, usually.
+    // Consecutive lines often share their context.
     let reused = generator.reuse(&tokens[..*from]);
     let (mut sum, mut greedy) = (0.0, true);
     let mut each = |scored: thimble_runtime::session::Scored| {
         sum += scored.log_probability;
         greedy &= scored.greedy;
     };
-    generator.score(&tokens[reused..], from - reused, &mut each).map_err(workspace::engine)?;
+    generator.score(&tokens[reused..], from - reused, &mut each).map_err(Failure::other)?;
     Ok((sum, greedy))
 }

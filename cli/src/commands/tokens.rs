@@ -1,45 +1,56 @@
-//! `thimble tokens`: text to ids and back.
+//! `thimble tokens`: text to token ids and back.
 
 use crate::failure::Failure;
-use crate::flags::TokensFlags;
-use crate::input;
-use crate::model::Location;
+use crate::model::{Location, ModelFlags};
 use crate::workspace::{self, Mapped};
+use crate::{input, json};
+use clap::Args;
 use std::io::Write;
 use thimble_runtime::Token;
 use thimble_runtime::tokenizer::{Specials, Tokenizer};
 
-/// Which way, and how to show it.
-pub(crate) struct Job {
-    location: Location,
+/// `thimble tokens`.
+#[derive(Args, Debug)]
+pub(crate) struct Flags {
+    #[command(flatten)]
+    model: ModelFlags,
+    /// Turn ids on stdin (separated by white space or commas, or a JSON array) into text on stdout
+    #[arg(long)]
     decode: bool,
-    specials: Specials,
+    /// Read special tokens such as <|im_start|> as plain text
+    #[arg(long, conflicts_with = "decode")]
+    escape: bool,
+    /// Print one JSON object: {"count": N, "ids": [...]}, or {"text": "..."} with --decode
+    #[arg(long)]
     json: bool,
 }
 
+/// Which model, and in which direction.
+pub(crate) struct Job {
+    location: Location,
+    flags: Flags,
+}
+
 impl Job {
-    /// Names the model.
-    pub(crate) fn resolve(flags: TokensFlags) -> Result<Job, Failure> {
-        Ok(Job {
-            location: Location::resolve(flags.model.model.as_deref())?,
-            decode: flags.decode,
-            specials: if flags.escape { Specials::Escape } else { Specials::Parse },
-            json: flags.json,
-        })
+    /// Locates the model.
+    pub(crate) fn resolve(flags: Flags) -> Result<Job, Failure> {
+        Ok(Job { location: flags.model.location()?, flags })
     }
 
-    /// Ids or text to stdout.
+    /// Writes ids or text.
     pub(crate) fn run(self, stdout: &mut dyn Write) -> Result<(), Failure> {
+        let Flags { decode, escape, json, .. } = self.flags;
         let mapped = Mapped::open(&self.location.fetch()?)?;
         let tokenizer = mapped.file()?.tokenizer();
         let text = input::stdin()?;
-        if self.decode {
-            return decode(&tokenizer, &text, self.json, stdout);
+        if decode {
+            return write_text(&tokenizer, &text, json, stdout);
         }
-        let ids = workspace::encode(&tokenizer, &text, self.specials)?;
+        let specials = if escape { Specials::Escape } else { Specials::Parse };
+        let ids = workspace::encode(&tokenizer, &text, specials)?;
         let ids: Vec<u32> = ids.iter().map(|token| token.0).collect();
-        if self.json {
-            return write_json(&serde_json::json!({ "ids": ids, "count": ids.len() }), stdout);
+        if json {
+            return json::write(stdout, &serde_json::json!({ "ids": ids, "count": ids.len() }));
         }
         for (index, id) in ids.iter().enumerate() {
             write!(stdout, "{}{id}", if index > 0 { " " } else { "" })?;
@@ -48,8 +59,13 @@ impl Job {
     }
 }
 
-/// Text exactly as it was, without a line end of ours.
-fn decode(tokenizer: &Tokenizer<'_>, text: &str, json: bool, stdout: &mut dyn Write) -> Result<(), Failure> {
+/// Writes the text of the ids exactly, without a line end of our own.
+fn write_text(
+    tokenizer: &Tokenizer<'_>,
+    text: &str,
+    json: bool,
+    stdout: &mut dyn Write,
+) -> Result<(), Failure> {
     let mut bytes = Vec::new();
     for (line, id) in ids(text)? {
         let known = id.parse().ok().filter(|&id: &u32| (id as usize) < tokenizer.vocab());
@@ -62,13 +78,12 @@ fn decode(tokenizer: &Tokenizer<'_>, text: &str, json: bool, stdout: &mut dyn Wr
         bytes.extend_from_slice(tokenizer.token_bytes(Token(id)));
     }
     if json {
-        return write_json(&serde_json::json!({ "text": String::from_utf8_lossy(&bytes) }), stdout);
+        return json::write(stdout, &serde_json::json!({ "text": String::from_utf8_lossy(&bytes) }));
     }
     Ok(stdout.write_all(&bytes)?)
 }
 
-/// The ids with their lines: separated by white space or commas, in brackets or not, or the object that
-/// `--json` makes.
+/// The ids with their line numbers: separated by white space or commas, in brackets or not, or the object of `--json`.
 fn ids(text: &str) -> Result<Vec<(usize, String)>, Failure> {
     #[derive(serde::Deserialize)]
     struct Object {
@@ -86,11 +101,6 @@ fn ids(text: &str) -> Result<Vec<(usize, String)>, Failure> {
         words.map(|word| (index + 1, word.to_string())).collect()
     };
     Ok(text.lines().enumerate().flat_map(words).collect())
-}
-
-fn write_json(value: &serde_json::Value, stdout: &mut dyn Write) -> Result<(), Failure> {
-    serde_json::to_writer(&mut *stdout, value).map_err(std::io::Error::from)?;
-    Ok(writeln!(stdout)?)
 }
 
 #[cfg(test)]

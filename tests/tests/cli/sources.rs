@@ -41,7 +41,9 @@ fn errors_name_what_is_wrong_once() {
     bench.run(&["score", "tiny.thimble", "--input", "-"], lines).fails(1, "error: stdin, line 3, column 2: ");
     bench.run(&["perplexity", "tiny.thimble", "--input", "-"], b"").fails(1, "error: the text is empty");
     std::fs::create_dir(bench.path("empty")).unwrap();
-    bench.run(&["export", "tiny.thimble", "-o", "empty"], b"").fails(1, "error: empty exists already");
+    bench
+        .run(&["export", "tiny.thimble", "-o", "empty"], b"")
+        .fails(1, "error: cannot write empty: it exists already");
     bench.run(&["convert", "empty", "-o", "x"], b"").fails(1, "error: empty holds no model");
     let quant = ["convert", "hf", "-o", "x.gguf", "--quant", "q4"];
     bench.run(&quant, b"").fails(2, "--target-bits and --target-bytes");

@@ -1,93 +1,94 @@
-//! `thimble convert --report`: what a recipe costs, beside other recipes of the same source.
+//! `thimble convert --report`: what a quantization recipe costs, compared with others for the same source.
 
-use crate::conversion::{self, Quant, Request};
 use crate::failure::Failure;
+use crate::flags::recipe::QuantizationRecipe;
 use crate::model::Location;
-use crate::recipe::{self, QuantizationRecipe};
-use crate::scratch::Scratch;
+use crate::temporary_models::TemporaryModels;
 use crate::workspace::{self, Mapped};
-use crate::{input, progress, terminal};
+use crate::{conversion, input, progress, terminal};
 use clap::Args;
 use std::path::{Path, PathBuf};
 use thimble_converter::report::{self, Cost, Report, ReportFormat, Trial};
-use thimble_converter::{ConversionSummary, SizeTarget};
+use thimble_converter::{ConversionSummary, Quant, SizeTarget};
 use thimble_eval::divergence::{Divergence, Pair, divergence};
 use thimble_files::OutputFiles;
 use thimble_host::InferenceSettings;
 use thimble_runtime::Token;
 use thimble_runtime::tokenizer::Specials;
 
-/// Tokens in a window, where the context has room for as many.
+/// Tokens per window, if the context is long enough.
 const WINDOW: usize = 512;
-/// Windows that are compared.
+/// Windows to compare.
 const WINDOWS: usize = 16;
 
 /// `--report` and what refines it.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Debug)]
 pub(crate) struct ReportFlags {
-    /// Also write what the file costs, and what other recipes would: sizes, divergence from the source, the error of
-    /// each tensor, a plot (.html), or the tables alone (.md)
-    #[cfg_attr(not(feature = "plot"), doc = "(.html is not in this program: feature `plot`)")]
+    /// Also write a report that compares the file with other recipes: sizes, divergence from the source, the error of each
+    /// tensor and a plot (.html), or the tables alone (.md)
+    #[cfg_attr(not(feature = "plot"), doc = "(.html is not in this build: requires the feature `plot`)")]
     #[arg(long, value_name = "FILE.html|FILE.md")]
     report: Option<PathBuf>,
-    /// Other recipes in the report, separated by commas; `none` for none
+    /// Other encodings in the report, separated by commas, or `none`
     #[arg(long, value_name = "NAMES", default_value = "q8,q6,q5,q4,q3", requires = "report")]
     report_recipes: String,
-    /// Measure the report's divergences on this text, not the one calibrated on [default: a text that comes with the
-    /// program]
+    /// Measure divergence on this text, which should differ from that of --calibrate [default: a built-in text]
     #[arg(long, value_name = "TEXT", requires = "report")]
     report_text: Option<PathBuf>,
 }
 
-/// What was asked for, checked.
-pub(crate) struct Job {
+/// The meaning of the flags.
+pub(crate) struct RequestedReport {
     path: PathBuf,
     format: ReportFormat,
     others: Vec<Quant>,
-    /// What divergences are measured on, and its name.
+    /// The text to measure divergence on, and its name.
     text: (String, String),
 }
 
 impl ReportFlags {
-    /// Names the files of the flags.
-    pub(crate) fn files(&self, files: &mut OutputFiles) -> Result<(), Failure> {
+    /// Registers the files of the flags.
+    pub(crate) fn register(&self, files: &mut OutputFiles) -> Result<(), Failure> {
         self.report_text.iter().for_each(|path| files.reads("--report-text", path));
         self.report.as_ref().map_or(Ok(()), |path| files.writes("--report", path).map(drop))?;
         Ok(())
     }
 
-    /// Refuses unknown recipes and formats before a model is opened; `None` where no report was asked for.
-    pub(crate) fn resolve(self) -> Result<Option<Job>, Failure> {
+    /// Reads the text; refuses unknown encodings and formats before a model is opened. `None` without --report.
+    pub(crate) fn resolve(self) -> Result<Option<RequestedReport>, Failure> {
         let Some(path) = self.report else { return Ok(None) };
         let format = ReportFormat::of(&path).ok_or_else(|| {
             let found = path.display();
             Failure::Usage(format!("--report: expected a name that ends in .html or .md, found {found}"))
         })?;
         if format == ReportFormat::Html && cfg!(not(feature = "plot")) {
-            return Err(Failure::LeftOut { what: "--report FILE.html", feature: "plot" });
+            return Err(Failure::NotBuilt { what: "--report FILE.html", feature: "plot" });
         }
         let others = match self.report_recipes.as_str() {
             "none" => Vec::new(),
-            names => names.split(',').map(|name| recipe::quant(name.trim())).collect::<Result<_, _>>()?,
+            names => {
+                let others: Result<_, _> = names.split(',').map(|name| name.trim().parse()).collect();
+                others.map_err(|error| Failure::Usage(format!("--report-recipes: {error}")))?
+            }
         };
         let text = match &self.report_text {
             Some(path) => {
                 (input::file(path)?, path.file_name().unwrap_or_default().to_string_lossy().into_owned())
             }
-            None => (report::default_text().to_owned(), "a text that comes with the program".to_owned()),
+            None => (report::default_text().to_owned(), "a built-in text".to_owned()),
         };
-        Ok(Some(Job { path, format, others, text }))
+        Ok(Some(RequestedReport { path, format, others, text }))
     }
 }
 
-impl Job {
-    /// The same, its path where it really goes, unless that would replace the source.
-    pub(crate) fn placed(self, source: &Path) -> Result<Job, Failure> {
-        Ok(Job { path: conversion::place(&self.path, source)?, ..self })
+impl RequestedReport {
+    /// The same with links in its path resolved; refused if writing there would replace the source.
+    pub(crate) fn resolve_target(self, source: &Path) -> Result<RequestedReport, Failure> {
+        Ok(RequestedReport { path: conversion::resolve_target(&self.path, source)?, ..self })
     }
 
-    /// Measures the file made from `source` and the other recipes, which become temporary files, and writes the report.
-    pub(crate) fn run(
+    /// Measures the file made from `source`, and temporary files with the other encodings, and writes the report.
+    pub(crate) fn write(
         self,
         source: &Path,
         made: &Path,
@@ -95,8 +96,8 @@ impl Job {
         summary: ConversionSummary,
     ) -> Result<(), Failure> {
         let (text, named) = &self.text;
-        let mut scratch = Scratch::default();
-        let reference = scratch.open(&Location::Path(source.to_path_buf()))?;
+        let mut temporary = TemporaryModels::default();
+        let reference = temporary.open(&Location::Path(source.to_path_buf()))?;
         let file = reference.file()?;
         let tokens = workspace::encode(&file.tokenizer(), text, Specials::Parse)?;
         let window = WINDOW.min(file.config().context);
@@ -106,7 +107,7 @@ impl Job {
             let reason = format!(
                 "--report-text has {found} tokens, fewer than one window of {window}: use a longer text"
             );
-            return Err(Failure::Engine(reason));
+            return Err(Failure::Other(reason));
         }
         let measure = |path: &Path, name: &str| -> Result<Divergence, Failure> {
             let model = Mapped::open(path)?;
@@ -116,7 +117,7 @@ impl Job {
                 bar.set_position(done as u64)
             });
             bar.finish_and_clear();
-            found.map_err(workspace::engine)
+            found.map_err(Failure::other)
         };
         let name = label(recipe);
         let first = measure(made, &name)?;
@@ -129,26 +130,26 @@ impl Job {
                 calibration: recipe.calibration.clone(),
                 ..QuantizationRecipe::from(quant)
             };
-            let path = scratch.folder()?.join("trial.thimble");
-            let summary = conversion::quietly(source, &path, &Request { recipe, origin: None })?;
+            let path = temporary.folder()?.join("trial.thimble");
+            let summary = conversion::run(source, &path, &recipe, None)?;
             let found = measure(&path, quant.name())?;
             std::fs::remove_file(&path).map_err(|error| Failure::io("remove", &path, error))?;
             trials.push(Trial { recipe: quant.name().to_owned(), summary, cost: cost(&found) });
         }
-        let calibrated = if recipe.calibration.is_some() { "; all but floats calibrated" } else { "" };
+        let calibrated = if recipe.calibration.is_some() { "; quantized recipes are calibrated" } else { "" };
         let report = Report {
             source: source.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
             perplexity: first.reference_perplexity,
             text: format!("{} windows of {window} tokens of {named}{calibrated}", windows.len()),
             trials,
         };
-        report.write(&self.path, self.format).map_err(|error| conversion::failed(source, error))?;
+        report.write(&self.path, self.format).map_err(|error| conversion::failure(source, error))?;
         terminal::note(&format!("wrote {}", self.path.display()));
         Ok(())
     }
 }
 
-/// What to call a recipe in a table.
+/// The recipe's name in the tables.
 fn label(recipe: &QuantizationRecipe) -> String {
     match (recipe.target, &recipe.table) {
         (Some(SizeTarget::Bits(bits)), _) => format!("{bits} bits"),

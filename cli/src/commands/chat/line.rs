@@ -1,4 +1,4 @@
-//! Lines from the person: edited in a terminal, plain from a pipe.
+//! Lines of input: edited in a terminal, plain from a pipe.
 
 use crate::failure::Failure;
 use rustyline::config::{Behavior, BellStyle};
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 /// What was entered.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Line {
-    /// Text; of several lines where they were pasted.
+    /// Text; several lines if they were pasted.
     Text(String),
     /// Ctrl-C at the prompt.
     Cleared,
@@ -25,30 +25,30 @@ pub(crate) enum Reader {
     Pipe(usize),
 }
 
-/// Longest text that is worth keeping in the history.
-const MOST_HISTORY: usize = 4096;
+/// Longest text that is kept in the history, in bytes.
+const MAX_HISTORY_ENTRY: usize = 4096;
 
 impl Reader {
-    /// A line editor if stdin is a terminal. A history that cannot be kept is no reason to fail.
+    /// A line editor if stdin is a terminal. A history that cannot be read or written is ignored.
     pub(crate) fn new(history: Option<PathBuf>) -> Result<Reader, Failure> {
         if !io::stdin().is_terminal() {
             return Ok(Reader::Pipe(0));
         }
         let behavior = match io::stdout().is_terminal() {
             true => Behavior::Stdio,
-            // Answers go to a file: the prompt must not.
+            // Answers go to a file; the prompt must not.
             false => Behavior::PreferTerm,
         };
         let config = Config::builder().behavior(behavior).bell_style(BellStyle::None).bracketed_paste(true);
         let mut editor = Editor::with_config(config.build()).map_err(failed)?;
         if let Some(path) = &history {
-            // None at the first start.
+            // Missing at the first start.
             let _ = editor.load_history(path);
         }
         Ok(Reader::Terminal(Box::new(editor), history))
     }
 
-    /// Whether a person sits there.
+    /// Whether the input comes from a terminal.
     pub(crate) fn interactive(&self) -> bool {
         matches!(self, Reader::Terminal(..))
     }
@@ -80,10 +80,8 @@ impl Reader {
             }
         }
     }
-}
 
-impl Reader {
-    /// Whether the person says yes; `None` where there is nobody to ask.
+    /// Asks a yes-or-no question; `None` without a terminal.
     pub(crate) fn confirm(&mut self, question: &str) -> Result<Option<bool>, Failure> {
         let Reader::Terminal(editor, _) = self else { return Ok(None) };
         match editor.readline(question) {
@@ -95,7 +93,7 @@ impl Reader {
 }
 
 fn remember(editor: &mut Editor<(), FileHistory>, history: Option<&Path>, line: &str) {
-    if line.trim().is_empty() || line.len() > MOST_HISTORY {
+    if line.trim().is_empty() || line.len() > MAX_HISTORY_ENTRY {
         return;
     }
     let added = editor.add_history_entry(line).unwrap_or(false);
@@ -103,10 +101,10 @@ fn remember(editor: &mut Editor<(), FileHistory>, history: Option<&Path>, line: 
     if let Some(folder) = path.parent() {
         let _ = std::fs::create_dir_all(folder);
     }
-    // At once, so that it is there even if the terminal is closed.
+    // At once, so that it is saved even if the terminal is closed.
     let _ = editor.append_history(path);
 }
 
 fn failed(error: ReadlineError) -> Failure {
-    Failure::Engine(format!("cannot read from the terminal: {error}"))
+    Failure::Other(format!("cannot read from the terminal: {error}"))
 }

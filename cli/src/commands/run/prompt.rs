@@ -1,33 +1,52 @@
-//! `thimble run MODEL PROMPT`: which of the words is which.
+//! `thimble run MODEL PROMPT`: which argument is which.
 
 use crate::catalogue;
 use crate::failure::Failure;
-use crate::flags::PromptFlags;
 use crate::input;
 use crate::model::Location;
 use crate::terminal;
+use clap::Args;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use thimble_runtime::format::MAGIC;
 
+/// The model and the text to continue.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct PromptFlags {
+    /// A name from `thimble list`, or the path of an existing model file [default: smollm2-135m-instruct]. A single
+    /// argument that is neither, or that names a folder or another file, is the prompt
+    #[arg(value_name = "MODEL")]
+    pub(crate) first: Option<String>,
+    /// The text to continue, in quotes; `-`, or no prompt if stdin is not a terminal, reads stdin without its last line
+    /// end
+    #[arg(value_name = "PROMPT")]
+    pub(crate) second: Option<String>,
+    /// Too many arguments.
+    #[arg(hide = true)]
+    pub(crate) rest: Vec<String>,
+    /// The prompt, whatever it looks like; `-` reads stdin
+    #[arg(long, short, value_name = "TEXT|-", allow_hyphen_values = true)]
+    pub(crate) prompt: Option<String>,
+}
+
 /// Where the text to continue comes from.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Prompt {
-    /// It was typed.
+    /// An argument.
     Text(String),
     /// All of stdin.
     Stdin,
 }
 
 impl Prompt {
-    /// The text. One that is read has to say something; one that was typed may be empty.
+    /// The text. Stdin must not be empty; an argument may.
     pub(crate) fn read(&self) -> Result<String, Failure> {
         match self {
             Prompt::Text(text) => Ok(text.clone()),
             Prompt::Stdin => {
                 let mut text = input::stdin()?;
-                // As a shell's $(...) would have it: `echo TEXT |` does not mean an empty line to begin with.
+                // Like a shell's $(...): the line end that `echo` adds is not part of the prompt.
                 if text.ends_with('\n') {
                     text.truncate(text.len() - if text.ends_with("\r\n") { 2 } else { 1 });
                 }
@@ -37,26 +56,26 @@ impl Prompt {
     }
 }
 
-/// Tells model and prompt apart. `terminal`: a person would have to type what stdin gives.
+/// Tells model and prompt apart. `terminal`: stdin is a terminal, so a missing prompt is an error.
 pub(crate) fn resolve(flags: PromptFlags, terminal: bool) -> Result<(Location, Prompt), Failure> {
     let PromptFlags { first, second, rest, prompt } = flags;
     let usage = |sentence: String| Err(Failure::Usage(sentence));
     if !rest.is_empty() {
         return usage(
-            "expected a model and a prompt, found more: put a prompt of several words in quotes".to_string(),
+            "expected a model and a prompt, found more arguments: put the prompt in quotes".to_string(),
         );
     }
     let typed = prompt.is_some();
     let (model, prompt) = match (first, second, prompt) {
         (Some(model), Some(_), Some(_)) => {
             return usage(format!(
-                "the prompt is given twice, behind {model} and with --prompt: leave one out"
+                "the prompt is given twice, after {model} and with --prompt: leave one out"
             ));
         }
         (Some(model), Some(prompt), None) => {
             if Location::resolve(Some(&model)).is_err() && is_model(&prompt) {
                 return usage(format!(
-                    "expected the model in front of the prompt: thimble run {prompt} {model:?}"
+                    "expected the model before the prompt: thimble run {prompt} {model:?}"
                 ));
             }
             (Some(model), Some(prompt))
@@ -70,7 +89,7 @@ pub(crate) fn resolve(flags: PromptFlags, terminal: bool) -> Result<(Location, P
         (Failure::UnknownModel { name }, Some(prompt)) if !typed && catalogue::nearest(&name).is_none() => {
             let sentence = Failure::UnknownModel { name: name.clone() };
             Failure::Usage(format!(
-                "{sentence} (a prompt of several words has to be in quotes: \"{name} {prompt} ...\")"
+                "{sentence} (put a prompt of several words in quotes: \"{name} {prompt} ...\")"
             ))
         }
         (failure, _) => failure,
@@ -78,7 +97,7 @@ pub(crate) fn resolve(flags: PromptFlags, terminal: bool) -> Result<(Location, P
     match prompt {
         Some(text) if text != input::STDIN => Ok((location, Prompt::Text(text))),
         None if terminal => usage(
-            "there is nothing to continue: give a prompt, as in `thimble run MODEL \"Once upon a time\"`, or --prompt - to \
+            "there is no text to continue: give a prompt, as in `thimble run MODEL \"Once upon a time\"`, or use --prompt - to \
              read stdin"
                 .to_string(),
         ),
@@ -86,21 +105,21 @@ pub(crate) fn resolve(flags: PromptFlags, terminal: bool) -> Result<(Location, P
     }
 }
 
-/// A name of the catalogue, or a file that is there and is a model by its name or its first bytes.
+/// Whether this is a name of the catalogue, or an existing file that is a model by its extension or its first bytes.
 fn is_model(word: &str) -> bool {
     let path = Path::new(word);
-    let named = path.extension().is_some_and(|extension| extension == "thimble" || extension == "gguf");
-    let begins = || {
+    let by_extension =
+        path.extension().is_some_and(|extension| extension == "thimble" || extension == "gguf");
+    let by_magic = || {
         let mut magic = [0; MAGIC.len()];
         let read = File::open(path).and_then(|mut file| file.read_exact(&mut magic));
         read.is_ok() && (magic == MAGIC || magic.starts_with(b"GGUF"))
     };
-    catalogue::find(word).is_some() || (path.is_file() && (named || begins()))
+    catalogue::find(word).is_some() || (path.is_file() && (by_extension || by_magic()))
 }
 
-/// What a word that stands alone is: a model, or the prompt for the default one. A word that looks like a model's name or
-/// path and is none could be a slip: that is an error, whichever was meant. A folder is no model, nor is any other file: a plain
-/// word that one of them has for its name is the prompt.
+/// Whether a single argument is a model, and not the prompt for the default one. What only looks like a model's name or path
+/// may be a typo, and is an error. A plain word that happens to name a folder or another file is the prompt.
 fn means_model(word: &str) -> Result<bool, Failure> {
     if word == input::STDIN {
         return Ok(false);
@@ -120,12 +139,12 @@ fn means_model(word: &str) -> Result<bool, Failure> {
         Ok(Location::Path(path)) if word.contains(std::path::is_separator) || word.contains(".thimble") => {
             unsure(match path.is_dir() {
                 true => Failure::Folder { path }.to_string(),
-                false => format!("{word} is there, but is no .thimble file"),
+                false => format!("{word} is not a .thimble file"),
             })
         }
         Ok(Location::Path(_)) => {
             terminal::note(&format!(
-                "note: something here is called {word}, but it is no .thimble file: the word is taken as the prompt"
+                "note: {word} exists here but is not a .thimble file: it is used as the prompt"
             ));
             Ok(false)
         }
@@ -136,9 +155,8 @@ fn means_model(word: &str) -> Result<bool, Failure> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Prompt, resolve};
+    use super::{Prompt, PromptFlags, resolve};
     use crate::catalogue;
-    use crate::flags::PromptFlags;
     use crate::model::Location;
 
     fn flags(words: &[&str], prompt: Option<&str>) -> PromptFlags {
@@ -158,7 +176,7 @@ mod tests {
         let cases = [
             (&["Once upon a time"][..], None, default(), text("Once upon a time")),
             (&["Hello"], None, default(), text("Hello")),
-            // What is here under that name: a folder, and a file that is no model.
+            // Names of a folder here, and of a file that is not a model.
             (&["src"], None, default(), text("src")),
             (&["Cargo.toml"], None, default(), text("Cargo.toml")),
             (&[""], None, default(), text("")),
@@ -180,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_be_either_is_an_error_that_says_how_to_mean_each() {
+    fn an_ambiguous_argument_is_an_error_that_shows_both_ways() {
         let cases = [
             (&["smolm2-70m"][..], None, "did you mean smollm2-70m?"),
             (&["smolm2-70m"], None, "--prompt \"smolm2-70m\""),
@@ -189,7 +207,7 @@ mod tests {
             (&["smollm2-70n"], Some("x"), "did you mean smollm2-70m?"),
             (&["tell", "me"], None, "in quotes: \"tell me ...\""),
             (&["./src"], None, "./src is a folder, not a .thimble file"),
-            (&["./Cargo.toml"], None, "./Cargo.toml is there, but is no .thimble file"),
+            (&["./Cargo.toml"], None, "./Cargo.toml is not a .thimble file"),
             (&["tell", "me", "more"], None, "in quotes"),
             (&["Once upon", "smollm2-70m"], None, "thimble run smollm2-70m \"Once upon\""),
             (&["smollm2-70m", "x"], Some("y"), "twice"),

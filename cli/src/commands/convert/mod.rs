@@ -1,26 +1,37 @@
-//! `thimble convert`: a model of another format becomes a `.thimble` file, or any of them a GGUF file.
+//! `thimble convert`: from any format to a `.thimble` or a GGUF file.
 
-use crate::conversion::{self, Request};
+mod report;
+
 use crate::failure::Failure;
-use crate::flags::ConvertFlags;
+use crate::flags::recipe::{QuantizationRecipe, RecipeFlags};
 use crate::model::Location;
-use crate::recipe::QuantizationRecipe;
-use crate::{interrupt, report};
+use crate::{conversion, interrupt};
 use clap::{Args, ValueEnum};
-use std::io::Write;
+use report::{ReportFlags, RequestedReport};
 use std::path::PathBuf;
 use thimble_converter::write_gguf::GgufType;
 use thimble_files::OutputFiles;
 
-/// What the file is to be.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct TargetFlags {
-    /// Format of FILE [default: gguf for a name that ends so, else thimble]
+/// `thimble convert`.
+#[derive(Args, Debug)]
+pub(crate) struct Flags {
+    /// A Hugging Face folder (config.json, tokenizer.json, *.safetensors), a .gguf or a .thimble file, or a name from
+    /// `thimble list`; an existing path comes before a name
+    #[arg(value_name = "SOURCE")]
+    source: PathBuf,
+    /// The file to write
+    #[arg(long, short, value_name = "FILE")]
+    output: PathBuf,
+    /// Format of FILE [default: gguf if its name ends in .gguf, otherwise thimble]
     #[arg(long, value_enum, value_name = "FORMAT")]
     to: Option<Format>,
-    /// GGUF only: type of the matrices: keep, F32, F16, BF16, Q8_0, Q5_1, Q5_0, Q4_1, Q4_0 or Q4_K [default: keep]
-    #[arg(long = "type", value_name = "TYPE")]
-    kind: Option<String>,
+    /// For GGUF: type of the matrices: keep, F32, F16, BF16, Q8_0, Q5_1, Q5_0, Q4_1, Q4_0 or Q4_K [default: keep]
+    #[arg(long = "type", value_name = "TYPE", value_parser = gguf_type)]
+    kind: Option<GgufType>,
+    #[command(flatten)]
+    recipe: RecipeFlags,
+    #[command(flatten)]
+    report: ReportFlags,
 }
 
 /// Formats that can be written.
@@ -32,12 +43,12 @@ enum Format {
     Gguf,
 }
 
-/// From where to where.
+/// What to convert, to what.
 pub(crate) struct Job {
     source: Location,
     output: PathBuf,
     target: Target,
-    report: Option<report::Job>,
+    report: Option<RequestedReport>,
 }
 
 enum Target {
@@ -46,18 +57,17 @@ enum Target {
 }
 
 impl Job {
-    /// Refuses an unknown encoding before anything is read.
-    pub(crate) fn resolve(flags: ConvertFlags) -> Result<Job, Failure> {
+    /// Locates the source; refuses contradictions before anything is read.
+    pub(crate) fn resolve(flags: Flags) -> Result<Job, Failure> {
         let mut files = OutputFiles::default();
-        flags.recipe.files(&mut files)?;
-        flags.report.files(&mut files)?;
+        flags.recipe.register(&mut files)?;
+        flags.report.register(&mut files)?;
         files.writes("-o", &flags.output)?;
         let recipe = flags.recipe.resolve()?;
         let report = flags.report.resolve()?;
         let gguf = flags.output.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"));
-        let format = flags.target.to.unwrap_or(if gguf { Format::Gguf } else { Format::Thimble });
-        let kind = flags.target.kind.as_deref();
-        let target = match (format, kind) {
+        let format = flags.to.unwrap_or(if gguf { Format::Gguf } else { Format::Thimble });
+        let target = match (format, flags.kind) {
             (Format::Thimble, None) => Target::Thimble(Box::new(recipe)),
             (Format::Thimble, Some(_)) => {
                 return Err(Failure::Usage(
@@ -73,22 +83,21 @@ impl Job {
             (Format::Gguf, _) if report.is_some() => {
                 return Err(Failure::Usage("--report is for .thimble files".to_string()));
             }
-            (Format::Gguf, kind) => Target::Gguf(kind.map_or(Ok(GgufType::Keep), gguf_type)?),
+            (Format::Gguf, kind) => Target::Gguf(kind.unwrap_or_default()),
         };
         Ok(Job { source: Location::source(&flags.source)?, output: flags.output, target, report })
     }
 
     /// Converts; a summary goes to stderr.
-    pub(crate) fn run(self, _stdout: &mut dyn Write) -> Result<(), Failure> {
-        interrupt::tidying()?;
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        interrupt::remove_unfinished_files()?;
         let source = self.source.fetch_source()?;
         match self.target {
             Target::Thimble(recipe) => {
-                let report = self.report.map(|report| report.placed(&source)).transpose()?;
-                let request = Request { recipe: *recipe, origin: None };
-                let summary = conversion::convert(&source, &self.output, &request)?;
+                let report = self.report.map(|report| report.resolve_target(&source)).transpose()?;
+                let summary = conversion::convert(&source, &self.output, &recipe, None)?;
                 match report {
-                    Some(report) => report.run(&source, &self.output, &request.recipe, summary),
+                    Some(report) => report.write(&source, &self.output, &recipe, summary),
                     None => Ok(()),
                 }
             }
@@ -97,14 +106,14 @@ impl Job {
     }
 }
 
-/// The type of this name; names the nearest where there is none.
-fn gguf_type(name: &str) -> Result<GgufType, Failure> {
+/// The type of this name; the error suggests a similar one.
+fn gguf_type(name: &str) -> Result<GgufType, String> {
     name.parse().map_err(|error| {
         let names = GgufType::names();
         let distance =
             |known: &&String| strsim::damerau_levenshtein(&known.to_lowercase(), &name.to_lowercase());
         let nearest = names.iter().min_by_key(distance).filter(|known| distance(known) <= 3);
-        let meant = nearest.map_or_else(String::new, |known| format!(": did you mean {known}?"));
-        Failure::Usage(format!("--type: {error}{meant}"))
+        let suggestion = nearest.map_or_else(String::new, |known| format!(": did you mean {known}?"));
+        format!("{error}{suggestion}")
     })
 }

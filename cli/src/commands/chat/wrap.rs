@@ -1,44 +1,44 @@
-//! Lines that break between words, for text that arrives in pieces.
+//! Line wrapping between words, for text that arrives in pieces.
 
 use console::{Term, measure_text_width};
 use std::ops::RangeInclusive;
 
-/// Marks that do not begin a line, of those that take two columns.
+/// Wide punctuation that must not begin a line.
 const CLOSING: &str = "、。，．！？：；）」』】》〉〕";
 
-/// Makes one emoji of two.
+/// Joins two emoji into one.
 const JOINER: char = '\u{200d}';
-/// What changes the emoji in front.
+/// Modifies the emoji before it.
 const SKIN_TONES: RangeInclusive<char> = '\u{1f3fb}'..='\u{1f3ff}';
 
-/// Columns of the terminal that stdout is: `COLUMNS`, or what the terminal says.
+/// Columns of the terminal on stdout: `COLUMNS`, or what the terminal reports.
 pub(crate) fn terminal_width() -> Option<usize> {
     let named = std::env::var("COLUMNS").ok().and_then(|columns| columns.trim().parse().ok());
     let asked = || Term::stdout().size_checked().map(|(_, columns)| usize::from(columns));
     named.or_else(asked).filter(|&columns| columns > 0)
 }
 
-/// Breaks lines in front of words that would not fit. A space becomes a line end, or one is put in front of a character of two
-/// columns (Chinese has no spaces); no other word is cut or hyphenated, and lines of code blocks and tables stay whole, so that they can be copied.
+/// Breaks lines before words that would not fit: at a space, or before a wide character (Chinese has no spaces). Other words
+/// are neither cut nor hyphenated, and lines of code blocks and tables stay whole, so that they can be copied.
 #[derive(Debug, Default)]
 pub(crate) struct Wrap {
-    /// Columns of a line; 0 where nothing is broken.
+    /// Columns of a line; 0 breaks nothing.
     width: usize,
-    /// Where the next character goes.
+    /// Column of the next character.
     column: usize,
-    /// Between the last word and the next, which decides what becomes of it.
+    /// White space after the last word; the next word decides whether it becomes a line break.
     space: String,
-    /// What there is of a word whose end is not known yet.
+    /// The beginning of a word whose end has not arrived yet.
     word: String,
-    /// Whether this is the first word of a line that the text itself began.
+    /// Whether the next word is the first of a line of the text.
     first: bool,
     /// Inside a code block.
     code: bool,
-    /// In a line that stays whole.
+    /// In a line that must stay whole.
     whole: bool,
-    /// Behind the first part of a word as long as a line.
+    /// Inside a word as long as a line.
     long: bool,
-    /// Behind a joiner.
+    /// After a joiner.
     joined: bool,
 }
 
@@ -48,12 +48,12 @@ impl Wrap {
         Wrap { width: width.unwrap_or(0), first: true, ..Wrap::default() }
     }
 
-    /// Whether something is on the line at hand.
+    /// Whether the current line has text.
     pub(crate) fn within_line(&self) -> bool {
         self.column > 0
     }
 
-    /// Takes more text and returns what can be written of it.
+    /// Takes more text and returns what can be written now.
     pub(crate) fn push(&mut self, text: &str) -> String {
         let mut out = String::new();
         if self.width == 0 {
@@ -72,20 +72,20 @@ impl Wrap {
                     out.push('\n');
                     (self.column, self.first, self.whole) = (0, true, false);
                 }
-                // Not those that are meant to hold words together.
+                // Except no-break spaces.
                 c if c.is_whitespace() && !matches!(c, '\u{a0}' | '\u{202f}' | '\u{2007}') => {
                     self.end_word(&mut out);
                     self.space.push(c);
                 }
                 c => {
-                    // Texts of characters of two columns have no spaces: lines break in front of any, but not inside an emoji
-                    // of several. Combining marks have no width.
+                    // Text of wide characters has no spaces: lines break before any of them, but not inside an emoji of several
+                    // characters. Combining marks have no width.
                     let inside = joined || SKIN_TONES.contains(&c);
                     if width_of(c) > 1 && !CLOSING.contains(c) && !inside {
                         self.end_word(&mut out);
                     }
                     self.word.push(c);
-                    // A word as long as a line is the terminal's to break.
+                    // The terminal breaks a word as long as a line.
                     if self.whole || self.long || measure_text_width(&self.word) >= self.width {
                         self.place(&mut out);
                         self.long = true;
@@ -96,7 +96,7 @@ impl Wrap {
         out
     }
 
-    /// What was kept back, at the end of the text or in front of something else on the terminal.
+    /// Returns what was held back, at the end of the text or before other output.
     pub(crate) fn finish(&mut self) -> String {
         let mut out = String::new();
         self.end_word(&mut out);
@@ -104,7 +104,7 @@ impl Wrap {
         out
     }
 
-    /// The cursor was brought to the start of a line by something else.
+    /// The cursor is at the start of a line again.
     pub(crate) fn restart(&mut self) {
         self.column = 0;
     }
@@ -114,7 +114,7 @@ impl Wrap {
         self.long = false;
     }
 
-    /// Puts space and word where they fit.
+    /// Writes space and word, or a line break and the word.
     fn place(&mut self, out: &mut String) {
         if self.word.is_empty() {
             return;
@@ -140,7 +140,7 @@ impl Wrap {
         out.push_str(&word);
         self.column += length;
         if self.column > self.width {
-            // The terminal went on in its next line.
+            // The terminal has continued on its next line.
             self.column = (self.column - 1) % self.width + 1;
         }
     }
@@ -154,7 +154,7 @@ fn width_of(c: char) -> usize {
 mod tests {
     use super::Wrap;
 
-    /// The text in pieces of every length comes out the same.
+    /// Wraps the text; asserts that the pieces it arrives in do not matter.
     #[track_caller]
     fn wrapped(width: usize, text: &str) -> String {
         let characters: Vec<char> = text.chars().collect();

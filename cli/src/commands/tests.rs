@@ -1,5 +1,6 @@
 use super::{Command, Flags};
 use clap::{CommandFactory, Parser};
+use thimble_runtime::Token;
 
 fn parse(words: &str) -> Result<Command, clap::Error> {
     let words = std::iter::once("thimble").chain(words.split(' '));
@@ -12,13 +13,13 @@ fn the_definition_is_consistent() {
 }
 
 #[test]
-fn run_takes_the_issues_flags() {
+fn run_takes_its_flags() {
     let run = "run m.thimble --exact --temperature 0 --tokens 64 --json --prompt -";
     let Ok(Command::Run(flags)) = parse(run) else { panic!("not a run") };
     assert_eq!(flags.prompt.first.as_deref(), Some("m.thimble"));
     assert_eq!(flags.prompt.prompt.as_deref(), Some("-"));
-    assert_eq!((flags.tokens, flags.sampling.temperature), (Some(64), Some(0.0)));
-    assert!(flags.machine.exact && flags.json);
+    assert_eq!((flags.tokens, flags.generation.sampling.temperature), (Some(64), Some(0.0)));
+    assert!(flags.generation.machine.compute.exact && flags.json);
 }
 
 #[test]
@@ -29,7 +30,7 @@ fn a_prompt_may_begin_with_a_hyphen() {
 }
 
 #[test]
-fn values_out_of_range_are_wrong_usage() {
+fn values_out_of_range_are_refused() {
     let wrong = [
         "run --prompt x --temperature -1",
         "run --prompt x --temperature nan",
@@ -58,11 +59,11 @@ fn values_out_of_range_are_wrong_usage() {
 fn biases_are_repeatable() {
     let words = "run --prompt x --logit-bias 1=-2.5 --logit-bias 7=3";
     let Ok(Command::Run(flags)) = parse(words) else { panic!("not a run") };
-    assert_eq!(flags.sampling.biases, [(1, -2.5), (7, 3.0)]);
+    assert_eq!(flags.generation.sampling.biases, [(Token(1), -2.5), (Token(7), 3.0)]);
 }
 
 #[test]
-fn a_negative_number_is_told_the_range() {
+fn errors_for_negative_numbers_state_the_range() {
     let expected = [
         ("run --prompt x --temperature -1", "at least 0"),
         ("run --prompt x --top-p -0.5", "from 0 to 1"),

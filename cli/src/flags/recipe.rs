@@ -1,10 +1,10 @@
-//! Which encoding each tensor gets: the flags of `thimble convert` that say so, and what they mean.
+//! Which encoding each tensor gets: the flags that decide it, and the quantization recipe that they mean.
 
 use crate::failure::Failure;
 use crate::input;
 use clap::Args;
 use std::path::PathBuf;
-use thimble_converter::{ConvertError, Quant, SizeTarget, Table};
+use thimble_converter::{Quant, SizeTarget, Table};
 use thimble_files::OutputFiles;
 
 /// `--quant` and what refines it.
@@ -12,40 +12,40 @@ use thimble_files::OutputFiles;
 pub(crate) struct RecipeFlags {
     /// Encoding of the weights: keep, f32, f16, bf16, q8, q6, q5, q4, q4even, q4min, q3
     #[arg(long, value_name = "ENCODING", default_value = "keep")]
-    pub(crate) quant: String,
-    /// A TOML table of encodings by tensor, before those of --quant, with entries like pattern = "layers.*.down",
-    /// encoding = "q5nl" (converter/RECIPES.md)
+    quant: Quant,
+    /// Quantization recipe: a TOML table of encodings by tensor that overrides --quant, with entries like pattern =
+    /// "layers.*.down", encoding = "q5nl" (converter/RECIPES.md)
     #[arg(long, value_name = "FILE.toml")]
-    pub(crate) recipe: Option<PathBuf>,
-    /// Round with error compensation for the activations on this text; `default` is a text that comes with the program
-    #[cfg_attr(not(feature = "calibrate"), doc = "(not in this program: feature `calibrate`)")]
+    recipe: Option<PathBuf>,
+    /// Round with error compensation for the activations on this text; `default` is a built-in text
+    #[cfg_attr(not(feature = "calibrate"), doc = "(not in this build: requires the feature `calibrate`)")]
     #[arg(long, value_name = "TEXT|default")]
-    pub(crate) calibrate: Option<PathBuf>,
-    /// Choose encodings for the fewest losses at B bits per weight, the file's other parts not counted
-    #[cfg_attr(not(feature = "calibrate"), doc = "(not in this program: feature `calibrate`)")]
-    #[arg(long, value_name = "B", conflicts_with_all = ["recipe", "target_bytes"])]
-    pub(crate) target_bits: Option<f64>,
-    /// Choose encodings for the fewest losses in a file of at most so many bytes, for example 45MB or 43MiB
-    #[cfg_attr(not(feature = "calibrate"), doc = "(not in this program: feature `calibrate`)")]
-    #[arg(long, value_name = "SIZE", conflicts_with = "recipe")]
-    pub(crate) target_bytes: Option<String>,
-    /// Keep what is measured for a target in FILE, and use it again: other targets then need no second measurement
+    calibrate: Option<PathBuf>,
+    /// Choose the encodings that lose least at B bits per weight, not counting other parts of the file
+    #[cfg_attr(not(feature = "calibrate"), doc = "(not in this build: requires the feature `calibrate`)")]
+    #[arg(long, value_name = "B", value_parser = bits, conflicts_with_all = ["recipe", "target_bytes"])]
+    target_bits: Option<f64>,
+    /// Choose the encodings that lose least in a file of at most SIZE, for example 45MB or 43MiB
+    #[cfg_attr(not(feature = "calibrate"), doc = "(not in this build: requires the feature `calibrate`)")]
+    #[arg(long, value_name = "SIZE", value_parser = bytes, conflicts_with = "recipe")]
+    target_bytes: Option<u64>,
+    /// Save the measurements for a target in FILE and reuse them: other targets then need no new ones
     #[arg(long, value_name = "FILE.json")]
-    pub(crate) sensitivities: Option<PathBuf>,
+    sensitivities: Option<PathBuf>,
 }
 
-/// What the flags ask for, its files read.
+/// What the flags mean, with their files read.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct QuantizationRecipe {
-    /// Encodings by name.
+    /// The named encodings.
     pub(crate) quant: Quant,
     /// Encodings by tensor.
     pub(crate) table: Option<Table>,
     /// The text to calibrate on.
     pub(crate) calibration: Option<String>,
-    /// The size to reach.
+    /// The target size.
     pub(crate) target: Option<SizeTarget>,
-    /// Where what is measured for it is kept.
+    /// Where the measurements for it are saved.
     pub(crate) sensitivities: Option<PathBuf>,
 }
 
@@ -55,37 +55,32 @@ impl From<Quant> for QuantizationRecipe {
     }
 }
 
-/// The recipe of this name.
-pub(crate) fn quant(name: &str) -> Result<Quant, Failure> {
-    name.parse().map_err(|error: ConvertError| Failure::Usage(format!("--quant: {error}")))
-}
-
 impl RecipeFlags {
-    /// Names the files of the flags.
-    pub(crate) fn files(&self, files: &mut OutputFiles) -> Result<(), Failure> {
+    /// Registers the files of the flags.
+    pub(crate) fn register(&self, files: &mut OutputFiles) -> Result<(), Failure> {
         self.recipe.iter().for_each(|path| files.reads("--recipe", path));
         self.calibrate.iter().for_each(|path| files.reads("--calibrate", path));
         self.sensitivities.as_ref().map_or(Ok(()), |path| files.writes("--sensitivities", path).map(drop))?;
         Ok(())
     }
 
-    /// Refuses what this program was built without.
-    fn buildable(&self) -> Result<(), Failure> {
+    /// Refuses what this build lacks.
+    fn check_features(&self) -> Result<(), Failure> {
         let asked = [
             ("--calibrate", self.calibrate.is_some()),
             ("--target-bits", self.target_bits.is_some()),
             ("--target-bytes", self.target_bytes.is_some()),
         ];
         match asked.into_iter().find(|(_, asked)| *asked && cfg!(not(feature = "calibrate"))) {
-            Some((what, _)) => Err(Failure::LeftOut { what, feature: "calibrate" }),
+            Some((what, _)) => Err(Failure::NotBuilt { what, feature: "calibrate" }),
             None => Ok(()),
         }
     }
 
-    /// Reads the files that the flags name; refuses what makes no sense before a model is opened.
+    /// Reads the files of the flags; refuses contradictions before a model is opened.
     pub(crate) fn resolve(self) -> Result<QuantizationRecipe, Failure> {
-        let quant = quant(&self.quant)?;
-        self.buildable()?;
+        let quant = self.quant;
+        self.check_features()?;
         let table = match &self.recipe {
             None => None,
             Some(path) => {
@@ -102,30 +97,31 @@ impl RecipeFlags {
             Some(path) => Some(input::file(path)?),
         };
         let target = match (self.target_bits, self.target_bytes) {
-            (Some(bits), _) if bits.is_finite() && bits > 0.0 => Some(SizeTarget::Bits(bits)),
-            (Some(bits), _) => {
-                return Err(Failure::Usage(format!(
-                    "--target-bits: expected a number above 0, found {bits}"
-                )));
-            }
-            (None, Some(size)) => Some(SizeTarget::Bytes(bytes(&size).map_err(Failure::Usage)?)),
+            (Some(bits), _) => Some(SizeTarget::Bits(bits)),
+            (None, Some(bytes)) => Some(SizeTarget::Bytes(bytes)),
             (None, None) if self.sensitivities.is_some() => {
-                let reason = "--sensitivities: nothing is measured without --target-bits or --target-bytes";
+                let reason =
+                    "--sensitivities requires --target-bits or --target-bytes: nothing else is measured";
                 return Err(Failure::Usage(reason.to_owned()));
             }
             (None, None) => None,
         };
         if target.is_some() && quant != Quant::default() {
-            let reason = "--quant: --target-bits and --target-bytes choose the encodings themselves; leave one of them out";
+            let reason = "--quant: --target-bits and --target-bytes choose the encodings themselves; leave out --quant or the target";
             return Err(Failure::Usage(reason.to_owned()));
         }
         Ok(QuantizationRecipe { quant, table, calibration, target, sensitivities: self.sensitivities })
     }
 }
 
+fn bits(text: &str) -> Result<f64, String> {
+    let bits = text.parse().ok().filter(|bits: &f64| bits.is_finite() && *bits > 0.0);
+    bits.ok_or_else(|| "expected a number above 0".to_owned())
+}
+
 /// A number of bytes, with or without a unit.
 fn bytes(text: &str) -> Result<u64, String> {
-    let wrong = || format!("--target-bytes: expected a size such as 45MB, 43MiB or 47185920, found {text:?}");
+    let wrong = || "expected a size such as 45MB, 43MiB or 47185920".to_owned();
     let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
     let factor = match unit.trim().to_ascii_lowercase().as_str() {
@@ -163,30 +159,31 @@ mod tests {
         }
     }
 
-    fn flags(arguments: &[&str]) -> RecipeFlags {
+    /// The meaning of the flags, or the error's text.
+    fn resolve(arguments: &[&str]) -> Result<QuantizationRecipe, String> {
         #[derive(clap::Parser)]
         struct Only {
             #[command(flatten)]
             recipe: RecipeFlags,
         }
         let all = ["convert"].iter().chain(arguments);
-        <Only as clap::Parser>::try_parse_from(all).unwrap().recipe
+        let flags = <Only as clap::Parser>::try_parse_from(all).map_err(|error| error.to_string())?;
+        flags.recipe.resolve().map_err(|failure| failure.to_string())
     }
 
     #[test]
     #[cfg(not(feature = "calibrate"))]
-    fn what_was_left_out_is_named_with_its_feature() {
+    fn a_missing_feature_is_named() {
         for arguments in [["--calibrate", "default"], ["--target-bits", "4"], ["--target-bytes", "4MB"]] {
-            let error = flags(&arguments).resolve().unwrap_err();
-            assert!(matches!(error, Failure::LeftOut { feature: "calibrate", .. }), "{error}");
-            assert!(error.to_string().contains("--features calibrate"), "{error}");
+            let error = resolve(&arguments).unwrap_err();
+            assert!(error.contains("--features calibrate"), "{error}");
         }
     }
 
     #[test]
     #[cfg(feature = "calibrate")]
-    fn what_makes_no_sense_is_refused_before_anything_is_read() {
-        let refused = |arguments: &[&str]| flags(arguments).resolve().unwrap_err().to_string();
+    fn contradictions_are_refused_before_anything_is_read() {
+        let refused = |arguments: &[&str]| resolve(arguments).unwrap_err();
         assert!(refused(&["--quant", "q9"]).contains("q6"));
         assert!(refused(&["--target-bits", "0"]).contains("above 0"));
         assert!(refused(&["--target-bytes", "much"]).contains("45MB"));
@@ -194,7 +191,7 @@ mod tests {
         assert!(refused(&["--sensitivities", "s.json"]).contains("--target-bits"));
         assert!(refused(&["--recipe", "no/such.toml"]).contains("no/such.toml"));
         assert!(refused(&["--calibrate", "no/such.txt"]).contains("no/such.txt"));
-        let recipe = flags(&["--quant", "q5", "--calibrate", "default"]).resolve().unwrap();
+        let recipe = resolve(&["--quant", "q5", "--calibrate", "default"]).unwrap();
         assert!(recipe.quant == Quant::Q5 && recipe.calibration.is_some_and(|text| text.len() > 100_000));
     }
 }

@@ -1,22 +1,22 @@
-//! What a line of input means: a message, or a command that begins with a slash.
+//! A line of input: a message, or a command that begins with a slash.
 
 use std::path::PathBuf;
 
 /// Shown by `/help`.
 pub(crate) const HELP: &str = "\
 /help           this list
-/reset          forget the conversation
-/system [TEXT]  show or set the instructions in front of the conversation (`/system -` removes them)
-/retry          answer the last message once more
-/save FILE      write the conversation to a JSON file (`/save! FILE` replaces one that is there)
-/load FILE      go on with a saved conversation
+/reset          clear the conversation
+/system [TEXT]  show or set the system prompt (`/system -` removes it)
+/retry          answer the last message again
+/save FILE      write the conversation to a JSON file (`/save! FILE` replaces an existing one)
+/load FILE      continue a saved conversation
 /stats          tokens, speed and memory
 /quit           leave (also Ctrl-D)
 Ctrl-C stops an answer. A line that starts with // is sent with one slash.";
 
 const COMMANDS: [&str; 8] = ["help", "reset", "system", "retry", "save", "load", "stats", "quit"];
 
-/// A line, understood.
+/// A parsed line.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Input {
     /// Nothing but white space.
@@ -37,7 +37,7 @@ pub(crate) enum Input {
     Save {
         /// Where to.
         path: PathBuf,
-        /// Whether a file that is there gives way.
+        /// Whether to replace an existing file.
         replace: bool,
     },
     /// `/load FILE`
@@ -46,12 +46,12 @@ pub(crate) enum Input {
     Stats,
     /// `/quit`
     Quit,
-    /// A command that is not one, with a sentence that helps.
+    /// Not a valid command, with a helpful sentence.
     Wrong(String),
 }
 
 impl Input {
-    /// Understands one input, which may have several lines when it was pasted.
+    /// Parses one input, which may have several lines if it was pasted.
     ///
     /// Only a slash with a word of letters is a command: a path or a comment is a message.
     pub(crate) fn parse(line: &str) -> Input {
@@ -85,9 +85,9 @@ impl Input {
             "save" => file(&|path| Input::Save { path, replace: false }),
             "save!" => file(&|path| Input::Save { path, replace: true }),
             "load" => file(&Input::Load),
-            _ if !argument.is_empty() && COMMANDS.contains(&word) => Input::Wrong(format!(
-                "/{word} takes nothing behind it (to send this as a message, begin with //)"
-            )),
+            _ if !argument.is_empty() && COMMANDS.contains(&word) => {
+                Input::Wrong(format!("/{word} takes no argument (to send this as a message, begin with //)"))
+            }
             "help" => Input::Help,
             "reset" => Input::Reset,
             "retry" => Input::Retry,
@@ -146,7 +146,7 @@ mod tests {
             ("/xyz", "/help lists"),
             ("/save", "needs the name"),
             ("/save!", "/save! talk.json"),
-            ("/quit now", "takes nothing"),
+            ("/quit now", "takes no argument"),
         ] {
             let Input::Wrong(sentence) = Input::parse(line) else { panic!("accepted: {line}") };
             assert!(sentence.contains(word), "{sentence}");

@@ -1,6 +1,6 @@
-//! Models of other formats as `.thimble` files that are gone when the program ends.
+//! Models of other formats, converted to temporary `.thimble` files.
 
-use crate::conversion::{self, Quant, Request};
+use crate::conversion;
 use crate::failure::Failure;
 use crate::model::Location;
 use crate::workspace::Mapped;
@@ -9,16 +9,17 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use tempfile::TempDir;
+use thimble_converter::Quant;
 
-/// A temporary folder, made when it is first needed and removed at the end, also on Ctrl-C.
+/// A temporary folder, created when first needed and removed at the end, also on Ctrl-C.
 #[derive(Debug, Default)]
-pub(crate) struct Scratch {
+pub(crate) struct TemporaryModels {
     folder: Option<TempDir>,
 }
 
-impl Scratch {
-    /// Maps the model's file. A Hugging Face folder or a GGUF file is converted first, as losslessly as it can be:
-    /// only types that no encoding holds exactly (k-quants) are rounded, to f16, which a note tells.
+impl TemporaryModels {
+    /// Maps the model's file. A Hugging Face folder or a GGUF file is converted first, losslessly where an encoding holds
+    /// its numbers exactly; other types (k-quants) are rounded to f16, with a note.
     pub(crate) fn open(&mut self, location: &Location) -> Result<Mapped, Failure> {
         match location {
             Location::Path(source) if convertible(source) => self.convert(source),
@@ -32,7 +33,7 @@ impl Scratch {
         if self.folder.is_none() {
             let folder = TempDir::with_prefix("thimble-");
             let folder = folder.map_err(|e| Failure::io("create a folder in", &std::env::temp_dir(), e))?;
-            interrupt::removing(folder.path().to_path_buf())?;
+            interrupt::remove_folder(folder.path().to_path_buf())?;
             self.folder = Some(folder);
         }
         Ok(self.folder.as_ref().map_or(Path::new(""), TempDir::path))
@@ -41,12 +42,11 @@ impl Scratch {
     fn convert(&mut self, source: &Path) -> Result<Mapped, Failure> {
         let folder = self.folder()?;
         let target = folder.join("model.thimble");
-        let summary =
-            conversion::quietly(source, &target, &Request { recipe: Quant::Keep.into(), origin: None })?;
+        let summary = conversion::run(source, &target, &Quant::Keep.into(), None)?;
         let rounded = summary.notes.iter().filter(|note| note.contains("rounded"));
         rounded.for_each(|note| terminal::note(&format!("note: {}: {note}", source.display())));
         let mapped = Mapped::open(&target)?;
-        // What is mapped stays readable; nothing is left over however the program ends.
+        // A mapped file stays readable; removed now, it is gone however the program ends.
         #[cfg(unix)]
         std::fs::remove_file(&target).map_err(|error| Failure::io("remove", &target, error))?;
         #[cfg(not(unix))]
@@ -56,7 +56,7 @@ impl Scratch {
     }
 }
 
-/// Whether the converter reads what is there, and the runtime does not.
+/// Whether the converter reads this path and the runtime does not.
 fn convertible(path: &Path) -> bool {
     let mut magic = [0; 4];
     let mut gguf =

@@ -1,0 +1,108 @@
+//! `thimble chat`: a conversation in the terminal.
+
+mod line;
+mod slash;
+mod terminal_chat;
+mod wrap;
+
+use crate::failure::Failure;
+use crate::flags::numbers::at_least_one;
+use crate::flags::sampling::GenerationFlags;
+use crate::home::Home;
+use crate::interrupt::Interrupt;
+use crate::model::{Location, ModelFlags};
+use crate::terminal;
+use crate::workspace::{Mapped, Workspace};
+use clap::Args;
+use line::{Line, Reader};
+use std::io::Write;
+use terminal_chat::TerminalChat;
+use thimble_chat::{ChatSession, Conversation};
+use thimble_host::{InferenceSettings, LoadedModel, PromptFormat};
+use thimble_runtime::sampler::Sampling;
+
+/// Longest context if no flag gives one: memory is only used as it fills.
+const MAX_CONTEXT: usize = 8192;
+/// Longest answer if no flag gives one: small models may never stop.
+const MAX_TOKENS: usize = 1024;
+
+/// `thimble chat`.
+#[derive(Args, Debug)]
+pub(crate) struct Flags {
+    #[command(flatten)]
+    model: ModelFlags,
+    /// System prompt: instructions to the model, before the conversation
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    system: Option<String>,
+    /// Longest answer in tokens [default: 1024]
+    #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
+    max_tokens: Option<usize>,
+    #[command(flatten)]
+    generation: GenerationFlags,
+}
+
+/// Which model, and how.
+pub(crate) struct Job {
+    location: Location,
+    flags: Flags,
+}
+
+impl Job {
+    /// Locates the model.
+    pub(crate) fn resolve(flags: Flags) -> Result<Job, Failure> {
+        Ok(Job { location: flags.model.location()?, flags })
+    }
+
+    /// Chats until the input ends.
+    pub(crate) fn run(self, stdout: &mut dyn Write) -> Result<(), Failure> {
+        let mapped = Mapped::open(&self.location.fetch()?)?;
+        let file = mapped.file()?;
+        let GenerationFlags { lookup, sampling: sampling_flags, machine } = &self.flags.generation;
+        let context = file.config().context.min(MAX_CONTEXT);
+        let needed =
+            InferenceSettings { context: Some(context), lookup: *lookup, ..InferenceSettings::default() };
+        let plan = mapped.plan(&machine.settings(needed))?;
+        let mut workspace = Workspace::new(&plan)?;
+        let generator = workspace.generator(&file, &plan)?;
+        let sampling = sampling_flags.sampling(&file, Sampling::ANSWER);
+        let sampler = sampling_flags.sampler(sampling, file.config().vocab)?;
+        let model = LoadedModel { file, generator, sampler, format: PromptFormat::Chat, kept: None };
+        let conversation = Conversation { system: self.flags.system.clone(), turns: Vec::new() };
+        let max_tokens = self.flags.max_tokens.unwrap_or(MAX_TOKENS);
+        let mut chat = TerminalChat {
+            location: &self.location,
+            plan: &plan,
+            session: ChatSession { model, conversation, max_tokens: Some(max_tokens), stops: Vec::new() },
+            interrupt: Interrupt::install()?,
+            seed: sampling.seed,
+            last: None,
+            failed: 0,
+            stdout,
+        };
+        // A model without a template, or one that refuses the system message, fails now and not after the first message.
+        chat.check(&chat.session.conversation)?;
+        let mut reader = Reader::new(Home::find().ok().map(|home| home.history()))?;
+        if reader.interactive() {
+            terminal::note(&format!(
+                "{} | context {} tokens | /help for commands, Ctrl-C stops an answer, Ctrl-D leaves",
+                self.location.name(),
+                plan.context()
+            ));
+        }
+        while let Some(line) = reader.read()? {
+            match line {
+                Line::Text(text) => {
+                    if !chat.handle(&text, &mut reader)? {
+                        break;
+                    }
+                }
+                Line::Cleared => terminal::note("(/quit or Ctrl-D leaves)"),
+            }
+        }
+        match chat.failed {
+            // On a terminal, the user has seen them.
+            failed if failed > 0 && !reader.interactive() => Err(Failure::Inputs { failed }),
+            _ => Ok(()),
+        }
+    }
+}

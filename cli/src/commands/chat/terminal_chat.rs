@@ -1,0 +1,262 @@
+//! A running chat: messages, slash commands and streamed answers.
+
+use super::line::Reader;
+use super::slash::{HELP, Input};
+use super::wrap::{self, Wrap};
+use crate::failure::Failure;
+use crate::interrupt::Interrupt;
+use crate::model::Location;
+use crate::terminal::{self, Status};
+use crate::{resources, workspace};
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+use thimble_chat::{Answer, ChatError, ChatEvent, ChatModel, ChatSession, Conversation, End, Saved, Turn};
+use thimble_host::{InferencePlan, LoadedModel};
+
+/// A session with its terminal.
+pub(super) struct TerminalChat<'r, 'a, 'b> {
+    pub(super) location: &'r Location,
+    pub(super) plan: &'r InferencePlan,
+    pub(super) session: ChatSession<LoadedModel<'a, 'b>>,
+    pub(super) interrupt: Interrupt,
+    pub(super) seed: u64,
+    pub(super) last: Option<Answer>,
+    /// Inputs that failed.
+    pub(super) failed: usize,
+    pub(super) stdout: &'r mut dyn Write,
+}
+
+impl TerminalChat<'_, '_, '_> {
+    /// Refuses a model that cannot answer, and a system prompt that leaves no room for a message.
+    pub(super) fn check(&self, conversation: &Conversation) -> Result<(), Failure> {
+        let model = &self.session.model;
+        let tokens = model.encode(&conversation.messages(conversation.turns.len(), "hello"));
+        let found = tokens.map_err(|error| Failure::chat(&self.location.typed(), error))?.len();
+        match found < model.context() {
+            true => Ok(()),
+            false => Err(self.too_long("the system prompt with a message", found, model.context() - 1)),
+        }
+    }
+
+    fn too_long(&self, what: &'static str, found: usize, room: usize) -> Failure {
+        Failure::TooLong { what, found, room, remedy: self.too_long_remedy() }
+    }
+
+    fn too_long_remedy(&self) -> String {
+        workspace::too_long_remedy(self.plan, self.session.model.file.config())
+    }
+
+    /// Handles one input; false to leave. Only a broken stdout ends the program.
+    pub(super) fn handle(&mut self, text: &str, reader: &mut Reader) -> Result<bool, Failure> {
+        match Input::parse(text) {
+            Input::Empty => {}
+            Input::Say(text) => {
+                self.answer(&text)?;
+            }
+            Input::Help => terminal::note(HELP),
+            Input::Reset => {
+                self.session.conversation.turns.clear();
+                terminal::note("(the conversation is cleared)");
+            }
+            Input::ShowSystem => match &self.session.conversation.system {
+                Some(text) => terminal::note(text),
+                None => terminal::note("(no system prompt; the model's own default may apply)"),
+            },
+            Input::SetSystem(text) => self.set_system(text),
+            Input::Retry => match self.session.take_last() {
+                Some(turn) => self.retry(turn)?,
+                None => terminal::note("(there is no message to answer again)"),
+            },
+            Input::Save { path, replace } => self.save(&path, replace, reader)?,
+            Input::Load(path) => {
+                let saved = Saved::read(&path).map_err(Failure::from);
+                match saved.and_then(|conversation| self.check(&conversation).map(|()| conversation)) {
+                    Ok(conversation) => {
+                        terminal::note(&format!("(loaded {})", turns(conversation.turns.len())));
+                        self.session.conversation = conversation;
+                    }
+                    Err(failure) => self.fail(&failure),
+                }
+            }
+            Input::Stats => self.stats(),
+            Input::Quit => return Ok(false),
+            Input::Wrong(sentence) => {
+                self.failed += 1;
+                terminal::note(&sentence);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Reports why an input failed; the chat continues.
+    fn fail(&mut self, sentence: &dyn std::fmt::Display) {
+        self.failed += 1;
+        terminal::error(sentence);
+    }
+
+    /// Writes the conversation; replaces an existing file only if asked or confirmed.
+    fn save(&mut self, path: &Path, replace: bool, reader: &mut Reader) -> Result<(), Failure> {
+        let shown = path.display();
+        if !replace && path.is_file() {
+            match reader.confirm(&format!("{shown} exists already. Replace it? [y/N] "))? {
+                Some(true) => {}
+                Some(false) => {
+                    terminal::note("(not saved)");
+                    return Ok(());
+                }
+                None => {
+                    self.fail(&format!(
+                        "{shown} exists already: save to another file, or replace it with /save! {shown}"
+                    ));
+                    return Ok(());
+                }
+            }
+        }
+        let saved = Saved::new(&self.location.name(), &self.session.conversation);
+        match saved.write(path) {
+            Ok(()) => terminal::note(&format!("(saved to {shown})")),
+            Err(failure) => self.fail(&failure),
+        }
+        Ok(())
+    }
+
+    /// Sets the system prompt, if the model's template accepts it and it fits the context.
+    fn set_system(&mut self, text: Option<String>) {
+        let before = std::mem::replace(&mut self.session.conversation.system, text);
+        match self.check(&self.session.conversation) {
+            Ok(()) => terminal::note("(system prompt changed)"),
+            Err(failure) => {
+                self.fail(&failure);
+                self.session.conversation.system = before;
+            }
+        }
+    }
+
+    /// Answers a removed turn again; if that fails, the turn is put back.
+    fn retry(&mut self, turn: Turn) -> Result<(), Failure> {
+        if !self.answer(&turn.user)? {
+            self.session.conversation.turns.push(turn);
+        }
+        Ok(())
+    }
+
+    /// Streams one answer; whether it is remembered. A failure of the model is reported and the chat continues.
+    fn answer(&mut self, user: &str) -> Result<bool, Failure> {
+        let answering = self.interrupt.answering();
+        let stdout = &mut *self.stdout;
+        let terminal = std::io::stdout().is_terminal();
+        let mut status = Status::default();
+        let mut wrap = Wrap::new(if terminal { wrap::terminal_width() } else { None });
+        let mut empty = true;
+        let answered = self.session.answer::<Failure>(user, answering.flag(), &mut |event| match event {
+            ChatEvent::Text(text) => {
+                status.clear();
+                empty &= text.trim().is_empty();
+                let text = if terminal { terminal::printable(text) } else { text.into() };
+                stdout.write_all(wrap.push(&text).as_bytes())?;
+                Ok(stdout.flush()?)
+            }
+            ChatEvent::Forgot { turns } => {
+                status.clear();
+                stdout.write_all(wrap.finish().as_bytes())?;
+                if terminal && wrap.within_line() {
+                    writeln!(stdout)?;
+                    wrap.restart();
+                }
+                stdout.flush()?;
+                let turns = if turns == 1 { "turn is".to_string() } else { format!("{turns} turns are") };
+                terminal::note(&format!("(the context is full: the oldest {turns} dropped)"));
+                Ok(())
+            }
+            ChatEvent::Reading { done, of } => {
+                status.show(&format!("reading {} of {} tokens", with_commas(done), with_commas(of)));
+                Ok(())
+            }
+        });
+        status.clear();
+        drop(answering);
+        match answered {
+            Ok(answer) => {
+                writeln!(self.stdout, "{}", wrap.finish())?;
+                self.stdout.flush()?;
+                self.last = Some(answer);
+                match answer.end {
+                    End::Stop if empty => terminal::note(
+                        "(the model gave an empty answer: /retry asks again, and a shorter or simpler message may help)",
+                    ),
+                    End::Stop => {}
+                    End::Interrupted => terminal::note("(stopped)"),
+                    End::Context if empty => terminal::note(&format!(
+                        "(the message leaves no room for an answer in the context of {} tokens: {})",
+                        self.plan.context(),
+                        self.too_long_remedy()
+                    )),
+                    End::Context => terminal::note("(the context is full: the answer ends here)"),
+                    End::Length => terminal::note(&format!(
+                        "(stopped after {} tokens; --max-tokens N allows more)",
+                        self.session.max_tokens.unwrap_or_default()
+                    )),
+                }
+                Ok(answer.remembered)
+            }
+            Err(failure @ Failure::Stdout(_)) => Err(failure),
+            Err(Failure::Chat(ChatError::TooLong { found, room })) => {
+                let failure = self.too_long("this message (with the system prompt)", found, room);
+                self.fail(&failure);
+                Ok(false)
+            }
+            Err(failure) => {
+                self.fail(&failure);
+                Ok(false)
+            }
+        }
+    }
+
+    fn stats(&mut self) {
+        let rate = |tokens: usize, time: std::time::Duration| tokens as f64 / time.as_secs_f64().max(1e-9);
+        if let Some(a) = &self.last {
+            terminal::note(&format!(
+                "last answer: {} prompt tokens from the cache, {} computed at {:.0}/s; {} answer tokens at {:.1}/s",
+                a.reused,
+                a.prefilled,
+                rate(a.prefilled, a.prefill_time),
+                a.decoded,
+                rate(a.decoded, a.decode_time)
+            ));
+        }
+        let plan = self.plan;
+        let peak = resources::peak_resident_bytes();
+        terminal::note(&format!(
+            "{}, {} of {} tokens in the context; plan {:.1} MB{}; {}, {} threads; seed {}",
+            turns(self.session.conversation.turns.len()),
+            self.session.model.generator.position(),
+            plan.context(),
+            plan.bytes() as f64 / 1e6,
+            peak.map_or(String::new(), |bytes| format!(", peak resident {:.1} MB", bytes as f64 / 1e6)),
+            self.session.model.generator.sequence().processors(),
+            plan.threads(),
+            self.seed,
+        ));
+    }
+}
+
+/// A number of turns.
+fn turns(turns: usize) -> String {
+    format!("{turns} turn{}", if turns == 1 { "" } else { "s" })
+}
+
+/// A number with commas between thousands.
+fn with_commas(number: usize) -> String {
+    let digits = number.to_string();
+    let groups: Vec<&[u8]> = digits.as_bytes().rchunks(3).rev().collect();
+    String::from_utf8_lossy(&groups.join(&b',')).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn thousands_are_separated() {
+        let found = [0, 999, 1000, 8089, 1_234_567].map(super::with_commas);
+        assert_eq!(found, ["0", "999", "1,000", "8,089", "1,234,567"]);
+    }
+}

@@ -1,0 +1,282 @@
+//! `thimble run`: continues a text.
+
+mod prompt;
+
+use crate::failure::Failure;
+use crate::flags::numbers::whole;
+use crate::flags::sampling::GenerationFlags;
+use crate::model::Location;
+use crate::workspace::{self, Mapped, Workspace};
+use crate::{json, resources, terminal};
+use clap::Args;
+use prompt::{Prompt, PromptFlags};
+use serde::Serialize;
+use std::io::{IsTerminal, Write};
+use std::time::Instant;
+use thimble_host::{Generator, InferencePlan, InferenceSettings};
+use thimble_runtime::Token;
+use thimble_runtime::chat::{Message, Speaker};
+use thimble_runtime::format::ModelFile;
+use thimble_runtime::sampler::Sampling;
+use thimble_runtime::stop::{Progress, StopMatcher, TextStream};
+use thimble_runtime::tokenizer::Specials;
+
+/// Tokens to generate if no flag gives a number.
+const MAX_TOKENS: usize = 256;
+
+/// `thimble run`.
+#[derive(Args, Debug)]
+pub(crate) struct Flags {
+    #[command(flatten)]
+    pub(crate) prompt: PromptFlags,
+    /// Generate exactly N tokens, continuing past the model's end-of-text token (with --chat it stops there)
+    #[arg(long, value_name = "N", conflicts_with = "max_tokens", value_parser = whole::<usize>, allow_negative_numbers = true)]
+    pub(crate) tokens: Option<usize>,
+    /// Generate at most N tokens and stop at the model's end-of-text token [default: 256]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>, allow_negative_numbers = true)]
+    max_tokens: Option<usize>,
+    /// Stop before this text; may be repeated
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    stop: Vec<String>,
+    /// Send the prompt as one message to a chat model, in its chat template
+    #[arg(long)]
+    chat: bool,
+    /// With --chat: system prompt before the message
+    #[arg(long, value_name = "TEXT", requires = "chat", allow_hyphen_values = true)]
+    system: Option<String>,
+    /// Read special tokens such as <|im_start|> in the prompt as plain text
+    #[arg(long)]
+    escape: bool,
+    /// Print one JSON object with ids, text and statistics instead of the text
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) generation: GenerationFlags,
+}
+
+/// What to continue, with which model, how far.
+pub(crate) struct Job {
+    start: Instant,
+    location: Location,
+    prompt: Prompt,
+    amount: Amount,
+    flags: Flags,
+}
+
+/// How much to generate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Amount {
+    tokens: usize,
+    /// Whether to stop at an end-of-text token.
+    stop: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Finish {
+    Stop,
+    Length,
+    Context,
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Output {
+    prompt_ids: Vec<u32>,
+    ids: Vec<u32>,
+    text: String,
+    finish_reason: Finish,
+    stats: Stats,
+}
+
+#[derive(Serialize)]
+struct Stats {
+    prefill_tokens: usize,
+    prefill_seconds: f64,
+    decode_tokens: usize,
+    decode_seconds: f64,
+    /// Tokens drafted by `--lookup` that took no forward pass of their own.
+    accepted_draft_tokens: usize,
+    /// From the start of the process until the first token was chosen; `null` if none was.
+    first_token_seconds: Option<f64>,
+    peak_resident_bytes: Option<u64>,
+    plan_bytes: usize,
+    backend: String,
+    threads: usize,
+    seed: u64,
+}
+
+impl Job {
+    /// Tells model and prompt apart; the prompt may come from stdin.
+    pub(crate) fn resolve(flags: Flags, start: Instant) -> Result<Job, Failure> {
+        let (location, prompt) = prompt::resolve(flags.prompt.clone(), std::io::stdin().is_terminal())?;
+        let amount = match (flags.tokens, flags.max_tokens) {
+            (Some(tokens), _) => Amount { tokens, stop: flags.chat },
+            (None, most) => Amount { tokens: most.unwrap_or(MAX_TOKENS), stop: true },
+        };
+        if flags.stop.iter().any(String::is_empty) {
+            return Err(Failure::Usage("--stop: expected a text that is not empty".to_string()));
+        }
+        Ok(Job { start, location, prompt, amount, flags })
+    }
+
+    /// Streams the completion to `stdout` and statistics to stderr; or writes one JSON object.
+    pub(crate) fn run(self, stdout: &mut dyn Write) -> Result<(), Failure> {
+        // An invalid file is reported before the prompt is read; nothing is fetched until there is a prompt.
+        let opened = match &self.location {
+            Location::Path(_) => Some(Mapped::open(&self.location.fetch()?)?),
+            Location::Catalogue(_) => None,
+        };
+        let prompt = self.prompt.read()?;
+        let mapped = match opened {
+            Some(mapped) => mapped,
+            None => Mapped::open(&self.location.fetch()?)?,
+        };
+        let file = mapped.file()?;
+        let prompt = self.encode(&file, &prompt)?;
+        let GenerationFlags { lookup, machine, .. } = &self.flags.generation;
+        let context = prompt.len().saturating_add(self.amount.tokens).clamp(1, file.config().context);
+        let needed =
+            InferenceSettings { context: Some(context), lookup: *lookup, ..InferenceSettings::default() };
+        let plan = mapped.plan(&machine.settings(needed))?;
+        if prompt.len() > plan.context() {
+            return Err(Failure::TooLong {
+                what: "the prompt",
+                found: prompt.len(),
+                room: plan.context(),
+                remedy: workspace::too_long_remedy(&plan, file.config()),
+            });
+        }
+        let mut workspace = Workspace::new(&plan)?;
+        let mut generator = workspace.generator(&file, &plan)?;
+        let mut show = |text: &str| match self.flags.json {
+            true => Ok(()),
+            false => stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()),
+        };
+        let output = self.complete(&file, &plan, &mut generator, &prompt, &mut show)?;
+        if self.flags.json {
+            return json::write(stdout, &output);
+        }
+        if std::io::stdout().is_terminal() && !output.text.ends_with('\n') {
+            writeln!(stdout)?;
+        }
+        report(&output);
+        Ok(())
+    }
+
+    fn encode(&self, file: &ModelFile<'_>, prompt: &str) -> Result<Vec<Token>, Failure> {
+        let tokens = if self.flags.chat {
+            let system = self.flags.system.as_deref().map(|text| Message { speaker: Speaker::System, text });
+            let user = Message { speaker: Speaker::User, text: prompt };
+            let messages: Vec<Message<'_>> = system.into_iter().chain([user]).collect();
+            let encoded = thimble_chat::encode_chat(file, &messages);
+            encoded.map_err(|error| Failure::chat(&self.location.typed(), error))?
+        } else {
+            let specials = if self.flags.escape { Specials::Escape } else { Specials::Parse };
+            workspace::encode(&file.tokenizer(), prompt, specials)?
+        };
+        if !tokens.is_empty() {
+            return Ok(tokens);
+        }
+        let missing = "the text is empty, and this model has no token that an empty text could begin with";
+        Ok(vec![thimble_chat::end_of_text(file).ok_or_else(|| Failure::other(missing))?])
+    }
+
+    fn complete(
+        &self,
+        file: &ModelFile<'_>,
+        plan: &InferencePlan,
+        generator: &mut Generator<'_>,
+        prompt: &[Token],
+        show: &mut dyn FnMut(&str) -> std::io::Result<()>,
+    ) -> Result<Output, Failure> {
+        let (tokenizer, config) = (file.tokenizer(), file.config());
+        let defaults = if self.flags.chat { Sampling::ANSWER } else { Sampling::CONTINUATION };
+        let sampling = self.flags.generation.sampling.sampling(file, defaults);
+        let mut sampler = self.flags.generation.sampling.sampler(sampling, config.vocab)?;
+        let stops: Vec<&[u8]> = self.flags.stop.iter().map(String::as_bytes).collect();
+        let mut held = vec![0; StopMatcher::buffer_len(&stops)];
+        let mut stream = TextStream::new(&stops, &mut held).map_err(Failure::other)?;
+
+        let begin = Instant::now();
+        generator.prefill(prompt).map_err(Failure::other)?;
+        // A GPU may not have run the prompt yet: waits for it.
+        generator.tokens_and_logits();
+        let prefill_seconds = begin.elapsed().as_secs_f64();
+        let begin = Instant::now();
+        let most = self.amount.tokens.min(1 << 16);
+        let (mut ids, mut text) = (Vec::with_capacity(most), String::with_capacity(most * 8));
+        let mut first_token_seconds = None;
+        let finish_reason = loop {
+            if ids.len() == self.amount.tokens {
+                break Finish::Length;
+            }
+            if let Some(&last) = ids.last() {
+                if generator.position() == generator.context() {
+                    break Finish::Context;
+                }
+                generator.prefill(&[Token(last)]).map_err(Failure::other)?;
+            }
+            let token = generator.sample(&mut sampler);
+            first_token_seconds.get_or_insert_with(|| self.start.elapsed().as_secs_f64());
+            if self.amount.stop && config.is_stop(token) {
+                break Finish::Stop;
+            }
+            ids.push(token.0);
+            let shown = text.len();
+            let progress = stream.push(tokenizer.token_bytes(token), &mut |piece| text.push_str(piece));
+            if text.len() > shown {
+                show(&text[shown..])?;
+            }
+            if progress == Progress::Stopped {
+                break Finish::Stop;
+            }
+        };
+        let shown = text.len();
+        stream.finish(&mut |piece| text.push_str(piece));
+        if text.len() > shown {
+            show(&text[shown..])?;
+        }
+        let stats = Stats {
+            prefill_tokens: prompt.len(),
+            prefill_seconds,
+            decode_tokens: ids.len(),
+            decode_seconds: begin.elapsed().as_secs_f64(),
+            accepted_draft_tokens: generator.accepted_draft_tokens(),
+            first_token_seconds,
+            peak_resident_bytes: resources::peak_resident_bytes(),
+            plan_bytes: plan.bytes(),
+            backend: generator.sequence().processors(),
+            threads: plan.threads(),
+            seed: sampling.seed,
+        };
+        let prompt_ids = prompt.iter().map(|token| token.0).collect();
+        Ok(Output { prompt_ids, ids, text, finish_reason, stats })
+    }
+}
+
+/// Reports the statistics on stderr.
+fn report(output: &Output) {
+    let stats = &output.stats;
+    let rate = |tokens: usize, seconds: f64| tokens as f64 / seconds.max(1e-9);
+    let ended = match output.finish_reason {
+        Finish::Stop => "stopped",
+        Finish::Length => "length reached",
+        Finish::Context => "context full",
+    };
+    let first =
+        stats.first_token_seconds.map_or(String::new(), |s| format!("first token {:.0} ms; ", s * 1e3));
+    let peak =
+        stats.peak_resident_bytes.map_or(String::new(), |b| format!("peak {:.1} MB; ", b as f64 / 1e6));
+    terminal::note(&format!(
+        "[{ended}; prompt {} tokens at {:.0}/s; answer {} tokens at {:.1}/s; {first}{peak}plan {:.1} MB; {}, {} threads; seed {}]",
+        stats.prefill_tokens,
+        rate(stats.prefill_tokens, stats.prefill_seconds),
+        stats.decode_tokens,
+        rate(stats.decode_tokens, stats.decode_seconds),
+        stats.plan_bytes as f64 / 1e6,
+        stats.backend,
+        stats.threads,
+        stats.seed,
+    ));
+}

@@ -1,0 +1,100 @@
+//! How the next token is chosen, and how text is generated with it.
+
+use super::machine::MachineFlags;
+use super::numbers::{finite, fraction, non_negative, positive, up_to_sixteen, whole};
+use crate::failure::Failure;
+use clap::Args;
+use std::hash::{BuildHasher, RandomState};
+use thimble_chat::RecommendedSampling;
+use thimble_runtime::Token;
+use thimble_runtime::format::ModelFile;
+use thimble_runtime::sampler::{Sampler, Sampling};
+
+/// Draft tokens per pass where no flag gives a number.
+pub(crate) const LOOKUP: usize = 4;
+
+/// How text is generated.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct GenerationFlags {
+    /// Draft up to N tokens at a time from earlier text that repeats itself: same output, sooner; 0 turns it off
+    #[arg(long, value_name = "N", default_value_t = LOOKUP, value_parser = up_to_sixteen, allow_negative_numbers = true)]
+    pub(crate) lookup: usize,
+    #[command(flatten)]
+    pub(crate) sampling: SamplingFlags,
+    #[command(flatten)]
+    pub(crate) machine: MachineFlags,
+}
+
+/// How the next token is chosen. `None` leaves the choice to the model's makers, or else to the command.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Sampling (a model's own recommendations replace these defaults)")]
+pub(crate) struct SamplingFlags {
+    /// 0 always takes the likeliest token; higher is more varied [default: 0.2 for an answer, 0.7 for a continued text]
+    #[arg(long, value_name = "T", value_parser = non_negative, allow_negative_numbers = true)]
+    pub(crate) temperature: Option<f32>,
+    /// Choose among the K likeliest tokens; 0 is all of them [default: 0]
+    #[arg(long, value_name = "K", value_parser = whole::<usize>, allow_negative_numbers = true)]
+    top_k: Option<usize>,
+    /// Choose among the likeliest tokens that together reach probability P; 1 is all of them [default: 0.9 for an answer,
+    /// 0.95 for a continued text]
+    #[arg(long, value_name = "P", value_parser = fraction, allow_negative_numbers = true)]
+    top_p: Option<f32>,
+    /// Choose among tokens at least P times as likely as the likeliest [default: 0]
+    #[arg(long, value_name = "P", value_parser = fraction, allow_negative_numbers = true)]
+    min_p: Option<f32>,
+    /// Divide the logits of tokens that are among the last 64; 1 is off [default: 1.05 for an answer, 1 for a continued text]
+    #[arg(long, value_name = "R", value_parser = positive, allow_negative_numbers = true)]
+    repetition_penalty: Option<f32>,
+    /// Subtract F from a logit for each occurrence of its token among the last 64; 0 is off [default: 0]
+    #[arg(long, value_name = "F", value_parser = finite, allow_hyphen_values = true)]
+    frequency_penalty: Option<f32>,
+    /// Subtract F once from the logits of tokens that are among the last 64; 0 is off [default: 0]
+    #[arg(long, value_name = "F", value_parser = finite, allow_hyphen_values = true)]
+    presence_penalty: Option<f32>,
+    /// Add BIAS to the logit of a token id, for example 198=-5; may be repeated
+    #[arg(long = "logit-bias", value_name = "ID=BIAS", value_parser = bias, allow_hyphen_values = true)]
+    pub(crate) biases: Vec<(Token, f32)>,
+    /// Seed of the random choice [default: a new one each time]
+    #[arg(long, value_name = "N", value_parser = whole::<u64>, allow_negative_numbers = true)]
+    seed: Option<u64>,
+}
+
+fn bias(text: &str) -> Result<(Token, f32), String> {
+    let (id, bias) = text.split_once('=').ok_or("expected ID=BIAS, for example 198=-5")?;
+    let id = id.parse().map_err(|_| "expected a token id before the =".to_string())?;
+    Ok((Token(id), finite(bias)?))
+}
+
+impl SamplingFlags {
+    /// These flags over what the model's makers recommend, over `defaults`.
+    pub(crate) fn sampling(&self, file: &ModelFile<'_>, defaults: Sampling) -> Sampling {
+        let defaults = RecommendedSampling::of(file).over(defaults);
+        Sampling {
+            temperature: self.temperature.unwrap_or(defaults.temperature),
+            top_k: self.top_k.map_or(defaults.top_k, |k| Some(k).filter(|&k| k > 0)),
+            top_p: self.top_p.or(defaults.top_p),
+            min_p: self.min_p.or(defaults.min_p),
+            repetition_penalty: self.repetition_penalty.unwrap_or(defaults.repetition_penalty),
+            frequency_penalty: self.frequency_penalty.unwrap_or(defaults.frequency_penalty),
+            presence_penalty: self.presence_penalty.unwrap_or(defaults.presence_penalty),
+            seed: self.seed.unwrap_or_else(random_seed),
+            ..defaults
+        }
+    }
+
+    /// A sampler with checked settings and the biases of these flags, for a vocabulary of `vocab` tokens.
+    pub(crate) fn sampler(&self, sampling: Sampling, vocab: usize) -> Result<Sampler<'_>, Failure> {
+        if let Some((Token(id), _)) = self.biases.iter().find(|(token, _)| token.index() >= vocab) {
+            return Err(Failure::Usage(format!(
+                "--logit-bias: expected token ids below {vocab}, found {id}"
+            )));
+        }
+        let sampler = Sampler::new(sampling).and_then(|sampler| sampler.with_bias(&self.biases));
+        sampler.map_err(|error| Failure::Usage(error.to_string()))
+    }
+}
+
+/// A seed from the randomness that the standard library gives every hash map.
+fn random_seed() -> u64 {
+    RandomState::new().hash_one(std::process::id()) >> 32
+}
