@@ -9,6 +9,9 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+/// The first bytes of a GGUF file.
+pub(crate) const GGUF: &[u8] = b"GGUF";
+
 /// The MODEL argument.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ModelFlags {
@@ -41,8 +44,7 @@ impl Location {
             return Ok(Location::Catalogue(entry));
         }
         let path = PathBuf::from(typed);
-        let like_a_path = typed.contains(std::path::is_separator)
-            || path.extension().is_some_and(|ext| ext == "thimble" || ext == "gguf");
+        let like_a_path = typed.contains(std::path::is_separator) || has_model_extension(&path);
         match like_a_path || path.exists() {
             true => Ok(Location::Path(path)),
             false => Err(Failure::UnknownModel { name: typed.to_string() }),
@@ -123,12 +125,22 @@ fn usable(path: &Path) -> Result<PathBuf, Failure> {
     if data.is_dir() {
         return Err(Failure::Folder { path: path.to_path_buf() });
     }
-    let mut magic = [0; 4];
-    let mut file = File::open(path).map_err(|source| Failure::io("open", path, source))?;
-    if file.read_exact(&mut magic).is_ok() && magic == *b"GGUF" {
-        return Err(Failure::Gguf { path: path.to_path_buf() });
+    match begins_with(path, GGUF) {
+        true => Err(Failure::Gguf { path: path.to_path_buf() }),
+        false => Ok(path.to_path_buf()),
     }
-    Ok(path.to_path_buf())
+}
+
+/// Whether the file can be read and begins with these bytes.
+pub(crate) fn begins_with(path: &Path, magic: &[u8]) -> bool {
+    let mut start = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(magic.len() as u64).read_to_end(&mut start));
+    read.is_ok() && start == magic
+}
+
+/// Whether the name is that of a .thimble or a .gguf file.
+pub(crate) fn has_model_extension(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "thimble" || extension == "gguf")
 }
 
 #[cfg(test)]

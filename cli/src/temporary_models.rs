@@ -2,11 +2,9 @@
 
 use crate::conversion;
 use crate::failure::Failure;
-use crate::model::Location;
+use crate::model::{GGUF, Location, begins_with};
 use crate::workspace::Mapped;
 use crate::{interrupt, terminal};
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 use tempfile::TempDir;
 use thimble_converter::Quant;
@@ -58,8 +56,6 @@ impl TemporaryModels {
 
 /// Whether the converter reads this path and the runtime does not.
 fn convertible(path: &Path) -> bool {
-    let mut magic = [0; 4];
-    let mut gguf =
-        || File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && &magic == b"GGUF";
-    path.is_dir() || path.extension().is_some_and(|extension| extension == "safetensors") || gguf()
+    let safetensors = path.extension().is_some_and(|extension| extension == "safetensors");
+    path.is_dir() || safetensors || begins_with(path, GGUF)
 }

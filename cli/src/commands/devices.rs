@@ -70,7 +70,7 @@ impl Job {
             writeln!(stdout, "auto: {backend} for {model} ({settings}; {adapter})\n    {why}")?;
         }
         if output.choices.is_empty() {
-            writeln!(stdout, "auto: nothing was chosen yet; the first use of --backend auto measures")?;
+            writeln!(stdout, "auto: nothing has been chosen yet; the first use of --backend auto measures")?;
         }
         Ok(())
     }
@@ -84,8 +84,11 @@ fn show(adapter: &AdapterReport, _out: &mut dyn Write) -> Result<(), Failure> {
 #[cfg(feature = "gpu")]
 fn show(adapter: &AdapterReport, out: &mut dyn Write) -> Result<(), Failure> {
     let AdapterReport { name, api, kind, driver, .. } = adapter;
-    let software =
-        if adapter.software { "; software: chosen by auto only where THIMBLE_ADAPTER names it" } else { "" };
+    let software = if adapter.software {
+        "; software renderer: auto chooses it only if THIMBLE_ADAPTER names it"
+    } else {
+        ""
+    };
     writeln!(out, "{name} ({api}, {kind}{software})")?;
     writeln!(out, "    driver: {driver}")?;
     let yes = |flag| if flag { "yes" } else { "no" };
@@ -97,7 +100,7 @@ fn show(adapter: &AdapterReport, out: &mut dyn Write) -> Result<(), Failure> {
         yes(adapter.cooperative_matrices)
     )?;
     let products: Vec<String> = adapter.products.iter().map(ToString::to_string).collect();
-    writeln!(out, "    products for prompts: {}", products.join(", "))?;
+    writeln!(out, "    matrix products for prompts: {}", products.join(", "))?;
     let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     Ok(writeln!(
         out,

@@ -47,7 +47,7 @@ fn without_an_adapter_gpu_is_refused_and_auto_is_the_cpu() {
         assert!(devices.stdout.contains(part), "{}", devices.stdout);
     }
     let forgot = bench.run_with(&["devices", "--forget"], &NONE);
-    assert!(forgot.stdout.contains("nothing was chosen yet"), "{}", forgot.stdout);
+    assert!(forgot.stdout.contains("nothing has been chosen yet"), "{}", forgot.stdout);
 }
 
 /// The Vulkan loader writes pages to stderr when it is told to, as drivers do unasked.

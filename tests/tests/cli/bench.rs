@@ -30,7 +30,7 @@ fn the_default_tests_are_those_that_fit_and_a_start() {
     let out = bench.run(&["bench", "tiny.thimble", "--rounds", "1", "--threads", "1"], b"");
     out.succeeds();
     assert!(out.stderr.contains("skipped") && out.stderr.contains("2048"), "{}", out.stderr);
-    for line in ["prefill", "decode", "start to end of a process"] {
+    for line in ["prefill", "decode", "process start to exit"] {
         assert!(out.stdout.contains(line), "{}", out.stdout);
     }
     let start = bench.json(&[

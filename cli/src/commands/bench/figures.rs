@@ -100,7 +100,7 @@ pub(super) fn table(figures: &[Figure], out: &mut dyn Write) -> Result<(), Failu
                 peak_resident_bytes.map_or(String::new(), |b| format!("; {:.1} MB resident", b as f64 / 1e6));
             writeln!(
                 out,
-                "start to end of a process with one token, context {context}, threads {threads}: {median:.1} ms ({min:.1} to {max:.1}){peak}"
+                "process start to exit with one token, context {context}, threads {threads}: {median:.1} ms ({min:.1} to {max:.1}){peak}"
             )?;
         }
     }

@@ -227,12 +227,12 @@ impl TerminalChat<'_, '_, '_> {
         let plan = self.plan;
         let peak = resources::peak_resident_bytes();
         terminal::note(&format!(
-            "{}, {} of {} tokens in the context; plan {:.1} MB{}; {}, {} threads; seed {}",
+            "{}, {} of {} tokens in the context; reserved {:.1} MB{}; {}, {} threads; seed {}",
             turns(self.session.conversation.turns.len()),
             self.session.model.generator.position(),
             plan.context(),
             plan.bytes() as f64 / 1e6,
-            peak.map_or(String::new(), |bytes| format!(", peak resident {:.1} MB", bytes as f64 / 1e6)),
+            peak.map_or(String::new(), |bytes| format!(", peak memory {:.1} MB", bytes as f64 / 1e6)),
             self.session.model.generator.sequence().processors(),
             plan.threads(),
             self.seed,

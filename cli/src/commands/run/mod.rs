@@ -266,10 +266,11 @@ fn report(output: &Output) {
     };
     let first =
         stats.first_token_seconds.map_or(String::new(), |s| format!("first token {:.0} ms; ", s * 1e3));
-    let peak =
-        stats.peak_resident_bytes.map_or(String::new(), |b| format!("peak {:.1} MB; ", b as f64 / 1e6));
+    let peak = stats
+        .peak_resident_bytes
+        .map_or(String::new(), |b| format!("peak memory {:.1} MB; ", b as f64 / 1e6));
     terminal::note(&format!(
-        "[{ended}; prompt {} tokens at {:.0}/s; answer {} tokens at {:.1}/s; {first}{peak}plan {:.1} MB; {}, {} threads; seed {}]",
+        "[{ended}; prompt {} tokens at {:.0}/s; answer {} tokens at {:.1}/s; {first}{peak}reserved {:.1} MB; {}, {} threads; seed {}]",
         stats.prefill_tokens,
         rate(stats.prefill_tokens, stats.prefill_seconds),
         stats.decode_tokens,

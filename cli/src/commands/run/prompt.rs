@@ -3,11 +3,9 @@
 use crate::catalogue;
 use crate::failure::Failure;
 use crate::input;
-use crate::model::Location;
+use crate::model::{GGUF, Location, begins_with, has_model_extension};
 use crate::terminal;
 use clap::Args;
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 use thimble_runtime::format::MAGIC;
 
@@ -108,14 +106,8 @@ pub(crate) fn resolve(flags: PromptFlags, terminal: bool) -> Result<(Location, P
 /// Whether this is a name of the catalogue, or an existing file that is a model by its extension or its first bytes.
 fn is_model(word: &str) -> bool {
     let path = Path::new(word);
-    let by_extension =
-        path.extension().is_some_and(|extension| extension == "thimble" || extension == "gguf");
-    let by_magic = || {
-        let mut magic = [0; MAGIC.len()];
-        let read = File::open(path).and_then(|mut file| file.read_exact(&mut magic));
-        read.is_ok() && (magic == MAGIC || magic.starts_with(b"GGUF"))
-    };
-    catalogue::find(word).is_some() || (path.is_file() && (by_extension || by_magic()))
+    let by_magic = || begins_with(path, &MAGIC) || begins_with(path, GGUF);
+    catalogue::find(word).is_some() || (path.is_file() && (has_model_extension(path) || by_magic()))
 }
 
 /// Whether a single argument is a model, and not the prompt for the default one. What only looks like a model's name or path
