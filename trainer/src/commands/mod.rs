@@ -23,7 +23,7 @@ pub(crate) struct Flags {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    TrainingPlan(plan::Args),
+    Plan(plan::Args),
     TrainTokenizer(train_tokenizer::Args),
     Tokenize(tokenize::Args),
     Pretrain(pretrain::Args),
@@ -37,7 +37,7 @@ pub(crate) enum Command {
 impl Command {
     pub(crate) fn run(self) -> Result<()> {
         match self {
-            Command::TrainingPlan(args) => args.run(),
+            Command::Plan(args) => args.run(),
             Command::TrainTokenizer(args) => args.run(),
             Command::Tokenize(args) => args.run(),
             Command::Pretrain(args) => args.run(),

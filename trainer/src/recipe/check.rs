@@ -1,6 +1,6 @@
 //! What a recipe that parses can still get wrong.
 
-use super::fault::Fault;
+use super::fault::{Fault, nearest};
 use super::{Length, ModelShape, Optimizer, Stage, TrainingRecipe};
 use crate::schedule::{Schedule, ScheduleKind};
 use std::cmp::Ordering;
@@ -210,7 +210,7 @@ impl Faults {
     fn set_exists(&mut self, recipe: &TrainingRecipe, key: &str, set: &str) {
         self.require(recipe.data.sets.contains_key(set), key, || {
             let names: Vec<&str> = recipe.data.sets.keys().map(String::as_str).collect();
-            let near = super::read::nearest(set, &names);
+            let near = nearest(set, &names);
             let near = near.map(|near| format!("did you mean `{near}`? ")).unwrap_or_default();
             format!("no set `{set}` in [data.sets]; {near}there are: {}", names.join(", "))
         });

@@ -1,12 +1,29 @@
 //! What is wrong with a recipe: the place, the key, and a sentence.
 
-use super::tree::Place;
 use std::fmt;
+
+/// Where a key was written: a line of the file, or a `--set` of the command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// File (or name of a built-in recipe) and line, from 1.
+    Line(String, usize),
+    /// The override as it was typed, without `--set`.
+    Override(String),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Line(origin, line) => write!(f, "{origin}:{line}"),
+            Place::Override(text) => write!(f, "--set '{text}'"),
+        }
+    }
+}
 
 /// One thing that is wrong with a recipe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    place: Option<Place>,
+    pub(super) place: Option<Place>,
     /// The dotted key, as `--set` takes it: `stages.0.context`; empty for the text as a whole.
     pub key: String,
     /// What was expected, what was found.
@@ -21,10 +38,6 @@ impl Fault {
     /// A fault of a recipe whose text is not at hand.
     pub(super) fn of_key(key: impl Into<String>, what: impl Into<String>) -> Fault {
         Fault { place: None, key: key.into(), what: what.into() }
-    }
-
-    pub(super) fn at(self, place: Place) -> Fault {
-        Fault { place: Some(place), ..self }
     }
 
     /// The line of the file, from 1; none for an override and for a recipe that was not read from text.
@@ -76,4 +89,12 @@ impl fmt::Display for RecipeError {
         }
         Ok(())
     }
+}
+
+/// The known name that `found` is probably a misspelling of.
+pub(super) fn nearest<'k>(found: &str, known: &[&'k str]) -> Option<&'k str> {
+    let score = |name: &str| strsim::normalized_damerau_levenshtein(&found.to_lowercase(), name);
+    let best = known.iter().copied().max_by(|a, b| score(a).total_cmp(&score(b)))?;
+    let is_part = found.len() >= 3 && (best.starts_with(found) || found.starts_with(best));
+    (score(best) >= 0.5 || is_part).then_some(best)
 }

@@ -1,8 +1,11 @@
 //! Recipes from files, from the built-in ones, and back to text.
 
-use super::fault::{Fault, RecipeError};
-use super::{TrainingRecipe, read, tree};
-use crate::error::{Error, Result};
+use super::TrainingRecipe;
+use super::document::Document;
+use super::fault::{Fault, RecipeError, nearest};
+use crate::error::Error;
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer, Serializer};
 use std::path::Path;
 
 /// The recipes that come with the program, by name.
@@ -19,7 +22,7 @@ impl TrainingRecipe {
     /// applied in order (`stages.0.context=512`, `stages.*.micro_batch=4`, `optimizer.clip=none`).
     ///
     /// Errors: a file that cannot be read, or [`RecipeError`] with every fault's place and key.
-    pub fn load(path: impl AsRef<Path>, overrides: &[String]) -> Result<TrainingRecipe> {
+    pub fn load(path: impl AsRef<Path>, overrides: &[String]) -> crate::error::Result<TrainingRecipe> {
         let path = path.as_ref();
         let shown = path.display().to_string();
         if let Some((name, text)) = BUILT_IN.iter().find(|(name, _)| *name == shown)
@@ -29,7 +32,7 @@ impl TrainingRecipe {
         }
         if !path.exists() && path.extension().is_none() && path.components().count() == 1 {
             let names = BUILT_IN.map(|(name, _)| name);
-            let near = match read::nearest(&shown, &names) {
+            let near = match nearest(&shown, &names) {
                 Some(near) => format!(" Did you mean `{near}`?"),
                 None => String::new(),
             };
@@ -43,83 +46,38 @@ impl TrainingRecipe {
     }
 
     /// As [`TrainingRecipe::load`], from text; `origin` names it in errors.
-    pub fn parse(
-        text: &str,
-        origin: &str,
-        overrides: &[String],
-    ) -> std::result::Result<TrainingRecipe, RecipeError> {
-        let mut root = tree::parse(text, origin)?;
+    pub fn parse(text: &str, origin: &str, overrides: &[String]) -> Result<TrainingRecipe, RecipeError> {
+        let mut document = Document::parse(text, origin)?;
         for set in overrides {
-            tree::set(&mut root, set)?;
+            document.set(set)?;
         }
-        let recipe: TrainingRecipe = read::read(&root)?;
-        let faults: Vec<Fault> = recipe
-            .faults()
-            .into_iter()
-            .map(|fault| {
-                let place = root.place_of(&fault.key);
-                fault.at(place)
-            })
-            .collect();
+        let recipe: TrainingRecipe = document.read()?;
+        let placed = |fault: Fault| Fault { place: Some(document.place_of(&fault.key)), ..fault };
+        let faults: Vec<Fault> = recipe.faults().into_iter().map(placed).collect();
         if faults.is_empty() { Ok(recipe) } else { Err(RecipeError { faults }) }
     }
 
     /// Every key with its value, defaults too, as [`TrainingRecipe::parse`] reads it back to an equal recipe.
-    pub fn to_toml(&self) -> Result<String> {
+    pub fn to_toml(&self) -> crate::error::Result<String> {
         toml::to_string_pretty(self).map_err(|error| Error::Invalid(format!("the recipe as TOML: {error}")))
     }
 }
 
-/// An optional number whose default is a number: absent means the default, so `none` must be sayable.
-pub(super) mod number_or_none {
-    use serde::de::{Error, Visitor};
-    use serde::{Deserializer, Serializer};
-
-    pub(crate) fn serialize<S: Serializer>(value: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
-        match value {
-            Some(value) => serializer.serialize_f64(*value),
-            None => serializer.serialize_str("none"),
-        }
+/// Reads an optional value that `"none"` switches off.
+pub(super) fn or_none<'de, T: DeserializeOwned, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<T>, D::Error> {
+    match Option::<toml::Value>::deserialize(from)? {
+        None => Ok(None),
+        Some(toml::Value::String(text)) if text == "none" => Ok(None),
+        Some(value) => T::deserialize(value).map(Some).map_err(|error| D::Error::custom(error.message())),
     }
+}
 
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
-        deserializer.deserialize_any(NumberOrNone)
-    }
-
-    struct NumberOrNone;
-
-    impl Visitor<'_> for NumberOrNone {
-        type Value = Option<f64>;
-
-        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("a number, or \"none\"")
-        }
-
-        fn visit_f64<E: Error>(self, value: f64) -> Result<Option<f64>, E> {
-            Ok(Some(value))
-        }
-
-        fn visit_i64<E: Error>(self, value: i64) -> Result<Option<f64>, E> {
-            Ok(Some(value as f64))
-        }
-
-        fn visit_u64<E: Error>(self, value: u64) -> Result<Option<f64>, E> {
-            Ok(Some(value as f64))
-        }
-
-        fn visit_str<E: Error>(self, value: &str) -> Result<Option<f64>, E> {
-            match value {
-                "none" => Ok(None),
-                other => Err(E::invalid_value(serde::de::Unexpected::Str(other), &self)),
-            }
-        }
-
-        fn visit_none<E: Error>(self) -> Result<Option<f64>, E> {
-            Ok(None)
-        }
-
-        fn visit_unit<E: Error>(self) -> Result<Option<f64>, E> {
-            Ok(None)
-        }
+/// Writes `"none"` where leaving the key out would mean its default.
+pub(super) fn number_or_none<S: Serializer>(value: &Option<f64>, to: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => to.serialize_f64(*value),
+        None => to.serialize_str("none"),
     }
 }

@@ -1,12 +1,11 @@
 //! A recipe: everything that decides what is trained, and how. The resolved one is saved with every run.
 
 mod check;
+mod document;
 mod fault;
 mod load;
-mod read;
 #[cfg(test)]
 mod tests;
-mod tree;
 
 pub use fault::{Fault, RecipeError};
 pub use load::BUILT_IN;
@@ -64,7 +63,7 @@ pub struct ModelShape {
     /// Key and value heads; divides `heads`.
     pub kv_heads: usize,
     /// Width of a head; `hidden / heads` unless given.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "load::or_none")]
     pub head_dim: Option<usize>,
     /// Inner width of the feed-forward network.
     pub ffn: usize,
@@ -108,9 +107,10 @@ pub struct Optimizer {
     /// Decoupled weight decay, times the learning rate.
     pub weight_decay: f64,
     /// Largest norm of the whole gradient; `clip = "none"`: no clipping.
-    #[serde(with = "load::number_or_none")]
+    #[serde(serialize_with = "load::number_or_none", deserialize_with = "load::or_none")]
     pub clip: Option<f64>,
     /// Weight of the squared log-partition in the loss (Chowdhery et al. 2022, section 5); none: off.
+    #[serde(deserialize_with = "load::or_none")]
     pub z_loss: Option<f64>,
 }
 
@@ -146,7 +146,7 @@ pub struct Validation {
     /// Steps between two measurements.
     pub every: u64,
     /// Windows of the stage's context, from the set's beginning; none: all of it.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "load::or_none")]
     pub windows: Option<usize>,
 }
 
@@ -181,6 +181,7 @@ pub struct Keep {
 #[serde(deny_unknown_fields, default)]
 pub struct Guard {
     /// A loss this much above the running mean of the last `window` steps stops the run; none: only NaN does.
+    #[serde(deserialize_with = "load::or_none")]
     pub loss_spike: Option<f64>,
     /// Steps in the running mean; the guard sleeps until it has that many.
     pub window: usize,
@@ -188,7 +189,7 @@ pub struct Guard {
 
 /// How long a stage is; exactly one of the three.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase", try_from = "LengthKeys")]
 pub enum Length {
     /// Optimizer steps.
     Steps(u64),
@@ -196,6 +197,31 @@ pub enum Length {
     Tokens(u64),
     /// Passes over the stage's mixture (as many tokens as all its sets hold), rounded down to whole steps.
     Epochs(f64),
+}
+
+/// A length as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table, { steps = ... }, { tokens = ... } or { epochs = ... }")]
+struct LengthKeys {
+    steps: Option<u64>,
+    tokens: Option<u64>,
+    epochs: Option<f64>,
+}
+
+impl TryFrom<LengthKeys> for Length {
+    type Error = &'static str;
+
+    fn try_from(keys: LengthKeys) -> Result<Length, &'static str> {
+        match keys {
+            LengthKeys { steps: Some(steps), tokens: None, epochs: None } => Ok(Length::Steps(steps)),
+            LengthKeys { steps: None, tokens: Some(tokens), epochs: None } => Ok(Length::Tokens(tokens)),
+            LengthKeys { steps: None, tokens: None, epochs: Some(epochs) } => Ok(Length::Epochs(epochs)),
+            _ => Err(
+                "expected exactly one of the keys steps, tokens, epochs; an override replaces the table whole, \
+                      as in 'stages.0.length={ steps = 100 }'",
+            ),
+        }
+    }
 }
 
 /// One stretch of training with its own length, mixture, context and learning rate.
@@ -214,7 +240,7 @@ pub struct Stage {
     #[serde(default = "one")]
     pub accumulate: usize,
     /// A new base of the rotary frequencies from this stage on.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "load::or_none")]
     pub rope_theta: Option<f64>,
     /// Share of each set's tokens, by name; they are scaled to sum to one.
     pub mixture: BTreeMap<String, f64>,
