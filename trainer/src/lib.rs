@@ -13,6 +13,8 @@ pub mod ops;
 pub mod parity;
 pub mod plan;
 pub mod pretrain;
+mod random;
 pub mod recipe;
 pub mod report;
 pub mod schedule;
+mod units;

@@ -5,7 +5,7 @@ use thimble_trainer::error::Result;
 
 /// Say which device a run would train on, and why.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct Flags {
     /// auto, cpu, cuda or cuda:N; candle for the CUDA path's operations on the CPU.
     #[arg(long, default_value_t)]
     device: DeviceRequest,
@@ -14,7 +14,7 @@ pub(crate) struct Args {
     threads: Option<u16>,
 }
 
-impl Args {
+impl Flags {
     pub(crate) fn run(self) -> Result<()> {
         let chosen = choose(self.device, super::threads(self.threads))?;
         println!("{}", chosen.describe());

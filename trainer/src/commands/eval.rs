@@ -17,7 +17,7 @@ use thimble_trainer::recipe::Precision;
 
 /// The benchmarks of the published table for a checkpoint: what `thimble eval` computes.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct Flags {
     /// The run folder, or one of the folders in its checkpoints/
     run: PathBuf,
     /// best, last, or the name of a folder in checkpoints/; unless given, best where there is one
@@ -49,7 +49,7 @@ pub(crate) struct Args {
     samples: Option<PathBuf>,
 }
 
-impl Args {
+impl Flags {
     pub(crate) fn run(self) -> Result<()> {
         let tasks = Task::parse_list(&self.tasks).map_err(|error| Error::Usage(error.to_string()))?;
         let named = std::env::var_os("THIMBLE_DATA").filter(|folder| !folder.is_empty()).map(PathBuf::from);

@@ -13,7 +13,7 @@ use thimble_trainer::recipe::Precision;
 /// config.json, generation_config.json, model.safetensors and the tokenizer's files: `transformers` loads it and
 /// `thimble convert` makes a file of it.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct Flags {
     /// The run folder
     run: PathBuf,
     /// The folder to write; must not exist
@@ -24,16 +24,10 @@ pub(crate) struct Args {
     checkpoint: Option<String>,
     /// Number format of the weights
     #[arg(long, value_enum, default_value = "f32")]
-    dtype: Dtype,
+    dtype: Precision,
 }
 
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum Dtype {
-    F32,
-    Bf16,
-}
-
-impl Args {
+impl Flags {
     pub(crate) fn run(self) -> Result<()> {
         let store = Store::new(&self.run, 1);
         let path = match &self.checkpoint {
@@ -50,10 +44,7 @@ impl Args {
                 weights: &numbers.weights,
                 tokenizer: &tokenizer,
                 end_of_document: state.end_of_document,
-                precision: match self.dtype {
-                    Dtype::F32 => Precision::F32,
-                    Dtype::Bf16 => Precision::Bf16,
-                },
+                precision: self.dtype,
             },
             &self.output,
         )?;

@@ -23,29 +23,29 @@ pub(crate) struct Flags {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    Plan(plan::Args),
-    TrainTokenizer(train_tokenizer::Args),
-    Tokenize(tokenize::Args),
-    Pretrain(pretrain::Args),
-    Export(export::Args),
-    Eval(eval::Args),
-    Plot(plot::Args),
-    Parity(parity::Args),
-    Device(device::Args),
+    Plan(plan::Flags),
+    TrainTokenizer(train_tokenizer::Flags),
+    Tokenize(tokenize::Flags),
+    Pretrain(pretrain::Flags),
+    Export(export::Flags),
+    Eval(eval::Flags),
+    Plot(plot::Flags),
+    Parity(parity::Flags),
+    Device(device::Flags),
 }
 
 impl Command {
     pub(crate) fn run(self) -> Result<()> {
         match self {
-            Command::Plan(args) => args.run(),
-            Command::TrainTokenizer(args) => args.run(),
-            Command::Tokenize(args) => args.run(),
-            Command::Pretrain(args) => args.run(),
-            Command::Export(args) => args.run(),
-            Command::Eval(args) => args.run(),
-            Command::Plot(args) => args.run(),
-            Command::Parity(args) => args.run(),
-            Command::Device(args) => args.run(),
+            Command::Plan(flags) => flags.run(),
+            Command::TrainTokenizer(flags) => flags.run(),
+            Command::Tokenize(flags) => flags.run(),
+            Command::Pretrain(flags) => flags.run(),
+            Command::Export(flags) => flags.run(),
+            Command::Eval(flags) => flags.run(),
+            Command::Plot(flags) => flags.run(),
+            Command::Parity(flags) => flags.run(),
+            Command::Device(flags) => flags.run(),
         }
     }
 }

@@ -10,7 +10,7 @@ use thimble_trainer::recipe::Precision;
 
 /// Compare the engine with PyTorch on a folder of reference values.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct Flags {
     /// The folder: config.json, model.safetensors, gradients.safetensors, steps.json, after10.safetensors.
     folder: PathBuf,
     /// Print one JSON object.
@@ -24,7 +24,7 @@ pub(crate) struct Args {
     device: DeviceRequest,
 }
 
-impl Args {
+impl Flags {
     pub(crate) fn run(self) -> Result<()> {
         let threads = super::threads(self.threads);
         let chosen = choose(self.device, threads)?;

@@ -1,6 +1,5 @@
 //! `thimble-train plan`.
 
-use clap::ValueEnum;
 use std::io::{ErrorKind, Write};
 use thimble_trainer::device::{DeviceRequest, choose};
 use thimble_trainer::error::{Error, Result};
@@ -16,7 +15,7 @@ use thimble_trainer::recipe::{Precision, TrainingRecipe};
 /// Unless a throughput is given, a few seconds of training on this machine tell it.
 /// Exits with 1 where the recipe does not fit the memory.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct Flags {
     /// A recipe's file, or the name of a built-in one (tiny-cpu, smollm2-70m, ...)
     recipe: String,
     /// Override a key: optimizer.clip=0.5, stages.0.context=512, 'stages.*.length={steps=100}', optimizer.clip=none
@@ -39,19 +38,13 @@ pub(crate) struct Args {
     memory: Option<u64>,
     /// What computes; unless given, the GPU for a bf16 recipe with --memory, else the CPU (which computes in f32)
     #[arg(long)]
-    device: Option<Device>,
+    device: Option<DeviceTarget>,
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Device {
-    Cpu,
-    Cuda,
-}
-
-impl Args {
+impl Flags {
     pub(crate) fn run(self) -> Result<()> {
         let recipe = TrainingRecipe::load(&self.recipe, &self.overrides)?;
         let mut assumptions = self.assumptions(&recipe)?;
@@ -121,9 +114,9 @@ impl Args {
     fn assumptions(&self, recipe: &TrainingRecipe) -> Result<Assumptions> {
         let mut assumptions = Assumptions::of_this_machine(recipe)?;
         assumptions.device = match (self.device, recipe.compute.precision) {
-            (Some(Device::Cuda), _) => DeviceTarget::Cuda,
+            (Some(device), _) => device,
             (None, Precision::Bf16) if self.memory.is_some() => DeviceTarget::Cuda,
-            _ => DeviceTarget::Cpu,
+            (None, _) => DeviceTarget::Cpu,
         };
         assumptions.memory = match (self.memory, assumptions.device) {
             (None, DeviceTarget::Cuda) => None, // this machine's memory says nothing about a GPU's

@@ -1,14 +1,13 @@
 //! `thimble-train plot`.
 
-use clap::ValueEnum;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use thimble_trainer::error::{Error, Result};
-use thimble_trainer::report::plot::{self, Along, PlotOptions};
+use thimble_trainer::report::plot::{self, PlotOptions, XAxis};
 
 /// Draw loss, learning rate and gradient norm of one or several runs.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct Flags {
     /// Run folders that `pretrain` wrote, or their metrics.jsonl
     #[arg(required = true, value_name = "RUN")]
     runs: Vec<PathBuf>,
@@ -22,28 +21,16 @@ pub(crate) struct Args {
     /// longest run]
     #[arg(long, value_name = "N")]
     smooth: Option<NonZeroUsize>,
-    /// What runs along the lower edge
+    /// What the x axis counts
     #[arg(long, value_enum, default_value = "steps")]
-    x: Edge,
+    x: XAxis,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Edge {
-    Steps,
-    Tokens,
-}
-
-impl Args {
+impl Flags {
     pub(crate) fn run(self) -> Result<()> {
         check_is_svg(&self.output)?;
-        let options = PlotOptions {
-            title: self.title,
-            smooth: self.smooth.map(NonZeroUsize::get),
-            along: match self.x {
-                Edge::Steps => Along::Steps,
-                Edge::Tokens => Along::Tokens,
-            },
-        };
+        let options =
+            PlotOptions { title: self.title, smooth: self.smooth.map(NonZeroUsize::get), x_axis: self.x };
         plot::write(&plot::read(&self.runs)?, &options, &self.output)?;
         eprintln!("wrote {}", self.output.display());
         Ok(())

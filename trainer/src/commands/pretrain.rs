@@ -17,7 +17,7 @@ use thimble_trainer::recipe::{Precision, TrainingRecipe};
 /// Ctrl-C or SIGTERM finishes the step, writes a checkpoint and exits with 130; --resume goes on, bit for bit, also after
 /// a kill. What goes on with a run is in its README.md: its own recipe.toml holds every override.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct Flags {
     /// A recipe's file, or the name of a built-in one (tiny-cpu, smollm2-70m, ...)
     recipe: String,
     /// Override a key: optimizer.clip=0.5, stages.0.context=512, 'stages.*.length={steps=100}', optimizer.clip=none
@@ -44,7 +44,7 @@ pub(crate) struct Args {
     quiet: bool,
 }
 
-impl Args {
+impl Flags {
     pub(crate) fn run(self) -> Result<()> {
         let recipe = TrainingRecipe::load(&self.recipe, &self.overrides)?;
         let run = self.run.clone().unwrap_or_else(|| PathBuf::from("runs").join(&recipe.name));

@@ -4,9 +4,11 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use thimble_trainer::data::source::{KeepAll, ReadOptions, TextSource};
+use thimble_trainer::data::source::{ReadOptions, TextSource};
 use thimble_trainer::data::token_set::{DEFAULT_SHARD_TOKENS, Manifest};
-use thimble_trainer::data::tokenize::{Holdout, Job, Share, TokenizeProgress, TokenizeSummary, run};
+use thimble_trainer::data::tokenize::{
+    Holdout, HoldoutSize, TokenizeJob, TokenizeProgress, TokenizeSummary, run,
+};
 use thimble_trainer::data::tokenizer::Encoder;
 use thimble_trainer::error::Result;
 use thimble_trainer::plan::little_held_out;
@@ -19,12 +21,12 @@ const LINES_EVERY: Duration = Duration::from_secs(10);
 /// The same sources and options give the same bytes on any number of threads. A run that was killed goes on behind
 /// its last whole shard when it is started again.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct Flags {
     /// Files (.txt, .jsonl, plain, .gz or .zst; .parquet), folders, or `hf://datasets/OWNER/NAME[@REVISION][/PATH]`.
     #[arg(required = true)]
     sources: Vec<String>,
     #[command(flatten)]
-    reading: Reading,
+    reading: ReadFlags,
     /// tokenizer.json, or the folder that holds it.
     #[arg(long)]
     tokenizer: PathBuf,
@@ -39,7 +41,7 @@ pub(crate) struct Args {
     threads: Option<u16>,
     /// Documents to hold out for validation: a fraction such as 0.01, or a number.
     #[arg(long, requires = "holdout_output")]
-    holdout: Option<Share>,
+    holdout: Option<HoldoutSize>,
     /// Folder for the token set of the held-out documents.
     #[arg(long, requires = "holdout")]
     holdout_output: Option<PathBuf>,
@@ -49,7 +51,7 @@ pub(crate) struct Args {
     /// The token behind every document: <|endoftext|> or the tokenizer's eos_token unless given.
     #[arg(long)]
     end: Option<String>,
-    /// Pass over records that cannot be read, and count them.
+    /// Skip records that cannot be read, and count them.
     #[arg(long)]
     skip_bad: bool,
     /// Encode with the tokenizers crate even where Thimble's own tokenizer gives the same ids faster.
@@ -59,7 +61,7 @@ pub(crate) struct Args {
 
 /// How documents are taken out of the sources.
 #[derive(Debug, clap::Args)]
-pub(super) struct Reading {
+pub(super) struct ReadFlags {
     /// JSON field or parquet column with the text.
     #[arg(long, default_value = "text")]
     field: String,
@@ -68,13 +70,13 @@ pub(super) struct Reading {
     lines: bool,
 }
 
-impl Reading {
+impl ReadFlags {
     pub(super) fn options(self) -> ReadOptions {
         ReadOptions { field: self.field, lines: self.lines }
     }
 }
 
-impl Args {
+impl Flags {
     pub(crate) fn run(self) -> Result<()> {
         let read = self.reading.options();
         let sources = TextSource::resolve(&self.sources, &read)?;
@@ -85,11 +87,10 @@ impl Args {
             eprintln!("the tokenizers crate encodes, which is slower than Thimble's own tokenizer ({why})");
         }
         let holdout = self.holdout.zip(self.holdout_output);
-        let job = Job {
+        let job = TokenizeJob {
             sources: &sources,
             read,
             skip_bad: self.skip_bad,
-            filter: &KeepAll,
             end_of_document: encoder.end_of_document(self.end.as_deref())?,
             encoder: &encoder,
             shard_tokens: self.shard_tokens,
@@ -148,7 +149,7 @@ fn speed(progress: &TokenizeProgress, time: Duration) -> String {
     )
 }
 
-fn report(summary: &TokenizeSummary, job: &Job<'_>, time: Duration) {
+fn report(summary: &TokenizeSummary, job: &TokenizeJob<'_>, time: Duration) {
     let TokenizeSummary { set, holdout, progress, resumed } = summary;
     if progress.documents == 0 && *resumed > 0 {
         eprintln!("everything was there already");
@@ -161,11 +162,8 @@ fn report(summary: &TokenizeSummary, job: &Job<'_>, time: Duration) {
     if progress.empty > 0 {
         eprintln!("warning: left out {} records without text (empty or null)", progress.empty);
     }
-    if progress.filtered > 0 {
-        eprintln!("left out: {} filtered documents", progress.filtered);
-    }
     if let Some(first) = &progress.first_bad {
-        eprintln!("passed over: {} bad records, the first one {first}", progress.bad);
+        eprintln!("skipped {} bad records; the first: {first}", progress.bad);
     }
     print(set, &job.output);
     if let (Some(set), Some(holdout)) = (holdout, &job.holdout) {

@@ -1,6 +1,6 @@
 //! `thimble-train train-tokenizer`.
 
-use super::tokenize::Reading;
+use super::tokenize::ReadFlags;
 use std::path::PathBuf;
 use std::time::Instant;
 use thimble_trainer::data::source::TextSource;
@@ -12,12 +12,12 @@ use thimble_trainer::error::{Error, Result};
 /// Every digit is a word of its own, then the GPT-2 pattern cuts words, as in SmolLM2. The lowest ids are
 /// <|endoftext|>, <|im_start|> and <|im_end|>; all 256 bytes have a token. The same text gives the same files.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct Flags {
     /// Files (.txt, .jsonl, plain, .gz or .zst; .parquet), folders, or `hf://datasets/OWNER/NAME[@REVISION][/PATH]`.
     #[arg(required = true)]
     sources: Vec<String>,
     #[command(flatten)]
-    reading: Reading,
+    reading: ReadFlags,
     /// Tokens in all.
     #[arg(long)]
     vocab: usize,
@@ -32,7 +32,7 @@ pub(crate) struct Args {
     context: u64,
 }
 
-impl Args {
+impl Flags {
     pub(crate) fn run(self) -> Result<()> {
         let made = self.output.join("tokenizer.json");
         if made.exists() {

@@ -1,9 +1,9 @@
 //! Memory by part, and what to change where it does not suffice.
 
-use super::table::bytes;
 use super::{DeviceTarget, ParameterCounts, TrainingPlan};
 use crate::error::{Error, Result};
 use crate::recipe::{Compute, Precision, Stage, TrainingRecipe};
+use crate::units::bytes;
 use serde::Serialize;
 
 /// Tokens whose logits a GPU holds at once, and how many tensors of them, in f32 (`ops::candle`, unfused).

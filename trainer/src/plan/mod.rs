@@ -22,10 +22,10 @@ use std::collections::BTreeMap;
 const PASSES: u64 = 3;
 
 /// What computes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum DeviceTarget {
-    /// f32 only.
+    /// The CPU, in f32.
     Cpu,
     /// A GPU, in the recipe's precision.
     Cuda,
@@ -284,8 +284,8 @@ fn plan_stage(
             "stage `{}` is shorter than one step: its sets hold {} tokens, a step takes {}; lower \
              stages.{index}.micro_batch or .accumulate, or lengthen it",
             stage.name,
-            crate::report::grouped(epoch_tokens.unwrap_or(0)),
-            crate::report::grouped(stage.tokens_per_step())
+            crate::units::grouped(epoch_tokens.unwrap_or(0)),
+            crate::units::grouped(stage.tokens_per_step())
         )));
     }
     if let Some((key, what)) = steps.and_then(|steps| stage.schedule.misfit(steps)) {

@@ -2,8 +2,8 @@
 
 use super::{DeviceTarget, MeasuredThroughput, StagePlan, TrainingPlan};
 use crate::recipe::Precision;
-use crate::report::grouped;
 use crate::schedule::ScheduleKind;
+use crate::units::{bytes, grouped, si};
 use std::fmt::{self, Display, Write};
 
 impl Display for TrainingPlan {
@@ -205,30 +205,6 @@ fn short(text: &str, width: usize) -> String {
 
 fn or_unknown<T>(value: Option<T>, show: impl Fn(T) -> String) -> String {
     value.map_or("?".to_owned(), show)
-}
-
-/// 10200000000 as 10.2 B.
-pub(super) fn si(number: f64) -> String {
-    let (scaled, unit) = match number {
-        n if n >= 1e12 => (n / 1e12, " T"),
-        n if n >= 1e9 => (n / 1e9, " B"),
-        n if n >= 1e6 => (n / 1e6, " M"),
-        n if n >= 1e3 => (n / 1e3, " K"),
-        n => (n, ""),
-    };
-    match scaled {
-        s if s >= 100.0 => format!("{s:.0}{unit}"),
-        s => format!("{s:.2}{unit}"),
-    }
-}
-
-/// Decimal, as disks and GPUs are sold.
-pub(super) fn bytes(size: u64) -> String {
-    match size as f64 {
-        s if s >= 1e9 => format!("{:.2} GB", s / 1e9),
-        s if s >= 1e6 => format!("{:.1} MB", s / 1e6),
-        s => format!("{:.1} kB", s / 1e3),
-    }
 }
 
 fn duration(hours: f64) -> String {

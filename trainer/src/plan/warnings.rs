@@ -2,7 +2,7 @@
 
 use super::{Assumptions, StagePlan};
 use crate::recipe::{Length, TrainingRecipe};
-use crate::report::grouped;
+use crate::units::grouped;
 
 /// Held-out tokens below which a perplexity says little: the losses of single tokens differ by some 2.5 nats (their
 /// standard deviation), so the mean of 10,000 is off by 0.025, and the perplexity by 2.5%.

@@ -2,8 +2,8 @@
 
 use crate::error::{Error, Result};
 use crate::model::Engine;
-use crate::model::init::SplitMix;
 use crate::ops::Ops;
+use crate::random::SplitMix;
 use crate::recipe::{Sample, TrainingRecipe};
 use std::path::Path;
 

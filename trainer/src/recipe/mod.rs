@@ -115,13 +115,13 @@ pub struct Optimizer {
 }
 
 /// Number format of weights and activations; masters, moments and gradients are f32 always.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// 32-bit floats.
     #[default]
     F32,
-    /// bfloat16; on the CPU f32 is used in its place.
+    /// bfloat16; training on the CPU uses f32 instead.
     Bf16,
 }
 

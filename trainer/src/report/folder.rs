@@ -1,8 +1,9 @@
 //! `README.md` of a run folder: what the run is, how to go on with it, and what each file is.
 
-use super::{grouped, metrics, tensorboard, write_atomically};
+use super::{metrics, tensorboard, write_atomically};
 use crate::error::{Error, Result};
 use crate::recipe::{Length, ModelShape, Stage, TrainingRecipe};
+use crate::units::grouped;
 use std::fmt::Write;
 use std::path::Path;
 

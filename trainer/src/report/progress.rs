@@ -135,7 +135,7 @@ impl Progress {
             "loss {loss:.3} | lr {:.1e} | norm {:.2} | {} tok/s{mfu}",
             step.learning_rate,
             step.gradient_norm,
-            super::grouped(step.tokens_per_second.round() as u64),
+            crate::units::grouped(step.tokens_per_second.round() as u64),
         );
         (format!("step {}/{} {}", step.step, self.total, step.stage), format!("{} left", span(left)), numbers)
     }
@@ -219,7 +219,7 @@ mod tests {
         let spans =
             [0.0, 59.9, 60.0, 3_599.0, 4_000.0, 86_000.0, 200_000.0, f64::NAN, f64::INFINITY].map(span);
         assert_eq!(spans, ["0s", "59s", "1m", "1h 00m", "1h 07m", "23h 53m", "2d 07h", "?", "?"]);
-        let numbers = [0, 999, 1_000, 123_456, 1_000_000_000].map(super::super::grouped);
+        let numbers = [0, 999, 1_000, 123_456, 1_000_000_000].map(crate::units::grouped);
         assert_eq!(numbers, ["0", "999", "1,000", "123,456", "1,000,000,000"]);
         assert_eq!([0.0042, 0.0994, 0.0996, 0.312].map(percent), ["0.4%", "9.9%", "10%", "31%"]);
     }

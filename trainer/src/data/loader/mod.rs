@@ -276,7 +276,7 @@ impl Loader {
 
     /// The stream of a stage's sample: a function of seed, stage and sample alone.
     fn draw(&self, stage: usize, sample: u64) -> usize {
-        let at = order::unit(order::hash(&[self.seed, stage as u64, sample]));
+        let at = crate::random::unit(order::hash(&[self.seed, stage as u64, sample]));
         let mut sum = 0.0;
         let mut chosen = 0;
         for (index, stream) in self.streams.iter().enumerate() {

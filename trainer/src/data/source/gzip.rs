@@ -3,7 +3,7 @@
 use flate2::bufread::GzDecoder;
 use std::io::{self, BufRead, ErrorKind, Read};
 
-/// The unpacked bytes of a file.
+/// A decompressing reader.
 pub(super) struct Gzip<R: BufRead> {
     state: State<R>,
 }
@@ -16,7 +16,7 @@ enum State<R: BufRead> {
 
 impl<R: BufRead> Gzip<R> {
     pub(super) fn new(packed: R) -> Gzip<R> {
-        // The first member has to be there: an empty file is a broken one, and so is one of zeros.
+        // The first member is required: an empty file is damaged, and so is one of zeros.
         Gzip { state: State::Member(Box::new(GzDecoder::new(packed))) }
     }
 }

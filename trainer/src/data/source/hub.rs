@@ -1,6 +1,6 @@
 //! Data sets of the Hugging Face hub.
 
-use super::{HUB, Kind, ReadOptions, TextSource};
+use super::{HUB, ReadOptions, SourceKind, TextSource};
 use crate::error::{Error, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::path::PathBuf;
@@ -63,8 +63,8 @@ pub(super) fn fetch(address: &str, options: &ReadOptions, sources: &mut Vec<Text
         .filter(|file| parsed.holds(file))
         .filter_map(|file| TextSource::recognize(PathBuf::new(), file, options))
         .collect();
-    if files.iter().any(|file| file.kind == Kind::Parquet) {
-        files.retain(|file| file.kind == Kind::Parquet);
+    if files.iter().any(|file| file.kind == SourceKind::Parquet) {
+        files.retain(|file| file.kind == SourceKind::Parquet);
     }
     files.sort_by(|a, b| a.name.cmp(&b.name));
     // The commit, not the branch: what is downloaded stays one version.

@@ -1,15 +1,17 @@
-//! Text sources: txt, jsonl, parquet, plain, gzip or zstd; files, folders, and data sets of the Hugging Face hub.
+//! Text sources: txt, jsonl, parquet; plain, gzip or zstd; files, folders, and data sets of the Hugging Face hub.
 //!
-//! A source is read as a stream of raw records (a file, a line, a row), which is cheap and happens on one thread;
-//! what is in a record ([`ReadOptions::text`]) is looked at by whoever works on it.
+//! One thread reads the sources as a stream of raw records (a file, a line, a row); the threads that work on a record
+//! decode its text ([`ReadOptions::text`]).
 
 mod folder;
 mod gzip;
 mod hub;
 mod parquet_column;
 mod read;
+mod record;
 
-pub use read::{MOST_RECORD_BYTES, Record, RecordBatch, Records, SourcePosition};
+pub use read::RecordReader;
+pub use record::{MOST_RECORD_BYTES, Record, RecordBatch, SourcePosition};
 
 use crate::data::token_set::{SourceFile, hash_hex};
 use crate::error::{Error, Result};
@@ -18,14 +20,14 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-/// What begins an address on the hub.
+/// Prefix of an address on the hub.
 const HUB: &str = "hf://";
-/// What is hashed of a source's beginning, and of its end.
+/// Bytes hashed at a source's beginning, and at its end.
 const ENDS: u64 = 64 << 10;
 
-/// How a file is cut into documents.
+/// How a file is split into documents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum SourceKind {
     /// The whole file is one document.
     Text,
     /// Every line is a document.
@@ -36,36 +38,36 @@ pub enum Kind {
     Parquet,
 }
 
-/// How a file is packed.
+/// How a file is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Packing {
-    /// Not at all.
+pub enum Compression {
+    /// Not compressed.
     Plain,
-    /// gzip, any number of members, zeros between and behind them.
+    /// gzip, any number of members, with zeros between and after them.
     Gzip,
-    /// Zstandard, any number of frames, with windows of up to 2 GiB: so much memory such a frame takes.
+    /// Zstandard, any number of frames, with windows of up to 2 GiB, which a frame takes as memory.
     Zstd,
 }
 
-/// A file with text in it.
+/// A file of text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TextSource {
-    /// Where it lies.
+    /// Its path.
     pub path: PathBuf,
-    /// What it is called in messages and in the manifest.
+    /// Its name in messages and in the manifest.
     pub name: String,
-    /// How it is cut.
-    pub kind: Kind,
-    /// How it is packed.
-    pub packing: Packing,
+    /// How it is split into documents.
+    pub kind: SourceKind,
+    /// How it is compressed.
+    pub compression: Compression,
 }
 
-/// How documents are taken out of records.
+/// How documents are extracted from records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReadOptions {
     /// The JSON field or parquet column that holds the text.
     pub field: String,
-    /// Cut `.txt` files into lines.
+    /// Make every line of a `.txt` file a document.
     pub lines: bool,
 }
 
@@ -75,31 +77,13 @@ impl Default for ReadOptions {
     }
 }
 
-/// Decides which documents stay: where deduplication and decontamination will come in.
-///
-/// It is asked from many threads and in no order, so its answer must depend on the document alone.
-pub trait Filter: Sync {
-    /// Whether the document stays.
-    fn keeps(&self, record: &Record, text: &str) -> bool;
-}
-
-/// Keeps everything.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct KeepAll;
-
-impl Filter for KeepAll {
-    fn keeps(&self, _: &Record, _: &str) -> bool {
-        true
-    }
-}
-
 impl TextSource {
     /// The files that `names` stand for, in order: files as they are; folders with all their text files, sorted by
-    /// path, each real file once however many links lead to it; `hf://datasets/OWNER/NAME[@REVISION][/PATH]` with the files of that data set, downloaded into the hub's
-    /// cache.
+    /// path, each real file once however many links lead to it; `hf://datasets/OWNER/NAME[@REVISION][/PATH]` with the
+    /// files of that data set, downloaded into the hub's cache.
     ///
     /// # Errors
-    /// What does not exist, is a pipe or a device, has no known ending, or has no text in it.
+    /// A path that does not exist, a pipe or a device, an unknown extension, or a folder without text files.
     pub fn resolve(names: &[String], options: &ReadOptions) -> Result<Vec<TextSource>> {
         let mut sources = Vec::new();
         for name in names {
@@ -108,7 +92,7 @@ impl TextSource {
             if let Some(address) = name.strip_prefix(HUB) {
                 hub::fetch(address, options, &mut sources)?;
             } else if path.is_dir() {
-                sources.extend(folder::Walk::files(path, options)?);
+                sources.extend(folder::FolderScan::files(path, options)?);
             } else {
                 sources.push(folder::file(name, options)?);
             }
@@ -123,23 +107,23 @@ impl TextSource {
 
     fn recognize(path: PathBuf, name: String, options: &ReadOptions) -> Option<TextSource> {
         let lower = name.to_ascii_lowercase();
-        let (stem, packing) = match lower.strip_suffix(".gz") {
-            Some(stem) => (stem, Packing::Gzip),
+        let (stem, compression) = match lower.strip_suffix(".gz") {
+            Some(stem) => (stem, Compression::Gzip),
             None => match lower.strip_suffix(".zst") {
-                Some(stem) => (stem, Packing::Zstd),
-                None => (lower.as_str(), Packing::Plain),
+                Some(stem) => (stem, Compression::Zstd),
+                None => (lower.as_str(), Compression::Plain),
             },
         };
         let kind = match stem.rsplit_once('.')?.1 {
-            "txt" if options.lines => Kind::Lines,
-            "txt" => Kind::Text,
-            "jsonl" | "ndjson" => Kind::JsonLines,
-            // Data sets of the hub come so; a plain .json is nearly always something else.
-            "json" if packing != Packing::Plain => Kind::JsonLines,
-            "parquet" if packing == Packing::Plain => Kind::Parquet,
+            "txt" if options.lines => SourceKind::Lines,
+            "txt" => SourceKind::Text,
+            "jsonl" | "ndjson" => SourceKind::JsonLines,
+            // Data sets on the hub use it; a plain .json is nearly always something else.
+            "json" if compression != Compression::Plain => SourceKind::JsonLines,
+            "parquet" if compression == Compression::Plain => SourceKind::Parquet,
             _ => return None,
         };
-        Some(TextSource { path, name, kind, packing })
+        Some(TextSource { path, name, kind, compression })
     }
 
     /// Size and hash, for the manifest and to notice changes.
@@ -159,17 +143,21 @@ impl ReadOptions {
     /// The document in a record; `None` where it is empty, or null.
     ///
     /// # Errors
-    /// What is wrong with the record, without its place: [`Record::place`] says that.
-    pub fn text<'r>(&self, kind: Kind, raw: &'r [u8]) -> std::result::Result<Option<Cow<'r, str>>, String> {
+    /// What is wrong with the record, without its place, which [`Record::place`] gives.
+    pub fn text<'r>(
+        &self,
+        kind: SourceKind,
+        raw: &'r [u8],
+    ) -> std::result::Result<Option<Cow<'r, str>>, String> {
         if matches!(raw, [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..]) {
             return Err("expected UTF-8 text, found UTF-16; convert it (iconv -f UTF-16 -t UTF-8)".to_owned());
         }
         let text = match kind {
-            Kind::JsonLines => match read::json_field(raw, &self.field)? {
+            SourceKind::JsonLines => match read::json_field(raw, &self.field)? {
                 Some(text) => Cow::Owned(text),
                 None => return Ok(None),
             },
-            Kind::Text | Kind::Lines | Kind::Parquet => {
+            SourceKind::Text | SourceKind::Lines | SourceKind::Parquet => {
                 let text = std::str::from_utf8(raw);
                 Cow::Borrowed(text.map_err(|error| {
                     format!("expected UTF-8 text, found another byte at {}", error.valid_up_to())

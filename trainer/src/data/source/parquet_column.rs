@@ -1,7 +1,7 @@
 //! One string column of a parquet file, read row by row.
 
 use super::TextSource;
-use super::read::{MOST_RECORD_BYTES, place};
+use super::record::{MOST_RECORD_BYTES, place};
 use crate::error::{Error, Result};
 use parquet::basic::Type;
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
@@ -14,15 +14,15 @@ use thimble_files::contain;
 /// Rows decoded at once.
 const ROWS: usize = 256;
 
-/// What the library does with a file; its panic on a damaged one is an error.
+/// Runs the library on a file; turns its panic on a damaged one into an error.
 fn contained<T>(
     read: impl FnOnce() -> std::result::Result<T, ParquetError>,
 ) -> std::result::Result<T, ParquetError> {
     contain("parquet", read).unwrap_or_else(|panic| Err(ParquetError::General(panic.to_string())))
 }
 
-/// The rows that are still to come. Pages are read and unpacked one after the other.
-pub(super) struct Column {
+/// The remaining rows. Pages are read and decompressed one at a time.
+pub(super) struct TextColumn {
     file: SerializedFileReader<File>,
     leaf: usize,
     optional: bool,
@@ -32,9 +32,9 @@ pub(super) struct Column {
     rows: Vec<Option<ByteArray>>,
 }
 
-impl Column {
-    /// Opens `source` behind its first `skip` rows.
-    pub(super) fn open(source: &TextSource, field: &str, skip: u64) -> Result<Column> {
+impl TextColumn {
+    /// Opens `source` after its first `skip` rows.
+    pub(super) fn open(source: &TextSource, field: &str, skip: u64) -> Result<TextColumn> {
         let wrong = |why: String| Error::Invalid(format!("{}: {why}", source.name));
         let damaged = |error: ParquetError| wrong(format!("expected a whole parquet file: {error}"));
         let file = File::open(&source.path).map_err(Error::file(&source.path, "open"))?;
@@ -54,12 +54,12 @@ impl Column {
             )));
         }
         let optional = column.max_def_level() > 0;
-        let mut column = Column { file, leaf, optional, next_group: 0, reader: None, rows: Vec::new() };
+        let mut column = TextColumn { file, leaf, optional, next_group: 0, reader: None, rows: Vec::new() };
         contained(|| column.skip(skip)).map_err(damaged)?;
         Ok(column)
     }
 
-    /// Appends the bytes of the next row, which is number `record`, and none for a null; false behind the last row.
+    /// Appends the bytes of the next row, which is number `record`, and none for a null; false after the last row.
     pub(super) fn next(&mut self, source: &TextSource, record: u64, out: &mut Vec<u8>) -> Result<bool> {
         if self.rows.is_empty() {
             let filled = contained(|| self.fill());

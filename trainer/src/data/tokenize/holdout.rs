@@ -1,8 +1,9 @@
-//! Which documents are held out: a function of a document's number and the seed, so the same on every run.
+//! Which documents are held out: a function of the document's number and the seed.
 
-use super::Job;
-use crate::data::source::{Records, SourcePosition};
+use super::TokenizeJob;
+use crate::data::source::{RecordReader, SourcePosition};
 use crate::error::{Error, Result};
+use crate::random::{self, GOLDEN};
 use std::collections::BinaryHeap;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -10,80 +11,80 @@ use std::str::FromStr;
 /// Bytes read at once while counting.
 const BATCH: usize = 8 << 20;
 
-/// Documents that go to a set of their own.
+/// A held-out set.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Holdout {
     /// How many.
-    pub share: Share,
-    /// Chooses other ones.
+    pub share: HoldoutSize,
+    /// Selects other documents.
     pub seed: u64,
-    /// Where that set goes.
+    /// Folder of the set.
     pub output: PathBuf,
 }
 
 /// How many documents are held out.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Share {
+pub enum HoldoutSize {
     /// About this fraction of them, between 0 and 1.
     Fraction(f64),
     /// This many records; empty ones among them are dropped.
     Documents(u64),
 }
 
-impl FromStr for Share {
+impl FromStr for HoldoutSize {
     type Err = String;
 
-    fn from_str(text: &str) -> std::result::Result<Share, String> {
+    fn from_str(text: &str) -> std::result::Result<HoldoutSize, String> {
         if let Ok(documents) = text.parse::<u64>()
             && documents > 0
         {
-            return Ok(Share::Documents(documents));
+            return Ok(HoldoutSize::Documents(documents));
         }
         match text.parse::<f64>() {
-            Ok(fraction) if fraction > 0.0 && fraction < 1.0 => Ok(Share::Fraction(fraction)),
+            Ok(fraction) if fraction > 0.0 && fraction < 1.0 => Ok(HoldoutSize::Fraction(fraction)),
             _ => Err("expected a number of documents, or a fraction between 0 and 1".into()),
         }
     }
 }
 
-impl std::fmt::Display for Share {
+impl std::fmt::Display for HoldoutSize {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Share::Fraction(fraction) => write!(f, "{fraction:?}"),
-            Share::Documents(documents) => write!(f, "{documents}"),
+            HoldoutSize::Fraction(fraction) => write!(f, "{fraction:?}"),
+            HoldoutSize::Documents(documents) => write!(f, "{documents}"),
         }
     }
 }
 
 /// Documents whose mixed number is below this are held out.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Threshold {
+pub(super) struct HoldoutThreshold {
     seed: u64,
     below: u64,
 }
 
-impl Threshold {
+impl HoldoutThreshold {
     /// Reads all sources once where a number of documents is asked for.
-    pub(super) fn of(job: &Job<'_>) -> Result<Threshold> {
+    pub(super) fn of(job: &TokenizeJob<'_>) -> Result<HoldoutThreshold> {
         let Some(Holdout { share, seed, .. }) = job.holdout else {
-            return Ok(Threshold { seed: 0, below: 0 });
+            return Ok(HoldoutThreshold { seed: 0, below: 0 });
         };
         let below = match share {
             // 2^64 as a float; the product is below it.
-            Share::Fraction(fraction) => (fraction * 18_446_744_073_709_551_616.0) as u64,
-            Share::Documents(wanted) => below_for(job, wanted, seed)?,
+            HoldoutSize::Fraction(fraction) => (fraction * 18_446_744_073_709_551_616.0) as u64,
+            HoldoutSize::Documents(wanted) => below_for(job, wanted, seed)?,
         };
-        Ok(Threshold { seed, below })
+        Ok(HoldoutThreshold { seed, below })
     }
 
-    /// 1 where the document is held out, else 0.
-    pub(super) fn destination(self, index: u64) -> usize {
+    /// Index of the document's set: 1 if it is held out, else 0.
+    pub(super) fn set_index(self, index: u64) -> usize {
         usize::from(mix(self.seed, index) < self.below)
     }
 }
 
-fn below_for(job: &Job<'_>, wanted: u64, seed: u64) -> Result<u64> {
-    let mut records = Records::new(job.sources, &job.read, SourcePosition::default());
+fn below_for(job: &TokenizeJob<'_>, wanted: u64, seed: u64) -> Result<u64> {
+    let mut records = RecordReader::new(job.sources, &job.read, SourcePosition::default());
     while records.batch(BATCH)?.is_some() {}
     let total = records.position().index;
     if wanted >= total {
@@ -102,29 +103,22 @@ fn below_for(job: &Job<'_>, wanted: u64, seed: u64) -> Result<u64> {
     Ok(smallest.peek().map_or(0, |&largest| largest.saturating_add(1)))
 }
 
-/// SplitMix64 (Steele, Lea and Flood 2014) of the document's number, in a sequence of the seed's own: a bijection of
-/// the numbers for any seed.
+/// Spreads a document's number over all 64 bits: SplitMix64 in a sequence of the seed's own, a bijection for any seed.
 fn mix(seed: u64, index: u64) -> u64 {
-    let finish = |mut z: u64| {
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    };
-    const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
-    let start = finish(seed.wrapping_add(GOLDEN));
-    finish(start.wrapping_add(index.wrapping_add(1).wrapping_mul(GOLDEN)))
+    let start = random::mix(seed.wrapping_add(GOLDEN));
+    random::mix(start.wrapping_add(index.wrapping_add(1).wrapping_mul(GOLDEN)))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Share, mix};
+    use super::{HoldoutSize, mix};
 
     #[test]
     fn shares_are_read() {
-        assert_eq!("200".parse(), Ok(Share::Documents(200)));
-        assert_eq!("0.05".parse(), Ok(Share::Fraction(0.05)));
+        assert_eq!("200".parse(), Ok(HoldoutSize::Documents(200)));
+        assert_eq!("0.05".parse(), Ok(HoldoutSize::Fraction(0.05)));
         for wrong in ["0", "1.0", "-1", "-0.5", "nan", "inf", "some", ""] {
-            assert!(wrong.parse::<Share>().is_err(), "{wrong}");
+            assert!(wrong.parse::<HoldoutSize>().is_err(), "{wrong}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! Training a byte-level BPE tokenizer in the manner of SmolLM2: every digit a word of its own, then the GPT-2 pattern.
 
 use super::{END_OF_TEXT, Encoder};
-use crate::data::source::{ReadOptions, RecordBatch, Records, SourcePosition, TextSource};
+use crate::data::source::{ReadOptions, RecordBatch, RecordReader, SourcePosition, TextSource};
 use crate::data::token_set::{TOKENIZER_FILES, write_atomically, write_json};
 use crate::error::{Error, Result};
 use serde_json::json;
@@ -121,7 +121,7 @@ fn slices(mut text: &str) -> impl Iterator<Item = &str> {
 }
 
 fn each_text(sources: &[TextSource], read: &ReadOptions, mut work: impl FnMut(&str)) -> Result<()> {
-    let mut records = Records::new(sources, read, SourcePosition::default());
+    let mut records = RecordReader::new(sources, read, SourcePosition::default());
     while let Some(batch) = records.batch(BATCH)? {
         each_in(&batch, sources, read, &mut work)?;
     }

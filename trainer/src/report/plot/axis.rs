@@ -122,7 +122,7 @@ pub(super) fn plain(value: f64) -> String {
             None => text,
         }
     } else if size >= 1000.0 {
-        crate::report::grouped(value.round() as u64)
+        crate::units::grouped(value.round() as u64)
     } else {
         without_zeros(&format!("{value:.4}")).into()
     }

@@ -12,9 +12,9 @@ use std::path::Path;
 /// Points of a curve beyond which neighbours are drawn together: a page has no room for more.
 const POINTS: usize = 1200;
 
-/// What runs along the picture's lower edge.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Along {
+/// What the x axis counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum XAxis {
     /// Optimizer steps.
     #[default]
     Steps,
@@ -22,11 +22,11 @@ pub enum Along {
     Tokens,
 }
 
-impl Along {
+impl XAxis {
     fn name(self) -> &'static str {
         match self {
-            Along::Steps => "Steps",
-            Along::Tokens => "Tokens",
+            XAxis::Steps => "Steps",
+            XAxis::Tokens => "Tokens",
         }
     }
 }
@@ -38,8 +38,8 @@ pub struct PlotOptions {
     pub title: Option<String>,
     /// Steps in the mean that loss and gradient norm are smoothed with; a fiftieth of the longest run unless given.
     pub smooth: Option<usize>,
-    /// The lower edge.
-    pub along: Along,
+    /// What the x axis counts.
+    pub x_axis: XAxis,
 }
 
 /// What is drawn of one run.
@@ -102,14 +102,15 @@ fn folder_name(path: &Path) -> String {
 pub fn draw(runs: &[Run], options: &PlotOptions) -> Result<String> {
     let longest = runs.iter().map(|run| run.steps.len()).max().unwrap_or(0);
     let window = options.smooth.unwrap_or_else(|| round_below(longest / 50)).max(1);
-    let curves = runs.iter().map(|run| Curves::of(run, window, options.along)).collect::<Result<Vec<_>>>()?;
+    let curves =
+        runs.iter().map(|run| Curves::of(run, window, options.x_axis)).collect::<Result<Vec<_>>>()?;
     let right = curves.iter().map(|curves| curves.right).fold(f64::NAN, f64::max);
     if right.is_nan() {
         return Err(Error::Usage("expected at least one run to draw".into()));
     }
     let picture = Picture {
         x: Axis::counts(right, 8),
-        along: options.along,
+        x_axis: options.x_axis,
         title: match (&options.title, runs) {
             (Some(title), _) => title.clone(),
             (None, [run]) => run.name.clone(),
@@ -212,10 +213,10 @@ struct Curves {
 }
 
 impl Curves {
-    fn of(run: &Run, window: usize, along: Along) -> Result<Curves> {
-        let place = |step: u64, tokens: u64| match along {
-            Along::Steps => step as f64,
-            Along::Tokens => tokens as f64,
+    fn of(run: &Run, window: usize, x_axis: XAxis) -> Result<Curves> {
+        let place = |step: u64, tokens: u64| match x_axis {
+            XAxis::Steps => step as f64,
+            XAxis::Tokens => tokens as f64,
         };
         let curve = |value: fn(&metrics::Step) -> f64, window| {
             Curve::of(run.steps.iter().map(|step| (place(step.step, step.tokens), value(step))), window)

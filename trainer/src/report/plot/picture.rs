@@ -1,7 +1,7 @@
 //! The page: three panels over one lower edge, a legend, and the stages' names.
 
 use super::axis::{Axis, plain, short_count};
-use super::{Along, Curve, Curves, thinned};
+use super::{Curve, Curves, XAxis, thinned};
 use crate::error::{Error, Result};
 use plotters::coord::Shift;
 use plotters::prelude::*;
@@ -45,7 +45,7 @@ pub(super) struct Picture {
     /// The lower edge of all panels.
     pub(super) x: Axis,
     /// What it counts.
-    pub(super) along: Along,
+    pub(super) x_axis: XAxis,
     /// Stands on top; none if empty.
     pub(super) title: String,
     /// Steps in a mean.
@@ -155,9 +155,9 @@ impl Picture {
             .y_label_area_size(LEFT * FINE)
             .x_label_area_size(foot * FINE)
             .build_cartesian_2d(self.x.clone(), panel.y.clone())?;
-        let count = |value: &f64| match self.along {
-            Along::Steps => plain(*value),
-            Along::Tokens => short_count(*value),
+        let count = |value: &f64| match self.x_axis {
+            XAxis::Steps => plain(*value),
+            XAxis::Tokens => short_count(*value),
         };
         let label = style(12.0, GREY).text(HPos::Left);
         chart
@@ -169,7 +169,7 @@ impl Picture {
             .axis_desc_style(style(13.0, INK).text(HPos::Left))
             .x_label_formatter(&count)
             .y_label_formatter(&|value| plain(*value))
-            .x_desc(if panel.labelled { self.along.name() } else { "" })
+            .x_desc(if panel.labelled { self.x_axis.name() } else { "" })
             .set_all_tick_mark_size(4 * FINE)
             .draw()?;
         let frame = chart.plotting_area().clone();
@@ -231,7 +231,7 @@ impl Picture {
         }
         if self.window > 1 {
             rows.push((
-                format!("mean of {} steps", crate::report::grouped(self.window as u64)),
+                format!("mean of {} steps", crate::units::grouped(self.window as u64)),
                 Mark::Line,
                 tone,
             ));

@@ -68,7 +68,7 @@ fn a_picture_has_panels_stages_and_every_validation() {
     // White under blue for each point, and one in the legend.
     assert_eq!(svg.matches("<circle").count(), 3 * 2 + 1);
     assert!(!svg.contains("NaN") && !svg.contains("inf"));
-    let along_tokens = PlotOptions { along: Along::Tokens, ..PlotOptions::default() };
+    let along_tokens = PlotOptions { x_axis: XAxis::Tokens, ..PlotOptions::default() };
     assert!(draw(&[run], &along_tokens).unwrap().contains("400K"));
 }
 

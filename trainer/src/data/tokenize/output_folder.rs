@@ -1,6 +1,6 @@
-//! The output folder: whose it is, what is in it, and where a killed run goes on.
+//! The output folder of `tokenize`: its lock, the job it belongs to, and the state that a killed run resumes from.
 
-use super::{Job, TokenizeProgress, TokenizeSummary};
+use super::{TokenizeJob, TokenizeProgress, TokenizeSummary};
 use crate::data::source::SourcePosition;
 use crate::data::token_set::{
     MANIFEST, Manifest, ShardInfo, SourceFile, TOKENIZER_FILES, TokenSetWriter, VERSION, hash_hex, write_json,
@@ -12,42 +12,42 @@ use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-/// Keeps two runs out of one folder; gone when the set is finished.
+/// Keeps two runs out of one folder; removed when the set is finished.
 const LOCK: &str = "tokenize.lock";
-/// How far the run is; gone when the set is finished.
+/// How far the run is; removed when the set is finished.
 const STATE: &str = "progress.json";
 
 /// What [`STATE`] holds.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct State {
-    /// What must be the same for the run to go on.
+    /// What must be the same for the run to resume.
     job: Value,
-    /// Nanoseconds since 1970 of each source's last change: what is not in the manifest, where it would tell nothing.
+    /// Modification time of each source, in nanoseconds since 1970.
     changed: Vec<u64>,
-    /// The set, then the held-out one.
-    sets: Vec<Written>,
+    /// The set, then the held-out set.
+    sets: Vec<WrittenShards>,
 }
 
 /// One set's whole shards.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-struct Written {
+struct WrittenShards {
     shards: Vec<ShardInfo>,
-    /// Behind the last document of the last whole shard.
+    /// After the last document of the last whole shard.
     position: SourcePosition,
 }
 
-/// A locked output folder, and the job it is for.
-pub(super) struct Workplace<'j> {
-    job: &'j Job<'j>,
+/// A locked output folder and its job.
+pub(super) struct OutputFolder<'j> {
+    job: &'j TokenizeJob<'j>,
     _lock: File,
     identity: Value,
     sources: Vec<SourceFile>,
     changed: Vec<u64>,
 }
 
-impl<'j> Workplace<'j> {
+impl<'j> OutputFolder<'j> {
     /// Locks the folder.
-    pub(super) fn enter(job: &'j Job<'j>) -> Result<Workplace<'j>> {
+    pub(super) fn lock(job: &'j TokenizeJob<'j>) -> Result<OutputFolder<'j>> {
         let folder = &job.output;
         if job.holdout.as_ref().is_some_and(|holdout| holdout.output == *folder) {
             return Err(Error::Usage(format!(
@@ -78,7 +78,7 @@ impl<'j> Workplace<'j> {
             "holdout": job.holdout.as_ref().map(|holdout| holdout.share.to_string()),
             "holdout_seed": job.holdout.as_ref().map(|holdout| holdout.seed),
         });
-        Ok(Workplace { job, _lock: lock, identity, sources, changed })
+        Ok(OutputFolder { job, _lock: lock, identity, sources, changed })
     }
 
     fn folders(&self) -> Vec<&Path> {
@@ -86,7 +86,7 @@ impl<'j> Workplace<'j> {
         [self.job.output.as_path()].into_iter().chain(holdout).collect()
     }
 
-    /// What is there, where an earlier run of the same job came to its end.
+    /// The result of an earlier run of the same job, if it finished.
     pub(super) fn finished(&self) -> Result<Option<TokenizeSummary>> {
         if !self.job.output.join(MANIFEST).exists() {
             return Ok(None);
@@ -96,7 +96,7 @@ impl<'j> Workplace<'j> {
             let manifest = Manifest::read(folder)?;
             let found = manifest.job.as_ref().unwrap_or(&Value::Null);
             if let Some(difference) = difference(found, &self.record()) {
-                self.leave();
+                self.unlock();
                 return Err(Error::Usage(format!(
                     "{}: there is a token set already, made with other options ({difference}); choose another folder, or \
                      remove that one",
@@ -114,7 +114,7 @@ impl<'j> Workplace<'j> {
         }))
     }
 
-    /// The job as the manifest has it, which lists the sources elsewhere.
+    /// The job as the manifest records it; the manifest lists the sources elsewhere.
     fn record(&self) -> Value {
         let mut record = self.identity.clone();
         if let Some(record) = record.as_object_mut() {
@@ -132,14 +132,14 @@ impl<'j> Workplace<'j> {
     }
 
     /// The sets to write, from their last whole shard on.
-    pub(super) fn destinations(&self) -> Result<Destinations> {
+    pub(super) fn open_sets(&self) -> Result<SetWriters> {
         let path = self.job.output.join(STATE);
         let folders = self.folders();
         let state = match std::fs::read(&path) {
             Ok(text) => self.resume(&path, &text)?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                // A folder of somebody else's is left as it was.
-                folders.iter().try_for_each(|folder| empty(folder)).inspect_err(|_| self.leave())?;
+                // A folder with other files stays as it was.
+                folders.iter().try_for_each(|folder| require_empty(folder)).inspect_err(|_| self.unlock())?;
                 self.fresh()
             }
             Err(error) => return Err(Error::file(&path, "read")(error)),
@@ -154,11 +154,11 @@ impl<'j> Workplace<'j> {
             }
             writers.push(TokenSetWriter::resume(folder, &self.job.set_options(), written.shards.clone())?);
         }
-        Ok(Destinations { path, state, writers })
+        Ok(SetWriters { path, state, writers })
     }
 
     fn fresh(&self) -> State {
-        let sets = vec![Written::default(); self.folders().len()];
+        let sets = vec![WrittenShards::default(); self.folders().len()];
         State { job: self.identity.clone(), changed: self.changed.clone(), sets }
     }
 
@@ -173,7 +173,7 @@ impl<'j> Workplace<'j> {
                 self.job.output.display()
             ))
         };
-        // Nothing is lost where no shard was whole.
+        // Without a whole shard there is nothing to lose.
         if state.sets.iter().all(|set| set.shards.is_empty()) {
             return Ok(self.fresh());
         }
@@ -190,21 +190,19 @@ impl<'j> Workplace<'j> {
         Ok(state)
     }
 
-    /// Writes the manifests; with that of the set itself the run is over.
+    /// Writes the manifests, that of the set itself last.
     pub(super) fn finish(
         self,
-        destinations: Destinations,
+        sets: SetWriters,
         progress: TokenizeProgress,
         resumed: u64,
     ) -> Result<TokenizeSummary> {
-        let Destinations { writers, .. } = destinations;
+        let SetWriters { writers, .. } = sets;
         if writers.iter().all(|writer| writer.documents() == 0) {
             return Err(Error::Invalid(format!(
-                "expected documents, found none in {} sources: {} records without text, {} that were filtered, {} that \
-                 could not be read",
+                "expected documents, found none in {} sources: {} records without text, {} that could not be read",
                 self.sources.len(),
                 progress.empty,
-                progress.filtered,
                 progress.bad
             )));
         }
@@ -218,9 +216,9 @@ impl<'j> Workplace<'j> {
         Ok(TokenizeSummary { set, holdout: manifests.pop(), progress, resumed })
     }
 
-    /// Takes the lock out of a folder that is not this job's.
-    fn leave(&self) {
-        // What led here is the error to report.
+    /// Removes the lock from a folder of another job.
+    fn unlock(&self) {
+        // The error that led here is the one to report.
         let _ = std::fs::remove_file(self.job.output.join(LOCK));
     }
 
@@ -238,20 +236,20 @@ impl<'j> Workplace<'j> {
     }
 }
 
-/// The sets that are being written: the set, then the held-out one.
-pub(super) struct Destinations {
+/// Writers of the set, then of the held-out set.
+pub(super) struct SetWriters {
     path: PathBuf,
     state: State,
     writers: Vec<TokenSetWriter>,
 }
 
-impl Destinations {
-    /// Where reading begins.
+impl SetWriters {
+    /// The position at which reading begins.
     pub(super) fn start(&self) -> SourcePosition {
         self.positions().into_iter().min().unwrap_or_default()
     }
 
-    /// For each set the position before which everything of it is on the disk.
+    /// For each set, the position up to which it is on disk.
     pub(super) fn positions(&self) -> Vec<SourcePosition> {
         self.state.sets.iter().map(|set| set.position).collect()
     }
@@ -276,7 +274,7 @@ impl Destinations {
         })?;
         if closed {
             let position = SourcePosition { record: at.record + 1, index: at.index + 1, ..at };
-            self.state.sets[set] = Written { shards: writer.shards().to_vec(), position };
+            self.state.sets[set] = WrittenShards { shards: writer.shards().to_vec(), position };
             write_json(&self.path, &self.state)?;
         }
         Ok(())
@@ -289,8 +287,8 @@ fn changed(path: &Path) -> Result<u64> {
     Ok(modified.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64))
 }
 
-/// Refuses a folder with somebody else's files in it; the tokenizer may lie there.
-fn empty(folder: &Path) -> Result<()> {
+/// Refuses a folder with other files; the tokenizer's files are allowed.
+fn require_empty(folder: &Path) -> Result<()> {
     let entries = match std::fs::read_dir(folder) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         entries => entries.map_err(Error::file(folder, "read"))?,
@@ -309,7 +307,7 @@ fn empty(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The first thing in which two jobs differ.
+/// The first difference between two jobs.
 fn difference(then: &Value, now: &Value) -> Option<String> {
     if then == now {
         return None;
