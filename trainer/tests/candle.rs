@@ -5,7 +5,7 @@
 use candle_core::{D, DType, Device, Result as Computed, Tensor, Var};
 use std::path::Path;
 use thimble_trainer::data::Batch;
-use thimble_trainer::model::engine::Passes;
+use thimble_trainer::model::Passes;
 use thimble_trainer::model::{Engine, EngineOptions, Parameters};
 use thimble_trainer::ops::candle::{Blocks, CandleOps};
 use thimble_trainer::ops::cpu::CpuOps;
@@ -369,7 +369,7 @@ fn candles_autograd_agrees() {
             std::slice::from_ref(&batch),
         );
         let parameters = Parameters::new(&shape);
-        let variable = |named: &thimble_trainer::model::parameters::Named| {
+        let variable = |named: &thimble_trainer::model::parameters::NamedTensor| {
             let values = Tensor::from_slice(&weights[named.range()], &named.shape[..], &Device::Cpu);
             (named.name.clone(), Var::from_tensor(&values.unwrap()).unwrap())
         };

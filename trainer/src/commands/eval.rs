@@ -6,9 +6,8 @@ use std::sync::atomic::AtomicBool;
 use tempfile::TempDir;
 use thimble_converter::{ConversionOptions, Quant, convert};
 use thimble_eval::{DataSource, Ended, EvalError, Evaluation, Selection, Task, Watch};
-use thimble_files::MappedModel;
-use thimble_host::InferenceSettings;
-use thimble_trainer::checkpoint::{self, Store};
+use thimble_host::{InferenceSettings, MappedModel};
+use thimble_trainer::checkpoint::{self, CheckpointStore};
 use thimble_trainer::error::{Error, Result};
 use thimble_trainer::export::{Export, export};
 use thimble_trainer::model::Parameters;
@@ -99,12 +98,12 @@ impl Flags {
     /// The run folder, and the checkpoint in it.
     fn place(&self) -> Result<(PathBuf, PathBuf)> {
         let absolute = std::path::absolute(&self.run).map_err(Error::file(&self.run, "read"))?;
-        if let (true, None) = (checkpoint::is_one(&absolute), &self.checkpoint)
+        if let (true, None) = (checkpoint::is_checkpoint(&absolute), &self.checkpoint)
             && let Some(run) = absolute.parent().and_then(Path::parent)
         {
             return Ok((run.to_path_buf(), absolute));
         }
-        let store = Store::new(&absolute, 1);
+        let store = CheckpointStore::new(&absolute, 1);
         let path = match &self.checkpoint {
             Some(name) => store.find(Some(name))?,
             None => store.find(Some("best")).or_else(|_| store.find(None))?,
@@ -120,7 +119,7 @@ fn failed(error: EvalError) -> Error {
 /// The checkpoint as a file of the runtime with f32 weights, and its step.
 fn converted(run: &Path, checkpoint: &Path, temporary: &TempDir) -> Result<(MappedModel, u64)> {
     let (state, recipe) = checkpoint::open(checkpoint)?;
-    let numbers = checkpoint::numbers(checkpoint, &Parameters::new(&recipe.model))?;
+    let numbers = checkpoint::read_tensors(checkpoint, &Parameters::new(&recipe.model))?;
     let folder = temporary.path().join("checkpoint");
     let exported = Export {
         shape: &recipe.model,

@@ -1,7 +1,7 @@
 //! `thimble-train export`.
 
 use std::path::PathBuf;
-use thimble_trainer::checkpoint::{self, Store};
+use thimble_trainer::checkpoint::{self, CheckpointStore};
 use thimble_trainer::error::Result;
 use thimble_trainer::export::{Export, export};
 use thimble_trainer::model::Parameters;
@@ -29,13 +29,13 @@ pub(crate) struct Flags {
 
 impl Flags {
     pub(crate) fn run(self) -> Result<()> {
-        let store = Store::new(&self.run, 1);
+        let store = CheckpointStore::new(&self.run, 1);
         let path = match &self.checkpoint {
             Some(name) => store.find(Some(name))?,
             None => store.find(Some("best")).or_else(|_| store.find(None))?,
         };
         let (state, recipe) = checkpoint::open(&path)?;
-        let numbers = checkpoint::numbers(&path, &Parameters::new(&recipe.model))?;
+        let numbers = checkpoint::read_tensors(&path, &Parameters::new(&recipe.model))?;
         let tokenizer = self.run.join("tokenizer");
         export(
             &Export {

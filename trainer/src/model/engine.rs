@@ -1,22 +1,12 @@
 //! The engine: one straight-line forward pass, one straight-line backward pass, over one arena.
 
 use super::Parameters;
+use super::activations::{Activations, EngineOptions, Passes};
 use super::parameters::LayerParameters;
 use crate::data::Batch;
 use crate::error::{Error, Result};
-use crate::ops::{AdamW, Attended, AttentionShape, Buffer, BufferSpan, Heads, LossTerms, Ops};
+use crate::ops::{AdamW, Buffer, BufferSpan, LossTerms, Ops};
 use crate::recipe::ModelShape;
-
-/// What the engine can be told beside the shape.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct EngineOptions {
-    /// Keep one residual per layer and compute the rest again in the backward pass.
-    pub activation_checkpointing: bool,
-    /// Tokens see only their own document.
-    pub document_mask: bool,
-    /// Weight of the squared log-partition in the loss; none: off.
-    pub z_loss: Option<f64>,
-}
 
 /// A model, its gradients and its optimizer on one device.
 pub struct Engine<O> {
@@ -28,59 +18,6 @@ pub struct Engine<O> {
     rotary_context: usize,
 }
 
-/// What a layer keeps for its gradient.
-#[derive(Clone, Copy, Debug)]
-struct Kept {
-    attention_rms: BufferSpan,
-    heads: Heads,
-    attended: Attended,
-    middle: BufferSpan,
-    ffn_rms: BufferSpan,
-    gate_up: BufferSpan,
-}
-
-/// Every span of a pass over `sequences x context` tokens.
-#[derive(Debug)]
-struct Spans {
-    tokens: usize,
-    attention: AttentionShape,
-    /// The residual stream before each layer, and after the last.
-    residual: Vec<BufferSpan>,
-    /// One a layer, or one for all of them with activation checkpointing.
-    kept: Vec<Kept>,
-    final_rms: BufferSpan,
-    normed: BufferSpan,
-    wide: BufferSpan,
-    logits: BufferSpan,
-    /// Only for the backward pass.
-    d_residual: BufferSpan,
-    d_normed: BufferSpan,
-    d_wide: BufferSpan,
-    d_heads: Heads,
-    end: usize,
-}
-
-/// Hands out stretches of the arena, each on a 64-byte boundary of 4-byte elements.
-#[derive(Default)]
-struct Allot(usize);
-
-impl Allot {
-    fn take(&mut self, len: usize) -> BufferSpan {
-        let start = self.0.next_multiple_of(16);
-        self.0 = start + len;
-        BufferSpan { start, len }
-    }
-}
-
-/// Which passes a plan is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Passes {
-    /// Forward only: layers share what they would keep.
-    Forward,
-    /// Forward and backward.
-    Both,
-}
-
 impl<O: Ops> Engine<O> {
     /// An engine on a device that has room for the shape's parameters; they are zero until [`Engine::write`].
     pub fn new(shape: &ModelShape, options: EngineOptions, ops: O) -> Engine<O> {
@@ -88,7 +25,7 @@ impl<O: Ops> Engine<O> {
         Engine { theta: shape.rope_theta, shape: shape.clone(), parameters, options, ops, rotary_context: 0 }
     }
 
-    /// Where the parameters lie.
+    /// The layout of the parameters.
     pub fn parameters(&self) -> &Parameters {
         &self.parameters
     }
@@ -131,13 +68,13 @@ impl<O: Ops> Engine<O> {
     /// # Errors
     /// There is not enough memory.
     pub fn reserve(&mut self, sequences: usize, context: usize, passes: Passes) -> Result<()> {
-        let spans = self.spans(sequences, context, passes);
+        let spans = self.activations(sequences, context, passes);
         self.ops.reserve(spans.end)
     }
 
     /// Bytes of the arena for passes of that size.
     pub fn arena_bytes(&self, sequences: usize, context: usize, passes: Passes) -> usize {
-        self.spans(sequences, context, passes).end * self.ops.activation_bytes()
+        self.activations(sequences, context, passes).end * self.ops.activation_bytes()
     }
 
     /// Zeroes the gradients.
@@ -218,7 +155,7 @@ impl<O: Ops> Engine<O> {
         self.ops.adamw(AdamW { decayed: self.parameters.matrices, ..step })
     }
 
-    fn begin(&mut self, batch: &Batch, passes: Passes) -> Result<Spans> {
+    fn begin(&mut self, batch: &Batch, passes: Passes) -> Result<Activations> {
         let (sequences, context) = (batch.sequences, batch.context);
         if sequences == 0 || context == 0 || batch.ids.len() != sequences * (context + 1) {
             return Err(Error::Invalid(format!(
@@ -239,87 +176,18 @@ impl<O: Ops> Engine<O> {
             self.ops.set_rotary(self.theta, self.shape.head_width(), context)?;
             self.rotary_context = context;
         }
-        let spans = self.spans(sequences, context, passes);
+        let spans = self.activations(sequences, context, passes);
         self.ops.reserve(spans.end)?;
         self.ops.load_batch(batch)?;
         Ok(spans)
     }
 
-    fn spans(&self, sequences: usize, context: usize, passes: Passes) -> Spans {
-        let shape = &self.shape;
-        let (tokens, hidden, dim) = (sequences * context, shape.hidden, shape.head_width());
-        let (query, key) = (shape.heads * dim, shape.kv_heads * dim);
-        let fused = query + 2 * key;
-        let mut allot = Allot::default();
-        let backward = passes == Passes::Both;
-        let share = !backward || self.options.activation_checkpointing;
-        let residuals = if backward { shape.layers + 1 } else { 2 };
-        let residual: Vec<BufferSpan> = (0..residuals).map(|_| allot.take(tokens * hidden)).collect();
-        let residual = (0..=shape.layers).map(|layer| residual[layer % residuals]).collect();
-        let heads = |allot: &mut Allot| Heads {
-            query: allot.take(tokens * query),
-            key: allot.take(tokens * key),
-            value: allot.take(tokens * key),
-        };
-        let kept: Vec<Kept> = (0..if share { 1 } else { shape.layers })
-            .map(|_| Kept {
-                attention_rms: allot.take(tokens),
-                heads: heads(&mut allot),
-                attended: Attended {
-                    output: allot.take(tokens * query),
-                    log_sum: allot.take(tokens * shape.heads),
-                },
-                middle: allot.take(tokens * hidden),
-                ffn_rms: allot.take(tokens),
-                gate_up: allot.take(tokens * 2 * shape.ffn),
-            })
-            .collect();
-        let kept = (0..shape.layers).map(|layer| kept[layer % kept.len()]).collect();
-        let final_rms = allot.take(tokens);
-        let normed = allot.take(tokens * hidden);
-        // The logits are needed when no layer is at work, so they lie where the layers' scratch does.
-        let loss_scratch = self.ops.loss_scratch(tokens, shape.vocab).max(shape.vocab);
-        let from = allot.0;
-        let logits = allot.take(loss_scratch);
-        let after_logits = allot.0;
-        allot.0 = from;
-        let wide = allot.take(tokens * fused.max(shape.ffn));
-        let (d_normed, d_wide, d_heads) = if backward {
-            (
-                allot.take(tokens * hidden.max(query)),
-                allot.take(tokens * fused.max(shape.ffn)),
-                heads(&mut allot),
-            )
-        } else {
-            (BufferSpan::default(), BufferSpan::default(), Heads { query: wide, key: wide, value: wide })
-        };
-        allot.0 = allot.0.max(after_logits);
-        let d_residual = if backward { allot.take(tokens * hidden) } else { BufferSpan::default() };
-        Spans {
-            tokens,
-            attention: AttentionShape {
-                sequences,
-                context,
-                heads: shape.heads,
-                kv_heads: shape.kv_heads,
-                head_dim: dim,
-                document_mask: self.options.document_mask,
-            },
-            residual,
-            kept,
-            final_rms,
-            normed,
-            wide,
-            logits,
-            d_residual,
-            d_normed,
-            d_wide,
-            d_heads,
-            end: allot.0,
-        }
+    fn activations(&self, sequences: usize, context: usize, passes: Passes) -> Activations {
+        let loss_scratch = self.ops.loss_scratch(sequences * context, self.shape.vocab);
+        Activations::new(&self.shape, self.options, (sequences, context), passes, loss_scratch)
     }
 
-    fn forward(&mut self, spans: &Spans) -> Result<()> {
+    fn forward(&mut self, spans: &Activations) -> Result<()> {
         self.ops.embed(self.parameters.embedding, spans.residual[0])?;
         for layer in 0..self.shape.layers {
             self.layer(spans, layer)?;
@@ -329,26 +197,26 @@ impl<O: Ops> Engine<O> {
     }
 
     /// x + attention(norm(x)), then that + ffn(norm(that)).
-    fn layer(&mut self, spans: &Spans, layer: usize) -> Result<()> {
+    fn layer(&mut self, spans: &Activations, layer: usize) -> Result<()> {
         let weights = self.parameters.layers[layer];
         let ops = &mut self.ops;
-        let (kept, input, output) = (&spans.kept[layer], spans.residual[layer], spans.residual[layer + 1]);
+        let (saved, input, output) = (&spans.layers[layer], spans.residual[layer], spans.residual[layer + 1]);
         let qkv = first(spans.wide, spans.tokens * weights.qkv.rows);
-        ops.rms_norm(input, weights.attention_norm, kept.attention_rms, spans.normed)?;
+        ops.rms_norm(input, weights.attention_norm, saved.attention_rms, spans.normed)?;
         ops.linear(spans.normed, weights.qkv, None, qkv)?;
-        ops.split_heads(spans.attention, qkv, kept.heads)?;
-        ops.attention(spans.attention, kept.heads, kept.attended)?;
-        ops.linear(kept.attended.output, weights.output, Some(input), kept.middle)?;
+        ops.split_heads(spans.attention, qkv, saved.heads)?;
+        ops.attention(spans.attention, saved.heads, saved.attended)?;
+        ops.linear(saved.attended.output, weights.output, Some(input), saved.middle)?;
 
         let product = first(spans.wide, spans.tokens * weights.down.columns);
-        ops.rms_norm(kept.middle, weights.ffn_norm, kept.ffn_rms, spans.normed)?;
-        ops.linear(spans.normed, weights.gate_up, None, kept.gate_up)?;
-        ops.swiglu(spans.tokens, kept.gate_up, product)?;
-        ops.linear(product, weights.down, Some(kept.middle), output)
+        ops.rms_norm(saved.middle, weights.ffn_norm, saved.ffn_rms, spans.normed)?;
+        ops.linear(spans.normed, weights.gate_up, None, saved.gate_up)?;
+        ops.swiglu(spans.tokens, saved.gate_up, product)?;
+        ops.linear(product, weights.down, Some(saved.middle), output)
     }
 
     /// From the gradient of the normed last residual, which `loss` left in `normed`, to those of all parameters.
-    fn backward(&mut self, spans: &Spans) -> Result<()> {
+    fn backward(&mut self, spans: &Activations) -> Result<()> {
         let layers = self.shape.layers;
         let last = spans.residual[layers];
         self.ops.zero(spans.d_residual)?;
@@ -366,30 +234,35 @@ impl<O: Ops> Engine<O> {
         self.ops.embed_backward(self.parameters.embedding, spans.d_residual)
     }
 
-    fn ffn_backward(&mut self, spans: &Spans, layer: usize, weights: LayerParameters) -> Result<()> {
-        let (ops, kept) = (&mut self.ops, &spans.kept[layer]);
+    fn ffn_backward(&mut self, spans: &Activations, layer: usize, weights: LayerParameters) -> Result<()> {
+        let (ops, saved) = (&mut self.ops, &spans.layers[layer]);
         let product = first(spans.wide, spans.tokens * weights.down.columns);
         let d_product = first(spans.d_wide, product.len);
         let d_normed = first(spans.d_normed, spans.normed.len);
-        ops.swiglu(spans.tokens, kept.gate_up, product)?;
+        ops.swiglu(spans.tokens, saved.gate_up, product)?;
         ops.linear_backward(product, weights.down, spans.d_residual, d_product)?;
-        ops.swiglu_backward(spans.tokens, kept.gate_up, d_product)?;
-        ops.rms_norm_again(kept.middle, weights.ffn_norm, kept.ffn_rms, spans.normed)?;
-        ops.linear_backward(spans.normed, weights.gate_up, kept.gate_up, d_normed)?;
-        ops.rms_norm_backward(kept.middle, weights.ffn_norm, kept.ffn_rms, d_normed, spans.d_residual)
+        ops.swiglu_backward(spans.tokens, saved.gate_up, d_product)?;
+        ops.rms_norm_again(saved.middle, weights.ffn_norm, saved.ffn_rms, spans.normed)?;
+        ops.linear_backward(spans.normed, weights.gate_up, saved.gate_up, d_normed)?;
+        ops.rms_norm_backward(saved.middle, weights.ffn_norm, saved.ffn_rms, d_normed, spans.d_residual)
     }
 
-    fn attention_backward(&mut self, spans: &Spans, layer: usize, weights: LayerParameters) -> Result<()> {
-        let (ops, kept, input) = (&mut self.ops, &spans.kept[layer], spans.residual[layer]);
-        let d_attended = first(spans.d_normed, kept.attended.output.len);
-        ops.linear_backward(kept.attended.output, weights.output, spans.d_residual, d_attended)?;
-        ops.attention_backward(spans.attention, kept.heads, kept.attended, d_attended, spans.d_heads)?;
+    fn attention_backward(
+        &mut self,
+        spans: &Activations,
+        layer: usize,
+        weights: LayerParameters,
+    ) -> Result<()> {
+        let (ops, saved, input) = (&mut self.ops, &spans.layers[layer], spans.residual[layer]);
+        let d_attended = first(spans.d_normed, saved.attended.output.len);
+        ops.linear_backward(saved.attended.output, weights.output, spans.d_residual, d_attended)?;
+        ops.attention_backward(spans.attention, saved.heads, saved.attended, d_attended, spans.d_heads)?;
         let d_qkv = first(spans.d_wide, spans.tokens * weights.qkv.rows);
         ops.split_heads_backward(spans.attention, spans.d_heads, d_qkv)?;
-        ops.rms_norm_again(input, weights.attention_norm, kept.attention_rms, spans.normed)?;
+        ops.rms_norm_again(input, weights.attention_norm, saved.attention_rms, spans.normed)?;
         let d_normed = first(spans.d_normed, spans.normed.len);
         ops.linear_backward(spans.normed, weights.qkv, d_qkv, d_normed)?;
-        ops.rms_norm_backward(input, weights.attention_norm, kept.attention_rms, d_normed, spans.d_residual)
+        ops.rms_norm_backward(input, weights.attention_norm, saved.attention_rms, d_normed, spans.d_residual)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Where each parameter lies in the flat buffers, and what Hugging Face calls it.
+//! The layout of the parameters in the flat buffers, and their Hugging Face names.
 
 use crate::ops::{WeightMatrix, WeightVector};
 use crate::recipe::ModelShape;
@@ -6,11 +6,11 @@ use crate::recipe::ModelShape;
 /// One layer's parameters.
 #[derive(Clone, Copy, Debug)]
 pub struct LayerParameters {
-    /// Query, key and value projections, one below the other.
+    /// Query, key and value projections, stacked by rows.
     pub qkv: WeightMatrix,
     /// Projection of the attended values back into the residual stream.
     pub output: WeightMatrix,
-    /// Gate and up projections, one below the other.
+    /// Gate and up projections, stacked by rows.
     pub gate_up: WeightMatrix,
     /// Projection back into the residual stream.
     pub down: WeightMatrix,
@@ -31,16 +31,16 @@ pub struct Parameters {
     pub layers: Vec<LayerParameters>,
     /// Norm before the head.
     pub final_norm: WeightVector,
-    /// Elements of all matrices; what lies behind are norms.
+    /// Elements of all matrices; norms follow.
     pub matrices: usize,
     /// Elements of all parameters.
     pub len: usize,
-    named: Vec<Named>,
+    named: Vec<NamedTensor>,
 }
 
-/// A tensor of the Hugging Face checkpoint and where it lies.
+/// A tensor of the Hugging Face checkpoint and its place in the flat buffers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Named {
+pub struct NamedTensor {
     /// For example `model.layers.0.self_attn.q_proj.weight`.
     pub name: String,
     /// `[outputs, inputs]` or `[width]`.
@@ -49,13 +49,13 @@ pub struct Named {
     pub start: usize,
 }
 
-impl Named {
+impl NamedTensor {
     /// Elements.
     pub fn len(&self) -> usize {
         self.shape.iter().product()
     }
 
-    /// Never: no parameter is empty.
+    /// Always false: no parameter is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -66,19 +66,19 @@ impl Named {
     }
 }
 
-/// Hands out stretches of the flat buffer.
+/// Allocates ranges of the flat buffer.
 #[derive(Default)]
-struct Allot {
+struct ParameterLayout {
     at: usize,
-    named: Vec<Named>,
+    named: Vec<NamedTensor>,
 }
 
-impl Allot {
-    /// Matrices of `columns` inputs, one below the other, as one.
+impl ParameterLayout {
+    /// Matrices of `columns` inputs, stacked by rows, as one.
     fn matrix(&mut self, columns: usize, parts: &[(String, usize)]) -> WeightMatrix {
         let start = self.at;
         for (name, rows) in parts {
-            self.named.push(Named {
+            self.named.push(NamedTensor {
                 name: format!("{name}.weight"),
                 shape: vec![*rows, columns],
                 start: self.at,
@@ -90,7 +90,7 @@ impl Allot {
 
     fn vector(&mut self, name: String, len: usize) -> WeightVector {
         let start = self.at;
-        self.named.push(Named { name: format!("{name}.weight"), shape: vec![len], start });
+        self.named.push(NamedTensor { name: format!("{name}.weight"), shape: vec![len], start });
         self.at += len;
         WeightVector { start, len }
     }
@@ -100,13 +100,13 @@ impl Parameters {
     /// Lays out the parameters of a shape.
     pub fn new(shape: &ModelShape) -> Parameters {
         let dim = shape.head_width();
-        let mut allot = Allot::default();
-        let embedding = allot.matrix(shape.hidden, &[("model.embed_tokens".into(), shape.vocab)]);
+        let mut layout = ParameterLayout::default();
+        let embedding = layout.matrix(shape.hidden, &[("model.embed_tokens".into(), shape.vocab)]);
         let matrices: Vec<_> = (0..shape.layers)
             .map(|layer| {
                 let name = |part: &str| format!("model.layers.{layer}.{part}");
                 [
-                    allot.matrix(
+                    layout.matrix(
                         shape.hidden,
                         &[
                             (name("self_attn.q_proj"), shape.heads * dim),
@@ -114,21 +114,21 @@ impl Parameters {
                             (name("self_attn.v_proj"), shape.kv_heads * dim),
                         ],
                     ),
-                    allot.matrix(shape.heads * dim, &[(name("self_attn.o_proj"), shape.hidden)]),
-                    allot.matrix(
+                    layout.matrix(shape.heads * dim, &[(name("self_attn.o_proj"), shape.hidden)]),
+                    layout.matrix(
                         shape.hidden,
                         &[(name("mlp.gate_proj"), shape.ffn), (name("mlp.up_proj"), shape.ffn)],
                     ),
-                    allot.matrix(shape.ffn, &[(name("mlp.down_proj"), shape.hidden)]),
+                    layout.matrix(shape.ffn, &[(name("mlp.down_proj"), shape.hidden)]),
                 ]
             })
             .collect();
         let head = if shape.tied {
             embedding
         } else {
-            allot.matrix(shape.hidden, &[("lm_head".into(), shape.vocab)])
+            layout.matrix(shape.hidden, &[("lm_head".into(), shape.vocab)])
         };
-        let matrix_elements = allot.at;
+        let matrix_elements = layout.at;
         let layers = matrices
             .into_iter()
             .enumerate()
@@ -137,30 +137,30 @@ impl Parameters {
                 output,
                 gate_up,
                 down,
-                attention_norm: allot.vector(format!("model.layers.{layer}.input_layernorm"), shape.hidden),
-                ffn_norm: allot
+                attention_norm: layout.vector(format!("model.layers.{layer}.input_layernorm"), shape.hidden),
+                ffn_norm: layout
                     .vector(format!("model.layers.{layer}.post_attention_layernorm"), shape.hidden),
             })
             .collect();
-        let final_norm = allot.vector("model.norm".into(), shape.hidden);
+        let final_norm = layout.vector("model.norm".into(), shape.hidden);
         Parameters {
             embedding,
             head,
             layers,
             final_norm,
             matrices: matrix_elements,
-            len: allot.at,
-            named: allot.named,
+            len: layout.at,
+            named: layout.named,
         }
     }
 
     /// Every tensor by its Hugging Face name.
-    pub fn named(&self) -> &[Named] {
+    pub fn named(&self) -> &[NamedTensor] {
         &self.named
     }
 
     /// The tensor of that name.
-    pub fn find(&self, name: &str) -> Option<&Named> {
+    pub fn find(&self, name: &str) -> Option<&NamedTensor> {
         self.named.iter().find(|named| named.name == name)
     }
 }

@@ -3,7 +3,7 @@
 use super::{DeviceTarget, Flops, MemoryEstimate, ParameterCounts};
 use crate::data::Batch;
 use crate::error::Result;
-use crate::model::engine::Passes;
+use crate::model::Passes;
 use crate::model::{Engine, EngineOptions, init};
 use crate::ops::{AdamW, Buffer, Ops};
 use crate::random::SplitMix;

@@ -106,7 +106,7 @@ fn memory_is_the_sum_of_its_parts() {
 /// The engine's own layout is the oracle; it rounds each of its buffers up to 64 bytes.
 #[test]
 fn memory_is_what_the_engine_reserves() {
-    use crate::model::{Engine, EngineOptions, engine::Passes};
+    use crate::model::{Engine, EngineOptions, Passes};
     for (name, micro_batch, context) in
         [("tiny-cpu", 8, 256), ("tiny-cpu", 1, 3), ("smollm2-70m", 1, 2048), ("smollm2-135m", 3, 100)]
     {

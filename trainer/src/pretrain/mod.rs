@@ -3,13 +3,13 @@
 mod guard;
 mod sample;
 
-use crate::checkpoint::{self, Best, Numbers, State, Store};
+use crate::checkpoint::{self, BestValidation, CheckpointStore, TrainingState, TrainingTensors};
 use crate::data::Batch;
 use crate::data::loader::{Loader, LoaderPosition, ValidationSet};
 use crate::data::token_set::write_atomically;
 use crate::error::{Error, Result};
 use crate::export::copy_tokenizer;
-use crate::model::engine::Passes;
+use crate::model::Passes;
 use crate::model::{Engine, EngineOptions, init};
 use crate::ops::{AdamW, Buffer, Ops};
 use crate::plan::Flops;
@@ -56,7 +56,7 @@ pub struct RunOutcome {
     /// Steps of the whole recipe; more than `step` where it was stopped.
     pub steps: u64,
     /// The best held-out measurement.
-    pub best: Option<Best>,
+    pub best: Option<BestValidation>,
 }
 
 /// Trains as the recipe says, on the device that `device` makes for a shape and its number of parameters.
@@ -95,8 +95,8 @@ struct Run<'a, O> {
     loader: Loader,
     validation: Option<ValidationSet>,
     sampler: Option<Sampler>,
-    store: Store,
-    state: State,
+    store: CheckpointStore,
+    state: TrainingState,
     guard: Guard,
     /// Steps of all stages.
     total: u64,
@@ -106,7 +106,7 @@ struct Run<'a, O> {
     metrics: MetricsFile,
     events: EventFile,
     progress: Progress,
-    numbers: Numbers,
+    numbers: TrainingTensors,
     /// The run folder is this process's as long as it lives.
     _lock: File,
 }
@@ -125,7 +125,7 @@ impl<'a, O: Ops> Run<'a, O> {
         own(run)?;
         std::fs::create_dir_all(run).map_err(Error::file(run, "create"))?;
         let lock = lock(run)?;
-        let store = Store::new(run, recipe.checkpoint.last);
+        let store = CheckpointStore::new(run, recipe.checkpoint.last);
         let from = match (store.steps()?.last(), settings.resume) {
             (Some(step), false) => {
                 return Err(Error::Usage(format!(
@@ -152,8 +152,9 @@ impl<'a, O: Ops> Run<'a, O> {
             None => {
                 let zeros = vec![0.0; parameters.len];
                 let weights = init::weights(&recipe.model, &parameters, recipe.seed);
-                let numbers = Numbers { weights, first_moment: zeros.clone(), second_moment: zeros };
-                let state = State::new(loader.position(), loader.tokenizer_hash(), loader.end_of_document());
+                let numbers = TrainingTensors { weights, first_moment: zeros.clone(), second_moment: zeros };
+                let state =
+                    TrainingState::new(loader.position(), loader.tokenizer_hash(), loader.end_of_document());
                 (state, numbers)
             }
             Some(path) => {
@@ -167,7 +168,7 @@ impl<'a, O: Ops> Run<'a, O> {
                     )));
                 }
                 loader.seek(&state.position)?;
-                (state, checkpoint::numbers(path, &parameters)?)
+                (state, checkpoint::read_tensors(path, &parameters)?)
             }
         };
         let ops = device(&recipe.model, parameters.len)?;
@@ -407,7 +408,7 @@ impl<'a, O: Ops> Run<'a, O> {
             self.events.validation(&point)?;
             self.metrics.write(&MetricsEvent::Validation(point))?;
             if self.state.best.is_none_or(|best| loss < best.loss) {
-                self.state.best = Some(Best { step, loss });
+                self.state.best = Some(BestValidation { step, loss });
                 is_best = true;
             }
         }
@@ -448,7 +449,7 @@ impl<'a, O: Ops> Run<'a, O> {
         self.engine.read(Buffer::Weights, &mut self.numbers.weights)?;
         self.engine.read(Buffer::FirstMoment, &mut self.numbers.first_moment)?;
         self.engine.read(Buffer::SecondMoment, &mut self.numbers.second_moment)?;
-        let Numbers { weights, first_moment, second_moment } = &self.numbers;
+        let TrainingTensors { weights, first_moment, second_moment } = &self.numbers;
         if [weights, first_moment, second_moment].iter().any(|values| values.iter().any(|x| !x.is_finite())) {
             return Err(self.spoiled("weights or moments are no longer finite"));
         }

@@ -51,7 +51,7 @@ fn the_runtime_scores_an_export_as_the_trainer_does() {
     let path = bench.path("run/checkpoints/step-00000040");
     let (state, recipe) = checkpoint::open(&path).unwrap();
     let parameters = Parameters::new(&recipe.model);
-    let weights = checkpoint::numbers(&path, &parameters).unwrap().weights;
+    let weights = checkpoint::read_tensors(&path, &parameters).unwrap().weights;
     let set = TokenSet::open(&recipe.data.sets["held"]).unwrap();
     let mut ids = vec![0; 33];
     ids[0] = state.end_of_document;

@@ -279,7 +279,7 @@ fn a_run_that_diverges_stops_with_its_data_and_a_good_checkpoint() {
         let path = bench.path(&run).join("checkpoints").join(&newest);
         let (state, recipe) = thimble_trainer::checkpoint::open(&path).unwrap();
         let parameters = thimble_trainer::model::Parameters::new(&recipe.model);
-        let numbers = thimble_trainer::checkpoint::numbers(&path, &parameters).unwrap();
+        let numbers = thimble_trainer::checkpoint::read_tensors(&path, &parameters).unwrap();
         assert!(state.step == step && numbers.weights.iter().all(|weight| weight.is_finite()));
         assert!(bench.metrics(&run).iter().all(|event| match event {
             MetricsEvent::Step(step) => step.loss.is_finite() && step.gradient_norm.is_finite(),

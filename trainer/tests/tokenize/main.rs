@@ -239,7 +239,7 @@ fn bad_input_is_refused_with_its_place() {
     // Counted instead.
     let said =
         bench.succeeds(&["tokenize", "a.jsonl", "--tokenizer", "tokenizer", "-o", "skipped", "--skip-bad"]);
-    assert!(said.contains("1 bad records, the first one a.jsonl, line 301"), "{said}");
+    assert!(said.contains("skipped 1 bad records; the first: a.jsonl, line 301"), "{said}");
     bench.tokenize("text.jsonl", "plain", &[]);
     assert_eq!(bench.shards("skipped"), bench.shards("plain"));
     // Folders that are somebody else's, and tokenizers that are none.

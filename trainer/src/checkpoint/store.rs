@@ -1,0 +1,198 @@
+//! The folder of a run's checkpoints: saving, finding, and removing old ones.
+
+use super::{
+    CHECKED, CHECKSUMS, OPTIMIZER, RECIPE, STATE, TrainingState, TrainingTensors, WEIGHTS, checksum,
+    write_moments,
+};
+use crate::data::token_set::write_atomically;
+use crate::error::{Error, Result};
+use crate::export::write_weights;
+use crate::model::Parameters;
+use safetensors::tensor::Dtype;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+const PREFIX: &str = "step-";
+const UNFINISHED: &str = ".writing-";
+
+/// The checkpoints of one run.
+#[derive(Clone, Debug)]
+pub struct CheckpointStore {
+    folder: PathBuf,
+    keep: usize,
+}
+
+impl CheckpointStore {
+    /// The checkpoints under a run folder, of which the newest `keep` stay (at least one), and the best.
+    pub fn new(run: &Path, keep: usize) -> CheckpointStore {
+        CheckpointStore { folder: run.join("checkpoints"), keep: keep.max(1) }
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The checkpoint of that name (`last`, `best`, or a folder's name), or the newest for none.
+    ///
+    /// # Errors
+    /// There is none, or no such run.
+    pub fn find(&self, name: Option<&str>) -> Result<PathBuf> {
+        if let Some(run) = self.folder.parent().filter(|run| !run.is_dir()) {
+            let run = run.display();
+            return Err(Error::Invalid(format!("{run}: expected the folder of a run, found no such folder")));
+        }
+        let steps = self.steps()?;
+        let found = match name {
+            None | Some("last") => steps.last().map(|&step| folder_name(step)),
+            Some("best") => Some(self.best()).filter(|name| !name.is_empty()),
+            Some(name) => Some(name.to_owned()),
+        };
+        match found.map(|found| self.folder.join(found)).filter(|path| path.join(STATE).is_file()) {
+            Some(path) => Ok(path),
+            None => Err(Error::Invalid(format!(
+                "{}: no checkpoint {}; there {}",
+                self.folder.display(),
+                name.unwrap_or("yet"),
+                match steps.len() {
+                    0 => "are none".to_owned(),
+                    _ => format!(
+                        "are {}",
+                        steps.iter().map(|&step| folder_name(step)).collect::<Vec<_>>().join(", ")
+                    ),
+                }
+            ))),
+        }
+    }
+
+    /// Steps of the whole checkpoints, oldest first.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub fn steps(&self) -> Result<Vec<u64>> {
+        if !self.folder.exists() {
+            return Ok(Vec::new());
+        }
+        let mut steps = Vec::new();
+        for entry in fs::read_dir(&self.folder).map_err(Error::file(&self.folder, "read"))? {
+            let name = entry.map_err(Error::file(&self.folder, "read"))?.file_name();
+            steps.extend(name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.parse::<u64>().ok()));
+        }
+        steps.sort_unstable();
+        Ok(steps)
+    }
+
+    /// Writes a checkpoint, records it as `last` (and `best`, if it is), and removes old ones.
+    ///
+    /// # Errors
+    /// A file cannot be written, as on a full disk. Earlier checkpoints stay whole.
+    pub fn save(
+        &self,
+        parameters: &Parameters,
+        state: &TrainingState,
+        numbers: &TrainingTensors,
+        recipe: &str,
+    ) -> Result<PathBuf> {
+        let name = folder_name(state.step);
+        let (unfinished, folder) = (self.folder.join(format!("{UNFINISHED}{name}")), self.folder.join(&name));
+        self.write(&unfinished, parameters, state, numbers, recipe).map_err(|error| {
+            // A partial checkpoint only takes up room, so a failure to remove it is no error.
+            let _ = fs::remove_dir_all(&unfinished);
+            let before = self.steps().ok().and_then(|steps| steps.last().copied());
+            let before = match before {
+                Some(step) => {
+                    format!("the checkpoint of step {step} is whole: make room and go on with --resume")
+                }
+                None => "there is no earlier one: make room and start again".to_owned(),
+            };
+            Error::Invalid(format!(
+                "the checkpoint of step {} could not be written: {error}; {before}",
+                state.step
+            ))
+        })?;
+        fs::rename(&unfinished, &folder).map_err(Error::file(&folder, "write"))?;
+        sync_folder(&self.folder)?;
+        write_atomically(&self.folder.join("last"), format!("{name}\n").as_bytes())?;
+        // It may be an earlier one: a kill can come between a checkpoint's rename and its record.
+        let best = state.best.map(|best| folder_name(best.step));
+        if let Some(best) = best.filter(|best| *best != self.best() && self.folder.join(best).is_dir()) {
+            write_atomically(&self.folder.join("best"), format!("{best}\n").as_bytes())?;
+        }
+        self.rotate()?;
+        Ok(folder)
+    }
+
+    fn write(
+        &self,
+        into: &Path,
+        parameters: &Parameters,
+        state: &TrainingState,
+        numbers: &TrainingTensors,
+        recipe: &str,
+    ) -> Result<()> {
+        if into.exists() {
+            fs::remove_dir_all(into).map_err(Error::file(into, "remove"))?;
+        }
+        fs::create_dir_all(into).map_err(Error::file(into, "create"))?;
+        write_weights(&into.join(WEIGHTS), parameters, &numbers.weights, Dtype::F32)?;
+        write_moments(&into.join(OPTIMIZER), numbers)?;
+        let write = |name: &str, text: &[u8]| {
+            let path = into.join(name);
+            fs::write(&path, text).map_err(Error::file(&path, "write"))
+        };
+        write(RECIPE, recipe.as_bytes())?;
+        write(STATE, &json(state)?)?;
+        let mut checksums = BTreeMap::new();
+        for name in CHECKED {
+            let path = into.join(name);
+            File::open(&path).and_then(|file| file.sync_all()).map_err(Error::file(&path, "write"))?;
+            checksums.insert(name.to_owned(), checksum(&path)?);
+        }
+        write_atomically(&into.join(CHECKSUMS), &json(&checksums)?)?;
+        sync_folder(into)
+    }
+
+    /// The folder that `best` names; empty for none.
+    fn best(&self) -> String {
+        fs::read_to_string(self.folder.join("best")).unwrap_or_default().trim().to_owned()
+    }
+
+    /// Removes checkpoints that are neither among the newest nor the best, and partial ones of killed runs.
+    fn rotate(&self) -> Result<()> {
+        let steps = self.steps()?;
+        let best = self.best();
+        for &step in &steps[..steps.len().saturating_sub(self.keep)] {
+            let path = self.folder.join(folder_name(step));
+            if best != folder_name(step) {
+                fs::remove_dir_all(&path).map_err(Error::file(&path, "remove"))?;
+            }
+        }
+        for entry in fs::read_dir(&self.folder).map_err(Error::file(&self.folder, "read"))? {
+            let path = entry.map_err(Error::file(&self.folder, "read"))?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if name.starts_with(UNFINISHED) {
+                let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+                removed.map_err(Error::file(&path, "remove"))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn folder_name(step: u64) -> String {
+    format!("{PREFIX}{step:08}")
+}
+
+fn json(value: &impl Serialize) -> Result<Vec<u8>> {
+    serde_json::to_vec_pretty(value).map_err(|error| Error::Invalid(error.to_string()))
+}
+
+fn sync_folder(folder: &Path) -> Result<()> {
+    // Other systems cannot open folders as files.
+    if cfg!(unix) {
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(Error::file(folder, "write"))?;
+    }
+    Ok(())
+}
