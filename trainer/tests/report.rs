@@ -5,8 +5,8 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 use thimble_trainer::recipe::TrainingRecipe;
-use thimble_trainer::report::folder::{self, About, Start};
 use thimble_trainer::report::metrics::{self, MetricsEvent, MetricsFile, SampleText, Step, ValidationPoint};
+use thimble_trainer::report::readme::{self, RunStart, RunSummary};
 
 fn step(number: u64) -> MetricsEvent {
     MetricsEvent::Step(Step {
@@ -191,7 +191,7 @@ fn recipe() -> TrainingRecipe {
 fn a_run_folder_says_what_it_is_and_where_it_ran() {
     let run = tempfile::tempdir().unwrap();
     let recipe = recipe();
-    let about = About {
+    let about = RunSummary {
         recipe: &recipe,
         parameters: 1_312_896,
         total_steps: 1500,
@@ -200,8 +200,8 @@ fn a_run_folder_says_what_it_is_and_where_it_ran() {
         plot: "thimble-train plot runs/tiny-cpu",
         files: &[("recipe.toml", "the resolved recipe")],
     };
-    folder::write(run.path(), &about, &Start { step: 0, device: "CPU (AVX-512)", threads: 2 }).unwrap();
-    folder::write(run.path(), &about, &Start { step: 700, device: "CPU (AVX2)", threads: 1 }).unwrap();
+    readme::write(run.path(), &about, &RunStart { step: 0, device: "CPU (AVX-512)", threads: 2 }).unwrap();
+    readme::write(run.path(), &about, &RunStart { step: 700, device: "CPU (AVX2)", threads: 1 }).unwrap();
     let page = fs::read_to_string(run.path().join("README.md")).unwrap();
     let version = env!("CARGO_PKG_VERSION");
     for words in [
@@ -221,6 +221,6 @@ fn a_run_folder_says_what_it_is_and_where_it_ran() {
     ] {
         assert!(page.contains(words), "{words:?} is not in:\n{page}");
     }
-    folder::write(run.path(), &about, &Start { step: 0, device: "CPU", threads: 2 }).unwrap();
+    readme::write(run.path(), &about, &RunStart { step: 0, device: "CPU", threads: 2 }).unwrap();
     assert!(!fs::read_to_string(run.path().join("README.md")).unwrap().contains("step 700"));
 }

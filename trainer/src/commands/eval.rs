@@ -11,7 +11,6 @@ use thimble_trainer::checkpoint::{self, CheckpointStore};
 use thimble_trainer::error::{Error, Result};
 use thimble_trainer::export::{Export, export};
 use thimble_trainer::model::Parameters;
-use thimble_trainer::pretrain::theta;
 use thimble_trainer::recipe::Precision;
 
 /// The benchmarks of the published table for a checkpoint: what `thimble eval` computes.
@@ -123,7 +122,7 @@ fn converted(run: &Path, checkpoint: &Path, temporary: &TempDir) -> Result<(Mapp
     let folder = temporary.path().join("checkpoint");
     let exported = Export {
         shape: &recipe.model,
-        theta: theta(&recipe, state.position.stage),
+        theta: recipe.theta(state.position.stage),
         weights: &numbers.weights,
         tokenizer: &run.join("tokenizer"),
         end_of_document: state.end_of_document,

@@ -5,7 +5,6 @@ use thimble_trainer::checkpoint::{self, CheckpointStore};
 use thimble_trainer::error::Result;
 use thimble_trainer::export::{Export, export};
 use thimble_trainer::model::Parameters;
-use thimble_trainer::pretrain::theta;
 use thimble_trainer::recipe::Precision;
 
 /// Write a checkpoint as a Hugging Face folder.
@@ -40,7 +39,7 @@ impl Flags {
         export(
             &Export {
                 shape: &recipe.model,
-                theta: theta(&recipe, state.position.stage),
+                theta: recipe.theta(state.position.stage),
                 weights: &numbers.weights,
                 tokenizer: &tokenizer,
                 end_of_document: state.end_of_document,

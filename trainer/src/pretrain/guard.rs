@@ -4,14 +4,14 @@ use crate::recipe;
 use std::collections::VecDeque;
 
 /// Remembers the last losses and judges the next.
-pub(super) struct Guard {
+pub(super) struct LossGuard {
     rule: recipe::Guard,
     losses: VecDeque<f64>,
 }
 
-impl Guard {
-    pub(super) fn new(rule: &recipe::Guard, losses: &[f64]) -> Guard {
-        Guard { rule: rule.clone(), losses: losses.iter().copied().collect() }
+impl LossGuard {
+    pub(super) fn new(rule: &recipe::Guard, losses: &[f64]) -> LossGuard {
+        LossGuard { rule: rule.clone(), losses: losses.iter().copied().collect() }
     }
 
     /// What is wrong with a step, before its update; a good one is remembered.
@@ -53,7 +53,7 @@ mod tests {
     #[test]
     fn it_stops_at_nan_and_at_spikes_and_lets_the_rest_pass() {
         let rule = recipe::Guard { loss_spike: Some(2.0), window: 3 };
-        let mut guard = Guard::new(&rule, &[]);
+        let mut guard = LossGuard::new(&rule, &[]);
         assert_eq!(guard.check(9.0, 1.0), None);
         assert_eq!(guard.check(12.0, 1.0), None, "it sleeps until its window is full");
         assert_eq!(guard.check(3.0, 1.0), None);
@@ -62,7 +62,7 @@ mod tests {
         assert_eq!(guard.losses(), [12.0, 3.0, 9.9]);
         assert!(guard.check(f64::NAN, 1.0).is_some_and(|what| what.contains("loss is NaN")));
         assert!(guard.check(1.0, f64::INFINITY).is_some_and(|what| what.contains("norm is inf")));
-        let mut without = Guard::new(&recipe::Guard { loss_spike: None, window: 1 }, &[1.0]);
+        let mut without = LossGuard::new(&recipe::Guard { loss_spike: None, window: 1 }, &[1.0]);
         assert_eq!(without.check(1e9, 1.0), None);
     }
 }

@@ -8,7 +8,7 @@ use crate::recipe::{Sample, TrainingRecipe};
 use std::path::Path;
 
 /// Continues prompts with the training engine: every token is a forward pass over all before it, which is fine for a few dozen.
-pub(super) struct Sampler {
+pub(super) struct SampleWriter {
     tokenizer: tokenizers::Tokenizer,
     rule: Sample,
     end: u32,
@@ -18,14 +18,19 @@ pub(super) struct Sampler {
     document_mask: bool,
 }
 
-impl Sampler {
-    pub(super) fn new(rule: &Sample, tokenizer: &Path, end: u32, recipe: &TrainingRecipe) -> Result<Sampler> {
+impl SampleWriter {
+    pub(super) fn new(
+        rule: &Sample,
+        tokenizer: &Path,
+        end: u32,
+        recipe: &TrainingRecipe,
+    ) -> Result<SampleWriter> {
         let path = tokenizer.join("tokenizer.json");
         let tokenizer = tokenizers::Tokenizer::from_file(&path)
             .map_err(|error| Error::Invalid(format!("{}: not a tokenizer: {error}", path.display())))?;
         let context = recipe.stages.iter().map(|stage| stage.context).min().unwrap_or(1);
         let (rule, seed) = (rule.clone(), recipe.seed);
-        Ok(Sampler { tokenizer, rule, end, seed, context, document_mask: recipe.compute.document_mask })
+        Ok(SampleWriter { tokenizer, rule, end, seed, context, document_mask: recipe.compute.document_mask })
     }
 
     /// What the model writes behind a prompt; the same for the same weights, seed and step.

@@ -42,7 +42,7 @@ pub struct TrainingRecipe {
     pub sample: Option<Sample>,
     /// What is kept on disk.
     #[serde(default)]
-    pub checkpoint: Keep,
+    pub checkpoint: CheckpointPolicy,
     /// When to stop rather than spoil the weights.
     #[serde(default)]
     pub guard: Guard,
@@ -169,7 +169,7 @@ pub struct Sample {
 /// What is kept on disk.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Keep {
+pub struct CheckpointPolicy {
     /// Steps between two checkpoints.
     pub every: u64,
     /// Newest checkpoints that stay; the best one stays besides.
@@ -251,6 +251,14 @@ pub struct Stage {
     pub reset_optimizer: bool,
 }
 
+impl TrainingRecipe {
+    /// The rotary base in a stage: the last one that a stage up to it gave.
+    pub fn theta(&self, stage: usize) -> f64 {
+        let given = self.stages[..=stage].iter().rev().find_map(|stage| stage.rope_theta);
+        given.unwrap_or(self.model.rope_theta)
+    }
+}
+
 impl ModelShape {
     /// Width of a head: `head_dim`, or `hidden / heads`.
     pub fn head_width(&self) -> usize {
@@ -289,9 +297,9 @@ impl Default for Optimizer {
     }
 }
 
-impl Default for Keep {
-    fn default() -> Keep {
-        Keep { every: 500, last: 2 }
+impl Default for CheckpointPolicy {
+    fn default() -> CheckpointPolicy {
+        CheckpointPolicy { every: 500, last: 2 }
     }
 }
 

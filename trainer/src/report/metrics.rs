@@ -1,6 +1,6 @@
 //! `metrics.jsonl`: what was measured, one JSON object per line, each step once.
 
-use super::Replacement;
+use super::AtomicFile;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::fs::{File, OpenOptions};
@@ -106,7 +106,7 @@ impl MetricsFile {
     /// [`Error::File`] when the folder cannot be written to.
     pub fn create(run: &Path) -> Result<MetricsFile> {
         let path = run.join(FILE_NAME);
-        Replacement::of(&path)?.commit(&path)?;
+        AtomicFile::of(&path)?.commit(&path)?;
         MetricsFile::append(path)
     }
 
@@ -122,7 +122,7 @@ impl MetricsFile {
             Err(error) if error.kind() == ErrorKind::NotFound => return MetricsFile::create(run),
             Err(error) => return Err(Error::file(&path, "read")(error)),
         };
-        let kept = Replacement::of(&path)?;
+        let kept = AtomicFile::of(&path)?;
         let mut writer = std::io::BufWriter::new(kept.0.as_file());
         for_each_line::<Position>(&path, BufReader::new(source), |line, position| {
             if position.step > step {

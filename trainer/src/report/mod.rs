@@ -1,20 +1,20 @@
-//! What people look at: progress, metrics, TensorBoard events, plots, and a run folder that explains itself.
+//! What people look at: progress, metrics, TensorBoard events, plots, and a run folder's README.
 
-pub mod folder;
 pub mod metrics;
 pub mod plot;
 pub mod progress;
+pub mod readme;
 pub mod tensorboard;
 
 use crate::data::token_set::write_atomically;
 use crate::error::{Error, Result};
 use std::path::Path;
 
-/// A temporary file beside the one that it is to replace.
-struct Replacement(tempfile::NamedTempFile);
+/// A temporary file that replaces another when it is complete.
+struct AtomicFile(tempfile::NamedTempFile);
 
-impl Replacement {
-    fn of(path: &Path) -> Result<Replacement> {
+impl AtomicFile {
+    fn of(path: &Path) -> Result<AtomicFile> {
         let folder = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
@@ -24,7 +24,7 @@ impl Replacement {
         // A temporary file is its owner's alone by default, and would stay so under its new name.
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        Ok(Replacement(builder.tempfile_in(folder).map_err(Error::file(path, "write"))?))
+        Ok(AtomicFile(builder.tempfile_in(folder).map_err(Error::file(path, "write"))?))
     }
 
     fn commit(self, path: &Path) -> Result<()> {

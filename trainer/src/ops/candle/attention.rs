@@ -4,7 +4,7 @@
 //! bf16 scores would lose a hundredth of a unit in the exponent.
 
 use super::super::AttentionShape;
-use super::Blocks;
+use super::blocks::Blocks;
 use candle_core::{DType, Result, Tensor};
 use std::ops::Range;
 

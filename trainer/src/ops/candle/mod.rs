@@ -14,244 +14,23 @@
 //! The host waits for the device where it reads: the losses once a micro-batch, the gradient's norm once a step.
 
 mod attention;
+mod blocks;
 mod embedding;
 mod layers;
 mod loss;
 mod optimizer;
+mod tensors;
+
+pub use blocks::Blocks;
+pub use tensors::CandleOps;
 
 use super::{
     AdamW, Attended, AttentionShape, Buffer, BufferSpan, Heads, LossTerms, Ops, WeightMatrix, WeightVector,
 };
 use crate::data::Batch;
 use crate::error::{Error, Result};
-use crate::recipe::Precision;
-use candle_core::{DType, Device, DeviceLocation, Result as Computed, Shape, Tensor};
-use std::collections::HashMap;
-
-/// How much is worked on at once; the sums' order depends on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Blocks {
-    /// Queries of a block of attention.
-    pub queries: usize,
-    /// Attention scores held at once, if one sequence's block of queries has not more.
-    pub scores: usize,
-    /// Tokens whose logits are held at once.
-    pub loss_tokens: usize,
-}
-
-impl Default for Blocks {
-    fn default() -> Self {
-        Blocks { queries: 512, scores: 1 << 26, loss_tokens: 4096 }
-    }
-}
-
-/// The operations on one of candle's devices.
-pub struct CandleOps {
-    device: Device,
-    dtype: DType,
-    norm_epsilon: f64,
-    blocks: Blocks,
-    weights: Tensor,
-    gradients: Tensor,
-    first_moment: Tensor,
-    second_moment: Tensor,
-    /// The weights in the activations' type; in f32 the same storage as `weights`.
-    compute_weights: Tensor,
-    arena: Tensor,
-    /// What must be f32 in any case, each norm's `inverse_rms` and attention's `log_sum`, beside the arena by the first element of
-    /// its span: a bf16 arena cannot hold it, and a second arena of that length would take twice the memory of the first.
-    statistics: HashMap<usize, Tensor>,
-    batch: Loaded,
-    rotary: layers::Rotary,
-}
-
-/// The batch on the device, and what the host needs of it.
-struct Loaded {
-    inputs: Vec<u32>,
-    document_start: Vec<u32>,
-    /// `tokens`.
-    input_ids: Tensor,
-    /// `tokens x 1`.
-    targets: Tensor,
-    /// `sequences x context`.
-    starts: Tensor,
-    /// 0, 1, ... `context`.
-    positions: Tensor,
-}
-
-impl From<candle_core::Error> for Error {
-    fn from(error: candle_core::Error) -> Error {
-        // candle appends a backtrace where one is asked for.
-        let text = error.to_string();
-        let text = text.lines().next().unwrap_or_default();
-        let advice = if text.contains("OUT_OF_MEMORY") || text.contains("out of memory") {
-            ": use a smaller micro_batch, or activation checkpointing"
-        } else {
-            ""
-        };
-        Error::Invalid(format!("the device failed: {text}{advice}"))
-    }
-}
-
-impl CandleOps {
-    /// Memory for `parameters` weights on a device.
-    ///
-    /// # Errors
-    /// The device has not that much memory.
-    pub fn new(
-        device: Device,
-        precision: Precision,
-        parameters: usize,
-        norm_epsilon: f64,
-    ) -> Result<CandleOps> {
-        let dtype = match precision {
-            Precision::F32 => DType::F32,
-            Precision::Bf16 => DType::BF16,
-        };
-        let zeros = || Tensor::zeros(parameters, DType::F32, &device);
-        let weights = zeros()?;
-        let none = Tensor::zeros(0, DType::U32, &device)?;
-        Ok(CandleOps {
-            dtype,
-            norm_epsilon,
-            blocks: Blocks::default(),
-            compute_weights: match dtype {
-                DType::F32 => weights.clone(),
-                _ => Tensor::zeros(parameters, dtype, &device)?,
-            },
-            weights,
-            gradients: zeros()?,
-            first_moment: zeros()?,
-            second_moment: zeros()?,
-            arena: Tensor::zeros(0, dtype, &device)?,
-            statistics: HashMap::new(),
-            batch: Loaded {
-                inputs: Vec::new(),
-                document_start: Vec::new(),
-                input_ids: none.clone(),
-                targets: none.clone(),
-                starts: none.clone(),
-                positions: none.clone(),
-            },
-            rotary: layers::Rotary::new(1e4, 2, 1, &device)?,
-            device,
-        })
-    }
-
-    /// The same with other blocks.
-    pub fn with_blocks(self, blocks: Blocks) -> CandleOps {
-        CandleOps { blocks, ..self }
-    }
-
-    fn buffer(&self, buffer: Buffer) -> &Tensor {
-        match buffer {
-            Buffer::Weights => &self.weights,
-            Buffer::Gradients => &self.gradients,
-            Buffer::FirstMoment => &self.first_moment,
-            Buffer::SecondMoment => &self.second_moment,
-        }
-    }
-
-    /// Activations where they lie.
-    fn view(&self, span: BufferSpan, shape: impl Into<Shape>) -> Computed<Tensor> {
-        self.arena.narrow(0, span.start, span.len)?.reshape(shape.into())
-    }
-
-    /// Activations as f32 rows of `columns`.
-    fn rows(&self, span: BufferSpan, columns: usize) -> Computed<Tensor> {
-        self.view(span, (span.len / columns, columns))?.to_dtype(DType::F32)
-    }
-
-    /// Writes a whole span; the value must not lie in the arena itself.
-    fn set(&self, span: BufferSpan, value: &Tensor) -> Computed<()> {
-        if value.elem_count() != span.len {
-            candle_core::bail!("{} values for an activation of {}", value.elem_count(), span.len);
-        }
-        self.arena.slice_set(&value.flatten_all()?.to_dtype(self.dtype)?.contiguous()?, 0, span.start)
-    }
-
-    fn statistic(&self, span: BufferSpan) -> Computed<&Tensor> {
-        let found = self.statistics.get(&span.start);
-        found
-            .ok_or_else(|| candle_core::Error::Msg("a gradient was asked for before the forward pass".into()))
-    }
-
-    fn matrix(&self, matrix: WeightMatrix) -> Computed<Tensor> {
-        let elements = matrix.rows * matrix.columns;
-        self.compute_weights.narrow(0, matrix.start, elements)?.reshape((matrix.rows, matrix.columns))
-    }
-
-    /// The f32 master: vectors are so small that nothing is won by less.
-    fn vector(&self, vector: WeightVector) -> Computed<Tensor> {
-        self.weights.narrow(0, vector.start, vector.len)
-    }
-
-    fn add_gradient(&self, start: usize, value: &Tensor) -> Computed<()> {
-        let value = value.flatten_all()?.to_dtype(DType::F32)?;
-        let sum = (self.gradients.narrow(0, start, value.elem_count())? + value)?;
-        self.gradients.slice_set(&sum, 0, start)
-    }
-
-    fn refresh_compute_weights(&self) -> Computed<()> {
-        if self.dtype == DType::F32 {
-            return Ok(());
-        }
-        optimizer::in_chunks(0..self.weights.elem_count(), |start, len| {
-            let copy = self.weights.narrow(0, start, len)?.to_dtype(self.dtype)?;
-            self.compute_weights.slice_set(&copy, 0, start)
-        })
-    }
-
-    fn attention_plan(&self, shape: AttentionShape) -> attention::AttentionPass<'_> {
-        attention::AttentionPass {
-            shape,
-            blocks: self.blocks,
-            positions: &self.batch.positions,
-            starts: shape.document_mask.then_some((&self.batch.document_start[..], &self.batch.starts)),
-        }
-    }
-
-    /// Heads where they lie, `sequences x heads x context x head_dim`.
-    fn heads(&self, shape: AttentionShape, heads: Heads) -> Computed<[Tensor; 3]> {
-        let view = |span, count| self.view(span, (shape.sequences, count, shape.context, shape.head_dim));
-        Ok([
-            view(heads.query, shape.heads)?,
-            view(heads.key, shape.kv_heads)?,
-            view(heads.value, shape.kv_heads)?,
-        ])
-    }
-
-    /// Negative log-likelihood of each target; see [`Ops::loss`].
-    fn losses(&self, hidden: BufferSpan, head: WeightMatrix, terms: Option<LossTerms>) -> Computed<Vec<f32>> {
-        let tokens = hidden.len / head.columns;
-        let weights = self.matrix(head)?;
-        let mut losses = Vec::new();
-        for first in (0..tokens).step_by(self.blocks.loss_tokens) {
-            let count = self.blocks.loss_tokens.min(tokens - first);
-            let part = BufferSpan { start: hidden.start + first * head.columns, len: count * head.columns };
-            let x = self.view(part, (count, head.columns))?;
-            let logits = product(&x, &weights.t()?)?;
-            let targets = self.batch.targets.narrow(0, first, count)?;
-            let (loss, d_logits) = loss::cross_entropy(logits, &targets, terms)?;
-            losses.push(loss);
-            if let Some(d_logits) = d_logits {
-                let d_logits = d_logits.to_dtype(self.dtype)?;
-                self.add_gradient(head.start, &product(&d_logits.t()?, &x)?)?;
-                self.set(part, &product(&d_logits, &weights)?)?;
-            }
-        }
-        Tensor::cat(&losses, 0)?.to_vec1()
-    }
-}
-
-/// The product of two matrices or two batches of them, rounded once to their type. Candle's CPU multiplies bf16 by converting the whole
-/// storage behind a tensor, here the arena; so what is seen of it is converted instead.
-fn product(a: &Tensor, b: &Tensor) -> Computed<Tensor> {
-    if a.device().is_cpu() && a.dtype() == DType::BF16 {
-        return a.to_dtype(DType::F32)?.matmul(&b.to_dtype(DType::F32)?)?.to_dtype(DType::BF16);
-    }
-    a.matmul(b)
-}
+use blocks::product;
+use candle_core::{DType, DeviceLocation, Tensor};
 
 impl Ops for CandleOps {
     fn device(&self) -> String {
@@ -449,7 +228,7 @@ impl Ops for CandleOps {
     fn attention(&mut self, shape: AttentionShape, heads: Heads, attended: Attended) -> Result<()> {
         let output =
             self.view(attended.output, (shape.sequences, shape.context, shape.heads * shape.head_dim))?;
-        let log_sum = self.attention_plan(shape).forward(self.heads(shape, heads)?, &output)?;
+        let log_sum = self.attention_pass(shape).forward(self.heads(shape, heads)?, &output)?;
         self.statistics.insert(attended.log_sum.start, log_sum);
         Ok(())
     }
@@ -469,7 +248,7 @@ impl Ops for CandleOps {
             log_sum: self.statistic(attended.log_sum)?.clone(),
         };
         let (heads, d_heads) = (self.heads(shape, heads)?, self.heads(shape, d_heads)?);
-        Ok(self.attention_plan(shape).backward(heads, &attended, d_heads)?)
+        Ok(self.attention_pass(shape).backward(heads, &attended, d_heads)?)
     }
 
     fn swiglu(&mut self, tokens: usize, fused: BufferSpan, output: BufferSpan) -> Result<()> {
@@ -510,7 +289,7 @@ impl Ops for CandleOps {
     }
 
     fn adamw(&mut self, step: AdamW) -> Result<()> {
-        let state = optimizer::State {
+        let state = optimizer::FlatBuffers {
             weights: &self.weights,
             gradients: &self.gradients,
             first: &self.first_moment,

@@ -33,14 +33,14 @@ pub(super) fn square_sum(values: &Tensor) -> Result<f64> {
 }
 
 /// The four flat buffers.
-pub(super) struct State<'a> {
+pub(super) struct FlatBuffers<'a> {
     pub(super) weights: &'a Tensor,
     pub(super) gradients: &'a Tensor,
     pub(super) first: &'a Tensor,
     pub(super) second: &'a Tensor,
 }
 
-impl State<'_> {
+impl FlatBuffers<'_> {
     /// AdamW (Loshchilov and Hutter 2019, algorithm 2, with the learning rate in the decay, as PyTorch has it).
     pub(super) fn adamw(&self, step: &AdamW) -> Result<()> {
         let len = self.weights.elem_count();

@@ -2,10 +2,10 @@
 //! block of queries and a block of keys at a time. Grouped queries read their key head in place.
 
 use super::super::AttentionShape;
-use super::Threads;
 use super::gemm::{Into, View, matmul};
 use super::math::{exp_sum, max, sum_zip};
 use super::simd::Simd;
+use super::threads::Threads;
 use rayon::prelude::*;
 use std::ops::Range;
 

@@ -1,7 +1,7 @@
 //! Between the fused projection, token by token, and the heads, head by head, with the rotary embedding.
 
 use super::super::AttentionShape;
-use super::Threads;
+use super::threads::Threads;
 use rayon::prelude::*;
 
 /// Cosines and sines, `context x head_dim / 2` each.
@@ -93,12 +93,12 @@ pub(super) fn join(
     let (dim, context) = (shape.head_dim, shape.context);
     let width = (shape.heads + 2 * shape.kv_heads) * dim;
     threads.run(|simd| {
-        fused.par_chunks_mut(super::ROWS * width).enumerate().for_each(|(task, fused)| {
+        fused.par_chunks_mut(super::threads::ROWS * width).enumerate().for_each(|(task, fused)| {
             simd.dispatch(
                 #[inline(always)]
                 || {
                     for (row, fused) in fused.chunks_exact_mut(width).enumerate() {
-                        let token = task * super::ROWS + row;
+                        let token = task * super::threads::ROWS + row;
                         let (sequence, position) = (token / context, token % context);
                         let mut rest = fused;
                         for (kind, x) in heads.into_iter().enumerate() {

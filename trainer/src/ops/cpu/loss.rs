@@ -1,9 +1,9 @@
 //! Head and cross-entropy in chunks of tokens: logits become their own gradient in place and are never held whole.
 
 use super::super::LossTerms;
-use super::Threads;
 use super::gemm::{Into, View, matmul};
 use super::math::{exp_sum, max};
+use super::threads::Threads;
 use rayon::prelude::*;
 
 /// Tokens of one task, at most and at least: packing the head must be cheap beside multiplying with it, and a chunk of

@@ -11,6 +11,7 @@ mod math;
 mod optimizer;
 mod rows;
 mod simd;
+mod threads;
 
 use super::{
     AdamW, Attended, AttentionShape, Buffer, BufferSpan, Heads, LossTerms, Ops, WeightMatrix, WeightVector,
@@ -19,27 +20,13 @@ use crate::data::Batch;
 use crate::error::{Error, Result};
 use gemm::{Into, View, matmul};
 use rayon::prelude::*;
-use simd::Simd;
+use threads::Threads;
 
-/// Tokens of one task.
-const ROWS: usize = 64;
 /// Tokens of one task of a linear layer: enough to make packing the weight cheap.
 const LINEAR_ROWS: usize = 512;
 /// Logits held at a time, in bytes, and tokens that they are for at least.
 const LOGITS_BYTES: usize = 32 << 20;
 const LOGITS_ROWS: usize = 512;
-
-/// The threads, and what their vector unit can do.
-struct Threads {
-    pool: rayon::ThreadPool,
-    simd: Simd,
-}
-
-impl Threads {
-    fn run<T: Send>(&self, work: impl FnOnce(Simd) -> T + Send) -> T {
-        self.pool.install(|| work(self.simd))
-    }
-}
 
 /// The CPU, and the memory of one engine.
 pub struct CpuOps {
@@ -65,13 +52,8 @@ impl CpuOps {
     /// # Errors
     /// The threads cannot be started.
     pub fn new(threads: usize, parameters: usize, norm_epsilon: f64) -> Result<CpuOps> {
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .thread_name(|index| format!("train-{index}"))
-            .build()
-            .map_err(|error| Error::Invalid(format!("cannot start {threads} threads: {error}")))?;
         Ok(CpuOps {
-            threads: Threads { pool, simd: Simd::detect() },
+            threads: Threads::new(threads)?,
             norm_epsilon: norm_epsilon as f32,
             weights: vec![0.0; parameters],
             gradients: vec![0.0; parameters],
@@ -405,7 +387,7 @@ impl Ops for CpuOps {
     }
 
     fn adamw(&mut self, step: AdamW) -> Result<()> {
-        let state = optimizer::State {
+        let state = optimizer::FlatBuffers {
             weights: &mut self.weights,
             gradients: &self.gradients,
             first: &mut self.first_moment,

@@ -1,8 +1,8 @@
 //! AdamW over the flat buffers, and the norm of the gradient.
 
 use super::super::AdamW;
-use super::Threads;
 use super::math::sum_zip;
+use super::threads::Threads;
 use rayon::prelude::*;
 
 /// Elements of one task: fixed, so that sums do not depend on threads.
@@ -23,7 +23,7 @@ pub(super) fn square_sum(threads: &Threads, values: &[f32], partial: &mut Vec<f6
 }
 
 /// The four flat buffers.
-pub(super) struct State<'a> {
+pub(super) struct FlatBuffers<'a> {
     pub(super) weights: &'a mut [f32],
     pub(super) gradients: &'a [f32],
     pub(super) first: &'a mut [f32],
@@ -31,7 +31,7 @@ pub(super) struct State<'a> {
 }
 
 /// AdamW (Loshchilov and Hutter 2019, algorithm 2, with the learning rate in the decay, as PyTorch has it).
-pub(super) fn adamw(threads: &Threads, step: &AdamW, state: State) {
+pub(super) fn adamw(threads: &Threads, step: &AdamW, state: FlatBuffers) {
     // 1 - beta in f64: in f32 it would be off by more than its last bit.
     let (rest1, rest2) = ((1.0 - step.beta1) as f32, (1.0 - step.beta2) as f32);
     let beta2 = step.beta2 as f32;

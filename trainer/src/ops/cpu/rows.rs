@@ -1,7 +1,7 @@
 //! Row by row: embedding, RMSNorm, SwiGLU.
 
 use super::math::{sigmoid, sum_zip, sum_zip3};
-use super::{ROWS, Threads};
+use super::threads::{ROWS, Threads};
 use rayon::prelude::*;
 
 /// Copies each id's row of the table.

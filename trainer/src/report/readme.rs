@@ -13,7 +13,7 @@ const START: &str = "- from step ";
 
 /// What a run folder says of itself.
 #[derive(Clone, Copy, Debug)]
-pub struct About<'a> {
+pub struct RunSummary<'a> {
     /// The resolved recipe.
     pub recipe: &'a TrainingRecipe,
     /// Trainable numbers of the model, a tied head counted once.
@@ -32,7 +32,7 @@ pub struct About<'a> {
 
 /// One start of the program in a run folder.
 #[derive(Clone, Copy, Debug)]
-pub struct Start<'a> {
+pub struct RunStart<'a> {
     /// Steps that were finished before it; 0 for a new run.
     pub step: u64,
     /// The device in words.
@@ -45,7 +45,7 @@ pub struct Start<'a> {
 ///
 /// # Errors
 /// [`Error::File`] when the folder cannot be read or written to.
-pub fn write(run: &Path, about: &About, start: &Start) -> Result<()> {
+pub fn write(run: &Path, about: &RunSummary, start: &RunStart) -> Result<()> {
     let path = run.join(FILE_NAME);
     let before = match std::fs::read(&path) {
         Ok(bytes) if start.step > 0 => String::from_utf8_lossy(&bytes).into_owned(),
@@ -66,7 +66,7 @@ pub fn write(run: &Path, about: &About, start: &Start) -> Result<()> {
     write_atomically(&path, page(about, &starts).as_bytes())
 }
 
-fn page(about: &About, starts: &[String]) -> String {
+fn page(about: &RunSummary, starts: &[String]) -> String {
     let recipe = about.recipe;
     let drawn = |name: &&String| recipe.stages.iter().any(|stage| stage.share(name) > 0.0);
     let sets: Vec<String> = recipe.data.sets.keys().filter(drawn).map(|name| format!("`{name}`")).collect();

@@ -1,0 +1,65 @@
+//! The run folder: who may write into it, and which run it holds.
+
+use crate::error::{Error, Result};
+use crate::recipe::{DataMix, TrainingRecipe};
+use std::fs::{File, TryLockError};
+use std::path::Path;
+
+/// In every run folder.
+const LOCK: &str = ".lock";
+
+/// A folder with files that are not a run's is not written into.
+pub(super) fn check(run: &Path) -> Result<()> {
+    let used = run.is_dir() && std::fs::read_dir(run).map_err(Error::file(run, "read"))?.next().is_some();
+    if used && !run.join(LOCK).exists() {
+        return Err(Error::Usage(format!(
+            "{} holds files that are not a run's: name another folder with --run",
+            run.display()
+        )));
+    }
+    Ok(())
+}
+
+/// Keeps other processes from writing into the run folder; the system lets go of it with the process.
+pub(super) fn lock(run: &Path) -> Result<File> {
+    let path = run.join(LOCK);
+    let file = File::create(&path).map_err(Error::file(&path, "create"))?;
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => Err(Error::Invalid(format!(
+            "another thimble-train is at work in {}: wait for it, or name another folder with --run",
+            run.display()
+        ))),
+        // A file system without locks is no reason not to train.
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(file),
+    }
+}
+
+/// A resumed run must be the run that was begun. What is shown or kept may change, what is computed may not.
+/// `resume` is the command that goes on with it.
+pub(super) fn require_same_recipe(then: &TrainingRecipe, now: &TrainingRecipe, resume: &str) -> Result<()> {
+    // Where a set lies may change too: that it is the same one, the saved position tells by its content.
+    let numbers = |recipe: &TrainingRecipe| TrainingRecipe {
+        data: DataMix { sets: Default::default() },
+        checkpoint: Default::default(),
+        sample: None,
+        guard: Default::default(),
+        ..recipe.clone()
+    };
+    let (a, b) = (numbers(then), numbers(now));
+    if a == b {
+        return Ok(());
+    }
+    let (a, b) = (a.to_toml()?, b.to_toml()?);
+    let differs: Vec<String> = a
+        .lines()
+        .filter(|line| !b.lines().any(|other| other == *line))
+        .map(|line| format!("- {line}"))
+        .chain(
+            b.lines().filter(|line| !a.lines().any(|other| other == *line)).map(|line| format!("+ {line}")),
+        )
+        .collect();
+    Err(Error::Invalid(format!(
+        "the run was begun with another recipe (- then, + now); `{resume}` goes on with it, or start another run with --run:\n{}",
+        differs.join("\n")
+    )))
+}

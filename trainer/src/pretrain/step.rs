@@ -1,0 +1,134 @@
+//! One optimizer step.
+
+use super::run::Run;
+use crate::data::loader::LoaderPosition;
+use crate::error::{Error, Result};
+use crate::ops::{AdamW, Buffer, Ops};
+use crate::plan::Flops;
+use crate::report::metrics::{MetricsEvent, Step};
+use std::time::Instant;
+
+impl<O: Ops> Run<'_, O> {
+    /// The stage of a step, and the steps of the run before that stage.
+    fn stage_of(&self, step: u64) -> (usize, u64) {
+        let mut before = 0;
+        for stage in 0..self.recipe.stages.len() {
+            let steps = self.loader.steps(stage);
+            if step < before + steps {
+                return (stage, before);
+            }
+            before += steps;
+        }
+        (self.recipe.stages.len() - 1, before - self.loader.steps(self.recipe.stages.len() - 1))
+    }
+
+    /// Sets what a stage changes: the rotary base, and the moments where it asks for that.
+    fn enter(&mut self, index: usize, first_step: bool) -> Result<()> {
+        if self.stage == Some(index) {
+            return Ok(());
+        }
+        self.stage = Some(index);
+        self.engine.set_theta(self.recipe.theta(index));
+        let stage = &self.recipe.stages[index];
+        self.progress.note(&format!(
+            "stage {}: {} steps of {} tokens, context {}",
+            stage.name,
+            self.loader.steps(index),
+            stage.tokens_per_step(),
+            stage.context
+        ));
+        if stage.reset_optimizer && first_step && index > 0 {
+            let zeros = vec![0.0; self.engine.parameters().len];
+            self.engine.write(Buffer::FirstMoment, &zeros)?;
+            self.engine.write(Buffer::SecondMoment, &zeros)?;
+            self.state.optimizer_step = 0;
+        }
+        Ok(())
+    }
+
+    pub(super) fn step(&mut self) -> Result<()> {
+        let start = Instant::now();
+        let (index, before) = self.stage_of(self.state.step);
+        self.enter(index, self.state.step == before)?;
+        let stage = &self.recipe.stages[index];
+        let tokens = stage.tokens_per_step();
+        let learning_rate = stage.schedule.at(self.state.step - before, self.loader.steps(index));
+        let position = self.loader.position();
+        self.engine.zero_gradients()?;
+        let mut sum = 0.0;
+        for _ in 0..stage.accumulate {
+            self.loader.next(index, stage.micro_batch, stage.context, &mut self.batch)?;
+            sum += self.engine.accumulate(&self.batch, 1.0 / tokens as f64)?;
+        }
+        let loss = sum / tokens as f64;
+        let norm = self.engine.gradient_norm()?;
+        if let Some(trouble) = self.guard.check(loss, norm) {
+            return Err(self.trouble(&trouble, index, position));
+        }
+        let optimizer = &self.recipe.optimizer;
+        self.state.optimizer_step += 1;
+        self.engine.update(AdamW {
+            learning_rate,
+            beta1: optimizer.beta1,
+            beta2: optimizer.beta2,
+            epsilon: optimizer.epsilon,
+            weight_decay: optimizer.weight_decay,
+            step: self.state.optimizer_step,
+            gradient_scale: AdamW::clip(norm, optimizer.clip),
+            decayed: self.engine.parameters().matrices,
+        })?;
+        self.state.step += 1;
+        self.state.tokens += tokens;
+        self.state.position = self.loader.position();
+        let seconds = start.elapsed().as_secs_f64();
+        let tokens_per_second = tokens as f64 / seconds;
+        let flops = Flops::of(&self.recipe.model, stage.context).causal() as f64;
+        let step = Step {
+            step: self.state.step,
+            stage: stage.name.clone(),
+            loss,
+            learning_rate,
+            gradient_norm: norm,
+            tokens: self.state.tokens,
+            tokens_per_second,
+            mfu: self.settings.peak_tflops.map(|peak| flops * tokens_per_second / (peak * 1e12)),
+            seconds,
+        };
+        self.events.step(&step)?;
+        self.progress.step(&step);
+        self.metrics.write(&MetricsEvent::Step(step))?;
+        let last_of_stage = self.state.step == before + self.loader.steps(index);
+        if last_of_stage && self.loader.realised().len() > 1 {
+            let shares: Vec<String> = self
+                .loader
+                .realised()
+                .iter()
+                .map(|(name, share)| format!("{name} {:.1}%", share * 100.0))
+                .collect();
+            self.progress.note(&format!("stage {} drew {}", stage.name, shares.join(", ")));
+        }
+        Ok(())
+    }
+
+    /// The guard's sentence with the place of the step's data, which began at `position`.
+    fn trouble(&mut self, trouble: &str, index: usize, position: LoaderPosition) -> Error {
+        let stage = &self.recipe.stages[index];
+        let mut places = Vec::new();
+        if self.loader.seek(&position).is_ok() {
+            for _ in 0..stage.accumulate {
+                if self.loader.next(index, stage.micro_batch, stage.context, &mut self.batch).is_ok() {
+                    places.push(self.loader.whereabouts());
+                }
+            }
+        }
+        self.progress.finish();
+        Error::Invalid(format!(
+            "step {} of stage `{}`: {trouble}. This step was not applied; {}. Look at the data of this step, or lower the \
+             learning rate or optimizer.clip in another run.\n{}",
+            self.state.step + 1,
+            stage.name,
+            self.kept(),
+            places.join("\n")
+        ))
+    }
+}
