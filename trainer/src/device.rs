@@ -5,8 +5,8 @@ mod cuda;
 /// Stands in for the module of that name in a build without it.
 #[cfg(not(feature = "cuda"))]
 mod cuda {
-    pub(super) fn open(_ordinal: usize) -> Result<super::Gpu, super::NoGpu> {
-        Err(super::NoGpu {
+    pub(super) fn open(_ordinal: usize) -> Result<super::Gpu, super::GpuUnavailable> {
+        Err(super::GpuUnavailable {
             why: "built without CUDA".into(),
             advice: "build the command with trainer/cuda/build.sh".into(),
         })
@@ -99,10 +99,10 @@ pub fn choose(request: DeviceRequest, threads: usize) -> Result<ChosenDevice> {
         DeviceRequest::Cpu => Ok(cpu(on_cpu)),
         DeviceRequest::Auto => Ok(match cuda::open(0) {
             Ok(gpu) => gpu.into(),
-            Err(NoGpu { why, .. }) => cpu(format!("{why}: {on_cpu}")),
+            Err(GpuUnavailable { why, .. }) => cpu(format!("{why}: {on_cpu}")),
         }),
         DeviceRequest::Cuda(ordinal) => {
-            cuda::open(ordinal).map(ChosenDevice::from).map_err(|NoGpu { why, advice }| {
+            cuda::open(ordinal).map(ChosenDevice::from).map_err(|GpuUnavailable { why, advice }| {
                 Error::Invalid(format!(
                     "cannot train on {request}: {why}; {advice}, or train with --device cpu"
                 ))
@@ -129,7 +129,7 @@ impl From<Gpu> for ChosenDevice {
 
 /// Why a GPU cannot be used, and what would mend it.
 #[derive(Debug)]
-struct NoGpu {
+struct GpuUnavailable {
     why: String,
     advice: String,
 }

@@ -4,21 +4,17 @@ use crate::data::token_set::write_atomically;
 use crate::error::{Error, Result};
 use crate::model::Parameters;
 use crate::recipe::{ModelShape, Precision};
-use safetensors::SafeTensors;
-use safetensors::tensor::{Dtype, TensorView};
+use crate::weights::{EMBEDDING, HEAD, TensorFile, write_weights};
+use safetensors::tensor::Dtype;
 use serde::Deserialize;
-use std::collections::HashMap;
 use std::path::Path;
-use thimble_files::AtomicFolder;
-use zerocopy::IntoBytes;
+use thimble_converter::export::AtomicFolder;
 
 const WEIGHTS: &str = "model.safetensors";
-const EMBEDDING: &str = "model.embed_tokens.weight";
-const HEAD: &str = "lm_head.weight";
 
 /// The part of a Llama's `config.json` that decides its shape.
 #[derive(Deserialize)]
-struct Config {
+struct LlamaConfig {
     model_type: String,
     hidden_size: usize,
     intermediate_size: usize,
@@ -45,7 +41,7 @@ pub fn read_config(path: &Path) -> Result<ModelShape> {
     let text = std::fs::read(path).map_err(Error::file(path, "read"))?;
     let invalid = |error| Error::Invalid(format!("{}: not a Llama's config.json: {error}", path.display()));
     let json: serde_json::Value = serde_json::from_slice(&text).map_err(invalid)?;
-    let config = Config::deserialize(&json).map_err(invalid)?;
+    let config = LlamaConfig::deserialize(&json).map_err(invalid)?;
     let refuse = |what: &str| Err(Error::Invalid(format!("{}: {what}", path.display())));
     if config.model_type != "llama" {
         return refuse(&format!("model_type is {:?}, only \"llama\" can be trained", config.model_type));
@@ -84,7 +80,7 @@ pub fn read_model(folder: &Path) -> Result<(ModelShape, Vec<f32>)> {
     let mut shape = read_config(&folder.join("config.json"))?;
     let path = folder.join(WEIGHTS);
     let bytes = std::fs::read(&path).map_err(Error::file(&path, "read"))?;
-    let file = Tensors::parse(&path, &bytes)?;
+    let file = TensorFile::parse(&path, &bytes)?;
     let parameters = Parameters::new(&shape);
     let weights = file.weights(&parameters)?;
     if file.has_another_head(&parameters, &weights)? {
@@ -97,128 +93,6 @@ pub fn read_model(folder: &Path) -> Result<(ModelShape, Vec<f32>)> {
         return Ok((shape, weights));
     }
     Ok((shape, weights))
-}
-
-/// The flat buffer of a `model.safetensors` (f32, bf16 or f16) with the tensors of these parameters.
-///
-/// # Errors
-/// The file is missing or damaged; a tensor is missing, of another shape, or of another type; the parameters tie the head
-/// to the embedding, and the file has another one.
-pub fn read_weights(path: &Path, parameters: &Parameters) -> Result<Vec<f32>> {
-    let bytes = std::fs::read(path).map_err(Error::file(path, "read"))?;
-    let file = Tensors::parse(path, &bytes)?;
-    let weights = file.weights(parameters)?;
-    if file.has_another_head(parameters, &weights)? {
-        return Err(file.refuse(format!(
-            "expected no {HEAD}, or the numbers of {EMBEDDING}, which the model ties it to; found other numbers"
-        )));
-    }
-    Ok(weights)
-}
-
-/// The tensors of a safetensors file.
-struct Tensors<'a> {
-    path: &'a Path,
-    file: SafeTensors<'a>,
-}
-
-impl<'a> Tensors<'a> {
-    fn parse(path: &'a Path, bytes: &'a [u8]) -> Result<Tensors<'a>> {
-        match SafeTensors::deserialize(bytes) {
-            Ok(file) => Ok(Tensors { path, file }),
-            Err(error) => Err(Error::Invalid(format!("{}: not a safetensors file: {error}", path.display()))),
-        }
-    }
-
-    fn weights(&self, parameters: &Parameters) -> Result<Vec<f32>> {
-        let mut weights = vec![0.0; parameters.len];
-        for named in parameters.named() {
-            self.read(&named.name, &named.shape, &mut weights[named.range()])?;
-        }
-        Ok(weights)
-    }
-
-    /// Whether the file has a head that differs from the embedding, where the parameters tie the two.
-    fn has_another_head(&self, parameters: &Parameters, weights: &[f32]) -> Result<bool> {
-        let (None, Some(embedding)) = (parameters.find(HEAD), parameters.find(EMBEDDING)) else {
-            return Ok(false);
-        };
-        if self.file.tensor(HEAD).is_err() {
-            return Ok(false);
-        }
-        let mut head = vec![0.0; embedding.len()];
-        self.read(HEAD, &embedding.shape, &mut head)?;
-        Ok(head != weights[embedding.range()])
-    }
-
-    fn read(&self, name: &str, shape: &[usize], out: &mut [f32]) -> Result<()> {
-        let tensor = self.file.tensor(name).map_err(|_| self.refuse(format!("tensor {name} is missing")))?;
-        if tensor.shape() != shape {
-            let found = tensor.shape();
-            return Err(self.refuse(format!("tensor {name} is {found:?}, expected {shape:?}")));
-        }
-        match tensor.dtype() {
-            Dtype::F32 => {
-                for (out, bytes) in out.iter_mut().zip(tensor.data().as_chunks().0) {
-                    *out = f32::from_le_bytes(*bytes);
-                }
-            }
-            Dtype::BF16 => {
-                for (out, bytes) in out.iter_mut().zip(tensor.data().as_chunks().0) {
-                    *out = half::bf16::from_le_bytes(*bytes).to_f32();
-                }
-            }
-            Dtype::F16 => {
-                for (out, bytes) in out.iter_mut().zip(tensor.data().as_chunks().0) {
-                    *out = half::f16::from_le_bytes(*bytes).to_f32();
-                }
-            }
-            other => {
-                return Err(self.refuse(format!("tensor {name} is {other:?}, expected F32, BF16 or F16")));
-            }
-        }
-        Ok(())
-    }
-
-    fn refuse(&self, what: String) -> Error {
-        Error::Invalid(format!("{}: {what}", self.path.display()))
-    }
-}
-
-/// Writes `model.safetensors` with the tensors of these parameters, in f32 or bf16.
-///
-/// # Errors
-/// The file cannot be written.
-pub fn write_weights(path: &Path, parameters: &Parameters, weights: &[f32], dtype: Dtype) -> Result<()> {
-    let narrowed: Vec<half::bf16> = match dtype {
-        Dtype::BF16 => weights.iter().map(|&weight| half::bf16::from_f32(weight)).collect(),
-        _ => Vec::new(),
-    };
-    let refuse = |error: safetensors::SafeTensorError| Error::Invalid(format!("{}: {error}", path.display()));
-    let tensors = parameters.named().iter().map(|named| {
-        let bytes = match dtype {
-            Dtype::BF16 => narrowed[named.range()].as_bytes(),
-            _ => weights[named.range()].as_bytes(),
-        };
-        Ok((named.name.as_str(), TensorView::new(dtype, named.shape.clone(), bytes)?))
-    });
-    let tensors = tensors.collect::<std::result::Result<Vec<_>, _>>().map_err(refuse)?;
-    let format = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    write_tensors(path, tensors, Some(format))
-}
-
-/// Writes a safetensors file that others may read as far as the process's file mode mask lets them: the crate's own
-/// temporary file is its owner's alone.
-pub(crate) fn write_tensors(
-    path: &Path,
-    tensors: Vec<(&str, TensorView)>,
-    metadata: Option<HashMap<String, String>>,
-) -> Result<()> {
-    let usual = std::fs::File::create(path).and_then(|file| file.metadata());
-    let usual = usual.map_err(Error::file(path, "write"))?.permissions();
-    safetensors::serialize_to_file(tensors, metadata, path)
-        .map_err(|error| Error::Invalid(format!("{}: {error}", path.display())))?;
-    std::fs::set_permissions(path, usual).map_err(Error::file(path, "write"))
 }
 
 /// What an export takes.
@@ -239,7 +113,7 @@ pub struct Export<'a> {
 }
 
 /// Files of a tokenizer; the first must be there.
-pub const TOKENIZER_FILES: [&str; 4] =
+pub const EXPORTED_TOKENIZER_FILES: [&str; 4] =
     ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"];
 
 /// Copies a tokenizer's files.
@@ -247,7 +121,7 @@ pub const TOKENIZER_FILES: [&str; 4] =
 /// # Errors
 /// `tokenizer.json` is missing, or a file cannot be copied.
 pub fn copy_tokenizer(from: &Path, to: &Path) -> Result<()> {
-    for (index, name) in TOKENIZER_FILES.iter().enumerate() {
+    for (index, name) in EXPORTED_TOKENIZER_FILES.iter().enumerate() {
         let source = from.join(name);
         if index == 0 || source.exists() {
             let bytes = std::fs::read(&source).map_err(Error::file(&source, "read"))?;
@@ -262,7 +136,8 @@ pub fn copy_tokenizer(from: &Path, to: &Path) -> Result<()> {
 /// # Errors
 /// The folder exists already, or a file cannot be written.
 pub fn export(model: &Export, folder: &Path) -> Result<()> {
-    let unfinished = AtomicFolder::create(folder).map_err(Error::file(folder, "write"))?;
+    let failed = |error: thimble_converter::ConvertError| Error::Invalid(error.to_string());
+    let unfinished = AtomicFolder::create(folder).map_err(failed)?;
     let path = |name: &str| unfinished.path().join(name);
     let parameters = Parameters::new(model.shape);
     let dtype = match model.precision {
@@ -286,7 +161,7 @@ pub fn export(model: &Export, folder: &Path) -> Result<()> {
             "_from_model_config": true,
         }),
     )?;
-    unfinished.publish().map_err(Error::file(folder, "write"))
+    unfinished.publish().map_err(failed)
 }
 
 fn config(model: &Export) -> serde_json::Value {
@@ -321,6 +196,7 @@ fn config(model: &Export) -> serde_json::Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::weights::read_weights;
     use serde_json::json;
 
     #[test]

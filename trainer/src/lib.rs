@@ -18,3 +18,4 @@ pub mod recipe;
 pub mod report;
 pub mod schedule;
 mod units;
+pub mod weights;

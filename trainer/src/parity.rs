@@ -6,10 +6,11 @@
 
 use crate::data::Batch;
 use crate::error::{Error, Result};
-use crate::export::{read_model, read_weights};
+use crate::export::read_model;
 use crate::model::{Engine, EngineOptions};
 use crate::ops::{AdamW, Buffer, Ops};
 use crate::recipe::ModelShape;
+use crate::weights::read_weights;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -39,11 +40,11 @@ impl Parity {
 }
 
 #[derive(Deserialize)]
-struct Steps {
+struct ReferenceSteps {
     batches: Vec<Vec<Vec<u32>>>,
     first_loss: f64,
     adamw: Hyperparameters,
-    trajectory: Vec<Step>,
+    trajectory: Vec<ReferenceStep>,
 }
 
 #[derive(Deserialize)]
@@ -56,7 +57,7 @@ struct Hyperparameters {
 }
 
 #[derive(Deserialize)]
-struct Step {
+struct ReferenceStep {
     learning_rate: f64,
     loss: f64,
 }
@@ -69,7 +70,7 @@ pub fn parity<O: Ops>(folder: &Path, device: impl FnOnce(&ModelShape, usize) -> 
     let (shape, start) = read_model(folder)?;
     let steps = folder.join("steps.json");
     let text = std::fs::read(&steps).map_err(Error::file(&steps, "read"))?;
-    let steps: Steps = serde_json::from_slice(&text).map_err(|error| {
+    let steps: ReferenceSteps = serde_json::from_slice(&text).map_err(|error| {
         Error::Invalid(format!("{}: not the form of a parity folder: {error}", steps.display()))
     })?;
     if steps.batches.is_empty() || steps.batches.len() < steps.trajectory.len() {

@@ -5,11 +5,13 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 use thimble_trainer::recipe::TrainingRecipe;
-use thimble_trainer::report::metrics::{self, MetricsEvent, MetricsFile, SampleText, Step, ValidationPoint};
+use thimble_trainer::report::metrics::{
+    self, MetricsEvent, MetricsFile, SampleText, StepMetrics, ValidationPoint,
+};
 use thimble_trainer::report::readme::{self, RunStart, RunSummary};
 
 fn step(number: u64) -> MetricsEvent {
-    MetricsEvent::Step(Step {
+    MetricsEvent::Step(StepMetrics {
         step: number,
         stage: "epoch 1".into(),
         loss: 1.0 + 9.0 / number as f64,
@@ -57,7 +59,10 @@ fn what_is_written_is_read() {
 fn a_nan_survives_json() {
     let run = tempfile::tempdir().unwrap();
     let MetricsEvent::Step(good) = step(1) else { panic!() };
-    write(run.path(), &[MetricsEvent::Step(Step { loss: f64::NAN, gradient_norm: f64::INFINITY, ..good })]);
+    write(
+        run.path(),
+        &[MetricsEvent::Step(StepMetrics { loss: f64::NAN, gradient_norm: f64::INFINITY, ..good })],
+    );
     let events = metrics::read(run.path()).unwrap();
     let [MetricsEvent::Step(read)] = events.as_slice() else { panic!("{events:?}") };
     assert!(read.loss.is_nan() && read.gradient_norm.is_nan());

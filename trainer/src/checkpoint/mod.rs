@@ -16,9 +16,9 @@ pub use store::CheckpointStore;
 
 use crate::data::loader::LoaderPosition;
 use crate::error::{Error, Result};
-use crate::export::{read_weights, write_tensors};
 use crate::model::Parameters;
 use crate::recipe::TrainingRecipe;
+use crate::weights::{TensorFile, read_weights, write_tensors};
 use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -171,19 +171,10 @@ fn write_moments(path: &Path, numbers: &TrainingTensors) -> Result<()> {
 
 fn read_moments(path: &Path, len: usize) -> Result<[Vec<f32>; 2]> {
     let bytes = fs::read(path).map_err(Error::file(path, "read"))?;
-    let refuse = |what: String| Error::Invalid(format!("{}: {what}", path.display()));
-    let file = safetensors::SafeTensors::deserialize(&bytes).map_err(|error| refuse(error.to_string()))?;
-    let mut moments = MOMENTS.map(|_| Vec::new());
+    let file = TensorFile::parse(path, &bytes)?;
+    let mut moments = MOMENTS.map(|_| vec![0.0; len]);
     for (name, out) in MOMENTS.iter().zip(&mut moments) {
-        let tensor = file.tensor(name).map_err(|error| refuse(error.to_string()))?;
-        if tensor.dtype() != Dtype::F32 || tensor.shape() != [len] {
-            return Err(refuse(format!(
-                "{name} is {:?} {:?}, expected {len} of F32",
-                tensor.dtype(),
-                tensor.shape()
-            )));
-        }
-        out.extend(tensor.data().as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)));
+        file.read(name, &[len], out)?;
     }
     Ok(moments)
 }

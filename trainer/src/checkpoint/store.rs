@@ -6,8 +6,8 @@ use super::{
 };
 use crate::data::token_set::write_atomically;
 use crate::error::{Error, Result};
-use crate::export::write_weights;
 use crate::model::Parameters;
+use crate::weights::write_weights;
 use safetensors::tensor::Dtype;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -33,6 +33,17 @@ impl CheckpointStore {
     /// The folder.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// The checkpoint of that name; without a name the best one, or else the newest.
+    ///
+    /// # Errors
+    /// As [`CheckpointStore::find`].
+    pub fn find_named_or_best(&self, name: Option<&str>) -> Result<PathBuf> {
+        match name {
+            Some(name) => self.find(Some(name)),
+            None => self.find(Some("best")).or_else(|_| self.find(None)),
+        }
     }
 
     /// The checkpoint of that name (`last`, `best`, or a folder's name), or the newest for none.

@@ -1,16 +1,12 @@
 //! `thimble-train eval`.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use tempfile::TempDir;
 use thimble_converter::{ConversionOptions, Quant, convert};
 use thimble_eval::{DataSource, Ended, EvalError, Evaluation, Selection, Task, Watch};
 use thimble_host::{InferenceSettings, MappedModel};
 use thimble_trainer::checkpoint::{self, CheckpointStore};
 use thimble_trainer::error::{Error, Result};
-use thimble_trainer::export::{Export, export};
-use thimble_trainer::model::Parameters;
 use thimble_trainer::recipe::Precision;
 
 /// The benchmarks of the published table for a checkpoint: what `thimble eval` computes.
@@ -73,13 +69,7 @@ impl Flags {
             result: self.output.clone(),
             samples: self.samples.clone(),
         };
-        let stop = Arc::new(AtomicBool::new(false));
-        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-            // The second time ends the process at once; no finished item is lost.
-            signal_hook::flag::register_conditional_shutdown(signal, 130, stop.clone())
-                .and_then(|_| signal_hook::flag::register(signal, stop.clone()))
-                .map_err(|error| Error::Invalid(format!("cannot listen for Ctrl-C: {error}")))?;
-        }
+        let stop = super::stop_on_signals()?;
         let mut watch = Watch::new(|line| eprintln!("{line}"));
         let ended = evaluation.run(&stop, &mut |event| watch.see(event));
         watch.end();
@@ -103,10 +93,7 @@ impl Flags {
             return Ok((run.to_path_buf(), absolute));
         }
         let store = CheckpointStore::new(&absolute, 1);
-        let path = match &self.checkpoint {
-            Some(name) => store.find(Some(name))?,
-            None => store.find(Some("best")).or_else(|_| store.find(None))?,
-        };
+        let path = store.find_named_or_best(self.checkpoint.as_deref())?;
         Ok((absolute, path))
     }
 }
@@ -117,18 +104,8 @@ fn failed(error: EvalError) -> Error {
 
 /// The checkpoint as a file of the runtime with f32 weights, and its step.
 fn converted(run: &Path, checkpoint: &Path, temporary: &TempDir) -> Result<(MappedModel, u64)> {
-    let (state, recipe) = checkpoint::open(checkpoint)?;
-    let numbers = checkpoint::read_tensors(checkpoint, &Parameters::new(&recipe.model))?;
     let folder = temporary.path().join("checkpoint");
-    let exported = Export {
-        shape: &recipe.model,
-        theta: recipe.theta(state.position.stage),
-        weights: &numbers.weights,
-        tokenizer: &run.join("tokenizer"),
-        end_of_document: state.end_of_document,
-        precision: Precision::F32,
-    };
-    export(&exported, &folder)?;
+    let state = super::export::export_checkpoint(run, checkpoint, Precision::F32, &folder)?;
     let file = temporary.path().join("checkpoint.thimble");
     let options = ConversionOptions { quant: Quant::F32, ..ConversionOptions::default() };
     let invalid = |error: &dyn std::fmt::Display| Error::Invalid(error.to_string());

@@ -1,7 +1,7 @@
 //! `thimble-train export`.
 
-use std::path::PathBuf;
-use thimble_trainer::checkpoint::{self, CheckpointStore};
+use std::path::{Path, PathBuf};
+use thimble_trainer::checkpoint::{self, CheckpointStore, TrainingState};
 use thimble_trainer::error::Result;
 use thimble_trainer::export::{Export, export};
 use thimble_trainer::model::Parameters;
@@ -28,26 +28,30 @@ pub(crate) struct Flags {
 
 impl Flags {
     pub(crate) fn run(self) -> Result<()> {
-        let store = CheckpointStore::new(&self.run, 1);
-        let path = match &self.checkpoint {
-            Some(name) => store.find(Some(name))?,
-            None => store.find(Some("best")).or_else(|_| store.find(None))?,
-        };
-        let (state, recipe) = checkpoint::open(&path)?;
-        let numbers = checkpoint::read_tensors(&path, &Parameters::new(&recipe.model))?;
-        let tokenizer = self.run.join("tokenizer");
-        export(
-            &Export {
-                shape: &recipe.model,
-                theta: recipe.theta(state.position.stage),
-                weights: &numbers.weights,
-                tokenizer: &tokenizer,
-                end_of_document: state.end_of_document,
-                precision: self.dtype,
-            },
-            &self.output,
-        )?;
+        let path = CheckpointStore::new(&self.run, 1).find_named_or_best(self.checkpoint.as_deref())?;
+        let state = export_checkpoint(&self.run, &path, self.dtype, &self.output)?;
         println!("wrote {} from {} (step {})", self.output.display(), path.display(), state.step);
         Ok(())
     }
+}
+
+/// Exports a checkpoint of a run; returns its state.
+pub(super) fn export_checkpoint(
+    run: &Path,
+    checkpoint: &Path,
+    precision: Precision,
+    output: &Path,
+) -> Result<TrainingState> {
+    let (state, recipe) = checkpoint::open(checkpoint)?;
+    let tensors = checkpoint::read_tensors(checkpoint, &Parameters::new(&recipe.model))?;
+    let model = Export {
+        shape: &recipe.model,
+        theta: recipe.theta(state.position.stage),
+        weights: &tensors.weights,
+        tokenizer: &run.join("tokenizer"),
+        end_of_document: state.end_of_document,
+        precision,
+    };
+    export(&model, output)?;
+    Ok(state)
 }

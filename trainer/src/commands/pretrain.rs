@@ -1,8 +1,6 @@
 //! `thimble-train pretrain`.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use thimble_trainer::checkpoint::RECIPE;
 use thimble_trainer::device::{ChosenDevice, DeviceRequest, choose};
 use thimble_trainer::error::{Error, Result};
@@ -58,13 +56,7 @@ impl Flags {
         if !self.quiet {
             plan.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
         }
-        let stop = Arc::new(AtomicBool::new(false));
-        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-            // The second one ends the program at once.
-            signal_hook::flag::register_conditional_shutdown(signal, 130, stop.clone())
-                .and_then(|_| signal_hook::flag::register(signal, stop.clone()))
-                .map_err(|error| Error::Invalid(format!("cannot listen for signal {signal}: {error}")))?;
-        }
+        let stop = super::stop_on_signals()?;
         let settings = PretrainOptions {
             resume: self.resume,
             quiet: self.quiet,

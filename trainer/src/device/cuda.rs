@@ -1,6 +1,6 @@
 //! CUDA devices: finding one, trying it out, and saying why one cannot be used.
 
-use super::{Gpu, NoGpu};
+use super::{Gpu, GpuUnavailable};
 use candle_core::cuda::cudarc::driver::sys::CUresult;
 use candle_core::cuda::cudarc::driver::{CudaContext, DriverError};
 use candle_core::{DType, Device, Tensor};
@@ -12,16 +12,19 @@ const TOOLKIT_MAJOR: Option<&str> = option_env!("THIMBLE_CUDA_MAJOR");
 const COMPUTE_CAPABILITY: Option<&str> = option_env!("THIMBLE_CUDA_COMPUTE_CAP");
 
 /// Opens GPU `ordinal` and has it multiply, which needs the driver, cuBLAS, cuRAND and candle's kernels to work.
-pub(super) fn open(ordinal: usize) -> Result<Gpu, NoGpu> {
+pub(super) fn open(ordinal: usize) -> Result<Gpu, GpuUnavailable> {
     let count = CudaContext::device_count().map_err(no_driver)?;
     if count == 0 {
         return Err(no_driver(DriverError(CUresult::CUDA_ERROR_NO_DEVICE)));
     }
     if usize::try_from(count).is_ok_and(|count| ordinal >= count) {
         let why = format!("there is no GPU {ordinal} (found {count}, counted from 0)");
-        return Err(NoGpu { why, advice: "name one that nvidia-smi and CUDA_VISIBLE_DEVICES show".into() });
+        return Err(GpuUnavailable {
+            why,
+            advice: "name one that nvidia-smi and CUDA_VISIBLE_DEVICES show".into(),
+        });
     }
-    let refused = |what: &str, error: &dyn std::fmt::Display| NoGpu {
+    let refused = |what: &str, error: &dyn std::fmt::Display| GpuUnavailable {
         // candle appends a backtrace to its errors where one is asked for.
         why: format!("{what} cannot be used ({})", error.to_string().lines().next().unwrap_or_default()),
         advice: advice(),
@@ -52,7 +55,7 @@ fn multiply(device: &Device) -> candle_core::Result<f32> {
 }
 
 /// Says what the first call of the driver meant.
-fn no_driver(error: DriverError) -> NoGpu {
+fn no_driver(error: DriverError) -> GpuUnavailable {
     let (why, advice) = match error.0 {
         // What the lazy archive of libcuda returns where there is none.
         CUresult::CUDA_ERROR_STUB_LIBRARY => (
@@ -65,7 +68,7 @@ fn no_driver(error: DriverError) -> NoGpu {
         ),
         result => (format!("no CUDA GPU can be used (the NVIDIA driver says {result:?})"), self::advice()),
     };
-    NoGpu { why, advice }
+    GpuUnavailable { why, advice }
 }
 
 /// What to look at where a GPU is there and does not work.
@@ -78,12 +81,12 @@ fn advice() -> String {
 }
 
 /// Refuses a GPU that is older than the kernels.
-fn check_capability(name: &str, (major, minor): (i32, i32)) -> Result<(), NoGpu> {
+fn check_capability(name: &str, (major, minor): (i32, i32)) -> Result<(), GpuUnavailable> {
     let found = major * 10 + minor;
     let built =
         COMPUTE_CAPABILITY.and_then(|text| text.trim_end_matches(char::is_alphabetic).parse::<i32>().ok());
     match built {
-        Some(built) if found < built => Err(NoGpu {
+        Some(built) if found < built => Err(GpuUnavailable {
             why: format!(
                 "{name} has compute capability {major}.{minor} and this build is for {}.{} and newer",
                 built / 10,

@@ -12,7 +12,7 @@ pub use memory::{MemoryEstimate, available_memory};
 pub use warnings::{LEAST_HELD_OUT_TOKENS, little_held_out};
 
 use crate::data::token_set::{MANIFEST, Manifest};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::recipe::{Length, ModelShape, Precision, Stage, TrainingRecipe};
 use crate::schedule::Schedule;
 use serde::Serialize;
@@ -279,17 +279,8 @@ fn plan_stage(
     let sizes = || drawn.iter().map(|set| assumptions.set_tokens.get(*set).copied());
     let epoch_tokens = total(sizes());
     let steps = stage.steps(epoch_tokens);
-    if steps == Some(0) {
-        return Err(Error::Invalid(format!(
-            "stage `{}` is shorter than one step: its sets hold {} tokens, a step takes {}; lower \
-             stages.{index}.micro_batch or .accumulate, or lengthen it",
-            stage.name,
-            crate::units::grouped(epoch_tokens.unwrap_or(0)),
-            crate::units::grouped(stage.tokens_per_step())
-        )));
-    }
-    if let Some((key, what)) = steps.and_then(|steps| stage.schedule.misfit(steps)) {
-        return Err(Error::Invalid(format!("stage `{}`: stages.{index}.schedule.{key}: {what}", stage.name)));
+    if let Some(steps) = steps {
+        stage.check_steps(index, steps, epoch_tokens.unwrap_or(0))?;
     }
     let sets_missing = match stage.length {
         Length::Epochs(_) => {

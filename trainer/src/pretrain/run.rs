@@ -209,7 +209,7 @@ impl<'a, O: Ops> Run<'a, O> {
              run. Last batch:\n{}",
             self.state.step,
             self.kept(),
-            self.loader.whereabouts()
+            self.loader.describe_last_batch()
         ))
     }
 

@@ -1,7 +1,7 @@
 //! The run folder: who may write into it, and which run it holds.
 
 use crate::error::{Error, Result};
-use crate::recipe::{DataMix, TrainingRecipe};
+use crate::recipe::{TokenSetPaths, TrainingRecipe};
 use std::fs::{File, TryLockError};
 use std::path::Path;
 
@@ -39,7 +39,7 @@ pub(super) fn lock(run: &Path) -> Result<File> {
 pub(super) fn require_same_recipe(then: &TrainingRecipe, now: &TrainingRecipe, resume: &str) -> Result<()> {
     // Where a set lies may change too: that it is the same one, the saved position tells by its content.
     let numbers = |recipe: &TrainingRecipe| TrainingRecipe {
-        data: DataMix { sets: Default::default() },
+        data: TokenSetPaths { sets: Default::default() },
         checkpoint: Default::default(),
         sample: None,
         guard: Default::default(),

@@ -5,7 +5,7 @@ use crate::data::loader::LoaderPosition;
 use crate::error::{Error, Result};
 use crate::ops::{AdamW, Buffer, Ops};
 use crate::plan::Flops;
-use crate::report::metrics::{MetricsEvent, Step};
+use crate::report::metrics::{MetricsEvent, StepMetrics};
 use std::time::Instant;
 
 impl<O: Ops> Run<'_, O> {
@@ -83,7 +83,7 @@ impl<O: Ops> Run<'_, O> {
         let seconds = start.elapsed().as_secs_f64();
         let tokens_per_second = tokens as f64 / seconds;
         let flops = Flops::of(&self.recipe.model, stage.context).causal() as f64;
-        let step = Step {
+        let step = StepMetrics {
             step: self.state.step,
             stage: stage.name.clone(),
             loss,
@@ -98,10 +98,10 @@ impl<O: Ops> Run<'_, O> {
         self.progress.step(&step);
         self.metrics.write(&MetricsEvent::Step(step))?;
         let last_of_stage = self.state.step == before + self.loader.steps(index);
-        if last_of_stage && self.loader.realised().len() > 1 {
+        if last_of_stage && self.loader.drawn_shares().len() > 1 {
             let shares: Vec<String> = self
                 .loader
-                .realised()
+                .drawn_shares()
                 .iter()
                 .map(|(name, share)| format!("{name} {:.1}%", share * 100.0))
                 .collect();
@@ -117,7 +117,7 @@ impl<O: Ops> Run<'_, O> {
         if self.loader.seek(&position).is_ok() {
             for _ in 0..stage.accumulate {
                 if self.loader.next(index, stage.micro_batch, stage.context, &mut self.batch).is_ok() {
-                    places.push(self.loader.whereabouts());
+                    places.push(self.loader.describe_last_batch());
                 }
             }
         }

@@ -2,7 +2,9 @@
 
 use super::fault::{Fault, nearest};
 use super::{Length, ModelShape, Optimizer, Stage, TrainingRecipe};
+use crate::error::Error;
 use crate::schedule::{Schedule, ScheduleKind};
+use crate::units::grouped;
 use std::cmp::Ordering;
 
 /// Largest sizes that are believed: with all of them at once, parameters and FLOPs still fit 64 bits.
@@ -67,6 +69,27 @@ impl Schedule {
             return Some(("cooldown", what));
         }
         None
+    }
+}
+
+impl Stage {
+    /// Refuses a stage, the recipe's `index`th, that has no step or is shorter than its warm-up and cool-down.
+    pub fn check_steps(&self, index: usize, steps: u64, epoch_tokens: u64) -> crate::error::Result<()> {
+        let name = &self.name;
+        if steps == 0 {
+            return Err(Error::Invalid(format!(
+                "stage `{name}` is shorter than one step: its sets hold {} tokens, a step takes {}; lower \
+                 stages.{index}.micro_batch or .accumulate, or lengthen it",
+                grouped(epoch_tokens),
+                grouped(self.tokens_per_step())
+            )));
+        }
+        match self.schedule.misfit(steps) {
+            Some((key, what)) => {
+                Err(Error::Invalid(format!("stage `{name}`: stages.{index}.schedule.{key}: {what}")))
+            }
+            None => Ok(()),
+        }
     }
 }
 

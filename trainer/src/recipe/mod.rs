@@ -27,7 +27,7 @@ pub struct TrainingRecipe {
     /// The model's shape.
     pub model: ModelShape,
     /// Token sets, as `tokenize` makes them.
-    pub data: DataMix,
+    pub data: TokenSetPaths,
     /// AdamW and what is done to gradients before it.
     #[serde(default)]
     pub optimizer: Optimizer,
@@ -89,7 +89,7 @@ pub struct ModelShape {
 /// Where token sets lie.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct DataMix {
+pub struct TokenSetPaths {
     /// Token sets by name: folders that `thimble-train tokenize` wrote. Relative paths start at the working folder.
     pub sets: BTreeMap<String, PathBuf>,
 }

@@ -12,7 +12,7 @@ pub const FILE_NAME: &str = "metrics.jsonl";
 
 /// One optimizer step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Step {
+pub struct StepMetrics {
     /// Steps finished, this one among them: the first is 1.
     pub step: u64,
     /// The stage's name in the recipe.
@@ -71,7 +71,7 @@ pub struct SampleText {
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum MetricsEvent {
     /// An optimizer step.
-    Step(Step),
+    Step(StepMetrics),
     /// A held-out measurement.
     Validation(ValidationPoint),
     /// A sample text.

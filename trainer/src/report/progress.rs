@@ -1,6 +1,6 @@
 //! How far a run is: a live bar in a terminal, plain lines every so often in a log.
 
-use super::metrics::Step;
+use super::metrics::StepMetrics;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ const LINE_EVERY: (f64, f64) = (5.0, 60.0);
 #[derive(Debug)]
 pub struct Progress {
     total: u64,
-    outlet: Outlet,
+    output: ProgressOutput,
     loss: RunningMean,
     /// Seconds from one step's end to the next one's, with validation and checkpoints between them.
     pace: RunningMean,
@@ -24,7 +24,7 @@ pub struct Progress {
 }
 
 #[derive(Debug)]
-enum Outlet {
+enum ProgressOutput {
     Nowhere,
     Terminal(ProgressBar),
     Log,
@@ -55,21 +55,21 @@ impl RunningMean {
 impl Progress {
     /// Progress of a run of `total_steps` steps in all, those before a resume among them. `quiet` shows nothing at all.
     pub fn new(total_steps: u64, quiet: bool) -> Progress {
-        let outlet = if quiet {
-            Outlet::Nowhere
+        let output = if quiet {
+            ProgressOutput::Nowhere
         } else if std::io::stderr().is_terminal() {
             let bar = ProgressBar::with_draw_target(Some(total_steps), ProgressDrawTarget::stderr_with_hz(5));
             // Two lines, so that 80 columns hold it all.
             if let Ok(style) = ProgressStyle::with_template("{bar:24.cyan/blue} {prefix}\n{wide_msg}") {
                 bar.set_style(style.progress_chars("━╸─"));
             }
-            Outlet::Terminal(bar)
+            ProgressOutput::Terminal(bar)
         } else {
-            Outlet::Log
+            ProgressOutput::Log
         };
         Progress {
             total: total_steps,
-            outlet,
+            output,
             loss: RunningMean::default(),
             pace: RunningMean::default(),
             begun: Instant::now(),
@@ -79,20 +79,20 @@ impl Progress {
     }
 
     /// A step has ended.
-    pub fn step(&mut self, step: &Step) {
+    pub fn step(&mut self, step: &StepMetrics) {
         let now = Instant::now();
         self.loss.add(step.loss);
         self.pace.add(self.last_step.map_or(step.seconds, |last| (now - last).as_secs_f64()));
         self.last_step = Some(now);
-        match &self.outlet {
-            Outlet::Nowhere => {}
-            Outlet::Terminal(bar) => {
+        match &self.output {
+            ProgressOutput::Nowhere => {}
+            ProgressOutput::Terminal(bar) => {
                 bar.set_position(step.step);
                 let (place, left, numbers) = self.parts(step);
                 bar.set_prefix(format!("{place} | {left}"));
                 bar.set_message(numbers);
             }
-            Outlet::Log => {
+            ProgressOutput::Log => {
                 let wait = ((now - self.begun).as_secs_f64() / 60.0).clamp(LINE_EVERY.0, LINE_EVERY.1);
                 let due = self.last_line.is_none_or(|last| (now - last).as_secs_f64() >= wait);
                 if due || step.step >= self.total {
@@ -105,29 +105,29 @@ impl Progress {
 
     /// Prints something that stays: above the bar, or as a line of the log.
     pub fn note(&self, text: &str) {
-        match &self.outlet {
-            Outlet::Nowhere => {}
-            Outlet::Terminal(bar) => bar.suspend(|| print_line(text)),
-            Outlet::Log => print_line(text),
+        match &self.output {
+            ProgressOutput::Nowhere => {}
+            ProgressOutput::Terminal(bar) => bar.suspend(|| print_line(text)),
+            ProgressOutput::Log => print_line(text),
         }
     }
 
     /// Ends the bar and leaves it standing.
     pub fn finish(&self) {
-        if let Outlet::Terminal(bar) = &self.outlet {
+        if let ProgressOutput::Terminal(bar) = &self.output {
             bar.abandon();
         }
     }
 
     /// `step 120/4000 epoch 1 | loss 4.812 | lr 3.0e-4 | norm 0.83 | 12,345 tok/s | MFU 31% (causal) | 12m left`.
-    fn line(&self, step: &Step) -> String {
+    fn line(&self, step: &StepMetrics) -> String {
         let (place, left, numbers) = self.parts(step);
         format!("{place} | {numbers} | {left}")
     }
 
     /// Where the run is, how long it will take, and its numbers, the loss a running mean. A NaN is shown as it comes,
     /// for then it is what matters.
-    fn parts(&self, step: &Step) -> (String, String, String) {
+    fn parts(&self, step: &StepMetrics) -> (String, String, String) {
         let loss = if step.loss.is_finite() { self.loss.value() } else { step.loss };
         let mfu = step.mfu.map_or(String::new(), |mfu| format!(" | MFU {} (causal)", percent(mfu)));
         let left = self.total.saturating_sub(step.step) as f64 * self.pace.value();
@@ -172,8 +172,8 @@ fn span(seconds: f64) -> String {
 mod tests {
     use super::*;
 
-    fn step(number: u64, loss: f64) -> Step {
-        Step {
+    fn step(number: u64, loss: f64) -> StepMetrics {
+        StepMetrics {
             step: number,
             stage: "epoch 1".into(),
             loss,
@@ -186,7 +186,7 @@ mod tests {
         }
     }
 
-    fn shown(steps: &[Step]) -> String {
+    fn shown(steps: &[StepMetrics]) -> String {
         let mut progress = Progress::new(4000, true);
         for step in steps {
             progress.loss.add(step.loss);
@@ -201,7 +201,7 @@ mod tests {
             shown(&[step(120, 4.812)]),
             "step 120/4000 epoch 1 | loss 4.812 | lr 3.0e-4 | norm 0.83 | 12,345 tok/s | MFU 31% (causal) | 12m left"
         );
-        let bare = Step { mfu: None, ..step(4000, 4.0) };
+        let bare = StepMetrics { mfu: None, ..step(4000, 4.0) };
         let line = "step 4000/4000 epoch 1 | loss 4.000 | lr 3.0e-4 | norm 0.83 | 12,345 tok/s | 0s left";
         assert_eq!(shown(&[bare]), line);
     }

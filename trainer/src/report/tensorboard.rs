@@ -2,7 +2,7 @@
 //!
 //! Field numbers are those of tensorflow/core/util/event.proto and core/framework/{summary,tensor}.proto.
 
-use super::metrics::{SampleText, Step, ValidationPoint};
+use super::metrics::{SampleText, StepMetrics, ValidationPoint};
 use crate::error::{Error, Result};
 use prost::Message;
 use std::fs::{File, OpenOptions};
@@ -22,12 +22,12 @@ struct Event {
     wall_time: f64,
     #[prost(int64, tag = "2")]
     step: i64,
-    #[prost(oneof = "What", tags = "3, 5, 7")]
-    what: Option<What>,
+    #[prost(oneof = "EventKind", tags = "3, 5, 7")]
+    what: Option<EventKind>,
 }
 
 #[derive(Clone, PartialEq, prost::Oneof)]
-enum What {
+enum EventKind {
     #[prost(string, tag = "3")]
     FileVersion(String),
     #[prost(message, tag = "5")]
@@ -176,9 +176,9 @@ impl EventFile {
         let path = folder.join(format!("{PREFIX}{second:010}.thimble-train.{}", std::process::id()));
         let file = OpenOptions::new().create_new(true).append(true).open(&path);
         let mut events = EventFile { file: file.map_err(Error::file(&path, "create"))?, path };
-        events.write(0, What::FileVersion("brain.Event:2".into()))?;
+        events.write(0, EventKind::FileVersion("brain.Event:2".into()))?;
         if finished > 0 {
-            events.write(finished + 1, What::SessionLog(SessionLog { status: START }))?;
+            events.write(finished + 1, EventKind::SessionLog(SessionLog { status: START }))?;
         }
         Ok(events)
     }
@@ -187,7 +187,7 @@ impl EventFile {
     ///
     /// # Errors
     /// [`Error::File`], as on a full disk.
-    pub fn step(&mut self, step: &Step) -> Result<()> {
+    pub fn step(&mut self, step: &StepMetrics) -> Result<()> {
         let mut value = vec![
             scalar("loss", step.loss),
             scalar("learning_rate", step.learning_rate),
@@ -195,7 +195,7 @@ impl EventFile {
             scalar("tokens_per_second", step.tokens_per_second),
         ];
         value.extend(step.mfu.map(|mfu| scalar("mfu_causal", mfu)));
-        self.write(step.step, What::Summary(Summary { value }))
+        self.write(step.step, EventKind::Summary(Summary { value }))
     }
 
     /// Writes held-out loss and perplexity.
@@ -205,7 +205,7 @@ impl EventFile {
     pub fn validation(&mut self, point: &ValidationPoint) -> Result<()> {
         let value =
             vec![scalar("validation/loss", point.loss), scalar("validation/perplexity", point.perplexity)];
-        self.write(point.step, What::Summary(Summary { value }))
+        self.write(point.step, EventKind::Summary(Summary { value }))
     }
 
     /// Writes a text under a tag of its prompt.
@@ -221,10 +221,10 @@ impl EventFile {
         let gap = &sample.prompt[sample.prompt.trim_end().len()..];
         let markdown = format!("{bold}{}", escape(&format!("{gap}{}", sample.text)));
         let value = vec![text(format!("sample/{}", prompt.join(" ")), markdown)];
-        self.write(sample.step, What::Summary(Summary { value }))
+        self.write(sample.step, EventKind::Summary(Summary { value }))
     }
 
-    fn write(&mut self, step: u64, what: What) -> Result<()> {
+    fn write(&mut self, step: u64, what: EventKind) -> Result<()> {
         let event = Event { wall_time: wall_time(), step: step as i64, what: Some(what) };
         self.file.write_all(&event.encode_record()).map_err(Error::file(&self.path, "write"))
     }

@@ -1,6 +1,6 @@
 //! `thimble-train eval` computes what the library does on the export.
 
-use crate::setup::{Bench, refused, succeeds};
+use crate::setup::{TestFolder, refused, succeeds};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use thimble_converter::{ConversionOptions, Quant, convert};
@@ -15,26 +15,26 @@ fn data() -> PathBuf {
 
 #[test]
 fn a_checkpoint_is_evaluated_as_its_export_is() {
-    let bench = Bench::new();
-    succeeds(bench.pretrain("run", &["--quiet"]));
+    let test = TestFolder::new();
+    succeeds(test.pretrain("run", &["--quiet"]));
     let data = data();
     let folder = data.to_str().unwrap();
     let eval = |more: &[&str]| {
         let run = ["--tasks", "mmlu,arc_easy", "--data", folder, "--exact"];
-        bench.command(&[&["eval"], more, &run].concat())
+        test.command(&[&["eval"], more, &run].concat())
     };
     let said = succeeds(eval(&["run", "--checkpoint", "last", "-o", "run.json"]));
     assert!(said.contains("were predicted"), "{said}");
-    let by_command = Results::read(&bench.path("run.json")).unwrap();
+    let by_command = Results::read(&test.path("run.json")).unwrap();
     assert_eq!(by_command.name, "run step 40");
 
     succeeds(eval(&["run/checkpoints/step-00000040", "-o", "checkpoint.json"]));
-    assert_eq!(Results::read(&bench.path("checkpoint.json")).unwrap().of, by_command.of);
+    assert_eq!(Results::read(&test.path("checkpoint.json")).unwrap().of, by_command.of);
 
-    succeeds(bench.command(&["export", "run", "-o", "exported", "--checkpoint", "last"]));
-    let file = bench.path("exported.thimble");
+    succeeds(test.command(&["export", "run", "-o", "exported", "--checkpoint", "last"]));
+    let file = test.path("exported.thimble");
     let options = ConversionOptions { quant: Quant::Keep, ..ConversionOptions::default() };
-    convert(&bench.path("exported"), &file, &options, &mut |_| ()).unwrap();
+    convert(&test.path("exported"), &file, &options, &mut |_| ()).unwrap();
     let model = MappedModel::read(&file).unwrap();
     let evaluation = Evaluation {
         model: &model,
@@ -56,8 +56,8 @@ fn a_checkpoint_is_evaluated_as_its_export_is() {
     }
     let said = refused(eval(&["run", "--checkpoint", "step-99"]), 1);
     assert!(said.contains("no checkpoint step-99"), "{said}");
-    let said = refused(bench.command(&["eval", "run", "--data", folder, "--tasks", "mmlo"]), 2);
+    let said = refused(test.command(&["eval", "run", "--data", folder, "--tasks", "mmlo"]), 2);
     assert!(said.contains("did you mean mmlu?"), "{said}");
-    let said = refused(bench.command(&["eval", "run", "--data", "nowhere", "--tasks", "mmlu"]), 1);
+    let said = refused(test.command(&["eval", "run", "--data", "nowhere", "--tasks", "mmlu"]), 1);
     assert!(said.contains("no data for mmlu"), "{said}");
 }

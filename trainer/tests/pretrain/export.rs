@@ -1,6 +1,6 @@
 //! What is exported is what was trained: for the converter and Thimble's runtime.
 
-use crate::setup::{Bench, refused, succeeds};
+use crate::setup::{TestFolder, refused, succeeds};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
@@ -11,10 +11,11 @@ use thimble_runtime::Token;
 use thimble_trainer::checkpoint;
 use thimble_trainer::data::Batch;
 use thimble_trainer::data::token_set::TokenSet;
-use thimble_trainer::export::{read_config, read_weights};
+use thimble_trainer::export::read_config;
 use thimble_trainer::model::{Engine, EngineOptions, Parameters};
 use thimble_trainer::ops::Buffer;
 use thimble_trainer::ops::cpu::CpuOps;
+use thimble_trainer::weights::read_weights;
 
 fn names(folder: &Path) -> BTreeSet<String> {
     let entries = fs::read_dir(folder).unwrap();
@@ -46,9 +47,9 @@ fn runtime_scores(folder: &Path, ids: &[u32]) -> Vec<f64> {
 
 #[test]
 fn the_runtime_scores_an_export_as_the_trainer_does() {
-    let bench = Bench::new();
-    succeeds(bench.pretrain("run", &["--quiet"]));
-    let path = bench.path("run/checkpoints/step-00000040");
+    let test = TestFolder::new();
+    succeeds(test.pretrain("run", &["--quiet"]));
+    let path = test.path("run/checkpoints/step-00000040");
     let (state, recipe) = checkpoint::open(&path).unwrap();
     let parameters = Parameters::new(&recipe.model);
     let weights = checkpoint::read_tensors(&path, &parameters).unwrap().weights;
@@ -60,8 +61,8 @@ fn the_runtime_scores_an_export_as_the_trainer_does() {
 
     for dtype in ["f32", "bf16"] {
         let name = format!("exported-{dtype}");
-        succeeds(bench.command(&["export", "run", "-o", &name, "--dtype", dtype, "--checkpoint", "last"]));
-        let folder = bench.path(&name);
+        succeeds(test.command(&["export", "run", "-o", &name, "--dtype", dtype, "--checkpoint", "last"]));
+        let folder = test.path(&name);
         let expected = [
             "config.json",
             "generation_config.json",
@@ -81,7 +82,7 @@ fn the_runtime_scores_an_export_as_the_trainer_does() {
             let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
             assert_eq!(
                 mode(&folder.join(file)),
-                mode(&bench.path("recipe.toml")),
+                mode(&test.path("recipe.toml")),
                 "{file} is for all who may read"
             );
         }
@@ -112,66 +113,66 @@ fn the_runtime_scores_an_export_as_the_trainer_does() {
         assert!(worst < 1e-4, "{dtype}: {worst}, {found:?}, {expected:?}");
     }
     // The text is learned, so that the comparison is of more than noise.
-    assert!(runtime_scores(&bench.path("exported-f32"), &ids).iter().sum::<f64>() / -32.0 < 4.5);
+    assert!(runtime_scores(&test.path("exported-f32"), &ids).iter().sum::<f64>() / -32.0 < 4.5);
 }
 
 #[test]
 fn the_best_is_exported_unless_another_is_asked_for() {
-    let bench = Bench::new();
+    let test = TestFolder::new();
     let more = ["--quiet", "--set", "stages.1.schedule.peak=0.5"];
-    succeeds(bench.pretrain("run", &more));
-    let best = fs::read_to_string(bench.path("run/checkpoints/best")).unwrap();
+    succeeds(test.pretrain("run", &more));
+    let best = fs::read_to_string(test.path("run/checkpoints/best")).unwrap();
     let best = best.trim();
     assert_ne!(best, "step-00000040");
-    let weights = |folder: &str| fs::read(bench.path(folder).join("model.safetensors")).unwrap();
+    let weights = |folder: &str| fs::read(test.path(folder).join("model.safetensors")).unwrap();
     for (output, more, from) in [
         ("a", &[][..], best),
         ("b", &["--checkpoint", "last"], "step-00000040"),
         ("c", &["--checkpoint", "step-00000039"], "step-00000039"),
     ] {
-        succeeds(bench.command(&[&["export", "run", "-o", output][..], more].concat()));
-        assert!(weights(output) == bench.kept("run", from, "model.safetensors"), "{output}");
+        succeeds(test.command(&[&["export", "run", "-o", output][..], more].concat()));
+        assert!(weights(output) == test.kept("run", from, "model.safetensors"), "{output}");
     }
-    let said = refused(bench.command(&["export", "run", "-o", "d", "--checkpoint", "step-7"]), 1);
+    let said = refused(test.command(&["export", "run", "-o", "d", "--checkpoint", "step-7"]), 1);
     assert!(said.contains("no checkpoint step-7") && said.contains("step-00000039"), "{said}");
     // A run that was begun, before its first checkpoint.
-    fs::create_dir(bench.path("begun")).unwrap();
-    let said = refused(bench.command(&["export", "begun", "-o", "d"]), 1);
+    fs::create_dir(test.path("begun")).unwrap();
+    let said = refused(test.command(&["export", "begun", "-o", "d"]), 1);
     assert!(said.contains("begun/checkpoints: no checkpoint"), "{said}");
 
     // A folder that is there is not touched, whatever it is.
-    fs::create_dir(bench.path("mine")).unwrap();
-    fs::write(bench.path("mine/thesis.txt"), "x").unwrap();
+    fs::create_dir(test.path("mine")).unwrap();
+    fs::write(test.path("mine/thesis.txt"), "x").unwrap();
     for taken in ["mine", "a", "recipe.toml"] {
-        let said = refused(bench.command(&["export", "run", "-o", taken]), 1);
+        let said = refused(test.command(&["export", "run", "-o", taken]), 1);
         assert!(said.contains(&format!("{taken} exists already")), "{said}");
     }
-    assert_eq!(names(&bench.path("mine")), ["thesis.txt".to_owned()].into());
-    assert!(!bench.path("d").exists());
+    assert_eq!(names(&test.path("mine")), ["thesis.txt".to_owned()].into());
+    assert!(!test.path("d").exists());
 }
 
 #[test]
 fn a_killed_export_leaves_no_half_folder() {
-    let bench = Bench::new();
-    succeeds(bench.pretrain("run", &["--quiet"]));
+    let test = TestFolder::new();
+    succeeds(test.pretrain("run", &["--quiet"]));
     let mut next = crate::setup::numbers(4);
     let (mut kills, mut on_the_way) = (0, 0);
-    let out = bench.path("out");
+    let out = test.path("out");
     while on_the_way < 3 {
         fs::create_dir_all(&out).unwrap();
-        let mut child = bench.command(&["export", "run", "-o", "out/exported"]).spawn().unwrap();
+        let mut child = test.command(&["export", "run", "-o", "out/exported"]).spawn().unwrap();
         let begun = || fs::read_dir(&out).is_ok_and(|mut entries| entries.next().is_some());
         crate::setup::wait_for(&mut child, begun);
         std::thread::sleep(std::time::Duration::from_micros(next(1500) as u64));
         child.kill().unwrap();
         child.wait().unwrap();
-        if bench.path("out/exported").exists() {
+        if test.path("out/exported").exists() {
             // It was faster; then it is whole.
-            let whole = fs::read(bench.path("out/exported/model.safetensors")).unwrap();
-            assert!(bench.path("out/exported/generation_config.json").exists() && whole.len() > 50_000);
+            let whole = fs::read(test.path("out/exported/model.safetensors")).unwrap();
+            assert!(test.path("out/exported/generation_config.json").exists() && whole.len() > 50_000);
         } else {
             on_the_way += 1;
-            succeeds(bench.command(&["export", "run", "-o", "out/exported"]));
+            succeeds(test.command(&["export", "run", "-o", "out/exported"]));
         }
         fs::remove_dir_all(&out).unwrap();
         kills += 1;
@@ -181,9 +182,9 @@ fn a_killed_export_leaves_no_half_folder() {
 
 #[test]
 fn a_run_that_is_not_there_is_said_to_be_missing() {
-    let bench = Bench::new();
+    let test = TestFolder::new();
     for command in [&["export", "nowhere", "-o", "out"][..], &["eval", "nowhere", "--data", "data"]] {
-        let said = refused(bench.command(command), 1);
+        let said = refused(test.command(command), 1);
         assert!(said.contains("nowhere") && said.contains("no such folder"), "{said}");
     }
 }

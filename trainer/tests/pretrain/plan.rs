@@ -1,13 +1,13 @@
 //! `thimble-train plan`, and the warnings that it, `pretrain` and `tokenize` give.
 
-use crate::setup::{Bench, said, succeeds};
+use crate::setup::{TestFolder, said, succeeds};
 use std::fs;
 
 #[test]
 fn a_speed_that_is_not_told_is_measured() {
-    let bench = Bench::new();
+    let test = TestFolder::new();
     let plan = |more: &[&str]| {
-        let output = bench.command(&[&["plan", "recipe.toml"], more].concat()).output().unwrap();
+        let output = test.command(&[&["plan", "recipe.toml"], more].concat()).output().unwrap();
         assert!(output.status.success(), "{}", said(&output));
         (String::from_utf8(output.stdout.clone()).unwrap(), said(&output))
     };
@@ -29,38 +29,38 @@ fn a_speed_that_is_not_told_is_measured() {
         assert!(text.contains("give --tokens-per-second") && !words.contains("measuring"), "{text}");
     }
     // What does not fit is refused, not tried.
-    let output = bench.command(&["plan", "recipe.toml", "--memory", "10kB"]).output().unwrap();
+    let output = test.command(&["plan", "recipe.toml", "--memory", "10kB"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(!said(&output).contains("measuring"), "{}", said(&output));
 }
 
 #[test]
 fn little_held_out_text_and_repeated_text_are_warned_of() {
-    let bench = Bench::new();
+    let test = TestFolder::new();
     // 20 steps of 64 tokens are less than one pass; 20,000 are many.
     let long = ["--set", "stages.0.length={steps=20000}"];
     for (command, more) in
         [("plan", &["--tokens-per-second", "1000"][..]), ("plan", &["--tokens-per-second", "1000", "--json"])]
     {
-        let words = succeeds(bench.command(&[&[command, "recipe.toml"], more, &long[..]].concat()));
+        let words = succeeds(test.command(&[&[command, "recipe.toml"], more, &long[..]].concat()));
         assert!(words.contains("warning: stage `short` passes"), "{words}");
         assert!(words.contains("over set `train`") && words.contains("4 or fewer"), "{words}");
     }
     let few = "warning: validation set `held`";
-    let words = succeeds(bench.command(&["plan", "recipe.toml", "--tokens-per-second", "1000"]));
+    let words = succeeds(test.command(&["plan", "recipe.toml", "--tokens-per-second", "1000"]));
     assert!(!words.contains("passes") && words.contains(few), "{words}");
     let short = ["--set", "stages.*.length={steps=4}"];
-    let words = succeeds(bench.pretrain("run", &short));
+    let words = succeeds(test.pretrain("run", &short));
     assert!(words.contains(few), "{words}");
-    assert!(!succeeds(bench.pretrain("quiet", &[&short[..], &["--quiet"]].concat())).contains("warning"));
+    assert!(!succeeds(test.pretrain("quiet", &[&short[..], &["--quiet"]].concat())).contains("warning"));
 
-    let source = bench.tokens().join("train.jsonl");
-    let tokenizer = bench.tokens().join("tokenizer");
+    let source = test.tokens().join("train.jsonl");
+    let tokenizer = test.tokens().join("tokenizer");
     let tokenize = |set: &str, share: &str| {
         let held = format!("{set}-held");
         let [source, tokenizer] = [&source, &tokenizer].map(|path| path.to_str().unwrap());
         let command = ["tokenize", source, "--tokenizer", tokenizer, "-o", set];
-        succeeds(bench.command(&[&command[..], &["--holdout", share, "--holdout-output", &held]].concat()))
+        succeeds(test.command(&[&command[..], &["--holdout", share, "--holdout-output", &held]].concat()))
     };
     let words = tokenize("little", "5");
     assert!(words.contains("held-out tokens are few") && words.contains("raise --holdout"), "{words}");
@@ -69,19 +69,19 @@ fn little_held_out_text_and_repeated_text_are_warned_of() {
 
 #[test]
 fn resuming_nothing_says_that_a_run_begins() {
-    let bench = Bench::new();
+    let test = TestFolder::new();
     let short = ["--set", "stages.*.length={steps=4}"];
-    let words = succeeds(bench.pretrain("whole", &short));
+    let words = succeeds(test.pretrain("whole", &short));
     assert!(!words.contains("--resume"), "{words}");
     // Not there at all, and there without a checkpoint; said with --quiet too.
-    fs::create_dir(bench.path("empty")).unwrap();
+    fs::create_dir(test.path("empty")).unwrap();
     for (run, more) in [("misspelled", &["--resume"][..]), ("empty", &["--resume", "--quiet"])] {
-        let words = succeeds(bench.pretrain(run, &[&short[..], more].concat()));
+        let words = succeeds(test.pretrain(run, &[&short[..], more].concat()));
         let warning =
             format!("warning: --resume found no checkpoint in {run}: a new run begins there at step 0");
         assert!(words.contains(&warning), "{words}");
-        assert_eq!(bench.newest(run), bench.newest("whole"));
-        let words = succeeds(bench.pretrain(run, &[&short[..], more].concat()));
+        assert_eq!(test.newest(run), test.newest("whole"));
+        let words = succeeds(test.pretrain(run, &[&short[..], more].concat()));
         assert!(!words.contains("found no checkpoint"), "{words}");
     }
 }

@@ -1,24 +1,24 @@
 //! What is refused says where it is wrong and what to do, and leaves the run as it was.
 
-use crate::setup::{Bench, assert_same_run, copy, refused, said, succeeds, wait_for};
+use crate::setup::{TestFolder, assert_same_run, copy, refused, said, succeeds, wait_for};
 use std::fs;
 use std::path::PathBuf;
 use thimble_trainer::data::token_set::HEADER_LEN;
 use thimble_trainer::report::metrics::MetricsEvent;
 
 /// A token set of the test's own, to be damaged.
-fn own_set(bench: &Bench) -> (PathBuf, String) {
-    let folder = bench.path("own");
-    copy(&bench.tokens().join("train"), &folder);
+fn own_set(test: &TestFolder) -> (PathBuf, String) {
+    let folder = test.path("own");
+    copy(&test.tokens().join("train"), &folder);
     let set = format!("data.sets.train={:?}", folder.display().to_string());
     (folder, set)
 }
 
 #[test]
 fn damaged_token_sets_are_refused_with_their_place() {
-    let bench = Bench::new();
-    let (folder, set) = own_set(&bench);
-    let pretrain = |run: &str| bench.pretrain(run, &["--quiet", "--set", &set]);
+    let test = TestFolder::new();
+    let (folder, set) = own_set(&test);
+    let pretrain = |run: &str| test.pretrain(run, &["--quiet", "--set", &set]);
     let shard = folder.join("shard-00000.tokens");
     let whole = fs::read(&shard).unwrap();
 
@@ -45,7 +45,7 @@ fn damaged_token_sets_are_refused_with_their_place() {
     }
     // In the held-out set too.
     let held = format!("data.sets.held={:?}", folder.display().to_string());
-    let command = bench.pretrain("c", &["--quiet", "--set", &held]);
+    let command = test.pretrain("c", &["--quiet", "--set", &held]);
     let said = refused(command, 1);
     assert!(said.contains("validation set `held`, window") && said.contains("id 777"), "{said}");
     fs::write(&shard, &whole).unwrap();
@@ -59,19 +59,19 @@ fn damaged_token_sets_are_refused_with_their_place() {
     fs::write(&tokenizer, &text).unwrap();
 
     // A vocabulary that the model has not.
-    let said = refused(bench.pretrain("e", &["--quiet", "--set", "model.vocab=299"]), 1);
+    let said = refused(test.pretrain("e", &["--quiet", "--set", "model.vocab=299"]), 1);
     assert!(said.contains("has 300 ids, the model 299 (model.vocab)"), "{said}");
-    let said = refused(bench.pretrain("f", &["--quiet", "--set", "data.sets.train=\"nowhere\""]), 1);
+    let said = refused(test.pretrain("f", &["--quiet", "--set", "data.sets.train=\"nowhere\""]), 1);
     assert!(said.contains("nowhere: there is no manifest.json"), "{said}");
     for run in ["a", "d", "e", "f"] {
-        assert!(!bench.path(run).exists(), "{run}: nothing was begun");
+        assert!(!test.path(run).exists(), "{run}: nothing was begun");
     }
 }
 
 #[test]
 fn typos_in_a_recipe_are_refused_with_the_nearest_name() {
-    let bench = Bench::new();
-    let recipe = fs::read_to_string(bench.path("recipe.toml")).unwrap();
+    let test = TestFolder::new();
+    let recipe = fs::read_to_string(test.path("recipe.toml")).unwrap();
     for (from, to, words) in [
         (
             "micro_batch = 2",
@@ -84,64 +84,64 @@ fn typos_in_a_recipe_are_refused_with_the_nearest_name() {
         ("kv_heads = 2", "kv_heads = 3", &["model.kv_heads", "must divide model.heads = 4, found 3"]),
         ("context = 16", "context = 64", &["stages.0.context", "at most model.context = 32"]),
     ] {
-        fs::write(bench.path("recipe.toml"), recipe.replacen(from, to, 1)).unwrap();
-        let said = refused(bench.pretrain("run", &["--quiet"]), 1);
+        fs::write(test.path("recipe.toml"), recipe.replacen(from, to, 1)).unwrap();
+        let said = refused(test.pretrain("run", &["--quiet"]), 1);
         assert!(words.iter().all(|words| said.contains(words)), "{to}: {said}");
     }
-    fs::write(bench.path("recipe.toml"), &recipe).unwrap();
-    let said = refused(bench.pretrain("run", &["--set", "optimizer.clipp=1"]), 2);
+    fs::write(test.path("recipe.toml"), &recipe).unwrap();
+    let said = refused(test.pretrain("run", &["--set", "optimizer.clipp=1"]), 2);
     assert!(said.contains("optimizer.clipp") && said.contains("`clip`"), "{said}");
-    let said = refused(bench.pretrain("run", &["--threads", "0"]), 2);
+    let said = refused(test.pretrain("run", &["--threads", "0"]), 2);
     assert!(said.contains("--threads"), "{said}");
-    let said = refused(bench.command(&["pretrain", "tiny-cpi"]), 2);
+    let said = refused(test.command(&["pretrain", "tiny-cpi"]), 2);
     assert!(said.contains("`tiny-cpu`"), "{said}");
-    assert!(!bench.path("run").exists());
+    assert!(!test.path("run").exists());
 }
 
 #[test]
 fn a_run_is_neither_overwritten_nor_gone_on_with_as_another() {
-    let bench = Bench::new();
-    succeeds(bench.pretrain("run", &["--quiet"]));
-    let before = bench.metrics("run");
-    let said = refused(bench.pretrain("run", &["--quiet"]), 2);
+    let test = TestFolder::new();
+    succeeds(test.pretrain("run", &["--quiet"]));
+    let before = test.metrics("run");
+    let said = refused(test.pretrain("run", &["--quiet"]), 2);
     assert!(said.contains("holds a run that came to step 40") && said.contains("--resume"), "{said}");
-    let said = refused(bench.pretrain("run", &["--quiet", "--resume", "--set", "optimizer.beta2=0.99"]), 1);
+    let said = refused(test.pretrain("run", &["--quiet", "--resume", "--set", "optimizer.beta2=0.99"]), 1);
     for words in ["begun with another recipe", "- beta2 = 0.95", "+ beta2 = 0.99", "--run"] {
         assert!(said.contains(words), "{words}: {said}");
     }
     // Other token sets under the same recipe: another tokenizer, and another text.
-    let (folder, set) = own_set(&bench);
-    succeeds(bench.pretrain("sets", &["--quiet", "--set", &set]));
+    let (folder, set) = own_set(&test);
+    succeeds(test.pretrain("sets", &["--quiet", "--set", &set]));
     fs::remove_dir_all(&folder).unwrap();
-    copy(&bench.tokens().join("other"), &folder);
-    fs::remove_dir_all(bench.path("sets/checkpoints/step-00000040")).unwrap();
-    let said = refused(bench.pretrain("sets", &["--quiet", "--resume", "--set", &set]), 1);
+    copy(&test.tokens().join("other"), &folder);
+    fs::remove_dir_all(test.path("sets/checkpoints/step-00000040")).unwrap();
+    let said = refused(test.pretrain("sets", &["--quiet", "--resume", "--set", &set]), 1);
     assert!(said.contains("set `train` had") && said.contains("Put the former set back"), "{said}");
-    assert_eq!(bench.metrics("run"), before);
+    assert_eq!(test.metrics("run"), before);
     // Made anew with another tokenizer.
     let remake = |vocab: &str| {
-        fs::remove_dir_all(bench.path("mine")).ok();
+        fs::remove_dir_all(test.path("mine")).ok();
         for set in ["train", "other", "held"] {
-            let source = bench.tokens().join(format!("{set}.jsonl")).display().to_string();
+            let source = test.tokens().join(format!("{set}.jsonl")).display().to_string();
             if set == "train" {
                 let train = ["train-tokenizer", &source, "--vocab", vocab, "-o", "mine/tokenizer"];
-                succeeds(bench.command(&train));
+                succeeds(test.command(&train));
             }
             let own = format!("mine/{set}");
-            succeeds(bench.command(&["tokenize", &source, "--tokenizer", "mine/tokenizer", "-o", &own]));
+            succeeds(test.command(&["tokenize", &source, "--tokenizer", "mine/tokenizer", "-o", &own]));
         }
     };
     let mine = ["train", "other", "held"].map(|set| format!("data.sets.{set}=\"mine/{set}\""));
     let mine = ["--quiet", "--set", &mine[0], "--set", &mine[1], "--set", &mine[2]];
     remake("300");
-    succeeds(bench.pretrain("mine-run", &mine));
+    succeeds(test.pretrain("mine-run", &mine));
     remake("299");
-    let said = refused(bench.pretrain("mine-run", &[&mine[..], &["--resume"]].concat()), 1);
+    let said = refused(test.pretrain("mine-run", &[&mine[..], &["--resume"]].concat()), 1);
     let words = ["begun with the tokenizer of hash", "put the former sets back"];
     assert!(words.iter().all(|words| said.contains(words)), "{said}");
     // What is shown and kept may change.
     succeeds(
-        bench.pretrain(
+        test.pretrain(
             "run",
             &["--quiet", "--resume", "--set", "checkpoint.last=5", "--set", "sample.tokens=3"],
         ),
@@ -150,14 +150,14 @@ fn a_run_is_neither_overwritten_nor_gone_on_with_as_another() {
 
 #[test]
 fn a_shard_that_is_truncated_in_training_leaves_the_checkpoint_before() {
-    let bench = Bench::new();
-    let (folder, set) = own_set(&bench);
+    let test = TestFolder::new();
+    let (folder, set) = own_set(&test);
     let more = ["--quiet", "--set", &set];
-    succeeds(bench.pretrain("whole", &more));
+    succeeds(test.pretrain("whole", &more));
     let shard = folder.join("shard-00000.tokens");
     let whole = fs::read(&shard).unwrap();
-    let mut child = bench.pretrain("run", &more).spawn().unwrap();
-    assert!(wait_for(&mut child, || bench.steps("run") >= 3));
+    let mut child = test.pretrain("run", &more).spawn().unwrap();
+    assert!(wait_for(&mut child, || test.steps("run") >= 3));
     fs::OpenOptions::new().write(true).open(&shard).unwrap().set_len(HEADER_LEN as u64).unwrap();
     let output = child.wait_with_output().unwrap();
     let said = said(&output);
@@ -166,21 +166,21 @@ fn a_shard_that_is_truncated_in_training_leaves_the_checkpoint_before() {
     assert!(said.contains("shard-00000.tokens") && said.contains(&found), "{said}");
     // With the shard put back, the run comes to the same end.
     fs::write(&shard, &whole).unwrap();
-    succeeds(bench.pretrain("run", &[&more[..], &["--resume"]].concat()));
-    assert_same_run(&bench, "whole", "run");
+    succeeds(test.pretrain("run", &[&more[..], &["--resume"]].concat()));
+    assert_same_run(&test, "whole", "run");
 }
 
 #[test]
 fn a_damaged_checkpoint_is_refused_and_the_one_before_it_is_good() {
-    let bench = Bench::new();
-    succeeds(bench.pretrain("whole", &["--quiet"]));
+    let test = TestFolder::new();
+    succeeds(test.pretrain("whole", &["--quiet"]));
     let files = ["model.safetensors", "optimizer.safetensors", "recipe.toml", "state.json", "checksums.json"];
     let mut next = crate::setup::numbers(9);
     for file in files {
-        copy(&bench.path("whole"), &bench.path("run"));
-        let path = bench.path("run/checkpoints/step-00000040").join(file);
+        copy(&test.path("whole"), &test.path("run"));
+        let path = test.path("run/checkpoints/step-00000040").join(file);
         let whole = fs::read(&path).unwrap();
-        let export = || bench.command(&["export", "run", "-o", "exported", "--checkpoint", "last"]);
+        let export = || test.command(&["export", "run", "-o", "exported", "--checkpoint", "last"]);
         for turn in 0..4 {
             let mut bytes = whole.clone();
             let at = if turn == 0 { whole.len() - 1 } else { next(whole.len()) };
@@ -190,7 +190,7 @@ fn a_damaged_checkpoint_is_refused_and_the_one_before_it_is_good() {
                 bytes.pop();
             }
             fs::write(&path, bytes).unwrap();
-            for command in [bench.pretrain("run", &["--quiet", "--resume"]), export()] {
+            for command in [test.pretrain("run", &["--quiet", "--resume"]), export()] {
                 let said = refused(command, 1);
                 let what_to_do =
                     "remove the folder run/checkpoints/step-00000040 to go on from the checkpoint before";
@@ -199,14 +199,14 @@ fn a_damaged_checkpoint_is_refused_and_the_one_before_it_is_good() {
             }
         }
         fs::remove_file(&path).unwrap();
-        let said = refused(bench.pretrain("run", &["--quiet", "--resume"]), 1);
+        let said = refused(test.pretrain("run", &["--quiet", "--resume"]), 1);
         assert!(said.contains(file) || said.contains("no checkpoint"), "{file}: {said}");
-        assert!(!bench.path("exported").exists());
+        assert!(!test.path("exported").exists());
         // It does as it says.
-        fs::remove_dir_all(bench.path("run/checkpoints/step-00000040")).unwrap();
-        succeeds(bench.pretrain("run", &["--quiet", "--resume"]));
-        assert_same_run(&bench, "whole", "run");
-        fs::remove_dir_all(bench.path("run")).unwrap();
+        fs::remove_dir_all(test.path("run/checkpoints/step-00000040")).unwrap();
+        succeeds(test.pretrain("run", &["--quiet", "--resume"]));
+        assert_same_run(&test, "whole", "run");
+        fs::remove_dir_all(test.path("run")).unwrap();
     }
 }
 
@@ -214,30 +214,30 @@ fn a_damaged_checkpoint_is_refused_and_the_one_before_it_is_good() {
 #[cfg(unix)]
 #[test]
 fn a_full_disk_leaves_the_checkpoint_before() {
-    let bench = Bench::new();
+    let test = TestFolder::new();
     let more = ["--quiet", "--set", "checkpoint.every=15", "--set", "validation.every=1000"];
-    succeeds(bench.pretrain("whole", &more));
+    succeeds(test.pretrain("whole", &more));
     let limited = |run: &str, kilobytes: u64| {
-        let command = bench.pretrain(run, &[&more[..], &["--resume"]].concat());
+        let command = test.pretrain(run, &[&more[..], &["--resume"]].concat());
         let script = format!("trap '' XFSZ; ulimit -f {kilobytes}; exec \"$0\" \"$@\"");
         let mut limited = std::process::Command::new("bash");
         limited.arg("-c").arg(script).arg(command.get_program()).args(command.get_args());
         limited.current_dir(command.get_current_dir().unwrap());
         limited
     };
-    let size = |file: &str| bench.kept("whole", "step-00000040", file).len() as u64 / 1024;
+    let size = |file: &str| test.kept("whole", "step-00000040", file).len() as u64 / 1024;
     // No room for the weights; room for them, but not for the moments, which are twice as long.
     for kilobytes in [size("model.safetensors") - 1, size("optimizer.safetensors") - 1] {
         let run = format!("run-{kilobytes}");
         let said = refused(limited(&run, kilobytes), 1);
         assert!(said.contains("checkpoint of step 15 could not be written"), "{said}");
         assert!(said.contains("there is no earlier one: make room"), "{said}");
-        let mut child = bench.pretrain("kept", &more).spawn().unwrap();
-        assert!(wait_for(&mut child, || bench.newest("kept").is_some()));
+        let mut child = test.pretrain("kept", &more).spawn().unwrap();
+        assert!(wait_for(&mut child, || test.newest("kept").is_some()));
         child.kill().unwrap();
         child.wait().unwrap();
-        assert_eq!(bench.checkpoints("kept"), ["step-00000015"]);
-        let before = bench.kept("kept", "step-00000015", "optimizer.safetensors");
+        assert_eq!(test.checkpoints("kept"), ["step-00000015"]);
+        let before = test.kept("kept", "step-00000015", "optimizer.safetensors");
         let said = refused(limited("kept", kilobytes), 1);
         assert!(said.contains("checkpoint of step 30 could not be written"), "{said}");
         assert!(said.contains(".safetensors") && said.contains("File too large"), "{said}");
@@ -245,17 +245,17 @@ fn a_full_disk_leaves_the_checkpoint_before() {
             said.contains("the checkpoint of step 15 is whole: make room and go on with --resume"),
             "{said}"
         );
-        assert_eq!(bench.checkpoints("kept"), ["step-00000015"]);
-        assert!(bench.kept("kept", "step-00000015", "optimizer.safetensors") == before);
-        succeeds(bench.pretrain("kept", &[&more[..], &["--resume"]].concat()));
-        assert_same_run(&bench, "whole", "kept");
-        fs::remove_dir_all(bench.path("kept")).unwrap();
+        assert_eq!(test.checkpoints("kept"), ["step-00000015"]);
+        assert!(test.kept("kept", "step-00000015", "optimizer.safetensors") == before);
+        succeeds(test.pretrain("kept", &[&more[..], &["--resume"]].concat()));
+        assert_same_run(&test, "whole", "kept");
+        fs::remove_dir_all(test.path("kept")).unwrap();
     }
 }
 
 #[test]
 fn a_run_that_diverges_stops_with_its_data_and_a_good_checkpoint() {
-    let bench = Bench::new();
+    let test = TestFolder::new();
     // The first step of the second stage throws the weights away: too far to learn from, and beyond f32, where the
     // held-out loss shows it or, when none is measured, the checkpoint.
     let cases = [
@@ -267,27 +267,27 @@ fn a_run_that_diverges_stops_with_its_data_and_a_good_checkpoint() {
         let run = format!("run-{number}");
         let (peak, every) = (format!("stages.1.schedule.peak={peak}"), format!("validation.every={every}"));
         let more = ["--quiet", "--set", &peak, "--set", &every];
-        let said = refused(bench.pretrain(&run, &more), 1);
+        let said = refused(test.pretrain(&run, &more), 1);
         assert!(said.contains(trouble), "{said}");
         for words in ["stage `long`", "set `", "shard-00000.tokens document", "epoch 0", "learning rate"] {
             assert!(said.contains(words), "{words}: {said}");
         }
-        let newest = bench.newest(&run).unwrap();
+        let newest = test.newest(&run).unwrap();
         let step: u64 = newest["step-".len()..].parse().unwrap();
         assert!(said.contains(&format!("the checkpoint of step {step} is as it was")), "{said}");
         // Every number in it can be gone on with.
-        let path = bench.path(&run).join("checkpoints").join(&newest);
+        let path = test.path(&run).join("checkpoints").join(&newest);
         let (state, recipe) = thimble_trainer::checkpoint::open(&path).unwrap();
         let parameters = thimble_trainer::model::Parameters::new(&recipe.model);
         let numbers = thimble_trainer::checkpoint::read_tensors(&path, &parameters).unwrap();
         assert!(state.step == step && numbers.weights.iter().all(|weight| weight.is_finite()));
-        assert!(bench.metrics(&run).iter().all(|event| match event {
+        assert!(test.metrics(&run).iter().all(|event| match event {
             MetricsEvent::Step(step) => step.loss.is_finite() && step.gradient_norm.is_finite(),
             MetricsEvent::Validation(point) => point.loss.is_finite(),
             _ => true,
         }));
         // It comes to the same end again.
-        let again = refused(bench.pretrain(&run, &[&more[..], &["--resume"]].concat()), 1);
+        let again = refused(test.pretrain(&run, &[&more[..], &["--resume"]].concat()), 1);
         assert_eq!(again.lines().next(), said.lines().next());
     }
     // So does the guard against spikes.
@@ -300,14 +300,14 @@ fn a_run_that_diverges_stops_with_its_data_and_a_good_checkpoint() {
         "--set",
         "guard.window=5",
     ];
-    let said = refused(bench.pretrain("spike", &more), 1);
+    let said = refused(test.pretrain("spike", &more), 1);
     assert!(said.contains("more than guard.loss_spike = 1 above the mean of the last 5 steps"), "{said}");
     assert!(said.contains("row 0: set `"), "{said}");
 }
 
 #[test]
 fn the_newest_and_the_best_stay() {
-    let bench = Bench::new();
+    let test = TestFolder::new();
     // The second stage makes it worse, so that the best one is old.
     let more = [
         "--quiet",
@@ -320,8 +320,8 @@ fn the_newest_and_the_best_stay() {
         "--set",
         "validation.every=4",
     ];
-    succeeds(bench.pretrain("run", &more));
-    let measured: Vec<(u64, f64)> = bench
+    succeeds(test.pretrain("run", &more));
+    let measured: Vec<(u64, f64)> = test
         .metrics("run")
         .iter()
         .filter_map(|event| match event {
@@ -336,60 +336,60 @@ fn the_newest_and_the_best_stay() {
     let best = measured.iter().min_by(|a, b| a.1.total_cmp(&b.1)).unwrap().0;
     assert!(best < 36, "{measured:?}");
     let best = format!("step-{best:08}");
-    assert_eq!(bench.checkpoints("run"), [best.as_str(), "step-00000039", "step-00000040"]);
-    let name = |file: &str| fs::read_to_string(bench.path("run/checkpoints").join(file)).unwrap();
+    assert_eq!(test.checkpoints("run"), [best.as_str(), "step-00000039", "step-00000040"]);
+    let name = |file: &str| fs::read_to_string(test.path("run/checkpoints").join(file)).unwrap();
     assert_eq!((name("best").trim(), name("last").trim()), (best.as_str(), "step-00000040"));
     // A run that is killed and gone on with keeps the same ones.
-    let mut child = bench.pretrain("killed", &more).spawn().unwrap();
-    assert!(wait_for(&mut child, || bench.steps("killed") >= 30));
+    let mut child = test.pretrain("killed", &more).spawn().unwrap();
+    assert!(wait_for(&mut child, || test.steps("killed") >= 30));
     child.kill().unwrap();
     child.wait().unwrap();
-    succeeds(bench.pretrain("killed", &[&more[..], &["--resume"]].concat()));
-    assert_same_run(&bench, "run", "killed");
+    succeeds(test.pretrain("killed", &[&more[..], &["--resume"]].concat()));
+    assert_same_run(&test, "run", "killed");
 }
 
 #[test]
 fn a_run_folder_belongs_to_one_process_at_a_time() {
-    let bench = Bench::new();
-    fs::create_dir(bench.path("run")).unwrap();
-    let lock = fs::File::create(bench.path("run").join(".lock")).unwrap();
+    let test = TestFolder::new();
+    fs::create_dir(test.path("run")).unwrap();
+    let lock = fs::File::create(test.path("run").join(".lock")).unwrap();
     lock.lock().unwrap();
-    let said = refused(bench.pretrain("run", &["--quiet"]), 1);
+    let said = refused(test.pretrain("run", &["--quiet"]), 1);
     assert!(said.contains("another thimble-train is at work in"), "{said}");
     drop(lock);
-    succeeds(bench.pretrain("run", &["--quiet"]));
+    succeeds(test.pretrain("run", &["--quiet"]));
 }
 
 #[test]
 fn files_that_are_not_a_runs_stay() {
-    let bench = Bench::new();
-    let readme = bench.path("project").join("README.md");
-    fs::create_dir(bench.path("project")).unwrap();
+    let test = TestFolder::new();
+    let readme = test.path("project").join("README.md");
+    fs::create_dir(test.path("project")).unwrap();
     fs::write(&readme, "mine").unwrap();
-    let said = refused(bench.pretrain("project", &["--quiet"]), 2);
+    let said = refused(test.pretrain("project", &["--quiet"]), 2);
     assert!(said.contains("holds files that are not a run's"), "{said}");
     assert_eq!(fs::read_to_string(&readme).unwrap(), "mine");
-    assert_eq!(fs::read_dir(bench.path("project")).unwrap().count(), 1);
-    let source = bench.tokens().join("train.jsonl").display().to_string();
-    let train = |vocab: &str| bench.command(&["train-tokenizer", &source, "--vocab", vocab, "-o", "made"]);
+    assert_eq!(fs::read_dir(test.path("project")).unwrap().count(), 1);
+    let source = test.tokens().join("train.jsonl").display().to_string();
+    let train = |vocab: &str| test.command(&["train-tokenizer", &source, "--vocab", vocab, "-o", "made"]);
     succeeds(train("300"));
-    let made = fs::read(bench.path("made").join("tokenizer.json")).unwrap();
+    let made = fs::read(test.path("made").join("tokenizer.json")).unwrap();
     assert!(refused(train("280"), 2).contains("is there already"));
-    assert_eq!(fs::read(bench.path("made").join("tokenizer.json")).unwrap(), made);
+    assert_eq!(fs::read(test.path("made").join("tokenizer.json")).unwrap(), made);
 }
 
 #[test]
 fn a_set_may_move_but_not_change() {
-    let bench = Bench::new();
-    let (folder, set) = own_set(&bench);
+    let test = TestFolder::new();
+    let (folder, set) = own_set(&test);
     let stop = ["--quiet", "--set", "stages.1.length={steps=1}"];
-    succeeds(bench.pretrain("run", &stop));
+    succeeds(test.pretrain("run", &stop));
     // All steps are done: resuming checks the data and ends. The same content elsewhere is the same set.
-    succeeds(bench.pretrain("run", &[&stop[..], &["--set", &set, "--resume"]].concat()));
+    succeeds(test.pretrain("run", &[&stop[..], &["--set", &set, "--resume"]].concat()));
     let manifest = folder.join("manifest.json");
     let text = fs::read_to_string(&manifest).unwrap();
     let checksum = text.split("\"xxh3\": \"").last().unwrap().split('"').next().unwrap().to_owned();
     fs::write(&manifest, text.replace(&checksum, "0123456789abcdef")).unwrap();
-    let said = refused(bench.pretrain("run", &[&stop[..], &["--set", &set, "--resume"]].concat()), 1);
+    let said = refused(test.pretrain("run", &[&stop[..], &["--set", &set, "--resume"]].concat()), 1);
     assert!(said.contains("set `train` had other content"), "{said}");
 }

@@ -1,6 +1,8 @@
 //! A run that is stopped in any way goes on to the same end, bit for bit.
 
-use crate::setup::{Bench, assert_same_end, assert_same_run, numbers, refused, said, succeeds, wait_for};
+use crate::setup::{
+    TestFolder, assert_same_end, assert_same_run, numbers, refused, said, succeeds, wait_for,
+};
 use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
@@ -13,13 +15,13 @@ const LONG: [&str; 4] = ["--set", "stages.0.length={steps=30}", "--set", "stages
 /// Kills at random moments, and while a checkpoint is being written, each time going on with another number of threads.
 #[test]
 fn ten_kills_change_nothing() {
-    let bench = Bench::new();
+    let test = TestFolder::new();
     let start = Instant::now();
-    succeeds(bench.pretrain("whole", &[&LONG[..], &["--quiet"]].concat()));
+    succeeds(test.pretrain("whole", &[&LONG[..], &["--quiet"]].concat()));
     let step = start.elapsed() / 150;
     let mut next = numbers(5);
     let (mut kills, mut while_writing) = (0, 0);
-    let checkpoints = bench.path("killed/checkpoints");
+    let checkpoints = test.path("killed/checkpoints");
     let unfinished = || {
         let entries = fs::read_dir(&checkpoints).into_iter().flatten().flatten();
         entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(".writing-step")).count() > 0
@@ -28,8 +30,8 @@ fn ten_kills_change_nothing() {
         assert!(kills < 100, "only {while_writing} of {kills} kills came while a checkpoint was written");
         let threads = (1 + next(3)).to_string();
         let more = [&LONG[..], &["--quiet", "--resume", "--threads", &threads]].concat();
-        let mut child = bench.pretrain("killed", &more).spawn().unwrap();
-        let before = bench.steps("killed");
+        let mut child = test.pretrain("killed", &more).spawn().unwrap();
+        let before = test.steps("killed");
         let there = match kills % 3 {
             // At any moment, also before the first step.
             0 => {
@@ -38,13 +40,13 @@ fn ten_kills_change_nothing() {
             }
             1 => {
                 let steps = before + 1 + next(12) as u64;
-                let there = wait_for(&mut child, || bench.steps("killed") >= steps);
+                let there = wait_for(&mut child, || test.steps("killed") >= steps);
                 std::thread::sleep(step * next(100) as u32 / 100);
                 there
             }
             _ => {
                 let steps = before + 1 + next(10) as u64;
-                wait_for(&mut child, || bench.steps("killed") >= steps) && wait_for(&mut child, unfinished)
+                wait_for(&mut child, || test.steps("killed") >= steps) && wait_for(&mut child, unfinished)
             }
         };
         child.kill().unwrap();
@@ -55,11 +57,11 @@ fn ten_kills_change_nothing() {
     }
     println!(
         "{kills} kills, {while_writing} while a checkpoint was written, at step {}",
-        bench.steps("killed")
+        test.steps("killed")
     );
-    succeeds(bench.pretrain("killed", &[&LONG[..], &["--quiet", "--resume"]].concat()));
-    assert_same_run(&bench, "whole", "killed");
-    let steps = bench.metrics("killed").into_iter().filter_map(|event| match event {
+    succeeds(test.pretrain("killed", &[&LONG[..], &["--quiet", "--resume"]].concat()));
+    assert_same_run(&test, "whole", "killed");
+    let steps = test.metrics("killed").into_iter().filter_map(|event| match event {
         MetricsEvent::Step(step) => Some(step.step),
         _ => None,
     });
@@ -77,78 +79,78 @@ fn ten_kills_change_nothing() {
 /// an old one later, although nothing better comes.
 #[test]
 fn the_name_of_the_best_is_mended() {
-    let bench = Bench::new();
+    let test = TestFolder::new();
     let worse = ["--quiet", "--set", "stages.1.schedule.peak=0.5"];
-    succeeds(bench.pretrain("whole", &worse));
-    let best = bench.path("killed/checkpoints/best");
-    let mut child = bench.pretrain("killed", &worse).spawn().unwrap();
-    assert!(wait_for(&mut child, || bench.steps("killed") > 24));
+    succeeds(test.pretrain("whole", &worse));
+    let best = test.path("killed/checkpoints/best");
+    let mut child = test.pretrain("killed", &worse).spawn().unwrap();
+    assert!(wait_for(&mut child, || test.steps("killed") > 24));
     child.kill().unwrap();
     child.wait().unwrap();
     fs::remove_file(&best).unwrap();
-    succeeds(bench.pretrain("killed", &[&worse[..], &["--resume"]].concat()));
+    succeeds(test.pretrain("killed", &[&worse[..], &["--resume"]].concat()));
     assert!(fs::read_to_string(&best).unwrap().as_str() < "step-00000030");
-    assert_same_run(&bench, "whole", "killed");
+    assert_same_run(&test, "whole", "killed");
 }
 
 #[test]
 fn a_signal_ends_the_run_with_a_checkpoint() {
-    let bench = Bench::new();
+    let test = TestFolder::new();
     let rare = [&LONG[..], &["--set", "checkpoint.every=1000", "--set", "validation.every=1000"]].concat();
-    succeeds(bench.pretrain("whole", &[&rare[..], &["--quiet"]].concat()));
+    succeeds(test.pretrain("whole", &[&rare[..], &["--quiet"]].concat()));
     for (signal, more) in [("-TERM", &[][..]), ("-INT", &["--resume"])] {
-        let before = bench.steps("stopped");
-        let mut child = bench.pretrain("stopped", &[&rare[..], more].concat()).spawn().unwrap();
-        assert!(wait_for(&mut child, || bench.steps("stopped") > before + 3));
+        let before = test.steps("stopped");
+        let mut child = test.pretrain("stopped", &[&rare[..], more].concat()).spawn().unwrap();
+        assert!(wait_for(&mut child, || test.steps("stopped") > before + 3));
         let sent = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
         assert!(sent.success());
         let output = child.wait_with_output().unwrap();
         let said = said(&output);
-        let step = bench.steps("stopped");
+        let step = test.steps("stopped");
         assert!(step < 150, "it was too fast for the signal");
         assert_eq!(output.status.code(), Some(130), "{said}");
         let go_on = "thimble-train pretrain stopped/recipe.toml --run stopped --resume";
         assert!(said.contains(&format!("stopped after step {step}; to go on: {go_on}\n")), "{said}");
         assert!(!said.contains("error: "), "{said}");
         assert!(said.contains(&format!("{step} of 150 steps done")), "{said}");
-        assert_eq!(bench.newest("stopped"), Some(format!("step-{step:08}")));
+        assert_eq!(test.newest("stopped"), Some(format!("step-{step:08}")));
     }
     // Without the overrides it is another recipe; what is told to type goes on.
-    let refused = refused(bench.pretrain("stopped", &["--quiet", "--resume"]), 1);
+    let refused = refused(test.pretrain("stopped", &["--quiet", "--resume"]), 1);
     let typed = refused.split('`').nth(1).unwrap().strip_prefix("thimble-train ").unwrap();
-    succeeds(bench.command(&typed.split(' ').collect::<Vec<_>>()));
-    assert_same_end(&bench, "whole", "stopped");
+    succeeds(test.command(&typed.split(' ').collect::<Vec<_>>()));
+    assert_same_end(&test, "whole", "stopped");
     // A finished run has nothing left to do, and says so.
-    let said = succeeds(bench.pretrain("stopped", &[&rare[..], &["--resume"]].concat()));
+    let said = succeeds(test.pretrain("stopped", &[&rare[..], &["--resume"]].concat()));
     assert!(said.contains("150 of 150 steps done"), "{said}");
 }
 
 /// From the last step of the one, from the first of the other: context, rotary base, mixture and optimizer change between.
 #[test]
 fn a_run_goes_on_on_both_sides_of_a_stage() {
-    let bench = Bench::new();
+    let test = TestFolder::new();
     let keep_all = ["--quiet", "--set", "checkpoint.last=100"];
-    succeeds(bench.pretrain("whole", &keep_all));
-    assert_eq!(bench.checkpoints("whole").len(), 40);
+    succeeds(test.pretrain("whole", &keep_all));
+    assert_eq!(test.checkpoints("whole").len(), 40);
     for step in [0, 1, 23, 24, 25, 39] {
         let run = format!("from-{step}");
-        crate::setup::copy(&bench.path("whole"), &bench.path(&run));
+        crate::setup::copy(&test.path("whole"), &test.path(&run));
         for later in step + 1..=40 {
-            fs::remove_dir_all(bench.path(&run).join(format!("checkpoints/step-{later:08}"))).unwrap();
+            fs::remove_dir_all(test.path(&run).join(format!("checkpoints/step-{later:08}"))).unwrap();
         }
         // What is kept may change.
         let rare = ["--quiet", "--resume", "--set", "checkpoint.every=1000"];
-        succeeds(bench.pretrain(&run, &rare));
-        assert_same_end(&bench, "whole", &run);
+        succeeds(test.pretrain(&run, &rare));
+        assert_same_end(&test, "whole", &run);
     }
     // The moments began anew, and so did AdamW's count.
     let state = |step| -> serde_json::Value {
-        serde_json::from_slice(&bench.kept("whole", &format!("step-{step:08}"), "state.json")).unwrap()
+        serde_json::from_slice(&test.kept("whole", &format!("step-{step:08}"), "state.json")).unwrap()
     };
     assert_eq!(state(24)["optimizer_step"], 24);
     assert_eq!(state(25)["optimizer_step"], 1);
     assert_eq!((&state(25)["position"]["stage"], &state(24)["position"]["stage"]), (&1.into(), &0.into()));
-    let losses = bench.metrics("whole").into_iter().filter_map(|event| match event {
+    let losses = test.metrics("whole").into_iter().filter_map(|event| match event {
         MetricsEvent::Step(step) => Some(step.loss),
         _ => None,
     });

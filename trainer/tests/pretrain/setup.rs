@@ -68,16 +68,16 @@ fn command(arguments: &[&str]) -> Command {
 }
 
 /// A folder with a recipe of two stages that differ in everything that a stage can change.
-pub(crate) struct Bench {
+pub(crate) struct TestFolder {
     home: TempDir,
     tokens: Arc<TempDir>,
 }
 
-impl Bench {
+impl TestFolder {
     /// With a checkpoint at every step of 40.
-    pub(crate) fn new() -> Bench {
-        let bench = Bench { home: tempfile::tempdir().unwrap(), tokens: tokens() };
-        let tokens = bench.tokens().display();
+    pub(crate) fn new() -> TestFolder {
+        let test = TestFolder { home: tempfile::tempdir().unwrap(), tokens: tokens() };
+        let tokens = test.tokens().display();
         let recipe = format!(
             r#"
 name = "small"
@@ -134,8 +134,8 @@ mixture = {{ train = 0.5, other = 0.5 }}
 schedule = {{ kind = "trapezoidal", peak = 3e-3 }}
 "#
         );
-        fs::write(bench.path("recipe.toml"), recipe).unwrap();
-        bench
+        fs::write(test.path("recipe.toml"), recipe).unwrap();
+        test
     }
 
     /// Where the token sets and their texts lie.
@@ -233,20 +233,20 @@ pub(crate) fn wait_for(child: &mut Child, mut ready: impl FnMut() -> bool) -> bo
 }
 
 /// Asserts that two runs ended alike: weights, moments, state, metrics.
-pub(crate) fn assert_same_end(bench: &Bench, expected: &str, found: &str) {
-    let last = bench.newest(expected).unwrap();
+pub(crate) fn assert_same_end(test: &TestFolder, expected: &str, found: &str) {
+    let last = test.newest(expected).unwrap();
     for file in ["model.safetensors", "optimizer.safetensors", "state.json"] {
-        assert!(bench.kept(expected, &last, file) == bench.kept(found, &last, file), "{file} differs");
+        assert!(test.kept(expected, &last, file) == test.kept(found, &last, file), "{file} differs");
     }
-    assert_eq!(bench.metrics(found), bench.metrics(expected));
+    assert_eq!(test.metrics(found), test.metrics(expected));
 }
 
 /// The same, and that the same checkpoints stay.
-pub(crate) fn assert_same_run(bench: &Bench, expected: &str, found: &str) {
-    assert_same_end(bench, expected, found);
-    assert_eq!(bench.checkpoints(found), bench.checkpoints(expected));
+pub(crate) fn assert_same_run(test: &TestFolder, expected: &str, found: &str) {
+    assert_same_end(test, expected, found);
+    assert_eq!(test.checkpoints(found), test.checkpoints(expected));
     for name in ["best", "last"] {
-        let read = |run: &str| fs::read_to_string(bench.path(run).join("checkpoints").join(name)).unwrap();
+        let read = |run: &str| fs::read_to_string(test.path(run).join("checkpoints").join(name)).unwrap();
         assert_eq!(read(found), read(expected), "{name}");
     }
 }

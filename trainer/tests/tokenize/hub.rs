@@ -1,6 +1,6 @@
 //! A data set on the hub, which a server on this machine plays.
 
-use crate::setup::{Bench, parquet};
+use crate::setup::{TestFolder, parquet};
 use std::collections::HashMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -13,8 +13,8 @@ const TOKEN: &str = "hf_good";
 
 #[test]
 fn a_data_set_of_the_hub_is_tokenized() {
-    let bench = Bench::new(120);
-    let rows: Vec<Option<String>> = bench.documents.iter().cloned().map(Some).collect();
+    let test = TestFolder::new(120);
+    let rows: Vec<Option<String>> = test.documents.iter().cloned().map(Some).collect();
     let files = [
         ("README.md", b"read me".to_vec()),
         ("data/en/part-0.parquet", parquet(&rows[..50], 20)),
@@ -26,8 +26,8 @@ fn a_data_set_of_the_hub_is_tokenized() {
         files.into_iter().map(|(name, bytes)| (name.to_owned(), bytes)).collect();
     let endpoint = serve(files);
     let tokenize_with = |address: &str, token: &str| {
-        let mut command = bench.command(&["tokenize", address, "--tokenizer", "tokenizer", "-o", "set"]);
-        command.env("HF_ENDPOINT", &endpoint).env("HF_HOME", bench.path("home")).env("HF_TOKEN", token);
+        let mut command = test.command(&["tokenize", address, "--tokenizer", "tokenizer", "-o", "set"]);
+        command.env("HF_ENDPOINT", &endpoint).env("HF_HOME", test.path("home")).env("HF_TOKEN", token);
         command.output().unwrap()
     };
     let tokenize = |address: &str| tokenize_with(address, TOKEN);
@@ -41,9 +41,9 @@ fn a_data_set_of_the_hub_is_tokenized() {
     assert!(!output.status.success() && error.contains("404") && error.contains("check the name"), "{error}");
     let output = tokenize("hf://datasets/own/set/data/en");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    bench.tokenize("text.jsonl", "plain", &[]);
-    assert_eq!(bench.shards("set"), bench.shards("plain"));
-    let manifest = fs::read_to_string(bench.path("set/manifest.json")).unwrap();
+    test.tokenize("text.jsonl", "plain", &[]);
+    assert_eq!(test.shards("set"), test.shards("plain"));
+    let manifest = fs::read_to_string(test.path("set/manifest.json")).unwrap();
     assert!(manifest.contains("hf://datasets/own/set/data/en/part-1.parquet"), "{manifest}");
 }
 

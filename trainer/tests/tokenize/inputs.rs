@@ -1,6 +1,6 @@
 //! Files as people have them: compressed in every way, linked in circles, cut off, of another system.
 
-use crate::setup::{Bench, gzip, jsonl, parquet};
+use crate::setup::{TestFolder, gzip, jsonl, parquet};
 use std::fs;
 
 /// A frame that says that its window has `1 << log` bytes, and an eighth of that more for each of `eighths`.
@@ -13,11 +13,11 @@ fn zstd_with_window(bytes: &[u8], log: u8, eighths: u8) -> Vec<u8> {
 
 #[test]
 fn frames_with_long_windows_and_padded_members_are_read() {
-    let bench = Bench::new(300);
-    let text = jsonl(&bench.documents);
+    let test = TestFolder::new(300);
+    let text = jsonl(&test.documents);
     let half = text.match_indices('\n').nth(150).unwrap().0 + 1;
     let (first, second) = text.as_bytes().split_at(half);
-    bench.tokenize("text.jsonl", "plain", &[]);
+    test.tokenize("text.jsonl", "plain", &[]);
     let zeros = [0; 1 << 12];
     for (name, bytes) in [
         ("w27.jsonl.zst", zstd_with_window(text.as_bytes(), 27, 7)),
@@ -25,33 +25,33 @@ fn frames_with_long_windows_and_padded_members_are_read() {
         ("padded.jsonl.gz", [gzip(first), gzip(second), zeros.to_vec()].concat()),
         ("blocks.jsonl.gz", [&gzip(first)[..], &zeros, &gzip(second), &zeros].concat()),
     ] {
-        fs::write(bench.path(name), bytes).unwrap();
-        bench.tokenize(name, &format!("{name}.set"), &[]);
-        assert_eq!(bench.shards(&format!("{name}.set")), bench.shards("plain"), "{name}");
+        fs::write(test.path(name), bytes).unwrap();
+        test.tokenize(name, &format!("{name}.set"), &[]);
+        assert_eq!(test.shards(&format!("{name}.set")), test.shards("plain"), "{name}");
     }
-    fs::write(bench.path("more.jsonl.zst"), zstd_with_window(first, 31, 1)).unwrap();
-    let error = refused(&bench, "more.jsonl.zst");
+    fs::write(test.path("more.jsonl.zst"), zstd_with_window(first, 31, 1)).unwrap();
+    let error = refused(&test, "more.jsonl.zst");
     assert!(error.contains("more.jsonl.zst, line 1") && error.contains("compress it again"), "{error}");
     // Made by `zstd --long=31`.
     let case = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/cases/zstd_long_window");
     if case.is_dir() {
         for name in ["long28.jsonl.zst", "long31.jsonl.zst"] {
-            bench.tokenize(case.join(name).to_str().unwrap(), name, &[]);
+            test.tokenize(case.join(name).to_str().unwrap(), name, &[]);
         }
-        assert_eq!(bench.shards("long28.jsonl.zst"), bench.shards("long31.jsonl.zst"));
+        assert_eq!(test.shards("long28.jsonl.zst"), test.shards("long31.jsonl.zst"));
     } else {
         thimble_needs::skip(thimble_needs::Need::Shared, "the cases of long windows");
     }
 }
 
-fn refused(bench: &Bench, source: &str) -> String {
-    bench.refused(&["tokenize", source, "--tokenizer", "tokenizer", "-o", "refused"])
+fn refused(test: &TestFolder, source: &str) -> String {
+    test.refused(&["tokenize", source, "--tokenizer", "tokenizer", "-o", "refused"])
 }
 
 #[test]
 fn files_that_are_cut_off_or_damaged_are_named_with_their_line() {
-    let bench = Bench::new(300);
-    let text = jsonl(&bench.documents);
+    let test = TestFolder::new(300);
+    let text = jsonl(&test.documents);
     let cut = |bytes: Vec<u8>, share: usize| bytes[..bytes.len() * share / 10].to_vec();
     let zstd = |text: &str| zstd::encode_all(text.as_bytes(), 1).unwrap();
     for (name, bytes, words) in [
@@ -70,22 +70,22 @@ fn files_that_are_cut_off_or_damaged_are_named_with_their_line() {
         ("i.jsonl.bz2", text.clone().into_bytes(), ["i.jsonl.bz2", ".bz2 is not supported: decompress it"]),
         ("j.jsonl", vec![], ["expected documents, found none", "0 records"]),
     ] {
-        fs::write(bench.path(name), bytes).unwrap();
-        let error = refused(&bench, name);
+        fs::write(test.path(name), bytes).unwrap();
+        let error = refused(&test, name);
         assert!(words.iter().all(|word| error.contains(word)), "{name}: {error}");
-        let _ = fs::remove_dir_all(bench.path("refused"));
+        let _ = fs::remove_dir_all(test.path("refused"));
     }
     // The line is the one at which it ends.
-    let error = refused(&bench, "a.jsonl.gz");
+    let error = refused(&test, "a.jsonl.gz");
     let line = error.split("line ").nth(1).unwrap().split(':').next().unwrap().parse::<usize>().unwrap();
     assert!((200..=300).contains(&line), "{error}");
 }
 
 #[test]
 fn marks_line_ends_and_nulls_change_nothing() {
-    let bench = Bench::new(40);
-    let text = jsonl(&bench.documents);
-    bench.tokenize("text.jsonl", "plain", &[]);
+    let test = TestFolder::new(40);
+    let text = jsonl(&test.documents);
+    test.tokenize("text.jsonl", "plain", &[]);
     let lines: Vec<&str> = text.lines().collect();
     let mark = "\u{FEFF}";
     let nulls = "{\"text\": null}\n{\"id\": 3, \"text\": null}\n{\"text\": \"\"}\n";
@@ -98,28 +98,28 @@ fn marks_line_ends_and_nulls_change_nothing() {
         ("only-mark.jsonl", format!("{mark}\n{text}"), 0),
         ("nulls.jsonl", format!("{nulls}{text}"), 3),
     ] {
-        fs::write(bench.path(name), bytes).unwrap();
+        fs::write(test.path(name), bytes).unwrap();
         let set = format!("{name}.set");
-        let said = bench.succeeds(&["tokenize", name, "--tokenizer", "tokenizer", "-o", &set]);
-        assert_eq!(bench.shards(&set), bench.shards("plain"), "{name}");
+        let said = test.succeeds(&["tokenize", name, "--tokenizer", "tokenizer", "-o", &set]);
+        assert_eq!(test.shards(&set), test.shards("plain"), "{name}");
         let warned = format!("warning: left out {left_out} records without text");
         assert_eq!(said.contains(&warned), left_out > 0, "{name}: {said}");
     }
     // A null is the same in both forms, held-out documents among them.
     let mut rows: Vec<Option<String>> = vec![None, None, Some(String::new())];
-    rows.extend(bench.documents.iter().cloned().map(Some));
-    fs::write(bench.path("nulls.parquet"), parquet(&rows, 11)).unwrap();
+    rows.extend(test.documents.iter().cloned().map(Some));
+    fs::write(test.path("nulls.parquet"), parquet(&rows, 11)).unwrap();
     let sets = ["nulls.jsonl", "nulls.parquet"].map(|name| {
         let (set, held) = (format!("{name}.rest"), format!("{name}.held"));
         let more = ["--holdout", "5", "--holdout-output", &held];
-        let said = bench
-            .succeeds(&[&["tokenize", name, "--tokenizer", "tokenizer", "-o", &set][..], &more].concat());
+        let said =
+            test.succeeds(&[&["tokenize", name, "--tokenizer", "tokenizer", "-o", &set][..], &more].concat());
         assert!(said.contains("warning: left out 3 records without text"), "{said}");
-        (bench.shards(&set), bench.shards(&held))
+        (test.shards(&set), test.shards(&held))
     });
     assert_eq!(sets[0], sets[1]);
-    fs::write(bench.path("number.jsonl"), format!("{text}{{\"text\": 7}}\n")).unwrap();
-    let error = refused(&bench, "number.jsonl");
+    fs::write(test.path("number.jsonl"), format!("{text}{{\"text\": 7}}\n")).unwrap();
+    let error = refused(&test, "number.jsonl");
     assert!(error.contains("line 41") && error.contains("a string in \"text\""), "{error}");
 }
 
@@ -127,16 +127,16 @@ fn marks_line_ends_and_nulls_change_nothing() {
 #[test]
 fn links_are_followed_once_and_what_is_no_file_is_passed_over() {
     use std::os::unix::fs::symlink;
-    let bench = Bench::new(30);
-    fs::create_dir_all(bench.path("data/a/deep")).unwrap();
-    fs::create_dir_all(bench.path("elsewhere")).unwrap();
+    let test = TestFolder::new(30);
+    fs::create_dir_all(test.path("data/a/deep")).unwrap();
+    fs::create_dir_all(test.path("elsewhere")).unwrap();
     for (number, place) in
         ["data/1.txt", "data/a/2.txt", "data/a/deep/3.txt", "elsewhere/4.txt"].iter().enumerate()
     {
-        fs::write(bench.path(place), &bench.documents[number]).unwrap();
+        fs::write(test.path(place), &test.documents[number]).unwrap();
     }
-    fs::write(bench.path("four.jsonl"), jsonl(&bench.documents[..4])).unwrap();
-    bench.tokenize("four.jsonl", "four", &[]);
+    fs::write(test.path("four.jsonl"), jsonl(&test.documents[..4])).unwrap();
+    test.tokenize("four.jsonl", "four", &[]);
     for (to, from) in [
         ("..", "data/a/deep/up"),
         (".", "data/self"),
@@ -145,30 +145,30 @@ fn links_are_followed_once_and_what_is_no_file_is_passed_over() {
         ("../elsewhere", "data/further"),
         ("../elsewhere/4.txt", "data/z.txt"),
     ] {
-        symlink(to, bench.path(from)).unwrap();
+        symlink(to, test.path(from)).unwrap();
     }
-    let tokenize = |set: &str| bench.succeeds(&["tokenize", "data", "--tokenizer", "tokenizer", "-o", set]);
+    let tokenize = |set: &str| test.succeeds(&["tokenize", "data", "--tokenizer", "tokenizer", "-o", set]);
     assert!(!tokenize("once").contains("warning"));
-    assert_eq!(bench.shards("once"), bench.shards("four"));
+    assert_eq!(test.shards("once"), test.shards("four"));
     // What would hang, or be left out without a word.
-    let fifo = std::process::Command::new("mkfifo").arg(bench.path("data/pipe.jsonl")).status().unwrap();
+    let fifo = std::process::Command::new("mkfifo").arg(test.path("data/pipe.jsonl")).status().unwrap();
     assert!(fifo.success());
-    fs::write(bench.path("data/more.jsonl.xz"), "packed").unwrap();
-    fs::write(bench.path("data/picture.xz"), "no text").unwrap();
-    let _socket = std::os::unix::net::UnixListener::bind(bench.path("data/socket.txt")).unwrap();
+    fs::write(test.path("data/more.jsonl.xz"), "packed").unwrap();
+    fs::write(test.path("data/picture.xz"), "no text").unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(test.path("data/socket.txt")).unwrap();
     let said = tokenize("with-pipe");
     assert!(said.contains("warning: skipped data/more.jsonl.xz") && said.contains("and 2 more"), "{said}");
-    assert_eq!(bench.shards("with-pipe"), bench.shards("four"));
+    assert_eq!(test.shards("with-pipe"), test.shards("four"));
     for (name, what) in
         [("data/pipe.jsonl", "a pipe"), ("data/socket.txt", "a socket"), ("/dev/zero", "a device")]
     {
-        let error = refused(&bench, name);
+        let error = refused(&test, name);
         assert!(error.contains(&format!("{name}: expected a file, found {what}")), "{error}");
     }
     // A link that leads nowhere is named.
-    symlink("nowhere.txt", bench.path("data/b.txt")).unwrap();
-    assert!(refused(&bench, "data").contains("data/b.txt"));
-    fs::remove_file(bench.path("data/b.txt")).unwrap();
-    symlink("b.txt", bench.path("data/b.txt")).unwrap();
-    assert!(refused(&bench, "data").contains("data/b.txt"));
+    symlink("nowhere.txt", test.path("data/b.txt")).unwrap();
+    assert!(refused(&test, "data").contains("data/b.txt"));
+    fs::remove_file(test.path("data/b.txt")).unwrap();
+    symlink("b.txt", test.path("data/b.txt")).unwrap();
+    assert!(refused(&test, "data").contains("data/b.txt"));
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use tempfile::TempDir;
 
-pub(crate) struct Bench {
+pub(crate) struct TestFolder {
     _home: TempDir,
     pub(crate) folder: PathBuf,
     pub(crate) documents: Vec<String>,
@@ -57,14 +57,14 @@ pub(crate) fn documents(count: usize) -> Vec<String> {
         .collect()
 }
 
-impl Bench {
+impl TestFolder {
     /// Writes `count` documents to `text.jsonl` and trains a tokenizer on them, in `tokenizer`.
-    pub(crate) fn new(count: usize) -> Bench {
+    pub(crate) fn new(count: usize) -> TestFolder {
         let home = tempfile::tempdir().unwrap();
-        let bench = Bench { folder: home.path().to_owned(), _home: home, documents: documents(count) };
-        fs::write(bench.path("text.jsonl"), jsonl(&bench.documents)).unwrap();
-        bench.succeeds(&["train-tokenizer", "text.jsonl", "--vocab", "320", "-o", "tokenizer"]);
-        bench
+        let test = TestFolder { folder: home.path().to_owned(), _home: home, documents: documents(count) };
+        fs::write(test.path("text.jsonl"), jsonl(&test.documents)).unwrap();
+        test.succeeds(&["train-tokenizer", "text.jsonl", "--vocab", "320", "-o", "tokenizer"]);
+        test
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

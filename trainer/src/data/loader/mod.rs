@@ -23,9 +23,9 @@ use crate::error::{Error, Result};
 use crate::recipe::{Stage, TrainingRecipe};
 use std::collections::BTreeMap;
 use std::path::Path;
-use stream::{Span, Stream};
+use stream::{TokenStream, WindowOrigin};
 
-/// Rows that [`Loader::whereabouts`] lists.
+/// Rows that [`Loader::describe_last_batch`] lists.
 const ROWS_SHOWN: usize = 8;
 
 /// Draws batches of windows from the token sets of a recipe.
@@ -35,11 +35,11 @@ pub struct Loader {
     stages: Vec<Stage>,
     validation: Option<(String, std::path::PathBuf)>,
     /// In the order of their names.
-    streams: Vec<Stream>,
+    streams: Vec<TokenStream>,
     stage: usize,
     samples: u64,
-    /// Stream and span of each row of the last batch.
-    last: Vec<(usize, Span)>,
+    /// Stream and origin of each row of the last batch.
+    last: Vec<(usize, WindowOrigin)>,
 }
 
 impl Loader {
@@ -48,7 +48,7 @@ impl Loader {
     /// Errors: a set that is missing, damaged or empty, tokenizers that differ, a vocabulary beyond the model's, a stage
     /// shorter than one step or than its warm-up.
     pub fn open(recipe: &TrainingRecipe) -> Result<Loader> {
-        let mut streams: Vec<Stream> = Vec::new();
+        let mut streams: Vec<TokenStream> = Vec::new();
         for (name, path) in &recipe.data.sets {
             if !recipe.stages.iter().any(|stage| stage.share(name) > 0.0) {
                 continue;
@@ -57,7 +57,7 @@ impl Loader {
             if let Some(first) = streams.first() {
                 same_tokenizer((&first.name, &first.set), (name, &set))?;
             }
-            streams.push(Stream::new(name, set, recipe.seed));
+            streams.push(TokenStream::new(name, set, recipe.seed));
         }
         let loader = Loader {
             seed: recipe.seed,
@@ -73,22 +73,7 @@ impl Loader {
             last: Vec::new(),
         };
         for (index, stage) in loader.stages.iter().enumerate() {
-            let steps = loader.steps(index);
-            if steps == 0 {
-                return Err(Error::Invalid(format!(
-                    "stage `{}` is shorter than one step: its sets hold {} tokens, a step takes {}; lower \
-                     stages.{index}.micro_batch or .accumulate, or lengthen it",
-                    stage.name,
-                    loader.epoch_tokens(index),
-                    stage.tokens_per_step()
-                )));
-            }
-            if let Some((key, what)) = stage.schedule.misfit(steps) {
-                return Err(Error::Invalid(format!(
-                    "stage `{}`: stages.{index}.schedule.{key}: {what}",
-                    stage.name
-                )));
-            }
+            stage.check_steps(index, loader.steps(index), loader.epoch_tokens(index))?;
         }
         Ok(loader)
     }
@@ -227,14 +212,14 @@ impl Loader {
     }
 
     /// Each set's share of the tokens of this stage so far, by name; empty before the stage's first batch.
-    pub fn realised(&self) -> BTreeMap<String, f64> {
+    pub fn drawn_shares(&self) -> BTreeMap<String, f64> {
         let total: u64 = self.streams.iter().map(|stream| stream.position.stage_tokens).sum();
         let drawn = self.streams.iter().filter(|_| total > 0);
         drawn.map(|s| (s.name.clone(), s.position.stage_tokens as f64 / total as f64)).collect()
     }
 
     /// Where the last batch came from, for a person: set, shard, documents and tokens of each row.
-    pub fn whereabouts(&self) -> String {
+    pub fn describe_last_batch(&self) -> String {
         let rows = self.last.len();
         if rows == 0 {
             return "no batch has been drawn yet".to_owned();

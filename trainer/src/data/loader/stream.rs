@@ -25,7 +25,7 @@ struct Epoch {
 }
 
 /// A set's stream and the place in it.
-pub(super) struct Stream {
+pub(super) struct TokenStream {
     pub(super) name: String,
     pub(super) set: TokenSet,
     seed: u64,
@@ -36,7 +36,7 @@ pub(super) struct Stream {
 
 /// Where a window came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Span {
+pub(super) struct WindowOrigin {
     pub(super) epoch: u64,
     /// Token offset within the epoch.
     pub(super) offset: u64,
@@ -63,10 +63,10 @@ fn lane_start(lane: u64, lanes: u64, tokens: u64) -> u64 {
     (u128::from(tokens) * u128::from(lane) / u128::from(lanes)) as u64
 }
 
-impl Stream {
-    pub(super) fn new(name: &str, set: TokenSet, seed: u64) -> Stream {
+impl TokenStream {
+    pub(super) fn new(name: &str, set: TokenSet, seed: u64) -> TokenStream {
         let position = unread(&set);
-        Stream { name: name.to_owned(), set, seed, position, epochs: Default::default() }
+        TokenStream { name: name.to_owned(), set, seed, position, epochs: Default::default() }
     }
 
     /// Whether a saved place is one of this set's.
@@ -101,7 +101,7 @@ impl Stream {
     /// that lane's next window. `document_start` is one shorter than `ids`.
     ///
     /// Errors where a shard cannot be read; the window is then still the next one.
-    pub(super) fn next(&mut self, ids: &mut [u32], document_start: &mut [u32]) -> Result<Span> {
+    pub(super) fn next(&mut self, ids: &mut [u32], document_start: &mut [u32]) -> Result<WindowOrigin> {
         let lanes = self.position.lanes.len() as u64;
         let lane = self.position.windows % lanes;
         let [begin, end] = [lane, lane + 1].map(|lane| lane_start(lane, lanes, self.set.tokens()));
@@ -142,6 +142,6 @@ impl Stream {
         position.windows += 1;
         position.tokens += tokens;
         position.stage_tokens += tokens;
-        Ok(Span { epoch: at.epoch, offset: at.offset, first, last, documents })
+        Ok(WindowOrigin { epoch: at.epoch, offset: at.offset, first, last, documents })
     }
 }

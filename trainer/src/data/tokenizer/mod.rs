@@ -21,7 +21,7 @@ pub struct Encoder {
     path: PathBuf,
     hash: String,
     vocab: u32,
-    oracle: tokenizers::Tokenizer,
+    reference: tokenizers::Tokenizer,
     /// The tables of Thimble's own tokenizer, found equal to the crate's; or why there are none.
     tables: std::result::Result<Vec<u8>, String>,
 }
@@ -40,19 +40,19 @@ impl Encoder {
         let path = if path.is_dir() { path.join(TOKENIZER_FILES[0]) } else { path.to_owned() };
         let json = std::fs::read(&path).map_err(Error::file(&path, "read"))?;
         let wrong = |why: String| Error::Invalid(format!("{}: expected a tokenizer: {why}", path.display()));
-        let oracle = contain("tokenizers", || tokenizers::Tokenizer::from_bytes(&json));
-        let oracle = oracle.map_err(|panic| wrong(panic.to_string()))?;
-        let mut oracle = oracle.map_err(|error| wrong(error.to_string()))?;
-        oracle.with_truncation(None).map_err(|error| wrong(error.to_string()))?.with_padding(None);
+        let reference = contain("tokenizers", || tokenizers::Tokenizer::from_bytes(&json));
+        let reference = reference.map_err(|panic| wrong(panic.to_string()))?;
+        let mut reference = reference.map_err(|error| wrong(error.to_string()))?;
+        reference.with_truncation(None).map_err(|error| wrong(error.to_string()))?.with_padding(None);
         // Special tokens in a document are text that somebody wrote, not ends of documents.
-        oracle.set_encode_special_tokens(true);
-        let last = oracle.get_vocab(true).into_values().max();
+        reference.set_encode_special_tokens(true);
+        let last = reference.get_vocab(true).into_values().max();
         let vocab = last.ok_or_else(|| wrong("its vocabulary is empty".into()))?;
         let vocab = vocab.checked_add(1).ok_or_else(|| wrong(format!("it has the id {vocab}")))?;
         let tables = Vocabulary::from_tokenizer_json(&json)
             .and_then(|vocabulary| vocabulary.emit_verified(Some(&json)))
             .map_err(|error| error.to_string());
-        Ok(Encoder { hash: hash_hex(&json), path, vocab, oracle, tables })
+        Ok(Encoder { hash: hash_hex(&json), path, vocab, reference, tables })
     }
 
     /// Uses the `tokenizers` crate although Thimble's own tables would do.
@@ -83,7 +83,7 @@ impl Encoder {
 
     /// The id of the token whose text is exactly `text`.
     pub fn id(&self, text: &str) -> Option<u32> {
-        self.oracle.token_to_id(text)
+        self.reference.token_to_id(text)
     }
 
     /// The id that ends documents: that of `asked`; without it that of [`END_OF_TEXT`], or of the `eos_token` in the
@@ -122,7 +122,7 @@ impl Encoder {
         match &self.tables {
             Ok(tables) => scratch.encode(tables, text, out).map_err(|error| error.to_string()),
             Err(_) => {
-                let encoding = self.oracle.encode_fast(text, false).map_err(|error| error.to_string())?;
+                let encoding = self.reference.encode_fast(text, false).map_err(|error| error.to_string())?;
                 out.extend_from_slice(encoding.get_ids());
                 Ok(())
             }
@@ -139,7 +139,7 @@ impl Encoder {
                     ids.iter().flat_map(|&id| tokenizer.token_bytes(Token(id))).copied().collect();
                 Ok(String::from_utf8_lossy(&bytes).into_owned())
             }
-            Err(_) => self.oracle.decode(ids, false).map_err(|error| error.to_string()),
+            Err(_) => self.reference.decode(ids, false).map_err(|error| error.to_string()),
         }
     }
 }

@@ -26,7 +26,7 @@ pub(super) struct AttentionPass<'a> {
 }
 
 /// What the forward pass left: `sequences x context x heads x head_dim`, and `sequences x context x heads`.
-pub(super) struct Attended {
+pub(super) struct BackwardInput {
     pub(super) output: Tensor,
     pub(super) d_output: Tensor,
     pub(super) log_sum: Tensor,
@@ -149,7 +149,7 @@ impl AttentionPass<'_> {
     pub(super) fn backward(
         &self,
         heads: [Tensor; 3],
-        attended: &Attended,
+        attended: &BackwardInput,
         d_heads: [Tensor; 3],
     ) -> Result<()> {
         let log_sum = attended.log_sum.unsqueeze(3)?;

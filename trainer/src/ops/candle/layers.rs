@@ -10,13 +10,13 @@ pub(super) fn inverse_rms(x: &Tensor, epsilon: f64) -> Result<Tensor> {
 }
 
 /// What the gradient of RMSNorm reads: `rows x columns`, `columns`, `rows x 1`.
-pub(super) struct Norm {
+pub(super) struct NormGradient {
     pub(super) input: Tensor,
     pub(super) weight: Tensor,
     pub(super) inverse_rms: Tensor,
 }
 
-impl Norm {
+impl NormGradient {
     /// With y = x r w, r = 1 / rms(x): dx = r (w dy - x r^2 mean(w dy x)), dw = sum over rows of dy x r.
     pub(super) fn backward(&self, dy: &Tensor) -> Result<(Tensor, Tensor)> {
         let (rows, columns) = self.input.dims2()?;

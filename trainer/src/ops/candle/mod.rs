@@ -169,7 +169,7 @@ impl Ops for CandleOps {
         d_input: BufferSpan,
     ) -> Result<()> {
         let columns = weight.len;
-        let norm = layers::Norm {
+        let norm = layers::NormGradient {
             input: self.rows(input, columns)?,
             weight: self.vector(weight)?,
             inverse_rms: self.statistic(inverse_rms)?.clone(),
@@ -242,7 +242,7 @@ impl Ops for CandleOps {
         d_heads: Heads,
     ) -> Result<()> {
         let by_token = (shape.sequences, shape.context, shape.heads, shape.head_dim);
-        let attended = attention::Attended {
+        let attended = attention::BackwardInput {
             output: self.view(attended.output, by_token)?,
             d_output: self.view(d_output, by_token)?,
             log_sum: self.statistic(attended.log_sum)?.clone(),

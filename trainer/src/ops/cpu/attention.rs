@@ -2,7 +2,7 @@
 //! block of queries and a block of keys at a time. Grouped queries read their key head in place.
 
 use super::super::AttentionShape;
-use super::gemm::{Into, View, matmul};
+use super::gemm::{MatrixView, WriteMode, matmul};
 use super::math::{exp_sum, max, sum_zip};
 use super::simd::Simd;
 use super::threads::Threads;
@@ -16,7 +16,7 @@ const KEYS: usize = 256;
 
 /// What both passes read: heads head by head, and for each token the first position of its document.
 #[derive(Clone, Copy)]
-pub(super) struct Input<'a> {
+pub(super) struct AttentionInput<'a> {
     pub(super) shape: AttentionShape,
     pub(super) query: &'a [f32],
     pub(super) key: &'a [f32],
@@ -24,15 +24,15 @@ pub(super) struct Input<'a> {
     pub(super) document_start: &'a [u32],
 }
 
-impl<'a> Input<'a> {
+impl<'a> AttentionInput<'a> {
     fn scale(&self) -> f32 {
         1.0 / (self.shape.head_dim as f32).sqrt()
     }
 
     /// One head's `context x head_dim` matrix out of `all`, which has `count` heads a sequence.
-    fn head(&self, all: &'a [f32], count: usize, sequence: usize, head: usize) -> View<'a> {
+    fn head(&self, all: &'a [f32], count: usize, sequence: usize, head: usize) -> MatrixView<'a> {
         let size = self.shape.context * self.shape.head_dim;
-        View::new(&all[(sequence * count + head) * size..][..size], self.shape.head_dim)
+        MatrixView::new(&all[(sequence * count + head) * size..][..size], self.shape.head_dim)
     }
 
     /// First position that the query at `position` sees.
@@ -66,7 +66,7 @@ impl<'a> Input<'a> {
 }
 
 /// Writes the attended values token by token and the log of each softmax's denominator, `tokens x heads`.
-pub(super) fn forward(threads: &Threads, input: Input, out: &mut [f32], log_sum: &mut [f32]) {
+pub(super) fn forward(threads: &Threads, input: AttentionInput, out: &mut [f32], log_sum: &mut [f32]) {
     let shape = input.shape;
     let width = shape.heads * shape.head_dim;
     threads.run(|simd| {
@@ -104,7 +104,7 @@ struct Block {
 
 fn forward_block(
     simd: Simd,
-    input: &Input,
+    input: &AttentionInput,
     block: Block,
     scores: &mut [f32],
     out: &mut [f32],
@@ -124,7 +124,7 @@ fn forward_block(
         matmul(
             scores,
             columns,
-            Into::Replace,
+            WriteMode::Replace,
             input.scale(),
             query,
             key.rows(keys.start, keys.end).transpose(),
@@ -152,8 +152,8 @@ fn forward_block(
                 }
             },
         );
-        let into = if turn == 0 { Into::Replace } else { Into::Add };
-        let scores = View::strided(scores, queries.len(), columns, columns);
+        let into = if turn == 0 { WriteMode::Replace } else { WriteMode::Add };
+        let scores = MatrixView::strided(scores, queries.len(), columns, columns);
         matmul(out, width, into, 1.0, scores, value.rows(keys.start, keys.end));
     }
     for row in 0..queries.len() {
@@ -165,7 +165,7 @@ fn forward_block(
 
 /// What the backward pass reads besides.
 #[derive(Clone, Copy)]
-pub(super) struct Attended<'a> {
+pub(super) struct BackwardInput<'a> {
     pub(super) out: &'a [f32],
     pub(super) log_sum: &'a [f32],
     pub(super) d_out: &'a [f32],
@@ -173,7 +173,12 @@ pub(super) struct Attended<'a> {
 
 /// Writes the gradients of queries, keys and values, head by head. One task has a key head and all its query heads, so
 /// nothing is added up across tasks.
-pub(super) fn backward(threads: &Threads, input: Input, attended: Attended, d_heads: [&mut [f32]; 3]) {
+pub(super) fn backward(
+    threads: &Threads,
+    input: AttentionInput,
+    attended: BackwardInput,
+    d_heads: [&mut [f32]; 3],
+) {
     let size = input.shape.context * input.shape.head_dim;
     let group = input.shape.heads / input.shape.kv_heads;
     let [d_query, d_key, d_value] = d_heads;
@@ -201,7 +206,13 @@ struct Head {
     head: usize,
 }
 
-fn backward_head(simd: Simd, input: &Input, attended: &Attended, at: Head, d_heads: [&mut [f32]; 3]) {
+fn backward_head(
+    simd: Simd,
+    input: &AttentionInput,
+    attended: &BackwardInput,
+    at: Head,
+    d_heads: [&mut [f32]; 3],
+) {
     let shape = input.shape;
     let (dim, context, width) = (shape.head_dim, shape.context, shape.heads * shape.head_dim);
     let Head { sequence, kv_head, head } = at;
@@ -214,7 +225,7 @@ fn backward_head(simd: Simd, input: &Input, attended: &Attended, at: Head, d_hea
     for from in (0..context).step_by(QUERIES) {
         let queries = from..(from + QUERIES).min(context);
         let first = (sequence * context + from) * width + head * dim;
-        let d_out = View::strided(&attended.d_out[first..], queries.len(), dim, width);
+        let d_out = MatrixView::strided(&attended.d_out[first..], queries.len(), dim, width);
         let mut dots = [0.0; QUERIES];
         simd.dispatch(
             #[inline(always)]
@@ -231,9 +242,9 @@ fn backward_head(simd: Simd, input: &Input, attended: &Attended, at: Head, d_hea
             let columns = keys.len();
             let key = key.rows(keys.start, keys.end);
             let block = keys.start * dim..keys.end * dim;
-            matmul(&mut weights, columns, Into::Replace, input.scale(), query, key.transpose());
+            matmul(&mut weights, columns, WriteMode::Replace, input.scale(), query, key.transpose());
             let value = value.rows(keys.start, keys.end);
-            matmul(&mut d_weights, columns, Into::Replace, 1.0, d_out, value.transpose());
+            matmul(&mut d_weights, columns, WriteMode::Replace, 1.0, d_out, value.transpose());
             simd.dispatch(
                 #[inline(always)]
                 || {
@@ -253,12 +264,12 @@ fn backward_head(simd: Simd, input: &Input, attended: &Attended, at: Head, d_hea
                     }
                 },
             );
-            let weights = View::strided(&weights, queries.len(), columns, columns);
-            let d_scores = View::strided(&d_weights, queries.len(), columns, columns);
-            matmul(&mut d_value[block.clone()], dim, Into::Add, 1.0, weights.transpose(), d_out);
-            matmul(&mut d_key[block], dim, Into::Add, input.scale(), d_scores.transpose(), query);
+            let weights = MatrixView::strided(&weights, queries.len(), columns, columns);
+            let d_scores = MatrixView::strided(&d_weights, queries.len(), columns, columns);
+            matmul(&mut d_value[block.clone()], dim, WriteMode::Add, 1.0, weights.transpose(), d_out);
+            matmul(&mut d_key[block], dim, WriteMode::Add, input.scale(), d_scores.transpose(), query);
             let d_query = &mut d_query[queries.start * dim..queries.end * dim];
-            matmul(d_query, dim, Into::Add, input.scale(), d_scores, key);
+            matmul(d_query, dim, WriteMode::Add, input.scale(), d_scores, key);
         }
     }
 }

@@ -3,7 +3,7 @@
 
 /// A matrix read in place: element (i, j) is `data[i * row_stride + j * column_stride]`.
 #[derive(Clone, Copy)]
-pub(super) struct View<'a> {
+pub(super) struct MatrixView<'a> {
     data: &'a [f32],
     rows: usize,
     columns: usize,
@@ -11,24 +11,24 @@ pub(super) struct View<'a> {
     column_stride: usize,
 }
 
-impl<'a> View<'a> {
+impl<'a> MatrixView<'a> {
     /// A row-major matrix that fills the slice.
-    pub(super) fn new(data: &'a [f32], columns: usize) -> View<'a> {
-        View::strided(data, data.len() / columns, columns, columns)
+    pub(super) fn new(data: &'a [f32], columns: usize) -> MatrixView<'a> {
+        MatrixView::strided(data, data.len() / columns, columns, columns)
     }
 
     /// A row-major matrix whose rows begin `row_stride` apart.
     ///
     /// # Panics
     /// The matrix does not lie within the slice.
-    pub(super) fn strided(data: &'a [f32], rows: usize, columns: usize, row_stride: usize) -> View<'a> {
+    pub(super) fn strided(data: &'a [f32], rows: usize, columns: usize, row_stride: usize) -> MatrixView<'a> {
         assert!(rows == 0 || columns == 0 || (rows - 1) * row_stride + columns <= data.len());
-        View { data, rows, columns, row_stride, column_stride: 1 }
+        MatrixView { data, rows, columns, row_stride, column_stride: 1 }
     }
 
     /// The same elements, read as the transpose.
-    pub(super) fn transpose(self) -> View<'a> {
-        View {
+    pub(super) fn transpose(self) -> MatrixView<'a> {
+        MatrixView {
             rows: self.columns,
             columns: self.rows,
             row_stride: self.column_stride,
@@ -41,16 +41,16 @@ impl<'a> View<'a> {
     ///
     /// # Panics
     /// There are fewer rows.
-    pub(super) fn rows(self, from: usize, to: usize) -> View<'a> {
+    pub(super) fn rows(self, from: usize, to: usize) -> MatrixView<'a> {
         assert!(from <= to && to <= self.rows);
         let data = if from == to { &[] } else { &self.data[from * self.row_stride..] };
-        View { data, rows: to - from, ..self }
+        MatrixView { data, rows: to - from, ..self }
     }
 }
 
 /// What happens to the numbers that stand where the product goes.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Into {
+pub(super) enum WriteMode {
     /// They are replaced.
     Replace,
     /// The product is added to them.
@@ -61,7 +61,14 @@ pub(super) enum Into {
 ///
 /// # Panics
 /// The shapes do not fit.
-pub(super) fn matmul(out: &mut [f32], out_stride: usize, into: Into, scale: f32, a: View, b: View) {
+pub(super) fn matmul(
+    out: &mut [f32],
+    out_stride: usize,
+    into: WriteMode,
+    scale: f32,
+    a: MatrixView,
+    b: MatrixView,
+) {
     let (m, n, k) = (a.rows, b.columns, a.columns);
     assert_eq!(k, b.rows);
     if m == 0 || n == 0 {
@@ -79,7 +86,7 @@ pub(super) fn matmul(out: &mut [f32], out_stride: usize, into: Into, scale: f32,
             out.as_mut_ptr(),
             1,
             out_stride as isize,
-            into == Into::Add,
+            into == WriteMode::Add,
             a.data.as_ptr(),
             a.column_stride as isize,
             a.row_stride as isize,
@@ -113,9 +120,9 @@ mod tests {
                 .map(|e| (0..k).map(|l| f64::from(a[e / n * k + l]) * f64::from(b[l * n + e % n])).sum())
                 .collect();
             let a_t: Vec<f32> = (0..k * m).map(|e| a[e % m * k + e / m]).collect();
-            for a in [View::new(&a, k), View::new(&a_t, m).transpose()] {
+            for a in [MatrixView::new(&a, k), MatrixView::new(&a_t, m).transpose()] {
                 let mut out = vec![1.0; m * (n + 3)];
-                matmul(&mut out, n + 3, Into::Add, 0.5, a, View::new(&b, n));
+                matmul(&mut out, n + 3, WriteMode::Add, 0.5, a, MatrixView::new(&b, n));
                 for i in 0..m {
                     for j in 0..n {
                         let got = f64::from(out[i * (n + 3) + j]);
@@ -130,7 +137,14 @@ mod tests {
     #[test]
     fn nothing_times_nothing_is_zero() {
         let mut out = [3.0; 4];
-        matmul(&mut out, 2, Into::Replace, 1.0, View::strided(&[], 2, 0, 0), View::strided(&[], 0, 2, 2));
+        matmul(
+            &mut out,
+            2,
+            WriteMode::Replace,
+            1.0,
+            MatrixView::strided(&[], 2, 0, 0),
+            MatrixView::strided(&[], 0, 2, 2),
+        );
         assert_eq!(out, [0.0; 4]);
     }
 }

@@ -1,7 +1,7 @@
 //! Head and cross-entropy in chunks of tokens: logits become their own gradient in place and are never held whole.
 
 use super::super::LossTerms;
-use super::gemm::{Into, View, matmul};
+use super::gemm::{MatrixView, WriteMode, matmul};
 use super::math::{exp_sum, max};
 use super::threads::Threads;
 use rayon::prelude::*;
@@ -28,7 +28,7 @@ pub(super) fn cross_entropy(
     let classes = head.len() / width;
     let chunk = logits.len() / classes;
     let rows = (chunk / 8).clamp(LEAST_ROWS, ROWS);
-    let head = View::new(head, width);
+    let head = MatrixView::new(head, width);
     let chunks = hidden.chunks_mut(chunk * width).zip(targets.chunks(chunk)).zip(losses.chunks_mut(chunk));
     for ((hidden, targets), losses) in chunks {
         let logits = &mut logits[..targets.len() * classes];
@@ -37,7 +37,14 @@ pub(super) fn cross_entropy(
             let tasks = logits.par_chunks_mut(rows * classes).zip(hidden.par_chunks(rows * width));
             tasks.zip(targets.par_chunks(rows)).zip(losses.par_chunks_mut(rows)).for_each(
                 |(((logits, hidden), targets), losses)| {
-                    matmul(logits, classes, Into::Replace, 1.0, View::new(hidden, width), head.transpose());
+                    matmul(
+                        logits,
+                        classes,
+                        WriteMode::Replace,
+                        1.0,
+                        MatrixView::new(hidden, width),
+                        head.transpose(),
+                    );
                     simd.dispatch(
                         #[inline(always)]
                         || {
@@ -52,17 +59,17 @@ pub(super) fn cross_entropy(
             );
         });
         if let Some((_, d_head)) = &mut gradient {
-            let logits = View::new(logits, classes);
+            let logits = MatrixView::new(logits, classes);
             threads.run(|_| {
                 d_head.par_chunks_mut(CLASSES * width).enumerate().for_each(|(task, d_head)| {
                     let first = task * CLASSES;
                     let part = logits.transpose().rows(first, first + d_head.len() / width);
-                    matmul(d_head, width, Into::Add, 1.0, part, View::new(hidden, width));
+                    matmul(d_head, width, WriteMode::Add, 1.0, part, MatrixView::new(hidden, width));
                 });
                 hidden.par_chunks_mut(rows * width).enumerate().for_each(|(task, hidden)| {
                     let first = task * rows;
                     let part = logits.rows(first, first + hidden.len() / width);
-                    matmul(hidden, width, Into::Replace, 1.0, part, head);
+                    matmul(hidden, width, WriteMode::Replace, 1.0, part, head);
                 });
             });
         }

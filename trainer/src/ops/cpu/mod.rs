@@ -18,7 +18,7 @@ use super::{
 };
 use crate::data::Batch;
 use crate::error::{Error, Result};
-use gemm::{Into, View, matmul};
+use gemm::{MatrixView, WriteMode, matmul};
 use rayon::prelude::*;
 use threads::Threads;
 
@@ -221,7 +221,7 @@ impl Ops for CpuOps {
         residual: Option<BufferSpan>,
         output: BufferSpan,
     ) -> Result<()> {
-        let weights = View::new(&self.weights[weight.range()], weight.columns).transpose();
+        let weights = MatrixView::new(&self.weights[weight.range()], weight.columns).transpose();
         let (residual, [input, output]) = match residual {
             None => (None, spans(&mut self.arena, [input, output])?),
             Some(residual) => {
@@ -233,14 +233,15 @@ impl Ops for CpuOps {
         self.threads.run(|_| {
             output.par_chunks_mut(LINEAR_ROWS * weight.rows).enumerate().for_each(|(task, output)| {
                 let into = match residual {
-                    None => Into::Replace,
+                    None => WriteMode::Replace,
                     Some(residual) => {
                         output.copy_from_slice(&residual[task * LINEAR_ROWS * weight.rows..][..output.len()]);
-                        Into::Add
+                        WriteMode::Add
                     }
                 };
                 let first = task * LINEAR_ROWS;
-                let input = View::new(input, weight.columns).rows(first, first + output.len() / weight.rows);
+                let input =
+                    MatrixView::new(input, weight.columns).rows(first, first + output.len() / weight.rows);
                 matmul(output, weight.rows, into, 1.0, input, weights);
             });
         });
@@ -254,24 +255,25 @@ impl Ops for CpuOps {
         d_output: BufferSpan,
         d_input: BufferSpan,
     ) -> Result<()> {
-        let weights = View::new(&self.weights[weight.range()], weight.columns);
+        let weights = MatrixView::new(&self.weights[weight.range()], weight.columns);
         let d_weights = &mut self.gradients[weight.range()];
         let [input, d_output, d_input] = spans(&mut self.arena, [input, d_output, d_input])?;
-        let (input, d_output) = (View::new(input, weight.columns), View::new(d_output, weight.rows));
+        let (input, d_output) =
+            (MatrixView::new(input, weight.columns), MatrixView::new(d_output, weight.rows));
         // Rows of the weight's gradient per task: up to sixteen tasks, each large enough to make packing the input cheap.
         let rows = weight.rows.div_ceil(16).next_multiple_of(16).max(256);
         let of_weights = || {
             d_weights.par_chunks_mut(rows * weight.columns).enumerate().for_each(|(task, d_weights)| {
                 let first = task * rows;
                 let part = d_output.transpose().rows(first, first + d_weights.len() / weight.columns);
-                matmul(d_weights, weight.columns, Into::Add, 1.0, part, input);
+                matmul(d_weights, weight.columns, WriteMode::Add, 1.0, part, input);
             });
         };
         let of_input = || {
             d_input.par_chunks_mut(LINEAR_ROWS * weight.columns).enumerate().for_each(|(task, d_input)| {
                 let first = task * LINEAR_ROWS;
                 let part = d_output.rows(first, first + d_input.len() / weight.columns);
-                matmul(d_input, weight.columns, Into::Replace, 1.0, part, weights);
+                matmul(d_input, weight.columns, WriteMode::Replace, 1.0, part, weights);
             });
         };
         self.threads.run(|_| rayon::join(of_weights, of_input));
@@ -300,7 +302,8 @@ impl Ops for CpuOps {
     fn attention(&mut self, shape: AttentionShape, heads: Heads, attended: Attended) -> Result<()> {
         let [query, key, value, output, log_sum] =
             spans(&mut self.arena, [heads.query, heads.key, heads.value, attended.output, attended.log_sum])?;
-        let input = attention::Input { shape, query, key, value, document_start: &self.document_start };
+        let input =
+            attention::AttentionInput { shape, query, key, value, document_start: &self.document_start };
         attention::forward(&self.threads, input, output, log_sum);
         Ok(())
     }
@@ -325,8 +328,9 @@ impl Ops for CpuOps {
             d_heads.value,
         ];
         let [query, key, value, out, log_sum, d_out, d_query, d_key, d_value] = spans(&mut self.arena, all)?;
-        let input = attention::Input { shape, query, key, value, document_start: &self.document_start };
-        let attended = attention::Attended { out, log_sum, d_out };
+        let input =
+            attention::AttentionInput { shape, query, key, value, document_start: &self.document_start };
+        let attended = attention::BackwardInput { out, log_sum, d_out };
         attention::backward(&self.threads, input, attended, [d_query, d_key, d_value]);
         Ok(())
     }

@@ -44,19 +44,19 @@ pub struct PlotOptions {
 
 /// What is drawn of one run.
 #[derive(Clone, Debug)]
-pub struct Run {
+pub struct RunMetrics {
     name: String,
-    steps: Vec<metrics::Step>,
+    steps: Vec<metrics::StepMetrics>,
     validation: Vec<metrics::ValidationPoint>,
 }
 
-impl Run {
+impl RunMetrics {
     /// A run's events under the name that the legend gives it.
     ///
     /// # Errors
     /// [`Error::Invalid`] when no event is a step.
-    pub fn new(name: &str, events: Vec<MetricsEvent>) -> Result<Run> {
-        let mut run = Run { name: name.into(), steps: Vec::new(), validation: Vec::new() };
+    pub fn new(name: &str, events: Vec<MetricsEvent>) -> Result<RunMetrics> {
+        let mut run = RunMetrics { name: name.into(), steps: Vec::new(), validation: Vec::new() };
         for event in events {
             match event {
                 MetricsEvent::Step(step) => run.steps.push(step),
@@ -77,14 +77,14 @@ impl Run {
 /// Reads run folders, each named by its folder, or by the whole path where two folders are called alike.
 ///
 /// # Errors
-/// As [`metrics::read`] and [`Run::new`].
-pub fn read<P: AsRef<Path>>(paths: &[P]) -> Result<Vec<Run>> {
+/// As [`metrics::read`] and [`RunMetrics::new`].
+pub fn read<P: AsRef<Path>>(paths: &[P]) -> Result<Vec<RunMetrics>> {
     let short: Vec<String> = paths.iter().map(|path| folder_name(path.as_ref())).collect();
     let named = paths.iter().zip(&short).map(|(path, name)| {
         let path = path.as_ref();
         let twice = short.iter().filter(|other| *other == name).count() > 1;
         let name = if twice { path.display().to_string() } else { name.clone() };
-        Run::new(&name, metrics::read(path)?)
+        RunMetrics::new(&name, metrics::read(path)?)
     });
     named.collect()
 }
@@ -99,7 +99,7 @@ fn folder_name(path: &Path) -> String {
 ///
 /// # Errors
 /// [`Error::Invalid`] when there is no run, or a run has no finite loss.
-pub fn draw(runs: &[Run], options: &PlotOptions) -> Result<String> {
+pub fn draw(runs: &[RunMetrics], options: &PlotOptions) -> Result<String> {
     let longest = runs.iter().map(|run| run.steps.len()).max().unwrap_or(0);
     let window = options.smooth.unwrap_or_else(|| round_below(longest / 50)).max(1);
     let curves =
@@ -126,7 +126,7 @@ pub fn draw(runs: &[Run], options: &PlotOptions) -> Result<String> {
 ///
 /// # Errors
 /// As [`draw`]; [`Error::File`] when the file cannot be written.
-pub fn write(runs: &[Run], options: &PlotOptions, path: &Path) -> Result<()> {
+pub fn write(runs: &[RunMetrics], options: &PlotOptions, path: &Path) -> Result<()> {
     super::write_atomically(path, draw(runs, options)?.as_bytes())
 }
 
@@ -213,12 +213,12 @@ struct Curves {
 }
 
 impl Curves {
-    fn of(run: &Run, window: usize, x_axis: XAxis) -> Result<Curves> {
+    fn of(run: &RunMetrics, window: usize, x_axis: XAxis) -> Result<Curves> {
         let place = |step: u64, tokens: u64| match x_axis {
             XAxis::Steps => step as f64,
             XAxis::Tokens => tokens as f64,
         };
-        let curve = |value: fn(&metrics::Step) -> f64, window| {
+        let curve = |value: fn(&metrics::StepMetrics) -> f64, window| {
             Curve::of(run.steps.iter().map(|step| (place(step.step, step.tokens), value(step))), window)
         };
         let validation = run.validation.iter().map(|point| (place(point.step, point.tokens), point.loss));

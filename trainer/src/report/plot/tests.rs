@@ -1,8 +1,8 @@
 use super::*;
-use metrics::{Step, ValidationPoint};
+use metrics::{StepMetrics, ValidationPoint};
 
 fn step(number: u64, loss: f64) -> MetricsEvent {
-    MetricsEvent::Step(Step {
+    MetricsEvent::Step(StepMetrics {
         step: number,
         stage: if number <= 50 { "first" } else { "second" }.into(),
         loss,
@@ -57,7 +57,7 @@ fn a_picture_has_panels_stages_and_every_validation() {
             tokens: number * 4096,
         }));
     }
-    let run = Run::new("a <run> & more", events).unwrap();
+    let run = RunMetrics::new("a <run> & more", events).unwrap();
     let svg = draw(std::slice::from_ref(&run), &PlotOptions::default()).unwrap();
     for words in
         ["Loss (nats per token, log scale)", "Learning rate", "Gradient norm", "first", "second", "Steps"]
@@ -99,16 +99,16 @@ fn odd_numbers_do_not_spoil_a_picture() {
         ("huge", vec![step(1, 1e300), step(2, 1e-300), step(3, 1e99)]),
     ];
     for (name, events) in cases {
-        let svg = draw(&[Run::new(name, events).unwrap()], &PlotOptions::default()).unwrap();
+        let svg = draw(&[RunMetrics::new(name, events).unwrap()], &PlotOptions::default()).unwrap();
         assert!(svg.contains("<polyline") && !svg.contains("NaN"), "{name}");
     }
 }
 
 #[test]
 fn nothing_to_draw_is_said() {
-    let error = Run::new("runs/empty", vec![]).unwrap_err().to_string();
+    let error = RunMetrics::new("runs/empty", vec![]).unwrap_err().to_string();
     assert!(error.contains("runs/empty") && error.contains("no step"), "{error}");
-    let nan = Run::new("runs/nan", vec![step(1, f64::NAN)]).unwrap();
+    let nan = RunMetrics::new("runs/nan", vec![step(1, f64::NAN)]).unwrap();
     let error = draw(&[nan], &PlotOptions::default()).unwrap_err().to_string();
     assert!(error.contains("runs/nan") && error.contains("finite"), "{error}");
     assert!(draw(&[], &PlotOptions::default()).is_err());

@@ -16,19 +16,19 @@ const TEXT: &str = "\
     020801420d2a2a4f6e63652a2a2075706f6e4a080a060a0474657874a5f7196b\
 ";
 
-fn hexadecimal(wall_time: f64, step: i64, what: What) -> String {
+fn hexadecimal(wall_time: f64, step: i64, what: EventKind) -> String {
     let record = Event { wall_time, step, what: Some(what) }.encode_record();
     record.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[test]
 fn records_are_those_of_tensorboards_writer() {
-    assert_eq!(hexadecimal(1.5, 0, What::FileVersion("brain.Event:2".into())), VERSION);
-    assert_eq!(hexadecimal(2.5, 121, What::SessionLog(SessionLog { status: START })), RESTART);
+    assert_eq!(hexadecimal(1.5, 0, EventKind::FileVersion("brain.Event:2".into())), VERSION);
+    assert_eq!(hexadecimal(2.5, 121, EventKind::SessionLog(SessionLog { status: START })), RESTART);
     let value = vec![scalar("loss", 4.8125), scalar("learning_rate", 3e-4), scalar("zero", 0.0)];
-    assert_eq!(hexadecimal(3.5, 300, What::Summary(Summary { value })), STEP);
+    assert_eq!(hexadecimal(3.5, 300, EventKind::Summary(Summary { value })), STEP);
     let value = vec![text("sample/Once".into(), "**Once** upon".into())];
-    assert_eq!(hexadecimal(4.5, 300, What::Summary(Summary { value })), TEXT);
+    assert_eq!(hexadecimal(4.5, 300, EventKind::Summary(Summary { value })), TEXT);
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn a_restart_names_the_first_step_to_forget() {
     let length = u64::from_le_bytes(second[..8].try_into().unwrap()) as usize;
     let event = Event::decode(&second[12..12 + length]).unwrap();
     assert_eq!(event.step, 121);
-    assert_eq!(event.what, Some(What::SessionLog(SessionLog { status: START })));
+    assert_eq!(event.what, Some(EventKind::SessionLog(SessionLog { status: START })));
     assert_eq!(second.len(), length + 16);
 }
 

@@ -11,7 +11,7 @@ fn seek_goes_on_as_if_nothing_had_happened() {
     let mut saved = Vec::new();
     for step in 0..60 {
         let json = serde_json::to_string(&loader.position()).unwrap();
-        saved.push((json, loader.realised()));
+        saved.push((json, loader.drawn_shares()));
         let (stage, sequences, context) = steps(step);
         batches.push(draw(&mut loader, stage, sequences, context));
     }
@@ -23,7 +23,7 @@ fn seek_goes_on_as_if_nothing_had_happened() {
         let mut fresh = Loader::open(&recipe).unwrap();
         for loader in [&mut fresh, &mut loader] {
             loader.seek(&position).unwrap();
-            assert_eq!(loader.realised(), *realised);
+            assert_eq!(loader.drawn_shares(), *realised);
             for (later, expected) in batches.iter().enumerate().skip(step).take(4) {
                 let (stage, sequences, context) = steps(later);
                 assert_eq!(draw(loader, stage, sequences, context), *expected, "step {later} from {step}");
@@ -64,16 +64,16 @@ fn a_position_of_other_data_is_refused() {
 }
 
 #[test]
-fn whereabouts_name_set_shard_documents_and_tokens() {
+fn the_last_batch_is_described_by_set_shard_documents_and_tokens() {
     let sets = Sets::new();
     sets.write("train", "a", 100, &[(1..60).collect(), (61..70).collect()]);
     let recipe = sets.recipe(&["train"], &stage("one", "steps = 9", 10, "train = 1"));
     let mut loader = Loader::open(&recipe).unwrap();
-    assert_eq!(loader.whereabouts(), "no batch has been drawn yet");
+    assert_eq!(loader.describe_last_batch(), "no batch has been drawn yet");
     for _ in 0..10 {
         let offset = loader.position().sets["train"].lanes[0];
         let batch = draw(&mut loader, 0, 1, 10);
-        let said = loader.whereabouts();
+        let said = loader.describe_last_batch();
         let first = batch.ids[0];
         let (shard, token) = if first > 60 { (1, first - 61) } else { (0, first.max(1) - 1) };
         if first != END {

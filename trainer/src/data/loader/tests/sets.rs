@@ -6,7 +6,7 @@ use super::*;
 fn the_realised_mixture_is_the_recipes() {
     let (_sets, recipe) = two_sets();
     let mut loader = Loader::open(&recipe).unwrap();
-    assert!(loader.realised().is_empty());
+    assert!(loader.drawn_shares().is_empty());
     let from_a = |batch: &Batch| {
         let rows = batch.ids.chunks(batch.context + 1);
         rows.filter(|row| row.iter().all(|id| *id < 20_000)).count()
@@ -14,7 +14,7 @@ fn the_realised_mixture_is_the_recipes() {
     let drawn: usize = (0..100).map(|_| from_a(&draw(&mut loader, 0, 100, 8))).sum();
     // 10,000 draws at 0.75: standard deviation 43.
     assert!(drawn.abs_diff(7500) < 220, "{drawn}");
-    let realised = loader.realised();
+    let realised = loader.drawn_shares();
     assert_eq!(realised["a"], drawn as f64 / 10_000.0);
     assert!((realised["a"] + realised["b"] - 1.0).abs() < 1e-12);
     let position = loader.position();
@@ -24,7 +24,7 @@ fn the_realised_mixture_is_the_recipes() {
     let pairs = draws.windows(2).filter(|pair| pair == &[1, 1]).count();
     assert!(pairs.abs_diff(625) < 130, "{pairs}");
     draw(&mut loader, 1, 1, 24);
-    assert_eq!(loader.realised().values().filter(|share| **share == 1.0).count(), 1);
+    assert_eq!(loader.drawn_shares().values().filter(|share| **share == 1.0).count(), 1);
     assert_eq!(loader.position().samples, 1);
 }
 
