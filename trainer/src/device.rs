@@ -1,8 +1,8 @@
-//! Devices: the CPU, and CUDA where it was built in and is there.
+//! Devices: the CPU, and CUDA where it is built in and available.
 
 #[cfg(feature = "cuda")]
 mod cuda;
-/// Stands in for the module of that name in a build without it.
+/// Replaces the module in a build without CUDA.
 #[cfg(not(feature = "cuda"))]
 mod cuda {
     pub(super) fn open(_ordinal: usize) -> Result<super::Gpu, super::GpuUnavailable> {
@@ -63,10 +63,10 @@ impl fmt::Display for DeviceRequest {
     }
 }
 
-/// The device that a run computes on, found to work.
+/// A device that works.
 #[derive(Debug)]
 pub struct ChosenDevice {
-    /// It, for candle's tensors.
+    /// The device for candle's tensors.
     pub device: Device,
     /// Whether the operations are candle's, in the recipe's precision; else the CPU's, in f32.
     pub candle: bool,
@@ -76,8 +76,7 @@ pub struct ChosenDevice {
 }
 
 impl ChosenDevice {
-    /// One sentence for the person at the terminal: what the run computes on and, where that is the CPU by default, why
-    /// it is no GPU. Without a full stop.
+    /// A sentence for the terminal, without a full stop: the device and, if the CPU is the fallback, why.
     pub fn describe(&self) -> &str {
         &self.sentence
     }
@@ -86,7 +85,7 @@ impl ChosenDevice {
 /// Finds the device that is asked for; `threads` is how many a run on the CPU uses.
 ///
 /// # Errors
-/// A GPU that was asked for by name and cannot be used, with why and what to do. `Auto` never fails.
+/// A GPU requested by name cannot be used; the message says why and what to do. `Auto` never fails.
 pub fn choose(request: DeviceRequest, threads: usize) -> Result<ChosenDevice> {
     let plural = if threads == 1 { "" } else { "s" };
     let on_cpu = format!("training on the CPU with {threads} thread{plural}");
@@ -111,7 +110,7 @@ pub fn choose(request: DeviceRequest, threads: usize) -> Result<ChosenDevice> {
     }
 }
 
-/// A GPU that computed something right.
+/// A GPU that passed a test computation.
 struct Gpu {
     device: Device,
     /// Its name and properties.
@@ -127,7 +126,7 @@ impl From<Gpu> for ChosenDevice {
     }
 }
 
-/// Why a GPU cannot be used, and what would mend it.
+/// Why a GPU cannot be used, and the remedy.
 #[derive(Debug)]
 struct GpuUnavailable {
     why: String,

@@ -1,4 +1,4 @@
-//! What can go wrong, said to a person.
+//! The trainer's error.
 
 use std::path::{Path, PathBuf};
 
@@ -12,19 +12,19 @@ pub enum Error {
         path: PathBuf,
         /// What was being done, as a verb: "read", "write".
         doing: &'static str,
-        /// The system's word.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// Input that does not hold what it should, with its place.
+    /// Invalid input, with its place.
     #[error("{0}")]
     Invalid(String),
     /// A recipe that cannot be read or trained, with each fault's place and key.
     #[error(transparent)]
     Recipe(#[from] crate::recipe::RecipeError),
-    /// Wrong usage: the command line's fault.
+    /// Wrong usage of the command line.
     #[error("{0}")]
     Usage(String),
-    /// A signal ended the work early: how far it came, and what goes on with it.
+    /// A signal ended the work early: how far it got, and how to continue.
     #[error("{0}")]
     Stopped(String),
 }

@@ -1,4 +1,4 @@
-//! To and from a plain Hugging Face folder.
+//! Reading and writing Hugging Face folders.
 
 use crate::data::token_set::write_atomically;
 use crate::error::{Error, Result};
@@ -36,7 +36,7 @@ struct LlamaConfig {
 /// The shape that a `config.json` describes.
 ///
 /// # Errors
-/// The file is missing, is not a Llama's, or asks for what the engine has not: biases, rope scaling.
+/// The file is missing, is not a Llama's, or needs what the engine lacks: biases, rope scaling.
 pub fn read_config(path: &Path) -> Result<ModelShape> {
     let text = std::fs::read(path).map_err(Error::file(path, "read"))?;
     let invalid = |error| Error::Invalid(format!("{}: not a Llama's config.json: {error}", path.display()));
@@ -71,8 +71,8 @@ pub fn read_config(path: &Path) -> Result<ModelShape> {
 
 /// The shape and the weights of a Llama's Hugging Face folder.
 ///
-/// A head that differs from the embedding stays a head of its own, although config.json ties the two: so do transformers
-/// and the converter. A warning says so.
+/// A head that differs from the embedding is kept, with a warning, even if config.json ties the two; transformers and the
+/// converter do the same.
 ///
 /// # Errors
 /// As [`read_config`] and [`read_weights`].
@@ -95,7 +95,7 @@ pub fn read_model(folder: &Path) -> Result<(ModelShape, Vec<f32>)> {
     Ok((shape, weights))
 }
 
-/// What an export takes.
+/// The model to export.
 #[derive(Clone, Copy, Debug)]
 pub struct Export<'a> {
     /// Shape of the model.
@@ -104,15 +104,15 @@ pub struct Export<'a> {
     pub theta: f64,
     /// Master weights.
     pub weights: &'a [f32],
-    /// Folder with tokenizer.json and what lies beside it.
+    /// Folder of the tokenizer's files.
     pub tokenizer: &'a Path,
     /// The id that ends every document.
     pub end_of_document: u32,
-    /// Whether bf16 or f32.
+    /// Number format of the weights.
     pub precision: Precision,
 }
 
-/// Files of a tokenizer; the first must be there.
+/// Files of a tokenizer in an export; only the first must exist.
 pub const EXPORTED_TOKENIZER_FILES: [&str; 4] =
     ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"];
 

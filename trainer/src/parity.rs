@@ -65,7 +65,7 @@ struct ReferenceStep {
 /// Runs the folder's batches on the device that `device` makes for a shape and its number of parameters.
 ///
 /// # Errors
-/// A file of the folder is missing or is not of that form.
+/// A file of the folder is missing or malformed.
 pub fn parity<O: Ops>(folder: &Path, device: impl FnOnce(&ModelShape, usize) -> Result<O>) -> Result<Parity> {
     let (shape, start) = read_model(folder)?;
     let steps = folder.join("steps.json");
@@ -136,7 +136,7 @@ fn batch(rows: &[Vec<u32>]) -> Batch {
 }
 
 fn relative(found: f64, expected: f64) -> f64 {
-    // A NaN must not pass for the smaller of two numbers.
+    // A NaN counts as infinitely far.
     let distance = (found - expected).abs() / expected.abs();
     if distance.is_nan() { f64::INFINITY } else { distance }
 }

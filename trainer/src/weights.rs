@@ -119,8 +119,7 @@ pub fn write_weights(path: &Path, parameters: &Parameters, weights: &[f32], dtyp
     write_tensors(path, tensors, Some(format))
 }
 
-/// Writes a safetensors file that others may read as far as the process's file mode mask lets them: the crate's own
-/// temporary file is its owner's alone.
+/// Writes a safetensors file with the permissions of the process's umask; the crate itself makes it private.
 pub(crate) fn write_tensors(
     path: &Path,
     tensors: Vec<(&str, TensorView)>,

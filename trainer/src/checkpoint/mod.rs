@@ -63,7 +63,7 @@ pub struct TrainingState {
     pub position: LoaderPosition,
     /// Tokens trained on.
     pub tokens: u64,
-    /// Losses that the spike guard remembers, oldest first.
+    /// Recent losses for the spike guard, oldest first.
     #[serde(with = "exact::list")]
     pub losses: Vec<f64>,
     /// The best validation.
@@ -114,7 +114,7 @@ pub fn is_checkpoint(folder: &Path) -> bool {
 pub fn open(checkpoint: &Path) -> Result<(TrainingState, TrainingRecipe)> {
     let damaged = |name: &str, what: String| {
         Error::Invalid(format!(
-            "{}: {what}; remove the folder {} to go on from the checkpoint before",
+            "{}: {what}; remove the folder {} to resume from the previous checkpoint",
             checkpoint.join(name).display(),
             checkpoint.display()
         ))

@@ -114,9 +114,11 @@ impl CheckpointStore {
             let before = self.steps().ok().and_then(|steps| steps.last().copied());
             let before = match before {
                 Some(step) => {
-                    format!("the checkpoint of step {step} is whole: make room and go on with --resume")
+                    format!(
+                        "the checkpoint of step {step} is whole: free some space and continue with --resume"
+                    )
                 }
-                None => "there is no earlier one: make room and start again".to_owned(),
+                None => "there is no earlier one: free some space and start again".to_owned(),
             };
             Error::Invalid(format!(
                 "the checkpoint of step {} could not be written: {error}; {before}",

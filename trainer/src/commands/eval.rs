@@ -23,7 +23,7 @@ pub(crate) struct Flags {
     /// A folder with TASK/test.jsonl or TASK/validation.jsonl for each task; THIMBLE_DATA unless given
     #[arg(long, value_name = "FOLDER")]
     data: Option<PathBuf>,
-    /// Pass over the first K items of each task
+    /// Skip the first K items of each task
     #[arg(long, value_name = "K", default_value = "0")]
     offset: usize,
     /// Take at most N items of each task
@@ -35,7 +35,7 @@ pub(crate) struct Flags {
     /// Threads; one for each core unless given
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Option<u16>,
-    /// Write the results to this file; an interrupted evaluation goes on where it was
+    /// Write the results to this file; an interrupted evaluation resumes where it stopped
     #[arg(short, long, value_name = "OUT.json")]
     output: Option<PathBuf>,
     /// Write a line for each item
@@ -77,7 +77,7 @@ impl Flags {
             Ended::Complete(evaluated) => evaluated,
             Ended::Stopped(stopped) => return Err(Error::Stopped(stopped.to_string())),
         };
-        // First shown, then written: what took an hour is not lost to a full disk.
+        // Shown before it is written: a full disk does not lose it.
         print!("{}", evaluated.results);
         evaluated.finish().map_err(failed)?;
         eprintln!("{}", evaluated.results.seconds);

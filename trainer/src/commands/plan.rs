@@ -12,8 +12,8 @@ use thimble_trainer::recipe::{Precision, TrainingRecipe};
 
 /// Show what a recipe costs: parameters, tokens, FLOPs, memory, time.
 ///
-/// Unless a throughput is given, a few seconds of training on this machine tell it.
-/// Exits with 1 where the recipe does not fit the memory.
+/// Unless a throughput is given, a few seconds of training on this machine measure it.
+/// Exits with 1 if the recipe does not fit the memory.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Flags {
     /// A recipe's file, or the name of a built-in one (tiny-cpu, smollm2-70m, ...)
@@ -21,10 +21,10 @@ pub(crate) struct Flags {
     /// Override a key: optimizer.clip=0.5, stages.0.context=512, 'stages.*.length={steps=100}', optimizer.clip=none
     #[arg(long = "set", value_name = "KEY=VALUE")]
     overrides: Vec<String>,
-    /// Tokens of a set that is not there yet: train=10.2e9
+    /// Tokens of a set that does not exist yet: train=10.2e9
     #[arg(long = "set-tokens", value_name = "NAME=N")]
     set_tokens: Vec<String>,
-    /// Throughput to reckon with; unless given, it is measured on this machine for a few seconds, where the recipe fits
+    /// Assumed throughput; unless given, it is measured on this machine for a few seconds, where the recipe fits
     #[arg(long, value_name = "N", value_parser = positive)]
     tokens_per_second: Option<f64>,
     /// Price of the machine
@@ -49,7 +49,7 @@ impl Flags {
         let recipe = TrainingRecipe::load(&self.recipe, &self.overrides)?;
         let mut assumptions = self.assumptions(&recipe)?;
         let mut found = plan(&recipe, &assumptions)?;
-        // A recipe that does not fit is refused below, and trained nowhere before.
+        // A recipe that does not fit is refused below and not measured.
         if self.tokens_per_second.is_none() && found.fit().is_ok() {
             assumptions.measured = self.measured(&recipe, &found);
             found = plan(&recipe, &assumptions)?;
@@ -64,7 +64,7 @@ impl Flags {
         } else {
             plan.to_string()
         };
-        // A reader that has seen enough closes the pipe: no error.
+        // A closed pipe is no error.
         match std::io::stdout().write_all(text.as_bytes()) {
             Err(error) if error.kind() != ErrorKind::BrokenPipe => {
                 Err(Error::file("standard output".as_ref(), "write")(error))
@@ -73,7 +73,7 @@ impl Flags {
         }
     }
 
-    /// This machine's speed; none where it cannot be had, with the reason on stderr.
+    /// This machine's speed; none if it cannot be measured, with the reason on stderr.
     fn measured(&self, recipe: &TrainingRecipe, plan: &TrainingPlan) -> Option<MeasuredThroughput> {
         let threads = super::threads(None);
         // The stage with most of the tokens.

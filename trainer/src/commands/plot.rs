@@ -14,7 +14,7 @@ pub(crate) struct Flags {
     /// The picture to write, an .svg
     #[arg(short, long, value_name = "FILE", default_value = "plot.svg")]
     output: PathBuf,
-    /// What stands on top [default: the run's name, if it is one run]
+    /// Title [default: the run's name, if it is one run]
     #[arg(long)]
     title: Option<String>,
     /// Steps in the mean that loss and gradient norm are smoothed with; 1: no smoothing [default: a fiftieth of the
@@ -37,7 +37,7 @@ impl Flags {
     }
 }
 
-/// A picture in pixels would have to bring a font along; SVG leaves that to the viewer.
+/// A bitmap would need a font; SVG leaves that to the viewer.
 fn check_is_svg(output: &Path) -> Result<()> {
     let extension = output.extension().map(|extension| extension.to_string_lossy().to_lowercase());
     match extension.as_deref() {

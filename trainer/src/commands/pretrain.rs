@@ -12,8 +12,8 @@ use thimble_trainer::recipe::{Precision, TrainingRecipe};
 
 /// Train a model as a recipe says.
 ///
-/// Ctrl-C or SIGTERM finishes the step, writes a checkpoint and exits with 130; --resume goes on, bit for bit, also after
-/// a kill. What goes on with a run is in its README.md: its own recipe.toml holds every override.
+/// Ctrl-C or SIGTERM finishes the step, writes a checkpoint and exits with 130; --resume continues bit for bit, also after
+/// a kill. The run's README.md has the command that resumes it; its own recipe.toml holds every override.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Flags {
     /// A recipe's file, or the name of a built-in one (tiny-cpu, smollm2-70m, ...)
@@ -24,7 +24,7 @@ pub(crate) struct Flags {
     /// The run folder; unless given, runs/ and the recipe's name
     #[arg(long, value_name = "FOLDER")]
     run: Option<PathBuf>,
-    /// Go on from the newest checkpoint in the run folder; where there is none yet, begin the run, with a warning
+    /// Resume from the newest checkpoint in the run folder; if there is none yet, start the run, with a warning
     #[arg(long)]
     resume: bool,
     /// auto, cpu, cuda or cuda:N; candle for the CUDA path's operations on the CPU, slow, for checking. auto takes the
@@ -92,13 +92,13 @@ impl Flags {
             );
         }
         if outcome.step < outcome.steps {
-            let said = format!("stopped after step {}; to go on: {}", outcome.step, settings.command);
+            let said = format!("stopped after step {}; to continue: {}", outcome.step, settings.command);
             return Err(Error::Stopped(said));
         }
         Ok(())
     }
 
-    /// What to type to go on with the run: the recipe that it keeps, which has the overrides.
+    /// The command that resumes the run from its own recipe, which has the overrides.
     fn resume_command(&self, run: &Path) -> String {
         let device = match self.device {
             DeviceRequest::Auto => String::new(),
@@ -109,7 +109,7 @@ impl Flags {
     }
 }
 
-/// A path as a shell takes it for one word.
+/// A path quoted for a shell.
 fn typed(path: &Path) -> String {
     let path = path.display().to_string();
     let plain = |c: char| c.is_alphanumeric() || "/._-+=:,@%\\".contains(c);
@@ -119,7 +119,7 @@ fn typed(path: &Path) -> String {
     }
 }
 
-/// What the recipe must fit into.
+/// The memory that the recipe must fit.
 fn assumptions(recipe: &TrainingRecipe, chosen: &ChosenDevice) -> Result<Assumptions> {
     let mut assumptions = Assumptions::of_this_machine(recipe)?;
     if chosen.candle {

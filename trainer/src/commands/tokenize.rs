@@ -13,13 +13,13 @@ use thimble_trainer::data::tokenizer::Encoder;
 use thimble_trainer::error::Result;
 use thimble_trainer::plan::little_held_out;
 
-/// Time between two lines where stderr is no terminal.
+/// Time between two lines if stderr is not a terminal.
 const LINES_EVERY: Duration = Duration::from_secs(10);
 
 /// Turn text into a token set.
 ///
-/// The same sources and options give the same bytes on any number of threads. A run that was killed goes on behind
-/// its last whole shard when it is started again.
+/// The same sources and options give the same bytes on any number of threads. A run that was killed resumes after
+/// its last complete shard when it is started again.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Flags {
     /// Files (.txt, .jsonl, plain, .gz or .zst; .parquet), folders, or `hf://datasets/OWNER/NAME[@REVISION][/PATH]`.
@@ -45,10 +45,10 @@ pub(crate) struct Flags {
     /// Folder for the token set of the held-out documents.
     #[arg(long, requires = "holdout")]
     holdout_output: Option<PathBuf>,
-    /// Holds out other documents.
+    /// Seed that selects the held-out documents.
     #[arg(long, default_value_t = 0, requires = "holdout")]
     holdout_seed: u64,
-    /// The token behind every document: <|endoftext|> or the tokenizer's eos_token unless given.
+    /// The token after every document: <|endoftext|> or the tokenizer's eos_token unless given.
     #[arg(long)]
     end: Option<String>,
     /// Skip records that cannot be read, and count them.
@@ -59,7 +59,7 @@ pub(crate) struct Flags {
     tokenizers_crate: bool,
 }
 
-/// How documents are taken out of the sources.
+/// How documents are extracted from the sources.
 #[derive(Debug, clap::Args)]
 pub(super) struct ReadFlags {
     /// JSON field or parquet column with the text.
@@ -106,7 +106,7 @@ impl Flags {
     }
 }
 
-/// A line on a terminal, lines now and then elsewhere.
+/// A live line on a terminal, occasional lines elsewhere.
 struct Display<'s> {
     sources: &'s [TextSource],
     begin: Instant,
@@ -152,15 +152,15 @@ fn speed(progress: &TokenizeProgress, time: Duration) -> String {
 fn report(summary: &TokenizeSummary, job: &TokenizeJob<'_>, time: Duration) {
     let TokenizeSummary { set, holdout, progress, resumed } = summary;
     if progress.documents == 0 && *resumed > 0 {
-        eprintln!("everything was there already");
+        eprintln!("the token set was complete already");
     } else {
         eprintln!("{} in {:.1} s on {} threads", speed(progress, time), time.as_secs_f64(), job.threads);
     }
     if *resumed > 0 && progress.documents > 0 {
-        eprintln!("went on behind {resumed} documents that were there already");
+        eprintln!("resumed after {resumed} documents of an earlier run");
     }
     if progress.empty > 0 {
-        eprintln!("warning: left out {} records without text (empty or null)", progress.empty);
+        eprintln!("warning: skipped {} records without text (empty or null)", progress.empty);
     }
     if let Some(first) = &progress.first_bad {
         eprintln!("skipped {} bad records; the first: {first}", progress.bad);

@@ -37,7 +37,7 @@ impl Flags {
         let made = self.output.join("tokenizer.json");
         if made.exists() {
             return Err(Error::Usage(format!(
-                "{} is there already: remove it or name another folder with -o",
+                "{} exists already: remove it or name another folder with -o",
                 made.display()
             )));
         }

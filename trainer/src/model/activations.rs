@@ -106,7 +106,7 @@ impl Activations {
         let layers = (0..shape.layers).map(|layer| layers[layer % layers.len()]).collect();
         let final_rms = arena.take(tokens);
         let normed = arena.take(tokens * hidden);
-        // The logits are needed when no layer is at work, so they lie where the layers' scratch does.
+        // No layer runs while the logits are in use, so they share the layers' scratch.
         let from = arena.0;
         let logits = arena.take(loss_scratch.max(shape.vocab));
         let after_logits = arena.0;

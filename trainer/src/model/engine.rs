@@ -35,7 +35,7 @@ impl<O: Ops> Engine<O> {
         &self.shape
     }
 
-    /// The device, for a person.
+    /// The device, for display.
     pub fn device(&self) -> String {
         self.ops.device()
     }
@@ -119,7 +119,7 @@ impl<O: Ops> Engine<O> {
         self.ops.token_losses(spans.normed, self.parameters.head, spans.logits)
     }
 
-    /// Logits behind the last of `ids`.
+    /// Logits after the last of `ids`.
     ///
     /// # Errors
     /// There are no ids, or one is beyond the vocabulary, or the device fails.
@@ -224,7 +224,7 @@ impl<O: Ops> Engine<O> {
         self.ops.rms_norm_backward(last, norm, spans.final_rms, spans.normed, spans.d_residual)?;
         for layer in (0..layers).rev() {
             if self.options.activation_checkpointing && layer + 1 < layers {
-                // Its output, which is written again too, was read by the layer above only.
+                // This overwrites its output, which only the layer above has read.
                 self.layer(spans, layer)?;
             }
             let weights = self.parameters.layers[layer];

@@ -85,7 +85,7 @@ pub struct Heads {
     pub value: BufferSpan,
 }
 
-/// What attention leaves for its gradient.
+/// Outputs of attention that its gradient needs.
 #[derive(Clone, Copy, Debug)]
 pub struct Attended {
     /// `tokens x (heads x head_dim)`, token by token.
@@ -111,10 +111,10 @@ pub struct AttentionShape {
     pub document_mask: bool,
 }
 
-/// What the loss needs beside the hidden states.
+/// Parameters of the loss's gradient.
 #[derive(Clone, Copy, Debug)]
 pub struct LossTerms {
-    /// What each token's gradient is multiplied with: 1 / (tokens of the whole step).
+    /// Factor of each token's gradient: 1 / (tokens of the whole step).
     pub scale: f32,
     /// Weight of the squared log-partition, 0 for none.
     pub z_loss: f32,
@@ -135,7 +135,7 @@ pub struct AdamW {
     pub weight_decay: f64,
     /// Steps taken before, plus one.
     pub step: u64,
-    /// What gradients are multiplied with first (clipping).
+    /// Factor of the gradients (clipping).
     pub gradient_scale: f32,
     /// Parameters before this index decay (matrices), those after it do not (norms).
     pub decayed: usize,
@@ -147,13 +147,13 @@ pub struct AdamW {
 /// of activations are written, or added where it says so. Every operation is deterministic: the same input gives the
 /// same bits on the same device.
 pub trait Ops {
-    /// Which device this is, for a person.
+    /// The device, for display.
     fn device(&self) -> String;
 
     /// Makes the activation arena at least `elements` long; its content is lost.
     ///
     /// # Errors
-    /// The device has not that much memory.
+    /// The device lacks the memory.
     fn reserve(&mut self, elements: usize) -> Result<()>;
 
     /// Bytes of one activation.
@@ -174,7 +174,7 @@ pub trait Ops {
     /// Zeroes the gradients.
     fn zero_gradients(&mut self) -> Result<()>;
 
-    /// Makes a batch the one that `embed`, `attention` and `loss` work on.
+    /// Loads the batch for `embed`, `attention` and `loss`.
     fn load_batch(&mut self, batch: &Batch) -> Result<()>;
 
     /// Sets the rotary embedding's frequencies `theta^(-2i / head_dim)` for positions below `context` (Su et al. 2021, eq. 15).
@@ -230,7 +230,7 @@ pub trait Ops {
 
     /// Splits `tokens x ((heads + 2 kv_heads) x head_dim)` into heads and rotates queries and keys (halves, as transformers does).
     fn split_heads(&mut self, shape: AttentionShape, fused: BufferSpan, heads: Heads) -> Result<()>;
-    /// The way back: rotates the gradients of queries and keys back and puts all three side by side.
+    /// The reverse: rotates the gradients of queries and keys back and concatenates all three.
     fn split_heads_backward(
         &mut self,
         shape: AttentionShape,
@@ -256,7 +256,7 @@ pub trait Ops {
     /// Replaces `fused` by its gradient.
     fn swiglu_backward(&mut self, tokens: usize, fused: BufferSpan, d_output: BufferSpan) -> Result<()>;
 
-    /// Elements of scratch that `loss` wants for `tokens` tokens and `vocabulary` classes.
+    /// Elements of scratch that `loss` needs for `tokens` tokens and `vocabulary` classes.
     fn loss_scratch(&self, tokens: usize, vocabulary: usize) -> usize;
     /// Sum over the batch's tokens of the negative log-likelihood of their targets under `softmax(hidden x head^T)`.
     ///
@@ -285,7 +285,7 @@ pub trait Ops {
 }
 
 impl AdamW {
-    /// What gradients are multiplied with so that their norm is at most `clip` (PyTorch's `clip_grad_norm_`).
+    /// The factor of the gradients so that their norm is at most `clip` (PyTorch's `clip_grad_norm_`).
     pub fn clip(norm: f64, clip: Option<f64>) -> f32 {
         clip.map_or(1.0, |clip| (clip / (norm + 1e-6)).min(1.0)) as f32
     }

@@ -1,4 +1,4 @@
-//! A machine's speed at a recipe, from a few seconds of real steps.
+//! Measures a machine's speed on a recipe with a few seconds of real steps.
 
 use super::{DeviceTarget, Flops, MemoryEstimate, ParameterCounts};
 use crate::data::Batch;
@@ -11,13 +11,13 @@ use crate::recipe::{ModelShape, Stage, TrainingRecipe};
 use serde::Serialize;
 use std::time::{Duration, Instant};
 
-/// How long passes are measured. A pass that would last longer is not begun.
+/// How long passes are measured. Longer passes are not started.
 const PASSES: Duration = Duration::from_secs(2);
 /// How long optimizer steps are measured.
 const STEPS: Duration = Duration::from_secs(1);
 /// Tokens of the first pass.
 const FIRST_CONTEXT: usize = 64;
-/// A learning rate that changes next to nothing.
+/// A negligible learning rate.
 const LEARNING_RATE: f64 = 1e-9;
 
 /// What was measured.
@@ -25,13 +25,13 @@ const LEARNING_RATE: f64 = 1e-9;
 pub struct MeasuredThroughput {
     /// Of forward and backward passes, attention by the causal half.
     pub flops_per_second: f64,
-    /// What an optimizer step takes beside its passes.
+    /// Seconds of an optimizer step besides its passes.
     pub update_seconds: f64,
     /// Sequences of the largest pass: less than the recipe's micro-batch where that would have lasted too long.
     pub sequences: usize,
     /// Their tokens.
     pub context: usize,
-    /// What computed, for a person.
+    /// The device, for display.
     pub device: String,
 }
 
@@ -44,8 +44,8 @@ impl MeasuredThroughput {
     }
 }
 
-/// Trains for a few seconds on made-up tokens in the shape of one of the recipe's stages, on the device that `device`
-/// makes. None where a pass of the shortest kind would not fit into `memory` bytes.
+/// Trains for a few seconds on random tokens in the shape of one of the recipe's stages, on the device that `device`
+/// makes. None where the smallest pass does not fit into `memory` bytes.
 ///
 /// # Errors
 /// The device fails.
@@ -81,14 +81,14 @@ pub fn measure<O: Ops>(
         (sequences * context) as f64 * Flops::of(&recipe.model, context).causal() as f64
     };
     let mut seconds;
-    // Larger and larger: a large pass makes better use of a device, and only now it is known how long it lasts.
+    // Grow the pass: large ones use a device better, and the time of one predicts the next.
     let mut batch;
     loop {
-        batch = made_up(&recipe.model, size);
+        batch = random_batch(&recipe.model, size);
         engine.reserve(size.0, size.1, Passes::Both)?;
         engine.zero_gradients()?;
         if size.1 == FIRST_CONTEXT {
-            // Weights and gradients are touched for the first time.
+            // Warm-up: touches weights and gradients for the first time.
             engine.accumulate(&batch, 1.0)?;
         }
         let start = Instant::now();
@@ -104,7 +104,7 @@ pub fn measure<O: Ops>(
         }
         size = next;
     }
-    // The first pass of a size touches its memory for the first time.
+    // The first pass of a size touches its memory for the first time, so measure later ones.
     let (mut passes, start) = (0, Instant::now());
     while start.elapsed().as_secs_f64() + seconds < PASSES.as_secs_f64() {
         engine.accumulate(&batch, 1.0)?;
@@ -139,7 +139,7 @@ fn update<O: Ops>(engine: &mut Engine<O>) -> Result<f64> {
             gradient_scale: 1.0,
             decayed: engine.parameters().matrices,
         })?;
-        // Its result is waited for, on a GPU too.
+        // Waits for the result, on a GPU too.
         engine.gradient_norm()?;
         updates += 1;
         if updates == 1 {
@@ -152,8 +152,8 @@ fn update<O: Ops>(engine: &mut Engine<O>) -> Result<f64> {
     }
 }
 
-/// Windows of tokens that look random, each of one document.
-fn made_up(shape: &ModelShape, (sequences, context): (usize, usize)) -> Batch {
+/// Windows of random tokens, each of one document.
+fn random_batch(shape: &ModelShape, (sequences, context): (usize, usize)) -> Batch {
     let mut random = SplitMix::new(0, 0);
     let ids = (0..sequences * (context + 1)).map(|_| (random.next() % shape.vocab as u64) as u32).collect();
     Batch { sequences, context, ids, document_start: vec![0; sequences * context] }

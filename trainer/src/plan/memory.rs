@@ -1,4 +1,4 @@
-//! Memory by part, and what to change where it does not suffice.
+//! Memory by part, and suggestions where it does not suffice.
 
 use super::{DeviceTarget, ParameterCounts, TrainingPlan};
 use crate::error::{Error, Result};
@@ -21,7 +21,7 @@ const CPU_LOGITS_ROWS: u128 = 256;
 const NORM_STATISTICS: u128 = 2;
 const F32: u64 = 4;
 
-/// Bytes by part, for one micro-batch. What the program, its libraries and the system take is not in it.
+/// Bytes by part, for one micro-batch. Excludes the program, its libraries and the system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct MemoryEstimate {
     /// f32 masters, and a bf16 copy where that is the precision.
@@ -34,7 +34,7 @@ pub struct MemoryEstimate {
     pub activations: u64,
     /// One chunk of logits, turned into their gradient: in place on the CPU.
     pub logits: u64,
-    /// Buffers that every layer uses again; on the CPU as far as they are larger than the logits, in whose place they lie.
+    /// Buffers that every layer uses again; on the CPU only what exceeds the logits, whose memory they share.
     pub scratch: u64,
     /// The sum.
     pub total: u64,
@@ -63,7 +63,7 @@ impl MemoryEstimate {
         let layer = qkv + query + hidden + 2 * ffn + NORM_STATISTICS + heads;
         let kept = if recipe.compute.activation_checkpointing { layer } else { layers * layer };
         let normed = hidden + 1;
-        // Absurd shapes must be refused, not overflow.
+        // Absurd shapes are refused later; they must not overflow here.
         let clamp = |elements: u128| u64::try_from(elements * element).unwrap_or(u64::MAX);
         let activations = clamp(tokens * ((layers + 1) * hidden + kept + normed));
         let rows = match device {
@@ -73,8 +73,8 @@ impl MemoryEstimate {
             DeviceTarget::Cuda => CUDA_LOGITS_ROWS,
         };
         let logits = rows.min(tokens).max(1) * vocab;
-        // A widest activation and its gradient, a norm's gradient, those of queries, keys and values. They lie where the
-        // logits do, which are needed when no layer is at work; the residual's gradient lies apart.
+        // The widest activation and its gradient, a norm's gradient, those of queries, keys and values. They share the memory
+        // of the logits, which no layer needs; the residual's gradient has its own.
         let in_layer = tokens * (2 * qkv.max(ffn) + hidden.max(query) + qkv);
         let (logits, scratch) = match device {
             DeviceTarget::Cpu => (clamp(logits), clamp(in_layer.saturating_sub(logits) + tokens * hidden)),
@@ -96,7 +96,7 @@ impl MemoryEstimate {
 }
 
 impl TrainingPlan {
-    /// Refuses a recipe that does not fit the memory, with what would.
+    /// Refuses a recipe that does not fit the memory, and suggests what does.
     pub fn fit(&self) -> Result<()> {
         let Some(available) = self.memory_available else { return Ok(()) };
         let stages = self.stages.iter().zip(&self.source.stages).enumerate();
@@ -134,7 +134,7 @@ impl TrainingPlan {
         )))
     }
 
-    /// Overrides that keep the tokens per step and fit, the gentlest of each kind.
+    /// Overrides that keep the tokens per step and fit, the least intrusive of each kind.
     fn suggestions(&self, index: usize, stage: &Stage, available: u64) -> Vec<String> {
         let checkpointing = self.source.compute.activation_checkpointing;
         let alike = |other: &Stage| {
@@ -172,8 +172,7 @@ impl TrainingPlan {
     }
 }
 
-/// Bytes of memory that this process could still take: what the system calls available, within the limits of its control
-/// group. None where that is not told.
+/// Bytes of memory available to this process, within the limits of its control group; none if unknown.
 pub fn available_memory() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;

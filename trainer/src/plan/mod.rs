@@ -1,4 +1,4 @@
-//! What a recipe costs, before anything is loaded.
+//! The cost of a training recipe, before anything is loaded.
 
 mod measure;
 mod memory;
@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 /// Forward once and backward twice: the activations' gradients and the weights' gradients cost a forward pass each.
 const PASSES: u64 = 3;
 
-/// What computes.
+/// The kind of device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum DeviceTarget {
@@ -31,18 +31,18 @@ pub enum DeviceTarget {
     Cuda,
 }
 
-/// What a plan takes from outside the recipe.
+/// What a plan needs besides the recipe.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Assumptions {
-    /// What computes.
+    /// The kind of device.
     pub device: DeviceTarget,
-    /// Bytes that may be used; none: not known.
+    /// Available bytes; none if unknown.
     pub memory: Option<u64>,
     /// Tokens of each set, by name, as far as known.
     pub set_tokens: BTreeMap<String, u64>,
-    /// Throughput, as told.
+    /// Throughput, as given.
     pub tokens_per_second: Option<f64>,
-    /// Throughput, as measured; what is told counts more.
+    /// Throughput, as measured; a given one takes precedence.
     pub measured: Option<MeasuredThroughput>,
     /// Price of the machine, in any currency.
     pub price_per_hour: Option<f64>,
@@ -51,7 +51,7 @@ pub struct Assumptions {
 }
 
 impl Assumptions {
-    /// The CPU of this machine with the memory that is free now, and the sets that are there.
+    /// This machine's CPU, its free memory, and the existing sets.
     pub fn of_this_machine(recipe: &TrainingRecipe) -> Result<Assumptions> {
         Ok(Assumptions {
             device: DeviceTarget::Cpu,
@@ -149,7 +149,7 @@ impl Flops {
     }
 }
 
-/// One stage's cost. What depends on the size of a set that is not known is none.
+/// One stage's cost. Values that depend on an unknown size of a set are none.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct StagePlan {
     /// The stage's name.
@@ -168,7 +168,7 @@ pub struct StagePlan {
     pub tokens: Option<u64>,
     /// Passes over the mixture's sets together.
     pub epochs: Option<f64>,
-    /// Sets whose size would have to be known for the number of steps.
+    /// Sets whose unknown size the number of steps depends on.
     pub sets_missing: Vec<String>,
     /// The learning rate.
     pub schedule: Schedule,
@@ -176,7 +176,7 @@ pub struct StagePlan {
     pub flops_per_token: Flops,
     /// Bytes for one micro-batch.
     pub memory: MemoryEstimate,
-    /// Throughput, told or measured.
+    /// Throughput, given or measured.
     pub tokens_per_second: Option<f64>,
     /// Duration at that throughput.
     pub hours: Option<f64>,
@@ -191,7 +191,7 @@ pub struct StagePlan {
 pub struct TrainingPlan {
     /// The recipe's name.
     pub recipe: String,
-    /// What computes.
+    /// The kind of device.
     pub device: DeviceTarget,
     /// Format of weights and activations there.
     pub precision: Precision,
@@ -209,9 +209,9 @@ pub struct TrainingPlan {
     pub flops_whole: Option<f64>,
     /// Duration at the stages' throughput.
     pub hours: Option<f64>,
-    /// Where the throughput was measured, what.
+    /// The measurement, if the throughput was measured.
     pub measured: Option<MeasuredThroughput>,
-    /// What the recipe permits, but hardly anybody wants: a sentence each.
+    /// Likely mistakes in the recipe, a sentence each.
     pub warnings: Vec<String>,
     /// Price of that time.
     pub cost: Option<f64>,
@@ -227,7 +227,7 @@ pub struct TrainingPlan {
     assumptions: Assumptions,
 }
 
-/// Works out what a recipe costs.
+/// Computes the cost of a recipe.
 ///
 /// Errors where a stage is shorter than a step or than its warm-up, as far as its length is known. Whether the memory
 /// suffices is for [`TrainingPlan::fit`] to say.
@@ -264,7 +264,7 @@ pub fn plan(recipe: &TrainingRecipe, assumptions: &Assumptions) -> Result<Traini
     })
 }
 
-/// The sum, none where a part is not known.
+/// The sum; none where a part is unknown.
 fn total(mut parts: impl Iterator<Item = Option<u64>>) -> Option<u64> {
     parts.try_fold(0u64, |sum, part| Some(sum.saturating_add(part?)))
 }

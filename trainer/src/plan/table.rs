@@ -60,7 +60,7 @@ impl TrainingPlan {
         let missing: std::collections::BTreeSet<&String> =
             self.stages.iter().flat_map(|stage| &stage.sets_missing).collect();
         if !missing.is_empty() {
-            writeln!(f, "  Epochs of sets that are not there yet; give their sizes:")?;
+            writeln!(f, "  Epochs of sets that do not exist yet; give their sizes:")?;
         }
         for set in missing {
             let path = self.source.data.sets.get(set).map(|path| path.display().to_string());
@@ -143,7 +143,7 @@ impl TrainingPlan {
             let MeasuredThroughput { sequences, context, .. } = measured;
             writeln!(
                 f,
-                "Speed measured here and now: some passes over {sequences} x {} made-up tokens",
+                "Speed measured on this machine: passes over {sequences} x {} random tokens",
                 grouped(*context as u64)
             )?;
         }

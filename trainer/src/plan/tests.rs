@@ -228,7 +228,7 @@ fn what_is_measured_counts_by_the_stages_contexts_and_what_is_told_counts_more()
         assert!((stage.tokens_per_second.unwrap() / expected - 1.0).abs() < 1e-9);
     }
     let text = found.to_string();
-    assert!(text.contains("measured here and now") && text.contains(" to "), "{text}");
+    assert!(text.contains("measured on this machine") && text.contains(" to "), "{text}");
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
     // An update of as long as all passes of a step halves the speed.
     let step = recipe.stages[0].tokens_per_step() as f64;

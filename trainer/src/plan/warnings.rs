@@ -1,4 +1,4 @@
-//! What a recipe permits, but hardly anybody wants.
+//! Warnings about likely mistakes in a recipe.
 
 use super::{Assumptions, StagePlan};
 use crate::recipe::{Length, TrainingRecipe};
@@ -10,10 +10,10 @@ pub const LEAST_HELD_OUT_TOKENS: u64 = 10_000;
 /// Passes over a text up to which repeating it is nearly as good as new text (Muennighoff et al. 2023, "Scaling
 /// Data-Constrained Language Models").
 const MOST_PASSES: f64 = 4.0;
-/// Passes over one set of a mixture beyond those that a stage asks for, in part of these.
+/// Tolerated passes over one set of a mixture, relative to those that the stage asks for.
 const TOLERANCE: f64 = 1.05;
 
-/// A sentence about a held-out set that is too small, if it is. What is done about it is the caller's to say.
+/// A sentence about a held-out set that is too small, if it is; the caller adds the remedy.
 pub fn little_held_out(tokens: u64) -> Option<String> {
     (tokens < LEAST_HELD_OUT_TOKENS).then(|| {
         format!(

@@ -1,9 +1,9 @@
-//! Stops a run before a bad step spoils the weights.
+//! Stops a run before a bad step corrupts the weights.
 
 use crate::recipe;
 use std::collections::VecDeque;
 
-/// Remembers the last losses and judges the next.
+/// Compares each loss with the last ones.
 pub(super) struct LossGuard {
     rule: recipe::Guard,
     losses: VecDeque<f64>,
@@ -14,7 +14,7 @@ impl LossGuard {
         LossGuard { rule: rule.clone(), losses: losses.iter().copied().collect() }
     }
 
-    /// What is wrong with a step, before its update; a good one is remembered.
+    /// What is wrong with a step, before its update; the loss of a good step is recorded.
     pub(super) fn check(&mut self, loss: f64, norm: f64) -> Option<String> {
         if !loss.is_finite() {
             return Some(format!("the loss is {loss}"));
@@ -40,7 +40,7 @@ impl LossGuard {
         None
     }
 
-    /// The losses it remembers, oldest first.
+    /// The recorded losses, oldest first.
     pub(super) fn losses(&self) -> Vec<f64> {
         self.losses.iter().copied().collect()
     }

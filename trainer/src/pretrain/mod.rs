@@ -41,7 +41,7 @@ pub fn pretrain<O: Ops>(
     while run.state.step < run.total {
         run.step()?;
         let stopped = settings.stop.load(Ordering::Relaxed);
-        // The best one is kept at once.
+        // The best model is saved at once.
         let best = run.measure()?;
         let due = run.state.step.is_multiple_of(recipe.checkpoint.every);
         if stopped || best || due || run.state.step == run.total {

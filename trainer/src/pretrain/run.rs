@@ -21,12 +21,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-/// What a run is told beside its recipe; nothing here changes the numbers.
+/// Options of a run besides its recipe; none of them changes the numbers.
 #[derive(Clone, Debug)]
 pub struct PretrainOptions {
     /// The run folder.
     pub run: PathBuf,
-    /// Go on from the newest checkpoint.
+    /// Resume from the newest checkpoint.
     pub resume: bool,
     /// Show no progress.
     pub quiet: bool,
@@ -34,7 +34,7 @@ pub struct PretrainOptions {
     pub stop: Arc<AtomicBool>,
     /// The device's peak in 1e12 FLOPs per second, for the MFU.
     pub peak_tflops: Option<f64>,
-    /// The command that goes on with the run: for the run's README, and where another one does not.
+    /// The command that resumes the run, for messages and the run's README.
     pub command: String,
     /// Threads that compute, for the run's README.
     pub threads: usize,
@@ -60,7 +60,7 @@ pub(super) struct Run<'a, O> {
     pub(super) events: EventFile,
     pub(super) progress: Progress,
     pub(super) numbers: TrainingTensors,
-    /// The run folder is this process's as long as it lives.
+    /// Held as long as the run lives.
     pub(super) _lock: File,
 }
 
@@ -82,13 +82,13 @@ impl<'a, O: Ops> Run<'a, O> {
         let from = match (store.steps()?.last(), settings.resume) {
             (Some(step), false) => {
                 return Err(Error::Usage(format!(
-                    "{} holds a run that came to step {step}: `{}` goes on with it; or name another folder with --run",
+                    "{} holds a run that reached step {step}: `{}` continues it; or name another folder with --run",
                     settings.run.display(),
                     settings.command
                 )));
             }
             (Some(_), true) => Some(store.find(None)?),
-            // A run that was killed before its first checkpoint begins again, and comes to the same.
+            // A run that was killed before its first checkpoint starts again, with the same result.
             (None, true) => {
                 // Not a note, which --quiet suppresses: the folder may be misspelled.
                 eprintln!(
@@ -115,7 +115,7 @@ impl<'a, O: Ops> Run<'a, O> {
                 run_folder::require_same_recipe(&then, recipe, &settings.command)?;
                 if state.tokenizer != loader.tokenizer_hash() {
                     return Err(Error::Invalid(format!(
-                        "the run was begun with the tokenizer of hash {}, the token sets are of {}: put the former sets back",
+                        "the run was started with the tokenizer of hash {}, the token sets use {}: restore the former sets",
                         state.tokenizer,
                         loader.tokenizer_hash()
                     )));
@@ -177,7 +177,7 @@ impl<'a, O: Ops> Run<'a, O> {
         )?;
         let progress = Progress::new(total, settings.quiet);
         if let Some(path) = &from {
-            progress.note(&format!("going on after step {} from {}", state.step, path.display()));
+            progress.note(&format!("resuming after step {} from {}", state.step, path.display()));
         }
         Ok(Run {
             guard: LossGuard::new(&recipe.guard, &state.losses),
@@ -201,20 +201,20 @@ impl<'a, O: Ops> Run<'a, O> {
         })
     }
 
-    /// What is said where the last step has spoiled the weights, which are then not kept.
-    pub(super) fn spoiled(&mut self, trouble: &str) -> Error {
+    /// The error where the last step corrupted the weights, which are then not saved.
+    pub(super) fn corrupted(&mut self, trouble: &str) -> Error {
         self.progress.finish();
         Error::Invalid(format!(
             "after step {}: {trouble}. This step is not kept; {}. Lower the learning rate or optimizer.clip in another \
              run. Last batch:\n{}",
             self.state.step,
-            self.kept(),
+            self.remaining_checkpoint(),
             self.loader.describe_last_batch()
         ))
     }
 
-    /// What there is to go back to.
-    pub(super) fn kept(&self) -> String {
+    /// The checkpoint that remains.
+    pub(super) fn remaining_checkpoint(&self) -> String {
         match self.store.steps().ok().and_then(|steps| steps.last().copied()) {
             Some(step) => format!("the checkpoint of step {step} is as it was"),
             None => "there is no checkpoint yet".to_owned(),
@@ -227,7 +227,7 @@ impl<'a, O: Ops> Run<'a, O> {
         self.engine.read(Buffer::SecondMoment, &mut self.numbers.second_moment)?;
         let TrainingTensors { weights, first_moment, second_moment } = &self.numbers;
         if [weights, first_moment, second_moment].iter().any(|values| values.iter().any(|x| !x.is_finite())) {
-            return Err(self.spoiled("weights or moments are no longer finite"));
+            return Err(self.corrupted("weights or moments are no longer finite"));
         }
         self.state.losses = self.guard.losses();
         self.metrics.sync()?;

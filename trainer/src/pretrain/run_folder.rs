@@ -1,14 +1,14 @@
-//! The run folder: who may write into it, and which run it holds.
+//! Checks of the run folder: its files, its lock, and its recipe.
 
 use crate::error::{Error, Result};
 use crate::recipe::{TokenSetPaths, TrainingRecipe};
 use std::fs::{File, TryLockError};
 use std::path::Path;
 
-/// In every run folder.
+/// The lock of every run folder.
 const LOCK: &str = ".lock";
 
-/// A folder with files that are not a run's is not written into.
+/// Refuses a folder with files of something else.
 pub(super) fn check(run: &Path) -> Result<()> {
     let used = run.is_dir() && std::fs::read_dir(run).map_err(Error::file(run, "read"))?.next().is_some();
     if used && !run.join(LOCK).exists() {
@@ -20,13 +20,13 @@ pub(super) fn check(run: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Keeps other processes from writing into the run folder; the system lets go of it with the process.
+/// Locks the run folder; the system releases the lock when the process ends.
 pub(super) fn lock(run: &Path) -> Result<File> {
     let path = run.join(LOCK);
     let file = File::create(&path).map_err(Error::file(&path, "create"))?;
     match file.try_lock() {
         Err(TryLockError::WouldBlock) => Err(Error::Invalid(format!(
-            "another thimble-train is at work in {}: wait for it, or name another folder with --run",
+            "another thimble-train is using {}: wait for it, or name another folder with --run",
             run.display()
         ))),
         // A file system without locks is no reason not to train.
@@ -34,10 +34,10 @@ pub(super) fn lock(run: &Path) -> Result<File> {
     }
 }
 
-/// A resumed run must be the run that was begun. What is shown or kept may change, what is computed may not.
-/// `resume` is the command that goes on with it.
+/// Refuses to resume with a recipe that computes something else; what is shown or kept may change. `resume` is the command
+/// that resumes the run.
 pub(super) fn require_same_recipe(then: &TrainingRecipe, now: &TrainingRecipe, resume: &str) -> Result<()> {
-    // Where a set lies may change too: that it is the same one, the saved position tells by its content.
+    // A set may have moved: the saved position identifies it by its content.
     let numbers = |recipe: &TrainingRecipe| TrainingRecipe {
         data: TokenSetPaths { sets: Default::default() },
         checkpoint: Default::default(),
@@ -59,7 +59,7 @@ pub(super) fn require_same_recipe(then: &TrainingRecipe, now: &TrainingRecipe, r
         )
         .collect();
     Err(Error::Invalid(format!(
-        "the run was begun with another recipe (- then, + now); `{resume}` goes on with it, or start another run with --run:\n{}",
+        "the run was started with another recipe (- then, + now); `{resume}` continues it, or start another run with --run:\n{}",
         differs.join("\n")
     )))
 }

@@ -1,4 +1,4 @@
-//! Text that the model writes on the way.
+//! Sample text during training.
 
 use crate::error::{Error, Result};
 use crate::model::Engine;
@@ -7,13 +7,14 @@ use crate::random::SplitMix;
 use crate::recipe::{Sample, TrainingRecipe};
 use std::path::Path;
 
-/// Continues prompts with the training engine: every token is a forward pass over all before it, which is fine for a few dozen.
+/// Completes prompts with the training engine: every token is a forward pass over all before it, which suffices for a few
+/// dozen.
 pub(super) struct SampleWriter {
     tokenizer: tokenizers::Tokenizer,
     rule: Sample,
     end: u32,
     seed: u64,
-    /// The most tokens that the arena of the training batches has room for in one sequence, at least.
+    /// Tokens of one sequence that fit the arena of the training batches.
     context: usize,
     document_mask: bool,
 }
@@ -33,7 +34,7 @@ impl SampleWriter {
         Ok(SampleWriter { tokenizer, rule, end, seed, context, document_mask: recipe.compute.document_mask })
     }
 
-    /// What the model writes behind a prompt; the same for the same weights, seed and step.
+    /// Completes a prompt; the result depends on weights, seed and step alone.
     pub(super) fn write<O: Ops>(
         &mut self,
         engine: &mut Engine<O>,
@@ -43,7 +44,7 @@ impl SampleWriter {
         let encoded = self.tokenizer.encode(prompt, false);
         let encoded =
             encoded.map_err(|error| Error::Invalid(format!("sample prompt {prompt:?}: {error}")))?;
-        // A document begins behind the end of another one, except where it cannot see that.
+        // A document starts after the end of another, which a document mask hides.
         let mut ids: Vec<u32> = if self.document_mask { Vec::new() } else { vec![self.end] };
         ids.extend(encoded.get_ids());
         if ids.is_empty() {

@@ -22,7 +22,7 @@ impl<O: Ops> Run<'_, O> {
         (self.recipe.stages.len() - 1, before - self.loader.steps(self.recipe.stages.len() - 1))
     }
 
-    /// Sets what a stage changes: the rotary base, and the moments where it asks for that.
+    /// Enters a stage: sets the rotary base, and resets the moments if the stage says so.
     fn enter(&mut self, index: usize, first_step: bool) -> Result<()> {
         if self.stage == Some(index) {
             return Ok(());
@@ -63,7 +63,7 @@ impl<O: Ops> Run<'_, O> {
         let loss = sum / tokens as f64;
         let norm = self.engine.gradient_norm()?;
         if let Some(trouble) = self.guard.check(loss, norm) {
-            return Err(self.trouble(&trouble, index, position));
+            return Err(self.rejected(&trouble, index, position));
         }
         let optimizer = &self.recipe.optimizer;
         self.state.optimizer_step += 1;
@@ -110,8 +110,8 @@ impl<O: Ops> Run<'_, O> {
         Ok(())
     }
 
-    /// The guard's sentence with the place of the step's data, which began at `position`.
-    fn trouble(&mut self, trouble: &str, index: usize, position: LoaderPosition) -> Error {
+    /// The error of a step that the guard rejects, with the origin of its data, which began at `position`.
+    fn rejected(&mut self, trouble: &str, index: usize, position: LoaderPosition) -> Error {
         let stage = &self.recipe.stages[index];
         let mut places = Vec::new();
         if self.loader.seek(&position).is_ok() {
@@ -127,7 +127,7 @@ impl<O: Ops> Run<'_, O> {
              learning rate or optimizer.clip in another run.\n{}",
             self.state.step + 1,
             stage.name,
-            self.kept(),
+            self.remaining_checkpoint(),
             places.join("\n")
         ))
     }

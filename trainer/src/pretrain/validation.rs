@@ -7,7 +7,7 @@ use crate::ops::Ops;
 use crate::report::metrics::{MetricsEvent, SampleText, ValidationPoint};
 
 impl<O: Ops> Run<'_, O> {
-    /// Held-out perplexity and sample text, where they are due; whether the perplexity is the best so far.
+    /// Measures held-out perplexity and samples text where due; returns whether the perplexity is the best so far.
     pub(super) fn measure(&mut self) -> Result<bool> {
         let step = self.state.step;
         let mut is_best = false;
@@ -16,7 +16,7 @@ impl<O: Ops> Run<'_, O> {
         if let Some(validation) = recipe.validation.as_ref().filter(|validation| due(validation.every)) {
             let loss = self.validate(validation.windows)?;
             if !loss.is_finite() {
-                return Err(self.spoiled(&format!("the held-out loss is {loss}")));
+                return Err(self.corrupted(&format!("the held-out loss is {loss}")));
             }
             let point = ValidationPoint { step, loss, perplexity: loss.exp(), tokens: self.state.tokens };
             self.progress

@@ -1,4 +1,4 @@
-//! What a recipe that parses can still get wrong.
+//! Checks of a parsed recipe.
 
 use super::fault::{Fault, nearest};
 use super::{Length, ModelShape, Optimizer, Stage, TrainingRecipe};
@@ -7,7 +7,7 @@ use crate::schedule::{Schedule, ScheduleKind};
 use crate::units::grouped;
 use std::cmp::Ordering;
 
-/// Largest sizes that are believed: with all of them at once, parameters and FLOPs still fit 64 bits.
+/// Largest accepted sizes: with all of them at once, parameters and FLOPs still fit 64 bits.
 const MAX_HIDDEN: usize = 1 << 16;
 const MAX_FFN: usize = 1 << 20;
 const MAX_LAYERS: usize = 1 << 12;
@@ -20,11 +20,11 @@ const MAX_ACCUMULATE: usize = 1 << 20;
 const MAX_STAGES: usize = 64;
 const MAX_STAGE_TOKENS: u64 = 1 << 56;
 const MAX_EPOCHS: f64 = 1e6;
-/// Checkpoints that stay, and steps of the guard's mean.
+/// Most checkpoints, and most steps of the guard's mean.
 const MAX_KEPT: usize = 1 << 20;
 
 impl TrainingRecipe {
-    /// Everything that is wrong, in the order in which it is written; empty for a recipe that can be trained.
+    /// All faults, in the order of the recipe; empty for a recipe that can be trained.
     pub fn faults(&self) -> Vec<Fault> {
         let mut faults = Faults::default();
         faults.name(&self.name);
@@ -47,7 +47,7 @@ impl TrainingRecipe {
 }
 
 impl Schedule {
-    /// What does not fit a stage of `steps` steps: key inside `schedule`, and sentence.
+    /// Why the schedule does not fit a stage of `steps` steps: the key inside `schedule`, and a sentence.
     pub fn misfit(&self, steps: u64) -> Option<(&'static str, String)> {
         if self.warmup > steps {
             let what = format!(
@@ -188,7 +188,7 @@ impl Faults {
         }
     }
 
-    /// What happens every so many steps: validation, samples, checkpoints, and the guard.
+    /// Validation, samples, checkpoints, and the guard.
     fn cadence(&mut self, recipe: &TrainingRecipe) {
         let every = |faults: &mut Faults, key: &str, every: u64| {
             faults.require(every > 0, key, || "steps between two; must be at least 1, found 0".into());
@@ -279,7 +279,7 @@ impl Faults {
             self.number(key, *weight, Range::NotNegative);
         }
         let sum: f64 = stage.mixture.values().sum();
-        // NaN and negative weights have been named above.
+        // NaN and negative weights are reported above.
         self.require(sum != 0.0 && !stage.mixture.is_empty(), format!("stages.{index}.mixture"), || {
             "at least one set must have a weight above 0".into()
         });

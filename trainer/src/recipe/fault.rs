@@ -1,4 +1,4 @@
-//! What is wrong with a recipe: the place, the key, and a sentence.
+//! Faults of a recipe: place, key, and a sentence.
 
 use std::fmt;
 
@@ -20,7 +20,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// One thing that is wrong with a recipe.
+/// One fault of a recipe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     pub(super) place: Option<Place>,
@@ -35,7 +35,7 @@ impl Fault {
         Fault { place: Some(place), key: key.into(), what: what.into() }
     }
 
-    /// A fault of a recipe whose text is not at hand.
+    /// A fault without a place.
     pub(super) fn of_key(key: impl Into<String>, what: impl Into<String>) -> Fault {
         Fault { place: None, key: key.into(), what: what.into() }
     }
@@ -48,7 +48,7 @@ impl Fault {
         }
     }
 
-    /// Whether `--set` is to blame.
+    /// Whether it is in a `--set`.
     pub fn is_override(&self) -> bool {
         matches!(self.place, Some(Place::Override(_)))
     }
@@ -66,7 +66,7 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Everything that was found wrong with a recipe, at least one thing.
+/// All faults of a recipe, at least one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct RecipeError {
     /// In the order in which the recipe is written.

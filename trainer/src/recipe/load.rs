@@ -1,4 +1,4 @@
-//! Recipes from files, from the built-in ones, and back to text.
+//! Loading recipes from files and the built-in ones, and writing them.
 
 use super::TrainingRecipe;
 use super::document::Document;

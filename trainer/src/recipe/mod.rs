@@ -1,4 +1,4 @@
-//! A recipe: everything that decides what is trained, and how. The resolved one is saved with every run.
+//! The training recipe: everything that determines a run. The resolved recipe is saved with every run.
 
 mod check;
 mod document;
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// A whole run, as a `.toml` file under `recipes/` says it.
+/// A run, as a `.toml` file under `recipes/` describes it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainingRecipe {
@@ -28,22 +28,22 @@ pub struct TrainingRecipe {
     pub model: ModelShape,
     /// Token sets, as `tokenize` makes them.
     pub data: TokenSetPaths,
-    /// AdamW and what is done to gradients before it.
+    /// AdamW and gradient clipping.
     #[serde(default)]
     pub optimizer: Optimizer,
-    /// How the numbers are held.
+    /// Number formats and recomputation.
     #[serde(default)]
     pub compute: Compute,
     /// Held-out perplexity.
     #[serde(default)]
     pub validation: Option<Validation>,
-    /// Text that the model writes on the way.
+    /// Sample text during training.
     #[serde(default)]
     pub sample: Option<Sample>,
-    /// What is kept on disk.
+    /// Checkpoints on disk.
     #[serde(default)]
     pub checkpoint: CheckpointPolicy,
-    /// When to stop rather than spoil the weights.
+    /// When to stop before the weights are corrupted.
     #[serde(default)]
     pub guard: Guard,
     /// The stages, in order; each has its own length, data mixture, context and learning rate.
@@ -86,7 +86,7 @@ pub struct ModelShape {
     pub init_std: f64,
 }
 
-/// Where token sets lie.
+/// Paths of token sets.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TokenSetPaths {
@@ -125,7 +125,7 @@ pub enum Precision {
     Bf16,
 }
 
-/// How the numbers are held and what is recomputed.
+/// Number formats and recomputation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct Compute {
@@ -150,13 +150,13 @@ pub struct Validation {
     pub windows: Option<usize>,
 }
 
-/// Text that the model writes every so often.
+/// Sample text during training.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sample {
     /// Steps between two samples.
     pub every: u64,
-    /// Beginnings to continue.
+    /// Prompts to complete.
     pub prompts: Vec<String>,
     /// Tokens to write for each.
     #[serde(default = "default_sample_tokens")]
@@ -166,24 +166,24 @@ pub struct Sample {
     pub temperature: f64,
 }
 
-/// What is kept on disk.
+/// Checkpoints on disk.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CheckpointPolicy {
     /// Steps between two checkpoints.
     pub every: u64,
-    /// Newest checkpoints that stay; the best one stays besides.
+    /// Newest checkpoints to keep, besides the best one.
     pub last: usize,
 }
 
-/// When to stop rather than spoil the weights.
+/// When to stop before the weights are corrupted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Guard {
     /// A loss this much above the running mean of the last `window` steps stops the run; none: only NaN does.
     #[serde(deserialize_with = "load::or_none")]
     pub loss_spike: Option<f64>,
-    /// Steps in the running mean; the guard sleeps until it has that many.
+    /// Steps in the running mean; the spike check starts after that many.
     pub window: usize,
 }
 
@@ -224,7 +224,7 @@ impl TryFrom<LengthKeys> for Length {
     }
 }
 
-/// One stretch of training with its own length, mixture, context and learning rate.
+/// A part of the training with its own length, mixture, context and learning rate.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Stage {
@@ -246,7 +246,7 @@ pub struct Stage {
     pub mixture: BTreeMap<String, f64>,
     /// Learning rate over this stage's steps.
     pub schedule: Schedule,
-    /// Start the optimizer's moments and its step count anew.
+    /// Reset the optimizer's moments and step count.
     #[serde(default)]
     pub reset_optimizer: bool,
 }

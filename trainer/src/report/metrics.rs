@@ -1,4 +1,4 @@
-//! `metrics.jsonl`: what was measured, one JSON object per line, each step once.
+//! `metrics.jsonl`: the measurements of a run, one JSON object per line, each step once.
 
 use super::AtomicFile;
 use crate::error::{Error, Result};
@@ -13,7 +13,7 @@ pub const FILE_NAME: &str = "metrics.jsonl";
 /// One optimizer step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepMetrics {
-    /// Steps finished, this one among them: the first is 1.
+    /// Steps finished, including this one: the first is 1.
     pub step: u64,
     /// The stage's name in the recipe.
     pub stage: String,
@@ -55,14 +55,14 @@ pub struct ValidationPoint {
     pub tokens: u64,
 }
 
-/// A text that the model wrote on the way.
+/// A sample of the model's text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SampleText {
     /// Steps finished before it.
     pub step: u64,
-    /// What it was given.
+    /// The prompt.
     pub prompt: String,
-    /// What it wrote after that.
+    /// The completion.
     pub text: String,
 }
 
@@ -81,7 +81,7 @@ pub enum MetricsEvent {
     Unknown,
 }
 
-/// All that a line must have to be kept or cut.
+/// The only field needed to keep or drop a line.
 #[derive(Deserialize)]
 struct Position {
     step: u64,
@@ -92,7 +92,7 @@ fn null_is_nan<'de, D: Deserializer<'de>>(number: D) -> std::result::Result<f64,
     Ok(Option::deserialize(number)?.unwrap_or(f64::NAN))
 }
 
-/// The file being written. Each event is handed to the system whole when it comes, so that a killed run loses none.
+/// The file being written. Each event is written at once, so a killed run loses none.
 #[derive(Debug)]
 pub struct MetricsFile {
     path: PathBuf,
@@ -100,7 +100,7 @@ pub struct MetricsFile {
 }
 
 impl MetricsFile {
-    /// Starts the file of a new run in the folder `run`; what was in it is gone.
+    /// Creates or empties the file for a new run in the folder `run`.
     ///
     /// # Errors
     /// [`Error::File`] when the folder cannot be written to.
@@ -110,8 +110,8 @@ impl MetricsFile {
         MetricsFile::append(path)
     }
 
-    /// Goes on with the file of a run that is resumed after its step `step`: later lines are cut, and so is a last line
-    /// that a kill tore. A missing file is begun anew.
+    /// Reopens the file of a run that resumes after `step`: drops later lines and an incomplete last line. Creates a missing
+    /// file.
     ///
     /// # Errors
     /// [`Error::Invalid`] with the line's number when a line before the last is damaged; [`Error::File`].
@@ -152,7 +152,7 @@ impl MetricsFile {
         self.file.write_all(&line).map_err(Error::file(&self.path, "write"))
     }
 
-    /// Waits until all lines are on the disk; before a checkpoint is written, so that its steps outlive a power cut.
+    /// Syncs all lines to disk; called before a checkpoint is written, so that its steps survive a power failure.
     ///
     /// # Errors
     /// [`Error::File`].
@@ -161,8 +161,8 @@ impl MetricsFile {
     }
 }
 
-/// Reads what a run measured: `path` is the run folder or its `metrics.jsonl`. Lines of unknown kinds are left out, and
-/// so is a last line that is still being written.
+/// Reads the metrics of a run: `path` is the run folder or its `metrics.jsonl`. Skips lines of unknown kinds and an
+/// incomplete last line.
 ///
 /// # Errors
 /// [`Error::Invalid`] when there is no such file, it is empty, or a line before the last is damaged (with its number);
@@ -188,13 +188,14 @@ pub fn read(path: &Path) -> Result<Vec<MetricsEvent>> {
     })?;
     if events.is_empty() {
         let path = file_path.display();
-        return Err(Error::Invalid(format!("{path}: it is empty; the run has not finished its first step")));
+        return Err(Error::Invalid(format!(
+            "{path}: the file is empty; the run has not finished its first step"
+        )));
     }
     Ok(events)
 }
 
-/// Hands every line's bytes (without their end) and what they parse to to `take`. A last line that does not parse is a
-/// torn one, and left out.
+/// Calls `take` with every line's bytes (without the line end) and parsed value. Skips an incomplete last line.
 fn for_each_line<T: serde::de::DeserializeOwned>(
     path: &Path,
     mut lines: impl BufRead,
@@ -215,7 +216,7 @@ fn for_each_line<T: serde::de::DeserializeOwned>(
             Err(_) if lines.fill_buf().map_err(Error::file(path, "read"))?.is_empty() => break,
             Err(error) => {
                 return Err(Error::Invalid(format!(
-                    "{}:{number}: not a line of metrics ({error}); remove that line to go on without it",
+                    "{}:{number}: not a line of metrics ({error}); remove that line to continue without it",
                     path.display()
                 )));
             }

@@ -21,7 +21,7 @@ impl AtomicFile {
         };
         let mut builder = tempfile::Builder::new();
         builder.prefix(".writing-");
-        // A temporary file is its owner's alone by default, and would stay so under its new name.
+        // A temporary file is private by default, and the rename would keep that.
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
         Ok(AtomicFile(builder.tempfile_in(folder).map_err(Error::file(path, "write"))?))

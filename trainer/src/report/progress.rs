@@ -1,16 +1,16 @@
-//! How far a run is: a live bar in a terminal, plain lines every so often in a log.
+//! Progress of a run: a live bar in a terminal, occasional lines in a log.
 
 use super::metrics::StepMetrics;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-/// Weight of the past in the running means that are shown.
+/// Decay of the running means.
 const DECAY: f64 = 0.95;
 /// Seconds between two lines of a log at a run's beginning and in the long run.
 const LINE_EVERY: (f64, f64) = (5.0, 60.0);
 
-/// Shows steps and notes on standard error. Nothing is an error here: a run goes on when its terminal is gone.
+/// Shows steps and notes on standard error. Failures are ignored: a run continues without its terminal.
 #[derive(Debug)]
 pub struct Progress {
     total: u64,
@@ -30,7 +30,7 @@ enum ProgressOutput {
     Log,
 }
 
-/// An exponential mean without the pull to zero at its beginning (Kingma and Ba 2015, section 3).
+/// A bias-corrected exponential mean (Kingma and Ba 2015, section 3).
 #[derive(Debug, Default)]
 struct RunningMean {
     sum: f64,
@@ -38,7 +38,7 @@ struct RunningMean {
 }
 
 impl RunningMean {
-    /// NaN and infinity are left out: they would stay for good.
+    /// Ignores NaN and infinity, which would never leave the mean.
     fn add(&mut self, value: f64) {
         if value.is_finite() {
             self.sum = DECAY * self.sum + (1.0 - DECAY) * value;
@@ -53,7 +53,7 @@ impl RunningMean {
 }
 
 impl Progress {
-    /// Progress of a run of `total_steps` steps in all, those before a resume among them. `quiet` shows nothing at all.
+    /// Progress of a run of `total_steps` steps, including those before a resume. `quiet` shows nothing.
     pub fn new(total_steps: u64, quiet: bool) -> Progress {
         let output = if quiet {
             ProgressOutput::Nowhere
@@ -78,7 +78,7 @@ impl Progress {
         }
     }
 
-    /// A step has ended.
+    /// Shows a finished step.
     pub fn step(&mut self, step: &StepMetrics) {
         let now = Instant::now();
         self.loss.add(step.loss);
@@ -103,7 +103,7 @@ impl Progress {
         }
     }
 
-    /// Prints something that stays: above the bar, or as a line of the log.
+    /// Prints a permanent line: above the bar, or in the log.
     pub fn note(&self, text: &str) {
         match &self.output {
             ProgressOutput::Nowhere => {}
@@ -112,7 +112,7 @@ impl Progress {
         }
     }
 
-    /// Ends the bar and leaves it standing.
+    /// Ends the bar and leaves it visible.
     pub fn finish(&self) {
         if let ProgressOutput::Terminal(bar) = &self.output {
             bar.abandon();
@@ -125,8 +125,7 @@ impl Progress {
         format!("{place} | {numbers} | {left}")
     }
 
-    /// Where the run is, how long it will take, and its numbers, the loss a running mean. A NaN is shown as it comes,
-    /// for then it is what matters.
+    /// Position, time left, and the numbers; the loss is a running mean, but a NaN is shown as it is.
     fn parts(&self, step: &StepMetrics) -> (String, String, String) {
         let loss = if step.loss.is_finite() { self.loss.value() } else { step.loss };
         let mfu = step.mfu.map_or(String::new(), |mfu| format!(" | MFU {} (causal)", percent(mfu)));
@@ -141,14 +140,14 @@ impl Progress {
     }
 }
 
-/// To standard error; unlike `eprintln!` without a panic when that is closed.
+/// Like `eprintln!`, but does not panic if standard error is closed.
 fn print_line(text: &str) {
     let mut line = String::from(text);
     line.push('\n');
     let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
-/// A share in percent, with two digits that say something.
+/// A share in percent, with two significant digits.
 fn percent(share: f64) -> String {
     match share * 100.0 {
         percent if percent < 9.95 => format!("{percent:.1}%"),
@@ -156,7 +155,7 @@ fn percent(share: f64) -> String {
     }
 }
 
-/// A time to wait in the two units that matter: `45s`, `12m`, `3h 20m`, `2d 4h`.
+/// A duration in its two largest units: `45s`, `12m`, `3h 20m`, `2d 4h`.
 fn span(seconds: f64) -> String {
     let Ok(time) = Duration::try_from_secs_f64(seconds) else { return "?".into() };
     let (seconds, minutes) = (time.as_secs(), (time.as_secs() + 30) / 60);

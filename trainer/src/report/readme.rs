@@ -1,4 +1,4 @@
-//! `README.md` of a run folder: what the run is, how to go on with it, and what each file is.
+//! `README.md` of a run folder: what the run is, how to resume it, and what each file is.
 
 use super::{metrics, tensorboard, write_atomically};
 use crate::error::{Error, Result};
@@ -8,10 +8,10 @@ use std::fmt::Write;
 use std::path::Path;
 
 const FILE_NAME: &str = "README.md";
-/// What the lines that outlive a resume begin with.
+/// Prefix of the lines that survive a resume.
 const START: &str = "- from step ";
 
-/// What a run folder says of itself.
+/// The content of a run's README.
 #[derive(Clone, Copy, Debug)]
 pub struct RunSummary<'a> {
     /// The resolved recipe.
@@ -20,11 +20,11 @@ pub struct RunSummary<'a> {
     pub parameters: u64,
     /// Optimizer steps of all stages.
     pub total_steps: u64,
-    /// The command that goes on with the run.
+    /// The command that resumes the run.
     pub resume: &'a str,
-    /// The command that makes a Hugging Face folder of it.
+    /// The command that exports it.
     pub export: &'a str,
-    /// The command that draws it.
+    /// The command that plots it.
     pub plot: &'a str,
     /// Files and folders of the run beyond those of [`crate::report`], each with what it is.
     pub files: &'a [(&'a str, &'a str)],
@@ -33,15 +33,15 @@ pub struct RunSummary<'a> {
 /// One start of the program in a run folder.
 #[derive(Clone, Copy, Debug)]
 pub struct RunStart<'a> {
-    /// Steps that were finished before it; 0 for a new run.
+    /// Steps finished before it; 0 for a new run.
     pub step: u64,
-    /// The device in words.
+    /// The device, for display.
     pub device: &'a str,
     /// Threads that compute.
     pub threads: usize,
 }
 
-/// Writes `run`/README.md. The lines that earlier starts left in it stay, unless `start` is a new run's.
+/// Writes `run`/README.md. Keeps the lines of earlier starts, unless `start` is that of a new run.
 ///
 /// # Errors
 /// [`Error::File`] when the folder cannot be read or written to.
@@ -90,7 +90,7 @@ fn page(about: &RunSummary, starts: &[String]) -> String {
          {stages}\n\
          ## What to do with it\n\n\
          | | |\n|---|---|\n\
-         | go on where it stopped | `{resume}` |\n\
+         | resume where it stopped | `{resume}` |\n\
          | make a Hugging Face folder of it | `{export}` |\n\
          | draw loss, learning rate and gradient norm | `{plot}` |\n\n\
          ## What lies here\n\n\

@@ -126,7 +126,7 @@ fn record(data: &[u8]) -> Vec<u8> {
     record
 }
 
-/// CRC-32C, rotated and shifted so that the checksum of data that holds checksums stays a good one.
+/// CRC-32C, rotated and shifted so that it stays good for data that contains checksums.
 fn masked_checksum(data: &[u8]) -> u32 {
     crc32c::crc32c(data).rotate_right(15).wrapping_add(0xa282_ead8)
 }
@@ -142,7 +142,7 @@ fn text(tag: String, markdown: String) -> Value {
     Value { tag, metadata: Some(Metadata { plugin: Some(plugin) }), content: Some(Content::Tensor(tensor)) }
 }
 
-/// The event file of one start of a run; events reach the system when they are written.
+/// The event file of one start of a run; every event is written at once.
 #[derive(Debug)]
 pub struct EventFile {
     path: PathBuf,
@@ -150,8 +150,8 @@ pub struct EventFile {
 }
 
 impl EventFile {
-    /// Begins a file in `run`/tensorboard for a run of which `finished` steps are kept: TensorBoard drops what earlier
-    /// files there say of later steps. A new run (`finished` = 0) removes the files of the run before it.
+    /// Creates a file in `run`/tensorboard for a run with `finished` steps: TensorBoard drops later steps of earlier
+    /// files. A new run (`finished` = 0) removes the files of the run before it.
     ///
     /// # Errors
     /// [`Error::File`] when the folder cannot be written to.
@@ -171,7 +171,7 @@ impl EventFile {
             }
         }
         // TensorBoard reads the files in the order of their names, and a resumed run's must come last, whatever the
-        // clock says. A host's name is customary in the third place; the program's serves as well.
+        // clock says. The third part of the name is usually a host; here it is the program.
         let second = after.max(wall_time() as u64);
         let path = folder.join(format!("{PREFIX}{second:010}.thimble-train.{}", std::process::id()));
         let file = OpenOptions::new().create_new(true).append(true).open(&path);

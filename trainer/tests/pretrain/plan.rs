@@ -14,7 +14,7 @@ fn a_speed_that_is_not_told_is_measured() {
     let (text, words) = plan(&[]);
     assert!(words.contains("measuring this machine's speed"), "{words}");
     // The whole micro-batch of a stage with most of the tokens.
-    assert!(text.contains("Speed measured here and now: some passes over 3 x 32 made-up tokens"), "{text}");
+    assert!(text.contains("Speed measured on this machine: passes over 3 x 32 random tokens"), "{text}");
     assert!(text.contains("Time at ") && text.contains("seconds"), "{text}");
     let (json, _) = plan(&["--json"]);
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();

@@ -104,9 +104,9 @@ fn a_run_is_neither_overwritten_nor_gone_on_with_as_another() {
     succeeds(test.pretrain("run", &["--quiet"]));
     let before = test.metrics("run");
     let said = refused(test.pretrain("run", &["--quiet"]), 2);
-    assert!(said.contains("holds a run that came to step 40") && said.contains("--resume"), "{said}");
+    assert!(said.contains("holds a run that reached step 40") && said.contains("--resume"), "{said}");
     let said = refused(test.pretrain("run", &["--quiet", "--resume", "--set", "optimizer.beta2=0.99"]), 1);
-    for words in ["begun with another recipe", "- beta2 = 0.95", "+ beta2 = 0.99", "--run"] {
+    for words in ["started with another recipe", "- beta2 = 0.95", "+ beta2 = 0.99", "--run"] {
         assert!(said.contains(words), "{words}: {said}");
     }
     // Other token sets under the same recipe: another tokenizer, and another text.
@@ -116,7 +116,7 @@ fn a_run_is_neither_overwritten_nor_gone_on_with_as_another() {
     copy(&test.tokens().join("other"), &folder);
     fs::remove_dir_all(test.path("sets/checkpoints/step-00000040")).unwrap();
     let said = refused(test.pretrain("sets", &["--quiet", "--resume", "--set", &set]), 1);
-    assert!(said.contains("set `train` had") && said.contains("Put the former set back"), "{said}");
+    assert!(said.contains("set `train` had") && said.contains("Restore the former set"), "{said}");
     assert_eq!(test.metrics("run"), before);
     // Made anew with another tokenizer.
     let remake = |vocab: &str| {
@@ -137,7 +137,7 @@ fn a_run_is_neither_overwritten_nor_gone_on_with_as_another() {
     succeeds(test.pretrain("mine-run", &mine));
     remake("299");
     let said = refused(test.pretrain("mine-run", &[&mine[..], &["--resume"]].concat()), 1);
-    let words = ["begun with the tokenizer of hash", "put the former sets back"];
+    let words = ["started with the tokenizer of hash", "restore the former sets"];
     assert!(words.iter().all(|words| said.contains(words)), "{said}");
     // What is shown and kept may change.
     succeeds(
@@ -193,7 +193,7 @@ fn a_damaged_checkpoint_is_refused_and_the_one_before_it_is_good() {
             for command in [test.pretrain("run", &["--quiet", "--resume"]), export()] {
                 let said = refused(command, 1);
                 let what_to_do =
-                    "remove the folder run/checkpoints/step-00000040 to go on from the checkpoint before";
+                    "remove the folder run/checkpoints/step-00000040 to resume from the previous checkpoint";
                 assert!(said.contains(what_to_do), "{file}, byte {at}: {said}");
                 assert!(said.contains(file), "{file}, byte {at}: {said}");
             }
@@ -231,7 +231,7 @@ fn a_full_disk_leaves_the_checkpoint_before() {
         let run = format!("run-{kilobytes}");
         let said = refused(limited(&run, kilobytes), 1);
         assert!(said.contains("checkpoint of step 15 could not be written"), "{said}");
-        assert!(said.contains("there is no earlier one: make room"), "{said}");
+        assert!(said.contains("there is no earlier one: free some space"), "{said}");
         let mut child = test.pretrain("kept", &more).spawn().unwrap();
         assert!(wait_for(&mut child, || test.newest("kept").is_some()));
         child.kill().unwrap();
@@ -242,7 +242,7 @@ fn a_full_disk_leaves_the_checkpoint_before() {
         assert!(said.contains("checkpoint of step 30 could not be written"), "{said}");
         assert!(said.contains(".safetensors") && said.contains("File too large"), "{said}");
         assert!(
-            said.contains("the checkpoint of step 15 is whole: make room and go on with --resume"),
+            said.contains("the checkpoint of step 15 is whole: free some space and continue with --resume"),
             "{said}"
         );
         assert_eq!(test.checkpoints("kept"), ["step-00000015"]);
@@ -355,7 +355,7 @@ fn a_run_folder_belongs_to_one_process_at_a_time() {
     let lock = fs::File::create(test.path("run").join(".lock")).unwrap();
     lock.lock().unwrap();
     let said = refused(test.pretrain("run", &["--quiet"]), 1);
-    assert!(said.contains("another thimble-train is at work in"), "{said}");
+    assert!(said.contains("another thimble-train is using"), "{said}");
     drop(lock);
     succeeds(test.pretrain("run", &["--quiet"]));
 }

@@ -110,7 +110,7 @@ fn a_signal_ends_the_run_with_a_checkpoint() {
         assert!(step < 150, "it was too fast for the signal");
         assert_eq!(output.status.code(), Some(130), "{said}");
         let go_on = "thimble-train pretrain stopped/recipe.toml --run stopped --resume";
-        assert!(said.contains(&format!("stopped after step {step}; to go on: {go_on}\n")), "{said}");
+        assert!(said.contains(&format!("stopped after step {step}; to continue: {go_on}\n")), "{said}");
         assert!(!said.contains("error: "), "{said}");
         assert!(said.contains(&format!("{step} of 150 steps done")), "{said}");
         assert_eq!(test.newest("stopped"), Some(format!("step-{step:08}")));

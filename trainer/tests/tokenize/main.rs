@@ -269,7 +269,8 @@ fn a_full_disk_leaves_whole_shards_and_the_run_goes_on_with_room() {
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{error}");
     assert!(
-        error.contains("shard-00000.tokens: no room on the disk") && error.contains("run the same command"),
+        error.contains("shard-00000.tokens: no space left on the disk")
+            && error.contains("run the same command"),
         "{error}"
     );
     assert!(files(&test.path("full")).iter().all(|(name, _)| !name.contains("shard")));

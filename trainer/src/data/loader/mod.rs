@@ -1,11 +1,10 @@
-//! The loader: packing, seeded shuffling, mixtures that change by stage.
+//! The loader: packing, seeded shuffling, and a mixture per stage.
 //!
-//! Each set is an endless stream: in every epoch its documents are put into a new order, which seed, name and epoch
-//! decide, and read one behind the other, in lanes that begin at different places. Windows are cut from a lane, each
-//! beginning with the last target of the one before, so every token but each lane's very first is a target once per epoch,
-//! whatever the contexts. A window's set is
-//! drawn by a hash of seed, stage and the window's number. So the data's order depends on the recipe and the step alone,
-//! and a [`LoaderPosition`] of a few numbers is the whole state.
+//! Each set is an endless stream. Every epoch shuffles its documents by seed, name and epoch, concatenates them, and reads
+//! them in lanes that start at different offsets. Windows are cut from a lane; each starts with the last target of the one
+//! before, so every token but a lane's very first is a target once per epoch, whatever the contexts. A hash of seed, stage
+//! and the window's number selects its set. So the order of the data depends on the recipe and the step alone, and a
+//! [`LoaderPosition`] of a few numbers is the whole state.
 
 mod order;
 mod position;
@@ -122,7 +121,7 @@ impl Loader {
     }
 
     /// Fills `batch` with the next `sequences` windows of `context` inputs for `stage`; another stage than before begins
-    /// at its first sample, while the place in each set stays.
+    /// at its first sample and keeps the position in each set.
     ///
     /// Errors where a shard cannot be read, or an id is beyond the model's vocabulary, with its place. The position is then
     /// within the batch: [`Loader::seek`] goes back.
@@ -160,15 +159,15 @@ impl Loader {
         Ok(())
     }
 
-    /// The state behind the last batch.
+    /// The position after the last batch.
     pub fn position(&self) -> LoaderPosition {
         let sets = self.streams.iter().map(|stream| (stream.name.clone(), stream.position.clone())).collect();
         LoaderPosition { stage: self.stage, samples: self.samples, sets }
     }
 
-    /// Goes to a position, after which the same batches follow as did after [`Loader::position`] gave it, bit for bit.
+    /// Moves to a position that [`Loader::position`] gave; the same batches follow, bit for bit.
     ///
-    /// A set that the position does not know begins at its beginning. Errors where the position is of other sets or
+    /// A set that the position does not contain starts at its beginning. Errors where the position is of other sets or
     /// stages; the loader then stays where it was.
     pub fn seek(&mut self, position: &LoaderPosition) -> Result<()> {
         let wrong =
@@ -183,18 +182,18 @@ impl Loader {
         }
         for stream in &self.streams {
             let (name, tokens) = (&stream.name, stream.set.tokens());
-            // A set that a later recipe adds begins at its beginning.
+            // A set that a later recipe adds starts at its beginning.
             let Some(saved) = position.sets.get(name) else { continue };
             if saved.set_tokens != tokens {
                 return wrong(format!(
-                    "set `{name}` had {} tokens; now {} has {tokens}. Put the former set back",
+                    "set `{name}` had {} tokens; now {} has {tokens}. Restore the former set",
                     saved.set_tokens,
                     stream.set.folder().display()
                 ));
             }
             if saved.set_hash != stream.position.set_hash {
                 return wrong(format!(
-                    "set `{name}` had other content than {} has now. Put the former set back",
+                    "set `{name}` had other content than {} has now. Restore the former set",
                     stream.set.folder().display()
                 ));
             }
@@ -218,7 +217,7 @@ impl Loader {
         drawn.map(|s| (s.name.clone(), s.position.stage_tokens as f64 / total as f64)).collect()
     }
 
-    /// Where the last batch came from, for a person: set, shard, documents and tokens of each row.
+    /// Set, shard, documents and tokens of each row of the last batch, for messages.
     pub fn describe_last_batch(&self) -> String {
         let rows = self.last.len();
         if rows == 0 {
@@ -313,7 +312,7 @@ fn same_tokenizer(one: (&str, &TokenSet), other: (&str, &TokenSet)) -> Result<()
     )))
 }
 
-/// Gives `batch` its size; its memory is kept.
+/// Resizes `batch` without releasing its memory.
 fn shape(batch: &mut Batch, sequences: usize, context: usize) {
     (batch.sequences, batch.context) = (sequences, context);
     batch.ids.resize(sequences * (context + 1), 0);

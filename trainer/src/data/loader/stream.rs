@@ -1,7 +1,7 @@
-//! One token set as an endless stream: its documents in a new order every epoch, one behind the other.
+//! One token set as an endless stream: its documents, shuffled anew every epoch and concatenated.
 //!
-//! The stream is read in **lanes**: each begins at another place of the epoch and windows take turns, so that neighbours
-//! in a batch do not come from one long document.
+//! The stream is read in **lanes**: each starts at another offset of the epoch, and windows take the lanes in turn, so that
+//! neighbours in a batch do not come from one long document.
 
 use super::order;
 use super::position::{LanePosition, SetPosition};
@@ -16,7 +16,7 @@ const LANE_TOKENS: u64 = 1 << 16;
 /// The documents of one epoch. 12 bytes per document.
 #[derive(Default)]
 struct Epoch {
-    /// Which one this is.
+    /// Its number.
     number: Option<u64>,
     /// Documents in the order of the epoch.
     order: Vec<u32>,
@@ -24,13 +24,13 @@ struct Epoch {
     starts: Vec<u64>,
 }
 
-/// A set's stream and the place in it.
+/// A set's stream and its position.
 pub(super) struct TokenStream {
     pub(super) name: String,
     pub(super) set: TokenSet,
     seed: u64,
     pub(super) position: SetPosition,
-    /// Two neighbours: some lanes may have begun the next one while others are still in this one.
+    /// Two consecutive epochs: some lanes reach the next one before others.
     epochs: [Epoch; 2],
 }
 
@@ -48,7 +48,7 @@ pub(super) struct WindowOrigin {
     pub(super) documents: usize,
 }
 
-/// The place before a set's first window.
+/// The position before a set's first window.
 pub(super) fn unread(set: &TokenSet) -> SetPosition {
     let tokens = set.tokens();
     let checksums: Vec<&str> = set.manifest().shards.iter().map(|shard| shard.xxh3.as_str()).collect();
@@ -69,7 +69,7 @@ impl TokenStream {
         TokenStream { name: name.to_owned(), set, seed, position, epochs: Default::default() }
     }
 
-    /// Whether a saved place is one of this set's.
+    /// Whether a saved position is valid for this set.
     pub(super) fn has(&self, position: &SetPosition) -> bool {
         let lanes = self.position.lanes.len() as u64;
         let inside = |(lane, at): (u64, &LanePosition)| {
@@ -137,7 +137,7 @@ impl TokenStream {
         }
         let tokens = document_start.len() as u64;
         let position = &mut self.position;
-        // One back: the last target is the next window's first input. It is always of this epoch.
+        // One token back: the last target is the next window's first input.
         position.lanes[lane as usize] = LanePosition { epoch: number, offset: offset - 1 };
         position.windows += 1;
         position.tokens += tokens;

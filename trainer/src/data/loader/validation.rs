@@ -1,11 +1,11 @@
-//! Held-out windows: always the same ones.
+//! Held-out windows, always the same.
 
 use crate::data::Batch;
 use crate::data::token_set::TokenSet;
 use crate::error::{Error, Result};
 
 /// A held-out set, cut into windows in file order from its beginning. Windows share one token (the last target of one is
-/// the first input of the next), so no token is a target twice; what is left over at the end is not used.
+/// the first input of the next), so no token is a target twice; the rest at the end is unused.
 pub struct ValidationSet {
     pub(super) name: String,
     pub(super) set: TokenSet,
@@ -26,13 +26,13 @@ impl ValidationSet {
 
     /// Windows of `context` inputs in the set, at most `limit`.
     ///
-    /// Errors where there is not one.
+    /// Errors where there is none.
     pub fn windows(&self, context: usize, limit: Option<usize>) -> Result<usize> {
         let whole = (self.set.tokens().saturating_sub(1) / context.max(1) as u64) as usize;
         if whole == 0 {
             return Err(Error::Invalid(format!(
-                "validation set `{}` has {} tokens, too few for one window of {context} and the token behind it; hold \
-                 more text out",
+                "validation set `{}` has {} tokens, too few for one window of {context} and the next token; hold \
+                 out more text",
                 self.name,
                 self.set.tokens()
             )));

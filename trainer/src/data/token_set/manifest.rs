@@ -1,4 +1,4 @@
-//! `manifest.json`: what a token set holds, and what it was made from.
+//! `manifest.json`: the content of a token set, and its sources.
 
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -31,9 +31,9 @@ pub struct Manifest {
     pub bytes_per_id: u32,
     /// Documents in all shards.
     pub documents: u64,
-    /// Ids in all shards, end-of-document ids among them.
+    /// Ids in all shards, end-of-document ids included.
     pub tokens: u64,
-    /// What the set was made with; a rerun with another job is refused. None where a program made the set.
+    /// The options of the job; a rerun with other options is refused. None if no job made the set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<serde_json::Value>,
     /// The texts.
@@ -71,12 +71,12 @@ pub struct ShardInfo {
     pub documents: u64,
     /// Ids in it.
     pub tokens: u64,
-    /// xxh3-64 of everything behind the header, 16 hexadecimal digits.
+    /// xxh3-64 of everything after the header, 16 hexadecimal digits.
     pub xxh3: String,
 }
 
 impl Manifest {
-    /// Reads `folder/manifest.json` and checks that it does not contradict itself.
+    /// Reads `folder/manifest.json` and checks that it is consistent.
     pub fn read(folder: &Path) -> Result<Manifest> {
         let path = folder.join(MANIFEST);
         let text = std::fs::read(&path).map_err(|error| match error.kind() {
@@ -88,7 +88,7 @@ impl Manifest {
             _ => Error::file(&path, "read")(error),
         })?;
         let wrong = |why: String| Error::Invalid(format!("{}: {why}", path.display()));
-        // The version first: another version may well have other fields.
+        // The version first: another version may have other fields.
         let value: serde_json::Value =
             serde_json::from_slice(&text).map_err(|error| wrong(format!("expected JSON: {error}")))?;
         if value["format"] != FORMAT {
@@ -143,7 +143,7 @@ pub fn bytes_per_id(vocab: u32) -> u32 {
     if vocab <= MOST_SHORT_IDS { 2 } else { 4 }
 }
 
-/// xxh3-128 of `bytes` as 32 hexadecimal digits: how tokenizers and sources are told apart.
+/// xxh3-128 of `bytes` as 32 hexadecimal digits: identifies tokenizers and sources.
 pub fn hash_hex(bytes: &[u8]) -> String {
     format!("{:032x}", xxh3_128(bytes))
 }

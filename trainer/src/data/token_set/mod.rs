@@ -1,4 +1,4 @@
-//! Token sets: a folder with a manifest, the tokenizer, and shards of ids, which are read as they are needed.
+//! Token sets: a folder with a manifest, the tokenizer, and shards of ids, which are read on demand.
 
 mod manifest;
 mod shard;
@@ -18,8 +18,8 @@ use crate::error::{Error, Result};
 use shard::Shard;
 use std::path::{Path, PathBuf};
 
-/// Shards of a set that stay open; the ones behind are opened for each read. Some systems let a process have no more than
-/// 256 files, and a run may draw from several sets.
+/// Shards of a set that stay open; later ones are opened for each read. Some systems limit a process to 256 open files,
+/// and a run may use several sets.
 const MOST_OPEN: usize = 64;
 
 /// An open token set. Ids stay in the shards' files; the document index is in memory, 8 bytes per document.
@@ -28,7 +28,7 @@ pub struct TokenSet {
     folder: PathBuf,
     manifest: Manifest,
     shards: Vec<Shard>,
-    /// Documents before each shard, and behind the last one.
+    /// Documents before each shard, and in all.
     starts: Vec<usize>,
 }
 
@@ -38,7 +38,7 @@ impl TokenSet {
     /// The shards should not be changed in place while the set is open: ids are read as they are then.
     ///
     /// # Errors
-    /// What is missing, truncated, damaged or of another version, with file, expected and found.
+    /// A file is missing, truncated, damaged or of another version.
     pub fn open(folder: &Path) -> Result<TokenSet> {
         let manifest = Manifest::read(folder)?;
         let path = folder.join(&manifest.tokenizer.file);
@@ -87,7 +87,7 @@ impl TokenSet {
         self.starts.last().copied().unwrap_or(0)
     }
 
-    /// Ids in the set, end-of-document ids among them.
+    /// Ids in the set, end-of-document ids included.
     pub fn tokens(&self) -> u64 {
         self.manifest.tokens
     }
@@ -131,7 +131,7 @@ impl TokenSet {
         (&self.manifest.shards[shard].file, within)
     }
 
-    /// Reads everything: checksums, every id below the vocabulary, every document ending as it should.
+    /// Reads everything: checksums, every id below the vocabulary, and the end of every document.
     ///
     /// # Errors
     /// The first fault, with file, document and position.

@@ -134,7 +134,7 @@ impl Shard {
         Ok(shard)
     }
 
-    /// Lets go of the file, which from now on is opened for each read.
+    /// Closes the file; later reads open it each time.
     pub(super) fn close(&mut self) {
         self.file = None;
     }
@@ -222,13 +222,13 @@ impl Shard {
         self.ends.len()
     }
 
-    /// Where the ids of a document lie.
+    /// Range of a document's ids.
     pub(super) fn document(&self, document: usize) -> Range<usize> {
         let start = if document == 0 { 0 } else { self.ends[document - 1] };
         start as usize..self.ends[document] as usize
     }
 
-    /// Reads `out.len()` ids from position `from` of the shard on, which must be there.
+    /// Reads `out.len()` ids of the shard from position `from`, which must exist.
     pub(super) fn copy(&self, from: usize, out: &mut [u32]) -> Result<()> {
         let width = self.header.bytes_per_id as usize;
         let mut buffer = [0; COPIED];
@@ -244,7 +244,7 @@ impl Shard {
         })
     }
 
-    /// Hands the file's bytes of `range` to `each`, in order and in pieces of whole ids and index entries.
+    /// Calls `each` with the file's bytes of `range`, in order, in pieces of whole ids and index entries.
     fn stream(&self, mut range: Range<u64>, mut each: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
         let mut buffer = vec![0; (range.end - range.start).min(STREAMED as u64) as usize];
         self.with_file(|file| {
@@ -278,7 +278,7 @@ impl Shard {
         })
     }
 
-    /// The ids that bytes of the shard spell.
+    /// Decodes the ids in bytes of the shard.
     fn decode(&self, bytes: &[u8], out: &mut [u32]) {
         if self.header.bytes_per_id == 2 {
             for (out, &id) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
@@ -296,13 +296,13 @@ impl Shard {
     }
 }
 
-/// Fills `out` from byte `at` of the file on, wherever another reader of it just is.
+/// Fills `out` from byte `at` of the file, independent of its cursor.
 #[cfg(unix)]
 fn read_exact_at(file: &File, at: u64, out: &mut [u8]) -> io::Result<()> {
     std::os::unix::fs::FileExt::read_exact_at(file, out, at)
 }
 
-/// Fills `out` from byte `at` of the file on, wherever another reader of it just is.
+/// Fills `out` from byte `at` of the file, independent of its cursor.
 #[cfg(windows)]
 fn read_exact_at(file: &File, mut at: u64, mut out: &mut [u8]) -> io::Result<()> {
     while !out.is_empty() {

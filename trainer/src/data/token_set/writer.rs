@@ -12,19 +12,19 @@ use xxhash_rust::xxh3::Xxh3;
 
 /// Ids per shard unless told otherwise: 200 MB of two-byte ids.
 pub const DEFAULT_SHARD_TOKENS: u64 = 100_000_000;
-/// What is copied from beside the tokenizer; only the first must exist.
+/// Files of a tokenizer in a token set; only the first must exist.
 pub const TOKENIZER_FILES: [&str; 3] = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"];
 
-/// What a [`TokenSetWriter`] has to know.
+/// Options of a [`TokenSetWriter`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SetOptions {
     /// `tokenizer.json`, or the folder that holds it.
     pub tokenizer: PathBuf,
     /// Ids are below this.
     pub vocab: u32,
-    /// Written behind every document.
+    /// Written after every document.
     pub end_of_document: u32,
-    /// A shard is closed behind the document that brings it to this many ids.
+    /// A shard is closed after the document that brings it to this many ids.
     pub shard_tokens: u64,
 }
 
@@ -37,7 +37,7 @@ pub struct TokenSetWriter {
 }
 
 impl TokenSetWriter {
-    /// Begins a set in `folder`, which is made if need be, and copies the tokenizer into it.
+    /// Starts a set in `folder`, creating it if necessary, and copies the tokenizer into it.
     ///
     /// # Errors
     /// Where the folder holds a finished set already, and where the options contradict each other.
@@ -45,7 +45,7 @@ impl TokenSetWriter {
         TokenSetWriter::resume(folder, options, Vec::new())
     }
 
-    /// Goes on with a set of which `shards` are written.
+    /// Resumes a set whose `shards` are written.
     ///
     /// # Errors
     /// As [`TokenSetWriter::create`], and where a shard is missing or has another length.
@@ -87,8 +87,8 @@ impl TokenSetWriter {
         })
     }
 
-    /// Appends a document, without its end-of-document id: that is put behind it here. Returns whether this closed a
-    /// shard, so that everything pushed until now is on the disk.
+    /// Appends a document, without its end-of-document id: the writer adds it. Returns whether this closed a
+    /// shard, so that everything pushed so far is on disk.
     ///
     /// # Errors
     /// An id beyond the vocabulary; a disk that is full.
@@ -115,17 +115,17 @@ impl TokenSetWriter {
         Ok(true)
     }
 
-    /// Documents pushed, those of a resumed set among them.
+    /// Documents pushed, including those of a resumed set.
     pub fn documents(&self) -> u64 {
         self.manifest.documents + self.open.as_ref().map_or(0, |shard| shard.ends.len() as u64)
     }
 
-    /// Ids written, end-of-document ids among them.
+    /// Ids written, end-of-document ids included.
     pub fn tokens(&self) -> u64 {
         self.manifest.tokens + self.open.as_ref().map_or(0, ShardWriter::tokens)
     }
 
-    /// The shards that are whole and on the disk.
+    /// The complete shards on disk.
     pub fn shards(&self) -> &[ShardInfo] {
         &self.manifest.shards
     }
@@ -163,7 +163,7 @@ pub struct ShardWriter {
 }
 
 impl ShardWriter {
-    /// Begins `folder/name`.
+    /// Starts `folder/name`.
     pub fn create(folder: &Path, name: &str, bytes_per_id: u32) -> Result<ShardWriter> {
         let path = folder.join(name);
         let (partial, file) = Partial::create(&path)?;
@@ -176,7 +176,7 @@ impl ShardWriter {
             checksum: Box::new(Xxh3::new()),
             encoded: Vec::new(),
         };
-        // The numbers are known at the end only.
+        // `finish` overwrites the header.
         shard.write(&[0; HEADER_LEN])?;
         Ok(shard)
     }
@@ -201,7 +201,7 @@ impl ShardWriter {
         self.ends.last().copied().unwrap_or(0)
     }
 
-    /// Writes index and header, and gives the file its name.
+    /// Writes index and header, and renames the file to its final name.
     pub fn finish(mut self) -> Result<ShardInfo> {
         let header = Header {
             bytes_per_id: self.bytes_per_id,
@@ -238,8 +238,8 @@ impl ShardWriter {
     }
 }
 
-/// A file under its temporary name; removed unless it is kept. The name is always the same, so that a rerun cleans up
-/// behind a process that was killed.
+/// A file under a temporary name, removed unless it is kept. The name is fixed, so a rerun replaces what a killed process
+/// left.
 #[derive(Debug)]
 struct Partial {
     path: PathBuf,
@@ -255,7 +255,7 @@ impl Partial {
         Ok((Partial { path: partial, kept: false }, file))
     }
 
-    /// Puts the file onto the disk, then under its name.
+    /// Syncs the file, then renames it.
     fn keep(&mut self, file: &File, path: &Path) -> Result<()> {
         file.sync_all().map_err(|error| full_or(path, error))?;
         std::fs::rename(&self.path, path).map_err(Error::file(path, "rename to"))?;
@@ -268,13 +268,13 @@ impl Partial {
 impl Drop for Partial {
     fn drop(&mut self) {
         if !self.kept {
-            // Nothing more can be done: the error that led here is the one to report.
+            // The error that led here is the one to report.
             let _ = std::fs::remove_file(&self.path);
         }
     }
 }
 
-/// Writes a small file: temporary name, sync, rename.
+/// Writes a small file atomically: temporary name, sync, rename.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let (mut partial, mut file) = Partial::create(path)?;
     file.write_all(bytes).map_err(|error| full_or(path, error))?;
@@ -288,8 +288,7 @@ pub(crate) fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<(
     write_atomically(path, format!("{text}\n").as_bytes())
 }
 
-/// The rename is on the disk only when the folder is. Not every system lets a folder be synced; the file is whole
-/// either way.
+/// Makes the rename durable. Not every system can sync a folder; the file is whole either way.
 fn sync_folder(path: &Path) {
     if let Some(folder) = path.parent()
         && let Ok(folder) = File::open(folder)
@@ -298,13 +297,13 @@ fn sync_folder(path: &Path) {
     }
 }
 
-/// The error of a failed write; a full disk is told apart.
+/// The error of a failed write; a full disk gets advice.
 fn full_or(path: &Path, source: std::io::Error) -> Error {
     match source.kind() {
         std::io::ErrorKind::StorageFull
         | std::io::ErrorKind::QuotaExceeded
         | std::io::ErrorKind::FileTooLarge => Error::Invalid(format!(
-            "{}: no room on the disk ({source}); the files that were already whole are kept: make room, then run the \
+            "{}: no space left on the disk ({source}); complete files are kept: free some space, then run the \
              same command again",
             path.display()
         )),

@@ -111,7 +111,7 @@ pub fn run(
     let writers = folder.open_sets()?;
     let pool = rayon::ThreadPoolBuilder::new().num_threads(job.threads.max(1)).build();
     let pool =
-        pool.map_err(|error| Error::Invalid(format!("no {} threads can be started: {error}", job.threads)))?;
+        pool.map_err(|error| Error::Invalid(format!("cannot start {} threads: {error}", job.threads)))?;
     let from = writers.start();
     let positions = writers.positions();
     let resumed = writers.documents();
@@ -129,7 +129,7 @@ pub fn run(
             }
         }
         drop(to_writer);
-        let died = || Error::Invalid("a thread of tokenize died; its message is above".into());
+        let died = || Error::Invalid("a thread of tokenize panicked; see the message above".into());
         // The reader stops when nobody listens any more: `from_reader` is gone.
         let read = reader.join().unwrap_or_else(|_| Err(died()));
         writer.join().unwrap_or_else(|_| Err(died())).map(|(progress, writers)| (read, progress, writers))

@@ -60,7 +60,7 @@ impl<'j> OutputFolder<'j> {
         let lock = File::create(&path).map_err(Error::file(&path, "write"))?;
         if let Err(TryLockError::WouldBlock) = lock.try_lock() {
             return Err(Error::Usage(format!(
-                "{}: another run is at work in this folder; wait for it, or choose another folder",
+                "{}: another run is using this folder; wait for it, or choose another folder",
                 folder.display()
             )));
         }
@@ -164,12 +164,12 @@ impl<'j> OutputFolder<'j> {
 
     fn resume(&self, path: &Path, text: &[u8]) -> Result<State> {
         let state: State = serde_json::from_slice(text).map_err(|error| {
-            Error::Invalid(format!("{}: {error}; remove the folder and begin anew", path.display()))
+            Error::Invalid(format!("{}: {error}; remove the folder and start again", path.display()))
         })?;
         let refuse = |what: String| {
             Error::Usage(format!(
-                "{}: an unfinished run in this folder was begun with other sources or options ({what}); run it again as \
-                 it was begun, or remove the folder and begin anew",
+                "{}: an unfinished run in this folder was started with other sources or options ({what}); run it again as \
+                 it was started, or remove the folder and start again",
                 self.job.output.display()
             ))
         };

@@ -1,4 +1,4 @@
-//! Tokenizers: text to ids with Thimble's own tables where they can, with the `tokenizers` crate elsewhere.
+//! Tokenizers: text to ids, with Thimble's own tables if they give the same ids, else with the `tokenizers` crate.
 
 mod train;
 
@@ -13,7 +13,7 @@ use thimble_files::contain;
 use thimble_runtime::Token;
 use thimble_runtime::tokenizer::{EncodeError, Specials, Tokenizer};
 
-/// What ends a document where the tokenizer has it and nothing else is asked for.
+/// The default end-of-document token.
 pub const END_OF_TEXT: &str = "<|endoftext|>";
 
 /// A tokenizer that many threads can use at once.
@@ -22,11 +22,11 @@ pub struct Encoder {
     hash: String,
     vocab: u32,
     reference: tokenizers::Tokenizer,
-    /// The tables of Thimble's own tokenizer, found equal to the crate's; or why there are none.
+    /// The tables of Thimble's own tokenizer, verified against the crate; or why there are none.
     tables: std::result::Result<Vec<u8>, String>,
 }
 
-/// A thread's memory for [`Encoder::encode`].
+/// Scratch memory of a thread for [`Encoder::encode`].
 #[derive(Debug, Default)]
 pub struct Scratch {
     words: Vec<u8>,
@@ -44,7 +44,7 @@ impl Encoder {
         let reference = reference.map_err(|panic| wrong(panic.to_string()))?;
         let mut reference = reference.map_err(|error| wrong(error.to_string()))?;
         reference.with_truncation(None).map_err(|error| wrong(error.to_string()))?.with_padding(None);
-        // Special tokens in a document are text that somebody wrote, not ends of documents.
+        // Special tokens in a document are ordinary text, not ends of documents.
         reference.set_encode_special_tokens(true);
         let last = reference.get_vocab(true).into_values().max();
         let vocab = last.ok_or_else(|| wrong("its vocabulary is empty".into()))?;
@@ -55,7 +55,7 @@ impl Encoder {
         Ok(Encoder { hash: hash_hex(&json), path, vocab, reference, tables })
     }
 
-    /// Uses the `tokenizers` crate although Thimble's own tables would do.
+    /// Uses the `tokenizers` crate even if Thimble's own tables would give the same ids.
     pub fn without_tables(mut self) -> Encoder {
         self.tables = Err("the tokenizers crate was asked for".into());
         self
@@ -76,7 +76,7 @@ impl Encoder {
         self.vocab
     }
 
-    /// Why the `tokenizers` crate does the work, if it does.
+    /// Why the `tokenizers` crate encodes, if it does.
     pub fn slow_because(&self) -> Option<&str> {
         self.tables.as_ref().err().map(String::as_str)
     }
@@ -109,10 +109,10 @@ impl Encoder {
         })
     }
 
-    /// Appends the ids of `text` to `out`. Special tokens in the text are encoded as the text that they are.
+    /// Appends the ids of `text` to `out`. Special tokens in the text are encoded as ordinary text.
     ///
     /// # Errors
-    /// What the tokenizer says, without a place.
+    /// The tokenizer's message, without a place.
     pub fn encode(
         &self,
         text: &str,
@@ -129,7 +129,7 @@ impl Encoder {
         }
     }
 
-    /// The text of `ids`, special tokens among it; bytes that are no whole character become U+FFFD.
+    /// The text of `ids`, special tokens among it; incomplete characters become U+FFFD.
     pub fn decode(&self, ids: &[u32]) -> std::result::Result<String, String> {
         let tokenizer = self.tables.as_ref().map(|tables| Tokenizer::parse(tables, usize::MAX));
         match tokenizer {
@@ -164,7 +164,7 @@ impl Scratch {
                     out.extend(self.tokens[..count].iter().map(|token| token.0));
                     return Ok(());
                 }
-                // Words of more than 64 bytes are rare: memory is lent when one comes.
+                // Words of more than 64 bytes are rare: memory grows on demand.
                 Err(EncodeError::PieceTooLong { expected, .. }) if expected > self.words.len() => {
                     self.words.resize(expected.next_power_of_two(), 0);
                 }

@@ -1,4 +1,4 @@
-//! Training a byte-level BPE tokenizer in the manner of SmolLM2: every digit a word of its own, then the GPT-2 pattern.
+//! Trains a byte-level BPE tokenizer like SmolLM2's: single digits, then the GPT-2 pattern.
 
 use super::{END_OF_TEXT, Encoder};
 use crate::data::source::{ReadOptions, RecordBatch, RecordReader, SourcePosition, TextSource};
@@ -13,11 +13,11 @@ use tokenizers::pre_tokenizers::digits::Digits;
 use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::{AddedToken, PreTokenizerWrapper};
 
-/// The tokens at the lowest ids: the end of a document, and what chats are made of.
+/// The tokens at the lowest ids: the end of a document and the chat markers.
 pub const SPECIAL_TOKENS: [&str; 3] = [END_OF_TEXT, "<|im_start|>", "<|im_end|>"];
-/// Tokens that are there before anything is learned: the special ones and the bytes.
+/// Tokens before training: the special ones and the bytes.
 const LEAST_VOCAB: usize = SPECIAL_TOKENS.len() + 256;
-/// A pair of tokens that comes once is no pattern.
+/// Least count of a pair that becomes a token.
 const LEAST_COUNT: u64 = 2;
 /// The crate counts pairs in 32 bits.
 const MOST_SAMPLE: u64 = 1 << 30;
@@ -75,11 +75,11 @@ pub fn train(
     }
     std::fs::create_dir_all(folder).map_err(Error::file(folder, "make the folder"))?;
     write(&tokenizer, options, folder)?;
-    // Read back with everything that reads it later.
+    // Opening it verifies it.
     match Encoder::open(folder)?.slow_because() {
         None => Ok(bytes),
         Some(why) => Err(Error::Invalid(format!(
-            "{}: the trained tokenizer is not what was wanted: {why}; please report this",
+            "{}: the trained tokenizer is wrong: {why}; please report this",
             folder.display()
         ))),
     }
@@ -93,7 +93,7 @@ fn sample(sources: &[TextSource], read: &ReadOptions, most: u64) -> Result<Vec<S
     let (mut seen, mut taken) = (0u64, 0u64);
     each_text(sources, read, |text| {
         for slice in slices(text) {
-            // This slice's bytes are due once the share of what is taken falls behind.
+            // Takes the slice if the share taken so far is behind.
             seen += slice.len() as u64;
             let due = u128::from(seen) * u128::from(most.min(total))
                 >= u128::from(taken + slice.len() as u64) * u128::from(total);
@@ -109,7 +109,7 @@ fn sample(sources: &[TextSource], read: &ReadOptions, most: u64) -> Result<Vec<S
     Ok(texts)
 }
 
-/// Cuts before blanks: a blank belongs to the word behind it.
+/// Splits before spaces: a space belongs to the word after it.
 fn slices(mut text: &str) -> impl Iterator<Item = &str> {
     std::iter::from_fn(move || {
         let from = text.ceil_char_boundary(SLICE.min(text.len()));
@@ -200,6 +200,6 @@ fn write(tokenizer: &tokenizers::Tokenizer, options: &TrainOptions, folder: &Pat
     let [main, config_file, map_file] = TOKENIZER_FILES;
     write_json(&folder.join(config_file), &config)?;
     write_json(&folder.join(map_file), &map)?;
-    // Last: with it the folder is a tokenizer.
+    // Written last: it makes the folder a tokenizer.
     write_atomically(&folder.join(main), text.as_bytes())
 }

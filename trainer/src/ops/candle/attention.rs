@@ -14,7 +14,7 @@ const HIDDEN: f64 = -1e30;
 /// are multiples of four.
 const CARRIED: usize = 4;
 
-/// How a pass over one batch goes.
+/// Parameters of a pass over one batch.
 #[derive(Clone, Copy)]
 pub(super) struct AttentionPass<'a> {
     pub(super) shape: AttentionShape,
@@ -25,7 +25,7 @@ pub(super) struct AttentionPass<'a> {
     pub(super) starts: Option<(&'a [u32], &'a Tensor)>,
 }
 
-/// What the forward pass left: `sequences x context x heads x head_dim`, and `sequences x context x heads`.
+/// Outputs of the forward pass and their gradient: `sequences x context x heads x head_dim`, and `sequences x context x heads`.
 pub(super) struct BackwardInput {
     pub(super) output: Tensor,
     pub(super) d_output: Tensor,

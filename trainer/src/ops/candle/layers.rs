@@ -9,7 +9,7 @@ pub(super) fn inverse_rms(x: &Tensor, epsilon: f64) -> Result<Tensor> {
     x.sqr()?.sum_keepdim(D::Minus1)?.affine(1.0 / columns as f64, epsilon)?.sqrt()?.recip()
 }
 
-/// What the gradient of RMSNorm reads: `rows x columns`, `columns`, `rows x 1`.
+/// Inputs of the gradient of RMSNorm: `rows x columns`, `columns`, `rows x 1`.
 pub(super) struct NormGradient {
     pub(super) input: Tensor,
     pub(super) weight: Tensor,

@@ -45,14 +45,14 @@ impl Ops for CandleOps {
     fn reserve(&mut self, elements: usize) -> Result<()> {
         if elements > self.arena.elem_count() {
             self.statistics.clear();
-            // First the old one goes.
+            // Free the old arena first.
             self.arena = Tensor::zeros(0, self.dtype, &self.device)?;
             self.arena = Tensor::zeros(elements, self.dtype, &self.device).map_err(|error| {
                 let bytes = elements * self.dtype.size_in_bytes();
                 let error = error.to_string();
                 let why = error.lines().next().unwrap_or_default();
                 Error::Invalid(format!(
-                    "{bytes} bytes of the device's memory for activations are not to be had ({why}): use a smaller micro_batch"
+                    "{bytes} bytes of the device's memory for activations are not available ({why}): use a smaller micro_batch"
                 ))
             })?;
         }

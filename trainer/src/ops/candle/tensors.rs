@@ -21,7 +21,7 @@ pub struct CandleOps {
     /// The weights in the activations' type; in f32 the same storage as `weights`.
     pub(super) compute_weights: Tensor,
     pub(super) arena: Tensor,
-    /// What must be f32 in any case, each norm's `inverse_rms` and attention's `log_sum`, beside the arena by the first element of
+    /// Values that stay f32, each norm's `inverse_rms` and attention's `log_sum`, beside the arena by the first element of
     /// its span: a bf16 arena cannot hold it, and a second arena of that length would take twice the memory of the first.
     pub(super) statistics: HashMap<usize, Tensor>,
     pub(super) batch: LoadedBatch,
@@ -60,7 +60,7 @@ impl CandleOps {
     /// Memory for `parameters` weights on a device.
     ///
     /// # Errors
-    /// The device has not that much memory.
+    /// The device lacks the memory.
     pub fn new(
         device: Device,
         precision: Precision,
@@ -144,7 +144,7 @@ impl CandleOps {
         self.compute_weights.narrow(0, matrix.start, elements)?.reshape((matrix.rows, matrix.columns))
     }
 
-    /// The f32 master: vectors are so small that nothing is won by less.
+    /// The f32 master: vectors are small, so bf16 gains nothing.
     pub(super) fn vector(&self, vector: WeightVector) -> Computed<Tensor> {
         self.weights.narrow(0, vector.start, vector.len)
     }

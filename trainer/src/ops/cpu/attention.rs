@@ -14,7 +14,7 @@ const QUERIES: usize = 128;
 /// Keys of a block.
 const KEYS: usize = 256;
 
-/// What both passes read: heads head by head, and for each token the first position of its document.
+/// Inputs of both passes: heads head by head, and for each token the first position of its document.
 #[derive(Clone, Copy)]
 pub(super) struct AttentionInput<'a> {
     pub(super) shape: AttentionShape,
@@ -163,7 +163,7 @@ fn forward_block(
     }
 }
 
-/// What the backward pass reads besides.
+/// Further inputs of the backward pass.
 #[derive(Clone, Copy)]
 pub(super) struct BackwardInput<'a> {
     pub(super) out: &'a [f32],

@@ -48,7 +48,7 @@ impl<'a> MatrixView<'a> {
     }
 }
 
-/// What happens to the numbers that stand where the product goes.
+/// Whether a product replaces or adds to its output.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum WriteMode {
     /// They are replaced.

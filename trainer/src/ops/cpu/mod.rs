@@ -82,9 +82,9 @@ impl CpuOps {
 
 /// Disjoint stretches of an arena.
 fn spans<const N: usize>(arena: &mut [f32], spans: [BufferSpan; N]) -> Result<[&mut [f32]; N]> {
-    arena.get_disjoint_mut(spans.map(BufferSpan::range)).map_err(|error| {
-        Error::Invalid(format!("the engine's plan of its memory is wrong: {error} in {spans:?}"))
-    })
+    arena
+        .get_disjoint_mut(spans.map(BufferSpan::range))
+        .map_err(|error| Error::Invalid(format!("the engine's memory layout is wrong: {error} in {spans:?}")))
 }
 
 impl Ops for CpuOps {
@@ -97,7 +97,7 @@ impl Ops for CpuOps {
             self.arena = Vec::new();
             self.arena.try_reserve_exact(elements).map_err(|_| {
                 Error::Invalid(format!(
-                    "{} bytes of memory for activations are not to be had: use a smaller micro_batch",
+                    "{} bytes of memory for activations are not available: use a smaller micro_batch",
                     elements * 4
                 ))
             })?;

@@ -102,7 +102,7 @@ fn scale_row(input: &[f32], weight: &[f32], inverse: f32, out: &mut [f32]) {
     }
 }
 
-/// What the gradient of RMSNorm reads.
+/// Inputs of the gradient of RMSNorm.
 pub(super) struct NormGradient<'a> {
     pub(super) input: &'a [f32],
     pub(super) weight: &'a [f32],

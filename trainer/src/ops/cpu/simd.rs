@@ -1,4 +1,4 @@
-//! What the CPU's vector unit can do: loops written plainly are compiled once for each instruction set.
+//! Instruction sets of the CPU: plain loops are compiled once for each.
 #![allow(unsafe_code)] // calls of functions with target features, proven below
 
 /// An instruction set that this CPU has; only [`Simd::detect`] makes the others than `Plain`.
@@ -12,7 +12,7 @@ pub(super) enum Simd {
     Avx512(Detected),
 }
 
-/// Proof that the features were looked for.
+/// Proof that the features were detected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Detected(());
 

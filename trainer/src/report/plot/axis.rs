@@ -1,4 +1,4 @@
-//! Axes of a plot: what range they show, where their ticks are, and what stands at them.
+//! Axes of a plot: range, ticks, and labels.
 
 use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint, Ranged};
 use std::ops::{Range, RangeInclusive};
@@ -55,7 +55,7 @@ impl Axis {
         Axis { low, high, logarithmic: true, ticks }
     }
 
-    /// Whether equal ratios are equally far apart.
+    /// Whether the scale is logarithmic.
     pub(super) fn is_logarithmic(&self) -> bool {
         self.logarithmic
     }
@@ -74,7 +74,7 @@ impl Ranged for Axis {
     type FormatOption = DefaultFormatting;
     type ValueType = f64;
 
-    /// Values beyond the range stand at its edge.
+    /// Values beyond the range are clamped.
     fn map(&self, value: &f64, (from, to): (i32, i32)) -> i32 {
         let (low, high) = (self.scaled(self.low), self.scaled(self.high));
         let share = (self.scaled(value.clamp(self.low, self.high)) - low) / (high - low);

@@ -1,4 +1,4 @@
-//! A picture of runs: loss, learning rate and gradient norm over steps or tokens, as SVG.
+//! Plots of runs: loss, learning rate and gradient norm over steps or tokens, as SVG.
 
 mod axis;
 mod picture;
@@ -9,7 +9,7 @@ use axis::Axis;
 use picture::Picture;
 use std::path::Path;
 
-/// Points of a curve beyond which neighbours are drawn together: a page has no room for more.
+/// Most points of a drawn curve; longer curves are thinned.
 const POINTS: usize = 1200;
 
 /// What the x axis counts.
@@ -31,10 +31,10 @@ impl XAxis {
     }
 }
 
-/// How a picture is drawn.
+/// How a plot is drawn.
 #[derive(Clone, Debug, Default)]
 pub struct PlotOptions {
-    /// Stands on top; a single run's name unless given.
+    /// The title; a single run's name unless given.
     pub title: Option<String>,
     /// Steps in the mean that loss and gradient norm are smoothed with; a fiftieth of the longest run unless given.
     pub smooth: Option<usize>,
@@ -74,7 +74,7 @@ impl RunMetrics {
     }
 }
 
-/// Reads run folders, each named by its folder, or by the whole path where two folders are called alike.
+/// Reads run folders, each named by its folder, or by the whole path where two folders have the same name.
 ///
 /// # Errors
 /// As [`metrics::read`] and [`RunMetrics::new`].
@@ -122,7 +122,7 @@ pub fn draw(runs: &[RunMetrics], options: &PlotOptions) -> Result<String> {
     picture.draw()
 }
 
-/// Draws runs into a file, which a failure leaves as it was.
+/// Draws runs into a file, atomically.
 ///
 /// # Errors
 /// As [`draw`]; [`Error::File`] when the file cannot be written.
@@ -138,13 +138,13 @@ struct Curve {
 }
 
 impl Curve {
-    /// Leaves out what cannot be shown.
+    /// Drops values that cannot be shown.
     fn of(points: impl Iterator<Item = (f64, f64)>, window: usize) -> Curve {
         let raw: Vec<(f64, f64)> = points.filter(|(_, y)| can_be_shown(*y)).collect();
         Curve { smooth: smoothed(&raw, window), raw }
     }
 
-    /// Smallest and largest value to have in view: all but points that stand out above (by half, from 99 in 100).
+    /// Smallest and largest value to show; clips outliers above 1.5 times the 99th percentile.
     fn span(&self) -> Option<(f64, f64)> {
         let mut sorted: Vec<f64> = self.raw.iter().map(|(_, y)| *y).collect();
         sorted.sort_by(f64::total_cmp);
@@ -207,7 +207,7 @@ struct Curves {
     learning_rate: Curve,
     norm: Curve,
     validation: Vec<(f64, f64)>,
-    /// Each stage's name and its first and last place along the lower edge.
+    /// Each stage's name and its start and end on the x axis.
     stages: Vec<(String, f64, f64)>,
     right: f64,
 }

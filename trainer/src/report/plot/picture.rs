@@ -1,4 +1,4 @@
-//! The page: three panels over one lower edge, a legend, and the stages' names.
+//! The page: three panels over one x axis, a legend, and the stages' names.
 
 use super::axis::{Axis, plain, short_count};
 use super::{Curve, Curves, XAxis, thinned};
@@ -11,22 +11,22 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 const WIDTH: i32 = 960;
 /// Heights of the three frames.
 const FRAMES: [i32; 3] = [400, 150, 150];
-/// Left of the frames, for labels; right of them.
+/// Margins left (for labels) and right of the frames.
 const LEFT: i32 = 66;
 const RIGHT: i32 = 24;
-/// Above a frame, for its heading; below the last one, for the lower edge's labels.
+/// Above a frame, for its heading; below the last one, for the x axis' labels.
 const HEADING: i32 = 36;
 const FOOT: i32 = 44;
 /// Below all.
 const MARGIN: i32 = 14;
-/// Drawn units per pixel: plotters rounds every coordinate to a whole one, which shows as stairs.
+/// Drawn units per pixel: plotters rounds every coordinate to a whole one, which is visible as steps.
 const FINE: i32 = 8;
 
 const FONT: &str = "Helvetica, Arial, Liberation Sans, sans-serif";
 const INK: RGBColor = RGBColor(0x22, 0x22, 0x22);
 const GREY: RGBColor = RGBColor(0x77, 0x77, 0x77);
 const GRID: RGBColor = RGBColor(0xe6, 0xe6, 0xe6);
-/// How faint the points are under their mean.
+/// Opacity of the points under their mean.
 const FAINT: f64 = 0.28;
 
 /// Colours that stay apart for the colour-blind (Okabe and Ito 2008), the darker ones first.
@@ -42,11 +42,11 @@ const COLOURS: [RGBColor; 7] = [
 
 /// Everything on the page.
 pub(super) struct Picture {
-    /// The lower edge of all panels.
+    /// The x axis of all panels.
     pub(super) x: Axis,
     /// What it counts.
     pub(super) x_axis: XAxis,
-    /// Stands on top; none if empty.
+    /// The title; none if empty.
     pub(super) title: String,
     /// Steps in a mean.
     pub(super) window: usize,
@@ -66,7 +66,7 @@ struct Panel {
     /// Its frame's upper and lower end on the page.
     top: i32,
     bottom: i32,
-    /// Whether the lower edge's labels stand under it.
+    /// Whether it carries the labels of the x axis.
     labelled: bool,
 }
 
@@ -79,7 +79,7 @@ impl Picture {
         let root = SVGBackend::with_string(&mut svg, fine).into_drawing_area();
         self.draw_on(&root).map_err(|error| Error::Invalid(format!("cannot draw the plot: {error}")))?;
         drop(root);
-        // Give the finely drawn page its size back; round joins keep spikes from growing thorns.
+        // Scales the page back; round joins avoid long miters at spikes.
         let drawn = format!("width=\"{}\" height=\"{}\"", fine.0, fine.1);
         let shown = format!("width=\"{WIDTH}\" height=\"{height}\" stroke-linejoin=\"round\"");
         Ok(svg.replacen(&drawn, &shown, 1))
@@ -105,7 +105,7 @@ impl Picture {
             let frame = self.frame(root, &panel)?;
             for (curves, colour) in self.curves.iter().zip(COLOURS.iter().cycle()) {
                 let curve = [&curves.loss, &curves.learning_rate, &curves.norm][index];
-                // A learning rate has no noise to see through.
+                // A learning rate has no noise.
                 self.draw_curve(&frame, curve, (*colour, index != 1))?;
             }
             if index == 0 {
@@ -123,7 +123,7 @@ impl Picture {
         title + HEADING + if self.stages().len() > 1 { 16 } else { 0 }
     }
 
-    /// The stages, where they are the same for all that is drawn.
+    /// The stages of a single run.
     fn stages(&self) -> &[(String, f64, f64)] {
         match self.curves.as_slice() {
             [curves] => &curves.stages,
@@ -220,7 +220,7 @@ impl Picture {
         Ok(())
     }
 
-    /// In the frame's upper right corner, which falling losses leave free: names end where their marks begin.
+    /// Draws the legend in the upper right corner, which falling losses leave free.
     fn draw_legend(&self, root: &Page, panel: &Panel) -> Drawn {
         let single = self.curves.len() == 1;
         let tone = if single { COLOURS[0] } else { GREY };
@@ -267,14 +267,14 @@ impl Picture {
     }
 }
 
-/// What stands beside a name in the legend.
+/// The mark of a legend entry.
 enum Mark {
     Line,
     Faint,
     Dot,
 }
 
-/// A vertical axis that shows curves and single values with some air around; logarithmic where they span more than a
+/// A vertical axis for curves and single values, with a margin; logarithmic where they span more than a
 /// factor of two.
 fn around<'a>(curves: impl Iterator<Item = &'a Curve>, values: &[f64], ticks: usize) -> Axis {
     let spans = curves.filter_map(Curve::span).chain(values.iter().map(|value| (*value, *value)));
@@ -322,7 +322,7 @@ fn text(root: &Page, words: &str, (x, y): (i32, i32), style: &TextStyle) -> Draw
     root.draw_text(words, style, (x * FINE, y * FINE))
 }
 
-/// About the width of a text in pixels: nothing here measures fonts, which are the viewer's.
+/// About the width of a text in pixels: the viewer's font is unknown.
 fn text_width(words: &str, size: f64) -> i32 {
     (words.chars().count() as f64 * size * 0.56).ceil() as i32
 }
