@@ -25,12 +25,14 @@ impl Library {
         // Since CUDA 11.3 nvrtc's number stays at 11.2 for the rest of CUDA 11.
         let nvrtc = if major == 11 { vec!["libnvrtc.so.11.2".to_owned()] } else { versioned("nvrtc") };
         vec![
-            // CUDA_ERROR_STUB_LIBRARY tells "no driver" from the driver's own CUDA_ERROR_NO_DEVICE; CUDA_ERROR_NOT_FOUND.
+            // CUDA_ERROR_STUB_LIBRARY tells "no driver" from the driver's own CUDA_ERROR_NO_DEVICE;
+            // CUDA_ERROR_NOT_FOUND.
             Library { name: "cuda", files: vec!["libcuda.so.1".into()], absent: 34, lacking: 500 },
             // CUBLAS_STATUS_NOT_INITIALIZED, CUBLAS_STATUS_NOT_SUPPORTED.
             Library { name: "cublas", files: versioned("cublas"), absent: 1, lacking: 15 },
             Library { name: "cublasLt", files: versioned("cublasLt"), absent: 1, lacking: 15 },
-            // CURAND_STATUS_INITIALIZATION_FAILED, CURAND_STATUS_VERSION_MISMATCH. curand counts by itself: 10 since CUDA 10.
+            // CURAND_STATUS_INITIALIZATION_FAILED, CURAND_STATUS_VERSION_MISMATCH. curand counts by itself: 10 since
+            // CUDA 10.
             Library { name: "curand", files: vec!["libcurand.so.10".into()], absent: 203, lacking: 100 },
             // NVRTC_ERROR_INTERNAL_ERROR.
             Library { name: "nvrtc", files: nvrtc, absent: 11, lacking: 11 },

@@ -71,8 +71,8 @@ pub fn read_config(path: &Path) -> Result<ModelShape> {
 
 /// The shape and the weights of a Llama's Hugging Face folder.
 ///
-/// A head that differs from the embedding is kept, with a warning, even if config.json ties the two; transformers and the
-/// converter do the same.
+/// A head that differs from the embedding is kept, with a warning, even if config.json ties the two; transformers and
+/// the converter do the same.
 ///
 /// # Errors
 /// As [`read_config`] and [`read_weights`].
@@ -131,7 +131,8 @@ pub fn copy_tokenizer(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Writes a Hugging Face folder that `transformers` loads and `thimble convert` reads. The folder appears whole or not at all.
+/// Writes a Hugging Face folder that `transformers` loads and `thimble convert` reads. The folder appears whole or not
+/// at all.
 ///
 /// # Errors
 /// The folder exists already, or a file cannot be written.

@@ -1,8 +1,8 @@
-//! Parity with PyTorch on a folder of reference values: first loss, every gradient tensor, a ten-step loss trajectory, and
-//! the weights after it (the manner of llm.c's test_gpt2).
+//! Parity with PyTorch on a folder of reference values: first loss, every gradient tensor, a ten-step loss trajectory,
+//! and the weights after it (the manner of llm.c's test_gpt2).
 //!
-//! The folder holds `config.json`, `model.safetensors`, `gradients.safetensors`, `steps.json` and `after10.safetensors`, as
-//! `tests/golden/train/make.py` writes them.
+//! The folder holds `config.json`, `model.safetensors`, `gradients.safetensors`, `steps.json` and
+//! `after10.safetensors`, as `tests/golden/train/make.py` writes them.
 
 use crate::data::Batch;
 use crate::error::{Error, Result};

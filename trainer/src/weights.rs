@@ -14,8 +14,8 @@ pub(crate) const HEAD: &str = "lm_head.weight";
 /// The flat buffer of a `model.safetensors` (f32, bf16 or f16) with the tensors of these parameters.
 ///
 /// # Errors
-/// The file is missing or damaged; a tensor is missing, of another shape, or of another type; the parameters tie the head
-/// to the embedding, and the file has another one.
+/// The file is missing or damaged; a tensor is missing, of another shape, or of another type; the parameters tie the
+/// head to the embedding, and the file has another one.
 pub fn read_weights(path: &Path, parameters: &Parameters) -> Result<Vec<f32>> {
     let bytes = std::fs::read(path).map_err(Error::file(path, "read"))?;
     let file = TensorFile::parse(path, &bytes)?;

@@ -1,4 +1,5 @@
-//! The operations through candle's tensors, on candle's CPU: against PyTorch's values, the CPU's operations and candle's autograd.
+//! The operations through candle's tensors, on candle's CPU: against PyTorch's values, the CPU's operations and
+//! candle's autograd.
 
 #![allow(clippy::unwrap_used)] // helpers of tests
 

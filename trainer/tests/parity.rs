@@ -192,8 +192,8 @@ fn threads_and_activation_checkpointing_change_no_bit() {
     assert!(without != expected, "the mask does something");
 }
 
-/// A packed window of documents against each document alone. Rotary positions are relative, so that they begin elsewhere
-/// changes nothing but the rounding. Documents begin on all sides of the blocks that attention works in.
+/// A packed window of documents against each document alone. Rotary positions are relative, so that they begin
+/// elsewhere changes nothing but the rounding. Documents begin on all sides of the blocks that attention works in.
 #[test]
 fn masked_documents_do_not_see_each_other() {
     let starts = [0, 3, 120, 128, 129, 255, 300, 520, 599];
@@ -232,7 +232,8 @@ fn distance(found: &[f32], expected: &[f32]) -> f64 {
     (difference / expected.iter().map(|&b| square(f64::from(b))).sum::<f64>()).sqrt()
 }
 
-/// What the gradient is of, in f64 from the logits: mean of the cross-entropy and of the weighted squared log-partition.
+/// What the gradient is of, in f64 from the logits: mean of the cross-entropy and of the weighted squared
+/// log-partition.
 fn objective(engine: &mut Engine<CpuOps>, batch: &Batch, z_loss: f64) -> f64 {
     let mut sum = 0.0;
     for row in batch.ids.chunks_exact(batch.context + 1) {

@@ -6,8 +6,8 @@
 //! RUN/checkpoints/last, best       one line each: the name of the folder
 //! ```
 //!
-//! A checkpoint is written beside the others under another name, synced, and renamed, so a folder of that name is whole.
-//! Older ones are removed only after that.
+//! A checkpoint is written beside the others under another name, synced, and renamed, so a folder of that name is
+//! whole. Older ones are removed only after that.
 
 mod exact;
 mod store;
@@ -49,8 +49,8 @@ pub struct BestValidation {
     pub loss: f64,
 }
 
-/// Everything that decides how a run continues, besides weights, moments and the recipe. All randomness is a function of the
-/// recipe's seed and the counters here, so they are the random state.
+/// Everything that decides how a run continues, besides weights, moments and the recipe. All randomness is a function
+/// of the recipe's seed and the counters here, so they are the random state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrainingState {
     /// Version of the file format.

@@ -12,8 +12,8 @@ use thimble_trainer::recipe::{Precision, TrainingRecipe};
 
 /// Train a model as a recipe says.
 ///
-/// Ctrl-C or SIGTERM finishes the step, writes a checkpoint and exits with 130; --resume continues bit for bit, also after
-/// a kill. The run's README.md has the command that resumes it; its own recipe.toml holds every override.
+/// Ctrl-C or SIGTERM finishes the step, writes a checkpoint and exits with 130; --resume continues bit for bit, also
+/// after a kill. The run's README.md has the command that resumes it; its own recipe.toml holds every override.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Flags {
     /// A recipe's file, or the name of a built-in one (tiny-cpu, smollm2-70m, ...)

@@ -15,7 +15,7 @@ pub struct Batch {
     pub context: usize,
     /// `sequences x (context + 1)` ids: the first `context` of a row are inputs, the last `context` are targets.
     pub ids: Vec<u32>,
-    /// `sequences x context`: for each input position, the position in its row at which its document begins (0 where the
-    /// document began before the window).
+    /// `sequences x context`: for each input position, the position in its row at which its document begins (0 where
+    /// the document began before the window).
     pub document_start: Vec<u32>,
 }

@@ -85,8 +85,8 @@ impl<O: Ops> Engine<O> {
         self.ops.zero_gradients()
     }
 
-    /// Forward and backward pass over one micro-batch: adds its gradient, each token's weighted by `scale`, and returns the sum
-    /// of its tokens' negative log-likelihoods in nats.
+    /// Forward and backward pass over one micro-batch: adds its gradient, each token's weighted by `scale`, and returns
+    /// the sum of its tokens' negative log-likelihoods in nats.
     ///
     /// # Errors
     /// The batch does not fit the model, or the device fails.

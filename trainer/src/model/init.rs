@@ -4,8 +4,9 @@ use super::Parameters;
 use crate::random::SplitMix;
 use crate::recipe::ModelShape;
 
-/// Initial weights: normal with `init_std` for matrices, divided by sqrt(2 x layers) for those that write into the residual
-/// stream (Radford et al. 2019, section 2.3), ones for norms. Each tensor's numbers depend on the seed and its place alone.
+/// Initial weights: normal with `init_std` for matrices, divided by sqrt(2 x layers) for those that write into the
+/// residual stream (Radford et al. 2019, section 2.3), ones for norms. Each tensor's numbers depend on the seed and its
+/// place alone.
 pub fn weights(shape: &ModelShape, parameters: &Parameters, seed: u64) -> Vec<f32> {
     let mut weights = vec![1.0; parameters.len];
     for (index, named) in parameters.named().iter().enumerate() {

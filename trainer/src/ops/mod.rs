@@ -1,8 +1,8 @@
 //! The operations of a training step, each with its gradient, behind one trait.
 //!
-//! Activations live in one arena of the device, weights, gradients and moments in flat buffers; operations name
-//! them by [`BufferSpan`], [`WeightMatrix`] and [`WeightVector`]. [`cpu`] is the f32 implementation on threads; [`candle`] runs the same
-//! operations through candle's tensors on any of its devices.
+//! Activations live in one arena of the device, weights, gradients and moments in flat buffers; operations name them by
+//! [`BufferSpan`], [`WeightMatrix`] and [`WeightVector`]. [`cpu`] is the f32 implementation on threads; [`candle`] runs
+//! the same operations through candle's tensors on any of its devices.
 
 pub mod candle;
 pub mod cpu;
@@ -177,7 +177,8 @@ pub trait Ops {
     /// Loads the batch for `embed`, `attention` and `loss`.
     fn load_batch(&mut self, batch: &Batch) -> Result<()>;
 
-    /// Sets the rotary embedding's frequencies `theta^(-2i / head_dim)` for positions below `context` (Su et al. 2021, eq. 15).
+    /// Sets the rotary embedding's frequencies `theta^(-2i / head_dim)` for positions below `context` (Su et al. 2021,
+    /// eq. 15).
     fn set_rotary(&mut self, theta: f64, head_dim: usize, context: usize) -> Result<()>;
 
     /// Rows of the table for the batch's inputs: `output` is `tokens x columns`.
@@ -228,7 +229,8 @@ pub trait Ops {
         d_input: BufferSpan,
     ) -> Result<()>;
 
-    /// Splits `tokens x ((heads + 2 kv_heads) x head_dim)` into heads and rotates queries and keys (halves, as transformers does).
+    /// Splits `tokens x ((heads + 2 kv_heads) x head_dim)` into heads and rotates queries and keys (halves, as
+    /// transformers does).
     fn split_heads(&mut self, shape: AttentionShape, fused: BufferSpan, heads: Heads) -> Result<()>;
     /// The reverse: rotates the gradients of queries and keys back and concatenates all three.
     fn split_heads_backward(

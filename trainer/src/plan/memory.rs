@@ -73,8 +73,8 @@ impl MemoryEstimate {
             DeviceTarget::Cuda => CUDA_LOGITS_ROWS,
         };
         let logits = rows.min(tokens).max(1) * vocab;
-        // The widest activation and its gradient, a norm's gradient, those of queries, keys and values. They share the memory
-        // of the logits, which no layer needs; the residual's gradient has its own.
+        // The widest activation and its gradient, a norm's gradient, those of queries, keys and values. They share the
+        // memory of the logits, which no layer needs; the residual's gradient has its own.
         let in_layer = tokens * (2 * qkv.max(ffn) + hidden.max(query) + qkv);
         let (logits, scratch) = match device {
             DeviceTarget::Cpu => (clamp(logits), clamp(in_layer.saturating_sub(logits) + tokens * hidden)),

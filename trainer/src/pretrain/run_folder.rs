@@ -34,8 +34,8 @@ pub(super) fn lock(run: &Path) -> Result<File> {
     }
 }
 
-/// Refuses to resume with a recipe that computes something else; what is shown or kept may change. `resume` is the command
-/// that resumes the run.
+/// Refuses to resume with a recipe that computes something else; what is shown or kept may change. `resume` is the
+/// command that resumes the run.
 pub(super) fn require_same_recipe(then: &TrainingRecipe, now: &TrainingRecipe, resume: &str) -> Result<()> {
     // A set may have moved: the saved position identifies it by its content.
     let numbers = |recipe: &TrainingRecipe| TrainingRecipe {

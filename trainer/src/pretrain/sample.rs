@@ -7,8 +7,8 @@ use crate::random::SplitMix;
 use crate::recipe::{Sample, TrainingRecipe};
 use std::path::Path;
 
-/// Completes prompts with the training engine: every token is a forward pass over all before it, which suffices for a few
-/// dozen.
+/// Completes prompts with the training engine: every token is a forward pass over all before it, which suffices for a
+/// few dozen.
 pub(super) struct SampleWriter {
     tokenizer: tokenizers::Tokenizer,
     rule: Sample,

@@ -10,6 +10,8 @@ use toml::{Table, Value};
 /// Past this an f64 does not hold every whole number.
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
+/// Keys that take a list.
+const LISTS: [&str; 2] = ["stages", "prompts"];
 /// Tables that `"none"` switches off.
 const OPTIONAL_TABLES: [&str; 2] = ["validation", "sample"];
 
@@ -57,8 +59,8 @@ impl<'t> Document<'t> {
 
     /// Reads `T`; an error names the key and its place, and the nearest name where one is misspelled.
     pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, Fault> {
-        if let Some(key) = date(&self.merged) {
-            return Err(Fault::new(self.place_of(&key), key, "found a date; no key takes one"));
+        if let Some((key, what)) = unexpected(&self.merged, "") {
+            return Err(Fault::new(self.place_of(&key), key, what));
         }
         let mut value = self.merged.clone();
         whole_numbers(&mut value);
@@ -179,17 +181,22 @@ fn put(target: &mut Value, parts: &[&str], depth: usize, value: &Value) -> Resul
     }
 }
 
-/// The dotted key of a date, which serde would take for text.
-fn date(value: &Value) -> Option<String> {
-    let under = |key: String, value| {
-        date(value).map(|inner| if inner.is_empty() { key } else { format!("{key}.{inner}") })
+/// The dotted key of a value of a kind that its key does not take, although serde accepts it: a date for text, a list for a
+/// table.
+fn unexpected(value: &Value, name: &str) -> Option<(String, &'static str)> {
+    let under = |key: &str, value| {
+        let (inner, what) = unexpected(value, key)?;
+        Some((if inner.is_empty() { key.to_owned() } else { format!("{key}.{inner}") }, what))
     };
     match value {
-        Value::Datetime(_) => Some(String::new()),
-        Value::Array(items) => {
-            items.iter().enumerate().find_map(|(index, item)| under(index.to_string(), item))
+        Value::Datetime(_) => Some((String::new(), "found a date; no key takes one")),
+        Value::Array(_) if !LISTS.contains(&name) => {
+            Some((String::new(), "found a list; this key takes none"))
         }
-        Value::Table(table) => table.iter().find_map(|(key, value)| under(key.clone(), value)),
+        Value::Array(items) => {
+            items.iter().enumerate().find_map(|(index, item)| under(&index.to_string(), item))
+        }
+        Value::Table(table) => table.iter().find_map(|(key, value)| under(key, value)),
         _ => None,
     }
 }

@@ -163,6 +163,13 @@ fn values_of_the_wrong_kind_are_refused_with_line_and_key() {
         ("[[stages]]", "[stages]", 17, "stages", "expected a list, found a table"),
         ("name = \"small\"", "name = 2024-01-01", 1, "name", "date"),
         ("train = 3", "train = 2024-01-01", 22, "stages.0.mixture.train", "date"),
+        (
+            "{ kind = \"cosine\", peak = 1e-3, warmup = 5 }",
+            "[\"cosine\", 1e-3]",
+            23,
+            "stages.0.schedule",
+            "found a list",
+        ),
         ("hidden = 64", "hidden = 99999999999999999999", 3, "", "not TOML"),
         ("hidden = 64", "hidden = = 64", 3, "", "not TOML"),
         ("hidden = 64", "hidden = 64\nhidden = 65", 4, "", "not TOML"),

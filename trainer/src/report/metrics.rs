@@ -110,8 +110,8 @@ impl MetricsFile {
         MetricsFile::append(path)
     }
 
-    /// Reopens the file of a run that resumes after `step`: drops later lines and an incomplete last line. Creates a missing
-    /// file.
+    /// Reopens the file of a run that resumes after `step`: drops later lines and an incomplete last line. Creates a
+    /// missing file.
     ///
     /// # Errors
     /// [`Error::Invalid`] with the line's number when a line before the last is damaged; [`Error::File`].

@@ -125,7 +125,8 @@ fn a_signal_ends_the_run_with_a_checkpoint() {
     assert!(said.contains("150 of 150 steps done"), "{said}");
 }
 
-/// From the last step of the one, from the first of the other: context, rotary base, mixture and optimizer change between.
+/// From the last step of the one, from the first of the other: context, rotary base, mixture and optimizer change
+/// between.
 #[test]
 fn a_run_goes_on_on_both_sides_of_a_stage() {
     let test = TestFolder::new();

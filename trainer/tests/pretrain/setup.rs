@@ -36,7 +36,8 @@ fn documents(count: usize, seed: u64) -> String {
     (0..count).map(document).collect()
 }
 
-/// A folder with the tokenizer and the token sets `train`, `other` and `held`; tests that run at the same time share it.
+/// A folder with the tokenizer and the token sets `train`, `other` and `held`; tests that run at the same time share
+/// it.
 fn tokens() -> Arc<TempDir> {
     static TOKENS: Mutex<Weak<TempDir>> = Mutex::new(Weak::new());
     let mut shared = TOKENS.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,10 +1,10 @@
 //! The loader: packing, seeded shuffling, and a mixture per stage.
 //!
-//! Each set is an endless stream. Every epoch shuffles its documents by seed, name and epoch, concatenates them, and reads
-//! them in lanes that start at different offsets. Windows are cut from a lane; each starts with the last target of the one
-//! before, so every token but a lane's very first is a target once per epoch, whatever the contexts. A hash of seed, stage
-//! and the window's number selects its set. So the order of the data depends on the recipe and the step alone, and a
-//! [`LoaderPosition`] of a few numbers is the whole state.
+//! Each set is an endless stream. Every epoch shuffles its documents by seed, name and epoch, concatenates them, and
+//! reads them in lanes that start at different offsets. Windows are cut from a lane; each starts with the last target
+//! of the one before, so every token but a lane's very first is a target once per epoch, whatever the contexts. A hash
+//! of seed, stage and the window's number selects its set. So the order of the data depends on the recipe and the step
+//! alone, and a [`LoaderPosition`] of a few numbers is the whole state.
 
 mod order;
 mod position;
@@ -44,8 +44,8 @@ pub struct Loader {
 impl Loader {
     /// Opens every set that a stage draws from.
     ///
-    /// Errors: a set that is missing, damaged or empty, tokenizers that differ, a vocabulary beyond the model's, a stage
-    /// shorter than one step or than its warm-up.
+    /// Errors: a set that is missing, damaged or empty, tokenizers that differ, a vocabulary beyond the model's, a
+    /// stage shorter than one step or than its warm-up.
     pub fn open(recipe: &TrainingRecipe) -> Result<Loader> {
         let mut streams: Vec<TokenStream> = Vec::new();
         for (name, path) in &recipe.data.sets {
@@ -120,11 +120,11 @@ impl Loader {
         Ok(Some(validation))
     }
 
-    /// Fills `batch` with the next `sequences` windows of `context` inputs for `stage`; another stage than before begins
-    /// at its first sample and keeps the position in each set.
+    /// Fills `batch` with the next `sequences` windows of `context` inputs for `stage`; another stage than before
+    /// begins at its first sample and keeps the position in each set.
     ///
-    /// Errors where a shard cannot be read, or an id is beyond the model's vocabulary, with its place. The position is then
-    /// within the batch: [`Loader::seek`] goes back.
+    /// Errors where a shard cannot be read, or an id is beyond the model's vocabulary, with its place. The position is
+    /// then within the batch: [`Loader::seek`] goes back.
     pub fn next(&mut self, stage: usize, sequences: usize, context: usize, batch: &mut Batch) -> Result<()> {
         if stage >= self.stages.len() {
             return Err(Error::Invalid(format!("stage {stage} of {} was asked for", self.stages.len())));

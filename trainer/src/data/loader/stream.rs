@@ -1,7 +1,7 @@
 //! One token set as an endless stream: its documents, shuffled anew every epoch and concatenated.
 //!
-//! The stream is read in **lanes**: each starts at another offset of the epoch, and windows take the lanes in turn, so that
-//! neighbours in a batch do not come from one long document.
+//! The stream is read in **lanes**: each starts at another offset of the epoch, and windows take the lanes in turn, so
+//! that neighbours in a batch do not come from one long document.
 
 use super::order;
 use super::position::{LanePosition, SetPosition};

@@ -4,8 +4,8 @@ use crate::data::Batch;
 use crate::data::token_set::TokenSet;
 use crate::error::{Error, Result};
 
-/// A held-out set, cut into windows in file order from its beginning. Windows share one token (the last target of one is
-/// the first input of the next), so no token is a target twice; the rest at the end is unused.
+/// A held-out set, cut into windows in file order from its beginning. Windows share one token (the last target of one
+/// is the first input of the next), so no token is a target twice; the rest at the end is unused.
 pub struct ValidationSet {
     pub(super) name: String,
     pub(super) set: TokenSet,

@@ -238,8 +238,8 @@ impl ShardWriter {
     }
 }
 
-/// A file under a temporary name, removed unless it is kept. The name is fixed, so a rerun replaces what a killed process
-/// left.
+/// A file under a temporary name, removed unless it is kept. The name is fixed, so a rerun replaces what a killed
+/// process left.
 #[derive(Debug)]
 struct Partial {
     path: PathBuf,

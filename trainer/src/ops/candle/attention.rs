@@ -1,7 +1,8 @@
-//! Causal attention by blocks of queries, forward and backward: scores exist for one block of queries and the keys that it sees.
+//! Causal attention by blocks of queries, forward and backward: scores exist for one block of queries and the keys that
+//! it sees.
 //!
-//! All of it is f32, also over bf16 activations: unfused, the scores' way to memory and back takes far longer than their products, and
-//! bf16 scores would lose a hundredth of a unit in the exponent.
+//! All of it is f32, also over bf16 activations: unfused, the scores' way to memory and back takes far longer than
+//! their products, and bf16 scores would lose a hundredth of a unit in the exponent.
 
 use super::super::AttentionShape;
 use super::blocks::Blocks;
@@ -10,8 +11,8 @@ use std::ops::Range;
 
 /// Added to the scores of keys that are not seen.
 const HIDDEN: f64 = -1e30;
-/// Columns behind the head's width that carry a number per query into the product: one, and zeros, for GEMMs like widths that
-/// are multiples of four.
+/// Columns behind the head's width that carry a number per query into the product: one, and zeros, for GEMMs like
+/// widths that are multiples of four.
 const CARRIED: usize = 4;
 
 /// Parameters of a pass over one batch.
@@ -21,11 +22,13 @@ pub(super) struct AttentionPass<'a> {
     pub(super) blocks: Blocks,
     /// 0, 1, ... `context`.
     pub(super) positions: &'a Tensor,
-    /// With a document mask: each token's first position of its document, on the host and `sequences x context` on the device.
+    /// With a document mask: each token's first position of its document, on the host and `sequences x context` on the
+    /// device.
     pub(super) starts: Option<(&'a [u32], &'a Tensor)>,
 }
 
-/// Outputs of the forward pass and their gradient: `sequences x context x heads x head_dim`, and `sequences x context x heads`.
+/// Outputs of the forward pass and their gradient: `sequences x context x heads x head_dim`, and `sequences x context x
+/// heads`.
 pub(super) struct BackwardInput {
     pub(super) output: Tensor,
     pub(super) d_output: Tensor,
@@ -85,7 +88,8 @@ impl AttentionPass<'_> {
         scores.reshape(shape)?.broadcast_add(&self.mask(block)?)
     }
 
-    /// Queries by key head, scaled: `sequences kv_heads x group x context x head_dim`; keys and values `sequences kv_heads x context x head_dim`.
+    /// Queries by key head, scaled: `sequences kv_heads x group x context x head_dim`; keys and values `sequences
+    /// kv_heads x context x head_dim`.
     fn inputs(&self, heads: &[Tensor; 3], sequences: &Range<usize>) -> Result<[Tensor; 3]> {
         let AttentionShape { context, kv_heads, head_dim, .. } = self.shape;
         let [query, key, value] = heads;
@@ -111,7 +115,8 @@ impl AttentionPass<'_> {
         self.by_key_head(&x.transpose(1, 2)?.contiguous()?)
     }
 
-    /// Writes `sequences x context x (heads head_dim)`, and returns the log of each softmax's denominator, `sequences x context x heads`.
+    /// Writes `sequences x context x (heads head_dim)`, and returns the log of each softmax's denominator, `sequences x
+    /// context x heads`.
     pub(super) fn forward(&self, heads: [Tensor; 3], output: &Tensor) -> Result<Tensor> {
         let AttentionShape { sequences, context, heads: head_count, head_dim, .. } = self.shape;
         let log_sum = Tensor::zeros((sequences, context, head_count), DType::F32, output.device())?;
@@ -144,8 +149,9 @@ impl AttentionPass<'_> {
         Ok(log_sum)
     }
 
-    /// Writes the gradients of queries, keys and values. Weights are computed again as exp(q k - log_sum); with dO the output's gradient and
-    /// D = sum(dO O) of each query, ds = weights (dO v - D), dv = weights^T dO, dk = ds^T q, dq = ds k (Dao 2023, algorithm 2).
+    /// Writes the gradients of queries, keys and values. Weights are computed again as exp(q k - log_sum); with dO the
+    /// output's gradient and D = sum(dO O) of each query, ds = weights (dO v - D), dv = weights^T dO, dk = ds^T q, dq =
+    /// ds k (Dao 2023, algorithm 2).
     pub(super) fn backward(
         &self,
         heads: [Tensor; 3],
@@ -159,7 +165,8 @@ impl AttentionPass<'_> {
             let d_output = self.by_token_to_key_head(&attended.d_output, &sequences)?;
             let log_sum = self.by_token_to_key_head(&log_sum, &sequences)?;
             let dots = (&d_output * output)?.sum_keepdim(3)?;
-            // (q, -log_sum) (k, 1) = q k - log_sum: the product brings both along without a pass over the scores of its own.
+            // (q, -log_sum) (k, 1) = q k - log_sum: the product brings both along without a pass over the scores of its
+            // own.
             let (query_and, d_output_and) = (carry(&query, &log_sum)?, carry(&d_output, &dots)?);
             let (key_and_one, value_and_one) = (with_one(&key)?, with_one(&value)?);
             let [d_query, d_key, d_value] = [query.zeros_like()?, key.zeros_like()?, value.zeros_like()?];

@@ -19,8 +19,8 @@ impl Default for Blocks {
     }
 }
 
-/// The product of two matrices or two batches of them, rounded once to their type. Candle's CPU multiplies bf16 by converting the whole
-/// storage behind a tensor, here the arena; so what is seen of it is converted instead.
+/// The product of two matrices or two batches of them, rounded once to their type. Candle's CPU multiplies bf16 by
+/// converting the whole storage behind a tensor, here the arena; so what is seen of it is converted instead.
 pub(super) fn product(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     if a.device().is_cpu() && a.dtype() == DType::BF16 {
         return a.to_dtype(DType::F32)?.matmul(&b.to_dtype(DType::F32)?)?.to_dtype(DType::BF16);

@@ -7,9 +7,10 @@ const NONE: u32 = u32::MAX;
 
 /// The sum of the `rows` (`tokens x columns`) of each id, `table_rows x columns`.
 ///
-/// Candle's `index_add` takes one thread per column on CUDA, tens of milliseconds for a batch. Here the tokens of an id are added up in
-/// pairs, then the sums in pairs, as often as it takes: the most frequent id of a batch of 32,768 tokens needs about a dozen rounds, each
-/// half as large. Every addition has its fixed place, so that the result is the same bit for bit.
+/// Candle's `index_add` takes one thread per column on CUDA, tens of milliseconds for a batch. Here the tokens of an id
+/// are added up in pairs, then the sums in pairs, as often as it takes: the most frequent id of a batch of 32,768
+/// tokens needs about a dozen rounds, each half as large. Every addition has its fixed place, so that the result is the
+/// same bit for bit.
 pub(super) fn row_sums(ids: &[u32], mut rows: Tensor, table_rows: usize) -> Result<Tensor> {
     let device = rows.device().clone();
     let mut entries: Vec<(u32, u32)> = ids.iter().copied().zip(0..).collect();

@@ -49,7 +49,8 @@ impl Rotary {
         Ok(Rotary { cosine: table(f32::cos)?, sine: table(f32::sin)? })
     }
 
-    /// Queries, keys and values, `sequences x heads x context x head_dim`, out of `sequences x context x all heads x head_dim`.
+    /// Queries, keys and values, `sequences x heads x context x head_dim`, out of `sequences x context x all heads x
+    /// head_dim`.
     pub(super) fn split(&self, shape: AttentionShape, fused: &Tensor) -> Result<[Tensor; 3]> {
         let turning = shape.heads + shape.kv_heads;
         let all = fused.transpose(1, 2)?;

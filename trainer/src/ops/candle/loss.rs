@@ -3,8 +3,8 @@
 use super::super::LossTerms;
 use candle_core::{DType, Result, Tensor};
 
-/// Each token's `z - logits[target]`, z the log-partition, for `logits` of `tokens x classes` and targets of `tokens x 1`. With terms also
-/// the gradient of the logits, in f32: `scale x (softmax x (1 + 2 z_loss z) - [target])`.
+/// Each token's `z - logits[target]`, z the log-partition, for `logits` of `tokens x classes` and targets of `tokens x
+/// 1`. With terms also the gradient of the logits, in f32: `scale x (softmax x (1 + 2 z_loss z) - [target])`.
 pub(super) fn cross_entropy(
     logits: Tensor,
     targets: &Tensor,

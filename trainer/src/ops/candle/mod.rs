@@ -1,15 +1,15 @@
-//! The operations through candle's tensors, on any of candle's devices: unfused kernels and cuBLAS on a GPU, and the same
-//! code on the CPU, slowly, where it can be checked.
+//! The operations through candle's tensors, on any of candle's devices: unfused kernels and cuBLAS on a GPU, and the
+//! same code on the CPU, slowly, where it can be checked.
 //!
-//! Masters, gradients and moments are f32. In bf16 the activations and a copy of the weights are bf16; products of two bf16
-//! matrices are summed in f32 and rounded once, gradients of weights too before they are added to f32 (GEMMs that write f32
-//! come with own kernels). Within an operation everything else is f32: norms, rotations, softmax, attention.
+//! Masters, gradients and moments are f32. In bf16 the activations and a copy of the weights are bf16; products of two
+//! bf16 matrices are summed in f32 and rounded once, gradients of weights too before they are added to f32 (GEMMs that
+//! write f32 come with own kernels). Within an operation everything else is f32: norms, rotations, softmax, attention.
 //!
 //! Candle's autograd has no part in this: no tensor here is a variable, so that nothing is recorded.
 //!
-//! Determinism: no operation here adds atomically. Row sums and column sums are trees or GEMMs of fixed shape, the embedding's
-//! gradient is a tree (`embedding.rs`), `scatter_add` meets each element once. cuBLAS gives the same bits for the same
-//! shapes on one stream of the same GPU and version, so a run resumed there continues bit for bit.
+//! Determinism: no operation here adds atomically. Row sums and column sums are trees or GEMMs of fixed shape, the
+//! embedding's gradient is a tree (`embedding.rs`), `scatter_add` meets each element once. cuBLAS gives the same bits
+//! for the same shapes on one stream of the same GPU and version, so a run resumed there continues bit for bit.
 //!
 //! The host waits for the device where it reads: the losses once a micro-batch, the gradient's norm once a step.
 

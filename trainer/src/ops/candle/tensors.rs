@@ -21,8 +21,9 @@ pub struct CandleOps {
     /// The weights in the activations' type; in f32 the same storage as `weights`.
     pub(super) compute_weights: Tensor,
     pub(super) arena: Tensor,
-    /// Values that stay f32, each norm's `inverse_rms` and attention's `log_sum`, beside the arena by the first element of
-    /// its span: a bf16 arena cannot hold it, and a second arena of that length would take twice the memory of the first.
+    /// Values that stay f32, each norm's `inverse_rms` and attention's `log_sum`, beside the arena by the first element
+    /// of its span: a bf16 arena cannot hold it, and a second arena of that length would take twice the memory of the
+    /// first.
     pub(super) statistics: HashMap<usize, Tensor>,
     pub(super) batch: LoadedBatch,
     pub(super) rotary: layers::Rotary,

@@ -45,7 +45,8 @@ impl<'a> AttentionInput<'a> {
         }
     }
 
-    /// The blocks of keys that some query of the block sees. Documents begin in order, so the first query sees farthest back.
+    /// The blocks of keys that some query of the block sees. Documents begin in order, so the first query sees farthest
+    /// back.
     fn key_blocks(
         &self,
         sequence: usize,

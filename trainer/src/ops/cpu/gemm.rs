@@ -75,9 +75,9 @@ pub(super) fn matmul(
         return;
     }
     assert!(n <= out_stride && (m - 1) * out_stride + n <= out.len());
-    // SAFETY: `gemm` reads a[i, l] for i < m, l < k and b[l, j] for l < k, j < n, and reads and writes out[i, j] for i < m, j < n.
-    // The view's constructor and the assertion above have shown the last of these elements, thus all, to lie in their
-    // slices; `out` is borrowed mutably, so it overlaps neither.
+    // SAFETY: `gemm` reads a[i, l] for i < m, l < k and b[l, j] for l < k, j < n, and reads and writes out[i, j] for i
+    // < m, j < n. The view's constructor and the assertion above have shown the last of these elements, thus all, to
+    // lie in their slices; `out` is borrowed mutably, so it overlaps neither.
     unsafe {
         gemm::gemm(
             m,

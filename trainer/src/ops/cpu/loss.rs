@@ -13,8 +13,8 @@ const LEAST_ROWS: usize = 64;
 /// Rows of the head's gradient that one task adds to.
 const CLASSES: usize = 256;
 
-/// Writes each token's negative log-likelihood to `losses`; with `gradient`, replaces `hidden` by its gradient and adds to the
-/// head's. `logits` is scratch for at least one token's classes; `hidden` has `losses.len()` rows.
+/// Writes each token's negative log-likelihood to `losses`; with `gradient`, replaces `hidden` by its gradient and adds
+/// to the head's. `logits` is scratch for at least one token's classes; `hidden` has `losses.len()` rows.
 pub(super) fn cross_entropy(
     threads: &Threads,
     head: &[f32],

@@ -18,7 +18,8 @@ pub(super) fn exp(x: f32) -> f32 {
     let p = p * r + 1.666_666_5e-1;
     let p = p * r + 5e-1;
     let p = p * (r * r) + r + 1.0;
-    // The low bits of `rounded` are n, offset by those of ROUND: a conversion would have to look out for NaN, one by one.
+    // The low bits of `rounded` are n, offset by those of ROUND: a conversion would have to look out for NaN, one by
+    // one.
     p * f32::from_bits(rounded.to_bits().wrapping_sub(ROUND.to_bits() - 127) << 23)
 }
 

@@ -1,7 +1,7 @@
 //! The operations in f32 on the CPU's threads.
 //!
-//! Work is cut into tasks whose size never depends on the number of threads, and every sum has a fixed order: the result
-//! is the same, bit for bit, on any number of threads.
+//! Work is cut into tasks whose size never depends on the number of threads, and every sum has a fixed order: the
+//! result is the same, bit for bit, on any number of threads.
 
 mod attention;
 mod gemm;
@@ -260,7 +260,8 @@ impl Ops for CpuOps {
         let [input, d_output, d_input] = spans(&mut self.arena, [input, d_output, d_input])?;
         let (input, d_output) =
             (MatrixView::new(input, weight.columns), MatrixView::new(d_output, weight.rows));
-        // Rows of the weight's gradient per task: up to sixteen tasks, each large enough to make packing the input cheap.
+        // Rows of the weight's gradient per task: up to sixteen tasks, each large enough to make packing the input
+        // cheap.
         let rows = weight.rows.div_ceil(16).next_multiple_of(16).max(256);
         let of_weights = || {
             d_weights.par_chunks_mut(rows * weight.columns).enumerate().for_each(|(task, d_weights)| {

@@ -14,8 +14,8 @@ pub(super) fn embed(threads: &Threads, table: &[f32], ids: &[u32], out: &mut [f3
     });
 }
 
-/// Adds each token's gradient to its id's row. Every task owns a stretch of the table and looks through all ids for its own,
-/// so that the order of addition never depends on threads.
+/// Adds each token's gradient to its id's row. Every task owns a stretch of the table and looks through all ids for its
+/// own, so that the order of addition never depends on threads.
 pub(super) fn embed_backward(threads: &Threads, d_table: &mut [f32], ids: &[u32], d_out: &[f32]) {
     let columns = d_out.len() / ids.len();
     let rows = (d_table.len() / columns).div_ceil(64).max(1);
@@ -110,7 +110,8 @@ pub(super) struct NormGradient<'a> {
     pub(super) d_out: &'a [f32],
 }
 
-/// With y = x r w, r = 1 / rms(x): dx += r (w dy - x r^2 mean(w dy x)), dw += sum over rows of dy x r. `partial` is scratch.
+/// With y = x r w, r = 1 / rms(x): dx += r (w dy - x r^2 mean(w dy x)), dw += sum over rows of dy x r. `partial` is
+/// scratch.
 pub(super) fn rms_norm_backward(
     threads: &Threads,
     norm: &NormGradient,

@@ -44,8 +44,8 @@ impl Simd {
         }
     }
 
-    /// Runs `work` compiled for the set. The closure must be `#[inline(always)]`, and so must what it calls, or they are compiled
-    /// for the plain set after all.
+    /// Runs `work` compiled for the set. The closure must be `#[inline(always)]`, and so must what it calls, or they
+    /// are compiled for the plain set after all.
     #[inline(always)]
     pub(super) fn dispatch<T>(self, work: impl FnOnce() -> T) -> T {
         match self {
