@@ -1,6 +1,6 @@
 //! Reading and writing Hugging Face folders.
 
-use crate::data::token_set::write_atomically;
+use crate::atomic_file::write_atomically;
 use crate::error::{Error, Result};
 use crate::model::Parameters;
 use crate::recipe::{ModelShape, Precision};

@@ -3,6 +3,7 @@
 //! The engine ([`model`]) is explicit: a straight-line forward and backward pass over one arena, each operation
 //! ([`ops`]) beside its gradient. [`data`] feeds it, [`recipe`] says what to do, [`report`] shows what happens.
 
+mod atomic_file;
 pub mod checkpoint;
 pub mod data;
 pub mod device;

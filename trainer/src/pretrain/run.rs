@@ -3,10 +3,10 @@
 use super::guard::LossGuard;
 use super::run_folder;
 use super::sample::SampleWriter;
+use crate::atomic_file::write_atomically;
 use crate::checkpoint::{self, CheckpointStore, TrainingState, TrainingTensors};
 use crate::data::Batch;
 use crate::data::loader::{Loader, ValidationSet};
-use crate::data::token_set::write_atomically;
 use crate::error::{Error, Result};
 use crate::export::copy_tokenizer;
 use crate::model::{Engine, EngineOptions, Parameters, Passes, init};

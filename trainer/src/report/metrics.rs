@@ -1,10 +1,10 @@
 //! `metrics.jsonl`: the measurements of a run, one JSON object per line, each step once.
 
-use super::AtomicFile;
+use crate::atomic_file::{AtomicFile, write_atomically};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::io::{BufRead, BufReader, BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 /// The file's name in a run folder.
@@ -106,7 +106,7 @@ impl MetricsFile {
     /// [`Error::File`] when the folder cannot be written to.
     pub fn create(run: &Path) -> Result<MetricsFile> {
         let path = run.join(FILE_NAME);
-        AtomicFile::of(&path)?.commit(&path)?;
+        write_atomically(&path, b"")?;
         MetricsFile::append(path)
     }
 
@@ -122,17 +122,15 @@ impl MetricsFile {
             Err(error) if error.kind() == ErrorKind::NotFound => return MetricsFile::create(run),
             Err(error) => return Err(Error::file(&path, "read")(error)),
         };
-        let kept = AtomicFile::of(&path)?;
-        let mut writer = std::io::BufWriter::new(kept.0.as_file());
+        let mut writer = BufWriter::new(AtomicFile::create(&path)?);
         for_each_line::<Position>(&path, BufReader::new(source), |line, position| {
             if position.step > step {
                 return Ok(());
             }
             writer.write_all(line).and_then(|()| writer.write_all(b"\n")).map_err(Error::file(&path, "write"))
         })?;
-        writer.flush().map_err(Error::file(&path, "write"))?;
-        drop(writer);
-        kept.commit(&path)?;
+        let written = writer.into_inner().map_err(|error| error.into_error());
+        written.map_err(Error::file(&path, "write"))?.commit()?;
         MetricsFile::append(path)
     }
 

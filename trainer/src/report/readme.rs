@@ -1,6 +1,7 @@
 //! `README.md` of a run folder: what the run is, how to resume it, and what each file is.
 
-use super::{metrics, tensorboard, write_atomically};
+use super::{metrics, tensorboard};
+use crate::atomic_file::write_atomically;
 use crate::error::{Error, Result};
 use crate::recipe::{Length, ModelShape, Stage, TrainingRecipe};
 use crate::units::grouped;

@@ -374,7 +374,7 @@ fn files_that_are_not_a_runs_stay() {
     let train = |vocab: &str| test.command(&["train-tokenizer", &source, "--vocab", vocab, "-o", "made"]);
     succeeds(train("300"));
     let made = fs::read(test.path("made").join("tokenizer.json")).unwrap();
-    assert!(refused(train("280"), 2).contains("is there already"));
+    assert!(refused(train("280"), 2).contains("exists already"));
     assert_eq!(fs::read(test.path("made").join("tokenizer.json")).unwrap(), made);
 }
 

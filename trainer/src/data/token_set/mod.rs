@@ -9,10 +9,7 @@ pub use manifest::{
     hash_hex,
 };
 pub use shard::{HEADER_LEN, MAGIC};
-pub(crate) use writer::write_json;
-pub use writer::{
-    DEFAULT_SHARD_TOKENS, SetOptions, ShardWriter, TOKENIZER_FILES, TokenSetWriter, write_atomically,
-};
+pub use writer::{DEFAULT_SHARD_TOKENS, SetOptions, ShardWriter, TOKENIZER_FILES, TokenSetWriter};
 
 use crate::error::{Error, Result};
 use shard::Shard;

@@ -4,8 +4,8 @@ use super::manifest::{
     FORMAT, MANIFEST, Manifest, ShardInfo, SourceFile, TokenizerFile, VERSION, bytes_per_id, hash_hex,
 };
 use super::shard::{HEADER_LEN, Header, checksum_hex};
+use crate::atomic_file::{AtomicFile, write_atomically, write_error, write_json};
 use crate::error::{Error, Result};
-use std::fs::File;
 use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::Xxh3;
@@ -153,9 +153,7 @@ impl TokenSetWriter {
 /// Writes one shard under a temporary name until it is whole.
 pub struct ShardWriter {
     path: PathBuf,
-    // Closed before it is removed.
-    file: BufWriter<File>,
-    partial: Partial,
+    file: BufWriter<AtomicFile>,
     bytes_per_id: u32,
     ends: Vec<u64>,
     checksum: Box<Xxh3>,
@@ -166,11 +164,9 @@ impl ShardWriter {
     /// Starts `folder/name`.
     pub fn create(folder: &Path, name: &str, bytes_per_id: u32) -> Result<ShardWriter> {
         let path = folder.join(name);
-        let (partial, file) = Partial::create(&path)?;
         let mut shard = ShardWriter {
-            file: BufWriter::with_capacity(1 << 20, file),
+            file: BufWriter::with_capacity(1 << 20, AtomicFile::create(&path)?),
             path,
-            partial,
             bytes_per_id,
             ends: Vec::new(),
             checksum: Box::new(Xxh3::new()),
@@ -214,11 +210,10 @@ impl ShardWriter {
             let bytes: Vec<u8> = ends.iter().flat_map(|end| end.to_le_bytes()).collect();
             self.append(&bytes)?;
         }
-        let failed = |error| full_or(&self.path, error);
+        let failed = |error| write_error(&self.path, error);
         self.file.seek(SeekFrom::Start(0)).map_err(failed)?;
-        self.write(&header.emit())?;
-        self.file.flush().map_err(|error| full_or(&self.path, error))?;
-        self.partial.keep(self.file.get_ref(), &self.path)?;
+        self.file.write_all(&header.emit()).map_err(failed)?;
+        self.file.into_inner().map_err(|error| failed(error.into_error()))?.commit()?;
         let name = self.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         Ok(ShardInfo {
             file: name,
@@ -234,80 +229,7 @@ impl ShardWriter {
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.file.write_all(bytes).map_err(|error| full_or(&self.path, error))
-    }
-}
-
-/// A file under a temporary name, removed unless it is kept. The name is fixed, so a rerun replaces what a killed
-/// process left.
-#[derive(Debug)]
-struct Partial {
-    path: PathBuf,
-    kept: bool,
-}
-
-impl Partial {
-    fn create(path: &Path) -> Result<(Partial, File)> {
-        let mut name = path.as_os_str().to_owned();
-        name.push(".partial");
-        let partial = PathBuf::from(name);
-        let file = File::create(&partial).map_err(|error| full_or(&partial, error))?;
-        Ok((Partial { path: partial, kept: false }, file))
-    }
-
-    /// Syncs the file, then renames it.
-    fn keep(&mut self, file: &File, path: &Path) -> Result<()> {
-        file.sync_all().map_err(|error| full_or(path, error))?;
-        std::fs::rename(&self.path, path).map_err(Error::file(path, "rename to"))?;
-        self.kept = true;
-        sync_folder(path);
-        Ok(())
-    }
-}
-
-impl Drop for Partial {
-    fn drop(&mut self) {
-        if !self.kept {
-            // The error that led here is the one to report.
-            let _ = std::fs::remove_file(&self.path);
-        }
-    }
-}
-
-/// Writes a small file atomically: temporary name, sync, rename.
-pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    let (mut partial, mut file) = Partial::create(path)?;
-    file.write_all(bytes).map_err(|error| full_or(path, error))?;
-    partial.keep(&file, path)
-}
-
-/// [`write_atomically`], as indented JSON.
-pub(crate) fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {
-    let text = serde_json::to_string_pretty(value);
-    let text = text.map_err(|error| Error::Invalid(format!("{}: {error}", path.display())))?;
-    write_atomically(path, format!("{text}\n").as_bytes())
-}
-
-/// Makes the rename durable. Not every system can sync a folder; the file is whole either way.
-fn sync_folder(path: &Path) {
-    if let Some(folder) = path.parent()
-        && let Ok(folder) = File::open(folder)
-    {
-        let _ = folder.sync_all();
-    }
-}
-
-/// The error of a failed write; a full disk gets advice.
-fn full_or(path: &Path, source: std::io::Error) -> Error {
-    match source.kind() {
-        std::io::ErrorKind::StorageFull
-        | std::io::ErrorKind::QuotaExceeded
-        | std::io::ErrorKind::FileTooLarge => Error::Invalid(format!(
-            "{}: no space left on the disk ({source}); complete files are kept: free some space, then run the \
-             same command again",
-            path.display()
-        )),
-        _ => Error::file(path, "write")(source),
+        self.file.write_all(bytes).map_err(|error| write_error(&self.path, error))
     }
 }
 

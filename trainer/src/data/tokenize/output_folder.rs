@@ -1,9 +1,10 @@
 //! The output folder of `tokenize`: its lock, the job it belongs to, and the state that a killed run resumes from.
 
 use super::{TokenizeJob, TokenizeProgress, TokenizeSummary};
+use crate::atomic_file::write_json;
 use crate::data::source::SourcePosition;
 use crate::data::token_set::{
-    MANIFEST, Manifest, ShardInfo, SourceFile, TOKENIZER_FILES, TokenSetWriter, VERSION, hash_hex, write_json,
+    MANIFEST, Manifest, ShardInfo, SourceFile, TOKENIZER_FILES, TokenSetWriter, VERSION, hash_hex,
 };
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};

@@ -1,8 +1,9 @@
 //! Trains a byte-level BPE tokenizer like SmolLM2's: single digits, then the GPT-2 pattern.
 
 use super::{END_OF_TEXT, Encoder};
+use crate::atomic_file::{write_atomically, write_json};
 use crate::data::source::{ReadOptions, RecordBatch, RecordReader, SourcePosition, TextSource};
-use crate::data::token_set::{TOKENIZER_FILES, write_atomically, write_json};
+use crate::data::token_set::TOKENIZER_FILES;
 use crate::error::{Error, Result};
 use serde_json::json;
 use std::path::Path;

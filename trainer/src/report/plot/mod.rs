@@ -127,7 +127,7 @@ pub fn draw(runs: &[RunMetrics], options: &PlotOptions) -> Result<String> {
 /// # Errors
 /// As [`draw`]; [`Error::File`] when the file cannot be written.
 pub fn write(runs: &[RunMetrics], options: &PlotOptions, path: &Path) -> Result<()> {
-    super::write_atomically(path, draw(runs, options)?.as_bytes())
+    crate::atomic_file::write_atomically(path, draw(runs, options)?.as_bytes())
 }
 
 /// One quantity of a run, ready to draw: the points themselves and their running mean.
