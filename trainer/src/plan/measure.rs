@@ -1,6 +1,7 @@
 //! Measures a machine's speed on a recipe with a few seconds of real steps.
 
-use super::{DeviceTarget, Flops, MemoryEstimate, ParameterCounts};
+use super::counts::{DeviceTarget, Flops, ParameterCounts};
+use super::memory::MemoryEstimate;
 use crate::data::Batch;
 use crate::error::Result;
 use crate::model::Passes;

@@ -1,6 +1,6 @@
 //! Text files in folders, and files that cannot be read.
 
-use super::{ENDINGS, ReadOptions, TextSource};
+use super::text_source::{ENDINGS, ReadOptions, TextSource};
 use crate::error::{Error, Result};
 use std::collections::HashSet;
 use std::fs::FileType;

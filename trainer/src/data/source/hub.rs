@@ -1,10 +1,13 @@
 //! Data sets of the Hugging Face hub.
 
-use super::{HUB, ReadOptions, SourceKind, TextSource};
+use super::text_source::{ReadOptions, SourceKind, TextSource};
 use crate::error::{Error, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::path::PathBuf;
 use thimble_hub::{DownloadEvent, Hub, HubError, Repo, RepoType, Repository};
+
+/// Prefix of an address on the hub.
+pub(super) const HUB: &str = "hf://";
 
 /// `datasets/OWNER/NAME[@REVISION][/PATH]`.
 #[derive(Debug, PartialEq, Eq)]

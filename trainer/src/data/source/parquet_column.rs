@@ -1,7 +1,7 @@
 //! One string column of a parquet file, read row by row.
 
-use super::TextSource;
 use super::record::{MOST_RECORD_BYTES, place};
+use super::text_source::TextSource;
 use crate::error::{Error, Result};
 use parquet::basic::Type;
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl};

@@ -3,17 +3,14 @@
 use super::gzip::Gzip;
 use super::parquet_column::TextColumn;
 use super::record::{MOST_RECORD_BYTES, Record, RecordBatch, SourcePosition, place};
-use super::{Compression, ReadOptions, SourceKind, TextSource};
+use super::text_source::{BYTE_ORDER_MARK, Compression, ReadOptions, SourceKind, TextSource};
 use crate::error::{Error, Result};
-use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind, Read};
 
 /// Bytes read from a file at once.
 const BUFFER: usize = 1 << 20;
 
-/// Some programs begin a file with it.
-const BYTE_ORDER_MARK: &[u8] = "\u{FEFF}".as_bytes();
 /// The largest window of a zstd frame, `zstd --long=31`, as a power of two: as much memory the frame takes at most.
 const WINDOW_LOG_MAX: u32 = if cfg!(target_pointer_width = "64") { 31 } else { 30 };
 
@@ -162,41 +159,4 @@ fn unreadable(source: &TextSource, record: u64, error: &std::io::Error) -> Error
     };
     let remedy = if compressed { "; it is truncated or damaged: download or compress it again" } else { "" };
     Error::Invalid(format!("{place}: cannot read: {what}{remedy}"))
-}
-
-/// The string in `field` of a JSON object; none for a null there, as in a parquet column.
-pub(super) fn json_field(raw: &[u8], field: &str) -> std::result::Result<Option<String>, String> {
-    // Files with such a mark are put together by cat.
-    let raw = raw.strip_prefix(BYTE_ORDER_MARK).unwrap_or(raw);
-    let mut json = serde_json::Deserializer::from_slice(raw);
-    let found = json.deserialize_map(Field(field)).and_then(|found| json.end().map(|()| found));
-    match found {
-        Ok(Some(text)) => Ok(text),
-        Ok(None) => Err(format!("expected a field {field:?}, found none; --field names another")),
-        // serde_json counts lines within the record, which is always the first.
-        Err(error) => Err(format!("expected a JSON object with a string in {field:?}: {error}")),
-    }
-}
-
-struct Field<'f>(&'f str);
-
-impl<'de> Visitor<'de> for Field<'_> {
-    /// The field, if there is one; its string, if it has one.
-    type Value = Option<Option<String>>;
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "an object")
-    }
-
-    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> std::result::Result<Self::Value, M::Error> {
-        let mut found = None;
-        while let Some(key) = map.next_key::<std::borrow::Cow<'de, str>>()? {
-            if key == self.0 {
-                found = Some(map.next_value()?);
-            } else {
-                map.next_value::<IgnoredAny>()?;
-            }
-        }
-        Ok(found)
-    }
 }

@@ -1,6 +1,6 @@
 //! Records: the raw bytes of one document each, and their position in the sources.
 
-use super::{SourceKind, TextSource};
+use super::text_source::{SourceKind, TextSource};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 

@@ -1,7 +1,6 @@
 //! Which documents are held out: a function of the document's number and the seed.
 
-use super::TokenizeJob;
-use crate::data::source::{RecordReader, SourcePosition};
+use crate::data::source::{ReadOptions, RecordReader, SourcePosition, TextSource};
 use crate::error::{Error, Result};
 use crate::random::{self, GOLDEN};
 use std::collections::BinaryHeap;
@@ -65,14 +64,18 @@ pub(super) struct HoldoutThreshold {
 
 impl HoldoutThreshold {
     /// Reads all sources once where a number of documents is asked for.
-    pub(super) fn of(job: &TokenizeJob<'_>) -> Result<HoldoutThreshold> {
-        let Some(Holdout { share, seed, .. }) = job.holdout else {
+    pub(super) fn of(
+        holdout: Option<&Holdout>,
+        sources: &[TextSource],
+        read: &ReadOptions,
+    ) -> Result<HoldoutThreshold> {
+        let Some(&Holdout { share, seed, .. }) = holdout else {
             return Ok(HoldoutThreshold { seed: 0, below: 0 });
         };
         let below = match share {
             // 2^64 as a float; the product is below it.
             HoldoutSize::Fraction(fraction) => (fraction * 18_446_744_073_709_551_616.0) as u64,
-            HoldoutSize::Documents(wanted) => below_for(job, wanted, seed)?,
+            HoldoutSize::Documents(wanted) => below_for(sources, read, wanted, seed)?,
         };
         Ok(HoldoutThreshold { seed, below })
     }
@@ -83,8 +86,8 @@ impl HoldoutThreshold {
     }
 }
 
-fn below_for(job: &TokenizeJob<'_>, wanted: u64, seed: u64) -> Result<u64> {
-    let mut records = RecordReader::new(job.sources, &job.read, SourcePosition::default());
+fn below_for(sources: &[TextSource], read: &ReadOptions, wanted: u64, seed: u64) -> Result<u64> {
+    let mut records = RecordReader::new(sources, read, SourcePosition::default());
     while records.batch(BATCH)?.is_some() {}
     let total = records.position().index;
     if wanted >= total {

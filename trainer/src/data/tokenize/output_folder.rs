@@ -1,6 +1,6 @@
 //! The output folder of `tokenize`: its lock, the job it belongs to, and the state that a killed run resumes from.
 
-use super::{TokenizeJob, TokenizeProgress, TokenizeSummary};
+use super::job::{TokenizeJob, TokenizeProgress, TokenizeSummary};
 use crate::atomic_file::write_json;
 use crate::data::source::SourcePosition;
 use crate::data::token_set::{

@@ -6,6 +6,7 @@
 mod attention;
 mod gemm;
 mod heads;
+mod linear;
 mod loss;
 mod math;
 mod optimizer;
@@ -18,12 +19,9 @@ use super::{
 };
 use crate::data::Batch;
 use crate::error::{Error, Result};
-use gemm::{MatrixView, WriteMode, matmul};
 use rayon::prelude::*;
 use threads::Threads;
 
-/// Tokens of one task of a linear layer: enough to make packing the weight cheap.
-const LINEAR_ROWS: usize = 512;
 /// Logits held at a time, in bytes, and tokens that they are for at least.
 const LOGITS_BYTES: usize = 32 << 20;
 const LOGITS_ROWS: usize = 512;
@@ -221,7 +219,7 @@ impl Ops for CpuOps {
         residual: Option<BufferSpan>,
         output: BufferSpan,
     ) -> Result<()> {
-        let weights = MatrixView::new(&self.weights[weight.range()], weight.columns).transpose();
+        let weights = linear::Weights { values: &self.weights[weight.range()], inputs: weight.columns };
         let (residual, [input, output]) = match residual {
             None => (None, spans(&mut self.arena, [input, output])?),
             Some(residual) => {
@@ -229,22 +227,7 @@ impl Ops for CpuOps {
                 (Some(&*residual), [input, output])
             }
         };
-        let input = &*input;
-        self.threads.run(|_| {
-            output.par_chunks_mut(LINEAR_ROWS * weight.rows).enumerate().for_each(|(task, output)| {
-                let into = match residual {
-                    None => WriteMode::Replace,
-                    Some(residual) => {
-                        output.copy_from_slice(&residual[task * LINEAR_ROWS * weight.rows..][..output.len()]);
-                        WriteMode::Add
-                    }
-                };
-                let first = task * LINEAR_ROWS;
-                let input =
-                    MatrixView::new(input, weight.columns).rows(first, first + output.len() / weight.rows);
-                matmul(output, weight.rows, into, 1.0, input, weights);
-            });
-        });
+        linear::forward(&self.threads, weights, input, residual, output);
         Ok(())
     }
 
@@ -255,29 +238,10 @@ impl Ops for CpuOps {
         d_output: BufferSpan,
         d_input: BufferSpan,
     ) -> Result<()> {
-        let weights = MatrixView::new(&self.weights[weight.range()], weight.columns);
+        let weights = linear::Weights { values: &self.weights[weight.range()], inputs: weight.columns };
         let d_weights = &mut self.gradients[weight.range()];
         let [input, d_output, d_input] = spans(&mut self.arena, [input, d_output, d_input])?;
-        let (input, d_output) =
-            (MatrixView::new(input, weight.columns), MatrixView::new(d_output, weight.rows));
-        // Rows of the weight's gradient per task: up to sixteen tasks, each large enough to make packing the input
-        // cheap.
-        let rows = weight.rows.div_ceil(16).next_multiple_of(16).max(256);
-        let of_weights = || {
-            d_weights.par_chunks_mut(rows * weight.columns).enumerate().for_each(|(task, d_weights)| {
-                let first = task * rows;
-                let part = d_output.transpose().rows(first, first + d_weights.len() / weight.columns);
-                matmul(d_weights, weight.columns, WriteMode::Add, 1.0, part, input);
-            });
-        };
-        let of_input = || {
-            d_input.par_chunks_mut(LINEAR_ROWS * weight.columns).enumerate().for_each(|(task, d_input)| {
-                let first = task * LINEAR_ROWS;
-                let part = d_output.rows(first, first + d_input.len() / weight.columns);
-                matmul(d_input, weight.columns, WriteMode::Replace, 1.0, part, weights);
-            });
-        };
-        self.threads.run(|_| rayon::join(of_weights, of_input));
+        linear::backward(&self.threads, weights, [input, d_output], d_weights, d_input);
         Ok(())
     }
 
