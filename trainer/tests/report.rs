@@ -151,7 +151,7 @@ fn plot_writes_a_picture_or_says_why_not() {
     let cases: [(&[&str], i32, &str); 7] = [
         (&["plot", "bare"], 1, "there is no metrics.jsonl"),
         (&["plot", "nowhere"], 1, "nowhere: there is no metrics.jsonl"),
-        (&["plot", "good", "empty"], 1, "it is empty"),
+        (&["plot", "good", "empty"], 1, "the file is empty"),
         (&["plot", "no-steps"], 1, "holds no step"),
         (&["plot", "good", "-o", "a.png"], 2, "a.svg"),
         (&["plot", "good", "-o", "picture"], 2, "ends in .svg"),

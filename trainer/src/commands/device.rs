@@ -16,7 +16,7 @@ pub(crate) struct Flags {
 
 impl Flags {
     pub(crate) fn run(self) -> Result<()> {
-        let chosen = choose(self.device, super::threads(self.threads))?;
+        let chosen = choose(self.device, super::shared::threads(self.threads))?;
         println!("{}", chosen.describe());
         Ok(())
     }

@@ -69,7 +69,7 @@ impl Flags {
             result: self.output.clone(),
             samples: self.samples.clone(),
         };
-        let stop = super::stop_on_signals()?;
+        let stop = super::shared::stop_on_signals()?;
         let mut watch = Watch::new(|line| eprintln!("{line}"));
         let ended = evaluation.run(&stop, &mut |event| watch.see(event));
         watch.end();

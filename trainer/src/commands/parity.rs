@@ -26,7 +26,7 @@ pub(crate) struct Flags {
 
 impl Flags {
     pub(crate) fn run(self) -> Result<()> {
-        let threads = super::threads(self.threads);
+        let threads = super::shared::threads(self.threads);
         let chosen = choose(self.device, threads)?;
         let found = if chosen.candle {
             parity(&self.folder, |shape, parameters| {

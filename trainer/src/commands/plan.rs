@@ -25,13 +25,13 @@ pub(crate) struct Flags {
     #[arg(long = "set-tokens", value_name = "NAME=N")]
     set_tokens: Vec<String>,
     /// Assumed throughput; unless given, it is measured on this machine for a few seconds, where the recipe fits
-    #[arg(long, value_name = "N", value_parser = positive)]
+    #[arg(long, value_name = "N", value_parser = super::shared::positive)]
     tokens_per_second: Option<f64>,
     /// Price of the machine
-    #[arg(long, value_name = "X", value_parser = positive)]
+    #[arg(long, value_name = "X", value_parser = super::shared::positive)]
     price_per_hour: Option<f64>,
     /// The device's peak, for the MFU: 181 for an L40S in bf16, 989 for an H100
-    #[arg(long, value_name = "X", value_parser = positive)]
+    #[arg(long, value_name = "X", value_parser = super::shared::positive)]
     peak_tflops: Option<f64>,
     /// Memory that may be used: 46GB, 44GiB; unless given, what is available on this machine
     #[arg(long, value_name = "SIZE", value_parser = size)]
@@ -75,7 +75,7 @@ impl Flags {
 
     /// This machine's speed; none if it cannot be measured, with the reason on stderr.
     fn measured(&self, recipe: &TrainingRecipe, plan: &TrainingPlan) -> Option<MeasuredThroughput> {
-        let threads = super::threads(None);
+        let threads = super::shared::threads(None);
         // The stage with most of the tokens.
         let longest = plan.stages.iter().enumerate().max_by_key(|(_, stage)| stage.tokens)?.0;
         let stage = recipe.stages.get(longest)?;
@@ -149,13 +149,6 @@ fn set_tokens(text: &str) -> std::result::Result<(String, u64), String> {
     }
 }
 
-pub(super) fn positive(text: &str) -> std::result::Result<f64, String> {
-    match text.replace(['_', ','], "").parse::<f64>() {
-        Ok(number) if number.is_finite() && number > 0.0 => Ok(number),
-        _ => Err("expected a number above 0".into()),
-    }
-}
-
 fn size(text: &str) -> std::result::Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let factor = match text[digits.len()..].to_ascii_lowercase().as_str() {
@@ -194,7 +187,5 @@ mod tests {
         for wrong in ["train", "train=", "train=-1", "train=inf"] {
             assert!(set_tokens(wrong).is_err(), "{wrong}");
         }
-        assert!(positive("0").is_err() && positive("nan").is_err());
-        assert_eq!(positive("110_000"), Ok(110_000.0));
     }
 }

@@ -35,7 +35,7 @@ pub(crate) struct Flags {
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
     /// The device's peak, for the MFU
-    #[arg(long, value_name = "X", value_parser = super::plan::positive)]
+    #[arg(long, value_name = "X", value_parser = super::shared::positive)]
     peak_tflops: Option<f64>,
     /// Show no progress
     #[arg(long)]
@@ -46,7 +46,7 @@ impl Flags {
     pub(crate) fn run(self) -> Result<()> {
         let recipe = TrainingRecipe::load(&self.recipe, &self.overrides)?;
         let run = self.run.clone().unwrap_or_else(|| PathBuf::from("runs").join(&recipe.name));
-        let threads = super::threads(self.threads);
+        let threads = super::shared::threads(self.threads);
         let chosen = choose(self.device, threads)?;
         if !self.quiet {
             eprintln!("{}", chosen.describe());
@@ -56,7 +56,7 @@ impl Flags {
         if !self.quiet {
             plan.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
         }
-        let stop = super::stop_on_signals()?;
+        let stop = super::shared::stop_on_signals()?;
         let settings = PretrainOptions {
             resume: self.resume,
             quiet: self.quiet,

@@ -94,7 +94,7 @@ impl Flags {
             end_of_document: encoder.end_of_document(self.end.as_deref())?,
             encoder: &encoder,
             shard_tokens: self.shard_tokens,
-            threads: super::threads(self.threads),
+            threads: super::shared::threads(self.threads),
             output: self.output,
             holdout: holdout.map(|(share, output)| Holdout { share, seed: self.holdout_seed, output }),
         };

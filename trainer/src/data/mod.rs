@@ -19,3 +19,12 @@ pub struct Batch {
     /// the document began before the window).
     pub document_start: Vec<u32>,
 }
+
+impl Batch {
+    /// Changes the size; the content is unspecified afterwards.
+    pub(crate) fn resize(&mut self, sequences: usize, context: usize) {
+        (self.sequences, self.context) = (sequences, context);
+        self.ids.resize(sequences * (context + 1), 0);
+        self.document_start.resize(sequences * context, 0);
+    }
+}

@@ -4,8 +4,6 @@ use super::TrainingRecipe;
 use super::document::Document;
 use super::fault::{Fault, RecipeError, nearest};
 use crate::error::Error;
-use serde::de::{DeserializeOwned, Error as _};
-use serde::{Deserialize, Deserializer, Serializer};
 use std::path::Path;
 
 /// The recipes that come with the program, by name.
@@ -60,24 +58,5 @@ impl TrainingRecipe {
     /// Every key with its value, defaults too, as [`TrainingRecipe::parse`] reads it back to an equal recipe.
     pub fn to_toml(&self) -> crate::error::Result<String> {
         toml::to_string_pretty(self).map_err(|error| Error::Invalid(format!("the recipe as TOML: {error}")))
-    }
-}
-
-/// Reads an optional value that `"none"` switches off.
-pub(super) fn or_none<'de, T: DeserializeOwned, D: Deserializer<'de>>(
-    from: D,
-) -> Result<Option<T>, D::Error> {
-    match Option::<toml::Value>::deserialize(from)? {
-        None => Ok(None),
-        Some(toml::Value::String(text)) if text == "none" => Ok(None),
-        Some(value) => T::deserialize(value).map(Some).map_err(|error| D::Error::custom(error.message())),
-    }
-}
-
-/// Writes `"none"` where leaving the key out would mean its default.
-pub(super) fn number_or_none<S: Serializer>(value: &Option<f64>, to: S) -> Result<S::Ok, S::Error> {
-    match value {
-        Some(value) => to.serialize_f64(*value),
-        None => to.serialize_str("none"),
     }
 }

@@ -4,6 +4,7 @@ mod check;
 mod document;
 mod fault;
 mod load;
+mod optional;
 #[cfg(test)]
 mod tests;
 
@@ -63,7 +64,7 @@ pub struct ModelShape {
     /// Key and value heads; divides `heads`.
     pub kv_heads: usize,
     /// Width of a head; `hidden / heads` unless given.
-    #[serde(default, deserialize_with = "load::or_none")]
+    #[serde(default, deserialize_with = "optional::or_none")]
     pub head_dim: Option<usize>,
     /// Inner width of the feed-forward network.
     pub ffn: usize,
@@ -107,10 +108,10 @@ pub struct Optimizer {
     /// Decoupled weight decay, times the learning rate.
     pub weight_decay: f64,
     /// Largest norm of the whole gradient; `clip = "none"`: no clipping.
-    #[serde(serialize_with = "load::number_or_none", deserialize_with = "load::or_none")]
+    #[serde(serialize_with = "optional::number_or_none", deserialize_with = "optional::or_none")]
     pub clip: Option<f64>,
     /// Weight of the squared log-partition in the loss (Chowdhery et al. 2022, section 5); none: off.
-    #[serde(deserialize_with = "load::or_none")]
+    #[serde(deserialize_with = "optional::or_none")]
     pub z_loss: Option<f64>,
 }
 
@@ -146,7 +147,7 @@ pub struct Validation {
     /// Steps between two measurements.
     pub every: u64,
     /// Windows of the stage's context, from the set's beginning; none: all of it.
-    #[serde(default, deserialize_with = "load::or_none")]
+    #[serde(default, deserialize_with = "optional::or_none")]
     pub windows: Option<usize>,
 }
 
@@ -181,7 +182,7 @@ pub struct CheckpointPolicy {
 #[serde(deny_unknown_fields, default)]
 pub struct Guard {
     /// A loss this much above the running mean of the last `window` steps stops the run; none: only NaN does.
-    #[serde(deserialize_with = "load::or_none")]
+    #[serde(deserialize_with = "optional::or_none")]
     pub loss_spike: Option<f64>,
     /// Steps in the running mean; the spike check starts after that many.
     pub window: usize,
@@ -240,7 +241,7 @@ pub struct Stage {
     #[serde(default = "one")]
     pub accumulate: usize,
     /// A new base of the rotary frequencies from this stage on.
-    #[serde(default, deserialize_with = "load::or_none")]
+    #[serde(default, deserialize_with = "optional::or_none")]
     pub rope_theta: Option<f64>,
     /// Share of each set's tokens, by name; they are scaled to sum to one.
     pub mixture: BTreeMap<String, f64>,

@@ -137,7 +137,7 @@ impl Loader {
         if stage != self.stage {
             self.enter(stage);
         }
-        shape(batch, sequences, context);
+        batch.resize(sequences, context);
         self.last.clear();
         let rows =
             batch.ids.chunks_exact_mut(context + 1).zip(batch.document_start.chunks_exact_mut(context));
@@ -310,11 +310,4 @@ fn same_tokenizer(one: (&str, &TokenSet), other: (&str, &TokenSet)) -> Result<()
         describe(one),
         describe(other)
     )))
-}
-
-/// Resizes `batch` without releasing its memory.
-fn shape(batch: &mut Batch, sequences: usize, context: usize) {
-    (batch.sequences, batch.context) = (sequences, context);
-    batch.ids.resize(sequences * (context + 1), 0);
-    batch.document_start.resize(sequences * context, 0);
 }

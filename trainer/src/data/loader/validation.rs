@@ -52,7 +52,7 @@ impl ValidationSet {
                 first.saturating_add(sequences)
             )));
         }
-        super::shape(batch, sequences, context);
+        batch.resize(sequences, context);
         let rows =
             batch.ids.chunks_exact_mut(context + 1).zip(batch.document_start.chunks_exact_mut(context));
         for (row, (ids, document_start)) in rows.enumerate() {

@@ -1,7 +1,7 @@
 //! The page: three panels over one x axis, a legend, and the stages' names.
 
 use super::axis::{Axis, plain, short_count};
-use super::{Curve, Curves, XAxis, thinned};
+use super::curves::{Curve, Curves, XAxis, thinned};
 use crate::error::{Error, Result};
 use plotters::coord::Shift;
 use plotters::prelude::*;

@@ -1,5 +1,6 @@
+use super::curves::{POINTS, smoothed, thinned};
 use super::*;
-use metrics::{StepMetrics, ValidationPoint};
+use crate::report::metrics::{self, MetricsEvent, StepMetrics, ValidationPoint};
 
 fn step(number: u64, loss: f64) -> MetricsEvent {
     MetricsEvent::Step(StepMetrics {
