@@ -75,7 +75,7 @@ pub fn read_config(path: &Path) -> Result<ModelShape> {
 /// the converter do the same.
 ///
 /// # Errors
-/// As [`read_config`] and [`read_weights`].
+/// As [`read_config`] and [`read_weights`](crate::weights::read_weights).
 pub fn read_model(folder: &Path) -> Result<(ModelShape, Vec<f32>)> {
     let mut shape = read_config(&folder.join("config.json"))?;
     let path = folder.join(WEIGHTS);

@@ -162,9 +162,9 @@ pub fn read_tensors(checkpoint: &Path, parameters: &Parameters) -> Result<Traini
 
 const MOMENTS: [&str; 2] = ["first_moment", "second_moment"];
 
-fn write_moments(path: &Path, numbers: &TrainingTensors) -> Result<()> {
+fn write_moments(path: &Path, tensors: &TrainingTensors) -> Result<()> {
     let refuse = |error: safetensors::SafeTensorError| Error::Invalid(format!("{}: {error}", path.display()));
-    let [first, second] = [&numbers.first_moment, &numbers.second_moment]
+    let [first, second] = [&tensors.first_moment, &tensors.second_moment]
         .map(|values| TensorView::new(Dtype::F32, vec![values.len()], values.as_bytes()).map_err(refuse));
     write_tensors(path, vec![(MOMENTS[0], first?), (MOMENTS[1], second?)], None)
 }

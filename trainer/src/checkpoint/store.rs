@@ -103,12 +103,12 @@ impl CheckpointStore {
         &self,
         parameters: &Parameters,
         state: &TrainingState,
-        numbers: &TrainingTensors,
+        tensors: &TrainingTensors,
         recipe: &str,
     ) -> Result<PathBuf> {
         let name = folder_name(state.step);
         let (unfinished, folder) = (self.folder.join(format!("{UNFINISHED}{name}")), self.folder.join(&name));
-        self.write(&unfinished, parameters, state, numbers, recipe).map_err(|error| {
+        self.write(&unfinished, parameters, state, tensors, recipe).map_err(|error| {
             // A partial checkpoint only takes up room, so a failure to remove it is no error.
             let _ = fs::remove_dir_all(&unfinished);
             let before = self.steps().ok().and_then(|steps| steps.last().copied());
@@ -142,15 +142,15 @@ impl CheckpointStore {
         into: &Path,
         parameters: &Parameters,
         state: &TrainingState,
-        numbers: &TrainingTensors,
+        tensors: &TrainingTensors,
         recipe: &str,
     ) -> Result<()> {
         if into.exists() {
             fs::remove_dir_all(into).map_err(Error::file(into, "remove"))?;
         }
         fs::create_dir_all(into).map_err(Error::file(into, "create"))?;
-        write_weights(&into.join(WEIGHTS), parameters, &numbers.weights, Dtype::F32)?;
-        write_moments(&into.join(OPTIMIZER), numbers)?;
+        write_weights(&into.join(WEIGHTS), parameters, &tensors.weights, Dtype::F32)?;
+        write_moments(&into.join(OPTIMIZER), tensors)?;
         let write = |name: &str, text: &[u8]| {
             let path = into.join(name);
             fs::write(&path, text).map_err(Error::file(&path, "write"))

@@ -1,7 +1,7 @@
 //! The layout of activations in the arena.
 
 use crate::ops::{Attended, AttentionShape, BufferSpan, Heads};
-use crate::recipe::ModelShape;
+use crate::recipe::{ModelShape, TrainingRecipe};
 
 /// What the engine takes besides the shape.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -12,6 +12,17 @@ pub struct EngineOptions {
     pub document_mask: bool,
     /// Weight of the squared log-partition in the loss; none: off.
     pub z_loss: Option<f64>,
+}
+
+impl EngineOptions {
+    /// The options that a recipe asks for.
+    pub fn of(recipe: &TrainingRecipe) -> EngineOptions {
+        EngineOptions {
+            activation_checkpointing: recipe.compute.activation_checkpointing,
+            document_mask: recipe.compute.document_mask,
+            z_loss: recipe.optimizer.z_loss,
+        }
+    }
 }
 
 /// The passes that a layout is for.

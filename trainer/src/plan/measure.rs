@@ -64,12 +64,7 @@ pub fn measure<O: Ops>(
         return Ok(None);
     }
     let length = ParameterCounts::of(&recipe.model).total as usize;
-    let options = EngineOptions {
-        activation_checkpointing: recipe.compute.activation_checkpointing,
-        document_mask: recipe.compute.document_mask,
-        z_loss: recipe.optimizer.z_loss,
-    };
-    let mut engine = Engine::new(&recipe.model, options, device(&recipe.model, length)?);
+    let mut engine = Engine::new(&recipe.model, EngineOptions::of(recipe), device(&recipe.model, length)?);
     let weights = init::weights(&recipe.model, engine.parameters(), recipe.seed);
     engine.write(Buffer::Weights, &weights)?;
     let zeros = vec![0.0; weights.len()];

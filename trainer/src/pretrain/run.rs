@@ -59,7 +59,7 @@ pub(super) struct Run<'a, O> {
     pub(super) metrics: MetricsFile,
     pub(super) events: EventFile,
     pub(super) progress: Progress,
-    pub(super) numbers: TrainingTensors,
+    pub(super) tensors: TrainingTensors,
     /// Held as long as the run lives.
     pub(super) _lock: File,
 }
@@ -101,14 +101,14 @@ impl<'a, O: Ops> Run<'a, O> {
         };
         let parameters = Parameters::new(&recipe.model);
         let mut loader = loader;
-        let (state, numbers) = match &from {
+        let (state, tensors) = match &from {
             None => {
                 let zeros = vec![0.0; parameters.len];
                 let weights = init::weights(&recipe.model, &parameters, recipe.seed);
-                let numbers = TrainingTensors { weights, first_moment: zeros.clone(), second_moment: zeros };
+                let tensors = TrainingTensors { weights, first_moment: zeros.clone(), second_moment: zeros };
                 let state =
                     TrainingState::new(loader.position(), loader.tokenizer_hash(), loader.end_of_document());
-                (state, numbers)
+                (state, tensors)
             }
             Some(path) => {
                 let (state, then) = checkpoint::open(path)?;
@@ -125,15 +125,10 @@ impl<'a, O: Ops> Run<'a, O> {
             }
         };
         let ops = device(&recipe.model, parameters.len)?;
-        let options = EngineOptions {
-            activation_checkpointing: recipe.compute.activation_checkpointing,
-            document_mask: recipe.compute.document_mask,
-            z_loss: recipe.optimizer.z_loss,
-        };
-        let mut engine = Engine::new(&recipe.model, options, ops);
-        engine.write(Buffer::Weights, &numbers.weights)?;
-        engine.write(Buffer::FirstMoment, &numbers.first_moment)?;
-        engine.write(Buffer::SecondMoment, &numbers.second_moment)?;
+        let mut engine = Engine::new(&recipe.model, EngineOptions::of(recipe), ops);
+        engine.write(Buffer::Weights, &tensors.weights)?;
+        engine.write(Buffer::FirstMoment, &tensors.first_moment)?;
+        engine.write(Buffer::SecondMoment, &tensors.second_moment)?;
         for stage in &recipe.stages {
             engine.reserve(stage.micro_batch, stage.context, Passes::Both)?;
         }
@@ -154,7 +149,7 @@ impl<'a, O: Ops> Run<'a, O> {
         };
         let events = EventFile::create(run, state.step)?;
         let shown = run.display();
-        let about = RunSummary {
+        let summary = RunSummary {
             recipe,
             parameters: parameters.len as u64,
             total_steps: total,
@@ -172,7 +167,7 @@ impl<'a, O: Ops> Run<'a, O> {
         };
         readme::write(
             run,
-            &about,
+            &summary,
             &RunStart { step: state.step, device: &engine.device(), threads: settings.threads },
         )?;
         let progress = Progress::new(total, settings.quiet);
@@ -196,7 +191,7 @@ impl<'a, O: Ops> Run<'a, O> {
             metrics,
             events,
             progress,
-            numbers,
+            tensors,
             _lock: lock,
         })
     }
@@ -222,16 +217,16 @@ impl<'a, O: Ops> Run<'a, O> {
     }
 
     pub(super) fn save(&mut self) -> Result<()> {
-        self.engine.read(Buffer::Weights, &mut self.numbers.weights)?;
-        self.engine.read(Buffer::FirstMoment, &mut self.numbers.first_moment)?;
-        self.engine.read(Buffer::SecondMoment, &mut self.numbers.second_moment)?;
-        let TrainingTensors { weights, first_moment, second_moment } = &self.numbers;
+        self.engine.read(Buffer::Weights, &mut self.tensors.weights)?;
+        self.engine.read(Buffer::FirstMoment, &mut self.tensors.first_moment)?;
+        self.engine.read(Buffer::SecondMoment, &mut self.tensors.second_moment)?;
+        let TrainingTensors { weights, first_moment, second_moment } = &self.tensors;
         if [weights, first_moment, second_moment].iter().any(|values| values.iter().any(|x| !x.is_finite())) {
             return Err(self.corrupted("weights or moments are no longer finite"));
         }
         self.state.losses = self.guard.losses();
         self.metrics.sync()?;
-        self.store.save(self.engine.parameters(), &self.state, &self.numbers, &self.recipe_text)?;
+        self.store.save(self.engine.parameters(), &self.state, &self.tensors, &self.recipe_text)?;
         Ok(())
     }
 }

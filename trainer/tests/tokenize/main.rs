@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::time::Duration;
 use thimble_trainer::data::token_set::TokenSet;
-use thimble_trainer::data::tokenizer::{Encoder, SPECIAL_TOKENS, Scratch};
+use thimble_trainer::data::tokenizer::{EncodeScratch, Encoder, SPECIAL_TOKENS};
 
 fn all(set: &TokenSet) -> Vec<Vec<u32>> {
     let document = |number| {
@@ -48,7 +48,7 @@ fn ids_are_those_of_the_tokenizers_crate_on_any_number_of_threads() {
     // What is decoded is what was read.
     let encoder = Encoder::open(&test.path("tokenizer")).unwrap();
     let mut ids = Vec::new();
-    encoder.encode(&test.documents[7], &mut Scratch::default(), &mut ids).unwrap();
+    encoder.encode(&test.documents[7], &mut EncodeScratch::default(), &mut ids).unwrap();
     assert_eq!(encoder.decode(&ids).unwrap(), test.documents[7]);
     let slow = encoder.without_tables();
     assert_eq!(slow.decode(&ids).unwrap(), test.documents[7]);
@@ -149,7 +149,7 @@ fn a_killed_run_goes_on_and_ends_with_the_same_bytes() {
         assert!(whole == killed, "the files differ after {kills} kills");
     }
     // Once more: nothing is left to do. With another option it is another job.
-    assert!(test.succeeds(&arguments("killed", "killed-held")).contains("there already"));
+    assert!(test.succeeds(&arguments("killed", "killed-held")).contains("complete already"));
     let mut other = arguments("killed", "killed-held");
     other[8] = "9000";
     assert!(test.refused(&other).contains("shard_tokens was 4000 and is 9000"));

@@ -108,7 +108,7 @@ impl ReadOptions {
     /// The document in a record; `None` where it is empty, or null.
     ///
     /// # Errors
-    /// What is wrong with the record, without its place, which [`Record::place`] gives.
+    /// What is wrong with the record, without its place, which [`super::Record::place`] gives.
     pub fn text<'r>(
         &self,
         kind: SourceKind,

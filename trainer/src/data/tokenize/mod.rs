@@ -12,7 +12,7 @@ pub use holdout::{Holdout, HoldoutSize};
 pub use job::{TokenizeJob, TokenizeProgress, TokenizeSummary};
 
 use crate::data::source::{Record, RecordBatch, RecordReader, SourcePosition};
-use crate::data::tokenizer::Scratch;
+use crate::data::tokenizer::EncodeScratch;
 use crate::error::{Error, Result};
 use holdout::HoldoutThreshold;
 use output_folder::{OutputFolder, SetWriters};
@@ -100,7 +100,7 @@ fn encode(
     written: &[SourcePosition],
     batch: RecordBatch,
 ) -> Encoded {
-    let one = |scratch: &mut Scratch, record: &Record| {
+    let one = |scratch: &mut EncodeScratch, record: &Record| {
         if record.at < written[threshold.set_index(record.at.index)] {
             return Outcome::Done;
         }
@@ -115,7 +115,7 @@ fn encode(
             Err(why) => Outcome::Bad(why),
         }
     };
-    let outcomes = batch.records.par_iter().map_init(Scratch::default, one).collect();
+    let outcomes = batch.records.par_iter().map_init(EncodeScratch::default, one).collect();
     Encoded { outcomes, records: batch.records }
 }
 

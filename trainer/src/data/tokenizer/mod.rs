@@ -28,7 +28,7 @@ pub struct Encoder {
 
 /// Scratch memory of a thread for [`Encoder::encode`].
 #[derive(Debug, Default)]
-pub struct Scratch {
+pub struct EncodeScratch {
     words: Vec<u8>,
     tokens: Vec<Token>,
 }
@@ -116,7 +116,7 @@ impl Encoder {
     pub fn encode(
         &self,
         text: &str,
-        scratch: &mut Scratch,
+        scratch: &mut EncodeScratch,
         out: &mut Vec<u32>,
     ) -> std::result::Result<(), String> {
         match &self.tables {
@@ -144,7 +144,7 @@ impl Encoder {
     }
 }
 
-impl Scratch {
+impl EncodeScratch {
     fn encode(
         &mut self,
         tables: &[u8],

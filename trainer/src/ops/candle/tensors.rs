@@ -185,7 +185,7 @@ impl CandleOps {
         ])
     }
 
-    /// Negative log-likelihood of each target; see [`Ops::loss`].
+    /// Negative log-likelihood of each target; see [`loss`](super::super::Ops::loss).
     pub(super) fn losses(
         &self,
         hidden: BufferSpan,

@@ -76,8 +76,8 @@ pub(super) fn cross_entropy(
     }
 }
 
-/// -log softmax(logits)[target] = z - logits[target], z the log-partition. With terms, the logits become their gradient:
-/// scale x (softmax x (1 + 2 z_loss z) - [target]).
+/// `-log softmax(logits)[target] = z - logits[target]`, z the log-partition. With terms, the logits become their
+/// gradient: `scale x (softmax x (1 + 2 z_loss z) - [target])`.
 #[inline(always)]
 fn token(logits: &mut [f32], target: usize, terms: Option<LossTerms>) -> f32 {
     let wanted = logits[target];
