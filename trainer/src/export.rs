@@ -8,7 +8,7 @@ use crate::weights::{EMBEDDING, HEAD, TensorFile, write_weights};
 use safetensors::tensor::Dtype;
 use serde::Deserialize;
 use std::path::Path;
-use thimble_converter::export::AtomicFolder;
+use thimble_files::AtomicFolder;
 
 const WEIGHTS: &str = "model.safetensors";
 
@@ -137,8 +137,7 @@ pub fn copy_tokenizer(from: &Path, to: &Path) -> Result<()> {
 /// # Errors
 /// The folder exists already, or a file cannot be written.
 pub fn export(model: &Export, folder: &Path) -> Result<()> {
-    let failed = |error: thimble_converter::ConvertError| Error::Invalid(error.to_string());
-    let unfinished = AtomicFolder::create(folder).map_err(failed)?;
+    let unfinished = AtomicFolder::create(folder).map_err(Error::file(folder, "write"))?;
     let path = |name: &str| unfinished.path().join(name);
     let parameters = Parameters::new(model.shape);
     let dtype = match model.precision {
@@ -162,7 +161,7 @@ pub fn export(model: &Export, folder: &Path) -> Result<()> {
             "_from_model_config": true,
         }),
     )?;
-    unfinished.publish().map_err(failed)
+    unfinished.publish().map_err(Error::file(folder, "write"))
 }
 
 fn config(model: &Export) -> serde_json::Value {

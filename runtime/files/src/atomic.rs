@@ -3,9 +3,9 @@
 use crate::output::{parent, resolve};
 use crate::unfinished::Unfinished;
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempPath};
 
 /// A file that appears under its name only when it is complete.
 ///
@@ -32,8 +32,25 @@ impl AtomicFile {
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
         let temporary = builder.tempfile_in(parent(&destination))?;
-        let _unfinished = Unfinished::new(temporary.path());
-        Ok(AtomicFile { _unfinished, temporary, destination })
+        Ok(AtomicFile::new(temporary, destination))
+    }
+
+    /// The same under the fixed name `NAME.partial`: a rerun replaces what a killed process left. For folders that only one
+    /// process writes to.
+    ///
+    /// # Errors
+    /// Those of [`AtomicFile::create`].
+    pub fn create_partial(destination: &Path) -> io::Result<AtomicFile> {
+        let destination = resolve(destination)?;
+        let mut partial = destination.as_os_str().to_owned();
+        partial.push(".partial");
+        let file = File::create(&partial)?;
+        let temporary = NamedTempFile::from_parts(file, TempPath::try_from_path(partial)?);
+        Ok(AtomicFile::new(temporary, destination))
+    }
+
+    fn new(temporary: NamedTempFile, destination: PathBuf) -> AtomicFile {
+        AtomicFile { _unfinished: Unfinished::new(temporary.path()), temporary, destination }
     }
 
     /// A buffered writer into the temporary file.
@@ -49,6 +66,22 @@ impl AtomicFile {
         self.temporary.as_file().sync_all()?;
         self.temporary.persist(&self.destination).map_err(|error| error.error)?;
         sync_folder(parent(&self.destination))
+    }
+}
+
+impl Write for AtomicFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.temporary.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.temporary.flush()
+    }
+}
+
+impl Seek for AtomicFile {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.temporary.seek(to)
     }
 }
 
@@ -116,6 +149,10 @@ mod tests {
             (fs::read(&path).unwrap(), names(folder.path())),
             (b"new".to_vec(), vec!["file".to_owned()])
         );
+        let partial = AtomicFile::create_partial(&path).unwrap();
+        assert_eq!(names(folder.path()), ["file", "file.partial"]);
+        partial.publish().unwrap();
+        assert_eq!((fs::read(&path).unwrap(), names(folder.path())), (Vec::new(), vec!["file".to_owned()]));
         assert!(write(folder.path(), b"").is_err());
         assert!(write(&folder.path().join("none/file"), b"").is_err());
     }

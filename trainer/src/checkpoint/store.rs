@@ -4,7 +4,7 @@ use super::{
     CHECKED, CHECKSUMS, OPTIMIZER, RECIPE, STATE, TrainingState, TrainingTensors, WEIGHTS, checksum,
     write_moments,
 };
-use crate::atomic_file::{sync_folder, write_atomically};
+use crate::atomic_file::write_atomically;
 use crate::error::{Error, Result};
 use crate::model::Parameters;
 use crate::weights::write_weights;
@@ -126,7 +126,7 @@ impl CheckpointStore {
             ))
         })?;
         fs::rename(&unfinished, &folder).map_err(Error::file(&folder, "write"))?;
-        sync_folder(&self.folder).map_err(Error::file(&self.folder, "write"))?;
+        thimble_files::sync_folder(&self.folder).map_err(Error::file(&self.folder, "write"))?;
         write_atomically(&self.folder.join("last"), format!("{name}\n").as_bytes())?;
         // It may be an earlier one: a kill can come between a checkpoint's rename and its record.
         let best = state.best.map(|best| folder_name(best.step));
@@ -164,7 +164,7 @@ impl CheckpointStore {
             checksums.insert(name.to_owned(), checksum(&path)?);
         }
         write_atomically(&into.join(CHECKSUMS), &json(&checksums)?)?;
-        sync_folder(into).map_err(Error::file(into, "write"))
+        thimble_files::sync_folder(into).map_err(Error::file(into, "write"))
     }
 
     /// The folder that `best` names; empty for none.

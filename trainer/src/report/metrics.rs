@@ -1,6 +1,6 @@
 //! `metrics.jsonl`: the measurements of a run, one JSON object per line, each step once.
 
-use crate::atomic_file::{AtomicFile, write_atomically};
+use crate::atomic_file::{self, write_atomically};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::fs::{File, OpenOptions};
@@ -122,7 +122,7 @@ impl MetricsFile {
             Err(error) if error.kind() == ErrorKind::NotFound => return MetricsFile::create(run),
             Err(error) => return Err(Error::file(&path, "read")(error)),
         };
-        let mut writer = BufWriter::new(AtomicFile::create(&path)?);
+        let mut writer = BufWriter::new(atomic_file::create(&path)?);
         for_each_line::<Position>(&path, BufReader::new(source), |line, position| {
             if position.step > step {
                 return Ok(());
@@ -130,7 +130,7 @@ impl MetricsFile {
             writer.write_all(line).and_then(|()| writer.write_all(b"\n")).map_err(Error::file(&path, "write"))
         })?;
         let written = writer.into_inner().map_err(|error| error.into_error());
-        written.map_err(Error::file(&path, "write"))?.commit()?;
+        atomic_file::publish(written.map_err(Error::file(&path, "write"))?, &path)?;
         MetricsFile::append(path)
     }
 

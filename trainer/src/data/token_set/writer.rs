@@ -4,10 +4,11 @@ use super::manifest::{
     FORMAT, MANIFEST, Manifest, ShardInfo, SourceFile, TokenizerFile, VERSION, bytes_per_id, hash_hex,
 };
 use super::shard::{HEADER_LEN, Header, checksum_hex};
-use crate::atomic_file::{AtomicFile, write_atomically, write_error, write_json};
+use crate::atomic_file::{self, write_atomically, write_error, write_json};
 use crate::error::{Error, Result};
 use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use thimble_files::AtomicFile;
 use xxhash_rust::xxh3::Xxh3;
 
 /// Ids per shard unless told otherwise: 200 MB of two-byte ids.
@@ -165,7 +166,7 @@ impl ShardWriter {
     pub fn create(folder: &Path, name: &str, bytes_per_id: u32) -> Result<ShardWriter> {
         let path = folder.join(name);
         let mut shard = ShardWriter {
-            file: BufWriter::with_capacity(1 << 20, AtomicFile::create(&path)?),
+            file: BufWriter::with_capacity(1 << 20, atomic_file::create(&path)?),
             path,
             bytes_per_id,
             ends: Vec::new(),
@@ -213,7 +214,8 @@ impl ShardWriter {
         let failed = |error| write_error(&self.path, error);
         self.file.seek(SeekFrom::Start(0)).map_err(failed)?;
         self.file.write_all(&header.emit()).map_err(failed)?;
-        self.file.into_inner().map_err(|error| failed(error.into_error()))?.commit()?;
+        let file = self.file.into_inner().map_err(|error| failed(error.into_error()))?;
+        atomic_file::publish(file, &self.path)?;
         let name = self.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         Ok(ShardInfo {
             file: name,
