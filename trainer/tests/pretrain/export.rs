@@ -145,7 +145,7 @@ fn the_best_is_exported_unless_another_is_asked_for() {
     fs::write(test.path("mine/thesis.txt"), "x").unwrap();
     for taken in ["mine", "a", "recipe.toml"] {
         let said = refused(test.command(&["export", "run", "-o", taken]), 1);
-        assert!(said.contains(&format!("{taken} exists already")), "{said}");
+        assert!(said.contains(&format!("{taken}: cannot write: it exists already")), "{said}");
     }
     assert_eq!(names(&test.path("mine")), ["thesis.txt".to_owned()].into());
     assert!(!test.path("d").exists());
