@@ -3,9 +3,8 @@
 use crate::chat::ChatTemplateError;
 use crate::read::{BlockType, GgufError};
 use crate::tokenizer::TokenizerError;
-use crate::write_gguf::GgufType;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use thimble_runtime::format::{Encoding, FormatError};
 use thiserror::Error;
 
@@ -163,25 +162,21 @@ pub enum ConvertError {
     /// A chat template that cannot be used.
     #[error("the chat template: {0}")]
     Chat(#[from] ChatTemplateError),
-    /// An unknown GGUF type's name.
-    #[error("unknown GGUF type {found:?} (known: {})", GgufType::names().join(", "))]
-    UnknownGgufType {
-        /// What was asked for.
+    /// A name that no quantization or type has.
+    #[error("unknown {what} {found:?} (known: {known})")]
+    UnknownName {
+        /// What kind of name was expected.
+        what: &'static str,
+        /// The name found.
         found: String,
+        /// The known names, separated by commas.
+        known: String,
     },
-    /// An unknown type of an exported folder.
-    #[error("unknown type {found:?} (known: f32, bf16, f16)")]
-    UnknownDtype {
-        /// What was asked for.
-        found: String,
-    },
-    /// An unknown recipe name.
-    #[error(
-        "unknown quantization {found:?} (known: keep, f32, f16, bf16, q8, q6, q5, q4, q4even, q4min, q3)"
-    )]
-    UnknownQuant {
-        /// What was asked for.
-        found: String,
+    /// Something is where a folder is to be written.
+    #[error("{} exists already: choose another folder or remove it", path.display())]
+    Exists {
+        /// The folder.
+        path: PathBuf,
     },
     /// A table of encodings that cannot be used.
     #[error("the recipe: {reason}")]
@@ -211,4 +206,26 @@ pub enum ConvertError {
         /// What is wrong, and what would be right.
         reason: String,
     },
+}
+
+impl ConvertError {
+    /// A file that cannot be read.
+    pub(crate) fn read(path: &Path) -> impl Fn(io::Error) -> ConvertError {
+        let path = path.to_owned();
+        move |source| ConvertError::Read { path: path.clone(), source }
+    }
+
+    /// A field that is missing or has the wrong type.
+    pub(crate) fn field(place: &'static str, field: &str, expected: &'static str) -> ConvertError {
+        ConvertError::Field { place, field: field.to_owned(), expected }
+    }
+
+    /// A value that the converter knows but does not support.
+    pub(crate) fn unsupported(
+        what: impl Into<String>,
+        found: impl Into<String>,
+        supported: &'static str,
+    ) -> ConvertError {
+        ConvertError::Unsupported { what: what.into(), found: found.into(), supported }
+    }
 }

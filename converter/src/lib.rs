@@ -28,9 +28,9 @@ pub mod write_gguf;
 
 pub use dequantize::dequantize;
 pub use error::ConvertError;
-pub use read::{BlockType, SourceModel};
+pub use read::{BlockType, Sections, SourceModel};
 pub use recipe::{Quant, SizeTarget, Table};
-pub use sections::Sections;
+pub use unfinished::remove_unfinished;
 
 use plan::ConversionPlan;
 use quantize::{Loss, Refusal, Rounded, Rows, encode_panel};

@@ -1,20 +1,11 @@
 //! The small sections: tokenizer, chat template and provenance.
 
-use crate::read::{SourceModel, Stored, TokenizerSource};
+use crate::read::{Sections, SourceModel, Stored, TokenizerSource};
 use crate::{ConversionOptions, ConvertError, SizeTarget, Table, chat};
 use serde_json::json;
 use std::collections::BTreeMap;
 use thimble_runtime::chat::ChatTemplate;
 use thimble_runtime::format::{Encoding, checksum};
-
-/// The sections that are made from text.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Sections {
-    /// The tokenizer tables.
-    pub tokenizer: Vec<u8>,
-    /// The reduced chat template, if the model has one.
-    pub chat: Option<Vec<u8>>,
-}
 
 impl Sections {
     /// Makes them from what the source holds.
@@ -25,11 +16,8 @@ impl Sections {
         let vocabulary = model.tokenizer.vocabulary()?;
         let (tokens, rows) = (vocabulary.tokens.len(), model.config.vocab);
         if tokens > rows {
-            return Err(ConvertError::Unsupported {
-                what: "the vocabulary".to_owned(),
-                found: format!("{tokens} tokens for {rows} embedding rows"),
-                supported: "at most one token for each row",
-            });
+            let found = format!("{tokens} tokens for {rows} embedding rows");
+            return Err(ConvertError::unsupported("the vocabulary", found, "at most one token for each row"));
         }
         let json = match &model.tokenizer {
             TokenizerSource::Json(bytes) => Some(bytes.as_slice()),

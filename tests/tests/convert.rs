@@ -14,7 +14,6 @@ mod tokens;
 use std::fs;
 use std::path::{Path, PathBuf};
 use thimble_converter::pack::unpack;
-use thimble_converter::recipe::{lossless_encoding, rounds};
 use thimble_converter::{
     BlockType, ConversionOptions, ConversionSummary, ConvertError, Quant, convert, dequantize, read,
 };
@@ -172,7 +171,7 @@ fn block_types_with_a_twin_are_kept_exactly() {
                 assert_eq!(values, spec.values());
                 continue;
             }
-            assert_eq!(Some(encoding), lossless_encoding(kind));
+            assert_eq!(Some(encoding), kind.lossless_encoding());
             let blocks = random_blocks(kind, &spec);
             let expected: Vec<f32> =
                 blocks.chunks_exact(kind.block_bytes()).flat_map(|block| plain(kind, block)).collect();

@@ -4,7 +4,7 @@
 mod texts;
 
 use crate::quantize::Loss;
-use crate::read::hf_folder::tensor_name;
+use crate::read::names::hugging_face;
 use crate::read::{BlockType, SourceModel, Stored, TokenizerSource};
 use crate::tokenizer::Vocabulary;
 use crate::write::write_error;
@@ -104,7 +104,11 @@ impl FromStr for Dtype {
 
     fn from_str(name: &str) -> Result<Dtype, ConvertError> {
         let found = Dtype::ALL.into_iter().find(|dtype| dtype.name() == name);
-        found.ok_or_else(|| ConvertError::UnknownDtype { found: name.to_owned() })
+        found.ok_or_else(|| ConvertError::UnknownName {
+            what: "type",
+            found: name.to_owned(),
+            known: Dtype::ALL.map(Dtype::name).join(", "),
+        })
     }
 }
 
@@ -179,7 +183,7 @@ fn weights(
         let shape =
             if tensor.role.is_norm() { vec![tensor.columns] } else { vec![tensor.rows, tensor.columns] };
         let info = TensorInfo { dtype: dtype.tensor(), shape, data_offsets: (start, end) };
-        (tensor_name(tensor.role, tensor.layer), info)
+        (hugging_face(tensor.role, tensor.layer), info)
     };
     let tensors = model.tensors().iter().map(info).collect();
     let format = HashMap::from([("format".to_owned(), "pt".to_owned())]);

@@ -9,7 +9,6 @@ pub(crate) use coder::Coder;
 use crate::dequantize::{dequantize, five_bits};
 use crate::pack::{self, Group};
 use crate::read::BlockType;
-use crate::recipe;
 use half::f16;
 use thimble_runtime::format::{Encoding, GROUP, PANEL};
 
@@ -87,7 +86,7 @@ pub fn encode_panel(encoding: Encoding, rows: Rows<'_>, panel: &mut [u8]) -> Res
     pack::clear(encoding, panel);
     let row_bytes = rows.kind.row_bytes(rows.columns).unwrap_or(0).max(1);
     let coder = Coder::new(encoding);
-    let exact = !recipe::rounds(rows.kind, encoding);
+    let exact = !rows.kind.rounds(encoding);
     let mut loss = Loss::default();
     let mut values = vec![0.0; rows.columns];
     let mut stored = vec![0.0; if exact { 0 } else { rows.columns }];

@@ -199,9 +199,9 @@ fn blocks(kind: BlockType, seed: &[u8]) -> Vec<u8> {
 
 proptest! {
     #[test]
-    fn twins_hold_every_number_exactly(seed in proptest::collection::vec(any::<u8>(), 40..90)) {
+    fn lossless_encodings_hold_every_number_exactly(seed in proptest::collection::vec(any::<u8>(), 40..90)) {
         for kind in [BlockType::Q4_0, BlockType::Q4_1, BlockType::Q5_0, BlockType::Q8_0] {
-            let encoding = crate::recipe::lossless_encoding(kind).unwrap();
+            let encoding = kind.lossless_encoding().unwrap();
             let bytes = blocks(kind, &seed);
             let mut expected = vec![0.0; 64];
             dequantize(kind, &bytes, &mut expected);

@@ -1,6 +1,7 @@
 //! The number types that sources store weights in.
 
 use std::fmt;
+use thimble_runtime::format::Encoding;
 
 /// How a source stores the numbers of one tensor; numbers and names are GGML's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -150,6 +151,28 @@ impl BlockType {
             return None;
         }
         (columns / self.block_len()).checked_mul(self.block_bytes())
+    }
+
+    /// The encoding that stores every number of this type exactly, if there is one.
+    pub fn lossless_encoding(self) -> Option<Encoding> {
+        match self {
+            BlockType::F32 => Some(Encoding::F32),
+            BlockType::F16 => Some(Encoding::F16),
+            BlockType::BF16 => Some(Encoding::BF16),
+            BlockType::Q4_0 => Some(Encoding::Q4),
+            BlockType::Q4_1 => Some(Encoding::Q4Min),
+            BlockType::Q5_0 | BlockType::Q8_0 => Some(Encoding::Q8),
+            _ => None,
+        }
+    }
+
+    /// Whether storing numbers of this type as `encoding` may change them.
+    pub fn rounds(self, encoding: Encoding) -> bool {
+        match encoding {
+            // A block's numbers are defined as f32.
+            Encoding::Vector | Encoding::F32 => false,
+            _ => self.lossless_encoding() != Some(encoding),
+        }
     }
 }
 

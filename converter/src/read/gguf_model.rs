@@ -1,8 +1,10 @@
 //! A GGUF file of architecture `llama` as a [`SourceModel`].
 
 use super::gguf_split::{self, Parts};
+use super::names::gguf;
 use super::source_file::SourceFile;
-use super::source_model::{DIGITS_APART, Found, add_stop, place, refuse_rest};
+use super::source_model::{DIGITS_APART, add_stop};
+use super::tensor::{Found, place, refuse_rest};
 use super::{Origin, SourceModel, TokenizerSource, Value};
 use crate::ConvertError;
 use std::collections::BTreeMap;
@@ -31,7 +33,7 @@ pub(super) fn open(path: &Path) -> Result<SourceModel, ConvertError> {
     let mut metadata = Metadata(metadata);
     let architecture = metadata.need_text("general.architecture")?;
     if architecture != "llama" {
-        return Err(unsupported("the architecture", architecture, "llama"));
+        return Err(ConvertError::unsupported("the architecture", architecture, "llama"));
     }
     let mut found = BTreeMap::new();
     for (file, tensor) in tensors {
@@ -45,7 +47,7 @@ pub(super) fn open(path: &Path) -> Result<SourceModel, ConvertError> {
     }
     refuse_variants(&metadata)?;
     let config = config(&metadata, &found)?;
-    let tensors = place(&config, &mut found, tensor_name, true)?;
+    let tensors = place(&config, &mut found, gguf, true)?;
     refuse_rest(&found)?;
     let origin = Origin {
         name: metadata.text("general.name")?,
@@ -100,24 +102,24 @@ fn refuse_variants(metadata: &Metadata) -> Result<(), ConvertError> {
     if let Some(kind) = metadata.text("llama.rope.scaling.type")?
         && kind != "none"
     {
-        return Err(unsupported("llama.rope.scaling.type", kind, "none"));
+        return Err(ConvertError::unsupported("llama.rope.scaling.type", kind, "none"));
     }
     for key in ["llama.rope.scaling.factor", "llama.rope.scale_linear"] {
         if let Some(factor) = metadata.float(key)?
             && factor != 1.0
         {
-            return Err(unsupported(key, factor.to_string(), "1, no scaling"));
+            return Err(ConvertError::unsupported(key, factor.to_string(), "1, no scaling"));
         }
     }
     for key in ["llama.expert_count", "llama.attention.sliding_window"] {
         if let Some(count) = metadata.size(key)?
             && count != 0
         {
-            return Err(unsupported(key, count.to_string(), "none"));
+            return Err(ConvertError::unsupported(key, count.to_string(), "none"));
         }
     }
     if metadata.0.get("llama.attention.causal").is_some_and(|causal| *causal != Value::Bool(true)) {
-        return Err(unsupported("llama.attention.causal", "false".to_owned(), "true"));
+        return Err(ConvertError::unsupported("llama.attention.causal", "false", "true"));
     }
     for key in [
         "llama.attn_logit_softcapping",
@@ -130,7 +132,7 @@ fn refuse_variants(metadata: &Metadata) -> Result<(), ConvertError> {
         if let Some(scale) = metadata.float(key)?
             && scale != 0.0
         {
-            return Err(unsupported(key, scale.to_string(), "none"));
+            return Err(ConvertError::unsupported(key, scale.to_string(), "none"));
         }
     }
     Ok(())
@@ -139,7 +141,7 @@ fn refuse_variants(metadata: &Metadata) -> Result<(), ConvertError> {
 fn config(metadata: &Metadata, found: &BTreeMap<String, Found>) -> Result<Config, ConvertError> {
     let hidden = metadata.need_size("llama.embedding_length")?;
     let heads = metadata.need_size("llama.attention.head_count")?;
-    let embedding = tensor_name(TensorRole::Embedding, TensorRole::NO_LAYER);
+    let embedding = gguf(TensorRole::Embedding, TensorRole::NO_LAYER);
     let missing = || ConvertError::MissingTensor { name: embedding.clone() };
     let shape = &found.get(&embedding).ok_or_else(missing)?.shape;
     let vocab = shape.first().and_then(|&rows| usize::try_from(rows).ok()).unwrap_or(usize::MAX);
@@ -149,7 +151,7 @@ fn config(metadata: &Metadata, found: &BTreeMap<String, Found>) -> Result<Config
         if let Some(dim) = metadata.size(key)?
             && dim != head_dim
         {
-            return Err(unsupported(key, dim.to_string(), "the head dimension"));
+            return Err(ConvertError::unsupported(key, dim.to_string(), "the head dimension"));
         }
     }
     let context = metadata.need_size("llama.context_length")?;
@@ -166,7 +168,7 @@ fn config(metadata: &Metadata, found: &BTreeMap<String, Found>) -> Result<Config
         context,
         rope_theta: metadata.float("llama.rope.freq_base")?.unwrap_or(10_000.0) as f32,
         norm_eps: epsilon as f32,
-        tied: !found.contains_key(&tensor_name(TensorRole::Head, TensorRole::NO_LAYER)),
+        tied: !found.contains_key(&gguf(TensorRole::Head, TensorRole::NO_LAYER)),
         bos: None,
         stop: [None; Config::MOST_STOPS],
     };
@@ -188,14 +190,14 @@ fn config(metadata: &Metadata, found: &BTreeMap<String, Found>) -> Result<Config
 fn tokenizer(metadata: &mut Metadata) -> Result<TokenizerSource, ConvertError> {
     let model = metadata.need_text("tokenizer.ggml.model")?;
     if model != "gpt2" {
-        return Err(unsupported("tokenizer.ggml.model", model, "gpt2 (byte-level BPE)"));
+        return Err(ConvertError::unsupported("tokenizer.ggml.model", model, "gpt2 (byte-level BPE)"));
     }
     let pre = metadata.text("tokenizer.ggml.pre")?.unwrap_or_else(|| "default".to_owned());
     for key in
         ["tokenizer.ggml.add_bos_token", "tokenizer.ggml.add_eos_token", "tokenizer.ggml.add_sep_token"]
     {
         if metadata.0.get(key).is_some_and(|adds| *adds != Value::Bool(false)) {
-            return Err(unsupported(key, "true".to_owned(), "false: nothing is added to a text"));
+            return Err(ConvertError::unsupported(key, "true", "false: nothing is added to a text"));
         }
     }
     let tokens = metadata.take_texts("tokenizer.ggml.tokens")?;
@@ -210,31 +212,8 @@ fn tokenizer(metadata: &mut Metadata) -> Result<TokenizerSource, ConvertError> {
     Ok(TokenizerSource::Gguf { tokens, token_types, merges, pre, digits_apart })
 }
 
-/// llama.cpp's name of a tensor.
-pub(crate) fn tensor_name(role: TensorRole, layer: u16) -> String {
-    let part = match role {
-        TensorRole::Embedding => return "token_embd.weight".to_owned(),
-        TensorRole::FinalNorm => return "output_norm.weight".to_owned(),
-        TensorRole::Head => return "output.weight".to_owned(),
-        TensorRole::AttentionNorm => "attn_norm",
-        TensorRole::Query => "attn_q",
-        TensorRole::Key => "attn_k",
-        TensorRole::Value => "attn_v",
-        TensorRole::Output => "attn_output",
-        TensorRole::FfnNorm => "ffn_norm",
-        TensorRole::Gate => "ffn_gate",
-        TensorRole::Up => "ffn_up",
-        TensorRole::Down => "ffn_down",
-    };
-    format!("blk.{layer}.{part}.weight")
-}
-
-fn unsupported(what: &str, found: String, supported: &'static str) -> ConvertError {
-    ConvertError::Unsupported { what: what.to_owned(), found, supported }
-}
-
 fn field(key: &str, expected: &'static str) -> ConvertError {
-    ConvertError::Field { place: PLACE, field: key.to_owned(), expected }
+    ConvertError::field(PLACE, key, expected)
 }
 
 /// Metadata with typed access.
@@ -267,8 +246,7 @@ impl Metadata {
     fn sampling(&self) -> RecommendedSampling {
         let json = SAMPLING.iter().filter_map(|(key, gguf)| {
             let value = match self.0.get(*gguf)? {
-                // The number was an f32, and is to have its digits.
-                Value::Float(number) => (*number as f32).to_string().parse::<f64>().ok()?.into(),
+                Value::Float(number) => (*number).into(),
                 Value::Unsigned(number) => (*number).into(),
                 Value::Signed(number) => (*number).into(),
                 _ => return None,

@@ -4,10 +4,14 @@ mod block;
 mod gguf;
 pub(crate) mod gguf_model;
 mod gguf_split;
-pub(crate) mod hf_folder;
+mod hf_folder;
+mod json;
+pub(crate) mod names;
+mod panels;
 mod safetensors;
 mod source_file;
 mod source_model;
+mod tensor;
 mod thimble;
 
 pub use block::BlockType;
@@ -15,7 +19,8 @@ pub use gguf::{Gguf, GgufError, GgufTensor, Value};
 pub use gguf_split::shards;
 pub use hf_folder::rope_theta;
 pub(crate) use source_model::DIGITS_APART;
-pub use source_model::{Origin, SourceModel, Stored, TokenizerSource};
+pub use source_model::{Origin, Sections, SourceModel, TokenizerSource};
+pub use tensor::Stored;
 
 use crate::ConvertError;
 use std::path::Path;
@@ -27,9 +32,7 @@ use thimble_runtime::format::MAGIC;
 /// Reads metadata only; weights are read when asked for.
 pub fn open(source: &Path) -> Result<SourceModel, ConvertError> {
     let extension = source.extension().and_then(|e| e.to_str()).unwrap_or("");
-    let missing = |source_error| ConvertError::Read { path: source.to_owned(), source: source_error };
-    let kind = source.metadata().map_err(missing)?;
-    if kind.is_dir() {
+    if source.metadata().map_err(ConvertError::read(source))?.is_dir() {
         return hf_folder::open(source, None);
     }
     match extension {

@@ -1,8 +1,8 @@
 //! The tensors of one or several safetensors files.
 
-use super::BlockType;
 use super::source_file::SourceFile;
-use super::source_model::Found;
+use super::tensor::Found;
+use super::{BlockType, json};
 use crate::ConvertError;
 use safetensors::tensor::Metadata;
 use safetensors::{Dtype, SafeTensorError};
@@ -33,11 +33,8 @@ pub(super) fn open(
         let file = SourceFile::open(&path)?;
         for (name, tensor) in tensors(&file, files.len())? {
             if found.insert(name.clone(), tensor).is_some() {
-                return Err(ConvertError::Unsupported {
-                    what: format!("tensor {name}"),
-                    found: "in two files".to_owned(),
-                    supported: "each tensor once",
-                });
+                let what = format!("tensor {name}");
+                return Err(ConvertError::unsupported(what, "in two files", "each tensor once"));
             }
         }
         files.push(file);
@@ -47,13 +44,10 @@ pub(super) fn open(
 
 /// The file names in an index, each once.
 fn shards(index: &Path) -> Result<BTreeSet<String>, ConvertError> {
-    let json: serde_json::Value = super::hf_folder::read_json(index)?;
-    let wrong = |field: &str| ConvertError::Field {
-        place: "model.safetensors.index.json",
-        field: field.to_owned(),
-        expected: "an object of plain file names by tensor",
-    };
-    let map = json.get("weight_map").and_then(|m| m.as_object()).ok_or_else(|| wrong("weight_map"))?;
+    let listing: serde_json::Value = json::read(index)?;
+    let expected = "an object of plain file names by tensor";
+    let wrong = |field: &str| ConvertError::field("model.safetensors.index.json", field, expected);
+    let map = listing.get("weight_map").and_then(|m| m.as_object()).ok_or_else(|| wrong("weight_map"))?;
     // A name with a folder in it could lead anywhere on the disk.
     let plain = |name: &str| !name.is_empty() && !name.contains(['/', '\\']) && name != "..";
     let name = |(tensor, file): (&String, &serde_json::Value)| match file.as_str() {
@@ -97,11 +91,8 @@ fn tensors(file: &SourceFile, index: usize) -> Result<Vec<(String, Found)>, Conv
             Dtype::F16 => BlockType::F16,
             Dtype::BF16 => BlockType::BF16,
             other => {
-                return Err(ConvertError::Unsupported {
-                    what: format!("the type of tensor {name}"),
-                    found: format!("{other:?}"),
-                    supported: "F32, F16 and BF16",
-                });
+                let what = format!("the type of tensor {name}");
+                return Err(ConvertError::unsupported(what, format!("{other:?}"), "F32, F16 and BF16"));
             }
         };
         let shape = info.shape.iter().map(|&d| d as u64).collect();

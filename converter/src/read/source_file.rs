@@ -16,9 +16,9 @@ pub(crate) struct SourceFile {
 impl SourceFile {
     /// Opens a file.
     pub(crate) fn open(path: &Path) -> Result<SourceFile, ConvertError> {
-        let fail = |source| ConvertError::Read { path: path.to_owned(), source };
-        let file = File::open(path).map_err(fail)?;
-        let len = file.metadata().map_err(fail)?.len();
+        let fail = ConvertError::read(path);
+        let file = File::open(path).map_err(&fail)?;
+        let len = file.metadata().map_err(&fail)?.len();
         Ok(SourceFile { file, path: path.to_owned(), len })
     }
 
@@ -52,6 +52,6 @@ impl SourceFile {
 
     /// An error that names this file.
     pub(crate) fn error(&self, source: io::Error) -> ConvertError {
-        ConvertError::Read { path: self.path.clone(), source }
+        ConvertError::read(&self.path)(source)
     }
 }

@@ -1,16 +1,14 @@
 //! The uniform view of a source: configuration, tensors in canonical order, tokenizer and chat template.
 
-use super::BlockType;
+use super::panels;
 use super::source_file::SourceFile;
-use super::thimble;
-use crate::recipe;
+use super::tensor::Stored;
 use crate::tokenizer::Vocabulary;
-use crate::{ConvertError, Quant, Sections, Table, write};
-use std::collections::BTreeMap;
+use crate::{ConvertError, Quant, Table, write};
 use std::ops::Range;
 use thimble_chat::RecommendedSampling;
 use thimble_runtime::Token;
-use thimble_runtime::format::{Config, Encoding, TensorRole};
+use thimble_runtime::format::Config;
 
 /// Where a model comes from, as far as the source says.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -27,6 +25,15 @@ pub struct Origin {
     pub architecture: String,
     /// How its makers recommend to sample from it.
     pub sampling: RecommendedSampling,
+}
+
+/// The tokenizer and chat sections of a `.thimble` file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sections {
+    /// The tokenizer tables.
+    pub tokenizer: Vec<u8>,
+    /// The reduced chat template, if the model has one.
+    pub chat: Option<Vec<u8>>,
 }
 
 /// What the vocabulary is made from.
@@ -64,67 +71,6 @@ impl TokenizerSource {
             TokenizerSource::Gguf { tokens, token_types, merges, pre, digits_apart } => {
                 let vocabulary = Vocabulary::from_gguf(tokens, token_types, merges, pre)?;
                 Ok(Vocabulary { digits_apart: *digits_apart || vocabulary.digits_apart, ..vocabulary })
-            }
-        }
-    }
-}
-
-/// One tensor of the source, found and checked against the configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stored {
-    /// Its name in the source.
-    pub name: String,
-    /// What it is for.
-    pub role: TensorRole,
-    /// Its layer, or [`TensorRole::NO_LAYER`].
-    pub layer: u16,
-    /// How its numbers are stored.
-    pub kind: BlockType,
-    /// Rows: outputs.
-    pub rows: usize,
-    /// Columns: inputs.
-    pub columns: usize,
-    pub(crate) file: usize,
-    pub(crate) offset: u64,
-    /// The head dimension, where the source has rows in the order of interleaved rotary pairs.
-    pub(crate) interleaved: Option<usize>,
-    /// The encoding whose panels hold the rows, where the source is a `.thimble` file and this is a matrix.
-    pub(crate) packed: Option<Encoding>,
-}
-
-impl Stored {
-    /// Bytes of one row in the source.
-    pub fn row_bytes(&self) -> usize {
-        // Readers refuse partial blocks, so this is never the default.
-        self.kind.row_bytes(self.columns).unwrap_or(0)
-    }
-
-    /// The encoding that holds every number of the tensor exactly, if there is one.
-    pub(crate) fn exact(&self) -> Option<Encoding> {
-        self.packed.or_else(|| recipe::lossless_encoding(self.kind))
-    }
-
-    /// Whether storing the tensor as `encoding` may change its numbers.
-    pub(crate) fn rounds(&self, encoding: Encoding) -> bool {
-        recipe::rounds(self.kind, encoding) && self.packed != Some(encoding)
-    }
-
-    /// How its numbers are stored, for people.
-    pub(crate) fn stored_as(&self) -> String {
-        self.packed.map_or_else(|| self.kind.to_string(), |encoding| encoding.name().to_owned())
-    }
-
-    /// Where row `row` (in the order that rotates half against half) lies in the source.
-    ///
-    /// llama.cpp's converter stores the rows of Q and K so that a rotary pair is adjacent: row `2i + j` of a
-    /// head there is row `j * head_dim / 2 + i` here (`permute` in its `conversion` scripts).
-    fn source_row(&self, row: usize) -> usize {
-        match self.interleaved {
-            None => row,
-            Some(head_dim) => {
-                let (head, within) = (row / head_dim, row % head_dim);
-                let (half, pair) = (within / (head_dim / 2), within % (head_dim / 2));
-                head * head_dim + 2 * pair + half
             }
         }
     }
@@ -183,7 +129,7 @@ impl SourceModel {
         let row_bytes = tensor.row_bytes();
         let file = &self.files[tensor.file];
         if let Some(encoding) = tensor.packed {
-            return thimble::read_rows(file, tensor, encoding, rows, out);
+            return panels::read_rows(file, tensor, encoding, rows, out);
         }
         out.clear();
         out.resize(rows.len() * row_bytes, 0);
@@ -203,68 +149,10 @@ pub(crate) fn add_stop(config: &mut Config, token: u32) -> Result<(), ConvertErr
     if config.is_stop(token) {
         return Ok(());
     }
-    let full = || ConvertError::Unsupported {
-        what: "the number of end-of-text tokens".to_owned(),
-        found: format!("more than {}", Config::MOST_STOPS),
-        supported: "up to 8",
+    let full = || {
+        let found = format!("more than {}", Config::MOST_STOPS);
+        ConvertError::unsupported("the number of end-of-text tokens", found, "up to 8")
     };
     *config.stop.iter_mut().find(|slot| slot.is_none()).ok_or_else(full)? = Some(token);
     Ok(())
-}
-
-/// A tensor as a reader found it, before anything is known about its use.
-pub(crate) struct Found {
-    pub(crate) kind: BlockType,
-    /// Outermost first.
-    pub(crate) shape: Vec<u64>,
-    pub(crate) file: usize,
-    pub(crate) offset: u64,
-}
-
-/// Takes every tensor that the configuration implies out of `found`, in canonical order.
-///
-/// `name` gives a tensor's name in the source; `interleaved` says whether Q and K have llama.cpp's row order.
-pub(crate) fn place(
-    config: &Config,
-    found: &mut BTreeMap<String, Found>,
-    name: impl Fn(TensorRole, u16) -> String,
-    interleaved: bool,
-) -> Result<Vec<Stored>, ConvertError> {
-    let mut tensors = Vec::new();
-    for index in 0..TensorRole::count(config) {
-        let (role, layer) = TensorRole::at(config, index);
-        let name = name(role, layer);
-        let Some(tensor) = found.remove(&name) else {
-            return Err(ConvertError::MissingTensor { name });
-        };
-        let (rows, columns) = role.shape(config);
-        let expected: Vec<u64> =
-            if role.is_norm() { vec![columns as u64] } else { vec![rows as u64, columns as u64] };
-        if tensor.shape != expected {
-            return Err(ConvertError::Shape { name, expected, found: tensor.shape });
-        }
-        let rotated = interleaved && matches!(role, TensorRole::Query | TensorRole::Key);
-        let Found { kind, file, offset, .. } = tensor;
-        let interleaved = rotated.then_some(config.head_dim);
-        let packed = None;
-        tensors.push(Stored { name, role, layer, kind, rows, columns, file, offset, interleaved, packed });
-    }
-    Ok(tensors)
-}
-
-/// Refuses, by name, the first tensor that no supported model has.
-pub(crate) fn refuse_rest(found: &BTreeMap<String, Found>) -> Result<(), ConvertError> {
-    let Some(name) = found.keys().next() else { return Ok(()) };
-    let found = if name.ends_with(".bias") {
-        "a bias"
-    } else if name.contains("rope_freqs") {
-        "a table of scaled rotary frequencies"
-    } else {
-        "no part of a plain Llama model"
-    };
-    Err(ConvertError::Unsupported {
-        what: format!("tensor {name}"),
-        found: found.to_owned(),
-        supported: "the nine weights of a Llama layer, embedding, final norm and head",
-    })
 }

@@ -1,20 +1,17 @@
 //! A `.thimble` file as a [`SourceModel`]: the way back, for other formats and other encodings.
 
 use super::source_file::SourceFile;
-use super::source_model::Stored;
+use super::tensor::Stored;
 use super::{BlockType, Origin, SourceModel, TokenizerSource};
 use crate::chat;
-use crate::pack;
 use crate::sections::NO_TEMPLATE;
 use crate::{ConvertError, Sections};
-use rayon::prelude::*;
 use serde_json::Value as Json;
-use std::ops::Range;
 use std::path::Path;
 use thimble_chat::RecommendedSampling;
 use thimble_files::MappedModel;
 use thimble_runtime::chat::ChatTemplate;
-use thimble_runtime::format::{Directory, Encoding, FormatError, GROUP, ModelFile, PANEL, SectionKind};
+use thimble_runtime::format::{Directory, Encoding, FormatError, GROUP, ModelFile, SectionKind};
 
 /// Opens a `.thimble` file, every byte of which is compared with its checksum.
 pub(super) fn open(path: &Path) -> Result<SourceModel, ConvertError> {
@@ -86,7 +83,7 @@ fn tensors(file: &ModelFile<'_>, directory: &Directory) -> Result<Vec<Stored>, C
         let (rows, columns) = (record.rows as usize, record.columns as usize);
         let matrix = record.encoding != Encoding::Vector;
         Stored {
-            name: super::gguf_model::tensor_name(record.role, record.layer),
+            name: super::names::gguf(record.role, record.layer),
             role: record.role,
             layer: record.layer,
             kind: if matrix { blocks(record.encoding, columns) } else { BlockType::F32 },
@@ -111,89 +108,5 @@ fn blocks(encoding: Encoding, columns: usize) -> BlockType {
         Encoding::Q4 if whole => BlockType::Q4_0,
         Encoding::Q4Min if whole => BlockType::Q4_1,
         _ => BlockType::F32,
-    }
-}
-
-/// Reads rows as blocks of the tensor's type.
-pub(super) fn read_rows(
-    file: &SourceFile,
-    tensor: &Stored,
-    encoding: Encoding,
-    rows: Range<usize>,
-    out: &mut Vec<u8>,
-) -> Result<(), ConvertError> {
-    let (role, layer) = (tensor.role, tensor.layer);
-    let overflow = FormatError::TensorOverflow { role, layer };
-    let panel_bytes = encoding.panel_bytes(tensor.columns).ok_or(overflow)?;
-    let (first, last) = (rows.start / PANEL, rows.end.div_ceil(PANEL));
-    let mut panels = vec![0; (last - first) * panel_bytes];
-    file.read_at(tensor.offset + (first * panel_bytes) as u64, &mut panels)?;
-    out.clear();
-    out.resize(rows.len() * tensor.row_bytes(), 0);
-    let row_bytes = tensor.row_bytes().max(1);
-    out.par_chunks_exact_mut(row_bytes).zip(rows).for_each(|(out, row)| {
-        let row = row - first * PANEL;
-        let panel = &panels[row / PANEL * panel_bytes..][..panel_bytes];
-        match tensor.kind {
-            BlockType::Q8_0 | BlockType::Q4_0 | BlockType::Q4_1 => {
-                let blocks = panel.chunks_exact(encoding.block_bytes());
-                let out = out.chunks_exact_mut(tensor.kind.block_bytes());
-                blocks.zip(out).for_each(|(block, out)| put_block(encoding, block, row % PANEL, out));
-            }
-            kind => put_numbers(encoding, kind, panel, (row % PANEL, tensor.columns), out),
-        }
-    });
-    Ok(())
-}
-
-/// One row of a block of 16 rows as a block of the lossless block type: scale, minimum, codes.
-fn put_block(encoding: Encoding, block: &[u8], row: usize, out: &mut [u8]) {
-    let group = pack::take_group(encoding, block, row);
-    out[..2].copy_from_slice(&group.scale.to_le_bytes());
-    let head = match encoding {
-        Encoding::Q4Min => {
-            out[2..4].copy_from_slice(&group.minimum.to_le_bytes());
-            4
-        }
-        _ => 2,
-    };
-    let out = &mut out[head..];
-    match encoding {
-        Encoding::Q8 => {
-            let zero = pack::zero_code(encoding);
-            out.iter_mut().zip(group.codes).for_each(|(out, code)| *out = code.wrapping_sub(zero));
-        }
-        _ => {
-            let (low, high) = group.codes.split_at(GROUP / 2);
-            out.iter_mut().zip(low.iter().zip(high)).for_each(|(out, (low, high))| *out = low | high << 4);
-        }
-    }
-}
-
-/// One row of a panel as floats.
-fn put_numbers(
-    encoding: Encoding,
-    kind: BlockType,
-    panel: &[u8],
-    (row, columns): (usize, usize),
-    out: &mut [u8],
-) {
-    let mut values = vec![0.0; columns];
-    // The panel is whole, so that there is a row to unpack.
-    let _ = pack::unpack_row(encoding, panel, row, &mut values);
-    let values = values.iter();
-    match kind {
-        BlockType::F16 => {
-            let out = out.chunks_exact_mut(2);
-            out.zip(values).for_each(|(o, &v)| o.copy_from_slice(&half::f16::from_f32(v).to_le_bytes()));
-        }
-        BlockType::BF16 => {
-            let out = out.chunks_exact_mut(2);
-            out.zip(values).for_each(|(o, &v)| o.copy_from_slice(&half::bf16::from_f32(v).to_le_bytes()));
-        }
-        _ => {
-            let out = out.chunks_exact_mut(4);
-            out.zip(values).for_each(|(o, &v)| o.copy_from_slice(&v.to_le_bytes()));
-        }
     }
 }

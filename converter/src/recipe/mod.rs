@@ -126,29 +126,11 @@ impl FromStr for Quant {
 
     fn from_str(name: &str) -> Result<Quant, ConvertError> {
         let found = Quant::ALL.into_iter().find(|quant| quant.name() == name);
-        found.ok_or_else(|| ConvertError::UnknownQuant { found: name.to_owned() })
-    }
-}
-
-/// The encoding that holds every number of a block type exactly, if there is one.
-pub fn lossless_encoding(kind: BlockType) -> Option<Encoding> {
-    match kind {
-        BlockType::F32 => Some(Encoding::F32),
-        BlockType::F16 => Some(Encoding::F16),
-        BlockType::BF16 => Some(Encoding::BF16),
-        BlockType::Q4_0 => Some(Encoding::Q4),
-        BlockType::Q4_1 => Some(Encoding::Q4Min),
-        BlockType::Q5_0 | BlockType::Q8_0 => Some(Encoding::Q8),
-        _ => None,
-    }
-}
-
-/// Whether storing a source of type `kind` as `encoding` may change its numbers.
-pub fn rounds(kind: BlockType, encoding: Encoding) -> bool {
-    match encoding {
-        // What a block means is defined as f32 numbers.
-        Encoding::Vector | Encoding::F32 => false,
-        _ => lossless_encoding(kind) != Some(encoding),
+        found.ok_or_else(|| ConvertError::UnknownName {
+            what: "quantization",
+            found: name.to_owned(),
+            known: Quant::ALL.map(Quant::name).join(", "),
+        })
     }
 }
 

@@ -1,8 +1,9 @@
 //! Everything in a GGUF file but the weights: metadata as llama.cpp's converter writes it, and the directory.
 
-use super::{Target, name};
+use super::Target;
 use crate::ConvertError;
 use crate::read::gguf_model::SAMPLING;
+use crate::read::names::gguf;
 use crate::read::{BlockType, DIGITS_APART, SourceModel, TokenizerSource};
 use crate::tokenizer::GgufLists;
 use std::collections::BTreeMap;
@@ -43,7 +44,7 @@ pub(super) fn head(
     out.extend(keys.bytes);
     let mut offset = 0_u64;
     for target in targets {
-        put_text(&mut out, &name(target.tensor));
+        put_text(&mut out, &gguf(target.tensor.role, target.tensor.layer));
         let (rows, columns) = (target.tensor.rows as u64, target.tensor.columns as u64);
         let dimensions = if target.tensor.role.is_norm() { vec![columns] } else { vec![columns, rows] };
         out.extend((dimensions.len() as u32).to_le_bytes());
@@ -112,11 +113,8 @@ fn tokenizer(model: &SourceModel, keys: &mut Keys, notes: &mut Vec<String>) -> R
     };
     let rows = model.config.vocab;
     if lists.tokens.len() > rows {
-        return Err(ConvertError::Unsupported {
-            what: "the vocabulary".to_owned(),
-            found: format!("{} tokens for {rows} embedding rows", lists.tokens.len()),
-            supported: "at most one token for each row",
-        });
+        let found = format!("{} tokens for {rows} embedding rows", lists.tokens.len());
+        return Err(ConvertError::unsupported("the vocabulary", found, "at most one token for each row"));
     }
     lists.pad(rows);
     keys.text("tokenizer.ggml.model", "gpt2");

@@ -11,7 +11,6 @@ mod q4_k;
 pub(crate) use blocks::quantize as quantize_block;
 
 use crate::quantize::Loss;
-use crate::read::gguf_model::tensor_name;
 use crate::read::{BlockType, SourceModel, Stored};
 use crate::write::write_error;
 use crate::{ConversionProgress, ConversionStage, ConvertError, dequantize};
@@ -98,8 +97,11 @@ impl FromStr for GgufType {
             return Ok(GgufType::Keep);
         }
         let found = Self::TYPES.into_iter().find(|kind| kind.to_string().eq_ignore_ascii_case(name));
-        let unknown = || ConvertError::UnknownGgufType { found: name.to_owned() };
-        found.map(GgufType::All).ok_or_else(unknown)
+        found.map(GgufType::All).ok_or_else(|| ConvertError::UnknownName {
+            what: "GGUF type",
+            found: name.to_owned(),
+            known: Self::names().join(", "),
+        })
     }
 }
 
@@ -307,9 +309,4 @@ fn encode_block(values: &[f32], kind: BlockType, out: &mut [u8]) -> Option<()> {
         (kind, values) => blocks::quantize(kind, values.try_into().ok()?, out)?,
     }
     Some(())
-}
-
-/// llama.cpp's name of a tensor.
-fn name(tensor: &Stored) -> String {
-    tensor_name(tensor.role, tensor.layer)
 }

@@ -1,15 +1,14 @@
 //! `config.json` of a Llama model.
 
 use super::rope::rope_theta;
-use super::tensor_name;
 use crate::ConvertError;
-use crate::read::source_model::{Found, add_stop};
+use crate::read::names::{CONFIG_JSON, hugging_face};
+use crate::read::source_model::add_stop;
+use crate::read::tensor::Found;
 use serde_json::Value as Json;
 use std::collections::BTreeMap;
 use thimble_runtime::Token;
 use thimble_runtime::format::{Config, TensorRole};
-
-pub(super) const PLACE: &str = "config.json";
 
 /// The configuration; what only the tokenizer's files say is not in it yet.
 pub(super) fn config(
@@ -32,7 +31,7 @@ pub(super) fn config(
     let head_dim = size("head_dim")?.or(hidden.checked_div(heads)).unwrap_or(0);
     let eps = json.get("rms_norm_eps").map_or(Some(1e-6), Json::as_f64);
     let vocab = need("vocab_size")?;
-    let name = tensor_name(TensorRole::Embedding, TensorRole::NO_LAYER);
+    let name = hugging_face(TensorRole::Embedding, TensorRole::NO_LAYER);
     if let Some(embedding) = found.get(&name)
         && embedding.shape.first() != Some(&(vocab as u64))
     {
@@ -51,10 +50,10 @@ pub(super) fn config(
         rope_theta: rope_theta(json)? as f32,
         norm_eps: eps.ok_or_else(|| field("rms_norm_eps", "a number"))? as f32,
         tied,
-        bos: token_ids(json, PLACE, "bos_token_id")?.first().copied().map(Token),
+        bos: token_ids(json, CONFIG_JSON, "bos_token_id")?.first().copied().map(Token),
         stop: [None; Config::MOST_STOPS],
     };
-    for id in token_ids(json, PLACE, "eos_token_id")? {
+    for id in token_ids(json, CONFIG_JSON, "eos_token_id")? {
         add_stop(&mut config, id)?;
     }
     Ok(config)
@@ -107,8 +106,7 @@ fn refuse_variants(json: &Json) -> Result<(), ConvertError> {
 
 /// One token id or a list of them.
 pub(super) fn token_ids(json: &Json, place: &'static str, key: &str) -> Result<Vec<u32>, ConvertError> {
-    let wrong =
-        || ConvertError::Field { place, field: key.to_owned(), expected: "a token id or a list of them" };
+    let wrong = || ConvertError::field(place, key, "a token id or a list of them");
     let id = |value: &Json| value.as_u64().and_then(|id| u32::try_from(id).ok()).ok_or_else(wrong);
     match json.get(key) {
         None | Some(Json::Null) => Ok(Vec::new()),
@@ -117,10 +115,10 @@ pub(super) fn token_ids(json: &Json, place: &'static str, key: &str) -> Result<V
     }
 }
 
-pub(super) fn unsupported(what: &str, found: String, supported: &'static str) -> ConvertError {
-    ConvertError::Unsupported { what: format!("{PLACE}: {what}"), found, supported }
+fn unsupported(key: &str, found: String, supported: &'static str) -> ConvertError {
+    ConvertError::unsupported(format!("{CONFIG_JSON}: {key}"), found, supported)
 }
 
 fn field(key: &str, expected: &'static str) -> ConvertError {
-    ConvertError::Field { place: PLACE, field: key.to_owned(), expected }
+    ConvertError::field(CONFIG_JSON, key, expected)
 }

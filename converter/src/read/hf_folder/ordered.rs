@@ -1,6 +1,6 @@
-//! JSON whose objects keep the order of their keys, which decides the ids of new tokens.
+//! JSON whose objects keep the order of their keys: it decides the ids of new tokens.
 
-use super::added::Token;
+use super::added_token::AddedToken;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value as Json;
 use std::collections::HashMap;
@@ -8,34 +8,34 @@ use std::fmt;
 
 /// A JSON value.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Ordered {
-    /// Keys in the order of the file; of a key that comes twice, the last value at the first place, as in Python.
+pub(super) enum OrderedJson {
+    /// Keys in file order. A repeated key keeps its first place and its last value, as in Python.
     Object(Fields),
     /// A list.
-    Array(Vec<Ordered>),
+    Array(Vec<OrderedJson>),
     /// Null, a boolean, a number or a text.
     Plain(Json),
-    /// An object that was found to be a token; no file is read as this.
-    Token(Token),
+    /// A token parsed from an object; deserialization never produces it.
+    Token(AddedToken),
 }
 
 /// An object's keys and values.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Fields {
-    /// Empty where a key was taken.
-    entries: Vec<Option<(String, Ordered)>>,
-    /// The place of each key.
+    /// `None` where a key was removed.
+    entries: Vec<Option<(String, OrderedJson)>>,
+    /// The index of each key's entry.
     places: HashMap<String, usize>,
 }
 
 impl Fields {
-    pub(super) fn get(&self, key: &str) -> Option<&Ordered> {
+    pub(super) fn get(&self, key: &str) -> Option<&OrderedJson> {
         let entry = self.entries.get(*self.places.get(key)?)?;
         entry.as_ref().map(|(_, value)| value)
     }
 
-    /// Puts a value in the place of the key's old one, or behind all others.
-    pub(super) fn set(&mut self, key: String, value: Ordered) {
+    /// Replaces the key's value in place, or appends a new entry.
+    pub(super) fn set(&mut self, key: String, value: OrderedJson) {
         match self.places.get(&key) {
             Some(&place) => self.entries[place] = Some((key, value)),
             None => {
@@ -45,47 +45,47 @@ impl Fields {
         }
     }
 
-    pub(super) fn take(&mut self, key: &str) -> Option<Ordered> {
+    pub(super) fn remove(&mut self, key: &str) -> Option<OrderedJson> {
         let place = self.places.remove(key)?;
         self.entries[place].take().map(|(_, value)| value)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &Ordered)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &OrderedJson)> {
         self.entries.iter().flatten().map(|(key, value)| (key.as_str(), value))
     }
 }
 
 impl IntoIterator for Fields {
-    type Item = (String, Ordered);
-    type IntoIter = std::iter::Flatten<std::vec::IntoIter<Option<(String, Ordered)>>>;
+    type Item = (String, OrderedJson);
+    type IntoIter = std::iter::Flatten<std::vec::IntoIter<Option<(String, OrderedJson)>>>;
 
     fn into_iter(self) -> Self::IntoIter {
         self.entries.into_iter().flatten()
     }
 }
 
-impl Ordered {
+impl OrderedJson {
     pub(super) fn text(&self) -> Option<&str> {
         match self {
-            Ordered::Plain(Json::String(text)) => Some(text),
+            OrderedJson::Plain(Json::String(text)) => Some(text),
             _ => None,
         }
     }
 
     pub(super) fn fields(&self) -> Option<&Fields> {
         match self {
-            Ordered::Object(fields) => Some(fields),
+            OrderedJson::Object(fields) => Some(fields),
             _ => None,
         }
     }
 
     pub(super) fn is_null(&self) -> bool {
-        *self == Ordered::Plain(Json::Null)
+        *self == OrderedJson::Plain(Json::Null)
     }
 }
 
-impl<'de> Deserialize<'de> for Ordered {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Ordered, D::Error> {
+impl<'de> Deserialize<'de> for OrderedJson {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<OrderedJson, D::Error> {
         deserializer.deserialize_any(Any)
     }
 }
@@ -93,49 +93,49 @@ impl<'de> Deserialize<'de> for Ordered {
 struct Any;
 
 impl<'de> Visitor<'de> for Any {
-    type Value = Ordered;
+    type Value = OrderedJson;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON value")
     }
 
-    fn visit_unit<E>(self) -> Result<Ordered, E> {
-        Ok(Ordered::Plain(Json::Null))
+    fn visit_unit<E>(self) -> Result<OrderedJson, E> {
+        Ok(OrderedJson::Plain(Json::Null))
     }
 
-    fn visit_bool<E>(self, value: bool) -> Result<Ordered, E> {
-        Ok(Ordered::Plain(value.into()))
+    fn visit_bool<E>(self, value: bool) -> Result<OrderedJson, E> {
+        Ok(OrderedJson::Plain(value.into()))
     }
 
-    fn visit_u64<E>(self, value: u64) -> Result<Ordered, E> {
-        Ok(Ordered::Plain(value.into()))
+    fn visit_u64<E>(self, value: u64) -> Result<OrderedJson, E> {
+        Ok(OrderedJson::Plain(value.into()))
     }
 
-    fn visit_i64<E>(self, value: i64) -> Result<Ordered, E> {
-        Ok(Ordered::Plain(value.into()))
+    fn visit_i64<E>(self, value: i64) -> Result<OrderedJson, E> {
+        Ok(OrderedJson::Plain(value.into()))
     }
 
-    fn visit_f64<E>(self, value: f64) -> Result<Ordered, E> {
-        Ok(Ordered::Plain(value.into()))
+    fn visit_f64<E>(self, value: f64) -> Result<OrderedJson, E> {
+        Ok(OrderedJson::Plain(value.into()))
     }
 
-    fn visit_str<E>(self, value: &str) -> Result<Ordered, E> {
-        Ok(Ordered::Plain(value.into()))
+    fn visit_str<E>(self, value: &str) -> Result<OrderedJson, E> {
+        Ok(OrderedJson::Plain(value.into()))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Ordered, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<OrderedJson, A::Error> {
         let mut array = Vec::new();
         while let Some(item) = items.next_element()? {
             array.push(item);
         }
-        Ok(Ordered::Array(array))
+        Ok(OrderedJson::Array(array))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Ordered, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<OrderedJson, A::Error> {
         let mut fields = Fields::default();
         while let Some((key, value)) = entries.next_entry()? {
             fields.set(key, value);
         }
-        Ok(Ordered::Object(fields))
+        Ok(OrderedJson::Object(fields))
     }
 }

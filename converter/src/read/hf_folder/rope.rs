@@ -1,7 +1,7 @@
 //! The base of the rotary frequencies in a `config.json`, wherever it stands.
 
-use super::config::{PLACE, unsupported};
 use crate::ConvertError;
+use crate::read::names::CONFIG_JSON;
 use serde_json::Value as Json;
 
 /// Keys of a `rope_scaling` or `rope_parameters` object that an unscaled model may have.
@@ -25,13 +25,14 @@ pub fn rope_theta(config: &Json) -> Result<f64, ConvertError> {
     if let Some((key, value)) = inner
         && !is_plain(value)
     {
-        return Err(unsupported(key, value.to_string(), "no scaling (type \"default\")"));
+        let what = format!("{CONFIG_JSON}: {key}");
+        return Err(ConvertError::unsupported(what, value.to_string(), "no scaling (type \"default\")"));
     }
     let inner = inner.and_then(|(key, value)| Some((format!("{key}: rope_theta"), value.get("rope_theta")?)));
     let outer = || Some(("rope_theta".to_owned(), config.get("rope_theta")?));
     let Some((field, theta)) = inner.or_else(outer) else { return Ok(DEFAULT) };
     let expected = "a number (without the key it is 10000)";
-    theta.as_f64().ok_or(ConvertError::Field { place: PLACE, field, expected })
+    theta.as_f64().ok_or(ConvertError::Field { place: CONFIG_JSON, field, expected })
 }
 
 /// Whether a `rope_scaling` or `rope_parameters` object leaves the frequencies alone.

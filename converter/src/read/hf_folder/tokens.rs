@@ -5,8 +5,9 @@
 //! (`extra_special_tokens`, in old files `additional_special_tokens`) and may describe all (`added_tokens_decoder`).
 //! Only where it does not, `special_tokens_map.json` and `added_tokens.json` count.
 
-use super::added::{Text, Token};
-use super::ordered::{Fields, Ordered};
+use super::added_token::AddedToken;
+use super::ordered::{Fields, OrderedJson};
+use super::token_spec::TokenSpec;
 use crate::ConvertError;
 use serde_json::Value as Json;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -29,7 +30,7 @@ const PLAIN: [&str; 4] =
     ["TokenizersBackend", "PreTrainedTokenizerFast", "LlamaTokenizer", "LlamaTokenizerFast"];
 
 /// The JSON files about tokens.
-pub(super) struct Files {
+pub(super) struct TokenFiles {
     /// tokenizer_config.json.
     pub(super) config: Fields,
     /// special_tokens_map.json.
@@ -42,16 +43,16 @@ pub(super) struct Files {
 
 /// What the files declare.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Declared {
+pub(super) struct DeclaredTokens {
     /// The named tokens and their texts, in the order of transformers.
     pub(super) named: Vec<(String, String)>,
     /// Tokens to be added to those of tokenizer.json, in this order; most are there already.
-    pub(super) add: Vec<Token>,
+    pub(super) add: Vec<AddedToken>,
     /// Whether those of tokenizer.json that are not among them go.
-    pub(super) anew: bool,
+    pub(super) replace: bool,
 }
 
-impl Declared {
+impl DeclaredTokens {
     /// The text of a named token; empty where there is none.
     pub(super) fn text(&self, name: &str) -> &str {
         self.named.iter().find(|(known, _)| known == name).map_or("", |(_, text)| text)
@@ -61,16 +62,16 @@ impl Declared {
     ///
     /// # Errors
     /// Values that transformers does not take either, and settings that the runtime has no code for.
-    pub(super) fn new(files: Files, tokenizer: &Json) -> Result<Declared, ConvertError> {
-        let Files { config: mut init, map, added, class } = files;
-        let class = init.get("tokenizer_class").and_then(Ordered::text).map(str::to_owned).or(class);
+    pub(super) fn new(files: TokenFiles, tokenizer: &Json) -> Result<DeclaredTokens, ConvertError> {
+        let TokenFiles { config: mut init, map, added, class } = files;
+        let class = init.get("tokenizer_class").and_then(OrderedJson::text).map(str::to_owned).or(class);
         let class = class.unwrap_or_default();
         refuse_settings(&init, &class)?;
-        let anew = GPT2.contains(&class.as_str());
+        let replace = GPT2.contains(&class.as_str());
         let there = of_tokenizer_json(tokenizer)?;
 
         let mut own = own_names(&mut init);
-        let (decoder, place) = match init.take(DECODER) {
+        let (decoder, place) = match init.remove(DECODER) {
             Some(described) => (described_tokens(&described)?, CONFIG),
             None => {
                 let place = if map.is_some() { MAP } else { CONFIG };
@@ -86,7 +87,7 @@ impl Declared {
                 (decoder, place)
             }
         };
-        for (name, value) in defaults(tokenizer, anew) {
+        for (name, value) in defaults(tokenizer, replace) {
             if init.get(name).is_none() {
                 init.set(name.to_owned(), value);
             }
@@ -95,10 +96,10 @@ impl Declared {
         let extra = extra(&mut init, place)?;
 
         let mut known: HashSet<String> = decoder.values().map(|token| token.content.clone()).collect();
-        if !anew {
+        if !replace {
             known.extend(there.into_values().map(|token| token.content));
         }
-        let mut add: Vec<Text> = decoder.into_values().map(Text::Token).collect();
+        let mut add: Vec<TokenSpec> = decoder.into_values().map(TokenSpec::Token).collect();
         let mut seen = HashSet::new();
         for text in named.iter().map(|(_, text)| text).chain(&extra) {
             if !known.contains(text.content()) && seen.insert(text) {
@@ -106,23 +107,23 @@ impl Declared {
             }
         }
         let named_texts: HashSet<&str> = named.iter().map(|(_, text)| text.content()).collect();
-        let special = |text: Text| match text {
-            Text::Plain(content) => Token::special(content),
-            Text::Token(token) => {
+        let special = |text: TokenSpec| match text {
+            TokenSpec::Text(content) => AddedToken::special(content),
+            TokenSpec::Token(token) => {
                 let special = token.special || named_texts.contains(token.content.as_str());
-                Token { special, ..token }
+                AddedToken { special, ..token }
             }
         };
         let add = add.into_iter().map(special).collect();
         let named = named.iter().map(|(name, text)| (name.clone(), text.content().to_owned())).collect();
-        Ok(Declared { named, add, anew })
+        Ok(DeclaredTokens { named, add, replace })
     }
 }
 
 /// Takes the names of this model alone out of tokenizer_config.json, those that stand there as texts.
 fn own_names(init: &mut Fields) -> Fields {
     if !init.get(EXTRA).is_some_and(is_true)
-        && let Some(old) = init.take(ADDITIONAL)
+        && let Some(old) = init.remove(ADDITIONAL)
     {
         init.set(EXTRA.to_owned(), old);
     }
@@ -133,13 +134,13 @@ fn own_names(init: &mut Fields) -> Fields {
         .map(|(name, _)| name.to_owned())
         .collect();
     for name in texts {
-        if let Some(value) = init.take(&name) {
+        if let Some(value) = init.remove(&name) {
             own.set(name, value);
         }
     }
     move_extra(init, &mut own);
     if own.iter().next().is_none()
-        && let Some(Ordered::Object(fields)) = init.take(SPECIFIC)
+        && let Some(OrderedJson::Object(fields)) = init.remove(SPECIFIC)
     {
         own = fields;
     }
@@ -147,26 +148,26 @@ fn own_names(init: &mut Fields) -> Fields {
 }
 
 /// The tokens of `added_tokens_decoder` by id.
-fn described_tokens(described: &Ordered) -> Result<BTreeMap<i64, Token>, ConvertError> {
-    let wrong = || wrong(CONFIG, DECODER, "an object of tokens by id");
-    let token = |(id, token): (&str, &Ordered)| {
+fn described_tokens(described: &OrderedJson) -> Result<BTreeMap<i64, AddedToken>, ConvertError> {
+    let wrong = || ConvertError::field(CONFIG, DECODER, "an object of tokens by id");
+    let token = |(id, token): (&str, &OrderedJson)| {
         let id = id.trim().parse().map_err(|_| wrong())?;
-        Ok((id, Token::parse(token, CONFIG, DECODER)?))
+        Ok((id, AddedToken::parse(token, CONFIG, DECODER)?))
     };
     described.fields().ok_or_else(wrong)?.iter().map(token).collect()
 }
 
 /// Names that count where nobody gives them, not even as null.
-fn defaults(tokenizer: &Json, gpt2: bool) -> Vec<(&'static str, Ordered)> {
+fn defaults(tokenizer: &Json, gpt2: bool) -> Vec<(&'static str, OrderedJson)> {
     let end = "<|endoftext|>";
     let padding = tokenizer.get("padding").and_then(|padding| padding.get("pad_token"));
     match gpt2 {
         // A text that is no token would only add one.
         true if token_id(tokenizer, end).is_some() => {
-            ["bos_token", "eos_token", "unk_token"].map(|name| (name, Ordered::Plain(end.into()))).into()
+            ["bos_token", "eos_token", "unk_token"].map(|name| (name, OrderedJson::Plain(end.into()))).into()
         }
         true => Vec::new(),
-        false => padding.map(|text| ("pad_token", Ordered::Plain(text.clone()))).into_iter().collect(),
+        false => padding.map(|text| ("pad_token", OrderedJson::Plain(text.clone()))).into_iter().collect(),
     }
 }
 
@@ -174,16 +175,16 @@ fn defaults(tokenizer: &Json, gpt2: bool) -> Vec<(&'static str, Ordered)> {
 fn named(
     init: &mut Fields,
     own: Fields,
-    decoder: &BTreeMap<i64, Token>,
+    decoder: &BTreeMap<i64, AddedToken>,
     place: &'static str,
-) -> Result<Vec<(String, Text)>, ConvertError> {
-    let by_text: HashMap<&str, &Token> =
+) -> Result<Vec<(String, TokenSpec)>, ConvertError> {
+    let by_text: HashMap<&str, &AddedToken> =
         decoder.values().map(|token| (token.content.as_str(), token)).collect();
     let mut named = Vec::new();
     for name in NAMES {
-        if let Some(text) = init.take(name).filter(|value| !value.is_null()) {
-            let text = Text::parse(&text, place, name)?;
-            let described = by_text.get(text.content()).map(|&token| Text::Token(token.clone()));
+        if let Some(text) = init.remove(name).filter(|value| !value.is_null()) {
+            let text = TokenSpec::parse(&text, place, name)?;
+            let described = by_text.get(text.content()).map(|&token| TokenSpec::Token(token.clone()));
             named.push((name.to_owned(), described.unwrap_or(text)));
         }
     }
@@ -193,12 +194,12 @@ fn named(
         .filter(|(name, value)| is_own_name(name, value))
         .map(|(name, _)| name.to_owned())
         .collect();
-    let late = late.into_iter().filter_map(|name| init.take(&name).map(|value| (name, value)));
+    let late = late.into_iter().filter_map(|name| init.remove(&name).map(|value| (name, value)));
     for (name, value) in late.chain(own) {
         all.set(name, value);
     }
     for (name, value) in all {
-        let text = Text::parse(&value, place, &name)?;
+        let text = TokenSpec::parse(&value, place, &name)?;
         match named.iter_mut().take(NAMES.len()).find(|(known, _)| *known == name) {
             Some((_, usual)) => *usual = text,
             None => named.push((name, text)),
@@ -208,25 +209,27 @@ fn named(
 }
 
 /// The listed tokens without a name.
-fn extra(init: &mut Fields, place: &'static str) -> Result<Vec<Text>, ConvertError> {
-    match init.take(EXTRA).or_else(|| init.take(ADDITIONAL)) {
+fn extra(init: &mut Fields, place: &'static str) -> Result<Vec<TokenSpec>, ConvertError> {
+    match init.remove(EXTRA).or_else(|| init.remove(ADDITIONAL)) {
         None => Ok(Vec::new()),
-        Some(Ordered::Array(list)) => list.iter().map(|token| Text::parse(token, place, EXTRA)).collect(),
+        Some(OrderedJson::Array(list)) => {
+            list.iter().map(|token| TokenSpec::parse(token, place, EXTRA)).collect()
+        }
         Some(list) if list.is_null() => Ok(Vec::new()),
-        Some(_) => Err(wrong(place, EXTRA, "a list of texts, or an object of texts by name")),
+        Some(_) => Err(ConvertError::field(place, EXTRA, "a list of texts, or an object of texts by name")),
     }
 }
 
 /// Whether a key of tokenizer_config.json names a token of this model alone.
-fn is_own_name(name: &str, value: &Ordered) -> bool {
-    let text = value.text().is_some() || Token::is_typed(value);
+fn is_own_name(name: &str, value: &OrderedJson) -> bool {
+    let text = value.text().is_some() || AddedToken::is_typed(value);
     name.ends_with("_token") && !NAMES.contains(&name) && text
 }
 
 /// Moves `extra_special_tokens` to the named tokens, where it is an object.
 fn move_extra(init: &mut Fields, specific: &mut Fields) {
     if init.get(EXTRA).is_some_and(|extra| extra.fields().is_some())
-        && let Some(Ordered::Object(fields)) = init.take(EXTRA)
+        && let Some(OrderedJson::Object(fields)) = init.remove(EXTRA)
     {
         for (name, value) in fields {
             specific.set(name, value);
@@ -238,22 +241,22 @@ fn move_extra(init: &mut Fields, specific: &mut Fields) {
 fn merge(init: &mut Fields, map: Fields) -> Result<(), ConvertError> {
     for (name, value) in map {
         let value = match value {
-            Ordered::Object(fields) if name != EXTRA => {
-                let token = Token::parse(&Ordered::Object(fields), MAP, &name)?;
-                Ordered::Token(Token { special: true, ..token })
+            OrderedJson::Object(fields) if name != EXTRA => {
+                let token = AddedToken::parse(&OrderedJson::Object(fields), MAP, &name)?;
+                OrderedJson::Token(AddedToken { special: true, ..token })
             }
-            Ordered::Array(list) if name == EXTRA => {
-                let mut all = match init.take(EXTRA) {
-                    Some(Ordered::Array(all)) => all,
+            OrderedJson::Array(list) if name == EXTRA => {
+                let mut all = match init.remove(EXTRA) {
+                    Some(OrderedJson::Array(all)) => all,
                     _ => Vec::new(),
                 };
                 let mut seen: HashSet<String> =
-                    all.iter().filter_map(Ordered::text).map(str::to_owned).collect();
+                    all.iter().filter_map(OrderedJson::text).map(str::to_owned).collect();
                 for token in list {
                     let token = match token {
-                        Ordered::Object(_) => {
-                            let token = Token::parse(&token, MAP, EXTRA)?;
-                            Ordered::Token(Token { special: true, ..token })
+                        OrderedJson::Object(_) => {
+                            let token = AddedToken::parse(&token, MAP, EXTRA)?;
+                            OrderedJson::Token(AddedToken { special: true, ..token })
                         }
                         other => other,
                     };
@@ -261,7 +264,7 @@ fn merge(init: &mut Fields, map: Fields) -> Result<(), ConvertError> {
                         all.push(token);
                     }
                 }
-                Ordered::Array(all)
+                OrderedJson::Array(all)
             }
             other => other,
         };
@@ -271,39 +274,42 @@ fn merge(init: &mut Fields, map: Fields) -> Result<(), ConvertError> {
 }
 
 /// The tokens of added_tokens.json, ids by text; special where they are named or listed as such.
-fn plain_added(added: Fields, init: &Fields) -> Result<Vec<(i64, Token)>, ConvertError> {
+fn plain_added(added: Fields, init: &Fields) -> Result<Vec<(i64, AddedToken)>, ConvertError> {
     let named = NAMES.iter().filter_map(|name| init.get(name));
     let listed = match init.get(EXTRA) {
-        Some(Ordered::Array(list)) => list.as_slice(),
+        Some(OrderedJson::Array(list)) => list.as_slice(),
         _ => &[],
     };
     // Objects of tokenizer_config.json are not understood yet at this point.
-    let content = |value: &Ordered| match value {
-        Ordered::Token(token) => Some(token.content.clone()),
+    let content = |value: &OrderedJson| match value {
+        OrderedJson::Token(token) => Some(token.content.clone()),
         other => other.text().map(str::to_owned),
     };
     let special: HashSet<String> = named.chain(listed).filter_map(content).collect();
-    let token = |(content, id): (String, Ordered)| {
+    let token = |(content, id): (String, OrderedJson)| {
         let id = match &id {
-            Ordered::Plain(Json::Number(id)) => id.as_i64(),
+            OrderedJson::Plain(Json::Number(id)) => id.as_i64(),
             _ => None,
         };
         let special = special.contains(&content);
-        let id = id.ok_or_else(|| wrong(ADDED, &content, "an id"))?;
-        Ok((id, Token { special, normalized: Some(!special), ..Token::special(content) }))
+        let id = id.ok_or_else(|| ConvertError::field(ADDED, &content, "an id"))?;
+        Ok((id, AddedToken { special, normalized: Some(!special), ..AddedToken::special(content) }))
     };
     added.into_iter().map(token).collect()
 }
 
 /// The added tokens of tokenizer.json by id. Its shape is checked by whoever reads the vocabulary.
-fn of_tokenizer_json(tokenizer: &Json) -> Result<BTreeMap<i64, Token>, ConvertError> {
+fn of_tokenizer_json(tokenizer: &Json) -> Result<BTreeMap<i64, AddedToken>, ConvertError> {
     let added = tokenizer.get("added_tokens").and_then(Json::as_array).map_or(&[][..], Vec::as_slice);
     let token = |token: &Json| {
         let id = token.get("id").and_then(Json::as_i64);
-        let id = id.ok_or_else(|| wrong("tokenizer.json", "added_tokens", "a list of tokens with ids"))?;
+        let id = id.ok_or_else(|| {
+            ConvertError::field("tokenizer.json", "added_tokens", "a list of tokens with ids")
+        })?;
         let ordered = serde_json::from_value(token.clone());
-        let ordered = ordered.map_err(|_| wrong("tokenizer.json", "added_tokens", "a list of tokens"))?;
-        Ok((id, Token::parse(&ordered, "tokenizer.json", "added_tokens")?))
+        let ordered =
+            ordered.map_err(|_| ConvertError::field("tokenizer.json", "added_tokens", "a list of tokens"))?;
+        Ok((id, AddedToken::parse(&ordered, "tokenizer.json", "added_tokens")?))
     };
     added.iter().map(token).collect()
 }
@@ -313,31 +319,24 @@ fn refuse_settings(config: &Fields, class: &str) -> Result<(), ConvertError> {
     let ignored = PLAIN.contains(&class);
     for (key, ignored) in [("add_prefix_space", ignored), ("split_special_tokens", false)] {
         if !ignored && config.get(key).is_some_and(is_true) {
-            return Err(ConvertError::Unsupported {
-                what: format!("{CONFIG}: {key}"),
-                found: "true".to_owned(),
-                supported: "false: a text is cut as it stands, special tokens in it are whole",
-            });
+            let supported = "false: a text is cut as it stands, special tokens in it are whole";
+            return Err(ConvertError::unsupported(format!("{CONFIG}: {key}"), "true", supported));
         }
     }
     Ok(())
 }
 
 /// What Python takes for true.
-fn is_true(value: &Ordered) -> bool {
+fn is_true(value: &OrderedJson) -> bool {
     match value {
-        Ordered::Object(fields) => fields.iter().next().is_some(),
-        Ordered::Array(items) => !items.is_empty(),
-        Ordered::Token(_) => true,
-        Ordered::Plain(Json::Bool(value)) => *value,
-        Ordered::Plain(Json::String(text)) => !text.is_empty(),
-        Ordered::Plain(Json::Number(number)) => number.as_f64() != Some(0.0),
-        Ordered::Plain(_) => false,
+        OrderedJson::Object(fields) => fields.iter().next().is_some(),
+        OrderedJson::Array(items) => !items.is_empty(),
+        OrderedJson::Token(_) => true,
+        OrderedJson::Plain(Json::Bool(value)) => *value,
+        OrderedJson::Plain(Json::String(text)) => !text.is_empty(),
+        OrderedJson::Plain(Json::Number(number)) => number.as_f64() != Some(0.0),
+        OrderedJson::Plain(_) => false,
     }
-}
-
-pub(super) fn wrong(place: &'static str, field: &str, expected: &'static str) -> ConvertError {
-    ConvertError::Field { place, field: field.to_owned(), expected }
 }
 
 /// The id of a token in tokenizer.json, by its text.

@@ -1,8 +1,8 @@
 //! The tensors of a folder under the names of a `LlamaForCausalLM`, and whether its head is the embedding.
 
-use super::tensor_name;
+use crate::read::names::hugging_face;
 use crate::read::source_file::SourceFile;
-use crate::read::source_model::Found;
+use crate::read::tensor::Found;
 use crate::{ConvertError, dequantize};
 use std::collections::BTreeMap;
 use thimble_runtime::format::TensorRole;
@@ -26,11 +26,8 @@ pub(super) fn rename(found: BTreeMap<String, Found>) -> Result<BTreeMap<String, 
         let of_the_body = ["embed_tokens.", "layers.", "norm."].iter().any(|part| inner.starts_with(part));
         let full = if of_the_body { format!("model.{inner}") } else { name };
         if renamed.contains_key(&full) {
-            return Err(ConvertError::Unsupported {
-                what: format!("tensor {full}"),
-                found: "there twice, with and without \"model.\" in front".to_owned(),
-                supported: "each tensor once",
-            });
+            let found = "there twice, with and without \"model.\" in front";
+            return Err(ConvertError::unsupported(format!("tensor {full}"), found, "each tensor once"));
         }
         renamed.insert(full, tensor);
     }
@@ -48,10 +45,8 @@ pub(super) fn settle_head(
     files: &[SourceFile],
     notes: &mut Vec<String>,
 ) -> Result<bool, ConvertError> {
-    let (head, embedding) = (
-        tensor_name(TensorRole::Head, TensorRole::NO_LAYER),
-        tensor_name(TensorRole::Embedding, TensorRole::NO_LAYER),
-    );
+    let [head, embedding] =
+        [TensorRole::Head, TensorRole::Embedding].map(|role| hugging_face(role, TensorRole::NO_LAYER));
     match (found.get(&head), found.get(&embedding)) {
         (None, _) if tied => Ok(true),
         (None, _) => Err(ConvertError::MissingHead { name: head }),

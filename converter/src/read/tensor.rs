@@ -1,0 +1,121 @@
+//! The tensors of a source: as a reader lists them, and matched with the configuration.
+
+use super::BlockType;
+use crate::ConvertError;
+use std::collections::BTreeMap;
+use thimble_runtime::format::{Config, Encoding, TensorRole};
+
+/// One tensor of the source, found and checked against the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Its name in the source.
+    pub name: String,
+    /// What it is for.
+    pub role: TensorRole,
+    /// Its layer, or [`TensorRole::NO_LAYER`].
+    pub layer: u16,
+    /// How its numbers are stored.
+    pub kind: BlockType,
+    /// Rows: outputs.
+    pub rows: usize,
+    /// Columns: inputs.
+    pub columns: usize,
+    pub(crate) file: usize,
+    pub(crate) offset: u64,
+    /// The head dimension, where the source has rows in the order of interleaved rotary pairs.
+    pub(crate) interleaved: Option<usize>,
+    /// The encoding whose panels hold the rows, where the source is a `.thimble` file and this is a matrix.
+    pub(crate) packed: Option<Encoding>,
+}
+
+impl Stored {
+    /// Bytes of one row in the source.
+    pub fn row_bytes(&self) -> usize {
+        // Readers refuse partial blocks, so this is never the default.
+        self.kind.row_bytes(self.columns).unwrap_or(0)
+    }
+
+    /// The encoding that holds every number of the tensor exactly, if there is one.
+    pub(crate) fn exact(&self) -> Option<Encoding> {
+        self.packed.or_else(|| self.kind.lossless_encoding())
+    }
+
+    /// Whether storing the tensor as `encoding` may change its numbers.
+    pub(crate) fn rounds(&self, encoding: Encoding) -> bool {
+        self.kind.rounds(encoding) && self.packed != Some(encoding)
+    }
+
+    /// How its numbers are stored, for people.
+    pub(crate) fn stored_as(&self) -> String {
+        self.packed.map_or_else(|| self.kind.to_string(), |encoding| encoding.name().to_owned())
+    }
+
+    /// Where row `row` (in the order that rotates half against half) lies in the source.
+    ///
+    /// llama.cpp's converter stores the rows of Q and K so that a rotary pair is adjacent: row `2i + j` of a
+    /// head there is row `j * head_dim / 2 + i` here (`permute` in its `conversion` scripts).
+    pub(super) fn source_row(&self, row: usize) -> usize {
+        match self.interleaved {
+            None => row,
+            Some(head_dim) => {
+                let (head, within) = (row / head_dim, row % head_dim);
+                let (half, pair) = (within / (head_dim / 2), within % (head_dim / 2));
+                head * head_dim + 2 * pair + half
+            }
+        }
+    }
+}
+
+/// A tensor as a reader found it, before anything is known about its use.
+pub(crate) struct Found {
+    pub(crate) kind: BlockType,
+    /// Outermost first.
+    pub(crate) shape: Vec<u64>,
+    pub(crate) file: usize,
+    pub(crate) offset: u64,
+}
+
+/// Takes every tensor that the configuration implies out of `found`, in canonical order.
+///
+/// `name` gives a tensor's name in the source; `interleaved` says whether Q and K have llama.cpp's row order.
+pub(crate) fn place(
+    config: &Config,
+    found: &mut BTreeMap<String, Found>,
+    name: impl Fn(TensorRole, u16) -> String,
+    interleaved: bool,
+) -> Result<Vec<Stored>, ConvertError> {
+    let mut tensors = Vec::new();
+    for index in 0..TensorRole::count(config) {
+        let (role, layer) = TensorRole::at(config, index);
+        let name = name(role, layer);
+        let Some(tensor) = found.remove(&name) else {
+            return Err(ConvertError::MissingTensor { name });
+        };
+        let (rows, columns) = role.shape(config);
+        let expected: Vec<u64> =
+            if role.is_norm() { vec![columns as u64] } else { vec![rows as u64, columns as u64] };
+        if tensor.shape != expected {
+            return Err(ConvertError::Shape { name, expected, found: tensor.shape });
+        }
+        let rotated = interleaved && matches!(role, TensorRole::Query | TensorRole::Key);
+        let Found { kind, file, offset, .. } = tensor;
+        let interleaved = rotated.then_some(config.head_dim);
+        let packed = None;
+        tensors.push(Stored { name, role, layer, kind, rows, columns, file, offset, interleaved, packed });
+    }
+    Ok(tensors)
+}
+
+/// Refuses, by name, the first tensor that no supported model has.
+pub(crate) fn refuse_rest(found: &BTreeMap<String, Found>) -> Result<(), ConvertError> {
+    let Some(name) = found.keys().next() else { return Ok(()) };
+    let found = if name.ends_with(".bias") {
+        "a bias"
+    } else if name.contains("rope_freqs") {
+        "a table of scaled rotary frequencies"
+    } else {
+        "no part of a plain Llama model"
+    };
+    let supported = "the nine weights of a Llama layer, embedding, final norm and head";
+    Err(ConvertError::unsupported(format!("tensor {name}"), found, supported))
+}
