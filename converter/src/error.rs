@@ -1,11 +1,11 @@
 //! What can go wrong between a source model and a `.thimble` file.
 
 use crate::chat::ChatTemplateError;
-use crate::read::{BlockType, GgufError};
+use crate::read::GgufError;
 use crate::tokenizer::TokenizerError;
 use std::io;
 use std::path::{Path, PathBuf};
-use thimble_runtime::format::{Encoding, FormatError};
+use thimble_runtime::format::FormatError;
 use thiserror::Error;
 
 /// Why a model was not converted. Each variant names the file, field or tensor that it is about.
@@ -131,28 +131,18 @@ pub enum ConvertError {
         row: usize,
     },
     /// A weight or scale that the encoding cannot hold.
-    #[error("tensor {name}, row {row}: a weight is too large for {}; choose f32 or bf16", encoding.name())]
+    #[error("tensor {name}, row {row}: a weight is too large for {format}; choose f32 or bf16")]
     TooLarge {
         /// The tensor's name in the source.
         name: String,
         /// The row.
         row: usize,
-        /// The encoding.
-        encoding: Encoding,
+        /// The encoding or type.
+        format: String,
     },
     /// A `.thimble` file that is none.
     #[error(transparent)]
-    Thimble(#[from] thimble_files::OpenError),
-    /// A weight or scale that a GGUF type cannot hold.
-    #[error("tensor {name}, row {row}: a weight is too large for {kind}; choose F32 or BF16")]
-    TooLargeFor {
-        /// The tensor's name in the source.
-        name: String,
-        /// The row.
-        row: usize,
-        /// The type.
-        kind: BlockType,
-    },
+    Thimble(#[from] thimble_host::OpenError),
     /// The result would break a rule of the file format.
     #[error("this model does not fit the file format: {0}")]
     Format(#[from] FormatError),

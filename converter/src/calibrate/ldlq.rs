@@ -6,7 +6,7 @@
 //! target moved by the errors made before it, weighted with M_jk / M_kk, and what is left counts M_kk^2.
 
 use crate::pack;
-use crate::quantize::{Coder, Loss, Refusal};
+use crate::quantize::{Coder, Loss, RowError};
 use rayon::prelude::*;
 use std::ops::{AddAssign, Mul};
 use thimble_runtime::format::{Encoding, GROUP, PANEL};
@@ -177,7 +177,7 @@ pub(crate) fn round(
     encoding: Encoding,
     weights: &[f32],
     feedback: &Feedback,
-) -> Result<(Vec<u8>, Loss), Refusal> {
+) -> Result<(Vec<u8>, Loss), RowError> {
     let columns = feedback.columns;
     let rows = weights.len() / columns;
     let panel_bytes = encoding.panel_bytes(columns).unwrap_or(0);
@@ -187,7 +187,7 @@ pub(crate) fn round(
         .enumerate()
         .map(|(index, (panel, weights))| {
             let done = round_panel(coder, encoding, weights, feedback, panel);
-            done.map_err(|row| Refusal::TooLarge { row: index * PANEL + row })
+            done.map_err(|row| RowError::TooLarge { row: index * PANEL + row })
         })
         .collect::<Result<_, _>>()?;
     let mut loss = Loss::default();

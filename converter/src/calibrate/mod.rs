@@ -16,9 +16,10 @@ pub use model::FloatModel;
 pub use text::default_text;
 pub(crate) use text::{CALIBRATION, Cut, windows};
 
+use crate::ConvertError;
+use crate::encode::encode;
 use crate::quantize::{Coder, Loss, Rounded};
 use crate::read::{SourceModel, Stored};
-use crate::{ConvertError, encode, refused};
 use candle_core::{Device, Result as Computed, Tensor};
 use ldlq::{Feedback, Moments};
 use model::{Layer, Shape, matrix, project, source_values, stored_values};
@@ -109,7 +110,8 @@ impl Work<'_> {
                 let mut weights = full.flatten_all()?.to_vec1::<f32>()?;
                 weights.iter_mut().zip(wish).for_each(|(w, d)| *w += d);
                 let done = ldlq::round(coder, record.encoding, &weights, &inputs.feedback);
-                let (bytes, loss) = done.map_err(|refusal| refused(tensor, record.encoding, 0, refusal))?;
+                let (bytes, loss) =
+                    done.map_err(|error| error.in_tensor(&tensor.name, 0, record.encoding.name()))?;
                 Rounded { bytes, loss }
             }
         };
@@ -242,7 +244,8 @@ pub(crate) fn calibrate(
             let full = load(model, TensorRole::Embedding, TensorRole::NO_LAYER)?;
             let done =
                 ldlq::round(coder, record.encoding, &full.flatten_all()?.to_vec1()?, &feedback(moments)?);
-            let (bytes, loss) = done.map_err(|refusal| refused(tensor, record.encoding, 0, refusal))?;
+            let (bytes, loss) =
+                done.map_err(|error| error.in_tensor(&tensor.name, 0, record.encoding.name()))?;
             Rounded { bytes, loss }
         }
         _ => plain(model, tensor, record)?,

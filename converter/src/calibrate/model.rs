@@ -4,11 +4,11 @@
 //! a product never depends on the number of threads: candle's GEMM splits rows and columns, not the inner dimension.
 
 use super::ops;
+use crate::ConvertError;
 use crate::dequantize;
 use crate::pack;
-use crate::quantize::Refusal;
+use crate::quantize::RowError;
 use crate::read::{SourceModel, Stored};
-use crate::{ConvertError, refused};
 use candle_core::{Device, Result as Computed, Tensor};
 use thimble_runtime::format::{Config, Encoding, TensorRole};
 
@@ -33,7 +33,7 @@ pub(crate) fn source_values(model: &SourceModel, tensor: &Stored) -> Result<Vec<
     dequantize(tensor.kind, &bytes, &mut values);
     match values.iter().position(|v| !v.is_finite()) {
         Some(at) => {
-            Err(refused(tensor, Encoding::F32, 0, Refusal::NotFinite { row: at / tensor.columns.max(1) }))
+            Err(ConvertError::NotFinite { name: tensor.name.clone(), row: at / tensor.columns.max(1) })
         }
         None => Ok(values),
     }
@@ -52,7 +52,7 @@ pub(crate) fn stored_values(
     // Bytes that this crate has just made are never too short.
     read.collect::<Option<Vec<()>>>()
         .map(|_| values)
-        .ok_or_else(|| refused(tensor, encoding, 0, Refusal::TooLarge { row: 0 }))
+        .ok_or_else(|| RowError::TooLarge { row: 0 }.in_tensor(&tensor.name, 0, encoding.name()))
 }
 
 /// A matrix of f32 on the CPU.

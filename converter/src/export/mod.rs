@@ -214,7 +214,7 @@ fn weights(
                 }
                 let stored = dtype.put(value, &mut bytes);
                 if !stored.is_finite() {
-                    return Err(ConvertError::TooLargeFor { name, row, kind: dtype.block() });
+                    return Err(ConvertError::TooLarge { name, row, format: dtype.block().to_string() });
                 }
                 loss.error += f64::from(value - stored).powi(2);
                 loss.energy += f64::from(value).powi(2);

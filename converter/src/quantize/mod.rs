@@ -6,6 +6,7 @@ mod grid;
 
 pub(crate) use coder::Coder;
 
+use crate::ConvertError;
 use crate::dequantize::{dequantize, five_bits};
 use crate::pack::{self, Group};
 use crate::read::BlockType;
@@ -14,7 +15,7 @@ use thimble_runtime::format::{Encoding, GROUP, PANEL};
 
 /// Why a row cannot be stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum RowError {
     /// A weight or scale is infinite or not a number.
     NotFinite {
         /// Row, counted from the first one given.
@@ -25,6 +26,19 @@ pub enum Refusal {
         /// Row, counted from the first one given.
         row: usize,
     },
+}
+
+impl RowError {
+    /// The error of a tensor whose row `first` is row 0 of this error; `format` names how the row was to be stored.
+    pub(crate) fn in_tensor(self, name: &str, first: usize, format: impl Into<String>) -> ConvertError {
+        let name = name.to_owned();
+        match self {
+            RowError::NotFinite { row } => ConvertError::NotFinite { name, row: first + row },
+            RowError::TooLarge { row } => {
+                ConvertError::TooLarge { name, row: first + row, format: format.into() }
+            }
+        }
+    }
 }
 
 /// What rounding did to some weights: sums of squares.
@@ -82,7 +96,7 @@ pub struct Rows<'a> {
 /// Encodes up to 16 rows as one panel of a matrix; rows that are not there become zero.
 ///
 /// `panel` has [`Encoding::panel_bytes`] bytes. Returns what rounding cost.
-pub fn encode_panel(encoding: Encoding, rows: Rows<'_>, panel: &mut [u8]) -> Result<Loss, Refusal> {
+pub fn encode_panel(encoding: Encoding, rows: Rows<'_>, panel: &mut [u8]) -> Result<Loss, RowError> {
     pack::clear(encoding, panel);
     let row_bytes = rows.kind.row_bytes(rows.columns).unwrap_or(0).max(1);
     let coder = Coder::new(encoding);
@@ -93,21 +107,21 @@ pub fn encode_panel(encoding: Encoding, rows: Rows<'_>, panel: &mut [u8]) -> Res
     for (row, bytes) in rows.bytes.chunks_exact(row_bytes).enumerate().take(PANEL) {
         dequantize(rows.kind, bytes, &mut values);
         if values.iter().any(|v| !v.is_finite()) {
-            return Err(Refusal::NotFinite { row });
+            return Err(RowError::NotFinite { row });
         }
         if coder.is_some() && exact {
             copy_codes(encoding, rows.kind, bytes, panel, row);
             continue;
         }
         match coder {
-            Some(coder) => coder.put_nearest(panel, row, &values).ok_or(Refusal::TooLarge { row })?,
+            Some(coder) => coder.put_nearest(panel, row, &values).ok_or(RowError::TooLarge { row })?,
             None => pack::put_floats(encoding, panel, row, &values),
         }
         if !exact {
             // The encodings' own reader measures what a reader will see.
-            pack::unpack_row(encoding, panel, row, &mut stored).ok_or(Refusal::TooLarge { row })?;
+            pack::unpack_row(encoding, panel, row, &mut stored).ok_or(RowError::TooLarge { row })?;
             if stored.iter().any(|stored| !stored.is_finite()) {
-                return Err(Refusal::TooLarge { row });
+                return Err(RowError::TooLarge { row });
             }
             loss.add(Loss::between(&values, &stored));
         }

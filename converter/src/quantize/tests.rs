@@ -20,7 +20,7 @@ fn bytes_of(values: &[f32]) -> Vec<u8> {
 }
 
 /// Encodes f32 rows as one panel and reads them back.
-fn round_trip(encoding: Encoding, values: &[f32], columns: usize) -> Result<(Vec<f32>, Loss), Refusal> {
+fn round_trip(encoding: Encoding, values: &[f32], columns: usize) -> Result<(Vec<f32>, Loss), RowError> {
     let bytes = bytes_of(values);
     let rows = Rows { kind: BlockType::F32, bytes: &bytes, columns };
     let mut panel = vec![0xAA; encoding.panel_bytes(columns).unwrap()];
@@ -156,7 +156,7 @@ fn what_cannot_be_stored_is_refused_by_row() {
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             let mut source = values(3 * 40, 0.1, 1);
             source[2 * 40 + 7] = bad;
-            assert_eq!(round_trip(encoding, &source, 40).unwrap_err(), Refusal::NotFinite { row: 2 });
+            assert_eq!(round_trip(encoding, &source, 40).unwrap_err(), RowError::NotFinite { row: 2 });
         }
     }
     for encoding in [Encoding::F16, Encoding::Q8, Encoding::Q4, Encoding::Q4Min] {
@@ -164,7 +164,7 @@ fn what_cannot_be_stored_is_refused_by_row() {
         source[40] = 3e38;
         assert_eq!(
             round_trip(encoding, &source, 32).unwrap_err(),
-            Refusal::TooLarge { row: 1 },
+            RowError::TooLarge { row: 1 },
             "{encoding:?}"
         );
     }

@@ -8,7 +8,7 @@ pub use table::{Rule, Table, path};
 
 use crate::ConvertError;
 use crate::quantize::Coder;
-use crate::read::{BlockType, Stored};
+use crate::read::Stored;
 use std::fmt;
 use std::str::FromStr;
 use thimble_runtime::format::{Encoding, TensorRole};
@@ -137,6 +137,7 @@ impl FromStr for Quant {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::read::BlockType;
 
     #[test]
     fn names_round_trip() {

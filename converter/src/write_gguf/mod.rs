@@ -10,7 +10,8 @@ mod q4_k;
 #[cfg(all(test, feature = "ggml"))]
 pub(crate) use blocks::quantize as quantize_block;
 
-use crate::quantize::Loss;
+use crate::encode::{CHUNK, Emit};
+use crate::quantize::{Loss, RowError};
 use crate::read::{BlockType, SourceModel, Stored};
 use crate::write::write_error;
 use crate::{ConversionProgress, ConversionStage, ConvertError, dequantize};
@@ -23,9 +24,6 @@ use std::path::Path;
 use std::str::FromStr;
 use thimble_files::AtomicFile;
 use thimble_runtime::format::TensorRole;
-
-/// Source bytes that are read at once.
-const CHUNK: usize = 8 << 20;
 
 /// What the matrices of a GGUF file are stored as.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -210,9 +208,6 @@ fn fallbacks(wanted: GgufType, targets: &[Target<'_>]) -> Vec<String> {
     body.chain(edges).collect()
 }
 
-/// Takes the next bytes of a tensor and what rounding cost them.
-type Emit<'e> = dyn FnMut(&[u8], Loss) -> Result<(), ConvertError> + 'e;
-
 /// Encodes one tensor in pieces of a few megabytes, in order.
 fn encode(model: &SourceModel, target: &Target<'_>, emit: &mut Emit<'_>) -> Result<(), ConvertError> {
     let Target { tensor, kind, .. } = *target;
@@ -231,7 +226,8 @@ fn encode(model: &SourceModel, target: &Target<'_>, emit: &mut Emit<'_>) -> Resu
             .map(|(index, out)| {
                 let from = heads.map_or(index, |dim| stored_row(index, dim));
                 let bytes = &source[from * source_row..][..source_row];
-                encode_row(tensor, kind, bytes, out).map_err(|refusal| refusal.at(tensor, kind, start + from))
+                encode_row(tensor, kind, bytes, out)
+                    .map_err(|error| error.in_tensor(&tensor.name, start + from, kind.to_string()))
             })
             .collect::<Result<_, _>>()?;
         let mut loss = Loss::default();
@@ -248,30 +244,13 @@ fn stored_row(row: usize, head_dim: usize) -> usize {
     head * head_dim + within % 2 * (head_dim / 2) + within / 2
 }
 
-/// Why a row cannot be stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Refusal {
-    NotFinite,
-    TooLarge,
-}
-
-impl Refusal {
-    fn at(self, tensor: &Stored, kind: BlockType, row: usize) -> ConvertError {
-        let name = tensor.name.clone();
-        match self {
-            Refusal::NotFinite => ConvertError::NotFinite { name, row },
-            Refusal::TooLarge => ConvertError::TooLargeFor { name, row, kind },
-        }
-    }
-}
-
 /// Encodes one row: as it is where the source has the type, code for code where it has another one on the same grid,
 /// rounded otherwise. Returns what rounding cost.
-fn encode_row(tensor: &Stored, kind: BlockType, bytes: &[u8], out: &mut [u8]) -> Result<Loss, Refusal> {
+fn encode_row(tensor: &Stored, kind: BlockType, bytes: &[u8], out: &mut [u8]) -> Result<Loss, RowError> {
     let mut values = vec![0.0; tensor.columns];
     dequantize(tensor.kind, bytes, &mut values);
     if values.iter().any(|value| !value.is_finite()) {
-        return Err(Refusal::NotFinite);
+        return Err(RowError::NotFinite { row: 0 });
     }
     if kind == tensor.kind {
         out.copy_from_slice(bytes);
@@ -284,19 +263,14 @@ fn encode_row(tensor: &Stored, kind: BlockType, bytes: &[u8], out: &mut [u8]) ->
         // A block of the source at the same place.
         let from = same_length.then(|| &bytes[index * source_size..][..source_size]);
         let carried = from.and_then(|from| blocks::carry_over(tensor.kind, from, kind, out));
-        carried.or_else(|| encode_block(values, kind, out)).ok_or(Refusal::TooLarge)?;
+        carried.or_else(|| encode_block(values, kind, out)).ok_or(RowError::TooLarge { row: 0 })?;
     }
     let mut stored = vec![0.0; tensor.columns];
     dequantize(kind, out, &mut stored);
-    let mut loss = Loss::default();
-    for (&value, &stored) in values.iter().zip(&stored) {
-        if !stored.is_finite() {
-            return Err(Refusal::TooLarge);
-        }
-        loss.error += f64::from(value - stored).powi(2);
-        loss.energy += f64::from(value).powi(2);
+    match stored.iter().all(|stored| stored.is_finite()) {
+        true => Ok(Loss::between(&values, &stored)),
+        false => Err(RowError::TooLarge { row: 0 }),
     }
-    Ok(loss)
 }
 
 /// Encodes the numbers of one block; `None` where a scale is too large.

@@ -1,0 +1,170 @@
+//! A conversion from an opened source to a complete file.
+
+#[cfg(feature = "calibrate")]
+use crate::allocate;
+#[cfg(feature = "calibrate")]
+use crate::calibrate;
+use crate::encode::encode;
+use crate::plan::ConversionPlan;
+use crate::quantize::{Loss, Rounded};
+use crate::read::{self, SourceModel};
+use crate::write::{AtomicFile, FileWriter, write_error};
+use crate::{ConversionOptions, ConversionProgress, ConversionStage, ConvertError, Sections, Table};
+use std::collections::BTreeMap;
+use std::path::Path;
+use thimble_runtime::format::{Config, Encoding};
+
+/// What was written.
+#[derive(Clone, Debug)]
+pub struct ConversionSummary {
+    /// The model's hyperparameters.
+    pub config: Config,
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// Tensors and bytes by encoding name.
+    pub encodings: BTreeMap<&'static str, (usize, u64)>,
+    /// What rounding cost over all rounded tensors, relative root mean square; zero if nothing was rounded.
+    pub rounding: f64,
+    /// The tensor that lost most, and its relative root mean square.
+    pub worst: Option<(String, f64)>,
+    /// What the file's provenance notes.
+    pub notes: Vec<String>,
+    /// The chosen encodings and the expected divergence from the source in nats per token, where there was a target.
+    pub chosen: Option<(Table, f64)>,
+    /// Each tensor, in the order of the file.
+    pub tensors: Vec<TensorSummary>,
+}
+
+/// How one tensor was stored.
+#[derive(Clone, Debug)]
+pub struct TensorSummary {
+    /// Its name in the source.
+    pub name: String,
+    /// Outputs.
+    pub rows: usize,
+    /// Inputs.
+    pub columns: usize,
+    /// How its numbers are stored.
+    pub encoding: Encoding,
+    /// Bytes in the file.
+    pub bytes: u64,
+    /// What rounding changed, relative root mean square; zero where nothing was rounded.
+    pub error: f64,
+}
+
+/// Converts `source` (a folder, a `.gguf` or a `.safetensors` file) to the file `destination`.
+///
+/// The same input gives the same bytes. The file appears complete or not at all.
+pub fn convert(
+    source: &Path,
+    destination: &Path,
+    options: &ConversionOptions,
+    progress: &mut dyn FnMut(ConversionProgress<'_>),
+) -> Result<ConversionSummary, ConvertError> {
+    let model = read::open(source)?;
+    let sections = Sections::of(&model)?;
+    convert_model(&model, sections, destination, options, progress)
+}
+
+/// Converts an opened source whose tokenizer and chat sections are made.
+pub fn convert_model(
+    model: &SourceModel,
+    sections: Sections,
+    destination: &Path,
+    options: &ConversionOptions,
+    progress: &mut dyn FnMut(ConversionProgress<'_>),
+) -> Result<ConversionSummary, ConvertError> {
+    let ConversionPlan { contents, chosen, notes } = plan(model, sections, options, progress)?;
+    let tensors = &contents.tensors;
+    let mut rounded = match &options.calibration {
+        None => vec![None::<Rounded>; tensors.len()],
+        #[cfg(feature = "calibrate")]
+        Some(text) => {
+            let windows =
+                calibrate::windows(&contents.tokenizer, &model.config, text, calibrate::CALIBRATION)?;
+            calibrate::calibrate(model, tensors, &windows, &mut |done, total| {
+                progress(ConversionProgress::steps(ConversionStage::Calibrating, done, total));
+            })?
+        }
+        #[cfg(not(feature = "calibrate"))]
+        Some(_) => return Err(ConvertError::LeftOut { what: "calibration", feature: "calibrate" }),
+    };
+    let mut summary = ConversionSummary {
+        config: model.config,
+        bytes: 0,
+        encodings: BTreeMap::new(),
+        rounding: 0.0,
+        worst: None,
+        notes,
+        chosen,
+        tensors: Vec::with_capacity(tensors.len()),
+    };
+    for record in tensors {
+        let entry = summary.encodings.entry(record.encoding.name()).or_default();
+        *entry = (entry.0 + 1, entry.1 + record.length);
+    }
+    let mut file = AtomicFile::create(destination)?;
+    let fail = |needed| move |error| write_error(destination, needed, error);
+    let mut writer = FileWriter::new(file.writer(), contents).map_err(fail(0))?;
+    summary.bytes = writer.file_len();
+    let total = summary.bytes;
+    let mut done = total - writer.weights_left();
+    let mut all = Loss::default();
+    for (tensor, rounded) in model.tensors().iter().zip(&mut rounded) {
+        let Some(record) = writer.next_tensor().map_err(fail(total))? else { break };
+        let stage = ConversionStage::Writing;
+        progress(ConversionProgress { stage, tensor: &tensor.name, done, total });
+        let mut loss = Loss::default();
+        let mut emit = |bytes: &[u8], cost| {
+            writer.weights(bytes).map_err(fail(total))?;
+            loss.add(cost);
+            done = total - writer.weights_left();
+            progress(ConversionProgress { stage, tensor: &tensor.name, done, total });
+            Ok(())
+        };
+        match rounded.take() {
+            Some(rounded) => emit(&rounded.bytes, rounded.loss)?,
+            None => encode(model, tensor, &record, &mut emit)?,
+        }
+        summary.tensors.push(TensorSummary {
+            name: tensor.name.clone(),
+            rows: tensor.rows,
+            columns: tensor.columns,
+            encoding: record.encoding,
+            bytes: record.length,
+            error: loss.relative(),
+        });
+        if loss.relative() > summary.worst.as_ref().map_or(0.0, |(_, worst)| *worst) {
+            summary.worst = Some((tensor.name.clone(), loss.relative()));
+        }
+        all.add(loss);
+    }
+    summary.rounding = all.relative();
+    writer.finish().map_err(fail(total))?;
+    file.publish()?;
+    progress(ConversionProgress { stage: ConversionStage::Writing, tensor: "", done: total, total });
+    Ok(summary)
+}
+
+/// Chooses the encodings that the options ask for.
+fn plan(
+    model: &SourceModel,
+    sections: Sections,
+    options: &ConversionOptions,
+    progress: &mut dyn FnMut(ConversionProgress<'_>),
+) -> Result<ConversionPlan, ConvertError> {
+    match options.target {
+        None => {
+            let table = options.table.clone().unwrap_or_default();
+            let encodings = table.encodings(model.tensors(), options.quant)?;
+            ConversionPlan::new(model, &sections, options, &encodings, None)
+        }
+        #[cfg(feature = "calibrate")]
+        Some(target) => allocate::plan(model, &sections, options, target, progress),
+        #[cfg(not(feature = "calibrate"))]
+        Some(_) => {
+            let _ = progress;
+            Err(ConvertError::LeftOut { what: "a choice of encodings for a size", feature: "calibrate" })
+        }
+    }
+}
