@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use thimble_eval::{
-    DataSource, Ended, EvalError, Evaluated, Evaluation, HubDatasets, Selection, Task, Watch,
+    DataSource, Ended, EvalError, EvalProgress, Evaluated, Evaluation, HubDatasets, Selection, Task,
 };
 use thimble_host::InferenceSettings;
 
@@ -91,10 +91,10 @@ impl Job {
             result: self.flags.output.clone(),
             samples: self.flags.samples.clone(),
         };
-        let stop = stop_flag()?;
-        let mut watch = Watch::new(terminal::note);
-        let ended = evaluation.run(&stop, &mut |event| watch.see(event));
-        watch.end();
+        let stop = interrupted()?;
+        let mut bar = EvalProgress::new(terminal::note);
+        let ended = evaluation.run(&stop, &mut |event| bar.show(event));
+        bar.finish();
         match ended.map_err(failure)? {
             Ended::Complete(evaluated) => self.report(&evaluated, stdout),
             Ended::Stopped(stopped) => Err(Failure::Other(stopped.to_string())),

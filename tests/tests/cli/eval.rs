@@ -156,7 +156,7 @@ fn a_killed_evaluation_goes_on() {
 
     let out = bench.run(&killed, b"");
     out.succeeds();
-    assert!(out.stderr.contains("going on:"), "{}", out.stderr);
+    assert!(out.stderr.contains("resuming:"), "{}", out.stderr);
     assert!(!journal.exists());
     assert_eq!(numbers(&bench.path("killed.json")), numbers(&bench.path("whole.json")));
     let result: Value = serde_json::from_slice(&fs::read(bench.path("killed.json")).unwrap()).unwrap();

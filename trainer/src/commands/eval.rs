@@ -3,10 +3,9 @@
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use thimble_converter::{ConversionOptions, Quant, convert};
-use thimble_eval::{DataSource, Ended, EvalError, Evaluation, Selection, Task, Watch};
-use thimble_files::MappedModel;
-use thimble_host::InferenceSettings;
-use thimble_trainer::checkpoint::{self, CheckpointStore};
+use thimble_eval::{DataSource, Ended, EvalError, EvalProgress, Evaluation, Selection, Task};
+use thimble_host::{InferenceSettings, MappedModel};
+use thimble_trainer::checkpoint::{self, Store};
 use thimble_trainer::error::{Error, Result};
 use thimble_trainer::recipe::Precision;
 
@@ -70,10 +69,16 @@ impl Flags {
             result: self.output.clone(),
             samples: self.samples.clone(),
         };
-        let stop = super::shared::stop_on_signals()?;
-        let mut watch = Watch::new(|line| eprintln!("{line}"));
-        let ended = evaluation.run(&stop, &mut |event| watch.see(event));
-        watch.end();
+        let stop = Arc::new(AtomicBool::new(false));
+        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+            // The second time ends the process at once; no finished item is lost.
+            signal_hook::flag::register_conditional_shutdown(signal, 130, stop.clone())
+                .and_then(|_| signal_hook::flag::register(signal, stop.clone()))
+                .map_err(|error| Error::Invalid(format!("cannot listen for Ctrl-C: {error}")))?;
+        }
+        let mut bar = EvalProgress::new(|line| eprintln!("{line}"));
+        let ended = evaluation.run(&stop, &mut |event| bar.show(event));
+        bar.finish();
         let evaluated = match ended.map_err(failed)? {
             Ended::Complete(evaluated) => evaluated,
             Ended::Stopped(stopped) => return Err(Error::Stopped(stopped.to_string())),

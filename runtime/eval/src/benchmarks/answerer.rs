@@ -64,7 +64,7 @@ fn is_zero(seconds: &f64) -> bool {
 }
 
 /// An item, tokenized.
-pub(crate) enum Asked {
+pub(crate) enum TokenizedItem {
     /// Requests.
     Choices(Vec<Request>),
     /// A prompt.
@@ -77,7 +77,7 @@ const ROOM: usize = MOST_TOKENS - 1;
 /// What to do about a task that is too long for a model.
 const LEAVE_OUT: &str = "name tasks without this one, or take a model with a longer context";
 
-impl Asked {
+impl TokenizedItem {
     /// Tokenizes `item` for a model with `context` positions.
     ///
     /// # Errors
@@ -86,7 +86,7 @@ impl Asked {
         file: &ModelFile<'_>,
         item: &Item,
         context: usize,
-    ) -> Result<std::result::Result<Asked, String>> {
+    ) -> Result<std::result::Result<TokenizedItem, String>> {
         match &item.question {
             Question::Text { prompt, .. } => {
                 let tokens = encode(&file.tokenizer(), prompt, Specials::Parse);
@@ -99,7 +99,7 @@ impl Asked {
                 }
                 // As the harness: the prompt's beginning goes, so that the longest answer fits.
                 tokens.drain(..tokens.len().saturating_sub(context - MOST_TOKENS));
-                Ok(Ok(Asked::Text(tokens)))
+                Ok(Ok(TokenizedItem::Text(tokens)))
             }
             Question::Choices(choices) => {
                 let mut requests = Vec::with_capacity(choices.continuations.len());
@@ -117,7 +117,7 @@ impl Asked {
                         Err(error) => return Ok(Err(format!("choice {}: {error}: {LEAVE_OUT}", index + 1))),
                     }
                 }
-                Ok(Ok(Asked::Choices(requests)))
+                Ok(Ok(TokenizedItem::Choices(requests)))
             }
         }
     }
@@ -125,16 +125,18 @@ impl Asked {
     /// Positions that a session needs for it.
     pub(crate) fn positions(&self) -> usize {
         match self {
-            Asked::Choices(requests) => requests.iter().map(|r| r.tokens.len() - 1).max().unwrap_or(0),
-            Asked::Text(tokens) => tokens.len() + ROOM,
+            TokenizedItem::Choices(requests) => {
+                requests.iter().map(|r| r.tokens.len() - 1).max().unwrap_or(0)
+            }
+            TokenizedItem::Text(tokens) => tokens.len() + ROOM,
         }
     }
 
     /// What it takes on a session that holds `held`, generation not counted.
     pub(crate) fn work(&self, held: &[Token]) -> Work {
         match self {
-            Asked::Choices(requests) => Work::sum(&passes(requests, held)),
-            Asked::Text(tokens) => {
+            TokenizedItem::Choices(requests) => Work::sum(&passes(requests, held)),
+            TokenizedItem::Text(tokens) => {
                 let common = held.iter().zip(tokens).take_while(|(a, b)| a == b).count();
                 let end = tokens.len();
                 Work::of(&(common.min(end.saturating_sub(1))..end), end.saturating_sub(1))
@@ -145,11 +147,11 @@ impl Asked {
     /// The tokens that a session holds afterwards, or at least those in front of what differs between choices.
     pub(crate) fn beginning(&self) -> &[Token] {
         match self {
-            Asked::Choices(requests) => {
+            TokenizedItem::Choices(requests) => {
                 let last = requests.iter().max_by(|a, b| a.tokens.cmp(&b.tokens));
                 last.map_or(&[], |request| &request.tokens[..request.tokens.len() - 1])
             }
-            Asked::Text(tokens) => tokens,
+            TokenizedItem::Text(tokens) => tokens,
         }
     }
 }
@@ -177,15 +179,15 @@ impl<S: Sequence> ItemRunner<'_, S> {
             seconds: 0.0,
             decode_seconds: 0.0,
         };
-        let asked = Asked::new(&self.file, item, self.context)?;
+        let asked = TokenizedItem::new(&self.file, item, self.context)?;
         let asked =
             asked.map_err(|reason| EvalError::Row { file: task.name().into(), line: item.line, reason })?;
         match (&asked, &item.question) {
-            (Asked::Choices(requests), Question::Choices(choices)) => {
+            (TokenizedItem::Choices(requests), Question::Choices(choices)) => {
                 self.choose(requests, choices, &mut outcome)?;
             }
-            (Asked::Text(prompt), _) => self.continue_text(prompt, &mut outcome)?,
-            (Asked::Choices(_), Question::Text { .. }) => {}
+            (TokenizedItem::Text(prompt), _) => self.continue_text(prompt, &mut outcome)?,
+            (TokenizedItem::Choices(_), Question::Text { .. }) => {}
         }
         outcome.seconds = begin.elapsed().as_secs_f64() - outcome.decode_seconds;
         let broken = outcome.log_likelihoods.iter().find(|sum| !sum.is_finite());

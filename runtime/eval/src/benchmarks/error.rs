@@ -14,13 +14,15 @@ pub type Result<T> = std::result::Result<T, EvalError>;
 #[non_exhaustive]
 pub enum EvalError {
     /// No task has this name.
-    #[error("no task is called {name:?}{}; expected `all` or names out of {}",
-            nearest.map_or_else(String::new, |near| format!(" (did you mean {near}?)")), super::task::names())]
+    #[error("no task is called {name:?}{}; expected `all` or names out of {known}",
+            nearest.map_or_else(String::new, |near| format!(" (did you mean {near}?)")))]
     UnknownTask {
         /// What was asked for.
         name: String,
         /// The name most like it.
         nearest: Option<&'static str>,
+        /// The known names, separated by commas.
+        known: String,
     },
     /// A list of tasks without a task.
     #[error("expected at least one task, found none: name tasks, or `all`")]

@@ -35,7 +35,7 @@ pub(crate) struct PartialResults {
 
 /// What earlier sittings left.
 #[derive(Default)]
-pub(crate) struct Past {
+pub(crate) struct EarlierRuns {
     pub(crate) outcomes: Vec<ItemOutcome>,
     /// Of all of them, added up.
     pub(crate) seconds: f64,
@@ -59,7 +59,7 @@ impl PartialResults {
     }
 
     /// Opens `path` for the evaluation `identity`, new or to go on with; held by one process at a time.
-    pub(crate) fn open(path: &Path, identity: &Identity) -> Result<(PartialResults, Past)> {
+    pub(crate) fn open(path: &Path, identity: &Identity) -> Result<(PartialResults, EarlierRuns)> {
         let wrong = |reason: String| EvalError::PartialResults { path: path.to_path_buf(), reason };
         let mut options = OpenOptions::new();
         let file = options.read(true).write(true).create(true).truncate(false).open(path);
@@ -75,7 +75,7 @@ impl PartialResults {
         }
         let mut partial =
             PartialResults { file, path: path.to_path_buf(), begin: Instant::now(), synced: Instant::now() };
-        let (past, whole) = partial.read(identity)?;
+        let (earlier, whole) = partial.read(identity)?;
         // A line that a killed process left unfinished goes.
         partial.file.set_len(whole).map_err(EvalError::io("write", path))?;
         partial.file.seek(SeekFrom::End(0)).map_err(EvalError::io("write", path))?;
@@ -83,13 +83,13 @@ impl PartialResults {
             partial.write(&Line::Of(Box::new(identity.clone())))?;
         }
         partial.write(&Line::Sitting)?;
-        Ok((partial, past))
+        Ok((partial, earlier))
     }
 
     /// What is in the file, and the bytes of its whole lines.
-    fn read(&mut self, identity: &Identity) -> Result<(Past, u64)> {
+    fn read(&mut self, identity: &Identity) -> Result<(EarlierRuns, u64)> {
         let wrong = |reason: String| EvalError::PartialResults { path: self.path.clone(), reason };
-        let mut past = Past::default();
+        let mut earlier = EarlierRuns::default();
         let (mut whole, mut sitting) = (0, 0.0);
         let mut reader = BufReader::new(&self.file);
         let mut line = Vec::new();
@@ -122,20 +122,20 @@ impl PartialResults {
                     return Err(wrong(format!("line {number} is damaged: delete the file to begin anew")));
                 }
                 Line::Sitting => {
-                    past.sittings += 1;
-                    past.seconds += sitting;
+                    earlier.sittings += 1;
+                    earlier.seconds += sitting;
                     sitting = 0.0;
                 }
-                Line::Predicted(seconds) => past.predicted = Some(seconds),
+                Line::Predicted(seconds) => earlier.predicted = Some(seconds),
                 Line::Done { at, outcome } => {
                     sitting = at;
-                    past.outcomes.push(outcome);
+                    earlier.outcomes.push(outcome);
                 }
             }
             whole += line.len() as u64;
         }
-        past.seconds += sitting;
-        Ok((past, whole))
+        earlier.seconds += sitting;
+        Ok((earlier, whole))
     }
 
     /// The error about an item of which the partial results do not hold what it should.
@@ -178,5 +178,5 @@ impl PartialResults {
 }
 
 #[cfg(test)]
-#[path = "journal_tests.rs"]
+#[path = "partial_tests.rs"]
 mod tests;

@@ -2,13 +2,13 @@
 
 use super::answer::{flexible, matches, strict};
 use super::answerer::ItemOutcome;
+use super::atomic::replace;
 use super::data::{BenchmarkData, DataFile, Selection};
 use super::error::{EvalError, Result};
 use super::item::{Choices, Gold, Item, Question};
 use super::passes::Work;
 use super::task::{Metric, Task};
 use serde::{Deserialize, Serialize};
-use std::io::Write;
 use std::path::Path;
 
 /// What is evaluated and how: two sittings of one evaluation agree in all of it.
@@ -322,11 +322,6 @@ pub(crate) fn no_data(missing: &[MissingTask]) -> String {
     let named = |missing: &MissingTask| format!("{} ({})", missing.task.name(), missing.reason);
     let named: Vec<String> = missing.iter().map(named).collect();
     format!("no data for {}; --data names a folder with TASK/SPLIT.jsonl for each task", named.join(", "))
-}
-
-/// Replaces a file as a whole.
-pub(crate) fn replace(path: &Path, write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<()> {
-    thimble_files::write_with(path, write).map_err(EvalError::io("write", path))
 }
 
 #[cfg(test)]

@@ -2,28 +2,27 @@
 
 use super::answer::{flexible, strict};
 use super::answerer::ItemOutcome;
+use super::atomic::replace;
+use super::data::BenchmarkData;
 use super::error::Result;
 use super::item::{Gold, Item, Question};
-use super::results::{best, best_per_character, replace, value};
-use super::run::Evaluated;
+use super::results::{best, best_per_character, value};
 use super::task::Task;
 use serde_json::{Map, Value, json};
 use std::path::Path;
 
-impl Evaluated {
-    /// Writes every item as a line of JSON: task, index, contexts, continuations, log-likelihoods, tokens of each
-    /// choice, the choices decided for, what was right, and the metrics.
-    pub(crate) fn write_samples(&self, path: &Path) -> Result<()> {
-        replace(path, |out| {
-            for (data, outcomes) in self.data.iter().zip(&self.outcomes) {
-                for (item, outcome) in data.items.iter().zip(outcomes) {
-                    serde_json::to_writer(&mut *out, &sample(data.task, item, outcome))?;
-                    out.write_all(b"\n")?;
-                }
+/// Writes every item as a line of JSON: task, index, contexts, continuations, log-likelihoods, tokens of each choice,
+/// the selected choices, the correct one, and the metrics.
+pub(crate) fn write(path: &Path, data: &[BenchmarkData], outcomes: &[Vec<ItemOutcome>]) -> Result<()> {
+    replace(path, |out| {
+        for (data, outcomes) in data.iter().zip(outcomes) {
+            for (item, outcome) in data.items.iter().zip(outcomes) {
+                serde_json::to_writer(&mut *out, &sample(data.task, item, outcome))?;
+                out.write_all(b"\n")?;
             }
-            Ok(())
-        })
-    }
+        }
+        Ok(())
+    })
 }
 
 fn sample(task: Task, item: &Item, outcome: &ItemOutcome) -> Value {

@@ -168,13 +168,8 @@ impl Task {
         let likeness = |task: &Task| strsim::jaro_winkler(&name.to_lowercase(), task.name());
         let best = Task::ALL.into_iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
         let nearest = best.filter(|task| likeness(task) > 0.75).map(Task::name);
-        Err(EvalError::UnknownTask { name, nearest })
+        Err(EvalError::UnknownTask { name, nearest, known: Task::ALL.map(Task::name).join(", ") })
     }
-}
-
-/// Every task's name, for a sentence.
-pub(crate) fn names() -> String {
-    Task::ALL.map(Task::name).join(", ")
 }
 
 #[cfg(test)]

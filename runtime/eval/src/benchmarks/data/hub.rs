@@ -2,8 +2,8 @@
 
 use super::parquet;
 use super::table::Table;
+use crate::benchmarks::atomic::replace;
 use crate::benchmarks::error::{EvalError, Result};
-use crate::benchmarks::results::replace;
 use crate::benchmarks::task::Task;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! Journals that were interrupted, damaged, or are another evaluation's.
+//! Partial results that were interrupted, damaged, or belong to another evaluation.
 
 use super::PartialResults;
 use crate::benchmarks::answerer::ItemOutcome;
@@ -34,7 +34,7 @@ fn outcome(index: usize) -> ItemOutcome {
     }
 }
 
-fn open(path: &Path) -> (PartialResults, super::Past) {
+fn open(path: &Path) -> (PartialResults, super::EarlierRuns) {
     PartialResults::open(path, &identity()).unwrap()
 }
 
@@ -43,8 +43,8 @@ fn what_was_written_is_read_and_a_torn_line_is_dropped() {
     let folder = tempfile::tempdir().unwrap();
     let path = PartialResults::path_of(&folder.path().join("out.json"));
     assert!(path.ends_with("out.json.partial"));
-    let (mut partial, past) = open(&path);
-    assert_eq!((past.outcomes.len(), past.sittings), (0, 0));
+    let (mut partial, earlier) = open(&path);
+    assert_eq!((earlier.outcomes.len(), earlier.sittings), (0, 0));
     partial.done(&outcome(0)).unwrap();
     partial.predicted(9.5).unwrap();
     partial.done(&outcome(1)).unwrap();
@@ -54,16 +54,16 @@ fn what_was_written_is_read_and_a_torn_line_is_dropped() {
     for cut in 1..whole.len() {
         std::fs::write(&path, &whole[..cut]).unwrap();
         let lines = whole[..cut].iter().filter(|&&byte| byte == b'\n').count();
-        let (mut partial, past) = open(&path);
+        let (mut partial, earlier) = open(&path);
         let expected = [0, 0, 0, 1, 1, 2][lines];
-        assert_eq!(past.outcomes, (0..expected).map(outcome).collect::<Vec<_>>());
-        assert_eq!(past.predicted, (lines >= 4).then_some(9.5));
-        assert_eq!(past.sittings, usize::from(lines >= 2));
+        assert_eq!(earlier.outcomes, (0..expected).map(outcome).collect::<Vec<_>>());
+        assert_eq!(earlier.predicted, (lines >= 4).then_some(9.5));
+        assert_eq!(earlier.sittings, usize::from(lines >= 2));
         partial.done(&outcome(7)).unwrap();
         drop(partial);
-        let (_, past) = open(&path);
-        assert_eq!(past.outcomes.last(), Some(&outcome(7)));
-        assert_eq!(past.outcomes.len(), expected + 1);
+        let (_, earlier) = open(&path);
+        assert_eq!(earlier.outcomes.last(), Some(&outcome(7)));
+        assert_eq!(earlier.outcomes.len(), expected + 1);
     }
 }
 
@@ -79,7 +79,7 @@ fn two_at_once_are_refused() {
 }
 
 #[test]
-fn journals_of_something_else_are_refused() {
+fn partial_results_of_something_else_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("out.json.partial");
     drop(open(&path));

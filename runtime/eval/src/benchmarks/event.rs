@@ -1,0 +1,38 @@
+//! What an evaluation reports while it runs.
+
+use super::task::Task;
+
+/// News from an evaluation under way.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum EvalEvent {
+    /// A task's data is being read.
+    Reading(Task),
+    /// Items are being tokenized.
+    Tokenizing {
+        /// How many.
+        items: usize,
+    },
+    /// Earlier sittings are gone on with.
+    Resumed {
+        /// Items that are done.
+        items: usize,
+        /// Seconds that they took.
+        seconds: f64,
+    },
+    /// The first items have been timed.
+    Predicted {
+        /// Seconds of the whole evaluation, earlier sittings included.
+        total: f64,
+        /// Seconds from now on.
+        left: f64,
+    },
+    /// An item is done.
+    Done {
+        /// Items done, in all sittings.
+        items: usize,
+        /// Items in all.
+        of: usize,
+        /// Seconds from now on, once predicted.
+        left: Option<f64>,
+    },
+}
