@@ -6,7 +6,7 @@ use crate::allocate;
 use crate::calibrate;
 use crate::encode::encode;
 use crate::plan::ConversionPlan;
-use crate::quantize::{Loss, Rounded};
+use crate::quantize::{Distortion, QuantizedTensor};
 use crate::read::{self, SourceModel};
 use crate::write::{AtomicFile, FileWriter, write_error};
 use crate::{ConversionOptions, ConversionProgress, ConversionStage, ConvertError, Sections, Table};
@@ -77,7 +77,7 @@ pub fn convert_model(
     let ConversionPlan { contents, chosen, notes } = plan(model, sections, options, progress)?;
     let tensors = &contents.tensors;
     let mut rounded = match &options.calibration {
-        None => vec![None::<Rounded>; tensors.len()],
+        None => vec![None::<QuantizedTensor>; tensors.len()],
         #[cfg(feature = "calibrate")]
         Some(text) => {
             let windows =
@@ -87,7 +87,7 @@ pub fn convert_model(
             })?
         }
         #[cfg(not(feature = "calibrate"))]
-        Some(_) => return Err(ConvertError::LeftOut { what: "calibration", feature: "calibrate" }),
+        Some(_) => return Err(ConvertError::MissingFeature { what: "calibration", feature: "calibrate" }),
     };
     let mut summary = ConversionSummary {
         config: model.config,
@@ -109,21 +109,21 @@ pub fn convert_model(
     summary.bytes = writer.file_len();
     let total = summary.bytes;
     let mut done = total - writer.weights_left();
-    let mut all = Loss::default();
+    let mut all = Distortion::default();
     for (tensor, rounded) in model.tensors().iter().zip(&mut rounded) {
         let Some(record) = writer.next_tensor().map_err(fail(total))? else { break };
         let stage = ConversionStage::Writing;
         progress(ConversionProgress { stage, tensor: &tensor.name, done, total });
-        let mut loss = Loss::default();
+        let mut distortion = Distortion::default();
         let mut emit = |bytes: &[u8], cost| {
             writer.weights(bytes).map_err(fail(total))?;
-            loss.add(cost);
+            distortion.add(cost);
             done = total - writer.weights_left();
             progress(ConversionProgress { stage, tensor: &tensor.name, done, total });
             Ok(())
         };
         match rounded.take() {
-            Some(rounded) => emit(&rounded.bytes, rounded.loss)?,
+            Some(rounded) => emit(&rounded.bytes, rounded.distortion)?,
             None => encode(model, tensor, &record, &mut emit)?,
         }
         summary.tensors.push(TensorSummary {
@@ -132,12 +132,12 @@ pub fn convert_model(
             columns: tensor.columns,
             encoding: record.encoding,
             bytes: record.length,
-            error: loss.relative(),
+            error: distortion.relative(),
         });
-        if loss.relative() > summary.worst.as_ref().map_or(0.0, |(_, worst)| *worst) {
-            summary.worst = Some((tensor.name.clone(), loss.relative()));
+        if distortion.relative() > summary.worst.as_ref().map_or(0.0, |(_, worst)| *worst) {
+            summary.worst = Some((tensor.name.clone(), distortion.relative()));
         }
-        all.add(loss);
+        all.add(distortion);
     }
     summary.rounding = all.relative();
     writer.finish().map_err(fail(total))?;
@@ -164,7 +164,10 @@ fn plan(
         #[cfg(not(feature = "calibrate"))]
         Some(_) => {
             let _ = progress;
-            Err(ConvertError::LeftOut { what: "a choice of encodings for a size", feature: "calibrate" })
+            Err(ConvertError::MissingFeature {
+                what: "a choice of encodings for a size",
+                feature: "calibrate",
+            })
         }
     }
 }

@@ -28,7 +28,7 @@ pub fn dequantize(kind: BlockType, bytes: &[u8], out: &mut [f32]) {
         BlockType::Q5_K => q5_k,
         BlockType::Q6_K => q6_k,
         #[cfg(feature = "ggml")]
-        foreign => return crate::ggml::dequantize(foreign, bytes, out),
+        other => return crate::ggml::dequantize(other, bytes, out),
     };
     for (block, out) in blocks {
         each(block, out);

@@ -1,7 +1,7 @@
 //! Encodes the tensors of a source, a few megabytes at a time.
 
-use crate::quantize::{Loss, RowError, Rows, encode_panel};
-use crate::read::{SourceModel, Stored};
+use crate::quantize::{Distortion, RowError, Rows, encode_panel};
+use crate::read::{SourceModel, SourceTensor};
 use crate::{ConvertError, dequantize};
 use rayon::prelude::*;
 use thimble_runtime::format::{Encoding, PANEL, TensorRecord};
@@ -10,12 +10,12 @@ use thimble_runtime::format::{Encoding, PANEL, TensorRecord};
 pub(crate) const CHUNK: usize = 8 << 20;
 
 /// Takes the next bytes of a tensor and what rounding cost them.
-pub(crate) type Emit<'e> = dyn FnMut(&[u8], Loss) -> Result<(), ConvertError> + 'e;
+pub(crate) type Emit<'e> = dyn FnMut(&[u8], Distortion) -> Result<(), ConvertError> + 'e;
 
 /// Takes over the panels of a tensor that a `.thimble` file holds in the encoding wanted.
 fn copy_panels(
     model: &SourceModel,
-    tensor: &Stored,
+    tensor: &SourceTensor,
     encoding: Encoding,
     emit: &mut Emit<'_>,
 ) -> Result<(), ConvertError> {
@@ -28,7 +28,7 @@ fn copy_panels(
         out.resize((end - first) * panel_bytes, 0);
         let offset = tensor.offset + (first * panel_bytes) as u64;
         model.files[tensor.file].read_at(offset, &mut out)?;
-        emit(&out, Loss::default())?;
+        emit(&out, Distortion::default())?;
     }
     Ok(())
 }
@@ -36,7 +36,7 @@ fn copy_panels(
 /// Encodes one tensor in pieces of a few megabytes, in order.
 pub(crate) fn encode(
     model: &SourceModel,
-    tensor: &Stored,
+    tensor: &SourceTensor,
     record: &TensorRecord,
     emit: &mut Emit<'_>,
 ) -> Result<(), ConvertError> {
@@ -51,7 +51,7 @@ pub(crate) fn encode(
             return Err(fail(0, RowError::NotFinite { row: 0 }));
         }
         let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        return emit(&bytes, Loss::default());
+        return emit(&bytes, Distortion::default());
     }
     if tensor.packed == Some(encoding) {
         return copy_panels(model, tensor, encoding, emit);
@@ -66,16 +66,16 @@ pub(crate) fn encode(
         model.read_rows(tensor, start..end, &mut source)?;
         out.resize((end - start).div_ceil(PANEL) * panel_bytes, 0);
         let panels = out.par_chunks_exact_mut(panel_bytes).zip(source.par_chunks(panel_source));
-        let losses: Vec<Loss> = panels
+        let distortions: Vec<Distortion> = panels
             .enumerate()
             .map(|(index, (panel, bytes))| {
                 let rows = Rows { kind: tensor.kind, bytes, columns };
                 encode_panel(encoding, rows, panel).map_err(|error| fail(start + index * PANEL, error))
             })
             .collect::<Result<_, _>>()?;
-        let mut loss = Loss::default();
-        losses.into_iter().for_each(|l| loss.add(l));
-        emit(&out, loss)?;
+        let mut distortion = Distortion::default();
+        distortions.into_iter().for_each(|l| distortion.add(l));
+        emit(&out, distortion)?;
     }
     Ok(())
 }

@@ -184,7 +184,7 @@ pub enum ConvertError {
     #[error(
         "{what} is not in this build: add the feature `{feature}`, as in `cargo install --path cli --features {feature}`"
     )]
-    LeftOut {
+    MissingFeature {
         /// What was asked for.
         what: &'static str,
         /// The feature that brings it.

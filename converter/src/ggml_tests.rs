@@ -78,7 +78,7 @@ fn what_this_crate_reads_itself_is_read_alike() {
 
 #[test]
 fn foreign_types_have_ggmls_sizes() {
-    for kind in BlockType::FOREIGN {
+    for kind in BlockType::VIA_GGML {
         assert!(agrees(kind), "{kind}");
         assert_eq!(BlockType::from_number(kind as u32), Some(kind));
     }
@@ -90,8 +90,8 @@ fn foreign_types_have_ggmls_sizes() {
         let mut back = vec![0.0; 512];
         crate::dequantize(kind, &bytes, &mut back);
         let sum = |of: &dyn Fn(usize) -> f32| (0..512).map(|i| f64::from(of(i)).powi(2)).sum::<f64>();
-        let loss = (sum(&|i| values[i] - back[i]) / sum(&|i| values[i])).sqrt();
-        assert!(loss > 0.01 && loss < 0.2, "{kind}: {loss}");
+        let distortion = (sum(&|i| values[i] - back[i]) / sum(&|i| values[i])).sqrt();
+        assert!(distortion > 0.01 && distortion < 0.2, "{kind}: {distortion}");
     }
     assert_eq!(quantize(BlockType::Q4_0, &[0.0; 33]), None);
 }

@@ -156,7 +156,7 @@ pub fn put_group(encoding: Encoding, block: &mut [u8], row: usize, group: &Group
 }
 
 /// Writes one row of a block of an encoding with two levels of scales ([`Encoding::has_two_level_scales`]).
-pub fn put_narrow(encoding: Encoding, block: &mut [u8], row: usize, codes: &[u8; GROUP], scale: i8) {
+pub fn put_two_level_group(encoding: Encoding, block: &mut [u8], row: usize, codes: &[u8; GROUP], scale: i8) {
     put_codes(encoding, block, row, codes);
     block[code_bytes(encoding) + row] = scale as u8;
 }
@@ -167,7 +167,7 @@ pub fn put_row_scale(panel: &mut [u8], row: usize, scale: f32) {
 }
 
 /// One row of a block of [`Encoding::Q8`], [`Encoding::Q4`] or [`Encoding::Q4Min`], as [`put_group`] wrote it.
-pub(crate) fn take_group(encoding: Encoding, block: &[u8], row: usize) -> Group {
+pub(crate) fn read_group(encoding: Encoding, block: &[u8], row: usize) -> Group {
     let at = |step: usize, j: usize| block[step * 64 + row * 4 + j];
     let codes = std::array::from_fn(|column| match encoding {
         Encoding::Q8 => at(column / 4, column % 4),
@@ -205,15 +205,15 @@ fn value(encoding: Encoding, panel: &[u8], row: usize, column: usize) -> f32 {
             let number = f32::from(code);
             let level = |levels: &[u8]| f32::from(levels[usize::from(code)]) - f32::from(LEVEL_ZERO);
             let scales = code_bytes(encoding);
-            let narrow = || f32_at(panel, 4 * row) * f32::from(block[scales + row] as i8);
+            let two_level = || f32_at(panel, 4 * row) * f32::from(block[scales + row] as i8);
             match encoding {
                 Encoding::Q8 => f16_at(block, scales + 2 * row) * (number - 128.0),
                 Encoding::Q8Row => f32_at(panel, 4 * row) * (number - 128.0),
                 Encoding::Q4 => f16_at(block, scales + 2 * row) * (number - 8.0),
-                Encoding::Q3Nl => narrow() * level(&LEVELS_3),
-                Encoding::Q4Nl => narrow() * level(&LEVELS_4),
-                Encoding::Q5Nl => narrow() * level(&LEVELS_5),
-                Encoding::Q6 => narrow() * (number - 32.0),
+                Encoding::Q3Nl => two_level() * level(&LEVELS_3),
+                Encoding::Q4Nl => two_level() * level(&LEVELS_4),
+                Encoding::Q5Nl => two_level() * level(&LEVELS_5),
+                Encoding::Q6 => two_level() * (number - 32.0),
                 _ => f16_at(block, scales + 2 * row) * number + f16_at(block, scales + 2 * (PANEL + row)),
             }
         }
@@ -316,7 +316,7 @@ mod tests {
             put_row_scale(&mut panel, 3, 0.5);
             let second = encoding.panel_header() + encoding.block_bytes();
             let codes = std::array::from_fn(|column| if column == 7 { 0 } else { last });
-            put_narrow(encoding, &mut panel[second..], 3, &codes, -6);
+            put_two_level_group(encoding, &mut panel[second..], 3, &codes, -6);
             let read = unpack(encoding, &panel, PANEL, 2 * GROUP).unwrap();
             let row = &read[3 * 2 * GROUP..][..2 * GROUP];
             assert_eq!(row[GROUP + 7], -3.0 * expected[0]);

@@ -1,6 +1,6 @@
 //! The small sections: tokenizer, chat template and provenance.
 
-use crate::read::{Sections, SourceModel, Stored, TokenizerSource};
+use crate::read::{Sections, SourceModel, SourceTensor, TokenizerSource};
 use crate::{ConversionOptions, ConvertError, SizeTarget, Table, chat};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -26,7 +26,7 @@ impl Sections {
         let tokenizer = vocabulary.emit_verified(json)?;
         let chat = match &model.chat_template {
             Some(template) => {
-                let template = chat::with_tokens(template, &model.named_tokens);
+                let template = chat::define_tokens(template, &model.named_tokens);
                 Some(chat::derive(&template, &model.bos_text, &model.eos_text)?)
             }
             None => None,
@@ -41,7 +41,7 @@ pub(crate) const NO_TEMPLATE: &str = "no chat template in the source: a base mod
 /// What deserves to be said about a conversion: what was left out, what was rounded.
 pub(crate) fn notes(model: &SourceModel, encodings: &[Encoding], sections: &Sections) -> Vec<String> {
     let mut notes = model.notes.clone();
-    let mut rounded: BTreeMap<String, Vec<&Stored>> = BTreeMap::new();
+    let mut rounded: BTreeMap<String, Vec<&SourceTensor>> = BTreeMap::new();
     for (tensor, &encoding) in model.tensors().iter().zip(encodings) {
         if tensor.rounds(encoding) {
             let change = format!("rounded from {} to {}", tensor.stored_as(), encoding.name());
@@ -60,7 +60,7 @@ pub(crate) fn notes(model: &SourceModel, encodings: &[Encoding], sections: &Sect
         notes.push(NO_TEMPLATE.to_owned());
     }
     let template = sections.chat.as_deref().and_then(|section| ChatTemplate::parse(section).ok());
-    notes.extend(template.as_ref().and_then(chat::fault));
+    notes.extend(template.as_ref().and_then(chat::find_fault));
     notes
 }
 

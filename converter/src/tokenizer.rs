@@ -17,7 +17,7 @@ mod verify;
 pub(crate) use alphabet::char_of;
 pub use error::TokenizerError;
 pub use spelling::GgufLists;
-pub use verify::{battery, verify_against};
+pub use verify::{test_texts, verify_against};
 
 use std::collections::HashMap;
 use thimble_runtime::tokenizer::layout;
@@ -31,7 +31,7 @@ pub struct Vocabulary {
     /// the `tokenizers` crate.
     pub merges: Vec<(u32, u32, u32)>,
     /// Tokens that are found in the raw text, before it is cut into words.
-    pub added: Vec<Added>,
+    pub added: Vec<AddedToken>,
     /// The token of each byte; `None` where the vocabulary lacks it.
     pub bytes: [Option<u32>; 256],
     /// Whether each digit is a word of its own.
@@ -40,7 +40,7 @@ pub struct Vocabulary {
 
 /// An added token.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Added {
+pub struct AddedToken {
     /// Its id.
     pub id: u32,
     /// Its text, exactly as it stands in the input.

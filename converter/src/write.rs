@@ -1,9 +1,12 @@
 //! Writing a `.thimble` file: streamed, checksummed on the way, and in place only when it is complete.
 
 use crate::ConvertError;
-use crate::read::Stored;
-use std::io::{self, Seek, SeekFrom, Write};
-use std::path::Path;
+use crate::read::SourceTensor;
+use crate::unfinished::Unfinished;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use tempfile::NamedTempFile;
 use thimble_runtime::format::{
     ALIGN, Config, DIRECTORY_RECORD, Encoding, FormatError, HEADER_LEN, SectionKind, SectionRecord,
     TENSOR_RECORD, TENSORS_ALIGN, TensorRecord, align_up, checksum, emit_header,
@@ -45,7 +48,7 @@ impl Contents {
 
 /// Places tensors of these encodings one after the other.
 pub fn layout<'a>(
-    tensors: impl IntoIterator<Item = (&'a Stored, Encoding)>,
+    tensors: impl IntoIterator<Item = (&'a SourceTensor, Encoding)>,
 ) -> Result<Vec<TensorRecord>, FormatError> {
     let mut end = 0;
     let mut records = Vec::new();

@@ -126,7 +126,7 @@ fn what_is_said_to_be_lost_is_the_distance_from_the_source() {
     fs::write(folder.path().join("calibrated.thimble"), bytes).unwrap();
     let [before, after] = [source.path(), &folder.path().join("calibrated.thimble")].map(|path| {
         let checkpoint = read::open(path).unwrap();
-        let values = |tensor: &read::Stored| {
+        let values = |tensor: &read::SourceTensor| {
             let mut rows = Vec::new();
             checkpoint.read_rows(tensor, 0..tensor.rows, &mut rows).unwrap();
             let mut values = vec![0.0; tensor.rows * tensor.columns];

@@ -1,13 +1,13 @@
 //! One choice for each tensor, within a budget.
 
-use super::{Allocation, Choice};
+use super::{Allocation, EncodingChoice};
 
 /// The choices that no mixture of a smaller and a larger one beats, smallest first: the lower convex hull of
 /// divergence over bytes.
-fn hull(choices: &[Choice]) -> Vec<Choice> {
+fn hull(choices: &[EncodingChoice]) -> Vec<EncodingChoice> {
     let mut sorted = choices.to_vec();
     sorted.sort_by(|a, b| a.bytes.cmp(&b.bytes).then(a.divergence.total_cmp(&b.divergence)));
-    let mut hull: Vec<Choice> = Vec::new();
+    let mut hull: Vec<EncodingChoice> = Vec::new();
     for choice in sorted {
         if hull.last().is_some_and(|last| choice.divergence >= last.divergence) {
             continue;
@@ -24,7 +24,7 @@ fn hull(choices: &[Choice]) -> Vec<Choice> {
 }
 
 /// Divergence that each further byte takes away.
-fn gain(from: Choice, to: Choice) -> f64 {
+fn gain(from: EncodingChoice, to: EncodingChoice) -> f64 {
     (from.divergence - to.divergence) / (to.bytes - from.bytes).max(1) as f64
 }
 
@@ -32,8 +32,8 @@ fn gain(from: Choice, to: Choice) -> f64 {
 /// the last few steps are those of the best choice for some price of a byte.
 ///
 /// `Err` holds the bytes that the smallest choices need. Among equals the earlier tensor goes first.
-pub(super) fn choose(choices: &[Vec<Choice>], budget: u64) -> Result<Allocation, u64> {
-    let hulls: Vec<Vec<Choice>> = choices.iter().map(|choices| hull(choices)).collect();
+pub(super) fn choose(choices: &[Vec<EncodingChoice>], budget: u64) -> Result<Allocation, u64> {
+    let hulls: Vec<Vec<EncodingChoice>> = choices.iter().map(|choices| hull(choices)).collect();
     let mut at = vec![0; hulls.len()];
     let mut used: u64 = hulls.iter().filter_map(|hull| hull.first()).map(|choice| choice.bytes).sum();
     if used > budget {
@@ -49,7 +49,8 @@ pub(super) fn choose(choices: &[Vec<Choice>], budget: u64) -> Result<Allocation,
         at[index] += 1;
         used += bytes;
     }
-    let chosen: Vec<Choice> = hulls.iter().zip(at).filter_map(|(hull, at)| hull.get(at).copied()).collect();
+    let chosen: Vec<EncodingChoice> =
+        hulls.iter().zip(at).filter_map(|(hull, at)| hull.get(at).copied()).collect();
     Ok(Allocation {
         encodings: chosen.iter().map(|c| c.encoding).collect(),
         divergence: chosen.iter().map(|c| c.divergence).sum(),
@@ -61,12 +62,12 @@ mod tests {
     use super::*;
     use thimble_runtime::format::Encoding;
 
-    fn choice(encoding: Encoding, bytes: u64, divergence: f64) -> Choice {
-        Choice { encoding, bytes, divergence }
+    fn choice(encoding: Encoding, bytes: u64, divergence: f64) -> EncodingChoice {
+        EncodingChoice { encoding, bytes, divergence }
     }
 
     /// A tensor of some size and sensitivity, each bit more quartering the divergence.
-    fn tensor(size: u64, sensitivity: f64) -> Vec<Choice> {
+    fn tensor(size: u64, sensitivity: f64) -> Vec<EncodingChoice> {
         [(Encoding::Q6, 6), (Encoding::Q3Nl, 3), (Encoding::Q4Nl, 4), (Encoding::Q5Nl, 5)]
             .map(|(encoding, bits)| choice(encoding, size * bits, sensitivity * 0.25f64.powi(bits as i32)))
             .to_vec()
@@ -79,8 +80,8 @@ mod tests {
             let found = choose(&tensors, budget).unwrap();
             let mut best = f64::INFINITY;
             for code in 0..4usize.pow(5) {
-                let pick = |(i, t): (usize, &Vec<Choice>)| t[code / 4usize.pow(i as u32) % 4];
-                let picked: Vec<Choice> = tensors.iter().enumerate().map(pick).collect();
+                let pick = |(i, t): (usize, &Vec<EncodingChoice>)| t[code / 4usize.pow(i as u32) % 4];
+                let picked: Vec<EncodingChoice> = tensors.iter().enumerate().map(pick).collect();
                 if picked.iter().map(|c| c.bytes).sum::<u64>() <= budget {
                     best = best.min(picked.iter().map(|c| c.divergence).sum());
                 }

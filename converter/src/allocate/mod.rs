@@ -4,24 +4,25 @@
 //! small independent errors add up, so that choosing is a knapsack ([`choose`]).
 
 mod choose;
-mod kept;
-mod sensitivity;
 
-use crate::calibrate::{self, Cut, windows};
+mod sensitivity;
+mod sensitivity_file;
+
+use crate::calibrate::{self, Windows, windows};
 use crate::plan::ConversionPlan;
-use crate::read::{SourceModel, Stored};
+use crate::read::{SourceModel, SourceTensor};
 use crate::{
     ConversionOptions, ConversionProgress, ConversionStage, ConvertError, Sections, SizeTarget, Table,
 };
 use choose::choose;
-use kept::fingerprint;
 use sensitivity::measure;
+use sensitivity_file::fingerprint;
 use std::path::Path;
 use thimble_runtime::format::{ALIGN, Encoding, align_up};
 
 /// A way to store one tensor.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Choice {
+pub(crate) struct EncodingChoice {
     pub(crate) encoding: Encoding,
     /// Of the tensor, the padding behind it included.
     pub(crate) bytes: u64,
@@ -29,15 +30,15 @@ pub(crate) struct Choice {
     pub(crate) divergence: f64,
 }
 
-impl Choice {
-    fn new(encoding: Encoding, rows: usize, columns: usize, divergence: f64) -> Option<Choice> {
+impl EncodingChoice {
+    fn new(encoding: Encoding, rows: usize, columns: usize, divergence: f64) -> Option<EncodingChoice> {
         let bytes = align_up(encoding.tensor_bytes(rows, columns)? as u64, ALIGN)?;
-        Some(Choice { encoding, bytes, divergence })
+        Some(EncodingChoice { encoding, bytes, divergence })
     }
 
     /// The one choice of a norm; none yet of a matrix.
-    fn of_norm(tensor: &Stored) -> Vec<Choice> {
-        let norm = || Choice::new(Encoding::Vector, tensor.rows, tensor.columns, 0.0);
+    fn of_norm(tensor: &SourceTensor) -> Vec<EncodingChoice> {
+        let norm = || EncodingChoice::new(Encoding::Vector, tensor.rows, tensor.columns, 0.0);
         tensor.role.is_norm().then(norm).flatten().into_iter().collect()
     }
 }
@@ -45,7 +46,7 @@ impl Choice {
 /// What the matrices of a model can be stored as, and what each choice costs.
 pub(crate) struct Sensitivity {
     /// By place in the canonical order; one choice for a norm.
-    choices: Vec<Vec<Choice>>,
+    choices: Vec<Vec<EncodingChoice>>,
 }
 
 /// Encodings for every tensor and the divergence that they are expected to cause together.
@@ -56,7 +57,7 @@ pub(crate) struct Allocation {
 }
 
 /// What is measured on; each window has a thread.
-const CUT: Cut = Cut { window: 256, windows: 2 };
+const WINDOWS: Windows = Windows { tokens: 256, count: 2 };
 
 impl Sensitivity {
     /// Measures a model on a text, or reads in the file `keep` what was measured before; `progress` gets tensors done
@@ -72,16 +73,16 @@ impl Sensitivity {
         keep: Option<&Path>,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Sensitivity, ConvertError> {
-        let windows = windows(tokenizer, &model.config, text, CUT)?;
+        let windows = windows(tokenizer, &model.config, text, WINDOWS)?;
         let Some(path) = keep else {
             return Ok(Sensitivity { choices: measure(model, &windows, progress)? });
         };
         let of = fingerprint(model, &windows)?;
-        if let Some(kept) = Sensitivity::read(path, model, &of)? {
+        if let Some(kept) = Sensitivity::load(path, model, &of)? {
             return Ok(kept);
         }
         let measured = Sensitivity { choices: measure(model, &windows, progress)? };
-        measured.keep(path, model, of)?;
+        measured.save(path, model, of)?;
         Ok(measured)
     }
 
@@ -102,7 +103,7 @@ impl Sensitivity {
 }
 
 /// Choices that are tried before one fits a file of a given size.
-const TRIES: usize = 12;
+const MAX_ATTEMPTS: usize = 12;
 
 /// The file with the encodings that lose least within the target.
 ///
@@ -132,7 +133,7 @@ pub(crate) fn plan(
     // The provenance holds the choice, so that its length is not known before.
     let mut budget = size.saturating_sub(sections.tokenizer.len() as u64);
     let mut best: Option<ConversionPlan> = None;
-    for _ in 0..TRIES {
+    for _ in 0..MAX_ATTEMPTS {
         let tried = plan(budget)?;
         let length = tried.contents.file_len();
         if length > size {

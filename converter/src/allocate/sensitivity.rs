@@ -1,9 +1,9 @@
 //! What each choice for each tensor does to the predictions.
 
-use super::Choice;
+use super::EncodingChoice;
 use crate::calibrate::model::{FloatModel, matrix, project, stored_values};
-use crate::calibrate::{ops, plain};
-use crate::quantize::Coder;
+use crate::calibrate::{ops, round_to_nearest};
+use crate::quantize::Quantizer;
 use crate::read::SourceModel;
 use crate::{ConvertError, write};
 use candle_core::{Result as Computed, Tensor};
@@ -12,7 +12,7 @@ use thimble_runtime::format::{Encoding, TensorRole};
 
 /// What matrices may be stored as. Eight bits cost less with a scale for each row, and embeddings lose nothing by it;
 /// groups are the better eight bits elsewhere.
-const BODY: [Encoding; 6] =
+const CANDIDATES: [Encoding; 6] =
     [Encoding::Q3Nl, Encoding::Q4Nl, Encoding::Q5Nl, Encoding::Q6, Encoding::Q8Row, Encoding::Q8];
 /// The encoding whose divergence is measured; that of others follows from their errors.
 const MEASURED: Encoding = Encoding::Q4Nl;
@@ -68,13 +68,13 @@ impl Predictions {
 
 impl Measurement<'_> {
     fn embed(&self, embedding: &Tensor) -> Computed<Vec<Tensor>> {
-        self.windows.iter().map(|window| self.float.shape.embed(embedding, window)).collect()
+        self.windows.iter().map(|window| self.float.forward.embed(embedding, window)).collect()
     }
 
     /// Runs the layers from `first` on.
-    fn rest(&self, mut x: Vec<Tensor>, first: usize) -> Computed<Vec<Tensor>> {
+    fn run_layers(&self, mut x: Vec<Tensor>, first: usize) -> Computed<Vec<Tensor>> {
         for layer in &self.float.layers[first..] {
-            x = x.par_iter().map(|x| self.float.shape.layer(x, layer)).collect::<Computed<_>>()?;
+            x = x.par_iter().map(|x| self.float.forward.layer(x, layer)).collect::<Computed<_>>()?;
         }
         Ok(x)
     }
@@ -91,26 +91,26 @@ impl Measurement<'_> {
     }
 
     /// Divergence with one matrix of a layer in another form.
-    fn with(&self, layer: usize, part: usize, weight: Tensor) -> Computed<f64> {
+    fn divergence_with(&self, layer: usize, part: usize, weight: Tensor) -> Computed<f64> {
         let mut other = self.float.layers[layer].clone();
         match part.checked_sub(4) {
             None => other.attention[part] = weight,
             Some(part) => other.ffn[part] = weight,
         }
-        let x = self.before[layer].par_iter().map(|x| self.float.shape.layer(x, &other));
-        self.divergence(&self.rest(x.collect::<Computed<_>>()?, layer + 1)?, self.float.head())
+        let x = self.before[layer].par_iter().map(|x| self.float.forward.layer(x, &other));
+        self.divergence(&self.run_layers(x.collect::<Computed<_>>()?, layer + 1)?, self.float.head())
     }
 
     /// The inputs of the four kinds of projections of a layer, all windows below each other.
     fn inputs(&self, layer: usize) -> Computed<[Tensor; 4]> {
-        let (shape, layer, before) = (&self.float.shape, &self.float.layers[layer], &self.before[layer]);
+        let (forward, layer, before) = (&self.float.forward, &self.float.layers[layer], &self.before[layer]);
         let each = before.par_iter().map(|x| {
             let [query, key, value, output] = &layer.attention;
-            let a = shape.norm(x, &layer.attention_norm)?;
-            let heads = shape.attend(&project(&a, query)?, &project(&a, key)?, &project(&a, value)?)?;
+            let a = forward.norm(x, &layer.attention_norm)?;
+            let heads = forward.attend(&project(&a, query)?, &project(&a, key)?, &project(&a, value)?)?;
             let x = ops::add(x, &project(&heads, output)?)?;
-            let b = shape.norm(&x, &layer.ffn_norm)?;
-            let gated = shape.gated(&project(&b, &layer.ffn[0])?, &project(&b, &layer.ffn[1])?)?;
+            let b = forward.norm(&x, &layer.ffn_norm)?;
+            let gated = forward.gated(&project(&b, &layer.ffn[0])?, &project(&b, &layer.ffn[1])?)?;
             Ok([a, heads, b, gated])
         });
         let each: Vec<[Tensor; 4]> = each.collect::<Computed<_>>()?;
@@ -125,11 +125,11 @@ impl Measurement<'_> {
         full: &Tensor,
         inputs: &Tensor,
         measured: impl FnOnce(Tensor) -> Computed<f64>,
-    ) -> Result<Vec<Choice>, ConvertError> {
+    ) -> Result<Vec<EncodingChoice>, ConvertError> {
         let tensor = &self.model.tensors()[place];
         let quantized = |encoding| -> Result<Tensor, ConvertError> {
             let records = write::layout([(tensor, encoding)])?;
-            let rounded = plain(self.model, tensor, &records[0])?;
+            let rounded = round_to_nearest(self.model, tensor, &records[0])?;
             Ok(matrix(stored_values(tensor, encoding, &rounded.bytes)?, tensor.rows, tensor.columns)?)
         };
         // Energy of the difference that a form makes to the outputs.
@@ -141,14 +141,16 @@ impl Measurement<'_> {
         let coarse_energy = energy(&coarse)?;
         let divergence = measured(coarse)?;
         let mut choices = Vec::new();
-        for encoding in BODY {
+        for encoding in CANDIDATES {
             let energy = if encoding == MEASURED { coarse_energy } else { energy(&quantized(encoding)?)? };
             let part = if coarse_energy > 0.0 { energy / coarse_energy } else { 0.0 };
-            choices.extend(Choice::new(encoding, tensor.rows, tensor.columns, divergence * part));
+            choices.extend(EncodingChoice::new(encoding, tensor.rows, tensor.columns, divergence * part));
         }
         // A source of few bits may have an exact form that is no larger than others.
-        let exact = tensor.exact().filter(|&lossless| Coder::new(lossless).is_some());
-        choices.extend(exact.and_then(|lossless| Choice::new(lossless, tensor.rows, tensor.columns, 0.0)));
+        let exact = tensor.exact().filter(|&lossless| Quantizer::new(lossless).is_some());
+        choices.extend(
+            exact.and_then(|lossless| EncodingChoice::new(lossless, tensor.rows, tensor.columns, 0.0)),
+        );
         Ok(choices)
     }
 }
@@ -160,7 +162,7 @@ pub(super) fn measure(
     model: &SourceModel,
     windows: &[Vec<u32>],
     progress: &mut dyn FnMut(usize, usize),
-) -> Result<Vec<Vec<Choice>>, ConvertError> {
+) -> Result<Vec<Vec<EncodingChoice>>, ConvertError> {
     let config = model.config;
     let longest = windows.iter().map(Vec::len).max().unwrap_or(0);
     let float = FloatModel::load(model, longest)?;
@@ -168,7 +170,7 @@ pub(super) fn measure(
     measurement.before.push(measurement.embed(&measurement.float.embedding)?);
     for layer in &measurement.float.layers {
         let x = &measurement.before[measurement.before.len() - 1];
-        let x = x.par_iter().map(|x| measurement.float.shape.layer(x, layer)).collect::<Computed<_>>()?;
+        let x = x.par_iter().map(|x| measurement.float.forward.layer(x, layer)).collect::<Computed<_>>()?;
         measurement.before.push(x);
     }
     for x in &measurement.before[config.layers] {
@@ -179,7 +181,7 @@ pub(super) fn measure(
     let tensors = model.tensors();
     let last: Vec<Tensor> = measurement.before[config.layers]
         .iter()
-        .map(|x| measurement.float.shape.norm(x, &measurement.float.norm))
+        .map(|x| measurement.float.forward.norm(x, &measurement.float.norm))
         .collect::<Computed<_>>()?;
     let last = Tensor::cat(&last, 0)?;
     let mut cached: Option<(u16, [Tensor; 4])> = None;
@@ -196,7 +198,7 @@ pub(super) fn measure(
                     false => Tensor::eye(tensor.columns, last.dtype(), last.device())?,
                 };
                 measurement.choices(place, &measurement.float.embedding, &seen, |form| {
-                    let x = measurement.rest(measurement.embed(&form)?, 0)?;
+                    let x = measurement.run_layers(measurement.embed(&form)?, 0)?;
                     measurement.divergence(&x, if config.tied { &form } else { measurement.float.head() })
                 })?
             }
@@ -212,10 +214,11 @@ pub(super) fn measure(
                 let Some((_, inputs)) = &cached else { continue };
                 let (layer, input) = (&measurement.float.layers[number], [0, 0, 0, 1, 2, 2, 3][part]);
                 let full = if part < 4 { &layer.attention[part] } else { &layer.ffn[part - 4] };
-                measurement
-                    .choices(place, full, &inputs[input], |form| measurement.with(number, part, form))?
+                measurement.choices(place, full, &inputs[input], |form| {
+                    measurement.divergence_with(number, part, form)
+                })?
             }
-            _ => Choice::of_norm(tensor),
+            _ => EncodingChoice::of_norm(tensor),
         };
         all.push(choices);
     }

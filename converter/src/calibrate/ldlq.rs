@@ -6,7 +6,7 @@
 //! target moved by the errors made before it, weighted with M_jk / M_kk, and what is left counts M_kk^2.
 
 use crate::pack;
-use crate::quantize::{Coder, Loss, RowError};
+use crate::quantize::{Distortion, Quantizer, RowError};
 use rayon::prelude::*;
 use std::ops::{AddAssign, Mul};
 use thimble_runtime::format::{Encoding, GROUP, PANEL};
@@ -84,9 +84,9 @@ impl Feedback {
     /// The change D of the weights that minimizes the squared length of D X - T plus that of D times the damping.
     ///
     /// In place: `wish` is T X^T, rows of `columns` numbers, and becomes D = T X^T H^-1.
-    pub(crate) fn solve(&self, wish: &mut [f32]) {
+    pub(crate) fn solve(&self, correction: &mut [f32]) {
         let (n, factor) = (self.columns, &self.factor);
-        wish.par_chunks_mut(n * TOGETHER).for_each(|rows| {
+        correction.par_chunks_mut(n * TOGETHER).for_each(|rows| {
             for j in (0..n).rev() {
                 let m = &factor[j * n..][..n];
                 for row in rows.chunks_exact_mut(n) {
@@ -173,46 +173,47 @@ fn dot<T: Copy + Default + Mul<Output = T> + AddAssign>(a: &[T], b: &[T]) -> T {
 ///
 /// The loss is that of the plain differences. `Err` as [`encode_panel`](crate::quantize::encode_panel).
 pub(crate) fn round(
-    coder: Coder,
+    quantizer: Quantizer,
     encoding: Encoding,
     weights: &[f32],
     feedback: &Feedback,
-) -> Result<(Vec<u8>, Loss), RowError> {
+) -> Result<(Vec<u8>, Distortion), RowError> {
     let columns = feedback.columns;
     let rows = weights.len() / columns;
     let panel_bytes = encoding.panel_bytes(columns).unwrap_or(0);
     let mut out = vec![0; rows.div_ceil(PANEL) * panel_bytes];
     let panels = out.par_chunks_mut(panel_bytes).zip(weights.par_chunks(PANEL * columns));
-    let losses: Vec<Loss> = panels
+    let distortions: Vec<Distortion> = panels
         .enumerate()
         .map(|(index, (panel, weights))| {
-            let done = round_panel(coder, encoding, weights, feedback, panel);
+            let done = round_panel(quantizer, encoding, weights, feedback, panel);
             done.map_err(|row| RowError::TooLarge { row: index * PANEL + row })
         })
         .collect::<Result<_, _>>()?;
-    let mut loss = Loss::default();
-    losses.into_iter().for_each(|l| loss.add(l));
-    Ok((out, loss))
+    let mut distortion = Distortion::default();
+    distortions.into_iter().for_each(|l| distortion.add(l));
+    Ok((out, distortion))
 }
 
 /// Rounds up to 16 rows; `Err` holds the row whose scale is too large.
 fn round_panel(
-    coder: Coder,
+    quantizer: Quantizer,
     encoding: Encoding,
     weights: &[f32],
     feedback: &Feedback,
     panel: &mut [u8],
-) -> Result<Loss, usize> {
+) -> Result<Distortion, usize> {
     let columns = feedback.columns;
     pack::clear(encoding, panel);
     let rows = weights.len() / columns;
-    let plans: Vec<_> = weights.chunks_exact(columns).map(|row| coder.plan(row, &feedback.weights)).collect();
+    let plans: Vec<_> =
+        weights.chunks_exact(columns).map(|row| quantizer.row_scales(row, &feedback.weights)).collect();
     for (row, plan) in plans.iter().enumerate() {
-        coder.put_row(panel, row, plan);
+        quantizer.put_row_scale(panel, row, plan);
     }
     let blocks = &mut panel[encoding.panel_header()..];
     let mut errors = vec![0.0f32; rows * columns];
-    let mut loss = Loss::default();
+    let mut distortion = Distortion::default();
     for (group, block) in blocks.chunks_exact_mut(encoding.block_bytes()).enumerate() {
         let (first, end) = (group * GROUP, columns.min((group + 1) * GROUP));
         let slab = &feedback.slabs[group];
@@ -227,11 +228,13 @@ fn round_panel(
                 }
             }
             let count = end - first;
-            let fit = coder.fit(&plans[row], &target[..count], &feedback.weights[first..end]).ok_or(row)?;
+            let fit = quantizer
+                .group_scale(&plans[row], &target[..count], &feedback.weights[first..end])
+                .ok_or(row)?;
             let mut codes = [pack::zero_code(encoding); GROUP];
             for k in 0..count {
-                let code = coder.code(&fit, target[k]);
-                let value = coder.value(&fit, code);
+                let code = quantizer.code(&fit, target[k]);
+                let value = quantizer.value(&fit, code);
                 if !value.is_finite() {
                     return Err(row);
                 }
@@ -242,13 +245,13 @@ fn round_panel(
                 for (target, &part) in target[k + 1..].iter_mut().zip(&slab[k + 1..]) {
                     *target += error * part;
                 }
-                loss.error += f64::from(error).powi(2);
-                loss.energy += f64::from(source[first + k]).powi(2);
+                distortion.error += f64::from(error).powi(2);
+                distortion.energy += f64::from(source[first + k]).powi(2);
             }
-            coder.put_group(block, row, &codes, &fit);
+            quantizer.put_group(block, row, &codes, &fit);
         }
     }
-    Ok(loss)
+    Ok(distortion)
 }
 
 #[cfg(test)]

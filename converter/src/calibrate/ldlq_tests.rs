@@ -108,8 +108,8 @@ fn codes_are_those_of_the_published_algorithm() {
         moments.damp(0.01);
         let source = weights(5, columns, 7);
         let feedback = moments.feedback().unwrap();
-        let coder = Coder::new(Encoding::Q8Row).unwrap();
-        let (bytes, _) = round(coder, Encoding::Q8Row, &source, &feedback).unwrap();
+        let quantizer = Quantizer::new(Encoding::Q8Row).unwrap();
+        let (bytes, _) = round(quantizer, Encoding::Q8Row, &source, &feedback).unwrap();
         let stored = unpack(Encoding::Q8Row, &bytes, 5, columns).unwrap();
         let inverse = inverse(&moments);
         for (source, stored) in source.chunks(columns).zip(stored.chunks(columns)) {
@@ -148,16 +148,17 @@ fn compensation_beats_rounding_to_nearest_where_inputs_are_correlated() {
             for (panel, bytes) in plain.chunks_mut(panel_bytes).zip(bytes.chunks(PANEL * columns * 4)) {
                 encode_panel(encoding, Rows { kind: BlockType::F32, bytes, columns }, panel).unwrap();
             }
-            let (bytes, loss) = round(Coder::new(encoding).unwrap(), encoding, &source, &feedback).unwrap();
+            let (bytes, distortion) =
+                round(Quantizer::new(encoding).unwrap(), encoding, &source, &feedback).unwrap();
             let [plain, stored] = [plain, bytes].map(|bytes| unpack(encoding, &bytes, 32, columns).unwrap());
             assert!(stored[20 * columns..].iter().all(|&v| v == 0.0), "padding rows are zero");
             let (nearest, compensated) = (cost(&moments, &source, &plain), cost(&moments, &source, &stored));
             assert!(compensated < 0.6 * nearest, "{encoding:?} {columns}: {compensated} against {nearest}");
             let measured: f64 = source.iter().zip(&stored).map(|(a, b)| f64::from(a - b).powi(2)).sum();
             assert!(
-                (loss.error / measured - 1.0).abs() < 1e-3,
+                (distortion.error / measured - 1.0).abs() < 1e-3,
                 "{encoding:?}: {} is not {measured}",
-                loss.error
+                distortion.error
             );
         }
     }
@@ -192,10 +193,10 @@ fn solving_finds_the_least_squares_change() {
     let times = |row: &[f32], j: usize| -> f64 {
         (0..n).map(|i| f64::from(row[i]) * moments.values[i * n + j]).sum()
     };
-    let mut wish: Vec<f32> =
+    let mut correction: Vec<f32> =
         change.chunks(n).flat_map(|row| (0..n).map(|j| times(row, j) as f32).collect::<Vec<_>>()).collect();
-    moments.feedback().unwrap().solve(&mut wish);
-    assert!(wish.iter().zip(&change).all(|(a, b)| (a - b).abs() < 1e-4));
+    moments.feedback().unwrap().solve(&mut correction);
+    assert!(correction.iter().zip(&change).all(|(a, b)| (a - b).abs() < 1e-4));
 }
 
 #[test]
@@ -206,7 +207,7 @@ fn dead_inputs_and_rows_of_zeros_are_fine() {
     let mut source = weights(3, 40, 2);
     source[40..80].fill(0.0);
     for encoding in [Encoding::Q4Nl, Encoding::Q6, Encoding::Q8Row, Encoding::Q4Min] {
-        let (bytes, _) = round(Coder::new(encoding).unwrap(), encoding, &source, &feedback).unwrap();
+        let (bytes, _) = round(Quantizer::new(encoding).unwrap(), encoding, &source, &feedback).unwrap();
         let stored = unpack(encoding, &bytes, 3, 40).unwrap();
         assert!(stored[40..80].iter().all(|&v| v == 0.0), "{encoding:?}");
         assert!(stored.iter().zip(&source).all(|(a, b)| (a - b).abs() < 0.05), "{encoding:?}");

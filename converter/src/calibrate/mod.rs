@@ -6,25 +6,25 @@
 //! they are rounded, as in GPTAQ (Li et al., arXiv 2504.02692); matrices that write to the residual stream also make
 //! up for what it lacks so far. Rounding compensates its own errors (`ldlq`).
 
+mod activations;
 mod ldlq;
 pub(crate) mod model;
 pub(crate) mod ops;
-mod stream;
 mod text;
 
 pub use model::FloatModel;
 pub use text::default_text;
-pub(crate) use text::{CALIBRATION, Cut, windows};
+pub(crate) use text::{CALIBRATION, Windows, windows};
 
 use crate::ConvertError;
 use crate::encode::encode;
-use crate::quantize::{Coder, Loss, Rounded};
-use crate::read::{SourceModel, Stored};
+use crate::quantize::{Distortion, QuantizedTensor, Quantizer};
+use crate::read::{SourceModel, SourceTensor};
+use activations::{Activations, products};
 use candle_core::{Device, Result as Computed, Tensor};
 use ldlq::{Feedback, Moments};
-use model::{Layer, Shape, matrix, project, source_values, stored_values};
+use model::{ForwardPass, Layer, matrix, project, source_values, stored_values};
 use rayon::prelude::*;
-use stream::{Streams, products};
 use thimble_runtime::format::{TensorRecord, TensorRole};
 
 /// Part of the mean of the second moments' diagonal that is added to the diagonal.
@@ -35,33 +35,33 @@ const TIED_DAMPING: f64 = 0.4;
 
 /// What the matrices that share an input are rounded with.
 struct Inputs {
-    streams: Streams,
+    streams: Activations,
     feedback: Feedback,
     /// (X - Y)^T Y.
-    missing: Tensor,
+    cross_moments: Tensor,
 }
 
 /// A matrix of both models.
-struct Pair {
-    full: Tensor,
-    stored: Tensor,
+struct Weights {
+    reference: Tensor,
+    quantized: Tensor,
 }
 
 /// A calibration under way.
-struct Work<'c> {
+struct Calibration<'c> {
     model: &'c SourceModel,
     records: &'c [TensorRecord],
-    shape: Shape,
+    forward: ForwardPass,
     /// The residual streams.
-    x: Streams,
+    x: Activations,
     /// By place in the canonical order.
-    done: Vec<Option<Rounded>>,
+    done: Vec<Option<QuantizedTensor>>,
 }
 
-impl Work<'_> {
+impl Calibration<'_> {
     /// The tensor's place in the canonical order.
-    fn place(&self, role: TensorRole, layer: u16) -> usize {
-        place(self.model, role, layer)
+    fn tensor_index(&self, role: TensorRole, layer: u16) -> usize {
+        tensor_index(self.model, role, layer)
     }
 
     fn full(&self, role: TensorRole, layer: u16) -> Result<Tensor, ConvertError> {
@@ -69,21 +69,21 @@ impl Work<'_> {
     }
 
     /// The residual streams behind a norm.
-    fn normed(&self, role: TensorRole, layer: u16) -> Result<Streams, ConvertError> {
+    fn normed(&self, role: TensorRole, layer: u16) -> Result<Activations, ConvertError> {
         let norm = self.full(role, layer)?;
-        Ok(self.x.map(|x| self.shape.norm(x, &norm), |x| self.shape.norm(x, &norm))?)
+        Ok(self.x.map(|x| self.forward.norm(x, &norm), |x| self.forward.norm(x, &norm))?)
     }
 
     /// The second moments of an input, ready for rounding.
-    fn inputs(&self, streams: Streams) -> Result<Inputs, ConvertError> {
-        let values = products(&streams.stored, &streams.stored)?;
-        let cross = products(&streams.full, &streams.stored)?;
-        let columns = streams.stored.first().map_or(Ok(0), |x| x.dim(1))?;
-        let missing = cross.iter().zip(&values).map(|(c, h)| (c - h) as f32).collect();
-        let missing = matrix(missing, columns, columns)?;
+    fn inputs(&self, streams: Activations) -> Result<Inputs, ConvertError> {
+        let values = products(&streams.quantized, &streams.quantized)?;
+        let cross = products(&streams.reference, &streams.quantized)?;
+        let columns = streams.quantized.first().map_or(Ok(0), |x| x.dim(1))?;
+        let cross_moments = cross.iter().zip(&values).map(|(c, h)| (c - h) as f32).collect();
+        let cross_moments = matrix(cross_moments, columns, columns)?;
         let mut moments = Moments { columns, values };
         moments.damp(DAMPING);
-        Ok(Inputs { streams, feedback: feedback(moments)?, missing })
+        Ok(Inputs { streams, feedback: feedback(moments)?, cross_moments })
     }
 
     /// Rounds a matrix; `residual` where it writes to the residual stream.
@@ -93,36 +93,36 @@ impl Work<'_> {
         layer: u16,
         inputs: &Inputs,
         residual: bool,
-    ) -> Result<Pair, ConvertError> {
-        let place = self.place(role, layer);
+    ) -> Result<Weights, ConvertError> {
+        let place = self.tensor_index(role, layer);
         let (tensor, record) = (&self.model.tensors()[place], &self.records[place]);
         let full = self.full(role, layer)?;
-        let coder = Coder::new(record.encoding).filter(|_| tensor.rounds(record.encoding));
-        let mut rounded = match coder {
-            None => plain(self.model, tensor, record)?,
-            Some(coder) => {
-                let mut wish = full.matmul(&inputs.missing)?.flatten_all()?.to_vec1::<f32>()?;
+        let quantizer = Quantizer::new(record.encoding).filter(|_| tensor.rounds(record.encoding));
+        let mut rounded = match quantizer {
+            None => round_to_nearest(self.model, tensor, record)?,
+            Some(quantizer) => {
+                let mut correction = full.matmul(&inputs.cross_moments)?.flatten_all()?.to_vec1::<f32>()?;
                 if residual {
-                    let lack = products(&self.x.lack()?, &inputs.streams.stored)?;
-                    wish.iter_mut().zip(lack).for_each(|(w, l)| *w += l as f32);
+                    let difference = products(&self.x.difference()?, &inputs.streams.quantized)?;
+                    correction.iter_mut().zip(difference).for_each(|(w, l)| *w += l as f32);
                 }
-                inputs.feedback.solve(&mut wish);
+                inputs.feedback.solve(&mut correction);
                 let mut weights = full.flatten_all()?.to_vec1::<f32>()?;
-                weights.iter_mut().zip(wish).for_each(|(w, d)| *w += d);
-                let done = ldlq::round(coder, record.encoding, &weights, &inputs.feedback);
-                let (bytes, loss) =
+                weights.iter_mut().zip(correction).for_each(|(w, d)| *w += d);
+                let done = ldlq::round(quantizer, record.encoding, &weights, &inputs.feedback);
+                let (bytes, distortion) =
                     done.map_err(|error| error.in_tensor(&tensor.name, 0, record.encoding.name()))?;
-                Rounded { bytes, loss }
+                QuantizedTensor { bytes, distortion }
             }
         };
         let stored = stored_values(tensor, record.encoding, &rounded.bytes)?;
-        if coder.is_some() {
+        if quantizer.is_some() {
             // What was rounded are weights moved on purpose: what a file says is its distance from the source's.
-            rounded.loss = Loss::between(&full.flatten_all()?.to_vec1::<f32>()?, &stored);
+            rounded.distortion = Distortion::between(&full.flatten_all()?.to_vec1::<f32>()?, &stored);
         }
         let stored = matrix(stored, tensor.rows, tensor.columns)?;
         self.done[place] = Some(rounded);
-        Ok(Pair { full, stored })
+        Ok(Weights { reference: full, quantized: stored })
     }
 
     /// The first half of a layer.
@@ -131,14 +131,20 @@ impl Work<'_> {
         let query = self.round(TensorRole::Query, layer, &inputs, false)?;
         let key = self.round(TensorRole::Key, layer, &inputs, false)?;
         let value = self.round(TensorRole::Value, layer, &inputs, false)?;
-        let shape = &self.shape;
+        let forward = &self.forward;
         let attended = inputs.streams.map(
-            |x| shape.attend(&project(x, &query.full)?, &project(x, &key.full)?, &project(x, &value.full)?),
             |x| {
-                shape.attend(
-                    &project(x, &query.stored)?,
-                    &project(x, &key.stored)?,
-                    &project(x, &value.stored)?,
+                forward.attend(
+                    &project(x, &query.reference)?,
+                    &project(x, &key.reference)?,
+                    &project(x, &value.reference)?,
+                )
+            },
+            |x| {
+                forward.attend(
+                    &project(x, &query.quantized)?,
+                    &project(x, &key.quantized)?,
+                    &project(x, &value.quantized)?,
                 )
             },
         )?;
@@ -150,18 +156,18 @@ impl Work<'_> {
         let inputs = self.inputs(self.normed(TensorRole::FfnNorm, layer)?)?;
         let gate = self.round(TensorRole::Gate, layer, &inputs, false)?;
         let up = self.round(TensorRole::Up, layer, &inputs, false)?;
-        let shape = &self.shape;
+        let forward = &self.forward;
         let gated = inputs.streams.map(
-            |x| shape.gated(&project(x, &gate.full)?, &project(x, &up.full)?),
-            |x| shape.gated(&project(x, &gate.stored)?, &project(x, &up.stored)?),
+            |x| forward.gated(&project(x, &gate.reference)?, &project(x, &up.reference)?),
+            |x| forward.gated(&project(x, &gate.quantized)?, &project(x, &up.quantized)?),
         )?;
         self.write(TensorRole::Down, layer, gated)
     }
 
     /// Rounds a matrix that writes to the residual stream, and lets it write.
-    fn write(&mut self, role: TensorRole, layer: u16, inputs: Streams) -> Result<(), ConvertError> {
+    fn write(&mut self, role: TensorRole, layer: u16, inputs: Activations) -> Result<(), ConvertError> {
         let inputs = self.inputs(inputs)?;
-        let Pair { full, stored } = self.round(role, layer, &inputs, true)?;
+        let Weights { reference: full, quantized: stored } = self.round(role, layer, &inputs, true)?;
         let added = inputs.streams.map(|x| project(x, &full), |x| project(x, &stored))?;
         self.x = self.x.add(&added)?;
         Ok(())
@@ -176,27 +182,31 @@ fn feedback(moments: Moments) -> Result<Feedback, ConvertError> {
 }
 
 /// The second moments of the f32 model's inputs of the head.
-fn head_moments(model: &SourceModel, shape: &Shape, windows: &[Vec<u32>]) -> Result<Moments, ConvertError> {
+fn head_moments(
+    model: &SourceModel,
+    forward: &ForwardPass,
+    windows: &[Vec<u32>],
+) -> Result<Moments, ConvertError> {
     let embedding = load(model, TensorRole::Embedding, TensorRole::NO_LAYER)?;
-    let mut x = windows.iter().map(|w| shape.embed(&embedding, w)).collect::<Computed<Vec<_>>>()?;
+    let mut x = windows.iter().map(|w| forward.embed(&embedding, w)).collect::<Computed<Vec<_>>>()?;
     for layer in 0..model.config.layers as u16 {
         let layer = Layer::load(model, layer)?;
-        x = x.par_iter().map(|x| shape.layer(x, &layer)).collect::<Computed<_>>()?;
+        x = x.par_iter().map(|x| forward.layer(x, &layer)).collect::<Computed<_>>()?;
     }
     let norm = load(model, TensorRole::FinalNorm, TensorRole::NO_LAYER)?;
-    let x = x.par_iter().map(|x| shape.norm(x, &norm)).collect::<Computed<Vec<_>>>()?;
+    let x = x.par_iter().map(|x| forward.norm(x, &norm)).collect::<Computed<Vec<_>>>()?;
     Ok(Moments { columns: model.config.hidden, values: products(&x, &x)? })
 }
 
 /// The place of a tensor in the canonical order.
-pub(crate) fn place(model: &SourceModel, role: TensorRole, layer: u16) -> usize {
+pub(crate) fn tensor_index(model: &SourceModel, role: TensorRole, layer: u16) -> usize {
     // Every tensor that the configuration implies is there; it has been checked when the source was opened.
     model.tensors().iter().position(|t| t.role == role && t.layer == layer).unwrap_or(0)
 }
 
 /// A tensor of the source: a matrix, or a norm's vector.
 pub(crate) fn load(model: &SourceModel, role: TensorRole, layer: u16) -> Result<Tensor, ConvertError> {
-    let tensor = &model.tensors()[place(model, role, layer)];
+    let tensor = &model.tensors()[tensor_index(model, role, layer)];
     let values = source_values(model, tensor)?;
     if role.is_norm() {
         return Ok(Tensor::from_vec(values, tensor.columns, &Device::Cpu)?);
@@ -205,18 +215,18 @@ pub(crate) fn load(model: &SourceModel, role: TensorRole, layer: u16) -> Result<
 }
 
 /// A tensor rounded by itself.
-pub(crate) fn plain(
+pub(crate) fn round_to_nearest(
     model: &SourceModel,
-    tensor: &Stored,
+    tensor: &SourceTensor,
     record: &TensorRecord,
-) -> Result<Rounded, ConvertError> {
-    let (mut bytes, mut loss) = (Vec::new(), Loss::default());
+) -> Result<QuantizedTensor, ConvertError> {
+    let (mut bytes, mut distortion) = (Vec::new(), Distortion::default());
     encode(model, tensor, record, &mut |piece, cost| {
         bytes.extend_from_slice(piece);
-        loss.add(cost);
+        distortion.add(cost);
         Ok(())
     })?;
-    Ok(Rounded { bytes, loss })
+    Ok(QuantizedTensor { bytes, distortion })
 }
 
 /// Rounds the matrices of a model for its activations on `windows` of tokens; `None` stands for tensors that are to be
@@ -231,33 +241,34 @@ pub(crate) fn calibrate(
     records: &[TensorRecord],
     windows: &[Vec<u32>],
     progress: &mut dyn FnMut(usize, usize),
-) -> Result<Vec<Option<Rounded>>, ConvertError> {
+) -> Result<Vec<Option<QuantizedTensor>>, ConvertError> {
     let config = model.config;
-    let shape = Shape::new(&config, windows.iter().map(Vec::len).max().unwrap_or(0));
-    let first = place(model, TensorRole::Embedding, TensorRole::NO_LAYER);
+    let forward = ForwardPass::new(&config, windows.iter().map(Vec::len).max().unwrap_or(0));
+    let first = tensor_index(model, TensorRole::Embedding, TensorRole::NO_LAYER);
     let (tensor, record) = (&model.tensors()[first], &records[first]);
-    let coder = Coder::new(record.encoding).filter(|_| tensor.rounds(record.encoding));
-    let rounded = match coder {
-        Some(coder) if config.tied => {
-            let mut moments = head_moments(model, &shape, windows)?;
+    let quantizer = Quantizer::new(record.encoding).filter(|_| tensor.rounds(record.encoding));
+    let rounded = match quantizer {
+        Some(quantizer) if config.tied => {
+            let mut moments = head_moments(model, &forward, windows)?;
             moments.damp(TIED_DAMPING);
             let full = load(model, TensorRole::Embedding, TensorRole::NO_LAYER)?;
             let done =
-                ldlq::round(coder, record.encoding, &full.flatten_all()?.to_vec1()?, &feedback(moments)?);
-            let (bytes, loss) =
+                ldlq::round(quantizer, record.encoding, &full.flatten_all()?.to_vec1()?, &feedback(moments)?);
+            let (bytes, distortion) =
                 done.map_err(|error| error.in_tensor(&tensor.name, 0, record.encoding.name()))?;
-            Rounded { bytes, loss }
+            QuantizedTensor { bytes, distortion }
         }
-        _ => plain(model, tensor, record)?,
+        _ => round_to_nearest(model, tensor, record)?,
     };
     let full = load(model, TensorRole::Embedding, TensorRole::NO_LAYER)?;
     let stored = stored_values(tensor, record.encoding, &rounded.bytes)?;
     let stored = matrix(stored, tensor.rows, tensor.columns)?;
-    let embed =
-        |embedding: &Tensor| windows.iter().map(|w| shape.embed(embedding, w)).collect::<Computed<Vec<_>>>();
-    let x = Streams { full: embed(&full)?, stored: embed(&stored)? };
+    let embed = |embedding: &Tensor| {
+        windows.iter().map(|w| forward.embed(embedding, w)).collect::<Computed<Vec<_>>>()
+    };
+    let x = Activations { reference: embed(&full)?, quantized: embed(&stored)? };
     drop((full, stored));
-    let mut work = Work { model, records, shape, x, done: vec![None; records.len()] };
+    let mut work = Calibration { model, records, forward, x, done: vec![None; records.len()] };
     work.done[first] = Some(rounded);
     for layer in 0..config.layers {
         progress(layer, config.layers);

@@ -8,7 +8,7 @@ use crate::ConvertError;
 use crate::dequantize;
 use crate::pack;
 use crate::quantize::RowError;
-use crate::read::{SourceModel, Stored};
+use crate::read::{SourceModel, SourceTensor};
 use candle_core::{Device, Result as Computed, Tensor};
 use thimble_runtime::format::{Config, Encoding, TensorRole};
 
@@ -25,7 +25,7 @@ impl From<candle_core::Error> for ConvertError {
 ///
 /// # Errors
 /// The file cannot be read, or a number is infinite or not a number.
-pub(crate) fn source_values(model: &SourceModel, tensor: &Stored) -> Result<Vec<f32>, ConvertError> {
+pub(crate) fn source_values(model: &SourceModel, tensor: &SourceTensor) -> Result<Vec<f32>, ConvertError> {
     let rows = if tensor.role.is_norm() { 1 } else { tensor.rows };
     let mut bytes = Vec::new();
     model.read_rows(tensor, 0..rows, &mut bytes)?;
@@ -41,7 +41,7 @@ pub(crate) fn source_values(model: &SourceModel, tensor: &Stored) -> Result<Vec<
 
 /// The numbers that a reader of stored bytes sees.
 pub(crate) fn stored_values(
-    tensor: &Stored,
+    tensor: &SourceTensor,
     encoding: Encoding,
     bytes: &[u8],
 ) -> Result<Vec<f32>, ConvertError> {
@@ -66,16 +66,16 @@ pub(crate) fn project(x: &Tensor, weight: &Tensor) -> Computed<Tensor> {
 }
 
 /// What depends on the configuration only.
-pub(crate) struct Shape {
+pub(crate) struct ForwardPass {
     config: Config,
     /// Of the rotations, for each position and pair.
     cos: Vec<f32>,
     sin: Vec<f32>,
 }
 
-impl Shape {
+impl ForwardPass {
     /// For windows of up to `window` tokens.
-    pub(crate) fn new(config: &Config, window: usize) -> Shape {
+    pub(crate) fn new(config: &Config, window: usize) -> ForwardPass {
         let half = config.head_dim / 2;
         let angle = |at: usize| {
             let (position, pair) = (at / half, at % half);
@@ -84,7 +84,7 @@ impl Shape {
         };
         let angles: Vec<f64> = (0..window * half).map(angle).collect();
         let table = |f: fn(f64) -> f64| angles.iter().map(|&a| f(a) as f32).collect();
-        Shape { config: *config, cos: table(f64::cos), sin: table(f64::sin) }
+        ForwardPass { config: *config, cos: table(f64::cos), sin: table(f64::sin) }
     }
 
     /// RMS norm of every token, times the weight.
@@ -146,7 +146,7 @@ impl Layer {
     }
 }
 
-impl Shape {
+impl ForwardPass {
     /// The residual stream behind a layer.
     pub(crate) fn layer(&self, x: &Tensor, layer: &Layer) -> Computed<Tensor> {
         let [query, key, value, output] = &layer.attention;
@@ -168,7 +168,7 @@ impl Shape {
 
 /// A whole model in f32, whatever its source stores: the yardstick that its other forms are held against.
 pub struct FloatModel {
-    pub(crate) shape: Shape,
+    pub(crate) forward: ForwardPass,
     pub(crate) embedding: Tensor,
     pub(crate) layers: Vec<Layer>,
     pub(crate) norm: Tensor,
@@ -184,7 +184,7 @@ impl FloatModel {
     pub fn load(model: &SourceModel, longest: usize) -> Result<FloatModel, ConvertError> {
         let (config, none) = (model.config, TensorRole::NO_LAYER);
         Ok(FloatModel {
-            shape: Shape::new(&config, longest),
+            forward: ForwardPass::new(&config, longest),
             embedding: super::load(model, TensorRole::Embedding, none)?,
             layers: (0..config.layers as u16).map(|l| Layer::load(model, l)).collect::<Result<_, _>>()?,
             norm: super::load(model, TensorRole::FinalNorm, none)?,
@@ -198,7 +198,7 @@ impl FloatModel {
 
     /// Logits from a residual stream: tokens x vocabulary, row after row.
     pub(crate) fn logits(&self, x: &Tensor, head: &Tensor) -> Computed<Vec<f32>> {
-        project(&self.shape.norm(x, &self.norm)?, head)?.flatten_all()?.to_vec1()
+        project(&self.forward.norm(x, &self.norm)?, head)?.flatten_all()?.to_vec1()
     }
 
     /// The logits behind each of some tokens, row after row: tokens x vocabulary.
@@ -206,9 +206,9 @@ impl FloatModel {
     /// # Errors
     /// More tokens than the model was loaded for, or one outside the vocabulary.
     pub fn predict(&self, tokens: &[u32]) -> Result<Vec<f32>, ConvertError> {
-        let mut x = self.shape.embed(&self.embedding, tokens)?;
+        let mut x = self.forward.embed(&self.embedding, tokens)?;
         for layer in &self.layers {
-            x = self.shape.layer(&x, layer)?;
+            x = self.forward.layer(&x, layer)?;
         }
         Ok(self.logits(&x, self.head())?)
     }

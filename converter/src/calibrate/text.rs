@@ -7,15 +7,15 @@ use thimble_runtime::tokenizer::{Specials, Tokenizer};
 
 /// How a text is cut.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Cut {
+pub(crate) struct Windows {
     /// Tokens in a window, where the model's context has room for them.
-    pub(crate) window: usize,
+    pub(crate) tokens: usize,
     /// Windows that are used of a long text.
-    pub(crate) windows: usize,
+    pub(crate) count: usize,
 }
 
 /// For calibration.
-pub(crate) const CALIBRATION: Cut = Cut { window: 512, windows: 48 };
+pub(crate) const CALIBRATION: Windows = Windows { tokens: 512, count: 48 };
 
 /// The text that comes with the converter: excerpts of books in the public domain (Standard Ebooks' editions, CC0)
 /// and short pieces of other kinds, dialogues, sums and code among them, written for this purpose.
@@ -31,7 +31,7 @@ pub(crate) fn windows(
     section: &[u8],
     config: &Config,
     text: &str,
-    cut: Cut,
+    size: Windows,
 ) -> Result<Vec<Vec<u32>>, ConvertError> {
     let fault = |reason| ConvertError::Calibration { reason };
     let tokenizer = Tokenizer::parse(section, config.vocab)?;
@@ -39,15 +39,15 @@ pub(crate) fn windows(
     let mut tokens = vec![Token(0); text.len()];
     let count = tokenizer.encode(text, Specials::Escape, &mut scratch, &mut tokens);
     let count = count.map_err(|error| fault(format!("the text cannot be encoded: {error}")))?;
-    let window = cut.window.min(config.context);
+    let window = size.tokens.min(config.context);
     if count < window {
         return Err(fault(format!(
             "the text has {count} tokens, less than one window of {window}: use a longer text, better at least {} tokens",
-            cut.window * cut.windows
+            size.tokens * size.count
         )));
     }
     // A short context has more windows, for as many tokens.
-    let windows = (count / window).min((cut.window * cut.windows / window).max(1));
+    let windows = (count / window).min((size.tokens * size.count / window).max(1));
     let start = |index: usize| (count / window) * index / windows * window;
     Ok((0..windows).map(|i| tokens[start(i)..][..window].iter().map(|t| t.0).collect()).collect())
 }
@@ -78,17 +78,17 @@ mod tests {
             stop: [None; Config::MOST_STOPS],
         };
         let text: String = ('a'..='z').cycle().take(100).collect();
-        let cut = Cut { window: 16, windows: 2 };
-        let found = windows(&section, &config, &text, cut).unwrap();
+        let size = Windows { tokens: 16, count: 2 };
+        let found = windows(&section, &config, &text, size).unwrap();
         assert_eq!(found.iter().map(Vec::len).collect::<Vec<_>>(), [8; 4], "the context is shorter");
         assert_eq!(
             found.iter().map(|w| w[0]).collect::<Vec<_>>(),
             [b'a', b'y', b'w', b'u'].map(u32::from),
             "spread over the text"
         );
-        assert_eq!(windows(&section, &config, &text[..17], cut).unwrap().len(), 2);
-        assert_eq!(windows(&section, &config, &text[..8], cut).unwrap().len(), 1);
-        let error = windows(&section, &config, &text[..7], cut).unwrap_err().to_string();
+        assert_eq!(windows(&section, &config, &text[..17], size).unwrap().len(), 2);
+        assert_eq!(windows(&section, &config, &text[..8], size).unwrap().len(), 1);
+        let error = windows(&section, &config, &text[..7], size).unwrap_err().to_string();
         assert!(
             error.contains("7 tokens") && error.contains("window of 8") && error.contains("32"),
             "{error}"

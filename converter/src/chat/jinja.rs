@@ -9,7 +9,7 @@ use thimble_runtime::chat::{Around, ChatTemplate, Literals, SystemRule};
 ///
 /// What the literal form refuses, the source refuses too (`raise_exception`). Reducing the source gives the same
 /// literals again.
-pub fn source(template: &ChatTemplate<'_>) -> String {
+pub fn to_jinja(template: &ChatTemplate<'_>) -> String {
     match template {
         ChatTemplate::Jinja(jinja) => jinja.source.to_owned(),
         ChatTemplate::Literal(literals) => of_literals(literals),
@@ -126,7 +126,7 @@ fn quote(out: &mut String, text: &str) {
 }
 
 /// Names that every rendering gets, functions among them, and those that are no variables.
-const TAKEN: [&str; 29] = [
+const RESERVED: [&str; 29] = [
     "bos_token",
     "eos_token",
     "messages",
@@ -162,7 +162,7 @@ const TAKEN: [&str; 29] = [
 ///
 /// transformers passes all of them; a chat section has room for two. The definitions stand on a line of their own, which
 /// `trim_blocks` takes away, so that the template begins a line as before.
-pub fn with_tokens<'t>(template: &'t str, named: &[(String, String)]) -> Cow<'t, str> {
+pub fn define_tokens<'t>(template: &'t str, named: &[(String, String)]) -> Cow<'t, str> {
     let mut out = String::new();
     let words: HashSet<&str> = template.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
     for (name, text) in named.iter().filter(|(name, _)| is_name(name) && words.contains(name.as_str())) {
@@ -179,5 +179,5 @@ pub fn with_tokens<'t>(template: &'t str, named: &[(String, String)]) -> Cow<'t,
 
 fn is_name(name: &str) -> bool {
     let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-    plain && !name.starts_with(|c: char| c.is_ascii_digit()) && !name.is_empty() && !TAKEN.contains(&name)
+    plain && !name.starts_with(|c: char| c.is_ascii_digit()) && !name.is_empty() && !RESERVED.contains(&name)
 }

@@ -3,14 +3,14 @@
 //! The template is rendered on a `battery` of conversations. Where literals around the messages reproduce
 //! every one of them exactly, the literals are stored; otherwise the Jinja source is.
 
-mod battery;
 mod jinja;
 mod reduce;
+mod test_conversations;
 #[cfg(test)]
 mod tests;
 
-pub use jinja::{source, with_tokens};
-use thimble_chat::template::{JinjaTemplate, TemplateError};
+pub use jinja::{define_tokens, to_jinja};
+use thimble_host::template::{JinjaTemplate, TemplateError};
 use thimble_runtime::chat::{ChatTemplate, Jinja, Message, Speaker};
 use thimble_runtime::format::FormatError;
 
@@ -30,7 +30,7 @@ pub enum ChatTemplateError {
 }
 
 /// Instructions for one message from which on a template is not tried to be reduced; ordinary ones take less than a hundred.
-const MOST_COST: u64 = 5_000;
+const MAX_COST: u64 = 5_000;
 
 /// The chat section for a Jinja `template`.
 ///
@@ -41,7 +41,7 @@ pub fn derive(template: &str, bos: &str, eos: &str) -> Result<Vec<u8>, ChatTempl
     let compiled = JinjaTemplate::compile(template, bos, eos).map_err(ChatTemplateError::Compile)?;
     let hello = Message { speaker: Speaker::User, text: "Hello" };
     // The battery renders thousands of conversations.
-    let cheap = compiled.cost(&[hello]).map_err(ChatTemplateError::Unusable)? <= MOST_COST;
+    let cheap = compiled.cost(&[hello]).map_err(ChatTemplateError::Unusable)? <= MAX_COST;
     let literals = if cheap { reduce::reduce(&compiled, template, [bos, eos]) } else { None };
     let section = match &literals {
         Some(literals) => ChatTemplate::Literal(literals.borrow()),
@@ -54,7 +54,7 @@ pub fn derive(template: &str, bos: &str, eos: &str) -> Result<Vec<u8>, ChatTempl
 
 /// What is wrong with a template in the form that the host renders, in conversations that every chat comes to: the first
 /// fault. The literal form has none.
-pub fn fault(template: &ChatTemplate<'_>) -> Option<String> {
+pub fn find_fault(template: &ChatTemplate<'_>) -> Option<String> {
     use Speaker::{Assistant, System, User};
     let source = template.jinja()?;
     let says = |speaker, text| Message { speaker, text };

@@ -1,7 +1,7 @@
 //! Finding the literals of a template from what it renders.
 
-use super::battery::{Sample, battery};
-use thimble_chat::template::JinjaTemplate;
+use super::test_conversations::{TestConversation, test_conversations};
+use thimble_host::template::JinjaTemplate;
 use thimble_runtime::chat::{Around, Literals, Message, Speaker, SystemRule};
 
 /// [`Literals`] that own their texts.
@@ -38,7 +38,7 @@ impl OwnedLiterals {
     }
 
     /// Whether these literals make of a sample what the template makes of it.
-    fn reproduce(&self, sample: &Sample) -> bool {
+    fn reproduce(&self, sample: &TestConversation) -> bool {
         let mut text = String::new();
         let rendered = self.borrow().render(&sample.messages(), sample.generate, &mut |piece| {
             text.push_str(piece.text());
@@ -55,7 +55,7 @@ impl OwnedLiterals {
 
 /// Literals that reproduce the template on the whole battery, or `None`.
 pub(super) fn reduce(compiled: &JinjaTemplate, template: &str, specials: [&str; 2]) -> Option<OwnedLiterals> {
-    let samples = battery(compiled, template, specials);
+    let samples = test_conversations(compiled, template, specials);
     // A template that shows the date must be rendered when it is used.
     if compiled.depends_on_time() {
         return None;
@@ -70,18 +70,18 @@ pub(super) fn reduce(compiled: &JinjaTemplate, template: &str, specials: [&str; 
     let mut candidates = probes.candidates(specials[0]);
     // Cuts inside a token last: the text is the same, the tokens would not be.
     candidates.sort_by_key(|candidate| !candidate.clean);
-    let mut examiner = Examiner { samples: &samples, strictest: 0 };
-    candidates.into_iter().find_map(|candidate| examiner.complete(candidate.literals))
+    let mut checker = Checker { samples: &samples, last_failure: 0 };
+    candidates.into_iter().find_map(|candidate| checker.complete(candidate.literals))
 }
 
 /// Tries literals on the battery.
-struct Examiner<'s> {
-    samples: &'s [Sample],
+struct Checker<'s> {
+    samples: &'s [TestConversation],
     /// The sample that refuted the literals before. It refutes the next ones too, mostly.
-    strictest: usize,
+    last_failure: usize,
 }
 
-impl Examiner<'_> {
+impl Checker<'_> {
     /// The first choice of flags with which the literals reproduce every sample.
     fn complete(&mut self, literals: OwnedLiterals) -> Option<OwnedLiterals> {
         let folded = literals.system_rule == SystemRule::Folded;
@@ -98,13 +98,13 @@ impl Examiner<'_> {
     }
 
     fn passes(&mut self, literals: &OwnedLiterals) -> bool {
-        if !literals.reproduce(&self.samples[self.strictest]) {
+        if !literals.reproduce(&self.samples[self.last_failure]) {
             return false;
         }
         match self.samples.iter().position(|sample| !literals.reproduce(sample)) {
             None => true,
             Some(refuted) => {
-                self.strictest = refuted;
+                self.last_failure = refuted;
                 false
             }
         }

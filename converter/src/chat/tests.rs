@@ -108,7 +108,7 @@ fn literals_become_jinja_that_becomes_them_again() {
         let section = derive(template, "<s>", "</s>").unwrap();
         let parsed = ChatTemplate::parse(&section).unwrap();
         assert!(matches!(parsed, ChatTemplate::Literal(_)), "{template}");
-        let written = source(&parsed);
+        let written = to_jinja(&parsed);
         // `derive` compares what they render on its battery, refusals too.
         assert_eq!(derive(&written, "<s>", "</s>").unwrap(), section, "{written}");
     }
@@ -118,14 +118,14 @@ fn literals_become_jinja_that_becomes_them_again() {
 fn jinja_stays_what_it_is() {
     let template = "{% for m in messages %}{{ m.content | upper }}{% endfor %}";
     let section = derive(template, "<s>", "</s>").unwrap();
-    assert_eq!(source(&ChatTemplate::parse(&section).unwrap()), template);
+    assert_eq!(to_jinja(&ChatTemplate::parse(&section).unwrap()), template);
 }
 
 #[test]
 fn what_a_template_cannot_do_later_is_said_at_once() {
     let said = |template: &str| {
         let section = derive(template, "<s>", "</s>").unwrap();
-        fault(&ChatTemplate::parse(&section).unwrap())
+        find_fault(&ChatTemplate::parse(&section).unwrap())
     };
     let hides = said("{% for m in messages %}{{ m.content | list | sort | join }}{% endfor %}");
     assert!(hides.as_ref().is_some_and(|said| said.contains("hides which text is whose")), "{hides:?}");

@@ -1,13 +1,14 @@
 //! Any model that the converter reads as a Hugging Face folder: what `transformers` loads and [`crate::read::open`]
 //! reads back.
 
-mod texts;
+mod folder;
+mod json_files;
 
-use crate::quantize::Loss;
+pub use folder::AtomicFolder;
+
+use crate::quantize::Distortion;
 use crate::read::names::hugging_face;
-use crate::read::{BlockType, SourceModel, Stored, TokenizerSource};
-use crate::tokenizer::Vocabulary;
-use crate::write::write_error;
+use crate::read::{BlockType, SourceModel, SourceTensor, TokenizerSource};
 use crate::{ConversionProgress, ConversionStage, ConvertError, dequantize};
 use safetensors::Dtype as TensorType;
 use safetensors::tensor::{Metadata, TensorInfo};
@@ -80,14 +81,14 @@ impl Dtype {
                 value
             }
             Dtype::BF16 => {
-                let narrow = half::bf16::from_f32(value);
-                out.extend(narrow.to_le_bytes());
-                narrow.to_f32()
+                let stored = half::bf16::from_f32(value);
+                out.extend(stored.to_le_bytes());
+                stored.to_f32()
             }
             Dtype::F16 => {
-                let narrow = half::f16::from_f32(value);
-                out.extend(narrow.to_le_bytes());
-                narrow.to_f32()
+                let stored = half::f16::from_f32(value);
+                out.extend(stored.to_le_bytes());
+                stored.to_f32()
             }
         }
     }
@@ -136,36 +137,27 @@ pub fn export(
     dtype: Dtype,
     progress: &mut dyn FnMut(ConversionProgress<'_>),
 ) -> Result<ExportSummary, ConvertError> {
-    let failed = |error| write_error(folder, 0, error);
-    let unfinished = AtomicFolder::create(folder).map_err(failed)?;
-    let write = |name: &str, bytes: &[u8]| {
-        let path = unfinished.path().join(name);
-        fs::write(&path, bytes).map_err(|error| write_error(&path, 0, error))
-    };
+    let output = AtomicFolder::create(folder)?;
     let vocabulary = model.tokenizer.vocabulary()?;
     let (tokenizer, vocabulary) = match &model.tokenizer {
         TokenizerSource::Json(bytes) => (bytes.clone(), vocabulary),
-        _ => spelled(vocabulary)?,
+        _ => (vocabulary.tokenizer_json()?.into_bytes(), vocabulary),
     };
-    write("tokenizer.json", &tokenizer)?;
-    for (name, json) in texts::all(model, &vocabulary, dtype) {
+    output.write("tokenizer.json", &tokenizer)?;
+    for (name, json) in json_files::all(model, &vocabulary, dtype) {
         // Values of plain texts and numbers always have a JSON form.
-        write(name, format!("{json:#}\n").as_bytes())?;
+        output.write(name, format!("{json:#}\n").as_bytes())?;
     }
-    write("README.md", texts::card(model).as_bytes())?;
-    let path = unfinished.path().join("model.safetensors");
-    let (bytes, loss) = weights(model, &path, dtype, progress)?;
-    unfinished.publish().map_err(failed)?;
+    output.write("README.md", json_files::card(model).as_bytes())?;
+    let path = output.path().join("model.safetensors");
+    let (bytes, distortion) = weights(model, &path, dtype, progress)?;
+    output.publish()?;
     Ok(ExportSummary {
         bytes,
         parameters: model.config.parameters(),
-        rounding: loss.relative(),
+        rounding: distortion.relative(),
         notes: model.notes.clone(),
     })
-}
-
-fn spelled(vocabulary: Vocabulary) -> Result<(Vec<u8>, Vocabulary), ConvertError> {
-    Ok((vocabulary.tokenizer_json()?.into_bytes(), vocabulary))
 }
 
 /// Writes `model.safetensors`, a few megabytes at a time.
@@ -174,10 +166,10 @@ fn weights(
     path: &Path,
     dtype: Dtype,
     progress: &mut dyn FnMut(ConversionProgress<'_>),
-) -> Result<(u64, Loss), ConvertError> {
+) -> Result<(u64, Distortion), ConvertError> {
     let fail = |source: io::Error| ConvertError::Write { path: path.to_owned(), source };
     let mut end = 0;
-    let info = |tensor: &Stored| {
+    let info = |tensor: &SourceTensor| {
         let start = end;
         end += tensor.rows * tensor.columns * dtype.block().block_bytes();
         let shape =
@@ -197,7 +189,7 @@ fn weights(
     out.write_all(&(header.len() as u64).to_le_bytes()).map_err(fail)?;
     out.write_all(&header).map_err(fail)?;
     let mut done = (8 + header.len()) as u64;
-    let mut loss = Loss::default();
+    let mut distortion = Distortion::default();
     for tensor in model.tensors() {
         let at_once = (CHUNK / tensor.columns.max(1)).max(1);
         let (mut source, mut bytes) = (Vec::new(), Vec::new());
@@ -216,8 +208,8 @@ fn weights(
                 if !stored.is_finite() {
                     return Err(ConvertError::TooLarge { name, row, format: dtype.block().to_string() });
                 }
-                loss.error += f64::from(value - stored).powi(2);
-                loss.energy += f64::from(value).powi(2);
+                distortion.error += f64::from(value - stored).powi(2);
+                distortion.energy += f64::from(value).powi(2);
             }
             out.write_all(&bytes).map_err(fail)?;
             done += bytes.len() as u64;
@@ -230,5 +222,5 @@ fn weights(
         }
     }
     out.flush().map_err(fail)?;
-    Ok((total, loss))
+    Ok((total, distortion))
 }

@@ -1,10 +1,10 @@
 //! From rows of the source to panels of the file: exact re-arrangement where the source has the encoding's own
 //! grid, careful rounding otherwise.
 
-mod coder;
 mod grid;
+mod quantizer;
 
-pub(crate) use coder::Coder;
+pub(crate) use quantizer::Quantizer;
 
 use crate::ConvertError;
 use crate::dequantize::{dequantize, five_bits};
@@ -43,31 +43,31 @@ impl RowError {
 
 /// What rounding did to some weights: sums of squares.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Loss {
+pub struct Distortion {
     /// Of the differences.
     pub error: f64,
     /// Of the weights.
     pub energy: f64,
 }
 
-impl Loss {
+impl Distortion {
     /// Root mean square of the differences, relative to that of the weights.
     pub fn relative(self) -> f64 {
         if self.energy > 0.0 { (self.error / self.energy).sqrt() } else { 0.0 }
     }
 
     /// Of storing `weights` as `stored`, number by number.
-    pub fn between(weights: &[f32], stored: &[f32]) -> Loss {
-        let mut loss = Loss::default();
+    pub fn between(weights: &[f32], stored: &[f32]) -> Distortion {
+        let mut distortion = Distortion::default();
         for (&weight, &stored) in weights.iter().zip(stored) {
-            loss.error += f64::from(weight - stored).powi(2);
-            loss.energy += f64::from(weight).powi(2);
+            distortion.error += f64::from(weight - stored).powi(2);
+            distortion.energy += f64::from(weight).powi(2);
         }
-        loss
+        distortion
     }
 
     /// Adds the loss of other weights.
-    pub fn add(&mut self, other: Loss) {
+    pub fn add(&mut self, other: Distortion) {
         self.error += other.error;
         self.energy += other.energy;
     }
@@ -75,11 +75,11 @@ impl Loss {
 
 /// One tensor, quantized.
 #[derive(Clone, Debug)]
-pub(crate) struct Rounded {
+pub(crate) struct QuantizedTensor {
     /// As it will lie in the file.
     pub(crate) bytes: Vec<u8>,
     /// What it cost.
-    pub(crate) loss: Loss,
+    pub(crate) distortion: Distortion,
 }
 
 /// Rows of the source, as its own blocks.
@@ -96,12 +96,12 @@ pub struct Rows<'a> {
 /// Encodes up to 16 rows as one panel of a matrix; rows that are not there become zero.
 ///
 /// `panel` has [`Encoding::panel_bytes`] bytes. Returns what rounding cost.
-pub fn encode_panel(encoding: Encoding, rows: Rows<'_>, panel: &mut [u8]) -> Result<Loss, RowError> {
+pub fn encode_panel(encoding: Encoding, rows: Rows<'_>, panel: &mut [u8]) -> Result<Distortion, RowError> {
     pack::clear(encoding, panel);
     let row_bytes = rows.kind.row_bytes(rows.columns).unwrap_or(0).max(1);
-    let coder = Coder::new(encoding);
+    let quantizer = Quantizer::new(encoding);
     let exact = !rows.kind.rounds(encoding);
-    let mut loss = Loss::default();
+    let mut distortion = Distortion::default();
     let mut values = vec![0.0; rows.columns];
     let mut stored = vec![0.0; if exact { 0 } else { rows.columns }];
     for (row, bytes) in rows.bytes.chunks_exact(row_bytes).enumerate().take(PANEL) {
@@ -109,12 +109,14 @@ pub fn encode_panel(encoding: Encoding, rows: Rows<'_>, panel: &mut [u8]) -> Res
         if values.iter().any(|v| !v.is_finite()) {
             return Err(RowError::NotFinite { row });
         }
-        if coder.is_some() && exact {
+        if quantizer.is_some() && exact {
             copy_codes(encoding, rows.kind, bytes, panel, row);
             continue;
         }
-        match coder {
-            Some(coder) => coder.put_nearest(panel, row, &values).ok_or(RowError::TooLarge { row })?,
+        match quantizer {
+            Some(quantizer) => {
+                quantizer.quantize_row(panel, row, &values).ok_or(RowError::TooLarge { row })?
+            }
             None => pack::put_floats(encoding, panel, row, &values),
         }
         if !exact {
@@ -123,10 +125,10 @@ pub fn encode_panel(encoding: Encoding, rows: Rows<'_>, panel: &mut [u8]) -> Res
             if stored.iter().any(|stored| !stored.is_finite()) {
                 return Err(RowError::TooLarge { row });
             }
-            loss.add(Loss::between(&values, &stored));
+            distortion.add(Distortion::between(&values, &stored));
         }
     }
-    Ok(loss)
+    Ok(distortion)
 }
 
 /// Re-arranges one row of blocks that hold the same codes and scales as the encoding.

@@ -20,12 +20,16 @@ fn bytes_of(values: &[f32]) -> Vec<u8> {
 }
 
 /// Encodes f32 rows as one panel and reads them back.
-fn round_trip(encoding: Encoding, values: &[f32], columns: usize) -> Result<(Vec<f32>, Loss), RowError> {
+fn round_trip(
+    encoding: Encoding,
+    values: &[f32],
+    columns: usize,
+) -> Result<(Vec<f32>, Distortion), RowError> {
     let bytes = bytes_of(values);
     let rows = Rows { kind: BlockType::F32, bytes: &bytes, columns };
     let mut panel = vec![0xAA; encoding.panel_bytes(columns).unwrap()];
-    let loss = encode_panel(encoding, rows, &mut panel)?;
-    Ok((unpack(encoding, &panel, PANEL, columns).unwrap(), loss))
+    let distortion = encode_panel(encoding, rows, &mut panel)?;
+    Ok((unpack(encoding, &panel, PANEL, columns).unwrap(), distortion))
 }
 
 /// The most that one weight may be off in a group (or row) of these values, in a row whose largest is `row_most`.
@@ -88,8 +92,8 @@ fn rounding_stays_inside_its_bound_at_every_edge() {
 #[test]
 fn better_encodings_lose_less() {
     let source = values(PANEL * 256, 0.1, 3);
-    let loss = |encoding| round_trip(encoding, &source, 256).unwrap().1.relative();
-    let [q8, row, q4, q4_min, q3_nl, q4_nl, q5_nl, q6] = QUANTIZED.map(loss);
+    let distortion = |encoding| round_trip(encoding, &source, 256).unwrap().1.relative();
+    let [q8, row, q4, q4_min, q3_nl, q4_nl, q5_nl, q6] = QUANTIZED.map(distortion);
     assert!(q8 < 0.006 && row < 0.006, "8 bits lost {q8} and {row}");
     assert!(q4_min < q4 && q4 < 0.08 && q4_min > q8, "4 bits lost {q4} and {q4_min}");
     assert!(q8 < q6 && 1.8 * q6 < q5_nl && 1.5 * q5_nl < q4_nl && 1.5 * q4_nl < q3_nl && q3_nl < 0.18);
@@ -111,8 +115,8 @@ fn normal_weights_reach_the_signal_to_noise_of_their_bits() {
         (Encoding::Q5Nl, 28.6),
         (Encoding::Q6, 33.8),
     ] {
-        let (_, loss) = round_trip(encoding, &source, 512).unwrap();
-        let found = -20.0 * loss.relative().log10();
+        let (_, distortion) = round_trip(encoding, &source, 512).unwrap();
+        let found = -20.0 * distortion.relative().log10();
         assert!(found > least, "{encoding:?}: {found:.2} dB");
     }
 }
@@ -125,16 +129,16 @@ fn the_search_is_no_worse_than_the_plain_grid() {
         let scale = f16::from_f32(most / -8.0).to_f32();
         let plain = |v: f32| scale * (v / scale).round().clamp(-8.0, 7.0);
         let plain: f64 = source.iter().map(|&v| f64::from(v - plain(v)).powi(2)).sum();
-        let (_, loss) = round_trip(Encoding::Q4, &source, GROUP).unwrap();
-        assert!(loss.error <= plain * 1.000_1, "seed {seed}: {} against {plain}", loss.error);
+        let (_, distortion) = round_trip(Encoding::Q4, &source, GROUP).unwrap();
+        assert!(distortion.error <= plain * 1.000_1, "seed {seed}: {} against {plain}", distortion.error);
     }
 }
 
 #[test]
 fn zero_constant_and_tiny_rows_are_fine() {
     for encoding in QUANTIZED {
-        let (stored, loss) = round_trip(encoding, &[0.0; 64], 64).unwrap();
-        assert!(stored.iter().all(|&v| v == 0.0) && loss == Loss::default(), "{encoding:?}");
+        let (stored, distortion) = round_trip(encoding, &[0.0; 64], 64).unwrap();
+        assert!(stored.iter().all(|&v| v == 0.0) && distortion == Distortion::default(), "{encoding:?}");
         let (stored, _) = round_trip(encoding, &[0.25; 64], 64).unwrap();
         assert!(stored[..64].iter().all(|v| (v - 0.25).abs() < 1e-3), "{encoding:?}: {:?}", &stored[..4]);
         // A group of zeros stays zero beside another one.
@@ -179,9 +183,9 @@ fn floats_are_kept() {
     let source = values(5 * 33, 1.0, 9);
     assert_eq!(round_trip(Encoding::F32, &source, 33).unwrap().0[..source.len()], source);
     let halves: Vec<f32> = source.iter().map(|&v| f16::from_f32(v).to_f32()).collect();
-    let (stored, loss) = round_trip(Encoding::F16, &source, 33).unwrap();
+    let (stored, distortion) = round_trip(Encoding::F16, &source, 33).unwrap();
     assert_eq!(stored[..source.len()], halves);
-    assert!(loss.relative() > 0.0 && loss.relative() < 1e-3);
+    assert!(distortion.relative() > 0.0 && distortion.relative() < 1e-3);
 }
 
 /// A random row of blocks of a type that has a lossless encoding, its scales finite.

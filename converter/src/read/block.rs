@@ -68,7 +68,7 @@ impl BlockType {
 
     /// Types that are read through ggml.
     #[cfg(feature = "ggml")]
-    pub const FOREIGN: [BlockType; 12] = [
+    pub const VIA_GGML: [BlockType; 12] = [
         BlockType::IQ2_XXS,
         BlockType::IQ2_XS,
         BlockType::IQ3_XXS,
@@ -87,7 +87,7 @@ impl BlockType {
     pub fn from_number(number: u32) -> Option<BlockType> {
         let known = Self::ALL.into_iter();
         #[cfg(feature = "ggml")]
-        let known = known.chain(Self::FOREIGN);
+        let known = known.chain(Self::VIA_GGML);
         let mut known = known;
         known.find(|t| *t as u32 == number)
     }

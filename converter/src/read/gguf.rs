@@ -9,9 +9,9 @@ use std::io::{self, Read};
 use thiserror::Error;
 
 /// Longest text in metadata that is accepted.
-const MOST_TEXT: u64 = 1 << 26;
+const MAX_TEXT: u64 = 1 << 26;
 /// Most dimensions of a tensor.
-const MOST_DIMENSIONS: u32 = 4;
+const MAX_DIMENSIONS: u32 = 4;
 /// The value type of an array, in files.
 const ARRAY: u32 = 9;
 
@@ -44,7 +44,7 @@ pub enum GgufError {
         left: u64,
     },
     /// A text that is longer than any real one.
-    #[error("a text of {found} bytes at byte {at}, at most {MOST_TEXT} are read")]
+    #[error("a text of {found} bytes at byte {at}, at most {MAX_TEXT} are read")]
     LongText {
         /// Where.
         at: u64,
@@ -78,9 +78,7 @@ pub enum GgufError {
         found: u64,
     },
     /// A shape with no or too many dimensions, a zero, or one whose size overflows.
-    #[error(
-        "tensor {name}: shape {found:?} is not one of 1 to {MOST_DIMENSIONS} dimensions of sensible size"
-    )]
+    #[error("tensor {name}: shape {found:?} is not one of 1 to {MAX_DIMENSIONS} dimensions of sensible size")]
     Shape {
         /// The tensor.
         name: String,
@@ -281,7 +279,7 @@ impl<R: Read> Input<R> {
     fn text(&mut self) -> Result<Vec<u8>, GgufError> {
         let length = self.u64("length of a text")?;
         self.need("a text", length)?;
-        if length > MOST_TEXT {
+        if length > MAX_TEXT {
             return Err(GgufError::LongText { at: self.at, found: length });
         }
         let mut text = vec![0; length as usize];
@@ -351,7 +349,7 @@ impl<R: Read> Input<R> {
     fn tensor(&mut self) -> Result<GgufTensor, GgufError> {
         let name = self.name()?;
         let count = self.u32("a dimension count")?;
-        if !(1..=MOST_DIMENSIONS).contains(&count) {
+        if !(1..=MAX_DIMENSIONS).contains(&count) {
             return Err(GgufError::Shape { name, found: vec![u64::from(count)] });
         }
         let dimensions: Vec<u64> = (0..count).map(|_| self.u64("a dimension")).collect::<Result<_, _>>()?;

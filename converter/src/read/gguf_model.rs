@@ -1,10 +1,10 @@
 //! A GGUF file of architecture `llama` as a [`SourceModel`].
 
-use super::gguf_split::{self, Parts};
+use super::gguf_split::{self, SplitModel};
 use super::names::gguf;
 use super::source_file::SourceFile;
 use super::source_model::{DIGITS_APART, add_stop};
-use super::tensor::{Found, place, refuse_rest};
+use super::tensor::{RawTensor, match_tensors, reject_unknown};
 use super::{Origin, SourceModel, TokenizerSource, Value};
 use crate::ConvertError;
 use std::collections::BTreeMap;
@@ -26,7 +26,7 @@ pub(crate) const SAMPLING: [(&str, &str); 5] = [
 
 /// Opens a GGUF file, or all parts of a split one.
 pub(super) fn open(path: &Path) -> Result<SourceModel, ConvertError> {
-    let Parts { metadata, tensors, files } = gguf_split::open(path)?;
+    let SplitModel { metadata, tensors, files } = gguf_split::open(path)?;
     // Whichever part was named: the same model is the same file.
     let first = files.first().map_or(path, SourceFile::path);
     let source = first.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -43,12 +43,12 @@ pub(super) fn open(path: &Path) -> Result<SourceModel, ConvertError> {
             shape.pop();
         }
         shape.reverse();
-        found.insert(tensor.name, Found { kind: tensor.kind, shape, file, offset: tensor.offset });
+        found.insert(tensor.name, RawTensor { kind: tensor.kind, shape, file, offset: tensor.offset });
     }
     refuse_variants(&metadata)?;
     let config = config(&metadata, &found)?;
-    let tensors = place(&config, &mut found, gguf, true)?;
-    refuse_rest(&found)?;
+    let tensors = match_tensors(&config, &mut found, gguf, true)?;
+    reject_unknown(&found)?;
     let origin = Origin {
         name: metadata.text("general.name")?,
         licence: metadata.text("general.license")?,
@@ -138,7 +138,7 @@ fn refuse_variants(metadata: &Metadata) -> Result<(), ConvertError> {
     Ok(())
 }
 
-fn config(metadata: &Metadata, found: &BTreeMap<String, Found>) -> Result<Config, ConvertError> {
+fn config(metadata: &Metadata, found: &BTreeMap<String, RawTensor>) -> Result<Config, ConvertError> {
     let hidden = metadata.need_size("llama.embedding_length")?;
     let heads = metadata.need_size("llama.attention.head_count")?;
     let embedding = gguf(TensorRole::Embedding, TensorRole::NO_LAYER);

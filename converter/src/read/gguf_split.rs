@@ -16,7 +16,7 @@ const SHOWN: usize = 4;
 const DIGITS: usize = 5;
 
 /// A whole model.
-pub(super) struct Parts {
+pub(super) struct SplitModel {
     /// The metadata of the first file.
     pub(super) metadata: BTreeMap<String, Value>,
     /// Every tensor, with the index of its file.
@@ -29,11 +29,11 @@ pub(super) struct Parts {
 ///
 /// # Errors
 /// Shards that are missing are named, as is one that does not fit the others.
-pub(super) fn open(path: &Path) -> Result<Parts, ConvertError> {
+pub(super) fn open(path: &Path) -> Result<SplitModel, ConvertError> {
     let (file, gguf) = parse(path)?;
     let Some(split) = Split::of(path, &gguf)? else {
         let tensors = gguf.tensors.into_iter().map(|tensor| (0, tensor)).collect();
-        return Ok(Parts { metadata: gguf.metadata, tensors, files: vec![file] });
+        return Ok(SplitModel { metadata: gguf.metadata, tensors, files: vec![file] });
     };
     let name =
         ShardName::parse(path).filter(|name| name.number == split.number + 1 && name.count == split.count);
@@ -64,7 +64,7 @@ pub(super) fn open(path: &Path) -> Result<Parts, ConvertError> {
         );
         return Err(ConvertError::Shard { path: path.to_owned(), reason });
     }
-    let mut parts = Parts { metadata: BTreeMap::new(), tensors: Vec::new(), files: Vec::new() };
+    let mut parts = SplitModel { metadata: BTreeMap::new(), tensors: Vec::new(), files: Vec::new() };
     let mut names = BTreeSet::new();
     let mut opened = Some((file, gguf));
     for (index, path) in paths.iter().enumerate() {
@@ -135,7 +135,7 @@ impl Split {
             None => Ok(None),
             Some(Value::Unsigned(number)) => Ok(Some(*number)),
             Some(Value::Signed(number)) if *number >= 0 => Ok(Some(*number as u64)),
-            Some(_) => Err(wrong(path, format!("{key} is not a whole number"))),
+            Some(_) => Err(shard_error(path, format!("{key} is not a whole number"))),
         };
         let Some(count) = number("split.count")?.filter(|&count| count > 1) else { return Ok(None) };
         let most = 10_u64.pow(DIGITS as u32) - 1;
@@ -145,7 +145,7 @@ impl Split {
             Some(number) => Ok(Some(Split { number, count, tensors })),
             None => {
                 let no = no.map_or("missing".to_owned(), |no| no.to_string());
-                Err(wrong(
+                Err(shard_error(
                     path,
                     format!("split.no is {no} and split.count {count}: expected 0 to split.count - 1"),
                 ))
@@ -158,13 +158,13 @@ impl Split {
         let expected = Split { number: index, ..self };
         match found {
             Some(found) if found == expected => Ok(()),
-            Some(found) => Err(wrong(
+            Some(found) => Err(shard_error(
                 path,
                 format!(
                     "expected {expected}, found {found}: it belongs to another model or was given another name"
                 ),
             )),
-            None => Err(wrong(path, format!("expected {expected}, found a whole model"))),
+            None => Err(shard_error(path, format!("expected {expected}, found a whole model"))),
         }
     }
 }
@@ -176,7 +176,7 @@ impl std::fmt::Display for Split {
     }
 }
 
-fn wrong(path: &Path, reason: String) -> ConvertError {
+fn shard_error(path: &Path, reason: String) -> ConvertError {
     ConvertError::Shard { path: path.to_owned(), reason }
 }
 

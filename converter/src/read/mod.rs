@@ -20,7 +20,7 @@ pub use gguf_split::shards;
 pub use hf_folder::rope_theta;
 pub(crate) use source_model::DIGITS_APART;
 pub use source_model::{Origin, Sections, SourceModel, TokenizerSource};
-pub use tensor::Stored;
+pub use tensor::SourceTensor;
 
 use crate::ConvertError;
 use std::path::Path;

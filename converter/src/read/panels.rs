@@ -2,7 +2,7 @@
 
 use super::BlockType;
 use super::source_file::SourceFile;
-use super::tensor::Stored;
+use super::tensor::SourceTensor;
 use crate::{ConvertError, pack};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -11,7 +11,7 @@ use thimble_runtime::format::{Encoding, FormatError, GROUP, PANEL};
 /// Reads rows as blocks of the tensor's type.
 pub(super) fn read_rows(
     file: &SourceFile,
-    tensor: &Stored,
+    tensor: &SourceTensor,
     encoding: Encoding,
     rows: Range<usize>,
     out: &mut Vec<u8>,
@@ -42,7 +42,7 @@ pub(super) fn read_rows(
 
 /// One row of a block of 16 rows as a block of the lossless block type: scale, minimum, codes.
 fn put_block(encoding: Encoding, block: &[u8], row: usize, out: &mut [u8]) {
-    let group = pack::take_group(encoding, block, row);
+    let group = pack::read_group(encoding, block, row);
     out[..2].copy_from_slice(&group.scale.to_le_bytes());
     let head = match encoding {
         Encoding::Q4Min => {

@@ -1,7 +1,7 @@
 //! The tensors of one or several safetensors files.
 
 use super::source_file::SourceFile;
-use super::tensor::Found;
+use super::tensor::RawTensor;
 use super::{BlockType, json};
 use crate::ConvertError;
 use safetensors::tensor::Metadata;
@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Longest header that the format allows.
-const MOST_HEADER: u64 = 100_000_000;
+const MAX_HEADER: u64 = 100_000_000;
 /// Bytes of the header's length.
 const LENGTH: u64 = 8;
 
@@ -18,7 +18,7 @@ const LENGTH: u64 = 8;
 pub(super) fn open(
     folder: &Path,
     only: Option<&Path>,
-) -> Result<(Vec<SourceFile>, BTreeMap<String, Found>), ConvertError> {
+) -> Result<(Vec<SourceFile>, BTreeMap<String, RawTensor>), ConvertError> {
     let single = folder.join("model.safetensors");
     let index = folder.join("model.safetensors.index.json");
     let paths = match only {
@@ -58,7 +58,7 @@ fn shards(index: &Path) -> Result<BTreeSet<String>, ConvertError> {
 }
 
 /// The directory of one file; its header is checked by the `safetensors` crate.
-fn tensors(file: &SourceFile, index: usize) -> Result<Vec<(String, Found)>, ConvertError> {
+fn tensors(file: &SourceFile, index: usize) -> Result<Vec<(String, RawTensor)>, ConvertError> {
     let fail = |source| ConvertError::Safetensors { path: file.path().to_owned(), source };
     if file.len() < LENGTH {
         return Err(fail(SafeTensorError::HeaderTooSmall));
@@ -66,7 +66,7 @@ fn tensors(file: &SourceFile, index: usize) -> Result<Vec<(String, Found)>, Conv
     let mut length = [0; LENGTH as usize];
     file.read_at(0, &mut length)?;
     let length = u64::from_le_bytes(length);
-    if length > MOST_HEADER {
+    if length > MAX_HEADER {
         return Err(fail(SafeTensorError::HeaderTooLarge));
     }
     if length > file.len() - LENGTH {
@@ -97,7 +97,7 @@ fn tensors(file: &SourceFile, index: usize) -> Result<Vec<(String, Found)>, Conv
         };
         let shape = info.shape.iter().map(|&d| d as u64).collect();
         let offset = start + info.data_offsets.0 as u64;
-        found.push((name, Found { kind, shape, file: index, offset }));
+        found.push((name, RawTensor { kind, shape, file: index, offset }));
     }
     Ok(found)
 }

@@ -2,7 +2,7 @@
 
 use super::panels;
 use super::source_file::SourceFile;
-use super::tensor::Stored;
+use super::tensor::SourceTensor;
 use crate::tokenizer::Vocabulary;
 use crate::{ConvertError, Quant, Table, write};
 use std::ops::Range;
@@ -99,13 +99,13 @@ pub struct SourceModel {
     pub named_tokens: Vec<(String, String)>,
     /// Things worth recording, such as parts of the source that were left out.
     pub notes: Vec<String>,
-    pub(crate) tensors: Vec<Stored>,
+    pub(crate) tensors: Vec<SourceTensor>,
     pub(crate) files: Vec<SourceFile>,
 }
 
 impl SourceModel {
     /// The tensors in the order of the file format's table.
-    pub fn tensors(&self) -> &[Stored] {
+    pub fn tensors(&self) -> &[SourceTensor] {
         &self.tensors
     }
 
@@ -122,7 +122,7 @@ impl SourceModel {
     /// Reads rows of a tensor of this model as the source's blocks, in the order of the file format.
     pub fn read_rows(
         &self,
-        tensor: &Stored,
+        tensor: &SourceTensor,
         rows: Range<usize>,
         out: &mut Vec<u8>,
     ) -> Result<(), ConvertError> {

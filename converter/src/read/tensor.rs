@@ -7,7 +7,7 @@ use thimble_runtime::format::{Config, Encoding, TensorRole};
 
 /// One tensor of the source, found and checked against the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stored {
+pub struct SourceTensor {
     /// Its name in the source.
     pub name: String,
     /// What it is for.
@@ -28,7 +28,7 @@ pub struct Stored {
     pub(crate) packed: Option<Encoding>,
 }
 
-impl Stored {
+impl SourceTensor {
     /// Bytes of one row in the source.
     pub fn row_bytes(&self) -> usize {
         // Readers refuse partial blocks, so this is never the default.
@@ -67,7 +67,7 @@ impl Stored {
 }
 
 /// A tensor as a reader found it, before anything is known about its use.
-pub(crate) struct Found {
+pub(crate) struct RawTensor {
     pub(crate) kind: BlockType,
     /// Outermost first.
     pub(crate) shape: Vec<u64>,
@@ -78,12 +78,12 @@ pub(crate) struct Found {
 /// Takes every tensor that the configuration implies out of `found`, in canonical order.
 ///
 /// `name` gives a tensor's name in the source; `interleaved` says whether Q and K have llama.cpp's row order.
-pub(crate) fn place(
+pub(crate) fn match_tensors(
     config: &Config,
-    found: &mut BTreeMap<String, Found>,
+    found: &mut BTreeMap<String, RawTensor>,
     name: impl Fn(TensorRole, u16) -> String,
     interleaved: bool,
-) -> Result<Vec<Stored>, ConvertError> {
+) -> Result<Vec<SourceTensor>, ConvertError> {
     let mut tensors = Vec::new();
     for index in 0..TensorRole::count(config) {
         let (role, layer) = TensorRole::at(config, index);
@@ -98,16 +98,27 @@ pub(crate) fn place(
             return Err(ConvertError::Shape { name, expected, found: tensor.shape });
         }
         let rotated = interleaved && matches!(role, TensorRole::Query | TensorRole::Key);
-        let Found { kind, file, offset, .. } = tensor;
+        let RawTensor { kind, file, offset, .. } = tensor;
         let interleaved = rotated.then_some(config.head_dim);
         let packed = None;
-        tensors.push(Stored { name, role, layer, kind, rows, columns, file, offset, interleaved, packed });
+        tensors.push(SourceTensor {
+            name,
+            role,
+            layer,
+            kind,
+            rows,
+            columns,
+            file,
+            offset,
+            interleaved,
+            packed,
+        });
     }
     Ok(tensors)
 }
 
 /// Refuses, by name, the first tensor that no supported model has.
-pub(crate) fn refuse_rest(found: &BTreeMap<String, Found>) -> Result<(), ConvertError> {
+pub(crate) fn reject_unknown(found: &BTreeMap<String, RawTensor>) -> Result<(), ConvertError> {
     let Some(name) = found.keys().next() else { return Ok(()) };
     let found = if name.ends_with(".bias") {
         "a bias"

@@ -1,7 +1,7 @@
 //! A `.thimble` file as a [`SourceModel`]: the way back, for other formats and other encodings.
 
 use super::source_file::SourceFile;
-use super::tensor::Stored;
+use super::tensor::SourceTensor;
 use super::{BlockType, Origin, SourceModel, TokenizerSource};
 use crate::chat;
 use crate::sections::NO_TEMPLATE;
@@ -39,7 +39,7 @@ pub(super) fn open(path: &Path) -> Result<SourceModel, ConvertError> {
         config,
         origin,
         tokenizer: TokenizerSource::Sections(sections),
-        chat_template: file.chat().map(|template| chat::source(&template)),
+        chat_template: file.chat().map(|template| chat::to_jinja(&template)),
         unknown: None,
         padding: None,
         bos_text,
@@ -76,13 +76,13 @@ fn origin(file: &ModelFile<'_>, path: &Path) -> (Origin, Vec<String>) {
     (origin, notes)
 }
 
-fn tensors(file: &ModelFile<'_>, directory: &Directory) -> Result<Vec<Stored>, ConvertError> {
+fn tensors(file: &ModelFile<'_>, directory: &Directory) -> Result<Vec<SourceTensor>, ConvertError> {
     let kind = SectionKind::Tensors;
     let section = directory.get(kind).ok_or(FormatError::MissingSection { kind })?;
     let stored = file.tensors().iter().map(|record| {
         let (rows, columns) = (record.rows as usize, record.columns as usize);
         let matrix = record.encoding != Encoding::Vector;
-        Stored {
+        SourceTensor {
             name: super::names::gguf(record.role, record.layer),
             role: record.role,
             layer: record.layer,

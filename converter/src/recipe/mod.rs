@@ -7,8 +7,8 @@ pub(crate) use table::encoding;
 pub use table::{Rule, Table, path};
 
 use crate::ConvertError;
-use crate::quantize::Coder;
-use crate::read::Stored;
+use crate::quantize::Quantizer;
+use crate::read::SourceTensor;
 use std::fmt;
 use std::str::FromStr;
 use thimble_runtime::format::{Encoding, TensorRole};
@@ -87,7 +87,7 @@ impl Quant {
     ///
     /// A source of few bits keeps its own grid where that takes no more room than the recipe's encoding, and under
     /// the four-bit recipes where it is Q4_0's: putting numbers on another grid costs quality.
-    pub fn encoding(self, tensor: &Stored) -> Encoding {
+    pub fn encoding(self, tensor: &SourceTensor) -> Encoding {
         if tensor.role.is_norm() {
             return Encoding::Vector;
         }
@@ -109,7 +109,8 @@ impl Quant {
             if matches!(tensor.role, TensorRole::Embedding | TensorRole::Head) { edge } else { body };
         let kept = |lossless: Encoding| {
             let same_bits = lossless == Encoding::Q4 && wanted == Encoding::Q4Nl;
-            Coder::new(lossless).is_some() && (lossless.block_bytes() <= wanted.block_bytes() || same_bits)
+            Quantizer::new(lossless).is_some()
+                && (lossless.block_bytes() <= wanted.block_bytes() || same_bits)
         };
         lossless.filter(|&lossless| kept(lossless)).unwrap_or(wanted)
     }
@@ -153,7 +154,7 @@ mod tests {
 
     #[test]
     fn a_source_of_few_bits_keeps_its_grid_where_that_is_no_larger() {
-        let tensor = |kind, role| Stored {
+        let tensor = |kind, role| SourceTensor {
             name: String::new(),
             role,
             layer: 0,

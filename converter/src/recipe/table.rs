@@ -16,7 +16,7 @@
 
 use super::Quant;
 use crate::ConvertError;
-use crate::read::Stored;
+use crate::read::SourceTensor;
 use serde::{Deserialize, Serialize};
 use thimble_runtime::format::{Config, Encoding, TensorRole};
 
@@ -116,7 +116,7 @@ impl Table {
     ///
     /// # Errors
     /// A rule that names no matrix of this model.
-    pub fn encodings(&self, tensors: &[Stored], quant: Quant) -> Result<Vec<Encoding>, ConvertError> {
+    pub fn encodings(&self, tensors: &[SourceTensor], quant: Quant) -> Result<Vec<Encoding>, ConvertError> {
         let base = self.base.as_deref().map_or(Ok(quant), str::parse)?;
         let mut encodings: Vec<Encoding> = tensors.iter().map(|tensor| base.encoding(tensor)).collect();
         let paths: Vec<Option<String>> = tensors.iter().map(|t| path(t.role, t.layer)).collect();

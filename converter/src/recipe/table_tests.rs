@@ -19,13 +19,24 @@ fn config() -> Config {
     }
 }
 
-fn tensors() -> Vec<Stored> {
+fn tensors() -> Vec<SourceTensor> {
     let config = config();
     let stored = |index| {
         let (role, layer) = TensorRole::at(&config, index);
         let (rows, columns) = role.shape(&config);
         let (name, kind) = (String::new(), BlockType::F32);
-        Stored { name, role, layer, kind, rows, columns, file: 0, offset: 0, interleaved: None, packed: None }
+        SourceTensor {
+            name,
+            role,
+            layer,
+            kind,
+            rows,
+            columns,
+            file: 0,
+            offset: 0,
+            interleaved: None,
+            packed: None,
+        }
     };
     (0..TensorRole::count(&config)).map(stored).collect()
 }

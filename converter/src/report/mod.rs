@@ -97,7 +97,9 @@ impl Report {
             #[cfg(feature = "plot")]
             ReportFormat::Html => html::page(self),
             #[cfg(not(feature = "plot"))]
-            ReportFormat::Html => Err(ConvertError::LeftOut { what: "a page with a plot", feature: "plot" }),
+            ReportFormat::Html => {
+                Err(ConvertError::MissingFeature { what: "a page with a plot", feature: "plot" })
+            }
             ReportFormat::Markdown => Ok(markdown::page(self)),
         }
     }

@@ -1,6 +1,6 @@
 //! The tables that [`thimble_runtime::tokenizer::Tokenizer::parse`] reads.
 
-use super::{Added, Vocabulary};
+use super::{AddedToken, Vocabulary};
 use std::collections::HashMap;
 use thimble_runtime::tokenizer::layout::{self, Sizes, field};
 
@@ -17,7 +17,8 @@ impl Vocabulary {
         let base = merged_base(&ranked);
         let pair_table = pair_table(&ranked);
         let word_table = self.word_table(&words);
-        let (second, first): (Vec<&Added>, Vec<&Added>) = self.added.iter().partition(|a| a.normalized);
+        let (second, first): (Vec<&AddedToken>, Vec<&AddedToken>) =
+            self.added.iter().partition(|a| a.normalized);
         let passes = [Pass::new(first), Pass::new(second)];
         let text_len: usize = self.tokens.iter().map(Vec::len).sum();
         let sizes = Sizes {
@@ -168,7 +169,7 @@ struct Pass {
 }
 
 impl Pass {
-    fn new(mut added: Vec<&Added>) -> Self {
+    fn new(mut added: Vec<&AddedToken>) -> Self {
         added.sort_unstable_by(|a, b| a.text.as_bytes().cmp(b.text.as_bytes()));
         let mut starts = [0; 32];
         let mut records: Vec<(u32, u32)> = Vec::with_capacity(added.len());

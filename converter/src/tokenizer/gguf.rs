@@ -1,7 +1,7 @@
 //! The tokenizer in a GGUF file's metadata (`tokenizer.ggml.*`, model `gpt2`).
 
 use super::alphabet::{char_of, raw_bytes};
-use super::{Added, TokenizerError, Vocabulary};
+use super::{AddedToken, TokenizerError, Vocabulary};
 use std::collections::HashMap;
 
 /// `tokenizer.ggml.token_type`, as llama.cpp numbers them.
@@ -54,7 +54,7 @@ impl Vocabulary {
                 token_type::NORMAL => raw.push(raw_bytes(text)),
                 token_type::UNKNOWN | token_type::CONTROL | token_type::USER_DEFINED => {
                     let special = kind != token_type::USER_DEFINED;
-                    added.push(Added { id, text: text.to_owned(), special, normalized: !special });
+                    added.push(AddedToken { id, text: text.to_owned(), special, normalized: !special });
                     raw.push(text.as_bytes().to_vec());
                 }
                 // Rows that pad the embedding.

@@ -5,7 +5,7 @@
 
 use super::alphabet::raw_bytes;
 use super::gguf::{bytes_in, find_merge, parse_merge};
-use super::{Added, TokenizerError, Vocabulary};
+use super::{AddedToken, TokenizerError, Vocabulary};
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
@@ -150,14 +150,14 @@ fn place<'j>(
     Ok(tokens)
 }
 
-fn checked_added(token: AddedJson) -> Result<Added, TokenizerError> {
+fn checked_added(token: AddedJson) -> Result<AddedToken, TokenizerError> {
     let flags = [("lstrip", token.lstrip), ("rstrip", token.rstrip), ("single_word", token.single_word)];
     if let Some((flag, _)) = flags.into_iter().find(|&(_, set)| set) {
         let found = format!("true ({flag} of {:?})", token.content);
         return Err(refuse("lstrip, rstrip or single_word of an added token", "false", found));
     }
     let AddedJson { id, content, normalized, special, .. } = token;
-    Ok(Added { id, text: content, special, normalized })
+    Ok(AddedToken { id, text: content, special, normalized })
 }
 
 fn check_model(model: &Model) -> Result<(), TokenizerError> {

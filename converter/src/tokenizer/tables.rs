@@ -1,6 +1,6 @@
 //! The tokenizer section of a `.thimble` file as a [`Vocabulary`]: what [`Vocabulary::emit`] wrote.
 
-use super::{Added, TokenizerError, Vocabulary};
+use super::{AddedToken, TokenizerError, Vocabulary};
 use std::ops::Range;
 use thimble_runtime::Token;
 use thimble_runtime::format::{FormatError, read_u32, read_u64};
@@ -73,7 +73,7 @@ impl Vocabulary {
             let text = String::from_utf8(tokens[id as usize].clone());
             let text = text.map_err(|_| damaged("an added token that is UTF-8", 1, 0))?;
             let special = tokenizer.is_special(Token(id));
-            records.push(Added { id, text, special, normalized: place >= first_pass as usize });
+            records.push(AddedToken { id, text, special, normalized: place >= first_pass as usize });
         }
         records.sort_unstable_by_key(|added| added.id);
         let byte = |byte: usize| read_u32(bytes, byte * 4).filter(|&id| id != layout::NONE);
@@ -105,7 +105,7 @@ mod tests {
             true => vec![(a, b, 256), (256, c, 257)],
             false => vec![(256, c, 257), (a, b, 256)],
         };
-        let added = |id: u32, text: &str, special: bool| Added {
+        let added = |id: u32, text: &str, special: bool| AddedToken {
             id,
             text: text.to_owned(),
             special,

@@ -4,17 +4,17 @@ use super::{TokenizerError, Vocabulary};
 use thimble_files::contain;
 use thimble_runtime::Token;
 use thimble_runtime::tokenizer::{Specials, Tokenizer};
+use tokenizers::PreTokenizerWrapper;
 use tokenizers::models::bpe::{BPE, Vocab};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::digits::Digits;
 use tokenizers::pre_tokenizers::sequence::Sequence;
-use tokenizers::{AddedToken, PreTokenizerWrapper};
 
 /// Tokens around the first difference that an error shows.
 const SHOWN: usize = 8;
 
 impl Vocabulary {
-    /// The tokenizer section, after it has given the ids of the `tokenizers` crate on [`battery`].
+    /// The tokenizer section, after it has given the ids of the `tokenizers` crate on [`test_texts`].
     ///
     /// `tokenizer_json` is the file that the vocabulary came from, if it came from one; else the oracle is
     /// [`Vocabulary::oracle`].
@@ -26,7 +26,7 @@ impl Vocabulary {
                     .map_err(|error| TokenizerError::Oracle(error.to_string()))?,
                 None => self.oracle()?,
             };
-            verify_against(&section, &oracle, battery(self))
+            verify_against(&section, &oracle, test_texts(self))
         });
         verified.unwrap_or_else(|panic| Err(TokenizerError::Oracle(panic.to_string())))?;
         Ok(section)
@@ -52,8 +52,10 @@ impl Vocabulary {
             level
         }));
         let added = self.added.iter();
-        let added: Vec<AddedToken> = added
-            .map(|token| AddedToken::from(token.text.clone(), token.special).normalized(token.normalized))
+        let added: Vec<tokenizers::AddedToken> = added
+            .map(|token| {
+                tokenizers::AddedToken::from(token.text.clone(), token.special).normalized(token.normalized)
+            })
             .collect();
         tokenizer.add_tokens(added).map_err(|error| TokenizerError::Oracle(error.to_string()))?;
         Ok(tokenizer)
@@ -103,8 +105,8 @@ pub fn verify_against<T: AsRef<str>>(
 }
 
 /// Texts that try a vocabulary: each of its tokens, alone and in company, and what tokenizers stumble over.
-pub fn battery(vocabulary: &Vocabulary) -> Vec<String> {
-    let mut texts: Vec<String> = TRICKY.iter().map(|&text| text.to_owned()).collect();
+pub fn test_texts(vocabulary: &Vocabulary) -> Vec<String> {
+    let mut texts: Vec<String> = EDGE_CASES.iter().map(|&text| text.to_owned()).collect();
     let words: Vec<_> = vocabulary.tokens.iter().map(|token| String::from_utf8_lossy(token)).collect();
     texts.extend(words.chunks(16).map(|words| words.concat()));
     texts.extend(words.chunks(16).map(|words| words.join(" ")));
@@ -126,7 +128,7 @@ pub fn battery(vocabulary: &Vocabulary) -> Vec<String> {
     texts
 }
 
-const TRICKY: [&str; 16] = [
+const EDGE_CASES: [&str; 16] = [
     "",
     " ",
     "\n",

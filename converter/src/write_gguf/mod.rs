@@ -11,9 +11,9 @@ mod q4_k;
 pub(crate) use blocks::quantize as quantize_block;
 
 use crate::encode::{CHUNK, Emit};
-use crate::quantize::{Loss, RowError};
-use crate::read::{BlockType, SourceModel, Stored};
-use crate::write::write_error;
+use crate::quantize::{Distortion, RowError};
+use crate::read::{BlockType, SourceModel, SourceTensor};
+use crate::write::{AtomicFile, write_error};
 use crate::{ConversionProgress, ConversionStage, ConvertError, dequantize};
 use metadata::ALIGN;
 use rayon::prelude::*;
@@ -60,7 +60,7 @@ impl GgufType {
     /// rows that are no multiple of 256, Q8_0 as well; ones that come as the type asked for stay. Q4_K falls back
     /// to Q5_0 where rows are no multiple of 256, as in llama.cpp, and every type to F16 where they are no multiple
     /// of 32.
-    pub fn of(self, tensor: &Stored) -> BlockType {
+    pub fn of(self, tensor: &SourceTensor) -> BlockType {
         if tensor.role.is_norm() {
             return BlockType::F32;
         }
@@ -120,7 +120,7 @@ pub struct GgufSummary {
 
 /// One tensor of the file that is being written.
 struct Target<'c> {
-    tensor: &'c Stored,
+    tensor: &'c SourceTensor,
     kind: BlockType,
     length: u64,
 }
@@ -159,15 +159,15 @@ pub fn write_gguf(
     let mut writer = file.writer();
     writer.write_all(&head).map_err(fail)?;
     let mut done = head.len() as u64;
-    let mut all = Loss::default();
+    let mut all = Distortion::default();
     for target in &targets {
         let entry = summary.types.entry(target.kind.to_string()).or_default();
         *entry = (entry.0 + 1, entry.1 + target.length);
         // The head ends on the alignment, and so does every tensor with its padding.
-        encode(model, target, &mut |bytes, loss| {
+        encode(model, target, &mut |bytes, distortion| {
             writer.write_all(bytes).map_err(fail)?;
             done += bytes.len() as u64;
-            all.add(loss);
+            all.add(distortion);
             progress(ConversionProgress {
                 stage: ConversionStage::Writing,
                 tensor: &target.tensor.name,
@@ -222,7 +222,7 @@ fn encode(model: &SourceModel, target: &Target<'_>, emit: &mut Emit<'_>) -> Resu
         model.read_rows(tensor, start..end, &mut source)?;
         out.resize((end - start) * row, 0);
         let rows = out.par_chunks_exact_mut(row).enumerate();
-        let losses: Vec<Loss> = rows
+        let distortions: Vec<Distortion> = rows
             .map(|(index, out)| {
                 let from = heads.map_or(index, |dim| stored_row(index, dim));
                 let bytes = &source[from * source_row..][..source_row];
@@ -230,9 +230,9 @@ fn encode(model: &SourceModel, target: &Target<'_>, emit: &mut Emit<'_>) -> Resu
                     .map_err(|error| error.in_tensor(&tensor.name, start + from, kind.to_string()))
             })
             .collect::<Result<_, _>>()?;
-        let mut loss = Loss::default();
-        losses.into_iter().for_each(|l| loss.add(l));
-        emit(&out, loss)?;
+        let mut distortion = Distortion::default();
+        distortions.into_iter().for_each(|l| distortion.add(l));
+        emit(&out, distortion)?;
     }
     Ok(())
 }
@@ -246,7 +246,12 @@ fn stored_row(row: usize, head_dim: usize) -> usize {
 
 /// Encodes one row: as it is where the source has the type, code for code where it has another one on the same grid,
 /// rounded otherwise. Returns what rounding cost.
-fn encode_row(tensor: &Stored, kind: BlockType, bytes: &[u8], out: &mut [u8]) -> Result<Loss, RowError> {
+fn encode_row(
+    tensor: &SourceTensor,
+    kind: BlockType,
+    bytes: &[u8],
+    out: &mut [u8],
+) -> Result<Distortion, RowError> {
     let mut values = vec![0.0; tensor.columns];
     dequantize(tensor.kind, bytes, &mut values);
     if values.iter().any(|value| !value.is_finite()) {
@@ -254,7 +259,7 @@ fn encode_row(tensor: &Stored, kind: BlockType, bytes: &[u8], out: &mut [u8]) ->
     }
     if kind == tensor.kind {
         out.copy_from_slice(bytes);
-        return Ok(Loss::default());
+        return Ok(Distortion::default());
     }
     let (source_size, same_length) =
         (tensor.kind.block_bytes(), [tensor.kind, kind].map(BlockType::block_len) == [blocks::LEN; 2]);
@@ -268,7 +273,7 @@ fn encode_row(tensor: &Stored, kind: BlockType, bytes: &[u8], out: &mut [u8]) ->
     let mut stored = vec![0.0; tensor.columns];
     dequantize(kind, out, &mut stored);
     match stored.iter().all(|stored| stored.is_finite()) {
-        true => Ok(Loss::between(&values, &stored)),
+        true => Ok(Distortion::between(&values, &stored)),
         false => Err(RowError::TooLarge { row: 0 }),
     }
 }

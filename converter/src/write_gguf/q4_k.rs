@@ -197,7 +197,7 @@ mod tests {
     use crate::read::BlockType;
 
     /// Root mean square error of a block, relative to its numbers'.
-    fn loss(values: &[f32; LEN]) -> f64 {
+    fn distortion(values: &[f32; LEN]) -> f64 {
         let mut block = [0; 144];
         quantize(values, &mut block).unwrap();
         let mut back = [0.0; LEN];
@@ -221,8 +221,8 @@ mod tests {
     fn normal_numbers_lose_what_four_bits_cost() {
         for seed in 0..8 {
             for scale in [1.0, 1e-3, 1e4] {
-                let loss = loss(&normal(seed, scale));
-                assert!(loss < 0.075, "{loss}");
+                let distortion = distortion(&normal(seed, scale));
+                assert!(distortion < 0.075, "{distortion}");
             }
         }
     }
@@ -230,10 +230,10 @@ mod tests {
     #[test]
     fn what_lies_on_the_grid_stays_there() {
         let values: [f32; LEN] = std::array::from_fn(|i| ((i * 7 % 16) as f32 - 6.0) * 0.5);
-        assert!(loss(&values) < 2e-3, "{}", loss(&values));
-        assert_eq!(loss(&[0.0; LEN]), 0.0);
-        assert!(loss(&[0.25; LEN]) < 1e-3);
-        assert!(loss(&[-0.25; LEN]) < 1e-3);
+        assert!(distortion(&values) < 2e-3, "{}", distortion(&values));
+        assert_eq!(distortion(&[0.0; LEN]), 0.0);
+        assert!(distortion(&[0.25; LEN]) < 1e-3);
+        assert!(distortion(&[-0.25; LEN]) < 1e-3);
         assert!(quantize(&[-1e30; LEN], &mut [0; 144]).is_none());
     }
 }

@@ -1,7 +1,7 @@
 //! Ids, round trips and memory on small vocabularies.
 
 use super::common::{Random, trained, vocabulary};
-use thimble_converter::tokenizer::{TokenizerError, Vocabulary, battery, verify_against};
+use thimble_converter::tokenizer::{TokenizerError, Vocabulary, test_texts, verify_against};
 use thimble_runtime::Token;
 use thimble_runtime::tokenizer::{CharClass, EncodeError, Specials, Tokenizer, class_of};
 
@@ -24,7 +24,7 @@ fn trained_vocabularies_give_the_ids_of_the_oracle() {
         let vocabulary = vocabulary(&oracle);
         assert_eq!(vocabulary.digits_apart, digits_apart);
         let section = vocabulary.emit();
-        verify_against(&section, &oracle, battery(&vocabulary)).expect("equal ids");
+        verify_against(&section, &oracle, test_texts(&vocabulary)).expect("equal ids");
         let mut random = Random(vocab as u64);
         let texts = (0..5_000).map(|_| random.text(24));
         verify_against(&section, &oracle, texts).expect("equal ids");
@@ -66,7 +66,7 @@ fn a_difference_is_found() {
     let mut other = vocabulary(&oracle);
     other.digits_apart = false;
     other.merges.swap(0, 1);
-    let error = verify_against(&other.emit(), &oracle, battery(&other)).expect_err("the ids differ");
+    let error = verify_against(&other.emit(), &oracle, test_texts(&other)).expect_err("the ids differ");
     assert!(matches!(error, TokenizerError::Differs { .. }), "{error}");
 }
 
@@ -205,7 +205,7 @@ fn a_vocabulary_whose_merges_make_scattered_ids_keeps_them() {
     let json = json.to_string();
     let oracle: tokenizers::Tokenizer = json.parse().expect("a tokenizer");
     let vocabulary = Vocabulary::from_tokenizer_json(json.as_bytes()).expect("byte-level BPE");
-    verify_against(&vocabulary.emit(), &oracle, battery(&vocabulary)).expect("equal ids");
+    verify_against(&vocabulary.emit(), &oracle, test_texts(&vocabulary)).expect("equal ids");
 }
 
 #[test]

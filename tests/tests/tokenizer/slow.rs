@@ -6,7 +6,7 @@ use conformance::{find_gguf, gguf, shared};
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::time::Instant;
-use thimble_converter::tokenizer::{Vocabulary, battery, verify_against};
+use thimble_converter::tokenizer::{Vocabulary, test_texts, verify_against};
 
 /// What the GGUF file named by `THIMBLE_GGUF` says, and the section made from it.
 static MODEL: LazyLock<Option<(Metadata, Vocabulary, Vec<u8>)>> = LazyLock::new(|| {
@@ -87,7 +87,7 @@ fn a_million_random_strings_give_the_ids_of_the_oracle() {
 fn the_battery_of_the_real_vocabulary_passes() {
     let Some((metadata, vocabulary, section)) = model() else { return };
     let begin = Instant::now();
-    let texts = battery(vocabulary);
+    let texts = test_texts(vocabulary);
     let tokens = verify_against(section, &metadata.oracle(), &texts).expect("equal ids");
     let missing = vocabulary.missing_bytes();
     println!("section of {} bytes, bytes without a token {missing:02x?}", section.len());

@@ -4,7 +4,7 @@ use super::rope::rope_theta;
 use crate::ConvertError;
 use crate::read::names::{CONFIG_JSON, hugging_face};
 use crate::read::source_model::add_stop;
-use crate::read::tensor::Found;
+use crate::read::tensor::RawTensor;
 use serde_json::Value as Json;
 use std::collections::BTreeMap;
 use thimble_runtime::Token;
@@ -13,7 +13,7 @@ use thimble_runtime::format::{Config, TensorRole};
 /// The configuration; what only the tokenizer's files say is not in it yet.
 pub(super) fn config(
     json: &Json,
-    found: &BTreeMap<String, Found>,
+    found: &BTreeMap<String, RawTensor>,
     tied: bool,
 ) -> Result<Config, ConvertError> {
     refuse_variants(json)?;

@@ -13,7 +13,7 @@ pub use rope::rope_theta;
 
 use super::names::{CONFIG_JSON, hugging_face};
 use super::source_model::add_stop;
-use super::tensor::{place, refuse_rest};
+use super::tensor::{match_tensors, reject_unknown};
 use super::{Origin, SourceModel, TokenizerSource, json, safetensors};
 use crate::ConvertError;
 use added::ExtendedTokenizer;
@@ -36,7 +36,7 @@ pub(super) fn open(folder: &Path, weights: Option<&Path>) -> Result<SourceModel,
     let (files, found) = safetensors::open(folder, weights)?;
     let mut found = weights::rename(found)?;
     let mut notes = Vec::new();
-    let tied = weights::settle_head(config::tied(&config_json)?, &mut found, &files, &mut notes)?;
+    let tied = weights::resolve_head(config::tied(&config_json)?, &mut found, &files, &mut notes)?;
     let mut config = config::config(&config_json, &found, tied)?;
 
     let tokenizer_path = folder.join("tokenizer.json");
@@ -74,8 +74,8 @@ pub(super) fn open(folder: &Path, weights: Option<&Path>) -> Result<SourceModel,
         config.bos = named("bos_token").map(Token);
     }
     config.check()?;
-    let tensors = place(&config, &mut found, hugging_face, false)?;
-    refuse_rest(&found)?;
+    let tensors = match_tensors(&config, &mut found, hugging_face, false)?;
+    reject_unknown(&found)?;
     let full = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
     let source = full.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let model = config_json.get("_name_or_path").and_then(Json::as_str).filter(|name| !name.is_empty());

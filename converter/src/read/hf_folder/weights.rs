@@ -2,7 +2,7 @@
 
 use crate::read::names::hugging_face;
 use crate::read::source_file::SourceFile;
-use crate::read::tensor::Found;
+use crate::read::tensor::RawTensor;
 use crate::{ConvertError, dequantize};
 use std::collections::BTreeMap;
 use thimble_runtime::format::TensorRole;
@@ -16,7 +16,9 @@ const CHUNK: usize = 1 << 20;
 ///
 /// # Errors
 /// A tensor that is there under two of these names.
-pub(super) fn rename(found: BTreeMap<String, Found>) -> Result<BTreeMap<String, Found>, ConvertError> {
+pub(super) fn rename(
+    found: BTreeMap<String, RawTensor>,
+) -> Result<BTreeMap<String, RawTensor>, ConvertError> {
     let mut renamed = BTreeMap::new();
     for (name, tensor) in found {
         let mut inner = name.as_str();
@@ -39,9 +41,9 @@ pub(super) fn rename(found: BTreeMap<String, Found>) -> Result<BTreeMap<String, 
 ///
 /// # Errors
 /// A head that is missing and not tied; a file that cannot be read.
-pub(super) fn settle_head(
+pub(super) fn resolve_head(
     tied: bool,
-    found: &mut BTreeMap<String, Found>,
+    found: &mut BTreeMap<String, RawTensor>,
     files: &[SourceFile],
     notes: &mut Vec<String>,
 ) -> Result<bool, ConvertError> {
@@ -76,7 +78,7 @@ pub(super) fn settle_head(
 }
 
 /// Whether two float tensors hold the same numbers in the same shape, however they are stored.
-fn same_numbers(a: &Found, b: &Found, files: &[SourceFile]) -> Result<bool, ConvertError> {
+fn same_numbers(a: &RawTensor, b: &RawTensor, files: &[SourceFile]) -> Result<bool, ConvertError> {
     if a.shape != b.shape {
         return Ok(false);
     }

@@ -1,8 +1,8 @@
 //! Measured sensitivities in a file, so that other sizes of the same model need no second measurement.
 
-use super::{Choice, Sensitivity};
-use crate::read::{SourceModel, Stored};
-use crate::write::write_error;
+use super::{EncodingChoice, Sensitivity};
+use crate::read::{SourceModel, SourceTensor};
+use crate::write::{AtomicFile, write_error};
 use crate::{ConvertError, recipe};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -14,9 +14,10 @@ use xxhash_rust::xxh3::Xxh3;
 /// The file.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Kept {
-    /// What was measured: see [`fingerprint`].
-    of: String,
+struct SensitivityFile {
+    /// The [`fingerprint`] of model and text.
+    #[serde(rename = "of")]
+    fingerprint: String,
     /// Matrices in canonical order.
     matrices: Vec<Matrix>,
 }
@@ -49,7 +50,7 @@ pub(super) fn fingerprint(model: &SourceModel, windows: &[Vec<u32>]) -> Result<S
     Ok(format!("{:016x}", hash.digest()))
 }
 
-fn matrices(model: &SourceModel) -> impl Iterator<Item = (usize, &Stored)> {
+fn matrices(model: &SourceModel) -> impl Iterator<Item = (usize, &SourceTensor)> {
     model.tensors().iter().enumerate().filter(|(_, tensor)| !tensor.role.is_norm())
 }
 
@@ -58,7 +59,7 @@ impl Sensitivity {
     ///
     /// # Errors
     /// The file cannot be read or is of something else than `fingerprint` says.
-    pub(super) fn read(
+    pub(super) fn load(
         path: &Path,
         model: &SourceModel,
         fingerprint: &str,
@@ -68,15 +69,16 @@ impl Sensitivity {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(ConvertError::Read { path: path.to_owned(), source }),
         };
-        let kept: Kept = serde_json::from_slice(&text)
+        let kept: SensitivityFile = serde_json::from_slice(&text)
             .map_err(|source| ConvertError::Json { path: path.to_owned(), source })?;
         let fault = |what: &str| ConvertError::Recipe {
             reason: format!("{} {what}: remove it or name another file", path.display()),
         };
-        if kept.of != fingerprint || kept.matrices.len() != matrices(model).count() {
+        if kept.fingerprint != fingerprint || kept.matrices.len() != matrices(model).count() {
             return Err(fault("was measured on another model or another text"));
         }
-        let mut choices: Vec<Vec<Choice>> = model.tensors().iter().map(Choice::of_norm).collect();
+        let mut choices: Vec<Vec<EncodingChoice>> =
+            model.tensors().iter().map(EncodingChoice::of_norm).collect();
         for ((place, tensor), matrix) in matrices(model).zip(kept.matrices) {
             for (name, divergence) in matrix.divergence {
                 if !(divergence.is_finite() && divergence >= 0.0) {
@@ -84,7 +86,7 @@ impl Sensitivity {
                 }
                 let encoding = recipe::encoding(&name)
                     .map_err(|_| fault(&format!("is broken, {name} is no encoding")))?;
-                choices[place].extend(Choice::new(encoding, tensor.rows, tensor.columns, divergence));
+                choices[place].extend(EncodingChoice::new(encoding, tensor.rows, tensor.columns, divergence));
             }
             if choices[place].is_empty() || matrix.name != tensor.name {
                 return Err(fault(&format!("has nothing for {}", tensor.name)));
@@ -94,19 +96,23 @@ impl Sensitivity {
     }
 
     /// Writes `path`, atomically.
-    pub(super) fn keep(
+    pub(super) fn save(
         &self,
         path: &Path,
         model: &SourceModel,
         fingerprint: String,
     ) -> Result<(), ConvertError> {
-        let divergence = |choice: &Choice| (choice.encoding.name().to_owned(), choice.divergence);
+        let divergence = |choice: &EncodingChoice| (choice.encoding.name().to_owned(), choice.divergence);
         let matrices = matrices(model).map(|(place, tensor)| Matrix {
             name: tensor.name.clone(),
             divergence: self.choices[place].iter().map(divergence).collect(),
         });
-        let kept = Kept { of: fingerprint, matrices: matrices.collect() };
-        let written = thimble_files::write_with(path, |out| Ok(serde_json::to_writer_pretty(out, &kept)?));
-        written.map_err(|error| write_error(path, 0, error))
+        let kept = SensitivityFile { fingerprint, matrices: matrices.collect() };
+        let mut file = AtomicFile::create(path)?;
+        let mut writer = file.writer();
+        let written = serde_json::to_writer_pretty(&mut writer, &kept).map_err(Into::into);
+        written.and_then(|()| writer.flush()).map_err(|error| write_error(path, 0, error))?;
+        drop(writer);
+        file.publish()
     }
 }

@@ -5,7 +5,7 @@ use thimble_chat::template::JinjaTemplate;
 use thimble_runtime::chat::{Message, Speaker};
 
 /// One rendering that literals must reproduce.
-pub(super) struct Sample {
+pub(super) struct TestConversation {
     messages: Vec<(Speaker, String)>,
     pub(super) generate: bool,
     /// Whether it is an optional system message, then user and assistant by turns.
@@ -14,7 +14,7 @@ pub(super) struct Sample {
     pub(super) expected: Option<String>,
 }
 
-impl Sample {
+impl TestConversation {
     pub(super) fn messages(&self) -> Vec<Message<'_>> {
         self.messages.iter().map(|(speaker, text)| Message { speaker: *speaker, text }).collect()
     }
@@ -26,7 +26,7 @@ impl Sample {
 }
 
 /// String literals of the template that are put into messages, at most.
-const MOST_LITERALS: usize = 64;
+const MAX_LITERALS: usize = 64;
 
 const CONTENTS: [&str; 27] = [
     "plain words",
@@ -62,7 +62,11 @@ const CONTENTS: [&str; 27] = [
 ///
 /// The texts hold white space, special tokens, and every string literal of the template, so that a template
 /// that looks for a word in a message shows it.
-pub(super) fn battery(compiled: &JinjaTemplate, template: &str, specials: [&str; 2]) -> Vec<Sample> {
+pub(super) fn test_conversations(
+    compiled: &JinjaTemplate,
+    template: &str,
+    specials: [&str; 2],
+) -> Vec<TestConversation> {
     let quoted = string_literals(template);
     let mut texts: Vec<String> = CONTENTS.iter().map(|&text| text.to_owned()).collect();
     for text in specials.into_iter().chain(quoted.iter().map(String::as_str)) {
@@ -74,7 +78,8 @@ pub(super) fn battery(compiled: &JinjaTemplate, template: &str, specials: [&str;
         let messages: Vec<_> = shape.iter().enumerate().map(|(i, &speaker)| (speaker, text(i))).collect();
         for generate in [false, true] {
             let regular = is_regular(shape);
-            let mut sample = Sample { messages: messages.clone(), generate, regular, expected: None };
+            let mut sample =
+                TestConversation { messages: messages.clone(), generate, regular, expected: None };
             sample.expected = compiled.render(&sample.messages(), generate).ok();
             samples.push(sample);
         }
@@ -138,7 +143,7 @@ fn string_literals(template: &str) -> BTreeSet<String> {
     for quote in ['\'', '"'] {
         let pieces = template.split(quote).skip(1).step_by(2).chain(template.split(quote).skip(2).step_by(2));
         for piece in pieces.filter(|piece| !piece.trim().is_empty() && piece.len() <= 40) {
-            if found.len() < MOST_LITERALS {
+            if found.len() < MAX_LITERALS {
                 found.insert(piece.replace("\\n", "\n"));
             }
         }

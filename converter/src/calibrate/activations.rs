@@ -9,36 +9,40 @@ use rayon::prelude::*;
 const SHARD: usize = 4;
 
 /// The same activations of both models, for each window tokens x width.
-pub(crate) struct Streams {
+pub(crate) struct Activations {
     /// Of the f32 model.
-    pub(crate) full: Vec<Tensor>,
+    pub(crate) reference: Vec<Tensor>,
     /// Of the model as it is stored.
-    pub(crate) stored: Vec<Tensor>,
+    pub(crate) quantized: Vec<Tensor>,
 }
 
-impl Streams {
+impl Activations {
     /// A function of each stream; the two may have other weights.
     pub(crate) fn map(
         &self,
-        full: impl Fn(&Tensor) -> Computed<Tensor> + Sync,
-        stored: impl Fn(&Tensor) -> Computed<Tensor> + Sync,
-    ) -> Computed<Streams> {
-        let pairs = self.full.par_iter().zip(&self.stored).map(|(f, s)| Ok((full(f)?, stored(s)?)));
-        let (full, stored) = pairs.collect::<Computed<Vec<_>>>()?.into_iter().unzip();
-        Ok(Streams { full, stored })
+        reference: impl Fn(&Tensor) -> Computed<Tensor> + Sync,
+        quantized: impl Fn(&Tensor) -> Computed<Tensor> + Sync,
+    ) -> Computed<Activations> {
+        let pairs =
+            self.reference.par_iter().zip(&self.quantized).map(|(r, q)| Ok((reference(r)?, quantized(q)?)));
+        let (reference, quantized) = pairs.collect::<Computed<Vec<_>>>()?.into_iter().unzip();
+        Ok(Activations { reference, quantized })
     }
 
     /// The sum of two streams.
-    pub(crate) fn add(&self, other: &Streams) -> Computed<Streams> {
+    pub(crate) fn add(&self, other: &Activations) -> Computed<Activations> {
         let sum = |a: &[Tensor], b: &[Tensor]| {
             a.par_iter().zip(b).map(|(a, b)| ops::add(a, b)).collect::<Computed<Vec<_>>>()
         };
-        Ok(Streams { full: sum(&self.full, &other.full)?, stored: sum(&self.stored, &other.stored)? })
+        Ok(Activations {
+            reference: sum(&self.reference, &other.reference)?,
+            quantized: sum(&self.quantized, &other.quantized)?,
+        })
     }
 
     /// What the stored stream lacks, of each window.
-    pub(crate) fn lack(&self) -> Computed<Vec<Tensor>> {
-        self.full.par_iter().zip(&self.stored).map(|(f, s)| ops::subtract(f, s)).collect()
+    pub(crate) fn difference(&self) -> Computed<Vec<Tensor>> {
+        self.reference.par_iter().zip(&self.quantized).map(|(f, s)| ops::subtract(f, s)).collect()
     }
 }
 

@@ -7,7 +7,7 @@ use thimble_runtime::format::{Encoding, GROUP};
 
 /// Quantizes rows of one encoding.
 #[derive(Clone, Copy)]
-pub(crate) struct Coder {
+pub(crate) struct Quantizer {
     encoding: Encoding,
     grid: &'static Grid,
 }
@@ -23,31 +23,31 @@ pub(crate) struct RowScales {
 
 /// The scale of one group of a row, as it will be read back.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Fit {
+pub(crate) struct GroupScale {
     /// Step between two levels that are one apart; zero makes every code mean the minimum.
     pub(crate) scale: f32,
     /// Added to every value.
     pub(crate) minimum: f32,
     inverse: f32,
-    small: i8,
+    multiplier: i8,
 }
 
-impl Fit {
-    fn new(scale: f32, minimum: f32, small: i8) -> Fit {
+impl GroupScale {
+    fn new(scale: f32, minimum: f32, multiplier: i8) -> GroupScale {
         // A scale so small that its inverse overflows cannot tell its codes apart: all of them mean zero.
         let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
-        Fit { scale, minimum, inverse: if inverse.is_finite() { inverse } else { 0.0 }, small }
+        GroupScale { scale, minimum, inverse: if inverse.is_finite() { inverse } else { 0.0 }, multiplier }
     }
 }
 
-impl Coder {
+impl Quantizer {
     /// The coder of an encoding; `None` for those that store floats.
-    pub(crate) fn new(encoding: Encoding) -> Option<Coder> {
-        (encoding.block_columns() == GROUP).then(|| Coder { encoding, grid: Grid::of(encoding) })
+    pub(crate) fn new(encoding: Encoding) -> Option<Quantizer> {
+        (encoding.block_columns() == GROUP).then(|| Quantizer { encoding, grid: Grid::of(encoding) })
     }
 
     /// Chooses what the groups of a row share. `weights` say how much an error in each column counts.
-    pub(crate) fn plan(&self, row: &[f32], weights: &[f32]) -> RowScales {
+    pub(crate) fn row_scales(&self, row: &[f32], weights: &[f32]) -> RowScales {
         if self.encoding == Encoding::Q8Row {
             return RowScales { row_scale: largest(row) / 127.0, scales: Vec::new() };
         }
@@ -60,28 +60,33 @@ impl Coder {
     }
 
     /// Chooses the scale of a group from its values alone; `None` where it is too large to be stored.
-    pub(crate) fn fit(&self, plan: &RowScales, values: &[f32], weights: &[f32]) -> Option<Fit> {
+    pub(crate) fn group_scale(
+        &self,
+        shared: &RowScales,
+        values: &[f32],
+        weights: &[f32],
+    ) -> Option<GroupScale> {
         if self.encoding.has_two_level_scales() {
-            return Some(self.settle(plan, self.grid.scale(values, weights), values, weights));
+            return Some(self.nearest_scale(shared, self.grid.scale(values, weights), values, weights));
         }
         let (scale, minimum) = match self.encoding {
-            Encoding::Q8Row => return Some(Fit::new(plan.row_scale, 0.0, 0)),
+            Encoding::Q8Row => return Some(GroupScale::new(shared.row_scale, 0.0, 0)),
             Encoding::Q8 => (f16::from_f32(largest(values) / 127.0), f16::ZERO),
-            Encoding::Q4 => (self.half_scale(values, weights), f16::ZERO),
+            Encoding::Q4 => (self.f16_scale(values, weights), f16::ZERO),
             _ => with_minimum(values, weights),
         };
-        let fit = Fit::new(scale.to_f32(), minimum.to_f32(), 0);
+        let fit = GroupScale::new(scale.to_f32(), minimum.to_f32(), 0);
         (scale.is_finite() && minimum.is_finite()).then_some(fit)
     }
 
     /// The scale that does best once it is rounded to f16: the one searched for, or one that puts the largest value on
     /// an end of the grid, which is exact for groups of few different values.
-    fn half_scale(&self, values: &[f32], weights: &[f32]) -> f16 {
+    fn f16_scale(&self, values: &[f32], weights: &[f32]) -> f16 {
         let most = values.iter().copied().fold(0.0f32, |most, v| if v.abs() > most.abs() { v } else { most });
         let (low, high) = self.grid.ends();
         let mut best = (f64::INFINITY, f16::from_f32(self.grid.scale(values, weights)));
         for scale in [best.1, f16::from_f32(most / low), f16::from_f32(most / high)] {
-            let error = self.error(&Fit::new(scale.to_f32(), 0.0, 0), values, weights);
+            let error = self.error(&GroupScale::new(scale.to_f32(), 0.0, 0), values, weights);
             if error < best.0 {
                 best = (error, scale);
             }
@@ -90,29 +95,29 @@ impl Coder {
     }
 
     /// The scale of group `group` of the row that the plan was made for.
-    pub(crate) fn planned(
+    pub(crate) fn planned_scale(
         &self,
-        plan: &RowScales,
+        shared: &RowScales,
         group: usize,
         values: &[f32],
         weights: &[f32],
-    ) -> Option<Fit> {
-        match plan.scales.get(group) {
-            Some(&scale) => Some(self.settle(plan, scale, values, weights)),
-            None => self.fit(plan, values, weights),
+    ) -> Option<GroupScale> {
+        match shared.scales.get(group) {
+            Some(&scale) => Some(self.nearest_scale(shared, scale, values, weights)),
+            None => self.group_scale(shared, values, weights),
         }
     }
 
     /// The best of the storable scales beside the one that is wanted.
-    fn settle(&self, plan: &RowScales, wanted: f32, values: &[f32], weights: &[f32]) -> Fit {
-        if plan.row_scale == 0.0 || wanted == 0.0 {
-            return Fit::new(0.0, 0.0, 0);
+    fn nearest_scale(&self, shared: &RowScales, wanted: f32, values: &[f32], weights: &[f32]) -> GroupScale {
+        if shared.row_scale == 0.0 || wanted == 0.0 {
+            return GroupScale::new(0.0, 0.0, 0);
         }
-        let middle = (wanted / plan.row_scale).round();
-        let mut best = (f64::INFINITY, Fit::new(0.0, 0.0, 0));
-        for small in [middle, middle - 1.0, middle + 1.0] {
-            let small = small.clamp(-127.0, 127.0) as i8;
-            let fit = Fit::new(plan.row_scale * f32::from(small), 0.0, small);
+        let middle = (wanted / shared.row_scale).round();
+        let mut best = (f64::INFINITY, GroupScale::new(0.0, 0.0, 0));
+        for multiplier in [middle, middle - 1.0, middle + 1.0] {
+            let multiplier = multiplier.clamp(-127.0, 127.0) as i8;
+            let fit = GroupScale::new(shared.row_scale * f32::from(multiplier), 0.0, multiplier);
             let error = self.error(&fit, values, weights);
             if error < best.0 {
                 best = (error, fit);
@@ -122,14 +127,14 @@ impl Coder {
     }
 
     /// The weighted sum of squared errors of a group's values.
-    fn error(&self, fit: &Fit, values: &[f32], weights: &[f32]) -> f64 {
+    fn error(&self, fit: &GroupScale, values: &[f32], weights: &[f32]) -> f64 {
         let off = |v: f32| f64::from(v - self.value(fit, self.code(fit, v)));
         values.iter().zip(weights).map(|(&v, &w)| f64::from(w) * off(v).powi(2)).sum()
     }
 
     /// The code whose value is nearest.
     #[inline]
-    pub(crate) fn code(&self, fit: &Fit, value: f32) -> u8 {
+    pub(crate) fn code(&self, fit: &GroupScale, value: f32) -> u8 {
         let code = self.grid.code((value - fit.minimum) * fit.inverse);
         // One scale for a row is no reason for an uneven range.
         if self.encoding == Encoding::Q8Row { code.max(1) } else { code }
@@ -137,21 +142,21 @@ impl Coder {
 
     /// What a code is read back as.
     #[inline]
-    pub(crate) fn value(&self, fit: &Fit, code: u8) -> f32 {
+    pub(crate) fn value(&self, fit: &GroupScale, code: u8) -> f32 {
         fit.scale * self.grid.level(code) + fit.minimum
     }
 
     /// Writes what the groups of a row share.
-    pub(crate) fn put_row(&self, panel: &mut [u8], row: usize, plan: &RowScales) {
+    pub(crate) fn put_row_scale(&self, panel: &mut [u8], row: usize, shared: &RowScales) {
         if self.encoding.panel_header() != 0 {
-            pack::put_row_scale(panel, row, plan.row_scale);
+            pack::put_row_scale(panel, row, shared.row_scale);
         }
     }
 
     /// Writes the codes and the scale of one group of a row.
-    pub(crate) fn put_group(&self, block: &mut [u8], row: usize, codes: &[u8; GROUP], fit: &Fit) {
+    pub(crate) fn put_group(&self, block: &mut [u8], row: usize, codes: &[u8; GROUP], fit: &GroupScale) {
         if self.encoding.has_two_level_scales() {
-            pack::put_narrow(self.encoding, block, row, codes, fit.small);
+            pack::put_two_level_group(self.encoding, block, row, codes, fit.multiplier);
         } else if self.encoding == Encoding::Q8Row {
             pack::put_codes(self.encoding, block, row, codes);
         } else {
@@ -161,16 +166,16 @@ impl Coder {
     }
 
     /// Rounds a whole row into its panel; `None` where a scale is too large for the encoding.
-    pub(crate) fn put_nearest(&self, panel: &mut [u8], row: usize, values: &[f32]) -> Option<()> {
+    pub(crate) fn quantize_row(&self, panel: &mut [u8], row: usize, values: &[f32]) -> Option<()> {
         let weights = vec![1.0; values.len()];
-        let plan = self.plan(values, &weights);
-        self.put_row(panel, row, &plan);
+        let shared = self.row_scales(values, &weights);
+        self.put_row_scale(panel, row, &shared);
         let blocks = &mut panel[self.encoding.panel_header()..];
         let groups = values.chunks(GROUP).zip(weights.chunks(GROUP));
         for (group, (block, (values, weights))) in
             blocks.chunks_exact_mut(self.encoding.block_bytes()).zip(groups).enumerate()
         {
-            let fit = self.planned(&plan, group, values, weights)?;
+            let fit = self.planned_scale(&shared, group, values, weights)?;
             let mut codes = [pack::zero_code(self.encoding); GROUP];
             codes.iter_mut().zip(values).for_each(|(code, &value)| *code = self.code(&fit, value));
             self.put_group(block, row, &codes, &fit);
@@ -196,7 +201,7 @@ fn with_minimum(values: &[f32], weights: &[f32]) -> (f16, f16) {
         let mut minimum = f16::from_f32(low + margin);
         let mut scale = f16::from_f32((high - low - 2.0 * margin) / 15.0);
         for _ in 0..3 {
-            let fit = Fit::new(scale.to_f32(), minimum.to_f32(), 0);
+            let fit = GroupScale::new(scale.to_f32(), minimum.to_f32(), 0);
             let mut error = 0.0f64;
             let [mut count, mut sum_code, mut sum_square, mut sum_value, mut sum_product] = [0.0f64; 5];
             for (i, &value) in values.iter().enumerate() {
