@@ -120,7 +120,7 @@ fn alone(
     let request = Request::new(file, context, continuation).unwrap().fit(session.context()).unwrap();
     session.rewind(0).unwrap();
     let scores = score(session, &request.tokens).unwrap();
-    (scores[request.from - 1..].iter().sum(), request.asked())
+    (scores[request.from - 1..].iter().sum(), request.continuation_len())
 }
 
 /// Greedy tokens behind a prompt, up to a special one.
@@ -188,7 +188,7 @@ fn every_outcome_is_that_of_one_request_at_a_time() {
 fn without_times(mut results: Results) -> Results {
     results.seconds.actual = 0.0;
     results.seconds.predicted = None;
-    results.seconds.sittings = 0;
+    results.seconds.runs = 0;
     results.seconds.threads = 0;
     for task in &mut results.tasks {
         task.thread_seconds = 0.0;
@@ -291,7 +291,7 @@ fn an_evaluation_whose_gpu_is_lost_goes_on_with_the_same_command() {
 
     let error = run(&result, 3).0.unwrap_err();
     assert!(matches!(error, EvalError::Gpu { begun: true }), "{error}");
-    assert!(error.to_string().contains("the same command goes on from there"), "{error}");
+    assert!(error.to_string().contains("the same command resumes"), "{error}");
     let (ended, resumed) = run(&result, usize::MAX);
     let Ended::Complete(evaluated) = ended.unwrap() else { panic!() };
     assert!(resumed >= Some(3), "what was answered is kept: {resumed:?}");

@@ -68,10 +68,11 @@ impl Job {
             let request = request.map_err(Failure::other)?.fit(plan.context());
             let request = request.map_err(|error| wrong(error.to_string()))?;
             let (sum, greedy) = score(&mut generator, &request)?;
-            object.insert("loglikelihood".to_string(), sum.into());
-            object.insert("tokens".to_string(), request.asked().into());
-            object.insert("greedy".to_string(), greedy.into());
-            json::write(stdout, &object)?;
+            object.insert("loglikelihood".to_string(), json!(sum));
+            object.insert("tokens".to_string(), json!(request.continuation_len()));
+            object.insert("greedy".to_string(), json!(greedy));
+            serde_json::to_writer(&mut *stdout, &object).map_err(std::io::Error::from)?;
+            writeln!(stdout)?;
             bar.inc(1);
         }
         bar.finish_and_clear();

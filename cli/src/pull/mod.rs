@@ -267,7 +267,7 @@ mod tests {
         let broken = || SourceError::Hub(HubError::Broken { what: "w".into(), reason: "r".into() });
         let foreign = || {
             let [endpoint, what, reason] = ["e", "w", "r"].map(String::from);
-            SourceError::Hub(HubError::Foreign { endpoint, what, reason })
+            SourceError::Hub(HubError::NotAHub { endpoint, what, reason })
         };
         let json = || SourceError::NotJson { file: "config.json".into(), reason: "r".into() };
         let index = || SourceError::NotIndex { file: "index", reason: "r".into() };

@@ -1,7 +1,7 @@
-//! How far a model's predictions are from a reference's on a text.
+//! The divergence of a model's predictions from those of a reference.
 //!
-//! Both models run at the same time, each in its own thread with its own session; the reference hands its logits
-//! over a few rows at a time, so that memory does not grow with the text (one `f32` for each position aside).
+//! Both models run at the same time, each in its own thread and session. The reference sends its logits a few rows at a
+//! time, so that memory does not grow with the text (except for one `f32` per position).
 
 use serde::Serialize;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -15,17 +15,17 @@ use thimble_runtime::session::SessionError;
 use thimble_runtime::tokenizer::Tokenizer;
 use thiserror::Error;
 
-/// Positions whose logits a session computes together.
+/// Positions whose logits are computed in one pass.
 const ROWS: usize = 16;
-/// Rows of logits that the reference may be ahead.
-const AHEAD: usize = 2 * ROWS;
+/// Rows of logits that the reference may be ahead of the model.
+const MAX_ROWS_AHEAD: usize = 2 * ROWS;
 
-/// The two models: what is measured, and what it is measured against.
+/// A model and its reference.
 #[derive(Clone, Copy, Debug)]
 pub struct Pair<'f> {
-    /// The model in question.
+    /// The model to measure.
     pub model: ModelFile<'f>,
-    /// What it should predict.
+    /// The model it should match.
     pub reference: ModelFile<'f>,
 }
 
@@ -34,22 +34,22 @@ pub struct Pair<'f> {
 pub struct Distribution {
     /// Mean, summed in `f64`.
     pub mean: f64,
-    /// Standard error of the mean, positions taken as independent.
+    /// Standard error of the mean, with positions taken as independent.
     pub standard_error: f64,
-    /// Half of the positions have less.
+    /// Median.
     pub median: f64,
-    /// Nine tenths have less; between two positions, interpolated.
+    /// 90th percentile, interpolated between positions.
     pub percentile_90: f64,
-    /// 99 hundredths have less.
+    /// 99th percentile.
     pub percentile_99: f64,
-    /// Most at one position.
+    /// Maximum.
     pub maximum: f64,
 }
 
 /// How far a model is from a reference.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Divergence {
-    /// Positions compared: every one of each window but the first.
+    /// Positions compared: all of each window but the first.
     pub positions: usize,
     /// KL(reference || model).
     pub kl: Distribution,
@@ -59,14 +59,14 @@ pub struct Divergence {
     pub perplexity: f64,
     /// Perplexity of the reference.
     pub reference_perplexity: f64,
-    /// Mean absolute difference of the text's own tokens' log-probabilities, in nats.
+    /// Mean absolute difference of the log-probabilities of the text's tokens, in nats.
     pub log_probability_difference: f64,
 }
 
 /// Why two models cannot be compared.
 #[derive(Debug, Error)]
 pub enum DivergenceError {
-    /// Models with embeddings of different sizes.
+    /// Vocabularies of different sizes.
     #[error("both models need the same vocabulary: the model has {model} entries, the reference {reference}")]
     VocabularySize {
         /// Entries of the model.
@@ -74,7 +74,7 @@ pub enum DivergenceError {
         /// Entries of the reference.
         reference: usize,
     },
-    /// Models whose ids mean different texts.
+    /// Vocabularies with different tokens.
     #[error(
         "both models need the same vocabulary: token {id} is {model:?} in the model and {reference:?} in the reference"
     )]
@@ -86,10 +86,10 @@ pub enum DivergenceError {
         /// Its text in the reference.
         reference: String,
     },
-    /// A text cut into no windows.
+    /// No windows, or windows of one token.
     #[error("there is nothing to compare: expected at least one window of at least 2 tokens")]
     NoWindows,
-    /// Logits that are no numbers.
+    /// Logits that are not finite.
     #[error("the logits of window {window}, token {index} are not finite in the model or the reference")]
     NotFinite {
         /// The window, from 0.
@@ -97,16 +97,16 @@ pub enum DivergenceError {
         /// The predicted token's place in it.
         index: usize,
     },
-    /// Settings that cannot be met.
+    /// Invalid settings.
     #[error(transparent)]
     Plan(#[from] PlanError),
-    /// A session cannot be made.
+    /// A session cannot start.
     #[error(transparent)]
     Generator(#[from] GeneratorError),
-    /// A session cannot go on.
+    /// A session failed.
     #[error(transparent)]
     Session(#[from] SessionError),
-    /// Threads cannot be started.
+    /// Threads that cannot be started.
     #[error("cannot start {threads} threads: {source}")]
     Threads {
         /// Threads asked for.
@@ -116,11 +116,10 @@ pub enum DivergenceError {
     },
 }
 
-/// Compares a model with a reference on windows of tokens, each window alone, every token but the first predicted.
+/// Compares a model with a reference on independent windows of tokens; every token but the first is predicted.
 ///
-/// `settings` are the model's; context and rows of logits follow from the windows. The reference always runs with
-/// f32 activations and cache. The threads (at least two) are shared out between both. `progress` gets the number of
-/// windows done.
+/// `settings` apply to the model; the windows determine its context and rows of logits. The reference always runs in
+/// exact mode on the CPU. Both share the threads (at least two). `progress` gets the number of finished windows.
 ///
 /// # Errors
 /// Different vocabularies, windows of one token or longer than a model's context, logits that are not finite.
@@ -150,21 +149,22 @@ pub fn divergence(
     let reference = plan(pair.reference.config(), &reference, longest)?;
     let (full, rows) = channel();
     let (back, empty) = channel();
-    for _ in 0..AHEAD {
-        // The receiver is in the next line's scope.
+    for _ in 0..MAX_ROWS_AHEAD {
+        // The receiver lives as long as this function.
         let _ = back.send(Vec::new());
     }
     std::thread::scope(|scope| {
-        let ahead = scope.spawn(move || hand_over(&pair.reference, &reference, windows, (&full, &empty)));
+        let ahead =
+            scope.spawn(move || send_reference_logits(&pair.reference, &reference, windows, (&full, &empty)));
         let compared = compare(&pair.model, &model, windows, (rows, back), progress);
         let handed = ahead.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        // A reference that failed is why the model had nothing to compare with.
+        // If the reference failed, its error is the cause.
         handed?;
         compared
     })
 }
 
-/// How one of the two runs.
+/// The inference plan of one of the two.
 fn plan(config: &Config, settings: &InferenceSettings, context: usize) -> Result<InferencePlan, PlanError> {
     InferencePlan::new(
         config,
@@ -172,7 +172,7 @@ fn plan(config: &Config, settings: &InferenceSettings, context: usize) -> Result
     )
 }
 
-/// Checks that an id means the same in both models.
+/// Checks that both models have the same tokens.
 fn same_vocabulary(pair: Pair<'_>) -> Result<(), DivergenceError> {
     let [vocab, expected] = [&pair.model, &pair.reference].map(|file| file.config().vocab);
     if vocab != expected {
@@ -181,7 +181,7 @@ fn same_vocabulary(pair: Pair<'_>) -> Result<(), DivergenceError> {
     let text =
         |tokenizer: Tokenizer<'_>, token| String::from_utf8_lossy(tokenizer.token_bytes(token)).into_owned();
     let (model, reference) = (pair.model.tokenizer(), pair.reference.tokenizer());
-    // Rows that pad the embedding have no text, whether a tokenizer counts them or not.
+    // Padding rows of the embedding have no text.
     let mut ids = (0..vocab as u32).map(Token);
     match ids.find(|&token| model.token_bytes(token) != reference.token_bytes(token)) {
         None => Ok(()),
@@ -205,8 +205,8 @@ fn with_session<R>(
     work(&mut generator(file, plan, &mut memory, &pool)?)
 }
 
-/// Sends the reference's logits row by row, in vectors that come back.
-fn hand_over(
+/// Sends the reference's logits row by row, in vectors that are recycled.
+fn send_reference_logits(
     file: &ModelFile<'_>,
     plan: &InferencePlan,
     windows: &[&[Token]],
@@ -214,16 +214,16 @@ fn hand_over(
 ) -> Result<(), DivergenceError> {
     with_session(file, plan, |session| {
         for window in windows {
-            let mut given_up = false;
+            let mut closed = false;
             session.rewind(0)?;
             session.logits_of(window, 1, &mut |_, logits| {
-                // Either end is gone where the comparison has failed.
-                let Ok(mut row) = empty.recv() else { return given_up = true };
+                // The channels close if the comparison fails.
+                let Ok(mut row) = empty.recv() else { return closed = true };
                 row.clear();
                 row.extend_from_slice(logits);
-                given_up |= full.send(row).is_err();
+                closed |= full.send(row).is_err();
             })?;
-            if given_up {
+            if closed {
                 break;
             }
         }
@@ -245,7 +245,7 @@ fn compare(
             let (mut wrong, mut alone) = (None, false);
             session.rewind(0)?;
             session.logits_of(window, 1, &mut |index, logits| {
-                // Nothing comes where the reference has failed, which is then the error that is reported.
+                // The channel closes if the reference fails; that error is reported.
                 let Ok(row) = rows.recv() else { return alone = true };
                 match Position::of(&row, logits, window[index]) {
                     Some(position) => sums.add(position),
@@ -266,12 +266,12 @@ fn compare(
     Ok(sums.divergence())
 }
 
-/// What is compared at one position.
+/// The comparison at one position.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Position {
     kl: f64,
     agree: bool,
-    /// Log-probability of the text's token: the reference's, the model's.
+    /// The token's log-probability in the reference and in the model.
     target: [f64; 2],
 }
 
@@ -298,12 +298,12 @@ impl Position {
         };
         let target = [of(reference, x_most, x_sum)?, of(model, y_most, y_sum)?];
         let finite = kl.is_finite() && target.iter().all(|t| t.is_finite());
-        // Rounding can take equal distributions below zero.
+        // Rounding can make the divergence of equal distributions negative.
         finite.then_some(Position { kl: kl.max(0.0), agree: best[0] == best[1], target })
     }
 }
 
-/// Positions so far.
+/// Sums over positions.
 #[derive(Debug, Default)]
 struct Sums {
     kl: Vec<f32>,
@@ -351,7 +351,7 @@ impl Sums {
     }
 }
 
-/// The number below which `fraction` of the sorted numbers lie, interpolated between two as NumPy does.
+/// The percentile of sorted numbers, interpolated as NumPy does.
 fn percentile(sorted: &[f32], fraction: f64) -> f64 {
     let place = fraction * sorted.len().saturating_sub(1) as f64;
     let at = |index: usize| sorted.get(index).map_or(0.0, |&number| f64::from(number));

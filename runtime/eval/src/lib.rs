@@ -1,8 +1,6 @@
-//! Measures models: the benchmarks of lm-evaluation-harness, item for item, and the divergence of one model from
-//! another.
+//! Evaluates models: the benchmarks of lm-evaluation-harness, item for item, and the divergence between two models.
 //!
-//! The benchmarks come with the feature `benchmarks`, which needs a Parquet reader and the hub's client. A divergence,
-//! and what a request is in tokens, do not.
+//! The feature `benchmarks` adds the benchmarks, and with them a Parquet reader and the hub client.
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "benchmarks")]

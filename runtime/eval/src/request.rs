@@ -1,11 +1,11 @@
-//! A context and its continuation as tokens, cut as lm-evaluation-harness cuts them.
+//! A context and its continuation as tokens, split as lm-evaluation-harness splits them.
 
 use thimble_chat::{encode, end_of_text};
 use thimble_runtime::Token;
 use thimble_runtime::format::ModelFile;
 use thimble_runtime::tokenizer::{EncodeError, Specials};
 
-/// Tokens of which some are asked for.
+/// The tokens of a context and a continuation, whose log-likelihood is requested.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
     /// Context and continuation.
@@ -14,13 +14,13 @@ pub struct Request {
     pub from: usize,
 }
 
-/// Why a text is no request.
+/// Why a text cannot become a request.
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
     /// The model's tokenizer refused a text.
     #[error("the tokenizer failed: {0}")]
     Encode(#[from] EncodeError),
-    /// A text without tokens for a model that has nothing to begin with.
+    /// An empty context for a model without an end-of-text token.
     #[error("the text is empty, and this model has no token that an empty text could begin with")]
     NoBeginning,
 }
@@ -42,13 +42,14 @@ pub(crate) fn is_blank(c: char) -> bool {
 
 /// Moves white space from the end of the context to the front of the continuation.
 fn split<'a>(context: &'a str, continuation: &str) -> (&'a str, String) {
-    let kept = context.trim_end_matches(is_blank);
-    (kept, format!("{}{continuation}", &context[kept.len()..]))
+    let trimmed = context.trim_end_matches(is_blank);
+    (trimmed, format!("{}{continuation}", &context[trimmed.len()..]))
 }
 
 impl Request {
-    /// Cuts as the harness does: white space at the context's end belongs to the continuation, whose tokens are what
-    /// the whole has more than the context alone. [`end_of_text`] stands in for a context without tokens.
+    /// Tokenizes as the harness does: white space at the end of the context belongs to the continuation, and the
+    /// continuation's tokens are those of the whole text after those of the context. [`end_of_text`] replaces an empty
+    /// context.
     pub fn new(file: &ModelFile<'_>, context: &str, continuation: &str) -> Result<Request, RequestError> {
         let tokenizer = file.tokenizer();
         let (context, continuation) = split(context, continuation);
@@ -63,11 +64,11 @@ impl Request {
         Ok(Request { tokens, from })
     }
 
-    /// Drops tokens from the left until what has to be computed fits: all but the last one.
+    /// Truncates from the left until all tokens but the last fit the context.
     pub fn fit(mut self, context: usize) -> Result<Request, TooLong> {
         let surplus = self.tokens.len().saturating_sub(context + 1);
         if surplus >= self.from {
-            return Err(TooLong { found: self.asked(), context });
+            return Err(TooLong { found: self.continuation_len(), context });
         }
         self.tokens.drain(..surplus);
         self.from -= surplus;
@@ -75,7 +76,7 @@ impl Request {
     }
 
     /// Tokens of the continuation.
-    pub fn asked(&self) -> usize {
+    pub fn continuation_len(&self) -> usize {
         self.tokens.len() - self.from
     }
 }
@@ -94,8 +95,8 @@ mod tests {
             ("", "c", "", "c"),
             ("a\u{1f}\u{a0}", "c", "a", "\u{1f}\u{a0}c"),
         ];
-        for (context, continuation, kept, moved) in cases {
-            assert_eq!(split(context, continuation), (kept, moved.to_string()));
+        for (context, continuation, trimmed, moved) in cases {
+            assert_eq!(split(context, continuation), (trimmed, moved.to_string()));
         }
     }
 

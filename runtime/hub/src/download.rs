@@ -1,17 +1,17 @@
-//! Files into the cache, in as many connections as it takes.
+//! Downloads files into the cache, over as many connections as it takes.
 
 use crate::error::HubError;
 use crate::http::{escape, text};
-use crate::retry::{Failures, Trouble, busy, retried};
-use crate::{DownloadEvent, Repository, inside, name};
+use crate::retry::{AttemptError, RetryCounter, is_retryable, retried};
+use crate::{DownloadEvent, Repository, is_contained, is_safe_name};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How often a file that another process downloads is looked at.
-const LOOK: Duration = Duration::from_millis(200);
-/// Bytes written at once.
+/// How often to check a lock that another process holds.
+const LOCK_POLL: Duration = Duration::from_millis(200);
+/// Bytes per write.
 const BUFFER: usize = 128 << 10;
 
 /// A file at the hub.
@@ -22,7 +22,7 @@ struct Remote {
     etag: String,
     commit: String,
     size: Option<u64>,
-    /// Whether the hub gives parts of it, so that what is there can be gone on with.
+    /// Whether the hub supports ranges, so that a download can resume.
     parts: bool,
 }
 
@@ -33,11 +33,11 @@ impl Remote {
 }
 
 impl Repository {
-    /// Downloads the file into the cache, also where it is there already. What an earlier attempt has left is resumed.
+    /// Downloads the file into the cache, even if it is cached. Resumes an interrupted download.
     ///
     /// # Errors
-    /// The hub cannot be reached, refuses, or answers nonsense; the connection breaks again and again; the disk is full.
-    pub fn download(&self, file: &str, watch: &mut dyn FnMut(DownloadEvent)) -> Result<PathBuf, HubError> {
+    /// The hub is unreachable, refuses, or sends an invalid answer; the connection breaks repeatedly; the disk is full.
+    pub fn download(&self, file: &str, progress: &mut dyn FnMut(DownloadEvent)) -> Result<PathBuf, HubError> {
         let remote = self.remote(file)?;
         let cache = self.hub.cache.repo(self.repo.clone());
         let blob = cache.blob_path(&remote.etag);
@@ -49,27 +49,27 @@ impl Repository {
         fs::create_dir_all(blobs).map_err(disk(blobs))?;
         let beside = |ending: &str| blobs.join(format!("{}.{ending}", remote.etag));
         let (lock_path, part) = (beside("lock"), beside("part"));
-        let (_lock, waited) = lock(&lock_path, watch).map_err(disk(&lock_path))?;
-        // Whoever waited for another process has what that one brought.
+        let (_lock, waited) = lock(&lock_path, progress).map_err(disk(&lock_path))?;
+        // After a wait, the other process may have downloaded the file.
         if !(waited && blob.is_file()) {
-            self.fill(&remote, &part, watch)?;
+            self.complete_part(&remote, &part, progress)?;
             fs::rename(&part, &blob).map_err(disk(&blob))?;
         }
         let pointer = cache.pointer_path(&remote.commit).join(file);
-        point(&pointer, &blob).map_err(disk(&pointer))?;
+        link(&pointer, &blob).map_err(disk(&pointer))?;
         cache.create_ref(&remote.commit).map_err(disk(blobs))?;
         Ok(pointer)
     }
 
-    /// What the hub says about a file.
+    /// The hub's metadata of a file.
     fn remote(&self, file: &str) -> Result<Remote, HubError> {
         let what = format!("{file} of {}", self.name());
-        if !inside(file) {
+        if !is_contained(file) {
             return Err(HubError::FileName { repository: self.name(), file: file.to_owned() });
         }
         let (endpoint, repository) = (&self.hub.client.endpoint, escape(&self.repo.url()));
         let url = format!("{endpoint}/{repository}/resolve/{}/{}", self.revision(), escape(file));
-        // An empty file has no first byte.
+        // 416: an empty file has no first byte.
         let found = |status: u16| status == 416 || (200..300).contains(&status);
         let answer = retried(|| self.checked(self.hub.client.probe(&url), found, &what))?;
         let response = &answer.response;
@@ -79,12 +79,11 @@ impl Repository {
             _ => whole(),
         };
         let missing = |header: &str, found: Option<String>| {
-            let found = found.ok_or_else(|| self.foreign(&what, format!("the answer has no {header}")))?;
-            match name(&found) {
+            let found = found.ok_or_else(|| self.not_a_hub(&what, format!("the answer has no {header}")))?;
+            match is_safe_name(&found) {
                 true => Ok(found),
                 false => {
-                    Err(self
-                        .foreign(&what, format!("expected a plain word as its {header}, found {found:?}")))
+                    Err(self.not_a_hub(&what, format!("expected a plain word in {header}, found {found:?}")))
                 }
             }
         };
@@ -98,84 +97,88 @@ impl Repository {
         })
     }
 
-    /// Brings `part` to the length of the whole file.
-    fn fill(
+    /// Downloads until `part` holds the whole file.
+    fn complete_part(
         &self,
         remote: &Remote,
         part: &Path,
-        watch: &mut dyn FnMut(DownloadEvent),
+        progress: &mut dyn FnMut(DownloadEvent),
     ) -> Result<(), HubError> {
         let disk = |source| HubError::Disk { path: part.to_owned(), source };
         let mut file = OpenOptions::new().append(true).create(true).open(part).map_err(disk)?;
-        let (mut failures, mut most) = (Failures::default(), 0);
+        let (mut retries, mut most) = (RetryCounter::default(), 0);
         loop {
             let there = file.metadata().map_err(disk)?.len();
             match remote.size {
                 Some(size) if there == size => return Ok(()),
                 Some(size) if there < size => {}
-                // Another file's, or nobody knows.
+                // Too long, or of unknown length: start over.
                 _ => file.set_len(0).map_err(disk)?,
             }
-            let error = match self.piece(remote, &mut file, part, watch) {
+            let error = match self.append_range(remote, &mut file, part, progress) {
                 Ok(()) if remote.size.is_none() => return Ok(()),
                 Ok(()) => remote.broken("the answer was too short".to_owned()),
-                Err(Trouble::Final(error)) => return Err(error),
-                Err(Trouble::Passing(error)) => error,
+                Err(AttemptError::Permanent(error)) => return Err(error),
+                Err(AttemptError::Transient(error)) => error,
             };
             let there = file.metadata().map_err(disk)?.len();
             if remote.size == Some(there) {
                 return Ok(());
             }
             if there > most {
-                (failures, most) = (Failures::default(), there);
+                (retries, most) = (RetryCounter::default(), there);
             }
-            if !failures.again() {
+            if !retries.wait() {
                 let kept = there > 0 && remote.size.is_some() && remote.parts;
                 return Err(match error {
-                    HubError::Broken { reason, .. } if kept => remote.broken(format!(
-                        "{reason}; {there} bytes are kept, and the same command goes on from there"
-                    )),
+                    HubError::Broken { reason, .. } if kept => remote
+                        .broken(format!("{reason}; {there} bytes are kept, and the same command resumes")),
                     error => error,
                 });
             }
         }
     }
 
-    /// Appends what one connection brings.
-    fn piece(
+    /// Appends what one connection delivers.
+    fn append_range(
         &self,
         remote: &Remote,
         file: &mut File,
         part: &Path,
-        watch: &mut dyn FnMut(DownloadEvent),
-    ) -> Result<(), Trouble> {
-        let disk = |source| Trouble::Final(HubError::Disk { path: part.to_owned(), source });
-        let broken = |reason: &dyn std::fmt::Display| Trouble::Passing(remote.broken(reason.to_string()));
+        progress: &mut dyn FnMut(DownloadEvent),
+    ) -> Result<(), AttemptError> {
+        let disk = |source| AttemptError::Permanent(HubError::Disk { path: part.to_owned(), source });
+        let broken =
+            |reason: &dyn std::fmt::Display| AttemptError::Transient(remote.broken(reason.to_string()));
         let mut there = file.metadata().map_err(disk)?.len();
         let range = (there > 0).then(|| format!("bytes={there}-"));
         let answer = self.hub.client.get(&remote.url, range.as_deref()).map_err(|error| broken(&error))?;
         let response = answer.response;
         match response.status().as_u16() {
             206 if content_range(response.headers()).is_some_and(|(first, _)| first == Some(there)) => {}
-            // All of it although only a part was asked for.
+            // The whole file instead of a range.
             200 => {
                 file.set_len(0).map_err(disk)?;
                 there = 0;
             }
             206 | 416 => {
                 file.set_len(0).map_err(disk)?;
-                return Err(broken(&"the hub gave another part of the file than the one asked for"));
+                return Err(broken(&"the hub sent another range of the file than requested"));
             }
             status => {
                 let refused = self.refused(&response, remote.what.clone());
-                return Err(if busy(status) { Trouble::Passing(refused) } else { Trouble::Final(refused) });
+                return Err(if is_retryable(status) {
+                    AttemptError::Transient(refused)
+                } else {
+                    AttemptError::Permanent(refused)
+                });
             }
         }
         if answer.etag.is_some_and(|etag| etag != remote.etag) {
-            let reason = "the file was replaced at the hub meanwhile; run the same command again".to_owned();
-            return Err(Trouble::Final(remote.broken(reason)));
+            let reason = "the file changed on the hub meanwhile; run the same command again".to_owned();
+            return Err(AttemptError::Permanent(remote.broken(reason)));
         }
-        watch(DownloadEvent::Size { total: remote.size, there });
+        progress(DownloadEvent::Size { total: remote.size, there });
         let mut body = response.into_body().into_reader();
         let mut buffer = vec![0; BUFFER];
         loop {
@@ -188,15 +191,15 @@ impl Repository {
             there += read as u64;
             if remote.size.is_some_and(|size| there > size) {
                 file.set_len(0).map_err(disk)?;
-                return Err(broken(&"the hub gave more bytes than the file has"));
+                return Err(broken(&"the hub sent more bytes than the file has"));
             }
             file.write_all(&buffer[..read]).map_err(disk)?;
-            watch(DownloadEvent::Read(read as u64));
+            progress(DownloadEvent::Read(read as u64));
         }
     }
 }
 
-/// The first byte of a part, and the bytes of the whole, of `bytes FIRST-LAST/TOTAL` or `bytes */TOTAL`.
+/// The first byte and the total of `bytes FIRST-LAST/TOTAL` or `bytes */TOTAL`.
 fn content_range(headers: &ureq::http::HeaderMap) -> Option<(Option<u64>, Option<u64>)> {
     let range = text(headers, "content-range")?;
     let (range, total) = range.trim().strip_prefix("bytes")?.trim().split_once('/')?;
@@ -204,23 +207,23 @@ fn content_range(headers: &ureq::http::HeaderMap) -> Option<(Option<u64>, Option
     Some((first, total.trim().parse().ok()))
 }
 
-/// Locks the file, and says whether another process had it.
-fn lock(path: &Path, watch: &mut dyn FnMut(DownloadEvent)) -> io::Result<(File, bool)> {
+/// Locks the file; the flag says whether another process held it.
+fn lock(path: &Path, progress: &mut dyn FnMut(DownloadEvent)) -> io::Result<(File, bool)> {
     let file = File::create(path)?;
     let mut waited = false;
     while let Err(TryLockError::WouldBlock) = file.try_lock() {
         if !waited {
-            watch(DownloadEvent::Waiting);
+            progress(DownloadEvent::Waiting);
         }
         waited = true;
-        std::thread::sleep(LOOK);
+        std::thread::sleep(LOCK_POLL);
     }
-    // A file system without locks is no reason not to download.
+    // Other errors: some file systems have no locks.
     Ok((file, waited))
 }
 
-/// Makes `pointer` a link to `blob`, relative as the cache may be moved; a copy where the system has no links.
-fn point(pointer: &Path, blob: &Path) -> io::Result<()> {
+/// Links `pointer` to `blob`, with a relative path as the cache may move; copies where the system has no links.
+fn link(pointer: &Path, blob: &Path) -> io::Result<()> {
     let folder = pointer.parent().unwrap_or(pointer);
     fs::create_dir_all(folder)?;
     let same = |path: &Path| fs::canonicalize(path).ok();

@@ -1,4 +1,4 @@
-//! Why the hub gave nothing, and what to do.
+//! Errors of the hub, with advice.
 
 use crate::Repository;
 use std::io;
@@ -7,10 +7,10 @@ use thiserror::Error;
 use ureq::Body;
 use ureq::http::Response;
 
-/// Why the hub gave nothing.
+/// Why a request to the hub failed.
 #[derive(Debug, Error)]
 pub enum HubError {
-    /// What was set cannot be used.
+    /// An invalid setting.
     #[error("{name}: {reason}")]
     Setting {
         /// The variable, or the token's file.
@@ -21,9 +21,9 @@ pub enum HubError {
     /// No answer: offline, a firewall, a wrong HF_ENDPOINT.
     #[error("the Hugging Face hub cannot be reached at {endpoint} ({reason})")]
     Unreachable {
-        /// Where it was expected.
+        /// The hub's address.
         endpoint: String,
-        /// The network's answer.
+        /// The network error.
         reason: String,
     },
     /// The hub answered with an error status.
@@ -31,12 +31,12 @@ pub enum HubError {
     Refused {
         /// HTTP status.
         status: u16,
-        /// What was asked for: a file and its repository.
+        /// The requested file and its repository.
         what: String,
         /// What to do.
         advice: String,
     },
-    /// An answer broke off; what arrived of a file is resumed next time, where the hub gives parts of it.
+    /// An interrupted answer. Downloads resume if the hub supports ranges.
     #[error("the download of {what} from the hub broke off ({reason})")]
     Broken {
         /// What was asked for.
@@ -44,20 +44,20 @@ pub enum HubError {
         /// Why.
         reason: String,
     },
-    /// An answer that is not a hub's: of another kind of server, or of a proxy between.
+    /// An answer that is not a hub's: from another server, or a proxy.
     #[error(
         "{endpoint} does not answer as a hub for {what} ({reason}); check that HF_ENDPOINT names a hub, and that no \
-         proxy answers in its place"
+         proxy answers instead"
     )]
-    Foreign {
-        /// What was taken for a hub.
+    NotAHub {
+        /// The hub's address.
         endpoint: String,
         /// What was asked for.
         what: String,
         /// What was expected and found.
         reason: String,
     },
-    /// A name that would lead out of the cache.
+    /// A file name that would lead out of the cache.
     #[error("expected the name of a file in {repository}, found {file:?}")]
     FileName {
         /// Owner and name.
@@ -65,10 +65,10 @@ pub enum HubError {
         /// The name.
         file: String,
     },
-    /// This machine could not store what came.
+    /// A file that cannot be written.
     #[error("cannot write {}: {source}", .path.display())]
     Disk {
-        /// Where.
+        /// The file.
         path: PathBuf,
         /// The system's answer.
         source: io::Error,
@@ -76,7 +76,7 @@ pub enum HubError {
 }
 
 impl Repository {
-    /// The error of an answer that is none.
+    /// The error for an answer with an error status.
     pub(crate) fn refused(&self, response: &Response<Body>, what: String) -> HubError {
         let status = response.status().as_u16();
         let code = response.headers().get("x-error-code").and_then(|code| code.to_str().ok());
@@ -92,7 +92,7 @@ impl Repository {
                 let unreadable = client.token.unreadable().map(|why| format!(" ({why})")).unwrap_or_default();
                 format!(
                     "it is private or gated, or there is no such repository; check the name, accept its licence at {page} \
-                     where it asks for that, and set HF_TOKEN to a token from {endpoint}/settings/tokens that may read \
+                     if it asks for that, and set HF_TOKEN to a token from {endpoint}/settings/tokens that may read \
                      it{unreadable}"
                 )
             }
@@ -105,7 +105,7 @@ impl Repository {
                  the token read gated repositories at {endpoint}/settings/tokens"
             ),
             (404, None) => {
-                "there is no such file, revision or repository; check the name, and set HF_TOKEN where the \
+                "there is no such file, revision or repository; check the name, and set HF_TOKEN if the \
                             repository is private"
                     .to_owned()
             }
@@ -115,7 +115,7 @@ impl Repository {
                     .to_owned()
             }
             (429, Some(_)) => "too many requests come from here; wait some minutes".to_owned(),
-            (500.., _) => "the hub is out of order; try again later".to_owned(),
+            (500.., _) => "the hub has a problem; try again later".to_owned(),
             _ => String::new(),
         }
     }

@@ -1,4 +1,4 @@
-//! Requests that follow redirects and give the token to the hub alone.
+//! HTTP requests that follow redirects and send the token to the hub alone.
 
 use crate::error::HubError;
 use crate::token::Token;
@@ -7,14 +7,14 @@ use ureq::http::header::{AUTHORIZATION, HeaderMap, HeaderValue, LOCATION, RANGE}
 use ureq::http::{Response, Uri};
 use ureq::{Agent, Body};
 
-/// How long it may take to find the hub: whoever is offline shall not wait.
-const CONNECT: Duration = Duration::from_secs(5);
-/// How long the hub may take to say what it knows about a file.
-const ANSWER: Duration = Duration::from_secs(15);
-/// How long an answer may stand still.
-const STALL: Duration = Duration::from_secs(60);
-/// Redirects in a row.
-const REDIRECTS: usize = 10;
+/// Timeout of DNS and connection: offline users must not wait.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Timeout of a metadata request.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(15);
+/// Timeout of each read.
+const STALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// The limit of redirects.
+const MAX_REDIRECTS: usize = 10;
 const USER_AGENT: &str = concat!("thimble/", env!("CARGO_PKG_VERSION"));
 
 /// An address and a token.
@@ -26,12 +26,12 @@ pub(crate) struct Client {
     pub(crate) token: Token,
 }
 
-/// An answer, and what the hub said on the way to it.
-pub(crate) struct Answer {
+/// A response, with the metadata that the hub sent on the way to it.
+pub(crate) struct HubResponse {
     pub(crate) response: Response<Body>,
-    /// The file's identity: a SHA-256 where it is a large one. Without quotes.
+    /// The file's ETag without quotes: a SHA-256 for large files.
     pub(crate) etag: Option<String>,
-    /// Of the revision.
+    /// The commit of the revision.
     pub(crate) commit: Option<String>,
     /// Bytes of the whole file.
     pub(crate) size: Option<u64>,
@@ -49,34 +49,34 @@ impl Client {
             });
         }
         let config = Agent::config_builder()
-            .timeout_resolve(Some(CONNECT))
-            .timeout_connect(Some(CONNECT))
-            .timeout_per_read(Some(STALL))
+            .timeout_resolve(Some(CONNECT_TIMEOUT))
+            .timeout_connect(Some(CONNECT_TIMEOUT))
+            .timeout_per_read(Some(STALL_TIMEOUT))
             .http_status_as_error(false)
-            // They are followed here, where it is known who may see the token.
+            // Followed here, to keep the token from other hosts.
             .max_redirects(0)
             .user_agent(USER_AGENT)
-            // A part of a packed answer could not be resumed.
+            // A compressed answer could not be resumed.
             .accept_encoding("identity");
         Ok(Client { agent: config.build().into(), endpoint: endpoint.to_owned(), token })
     }
 
-    /// Asks for `url`, or for a range of its bytes.
-    pub(crate) fn get(&self, url: &str, range: Option<&str>) -> Result<Answer, ureq::Error> {
-        self.ask(url, range, STALL)
+    /// Requests `url`, or a range of its bytes.
+    pub(crate) fn get(&self, url: &str, range: Option<&str>) -> Result<HubResponse, ureq::Error> {
+        self.send(url, range, STALL_TIMEOUT)
     }
 
-    /// Asks for the first byte of `url`, for the sake of what the hub says about the file.
-    pub(crate) fn probe(&self, url: &str) -> Result<Answer, ureq::Error> {
-        self.ask(url, Some("bytes=0-0"), ANSWER)
+    /// Requests the first byte of `url`, to get the file's metadata.
+    pub(crate) fn probe(&self, url: &str) -> Result<HubResponse, ureq::Error> {
+        self.send(url, Some("bytes=0-0"), PROBE_TIMEOUT)
     }
 
-    fn ask(&self, url: &str, range: Option<&str>, patience: Duration) -> Result<Answer, ureq::Error> {
+    fn send(&self, url: &str, range: Option<&str>, timeout: Duration) -> Result<HubResponse, ureq::Error> {
         let mut url = url.to_owned();
         let (mut etag, mut commit, mut size) = (None, None, None);
-        for _ in 0..=REDIRECTS {
+        for _ in 0..=MAX_REDIRECTS {
             let ours = same_origin(&self.endpoint, &url);
-            let request = self.agent.get(&url).config().timeout_recv_response(Some(patience));
+            let request = self.agent.get(&url).config().timeout_recv_response(Some(timeout));
             let mut request = request.build();
             if let Some(range) = range {
                 request = request.header(RANGE, range);
@@ -90,7 +90,7 @@ impl Client {
             let response = request.call()?;
             let headers = response.headers();
             let linked = text(headers, "x-linked-etag");
-            // What a store behind the hub calls its file by is another name, unless the hub has said none.
+            // The hub's ETag wins: the storage behind it has another one.
             let found = linked.or_else(|| text(headers, "etag"));
             etag = if ours { found.or(etag) } else { etag.or(found) };
             let found = text(headers, "x-repo-commit");
@@ -101,7 +101,8 @@ impl Client {
                 Some(to) => url = resolve(&url, to),
                 None => {
                     let etag = etag.map(|etag| etag.trim_start_matches("W/").replace('"', ""));
-                    return Ok(Answer { response, etag, commit: commit.map(str_trim), size });
+                    let commit = commit.map(|commit| commit.trim().to_owned());
+                    return Ok(HubResponse { response, etag, commit, size });
                 }
             }
         }
@@ -109,15 +110,11 @@ impl Client {
     }
 }
 
-fn str_trim(text: String) -> String {
-    text.trim().to_owned()
-}
-
 pub(crate) fn text(headers: &HeaderMap, name: &str) -> Option<String> {
     headers.get(name)?.to_str().ok().map(str::to_owned)
 }
 
-/// Whether `url` is at the endpoint: scheme, host and port are the same, but that http may become https.
+/// Whether `url` has the endpoint's scheme, host and port; an upgrade from http to https is allowed.
 fn same_origin(endpoint: &str, url: &str) -> bool {
     let (Ok(endpoint), Ok(url)) = (endpoint.parse::<Uri>(), url.parse::<Uri>()) else { return false };
     let host = |uri: &Uri| uri.host().map(str::to_ascii_lowercase);
@@ -133,7 +130,7 @@ fn same_origin(endpoint: &str, url: &str) -> bool {
         && (upgraded || (scheme(&endpoint) == scheme(&url) && port(&endpoint) == port(&url)))
 }
 
-/// The address that a Location names, seen from `base` (RFC 3986, 5.2), without a fragment, which is not sent.
+/// Resolves a Location against `base` (RFC 3986, 5.2), without the fragment, which is not sent.
 fn resolve(base: &str, to: &str) -> String {
     let [base, to] = [base, to].map(|address| address.split_once('#').map_or(address, |(sent, _)| sent));
     if to.is_empty() {
@@ -158,7 +155,7 @@ fn resolve(base: &str, to: &str) -> String {
     format!("{}/{to}", &base[..folder])
 }
 
-/// `text` for the path of an address; slashes stay, as they part names.
+/// Percent-encodes `text` for a URL path, except for slashes.
 pub(crate) fn escape(text: &str) -> String {
     let byte = |byte: u8| match byte {
         b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b'/' => {

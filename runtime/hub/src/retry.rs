@@ -1,29 +1,29 @@
-//! When the hub is asked once more.
+//! Which failed requests are retried, and how often.
 
 use crate::error::HubError;
 use std::io::ErrorKind;
 use std::time::Duration;
 use ureq::Error;
 
-/// Attempts in a row that may bring nothing new, beyond the first.
+/// Retries in a row without progress.
 const RETRIES: u32 = 5;
-/// The pause before the first of them; each further one is twice as long.
+/// The pause before the first retry; it doubles with each one.
 const PAUSE: Duration = Duration::from_millis(if cfg!(test) { 5 } else { 200 });
 
 /// Why an attempt failed.
-pub(crate) enum Trouble {
-    /// Another attempt may succeed.
-    Passing(HubError),
-    Final(HubError),
+pub(crate) enum AttemptError {
+    /// A retry may succeed.
+    Transient(HubError),
+    Permanent(HubError),
 }
 
-/// Attempts in a row that brought nothing new.
+/// Counts attempts in a row without progress.
 #[derive(Default)]
-pub(crate) struct Failures(u32);
+pub(crate) struct RetryCounter(u32);
 
-impl Failures {
-    /// Counts one more and waits; false without a wait where it was the last.
-    pub(crate) fn again(&mut self) -> bool {
+impl RetryCounter {
+    /// Counts a failed attempt and pauses; false, without a pause, after the last retry.
+    pub(crate) fn wait(&mut self) -> bool {
         self.0 += 1;
         let again = self.0 <= RETRIES;
         if again {
@@ -33,25 +33,25 @@ impl Failures {
     }
 }
 
-/// Repeats an attempt until it succeeds, fails for good, or has failed too often.
-pub(crate) fn retried<T>(mut attempt: impl FnMut() -> Result<T, Trouble>) -> Result<T, HubError> {
-    let mut failures = Failures::default();
+/// Repeats an attempt until it succeeds, fails permanently, or runs out of retries.
+pub(crate) fn retried<T>(mut attempt: impl FnMut() -> Result<T, AttemptError>) -> Result<T, HubError> {
+    let mut retries = RetryCounter::default();
     loop {
         match attempt() {
             Ok(found) => return Ok(found),
-            Err(Trouble::Passing(_)) if failures.again() => {}
-            Err(Trouble::Passing(error) | Trouble::Final(error)) => return Err(error),
+            Err(AttemptError::Transient(_)) if retries.wait() => {}
+            Err(AttemptError::Transient(error) | AttemptError::Permanent(error)) => return Err(error),
         }
     }
 }
 
-/// Whether a status tells of a hub that may answer in a moment.
-pub(crate) fn busy(status: u16) -> bool {
+/// Whether the hub may answer soon after this status.
+pub(crate) fn is_retryable(status: u16) -> bool {
     status == 429 || status >= 500
 }
 
-/// Whether a connection that stood broke. Whoever is offline, or asks a silent hub, shall not wait several times.
-pub(crate) fn broke(error: &Error) -> bool {
+/// Whether an established connection broke. Failed connections and timeouts are not retried: each one costs a wait.
+pub(crate) fn is_broken_connection(error: &Error) -> bool {
     let met = [
         ErrorKind::ConnectionReset,
         ErrorKind::ConnectionAborted,

@@ -1,7 +1,7 @@
 //! Against servers on this machine that answer as a test wants.
 
 use crate::token::Token;
-use crate::{DownloadEvent, Hub, HubError, Repo, Repository, inside, name};
+use crate::{DownloadEvent, Hub, HubError, Repo, Repository, is_contained, is_safe_name};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -12,13 +12,13 @@ const COMMIT: &str = "0123456789012345678901234567890123456789";
 
 /// What a client asked for.
 #[derive(Clone, Debug, Default)]
-struct Asked {
+struct RecordedRequest {
     path: String,
     range: Option<String>,
     token: Option<String>,
 }
 
-impl Asked {
+impl RecordedRequest {
     /// The first byte of the range, as far as it has no end.
     fn first(&self) -> usize {
         let range = self.range.as_deref().and_then(|range| range.strip_prefix("bytes="));
@@ -32,12 +32,12 @@ impl Asked {
 
 struct Server {
     address: String,
-    log: Arc<Mutex<Vec<Asked>>>,
+    log: Arc<Mutex<Vec<RecordedRequest>>>,
 }
 
 impl Server {
     /// Sends what `answer` gives for a request, its head included, and hangs up. The thread ends with the process.
-    fn new(answer: impl Fn(&Asked) -> Vec<u8> + Send + 'static) -> Server {
+    fn new(answer: impl Fn(&RecordedRequest) -> Vec<u8> + Send + 'static) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let log = Arc::new(Mutex::new(Vec::new()));
@@ -53,7 +53,7 @@ impl Server {
         Server { address, log }
     }
 
-    fn log(&self) -> Vec<Asked> {
+    fn log(&self) -> Vec<RecordedRequest> {
         self.log.lock().unwrap().clone()
     }
 
@@ -66,10 +66,10 @@ impl Server {
     }
 }
 
-fn read(stream: &TcpStream) -> Option<Asked> {
+fn read(stream: &TcpStream) -> Option<RecordedRequest> {
     let mut lines = BufReader::new(stream).lines();
     let path = lines.next()?.ok()?.split(' ').nth(1)?.to_owned();
-    let mut asked = Asked { path, ..Asked::default() };
+    let mut asked = RecordedRequest { path, ..RecordedRequest::default() };
     for line in lines {
         let line = line.ok()?;
         let Some((name, value)) = line.split_once(':') else { break };
@@ -88,7 +88,7 @@ fn status(line: &str, headers: &str) -> Vec<u8> {
 }
 
 /// A hub's answer with the asked-for part of `file`, of which `sent` bytes at most arrive.
-fn part(file: &[u8], asked: &Asked, sent: usize) -> Vec<u8> {
+fn part(file: &[u8], asked: &RecordedRequest, sent: usize) -> Vec<u8> {
     let first = asked.first();
     let last = if asked.is_probe() { 0 } else { file.len() - 1 };
     let (line, range) = match asked.range {
@@ -162,7 +162,8 @@ fn what_a_broken_connection_left_is_resumed() {
     let cache = tempfile::tempdir().unwrap();
     let (bytes, events) = download(&hub.repository(cache.path(), None));
     assert_eq!(bytes.unwrap(), content());
-    let firsts: Vec<usize> = hub.log().iter().filter(|asked| !asked.is_probe()).map(Asked::first).collect();
+    let firsts: Vec<usize> =
+        hub.log().iter().filter(|asked| !asked.is_probe()).map(RecordedRequest::first).collect();
     assert_eq!(firsts, [0, 12_345, 24_690, 37_035]);
     let sizes: Vec<_> = events.iter().filter(|event| matches!(event, DownloadEvent::Size { .. })).collect();
     assert_eq!(sizes[3], &DownloadEvent::Size { total: Some(40_000), there: 37_035 });
@@ -233,16 +234,18 @@ fn a_server_without_ranges_and_leftovers_of_other_files_do_no_harm() {
     let forgetful = Server::new(move |asked| {
         *count.lock().unwrap() += 1;
         let sent = if *count.lock().unwrap() < 4 { 20_000 } else { usize::MAX };
-        part(&content(), &Asked { range: None, ..asked.clone() }, sent)
+        part(&content(), &RecordedRequest { range: None, ..asked.clone() }, sent)
     });
     // The second one has another part than the one asked for, once.
     let count = Mutex::new(0);
     let confused = Server::new(move |asked| {
         *count.lock().unwrap() += 1;
         match (*count.lock().unwrap(), asked.range.clone()) {
-            (2, Some(_)) => {
-                part(&content(), &Asked { range: Some("bytes=5-".into()), ..asked.clone() }, usize::MAX)
-            }
+            (2, Some(_)) => part(
+                &content(),
+                &RecordedRequest { range: Some("bytes=5-".into()), ..asked.clone() },
+                usize::MAX,
+            ),
             _ => part(&content(), asked, usize::MAX),
         }
     });
@@ -363,14 +366,14 @@ fn what_is_no_address_is_said_at_once() {
 #[test]
 fn names_from_the_hub_stay_inside_of_the_cache() {
     for good in ["a.json", "data/en/part 1.parquet", "..a/b..c"] {
-        assert!(inside(good), "{good}");
+        assert!(is_contained(good), "{good}");
     }
     for wrong in ["", "/etc/x", "../x", "a/../../x", "a\\..\\x", "a\0b"] {
-        assert!(!inside(wrong), "{wrong:?}");
+        assert!(!is_contained(wrong), "{wrong:?}");
     }
-    assert!(name("0123abc-7_a.b") && name(&"f".repeat(64)));
+    assert!(is_safe_name("0123abc-7_a.b") && is_safe_name(&"f".repeat(64)));
     for wrong in ["", ".", "..", "a/b", "..\\a", "a b", "\u{e9}", &"f".repeat(129)] {
-        assert!(!name(wrong), "{wrong:?}");
+        assert!(!is_safe_name(wrong), "{wrong:?}");
     }
 }
 
@@ -390,5 +393,5 @@ fn whoever_waits_for_another_process_takes_what_that_one_brought() {
         drop(other.take());
     });
     assert_eq!(fs::read(path.unwrap()).unwrap(), b"of the other process");
-    assert!(hub.log().iter().all(Asked::is_probe));
+    assert!(hub.log().iter().all(RecordedRequest::is_probe));
 }

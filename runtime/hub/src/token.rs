@@ -1,4 +1,4 @@
-//! The token, and where it comes from.
+//! The access token and its sources.
 
 use crate::error::HubError;
 use crate::variable;
@@ -7,24 +7,24 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
-/// Most bytes of a token's file.
-const MOST_BYTES: u64 = 4096;
+/// Bytes read of a token file.
+const MAX_BYTES: u64 = 4096;
 
-/// A token, if there is one. It is shown nowhere.
+/// An access token, if there is one. It is never shown.
 #[derive(Clone)]
 pub(crate) enum Token {
     Found {
         value: String,
-        /// HF_TOKEN, or the file that held it.
+        /// `HF_TOKEN`, or the token file.
         origin: String,
     },
-    /// There is a file for one that cannot be read: which, and why.
+    /// A token file that cannot be read, and why.
     Unreadable(String),
     Absent,
 }
 
 impl Token {
-    /// HF_TOKEN, or else the file that HF_TOKEN_PATH names, or else `token` in `home`.
+    /// HF_TOKEN, else the file that HF_TOKEN_PATH names, else `token` in `home`.
     pub(crate) fn from_env(home: &Path) -> Result<Token, HubError> {
         if let Some(value) = variable("HF_TOKEN") {
             return Token::new(value, "HF_TOKEN".to_owned());
@@ -37,7 +37,7 @@ impl Token {
         };
         let mut unreadable = None;
         for file in files {
-            match start(&file) {
+            match read_start(&file) {
                 Ok(bytes) => {
                     let value = String::from_utf8_lossy(&bytes).trim().to_owned();
                     if !value.is_empty() {
@@ -55,9 +55,9 @@ impl Token {
     /// A token of `origin`.
     ///
     /// # Errors
-    /// [`HubError::Setting`] for what cannot stand in a header.
+    /// [`HubError::Setting`] for a value that cannot be sent in a header.
     pub(crate) fn new(value: String, origin: String) -> Result<Token, HubError> {
-        // The value stays out of the sentence: it may be a secret with a typing mistake.
+        // The message omits the value: it may be a secret with a typo.
         match value.bytes().all(|byte| byte.is_ascii_graphic()) {
             true => Ok(Token::Found { value, origin }),
             false => Err(HubError::Setting {
@@ -84,7 +84,7 @@ impl Token {
         }
     }
 
-    /// Why there is no token although there is a file for one.
+    /// Why the token file cannot be read.
     pub(crate) fn unreadable(&self) -> Option<&str> {
         match self {
             Token::Unreadable(why) => Some(why),
@@ -99,14 +99,14 @@ impl fmt::Debug for Token {
     }
 }
 
-/// A file's first bytes: a token has some forty, and a variable may name any file.
-fn start(file: &Path) -> io::Result<Vec<u8>> {
+/// The first bytes of a file: a token has about forty, but the variable may name any file.
+fn read_start(file: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::open(file)?.take(MOST_BYTES).read_to_end(&mut bytes)?;
+    File::open(file)?.take(MAX_BYTES).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-/// HF_HOME, or else `.cache/huggingface` in the home folder.
+/// HF_HOME, else `.cache/huggingface` in the home folder.
 pub(crate) fn home() -> Result<PathBuf, HubError> {
     if let Some(home) = variable("HF_HOME") {
         return Ok(home.into());
@@ -120,7 +120,7 @@ pub(crate) fn home() -> Result<PathBuf, HubError> {
     Ok(home.join(".cache").join("huggingface"))
 }
 
-/// Where Hugging Face's Python tools keep the token if XDG_CACHE_HOME is set.
+/// The folder of Hugging Face's Python tools if XDG_CACHE_HOME is set.
 fn other_home() -> Option<PathBuf> {
     match variable("HF_HOME") {
         Some(_) => None,

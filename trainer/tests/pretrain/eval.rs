@@ -49,7 +49,10 @@ fn a_checkpoint_is_evaluated_as_its_export_is() {
     let Ended::Complete(evaluated) = evaluation.run(&AtomicBool::new(false), &mut |_| ()).unwrap() else {
         panic!("nothing stopped it")
     };
-    assert_eq!(evaluated.results.of.arithmetic, by_command.of.arithmetic, "the same numbers, bit for bit");
+    assert_eq!(
+        evaluated.results.identity.arithmetic, by_command.identity.arithmetic,
+        "the same numbers, bit for bit"
+    );
     for (ours, command) in evaluated.results.tasks.iter().zip(&by_command.tasks) {
         assert_eq!((ours.task, ours.n), (command.task, command.n));
         assert_eq!(ours.metrics[0].items, command.metrics[0].items);

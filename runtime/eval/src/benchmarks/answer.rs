@@ -1,20 +1,20 @@
-//! GSM8K: the number in a worked solution, and whether two of them are the same, as the harness decides it.
+//! GSM8K: extracts the number of a worked solution and compares it, as the harness does.
 
 use crate::request::is_blank;
 use regex::Regex;
 use std::sync::LazyLock;
 
-/// Texts in front of which generation ends.
+/// Generation stops before these texts.
 pub const STOPS: [&str; 3] = ["Question:", "</s>", "<|im_end|>"];
-/// Most tokens that are generated.
-pub const MOST_TOKENS: usize = 256;
-/// What stands for an answer without a number.
+/// The limit of generated tokens.
+pub const MAX_TOKENS: usize = 256;
+/// The result for an answer without a number.
 const INVALID: &str = "[invalid]";
 
 static STRICT: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"#### (\-?[0-9\.,]+)").ok());
 static FLEXIBLE: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"(-?[$0-9.,]{2,})|(-?[0-9]+)").ok());
 
-/// The number behind the first `#### `.
+/// The number after the first `#### `.
 pub fn strict(text: &str) -> &str {
     let found = STRICT.as_ref().and_then(|regex| regex.captures(text)?.get(1));
     found.map_or(INVALID, |found| found.as_str().trim_matches(is_blank))
@@ -26,11 +26,11 @@ pub fn flexible(text: &str) -> &str {
     found.map_or(INVALID, |found| found.as_str().trim_matches(is_blank))
 }
 
-/// Without commas, dollar signs, what stands up to the last `#### ` and a full stop at the end; in lower case.
+/// In lower case, without commas, dollar signs, everything up to the last `#### `, and a final full stop.
 pub fn normalized(text: &str) -> String {
     let text = text.replace([',', '$'], "");
     let text = text.rsplit_once("#### ").map_or(&text[..], |(_, rest)| rest);
-    // Python's `$` also holds in front of a line feed that ends the text.
+    // Python's `$` also matches before a final line feed.
     let text = match text.strip_suffix('\n').and_then(|text| text.strip_suffix('.')) {
         Some(text) => format!("{text}\n"),
         None => text.strip_suffix('.').unwrap_or(text).to_string(),
@@ -38,7 +38,7 @@ pub fn normalized(text: &str) -> String {
     text.to_lowercase()
 }
 
-/// Whether an extracted number is that of the data set's answer.
+/// Whether an extracted number equals that of the data set's answer.
 pub fn matches(extracted: &str, answer: &str) -> bool {
     normalized(extracted) == normalized(answer)
 }

@@ -4,8 +4,8 @@ use super::results::{Results, TaskMetric, mean};
 use super::table::{Columns, shown, shown_error};
 use super::task::Metric;
 
-/// A table of what both have: the values, the difference of the second from the first, and its standard error, that
-/// of two independent samples and, where both saw the same items, that of the items' differences.
+/// A table of the tasks in both: the values, the difference B - A, its standard error for independent samples, and, if
+/// both ran the same items, the paired standard error.
 pub fn compare(first: &Results, second: &Results) -> String {
     let head = ["task", "n", "metric", "A", "stderr", "B", "stderr", "B - A", "stderr", "paired"];
     let mut table = Columns::new(1, &head);
@@ -18,7 +18,7 @@ pub fn compare(first: &Results, second: &Results) -> String {
         let same = first.same_items(second, a.task) && a.n == b.n;
         let n = if a.n == b.n { a.n.to_string() } else { format!("{}, {}", a.n, b.n) };
         if !same {
-            notes.push(format!("{}: A and B saw different items", a.task.name()));
+            notes.push(format!("{}: A and B ran different items", a.task.name()));
         }
         for (place, a_measured) in a.metrics.iter().enumerate() {
             let Some(b_measured) = b.metrics.iter().find(|b| b.metric == a_measured.metric) else { continue };
@@ -52,10 +52,13 @@ pub fn compare(first: &Results, second: &Results) -> String {
         ]);
     }
     let sizes =
-        |results: &Results| format!("{}, {:.1} MB", results.name, results.of.model.bytes as f64 / 1e6);
+        |results: &Results| format!("{}, {:.1} MB", results.name, results.identity.model.bytes as f64 / 1e6);
     let mut out = format!("A: {}\nB: {}\n\n{table}", sizes(first), sizes(second));
-    if first.of.settings != second.of.settings {
-        notes.push(format!("settings differ: A has {}; B has {}", first.of.settings, second.of.settings));
+    if first.identity.settings != second.identity.settings {
+        notes.push(format!(
+            "settings differ: A has {}; B has {}",
+            first.identity.settings, second.identity.settings
+        ));
     }
     if !notes.is_empty() {
         out += &format!("\n{}\n", notes.join("\n"));
@@ -69,7 +72,7 @@ fn combined(a: Option<f64>, b: Option<f64>) -> Option<f64> {
 
 fn signed(metric: Metric, difference: f64) -> String {
     let text = shown(metric, difference);
-    // What is shown as nothing has no sign.
+    // A difference that is shown as zero has no sign.
     let nothing = shown(metric, 0.0);
     let text = if text.strip_prefix('-') == Some(&nothing) { nothing } else { text };
     if text.starts_with('-') { text } else { format!("+{text}") }
@@ -80,7 +83,7 @@ fn differences(a: &TaskMetric, b: &TaskMetric, same: bool) -> Vec<String> {
     let paired = same.then(|| {
         let each: Vec<f64> = a.items.iter().zip(&b.items).map(|(a, b)| b - a).collect();
         let error = mean(&each).1?;
-        // Of the mean log-likelihood; times the perplexity, to the first order.
+        // The error of the mean log-likelihood times the perplexity, to first order.
         Some(if metric == Metric::Perplexity { error * (a.value + b.value) / 2.0 } else { error })
     });
     vec![
@@ -95,10 +98,10 @@ fn differences(a: &TaskMetric, b: &TaskMetric, same: bool) -> Vec<String> {
 }
 
 impl Results {
-    /// Whether both saw the same items of `task`.
+    /// Whether both ran the same items of `task`.
     fn same_items(&self, other: &Results, task: super::task::Task) -> bool {
-        let of = |results: &Results| results.of.tasks.iter().find(|id| id.task == task).cloned();
-        let offset = |results: &Results| results.of.selection.offset;
+        let of = |results: &Results| results.identity.tasks.iter().find(|id| id.task == task).cloned();
+        let offset = |results: &Results| results.identity.selection.offset;
         offset(self) == offset(other) && of(self) == of(other) && of(self).is_some()
     }
 }

@@ -1,4 +1,4 @@
-//! Why an evaluation cannot be made, in a sentence for the person who asked for it.
+//! Errors of an evaluation.
 
 use crate::request::RequestError;
 use std::path::{Path, PathBuf};
@@ -13,27 +13,27 @@ pub type Result<T> = std::result::Result<T, EvalError>;
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum EvalError {
-    /// No task has this name.
+    /// An unknown task name.
     #[error("no task is called {name:?}{}; expected `all` or names out of {known}",
             nearest.map_or_else(String::new, |near| format!(" (did you mean {near}?)")))]
     UnknownTask {
-        /// What was asked for.
+        /// The name found.
         name: String,
-        /// The name most like it.
+        /// The most similar task.
         nearest: Option<&'static str>,
         /// The known names, separated by commas.
         known: String,
     },
-    /// A list of tasks without a task.
+    /// An empty list of tasks.
     #[error("expected at least one task, found none: name tasks, or `all`")]
     NoTasks,
-    /// A task's data is not at hand.
+    /// A task's data is missing.
     #[error("{reason}")]
     Missing {
-        /// Where it was looked for and what to do.
+        /// Where the search failed, and what to do.
         reason: String,
     },
-    /// A row of a task's data that is not what the task needs.
+    /// An invalid row of a task's data.
     #[error("{}, line {line}: {reason}", file.display())]
     Row {
         /// The file.
@@ -43,7 +43,7 @@ pub enum EvalError {
         /// What was expected and what was found.
         reason: String,
     },
-    /// A task's data as a whole is not what the task needs.
+    /// An invalid file of a task's data.
     #[error("{}: {reason}", file.display())]
     BenchmarkData {
         /// The file.
@@ -54,32 +54,32 @@ pub enum EvalError {
     /// The operating system refused something.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
-        /// What was tried.
+        /// The action.
         action: &'static str,
-        /// With what.
+        /// The file or folder.
         path: PathBuf,
         /// The system's answer.
         source: std::io::Error,
     },
-    /// A file that cannot be written as asked.
+    /// An output path that cannot be used.
     #[error(transparent)]
-    Output(#[from] thimble_files::OutputError),
-    /// Partial results of another evaluation, or a damaged one.
+    Output(#[from] thimble_host::output::OutputError),
+    /// Partial results that are damaged or belong to another evaluation.
     #[error("{}: {reason}", path.display())]
     PartialResults {
         /// The file of partial results.
         path: PathBuf,
-        /// What is wrong and what to do.
+        /// What is wrong, and what to do.
         reason: String,
     },
-    /// The GPU was given up: what the CPU would add are numbers of another arithmetic.
-    #[error("the GPU was given up, see above{}; on the CPU (--backend cpu) the evaluation begins anew, with another -o",
-            if *begun {": the partial results were computed before, and the same command goes on from there"} else {""})]
+    /// The GPU failed; results of the CPU must not be mixed with those of the GPU.
+    #[error("the GPU failed, see above{}; to evaluate on the CPU (--backend cpu), start over with another -o",
+            if *begun {": the partial results are kept, and the same command resumes"} else {""})]
     Gpu {
-        /// It had answered items.
+        /// Whether it had finished items.
         begun: bool,
     },
-    /// A result file that cannot be read as one.
+    /// A file that is not a result.
     #[error("{} is not a result of `thimble eval`: {reason}", path.display())]
     NotAResult {
         /// The file.
@@ -87,19 +87,19 @@ pub enum EvalError {
         /// What was found.
         reason: String,
     },
-    /// A text that cannot be asked about.
+    /// A text that cannot become a request.
     #[error(transparent)]
     Request(#[from] RequestError),
     /// The model or its memory.
     #[error(transparent)]
     Plan(#[from] PlanError),
-    /// The session cannot be made.
+    /// The session cannot start.
     #[error(transparent)]
     Generator(#[from] GeneratorError),
-    /// The session cannot go on.
+    /// The session failed.
     #[error(transparent)]
     Session(#[from] SessionError),
-    /// The model computes no numbers.
+    /// The model computes logits that are not finite.
     #[error(
         "{task}, item {index}: the model's log-likelihood is {found}, expected a finite number: its weights may be \
          damaged (`thimble verify` checks the file)"
@@ -109,16 +109,16 @@ pub enum EvalError {
         task: &'static str,
         /// The item.
         index: usize,
-        /// What came out.
+        /// The log-likelihood.
         found: f64,
     },
-    /// A thread ended before its work did.
-    #[error("a thread of the evaluation ended early; this is a mistake in thimble")]
+    /// A thread panicked.
+    #[error("a thread of the evaluation panicked; this is a bug in thimble")]
     Thread,
 }
 
 impl EvalError {
-    /// An error of the operating system, with what was tried and where.
+    /// An error of the operating system, with the action and the path.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> EvalError {
         let path = path.to_path_buf();
         move |source| EvalError::Io { action, path, source }

@@ -1,17 +1,17 @@
 //! How an evaluation ends: with its results, or stopped.
 
-use super::answerer::ItemOutcome;
 use super::data::BenchmarkData;
 use super::error::{EvalError, Result};
+use super::item_runner::ItemOutcome;
 use super::partial::PartialResults;
 use super::results::Results;
 use super::samples;
 use std::path::PathBuf;
 
-/// What became of an evaluation.
+/// How an evaluation ended.
 #[derive(Debug)]
 pub enum Ended {
-    /// It is complete. The results are not written yet; the partial results are there until [`Evaluated::finish`].
+    /// It is complete. [`Evaluated::finish`] writes the results and removes the partial ones.
     Complete(Box<Evaluated>),
     /// It was stopped.
     Stopped(Stopped),
@@ -22,9 +22,9 @@ pub enum Ended {
 pub struct Stopped {
     /// Items done.
     pub items: usize,
-    /// Items in all.
+    /// All items.
     pub of: usize,
-    /// The partial results that hold them, if one was asked for.
+    /// The file of partial results, if the caller asked for one.
     pub partial: Option<PathBuf>,
 }
 
@@ -34,11 +34,11 @@ impl std::fmt::Display for Stopped {
         match partial {
             Some(partial) => write!(
                 f,
-                "stopped after {items} of {of} items, which are kept in {}: the same command goes on from there",
+                "stopped after {items} of {of} items, kept in {}: the same command resumes",
                 partial.display()
             ),
             None => {
-                write!(f, "stopped after {items} of {of} items: with -o OUT.json it could go on from there")
+                write!(f, "stopped after {items} of {of} items: only with -o OUT.json can it resume")
             }
         }
     }
@@ -47,17 +47,17 @@ impl std::fmt::Display for Stopped {
 /// A complete evaluation.
 #[derive(Debug)]
 pub struct Evaluated {
-    /// What it found.
+    /// The results.
     pub results: Results,
     /// The items.
     pub data: Vec<BenchmarkData>,
-    /// For each task what the model made of its items, in the items' order.
+    /// The outcomes of each task, in the order of its items.
     pub outcomes: Vec<Vec<ItemOutcome>>,
     pub(crate) outputs: Outputs,
 }
 
 impl Evaluated {
-    /// Writes results and samples where they were asked for, and removes the partial results once all is written.
+    /// Writes results and samples as requested, then removes the partial results.
     pub fn finish(&self) -> Result<()> {
         let Outputs { result, samples } = &self.outputs;
         result.as_ref().map_or(Ok(()), |path| self.results.write(path))?;
@@ -68,7 +68,7 @@ impl Evaluated {
     }
 }
 
-/// Where files are written to.
+/// Resolved output paths.
 #[derive(Clone, Debug)]
 pub(crate) struct Outputs {
     pub(crate) result: Option<PathBuf>,

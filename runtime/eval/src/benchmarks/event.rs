@@ -2,7 +2,7 @@
 
 use super::task::Task;
 
-/// News from an evaluation under way.
+/// An event of a running evaluation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum EvalEvent {
     /// A task's data is being read.
@@ -12,25 +12,25 @@ pub enum EvalEvent {
         /// How many.
         items: usize,
     },
-    /// Earlier sittings are gone on with.
+    /// Earlier runs are resumed.
     Resumed {
         /// Items that are done.
         items: usize,
-        /// Seconds that they took.
+        /// Seconds they took.
         seconds: f64,
     },
     /// The first items have been timed.
     Predicted {
-        /// Seconds of the whole evaluation, earlier sittings included.
+        /// Seconds of the whole evaluation, earlier runs included.
         total: f64,
         /// Seconds from now on.
         left: f64,
     },
     /// An item is done.
     Done {
-        /// Items done, in all sittings.
+        /// Items done, in all runs.
         items: usize,
-        /// Items in all.
+        /// All items.
         of: usize,
         /// Seconds from now on, once predicted.
         left: Option<f64>,

@@ -1,4 +1,4 @@
-//! From a row to what the model is asked: exactly the harness's prompts.
+//! Turns rows into items, with exactly the harness's prompts.
 
 use super::data::row::Row;
 use super::data::table::Table;
@@ -16,50 +16,50 @@ pub struct Item {
     pub index: usize,
     /// Line of the file, counted from 1.
     pub line: usize,
-    /// What is asked.
+    /// The question.
     pub question: Question,
 }
 
-/// What the model is asked.
+/// A question to the model.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Question {
-    /// The log-likelihoods of some continuations.
+    /// Multiple choice, by the log-likelihoods of continuations.
     Choices(Choices),
-    /// A text, continued greedily; the answer as the data set writes it.
+    /// Greedy generation, compared with the data set's answer.
     Text {
         /// The examples and the question.
         prompt: String,
-        /// The worked solution with its number behind `####`.
+        /// The worked solution with its number after `####`.
         answer: String,
     },
 }
 
-/// Continuations to choose from.
+/// The continuations of a multiple-choice question.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Choices {
     /// One for all continuations, or one for each.
     pub contexts: Vec<String>,
-    /// What may follow, with the space in front.
+    /// The continuations, with their leading space.
     pub continuations: Vec<String>,
-    /// Characters of each choice, without the space in front.
+    /// Characters of each choice, without the leading space.
     pub characters: Vec<usize>,
-    /// What is right.
+    /// The correct answer.
     pub gold: Gold,
 }
 
-/// What is right.
+/// The correct answer.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Gold {
     /// The choice with this index.
     Choice(usize),
-    /// TruthfulQA: the first choices are mc1's, of which one is true; those that follow are mc2's.
+    /// TruthfulQA: first the choices of mc1, of which one is true, then those of mc2.
     Truthful {
         /// Index of mc1's true choice.
         mc1: usize,
-        /// For each of mc2's choices whether it is true.
+        /// Whether each choice of mc2 is true.
         mc2: Vec<bool>,
     },
-    /// The only continuation there is, as the greedy one.
+    /// The only continuation must be the greedy one.
     Greedy,
 }
 
@@ -199,7 +199,7 @@ fn truthfulqa(row: &Row<'_>) -> Result<Choices> {
     let context = format!("{TRUTHFUL}\n\nQ: {}\nA:", row.text("question")?);
     let mut choices = row.texts("mc1_targets.choices", 2)?;
     let truths = row.truths("mc1_targets.labels", choices.len())?;
-    // The harness takes the first choice for the true one, without a look at the labels.
+    // The harness assumes that the first choice is the true one and ignores the labels.
     if truths.iter().position(|&truth| truth) != Some(0) || truths.iter().filter(|&&truth| truth).count() != 1
     {
         return Err(row.wrong("expected 1 for the first choice alone in \"mc1_targets.labels\"".to_string()));
@@ -238,8 +238,8 @@ const SHOTS: usize = 5;
 /// Seed of the harness's few-shot sampler.
 const SEED: u32 = 1234;
 
-/// GSM8K's questions behind the examples that the harness draws for them: one random state is carried through all
-/// of the file's rows, the `skipped` ones in front of `rows` included.
+/// GSM8K's questions after the examples that the harness draws for them. One random state runs through all rows of the
+/// file, including the `skipped` rows before `rows`.
 pub(crate) fn gsm8k<'a>(
     rows: impl Iterator<Item = Result<(usize, Row<'a>)>>,
     skipped: usize,

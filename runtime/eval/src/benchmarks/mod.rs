@@ -1,7 +1,6 @@
-//! The benchmarks: their data, an evaluation from its first item to its table, and two results side by side.
+//! The benchmarks: data, evaluation, results, and the comparison of two results.
 
 pub mod answer;
-mod answerer;
 mod atomic;
 mod compare;
 mod data;
@@ -9,6 +8,7 @@ mod error;
 mod evaluated;
 mod event;
 mod item;
+mod item_runner;
 mod outcomes;
 mod partial;
 mod passes;
@@ -23,13 +23,13 @@ mod table;
 mod task;
 mod workers;
 
-pub use answerer::ItemOutcome;
 pub use compare::compare;
 pub use data::{BenchmarkData, DataFile, DataSource, HubDatasets, Selection};
 pub use error::{EvalError, Result};
 pub use evaluated::{Ended, Evaluated, Stopped};
 pub use event::EvalEvent;
 pub use item::{Choices, Gold, Item, Question};
+pub use item_runner::ItemOutcome;
 pub use passes::Work;
 pub use progress::EvalProgress;
 pub use results::{

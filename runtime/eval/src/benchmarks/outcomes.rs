@@ -1,8 +1,8 @@
 //! The outcomes of an evaluation so far.
 
-use super::answerer::ItemOutcome;
 use super::data::BenchmarkData;
 use super::item::Item;
+use super::item_runner::ItemOutcome;
 use super::task::Task;
 use std::collections::HashMap;
 

@@ -1,8 +1,9 @@
-//! Partial results, in a file beside the result: finished items, appended as they come, so that an evaluation can go on after an
-//! interruption. One JSON object in a line; the first says of which evaluation they are.
+//! Partial results: finished items, appended to a file beside the result, so that an interrupted evaluation can resume.
+//!
+//! Each line is a JSON object; the first identifies the evaluation.
 
-use super::answerer::ItemOutcome;
 use super::error::{EvalError, Result};
+use super::item_runner::ItemOutcome;
 use super::results::Identity;
 use super::task::Task;
 use serde::{Deserialize, Serialize};
@@ -15,13 +16,15 @@ use std::time::{Duration, Instant};
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Line {
-    /// The first: what is evaluated.
-    Of(Box<Identity>),
-    /// A process began to write.
-    Sitting,
-    /// What the whole was predicted to take, in seconds.
+    /// The first line: what is evaluated.
+    #[serde(rename = "of")]
+    Identity(Box<Identity>),
+    /// A run began.
+    #[serde(rename = "sitting")]
+    Started,
+    /// The predicted seconds of the whole evaluation.
     Predicted(f64),
-    /// A finished item, and the seconds since its sitting began.
+    /// A finished item, and the seconds since its run began.
     Done { at: f64, outcome: ItemOutcome },
 }
 
@@ -33,32 +36,32 @@ pub(crate) struct PartialResults {
     synced: Instant,
 }
 
-/// What earlier sittings left.
+/// What earlier runs finished.
 #[derive(Default)]
 pub(crate) struct EarlierRuns {
     pub(crate) outcomes: Vec<ItemOutcome>,
-    /// Of all of them, added up.
+    /// The total of all runs.
     pub(crate) seconds: f64,
-    pub(crate) sittings: usize,
+    pub(crate) runs: usize,
     pub(crate) predicted: Option<f64>,
 }
 
-/// How often what was written is also forced to the disk: a killed process loses nothing, a power cut little.
+/// How often the file is synced: a killed process loses nothing, a power cut little.
 const SYNC: Duration = Duration::from_secs(20);
 
-/// How a file of partial results begins.
+/// The first bytes of the file.
 const START: &[u8] = b"{\"of\":";
 const NOT_PARTIAL_RESULTS: &str = "these are no partial results of `thimble eval`: name another -o";
 
 impl PartialResults {
-    /// The path of the partial results beside a result.
+    /// The path of the partial results of a result.
     pub(crate) fn path_of(result: &Path) -> PathBuf {
         let mut name = result.as_os_str().to_owned();
         name.push(".partial");
         PathBuf::from(name)
     }
 
-    /// Opens `path` for the evaluation `identity`, new or to go on with; held by one process at a time.
+    /// Opens or creates `path` for the evaluation `identity`, and locks it.
     pub(crate) fn open(path: &Path, identity: &Identity) -> Result<(PartialResults, EarlierRuns)> {
         let wrong = |reason: String| EvalError::PartialResults { path: path.to_path_buf(), reason };
         let mut options = OpenOptions::new();
@@ -67,86 +70,86 @@ impl PartialResults {
         match file.try_lock() {
             Err(TryLockError::WouldBlock) => {
                 return Err(wrong(
-                    "another process is at this evaluation: wait for it, or name another -o".to_string(),
+                    "another process runs this evaluation: wait for it, or name another -o".to_string(),
                 ));
             }
-            // A file system without locks is used without.
+            // Some file systems have no locks.
             Ok(()) | Err(TryLockError::Error(_)) => {}
         }
         let mut partial =
             PartialResults { file, path: path.to_path_buf(), begin: Instant::now(), synced: Instant::now() };
         let (earlier, whole) = partial.read(identity)?;
-        // A line that a killed process left unfinished goes.
+        // Drops a line that a killed process left incomplete.
         partial.file.set_len(whole).map_err(EvalError::io("write", path))?;
         partial.file.seek(SeekFrom::End(0)).map_err(EvalError::io("write", path))?;
         if whole == 0 {
-            partial.write(&Line::Of(Box::new(identity.clone())))?;
+            partial.write(&Line::Identity(Box::new(identity.clone())))?;
         }
-        partial.write(&Line::Sitting)?;
+        partial.write(&Line::Started)?;
         Ok((partial, earlier))
     }
 
-    /// What is in the file, and the bytes of its whole lines.
+    /// The file's content, and the length of its complete lines.
     fn read(&mut self, identity: &Identity) -> Result<(EarlierRuns, u64)> {
         let wrong = |reason: String| EvalError::PartialResults { path: self.path.clone(), reason };
         let mut earlier = EarlierRuns::default();
-        let (mut whole, mut sitting) = (0, 0.0);
+        let (mut whole, mut run_seconds) = (0, 0.0);
         let mut reader = BufReader::new(&self.file);
         let mut line = Vec::new();
         for number in 1.. {
             line.clear();
             reader.read_until(b'\n', &mut line).map_err(EvalError::io("read", &self.path))?;
             if !line.ends_with(b"\n") {
-                // A first line that was cut off may be written anew; anything else is someone's file.
+                // An incomplete first line is rewritten; anything else is not our file.
                 if number == 1 && !line.starts_with(START) && !START.starts_with(&line) {
                     return Err(wrong(NOT_PARTIAL_RESULTS.to_string()));
                 }
                 break;
             }
             let parsed = serde_json::from_slice(&line).map_err(|error| {
-                wrong(format!("line {number} is damaged ({error}): delete the file to begin anew"))
+                wrong(format!("line {number} is damaged ({error}): delete the file to start over"))
             })?;
             match parsed {
-                Line::Of(found) if number == 1 => {
+                Line::Identity(found) if number == 1 => {
                     if let Some(difference) = found.difference(identity) {
                         return Err(wrong(format!(
                             "these are the partial results of another evaluation ({difference}): name another -o, or delete \
-                             the file to begin anew"
+                             the file to start over"
                         )));
                     }
                 }
                 _ if number == 1 => {
                     return Err(wrong(NOT_PARTIAL_RESULTS.to_string()));
                 }
-                Line::Of(_) => {
-                    return Err(wrong(format!("line {number} is damaged: delete the file to begin anew")));
+                Line::Identity(_) => {
+                    return Err(wrong(format!("line {number} is damaged: delete the file to start over")));
                 }
-                Line::Sitting => {
-                    earlier.sittings += 1;
-                    earlier.seconds += sitting;
-                    sitting = 0.0;
+                Line::Started => {
+                    earlier.runs += 1;
+                    earlier.seconds += run_seconds;
+                    run_seconds = 0.0;
                 }
                 Line::Predicted(seconds) => earlier.predicted = Some(seconds),
                 Line::Done { at, outcome } => {
-                    sitting = at;
+                    run_seconds = at;
                     earlier.outcomes.push(outcome);
                 }
             }
             whole += line.len() as u64;
         }
-        earlier.seconds += sitting;
+        earlier.seconds += run_seconds;
         Ok((earlier, whole))
     }
 
-    /// The error about an item of which the partial results do not hold what it should.
+    /// The error for an item with an incomplete outcome.
     pub(crate) fn wrong_item(&self, task: Task, index: usize) -> EvalError {
         let reason =
-            format!("item {index} of {task} is damaged: delete the file to begin anew", task = task.name());
+            format!("item {index} of {task} is damaged: delete the file to start over", task = task.name());
         EvalError::PartialResults { path: self.path.clone(), reason }
     }
 
     fn write(&mut self, line: &Line) -> Result<()> {
-        // In one call, so that what is there of a line is its beginning.
+        // One call, so that an interrupted write leaves a prefix of the line.
         let mut bytes = serde_json::to_vec(line).map_err(|error| EvalError::PartialResults {
             path: self.path.clone(),
             reason: format!("a line cannot be written: {error}"),
@@ -170,7 +173,7 @@ impl PartialResults {
         self.write(&Line::Predicted(seconds))
     }
 
-    /// Forces everything to the disk.
+    /// Syncs the file to the disk.
     pub(crate) fn sync(&mut self) -> Result<()> {
         self.synced = Instant::now();
         self.file.sync_data().map_err(EvalError::io("write", &self.path))

@@ -1,8 +1,8 @@
 //! Partial results that were interrupted, damaged, or belong to another evaluation.
 
 use super::PartialResults;
-use crate::benchmarks::answerer::ItemOutcome;
 use crate::benchmarks::data::Selection;
+use crate::benchmarks::item_runner::ItemOutcome;
 use crate::benchmarks::passes::Work;
 use crate::benchmarks::results::{Identity, ModelId, SettingsId};
 use crate::benchmarks::task::Task;
@@ -44,7 +44,7 @@ fn what_was_written_is_read_and_a_torn_line_is_dropped() {
     let path = PartialResults::path_of(&folder.path().join("out.json"));
     assert!(path.ends_with("out.json.partial"));
     let (mut partial, earlier) = open(&path);
-    assert_eq!((earlier.outcomes.len(), earlier.sittings), (0, 0));
+    assert_eq!((earlier.outcomes.len(), earlier.runs), (0, 0));
     partial.done(&outcome(0)).unwrap();
     partial.predicted(9.5).unwrap();
     partial.done(&outcome(1)).unwrap();
@@ -58,7 +58,7 @@ fn what_was_written_is_read_and_a_torn_line_is_dropped() {
         let expected = [0, 0, 0, 1, 1, 2][lines];
         assert_eq!(earlier.outcomes, (0..expected).map(outcome).collect::<Vec<_>>());
         assert_eq!(earlier.predicted, (lines >= 4).then_some(9.5));
-        assert_eq!(earlier.sittings, usize::from(lines >= 2));
+        assert_eq!(earlier.runs, usize::from(lines >= 2));
         partial.done(&outcome(7)).unwrap();
         drop(partial);
         let (_, earlier) = open(&path);

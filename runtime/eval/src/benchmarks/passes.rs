@@ -1,4 +1,4 @@
-//! Which tokens have to pass through the model for an item's requests, each common prefix once.
+//! Plans the forward passes of an item's requests, so that each common prefix runs once.
 
 use crate::request::Request;
 use std::ops::{AddAssign, Range};
@@ -8,14 +8,13 @@ use thimble_runtime::format::Config;
 /// One forward pass: the tokens of a request that the session does not hold yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Pass {
-    /// Whose tokens.
+    /// The request whose tokens run.
     pub(crate) request: usize,
-    /// The tokens to run; those in front stay from the pass before.
+    /// The tokens to run; the session keeps those before.
     pub(crate) run: Range<usize>,
-    /// Index in the request of the first token behind which log-probabilities are asked.
+    /// Index in the request of the first token whose logits are needed.
     pub(crate) ask: usize,
-    /// The requests that get their log-probabilities in this pass, itself the first: they share its tokens to some
-    /// length, which is given.
+    /// The requests that get log-probabilities in this pass, itself first, each with the length of the shared prefix.
     pub(crate) sharers: Vec<(usize, usize)>,
 }
 
@@ -23,15 +22,15 @@ fn common(a: &[Token], b: &[Token]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
-/// The passes for `requests` on a session that holds `held`, ordered so that each goes on where the one before
-/// branches off. The logits behind a token are computed once, for all requests that ask there: four choices of one
-/// token each cost one pass over their context and one row of logits.
+/// The passes for `requests` on a session that holds `held`, each continuing from the prefix it shares with the previous
+/// one. The logits after a token are computed once for all requests that need them: four choices of one token each
+/// cost one pass over their context and one row of logits.
 ///
-/// Every request has at least one token in front of its continuation.
+/// Every request has at least one token before its continuation.
 pub(crate) fn passes(requests: &[Request], held: &[Token]) -> Vec<Pass> {
-    let mut order: Vec<usize> = (0..requests.len()).filter(|&r| requests[r].asked() > 0).collect();
+    let mut order: Vec<usize> = (0..requests.len()).filter(|&r| requests[r].continuation_len() > 0).collect();
     order.sort_by(|&a, &b| requests[a].tokens.cmp(&requests[b].tokens));
-    // What other items left holds no log-probabilities: the first of this item's has to be computed again.
+    // Logits of earlier items are gone: those of this item's first continuation token are computed again.
     let first_asked = order.iter().map(|&r| requests[r].from - 1).min().unwrap_or(0);
     let mut passes: Vec<Pass> = Vec::new();
     for (place, &request) in order.iter().enumerate() {
@@ -39,21 +38,21 @@ pub(crate) fn passes(requests: &[Request], held: &[Token]) -> Vec<Pass> {
         let last = tokens.len() - 1;
         let keep = match passes.last() {
             None => common(held, &tokens[..last]).min(first_asked),
-            // The pass before did not run its last token.
+            // The previous pass did not run its last token.
             Some(pass) => {
                 let before = &requests[pass.request].tokens;
                 common(&before[..before.len() - 1], &tokens[..last])
             }
         };
         if keep == last {
-            // All of its log-probabilities were read in passes before.
+            // Earlier passes read all of its log-probabilities.
             continue;
         }
         let mut ask = (*from - 1).max(keep);
         let mut sharers = vec![(request, tokens.len())];
         for &other in &order[place + 1..] {
             let shared = common(tokens, &requests[other].tokens);
-            // It asks behind tokens of this pass from its own first on.
+            // The first token of this pass whose logits it needs.
             let first = (requests[other].from - 1).max(keep);
             if shared <= keep {
                 break;
@@ -68,18 +67,18 @@ pub(crate) fn passes(requests: &[Request], held: &[Token]) -> Vec<Pass> {
     passes
 }
 
-/// What a computation consists of, in counts that do not depend on the machine.
+/// The work of a computation, in machine-independent counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Work {
     /// Forward passes of more than one token or for log-probabilities.
     pub passes: u64,
     /// Tokens in them.
     pub tokens: u64,
-    /// Positions that these tokens attended to, added up.
+    /// The total of positions that these tokens attended to.
     pub attended: u64,
     /// Rows of logits.
     pub head_rows: u64,
-    /// Tokens that were generated.
+    /// Generated tokens.
     pub decoded: u64,
 }
 
@@ -94,7 +93,7 @@ impl AddAssign for Work {
 }
 
 impl Work {
-    /// Of running the positions `run` with logits behind those from `ask` on.
+    /// The work of running the positions `run` with logits from `ask` on.
     pub(crate) fn of(run: &Range<usize>, ask: usize) -> Work {
         let (start, end) = (run.start as u64, run.end as u64);
         Work {
@@ -106,15 +105,14 @@ impl Work {
         }
     }
 
-    /// Of these passes.
+    /// The work of these passes.
     pub(crate) fn sum(passes: &[Pass]) -> Work {
         let mut sum = Work::default();
         passes.iter().for_each(|pass| sum += Work::of(&pass.run, pass.ask));
         sum
     }
 
-    /// Multiply-adds without those of generated tokens, each pass with the time of [`PASS`] tokens on top: the weights
-    /// have to come from memory.
+    /// Multiply-adds, generation excluded, plus those of [`PASS`] tokens for each pass: reading the weights takes time.
     pub(crate) fn effort(&self, config: &Config) -> f64 {
         let c = |n: usize| n as f64;
         let layer = 2.0 * c(config.hidden) * (c(config.q_dim()) + c(config.kv_dim()))
@@ -126,7 +124,7 @@ impl Work {
     }
 }
 
-/// What a pass costs besides its tokens, in tokens.
+/// The fixed cost of a pass, in tokens.
 const PASS: f64 = 4.0;
 
 #[cfg(test)]

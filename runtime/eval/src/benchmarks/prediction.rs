@@ -1,57 +1,56 @@
-//! How long an evaluation takes, from items that were timed.
+//! Predicts the duration of an evaluation from timed items.
 
-use super::answerer::ItemOutcome;
+use super::item_runner::ItemOutcome;
 use super::passes::Work;
 use super::task::Task;
 use thimble_runtime::format::Config;
 
-/// Items of a task that are timed before the rest, spread evenly over it: one in this many, but not fewer than
-/// [`LEAST`].
-const ONE_IN: usize = 64;
-const LEAST: usize = 24;
+/// One item of a task in this many is timed first, but at least [`MIN_TIMED`].
+const TIMED_ONE_IN: usize = 64;
+const MIN_TIMED: usize = 24;
 
 /// Timed and untimed work of each task.
 pub(crate) struct Prediction {
     config: Config,
-    tasks: Vec<Share>,
+    tasks: Vec<TaskTiming>,
 }
 
-struct Share {
+struct TaskTiming {
     task: Task,
-    left: Part,
-    timed: Part,
+    left: Amount,
+    timed: Amount,
     seconds: f64,
     decode_seconds: f64,
 }
 
 #[derive(Clone, Copy, Default)]
-struct Part {
+struct Amount {
     items: usize,
     effort: f64,
 }
 
-/// How many of a task's items to time, of which `timed` have been before.
+/// How many more of a task's items to time if `timed` have been.
 pub(crate) fn sample(items: usize, timed: usize) -> usize {
-    (items / ONE_IN).max(LEAST).saturating_sub(timed).min(items)
+    (items / TIMED_ONE_IN).max(MIN_TIMED).saturating_sub(timed).min(items)
 }
 
 impl Prediction {
     pub(crate) fn new(config: &Config, tasks: impl IntoIterator<Item = Task>) -> Prediction {
-        let share = |task| Share {
+        let share = |task| TaskTiming {
             task,
-            left: Part::default(),
-            timed: Part::default(),
+            left: Amount::default(),
+            timed: Amount::default(),
             seconds: 0.0,
             decode_seconds: 0.0,
         };
         Prediction { config: *config, tasks: tasks.into_iter().map(share).collect() }
     }
 
-    fn share(&mut self, task: Task) -> Option<&mut Share> {
+    fn share(&mut self, task: Task) -> Option<&mut TaskTiming> {
         self.tasks.iter_mut().find(|share| share.task == task)
     }
 
-    /// An item that has to be done, by what it takes.
+    /// Adds the work of an item that is left.
     pub(crate) fn expect(&mut self, task: Task, work: &Work) {
         let effort = work.effort(&self.config);
         if let Some(share) = self.share(task) {
@@ -60,7 +59,7 @@ impl Prediction {
         }
     }
 
-    /// An item that is done; `expected` is what was expected of it, if it was.
+    /// Counts a finished item; `expected` is its work if [`Prediction::expect`] had it.
     pub(crate) fn done(&mut self, outcome: &ItemOutcome, expected: Option<&Work>) {
         let effort = outcome.work.effort(&self.config);
         let expected = expected.map(|work| work.effort(&self.config));
@@ -75,13 +74,13 @@ impl Prediction {
         }
     }
 
-    /// Seconds of one thread for what is left: each task's work at the speed that its timed items had, and for each
-    /// item the mean time of generation. A task without timed items goes at the speed of all.
+    /// Seconds that one thread needs for the remaining items: each task's work at the speed of its timed items, plus the
+    /// mean generation time for each item. A task without timed items runs at the overall speed.
     pub(crate) fn seconds_left(&self) -> f64 {
         let pace = |seconds: f64, effort: f64| if effort > 0.0 { seconds / effort } else { 0.0 };
-        let sum = |part: fn(&Share) -> f64| self.tasks.iter().map(part).sum::<f64>();
+        let sum = |part: fn(&TaskTiming) -> f64| self.tasks.iter().map(part).sum::<f64>();
         let common = pace(sum(|share| share.seconds), sum(|share| share.timed.effort));
-        let left = |share: &Share| match share.timed.items {
+        let left = |share: &TaskTiming| match share.timed.items {
             0 => share.left.effort * common,
             timed => {
                 let decode = share.decode_seconds / timed as f64;

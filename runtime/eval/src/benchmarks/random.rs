@@ -1,4 +1,4 @@
-//! CPython's `random.Random`, as far as the harness draws from it.
+//! The part of CPython's `random.Random` that the harness uses.
 
 /// The Mersenne Twister MT19937 (Matsumoto and Nishimura 1998), seeded and read as CPython does it.
 #[derive(Clone, Debug)]

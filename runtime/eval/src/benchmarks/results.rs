@@ -1,17 +1,17 @@
-//! What an evaluation found, as it is written to a file.
+//! The results of an evaluation, as the result file holds them.
 
 use super::answer::{flexible, matches, strict};
-use super::answerer::ItemOutcome;
 use super::atomic::replace;
 use super::data::{BenchmarkData, DataFile, Selection};
 use super::error::{EvalError, Result};
 use super::item::{Choices, Gold, Item, Question};
+use super::item_runner::ItemOutcome;
 use super::passes::Work;
 use super::task::{Metric, Task};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
-/// What is evaluated and how: two sittings of one evaluation agree in all of it.
+/// What is evaluated and how. All runs of one evaluation have the same identity.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Identity {
     /// Version of thimble.
@@ -24,7 +24,7 @@ pub struct Identity {
     pub selection: Selection,
     /// The tasks and their data.
     pub tasks: Vec<TaskId>,
-    /// The bits of a log-likelihood that the model gives to some fixed tokens: other kernels give others.
+    /// The bits of a log-likelihood of fixed tokens, which depend on the kernels.
     #[serde(default)]
     pub arithmetic: Option<String>,
 }
@@ -38,20 +38,20 @@ pub struct ModelId {
     pub bytes: u64,
 }
 
-/// How a model is computed.
+/// Inference settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SettingsId {
     /// The reference mode.
     pub exact: bool,
-    /// How keys and values are kept.
+    /// The type of the KV cache.
     pub kv: String,
     /// The kernels.
     pub kernels: String,
-    /// Positions to which requests are cut from the left.
+    /// The context to which requests are truncated from the left.
     pub context: usize,
 }
 
-/// A task and the files that its items are made of.
+/// A task and its data files.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TaskId {
     /// The task.
@@ -65,7 +65,7 @@ pub struct TaskId {
 }
 
 impl Identity {
-    /// The first thing in which `now` is something else, in words.
+    /// A description of the first difference from `now`.
     pub(crate) fn difference(&self, now: &Identity) -> Option<String> {
         let tasks = |id: &Identity| id.tasks.iter().map(|task| task.task).collect::<Vec<_>>();
         let names = |id: &Identity| tasks(id).into_iter().map(Task::name).collect::<Vec<_>>().join(", ");
@@ -89,7 +89,7 @@ impl Identity {
             return Some("its numbers were computed by other kernels than this program's".to_string());
         }
         let other = self.tasks.iter().zip(&now.tasks).find(|(old, new)| old != new);
-        other.map(|(old, _)| format!("the data of {} was another", old.task.name()))
+        other.map(|(old, _)| format!("the data of {} differs", old.task.name()))
     }
 }
 
@@ -113,14 +113,14 @@ impl std::fmt::Display for Selection {
 /// One metric of one task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TaskMetric {
-    /// Which.
+    /// The metric.
     pub metric: Metric,
     /// Its value: a share from 0 to 1, or a perplexity.
     pub value: f64,
     /// Its standard error: `sqrt(var / n)` with the sample variance, as the harness has it; for the perplexity, which
     /// the harness bootstraps, that of the mean log-likelihood times the perplexity. None for a single item.
     pub stderr: Option<f64>,
-    /// For each item its value (for the perplexity the log-likelihood), in the order of the file.
+    /// The value of each item (for perplexity the log-likelihood), in file order.
     pub items: Vec<f64>,
 }
 
@@ -133,13 +133,13 @@ pub struct TaskResult {
     pub n: usize,
     /// The published table's metric first.
     pub metrics: Vec<TaskMetric>,
-    /// What it took.
+    /// The work it took.
     pub work: Work,
     /// Seconds of all threads together.
     pub thread_seconds: f64,
 }
 
-/// A task that was asked for and could not be evaluated.
+/// A requested task without data.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MissingTask {
     /// The task.
@@ -155,35 +155,37 @@ pub struct Average {
     pub tasks: Vec<Task>,
     /// Mean of their first metrics.
     pub value: f64,
-    /// Of the mean, the tasks taken as independent.
+    /// Standard error of the mean, with the tasks taken as independent.
     pub stderr: Option<f64>,
 }
 
 /// Wall-clock seconds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Times {
-    /// As predicted from a sample, in the first sitting that came so far.
+    /// Predicted from a sample, in the first run that got that far.
     pub predicted: Option<f64>,
-    /// Of all sittings, added up: each from its start to its last finished item.
+    /// The total of all runs, each from its start to its last finished item.
     pub actual: f64,
-    /// How many there were.
-    pub sittings: usize,
-    /// Threads of the last.
+    /// How many runs it took.
+    #[serde(rename = "sittings")]
+    pub runs: usize,
+    /// Threads of the last run.
     pub threads: usize,
 }
 
-/// Everything.
+/// The results of an evaluation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Results {
-    /// What to call the model.
+    /// The model's name.
     pub name: String,
     /// What was evaluated and how.
-    pub of: Identity,
-    /// The tasks, in the order asked for.
+    #[serde(rename = "of")]
+    pub identity: Identity,
+    /// The tasks, in the requested order.
     pub tasks: Vec<TaskResult>,
     /// Tasks without data.
     pub missing: Vec<MissingTask>,
-    /// None where one of the ten is not there.
+    /// `None` if one of the ten tasks is missing.
     pub average: Option<Average>,
     /// How long it took.
     pub seconds: Times,

@@ -1,8 +1,8 @@
 //! Metrics against numbers computed by hand, or with Python's statistics.
 
 use super::{Average, TaskMetric, TaskResult, best, mean, share_of_true, value};
-use crate::benchmarks::answerer::ItemOutcome;
 use crate::benchmarks::item::{Choices, Gold, Item, Question};
+use crate::benchmarks::item_runner::ItemOutcome;
 use crate::benchmarks::passes::Work;
 use crate::benchmarks::task::{Metric, Task};
 

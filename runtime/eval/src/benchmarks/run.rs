@@ -1,10 +1,10 @@
-//! An evaluation from its data to its results, on several threads, each with a session of its own.
+//! An evaluation, from its data to its results.
 
-use super::answerer::ItemOutcome;
 use super::data::{BenchmarkData, DataSource, Selection};
 use super::error::{EvalError, Result};
 use super::evaluated::{Ended, Evaluated, Outputs, Stopped};
 use super::event::EvalEvent;
+use super::item_runner::ItemOutcome;
 use super::outcomes::Outcomes;
 use super::partial::{EarlierRuns, PartialResults};
 use super::prediction::Prediction;
@@ -28,30 +28,29 @@ use thimble_runtime::kernels::SingleThread;
 pub struct Evaluation<'a> {
     /// The model.
     pub model: &'a MappedModel,
-    /// What to call it.
+    /// The model's name in the results.
     pub name: String,
-    /// How it is computed. The context is the most that requests may have: the model's own by default.
+    /// Inference settings. `context` limits the length of requests; the default is the model's.
     pub settings: InferenceSettings,
     /// The tasks.
     pub tasks: Vec<Task>,
     /// Their data.
     pub source: DataSource,
-    /// The rows of each.
+    /// The rows of each task.
     pub selection: Selection,
-    /// The file that the results are for: partial results are kept beside it.
+    /// The file for the results; partial results are kept beside it.
     pub result: Option<PathBuf>,
-    /// The file for a line of each item.
+    /// The file for one line per item.
     pub samples: Option<PathBuf>,
 }
 
 impl Evaluation<'_> {
-    /// Evaluates until everything is done or `stop` is set.
+    /// Evaluates until every item is done or `stop` is set.
     ///
-    /// The results do not depend on the number of threads, nor on where an evaluation was interrupted.
+    /// The results depend neither on the number of threads nor on interruptions.
     ///
     /// # Errors
-    /// Where data, partial results or model are not what they should be. Tasks without data are no error: the results name
-    /// them.
+    /// Invalid data, partial results or models. Tasks without data are no error: the results name them.
     pub fn run(&self, stop: &AtomicBool, events: &mut dyn FnMut(EvalEvent)) -> Result<Ended> {
         let begin = Instant::now();
         let file = self.model.file().map_err(thimble_host::GeneratorError::from)?;
@@ -60,7 +59,7 @@ impl Evaluation<'_> {
         if data.is_empty() && !missing.is_empty() {
             return Err(EvalError::Missing { reason: no_data(&missing) });
         }
-        let mut one = InferenceSettings { threads: Some(1), logit_rows: Some(ROWS), ..self.settings };
+        let mut one = InferenceSettings { threads: Some(1), logit_rows: Some(LOGIT_ROWS), ..self.settings };
         let arithmetic = arithmetic(&file, &mut one)?;
         let most = self.settings.context.unwrap_or(file.config().context);
         let threads =
@@ -70,7 +69,7 @@ impl Evaluation<'_> {
         let kernels = InferencePlan::new(file.config(), &InferenceSettings { context: Some(most), ..one })?;
         let identity =
             Identity { arithmetic: Some(arithmetic), ..self.identity(&file, &data, &kernels, most) };
-        // Before partial results are begun: what cannot be asked leaves none behind.
+        // Before partial results are created: an item that does not fit leaves no file.
         let all = sorted(&data);
         events(EvalEvent::Tokenizing { items: all.len() });
         let (mut todo, positions) = prepare(&file, &data, &all, threads, most)?;
@@ -100,7 +99,7 @@ impl Evaluation<'_> {
         let workers = Workers { data: &data, todo: &todo, file: &file, plan: &plan, context: most, stop };
         let mut predicted = earlier.predicted;
         let mut elapsed = 0.0;
-        // Each would hold its own copy of the weights on a GPU.
+        // On a GPU, each thread would hold its own copy of the weights.
         let threads = if plan.backend().has_gpu() { 1 } else { threads };
         workers.run(threads.min(todo.len()), &mut |place, outcome| {
             if let Some(partial) = &mut partial {
@@ -135,19 +134,18 @@ impl Evaluation<'_> {
             let partial = outputs.result.as_deref().map(PartialResults::path_of);
             return Ok(Ended::Stopped(Stopped { items: outcomes.count, of: outcomes.of, partial }));
         }
-        let seconds =
-            Times { predicted, actual: earlier.seconds + elapsed, sittings: earlier.sittings + 1, threads };
+        let seconds = Times { predicted, actual: earlier.seconds + elapsed, runs: earlier.runs + 1, threads };
         let outcomes = outcomes.into_lists();
         let result = |(data, outcomes): (&BenchmarkData, &Vec<ItemOutcome>)| {
             TaskResult::new(data, &outcomes.iter().collect::<Vec<_>>())
         };
         let tasks: Vec<TaskResult> = data.iter().zip(&outcomes).map(result).collect();
         let average = Average::new(&tasks);
-        let results = Results { name: self.name.clone(), of: identity, tasks, missing, average, seconds };
+        let results = Results { name: self.name.clone(), identity, tasks, missing, average, seconds };
         Ok(Ended::Complete(Box::new(Evaluated { results, data, outcomes, outputs })))
     }
 
-    /// Where the files asked for really go; refused where they would replace each other, the model or its data.
+    /// The resolved output paths; an error if they would overwrite each other, the model or its data.
     fn outputs(&self) -> Result<Outputs> {
         let mut files = OutputFiles::default();
         files.reads("the model", self.model.path());
@@ -207,11 +205,11 @@ impl Evaluation<'_> {
     }
 }
 
-/// What the model gives to its first tokens, bit by bit: results of other kernels shall not be mixed with these. A GPU that
-/// is given up at once is taken out of the settings.
+/// The bits of a log-likelihood of fixed tokens: results of different kernels must not be mixed. If the GPU fails its
+/// startup check, `one` falls back to the CPU.
 fn arithmetic(file: &ModelFile<'_>, one: &mut InferenceSettings) -> Result<String> {
     let config = file.config();
-    let count = PROBE.min(config.vocab).min(config.context);
+    let count = PROBE_TOKENS.min(config.vocab).min(config.context);
     let tokens: Vec<Token> = (0..count as u32).map(Token).collect();
     let plan = InferencePlan::new(config, &InferenceSettings { context: Some(count), ..*one })?;
     let mut memory = plan.allocate()?;
@@ -222,8 +220,8 @@ fn arithmetic(file: &ModelFile<'_>, one: &mut InferenceSettings) -> Result<Strin
     Ok(format!("{:016x}", sum.to_bits()))
 }
 
-/// Tokens of that: as many as count as a prompt where two processors share the work.
-const PROBE: usize = 48;
+/// Tokens of the probe: enough that a CPU and a GPU would share the prefill.
+const PROBE_TOKENS: usize = 48;
 
-/// Positions whose logits are computed together.
-const ROWS: usize = 16;
+/// Positions whose logits are computed in one pass.
+const LOGIT_ROWS: usize = 16;

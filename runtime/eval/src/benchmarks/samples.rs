@@ -1,11 +1,11 @@
-//! One line for each item: what was asked, what the model made of it, and what was right.
+//! The samples file: one line per item with its question, the model's answer and the correct one.
 
 use super::answer::{flexible, strict};
-use super::answerer::ItemOutcome;
 use super::atomic::replace;
 use super::data::BenchmarkData;
 use super::error::Result;
 use super::item::{Gold, Item, Question};
+use super::item_runner::ItemOutcome;
 use super::results::{best, best_per_character, value};
 use super::task::Task;
 use serde_json::{Map, Value, json};

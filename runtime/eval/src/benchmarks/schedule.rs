@@ -1,9 +1,9 @@
 //! The order in which items are evaluated, and what each takes.
 
-use super::answerer::TokenizedItem;
 use super::data::BenchmarkData;
 use super::error::{EvalError, Result};
 use super::item::{Item, Question};
+use super::item_runner::TokenizedItem;
 use super::outcomes::Outcomes;
 use super::passes::Work;
 use super::prediction::sample;

@@ -1,4 +1,4 @@
-//! Results for people.
+//! Results as tables.
 
 use super::results::{Results, Times};
 use super::task::Metric;
@@ -43,7 +43,7 @@ impl fmt::Display for Columns {
     }
 }
 
-/// A value as the table shows it: shares in percent, perplexities as they are.
+/// A value as the table shows it: fractions in percent, perplexities unchanged.
 pub(crate) fn shown(metric: Metric, value: f64) -> String {
     match metric {
         Metric::Perplexity => format!("{value:.3}"),
@@ -76,7 +76,7 @@ impl fmt::Display for Results {
             table.push(vec![missing.task.name().to_string(), "-".to_string(), "no data".to_string()]);
         }
         write!(f, "{table}")?;
-        for id in &self.of.tasks {
+        for id in &self.identity.tasks {
             let published = id.task.published_items();
             if id.items != published {
                 let (task, items) = (id.task.name(), id.items);
@@ -104,9 +104,9 @@ impl fmt::Display for Times {
         if let Some(predicted) = self.predicted {
             write!(f, " ({predicted:.0} were predicted)")?;
         }
-        match self.sittings {
+        match self.runs {
             1 => write!(f, " on {} threads", self.threads),
-            sittings => write!(f, " in {sittings} sittings, the last on {} threads", self.threads),
+            runs => write!(f, " in {runs} runs, the last on {} threads", self.threads),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The twelve tasks: their names, their metrics, and which of these the published table shows.
+//! The twelve tasks, their names and metrics.
 
 use super::error::{EvalError, Result};
 use serde::{Deserialize, Serialize};
@@ -26,17 +26,17 @@ pub enum Task {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Metric {
-    /// Whether the likeliest choice is the right one (for LAMBADA: whether the last word is the greedy continuation).
+    /// Whether the most likely choice is correct (LAMBADA: whether the last word is the greedy continuation).
     Acc,
     /// The same with each log-likelihood divided by the choice's characters.
     AccNorm,
-    /// TruthfulQA: whether the likeliest choice is the one true one.
+    /// TruthfulQA: whether the most likely choice is the true one.
     Mc1,
-    /// TruthfulQA: the share of the choices' probability that falls on true ones.
+    /// TruthfulQA: the fraction of the choices' probability on true ones.
     Mc2,
-    /// GSM8K: whether the number behind `####` is the right one.
+    /// GSM8K: whether the number after `####` is correct.
     Strict,
-    /// GSM8K: whether the last number is the right one.
+    /// GSM8K: whether the last number is correct.
     Flexible,
     /// `exp` of the mean negative log-likelihood of the last word.
     Perplexity,
@@ -88,7 +88,7 @@ impl Task {
         Task::Mmlu,
     ];
 
-    /// Its name, which is that of its folder of data.
+    /// Its name, also that of its data folder.
     pub fn name(self) -> &'static str {
         match self {
             Task::ArcEasy => "arc_easy",
@@ -106,7 +106,7 @@ impl Task {
         }
     }
 
-    /// What it measures; the published table's metric first.
+    /// Its metrics; that of the published table first.
     pub fn metrics(self) -> &'static [Metric] {
         match self {
             Task::ArcEasy
@@ -140,7 +140,7 @@ impl Task {
         }
     }
 
-    /// The tasks that a list of names means: `all`, or names separated by commas; each once, in the list's order.
+    /// Parses `all`, or names separated by commas: each task once, in the list's order.
     pub fn parse_list(list: &str) -> Result<Vec<Task>> {
         let mut tasks = Vec::new();
         for name in list.split(',').map(str::trim).filter(|name| !name.is_empty()) {

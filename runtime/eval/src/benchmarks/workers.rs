@@ -1,8 +1,8 @@
 //! The threads of an evaluation, each with a session of its own.
 
-use super::answerer::{ItemOutcome, ItemRunner};
 use super::data::BenchmarkData;
 use super::error::{EvalError, Result};
+use super::item_runner::{ItemOutcome, ItemRunner};
 use super::schedule::ScheduledItem;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
@@ -22,7 +22,7 @@ pub(crate) struct Workers<'a> {
 }
 
 impl Workers<'_> {
-    /// Gives each item's outcome with its place to `each`, on this thread.
+    /// Calls `each` with the index and outcome of every item, on this thread.
     pub(crate) fn run(
         &self,
         threads: usize,
@@ -30,7 +30,7 @@ impl Workers<'_> {
     ) -> Result<()> {
         let next = AtomicUsize::new(0);
         let ended = AtomicBool::new(false);
-        // Bounded, so that no thread runs ahead of what is written down.
+        // Bounded, so that no thread runs ahead of the partial results.
         let (sender, receiver) = sync_channel(threads);
         std::thread::scope(|scope| {
             for _ in 0..threads {
@@ -40,7 +40,7 @@ impl Workers<'_> {
                     let worked = self
                         .work(next, ended, &mut |place, outcome| sender.send(Ok((place, outcome))).is_ok());
                     if let Err(error) = worked {
-                        // Nobody listens where another error came first.
+                        // The receiver is gone if another error came first.
                         let _ = sender.send(Err(error));
                     }
                 });
@@ -66,7 +66,7 @@ impl Workers<'_> {
         })
     }
 
-    /// One thread: the next item until there is none.
+    /// One thread: evaluates items until none is left.
     fn work(
         &self,
         next: &AtomicUsize,
@@ -76,10 +76,10 @@ impl Workers<'_> {
         let mut memory = self.plan.allocate()?;
         let session = generator(self.file, self.plan, &mut memory, &SingleThread)?;
         if session.sequence().kind() != self.plan.backend() {
-            // It was there for the first tokens, in a short context.
+            // The probe ran on the GPU, in a short context.
             return Err(EvalError::Gpu { begun: false });
         }
-        let mut answerer = ItemRunner { file: *self.file, session, context: self.context };
+        let mut item_runner = ItemRunner { file: *self.file, session, context: self.context };
         loop {
             if ended.load(Ordering::Relaxed) || self.stop.load(Ordering::Relaxed) {
                 return Ok(());
@@ -87,8 +87,8 @@ impl Workers<'_> {
             let place = next.fetch_add(1, Ordering::Relaxed);
             let Some(todo) = self.todo.get(place) else { return Ok(()) };
             let data = &self.data[todo.data];
-            let outcome = answerer.answer(data.task, &data.items[todo.item])?;
-            if answerer.session.sequence().kind() != self.plan.backend() {
+            let outcome = item_runner.answer(data.task, &data.items[todo.item])?;
+            if item_runner.session.sequence().kind() != self.plan.backend() {
                 return Err(EvalError::Gpu { begun: true });
             }
             if !send(place, outcome) {

@@ -11,19 +11,19 @@ use std::path::{Path, PathBuf};
 use thimble_hub::{DownloadEvent, HubError, Repo, RepoType};
 use thimble_runtime::format::checksum;
 
-/// The hub, and the folder that keeps what came from it.
+/// The hub, and the cache folder for its data sets.
 #[derive(Clone, Debug)]
 pub struct HubDatasets {
-    /// Where files are kept: whatever is there is not fetched again.
+    /// The cache folder; cached files are not downloaded again.
     pub cache: PathBuf,
-    /// Another address than HF_ENDPOINT's.
+    /// The endpoint, if not that of HF_ENDPOINT.
     pub endpoint: Option<String>,
 }
 
-/// The branch on which the hub keeps every data set as parquet files, `CONFIG/SPLIT/0000.parquet`.
+/// The branch with every data set as parquet files, `CONFIG/SPLIT/0000.parquet`.
 const PARQUET: &str = "refs/convert/parquet";
 
-/// The data set that the harness takes, and its configuration; where none is named it has only one.
+/// The harness's data set and its configuration, if it has several.
 fn data_set(task: Task) -> (&'static str, Option<&'static str>) {
     match task {
         Task::ArcEasy => ("allenai/ai2_arc", Some("ARC-Easy")),
@@ -41,9 +41,9 @@ fn data_set(task: Task) -> (&'static str, Option<&'static str>) {
     }
 }
 
-/// What was fetched for a task and a split.
+/// The index of a downloaded split.
 #[derive(Serialize, Deserialize)]
-struct Fetched {
+struct CachedSplit {
     /// The commit.
     revision: String,
     /// Files in the cache, in the order of their names.
@@ -51,7 +51,7 @@ struct Fetched {
 }
 
 impl HubDatasets {
-    /// The rows of a split, fetched where they are not in the cache.
+    /// The rows of a split, downloaded if they are not cached.
     pub(crate) fn table(&self, task: Task, split: &str) -> Result<Table> {
         let index = self.cache.join(format!("{}-{split}.json", task.name()));
         let fetched = match self.fetched(&index) {
@@ -73,22 +73,22 @@ impl HubDatasets {
         Table::values(name, checksum(&sums), rows)
     }
 
-    fn fetched(&self, index: &Path) -> Option<Fetched> {
-        let fetched: Fetched = serde_json::from_slice(&std::fs::read(index).ok()?).ok()?;
+    fn fetched(&self, index: &Path) -> Option<CachedSplit> {
+        let fetched: CachedSplit = serde_json::from_slice(&std::fs::read(index).ok()?).ok()?;
         fetched.files.iter().all(|file| file.is_file()).then_some(fetched)
     }
 
-    fn fetch(&self, task: Task, split: &str) -> Result<Fetched> {
+    fn fetch(&self, task: Task, split: &str) -> Result<CachedSplit> {
         let (repository, config) = data_set(task);
         std::fs::create_dir_all(&self.cache).map_err(EvalError::io("create the folder", &self.cache))?;
         self.download(repository, config, split).map_err(|error| {
             let remedy = match error {
-                Failed::HubDatasets(HubError::Unreachable { .. } | HubError::Broken { .. }) => {
-                    "check the connection (HF_ENDPOINT names a mirror), or name a folder of JSON Lines"
+                FetchError::Hub(HubError::Unreachable { .. } | HubError::Broken { .. }) => {
+                    "check the connection (HF_ENDPOINT selects a mirror), or name a folder of JSON Lines files"
                 }
-                _ => "a folder of JSON Lines does instead",
+                _ => "or name a folder of JSON Lines files",
             };
-            EvalError::Missing { reason: format!("the hub did not give {repository}: {error}; {remedy}") }
+            EvalError::Missing { reason: format!("cannot download {repository} from the hub: {error}; {remedy}") }
         })
     }
 
@@ -97,7 +97,7 @@ impl HubDatasets {
         repository: &str,
         config: Option<&str>,
         split: &str,
-    ) -> std::result::Result<Fetched, Failed> {
+    ) -> std::result::Result<CachedSplit, FetchError> {
         let mut hub = thimble_hub::Hub::from_env()?.with_cache(self.cache.clone());
         if let Some(endpoint) = &self.endpoint {
             hub = hub.with_endpoint(endpoint)?;
@@ -115,11 +115,11 @@ impl HubDatasets {
         if configs.len() != 1 {
             let asked = config.unwrap_or("CONFIG");
             let found = configs.len();
-            return Err(Failed::Files(format!(
+            return Err(FetchError::Files(format!(
                 "expected {asked}/{split}/*.parquet of one CONFIG, found {found} of them"
             )));
         }
-        // The commit, not the branch: what is downloaded stays one version.
+        // The commit, not the branch: all files are of one version.
         let at_commit = at(&info.sha);
         let get = |file: &String| {
             let bar = bar(file);
@@ -137,21 +137,21 @@ impl HubDatasets {
             path
         };
         let files = files.iter().map(get).collect::<std::result::Result<_, HubError>>()?;
-        Ok(Fetched { revision: info.sha, files })
+        Ok(CachedSplit { revision: info.sha, files })
     }
 }
 
-/// Why a data set did not come.
+/// Why a download failed.
 #[derive(Debug, thiserror::Error)]
-enum Failed {
+enum FetchError {
     #[error(transparent)]
-    HubDatasets(#[from] HubError),
-    /// It has other files than expected.
+    Hub(#[from] HubError),
+    /// The data set has unexpected files.
     #[error("{0}")]
     Files(String),
 }
 
-/// A line on a terminal, nothing elsewhere.
+/// A progress line, on a terminal only.
 fn bar(file: &str) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
     if let Ok(style) = ProgressStyle::with_template("{msg} {bytes}/{total_bytes}") {
@@ -161,7 +161,7 @@ fn bar(file: &str) -> ProgressBar {
     bar
 }
 
-/// Whether a file of the branch holds rows of the split.
+/// Whether a file holds rows of the split.
 fn wanted(file: &str, config: Option<&str>, split: &str) -> bool {
     let parts: Vec<&str> = file.split('/').collect();
     let [found, of, name] = parts[..] else { return false };

@@ -1,4 +1,4 @@
-//! Where items come from: a folder of JSON Lines, or the hub's data sets.
+//! The tasks' data: a folder of JSON Lines files, or data sets on the hub.
 
 mod hub;
 mod parquet;
@@ -13,16 +13,16 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use table::Table;
 
-/// Which rows of each task.
+/// The rows to use of each task.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Selection {
-    /// Rows to pass over.
+    /// Rows to skip.
     pub offset: usize,
-    /// Most rows to take; all by default.
+    /// The limit of rows; all by default.
     pub limit: Option<usize>,
 }
 
-/// Where to look for the tasks' data.
+/// The source of the tasks' data.
 #[derive(Clone, Debug)]
 pub enum DataSource {
     /// `FOLDER/TASK/SPLIT.jsonl`.
@@ -31,7 +31,7 @@ pub enum DataSource {
     Hub(HubDatasets),
 }
 
-/// A file that items were made of.
+/// A file of a task's data.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DataFile {
     /// Its name: the last two parts of its path.
@@ -54,14 +54,14 @@ pub struct BenchmarkData {
 }
 
 impl BenchmarkData {
-    /// An item's row cannot be asked.
+    /// The error for an item's row.
     pub(crate) fn wrong(&self, item: &Item, reason: String) -> EvalError {
         let file = self.files.first().map(|file| file.name.clone()).unwrap_or_default();
         EvalError::Row { file: file.into(), line: item.line, reason }
     }
 }
 
-/// The names of a task's files: what is tested, and GSM8K's examples.
+/// The splits of a task: the one to test, and GSM8K's examples.
 fn splits(task: Task) -> (&'static str, Option<&'static str>) {
     match task {
         Task::Boolq | Task::Hellaswag | Task::Piqa | Task::Winogrande | Task::Truthfulqa => {
@@ -76,7 +76,7 @@ impl DataSource {
     /// The task's selected items.
     ///
     /// # Errors
-    /// [`EvalError::Missing`] where the data is not at hand, others where it is not what it should be.
+    /// [`EvalError::Missing`] if there is no data, others for invalid data.
     pub fn load(&self, task: Task, selection: Selection) -> Result<BenchmarkData> {
         let (tested, examples) = splits(task);
         let tested = self.table(task, tested)?;
@@ -101,7 +101,7 @@ impl DataSource {
         Ok(BenchmarkData { task, items, rows, files })
     }
 
-    /// The files of a task that a person keeps: those of the hub are the cache's.
+    /// The user's own files of a task; none for data from the hub.
     pub(crate) fn files(&self, task: Task) -> Vec<PathBuf> {
         let DataSource::Folder(folder) = self else { return Vec::new() };
         let (tested, examples) = splits(task);

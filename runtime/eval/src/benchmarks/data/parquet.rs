@@ -27,7 +27,7 @@ pub(crate) fn append(file: &Path, rows: &mut Vec<Map<String, Value>>) -> Result<
     read.unwrap_or_else(|panic| Err(ParquetError::General(panic.to_string()))).map_err(damaged)
 }
 
-/// The field as JSON; null for what no task's data has, such as times.
+/// The field as JSON; null for types that no task uses, such as times.
 fn value(field: &Field) -> Value {
     match field {
         Field::Bool(yes) => Value::from(*yes),

@@ -4,7 +4,7 @@ use crate::benchmarks::error::{EvalError, Result};
 use serde_json::{Map, Value};
 use std::path::Path;
 
-/// A row and where it stands.
+/// A row and its place.
 pub(crate) struct Row<'a> {
     pub(crate) file: &'a Path,
     /// Counted from 1.
@@ -12,7 +12,7 @@ pub(crate) struct Row<'a> {
     pub(crate) object: Map<String, Value>,
 }
 
-/// What a value is, for a sentence.
+/// The kind of a value, for messages.
 pub(crate) fn kind(value: Option<&Value>) -> &'static str {
     match value {
         None => "nothing",
@@ -26,7 +26,7 @@ pub(crate) fn kind(value: Option<&Value>) -> &'static str {
 }
 
 impl Row<'_> {
-    /// This row is wrong.
+    /// The error for this row.
     pub(crate) fn wrong(&self, reason: String) -> EvalError {
         EvalError::Row { file: self.file.to_path_buf(), line: self.line, reason }
     }
@@ -65,7 +65,7 @@ impl Row<'_> {
         Ok(texts)
     }
 
-    /// The label at `path`, as a number, as a text that is one, or as true or false: below `choices`.
+    /// The label at `path`, below `choices`: a number, a text with a number, or a boolean.
     pub(crate) fn label(&self, path: &str, choices: usize) -> Result<usize> {
         let value = self.get(path);
         let label = match value {
@@ -85,7 +85,7 @@ impl Row<'_> {
         })
     }
 
-    /// For each choice at `path` whether it is true: the labels are 0 or 1, as many as choices.
+    /// Whether each choice is true, from the labels 0 or 1 at `path`.
     pub(crate) fn truths(&self, path: &str, choices: usize) -> Result<Vec<bool>> {
         let value = self.get(path);
         let Some(list) = value.and_then(Value::as_array) else {

@@ -1,4 +1,4 @@
-//! The rows of one file, parsed when they are asked for.
+//! The rows of one file, parsed on demand.
 
 use super::row::{Row, kind};
 use crate::benchmarks::error::{EvalError, Result};
@@ -22,7 +22,7 @@ enum Rows {
 }
 
 impl Table {
-    /// A JSON Lines file; blank lines are none of its rows.
+    /// Reads a JSON Lines file; blank lines are skipped.
     pub(crate) fn json_lines(file: &Path) -> Result<Table> {
         let bytes = std::fs::read(file).map_err(EvalError::io("read", file))?;
         let checksum = checksum(&bytes);
@@ -44,7 +44,7 @@ impl Table {
         Table { file: file.to_path_buf(), checksum, rows: Rows::Lines(text, lines) }.filled()
     }
 
-    /// Rows that were read from a file of another form, whose content has this checksum.
+    /// Rows read from another kind of file, with the checksum of its content.
     pub(crate) fn values(file: PathBuf, checksum: u64, rows: Vec<Map<String, Value>>) -> Result<Table> {
         Table { file, checksum, rows: Rows::Values(rows) }.filled()
     }
@@ -56,12 +56,12 @@ impl Table {
         Ok(self)
     }
 
-    /// The file as a whole is wrong.
+    /// The error for the whole file.
     pub(crate) fn wrong(&self, reason: String) -> EvalError {
         EvalError::BenchmarkData { file: self.file.clone(), reason }
     }
 
-    /// Rows.
+    /// The number of rows.
     pub(crate) fn len(&self) -> usize {
         match &self.rows {
             Rows::Lines(_, lines) => lines.len(),
@@ -79,7 +79,7 @@ impl Table {
         &self.file
     }
 
-    /// Row `index`, which there is.
+    /// Row `index`, below [`Table::len`].
     pub(crate) fn row(&self, index: usize) -> Result<Row<'_>> {
         match &self.rows {
             Rows::Lines(text, lines) => {

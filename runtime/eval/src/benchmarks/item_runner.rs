@@ -1,6 +1,6 @@
-//! One thread's session: items in, log-likelihoods and answers out.
+//! Runs items on one thread's session: log-likelihoods and generated answers.
 
-use super::answer::{MOST_TOKENS, STOPS};
+use super::answer::{MAX_TOKENS, STOPS};
 use super::error::{EvalError, Result};
 use super::item::{Choices, Gold, Item, Question};
 use super::passes::{Work, passes};
@@ -17,28 +17,28 @@ use thimble_runtime::session::Session;
 use thimble_runtime::stop::{Progress, StopMatcher};
 use thimble_runtime::tokenizer::Specials;
 
-/// What the model made of an item.
+/// The model's result for an item.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ItemOutcome {
     /// The task.
     pub task: Task,
     /// The item: row of the task's file, counted from 0.
     pub index: usize,
-    /// For each choice the sum of its tokens' log-probabilities, to nine decimals.
+    /// The log-likelihood of each choice, to nine decimals.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub log_likelihoods: Vec<f64>,
     /// Tokens of each choice.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tokens: Vec<usize>,
-    /// LAMBADA: whether each token was the likeliest.
+    /// LAMBADA: whether every token was the greedy one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub greedy: Option<bool>,
-    /// GSM8K: the text up to the stop.
+    /// GSM8K: the generated text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
-    /// What it took.
+    /// The work it took.
     pub work: Work,
-    /// Seconds of one thread for all but generation.
+    /// Seconds of one thread, generation excluded.
     pub seconds: f64,
     /// Seconds of generation.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -46,7 +46,7 @@ pub struct ItemOutcome {
 }
 
 impl ItemOutcome {
-    /// Whether it has what the item asks for: as many likelihoods as there are choices, or a text.
+    /// Whether the outcome is complete: a log-likelihood for each choice, or a text.
     pub(crate) fn answers(&self, item: &Item) -> bool {
         match &item.question {
             Question::Text { .. } => self.text.is_some(),
@@ -63,7 +63,7 @@ fn is_zero(seconds: &f64) -> bool {
     *seconds == 0.0
 }
 
-/// An item, tokenized.
+/// A tokenized item.
 pub(crate) enum TokenizedItem {
     /// Requests.
     Choices(Vec<Request>),
@@ -71,17 +71,17 @@ pub(crate) enum TokenizedItem {
     Text(Vec<Token>),
 }
 
-/// Positions that generation needs behind its prompt: behind the last token nothing is asked.
-const ROOM: usize = MOST_TOKENS - 1;
+/// Positions that generation needs after its prompt: the last token is not run.
+const GENERATED_POSITIONS: usize = MAX_TOKENS - 1;
 
-/// What to do about a task that is too long for a model.
-const LEAVE_OUT: &str = "name tasks without this one, or take a model with a longer context";
+/// Advice for an item that is too long for the model.
+const REMEDY: &str = "name tasks without this one, or take a model with a longer context";
 
 impl TokenizedItem {
     /// Tokenizes `item` for a model with `context` positions.
     ///
     /// # Errors
-    /// A sentence for the row: a continuation without tokens, or with more than the context has.
+    /// The inner error describes the row: a continuation without tokens, or with more than the context holds.
     pub(crate) fn new(
         file: &ModelFile<'_>,
         item: &Item,
@@ -91,30 +91,30 @@ impl TokenizedItem {
             Question::Text { prompt, .. } => {
                 let tokens = encode(&file.tokenizer(), prompt, Specials::Parse);
                 let mut tokens = tokens.map_err(RequestError::from)?;
-                if context <= MOST_TOKENS {
+                if context <= MAX_TOKENS {
                     let reason = format!(
-                        "{MOST_TOKENS} tokens are generated, but the context has {context} positions: {LEAVE_OUT}"
+                        "{MAX_TOKENS} tokens are generated, but the context has only {context} positions: {REMEDY}"
                     );
                     return Ok(Err(reason));
                 }
                 // As the harness: the prompt's beginning goes, so that the longest answer fits.
-                tokens.drain(..tokens.len().saturating_sub(context - MOST_TOKENS));
+                tokens.drain(..tokens.len().saturating_sub(context - MAX_TOKENS));
                 Ok(Ok(TokenizedItem::Text(tokens)))
             }
             Question::Choices(choices) => {
                 let mut requests = Vec::with_capacity(choices.continuations.len());
                 for (index, continuation) in choices.continuations.iter().enumerate() {
                     let request = Request::new(file, choices.context(index), continuation)?;
-                    if request.asked() == 0 {
+                    if request.continuation_len() == 0 {
                         let reason = format!(
-                            "choice {} is empty: {continuation:?} has no tokens of its own to give a likelihood to",
+                            "choice {} is empty: {continuation:?} has no tokens of its own",
                             index + 1
                         );
                         return Ok(Err(reason));
                     }
                     match request.fit(context) {
                         Ok(request) => requests.push(request),
-                        Err(error) => return Ok(Err(format!("choice {}: {error}: {LEAVE_OUT}", index + 1))),
+                        Err(error) => return Ok(Err(format!("choice {}: {error}: {REMEDY}", index + 1))),
                     }
                 }
                 Ok(Ok(TokenizedItem::Choices(requests)))
@@ -122,17 +122,17 @@ impl TokenizedItem {
         }
     }
 
-    /// Positions that a session needs for it.
+    /// The positions it needs in a session.
     pub(crate) fn positions(&self) -> usize {
         match self {
             TokenizedItem::Choices(requests) => {
                 requests.iter().map(|r| r.tokens.len() - 1).max().unwrap_or(0)
             }
-            TokenizedItem::Text(tokens) => tokens.len() + ROOM,
+            TokenizedItem::Text(tokens) => tokens.len() + GENERATED_POSITIONS,
         }
     }
 
-    /// What it takes on a session that holds `held`, generation not counted.
+    /// The work on a session that holds `held`, generation excluded.
     pub(crate) fn work(&self, held: &[Token]) -> Work {
         match self {
             TokenizedItem::Choices(requests) => Work::sum(&passes(requests, held)),
@@ -144,7 +144,7 @@ impl TokenizedItem {
         }
     }
 
-    /// The tokens that a session holds afterwards, or at least those in front of what differs between choices.
+    /// The tokens that a session holds afterwards, at least up to where the choices differ.
     pub(crate) fn beginning(&self) -> &[Token] {
         match self {
             TokenizedItem::Choices(requests) => {
@@ -156,16 +156,16 @@ impl TokenizedItem {
     }
 }
 
-/// A session, and what it needs of its model.
+/// A session and its model.
 pub(crate) struct ItemRunner<'f, S: Sequence> {
     pub(crate) file: ModelFile<'f>,
     pub(crate) session: Session<S>,
-    /// Positions of the model, to which requests are cut.
+    /// The context to which requests are truncated.
     pub(crate) context: usize,
 }
 
 impl<S: Sequence> ItemRunner<'_, S> {
-    /// The model's answer to an item of `task`.
+    /// Runs an item of `task`.
     pub(crate) fn answer(&mut self, task: Task, item: &Item) -> Result<ItemOutcome> {
         let begin = Instant::now();
         let mut outcome = ItemOutcome {
@@ -212,7 +212,7 @@ impl<S: Sequence> ItemRunner<'_, S> {
                 let total = log_sum_exp(logits);
                 for &(sharer, shared) in &pass.sharers {
                     let Request { tokens, from } = &requests[sharer];
-                    // It shares the tokens in front of `next`, and this one is asked.
+                    // It shares the tokens before `next`, and needs this one's log-probability.
                     if next <= shared && next >= *from && next < tokens.len() {
                         sums[sharer] += f64::from(logits[tokens[next].index()] - total);
                     }
@@ -223,12 +223,12 @@ impl<S: Sequence> ItemRunner<'_, S> {
             })?;
         }
         outcome.log_likelihoods = sums.into_iter().map(rounded).collect();
-        outcome.tokens = requests.iter().map(Request::asked).collect();
+        outcome.tokens = requests.iter().map(Request::continuation_len).collect();
         outcome.greedy = wants_greedy.then_some(all_greedy);
         Ok(())
     }
 
-    /// Greedy tokens behind `prompt` up to a stop.
+    /// Generates greedily after `prompt`, up to a stop.
     fn continue_text(&mut self, prompt: &[Token], outcome: &mut ItemOutcome) -> Result<()> {
         let keep = self.session.reuse(prompt);
         outcome.work = Work::of(&(keep..prompt.len()), prompt.len() - 1);
@@ -239,10 +239,10 @@ impl<S: Sequence> ItemRunner<'_, S> {
         let stops = STOPS.map(str::as_bytes);
         let mut held = [0; 16];
         let mut text = Vec::new();
-        // The buffer is longer than the longest stop, and none is empty.
+        // The buffer is longer than the longest stop, and no stop is empty.
         let mut matcher = StopMatcher::new(&stops, &mut held).ok();
         let mut show = |bytes: &[u8]| text.extend_from_slice(bytes);
-        for generated in 1..=MOST_TOKENS {
+        for generated in 1..=MAX_TOKENS {
             let token = greedy(self.session.tokens_and_logits().1);
             outcome.work.decoded += 1;
             if self.file.config().is_stop(token) || ends.contains(&Some(token)) {
@@ -255,7 +255,7 @@ impl<S: Sequence> ItemRunner<'_, S> {
             {
                 break;
             }
-            if generated < MOST_TOKENS {
+            if generated < MAX_TOKENS {
                 self.session.prefill(&[token])?;
             }
         }
@@ -268,7 +268,7 @@ impl<S: Sequence> ItemRunner<'_, S> {
     }
 }
 
-/// To nine decimals: far below what f32 resolves, and read back from JSON bit by bit.
+/// Rounds to nine decimals, far below the resolution of f32: results stay short.
 fn rounded(sum: f64) -> f64 {
     (sum * 1e9).round() / 1e9
 }
