@@ -17,11 +17,11 @@ pub fn dequantize(kind: BlockType, bytes: &[u8], out: &mut [f32]) {
         BlockType::F32 => |b, out| out[0] = f32::from_le_bytes([b[0], b[1], b[2], b[3]]),
         BlockType::F16 => |b, out| out[0] = half_at(b, 0),
         BlockType::BF16 => |b, out| out[0] = bf16::from_le_bytes([b[0], b[1]]).to_f32(),
-        BlockType::Q4_0 => q4_0,
-        BlockType::Q4_1 => q4_1,
-        BlockType::Q5_0 => q5_0,
-        BlockType::Q5_1 => q5_1,
-        BlockType::Q8_0 => q8_0,
+        BlockType::Q4_0 => |b, out| scaled(codes(BlockType::Q4_0, b), out),
+        BlockType::Q4_1 => |b, out| scaled(codes(BlockType::Q4_1, b), out),
+        BlockType::Q5_0 => |b, out| scaled(codes(BlockType::Q5_0, b), out),
+        BlockType::Q5_1 => |b, out| scaled(codes(BlockType::Q5_1, b), out),
+        BlockType::Q8_0 => |b, out| scaled(codes(BlockType::Q8_0, b), out),
         BlockType::Q2_K => q2_k,
         BlockType::Q3_K => q3_k,
         BlockType::Q4_K => q4_k,
@@ -40,49 +40,46 @@ pub(crate) fn half_at(bytes: &[u8], at: usize) -> f32 {
     f16::from_le_bytes([bytes[at], bytes[at + 1]]).to_f32()
 }
 
-fn q4_0(block: &[u8], out: &mut [f32]) {
-    let scale = half_at(block, 0);
-    for (j, &byte) in block[2..].iter().enumerate() {
-        out[j] = (i32::from(byte & 15) - 8) as f32 * scale;
-        out[j + 16] = (i32::from(byte >> 4) - 8) as f32 * scale;
-    }
+/// Numbers in a block that [`codes`] reads.
+pub(crate) const LEN: usize = 32;
+
+/// The codes of a block of 32 numbers: signed around zero, or counted from the minimum.
+pub(crate) struct Codes<'b> {
+    pub(crate) codes: [i8; LEN],
+    /// The scale, and the minimum if the type has one, as f16.
+    pub(crate) scales: &'b [u8],
 }
 
-fn q4_1(block: &[u8], out: &mut [f32]) {
-    let (scale, minimum) = (half_at(block, 0), half_at(block, 2));
-    for (j, &byte) in block[4..].iter().enumerate() {
-        out[j] = f32::from(byte & 15) * scale + minimum;
-        out[j + 16] = f32::from(byte >> 4) * scale + minimum;
-    }
+/// The codes of a block of Q4_0, Q4_1, Q5_0, Q5_1 or Q8_0; `None` for other types.
+pub(crate) fn codes(kind: BlockType, block: &[u8]) -> Option<Codes<'_>> {
+    let nibbles = |bytes: &[u8]| -> [u8; LEN] {
+        std::array::from_fn(|j| if j < LEN / 2 { bytes[j] & 15 } else { bytes[j - LEN / 2] >> 4 })
+    };
+    // The fifth bits come before the nibbles.
+    let five_bits = |bytes: &[u8]| -> [u8; LEN] {
+        let low = nibbles(&bytes[4..]);
+        std::array::from_fn(|j| low[j] | ((bytes[j / 8] >> (j % 8)) & 1) << 4)
+    };
+    let signed = |codes: [u8; LEN], zero: u8| codes.map(|code| code.wrapping_sub(zero) as i8);
+    let (codes, head) = match kind {
+        BlockType::Q8_0 => (std::array::from_fn(|j| block[2 + j] as i8), 2),
+        BlockType::Q4_0 => (signed(nibbles(&block[2..]), 8), 2),
+        BlockType::Q5_0 => (signed(five_bits(&block[2..]), 16), 2),
+        BlockType::Q4_1 => (signed(nibbles(&block[4..]), 0), 4),
+        BlockType::Q5_1 => (signed(five_bits(&block[4..]), 0), 4),
+        _ => return None,
+    };
+    Some(Codes { codes, scales: &block[..head] })
 }
 
-/// The 32 codes of a 5-bit block: `high` holds the fifth bits, `low` the nibbles.
-pub(crate) fn five_bits(high: &[u8], low: &[u8]) -> [u8; 32] {
-    core::array::from_fn(|j| {
-        let nibble = if j < 16 { low[j] & 15 } else { low[j - 16] >> 4 };
-        let fifth = (high[j / 8] >> (j % 8)) & 1;
-        nibble | (fifth << 4)
-    })
-}
-
-fn q5_0(block: &[u8], out: &mut [f32]) {
-    let scale = half_at(block, 0);
-    for (out, code) in out.iter_mut().zip(five_bits(&block[2..6], &block[6..])) {
-        *out = (i32::from(code) - 16) as f32 * scale;
-    }
-}
-
-fn q5_1(block: &[u8], out: &mut [f32]) {
-    let (scale, minimum) = (half_at(block, 0), half_at(block, 2));
-    for (out, code) in out.iter_mut().zip(five_bits(&block[4..8], &block[8..])) {
-        *out = f32::from(code) * scale + minimum;
-    }
-}
-
-fn q8_0(block: &[u8], out: &mut [f32]) {
-    let scale = half_at(block, 0);
-    for (out, &code) in out.iter_mut().zip(&block[2..]) {
-        *out = f32::from(code as i8) * scale;
+fn scaled(block: Option<Codes<'_>>, out: &mut [f32]) {
+    let Some(Codes { codes, scales }) = block else { return };
+    let scale = half_at(scales, 0);
+    out.iter_mut().zip(codes).for_each(|(out, code)| *out = f32::from(code) * scale);
+    // Without a minimum nothing is added, which keeps the sign of zeros.
+    if scales.len() == 4 {
+        let minimum = half_at(scales, 2);
+        out.iter_mut().for_each(|out| *out += minimum);
     }
 }
 

@@ -8,6 +8,13 @@ use rayon::prelude::*;
 /// the number of threads.
 const SHARD: usize = 4;
 
+/// One of the two models.
+#[derive(Clone, Copy)]
+pub(crate) enum Model {
+    Reference,
+    Quantized,
+}
+
 /// The same activations of both models, for each window tokens x width.
 pub(crate) struct Activations {
     /// Of the f32 model.
@@ -17,14 +24,10 @@ pub(crate) struct Activations {
 }
 
 impl Activations {
-    /// A function of each stream; the two may have other weights.
-    pub(crate) fn map(
-        &self,
-        reference: impl Fn(&Tensor) -> Computed<Tensor> + Sync,
-        quantized: impl Fn(&Tensor) -> Computed<Tensor> + Sync,
-    ) -> Computed<Activations> {
-        let pairs =
-            self.reference.par_iter().zip(&self.quantized).map(|(r, q)| Ok((reference(r)?, quantized(q)?)));
+    /// Applies a function to each tensor, with the model that it belongs to.
+    pub(crate) fn map(&self, f: impl Fn(&Tensor, Model) -> Computed<Tensor> + Sync) -> Computed<Activations> {
+        let pairs = self.reference.par_iter().zip(&self.quantized);
+        let pairs = pairs.map(|(r, q)| Ok((f(r, Model::Reference)?, f(q, Model::Quantized)?)));
         let (reference, quantized) = pairs.collect::<Computed<Vec<_>>>()?.into_iter().unzip();
         Ok(Activations { reference, quantized })
     }

@@ -20,7 +20,7 @@ use crate::ConvertError;
 use crate::encode::encode;
 use crate::quantize::{Distortion, QuantizedTensor, Quantizer};
 use crate::read::{SourceModel, SourceTensor};
-use activations::{Activations, products};
+use activations::{Activations, Model, products};
 use candle_core::{Device, Result as Computed, Tensor};
 use ldlq::{Feedback, Moments};
 use model::{ForwardPass, Layer, matrix, project, source_values, stored_values};
@@ -35,7 +35,7 @@ const TIED_DAMPING: f64 = 0.4;
 
 /// What the matrices that share an input are rounded with.
 struct Inputs {
-    streams: Activations,
+    activations: Activations,
     feedback: Feedback,
     /// (X - Y)^T Y.
     cross_moments: Tensor,
@@ -47,12 +47,22 @@ struct Weights {
     quantized: Tensor,
 }
 
+impl Weights {
+    /// `x` through the projection of one model.
+    fn project(&self, x: &Tensor, model: Model) -> Computed<Tensor> {
+        match model {
+            Model::Reference => project(x, &self.reference),
+            Model::Quantized => project(x, &self.quantized),
+        }
+    }
+}
+
 /// A calibration under way.
 struct Calibration<'c> {
     model: &'c SourceModel,
     records: &'c [TensorRecord],
     forward: ForwardPass,
-    /// The residual streams.
+    /// The residual activations.
     x: Activations,
     /// By place in the canonical order.
     done: Vec<Option<QuantizedTensor>>,
@@ -68,22 +78,22 @@ impl Calibration<'_> {
         load(self.model, role, layer)
     }
 
-    /// The residual streams behind a norm.
+    /// The residual activations behind a norm.
     fn normed(&self, role: TensorRole, layer: u16) -> Result<Activations, ConvertError> {
         let norm = self.full(role, layer)?;
-        Ok(self.x.map(|x| self.forward.norm(x, &norm), |x| self.forward.norm(x, &norm))?)
+        Ok(self.x.map(|x, _| self.forward.norm(x, &norm))?)
     }
 
     /// The second moments of an input, ready for rounding.
-    fn inputs(&self, streams: Activations) -> Result<Inputs, ConvertError> {
-        let values = products(&streams.quantized, &streams.quantized)?;
-        let cross = products(&streams.reference, &streams.quantized)?;
-        let columns = streams.quantized.first().map_or(Ok(0), |x| x.dim(1))?;
+    fn inputs(&self, activations: Activations) -> Result<Inputs, ConvertError> {
+        let values = products(&activations.quantized, &activations.quantized)?;
+        let cross = products(&activations.reference, &activations.quantized)?;
+        let columns = activations.quantized.first().map_or(Ok(0), |x| x.dim(1))?;
         let cross_moments = cross.iter().zip(&values).map(|(c, h)| (c - h) as f32).collect();
         let cross_moments = matrix(cross_moments, columns, columns)?;
         let mut moments = Moments { columns, values };
         moments.damp(DAMPING);
-        Ok(Inputs { streams, feedback: feedback(moments)?, cross_moments })
+        Ok(Inputs { activations, feedback: feedback(moments)?, cross_moments })
     }
 
     /// Rounds a matrix; `residual` where it writes to the residual stream.
@@ -103,7 +113,7 @@ impl Calibration<'_> {
             Some(quantizer) => {
                 let mut correction = full.matmul(&inputs.cross_moments)?.flatten_all()?.to_vec1::<f32>()?;
                 if residual {
-                    let difference = products(&self.x.difference()?, &inputs.streams.quantized)?;
+                    let difference = products(&self.x.difference()?, &inputs.activations.quantized)?;
                     correction.iter_mut().zip(difference).for_each(|(w, l)| *w += l as f32);
                 }
                 inputs.feedback.solve(&mut correction);
@@ -132,22 +142,9 @@ impl Calibration<'_> {
         let key = self.round(TensorRole::Key, layer, &inputs, false)?;
         let value = self.round(TensorRole::Value, layer, &inputs, false)?;
         let forward = &self.forward;
-        let attended = inputs.streams.map(
-            |x| {
-                forward.attend(
-                    &project(x, &query.reference)?,
-                    &project(x, &key.reference)?,
-                    &project(x, &value.reference)?,
-                )
-            },
-            |x| {
-                forward.attend(
-                    &project(x, &query.quantized)?,
-                    &project(x, &key.quantized)?,
-                    &project(x, &value.quantized)?,
-                )
-            },
-        )?;
+        let attended = inputs.activations.map(|x, model| {
+            forward.attend(&query.project(x, model)?, &key.project(x, model)?, &value.project(x, model)?)
+        })?;
         self.write(TensorRole::Output, layer, attended)
     }
 
@@ -157,18 +154,17 @@ impl Calibration<'_> {
         let gate = self.round(TensorRole::Gate, layer, &inputs, false)?;
         let up = self.round(TensorRole::Up, layer, &inputs, false)?;
         let forward = &self.forward;
-        let gated = inputs.streams.map(
-            |x| forward.gated(&project(x, &gate.reference)?, &project(x, &up.reference)?),
-            |x| forward.gated(&project(x, &gate.quantized)?, &project(x, &up.quantized)?),
-        )?;
+        let gated = inputs
+            .activations
+            .map(|x, model| forward.gated(&gate.project(x, model)?, &up.project(x, model)?))?;
         self.write(TensorRole::Down, layer, gated)
     }
 
     /// Rounds a matrix that writes to the residual stream, and lets it write.
     fn write(&mut self, role: TensorRole, layer: u16, inputs: Activations) -> Result<(), ConvertError> {
         let inputs = self.inputs(inputs)?;
-        let Weights { reference: full, quantized: stored } = self.round(role, layer, &inputs, true)?;
-        let added = inputs.streams.map(|x| project(x, &full), |x| project(x, &stored))?;
+        let weights = self.round(role, layer, &inputs, true)?;
+        let added = inputs.activations.map(|x, model| weights.project(x, model))?;
         self.x = self.x.add(&added)?;
         Ok(())
     }

@@ -7,11 +7,11 @@ mod quantizer;
 pub(crate) use quantizer::Quantizer;
 
 use crate::ConvertError;
-use crate::dequantize::{dequantize, five_bits};
+use crate::dequantize::{Codes, codes, dequantize};
 use crate::pack::{self, Group};
 use crate::read::BlockType;
 use half::f16;
-use thimble_runtime::format::{Encoding, GROUP, PANEL};
+use thimble_runtime::format::{Encoding, PANEL};
 
 /// Why a row cannot be stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,21 +131,15 @@ pub fn encode_panel(encoding: Encoding, rows: Rows<'_>, panel: &mut [u8]) -> Res
     Ok(distortion)
 }
 
-/// Re-arranges one row of blocks that hold the same codes and scales as the encoding.
+/// Copies one row of blocks into a panel of the encoding with the same codes and scales.
 fn copy_codes(encoding: Encoding, kind: BlockType, row_bytes: &[u8], panel: &mut [u8], row: usize) {
-    let scale = |block: &[u8]| f16::from_le_bytes([block[0], block[1]]);
-    let nibbles = |codes: &[u8]| -> [u8; GROUP] {
-        std::array::from_fn(|j| if j < 16 { codes[j] & 15 } else { codes[j - 16] >> 4 })
-    };
-    let source = row_bytes.chunks_exact(kind.block_bytes());
-    for (block, out) in source.zip(panel.chunks_exact_mut(encoding.block_bytes())) {
-        let (codes, minimum) = match kind {
-            BlockType::Q4_1 => (nibbles(&block[4..]), f16::from_le_bytes([block[2], block[3]])),
-            BlockType::Q4_0 => (nibbles(&block[2..]), f16::ZERO),
-            BlockType::Q5_0 => (five_bits(&block[2..6], &block[6..]).map(|q| q + (128 - 16)), f16::ZERO),
-            _ => (std::array::from_fn(|j| block[2 + j].wrapping_add(128)), f16::ZERO),
-        };
-        pack::put_group(encoding, out, row, &Group { codes, scale: scale(block), minimum });
+    let f16_at = |bytes: &[u8], at: usize| f16::from_le_bytes([bytes[at], bytes[at + 1]]);
+    let zero = pack::zero_code(encoding);
+    let source = row_bytes.chunks_exact(kind.block_bytes()).filter_map(|block| codes(kind, block));
+    for (Codes { codes, scales }, out) in source.zip(panel.chunks_exact_mut(encoding.block_bytes())) {
+        let minimum = if scales.len() == 4 { f16_at(scales, 2) } else { f16::ZERO };
+        let codes = codes.map(|code| (code as u8).wrapping_add(zero));
+        pack::put_group(encoding, out, row, &Group { codes, scale: f16_at(scales, 0), minimum });
     }
 }
 

@@ -3,6 +3,7 @@
 use super::*;
 use crate::pack::unpack;
 use proptest::prelude::*;
+use thimble_runtime::format::GROUP;
 
 const QUANTIZED: [Encoding; 8] = [
     Encoding::Q8,

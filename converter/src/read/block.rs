@@ -153,6 +153,15 @@ impl BlockType {
         (columns / self.block_len()).checked_mul(self.block_bytes())
     }
 
+    /// Writes a number as this float type.
+    pub(crate) fn put_float(self, value: f32, out: &mut [u8]) {
+        match self {
+            BlockType::F16 => out.copy_from_slice(&half::f16::from_f32(value).to_le_bytes()),
+            BlockType::BF16 => out.copy_from_slice(&half::bf16::from_f32(value).to_le_bytes()),
+            _ => out.copy_from_slice(&value.to_le_bytes()),
+        }
+    }
+
     /// The encoding that stores every number of this type exactly, if there is one.
     pub fn lossless_encoding(self) -> Option<Encoding> {
         match self {

@@ -75,19 +75,6 @@ fn put_numbers(
     let mut values = vec![0.0; columns];
     // The panel is whole, so that there is a row to unpack.
     let _ = pack::unpack_row(encoding, panel, row, &mut values);
-    let values = values.iter();
-    match kind {
-        BlockType::F16 => {
-            let out = out.chunks_exact_mut(2);
-            out.zip(values).for_each(|(o, &v)| o.copy_from_slice(&half::f16::from_f32(v).to_le_bytes()));
-        }
-        BlockType::BF16 => {
-            let out = out.chunks_exact_mut(2);
-            out.zip(values).for_each(|(o, &v)| o.copy_from_slice(&half::bf16::from_f32(v).to_le_bytes()));
-        }
-        _ => {
-            let out = out.chunks_exact_mut(4);
-            out.zip(values).for_each(|(o, &v)| o.copy_from_slice(&v.to_le_bytes()));
-        }
-    }
+    let out = out.chunks_exact_mut(kind.block_bytes());
+    out.zip(values).for_each(|(out, value)| kind.put_float(value, out));
 }

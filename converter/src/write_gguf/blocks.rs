@@ -1,12 +1,10 @@
 //! From f32 to GGML's blocks of 32: the same bytes as ggml's own reference quantizers (`quantize_row_*_ref` in
 //! `ggml-quants.c`), so the arithmetic, down to where it rounds, is theirs.
 
-use crate::dequantize::five_bits;
+pub(super) use crate::dequantize::LEN;
+use crate::dequantize::codes;
 use crate::read::BlockType;
 use half::f16;
-
-/// Numbers in a block.
-pub(super) const LEN: usize = 32;
 
 /// Quantizes one block of 32 numbers to `kind` (Q4_0, Q4_1, Q5_0, Q5_1 or Q8_0), `block_bytes` long.
 ///
@@ -84,29 +82,6 @@ fn eight_bits(values: &[f32; LEN], out: &mut [u8]) -> Option<()> {
     Some(())
 }
 
-/// A block's codes, signed around zero or counted from the minimum, with the bytes of its scale (and minimum).
-struct Codes<'b> {
-    codes: [i8; LEN],
-    numbers: &'b [u8],
-}
-
-/// The codes of a block of 32; `None` for other types.
-fn codes(kind: BlockType, block: &[u8]) -> Option<Codes<'_>> {
-    let nibbles = |bytes: &[u8]| -> [u8; LEN] {
-        std::array::from_fn(|j| if j < LEN / 2 { bytes[j] & 15 } else { bytes[j - LEN / 2] >> 4 })
-    };
-    let signed = |codes: [u8; LEN], zero: u8| codes.map(|code| code.wrapping_sub(zero) as i8);
-    let (codes, head) = match kind {
-        BlockType::Q8_0 => (std::array::from_fn(|j| block[2 + j] as i8), 2),
-        BlockType::Q4_0 => (signed(nibbles(&block[2..]), 8), 2),
-        BlockType::Q5_0 => (signed(five_bits(&block[2..6], &block[6..]), 16), 2),
-        BlockType::Q4_1 => (signed(nibbles(&block[4..]), 0), 4),
-        BlockType::Q5_1 => (signed(five_bits(&block[4..8], &block[8..]), 0), 4),
-        _ => return None,
-    };
-    Some(Codes { codes, numbers: &block[..head] })
-}
-
 /// Stores a block as another type without rounding, if its codes are in that type's range and mean the same.
 pub(super) fn carry_over(from: BlockType, block: &[u8], to: BlockType, out: &mut [u8]) -> Option<()> {
     use BlockType::{Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
@@ -120,8 +95,8 @@ pub(super) fn carry_over(from: BlockType, block: &[u8], to: BlockType, out: &mut
         _ => return None,
     };
     let found = codes(from, block).filter(|_| minimum(from) == minimum(to))?;
-    let (head, out) = out.split_at_mut(found.numbers.len());
-    head.copy_from_slice(found.numbers);
+    let (head, out) = out.split_at_mut(found.scales.len());
+    head.copy_from_slice(found.scales);
     if to == Q8_0 {
         out.iter_mut().zip(found.codes).for_each(|(out, code)| *out = code as u8);
         return Some(());

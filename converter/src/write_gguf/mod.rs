@@ -281,9 +281,7 @@ fn encode_row(
 /// Encodes the numbers of one block; `None` where a scale is too large.
 fn encode_block(values: &[f32], kind: BlockType, out: &mut [u8]) -> Option<()> {
     match (kind, values) {
-        (BlockType::F32, &[value]) => out.copy_from_slice(&value.to_le_bytes()),
-        (BlockType::F16, &[value]) => out.copy_from_slice(&half::f16::from_f32(value).to_le_bytes()),
-        (BlockType::BF16, &[value]) => out.copy_from_slice(&half::bf16::from_f32(value).to_le_bytes()),
+        (_, &[value]) => kind.put_float(value, out),
         (BlockType::Q4_K, values) => q4_k::quantize(values.try_into().ok()?, out)?,
         (kind, values) => blocks::quantize(kind, values.try_into().ok()?, out)?,
     }
