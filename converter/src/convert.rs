@@ -1,4 +1,4 @@
-//! A conversion from an opened source to a complete file.
+//! Converts a source to a `.thimble` file.
 
 #[cfg(feature = "calibrate")]
 use crate::allocate;
@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use thimble_runtime::format::{Config, Encoding};
 
-/// What was written.
+/// The result of a conversion.
 #[derive(Clone, Debug)]
 pub struct ConversionSummary {
     /// The model's hyperparameters.
@@ -23,15 +23,15 @@ pub struct ConversionSummary {
     pub bytes: u64,
     /// Tensors and bytes by encoding name.
     pub encodings: BTreeMap<&'static str, (usize, u64)>,
-    /// What rounding cost over all rounded tensors, relative root mean square; zero if nothing was rounded.
+    /// Relative root mean square error of all rounded tensors; zero if nothing was rounded.
     pub rounding: f64,
-    /// The tensor that lost most, and its relative root mean square.
+    /// The tensor with the largest relative root mean square error, and that error.
     pub worst: Option<(String, f64)>,
-    /// What the file's provenance notes.
+    /// The notes of the file's provenance.
     pub notes: Vec<String>,
-    /// The chosen encodings and the expected divergence from the source in nats per token, where there was a target.
+    /// With a size target: the chosen encodings and the expected divergence from the source in nats per token.
     pub chosen: Option<(Table, f64)>,
-    /// Each tensor, in the order of the file.
+    /// The tensors in file order.
     pub tensors: Vec<TensorSummary>,
 }
 
@@ -44,11 +44,11 @@ pub struct TensorSummary {
     pub rows: usize,
     /// Inputs.
     pub columns: usize,
-    /// How its numbers are stored.
+    /// Its encoding.
     pub encoding: Encoding,
     /// Bytes in the file.
     pub bytes: u64,
-    /// What rounding changed, relative root mean square; zero where nothing was rounded.
+    /// Relative root mean square error of rounding; zero if nothing was rounded.
     pub error: f64,
 }
 
@@ -66,7 +66,7 @@ pub fn convert(
     convert_model(&model, sections, destination, options, progress)
 }
 
-/// Converts an opened source whose tokenizer and chat sections are made.
+/// Converts an opened source with the given tokenizer and chat sections.
 pub fn convert_model(
     model: &SourceModel,
     sections: Sections,

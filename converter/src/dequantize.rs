@@ -1,4 +1,4 @@
-//! From a source's blocks to f32, for every type that [`BlockType`] lists (with the feature `ggml` some through ggml).
+//! Dequantizes GGML blocks of every [`BlockType`] to f32 (with the feature `ggml`, some through ggml).
 //!
 //! Layouts and formulas follow `ggml-common.h` and `ggml-quants.c` of ggml (the `dequantize_row_*` functions).
 
@@ -8,9 +8,9 @@ use half::{bf16, f16};
 /// Numbers in a k-quant block.
 const SUPER: usize = 256;
 
-/// Writes the numbers of whole blocks to `out`.
+/// Dequantizes whole blocks to `out`.
 ///
-/// `bytes` holds `out.len() / kind.block_len()` blocks; whatever is left over on either side is not touched.
+/// `bytes` holds `out.len() / kind.block_len()` blocks; leftovers on either side are ignored.
 pub fn dequantize(kind: BlockType, bytes: &[u8], out: &mut [f32]) {
     let blocks = bytes.chunks_exact(kind.block_bytes()).zip(out.chunks_exact_mut(kind.block_len()));
     let each: fn(&[u8], &mut [f32]) = match kind {
@@ -35,7 +35,7 @@ pub fn dequantize(kind: BlockType, bytes: &[u8], out: &mut [f32]) {
     }
 }
 
-/// The f16 at byte `at`, which the caller knows to be inside the block.
+/// The f16 at byte `at` of a block.
 pub(crate) fn half_at(bytes: &[u8], at: usize) -> f32 {
     f16::from_le_bytes([bytes[at], bytes[at + 1]]).to_f32()
 }

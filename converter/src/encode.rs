@@ -9,10 +9,10 @@ use thimble_runtime::format::{Encoding, PANEL, TensorRecord};
 /// Source bytes read at once.
 pub(crate) const CHUNK: usize = 8 << 20;
 
-/// Takes the next bytes of a tensor and what rounding cost them.
+/// Receives the next bytes of a tensor and their distortion.
 pub(crate) type Emit<'e> = dyn FnMut(&[u8], Distortion) -> Result<(), ConvertError> + 'e;
 
-/// Takes over the panels of a tensor that a `.thimble` file holds in the encoding wanted.
+/// Copies the panels of a tensor that the source stores in this encoding.
 fn copy_panels(
     model: &SourceModel,
     tensor: &SourceTensor,

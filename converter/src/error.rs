@@ -1,4 +1,4 @@
-//! What can go wrong between a source model and a `.thimble` file.
+//! Errors of a conversion.
 
 use crate::chat::ChatTemplateError;
 use crate::read::GgufError;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use thimble_runtime::format::FormatError;
 use thiserror::Error;
 
-/// Why a model was not converted. Each variant names the file, field or tensor that it is about.
+/// Why a conversion failed. Each variant names the file, field or tensor.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ConvertError {
@@ -17,7 +17,7 @@ pub enum ConvertError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system error.
         source: io::Error,
     },
     /// The destination cannot be written.
@@ -25,7 +25,7 @@ pub enum ConvertError {
     Write {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system error.
         source: io::Error,
     },
     /// The destination's file system has no room.
@@ -45,7 +45,7 @@ pub enum ConvertError {
         /// The path.
         path: PathBuf,
     },
-    /// Bytes that are not GGUF.
+    /// An invalid GGUF file.
     #[error("{}: {source}", path.display())]
     Gguf {
         /// The file.
@@ -53,23 +53,23 @@ pub enum ConvertError {
         /// What is wrong.
         source: GgufError,
     },
-    /// A part of a split GGUF model without the others, or one that does not fit them.
+    /// A shard of a split GGUF model that lacks the others or does not match them.
     #[error("{}: {reason}", path.display())]
     Shard {
         /// The file.
         path: PathBuf,
-        /// What is wrong, and what would be right.
+        /// What is wrong, and what to do.
         reason: String,
     },
-    /// Bytes that are not safetensors.
-    #[error("{} is not a sound safetensors file: {source}", path.display())]
+    /// An invalid safetensors file.
+    #[error("{} is not a valid safetensors file: {source}", path.display())]
     Safetensors {
         /// The file.
         path: PathBuf,
         /// What is wrong.
         source: safetensors::SafeTensorError,
     },
-    /// Text that is not the JSON it should be.
+    /// Invalid JSON.
     #[error("{} is not valid JSON: {source}", path.display())]
     Json {
         /// The file.
@@ -77,33 +77,33 @@ pub enum ConvertError {
         /// What is wrong.
         source: serde_json::Error,
     },
-    /// A field that a model needs.
+    /// A missing or invalid field.
     #[error("{place}: {field} is missing or not {expected}")]
     Field {
         /// The file or metadata it belongs to.
         place: &'static str,
         /// The field.
         field: String,
-        /// What it should be.
+        /// The expected value.
         expected: &'static str,
     },
-    /// Something that this converter knows of and does not support.
+    /// A feature that the converter does not support.
     #[error("{what} is {found}, which is not supported (supported: {supported})")]
     Unsupported {
         /// The feature, field or tensor.
         what: String,
-        /// What the source has.
+        /// The value in the source.
         found: String,
-        /// What would be accepted.
+        /// The supported values.
         supported: &'static str,
     },
-    /// A tensor that the configuration implies.
+    /// A missing tensor.
     #[error("tensor {name} is missing")]
     MissingTensor {
         /// Its name in the source.
         name: String,
     },
-    /// A model without a head.
+    /// A missing head.
     #[error(
         "tensor {name} is missing, and config.json does not tie the head to the embedding: add the tensor, or set \
          tie_word_embeddings to true if the embedding is the head"
@@ -112,17 +112,17 @@ pub enum ConvertError {
         /// Its name in the source.
         name: String,
     },
-    /// A tensor of another shape than the configuration implies.
+    /// A tensor whose shape does not match the configuration.
     #[error("tensor {name} has shape {found:?}, expected {expected:?}")]
     Shape {
         /// Its name in the source.
         name: String,
         /// Rows and columns (one number for a vector).
         expected: Vec<u64>,
-        /// What the source has.
+        /// The shape in the source.
         found: Vec<u64>,
     },
-    /// A weight that is no number.
+    /// A weight that is infinite or not a number.
     #[error("tensor {name}, row {row}: a weight is infinite or not a number")]
     NotFinite {
         /// The tensor's name in the source.
@@ -130,7 +130,7 @@ pub enum ConvertError {
         /// The row.
         row: usize,
     },
-    /// A weight or scale that the encoding cannot hold.
+    /// A weight or scale that the encoding or type cannot hold.
     #[error("tensor {name}, row {row}: a weight is too large for {format}; choose f32 or bf16")]
     TooLarge {
         /// The tensor's name in the source.
@@ -140,10 +140,10 @@ pub enum ConvertError {
         /// The encoding or type.
         format: String,
     },
-    /// A `.thimble` file that is none.
+    /// A `.thimble` file that cannot be opened.
     #[error(transparent)]
     Thimble(#[from] thimble_host::OpenError),
-    /// The result would break a rule of the file format.
+    /// A model that violates the file format.
     #[error("this model does not fit the file format: {0}")]
     Format(#[from] FormatError),
     /// A tokenizer that cannot be converted.
@@ -152,7 +152,7 @@ pub enum ConvertError {
     /// A chat template that cannot be used.
     #[error("the chat template: {0}")]
     Chat(#[from] ChatTemplateError),
-    /// A name that no quantization or type has.
+    /// An unknown name of a quantization or type.
     #[error("unknown {what} {found:?} (known: {known})")]
     UnknownName {
         /// What kind of name was expected.
@@ -162,38 +162,38 @@ pub enum ConvertError {
         /// The known names, separated by commas.
         known: String,
     },
-    /// Something is where a folder is to be written.
+    /// The output folder exists.
     #[error("{} exists already: choose another folder or remove it", path.display())]
     Exists {
         /// The folder.
         path: PathBuf,
     },
-    /// A table of encodings that cannot be used.
+    /// An invalid quantization recipe.
     #[error("the recipe: {reason}")]
     Recipe {
-        /// What is wrong, and what would be right.
+        /// What is wrong, and what to do.
         reason: String,
     },
-    /// A report whose plot cannot be drawn.
+    /// A plot that cannot be drawn.
     #[error("cannot draw the report's plot: {reason}")]
     Plot {
-        /// What the drawing library says.
+        /// The plotting library's error.
         reason: String,
     },
-    /// Something that this build of the converter was made without.
+    /// A function that this build lacks.
     #[error(
         "{what} is not in this build: add the feature `{feature}`, as in `cargo install --path cli --features {feature}`"
     )]
     MissingFeature {
-        /// What was asked for.
+        /// The function.
         what: &'static str,
-        /// The feature that brings it.
+        /// The Cargo feature that adds it.
         feature: &'static str,
     },
-    /// A calibration that cannot be made.
+    /// A failed calibration.
     #[error("calibration: {reason}")]
     Calibration {
-        /// What is wrong, and what would be right.
+        /// What is wrong, and what to do.
         reason: String,
     },
 }

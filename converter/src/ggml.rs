@@ -1,16 +1,15 @@
-//! ggml itself, through the bindings of `llama-cpp-sys-2`: block types that this crate has no code for, and the
-//! oracle for those that it has. The converter's only unsafe code; there with the feature `ggml` only.
+//! ggml through the bindings of `llama-cpp-sys-2`: reads the block types that this crate does not implement, and serves
+//! as the test oracle for the others. The converter's only unsafe code, behind the feature `ggml`.
 
 use crate::read::BlockType;
 use llama_cpp_sys_2 as sys;
 
-/// ggml's number of a type: [`BlockType`] has the same.
+/// ggml's number of a type, which [`BlockType`] shares.
 fn number(kind: BlockType) -> sys::ggml_type {
     kind as sys::ggml_type
 }
 
-/// Whether ggml knows the type under the same number, block length and block size, so that whole blocks here are whole
-/// blocks there.
+/// Whether ggml has the type with the same number, block length and block size.
 fn agrees(kind: BlockType) -> bool {
     // SAFETY: the type is one of ggml's, below its count: a lookup in a static table.
     let length = unsafe { sys::ggml_blck_size(number(kind)) };
@@ -19,8 +18,7 @@ fn agrees(kind: BlockType) -> bool {
     usize::try_from(length) == Ok(kind.block_len()) && bytes == kind.block_bytes()
 }
 
-/// Writes the numbers of whole blocks to `out`, as [`crate::dequantize`] does; not-a-number where this build of ggml
-/// does not know the type.
+/// Dequantizes whole blocks to `out`; writes NaN if this build of ggml does not know the type.
 pub(crate) fn dequantize(kind: BlockType, bytes: &[u8], out: &mut [f32]) {
     let blocks = (bytes.len() / kind.block_bytes()).min(out.len() / kind.block_len());
     let (bytes, out) = (&bytes[..blocks * kind.block_bytes()], &mut out[..blocks * kind.block_len()]);
@@ -29,7 +27,7 @@ pub(crate) fn dequantize(kind: BlockType, bytes: &[u8], out: &mut [f32]) {
     // SAFETY: null, or valid for the life of the program and never written.
     let convert = unsafe { traits.as_ref() }.and_then(|traits| traits.to_float).filter(|_| agrees(kind));
     let Some(convert) = convert else { return out.fill(f32::NAN) };
-    // ggml reads structs with two-byte fields, so that blocks have to begin at an even address.
+    // ggml reads structs with two-byte fields: blocks need an even address.
     let word = |chunk: &[u8]| {
         let mut word = [0; 8];
         word[..chunk.len()].copy_from_slice(chunk);
@@ -41,8 +39,8 @@ pub(crate) fn dequantize(kind: BlockType, bytes: &[u8], out: &mut [f32]) {
     unsafe { convert(aligned.as_ptr().cast(), out.as_mut_ptr(), out.len() as i64) }
 }
 
-/// Quantizes whole blocks as `llama-quantize` does without an importance matrix; `None` where the numbers are no whole
-/// blocks or ggml does not know the type.
+/// Quantizes whole blocks as `llama-quantize` does without an importance matrix; `None` for partial blocks and types
+/// that ggml does not know.
 pub fn quantize(kind: BlockType, values: &[f32]) -> Option<Vec<u8>> {
     let bytes = kind.row_bytes(values.len()).filter(|&bytes| bytes > 0 && agrees(kind))?;
     let mut aligned = vec![0_u64; bytes.div_ceil(8)];

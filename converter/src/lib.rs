@@ -1,9 +1,9 @@
-//! Turns a Hugging Face folder, a GGUF or a `.thimble` file into a `.thimble` file, a GGUF file or a Hugging Face folder.
+//! Converts models between Hugging Face folders, GGUF files and `.thimble` files.
 //!
-//! The features `calibrate` (candle) and `plot` bring what a plain conversion does without.
+//! The feature `calibrate` adds quantization for a model's activations (through candle), and `plot` the plot of reports.
 //!
-//! [`read::open`] makes a [`SourceModel`] of either; a [`Quant`] says how each tensor is stored; [`convert`]
-//! streams it to disk a few megabytes at a time, so memory does not grow with the model.
+//! [`read::open`] opens any of them as a [`SourceModel`]; a [`Quant`] selects the encoding of each tensor; [`convert`]
+//! streams the result to disk a few megabytes at a time, so that memory does not grow with the model.
 
 #[cfg(feature = "calibrate")]
 mod allocate;

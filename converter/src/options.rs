@@ -1,25 +1,25 @@
-//! What a caller asks a conversion for.
+//! The options of a conversion.
 
 use crate::{Quant, SizeTarget, Table};
 use std::path::PathBuf;
 
-/// How to convert.
+/// The options of a conversion.
 #[derive(Clone, Debug, Default)]
 pub struct ConversionOptions {
     /// How to store the weights.
     pub quant: Quant,
-    /// Encodings for tensors by name, before those of `quant`.
+    /// Encodings by tensor name, which override `quant`.
     pub table: Option<Table>,
-    /// Encodings chosen for a size, in place of those of `quant` and `table`: see [`SizeTarget`].
+    /// A size for which to choose the encodings, instead of `quant` and `table`.
     pub target: Option<SizeTarget>,
-    /// A file that keeps what is measured for a target, so that other targets need no second measurement.
+    /// A file for the sensitivities measured for `target`, so that other targets need no second measurement.
     pub sensitivities: Option<PathBuf>,
-    /// Text on whose activations matrices are rounded with error compensation; otherwise each is rounded by itself.
+    /// A calibration text, for rounding with error compensation; otherwise weights are rounded to nearest.
     pub calibration: Option<String>,
-    /// The model's name in the file; otherwise the source's own.
+    /// The model's name in the file; the default is the source's.
     pub name: Option<String>,
-    /// Where the source comes from, for provenance; otherwise its file name.
+    /// The origin of the source, for the provenance; the default is its file name.
     pub source: Option<String>,
-    /// The licence; otherwise the source's own.
+    /// The licence; the default is the source's.
     pub licence: Option<String>,
 }

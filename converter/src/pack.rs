@@ -1,11 +1,11 @@
-//! Where each number of a panel lies, and the way back from a tensor's bytes to f32.
+//! Packs codes and scales into panels, and unpacks panels to f32.
 //!
-//! `FORMAT.md` draws the layouts. The `put` functions are the only code in the converter that knows them.
+//! `FORMAT.md` describes the layouts. No other code of the converter depends on them.
 
 use half::{bf16, f16};
 use thimble_runtime::format::{Encoding, GROUP, LEVEL_ZERO, LEVELS_3, LEVELS_4, LEVELS_5, PANEL};
 
-/// One row of one group, as codes: what a quantizer makes and a lossless import finds.
+/// One row of one group as codes, from a quantizer or a lossless import.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Group {
     /// Unsigned codes.
@@ -16,7 +16,7 @@ pub struct Group {
     pub minimum: f16,
 }
 
-/// The code that stands for zero; code 0 where none does.
+/// The code of zero; 0 if the encoding has none.
 pub fn zero_code(encoding: Encoding) -> u8 {
     match encoding {
         Encoding::Q8 | Encoding::Q8Row => 128,
@@ -26,7 +26,7 @@ pub fn zero_code(encoding: Encoding) -> u8 {
     }
 }
 
-/// The numbers that the codes stand for, ascending, before a scale (and a minimum) is applied; none for floats.
+/// The quantization levels in ascending order, without scale and minimum; empty for floats.
 pub fn levels(encoding: Encoding) -> Vec<i16> {
     let uneven = |levels: &[u8]| levels.iter().map(|&l| i16::from(l) - i16::from(LEVEL_ZERO)).collect();
     match encoding {
@@ -104,7 +104,7 @@ pub fn put_floats(encoding: Encoding, panel: &mut [u8], row: usize, values: &[f3
     }
 }
 
-/// Writes the codes of one row and group, wherever the encoding puts them in `block`.
+/// Writes the codes of one row and group to a block.
 pub fn put_codes(encoding: Encoding, block: &mut [u8], row: usize, codes: &[u8; GROUP]) {
     match encoding {
         Encoding::Q8 | Encoding::Q8Row => {
@@ -155,7 +155,7 @@ pub fn put_group(encoding: Encoding, block: &mut [u8], row: usize, group: &Group
     }
 }
 
-/// Writes one row of a block of an encoding with two levels of scales ([`Encoding::has_two_level_scales`]).
+/// Writes one row of a block of an encoding with two-level scales ([`Encoding::has_two_level_scales`]).
 pub fn put_two_level_group(encoding: Encoding, block: &mut [u8], row: usize, codes: &[u8; GROUP], scale: i8) {
     put_codes(encoding, block, row, codes);
     block[code_bytes(encoding) + row] = scale as u8;
@@ -166,7 +166,7 @@ pub fn put_row_scale(panel: &mut [u8], row: usize, scale: f32) {
     panel[4 * row..][..4].copy_from_slice(&scale.to_le_bytes());
 }
 
-/// One row of a block of [`Encoding::Q8`], [`Encoding::Q4`] or [`Encoding::Q4Min`], as [`put_group`] wrote it.
+/// Reads one row of a block of [`Encoding::Q8`], [`Encoding::Q4`] or [`Encoding::Q4Min`]: the inverse of [`put_group`].
 pub(crate) fn read_group(encoding: Encoding, block: &[u8], row: usize) -> Group {
     let at = |step: usize, j: usize| block[step * 64 + row * 4 + j];
     let codes = std::array::from_fn(|column| match encoding {
@@ -220,9 +220,9 @@ fn value(encoding: Encoding, panel: &[u8], row: usize, column: usize) -> f32 {
     }
 }
 
-/// One row of a stored tensor as f32; `None` where the bytes are too short for it.
+/// One row of a stored tensor as f32; `None` if the bytes are too short.
 ///
-/// Shape: `out` holds the tensor's columns. Slow and plain: for `inspect`, tests and error measurements.
+/// Shape: `out` holds the tensor's columns. Not optimized: for `inspect`, tests and error measurements.
 pub fn unpack_row(encoding: Encoding, tensor: &[u8], row: usize, out: &mut [f32]) -> Option<()> {
     let panel_bytes = encoding.panel_bytes(out.len())?;
     let (panel, within) = match encoding {
@@ -238,7 +238,7 @@ pub fn unpack_row(encoding: Encoding, tensor: &[u8], row: usize, out: &mut [f32]
     Some(())
 }
 
-/// A whole stored tensor as f32, row after row; `None` where the bytes are too short for its shape.
+/// A stored tensor as f32, row-major; `None` if the bytes are too short.
 pub fn unpack(encoding: Encoding, tensor: &[u8], rows: usize, columns: usize) -> Option<Vec<f32>> {
     if tensor.len() < encoding.tensor_bytes(rows, columns)? {
         return None;

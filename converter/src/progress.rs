@@ -1,26 +1,26 @@
-//! How far a conversion is.
+//! The progress of a conversion.
 
-/// What a conversion is doing.
+/// A stage of a conversion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConversionStage {
-    /// Measuring how much each tensor matters; progress counts tensors.
+    /// Measuring the sensitivity of each tensor; progress counts tensors.
     Measuring,
-    /// Rounding for the activations on a text; progress counts layers.
+    /// Quantizing for the activations on a text; progress counts layers.
     Calibrating,
     /// Writing; progress counts bytes.
     Writing,
 }
 
-/// How far a conversion is.
+/// The progress of a conversion.
 #[derive(Clone, Copy, Debug)]
 pub struct ConversionProgress<'a> {
-    /// What is being done.
+    /// The current stage.
     pub stage: ConversionStage,
-    /// The tensor that is being written, by its name in the source; otherwise empty.
+    /// The name in the source of the tensor being written; otherwise empty.
     pub tensor: &'a str,
-    /// Bytes of the finished file that are written; or tensors or layers that are done.
+    /// Bytes written, or tensors or layers done.
     pub done: u64,
-    /// How many there will be.
+    /// The total of bytes, tensors or layers.
     pub total: u64,
 }
 

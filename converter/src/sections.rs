@@ -1,4 +1,4 @@
-//! The small sections: tokenizer, chat template and provenance.
+//! Makes the tokenizer, chat and provenance sections.
 
 use crate::read::{Sections, SourceModel, SourceTensor, TokenizerSource};
 use crate::{ConversionOptions, ConvertError, SizeTarget, Table, chat};
@@ -8,7 +8,7 @@ use thimble_runtime::chat::ChatTemplate;
 use thimble_runtime::format::{Encoding, checksum};
 
 impl Sections {
-    /// Makes them from what the source holds.
+    /// The sections of a source.
     pub fn of(model: &SourceModel) -> Result<Sections, ConvertError> {
         if let TokenizerSource::Sections(sections) = &model.tokenizer {
             return Ok(sections.clone());
@@ -35,10 +35,10 @@ impl Sections {
     }
 }
 
-/// The note about a source without one.
+/// The note about a source without a chat template.
 pub(crate) const NO_TEMPLATE: &str = "no chat template in the source: a base model";
 
-/// What deserves to be said about a conversion: what was left out, what was rounded.
+/// The notes on a conversion: what was omitted, what was rounded.
 pub(crate) fn notes(model: &SourceModel, encodings: &[Encoding], sections: &Sections) -> Vec<String> {
     let mut notes = model.notes.clone();
     let mut rounded: BTreeMap<String, Vec<&SourceTensor>> = BTreeMap::new();
@@ -50,7 +50,7 @@ pub(crate) fn notes(model: &SourceModel, encodings: &[Encoding], sections: &Sect
     }
     let matrices = encodings.iter().filter(|&&e| e != Encoding::Vector).count();
     for (change, tensors) in rounded {
-        // A list of every layer says nothing more than their number once it is long.
+        // A long list of layers is no more useful than their number.
         let names: Vec<&str> = tensors.iter().map(|t| t.name.as_str()).collect();
         let shown =
             if names.len() > 8 { format!("{}, ...", names[..8].join(", ")) } else { names.join(", ") };
@@ -64,8 +64,8 @@ pub(crate) fn notes(model: &SourceModel, encodings: &[Encoding], sections: &Sect
     notes
 }
 
-/// The provenance section: a JSON object whose text depends on the input only. `chosen` is as in
-/// [`Summary`](crate::Summary).
+/// The provenance section: a JSON object that depends on the input only. `chosen` is as in
+/// [`ConversionSummary`](crate::ConversionSummary).
 pub(crate) fn provenance(
     model: &SourceModel,
     options: &ConversionOptions,

@@ -1,4 +1,4 @@
-//! Writing a `.thimble` file: streamed, checksummed on the way, and in place only when it is complete.
+//! Writes `.thimble` files: streamed, checksummed, and atomic.
 
 use crate::ConvertError;
 use crate::read::SourceTensor;
@@ -13,7 +13,7 @@ use thimble_runtime::format::{
 };
 use xxhash_rust::xxh3::Xxh3;
 
-/// Everything in a file but the weights themselves.
+/// The content of a file except for the weights.
 #[derive(Clone, Debug)]
 pub struct Contents {
     /// The hyperparameters.
@@ -46,7 +46,7 @@ impl Contents {
     }
 }
 
-/// Places tensors of these encodings one after the other.
+/// Lays out tensors with the given encodings.
 pub fn layout<'a>(
     tensors: impl IntoIterator<Item = (&'a SourceTensor, Encoding)>,
 ) -> Result<Vec<TensorRecord>, FormatError> {
@@ -65,7 +65,7 @@ pub fn layout<'a>(
     Ok(records)
 }
 
-/// A file that is being written: first everything but the weights, then the weights in order, then the header.
+/// Writes a file: all sections but the weights, then the weights in order, then the header.
 pub struct FileWriter<W> {
     out: W,
     at: u64,
@@ -77,7 +77,7 @@ pub struct FileWriter<W> {
 }
 
 impl<W: Write + Seek> FileWriter<W> {
-    /// Writes a placeholder for the header and every section but the weights.
+    /// Writes a placeholder for the header, and every section but the weights.
     pub fn new(out: W, contents: Contents) -> io::Result<FileWriter<W>> {
         let announced = contents.file_len();
         let table: Vec<u8> = contents.tensors.iter().flat_map(TensorRecord::emit).collect();
@@ -121,18 +121,16 @@ impl<W: Write + Seek> FileWriter<W> {
         self.tensors_start + self.tensors_length
     }
 
-    /// Bytes of the tensor section that are still to come, padding included.
+    /// Remaining bytes of the tensor section, padding included.
     pub fn weights_left(&self) -> u64 {
         self.file_len() - self.at
     }
 
-    /// Pads up to the next tensor, whose bytes have to follow through [`FileWriter::weights`].
-    ///
-    /// `None` after the last one.
+    /// Pads up to the next tensor, whose bytes [`FileWriter::weights`] then writes; `None` after the last tensor.
     pub fn next_tensor(&mut self) -> io::Result<Option<TensorRecord>> {
         let Some(record) = self.pending.next() else { return Ok(None) };
         let gap = (self.tensors_start + record.offset).checked_sub(self.at);
-        let gap = gap.ok_or_else(|| io::Error::other("more bytes than the tensor before has room for"))?;
+        let gap = gap.ok_or_else(|| io::Error::other("more bytes than the previous tensor holds"))?;
         self.hash.update(&[0; ALIGN as usize][..gap as usize % ALIGN as usize]);
         self.zeros(gap)?;
         Ok(Some(record))
@@ -144,7 +142,7 @@ impl<W: Write + Seek> FileWriter<W> {
         self.put(bytes)
     }
 
-    /// Writes the header and gives back what was written to.
+    /// Writes the header and returns the output.
     pub fn finish(mut self) -> io::Result<W> {
         let file_len = self.file_len();
         if self.at != file_len {

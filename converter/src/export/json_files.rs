@@ -1,4 +1,4 @@
-//! The small JSON files of a folder, and its model card.
+//! The JSON files of a folder, and its model card.
 
 use super::Dtype;
 use crate::read::SourceModel;
@@ -69,10 +69,10 @@ fn generation(model: &SourceModel) -> Value {
     }
     let sampling = model.origin.sampling.to_json();
     if !sampling.is_empty() {
-        // Without it transformers takes the likeliest token, whatever the rest says.
+        // Without it transformers decodes greedily and ignores the other settings.
         let greedy = model.origin.sampling.temperature == Some(0.0);
         json["do_sample"] = (!greedy).into();
-        // A temperature of 0 is one that transformers refuses.
+        // transformers refuses a temperature of 0.
         let sampling = sampling.into_iter().filter(|(key, _)| !(greedy && key == "temperature"));
         sampling.for_each(|(key, value)| json[key] = value);
     }
@@ -89,7 +89,7 @@ fn eos(model: &SourceModel) -> Value {
     }
 }
 
-/// The texts of the special tokens that have a part to play.
+/// The special tokens by role.
 fn special_tokens(model: &SourceModel, vocabulary: &Vocabulary) -> Map<String, Value> {
     let text = |token: Option<Token>| {
         let bytes = vocabulary.tokens.get(token?.index())?;
@@ -104,7 +104,7 @@ fn special_tokens(model: &SourceModel, vocabulary: &Vocabulary) -> Map<String, V
     let known =
         texts.into_iter().filter_map(|(key, text)| Some((key, text.filter(|text| !text.is_empty())?)));
     let mut known: Map<String, Value> = known.map(|(key, text)| (key.to_owned(), json!(text))).collect();
-    // What a chat template may ask for: `mask_token`, and names of the model's own.
+    // A chat template may use `mask_token` and the model's own names.
     for (name, text) in &model.named_tokens {
         if !known.contains_key(name) {
             known.insert(name.clone(), json!(text));
@@ -113,12 +113,12 @@ fn special_tokens(model: &SourceModel, vocabulary: &Vocabulary) -> Map<String, V
     known
 }
 
-/// The shortest decimal that is this `f32`, where a plain conversion would show the digits of its rounding.
+/// The shortest decimal of this `f32`: a conversion to f64 would show digits of its rounding error.
 fn shortest(number: f32) -> f64 {
     number.to_string().parse().unwrap_or_else(|_| f64::from(number))
 }
 
-/// `README.md`: the licence, where one is known, and what this is.
+/// `README.md`: name, source, and the licence if it is known.
 pub(super) fn card(model: &SourceModel) -> String {
     let origin = &model.origin;
     let name = origin.name.as_ref().unwrap_or(&origin.source);

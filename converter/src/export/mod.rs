@@ -1,5 +1,4 @@
-//! Any model that the converter reads as a Hugging Face folder: what `transformers` loads and [`crate::read::open`]
-//! reads back.
+//! Exports a model as a Hugging Face folder, which `transformers` and [`crate::read::open`] load.
 
 mod folder;
 mod json_files;
@@ -20,13 +19,13 @@ use std::path::Path;
 use std::str::FromStr;
 use thimble_files::AtomicFolder;
 
-/// Numbers that are dequantized at once.
+/// Numbers dequantized at once.
 const CHUNK: usize = 2 << 20;
 
-/// How the weights of the folder are stored, norms included.
+/// The type of the exported weights, norms included.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Dtype {
-    /// 32-bit floats: every source exactly.
+    /// 32-bit floats: lossless for every source.
     #[default]
     F32,
     /// 16-bit brain floats.
@@ -73,7 +72,7 @@ impl Dtype {
         }
     }
 
-    /// Appends a number; gives back what a reader will see.
+    /// Appends a number; returns the value that a reader sees.
     fn put(self, value: f32, out: &mut Vec<u8>) -> f32 {
         match self {
             Dtype::F32 => {
@@ -113,21 +112,21 @@ impl FromStr for Dtype {
     }
 }
 
-/// What was written.
+/// The result of an export.
 #[derive(Clone, Debug)]
 pub struct ExportSummary {
     /// Bytes of `model.safetensors`.
     pub bytes: u64,
     /// Number of weights.
     pub parameters: u64,
-    /// What rounding to a 16-bit type cost, relative root mean square.
+    /// Relative root mean square error of rounding to a 16-bit type.
     pub rounding: f64,
-    /// What deserves to be said.
+    /// Notes for the user.
     pub notes: Vec<String>,
 }
 
-/// Writes an opened model as a folder with config.json, model.safetensors, tokenizer.json, tokenizer_config.json,
-/// special_tokens_map.json and generation_config.json, which appears whole or not at all.
+/// Writes a model as a folder with config.json, model.safetensors, tokenizer.json, tokenizer_config.json,
+/// special_tokens_map.json and generation_config.json. The folder appears complete or not at all.
 ///
 /// # Errors
 /// The folder exists; weights that are not finite or do not fit the type; a destination that cannot be written.
@@ -145,7 +144,7 @@ pub fn export(
     };
     output.write("tokenizer.json", &tokenizer)?;
     for (name, json) in json_files::all(model, &vocabulary, dtype) {
-        // Values of plain texts and numbers always have a JSON form.
+        // Values of texts and numbers always have a JSON form.
         output.write(name, format!("{json:#}\n").as_bytes())?;
     }
     output.write("README.md", json_files::card(model).as_bytes())?;

@@ -1,13 +1,13 @@
-//! The levels of an encoding and the nearest one of a number.
+//! The quantization grid of an encoding: its levels, and the nearest one to a number.
 
 use crate::pack;
 use std::sync::LazyLock;
 use thimble_runtime::format::{Encoding, GROUP};
 
-/// Half steps that the table of nearest levels covers: numbers from -128 to 128.
+/// Half steps in the table of nearest levels: numbers from -128 to 128.
 const HALVES: usize = 512;
 
-/// The levels of one encoding, ascending, and for every half step the code of the nearest.
+/// The levels of an encoding in ascending order, and the code of the nearest level for every half step.
 pub(crate) struct Grid {
     levels: Vec<f32>,
     nearest: [u8; HALVES],
@@ -16,8 +16,8 @@ pub(crate) struct Grid {
 impl Grid {
     fn new(encoding: Encoding) -> Grid {
         let levels = pack::levels(encoding);
-        // Levels are whole numbers, so the border between two of them lies on a half step: the middle of a half
-        // step decides for all of it.
+        // Levels are integers, so the boundary between two lies on a half step: the middle of a half step decides for
+        // all of it.
         let code = |half: usize| {
             let middle = 2 * half as i32 - HALVES as i32 + 1;
             let distance = |&code: &usize| (4 * i32::from(levels[code]) - middle).abs();
@@ -26,15 +26,15 @@ impl Grid {
         Grid { nearest: std::array::from_fn(code), levels: levels.iter().map(|&l| f32::from(l)).collect() }
     }
 
-    /// The grid of a quantized encoding; that of the bytes for others.
+    /// The grid of an encoding.
     pub(crate) fn of(encoding: Encoding) -> &'static Grid {
         static GRIDS: LazyLock<Vec<Grid>> =
             LazyLock::new(|| Encoding::ALL.into_iter().map(Grid::new).collect());
-        // The numbers of encodings count from one.
+        // Encodings are numbered from one.
         &GRIDS[encoding as usize - 1]
     }
 
-    /// The code of the level nearest to a number, code 0 for what is not a number.
+    /// The code of the level nearest to a number; 0 for NaN.
     #[inline]
     pub(crate) fn code(&self, number: f32) -> u8 {
         let half = (2.0 * number + (HALVES / 2) as f32) as i32;
@@ -52,16 +52,16 @@ impl Grid {
         (self.levels.first().copied().unwrap_or(0.0), self.levels.last().copied().unwrap_or(0.0))
     }
 
-    /// The scale that makes the sum of `weights` x (value - scale x level)^2 small, found from several places of
-    /// the largest value on the grid and of both signs, each improved by least squares.
+    /// A scale that minimizes the sum of `weights` x (value - scale x level)^2: a search over positions of the largest
+    /// value on the grid and both signs, each refined by least squares.
     ///
-    /// At most 32 values; zero where they (or all of their weights) are zero.
+    /// At most 32 values; zero if all of them are zero.
     pub(crate) fn scale(&self, values: &[f32], weights: &[f32]) -> f32 {
         let most = values.iter().copied().fold(0.0f32, |most, v| if v.abs() > most.abs() { v } else { most });
         if most == 0.0 {
             return 0.0;
         }
-        // Relative to the largest: nothing below can overflow.
+        // Relative to the largest, so that nothing overflows.
         let (mut x, mut w) = ([0.0f32; GROUP], [0.0f32; GROUP]);
         let heaviest = weights.iter().fold(0.0f32, |most, &w| most.max(w));
         let count = values.len().min(GROUP);
@@ -82,7 +82,7 @@ impl Grid {
                         product += w[i] * x[i] * level;
                         square += w[i] * level * level;
                     }
-                    // With the best scale for these codes the error falls by this much from the sum of squares.
+                    // The best scale for these codes reduces the error by this much from the sum of squares.
                     let gain = product * product / square;
                     if gain.is_nan() || gain <= best {
                         break;
@@ -96,10 +96,10 @@ impl Grid {
     }
 }
 
-/// Improvements from each place.
+/// Refinements of each start.
 const ROUNDS: usize = 3;
 
-/// Where the largest value may land, as a part of the way to the last level: past it, it is clipped.
+/// Start positions of the largest value, relative to the last level; beyond it, the value is clipped.
 fn places(levels: usize) -> &'static [f32] {
     match levels {
         0..=8 => &[0.72, 0.8, 0.88, 0.94, 1.0, 1.05, 1.11, 1.18, 1.28, 1.4],

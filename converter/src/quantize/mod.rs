@@ -1,5 +1,4 @@
-//! From rows of the source to panels of the file: exact re-arrangement where the source has the encoding's own
-//! grid, careful rounding otherwise.
+//! Encodes rows of the source as panels: exactly if the source has the encoding's grid, otherwise rounded.
 
 mod grid;
 mod quantizer;
@@ -41,22 +40,22 @@ impl RowError {
     }
 }
 
-/// What rounding did to some weights: sums of squares.
+/// The distortion that rounding causes, as sums of squares.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Distortion {
-    /// Of the differences.
+    /// Sum of squared errors.
     pub error: f64,
-    /// Of the weights.
+    /// Sum of squared weights.
     pub energy: f64,
 }
 
 impl Distortion {
-    /// Root mean square of the differences, relative to that of the weights.
+    /// Root mean square error, relative to the root mean square of the weights.
     pub fn relative(self) -> f64 {
         if self.energy > 0.0 { (self.error / self.energy).sqrt() } else { 0.0 }
     }
 
-    /// Of storing `weights` as `stored`, number by number.
+    /// The distortion of storing `weights` as `stored`.
     pub fn between(weights: &[f32], stored: &[f32]) -> Distortion {
         let mut distortion = Distortion::default();
         for (&weight, &stored) in weights.iter().zip(stored) {
@@ -66,36 +65,36 @@ impl Distortion {
         distortion
     }
 
-    /// Adds the loss of other weights.
+    /// Adds the distortion of other weights.
     pub fn add(&mut self, other: Distortion) {
         self.error += other.error;
         self.energy += other.energy;
     }
 }
 
-/// One tensor, quantized.
+/// A quantized tensor.
 #[derive(Clone, Debug)]
 pub(crate) struct QuantizedTensor {
-    /// As it will lie in the file.
+    /// Its bytes in the file.
     pub(crate) bytes: Vec<u8>,
-    /// What it cost.
+    /// Its distortion.
     pub(crate) distortion: Distortion,
 }
 
-/// Rows of the source, as its own blocks.
+/// Rows of the source as blocks.
 #[derive(Clone, Copy, Debug)]
 pub struct Rows<'a> {
     /// The type of the blocks.
     pub kind: BlockType,
-    /// Whole rows, one after the other.
+    /// Whole rows.
     pub bytes: &'a [u8],
     /// Numbers in a row.
     pub columns: usize,
 }
 
-/// Encodes up to 16 rows as one panel of a matrix; rows that are not there become zero.
+/// Encodes up to 16 rows as one panel of a matrix; missing rows become zero.
 ///
-/// `panel` has [`Encoding::panel_bytes`] bytes. Returns what rounding cost.
+/// `panel` has [`Encoding::panel_bytes`] bytes.
 pub fn encode_panel(encoding: Encoding, rows: Rows<'_>, panel: &mut [u8]) -> Result<Distortion, RowError> {
     pack::clear(encoding, panel);
     let row_bytes = rows.kind.row_bytes(rows.columns).unwrap_or(0).max(1);
@@ -120,7 +119,7 @@ pub fn encode_panel(encoding: Encoding, rows: Rows<'_>, panel: &mut [u8]) -> Res
             None => pack::put_floats(encoding, panel, row, &values),
         }
         if !exact {
-            // The encodings' own reader measures what a reader will see.
+            // The distortion of the numbers that a reader sees.
             pack::unpack_row(encoding, panel, row, &mut stored).ok_or(RowError::TooLarge { row })?;
             if stored.iter().any(|stored| !stored.is_finite()) {
                 return Err(RowError::TooLarge { row });

@@ -1,4 +1,4 @@
-//! The scales and codes of one row at a time, for every quantized encoding.
+//! Scales and codes of a row, for every quantized encoding.
 
 use super::grid::Grid;
 use crate::pack::{self, Group};
@@ -12,19 +12,19 @@ pub(crate) struct Quantizer {
     grid: &'static Grid,
 }
 
-/// What the groups of a row share.
+/// The scales of a row.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct RowScales {
-    /// The row's scale, where the encoding has one; zero for a row of zeros.
+    /// The row's scale, if the encoding has one; zero for a row of zeros.
     pub(crate) row_scale: f32,
-    /// The scale that each group wants for itself, where the encoding has two levels of scales.
+    /// The ideal scale of each group, if the encoding has two-level scales.
     pub(crate) scales: Vec<f32>,
 }
 
-/// The scale of one group of a row, as it will be read back.
+/// The stored scale of one group of a row.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct GroupScale {
-    /// Step between two levels that are one apart; zero makes every code mean the minimum.
+    /// The step between adjacent integer levels; with zero, every code means the minimum.
     pub(crate) scale: f32,
     /// Added to every value.
     pub(crate) minimum: f32,
@@ -34,19 +34,19 @@ pub(crate) struct GroupScale {
 
 impl GroupScale {
     fn new(scale: f32, minimum: f32, multiplier: i8) -> GroupScale {
-        // A scale so small that its inverse overflows cannot tell its codes apart: all of them mean zero.
+        // If the inverse overflows, the scale is too small to distinguish codes: all mean zero.
         let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
         GroupScale { scale, minimum, inverse: if inverse.is_finite() { inverse } else { 0.0 }, multiplier }
     }
 }
 
 impl Quantizer {
-    /// The coder of an encoding; `None` for those that store floats.
+    /// The quantizer of an encoding; `None` for floats.
     pub(crate) fn new(encoding: Encoding) -> Option<Quantizer> {
         (encoding.block_columns() == GROUP).then(|| Quantizer { encoding, grid: Grid::of(encoding) })
     }
 
-    /// Chooses what the groups of a row share. `weights` say how much an error in each column counts.
+    /// Chooses the scales of a row. `weights` weight the errors of its columns.
     pub(crate) fn row_scales(&self, row: &[f32], weights: &[f32]) -> RowScales {
         if self.encoding == Encoding::Q8Row {
             return RowScales { row_scale: largest(row) / 127.0, scales: Vec::new() };
@@ -59,7 +59,7 @@ impl Quantizer {
         RowScales { row_scale: largest(&scales) / 127.0, scales }
     }
 
-    /// Chooses the scale of a group from its values alone; `None` where it is too large to be stored.
+    /// Chooses the scale of a group from its values; `None` if it is too large to store.
     pub(crate) fn group_scale(
         &self,
         shared: &RowScales,
@@ -79,8 +79,8 @@ impl Quantizer {
         (scale.is_finite() && minimum.is_finite()).then_some(fit)
     }
 
-    /// The scale that does best once it is rounded to f16: the one searched for, or one that puts the largest value on
-    /// an end of the grid, which is exact for groups of few different values.
+    /// The best scale after rounding to f16: the result of the search, or one that maps the largest value to an end of
+    /// the grid, which is exact for groups with few distinct values.
     fn f16_scale(&self, values: &[f32], weights: &[f32]) -> f16 {
         let most = values.iter().copied().fold(0.0f32, |most, v| if v.abs() > most.abs() { v } else { most });
         let (low, high) = self.grid.ends();
@@ -94,7 +94,7 @@ impl Quantizer {
         best.1
     }
 
-    /// The scale of group `group` of the row that the plan was made for.
+    /// The scale of group `group` of the row with these scales.
     pub(crate) fn planned_scale(
         &self,
         shared: &RowScales,
@@ -108,7 +108,7 @@ impl Quantizer {
         }
     }
 
-    /// The best of the storable scales beside the one that is wanted.
+    /// The best storable scale near the wanted one.
     fn nearest_scale(&self, shared: &RowScales, wanted: f32, values: &[f32], weights: &[f32]) -> GroupScale {
         if shared.row_scale == 0.0 || wanted == 0.0 {
             return GroupScale::new(0.0, 0.0, 0);
@@ -136,17 +136,17 @@ impl Quantizer {
     #[inline]
     pub(crate) fn code(&self, fit: &GroupScale, value: f32) -> u8 {
         let code = self.grid.code((value - fit.minimum) * fit.inverse);
-        // One scale for a row is no reason for an uneven range.
+        // Keeps the range symmetric.
         if self.encoding == Encoding::Q8Row { code.max(1) } else { code }
     }
 
-    /// What a code is read back as.
+    /// The value of a code.
     #[inline]
     pub(crate) fn value(&self, fit: &GroupScale, code: u8) -> f32 {
         fit.scale * self.grid.level(code) + fit.minimum
     }
 
-    /// Writes what the groups of a row share.
+    /// Writes the row's scale, if the encoding has one.
     pub(crate) fn put_row_scale(&self, panel: &mut [u8], row: usize, shared: &RowScales) {
         if self.encoding.panel_header() != 0 {
             pack::put_row_scale(panel, row, shared.row_scale);
@@ -165,7 +165,7 @@ impl Quantizer {
         }
     }
 
-    /// Rounds a whole row into its panel; `None` where a scale is too large for the encoding.
+    /// Rounds a row to nearest into its panel; `None` if a scale is too large for the encoding.
     pub(crate) fn quantize_row(&self, panel: &mut [u8], row: usize, values: &[f32]) -> Option<()> {
         let weights = vec![1.0; values.len()];
         let shared = self.row_scales(values, &weights);
@@ -189,7 +189,7 @@ fn largest(values: &[f32]) -> f32 {
     values.iter().fold(0.0, |most, v| v.abs().max(most))
 }
 
-/// Scale and minimum of 16 even levels: the best of several ranges, each improved by weighted least squares.
+/// Scale and minimum of 16 uniform levels: the best of several ranges, each refined by weighted least squares.
 fn with_minimum(values: &[f32], weights: &[f32]) -> (f16, f16) {
     let low = values.iter().copied().fold(f32::INFINITY, f32::min);
     let high = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);

@@ -1,9 +1,9 @@
-//! The number types that sources store weights in.
+//! The types in which sources store weights.
 
 use std::fmt;
 use thimble_runtime::format::Encoding;
 
-/// How a source stores the numbers of one tensor; numbers and names are GGML's.
+/// The type of a source's tensor, with GGML's numbers and names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs, reason = "the names are the definition")]
 #[allow(non_camel_case_types, reason = "GGML's own spelling")]
@@ -49,7 +49,7 @@ pub enum BlockType {
 }
 
 impl BlockType {
-    /// Every type that this crate has code for.
+    /// The types that this crate implements.
     pub const ALL: [BlockType; 13] = [
         BlockType::F32,
         BlockType::F16,
@@ -66,7 +66,7 @@ impl BlockType {
         BlockType::BF16,
     ];
 
-    /// Types that are read through ggml.
+    /// The types read through ggml.
     #[cfg(feature = "ggml")]
     pub const VIA_GGML: [BlockType; 12] = [
         BlockType::IQ2_XXS,
@@ -83,7 +83,7 @@ impl BlockType {
         BlockType::MXFP4,
     ];
 
-    /// The type with this number in a GGUF file, if it is one that can be read.
+    /// The type with this number in GGUF files, if it can be read.
     pub fn from_number(number: u32) -> Option<BlockType> {
         let known = Self::ALL.into_iter();
         #[cfg(feature = "ggml")]
@@ -145,7 +145,7 @@ impl BlockType {
         }
     }
 
-    /// Bytes of a row of `columns` numbers; `None` where the row is not whole blocks or the size overflows.
+    /// Bytes of a row of `columns` numbers; `None` if the row is not whole blocks or the size overflows.
     pub fn row_bytes(self, columns: usize) -> Option<usize> {
         if !columns.is_multiple_of(self.block_len()) {
             return None;

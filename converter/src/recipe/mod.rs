@@ -1,4 +1,4 @@
-//! Which tensor gets which encoding: recipes by name, and tables that name tensors.
+//! Quantization recipes: which encoding each tensor gets, by a preset's name or by a table.
 
 mod table;
 
@@ -13,10 +13,10 @@ use std::fmt;
 use std::str::FromStr;
 use thimble_runtime::format::{Encoding, TensorRole};
 
-/// What the user asks for.
+/// A preset of encodings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Quant {
-    /// As in the source wherever an encoding holds the source's numbers exactly, otherwise f16.
+    /// The source's numbers exactly if an encoding can hold them, otherwise f16.
     #[default]
     Keep,
     /// 32-bit floats.
@@ -29,29 +29,29 @@ pub enum Quant {
     Q8,
     /// Body 6 bits, embedding and head 8 bits with a scale per row.
     Q6,
-    /// Body 5 bits on uneven levels, embedding and head 8 bits with a scale per row.
+    /// Body 5 bits on non-uniform levels, embedding and head 8 bits with a scale per row.
     Q5,
-    /// Body 4 bits on uneven levels, embedding and head 8 bits with a scale per row.
+    /// Body 4 bits on non-uniform levels, embedding and head 8 bits with a scale per row.
     Q4,
-    /// Body 4 bits on even levels in groups of 32, embedding and head 8 bits with a scale per row.
+    /// Body 4 bits on uniform levels in groups of 32, embedding and head 8 bits with a scale per row.
     Q4Even,
     /// Body 4 bits with a minimum in groups of 32, embedding and head 8 bits with a scale per row.
     Q4Min,
-    /// Body 3 bits on uneven levels, embedding and head 6 bits.
+    /// Body 3 bits on non-uniform levels, embedding and head 6 bits.
     Q3,
 }
 
-/// The size to reach.
+/// A size to reach.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum SizeTarget {
-    /// Bits of all tensors together for each weight of the model.
+    /// Average bits per weight, over all tensors.
     Bits(f64),
     /// Bytes of the file.
     Bytes(u64),
 }
 
 impl Quant {
-    /// Every recipe.
+    /// Every preset.
     pub const ALL: [Quant; 11] = [
         Quant::Keep,
         Quant::F32,
@@ -85,8 +85,8 @@ impl Quant {
 
     /// The encoding of one tensor of the source.
     ///
-    /// A source of few bits keeps its own grid where that takes no more room than the recipe's encoding, and under
-    /// the four-bit recipes where it is Q4_0's: putting numbers on another grid costs quality.
+    /// A quantized source keeps its grid if that is no larger than the preset's encoding, and Q4_0 keeps its grid under
+    /// the 4-bit presets: requantizing to another grid costs quality.
     pub fn encoding(self, tensor: &SourceTensor) -> Encoding {
         if tensor.role.is_norm() {
             return Encoding::Vector;

@@ -1,7 +1,7 @@
-//! A recipe as a table: patterns of tensor names, each with an encoding.
+//! A quantization recipe as a table: patterns of tensor names, each with an encoding.
 //!
 //! ```toml
-//! base = "q4"                    # for the tensors that nothing below names; otherwise what --quant says
+//! base = "q4"                    # for tensors that no pattern matches; the default is --quant
 //!
 //! [[tensor]]
 //! pattern = "layers.*.down"      # embedding, head, or layers.N.query (key, value, output, gate, up, down)
@@ -12,7 +12,7 @@
 //! encoding = "q6"
 //! ```
 //!
-//! Where several patterns name a tensor, the last one counts.
+//! If several patterns match a tensor, the last one wins.
 
 use super::Quant;
 use crate::ConvertError;
@@ -20,11 +20,11 @@ use crate::read::SourceTensor;
 use serde::{Deserialize, Serialize};
 use thimble_runtime::format::{Config, Encoding, TensorRole};
 
-/// An encoding for the tensors that a pattern names.
+/// An encoding for the tensors that match a pattern.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
-    /// Names of tensors, as the module's documentation says.
+    /// The pattern; the module documentation describes the syntax.
     pub pattern: String,
     /// The encoding's name.
     pub encoding: String,
@@ -34,10 +34,10 @@ pub struct Rule {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Table {
-    /// The recipe for tensors that no rule names.
+    /// The preset for tensors that no rule matches.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<String>,
-    /// The rules; a later one goes before an earlier one.
+    /// The rules; later rules override earlier ones.
     #[serde(default, rename = "tensor")]
     pub rules: Vec<Rule>,
 }
@@ -84,7 +84,7 @@ impl Table {
         toml::to_string(self).unwrap_or_default()
     }
 
-    /// The table that gives every matrix the encoding it has here, as few rules as runs of layers need.
+    /// The table for these encodings, with one rule for each run of layers.
     pub fn of(config: &Config, encodings: &[Encoding]) -> Table {
         let mut rules = Vec::new();
         let mut runs: Vec<(&str, u16, u16, Encoding)> = Vec::new();
@@ -112,10 +112,10 @@ impl Table {
         Table { base: None, rules }
     }
 
-    /// The encoding of every tensor: the table's where a rule names it, otherwise that of its base or of `quant`.
+    /// The encoding of every tensor: that of the last matching rule, otherwise that of `base` or `quant`.
     ///
     /// # Errors
-    /// A rule that names no matrix of this model.
+    /// A rule that matches no matrix of this model.
     pub fn encodings(&self, tensors: &[SourceTensor], quant: Quant) -> Result<Vec<Encoding>, ConvertError> {
         let base = self.base.as_deref().map_or(Ok(quant), str::parse)?;
         let mut encodings: Vec<Encoding> = tensors.iter().map(|tensor| base.encoding(tensor)).collect();
@@ -154,7 +154,7 @@ pub(crate) fn encoding(name: &str) -> Result<Encoding, ConvertError> {
     })
 }
 
-/// The known name that looks most like one that is not known.
+/// The known name most similar to an unknown one.
 fn nearest<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> Option<&'n str> {
     let similarity = |known: &str| strsim::jaro_winkler(name, known);
     known
@@ -174,7 +174,7 @@ fn unmatched(pattern: &str, paths: &[Option<String>]) -> ConvertError {
     fault(format!("pattern {pattern:?} names no matrix of this model; {hint}"))
 }
 
-/// Whether a pattern names the tensor with this path.
+/// Whether a pattern matches a tensor's path.
 fn matches(pattern: &str, path: &str) -> bool {
     let (mut patterns, mut parts) = (pattern.split('.'), path.split('.'));
     loop {
@@ -186,7 +186,7 @@ fn matches(pattern: &str, path: &str) -> bool {
     }
 }
 
-/// Whether one alternative of one part of a pattern names one part of a path.
+/// Whether one alternative of a pattern's part matches a path's part.
 fn names(pattern: &str, part: &str) -> bool {
     if let (Some((first, last)), Ok(layer)) = (pattern.split_once('-'), part.parse::<u16>())
         && let (Ok(first), Ok(last)) = (first.parse::<u16>(), last.parse::<u16>())
