@@ -234,7 +234,7 @@ fn recipes_choose_their_encodings() {
                 _ => body,
             };
             assert_eq!(encoding, expected, "{quant} {}", spec.hub);
-            let most = if rounds(BlockType::F32, encoding) { most as f32 } else { 0.0 };
+            let most = if BlockType::F32.rounds(encoding) { most as f32 } else { 0.0 };
             let worst = values.iter().zip(spec.values()).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
             assert!(worst <= most * 0.5, "{quant} {}: off by {worst}", spec.hub);
         }

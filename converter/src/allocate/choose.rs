@@ -1,9 +1,9 @@
-//! One choice for each tensor, within a budget.
+//! Chooses an encoding for each tensor within a budget of bytes.
 
 use super::{Allocation, EncodingChoice};
 
-/// The choices that no mixture of a smaller and a larger one beats, smallest first: the lower convex hull of
-/// divergence over bytes.
+/// The lower convex hull of divergence over bytes: the choices that no mixture of a smaller and a larger one beats,
+/// smallest first.
 fn hull(choices: &[EncodingChoice]) -> Vec<EncodingChoice> {
     let mut sorted = choices.to_vec();
     sorted.sort_by(|a, b| a.bytes.cmp(&b.bytes).then(a.divergence.total_cmp(&b.divergence)));
@@ -23,15 +23,15 @@ fn hull(choices: &[EncodingChoice]) -> Vec<EncodingChoice> {
     hull
 }
 
-/// Divergence that each further byte takes away.
+/// The reduction of the divergence per byte.
 fn gain(from: EncodingChoice, to: EncodingChoice) -> f64 {
     (from.divergence - to.divergence) / (to.bytes - from.bytes).max(1) as f64
 }
 
-/// Starts from the smallest choices and takes the steps that gain most for their bytes as long as they fit: all but
-/// the last few steps are those of the best choice for some price of a byte.
+/// Starts from the smallest choices and greedily takes the steps with the largest gain per byte that fit. All but the
+/// last few steps are optimal for some price per byte.
 ///
-/// `Err` holds the bytes that the smallest choices need. Among equals the earlier tensor goes first.
+/// `Err` holds the bytes that the smallest choices need. Ties go to the earlier tensor.
 pub(super) fn choose(choices: &[Vec<EncodingChoice>], budget: u64) -> Result<Allocation, u64> {
     let hulls: Vec<Vec<EncodingChoice>> = choices.iter().map(|choices| hull(choices)).collect();
     let mut at = vec![0; hulls.len()];

@@ -1,7 +1,7 @@
-//! Encodings for a given size: bits go where the model's predictions suffer most without them.
+//! Chooses encodings for a given size: sensitive tensors get more bits.
 //!
 //! Each matrix is quantized alone, and the divergence of the predictions measured ([`sensitivity`]). Divergences of
-//! small independent errors add up, so that choosing is a knapsack ([`choose`]).
+//! small independent errors add up, so that the choice is a knapsack problem ([`choose`]).
 
 mod choose;
 
@@ -20,13 +20,13 @@ use sensitivity_file::fingerprint;
 use std::path::Path;
 use thimble_runtime::format::{ALIGN, Encoding, align_up};
 
-/// A way to store one tensor.
+/// An encoding for one tensor, with its costs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct EncodingChoice {
     pub(crate) encoding: Encoding,
-    /// Of the tensor, the padding behind it included.
+    /// Bytes of the tensor, padding included.
     pub(crate) bytes: u64,
-    /// Divergence that it alone causes, in nats per token.
+    /// The divergence it causes alone, in nats per token.
     pub(crate) divergence: f64,
 }
 
@@ -36,57 +36,57 @@ impl EncodingChoice {
         Some(EncodingChoice { encoding, bytes, divergence })
     }
 
-    /// The one choice of a norm; none yet of a matrix.
+    /// The only choice for a norm; none for a matrix.
     fn of_norm(tensor: &SourceTensor) -> Vec<EncodingChoice> {
         let norm = || EncodingChoice::new(Encoding::Vector, tensor.rows, tensor.columns, 0.0);
         tensor.role.is_norm().then(norm).flatten().into_iter().collect()
     }
 }
 
-/// What the matrices of a model can be stored as, and what each choice costs.
+/// The encoding choices of a model's tensors, with their costs.
 pub(crate) struct Sensitivity {
-    /// By place in the canonical order; one choice for a norm.
+    /// In canonical order; one choice for a norm.
     choices: Vec<Vec<EncodingChoice>>,
 }
 
-/// Encodings for every tensor and the divergence that they are expected to cause together.
+/// Encodings for every tensor and the expected total divergence.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Allocation {
     pub(crate) encodings: Vec<Encoding>,
     pub(crate) divergence: f64,
 }
 
-/// What is measured on; each window has a thread.
+/// The windows to measure on; each has a thread.
 const WINDOWS: Windows = Windows { tokens: 256, count: 2 };
 
 impl Sensitivity {
-    /// Measures a model on a text, or reads in the file `keep` what was measured before; `progress` gets tensors done
-    /// and their number.
+    /// Measures a model on a text, or loads an earlier measurement from `file`; `progress` gets the number of finished
+    /// tensors and their total.
     ///
     /// # Errors
-    /// The text has not a whole window, a weight is not finite, the source cannot be read, or `keep` is of another
+    /// The text is shorter than a window, a weight is not finite, the source cannot be read, or `file` belongs to another
     /// model or text.
     pub(crate) fn measure(
         model: &SourceModel,
         tokenizer: &[u8],
         text: &str,
-        keep: Option<&Path>,
+        file: Option<&Path>,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Sensitivity, ConvertError> {
         let windows = windows(tokenizer, &model.config, text, WINDOWS)?;
-        let Some(path) = keep else {
+        let Some(path) = file else {
             return Ok(Sensitivity { choices: measure(model, &windows, progress)? });
         };
-        let of = fingerprint(model, &windows)?;
-        if let Some(kept) = Sensitivity::load(path, model, &of)? {
-            return Ok(kept);
+        let fingerprint = fingerprint(model, &windows)?;
+        if let Some(saved) = Sensitivity::load(path, model, &fingerprint)? {
+            return Ok(saved);
         }
         let measured = Sensitivity { choices: measure(model, &windows, progress)? };
-        measured.save(path, model, of)?;
+        measured.save(path, model, fingerprint)?;
         Ok(measured)
     }
 
-    /// The best encodings within so many bytes of tensors.
+    /// The best encodings within a budget of bytes for the tensors.
     ///
     /// # Errors
     /// Even the smallest encodings need more.
@@ -102,13 +102,13 @@ impl Sensitivity {
     }
 }
 
-/// Choices that are tried before one fits a file of a given size.
+/// Attempts to fit a file of a given size.
 const MAX_ATTEMPTS: usize = 12;
 
-/// The file with the encodings that lose least within the target.
+/// Plans the file with the lowest expected divergence within the target.
 ///
 /// # Errors
-/// Those of [`Sensitivity::measure`] and [`Sensitivity::allocate`], and a target that no choice of encodings meets.
+/// Those of [`Sensitivity::measure`] and [`Sensitivity::allocate`], and a target that cannot be met.
 pub(crate) fn plan(
     model: &SourceModel,
     sections: &Sections,
@@ -117,8 +117,8 @@ pub(crate) fn plan(
     progress: &mut dyn FnMut(ConversionProgress<'_>),
 ) -> Result<ConversionPlan, ConvertError> {
     let text = options.calibration.as_deref().unwrap_or(calibrate::default_text());
-    let keep = options.sensitivities.as_deref();
-    let sensitivity = Sensitivity::measure(model, &sections.tokenizer, text, keep, &mut |done, total| {
+    let file = options.sensitivities.as_deref();
+    let sensitivity = Sensitivity::measure(model, &sections.tokenizer, text, file, &mut |done, total| {
         progress(ConversionProgress::steps(ConversionStage::Measuring, done, total));
     })?;
     let plan = |budget: u64| {
@@ -130,7 +130,7 @@ pub(crate) fn plan(
         SizeTarget::Bits(bits) => return plan((bits * model.config.parameters() as f64 / 8.0) as u64),
         SizeTarget::Bytes(bytes) => bytes,
     };
-    // The provenance holds the choice, so that its length is not known before.
+    // The length of the provenance depends on the choice.
     let mut budget = size.saturating_sub(sections.tokenizer.len() as u64);
     let mut best: Option<ConversionPlan> = None;
     for _ in 0..MAX_ATTEMPTS {

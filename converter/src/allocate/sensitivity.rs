@@ -1,4 +1,4 @@
-//! What each choice for each tensor does to the predictions.
+//! Measures how each encoding of each tensor changes the predictions.
 
 use super::EncodingChoice;
 use crate::calibrate::model::{FloatModel, matrix, project, stored_values};
@@ -10,19 +10,18 @@ use candle_core::{Result as Computed, Tensor};
 use rayon::prelude::*;
 use thimble_runtime::format::{Encoding, TensorRole};
 
-/// What matrices may be stored as. Eight bits cost less with a scale for each row, and embeddings lose nothing by it;
-/// groups are the better eight bits elsewhere.
+/// Encodings to choose from. Q8Row is smaller than Q8 and as good for embeddings; Q8 is better elsewhere.
 const CANDIDATES: [Encoding; 6] =
     [Encoding::Q3Nl, Encoding::Q4Nl, Encoding::Q5Nl, Encoding::Q6, Encoding::Q8Row, Encoding::Q8];
-/// The encoding whose divergence is measured; that of others follows from their errors.
+/// The encoding whose divergence is measured; the others are extrapolated from their errors.
 const MEASURED: Encoding = Encoding::Q4Nl;
 
-/// The f32 model and what flows through it.
+/// The f32 model and its activations.
 struct Measurement<'c> {
     model: &'c SourceModel,
     float: FloatModel,
     windows: &'c [Vec<u32>],
-    /// The residual streams in front of every layer and behind the last one, by layer and window.
+    /// The residual streams before every layer and after the last one, by layer and window.
     before: Vec<Vec<Tensor>>,
     /// The predictions of the f32 model.
     reference: Vec<Predictions>,
@@ -32,7 +31,7 @@ struct Measurement<'c> {
 struct Predictions {
     logits: Vec<f32>,
     probabilities: Vec<f32>,
-    /// Of each position, the logarithm of the sum of the exponentials of its logits.
+    /// The log-sum-exp of each position's logits.
     log_sums: Vec<f64>,
 }
 
@@ -53,7 +52,7 @@ impl Predictions {
         Predictions { logits, probabilities, log_sums }
     }
 
-    /// Sum over positions of the divergence of other logits from these, in nats.
+    /// The divergence of other logits from these, summed over positions, in nats.
     fn divergence(&self, logits: &[f32], vocab: usize) -> f64 {
         let rows = logits.par_chunks(vocab).zip(self.logits.par_chunks(vocab));
         let rows = rows.zip(self.probabilities.par_chunks(vocab)).zip(&self.log_sums);
@@ -79,18 +78,18 @@ impl Measurement<'_> {
         Ok(x)
     }
 
-    /// Mean divergence of predictions that follow from these residual streams, in nats per token.
+    /// The mean divergence of the predictions from these residual streams, in nats per token.
     fn divergence(&self, x: &[Tensor], head: &Tensor) -> Computed<f64> {
         let vocab = self.model.config.vocab;
         let mut sum = 0.0;
         for (x, reference) in x.iter().zip(&self.reference) {
             sum += reference.divergence(&self.float.logits(x, head)?, vocab);
         }
-        // Rounding of the logits leaves a little on either side of zero.
+        // Rounding errors can make it slightly negative.
         Ok((sum / self.windows.iter().map(Vec::len).sum::<usize>() as f64).max(0.0))
     }
 
-    /// Divergence with one matrix of a layer in another form.
+    /// The divergence with one matrix of a layer replaced.
     fn divergence_with(&self, layer: usize, part: usize, weight: Tensor) -> Computed<f64> {
         let mut other = self.float.layers[layer].clone();
         match part.checked_sub(4) {
@@ -101,7 +100,7 @@ impl Measurement<'_> {
         self.divergence(&self.run_layers(x.collect::<Computed<_>>()?, layer + 1)?, self.float.head())
     }
 
-    /// The inputs of the four kinds of projections of a layer, all windows below each other.
+    /// The inputs of the four kinds of projections of a layer, with all windows concatenated.
     fn inputs(&self, layer: usize) -> Computed<[Tensor; 4]> {
         let (forward, layer, before) = (&self.float.forward, &self.float.layers[layer], &self.before[layer]);
         let each = before.par_iter().map(|x| {
@@ -118,7 +117,7 @@ impl Measurement<'_> {
         Ok([all(0)?, all(1)?, all(2)?, all(3)?])
     }
 
-    /// The choices for one matrix. `measured` gives the divergence of its coarse form.
+    /// The choices for one matrix. `measured` measures the divergence of its coarse form.
     fn choices(
         &self,
         place: usize,
@@ -132,7 +131,7 @@ impl Measurement<'_> {
             let rounded = round_to_nearest(self.model, tensor, &records[0])?;
             Ok(matrix(stored_values(tensor, encoding, &rounded.bytes)?, tensor.rows, tensor.columns)?)
         };
-        // Energy of the difference that a form makes to the outputs.
+        // Squared error of the outputs.
         let energy = |form: &Tensor| -> Computed<f64> {
             let difference = project(inputs, &ops::subtract(form, full)?)?.flatten_all()?.to_vec1::<f32>()?;
             Ok(difference.iter().map(|&v| f64::from(v).powi(2)).sum())
@@ -146,7 +145,7 @@ impl Measurement<'_> {
             let part = if coarse_energy > 0.0 { energy / coarse_energy } else { 0.0 };
             choices.extend(EncodingChoice::new(encoding, tensor.rows, tensor.columns, divergence * part));
         }
-        // A source of few bits may have an exact form that is no larger than others.
+        // A quantized source may have a lossless encoding that is no larger than others.
         let exact = tensor.exact().filter(|&lossless| Quantizer::new(lossless).is_some());
         choices.extend(
             exact.and_then(|lossless| EncodingChoice::new(lossless, tensor.rows, tensor.columns, 0.0)),
@@ -155,9 +154,9 @@ impl Measurement<'_> {
     }
 }
 
-/// Measures every matrix; the order is the canonical one, a norm has its one choice.
+/// The choices of every tensor in canonical order.
 ///
-/// Takes 4 bytes of memory for each weight of the model, and 8 for each token and entry of the vocabulary.
+/// Takes 4 bytes of memory per weight of the model, and 8 per token and vocabulary entry.
 pub(super) fn measure(
     model: &SourceModel,
     windows: &[Vec<u32>],
@@ -192,7 +191,7 @@ pub(super) fn measure(
         let part = |role| TensorRole::LAYER.iter().filter(|r| !r.is_norm()).position(|&r| r == role);
         let choices = match (tensor.role, part(tensor.role)) {
             (TensorRole::Embedding, _) => {
-                // An embedding that is no head is seen by no projection; its own numbers are its outputs.
+                // An untied embedding is the input of no projection: its own rows are its outputs.
                 let seen = match config.tied {
                     true => last.clone(),
                     false => Tensor::eye(tensor.columns, last.dtype(), last.device())?,

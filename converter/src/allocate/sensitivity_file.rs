@@ -1,4 +1,4 @@
-//! Measured sensitivities in a file, so that other sizes of the same model need no second measurement.
+//! Saves measured sensitivities, so that other sizes of the same model need no second measurement.
 
 use super::{EncodingChoice, Sensitivity};
 use crate::read::{SourceModel, SourceTensor};
@@ -31,14 +31,14 @@ struct Matrix {
     divergence: BTreeMap<String, f64>,
 }
 
-/// A number that differs between models and between texts: a hash of shape, weights and windows of tokens.
+/// A hash of configuration, weights and windows of tokens, which identifies model and text.
 pub(super) fn fingerprint(model: &SourceModel, windows: &[Vec<u32>]) -> Result<String, ConvertError> {
     let mut hash = Xxh3::new();
     hash.update(&model.config.emit());
     let mut bytes = Vec::new();
     for tensor in model.tensors() {
         hash.update(format!("{:?}", tensor.kind).as_bytes());
-        // Some megabytes at a time.
+        // A few megabytes at a time.
         for first in (0..tensor.rows).step_by(1024) {
             model.read_rows(tensor, first..tensor.rows.min(first + 1024), &mut bytes)?;
             hash.update(&bytes);
@@ -55,10 +55,10 @@ fn matrices(model: &SourceModel) -> impl Iterator<Item = (usize, &SourceTensor)>
 }
 
 impl Sensitivity {
-    /// What `path` keeps; `None` where there is no such file.
+    /// Loads `path`; `None` if there is no such file.
     ///
     /// # Errors
-    /// The file cannot be read or is of something else than `fingerprint` says.
+    /// The file cannot be read, or has another fingerprint.
     pub(super) fn load(
         path: &Path,
         model: &SourceModel,
@@ -69,17 +69,17 @@ impl Sensitivity {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(ConvertError::Read { path: path.to_owned(), source }),
         };
-        let kept: SensitivityFile = serde_json::from_slice(&text)
+        let file: SensitivityFile = serde_json::from_slice(&text)
             .map_err(|source| ConvertError::Json { path: path.to_owned(), source })?;
         let fault = |what: &str| ConvertError::Recipe {
             reason: format!("{} {what}: remove it or name another file", path.display()),
         };
-        if kept.fingerprint != fingerprint || kept.matrices.len() != matrices(model).count() {
+        if file.fingerprint != fingerprint || file.matrices.len() != matrices(model).count() {
             return Err(fault("was measured on another model or another text"));
         }
         let mut choices: Vec<Vec<EncodingChoice>> =
             model.tensors().iter().map(EncodingChoice::of_norm).collect();
-        for ((place, tensor), matrix) in matrices(model).zip(kept.matrices) {
+        for ((place, tensor), matrix) in matrices(model).zip(file.matrices) {
             for (name, divergence) in matrix.divergence {
                 if !(divergence.is_finite() && divergence >= 0.0) {
                     return Err(fault(&format!("gives {} a divergence of {divergence}", matrix.name)));
@@ -95,7 +95,7 @@ impl Sensitivity {
         Ok(Some(Sensitivity { choices }))
     }
 
-    /// Writes `path`, atomically.
+    /// Saves `path` atomically.
     pub(super) fn save(
         &self,
         path: &Path,
@@ -107,10 +107,10 @@ impl Sensitivity {
             name: tensor.name.clone(),
             divergence: self.choices[place].iter().map(divergence).collect(),
         });
-        let kept = SensitivityFile { fingerprint, matrices: matrices.collect() };
+        let content = SensitivityFile { fingerprint, matrices: matrices.collect() };
         let mut file = AtomicFile::create(path)?;
         let mut writer = file.writer();
-        let written = serde_json::to_writer_pretty(&mut writer, &kept).map_err(Into::into);
+        let written = serde_json::to_writer_pretty(&mut writer, &content).map_err(Into::into);
         written.and_then(|()| writer.flush()).map_err(|error| write_error(path, 0, error))?;
         drop(writer);
         file.publish()

@@ -1,11 +1,11 @@
-//! What flows through the model: one tensor for each window, in the f32 model and in the quantized one.
+//! Activations in the f32 model and in the quantized one, with one tensor for each window.
 
 use super::ops;
 use candle_core::{Result as Computed, Tensor};
 use rayon::prelude::*;
 
-/// Windows whose products are summed one after the other; shards run in parallel. Fixed, so that sums do not depend on
-/// the number of threads.
+/// Windows whose products are summed sequentially; shards run in parallel. Fixed, so that sums do not depend on the
+/// number of threads.
 const SHARD: usize = 4;
 
 /// One of the two models.
@@ -15,11 +15,11 @@ pub(crate) enum Model {
     Quantized,
 }
 
-/// The same activations of both models, for each window tokens x width.
+/// The same activations in both models. Shape of each window: tokens x width.
 pub(crate) struct Activations {
-    /// Of the f32 model.
+    /// In the f32 model.
     pub(crate) reference: Vec<Tensor>,
-    /// Of the model as it is stored.
+    /// In the model as quantized so far.
     pub(crate) quantized: Vec<Tensor>,
 }
 
@@ -32,7 +32,7 @@ impl Activations {
         Ok(Activations { reference, quantized })
     }
 
-    /// The sum of two streams.
+    /// The sum of two activations.
     pub(crate) fn add(&self, other: &Activations) -> Computed<Activations> {
         let sum = |a: &[Tensor], b: &[Tensor]| {
             a.par_iter().zip(b).map(|(a, b)| ops::add(a, b)).collect::<Computed<Vec<_>>>()
@@ -43,7 +43,7 @@ impl Activations {
         })
     }
 
-    /// What the stored stream lacks, of each window.
+    /// The f32 model's activations minus the quantized ones, for each window.
     pub(crate) fn difference(&self) -> Computed<Vec<Tensor>> {
         self.reference.par_iter().zip(&self.quantized).map(|(f, s)| ops::subtract(f, s)).collect()
     }

@@ -1,9 +1,9 @@
 //! Rounding with error compensation: GPTQ (Frantar et al., arXiv 2210.17323) in the form of LDLQ (Chee et al., arXiv
 //! 2307.13304, which proves both the same).
 //!
-//! With H the second moments of the inputs, an error E of the weights costs tr(E H E^T). Let H = M M^T with M upper
-//! triangular; the cost is the sum over columns k of (sum over j <= k of E_j M_jk)^2. So column k is rounded after its
-//! target moved by the errors made before it, weighted with M_jk / M_kk, and what is left counts M_kk^2.
+//! With the second moments H of the inputs, an error E of the weights costs tr(E H E^T). Let H = M M^T with M upper
+//! triangular: the cost is the sum over columns k of (sum over j <= k of E_j M_jk)^2. So the target of column k moves by
+//! the errors of the columns before it, weighted with M_jk / M_kk, and the remaining error costs M_kk^2.
 
 use crate::pack;
 use crate::quantize::{Distortion, Quantizer, RowError};
@@ -20,12 +20,12 @@ pub(crate) struct Moments {
     pub(crate) values: Vec<f64>,
 }
 
-/// How columns feed their errors forward.
+/// How the errors of columns are fed forward.
 pub(crate) struct Feedback {
     columns: usize,
     /// For each group of columns, rows of [`GROUP`]: M_jk / M_kk for every j below the group's end, zero for j >= k.
     slabs: Vec<Vec<f32>>,
-    /// M_kk^2, what an error that is left in a column costs.
+    /// M_kk^2, the cost of a column's remaining error.
     weights: Vec<f32>,
     /// M, row-major.
     factor: Vec<f32>,
@@ -38,26 +38,24 @@ impl Moments {
         diagonal.sum::<f64>() / self.columns.max(1) as f64
     }
 
-    /// Adds a part of the diagonal's mean to the diagonal.
+    /// Adds a fraction of the diagonal's mean to the diagonal.
     pub(crate) fn damp(&mut self, part: f64) {
-        // Inputs that are all zero leave nothing to weigh: any error is as good as another.
+        // If all inputs are zero, any error is as good as another.
         let more = if self.mean() > 0.0 { part * self.mean() } else { 1.0 };
         self.values.iter_mut().step_by(self.columns + 1).for_each(|v| *v += more);
     }
 
-    /// The upper triangular M with M M^T = H, row-major; rows are computed from the last one on.
-    ///
-    /// `None` where H is not positive definite.
+    /// The upper triangular M with M M^T = H, row-major; `None` if H is not positive definite.
     fn factor(&self) -> Option<Vec<f64>> {
         let n = self.columns;
-        // Mirrored in both dimensions H = L L^T is the ordinary Cholesky factorization, whose rows are contiguous.
+        // With both dimensions reversed, this is the ordinary Cholesky factorization H = L L^T with contiguous rows.
         let mut l: Vec<f64> = self.values.iter().rev().copied().collect();
         cholesky(&mut l, n)?;
         l.reverse();
         Some(l)
     }
 
-    /// What rounding needs; `None` where the moments are not positive definite.
+    /// The feedback for rounding; `None` if the moments are not positive definite.
     pub(crate) fn feedback(&self) -> Option<Feedback> {
         let n = self.columns;
         let m = self.factor()?;
@@ -105,19 +103,19 @@ impl Feedback {
     }
 }
 
-/// Rows that are solved for together, while a row of the factor is at hand.
+/// Rows solved together, for cache reuse of the factor.
 const TOGETHER: usize = 8;
 
-/// Columns that are factored at once.
+/// Columns per block of the factorization.
 const BLOCK: usize = 64;
 
 /// Replaces the lower triangle of a symmetric `n x n` matrix by its Cholesky factor and the upper one by zeros.
 ///
-/// `None` where it is not positive definite. The sums' order does not depend on the number of threads.
+/// `None` if it is not positive definite. The order of summation does not depend on the number of threads.
 pub(crate) fn cholesky(a: &mut [f64], n: usize) -> Option<()> {
     for start in (0..n).step_by(BLOCK) {
         let end = n.min(start + BLOCK);
-        // All columns before the block are done and already taken off.
+        // The columns before the block are done and subtracted.
         for k in start..end {
             let (above, row) = a.split_at_mut(k * n);
             let mut pivot = row[k];
@@ -154,7 +152,7 @@ pub(crate) fn cholesky(a: &mut [f64], n: usize) -> Option<()> {
     Some(())
 }
 
-/// A dot product in sixteen sums, which the compiler keeps in vector registers.
+/// A dot product with sixteen partial sums, which the compiler vectorizes.
 fn dot<T: Copy + Default + Mul<Output = T> + AddAssign>(a: &[T], b: &[T]) -> T {
     let mut sums = [T::default(); 16];
     let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<16>(), b.as_chunks::<16>());
@@ -171,7 +169,7 @@ fn dot<T: Copy + Default + Mul<Output = T> + AddAssign>(a: &[T], b: &[T]) -> T {
 
 /// Rounds a matrix (rows of `feedback.columns` numbers) to panels of an encoding.
 ///
-/// The loss is that of the plain differences. `Err` as [`encode_panel`](crate::quantize::encode_panel).
+/// The distortion is unweighted. Errors are those of [`encode_panel`](crate::quantize::encode_panel).
 pub(crate) fn round(
     quantizer: Quantizer,
     encoding: Encoding,

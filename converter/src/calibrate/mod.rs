@@ -1,10 +1,10 @@
-//! Quantization that knows the model's activations.
+//! Calibrated quantization: rounds weights for the model's activations.
 //!
-//! Windows of a calibration text run through the f32 model and, beside it, through the model as it is quantized so
-//! far. Each matrix is rounded for the inputs that it will really see, towards the outputs of the f32 model: where
-//! X are the f32 model's inputs and Y the quantized one's, the weights W become W + W (X - Y) Y^T (Y Y^T)^-1 before
-//! they are rounded, as in GPTAQ (Li et al., arXiv 2504.02692); matrices that write to the residual stream also make
-//! up for what it lacks so far. Rounding compensates its own errors (`ldlq`).
+//! Windows of a calibration text run through the f32 model and through the model as quantized so far. Each matrix is
+//! rounded for the inputs it will see, towards the outputs of the f32 model: with inputs X of the f32 model and Y of the
+//! quantized one, the weights W become W + W (X - Y) Y^T (Y Y^T)^-1 before they are rounded, as in GPTAQ (Li et al.,
+//! arXiv 2504.02692). Matrices that write to the residual stream also correct its error so far. Rounding compensates
+//! its own errors (`ldlq`).
 
 mod activations;
 mod ldlq;
@@ -27,13 +27,13 @@ use model::{ForwardPass, Layer, matrix, project, source_values, stored_values};
 use rayon::prelude::*;
 use thimble_runtime::format::{TensorRecord, TensorRole};
 
-/// Part of the mean of the second moments' diagonal that is added to the diagonal.
+/// Damping: the fraction of the diagonal's mean that is added to the diagonal of the second moments.
 const DAMPING: f64 = 0.05;
-/// The same for an embedding that is the head too. Where it is looked up, an error costs the same in all directions; this
-/// stands for that, and was the best of several for a small model.
+/// Damping of a tied embedding. In lookups, errors cost the same in all directions, for which stronger damping stands;
+/// this value was the best of several for a small model.
 const TIED_DAMPING: f64 = 0.4;
 
-/// What the matrices that share an input are rounded with.
+/// What rounding needs of the inputs that several matrices share.
 struct Inputs {
     activations: Activations,
     feedback: Feedback,
@@ -41,7 +41,7 @@ struct Inputs {
     cross_moments: Tensor,
 }
 
-/// A matrix of both models.
+/// A matrix in both models.
 struct Weights {
     reference: Tensor,
     quantized: Tensor,
@@ -57,19 +57,19 @@ impl Weights {
     }
 }
 
-/// A calibration under way.
+/// The state of a calibration.
 struct Calibration<'c> {
     model: &'c SourceModel,
     records: &'c [TensorRecord],
     forward: ForwardPass,
     /// The residual activations.
     x: Activations,
-    /// By place in the canonical order.
+    /// In canonical order.
     done: Vec<Option<QuantizedTensor>>,
 }
 
 impl Calibration<'_> {
-    /// The tensor's place in the canonical order.
+    /// The tensor's index in canonical order.
     fn tensor_index(&self, role: TensorRole, layer: u16) -> usize {
         tensor_index(self.model, role, layer)
     }
@@ -78,13 +78,13 @@ impl Calibration<'_> {
         load(self.model, role, layer)
     }
 
-    /// The residual activations behind a norm.
+    /// The residual streams after a norm.
     fn normed(&self, role: TensorRole, layer: u16) -> Result<Activations, ConvertError> {
         let norm = self.full(role, layer)?;
         Ok(self.x.map(|x, _| self.forward.norm(x, &norm))?)
     }
 
-    /// The second moments of an input, ready for rounding.
+    /// Prepares an input for rounding.
     fn inputs(&self, activations: Activations) -> Result<Inputs, ConvertError> {
         let values = products(&activations.quantized, &activations.quantized)?;
         let cross = products(&activations.reference, &activations.quantized)?;
@@ -96,7 +96,7 @@ impl Calibration<'_> {
         Ok(Inputs { activations, feedback: feedback(moments)?, cross_moments })
     }
 
-    /// Rounds a matrix; `residual` where it writes to the residual stream.
+    /// Rounds a matrix; `residual` if it writes to the residual stream.
     fn round(
         &mut self,
         role: TensorRole,
@@ -127,7 +127,7 @@ impl Calibration<'_> {
         };
         let stored = stored_values(tensor, record.encoding, &rounded.bytes)?;
         if quantizer.is_some() {
-            // What was rounded are weights moved on purpose: what a file says is its distance from the source's.
+            // The weights were corrected before rounding; the reported distortion is relative to the source.
             rounded.distortion = Distortion::between(&full.flatten_all()?.to_vec1::<f32>()?, &stored);
         }
         let stored = matrix(stored, tensor.rows, tensor.columns)?;
@@ -135,7 +135,7 @@ impl Calibration<'_> {
         Ok(Weights { reference: full, quantized: stored })
     }
 
-    /// The first half of a layer.
+    /// Calibrates the attention block of a layer.
     fn attention(&mut self, layer: u16) -> Result<(), ConvertError> {
         let inputs = self.inputs(self.normed(TensorRole::AttentionNorm, layer)?)?;
         let query = self.round(TensorRole::Query, layer, &inputs, false)?;
@@ -148,7 +148,7 @@ impl Calibration<'_> {
         self.write(TensorRole::Output, layer, attended)
     }
 
-    /// The second half of a layer.
+    /// Calibrates the feed-forward block of a layer.
     fn feed_forward(&mut self, layer: u16) -> Result<(), ConvertError> {
         let inputs = self.inputs(self.normed(TensorRole::FfnNorm, layer)?)?;
         let gate = self.round(TensorRole::Gate, layer, &inputs, false)?;
@@ -160,7 +160,7 @@ impl Calibration<'_> {
         self.write(TensorRole::Down, layer, gated)
     }
 
-    /// Rounds a matrix that writes to the residual stream, and lets it write.
+    /// Rounds a matrix that writes to the residual stream, and updates the stream.
     fn write(&mut self, role: TensorRole, layer: u16, inputs: Activations) -> Result<(), ConvertError> {
         let inputs = self.inputs(inputs)?;
         let weights = self.round(role, layer, &inputs, true)?;
@@ -170,14 +170,14 @@ impl Calibration<'_> {
     }
 }
 
-/// What rounding needs of some second moments.
+/// The feedback for rounding with these second moments.
 fn feedback(moments: Moments) -> Result<Feedback, ConvertError> {
     moments.feedback().ok_or_else(|| ConvertError::Calibration {
         reason: "activations overflow: this model cannot be run on this text in f32".to_owned(),
     })
 }
 
-/// The second moments of the f32 model's inputs of the head.
+/// The second moments of the head's inputs in the f32 model.
 fn head_moments(
     model: &SourceModel,
     forward: &ForwardPass,
@@ -194,9 +194,9 @@ fn head_moments(
     Ok(Moments { columns: model.config.hidden, values: products(&x, &x)? })
 }
 
-/// The place of a tensor in the canonical order.
+/// The index of a tensor in canonical order.
 pub(crate) fn tensor_index(model: &SourceModel, role: TensorRole, layer: u16) -> usize {
-    // Every tensor that the configuration implies is there; it has been checked when the source was opened.
+    // Opening the source has checked that every tensor is present.
     model.tensors().iter().position(|t| t.role == role && t.layer == layer).unwrap_or(0)
 }
 
@@ -210,7 +210,7 @@ pub(crate) fn load(model: &SourceModel, role: TensorRole, layer: u16) -> Result<
     Ok(matrix(values, tensor.rows, tensor.columns)?)
 }
 
-/// A tensor rounded by itself.
+/// Rounds a tensor to nearest.
 pub(crate) fn round_to_nearest(
     model: &SourceModel,
     tensor: &SourceTensor,
@@ -225,10 +225,10 @@ pub(crate) fn round_to_nearest(
     Ok(QuantizedTensor { bytes, distortion })
 }
 
-/// Rounds the matrices of a model for its activations on `windows` of tokens; `None` stands for tensors that are to be
-/// stored as ever: norms.
+/// Rounds the matrices of a model for its activations on `windows` of tokens; `None` stands for norms, which are not
+/// rounded.
 ///
-/// The same input gives the same bytes, whatever the number of threads. `progress` gets layers done and their number.
+/// The bytes do not depend on the number of threads. `progress` gets the number of finished layers and their total.
 ///
 /// # Errors
 /// A weight is not finite or too large for its encoding, or the source cannot be read.

@@ -1,7 +1,7 @@
 //! The f32 model, layer by layer, through candle on the CPU.
 //!
-//! Every function takes one window of tokens; windows are independent, so callers spread them over threads. A sum of
-//! a product never depends on the number of threads: candle's GEMM splits rows and columns, not the inner dimension.
+//! Every function takes one window of tokens; windows are independent, so that callers can spread them over threads.
+//! Results do not depend on the number of threads: candle's GEMM splits rows and columns, not the inner dimension.
 
 use super::ops;
 use crate::ConvertError;
@@ -14,14 +14,14 @@ use thimble_runtime::format::{Config, Encoding, TensorRole};
 
 impl From<candle_core::Error> for ConvertError {
     fn from(error: candle_core::Error) -> ConvertError {
-        // candle appends a backtrace where one is asked for.
+        // candle may append a backtrace.
         let text = error.to_string();
         let reason = text.lines().next().unwrap_or_default().to_owned();
         ConvertError::Calibration { reason: format!("candle failed: {reason}") }
     }
 }
 
-/// The numbers of a tensor of the source, row after row.
+/// The numbers of a source's tensor, row-major.
 ///
 /// # Errors
 /// The file cannot be read, or a number is infinite or not a number.
@@ -39,7 +39,7 @@ pub(crate) fn source_values(model: &SourceModel, tensor: &SourceTensor) -> Resul
     }
 }
 
-/// The numbers that a reader of stored bytes sees.
+/// The numbers in stored bytes, row-major.
 pub(crate) fn stored_values(
     tensor: &SourceTensor,
     encoding: Encoding,
@@ -49,7 +49,7 @@ pub(crate) fn stored_values(
     let mut values = vec![0.0; tensor.rows * tensor.columns];
     let rows = values.par_chunks_mut(tensor.columns.max(1)).enumerate();
     let read = rows.map(|(row, out)| pack::unpack_row(encoding, bytes, row, out));
-    // Bytes that this crate has just made are never too short.
+    // Bytes that this crate has made are never too short.
     read.collect::<Option<Vec<()>>>()
         .map(|_| values)
         .ok_or_else(|| RowError::TooLarge { row: 0 }.in_tensor(&tensor.name, 0, encoding.name()))
@@ -65,10 +65,10 @@ pub(crate) fn project(x: &Tensor, weight: &Tensor) -> Computed<Tensor> {
     x.matmul(&weight.t()?)
 }
 
-/// What depends on the configuration only.
+/// The operations of a model, with its rotary tables.
 pub(crate) struct ForwardPass {
     config: Config,
-    /// Of the rotations, for each position and pair.
+    /// Of the rotary embedding, for each position and pair.
     cos: Vec<f32>,
     sin: Vec<f32>,
 }
@@ -147,7 +147,7 @@ impl Layer {
 }
 
 impl ForwardPass {
-    /// The residual stream behind a layer.
+    /// The residual stream after a layer.
     pub(crate) fn layer(&self, x: &Tensor, layer: &Layer) -> Computed<Tensor> {
         let [query, key, value, output] = &layer.attention;
         let [gate, up, down] = &layer.ffn;
@@ -166,13 +166,13 @@ impl ForwardPass {
     }
 }
 
-/// A whole model in f32, whatever its source stores: the yardstick that its other forms are held against.
+/// A whole model in f32: the reference for its quantized forms.
 pub struct FloatModel {
     pub(crate) forward: ForwardPass,
     pub(crate) embedding: Tensor,
     pub(crate) layers: Vec<Layer>,
     pub(crate) norm: Tensor,
-    /// `None` where it is the embedding.
+    /// `None` if it is the embedding.
     head: Option<Tensor>,
 }
 
@@ -196,12 +196,12 @@ impl FloatModel {
         self.head.as_ref().unwrap_or(&self.embedding)
     }
 
-    /// Logits from a residual stream: tokens x vocabulary, row after row.
+    /// Logits of a residual stream. Shape: tokens x vocabulary.
     pub(crate) fn logits(&self, x: &Tensor, head: &Tensor) -> Computed<Vec<f32>> {
         project(&self.forward.norm(x, &self.norm)?, head)?.flatten_all()?.to_vec1()
     }
 
-    /// The logits behind each of some tokens, row after row: tokens x vocabulary.
+    /// The logits after each token. Shape: tokens x vocabulary.
     ///
     /// # Errors
     /// More tokens than the model was loaded for, or one outside the vocabulary.

@@ -1,7 +1,6 @@
 //! Element-wise operations on whole tensors as plain loops.
 //!
-//! candle spreads its own over a pool of spinning threads, which only get in each other's way where every window of a
-//! text already has its thread.
+//! candle runs its own on a pool of spinning threads, which compete with the threads of the windows.
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result as Computed, Shape, Tensor, bail};
 
@@ -101,8 +100,8 @@ pub(crate) fn rotate(x: &Tensor, head_dim: usize, cos: &[f32], sin: &[f32]) -> C
     x.apply_op1_no_bwd(&Loop { name: "rotate", run })
 }
 
-/// Softmax of scaled scores, of which each query sees those of keys up to its own: any shape whose last two dimensions
-/// are multiples of queries x keys, as many of both.
+/// Causal softmax of scaled scores. Shape: any whose last two dimensions are multiples of queries x keys, with as many
+/// queries as keys.
 pub(crate) fn softmax(scores: &Tensor, tokens: usize, scale: f32) -> Computed<Tensor> {
     let run = |out: &mut [f32]| {
         for (at, row) in out.chunks_exact_mut(tokens).enumerate() {

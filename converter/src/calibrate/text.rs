@@ -1,24 +1,24 @@
-//! Windows of tokens to calibrate on.
+//! Windows of tokens for calibration.
 
 use crate::ConvertError;
 use thimble_runtime::Token;
 use thimble_runtime::format::Config;
 use thimble_runtime::tokenizer::{Specials, Tokenizer};
 
-/// How a text is cut.
+/// The windows to take from a text.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Windows {
-    /// Tokens in a window, where the model's context has room for them.
+    /// Tokens in a window, at most the model's context.
     pub(crate) tokens: usize,
-    /// Windows that are used of a long text.
+    /// Windows of a long text.
     pub(crate) count: usize,
 }
 
 /// For calibration.
 pub(crate) const CALIBRATION: Windows = Windows { tokens: 512, count: 48 };
 
-/// The text that comes with the converter: excerpts of books in the public domain (Standard Ebooks' editions, CC0)
-/// and short pieces of other kinds, dialogues, sums and code among them, written for this purpose.
+/// The built-in calibration text: excerpts of books in the public domain (Standard Ebooks' editions, CC0) and short
+/// pieces written for this purpose, such as dialogues, arithmetic and code.
 pub fn default_text() -> &'static str {
     include_str!("default.txt")
 }
@@ -26,7 +26,7 @@ pub fn default_text() -> &'static str {
 /// Windows spread evenly over a text.
 ///
 /// # Errors
-/// The text has not even one window, or cannot be encoded.
+/// The text is shorter than a window, or cannot be encoded.
 pub(crate) fn windows(
     section: &[u8],
     config: &Config,
@@ -46,7 +46,7 @@ pub(crate) fn windows(
             size.tokens * size.count
         )));
     }
-    // A short context has more windows, for as many tokens.
+    // With a short context, more windows give as many tokens.
     let windows = (count / window).min((size.tokens * size.count / window).max(1));
     let start = |index: usize| (count / window) * index / windows * window;
     Ok((0..windows).map(|i| tokens[start(i)..][..window].iter().map(|t| t.0).collect()).collect())

@@ -1,49 +1,49 @@
-//! A bounded reader of the GGUF container, versions 2 and 3 (their layouts are the same): metadata and tensor directory.
+//! A bounded reader of GGUF files, versions 2 and 3 (with the same layout): metadata and tensor directory.
 //!
-//! A hostile file can make it fail, never panic, and never allocate more than a small multiple of the bytes
-//! that the file really has: every length is compared with what is left before anything is read.
+//! A hostile file can make it fail, but not panic or allocate more than a small multiple of the file's size: every
+//! length is checked against the rest of the file before a read.
 
 use super::BlockType;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 use thiserror::Error;
 
-/// Longest text in metadata that is accepted.
+/// The longest accepted text.
 const MAX_TEXT: u64 = 1 << 26;
-/// Most dimensions of a tensor.
+/// The limit of a tensor's dimensions.
 const MAX_DIMENSIONS: u32 = 4;
-/// The value type of an array, in files.
+/// The value type of arrays.
 const ARRAY: u32 = 9;
 
-/// Why bytes are not a GGUF file that can be read.
+/// Why a GGUF file cannot be read.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum GgufError {
-    /// The first four bytes are something else.
+    /// The magic bytes are wrong.
     #[error("not a GGUF file (its first four bytes are {found:02x?})")]
     BadMagic {
         /// The first four bytes.
         found: [u8; 4],
     },
-    /// Another version of the container.
+    /// An unsupported version.
     #[error("GGUF version {found}{}", version_advice(*found))]
     Version {
         /// The version found.
         found: u32,
     },
-    /// A length that reaches behind the end of the file.
+    /// A length beyond the end of the file.
     #[error("the file is truncated or damaged: {what} needs {needed} bytes at byte {at}, {left} are left")]
     Truncated {
-        /// What was being read.
+        /// The value being read.
         what: &'static str,
         /// Where.
         at: u64,
-        /// Bytes it takes.
+        /// Bytes it needs.
         needed: u64,
         /// Bytes left in the file.
         left: u64,
     },
-    /// A text that is longer than any real one.
+    /// A text longer than any real one.
     #[error("a text of {found} bytes at byte {at}, at most {MAX_TEXT} are read")]
     LongText {
         /// Where.
@@ -57,7 +57,7 @@ pub enum GgufError {
         /// Where.
         at: u64,
     },
-    /// A metadata value type that is not in the specification, or an array of arrays.
+    /// A value type outside the specification, or an array of arrays.
     #[error("metadata {key}: value type {found} is not supported")]
     ValueType {
         /// The key.
@@ -65,7 +65,7 @@ pub enum GgufError {
         /// The type's number.
         found: u32,
     },
-    /// A key or tensor name twice.
+    /// A duplicate key or tensor name.
     #[error("{name} appears twice")]
     Duplicate {
         /// The key or name.
@@ -77,7 +77,7 @@ pub enum GgufError {
         /// The alignment found.
         found: u64,
     },
-    /// A shape with no or too many dimensions, a zero, or one whose size overflows.
+    /// A shape with no or too many dimensions, a zero, or a size that overflows.
     #[error("tensor {name}: shape {found:?} is not one of 1 to {MAX_DIMENSIONS} dimensions of sensible size")]
     Shape {
         /// The tensor.
@@ -85,7 +85,7 @@ pub enum GgufError {
         /// Its dimensions, innermost first.
         found: Vec<u64>,
     },
-    /// A block type that this converter cannot read.
+    /// A block type that the converter cannot read.
     #[error(
         "tensor {name} has GGML type {found}, supported are F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 and Q2_K to Q6_K{}",
         if cfg!(feature = "ggml") { "" } else { "; built with the feature ggml, thimble reads IQ and other types too" }
@@ -106,7 +106,7 @@ pub enum GgufError {
         /// Its type.
         kind: BlockType,
     },
-    /// A tensor that does not lie inside the file, or not on the alignment.
+    /// A tensor outside the file or off its alignment.
     #[error(
         "tensor {name} lies at bytes {start} to {end}, outside the file's {file_len} or off its alignment"
     )]
@@ -120,25 +120,25 @@ pub enum GgufError {
         /// Length of the file.
         file_len: u64,
     },
-    /// The system failed to read.
+    /// A read error.
     #[error("cannot read: {0}")]
     Io(#[from] io::Error),
 }
 
-/// What to do about a file of an unsupported version.
+/// Advice for a file of an unsupported version.
 fn version_advice(found: u32) -> &'static str {
     match found {
         1 => {
-            ": versions 2 and 3 are supported; version 1 was replaced in 2023, so convert the original model anew"
+            ": versions 2 and 3 are supported; version 1 was replaced in 2023: convert the original model again"
         }
         _ if (1..=3).contains(&found.swap_bytes()) => {
-            " (big-endian): only little-endian files are supported; turn it around with llama.cpp's gguf-convert-endian"
+            " (big-endian): only little-endian files are supported; convert it with llama.cpp's gguf-convert-endian"
         }
         _ => ", but versions 2 and 3 are supported: the file is damaged, or needs a newer thimble",
     }
 }
 
-/// One metadata value. Kinds that no supported model needs are read over.
+/// A metadata value. Types that no supported model needs are skipped.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
     /// Any unsigned integer.
@@ -149,17 +149,17 @@ pub enum Value {
     Float(f64),
     /// A boolean.
     Bool(bool),
-    /// A text; GGUF asks for UTF-8, which is not checked here.
+    /// A text. GGUF requires UTF-8, which is not checked here.
     Text(Vec<u8>),
     /// An array of 32-bit integers.
     Integers(Vec<i32>),
     /// An array of texts.
     Texts(Vec<Vec<u8>>),
-    /// An array of something else, read over.
+    /// An array of another type, skipped.
     OtherArray,
 }
 
-/// Place, type and shape of one tensor.
+/// Location, type and shape of a tensor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GgufTensor {
     /// Its name.
@@ -184,7 +184,7 @@ pub struct Gguf {
 }
 
 impl Gguf {
-    /// Reads the head of a file of `file_len` bytes from its start.
+    /// Reads metadata and tensor directory of a file of `file_len` bytes, from its start.
     pub fn parse(reader: impl Read, file_len: u64) -> Result<Gguf, GgufError> {
         let mut input = Input { reader, at: 0, len: file_len };
         let found = input.array::<4>("magic")?;
@@ -221,8 +221,7 @@ impl Gguf {
             }
             tensors.push(tensor);
         }
-        // Offsets in the directory count from here; `at` is at most the file's length, so this cannot overflow
-        // for any real file.
+        // Offsets in the directory count from here. `at` is at most the file's length, so that no real file overflows.
         let start = input.at.checked_next_multiple_of(alignment).unwrap_or(u64::MAX);
         for tensor in &mut tensors {
             let aligned = tensor.offset.is_multiple_of(alignment);
@@ -244,7 +243,7 @@ impl Gguf {
     }
 }
 
-/// A reader that knows how much is left.
+/// A reader that tracks the rest of the file.
 struct Input<R> {
     reader: R,
     at: u64,

@@ -1,4 +1,4 @@
-//! A GGUF file of architecture `llama` as a [`SourceModel`].
+//! Opens a GGUF file of the architecture `llama` as a [`SourceModel`].
 
 use super::gguf_split::{self, SplitModel};
 use super::names::gguf;
@@ -15,7 +15,7 @@ use thimble_runtime::format::{Config, TensorRole};
 
 const PLACE: &str = "GGUF metadata";
 
-/// Keys of `generation_config.json` and what GGUF files call them.
+/// Keys of `generation_config.json` and of GGUF files.
 pub(crate) const SAMPLING: [(&str, &str); 5] = [
     ("temperature", "general.sampling.temp"),
     ("top_k", "general.sampling.top_k"),
@@ -24,10 +24,10 @@ pub(crate) const SAMPLING: [(&str, &str); 5] = [
     ("repetition_penalty", "general.sampling.penalty_repeat"),
 ];
 
-/// Opens a GGUF file, or all parts of a split one.
+/// Opens a GGUF file, or all shards of a split model.
 pub(super) fn open(path: &Path) -> Result<SourceModel, ConvertError> {
     let SplitModel { metadata, tensors, files } = gguf_split::open(path)?;
-    // Whichever part was named: the same model is the same file.
+    // The first file names the model, whichever shard the caller gave.
     let first = files.first().map_or(path, SourceFile::path);
     let source = first.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut metadata = Metadata(metadata);
@@ -38,7 +38,7 @@ pub(super) fn open(path: &Path) -> Result<SourceModel, ConvertError> {
     let mut found = BTreeMap::new();
     for (file, tensor) in tensors {
         let mut shape = tensor.dimensions;
-        // Outermost first, and without the ones that some writers append.
+        // Outermost first, without the trailing ones that some writers append.
         while shape.len() > 1 && shape.last() == Some(&1) {
             shape.pop();
         }
@@ -97,7 +97,7 @@ pub(super) fn open(path: &Path) -> Result<SourceModel, ConvertError> {
     })
 }
 
-/// Refuses what changes the arithmetic of a Llama model and is not done here.
+/// Rejects unsupported variants of the Llama architecture.
 fn refuse_variants(metadata: &Metadata) -> Result<(), ConvertError> {
     if let Some(kind) = metadata.text("llama.rope.scaling.type")?
         && kind != "none"
@@ -242,8 +242,8 @@ impl Metadata {
         }
     }
 
-    /// llama.cpp's keys for what transformers keeps in `generation_config.json`.
-    fn sampling(&self) -> RecommendedSampling {
+    /// The recommended sampling settings.
+    fn sampling(&self) -> Recommended {
         let json = SAMPLING.iter().filter_map(|(key, gguf)| {
             let value = match self.0.get(*gguf)? {
                 Value::Float(number) => (*number).into(),

@@ -1,8 +1,7 @@
-//! The files of a GGUF model: one, or the shards of a split as `llama-gguf-split` writes them.
+//! Opens the files of a GGUF model: one, or the shards that `llama-gguf-split` writes.
 //!
-//! Every shard says how many there are (`split.count`), which one it is (`split.no`) and how many tensors all of them
-//! hold (`split.tensors.count`). Their names are `NAME-00001-of-00003.gguf`, counted from one. Only the first has
-//! the model's metadata.
+//! Every shard holds the number of shards (`split.count`), its own number (`split.no`) and the total number of tensors
+//! (`split.tensors.count`). Shards are named `NAME-00001-of-00003.gguf`, from 1. Only the first has the model's metadata.
 
 use super::source_file::SourceFile;
 use super::{Gguf, GgufTensor, Value};
@@ -10,12 +9,12 @@ use crate::ConvertError;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// Names that an error lists.
+/// File names shown in an error.
 const SHOWN: usize = 4;
 /// Digits of a number in a shard's name.
 const DIGITS: usize = 5;
 
-/// A whole model.
+/// All files of a model.
 pub(super) struct SplitModel {
     /// The metadata of the first file.
     pub(super) metadata: BTreeMap<String, Value>,
@@ -25,10 +24,10 @@ pub(super) struct SplitModel {
     pub(super) files: Vec<SourceFile>,
 }
 
-/// Opens the GGUF file in `path`; where it is a shard, all shards beside it, whichever was named.
+/// Opens a GGUF file; for a shard, all shards in its folder.
 ///
 /// # Errors
-/// Shards that are missing are named, as is one that does not fit the others.
+/// Missing or mismatched shards.
 pub(super) fn open(path: &Path) -> Result<SplitModel, ConvertError> {
     let (file, gguf) = parse(path)?;
     let Some(split) = Split::of(path, &gguf)? else {
@@ -40,8 +39,8 @@ pub(super) fn open(path: &Path) -> Result<SplitModel, ConvertError> {
     let name = name.ok_or_else(|| {
         let expected = format!("NAME-{:05}-of-{:05}.gguf", split.number + 1, split.count);
         let reason = format!(
-            "part {} of {} of a split model, but its name is not {expected}: the other parts are found by theirs; give \
-             all of them the names that they were made with",
+            "part {} of {} of a split model, but its name is not {expected}: restore the original names of all parts, \
+             by which they are found",
             split.number + 1,
             split.count
         );
@@ -101,7 +100,7 @@ pub(super) fn open(path: &Path) -> Result<SplitModel, ConvertError> {
     }
 }
 
-/// All files that the GGUF file in `path` is read together with, itself among them, as far as names tell.
+/// All files of the model that the GGUF file `path` belongs to, judged by their names.
 pub fn shards(path: &Path) -> Vec<PathBuf> {
     match ShardName::parse(path) {
         Some(name) => {
@@ -118,7 +117,7 @@ fn parse(path: &Path) -> Result<(SourceFile, Gguf), ConvertError> {
     Ok((file, gguf))
 }
 
-/// What a shard says of itself.
+/// The split metadata of a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Split {
     /// Counted from zero.
@@ -129,7 +128,7 @@ struct Split {
 }
 
 impl Split {
-    /// `None` for a file that is a whole model.
+    /// `None` for a file with a whole model.
     fn of(path: &Path, gguf: &Gguf) -> Result<Option<Split>, ConvertError> {
         let number = |key: &str| match gguf.metadata.get(key) {
             None => Ok(None),
@@ -153,16 +152,14 @@ impl Split {
         }
     }
 
-    /// Refuses a file that does not say that it is part `index` of this split.
+    /// Checks that a file is part `index` of this split.
     fn check(self, path: &Path, index: u64, found: Option<Split>) -> Result<(), ConvertError> {
         let expected = Split { number: index, ..self };
         match found {
             Some(found) if found == expected => Ok(()),
             Some(found) => Err(shard_error(
                 path,
-                format!(
-                    "expected {expected}, found {found}: it belongs to another model or was given another name"
-                ),
+                format!("expected {expected}, found {found}: it belongs to another model or was renamed"),
             )),
             None => Err(shard_error(path, format!("expected {expected}, found a whole model"))),
         }

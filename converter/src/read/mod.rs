@@ -1,4 +1,4 @@
-//! Sources: Hugging Face folders, GGUF files and `.thimble` files, as one [`SourceModel`].
+//! Reads Hugging Face folders, GGUF files and `.thimble` files as a [`SourceModel`].
 
 mod block;
 mod gguf;
@@ -26,10 +26,10 @@ use crate::ConvertError;
 use std::path::Path;
 use thimble_runtime::format::MAGIC;
 
-/// Opens a Hugging Face folder (or its `model.safetensors`), a `.gguf` or a `.thimble` file. Of a split GGUF model any
-/// part may be named; all of them are read.
+/// Opens a Hugging Face folder (or its `model.safetensors`), a `.gguf` or a `.thimble` file. For a split GGUF model, any
+/// shard names the whole model.
 ///
-/// Reads metadata only; weights are read when asked for.
+/// Reads only metadata; weights are read on demand.
 pub fn open(source: &Path) -> Result<SourceModel, ConvertError> {
     let extension = source.extension().and_then(|e| e.to_str()).unwrap_or("");
     if source.metadata().map_err(ConvertError::read(source))?.is_dir() {
@@ -39,7 +39,7 @@ pub fn open(source: &Path) -> Result<SourceModel, ConvertError> {
         "thimble" => thimble::open(source),
         "gguf" => gguf_model::open(source),
         "safetensors" => hf_folder::open(source.parent().unwrap_or(Path::new(".")), Some(source)),
-        // A cache may have dropped the name: look at the bytes.
+        // Files in a cache may lack an extension: check the magic bytes.
         _ if source_file::SourceFile::open(source)?.starts_with(b"GGUF") => gguf_model::open(source),
         _ if source_file::SourceFile::open(source)?.starts_with(&MAGIC) => thimble::open(source),
         _ => Err(ConvertError::NotAModel { path: source.to_owned() }),

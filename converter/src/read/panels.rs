@@ -1,4 +1,4 @@
-//! Rows of a `.thimble` file's panels as blocks of a GGML type.
+//! Reads rows of a `.thimble` file's panels as blocks of a GGML type.
 
 use super::BlockType;
 use super::source_file::SourceFile;
@@ -40,7 +40,7 @@ pub(super) fn read_rows(
     Ok(())
 }
 
-/// One row of a block of 16 rows as a block of the lossless block type: scale, minimum, codes.
+/// Writes one row of a panel's block as a GGML block: scale, minimum, codes.
 fn put_block(encoding: Encoding, block: &[u8], row: usize, out: &mut [u8]) {
     let group = pack::read_group(encoding, block, row);
     out[..2].copy_from_slice(&group.scale.to_le_bytes());
@@ -64,7 +64,7 @@ fn put_block(encoding: Encoding, block: &[u8], row: usize, out: &mut [u8]) {
     }
 }
 
-/// One row of a panel as floats.
+/// Writes one row of a panel as floats.
 fn put_numbers(
     encoding: Encoding,
     kind: BlockType,
@@ -73,7 +73,7 @@ fn put_numbers(
     out: &mut [u8],
 ) {
     let mut values = vec![0.0; columns];
-    // The panel is whole, so that there is a row to unpack.
+    // The panel is complete, so that unpacking cannot fail.
     let _ = pack::unpack_row(encoding, panel, row, &mut values);
     let out = out.chunks_exact_mut(kind.block_bytes());
     out.zip(values).for_each(|(out, value)| kind.put_float(value, out));

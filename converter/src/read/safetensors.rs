@@ -1,4 +1,4 @@
-//! The tensors of one or several safetensors files.
+//! Lists the tensors of safetensors files.
 
 use super::source_file::SourceFile;
 use super::tensor::RawTensor;
@@ -14,7 +14,7 @@ const MAX_HEADER: u64 = 100_000_000;
 /// Bytes of the header's length.
 const LENGTH: u64 = 8;
 
-/// The files that hold a folder's tensors: `only`, or `model.safetensors`, or those that the index names.
+/// Opens a folder's safetensors files: `only`, else `model.safetensors`, else those in the index.
 pub(super) fn open(
     folder: &Path,
     only: Option<&Path>,
@@ -48,7 +48,7 @@ fn shards(index: &Path) -> Result<BTreeSet<String>, ConvertError> {
     let expected = "an object of plain file names by tensor";
     let wrong = |field: &str| ConvertError::field("model.safetensors.index.json", field, expected);
     let map = listing.get("weight_map").and_then(|m| m.as_object()).ok_or_else(|| wrong("weight_map"))?;
-    // A name with a folder in it could lead anywhere on the disk.
+    // A path could lead out of the folder.
     let plain = |name: &str| !name.is_empty() && !name.contains(['/', '\\']) && name != "..";
     let name = |(tensor, file): (&String, &serde_json::Value)| match file.as_str() {
         Some(name) if plain(name) => Ok(name.to_owned()),
@@ -57,7 +57,7 @@ fn shards(index: &Path) -> Result<BTreeSet<String>, ConvertError> {
     map.iter().map(name).collect()
 }
 
-/// The directory of one file; its header is checked by the `safetensors` crate.
+/// The tensors of one file; the `safetensors` crate checks the header.
 fn tensors(file: &SourceFile, index: usize) -> Result<Vec<(String, RawTensor)>, ConvertError> {
     let fail = |source| ConvertError::Safetensors { path: file.path().to_owned(), source };
     if file.len() < LENGTH {
@@ -82,7 +82,7 @@ fn tensors(file: &SourceFile, index: usize) -> Result<Vec<(String, RawTensor)>, 
     }
     let mut found = Vec::new();
     for (name, info) in metadata.tensors() {
-        // Old checkpoints carry the rotary frequencies, which follow from the configuration.
+        // Old models store the rotary frequencies, which follow from the configuration.
         if name.ends_with(".rotary_emb.inv_freq") {
             continue;
         }

@@ -1,11 +1,11 @@
-//! Reading pieces of a file, without mapping it: memory stays bounded and needs no `unsafe`.
+//! Reads ranges of a file without mapping it: memory stays bounded, without `unsafe`.
 
 use crate::ConvertError;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-/// A source file that is read piece by piece.
+/// A source file.
 #[derive(Debug)]
 pub(crate) struct SourceFile {
     file: File,
@@ -27,7 +27,7 @@ impl SourceFile {
         self.len
     }
 
-    /// Where it is.
+    /// Its path.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }

@@ -1,4 +1,4 @@
-//! The uniform view of a source: configuration, tensors in canonical order, tokenizer and chat template.
+//! A source as the converter sees it: configuration, tensors in canonical order, tokenizer and chat template.
 
 use super::panels;
 use super::source_file::SourceFile;
@@ -10,7 +10,7 @@ use thimble_chat::RecommendedSampling;
 use thimble_runtime::Token;
 use thimble_runtime::format::Config;
 
-/// Where a model comes from, as far as the source says.
+/// The origin of a model, as far as the source tells.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Origin {
     /// The model's name.
@@ -23,8 +23,8 @@ pub struct Origin {
     pub container: &'static str,
     /// The architecture's name in the source.
     pub architecture: String,
-    /// How its makers recommend to sample from it.
-    pub sampling: RecommendedSampling,
+    /// The recommended sampling settings.
+    pub sampling: Recommended,
 }
 
 /// The tokenizer and chat sections of a `.thimble` file.
@@ -36,30 +36,30 @@ pub struct Sections {
     pub chat: Option<Vec<u8>>,
 }
 
-/// What the vocabulary is made from.
+/// The source of the vocabulary.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TokenizerSource {
     /// The bytes of a `tokenizer.json`.
     Json(Vec<u8>),
     /// The lists in GGUF metadata.
     Gguf {
-        /// Text of every token.
+        /// The text of every token.
         tokens: Vec<String>,
         /// GGML's type of every token (1 normal, 3 control, 4 user-defined, ...); may be empty.
         token_types: Vec<i32>,
-        /// Merges, best first.
+        /// Merges by rank.
         merges: Vec<String>,
         /// Name of the pre-tokenizer.
         pre: String,
-        /// Whether every digit is a word of its own, in a file that says so (one written by this crate).
+        /// Whether each digit is a separate word, in files written by this crate.
         digits_apart: bool,
     },
     /// The sections of a `.thimble` file.
     Sections(Sections),
 }
 
-/// The key of a GGUF file written by this crate that tells two readings of the pre-tokenizer `smollm` apart: with
-/// `true` digits are cut off before words are, as a `tokenizer.json` can say and as llama.cpp does.
+/// A GGUF key of this crate that resolves the ambiguity of the pre-tokenizer `smollm`: `true` means that digits are split
+/// off before words, as a `tokenizer.json` can specify and llama.cpp does.
 pub(crate) const DIGITS_APART: &str = "thimble.tokenizer.digits_apart";
 
 impl TokenizerSource {
@@ -76,50 +76,50 @@ impl TokenizerSource {
     }
 }
 
-/// A model in whatever container, ready to be converted.
+/// An opened model of any container.
 #[derive(Debug)]
 pub struct SourceModel {
     /// Hyperparameters, checked.
     pub config: Config,
-    /// Where it comes from.
+    /// Its origin.
     pub origin: Origin,
-    /// What the vocabulary is made from.
+    /// The source of the vocabulary.
     pub tokenizer: TokenizerSource,
     /// The Jinja chat template, if there is one.
     pub chat_template: Option<String>,
-    /// The token that stands for what is not in the vocabulary, as far as the source says.
+    /// The unknown token, if the source has one.
     pub unknown: Option<Token>,
-    /// The token that fills up batches, as far as the source says.
+    /// The padding token, if the source has one.
     pub padding: Option<Token>,
     /// Text of the begin-of-text token, for the chat template; may be empty.
     pub bos_text: String,
     /// Text of the end-of-text token, for the chat template; may be empty.
     pub eos_text: String,
-    /// Names and texts of all tokens that a chat template may use by name: `bos_token`, `pad_token` and others.
+    /// Names and texts of the tokens that a chat template may refer to: `bos_token`, `pad_token` and others.
     pub named_tokens: Vec<(String, String)>,
-    /// Things worth recording, such as parts of the source that were left out.
+    /// Notes for the provenance, such as omitted parts of the source.
     pub notes: Vec<String>,
     pub(crate) tensors: Vec<SourceTensor>,
     pub(crate) files: Vec<SourceFile>,
 }
 
 impl SourceModel {
-    /// The tensors in the order of the file format's table.
+    /// The tensors in canonical order.
     pub fn tensors(&self) -> &[SourceTensor] {
         &self.tensors
     }
 
-    /// Bytes that the tensors take in a `.thimble` file, stored as `quant` says.
+    /// Bytes of the tensors in a `.thimble` file with the encodings of `quant`.
     ///
     /// # Errors
-    /// Tensors whose size overflows.
+    /// The size of a tensor overflows.
     pub fn weight_bytes(&self, quant: Quant) -> Result<u64, ConvertError> {
         let encodings = Table::default().encodings(&self.tensors, quant)?;
         let records = write::layout(self.tensors.iter().zip(encodings))?;
         Ok(records.last().map_or(0, |last| last.offset + last.length))
     }
 
-    /// Reads rows of a tensor of this model as the source's blocks, in the order of the file format.
+    /// Reads rows of a tensor as blocks of its type, in the row order of the file format.
     pub fn read_rows(
         &self,
         tensor: &SourceTensor,
@@ -143,7 +143,7 @@ impl SourceModel {
     }
 }
 
-/// Adds a stop token unless it is there already.
+/// Adds a stop token unless the configuration has it.
 pub(crate) fn add_stop(config: &mut Config, token: u32) -> Result<(), ConvertError> {
     let token = Token(token);
     if config.is_stop(token) {

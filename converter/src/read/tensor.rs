@@ -1,20 +1,20 @@
-//! The tensors of a source: as a reader lists them, and matched with the configuration.
+//! The tensors of a source: as listed in its files, and as matched with the configuration.
 
 use super::BlockType;
 use crate::ConvertError;
 use std::collections::BTreeMap;
 use thimble_runtime::format::{Config, Encoding, TensorRole};
 
-/// One tensor of the source, found and checked against the configuration.
+/// A tensor of the source, checked against the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceTensor {
     /// Its name in the source.
     pub name: String,
-    /// What it is for.
+    /// Its role.
     pub role: TensorRole,
     /// Its layer, or [`TensorRole::NO_LAYER`].
     pub layer: u16,
-    /// How its numbers are stored.
+    /// The type of its numbers.
     pub kind: BlockType,
     /// Rows: outputs.
     pub rows: usize,
@@ -22,20 +22,20 @@ pub struct SourceTensor {
     pub columns: usize,
     pub(crate) file: usize,
     pub(crate) offset: u64,
-    /// The head dimension, where the source has rows in the order of interleaved rotary pairs.
+    /// The head dimension, if the source interleaves the rows of rotary pairs.
     pub(crate) interleaved: Option<usize>,
-    /// The encoding whose panels hold the rows, where the source is a `.thimble` file and this is a matrix.
+    /// The encoding of the panels, for matrices of a `.thimble` file.
     pub(crate) packed: Option<Encoding>,
 }
 
 impl SourceTensor {
     /// Bytes of one row in the source.
     pub fn row_bytes(&self) -> usize {
-        // Readers refuse partial blocks, so this is never the default.
+        // Readers reject partial blocks, so the default is never used.
         self.kind.row_bytes(self.columns).unwrap_or(0)
     }
 
-    /// The encoding that holds every number of the tensor exactly, if there is one.
+    /// The encoding that stores the tensor losslessly, if there is one.
     pub(crate) fn exact(&self) -> Option<Encoding> {
         self.packed.or_else(|| self.kind.lossless_encoding())
     }
@@ -45,15 +45,15 @@ impl SourceTensor {
         self.kind.rounds(encoding) && self.packed != Some(encoding)
     }
 
-    /// How its numbers are stored, for people.
+    /// The name of its type or encoding.
     pub(crate) fn stored_as(&self) -> String {
         self.packed.map_or_else(|| self.kind.to_string(), |encoding| encoding.name().to_owned())
     }
 
-    /// Where row `row` (in the order that rotates half against half) lies in the source.
+    /// The row of the source that holds row `row` in half-split rotary order.
     ///
-    /// llama.cpp's converter stores the rows of Q and K so that a rotary pair is adjacent: row `2i + j` of a
-    /// head there is row `j * head_dim / 2 + i` here (`permute` in its `conversion` scripts).
+    /// llama.cpp's converter interleaves the rows of Q and K so that rotary pairs are adjacent: its row `2i + j` of a
+    /// head is row `j * head_dim / 2 + i` here (`permute` in its `conversion` scripts).
     pub(super) fn source_row(&self, row: usize) -> usize {
         match self.interleaved {
             None => row,
@@ -66,7 +66,7 @@ impl SourceTensor {
     }
 }
 
-/// A tensor as a reader found it, before anything is known about its use.
+/// A tensor as listed in a source's file, before it is matched with the configuration.
 pub(crate) struct RawTensor {
     pub(crate) kind: BlockType,
     /// Outermost first.
@@ -75,9 +75,9 @@ pub(crate) struct RawTensor {
     pub(crate) offset: u64,
 }
 
-/// Takes every tensor that the configuration implies out of `found`, in canonical order.
+/// Removes every tensor that the configuration requires from `found`, and returns them in canonical order.
 ///
-/// `name` gives a tensor's name in the source; `interleaved` says whether Q and K have llama.cpp's row order.
+/// `name` maps a tensor to its name in the source; `interleaved` is true if Q and K have llama.cpp's row order.
 pub(crate) fn match_tensors(
     config: &Config,
     found: &mut BTreeMap<String, RawTensor>,
@@ -117,7 +117,7 @@ pub(crate) fn match_tensors(
     Ok(tensors)
 }
 
-/// Refuses, by name, the first tensor that no supported model has.
+/// Rejects the first tensor that no supported model has.
 pub(crate) fn reject_unknown(found: &BTreeMap<String, RawTensor>) -> Result<(), ConvertError> {
     let Some(name) = found.keys().next() else { return Ok(()) };
     let found = if name.ends_with(".bias") {

@@ -1,4 +1,4 @@
-//! A `.thimble` file as a [`SourceModel`]: the way back, for other formats and other encodings.
+//! Opens a `.thimble` file as a [`SourceModel`], to export or requantize it.
 
 use super::source_file::SourceFile;
 use super::tensor::SourceTensor;
@@ -13,7 +13,7 @@ use thimble_files::MappedModel;
 use thimble_runtime::chat::ChatTemplate;
 use thimble_runtime::format::{Directory, Encoding, FormatError, GROUP, ModelFile, SectionKind};
 
-/// Opens a `.thimble` file, every byte of which is compared with its checksum.
+/// Opens a `.thimble` file and verifies its checksums.
 pub(super) fn open(path: &Path) -> Result<SourceModel, ConvertError> {
     let mapped = MappedModel::read(path)?;
     let file = mapped.file()?;
@@ -51,10 +51,10 @@ pub(super) fn open(path: &Path) -> Result<SourceModel, ConvertError> {
     })
 }
 
-/// In front of notes about how the source was made.
+/// The prefix of notes about the source itself.
 const EARLIER: &str = "the source: ";
 
-/// What the file's provenance tells.
+/// The origin and notes in the file's provenance.
 fn origin(file: &ModelFile<'_>, path: &Path) -> (Origin, Vec<String>) {
     let provenance: Json = serde_json::from_str(file.provenance()).unwrap_or(Json::Null);
     let text = |key: &str| provenance.get(key).and_then(Json::as_str).map(str::to_owned);
@@ -98,7 +98,7 @@ fn tensors(file: &ModelFile<'_>, directory: &Directory) -> Result<Vec<SourceTens
     Ok(stored.collect())
 }
 
-/// The block type that an encoding's rows are read as, without loss, or else numbers.
+/// The block type that holds rows of an encoding losslessly.
 fn blocks(encoding: Encoding, columns: usize) -> BlockType {
     let whole = columns.is_multiple_of(GROUP);
     match encoding {

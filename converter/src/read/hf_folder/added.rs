@@ -1,4 +1,4 @@
-//! Added tokens in the words of Python's `AddedToken`, and their way into a `tokenizer.json`.
+//! Adds declared tokens to a `tokenizer.json`.
 
 use super::added_token::AddedToken;
 use super::tokens::DeclaredTokens;
@@ -9,19 +9,19 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use thimble_host::contain::contain;
 use tokenizers::Tokenizer;
 
-/// A `tokenizer.json` with more tokens.
+/// A `tokenizer.json` with added tokens.
 pub(super) struct ExtendedTokenizer {
     /// The file.
     pub(super) bytes: Vec<u8>,
-    /// Ids and texts of new tokens that the embedding has no row for: they are not in the file.
+    /// Ids and texts of the tokens that were omitted: the embedding has no row for them.
     pub(super) without_row: Vec<(u32, String)>,
 }
 
-/// Adds the declared tokens to a `tokenizer.json` as the `tokenizers` crate does, which gives new ones the ids behind all
-/// others. The embedding has `rows`. `None` where nothing changes.
+/// Adds the declared tokens to a `tokenizer.json` as the `tokenizers` crate does: new tokens get the next ids. The
+/// embedding has `rows`. `None` if nothing changes.
 ///
 /// # Errors
-/// The crate does not read the file.
+/// The crate rejects the file.
 pub(super) fn add(
     tokenizer: &Json,
     declared: &DeclaredTokens,
@@ -61,13 +61,13 @@ pub(super) fn add(
         json!({
             "id": id, "content": token.content, "single_word": token.single_word, "lstrip": token.lstrip,
             "rstrip": token.rstrip, "normalized": token.normalized,
-            // A token that was special once stays so, whatever a later description says.
+            // A special token stays special, whatever later descriptions say.
             "special": vocabulary.is_special_token(&token.content),
         })
     };
     let mut list = Vec::with_capacity(now.len());
     for token in old {
-        // An id that is not what the crate makes of it is for the reader of the vocabulary to refuse.
+        // The reader of the vocabulary rejects an id that differs from the crate's.
         let found = content(token).and_then(|text| vocabulary.get_vocab().get(&text));
         list.push(match found.and_then(|id| now.remove(id)).zip(token.get("id")) {
             Some((token, id)) => json(id, token),

@@ -1,4 +1,4 @@
-//! `config.json` of a Llama model.
+//! Reads `config.json` of a Llama model.
 
 use super::rope::rope_theta;
 use crate::ConvertError;
@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use thimble_runtime::Token;
 use thimble_runtime::format::{Config, TensorRole};
 
-/// The configuration; what only the tokenizer's files say is not in it yet.
+/// The configuration, without what only the tokenizer's files define.
 pub(super) fn config(
     json: &Json,
     found: &BTreeMap<String, RawTensor>,
@@ -59,7 +59,7 @@ pub(super) fn config(
     Ok(config)
 }
 
-/// Whether the file says that the head is the embedding.
+/// Whether the configuration ties the head to the embedding.
 pub(super) fn tied(json: &Json) -> Result<bool, ConvertError> {
     match json.get("tie_word_embeddings") {
         // The default of LlamaConfig.
@@ -68,9 +68,9 @@ pub(super) fn tied(json: &Json) -> Result<bool, ConvertError> {
     }
 }
 
-/// Refuses other architectures and what changes the arithmetic of a Llama model.
+/// Rejects other architectures and unsupported variants of Llama.
 fn refuse_variants(json: &Json) -> Result<(), ConvertError> {
-    // A bare LlamaModel has no head: the embedding is its head, where the file says so.
+    // A bare LlamaModel has no head; its embedding is the head if the configuration ties them.
     let llama = ["LlamaForCausalLM", "LlamaModel"];
     match json.get("architectures").filter(|names| !names.is_null()) {
         Some(Json::Array(names)) => match names.as_slice() {

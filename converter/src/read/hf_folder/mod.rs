@@ -1,4 +1,4 @@
-//! A folder in the layout of the Hugging Face hub as a [`SourceModel`].
+//! Opens a Hugging Face model folder as a [`SourceModel`].
 
 mod added;
 mod added_token;
@@ -26,7 +26,7 @@ use thimble_chat::RecommendedSampling;
 use thimble_runtime::Token;
 use tokens::{DeclaredTokens, TokenFiles, token_id};
 
-/// Opens a folder; `weights` names its only safetensors file, if the caller chose one.
+/// Opens a folder; `weights` is the safetensors file to use, if the caller chose one.
 pub(super) fn open(folder: &Path, weights: Option<&Path>) -> Result<SourceModel, ConvertError> {
     let config_path = folder.join(CONFIG_JSON);
     if !config_path.is_file() {
@@ -103,7 +103,7 @@ pub(super) fn open(folder: &Path, weights: Option<&Path>) -> Result<SourceModel,
     })
 }
 
-/// The chat template: `chat_template.jinja`, or the text (or the one named `default`) in tokenizer_config.json.
+/// The chat template: `chat_template.jinja`, or the one in tokenizer_config.json (of several, the one named `default`).
 fn chat_template(folder: &Path, given: Option<&OrderedJson>) -> Result<Option<String>, ConvertError> {
     let path = folder.join("chat_template.jinja");
     if path.is_file() {
@@ -134,7 +134,7 @@ fn licence(folder: &Path) -> Option<String> {
     (!value.is_empty()).then(|| value.to_owned())
 }
 
-/// Reads a JSON file that holds an object, if it is there.
+/// Reads a JSON object; `None` if there is no such file.
 fn read_fields(path: &Path) -> Result<Option<Fields>, ConvertError> {
     match json::read_optional(path)? {
         None => Ok(None),

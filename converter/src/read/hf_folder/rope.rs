@@ -1,4 +1,4 @@
-//! The base of the rotary frequencies in a `config.json`, wherever it stands.
+//! Finds the base of the rotary frequencies in a `config.json`.
 
 use crate::ConvertError;
 use crate::read::names::CONFIG_JSON;
@@ -6,16 +6,16 @@ use serde_json::Value as Json;
 
 /// Keys of a `rope_scaling` or `rope_parameters` object that an unscaled model may have.
 const KNOWN: [&str; 5] = ["rope_type", "type", "rope_theta", "factor", "partial_rotary_factor"];
-/// What transformers takes where nothing is said.
+/// The default of transformers.
 const DEFAULT: f64 = 10_000.0;
 
-/// RoPE's theta of the Llama model that a `config.json` describes, as transformers 5 finds it.
+/// The RoPE theta in the `config.json` of a Llama model, as transformers 5 determines it.
 ///
-/// A `rope_scaling` that is there and not empty takes the place of `rope_parameters`. The `rope_theta` inside comes
-/// before the one at the top level; without either it is 10,000.
+/// A non-empty `rope_scaling` replaces `rope_parameters`. The `rope_theta` inside overrides the one at the top level; the
+/// default is 10,000.
 ///
 /// # Errors
-/// Frequencies that are scaled; a `rope_theta` that counts and is null or no number.
+/// Scaled frequencies; an effective `rope_theta` that is null or not a number.
 pub fn rope_theta(config: &Json) -> Result<f64, ConvertError> {
     let there = |key: &str| config.get(key).filter(|value| !value.is_null());
     let inner = match there("rope_scaling").filter(|value| !is_empty(value)) {
@@ -35,7 +35,7 @@ pub fn rope_theta(config: &Json) -> Result<f64, ConvertError> {
     theta.as_f64().ok_or(ConvertError::Field { place: CONFIG_JSON, field, expected })
 }
 
-/// Whether a `rope_scaling` or `rope_parameters` object leaves the frequencies alone.
+/// Whether a `rope_scaling` or `rope_parameters` object leaves the frequencies unscaled.
 fn is_plain(value: &Json) -> bool {
     let Some(object) = value.as_object() else { return false };
     let kind = object.get("rope_type").or_else(|| object.get("type"));
@@ -47,7 +47,7 @@ fn is_plain(value: &Json) -> bool {
         && one("partial_rotary_factor")
 }
 
-/// What Python takes for false.
+/// Whether a value is false in Python.
 fn is_empty(value: &Json) -> bool {
     match value {
         Json::Null => true,

@@ -1,9 +1,9 @@
-//! The special and added tokens that the files beside a `tokenizer.json` declare, as transformers 5 puts them together
+//! The special and added tokens that the files beside a `tokenizer.json` declare, merged as transformers 5 does
 //! (`PreTrainedTokenizerBase._from_pretrained` and `TokenizersBackend.__init__`).
 //!
-//! `tokenizer_config.json` names tokens (`bos_token`, ... and any other key that ends in `_token`), lists more of them
-//! (`extra_special_tokens`, in old files `additional_special_tokens`) and may describe all (`added_tokens_decoder`).
-//! Only where it does not, `special_tokens_map.json` and `added_tokens.json` count.
+//! `tokenizer_config.json` names tokens (`bos_token` and other keys that end in `_token`), lists more
+//! (`extra_special_tokens`, in old files `additional_special_tokens`) and may describe all of them
+//! (`added_tokens_decoder`). Only if it does not, `special_tokens_map.json` and `added_tokens.json` apply.
 
 use super::added_token::AddedToken;
 use super::ordered::{Fields, OrderedJson};
@@ -20,12 +20,12 @@ const EXTRA: &str = "extra_special_tokens";
 const ADDITIONAL: &str = "additional_special_tokens";
 const SPECIFIC: &str = "model_specific_special_tokens";
 const DECODER: &str = "added_tokens_decoder";
-/// The names that every tokenizer has.
+/// The standard names of special tokens.
 const NAMES: [&str; 7] =
     ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
-/// The class that rebuilds its tokenizer, and gives names where nobody else does.
+/// The class that rebuilds its tokenizer and has default special tokens.
 const GPT2: [&str; 2] = ["GPT2Tokenizer", "GPT2TokenizerFast"];
-/// Classes that take `tokenizer.json` as it is, and do not look at `add_prefix_space`.
+/// Classes that use `tokenizer.json` unchanged and ignore `add_prefix_space`.
 const PLAIN: [&str; 4] =
     ["TokenizersBackend", "PreTrainedTokenizerFast", "LlamaTokenizer", "LlamaTokenizerFast"];
 
@@ -37,31 +37,31 @@ pub(super) struct TokenFiles {
     pub(super) map: Option<Fields>,
     /// added_tokens.json.
     pub(super) added: Option<Fields>,
-    /// The tokenizer's class in config.json, for a tokenizer_config.json that names none.
+    /// The tokenizer's class in config.json, if tokenizer_config.json has none.
     pub(super) class: Option<String>,
 }
 
-/// What the files declare.
+/// The declared tokens.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct DeclaredTokens {
     /// The named tokens and their texts, in the order of transformers.
     pub(super) named: Vec<(String, String)>,
-    /// Tokens to be added to those of tokenizer.json, in this order; most are there already.
+    /// Tokens to add to those of tokenizer.json, in order; most are already there.
     pub(super) add: Vec<AddedToken>,
-    /// Whether those of tokenizer.json that are not among them go.
+    /// Whether `add` replaces the added tokens of tokenizer.json.
     pub(super) replace: bool,
 }
 
 impl DeclaredTokens {
-    /// The text of a named token; empty where there is none.
+    /// The text of a named token; empty if there is none.
     pub(super) fn text(&self, name: &str) -> &str {
         self.named.iter().find(|(known, _)| known == name).map_or("", |(_, text)| text)
     }
 
-    /// Puts the declarations together. `tokenizer` is tokenizer.json.
+    /// Merges the declarations. `tokenizer` is tokenizer.json.
     ///
     /// # Errors
-    /// Values that transformers does not take either, and settings that the runtime has no code for.
+    /// Values that transformers rejects too, and settings that the runtime does not support.
     pub(super) fn new(files: TokenFiles, tokenizer: &Json) -> Result<DeclaredTokens, ConvertError> {
         let TokenFiles { config: mut init, map, added, class } = files;
         let class = init.get("tokenizer_class").and_then(OrderedJson::text).map(str::to_owned).or(class);
@@ -120,7 +120,7 @@ impl DeclaredTokens {
     }
 }
 
-/// Takes the names of this model alone out of tokenizer_config.json, those that stand there as texts.
+/// Removes the model's own token names with plain texts from tokenizer_config.json.
 fn own_names(init: &mut Fields) -> Fields {
     if !init.get(EXTRA).is_some_and(is_true)
         && let Some(old) = init.remove(ADDITIONAL)
@@ -157,12 +157,12 @@ fn described_tokens(described: &OrderedJson) -> Result<BTreeMap<i64, AddedToken>
     described.fields().ok_or_else(wrong)?.iter().map(token).collect()
 }
 
-/// Names that count where nobody gives them, not even as null.
+/// Default names, for keys that are absent (not null).
 fn defaults(tokenizer: &Json, gpt2: bool) -> Vec<(&'static str, OrderedJson)> {
     let end = "<|endoftext|>";
     let padding = tokenizer.get("padding").and_then(|padding| padding.get("pad_token"));
     match gpt2 {
-        // A text that is no token would only add one.
+        // A text without a token would add one.
         true if token_id(tokenizer, end).is_some() => {
             ["bos_token", "eos_token", "unk_token"].map(|name| (name, OrderedJson::Plain(end.into()))).into()
         }
@@ -171,7 +171,7 @@ fn defaults(tokenizer: &Json, gpt2: bool) -> Vec<(&'static str, OrderedJson)> {
     }
 }
 
-/// All named tokens in the order of transformers: the usual names, then the model's own, objects before texts.
+/// All named tokens in the order of transformers: standard names, then the model's own, objects before texts.
 fn named(
     init: &mut Fields,
     own: Fields,
@@ -208,7 +208,7 @@ fn named(
     Ok(named)
 }
 
-/// The listed tokens without a name.
+/// The listed tokens without names.
 fn extra(init: &mut Fields, place: &'static str) -> Result<Vec<TokenSpec>, ConvertError> {
     match init.remove(EXTRA).or_else(|| init.remove(ADDITIONAL)) {
         None => Ok(Vec::new()),
@@ -220,13 +220,13 @@ fn extra(init: &mut Fields, place: &'static str) -> Result<Vec<TokenSpec>, Conve
     }
 }
 
-/// Whether a key of tokenizer_config.json names a token of this model alone.
+/// Whether a key of tokenizer_config.json is the model's own token name.
 fn is_own_name(name: &str, value: &OrderedJson) -> bool {
     let text = value.text().is_some() || AddedToken::is_typed(value);
     name.ends_with("_token") && !NAMES.contains(&name) && text
 }
 
-/// Moves `extra_special_tokens` to the named tokens, where it is an object.
+/// Moves `extra_special_tokens` to the named tokens if it is an object.
 fn move_extra(init: &mut Fields, specific: &mut Fields) {
     if init.get(EXTRA).is_some_and(|extra| extra.fields().is_some())
         && let Some(OrderedJson::Object(fields)) = init.remove(EXTRA)
@@ -237,7 +237,7 @@ fn move_extra(init: &mut Fields, specific: &mut Fields) {
     }
 }
 
-/// Puts what special_tokens_map.json says in the place of what tokenizer_config.json does.
+/// Overrides tokenizer_config.json with special_tokens_map.json.
 fn merge(init: &mut Fields, map: Fields) -> Result<(), ConvertError> {
     for (name, value) in map {
         let value = match value {
@@ -273,14 +273,14 @@ fn merge(init: &mut Fields, map: Fields) -> Result<(), ConvertError> {
     Ok(())
 }
 
-/// The tokens of added_tokens.json, ids by text; special where they are named or listed as such.
+/// The tokens of added_tokens.json (ids by text); those named or listed as special are special.
 fn plain_added(added: Fields, init: &Fields) -> Result<Vec<(i64, AddedToken)>, ConvertError> {
     let named = NAMES.iter().filter_map(|name| init.get(name));
     let listed = match init.get(EXTRA) {
         Some(OrderedJson::Array(list)) => list.as_slice(),
         _ => &[],
     };
-    // Objects of tokenizer_config.json are not understood yet at this point.
+    // As in transformers, objects of tokenizer_config.json are not parsed yet.
     let content = |value: &OrderedJson| match value {
         OrderedJson::Token(token) => Some(token.content.clone()),
         other => other.text().map(str::to_owned),
@@ -298,7 +298,7 @@ fn plain_added(added: Fields, init: &Fields) -> Result<Vec<(i64, AddedToken)>, C
     added.into_iter().map(token).collect()
 }
 
-/// The added tokens of tokenizer.json by id. Its shape is checked by whoever reads the vocabulary.
+/// The added tokens of tokenizer.json by id. The reader of the vocabulary checks the rest.
 fn of_tokenizer_json(tokenizer: &Json) -> Result<BTreeMap<i64, AddedToken>, ConvertError> {
     let added = tokenizer.get("added_tokens").and_then(Json::as_array).map_or(&[][..], Vec::as_slice);
     let token = |token: &Json| {
@@ -314,19 +314,19 @@ fn of_tokenizer_json(tokenizer: &Json) -> Result<BTreeMap<i64, AddedToken>, Conv
     added.iter().map(token).collect()
 }
 
-/// Refuses settings that change ids and that the runtime has no code for.
+/// Rejects settings that change ids and that the runtime does not support.
 fn refuse_settings(config: &Fields, class: &str) -> Result<(), ConvertError> {
     let ignored = PLAIN.contains(&class);
     for (key, ignored) in [("add_prefix_space", ignored), ("split_special_tokens", false)] {
         if !ignored && config.get(key).is_some_and(is_true) {
-            let supported = "false: a text is cut as it stands, special tokens in it are whole";
+            let supported = "false: text is split unchanged, and special tokens stay whole";
             return Err(ConvertError::unsupported(format!("{CONFIG}: {key}"), "true", supported));
         }
     }
     Ok(())
 }
 
-/// What Python takes for true.
+/// Whether a value is true in Python.
 fn is_true(value: &OrderedJson) -> bool {
     match value {
         OrderedJson::Object(fields) => fields.iter().next().is_some(),

@@ -1,4 +1,4 @@
-//! The tensors of a folder under the names of a `LlamaForCausalLM`, and whether its head is the embedding.
+//! Normalizes tensor names to those of `LlamaForCausalLM`, and resolves tied heads.
 
 use crate::read::names::hugging_face;
 use crate::read::source_file::SourceFile;
@@ -7,15 +7,15 @@ use crate::{ConvertError, dequantize};
 use std::collections::BTreeMap;
 use thimble_runtime::format::TensorRole;
 
-/// Numbers that are compared at once.
+/// Numbers compared at once.
 const CHUNK: usize = 1 << 20;
 
-/// Gives every tensor the name that it has in a `LlamaForCausalLM`.
+/// Renames every tensor to its name in `LlamaForCausalLM`.
 ///
-/// A bare `LlamaModel` has no `model.` in front, and a model inside another one has two; transformers reads either.
+/// A bare `LlamaModel` has no prefix `model.`, and a nested model has two; transformers reads both.
 ///
 /// # Errors
-/// A tensor that is there under two of these names.
+/// A tensor with two of these names.
 pub(super) fn rename(
     found: BTreeMap<String, RawTensor>,
 ) -> Result<BTreeMap<String, RawTensor>, ConvertError> {
@@ -36,11 +36,10 @@ pub(super) fn rename(
     Ok(renamed)
 }
 
-/// Whether the model is tied, where config.json says `tied`: takes the head out of `found` if the embedding does its
-/// work, and says in `notes` what was done.
+/// Whether the head is the embedding; config.json says `tied`. Removes a redundant head from `found` and notes it.
 ///
 /// # Errors
-/// A head that is missing and not tied; a file that cannot be read.
+/// An untied head that is missing; a file that cannot be read.
 pub(super) fn resolve_head(
     tied: bool,
     found: &mut BTreeMap<String, RawTensor>,
@@ -59,7 +58,7 @@ pub(super) fn resolve_head(
                 found.remove(&head);
                 return Ok(true);
             }
-            // As transformers does, which warns.
+            // transformers keeps the head too, with a warning.
             notes.push(format!(
                 "{head} kept: it differs from the embedding, although config.json says tie_word_embeddings"
             ));
@@ -77,12 +76,12 @@ pub(super) fn resolve_head(
     }
 }
 
-/// Whether two float tensors hold the same numbers in the same shape, however they are stored.
+/// Whether two float tensors have the same shape and numbers, whatever their types.
 fn same_numbers(a: &RawTensor, b: &RawTensor, files: &[SourceFile]) -> Result<bool, ConvertError> {
     if a.shape != b.shape {
         return Ok(false);
     }
-    // The reader has checked that they lie inside their files.
+    // The reader has checked that both lie inside their files.
     let count: u64 = a.shape.iter().product();
     let (mut bytes, mut values) = (Vec::new(), [Vec::new(), Vec::new()]);
     for start in (0..count).step_by(CHUNK) {
