@@ -33,7 +33,7 @@ fn copy_panels(
     Ok(())
 }
 
-/// Encodes one tensor in pieces of a few megabytes, in order.
+/// Encodes one tensor in chunks of a few megabytes, in order.
 pub(crate) fn encode(
     model: &SourceModel,
     tensor: &SourceTensor,

@@ -1,8 +1,7 @@
-//! Tokenizers of Hugging Face folders and GGUF files, turned into the tables that the runtime reads.
+//! Converts tokenizers of Hugging Face folders and GGUF files to the tables of the runtime.
 //!
-//! A [`Vocabulary`] is what both sources have in common. [`Vocabulary::emit`] writes the tables, and
-//! [`verify_against`] compares the runtime's ids with those of the `tokenizers` crate on a battery of texts:
-//! no conversion ships a tokenizer that differs.
+//! A [`Vocabulary`] is the common form of both. [`Vocabulary::emit`] writes the tables, and [`verify_against`] compares
+//! the runtime's ids with those of the `tokenizers` crate on test texts: a conversion fails if they differ.
 
 mod alphabet;
 mod emit;
@@ -25,16 +24,16 @@ use thimble_runtime::tokenizer::layout;
 /// A byte-level BPE vocabulary with the GPT-2 pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Vocabulary {
-    /// The raw bytes of each token, at its id; empty where no token has that id.
+    /// The bytes of each token by id; empty if no token has the id.
     pub tokens: Vec<Vec<u8>>,
-    /// Left, right and merged id of each merge, by rank. A pair that comes twice has the later rank, as in
-    /// the `tokenizers` crate.
+    /// Left, right and merged id of each merge, by rank. A duplicate pair has the later rank, as in the `tokenizers`
+    /// crate.
     pub merges: Vec<(u32, u32, u32)>,
-    /// Tokens that are found in the raw text, before it is cut into words.
+    /// Tokens that are matched in the raw text, before it is split into words.
     pub added: Vec<AddedToken>,
-    /// The token of each byte; `None` where the vocabulary lacks it.
+    /// The token of each byte; `None` if the vocabulary lacks it.
     pub bytes: [Option<u32>; 256],
-    /// Whether each digit is a word of its own.
+    /// Whether each digit is a separate word.
     pub digits_apart: bool,
 }
 
@@ -43,16 +42,16 @@ pub struct Vocabulary {
 pub struct AddedToken {
     /// Its id.
     pub id: u32,
-    /// Its text, exactly as it stands in the input.
+    /// Its exact text.
     pub text: String,
-    /// Whether it is a special token: not text, and not to be forged by a user.
+    /// Whether it is a special token, which user text must not produce.
     pub special: bool,
-    /// Whether it is looked for in the second pass, in what the others left.
+    /// Whether it is matched in the second pass, after the others.
     pub normalized: bool,
 }
 
 impl Vocabulary {
-    /// Checks what both sources have to obey, so that the tables cannot contradict themselves.
+    /// Checks the invariants of the tables.
     fn check(self) -> Result<Self, TokenizerError> {
         if self.tokens.len() > layout::MOST_TOKENS {
             return Err(TokenizerError::TooMany {
@@ -86,13 +85,12 @@ impl Vocabulary {
         Ok(self)
     }
 
-    /// The bytes that no token stands for; text with them cannot be expressed, and the `tokenizers` crate
-    /// drops them as well.
+    /// The bytes without a token. Encoding drops them, as the `tokenizers` crate does.
     pub fn missing_bytes(&self) -> Vec<u8> {
         (0..=u8::MAX).filter(|&byte| self.bytes[usize::from(byte)].is_none()).collect()
     }
 
-    /// The merges as the map that merging needs: pair to rank and merged id.
+    /// The merges as a map from a pair to rank and merged id.
     fn merge_map(&self) -> HashMap<(u32, u32), (u32, u32)> {
         let ranks = self.merges.iter().zip(0..);
         ranks.map(|(&(left, right, merged), rank)| ((left, right), (rank, merged))).collect()

@@ -1,14 +1,13 @@
-//! From the chat section of a model file back to Jinja source.
+//! Converts the chat section of a model file to Jinja source.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt::Write;
 use thimble_runtime::chat::{Around, ChatTemplate, Literals, SystemRule};
 
-/// Jinja source that renders as the template does: the source itself where the section holds it.
+/// Jinja source that renders like the template: the original if the section stores it.
 ///
-/// What the literal form refuses, the source refuses too (`raise_exception`). Reducing the source gives the same
-/// literals again.
+/// The source refuses what the literal form refuses (`raise_exception`), and reduces to the same literals.
 pub fn to_jinja(template: &ChatTemplate<'_>) -> String {
     match template {
         ChatTemplate::Jinja(jinja) => jinja.source.to_owned(),
@@ -52,7 +51,7 @@ fn of_literals(literals: &Literals<'_>) -> String {
     out.push_str("{% for message in messages %}");
     let mut first = true;
     if folded {
-        // The first message behind the system's takes it in.
+        // The first user message includes the system message.
         out.push_str("{% if message['role'] == 'system' %}{% elif message['role'] == 'user' %}");
         put(&mut out, user.prefix);
         out.push_str("{% if first_is_system and loop.index0 == 1 %}");
@@ -70,7 +69,7 @@ fn of_literals(literals: &Literals<'_>) -> String {
     };
     for (role, texts) in &speakers[left_out..] {
         let keyword = if std::mem::take(&mut first) { "if" } else { "elif" };
-        // Writing to a text cannot fail.
+        // Writing to a string cannot fail.
         let _ = write!(out, "{{% {keyword} message['role'] == '{role}' %}}");
         around(&mut out, texts, "message['content']");
     }
@@ -97,7 +96,7 @@ fn content(out: &mut String, trim: bool, what: &str) {
     let _ = write!(out, "{{{{ {what}{trimmed} }}}}");
 }
 
-/// A text that stands for itself.
+/// Writes a constant text.
 fn put(out: &mut String, text: &str) {
     if !text.is_empty() {
         out.push_str("{{ ");
@@ -106,7 +105,7 @@ fn put(out: &mut String, text: &str) {
     }
 }
 
-/// A text as a literal.
+/// Writes a string literal.
 fn quote(out: &mut String, text: &str) {
     out.push('\'');
     for letter in text.chars() {
@@ -125,7 +124,7 @@ fn quote(out: &mut String, text: &str) {
     out.push('\'');
 }
 
-/// Names that every rendering gets, functions among them, and those that are no variables.
+/// Names that every rendering defines, and names that cannot be variables.
 const RESERVED: [&str; 29] = [
     "bos_token",
     "eos_token",
@@ -158,10 +157,10 @@ const RESERVED: [&str; 29] = [
     "self",
 ];
 
-/// A template with definitions in front of the named tokens that it may mention, other than the begin and end tokens.
+/// The template, preceded by definitions of the named tokens that it may use, except `bos_token` and `eos_token`.
 ///
-/// transformers passes all of them; a chat section has room for two. The definitions stand on a line of their own, which
-/// `trim_blocks` takes away, so that the template begins a line as before.
+/// transformers passes all named tokens, but a chat section stores two. The definitions have their own line, which
+/// `trim_blocks` removes, so that the template still starts a line.
 pub fn define_tokens<'t>(template: &'t str, named: &[(String, String)]) -> Cow<'t, str> {
     let mut out = String::new();
     let words: HashSet<&str> = template.split(|c: char| !c.is_alphanumeric() && c != '_').collect();

@@ -1,4 +1,4 @@
-//! Finding the literals of a template from what it renders.
+//! Reduces a template to literals, from what it renders.
 
 use super::test_conversations::{TestConversation, test_conversations};
 use thimble_host::template::JinjaTemplate;
@@ -37,7 +37,7 @@ impl OwnedLiterals {
         }
     }
 
-    /// Whether these literals make of a sample what the template makes of it.
+    /// Whether these literals reproduce the template's rendering.
     fn reproduce(&self, sample: &TestConversation) -> bool {
         let mut text = String::new();
         let rendered = self.borrow().render(&sample.messages(), sample.generate, &mut |piece| {
@@ -46,17 +46,17 @@ impl OwnedLiterals {
         match (rendered, &sample.expected) {
             (Ok(()), Some(expected)) => text == *expected,
             (Err(_), None) => true,
-            // Literals may refuse what a template renders out of turn, and say so.
+            // Literals may refuse irregular conversations.
             (Err(_), Some(_)) => self.regular_only && !sample.regular,
             (Ok(()), None) => false,
         }
     }
 }
 
-/// Literals that reproduce the template on the whole battery, or `None`.
+/// Literals that reproduce the template on every test conversation, or `None`.
 pub(super) fn reduce(compiled: &JinjaTemplate, template: &str, specials: [&str; 2]) -> Option<OwnedLiterals> {
     let samples = test_conversations(compiled, template, specials);
-    // A template that shows the date must be rendered when it is used.
+    // A template with the date must be rendered at run time.
     if compiled.depends_on_time() {
         return None;
     }
@@ -68,21 +68,21 @@ pub(super) fn reduce(compiled: &JinjaTemplate, template: &str, specials: [&str; 
     }
     let probes = Probes::render(compiled, refuses_system)?;
     let mut candidates = probes.candidates(specials[0]);
-    // Cuts inside a token last: the text is the same, the tokens would not be.
+    // Cuts inside a token last: the text is the same, but not the tokens.
     candidates.sort_by_key(|candidate| !candidate.clean);
     let mut checker = Checker { samples: &samples, last_failure: 0 };
     candidates.into_iter().find_map(|candidate| checker.complete(candidate.literals))
 }
 
-/// Tries literals on the battery.
+/// Checks literals against the test conversations.
 struct Checker<'s> {
     samples: &'s [TestConversation],
-    /// The sample that refuted the literals before. It refutes the next ones too, mostly.
+    /// The conversation that the last candidate failed; the next one likely fails it too.
     last_failure: usize,
 }
 
 impl Checker<'_> {
-    /// The first choice of flags with which the literals reproduce every sample.
+    /// The literals with the first combination of flags that reproduces every conversation.
     fn complete(&mut self, literals: OwnedLiterals) -> Option<OwnedLiterals> {
         let folded = literals.system_rule == SystemRule::Folded;
         for regular_only in [false, true].into_iter().filter(|&only| only || !folded) {
@@ -111,23 +111,23 @@ impl Checker<'_> {
     }
 }
 
-/// What stands in front of, between and behind the messages of a few conversations.
+/// The texts before, between and after the messages of a few conversations.
 struct Probes {
-    /// In front of the first user message.
+    /// Before the first user message.
     front: String,
-    /// Behind a last user message, without and with the generation prompt.
+    /// After a final user message, without and with the generation prompt.
     user_last: [String; 2],
-    /// Behind a last assistant message, likewise.
+    /// After a final assistant message, likewise.
     assistant_last: [String; 2],
     /// Between user and assistant, assistant and user.
     turns: [String; 2],
-    /// In front of a system message, and between it and the user's.
+    /// Before a system message, and between it and the user's.
     system: Option<[String; 2]>,
 }
 
 struct Candidate {
     literals: OwnedLiterals,
-    /// Whether no cut looks like the middle of a token.
+    /// Whether no cut seems to be inside a token.
     clean: bool,
 }
 
@@ -156,8 +156,8 @@ impl Probes {
         })
     }
 
-    /// Every way to cut the probes into literals. One unknown, the user's suffix, decides nearly all others;
-    /// the longest comes first.
+    /// Every way to split the probes into literals. One unknown, the user's suffix, determines nearly all others; longer
+    /// suffixes come first.
     fn candidates(&self, bos: &str) -> Vec<Candidate> {
         let [plain, generate] = &self.user_last;
         let [to_assistant, to_user] = &self.turns;
@@ -200,7 +200,7 @@ impl Probes {
         found
     }
 
-    /// The ways to explain the system message, given the text in front of the first user prefix.
+    /// The candidates for the system message, given the text before the first user prefix.
     fn system_candidates<'p>(&'p self, front: &'p str, user_prefix: &str, bos: &str) -> Vec<System<'p>> {
         let Some([before, between]) = &self.system else {
             let rule = SystemRule::Refused;
@@ -208,8 +208,8 @@ impl Probes {
         };
         let mut found = Vec::new();
         if let Some(suffix) = between.strip_suffix(user_prefix) {
-            // How much of the front is there with a system message as well: the begin token, or all of it,
-            // or nothing; then anything else.
+            // The part of the front that stays with a system message: first the begin token, all or nothing, then
+            // anything else.
             let mut begins: Vec<&str> = prefixes(common_prefix(&[front, before])).collect();
             begins.sort_by_key(|&begin| begin != bos && begin != front && !begin.is_empty());
             for begin in begins {
@@ -228,7 +228,7 @@ impl Probes {
     }
 }
 
-/// One explanation of what happens to a system message.
+/// A candidate for the handling of system messages.
 struct System<'p> {
     begin: &'p str,
     default: &'p str,
@@ -237,8 +237,7 @@ struct System<'p> {
     clean: bool,
 }
 
-/// The texts around the messages; `None` where the template refuses or the messages do not come out once
-/// each and in order.
+/// The texts around the messages; `None` if the template refuses or does not render each message once and in order.
 fn around_messages(compiled: &JinjaTemplate, speakers: &[Speaker], generate: bool) -> Option<Vec<String>> {
     let texts: Vec<String> = (0..speakers.len()).map(|index| format!("qzxj{index}jxzq")).collect();
     let messages: Vec<Message<'_>> =
@@ -255,14 +254,14 @@ fn around_messages(compiled: &JinjaTemplate, speakers: &[Speaker], generate: boo
     pieces.iter().all(|piece| !piece.contains("qzxj")).then_some(pieces)
 }
 
-/// The longest beginning that all texts share, in whole characters.
+/// The longest common prefix, in whole characters.
 fn common_prefix<'t>(texts: &[&'t str]) -> &'t str {
     let Some((first, others)) = texts.split_first() else { return "" };
     let shared = |prefix: &&str| others.iter().all(|text| text.starts_with(*prefix));
     prefixes(first).take_while(shared).last().unwrap_or("")
 }
 
-/// Every beginning of `text`, the shortest first.
+/// Every prefix of `text`, shortest first.
 fn prefixes(text: &str) -> impl DoubleEndedIterator<Item = &str> {
     (0..=text.len()).filter_map(|at| text.get(..at))
 }

@@ -1,16 +1,16 @@
-//! The conversations that a reduction must reproduce.
+//! The test conversations that a reduction must reproduce.
 
 use std::collections::BTreeSet;
 use thimble_chat::template::JinjaTemplate;
 use thimble_runtime::chat::{Message, Speaker};
 
-/// One rendering that literals must reproduce.
+/// A conversation and its rendering.
 pub(super) struct TestConversation {
     messages: Vec<(Speaker, String)>,
     pub(super) generate: bool,
-    /// Whether it is an optional system message, then user and assistant by turns.
+    /// Whether it is an optional system message, then user and assistant in turn.
     pub(super) regular: bool,
-    /// What the template makes of it; `None` where it refuses.
+    /// The template's rendering; `None` if it refuses.
     pub(super) expected: Option<String>,
 }
 
@@ -25,7 +25,7 @@ impl TestConversation {
     }
 }
 
-/// String literals of the template that are put into messages, at most.
+/// The limit of the template's string literals that appear in messages.
 const MAX_LITERALS: usize = 64;
 
 const CONTENTS: [&str; 27] = [
@@ -58,10 +58,10 @@ const CONTENTS: [&str; 27] = [
     "system",
 ];
 
-/// Every speaker saying every text, in chats of one to nine messages, and conversations out of turn.
+/// Conversations of one to nine messages, regular and irregular, with every speaker saying every text.
 ///
-/// The texts hold white space, special tokens, and every string literal of the template, so that a template
-/// that looks for a word in a message shows it.
+/// The texts hold white space, special tokens, and every string literal of the template, to expose templates that search
+/// messages for words.
 pub(super) fn test_conversations(
     compiled: &JinjaTemplate,
     template: &str,
@@ -86,7 +86,7 @@ pub(super) fn test_conversations(
     };
     let regular: Vec<Vec<Speaker>> =
         (1..=9).flat_map(|turns| [chat(false, turns), chat(true, turns)]).collect();
-    // First the shapes alone: most wrong reductions fail here already.
+    // First plain texts: most wrong reductions fail here.
     for shape in regular.iter().chain(&irregular()) {
         add(shape, &|index| format!("text number {index}"));
     }
@@ -136,8 +136,7 @@ fn irregular() -> Vec<Vec<Speaker>> {
     shapes.map(<[Speaker]>::to_vec).to_vec()
 }
 
-/// What stands between quotes in the template, in order and once each. Not a parser: half an escape or a
-/// quote too many makes another text in the battery and nothing else.
+/// The quoted texts in the template. Not a parser: a misread quote only adds another text to the test.
 fn string_literals(template: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for quote in ['\'', '"'] {

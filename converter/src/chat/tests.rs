@@ -109,7 +109,7 @@ fn literals_become_jinja_that_becomes_them_again() {
         let parsed = ChatTemplate::parse(&section).unwrap();
         assert!(matches!(parsed, ChatTemplate::Literal(_)), "{template}");
         let written = to_jinja(&parsed);
-        // `derive` compares what they render on its battery, refusals too.
+        // `derive` compares the renderings and refusals of its test conversations.
         assert_eq!(derive(&written, "<s>", "</s>").unwrap(), section, "{written}");
     }
 }

@@ -9,7 +9,7 @@ th,td{padding:.25rem .6rem;text-align:right;border-bottom:1px solid #e3e3e3}th{b
 th:first-child,td:first-child,.last th:last-child,.last td:last-child{text-align:left}svg{max-width:100%;height:auto}\
 tr.made td{font-weight:600}details{margin-top:2rem}summary{cursor:pointer;font-size:1.2rem;font-weight:600}";
 
-/// The whole page; its only parts are in it.
+/// The whole page, self-contained.
 pub(super) fn page(report: &Report) -> Result<String, ConvertError> {
     let title = format!("{}: size and divergence", report.source);
     let made = report.trials.first().map_or("", |trial| trial.recipe.as_str());
@@ -49,7 +49,7 @@ fn table<const N: usize>(
     page.push_str("</table>\n");
 }
 
-/// Names come from files: nothing in them is markup.
+/// Escapes names from files.
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

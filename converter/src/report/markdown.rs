@@ -2,7 +2,7 @@
 
 use super::Report;
 
-/// Headings, tables, a sentence on what they say.
+/// Headings, tables and an explanation.
 pub(super) fn page(report: &Report) -> String {
     let mut page = format!(
         "# {}: size and divergence\n\n{}\n\n",
@@ -26,7 +26,7 @@ fn table<const N: usize>(page: &mut String, heads: &[&str; N], rows: &[[String; 
     }
 }
 
-/// Names come from files: nothing in them is a table's end.
+/// Escapes names from files.
 fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\").replace('|', "\\|").replace(['\n', '\r'], " ").replace('<', "&lt;")
 }

@@ -1,4 +1,4 @@
-//! What recipes make of a model, for people: sizes, divergences, their trade-off drawn, the error of each tensor.
+//! A report on quantization recipes of a model: sizes, divergences, their trade-off as a plot, the error of each tensor.
 
 #[cfg(feature = "plot")]
 mod html;
@@ -10,13 +10,13 @@ use crate::write::write_error;
 use crate::{ConversionSummary, ConvertError};
 use std::path::Path;
 
-/// The text that divergences are measured on where the user names none: excerpts of books in the public domain
-/// (Standard Ebooks' editions, CC0). Nothing in it is in [`crate::calibrate::default_text`].
+/// The default text to measure divergences on: excerpts of books in the public domain (Standard Ebooks' editions, CC0),
+/// disjoint from [`crate::calibrate::default_text`].
 pub fn default_text() -> &'static str {
     include_str!("text.txt")
 }
 
-/// How far a file's predictions are from its source's, as `thimble divergence` measures it.
+/// The divergence of a file from its source, as `thimble divergence` measures it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Cost {
     /// Mean KL divergence from the source, nats per token.
@@ -25,25 +25,25 @@ pub struct Cost {
     pub standard_error: f64,
     /// The 99th percentile of the KL divergence.
     pub percentile_99: f64,
-    /// Fraction of positions where both have the same most probable token.
+    /// Fraction of positions with the same most probable token.
     pub top_1_agreement: f64,
     /// Perplexity of the file.
     pub perplexity: f64,
 }
 
-/// One recipe, tried on the source.
+/// A quantization recipe applied to the source.
 #[derive(Clone, Debug)]
 pub struct Trial {
     /// The recipe's name.
     pub recipe: String,
-    /// What was written.
+    /// The result of the conversion.
     pub summary: ConversionSummary,
-    /// What it costs.
+    /// The divergence from the source.
     pub cost: Cost,
 }
 
 impl Trial {
-    /// Bits of the whole file for each parameter.
+    /// Bits of the file per parameter.
     fn bits(&self) -> f64 {
         self.summary.bytes as f64 * 8.0 / self.summary.config.parameters() as f64
     }
@@ -60,23 +60,23 @@ pub struct Report {
     pub source: String,
     /// Perplexity of the source, with f32 activations.
     pub perplexity: f64,
-    /// What the divergences were measured on, for people.
+    /// A description of the text that divergences were measured on.
     pub text: String,
-    /// The file that was asked for first, then the other recipes.
+    /// First the requested file, then the other recipes.
     pub trials: Vec<Trial>,
 }
 
-/// How a report is written.
+/// The format of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReportFormat {
-    /// One page that needs no other file.
+    /// A self-contained page.
     Html,
-    /// Tables, without the drawing.
+    /// Tables, without the plot.
     Markdown,
 }
 
 impl ReportFormat {
-    /// By the file's name; `None` where it is neither `.html` nor `.md`.
+    /// The format for a file name; `None` for unknown extensions.
     pub fn of(path: &Path) -> Option<ReportFormat> {
         let extension = path.extension()?.to_str()?.to_ascii_lowercase();
         match extension.as_str() {
@@ -88,7 +88,7 @@ impl ReportFormat {
 }
 
 impl Report {
-    /// The document.
+    /// Renders the report.
     ///
     /// # Errors
     /// The plot cannot be drawn.
@@ -104,7 +104,7 @@ impl Report {
         }
     }
 
-    /// Writes the document to `path`, atomically.
+    /// Writes the report to `path`, atomically.
     pub fn write(&self, path: &Path, format: ReportFormat) -> Result<(), ConvertError> {
         let page = self.render(format)?;
         thimble_files::write(path, page.as_bytes())
@@ -124,7 +124,7 @@ impl Report {
         "encodings",
     ];
 
-    /// The table of trials, the smallest file first.
+    /// The table of trials, by size.
     fn rows(&self) -> Vec<[String; 9]> {
         let mut trials: Vec<&Trial> = self.trials.iter().collect();
         trials.sort_by_key(|trial| trial.summary.bytes);
@@ -151,7 +151,7 @@ impl Report {
     /// Column heads of the table of tensors.
     const TENSOR_HEADS: [&'static str; 5] = ["tensor", "shape", "encoding", "bytes", "error"];
 
-    /// The matrices of the file that was asked for, those that lost most first.
+    /// The matrices of the requested file, by decreasing error.
     fn tensors(&self) -> Vec<[String; 5]> {
         let mut tensors: Vec<_> =
             self.trials.first().map_or(&[][..], |trial| &trial.summary.tensors).iter().collect();
@@ -169,7 +169,7 @@ impl Report {
         tensors.iter().map(row).collect()
     }
 
-    /// What the figures are.
+    /// Explains the figures.
     fn explanation(&self) -> String {
         format!(
             "KL divergence of each file, as it runs, from the source ({}, perplexity {:.3} with f32 activations) in nats \

@@ -1,4 +1,4 @@
-//! Size against divergence, drawn.
+//! Plots divergence over size.
 
 use super::{Report, Trial};
 use crate::ConvertError;
@@ -9,11 +9,11 @@ const SIZE: (u32, u32) = (960, 440);
 const FONT: &str = "Helvetica, Arial, Liberation Sans, sans-serif";
 const INK: RGBColor = RGBColor(0x22, 0x22, 0x22);
 const GRID: RGBColor = RGBColor(0xe6, 0xe6, 0xe6);
-/// Colours that stay apart for the colour-blind (Okabe and Ito 2008).
+/// Colours that colour-blind readers can distinguish (Okabe and Ito 2008).
 const OTHER: RGBColor = RGBColor(0x00, 0x72, 0xb2);
-const MADE: RGBColor = RGBColor(0xd5, 0x5e, 0x00);
-/// What a divergence of nothing is drawn as, on a logarithmic axis.
-const LEAST: f64 = 1e-7;
+const REQUESTED: RGBColor = RGBColor(0xd5, 0x5e, 0x00);
+/// The lowest divergence drawn, for the logarithmic axis.
+const MIN_DIVERGENCE: f64 = 1e-7;
 
 /// An SVG element: megabytes along, mean KL divergence up, a point for each trial.
 pub(super) fn draw(report: &Report) -> Result<String, ConvertError> {
@@ -21,7 +21,7 @@ pub(super) fn draw(report: &Report) -> Result<String, ConvertError> {
     let root = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
     draw_on(&root, &report.trials).map_err(|error| ConvertError::Plot { reason: error.to_string() })?;
     drop(root);
-    // A part of a page has no XML declaration.
+    // Without the XML declaration, to embed it in a page.
     Ok(svg.find("<svg").map_or_else(String::new, |start| svg[start..].to_owned()))
 }
 
@@ -29,7 +29,7 @@ type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
 
 fn draw_on(root: &Area<'_>, trials: &[Trial]) -> Result<(), DrawingAreaErrorKind<std::io::Error>> {
     root.fill(&WHITE)?;
-    let kl = |trial: &Trial| trial.cost.mean.max(LEAST);
+    let kl = |trial: &Trial| trial.cost.mean.max(MIN_DIVERGENCE);
     let ends = |of: &dyn Fn(&Trial) -> f64| {
         let all = trials.iter().map(of).filter(|value| value.is_finite());
         all.fold((f64::INFINITY, 0.0f64), |(low, high), value| (low.min(value), high.max(value)))
@@ -59,7 +59,7 @@ fn draw_on(root: &Area<'_>, trials: &[Trial]) -> Result<(), DrawingAreaErrorKind
     along.sort_by_key(|trial| trial.summary.bytes);
     chart.draw_series(LineSeries::new(along.iter().map(|t| (t.megabytes(), kl(t))), OTHER.mix(0.35)))?;
     for (index, trial) in trials.iter().enumerate() {
-        let colour = if index == 0 { MADE } else { OTHER };
+        let colour = if index == 0 { REQUESTED } else { OTHER };
         let place = (trial.megabytes(), kl(trial));
         let label = text(14.0).color(&colour).pos(Pos::new(HPos::Left, VPos::Bottom));
         let point = EmptyElement::at(place)

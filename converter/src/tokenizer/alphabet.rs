@@ -1,4 +1,4 @@
-//! GPT-2's spelling of bytes as printable characters (Radford et al. 2019, `bytes_to_unicode`).
+//! GPT-2's mapping of bytes to printable characters (Radford et al. 2019, `bytes_to_unicode`).
 
 /// The character that stands for `byte`.
 pub(crate) fn char_of(byte: u8) -> char {
@@ -21,8 +21,7 @@ pub(super) fn byte_of(letter: char) -> Option<u8> {
     }
 }
 
-/// The bytes that `token` spells, or its own where it does not use the alphabet: such a token cannot come
-/// out of a merge.
+/// The bytes that `token` spells; its own bytes if it does not use the alphabet, so that no merge can produce it.
 pub(super) fn raw_bytes(token: &str) -> Vec<u8> {
     token.chars().map(byte_of).collect::<Option<_>>().unwrap_or_else(|| token.as_bytes().to_vec())
 }
@@ -32,7 +31,7 @@ pub(super) fn spell(bytes: &[u8]) -> String {
     bytes.iter().map(|&byte| char_of(byte)).collect()
 }
 
-/// The 33 bytes up to the blank, then the 34 from 0x7F on, then the soft hyphen, behind Latin-1.
+/// The characters after Latin-1: for the 33 bytes up to the space, the 34 from 0x7F, and the soft hyphen.
 fn shifted(place: u32) -> char {
     char::from_u32(0x100 + place).unwrap_or(char::REPLACEMENT_CHARACTER)
 }

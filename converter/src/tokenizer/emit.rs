@@ -4,7 +4,7 @@ use super::{AddedToken, Vocabulary};
 use std::collections::HashMap;
 use thimble_runtime::tokenizer::layout::{self, Sizes, field};
 
-/// Bytes of the longest token that is looked up as a whole word; longer ones are merged.
+/// The longest token that is looked up as a whole word; longer words are merged.
 const LONGEST_WORD: usize = 256;
 
 impl Vocabulary {
@@ -76,14 +76,14 @@ impl Vocabulary {
         section
     }
 
-    /// The tokens that merging their own bytes gives back: those that can be looked up as a whole.
+    /// The tokens that merging their bytes reproduces, which can be looked up as whole words.
     fn words(&self, merges: &HashMap<(u32, u32), (u32, u32)>) -> Vec<u32> {
         let tokens = self.tokens.iter().zip(0..);
         let tokens = tokens.filter(|(token, _)| (2..=LONGEST_WORD).contains(&token.len()));
         tokens.filter(|&(token, id)| self.merge(token, merges) == [id]).map(|(_, id)| id).collect()
     }
 
-    /// Merges `word` in the plainest way.
+    /// Merges `word` naively.
     fn merge(&self, word: &[u8], merges: &HashMap<(u32, u32), (u32, u32)>) -> Vec<u32> {
         let mut ids: Vec<u32> = word.iter().filter_map(|&byte| self.bytes[usize::from(byte)]).collect();
         loop {
@@ -102,7 +102,7 @@ impl Vocabulary {
     }
 }
 
-/// The id of the first merge, where all others follow from it.
+/// The id of the first merge, if the others are consecutive.
 fn merged_base(ranked: &[(u32, (u32, u32), u32)]) -> Option<u32> {
     let base = ranked.first().map_or(0, |&(_, _, merged)| merged);
     let follows = ranked.iter().zip(base..).all(|(&(_, _, merged), expected)| merged == expected);
@@ -113,13 +113,12 @@ fn pair_table(ranked: &[(u32, (u32, u32), u32)]) -> Vec<u64> {
     let key = |&(_, (left, right), _): &(u32, (u32, u32), u32)| layout::pair_key(left, right);
     let keys: Vec<u64> = ranked.iter().map(key).collect();
     let home = |slots: u32| keys.iter().map(move |&key| layout::pair_home(key, slots)).collect();
-    // Ranks without gaps, whatever pairs came twice.
+    // Consecutive ranks, even with duplicate pairs.
     table(keys.len(), home, |index| layout::pair_slot(keys[index], index as u32), layout::NO_PAIR)
 }
 
-/// An open-addressing table with about 3 of 4 slots taken, in which no entry lies more than
-/// [`layout::MOST_PROBES`] slots from its home: an entry that has come further takes the place of one that
-/// is nearer to its own (Robin Hood).
+/// An open-addressing hash table with a load of about 3/4 and at most [`layout::MOST_PROBES`] probes (Robin Hood hashing:
+/// an entry far from its home displaces one closer to its own).
 fn table<T: Copy>(
     count: usize,
     homes: impl Fn(u32) -> Vec<usize>,
@@ -136,7 +135,7 @@ fn table<T: Copy>(
     }
 }
 
-/// Which entry lies in which slot; `None` where one comes to lie too far from home.
+/// The entry of each slot; `None` if an entry ends too far from its home.
 fn place(homes: &[usize], slots: usize) -> Option<Vec<Option<usize>>> {
     let mut places: Vec<Option<usize>> = vec![None; slots];
     let distance = |entry: usize, slot: usize| (slot + slots - homes[entry]) % slots;
@@ -162,9 +161,9 @@ fn place(homes: &[usize], slots: usize) -> Option<Vec<Option<usize>>> {
 
 /// The records of the added tokens of one pass.
 struct Pass {
-    /// Id, and place of the longest prefix plus one.
+    /// Id, and index of the longest prefix plus one.
     records: Vec<(u32, u32)>,
-    /// A bit for each byte that a text begins with.
+    /// A bit for each first byte of a text.
     starts: [u8; 32],
 }
 
@@ -177,7 +176,7 @@ impl Pass {
             if let Some(first) = token.text.as_bytes().first() {
                 starts[usize::from(first / 8)] |= 1 << (first % 8);
             }
-            // The longest prefix is the one before, or one of that one's prefixes.
+            // The longest prefix is the previous text, or one of its prefixes.
             let mut prefix = index;
             while let Some(before) = prefix.checked_sub(1)
                 && !token.text.starts_with(&added[before].text)

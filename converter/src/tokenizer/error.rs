@@ -1,4 +1,4 @@
-//! What can be wrong with a source's tokenizer.
+//! Errors of a source's tokenizer.
 
 use thimble_runtime::format::FormatError;
 use thimble_runtime::tokenizer::EncodeError;
@@ -8,30 +8,30 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum TokenizerError {
-    /// `tokenizer.json` is not JSON, or not of the shape that the `tokenizers` crate writes.
+    /// An invalid `tokenizer.json`.
     #[error("tokenizer.json: {0}")]
     Json(#[from] serde_json::Error),
-    /// A kind of tokenizer that the runtime has no code for.
+    /// A tokenizer that the runtime does not support.
     #[error("tokenizer: {part} is {found}, but only {expected} is supported")]
     Unsupported {
-        /// Which part of the tokenizer.
+        /// The part of the tokenizer.
         part: &'static str,
-        /// What is supported.
+        /// The supported value.
         expected: &'static str,
-        /// What it is.
+        /// The value found.
         found: String,
     },
-    /// More entries than the tables have room for.
+    /// Too many entries for the tables.
     #[error("tokenizer: {found} {what}, at most {most} are supported")]
     TooMany {
-        /// Of what.
+        /// The kind of entries.
         what: &'static str,
-        /// Most entries.
+        /// The limit.
         most: usize,
         /// Entries found.
         found: usize,
     },
-    /// Two tokens of the same text or the same id.
+    /// Two tokens with the same text or id.
     #[error("tokenizer: token {text:?} (id {id}) appears twice")]
     DuplicateToken {
         /// Its text in the source's spelling.
@@ -39,7 +39,7 @@ pub enum TokenizerError {
         /// Its id.
         id: u32,
     },
-    /// The same text added twice.
+    /// Two added tokens with the same text.
     #[error("tokenizer: the added token {text:?} has the ids {ids:?}")]
     DuplicateAdded {
         /// Its text.
@@ -69,23 +69,23 @@ pub enum TokenizerError {
         /// The byte.
         byte: u8,
     },
-    /// A merge that is not two tokens.
+    /// A merge that is not a pair of tokens.
     #[error("tokenizer: merge {rank} is {text:?}, expected two tokens with a blank between them")]
     BadMerge {
-        /// Its place.
+        /// Its rank.
         rank: usize,
-        /// What stands there.
+        /// The text found.
         text: String,
     },
-    /// A merge of, or into, something that is not in the vocabulary.
+    /// A merge with a token that is not in the vocabulary.
     #[error("tokenizer: merge {rank} names {text:?}, which is not in the vocabulary")]
     UnknownMerge {
-        /// Its place.
+        /// Its rank.
         rank: usize,
-        /// The token it names.
+        /// The unknown token.
         text: String,
     },
-    /// Lists that belong together differ in length.
+    /// Lists of different lengths.
     #[error("tokenizer: {found} token types for {expected} tokens")]
     TypeCount {
         /// Tokens.
@@ -93,24 +93,24 @@ pub enum TokenizerError {
         /// Types.
         found: usize,
     },
-    /// The runtime refuses the tables: an error of the converter.
+    /// The runtime rejects the tables: a bug of the converter.
     #[error("the emitted tables are refused: {0}")]
     Refused(#[from] FormatError),
-    /// The runtime cannot encode a text of the battery.
+    /// The runtime cannot encode a test text.
     #[error("the emitted tables cannot encode {text:?}: {error}")]
     NotEncoded {
-        /// The text, or its beginning.
+        /// The start of the text.
         text: String,
-        /// What the runtime says.
+        /// The runtime's error.
         error: EncodeError,
     },
-    /// The `tokenizers` crate refuses the source.
+    /// The `tokenizers` crate rejects the source.
     #[error("the tokenizers crate refuses this tokenizer: {0}")]
     Oracle(String),
     /// The runtime's ids differ from those of the `tokenizers` crate.
     #[error("{text:?} becomes {found:?}, but the tokenizers crate says {expected:?}")]
     Differs {
-        /// The text, or its beginning.
+        /// The start of the text.
         text: String,
         /// The oracle's ids around the first difference.
         expected: Vec<u32>,

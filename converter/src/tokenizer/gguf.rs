@@ -18,8 +18,7 @@ impl Vocabulary {
     /// `tokenizer.ggml.model` is `gpt2`.
     ///
     /// # Errors
-    /// Pre-tokenizers other than `smollm` and `gpt-2` are refused by name, as is whatever
-    /// does not fit together.
+    /// Pre-tokenizers other than `smollm` and `gpt-2`, and inconsistent lists.
     pub fn from_gguf<T: AsRef<str>>(
         tokens: &[T],
         token_types: &[i32],
@@ -27,10 +26,9 @@ impl Vocabulary {
         pre: &str,
     ) -> Result<Vocabulary, TokenizerError> {
         let digits_apart = match pre {
-            // SmolLM2's own tokenizer.json cuts digits apart before the GPT-2 pattern runs, so that white space
-            // in front of a digit counts as trailing. A GGUF file has no tokenizer.json; transformers reads it
-            // with the GPT-2 pattern alone (digits still come out alone: no merge joins them), and the reference
-            // values of this file's models were made so.
+            // SmolLM2's tokenizer.json splits digits before the GPT-2 pattern runs, so that white space before a
+            // digit counts as trailing. Without a tokenizer.json, transformers reads a GGUF file with the GPT-2
+            // pattern alone (digits still stay separate: no merge joins them), as in the reference values.
             "smollm" | "gpt-2" | "gpt2" => false,
             other => {
                 return Err(TokenizerError::Unsupported {
@@ -57,7 +55,7 @@ impl Vocabulary {
                     added.push(AddedToken { id, text: text.to_owned(), special, normalized: !special });
                     raw.push(text.as_bytes().to_vec());
                 }
-                // Rows that pad the embedding.
+                // Padding rows of the embedding.
                 token_type::UNUSED => {
                     raw.push(Vec::new());
                     continue;
@@ -119,7 +117,7 @@ pub(super) fn find_merge(
     Ok((find(left)?, find(right)?, find(&format!("{left}{right}"))?))
 }
 
-/// A place in the list of tokens as an id.
+/// An index in the list of tokens as an id.
 fn id_of(index: usize) -> Result<u32, TokenizerError> {
     let most = thimble_runtime::tokenizer::layout::MOST_TOKENS;
     let id = u32::try_from(index).ok().filter(|_| index < most);

@@ -1,7 +1,6 @@
-//! `tokenizer.json`, as the `tokenizers` crate writes it.
+//! Reads `tokenizer.json`, as the `tokenizers` crate writes it.
 //!
-//! Read as plain JSON: every setting that would change ids is looked at, and refused by name where the
-//! runtime has no code for it.
+//! Every setting that changes ids is checked, and rejected if the runtime does not support it.
 
 use super::alphabet::raw_bytes;
 use super::gguf::{bytes_in, find_merge, parse_merge};
@@ -75,7 +74,7 @@ impl Vocabulary {
     /// Reads a `tokenizer.json`.
     ///
     /// # Errors
-    /// Whatever is not byte-level BPE with the GPT-2 pattern is refused by name.
+    /// Anything but byte-level BPE with the GPT-2 pattern.
     pub fn from_tokenizer_json(bytes: &[u8]) -> Result<Vocabulary, TokenizerError> {
         let json: Json = serde_json::from_slice(bytes)?;
         check_model(&json.model)?;
@@ -112,7 +111,7 @@ impl Vocabulary {
 }
 
 impl Merge {
-    /// Old files carry the first line of `merges.txt` along.
+    /// Old files include the first line of `merges.txt`.
     fn is_version(&self) -> bool {
         matches!(self, Merge::Spelled(text) if text.starts_with("#version"))
     }
@@ -161,7 +160,7 @@ fn checked_added(token: AddedJson) -> Result<AddedToken, TokenizerError> {
 }
 
 fn check_model(model: &Model) -> Result<(), TokenizerError> {
-    // Old files leave the kind out; what they hold is told by its fields.
+    // Old files omit the type; the fields tell it.
     if let Some(kind) = model.kind.as_deref().filter(|&kind| kind != "BPE") {
         return Err(refuse("model.type", "BPE", kind));
     }
@@ -191,9 +190,9 @@ fn check_normalizer(normalizer: &Value) -> Result<(), TokenizerError> {
     }
 }
 
-/// The pre-tokenizer's one choice: whether each digit is a word of its own.
+/// The pre-tokenizer's only option: whether each digit is a separate word.
 fn digits_apart(pre_tokenizer: &Value) -> Result<bool, TokenizerError> {
-    let expected = "ByteLevel (add_prefix_space false, use_regex true), alone or behind Digits \
+    let expected = "ByteLevel (add_prefix_space false, use_regex true), alone or after Digits \
                     (individual_digits true),";
     let is_byte_level = |step: &Value| {
         kind(step) == "ByteLevel"
@@ -230,7 +229,7 @@ fn check_decoder(decoder: &Value) -> Result<(), TokenizerError> {
     }
 }
 
-/// The steps of a component: none, itself, or those of a `Sequence`.
+/// The steps of a component: none, itself, or the items of a `Sequence`.
 fn steps<'j>(component: &'j Value, list: &str) -> Vec<&'j Value> {
     match component {
         Value::Null => Vec::new(),

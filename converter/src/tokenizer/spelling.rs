@@ -1,4 +1,4 @@
-//! A [`Vocabulary`] in the words of other formats: GGUF's lists, and `tokenizer.json`.
+//! Writes a [`Vocabulary`] as GGUF's lists and as `tokenizer.json`.
 
 use super::alphabet::spell;
 use super::gguf::token_type;
@@ -9,18 +9,18 @@ use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 /// The lists of `tokenizer.ggml.*`, model `gpt2`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GgufLists {
-    /// Text of every token, as many as the embedding has rows.
+    /// The text of every token, one per row of the embedding.
     pub tokens: Vec<String>,
     /// GGML's type of every token.
     pub token_types: Vec<i32>,
-    /// Merges, best first, spelled `left right`.
+    /// Merges by rank, spelled `left right`.
     pub merges: Vec<String>,
     /// Name of the pre-tokenizer.
     pub pre: String,
 }
 
 impl GgufLists {
-    /// Appends unused tokens up to `rows`, as llama.cpp wants one for each row of the embedding.
+    /// Appends unused tokens up to `rows`: llama.cpp needs one for each row of the embedding.
     pub fn pad(&mut self, rows: usize) {
         self.token_types.resize(self.tokens.len(), token_type::NORMAL);
         for id in self.tokens.len()..rows {
@@ -31,7 +31,7 @@ impl GgufLists {
 }
 
 impl Vocabulary {
-    /// The text of each token as `tokenizer.json` and GGUF spell it; empty where no token has that id.
+    /// The text of each token as `tokenizer.json` and GGUF spell it; empty if no token has the id.
     pub(super) fn spelled(&self) -> Vec<String> {
         let mut spelled: Vec<String> = self.tokens.iter().map(|token| spell(token)).collect();
         for added in &self.added {
@@ -40,8 +40,8 @@ impl Vocabulary {
         spelled
     }
 
-    /// The lists that [`Vocabulary::from_gguf`] reads, the pre-tokenizer aside: `smollm` where digits stand apart,
-    /// `gpt-2` otherwise, as llama.cpp understands them.
+    /// The lists that [`Vocabulary::from_gguf`] reads, with llama.cpp's name of the pre-tokenizer: `smollm` if digits are
+    /// separate, otherwise `gpt-2`.
     pub fn gguf_lists(&self) -> GgufLists {
         let spelled = self.spelled();
         let mut token_types: Vec<i32> = spelled
@@ -65,7 +65,7 @@ impl Vocabulary {
     /// The `tokenizer.json` that [`Vocabulary::from_tokenizer_json`] reads.
     ///
     /// # Errors
-    /// The `tokenizers` crate refuses the vocabulary.
+    /// The `tokenizers` crate rejects the vocabulary.
     pub fn tokenizer_json(&self) -> Result<String, TokenizerError> {
         let mut tokenizer = self.oracle()?;
         tokenizer.with_decoder(Some(Decoder::new(true, true, true)));

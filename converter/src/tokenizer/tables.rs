@@ -1,4 +1,4 @@
-//! The tokenizer section of a `.thimble` file as a [`Vocabulary`]: what [`Vocabulary::emit`] wrote.
+//! Reads the tokenizer section of a `.thimble` file: the inverse of [`Vocabulary::emit`].
 
 use super::{AddedToken, TokenizerError, Vocabulary};
 use std::ops::Range;
@@ -7,16 +7,16 @@ use thimble_runtime::format::{FormatError, read_u32, read_u64};
 use thimble_runtime::tokenizer::Tokenizer;
 use thimble_runtime::tokenizer::layout::{self, Sizes, field};
 
-/// Bits of an id in the key of a pair.
+/// Bits of an id in a pair's key.
 const ID_BITS: u32 = layout::MOST_TOKENS.count_ones();
 
 impl Vocabulary {
     /// Reads a tokenizer section back.
     ///
     /// # Errors
-    /// A section that the runtime refuses, or whose tables contradict themselves.
+    /// A section that the runtime rejects, or inconsistent tables.
     pub fn from_section(section: &[u8]) -> Result<Vocabulary, TokenizerError> {
-        // Checks header and sizes, so that every table lies inside the section.
+        // Checks header and sizes: every table is inside the section.
         let tokenizer = Tokenizer::parse(section, usize::MAX)?;
         let word = |range: Range<usize>| read_u32(section, range.start).unwrap_or(0);
         let base = word(field::MERGED_BASE);
@@ -135,7 +135,7 @@ mod tests {
         for at in 0..good.len() {
             let mut section = good.clone();
             section[at] ^= 0x81;
-            // Whatever comes out has passed the checks; nothing panics.
+            // A result has passed the checks; nothing panics.
             if let Ok(vocabulary) = Vocabulary::from_section(&section) {
                 assert!(vocabulary.tokens.len() <= good.len());
             }

@@ -1,4 +1,4 @@
-//! The emitted tables against the `tokenizers` crate.
+//! Verifies the emitted tables against the `tokenizers` crate.
 
 use super::{TokenizerError, Vocabulary};
 use thimble_files::contain;
@@ -14,10 +14,9 @@ use tokenizers::pre_tokenizers::sequence::Sequence;
 const SHOWN: usize = 8;
 
 impl Vocabulary {
-    /// The tokenizer section, after it has given the ids of the `tokenizers` crate on [`test_texts`].
+    /// The tokenizer section, verified against the `tokenizers` crate on [`test_texts`].
     ///
-    /// `tokenizer_json` is the file that the vocabulary came from, if it came from one; else the oracle is
-    /// [`Vocabulary::oracle`].
+    /// The oracle is `tokenizer_json`, if the vocabulary came from one, otherwise [`Vocabulary::oracle`].
     pub fn emit_verified(&self, tokenizer_json: Option<&[u8]>) -> Result<Vec<u8>, TokenizerError> {
         let section = self.emit();
         let verified = contain("tokenizers", || {
@@ -32,8 +31,7 @@ impl Vocabulary {
         Ok(section)
     }
 
-    /// The `tokenizers` crate's tokenizer of the same vocabulary: the oracle for a GGUF file, which has no
-    /// `tokenizer.json`.
+    /// The `tokenizers` crate's tokenizer with the same vocabulary: the oracle for sources without a `tokenizer.json`.
     pub fn oracle(&self) -> Result<tokenizers::Tokenizer, TokenizerError> {
         let spelled = self.spelled();
         let pair = |&(left, right, _): &(u32, u32, u32)| {
@@ -62,8 +60,8 @@ impl Vocabulary {
     }
 }
 
-/// Compares the ids of an emitted section with those of the `tokenizers` crate, special tokens parsed and
-/// escaped, on every text; returns how many tokens were compared.
+/// Compares the ids of an emitted section with those of the `tokenizers` crate on every text, with special tokens parsed
+/// and escaped; returns the number of compared tokens.
 ///
 /// # Errors
 /// [`TokenizerError::Differs`] names the first text that differs.
@@ -86,7 +84,7 @@ pub fn verify_against<T: AsRef<str>>(
         oracle.set_encode_special_tokens(false);
         let mut expected = oracle.encode_fast(text, false).map_err(refused)?;
         for specials in [Specials::Parse, Specials::Escape] {
-            // Without a special token in it, the text means the same either way, and the oracle is slow.
+            // A text without special tokens has the same ids either way, and the oracle is slow.
             let is_special = |id| added.get(id).is_some_and(|token| token.special);
             if specials == Specials::Escape && expected.get_ids().iter().any(is_special) {
                 oracle.set_encode_special_tokens(true);
@@ -104,14 +102,14 @@ pub fn verify_against<T: AsRef<str>>(
     Ok(compared)
 }
 
-/// Texts that try a vocabulary: each of its tokens, alone and in company, and what tokenizers stumble over.
+/// Test texts for a vocabulary: each token alone and among others, and edge cases.
 pub fn test_texts(vocabulary: &Vocabulary) -> Vec<String> {
     let mut texts: Vec<String> = EDGE_CASES.iter().map(|&text| text.to_owned()).collect();
     let words: Vec<_> = vocabulary.tokens.iter().map(|token| String::from_utf8_lossy(token)).collect();
     texts.extend(words.chunks(16).map(|words| words.concat()));
     texts.extend(words.chunks(16).map(|words| words.join(" ")));
     texts.extend(words.chunks(16).map(|words| words.join("\n")));
-    // Neighbours that are far apart in the vocabulary.
+    // Pairs of distant tokens.
     let far = words.len() / 2;
     let far = words.iter().zip(words.iter().skip(far)).map(|(a, b)| format!("{b}{a}, "));
     texts.extend(far.collect::<Vec<_>>().chunks(16).map(|pairs| pairs.concat()));
@@ -120,7 +118,7 @@ pub fn test_texts(vocabulary: &Vocabulary) -> Vec<String> {
         texts.push(format!("a {text}{text} b  {text}\n{text}c"));
         texts.push(text.chars().skip(1).chain(text.chars()).collect());
     }
-    // Code points of all planes in use, in runs and between blanks; a test of the table looks at every one.
+    // Code points of all planes in use, in runs and between spaces; a test of the table covers every one.
     let codes = (0..0x3100).chain((0x3100..0x3_2400).step_by(16));
     let letters: Vec<char> = codes.filter_map(char::from_u32).collect();
     texts.extend(letters.chunks(512).map(|run| run.iter().collect()));

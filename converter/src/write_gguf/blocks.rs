@@ -1,5 +1,5 @@
-//! From f32 to GGML's blocks of 32: the same bytes as ggml's own reference quantizers (`quantize_row_*_ref` in
-//! `ggml-quants.c`), so the arithmetic, down to where it rounds, is theirs.
+//! Quantizes f32 to GGML's blocks of 32, bit-identical to ggml's reference quantizers (`quantize_row_*_ref` in
+//! `ggml-quants.c`).
 
 pub(super) use crate::dequantize::LEN;
 use crate::dequantize::codes;
@@ -8,7 +8,7 @@ use half::f16;
 
 /// Quantizes one block of 32 numbers to `kind` (Q4_0, Q4_1, Q5_0, Q5_1 or Q8_0), `block_bytes` long.
 ///
-/// `None` where a scale or minimum is too large for f16, which ggml would store as infinity.
+/// `None` if a scale or minimum is too large for f16; ggml would store infinity.
 pub(crate) fn quantize(kind: BlockType, values: &[f32; LEN], out: &mut [u8]) -> Option<()> {
     match kind {
         BlockType::Q4_0 => symmetric(values, 8, out),
@@ -19,7 +19,7 @@ pub(crate) fn quantize(kind: BlockType, values: &[f32; LEN], out: &mut [u8]) -> 
     }
 }
 
-/// `1 / scale`; nothing can be told apart where that overflows (ggml leaves such blocks undefined).
+/// `1 / scale`; zero if that overflows (ggml leaves such blocks undefined).
 fn inverse(scale: f32) -> f32 {
     let inverse = 1.0 / scale;
     if scale == 0.0 || inverse.is_infinite() { 0.0 } else { inverse }
@@ -32,7 +32,7 @@ fn put(number: f32, out: &mut [u8]) -> Option<()> {
     number.is_finite().then_some(())
 }
 
-/// The largest magnitude, whose own sign decides the scale's, becomes code 0; `zero` is the code of zero.
+/// Maps the value of largest magnitude, whose sign determines that of the scale, to code 0; `zero` is the code of zero.
 fn symmetric(values: &[f32; LEN], zero: u8, out: &mut [u8]) -> Option<()> {
     let most =
         values.iter().fold(0.0_f32, |most, &value| if value.abs() > most.abs() { value } else { most });
@@ -44,9 +44,9 @@ fn symmetric(values: &[f32; LEN], zero: u8, out: &mut [u8]) -> Option<()> {
     Some(())
 }
 
-/// The smallest number becomes code 0, the largest the last code.
+/// Maps the smallest number to code 0, and the largest to the last code.
 fn ranged(values: &[f32; LEN], last: u8, out: &mut [u8]) -> Option<()> {
-    // The first among equals, where they differ in sign: zeros.
+    // Of zeros with different signs, the first.
     let smallest = values.iter().fold(f32::MAX, |least, &value| if value < least { value } else { least });
     let largest = values.iter().fold(f32::MIN, |most, &value| if value > most { value } else { most });
     let scale = (largest - smallest) / f32::from(last);
@@ -57,7 +57,7 @@ fn ranged(values: &[f32; LEN], last: u8, out: &mut [u8]) -> Option<()> {
     Some(())
 }
 
-/// Codes below `count` (16 or 32) as nibbles, behind a word of fifth bits if there are any.
+/// Writes codes below `count` (16 or 32) as nibbles, for 32 after a word of fifth bits.
 fn put_codes(count: u8, codes: [u8; LEN], out: &mut [u8]) {
     let codes = codes.map(|code| code.min(count - 1));
     let out = match count {
@@ -72,17 +72,17 @@ fn put_codes(count: u8, codes: [u8; LEN], out: &mut [u8]) {
     out.iter_mut().zip(low.iter().zip(high)).for_each(|(out, (low, high))| *out = low & 15 | high << 4);
 }
 
-/// The largest magnitude becomes code 127 or -127.
+/// Maps the largest magnitude to code 127 or -127.
 fn eight_bits(values: &[f32; LEN], out: &mut [u8]) -> Option<()> {
     let scale = values.iter().fold(0.0_f32, |most, value| value.abs().max(most)) / 127.0;
     let inverse = inverse(scale);
     put(scale, out)?;
-    // Half away from zero, as C's roundf.
+    // Rounds half away from zero, like C's roundf.
     out[2..].iter_mut().zip(values).for_each(|(out, value)| *out = (value * inverse).round() as i8 as u8);
     Some(())
 }
 
-/// Stores a block as another type without rounding, if its codes are in that type's range and mean the same.
+/// Converts a block to another type losslessly, if that type has the same grid and its codes fit.
 pub(super) fn carry_over(from: BlockType, block: &[u8], to: BlockType, out: &mut [u8]) -> Option<()> {
     use BlockType::{Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
     let minimum = |kind| matches!(kind, Q4_1 | Q5_1);

@@ -1,4 +1,4 @@
-//! Everything in a GGUF file but the weights: metadata as llama.cpp's converter writes it, and the directory.
+//! Metadata and tensor directory of a GGUF file, as llama.cpp's converter writes them.
 
 use super::Target;
 use crate::ConvertError;
@@ -9,7 +9,7 @@ use crate::tokenizer::GgufLists;
 use std::collections::BTreeMap;
 use thimble_runtime::Token;
 
-/// Boundary of the tensors; GGUF's default.
+/// Alignment of tensors; GGUF's default.
 pub(super) const ALIGN: u64 = 32;
 
 const VERSION: u32 = 3;
@@ -26,7 +26,7 @@ mod value {
     pub(super) const ARRAY: u32 = 9;
 }
 
-/// The file up to the first tensor, padding included.
+/// The header up to the first tensor, padding included.
 pub(super) fn head(
     model: &SourceModel,
     targets: &[Target<'_>],
@@ -150,7 +150,7 @@ fn tokenizer(model: &SourceModel, keys: &mut Keys, notes: &mut Vec<String>) -> R
     Ok(())
 }
 
-/// The stop tokens, the one that the chat template knows as `eos_token` first.
+/// The stop tokens, starting with the chat template's `eos_token`.
 fn stops(model: &SourceModel, lists: &GgufLists) -> [Option<Token>; 8] {
     let mut stops = model.config.stop;
     let is_eos = |token: &Option<Token>| {
@@ -162,7 +162,7 @@ fn stops(model: &SourceModel, lists: &GgufLists) -> [Option<Token>; 8] {
     stops
 }
 
-/// llama.cpp's number (`llama_ftype`) for the type that most matrices have.
+/// llama.cpp's number (`llama_ftype`) of the type with most bytes.
 fn file_type(targets: &[Target<'_>]) -> u32 {
     let mut bytes: BTreeMap<u32, (u64, BlockType)> = BTreeMap::new();
     for target in targets.iter().filter(|target| !target.tensor.role.is_norm()) {
@@ -192,7 +192,7 @@ fn file_type(targets: &[Target<'_>]) -> u32 {
     }
 }
 
-/// The number of weights as llama.cpp's converter writes it: two digits at least, `135M`.
+/// The number of weights as llama.cpp's converter writes it, with at least two digits: `135M`.
 fn size_label(parameters: u64) -> String {
     let (unit, letter) = [(1e12, "T"), (1e9, "B"), (1e6, "M")]
         .into_iter()
@@ -209,7 +209,7 @@ fn put_text(out: &mut Vec<u8>, text: &str) {
     out.extend(text.as_bytes());
 }
 
-/// Metadata that is being written.
+/// Metadata to write.
 #[derive(Default)]
 struct Keys {
     count: u64,
@@ -228,7 +228,7 @@ impl Keys {
         self.bytes.extend(number.to_le_bytes());
     }
 
-    /// A whole number of a kind that llama.cpp keeps signed.
+    /// An integer that llama.cpp stores as signed.
     fn integer(&mut self, key: &str, number: u64) {
         self.key(key, value::I32);
         self.bytes.extend(i32::try_from(number).unwrap_or(i32::MAX).to_le_bytes());

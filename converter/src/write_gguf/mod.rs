@@ -1,7 +1,7 @@
-//! GGUF files that llama.cpp loads: version 3, architecture `llama`, written as its `convert_hf_to_gguf.py` does.
+//! Writes GGUF files for llama.cpp: version 3, architecture `llama`, like its `convert_hf_to_gguf.py`.
 //!
-//! The rows of Q and K are put into llama.cpp's order, norms stay f32, a tied head is not stored twice. Blocks of 32
-//! have ggml's own bytes; Q4_K has scales of our own search.
+//! The rows of Q and K have llama.cpp's order, norms are f32, and a tied head is stored once. Blocks of 32 are identical
+//! to ggml's; Q4_K uses our own search for scales.
 
 mod blocks;
 mod metadata;
@@ -25,13 +25,13 @@ use std::str::FromStr;
 use thimble_files::AtomicFile;
 use thimble_runtime::format::TensorRole;
 
-/// What the matrices of a GGUF file are stored as.
+/// The types of the matrices of a GGUF file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum GgufType {
-    /// Each as in the source (from a `.thimble` file: as the GGML type that holds it exactly, else f32).
+    /// The types of the source (for a `.thimble` file: the lossless GGML types, otherwise f32).
     #[default]
     Keep,
-    /// All as one type, as far as [`GgufType::of`] can.
+    /// One type for all, as far as [`GgufType::of`] allows.
     All(BlockType),
 }
 
@@ -49,17 +49,16 @@ impl GgufType {
         BlockType::Q4_K,
     ];
 
-    /// Every name, as the command line has it.
+    /// Every name on the command line.
     pub fn names() -> Vec<String> {
         std::iter::once("keep".to_owned()).chain(Self::TYPES.iter().map(BlockType::to_string)).collect()
     }
 
-    /// The type of one tensor, and what it had to give way to, if the type asked for cannot hold it.
+    /// The type of one tensor.
     ///
-    /// Norms are f32. Beside 4- and 5-bit bodies, embedding and head are Q8_0, where llama.cpp takes Q6_K or, for
-    /// rows that are no multiple of 256, Q8_0 as well; ones that come as the type asked for stay. Q4_K falls back
-    /// to Q5_0 where rows are no multiple of 256, as in llama.cpp, and every type to F16 where they are no multiple
-    /// of 32.
+    /// Norms are f32. With quantized bodies, embedding and head are Q8_0, unless the source has the requested type
+    /// (llama.cpp uses Q6_K, or Q8_0 for rows that are not a multiple of 256). Q4_K falls back to Q5_0 for rows that are
+    /// not a multiple of 256, as in llama.cpp, and every type to F16 for rows that are not a multiple of 32.
     pub fn of(self, tensor: &SourceTensor) -> BlockType {
         if tensor.role.is_norm() {
             return BlockType::F32;
@@ -89,7 +88,7 @@ impl fmt::Display for GgufType {
 impl FromStr for GgufType {
     type Err = ConvertError;
 
-    /// Reads a name, whatever its case.
+    /// Parses a name, ignoring case.
     fn from_str(name: &str) -> Result<GgufType, ConvertError> {
         if name.eq_ignore_ascii_case("keep") {
             return Ok(GgufType::Keep);
@@ -103,7 +102,7 @@ impl FromStr for GgufType {
     }
 }
 
-/// What was written.
+/// The result of writing a GGUF file.
 #[derive(Clone, Debug)]
 pub struct GgufSummary {
     /// Bytes of the file.
@@ -112,21 +111,20 @@ pub struct GgufSummary {
     pub parameters: u64,
     /// Tensors and bytes by type name.
     pub types: BTreeMap<String, (usize, u64)>,
-    /// What rounding cost over all rounded tensors, relative root mean square; zero if nothing was rounded.
+    /// Relative root mean square error of all rounded tensors; zero if nothing was rounded.
     pub rounding: f64,
-    /// What deserves to be said: fallbacks, and what GGUF cannot hold.
+    /// Notes for the user: fallbacks, and what GGUF cannot store.
     pub notes: Vec<String>,
 }
 
-/// One tensor of the file that is being written.
+/// A tensor to write.
 struct Target<'c> {
     tensor: &'c SourceTensor,
     kind: BlockType,
     length: u64,
 }
 
-/// Writes an opened model as a GGUF file. The same input gives the same bytes, and the file appears complete or not
-/// at all; memory does not grow with the model.
+/// Writes a model as a GGUF file, atomically and deterministically. Memory does not grow with the model.
 ///
 /// # Errors
 /// Weights that are not finite or do not fit the type; a destination that cannot be written.
@@ -163,7 +161,7 @@ pub fn write_gguf(
     for target in &targets {
         let entry = summary.types.entry(target.kind.to_string()).or_default();
         *entry = (entry.0 + 1, entry.1 + target.length);
-        // The head ends on the alignment, and so does every tensor with its padding.
+        // The header and every tensor are padded to the alignment.
         encode(model, target, &mut |bytes, distortion| {
             writer.write_all(bytes).map_err(fail)?;
             done += bytes.len() as u64;
@@ -187,7 +185,7 @@ pub fn write_gguf(
     Ok(summary)
 }
 
-/// A sentence for each type that some tensors have instead of the one asked for.
+/// A note for each type that some tensors have instead of the requested one.
 fn fallbacks(wanted: GgufType, targets: &[Target<'_>]) -> Vec<String> {
     let GgufType::All(wanted) = wanted else { return Vec::new() };
     let mut others: BTreeMap<String, usize> = BTreeMap::new();
@@ -208,11 +206,11 @@ fn fallbacks(wanted: GgufType, targets: &[Target<'_>]) -> Vec<String> {
     body.chain(edges).collect()
 }
 
-/// Encodes one tensor in pieces of a few megabytes, in order.
+/// Encodes one tensor in chunks of a few megabytes, in order.
 fn encode(model: &SourceModel, target: &Target<'_>, emit: &mut Emit<'_>) -> Result<(), ConvertError> {
     let Target { tensor, kind, .. } = *target;
     let (source_row, row) = (tensor.row_bytes().max(1), kind.row_bytes(tensor.columns).unwrap_or(0).max(1));
-    // Whole heads, where their rows change places.
+    // Whole heads, if their rows are reordered.
     let heads = matches!(tensor.role, TensorRole::Query | TensorRole::Key).then_some(model.config.head_dim);
     let unit = heads.unwrap_or(1);
     let at_once = (CHUNK / source_row.max(row) / unit).max(1) * unit;
@@ -237,15 +235,14 @@ fn encode(model: &SourceModel, target: &Target<'_>, emit: &mut Emit<'_>) -> Resu
     Ok(())
 }
 
-/// Which row of Q or K comes at `row` in llama.cpp's order, where a rotary pair is adjacent: the inverse of the
-/// reader's.
+/// The row of Q or K at `row` in llama.cpp's order, with adjacent rotary pairs: the inverse of the reader's.
 fn stored_row(row: usize, head_dim: usize) -> usize {
     let (head, within) = (row / head_dim, row % head_dim);
     head * head_dim + within % 2 * (head_dim / 2) + within / 2
 }
 
-/// Encodes one row: as it is where the source has the type, code for code where it has another one on the same grid,
-/// rounded otherwise. Returns what rounding cost.
+/// Encodes one row: unchanged if the source has the type, losslessly if it has another type on the same grid, otherwise
+/// rounded.
 fn encode_row(
     tensor: &SourceTensor,
     kind: BlockType,
@@ -265,7 +262,7 @@ fn encode_row(
         (tensor.kind.block_bytes(), [tensor.kind, kind].map(BlockType::block_len) == [blocks::LEN; 2]);
     let blocks = out.chunks_exact_mut(kind.block_bytes()).zip(values.chunks_exact(kind.block_len()));
     for (index, (out, values)) in blocks.enumerate() {
-        // A block of the source at the same place.
+        // The source's block at the same position.
         let from = same_length.then(|| &bytes[index * source_size..][..source_size]);
         let carried = from.and_then(|from| blocks::carry_over(tensor.kind, from, kind, out));
         carried.or_else(|| encode_block(values, kind, out)).ok_or(RowError::TooLarge { row: 0 })?;
@@ -278,7 +275,7 @@ fn encode_row(
     }
 }
 
-/// Encodes the numbers of one block; `None` where a scale is too large.
+/// Encodes the numbers of one block; `None` if a scale is too large.
 fn encode_block(values: &[f32], kind: BlockType, out: &mut [u8]) -> Option<()> {
     match (kind, values) {
         (_, &[value]) => kind.put_float(value, out),

@@ -11,10 +11,10 @@ const GROUPS: usize = LEN / GROUP;
 const MOST: u8 = 63;
 /// Largest code.
 const LAST: f32 = 15.0;
-/// Rounds of: nearest codes, then least squares in what they are multiplied with.
+/// Iterations of nearest codes and least-squares scales.
 const ROUNDS: usize = 3;
 
-/// Quantizes 256 finite numbers to a block of 144 bytes; `None` where a scale is too large for f16.
+/// Quantizes 256 finite numbers to a block of 144 bytes; `None` if a scale is too large for f16.
 pub(super) fn quantize(values: &[f32; LEN], out: &mut [u8]) -> Option<()> {
     let groups: [&[f32]; GROUPS] = std::array::from_fn(|group| &values[group * GROUP..][..GROUP]);
     let ideal = groups.map(best_line);
@@ -37,7 +37,7 @@ pub(super) fn quantize(values: &[f32; LEN], out: &mut [u8]) -> Option<()> {
     Some(())
 }
 
-/// `scale * code - minimum`, neither of them negative.
+/// `scale * code - minimum`, both non-negative.
 #[derive(Clone, Copy, Debug, Default)]
 struct Line {
     scale: f32,
@@ -54,7 +54,7 @@ impl Line {
         values.iter().map(off).map(|off| off * off).sum()
     }
 
-    /// The line through the values at these codes that least squares give.
+    /// The least-squares line through the values at these codes.
     fn refit(self, values: &[f32]) -> Line {
         let [mut codes, mut squares, mut sum, mut products] = [0.0_f64; 4];
         for &value in values {
@@ -76,7 +76,7 @@ impl Line {
     }
 }
 
-/// The best line for one group: several ranges, each improved by least squares.
+/// The best line for one group, from several ranges, each refined by least squares.
 fn best_line(values: &[f32]) -> Line {
     let low = values.iter().copied().fold(0.0, f32::min);
     let high = values.iter().copied().fold(low, f32::max);
@@ -96,7 +96,7 @@ fn best_line(values: &[f32]) -> Line {
     best.1
 }
 
-/// A block's scales and minimums, without its codes, which follow.
+/// A block's scales and minimums, which determine its codes.
 #[derive(Clone, Debug)]
 struct Block {
     head: [f16; 2],
@@ -105,7 +105,7 @@ struct Block {
 }
 
 impl Block {
-    /// The best 6-bit numbers next to the ideal ones.
+    /// The best 6-bit scales and minimums near the ideal ones.
     fn around(groups: &[&[f32]; GROUPS], ideal: &[Line; GROUPS], head: [f16; 2]) -> Block {
         let mut block = Block { head, scales: [0; GROUPS], minimums: [0; GROUPS] };
         let steps = head.map(f16::to_f32);
@@ -130,7 +130,7 @@ impl Block {
         block
     }
 
-    /// What a reader multiplies with, in the order that ggml does.
+    /// The lines as ggml computes them.
     fn lines(&self) -> [Line; GROUPS] {
         let [scale, minimum] = self.head.map(f16::to_f32);
         std::array::from_fn(|group| Line {
@@ -143,8 +143,7 @@ impl Block {
         self.lines().iter().zip(groups).map(|(line, values)| line.error(values)).sum()
     }
 
-    /// The two f16 numbers that least squares give for these codes, scales and minimums; `None` where they are not
-    /// determined.
+    /// The least-squares `d` and `dmin` for these codes, scales and minimums; `None` if they are undetermined.
     fn refit(&self, groups: &[&[f32]; GROUPS]) -> Option<[f32; 2]> {
         // value = d * a - dmin * b with a = scale * code, b = minimum.
         let [mut aa, mut ab, mut bb, mut av, mut bv] = [0.0_f64; 5];
