@@ -71,7 +71,7 @@ impl DeclaredTokens {
         let there = of_tokenizer_json(tokenizer)?;
 
         let mut own = own_names(&mut init);
-        let (decoder, place) = match init.remove(DECODER) {
+        let (decoder, place) = match init.shift_remove(DECODER) {
             Some(described) => (described_tokens(&described)?, CONFIG),
             None => {
                 let place = if map.is_some() { MAP } else { CONFIG };
@@ -89,7 +89,7 @@ impl DeclaredTokens {
         };
         for (name, value) in defaults(tokenizer, replace) {
             if init.get(name).is_none() {
-                init.set(name.to_owned(), value);
+                init.insert(name.to_owned(), value);
             }
         }
         let named = named(&mut init, own, &decoder, place)?;
@@ -123,9 +123,9 @@ impl DeclaredTokens {
 /// Removes the model's own token names with plain texts from tokenizer_config.json.
 fn own_names(init: &mut Fields) -> Fields {
     if !init.get(EXTRA).is_some_and(is_true)
-        && let Some(old) = init.remove(ADDITIONAL)
+        && let Some(old) = init.shift_remove(ADDITIONAL)
     {
-        init.set(EXTRA.to_owned(), old);
+        init.insert(EXTRA.to_owned(), old);
     }
     let mut own = Fields::default();
     let texts: Vec<String> = init
@@ -134,13 +134,13 @@ fn own_names(init: &mut Fields) -> Fields {
         .map(|(name, _)| name.to_owned())
         .collect();
     for name in texts {
-        if let Some(value) = init.remove(&name) {
-            own.set(name, value);
+        if let Some(value) = init.shift_remove(&name) {
+            own.insert(name, value);
         }
     }
     move_extra(init, &mut own);
-    if own.iter().next().is_none()
-        && let Some(OrderedJson::Object(fields)) = init.remove(SPECIFIC)
+    if own.is_empty()
+        && let Some(OrderedJson::Object(fields)) = init.shift_remove(SPECIFIC)
     {
         own = fields;
     }
@@ -150,7 +150,7 @@ fn own_names(init: &mut Fields) -> Fields {
 /// The tokens of `added_tokens_decoder` by id.
 fn described_tokens(described: &OrderedJson) -> Result<BTreeMap<i64, AddedToken>, ConvertError> {
     let wrong = || ConvertError::field(CONFIG, DECODER, "an object of tokens by id");
-    let token = |(id, token): (&str, &OrderedJson)| {
+    let token = |(id, token): (&String, &OrderedJson)| {
         let id = id.trim().parse().map_err(|_| wrong())?;
         Ok((id, AddedToken::parse(token, CONFIG, DECODER)?))
     };
@@ -182,7 +182,7 @@ fn named(
         decoder.values().map(|token| (token.content.as_str(), token)).collect();
     let mut named = Vec::new();
     for name in NAMES {
-        if let Some(text) = init.remove(name).filter(|value| !value.is_null()) {
+        if let Some(text) = init.shift_remove(name).filter(|value| !value.is_null()) {
             let text = TokenSpec::parse(&text, place, name)?;
             let described = by_text.get(text.content()).map(|&token| TokenSpec::Token(token.clone()));
             named.push((name.to_owned(), described.unwrap_or(text)));
@@ -194,9 +194,9 @@ fn named(
         .filter(|(name, value)| is_own_name(name, value))
         .map(|(name, _)| name.to_owned())
         .collect();
-    let late = late.into_iter().filter_map(|name| init.remove(&name).map(|value| (name, value)));
+    let late = late.into_iter().filter_map(|name| init.shift_remove(&name).map(|value| (name, value)));
     for (name, value) in late.chain(own) {
-        all.set(name, value);
+        all.insert(name, value);
     }
     for (name, value) in all {
         let text = TokenSpec::parse(&value, place, &name)?;
@@ -210,7 +210,7 @@ fn named(
 
 /// The listed tokens without names.
 fn extra(init: &mut Fields, place: &'static str) -> Result<Vec<TokenSpec>, ConvertError> {
-    match init.remove(EXTRA).or_else(|| init.remove(ADDITIONAL)) {
+    match init.shift_remove(EXTRA).or_else(|| init.shift_remove(ADDITIONAL)) {
         None => Ok(Vec::new()),
         Some(OrderedJson::Array(list)) => {
             list.iter().map(|token| TokenSpec::parse(token, place, EXTRA)).collect()
@@ -229,10 +229,10 @@ fn is_own_name(name: &str, value: &OrderedJson) -> bool {
 /// Moves `extra_special_tokens` to the named tokens if it is an object.
 fn move_extra(init: &mut Fields, specific: &mut Fields) {
     if init.get(EXTRA).is_some_and(|extra| extra.fields().is_some())
-        && let Some(OrderedJson::Object(fields)) = init.remove(EXTRA)
+        && let Some(OrderedJson::Object(fields)) = init.shift_remove(EXTRA)
     {
         for (name, value) in fields {
-            specific.set(name, value);
+            specific.insert(name, value);
         }
     }
 }
@@ -246,7 +246,7 @@ fn merge(init: &mut Fields, map: Fields) -> Result<(), ConvertError> {
                 OrderedJson::Token(AddedToken { special: true, ..token })
             }
             OrderedJson::Array(list) if name == EXTRA => {
-                let mut all = match init.remove(EXTRA) {
+                let mut all = match init.shift_remove(EXTRA) {
                     Some(OrderedJson::Array(all)) => all,
                     _ => Vec::new(),
                 };
@@ -268,14 +268,14 @@ fn merge(init: &mut Fields, map: Fields) -> Result<(), ConvertError> {
             }
             other => other,
         };
-        init.set(name, value);
+        init.insert(name, value);
     }
     Ok(())
 }
 
 /// The tokens of added_tokens.json (ids by text); those named or listed as special are special.
 fn plain_added(added: Fields, init: &Fields) -> Result<Vec<(i64, AddedToken)>, ConvertError> {
-    let named = NAMES.iter().filter_map(|name| init.get(name));
+    let named = NAMES.iter().filter_map(|name| init.get(*name));
     let listed = match init.get(EXTRA) {
         Some(OrderedJson::Array(list)) => list.as_slice(),
         _ => &[],
@@ -329,7 +329,7 @@ fn refuse_settings(config: &Fields, class: &str) -> Result<(), ConvertError> {
 /// Whether a value is true in Python.
 fn is_true(value: &OrderedJson) -> bool {
     match value {
-        OrderedJson::Object(fields) => fields.iter().next().is_some(),
+        OrderedJson::Object(fields) => !fields.is_empty(),
         OrderedJson::Array(items) => !items.is_empty(),
         OrderedJson::Token(_) => true,
         OrderedJson::Plain(Json::Bool(value)) => *value,
