@@ -26,6 +26,8 @@ pub mod read;
 pub mod recipe;
 pub mod report;
 mod sections;
+#[cfg(test)]
+mod test_config;
 pub mod tokenizer;
 pub mod write;
 pub mod write_gguf;

@@ -69,18 +69,9 @@ struct Calibration<'c> {
 }
 
 impl Calibration<'_> {
-    /// The tensor's index in canonical order.
-    fn tensor_index(&self, role: TensorRole, layer: u16) -> usize {
-        tensor_index(self.model, role, layer)
-    }
-
-    fn full(&self, role: TensorRole, layer: u16) -> Result<Tensor, ConvertError> {
-        load(self.model, role, layer)
-    }
-
     /// The residual streams after a norm.
     fn normed(&self, role: TensorRole, layer: u16) -> Result<Activations, ConvertError> {
-        let norm = self.full(role, layer)?;
+        let norm = load(self.model, role, layer)?;
         Ok(self.x.map(|x, _| self.forward.norm(x, &norm))?)
     }
 
@@ -104,9 +95,9 @@ impl Calibration<'_> {
         inputs: &Inputs,
         residual: bool,
     ) -> Result<Weights, ConvertError> {
-        let place = self.tensor_index(role, layer);
+        let place = tensor_index(self.model, role, layer);
         let (tensor, record) = (&self.model.tensors()[place], &self.records[place]);
-        let full = self.full(role, layer)?;
+        let full = load(self.model, role, layer)?;
         let quantizer = Quantizer::new(record.encoding).filter(|_| tensor.rounds(record.encoding));
         let mut rounded = match quantizer {
             None => round_to_nearest(self.model, tensor, record)?,

@@ -53,7 +53,7 @@ fn config(model: &SourceModel, dtype: Dtype) -> Value {
         "rope_scaling": null,
         "rope_theta": shortest(config.rope_theta),
         "tie_word_embeddings": config.tied,
-        "torch_dtype": dtype.torch(),
+        "torch_dtype": dtype.forms().1,
         "use_cache": true,
         "vocab_size": config.vocab,
     })

@@ -40,35 +40,15 @@ impl Dtype {
 
     /// The name on the command line.
     pub fn name(self) -> &'static str {
-        match self {
-            Dtype::F32 => "f32",
-            Dtype::BF16 => "bf16",
-            Dtype::F16 => "f16",
-        }
+        self.forms().0
     }
 
-    /// PyTorch's name.
-    fn torch(self) -> &'static str {
+    /// The name on the command line, PyTorch's name, and the types of GGML and safetensors.
+    fn forms(self) -> (&'static str, &'static str, BlockType, TensorType) {
         match self {
-            Dtype::F32 => "float32",
-            Dtype::BF16 => "bfloat16",
-            Dtype::F16 => "float16",
-        }
-    }
-
-    fn block(self) -> BlockType {
-        match self {
-            Dtype::F32 => BlockType::F32,
-            Dtype::BF16 => BlockType::BF16,
-            Dtype::F16 => BlockType::F16,
-        }
-    }
-
-    fn tensor(self) -> TensorType {
-        match self {
-            Dtype::F32 => TensorType::F32,
-            Dtype::BF16 => TensorType::BF16,
-            Dtype::F16 => TensorType::F16,
+            Dtype::F32 => ("f32", "float32", BlockType::F32, TensorType::F32),
+            Dtype::BF16 => ("bf16", "bfloat16", BlockType::BF16, TensorType::BF16),
+            Dtype::F16 => ("f16", "float16", BlockType::F16, TensorType::F16),
         }
     }
 
@@ -167,13 +147,14 @@ fn weights(
     progress: &mut dyn FnMut(ConversionProgress<'_>),
 ) -> Result<(u64, Distortion), ConvertError> {
     let fail = |source: io::Error| ConvertError::Write { path: path.to_owned(), source };
+    let (_, _, kind, safetensors_type) = dtype.forms();
     let mut end = 0;
     let info = |tensor: &SourceTensor| {
         let start = end;
-        end += tensor.rows * tensor.columns * dtype.block().block_bytes();
+        end += tensor.rows * tensor.columns * kind.block_bytes();
         let shape =
             if tensor.role.is_norm() { vec![tensor.columns] } else { vec![tensor.rows, tensor.columns] };
-        let info = TensorInfo { dtype: dtype.tensor(), shape, data_offsets: (start, end) };
+        let info = TensorInfo { dtype: safetensors_type, shape, data_offsets: (start, end) };
         (hugging_face(tensor.role, tensor.layer), info)
     };
     let tensors = model.tensors().iter().map(info).collect();
@@ -205,7 +186,7 @@ fn weights(
                 }
                 let stored = dtype.put(value, &mut bytes);
                 if !stored.is_finite() {
-                    return Err(ConvertError::TooLarge { name, row, format: dtype.block().to_string() });
+                    return Err(ConvertError::TooLarge { name, row, format: kind.to_string() });
                 }
                 distortion.error += f64::from(value - stored).powi(2);
                 distortion.energy += f64::from(value).powi(2);

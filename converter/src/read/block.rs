@@ -94,54 +94,49 @@ impl BlockType {
 
     /// Numbers in one block.
     pub const fn block_len(self) -> usize {
-        match self {
-            BlockType::F32 | BlockType::F16 | BlockType::BF16 => 1,
-            BlockType::Q4_0 | BlockType::Q4_1 | BlockType::Q5_0 | BlockType::Q5_1 | BlockType::Q8_0 => 32,
-            #[cfg(feature = "ggml")]
-            BlockType::IQ4_NL | BlockType::MXFP4 => 32,
-            _ => 256,
-        }
+        self.block().0
     }
 
     /// Bytes of one block.
     pub const fn block_bytes(self) -> usize {
+        self.block().1
+    }
+
+    /// Numbers and bytes of one block.
+    const fn block(self) -> (usize, usize) {
         match self {
-            BlockType::F32 => 4,
-            BlockType::F16 | BlockType::BF16 => 2,
-            BlockType::Q4_0 => 2 + 16,
-            BlockType::Q4_1 => 4 + 16,
-            BlockType::Q5_0 => 2 + 4 + 16,
-            BlockType::Q5_1 => 4 + 4 + 16,
-            BlockType::Q8_0 => 2 + 32,
-            BlockType::Q2_K => 16 + 64 + 4,
-            BlockType::Q3_K => 32 + 64 + 12 + 2,
-            BlockType::Q4_K => 4 + 12 + 128,
-            BlockType::Q5_K => 4 + 12 + 32 + 128,
-            BlockType::Q6_K => 128 + 64 + 16 + 2,
+            BlockType::F32 => (1, 4),
+            BlockType::F16 | BlockType::BF16 => (1, 2),
+            BlockType::Q4_0 => (32, 2 + 16),
+            BlockType::Q4_1 => (32, 4 + 16),
+            BlockType::Q5_0 => (32, 2 + 4 + 16),
+            BlockType::Q5_1 => (32, 4 + 4 + 16),
+            BlockType::Q8_0 => (32, 2 + 32),
+            BlockType::Q2_K => (256, 16 + 64 + 4),
+            BlockType::Q3_K => (256, 32 + 64 + 12 + 2),
+            BlockType::Q4_K => (256, 4 + 12 + 128),
+            BlockType::Q5_K => (256, 4 + 12 + 32 + 128),
+            BlockType::Q6_K => (256, 128 + 64 + 16 + 2),
             #[cfg(feature = "ggml")]
-            BlockType::IQ2_XXS => 66,
-            #[cfg(feature = "ggml")]
-            BlockType::IQ2_XS => 74,
-            #[cfg(feature = "ggml")]
-            BlockType::IQ3_XXS => 98,
-            #[cfg(feature = "ggml")]
-            BlockType::IQ1_S => 50,
-            #[cfg(feature = "ggml")]
-            BlockType::IQ4_NL => 18,
-            #[cfg(feature = "ggml")]
-            BlockType::IQ3_S => 110,
-            #[cfg(feature = "ggml")]
-            BlockType::IQ2_S => 82,
-            #[cfg(feature = "ggml")]
-            BlockType::IQ4_XS => 136,
-            #[cfg(feature = "ggml")]
-            BlockType::IQ1_M => 56,
-            #[cfg(feature = "ggml")]
-            BlockType::TQ1_0 => 54,
-            #[cfg(feature = "ggml")]
-            BlockType::TQ2_0 => 66,
-            #[cfg(feature = "ggml")]
-            BlockType::MXFP4 => 17,
+            other => other.block_of_ggml(),
+        }
+    }
+
+    #[cfg(feature = "ggml")]
+    const fn block_of_ggml(self) -> (usize, usize) {
+        match self {
+            BlockType::IQ2_XXS | BlockType::TQ2_0 => (256, 66),
+            BlockType::IQ2_XS => (256, 74),
+            BlockType::IQ3_XXS => (256, 98),
+            BlockType::IQ1_S => (256, 50),
+            BlockType::IQ4_NL => (32, 18),
+            BlockType::IQ3_S => (256, 110),
+            BlockType::IQ2_S => (256, 82),
+            BlockType::IQ4_XS => (256, 136),
+            BlockType::IQ1_M => (256, 56),
+            BlockType::TQ1_0 => (256, 54),
+            BlockType::MXFP4 => (32, 17),
+            own => own.block(),
         }
     }
 

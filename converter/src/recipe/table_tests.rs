@@ -1,29 +1,11 @@
 use super::*;
 use crate::read::BlockType;
-
-fn config() -> Config {
-    Config {
-        hidden: 64,
-        layers: 12,
-        heads: 2,
-        kv_heads: 1,
-        head_dim: 32,
-        ffn: 96,
-        vocab: 100,
-        context: 64,
-        rope_theta: 1e4,
-        norm_eps: 1e-5,
-        tied: true,
-        bos: None,
-        stop: [None; Config::MOST_STOPS],
-    }
-}
+use crate::test_config::CONFIG;
 
 fn tensors() -> Vec<SourceTensor> {
-    let config = config();
     let stored = |index| {
-        let (role, layer) = TensorRole::at(&config, index);
-        let (rows, columns) = role.shape(&config);
+        let (role, layer) = TensorRole::at(&CONFIG, index);
+        let (rows, columns) = role.shape(&CONFIG);
         let (name, kind) = (String::new(), BlockType::F32);
         SourceTensor {
             name,
@@ -38,7 +20,7 @@ fn tensors() -> Vec<SourceTensor> {
             packed: None,
         }
     };
-    (0..TensorRole::count(&config)).map(stored).collect()
+    (0..TensorRole::count(&CONFIG)).map(stored).collect()
 }
 
 fn encodings(text: &str) -> Result<Vec<Encoding>, String> {
@@ -103,18 +85,17 @@ fn mistakes_are_named_with_the_nearest_name() {
 
 #[test]
 fn a_table_of_encodings_gives_them_back() {
-    let config = config();
     let choice = [Encoding::Q4Nl, Encoding::Q5Nl, Encoding::Q6, Encoding::Q8];
     let wanted: Vec<Encoding> = tensors()
         .iter()
         .enumerate()
         .map(|(i, t)| if t.role.is_norm() { Encoding::Vector } else { choice[i * i / 7 % 4] })
         .collect();
-    let text = Table::of(&config, &wanted).to_toml();
+    let text = Table::of(&CONFIG, &wanted).to_toml();
     assert_eq!(encodings(&text).unwrap(), wanted, "{text}");
     let even: Vec<Encoding> =
         tensors().iter().map(|t| if t.role.is_norm() { Encoding::Vector } else { Encoding::Q6 }).collect();
-    let table = Table::of(&config, &even);
+    let table = Table::of(&CONFIG, &even);
     assert_eq!(table.rules.len(), 8, "{table:?}");
     assert_eq!(table.rules[1].pattern, "layers.0-11.query");
 }

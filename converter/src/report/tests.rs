@@ -2,25 +2,11 @@
 
 use super::*;
 use crate::TensorSummary;
+use crate::test_config::CONFIG;
 use std::collections::BTreeMap;
-use thimble_runtime::format::{Config, Encoding};
+use thimble_runtime::format::Encoding;
 
 fn trial(recipe: &str, bytes: u64, mean: f64) -> Trial {
-    let config = Config {
-        hidden: 64,
-        layers: 1,
-        heads: 1,
-        kv_heads: 1,
-        head_dim: 64,
-        ffn: 64,
-        vocab: 100,
-        context: 64,
-        rope_theta: 10_000.0,
-        norm_eps: 1e-5,
-        tied: true,
-        bos: None,
-        stop: [None; 8],
-    };
     let tensor = |name: &str, rows, error| TensorSummary {
         name: name.to_owned(),
         rows,
@@ -30,7 +16,7 @@ fn trial(recipe: &str, bytes: u64, mean: f64) -> Trial {
         error,
     };
     let summary = ConversionSummary {
-        config,
+        config: CONFIG,
         bytes,
         encodings: BTreeMap::from([("q4nl", (2, 2000)), ("f32 vector", (1, 256))]),
         rounding: 0.1,
