@@ -21,9 +21,9 @@ use crate::encode::encode;
 use crate::quantize::{Distortion, QuantizedTensor, Quantizer};
 use crate::read::{SourceModel, SourceTensor};
 use activations::{Activations, Model, products};
-use candle_core::{Device, Result as Computed, Tensor};
+use candle_core::{Result as Computed, Tensor};
 use ldlq::{Feedback, Moments};
-use model::{ForwardPass, Layer, matrix, project, source_values, stored_values};
+use model::{ForwardPass, Layer, load, matrix, project, stored_values, tensor_index};
 use rayon::prelude::*;
 use thimble_runtime::format::{TensorRecord, TensorRole};
 
@@ -183,22 +183,6 @@ fn head_moments(
     let norm = load(model, TensorRole::FinalNorm, TensorRole::NO_LAYER)?;
     let x = x.par_iter().map(|x| forward.norm(x, &norm)).collect::<Computed<Vec<_>>>()?;
     Ok(Moments { columns: model.config.hidden, values: products(&x, &x)? })
-}
-
-/// The index of a tensor in canonical order.
-pub(crate) fn tensor_index(model: &SourceModel, role: TensorRole, layer: u16) -> usize {
-    // Opening the source has checked that every tensor is present.
-    model.tensors().iter().position(|t| t.role == role && t.layer == layer).unwrap_or(0)
-}
-
-/// A tensor of the source: a matrix, or a norm's vector.
-pub(crate) fn load(model: &SourceModel, role: TensorRole, layer: u16) -> Result<Tensor, ConvertError> {
-    let tensor = &model.tensors()[tensor_index(model, role, layer)];
-    let values = source_values(model, tensor)?;
-    if role.is_norm() {
-        return Ok(Tensor::from_vec(values, tensor.columns, &Device::Cpu)?);
-    }
-    Ok(matrix(values, tensor.rows, tensor.columns)?)
 }
 
 /// Rounds a tensor to nearest.

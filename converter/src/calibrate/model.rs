@@ -25,7 +25,7 @@ impl From<candle_core::Error> for ConvertError {
 ///
 /// # Errors
 /// The file cannot be read, or a number is infinite or not a number.
-pub(crate) fn source_values(model: &SourceModel, tensor: &SourceTensor) -> Result<Vec<f32>, ConvertError> {
+fn source_values(model: &SourceModel, tensor: &SourceTensor) -> Result<Vec<f32>, ConvertError> {
     let rows = if tensor.role.is_norm() { 1 } else { tensor.rows };
     let mut bytes = Vec::new();
     model.read_rows(tensor, 0..rows, &mut bytes)?;
@@ -37,6 +37,22 @@ pub(crate) fn source_values(model: &SourceModel, tensor: &SourceTensor) -> Resul
         }
         None => Ok(values),
     }
+}
+
+/// The index of a tensor in canonical order.
+pub(crate) fn tensor_index(model: &SourceModel, role: TensorRole, layer: u16) -> usize {
+    // Opening the source has checked that every tensor is present.
+    model.tensors().iter().position(|t| t.role == role && t.layer == layer).unwrap_or(0)
+}
+
+/// A tensor of the source: a matrix, or a norm's vector.
+pub(crate) fn load(model: &SourceModel, role: TensorRole, layer: u16) -> Result<Tensor, ConvertError> {
+    let tensor = &model.tensors()[tensor_index(model, role, layer)];
+    let values = source_values(model, tensor)?;
+    if role.is_norm() {
+        return Ok(Tensor::from_vec(values, tensor.columns, &Device::Cpu)?);
+    }
+    Ok(matrix(values, tensor.rows, tensor.columns)?)
 }
 
 /// The numbers in stored bytes, row-major.
@@ -131,7 +147,7 @@ pub(crate) struct Layer {
 impl Layer {
     /// A layer of the source.
     pub(crate) fn load(model: &SourceModel, layer: u16) -> Result<Layer, ConvertError> {
-        let get = |role| super::load(model, role, layer);
+        let get = |role| load(model, role, layer);
         Ok(Layer {
             attention_norm: get(TensorRole::AttentionNorm)?,
             attention: [
@@ -185,10 +201,10 @@ impl FloatModel {
         let (config, none) = (model.config, TensorRole::NO_LAYER);
         Ok(FloatModel {
             forward: ForwardPass::new(&config, longest),
-            embedding: super::load(model, TensorRole::Embedding, none)?,
+            embedding: load(model, TensorRole::Embedding, none)?,
             layers: (0..config.layers as u16).map(|l| Layer::load(model, l)).collect::<Result<_, _>>()?,
-            norm: super::load(model, TensorRole::FinalNorm, none)?,
-            head: if config.tied { None } else { Some(super::load(model, TensorRole::Head, none)?) },
+            norm: load(model, TensorRole::FinalNorm, none)?,
+            head: if config.tied { None } else { Some(load(model, TensorRole::Head, none)?) },
         })
     }
 

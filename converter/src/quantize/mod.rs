@@ -28,7 +28,7 @@ pub enum RowError {
 }
 
 impl RowError {
-    /// The error of a tensor whose row `first` is row 0 of this error; `format` names how the row was to be stored.
+    /// Adds the tensor's name, the number of the first row given, and the encoding or type to store.
     pub(crate) fn in_tensor(self, name: &str, first: usize, format: impl Into<String>) -> ConvertError {
         let name = name.to_owned();
         match self {

@@ -276,7 +276,7 @@ struct Position {
 }
 
 impl Position {
-    /// Compares two rows of logits; `None` where they are not finite.
+    /// Compares two rows of logits; `None` if they are not finite.
     ///
     /// `KL(p || q) = sum p (ln p - ln q)`, for logits x and y with largest X and Y:
     /// `sum e^(x-X) ((x-X) - (y-Y)) / sum e^(x-X) - ln sum e^(x-X) + ln sum e^(y-Y)`.

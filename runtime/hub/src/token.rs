@@ -62,8 +62,8 @@ impl Token {
             true => Ok(Token::Found { value, origin }),
             false => Err(HubError::Setting {
                 name: origin,
-                reason: "expected a token of letters, digits and signs (hf_...), found a blank or another character \
-                         in it; copy the token once more"
+                reason: "expected a token of letters, digits and signs (hf_...), found a space or another character; \
+                         copy the token again"
                     .to_owned(),
             }),
         }
@@ -114,8 +114,7 @@ pub(crate) fn home() -> Result<PathBuf, HubError> {
     let home = std::env::home_dir().filter(|home| !home.as_os_str().is_empty());
     let home = home.ok_or_else(|| HubError::Setting {
         name: "HF_HOME".to_owned(),
-        reason: "expected a folder for what comes from the hub, as this user has no home folder: set HF_HOME to one"
-            .to_owned(),
+        reason: "this user has no home folder: set HF_HOME to a folder for downloads".to_owned(),
     })?;
     Ok(home.join(".cache").join("huggingface"))
 }

@@ -38,7 +38,7 @@ fn an_evaluation_replaces_only_results() {
 
     // What cannot be asked leaves no journal that other tasks would be refused for.
     let run = ["eval", "tiny.thimble", "--data", "data", "--tasks", "gsm8k", "-o", "out.json"];
-    bench.run(&run, b"").fails(1, "name tasks without this one");
+    bench.run(&run, b"").fails(1, "omit this task");
     eval(&["-o", "out.json"]).succeeds();
 
     let result = fs::read(bench.path("out.json")).unwrap();

@@ -1,4 +1,4 @@
-//! Reading tokens from the JSON files beside a `tokenizer.json`.
+//! Reads tokens from the JSON files beside a `tokenizer.json`.
 
 use super::added_token::AddedToken;
 use super::ordered::OrderedJson;

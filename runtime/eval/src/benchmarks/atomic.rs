@@ -4,13 +4,13 @@ use super::error::{EvalError, Result};
 use std::io::Write;
 use std::path::Path;
 
-/// Writes a file through a temporary one beside it.
+/// Writes a file atomically, through a temporary one in the same folder.
 pub(crate) fn replace(path: &Path, write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let all = || {
         let mut builder = tempfile::Builder::new();
         builder.prefix(".thimble-").suffix(".part");
-        // As for any new file: the process's mask takes away what it wants.
+        // The mode of any new file, before the umask.
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
         let mut file = builder.tempfile_in(folder)?;

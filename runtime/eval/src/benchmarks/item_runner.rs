@@ -75,7 +75,7 @@ pub(crate) enum TokenizedItem {
 const GENERATED_POSITIONS: usize = MAX_TOKENS - 1;
 
 /// Advice for an item that is too long for the model.
-const REMEDY: &str = "name tasks without this one, or take a model with a longer context";
+const REMEDY: &str = "omit this task, or use a model with a longer context";
 
 impl TokenizedItem {
     /// Tokenizes `item` for a model with `context` positions.

@@ -310,7 +310,7 @@ impl Results {
             .map_err(|error| EvalError::NotAResult { path: path.to_path_buf(), reason: error.to_string() })
     }
 
-    /// Writes `path`, which holds either what it held or all of it.
+    /// Writes `path` atomically.
     pub fn write(&self, path: &Path) -> Result<()> {
         replace(path, |out| {
             serde_json::to_writer(&mut *out, self)?;
