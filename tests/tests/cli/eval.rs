@@ -133,8 +133,8 @@ fn a_killed_evaluation_goes_on() {
     bench.run(&[&eval[..], &["whole.json"]].concat(), b"").succeeds();
 
     let killed = [&eval[..], &["killed.json"]].concat();
-    let journal = bench.path("killed.json.partial");
-    let lines = || fs::read(&journal).map_or(0, |bytes| bytes.iter().filter(|&&byte| byte == b'\n').count());
+    let partial = bench.path("killed.json.partial");
+    let lines = || fs::read(&partial).map_or(0, |bytes| bytes.iter().filter(|&&byte| byte == b'\n').count());
     let (mut seen, begin) = (0, Instant::now());
     for kill in 1..=2 {
         let mut child = bench.start(&killed);
@@ -149,7 +149,7 @@ fn a_killed_evaluation_goes_on() {
         seen = lines();
     }
     // A line that is whole JSON and yet not the item's.
-    let damaged = fs::read_to_string(&journal).unwrap().replacen("\"tokens\":[", "\"tokens\":[7,", 1);
+    let damaged = fs::read_to_string(&partial).unwrap().replacen("\"tokens\":[", "\"tokens\":[7,", 1);
     fs::write(bench.path("damaged.json.partial"), &damaged).unwrap();
     bench.run(&[&eval[..], &["damaged.json"]].concat(), b"").fails(1, "of piqa is damaged");
     assert!(fs::read_to_string(bench.path("damaged.json.partial")).unwrap().starts_with(&damaged));
@@ -157,7 +157,7 @@ fn a_killed_evaluation_goes_on() {
     let out = bench.run(&killed, b"");
     out.succeeds();
     assert!(out.stderr.contains("resuming:"), "{}", out.stderr);
-    assert!(!journal.exists());
+    assert!(!partial.exists());
     assert_eq!(numbers(&bench.path("killed.json")), numbers(&bench.path("whole.json")));
     let result: Value = serde_json::from_slice(&fs::read(bench.path("killed.json")).unwrap()).unwrap();
     assert_eq!(result["seconds"]["sittings"], 3);

@@ -36,7 +36,7 @@ fn an_evaluation_replaces_only_results() {
     assert_eq!(fs::read(bench.path("data/piqa/validation.jsonl")).unwrap(), items);
     assert!(!bench.path("out.json").exists() && !bench.path("out.json.partial").exists());
 
-    // What cannot be asked leaves no journal that other tasks would be refused for.
+    // What cannot be asked leaves no partial results that would block other tasks.
     let run = ["eval", "tiny.thimble", "--data", "data", "--tasks", "gsm8k", "-o", "out.json"];
     bench.run(&run, b"").fails(1, "omit this task");
     eval(&["-o", "out.json"]).succeeds();

@@ -93,7 +93,7 @@ impl TokenizedItem {
                 let mut tokens = tokens.map_err(RequestError::from)?;
                 if context <= MAX_TOKENS {
                     let reason = format!(
-                        "{MAX_TOKENS} tokens are generated, but the context has only {context} positions: {REMEDY}"
+                        "{MAX_TOKENS} tokens are generated, but the context has {context} positions: {REMEDY}"
                     );
                     return Ok(Err(reason));
                 }
