@@ -8,10 +8,11 @@ use crate::encode::encode;
 use crate::plan::ConversionPlan;
 use crate::quantize::{Distortion, QuantizedTensor};
 use crate::read::{self, SourceModel};
-use crate::write::{AtomicFile, FileWriter, write_error};
+use crate::write::{FileWriter, write_error};
 use crate::{ConversionOptions, ConversionProgress, ConversionStage, ConvertError, Sections, Table};
 use std::collections::BTreeMap;
 use std::path::Path;
+use thimble_files::AtomicFile;
 use thimble_runtime::format::{Config, Encoding};
 
 /// The result of a conversion.
@@ -103,8 +104,8 @@ pub fn convert_model(
         let entry = summary.encodings.entry(record.encoding.name()).or_default();
         *entry = (entry.0 + 1, entry.1 + record.length);
     }
-    let mut file = AtomicFile::create(destination)?;
     let fail = |needed| move |error| write_error(destination, needed, error);
+    let mut file = AtomicFile::create(destination).map_err(fail(0))?;
     let mut writer = FileWriter::new(file.writer(), contents).map_err(fail(0))?;
     summary.bytes = writer.file_len();
     let total = summary.bytes;
@@ -141,7 +142,7 @@ pub fn convert_model(
     }
     summary.rounding = all.relative();
     writer.finish().map_err(fail(total))?;
-    file.publish()?;
+    file.publish().map_err(fail(total))?;
     progress(ConversionProgress { stage: ConversionStage::Writing, tensor: "", done: total, total });
     Ok(summary)
 }

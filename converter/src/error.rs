@@ -142,7 +142,7 @@ pub enum ConvertError {
     },
     /// A `.thimble` file that cannot be opened.
     #[error(transparent)]
-    Thimble(#[from] thimble_host::OpenError),
+    Thimble(#[from] thimble_files::OpenError),
     /// A model that violates the file format.
     #[error("this model does not fit the file format: {0}")]
     Format(#[from] FormatError),

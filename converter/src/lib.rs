@@ -39,4 +39,3 @@ pub use options::ConversionOptions;
 pub use progress::{ConversionProgress, ConversionStage};
 pub use read::{BlockType, Sections, SourceModel};
 pub use recipe::{Quant, SizeTarget, Table};
-pub use unfinished::remove_unfinished;

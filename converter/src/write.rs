@@ -2,11 +2,8 @@
 
 use crate::ConvertError;
 use crate::read::SourceTensor;
-use crate::unfinished::Unfinished;
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
-use tempfile::NamedTempFile;
+use std::io::{self, Seek, SeekFrom, Write};
+use std::path::Path;
 use thimble_runtime::format::{
     ALIGN, Config, DIRECTORY_RECORD, Encoding, FormatError, HEADER_LEN, SectionKind, SectionRecord,
     TENSOR_RECORD, TENSORS_ALIGN, TensorRecord, align_up, checksum, emit_header,
@@ -175,56 +172,6 @@ impl<W: Write + Seek> FileWriter<W> {
     fn zeros(&mut self, count: u64) -> io::Result<()> {
         self.at += count;
         io::copy(&mut io::Read::take(io::repeat(0), count), &mut self.out).map(|_| ())
-    }
-}
-
-/// A destination that appears under its name only when it is complete.
-///
-/// Dropped before [`AtomicFile::publish`], it leaves nothing behind.
-pub struct AtomicFile {
-    temporary: NamedTempFile,
-    // Behind the file: it is dropped after that is removed.
-    _unfinished: Unfinished,
-    destination: PathBuf,
-    folder: PathBuf,
-}
-
-impl AtomicFile {
-    /// Makes a temporary file in the destination's folder.
-    pub fn create(destination: &Path) -> Result<AtomicFile, ConvertError> {
-        let folder = match destination.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
-            _ => PathBuf::from("."),
-        };
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(".thimble-").suffix(".part");
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            // The mode of any new file, before the umask.
-            builder.permissions(fs::Permissions::from_mode(0o666));
-        }
-        let temporary = builder
-            .tempfile_in(&folder)
-            .map_err(|source| ConvertError::Write { path: destination.to_owned(), source })?;
-        let _unfinished = Unfinished::new(temporary.path());
-        Ok(AtomicFile { _unfinished, temporary, destination: destination.to_owned(), folder })
-    }
-
-    /// A buffered writer into the temporary file.
-    pub fn writer(&mut self) -> BufWriter<&mut File> {
-        BufWriter::with_capacity(1 << 20, self.temporary.as_file_mut())
-    }
-
-    /// Makes the bytes durable and puts the file in its place, over an older one if there is one.
-    pub fn publish(self) -> Result<(), ConvertError> {
-        let fail = |source| write_error(&self.destination, 0, source);
-        self.temporary.as_file().sync_all().map_err(fail)?;
-        self.temporary.persist(&self.destination).map_err(|e| fail(e.error))?;
-        // The new name is durable once its folder is; only Unix can open one.
-        #[cfg(unix)]
-        File::open(&self.folder).and_then(|folder| folder.sync_all()).map_err(fail)?;
-        Ok(())
     }
 }
 

@@ -91,7 +91,7 @@ impl Job {
             result: self.flags.output.clone(),
             samples: self.flags.samples.clone(),
         };
-        let stop = interrupted()?;
+        let stop = stop_flag()?;
         let mut bar = EvalProgress::new(terminal::note);
         let ended = evaluation.run(&stop, &mut |event| bar.show(event));
         bar.finish();

@@ -68,11 +68,10 @@ impl Job {
             let request = request.map_err(Failure::other)?.fit(plan.context());
             let request = request.map_err(|error| wrong(error.to_string()))?;
             let (sum, greedy) = score(&mut generator, &request)?;
-            object.insert("loglikelihood".to_string(), json!(sum));
-            object.insert("tokens".to_string(), json!(request.continuation_len()));
-            object.insert("greedy".to_string(), json!(greedy));
-            serde_json::to_writer(&mut *stdout, &object).map_err(std::io::Error::from)?;
-            writeln!(stdout)?;
+            object.insert("loglikelihood".to_string(), sum.into());
+            object.insert("tokens".to_string(), request.continuation_len().into());
+            object.insert("greedy".to_string(), greedy.into());
+            json::write(stdout, &object)?;
             bar.inc(1);
         }
         bar.finish_and_clear();

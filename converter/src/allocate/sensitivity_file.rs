@@ -2,7 +2,7 @@
 
 use super::{EncodingChoice, Sensitivity};
 use crate::read::{SourceModel, SourceTensor};
-use crate::write::{AtomicFile, write_error};
+use crate::write::write_error;
 use crate::{ConvertError, recipe};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -108,11 +108,7 @@ impl Sensitivity {
             divergence: self.choices[place].iter().map(divergence).collect(),
         });
         let content = SensitivityFile { fingerprint, matrices: matrices.collect() };
-        let mut file = AtomicFile::create(path)?;
-        let mut writer = file.writer();
-        let written = serde_json::to_writer_pretty(&mut writer, &content).map_err(Into::into);
-        written.and_then(|()| writer.flush()).map_err(|error| write_error(path, 0, error))?;
-        drop(writer);
-        file.publish()
+        let written = thimble_files::write_with(path, |out| Ok(serde_json::to_writer_pretty(out, &content)?));
+        written.map_err(|error| write_error(path, 0, error))
     }
 }

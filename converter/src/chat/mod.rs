@@ -10,7 +10,7 @@ mod test_conversations;
 mod tests;
 
 pub use jinja::{define_tokens, to_jinja};
-use thimble_host::template::{JinjaTemplate, TemplateError};
+use thimble_chat::template::{JinjaTemplate, TemplateError};
 use thimble_runtime::chat::{ChatTemplate, Jinja, Message, Speaker};
 use thimble_runtime::format::FormatError;
 

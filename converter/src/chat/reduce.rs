@@ -1,7 +1,7 @@
 //! Reduces a template to literals, from what it renders.
 
 use super::test_conversations::{TestConversation, test_conversations};
-use thimble_host::template::JinjaTemplate;
+use thimble_chat::template::JinjaTemplate;
 use thimble_runtime::chat::{Around, Literals, Message, Speaker, SystemRule};
 
 /// [`Literals`] that own their texts.

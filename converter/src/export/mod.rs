@@ -1,13 +1,11 @@
 //! Exports a model as a Hugging Face folder, which `transformers` and [`crate::read::open`] load.
 
-mod folder;
 mod json_files;
-
-pub use folder::AtomicFolder;
 
 use crate::quantize::Distortion;
 use crate::read::names::hugging_face;
 use crate::read::{BlockType, SourceModel, SourceTensor, TokenizerSource};
+use crate::write::write_error;
 use crate::{ConversionProgress, ConversionStage, ConvertError, dequantize};
 use safetensors::Dtype as TensorType;
 use safetensors::tensor::{Metadata, TensorInfo};
@@ -116,21 +114,26 @@ pub fn export(
     dtype: Dtype,
     progress: &mut dyn FnMut(ConversionProgress<'_>),
 ) -> Result<ExportSummary, ConvertError> {
-    let output = AtomicFolder::create(folder)?;
+    let failed = |error| write_error(folder, 0, error);
+    let output = AtomicFolder::create(folder).map_err(failed)?;
+    let write = |name: &str, bytes: &[u8]| {
+        let path = output.path().join(name);
+        fs::write(&path, bytes).map_err(|error| write_error(&path, 0, error))
+    };
     let vocabulary = model.tokenizer.vocabulary()?;
     let (tokenizer, vocabulary) = match &model.tokenizer {
         TokenizerSource::Json(bytes) => (bytes.clone(), vocabulary),
         _ => (vocabulary.tokenizer_json()?.into_bytes(), vocabulary),
     };
-    output.write("tokenizer.json", &tokenizer)?;
+    write("tokenizer.json", &tokenizer)?;
     for (name, json) in json_files::all(model, &vocabulary, dtype) {
         // Values of texts and numbers always have a JSON form.
-        output.write(name, format!("{json:#}\n").as_bytes())?;
+        write(name, format!("{json:#}\n").as_bytes())?;
     }
-    output.write("README.md", json_files::card(model).as_bytes())?;
+    write("README.md", json_files::card(model).as_bytes())?;
     let path = output.path().join("model.safetensors");
     let (bytes, distortion) = weights(model, &path, dtype, progress)?;
-    output.publish()?;
+    output.publish().map_err(failed)?;
     Ok(ExportSummary {
         bytes,
         parameters: model.config.parameters(),

@@ -243,7 +243,7 @@ impl Metadata {
     }
 
     /// The recommended sampling settings.
-    fn sampling(&self) -> Recommended {
+    fn sampling(&self) -> RecommendedSampling {
         let json = SAMPLING.iter().filter_map(|(key, gguf)| {
             let value = match self.0.get(*gguf)? {
                 Value::Float(number) => (*number).into(),

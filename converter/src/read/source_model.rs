@@ -24,7 +24,7 @@ pub struct Origin {
     /// The architecture's name in the source.
     pub architecture: String,
     /// The recommended sampling settings.
-    pub sampling: Recommended,
+    pub sampling: RecommendedSampling,
 }
 
 /// The tokenizer and chat sections of a `.thimble` file.

@@ -13,7 +13,7 @@ pub(crate) use blocks::quantize as quantize_block;
 use crate::encode::{CHUNK, Emit};
 use crate::quantize::{Distortion, RowError};
 use crate::read::{BlockType, SourceModel, SourceTensor};
-use crate::write::{AtomicFile, write_error};
+use crate::write::write_error;
 use crate::{ConversionProgress, ConversionStage, ConvertError, dequantize};
 use metadata::ALIGN;
 use rayon::prelude::*;

@@ -29,7 +29,7 @@ fn a_checkpoint_is_evaluated_as_its_export_is() {
     assert_eq!(by_command.name, "run step 40");
 
     succeeds(eval(&["run/checkpoints/step-00000040", "-o", "checkpoint.json"]));
-    assert_eq!(Results::read(&bench.path("checkpoint.json")).unwrap().identity, by_command.identity);
+    assert_eq!(Results::read(&test.path("checkpoint.json")).unwrap().identity, by_command.identity);
 
     succeeds(test.command(&["export", "run", "-o", "exported", "--checkpoint", "last"]));
     let file = test.path("exported.thimble");

@@ -6,7 +6,7 @@ use crate::ConvertError;
 use crate::tokenizer::TokenizerError;
 use serde_json::{Value as Json, json};
 use std::collections::{BTreeMap, HashMap, HashSet};
-use thimble_host::contain::contain;
+use thimble_files::contain;
 use tokenizers::Tokenizer;
 
 /// A `tokenizer.json` with added tokens.

@@ -63,7 +63,7 @@ pub enum EvalError {
     },
     /// An output path that cannot be used.
     #[error(transparent)]
-    Output(#[from] thimble_host::output::OutputError),
+    Output(#[from] thimble_files::OutputError),
     /// Partial results that are damaged or belong to another evaluation.
     #[error("{}: {reason}", path.display())]
     PartialResults {

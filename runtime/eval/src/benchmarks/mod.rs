@@ -1,7 +1,6 @@
 //! The benchmarks: data, evaluation, results, and the comparison of two results.
 
 pub mod answer;
-mod atomic;
 mod compare;
 mod data;
 mod error;

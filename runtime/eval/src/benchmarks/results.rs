@@ -1,7 +1,6 @@
 //! The results of an evaluation, as the result file holds them.
 
 use super::answer::{flexible, matches, strict};
-use super::atomic::replace;
 use super::data::{BenchmarkData, DataFile, Selection};
 use super::error::{EvalError, Result};
 use super::item::{Choices, Gold, Item, Question};
@@ -312,10 +311,11 @@ impl Results {
 
     /// Writes `path` atomically.
     pub fn write(&self, path: &Path) -> Result<()> {
-        replace(path, |out| {
+        let written = thimble_files::write_with(path, |out| {
             serde_json::to_writer(&mut *out, self)?;
             out.write_all(b"\n")
-        })
+        });
+        written.map_err(EvalError::io("write", path))
     }
 }
 

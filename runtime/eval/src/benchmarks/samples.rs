@@ -1,9 +1,8 @@
 //! The samples file: one line per item with its question, the model's answer and the correct one.
 
 use super::answer::{flexible, strict};
-use super::atomic::replace;
 use super::data::BenchmarkData;
-use super::error::Result;
+use super::error::{EvalError, Result};
 use super::item::{Gold, Item, Question};
 use super::item_runner::ItemOutcome;
 use super::results::{best, best_per_character, value};
@@ -14,7 +13,7 @@ use std::path::Path;
 /// Writes every item as a line of JSON: task, index, contexts, continuations, log-likelihoods, tokens of each choice,
 /// the selected choices, the correct one, and the metrics.
 pub(crate) fn write(path: &Path, data: &[BenchmarkData], outcomes: &[Vec<ItemOutcome>]) -> Result<()> {
-    replace(path, |out| {
+    let written = thimble_files::write_with(path, |out| {
         for (data, outcomes) in data.iter().zip(outcomes) {
             for (item, outcome) in data.items.iter().zip(outcomes) {
                 serde_json::to_writer(&mut *out, &sample(data.task, item, outcome))?;
@@ -22,7 +21,8 @@ pub(crate) fn write(path: &Path, data: &[BenchmarkData], outcomes: &[Vec<ItemOut
             }
         }
         Ok(())
-    })
+    });
+    written.map_err(EvalError::io("write", path))
 }
 
 fn sample(task: Task, item: &Item, outcome: &ItemOutcome) -> Value {

@@ -2,7 +2,6 @@
 
 use super::parquet;
 use super::table::Table;
-use crate::benchmarks::atomic::replace;
 use crate::benchmarks::error::{EvalError, Result};
 use crate::benchmarks::task::Task;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -59,7 +58,7 @@ impl HubDatasets {
             None => {
                 let fetched = self.fetch(task, split)?;
                 let text = serde_json::to_vec(&fetched).unwrap_or_default();
-                replace(&index, |out| out.write_all(&text))?;
+                thimble_files::write(&index, &text).map_err(EvalError::io("write", &index))?;
                 fetched
             }
         };
