@@ -1,7 +1,6 @@
 //! Jinja's filters that `minijinja` does not have, or of which it takes fewer arguments.
 
-use super::python::wrong;
-use super::strings::{Side, capitalized, padded, split_lines, strip};
+use super::strings::{Side, capitalized, invalid, padded, split_lines, strip};
 use minijinja::value::{Kwargs, Rest, Value, from_args};
 use minijinja::{Environment, Error, ErrorKind, State};
 use thimble_runtime::chat::is_python_space;
@@ -73,7 +72,7 @@ fn indent(
     let indention = match (width.as_str(), width.as_usize()) {
         (Some(text), _) => text.to_owned(),
         (None, Some(width)) => padded("", width, ' ', Side::Left)?,
-        (None, None) => return Err(wrong("indent: the width must be a number or a text")),
+        (None, None) => return Err(invalid("indent: the width must be a number or a text")),
     };
     let text = value.to_string() + "\n";
     let mut out = String::with_capacity(text.len());
@@ -118,7 +117,7 @@ fn truncate(value: &Value, args: Rest<Value>) -> Result<String, Error> {
     let text = value.to_string();
     let ending = end.chars().count();
     if length < ending {
-        return Err(wrong(format!("truncate: expected a length of at least {ending}, found {length}")));
+        return Err(invalid(format!("truncate: expected a length of at least {ending}, found {length}")));
     }
     if text.chars().count() <= length.saturating_add(leeway) {
         return Ok(text);

@@ -6,6 +6,7 @@
 mod filters;
 mod jinja;
 mod json;
+mod lexer;
 mod python;
 mod source;
 mod strings;

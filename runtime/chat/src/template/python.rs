@@ -1,7 +1,7 @@
 //! What Python's values do in a template and `minijinja`'s do not, or do differently.
 
 use super::source::{FORMAT, SLICE};
-use super::strings::{Side, capitalized, padded, printf, split, split_lines, split_spaces, strip};
+use super::strings::{Side, capitalized, invalid, padded, printf, split, split_lines, split_spaces, strip};
 use minijinja::value::{Kwargs, Tuple, Value, ValueKind, from_args};
 use minijinja::{Environment, Error, ErrorKind, Output, State, escape_formatter};
 use minijinja_contrib::pycompat;
@@ -32,11 +32,6 @@ fn is_sequence(value: &Value) -> bool {
     value.is_undefined() || matches!(value.kind(), ValueKind::Seq | ValueKind::String | ValueKind::Map)
 }
 
-/// An operation that cannot be done.
-pub(super) fn wrong(detail: impl Into<String>) -> Error {
-    Error::new(ErrorKind::InvalidOperation, detail.into())
-}
-
 /// Methods that `minijinja` does not know, or of which it takes fewer arguments.
 fn method(state: &mut State<'_, '_>, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
     match (name, value.as_str()) {
@@ -54,7 +49,7 @@ fn method(state: &mut State<'_, '_>, value: &Value, name: &str, args: &[Value]) 
         ("index", None) if value.kind() == ValueKind::Seq => {
             let (what,): (&Value,) = from_args(args)?;
             let place = value.try_iter()?.position(|item| item == *what);
-            place.map(Value::from).ok_or_else(|| wrong("the value is not in the list"))
+            place.map(Value::from).ok_or_else(|| invalid("the value is not in the list"))
         }
         ("copy", None) if matches!(value.kind(), ValueKind::Map | ValueKind::Seq) => Ok(value.clone()),
         _ => pycompat::unknown_method_callback(state, value, name, args),
@@ -76,8 +71,8 @@ fn text_method(text: &str, name: &str, args: &[Value]) -> Result<Option<Value>, 
             let most = most.or(named.get("maxsplit")?).and_then(|most| usize::try_from(most).ok());
             named.assert_all_used()?;
             match separator.as_ref().map(Value::as_str) {
-                Some(Some("")) => return Err(wrong("split: the separator is empty")),
-                Some(None) => return Err(wrong("split: the separator must be a text")),
+                Some(Some("")) => return Err(invalid("split: the separator is empty")),
+                Some(None) => return Err(invalid("split: the separator must be a text")),
                 Some(Some(separator)) => pieces(split(text, separator, most, name == "rsplit")),
                 None => pieces(split_spaces(text, most, name == "rsplit")),
             }
@@ -91,7 +86,7 @@ fn text_method(text: &str, name: &str, args: &[Value]) -> Result<Option<Value>, 
         "partition" | "rpartition" => {
             let (separator,): (&str,) = from_args(args)?;
             if separator.is_empty() {
-                return Err(wrong(format!("{name}: the separator is empty")));
+                return Err(invalid(format!("{name}: the separator is empty")));
             }
             match if name == "partition" { text.split_once(separator) } else { text.rsplit_once(separator) } {
                 Some((before, behind)) => three(before, separator, behind),
@@ -159,7 +154,7 @@ fn text_method(text: &str, name: &str, args: &[Value]) -> Result<Option<Value>, 
             match place {
                 Some(place) => Value::from(first + part[..place].chars().count()),
                 None if name.ends_with("find") => Value::from(-1),
-                None => return Err(wrong(format!("{name}: {what:?} is not in the text"))),
+                None => return Err(invalid(format!("{name}: {what:?} is not in the text"))),
             }
         }
         _ => return Ok(None),
@@ -172,7 +167,7 @@ fn slice(value: &Value, args: &[Value]) -> Result<Value, Error> {
         None => Ok(None),
         Some(place) => {
             let found = place.as_i64().filter(|_| place.is_integer());
-            found.map(Some).ok_or_else(|| wrong(format!("a slice's {name} must be a whole number")))
+            found.map(Some).ok_or_else(|| invalid(format!("a slice's {name} must be a whole number")))
         }
     };
     let (start, stop) = (place(0, "start")?, place(1, "stop")?);
@@ -186,7 +181,7 @@ fn slice(value: &Value, args: &[Value]) -> Result<Value, Error> {
         return Err(Error::new(ErrorKind::UndefinedError, "an undefined value cannot be sliced"));
     }
     if !matches!(value.kind(), ValueKind::Seq | ValueKind::Iterable) {
-        return Err(wrong(format!("a {} cannot be sliced", value.kind())));
+        return Err(invalid(format!("a {} cannot be sliced", value.kind())));
     }
     let items: Vec<Value> = value.try_iter()?.collect();
     let taken: Vec<Value> = places(items.len(), start, stop, step)?.map(|at| items[at].clone()).collect();
@@ -201,7 +196,7 @@ fn places(
     step: i64,
 ) -> Result<impl Iterator<Item = usize>, Error> {
     if step == 0 {
-        return Err(wrong("a slice's step must not be zero"));
+        return Err(invalid("a slice's step must not be zero"));
     }
     let len = i64::try_from(len).unwrap_or(i64::MAX);
     let (lowest, highest) = if step > 0 { (0, len) } else { (-1, len - 1) };

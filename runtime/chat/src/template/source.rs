@@ -4,6 +4,7 @@
 //! calls of a method; the formatting operator `%` behind a literal, likewise; the tags `generation` and `endgeneration`.
 //! Whatever cannot be read here is left as it is: then `minijinja` names the fault.
 
+use super::lexer::{Lexeme, lex};
 use std::fmt::Write;
 
 /// The method that slices are rewritten to.
@@ -64,61 +65,11 @@ struct Tag {
     inner: String,
 }
 
-/// A piece of an expression.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Lexeme {
-    /// A text literal, its escapes resolved.
-    Text(String),
-    /// A name or a number.
-    Word(String),
-    /// One character of anything else.
-    Sign(char),
-    /// White space.
-    Space(String),
-}
-
 /// Reads the tag that `source` begins with; `None` where it does not end.
 fn tag(source: &str, literals: &mut Vec<String>) -> Option<Tag> {
-    let close = if source.starts_with("{%") { "%}" } else { "}}" };
-    let mut lexemes = Vec::new();
-    let mut depth = 0_usize;
-    let mut at = 2;
-    loop {
-        let rest = &source[at..];
-        let letter = rest.chars().next()?;
-        if depth == 0 && rest.starts_with(close) {
-            break;
-        }
-        let len = match letter {
-            '\'' | '"' => {
-                let inner = literal_len(&rest[1..], letter)?;
-                let text = unescape(&rest[1..=inner]);
-                literals.push(text.clone());
-                lexemes.push(Lexeme::Text(text));
-                inner + 2
-            }
-            letter if letter.is_whitespace() => {
-                let len = rest.find(|c: char| !c.is_whitespace()).unwrap_or(rest.len());
-                lexemes.push(Lexeme::Space(rest[..len].to_owned()));
-                len
-            }
-            letter if letter.is_alphanumeric() || letter == '_' => {
-                let len = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
-                lexemes.push(Lexeme::Word(rest[..len].to_owned()));
-                len
-            }
-            letter => {
-                match letter {
-                    '(' | '[' | '{' => depth += 1,
-                    ')' | ']' | '}' => depth = depth.saturating_sub(1),
-                    _ => {}
-                }
-                lexemes.push(Lexeme::Sign(letter));
-                letter.len_utf8()
-            }
-        };
-        at += len;
-    }
+    let (open, body) = source.split_at(2);
+    let close = if open == "{%" { "%}" } else { "}}" };
+    let (lexemes, len) = lex(body, close, literals)?;
     let word = lexemes.iter().find_map(|lexeme| match lexeme {
         Lexeme::Word(word) => Some(word.as_str()),
         _ => None,
@@ -129,86 +80,20 @@ fn tag(source: &str, literals: &mut Vec<String>) -> Option<Tag> {
         Some("endgeneration") => Some("endwith"),
         _ => None,
     };
-    let mut inner = source[..2].to_owned();
+    let mut inner = open.to_owned();
     match renamed {
         Some(renamed) => {
             for lexeme in lexemes {
                 match lexeme {
                     Lexeme::Word(_) => inner.push_str(renamed),
-                    other => put(&other, &mut inner),
+                    other => other.write(&mut inner),
                 }
             }
         }
         None => expression(&joined(lexemes), &mut inner),
     }
     inner.push_str(close);
-    Some(Tag { len: at + 2, inner })
-}
-
-/// Bytes up to the closing quote.
-fn literal_len(source: &str, quote: char) -> Option<usize> {
-    let mut escaped = false;
-    for (at, letter) in source.char_indices() {
-        match letter {
-            _ if escaped => escaped = false,
-            '\\' => escaped = true,
-            letter if letter == quote => return Some(at),
-            _ => {}
-        }
-    }
-    None
-}
-
-/// Python's reading of a text literal: an escape that it does not know stays as it is written.
-fn unescape(inner: &str) -> String {
-    let mut out = String::with_capacity(inner.len());
-    let mut rest = inner;
-    while let Some(at) = rest.find('\\') {
-        out.push_str(&rest[..at]);
-        let behind = &rest[at + 1..];
-        let Some(letter) = behind.chars().next() else {
-            rest = &rest[at..];
-            break;
-        };
-        let number = |digits: usize| {
-            let number = behind.get(1..=digits)?;
-            let value = u32::from_str_radix(number, 16).ok()?;
-            let sound = number.bytes().all(|byte| byte.is_ascii_hexdigit());
-            Some((char::from_u32(value).filter(|_| sound)?, 1 + digits))
-        };
-        let known = match letter {
-            '\n' => Some((None, 1)),
-            '\\' | '\'' | '"' => Some((Some(letter), 1)),
-            'n' => Some((Some('\n'), 1)),
-            'r' => Some((Some('\r'), 1)),
-            't' => Some((Some('\t'), 1)),
-            'a' => Some((Some('\u{7}'), 1)),
-            'b' => Some((Some('\u{8}'), 1)),
-            'f' => Some((Some('\u{c}'), 1)),
-            'v' => Some((Some('\u{b}'), 1)),
-            '0'..='7' => {
-                let digits = behind.bytes().take(3).take_while(|byte| (b'0'..=b'7').contains(byte)).count();
-                let value = u32::from_str_radix(&behind[..digits], 8).ok();
-                value.and_then(char::from_u32).map(|letter| (Some(letter), digits))
-            }
-            'x' => number(2).map(|(letter, len)| (Some(letter), len)),
-            'u' => number(4).map(|(letter, len)| (Some(letter), len)),
-            'U' => number(8).map(|(letter, len)| (Some(letter), len)),
-            _ => None,
-        };
-        match known {
-            Some((letter, len)) => {
-                out.extend(letter);
-                rest = &behind[len..];
-            }
-            None => {
-                out.push('\\');
-                rest = behind;
-            }
-        }
-    }
-    out.push_str(rest);
-    out
+    Some(Tag { len: open.len() + len + close.len(), inner })
 }
 
 /// Literals side by side are one literal.
@@ -218,7 +103,7 @@ fn joined(lexemes: Vec<Lexeme>) -> Vec<Lexeme> {
         let space = matches!(out.last(), Some(Lexeme::Space(_)));
         let place = out.len().checked_sub(1 + usize::from(space));
         match (&lexeme, place.and_then(|place| out.get_mut(place))) {
-            (Lexeme::Text(text), Some(Lexeme::Text(before))) => {
+            (Lexeme::Literal(text), Some(Lexeme::Literal(before))) => {
                 before.push_str(text);
                 out.truncate(out.len() - usize::from(space));
             }
@@ -234,7 +119,7 @@ fn expression(lexemes: &[Lexeme], out: &mut String) {
     let mut at = 0;
     while let Some(lexeme) = lexemes.get(at) {
         match lexeme {
-            Lexeme::Sign('[') if before.is_some_and(ends_operand) => {
+            Lexeme::Symbol('[') if before.is_some_and(ends_operand) => {
                 if let Some(len) = bracketed(&lexemes[at..])
                     && let parts = parts(&lexemes[at + 1..at + len - 1])
                     && parts.len() > 1
@@ -251,7 +136,7 @@ fn expression(lexemes: &[Lexeme], out: &mut String) {
                     continue;
                 }
             }
-            Lexeme::Sign('%') if matches!(before, Some(Lexeme::Text(_))) => {
+            Lexeme::Symbol('%') if matches!(before, Some(Lexeme::Literal(_))) => {
                 let len = operand(&lexemes[at + 1..]);
                 if len > 0 {
                     let _ = write!(out, ".{FORMAT}(");
@@ -264,7 +149,7 @@ fn expression(lexemes: &[Lexeme], out: &mut String) {
             }
             _ => {}
         }
-        put(lexeme, out);
+        lexeme.write(out);
         if !matches!(lexeme, Lexeme::Space(_)) {
             before = Some(lexeme);
         }
@@ -294,7 +179,7 @@ fn ends_operand(lexeme: &Lexeme) -> bool {
         "recursive",
     ];
     match lexeme {
-        Lexeme::Text(_) | Lexeme::Sign(')' | ']' | '}') => true,
+        Lexeme::Literal(_) | Lexeme::Symbol(')' | ']' | '}') => true,
         Lexeme::Word(word) => !KEYWORDS.contains(&word.as_str()),
         _ => false,
     }
@@ -305,8 +190,8 @@ fn bracketed(lexemes: &[Lexeme]) -> Option<usize> {
     let mut depth = 0_usize;
     for (at, lexeme) in lexemes.iter().enumerate() {
         match lexeme {
-            Lexeme::Sign('(' | '[' | '{') => depth += 1,
-            Lexeme::Sign(')' | ']' | '}') => {
+            Lexeme::Symbol('(' | '[' | '{') => depth += 1,
+            Lexeme::Symbol(')' | ']' | '}') => {
                 depth = depth.checked_sub(1)?;
                 if depth == 0 {
                     return Some(at + 1);
@@ -324,11 +209,11 @@ fn parts(lexemes: &[Lexeme]) -> Vec<&[Lexeme]> {
     lexemes
         .split(|lexeme| {
             match lexeme {
-                Lexeme::Sign('(' | '[' | '{') => depth += 1,
-                Lexeme::Sign(')' | ']' | '}') => depth = depth.saturating_sub(1),
+                Lexeme::Symbol('(' | '[' | '{') => depth += 1,
+                Lexeme::Symbol(')' | ']' | '}') => depth = depth.saturating_sub(1),
                 _ => {}
             }
-            depth == 0 && *lexeme == Lexeme::Sign(':')
+            depth == 0 && *lexeme == Lexeme::Symbol(':')
         })
         .collect()
 }
@@ -341,14 +226,14 @@ fn operand(lexemes: &[Lexeme]) -> usize {
     let mut expected = true;
     while let Some(lexeme) = lexemes.get(at) {
         let len = match lexeme {
-            Lexeme::Sign('-' | '+') if end == 0 && expected => {
+            Lexeme::Symbol('-' | '+') if end == 0 && expected => {
                 at += 1;
                 continue;
             }
-            Lexeme::Word(_) | Lexeme::Text(_) if expected => 1,
-            Lexeme::Sign('(' | '[' | '{') if expected && end == 0 => bracketed(&lexemes[at..]).unwrap_or(0),
-            Lexeme::Sign('(' | '[') if !expected => bracketed(&lexemes[at..]).unwrap_or(0),
-            Lexeme::Sign('.' | '|') if !expected => {
+            Lexeme::Word(_) | Lexeme::Literal(_) if expected => 1,
+            Lexeme::Symbol('(' | '[' | '{') if expected && end == 0 => bracketed(&lexemes[at..]).unwrap_or(0),
+            Lexeme::Symbol('(' | '[') if !expected => bracketed(&lexemes[at..]).unwrap_or(0),
+            Lexeme::Symbol('.' | '|') if !expected => {
                 expected = true;
                 at += 1 + spaces(at + 1);
                 continue;
@@ -364,26 +249,6 @@ fn operand(lexemes: &[Lexeme]) -> usize {
         at += spaces(at);
     }
     end
-}
-
-fn put(lexeme: &Lexeme, out: &mut String) {
-    match lexeme {
-        Lexeme::Text(text) => {
-            out.push('"');
-            for letter in text.chars() {
-                match letter {
-                    '\\' | '"' => out.extend(['\\', letter]),
-                    '\n' => out.push_str("\\n"),
-                    '\r' => out.push_str("\\r"),
-                    '\t' => out.push_str("\\t"),
-                    letter => out.push(letter),
-                }
-            }
-            out.push('"');
-        }
-        Lexeme::Word(text) | Lexeme::Space(text) => out.push_str(text),
-        Lexeme::Sign(letter) => out.push(*letter),
-    }
 }
 
 fn is_raw(tag: &str) -> bool {

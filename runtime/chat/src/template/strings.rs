@@ -1,9 +1,8 @@
 //! Python's ways with texts.
 
-use super::python::wrong;
-use minijinja::Error;
 use minijinja::formatting::{FormatStyle, format};
 use minijinja::value::Value;
+use minijinja::{Error, ErrorKind};
 use thimble_runtime::chat::is_python_space;
 
 /// Largest width that a text is padded to.
@@ -15,6 +14,11 @@ pub(super) enum Side {
     Left,
     Right,
     Both,
+}
+
+/// The error of an operation that its arguments do not allow.
+pub(super) fn invalid(detail: impl Into<String>) -> Error {
+    Error::new(ErrorKind::InvalidOperation, detail.into())
 }
 
 /// Without the `chars` (white space where there are none) at the ends asked for.
@@ -92,7 +96,7 @@ pub(super) fn split_lines(text: &str, keep: bool) -> Vec<&str> {
 
 pub(super) fn padded(text: &str, width: usize, fill: char, side: Side) -> Result<String, Error> {
     if width > MOST_WIDTH {
-        return Err(wrong(format!("a width of {width} was asked for, at most {MOST_WIDTH} are done")));
+        return Err(invalid(format!("a width of {width} was asked for, at most {MOST_WIDTH} are done")));
     }
     let missing = width.saturating_sub(text.chars().count());
     let left = match side {
