@@ -158,7 +158,7 @@ impl Accelerator for Fake<'_> {
         true
     }
 
-    fn draw(&mut self, sampler: &mut Sampler<'_>, history: &[Token]) -> Result<Option<Token>, String> {
+    fn sample(&mut self, sampler: &mut Sampler<'_>, history: &[Token]) -> Result<Option<Token>, String> {
         if !self.habits.draws {
             return Ok(None);
         }
@@ -182,7 +182,7 @@ impl Accelerator for Fake<'_> {
         Ok(Some(token))
     }
 
-    fn follow(&mut self, batch: &Batch<'_>) -> bool {
+    fn continue_with(&mut self, batch: &Batch<'_>) -> bool {
         self.drawn.is_some_and(|(token, position)| (batch.tokens, batch.position) == (&[token], position))
     }
 }
@@ -401,7 +401,7 @@ fn a_wrong_partner_is_given_up_before_it_is_used() {
                 let accelerators =
                     [Some(make(habits(first))), second.map(|second| make_other(habits(second)))];
                 let accelerators = accelerators.into_iter().flatten().map(Ok);
-                let mut hybrid = hybrid.with_first_sound(&weights, accelerators, BackendKind::Gpu, tell);
+                let mut hybrid = hybrid.with_first_verified(&weights, accelerators, BackendKind::Gpu, tell);
                 assert!(hybrid.history_and_logits().1.is_empty(), "no logits of the test's");
                 let (told, good) = (told(), first == sound || second == Some(sound));
                 assert_eq!(hybrid.kind(), if good { BackendKind::Gpu } else { BackendKind::Cpu });

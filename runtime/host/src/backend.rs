@@ -2,7 +2,15 @@
 
 use std::fmt;
 use std::str::FromStr;
+#[cfg(feature = "gpu")]
+pub use thimble_gpu::MatmulVariant;
+use thimble_runtime::kernels::Kernels;
 use thiserror::Error;
+
+/// How a GPU multiplies matrices: nothing to choose from without GPU support.
+#[cfg(not(feature = "gpu"))]
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub enum MatmulVariant {}
 
 /// The processors of a session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,6 +77,18 @@ impl BackendKind {
             BackendKind::Gpu => (true, true),
             BackendKind::GpuPrompts => (true, false),
             BackendKind::GpuTokens => (false, true),
+        }
+    }
+
+    /// What computes, in words: prompts first where another processor runs them than single tokens.
+    pub(crate) fn processors(self, kernels: &Kernels) -> String {
+        let name = kernels.name();
+        match self {
+            BackendKind::Cpu => name.to_owned(),
+            BackendKind::Auto => format!("auto, {name}"),
+            BackendKind::Gpu => "gpu".to_owned(),
+            BackendKind::GpuPrompts => format!("gpu+{name}"),
+            BackendKind::GpuTokens => format!("{name}+gpu"),
         }
     }
 

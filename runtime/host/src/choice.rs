@@ -1,6 +1,6 @@
 //! What `auto` means for a model on this machine: measured at first use, kept in a small file.
 
-use crate::backend::BackendKind;
+use crate::backend::{BackendKind, MatmulVariant};
 use crate::kv_file::fingerprint;
 use crate::measure::BackendTimings;
 use crate::plan::{InferencePlan, InferenceSettings, PlanError};
@@ -55,14 +55,6 @@ impl BackendChoice {
         InferenceSettings { backend: Some(self.backend), products: self.products, ..*settings }
     }
 }
-
-#[cfg(feature = "gpu")]
-pub use thimble_gpu::MatmulVariant;
-
-/// There are none.
-#[cfg(not(feature = "gpu"))]
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub enum MatmulVariant {}
 
 /// Every choice of a file.
 #[derive(Debug, Default, Serialize, Deserialize)]

@@ -106,7 +106,7 @@ fn with_gpu<'a, T: ThreadPool>(
         Err(_) if auto => hybrid,
         // One that was there when somebody asked (`find_processors`) and is gone now.
         Err(error) => {
-            (plan.tell())(&crate::hybrid::given_up(&error.to_string()));
+            (plan.tell())(&crate::hybrid::fallback(&error.to_string()));
             hybrid
         }
     }
@@ -127,5 +127,5 @@ pub(crate) fn on_gpu<'a, T: ThreadPool>(
             Err(Wrong { .. } | TooLarge { .. }) if auto => None,
             made => Some(made.map_err(|error| error.to_string())),
         });
-    hybrid.with_first_sound(weights, accelerators, plan.backend(), plan.tell())
+    hybrid.with_first_verified(weights, accelerators, plan.backend(), plan.tell())
 }

@@ -1,6 +1,6 @@
 //! The GPU as an accelerator: opened only where it is asked for, once for a process.
 
-use crate::hybrid::{Accelerator, CachePart, GpuWork};
+use crate::accelerator::{Accelerator, CachePart, GpuWork};
 use crate::plan::InferencePlan;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -113,11 +113,11 @@ impl Accelerator for Gpu {
         Some(GpuWork { dispatches: self.dispatches(), read_bytes: self.read_bytes(position) })
     }
 
-    fn draw(&mut self, sampler: &mut Sampler<'_>, history: &[Token]) -> Result<Option<Token>, String> {
+    fn sample(&mut self, sampler: &mut Sampler<'_>, history: &[Token]) -> Result<Option<Token>, String> {
         Gpu::draw(self, sampler, history).map_err(|error| error.to_string())
     }
 
-    fn follow(&mut self, batch: &Batch<'_>) -> bool {
+    fn continue_with(&mut self, batch: &Batch<'_>) -> bool {
         Gpu::follow(self, batch)
     }
 }

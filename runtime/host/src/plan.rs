@@ -1,7 +1,6 @@
 //! From a user's settings to memory of the right size.
 
-use crate::backend::{BackendError, BackendKind};
-use crate::choice::MatmulVariant;
+use crate::backend::{BackendError, BackendKind, MatmulVariant};
 use crate::detect::{KernelKind, KernelsError};
 use crate::threads::available;
 use memmap2::MmapMut;
@@ -147,7 +146,7 @@ impl InferencePlan {
 
     /// What computes, in words: the kernels' name, with "gpu" for the part that is the GPU's.
     pub fn processors(&self) -> String {
-        processors(self.backend, &self.kernels)
+        self.backend.processors(&self.kernels)
     }
 
     /// Bytes of the inference state.
@@ -185,17 +184,5 @@ impl InferencePlan {
         let bytes = self.bytes();
         let map = MmapMut::map_anon(bytes).map_err(|source| PlanError::Reserve { bytes, source })?;
         Ok(InferenceMemory { map })
-    }
-}
-
-/// What computes, in words: prompts first where they are computed elsewhere than single tokens.
-pub(crate) fn processors(backend: BackendKind, kernels: &Kernels) -> String {
-    let name = kernels.name();
-    match backend {
-        BackendKind::Cpu => name.to_owned(),
-        BackendKind::Auto => format!("auto, {name}"),
-        BackendKind::Gpu => "gpu".to_owned(),
-        BackendKind::GpuPrompts => format!("gpu+{name}"),
-        BackendKind::GpuTokens => format!("{name}+gpu"),
     }
 }

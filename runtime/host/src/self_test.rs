@@ -1,6 +1,6 @@
 //! Whether an accelerator computes what the CPU does: a few tokens through a layer, before anything depends on it.
 
-use crate::hybrid::Accelerator;
+use crate::accelerator::Accelerator;
 use thimble_runtime::Token;
 use thimble_runtime::model::{Backend, Batch, Weights};
 

@@ -1,168 +1,96 @@
 //! A sequence on the CPU, and on a GPU beside it where there is one.
 //!
-//! Each has a cache of keys and values in the same layout. Before a processor runs a batch it gets what it misses of
-//! the cache from the other one, as a plain copy. The tokens lie in the CPU's memory, so that a session outlives its
-//! GPU: what was only there is computed again.
+//! Each processor has a KV cache; the layouts are the same. Before a processor runs a batch, it gets the part of the cache
+//! that it lacks from the other one, as a plain copy. The tokens lie in the CPU's memory, so that a session survives the loss
+//! of its GPU: what only the GPU held is recomputed.
 
+mod state;
+
+use crate::accelerator::{Accelerator, GpuWork};
 use crate::backend::BackendKind;
 use crate::measure::{self, BackendTimings, SecondsPerToken};
-use crate::plan::processors;
 use crate::self_test;
+use state::{LastBatch, Logits, Requested, Shared, State};
 use std::ops::Range;
 use std::time::Instant;
 use thimble_runtime::Token;
 use thimble_runtime::cpu::Cpu;
-use thimble_runtime::kernels::{CHUNK, KvHead, KvHeadMut, ThreadPool};
-use thimble_runtime::model::{Backend, Batch, Weights, forward};
+use thimble_runtime::kernels::ThreadPool;
+use thimble_runtime::model::{Batch, Weights, forward};
 use thimble_runtime::sampler::Sampler;
 use thimble_runtime::sequence::{Limits, Sequence};
 
-/// Tokens from which a batch counts as a part of a prompt. Fewer are tokens that were decoded, with proposals behind
-/// them, or so few that handing the cache over costs more than they do.
-const PROMPT: usize = 32;
-
-/// Receives a part of a cache: layer, key-value head, keys and values.
-pub type CachePart<'a> = dyn FnMut(usize, usize, KvHead<'_>) + 'a;
-
-/// What a GPU is asked to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct GpuWork {
-    /// Dispatches so far.
-    pub dispatches: u64,
-    /// Bytes that a token reads.
-    pub read_bytes: u64,
-}
-
-/// Another processor for the same model with the same context, batch and rows of logits. It can fail, and says so.
-pub trait Accelerator: Backend + Send {
-    /// Why it can no longer be used.
-    fn failure(&self) -> Option<String>;
-
-    /// Gives keys and values at the positions of `blocks`, 64 in each, or false where they lie otherwise than the CPU's.
-    /// After a failure they are anything.
-    fn read_cache(&mut self, blocks: Range<usize>, each: &mut CachePart<'_>) -> bool;
-
-    /// Takes keys and values of one layer and head at the positions of `blocks`; false where they have to be computed.
-    fn write_cache(&mut self, blocks: Range<usize>, layer: usize, head: usize, part: KvHead<'_>) -> bool;
-
-    /// Dispatches since it was made, and bytes that a token at `position` reads; `None` where it has no such things.
-    fn work(&self, _position: usize) -> Option<GpuWork> {
-        None
-    }
-
-    /// Draws the next token, from the only row of logits asked for or behind the token that [`Accelerator::follow`] took up,
-    /// and goes on with it. `history` is the whole sequence. `sampler` is left as if it had drawn. `None` where the host has
-    /// to draw.
-    ///
-    /// # Errors
-    /// What is wrong, as a clause.
-    fn draw(&mut self, _sampler: &mut Sampler<'_>, _history: &[Token]) -> Result<Option<Token>, String> {
-        Ok(None)
-    }
-
-    /// Whether `batch` is the token that it drew last and runs already: there are no logits behind it, only draws.
-    fn follow(&mut self, _batch: &Batch<'_>) -> bool {
-        false
-    }
-}
-
-/// The processors of a session, and how far each one's cache reaches.
+/// A sequence on the CPU, with an accelerator or without.
 pub struct Hybrid<'a, T: ThreadPool> {
     cpu: Cpu<'a, 'a, 'a, T>,
-    accelerator: Option<Box<dyn Accelerator + 'a>>,
-    kind: BackendKind,
-    /// Receives the line that says that the accelerator is no longer used.
-    tell: fn(&str),
-    /// Positions whose keys and values the CPU has, from the front.
-    on_cpu: usize,
-    /// The same for the accelerator.
-    on_accelerator: usize,
-    /// Positions of the last batch.
-    batch: Range<usize>,
-    /// Whether the accelerator ran it.
-    by_accelerator: bool,
-    /// Rows of its logits that were asked for.
-    rows: Range<usize>,
-    /// They are there, and sound, or used up by a draw.
-    settled: bool,
-    /// The accelerator draws, and is past the batch.
-    ahead: bool,
+    state: State<'a>,
+    /// Receives the warning that the accelerator is no longer used.
+    notify: fn(&str),
 }
 
 impl<'a, T: ThreadPool> Hybrid<'a, T> {
     /// The CPU alone.
     pub fn new(cpu: Cpu<'a, 'a, 'a, T>) -> Self {
-        Hybrid {
-            cpu,
-            accelerator: None,
-            kind: BackendKind::Cpu,
-            tell: |_| {},
-            on_cpu: 0,
-            on_accelerator: 0,
-            batch: 0..0,
-            by_accelerator: false,
-            rows: 0..0,
-            settled: false,
-            ahead: false,
-        }
+        Hybrid { cpu, state: State::CpuOnly, notify: |_| {} }
     }
 
-    /// The same with an accelerator, for what `kind` leaves to it. `tell` gets the line that says that it is no longer used.
+    /// Adds an accelerator, which gets the batches that `kind` says. `notify` gets a warning if it fails later.
     pub fn with_accelerator(
         self,
         accelerator: Box<dyn Accelerator + 'a>,
         kind: BackendKind,
-        tell: fn(&str),
+        notify: fn(&str),
     ) -> Self {
-        Hybrid { accelerator: Some(accelerator), kind, tell, ..self }
+        Hybrid { state: State::Shared(Shared::new(accelerator, kind)), notify, ..self }
     }
 
-    /// The same with the first of `accelerators` that computes what the CPU does, compared on a layer or a few: the CPU alone where
-    /// none does. `tell` gets a line where it is not the very first. An accelerator is made when the one before is gone.
-    pub fn with_first_sound(
+    /// Adds the first of `accelerators` that computes what the CPU does, compared on one layer or a few; if none does, the CPU
+    /// runs alone. `notify` gets a warning unless it is the very first. Each is created after the previous one is dropped.
+    pub fn with_first_verified(
         mut self,
         weights: &Weights<'_>,
         accelerators: impl Iterator<Item = Result<Box<dyn Accelerator + 'a>, String>>,
         kind: BackendKind,
-        tell: fn(&str),
+        notify: fn(&str),
     ) -> Self {
-        let mut wrong = None;
+        let mut rejected = None;
         for accelerator in accelerators {
-            let compared = accelerator.and_then(|accelerator| {
-                let accelerator = self.accelerator.insert(accelerator);
-                self_test::compare(weights, &mut self.cpu, &mut **accelerator)
+            let verified = accelerator.and_then(|mut accelerator| {
+                self_test::compare(weights, &mut self.cpu, &mut *accelerator)?;
+                accelerator.head(0..0);
+                Ok(accelerator)
             });
-            if let Err(reason) = compared {
-                self.accelerator = None;
-                wrong = Some(reason);
-                continue;
+            // The test leaves no logits.
+            Sequence::head(&mut self.cpu, 0..0);
+            match verified {
+                Err(reason) => rejected = Some(reason),
+                Ok(accelerator) => {
+                    if let Some(reason) = rejected {
+                        notify(&format!("{reason}: going on with the GPU's plainest kernels"));
+                    }
+                    return self.with_accelerator(accelerator, kind, notify);
+                }
             }
-            if let Some(reason) = wrong {
-                tell(&format!("{reason}: going on with the GPU's plainest kernels"));
-            }
-            self.empty_logits();
-            return Hybrid { kind, tell, ..self };
         }
-        self.empty_logits();
-        if let Some(reason) = wrong {
-            tell(&given_up(&reason));
+        if let Some(reason) = rejected {
+            notify(&fallback(&reason));
         }
         self
     }
 
-    /// What runs now: [`BackendKind::Cpu`] from the moment on when a GPU is given up.
+    /// What runs now: [`BackendKind::Cpu`] once a GPU has failed.
     pub fn kind(&self) -> BackendKind {
-        self.accelerator.as_ref().map_or(BackendKind::Cpu, |_| self.kind)
+        self.state.shared().map_or(BackendKind::Cpu, |shared| shared.kind)
     }
 
     /// What computes now, in words.
     pub fn processors(&self) -> String {
-        processors(self.kind(), &self.cpu.kernels())
+        self.kind().processors(&self.cpu.kernels())
     }
 
-    /// What a GPU is asked to do: dispatches so far, and bytes for a token at `position`.
+    /// Work of the GPU so far, and bytes that it reads for a token at `position`.
     pub fn gpu_work(&self, position: usize) -> Option<GpuWork> {
-        self.accelerator.as_ref()?.work(position)
+        self.state.shared()?.accelerator.work(position)
     }
 
     /// The CPU's part.
@@ -170,79 +98,68 @@ impl<'a, T: ThreadPool> Hybrid<'a, T> {
         &self.cpu
     }
 
-    /// No logits, on either side.
-    fn empty_logits(&mut self) {
-        Sequence::head(&mut self.cpu, 0..0);
-        if let Some(accelerator) = &mut self.accelerator {
-            accelerator.head(0..0);
-        }
-    }
-
-    /// Times both processors, the CPU unless that is known, in front of the first batch; `None` without an accelerator or where it
+    /// Times both processors (the CPU unless `cpu` is known) before the first batch; `None` without an accelerator or if it
     /// fails.
     pub(crate) fn measure(&mut self, cpu: Option<SecondsPerToken>) -> Option<BackendTimings> {
         let prompt = measure::prompt(&self.limits());
-        let accelerator = self.accelerator.as_deref_mut()?;
-        let gpu = measure::speeds(accelerator);
+        let State::Shared(shared) = &mut self.state else { return None };
+        let gpu = measure::speeds(&mut *shared.accelerator);
         let cpu = cpu.unwrap_or_else(|| measure::speeds(&mut self.cpu));
-        self.on_accelerator = prompt;
+        shared.accelerator_cached = prompt;
         let start = Instant::now();
         self.bring_to_cpu(prompt);
         let handover = start.elapsed().as_secs_f64() / prompt as f64;
-        (self.on_cpu, self.on_accelerator) = (0, 0);
-        self.empty_logits();
-        self.accelerator.is_some().then_some(BackendTimings { cpu, gpu, handover })
+        Sequence::head(&mut self.cpu, 0..0);
+        let State::Shared(shared) = &mut self.state else { return None };
+        shared.truncate(0);
+        shared.accelerator.head(0..0);
+        Some(BackendTimings { cpu, gpu, handover })
     }
 
-    /// Leaves other work to the accelerator, or none.
+    /// Changes which batches the accelerator gets; [`BackendKind::Cpu`] drops it.
     pub(crate) fn assign(&mut self, kind: BackendKind) {
-        self.kind = kind;
-        if !kind.has_gpu() {
-            self.accelerator = None;
+        match &mut self.state {
+            State::Shared(shared) if kind.has_gpu() => shared.kind = kind,
+            _ => self.state.drop_accelerator(),
         }
     }
 
-    /// Gives the accelerator up, with a line.
-    pub(crate) fn dismiss(&mut self, reason: &str) {
-        if self.accelerator.take().is_some() {
-            (self.tell)(&given_up(reason));
-        }
-    }
-
-    /// Lends the CPU, once it has keys and values of all positions in front of `positions`; `None` where they would have to
-    /// be computed.
+    /// Lends the CPU once it holds keys and values of all positions before `positions`; `None` where they would have to be
+    /// recomputed.
     pub(crate) fn with_cache<R>(
         &mut self,
         positions: usize,
         work: impl FnOnce(&mut Cpu<'a, 'a, 'a, T>) -> R,
     ) -> Option<R> {
-        // The copy is behind the logits that were asked for.
+        // The device runs in order: the copy comes after the requested logits.
         self.wait();
-        let there = self.accelerator.is_none() && !self.by_accelerator;
-        (there || self.copy_to_cpu(positions)).then(|| work(&mut self.cpu))
+        let complete = match self.copy_to_cpu(positions) {
+            None => true,
+            Some(cached) => cached >= positions,
+        };
+        complete.then(|| work(&mut self.cpu))
     }
 
-    /// Lends the CPU to `fill`, which gives it keys and values of all positions in front of `positions`.
+    /// Lends the CPU to `fill`, which stores keys and values of all positions before `positions`.
     pub(crate) fn fill_cache<E>(
         &mut self,
         positions: usize,
         fill: impl FnOnce(&mut Cpu<'a, 'a, 'a, T>) -> Result<(), E>,
     ) -> Result<(), E> {
-        (self.on_cpu, self.on_accelerator) = (0, 0);
-        fill(&mut self.cpu)?;
-        self.on_cpu = positions;
-        Ok(())
+        let filled = fill(&mut self.cpu);
+        let cached = if filled.is_ok() { positions } else { 0 };
+        match &mut self.state {
+            State::CpuOnly => {}
+            State::Shared(shared) => (shared.cpu_cached, shared.accelerator_cached) = (cached, 0),
+            State::Lost { cpu_cached, .. } => *cpu_cached = cached,
+        }
+        filled
     }
 
-    /// Blocks of the cache from one position to another.
-    fn blocks(positions: Range<usize>) -> Range<usize> {
-        positions.start / CHUNK..positions.end.div_ceil(CHUNK)
-    }
-
-    /// Layers and key-value heads.
-    fn parts(&self) -> (usize, usize) {
-        let config = self.cpu.plan().config();
-        (config.layers, config.kv_heads)
+    /// Goes on without the accelerator, with a warning.
+    fn give_up(&mut self, reason: &str) {
+        self.state.drop_accelerator();
+        (self.notify)(&fallback(reason));
     }
 
     /// Runs tokens of the history on the CPU, in batches.
@@ -253,123 +170,105 @@ impl<'a, T: ThreadPool> Hybrid<'a, T> {
             forward(&mut self.cpu, &Batch { tokens, position });
             position += tokens.len();
         }
-        self.on_cpu = positions.end;
     }
 
-    /// Copies keys and values of all positions in front of `position` to the CPU; whether it has them now.
-    fn copy_to_cpu(&mut self, position: usize) -> bool {
-        if self.on_cpu >= position {
-            return true;
-        }
-        let Some(accelerator) = self.accelerator.as_mut() else { return false };
-        let blocks = Self::blocks(self.on_cpu..position);
-        let cpu = &mut self.cpu;
-        let copied = accelerator.read_cache(blocks.clone(), &mut |layer, head, part| {
-            let to = cpu.cache(layer, head, blocks.clone());
-            to.keys.copy_from_slice(part.keys);
-            to.values.copy_from_slice(part.values);
-            to.key_scales.copy_from_slice(part.key_scales);
-            to.value_scales.copy_from_slice(part.value_scales);
-        });
-        if let Some(reason) = accelerator.failure() {
-            // Anything may have been copied.
-            self.on_cpu = blocks.start * CHUNK;
-            self.dismiss(&reason);
-            return false;
-        }
-        if copied {
-            self.on_cpu = position;
-        }
-        copied
-    }
-
-    /// Gives the CPU keys and values of all positions in front of `position`.
-    fn bring_to_cpu(&mut self, position: usize) {
-        if !self.copy_to_cpu(position) {
-            self.compute(self.on_cpu..position);
-        }
-    }
-
-    /// Gives the accelerator keys and values of all positions in front of `position`.
-    fn bring_to_partner(&mut self, position: usize) {
-        let missing = self.on_accelerator..position;
-        let (layers, heads) = self.parts();
-        let Some(accelerator) = self.accelerator.as_mut().filter(|_| !missing.is_empty()) else { return };
-        let blocks = Self::blocks(missing.clone());
-        let mut pairs = (0..layers).flat_map(|layer| (0..heads).map(move |head| (layer, head)));
-        let copied = pairs.all(|(layer, head)| {
-            let KvHeadMut { kind, keys, values, key_scales, value_scales } =
-                self.cpu.cache(layer, head, blocks.clone());
-            let part = KvHead { kind, keys, values, key_scales, value_scales };
-            accelerator.write_cache(blocks.clone(), layer, head, part)
-        });
-        if !copied {
-            let tokens = &self.cpu.history()[missing.clone()];
-            let most = accelerator.batch();
-            for (i, tokens) in tokens.chunks(most).enumerate() {
-                forward(&mut **accelerator, &Batch { tokens, position: missing.start + i * most });
+    /// Copies keys and values of all positions before `position` to the CPU: how many it holds now, `None` for all of them.
+    fn copy_to_cpu(&mut self, position: usize) -> Option<usize> {
+        match &mut self.state {
+            State::CpuOnly => None,
+            State::Lost { cpu_cached, .. } => Some(*cpu_cached),
+            State::Shared(shared) => {
+                let copied = shared.copy_to_cpu(&mut self.cpu, position);
+                let cached = shared.cpu_cached;
+                if let Err(reason) = copied {
+                    self.give_up(&reason);
+                }
+                Some(cached)
             }
         }
-        self.on_accelerator = position;
     }
 
-    /// Waits for the accelerator's logits; gives it up where they cannot be had.
+    /// Gives the CPU keys and values of all positions before `position`.
+    fn bring_to_cpu(&mut self, position: usize) {
+        if let Some(cached) = self.copy_to_cpu(position).filter(|&cached| cached < position) {
+            self.compute(cached..position);
+        }
+    }
+
+    /// Waits for the accelerator's logits, and gives it up if it fails to deliver them.
     fn wait(&mut self) {
-        let Some(accelerator) = self.accelerator.as_mut().filter(|_| self.by_accelerator && !self.settled)
+        let State::Shared(Shared { accelerator, last: LastBatch::Accelerator(batch, logits), .. }) =
+            &mut self.state
         else {
             return;
         };
-        if self.ahead && !self.rows.is_empty() {
-            let tokens = &self.cpu.history()[self.batch.clone()];
-            forward(&mut **accelerator, &Batch { tokens, position: self.batch.start });
-            accelerator.head(self.rows.clone());
-            self.ahead = false;
+        match *logits {
+            Logits::Ready | Logits::Sampled => return,
+            Logits::Skipped if !batch.rows.is_empty() => {
+                let (start, end) = (batch.positions.start, batch.positions.end);
+                let tokens = &self.cpu.history()[start..end];
+                forward(&mut **accelerator, &Batch { tokens, position: start });
+                accelerator.head(batch.rows.clone());
+                *logits = Logits::Pending;
+            }
+            Logits::Skipped | Logits::Pending => {}
         }
-        let sound = accelerator.logits().iter().all(|logit| logit.is_finite());
+        let finite = accelerator.logits().iter().all(|logit| logit.is_finite());
         let failure = accelerator.failure();
-        match failure.or_else(|| (!sound).then(|| "the GPU gave logits that are no numbers".into())) {
-            Some(reason) => self.dismiss(&reason),
-            None => self.settled = true,
+        match failure.or_else(|| (!finite).then(|| "the GPU gave logits that are no numbers".into())) {
+            Some(reason) => self.give_up(&reason),
+            None if *logits == Logits::Pending => *logits = Logits::Ready,
+            None => {}
         }
     }
 
-    /// Waits for the logits of the last batch. Where the accelerator was given up that ran it, the CPU makes them.
-    fn settle(&mut self) {
+    /// Makes the logits of the last batch available: waits for the accelerator, or recomputes them if it failed.
+    fn finish_logits(&mut self) {
         self.wait();
-        if !self.by_accelerator || self.settled {
-            return;
+        let State::Lost { cpu_cached, batch } = &self.state else { return };
+        let (cached, Requested { positions, rows }) = (*cpu_cached, batch.clone());
+        if !rows.is_empty() {
+            self.compute(cached.min(positions.start)..positions.start);
+            self.compute(positions);
+            self.state = State::CpuOnly;
         }
-        self.settled = true;
-        if !self.rows.is_empty() {
-            let start = self.batch.start;
-            self.compute(self.on_cpu.min(start)..start);
-            self.compute(self.batch.clone());
-            self.by_accelerator = false;
-        }
-        Sequence::head(&mut self.cpu, self.rows.clone());
+        Sequence::head(&mut self.cpu, rows);
     }
 
-    /// Has the accelerator draw, where it decodes and nobody has looked at the logits.
-    fn draw_on_partner(&mut self, sampler: &mut Sampler<'_>, row: usize, position: usize) -> Option<Token> {
-        let last = self.batch.len().checked_sub(1)?;
-        let fits = (row, &self.rows) == (0, &(last..last + 1)) && self.kind().decodes_on_gpu();
-        let accelerator =
-            self.accelerator.as_mut().filter(|_| fits && self.by_accelerator && !self.settled)?;
-        match accelerator.draw(sampler, &self.cpu.history()[..position]) {
-            Ok(drawn) => {
-                (self.settled, self.ahead) = (drawn.is_some(), self.ahead || drawn.is_some());
-                drawn
+    /// Has the accelerator sample, if it decodes and nobody has read the logits.
+    fn sample_on_accelerator(
+        &mut self,
+        sampler: &mut Sampler<'_>,
+        row: usize,
+        position: usize,
+    ) -> Option<Token> {
+        let State::Shared(Shared { accelerator, kind, last: LastBatch::Accelerator(batch, logits), .. }) =
+            &mut self.state
+        else {
+            return None;
+        };
+        let last = batch.positions.len().checked_sub(1)?;
+        let unread = matches!(logits, Logits::Pending | Logits::Skipped);
+        if !kind.decodes_on_gpu() || !unread || row != 0 || batch.rows != (last..last + 1) {
+            return None;
+        }
+        match accelerator.sample(sampler, &self.cpu.history()[..position]) {
+            Ok(sampled) => {
+                if sampled.is_some() {
+                    *logits = Logits::Sampled;
+                }
+                sampled
             }
             Err(reason) => {
-                self.dismiss(&reason);
+                self.give_up(&reason);
                 None
             }
         }
     }
 }
 
-/// The line that says that an accelerator is no longer used. A driver's message may have several lines.
-pub(crate) fn given_up(reason: &str) -> String {
+/// The warning that an accelerator is no longer used, on one line: a driver's message may have several.
+pub(crate) fn fallback(reason: &str) -> String {
     let words: Vec<&str> = reason.split_whitespace().collect();
     format!("{}: going on with the CPU", words.join(" "))
 }
@@ -384,68 +283,75 @@ impl<T: ThreadPool> Sequence for Hybrid<'_, T> {
     }
 
     fn history_and_logits(&mut self) -> (&[Token], &mut [f32]) {
-        self.settle();
-        match self.accelerator.as_mut().filter(|_| self.by_accelerator) {
-            Some(accelerator) => (self.cpu.history(), accelerator.logits()),
-            None => self.cpu.history_and_logits(),
+        self.finish_logits();
+        match &mut self.state {
+            State::Shared(Shared { accelerator, last: LastBatch::Accelerator(..), .. }) => {
+                (self.cpu.history(), accelerator.logits())
+            }
+            _ => self.cpu.history_and_logits(),
         }
     }
 
     fn run(&mut self, batch: &Batch<'_>) {
-        if self.accelerator.is_none() && !self.by_accelerator {
-            // Nothing is ever brought from elsewhere.
-            return self.cpu.run(batch);
-        }
         let (start, end) = (batch.position, batch.position + batch.tokens.len());
-        // A batch in front of what is there: a session was rewound.
-        (self.on_cpu, self.on_accelerator) = (self.on_cpu.min(start), self.on_accelerator.min(start));
-        (self.batch, self.rows, self.settled) = (start..end, 0..0, false);
-        let follows = self.ahead && self.by_accelerator && self.on_accelerator == start;
-        self.ahead = false;
-        let (prompts, tokens) = self.kind().on_gpu();
-        self.by_accelerator = if batch.tokens.len() < PROMPT { tokens } else { prompts };
-        if self.by_accelerator {
-            self.bring_to_partner(start);
-            if let Some(accelerator) = &mut self.accelerator {
-                self.ahead = follows && accelerator.follow(batch);
-                if !self.ahead {
-                    forward(&mut **accelerator, batch);
-                }
-                self.on_accelerator = end;
+        match &mut self.state {
+            State::CpuOnly => return self.cpu.run(batch),
+            State::Lost { cpu_cached, .. } => {
+                let cached = (*cpu_cached).min(start);
+                self.state = State::CpuOnly;
+                self.compute(cached..start);
+                return self.cpu.run(batch);
             }
-        } else {
-            self.bring_to_cpu(start);
-            self.cpu.run(batch);
-            self.on_cpu = end;
+            State::Shared(shared) => {
+                // A session that was rewound runs a batch before the end of the caches.
+                shared.truncate(start);
+                if shared.takes(batch.tokens.len()) {
+                    return shared.run(&mut self.cpu, batch);
+                }
+                shared.last = LastBatch::Cpu;
+            }
+        }
+        self.bring_to_cpu(start);
+        self.cpu.run(batch);
+        if let State::Shared(shared) = &mut self.state {
+            shared.cpu_cached = end;
         }
     }
 
     fn head(&mut self, rows: Range<usize>) {
-        (self.rows, self.settled) = (rows.clone(), false);
-        match self.accelerator.as_mut() {
-            _ if !self.by_accelerator => Sequence::head(&mut self.cpu, rows),
-            Some(accelerator) if !self.ahead => accelerator.head(rows),
-            // Past the batch, or given up: they are made once somebody looks at them.
-            _ => {}
+        match &mut self.state {
+            State::Lost { batch, .. } => batch.rows = rows,
+            State::Shared(Shared { accelerator, last: LastBatch::Accelerator(batch, logits), .. }) => {
+                batch.rows = rows.clone();
+                *logits = match logits {
+                    Logits::Pending | Logits::Ready => {
+                        accelerator.head(rows);
+                        Logits::Pending
+                    }
+                    // The accelerator is past the batch: they are computed if someone reads them.
+                    Logits::Sampled | Logits::Skipped => Logits::Skipped,
+                };
+            }
+            _ => Sequence::head(&mut self.cpu, rows),
         }
     }
 
     fn runs_ahead(&self) -> bool {
-        self.ahead && self.accelerator.is_some()
+        self.state.shared().is_some_and(Shared::runs_ahead)
     }
 
     fn sample(&mut self, sampler: &mut Sampler<'_>, row: usize, position: usize) -> Token {
-        if let Some(token) = self.draw_on_partner(sampler, row, position) {
+        if let Some(token) = self.sample_on_accelerator(sampler, row, position) {
             return token;
         }
-        self.settle();
+        self.finish_logits();
         let vocab = self.limits().vocab;
-        match self.accelerator.as_mut().filter(|_| self.by_accelerator) {
-            Some(accelerator) => {
+        match &mut self.state {
+            State::Shared(Shared { accelerator, last: LastBatch::Accelerator(..), .. }) => {
                 let row = accelerator.logits().get_mut(row * vocab..(row + 1) * vocab);
                 self.cpu.draw(sampler, row.unwrap_or(&mut []), position)
             }
-            None => self.cpu.sample(sampler, row, position),
+            _ => self.cpu.sample(sampler, row, position),
         }
     }
 }

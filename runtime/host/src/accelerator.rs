@@ -1,0 +1,53 @@
+//! What a processor beside the CPU has to do.
+
+use std::ops::Range;
+use thimble_runtime::Token;
+use thimble_runtime::kernels::KvHead;
+use thimble_runtime::model::{Backend, Batch};
+use thimble_runtime::sampler::Sampler;
+
+/// Receives a part of a cache: layer, key-value head, keys and values.
+pub type CachePart<'a> = dyn FnMut(usize, usize, KvHead<'_>) + 'a;
+
+/// What a GPU does for a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GpuWork {
+    /// Dispatches so far.
+    pub dispatches: u64,
+    /// Bytes read for each token.
+    pub read_bytes: u64,
+}
+
+/// A second processor for the same model, with the same context, batch size and rows of logits. It may fail at any time.
+pub trait Accelerator: Backend + Send {
+    /// Why it is no longer usable; `None` while it works.
+    fn failure(&self) -> Option<String>;
+
+    /// Passes keys and values of `blocks`, 64 positions each, to `each`; false where its cache layout differs from the CPU's.
+    /// After a failure, the contents are unspecified.
+    fn read_cache(&mut self, blocks: Range<usize>, each: &mut CachePart<'_>) -> bool;
+
+    /// Stores keys and values of one layer and head for `blocks`; false where they have to be recomputed.
+    fn write_cache(&mut self, blocks: Range<usize>, layer: usize, head: usize, part: KvHead<'_>) -> bool;
+
+    /// Work so far, and for a token at `position`; `None` where nothing is counted.
+    fn work(&self, _position: usize) -> Option<GpuWork> {
+        None
+    }
+
+    /// Samples the next token, either from the only requested row of logits or after a batch that
+    /// [`Accelerator::continue_with`] accepted, and starts to run it. `history` is the whole sequence. `sampler` ends up as
+    /// if it had sampled itself. `None` where the host has to sample.
+    ///
+    /// # Errors
+    /// The fault, as a clause.
+    fn sample(&mut self, _sampler: &mut Sampler<'_>, _history: &[Token]) -> Result<Option<Token>, String> {
+        Ok(None)
+    }
+
+    /// Whether `batch` is the token sampled last, which needs no other forward pass. It has no logits;
+    /// [`Accelerator::sample`] goes on from it.
+    fn continue_with(&mut self, _batch: &Batch<'_>) -> bool {
+        false
+    }
+}
