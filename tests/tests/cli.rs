@@ -218,7 +218,7 @@ fn wrong_files_are_told_apart() {
     bench.run(&["convert", "none", "-o", "m.thimble"], b"").fails(2, "none");
     bench.run(&["convert", "hf", "-o", "m.thimble", "--quant", "q77"], b"").fails(2, "q77");
     bench.run(&["convert", "hf", "-o", "none/m.thimble"], b"").fails(1, "none");
-    bench.run(&["convert", "hf", "-o", "."], b"").fails(1, "something is there that is not a file");
+    bench.run(&["convert", "hf", "-o", "."], b"").fails(1, "it exists and is not a file");
     assert!(!bench.path("m.thimble").exists());
 }
 

@@ -1,4 +1,4 @@
-//! Other people's parsers: where one panics on a file, that is an error like any other.
+//! Containment of third-party parsers: a panic becomes an error.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -6,27 +6,24 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::Once;
 use thiserror::Error;
 
-/// A library panicked on what it was given.
+/// A library panicked on its input.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error(
-    "{library} gave up on it ({detail}), which is a fault of that library: please report it with the file"
-)]
+#[error("{library} panicked ({detail}), which is a bug in that library: please report it with the file")]
 pub struct Panicked {
     /// The library.
     pub library: &'static str,
-    /// Its words.
+    /// The panic message.
     pub detail: String,
 }
 
 thread_local! {
-    /// Whether this thread is in the hands of a library that may panic.
+    /// Whether this thread runs a library that may panic.
     static CONTAINED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs `work`, which hands input to `library`, and returns its panic as an error, without a message on stderr.
+/// Runs `work`, which passes input to `library`, and returns its panic as an error, without a message on stderr.
 ///
-/// What `work` changed before it panicked must not be used any more. Builds that abort on a panic cannot do this; none of
-/// ours does.
+/// After a panic, what `work` was changing must not be used. This needs `panic = "unwind"`, the default of all profiles.
 ///
 /// # Errors
 /// The panic.
@@ -43,10 +40,10 @@ pub fn contain<T>(library: &'static str, work: impl FnOnce() -> T) -> Result<T, 
     let outer = CONTAINED.replace(true);
     let result = panic::catch_unwind(AssertUnwindSafe(work));
     CONTAINED.set(outer);
-    result.map_err(|panic| Panicked { library, detail: words(&*panic) })
+    result.map_err(|panic| Panicked { library, detail: message(&*panic) })
 }
 
-fn words(panic: &(dyn Any + Send)) -> String {
+fn message(panic: &(dyn Any + Send)) -> String {
     let text =
         panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     text.unwrap_or("no reason given").replace('\n', " ")

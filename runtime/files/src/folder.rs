@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 /// A folder that is being written beside its destination.
 ///
-/// Dropped before [`AtomicFolder::publish`], it leaves nothing behind.
+/// If it is dropped before [`AtomicFolder::publish`], it leaves nothing behind.
 #[derive(Debug)]
 pub struct AtomicFolder {
     temporary: TempDir,
@@ -19,10 +19,10 @@ pub struct AtomicFolder {
 }
 
 impl AtomicFolder {
-    /// Creates a temporary folder beside `destination`, and the folders above it.
+    /// Creates a temporary folder beside `destination`, and missing parent folders.
     ///
     /// # Errors
-    /// [`io::ErrorKind::AlreadyExists`] where something is there already, or the system refuses.
+    /// [`io::ErrorKind::AlreadyExists`] if the destination exists, or the system refuses.
     pub fn create(destination: &Path) -> io::Result<AtomicFolder> {
         if destination.symlink_metadata().is_ok() {
             let what = "it exists already: choose another folder or remove it";
@@ -35,15 +35,15 @@ impl AtomicFolder {
         Ok(AtomicFolder { temporary, _unfinished, destination: destination.to_owned() })
     }
 
-    /// Where to write for now.
+    /// The temporary folder to write into.
     pub fn path(&self) -> &Path {
         self.temporary.path()
     }
 
-    /// Makes every file durable and gives the folder its name.
+    /// Makes every file durable and renames the folder to its destination.
     ///
     /// # Errors
-    /// The system refuses; the folder is then gone.
+    /// The system refuses; the temporary folder is removed.
     pub fn publish(self) -> io::Result<()> {
         for entry in fs::read_dir(self.path())? {
             File::open(entry?.path())?.sync_all()?;
@@ -51,12 +51,12 @@ impl AtomicFolder {
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
-            // A temporary folder is its owner's alone.
+            // Temporary folders are private.
             fs::set_permissions(self.path(), fs::Permissions::from_mode(0o755))?;
         }
         fs::rename(self.path(), &self.destination)?;
         sync_folder(parent(&self.destination))?;
-        // It has another name now: there is nothing left to remove.
+        // It was renamed: there is nothing left to remove.
         let _ = self.temporary.keep();
         Ok(())
     }

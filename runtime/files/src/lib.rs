@@ -1,4 +1,4 @@
-//! Files on disk: models in memory, atomic writes, output paths, and third-party parsers whose panics are contained.
+//! Files: mapped models, atomic writes, output paths, and containment of panics in third-party parsers.
 
 mod atomic;
 mod contain;

@@ -1,4 +1,4 @@
-//! A model file, mapped or read.
+//! Model files, mapped or read into memory.
 
 use memmap2::{Mmap, MmapMut};
 use std::fs::File;
@@ -15,26 +15,26 @@ pub enum OpenError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
-    /// The path is no regular file.
+    /// The path is not a regular file.
     #[error("{} is not a file", path.display())]
     NotAFile {
         /// The path.
         path: PathBuf,
     },
-    /// Its bytes are not a model.
+    /// The file is not a valid model.
     #[error("{}: {source}", path.display())]
     Format {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The fault.
         source: FormatError,
     },
 }
 
-/// A model file in memory, whose tables have been checked.
+/// A model file in memory, with validated header and tables.
 #[derive(Debug)]
 pub struct MappedModel {
     map: Mmap,
@@ -42,50 +42,49 @@ pub struct MappedModel {
 }
 
 impl MappedModel {
-    /// Maps `path` and checks header and tables; weights are read when they are first used, and shared with every other
-    /// process that maps the file.
+    /// Maps `path` and validates header and tables. Weights are read on first use, and shared with every process that maps
+    /// the file.
     ///
     /// # Safety
-    /// As long as the model is there, nobody changes the file in place or shortens it: what was checked is not checked
-    /// again, and the texts in it are taken for what they were. Replacing it by renaming another over it, as thimble does,
-    /// is fine.
+    /// While the model exists, nobody modifies or truncates the file in place: it is validated once, and its texts count as
+    /// valid UTF-8 from then on. To replace it by a rename, as thimble does, is fine.
     ///
     /// # Errors
-    /// No file, or no model in it.
+    /// The file cannot be read, or is not a model.
     pub unsafe fn map(path: &Path) -> Result<MappedModel, OpenError> {
-        let (file, io) = opened(path)?;
+        let (file, io) = open(path)?;
         // SAFETY: the caller's promise.
         let map = unsafe { Mmap::map(&file) }.map_err(io)?;
         checked(map, path)
     }
 
-    /// Reads all of `path` into memory of its own: what becomes of the file afterwards does not matter.
+    /// Reads all of `path` into memory and validates it. Later changes of the file do not matter.
     ///
     /// # Errors
-    /// No file, or no model in it; too little memory.
+    /// The file cannot be read, is not a model, or does not fit into memory.
     pub fn read(path: &Path) -> Result<MappedModel, OpenError> {
-        let (mut file, io) = opened(path)?;
+        let (mut file, io) = open(path)?;
         let len = file.metadata().map_err(&io)?.len();
-        // A file of a single byte is refused with its length, like any other that is too short.
+        // An empty file maps one byte, and is refused for its length like any other short file.
         let len = usize::try_from(len).map_err(|_| io(ErrorKind::OutOfMemory.into()))?;
         let mut memory = MmapMut::map_anon(len.max(1)).map_err(&io)?;
         file.read_exact(&mut memory[..len]).map_err(&io)?;
         checked(memory.make_read_only().map_err(io)?, path)
     }
 
-    /// The checked view; cheap enough to be made whenever it is needed.
+    /// The validated view; cheap to create.
     pub fn file(&self) -> Result<ModelFile<'_>, FormatError> {
         ModelFile::parse(&self.map)
     }
 
-    /// Where the file is.
+    /// The path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 }
 
-/// The file, and what an error of the system's becomes.
-fn opened(path: &Path) -> Result<(File, impl Fn(io::Error) -> OpenError + Clone), OpenError> {
+/// Opens a regular file; also returns the conversion of I/O errors.
+fn open(path: &Path) -> Result<(File, impl Fn(io::Error) -> OpenError + Clone), OpenError> {
     let named = path.to_owned();
     let io = move |source| OpenError::Io { path: named.clone(), source };
     let file = File::open(path).map_err(&io)?;

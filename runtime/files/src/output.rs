@@ -1,32 +1,32 @@
-//! Files that a command writes: where they really go, and that none of them replaces another one it deals with.
+//! The output files of a command: resolves their paths, and refuses one that would replace another file of the command.
 
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
-/// Why a file cannot be written as asked.
+/// Why an output file is refused.
 #[derive(Debug, Error)]
 pub enum OutputError {
-    /// A folder or a device is in its place.
-    #[error("cannot write {}: something is there that is not a file", .0.display())]
+    /// The path is a folder or a device.
+    #[error("cannot write {}: it exists and is not a file", .0.display())]
     NotAFile(PathBuf),
-    /// The operating system refused something.
+    /// An I/O error.
     #[error("cannot write {}: {source}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// The system's answer.
+        /// The system's error.
         source: io::Error,
     },
-    /// It is another file of the same command.
+    /// The path is another file of the same command.
     #[error("{what} would replace {other} ({}): name another file", path.display())]
     Taken {
-        /// What would be written.
+        /// The output.
         what: String,
-        /// What is there, or will be.
+        /// The file it would replace.
         other: String,
-        /// Where.
+        /// The path.
         path: PathBuf,
     },
 }
@@ -35,24 +35,24 @@ impl From<OutputError> for io::Error {
     fn from(error: OutputError) -> io::Error {
         match error {
             OutputError::Io { source, .. } => source,
-            OutputError::NotAFile(_) => io::Error::other("something is there that is not a file"),
+            OutputError::NotAFile(_) => io::Error::other("it exists and is not a file"),
             OutputError::Taken { .. } => io::Error::other(error),
         }
     }
 }
 
-/// Links followed before a path counts as a circle; Linux gives up at as many.
-const MOST_LINKS: usize = 40;
+/// Links to follow before a path counts as circular, as on Linux.
+const MAX_LINKS: usize = 40;
 
-/// The path to rename a finished file to: `path`, or where the symbolic links at its end lead.
+/// The path to rename a finished file to: `path`, or the target of the symbolic links at its end.
 ///
-/// Renaming onto a link would replace the link, and onto a device or a pipe would replace that.
+/// To rename onto a link, a device or a pipe would replace it.
 ///
 /// # Errors
-/// [`OutputError::NotAFile`] where something other than a file is there.
+/// [`OutputError::NotAFile`] if the path exists and is not a file.
 pub fn resolve(path: &Path) -> Result<PathBuf, OutputError> {
     let failed = |source| OutputError::Io { path: path.to_path_buf(), source };
-    // What the system makes of it decides: the links below /proc do not lead where they say.
+    // Ask the system: links below /proc do not lead where `read_link` says.
     match fs::metadata(path) {
         Ok(data) if !data.is_file() => return Err(OutputError::NotAFile(path.to_path_buf())),
         Ok(_) if fs::symlink_metadata(path).is_ok_and(|data| data.is_symlink()) => {
@@ -62,9 +62,9 @@ pub fn resolve(path: &Path) -> Result<PathBuf, OutputError> {
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(source) => return Err(failed(source)),
     }
-    // Nothing is there, but links to nothing may be: each is relative to its own folder.
+    // The target does not exist, but links to it may: each is relative to its own folder.
     let mut real = path.to_path_buf();
-    for _ in 0..MOST_LINKS {
+    for _ in 0..MAX_LINKS {
         match fs::read_link(&real) {
             Ok(next) => real = real.parent().map_or_else(|| next.clone(), |folder| folder.join(&next)),
             Err(_) => return Ok(real),
@@ -78,7 +78,7 @@ pub(crate) fn parent(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// One name for a file, whether it is there or not.
+/// A canonical path for a file, whether it exists or not.
 fn identity(path: &Path) -> Option<PathBuf> {
     let name = || Some(fs::canonicalize(parent(path)).ok()?.join(path.file_name()?));
     fs::canonicalize(path).ok().or_else(name)
@@ -91,16 +91,16 @@ pub struct OutputFiles {
 }
 
 impl OutputFiles {
-    /// A file that is read, and what it is called: "the model".
+    /// Registers an input, with its name in messages: "the model".
     pub fn reads(&mut self, what: &str, path: &Path) {
         self.known.extend(identity(path).map(|path| (what.to_owned(), path)));
     }
 
-    /// A file that will be written, and what it is called: "--report". Gives where it really goes. Nothing is written
-    /// yet, so that a mistake is told before the work, not after it.
+    /// Registers an output, with its name in messages: "--report". Returns its resolved path. Nothing is written yet, so
+    /// that mistakes show before the work.
     ///
     /// # Errors
-    /// Something other than a file is there, its folder is not, or it is a file already named.
+    /// The path is not a file, its folder is missing, or it is registered already.
     pub fn writes(&mut self, what: &str, path: &Path) -> Result<PathBuf, OutputError> {
         let resolved = resolve(path)?;
         let failed = |source| OutputError::Io { path: path.to_path_buf(), source };

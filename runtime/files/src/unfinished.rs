@@ -1,9 +1,9 @@
-//! What is being written and not finished, so that a program that is told to end can take it away.
+//! Registers unfinished files and folders, so that an interrupted program can remove them.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-/// Paths that are not finished.
+/// Unfinished paths.
 #[derive(Debug)]
 struct Register(Mutex<Vec<PathBuf>>);
 
@@ -14,20 +14,20 @@ impl Register {
         Register(Mutex::new(Vec::new()))
     }
 
-    fn note(&'static self, path: &Path) -> Unfinished {
+    fn add(&'static self, path: &Path) -> Unfinished {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(path.to_owned());
         Unfinished { register: self, path: path.to_owned() }
     }
 
     fn remove(&self) {
         for path in self.0.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
-            // What cannot be removed stays: there is no one left to tell.
+            // What cannot be removed stays: nobody is left to report it to.
             let _ = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
         }
     }
 }
 
-/// A file or folder that is not finished while this lives.
+/// Registers a file or folder as unfinished until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Unfinished {
     register: &'static Register,
@@ -35,9 +35,9 @@ pub(crate) struct Unfinished {
 }
 
 impl Unfinished {
-    /// Notes a path.
+    /// Registers a path.
     pub(crate) fn new(path: &Path) -> Unfinished {
-        REGISTER.note(path)
+        REGISTER.add(path)
     }
 }
 
@@ -47,7 +47,7 @@ impl Drop for Unfinished {
     }
 }
 
-/// Removes every file and folder that this process is writing and has not finished; for the moment before it ends.
+/// Removes all unfinished files and folders of this process. Called just before it ends.
 pub fn remove_unfinished() {
     REGISTER.remove();
 }
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_unfinished_goes_and_what_is_finished_stays() {
+    fn unfinished_paths_are_removed_and_finished_ones_stay() {
         static REGISTER: Register = Register::new();
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
@@ -66,8 +66,8 @@ mod tests {
         }
         std::fs::create_dir(path("folder")).unwrap();
         std::fs::write(path("folder/file"), "").unwrap();
-        drop(REGISTER.note(&path("finished")));
-        let unfinished = ["file", "folder", "not made yet"].map(|name| REGISTER.note(&path(name)));
+        drop(REGISTER.add(&path("finished")));
+        let unfinished = ["file", "folder", "not made yet"].map(|name| REGISTER.add(&path(name)));
         REGISTER.remove();
         drop(unfinished);
         let left = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());

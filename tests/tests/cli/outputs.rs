@@ -27,7 +27,7 @@ fn an_evaluation_replaces_only_results() {
     for flag in ["-o", "--samples"] {
         eval(&[flag, "tiny.thimble"]).fails(1, "would replace the model");
         eval(&[flag, "data/../data/piqa/validation.jsonl"]).fails(1, "would replace the data");
-        eval(&[flag, "data"]).fails(1, "something is there that is not a file");
+        eval(&[flag, "data"]).fails(1, "it exists and is not a file");
         eval(&[flag, "none/out"]).fails(1, "cannot write none/out");
     }
     eval(&["-o", "out.json", "--samples", "./out.json"]).fails(1, "--samples would replace -o");
