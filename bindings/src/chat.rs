@@ -8,7 +8,7 @@ use crate::{ApiError, Model, ModelInfo};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use thimble_chat::RecommendedSampling;
-use thimble_chat::{ChatError, Conversation, Saved};
+use thimble_chat::{ChatError, Conversation, SavedConversation};
 use thimble_host::KvFile;
 use thimble_host::PromptFormat;
 use thimble_runtime::format::ModelFile;
@@ -209,7 +209,7 @@ impl Chat {
     /// The file cannot be written.
     pub fn save(&self, path: String) -> Result<(), ApiError> {
         let conversation = self.worker.conversation();
-        Ok(Saved::new(&self.name, &conversation).write(Path::new(&path))?)
+        Ok(SavedConversation::new(&self.name, &conversation).write(Path::new(&path))?)
     }
 
     /// Stops all answers and goes on with a conversation from a file that [`Chat::save`] or `thimble chat` wrote.
@@ -217,7 +217,7 @@ impl Chat {
     /// # Errors
     /// [`ApiError::NotFound`], or the file is no conversation; then nothing changes.
     pub fn restore(&self, path: String) -> Result<(), ApiError> {
-        let conversation = Saved::read(Path::new(&path))?;
+        let conversation = SavedConversation::read(Path::new(&path))?;
         self.forget_unanswered();
         self.worker.replace(|_| conversation);
         Ok(())

@@ -149,7 +149,7 @@ impl<V: ChatModel> Gated<'_, V> {
     /// Waits where work is to wait, with keys and values on disk: the app may be ended meanwhile.
     fn pass(&mut self) {
         if self.passage.gate.is_paused() {
-            self.model.keep();
+            self.model.save_cache();
         }
         self.passage.pass();
     }
@@ -175,7 +175,7 @@ impl<V: ChatModel> ChatModel for Gated<'_, V> {
     fn prefill(&mut self, tokens: &[Token]) -> Result<(), ChatError> {
         self.pass();
         if self.passage.evicted.get() {
-            return Err(ChatError::Withdrawn);
+            return Err(ChatError::Evicted);
         }
         self.model.prefill(tokens)
     }

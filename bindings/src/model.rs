@@ -128,11 +128,11 @@ impl Model {
         // Before anything is measured, and again for what was chosen.
         let cpu = InferenceSettings { backend: Some(BackendKind::Cpu), ..settings };
         fits(&InferencePlan::new(file.config(), &cpu)?, 0)?;
-        let book = options.backend_memory.as_deref().map(Path::new);
+        let choices = options.backend_memory.as_deref().map(Path::new);
         #[cfg(feature = "gpu")]
-        if let Some(folder) = book.and_then(Path::parent) {
+        if let Some(folder) = choices.and_then(Path::parent) {
             // SAFETY: likewise.
-            unsafe { thimble_host::keep_pipelines_in(&folder.join("pipelines")) };
+            unsafe { thimble_host::cache_pipelines_in(&folder.join("pipelines")) };
         }
         // What is not to be chosen is not measured either.
         let settings = match options.backend {
@@ -147,7 +147,7 @@ impl Model {
             }
             _ => settings,
         };
-        let chooser = BackendChooser { book, tell: |line| eprintln!("{line}") };
+        let chooser = BackendChooser { choices, notify: |line| eprintln!("{line}") };
         let stem = Path::new(&path).file_stem().unwrap_or_default().to_string_lossy();
         let plan = InferencePlan::new(file.config(), &chooser.choose(&file, &stem, &settings)?.settings)?;
         // That there is no GPU is told now, not with the first answer.

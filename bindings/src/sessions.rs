@@ -48,14 +48,14 @@ impl SessionSource for ModelSessions {
         }
         // Unless the seed is given, another one in each session: an answer made anew is another one.
         let sampler = Sampler::new(self.sampling.over(&file, self.format)).map_err(ApiError::other)?;
-        work(&mut LoadedModel { file, generator, sampler, format: self.format, kept }, &pool);
+        work(&mut LoadedModel { file, generator, sampler, format: self.format, kv_file: kept }, &pool);
         Ok(())
     }
 
     fn forget(&self) {
         if let Some(mut kept) = self.kept.clone() {
             // One that cannot be removed is not taken up by another conversation either.
-            let _ = kept.forget();
+            let _ = kept.remove();
         }
     }
 }

@@ -324,23 +324,23 @@ impl Turn<'_> {
             match next {
                 Order::Answer(asked) => {
                     if let Some(left) = self.answer(session, pool, asked) {
-                        session.model.keep();
+                        session.model.save_cache();
                         self.shared.gate.left();
                         return Some(Order::Answer(left));
                     }
                 }
                 Order::Replace(conversation, number) => {
-                    session.model.forget();
+                    session.model.clear_cache();
                     session.conversation.clone_from(&conversation);
                     self.replace(conversation, number);
                 }
                 Order::Free(wish) if self.shared.gate.grant(wish) => {
-                    session.model.keep();
+                    session.model.save_cache();
                     return orders.try_recv().ok();
                 }
                 Order::Free(_) => {}
                 // Behind an answer the pause may be over: then nobody is about to end the process.
-                Order::Keep if self.shared.gate.is_paused() => session.model.keep(),
+                Order::Keep if self.shared.gate.is_paused() => session.model.save_cache(),
                 Order::Keep => {}
             }
             next = orders.recv().ok()?;
@@ -400,7 +400,7 @@ impl Turn<'_> {
         session: &mut ChatSession<&mut dyn ChatModel>,
         asked: &mut Asked,
     ) -> (Result<Begun, ApiError>, Option<Said>) {
-        let again = if asked.text.is_none() { session.take_last() } else { None };
+        let again = if asked.text.is_none() { session.pop_turn() } else { None };
         if let Some(begun) = asked.begun.take() {
             return (Ok(begun), again);
         }
@@ -449,7 +449,7 @@ impl Turn<'_> {
             max_tokens: session.max_tokens,
             stops: std::mem::take(&mut session.stops),
         };
-        let answered = gated.go_on(user, said, &cancelled, &mut |event| {
+        let answered = gated.continue_answer(user, said, &cancelled, &mut |event| {
             passage.pass();
             let told = match event {
                 // Nothing is shown any more, though the last token may have more to it.
@@ -464,11 +464,11 @@ impl Turn<'_> {
                         false
                     }
                 },
-                ChatEvent::Forgot { turns } => {
+                ChatEvent::Dropped { turns } => {
                     *forgotten += turns;
                     true
                 }
-                ChatEvent::Reading { done, of } => notify(|| listener.on_progress(done as u32, of as u32)),
+                ChatEvent::Prefill { done, of } => notify(|| listener.on_progress(done as u32, of as u32)),
             };
             if !told {
                 // The answer ends as if it had been cancelled: what was shown is remembered.
@@ -489,7 +489,7 @@ impl Turn<'_> {
             remembered = !begun.shown.is_empty();
             match session.conversation.turns.last_mut() {
                 Some(last) if remembered => last.answer.clone_from(&begun.shown),
-                _ => drop(session.take_last()),
+                _ => drop(session.pop_turn()),
             }
         }
         let gone = (before + usize::from(remembered)).saturating_sub(session.conversation.turns.len());

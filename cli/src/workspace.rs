@@ -65,12 +65,12 @@ impl Mapped {
             // what this command does in other ways.
             #[allow(unsafe_code, reason = "a folder that is trusted; the promise is the user's")]
             unsafe {
-                thimble_host::keep_pipelines_in(&home.pipelines());
+                thimble_host::cache_pipelines_in(&home.pipelines());
             }
         }
         let choices = home.map(|home| home.backends());
         let name = self.path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
-        let chooser = BackendChooser { book: choices.as_deref(), tell: terminal::note };
+        let chooser = BackendChooser { choices: choices.as_deref(), notify: terminal::note };
         let file = self.file()?;
         let gpu = match settings.backend {
             Some(backend) => backend != BackendKind::Cpu,
@@ -78,10 +78,10 @@ impl Mapped {
         };
         with_driver_output_on_failure(gpu, || {
             let chosen = chooser.choose(&file, &name, settings).map_err(unplanned)?;
-            if let Some(news) = chosen.news {
-                terminal::note(&format!("auto: {} for {}; {}", news.backend, news.model, news.why));
+            if let Some(new) = chosen.new_choice {
+                terminal::note(&format!("auto: {} for {}; {}", new.backend, new.model, new.reason));
             }
-            thimble_host::find_processors(chosen.settings.backend.unwrap_or_default())
+            thimble_host::check_processors(chosen.settings.backend.unwrap_or_default())
                 .map_err(Failure::other)?;
             Ok(chosen.settings)
         })
@@ -91,7 +91,7 @@ impl Mapped {
 /// How a model of this configuration runs with these settings.
 pub(crate) fn plan(config: &Config, settings: &InferenceSettings) -> Result<InferencePlan, Failure> {
     let plan = InferencePlan::new(config, settings).map_err(unplanned)?;
-    Ok(plan.telling(terminal::note))
+    Ok(plan.with_notify(terminal::note))
 }
 
 /// An invalid file; one that was pulled can be fetched again.

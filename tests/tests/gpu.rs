@@ -68,7 +68,7 @@ const EXACT: InferenceSettings = InferenceSettings {
     logit_rows: None,
     batch: None,
     lookup: 0,
-    products: None,
+    matmul_variant: None,
     backend: Some(BackendKind::Cpu),
 };
 
@@ -82,7 +82,7 @@ fn with_session<R>(
     work: impl FnOnce(&mut Generator<'_>) -> R,
 ) -> R {
     let file = model.file().unwrap();
-    let plan = InferencePlan::new(file.config(), settings).unwrap().telling(tell);
+    let plan = InferencePlan::new(file.config(), settings).unwrap().with_notify(tell);
     let mut memory = plan.allocate().unwrap();
     let pool = SpinPool::new(plan.threads()).unwrap();
     work(&mut generator(&file, &plan, &mut memory, &pool).unwrap())
@@ -198,7 +198,7 @@ fn a_device_that_draws_and_is_lost_costs_one_line() {
         let found = run(BackendKind::Gpu, Some(at));
         assert_eq!(found, (expected.clone(), BackendKind::Cpu), "lost before token {at}");
         let told = TOLD.take();
-        assert!(told.len() == 1 && told[0].ends_with("going on with the CPU"), "{told:?}");
+        assert!(told.len() == 1 && told[0].ends_with("continuing on the CPU"), "{told:?}");
     }
 }
 
@@ -275,7 +275,7 @@ fn a_device_lost_in_the_middle_of_a_reply_costs_one_line() {
         });
         assert_eq!(found, expected, "{backend}, lost before token {at}");
         let told = TOLD.take();
-        assert!(told.len() == 1 && told[0].ends_with("going on with the CPU"), "{told:?}");
+        assert!(told.len() == 1 && told[0].ends_with("continuing on the CPU"), "{told:?}");
         println!("{}", told[0]);
     }
 }
@@ -377,15 +377,14 @@ fn products_are_computed_as_the_settings_say() {
     let folder = tempfile::tempdir().unwrap();
     let model = quantized(folder.path(), Quant::Q8);
     let text = tokens(100, 10);
-    let with = |products, exact| {
+    let with = |matmul_variant, exact| {
         scores(
             &model,
-            &InferenceSettings { products, exact, kv: Some(KvKind::F32), ..on(BackendKind::Gpu) },
+            &InferenceSettings { matmul_variant, exact, kv: Some(KvKind::F32), ..on(BackendKind::Gpu) },
             &text,
         )
     };
-    let [plain, dot4] =
-        [MatmulVariant::Plain, MatmulVariant::Dot4].map(|products| with(Some(products), false));
+    let [plain, dot4] = [MatmulVariant::Plain, MatmulVariant::Dot4].map(|variant| with(Some(variant), false));
     assert!(plain != dot4 && apart(&plain, &dot4) < 1e-2);
     // What is less exact than it should be is not used.
     assert_eq!(with(Some(MatmulVariant::Dot4), true), plain);

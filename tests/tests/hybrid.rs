@@ -166,7 +166,7 @@ impl Accelerator for Fake<'_> {
             return Err(failure);
         }
         if self.changed.iter().any(|logit| !logit.is_finite()) {
-            return Err("no numbers".into());
+            return Err("not finite".into());
         }
         let mut candidates = vec![Candidate::default(); self.changed.len()];
         let token = sampler.sample(&mut self.changed, history, &mut candidates);
@@ -314,7 +314,7 @@ fn wander(file: &ModelFile<'_>, hybrid: Hybrid<'_, SingleThread>, seed: u64) -> 
 }
 
 #[test]
-fn a_partner_does_not_change_a_bit() {
+fn an_accelerator_does_not_change_a_bit() {
     for (_folder, model) in models() {
         let file = model.file().unwrap();
         for kv in [KvKind::F32, KvKind::F16, KvKind::Q8] {
@@ -349,7 +349,7 @@ fn a_partner_does_not_change_a_bit() {
 }
 
 #[test]
-fn a_session_outlives_its_partner() {
+fn a_session_survives_its_accelerator() {
     let mut lost = 0;
     for (_folder, model) in models() {
         let file = model.file().unwrap();
@@ -367,8 +367,8 @@ fn a_session_outlives_its_partner() {
                         let told = told();
                         assert!(told.len() <= 1, "one line: {told:?}");
                         if let Some(line) = told.first() {
-                            let why = if nonsense { "no numbers" } else { "the fake was lost" };
-                            assert!(line.contains(why) && line.ends_with("going on with the CPU"), "{line}");
+                            let why = if nonsense { "not finite" } else { "the fake was lost" };
+                            assert!(line.contains(why) && line.ends_with("continuing on the CPU"), "{line}");
                             lost += 1;
                         }
                     }
@@ -380,7 +380,7 @@ fn a_session_outlives_its_partner() {
 }
 
 #[test]
-fn a_wrong_partner_is_given_up_before_it_is_used() {
+fn a_wrong_accelerator_is_rejected_before_it_is_used() {
     for (_folder, model) in models() {
         let file = model.file().unwrap();
         let weights = Weights::new(&file).unwrap();
@@ -407,8 +407,8 @@ fn a_wrong_partner_is_given_up_before_it_is_used() {
                 assert_eq!(hybrid.kind(), if good { BackendKind::Gpu } else { BackendKind::Cpu });
                 let expected_line = match (first == sound, good) {
                     (true, _) => None,
-                    (false, true) => Some("going on with the GPU's plainest kernels"),
-                    (false, false) => Some("going on with the CPU"),
+                    (false, true) => Some("continuing with the GPU's simplest kernels"),
+                    (false, false) => Some("continuing on the CPU"),
                 };
                 assert_eq!(told.len(), usize::from(expected_line.is_some()), "one line: {told:?}");
                 assert!(
@@ -423,7 +423,7 @@ fn a_wrong_partner_is_given_up_before_it_is_used() {
 }
 
 #[test]
-fn greedy_text_goes_on_where_the_partner_was_lost() {
+fn greedy_text_continues_where_the_accelerator_was_lost() {
     let (_folder, model) = models().remove(1);
     let file = model.file().unwrap();
     let mut bench = Bench::new(&file, KvKind::F16);
@@ -442,5 +442,5 @@ fn greedy_text_goes_on_where_the_partner_was_lost() {
     let habits = Habits { lost_at: Some(11), ..Habits::default() };
     let (found, kind) = reply(Some((BackendKind::Gpu, habits)));
     assert_eq!((found, kind), (expected, BackendKind::Cpu));
-    assert_eq!(told(), ["the fake was lost: going on with the CPU"]);
+    assert_eq!(told(), ["the fake was lost: continuing on the CPU"]);
 }

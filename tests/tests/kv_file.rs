@@ -142,7 +142,7 @@ fn nothing_is_left_of_what_was_cleared_or_not_finished() {
     write(3);
     assert!(!partial.exists());
     fs::write(&partial, "half").unwrap();
-    KvFile::new(&path).forget().unwrap();
+    KvFile::new(&path).remove().unwrap();
     assert!(!partial.exists() && !path.exists());
     // Another one that is writing.
     let other = fs::File::create(&partial).unwrap();
@@ -170,15 +170,15 @@ fn a_file_of_another_kind_stays() {
             fs::write(&path, text).unwrap();
             let mut kept = KvFile::new(&path);
             assert!(matches!(kept.save(&file, session), Err(KvFileError::OtherFile(_))));
-            kept.forget().unwrap();
+            kept.remove().unwrap();
             assert_eq!(fs::read_to_string(&path).unwrap(), text);
         }
         let path = bench.path("kept");
         let mut kept = KvFile::new(&path);
         kept.save(&file, session).unwrap();
-        kept.forget().unwrap();
+        kept.remove().unwrap();
         assert!(!path.exists());
-        kept.forget().unwrap();
+        kept.remove().unwrap();
         kept.save(&file, session).unwrap();
         assert!(path.exists(), "what was forgotten is not taken to be in the file");
     });

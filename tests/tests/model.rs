@@ -27,7 +27,7 @@ const EXACT: InferenceSettings = InferenceSettings {
     logit_rows: Some(5),
     batch: None,
     lookup: 0,
-    products: None,
+    matmul_variant: None,
     backend: None,
 };
 const FAST: InferenceSettings = InferenceSettings { exact: false, ..EXACT };

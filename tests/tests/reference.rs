@@ -75,7 +75,7 @@ const FAST: InferenceSettings = InferenceSettings {
     logit_rows: Some(16),
     batch: None,
     lookup: 0,
-    products: None,
+    matmul_variant: None,
     backend: None,
 };
 const EXACT: InferenceSettings = InferenceSettings { exact: true, ..FAST };

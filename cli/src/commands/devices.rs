@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Serialize;
 use std::io::Write;
 use std::path::PathBuf;
-use thimble_host::{BackendChoice, choices};
+use thimble_host::{BackendChoice, saved_choices};
 
 /// `thimble devices`.
 #[derive(Args, Debug)]
@@ -54,7 +54,7 @@ impl Job {
             let removed = std::fs::remove_file(&self.choices);
             removed.map_err(|error| Failure::io("remove", &self.choices, error))?;
         }
-        let output = Output { adapters: adapters()?, choices: choices(&self.choices) };
+        let output = Output { adapters: adapters()?, choices: saved_choices(&self.choices) };
         if self.flags.json {
             return json::write_pretty(stdout, &output);
         }
@@ -65,9 +65,9 @@ impl Job {
             show(adapter, stdout)?;
         }
         for choice in &output.choices {
-            let BackendChoice { model, settings, adapter, backend, why, .. } = choice;
+            let BackendChoice { model, settings, adapter, backend, reason, .. } = choice;
             let adapter = adapter.as_deref().unwrap_or("no adapter");
-            writeln!(stdout, "auto: {backend} for {model} ({settings}; {adapter})\n    {why}")?;
+            writeln!(stdout, "auto: {backend} for {model} ({settings}; {adapter})\n    {reason}")?;
         }
         if output.choices.is_empty() {
             writeln!(stdout, "auto: nothing has been chosen yet; the first use of --backend auto measures")?;

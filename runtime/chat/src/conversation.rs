@@ -1,4 +1,4 @@
-//! What was said, and how it is kept in a file.
+//! Conversations, and the files they are saved in.
 
 use crate::ChatError;
 use serde::{Deserialize, Serialize};
@@ -6,13 +6,13 @@ use std::fs;
 use std::path::Path;
 use thimble_runtime::chat::Speaker;
 
-/// Who says a message.
+/// The author of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// Instructions in front of the conversation.
+    /// Instructions before the conversation.
     System,
-    /// The person.
+    /// The user.
     User,
     /// The model.
     Assistant,
@@ -28,21 +28,21 @@ impl From<Role> for Speaker {
     }
 }
 
-/// A question and its answer.
+/// A message and its answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Turn {
-    /// The person's message.
+    /// The user's message.
     pub user: String,
     /// The model's answer.
     pub answer: String,
 }
 
-/// Everything that the model is told again with each message.
+/// What the model gets with each new message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Conversation {
-    /// Instructions in front of it.
+    /// The system message.
     pub system: Option<String>,
-    /// Oldest first.
+    /// The turns, oldest first.
     pub turns: Vec<Turn>,
 }
 
@@ -61,9 +61,9 @@ impl Conversation {
     }
 }
 
-/// A conversation as it is written to a file: the messages in the shape that most tools know.
+/// A conversation as it is saved: messages with `role` and `content`, as most tools read them.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Saved {
+pub struct SavedConversation {
     /// The model that answered, for the reader's information.
     #[serde(default)]
     model: Option<String>,
@@ -76,15 +76,15 @@ struct SavedMessage {
     content: String,
 }
 
-impl Saved {
+impl SavedConversation {
     /// What is to be written.
-    pub fn new(model: &str, conversation: &Conversation) -> Saved {
+    pub fn new(model: &str, conversation: &Conversation) -> SavedConversation {
         let message = |role, content: &str| SavedMessage { role, content: content.to_string() };
         let system = conversation.system.iter().map(|text| message(Role::System, text));
         let turns = conversation.turns.iter();
         let turns =
             turns.flat_map(|turn| [message(Role::User, &turn.user), message(Role::Assistant, &turn.answer)]);
-        Saved { model: Some(model.to_string()), messages: system.chain(turns).collect() }
+        SavedConversation { model: Some(model.to_string()), messages: system.chain(turns).collect() }
     }
 
     /// Writes the file as a whole: an older one stays until then.
@@ -103,10 +103,10 @@ impl Saved {
             path: path.to_path_buf(),
             source,
         })?;
-        let wrong = |line, reason| ChatError::NotAConversation { path: path.to_path_buf(), line, reason };
-        let saved: Saved =
-            serde_json::from_slice(&text).map_err(|e| wrong(e.line(), format!("not a conversation: {e}")))?;
-        saved.into_conversation().map_err(|reason| wrong(1, reason))
+        let invalid = |line, reason| ChatError::NotAConversation { path: path.to_path_buf(), line, reason };
+        let saved: SavedConversation = serde_json::from_slice(&text)
+            .map_err(|e| invalid(e.line(), format!("not a conversation: {e}")))?;
+        saved.into_conversation().map_err(|reason| invalid(1, reason))
     }
 
     /// The conversation, if the roles follow each other as they must.
@@ -131,7 +131,7 @@ impl Saved {
 
 #[cfg(test)]
 mod tests {
-    use super::{Conversation, Role, Saved, Turn};
+    use super::{Conversation, Role, SavedConversation, Turn};
 
     fn talk() -> Conversation {
         let turn = |user: &str, answer: &str| Turn { user: user.to_string(), answer: answer.to_string() };
@@ -152,8 +152,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("talk.json");
         for talk in [talk(), Conversation::default()] {
-            Saved::new("m", &talk).write(&path).unwrap();
-            assert_eq!(Saved::read(&path).unwrap(), talk);
+            SavedConversation::new("m", &talk).write(&path).unwrap();
+            assert_eq!(SavedConversation::read(&path).unwrap(), talk);
         }
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file stays");
     }
@@ -162,7 +162,7 @@ mod tests {
     fn a_file_that_is_no_conversation_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("talk.json");
-        let wrong = [
+        let invalid = [
             "",
             "[]",
             r#"{"messages": [{"role": "wizard", "content": ""}]}"#,
@@ -170,12 +170,12 @@ mod tests {
             r#"{"messages": [{"role": "assistant", "content": ""}, {"role": "user", "content": ""}]}"#,
             r#"{"messages": [{"role": "user", "content": 1}, {"role": "assistant", "content": ""}]}"#,
         ];
-        for text in wrong {
+        for text in invalid {
             std::fs::write(&path, text).unwrap();
-            let sentence = Saved::read(&path).unwrap_err().to_string();
+            let sentence = SavedConversation::read(&path).unwrap_err().to_string();
             assert!(sentence.contains("talk.json"), "{sentence}");
         }
-        assert!(Saved::read(folder.path()).is_err());
-        assert!(Saved::new("m", &talk()).write(folder.path()).is_err());
+        assert!(SavedConversation::read(folder.path()).is_err());
+        assert!(SavedConversation::new("m", &talk()).write(folder.path()).is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! Texts and conversations to tokens, in memory of their own.
+//! Encodes texts and conversations, with buffers from the heap.
 
 use crate::ChatError;
 use crate::template::{self, OwnedPiece, TemplateError};
@@ -8,10 +8,10 @@ use thimble_runtime::chat::Message;
 use thimble_runtime::format::ModelFile;
 use thimble_runtime::tokenizer::{EncodeError, Specials, Tokenizer};
 
-/// The ids of `text`.
+/// The tokens of `text`.
 ///
 /// # Errors
-/// A text that the tokenizer cannot take.
+/// The tokenizer rejects the text.
 pub fn encode(tokenizer: &Tokenizer<'_>, text: &str, specials: Specials) -> Result<Vec<Token>, EncodeError> {
     let longest = tokenizer.longest_piece(text);
     let mut scratch = vec![0; Tokenizer::scratch_bytes(longest)];
@@ -21,10 +21,10 @@ pub fn encode(tokenizer: &Tokenizer<'_>, text: &str, specials: Specials) -> Resu
     Ok(tokens)
 }
 
-/// The ids of `text`, in which special tokens that touch the byte ranges `typed` are plain text.
+/// The tokens of `text`; special tokens that overlap the byte ranges `typed` are plain text.
 ///
 /// # Errors
-/// A text that the tokenizer cannot take.
+/// The tokenizer rejects the text.
 pub fn encode_typed(
     tokenizer: &Tokenizer<'_>,
     text: &str,
@@ -34,7 +34,7 @@ pub fn encode_typed(
     let mut tokens = vec![Token::default(); text.len()];
     let count = loop {
         match tokenizer.encode_typed(text, typed, &mut scratch, &mut tokens) {
-            // A word that no other way to read the special tokens cuts like this.
+            // Reading special tokens as text can make a longer piece.
             Err(EncodeError::PieceTooLong { expected, .. }) if expected > scratch.len() => {
                 scratch.resize(expected, 0);
             }
@@ -45,23 +45,23 @@ pub fn encode_typed(
     Ok(tokens)
 }
 
-/// Whether the text of a special token is in `text`.
+/// Whether `text` contains a special token.
 ///
 /// # Errors
-/// A text that the tokenizer cannot take.
+/// The tokenizer rejects the text.
 pub fn has_special(tokenizer: &Tokenizer<'_>, text: &str) -> Result<bool, EncodeError> {
     Ok(encode(tokenizer, text, Specials::Parse)?.iter().any(|&token| tokenizer.is_special(token)))
 }
 
-/// What stands in for a context without tokens: the end-of-text token, or what the model has instead.
+/// The token that stands in for an empty context: end-of-text, or else BOS or a stop token.
 pub fn end_of_text(file: &ModelFile<'_>) -> Option<Token> {
     let named = file.tokenizer().special("<|endoftext|>");
     let config = file.config();
     named.or(config.bos).or(config.stop.iter().flatten().next().copied())
 }
 
-/// The ids of a conversation up to the place where the answer begins. Special tokens are the template's alone: in
-/// somebody's text they are plain text.
+/// The tokens of a conversation up to the beginning of the answer. Only the template can produce special tokens: in a
+/// message they are plain text.
 ///
 /// # Errors
 /// The model has no template, or the template refuses the conversation.
@@ -69,7 +69,7 @@ pub fn encode_chat(file: &ModelFile<'_>, messages: &[Message<'_>]) -> Result<Vec
     let template = file.chat().ok_or(ChatError::NoTemplate)?;
     let tokenizer = file.tokenizer();
     let pieces = match template::render(&template, messages, true) {
-        // Nothing has to be told apart where nobody typed a control token.
+        // Without special tokens in the messages, nothing has to be told apart.
         Err(TemplateError::Rewritten) if !any_special(&tokenizer, messages)? => {
             vec![OwnedPiece::Template(template::render_text(&template, messages, true)?)]
         }
@@ -83,7 +83,7 @@ pub fn encode_chat(file: &ModelFile<'_>, messages: &[Message<'_>]) -> Result<Vec
             typed.push(from..text.len());
         }
     }
-    // In one go, as transformers does: a word may begin in the template and end in a message.
+    // At once, as transformers does: a word may begin in the template and end in a message.
     Ok(encode_typed(&tokenizer, &text, &typed)?)
 }
 

@@ -1,4 +1,4 @@
-//! Why a chat cannot go on.
+//! Errors of a chat.
 
 use crate::template::TemplateError;
 use std::io;
@@ -8,7 +8,7 @@ use thimble_runtime::stop::StopError;
 use thimble_runtime::tokenizer::EncodeError;
 use thiserror::Error;
 
-/// Why a conversation cannot go on, or be kept.
+/// Why a conversation cannot continue, be saved or be read.
 #[derive(Debug, Error)]
 pub enum ChatError {
     /// A message is longer than the context.
@@ -16,45 +16,45 @@ pub enum ChatError {
         "this message (with the instructions) has {found} tokens, but the context has room for {room}: shorten it"
     )]
     TooLong {
-        /// Its tokens, with what the template adds.
+        /// Its tokens, with those that the template adds.
         found: usize,
-        /// Tokens that fit.
+        /// Tokens that would fit.
         room: usize,
     },
-    /// The model was not made for conversations.
+    /// The model has no chat template.
     #[error("this model has no chat template: it continues text, but does not answer messages")]
     NoTemplate,
-    /// The model's template.
+    /// The template fails or refuses.
     #[error(transparent)]
     Template(#[from] TemplateError),
     /// The tokenizer refused a text.
     #[error("the tokenizer failed: {0}")]
     Encode(#[from] EncodeError),
-    /// A text to stop at that cannot be one.
+    /// An invalid stop sequence.
     #[error(transparent)]
     Stops(#[from] StopError),
-    /// The session's memory is wanted back while an answer is made: [`ChatSession::go_on`] goes on with another session.
-    #[error("the session was taken back while an answer was made")]
-    Withdrawn,
-    /// The session cannot go on.
+    /// The session was evicted during an answer; [`crate::ChatSession::continue_answer`] continues in another session.
+    #[error("the session was evicted during an answer")]
+    Evicted,
+    /// The session cannot continue.
     #[error(transparent)]
     Session(#[from] SessionError),
-    /// The operating system refused something.
+    /// An I/O error.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
-        /// What was tried.
+        /// The action that failed.
         action: &'static str,
-        /// With what.
+        /// The file.
         path: PathBuf,
-        /// The system's answer.
+        /// The system's error.
         source: io::Error,
     },
-    /// A file that holds no conversation.
+    /// A file that does not hold a conversation.
     #[error("{}, line {line}: {reason}", path.display())]
     NotAConversation {
         /// The file.
         path: PathBuf,
-        /// Its line, counted from 1.
+        /// The line, from 1.
         line: usize,
         /// What was expected and what was found.
         reason: String,

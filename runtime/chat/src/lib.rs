@@ -1,6 +1,6 @@
-//! Chats: templates, conversations and how they are kept in files, and a session that answers one message after another.
+//! Chat templates, conversations and their files, recommended sampling, and a session that answers messages.
 //!
-//! [`ChatSession`] works on any [`ChatModel`]; what runs the model is not in this crate.
+//! [`ChatSession`] works with any [`ChatModel`]; this crate does not run models.
 
 mod conversation;
 mod encode;
@@ -9,7 +9,7 @@ mod recommended;
 mod session;
 pub mod template;
 
-pub use conversation::{Conversation, Role, Saved, Turn};
+pub use conversation::{Conversation, Role, SavedConversation, Turn};
 pub use encode::{encode, encode_chat, encode_typed, end_of_text, has_special};
 pub use error::ChatError;
 pub use recommended::RecommendedSampling;

@@ -1,11 +1,11 @@
-//! How a model's makers recommend to sample from it, kept in the file's provenance.
+//! The sampling settings that a model's authors recommend, from the provenance of the model file.
 
 use serde::Deserialize;
 use serde_json::{Map, Value as Json};
 use thimble_runtime::format::ModelFile;
 use thimble_runtime::sampler::Sampling;
 
-/// Sampling settings that a model comes with. What its makers did not set is `None`; what is set is in range.
+/// Sampling settings recommended for a model; `None` where there is no recommendation. Values are in range.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct RecommendedSampling {
     /// [`Sampling::temperature`].
@@ -20,7 +20,7 @@ pub struct RecommendedSampling {
     pub repetition_penalty: Option<f32>,
 }
 
-/// The part of the provenance that is acted on.
+/// The part of the provenance that is used.
 #[derive(Deserialize)]
 struct Provenance {
     #[serde(default)]
@@ -28,7 +28,7 @@ struct Provenance {
 }
 
 impl RecommendedSampling {
-    /// What the file's provenance says under `sampling`; nothing where it says nothing, or something else than JSON.
+    /// Reads `sampling` in the file's provenance; empty if it is missing or not JSON.
     pub fn of(file: &ModelFile<'_>) -> RecommendedSampling {
         let provenance = serde_json::from_str(file.provenance());
         provenance.map_or_else(
@@ -37,13 +37,13 @@ impl RecommendedSampling {
         )
     }
 
-    /// Reads an object with the keys of transformers' `generation_config.json`. `do_sample: false` is temperature 0.
-    /// Everything else, and what is out of range, is left out.
+    /// Reads an object with the keys of transformers' `generation_config.json`. `do_sample: false` means temperature 0.
+    /// Other keys, and values out of range, are ignored.
     pub fn read(json: &Json) -> RecommendedSampling {
-        let number = |key: &str, fits: fn(&mut Sampling, f32)| {
+        let number = |key: &str, set: fn(&mut Sampling, f32)| {
             let found = json.get(key)?.as_f64()? as f32;
             let mut alone = Sampling::default();
-            fits(&mut alone, found);
+            set(&mut alone, found);
             alone.check().ok().map(|()| found)
         };
         let greedy = json.get("do_sample") == Some(&Json::Bool(false));
@@ -59,9 +59,9 @@ impl RecommendedSampling {
         }
     }
 
-    /// The object that [`RecommendedSampling::read`] reads; empty where nothing is set.
+    /// The object that [`RecommendedSampling::read`] reads; empty if nothing is set.
     pub fn to_json(&self) -> Map<String, Json> {
-        // The shortest decimal that is this number: a conversion to f64 would show the digits of its rounding.
+        // The shortest decimal of the f32: a conversion to f64 would show its rounding error.
         let number = |number: f32| number.to_string().parse::<f64>().map_or(Json::Null, Json::from);
         let numbers = [
             ("temperature", self.temperature.map(number)),
@@ -73,7 +73,7 @@ impl RecommendedSampling {
         numbers.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect()
     }
 
-    /// These settings over `defaults`.
+    /// These settings, and `defaults` where they are `None`.
     pub fn over(&self, defaults: Sampling) -> Sampling {
         Sampling {
             temperature: self.temperature.unwrap_or(defaults.temperature),

@@ -1,4 +1,4 @@
-//! One message in, one answer out, in a context of limited length.
+//! A chat session: answers one message at a time, in a context of limited length.
 
 use crate::ChatError;
 use crate::conversation::{Conversation, Role, Turn};
@@ -7,35 +7,34 @@ use std::time::{Duration, Instant};
 use thimble_runtime::Token;
 use thimble_runtime::stop::{Progress, StopMatcher, TextStream};
 
-/// What a chat needs of a model and its session.
+/// A model with a session, as a chat needs it.
 pub trait ChatModel {
-    /// Positions in the context.
+    /// Context length in tokens.
     fn context(&self) -> usize;
-    /// The messages in the model's chat format, up to the place where the answer begins. Special tokens in a
-    /// message's text are plain text.
+    /// Encodes messages in the model's chat format, up to the beginning of the answer. Special tokens in a message are plain
+    /// text.
     fn encode(&self, messages: &[(Role, &str)]) -> Result<Vec<Token>, ChatError>;
-    /// Goes back to the longest common prefix of `tokens` and what was computed, and returns its length.
+    /// Rewinds to the longest common prefix with `tokens`, and returns its length.
     fn reuse(&mut self, tokens: &[Token]) -> usize;
-    /// Tokens that are computed between two looks at whether the person wants to stop.
+    /// Prompt tokens computed between two checks for an interruption.
     fn batch(&self) -> usize {
         CHUNK
     }
-    /// Computes `tokens` behind what is there.
+    /// Appends `tokens` and computes them.
     fn prefill(&mut self, tokens: &[Token]) -> Result<(), ChatError>;
-    /// Chooses the next token after the last computed one.
+    /// Samples the next token.
     fn sample(&mut self) -> Token;
     /// The bytes of a token.
     fn bytes(&self, token: Token) -> &[u8];
     /// Whether the token ends an answer.
     fn is_stop(&self, token: Token) -> bool;
-    /// Keeps what was computed where a later session finds it, if there is such a place.
-    fn keep(&mut self) {}
-    /// Forgets what was computed, also where a later session would find it.
-    fn forget(&mut self) {}
+    /// Saves the KV cache for a later session, if there is a place for it.
+    fn save_cache(&mut self) {}
+    /// Clears the KV cache, a saved one too.
+    fn clear_cache(&mut self) {}
 }
 
-/// A model that is only lent.
-impl<V: ChatModel + ?Sized> ChatModel for &mut V {
+impl<M: ChatModel + ?Sized> ChatModel for &mut M {
     fn context(&self) -> usize {
         (**self).context()
     }
@@ -68,33 +67,33 @@ impl<V: ChatModel + ?Sized> ChatModel for &mut V {
         (**self).is_stop(token)
     }
 
-    fn keep(&mut self) {
-        (**self).keep();
+    fn save_cache(&mut self) {
+        (**self).save_cache();
     }
 
-    fn forget(&mut self) {
-        (**self).forget();
+    fn clear_cache(&mut self) {
+        (**self).clear_cache();
     }
 }
 
-/// Tokens of a prompt that a CPU computes at a time.
+/// Prompt tokens that a CPU computes at a time.
 pub const CHUNK: usize = 192;
 
-/// Something to show while an answer is made.
+/// Progress of an answer.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ChatEvent<'a> {
-    /// More text of the answer.
+    /// The next piece of the answer.
     Text(&'a str),
-    /// The oldest turns were forgotten, because the context is full.
-    Forgot {
-        /// How many.
+    /// The oldest turns were dropped because the context is full.
+    Dropped {
+        /// Number of turns.
         turns: usize,
     },
-    /// A long prompt is being read.
-    Reading {
+    /// A long prompt is being computed.
+    Prefill {
         /// Tokens computed so far.
         done: usize,
-        /// All that have to be.
+        /// Tokens to compute in all.
         of: usize,
     },
 }
@@ -102,37 +101,37 @@ pub enum ChatEvent<'a> {
 /// Why an answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// The model ended it, or a stop sequence did.
+    /// A stop token or a stop sequence.
     Stop,
-    /// It reached the most tokens allowed.
+    /// The maximum number of tokens.
     Length,
-    /// The context is full and nothing older can give way.
+    /// The context is full, and there is nothing left to drop.
     Context,
-    /// The person stopped it.
+    /// The user interrupted it.
     Interrupted,
 }
 
-/// What an answer took.
+/// Statistics of an answer.
 #[derive(Clone, Copy, Debug)]
 pub struct Answer {
     /// Why it ended.
     pub end: End,
-    /// Prompt tokens that were in the KV cache already.
+    /// Prompt tokens found in the KV cache.
     pub reused: usize,
     /// Prompt tokens computed.
     pub prefilled: usize,
-    /// Time for those.
+    /// Time to compute them.
     pub prefill_time: Duration,
     /// Tokens of the answer.
     pub decoded: usize,
-    /// Time for those.
+    /// Time to decode them.
     pub decode_time: Duration,
-    /// Whether the message and the answer are the conversation's last turn now.
+    /// Whether message and answer were added to the conversation.
     pub remembered: bool,
 }
 
 impl Answer {
-    /// One that was stopped before anything was computed.
+    /// An answer interrupted before anything was computed.
     const fn interrupted() -> Answer {
         Answer {
             end: End::Interrupted,
@@ -147,86 +146,90 @@ impl Answer {
 }
 
 /// A conversation with a model.
-pub struct ChatSession<S> {
+pub struct ChatSession<M> {
     /// The model and its session.
-    pub model: S,
-    /// What was said.
+    pub model: M,
+    /// The conversation so far.
     pub conversation: Conversation,
     /// Longest answer in tokens.
     pub max_tokens: Option<usize>,
-    /// Texts that an answer ends in front of; none of them empty.
+    /// Stop sequences: an answer ends before the first of them. None is empty.
     pub stops: Vec<String>,
 }
 
-/// Tokens that take long enough to be told how far it is.
-const LONG: usize = 400;
-/// Bytes that a token of an answer has, with some to spare: memory for so many is reserved before the first one.
+/// Prompts of more tokens report progress.
+const LONG_PROMPT: usize = 400;
+/// A generous estimate of the bytes of a token, to reserve memory before the first one.
 const TOKEN_BYTES: usize = 8;
-/// Room that an answer should find, where the context allows for that.
+/// Tokens to leave for an answer, if the context allows.
 const ANSWER_ROOM: usize = 256;
 
-impl<S: ChatModel> ChatSession<S> {
-    /// Answers `user` and remembers both. `show` gets the text as it is made.
+impl<M: ChatModel> ChatSession<M> {
+    /// Answers `user` and adds both to the conversation. `show` gets the text as it is generated.
     ///
-    /// A message that does not fit into the context even alone is an error, and an error leaves the
-    /// conversation as it was. So does an interruption before the first character: then neither is the message
-    /// remembered, nor are the turns gone that would have given way to it. A token takes no memory but what `show`
-    /// takes for it, as long as the context has room.
+    /// An error, or an interruption before the first character, leaves the conversation unchanged: the message is not added
+    /// and no turn is dropped. Decoding does not allocate, apart from `show`, while the context has room.
+    ///
+    /// # Errors
+    /// Those of the model and of `show`; [`ChatError::TooLong`] if the message alone does not fit the context.
     pub fn answer<E: From<ChatError>>(
         &mut self,
         user: &str,
         interrupted: &AtomicBool,
         show: &mut dyn FnMut(ChatEvent<'_>) -> Result<(), E>,
     ) -> Result<Answer, E> {
-        self.go_on(user, &mut Vec::new(), interrupted, show)
+        self.continue_answer(user, &mut Vec::new(), interrupted, show)
     }
 
-    /// The same for an answer of which the tokens `said` are there and were shown; more are put behind them. After an
-    /// error they are those to go on from, which takes the same conversation.
-    pub fn go_on<E: From<ChatError>>(
+    /// Like [`ChatSession::answer`], but continues from the tokens `answer_tokens`, which were shown before, and appends to them.
+    /// After an error, the same call continues from there, as long as the conversation is unchanged.
+    ///
+    /// # Errors
+    /// As for [`ChatSession::answer`].
+    pub fn continue_answer<E: From<ChatError>>(
         &mut self,
         user: &str,
-        said: &mut Vec<Token>,
+        answer_tokens: &mut Vec<Token>,
         interrupted: &AtomicBool,
         show: &mut dyn FnMut(ChatEvent<'_>) -> Result<(), E>,
     ) -> Result<Answer, E> {
         let mut first = 0;
-        let Some(mut prompt) = self.fit(&mut first, user, said, interrupted)? else {
+        let Some(mut prompt) = self.fit(&mut first, user, answer_tokens, interrupted)? else {
             return Ok(Answer::interrupted());
         };
         if first > 0 {
-            show(ChatEvent::Forgot { turns: first })?;
+            show(ChatEvent::Dropped { turns: first })?;
         }
         let start = Instant::now();
-        let all: Vec<Token> = prompt.iter().chain(&*said).copied().collect();
+        let all: Vec<Token> = prompt.iter().chain(&*answer_tokens).copied().collect();
         let reused = self.model.reuse(&all);
         let mut answer = Answer { reused, ..Answer::interrupted() };
         answer.prefilled = self.prefill(&all[reused..], interrupted, show)?;
         let computed = reused + answer.prefilled == all.len();
         answer.prefill_time = start.elapsed();
         let start = Instant::now();
-        let most = self.max_tokens.unwrap_or(usize::MAX).min(self.model.context());
-        said.reserve(most.saturating_sub(said.len()));
-        let mut text = String::with_capacity(most * TOKEN_BYTES);
+        let limit = self.max_tokens.unwrap_or(usize::MAX).min(self.model.context());
+        answer_tokens.reserve(limit.saturating_sub(answer_tokens.len()));
+        let mut text = String::with_capacity(limit * TOKEN_BYTES);
         let stops = self.stops.clone();
         let stops: Vec<&[u8]> = stops.iter().map(String::as_bytes).collect();
         let mut held = vec![0; StopMatcher::buffer_len(&stops)];
         let mut stream = TextStream::new(&stops, &mut held).map_err(ChatError::from)?;
-        for &token in &*said {
+        for &token in &*answer_tokens {
             let _ = stream.push(self.model.bytes(token), &mut |piece: &str| text.push_str(piece));
         }
         answer.end = loop {
             if !computed || interrupted.load(Ordering::Relaxed) {
                 break End::Interrupted;
             }
-            if self.max_tokens.is_some_and(|most| said.len() >= most) {
+            if self.max_tokens.is_some_and(|max| answer_tokens.len() >= max) {
                 break End::Length;
             }
             let token = self.model.sample();
             if self.model.is_stop(token) {
                 break End::Stop;
             }
-            said.push(token);
+            answer_tokens.push(token);
             let shown = text.len();
             let progress = stream.push(self.model.bytes(token), &mut |piece: &str| text.push_str(piece));
             if text.len() > shown {
@@ -235,18 +238,18 @@ impl<S: ChatModel> ChatSession<S> {
             if progress == Progress::Stopped {
                 break End::Stop;
             }
-            if prompt.len() + said.len() < self.model.context() {
+            if prompt.len() + answer_tokens.len() < self.model.context() {
                 self.model.prefill(&[token])?;
                 continue;
             }
             let before = first;
-            if !self.make_room(&mut first, &mut prompt, user, said, interrupted)? {
+            if !self.make_room(&mut first, &mut prompt, user, answer_tokens, interrupted)? {
                 break if interrupted.load(Ordering::Relaxed) { End::Interrupted } else { End::Context };
             }
-            show(ChatEvent::Forgot { turns: first - before })?;
-            let all: Vec<Token> = prompt.iter().chain(&*said).copied().collect();
-            let kept = self.model.reuse(&all);
-            if self.prefill(&all[kept..], interrupted, show)? < all.len() - kept {
+            show(ChatEvent::Dropped { turns: first - before })?;
+            let all: Vec<Token> = prompt.iter().chain(&*answer_tokens).copied().collect();
+            let reused = self.model.reuse(&all);
+            if self.prefill(&all[reused..], interrupted, show)? < all.len() - reused {
                 break End::Interrupted;
             }
         };
@@ -255,32 +258,31 @@ impl<S: ChatModel> ChatSession<S> {
         if text.len() > shown {
             show(ChatEvent::Text(&text[shown..]))?;
         }
-        answer.decoded = said.len();
+        answer.decoded = answer_tokens.len();
         answer.decode_time = start.elapsed();
         answer.remembered = !(answer.end == End::Interrupted && text.is_empty());
         if answer.remembered {
-            // Not before: a message that is taken back must not cost any turn.
+            // Only now: an interrupted message must not drop any turn.
             self.conversation.turns.drain(..first);
             self.conversation.turns.push(Turn { user: user.to_string(), answer: text });
         }
         Ok(answer)
     }
 
-    /// Forgets the last turn and returns its message, to be answered again.
-    pub fn take_last(&mut self) -> Option<Turn> {
+    /// Removes the last turn and returns it, to answer its message again.
+    pub fn pop_turn(&mut self) -> Option<Turn> {
         self.conversation.turns.pop()
     }
 
-    /// The prompt for `user`, without the turns before `first`; `first` grows until prompt, `said` and an answer fit.
+    /// The prompt for `user`, without the turns before `first`; `first` grows until prompt, `answer_tokens` and an answer fit.
     ///
-    /// Where turns have to go, a quarter of the context is freed at once: every change of the oldest turn means computing
-    /// the rest again. What is tried has about as many tokens as fit, however long the conversation is. `None` where the
-    /// person stopped it.
+    /// If turns have to be dropped, a quarter of the context is freed at once: each drop means to recompute the whole prompt.
+    /// Attempts encode about as many tokens as fit, however long the conversation is. `None` if the user interrupted it.
     fn fit(
         &self,
         first: &mut usize,
         user: &str,
-        said: &[Token],
+        answer_tokens: &[Token],
         interrupted: &AtomicBool,
     ) -> Result<Option<Vec<Token>>, ChatError> {
         let context = self.model.context();
@@ -289,22 +291,22 @@ impl<S: ChatModel> ChatSession<S> {
         let mut above = turns - *first + 1;
         if self.conversation.bytes(*first) <= context.saturating_mul(TOKEN_BYTES) {
             let all = prompt(*first)?;
-            if all.len() + said.len() <= context - ANSWER_ROOM.min(context / 4) {
+            if all.len() + answer_tokens.len() <= context - ANSWER_ROOM.min(context / 4) {
                 return Ok(Some(all));
             }
             above -= 1;
         }
-        let most = context - context / 4;
+        let limit = context - context / 4;
         let mut best = prompt(turns)?;
         *first = turns;
-        if best.len() + said.len() > most || above == 0 {
-            // Nothing can give way any more: it will do as long as one token of an answer fits.
+        if best.len() + answer_tokens.len() > limit || above == 0 {
+            // Nothing is left to drop: room for a single token of the answer has to do.
             return match best.len() < context {
                 true => Ok(Some(best)),
                 false => Err(ChatError::TooLong { found: best.len(), room: context - 1 }),
             };
         }
-        // The last `kept` turns fit, `above` are too many: twice as many as before, then halfway between the two.
+        // The last `kept` turns fit, `above` do not: doubles the step, then bisects.
         let (mut kept, mut step) = (0, 1);
         while kept + 1 < above {
             if interrupted.load(Ordering::Relaxed) {
@@ -312,7 +314,7 @@ impl<S: ChatModel> ChatSession<S> {
             }
             let tried = if kept + step < above { kept + step } else { kept + (above - kept) / 2 };
             let longer = prompt(turns - tried)?;
-            if longer.len() + said.len() <= most {
+            if longer.len() + answer_tokens.len() <= limit {
                 (kept, best) = (tried, longer);
                 step *= 2;
             } else {
@@ -323,18 +325,18 @@ impl<S: ChatModel> ChatSession<S> {
         Ok(Some(best))
     }
 
-    /// Whether forgetting turns made room to go on with an answer.
+    /// Drops turns to continue an answer; false if that makes no room.
     fn make_room(
         &self,
         first: &mut usize,
         prompt: &mut Vec<Token>,
         user: &str,
-        said: &[Token],
+        answer_tokens: &[Token],
         interrupted: &AtomicBool,
     ) -> Result<bool, ChatError> {
         let mut fewer = *first;
-        let Some(shorter) = self.fit(&mut fewer, user, said, interrupted)? else { return Ok(false) };
-        if fewer == *first || shorter.len() + said.len() >= self.model.context() {
+        let Some(shorter) = self.fit(&mut fewer, user, answer_tokens, interrupted)? else { return Ok(false) };
+        if fewer == *first || shorter.len() + answer_tokens.len() >= self.model.context() {
             return Ok(false);
         }
         *first = fewer;
@@ -342,7 +344,7 @@ impl<S: ChatModel> ChatSession<S> {
         Ok(true)
     }
 
-    /// Computes `tokens` in pieces and returns how many; fewer than all if the person stopped it in between.
+    /// Computes `tokens` in pieces and returns their number; fewer than all if the user interrupted it.
     fn prefill<E: From<ChatError>>(
         &mut self,
         tokens: &[Token],
@@ -354,8 +356,8 @@ impl<S: ChatModel> ChatSession<S> {
             if interrupted.load(Ordering::Relaxed) {
                 break;
             }
-            if tokens.len() > LONG {
-                show(ChatEvent::Reading { done, of: tokens.len() })?;
+            if tokens.len() > LONG_PROMPT {
+                show(ChatEvent::Prefill { done, of: tokens.len() })?;
             }
             self.model.prefill(piece)?;
             done += piece.len();

@@ -88,8 +88,8 @@ fn ask(session: &mut ChatSession<Parrot>, user: &str) -> Result<(End, String, us
     let answer = session.answer::<ChatError>(user, &AtomicBool::new(false), &mut |event| {
         match event {
             ChatEvent::Text(piece) => text.push_str(piece),
-            ChatEvent::Forgot { turns } => forgot += turns,
-            ChatEvent::Reading { .. } => {}
+            ChatEvent::Dropped { turns } => forgot += turns,
+            ChatEvent::Prefill { .. } => {}
         }
         Ok(())
     })?;
@@ -192,8 +192,8 @@ fn characters_cut_between_tokens_are_whole() {
 fn retry_takes_back_the_last_turn() {
     let mut talk = session(200, "one$two$");
     ask(&mut talk, "q").unwrap();
-    let turn = talk.take_last().unwrap();
-    assert_eq!((turn.user.as_str(), talk.take_last()), ("q", None));
+    let turn = talk.pop_turn().unwrap();
+    assert_eq!((turn.user.as_str(), talk.pop_turn()), ("q", None));
     assert_eq!(ask(&mut talk, &turn.user).unwrap().1, "two");
 }
 
@@ -207,11 +207,11 @@ fn a_message_taken_back_costs_no_turns() {
     let (stop, mut reading, mut forgot) = (AtomicBool::new(false), vec![], 0);
     let answer = talk.answer::<ChatError>(&"y".repeat(600), &stop, &mut |event| {
         match event {
-            ChatEvent::Reading { done, of } => {
+            ChatEvent::Prefill { done, of } => {
                 reading.push((done, of));
                 stop.store(done > 0, Ordering::Relaxed);
             }
-            ChatEvent::Forgot { turns } => forgot += turns,
+            ChatEvent::Dropped { turns } => forgot += turns,
             ChatEvent::Text(text) => panic!("{text}"),
         }
         Ok(())

@@ -46,7 +46,7 @@ pub trait Accelerator: Backend + Send {
     }
 
     /// Whether `batch` is the token sampled last, which needs no other forward pass. It has no logits;
-    /// [`Accelerator::sample`] goes on from it.
+    /// [`Accelerator::sample`] continues from it.
     fn continue_with(&mut self, _batch: &Batch<'_>) -> bool {
         false
     }

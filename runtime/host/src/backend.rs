@@ -1,4 +1,4 @@
-//! Where a model runs: what a user can ask for.
+//! The backends that a user can ask for.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,12 +15,12 @@ pub enum MatmulVariant {}
 /// The processors of a session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BackendKind {
-    /// What was measured to be the fastest for this model on this machine; a software renderer only where it is named.
+    /// The fastest backend for this model on this machine, as measured; a software renderer only if it is named.
     Auto,
     /// The CPU alone.
     #[default]
     Cpu,
-    /// The GPU, as long as it works.
+    /// The GPU; the CPU takes over if it fails.
     Gpu,
     /// Prompts on the GPU, tokens one by one on the CPU.
     GpuPrompts,
@@ -28,13 +28,13 @@ pub enum BackendKind {
     GpuTokens,
 }
 
-/// Why a choice of backend cannot be met.
+/// Why a backend is not available.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum BackendError {
     /// No backend has this name.
     #[error("unknown backend '{0}': expected auto, cpu, gpu, gpu+cpu (prompts on the GPU) or cpu+gpu")]
     Unknown(String),
-    /// Compiled without.
+    /// This build has no GPU support.
     #[error(
         "the backend {0} was asked for, but this program was built without GPU support: build it with `--features gpu`, or use \
          the CPU"
@@ -64,7 +64,7 @@ impl FromStr for BackendKind {
 }
 
 impl BackendKind {
-    /// All of them.
+    /// All backends.
     pub const ALL: [BackendKind; 5] = {
         use BackendKind::{Auto, Cpu, Gpu, GpuPrompts, GpuTokens};
         [Auto, Cpu, Gpu, GpuPrompts, GpuTokens]
@@ -97,12 +97,15 @@ impl BackendKind {
         self.on_gpu().1
     }
 
-    /// Whether the GPU has a part, once `Auto` is decided.
+    /// Whether the GPU runs anything; false for `Auto`, which is not resolved yet.
     pub fn has_gpu(self) -> bool {
         self.on_gpu() != (false, false)
     }
 
-    /// The one given, or what `THIMBLE_BACKEND` names, or the CPU; refused where it is not built in.
+    /// `given`, or else what `THIMBLE_BACKEND` names, or else the CPU.
+    ///
+    /// # Errors
+    /// An unknown name, or a backend that this build lacks.
     pub(crate) fn resolve(given: Option<BackendKind>) -> Result<BackendKind, BackendError> {
         let named = std::env::var_os("THIMBLE_BACKEND").filter(|name| !name.is_empty());
         let kind = match (given, named) {

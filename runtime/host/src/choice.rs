@@ -1,4 +1,4 @@
-//! What `auto` means for a model on this machine: measured at first use, kept in a small file.
+//! Resolves the backend `auto` for a model on this machine: measured at first use, then read from a small file.
 
 use crate::backend::{BackendKind, MatmulVariant};
 use crate::kv_file::fingerprint;
@@ -6,7 +6,7 @@ use crate::measure::BackendTimings;
 use crate::plan::{InferencePlan, InferenceSettings, PlanError};
 #[cfg(feature = "gpu")]
 use crate::{
-    generator::on_gpu, hybrid::Hybrid, measure::SecondsPerToken, plan::InferenceMemory, threads::SpinPool,
+    generator::add_gpu, hybrid::Hybrid, measure::SecondsPerToken, plan::InferenceMemory, threads::SpinPool,
 };
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -17,115 +17,122 @@ use thimble_runtime::format::ModelFile;
 #[cfg(feature = "gpu")]
 use thimble_runtime::{cpu::Cpu, model::Weights};
 
-/// Seconds after which a choice is made anew: a driver may be new, or there may be a GPU now.
-const STALE: u64 = 30 * DAY;
-/// The same for one that was made without measuring: memory may have been short, or a driver is being installed.
 const DAY: u64 = 86_400;
-/// Positions of the sessions that are timed.
+/// Seconds for which a measured choice is valid: the driver may have been updated since, or a GPU added.
+const MEASURED_VALID: u64 = 30 * DAY;
+/// The same for a choice without timings: memory may have been short, or the driver was not installed yet.
+const UNMEASURED_VALID: u64 = DAY;
+/// Context length of the sessions that are timed.
 const CONTEXT: usize = 576;
 
-/// A choice that was made.
+/// The backend chosen for a model, as it is saved.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BackendChoice {
-    /// What the model was called.
+    /// Name of the model.
     pub model: String,
-    /// Checksum of the model file's front.
+    /// Checksum of the beginning of the model file.
     pub checksum: String,
-    /// The program's version, the kernels, threads and precision it was made for, and the adapter or API that was asked for.
+    /// Version of this program, kernels, threads, precision, and the requested adapter or API.
     pub settings: String,
-    /// The adapter, its API and driver; none where none was found.
+    /// The adapter, its API and driver; `None` if there was none.
     pub adapter: Option<String>,
-    /// Who does what.
+    /// The chosen backend.
     #[serde(with = "by_name")]
     pub backend: BackendKind,
-    /// How the GPU computes products for prompts, where that was measured.
-    #[serde(default)]
-    pub products: Option<MatmulVariant>,
-    /// What was measured, if anything was.
-    pub measured: Option<BackendTimings>,
+    /// The fastest matrix-multiplication kernel for prompts, if it was measured.
+    #[serde(default, rename = "products")]
+    pub matmul_variant: Option<MatmulVariant>,
+    /// The timings, if there are any.
+    #[serde(rename = "measured")]
+    pub timings: Option<BackendTimings>,
     /// The reason, in words.
-    pub why: String,
-    /// When, in seconds since 1970.
-    pub at: u64,
+    #[serde(rename = "why")]
+    pub reason: String,
+    /// Unix time in seconds.
+    #[serde(rename = "at")]
+    pub time: u64,
 }
 
 impl BackendChoice {
-    /// The settings as it has them.
-    fn followed(&self, settings: &InferenceSettings) -> InferenceSettings {
-        InferenceSettings { backend: Some(self.backend), products: self.products, ..*settings }
+    /// Puts the choice into `settings`.
+    fn apply(&self, settings: &InferenceSettings) -> InferenceSettings {
+        InferenceSettings { backend: Some(self.backend), matmul_variant: self.matmul_variant, ..*settings }
+    }
+
+    /// Whether both are for the same model, settings and machine.
+    fn has_key_of(&self, other: &BackendChoice) -> bool {
+        self.checksum == other.checksum && self.settings == other.settings
     }
 }
 
-/// Every choice of a file.
+/// The file of choices.
 #[derive(Debug, Default, Serialize, Deserialize)]
-struct Book {
+struct SavedChoices {
     choices: Vec<BackendChoice>,
 }
 
-/// What to use now.
+/// A backend that is not `auto`.
 #[derive(Clone, Debug)]
-pub struct ChosenBackend {
-    /// The settings with the backend, which is never `Auto`, and how it computes.
+pub struct ResolvedBackend {
+    /// The settings, with the backend and its matrix-multiplication kernel.
     pub settings: InferenceSettings,
-    /// What was measured just now, to be told.
-    pub news: Option<BackendChoice>,
+    /// The choice, if it was measured by this call.
+    pub new_choice: Option<BackendChoice>,
 }
 
-/// Decides what `auto` is.
+/// Resolves `auto`.
 #[derive(Clone, Copy, Debug)]
 pub struct BackendChooser<'a> {
-    /// The file with the choices; nothing is remembered without it, or where it cannot be written.
-    pub book: Option<&'a Path>,
-    /// Gets the lines that say that two processors are being timed, and that a GPU was found and is wrong.
-    pub tell: fn(&str),
+    /// The file of choices; without one, or if it cannot be written, every call measures.
+    pub choices: Option<&'a Path>,
+    /// Receives messages: a measurement begins, or a GPU failed the startup check.
+    pub notify: fn(&str),
 }
 
 impl BackendChooser<'_> {
-    /// The backend of `settings` (or of `THIMBLE_BACKEND`); where that is `auto`, the one remembered for this model, or the
-    /// fastest of those that are there. No adapter is opened unless the answer needs one.
+    /// Resolves the backend of `settings` (or of `THIMBLE_BACKEND`). For `auto` that is the saved choice for this model, or
+    /// else the fastest backend as measured now. An adapter is opened only if the answer depends on it.
     ///
     /// # Errors
-    /// A name that is none.
+    /// An unknown backend name, or settings that cannot be met.
     pub fn choose(
         &self,
         file: &ModelFile<'_>,
         model: &str,
         settings: &InferenceSettings,
-    ) -> Result<ChosenBackend, PlanError> {
+    ) -> Result<ResolvedBackend, PlanError> {
         let backend = BackendKind::resolve(settings.backend)?;
         if backend != BackendKind::Auto {
-            return Ok(ChosenBackend {
-                settings: InferenceSettings { backend: Some(backend), ..*settings },
-                news: None,
-            });
+            let settings = InferenceSettings { backend: Some(backend), ..*settings };
+            return Ok(ResolvedBackend { settings, new_choice: None });
         }
         let plan = self.plan(file, settings)?;
-        let asked = BackendChoice {
+        let request = BackendChoice {
             model: model.to_owned(),
             checksum: format!("{:016x}", fingerprint(file)),
-            settings: described(&plan),
+            settings: describe(&plan),
             adapter: None,
             backend: BackendKind::Cpu,
-            products: None,
-            measured: None,
-            why: String::new(),
-            at: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |passed| passed.as_secs()),
+            matmul_variant: None,
+            timings: None,
+            reason: String::new(),
+            time: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |passed| passed.as_secs()),
         };
-        if let Some(known) = self.book.and_then(|book| remembered(book, &asked))
-            && (!known.backend.has_gpu() || known.adapter == adapter().ok().map(|(name, _)| name))
+        if let Some(saved) = self.choices.and_then(|path| find_valid(path, &request))
+            && (!saved.backend.has_gpu() || saved.adapter == adapter().ok().map(|(name, _)| name))
         {
-            return Ok(ChosenBackend { settings: known.followed(settings), news: None });
+            return Ok(ResolvedBackend { settings: saved.apply(settings), new_choice: None });
         }
-        let choice = measured(file, &plan, asked, self.tell);
-        if let Some(book) = self.book {
-            // Without it the next start measures again.
-            let _ = remember(book, choice.clone());
+        let choice = measure(file, &plan, request, self.notify);
+        if let Some(path) = self.choices {
+            // If it cannot be saved, the next start measures again.
+            let _ = save(path, choice.clone());
         }
-        let news = choice.measured.is_some().then(|| choice.clone());
-        Ok(ChosenBackend { settings: choice.followed(settings), news })
+        let settings = choice.apply(settings);
+        Ok(ResolvedBackend { settings, new_choice: Some(choice).filter(|choice| choice.timings.is_some()) })
     }
 
-    /// What is timed: a short session.
+    /// The plan of the short sessions that are timed.
     fn plan(&self, file: &ModelFile<'_>, settings: &InferenceSettings) -> Result<InferencePlan, PlanError> {
         let context = CONTEXT.min(file.config().context);
         let settings = InferenceSettings {
@@ -136,56 +143,53 @@ impl BackendChooser<'_> {
             backend: Some(BackendKind::Auto),
             ..*settings
         };
-        Ok(InferencePlan::new(file.config(), &settings)?.telling(self.tell))
+        Ok(InferencePlan::new(file.config(), &settings)?.with_notify(self.notify))
     }
 }
 
-/// Every choice in a file; none where there is no such file, or it is damaged.
-pub fn choices(book: &Path) -> Vec<BackendChoice> {
-    let read = fs::read(book).ok().and_then(|bytes| serde_json::from_slice::<Book>(&bytes).ok());
+/// All choices in the file at `path`; none if it is missing or damaged.
+pub fn saved_choices(path: &Path) -> Vec<BackendChoice> {
+    let read = fs::read(path).ok().and_then(|bytes| serde_json::from_slice::<SavedChoices>(&bytes).ok());
     read.unwrap_or_default().choices
 }
 
-fn same(a: &BackendChoice, b: &BackendChoice) -> bool {
-    a.checksum == b.checksum && a.settings == b.settings
-}
-
-fn remembered(book: &Path, asked: &BackendChoice) -> Option<BackendChoice> {
-    // Of a clock that went wrong, or written by hand, nothing is believed.
-    let fresh = |choice: &BackendChoice| {
-        let limit = if choice.measured.is_some() { STALE } else { DAY };
-        asked.at.checked_sub(choice.at).is_some_and(|age| age < limit) && choice.backend != BackendKind::Auto
+fn find_valid(path: &Path, request: &BackendChoice) -> Option<BackendChoice> {
+    // A time in the future, from a wrong clock, is not valid, nor is a file edited to say `auto`.
+    let valid = |choice: &BackendChoice| {
+        let limit = if choice.timings.is_some() { MEASURED_VALID } else { UNMEASURED_VALID };
+        let age = request.time.checked_sub(choice.time);
+        age.is_some_and(|age| age < limit) && choice.backend != BackendKind::Auto
     };
-    choices(book).into_iter().find(|choice| same(choice, asked) && fresh(choice))
+    saved_choices(path).into_iter().find(|choice| choice.has_key_of(request) && valid(choice))
 }
 
-/// Puts a choice into the file, in place of the one before; a file of another process's making is read first.
-fn remember(book: &Path, choice: BackendChoice) -> io::Result<()> {
-    let mut all = choices(book);
-    all.retain(|old| !same(old, &choice));
-    all.push(choice);
-    if let Some(folder) = book.parent() {
+/// Adds a choice to the file, or replaces an older one. The file is read first: another process may have changed it.
+fn save(path: &Path, choice: BackendChoice) -> io::Result<()> {
+    let mut choices = saved_choices(path);
+    choices.retain(|old| !old.has_key_of(&choice));
+    choices.push(choice);
+    if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
-    thimble_files::write(book, &serde_json::to_vec_pretty(&Book { choices: all })?)
+    thimble_files::write(path, &serde_json::to_vec_pretty(&SavedChoices { choices })?)
 }
 
-/// What besides the model decides how fast the CPU is, and which GPU it is compared with.
-fn described(plan: &InferencePlan) -> String {
+/// What the timings depend on besides the model and the adapter.
+fn describe(plan: &InferencePlan) -> String {
     let options = plan.memory().options();
     let (kernels, threads) = (plan.kernels().name(), plan.threads());
     let exact = if options.exact { ", exact" } else { "" };
     let mut text =
         format!("{} {kernels}, {threads} threads, {:?} cache{exact}", env!("CARGO_PKG_VERSION"), options.kv);
     for name in ["THIMBLE_ADAPTER", "WGPU_BACKEND"] {
-        if let Some(asked) = std::env::var_os(name).filter(|asked| !asked.is_empty()) {
-            text += &format!(", {name}={}", asked.to_string_lossy());
+        if let Some(requested) = std::env::var_os(name).filter(|requested| !requested.is_empty()) {
+            text += &format!(", {name}={}", requested.to_string_lossy());
         }
     }
     text
 }
 
-/// The adapter in words; or why there is none.
+/// The adapter in words, and its device; or why there is none.
 #[cfg(feature = "gpu")]
 fn adapter() -> Result<(String, thimble_gpu::Device), String> {
     let device = crate::gpu::device().map_err(|error| error.to_string())?;
@@ -198,70 +202,72 @@ fn adapter() -> Result<(String, ()), String> {
     Err("this program was built without GPU support".to_owned())
 }
 
-/// Makes the choice.
+/// Chooses the CPU: there is nothing to compare.
 #[cfg(not(feature = "gpu"))]
-fn measured(_: &ModelFile<'_>, _: &InferencePlan, asked: BackendChoice, _: fn(&str)) -> BackendChoice {
-    BackendChoice { why: adapter().err().unwrap_or_default(), ..asked }
+fn measure(_: &ModelFile<'_>, _: &InferencePlan, request: BackendChoice, _: fn(&str)) -> BackendChoice {
+    BackendChoice { reason: adapter().err().unwrap_or_default(), ..request }
 }
 
-/// Makes the choice.
+/// Times the CPU and every kernel variant of the GPU, and chooses the fastest backend.
 #[cfg(feature = "gpu")]
-fn measured(
+fn measure(
     file: &ModelFile<'_>,
     plan: &InferencePlan,
-    asked: BackendChoice,
-    tell: fn(&str),
+    request: BackendChoice,
+    notify: fn(&str),
 ) -> BackendChoice {
-    let cpu = |adapter, why: &str| BackendChoice { adapter, why: why.to_owned(), ..asked.clone() };
+    let cpu = |adapter, reason: &str| BackendChoice { adapter, reason: reason.to_owned(), ..request.clone() };
     let (name, device) = match adapter() {
         Ok(found) => found,
         Err(reason) => return cpu(None, &reason),
     };
-    if crate::gpu::is_out(&device) {
-        let why = "the only adapter is a software renderer, which is slower than the CPU itself";
-        return cpu(Some(name), why);
+    if crate::gpu::is_excluded(&device) {
+        let reason = "the only adapter is a software renderer, which is slower than the CPU itself";
+        return cpu(Some(name), reason);
     }
-    tell(&format!("auto: timing {name} and the CPU with {}, once", asked.model));
+    notify(&format!("auto: timing {name} and the CPU with {}, once", request.model));
     let name = Some(name);
     let mut best: Option<(BackendTimings, MatmulVariant)> = None;
-    for way in crate::gpu::variants_to_time(&device, plan) {
-        let products = way.matmul_variants()[0];
-        let Ok(mut memory) = plan.allocate() else { return cpu(name, "memory was short") };
-        let Ok(pool) = SpinPool::new(plan.threads()) else { return cpu(name, "threads were short") };
-        let known = best.map(|(measured, _)| measured.cpu);
-        let Some(measured) = time(file, plan, &mut memory, &pool, way, known) else { continue };
-        if best.is_none_or(|(before, _)| measured.gpu.prompt < before.gpu.prompt) {
-            best = Some((measured, products));
+    for device in crate::gpu::variants_to_time(&device, plan) {
+        let variant = device.matmul_variants()[0];
+        let Ok(mut memory) = plan.allocate() else { return cpu(name, "not enough memory to measure") };
+        let Ok(pool) = SpinPool::new(plan.threads()) else {
+            return cpu(name, "cannot start threads to measure");
+        };
+        let known = best.map(|(timings, _)| timings.cpu);
+        let Some(timings) = time(file, plan, &mut memory, &pool, device, known) else { continue };
+        if best.is_none_or(|(before, _)| timings.gpu.prompt < before.gpu.prompt) {
+            best = Some((timings, variant));
         }
     }
     match best {
-        Some((measured, products)) => BackendChoice {
+        Some((timings, variant)) => BackendChoice {
             adapter: name,
-            backend: measured.best(),
-            products: Some(products),
-            measured: Some(measured),
-            why: format!("{measured}; {products} products"),
-            ..asked
+            backend: timings.best(),
+            matmul_variant: Some(variant),
+            timings: Some(timings),
+            reason: format!("{timings}; {variant} products"),
+            ..request
         },
-        None => cpu(name, "the GPU cannot run this model, or computed something wrong"),
+        None => cpu(name, "the GPU cannot run this model, or failed the startup check"),
     }
 }
 
-/// Times the processors, the GPU in one way; none where that is wrong or cannot be.
+/// Times the CPU (unless `cpu` is known) and one kernel variant of the GPU; `None` if that variant fails.
 #[cfg(feature = "gpu")]
 fn time(
     file: &ModelFile<'_>,
     plan: &InferencePlan,
     memory: &mut InferenceMemory,
     pool: &SpinPool,
-    way: thimble_gpu::Device,
+    variant: thimble_gpu::Device,
     cpu: Option<SecondsPerToken>,
 ) -> Option<BackendTimings> {
     let weights = Weights::new(file).ok()?;
     let alone = Cpu::new(weights, plan.memory(), plan.kernels(), pool, memory.bytes()).ok()?;
-    // What is wrong with one way is no news where another one is right.
-    let plan = plan.telling(|_| {});
-    on_gpu(Hybrid::new(alone), &weights, &plan, &[way]).measure(cpu)
+    // Another variant may pass the check, so a failure is no warning yet.
+    let plan = plan.with_notify(|_| {});
+    add_gpu(Hybrid::new(alone), &weights, &plan, &[variant]).measure(cpu)
 }
 
 mod by_name {
@@ -290,45 +296,55 @@ mod tests {
             settings: "s".into(),
             adapter: None,
             backend,
-            products: None,
-            measured: None,
-            why: "because".into(),
-            at: 1000,
+            matmul_variant: None,
+            timings: None,
+            reason: "because".into(),
+            time: 1000,
         }
     }
 
     #[test]
-    fn a_choice_is_remembered_until_it_is_stale() {
+    fn a_choice_is_saved_and_expires() {
         let folder = tempfile::tempdir().unwrap();
-        let book = folder.path().join("sub").join("backends.json");
-        assert_eq!(choices(&book), []);
+        let path = folder.path().join("sub").join("backends.json");
+        assert_eq!(saved_choices(&path), []);
         let all = [choice("a", BackendKind::GpuPrompts), choice("b", BackendKind::Cpu)];
-        all.iter().for_each(|choice| remember(&book, choice.clone()).unwrap());
-        assert_eq!(choices(&book), all);
+        all.iter().for_each(|choice| save(&path, choice.clone()).unwrap());
+        assert_eq!(saved_choices(&path), all);
         let again = choice("a", BackendKind::Gpu);
-        remember(&book, again.clone()).unwrap();
-        assert_eq!(choices(&book), [all[1].clone(), again.clone()]);
-        assert_eq!(remembered(&book, &all[0]), Some(again.clone()));
+        save(&path, again.clone()).unwrap();
+        assert_eq!(saved_choices(&path), [all[1].clone(), again.clone()]);
+        assert_eq!(find_valid(&path, &all[0]), Some(again.clone()));
         assert_eq!(
-            remembered(&book, &BackendChoice { at: 1000 + DAY, ..again.clone() }),
+            find_valid(&path, &BackendChoice { time: 1000 + UNMEASURED_VALID, ..again.clone() }),
             None,
             "nothing was measured"
         );
         let speeds = SecondsPerToken { prompt: 1e-3, token: 1e-2 };
-        let measured = Some(BackendTimings { cpu: speeds, gpu: speeds, handover: 1e-6 });
-        let again = BackendChoice { measured, ..again };
-        remember(&book, again.clone()).unwrap();
+        let timings = Some(BackendTimings { cpu: speeds, gpu: speeds, handover: 1e-6 });
+        let again = BackendChoice { timings, ..again };
+        save(&path, again.clone()).unwrap();
         assert_eq!(
-            remembered(&book, &BackendChoice { at: 1000 + DAY, ..again.clone() }),
+            find_valid(&path, &BackendChoice { time: 1000 + UNMEASURED_VALID, ..again.clone() }),
             Some(again.clone())
         );
-        assert_eq!(remembered(&book, &BackendChoice { at: 1000 + STALE, ..again.clone() }), None);
-        assert_eq!(remembered(&book, &BackendChoice { settings: "other".into(), ..again }), None);
-        // A damaged file is written anew.
-        fs::write(&book, b"{").unwrap();
-        assert_eq!(choices(&book), []);
-        remember(&book, all[1].clone()).unwrap();
-        assert_eq!(choices(&book), [all[1].clone()]);
-        assert_eq!(fs::read_dir(book.parent().unwrap()).unwrap().count(), 1, "no temporary file is left");
+        assert_eq!(find_valid(&path, &BackendChoice { time: 1000 + MEASURED_VALID, ..again.clone() }), None);
+        assert_eq!(find_valid(&path, &BackendChoice { settings: "other".into(), ..again }), None);
+        // A damaged file is replaced.
+        fs::write(&path, b"{").unwrap();
+        assert_eq!(saved_choices(&path), []);
+        save(&path, all[1].clone()).unwrap();
+        assert_eq!(saved_choices(&path), [all[1].clone()]);
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "no temporary file is left");
+    }
+
+    #[test]
+    fn the_file_keeps_its_field_names() {
+        let json = serde_json::to_value(choice("a", BackendKind::GpuTokens)).unwrap();
+        let mut names: Vec<&str> = json.as_object().unwrap().keys().map(String::as_str).collect();
+        names.sort_unstable();
+        let expected =
+            ["adapter", "at", "backend", "checksum", "measured", "model", "products", "settings", "why"];
+        assert_eq!(names, expected);
     }
 }

@@ -1,4 +1,4 @@
-//! Which kernels this CPU can run.
+//! Detection of the kernels that this CPU can run.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use thimble_runtime::kernels::Amx;
 use thimble_runtime::kernels::Kernels;
 use thiserror::Error;
 
-/// The kernels that exist, best last.
+/// The kernel sets, best last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KernelKind {
     /// Plain Rust.
@@ -18,22 +18,22 @@ pub enum KernelKind {
     AvxVnni,
     /// x86-64 with AVX-512 VNNI.
     Avx512,
-    /// x86-64 with AMX for bytes too, where the system lets processes use it.
+    /// The same with AMX for 8-bit integers, if the operating system allows it.
     Amx,
     /// 64-bit ARM with the dot-product extension.
     Neon,
-    /// 64-bit ARM with the 8-bit matrix extension too.
+    /// The same with the 8-bit matrix multiplication extension.
     I8mm,
 }
 
 /// Why kernels cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum KernelsError {
-    /// No kernels have this name.
+    /// No kernel set has this name.
     #[error("unknown kernels '{0}': expected scalar, avx2, avx-vnni, avx512, amx, neon or i8mm")]
     Unknown(String),
     /// The CPU lacks the instructions.
-    #[error("this CPU cannot run the {0} kernels: leave the choice open, or take scalar")]
+    #[error("this CPU cannot run the {0} kernels: use the default, or scalar")]
     Unsupported(KernelKind),
 }
 
@@ -61,13 +61,13 @@ impl FromStr for KernelKind {
 }
 
 impl KernelKind {
-    /// All of them; of those that a CPU can run the last is the fastest.
+    /// All kernel sets; the last one that a CPU can run is its fastest.
     pub const ALL: [KernelKind; 7] = {
         use KernelKind::{Amx, Avx2, Avx512, AvxVnni, I8mm, Neon, Scalar};
         [Scalar, Avx2, AvxVnni, Avx512, Amx, Neon, I8mm]
     };
 
-    /// The table, if this CPU can run it.
+    /// The kernels, if this CPU can run them.
     pub fn kernels(self) -> Result<Kernels, KernelsError> {
         #[cfg(target_arch = "x86_64")]
         let table = match self {

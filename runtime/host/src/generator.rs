@@ -1,4 +1,4 @@
-//! A session with its processors and threads: what a command or an app drives.
+//! Creates a session with its processors and threads, for commands and apps.
 
 use crate::backend::BackendKind;
 use crate::hybrid::Hybrid;
@@ -12,30 +12,30 @@ use thimble_runtime::model::Weights;
 use thimble_runtime::session::Session;
 use thiserror::Error;
 
-/// Why a generator cannot be made.
+/// Why a generator cannot be created.
 #[derive(Debug, Error)]
 pub enum GeneratorError {
-    /// The file's tensors.
+    /// The tensors of the file.
     #[error(transparent)]
     Format(#[from] FormatError),
     /// The memory.
     #[error(transparent)]
     InferenceMemory(#[from] MemoryError),
-    /// A GPU was asked for and there is none.
+    /// A GPU was requested and there is none.
     #[cfg(feature = "gpu")]
     #[error(transparent)]
     Gpu(#[from] thimble_gpu::GpuError),
 }
 
-/// A [`Session`] on a [`SpinPool`], in [`InferenceMemory`], with a GPU where the plan says so.
+/// A [`Session`] on a [`SpinPool`], with a GPU if the plan says so.
 pub type Generator<'a> = Session<Hybrid<'a, SpinPool>>;
 
-/// A session on `file` in `memory`, run by `pool` and by the GPU where the plan names it.
+/// Creates a session on `file` in `memory`, run by `pool` and, if the plan says so, by the GPU.
 ///
-/// A GPU that cannot run this model, or computes something else than the CPU, is given up at once with a line.
+/// If the GPU cannot run this model or fails the startup check, the session warns and continues on the CPU.
 ///
 /// # Errors
-/// A damaged file, memory of another plan, or no adapter where the plan names the GPU.
+/// A damaged file, the memory of another plan, or no adapter for a plan with a GPU.
 pub fn generator<'a, T: ThreadPool>(
     file: &ModelFile<'a>,
     plan: &InferencePlan,
@@ -50,12 +50,12 @@ pub fn generator<'a, T: ThreadPool>(
     Ok(Session::new(hybrid).with_lookup(plan.lookup()))
 }
 
-/// Whether the processors of a backend are there: what [`generator`] would find out later.
+/// Checks that the processors of a backend exist, before [`generator`] needs them.
 ///
 /// # Errors
 /// No adapter for a backend with a GPU.
-#[cfg_attr(not(feature = "gpu"), allow(unused_variables, reason = "a CPU is always there"))]
-pub fn find_processors(backend: BackendKind) -> Result<(), GeneratorError> {
+#[cfg_attr(not(feature = "gpu"), allow(unused_variables, reason = "a CPU always exists"))]
+pub fn check_processors(backend: BackendKind) -> Result<(), GeneratorError> {
     #[cfg(feature = "gpu")]
     if backend.has_gpu() {
         crate::gpu::device()?;
@@ -63,12 +63,11 @@ pub fn find_processors(backend: BackendKind) -> Result<(), GeneratorError> {
     Ok(())
 }
 
-/// Bytes that a session of this plan takes on a GPU; none where the CPU does it all, because it has to or because the model
-/// does not fit.
+/// Bytes that a session of this plan takes on a GPU; 0 if the CPU runs everything, by plan or because the model does not fit.
 ///
 /// # Errors
-/// A damaged file, or no adapter where the plan names the GPU.
-#[cfg_attr(not(feature = "gpu"), allow(unused_variables, reason = "there is none"))]
+/// A damaged file, or no adapter for a plan with a GPU.
+#[cfg_attr(not(feature = "gpu"), allow(unused_variables, reason = "there is no GPU"))]
 pub fn gpu_bytes(file: &ModelFile<'_>, plan: &InferencePlan) -> Result<u64, GeneratorError> {
     #[cfg(feature = "gpu")]
     if plan.backend().has_gpu() {
@@ -77,7 +76,8 @@ pub fn gpu_bytes(file: &ModelFile<'_>, plan: &InferencePlan) -> Result<u64, Gene
     Ok(0)
 }
 
-/// The processors of a plan, tested against each other; for `Auto` all that there are, a software renderer where it is named.
+/// The processors of a plan, checked against each other: all available ones for `Auto`, a software renderer only if it is
+/// named.
 pub(crate) fn hybrid<'a, T: ThreadPool>(
     file: &ModelFile<'a>,
     plan: &InferencePlan,
@@ -101,31 +101,31 @@ fn with_gpu<'a, T: ThreadPool>(
 ) -> Hybrid<'a, T> {
     let auto = plan.backend() == BackendKind::Auto;
     match crate::gpu::device() {
-        Ok(device) if auto && crate::gpu::is_out(&device) => hybrid,
-        Ok(device) => on_gpu(hybrid, weights, plan, &crate::gpu::variants(&device, plan)),
+        Ok(device) if auto && crate::gpu::is_excluded(&device) => hybrid,
+        Ok(device) => add_gpu(hybrid, weights, plan, &crate::gpu::variants(&device, plan)),
         Err(_) if auto => hybrid,
-        // One that was there when somebody asked (`find_processors`) and is gone now.
+        // It existed when `check_processors` asked, and is gone.
         Err(error) => {
-            (plan.tell())(&crate::hybrid::fallback(&error.to_string()));
+            (plan.notify())(&crate::hybrid::fallback(&error.to_string()));
             hybrid
         }
     }
 }
 
-/// With the GPU as an accelerator, in the first of these kernel variants that passes the self-test; the CPU alone where none does.
+/// Adds the GPU as an accelerator, with the first kernel variant that passes the startup check; the CPU alone if none does.
 #[cfg(feature = "gpu")]
-pub(crate) fn on_gpu<'a, T: ThreadPool>(
+pub(crate) fn add_gpu<'a, T: ThreadPool>(
     hybrid: Hybrid<'a, T>,
     weights: &Weights<'_>,
     plan: &InferencePlan,
     variants: &[thimble_gpu::Device],
 ) -> Hybrid<'a, T> {
-    use thimble_gpu::GpuError::{Option as Wrong, TooLarge};
+    use thimble_gpu::GpuError::{Option as Unsupported, TooLarge};
     let auto = plan.backend() == BackendKind::Auto;
     let accelerators =
         variants.iter().map_while(|variant| match crate::gpu::accelerator(variant, plan, weights) {
-            Err(Wrong { .. } | TooLarge { .. }) if auto => None,
-            made => Some(made.map_err(|error| error.to_string())),
+            Err(Unsupported { .. } | TooLarge { .. }) if auto => None,
+            created => Some(created.map_err(|error| error.to_string())),
         });
-    hybrid.with_first_verified(weights, accelerators, plan.backend(), plan.tell())
+    hybrid.with_first_verified(weights, accelerators, plan.backend(), plan.notify())
 }

@@ -1,4 +1,4 @@
-//! The GPU as an accelerator: opened only where it is asked for, once for a process.
+//! The GPU as an accelerator: opened on first use, once per process.
 
 use crate::accelerator::{Accelerator, CachePart, GpuWork};
 use crate::plan::InferencePlan;
@@ -12,63 +12,63 @@ use thimble_runtime::memory::PlanOptions;
 use thimble_runtime::model::{Batch, Weights};
 use thimble_runtime::sampler::Sampler;
 
-/// The device that sessions share, from the first that asks for one to the end of the process or of the device.
-static OPEN: Mutex<Option<Device>> = Mutex::new(None);
-/// Where devices keep their compiled shaders.
-static PIPELINES: OnceLock<PathBuf> = OnceLock::new();
+/// The device that all sessions share, until it is lost or the process ends.
+static DEVICE: Mutex<Option<Device>> = Mutex::new(None);
+/// The folder for compiled shaders.
+static PIPELINE_CACHE: OnceLock<PathBuf> = OnceLock::new();
 
-/// Lets devices keep their compiled shaders in this folder, where the driver leaves that to programs: the next start is
-/// quicker. Called once, in front of the first session.
+/// Caches compiled shaders in `folder`, for drivers without a cache of their own: the next start is faster. Called once, before
+/// the first session.
 ///
 /// # Safety
-/// The folder is as trustworthy as the program itself: drivers believe what they find there.
-pub unsafe fn keep_pipelines_in(folder: &Path) {
-    // A second call is too late for the device that is open.
-    let _ = PIPELINES.set(folder.to_owned());
+/// The folder is as trustworthy as the program itself: drivers do not validate what they find there.
+pub unsafe fn cache_pipelines_in(folder: &Path) {
+    // Only the first call counts: a device may be open.
+    let _ = PIPELINE_CACHE.set(folder.to_owned());
 }
 
-/// The adapter that `THIMBLE_ADAPTER` names a part of the name of, or the fastest.
+/// The shared device, on the adapter whose name contains `THIMBLE_ADAPTER`, or else on the fastest.
 ///
 /// # Errors
-/// There is none, or it gives no device.
+/// There is no such adapter, or it cannot be opened.
 pub fn device() -> Result<Device, GpuError> {
-    let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut open = DEVICE.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(device) = open.as_ref().filter(|device| device.check().is_ok()) {
         return Ok(device.clone());
     }
-    let device = Device::open(named().as_deref())?;
-    let device = match PIPELINES.get() {
-        // SAFETY: the promise made to `keep_pipelines_in`.
+    let device = Device::open(adapter_name().as_deref())?;
+    let device = match PIPELINE_CACHE.get() {
+        // SAFETY: the promise made to `cache_pipelines_in`.
         Some(folder) => unsafe { device.with_pipelines_in(folder) },
         None => device,
     };
     Ok(open.insert(device).clone())
 }
 
-fn named() -> Option<String> {
+fn adapter_name() -> Option<String> {
     std::env::var("THIMBLE_ADAPTER").ok().filter(|name| !name.is_empty())
 }
 
-/// Whether `auto` leaves it alone: a software renderer, unless it was asked for by name.
-pub(crate) fn is_out(device: &Device) -> bool {
-    device.report().software && named().is_none()
+/// Whether `auto` ignores the device: a software renderer, unless it was requested by name.
+pub(crate) fn is_excluded(device: &Device) -> bool {
+    device.report().software && adapter_name().is_none()
 }
 
-/// The kernel variants that may be the fastest, as exact as the plan asks for.
+/// The kernel variants that may be the fastest at the plan's precision.
 pub(crate) fn variants_to_time(device: &Device, plan: &InferencePlan) -> Vec<Device> {
     let exact = plan.memory().options().exact;
     let mut variants = device.matmul_variants().to_vec();
-    // Exact: no activation in bytes or halves.
-    variants.retain(|tile| if exact { *tile == MatmulVariant::Plain } else { tile.is_exact() });
-    variants.into_iter().filter_map(|tile| device.clone().with_matmul_variant(tile).ok()).collect()
+    // The exact mode keeps activations in f32.
+    variants.retain(|variant| if exact { *variant == MatmulVariant::Plain } else { variant.is_exact() });
+    variants.into_iter().filter_map(|variant| device.clone().with_matmul_variant(variant).ok()).collect()
 }
 
-/// Variants to compute to try in turn: the one that was measured to be the fastest, or is thought to be, then the one that takes
-/// the least of a driver.
+/// Kernel variants to try in turn: the one requested or expected to be the fastest, then the one that demands the least of a
+/// driver.
 pub(crate) fn variants(device: &Device, plan: &InferencePlan) -> Vec<Device> {
     let timed = variants_to_time(device, plan);
-    let measured = timed.iter().find(|variant| Some(variant.matmul_variants()[0]) == plan.products());
-    let mut variants: Vec<Device> = measured.or(timed.first()).cloned().into_iter().collect();
+    let requested = timed.iter().find(|variant| Some(variant.matmul_variants()[0]) == plan.matmul_variant());
+    let mut variants: Vec<Device> = requested.or(timed.first()).cloned().into_iter().collect();
     variants.extend(device.clone().plainest());
     variants
 }
@@ -85,7 +85,7 @@ pub(crate) fn accelerator(
     Ok(Box::new(Gpu::new(device, weights, &options(plan))?))
 }
 
-/// Bytes that [`accelerator`] takes on the device; none where it does not fit.
+/// Bytes that [`accelerator`] takes on the device; 0 if it does not fit.
 pub(crate) fn bytes(device: &Device, plan: &InferencePlan, weights: &Weights<'_>) -> u64 {
     GpuPlan::new(weights, &options(plan), device).map_or(0, |plan| plan.bytes())
 }
@@ -101,7 +101,7 @@ impl Accelerator for Gpu {
     }
 
     fn read_cache(&mut self, blocks: Range<usize>, each: &mut CachePart<'_>) -> bool {
-        // A failure is kept by the device.
+        // The device keeps a failure, and `failure` reports it.
         Gpu::read_cache(self, blocks, each).unwrap_or(false)
     }
 

@@ -1,9 +1,8 @@
-//! Keys and values of a session in a file, for a session that goes on where another one was: reading them is quicker than
-//! computing them anew.
+//! Saves the KV cache of a session in a file, so that a later session continues from it: reading is faster than recomputing.
 //!
-//! Little-endian: the magic, a fingerprint of the model, the shape and the kind of the cache, the number of tokens (whole blocks
-//! of 64), the tokens; for each layer and key-value head the keys, the values and (of bytes) their scales of all those
-//! positions, as [`KvHead`](thimble_runtime::kernels::KvHead) lays them out; XXH3-64 of all of that.
+//! Little-endian: magic, a fingerprint of the model, number format and shape of the cache, the number of tokens (a multiple of
+//! 64), the tokens; for each layer and key-value head the keys, the values and (if 8-bit) their scales at all those positions,
+//! laid out as in [`KvHead`](thimble_runtime::kernels::KvHead); XXH3-64 of everything before it.
 
 use crate::hybrid::Hybrid;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -16,126 +15,126 @@ use thimble_runtime::session::{Session, SessionError};
 use thiserror::Error;
 use xxhash_rust::xxh3::Xxh3Default;
 
-/// Why keys and values cannot be kept, or taken up: whoever asked computes them instead.
+/// Why a KV cache cannot be saved or restored. The caller can always recompute it.
 #[derive(Debug, Error)]
 pub enum KvFileError {
-    /// The operating system refused something, or the file ends too early.
-    #[error("cannot keep keys and values in {}: {source}", path.display())]
+    /// An I/O error, or the file is truncated.
+    #[error("cannot read or write the KV cache {}: {source}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// The system's answer.
+        /// The system's error.
         source: io::Error,
     },
-    /// A file of another kind is in its place.
-    #[error("{} is no file of keys and values, and is not replaced: name another one", .0.display())]
+    /// The path names a file of another kind.
+    #[error("{} exists and is not a KV cache file: choose another name", .0.display())]
     OtherFile(PathBuf),
-    /// Another model's, or kept in another precision, or no such file at all.
-    #[error("{} has no keys and values of this model, kept as this session keeps them", .0.display())]
+    /// A cache of another model or number format, or another kind of file.
+    #[error("{} does not hold a KV cache of this model in this session's number format", .0.display())]
     OtherModel(PathBuf),
     /// The checksum differs.
     #[error("{} is damaged", .0.display())]
     Damaged(PathBuf),
-    /// The session has no room for so many tokens.
+    /// The tokens do not fit the session.
     #[error(transparent)]
     Session(#[from] SessionError),
 }
 
 const MAGIC: [u8; 8] = *b"THKV\x01\0\0\0";
-/// Bytes of the model file's front, where the checksums of all its sections are.
-const FRONT: usize = 4096;
-/// Bytes in front of the tokens.
-const HEAD: usize = 40;
+/// Bytes at the beginning of a model file, which include the checksums of all its sections.
+const MODEL_HEADER: usize = 4096;
+/// Bytes before the tokens.
+const HEADER_LEN: usize = 40;
 
-/// What tells models apart: a checksum over the checksums of the file's sections.
+/// Identifies a model: a checksum over the checksums of the file's sections.
 pub(crate) fn fingerprint(file: &ModelFile<'_>) -> u64 {
-    checksum(&file.bytes()[..FRONT.min(file.bytes().len())])
+    checksum(&file.bytes()[..MODEL_HEADER.min(file.bytes().len())])
 }
 
-/// Passes bytes on, and remembers their checksum.
-struct Summed<S> {
+/// Reads or writes, and keeps a running checksum.
+struct Checksummed<S> {
     inner: S,
     sum: Xxh3Default,
 }
 
-impl<S> Summed<S> {
+impl<S> Checksummed<S> {
     fn new(inner: S) -> Self {
-        Summed { inner, sum: Xxh3Default::new() }
+        Checksummed { inner, sum: Xxh3Default::new() }
     }
 }
 
-impl<W: Write> Summed<W> {
-    fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+impl<W: Write> Checksummed<W> {
+    fn write_bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.sum.update(bytes);
         self.inner.write_all(bytes)
     }
 
-    fn scales(&mut self, scales: &[f32]) -> io::Result<()> {
-        scales.iter().try_for_each(|scale| self.bytes(&scale.to_le_bytes()))
+    fn write_scales(&mut self, scales: &[f32]) -> io::Result<()> {
+        scales.iter().try_for_each(|scale| self.write_bytes(&scale.to_le_bytes()))
     }
 }
 
-impl<R: Read> Summed<R> {
-    fn fill(&mut self, bytes: &mut [u8]) -> io::Result<()> {
+impl<R: Read> Checksummed<R> {
+    fn read_bytes(&mut self, bytes: &mut [u8]) -> io::Result<()> {
         self.inner.read_exact(bytes)?;
         self.sum.update(bytes);
         Ok(())
     }
 
-    fn fill_scales(&mut self, scales: &mut [f32]) -> io::Result<()> {
+    fn read_scales(&mut self, scales: &mut [f32]) -> io::Result<()> {
         for scale in scales {
             let mut bytes = [0; 4];
-            self.fill(&mut bytes)?;
+            self.read_bytes(&mut bytes)?;
             *scale = f32::from_le_bytes(bytes);
         }
         Ok(())
     }
 }
 
-/// Where a file is written before it takes its place: one for all, so that none is left for good.
+/// Where a file is written before it is renamed. The name is fixed, so that a crash leaves at most one such file.
 fn partial(path: &Path) -> PathBuf {
     let mut partial = path.as_os_str().to_owned();
     partial.push(".partial");
     partial.into()
 }
 
-/// A file with keys and values. It may be deleted at any time: then they are computed.
+/// A file that holds a KV cache. It may be deleted at any time: the cache is then recomputed.
 #[derive(Clone, Debug)]
 pub struct KvFile {
     path: PathBuf,
-    /// The tokens whose keys and values are in it, as far as this process knows.
-    kept: Vec<Token>,
+    /// The tokens in the file, as far as this process knows.
+    saved: Vec<Token>,
 }
 
 impl KvFile {
-    /// The file at `path`, which need not be there.
+    /// The file at `path`, which need not exist.
     pub fn new(path: &Path) -> KvFile {
-        KvFile { path: path.to_path_buf(), kept: Vec::new() }
+        KvFile { path: path.to_path_buf(), saved: Vec::new() }
     }
 
     fn io(&self) -> impl Fn(io::Error) -> KvFileError + '_ {
         |source| KvFileError::Io { path: self.path.clone(), source }
     }
 
-    /// Whether the file may be replaced: it is one of these, or is not there.
-    fn is_ours(&self) -> Result<bool, KvFileError> {
+    /// Whether the file may be replaced: it is a KV cache file, or does not exist.
+    fn is_replaceable(&self) -> Result<bool, KvFileError> {
         let mut magic = [0; MAGIC.len()];
         match File::open(&self.path).and_then(|mut file| file.read_exact(&mut magic)) {
             Ok(()) => Ok(magic == MAGIC),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
-            // Shorter than that.
+            // Too short for the magic.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
             Err(error) => Err(self.io()(error)),
         }
     }
 
-    /// Removes the file, if it is one of these, and what an end in the middle of writing it has left.
+    /// Removes the file if it is a KV cache file, and what an interrupted write has left.
     ///
     /// # Errors
     /// [`KvFileError::Io`].
-    pub fn forget(&mut self) -> Result<(), KvFileError> {
-        self.kept.clear();
-        if !self.is_ours()? {
+    pub fn remove(&mut self) -> Result<(), KvFileError> {
+        self.saved.clear();
+        if !self.is_replaceable()? {
             return Ok(());
         }
         for path in [partial(&self.path), self.path.clone()] {
@@ -147,12 +146,12 @@ impl KvFile {
         Ok(())
     }
 
-    /// What stands in front of the tokens; `count` of them.
-    fn head<T: ThreadPool>(
+    /// The bytes before the tokens, `count` of them.
+    fn header<T: ThreadPool>(
         file: &ModelFile<'_>,
         session: &Session<Hybrid<'_, T>>,
         count: usize,
-    ) -> [u8; HEAD] {
+    ) -> [u8; HEADER_LEN] {
         let cpu = session.sequence().cpu();
         let (config, options) = (cpu.plan().config(), cpu.plan().options());
         let kind = match options.kv {
@@ -161,19 +160,20 @@ impl KvFile {
             KvKind::Q8 => 2,
         };
         let [layers, heads, dim] = [config.layers, config.kv_heads, config.head_dim].map(|n| n as u32);
-        let mut head = [0; HEAD];
+        let mut header = [0; HEADER_LEN];
         let fields = [kind, layers, heads, dim, u32::from(options.exact), count as u32];
-        head[..8].copy_from_slice(&MAGIC);
-        head[8..16].copy_from_slice(&fingerprint(file).to_le_bytes());
-        for (place, field) in head[16..].as_chunks_mut::<4>().0.iter_mut().zip(fields) {
+        header[..8].copy_from_slice(&MAGIC);
+        header[8..16].copy_from_slice(&fingerprint(file).to_le_bytes());
+        for (place, field) in header[16..].as_chunks_mut::<4>().0.iter_mut().zip(fields) {
             *place = field.to_le_bytes();
         }
-        head
+        header
     }
 
-    /// Keeps what the session holds, in whole blocks of 64 positions: nothing of what an earlier conversation may have left
-    /// behind its end. The file is replaced as a whole or stays; it stays where there is no such block, where it has them
-    /// already, where another session is writing it, and where a GPU that had them is lost.
+    /// Saves the session's KV cache in whole blocks of 64 positions, without stale positions of an earlier conversation.
+    ///
+    /// The file is replaced atomically. It stays as it is if there is no whole block, it is up to date, another session is
+    /// writing it, or a lost GPU held the cache.
     ///
     /// # Errors
     /// [`KvFileError::Io`] and [`KvFileError::OtherFile`].
@@ -184,11 +184,11 @@ impl KvFile {
     ) -> Result<(), KvFileError> {
         let whole = session.position() / CHUNK * CHUNK;
         let tokens = session.tokens()[..whole].to_vec();
-        if tokens.is_empty() || tokens == self.kept {
+        if tokens.is_empty() || tokens == self.saved {
             return Ok(());
         }
         let path = thimble_files::resolve(&self.path).map_err(|error| self.io()(error.into()))?;
-        if !self.is_ours()? {
+        if !self.is_replaceable()? {
             return Err(KvFileError::OtherFile(self.path.clone()));
         }
         let partial = partial(&path);
@@ -196,16 +196,17 @@ impl KvFile {
             Ok(false) => return Ok(()),
             Ok(true) => std::fs::rename(&partial, &path).map_err(self.io())?,
             Err(error) => {
-                // What is left of it is of no use; that it cannot be removed either is told by the first error.
+                // The partial file is useless; if removing it fails too, the first error says enough.
                 let _ = std::fs::remove_file(&partial);
                 return Err(self.io()(error));
             }
         }
-        self.kept = tokens;
+        self.saved = tokens;
         Ok(())
     }
 
-    /// Whether everything was written. Not synced: a file that a power cut leaves torn has another checksum.
+    /// Writes the file; false if another session is writing it or the cache is lost. Not synced: the checksum reveals a file that a
+    /// power cut left incomplete.
     fn write<T: ThreadPool>(
         path: &Path,
         file: &ModelFile<'_>,
@@ -215,26 +216,26 @@ impl KvFile {
         let output = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
         match output.try_lock() {
             Err(TryLockError::WouldBlock) => return Ok(false),
-            // Not to be had everywhere; the checksum finds what two writers make of it.
+            // Not every system has locks; the checksum reveals the work of two writers.
             Err(TryLockError::Error(_)) | Ok(()) => output.set_len(0)?,
         }
-        let mut out = Summed::new(BufWriter::new(&output));
-        out.bytes(&Self::head(file, session, tokens.len()))?;
-        tokens.iter().try_for_each(|token| out.bytes(&token.0.to_le_bytes()))?;
+        let mut out = Checksummed::new(BufWriter::new(&output));
+        out.write_bytes(&Self::header(file, session, tokens.len()))?;
+        tokens.iter().try_for_each(|token| out.write_bytes(&token.0.to_le_bytes()))?;
         let blocks = 0..tokens.len() / CHUNK;
         let written = session.sequence_mut().with_cache(tokens.len(), |cpu| {
             let (layers, heads) = (cpu.plan().config().layers, cpu.plan().config().kv_heads);
             for (layer, head) in (0..layers).flat_map(|layer| (0..heads).map(move |head| (layer, head))) {
                 let part = cpu.cache(layer, head, blocks.clone());
-                out.bytes(part.keys)?;
-                out.bytes(part.values)?;
-                out.scales(part.key_scales)?;
-                out.scales(part.value_scales)?;
+                out.write_bytes(part.keys)?;
+                out.write_bytes(part.values)?;
+                out.write_scales(part.key_scales)?;
+                out.write_scales(part.value_scales)?;
             }
             Ok::<(), io::Error>(())
         });
         let Some(written) = written else {
-            // Empty: nothing of it shall be taken for more.
+            // Nothing may take this for a complete file.
             drop(out);
             output.set_len(0)?;
             return Ok(false);
@@ -246,10 +247,10 @@ impl KvFile {
         Ok(true)
     }
 
-    /// Takes up what is in the file: the session holds its tokens then. Nothing where there is no file.
+    /// Restores the session from the file: it then holds the file's tokens. Without a file, nothing happens.
     ///
     /// # Errors
-    /// Whatever is wrong with the file; the session holds what it did before then, or nothing.
+    /// The file is not valid for this session, which then is unchanged or empty.
     pub fn restore<T: ThreadPool>(
         &mut self,
         file: &ModelFile<'_>,
@@ -260,11 +261,11 @@ impl KvFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(self.io()(error)),
         };
-        let mut input = Summed::new(BufReader::new(opened));
-        let mut head = [0; HEAD];
-        input.fill(&mut head).map_err(self.io())?;
-        let count = u32::from_le_bytes([head[36], head[37], head[38], head[39]]) as usize;
-        if head != Self::head(file, session, count) || !count.is_multiple_of(CHUNK) {
+        let mut input = Checksummed::new(BufReader::new(opened));
+        let mut header = [0; HEADER_LEN];
+        input.read_bytes(&mut header).map_err(self.io())?;
+        let count = u32::from_le_bytes([header[36], header[37], header[38], header[39]]) as usize;
+        if header != Self::header(file, session, count) || !count.is_multiple_of(CHUNK) {
             return Err(KvFileError::OtherModel(self.path.clone()));
         }
         if count >= session.context() {
@@ -274,7 +275,7 @@ impl KvFile {
         let mut tokens = Vec::with_capacity(count);
         for _ in 0..count {
             let mut bytes = [0; 4];
-            input.fill(&mut bytes).map_err(self.io())?;
+            input.read_bytes(&mut bytes).map_err(self.io())?;
             tokens.push(Token(u32::from_le_bytes(bytes)));
         }
         let blocks = 0..count / CHUNK;
@@ -283,10 +284,10 @@ impl KvFile {
                 let (layers, heads) = (cpu.plan().config().layers, cpu.plan().config().kv_heads);
                 for (layer, head) in (0..layers).flat_map(|layer| (0..heads).map(move |head| (layer, head))) {
                     let part = cpu.cache(layer, head, blocks.clone());
-                    input.fill(part.keys).map_err(self.io())?;
-                    input.fill(part.values).map_err(self.io())?;
-                    input.fill_scales(part.key_scales).map_err(self.io())?;
-                    input.fill_scales(part.value_scales).map_err(self.io())?;
+                    input.read_bytes(part.keys).map_err(self.io())?;
+                    input.read_bytes(part.values).map_err(self.io())?;
+                    input.read_scales(part.key_scales).map_err(self.io())?;
+                    input.read_scales(part.value_scales).map_err(self.io())?;
                 }
                 let (found, mut sum) = (input.sum.digest(), [0; 8]);
                 input.inner.read_exact(&mut sum).map_err(self.io())?;
@@ -294,7 +295,7 @@ impl KvFile {
                 if damaged { Err(KvFileError::Damaged(self.path.clone())) } else { Ok(()) }
             })
         })?;
-        self.kept = tokens;
+        self.saved = tokens;
         Ok(())
     }
 }

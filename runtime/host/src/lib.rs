@@ -1,4 +1,5 @@
-//! Processors: what the CPU can do, threads and memory for it, a GPU beside it, and which of them runs a model.
+//! Runs a model on this machine's processors: CPU detection, a thread pool, memory, a GPU beside the CPU, the choice of the
+//! backend, and files of the KV cache.
 
 mod accelerator;
 mod backend;
@@ -17,11 +18,11 @@ mod threads;
 
 pub use accelerator::{Accelerator, CachePart, GpuWork};
 pub use backend::{BackendError, BackendKind, MatmulVariant};
-pub use choice::{BackendChoice, BackendChooser, ChosenBackend, choices};
+pub use choice::{BackendChoice, BackendChooser, ResolvedBackend, saved_choices};
 pub use detect::{KernelKind, KernelsError};
-pub use generator::{Generator, GeneratorError, find_processors, generator, gpu_bytes};
+pub use generator::{Generator, GeneratorError, check_processors, generator, gpu_bytes};
 #[cfg(feature = "gpu")]
-pub use gpu::{device, keep_pipelines_in};
+pub use gpu::{cache_pipelines_in, device};
 pub use hybrid::Hybrid;
 pub use kv_file::{KvFile, KvFileError};
 pub use loaded::{LoadedModel, PromptFormat};

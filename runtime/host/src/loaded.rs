@@ -1,4 +1,4 @@
-//! A model file, a session on it and a sampler, as what a chat needs.
+//! A model file, a session on it and a sampler: the model of a chat.
 
 use crate::{Generator, KvFile};
 use thimble_chat::{CHUNK, ChatError, ChatModel, Role, encode, encode_chat, end_of_text};
@@ -9,28 +9,28 @@ use thimble_runtime::sampler::Sampler;
 use thimble_runtime::sequence::Sequence;
 use thimble_runtime::tokenizer::Specials;
 
-/// How messages become the tokens that the model goes on from.
+/// How messages become a prompt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PromptFormat {
     /// The model's chat template.
     #[default]
     Chat,
-    /// The last message as it is, special tokens parsed: a text to be continued.
+    /// The last message as it is, special tokens parsed: a text to continue.
     Text,
 }
 
-/// A model's session, and how the next token is chosen.
+/// A model with its session and sampler.
 pub struct LoadedModel<'a, 'b> {
     /// The model.
     pub file: ModelFile<'a>,
     /// Its session.
     pub generator: Generator<'a>,
-    /// What chooses tokens.
+    /// The sampler.
     pub sampler: Sampler<'b>,
-    /// How messages become tokens.
+    /// How messages become a prompt.
     pub format: PromptFormat,
-    /// Where keys and values are kept for a later session, if they are.
-    pub kept: Option<KvFile>,
+    /// Where the KV cache is saved for a later session, if it is.
+    pub kv_file: Option<KvFile>,
 }
 
 impl ChatModel for LoadedModel<'_, '_> {
@@ -64,7 +64,7 @@ impl ChatModel for LoadedModel<'_, '_> {
     fn prefill(&mut self, tokens: &[Token]) -> Result<(), ChatError> {
         self.generator.prefill(tokens)?;
         if tokens.len() > 1 {
-            // A GPU may only have been told: done means that the logits are there. Behind a single token it goes on alone.
+            // A GPU computes asynchronously: the prompt is done when its logits are there. Single tokens need no wait.
             self.generator.tokens_and_logits();
         }
         Ok(())
@@ -82,17 +82,17 @@ impl ChatModel for LoadedModel<'_, '_> {
         self.file.config().is_stop(token)
     }
 
-    fn keep(&mut self) {
-        if let Some(kept) = &mut self.kept {
-            // Without the file a later session computes what would be in it.
-            let _ = kept.save(&self.file, &mut self.generator);
+    fn save_cache(&mut self) {
+        if let Some(kv_file) = &mut self.kv_file {
+            // Without the file, a later session recomputes the cache.
+            let _ = kv_file.save(&self.file, &mut self.generator);
         }
     }
 
-    fn forget(&mut self) {
+    fn clear_cache(&mut self) {
         let _ = self.generator.rewind(0);
-        if let Some(kept) = &mut self.kept {
-            let _ = kept.forget();
+        if let Some(kv_file) = &mut self.kv_file {
+            let _ = kv_file.remove();
         }
     }
 }

@@ -1,4 +1,4 @@
-//! How fast two processors run the same model, and which of them should do what.
+//! Timing of two processors on the same model, and the backend that follows from it.
 
 use crate::backend::BackendKind;
 use serde::{Deserialize, Serialize};
@@ -7,36 +7,36 @@ use thimble_runtime::Token;
 use thimble_runtime::model::{Backend, Batch, forward};
 use thimble_runtime::sequence::Limits;
 
-/// Most tokens of the prompt that is timed.
+/// Largest prompt that is timed, in tokens.
 const PROMPT: usize = 256;
 /// Tokens that are decoded.
 const DECODED: usize = 8;
-/// Times that each is run; the fastest counts. The first one compiles, maps and wakes up.
+/// Runs of each; the fastest counts. The first one compiles shaders, maps pages and wakes threads.
 const ROUNDS: usize = 3;
-/// Seconds after which a processor is not timed once more.
-const PATIENCE: f64 = 1.0;
-/// What a choice is made for: tokens of a prompt and of its answer.
+/// Seconds after which no further round starts.
+const TIME_LIMIT: f64 = 1.0;
+/// The workload to optimize: tokens of a prompt and of its answer.
 const TYPICAL: (f64, f64) = (512.0, 128.0);
-/// A GPU has to save this share of the time.
-const GAIN: f64 = 0.1;
+/// The share of the time that a GPU has to save.
+const MIN_GAIN: f64 = 0.1;
 
 /// Seconds for a token.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SecondsPerToken {
-    /// Of a prompt.
+    /// In a prompt.
     pub prompt: f64,
     /// Decoded one by one.
     pub token: f64,
 }
 
-/// Two processors compared.
+/// Timings of both processors.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BackendTimings {
     /// The CPU.
     pub cpu: SecondsPerToken,
     /// The GPU.
     pub gpu: SecondsPerToken,
-    /// Seconds to hand a position of the cache from one to the other.
+    /// Seconds to copy one position of the KV cache from one to the other.
     pub handover: f64,
 }
 
@@ -45,16 +45,16 @@ pub(crate) fn prompt(limits: &Limits) -> usize {
     PROMPT.min(limits.batch).min(limits.context)
 }
 
-/// Times a prompt, and tokens behind it as far as there is room.
+/// Times a prompt, and decoding after it as far as the context allows.
 pub(crate) fn speeds(backend: &mut (impl Backend + ?Sized)) -> SecondsPerToken {
     let prompt = PROMPT.min(backend.batch()).min(backend.context());
     let decoded = DECODED.min(backend.context() - prompt);
-    // Which ones does not matter, and every vocabulary has this one.
+    // Any token will do; every vocabulary has this one.
     let tokens = vec![Token(0); prompt];
     let mut best = SecondsPerToken { prompt: f64::INFINITY, token: f64::INFINITY };
     let begin = Instant::now();
     for round in 0..ROUNDS {
-        if round > 0 && begin.elapsed().as_secs_f64() > PATIENCE {
+        if round > 0 && begin.elapsed().as_secs_f64() > TIME_LIMIT {
             break;
         }
         let start = Instant::now();
@@ -66,7 +66,7 @@ pub(crate) fn speeds(backend: &mut (impl Backend + ?Sized)) -> SecondsPerToken {
         }
         best.token = best.token.min(start.elapsed().as_secs_f64() / decoded as f64);
     }
-    // A context of which the prompt is all: nothing was decoded.
+    // The prompt fills the context: nothing was decoded.
     if best.token.is_finite() { best } else { SecondsPerToken { token: best.prompt, ..best } }
 }
 
@@ -77,8 +77,8 @@ fn step(backend: &mut (impl Backend + ?Sized), batch: &Batch<'_>) {
 }
 
 impl BackendTimings {
-    /// The division of work with which a prompt of 512 tokens and an answer of 128 are done first; the CPU alone unless that
-    /// saves a tenth.
+    /// The backend that finishes a prompt of 512 tokens and an answer of 128 first; the CPU alone unless another saves a tenth
+    /// of the time.
     pub fn best(&self) -> BackendKind {
         let seconds = |kind: BackendKind| {
             let (prompts, tokens) = kind.on_gpu();
@@ -88,7 +88,7 @@ impl BackendTimings {
         };
         let all = [BackendKind::Gpu, BackendKind::GpuPrompts, BackendKind::GpuTokens];
         let best = all.into_iter().min_by(|&a, &b| seconds(a).total_cmp(&seconds(b)));
-        let worth = |kind: &BackendKind| seconds(*kind) < (1.0 - GAIN) * seconds(BackendKind::Cpu);
+        let worth = |kind: &BackendKind| seconds(*kind) < (1.0 - MIN_GAIN) * seconds(BackendKind::Cpu);
         best.filter(worth).unwrap_or(BackendKind::Cpu)
     }
 }
@@ -98,8 +98,8 @@ impl std::fmt::Display for BackendTimings {
         let BackendTimings { cpu, gpu, handover } = self;
         write!(
             f,
-            "prompts: GPU {:.0} tokens/s, CPU {:.0}; decoding: GPU {:.1} tokens/s, CPU {:.1}; handing 1,000 positions \
-             over: {:.1} ms",
+            "prompts: GPU {:.0} tokens/s, CPU {:.0}; decoding: GPU {:.1} tokens/s, CPU {:.1}; copying 1,000 \
+             positions of the KV cache: {:.1} ms",
             1.0 / gpu.prompt,
             1.0 / cpu.prompt,
             1.0 / gpu.token,

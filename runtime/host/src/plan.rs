@@ -1,4 +1,4 @@
-//! From a user's settings to memory of the right size.
+//! Resolves a user's settings into an inference plan, and allocates its memory.
 
 use crate::backend::{BackendError, BackendKind, MatmulVariant};
 use crate::detect::{KernelKind, KernelsError};
@@ -10,52 +10,52 @@ use thimble_runtime::lookup::Lookup;
 use thimble_runtime::memory::{MemoryError, MemoryPlan, PlanOptions};
 use thiserror::Error;
 
-/// What a user can choose; `None` leaves the choice to [`InferencePlan::new`].
+/// What a user can set; [`InferencePlan::new`] chooses a default for `None`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct InferenceSettings {
-    /// Positions: the smaller of 2,048 and the model's limit by default.
+    /// Context length in tokens; the default is the model's limit, at most 2,048.
     pub context: Option<usize>,
-    /// Threads: one for each core that the process may use by default.
+    /// Threads; the default is one for each available core.
     pub threads: Option<usize>,
-    /// Kernels: `THIMBLE_KERNELS` or the best that the CPU runs by default.
+    /// Kernels; the default is what `THIMBLE_KERNELS` names, or the best for this CPU.
     pub kernels: Option<KernelKind>,
-    /// How keys and values are kept: f16 by default, f32 in the exact mode.
+    /// Number format of the KV cache; the default is f16, or f32 in the exact mode.
     pub kv: Option<KvKind>,
     /// The reference mode: f32 activations and cache.
     pub exact: bool,
-    /// Positions whose logits are kept at a time: 1 by default; more to score.
+    /// Rows of logits; the default is 1, and scoring takes more.
     pub logit_rows: Option<usize>,
-    /// Most tokens in one forward pass: 192 by default, 512 where a GPU runs prompts.
+    /// Most tokens in one forward pass; the default is 192, or 512 with a GPU.
     pub batch: Option<usize>,
-    /// Tokens that are proposed at a time from what the text had before: none by default, 16 at the most.
+    /// Draft tokens per pass, from prompt lookup: 0 turns it off, 16 is the maximum.
     pub lookup: usize,
-    /// Processors: what `THIMBLE_BACKEND` names or the CPU by default.
+    /// Backend; the default is what `THIMBLE_BACKEND` names, or the CPU.
     pub backend: Option<BackendKind>,
-    /// How a GPU computes products for prompts: what its kind is thought to be fastest with by default. `auto` measures it.
-    pub products: Option<MatmulVariant>,
+    /// Matrix-multiplication kernel of a GPU for prompts; the default is what usually suits the GPU best. `auto` measures it.
+    pub matmul_variant: Option<MatmulVariant>,
 }
 
-/// Why settings cannot be met.
+/// Why settings cannot be resolved.
 #[derive(Debug, Error)]
 pub enum PlanError {
-    /// The kernels asked for cannot run here.
+    /// The requested kernels cannot run here.
     #[error(transparent)]
     Kernels(#[from] KernelsError),
-    /// The backend asked for does not exist here.
+    /// The requested backend is not available.
     #[error(transparent)]
     Backend(#[from] BackendError),
-    /// Context or size out of range.
+    /// A size is out of range.
     #[error(transparent)]
     Memory(#[from] MemoryError),
-    /// No threads.
-    #[error("{0} threads were asked for; expected 1 to {most}", most = InferencePlan::MOST_THREADS)]
+    /// The number of threads is out of range.
+    #[error("{0} threads were requested; expected 1 to {max}", max = InferencePlan::MAX_THREADS)]
     Threads(usize),
-    /// The system has not got the memory.
+    /// The system refuses the memory.
     #[error("cannot reserve {bytes} bytes for the model's state: {source}; ask for a shorter context")]
     Reserve {
         /// Bytes of the plan.
         bytes: usize,
-        /// What the system says.
+        /// The system's error.
         source: std::io::Error,
     },
 }
@@ -68,31 +68,31 @@ pub struct InferencePlan {
     threads: usize,
     lookup: usize,
     backend: BackendKind,
-    #[cfg_attr(not(feature = "gpu"), allow(dead_code, reason = "a CPU has one way"))]
-    products: Option<MatmulVariant>,
-    #[cfg_attr(not(feature = "gpu"), allow(dead_code, reason = "a CPU is never given up"))]
-    tell: fn(&str),
+    #[cfg_attr(not(feature = "gpu"), allow(dead_code, reason = "only a GPU has several"))]
+    matmul_variant: Option<MatmulVariant>,
+    #[cfg_attr(not(feature = "gpu"), allow(dead_code, reason = "a CPU does not fail"))]
+    notify: fn(&str),
 }
 
-/// Zeroed memory whose pages the system supplies as they are touched.
+/// Zeroed memory, which the system supplies page by page on first use.
 #[derive(Debug)]
 pub struct InferenceMemory {
     map: MmapMut,
 }
 
 impl InferenceMemory {
-    /// The bytes to lend.
+    /// The memory.
     pub(crate) fn bytes(&mut self) -> &mut [u8] {
         &mut self.map
     }
 }
 
 impl InferencePlan {
-    /// Most threads that can be asked for.
-    pub const MOST_THREADS: usize = 256;
+    /// Largest number of threads.
+    pub const MAX_THREADS: usize = 256;
     const DEFAULT_CONTEXT: usize = 2048;
     const DEFAULT_BATCH: usize = 192;
-    /// A GPU wants more at a time.
+    /// A GPU needs larger batches.
     const GPU_BATCH: usize = 512;
 
     /// Resolves `settings` for a model.
@@ -101,8 +101,8 @@ impl InferencePlan {
             Some(kind) => kind.kernels()?,
             None => KernelKind::detect()?,
         };
-        let threads = settings.threads.unwrap_or_else(|| available().min(Self::MOST_THREADS));
-        if !(1..=Self::MOST_THREADS).contains(&threads) {
+        let threads = settings.threads.unwrap_or_else(|| available().min(Self::MAX_THREADS));
+        if !(1..=Self::MAX_THREADS).contains(&threads) {
             return Err(PlanError::Threads(threads));
         }
         let backend = BackendKind::resolve(settings.backend)?;
@@ -117,44 +117,44 @@ impl InferencePlan {
             exact: settings.exact,
         };
         let memory = MemoryPlan::new(config, &options, &kernels)?;
-        let tell = |line: &str| eprintln!("{line}");
-        let products = settings.products;
-        Ok(InferencePlan { memory, kernels, threads, lookup, backend, products, tell })
+        let notify = |line: &str| eprintln!("{line}");
+        let matmul_variant = settings.matmul_variant;
+        Ok(InferencePlan { memory, kernels, threads, lookup, backend, matmul_variant, notify })
     }
 
-    /// The same, with another receiver of the line that says that a GPU is given up; stderr unless this is called.
-    pub fn telling(self, tell: fn(&str)) -> InferencePlan {
-        InferencePlan { tell, ..self }
+    /// Passes the warning of a failed GPU to `notify`; by default it goes to stderr.
+    pub fn with_notify(self, notify: fn(&str)) -> InferencePlan {
+        InferencePlan { notify, ..self }
     }
 
-    /// How a GPU computes products for prompts, where that was chosen.
+    /// The requested matrix-multiplication kernel of a GPU for prompts.
     #[cfg(feature = "gpu")]
-    pub(crate) fn products(&self) -> Option<MatmulVariant> {
-        self.products
+    pub(crate) fn matmul_variant(&self) -> Option<MatmulVariant> {
+        self.matmul_variant
     }
 
-    /// Who gets that line.
+    /// The receiver of warnings.
     #[cfg(feature = "gpu")]
-    pub(crate) fn tell(&self) -> fn(&str) {
-        self.tell
+    pub(crate) fn notify(&self) -> fn(&str) {
+        self.notify
     }
 
-    /// Processors.
+    /// The backend.
     pub fn backend(&self) -> BackendKind {
         self.backend
     }
 
-    /// What computes, in words: the kernels' name, with "gpu" for the part that is the GPU's.
+    /// What computes, in words: the kernels' name, "gpu", or both.
     pub fn processors(&self) -> String {
         self.backend.processors(&self.kernels)
     }
 
-    /// Bytes of the inference state.
+    /// Bytes of the inference memory.
     pub fn bytes(&self) -> usize {
         self.memory.bytes()
     }
 
-    /// Positions.
+    /// Context length in tokens.
     pub fn context(&self) -> usize {
         self.memory.options().context
     }
@@ -164,22 +164,22 @@ impl InferencePlan {
         self.threads
     }
 
-    /// What proposes tokens.
+    /// The source of draft tokens.
     pub fn lookup(&self) -> Lookup {
         Lookup::new(self.lookup)
     }
 
-    /// The kernels chosen.
+    /// The kernels.
     pub fn kernels(&self) -> Kernels {
         self.kernels
     }
 
-    /// The runtime's plan.
+    /// The memory plan.
     pub fn memory(&self) -> &MemoryPlan {
         &self.memory
     }
 
-    /// Reserves the plan's memory; pages are taken from the system as they are first written.
+    /// Reserves the memory of the plan; the system supplies pages on first use.
     pub fn allocate(&self) -> Result<InferenceMemory, PlanError> {
         let bytes = self.bytes();
         let map = MmapMut::map_anon(bytes).map_err(|source| PlanError::Reserve { bytes, source })?;

@@ -1,19 +1,19 @@
-//! Whether an accelerator computes what the CPU does: a few tokens through a layer, before anything depends on it.
+//! The startup check of an accelerator: a few tokens through a layer or a few, compared with the CPU.
 
 use crate::accelerator::Accelerator;
 use thimble_runtime::Token;
 use thimble_runtime::model::{Backend, Batch, Weights};
 
-/// Tokens that are multiplied together: a GPU's kernel for prompts, and its bounds.
-const TOGETHER: usize = 19;
-/// Largest root mean square of the differences of logits, in that of the CPU's logits. The CPU rounds activations to
-/// bytes, which costs some hundredths at the worst; a wrong kernel, layout or driver costs about 1.
-const MOST: f64 = 0.15;
+/// Tokens in the batch: enough for a GPU's prompt kernels, and not a multiple of their tiles.
+const BATCH: usize = 19;
+/// Largest accepted difference of the logits: its root mean square over that of the CPU's logits. The CPU rounds activations
+/// to 8 bits, which costs a few hundredths at worst; a wrong kernel, layout or driver costs about 1.
+const MAX_DIFFERENCE: f64 = 0.15;
 
-/// Runs a batch and then one token through the first layer, and others where they have encodings of their own.
+/// Runs a batch and then a single token through the first layer and every layer with a new encoding, on both.
 ///
 /// # Errors
-/// What is wrong, as a clause.
+/// The fault, as a clause.
 pub(crate) fn compare(
     weights: &Weights<'_>,
     cpu: &mut impl Backend,
@@ -22,10 +22,10 @@ pub(crate) fn compare(
     let layers = layers(weights);
     let vocab = weights.config().vocab;
     let tokens: Vec<Token> =
-        (0..=TOGETHER).map(|i| Token((i * 7919 % vocab) as u32)).take(cpu.context()).collect();
-    let together = TOGETHER.min(cpu.batch()).min(tokens.len());
-    let single = tokens.get(together).map(|_| together..together + 1);
-    for positions in [Some(0..together), single].into_iter().flatten() {
+        (0..=BATCH).map(|i| Token((i * 7919 % vocab) as u32)).take(cpu.context()).collect();
+    let batched = BATCH.min(cpu.batch()).min(tokens.len());
+    let single = tokens.get(batched).map(|_| batched..batched + 1);
+    for positions in [Some(0..batched), single].into_iter().flatten() {
         let batch = Batch { tokens: &tokens[positions.clone()], position: positions.start };
         let expected = logits(cpu, &layers, &batch);
         let found = logits(accelerator, &layers, &batch);
@@ -33,20 +33,20 @@ pub(crate) fn compare(
         if let Some(reason) = accelerator.failure() {
             return Err(reason);
         }
-        // Not so where it is no number; weights that give the CPU none cannot be compared.
-        let sound = difference <= MOST || !expected.iter().all(|x| x.is_finite());
-        if !sound {
+        // False for NaN. Logits that are not finite on the CPU either cannot be compared.
+        let passed = difference <= MAX_DIFFERENCE || !expected.iter().all(|x| x.is_finite());
+        if !passed {
             let tokens = positions.len();
             return Err(format!(
-                "the GPU computes something else than the CPU (logits differ by {difference:.2} of their size, tried \
-                 with {tokens} tokens)"
+                "the GPU's results differ from the CPU's (logits differ by {difference:.2} of their size, tested with \
+                 {tokens} tokens)"
             ));
         }
     }
     Ok(())
 }
 
-/// The first layer, and those with an encoding that none before them has.
+/// The first layer, and every layer with an encoding that no earlier one has.
 fn layers(weights: &Weights<'_>) -> Vec<usize> {
     let mut known = Vec::new();
     let mut new = |&index: &usize| {
@@ -63,7 +63,7 @@ fn layers(weights: &Weights<'_>) -> Vec<usize> {
     (0..weights.config().layers).filter(|index| new(index)).collect()
 }
 
-/// Logits behind the last token of a batch that passes through some of the layers.
+/// The logits of a batch's last token after `layers` alone.
 fn logits(backend: &mut (impl Backend + ?Sized), layers: &[usize], batch: &Batch<'_>) -> Vec<f32> {
     backend.embed(batch);
     for &layer in layers {
@@ -77,7 +77,7 @@ fn logits(backend: &mut (impl Backend + ?Sized), layers: &[usize], batch: &Batch
     backend.logits().to_vec()
 }
 
-/// Root mean square of the differences, in that of what was expected.
+/// Root mean square of the difference, over that of `expected`.
 fn difference(found: &[f32], expected: &[f32]) -> f64 {
     if found.len() != expected.len() {
         return f64::INFINITY;

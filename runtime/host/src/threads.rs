@@ -1,9 +1,8 @@
-//! A pool of threads that spin for a moment and then sleep.
+//! A thread pool whose threads spin briefly before they sleep.
 //!
-//! Each call cuts its shards into one range for each thread. A thread claims shards of its own range first, from a
-//! word that no one else touches unless it is late, and then those that others have not come to: a thread that the
-//! system has put aside does less, and a call waits only for shards that were claimed, never for a thread that has
-//! not woken up.
+//! Each call splits its shards into one range per thread. A thread first claims the shards of its own range, from a word
+//! that others rarely touch, and then steals what is left of other ranges. So a preempted thread does less, and a call
+//! waits only for claimed shards, never for a thread that has not woken up.
 
 use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,34 +17,33 @@ type Job = *const (dyn Fn(usize) + Sync);
 /// Low half of a claim word: the next shard. High half: the end of the range.
 const SHARD_BITS: u32 = 32;
 const SHARD_MASK: u64 = (1 << SHARD_BITS) - 1;
-/// How long a thread spins for what it waits for before it sleeps. On a core of its own the wait is a few microseconds.
-/// Where others want the core it can be the length of their turn: a thread that then spins uses up its own turns, one
-/// that yields goes to the end of the queue, and one that sleeps is let in again as soon as it is woken.
+/// How long a thread spins before it sleeps. On an idle core the wait takes a few microseconds. On a busy core it can last
+/// another thread's time slice: spinning then wastes time slices and yielding goes to the end of the queue, while a sleeping
+/// thread is scheduled as soon as it is woken.
 const SPIN_TIME: Duration = Duration::from_micros(50);
-/// Checks from one look at the clock to the next.
+/// Spins between two readings of the clock.
 const SPINS: u32 = 64;
 
-/// A wait that has begun.
+/// A wait in progress.
 #[derive(Default)]
 struct Wait {
-    checks: u32,
+    spins: u32,
     start: Option<Instant>,
 }
 
 impl Wait {
-    /// Spins for a moment; false when it is time to sleep.
+    /// Spins once; false when it is time to sleep.
     fn spin(&mut self) -> bool {
         std::hint::spin_loop();
-        self.checks += 1;
-        if !self.checks.is_multiple_of(SPINS) {
+        self.spins += 1;
+        if !self.spins.is_multiple_of(SPINS) {
             return true;
         }
         self.start.get_or_insert_with(Instant::now).elapsed() < SPIN_TIME
     }
 }
 
-/// One thread's range of the current call. On cache lines of its own: only its thread polls it, and neighbouring
-/// lines are often fetched in pairs.
+/// One thread's range of the current call. Aligned to two cache lines, since adjacent lines are often fetched in pairs.
 #[repr(align(128))]
 struct Slot {
     claims: AtomicU64,
@@ -64,17 +62,17 @@ struct Shared {
     slots: Box<[Slot]>,
     /// Shards of the current call that workers have run.
     done: AtomicUsize,
-    /// Whether a shard panicked.
+    /// Whether any shard panicked.
     panicked: AtomicBool,
     stop: AtomicBool,
-    /// Workers that sleep.
+    /// Number of sleeping workers.
     sleepers: AtomicUsize,
-    /// Whether the caller sleeps.
+    /// Whether the caller is asleep.
     caller_sleeps: AtomicBool,
     lock: Mutex<()>,
-    /// There are shards to run.
+    /// Signals workers: shards are available.
     wake: Condvar,
-    /// Workers have run shards.
+    /// Signals the caller: workers have finished shards.
     ran: Condvar,
 }
 
@@ -85,11 +83,11 @@ unsafe impl Sync for Shared {}
 // SAFETY: as above; the pointer itself is free of thread affinity because the job is `Sync`.
 unsafe impl Send for Shared {}
 
-/// A fixed number of threads, the caller's included.
+/// A thread pool of fixed size; the calling thread is one of its threads.
 pub struct SpinPool {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
-    /// Threads that get shards, at most.
+    /// Most threads that get shards.
     limit: AtomicUsize,
     /// One call at a time.
     running: Mutex<()>,
@@ -101,13 +99,13 @@ impl std::fmt::Debug for SpinPool {
     }
 }
 
-/// Cores that the system grants this process.
+/// Cores available to this process.
 pub(crate) fn available() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 impl Shared {
-    /// Claims and runs what is left of one range; how many shards it ran.
+    /// Claims and runs the rest of a range; returns the number of shards it ran.
     fn drain(&self, slot: &Slot) -> usize {
         let mut ran = 0;
         loop {
@@ -119,7 +117,7 @@ impl Shared {
             if slot.claims.compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Acquire).is_err() {
                 continue;
             }
-            // The word may be of a later call than was looked at: then a shard of that one is claimed.
+            // The word may belong to a later call than the one checked: then a shard of that call is claimed.
             // SAFETY: a shard of the current call is claimed, so `job` is not written until it is done.
             let job = unsafe { *slot.job.get() };
             if let Some(job) = job {
@@ -134,7 +132,7 @@ impl Shared {
         }
     }
 
-    /// Runs what is left of thread `own`'s range, then what others have left; `each` gets the shards run of a range.
+    /// Runs the rest of thread `own`'s range, then of the others'; `each` gets the number of shards run in a range.
     fn work(&self, own: usize, mut each: impl FnMut(usize)) {
         let (before, from) = self.slots.split_at(own);
         for slot in from.iter().chain(before) {
@@ -176,7 +174,7 @@ impl Shared {
         }
     }
 
-    /// Returns when workers have run so many shards of the current call.
+    /// Waits until workers have run `shards` shards of the current call.
     fn wait_for(&self, shards: usize) {
         let mut wait = Wait::default();
         while self.done.load(Ordering::Acquire) < shards {
@@ -203,7 +201,7 @@ impl Shared {
 }
 
 impl SpinPool {
-    /// A pool of `threads` (at least 1), the calling thread being one of them.
+    /// A pool of `threads` (at least 1), which includes the calling thread.
     pub fn new(threads: usize) -> std::io::Result<SpinPool> {
         let slot = |_| Slot { claims: AtomicU64::new(0), job: UnsafeCell::new(None) };
         let shared = Arc::new(Shared {
@@ -227,7 +225,7 @@ impl SpinPool {
         Ok(pool)
     }
 
-    /// Lets at most `threads` of them work, at least one, from the next call on; results do not depend on it.
+    /// Limits further calls to `threads` threads, at least 1. Results do not depend on it.
     pub fn limit(&self, threads: usize) {
         self.limit.store(threads.clamp(1, self.workers.len() + 1), Ordering::Relaxed);
     }
@@ -288,9 +286,9 @@ mod tests {
     #[test]
     fn every_shard_runs_once() {
         // Miri is slow; there the gate asks for many schedules instead.
-        let (teams, lengths, rounds): (&[usize], &[usize], usize) =
+        let (sizes, lengths, rounds): (&[usize], &[usize], usize) =
             if cfg!(miri) { (&[3], &[2, 7], 3) } else { (&[1, 2, 3, 8], &[0, 1, 2, 7, 64, 1000], 20) };
-        for &threads in teams {
+        for &threads in sizes {
             let pool = SpinPool::new(threads).unwrap();
             for &shards in lengths {
                 let counts: Vec<AtomicUsize> = (0..shards).map(|_| AtomicUsize::new(0)).collect();

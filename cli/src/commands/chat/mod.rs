@@ -66,7 +66,7 @@ impl Job {
         let generator = workspace.generator(&file, &plan)?;
         let sampling = sampling_flags.sampling(&file, Sampling::ANSWER);
         let sampler = sampling_flags.sampler(sampling, file.config().vocab)?;
-        let model = LoadedModel { file, generator, sampler, format: PromptFormat::Chat, kept: None };
+        let model = LoadedModel { file, generator, sampler, format: PromptFormat::Chat, kv_file: None };
         let conversation = Conversation { system: self.flags.system.clone(), turns: Vec::new() };
         let max_tokens = self.flags.max_tokens.unwrap_or(MAX_TOKENS);
         let mut chat = TerminalChat {

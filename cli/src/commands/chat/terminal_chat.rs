@@ -10,7 +10,9 @@ use crate::terminal::{self, Status};
 use crate::{resources, workspace};
 use std::io::{IsTerminal, Write};
 use std::path::Path;
-use thimble_chat::{Answer, ChatError, ChatEvent, ChatModel, ChatSession, Conversation, End, Saved, Turn};
+use thimble_chat::{
+    Answer, ChatError, ChatEvent, ChatModel, ChatSession, Conversation, End, SavedConversation, Turn,
+};
 use thimble_host::{InferencePlan, LoadedModel};
 
 /// A session with its terminal.
@@ -63,13 +65,13 @@ impl TerminalChat<'_, '_, '_> {
                 None => terminal::note("(no system prompt; the model's own default may apply)"),
             },
             Input::SetSystem(text) => self.set_system(text),
-            Input::Retry => match self.session.take_last() {
+            Input::Retry => match self.session.pop_turn() {
                 Some(turn) => self.retry(turn)?,
                 None => terminal::note("(there is no message to answer again)"),
             },
             Input::Save { path, replace } => self.save(&path, replace, reader)?,
             Input::Load(path) => {
-                let saved = Saved::read(&path).map_err(Failure::from);
+                let saved = SavedConversation::read(&path).map_err(Failure::from);
                 match saved.and_then(|conversation| self.check(&conversation).map(|()| conversation)) {
                     Ok(conversation) => {
                         terminal::note(&format!("(loaded {})", turns(conversation.turns.len())));
@@ -112,7 +114,7 @@ impl TerminalChat<'_, '_, '_> {
                 }
             }
         }
-        let saved = Saved::new(&self.location.name(), &self.session.conversation);
+        let saved = SavedConversation::new(&self.location.name(), &self.session.conversation);
         match saved.write(path) {
             Ok(()) => terminal::note(&format!("(saved to {shown})")),
             Err(failure) => self.fail(&failure),
@@ -156,7 +158,7 @@ impl TerminalChat<'_, '_, '_> {
                 stdout.write_all(wrap.push(&text).as_bytes())?;
                 Ok(stdout.flush()?)
             }
-            ChatEvent::Forgot { turns } => {
+            ChatEvent::Dropped { turns } => {
                 status.clear();
                 stdout.write_all(wrap.finish().as_bytes())?;
                 if terminal && wrap.within_line() {
@@ -168,7 +170,7 @@ impl TerminalChat<'_, '_, '_> {
                 terminal::note(&format!("(the context is full: the oldest {turns} dropped)"));
                 Ok(())
             }
-            ChatEvent::Reading { done, of } => {
+            ChatEvent::Prefill { done, of } => {
                 status.show(&format!("reading {} of {} tokens", with_commas(done), with_commas(of)));
                 Ok(())
             }

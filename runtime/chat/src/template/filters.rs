@@ -1,15 +1,15 @@
-//! Jinja's filters that `minijinja` does not have, or of which it takes fewer arguments.
+//! Jinja filters that `minijinja` lacks, or that take more arguments in Jinja2.
 
 use super::strings::{Side, capitalized, invalid, padded, split_lines, strip};
 use minijinja::value::{Kwargs, Rest, Value, from_args};
 use minijinja::{Environment, Error, ErrorKind, State};
 use thimble_runtime::chat::is_python_space;
 
-/// Sets up the filters.
+/// Installs the filters.
 pub(super) fn install(environment: &mut Environment<'_>) {
     environment.add_filter("tojson", super::json::tojson);
     environment.add_filter("trim", trim);
-    // A mapping's items are no attributes.
+    // In Python, the items of a mapping are not attributes.
     environment.add_filter("attr", |_: &Value, _: &Value| Value::UNDEFINED);
     environment.add_filter("count", minijinja::filters::length);
     environment.add_filter("capitalize", |value: &Value| capitalized(&value.to_string()));
@@ -57,7 +57,7 @@ fn replace(value: &Value, old: &str, new: &str, count: Option<usize>) -> String 
     count.map_or_else(|| text.replace(old, new), |count| text.replacen(old, new, count))
 }
 
-/// Jinja's filter `indent(width=4, first=False, blank=False)`; the width may be a text.
+/// Jinja's filter `indent(width=4, first=False, blank=False)`; the width may be a string.
 fn indent(
     value: &Value,
     width: Option<Value>,
@@ -69,10 +69,10 @@ fn indent(
     let first = first.or(named.get("first")?).unwrap_or(false);
     let blank = blank.or(named.get("blank")?).unwrap_or(false);
     named.assert_all_used()?;
-    let indention = match (width.as_str(), width.as_usize()) {
+    let indentation = match (width.as_str(), width.as_usize()) {
         (Some(text), _) => text.to_owned(),
         (None, Some(width)) => padded("", width, ' ', Side::Left)?,
-        (None, None) => return Err(invalid("indent: the width must be a number or a text")),
+        (None, None) => return Err(invalid("indent: the width must be a number or a string")),
     };
     let text = value.to_string() + "\n";
     let mut out = String::with_capacity(text.len());
@@ -81,14 +81,14 @@ fn indent(
             out.push('\n');
         }
         if if place == 0 { first } else { blank || !line.is_empty() } {
-            out.push_str(&indention);
+            out.push_str(&indentation);
         }
         out.push_str(line);
     }
     Ok(out)
 }
 
-/// Jinja's filter `title`: a capital behind white space, a hyphen and an opening bracket only.
+/// Jinja's filter `title`: capitals only after white space, a hyphen or an opening bracket.
 fn title(value: &Value) -> String {
     let mut inside = false;
     let mut out = String::new();
@@ -127,7 +127,7 @@ fn truncate(value: &Value, args: Rest<Value>) -> Result<String, Error> {
     Ok(format!("{kept}{end}"))
 }
 
-/// Jinja's filter `urlencode` of a text.
+/// Jinja's filter `urlencode` for strings.
 fn urlencode(value: &Value) -> String {
     use std::fmt::Write;
     let text = value.to_string();
@@ -137,14 +137,14 @@ fn urlencode(value: &Value) -> String {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b'/' => {
                 out.push(byte.into())
             }
-            // Writing to a text cannot fail.
+            // Writing to a string cannot fail.
             byte => drop(write!(out, "%{byte:02X}")),
         }
     }
     out
 }
 
-/// Jinja's filter `escape`, with the numbers that it writes for quotes.
+/// Jinja's filter `escape`, with its numeric references for quotes.
 fn escape(value: &Value) -> Value {
     if value.is_safe() {
         return value.clone();

@@ -1,4 +1,4 @@
-//! Jinja source, set up the way transformers does.
+//! Jinja templates, with the environment of transformers.
 
 use super::{TemplateError, filters, python, source, typed};
 use minijinja::syntax::SyntaxConfig;
@@ -11,35 +11,35 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use thimble_files::contain;
 use thimble_runtime::chat::{Message, Piece};
 
-/// A compiled Jinja chat template, set up the way transformers does: `trim_blocks`, `lstrip_blocks`, loop
-/// controls, `raise_exception`, `strftime_now`, Python's methods, `{% generation %}` ignored.
+/// A compiled Jinja chat template, in the environment of transformers: `trim_blocks`, `lstrip_blocks`, loop
+/// controls, `raise_exception`, `strftime_now`, Python's methods; `{% generation %}` has no effect.
 #[derive(Debug)]
 pub struct JinjaTemplate {
     environment: Environment<'static>,
     literals: Vec<String>,
     bos: String,
     eos: String,
-    asked_time: Arc<AtomicBool>,
+    read_clock: Arc<AtomicBool>,
 }
 
 const NAME: &str = "chat";
 
-/// Instructions that one rendering may take: thousands of messages, but no endless loops.
+/// Instruction limit of one rendering: enough for thousands of messages.
 const FUEL: u64 = 5_000_000;
-/// Instructions for finding out whose text is whose, in all renderings together.
+/// Instruction limit of all renderings that locate the messages' text.
 const SEARCH_FUEL: u64 = 4 * FUEL;
 
-/// What `raise_exception` was called with, carried inside minijinja's error.
+/// The argument of `raise_exception`, carried in minijinja's error.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Raised(String);
 
 impl JinjaTemplate {
-    /// Compiles `source`; `bos` and `eos` are the texts of the special tokens, empty where there are none.
+    /// Compiles `source`; `bos` and `eos` are the texts of the special tokens, empty if there are none.
     pub fn compile(source: &str, bos: &str, eos: &str) -> Result<JinjaTemplate, TemplateError> {
         let mut environment = Environment::new();
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
-        environment.set_syntax(syntax.map_err(|error| uncompiled(&error))?);
+        environment.set_syntax(syntax.map_err(|error| compile_error(&error))?);
         environment.set_fuel(Some(FUEL));
         environment.set_formatter(python::write);
         python::install(&mut environment);
@@ -48,25 +48,25 @@ impl JinjaTemplate {
             let error = minijinja::Error::new(ErrorKind::InvalidOperation, "raise_exception");
             Err(error.with_source(Raised(message)))
         });
-        let asked_time = Arc::new(AtomicBool::new(false));
-        let asked = Arc::clone(&asked_time);
+        let read_clock = Arc::new(AtomicBool::new(false));
+        let read = Arc::clone(&read_clock);
         environment.add_function("strftime_now", move |format: String| {
-            asked.store(true, Ordering::Relaxed);
+            read.store(true, Ordering::Relaxed);
             strftime_now(&format)
         });
         let source::Rewritten { source, literals } = source::rewrite(source);
         let compiled = contain("minijinja", || environment.add_template_owned(NAME, source));
         let compiled = compiled.map_err(|panic| TemplateError::Compile { detail: panic.to_string() })?;
-        compiled.map_err(|error| uncompiled(&error))?;
-        Ok(JinjaTemplate { environment, literals, bos: bos.to_owned(), eos: eos.to_owned(), asked_time })
+        compiled.map_err(|error| compile_error(&error))?;
+        Ok(JinjaTemplate { environment, literals, bos: bos.to_owned(), eos: eos.to_owned(), read_clock })
     }
 
-    /// Whether any rendering so far asked for the time of day.
+    /// Whether a rendering so far read the clock.
     pub fn depends_on_time(&self) -> bool {
-        self.asked_time.load(Ordering::Relaxed)
+        self.read_clock.load(Ordering::Relaxed)
     }
 
-    /// The conversation as one text.
+    /// Renders a conversation as one text.
     pub fn render(
         &self,
         messages: &[Message<'_>],
@@ -76,7 +76,7 @@ impl JinjaTemplate {
         Ok(self.render_with(messages, texts, add_generation_prompt)?.0)
     }
 
-    /// Instructions that rendering a conversation takes; those of ordinary templates are some tens for each message.
+    /// Instructions to render a conversation; ordinary templates take a few dozen per message.
     ///
     /// # Errors
     /// As for [`JinjaTemplate::render`].
@@ -84,7 +84,7 @@ impl JinjaTemplate {
         Ok(self.render_with(messages, messages.iter().map(|message| message.text), true)?.1)
     }
 
-    /// The text, and the instructions that it took.
+    /// The text, and the instructions to render it.
     fn render_with<'t>(
         &self,
         messages: &[Message<'_>],
@@ -98,7 +98,7 @@ impl JinjaTemplate {
         let variables = context! {
             messages, add_generation_prompt,
             bos_token => self.bos.as_str(), eos_token => self.eos.as_str(),
-            // transformers passes these where there are none.
+            // transformers passes these even if they are empty.
             tools => (), documents => (),
         };
         let rendered = contain("minijinja", || {
@@ -107,10 +107,10 @@ impl JinjaTemplate {
             Ok((rendered.into_output(), consumed))
         });
         let rendered = rendered.map_err(|panic| TemplateError::Failed { detail: panic.to_string() })?;
-        rendered.map_err(|error| failure(&error))
+        rendered.map_err(|error| render_error(&error))
     }
 
-    /// The conversation in pieces: the messages' text apart from the template's.
+    /// Renders a conversation in pieces: the messages' text apart from the template's.
     pub(super) fn render_pieces(
         &self,
         messages: &[Message<'_>],
@@ -137,11 +137,11 @@ impl JinjaTemplate {
     }
 }
 
-fn uncompiled(error: &minijinja::Error) -> TemplateError {
+fn compile_error(error: &minijinja::Error) -> TemplateError {
     TemplateError::Compile { detail: describe(error) }
 }
 
-fn failure(error: &minijinja::Error) -> TemplateError {
+fn render_error(error: &minijinja::Error) -> TemplateError {
     let mut cause = error.source();
     while let Some(inner) = cause {
         if let Some(Raised(message)) = inner.downcast_ref() {
@@ -152,7 +152,7 @@ fn failure(error: &minijinja::Error) -> TemplateError {
     TemplateError::Failed { detail: describe(error) }
 }
 
-/// minijinja's message on one line, with the line of the template.
+/// minijinja's message in one line, with the line of the template.
 fn describe(error: &minijinja::Error) -> String {
     error.to_string().replace('\n', " ")
 }

@@ -1,11 +1,11 @@
-//! transformers' `tojson`: Python's `json.dumps`, not the HTML-safe one of Jinja.
+//! `tojson` as in transformers: Python's `json.dumps`, not the HTML-safe filter of Jinja.
 
 use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{Error, ErrorKind};
 use std::fmt::Write;
 
-/// Levels of lists and mappings in each other.
-const MOST_DEPTH: usize = 100;
+/// Deepest nesting of lists and mappings.
+const MAX_DEPTH: usize = 100;
 
 /// `tojson(ensure_ascii=False, indent=None, separators=None, sort_keys=False)`.
 pub(super) fn tojson(value: &Value, ascii: Option<bool>, options: Kwargs) -> Result<String, Error> {
@@ -16,7 +16,7 @@ pub(super) fn tojson(value: &Value, ascii: Option<bool>, options: Kwargs) -> Res
         Some(indent) => Some(match (indent.as_str(), indent.as_usize()) {
             (Some(text), _) => text.to_owned(),
             (None, Some(width)) => " ".repeat(width.min(64)),
-            (None, None) => return Err(failed("indent must be a number or a text")),
+            (None, None) => return Err(failed("indent must be a number or a string")),
         }),
     };
     let separators = options.get::<Option<Value>>("separators")?.filter(|pair| !pair.is_none());
@@ -25,14 +25,14 @@ pub(super) fn tojson(value: &Value, ascii: Option<bool>, options: Kwargs) -> Res
         Some(pair) => {
             let pair: Vec<Value> = pair.try_iter()?.collect();
             let [Some(item), Some(key)] = [0, 1].map(|at| pair.get(at).and_then(Value::as_str)) else {
-                return Err(failed("separators must be two texts"));
+                return Err(failed("separators must be two strings"));
             };
             Some([item.to_owned(), key.to_owned()])
         }
     };
     let sorted = options.get::<Option<bool>>("sort_keys")?.unwrap_or(false);
     options.assert_all_used()?;
-    // Python leaves the blank behind a comma out where it breaks the line.
+    // Python omits the space after a comma if it breaks lines.
     let comma = if indent.is_some() { "," } else { ", " };
     let [item, key] = separators.unwrap_or_else(|| [comma.to_owned(), ": ".to_owned()]);
     let mut writer = Writer { out: String::new(), ascii, indent, item, key, sorted };
@@ -55,8 +55,8 @@ struct Writer {
 
 impl Writer {
     fn value(&mut self, value: &Value, depth: usize) -> Result<(), Error> {
-        if depth > MOST_DEPTH {
-            return Err(failed(format!("more than {MOST_DEPTH} lists and mappings in each other")));
+        if depth > MAX_DEPTH {
+            return Err(failed(format!("lists and mappings are nested more than {MAX_DEPTH} deep")));
         }
         match value.kind() {
             ValueKind::None => self.out.push_str("null"),
@@ -65,7 +65,7 @@ impl Writer {
             ValueKind::String => self.text(value.as_str().unwrap_or_default()),
             ValueKind::Seq => {
                 let items: Vec<Value> = value.try_iter()?.collect();
-                self.around('[', ']', depth, &items, |writer, item| writer.value(item, depth + 1))?;
+                self.list('[', ']', depth, &items, |writer, item| writer.value(item, depth + 1))?;
             }
             ValueKind::Map => {
                 let mut pairs = Vec::new();
@@ -76,7 +76,7 @@ impl Writer {
                 if self.sorted {
                     pairs.sort_by(|(a, _), (b, _)| a.cmp(b));
                 }
-                self.around('{', '}', depth, &pairs, |writer, (key, item)| {
+                self.list('{', '}', depth, &pairs, |writer, (key, item)| {
                     writer.text(key);
                     writer.out.push_str(&writer.key.clone());
                     writer.value(item, depth + 1)
@@ -87,7 +87,7 @@ impl Writer {
         Ok(())
     }
 
-    fn around<T>(
+    fn list<T>(
         &mut self,
         open: char,
         close: char,
@@ -166,7 +166,7 @@ fn key_text(key: &Value) -> Result<String, Error> {
     }
 }
 
-/// Python's `repr` of a float: the shortest digits that read back, an exponent from 1e16 on and below 1e-4.
+/// Python's `repr` of a float: the shortest digits that round-trip, with an exponent from 1e16 on and below 1e-4.
 pub(super) fn float(number: f64) -> String {
     if number.is_nan() {
         return "NaN".to_owned();

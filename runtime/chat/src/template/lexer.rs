@@ -13,7 +13,7 @@ pub(super) enum Lexeme {
     Space(String),
 }
 
-/// Reads a tag from behind its opening delimiter, `{{` or `{%`, up to `close`: its elements, and bytes up to `close`. `None` if
+/// Reads a tag from after its opening delimiter, `{{` or `{%`, up to `close`: its elements, and bytes up to `close`. `None` if
 /// it does not end. String literals are added to `literals`.
 pub(super) fn lex(source: &str, close: &str, literals: &mut Vec<String>) -> Option<(Vec<Lexeme>, usize)> {
     let mut lexemes = Vec::new();
@@ -100,13 +100,13 @@ fn unescape(inner: &str) -> String {
     let mut rest = inner;
     while let Some(at) = rest.find('\\') {
         out.push_str(&rest[..at]);
-        let behind = &rest[at + 1..];
-        let Some(letter) = behind.chars().next() else {
+        let after = &rest[at + 1..];
+        let Some(letter) = after.chars().next() else {
             rest = &rest[at..];
             break;
         };
         let number = |digits: usize| {
-            let number = behind.get(1..=digits)?;
+            let number = after.get(1..=digits)?;
             let value = u32::from_str_radix(number, 16).ok()?;
             let sound = number.bytes().all(|byte| byte.is_ascii_hexdigit());
             Some((char::from_u32(value).filter(|_| sound)?, 1 + digits))
@@ -122,8 +122,8 @@ fn unescape(inner: &str) -> String {
             'f' => Some((Some('\u{c}'), 1)),
             'v' => Some((Some('\u{b}'), 1)),
             '0'..='7' => {
-                let digits = behind.bytes().take(3).take_while(|byte| (b'0'..=b'7').contains(byte)).count();
-                let value = u32::from_str_radix(&behind[..digits], 8).ok();
+                let digits = after.bytes().take(3).take_while(|byte| (b'0'..=b'7').contains(byte)).count();
+                let value = u32::from_str_radix(&after[..digits], 8).ok();
                 value.and_then(char::from_u32).map(|letter| (Some(letter), digits))
             }
             'x' => number(2).map(|(letter, len)| (Some(letter), len)),
@@ -134,11 +134,11 @@ fn unescape(inner: &str) -> String {
         match known {
             Some((letter, len)) => {
                 out.extend(letter);
-                rest = &behind[len..];
+                rest = &after[len..];
             }
             None => {
                 out.push('\\');
-                rest = behind;
+                rest = after;
             }
         }
     }

@@ -1,7 +1,6 @@
-//! Chat templates with the standard library at hand: the literal form, and Jinja source through `minijinja`.
+//! Renders both forms of chat templates: literals, and Jinja source through `minijinja`.
 //!
-//! Jinja source comes from model files, so it is treated as hostile: no files, no includes,
-//! a bound on the instructions.
+//! Jinja source comes from model files, so it is untrusted: no files, no includes, and a limit on the instructions.
 
 mod filters;
 mod jinja;
@@ -22,28 +21,28 @@ use thimble_runtime::chat::{ChatTemplate, Message, Piece, RenderError};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TemplateError {
-    /// The source is not a template that `minijinja` understands.
+    /// The source does not compile.
     #[error("the chat template does not compile: {detail}")]
     Compile {
-        /// What `minijinja` says, with the line.
+        /// The error of `minijinja`, with the line.
         detail: String,
     },
-    /// The template itself refuses this conversation (`raise_exception`).
+    /// The template refuses this conversation (`raise_exception`).
     #[error("the chat template refuses this conversation: {message}")]
     Refused {
-        /// The template's words.
+        /// The template's message.
         message: String,
     },
     /// The template fails on this conversation.
     #[error("the chat template fails on this conversation: {detail}")]
     Failed {
-        /// What `minijinja` says.
+        /// The error of `minijinja`.
         detail: String,
     },
-    /// The template makes something of the messages that hides which text is its own.
+    /// The template rewrites the messages, so that its own text cannot be told from theirs.
     #[error(
-        "the chat template makes something of the messages' text that hides which text is the template's own, and one \
-         of them holds a control token: take it out of the message"
+        "the chat template rewrites the messages, so that its special tokens cannot be told from the one that a message \
+         contains: remove it from the message"
     )]
     Rewritten,
     /// The literal form cannot render this conversation.
@@ -54,14 +53,14 @@ pub enum TemplateError {
 /// A piece of a rendered conversation; see [`Piece`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OwnedPiece {
-    /// The template's own text: special tokens in it are meant.
+    /// The template's text: special tokens count.
     Template(String),
-    /// Somebody's text: what looks like a special token is only text.
+    /// A message's text: special tokens are plain text.
     Content(String),
 }
 
 impl OwnedPiece {
-    /// The text, whoever wrote it.
+    /// The text of either kind.
     pub fn text(&self) -> &str {
         self.as_piece().text()
     }
@@ -77,12 +76,11 @@ impl OwnedPiece {
 
 /// Renders a conversation with either form of template.
 ///
-/// Neighbouring pieces of the same kind are joined and empty ones left out. White space at the ends of a message may be in
-/// a piece of the template's.
+/// Adjacent pieces of the same kind are merged, and empty ones omitted. White space at the ends of a message may end up in
+/// a piece of the template.
 ///
 /// # Errors
-/// The template refuses the conversation, or fails on it; [`TemplateError::Rewritten`] where it cannot be known which text
-/// is whose.
+/// The template refuses the conversation or fails; [`TemplateError::Rewritten`] if the messages' text cannot be told apart.
 pub fn render(
     template: &ChatTemplate<'_>,
     messages: &[Message<'_>],
@@ -104,7 +102,7 @@ pub fn render(
     Ok(pieces)
 }
 
-/// The text of a conversation, whoever wrote what.
+/// Renders a conversation as one text.
 ///
 /// # Errors
 /// As for [`render`], but never [`TemplateError::Rewritten`].

@@ -1,4 +1,4 @@
-//! What Python's values do in a template and `minijinja`'s do not, or do differently.
+//! Python's behaviour of values, where `minijinja`'s is missing or different.
 
 use super::source::{FORMAT, SLICE};
 use super::strings::{Side, capitalized, invalid, padded, printf, split, split_lines, split_spaces, strip};
@@ -7,16 +7,16 @@ use minijinja::{Environment, Error, ErrorKind, Output, State, escape_formatter};
 use minijinja_contrib::pycompat;
 use thimble_runtime::chat::is_python_space;
 
-/// Sets up methods and tests.
+/// Installs methods and tests.
 pub(super) fn install(environment: &mut Environment<'_>) {
     minijinja_contrib::add_to_environment(environment);
     environment.set_unknown_method_callback(method);
-    // For Python a text and a mapping have a length and items.
+    // In Python, strings and mappings have a length and items.
     environment.add_test("sequence", |value: &Value| is_sequence(value));
     environment.add_test("iterable", |value: &Value| value.try_iter().is_ok() || value.as_str().is_some());
 }
 
-/// Writes a value as Python's `str`: `minijinja` writes large and small floats without an exponent.
+/// Writes a value as Python's `str` does: `minijinja` writes no exponents.
 pub(super) fn write(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -> Result<(), Error> {
     let number = match value.kind() {
         ValueKind::Number if !value.is_integer() => f64::try_from(value.clone()).ok(),
@@ -32,7 +32,7 @@ fn is_sequence(value: &Value) -> bool {
     value.is_undefined() || matches!(value.kind(), ValueKind::Seq | ValueKind::String | ValueKind::Map)
 }
 
-/// Methods that `minijinja` does not know, or of which it takes fewer arguments.
+/// Methods that `minijinja` lacks, or that take more arguments in Python.
 fn method(state: &mut State<'_, '_>, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
     match (name, value.as_str()) {
         (SLICE, _) => slice(value, args),
@@ -66,15 +66,16 @@ fn text_method(text: &str, name: &str, args: &[Value]) -> Result<Option<Value>, 
             Value::from(strip(text, chars, name != "rstrip", name != "lstrip"))
         }
         "split" | "rsplit" => {
-            let (separator, most, named): (Option<Value>, Option<i64>, Kwargs) = from_args(args)?;
+            let (separator, max_splits, named): (Option<Value>, Option<i64>, Kwargs) = from_args(args)?;
             let separator = separator.or(named.get("sep")?).filter(|separator| !separator.is_none());
-            let most = most.or(named.get("maxsplit")?).and_then(|most| usize::try_from(most).ok());
+            let max_splits =
+                max_splits.or(named.get("maxsplit")?).and_then(|max_splits| usize::try_from(max_splits).ok());
             named.assert_all_used()?;
             match separator.as_ref().map(Value::as_str) {
                 Some(Some("")) => return Err(invalid("split: the separator is empty")),
-                Some(None) => return Err(invalid("split: the separator must be a text")),
-                Some(Some(separator)) => pieces(split(text, separator, most, name == "rsplit")),
-                None => pieces(split_spaces(text, most, name == "rsplit")),
+                Some(None) => return Err(invalid("split: the separator must be a string")),
+                Some(Some(separator)) => pieces(split(text, separator, max_splits, name == "rsplit")),
+                None => pieces(split_spaces(text, max_splits, name == "rsplit")),
             }
         }
         "splitlines" => {
@@ -89,7 +90,7 @@ fn text_method(text: &str, name: &str, args: &[Value]) -> Result<Option<Value>, 
                 return Err(invalid(format!("{name}: the separator is empty")));
             }
             match if name == "partition" { text.split_once(separator) } else { text.rsplit_once(separator) } {
-                Some((before, behind)) => three(before, separator, behind),
+                Some((before, after)) => three(before, separator, after),
                 None if name == "partition" => three(text, "", ""),
                 None => three("", "", text),
             }
@@ -131,7 +132,7 @@ fn text_method(text: &str, name: &str, args: &[Value]) -> Result<Option<Value>, 
         "title" => {
             let mut inside = false;
             let title = text.chars().map(|letter| {
-                // Letters without cases, as Chinese ones, end a word.
+                // Letters without case, such as Chinese ones, end a word.
                 let cased = letter.is_lowercase() || letter.is_uppercase();
                 let first = !std::mem::replace(&mut inside, cased);
                 if first { capitalized(&letter.to_string()) } else { letter.to_lowercase().collect() }
@@ -147,7 +148,7 @@ fn text_method(text: &str, name: &str, args: &[Value]) -> Result<Option<Value>, 
             let first = range.peek().copied().unwrap_or(0);
             let part: String = text.chars().skip(first).take(range.count()).collect();
             if name == "count" {
-                // Python counts the places between characters, too.
+                // An empty text matches between all characters, as in Python.
                 return Ok(Some(Value::from(part.matches(what).count())));
             }
             let place = if name.starts_with('r') { part.rfind(what) } else { part.find(what) };
@@ -188,7 +189,7 @@ fn slice(value: &Value, args: &[Value]) -> Result<Value, Error> {
     Ok(if value.is_tuple() { Value::from(Tuple::from(taken)) } else { Value::from(taken) })
 }
 
-/// The places of a slice of `len` items, all of them below `len`: Python's `slice.indices`.
+/// The indices of a slice of `len` items, all below `len`: Python's `slice.indices`.
 fn places(
     len: usize,
     start: Option<i64>,

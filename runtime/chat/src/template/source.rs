@@ -1,29 +1,29 @@
-//! A template's source as `minijinja` has to read it so that it means what Jinja2 takes it for.
+//! Rewrites a template so that it means in `minijinja` what it means in Jinja2.
 //!
-//! What is rewritten: line ends; the escapes of Python's text literals, and literals side by side; slices, which become
-//! calls of a method; the formatting operator `%` behind a literal, likewise; the tags `generation` and `endgeneration`.
-//! Whatever cannot be read here is left as it is: then `minijinja` names the fault.
+//! Rewritten are line ends; the escapes of Python's string literals, and adjacent literals; slices and the formatting operator
+//! `%` after a literal, which become method calls; the tags `generation` and `endgeneration`. What cannot be parsed here stays
+//! as it is: `minijinja` reports the error.
 
 use super::lexer::{Lexeme, lex};
 use std::fmt::Write;
 
-/// The method that slices are rewritten to.
+/// The method that replaces slices.
 pub(super) const SLICE: &str = "__slice__";
-/// The method that a literal's operator `%` is rewritten to.
+/// The method that replaces the operator `%` after a literal.
 pub(super) const FORMAT: &str = "__mod__";
 
-/// A source that was rewritten.
+/// A rewritten template.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Rewritten {
-    /// For `minijinja`.
+    /// The source for `minijinja`.
     pub(super) source: String,
-    /// The text literals of the expressions, each once.
+    /// The distinct string literals of its expressions.
     pub(super) literals: Vec<String>,
 }
 
 /// Rewrites `source`.
 pub(super) fn rewrite(source: &str) -> Rewritten {
-    // As Jinja2's lexer does with all of the source, text literals included.
+    // As Jinja2's lexer does in all of the source, string literals included.
     let source = source.replace("\r\n", "\n").replace('\r', "\n");
     let mut out = Rewritten { source: String::with_capacity(source.len()), literals: Vec::new() };
     let mut rest = source.as_str();
@@ -32,11 +32,11 @@ pub(super) fn rewrite(source: &str) -> Rewritten {
         let end = match opened {
             "{#" => rest[at + 2..].find("#}").map(|end| at + end + 4),
             "{{" | "{%" => match tag(&rest[at..], &mut out.literals) {
-                Some(Tag { len, inner }) => {
+                Some(Tag { len, text }) => {
                     out.source.push_str(&rest[..at]);
-                    out.source.push_str(&inner);
+                    out.source.push_str(&text);
                     rest = &rest[at + len..];
-                    if is_raw(&inner) {
+                    if is_raw(&text) {
                         let end = raw_end(rest);
                         out.source.push_str(&rest[..end]);
                         rest = &rest[end..];
@@ -57,15 +57,15 @@ pub(super) fn rewrite(source: &str) -> Rewritten {
     out
 }
 
-/// A tag with its delimiters.
+/// A rewritten tag with its delimiters.
 struct Tag {
-    /// Bytes in the source.
+    /// Bytes of the original.
     len: usize,
-    /// What stands in its place.
-    inner: String,
+    /// The new text.
+    text: String,
 }
 
-/// Reads the tag that `source` begins with; `None` where it does not end.
+/// Rewrites the tag at the beginning of `source`; `None` if it does not end.
 fn tag(source: &str, literals: &mut Vec<String>) -> Option<Tag> {
     let (open, body) = source.split_at(2);
     let close = if open == "{%" { "%}" } else { "}}" };
@@ -74,29 +74,29 @@ fn tag(source: &str, literals: &mut Vec<String>) -> Option<Tag> {
         Lexeme::Word(word) => Some(word.as_str()),
         _ => None,
     });
-    // The body of the tag has a scope of its own, as in transformers, where it is a call block.
+    // The body has its own scope, as in transformers, where the tag is a call block.
     let renamed = match word.filter(|_| close == "%}") {
         Some("generation") => Some("with"),
         Some("endgeneration") => Some("endwith"),
         _ => None,
     };
-    let mut inner = open.to_owned();
+    let mut text = open.to_owned();
     match renamed {
         Some(renamed) => {
             for lexeme in lexemes {
                 match lexeme {
-                    Lexeme::Word(_) => inner.push_str(renamed),
-                    other => other.write(&mut inner),
+                    Lexeme::Word(_) => text.push_str(renamed),
+                    other => other.write(&mut text),
                 }
             }
         }
-        None => expression(&joined(lexemes), &mut inner),
+        None => expression(&joined(lexemes), &mut text),
     }
-    inner.push_str(close);
-    Some(Tag { len: open.len() + len + close.len(), inner })
+    text.push_str(close);
+    Some(Tag { len: open.len() + len + close.len(), text })
 }
 
-/// Literals side by side are one literal.
+/// Joins adjacent string literals.
 fn joined(lexemes: Vec<Lexeme>) -> Vec<Lexeme> {
     let mut out: Vec<Lexeme> = Vec::with_capacity(lexemes.len());
     for lexeme in lexemes {
@@ -113,7 +113,7 @@ fn joined(lexemes: Vec<Lexeme>) -> Vec<Lexeme> {
     out
 }
 
-/// Writes an expression, its slices and formatting operators as calls.
+/// Writes an expression with its slices and formatting operators as method calls.
 fn expression(lexemes: &[Lexeme], out: &mut String) {
     let mut before: Option<&Lexeme> = None;
     let mut at = 0;
@@ -157,7 +157,7 @@ fn expression(lexemes: &[Lexeme], out: &mut String) {
     }
 }
 
-/// Whether a bracket behind this is a subscript and not a list.
+/// Whether a bracket after this is a subscript, not a list.
 fn ends_operand(lexeme: &Lexeme) -> bool {
     const KEYWORDS: [&str; 17] = [
         "and",
@@ -185,7 +185,7 @@ fn ends_operand(lexeme: &Lexeme) -> bool {
     }
 }
 
-/// Lexemes from an opening bracket to the one that closes it; `None` where none does.
+/// Lexemes from an opening bracket to its closing one; `None` if there is none.
 fn bracketed(lexemes: &[Lexeme]) -> Option<usize> {
     let mut depth = 0_usize;
     for (at, lexeme) in lexemes.iter().enumerate() {
@@ -218,7 +218,7 @@ fn parts(lexemes: &[Lexeme]) -> Vec<&[Lexeme]> {
         .collect()
 }
 
-/// Lexemes of the operand in front: a name, a literal or a bracket, with what is called, looked up or filtered behind it.
+/// Lexemes of the operand at the beginning: a name, a literal or a bracket, with the calls, lookups and filters after it.
 fn operand(lexemes: &[Lexeme]) -> usize {
     let spaces = |at: usize| lexemes[at..].iter().take_while(|l| matches!(l, Lexeme::Space(_))).count();
     let mut at = spaces(0);
@@ -257,7 +257,7 @@ fn is_raw(tag: &str) -> bool {
     })
 }
 
-/// Bytes in front of the tag that ends a raw block.
+/// Bytes before the tag that ends a raw block.
 fn raw_end(source: &str) -> usize {
     let mut from = 0;
     while let Some(at) = source[from..].find("{%").map(|at| from + at) {

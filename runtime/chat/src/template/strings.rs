@@ -1,14 +1,14 @@
-//! Python's ways with texts.
+//! Python's string functions.
 
 use minijinja::formatting::{FormatStyle, format};
 use minijinja::value::Value;
 use minijinja::{Error, ErrorKind};
 use thimble_runtime::chat::is_python_space;
 
-/// Largest width that a text is padded to.
-const MOST_WIDTH: usize = 1 << 20;
+/// Largest width of a padded text.
+const MAX_WIDTH: usize = 1 << 20;
 
-/// Where a text is padded.
+/// The sides of a text.
 #[derive(Clone, Copy)]
 pub(super) enum Side {
     Left,
@@ -21,31 +21,32 @@ pub(super) fn invalid(detail: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidOperation, detail.into())
 }
 
-/// Without the `chars` (white space where there are none) at the ends asked for.
+/// Strips `chars` (white space if `None`) from the front, the back or both.
 pub(super) fn strip<'t>(text: &'t str, chars: Option<&str>, front: bool, back: bool) -> &'t str {
-    let goes = |letter: char| chars.map_or_else(|| is_python_space(letter), |chars| chars.contains(letter));
-    let text = if front { text.trim_start_matches(goes) } else { text };
-    if back { text.trim_end_matches(goes) } else { text }
+    let stripped =
+        |letter: char| chars.map_or_else(|| is_python_space(letter), |chars| chars.contains(letter));
+    let text = if front { text.trim_start_matches(stripped) } else { text };
+    if back { text.trim_end_matches(stripped) } else { text }
 }
 
 pub(super) fn split<'t>(
     text: &'t str,
     separator: &str,
-    most: Option<usize>,
+    max_splits: Option<usize>,
     from_the_right: bool,
 ) -> Vec<&'t str> {
-    let most = most.map_or(usize::MAX, |most| most.saturating_add(1));
+    let pieces = max_splits.map_or(usize::MAX, |splits| splits.saturating_add(1));
     if !from_the_right {
-        return text.splitn(most, separator).collect();
+        return text.splitn(pieces, separator).collect();
     }
-    let mut found: Vec<&str> = text.rsplitn(most, separator).collect();
+    let mut found: Vec<&str> = text.rsplitn(pieces, separator).collect();
     found.reverse();
     found
 }
 
-/// At runs of white space, none of the pieces empty; what is left over keeps the blanks at its other end.
-pub(super) fn split_spaces(text: &str, most: Option<usize>, from_the_right: bool) -> Vec<&str> {
-    let most = most.unwrap_or(usize::MAX);
+/// Splits at runs of white space into non-empty pieces; the rest after `max_splits` splits keeps the white space at its far end.
+pub(super) fn split_spaces(text: &str, max_splits: Option<usize>, from_the_right: bool) -> Vec<&str> {
+    let max_splits = max_splits.unwrap_or(usize::MAX);
     let trimmed = |text: &'_ str| -> std::ops::Range<usize> {
         let front = text.len() - strip(text, None, true, false).len();
         if from_the_right { 0..strip(text, None, false, true).len() } else { front..text.len() }
@@ -54,7 +55,7 @@ pub(super) fn split_spaces(text: &str, most: Option<usize>, from_the_right: bool
     let mut rest = &text[trimmed(text)];
     while !rest.is_empty() {
         let cut = match from_the_right {
-            _ if found.len() == most => None,
+            _ if found.len() == max_splits => None,
             true => rest.char_indices().rfind(|&(_, c)| is_python_space(c)),
             false => rest.char_indices().find(|&(_, c)| is_python_space(c)),
         };
@@ -75,7 +76,7 @@ pub(super) fn split_spaces(text: &str, most: Option<usize>, from_the_right: bool
     found
 }
 
-/// At all that Python takes for the end of a line.
+/// Splits at all line breaks that Python knows.
 pub(super) fn split_lines(text: &str, keep: bool) -> Vec<&str> {
     let ends = |c: char| matches!(c, '\n'..='\r' | '\x1c'..='\x1e' | '\u{85}' | '\u{2028}' | '\u{2029}');
     let mut found = Vec::new();
@@ -95,30 +96,30 @@ pub(super) fn split_lines(text: &str, keep: bool) -> Vec<&str> {
 }
 
 pub(super) fn padded(text: &str, width: usize, fill: char, side: Side) -> Result<String, Error> {
-    if width > MOST_WIDTH {
-        return Err(invalid(format!("a width of {width} was asked for, at most {MOST_WIDTH} are done")));
+    if width > MAX_WIDTH {
+        return Err(invalid(format!("expected a width of at most {MAX_WIDTH}, found {width}")));
     }
     let missing = width.saturating_sub(text.chars().count());
     let left = match side {
         Side::Left => missing,
         Side::Right => 0,
-        // Python puts the odd one in front where the width is odd.
+        // Python puts the odd one in front if the width is odd.
         Side::Both => missing / 2 + (missing & width & 1),
     };
     let run = |count: usize| std::iter::repeat_n(fill, count);
     Ok(run(left).chain(text.chars()).chain(run(missing - left)).collect())
 }
 
-/// Python's `text % arguments`: `minijinja`'s, with `s` and `r` written here, which it pads by bytes or does not know, and
-/// floats made whole for `d`, `i` and `u`.
+/// Python's `text % arguments`. It uses `minijinja`, except for `s`, which that pads by bytes, and `r`, which it lacks, and
+/// truncates floats for `d`, `i` and `u`.
 pub(super) fn printf(text: &str, arguments: &[Value]) -> Result<String, Error> {
     let mut out = String::with_capacity(text.len());
     let mut arguments = arguments.to_vec();
     let (mut rest, mut place) = (text, 0);
     while let Some(at) = rest.find('%') {
-        let behind = &rest[at + 1..];
-        let Some(kind) = behind.find(|c: char| c == '%' || c.is_ascii_alphabetic()) else { break };
-        let (spec, letter) = (&behind[..kind], &behind[kind..=kind]);
+        let after = &rest[at + 1..];
+        let Some(kind) = after.find(|c: char| c == '%' || c.is_ascii_alphabetic()) else { break };
+        let (spec, letter) = (&after[..kind], &after[kind..=kind]);
         out.push_str(&rest[..=at]);
         let argument = arguments.get_mut(place).filter(|_| !spec.contains(['(', '*']));
         match (letter, argument) {
@@ -130,8 +131,8 @@ pub(super) fn printf(text: &str, arguments: &[Value]) -> Result<String, Error> {
                 };
                 let inner = shown.strip_prefix('[').and_then(|shown| shown.strip_suffix(']'));
                 let shown = inner.filter(|_| letter == "r").unwrap_or(&shown);
-                let (width, most) = spec.split_once('.').unwrap_or((spec, ""));
-                let kept = most.parse().unwrap_or(if most.is_empty() { usize::MAX } else { 0 });
+                let (width, precision) = spec.split_once('.').unwrap_or((spec, ""));
+                let kept = precision.parse().unwrap_or(if precision.is_empty() { usize::MAX } else { 0 });
                 let shown: String = shown.chars().take(kept).collect();
                 let side = if width.contains('-') { Side::Right } else { Side::Left };
                 let width = width.trim_start_matches(['-', '+', ' ', '#', '0']).parse().unwrap_or(0);
@@ -146,20 +147,20 @@ pub(super) fn printf(text: &str, arguments: &[Value]) -> Result<String, Error> {
                 out.push_str(spec);
                 out.push('d');
             }
-            _ => out.push_str(&behind[..=kind]),
+            _ => out.push_str(&after[..=kind]),
         }
         place += usize::from(letter != "%");
-        rest = &behind[kind + 1..];
+        rest = &after[kind + 1..];
     }
     out.push_str(rest);
     format(FormatStyle::Printf, &out, &arguments)
 }
 
-/// The first letter as in a title, the others small.
+/// The first letter in title case, the others in lower case.
 pub(super) fn capitalized(text: &str) -> String {
     let mut letters = text.chars();
     let Some(first) = letters.next() else { return String::new() };
-    // What becomes two capitals is one in a title: an `\u{df}` is `Ss`.
+    // Title case has one capital where upper case has two: `\u{df}` becomes `Ss`.
     let mut upper = first.to_uppercase();
     let first = upper.next().unwrap_or(first).to_string();
     first

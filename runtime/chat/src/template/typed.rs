@@ -1,48 +1,53 @@
-//! Which characters of a rendered conversation come from its messages.
+//! Finds the characters of a rendered conversation that come from its messages.
 //!
-//! A template is rendered twice: with the messages, and with messages in which characters are exchanged for others of
-//! their kind (`a` for `n`, `3` for `8`), so that white space, length and order stay. Where the two texts differ, and
-//! differ by that exchange, stands what somebody typed, wherever the template put it and whatever it cut off.
+//! A template is rendered twice: with the messages, and with messages in which each character is substituted by another of
+//! its kind (`a` by `n`, `3` by `8`), which preserves white space, length and order. Where the outputs differ by that
+//! substitution, the text was typed, wherever the template put it and whatever it cut off.
 //!
-//! A template that looks for a text in messages (`'</think>' in content`) must find it in the exchanged ones too: its own
-//! literals are left alone where it cannot do without. Of such a text in the outcome, [`Search::survivors`] finds out
-//! whose it is by writing it twice into the messages.
+//! A template that searches messages for a text (`'</think>' in content`) must find it in the substituted ones too: such
+//! literals of the template are kept if rendering fails otherwise. [`Search::typed_literals`] then finds out which of them were
+//! typed by writing them twice into the messages.
 
 use std::ops::Range;
 use thimble_runtime::chat::{Message, Speaker};
 
-/// What renders the conversation with other texts; `None` where the template fails or refuses.
+/// Renders the conversation with other texts; `None` if the template fails or refuses.
 pub(super) type Render<'r> = dyn Fn(&[String]) -> Option<String> + 'r;
 
-/// The byte ranges of `real` that the messages' texts are in, in order and apart from each other; a range may hold white
-/// space and marks between two characters of a text. `None` where the template hides which they are.
+/// The byte ranges of the messages' texts in `real`, in order and disjoint; a range may include white space and marks between
+/// two characters of a text. `None` if the template hides them.
 ///
-/// `literals` are the template's, `real` is what `render` makes of the messages as they are.
+/// `literals` are the template's string literals; `real` is the output of `render` for the original messages.
 pub(super) fn typed(
     messages: &[Message<'_>],
     literals: &[String],
     real: &str,
     render: &Render<'_>,
 ) -> Option<Vec<Range<usize>>> {
-    let [all, careful] =
-        [Letters::All, Letters::Careful].map(|letters| Search { messages, real, render, letters });
-    let searches = [all, careful];
-    let typed = searches.iter().find_map(|search| Some((search.exchanged(&[])?, search.letters)));
-    let typed = typed
-        .or_else(|| searches.iter().find_map(|search| Some((search.with_kept(literals)?, search.letters))));
-    typed.map(|(typed, letters)| ranges(real, &typed, letters))
+    let [all, unescaped] = [Substitution::All, Substitution::Unescaped].map(|substitution| Search {
+        messages,
+        real,
+        render,
+        substitution,
+    });
+    let searches = [all, unescaped];
+    let typed = searches.iter().find_map(|search| Some((search.substituted(&[])?, search.substitution)));
+    let typed = typed.or_else(|| {
+        searches.iter().find_map(|search| Some((search.with_kept(literals)?, search.substitution)))
+    });
+    typed.map(|(typed, substitution)| ranges(real, &typed, substitution))
 }
 
-/// Which characters are exchanged.
+/// Which characters are substituted.
 #[derive(Clone, Copy)]
-enum Letters {
-    /// All but white space, control characters, and letters with two cases outside of ASCII.
+enum Substitution {
+    /// All but white space, control characters, and cased letters outside ASCII.
     All,
-    /// Nor what filters write in another way: quotes, backslashes, `&`, `<`, `>`, `%` and `/`.
-    Careful,
+    /// Nor those that filters escape: quotes, backslashes, `&`, `<`, `>`, `%` and `/`.
+    Unescaped,
 }
 
-/// A literal of the template's that stays what it is in the messages of some speakers.
+/// A literal of the template that is kept in the messages of some speakers.
 #[derive(Clone, Copy)]
 struct Kept<'l> {
     literal: &'l str,
@@ -61,21 +66,21 @@ struct Search<'s> {
     messages: &'s [Message<'s>],
     real: &'s str,
     render: &'s Render<'s>,
-    letters: Letters,
+    substitution: Substitution,
 }
 
 impl Search<'_> {
-    /// For each character of the text whether it was typed, found by exchanging all but what is `kept`.
-    fn exchanged(&self, kept: &[Kept<'_>]) -> Option<Vec<bool>> {
+    /// For each character of the text whether it was typed, found by substituting all but the `kept` literals.
+    fn substituted(&self, kept: &[Kept<'_>]) -> Option<Vec<bool>> {
         let texts: Vec<String> =
-            self.messages.iter().map(|message| exchange(message, kept, self.letters)).collect();
+            self.messages.iter().map(|message| substitute(message, kept, self.substitution)).collect();
         let other = (self.render)(&texts)?;
         let mut others = other.chars();
         let mut typed = Vec::with_capacity(self.real.len());
         for letter in self.real.chars() {
             let other = others.next()?;
-            let exchanged = other.eq_ignore_ascii_case(&self.letters.exchange(letter));
-            if other != letter && !exchanged {
+            let substituted = other.eq_ignore_ascii_case(&self.substitution.substitute(letter));
+            if other != letter && !substituted {
                 return None;
             }
             typed.push(other != letter);
@@ -83,18 +88,18 @@ impl Search<'_> {
         others.next().is_none().then_some(typed)
     }
 
-    /// The same for a template that looks at what the messages say: as few of its literals are kept as possible.
+    /// The same for a template that searches the messages: keeps as few of its literals as possible.
     fn with_kept(&self, literals: &[String]) -> Option<Vec<bool>> {
-        let says = |speaker: Speaker, literal: &str| {
+        let contains = |speaker: Speaker, literal: &str| {
             self.messages.iter().any(|message| message.speaker == speaker && message.text.contains(literal))
         };
         let mut kept: Vec<Kept<'_>> = literals
             .iter()
             .filter(|literal| !literal.trim().is_empty())
-            .map(|literal| Kept { literal, speakers: SPEAKERS.map(|speaker| says(speaker, literal)) })
+            .map(|literal| Kept { literal, speakers: SPEAKERS.map(|speaker| contains(speaker, literal)) })
             .filter(|kept| kept.speakers.contains(&true))
             .collect();
-        let mut typed = self.exchanged(&kept)?;
+        let mut typed = self.substituted(&kept)?;
         for place in 0..kept.len() {
             let all = kept[place].speakers;
             let singly = (0..3).filter(|&speaker| all[speaker]).map(|speaker| {
@@ -110,28 +115,28 @@ impl Search<'_> {
                 for (speaker, gone) in kept[place].speakers.iter_mut().zip(gone) {
                     *speaker &= !gone;
                 }
-                match self.exchanged(&kept) {
+                match self.substituted(&kept) {
                     Some(found) => typed = found,
                     None => kept[place].speakers = before,
                 }
             }
         }
         for kept in kept.iter().filter(|kept| kept.speakers.contains(&true)) {
-            let survivors = self.survivors(kept).unwrap_or_else(|| {
-                // Nobody can tell: then it is text. A control token of the template's is lost, none is forged.
+            let typed_literals = self.typed_literals(kept).unwrap_or_else(|| {
+                // Unknown, so it counts as typed: a special token of the template is lost, but none is forged.
                 self.real.match_indices(kept.literal).map(|(at, _)| at).collect()
             });
-            mark(&mut typed, self.real, &survivors, kept.literal.len());
+            mark(&mut typed, self.real, &typed_literals, kept.literal.len());
         }
         Some(typed)
     }
 
-    /// Where in the text a kept literal stands that was typed.
+    /// Positions in the text of a kept literal that was typed.
     ///
-    /// It is written twice into the messages, then with a mark in front or behind: what comes out of a message shows it.
-    /// `None` where the template makes something else of all three.
-    fn survivors(&self, kept: &Kept<'_>) -> Option<Vec<usize>> {
-        // No text has it: it stands for nothing.
+    /// It is written twice into the messages, then with a mark before or after it, which shows where it ends up.
+    /// `None` if the template changes all three forms.
+    fn typed_literals(&self, kept: &Kept<'_>) -> Option<Vec<usize>> {
+        // A private-use character that the text does not contain.
         let mark = ('\u{e000}'..='\u{f8ff}').find(|&mark| !self.real.contains(mark))?;
         let literal = kept.literal;
         let forms = [format!("{literal}{literal}"), format!("{mark}{literal}"), format!("{literal}{mark}")];
@@ -147,7 +152,7 @@ impl Search<'_> {
     }
 }
 
-/// The places of `literal` in `real` where `other` has `form`, if all else is the same but for lone marks.
+/// The positions of `literal` in `real` where `other` has `form`, if all else is equal but for single marks.
 fn line_up(real: &str, other: &str, literal: &str, form: &str, mark: char) -> Option<Vec<usize>> {
     let mut found = Vec::new();
     let (mut at, mut there) = (0, 0);
@@ -155,7 +160,7 @@ fn line_up(real: &str, other: &str, literal: &str, form: &str, mark: char) -> Op
         let (here, rest) = (&real[at..], &other[there..]);
         let typed = here.starts_with(literal)
             && rest.starts_with(form)
-            // The template's own literal may stand in front of another one.
+            // The template's own literal may come before another one.
             && !(form.starts_with(literal) && here[literal.len()..].starts_with(&form[literal.len()..]));
         if typed {
             found.push(at);
@@ -175,7 +180,7 @@ fn line_up(real: &str, other: &str, literal: &str, form: &str, mark: char) -> Op
     }
 }
 
-/// Marks the characters of the literals that begin at these bytes.
+/// Marks the characters of the literals at these byte positions.
 fn mark(typed: &mut [bool], real: &str, places: &[usize], len: usize) {
     for ((at, _), typed) in real.char_indices().zip(typed) {
         let before = places.partition_point(|&place| place <= at);
@@ -183,8 +188,8 @@ fn mark(typed: &mut [bool], real: &str, places: &[usize], len: usize) {
     }
 }
 
-/// A message's text, all of it exchanged but what is kept.
-fn exchange(message: &Message<'_>, kept: &[Kept<'_>], exchanged: Letters) -> String {
+/// A message's text with everything substituted but the kept literals.
+fn substitute(message: &Message<'_>, kept: &[Kept<'_>], substitution: Substitution) -> String {
     let mut stays: Vec<Range<usize>> = Vec::new();
     for kept in kept.iter().filter(|kept| kept.holds(message.speaker)) {
         stays.extend(message.text.match_indices(kept.literal).map(|(at, text)| at..at + text.len()));
@@ -192,19 +197,19 @@ fn exchange(message: &Message<'_>, kept: &[Kept<'_>], exchanged: Letters) -> Str
     stays.sort_by_key(|range| range.start);
     let mut next = 0;
     let mut until = 0;
-    let letters = message.text.char_indices().map(|(at, letter)| {
+    let substituted = message.text.char_indices().map(|(at, letter)| {
         while let Some(range) = stays.get(next).filter(|range| range.start <= at) {
             until = until.max(range.end);
             next += 1;
         }
-        if at < until { letter } else { exchanged.exchange(letter) }
+        if at < until { letter } else { substitution.substitute(letter) }
     });
-    letters.collect()
+    substituted.collect()
 }
 
-impl Letters {
-    /// Another character of the same kind; that one's is the first. What is not exchanged is itself.
-    fn exchange(self, letter: char) -> char {
+impl Substitution {
+    /// Another character of the same kind, whose substitute is `letter` again; `letter` itself if it is not substituted.
+    fn substitute(self, letter: char) -> char {
         const PAIRS: [[char; 2]; 12] = [
             ['-', '_'],
             ['.', '~'],
@@ -219,21 +224,21 @@ impl Letters {
             ['?', '^'],
             ['|', '`'],
         ];
-        const DELICATE: [[char; 2]; 4] = [['<', '>'], ['"', '\''], ['\\', '/'], ['&', '%']];
-        let turned = |first: u8, count: u8| {
+        const ESCAPED: [[char; 2]; 4] = [['<', '>'], ['"', '\''], ['\\', '/'], ['&', '%']];
+        let rotated = |first: u8, count: u8| {
             let place = (letter as u8 - first + count / 2) % count;
             char::from(first + place)
         };
-        let delicate: &[[char; 2]] = match self {
-            Letters::All => &DELICATE,
-            Letters::Careful => &[],
+        let escaped: &[[char; 2]] = match self {
+            Substitution::All => &ESCAPED,
+            Substitution::Unescaped => &[],
         };
         match letter {
-            'a'..='z' => turned(b'a', 26),
-            'A'..='Z' => turned(b'A', 26),
-            '0'..='9' => turned(b'0', 10),
+            'a'..='z' => rotated(b'a', 26),
+            'A'..='Z' => rotated(b'A', 26),
+            '0'..='9' => rotated(b'0', 10),
             _ if letter.is_ascii() => {
-                let pair = PAIRS.iter().chain(delicate).find(|pair| pair.contains(&letter));
+                let pair = PAIRS.iter().chain(escaped).find(|pair| pair.contains(&letter));
                 pair.map_or(letter, |&[a, b]| if letter == a { b } else { a })
             }
             _ => {
@@ -244,15 +249,15 @@ impl Letters {
     }
 }
 
-/// What a template can see of a character that is not ASCII; `None` for one that changes under it.
+/// The properties of a non-ASCII character that a template can test; `None` if case conversion changes it, or it is blank.
 fn kind(letter: char) -> Option<(bool, bool, usize)> {
     let changes = letter.to_lowercase().ne([letter]) || letter.to_uppercase().ne([letter]);
     let blank = letter.is_whitespace() || letter.is_control();
     (!changes && !blank).then(|| (letter.is_alphabetic(), letter.is_numeric(), letter.len_utf8()))
 }
 
-/// The byte ranges of the typed characters. What cannot be exchanged counts as typed between two that are.
-fn ranges(real: &str, typed: &[bool], letters: Letters) -> Vec<Range<usize>> {
+/// The byte ranges of the typed characters. A character that is not substituted counts as typed between two that are.
+fn ranges(real: &str, typed: &[bool], substitution: Substitution) -> Vec<Range<usize>> {
     let mut found: Vec<Range<usize>> = Vec::new();
     let mut bridged = false;
     for ((at, letter), &typed) in real.char_indices().zip(typed) {
@@ -262,27 +267,27 @@ fn ranges(real: &str, typed: &[bool], letters: Letters) -> Vec<Range<usize>> {
             _ if typed => found.push(at..end),
             _ => {}
         }
-        bridged = typed || (bridged && letters.exchange(letter) == letter);
+        bridged = typed || (bridged && substitution.substitute(letter) == letter);
     }
     found
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Letters, line_up};
+    use super::{Substitution, line_up};
 
     #[test]
-    fn exchanging_twice_is_nothing() {
+    fn substituting_twice_changes_nothing() {
         for letter in (0..0x3_0000).filter_map(char::from_u32) {
-            for letters in [Letters::All, Letters::Careful] {
-                let other = letters.exchange(letter);
-                assert_eq!(letters.exchange(other), letter, "{letter:?}");
+            for substitution in [Substitution::All, Substitution::Unescaped] {
+                let other = substitution.substitute(letter);
+                assert_eq!(substitution.substitute(other), letter, "{letter:?}");
                 assert_eq!(other.len_utf8(), letter.len_utf8());
                 assert_eq!(other.is_whitespace(), letter.is_whitespace());
             }
         }
         for letter in "azAZ09<|im_end|>'\"/\\&%中あ한🙂".chars() {
-            assert_ne!(Letters::All.exchange(letter), letter, "{letter}");
+            assert_ne!(Substitution::All.substitute(letter), letter, "{letter}");
         }
     }
 

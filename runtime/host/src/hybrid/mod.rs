@@ -66,7 +66,7 @@ impl<'a, T: ThreadPool> Hybrid<'a, T> {
                 Err(reason) => rejected = Some(reason),
                 Ok(accelerator) => {
                     if let Some(reason) = rejected {
-                        notify(&format!("{reason}: going on with the GPU's plainest kernels"));
+                        notify(&format!("{reason}: continuing with the GPU's simplest kernels"));
                     }
                     return self.with_accelerator(accelerator, kind, notify);
                 }
@@ -156,7 +156,7 @@ impl<'a, T: ThreadPool> Hybrid<'a, T> {
         filled
     }
 
-    /// Goes on without the accelerator, with a warning.
+    /// Continues without the accelerator, with a warning.
     fn give_up(&mut self, reason: &str) {
         self.state.drop_accelerator();
         (self.notify)(&fallback(reason));
@@ -215,7 +215,7 @@ impl<'a, T: ThreadPool> Hybrid<'a, T> {
         }
         let finite = accelerator.logits().iter().all(|logit| logit.is_finite());
         let failure = accelerator.failure();
-        match failure.or_else(|| (!finite).then(|| "the GPU gave logits that are no numbers".into())) {
+        match failure.or_else(|| (!finite).then(|| "the GPU returned logits that are not finite".into())) {
             Some(reason) => self.give_up(&reason),
             None if *logits == Logits::Pending => *logits = Logits::Ready,
             None => {}
@@ -270,7 +270,7 @@ impl<'a, T: ThreadPool> Hybrid<'a, T> {
 /// The warning that an accelerator is no longer used, on one line: a driver's message may have several.
 pub(crate) fn fallback(reason: &str) -> String {
     let words: Vec<&str> = reason.split_whitespace().collect();
-    format!("{}: going on with the CPU", words.join(" "))
+    format!("{}: continuing on the CPU", words.join(" "))
 }
 
 impl<T: ThreadPool> Sequence for Hybrid<'_, T> {
