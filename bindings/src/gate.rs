@@ -4,9 +4,10 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use thimble_chat::{ChatError, ChatModel, Role};
+use thimble_chat::{ChatError, ChatModel};
 use thimble_host::SpinPool;
 use thimble_runtime::Token;
+use thimble_runtime::chat::Message;
 
 /// Where work waits.
 #[derive(Debug)]
@@ -160,7 +161,7 @@ impl<V: ChatModel> ChatModel for Gated<'_, V> {
         self.model.context()
     }
 
-    fn encode(&self, messages: &[(Role, &str)]) -> Result<Vec<Token>, ChatError> {
+    fn encode(&self, messages: &[Message<'_>]) -> Result<Vec<Token>, ChatError> {
         self.model.encode(messages)
     }
 

@@ -5,8 +5,9 @@ use super::*;
 use crate::Finish;
 use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use thimble_chat::{ChatError, Role};
+use thimble_chat::ChatError;
 use thimble_runtime::Token;
+use thimble_runtime::chat::Message;
 
 /// Says the alphabet, `length` tokens of it; every token is a byte.
 struct Alphabet {
@@ -25,9 +26,9 @@ impl ChatModel for Alphabet {
         10_000
     }
 
-    fn encode(&self, messages: &[(Role, &str)]) -> Result<Vec<Token>, ChatError> {
-        assert_ne!(messages.last().map(|message| message.1), Some(BREAK));
-        Ok(messages.iter().flat_map(|(_, text)| text.bytes()).map(|byte| Token(byte.into())).collect())
+    fn encode(&self, messages: &[Message<'_>]) -> Result<Vec<Token>, ChatError> {
+        assert_ne!(messages.last().map(|message| message.text), Some(BREAK));
+        Ok(messages.iter().flat_map(|message| message.text.bytes()).map(|byte| Token(byte.into())).collect())
     }
 
     fn reuse(&mut self, _tokens: &[Token]) -> usize {

@@ -4,29 +4,7 @@ use crate::ChatError;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::Path;
-use thimble_runtime::chat::Speaker;
-
-/// The author of a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    /// Instructions before the conversation.
-    System,
-    /// The user.
-    User,
-    /// The model.
-    Assistant,
-}
-
-impl From<Role> for Speaker {
-    fn from(role: Role) -> Speaker {
-        match role {
-            Role::System => Speaker::System,
-            Role::User => Speaker::User,
-            Role::Assistant => Speaker::Assistant,
-        }
-    }
-}
+use thimble_runtime::chat::{Message, Speaker};
 
 /// A message and its answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,11 +31,14 @@ impl Conversation {
     }
 
     /// The messages from turn `first` on, with the system message, and `user` as the last one.
-    pub fn messages<'a>(&'a self, first: usize, user: &'a str) -> Vec<(Role, &'a str)> {
+    pub fn messages<'a>(&'a self, first: usize, user: &'a str) -> Vec<Message<'a>> {
+        let message = |speaker, text| Message { speaker, text };
         let turns = self.turns.iter().skip(first);
-        let turns = turns.flat_map(|turn| [(Role::User, &*turn.user), (Role::Assistant, &*turn.answer)]);
-        let system = self.system.as_deref().map(|text| (Role::System, text));
-        system.into_iter().chain(turns).chain([(Role::User, user)]).collect()
+        let turns = turns.flat_map(|turn| {
+            [message(Speaker::User, &*turn.user), message(Speaker::Assistant, &*turn.answer)]
+        });
+        let system = self.system.as_deref().map(|text| message(Speaker::System, text));
+        system.into_iter().chain(turns).chain([message(Speaker::User, user)]).collect()
     }
 }
 
@@ -72,22 +53,32 @@ pub struct SavedConversation {
 
 #[derive(Debug, Serialize, Deserialize)]
 struct SavedMessage {
-    role: Role,
+    #[serde(with = "Role")]
+    role: Speaker,
     content: String,
 }
 
+/// How a file names a [`Speaker`].
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Speaker", rename_all = "lowercase")]
+enum Role {
+    System,
+    User,
+    Assistant,
+}
+
 impl SavedConversation {
-    /// What is to be written.
+    /// The file of a conversation that `model` answered.
     pub fn new(model: &str, conversation: &Conversation) -> SavedConversation {
         let message = |role, content: &str| SavedMessage { role, content: content.to_string() };
-        let system = conversation.system.iter().map(|text| message(Role::System, text));
+        let system = conversation.system.iter().map(|text| message(Speaker::System, text));
         let turns = conversation.turns.iter();
-        let turns =
-            turns.flat_map(|turn| [message(Role::User, &turn.user), message(Role::Assistant, &turn.answer)]);
+        let turns = turns
+            .flat_map(|turn| [message(Speaker::User, &turn.user), message(Speaker::Assistant, &turn.answer)]);
         SavedConversation { model: Some(model.to_string()), messages: system.chain(turns).collect() }
     }
 
-    /// Writes the file as a whole: an older one stays until then.
+    /// Writes the file atomically.
     pub fn write(&self, path: &Path) -> Result<(), ChatError> {
         let written = thimble_files::write_with(path, |out| {
             serde_json::to_writer_pretty(&mut *out, self)?;
@@ -96,7 +87,7 @@ impl SavedConversation {
         written.map_err(|source| ChatError::Io { action: "write", path: path.to_path_buf(), source })
     }
 
-    /// Reads and checks a file.
+    /// Reads and validates a file.
     pub fn read(path: &Path) -> Result<Conversation, ChatError> {
         let text = fs::read(path).map_err(|source| ChatError::Io {
             action: "read",
@@ -109,13 +100,14 @@ impl SavedConversation {
         saved.into_conversation().map_err(|reason| invalid(1, reason))
     }
 
-    /// The conversation, if the roles follow each other as they must.
+    /// The conversation, if the roles are in order.
     fn into_conversation(self) -> Result<Conversation, String> {
         let mut messages = self.messages.into_iter().peekable();
-        let system = messages.next_if(|message| message.role == Role::System).map(|m| m.content);
+        let system = messages.next_if(|message| message.role == Speaker::System).map(|m| m.content);
         let mut turns = Vec::new();
         while let Some(user) = messages.next() {
-            let answer = messages.next().filter(|m| m.role == Role::Assistant && user.role == Role::User);
+            let answer =
+                messages.next().filter(|m| m.role == Speaker::Assistant && user.role == Speaker::User);
             let answer = answer.ok_or_else(|| {
                 let number = 1 + 2 * turns.len() + usize::from(system.is_some());
                 format!(
@@ -131,7 +123,7 @@ impl SavedConversation {
 
 #[cfg(test)]
 mod tests {
-    use super::{Conversation, Role, SavedConversation, Turn};
+    use super::{Conversation, Message, SavedConversation, Speaker, Turn};
 
     fn talk() -> Conversation {
         let turn = |user: &str, answer: &str| Turn { user: user.to_string(), answer: answer.to_string() };
@@ -143,7 +135,9 @@ mod tests {
     fn old_turns_can_be_left_out() {
         let talk = talk();
         let messages = talk.messages(1, "new");
-        let expected = [(Role::System, "s"), (Role::User, "c"), (Role::Assistant, ""), (Role::User, "new")];
+        let expected =
+            [(Speaker::System, "s"), (Speaker::User, "c"), (Speaker::Assistant, ""), (Speaker::User, "new")];
+        let expected = expected.map(|(speaker, text)| Message { speaker, text });
         assert_eq!(messages, expected);
     }
 

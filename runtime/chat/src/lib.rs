@@ -9,8 +9,8 @@ mod recommended;
 mod session;
 pub mod template;
 
-pub use conversation::{Conversation, Role, SavedConversation, Turn};
+pub use conversation::{Conversation, SavedConversation, Turn};
 pub use encode::{encode, encode_chat, encode_typed, end_of_text, has_special};
 pub use error::ChatError;
 pub use recommended::RecommendedSampling;
-pub use session::{Answer, CHUNK, ChatEvent, ChatModel, ChatSession, End};
+pub use session::{Answer, CPU_PREFILL, ChatEvent, ChatModel, ChatSession, End};

@@ -1,10 +1,11 @@
 //! A chat session: answers one message at a time, in a context of limited length.
 
 use crate::ChatError;
-use crate::conversation::{Conversation, Role, Turn};
+use crate::conversation::{Conversation, Turn};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use thimble_runtime::Token;
+use thimble_runtime::chat::Message;
 use thimble_runtime::stop::{Progress, StopMatcher, TextStream};
 
 /// A model with a session, as a chat needs it.
@@ -13,12 +14,12 @@ pub trait ChatModel {
     fn context(&self) -> usize;
     /// Encodes messages in the model's chat format, up to the beginning of the answer. Special tokens in a message are plain
     /// text.
-    fn encode(&self, messages: &[(Role, &str)]) -> Result<Vec<Token>, ChatError>;
+    fn encode(&self, messages: &[Message<'_>]) -> Result<Vec<Token>, ChatError>;
     /// Rewinds to the longest common prefix with `tokens`, and returns its length.
     fn reuse(&mut self, tokens: &[Token]) -> usize;
     /// Prompt tokens computed between two checks for an interruption.
     fn batch(&self) -> usize {
-        CHUNK
+        CPU_PREFILL
     }
     /// Appends `tokens` and computes them.
     fn prefill(&mut self, tokens: &[Token]) -> Result<(), ChatError>;
@@ -39,7 +40,7 @@ impl<M: ChatModel + ?Sized> ChatModel for &mut M {
         (**self).context()
     }
 
-    fn encode(&self, messages: &[(Role, &str)]) -> Result<Vec<Token>, ChatError> {
+    fn encode(&self, messages: &[Message<'_>]) -> Result<Vec<Token>, ChatError> {
         (**self).encode(messages)
     }
 
@@ -77,7 +78,7 @@ impl<M: ChatModel + ?Sized> ChatModel for &mut M {
 }
 
 /// Prompt tokens that a CPU computes at a time.
-pub const CHUNK: usize = 192;
+pub const CPU_PREFILL: usize = 192;
 
 /// Progress of an answer.
 #[derive(Debug, PartialEq, Eq)]

@@ -1,8 +1,9 @@
 //! Chat sessions with a scripted model: one token is one byte, a message is `ROLE text;`.
 
-use super::{ChatError, ChatEvent, ChatModel, ChatSession, Conversation, End, Role, Token, Turn};
+use super::{ChatError, ChatEvent, ChatModel, ChatSession, Conversation, End, Message, Token, Turn};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
+use thimble_runtime::chat::Speaker;
 
 struct Parrot {
     context: usize,
@@ -37,13 +38,14 @@ impl ChatModel for Parrot {
         self.context
     }
 
-    fn encode(&self, messages: &[(Role, &str)]) -> Result<Vec<Token>, ChatError> {
+    fn encode(&self, messages: &[Message<'_>]) -> Result<Vec<Token>, ChatError> {
         let letter = |role| match role {
-            Role::System => "S",
-            Role::User => "U",
-            Role::Assistant => "A",
+            Speaker::System => "S",
+            Speaker::User => "U",
+            Speaker::Assistant => "A",
         };
-        let text: String = messages.iter().map(|(role, text)| format!("{}{text};", letter(*role))).collect();
+        let text: String =
+            messages.iter().map(|message| format!("{}{};", letter(message.speaker), message.text)).collect();
         self.encoded.set(self.encoded.get() + text.len());
         Ok((text + "A").bytes().map(|byte| Token(byte.into())).collect())
     }
@@ -221,8 +223,8 @@ fn a_message_taken_back_costs_no_turns() {
     assert!(forgot > 0, "there was no room for all");
     assert_eq!(talk.conversation, before);
     // The piece at hand was finished; the others were never computed and are not counted.
-    assert_eq!(answer.prefilled, 2 * super::CHUNK);
-    assert!(reading.len() == 2 && reading[1] == (super::CHUNK, reading[0].1), "{reading:?}");
+    assert_eq!(answer.prefilled, 2 * super::CPU_PREFILL);
+    assert!(reading.len() == 2 && reading[1] == (super::CPU_PREFILL, reading[0].1), "{reading:?}");
     assert!(answer.reused + answer.prefilled < reading[0].1);
 }
 

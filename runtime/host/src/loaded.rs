@@ -1,9 +1,9 @@
 //! A model file, a session on it and a sampler: the model of a chat.
 
 use crate::{Generator, KvFile};
-use thimble_chat::{CHUNK, ChatError, ChatModel, Role, encode, encode_chat, end_of_text};
+use thimble_chat::{CPU_PREFILL, ChatError, ChatModel, encode, encode_chat, end_of_text};
 use thimble_runtime::Token;
-use thimble_runtime::chat::{Message, Speaker};
+use thimble_runtime::chat::Message;
 use thimble_runtime::format::ModelFile;
 use thimble_runtime::sampler::Sampler;
 use thimble_runtime::sequence::Sequence;
@@ -38,9 +38,9 @@ impl ChatModel for LoadedModel<'_, '_> {
         self.generator.context()
     }
 
-    fn encode(&self, messages: &[(Role, &str)]) -> Result<Vec<Token>, ChatError> {
+    fn encode(&self, messages: &[Message<'_>]) -> Result<Vec<Token>, ChatError> {
         if self.format == PromptFormat::Text {
-            let text = messages.last().map_or("", |&(_, text)| text);
+            let text = messages.last().map_or("", |message| message.text);
             let tokens = encode(&self.file.tokenizer(), text, Specials::Parse)?;
             return Ok(if tokens.is_empty() {
                 end_of_text(&self.file).into_iter().collect()
@@ -48,8 +48,7 @@ impl ChatModel for LoadedModel<'_, '_> {
                 tokens
             });
         }
-        let message = |&(role, text)| Message { speaker: Speaker::from(role), text };
-        encode_chat(&self.file, &messages.iter().map(message).collect::<Vec<_>>())
+        encode_chat(&self.file, messages)
     }
 
     fn reuse(&mut self, tokens: &[Token]) -> usize {
@@ -58,7 +57,7 @@ impl ChatModel for LoadedModel<'_, '_> {
 
     fn batch(&self) -> usize {
         let sequence = self.generator.sequence();
-        if sequence.kind().has_gpu() { sequence.limits().batch } else { CHUNK }
+        if sequence.kind().has_gpu() { sequence.limits().batch } else { CPU_PREFILL }
     }
 
     fn prefill(&mut self, tokens: &[Token]) -> Result<(), ChatError> {
