@@ -159,28 +159,11 @@ fn expression(lexemes: &[Lexeme], out: &mut String) {
 
 /// Whether a bracket after this is a subscript, not a list.
 fn ends_operand(lexeme: &Lexeme) -> bool {
-    const KEYWORDS: [&str; 17] = [
-        "and",
-        "or",
-        "not",
-        "in",
-        "is",
-        "if",
-        "elif",
-        "else",
-        "for",
-        "set",
-        "print",
-        "do",
-        "with",
-        "include",
-        "import",
-        "return",
-        "recursive",
-    ];
+    const KEYWORDS: &str =
+        "and or not in is if elif else for set print do with include import return recursive";
     match lexeme {
         Lexeme::Literal(_) | Lexeme::Symbol(')' | ']' | '}') => true,
-        Lexeme::Word(word) => !KEYWORDS.contains(&word.as_str()),
+        Lexeme::Word(word) => KEYWORDS.split(' ').all(|keyword| keyword != word),
         _ => false,
     }
 }

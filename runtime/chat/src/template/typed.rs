@@ -210,36 +210,24 @@ fn substitute(message: &Message<'_>, kept: &[Kept<'_>], substitution: Substituti
 impl Substitution {
     /// Another character of the same kind, whose substitute is `letter` again; `letter` itself if it is not substituted.
     fn substitute(self, letter: char) -> char {
-        const PAIRS: [[char; 2]; 12] = [
-            ['-', '_'],
-            ['.', '~'],
-            ['!', '#'],
-            ['$', '@'],
-            ['(', ')'],
-            ['[', ']'],
-            ['{', '}'],
-            ['*', '+'],
-            [',', ';'],
-            [':', '='],
-            ['?', '^'],
-            ['|', '`'],
-        ];
-        const ESCAPED: [[char; 2]; 4] = [['<', '>'], ['"', '\''], ['\\', '/'], ['&', '%']];
+        const PAIRS: &[u8] = b"-_.~!#$@()[]{}*+,;:=?^|`<>\"'\\/&%";
+        // Filters escape the characters of the last four pairs.
+        const UNESCAPED: usize = PAIRS.len() - 8;
         let rotated = |first: u8, count: u8| {
             let place = (letter as u8 - first + count / 2) % count;
             char::from(first + place)
         };
-        let escaped: &[[char; 2]] = match self {
-            Substitution::All => &ESCAPED,
-            Substitution::Unescaped => &[],
+        let pairs = match self {
+            Substitution::All => PAIRS,
+            Substitution::Unescaped => &PAIRS[..UNESCAPED],
         };
         match letter {
             'a'..='z' => rotated(b'a', 26),
             'A'..='Z' => rotated(b'A', 26),
             '0'..='9' => rotated(b'0', 10),
             _ if letter.is_ascii() => {
-                let pair = PAIRS.iter().chain(escaped).find(|pair| pair.contains(&letter));
-                pair.map_or(letter, |&[a, b]| if letter == a { b } else { a })
+                let place = pairs.iter().position(|&other| char::from(other) == letter);
+                place.map_or(letter, |place| char::from(pairs[place ^ 1]))
             }
             _ => {
                 let other = char::from_u32(u32::from(letter) ^ 1).unwrap_or(letter);
