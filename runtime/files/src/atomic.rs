@@ -1,4 +1,4 @@
-//! Atomic writes: a temporary file in the same folder, renamed once it is complete and durable.
+//! The one way to replace a file: a temporary file beside it, renamed once it is complete and durable.
 
 use crate::output::{parent, resolve};
 use crate::unfinished::Unfinished;
@@ -9,26 +9,26 @@ use tempfile::{NamedTempFile, TempPath};
 
 /// A file that appears under its name only when it is complete.
 ///
-/// If it is dropped before [`AtomicFile::publish`], or the process calls [`crate::remove_unfinished`] before it ends, it
-/// leaves nothing behind.
+/// Dropped before [`AtomicFile::publish`], it leaves nothing behind; so does a process that calls
+/// [`crate::remove_unfinished`] before it ends.
 #[derive(Debug)]
 pub struct AtomicFile {
     temporary: NamedTempFile,
-    // After the file: fields are dropped in order, and the file has to be removed first.
+    // Behind the file: it is dropped after that is removed.
     _unfinished: Unfinished,
     destination: PathBuf,
 }
 
 impl AtomicFile {
-    /// Creates a temporary file in the folder of `destination`, or of the file that this links to.
+    /// Creates a temporary file in the folder of `destination`, or of the file that it links to.
     ///
     /// # Errors
-    /// The destination is not a file, or the system refuses the temporary file.
+    /// Something other than a file is at the destination, or the system refuses the temporary file.
     pub fn create(destination: &Path) -> io::Result<AtomicFile> {
         let destination = resolve(destination)?;
         let mut builder = tempfile::Builder::new();
         builder.prefix(".thimble-").suffix(".part");
-        // The permissions of any new file, subject to the umask: temporary files are private by default.
+        // The permissions of any new file, less the process's mask: by default a temporary file is its owner's alone.
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
         let temporary = builder.tempfile_in(parent(&destination))?;
@@ -58,10 +58,10 @@ impl AtomicFile {
         BufWriter::with_capacity(1 << 20, self.temporary.as_file_mut())
     }
 
-    /// Makes the bytes durable and renames the file to its destination, which replaces an older one.
+    /// Makes the bytes durable and renames the file to its destination, over an older one if there is one.
     ///
     /// # Errors
-    /// The system refuses; an older file stays.
+    /// The system refuses; the older file then stays.
     pub fn publish(self) -> io::Result<()> {
         self.temporary.as_file().sync_all()?;
         self.temporary.persist(&self.destination).map_err(|error| error.error)?;
@@ -69,7 +69,23 @@ impl AtomicFile {
     }
 }
 
-/// Writes `bytes` to `path` atomically.
+impl Write for AtomicFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.temporary.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.temporary.flush()
+    }
+}
+
+impl Seek for AtomicFile {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.temporary.seek(to)
+    }
+}
+
+/// Replaces `path` by `bytes`, whole or not at all.
 ///
 /// # Errors
 /// Those of [`AtomicFile`].
@@ -77,7 +93,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_with(path, |out| out.write_all(bytes))
 }
 
-/// Writes what `content` produces to `path` atomically.
+/// Replaces `path` by what `content` writes, whole or not at all.
 ///
 /// # Errors
 /// Those of [`AtomicFile`] and of `content`.
@@ -90,7 +106,7 @@ pub fn write_with(path: &Path, content: impl FnOnce(&mut dyn Write) -> io::Resul
     file.publish()
 }
 
-/// Makes the entries of a folder durable. Only Unix can open folders; elsewhere nothing happens.
+/// Makes the names in a folder durable; only Unix can open one.
 ///
 /// # Errors
 /// The system refuses.

@@ -6,7 +6,7 @@ use thimble_converter::{ConversionOptions, Quant, convert};
 use thimble_eval::{DataSource, Ended, EvalError, EvalProgress, Evaluation, Selection, Task};
 use thimble_files::MappedModel;
 use thimble_host::InferenceSettings;
-use thimble_trainer::checkpoint::{self, Store};
+use thimble_trainer::checkpoint::{self, CheckpointStore};
 use thimble_trainer::error::{Error, Result};
 use thimble_trainer::recipe::Precision;
 
@@ -70,13 +70,7 @@ impl Flags {
             result: self.output.clone(),
             samples: self.samples.clone(),
         };
-        let stop = Arc::new(AtomicBool::new(false));
-        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-            // The second time ends the process at once; no finished item is lost.
-            signal_hook::flag::register_conditional_shutdown(signal, 130, stop.clone())
-                .and_then(|_| signal_hook::flag::register(signal, stop.clone()))
-                .map_err(|error| Error::Invalid(format!("cannot listen for Ctrl-C: {error}")))?;
-        }
+        let stop = super::shared::stop_on_signals()?;
         let mut bar = EvalProgress::new(|line| eprintln!("{line}"));
         let ended = evaluation.run(&stop, &mut |event| bar.show(event));
         bar.finish();
