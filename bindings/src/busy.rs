@@ -7,7 +7,7 @@ use std::time::Duration;
 static BUSY: Mutex<usize> = Mutex::new(0);
 static IDLE: Condvar = Condvar::new();
 
-/// One of them. It is over after its listener was let go.
+/// One of them, until this is dropped, after its listener.
 pub(crate) struct Busy(());
 
 impl Busy {
@@ -27,9 +27,9 @@ impl Drop for Busy {
     }
 }
 
-/// Waits until no answer is being made and every listener was let go, at most so many milliseconds; whether that is so.
-/// For a process that ends in a language whose runtime must not be called any more then: cancel everything, and call
-/// this. It waits, so it is not for a thread that draws a screen.
+/// Waits until no answer is being made and every listener is dropped, at most this many milliseconds; whether that is so.
+/// For a process about to end in a language whose runtime must not be called after that: cancel everything, then call
+/// this. It blocks, so do not call it on a UI thread.
 #[uniffi::export]
 pub fn wait_until_idle(milliseconds: u32) -> bool {
     let busy = BUSY.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,84 +1,33 @@
 //! A conversation with a model.
 
 use crate::journal::{Held, Journal};
-use crate::listener::{Listener, Reply};
+use crate::listener::Listener;
 use crate::sessions::ModelSessions;
-use crate::worker::{Answer, Worker, WorkerOptions};
-use crate::{ApiError, Model, ModelInfo};
+use crate::worker::{AnswerHandle, Worker, WorkerOptions};
+use crate::{ApiError, Model, ModelInfo, Sampling, Stats};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use thimble_chat::RecommendedSampling;
-use thimble_chat::{ChatError, Conversation, SavedConversation};
-use thimble_host::KvFile;
-use thimble_host::PromptFormat;
-use thimble_runtime::format::ModelFile;
-use thimble_runtime::sampler;
-
-/// How tokens are chosen. What is not given is what the model's makers recommend, or else as `thimble chat` does it:
-/// temperature 0.2, `top_p` 0.9, `repetition_penalty` 1.05, and for a text that is continued temperature 0.7, `top_p` 0.95 and
-/// no penalty. For the likeliest token always: temperature 0 and `repetition_penalty` 1.
-#[derive(Clone, Debug, Default, PartialEq, uniffi::Record)]
-pub struct Sampling {
-    /// 0 always takes the likeliest token; higher is more varied.
-    #[uniffi(default = None)]
-    pub temperature: Option<f32>,
-    /// Only so many of the likeliest tokens; 0 is all of them.
-    #[uniffi(default = None)]
-    pub top_k: Option<u32>,
-    /// Only the likeliest tokens that together have this probability; 1 is all of them.
-    #[uniffi(default = None)]
-    pub top_p: Option<f32>,
-    /// Above 1 tokens that were said before become less likely; 1 does nothing.
-    #[uniffi(default = None)]
-    pub repetition_penalty: Option<f32>,
-    /// The same seed gives the same answers; unless given, another one each time.
-    #[uniffi(default = None)]
-    pub seed: Option<u64>,
-}
-
-impl Sampling {
-    /// These settings over what `file` recommends, over the defaults of `format`.
-    pub(crate) fn over(&self, file: &ModelFile<'_>, format: PromptFormat) -> sampler::Sampling {
-        let defaults = match format {
-            PromptFormat::Chat => sampler::Sampling::ANSWER,
-            PromptFormat::Text => sampler::Sampling::CONTINUATION,
-        };
-        let asked = RecommendedSampling {
-            temperature: self.temperature,
-            top_k: self.top_k.map(|k| k as usize),
-            top_p: self.top_p,
-            min_p: None,
-            repetition_penalty: self.repetition_penalty,
-        };
-        let seed = self.seed.unwrap_or_else(fresh_seed);
-        sampler::Sampling { seed, ..asked.over(RecommendedSampling::of(file).over(defaults)) }
-    }
-}
-
-/// A seed from the randomness that the standard library gives every hash map.
-fn fresh_seed() -> u64 {
-    use std::hash::{BuildHasher, RandomState};
-    RandomState::new().hash_one(std::process::id())
-}
+use thimble_chat::{ChatError, Conversation, Saved};
+use thimble_host::{KvFile, PromptFormat};
 
 /// How to begin a chat.
 #[derive(Clone, Debug, Default, uniffi::Record)]
 pub struct ChatOptions {
-    /// Instructions in front of the conversation. A journal that is there has its own, which stay.
+    /// Instructions before the conversation. An existing journal keeps its own.
     #[uniffi(default = None)]
     pub system: Option<String>,
-    /// How tokens are chosen; as [`Sampling`] says unless given.
+    /// How tokens are chosen; [`Sampling`]'s defaults unless set.
     #[uniffi(default = None)]
     pub sampling: Option<Sampling>,
-    /// Longest answer in tokens; 1,024 unless given.
+    /// Longest answer in tokens; 1,024 unless set.
     #[uniffi(default = None)]
     pub max_tokens: Option<u32>,
-    /// A file that has everything on disk before it is shown. Where it exists, the chat goes on from it.
+    /// A file to which everything is written before it is shown. If it exists, the chat continues from it.
     #[uniffi(default = None)]
     pub journal: Option<String>,
-    /// A file for the keys and values of the conversation, tens of kilobytes a token: written by `pause` and
-    /// `free_memory`, and read instead of computing them when the chat goes on, also in another process. It may be deleted at
-    /// any time, and says as much of the conversation as the journal does: best in the app's own folder for caches.
+    /// A file for the keys and values of the conversation, tens of kilobytes a token. `pause` and `free_memory` write it;
+    /// when the chat goes on, also in another process, it is read instead of computing them. It may be deleted at any time,
+    /// and reveals as much of the conversation as the journal does: put it in the app's own cache folder.
     #[uniffi(default = None)]
     pub kv_file: Option<String>,
 }
@@ -86,35 +35,10 @@ pub struct ChatOptions {
 /// A message of the conversation.
 #[derive(Clone, Debug, PartialEq, Eq, uniffi::Record)]
 pub struct Message {
-    /// Whether the person said it, and not the model.
+    /// Whether the user wrote it, and not the model.
     pub from_user: bool,
-    /// What was said.
+    /// Its text.
     pub text: String,
-}
-
-/// Figures of the last answer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, uniffi::Record)]
-pub struct Stats {
-    /// Prompt tokens computed.
-    pub prompt_tokens: u32,
-    /// Prompt tokens per second.
-    pub prompt_speed: f64,
-    /// Tokens of the answer.
-    pub tokens: u32,
-    /// Tokens per second.
-    pub speed: f64,
-}
-
-impl Stats {
-    pub(crate) fn new(reply: &Reply) -> Stats {
-        let speed = |tokens: u32, seconds: f64| if seconds > 0.0 { f64::from(tokens) / seconds } else { 0.0 };
-        Stats {
-            prompt_tokens: reply.prompt_tokens,
-            prompt_speed: speed(reply.prompt_tokens, reply.prompt_seconds),
-            tokens: reply.tokens,
-            speed: speed(reply.tokens, reply.seconds),
-        }
-    }
 }
 
 /// A conversation with a model, on a thread of its own.
@@ -122,19 +46,19 @@ impl Stats {
 pub struct Chat {
     name: String,
     worker: Worker,
-    /// From the journal, until it is sent again.
+    /// From the journal, until it is sent again or replaced.
     unanswered: Mutex<Option<String>>,
 }
 
-/// Longest answer unless given: small models may never come to an end.
+/// Longest answer unless set: small models may never stop.
 pub(crate) const MOST_TOKENS: u32 = 1024;
 
 #[uniffi::export]
 impl Chat {
-    /// Begins a conversation, or goes on with the one in the journal. Memory is taken with the first message.
+    /// Begins a conversation, or continues the one in the journal. The first message takes memory.
     ///
     /// # Errors
-    /// The journal is none, or cannot be written, or another chat has it open; options that make no sense.
+    /// The file is no journal, cannot be written, or is open in another chat; the options are invalid.
     #[uniffi::constructor]
     pub fn new(model: Arc<Model>, options: ChatOptions) -> Result<Arc<Chat>, ApiError> {
         let ChatOptions { system, sampling, max_tokens, journal, kv_file } = options;
@@ -155,36 +79,36 @@ impl Chat {
                 (None, Held { conversation: Conversation { system, turns: Vec::new() }, unanswered: None })
             }
         };
-        let engine_options = WorkerOptions {
+        let options = WorkerOptions {
             sessions: Box::new(sessions),
             max_tokens: max_tokens.unwrap_or(MOST_TOKENS) as usize,
             stops: Vec::new(),
             journal,
         };
-        let worker = Worker::start("thimble-chat", held.conversation, threads, engine_options)?;
+        let worker = Worker::start("thimble-chat", held.conversation, threads, options)?;
         Ok(Arc::new(Chat { name, worker, unanswered: Mutex::new(held.unanswered) }))
     }
 
-    /// Answers a message: returns at once, and `listener` hears the answer. Messages are answered one after the other.
-    /// What is returned stops this answer alone; it need not be kept.
-    pub fn send(&self, text: String, listener: Arc<dyn Listener>) -> Arc<Answer> {
+    /// Answers a message. Returns at once; `listener` receives the answer. Messages are answered in order. The handle
+    /// stops this answer only and need not be kept.
+    pub fn send(&self, text: String, listener: Arc<dyn Listener>) -> Arc<AnswerHandle> {
         self.forget_unanswered();
         Arc::new(self.worker.ask(Some(text), listener))
     }
 
-    /// Answers the last message once more; the old answer stays until something of the new one is shown. Where there is
-    /// an unanswered message, that is the last one.
-    pub fn retry(&self, listener: Arc<dyn Listener>) -> Arc<Answer> {
+    /// Answers the last message again, which is the unanswered one if there is one. The old answer stays until part of the
+    /// new one is shown.
+    pub fn retry(&self, listener: Arc<dyn Listener>) -> Arc<AnswerHandle> {
         let unanswered = self.unanswered.lock().unwrap_or_else(PoisonError::into_inner).take();
         Arc::new(self.worker.ask(unanswered, listener))
     }
 
-    /// Stops the answer at hand and those that wait; each listener hears its end.
+    /// Stops the current answer and those that wait; each listener gets an end.
     pub fn cancel(&self) {
         self.worker.cancel();
     }
 
-    /// What was said so far, oldest first; an answer that is being made is not in it yet.
+    /// The messages so far, oldest first, without an unfinished answer.
     pub fn history(&self) -> Vec<Message> {
         let conversation = self.worker.conversation();
         let messages = conversation.turns.into_iter().flat_map(|turn| {
@@ -193,7 +117,7 @@ impl Chat {
         messages.collect()
     }
 
-    /// The last message in the journal, if the app ended before anything of its answer was shown: a draft to send again.
+    /// The last message in the journal, if the app ended before any of its answer was shown: a draft to send again.
     pub fn unanswered(&self) -> Option<String> {
         self.unanswered.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -203,7 +127,7 @@ impl Chat {
         self.worker.stats()
     }
 
-    /// Writes the conversation to a file, whole or not at all.
+    /// Writes the conversation to a file, atomically.
     ///
     /// # Errors
     /// The file cannot be written.
@@ -212,10 +136,10 @@ impl Chat {
         Ok(SavedConversation::new(&self.name, &conversation).write(Path::new(&path))?)
     }
 
-    /// Stops all answers and goes on with a conversation from a file that [`Chat::save`] or `thimble chat` wrote.
+    /// Stops all answers and continues a conversation from a file that [`Chat::save`] or `thimble chat` wrote.
     ///
     /// # Errors
-    /// [`ApiError::NotFound`], or the file is no conversation; then nothing changes.
+    /// [`ApiError::NotFound`], or the file is no conversation. Nothing changes then.
     pub fn restore(&self, path: String) -> Result<(), ApiError> {
         let conversation = SavedConversation::read(Path::new(&path))?;
         self.forget_unanswered();
@@ -229,7 +153,7 @@ impl Chat {
         self.worker.replace(|before| Conversation { system: before.system.clone(), turns: Vec::new() });
     }
 
-    /// Lets work wait, for an app that goes to the background; [`Chat::resume`] lets it go on where it was.
+    /// Pauses, for an app that goes to the background; [`Chat::resume`] continues where it was.
     pub fn pause(&self) {
         self.worker.pause(true);
     }
@@ -239,15 +163,15 @@ impl Chat {
         self.worker.pause(false);
     }
 
-    /// Works with half the threads while the device is hot or its battery low, and with all again afterwards. Answers do
-    /// not depend on it.
+    /// Works with half the threads while the device is hot or its battery low, or with all again. Answers do not depend
+    /// on it.
     pub fn save_power(&self, save: bool) {
         self.worker.save_power(save);
     }
 
-    /// Gives the memory of the session back once the answer at hand is complete; at once after [`Chat::cancel`], and in a
-    /// pause, behind which the answer goes on. What comes next takes it again and computes the conversation anew, or reads
-    /// it from the `kv_file`.
+    /// Gives the session's memory back once the current answer is complete; at once after [`Chat::cancel`] and in a pause,
+    /// after which the answer goes on. The next message takes memory again and recomputes the conversation, or reads it
+    /// from the `kv_file`.
     pub fn free_memory(&self) {
         self.worker.free();
     }

@@ -1,7 +1,7 @@
-//! One chat at a time has a journal: a table within the process, and a lock of the file between processes.
+//! Only one chat at a time uses a journal: a table enforces it within the process, a file lock between processes.
 //!
-//! The table is needed where files have no locks, as on Android, and it tells a chat that is being dropped, which is worth
-//! waiting for, from one that is in use.
+//! The table covers systems without file locks, such as Android, and distinguishes a chat that is being dropped, which is
+//! worth waiting for, from one that is in use.
 
 use crate::ApiError;
 use std::collections::BTreeMap;
@@ -11,13 +11,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Journals that are open in this process; whether their chat is being dropped.
+/// Journals that are open in this process, and whether their chat is being dropped.
 static OPEN: Mutex<BTreeMap<PathBuf, bool>> = Mutex::new(BTreeMap::new());
 static CHANGED: Condvar = Condvar::new();
 
 /// How long a chat that is being dropped may hold its journal: a prompt's 192 tokens on a slow device.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long one that is not may: its object may be gone in the next moment.
+/// How long any other chat may: its object may be about to be dropped.
 const HASTE: Duration = Duration::from_millis(250);
 
 fn table() -> MutexGuard<'static, BTreeMap<PathBuf, bool>> {
@@ -32,7 +32,7 @@ impl Claim {
     /// Claims a file by its canonical path.
     ///
     /// # Errors
-    /// Another chat has it, and is not being dropped.
+    /// Another chat holds it and is not being dropped.
     pub(crate) fn new(path: PathBuf) -> Result<Claim, ApiError> {
         let begin = Instant::now();
         let mut open = table();
@@ -51,7 +51,7 @@ impl Claim {
         &self.0
     }
 
-    /// Its chat is being dropped.
+    /// Notes that its chat is being dropped.
     pub(crate) fn closing(&self) {
         table().insert(self.0.clone(), true);
         CHANGED.notify_all();
@@ -60,14 +60,14 @@ impl Claim {
     /// Opens the file and locks it against other processes.
     ///
     /// # Errors
-    /// Another process has it, or it cannot be opened.
+    /// Another process holds it, or it cannot be opened.
     pub(crate) fn lock(&self, open: impl Fn() -> io::Result<File>) -> io::Result<File> {
         let begin = Instant::now();
         loop {
             let file = open()?;
             match file.try_lock() {
                 Ok(()) if is_at(&file, &self.0)? => return Ok(file),
-                // A file system without locks is used without.
+                // A file system without locks is used without one.
                 Err(TryLockError::Error(_)) => return Ok(file),
                 Ok(()) | Err(TryLockError::WouldBlock) if begin.elapsed() < HASTE => {
                     std::thread::sleep(Duration::from_millis(2));
@@ -82,7 +82,7 @@ fn in_use(path: &Path) -> String {
     format!("{} is in use by another chat: close that one", path.display())
 }
 
-/// Whether another process has not put another file there meanwhile.
+/// Whether no other process has replaced the file meanwhile.
 #[cfg(unix)]
 fn is_at(file: &File, path: &Path) -> io::Result<bool> {
     use std::os::unix::fs::MetadataExt;

@@ -1,4 +1,4 @@
-//! A text that is continued.
+//! Completions: a text that the model continues.
 
 use crate::chat::MOST_TOKENS;
 use crate::listener::Listener;
@@ -12,18 +12,18 @@ use thimble_host::PromptFormat;
 /// How to continue a text.
 #[derive(Clone, Debug, Default, uniffi::Record)]
 pub struct CompletionOptions {
-    /// Most tokens; 1,024 unless given.
+    /// The token limit; 1,024 unless set.
     #[uniffi(default = None)]
     pub max_tokens: Option<u32>,
-    /// How tokens are chosen; as [`Sampling`] says for a text that is continued unless given.
+    /// How tokens are chosen; [`Sampling`]'s defaults for a completion unless set.
     #[uniffi(default = None)]
     pub sampling: Option<Sampling>,
-    /// Texts that it ends in front of.
+    /// Texts before which it ends.
     #[uniffi(default = [])]
     pub stop: Vec<String>,
 }
 
-/// A text that is being continued, on a thread of its own. Once this object is gone the work stops: keep it.
+/// A completion in progress, on a thread of its own. Dropping this object stops the work: keep it.
 #[derive(Debug, uniffi::Object)]
 pub struct Completion {
     worker: Worker,
@@ -31,12 +31,12 @@ pub struct Completion {
 
 #[uniffi::export]
 impl Completion {
-    /// Stops; the listener hears the end.
+    /// Stops; the listener gets the end.
     pub fn cancel(&self) {
         self.worker.cancel();
     }
 
-    /// Lets work wait, for an app that goes to the background; [`Completion::resume`] lets it go on where it was.
+    /// Pauses, for an app that goes to the background; [`Completion::resume`] continues where it was.
     pub fn pause(&self) {
         self.worker.pause(true);
     }
@@ -46,7 +46,7 @@ impl Completion {
         self.worker.pause(false);
     }
 
-    /// Works with half the threads while the device is hot or its battery low, and with all again afterwards.
+    /// Works with half the threads while the device is hot or its battery low, or with all again.
     pub fn save_power(&self, save: bool) {
         self.worker.save_power(save);
     }
@@ -54,11 +54,11 @@ impl Completion {
 
 #[uniffi::export]
 impl Model {
-    /// Continues `prompt` as it is, without a chat template: returns at once, and `listener` hears the rest. Special
-    /// tokens that the prompt spells out are parsed. The state of one chat is taken meanwhile.
+    /// Continues `prompt` as it is, without a chat template. Returns at once; `listener` receives the text. Special
+    /// tokens that the prompt spells out are parsed. It takes as much memory as one chat.
     ///
     /// # Errors
-    /// Options that make no sense.
+    /// The options are invalid.
     pub fn complete(
         self: Arc<Self>,
         prompt: String,
@@ -71,13 +71,13 @@ impl Model {
         }
         let sampling = sampling.unwrap_or_default();
         let threads = self.plan.threads();
-        let engine_options = WorkerOptions {
+        let options = WorkerOptions {
             sessions: Box::new(ModelSessions::new(self, sampling, PromptFormat::Text, None)?),
             max_tokens: max_tokens.unwrap_or(MOST_TOKENS) as usize,
             stops: stop,
             journal: None,
         };
-        let worker = Worker::start("thimble-completion", Conversation::default(), threads, engine_options)?;
+        let worker = Worker::start("thimble-completion", Conversation::default(), threads, options)?;
         worker.ask(Some(prompt), listener);
         Ok(Arc::new(Completion { worker }))
     }

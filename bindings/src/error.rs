@@ -14,13 +14,13 @@ pub enum ApiError {
         /// What was looked for.
         path: String,
     },
-    /// A file of another kind: let the user choose another one.
+    /// Another kind of file: let the user choose another one.
     #[error("{path} is not a .thimble file")]
     NotAModel {
         /// The file.
         path: String,
     },
-    /// A model file, and not whole: download it again.
+    /// A damaged model file: download it again.
     #[error("{path} is damaged: {reason}")]
     Damaged {
         /// The file.
@@ -36,13 +36,13 @@ pub enum ApiError {
         /// The most that was allowed.
         budget: u64,
     },
-    /// A message that the context has no room for: shorten it.
+    /// The message does not fit the context: shorten it.
     #[error("{message}")]
     ContextFull {
         /// With the figures.
         message: String,
     },
-    /// The work was stopped. For wrappers to use: the worker tells a stopped answer as an end, `Finish::Cancelled`.
+    /// The work was stopped. For wrappers: the worker reports a stopped answer as an end, `Finish::Cancelled`.
     #[error("cancelled")]
     Cancelled,
     /// Anything else, as a sentence.
@@ -54,7 +54,7 @@ pub enum ApiError {
 }
 
 impl ApiError {
-    /// An error that is a sentence already.
+    /// Any other error, as its message.
     pub(crate) fn other(error: impl std::fmt::Display) -> ApiError {
         ApiError::Other { message: error.to_string() }
     }
@@ -65,7 +65,7 @@ impl ApiError {
             FormatError::BadMagic { .. } | FormatError::TooShort { .. } => {
                 ApiError::NotAModel { path: path.to_owned() }
             }
-            // Whole, and not for this code: to download it again would not help.
+            // Undamaged but for another version: downloading it again would not help.
             FormatError::Version { .. } => ApiError::other(format!("{path}: {error}")),
             other => ApiError::Damaged { path: path.to_owned(), reason: other.to_string() },
         }

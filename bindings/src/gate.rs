@@ -1,4 +1,4 @@
-//! What the platform asks for while an answer is made: to wait, to give memory back, to work with fewer threads.
+//! What the platform may request while an answer is made: a pause, memory, fewer threads.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -21,10 +21,10 @@ pub(crate) struct Gate {
 #[derive(Debug, Default)]
 struct State {
     paused: bool,
-    /// How often memory was asked back.
-    asked: u64,
-    /// Up to which of those it was given.
-    given: u64,
+    /// How often memory was requested.
+    requested: u64,
+    /// Up to which of those requests it was given back.
+    granted: u64,
 }
 
 impl Gate {
@@ -45,47 +45,46 @@ impl Gate {
         self.threads.store(threads, Ordering::Relaxed);
     }
 
-    /// Wakes who waits, to look whether it was cancelled: with the lock, so that it cannot be between its look and its
-    /// sleep.
+    /// Wakes the thread to check whether it was cancelled. Takes the lock, so that the thread cannot be between its check
+    /// and its sleep.
     pub(crate) fn nudge(&self) {
         drop(self.state());
         self.changed.notify_all();
     }
 
-    /// Asks for the memory; the number of this wish.
-    pub(crate) fn ask_memory(&self) -> u64 {
+    /// Requests the memory; returns the number of the request.
+    pub(crate) fn request_memory(&self) -> u64 {
         let mut state = self.state();
-        state.asked += 1;
-        let asked = state.asked;
+        state.requested += 1;
+        let number = state.requested;
         drop(state);
         self.changed.notify_all();
-        asked
+        number
     }
 
-    /// Whether this wish is still open; it is not any more.
-    pub(crate) fn grant(&self, wish: u64) -> bool {
+    /// Grants the request with this number; whether it was still open.
+    pub(crate) fn grant(&self, number: u64) -> bool {
         let mut state = self.state();
-        let open = wish > state.given;
-        state.given = state.given.max(wish);
+        let open = number > state.granted;
+        state.granted = state.granted.max(number);
         open
     }
 
-    /// Returns when work may go on, or with true if it was cancelled. No memory is held meanwhile: wishes for it are
-    /// granted.
+    /// Waits until work may go on; true if it was cancelled. No memory is held meanwhile, so requests for it are granted.
     pub(crate) fn cancelled_outside(&self, cancelled: &AtomicBool) -> bool {
         let mut state = self.state();
         while state.paused && !cancelled.load(Ordering::Relaxed) {
-            state.given = state.asked;
+            state.granted = state.requested;
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         cancelled.load(Ordering::Relaxed)
     }
 
-    /// The same with memory held: returns with true if that is wanted back before.
+    /// Waits likewise with memory held; true if that is requested before work may go on.
     fn wait(&self, cancelled: &AtomicBool) -> bool {
         let mut state = self.state();
         while state.paused && !cancelled.load(Ordering::Relaxed) {
-            if state.asked > state.given {
+            if state.requested > state.granted {
                 return true;
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -93,34 +92,34 @@ impl Gate {
         false
     }
 
-    /// Whether work is to wait.
+    /// Whether work has to wait.
     pub(crate) fn is_paused(&self) -> bool {
         self.state().paused
     }
 
-    /// Whether the memory is wanted and still held.
+    /// Whether the memory is requested and still held.
     #[cfg(test)]
     pub(crate) fn is_wanted(&self) -> bool {
         let state = self.state();
-        state.asked > state.given
+        state.requested > state.granted
     }
 
-    /// Leaves the session for good: what was asked up to now is given.
+    /// Leaves the session for good, which grants all requests so far.
     pub(crate) fn left(&self) {
         let mut state = self.state();
-        state.given = state.asked;
+        state.granted = state.requested;
     }
 }
 
-/// A gate as one answer passes it.
+/// One answer's way through a gate.
 pub(crate) struct Passage<'a> {
     pub(crate) gate: &'a Gate,
     pub(crate) pool: &'a SpinPool,
     pub(crate) cancelled: &'a AtomicBool,
-    /// Time spent waiting, before and after the first token was chosen.
+    /// Time spent waiting, before and after the first token was sampled.
     pub(crate) waited: [Cell<Duration>; 2],
     pub(crate) decoding: Cell<bool>,
-    /// The memory is wanted back while work waits.
+    /// The memory is requested while work waits.
     pub(crate) evicted: Cell<bool>,
 }
 
@@ -130,7 +129,7 @@ impl<'a> Passage<'a> {
         Passage { gate, pool, cancelled, waited, decoding, evicted }
     }
 
-    /// Returns when work may go on.
+    /// Waits until work may go on.
     pub(crate) fn pass(&self) {
         let begin = Instant::now();
         self.evicted.set(self.gate.wait(self.cancelled));
@@ -147,7 +146,7 @@ pub(crate) struct Gated<'a, V> {
 }
 
 impl<V: ChatModel> Gated<'_, V> {
-    /// Waits where work is to wait, with keys and values on disk: the app may be ended meanwhile.
+    /// Waits in a pause, with keys and values on disk: the system may end the app meanwhile.
     fn pass(&mut self) {
         if self.passage.gate.is_paused() {
             self.model.save_cache();
@@ -184,7 +183,7 @@ impl<V: ChatModel> ChatModel for Gated<'_, V> {
     fn sample(&mut self) -> Token {
         self.passage.decoding.set(true);
         let token = self.model.sample();
-        // What came while that was computed: nothing is shown in a pause.
+        // A pause that began while that was computed: nothing is shown in it.
         self.pass();
         token
     }

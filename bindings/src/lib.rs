@@ -1,9 +1,8 @@
-//! A chat with a model in one file, for apps: the surface that Kotlin, Swift and Python see.
+//! Chats with a model in one file, for apps: the API that Kotlin, Swift and Python see.
 //!
-//! [`Model`] is a file that was opened; [`Chat`] a conversation with it and [`Completion`] a text that is continued, each
-//! on a thread of its own. No call here waits for the model: answers come to a [`Listener`]. Every object may be used
-//! from any thread and dropped at any time. Opening a model or a journal, saving and restoring read or write a file:
-//! milliseconds, but not for a thread that draws a screen.
+//! [`Model`] is an open file, [`Chat`] a conversation with it, [`Completion`] a text that it continues; each of those has a
+//! thread of its own. No call waits for the model: answers go to a [`Listener`]. Every object may be used from any thread and dropped at any time. Opening a model or a journal, saving and
+//! restoring access a file: that takes milliseconds, but does not belong on a UI thread.
 
 mod busy;
 mod chat;
@@ -14,15 +13,19 @@ mod gate;
 mod journal;
 mod listener;
 mod model;
+mod reply;
+mod sampling;
 mod sessions;
 mod worker;
 
 pub use busy::wait_until_idle;
-pub use chat::{Chat, ChatOptions, Message, Sampling, Stats};
+pub use chat::{Chat, ChatOptions, Message};
 pub use completion::{Completion, CompletionOptions};
 pub use error::ApiError;
-pub use listener::{Finish, Listener, ListenerError, Reply};
+pub use listener::{Listener, ListenerError};
 pub use model::{Backend, KvCache, Model, ModelInfo, ModelOptions};
-pub use worker::Answer;
+pub use reply::{Finish, Reply, Stats};
+pub use sampling::Sampling;
+pub use worker::AnswerHandle;
 
 uniffi::setup_scaffolding!();

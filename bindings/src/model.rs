@@ -1,4 +1,4 @@
-//! A model file that was opened.
+//! An open model file.
 
 use crate::ApiError;
 use std::path::Path;
@@ -14,7 +14,7 @@ pub enum KvCache {
     /// Half precision.
     #[default]
     F16,
-    /// Bytes: half the memory, and faster in long conversations.
+    /// 8-bit integers: half the memory, and faster in long conversations.
     Q8,
 }
 
@@ -26,57 +26,57 @@ pub enum Backend {
     /// The CPU.
     #[default]
     Cpu,
-    /// The GPU as long as it works, then the CPU.
+    /// The GPU while it works, otherwise the CPU.
     Gpu,
 }
 
 /// How to open a model.
 #[derive(Clone, Debug, Default, uniffi::Record)]
 pub struct ModelOptions {
-    /// Refuse what takes more bytes: the file and the state of one chat, on a GPU, too.
+    /// Refuse a model that takes more bytes than this for the file and the state of one chat, GPU memory included.
     #[uniffi(default = None)]
     pub budget_bytes: Option<u64>,
-    /// Tokens that a conversation may have; 2,048 unless given, or the model's limit where that is less.
+    /// Longest conversation in tokens; unless set 2,048, or the model's limit if that is less.
     #[uniffi(default = None)]
     pub context: Option<u32>,
-    /// Threads; unless given as many as the system grants the process.
+    /// Threads; unless set, as many as the system grants the process.
     #[uniffi(default = None)]
     pub threads: Option<u32>,
     /// How keys and values are kept.
     #[uniffi(default = None)]
     pub kv_cache: Option<KvCache>,
-    /// Where it runs; unless given what `THIMBLE_BACKEND` names, or the CPU. A library built without the feature `gpu` has
-    /// the CPU alone.
+    /// Where it runs; unless set, what `THIMBLE_BACKEND` names, or the CPU. A library built without the feature `gpu` has
+    /// only the CPU.
     #[uniffi(default = None)]
     pub backend: Option<Backend>,
-    /// The file that remembers what `Auto` measured; without it every opening measures. Shaders that were compiled for the
-    /// GPU are kept beside it, in a folder `pipelines`: best in the app's own folder for caches.
+    /// The file that stores what `Auto` measured; without it every opening measures. Shaders compiled for the GPU are kept
+    /// beside it, in a folder `pipelines`: put it in the app's own cache folder.
     #[uniffi(default = None)]
     pub backend_memory: Option<String>,
 }
 
-/// What there is to know about a model and how it will run.
+/// Properties of a model and how it will run.
 #[derive(Clone, Debug, PartialEq, Eq, uniffi::Record)]
 pub struct ModelInfo {
     /// From the file's name.
     pub name: String,
-    /// Weights.
+    /// Number of weights.
     pub parameters: u64,
-    /// Bytes of the file; they are shared by all chats and given back to the system when it is short of memory.
+    /// Bytes of the file. All chats share them, and the system reclaims them when it is short of memory.
     pub file_bytes: u64,
-    /// Bytes that each chat takes at the most.
+    /// Most bytes that each chat takes.
     pub state_bytes: u64,
-    /// Tokens that a conversation may have.
+    /// Longest conversation in tokens.
     pub context: u32,
-    /// Tokens that the model could have.
+    /// The model's own limit in tokens.
     pub most_context: u32,
-    /// Whether it answers messages; otherwise it only continues text.
+    /// Whether it answers messages; otherwise it only completes text.
     pub answers_messages: bool,
-    /// What computes: the CPU's instruction set, `gpu`, or both, first what prompts run on.
+    /// What it runs on: the CPU's instruction set, `gpu`, or both, the one for prompts first.
     pub kernels: String,
     /// Threads.
     pub threads: u32,
-    /// Bytes of a GPU's memory that each chat takes at the most, with a copy of the weights: on phones the same memory.
+    /// Most bytes of GPU memory that each chat takes, with a copy of the weights; on phones this is the same memory.
     #[uniffi(default = 0)]
     pub gpu_bytes: u64,
 }
@@ -92,16 +92,16 @@ pub struct Model {
 
 #[uniffi::export]
 impl Model {
-    /// Opens a `.thimble` file, which must not be changed in place or shortened while it is open; replacing it by renaming
-    /// another over it is fine. The same holds for the folder of `backend_memory`: it is the app's own. The plan of its memory is made first: nothing is read that is not needed, and what does
-    /// not fit the budget is refused with the figures.
+    /// Opens a `.thimble` file. It must not be changed in place or truncated while it is open; renaming another file over
+    /// it is fine. The same holds for the folder of `backend_memory`, which must be the app's own. Memory is planned first:
+    /// a model that does not fit the budget is refused, with the figures, before its weights are read.
     ///
     /// # Errors
     /// [`ApiError::NotFound`], [`ApiError::NotAModel`], [`ApiError::Damaged`], [`ApiError::TooLarge`]; [`ApiError::Other`]
-    /// where a GPU was asked for and there is none.
+    /// if a GPU was requested and there is none.
     #[uniffi::constructor(name = "open")]
     pub fn open(path: String, options: ModelOptions) -> Result<Arc<Model>, ApiError> {
-        // SAFETY: the app's promise, which this function's documentation asks for: other languages have no word for it.
+        // SAFETY: the app promises it, as this function's documentation requires; other languages cannot express it.
         let mapped =
             unsafe { MappedModel::map(Path::new(&path)) }.map_err(|error| ApiError::open(&path, error))?;
         let file = mapped.file().map_err(|error| ApiError::format(&path, &error))?;
@@ -125,7 +125,7 @@ impl Model {
             let budget = options.budget_bytes.filter(|&budget| needed > budget);
             budget.map_or(Ok(()), |budget| Err(ApiError::TooLarge { needed, budget }))
         };
-        // Before anything is measured, and again for what was chosen.
+        // Before anything is measured, and again for the chosen backend.
         let cpu = InferenceSettings { backend: Some(BackendKind::Cpu), ..settings };
         fits(&InferencePlan::new(file.config(), &cpu)?, 0)?;
         let choices = options.backend_memory.as_deref().map(Path::new);
@@ -134,7 +134,7 @@ impl Model {
             // SAFETY: likewise.
             unsafe { thimble_host::cache_pipelines_in(&folder.join("pipelines")) };
         }
-        // What is not to be chosen is not measured either.
+        // A backend over the budget is not measured.
         let settings = match options.backend {
             Some(Backend::Auto) if options.budget_bytes.is_some() => {
                 let gpu = InferencePlan::new(
@@ -150,16 +150,16 @@ impl Model {
         let chooser = BackendChooser { choices, notify: |line| eprintln!("{line}") };
         let stem = Path::new(&path).file_stem().unwrap_or_default().to_string_lossy();
         let plan = InferencePlan::new(file.config(), &chooser.choose(&file, &stem, &settings)?.settings)?;
-        // That there is no GPU is told now, not with the first answer.
+        // A missing GPU is reported now, not with the first answer.
         let gpu_bytes = thimble_host::gpu_bytes(&file, &plan)?;
         fits(&plan, gpu_bytes)?;
         Ok(Arc::new(Model { mapped, plan, path, gpu_bytes }))
     }
 
-    /// What there is to know.
+    /// The model's properties.
     ///
     /// # Errors
-    /// [`ApiError::Damaged`] where the file was changed since.
+    /// [`ApiError::Damaged`] if the file has changed since it was opened.
     pub fn info(&self) -> Result<ModelInfo, ApiError> {
         let file = self.mapped.file().map_err(|error| ApiError::format(&self.path, &error))?;
         let config = file.config();
@@ -178,7 +178,7 @@ impl Model {
         })
     }
 
-    /// The ids of `text`; what looks like a special token is plain text.
+    /// The token ids of `text`. Text that looks like a special token is plain text.
     ///
     /// # Errors
     /// The tokenizer refuses the text.
@@ -188,7 +188,7 @@ impl Model {
         Ok(tokens.map_err(ApiError::other)?.into_iter().map(|token| token.0).collect())
     }
 
-    /// Compares every byte of the file with its checksums; reads all of it.
+    /// Checks every byte of the file against its checksums.
     ///
     /// # Errors
     /// [`ApiError::Damaged`].
@@ -198,5 +198,5 @@ impl Model {
     }
 }
 
-/// Tokens that are proposed at a time from what the text had before.
+/// Most draft tokens at a time, looked up in the earlier text.
 const LOOKUP: usize = 4;

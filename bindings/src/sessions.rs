@@ -1,14 +1,13 @@
-//! Sessions of a model file.
+//! Sessions with a model file.
 
 use crate::worker::SessionSource;
 use crate::{ApiError, Model, Sampling};
 use std::sync::Arc;
 use thimble_chat::ChatModel;
-use thimble_host::{KvFile, SpinPool};
-use thimble_host::{LoadedModel, PromptFormat};
+use thimble_host::{KvFile, LoadedModel, PromptFormat, SpinPool};
 use thimble_runtime::sampler::Sampler;
 
-/// Sessions on a model.
+/// Opens sessions with a model.
 pub(crate) struct ModelSessions {
     model: Arc<Model>,
     sampling: Sampling,
@@ -18,10 +17,10 @@ pub(crate) struct ModelSessions {
 }
 
 impl ModelSessions {
-    /// Nothing is taken yet.
+    /// Takes no memory yet.
     ///
     /// # Errors
-    /// Sampling that makes no sense.
+    /// The sampling settings are invalid.
     pub(crate) fn new(
         model: Arc<Model>,
         sampling: Sampling,
@@ -43,10 +42,10 @@ impl SessionSource for ModelSessions {
         let mut generator = thimble_host::generator(&file, &model.plan, &mut memory, &pool)?;
         let mut kept = self.kept.clone();
         if let Some(kept) = &mut kept {
-            // What cannot be taken up is computed.
+            // What cannot be restored is computed.
             let _ = kept.restore(&file, &mut generator);
         }
-        // Unless the seed is given, another one in each session: an answer made anew is another one.
+        // Unless the seed is set each session has its own, so that a retried answer differs.
         let sampler = Sampler::new(self.sampling.over(&file, self.format)).map_err(ApiError::other)?;
         work(&mut LoadedModel { file, generator, sampler, format: self.format, kv_file: kept }, &pool);
         Ok(())
@@ -54,8 +53,8 @@ impl SessionSource for ModelSessions {
 
     fn forget(&self) {
         if let Some(mut kept) = self.kept.clone() {
-            // One that cannot be removed is not taken up by another conversation either.
-            let _ = kept.remove();
+            // Another conversation does not restore a file that cannot be removed.
+            let _ = kept.forget();
         }
     }
 }

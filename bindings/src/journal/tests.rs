@@ -1,6 +1,10 @@
 //! Journals as killed processes and full disks leave them.
 
 use super::*;
+use crate::claim::Claim;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::Path;
 
 fn open(path: &Path) -> Result<Held, ApiError> {
     Journal::open(path.to_str().unwrap(), None).map(|(_, held)| held)
@@ -92,10 +96,10 @@ fn a_full_disk_costs_no_line_that_was_there() {
         journal.user("a").unwrap();
         journal.answer().unwrap();
         journal.piece("shown").unwrap();
-        journal.inner().room = Some(room);
+        journal.file().room = Some(room);
         let full = journal.piece(" and more of it, up to 60 bytes and no room for them").unwrap_err();
         assert!(full.to_string().contains("cannot write"), "{full}");
-        journal.inner().room = None;
+        journal.file().room = None;
         journal.end(true).unwrap();
         journal.user("b").unwrap();
         journal.answer().unwrap();
@@ -118,10 +122,10 @@ fn what_a_full_disk_had_no_room_for_is_made_up_for() {
     journal.answer().unwrap();
     journal.user("second").unwrap();
     journal.user("third").unwrap();
-    journal.inner().room = Some(0);
+    journal.file().room = Some(0);
     assert!(journal.piece("no room").is_err() && journal.end(false).is_err());
     assert!(journal.answer().is_err() && journal.dropped().is_err());
-    journal.inner().room = None;
+    journal.file().room = None;
     journal.user("fourth").unwrap();
     journal.answer().unwrap();
     journal.piece("its own").unwrap();
@@ -136,11 +140,11 @@ fn what_a_full_disk_had_no_room_for_is_made_up_for() {
 
     // What was cleared does not come back with the next message.
     let (journal, held) = Journal::open(name(&path), None).unwrap();
-    journal.inner().room = Some(0);
+    journal.file().room = Some(0);
     assert!(journal.replace(&Conversation::default()).is_err());
     assert!(journal.user("fifth").is_err());
     assert_eq!(answers(&held), ["its own"]);
-    journal.inner().room = None;
+    journal.file().room = None;
     journal.user("sixth").unwrap();
     drop(journal);
     let held = open(&path).unwrap();
@@ -203,7 +207,7 @@ fn a_conversation_that_was_replaced_is_gone_from_the_disk() {
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file is left");
     // Without room for a new file the old one goes on.
     let (journal, _) = Journal::open(name(&path), None).unwrap();
-    journal.inner().room = Some(40);
+    journal.file().room = Some(40);
     journal.replace(&Conversation::default()).unwrap();
     drop(journal);
     assert!(open(&path).unwrap().conversation.turns.is_empty());

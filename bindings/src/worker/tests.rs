@@ -2,10 +2,11 @@
 //! can run it with many schedules: it finds data races, and calls that wait for each other for ever.
 
 use super::*;
-use crate::Finish;
+use crate::{Finish, ListenerError, Reply};
 use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use thimble_chat::ChatError;
+use thimble_chat::{ChatError, ChatModel, Role};
+use thimble_host::SpinPool;
 use thimble_runtime::Token;
 use thimble_runtime::chat::Message;
 
@@ -109,8 +110,8 @@ impl Listener for Collector {
 
 fn worker(length: usize, failures: usize) -> Worker {
     let sessions = Box::new(Fake { length, failures: AtomicUsize::new(failures) });
-    let engine_options = WorkerOptions { sessions, max_tokens: 1000, stops: Vec::new(), journal: None };
-    Worker::start("test", Conversation::default(), 1, engine_options).unwrap()
+    let options = WorkerOptions { sessions, max_tokens: 1000, stops: Vec::new(), journal: None };
+    Worker::start("test", Conversation::default(), 1, options).unwrap()
 }
 
 fn ask(worker: &Worker, text: &str) -> Receiver<Heard> {
@@ -198,7 +199,7 @@ fn one_answer_is_cancelled_and_the_others_are_not() {
 }
 
 #[test]
-fn a_dropped_engine_ends_every_answer() {
+fn a_dropped_worker_ends_every_answer() {
     let heard: Vec<_> = {
         let worker = worker(60, 0);
         worker.pause(true);

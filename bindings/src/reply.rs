@@ -1,0 +1,89 @@
+//! What an app learns when an answer ends.
+
+use thimble_chat::{Answer, End};
+
+/// Why an answer ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, uniffi::Enum)]
+pub enum Finish {
+    /// The model ended it, or it reached a stop text.
+    Stop,
+    /// It reached the token limit.
+    Length,
+    /// The context is full.
+    Context,
+    /// It was stopped: by `cancel`, by a listener that failed, or because its object is gone.
+    #[default]
+    Cancelled,
+}
+
+impl From<End> for Finish {
+    fn from(end: End) -> Finish {
+        match end {
+            End::Stop => Finish::Stop,
+            End::Length => Finish::Length,
+            End::Context => Finish::Context,
+            End::Interrupted => Finish::Cancelled,
+        }
+    }
+}
+
+/// A whole answer.
+#[derive(Clone, Debug, Default, PartialEq, uniffi::Record)]
+pub struct Reply {
+    /// All pieces, concatenated.
+    pub text: String,
+    /// Why it ended.
+    pub finish: Finish,
+    /// Oldest turns that were dropped because the context was full.
+    pub forgotten_turns: u32,
+    /// Prompt tokens that were already computed.
+    pub reused_tokens: u32,
+    /// Prompt tokens computed for this answer.
+    pub prompt_tokens: u32,
+    /// Seconds that those took.
+    pub prompt_seconds: f64,
+    /// Tokens of the answer.
+    pub tokens: u32,
+    /// Seconds that those took.
+    pub seconds: f64,
+}
+
+impl Reply {
+    /// The figures of an answer, without its text.
+    pub(crate) fn new(answer: &Answer) -> Reply {
+        Reply {
+            finish: answer.end.into(),
+            reused_tokens: answer.reused as u32,
+            prompt_tokens: answer.prefilled as u32,
+            prompt_seconds: answer.prefill_time.as_secs_f64(),
+            tokens: answer.decoded as u32,
+            seconds: answer.decode_time.as_secs_f64(),
+            ..Reply::default()
+        }
+    }
+}
+
+/// Figures of the last answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, uniffi::Record)]
+pub struct Stats {
+    /// Prompt tokens computed.
+    pub prompt_tokens: u32,
+    /// Prompt tokens per second.
+    pub prompt_speed: f64,
+    /// Tokens of the answer.
+    pub tokens: u32,
+    /// Tokens per second.
+    pub speed: f64,
+}
+
+impl Stats {
+    pub(crate) fn new(reply: &Reply) -> Stats {
+        let speed = |tokens: u32, seconds: f64| if seconds > 0.0 { f64::from(tokens) / seconds } else { 0.0 };
+        Stats {
+            prompt_tokens: reply.prompt_tokens,
+            prompt_speed: speed(reply.prompt_tokens, reply.prompt_seconds),
+            tokens: reply.tokens,
+            speed: speed(reply.tokens, reply.seconds),
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! How tokens are chosen.
+
+use thimble_chat::RecommendedSampling;
+use thimble_host::PromptFormat;
+use thimble_runtime::format::ModelFile;
+use thimble_runtime::sampler;
+
+/// How tokens are chosen. Fields that are not set take what the model's makers recommend, or else the defaults of
+/// `thimble chat`: temperature 0.2, `top_p` 0.9, `repetition_penalty` 1.05; for a completion temperature 0.7, `top_p` 0.95
+/// and no penalty. For the likeliest token always, set temperature 0 and `repetition_penalty` 1.
+#[derive(Clone, Debug, Default, PartialEq, uniffi::Record)]
+pub struct Sampling {
+    /// 0 always takes the likeliest token; higher values give more varied text.
+    #[uniffi(default = None)]
+    pub temperature: Option<f32>,
+    /// Only this many of the likeliest tokens; 0 is all of them.
+    #[uniffi(default = None)]
+    pub top_k: Option<u32>,
+    /// Only the likeliest tokens that together have this probability; 1 is all of them.
+    #[uniffi(default = None)]
+    pub top_p: Option<f32>,
+    /// Values above 1 make tokens that occurred before less likely; 1 does nothing.
+    #[uniffi(default = None)]
+    pub repetition_penalty: Option<f32>,
+    /// The same seed gives the same answers; unless set, every session draws a new one.
+    #[uniffi(default = None)]
+    pub seed: Option<u64>,
+}
+
+impl Sampling {
+    /// These settings over what `file` recommends, over the defaults of `format`.
+    pub(crate) fn over(&self, file: &ModelFile<'_>, format: PromptFormat) -> sampler::Sampling {
+        let defaults = match format {
+            PromptFormat::Chat => sampler::Sampling::ANSWER,
+            PromptFormat::Text => sampler::Sampling::CONTINUATION,
+        };
+        let asked = RecommendedSampling {
+            temperature: self.temperature,
+            top_k: self.top_k.map(|k| k as usize),
+            top_p: self.top_p,
+            min_p: None,
+            repetition_penalty: self.repetition_penalty,
+        };
+        let seed = self.seed.unwrap_or_else(fresh_seed);
+        sampler::Sampling { seed, ..asked.over(RecommendedSampling::of(file).over(defaults)) }
+    }
+}
+
+/// A seed from the randomness that the standard library gives every hash map.
+fn fresh_seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(std::process::id())
+}

@@ -1,0 +1,86 @@
+//! What a worker asks of its thread, and the state that both share.
+
+use crate::busy::Busy;
+use crate::gate::Gate;
+use crate::listener::Listener;
+use crate::{ApiError, Stats};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use thimble_chat::Conversation;
+use thimble_runtime::Token;
+
+/// Something for the thread to do.
+pub(super) enum Request {
+    /// Answer a message.
+    Answer(AnswerRequest),
+    /// Go on with another conversation, which has this number.
+    Replace(Conversation, u64),
+    /// Give the session's memory back, for the memory request with this number.
+    Free(u64),
+    /// Write keys and values to disk, if there is a file for them.
+    Keep,
+}
+
+/// A message to answer; without a text, the last one again.
+pub(super) struct AnswerRequest {
+    pub(super) text: Option<String>,
+    /// Whether the message was written to the journal.
+    pub(super) journaled: Result<(), ApiError>,
+    /// The answer so far, if an earlier session began it.
+    pub(super) partial: Option<PartialAnswer>,
+    pub(super) listener: Arc<dyn Listener>,
+    pub(super) cancelled: Arc<AtomicBool>,
+    /// The last field: the listener is dropped before.
+    pub(super) busy: Busy,
+}
+
+impl AnswerRequest {
+    /// Whether the journal holds it as a message that waits.
+    pub(super) fn waits(&self) -> bool {
+        self.text.is_some() && self.journaled.is_ok() && self.partial.is_none()
+    }
+}
+
+/// An unfinished answer; one session or several make it.
+#[derive(Default)]
+pub(super) struct PartialAnswer {
+    /// The message.
+    pub(super) user: String,
+    /// Tokens of the answer so far.
+    pub(super) tokens: Vec<Token>,
+    /// Text that was shown so far.
+    pub(super) shown: String,
+    /// Turns that were dropped to make room.
+    pub(super) forgotten: usize,
+    /// Time spent in earlier sessions.
+    pub(super) spent: Duration,
+}
+
+/// The conversation as of the last complete answer.
+#[derive(Debug)]
+pub(super) struct Latest {
+    pub(super) conversation: Conversation,
+    /// Counts replaced conversations: an answer to an older one does not belong to this one.
+    pub(super) number: u64,
+    /// Of the last answer.
+    pub(super) stats: Stats,
+}
+
+/// What a worker and its thread share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) latest: Mutex<Latest>,
+    pub(super) gate: Gate,
+}
+
+impl Shared {
+    pub(super) fn latest(&self) -> MutexGuard<'_, Latest> {
+        lock(&self.latest)
+    }
+}
+
+/// Locks, poisoned or not: no holder can leave anything half done.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

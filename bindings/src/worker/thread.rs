@@ -1,0 +1,322 @@
+//! The thread of a worker: it works on requests until no one can send any more.
+
+use super::request::{AnswerRequest, PartialAnswer, Request, Shared};
+use crate::busy::Busy;
+use crate::gate::{Gated, Passage};
+use crate::journal::Journal;
+use crate::listener::{Listener, ListenerError};
+use crate::{ApiError, Reply, Stats};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::Receiver;
+use std::time::Instant;
+use thimble_chat::{ChatEvent, ChatModel, ChatSession, Conversation, Turn};
+use thimble_host::SpinPool;
+
+/// Where a thread's sessions come from: the first message takes memory, and so does the next one after it was given back.
+pub(crate) trait SessionSource: Send + 'static {
+    /// Lends a session and its threads to `work`, and frees their memory afterwards.
+    fn with_session(&self, work: &mut dyn FnMut(&mut dyn ChatModel, &SpinPool)) -> Result<(), ApiError>;
+    /// Forgets what sessions have kept for later ones.
+    fn forget(&self) {}
+}
+
+/// What a thread works with.
+pub(crate) struct WorkerOptions {
+    /// Where sessions come from.
+    pub(crate) sessions: Box<dyn SessionSource>,
+    /// Longest answer in tokens.
+    pub(crate) max_tokens: usize,
+    /// Texts that end an answer.
+    pub(crate) stops: Vec<String>,
+    /// Has everything on disk before it is shown.
+    pub(crate) journal: Option<Journal>,
+}
+
+type Session<'a> = ChatSession<&'a mut dyn ChatModel>;
+
+/// Bytes reserved for each token of an answer, with some to spare.
+const TOKEN_BYTES: usize = 8;
+
+/// Calls a listener; whether it succeeded. Its failures, panics included, do not concern the worker.
+fn notify(call: impl FnOnce() -> Result<(), ListenerError>) -> bool {
+    matches!(catch_unwind(AssertUnwindSafe(call)), Ok(Ok(())))
+}
+
+/// Works on requests until the last sender is gone.
+pub(super) fn run(options: WorkerOptions, shared: &Shared, requests: &Receiver<Request>) {
+    let WorkerOptions { sessions, max_tokens, stops, journal } = options;
+    let (conversation, number) = {
+        // `replace` may have changed it already; its request follows.
+        let latest = shared.latest();
+        (latest.conversation.clone(), latest.number)
+    };
+    let mut thread = WorkerThread { shared, journal, conversation, number, waiting: None };
+    let mut next = requests.recv().ok();
+    while let Some(request) = next.take() {
+        match request {
+            Request::Free(number) => _ = shared.gate.grant(number),
+            Request::Keep => {}
+            Request::Replace(conversation, number) => {
+                sessions.forget();
+                thread.replace(conversation, number);
+            }
+            Request::Answer(request) if shared.gate.cancelled_outside(&request.cancelled) => {
+                thread.cancelled(request);
+            }
+            Request::Answer(request) => {
+                thread.waiting = Some((Arc::clone(&request.listener), Busy::new()));
+                let mut first = Some(request);
+                let entered = catch_unwind(AssertUnwindSafe(|| {
+                    sessions.with_session(&mut |model, pool| {
+                        let (conversation, stops) = (thread.conversation.clone(), stops.clone());
+                        let mut session =
+                            ChatSession { model, conversation, max_tokens: Some(max_tokens), stops };
+                        next = first
+                            .take()
+                            .and_then(|request| thread.session(&mut session, pool, request, requests));
+                    })
+                }));
+                let entered =
+                    entered.unwrap_or_else(|_| Err(ApiError::other("the worker failed: report this")));
+                if first.is_some_and(|request| request.waits()) {
+                    let _ = thread.write(Journal::dropped);
+                }
+                // The listener of an answer that failed gets the error; the next message begins with a new session.
+                if let (Err(error), Some(waiting)) = (entered, thread.waiting.take()) {
+                    notify(|| waiting.0.on_error(error));
+                }
+            }
+        }
+        next = next.or_else(|| requests.recv().ok());
+    }
+}
+
+/// The thread's side of a conversation.
+struct WorkerThread<'a> {
+    shared: &'a Shared,
+    journal: Option<Journal>,
+    /// As of the last complete answer.
+    conversation: Conversation,
+    /// Its number.
+    number: u64,
+    /// Who waits for the current answer; in this order, so that the listener is dropped before.
+    waiting: Option<(Arc<dyn Listener>, Busy)>,
+}
+
+impl WorkerThread<'_> {
+    /// Answers with a session in memory until its memory is requested; returns the next request, if there is one already.
+    fn session(
+        &mut self,
+        session: &mut Session<'_>,
+        pool: &SpinPool,
+        first: AnswerRequest,
+        requests: &Receiver<Request>,
+    ) -> Option<Request> {
+        let mut next = Request::Answer(first);
+        loop {
+            match next {
+                Request::Answer(request) => {
+                    if let Some(unfinished) = self.answer(session, pool, request) {
+                        session.model.keep();
+                        self.shared.gate.left();
+                        return Some(Request::Answer(unfinished));
+                    }
+                }
+                Request::Replace(conversation, number) => {
+                    session.model.forget();
+                    session.conversation.clone_from(&conversation);
+                    self.replace(conversation, number);
+                }
+                Request::Free(number) if self.shared.gate.grant(number) => {
+                    session.model.keep();
+                    return requests.try_recv().ok();
+                }
+                Request::Free(_) => {}
+                // After an answer the pause may be over: then nobody is about to end the process.
+                Request::Keep if self.shared.gate.is_paused() => session.model.keep(),
+                Request::Keep => {}
+            }
+            next = requests.recv().ok()?;
+        }
+    }
+
+    /// Writes to the journal, if there is one.
+    fn write(&self, line: impl FnOnce(&Journal) -> Result<(), ApiError>) -> Result<(), ApiError> {
+        self.journal.as_ref().map_or(Ok(()), line)
+    }
+
+    /// Ends an answer that was cancelled outside a session; what was shown of it is kept.
+    fn cancelled(&mut self, request: AnswerRequest) {
+        let waits = request.waits();
+        let AnswerRequest { busy: _busy, text, journaled, partial, listener, .. } = request;
+        let mut reply = Reply::default();
+        let shown = partial.filter(|partial| !partial.shown.is_empty());
+        let remembered = shown.is_some();
+        if waits {
+            let _ = self.write(Journal::dropped);
+        } else if let Some(partial) = shown {
+            reply = Reply { text: partial.shown.clone(), tokens: partial.tokens.len() as u32, ..reply };
+            let mut conversation = self.conversation.clone();
+            if text.is_none() {
+                conversation.turns.pop();
+            }
+            conversation.turns.push(Turn { user: partial.user, answer: partial.shown });
+            self.keep(&conversation, None);
+            let _ = self.write(|journal| journal.end(remembered));
+        } else if journaled.is_ok() {
+            let _ = self.write(|journal| journal.end(remembered));
+        }
+        self.waiting = None;
+        notify(|| listener.on_end(reply));
+    }
+
+    /// Goes on with another conversation.
+    fn replace(&mut self, conversation: Conversation, number: u64) {
+        // If this fails the journal tries again before its next line, and the next message reports the error.
+        let _ = self.write(|journal| journal.replace(&conversation));
+        (self.conversation, self.number) = (conversation, number);
+    }
+
+    /// Keeps the conversation and the figures, unless another conversation has replaced it.
+    fn keep(&mut self, conversation: &Conversation, stats: Option<Stats>) {
+        self.conversation.clone_from(conversation);
+        let mut latest = self.shared.latest();
+        if latest.number == self.number {
+            latest.conversation.clone_from(conversation);
+        }
+        latest.stats = stats.unwrap_or(latest.stats);
+    }
+
+    /// Begins an answer, also in the journal, and returns it with the turn that it replaces.
+    fn begin(
+        &self,
+        session: &mut Session<'_>,
+        request: &mut AnswerRequest,
+    ) -> (Result<PartialAnswer, ApiError>, Option<Turn>) {
+        let again = if request.text.is_none() { session.take_last() } else { None };
+        if let Some(partial) = request.partial.take() {
+            return (Ok(partial), again);
+        }
+        let journaled = std::mem::replace(&mut request.journaled, Ok(()));
+        let user = match (&request.text, &again) {
+            (Some(text), _) => journaled.and_then(|()| self.write(Journal::answer)).map(|()| text.clone()),
+            (None, Some(last)) => self.write(Journal::again).map(|()| last.user.clone()),
+            (None, None) => Err(ApiError::other("there is no message to answer again")),
+        };
+        // All the memory that pieces take.
+        let most = session.max_tokens.unwrap_or_default().min(session.model.context()) * TOKEN_BYTES;
+        let shown = String::with_capacity(most);
+        (user.map(|user| PartialAnswer { user, shown, ..PartialAnswer::default() }), again)
+    }
+
+    /// Answers and calls the listener, which gets nothing that is not in the journal. Returns a request to finish in
+    /// another session where this one's memory is requested while work waits.
+    fn answer(
+        &mut self,
+        session: &mut Session<'_>,
+        pool: &SpinPool,
+        mut request: AnswerRequest,
+    ) -> Option<AnswerRequest> {
+        let listener = Arc::clone(&request.listener);
+        let cancelled = Arc::clone(&request.cancelled);
+        self.waiting = Some((Arc::clone(&listener), Busy::new()));
+        let (partial, again) = self.begin(session, &mut request);
+        let mut partial = match partial {
+            Ok(partial) => partial,
+            Err(error) => {
+                session.conversation.turns.extend(again);
+                self.waiting = None;
+                notify(|| listener.on_error(error));
+                return None;
+            }
+        };
+        let before = session.conversation.turns.len();
+        let passage = Passage::new(&self.shared.gate, pool, &cancelled);
+        let start = Instant::now();
+        let mut broken = None;
+        let PartialAnswer { user, tokens, shown, forgotten, .. } = &mut partial;
+        let conversation = std::mem::take(&mut session.conversation);
+        let mut gated = ChatSession {
+            model: Gated { model: &mut *session.model, passage: &passage },
+            conversation,
+            max_tokens: session.max_tokens,
+            stops: std::mem::take(&mut session.stops),
+        };
+        let answered = gated.go_on(user, tokens, &cancelled, &mut |event| {
+            passage.pass();
+            let heard = match event {
+                // Nothing is shown any more, though the last token may have more text.
+                ChatEvent::Text(_) if broken.is_some() => false,
+                ChatEvent::Text(text) => match self.write(|journal| journal.piece(text)) {
+                    Ok(()) => {
+                        shown.push_str(text);
+                        notify(|| listener.on_piece(text.to_owned()))
+                    }
+                    Err(error) => {
+                        broken = Some(error);
+                        false
+                    }
+                },
+                ChatEvent::Forgot { turns } => {
+                    *forgotten += turns;
+                    true
+                }
+                ChatEvent::Reading { done, of } => notify(|| listener.on_progress(done as u32, of as u32)),
+            };
+            if !heard {
+                // The answer ends as if it had been cancelled: what was shown is remembered.
+                cancelled.store(true, Ordering::Relaxed);
+            }
+            Ok::<(), ApiError>(())
+        });
+        (session.conversation, session.stops) = (gated.conversation, gated.stops);
+        if passage.evicted.get() && answered.is_err() {
+            session.conversation.turns.extend(again);
+            let [prefill, decode] = passage.waited;
+            partial.spent += start.elapsed().saturating_sub(prefill.get() + decode.get());
+            return Some(AnswerRequest { partial: Some(partial), ..request });
+        }
+        let mut remembered = answered.as_ref().is_ok_and(|answer| answer.remembered);
+        if broken.is_some() && remembered {
+            // As the journal has it.
+            remembered = !partial.shown.is_empty();
+            match session.conversation.turns.last_mut() {
+                Some(last) if remembered => last.answer.clone_from(&partial.shown),
+                _ => drop(session.take_last()),
+            }
+        }
+        let gone = (before + usize::from(remembered)).saturating_sub(session.conversation.turns.len());
+        let ended = self.write(|journal| journal.end(remembered).and_then(|()| journal.forget(gone)));
+        // Without an answer the turn stays as it was.
+        session.conversation.turns.extend(again.filter(|_| !remembered));
+        let reply = answered.map(|answer| {
+            let [prefill, decode] = passage.waited.each_ref().map(|waited| waited.get().as_secs_f64());
+            let reply = Reply::new(&answer);
+            let text = session.conversation.turns.last().filter(|_| remembered);
+            Reply {
+                text: text.map(|turn| turn.answer.clone()).unwrap_or_default(),
+                forgotten_turns: partial.forgotten as u32,
+                prompt_seconds: (reply.prompt_seconds - prefill).max(0.0),
+                seconds: (reply.seconds + partial.spent.as_secs_f64() - decode).max(0.0),
+                ..reply
+            }
+        });
+        self.keep(&session.conversation, reply.as_ref().ok().map(Stats::new));
+        self.waiting = None;
+        let reply = match broken {
+            Some(error) => Err(error),
+            None => reply.and_then(|reply| ended.map(|()| reply)),
+        };
+        // A listener that fails at the end has nothing left to stop.
+        notify(|| match reply {
+            Ok(reply) => listener.on_end(reply),
+            Err(error) => listener.on_error(error),
+        });
+        // The listener is dropped before `request`, after which the process may be idle.
+        drop(listener);
+        drop(request);
+        None
+    }
+}
