@@ -1,9 +1,11 @@
 //! Chats with a model in one file, for apps: the API that Kotlin, Swift and Python see.
 //!
 //! [`Model`] is an open file, [`Chat`] a conversation with it, [`Completion`] a text that it continues; each of those has a
-//! thread of its own. No call waits for the model: answers go to a [`Listener`]. Every object may be used from any thread and dropped at any time. Opening a model or a journal, saving and
+//! thread of its own. No call waits for the model, except [`Chat::answer`], which only Rust has: answers go to a
+//! [`Listener`]. Every object may be used from any thread and dropped at any time. Opening a model or a journal, saving and
 //! restoring access a file: that takes milliseconds, but does not belong on a UI thread.
 
+mod blocking;
 mod busy;
 mod chat;
 mod claim;
