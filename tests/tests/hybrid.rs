@@ -2,190 +2,33 @@
 //! has to be the same as on the CPU alone.
 #![allow(clippy::unwrap_used, reason = "these files are nothing but tests")]
 
+#[path = "hybrid/fake.rs"]
+mod fake;
 #[path = "model/golden.rs"]
 #[allow(dead_code, reason = "each test binary uses a part")]
 mod golden;
 mod tiny;
 
+use fake::{Fake, Habits};
 use golden::Grid;
 use std::cell::RefCell;
-use std::ops::Range;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use thimble_converter::Quant;
 use thimble_files::MappedModel;
-use thimble_host::{Accelerator, BackendKind, CachePart, Hybrid, KernelKind, KvFile};
+use thimble_host::{Accelerator, BackendKind, Hybrid, KernelKind, KvFile};
 use thimble_runtime::Token;
 use thimble_runtime::cpu::Cpu;
 use thimble_runtime::format::ModelFile;
-use thimble_runtime::kernels::{CHUNK, KvHead, KvHeadMut, KvKind, SingleThread};
+use thimble_runtime::kernels::{CHUNK, KvKind, SingleThread};
 use thimble_runtime::lookup::Lookup;
 use thimble_runtime::memory::{ALIGN, MemoryPlan, PlanOptions};
-use thimble_runtime::model::{Backend, Batch, Weights, forward};
-use thimble_runtime::sampler::{Candidate, Sampler, Sampling, greedy};
+use thimble_runtime::model::Weights;
+use thimble_runtime::sampler::{Sampler, Sampling, greedy};
 use thimble_runtime::sequence::Sequence;
 use thimble_runtime::session::Session;
 use tiny::Random;
 
 const KINDS: [BackendKind; 3] = [BackendKind::Gpu, BackendKind::GpuPrompts, BackendKind::GpuTokens];
-
-/// What an accelerator does beside computing.
-#[derive(Clone, Debug, Default)]
-struct Habits {
-    /// Heads from which on it fails.
-    lost_at: Option<usize>,
-    /// Its logits are no numbers from then on, and it does not know.
-    nonsense_at: Option<usize>,
-    /// Its logits are reversed.
-    wrong: bool,
-    /// Its cache lies otherwise than the CPU's.
-    opaque: bool,
-    /// It draws tokens and goes on with them.
-    draws: bool,
-    /// Tokens that it ran.
-    ran: Arc<AtomicUsize>,
-    /// Tokens that it drew.
-    drew: Arc<AtomicUsize>,
-    /// Blocks of the cache that it gave, and took.
-    moved: [Arc<AtomicUsize>; 2],
-}
-
-struct Fake<'a> {
-    cpu: Cpu<'a, 'a, 'a, SingleThread>,
-    habits: Habits,
-    heads: usize,
-    changed: Vec<f32>,
-    /// Where the last batch ends.
-    end: usize,
-    /// The token that was drawn last, and run already.
-    drawn: Option<(Token, usize)>,
-}
-
-impl Fake<'_> {
-    fn past(&self, at: Option<usize>) -> bool {
-        at.is_some_and(|at| self.heads > at)
-    }
-}
-
-impl Backend for Fake<'_> {
-    fn batch(&self) -> usize {
-        self.cpu.batch()
-    }
-    fn context(&self) -> usize {
-        self.cpu.context()
-    }
-    fn logit_rows(&self) -> usize {
-        self.cpu.logit_rows()
-    }
-    fn layers(&self) -> usize {
-        self.cpu.layers()
-    }
-    fn embed(&mut self, batch: &Batch<'_>) {
-        self.habits.ran.fetch_add(batch.tokens.len(), Ordering::Relaxed);
-        (self.end, self.drawn) = (batch.position + batch.tokens.len(), None);
-        self.cpu.embed(batch);
-    }
-    fn project(&mut self, layer: usize, batch: &Batch<'_>) {
-        self.cpu.project(layer, batch);
-    }
-    fn attend(&mut self, layer: usize, batch: &Batch<'_>) {
-        self.cpu.attend(layer, batch);
-    }
-    fn attention_output(&mut self, layer: usize, batch: &Batch<'_>) {
-        self.cpu.attention_output(layer, batch);
-    }
-    fn gate_up(&mut self, layer: usize, batch: &Batch<'_>) {
-        self.cpu.gate_up(layer, batch);
-    }
-    fn down(&mut self, layer: usize, batch: &Batch<'_>) {
-        self.cpu.down(layer, batch);
-    }
-    fn head(&mut self, rows: Range<usize>) {
-        self.heads += 1;
-        Backend::head(&mut self.cpu, rows);
-        self.changed = self.cpu.logits().to_vec();
-        if self.habits.wrong {
-            self.changed.reverse();
-        }
-        if self.past(self.habits.lost_at) {
-            self.changed.fill(0.0);
-        }
-        if self.past(self.habits.nonsense_at) {
-            self.changed.fill(f32::NAN);
-        }
-    }
-    fn logits(&mut self) -> &mut [f32] {
-        &mut self.changed
-    }
-}
-
-impl Accelerator for Fake<'_> {
-    fn failure(&self) -> Option<String> {
-        self.past(self.habits.lost_at).then(|| "the fake was lost".to_owned())
-    }
-
-    fn read_cache(&mut self, blocks: Range<usize>, each: &mut CachePart<'_>) -> bool {
-        if self.habits.opaque {
-            return false;
-        }
-        self.habits.moved[0].fetch_add(blocks.len(), Ordering::Relaxed);
-        let config = *self.cpu.plan().config();
-        for layer in 0..config.layers {
-            for head in 0..config.kv_heads {
-                let KvHeadMut { kind, keys, values, key_scales, value_scales } =
-                    self.cpu.cache(layer, head, blocks.clone());
-                if self.habits.lost_at.is_some_and(|at| self.heads > at) {
-                    keys.fill(0xff);
-                }
-                each(layer, head, KvHead { kind, keys, values, key_scales, value_scales });
-            }
-        }
-        true
-    }
-
-    fn write_cache(&mut self, blocks: Range<usize>, layer: usize, head: usize, part: KvHead<'_>) -> bool {
-        if self.habits.opaque {
-            return false;
-        }
-        if (layer, head) == (0, 0) {
-            self.habits.moved[1].fetch_add(blocks.len(), Ordering::Relaxed);
-        }
-        let to = self.cpu.cache(layer, head, blocks);
-        to.keys.copy_from_slice(part.keys);
-        to.values.copy_from_slice(part.values);
-        to.key_scales.copy_from_slice(part.key_scales);
-        to.value_scales.copy_from_slice(part.value_scales);
-        true
-    }
-
-    fn sample(&mut self, sampler: &mut Sampler<'_>, history: &[Token]) -> Result<Option<Token>, String> {
-        if !self.habits.draws {
-            return Ok(None);
-        }
-        if let Some(failure) = self.failure() {
-            return Err(failure);
-        }
-        if self.changed.iter().any(|logit| !logit.is_finite()) {
-            return Err("not finite".into());
-        }
-        let mut candidates = vec![Candidate::default(); self.changed.len()];
-        let token = sampler.sample(&mut self.changed, history, &mut candidates);
-        let position = self.end;
-        if position < self.context() {
-            forward(self, &Batch { tokens: &[token], position });
-            Backend::head(self, 0..1);
-            self.drawn = Some((token, position));
-        } else {
-            self.changed.clear();
-        }
-        self.habits.drew.fetch_add(1, Ordering::Relaxed);
-        Ok(Some(token))
-    }
-
-    fn continue_with(&mut self, batch: &Batch<'_>) -> bool {
-        self.drawn.is_some_and(|(token, position)| (batch.tokens, batch.position) == (&[token], position))
-    }
-}
 
 thread_local! {
     /// What this test was told.

@@ -1,6 +1,7 @@
 //! What sampling falls back on: the app's settings, then the model's file, then the defaults.
 
 use super::*;
+use crate::completion::{by_host, complete, greedily};
 
 fn answer(bench: &Bench, sampling: Option<Sampling>) -> String {
     let chat =

@@ -121,3 +121,27 @@ fn ctrl_c_takes_unfinished_files_away() {
     }
     panic!("no conversion was caught in the middle");
 }
+
+#[test]
+fn a_source_is_never_written_over() {
+    let bench = setup("over-source");
+    fs::write(bench.path("m.gguf"), b"GGUF\x03\0\0\0").unwrap();
+    bench.run(&["convert", "m.gguf", "-o", "./m.gguf"], b"").fails(2, "belongs to the source");
+    assert_eq!(fs::read(bench.path("m.gguf")).unwrap().len(), 8);
+    bench.run(&["convert", "hf", "-o", "hf/model.safetensors"], b"").fails(2, "belongs to the source");
+    bench.run(&["convert", "hf", "-o", "hf/m.thimble"], b"").succeeds();
+    bench.run(&["convert", "hf", "-o", "hf/m.thimble"], b"").succeeds();
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn links_survive_and_devices_are_refused() {
+    let bench = setup("links");
+    std::os::unix::fs::symlink("real.thimble", bench.path("link.thimble")).unwrap();
+    for _ in ["absent", "there"] {
+        bench.run(&["convert", "hf", "-o", "link.thimble"], b"").succeeds();
+        assert!(fs::symlink_metadata(bench.path("link.thimble")).unwrap().is_symlink());
+        bench.run(&["verify", "real.thimble"], b"").succeeds();
+    }
+    bench.run(&["convert", "hf", "-o", "/dev/stdout"], b"").fails(1, "not a file");
+}

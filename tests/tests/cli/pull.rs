@@ -91,3 +91,111 @@ fn a_file_in_another_encoding_is_not_replaced_in_silence() {
     let said = pull("f32");
     assert!(said.contains("replaced the q8 and q8row file of smollm2-70m"), "{said}");
 }
+
+#[test]
+fn a_damaged_model_is_fetched_again() {
+    let bench = setup("heal-model");
+    let hub = hub::Hub::serve(&bench.path("hf"), "codelion/SmolLM2-70M");
+    bench.install("smollm2-70m");
+    let path = bench.path("home/models/smollm2-70m.thimble");
+    let whole = fs::read(&path).unwrap();
+    for length in [whole.len() / 2, 0] {
+        fs::write(&path, &whole[..length]).unwrap();
+        bench.run(&["verify", "smollm2-70m"], b"").fails(1, "thimble pull smollm2-70m --force");
+        bench.run_with(&["pull", "smollm2-70m"], &[("HF_ENDPOINT", &hub.endpoint())]).succeeds();
+        bench.run(&["verify", "smollm2-70m"], b"").succeeds();
+    }
+}
+
+#[test]
+fn a_damaged_file_in_the_hubs_cache_is_fetched_again() {
+    let bench = setup("heal-cache");
+    let hub = hub::Hub::serve(&bench.path("hf"), "codelion/SmolLM2-70M");
+    let endpoint = hub.endpoint();
+    let pull = |more: &[&str]| {
+        bench.run_with(&[&["pull", "smollm2-70m"], more].concat(), &[("HF_ENDPOINT", &endpoint)])
+    };
+    pull(&[]).succeeds();
+    // Cut off, and another one that is still JSON: only a new download helps against that.
+    let repository = bench.path("hub-cache/hub/models--codelion--SmolLM2-70M");
+    let snapshot = fs::read_dir(repository.join("snapshots")).unwrap().next().unwrap().unwrap().path();
+    fs::write(snapshot.join("tokenizer.json"), "{\"version\":").unwrap();
+    pull(&["--quant", "f32"]).succeeds();
+    assert_eq!(hub.downloads("tokenizer.json"), 2);
+    fs::write(snapshot.join("config.json"), "{}").unwrap();
+    pull(&["--quant", "f32"]).fails(1, "--force");
+    pull(&["--force"]).succeeds();
+    assert_eq!(hub.downloads("model.safetensors"), 1, "weights that match their checksum are kept");
+}
+
+#[test]
+fn list_shows_what_is_there() {
+    let bench = setup("list");
+    let rows = bench.json(&["list", "--json"]);
+    assert!(rows.as_array().unwrap().iter().all(|row| row["path"].is_null()));
+    bench.install("smollm2-70m");
+    let rows = bench.json(&["list", "--json"]);
+    assert_eq!(rows[0]["name"], "smollm2-70m");
+    assert!(rows[0]["bytes"].as_u64().unwrap() > 0);
+    bench.run(&["verify", "smollm2-70m"], b"").succeeds();
+    bench.run(&["list"], b"").succeeds();
+}
+
+#[cfg(unix)]
+#[test]
+fn a_home_that_cannot_be_written_is_named() {
+    let bench = setup("read-only");
+    fs::write(bench.path("home"), "a file where the folder should be").unwrap();
+    bench.run(&["pull", "smollm2-70m"], b"").fails(1, "home");
+}
+
+#[test]
+fn pull_takes_a_model_from_the_hub() {
+    let bench = setup("hub");
+    let hub = hub::Hub::serve(&bench.path("hf"), "codelion/SmolLM2-70M");
+    let pulled = bench.run_with(&["pull", "smollm2-70m"], &[("HF_ENDPOINT", &hub.endpoint())]);
+    pulled.succeeds();
+    assert!(fs::metadata(pulled.stdout.trim()).unwrap().len() > 0);
+    bench.run(&["verify", "smollm2-70m"], b"").succeeds();
+    let provenance = bench.json(&["inspect", "smollm2-70m", "--json"])["provenance"].clone();
+    assert_eq!(provenance["source"], "codelion/SmolLM2-70M");
+    // It is there now: the hub is not asked again, and neither is it for a conversion from its cache.
+    let before = hub.requests();
+    bench.run(&["pull", "smollm2-70m"], b"").succeeds();
+    assert_eq!(hub.requests(), before);
+    assert_eq!(bench.staging(), 0, "nothing is left behind");
+}
+
+#[test]
+fn two_pulls_at_once_fetch_once() {
+    let bench = setup("hub-twice");
+    let hub = hub::Hub::serve(&bench.path("hf"), "codelion/SmolLM2-70M");
+    let endpoint = hub.endpoint();
+    let pull = || bench.run_with(&["pull", "smollm2-70m"], &[("HF_ENDPOINT", &endpoint)]);
+    let outputs =
+        std::thread::scope(|scope| [scope.spawn(pull), scope.spawn(pull)].map(|t| t.join().unwrap()));
+    for out in &outputs {
+        out.succeeds();
+    }
+    assert_eq!(hub.downloads("model.safetensors"), 1);
+}
+
+#[test]
+fn damage_on_the_way_is_found() {
+    let bench = setup("hub-damage");
+    let hub = hub::Hub::serve(&bench.path("hf"), "codelion/SmolLM2-70M");
+    hub.damage();
+    let pulled = bench.run_with(&["pull", "smollm2-70m"], &[("HF_ENDPOINT", &hub.endpoint())]);
+    pulled.fails(1, "damaged");
+    assert_eq!(bench.staging(), 0);
+}
+
+#[test]
+fn offline_is_one_clear_sentence() {
+    let bench = setup("offline");
+    // A port where nobody listens.
+    let pulled = bench.run_with(&["pull", "smollm2-70m"], &[("HF_ENDPOINT", "http://127.0.0.1:9")]);
+    pulled.fails(1, "cannot be reached");
+    assert_eq!(pulled.stderr.lines().filter(|line| line.starts_with("error:")).count(), 1);
+    assert!(pulled.stderr.contains("HF_ENDPOINT"), "{}", pulled.stderr);
+}
