@@ -16,8 +16,8 @@ for_phones() {
     done
 }
 
-# The hand-over between callers and the worker thread, with a scripted voice, under many schedules: data races, and calls
-# that wait for each other for ever.
+# The hand-over between callers and the worker's thread, with a scripted model, under many schedules: finds data races and
+# deadlocks.
 hand_over() {
     MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-many-seeds=0..${THIMBLE_SEEDS:-6}" \
         cargo +nightly miri test -p thimble-ffi --lib worker
