@@ -1,5 +1,4 @@
-//! The surface for apps, from Rust: what Kotlin, Swift and Python call. Their own tests run the same cases through the
-//! border.
+//! The API for apps, from Rust: what Kotlin, Swift and Python call. Their own tests run the same cases through the FFI.
 #![allow(clippy::unwrap_used, reason = "these files are nothing but tests")]
 #![allow(dead_code, reason = "the tiny models have more to them")]
 

@@ -161,7 +161,7 @@ fn plain(kind: BlockType, block: &[u8]) -> Vec<f32> {
 }
 
 #[test]
-fn block_types_with_a_twin_are_kept_exactly() {
+fn block_types_with_a_lossless_encoding_are_kept_exactly() {
     for kind in [BlockType::Q4_0, BlockType::Q4_1, BlockType::Q5_0, BlockType::Q8_0] {
         let file = GgufFile::new(BLOCKS, kind, |spec| random_blocks(kind, spec));
         let (summary, bytes) = run_gguf(&file, Quant::Keep).unwrap();

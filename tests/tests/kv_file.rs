@@ -1,4 +1,4 @@
-//! Keys and values that a session leaves in a file, and another one takes up.
+//! Keys and values that one session saves and another one restores.
 #![allow(clippy::unwrap_used, reason = "these files are nothing but tests")]
 #![allow(dead_code, reason = "the tiny models have more to them")]
 
@@ -104,7 +104,7 @@ fn what_is_not_worth_it_is_not_kept() {
     let file = model.file().unwrap();
     with_session(&model, &settings(KvKind::F16), |session| {
         KvFile::new(&path).restore(&file, session).unwrap();
-        assert_eq!(session.position(), 0, "without a file nothing is taken up");
+        assert_eq!(session.position(), 0, "without a file nothing is restored");
         // What is in the file already is not written again.
         session.prefill(&tokens(70)).unwrap();
         let mut kept = KvFile::new(&path);

@@ -107,7 +107,7 @@ fn proposals_do_not_change_a_bit() {
                     let mut sampler = Sampler::new(sampling).unwrap();
                     session.prefill(&prompt).unwrap();
                     let mut steps = Vec::new();
-                    // Back to an earlier place in between, with proposals ahead.
+                    // Back to an earlier position in between, with drafts ahead.
                     for place in [160, 60, 200] {
                         session.rewind(session.position().min(place)).unwrap();
                         if session.position() == place {
