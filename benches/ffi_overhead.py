@@ -6,13 +6,13 @@
     pip install bindings/python
     benches/ffi_overhead.py --model tiny.thimble
 
-The idea, for every language: the engine's own clock runs while a listener is called, because the next token waits for it. So the
-same greedy text is made on one thread by `thimble run`, which hands it to nobody, and through the binding, in turns, and the
-difference of the decoding times, divided by the pieces handed over, is what a piece costs. A tiny model makes it visible: its
-tokens take tens of microseconds, not milliseconds. Medians of the rounds; 5% of a token's time at 500 a second are 100 us.
+The worker's clock runs while a listener is called, because the next token waits for it. So `thimble run`, which passes the
+text to nobody, and the binding generate the same greedy text on one thread, in turns; the difference of their decoding times,
+divided by the number of pieces, is the cost of a piece. A tiny model makes it visible: its tokens take tens of microseconds,
+not milliseconds. The results are medians of the rounds; 5% of a token's time at 500 tokens per second are 100 us.
 
-`listener` is a callback that does nothing, the FFI overhead alone; `for` is `for piece in model.complete(...)`, where a second thread
-takes the pieces while the engine's makes the next one, and both want the interpreter's lock.
+`listener` is a callback that does nothing: the FFI overhead alone. `for` is `for piece in model.complete(...)`, where a second
+thread takes the pieces while the worker's thread makes the next one, and both want the interpreter's lock.
 """
 
 import argparse

@@ -90,8 +90,8 @@ def test_chats_do_not_disturb_each_other(model: Model) -> None:
     assert [answer.reply.text for answer in answers] == [alone, alone]
 
 
-def engine_threads() -> int:
-    """Threads of the library that run in this process."""
+def worker_threads() -> int:
+    """How many worker threads run in this process."""
     tasks = Path("/proc/self/task")
     if not tasks.exists():
         pytest.skip("this system has no /proc")
@@ -111,12 +111,12 @@ def test_everything_may_be_dropped_while_it_generates(path: Path) -> None:
     answer = chat.send(STORY)
     completion = model.complete(STORY, sampling=lively(), max_tokens=1500)
     next(answer), next(completion)
-    assert engine_threads() >= 2
+    assert worker_threads() >= 2
     del answer, chat, completion, model
     deadline = time.monotonic() + 60
-    while engine_threads() and time.monotonic() < deadline:
+    while worker_threads() and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert engine_threads() == 0
+    assert worker_threads() == 0
 
 
 class Thrower(ffi.Listener):
@@ -365,7 +365,7 @@ for answer in (answers[0], answers[2], answers[3])[: int(sys.argv[2])]:
 
 
 def test_a_program_may_end_at_any_time(path: Path) -> None:
-    # An engine's thread that called into an interpreter which ends would abort the process.
+    # A worker's thread that calls into an interpreter during shutdown would abort the process.
     for taken in (0, 1, 2, 3, 3, 3):
         subprocess.run([sys.executable, "-c", LEFT_OPEN, path, str(taken)], check=True, timeout=60)
 

@@ -12,20 +12,20 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Optional, Union
 
 from . import thimble_ffi as ffi
-from ._errors import ThimbleError, from_engine
+from ._errors import ThimbleError, from_ffi
 from .thimble_ffi import Reply
 
 Heard = Union[str, Reply, ThimbleError]
 
 
-#: What has to be stopped before the interpreter ends.
+#: What must be stopped before the interpreter shuts down.
 _live: weakref.WeakSet[Union[ffi.Chat, ffi.Completion]] = weakref.WeakSet()
-#: Milliseconds that the end of the interpreter waits for the engine: some tokens' time.
+#: Milliseconds that interpreter shutdown waits for the workers: enough for several tokens.
 _PATIENCE = 10_000
 
 
 def watched(maker: Union[ffi.Chat, ffi.Completion]) -> None:
-    """Has what makes answers stopped at the interpreter's end: the engine's thread must not call into it after that."""
+    """Stops answers at interpreter shutdown: no worker's thread may call into it after that."""
     _live.add(maker)
 
 
@@ -37,7 +37,7 @@ def _stop() -> None:
 
 
 class PieceQueue(ffi.Listener):
-    """Keeps what the engine's thread says until somebody takes it."""
+    """Keeps what the worker's thread sends until it is read."""
 
     def __init__(self) -> None:
         self._heard: deque[Heard] = deque()
@@ -62,14 +62,14 @@ class PieceQueue(ffi.Listener):
         self._put(reply)
 
     def on_error(self, error: ffi.ApiError) -> None:
-        self._put(from_engine(error))
+        self._put(from_ffi(error))
 
     def _next(self) -> Heard:
-        # The end stays: every reader finds it.
+        # The end stays, so that every reader finds it.
         return self._heard.popleft() if isinstance(self._heard[0], str) else self._heard[0]
 
     def take(self) -> Heard:
-        """The next thing that was heard; waits for it."""
+        """Waits for the next event and returns it."""
         with self._ready:
             while not self._heard:
                 self._ready.wait()
@@ -91,12 +91,12 @@ def _wake(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
     try:
         loop.call_soon_threadsafe(event.set)
     except RuntimeError:
-        # The loop was closed: nobody waits there any more.
+        # The loop is closed: nobody waits there any more.
         pass
 
 
 class _Loop(Iterator[str], AsyncIterator[str]):
-    """A loop over an answer: once it is left nobody holds this, and the answer is stopped, whoever holds that."""
+    """A loop over an answer: leaving the loop drops this and stops the answer, even if others hold the answer."""
 
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
@@ -122,12 +122,12 @@ class Answer(Iterator[str], AsyncIterator[str]):
     def __init__(self, queue: PieceQueue, keep: object, handle: Union[ffi.Answer, ffi.Completion]) -> None:
         self._queue = queue
         self._handle = handle
-        # What makes the answer ends once it is gone.
+        # Dropping it stops the answer.
         self._keep: Optional[object] = keep
         self._end: Optional[Union[Reply, ThimbleError]] = None
 
     def _release(self) -> None:
-        """Its chat was closed: another one may have the journal, though nobody has read the end here."""
+        """Its chat was closed: another chat may open the journal, even if nobody reads the end here."""
         self._keep = None
 
     def _piece(self, heard: Heard) -> Optional[str]:
@@ -160,7 +160,7 @@ class Answer(Iterator[str], AsyncIterator[str]):
 
     @property
     def reply(self) -> Reply:
-        """The whole answer with its figures; waits for the end. ThimbleError where there is no answer."""
+        """Waits for the end and returns the whole answer with its figures. Raises ThimbleError if it failed."""
         for _ in self:
             pass
         if isinstance(self._end, Reply):
@@ -169,7 +169,7 @@ class Answer(Iterator[str], AsyncIterator[str]):
         raise self._end
 
     def close(self) -> None:
-        """Stops the answer, paused or not: at most one more token is computed; `reply` tells what there is of it."""
+        """Stops the answer, paused or not: at most one more token is computed; `reply` has what was made."""
         self._handle.cancel()
 
     def __enter__(self) -> Answer:
@@ -183,14 +183,14 @@ class Answer(Iterator[str], AsyncIterator[str]):
 
 
 class Completion(Answer):
-    """The pieces of a text that is continued."""
+    """The pieces of a completion."""
 
     def __init__(self, queue: PieceQueue, completion: ffi.Completion) -> None:
         super().__init__(queue, completion, completion)
         self._completion = completion
 
     def pause(self) -> None:
-        """Lets work wait; `resume` lets it go on where it was."""
+        """Pauses; `resume` continues where it was."""
         self._completion.pause()
 
     def resume(self) -> None:

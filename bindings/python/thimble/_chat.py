@@ -28,16 +28,16 @@ class Chat:
         return self._chat
 
     def send(self, text: str) -> Answer:
-        """Answers a message. Messages are answered one after the other.
+        """Answers a message. Messages are answered in order.
 
-        Iterating raises ContextFull for a message that the context has no room for.
+        Iterating raises ContextFull if the message does not fit the context.
         """
         queue = PieceQueue()
         inner = self._inner
         return self._answer(queue, inner.send(text, queue))
 
     def retry(self) -> Answer:
-        """Answers the last message once more; the old answer stays until something of the new one is there."""
+        """Answers the last message again; the old answer stays until part of the new one is shown."""
         queue = PieceQueue()
         inner = self._inner
         return self._answer(queue, inner.retry(queue))
@@ -48,17 +48,17 @@ class Chat:
         return answer
 
     def cancel(self) -> None:
-        """Stops the answer at hand and those that wait; what was said of them stays in the history."""
+        """Stops the current answer and those that wait; what was shown of them stays in the history."""
         self._inner.cancel()
 
     @property
     def history(self) -> list[Message]:
-        """What was said so far, oldest first; an answer that is being made is not in it yet."""
+        """The messages so far, oldest first, without an unfinished answer."""
         return self._inner.history()
 
     @property
     def unanswered(self) -> Optional[str]:
-        """The journal's last message, if the program ended before anything of its answer was shown."""
+        """The journal's last message, if the program ended before any of its answer was shown."""
         return self._inner.unanswered()
 
     @property
@@ -67,12 +67,12 @@ class Chat:
         return self._inner.stats()
 
     def save(self, path: Path) -> None:
-        """Writes the conversation to a file, whole or not at all."""
+        """Writes the conversation to a file, atomically."""
         with translated_errors():
             self._inner.save(os.fspath(path))
 
     def restore(self, path: Path) -> None:
-        """Goes on with a conversation from a file that `save` or `thimble chat` wrote. Raises NotFound."""
+        """Continues a conversation from a file that `save` or `thimble chat` wrote. Raises NotFound."""
         with translated_errors():
             self._inner.restore(os.fspath(path))
 
@@ -81,7 +81,7 @@ class Chat:
         self._inner.clear()
 
     def pause(self) -> None:
-        """Lets work wait; `resume` lets it go on where it was."""
+        """Pauses; `resume` continues where it was."""
         self._inner.pause()
 
     def resume(self) -> None:
@@ -93,11 +93,11 @@ class Chat:
         self._inner.save_power(save)
 
     def free_memory(self) -> None:
-        """Gives the session's memory back after the answer at hand, until the next message."""
+        """Gives the session's memory back after the current answer, until the next message."""
         self._inner.free_memory()
 
     def close(self) -> None:
-        """Stops all answers and gives everything back. Answers that are still iterated end."""
+        """Stops all answers and frees everything. Answers that are still iterated end."""
         if self._chat is not None:
             self._chat.cancel()
         for answer in self._answers:

@@ -1,4 +1,4 @@
-"""Why a call did not do what was asked: a class only where a program would do something different."""
+"""Errors: a class only where a program would act differently."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from . import thimble_ffi as ffi
 
 
 class ThimbleError(Exception):
-    """Any of them; as it is, one that has no class of its own."""
+    """The base class, raised itself for errors without a class of their own."""
 
 
 class NotFound(ThimbleError):
@@ -18,15 +18,15 @@ class NotFound(ThimbleError):
 
 
 class NotAModel(ThimbleError):
-    """A file of another kind."""
+    """Another kind of file."""
 
 
 class Damaged(ThimbleError):
-    """A file of the right kind, and not whole."""
+    """A damaged model file."""
 
 
 class TooLarge(ThimbleError):
-    """More memory than the budget: a shorter context or a smaller model may fit."""
+    """The model needs more memory than the budget: a shorter context or a smaller model may fit."""
 
     def __init__(self, needed: int, budget: int) -> None:
         super().__init__(f"the model needs {needed} bytes, and the budget is {budget}")
@@ -37,12 +37,12 @@ class TooLarge(ThimbleError):
 
 
 class ContextFull(ThimbleError):
-    """A message that the context has no room for."""
+    """The message does not fit the context."""
 
 
-def from_engine(error: Any) -> ThimbleError:
+def from_ffi(error: Any) -> ThimbleError:
     """The exception for an error from the native library."""
-    # Its variants are made in a way that type checkers do not follow.
+    # Type checkers do not understand how its variants are defined.
     kinds: Any = ffi.ApiError
     if isinstance(error, kinds.NotFound):
         return NotFound(f"there is no file {error.path}")
@@ -59,8 +59,8 @@ def from_engine(error: Any) -> ThimbleError:
 
 @contextmanager
 def translated_errors() -> Iterator[None]:
-    """Raises the package's exceptions in place of those of the native library."""
+    """Raises the package's exceptions instead of the native library's."""
     try:
         yield
     except ffi.ApiError as error:
-        raise from_engine(error) from None
+        raise from_ffi(error) from None

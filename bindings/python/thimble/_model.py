@@ -15,7 +15,7 @@ from .thimble_ffi import Backend, KvCache, ModelInfo, Sampling
 
 
 class Model:
-    """A model file that was opened. Several chats may use it at once, from any thread."""
+    """An open model file. Several chats may use it at once, from any thread."""
 
     def __init__(self, inner: ffi.Model) -> None:
         self._model: Optional[ffi.Model] = inner
@@ -62,7 +62,7 @@ class Model:
 
     @property
     def info(self) -> ModelInfo:
-        """What there is to know about the model and how it runs."""
+        """The model's properties and how it runs."""
         with translated_errors():
             return self._inner.info()
 
@@ -75,7 +75,7 @@ class Model:
         journal: Optional[Path] = None,
         kv_file: Optional[Path] = None,
     ) -> Chat:
-        """Begins a conversation, or goes on with the one in the journal.
+        """Begins a conversation, or continues the one in the journal.
 
         system: instructions in front of it. max_tokens: longest answer, 1,024 unless given. journal: a file that has
         everything on disk before it is shown; where it exists, the chat goes on from it. kv_file: a file for keys and
@@ -117,17 +117,17 @@ class Model:
         return text
 
     def tokens(self, text: str) -> list[int]:
-        """The ids of a text; what looks like a special token is plain text."""
+        """The token ids of a text. Text that looks like a special token is plain text."""
         with translated_errors():
             return self._inner.tokens(text)
 
     def verify(self) -> None:
-        """Compares every byte of the file with its checksums; Damaged where one differs."""
+        """Checks every byte of the file against its checksums. Raises Damaged."""
         with translated_errors():
             self._inner.verify()
 
     def close(self) -> None:
-        """Closes its chats and completions and lets go of the file."""
+        """Closes its chats and completions and releases the file."""
         for chat in list(self._chats):
             chat.close()
         for completion in list(self._completions):
