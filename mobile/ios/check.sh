@@ -6,8 +6,8 @@
 #
 #   THIMBLE_FFI          libthimble_ffi.so; otherwise that of cargo's debug build (cargo build -p thimble-ffi)
 #   UNIFFI_BINDGEN       the command that reads it; otherwise beside the library
-#   THIMBLE_MODEL        a .thimble file of SmolLM2-135M-Instruct; tests of the engine skip without
-#   THIMBLE              the thimble command, whose texts are compared; that comparison skips without
+#   THIMBLE_MODEL        a .thimble file of SmolLM2-135M-Instruct; tests of the library skip without
+#   THIMBLE_CLI          the thimble command, whose texts are compared; that comparison skips without
 #   THIMBLE_SWIFT_ROOT   what `debian-swift.sh install` made; otherwise `swift` as the shell finds it
 #   PYTHON               a Python with tree-sitter and tree-sitter-swift; otherwise a fresh one in build/venv
 set -euo pipefail
@@ -99,7 +99,7 @@ package() { # compiles everything, and runs the tests
     fi
     quietly in_swift swift test --skip-build -Xswiftc -warnings-as-errors
     grep -E "skipped -|Executed" build/log | tail -n 1
-    [ -n "${THIMBLE_MODEL:-}" ] || skipped+=("THIMBLE_MODEL names no model: tests of the engine were skipped")
+    [ -n "${THIMBLE_MODEL:-}" ] || skipped+=("THIMBLE_MODEL names no model: tests of the library were skipped")
     # The language mode of Swift 6, in which a data race is an error: for apps that are written in it.
     quietly in_swift swift build --scratch-path .build/six -Xswiftc -swift-version -Xswiftc 6
     echo "package: also built in Swift 6 mode"

@@ -1,8 +1,8 @@
 import Foundation
 import ThimbleFFI
 
-/// What becomes of a message: progress and pieces, then one end. A long prompt is read before the first piece; where the
-/// context is full, or was given back in a pause, it is read again between two.
+/// What happens while an answer is made: progress and pieces, then one end. A long prompt is read before the first
+/// piece; where the context is full, or its memory was given back in a pause, it is read again between pieces.
 public enum AnswerEvent: Sendable, Equatable {
     /// How much of a long prompt has been read, in tokens.
     case reading(done: Int, of: Int)
@@ -14,19 +14,19 @@ public enum AnswerEvent: Sendable, Equatable {
 
 /// What fills a stream.
 struct Work: Sendable {
-    /// It would stop if nobody held this.
+    /// Keeps the work alive.
     let owner: any Sendable
-    /// Stops the work for this stream and no other; nothing once it is over.
+    /// Stops the work for this stream only; does nothing once it is over.
     let cancel: @Sendable () -> Void
 }
 
-/// Takes an answer from the engine's thread into a stream.
+/// Passes an answer from the worker's thread to a stream.
 ///
-/// A stream that nobody reads any more stops its own answer, and no other one that waits.
+/// A stream that nobody reads any more stops its own answer only.
 final class StreamListener<Element: Sendable>: Listener, @unchecked Sendable {
     private let continuation: AsyncThrowingStream<Element, any Error>.Continuation
     private let element: @Sendable (AnswerEvent) -> Element?
-    /// Guards what follows.
+    /// Guards the properties below.
     private let lock = NSLock()
     private var stopped = false
     private var work: Work?
@@ -39,7 +39,7 @@ final class StreamListener<Element: Sendable>: Listener, @unchecked Sendable {
         self.element = element
     }
 
-    /// Keeps what answers alive until ``stop()`` or the end; either may have come already.
+    /// Keeps the work alive until ``stop()`` or the end; either may have come already.
     func keep(_ work: Work) {
         lock.lock()
         let stopped = stopped
@@ -48,10 +48,10 @@ final class StreamListener<Element: Sendable>: Listener, @unchecked Sendable {
         if stopped { work.cancel() }
     }
 
-    /// Stops this answer, also one that waits or is paused, and lets go of what answers.
+    /// Stops this answer, even if it waits or is paused, and releases the work.
     func stop() { letGo()?.cancel() }
 
-    /// Lets go of what answers: the caller has it for a last time, and not while the lock is held.
+    /// Releases the work to the caller, who drops it after the lock is released.
     private func letGo() -> Work? {
         lock.lock()
         defer { lock.unlock() }
@@ -73,7 +73,7 @@ final class StreamListener<Element: Sendable>: Listener, @unchecked Sendable {
 
     func onProgress(done: UInt32, of: UInt32) throws { try hear(.reading(done: Int(done), of: Int(of))) }
 
-    // Who hears the end may open the chat's journal anew: by then nothing here holds the chat.
+    // After the end the app may open the chat's journal again: nothing here may hold the chat by then.
     func onEnd(reply: Reply) throws {
         _ = letGo()
         if let element = element(.end(reply)) { continuation.yield(element) }
@@ -86,14 +86,15 @@ final class StreamListener<Element: Sendable>: Listener, @unchecked Sendable {
     }
 }
 
-/// A stream of what `start` lets its listener hear. What `start` returns lives as long as the stream is being filled.
+/// A stream of the events that `start` sends to its listener. The work that `start` returns lives until the stream
+/// ends.
 func listening<Element: Sendable>(
     _ element: @escaping @Sendable (AnswerEvent) -> Element?,
     start: (any Listener) throws -> Work
 ) -> AsyncThrowingStream<Element, any Error> {
     AsyncThrowingStream { continuation in
         let listener = StreamListener(continuation, element)
-        // Before the start: an answer may be over when that returns.
+        // Before the start: the answer may be over when that returns.
         continuation.onTermination = { _ in listener.stop() }
         do {
             listener.keep(try start(listener))

@@ -2,15 +2,15 @@ import Foundation
 import ThimbleFFI
 
 /// A conversation with a model, on a thread of its own. No call waits for the model, and every call may come from any
-/// thread. A chat that nobody holds any more stops, also in the middle of an answer.
+/// thread. A chat that nobody holds any more stops, even in the middle of an answer.
 public final class Chat: Sendable {
     let inner: ThimbleFFI.Chat
     /// The model that answers.
     public let model: Model
 
-    /// Begins a conversation, or goes on with the one in `options.journal`. Memory is taken with the first message.
+    /// Begins a conversation, or continues the one in `options.journal`. The first message takes memory.
     ///
-    /// - Throws: ``ThimbleError`` where the journal is none, is in use by another chat, or cannot be written.
+    /// - Throws: ``ThimbleError`` if the file is no journal, is open in another chat, or cannot be written.
     public init(_ model: Model, options: ChatOptions = ChatOptions()) async throws {
         self.model = model
         let below = model.inner
@@ -19,36 +19,36 @@ public final class Chat: Sendable {
 
     /// Answers a message with a stream of pieces of text, as they are made.
     ///
-    /// Messages are answered one after the other. To stop the answer, end the stream, also while paused: cancel the task
-    /// that reads it or let go of it. ``cancel()`` stops all of them. The answer goes on until its end while anybody holds the stream.
+    /// Messages are answered in order. To stop the answer, even while paused, end the stream: cancel the task that
+    /// reads it or release the stream. ``cancel()`` stops all answers. While anybody holds the stream the answer goes
+    /// on to its end.
     public func send(_ text: String) -> AsyncThrowingStream<String, any Error> {
         asking({ $0.text }, { inner.send(text: text, listener: $0) })
     }
 
-    /// Answers the last message once more, as ``send(_:)`` does. The old answer stays until something of the new one is
-    /// there.
+    /// Answers the last message again, like ``send(_:)``. The old answer stays until part of the new one is shown.
     public func retry() -> AsyncThrowingStream<String, any Error> {
         asking({ $0.text }, { inner.retry(listener: $0) })
     }
 
-    /// Answers a message with a stream of events: besides the text how much of the prompt was read, and figures.
+    /// Answers a message with a stream of events: the text, the progress of reading, and the figures at the end.
     public func answer(_ text: String) -> AsyncThrowingStream<AnswerEvent, any Error> {
         asking({ $0 }, { inner.send(text: text, listener: $0) })
     }
 
-    /// Answers the last message once more, as ``answer(_:)`` does.
+    /// Answers the last message again, like ``answer(_:)``.
     public func answerAgain() -> AsyncThrowingStream<AnswerEvent, any Error> {
         asking({ $0 }, { inner.retry(listener: $0) })
     }
 
-    /// Answers a message with what `element` makes of its events, on the engine's thread.
+    /// Answers a message with what `element` makes of its events, on the worker's thread.
     func answer<Element: Sendable>(
         _ text: String, _ element: @escaping @Sendable (AnswerEvent) -> Element?
     ) -> AsyncThrowingStream<Element, any Error> {
         asking(element, { inner.send(text: text, listener: $0) })
     }
 
-    /// The chat lives for as long as the stream is being filled.
+    /// Keeps the chat alive until the stream ends.
     private func asking<Element: Sendable>(
         _ element: @escaping @Sendable (AnswerEvent) -> Element?, _ ask: (any Listener) -> Answer
     ) -> AsyncThrowingStream<Element, any Error> {
@@ -58,24 +58,24 @@ public final class Chat: Sendable {
         }
     }
 
-    /// Stops the answer at hand and those that wait; each stream comes to its end with what there was.
+    /// Stops the current answer and those that wait; each stream ends with what was made.
     public func cancel() { inner.cancel() }
 
-    /// What was said so far, oldest first; an answer that is being made is not in it yet.
+    /// The messages so far, oldest first, without an unfinished answer.
     public var history: [Message] { inner.history() }
 
-    /// The last message in the journal, if the app ended before anything of its answer was shown: a draft to send again.
+    /// The last message in the journal, if the app ended before any of its answer was shown: a draft to send again.
     public var unanswered: String? { inner.unanswered() }
 
     /// Figures of the last answer.
     public var stats: Stats { inner.stats() }
 
-    /// Writes the conversation to a file, whole or not at all.
+    /// Writes the conversation to a file, atomically.
     public func save(to url: URL) async throws {
         try await blocking { [inner] in try inner.save(path: url.path) }
     }
 
-    /// Stops all answers and goes on with a conversation from a file that ``save(to:)`` or `thimble chat` wrote.
+    /// Stops all answers and continues a conversation from a file that ``save(to:)`` or `thimble chat` wrote.
     public func restore(from url: URL) async throws {
         try await blocking { [inner] in try inner.restore(path: url.path) }
     }
@@ -83,7 +83,7 @@ public final class Chat: Sendable {
     /// Stops all answers and begins anew, with the same instructions.
     public func clear() { inner.clear() }
 
-    /// Lets work wait, for an app that goes to the background; ``resume()`` lets it go on where it was.
+    /// Pauses, for an app that goes to the background; ``resume()`` continues where it was.
     public func pause() { inner.pause() }
 
     /// Ends a pause.
@@ -92,22 +92,23 @@ public final class Chat: Sendable {
     /// Works with half the threads while the device is hot or its battery low. Answers do not depend on it.
     public func savePower(_ save: Bool) { inner.savePower(save: save) }
 
-    /// Gives the memory of the conversation back: at once while paused, otherwise once the answer at hand is complete.
-    /// What is asked or goes on afterwards takes it again and computes the conversation anew; nothing is lost.
+    /// Gives the memory of the conversation back: at once while paused, otherwise once the current answer is complete.
+    /// Later work takes memory again and recomputes the conversation; nothing is lost.
     public func freeMemory() { inner.freeMemory() }
 }
 
 extension ChatOptions {
-    /// The same options with a journal: every piece is on disk before it is shown, and a chat that finds the file goes
-    /// on from it.
+    /// The same options with a journal: every piece is on disk before it is shown, and a chat continues an existing
+    /// file.
     public func journaled(at url: URL) -> ChatOptions {
         var options = self
         options.journal = url.path
         return options
     }
 
-    /// The same options with a file for keys and values: written when the chat is paused or its memory taken, and read
-    /// in place of computing them, also by a later process. It may be deleted at any time: best among the app's caches.
+    /// The same options with a file for keys and values: written when the chat is paused or gives its memory back, and
+    /// read instead of computing them, even by a later process. It may be deleted at any time: put it in the app's
+    /// caches.
     public func keepingKeysAndValues(at url: URL) -> ChatOptions {
         var options = self
         options.kvFile = url.path

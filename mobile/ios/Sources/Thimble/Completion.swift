@@ -1,20 +1,20 @@
 import ThimbleFFI
 
-/// A text that is being continued: a stream of pieces or of events, with a hand on the work behind it.
+/// A completion in progress: a stream of pieces or of events, and control of the work behind it.
 ///
-/// The work stops when nobody holds this or reads the stream any more, and when the task that reads it is cancelled.
+/// The work stops when nobody holds this or reads the stream any more, or when the task that reads it is cancelled.
 public struct Completion<Element: Sendable>: AsyncSequence, Sendable {
     private let stream: AsyncThrowingStream<Element, any Error>
-    /// Nothing where the options made no sense; the stream says so.
+    /// Nil if the options are invalid; the stream then throws.
     private let work: ThimbleFFI.Completion?
 
-    /// The pieces or events; they can be read once.
+    /// The pieces or events, to be read once.
     public func makeAsyncIterator() -> AsyncThrowingStream<Element, any Error>.Iterator { stream.makeAsyncIterator() }
 
-    /// Stops, also while paused; the stream comes to its end with what there was.
+    /// Stops, even while paused; the stream ends with what was made.
     public func cancel() { work?.cancel() }
 
-    /// Lets the work wait, for an app that goes to the background; ``resume()`` lets it go on where it was.
+    /// Pauses, for an app that goes to the background; ``resume()`` continues where it was.
     public func pause() { work?.pause() }
 
     /// Ends a pause.

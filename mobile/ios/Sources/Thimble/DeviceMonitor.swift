@@ -3,11 +3,11 @@ import Foundation
 import Darwin
 #endif
 
-/// What the device asks of work that can take its time.
+/// Conditions under which work should spare the device.
 public struct DeviceConditions: Sendable, Equatable {
     /// The device is so hot that the system slows it down.
     public var isHot: Bool
-    /// The user has asked to spare the battery.
+    /// Low-power mode is on.
     public var isLowOnPower: Bool
 
     /// Conditions as given.
@@ -19,7 +19,7 @@ public struct DeviceConditions: Sendable, Equatable {
     /// Whether to work with fewer threads.
     public var shouldSavePower: Bool { isHot || isLowOnPower }
 
-    /// What the system says now; good conditions where it says nothing (Linux).
+    /// The current conditions; good ones where the system reports none (Linux).
     public static var current: DeviceConditions {
         #if canImport(Darwin)
         let process = ProcessInfo.processInfo
@@ -31,30 +31,30 @@ public struct DeviceConditions: Sendable, Equatable {
     }
 }
 
-/// What happens to the device.
+/// A change of the device's state.
 public enum DeviceEvent: Sendable, Equatable {
-    /// It has become hot or low on power, or is so no more.
+    /// It has become hot or low on power, or has recovered.
     case conditions(DeviceConditions)
-    /// Other apps need memory, or this one has too much of it.
+    /// Memory is short, or this app uses too much of it.
     case memoryIsShort
 }
 
-/// Tells chats what the system tells the app: heat, low-power mode, and that memory is short.
+/// Passes the system's notices to chats: heat, low-power mode, short memory.
 ///
-/// On Apple's systems it hears that by itself. ``report(_:)`` is for what only the app hears, such as
+/// On Apple's systems it receives them by itself. ``report(_:)`` is for those that only the app receives, such as
 /// `UIApplication.didReceiveMemoryWarningNotification`, and for tests.
 public final class DeviceMonitor: @unchecked Sendable {
-    /// Hears an event; whether it wants to hear the next one.
+    /// Receives an event and returns whether it wants the next one.
     public typealias Observer = @Sendable (DeviceEvent) -> Bool
 
-    /// Guards what follows.
+    /// Guards the properties below.
     private let lock = NSLock()
     private var observers: [Int: Observer] = [:]
     private var observed = 0
     private var latest = DeviceConditions.current
     private var stopListening: [() -> Void] = []
 
-    /// A monitor that listens until it is let go of.
+    /// Starts a monitor, which listens until it is released.
     public init() {
         #if canImport(Darwin)
         let center = NotificationCenter.default
@@ -75,11 +75,11 @@ public final class DeviceMonitor: @unchecked Sendable {
         for stop in stopListening { stop() }
     }
 
-    /// The conditions that were reported last.
+    /// The conditions reported last.
     public var conditions: DeviceConditions { locked { latest } }
 
-    /// Lets `chat` work with fewer threads under bad conditions, from now on, and give memory back when it is short:
-    /// at once where it is not answering or paused, otherwise after its answer. The monitor does not keep the chat alive.
+    /// From now on makes `chat` work with fewer threads under bad conditions and give memory back when it is short: at
+    /// once if it is idle or paused, otherwise after its answer. The monitor does not keep the chat alive.
     public func watch(_ chat: Chat) {
         observe { [weak chat] event in
             guard let chat else { return false }
@@ -91,7 +91,7 @@ public final class DeviceMonitor: @unchecked Sendable {
         }
     }
 
-    /// Tells `observer` the conditions now, and every event from now on, for as long as it says `true`.
+    /// Passes `observer` the current conditions and every later event, while it returns `true`.
     public func observe(_ observer: @escaping Observer) {
         guard observer(.conditions(conditions)) else { return }
         locked {
@@ -100,7 +100,7 @@ public final class DeviceMonitor: @unchecked Sendable {
         }
     }
 
-    /// Tells everyone.
+    /// Passes an event to all observers.
     public func report(_ event: DeviceEvent) {
         let observers = locked {
             if case let .conditions(conditions) = event { latest = conditions }

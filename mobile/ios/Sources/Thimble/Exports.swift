@@ -1,4 +1,4 @@
-// What an app needs of the layer below. `Model` and `Chat` are this module's own: they add what belongs to Swift.
+// What an app needs from the FFI layer. `Model` and `Chat` are this module's own, for Swift.
 @_exported import enum ThimbleFFI.Backend
 @_exported import struct ThimbleFFI.ChatOptions
 @_exported import struct ThimbleFFI.CompletionOptions

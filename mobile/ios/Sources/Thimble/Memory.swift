@@ -1,6 +1,6 @@
 import Foundation
 #if canImport(Darwin)
-// It has the task's port as a variable, which nobody changes.
+// Declares the task's port as a variable, which nobody changes.
 @preconcurrency import Darwin
 #endif
 #if os(iOS)
@@ -9,7 +9,7 @@ import os
 
 /// Figures of the app's memory.
 public enum Memory {
-    /// Bytes that count against the app: what iOS compares with its limit; resident bytes on Linux.
+    /// Bytes that count towards the app's limit on iOS; resident bytes on Linux.
     public static func used() -> UInt64? {
         #if canImport(Darwin)
         var info = task_vm_info_data_t()
@@ -28,8 +28,8 @@ public enum Memory {
         #endif
     }
 
-    /// Bytes that a model may take without the app being ended for it: what iOS still grants, or half of what the
-    /// device has.
+    /// Bytes that a model may take before the system ends the app: what iOS still grants, or half of the device's
+    /// memory.
     public static func budget() -> UInt64 {
         #if os(iOS)
         let free = UInt64(os_proc_available_memory())

@@ -4,7 +4,7 @@ import ThimbleFFI
 /// A model, mapped from its file. Several chats may use it at once, from any thread.
 public final class Model: Sendable {
     let inner: ThimbleFFI.Model
-    /// What there is to know about the model and how it runs.
+    /// The model's properties and how it runs.
     public let info: ModelInfo
 
     private init(_ inner: ThimbleFFI.Model) throws {
@@ -12,7 +12,7 @@ public final class Model: Sendable {
         info = try inner.info()
     }
 
-    /// Opens a `.thimble` file. The plan of its memory is made first: what does not fit the budget is refused.
+    /// Opens a `.thimble` file. Its memory is planned first: a model over the budget is refused.
     ///
     /// - Throws: ``ThimbleError``: not found, not a model, damaged, or too large for `options.budgetBytes`.
     public static func open(_ url: URL, options: ModelOptions = ModelOptions()) async throws -> Model {
@@ -21,27 +21,27 @@ public final class Model: Sendable {
 
     /// Continues `prompt` as it is, without a chat template, with a stream of pieces of text.
     ///
-    /// The state of one chat is taken meanwhile. To stop, call ``Completion/cancel()`` or end the stream: cancel the
-    /// task that reads it or let go of it.
+    /// It takes as much memory as one chat. To stop, call ``Completion/cancel()`` or end the stream: cancel the task
+    /// that reads it or release it.
     public func complete(
         _ prompt: String, options: CompletionOptions = CompletionOptions()
     ) -> Completion<String> {
         Completion({ $0.text }) { try inner.complete(prompt: prompt, options: options, listener: $0) }
     }
 
-    /// Continues `prompt` as ``complete(_:options:)`` does, with a stream of events that ends with figures.
+    /// Continues `prompt` like ``complete(_:options:)``, with a stream of events that ends with figures.
     public func completion(
         of prompt: String, options: CompletionOptions = CompletionOptions()
     ) -> Completion<AnswerEvent> {
         Completion({ $0 }) { try inner.complete(prompt: prompt, options: options, listener: $0) }
     }
 
-    /// The ids of `text`; what looks like a special token is plain text.
+    /// The token ids of `text`. Text that looks like a special token is plain text.
     public func tokens(_ text: String) async throws -> [UInt32] {
         try await blocking { [inner] in try inner.tokens(text: text) }
     }
 
-    /// Compares every byte of the file with its checksums; reads all of it.
+    /// Checks every byte of the file against its checksums.
     ///
     /// - Throws: ``ThimbleError/damaged(path:reason:)``.
     public func verify() async throws {

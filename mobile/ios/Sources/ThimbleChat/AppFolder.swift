@@ -23,7 +23,7 @@ public struct SavedModel: Identifiable, Hashable, Sendable {
 /// Where the app keeps its models, its chats and its settings.
 ///
 ///     models/NAME.thimble        a model that was imported
-///     chats/UUID.journal         a chat, as the engine writes it
+///     chats/UUID.journal         a chat, as the library writes it
 ///     chats/UUID.title           how its first message begins
 ///     settings.json
 ///

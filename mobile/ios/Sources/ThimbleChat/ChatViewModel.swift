@@ -171,7 +171,7 @@ public final class ChatViewModel {
             reading = nil
             messages[messages.count - 1].text += text
         case let .end(reply):
-            // The engine remembers no turn that was stopped before its first character.
+            // The worker remembers no turn that was stopped before its first character.
             return reply.finish != .cancelled || !reply.text.isEmpty
         }
         return false

@@ -219,7 +219,7 @@ final class ChatViewModelTests: XCTestCase {
         XCTAssertEqual(again.settings, settings)
     }
 
-    /// A chat that an engine's thread still holds is waited for before its journal is opened again.
+    /// A chat that a worker's thread still holds is waited for before its journal is opened again.
     @MainActor
     func testAJournalIsOpenedAgainOnlyOnceItsChatIsGone() async throws {
         fake.lingering = 0.05

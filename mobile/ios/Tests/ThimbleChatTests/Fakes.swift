@@ -2,7 +2,7 @@ import Foundation
 import Thimble
 @testable import ThimbleChat
 
-/// A model without an engine: each test says what it answers.
+/// A scripted model: each test says what it answers.
 final class FakeModel: ChatModel, @unchecked Sendable {
     let info: ModelInfo
     private let lock = NSLock()
@@ -45,7 +45,7 @@ final class FakeModel: ChatModel, @unchecked Sendable {
         add(handle.chat)
         if lingering > 0 {
             handle.chat.whenEnded = { [weak handle, lingering] in
-                // As the engine's thread does that has just told the end.
+                // As the worker's thread does that has just told the end.
                 guard let handle else { return }
                 DispatchQueue.global().asyncAfter(deadline: .now() + lingering) { withExtendedLifetime(handle) {} }
             }
@@ -64,7 +64,7 @@ final class FakeModel: ChatModel, @unchecked Sendable {
     }
 }
 
-/// Journals that a chat has open: a second chat with the same one is refused, as the engine does.
+/// Journals that a chat has open: a second chat with the same one is refused, as the library does.
 final class OpenJournals: @unchecked Sendable {
     private let lock = NSLock()
     private var paths: Set<String> = []

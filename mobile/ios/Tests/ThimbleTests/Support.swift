@@ -69,3 +69,46 @@ func thrown(_ work: () async throws -> Void) async -> ThimbleError? {
         return error as? ThimbleError
     }
 }
+
+/// Ends of answers, from any thread.
+final class Ends: @unchecked Sendable {
+    private let lock = NSLock()
+    private var heard: [Reply] = []
+
+    func add(_ reply: Reply) {
+        lock.lock()
+        defer { lock.unlock() }
+        heard.append(reply)
+    }
+
+    private var all: [Reply] {
+        lock.lock()
+        defer { lock.unlock() }
+        return heard
+    }
+
+    /// All ends, once there are so many, or after a long time.
+    func wait(for count: Int) async -> [Reply] {
+        for _ in 0..<20_000 where all.count < count { try? await Task.sleep(nanoseconds: 1_000_000) }
+        return all
+    }
+}
+
+/// Counts from any thread.
+final class Counter: @unchecked Sendable {
+    private let lock = NSLock()
+    private var counted = 0
+
+    var count: Int {
+        lock.lock()
+        defer { lock.unlock() }
+        return counted
+    }
+
+    func next() -> Int {
+        lock.lock()
+        defer { lock.unlock() }
+        counted += 1
+        return counted
+    }
+}
