@@ -10,7 +10,7 @@ import kotlin.system.exitProcess
 /*
  * Claim: passing a token to Kotlin through the FFI costs less than 5% of its time at 500 tokens a second, 100 us.
  *
- * The engine's own clock runs while a listener is called, because the next token waits for it. So the same greedy text
+ * The worker's own clock runs while a listener is called, because the next token waits for it. So the same greedy text
  * is made on one thread by `thimble run`, which hands it to nobody, and through the binding, in turns, and the
  * difference of the decoding times, divided by the pieces handed over, is what a piece costs. A tiny model makes it
  * visible. The quickest of the rounds counts: whatever else the machine does only adds to them. `listener` is a
@@ -38,9 +38,9 @@ fun main(arguments: Array<String>) {
         Model.open(path, ModelOptions(threads = 1u, context = CONTEXT.toUInt())).use { model ->
             ai.thimble.ffi.Model.open(path, ModelOptions(threads = 1u, context = CONTEXT.toUInt())).use { bare ->
                 repeat(WARM_UP + ROUNDS) { round ->
-                    val ways = mapOf("command" to command(path), "listener" to listener(bare), "flow" to flow(model))
-                    check(ways.values.map { it.text }.toSet().size == 1) { "the texts differ" }
-                    if (round >= WARM_UP) ways.forEach { (name, run) -> runs.getOrPut(name, ::mutableListOf) += run }
+                    val callers = mapOf("command" to command(path), "listener" to listener(bare), "flow" to flow(model))
+                    check(callers.values.map { it.text }.toSet().size == 1) { "the texts differ" }
+                    if (round >= WARM_UP) callers.forEach { (name, run) -> runs.getOrPut(name, ::mutableListOf) += run }
                 }
             }
         }

@@ -1,5 +1,8 @@
 package ai.thimble
 
+import kotlinx.coroutines.CoroutineScope
+import kotlinx.coroutines.flow.Flow
+import kotlinx.coroutines.flow.toList
 import kotlinx.coroutines.runBlocking
 import kotlinx.coroutines.withTimeout
 import org.junit.Assume.assumeTrue
@@ -48,4 +51,14 @@ object Given {
 }
 
 /** Runs a test that may wait, but not for ever. */
-fun soon(test: suspend kotlinx.coroutines.CoroutineScope.() -> Unit) = runBlocking { withTimeout(2.minutes) { test() } }
+fun soon(test: suspend CoroutineScope.() -> Unit) = runBlocking { withTimeout(2.minutes) { test() } }
+
+/** Runs a test with a chat. */
+fun chat(tokens: Int = 24, test: suspend CoroutineScope.(Chat) -> Unit) = soon {
+    Model.open(Given.model).use { model -> model.chat(Given.options(tokens)).use { test(it) } }
+}
+
+suspend fun Flow<String>.text(): String = toList().joinToString("")
+
+const val HELLO = "What is the capital of France?"
+const val LONG = "Tell me a long story about a lighthouse."

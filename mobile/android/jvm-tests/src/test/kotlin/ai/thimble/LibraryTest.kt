@@ -14,20 +14,12 @@ import kotlinx.coroutines.flow.toList
 import kotlinx.coroutines.launch
 import kotlinx.coroutines.yield
 import org.junit.Assert.assertEquals
-import org.junit.Assert.assertNull
-import org.junit.Assert.assertThrows
 import org.junit.Assert.assertTrue
-import org.junit.Rule
 import org.junit.Test
-import org.junit.rules.TemporaryFolder
-import java.io.File
 import java.io.IOException
 
-/** The Kotlin layer on the real engine. */
+/** Answers of the Kotlin library with the real native library. */
 class LibraryTest {
-    @get:Rule
-    val folder = TemporaryFolder()
-
     @Test
     fun `says what the command says`() = soon {
         Model.open(Given.model).use { model ->
@@ -38,55 +30,6 @@ class LibraryTest {
             model.chat(Given.options()).use { chat ->
                 assertEquals(expected.trim(), chat.send(HELLO).text().trim())
             }
-        }
-    }
-
-    @Test
-    fun `continues a text as the command does`() = soon {
-        val expected = Given.thimble(
-            "run", Given.model, "--prompt", "Once upon a time", "--temperature", "0", "--repetition-penalty", "1",
-            "--max-tokens", "24",
-        )
-        Model.open(Given.model).use { model ->
-            val options = CompletionOptions(maxTokens = 24u, sampling = Given.greedy)
-            assertEquals(expected.trim(), model.complete("Once upon a time", options).text().text().trim())
-        }
-    }
-
-    @Test
-    fun `a continuation waits, works with half the threads, and is stopped`() = soon {
-        Model.open(Given.model).use { model ->
-            val options = CompletionOptions(maxTokens = 24u, sampling = Given.greedy)
-            val expected = model.complete("Once upon a time", options).text().text()
-            val completion = model.complete("Once upon a time", options)
-            completion.savePower(true)
-            val pieces = mutableListOf<String>()
-            val gone = CompletableDeferred<Unit>()
-            val work = launch {
-                completion.text().collect {
-                    pieces += it
-                    if (pieces.size == 3) {
-                        completion.pause()
-                        gone.complete(Unit)
-                    }
-                }
-            }
-            gone.await()
-            delay(100)
-            val held = pieces.size
-            delay(300)
-            assertTrue("it goes on in a pause", work.isActive && pieces.size == held)
-            completion.resume()
-            work.join()
-            assertEquals(expected, pieces.joinToString(""))
-
-            // A pause from before it is collected; stopping ends it.
-            completion.pause()
-            val end = async { completion.stream().toList().last() }
-            delay(100)
-            assertTrue(end.isActive)
-            completion.cancel()
-            assertEquals(Finish.CANCELLED, (end.await() as Event.End).reply.finish)
         }
     }
 
@@ -114,7 +57,7 @@ class LibraryTest {
 
     @Test
     fun `cancel stops before the next piece`() = soon {
-        // On the engine's own thread, where no piece can be under way.
+        // On the worker's own thread, where no piece can be in flight.
         val ended = CompletableDeferred<Reply>()
         var pieces = 0
         ai.thimble.ffi.Model.open(Given.model, ModelOptions()).use { model ->
@@ -140,7 +83,7 @@ class LibraryTest {
     @Test
     fun `a cancelled collection stops the answer and nothing else`() = chat(200) { chat ->
         val some = chat.send(LONG).take(3).toList().joinToString("")
-        // The next one is answered only after the engine has left this one.
+        // The next one is answered only after the worker has left this one.
         val next = chat.send(HELLO).text()
         assertTrue(next.isNotEmpty())
         val first = chat.history[1].text
@@ -273,123 +216,6 @@ class LibraryTest {
     }
 
     @Test
-    fun `a model may be closed before its chats`() = soon {
-        val model = Model.open(Given.model)
-        val chat = model.chat(Given.options())
-        model.close()
-        assertTrue(chat.send(HELLO).text().isNotEmpty())
-        chat.close()
-        val closed = runCatching { chat.send(HELLO).collect() }.exceptionOrNull()
-        assertTrue("$closed", closed is IllegalStateException)
-    }
-
-    @Test
-    fun `what does not fit the budget is refused with the figures`() = soon {
-        val refused = runCatching { Model.open(Given.model, ModelOptions(budgetBytes = 1_000u)) }.exceptionOrNull()
-        val error = refused as ApiException.TooLarge
-        assertEquals(1_000uL, error.budget)
-        assertTrue(error.needed >= File(Given.model).length().toULong())
-        Model.open(Given.model, ModelOptions(budgetBytes = error.needed)).close()
-    }
-
-    @Test
-    fun `files that are no models`() = soon {
-        assertThrows(ApiException.NotFound::class.java) { open(File(folder.root, "none.thimble")) }
-        val text = folder.newFile().apply { writeText("This is not a model. ".repeat(100)) }
-        assertThrows(ApiException.NotAModel::class.java) { open(text) }
-        val bytes = File(Given.model).readBytes()
-        val cut = folder.newFile().apply { writeBytes(bytes.copyOf(bytes.size / 2)) }
-        assertThrows(ApiException.Damaged::class.java) { open(cut) }
-        bytes[bytes.size - 1000] = (bytes[bytes.size - 1000] + 1).toByte()
-        val flipped = folder.newFile().apply { writeBytes(bytes) }
-        Model.open(flipped.path).use { model ->
-            val damage = runCatching { model.verify() }.exceptionOrNull()
-            assertTrue("$damage", damage is ApiException.Damaged)
-        }
-    }
-
-    @Test
-    fun `a saved chat goes on where it was`() = soon {
-        val file = File(folder.root, "chat.json")
-        Model.open(Given.model).use { model ->
-            val (history, next) = model.chat(Given.options(system = "Be brief.")).use { chat ->
-                chat.send(HELLO).collect()
-                chat.save(file.path)
-                chat.history to chat.send("And then?").text()
-            }
-            model.chat(Given.options()).use { chat ->
-                chat.restore(file.path)
-                assertEquals(history, chat.history)
-                assertEquals(next, chat.send("And then?").text())
-                chat.clear()
-                assertEquals(emptyList<Message>(), chat.history)
-            }
-        }
-    }
-
-    @Test
-    fun `a journal goes on where it was`() = soon {
-        val journal = File(folder.root, "journal.chat")
-        Model.open(Given.model).use { model ->
-            val first = model.chat(Given.options(journal = journal)).use { it.send(HELLO).text() }
-            model.chat(Given.options(journal = journal)).use { chat ->
-                assertEquals(listOf(Message(true, HELLO), Message(false, first)), chat.history)
-                assertNull(chat.unanswered)
-                val again = chat.retry().pieces().text()
-                assertEquals(first, again)
-                assertEquals(2, chat.history.size)
-            }
-        }
-    }
-
-    @Test
-    fun `keys and values go on in another chat`() = soon {
-        val (journal, kept) = listOf("journal.chat", "open.kv").map { File(folder.root, it) }
-        val options = Given.options(60, journal).copy(kvFile = kept.path)
-        Model.open(Given.model).use { model ->
-            model.chat(options).use { chat ->
-                chat.send(LONG).collect()
-                chat.pause()
-                while (!kept.exists()) delay(5)
-                chat.closeAndJoin()
-            }
-            model.chat(options).use { chat ->
-                val end = chat.stream(HELLO).toList().last() as Event.End
-                assertTrue("${end.reply}", end.reply.reusedTokens >= 64u)
-            }
-        }
-    }
-
-    @Test
-    fun `the journal is whole when the engine was waited for`() = soon {
-        val journal = File(folder.root, "journal.chat")
-        Model.open(Given.model).use { model ->
-            repeat(3) { round ->
-                val chat = model.chat(Given.options(200, journal))
-                val shown = StringBuilder()
-                val began = CompletableDeferred<Unit>()
-                val answer = launch(Dispatchers.Default) {
-                    chat.send(LONG).collect {
-                        shown.append(it)
-                        began.complete(Unit)
-                    }
-                }
-                began.await()
-                chat.closeAndJoin()
-                val bytes = journal.readBytes()
-                answer.join()
-                val last = bytes.decodeToString().lines().last { it.isNotEmpty() }
-                assertTrue("round $round: $last", last.startsWith("{\"end\""))
-                model.chat(Given.options(200, journal)).use { next ->
-                    assertEquals(2 * (round + 1), next.history.size)
-                    assertTrue(next.history.last().text.startsWith(shown))
-                }
-                assertTrue("round $round: written afterwards", bytes.contentEquals(journal.readBytes()))
-            }
-        }
-    }
-
-    @Test
     fun `pause, thrift and freed memory change no answer`() = chat { chat ->
         val expected = chat.send(HELLO).text()
         chat.clear()
@@ -429,33 +255,9 @@ class LibraryTest {
             }
         }
     }
-
-    @Test
-    fun `tells about the model and its tokens`() = soon {
-        Model.open(Given.model, ModelOptions(threads = 1u, context = 256u)).use { model ->
-            assertEquals(File(Given.model).length().toULong(), model.info.fileBytes)
-            assertEquals(256u, model.info.context)
-            assertEquals(1u, model.info.threads)
-            assertTrue(model.info.answersMessages)
-            assertTrue(model.tokens("Hello there").size in 1..11)
-        }
-    }
-
-    private fun open(file: File) = soon { Model.open(file.path).close() }
-
-    private fun chat(tokens: Int = 24, test: suspend kotlinx.coroutines.CoroutineScope.(Chat) -> Unit) = soon {
-        Model.open(Given.model).use { model -> model.chat(Given.options(tokens)).use { test(it) } }
-    }
-
-    private companion object {
-        const val HELLO = "What is the capital of France?"
-        const val LONG = "Tell me a long story about a lighthouse."
-    }
 }
 
-private suspend fun kotlinx.coroutines.flow.Flow<String>.text(): String = toList().joinToString("")
-
-/** Hears everything and does nothing. */
+/** Ignores everything. */
 abstract class Quiet : ai.thimble.ffi.Listener {
     override fun onPiece(text: String) = Unit
 

@@ -4,21 +4,21 @@ import ai.thimble.ffi.Listener
 import kotlinx.coroutines.flow.Flow
 import kotlinx.coroutines.flow.flow
 
-/** A text that is continued. Every member may be called from any thread, before the text is collected, too. */
+/** A text that the model continues. Every member may be called from any thread, at any time. */
 interface Completion {
     /**
-     * The continuation, piece by piece. The flow is cold: each collection continues the text anew. Cancelling it, or
-     * throwing out of it, stops the work.
+     * The continuation, piece by piece. The flow is cold: each collection starts again. Cancelling it, or throwing out
+     * of it, stops the work.
      */
     fun text(): Flow<String> = stream().pieces()
 
-    /** As [text], with the progress of reading and the [Reply] at the end. */
+    /** Like [text], with the progress of reading and the [Reply] at the end. */
     fun stream(): Flow<Event>
 
-    /** Stops the work; its flow completes, with [Finish.CANCELLED]. */
+    /** Stops the work; its flow completes with [Finish.CANCELLED]. */
     fun cancel()
 
-    /** Lets the work wait, for an app that goes to the background. */
+    /** Pauses, for an app that goes to the background. */
     fun pause()
 
     /** Ends a pause. */
@@ -28,8 +28,8 @@ interface Completion {
     fun savePower(save: Boolean)
 }
 
-internal class EngineCompletion(private val begin: (Listener) -> ai.thimble.ffi.Completion) : Completion {
-    /** What is being done; also the lock of this class. */
+internal class NativeCompletion(private val begin: (Listener) -> ai.thimble.ffi.Completion) : Completion {
+    /** Work in progress; also the lock of this class. */
     private val works = mutableSetOf<ai.thimble.ffi.Completion>()
     private var paused = false
     private var saving = false
@@ -37,7 +37,7 @@ internal class EngineCompletion(private val begin: (Listener) -> ai.thimble.ffi.
     override fun stream(): Flow<Event> = flow {
         val listener = EventListener()
         val work = begin(listener)
-        // It works for as long as the object is there.
+        // Closing the object stops the work.
         work.use {
             synchronized(works) {
                 works += work

@@ -6,16 +6,16 @@ import kotlinx.coroutines.flow.map
 
 /** What happens while an answer is made. */
 sealed interface Event {
-    /** More text: whole characters, to be shown after the text before. */
+    /** More text. Whole characters. */
     data class Piece(val text: String) : Event
 
     /**
-     * A long prompt is being read: [done] of [of] tokens. Before the first piece, and between two where the context is full
-     * or was given back in a pause.
+     * A long prompt is being read: [done] of [of] tokens. Before the first piece, and between pieces where the context
+     * is full or its memory was given back in a pause.
      */
     data class Reading(val done: Int, val of: Int) : Event
 
-    /** The answer is over; nothing follows. */
+    /** The answer ends; nothing follows. */
     data class End(val reply: Reply) : Event
 }
 

@@ -8,16 +8,16 @@ import kotlinx.coroutines.channels.Channel
 import kotlinx.coroutines.flow.FlowCollector
 
 /**
- * Carries one answer from the engine's thread to the coroutine that collects it. The engine never waits for that.
+ * Carries one answer from the worker's thread to the coroutine that collects it. The worker never waits for that.
  *
- * [left] is called once the engine has made the answer, with this.
+ * [left] is called with this once the worker has finished the answer.
  */
 internal class EventListener(private val left: (EventListener) -> Unit = {}) : Listener {
-    /** No longer than the answer, whose tokens the options bound. */
+    /** Bounded by the answer, whose tokens the options limit. */
     private val events = Channel<Event>(Channel.UNLIMITED)
     private val over = Job()
 
-    /** Passes all events on; calls [stop] where the collector leaves before the engine is done. */
+    /** Passes all events on; calls [stop] if the collector leaves before the worker is done. */
     suspend fun passTo(collector: FlowCollector<Event>, stop: () -> Unit) {
         try {
             for (event in events) collector.emit(event)
@@ -27,7 +27,7 @@ internal class EventListener(private val left: (EventListener) -> Unit = {}) : L
         }
     }
 
-    /** Returns once the engine has made the answer, or has given it up. */
+    /** Returns once the worker has finished or abandoned the answer. */
     suspend fun join() = over.join()
 
     override fun onPiece(text: String) = pass(Event.Piece(text))

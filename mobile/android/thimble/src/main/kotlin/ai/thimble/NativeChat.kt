@@ -9,8 +9,8 @@ import kotlinx.coroutines.flow.onEach
 import kotlinx.coroutines.withContext
 import java.util.concurrent.ConcurrentHashMap
 
-internal class EngineChat(private val chat: ai.thimble.ffi.Chat) : Chat {
-    /** Those whose answers the engine still makes, or has yet to make. */
+internal class NativeChat(private val chat: ai.thimble.ffi.Chat) : Chat {
+    /** Listeners of answers that the worker has not finished. */
     private val listeners: MutableSet<EventListener> = ConcurrentHashMap.newKeySet()
 
     @Volatile
@@ -21,7 +21,7 @@ internal class EngineChat(private val chat: ai.thimble.ffi.Chat) : Chat {
 
     override fun retry(): Flow<Event> = answer { chat.retry(it) }
 
-    /** Nothing waits for an answer before it: the engine's queue has the order. */
+    /** No answer waits here for an earlier one: the worker's queue keeps the order. */
     private fun answer(begin: (Listener) -> Answer): Flow<Event> = flow {
         val listener = EventListener(listeners::remove)
         listeners += listener
@@ -37,7 +37,7 @@ internal class EngineChat(private val chat: ai.thimble.ffi.Chat) : Chat {
     @Volatile
     private var closed = false
 
-    /** What the platform asks for may come late: of a chat that is closed nothing is left to be done. */
+    /** The platform's requests may come late: a closed chat ignores them. */
     private inline fun unlessClosed(work: () -> Unit) {
         try {
             if (!closed) work()

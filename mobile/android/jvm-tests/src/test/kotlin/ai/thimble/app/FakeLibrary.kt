@@ -21,8 +21,8 @@ import org.json.JSONException
 import org.json.JSONObject
 import java.io.File
 
-/** Models whose answers are what a test puts into [script]; their journals are as the engine's. */
-class FakeEngine {
+/** Models whose answers are what a test puts into [script]; their journals are like the real ones. */
+class FakeLibrary {
     /** Pieces of answers; [END] ends one, [FAIL] breaks it, [READ] has the conversation read again. */
     val script = Channel<String>(Channel.UNLIMITED)
 
@@ -33,7 +33,7 @@ class FakeEngine {
     /** Thrown by the next models to be opened. */
     var failure: Throwable? = null
 
-    /** Where there is one, the engines of closed chats write their journals until it is complete. */
+    /** If set, the workers of closed chats write their journals until it completes. */
     var leaving: Job? = null
 
     fun answer(vararg pieces: String) = pieces.forEach { script.trySend(it) }
@@ -56,10 +56,10 @@ class FakeEngine {
     }
 }
 
-class FakeModel(override val info: ModelInfo, private val file: File, private val engine: FakeEngine) : Model {
+class FakeModel(override val info: ModelInfo, private val file: File, private val library: FakeLibrary) : Model {
     override suspend fun chat(options: ChatOptions): Chat {
-        check(engine.chats.none { it.options.journal == options.journal && !it.gone }) { "two chats on one journal" }
-        return FakeChat(options, engine).also { engine.chats += it }
+        check(library.chats.none { it.options.journal == options.journal && !it.gone }) { "two chats on one journal" }
+        return FakeChat(options, library).also { library.chats += it }
     }
 
     override fun complete(prompt: String, options: CompletionOptions): Completion = error("the app continues no texts")
@@ -73,7 +73,7 @@ class FakeModel(override val info: ModelInfo, private val file: File, private va
     override fun close() = Unit
 }
 
-class FakeChat(val options: ChatOptions, private val engine: FakeEngine) : Chat {
+class FakeChat(val options: ChatOptions, private val library: FakeLibrary) : Chat {
     private val journal = File(checkNotNull(options.journal))
     private val said = mutableListOf<Message>()
     private var cancelled = false
@@ -87,7 +87,7 @@ class FakeChat(val options: ChatOptions, private val engine: FakeEngine) : Chat 
     var freed = 0
     var closed = false
 
-    /** Whether its engine has left the journal. */
+    /** Whether its worker has left the journal. */
     var gone = false
 
     init {
@@ -98,7 +98,7 @@ class FakeChat(val options: ChatOptions, private val engine: FakeEngine) : Chat 
             } catch (error: JSONException) {
                 throw ApiException.Damaged(journal.path, "$error")
             }
-            // As the engine's: a journal that is there has its own instructions.
+            // Like the real ones: an existing journal has its own instructions.
             json.optJSONObject("begin")?.let { begin ->
                 system = begin.optString("system").takeUnless { begin.isNull("system") }
             }
@@ -122,10 +122,10 @@ class FakeChat(val options: ChatOptions, private val engine: FakeEngine) : Chat 
         var answer = ""
         emit(Event.Reading(1, 2))
         while (!cancelled) {
-            val piece = engine.script.receive()
-            if (piece == FakeEngine.FAIL) throw ApiException.ContextFull("too long")
-            if (piece == FakeEngine.END || cancelled) break
-            if (piece == FakeEngine.READ) {
+            val piece = library.script.receive()
+            if (piece == FakeLibrary.FAIL) throw ApiException.ContextFull("too long")
+            if (piece == FakeLibrary.END || cancelled) break
+            if (piece == FakeLibrary.READ) {
                 emit(Event.Reading(1, 4))
                 continue
             }
@@ -151,7 +151,7 @@ class FakeChat(val options: ChatOptions, private val engine: FakeEngine) : Chat 
     override fun cancel() {
         cancelled = true
         // Whoever waits for the next piece looks up.
-        engine.script.trySend("")
+        library.script.trySend("")
     }
 
     private fun note(key: String, value: Any) = journal.appendText("${JSONObject(mapOf(key to value))}\n")
@@ -180,12 +180,12 @@ class FakeChat(val options: ChatOptions, private val engine: FakeEngine) : Chat 
 
     override fun close() {
         closed = true
-        gone = engine.leaving == null
+        gone = library.leaving == null
     }
 
     override suspend fun closeAndJoin() {
         close()
-        engine.leaving?.join()
+        library.leaving?.join()
         gone = true
     }
 }

@@ -13,11 +13,11 @@ import org.robolectric.annotation.Config
 import org.robolectric.annotation.GraphicsMode
 import java.io.File
 
-/** The whole app as it is, with the real engine and model: import, a message, the answer, another process. */
+/** The whole app with the real native library and model: import, a message, the answer, another process. */
 @RunWith(RobolectricTestRunner::class)
 @Config(sdk = [35], application = ThimbleApp::class, qualifiers = PHONE)
 @GraphicsMode(GraphicsMode.Mode.NATIVE)
-class EngineScreenTest {
+class NativeScreenTest {
     @Test
     fun `a message is answered and kept`() {
         val app = RuntimeEnvironment.getApplication() as ThimbleApp
@@ -31,7 +31,7 @@ class EngineScreenTest {
         val state = app.until { it.answer == null && it.messages.size == 2 }
         assertTrue(state.figures!!.tokensPerSecond > 0)
         assertTrue(screen.sees("tokens/s"))
-        shoot(screen.get(), "engine")
+        shoot(screen.get(), "native")
         val journal = File(app.filesDir, "thimble/chats/${state.chat}").readLines()
         assertEquals("user message, pieces, end", 1, journal.count { it.startsWith("{\"user\"") })
         assertTrue(journal.count { it.startsWith("{\"piece\"") } > 3)

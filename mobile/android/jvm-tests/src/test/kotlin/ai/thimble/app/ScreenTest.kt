@@ -1,6 +1,6 @@
 package ai.thimble.app
 
-import ai.thimble.app.FakeEngine.Companion.END
+import ai.thimble.app.FakeLibrary.Companion.END
 import ai.thimble.app.logic.ModelState
 import ai.thimble.app.logic.Problem
 import android.app.Activity
@@ -55,10 +55,10 @@ class ScreenTest {
         assertEquals("", screen.draft.text.toString())
         assertEquals("Stop the answer", send.contentDescription)
         assertTrue(screen.sees("What is a thimble?"))
-        app.engine.answer("A small ")
+        app.library.answer("A small ")
         app.until { it.answer?.text == "A small " }
         assertTrue(screen.sees("A small"))
-        app.engine.answer("cap of **metal**")
+        app.library.answer("cap of **metal**")
         app.until { it.answer?.text?.endsWith("metal**") == true }
         assertTrue(screen.sees("A small cap of metal"))
         send.performClick()
@@ -74,7 +74,7 @@ class ScreenTest {
     fun `the screen turns and nothing is lost`() {
         val screen = open()
         screen.send("Hi")
-        app.engine.answer("Hello ")
+        app.library.answer("Hello ")
         app.until { it.answer != null && it.answer.text.isNotEmpty() }
         screen.type("my next mess")
         RuntimeEnvironment.setQualifiers("+land")
@@ -83,11 +83,11 @@ class ScreenTest {
         assertEquals("my next mess", screen.draft.text.toString())
         assertTrue(screen.sees("Hi"))
         assertTrue(screen.sees("Hello"))
-        assertFalse("turning is no pause", app.engine.chats.last().paused)
-        app.engine.answer("there", END)
+        assertFalse("turning is no pause", app.library.chats.last().paused)
+        app.library.answer("there", END)
         app.until { it.answer == null }
         assertTrue(screen.sees("Hello there"))
-        assertEquals(1, app.engine.chats.size)
+        assertEquals(1, app.library.chats.size)
     }
 
     @Test
@@ -97,12 +97,12 @@ class ScreenTest {
         screen.type("a draft")
         val kept = Bundle()
         screen.saveInstanceState(kept).pause().stop().destroy()
-        assertTrue("answers wait in the background", app.engine.chats.last().paused)
+        assertTrue("answers wait in the background", app.library.chats.last().paused)
         val again = Robolectric.buildActivity(ChatActivity::class.java).setup(kept)
         settle()
         assertEquals("a draft", again.draft.text.toString())
         assertTrue(again.sees("Hello"))
-        assertFalse(app.engine.chats.last().paused)
+        assertFalse(app.library.chats.last().paused)
     }
 
     @Test
@@ -186,7 +186,7 @@ class ScreenTest {
         views(settings.root).filterIsInstance<android.widget.Switch>().first().performClick()
         settle()
         assertTrue(state.settings.saver)
-        assertTrue(app.engine.chats.last().saving)
+        assertTrue(app.library.chats.last().saving)
         // As the screen reader moves a slider.
         val moved = Bundle().apply { putFloat(AccessibilityNodeInfo.ACTION_ARGUMENT_PROGRESS_VALUE, 7f) }
         settings.find<View>(R.id.temperature)
@@ -196,16 +196,16 @@ class ScreenTest {
         assertEquals(emptyList<String>(), unreachable(settings.root))
         settings.pause().stop()
         app.until { it.ready && it.settings.system == "Answer in rhymes." }
-        assertEquals("Answer in rhymes.", app.engine.chats.last().options.system)
+        assertEquals("Answer in rhymes.", app.library.chats.last().options.system)
     }
 
     @Test
     fun `the system is short of memory`() {
         open()
         app.onTrimMemory(android.content.ComponentCallbacks2.TRIM_MEMORY_UI_HIDDEN)
-        assertEquals(0, app.engine.chats.last().freed)
+        assertEquals(0, app.library.chats.last().freed)
         app.onTrimMemory(android.content.ComponentCallbacks2.TRIM_MEMORY_COMPLETE)
-        assertEquals(1, app.engine.chats.last().freed)
+        assertEquals(1, app.library.chats.last().freed)
     }
 
     private fun open(): ActivityController<ChatActivity> {
@@ -216,7 +216,7 @@ class ScreenTest {
 
     private fun ActivityController<ChatActivity>.answered(question: String, answer: String) {
         send(question)
-        app.engine.answer(answer, END)
+        app.library.answer(answer, END)
         app.until { it.answer == null && it.messages.lastOrNull()?.text == answer }
     }
 }

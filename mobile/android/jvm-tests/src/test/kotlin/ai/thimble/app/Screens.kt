@@ -15,12 +15,12 @@ import java.io.File
 
 /** The app with models that a test scripts; one of them was imported already. */
 class FakeApp : ThimbleApp() {
-    val engine = FakeEngine()
+    val library = FakeLibrary()
 
     override fun device(): Device {
         val files = File(filesDir, "thimble")
         if (!empty) File(files, "models/SmolLM2-135M-Instruct.thimble").apply { parentFile?.mkdirs() }.writeText("a model")
-        return Device(files, budget = { 4_000_000_000 }, memory = { 214_000_000 }, open = engine::open)
+        return Device(files, budget = { 4_000_000_000 }, memory = { 214_000_000 }, open = library::open)
     }
 
     companion object {

@@ -1,6 +1,6 @@
 package ai.thimble.app
 
-import ai.thimble.app.FakeEngine.Companion.END
+import ai.thimble.app.FakeLibrary.Companion.END
 import ai.thimble.app.logic.ModelState
 import ai.thimble.app.logic.Source
 import org.junit.After
@@ -51,13 +51,13 @@ class ScreenshotTest {
         app.until { it.ready }
         shoot(none.get(), "empty-$name")
         none.send("Why is the sky blue?")
-        app.engine.answer(ANSWER, END)
+        app.library.answer(ANSWER, END)
         app.until { it.answer == null }
         none.send("And at sunset?")
-        app.engine.answer("At sunset the light has a longer way through the air, so most of the blue")
+        app.library.answer("At sunset the light has a longer way through the air, so most of the blue")
         app.until { it.answer != null && it.answer.text.isNotEmpty() }
         shoot(none.get(), "chat-$name")
-        app.engine.answer(" is scattered away before it reaches you. What is left is **red and orange**.", END)
+        app.library.answer(" is scattered away before it reaches you. What is left is **red and orange**.", END)
         app.until { it.answer == null }
         none.type("Thank you! One more thing")
         shoot(none.get(), "answered-$name")

@@ -10,7 +10,7 @@ import android.os.Build
 import android.os.PowerManager
 
 /**
- * Passes what the device says about heat, battery and memory on to a chat, until it is closed:
+ * Passes the device's state of heat, battery and memory to a chat, until it is closed:
  *
  *     val hints = DeviceHints(context, chat::savePower, chat::freeMemory) // and hints.close() with the chat
  *
@@ -63,11 +63,11 @@ class DeviceHints(
 
     private fun listenToHeat() {
         try {
-            // Calls back at once with the status that there is.
+            // Calls back at once with the current status.
             power.addThermalStatusListener(context.mainExecutor, heat as PowerManager.OnThermalStatusChangedListener)
             listensToHeat = true
         } catch (_: RuntimeException) {
-            // A device that does not measure it.
+            // The device does not measure it.
         }
     }
 

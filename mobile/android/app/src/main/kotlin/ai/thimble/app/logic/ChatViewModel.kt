@@ -52,7 +52,7 @@ class ChatViewModel(private val device: Device, private val scope: CoroutineScop
     private var model: Model? = null
     private var chat: Chat? = null
 
-    /** A chat that was closed and whose engine was not waited for. */
+    /** A closed chat whose worker was not waited for. */
     private var leaving: Chat? = null
 
     /** What [model] and [chat] were opened with; `null` where they are not open. */
@@ -224,7 +224,7 @@ class ChatViewModel(private val device: Device, private val scope: CoroutineScop
     }
 
     /**
-     * Takes settings over; the chat at hand goes on with them. They stop no answer: what the engine was opened with
+     * Applies settings; the current chat continues with them. They stop no answer: what the model was opened with
      * changes when the one at hand is over.
      */
     fun changeSettings(next: Settings) {
@@ -343,14 +343,14 @@ class ChatViewModel(private val device: Device, private val scope: CoroutineScop
         }
     }
 
-    /** Returns when the engine has left the chat's journal, which the next chat may open, and its memory. */
+    /** Returns once the worker has released the chat's memory and its journal, which the next chat may open. */
     private suspend fun closeChat() {
         leaveChat()
         leaving?.closeAndJoin()
         leaving = null
     }
 
-    /** Closes the chat at hand, whose engine may still be at its end. */
+    /** Closes the current chat, whose worker may still be finishing. */
     private fun leaveChat() {
         leaving = chat ?: leaving
         // First, so that the answer that ends here is none of the next chat.

@@ -2,9 +2,9 @@ package ai.thimble.app.logic
 
 import ai.thimble.KvCache
 import ai.thimble.ffi.ApiException
-import ai.thimble.app.FakeEngine
-import ai.thimble.app.FakeEngine.Companion.END
-import ai.thimble.app.FakeEngine.Companion.FAIL
+import ai.thimble.app.FakeLibrary
+import ai.thimble.app.FakeLibrary.Companion.END
+import ai.thimble.app.FakeLibrary.Companion.FAIL
 import ai.thimble.soon
 import kotlinx.coroutines.CoroutineScope
 import kotlinx.coroutines.Job
@@ -26,7 +26,7 @@ class ChatViewModelTest {
     @get:Rule
     val folder = TemporaryFolder()
 
-    private val engine = FakeEngine()
+    private val library = FakeLibrary()
     private val files: File get() = folder.root
     private val models: File get() = File(files, "models")
 
@@ -50,9 +50,9 @@ class ChatViewModelTest {
         assertFalse("one at a time", app.send("again"))
         assertEquals(listOf(ShownMessage(true, "Hi")), app.state.value.messages)
         assertEquals(50, app.until { it.answer?.reading != null }.answer?.reading)
-        engine.answer("Hel")
+        library.answer("Hel")
         assertEquals("Hel", app.until { it.answer?.text?.isNotEmpty() == true }.answer?.text)
-        engine.answer("lo", END)
+        library.answer("lo", END)
         val state = app.until { it.answer == null }
         assertEquals(listOf(ShownMessage(true, "Hi"), ShownMessage(false, "Hello")), state.messages)
         assertEquals(2, state.figures?.tokens)
@@ -63,28 +63,28 @@ class ChatViewModelTest {
     @Test
     fun `an answer stays while the conversation is read once more`() = run { app ->
         app.send("Hi")
-        engine.answer("Hel", FakeEngine.READ)
+        library.answer("Hel", FakeLibrary.READ)
         val answer = app.until { it.answer?.reading == 25 }.answer
         assertEquals("Hel", answer?.text)
-        engine.answer("lo", END)
+        library.answer("lo", END)
         assertEquals("Hello", app.until { it.answer == null }.messages.last().text)
     }
 
     @Test
     fun `instructions count until something was said`() = run { app ->
         app.changeSettings(app.state.value.settings.copy(system = "Answer in rhymes."))
-        app.until { it.ready && engine.chats.last().system == "Answer in rhymes." }
+        app.until { it.ready && library.chats.last().system == "Answer in rhymes." }
         app.say("Hi", "Hello")
         app.changeSettings(app.state.value.settings.copy(system = "Be brief."))
-        app.until { it.ready && engine.chats.last().options.system == "Be brief." }
-        assertEquals("Answer in rhymes.", engine.chats.last().system)
+        app.until { it.ready && library.chats.last().options.system == "Be brief." }
+        assertEquals("Answer in rhymes.", library.chats.last().system)
         assertEquals(2, app.state.value.messages.size)
     }
 
     @Test
     fun `stopping keeps what there is`() = run { app ->
         app.send("Hi")
-        engine.answer("Hel")
+        library.answer("Hel")
         app.until { it.answer?.text == "Hel" }
         app.stop()
         val state = app.until { it.answer == null }
@@ -92,14 +92,14 @@ class ChatViewModelTest {
         assertTrue(state.canRetry)
         app.retry()
         assertEquals(1, app.state.value.messages.size)
-        engine.answer("Good day", END)
+        library.answer("Good day", END)
         assertEquals("Good day", app.until { it.answer == null }.messages.last().text)
     }
 
     @Test
     fun `a message that got no answer is a draft again`() = run { app ->
         app.send("much too long")
-        engine.answer(FAIL)
+        library.answer(FAIL)
         val state = app.until { it.answer == null }
         assertEquals(Problem.TooLong, state.problem)
         assertEquals("much too long", state.unsent)
@@ -137,7 +137,7 @@ class ChatViewModelTest {
     @Test
     fun `a chat that is left while it answers keeps what was shown`() = run { app ->
         app.send("Hi")
-        engine.answer("Hel")
+        library.answer("Hel")
         val name = app.until { it.answer?.text == "Hel" }.chat!!
         app.newChat()
         assertNull(app.until { it.chat != null && it.chat != name && it.ready }.unsent)
@@ -146,25 +146,25 @@ class ChatViewModelTest {
     }
 
     @Test
-    fun `a journal is opened only when the engine has left it`() = run { app ->
+    fun `a journal is opened only when the worker has left it`() = run { app ->
         app.send("Hi")
-        engine.answer("Hel")
+        library.answer("Hel")
         val name = app.until { it.answer?.text == "Hel" }.chat!!
-        val leaving = Job().also { engine.leaving = it }
+        val leaving = Job().also { library.leaving = it }
         app.newChat()
         app.until { it.chat == null }
         app.openChat(name)
         delay(50)
-        assertEquals(1, engine.chats.size)
+        assertEquals(1, library.chats.size)
         assertFalse(app.state.value.ready)
         leaving.complete()
         assertEquals("Hel", app.until { it.chat == name && it.ready }.messages.last().text)
         // So does one that is deleted, whose memory the next one may need.
-        engine.leaving = Job()
+        library.leaving = Job()
         app.deleteChat(name)
         delay(50)
         assertFalse(app.state.value.ready)
-        engine.leaving?.also { engine.leaving = null }?.cancel()
+        library.leaving?.also { library.leaving = null }?.cancel()
         assertTrue(app.until { it.ready }.messages.isEmpty())
         assertFalse(File(files, "chats/$name").exists())
     }
@@ -221,62 +221,62 @@ class ChatViewModelTest {
     }
 
     @Test
-    fun `settings reach the engine and the disk`() {
+    fun `settings reach the library and the disk`() {
         run { app ->
             app.say("Hi", "Hello")
             val set = app.state.value.settings.copy(temperature = 1.2f, maxTokens = 64, system = " Be brief. ")
             app.changeSettings(set)
-            app.until { it.ready && engine.chats.last().options.maxTokens == 64u }
-            assertEquals(1.2f, engine.chats.last().options.sampling?.temperature)
-            assertEquals("Be brief.", engine.chats.last().options.system)
+            app.until { it.ready && library.chats.last().options.maxTokens == 64u }
+            assertEquals(1.2f, library.chats.last().options.sampling?.temperature)
+            assertEquals("Be brief.", library.chats.last().options.system)
             assertEquals("the chat goes on", 2, app.state.value.messages.size)
-            assertEquals(1, engine.opened.size)
+            assertEquals(1, library.opened.size)
             app.changeSettings(set.copy(threads = 1, smallCache = true))
-            app.until { engine.opened.size == 2 && it.ready }
-            assertEquals(1u, engine.opened.last().second.threads)
-            assertEquals(KvCache.Q8, engine.opened.last().second.kvCache)
-            assertEquals(1_000uL, engine.opened.last().second.budgetBytes)
+            app.until { library.opened.size == 2 && it.ready }
+            assertEquals(1u, library.opened.last().second.threads)
+            assertEquals(KvCache.Q8, library.opened.last().second.kvCache)
+            assertEquals(1_000uL, library.opened.last().second.budgetBytes)
             app.changeSettings(app.state.value.settings.copy(saver = true))
-            assertTrue(engine.chats.last().saving)
+            assertTrue(library.chats.last().saving)
         }
         run { app ->
             val kept = app.state.value.settings
             val expected = listOf(1.2f, 64, " Be brief. ", 1, true, true)
             val found = kept.run { listOf(temperature, maxTokens, system, threads, saver, smallCache) }
             assertEquals(expected, found)
-            assertTrue(engine.chats.last().saving)
+            assertTrue(library.chats.last().saving)
         }
     }
 
     @Test
     fun `settings that change while it answers wait for the answer`() = run { app ->
         app.send("Hi")
-        engine.answer("Hel")
+        library.answer("Hel")
         app.until { it.answer?.text == "Hel" }
         app.changeSettings(app.state.value.settings.copy(temperature = 1.2f, saver = true))
         app.changeSettings(app.state.value.settings.copy(threads = 1))
         delay(50)
         assertEquals("Hel", app.state.value.answer?.text)
-        assertEquals(listOf(1, 1), listOf(engine.opened.size, engine.chats.size))
-        assertTrue("half the threads need no other engine", engine.chats.last().saving)
-        engine.answer("lo", END)
-        val state = app.until { engine.opened.size == 2 && it.ready }
+        assertEquals(listOf(1, 1), listOf(library.opened.size, library.chats.size))
+        assertTrue("half the threads need no other chat", library.chats.last().saving)
+        library.answer("lo", END)
+        val state = app.until { library.opened.size == 2 && it.ready }
         assertEquals(listOf("Hi", "Hello"), state.messages.map { it.text })
-        assertEquals(1u, engine.opened.last().second.threads)
-        engine.chats.last().run { assertEquals(listOf(1.2f, true), listOf(options.sampling?.temperature, saving)) }
-        assertEquals("opened once for both", 2, engine.chats.size)
+        assertEquals(1u, library.opened.last().second.threads)
+        library.chats.last().run { assertEquals(listOf(1.2f, true), listOf(options.sampling?.temperature, saving)) }
+        assertEquals("opened once for both", 2, library.chats.size)
     }
 
     @Test
     fun `the next chat has settings that wait for an answer`() = run { app ->
         app.send("Hi")
-        engine.answer("Hel")
+        library.answer("Hel")
         val name = app.until { it.answer?.text == "Hel" }.chat!!
         app.changeSettings(app.state.value.settings.copy(maxTokens = 64))
         app.newChat()
         app.until { it.chat != name && it.ready }
         delay(50)
-        assertEquals(listOf<UInt?>(512u, 64u), engine.chats.map { it.options.maxTokens })
+        assertEquals(listOf<UInt?>(512u, 64u), library.chats.map { it.options.maxTokens })
     }
 
     @Test
@@ -284,18 +284,18 @@ class ChatViewModelTest {
         app.savePower(true)
         app.pause()
         app.freeMemory()
-        engine.chats.last().run { assertEquals(listOf(true, true, 1), listOf(saving, paused, freed)) }
+        library.chats.last().run { assertEquals(listOf(true, true, 1), listOf(saving, paused, freed)) }
         app.openChat("1.chat")
         app.until { it.chat == "1.chat" }
-        engine.chats.last().run { assertEquals(listOf(true, true), listOf(saving, paused)) }
+        library.chats.last().run { assertEquals(listOf(true, true), listOf(saving, paused)) }
         app.resume()
         app.savePower(false)
-        engine.chats.last().run { assertEquals(listOf(false, false), listOf(saving, paused)) }
+        library.chats.last().run { assertEquals(listOf(false, false), listOf(saving, paused)) }
     }
 
     @Test
     fun `says what is wrong with a model`() {
-        engine.failure = ApiException.TooLarge(2_000u, 1_000u)
+        library.failure = ApiException.TooLarge(2_000u, 1_000u)
         run(ready = false) { app ->
             val state = app.until { it.model is ModelState.Failed }
             assertEquals(ModelState.Failed("small.thimble", Problem.TooLarge(2_000, 1_000)), state.model)
@@ -315,7 +315,7 @@ class ChatViewModelTest {
 
     private suspend fun ChatViewModel.say(question: String, answer: String) {
         assertTrue(send(question))
-        engine.answer(answer, END)
+        library.answer(answer, END)
         until { it.answer == null && it.messages.lastOrNull()?.text == answer }
     }
 
@@ -327,7 +327,7 @@ class ChatViewModelTest {
 
     private fun run(ready: Boolean = true, test: suspend (ChatViewModel) -> Unit) = soon {
         val job = Job(coroutineContext[Job])
-        val device = Device(files, budget = { 1_000 }, memory = { 77 }, open = engine::open)
+        val device = Device(files, budget = { 1_000 }, memory = { 77 }, open = library::open)
         val app = ChatViewModel(device, CoroutineScope(coroutineContext + job))
         if (ready) app.until { it.ready }
         test(app)
