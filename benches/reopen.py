@@ -1,4 +1,4 @@
-"""Times the first answer of a chat that is reopened: keys and values from a file, beside computing them anew.
+"""Times the first answer of a reopened chat: with keys and values from a file, and recomputed.
 
     pip install ./bindings/python
     python benches/reopen.py MODEL [--tokens 1500] [--rounds 5]

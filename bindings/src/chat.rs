@@ -147,7 +147,7 @@ impl Chat {
         Ok(())
     }
 
-    /// Stops all answers and begins anew, with the same instructions.
+    /// Stops all answers and begins a new conversation with the same instructions.
     pub fn clear(&self) {
         self.forget_unanswered();
         self.worker.replace(|before| Conversation { system: before.system.clone(), turns: Vec::new() });

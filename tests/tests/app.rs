@@ -192,7 +192,7 @@ fn chats_do_not_disturb_each_other() {
     for heard in heard {
         assert_eq!(rest(&heard).unwrap().1.text, alone);
     }
-    // With fewer threads, and with memory taken anew, the answers are the same.
+    // With fewer threads, and with new memory, the answers are the same.
     chats[0].save_power(true);
     let first = ask(&chats[0], "more").unwrap().1;
     chats[1].free_memory();
@@ -220,7 +220,7 @@ fn an_answer_can_be_cancelled_at_any_time() {
     let history = chat.history();
     assert_eq!((history.len(), &history[1].text), (2, &reply.text));
 
-    // Paused, it waits, and goes on where it was.
+    // Paused, it waits, and continues where it was.
     chat.pause();
     let (listener, heard, held) = holder();
     chat.send("go on".to_owned(), listener);

@@ -16,7 +16,7 @@ use thimble_ffi::{
 
 /// How often the process is killed.
 const ROUNDS: u64 = 20;
-/// What the child is told: the model, the journal, and a seed.
+/// What the child process gets: the model, the journal, and a seed.
 const CHILD: &str = "THIMBLE_JOURNAL_CHILD";
 
 /// Shows pieces on standard output, as one line of JSON each.
@@ -59,7 +59,7 @@ fn options(journal: &str, seed: u64) -> ChatOptions {
     }
 }
 
-/// Not a test: the process that is killed, which is this program started once more.
+/// Not a test: the process that is killed, which is this program started again.
 #[test]
 fn child() {
     let Ok(told) = std::env::var(CHILD) else { return };

@@ -77,7 +77,7 @@ class Chat:
             self._inner.restore(os.fspath(path))
 
     def clear(self) -> None:
-        """Stops all answers and begins anew, with the same instructions."""
+        """Stops all answers and begins a new conversation with the same instructions."""
         self._inner.clear()
 
     def pause(self) -> None:

@@ -59,14 +59,14 @@ fn what_a_killed_process_left_open_is_kept() {
     journal.answer().unwrap();
     journal.piece("half an ans").unwrap();
     drop(journal);
-    // The next process goes on behind it, and is killed before it has answered anything.
+    // The next process continues from there, and is killed before it has answered anything.
     let (journal, held) = reopen();
     assert_eq!((answers(&held), held.unanswered.as_deref()), (vec!["half an ans"], None));
     journal.user("b").unwrap();
     drop(journal);
     let (journal, held) = reopen();
     assert_eq!((answers(&held), held.unanswered.as_deref()), (vec!["half an ans"], Some("b")));
-    // Answered once more: the old answer stays until something of the new one was shown.
+    // Answered again: the old answer stays until part of the new one is shown.
     journal.again().unwrap();
     drop(journal);
     let (journal, held) = reopen();

@@ -104,7 +104,7 @@ impl Worker {
         self.shared.gate.nudge();
     }
 
-    /// Stops all answers and goes on with what `change` makes of the conversation.
+    /// Stops all answers and continues with what `change` makes of the conversation.
     pub(crate) fn replace(&self, change: impl FnOnce(&Conversation) -> Conversation) {
         let mut requests = lock(&self.requests);
         requests.cancel();

@@ -120,7 +120,7 @@ fn ask(worker: &Worker, text: &str) -> Receiver<Heard> {
     receiver
 }
 
-/// Everything that a listener heard until the worker let go of it: pieces, then exactly one end.
+/// Everything that a listener received until the worker dropped it: pieces, then exactly one end.
 fn all(heard: Receiver<Heard>) -> (String, Result<Reply, ApiError>) {
     let mut text = String::new();
     let mut end = None;
@@ -184,7 +184,7 @@ fn one_answer_is_cancelled_and_the_others_are_not() {
         (worker.ask(Some(text.to_owned()), listener), receiver)
     };
     let (first, second, third) = (asked("x"), asked("y"), asked("z"));
-    // The one at hand while it is paused, and one that waits.
+    // The current one while it is paused, and one that waits.
     std::thread::scope(|scope| {
         scope.spawn(|| first.0.cancel());
         third.0.cancel();
@@ -257,7 +257,7 @@ fn memory_is_given_back_and_taken_again() {
     assert_eq!(users(&worker), ["x", "x"]);
 }
 
-/// Holds the worker at its first piece until it is let go.
+/// Holds the worker at its first piece until it is released.
 struct Holder {
     collector: Collector,
     go: std::sync::Mutex<Receiver<()>>,

@@ -134,7 +134,7 @@ impl WorkerThread<'_> {
                     return requests.try_recv().ok();
                 }
                 Request::Free(_) => {}
-                // After an answer the pause may be over: then nobody is about to end the process.
+                // After an answer the pause may be over: then the system is not about to end the process.
                 Request::Keep if self.shared.gate.is_paused() => session.model.keep(),
                 Request::Keep => {}
             }

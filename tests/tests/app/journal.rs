@@ -83,7 +83,7 @@ fn keys_and_values_outlive_a_chat() {
     let chat = open(&kv_file);
     let text = ask(&chat, "and?").unwrap().1.text;
     drop(chat);
-    // A file that is damaged, or is none, costs time and nothing else.
+    // A damaged file, or another kind of file, costs only time.
     let chat = open(&kv_file);
     fs::write(bench.path("chat.kv"), "nothing").unwrap();
     let (listener, heard) = collector(Box::new(|_| Ok(())));

@@ -1,4 +1,4 @@
-//! `--backend` and `thimble devices`. What needs an adapter is left out, with a line, where there is none.
+//! `--backend` and `thimble devices`. Tests that need an adapter are skipped, and say so, where there is none.
 
 use crate::setup::{Bench, setup};
 use conformance::{Need, skip};

@@ -21,7 +21,7 @@ pub(crate) struct Habits {
     pub(crate) wrong: bool,
     /// Its cache lies otherwise than the CPU's.
     pub(crate) opaque: bool,
-    /// It draws tokens and goes on with them.
+    /// It samples tokens and runs them.
     pub(crate) draws: bool,
     /// Tokens that it ran.
     pub(crate) ran: Arc<AtomicUsize>,

@@ -46,7 +46,7 @@ struct ChatsSheet: View {
     }
 }
 
-/// What the user may choose; taken over when the sheet closes.
+/// The user's settings, applied when the sheet closes.
 struct SettingsSheet: View {
     let viewModel: ChatViewModel
     let pickModel: () -> Void

@@ -1,7 +1,7 @@
 import SwiftUI
 import ThimbleChat
 
-/// The app: one chat screen, and what the system tells it.
+/// The app: one chat screen, and the system's notices.
 @main
 struct ThimbleApp: App {
     @State private var start = Start()

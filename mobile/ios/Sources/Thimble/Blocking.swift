@@ -1,6 +1,6 @@
 import Foundation
 
-/// Runs what reads or writes files on a thread where nobody waits for the screen.
+/// Runs what reads or writes files off the main thread.
 ///
 /// Not on Swift's own pool of threads: that has one per core, and none to spare for a disk.
 func blocking<Value: Sendable>(_ work: @escaping @Sendable () throws -> Value) async throws -> Value {

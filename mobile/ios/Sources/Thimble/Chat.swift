@@ -80,7 +80,7 @@ public final class Chat: Sendable {
         try await blocking { [inner] in try inner.restore(path: url.path) }
     }
 
-    /// Stops all answers and begins anew, with the same instructions.
+    /// Stops all answers and begins a new conversation with the same instructions.
     public func clear() { inner.clear() }
 
     /// Pauses, for an app that goes to the background; ``resume()`` continues where it was.

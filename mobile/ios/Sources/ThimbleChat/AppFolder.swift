@@ -64,14 +64,14 @@ public struct AppFolder: Sendable {
         return models.sorted { ($0.name.lowercased(), $0.name) < ($1.name.lowercased(), $1.name) }
     }
 
-    /// The model of this name, or the one that was imported last where there is none.
+    /// The model of this name or, if it is missing, the one imported last.
     public func model(_ name: String? = nil) -> URL? {
         let all = files(models, "thimble")
         return all.first { $0.deletingPathExtension().lastPathComponent == name }
             ?? all.max { changed($0) < changed($1) }
     }
 
-    /// Removes a model; a missing one is none.
+    /// Removes a model, if it exists.
     func deleteModel(_ name: String) throws {
         let file = models.appendingPathComponent("\(name).thimble")
         if FileManager.default.fileExists(atPath: file.path) { try FileManager.default.removeItem(at: file) }
@@ -93,7 +93,7 @@ public struct AppFolder: Sendable {
     func freeBytes() -> Int64? {
         #if canImport(Darwin)
         let values = try? models.resourceValues(forKeys: [.volumeAvailableCapacityForImportantUsageKey])
-        // Zero is also what a volume says that does not know.
+        // A volume that does not know reports zero, too.
         return values?.volumeAvailableCapacityForImportantUsage.flatMap { $0 > 0 ? $0 : nil }
         #else
         let attributes = try? FileManager.default.attributesOfFileSystem(forPath: models.path)

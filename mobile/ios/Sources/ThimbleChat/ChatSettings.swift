@@ -23,7 +23,7 @@ public struct ChatSettings: Codable, Sendable, Equatable {
     public var powerSaver = PowerSaver.automatic
     /// Keys and values as bytes: half the memory.
     public var smallCache = false
-    /// The name of the model; the one that was imported last where there is none of that name.
+    /// The name of the model; if it is missing, the one imported last is used.
     public internal(set) var model: String?
 
     /// Temperatures to choose from.
@@ -59,13 +59,13 @@ public struct ChatSettings: Codable, Sendable, Equatable {
         }
     }
 
-    /// Settings from a file; those at first where there is none or it is not to be read.
+    /// Settings from a file; the defaults if it is missing or cannot be read.
     static func read(_ url: URL) -> ChatSettings {
         guard let data = try? Data(contentsOf: url) else { return ChatSettings() }
         return (try? JSONDecoder().decode(ChatSettings.self, from: data)) ?? ChatSettings()
     }
 
-    /// Writes the file, whole or not at all.
+    /// Writes the file, atomically.
     func write(_ url: URL) throws {
         try JSONEncoder().encode(self).write(to: url, options: .atomic)
     }

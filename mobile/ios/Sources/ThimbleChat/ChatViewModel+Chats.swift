@@ -155,14 +155,14 @@ extension ChatViewModel {
         }
     }
 
-    /// Milliseconds that the screen waits for a chat to be let go of.
+    /// Milliseconds that the screen waits for a chat to be released.
     private static let mostWaits = 2000
 
-    /// Lets go of the chat on the screen, after its answer. When this returns its journal may be opened again.
+    /// Releases the chat on the screen, after its answer. When this returns its journal may be opened again.
     func close(stopping: Bool) async {
         if stopping { stop() }
         await answering?.value
-        // Nothing was said: nothing is left of it.
+        // An empty chat leaves nothing.
         let empty = messages.isEmpty ? currentChat : nil
         weak var closing = chat
         chat = nil

@@ -6,9 +6,9 @@ import Thimble
 public struct ChatMessage: Identifiable, Equatable, Sendable {
     /// Stays the same while the text grows.
     public let id: UUID
-    /// Whether the person said it, and not the model.
+    /// Whether the user wrote it, and not the model.
     public let fromUser: Bool
-    /// What was said so far.
+    /// The text so far.
     public internal(set) var text: String
 
     init(fromUser: Bool, text: String) {
@@ -113,7 +113,7 @@ public final class ChatViewModel {
     /// Whether there is something to send and someone to answer.
     public var canSend: Bool { phase == .ready && !trimmedDraft.isEmpty }
 
-    /// Whether the last message can be answered once more.
+    /// Whether the last message can be answered again.
     public var canRetry: Bool { phase == .ready && !messages.isEmpty }
 
     private var trimmedDraft: String { draft.trimmingCharacters(in: .whitespacesAndNewlines) }
@@ -129,14 +129,14 @@ public final class ChatViewModel {
         follow(chat.answer(text), ofTurn: .new(text))
     }
 
-    /// Answers the last message once more.
+    /// Answers the last message again.
     public func retry() {
         guard canRetry, let chat, let last = messages.last else { return }
         messages[messages.count - 1] = ChatMessage(fromUser: false, text: "")
         follow(chat.answerAgain(), ofTurn: .again(before: last.text))
     }
 
-    /// Stops the answer; what there is of it stays.
+    /// Stops the answer; what was shown of it stays.
     public func stop() {
         chat?.cancel()
     }
@@ -209,13 +209,13 @@ public final class ChatViewModel {
 
     // MARK: - The device
 
-    /// Work waits while nobody sees it, so that the system has no reason to end the app.
+    /// Pauses work in the background, so that the system has no reason to end the app.
     public func enterBackground() {
         isInBackground = true
         chat?.pause()
     }
 
-    /// Work goes on where it was.
+    /// Continues where it was.
     public func enterForeground() {
         isInBackground = false
         chat?.resume()

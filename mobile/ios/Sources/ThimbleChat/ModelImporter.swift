@@ -18,7 +18,7 @@ public struct NoRoomError: Error, Equatable, LocalizedError {
     }
 }
 
-/// Copies a model file into the app, whole or not at all.
+/// Copies a model file into the app, atomically.
 public struct ModelImporter: Sendable {
     let folder: AppFolder
     let open: ModelOpener

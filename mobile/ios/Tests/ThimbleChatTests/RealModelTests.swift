@@ -19,7 +19,7 @@ final class RealModelTests: XCTestCase {
         XCTAssertEqual(next.settings, settings)
     }
 
-    /// Settings that change in the middle of an answer: it is made to its end, and the chat goes on from its journal.
+    /// Settings that change in the middle of an answer: it is completed, and the chat continues from its journal.
     @MainActor
     func testSettingsChangeWhileAnswering() async throws {
         let root = FileManager.default.temporaryDirectory.appendingPathComponent("thimble-\(UUID().uuidString)")

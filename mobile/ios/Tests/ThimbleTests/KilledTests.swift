@@ -6,7 +6,7 @@ import XCTest
 
 /// An app that is killed at any moment reopens where it was.
 ///
-/// The test starts itself once more as that app: it shows what it hears on its output, and is killed in the middle.
+/// The test starts itself again as that app, which prints what it receives and is killed in the middle.
 final class KilledTests: ModelTestCase {
     private static let journalKey = "THIMBLE_KILLED_JOURNAL"
 
@@ -59,7 +59,7 @@ final class KilledTests: ModelTestCase {
         Glibc.kill(app.processIdentifier, SIGKILL)
         app.waitUntilExit()
         shown += output.fileHandleForReading.readDataToEndOfFile()
-        // A character that was written in part is none.
+        // A partly written character does not count.
         while !shown.isEmpty, String(data: shown, encoding: .utf8) == nil { shown.removeLast() }
         return String(decoding: shown, as: UTF8.self)
     }

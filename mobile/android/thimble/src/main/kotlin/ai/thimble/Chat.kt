@@ -51,7 +51,7 @@ interface Chat : AutoCloseable {
     /** Continues the conversation in a file that [save] or `thimble chat` wrote. */
     suspend fun restore(path: String)
 
-    /** Begins anew, with the same system prompt. */
+    /** Stops all answers and begins a new conversation with the same system prompt. */
     fun clear()
 
     /** Pauses, for an app that goes to the background. */

@@ -11,7 +11,7 @@ data class SavedChat(
     val name: String,
     /** The first message. */
     val title: String,
-    /** When something was said last, in milliseconds since 1970. */
+    /** Time of the last message, in milliseconds since 1970. */
     val changed: Long,
 )
 
@@ -21,7 +21,7 @@ class ChatFolder(private val folder: File, private val now: () -> Long = System:
         folder.made()
     }
 
-    /** Chats in which something was said, the latest first. */
+    /** Chats that are not empty, the latest first. */
     fun list(): List<SavedChat> =
         journals().mapNotNull { file -> title(file)?.let { SavedChat(file.name, it, file.lastModified()) } }
             .sortedByDescending { it.changed }
@@ -33,17 +33,17 @@ class ChatFolder(private val folder: File, private val now: () -> Long = System:
     fun fresh(): String =
         generateSequence(now()) { it + 1 }.map { "$it$SUFFIX" }.first { !file(it).exists() }
 
-    /** Deletes a chat; a missing one is none. */
+    /** Deletes a chat, if it exists. */
     fun delete(name: String) {
         file(name).delete()
     }
 
-    /** Deletes chats in which nothing was said, but for the one that is open. What cannot be read or understood stays. */
+    /** Deletes empty chats, except for the one that is open. What cannot be read or understood stays. */
     fun tidy(open: String?) {
         journals().filter { it.name != open && isEmpty(it) }.forEach { it.delete() }
     }
 
-    /** Whether a chat was begun and nothing was said in it. */
+    /** Whether a chat has no messages. */
     fun isEmpty(name: String): Boolean = file(name).let { it.isFile && isEmpty(it) }
 
     private fun isEmpty(file: File): Boolean =

@@ -12,7 +12,7 @@ data class ChatState(
     /** The answer that is being made. */
     val answer: Answering? = null,
     val figures: Figures? = null,
-    /** A message that got no answer, to be written anew. */
+    /** A message without an answer, to be edited and sent again. */
     val unsent: String? = null,
     /** What went wrong last, until it is dismissed. */
     val problem: Problem? = null,

@@ -93,7 +93,7 @@ class ChatViewModel(private val device: Device, private val scope: CoroutineScop
         answer(chat, chat.retry(), null)
     }
 
-    /** Stops the answer at hand; what there is of it stays. */
+    /** Stops the current answer; what was shown of it stays. */
     fun stop() {
         chat?.cancel()
     }
@@ -149,7 +149,7 @@ class ChatViewModel(private val device: Device, private val scope: CoroutineScop
 
     private fun said(chat: Chat): List<ShownMessage> = chat.history.map { ShownMessage(it.fromUser, it.text) }
 
-    /** Begins another chat; the one at hand is saved already. */
+    /** Begins another chat; the current one is saved already. */
     fun newChat() {
         val now = shown.value
         if (now.chat != null && now.messages.isEmpty() && now.answer == null) return
@@ -180,7 +180,7 @@ class ChatViewModel(private val device: Device, private val scope: CoroutineScop
         }
     }
 
-    /** Chats in which something was said, the latest first. */
+    /** Chats that are not empty, the latest first. */
     suspend fun chats(): List<SavedChat> = withContext(Dispatchers.IO) { chatFolder.list() }
 
     /** Models that were imported. */
@@ -224,8 +224,8 @@ class ChatViewModel(private val device: Device, private val scope: CoroutineScop
     }
 
     /**
-     * Applies settings; the current chat continues with them. They stop no answer: what the model was opened with
-     * changes when the one at hand is over.
+     * Applies settings; the current chat continues with them. They stop no answer: options for opening the
+     * model apply once the current one is over.
      */
     fun changeSettings(next: Settings) {
         if (next == settings) return
@@ -243,7 +243,7 @@ class ChatViewModel(private val device: Device, private val scope: CoroutineScop
         return true
     }
 
-    /** Opens anew what was opened with other settings than there are now. */
+    /** Opens again what was opened with other settings than the current ones. */
     private suspend fun catchUp() {
         val (model, chat) = modelSettings to chatSettings
         when {
@@ -310,11 +310,11 @@ class ChatViewModel(private val device: Device, private val scope: CoroutineScop
         }
     }
 
-    /** Opens the chat of the settings, or a new one where that cannot be read, with the model at hand. */
+    /** Opens the chat of the settings, or a new one if that cannot be read, with the current model. */
     private suspend fun reopenChat() {
         closeChat()
         val model = model ?: return
-        // A chat in which nothing was said has the instructions of the time when it was begun.
+        // An empty chat has the instructions of the time when it was begun.
         val last = settings.chat.takeUnless { withContext(Dispatchers.IO) { chatFolder.isEmpty(it) } }.orEmpty()
         withContext(Dispatchers.IO) { chatFolder.tidy(last) }
         if (last.isNotEmpty() && tryChat(model, last)) return
@@ -353,7 +353,7 @@ class ChatViewModel(private val device: Device, private val scope: CoroutineScop
     /** Closes the current chat, whose worker may still be finishing. */
     private fun leaveChat() {
         leaving = chat ?: leaving
-        // First, so that the answer that ends here is none of the next chat.
+        // First, so that the answer that ends here does not count for the next chat.
         chat = null
         chatSettings = null
         answering?.cancel()

@@ -2,7 +2,7 @@ package ai.thimble.app.logic
 
 import java.io.File
 
-/** Bytes that the process has in memory, from the kernel's count of its pages; 0 where there is none. */
+/** The process's resident bytes, from the kernel's count of its pages; 0 where there is no count. */
 fun residentBytes(): Long =
     runCatching {
         File("/proc/self/status").useLines { lines ->

@@ -38,13 +38,13 @@ class ModelFolder(private val folder: File) {
     /** Where the model of this name is. */
     fun file(name: String): File = File(folder, name)
 
-    /** Deletes a model; a missing one is none. */
+    /** Deletes a model, if it exists. */
     fun delete(name: String) {
         file(name).delete()
     }
 
     /**
-     * Copies a model here, whole or not at all, and returns its name; one of the same name is kept beside it.
+     * Copies a model here, atomically, and returns its name; a model of the same name is kept beside it.
      *
      * [progress] hears how many bytes there are, [check] looks at the copy and throws where it is no model. A cancelled
      * coroutine leaves nothing behind.

@@ -2,7 +2,7 @@ package ai.thimble.app.logic
 
 import ai.thimble.ffi.ApiException
 
-/** What a person is told of an error. */
+/** What the user is told of an error. */
 internal fun problem(error: Throwable): Problem =
     when (error) {
         is ApiException.NotFound -> Problem.NotFound
@@ -15,6 +15,6 @@ internal fun problem(error: Throwable): Problem =
         else -> Problem.Other(error.message ?: error.javaClass.simpleName)
     }
 
-/** What a person is told when a chat cannot be opened: its journal is damaged then, and not the model. */
+/** What the user is told when a chat cannot be opened: its journal is damaged then, not the model. */
 internal fun chatProblem(error: Throwable): Problem =
     if (error is ApiException.Damaged) Problem.DamagedChat else problem(error)

@@ -74,7 +74,7 @@ class SettingsFile(private val file: File) {
         )
     }
 
-    /** Writes all, whole or not at all. */
+    /** Writes all settings, atomically. */
     fun write(settings: Settings) {
         val text = Properties()
         text["temperature"] = settings.temperature.toString()

@@ -61,7 +61,7 @@ class ChatViewModelTest {
     }
 
     @Test
-    fun `an answer stays while the conversation is read once more`() = run { app ->
+    fun `an answer stays while the conversation is read again`() = run { app ->
         app.send("Hi")
         library.answer("Hel", FakeLibrary.READ)
         val answer = app.until { it.answer?.reading == 25 }.answer

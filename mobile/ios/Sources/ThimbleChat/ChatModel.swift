@@ -3,7 +3,7 @@ import Thimble
 
 /// A conversation as the screen needs it. `Thimble.Chat` is one; tests have another.
 public protocol Conversing: AnyObject, Sendable {
-    /// What was said so far, oldest first.
+    /// The messages so far, oldest first.
     var history: [Message] { get }
     /// A message that was never answered.
     var unanswered: String? { get }
@@ -11,11 +11,11 @@ public protocol Conversing: AnyObject, Sendable {
     var stats: Stats { get }
     /// Answers a message with a stream of events.
     func answer(_ text: String) -> AsyncThrowingStream<AnswerEvent, any Error>
-    /// Answers the last message once more.
+    /// Answers the last message again.
     func answerAgain() -> AsyncThrowingStream<AnswerEvent, any Error>
     /// Stops every answer.
     func cancel()
-    /// Lets work wait.
+    /// Pauses.
     func pause()
     /// Ends a pause.
     func resume()
@@ -29,16 +29,16 @@ extension Chat: Conversing {}
 
 /// A model as the screen needs it.
 public protocol ChatModel: Sendable {
-    /// What there is to know about it.
+    /// Its properties.
     var info: ModelInfo { get }
-    /// Begins a conversation, or goes on with the one in the journal.
+    /// Begins a conversation, or continues the one in the journal.
     func chat(_ options: ChatOptions) async throws -> any Conversing
-    /// Compares every byte of the file with its checksums.
+    /// Checks every byte of the file against its checksums.
     func verify() async throws
 }
 
 extension Model: ChatModel {
-    /// Begins a conversation, or goes on with the one in the journal.
+    /// Begins a conversation, or continues the one in the journal.
     public func chat(_ options: ChatOptions) async throws -> any Conversing {
         try await Chat(self, options: options)
     }
