@@ -7,7 +7,7 @@ use crate::worker::{AnswerHandle, Worker, WorkerOptions};
 use crate::{ApiError, Model, ModelInfo, Sampling, Stats};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use thimble_chat::{ChatError, Conversation, Saved};
+use thimble_chat::{ChatError, Conversation, SavedConversation};
 use thimble_host::{KvFile, PromptFormat};
 
 /// How to begin a chat.

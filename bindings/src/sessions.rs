@@ -54,7 +54,7 @@ impl SessionSource for ModelSessions {
     fn forget(&self) {
         if let Some(mut kept) = self.kept.clone() {
             // Another conversation does not restore a file that cannot be removed.
-            let _ = kept.forget();
+            let _ = kept.remove();
         }
     }
 }

@@ -5,7 +5,7 @@ use super::*;
 use crate::{Finish, ListenerError, Reply};
 use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use thimble_chat::{ChatError, ChatModel, Role};
+use thimble_chat::{ChatError, ChatModel};
 use thimble_host::SpinPool;
 use thimble_runtime::Token;
 use thimble_runtime::chat::Message;

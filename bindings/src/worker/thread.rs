@@ -119,23 +119,23 @@ impl WorkerThread<'_> {
             match next {
                 Request::Answer(request) => {
                     if let Some(unfinished) = self.answer(session, pool, request) {
-                        session.model.keep();
+                        session.model.save_cache();
                         self.shared.gate.left();
                         return Some(Request::Answer(unfinished));
                     }
                 }
                 Request::Replace(conversation, number) => {
-                    session.model.forget();
+                    session.model.clear_cache();
                     session.conversation.clone_from(&conversation);
                     self.replace(conversation, number);
                 }
                 Request::Free(number) if self.shared.gate.grant(number) => {
-                    session.model.keep();
+                    session.model.save_cache();
                     return requests.try_recv().ok();
                 }
                 Request::Free(_) => {}
                 // After an answer the pause may be over: then the system is not about to end the process.
-                Request::Keep if self.shared.gate.is_paused() => session.model.keep(),
+                Request::Keep if self.shared.gate.is_paused() => session.model.save_cache(),
                 Request::Keep => {}
             }
             next = requests.recv().ok()?;
@@ -195,7 +195,7 @@ impl WorkerThread<'_> {
         session: &mut Session<'_>,
         request: &mut AnswerRequest,
     ) -> (Result<PartialAnswer, ApiError>, Option<Turn>) {
-        let again = if request.text.is_none() { session.take_last() } else { None };
+        let again = if request.text.is_none() { session.pop_turn() } else { None };
         if let Some(partial) = request.partial.take() {
             return (Ok(partial), again);
         }
@@ -244,7 +244,7 @@ impl WorkerThread<'_> {
             max_tokens: session.max_tokens,
             stops: std::mem::take(&mut session.stops),
         };
-        let answered = gated.go_on(user, tokens, &cancelled, &mut |event| {
+        let answered = gated.continue_answer(user, tokens, &cancelled, &mut |event| {
             passage.pass();
             let heard = match event {
                 // Nothing is shown any more, though the last token may have more text.
@@ -259,11 +259,11 @@ impl WorkerThread<'_> {
                         false
                     }
                 },
-                ChatEvent::Forgot { turns } => {
+                ChatEvent::Dropped { turns } => {
                     *forgotten += turns;
                     true
                 }
-                ChatEvent::Reading { done, of } => notify(|| listener.on_progress(done as u32, of as u32)),
+                ChatEvent::Prefill { done, of } => notify(|| listener.on_progress(done as u32, of as u32)),
             };
             if !heard {
                 // The answer ends as if it had been cancelled: what was shown is remembered.
@@ -284,7 +284,7 @@ impl WorkerThread<'_> {
             remembered = !partial.shown.is_empty();
             match session.conversation.turns.last_mut() {
                 Some(last) if remembered => last.answer.clone_from(&partial.shown),
-                _ => drop(session.take_last()),
+                _ => drop(session.pop_turn()),
             }
         }
         let gone = (before + usize::from(remembered)).saturating_sub(session.conversation.turns.len());
