@@ -139,7 +139,7 @@ impl Accelerator for Fake<'_> {
         true
     }
 
-    fn draw(&mut self, sampler: &mut Sampler<'_>, history: &[Token]) -> Result<Option<Token>, String> {
+    fn sample(&mut self, sampler: &mut Sampler<'_>, history: &[Token]) -> Result<Option<Token>, String> {
         if !self.habits.draws {
             return Ok(None);
         }
@@ -163,7 +163,7 @@ impl Accelerator for Fake<'_> {
         Ok(Some(token))
     }
 
-    fn follow(&mut self, batch: &Batch<'_>) -> bool {
+    fn continue_with(&mut self, batch: &Batch<'_>) -> bool {
         self.drawn.is_some_and(|(token, position)| (batch.tokens, batch.position) == (&[token], position))
     }
 }
