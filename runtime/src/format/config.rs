@@ -34,6 +34,9 @@ pub struct Config {
     pub stop: [Option<Token>; Config::MOST_STOPS],
 }
 
+/// Largest head dimension that the kernels have buffers for.
+pub const MAX_HEAD_DIM: usize = 256;
+
 const NONE: u32 = u32::MAX;
 const TIED: u32 = 1;
 
@@ -82,7 +85,7 @@ impl Config {
         range("layer count", self.layers, 1 << 10, "1 to 1,024")?;
         range("head count", self.heads, 1 << 10, "1 to 1,024")?;
         range("key-value head count", self.kv_heads, 1 << 10, "1 to 1,024")?;
-        range("head dimension", self.head_dim, crate::kernels::MAX_HEAD_DIM, "1 to 256")?;
+        range("head dimension", self.head_dim, MAX_HEAD_DIM, "1 to 256")?;
         range("feed-forward size", self.ffn, 1 << 18, "1 to 262,144")?;
         range("vocabulary size", self.vocab, 1 << 22, "1 to 4,194,304")?;
         range("context length", self.context, 1 << 20, "1 to 1,048,576")?;

@@ -1,7 +1,6 @@
 //! The fixed header and the directory of sections.
 
-use super::{FormatError, align_up, read_u32, read_u64};
-use core::fmt;
+use super::{FormatError, SectionKind, SectionName, align_up, read_u32, read_u64};
 
 /// First eight bytes of every file.
 pub const MAGIC: [u8; 8] = *b"THIMBLE\n";
@@ -11,106 +10,12 @@ pub const VERSION: u32 = 1;
 pub const HEADER_LEN: usize = 64;
 /// Bytes of one directory record.
 pub const DIRECTORY_RECORD: usize = 32;
-/// Sections and tensors start on multiples of this.
-pub const ALIGN: u64 = 64;
-/// The tensor section starts on a page, so that it can be mapped and uploaded alone.
-pub const TENSORS_ALIGN: u64 = 4096;
 
 /// Kinds at or above this number may be skipped by a reader that does not know them.
 const OPTIONAL: u32 = 0x8000_0000;
 const MOST_SECTIONS: u32 = 32;
 
-/// What a section holds. A file has each at most once, in this order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u32)]
-pub enum SectionKind {
-    /// Hyperparameters.
-    Config = 1,
-    /// One record for each tensor.
-    TensorTable = 2,
-    /// Vocabulary and merge tables.
-    Tokenizer = 3,
-    /// Chat template, reduced to literals (absent for base models).
-    Chat = 4,
-    /// Where the file comes from: a JSON object in UTF-8.
-    Provenance = 5,
-    /// The weights.
-    Tensors = 6,
-}
-
-impl SectionKind {
-    /// Every kind, in file order.
-    pub const ALL: [SectionKind; 6] = [
-        SectionKind::Config,
-        SectionKind::TensorTable,
-        SectionKind::Tokenizer,
-        SectionKind::Chat,
-        SectionKind::Provenance,
-        SectionKind::Tensors,
-    ];
-
-    /// The boundary that the section starts on.
-    pub fn align(self) -> u64 {
-        if self == SectionKind::Tensors { TENSORS_ALIGN } else { ALIGN }
-    }
-
-    fn index(self) -> usize {
-        self as usize - 1
-    }
-}
-
-impl fmt::Display for SectionKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            SectionKind::Config => "configuration",
-            SectionKind::TensorTable => "tensor table",
-            SectionKind::Tokenizer => "tokenizer",
-            SectionKind::Chat => "chat template",
-            SectionKind::Provenance => "provenance",
-            SectionKind::Tensors => "tensor",
-        })
-    }
-}
-
-/// A section as messages name it: of a kind that this reader knows, or one that it skips.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SectionName {
-    /// A kind of this version.
-    Known(SectionKind),
-    /// The number of an optional kind that this version does not know.
-    Other(u32),
-}
-
-impl SectionName {
-    fn new(number: u32) -> SectionName {
-        let known = SectionKind::ALL.into_iter().find(|kind| *kind as u32 == number);
-        known.map_or(SectionName::Other(number), SectionName::Known)
-    }
-
-    fn align(self) -> u64 {
-        match self {
-            SectionName::Known(kind) => kind.align(),
-            SectionName::Other(_) => ALIGN,
-        }
-    }
-}
-
-impl From<SectionKind> for SectionName {
-    fn from(kind: SectionKind) -> SectionName {
-        SectionName::Known(kind)
-    }
-}
-
-impl fmt::Display for SectionName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            SectionName::Known(kind) => kind.fmt(f),
-            SectionName::Other(number) => write!(f, "unknown {number:#x}"),
-        }
-    }
-}
-
-/// Place, length and checksum of one section.
+/// Offset, length and checksum of one section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SectionRecord {
     /// What it holds.

@@ -10,15 +10,18 @@ mod error;
 mod file;
 mod header;
 mod records;
+mod section;
 mod tensor;
+mod tensor_role;
 
-pub use config::Config;
+pub use config::{Config, MAX_HEAD_DIM};
 pub use encoding::{Encoding, GROUP, LEVEL_ZERO, LEVELS_3, LEVELS_4, LEVELS_5, PANEL};
 pub use error::FormatError;
 pub use file::{ModelFile, Part};
 pub use header::{
-    ALIGN, ByteSpan, DIRECTORY_RECORD, Directory, HEADER_LEN, MAGIC, SectionKind, SectionName, SectionRecord,
-    TENSORS_ALIGN, VERSION, checksum, emit_header,
+    ByteSpan, DIRECTORY_RECORD, Directory, HEADER_LEN, MAGIC, SectionRecord, VERSION, checksum, emit_header,
 };
 pub use records::{align_up, read_f32, read_u16, read_u32, read_u64};
-pub use tensor::{TENSOR_RECORD, TensorRecord, TensorRole, TensorTable};
+pub use section::{ALIGN, SectionKind, SectionName, TENSORS_ALIGN};
+pub use tensor::{TENSOR_RECORD, TensorRecord, TensorTable};
+pub use tensor_role::TensorRole;

@@ -5,12 +5,12 @@
 //! of tokens, one below the other in memory, are its first.
 
 use super::avx512::Avx512Vnni;
-use super::block_product::{Block, add_dots};
+use super::block_product::{add_dots, scaled};
 use super::blocks::{
     Q3NlBlock, Q4Block, Q4MinBlock, Q4NlBlock, Q5NlBlock, Q6Block, Q8Block, Q8RowBlock, QuantGroup,
 };
-use super::matmul::{Input, MatmulJob, Output, header_and_blocks, put, scaled, tile_width};
-use super::simd::{Compile, Simd, Work};
+use super::matmul_job::{Input, MatmulJob, Output, put, tile_width};
+use super::simd::{Block, Compile, Simd, Work};
 use crate::format::{Encoding, GROUP};
 use core::arch::asm;
 use core::arch::x86_64::__cpuid_count;
@@ -233,7 +233,7 @@ impl<B: Block> Work for Panels<'_, '_, B> {
         let mut products = [[[[0i32; 16]; TILE]; 2]; 2];
         for (run, groups) in groups.chunks(RUN * per_tile).enumerate() {
             for panel in job.panels.clone() {
-                let (header, blocks) = header_and_blocks::<B>(&job.matrix, panel);
+                let (header, blocks) = job.matrix.header_and_blocks::<B>(panel);
                 let mut sums = [[s.zero(); TILE]; RUN];
                 for (batch, blocks) in blocks.chunks(BATCH).enumerate() {
                     for (codes, block) in codes.iter_mut().zip(blocks) {

@@ -3,32 +3,8 @@
 use super::blocks::{
     Q3NlBlock, Q4Block, Q4MinBlock, Q4NlBlock, Q5NlBlock, Q6Block, Q8Block, Q8RowBlock, QuantGroup,
 };
-use super::matmul::scaled;
-use super::simd::Simd;
+use super::simd::{Block, Plane, Simd, dot};
 use crate::format::{GROUP, LEVEL_ZERO, LEVELS_3, LEVELS_4, LEVELS_5, PANEL};
-use zerocopy::{FromBytes, Immutable, KnownLayout};
-
-/// A quantized block: `scale * (code - ZERO) + minimum` for 16 rows of 32 columns.
-pub(crate) trait Block: FromBytes + Immutable + KnownLayout {
-    /// The code that stands for zero.
-    const ZERO: u8;
-    /// Whether no code is above 127.
-    const SMALL: bool = true;
-    /// The codes of columns `4 * step ..` of 16 rows; `step` is below 8.
-    fn codes<S: Simd>(&self, s: S, step: usize) -> S::B;
-    /// The rows' scales, without those that stand in front of a panel.
-    fn scales<S: Simd>(&self, s: S) -> S::F;
-    /// The rows' minimums, where the encoding has them.
-    #[inline(always)]
-    fn minimums<S: Simd>(&self, _s: S) -> Option<S::F> {
-        None
-    }
-}
-
-/// One of the two planes of quantized activations.
-pub(crate) trait Plane {
-    fn words(x: &QuantGroup) -> &[i32; GROUP / 4];
-}
 
 struct Coarse;
 struct Fine;
@@ -89,12 +65,6 @@ pub(super) fn add_integer<S: Simd, C: Block, const W: usize>(
     }
 }
 
-/// Adds to each row the product of its 4 codes and the 4 signed bytes of `x`, by what the encoding's codes allow.
-#[inline(always)]
-pub(super) fn dot<S: Simd, C: Block>(s: S, sum: S::I, codes: S::B, x: i32) -> S::I {
-    if C::SMALL { s.dot_small(sum, codes, x) } else { s.dot_bytes(sum, codes, x) }
-}
-
 /// Both planes of `W` tokens, for sets with many registers: codes are unpacked once, and there are twice as many
 /// independent sums.
 #[inline(always)]
@@ -150,6 +120,15 @@ pub(super) fn add_dots<S: Simd>(
     let sum = s.mul_add(s.to_f32(dots), s.mul(scale, s.splat(x.step)), sum);
     match minimum {
         Some(minimum) => s.mul_add(minimum, s.splat(x.sum), sum),
+        None => sum,
+    }
+}
+
+/// `sum` times the scales in front of its panel, where there are some.
+#[inline(always)]
+pub(super) fn scaled<S: Simd>(s: S, sum: S::F, header: Option<&[f32; PANEL]>) -> S::F {
+    match header {
+        Some(scales) => s.mul(sum, s.load(scales)),
         None => sum,
     }
 }

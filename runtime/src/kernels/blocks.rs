@@ -124,4 +124,16 @@ impl<'f> Matrix<'f> {
         let bytes = self.encoding.panel_bytes(self.columns).unwrap_or(0);
         self.data.get(index * bytes..(index + 1) * bytes).unwrap_or(&[])
     }
+
+    /// The scales in front of a panel, if it has them, and its blocks.
+    #[inline(always)]
+    pub(super) fn header_and_blocks<B: FromBytes + Immutable + KnownLayout>(
+        &self,
+        panel: usize,
+    ) -> (Option<&'f [f32; PANEL]>, &'f [B]) {
+        let data = self.panel(panel);
+        let (header, data) = data.split_at(self.encoding.panel_header().min(data.len()));
+        // The format's checks leave no panel of another length; an empty one would only yield zeros.
+        (<[f32; PANEL]>::ref_from_bytes(header).ok(), <[B]>::ref_from_bytes(data).unwrap_or(&[]))
+    }
 }

@@ -1,11 +1,11 @@
 //! Panels times a few tokens in f32: weights that are floats, quantized ones in the exact mode, and rows of an embedding.
 
-use super::block_product::{Block, dequantize};
+use super::block_product::dequantize;
 use super::blocks::{
     Matrix, Q3NlBlock, Q4Block, Q4MinBlock, Q4NlBlock, Q5NlBlock, Q6Block, Q8Block, Q8RowBlock,
 };
-use super::matmul::{MatmulJob, header_and_blocks, put};
-use super::simd::{Simd, Work};
+use super::matmul_job::{MatmulJob, put};
+use super::simd::{Block, Simd, Work};
 use crate::format::{Encoding, GROUP, PANEL};
 use half::{bf16, f16};
 use zerocopy::FromBytes;
@@ -144,7 +144,7 @@ fn float_rows<'a>(job: &MatmulJob<'a>, first: usize) -> [&'a [f32]; FLOAT_TILE] 
 
 /// All tokens of one quantized panel with f32 arithmetic.
 pub(super) fn exact_panel<S: Simd, B: Block>(s: S, job: &MatmulJob<'_>, panel: usize) {
-    let (header, blocks) = header_and_blocks::<B>(&job.matrix, panel);
+    let (header, blocks) = job.matrix.header_and_blocks::<B>(panel);
     for first in (0..job.input.tokens).step_by(FLOAT_TILE) {
         let mut sums = [[0.0; PANEL]; FLOAT_TILE];
         s.run(ExactTile { header, blocks, rows: &float_rows(job, first), sums: &mut sums });
@@ -210,7 +210,7 @@ impl<B: Block> Work for Dequantize<'_, B> {
 }
 
 fn block_row<S: Simd, B: Block>(s: S, matrix: &Matrix<'_>, panel: usize, lane: usize, out: &mut [f32]) {
-    let (header, blocks) = header_and_blocks::<B>(matrix, panel);
+    let (header, blocks) = matrix.header_and_blocks::<B>(panel);
     let mut weights = [[[0.0; PANEL]; GROUP]; BATCH];
     for (out, blocks) in out.chunks_mut(BATCH * GROUP).zip(blocks.chunks(BATCH)) {
         s.run(Dequantize { header, blocks, out: &mut weights });

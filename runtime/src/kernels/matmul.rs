@@ -1,113 +1,20 @@
 //! Weight panels times a few tokens, the one loop that everything else waits for.
 
-use super::block_product::{Block, add_integer};
+use super::block_product::{add_integer, scaled};
 use super::blocks::{
-    Matrix, Q3NlBlock, Q4Block, Q4MinBlock, Q4NlBlock, Q5NlBlock, Q6Block, Q8Block, Q8RowBlock, QuantGroup,
+    Q3NlBlock, Q4Block, Q4MinBlock, Q4NlBlock, Q5NlBlock, Q6Block, Q8Block, Q8RowBlock, QuantGroup,
 };
 use super::float_matmul::{exact_panel, float_panels};
-use super::shared::Disjoint;
-use super::simd::{Simd, Work};
-use crate::format::{Encoding, GROUP, PANEL};
+use super::matmul_job::{MatmulJob, put, tile_width};
+use super::simd::{Block, Simd, Work};
+use crate::format::{Encoding, GROUP};
 use core::marker::PhantomData;
 use core::ops::Range;
 use half::{bf16, f16};
-use zerocopy::FromBytes;
-
-/// The inputs of a product: `tokens` rows, as f32 and, for the integer kernels, as tiles of groups.
-#[derive(Clone, Copy, Debug)]
-pub struct Input<'a> {
-    /// `[tokens, columns]`.
-    pub floats: &'a [f32],
-    /// Tiles as the kernels that quantize them lay them out; `None` multiplies in f32 whatever
-    /// the encoding.
-    pub groups: Option<&'a [QuantGroup]>,
-    /// Rows.
-    pub tokens: usize,
-}
-
-/// Where a product goes: row `t` of it to `data[t * stride + column ..]`.
-#[derive(Clone, Copy)]
-pub struct Output<'a> {
-    /// All shards' outputs; each writes its own rows' places.
-    pub(super) data: Disjoint<'a, f32>,
-    /// Numbers from one token to the next.
-    pub stride: usize,
-    /// Whether the product is added to what is there, as a residual connection does.
-    pub add: bool,
-}
-
-/// One shard's part of a matrix product.
-pub struct MatmulJob<'a> {
-    /// The weights.
-    pub matrix: Matrix<'a>,
-    /// The panels that this shard computes.
-    pub panels: Range<usize>,
-    /// The activations.
-    pub input: Input<'a>,
-    /// The destination.
-    pub output: Output<'a>,
-}
 
 /// Bytes of weights that a single token's product asks for in advance. Its loop waits for memory, and what the hardware
 /// prefetches by itself ends with each page of 4 KB.
 const AHEAD: usize = 4096;
-
-/// Smallest tile width, of those that are compiled, that holds `tokens`; at most `most`.
-pub(crate) fn tile_width(tokens: usize, most: usize) -> usize {
-    for width in [1, 2, 3, 4, 5, 6, 8, 12, 16] {
-        if tokens <= width && width <= most {
-            return width;
-        }
-    }
-    most
-}
-
-/// Groups that a tiled buffer takes for `tokens` rows of `columns` numbers with full tiles of `tile` tokens;
-/// `None` where that overflows.
-pub fn tiled_groups(tokens: usize, columns: usize, tile: usize) -> Option<usize> {
-    let rest = tokens % tile;
-    let rest = if rest == 0 { 0 } else { tile_width(rest, tile) };
-    (tokens - tokens % tile + rest).checked_mul(columns.div_ceil(GROUP))
-}
-
-/// Writes one panel's result for one token.
-#[inline(always)]
-pub(super) fn put<S: Simd>(s: S, job: &MatmulJob<'_>, panel: usize, token: usize, sum: S::F) {
-    let row = panel * PANEL;
-    let rows = PANEL.min(job.matrix.rows - row);
-    // SAFETY: a place of the output belongs to one row of the product, a row to one panel, and a panel to
-    // one shard's job, so that no other reference to these places is alive.
-    let places = unsafe { job.output.data.slice(token * job.output.stride + row, rows) };
-    if let Some(places) = places.as_mut_array::<PANEL>() {
-        let sum = if job.output.add { s.add(s.load(places), sum) } else { sum };
-        s.store(sum, places);
-        return;
-    }
-    for (place, sum) in places.iter_mut().zip(s.array(sum)) {
-        *place = if job.output.add { *place + sum } else { sum };
-    }
-}
-
-/// The scales in front of a panel, if it has them, and its blocks.
-#[inline(always)]
-pub(super) fn header_and_blocks<'a, B: Block>(
-    matrix: &Matrix<'a>,
-    panel: usize,
-) -> (Option<&'a [f32; PANEL]>, &'a [B]) {
-    let data = matrix.panel(panel);
-    let (header, data) = data.split_at(matrix.encoding.panel_header().min(data.len()));
-    // The format's checks leave no panel of another length; an empty one would only yield zeros.
-    (<[f32; PANEL]>::ref_from_bytes(header).ok(), <[B]>::ref_from_bytes(data).unwrap_or(&[]))
-}
-
-/// `sum` times the scales in front of its panel, where there are some.
-#[inline(always)]
-pub(super) fn scaled<S: Simd>(s: S, sum: S::F, header: Option<&[f32; PANEL]>) -> S::F {
-    match header {
-        Some(scales) => s.mul(sum, s.load(scales)),
-        None => sum,
-    }
-}
 
 /// Some panels times one tile of `W` tokens, with integer arithmetic.
 struct IntegerTile<'j, 'a, B, const W: usize> {
@@ -126,7 +33,7 @@ impl<B: Block, const W: usize> Work for IntegerTile<'_, '_, B, W> {
         let IntegerTile { job, panels, first, tile, .. } = self;
         let (tile, _) = tile.as_chunks::<W>();
         for panel in panels {
-            let (header, blocks) = header_and_blocks::<B>(&job.matrix, panel);
+            let (header, blocks) = job.matrix.header_and_blocks::<B>(panel);
             let mut sums = [s.zero(); W];
             for (block, x) in blocks.iter().zip(tile) {
                 if W == 1 {

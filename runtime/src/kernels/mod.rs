@@ -17,6 +17,7 @@ mod block_product;
 mod blocks;
 mod float_matmul;
 mod matmul;
+mod matmul_job;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod parallel;
@@ -31,13 +32,13 @@ mod tests;
 #[cfg(target_arch = "x86_64")]
 pub use amx::Amx;
 
-pub use attention::{AttendJob, CHUNK, KvHead, KvHeadMut, KvKind, MAX_HEAD_DIM, Rope, StoreJob};
+pub use attention::{AttendJob, CHUNK, KvHead, KvHeadMut, KvKind, Rope, StoreJob};
 #[cfg(target_arch = "x86_64")]
 pub use avx2::{Avx2, AvxVnni};
 #[cfg(target_arch = "x86_64")]
 pub use avx512::Avx512Vnni;
 pub use blocks::{Matrix, QuantGroup};
-pub use matmul::{Input, MatmulJob, Output, tiled_groups};
+pub use matmul_job::{Input, MatmulJob, Output, tiled_groups};
 #[cfg(target_arch = "aarch64")]
 pub use neon::{DotProd, I8mm};
 pub(crate) use parallel::{ParallelKernels, Place, Product, parts};

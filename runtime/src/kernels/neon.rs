@@ -1,8 +1,7 @@
 //! NEON with the dot-product extension, and with the matrix products of bytes on top: four registers for the sixteen lanes.
 
-use super::block_product::{Block, Plane};
 use super::blocks::QuantGroup;
-use super::simd::{Compile, Simd, compile, half_tables};
+use super::simd::{Block, Compile, Plane, Simd, compile, half_tables};
 use crate::format::GROUP;
 use core::arch::aarch64::*;
 use core::arch::asm;

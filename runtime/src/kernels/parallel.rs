@@ -2,7 +2,7 @@
 //! output is the same, bit for bit, for any number of threads.
 
 use super::attention::{Answer, SPAN, merge, part_width};
-use super::matmul::{Input, MatmulJob, Output, tile_width};
+use super::matmul_job::{Input, MatmulJob, Output, tile_width};
 use super::{
     AttendJob, Disjoint, Kernels, KvHead, KvHeadMut, Matrix, QuantGroup, Rope, StoreJob, ThreadPool,
 };

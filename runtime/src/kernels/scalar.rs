@@ -1,8 +1,7 @@
 //! The sixteen lanes as plain arrays: the reference, and the kernels of CPUs without a set of their own.
 
-use super::block_product::{self, Block, Plane};
 use super::blocks::QuantGroup;
-use super::simd::{Compile, Simd, Work};
+use super::simd::{self, Block, Compile, Plane, Simd, Work};
 use crate::format::GROUP;
 use half::f16;
 
@@ -226,7 +225,7 @@ impl Simd for Scalar {
             let step = step % (GROUP / 4);
             let codes = block.codes(self, step);
             for t in first..W {
-                dots[t] = block_product::dot::<Self, C>(self, dots[t], codes, P::words(&x[t])[step]);
+                dots[t] = simd::dot::<Self, C>(self, dots[t], codes, P::words(&x[t])[step]);
             }
         }
     }

@@ -4,10 +4,10 @@
 //! the handful of operations below, on one 512-bit register, two of 256 bits or four of 128; the kernels
 //! themselves are written once, generic over [`Simd`], and compiled for each set.
 
-use super::block_product::{Block, Plane, dot};
 use super::blocks::QuantGroup;
 use crate::format::GROUP;
 use half::{bf16, f16};
+use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 /// Both halves of a table of 32 entries.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
@@ -269,4 +269,32 @@ pub(crate) trait Simd: Compile {
         p = self.mul_add(self.mul(p, r), r, self.add(r, self.splat(1.0)));
         self.mul(p, self.exp2_integral(n))
     }
+}
+
+/// A quantized block: `scale * (code - ZERO) + minimum` for 16 rows of 32 columns.
+pub(crate) trait Block: FromBytes + Immutable + KnownLayout {
+    /// The code that stands for zero.
+    const ZERO: u8;
+    /// Whether no code is above 127.
+    const SMALL: bool = true;
+    /// The codes of columns `4 * step ..` of 16 rows; `step` is below 8.
+    fn codes<S: Simd>(&self, s: S, step: usize) -> S::B;
+    /// The rows' scales, without those that stand in front of a panel.
+    fn scales<S: Simd>(&self, s: S) -> S::F;
+    /// The rows' minimums, where the encoding has them.
+    #[inline(always)]
+    fn minimums<S: Simd>(&self, _s: S) -> Option<S::F> {
+        None
+    }
+}
+
+/// One of the two planes of quantized activations.
+pub(crate) trait Plane {
+    fn words(x: &QuantGroup) -> &[i32; GROUP / 4];
+}
+
+/// Adds to each row the product of its 4 codes and the 4 signed bytes of `x`, by what the encoding's codes allow.
+#[inline(always)]
+pub(super) fn dot<S: Simd, C: Block>(s: S, sum: S::I, codes: S::B, x: i32) -> S::I {
+    if C::SMALL { s.dot_small(sum, codes, x) } else { s.dot_bytes(sum, codes, x) }
 }

@@ -374,7 +374,7 @@ fn groups_are_rounded_to_the_nearest() {
     for kernels in all() {
         let groups = quantize(&kernels, &x, 80);
         assert_eq!(groups[0].step, 0.0, "{kernels:?}: a group of zeros");
-        let width = matmul::tile_width(3, kernels.tile);
+        let width = matmul_job::tile_width(3, kernels.tile);
         for token in 1..3 {
             for (g, group) in x[token * 80..(token + 1) * 80].chunks(GROUP).enumerate() {
                 let found = &groups[g * width + token];

@@ -5,7 +5,8 @@
 //! are, so that what is lost is lost by the bytes of the cache alone.
 
 use super::tile::{Query, Tile, Update};
-use super::{AttendJob, BLOCK, BLOCKS, CHUNK, MAX_HEAD_DIM, MEMORY_BOUND, RUN, StoreJob};
+use super::{AttendJob, BLOCK, BLOCKS, CHUNK, MEMORY_BOUND, RUN, StoreJob};
+use crate::format::MAX_HEAD_DIM;
 use crate::kernels::simd::{Simd, Work};
 
 /// Columns of a panel that lie side by side: dimensions of a key, positions of values.

@@ -4,7 +4,8 @@
 //! horizontal sum; values lie row by row.
 
 use super::tile::{Tile, Update};
-use super::{AttendJob, BLOCK, MAX_HEAD_DIM, MEMORY_BOUND, RUN, StoreJob};
+use super::{AttendJob, BLOCK, MEMORY_BOUND, RUN, StoreJob};
+use crate::format::MAX_HEAD_DIM;
 use crate::kernels::simd::{Simd, Work};
 use core::marker::PhantomData;
 use half::f16;

@@ -9,6 +9,7 @@ mod tile;
 
 use super::shared::Disjoint;
 use super::simd::{Simd, Work};
+use crate::format::MAX_HEAD_DIM;
 use core::ops::Range;
 use half::f16;
 
@@ -24,8 +25,6 @@ const BLOCKS: usize = RUN / BLOCK;
 pub(crate) const SPAN: usize = 512;
 /// Queries, at most, of a tile that waits for memory: those of one token. They ask in advance for what they read next.
 const MEMORY_BOUND: usize = 4;
-/// Largest head dimension.
-pub const MAX_HEAD_DIM: usize = 256;
 
 /// How keys and values are kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

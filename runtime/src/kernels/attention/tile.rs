@@ -1,6 +1,7 @@
 //! Some queries, and what is known of their answers while span after span of positions is looked at.
 
-use super::{Answer, AttendJob, BLOCKS, MAX_HEAD_DIM, SPAN, fold, part_width};
+use super::{Answer, AttendJob, BLOCKS, SPAN, fold, part_width};
+use crate::format::MAX_HEAD_DIM;
 use crate::kernels::simd::{Simd, Work};
 use core::ops::Range;
 
