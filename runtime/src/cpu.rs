@@ -1,80 +1,14 @@
 //! The CPU backend: executes every operation at once, on the caller's memory.
 
 use crate::Token;
-use crate::format::GROUP;
 use crate::kernels::{
     CHUNK, Input, Kernels, KvHeadMut, Matrix, ParallelKernels, Place, Product, QuantGroup, Rope, ThreadPool,
-    parts, tiled_groups,
 };
-use crate::kv_cache::KvCache;
-use crate::memory::{Arena, Carve, MemoryError, MemoryPlan, PlanOptions};
+use crate::memory::{Arena, Buffers, MemoryError, MemoryPlan, PlanOptions};
 use crate::model::{Backend, Batch, Layer, Weights, forward};
-use crate::sampler::{Candidate, Sampler};
+use crate::sampler::Sampler;
 use crate::sequence::{Limits, Sequence};
 use core::ops::Range;
-
-/// Every buffer that inference writes; the only mutable state.
-pub(crate) struct Buffers<'m> {
-    /// Tokens of the sequence so far.
-    history: &'m mut [Token],
-    /// Residual stream, `[batch, hidden]`.
-    x: &'m mut [f32],
-    /// Normed `x`.
-    normed: &'m mut [f32],
-    query: &'m mut [f32],
-    key: &'m mut [f32],
-    value: &'m mut [f32],
-    attended: &'m mut [f32],
-    gate: &'m mut [f32],
-    up: &'m mut [f32],
-    /// The input of the next product, quantized.
-    groups: &'m mut [QuantGroup],
-    /// The same for the down projection of a single token, made while `groups` is still read.
-    next_groups: &'m mut [QuantGroup],
-    /// Scratch of attention.
-    parts: &'m mut [f32],
-    /// Angle of each pair of dimensions for each position, `[head_dim / 2]`.
-    frequencies: &'m mut [f32],
-    cos: &'m mut [f32],
-    sin: &'m mut [f32],
-    logits: &'m mut [f32],
-    /// Scratch of the sampler, `[vocab]`.
-    candidates: &'m mut [Candidate],
-    cache: KvCache<'m>,
-}
-
-impl<'m> Buffers<'m> {
-    /// Takes every buffer of the plan from `memory`, in a fixed order.
-    pub(crate) fn carve(plan: &MemoryPlan, memory: &mut impl Carve<'m>) -> Result<Self, MemoryError> {
-        let (config, options) = (plan.config(), plan.options());
-        let batch = options.batch;
-        let rows = |columns: usize| batch.checked_mul(columns);
-        let widest = config.hidden.max(config.q_dim()).max(config.ffn);
-        let groups = if options.exact { Some(0) } else { tiled_groups(batch, widest, plan.tile()) };
-        let next_groups = Some(if options.exact { 0 } else { config.ffn.div_ceil(GROUP) });
-        let half = config.head_dim / 2;
-        Ok(Buffers {
-            history: memory.take(Some(options.context))?,
-            x: memory.take(rows(config.hidden))?,
-            normed: memory.take(rows(config.hidden))?,
-            query: memory.take(rows(config.q_dim()))?,
-            key: memory.take(rows(config.kv_dim()))?,
-            value: memory.take(rows(config.kv_dim()))?,
-            attended: memory.take(rows(config.q_dim()))?,
-            gate: memory.take(rows(config.ffn))?,
-            up: memory.take(rows(config.ffn))?,
-            groups: memory.take(groups)?,
-            next_groups: memory.take(next_groups)?,
-            parts: memory.take(parts(config.heads, config.head_dim, options.context))?,
-            frequencies: memory.take(Some(half))?,
-            cos: memory.take(rows(half))?,
-            sin: memory.take(rows(half))?,
-            logits: memory.take(options.logit_rows.checked_mul(config.vocab))?,
-            candidates: memory.take(Some(config.vocab))?,
-            cache: KvCache::carve(plan, memory)?,
-        })
-    }
-}
 
 /// Runs a model on the CPU with the kernels and the threads given.
 pub struct Cpu<'f, 'm, 't, T: ThreadPool> {
@@ -100,8 +34,8 @@ impl<'f, 'm, 't, T: ThreadPool> Cpu<'f, 'm, 't, T> {
         if plan.config() != weights.config() || plan.tile() != kernels.tile {
             return Err(MemoryError::OtherModel);
         }
-        let mut arena = Arena::new(memory, plan)?;
-        let buffers = Buffers::carve(plan, &mut arena)?;
+        let mut arena = Arena::new(memory, plan.bytes())?;
+        let buffers = Buffers::carve(plan.config(), plan.options(), plan.tile(), &mut arena)?;
         debug_assert_eq!(arena.left(), 0, "the plan is what carving takes");
         let config = weights.config();
         let half = config.head_dim / 2;

@@ -15,7 +15,6 @@ pub mod chat;
 pub mod cpu;
 pub mod format;
 pub mod kernels;
-mod kv_cache;
 pub mod lookup;
 pub mod memory;
 pub mod model;

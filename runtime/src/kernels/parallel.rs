@@ -7,7 +7,7 @@ use super::{
     AttendJob, Disjoint, Kernels, KvHead, KvHeadMut, Matrix, QuantGroup, Rope, StoreJob, ThreadPool,
 };
 use crate::format::{GROUP, PANEL};
-use crate::kv_cache::{KvCache, KvShared};
+use crate::memory::{KvCache, KvShared};
 use core::ops::Range;
 
 /// Tokens that one shard of attention takes.

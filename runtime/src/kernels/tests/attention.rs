@@ -64,7 +64,7 @@ fn attention(
 
 #[test]
 fn attention_matches_f64() {
-    use crate::kv_cache::KvCache;
+    use crate::memory::KvCache;
     use crate::memory::{Arena, MemoryPlan, PlanOptions};
     use zerocopy::IntoBytes;
     let mut random = Random(7);
@@ -101,7 +101,12 @@ fn attention_matches_f64() {
                     let mut memory = vec![[0xffu8; 64]; plan.bytes() / 64 + 1];
                     let start = memory.as_flattened().as_ptr().align_offset(64);
                     let memory = &mut memory.as_flattened_mut()[start..start + plan.bytes()];
-                    let mut cache = KvCache::carve(&plan, &mut Arena::new(memory, &plan).unwrap()).unwrap();
+                    let mut cache = KvCache::carve(
+                        plan.config(),
+                        plan.options(),
+                        &mut Arena::new(memory, plan.bytes()).unwrap(),
+                    )
+                    .unwrap();
                     let pool = SingleThread;
                     let parallel = ParallelKernels { kernels, pool: &pool };
                     let kv_row = kv_heads * dim;
@@ -162,7 +167,7 @@ fn attention_matches_f64() {
 #[test]
 #[cfg_attr(miri, ignore = "needs hundreds of positions, which take minutes there")]
 fn a_tokens_attention_is_the_same_alone_and_among_others() {
-    use crate::kv_cache::KvCache;
+    use crate::memory::KvCache;
     use crate::memory::{Arena, MemoryPlan, PlanOptions};
     let (before, tokens) = (1021, 30);
     let (heads, kv_heads, dim) = (3, 1, 32);
@@ -182,7 +187,12 @@ fn a_tokens_attention_is_the_same_alone_and_among_others() {
                 let mut memory = vec![[0xffu8; 64]; plan.bytes() / 64 + 1];
                 let start = memory.as_flattened().as_ptr().align_offset(64);
                 let memory = &mut memory.as_flattened_mut()[start..start + plan.bytes()];
-                let mut cache = KvCache::carve(&plan, &mut Arena::new(memory, &plan).unwrap()).unwrap();
+                let mut cache = KvCache::carve(
+                    plan.config(),
+                    plan.options(),
+                    &mut Arena::new(memory, plan.bytes()).unwrap(),
+                )
+                .unwrap();
                 let mut scratch = vec![f32::NAN; parts(heads, dim, total).unwrap()];
                 let mut all = Vec::new();
                 for (&from, &to) in cuts.iter().zip(&cuts[1..]).filter(|(from, to)| from < to) {

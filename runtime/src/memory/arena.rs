@@ -1,7 +1,5 @@
-//! The caller's memory: how much is needed, known before anything runs, and how it is carved up.
+//! Carves the caller's memory into aligned slices.
 
-use crate::format::Config;
-use crate::kernels::{Kernels, KvKind};
 use thiserror::Error;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -38,74 +36,6 @@ pub enum MemoryError {
     Misaligned,
 }
 
-/// What decides the size of the inference state besides the model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PlanOptions {
-    /// Positions that the session can hold.
-    pub context: usize,
-    /// Most tokens in one forward pass of a prompt.
-    pub batch: usize,
-    /// Positions whose logits are kept at a time: 1 to generate, more to score.
-    pub logit_rows: usize,
-    /// How keys and values are kept.
-    pub kv: KvKind,
-    /// Multiply with f32 activations (the reference mode).
-    pub exact: bool,
-}
-
-impl PlanOptions {
-    /// Options to generate text with `context` positions.
-    pub fn generate(context: usize) -> PlanOptions {
-        PlanOptions { context, batch: context.min(192), logit_rows: 1, kv: KvKind::F16, exact: false }
-    }
-}
-
-/// Bytes needed for one session, before anything runs.
-#[derive(Clone, Copy, Debug)]
-pub struct MemoryPlan {
-    config: Config,
-    options: PlanOptions,
-    tile: usize,
-    bytes: usize,
-}
-
-impl MemoryPlan {
-    /// The plan for a model, a context and a set of kernels; it does not depend on the number of threads.
-    pub fn new(config: &Config, options: &PlanOptions, kernels: &Kernels) -> Result<MemoryPlan, MemoryError> {
-        if !(1..=config.context).contains(&options.context) {
-            return Err(MemoryError::Context { found: options.context, most: config.context });
-        }
-        let batch = options.batch.clamp(1, options.context);
-        let logit_rows = options.logit_rows.clamp(1, batch);
-        let options = PlanOptions { batch, logit_rows, ..*options };
-        let mut plan = MemoryPlan { config: *config, options, tile: kernels.tile, bytes: 0 };
-        let mut count = Count { bytes: 0 };
-        crate::cpu::Buffers::carve(&plan, &mut count)?;
-        plan.bytes = count.bytes;
-        Ok(plan)
-    }
-
-    /// Bytes to lend, on a boundary of [`ALIGN`].
-    pub fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    /// The options, with batch and logit rows cut to what the context allows.
-    pub fn options(&self) -> &PlanOptions {
-        &self.options
-    }
-
-    /// The model's hyperparameters.
-    pub fn config(&self) -> &Config {
-        &self.config
-    }
-
-    /// Tokens in a full tile of the kernels planned for.
-    pub(crate) fn tile(&self) -> usize {
-        self.tile
-    }
-}
-
 /// Hands out slices, or only adds up what they would take: one function describes a layout for both.
 pub(crate) trait Carve<'m> {
     /// `count` zero-or-old numbers on a boundary of [`ALIGN`].
@@ -121,8 +51,10 @@ fn padded<T>(count: Option<usize>) -> Result<usize, MemoryError> {
     bytes.and_then(|bytes| bytes.checked_next_multiple_of(ALIGN)).ok_or(MemoryError::Overflow)
 }
 
-struct Count {
-    bytes: usize,
+/// Adds up the bytes of a layout.
+#[derive(Default)]
+pub(crate) struct Count {
+    pub(crate) bytes: usize,
 }
 
 impl<'m> Carve<'m> for Count {
@@ -140,12 +72,12 @@ pub(crate) struct Arena<'m> {
 }
 
 impl<'m> Arena<'m> {
-    pub(crate) fn new(memory: &'m mut [u8], plan: &MemoryPlan) -> Result<Arena<'m>, MemoryError> {
+    /// An arena of the first `needed` bytes of `memory`.
+    pub(crate) fn new(memory: &'m mut [u8], needed: usize) -> Result<Arena<'m>, MemoryError> {
         if !memory.as_ptr().addr().is_multiple_of(ALIGN) {
             return Err(MemoryError::Misaligned);
         }
         let found = memory.len();
-        let needed = plan.bytes;
         let rest = memory.get_mut(..needed).ok_or(MemoryError::TooSmall { needed, found })?;
         Ok(Arena { rest, needed, found })
     }

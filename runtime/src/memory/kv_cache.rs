@@ -3,8 +3,10 @@
 //! Each layer and key-value head has a region of its own that fills from the front, so that pages are
 //! touched only as positions are used.
 
+use super::arena::{Carve, MemoryError};
+use super::options::PlanOptions;
+use crate::format::Config;
 use crate::kernels::{CHUNK, Disjoint, KvHeadMut, KvKind};
-use crate::memory::{Carve, MemoryError, MemoryPlan};
 use core::ops::Range;
 
 /// Sizes of the regions.
@@ -70,14 +72,17 @@ pub(crate) struct KvShared<'a> {
 }
 
 impl<'m> KvCache<'m> {
-    pub(crate) fn carve(plan: &MemoryPlan, memory: &mut impl Carve<'m>) -> Result<Self, MemoryError> {
-        let config = plan.config();
-        let kind = plan.options().kv;
+    pub(crate) fn carve(
+        config: &Config,
+        options: &PlanOptions,
+        memory: &mut impl Carve<'m>,
+    ) -> Result<Self, MemoryError> {
+        let kind = options.kv;
         let layout = KvLayout {
             kind,
             kv_heads: config.kv_heads,
             // Attention reads whole chunks and masks what lies behind the last position.
-            positions: plan.options().context.next_multiple_of(CHUNK),
+            positions: options.context.next_multiple_of(CHUNK),
             key_width: kind.key_width(config.head_dim),
             value_width: config.head_dim.next_multiple_of(16),
         };

@@ -1,0 +1,76 @@
+//! Every buffer that inference writes.
+
+use super::arena::{Carve, MemoryError};
+use super::kv_cache::KvCache;
+use super::options::PlanOptions;
+use crate::Token;
+use crate::format::{Config, GROUP};
+use crate::kernels::{QuantGroup, parts, tiled_groups};
+use crate::sampler::Candidate;
+
+/// Every buffer that inference writes; the only mutable state.
+pub(crate) struct Buffers<'m> {
+    /// Tokens of the sequence so far.
+    pub(crate) history: &'m mut [Token],
+    /// Residual stream, `[batch, hidden]`.
+    pub(crate) x: &'m mut [f32],
+    /// Normed `x`.
+    pub(crate) normed: &'m mut [f32],
+    pub(crate) query: &'m mut [f32],
+    pub(crate) key: &'m mut [f32],
+    pub(crate) value: &'m mut [f32],
+    pub(crate) attended: &'m mut [f32],
+    pub(crate) gate: &'m mut [f32],
+    pub(crate) up: &'m mut [f32],
+    /// The input of the next product, quantized.
+    pub(crate) groups: &'m mut [QuantGroup],
+    /// The same for the down projection of a single token, made while `groups` is still read.
+    pub(crate) next_groups: &'m mut [QuantGroup],
+    /// Scratch of attention.
+    pub(crate) parts: &'m mut [f32],
+    /// Angle of each pair of dimensions for each position, `[head_dim / 2]`.
+    pub(crate) frequencies: &'m mut [f32],
+    pub(crate) cos: &'m mut [f32],
+    pub(crate) sin: &'m mut [f32],
+    pub(crate) logits: &'m mut [f32],
+    /// Scratch of the sampler, `[vocab]`.
+    pub(crate) candidates: &'m mut [Candidate],
+    pub(crate) cache: KvCache<'m>,
+}
+
+impl<'m> Buffers<'m> {
+    /// Takes every buffer from `memory`, in a fixed order; `tile` is the kernels' number of tokens in a full tile.
+    pub(crate) fn carve(
+        config: &Config,
+        options: &PlanOptions,
+        tile: usize,
+        memory: &mut impl Carve<'m>,
+    ) -> Result<Self, MemoryError> {
+        let batch = options.batch;
+        let rows = |columns: usize| batch.checked_mul(columns);
+        let widest = config.hidden.max(config.q_dim()).max(config.ffn);
+        let groups = if options.exact { Some(0) } else { tiled_groups(batch, widest, tile) };
+        let next_groups = Some(if options.exact { 0 } else { config.ffn.div_ceil(GROUP) });
+        let half = config.head_dim / 2;
+        Ok(Buffers {
+            history: memory.take(Some(options.context))?,
+            x: memory.take(rows(config.hidden))?,
+            normed: memory.take(rows(config.hidden))?,
+            query: memory.take(rows(config.q_dim()))?,
+            key: memory.take(rows(config.kv_dim()))?,
+            value: memory.take(rows(config.kv_dim()))?,
+            attended: memory.take(rows(config.q_dim()))?,
+            gate: memory.take(rows(config.ffn))?,
+            up: memory.take(rows(config.ffn))?,
+            groups: memory.take(groups)?,
+            next_groups: memory.take(next_groups)?,
+            parts: memory.take(parts(config.heads, config.head_dim, options.context))?,
+            frequencies: memory.take(Some(half))?,
+            cos: memory.take(rows(half))?,
+            sin: memory.take(rows(half))?,
+            logits: memory.take(options.logit_rows.checked_mul(config.vocab))?,
+            candidates: memory.take(Some(config.vocab))?,
+            cache: KvCache::carve(config, options, memory)?,
+        })
+    }
+}
