@@ -282,7 +282,7 @@ fn an_evaluation_whose_gpu_is_lost_goes_on_with_the_same_command() {
         let mut resumed = None;
         let ended = evaluation.run(&AtomicBool::new(false), &mut |event| match event {
             EvalEvent::Resumed { items, .. } => resumed = Some(items),
-            EvalEvent::Done { items, .. } if items == lose_after => device().unwrap().lose(),
+            EvalEvent::Done { items, .. } if items == lose_after => device().unwrap().destroy(),
             _ => {}
         });
         (ended, resumed)

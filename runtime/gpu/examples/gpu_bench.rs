@@ -1,6 +1,6 @@
 //! Dispatches, bytes and speed of a model on a GPU: `gpu_bench MODEL.thimble [ADAPTER] [PROMPT TOKENS] [TOKENS]`.
 //!
-//! Speeds are medians of five runs; every way that the adapter offers to compute prompts is timed.
+//! Speeds are medians of five runs; prompts are timed with every kernel variant that the adapter supports.
 
 use std::error::Error;
 use std::time::Instant;
@@ -39,8 +39,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let device = Device::open(adapter.as_deref())?;
     let report = device.report();
     println!("{} ({}, {}), driver {}", report.name, report.api, report.kind, report.driver);
-    for tile in device.matmul_variants().to_vec() {
-        let device = device.clone().with_matmul_variant(tile)?;
+    for variant in device.matmul_variants().to_vec() {
+        let device = device.clone().with_matmul_variant(variant)?;
         let begin = Instant::now();
         let mut gpu = Gpu::new(&device, &weights, &options)?;
         let made = begin.elapsed();
@@ -58,7 +58,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         // The first compiles and fills caches.
         run()?;
         let speed = median(&mut run)?;
-        println!("prompt of {prompt}, {tile:?} products: {speed:.1} tokens/s; made in {made:.2?}");
+        println!("prompt of {prompt}, {variant:?} products: {speed:.1} tokens/s; made in {made:.2?}");
     }
 
     let mut gpu = Gpu::new(&device, &weights, &options)?;
@@ -67,7 +67,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         forward(&mut gpu, &Batch { tokens: part, position: i * options.batch });
     }
     let before = gpu.dispatches();
-    gpu.logits_behind(&Batch { tokens: &[Token(1)], position: prompt })?;
+    gpu.logits_after(&Batch { tokens: &[Token(1)], position: prompt })?;
     let dispatches = gpu.dispatches() - before;
     let read = gpu.read_bytes(prompt);
     println!(
@@ -78,7 +78,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let speed = median(&mut || {
         let begin = Instant::now();
         for i in 0..count {
-            gpu.logits_behind(&Batch { tokens: &[Token(1)], position: prompt + i })?;
+            gpu.logits_after(&Batch { tokens: &[Token(1)], position: prompt + i })?;
         }
         Ok(count as f64 / begin.elapsed().as_secs_f64())
     })?;

@@ -1,16 +1,16 @@
-//! The backend: operations record dispatches; asking for logits submits them.
+//! The backend: operations record dispatches; reading logits submits them.
 
-use crate::ahead::Ahead;
+use crate::decode_queue::DecodeQueue;
+use crate::dispatch::{ComputePass, Dispatch, MAX_VECTOR_TOKENS, Product};
 use crate::plan::{positions, spans};
-use crate::sampling::Generation;
-use crate::steps::{FEW, Pass, Product, Step};
-use crate::{Device, GpuError, GpuOptions, GpuPlan};
+use crate::sampler_state::SamplerState;
+use crate::{Device, GpuError, GpuMemoryPlan, GpuOptions};
 use std::ops::Range;
 use thimble_runtime::format::Config;
 use thimble_runtime::kernels::KvKind;
-use thimble_runtime::model::{Backend, Batch, Weights, forward};
+use thimble_runtime::model::{Backend, Batch, forward};
 
-/// The words that change from pass to pass.
+/// The batch that runs, in the layout of the shaders.
 #[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 pub(crate) struct State {
@@ -21,26 +21,26 @@ pub(crate) struct State {
 }
 
 /// The dispatches of one decoder layer.
-pub(crate) struct LayerSteps {
+pub(crate) struct LayerDispatches {
     pub(crate) qkv: Vec<Product>,
-    /// Where the product does not rotate and store itself.
-    pub(crate) store: Option<Step>,
-    pub(crate) attend: Step,
-    /// Behind `attend` where several workgroups share a query.
-    pub(crate) merge: Step,
+    /// RoPE and cache writes, unless the epilogue of `qkv` does them.
+    pub(crate) store: Option<Dispatch>,
+    pub(crate) attend: Dispatch,
+    /// Runs after `attend` if several workgroups share a query.
+    pub(crate) merge: Dispatch,
     pub(crate) output: Vec<Product>,
     pub(crate) gate_up: Vec<Product>,
-    /// Where gate and up are not one product.
-    pub(crate) swiglu: Option<Step>,
+    /// SwiGLU, unless the epilogue of `gate_up` computes it.
+    pub(crate) swiglu: Option<Dispatch>,
     pub(crate) down: Vec<Product>,
 }
 
-/// Buffers that outlive construction by name; all others live in their bind groups.
+/// The buffers that the host accesses; bind groups own all others.
 pub(crate) struct Buffers {
     pub(crate) state: wgpu::Buffer,
     pub(crate) tokens: wgpu::Buffer,
     pub(crate) logits: wgpu::Buffer,
-    /// Where the host reads logits.
+    /// Staging buffer for logits.
     pub(crate) staging: wgpu::Buffer,
     pub(crate) ids: wgpu::Buffer,
     pub(crate) ids_staging: [wgpu::Buffer; 2],
@@ -51,67 +51,43 @@ pub struct Gpu {
     pub(crate) device: Device,
     pub(crate) config: Config,
     pub(crate) options: GpuOptions,
-    pub(crate) plan: GpuPlan,
+    pub(crate) plan: GpuMemoryPlan,
     pub(crate) buffers: Buffers,
-    pub(crate) embed: Vec<Step>,
-    pub(crate) layers: Vec<LayerSteps>,
+    pub(crate) embed: Vec<Dispatch>,
+    pub(crate) layers: Vec<LayerDispatches>,
     /// Keys and values of each layer.
     pub(crate) caches: Vec<[wgpu::Buffer; 2]>,
     pub(crate) head: Vec<Product>,
-    pub(crate) sample: Step,
-    pub(crate) generation: Generation,
-    pub(crate) ahead: Ahead,
+    pub(crate) sample: Dispatch,
+    pub(crate) sampler: SamplerState,
+    pub(crate) queue: DecodeQueue,
     pub(crate) state: State,
-    /// Commands that were recorded and not yet submitted; the pass ends before its encoder.
-    pub(crate) recording: Option<(Pass, wgpu::CommandEncoder)>,
-    /// Dispatches that were submitted.
+    /// Commands not yet submitted; the pass is dropped before its encoder is finished.
+    pub(crate) recording: Option<(ComputePass, wgpu::CommandEncoder)>,
+    /// Dispatches submitted so far.
     pub(crate) dispatches: u64,
-    /// The recording has logits.
+    /// Whether the recording computes logits.
     pub(crate) has_head: bool,
-    /// Rows of `logits` that are the last head's.
+    /// Valid rows of `logits`.
     pub(crate) logit_rows: usize,
-    /// The host's copy.
+    /// Logits on the host.
     pub(crate) logits: Vec<f32>,
-    /// Bytes of the buffers that were made.
-    pub(crate) made: u64,
+    /// Bytes of all buffers.
+    pub(crate) allocated: u64,
 }
 
 impl Gpu {
-    /// Uploads a model and makes everything that its passes need.
-    ///
-    /// # Errors
-    /// Those of [`GpuPlan::new`], and [`GpuError::Device`] where the device has not the memory or refuses a shader.
-    pub fn new(device: &Device, weights: &Weights<'_>, options: &GpuOptions) -> Result<Gpu, GpuError> {
-        let plan = GpuPlan::new(weights, options, device)?;
-        device.check()?;
-        let scopes =
-            [wgpu::ErrorFilter::Validation, wgpu::ErrorFilter::Internal, wgpu::ErrorFilter::OutOfMemory];
-        let mut scopes: Vec<_> = scopes.map(|filter| device.device.push_error_scope(filter)).into();
-        let made = Gpu::make(device, weights, options, plan);
-        let mut failure = None;
-        while let Some(scope) = scopes.pop() {
-            failure = failure.or(pollster::block_on(scope.pop()));
-        }
-        match failure {
-            Some(error) => Err(GpuError::Device { reason: error.to_string() }),
-            None => {
-                device.keep_pipelines();
-                device.check().and(made)
-            }
-        }
-    }
-
-    /// What is on the device.
-    pub fn plan(&self) -> &GpuPlan {
+    /// The memory plan.
+    pub fn plan(&self) -> &GpuMemoryPlan {
         &self.plan
     }
 
-    /// Bytes of the buffers that were made, which is what the plan said.
+    /// Bytes of all buffers; equals the plan's.
     pub fn allocated(&self) -> u64 {
-        self.made
+        self.allocated
     }
 
-    /// Bytes that a token at `position` reads: all weights but the embedding, of which it is a row, and the cache.
+    /// Bytes that decoding a token at `position` reads: all weights but the embedding, and the used part of the cache.
     pub fn read_bytes(&self, position: usize) -> u64 {
         let layer = (self.plan.keys + self.plan.values) * position as u64 / positions(&self.options) as u64;
         self.plan.weights - self.plan.embedding + self.plan.layers * layer
@@ -122,7 +98,7 @@ impl Gpu {
         self.dispatches
     }
 
-    /// The first failure of the device: after one, logits are zeros and the session has to go on elsewhere.
+    /// Reports the first failure of the device. After a failure logits are zeros.
     ///
     /// # Errors
     /// [`GpuError::Device`].
@@ -130,11 +106,11 @@ impl Gpu {
         self.device.check()
     }
 
-    /// Runs a batch with the shared forward pass and gives the logits of its last token, `[vocab]`.
+    /// Runs a batch and returns the logits of its last token, `[vocab]`.
     ///
     /// # Errors
     /// [`GpuError::Device`].
-    pub fn logits_behind(&mut self, batch: &Batch<'_>) -> Result<&mut [f32], GpuError> {
+    pub fn logits_after(&mut self, batch: &Batch<'_>) -> Result<&mut [f32], GpuError> {
         forward(self, batch);
         self.head(batch.tokens.len() - 1..batch.tokens.len());
         self.logits();
@@ -150,13 +126,13 @@ impl Gpu {
     }
 
     pub(crate) fn record_head(&mut self, rows: usize) {
-        let pass = pass(&self.device, &mut self.recording);
+        let pass = compute_pass(&self.device, &mut self.recording);
         for product in &self.head {
             product.record(pass, rows);
         }
     }
 
-    /// Submits what was recorded, and behind it a copy: from, to, bytes.
+    /// Submits the recording and then a copy: from, to, bytes. `None` if nothing was recorded.
     pub(crate) fn submit(
         &mut self,
         copy: Option<(&wgpu::Buffer, &wgpu::Buffer, u64)>,
@@ -168,13 +144,14 @@ impl Gpu {
         if let Some((from, to, bytes)) = copy {
             encoder.copy_buffer_to_buffer(from, 0, to, 0, bytes);
         }
-        if !std::mem::take(&mut self.generation.goes_on) {
+        if !std::mem::take(&mut self.sampler.continues) {
             self.device.queue.write_buffer(&self.buffers.state, 0, bytemuck::bytes_of(&self.state));
         }
         Some(self.device.queue.submit([encoder.finish()]))
     }
 
-    /// Waits for a submission, or for the last, and copies the front of a staging buffer; zeros where the device fails.
+    /// Waits for a submission (the last one if `None`) and copies the front of a staging buffer to `out`; fills it with zeros
+    /// if the device fails.
     pub(crate) fn read(
         &self,
         staging: &wgpu::Buffer,
@@ -199,25 +176,26 @@ impl Gpu {
 }
 
 impl Drop for Gpu {
-    /// Waits for what was submitted in vain: until then its buffers are on the device.
+    /// Waits for submissions in flight, which keep their buffers alive.
     fn drop(&mut self) {
         self.recording = None;
         let _ = self.device.wait(None);
     }
 }
 
-/// The pass that is being recorded.
-pub(crate) fn pass<'a>(
+/// The pass that is being recorded; begins one if necessary.
+pub(crate) fn compute_pass<'a>(
     device: &Device,
-    recording: &'a mut Option<(Pass, wgpu::CommandEncoder)>,
-) -> &'a mut Pass {
+    recording: &'a mut Option<(ComputePass, wgpu::CommandEncoder)>,
+) -> &'a mut ComputePass {
     let begin = || {
         let mut encoder = device.device.create_command_encoder(&Default::default());
-        (Pass::begin(&mut encoder), encoder)
+        (ComputePass::begin(&mut encoder), encoder)
     };
     &mut recording.get_or_insert_with(begin).0
 }
 
+/// Workgroups of the embedding lookup.
 pub(crate) fn embed_groups(config: &Config, tokens: usize) -> [u32; 3] {
     [config.hidden.div_ceil(256) as u32, tokens as u32, 1]
 }
@@ -241,30 +219,28 @@ impl Backend for Gpu {
 
     fn embed(&mut self, batch: &Batch<'_>) {
         self.submit(None);
-        self.generation.position = None;
-        self.generation.goes_on = false;
-        self.ahead.stop();
+        self.sampler.reset();
+        self.queue.clear();
         self.set_batch(batch);
-        let pass = pass(&self.device, &mut self.recording);
-        for step in &self.embed {
-            step.record(pass, embed_groups(&self.config, batch.tokens.len()));
+        let pass = compute_pass(&self.device, &mut self.recording);
+        for embed in &self.embed {
+            embed.record(pass, embed_groups(&self.config, batch.tokens.len()));
         }
     }
 
     fn project(&mut self, layer: usize, batch: &Batch<'_>) {
-        let pass = pass(&self.device, &mut self.recording);
-        let steps = &self.layers[layer];
-        for product in &steps.qkv {
+        let pass = compute_pass(&self.device, &mut self.recording);
+        for product in &self.layers[layer].qkv {
             product.record(pass, batch.tokens.len());
         }
     }
 
     fn attend(&mut self, layer: usize, batch: &Batch<'_>) {
-        let pass = pass(&self.device, &mut self.recording);
-        let (steps, config) = (&self.layers[layer], &self.config);
+        let pass = compute_pass(&self.device, &mut self.recording);
+        let (layer, config) = (&self.layers[layer], &self.config);
         let tokens = batch.tokens.len() as u32;
-        if let Some(store) = &steps.store {
-            // One more pair or four of positions than an even start needs: the device alone knows the position.
+        if let Some(store) = &layer.store {
+            // One group of positions more than an aligned start needs: only the device knows the position.
             let heads = config.heads + 2 * config.kv_heads;
             store.record(
                 pass,
@@ -275,37 +251,37 @@ impl Backend for Gpu {
             );
         }
         let queries = tokens * config.group() as u32;
-        // Many queries make workgroups enough; few share each of them.
+        // Large batches have enough workgroups; for small ones, several workgroups share a query.
         let spans = match batch.tokens.len() {
-            ..=FEW => spans(batch.position + batch.tokens.len()) as u32,
+            ..=MAX_VECTOR_TOKENS => spans(batch.position + batch.tokens.len()) as u32,
             _ => 1,
         };
-        steps.attend.record(pass, [queries.div_ceil(8), config.kv_heads as u32, spans]);
+        layer.attend.record(pass, [queries.div_ceil(8), config.kv_heads as u32, spans]);
         if spans > 1 {
-            steps.merge.record(pass, [config.heads as u32, tokens, 1]);
+            layer.merge.record(pass, [config.heads as u32, tokens, 1]);
         }
     }
 
     fn attention_output(&mut self, layer: usize, batch: &Batch<'_>) {
-        let pass = pass(&self.device, &mut self.recording);
+        let pass = compute_pass(&self.device, &mut self.recording);
         for product in &self.layers[layer].output {
             product.record(pass, batch.tokens.len());
         }
     }
 
     fn gate_up(&mut self, layer: usize, batch: &Batch<'_>) {
-        let pass = pass(&self.device, &mut self.recording);
-        let (steps, tokens) = (&self.layers[layer], batch.tokens.len());
-        for product in &steps.gate_up {
+        let pass = compute_pass(&self.device, &mut self.recording);
+        let (layer, tokens) = (&self.layers[layer], batch.tokens.len());
+        for product in &layer.gate_up {
             product.record(pass, tokens);
         }
-        if let Some(swiglu) = &steps.swiglu {
+        if let Some(swiglu) = &layer.swiglu {
             swiglu.record(pass, [self.config.ffn.div_ceil(64) as u32, tokens as u32, 1]);
         }
     }
 
     fn down(&mut self, layer: usize, batch: &Batch<'_>) {
-        let pass = pass(&self.device, &mut self.recording);
+        let pass = compute_pass(&self.device, &mut self.recording);
         for product in &self.layers[layer].down {
             product.record(pass, batch.tokens.len());
         }
@@ -313,7 +289,7 @@ impl Backend for Gpu {
 
     fn head(&mut self, rows: Range<usize>) {
         if self.has_head {
-            // Its rows stand in the state until it is submitted.
+            // The state has room for the rows of one head.
             self.submit(None);
         }
         self.logit_rows = rows.len();

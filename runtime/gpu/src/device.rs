@@ -1,39 +1,41 @@
 //! Adapters, and an open device with its limits and features.
 
-use crate::pipelines::PipelineFile;
-use crate::{GpuError, MatmulVariant};
+use crate::GpuError;
+use crate::matmul_variant::MatmulVariant;
+use crate::pipeline_cache::PipelineCache;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// What `thimble devices` says of an adapter.
+/// The features and limits of an adapter, as `thimble devices` lists them.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct AdapterReport {
-    /// Name that the driver gives.
+    /// Adapter name, from the driver.
     pub name: String,
-    /// API: `vulkan`, `metal`, `dx12`, `gl`.
+    /// Graphics API: `vulkan`, `metal`, `dx12` or `gl`.
     pub api: String,
     /// `DiscreteGpu`, `IntegratedGpu`, `Cpu`, ...
     pub kind: String,
-    /// The CPU under another name (lavapipe, llvmpipe, WARP), which is never faster than the CPU itself.
+    /// Whether it is a software renderer (lavapipe, llvmpipe, WARP), which is never faster than the CPU backend.
     pub software: bool,
-    /// Name and version of the driver.
+    /// Driver name and version.
     pub driver: String,
-    /// Half-precision arithmetic in shaders.
+    /// Whether shaders support half-precision arithmetic.
     pub f16: bool,
-    /// Subgroup operations.
+    /// Whether shaders support subgroup operations.
     pub subgroups: bool,
-    /// Cooperative matrices.
+    /// Whether shaders support cooperative matrices.
     pub cooperative_matrices: bool,
-    /// Variants to compute products for many tokens, the one to use unmeasured first.
+    /// Supported kernel variants for products of many tokens, the default first.
     pub products: Vec<MatmulVariant>,
-    /// Largest range that a shader can see at once, bytes.
+    /// Largest storage buffer binding, bytes.
     pub binding_bytes: u64,
     /// Largest buffer, bytes.
     pub buffer_bytes: u64,
-    /// Memory that a workgroup can share, bytes.
+    /// Workgroup memory, bytes.
     pub workgroup_bytes: u32,
-    /// Lanes of a workgroup.
+    /// Most invocations in a workgroup.
     pub workgroup_lanes: u32,
 }
 
@@ -58,8 +60,7 @@ impl AdapterReport {
     }
 }
 
-/// The APIs to look at, in turn: those that `WGPU_BACKEND` names, or else the modern ones and, where they have no adapter,
-/// GL.
+/// An instance for the APIs that `WGPU_BACKEND` names; by default one for the modern APIs, then one for GL.
 fn instances() -> impl Iterator<Item = wgpu::Instance> {
     let sets = match wgpu::Backends::from_env() {
         Some(named) => vec![named],
@@ -75,30 +76,30 @@ fn enumerate(instance: &wgpu::Instance) -> Vec<wgpu::Adapter> {
     pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()))
 }
 
-/// Every adapter of this machine, software ones included.
+/// All adapters of this machine, including software renderers.
 pub fn adapters() -> Vec<AdapterReport> {
     let found = instances().map(|instance| enumerate(&instance)).find(|found| !found.is_empty());
     found.unwrap_or_default().iter().map(AdapterReport::new).collect()
 }
 
-/// The kernel variants for products of many tokens that an adapter offers, the one to use unmeasured first; behind them the side
-/// of its cooperative matrices, 0 where it has none that are used.
+/// The kernel variants that an adapter supports for products of many tokens, the default first, and the side of its
+/// cooperative matrices (0: none that the shaders can use).
 fn matmul_variants(adapter: &wgpu::Adapter) -> (Vec<MatmulVariant>, u32) {
     let (info, features, limits) = (adapter.get_info(), adapter.features(), adapter.limits());
-    // Metal and GL compute four products of bytes one by one.
+    // Metal and GL emulate packed products.
     let has_dot4 = matches!(info.backend, wgpu::Backend::Vulkan | wgpu::Backend::Dx12)
         && info.device_type != wgpu::DeviceType::Cpu;
-    let mut matmul_variants = if has_dot4 {
+    let mut variants = if has_dot4 {
         vec![MatmulVariant::Dot4, MatmulVariant::Plain]
     } else {
         vec![MatmulVariant::Plain, MatmulVariant::Dot4]
     };
     if features.contains(wgpu::Features::SHADER_F16) {
-        matmul_variants.push(MatmulVariant::F16);
+        variants.push(MatmulVariant::F16);
     }
     let cooperative = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SHADER_F16;
     if !features.contains(cooperative) || limits.max_compute_workgroup_storage_size < 32_768 {
-        return (matmul_variants, 0);
+        return (variants, 0);
     }
     let offered = adapter.cooperative_matrix_properties();
     let lanes_of = |side: u32| if side == 16 { 32 } else { 8 };
@@ -113,31 +114,31 @@ fn matmul_variants(adapter: &wgpu::Adapter) -> (Vec<MatmulVariant>, u32) {
     };
     let side = [16, 8].into_iter().find(fits).unwrap_or(0);
     if side > 0 {
-        matmul_variants.push(MatmulVariant::Cooperative);
+        variants.push(MatmulVariant::Cooperative);
     }
-    (matmul_variants, side)
+    (variants, side)
 }
 
-/// Whether eight neighbouring lanes are always in one subgroup.
-fn has_eights(adapter: &wgpu::Adapter) -> bool {
+/// Whether every aligned group of eight lanes lies in one subgroup.
+fn has_subgroups_of_eight(adapter: &wgpu::Adapter) -> bool {
     let info = adapter.get_info();
-    // wgpu says 4 for all of Metal, whose GPUs have 32 or 64, or 8 where they are Intel's.
+    // wgpu reports 4 for all of Metal, whose GPUs have 32 or 64 lanes (Intel: 8).
     let wide = info.subgroup_min_size >= 8 || info.backend == wgpu::Backend::Metal;
     wide && adapter.features().contains(wgpu::Features::SUBGROUP)
 }
 
-/// Asks for a device with all that the adapter allows in size, and the features that are used; the plain shaders need none.
+/// Requests a device with the adapter's own limits and the optional features that shaders use.
 fn request(
     adapter: &wgpu::Adapter,
-    matrices: bool,
+    cooperative_matrices: bool,
 ) -> Result<(wgpu::Device, wgpu::Queue), wgpu::RequestDeviceError> {
     let wanted = wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP | wgpu::Features::PIPELINE_CACHE;
     let mut required_features = wanted & adapter.features();
     let mut experimental_features = wgpu::ExperimentalFeatures::disabled();
-    if matrices {
+    if cooperative_matrices {
         required_features |= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
-        // SAFETY: what is asked of the one who enables them is to take reports of undefined behaviour to wgpu; the only such
-        // feature that is requested is the one above, used as its tests and examples do.
+        // SAFETY: enabling them accepts that undefined behaviour is reported to wgpu as a bug; the only such feature that is
+        // requested is the one above, used as wgpu's tests and examples use it.
         experimental_features = unsafe { wgpu::ExperimentalFeatures::enabled() };
     }
     pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
@@ -149,9 +150,9 @@ fn request(
 }
 
 /// Longest wait for a submission.
-const PATIENCE: Duration = Duration::from_secs(120);
-/// The same for a software renderer: it never hangs, and a batch takes minutes where the machine is busy.
-const SOFTWARE_PATIENCE: Duration = Duration::from_secs(1800);
+const TIMEOUT: Duration = Duration::from_secs(120);
+/// Longest wait for a software renderer: it does not hang, but a batch can take minutes on a busy machine.
+const SOFTWARE_TIMEOUT: Duration = Duration::from_secs(1800);
 
 /// An open device.
 #[derive(Clone, Debug)]
@@ -159,22 +160,24 @@ pub struct Device {
     pub(crate) device: wgpu::Device,
     pub(crate) queue: wgpu::Queue,
     report: AdapterReport,
-    /// What the device offers, the one in use first.
+    /// Supported variants, the one in use first.
     matmul_variants: Vec<MatmulVariant>,
-    /// Side of its cooperative matrices, 0 where none are used.
+    /// Side of the cooperative matrices; 0: unused.
     matrix_side: u32,
-    /// Attention uses subgroups.
+    /// Whether attention uses subgroup operations.
     subgroups: bool,
-    pub(crate) pipelines: Option<PipelineFile>,
-    /// The first error that no call returned: validation, memory, loss.
+    pub(crate) pipeline_cache: Option<PipelineCache>,
+    /// The first asynchronous error: validation, out of memory, device lost.
     failure: Arc<Mutex<Option<String>>>,
 }
 
 impl Device {
-    /// Opens the adapter whose name contains `name`, in any case, or the fastest one. `WGPU_BACKEND` restricts the APIs.
+    /// Opens the first adapter whose name contains `name` (ignoring case), or the fastest adapter for `None`.
+    ///
+    /// `WGPU_BACKEND` restricts the APIs.
     ///
     /// # Errors
-    /// [`GpuError::NoAdapter`] and [`GpuError::NoDevice`].
+    /// [`GpuError::NoAdapter`], [`GpuError::NoDevice`].
     pub fn open(name: Option<&str>) -> Result<Device, GpuError> {
         let adapter = match name {
             None => {
@@ -204,12 +207,12 @@ impl Device {
         let (mut matmul_variants, mut matrix_side) = matmul_variants(&adapter);
         let mut opened = request(&adapter, matrix_side > 0);
         if opened.is_err() && matrix_side > 0 {
-            // All else is worth having without them.
-            matmul_variants.retain(|tile| *tile != MatmulVariant::Cooperative);
+            // The driver announces cooperative matrices and then refuses them: do without.
+            matmul_variants.retain(|variant| *variant != MatmulVariant::Cooperative);
             matrix_side = 0;
             opened = request(&adapter, false);
         }
-        let subgroups = has_eights(&adapter);
+        let subgroups = has_subgroups_of_eight(&adapter);
         let adapter = report.name.clone();
         let (device, queue) = opened.map_err(|e| GpuError::NoDevice { adapter, reason: e.to_string() })?;
         let failure = Arc::new(Mutex::new(None));
@@ -234,40 +237,40 @@ impl Device {
             matmul_variants,
             matrix_side,
             subgroups,
-            pipelines: None,
+            pipeline_cache: None,
             failure,
         })
     }
 
-    /// What the adapter is and can do.
+    /// The adapter's features and limits.
     pub fn report(&self) -> &AdapterReport {
         &self.report
     }
 
-    /// How products for many tokens are computed: every way that the device offers, the one in use first.
+    /// The supported kernel variants for products of many tokens, the one in use first.
     pub fn matmul_variants(&self) -> &[MatmulVariant] {
         &self.matmul_variants
     }
 
-    /// The way in use.
-    pub(crate) fn tile(&self) -> MatmulVariant {
+    /// The variant in use.
+    pub(crate) fn matmul_variant(&self) -> MatmulVariant {
         self.matmul_variants[0]
     }
 
-    /// The same device with another way to compute products for many tokens; models that are made from now on use it.
+    /// The same device with another variant for products of many tokens; models uploaded from now on use it.
     ///
     /// # Errors
-    /// [`GpuError::Option`] where the device does not offer it.
-    pub fn with_matmul_variant(mut self, tile: MatmulVariant) -> Result<Device, GpuError> {
-        let Some(place) = self.matmul_variants.iter().position(|offered| *offered == tile) else {
+    /// [`GpuError::Option`] if the device does not support it.
+    pub fn with_matmul_variant(mut self, variant: MatmulVariant) -> Result<Device, GpuError> {
+        let Some(index) = self.matmul_variants.iter().position(|supported| *supported == variant) else {
             let expected = format!("one of {:?}", self.matmul_variants);
-            return Err(GpuError::Option { what: "the kind of products", expected, found: tile as u64 });
+            return Err(GpuError::Option { what: "the kind of products", expected, found: variant as u64 });
         };
-        self.matmul_variants.swap(0, place);
+        self.matmul_variants.swap(0, index);
         Ok(self)
     }
 
-    /// Side of its cooperative matrices.
+    /// Side of the cooperative matrices; 0: unused.
     pub(crate) fn matrix_side(&self) -> u32 {
         self.matrix_side
     }
@@ -277,30 +280,43 @@ impl Device {
         self.subgroups
     }
 
-    /// The same device with what takes the least of its driver: plain products, no subgroups. None where it is so already.
-    pub fn plainest(self) -> Option<Device> {
-        let more = self.subgroups || self.tile() != MatmulVariant::Plain;
-        more.then_some(())?;
+    /// The same device with the kernels that need no optional feature: plain products, no subgroup operations. `None` if
+    /// those are in use already.
+    pub fn with_baseline_kernels(self) -> Option<Device> {
+        let uses_features = self.subgroups || self.matmul_variant() != MatmulVariant::Plain;
+        uses_features.then_some(())?;
         Device { subgroups: false, ..self }.with_matmul_variant(MatmulVariant::Plain).ok()
     }
 
-    /// The first failure since the device was opened.
+    /// The same device with compiled pipelines cached in `folder`, if its API supports that (Vulkan).
+    ///
+    /// A damaged file, or one of another driver, is ignored and replaced. Write errors only cost the next start time.
+    ///
+    /// # Safety
+    /// The driver trusts the files' contents: only trusted programs can write to `folder`.
+    pub unsafe fn with_pipeline_cache(mut self, folder: &Path) -> Device {
+        // SAFETY: the caller's promise.
+        self.pipeline_cache = unsafe { PipelineCache::open(&self.device, folder) };
+        self
+    }
+
+    /// Reports the first failure since the device was opened.
     ///
     /// # Errors
-    /// [`GpuError::Device`], where there was one.
+    /// [`GpuError::Device`].
     pub fn check(&self) -> Result<(), GpuError> {
         let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
         failure.clone().map_or(Ok(()), |reason| Err(GpuError::Device { reason }))
     }
 
-    /// Waits for a submission, or for the last one.
+    /// Waits for a submission; for the last one if `None`.
     ///
     /// # Errors
-    /// [`GpuError::Device`] where the device is lost, has failed before, or is silent for too long; it stays failed.
+    /// [`GpuError::Device`] if the device has failed, is lost or times out; the failure is permanent.
     pub(crate) fn wait(&self, submission_index: Option<wgpu::SubmissionIndex>) -> Result<(), GpuError> {
-        let patience = if self.report.software { SOFTWARE_PATIENCE } else { PATIENCE };
-        let wait = wgpu::PollType::Wait { submission_index, timeout: Some(patience) };
-        // wgpu 30 panics here where the driver reports a lost device or too little memory.
+        let timeout = if self.report.software { SOFTWARE_TIMEOUT } else { TIMEOUT };
+        let wait = wgpu::PollType::Wait { submission_index, timeout: Some(timeout) };
+        // wgpu 30 panics here if the driver reports a lost device or too little memory.
         match catch_unwind(AssertUnwindSafe(|| self.device.poll(wait))) {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => self.fail(error.to_string()),
@@ -309,17 +325,17 @@ impl Device {
         self.check()
     }
 
-    /// Keeps a failure, if it is the first.
+    /// Records a failure unless there is an earlier one.
     pub(crate) fn fail(&self, reason: String) {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
     }
 
-    /// Ends the device as a crash of its driver would: for tests of what goes on without it.
-    pub fn lose(&self) {
+    /// Destroys the device, as a driver crash would. For tests of the fallback to the CPU.
+    pub fn destroy(&self) {
         self.device.destroy();
     }
 
-    /// Largest range that one binding can have, bytes.
+    /// Largest binding, bytes.
     pub(crate) fn binding_bytes(&self) -> u64 {
         self.report.binding_bytes.min(self.report.buffer_bytes)
     }

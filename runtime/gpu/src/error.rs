@@ -1,54 +1,54 @@
-//! What can go wrong on the way to a GPU and on it.
+//! Errors of the GPU backend.
 
 use thimble_runtime::sampler::SamplingError;
 use thiserror::Error;
 
-/// Why the GPU cannot be used, or can no longer.
+/// Why a GPU cannot be used.
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum GpuError {
-    /// No adapter, or none of the name asked for.
+    /// No adapter was found, or none with the requested name.
     #[error("no GPU adapter was found ({reason}); use the CPU, or install a Vulkan, Metal or DX12 driver")]
     NoAdapter {
-        /// What wgpu says.
+        /// The error from wgpu.
         reason: String,
     },
-    /// The adapter gives no device.
+    /// The adapter does not open a device.
     #[error("the adapter {adapter} gives no device: {reason}; use the CPU")]
     NoDevice {
-        /// Its name.
+        /// The adapter's name.
         adapter: String,
-        /// What wgpu says.
+        /// The error from wgpu.
         reason: String,
     },
-    /// The options do not fit the model or the device.
+    /// An option is out of range for the model or the device.
     #[error("{what} must be {expected}, found {found}")]
     Option {
         /// The option.
         what: &'static str,
         /// Its range.
         expected: String,
-        /// What was asked for.
+        /// Its value.
         found: u64,
     },
-    /// A buffer that the device cannot hold in one piece.
+    /// A buffer exceeds the device's limit.
     #[error(
-        "{what} takes {needed} bytes and the adapter allows {most} in one buffer; use a shorter context or the CPU"
+        "{what} takes {needed} bytes and the adapter allows {limit} in one buffer; use a shorter context or the CPU"
     )]
     TooLarge {
-        /// What the buffer is for.
+        /// The contents of the buffer.
         what: &'static str,
-        /// Its bytes.
+        /// Its size, bytes.
         needed: u64,
-        /// The adapter's limit.
-        most: u64,
+        /// The largest size allowed, bytes.
+        limit: u64,
     },
-    /// A setting of sampling out of its range.
+    /// A sampling setting is out of range.
     #[error(transparent)]
     Sampling(#[from] SamplingError),
-    /// The device refused something, or was lost.
+    /// The device reported an error or was lost.
     #[error("the GPU failed: {reason}")]
     Device {
-        /// What wgpu says.
+        /// The error from wgpu.
         reason: String,
     },
 }

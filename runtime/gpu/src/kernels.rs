@@ -1,198 +1,82 @@
-//! Shader modules, the layouts of their bindings, and pipelines, each made once.
+//! Compute pipelines and the layouts of their bind groups, each created once.
 
 use crate::Device;
+use crate::matmul_variant::MatmulVariant;
+use crate::shaders::Shader;
 use std::collections::HashMap;
 use thimble_runtime::format::Encoding;
 
 const CHECKED: wgpu::ShaderRuntimeChecks = wgpu::ShaderRuntimeChecks::checked();
 
-/// Name and text of every shader module: one file, or several behind each other.
-pub const SHADERS: [(&str, &str); 11] = [
-    (
-        "vector",
-        concat!(
-            include_str!("shaders/panel.wgsl"),
-            include_str!("shaders/finish.wgsl"),
-            include_str!("shaders/vector.wgsl")
-        ),
-    ),
-    (
-        "tiled",
-        concat!(
-            include_str!("shaders/panel.wgsl"),
-            include_str!("shaders/finish.wgsl"),
-            include_str!("shaders/tile.wgsl"),
-            include_str!("shaders/tiled.wgsl")
-        ),
-    ),
-    ("swiglu", include_str!("shaders/swiglu.wgsl")),
-    ("sample", include_str!("shaders/sample.wgsl")),
-    ("store", concat!(include_str!("shaders/cache.wgsl"), include_str!("shaders/store.wgsl"))),
-    (
-        "attend",
-        concat!(
-            include_str!("shaders/cache.wgsl"),
-            include_str!("shaders/eights.wgsl"),
-            include_str!("shaders/attend.wgsl")
-        ),
-    ),
-    (
-        "attend_subgroup",
-        concat!(
-            include_str!("shaders/cache.wgsl"),
-            include_str!("shaders/eights_subgroup.wgsl"),
-            include_str!("shaders/attend.wgsl")
-        ),
-    ),
-    (
-        "tiled_dot4",
-        concat!(
-            include_str!("shaders/panel.wgsl"),
-            include_str!("shaders/finish.wgsl"),
-            include_str!("shaders/tile.wgsl"),
-            include_str!("shaders/tiled_dot4.wgsl")
-        ),
-    ),
-    (
-        "tiled_f16",
-        concat!(
-            include_str!("shaders/enable_f16.wgsl"),
-            include_str!("shaders/panel.wgsl"),
-            include_str!("shaders/finish.wgsl"),
-            include_str!("shaders/tile.wgsl"),
-            include_str!("shaders/tiled_f16.wgsl")
-        ),
-    ),
-    (
-        "tiled_cooperative_8",
-        concat!(
-            include_str!("shaders/cooperative_8.wgsl"),
-            include_str!("shaders/panel.wgsl"),
-            include_str!("shaders/finish.wgsl"),
-            include_str!("shaders/tile.wgsl"),
-            include_str!("shaders/tiled_cooperative.wgsl")
-        ),
-    ),
-    (
-        "tiled_cooperative_16",
-        concat!(
-            include_str!("shaders/cooperative_16.wgsl"),
-            include_str!("shaders/panel.wgsl"),
-            include_str!("shaders/finish.wgsl"),
-            include_str!("shaders/tile.wgsl"),
-            include_str!("shaders/tiled_cooperative.wgsl")
-        ),
-    ),
-];
-
-/// How products for many tokens are computed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum MatmulVariant {
-    /// In f32: every adapter can.
-    Plain,
-    /// Quantized weights with `dot4I8Packed`, the input in two planes of bytes as on the CPU's fast path.
-    Dot4,
-    /// Quantized weights in half precision with f32 sums: less exact than the others.
-    F16,
-    /// Cooperative matrices of halves, of which weights and input have two each: 16 by 16 on subgroups of 32 lanes, or 8 by 8
-    /// on subgroups of 8.
-    Cooperative,
-}
-
-impl MatmulVariant {
-    /// What there is for an encoding: floats have no codes.
-    pub(crate) fn of(self, encoding: Encoding) -> MatmulVariant {
-        let floats = encoding.block_columns() == 1;
-        if floats && matches!(self, MatmulVariant::Dot4 | MatmulVariant::F16) {
-            MatmulVariant::Plain
-        } else {
-            self
-        }
-    }
-
-    /// Whether it is as exact as the CPU's fast path.
-    pub fn is_exact(self) -> bool {
-        self != MatmulVariant::F16
-    }
-
-    fn module(self, device: &Device) -> usize {
-        match self {
-            MatmulVariant::Plain => 1,
-            MatmulVariant::Dot4 => 7,
-            MatmulVariant::F16 => 8,
-            MatmulVariant::Cooperative if device.matrix_side() == 8 => 9,
-            MatmulVariant::Cooperative => 10,
-        }
-    }
-}
-
-impl std::fmt::Display for MatmulVariant {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            MatmulVariant::Plain => "plain",
-            MatmulVariant::Dot4 => "dot4",
-            MatmulVariant::F16 => "f16",
-            MatmulVariant::Cooperative => "cooperative",
-        })
-    }
-}
-
-/// An entry point of a shader file, in its variant.
+/// An entry point with its override constants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Entry {
-    /// A matrix product for few tokens.
+    /// Matrix product of few tokens.
     Vector(Encoding),
-    /// A matrix product for many.
+    /// Matrix product of many tokens.
     Tiled(Encoding, MatmulVariant),
-    /// That of queries, keys and values, which are rotated and stored with so many bytes for a number.
+    /// Product of few tokens with the query, key and value matrices; rotates, and stores keys and values with this many
+    /// bytes per element.
     VectorQkv(Encoding, u32),
+    /// The same for many tokens.
     TiledQkv(Encoding, u32, MatmulVariant),
-    /// Rows of the embedding.
+    /// Embedding lookup.
     Embed(Encoding),
     Swiglu,
-    /// The next token.
+    /// Sampling of the next token.
     Sample,
-    /// Rotation and the cache's writes, with so many bytes for a number.
+    /// RoPE and cache writes, with this many bytes per element.
     Store(u32),
-    /// Attention.
+    /// Attention over a cache with this many bytes per element.
     Attend(u32),
-    /// Attention's answer from those of spans of the context.
+    /// Merges the partial results of attention over spans of the context.
     Merge,
 }
 
-/// What a shader does with a binding.
+/// How a shader accesses a binding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Use {
+enum Access {
     Uniform,
     Read,
     Write,
 }
 
+/// The module that computes products of many tokens.
+fn tiled(variant: MatmulVariant, device: &Device) -> Shader {
+    match variant {
+        MatmulVariant::Plain => Shader::Tiled,
+        MatmulVariant::Dot4 => Shader::TiledDot4,
+        MatmulVariant::F16 => Shader::TiledF16,
+        MatmulVariant::Cooperative if device.matrix_side() == 8 => Shader::TiledCooperative8,
+        MatmulVariant::Cooperative => Shader::TiledCooperative16,
+    }
+}
+
 impl Entry {
-    /// Place of the module in [`SHADERS`], entry point, override constants.
-    fn source(self, device: &Device) -> (usize, &'static str, Vec<(&'static str, f64)>) {
+    /// Module, entry point name, override constants.
+    fn source(self, device: &Device) -> (Shader, &'static str, Vec<(&'static str, f64)>) {
         let encoding = |e: Encoding| ("ENCODING", f64::from(e as u32));
         let kv = |bytes: u32| ("KV_BYTES", f64::from(bytes));
         match self {
-            Entry::Vector(e) => (0, "vector", vec![encoding(e)]),
-            Entry::VectorQkv(e, bytes) => (0, "vector_qkv", vec![encoding(e), kv(bytes)]),
-            Entry::Embed(e) => (0, "embed", vec![encoding(e)]),
-            Entry::Tiled(e, tile) => (tile.module(device), "tiled", vec![encoding(e)]),
-            Entry::TiledQkv(e, bytes, tile) => {
-                (tile.module(device), "tiled_qkv", vec![encoding(e), kv(bytes)])
+            Entry::Vector(e) => (Shader::Vector, "vector", vec![encoding(e)]),
+            Entry::VectorQkv(e, bytes) => (Shader::Vector, "vector_qkv", vec![encoding(e), kv(bytes)]),
+            Entry::Embed(e) => (Shader::Vector, "embed", vec![encoding(e)]),
+            Entry::Tiled(e, variant) => (tiled(variant, device), "tiled", vec![encoding(e)]),
+            Entry::TiledQkv(e, bytes, variant) => {
+                (tiled(variant, device), "tiled_qkv", vec![encoding(e), kv(bytes)])
             }
-            Entry::Swiglu => (2, "swiglu", vec![]),
-            Entry::Sample => (3, "sample", vec![]),
-            Entry::Store(1) => (4, "store_bytes", vec![kv(1)]),
-            Entry::Store(bytes) => (4, "store", vec![kv(bytes)]),
-            Entry::Attend(bytes) => (if device.subgroups() { 6 } else { 5 }, "attend", vec![kv(bytes)]),
-            Entry::Merge => (5, "merge", vec![]),
+            Entry::Swiglu => (Shader::Swiglu, "swiglu", vec![]),
+            Entry::Sample => (Shader::Sample, "sample", vec![]),
+            Entry::Store(1) => (Shader::Store, "store_bytes", vec![kv(1)]),
+            Entry::Store(bytes) => (Shader::Store, "store", vec![kv(bytes)]),
+            Entry::Attend(bytes) if device.subgroups() => (Shader::AttendSubgroup, "attend", vec![kv(bytes)]),
+            Entry::Attend(bytes) => (Shader::Attend, "attend", vec![kv(bytes)]),
+            Entry::Merge => (Shader::Attend, "merge", vec![]),
         }
     }
 
-    fn bindings(self) -> &'static [(u32, Use)] {
-        use Use::{Read, Uniform, Write};
+    fn bindings(self) -> &'static [(u32, Access)] {
+        use Access::{Read, Uniform, Write};
         match self {
             Entry::Vector(_) | Entry::Tiled(..) => {
                 &[(0, Uniform), (1, Uniform), (2, Read), (3, Read), (4, Write), (5, Read)]
@@ -223,16 +107,16 @@ impl Entry {
     }
 }
 
-/// A pipeline with the layout of its bind groups.
+/// A pipeline and the layout of its bind groups.
 #[derive(Clone, Debug)]
 pub(crate) struct Kernel {
     pub(crate) pipeline: wgpu::ComputePipeline,
     layout: wgpu::BindGroupLayout,
-    bindings: &'static [(u32, Use)],
+    bindings: &'static [(u32, Access)],
 }
 
 impl Kernel {
-    /// A bind group of `buffers`, in the order of the entry's bindings.
+    /// A bind group of `buffers`, in the order of the entry point's bindings.
     pub(crate) fn bind(&self, device: &Device, buffers: &[&wgpu::Buffer]) -> wgpu::BindGroup {
         debug_assert_eq!(buffers.len(), self.bindings.len());
         let bound = buffers.iter().zip(self.bindings);
@@ -247,35 +131,34 @@ impl Kernel {
     }
 }
 
-/// Every pipeline that was asked for, and the uniforms that their bind groups share.
+/// The pipelines created so far, and the uniform buffers that their bind groups share.
 pub(crate) struct Kernels {
     device: Device,
-    modules: [Option<wgpu::ShaderModule>; SHADERS.len()],
-    made: HashMap<Entry, Kernel>,
+    modules: HashMap<Shader, wgpu::ShaderModule>,
+    kernels: HashMap<Entry, Kernel>,
     uniforms: HashMap<[u32; 12], wgpu::Buffer>,
 }
 
 impl Kernels {
     pub(crate) fn new(device: &Device) -> Kernels {
-        let (made, uniforms) = (HashMap::new(), HashMap::new());
-        Kernels { device: device.clone(), modules: [const { None }; SHADERS.len()], made, uniforms }
+        let (modules, kernels, uniforms) = (HashMap::new(), HashMap::new(), HashMap::new());
+        Kernels { device: device.clone(), modules, kernels, uniforms }
     }
 
-    /// The pipeline of an entry.
+    /// The pipeline of an entry point.
     pub(crate) fn get(&mut self, entry: Entry) -> Kernel {
-        if let Some(kernel) = self.made.get(&entry) {
+        if let Some(kernel) = self.kernels.get(&entry) {
             return kernel.clone();
         }
-        let (file, name, constants) = entry.source(&self.device);
+        let (shader, name, constants) = entry.source(&self.device);
         let device = &self.device.device;
-        let module = self.modules[file].get_or_insert_with(|| {
-            let (label, text) = SHADERS[file];
-            let source = wgpu::ShaderSource::Wgsl(text.into());
+        let module = self.modules.entry(shader).or_insert_with(|| {
+            let source = wgpu::ShaderSource::Wgsl(shader.text().into());
             let checks = wgpu::ShaderRuntimeChecks { force_loop_bounding: false, ..CHECKED };
-            let descriptor = wgpu::ShaderModuleDescriptor { label: Some(label), source };
-            // SAFETY: every check stays but that of loops, which have to end: each of ours but one counts by a step above
-            // zero to a bound that it does not change. The one that does not, over sorted candidates (sample.wgsl), begins
-            // at most three tasks, and within one moves on by at least one of finitely many candidates or ends it.
+            let descriptor = wgpu::ShaderModuleDescriptor { label: Some(shader.name()), source };
+            // SAFETY: only the loop bound check is off, so every loop has to terminate. All but one count by a positive step
+            // to a bound that the loop does not change. The other one (sample_sorted in sample_sorted.wgsl) runs at most
+            // three tasks, and each of its iterations ends a task or advances by at least one of finitely many candidates.
             unsafe { device.create_shader_module_trusted(descriptor, checks) }
         });
         let bindings = entry.bindings();
@@ -297,31 +180,31 @@ impl Kernels {
                 // Every kernel writes its workgroup memory before it reads it.
                 zero_initialize_workgroup_memory: false,
             },
-            cache: self.device.pipelines.as_ref().map(|file| &file.cache),
+            cache: self.device.pipeline_cache.as_ref().map(|file| &file.cache),
         });
         let kernel = Kernel { pipeline, layout, bindings };
-        self.made.insert(entry, kernel.clone());
+        self.kernels.insert(entry, kernel.clone());
         kernel
     }
 
-    /// A uniform with these words, shared by all who ask for the same.
+    /// A uniform buffer of these words; equal ones share a buffer.
     pub(crate) fn uniform(&mut self, words: [u32; 12]) -> wgpu::Buffer {
         let device = &self.device;
-        let make = || {
+        let create = || {
             let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
             let buffer = device.buffer("shape", size_of_val(&words) as u64, usage);
             device.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(&words));
             buffer
         };
-        self.uniforms.entry(words).or_insert_with(make).clone()
+        self.uniforms.entry(words).or_insert_with(create).clone()
     }
 }
 
-fn layout_entry((binding, r#use): (u32, Use)) -> wgpu::BindGroupLayoutEntry {
-    let ty = match r#use {
-        Use::Uniform => wgpu::BufferBindingType::Uniform,
-        Use::Read => wgpu::BufferBindingType::Storage { read_only: true },
-        Use::Write => wgpu::BufferBindingType::Storage { read_only: false },
+fn layout_entry((binding, access): (u32, Access)) -> wgpu::BindGroupLayoutEntry {
+    let ty = match access {
+        Access::Uniform => wgpu::BufferBindingType::Uniform,
+        Access::Read => wgpu::BufferBindingType::Storage { read_only: true },
+        Access::Write => wgpu::BufferBindingType::Storage { read_only: false },
     };
     wgpu::BindGroupLayoutEntry {
         binding,

@@ -1,25 +1,29 @@
-//! The GPU backend: the runtime's one forward pass, recorded for wgpu (Vulkan, Metal, DX12, GL).
+//! The GPU backend: records the runtime's forward pass with wgpu (Vulkan, Metal, DX12, GL).
 //!
-//! Weights go to the device in the file's own layout. See the README for what is decided and what is missing.
+//! Weights are uploaded in the layout of the file. The README lists design decisions and limitations.
 
-mod ahead;
+mod async_decode;
 mod backend;
+mod builder;
+mod cache_transfer;
+mod decode_queue;
 mod device;
+mod dispatch;
 mod error;
-mod handover;
 mod kernels;
-mod make;
-mod pipelines;
+mod matmul_variant;
+mod pipeline_cache;
 mod plan;
+mod sampler_state;
 mod sampling;
-mod steps;
+mod shaders;
 mod weights;
 
 pub use backend::Gpu;
 pub use device::{AdapterReport, Device, adapters};
 pub use error::GpuError;
-pub use kernels::{MatmulVariant, SHADERS};
-pub use plan::{GpuOptions, GpuPlan};
+pub use matmul_variant::MatmulVariant;
+pub use plan::{GpuMemoryPlan, GpuOptions};
 
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,7 @@ use crate::plan::InferencePlan;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
-use thimble_gpu::{Device, Gpu, GpuError, GpuOptions, GpuPlan, MatmulVariant};
+use thimble_gpu::{Device, Gpu, GpuError, GpuOptions, GpuMemoryPlan, MatmulVariant};
 use thimble_runtime::Token;
 use thimble_runtime::kernels::KvHead;
 use thimble_runtime::memory::PlanOptions;
@@ -36,10 +36,10 @@ pub fn device() -> Result<Device, GpuError> {
     if let Some(device) = open.as_ref().filter(|device| device.check().is_ok()) {
         return Ok(device.clone());
     }
-    let device = Device::open(adapter_name().as_deref())?;
-    let device = match PIPELINE_CACHE.get() {
-        // SAFETY: the promise made to `cache_pipelines_in`.
-        Some(folder) => unsafe { device.with_pipelines_in(folder) },
+    let device = Device::open(named().as_deref())?;
+    let device = match PIPELINES.get() {
+        // SAFETY: the promise made to `keep_pipelines_in`.
+        Some(folder) => unsafe { device.with_pipeline_cache(folder) },
         None => device,
     };
     Ok(open.insert(device).clone())
@@ -67,9 +67,9 @@ pub(crate) fn variants_to_time(device: &Device, plan: &InferencePlan) -> Vec<Dev
 /// driver.
 pub(crate) fn variants(device: &Device, plan: &InferencePlan) -> Vec<Device> {
     let timed = variants_to_time(device, plan);
-    let requested = timed.iter().find(|variant| Some(variant.matmul_variants()[0]) == plan.matmul_variant());
-    let mut variants: Vec<Device> = requested.or(timed.first()).cloned().into_iter().collect();
-    variants.extend(device.clone().plainest());
+    let measured = timed.iter().find(|variant| Some(variant.matmul_variants()[0]) == plan.products());
+    let mut variants: Vec<Device> = measured.or(timed.first()).cloned().into_iter().collect();
+    variants.extend(device.clone().with_baseline_kernels());
     variants
 }
 
@@ -87,7 +87,7 @@ pub(crate) fn accelerator(
 
 /// Bytes that [`accelerator`] takes on the device; 0 if it does not fit.
 pub(crate) fn bytes(device: &Device, plan: &InferencePlan, weights: &Weights<'_>) -> u64 {
-    GpuPlan::new(weights, &options(plan), device).map_or(0, |plan| plan.bytes())
+    GpuMemoryPlan::new(weights, &options(plan), device).map_or(0, |plan| plan.bytes())
 }
 
 fn options(plan: &InferencePlan) -> GpuOptions {
@@ -113,11 +113,11 @@ impl Accelerator for Gpu {
         Some(GpuWork { dispatches: self.dispatches(), read_bytes: self.read_bytes(position) })
     }
 
-    fn sample(&mut self, sampler: &mut Sampler<'_>, history: &[Token]) -> Result<Option<Token>, String> {
-        Gpu::draw(self, sampler, history).map_err(|error| error.to_string())
+    fn draw(&mut self, sampler: &mut Sampler<'_>, history: &[Token]) -> Result<Option<Token>, String> {
+        Gpu::sample(self, sampler, history).map_err(|error| error.to_string())
     }
 
-    fn continue_with(&mut self, batch: &Batch<'_>) -> bool {
-        Gpu::follow(self, batch)
+    fn follow(&mut self, batch: &Batch<'_>) -> bool {
+        Gpu::continues_with(self, batch)
     }
 }

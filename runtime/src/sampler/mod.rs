@@ -81,7 +81,7 @@ impl<'b> Sampler<'b> {
     }
 
     /// Where the random numbers stand.
-    pub fn random(&self) -> &Pcg32 {
+    pub fn rng(&self) -> &Pcg32 {
         &self.rng
     }
 

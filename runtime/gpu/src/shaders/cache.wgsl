@@ -1,11 +1,10 @@
-// The cache of one layer: one part of the modules that write and read it.
+// The KV cache of one layer, in the layout of the CPU's (`KvHead`), so that transfers are plain copies.
 //
-// It lies as the CPU's does (KvHead), so that it can change sides by a plain copy. Floats: keys in blocks of 16 positions,
-// one dimension of all 16 side by side; values row by row, rows padded to 16 dimensions. Bytes (code plus 128): keys in
-// blocks of 16 positions, four dimensions in a word, [dim / 4, 16]; values in chunks of 64 positions, four positions in a
-// word, [width / 16, 16 steps, 16 dimensions]; behind the numbers of all heads, one scale for each head and position.
+// Floats: keys [positions / 16, dim, 16]; values [positions, width], where `width` is `dim` rounded up to 16. 8-bit (code plus
+// 128): keys [positions / 16, dim / 4, 16], four dimensions in a word; values [positions / 64, width / 16, 16, 16], four
+// positions in a word; the scales of all heads and positions follow.
 
-// Bytes of a number in the cache: 4, 2 or 1.
+// Bytes per cache element: 4, 2 or 1.
 override KV_BYTES: u32 = 2u;
 
 struct Shape {
@@ -13,14 +12,14 @@ struct Shape {
     kv_heads: u32,
     // At most 256, even.
     dim: u32,
-    // Positions of a key-value head's region, a multiple of 64.
+    // Capacity, a multiple of 64.
     positions: u32,
-    // Numbers of a row of queries, keys and values, one behind the other.
+    // Elements per row of queries, keys and values.
     stride: u32,
     out_stride: u32,
     // 1 / sqrt(dim).
     scale: f32,
-    // Positions that one workgroup looks at where several share a query; a multiple of 64.
+    // Positions per workgroup if several share a query; a multiple of 64.
     span: u32,
 }
 
@@ -39,28 +38,29 @@ struct State {
 @group(0) @binding(4) var<storage, read_write> keys: array<u32>;
 @group(0) @binding(5) var<storage, read_write> values: array<u32>;
 @group(0) @binding(6) var<storage, read_write> out: array<f32>;
-// Of each token, head and span: the largest score, the sum of the exponentials relative to it, the weighted values.
-@group(0) @binding(7) var<storage, read_write> parts: array<f32>;
+// Partial results, [tokens, heads, spans, 2 + dim]: largest score, sum of exponentials relative to it, weighted values.
+@group(0) @binding(7) var<storage, read_write> partials: array<f32>;
 
 fn value_width() -> u32 {
     return (shape.dim + 15u) & 0xfffffff0u;
 }
 
-// Number `index` of the keys of a head at a position.
-fn key_number(head: u32, position: u32, d: u32) -> u32 {
+// Index of a key element of a float cache.
+fn key_index(head: u32, position: u32, d: u32) -> u32 {
     return head * shape.positions * shape.dim + ((position >> 4u) * shape.dim + d) * 16u + (position & 15u);
 }
 
-fn value_number(head: u32, position: u32, d: u32) -> u32 {
+// Index of a value element of a float cache.
+fn value_index(head: u32, position: u32, d: u32) -> u32 {
     return (head * shape.positions + position) * value_width() + d;
 }
 
-// Half numbers end at 65,504; beyond it packing is undefined.
+// Two halves in a word. Packing is undefined beyond 65,504.
 fn packed(low: f32, high: f32) -> u32 {
     return pack2x16float(clamp(vec2<f32>(low, high), vec2<f32>(-65504.0), vec2<f32>(65504.0)));
 }
 
-// Words of bytes: four dimensions of a position, four positions of a dimension.
+// Indices of words of an 8-bit cache: four dimensions of a position, four positions of a dimension.
 fn key_word(head: u32, position: u32, quad: u32) -> u32 {
     let quads = (shape.dim + 3u) / 4u;
     return head * shape.positions * quads + ((position >> 4u) * quads + quad) * 16u + (position & 15u);
@@ -71,7 +71,7 @@ fn value_word(head: u32, position: u32, d: u32) -> u32 {
     return chunk + ((d >> 4u) * 16u + ((position & 63u) >> 2u)) * 16u + (d & 15u);
 }
 
-// The words of the scales.
+// Indices of scales.
 fn key_scale(head: u32, position: u32) -> u32 {
     return shape.kv_heads * shape.positions * ((shape.dim + 3u) / 4u) + head * shape.positions + position;
 }

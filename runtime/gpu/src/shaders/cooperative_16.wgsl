@@ -1,4 +1,4 @@
-// Cooperative matrices of 16 by 16 on subgroups of 32 lanes: the front of a module with tiled_cooperative.wgsl.
+// Cooperative matrices of 16 by 16 on subgroups of 32 lanes. First part of a module with tiled_cooperative.wgsl.
 enable f16;
 enable wgpu_cooperative_matrix;
 

@@ -1,7 +1,7 @@
-// Weight panels (FORMAT.md, "Encodings"): one part of the modules that read them.
+// Reads weight panels (FORMAT.md, "Encodings").
 //
-// A word of a quantized block holds four consecutive columns of one row, so that sixteen neighbouring lanes read
-// sixteen neighbouring words. Activations are padded with zeros to whole groups of 32 columns.
+// A word of a quantized block holds four consecutive columns of one row, so that sixteen adjacent lanes read sixteen
+// adjacent words. Activations are padded with zeros to a multiple of 32 columns.
 
 // The number of the encoding in a file.
 override ENCODING: u32 = 2u;
@@ -23,18 +23,18 @@ struct Shape {
     columns: u32,
     // Words of a panel of 16 rows.
     panel_words: u32,
-    // Numbers from one row of the input to the next, a multiple of 32.
+    // Elements per input row, a multiple of 32.
     in_stride: u32,
     out_stride: u32,
-    // Where row 0 of the matrix goes in a row of the output.
+    // Column of the output for row 0 of the matrix.
     out_column: u32,
-    // 1: the product is added to what is there.
+    // 1: the product is added to the output.
     add: u32,
-    // 1: of the head, whose tokens are the rows of logits asked for.
+    // 1: the input is the rows that logits are computed for.
     head: u32,
-    // How far apart the two rows of a pair lie, a multiple of 16: gate and up, or the halves of a head. 0: no pairs.
-    pair: u32,
-    // 1: the input is normed first (RMS norm, Zhang and Sennrich 2019).
+    // Distance of paired rows, a multiple of 16: gate and up, or the halves of a head. 0: no pairs.
+    pair_distance: u32,
+    // 1: RMS norm of the input (Zhang and Sennrich 2019).
     norm: u32,
     epsilon: f32,
     unused: u32,
@@ -53,7 +53,7 @@ struct State {
 @group(0) @binding(3) var<storage, read> input: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read_write> output: array<f32>;
 
-// Four levels to a word, the first one lowest.
+// Four levels in a word, the first lowest.
 const LEVELS_3 = array<u32, 2>(0x3c2f200bu, 0x7f665649u);
 const LEVELS_4 = array<u32, 4>(0x251d1408u, 0x3d37322cu, 0x544e4842u, 0x7f6e645bu);
 const LEVELS_5 = array<u32, 8>(
@@ -71,12 +71,12 @@ fn half(bits: u32) -> f32 {
     return select(size, -size, (bits & 0x8000u) != 0u);
 }
 
-// Half number `index` of those that begin at word `first`.
+// Half `index` of an array of halves at word `first`.
 fn half_at(first: u32, index: u32) -> f32 {
     return half(weights[first + (index >> 1u)] >> ((index & 1u) * 16u));
 }
 
-// Signed byte `index` of those that begin at word `first`.
+// Signed byte `index` of an array of bytes at word `first`.
 fn byte_at(first: u32, index: u32) -> f32 {
     let word = bitcast<i32>(weights[first + (index >> 2u)] << (24u - (index & 3u) * 8u));
     return f32(word >> 24u);
@@ -117,7 +117,7 @@ fn block_words() -> u32 {
     }
 }
 
-// Words in front of a panel's blocks: one f32 scale for each row.
+// Words of a panel's header: one f32 scale for each row.
 fn header_words() -> u32 {
     return select(0u, 16u, ENCODING == Q8ROW || ENCODING >= Q3NL);
 }
@@ -153,8 +153,8 @@ fn is_quantized() -> bool {
     return ENCODING >= Q8;
 }
 
-// What the bytes of `bytes_at` are too large by.
-fn bias() -> u32 {
+// The zero point of the codes of `bytes_at`.
+fn zero_point() -> u32 {
     switch ENCODING {
         case Q8, Q8ROW: { return 128u; }
         case Q4: { return 8u; }
@@ -164,7 +164,7 @@ fn bias() -> u32 {
     }
 }
 
-// Columns 4 * quad to 4 * quad + 3 of a row of the quantized block at word `at`, in a word, the first lowest.
+// Codes of columns 4 * quad to 4 * quad + 3 of a row of the quantized block at word `at`, in a word, the first lowest.
 fn bytes_at(at: u32, row: u32, quad: u32) -> u32 {
     switch ENCODING {
         case Q8, Q8ROW: { return weights[at + quad * 16u + row]; }
@@ -187,23 +187,23 @@ fn bytes_at(at: u32, row: u32, quad: u32) -> u32 {
     }
 }
 
-// The same as four signed bytes.
+// The same as four signed bytes, without the zero point.
 fn codes_at(at: u32, row: u32, quad: u32) -> u32 {
     let word = bytes_at(at, row, quad);
     if (ENCODING == Q8 || ENCODING == Q8ROW) {
         return word ^ 0x80808080u;
     }
     // No byte borrows from the one above it.
-    return ((word | 0x80808080u) - bias() * 0x01010101u) ^ 0x80808080u;
+    return ((word | 0x80808080u) - zero_point() * 0x01010101u) ^ 0x80808080u;
 }
 
-// Columns 4 * quad to 4 * quad + 3 of a row of the block at word `at`, before scale and minimum; `left` columns of the
-// block exist.
+// Columns 4 * quad to 4 * quad + 3 of a row of the block at word `at`, before scale and minimum; the block has `left`
+// columns.
 fn quad_at(at: u32, row: u32, quad: u32, left: u32) -> vec4<f32> {
     if (is_quantized()) {
-        return vec4<f32>(bytes(bytes_at(at, row, quad))) - f32(bias());
+        return vec4<f32>(bytes(bytes_at(at, row, quad))) - f32(zero_point());
     }
-    // Float panels have no padding columns: what lies behind is the next panel.
+    // Float panels have no padding columns: the next panel follows.
     var out = vec4<f32>(0.0);
     for (var j = 0u; j < 4u; j++) {
         if (quad * 4u + j < left) {

@@ -1,6 +1,6 @@
-// Rotary embedding and the cache's writes, where the product of queries, keys and values does not do it. Behind cache.wgsl.
+// RoPE and cache writes, if the epilogue of the query, key and value product does not do them. Follows cache.wgsl.
 
-// Rotates pair `i` of the head that begins at `origin`.
+// Pair `i` of the head at `origin`, rotated.
 fn rotated(origin: u32, i: u32, position: u32) -> vec2<f32> {
     let half = shape.dim / 2u;
     let angle = angles[position * half + i];
@@ -9,24 +9,24 @@ fn rotated(origin: u32, i: u32, position: u32) -> vec2<f32> {
     return vec2<f32>(low * angle.x - high * angle.y, high * angle.x + low * angle.y);
 }
 
-// A pair of positions, of which the batch has both or one, in one word or two of the keys.
-fn put_keys(number: u32, pair: vec2<f32>, there: vec2<bool>) {
+// Stores a key element of two consecutive positions, of those that the batch has.
+fn put_keys(index: u32, pair: vec2<f32>, present: vec2<bool>) {
     if (KV_BYTES == 2u) {
         let word = packed(pair.x, pair.y);
-        let mask = select(0u, 0xffffu, there.x) | select(0u, 0xffff0000u, there.y);
-        keys[number / 2u] = (word & mask) | (keys[number / 2u] & ~mask);
+        let mask = select(0u, 0xffffu, present.x) | select(0u, 0xffff0000u, present.y);
+        keys[index / 2u] = (word & mask) | (keys[index / 2u] & ~mask);
     } else {
-        if (there.x) {
-            keys[number] = bitcast<u32>(pair.x);
+        if (present.x) {
+            keys[index] = bitcast<u32>(pair.x);
         }
-        if (there.y) {
-            keys[number + 1u] = bitcast<u32>(pair.y);
+        if (present.y) {
+            keys[index + 1u] = bitcast<u32>(pair.y);
         }
     }
 }
 
-// Rotates queries in place and stores keys and values. A lane has one pair of dimensions of a pair of positions: two
-// positions share a word of the keys. Workgroups: (pairs of dimensions of all heads / 64, pairs of positions).
+// Rotates queries in place; stores rotated keys, and values. A lane computes one pair of dimensions of two positions, which
+// share a word of 16-bit keys. Workgroups: (pairs of dimensions of all heads / 64, pairs of positions).
 @compute @workgroup_size(64)
 fn store(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let half = shape.dim / 2u;
@@ -35,7 +35,7 @@ fn store(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_inde
     let i = item % half;
     let even = (state.position / 2u + group.y) * 2u;
     let end = state.position + state.tokens;
-    let there = vec2<bool>(
+    let present = vec2<bool>(
         (even >= state.position) && (even < end),
         (even + 1u >= state.position) && (even + 1u < end),
     );
@@ -46,64 +46,64 @@ fn store(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_inde
         var low = vec2<f32>(0.0);
         var high = vec2<f32>(0.0);
         for (var p = 0u; p < 2u; p++) {
-            if (there[p]) {
+            if (present[p]) {
                 let origin = (even + p - state.position) * shape.stride + head * shape.dim;
-                let turned = rotated(origin, i, even + p);
+                let rotated_pair = rotated(origin, i, even + p);
                 if (head < shape.heads) {
-                    rows[origin + i] = turned.x * shape.scale;
-                    rows[origin + half + i] = turned.y * shape.scale;
+                    rows[origin + i] = rotated_pair.x * shape.scale;
+                    rows[origin + half + i] = rotated_pair.y * shape.scale;
                 }
-                low[p] = turned.x;
-                high[p] = turned.y;
+                low[p] = rotated_pair.x;
+                high[p] = rotated_pair.y;
             }
         }
         if (head >= shape.heads) {
-            put_keys(key_number(head - shape.heads, even, i), low, there);
-            put_keys(key_number(head - shape.heads, even, half + i), high, there);
+            put_keys(key_index(head - shape.heads, even, i), low, present);
+            put_keys(key_index(head - shape.heads, even, half + i), high, present);
         }
         return;
     }
     let kv = head - shape.heads - shape.kv_heads;
     for (var p = 0u; p < 2u; p++) {
-        if (there[p]) {
+        if (present[p]) {
             let origin = (even + p - state.position) * shape.stride + head * shape.dim + 2u * i;
-            let number = value_number(kv, even + p, 2u * i);
+            let index = value_index(kv, even + p, 2u * i);
             if (KV_BYTES == 2u) {
-                values[number / 2u] = packed(rows[origin], rows[origin + 1u]);
+                values[index / 2u] = packed(rows[origin], rows[origin + 1u]);
             } else {
-                values[number] = bitcast<u32>(rows[origin]);
-                values[number + 1u] = bitcast<u32>(rows[origin + 1u]);
+                values[index] = bitcast<u32>(rows[origin]);
+                values[index + 1u] = bitcast<u32>(rows[origin + 1u]);
             }
         }
     }
 }
 
-// A head of a position: rotated, or as it is.
+// One head of one position; queries and keys are rotated.
 var<workgroup> row: array<f32, 256>;
-var<workgroup> most: array<f32, 64>;
+var<workgroup> lane_max: array<f32, 64>;
 
-// The largest size in the row.
+// The largest absolute value of `row`.
 fn largest_of_row(lane: u32) -> f32 {
     var own = 0.0;
     for (var d = lane; d < shape.dim; d += 64u) {
         own = max(own, abs(row[d]));
     }
-    most[lane] = own;
+    lane_max[lane] = own;
     for (var width = 32u; width > 0u; width >>= 1u) {
         workgroupBarrier();
         if (lane < width) {
-            most[lane] = max(most[lane], most[lane + width]);
+            lane_max[lane] = max(lane_max[lane], lane_max[lane + width]);
         }
     }
     workgroupBarrier();
-    return most[0];
+    return lane_max[0];
 }
 
 fn code(d: u32, inverse: f32) -> u32 {
     return u32(i32(clamp(round(row[d] * inverse), -127.0, 127.0)) + 128);
 }
 
-// The same for a cache of bytes: a workgroup has one head of four positions, whose values share words.
+// The same for an 8-bit cache. A workgroup computes one head of four positions, whose values share words.
 // Workgroups: (heads + 2 * key-value heads, fours of positions).
 @compute @workgroup_size(64)
 fn store_bytes(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -112,7 +112,7 @@ fn store_bytes(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
     let is_value = head >= shape.heads + shape.kv_heads;
     let start = (state.position / 4u + group.y) * 4u;
     let end = state.position + state.tokens;
-    // Dimensions lane, lane + 64, ... of the values, and which of their bytes are new.
+    // Values of dimensions lane, lane + 64, ..., and the mask of the bytes to replace.
     var new_bytes = vec4<u32>(0u);
     var new_mask = 0u;
     for (var p = 0u; p < 4u; p++) {
@@ -131,12 +131,12 @@ fn store_bytes(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
                 row[i] = rows[origin + i];
                 row[half + i] = rows[origin + half + i];
             } else {
-                let turned = rotated(origin, i, position);
-                row[i] = turned.x;
-                row[half + i] = turned.y;
+                let rotated_pair = rotated(origin, i, position);
+                row[i] = rotated_pair.x;
+                row[half + i] = rotated_pair.y;
                 if (head < shape.heads) {
-                    rows[origin + i] = turned.x * shape.scale;
-                    rows[origin + half + i] = turned.y * shape.scale;
+                    rows[origin + i] = rotated_pair.x * shape.scale;
+                    rows[origin + half + i] = rotated_pair.y * shape.scale;
                 }
             }
         }
@@ -145,10 +145,10 @@ fn store_bytes(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
             continue;
         }
         let largest = largest_of_row(lane);
-        // Below it 127 / largest is beyond f32.
-        let there = largest > 3.74e-37;
-        let inverse = select(0.0, 127.0 / largest, there);
-        let scale = bitcast<u32>(select(0.0, largest / 127.0, there));
+        // For smaller values 127 / largest overflows.
+        let present = largest > 3.74e-37;
+        let inverse = select(0.0, 127.0 / largest, present);
+        let scale = bitcast<u32>(select(0.0, largest / 127.0, present));
         if (is_value) {
             let kv = head - shape.heads - shape.kv_heads;
             new_mask |= 0xffu << (8u * p);

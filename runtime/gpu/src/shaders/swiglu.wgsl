@@ -4,7 +4,7 @@ struct Shape {
     columns: u32,
     in_stride: u32,
     out_stride: u32,
-    // First number of `up` in a row of the input.
+    // First column of `up` in the input.
     up: u32,
 }
 
@@ -20,6 +20,6 @@ fn swiglu(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_ind
     }
     let gate = gate_up[group.y * shape.in_stride + column];
     let up = gate_up[group.y * shape.in_stride + shape.up + column];
-    // e^88 is near the largest f32: beyond it some drivers give not-a-number for 1 / (1 + inf).
+    // Clamped near the largest f32: some drivers compute NaN for 1 / (1 + inf).
     out[group.y * shape.out_stride + column] = gate / (1.0 + exp(min(-gate, 88.0))) * up;
 }

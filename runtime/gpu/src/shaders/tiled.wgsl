@@ -1,19 +1,17 @@
-// Products for many tokens in plain WGSL. Behind panel.wgsl and finish.wgsl.
+// `tiled_sums` in f32. Follows tile.wgsl.
 
-// Tiles of 64 rows and of 64 tokens, 32 columns deep: 16 KiB together, what every adapter has.
+// Tiles of 64 rows and of 64 tokens, 32 columns deep: 16 KiB together, which every adapter has.
 var<workgroup> w_tile: array<vec4<f32>, 512>;
 var<workgroup> x_tile: array<vec4<f32>, 512>;
 
-// The sums of a lane: sixteen products of 64 rows with 64 tokens. `sums[t][r]` is row a + 16 r and token b + 16 t of the
-// tile, a being the lane's low four bits and b the others; of pairs, rows 32 and on are the second ones.
 fn tiled_sums(group: vec3<u32>, lane: u32) -> array<vec4<f32>, 4> {
-    let count = count_of_tokens();
+    let count = token_count();
     let blocks = (shape.columns + 31u) / 32u;
-    // What this lane fetches: two quads of one row and of one token.
-    let place = lane & 63u;
+    // This lane loads two quads of one row and of one token.
+    let slot = lane & 63u;
     let first_quad = (lane >> 6u) * 2u;
-    let row = tile_row(group.x, place);
-    let token = group.y * 64u + place;
+    let row = tile_row(group.x, slot);
+    let token = group.y * 64u + slot;
     let origin = (token + first_token()) * (shape.in_stride / 4u);
     let panel = (row >> 4u) * shape.panel_words;
     let a = lane & 15u;
@@ -39,8 +37,8 @@ fn tiled_sums(group: vec3<u32>, lane: u32) -> array<vec4<f32>, 4> {
                     x *= norm_weight[block * 8u + quad];
                 }
             }
-            w_tile[quad * 64u + place] = w;
-            x_tile[quad * 64u + place] = x;
+            w_tile[quad * 64u + slot] = w;
+            x_tile[quad * 64u + slot] = x;
         }
         workgroupBarrier();
         for (var quad = 0u; quad < 8u; quad++) {

@@ -1,7 +1,6 @@
 
-// `tiled_sums` in integers, for quantized weights: four products of bytes at once. The input is quantized as the CPU's fast
-// path does it, in groups of 32 columns and two planes of signed bytes, step * (256 * coarse + fine); sums over groups are
-// f32. Behind tile.wgsl.
+// `tiled_sums` in packed 8-bit integers, for quantized weights. Quantizes the input like the CPU's fast path: groups of 32
+// columns in two planes of signed bytes, step * (256 * coarse + fine). Sums over groups are f32. Follows tile.wgsl.
 
 // Tiles of 64 rows and 64 tokens, 32 columns deep: four signed bytes in a word.
 var<workgroup> w_tile: array<u32, 512>;
@@ -9,7 +8,7 @@ var<workgroup> coarse_tile: array<u32, 512>;
 var<workgroup> fine_tile: array<u32, 512>;
 // Scale and minimum of each row.
 var<workgroup> w_scale: array<vec2<f32>, 64>;
-// Of each token and two quads: the largest size, then the sum in steps.
+// For each token and two quads: the largest absolute value, and the sum in steps.
 var<workgroup> x_part: array<f32, 256>;
 var<workgroup> x_sum: array<f32, 256>;
 
@@ -19,12 +18,12 @@ fn signed_bytes(x: vec4<f32>) -> u32 {
 }
 
 fn tiled_sums(group: vec3<u32>, lane: u32) -> array<vec4<f32>, 4> {
-    let count = count_of_tokens();
+    let count = token_count();
     let blocks = (shape.columns + 31u) / 32u;
-    let place = lane & 63u;
+    let slot = lane & 63u;
     let first_quad = (lane >> 6u) * 2u;
-    let row = tile_row(group.x, place);
-    let token = group.y * 64u + place;
+    let row = tile_row(group.x, slot);
+    let token = group.y * 64u + slot;
     let origin = (token + first_token()) * (shape.in_stride / 4u);
     let panel = (row >> 4u) * shape.panel_words;
     let a = lane & 15u;
@@ -41,7 +40,7 @@ fn tiled_sums(group: vec3<u32>, lane: u32) -> array<vec4<f32>, 4> {
             if (row < shape.rows) {
                 codes = codes_at(at, row & 15u, quad);
             }
-            w_tile[quad * 64u + place] = codes;
+            w_tile[quad * 64u + slot] = codes;
             if (token < count) {
                 x[n] = input[origin + block * 8u + quad];
                 if (shape.norm == 1u) {
@@ -53,23 +52,23 @@ fn tiled_sums(group: vec3<u32>, lane: u32) -> array<vec4<f32>, 4> {
             largest = max(largest, max(max(size.x, size.y), max(size.z, size.w)));
         }
         if (lane < 64u) {
-            w_scale[place] = vec2<f32>(0.0);
+            w_scale[slot] = vec2<f32>(0.0);
             if (row < shape.rows) {
-                w_scale[place] = scales(panel, at, row & 15u);
+                w_scale[slot] = scales(panel, at, row & 15u);
             }
         }
         x_part[lane] = largest;
         workgroupBarrier();
-        largest = max(max(x_part[place], x_part[place + 64u]), max(x_part[place + 128u], x_part[place + 192u]));
-        // Below it 127 / largest is beyond f32.
+        largest = max(max(x_part[slot], x_part[slot + 64u]), max(x_part[slot + 128u], x_part[slot + 192u]));
+        // For smaller values 127 / largest overflows.
         let inverse = select(0.0, 127.0 / largest, largest > 3.74e-37);
         var sum = 0.0;
         for (var n = 0u; n < 2u; n++) {
             let scaled = x[n] * inverse;
             let coarse = round(scaled);
             let fine = round(clamp((scaled - coarse) * 256.0, vec4<f32>(-127.0), vec4<f32>(127.0)));
-            coarse_tile[(first_quad + n) * 64u + place] = signed_bytes(coarse);
-            fine_tile[(first_quad + n) * 64u + place] = signed_bytes(fine);
+            coarse_tile[(first_quad + n) * 64u + slot] = signed_bytes(coarse);
+            fine_tile[(first_quad + n) * 64u + slot] = signed_bytes(fine);
             sum += dot(coarse * 256.0 + fine, vec4<f32>(1.0));
         }
         x_sum[lane] = sum;

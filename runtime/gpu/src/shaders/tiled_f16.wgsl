@@ -1,23 +1,23 @@
 
-// `tiled_sums` with half-precision products, for quantized weights: codes are whole numbers and exact, the input is divided
-// by the largest of its group of 32 columns; four products are added in half precision, all else in f32. What is rounded is
-// 2^-12 of each product. Behind tile.wgsl.
+// `tiled_sums` with half-precision products, for quantized weights. Codes are exact in half precision; the input is divided
+// by the largest value of its group of 32 columns. Four products are added in half precision, all else in f32. The rounding
+// error is 2^-12 of each product. Follows tile.wgsl.
 
 var<workgroup> w_tile: array<vec4<f16>, 512>;
 var<workgroup> x_tile: array<vec4<f16>, 512>;
 // Scale and minimum of each row.
 var<workgroup> w_scale: array<vec2<f32>, 64>;
-// Of each token and two quads: the largest size, then the sum.
+// For each token and two quads: the largest absolute value, and the sum.
 var<workgroup> x_part: array<f32, 256>;
 var<workgroup> x_sum: array<f32, 256>;
 
 fn tiled_sums(group: vec3<u32>, lane: u32) -> array<vec4<f32>, 4> {
-    let count = count_of_tokens();
+    let count = token_count();
     let blocks = (shape.columns + 31u) / 32u;
-    let place = lane & 63u;
+    let slot = lane & 63u;
     let first_quad = (lane >> 6u) * 2u;
-    let row = tile_row(group.x, place);
-    let token = group.y * 64u + place;
+    let row = tile_row(group.x, slot);
+    let token = group.y * 64u + slot;
     let origin = (token + first_token()) * (shape.in_stride / 4u);
     let panel = (row >> 4u) * shape.panel_words;
     let a = lane & 15u;
@@ -35,7 +35,7 @@ fn tiled_sums(group: vec3<u32>, lane: u32) -> array<vec4<f32>, 4> {
             if (row < shape.rows) {
                 w = quad_at(at, row & 15u, quad, 32u);
             }
-            w_tile[quad * 64u + place] = vec4<f16>(w);
+            w_tile[quad * 64u + slot] = vec4<f16>(w);
             if (token < count) {
                 x[n] = input[origin + block * 8u + quad];
                 if (shape.norm == 1u) {
@@ -48,18 +48,18 @@ fn tiled_sums(group: vec3<u32>, lane: u32) -> array<vec4<f32>, 4> {
             sum += dot(x[n], vec4<f32>(1.0));
         }
         if (lane < 64u) {
-            w_scale[place] = vec2<f32>(0.0);
+            w_scale[slot] = vec2<f32>(0.0);
             if (row < shape.rows) {
-                w_scale[place] = scales(panel, at, row & 15u);
+                w_scale[slot] = scales(panel, at, row & 15u);
             }
         }
         x_part[lane] = largest;
         x_sum[lane] = sum;
         workgroupBarrier();
-        largest = max(max(x_part[place], x_part[place + 64u]), max(x_part[place + 128u], x_part[place + 192u]));
+        largest = max(max(x_part[slot], x_part[slot + 64u]), max(x_part[slot + 128u], x_part[slot + 192u]));
         let inverse = select(0.0, 1.0 / largest, largest > 2.9e-39);
-        x_tile[first_quad * 64u + place] = vec4<f16>(x[0] * inverse);
-        x_tile[(first_quad + 1u) * 64u + place] = vec4<f16>(x[1] * inverse);
+        x_tile[first_quad * 64u + slot] = vec4<f16>(x[0] * inverse);
+        x_tile[(first_quad + 1u) * 64u + slot] = vec4<f16>(x[1] * inverse);
         workgroupBarrier();
         var dots = array<vec4<f32>, 4>();
         for (var quad = 0u; quad < 8u; quad++) {

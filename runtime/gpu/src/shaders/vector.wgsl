@@ -1,19 +1,19 @@
-// Products for few tokens, each by itself, and rows of an embedding. Behind panel.wgsl and finish.wgsl.
+// Matrix-vector products, one for each token, and the embedding lookup. Follows panel.wgsl and epilogue.wgsl.
 
 @group(0) @binding(10) var<storage, read> tokens: array<u32>;
 
-// Of each lane: sums for its row and for the row paired with it, squares of the input.
+// For each lane: sums for its row and for the paired row, sum of squares of the input.
 var<workgroup> partial: array<vec4<f32>, 128>;
 
-// One panel, or two whose rows are pairs, for one token: sixteen rows by eight shares of the blocks. The first sixteen
-// lanes get their rows' sums.
+// Sums of one panel (of two, if rows are paired) for one token. Lanes cover sixteen rows by eight slices of the blocks; the
+// first sixteen lanes receive the sums of their rows.
 fn vector_sums(group: vec3<u32>, lane: u32) -> vec2<f32> {
     let row = lane & 15u;
     var low = group.x * shape.panel_words;
-    if (shape.pair > 0u) {
+    if (shape.pair_distance > 0u) {
         low = paired_row(group.x * 16u) / 16u * shape.panel_words;
     }
-    let apart = shape.pair / 16u * shape.panel_words;
+    let pair_offset = shape.pair_distance / 16u * shape.panel_words;
     let origin = (group.y + first_token()) * (shape.in_stride / 4u);
     let blocks = (shape.columns + 31u) / 32u;
     var sums = vec4<f32>(0.0);
@@ -29,15 +29,15 @@ fn vector_sums(group: vec3<u32>, lane: u32) -> vec2<f32> {
                 x *= norm_weight[b * 8u + quad];
             }
             dots.x += dot(quad_at(at, row, quad, left), x);
-            if (shape.pair > 0u) {
-                dots.y += dot(quad_at(at + apart, row, quad, left), x);
+            if (shape.pair_distance > 0u) {
+                dots.y += dot(quad_at(at + pair_offset, row, quad, left), x);
             }
             inputs += x.x + x.y + x.z + x.w;
         }
         let s = scales(low, at, row);
         sums.x += s.x * dots.x + s.y * inputs;
-        if (shape.pair > 0u) {
-            let s = scales(low + apart, at + apart, row);
+        if (shape.pair_distance > 0u) {
+            let s = scales(low + pair_offset, at + pair_offset, row);
             sums.y += s.x * dots.y + s.y * inputs;
         }
     }
@@ -52,7 +52,7 @@ fn vector_sums(group: vec3<u32>, lane: u32) -> vec2<f32> {
     return total.xy * norm_factor(total.z);
 }
 
-// Workgroups: (panels, or pairs of them, tokens).
+// Workgroups: (panels or pairs of panels, tokens).
 @compute @workgroup_size(128)
 fn vector(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let sums = vector_sums(group, lane);
@@ -60,7 +60,7 @@ fn vector(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_ind
     if (lane >= 16u) {
         return;
     }
-    if (shape.pair > 0u) {
+    if (shape.pair_distance > 0u) {
         put_swiglu(group.y, row, sums.x, sums.y);
     } else if (row < shape.rows) {
         put(group.y, row, sums.x);
@@ -75,7 +75,7 @@ fn vector_qkv(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation
     }
 }
 
-// Rows of an embedding, where the token's is in this part of it, which begins with row `out_column`.
+// Copies the embedding row of each token, if it is in this partition of the embedding, whose first row is `out_column`.
 // Workgroups: (columns / 256, tokens).
 @compute @workgroup_size(64)
 fn embed(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {

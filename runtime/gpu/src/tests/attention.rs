@@ -1,8 +1,8 @@
 //! Rotation, the cache's writes and attention against f64.
 
-use super::{Bench, Random, device};
+use super::{Random, TestDevice, device};
+use crate::dispatch::MAX_VECTOR_TOKENS;
 use crate::kernels::Entry;
-use crate::steps::FEW;
 use thimble_runtime::kernels::{Kernels, KvHeadMut, KvKind, Rope, StoreJob};
 
 /// Heads, key-value heads, width of a head.
@@ -52,18 +52,18 @@ fn attention_matches_f64() {
     // Where the driver is known to have them, it is they that are tested.
     let known = report.name.starts_with("llvmpipe") && report.api == "vulkan";
     assert!(device.subgroups() || !known);
-    attention(Bench::with(device));
+    attention(TestDevice::with(device));
 }
 
 #[test]
 fn attention_without_subgroups_matches_f64() {
     let Some(device) = device() else { return };
     // Where there are none, the test above has done it.
-    let Some(device) = device.plainest() else { return };
-    attention(Bench::with(device));
+    let Some(device) = device.with_baseline_kernels() else { return };
+    attention(TestDevice::with(device));
 }
 
-fn attention(mut bench: Bench) {
+fn attention(mut test: TestDevice) {
     let mut random = Random(7);
     for (bytes, bound) in [(4u32, 2e-5), (2, 4e-3), (1, 5e-2)] {
         let mut worst = 0.0f64;
@@ -77,7 +77,7 @@ fn attention(mut bench: Bench) {
                 &[0, 511, 512, 513],
                 &[0, 250, 258],
             ] {
-                let error = error(&mut bench, heads, cuts, bytes, &mut random);
+                let error = error(&mut test, heads, cuts, bytes, &mut random);
                 assert!(error <= bound, "{heads:?}, cut at {cuts:?}, {bytes} bytes: {error:e}");
                 worst = worst.max(error);
             }
@@ -87,7 +87,7 @@ fn attention(mut bench: Bench) {
 }
 
 /// Largest error of the last batch, where batches end at `cuts`.
-fn error(bench: &mut Bench, heads: Heads, cuts: &[usize], bytes: u32, random: &mut Random) -> f64 {
+fn error(test: &mut TestDevice, heads: Heads, cuts: &[usize], bytes: u32, random: &mut Random) -> f64 {
     let (q_heads, kv_heads, dim) = heads;
     let stride = ((q_heads + 2 * kv_heads) * dim).next_multiple_of(32);
     let out_stride = (q_heads * dim).next_multiple_of(32);
@@ -96,29 +96,30 @@ fn error(bench: &mut Bench, heads: Heads, cuts: &[usize], bytes: u32, random: &m
     let rows: Vec<f32> = random.floats(total * stride).iter().map(|x| x * 2.0).collect();
     let angles: Vec<[f32; 2]> =
         random.floats(total * dim / 2).iter().map(|a| [(a * 3.0).cos(), (a * 3.0).sin()]).collect();
-    let table = bench.buffer(&angles);
+    let table = test.buffer(&angles);
     // A cache full of NaNs: nothing behind the last position may count.
     let scales = if bytes == 1 { kv_heads * positions } else { 0 };
     let words = |width: usize| vec![u32::MAX; kv_heads * positions * width * bytes as usize / 4 + scales];
     let key_width = if bytes == 1 { dim.next_multiple_of(4) } else { dim };
-    let (keys, values) = (bench.buffer(&words(key_width)), bench.buffer(&words(dim.next_multiple_of(16))));
+    let (keys, values) = (test.buffer(&words(key_width)), test.buffer(&words(dim.next_multiple_of(16))));
     let mut found = Vec::new();
     for cut in cuts.windows(2) {
         let (from, tokens) = (cut[0], cut[1] - cut[0]);
-        let state = bench.buffer(&[from as u32, tokens as u32, 0, 0]);
-        let qkv = bench.buffer(&rows[from * stride..cut[1] * stride]);
-        let out = bench.buffer(&vec![0.0f32; tokens * out_stride]);
+        let state = test.buffer(&[from as u32, tokens as u32, 0, 0]);
+        let qkv = test.buffer(&rows[from * stride..cut[1] * stride]);
+        let out = test.buffer(&vec![0.0f32; tokens * out_stride]);
         let scale = 1.0 / (dim as f32).sqrt();
         let shape = [q_heads, kv_heads, dim, positions, stride, out_stride].map(|x| x as u32);
         let [a, b, c, d, e, f] = shape;
         let shape = [a, b, c, d, e, f, scale.to_bits(), 128, 0, 0, 0, 0];
         // As the backend does it, with shorter spans.
-        let spans = if tokens <= FEW { cut[1].div_ceil(128) } else { 1 };
-        let parts = bench.buffer(&vec![f32::NAN; tokens * q_heads * spans * (dim + 2)]);
-        let store = bench.step(Entry::Store(bytes), shape, &[&state, &table, &qkv, &keys, &values]);
-        let attend = bench.step(Entry::Attend(bytes), shape, &[&state, &qkv, &keys, &values, &out, &parts]);
-        let merge = bench.step(Entry::Merge, shape, &[&state, &out, &parts]);
-        found = bench.run(&out, |pass| {
+        let spans = if tokens <= MAX_VECTOR_TOKENS { cut[1].div_ceil(128) } else { 1 };
+        let parts = test.buffer(&vec![f32::NAN; tokens * q_heads * spans * (dim + 2)]);
+        let store = test.dispatch(Entry::Store(bytes), shape, &[&state, &table, &qkv, &keys, &values]);
+        let attend =
+            test.dispatch(Entry::Attend(bytes), shape, &[&state, &qkv, &keys, &values, &out, &parts]);
+        let merge = test.dispatch(Entry::Merge, shape, &[&state, &out, &parts]);
+        found = test.run(&out, |pass| {
             let all = q_heads + 2 * kv_heads;
             let groups = match bytes {
                 1 => [all, tokens.div_ceil(4) + 1, 1],
@@ -145,7 +146,7 @@ fn error(bench: &mut Bench, heads: Heads, cuts: &[usize], bytes: u32, random: &m
 /// Keys and values as the CPU stores them: the same bytes but for the last bit of a rounding.
 #[test]
 fn the_cache_is_the_cpus() {
-    let Some(mut bench) = Bench::new() else { return };
+    let Some(mut test) = TestDevice::new() else { return };
     let mut random = Random(8);
     for kind in [KvKind::F32, KvKind::F16, KvKind::Q8] {
         let (mut worst, mut off, mut count) = (0, 0, 0);
@@ -165,8 +166,8 @@ fn the_cache_is_the_cpus() {
             let mut expected = [vec![0u8; size(key_width)], vec![0u8; size(wide)]];
             let mut expected_scales = [vec![0.0f32; kv_heads * scales], vec![0.0f32; kv_heads * scales]];
             let gpu =
-                [key_width, wide].map(|width| bench.buffer(&vec![0u32; size(width) / 4 + kv_heads * scales]));
-            let table = bench.buffer(&angles);
+                [key_width, wide].map(|width| test.buffer(&vec![0u32; size(width) / 4 + kv_heads * scales]));
+            let table = test.buffer(&angles);
             for (from, to) in [(0, 3), (3, 4), (4, 5), (5, 133), (133, 150)] {
                 let part = &rows[from * stride..to * stride];
                 for head in 0..kv_heads {
@@ -199,18 +200,18 @@ fn the_cache_is_the_cpus() {
                 let shape = [kv_heads, kv_heads, dim, positions, stride, 0].map(|x| x as u32);
                 let [a, b, c, d, e, f] = shape;
                 let shape = [a, b, c, d, e, f, 1f32.to_bits(), 64, 0, 0, 0, 0];
-                let state = bench.buffer(&[from as u32, (to - from) as u32, 0, 0]);
-                let qkv = bench.buffer(part);
+                let state = test.buffer(&[from as u32, (to - from) as u32, 0, 0]);
+                let qkv = test.buffer(part);
                 let buffers = [&state, &table, &qkv, &gpu[0], &gpu[1]];
-                let store = bench.step(Entry::Store(bytes as u32), shape, &buffers);
+                let store = test.dispatch(Entry::Store(bytes as u32), shape, &buffers);
                 let groups = match kind {
                     KvKind::Q8 => [3 * kv_heads, (to - from).div_ceil(4) + 1, 1],
                     _ => [(3 * kv_heads * dim / 2).div_ceil(64), (to - from) / 2 + 1, 1],
                 };
-                bench.run::<u32>(&state, |pass| store.record(pass, groups.map(|n| n as u32)));
+                test.run::<u32>(&state, |pass| store.record(pass, groups.map(|n| n as u32)));
             }
             for side in 0..2 {
-                let found: Vec<u8> = bench.run(&gpu[side], |_| {});
+                let found: Vec<u8> = test.run(&gpu[side], |_| {});
                 let (numbers, found_scales) = found.split_at(expected[side].len());
                 let found_scales: Vec<f32> = bytemuck::pod_collect_to_vec(found_scales);
                 for (found, expected) in found_scales.iter().zip(&expected_scales[side]) {

@@ -1,20 +1,23 @@
-//! Every kernel against the CPU's or against f64, on whatever adapter there is (lavapipe does).
+//! Tests of every kernel against the CPU or f64, on any adapter (lavapipe will do).
 
 mod attention;
-mod handover;
+mod cache_transfer;
+mod device;
+mod forward;
 mod kernels;
-mod long;
+mod long_context;
 mod model;
 mod products;
 mod sampling;
 
+use crate::dispatch::{ComputePass, Dispatch};
 use crate::kernels::{Entry, Kernels};
-use crate::steps::{Pass, Step};
-use crate::{Device, MatmulVariant, SHADERS};
+use crate::shaders::Shader;
+use crate::{Device, MatmulVariant};
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 use thimble_needs::{Need, skip};
 
-/// The adapter that `THIMBLE_ADAPTER` names, or the best; says so on standard output where there is none.
+/// The adapter that `THIMBLE_ADAPTER` names, or the fastest; `None`, with a note, if there is no adapter.
 pub(crate) fn device() -> Option<Device> {
     let name = std::env::var("THIMBLE_ADAPTER").ok();
     match Device::open(name.as_deref()) {
@@ -29,8 +32,8 @@ pub(crate) fn device() -> Option<Device> {
     }
 }
 
-/// The same with plain products, for what is to be as near as f32 is.
-pub(crate) fn plain() -> Option<Device> {
+/// The same with plain products, for tests with the error bounds of f32.
+pub(crate) fn plain_device() -> Option<Device> {
     device().map(|device| device.with_matmul_variant(MatmulVariant::Plain).unwrap())
 }
 
@@ -54,20 +57,20 @@ impl Random {
     }
 }
 
-/// A device with the kernels made so far.
-pub(crate) struct Bench {
+/// A device and its kernels.
+pub(crate) struct TestDevice {
     pub(crate) device: Device,
     pub(crate) kernels: Kernels,
 }
 
-impl Bench {
-    pub(crate) fn new() -> Option<Bench> {
-        device().map(Bench::with)
+impl TestDevice {
+    pub(crate) fn new() -> Option<TestDevice> {
+        device().map(TestDevice::with)
     }
 
-    pub(crate) fn with(device: Device) -> Bench {
+    pub(crate) fn with(device: Device) -> TestDevice {
         let kernels = Kernels::new(&device);
-        Bench { device, kernels }
+        TestDevice { device, kernels }
     }
 
     /// A buffer with these words.
@@ -81,23 +84,23 @@ impl Bench {
         buffer
     }
 
-    pub(crate) fn step(&mut self, entry: Entry, shape: [u32; 12], buffers: &[&wgpu::Buffer]) -> Step {
+    pub(crate) fn dispatch(&mut self, entry: Entry, shape: [u32; 12], buffers: &[&wgpu::Buffer]) -> Dispatch {
         let kernel = self.kernels.get(entry);
         let shape = self.kernels.uniform(shape);
         let buffers: Vec<_> = [&shape].into_iter().chain(buffers.iter().copied()).collect();
         let bind = kernel.bind(&self.device, &buffers);
-        Step { kernel, bind }
+        Dispatch { kernel, bind }
     }
 
-    /// Runs what `record` records and reads `from` back.
+    /// Submits what `record` records and reads `from`.
     pub(crate) fn run<T: bytemuck::Pod>(
         &self,
         from: &wgpu::Buffer,
-        record: impl FnOnce(&mut Pass),
+        record: impl FnOnce(&mut ComputePass),
     ) -> Vec<T> {
         let device = &self.device.device;
         let mut encoder = device.create_command_encoder(&Default::default());
-        record(&mut Pass::begin(&mut encoder));
+        record(&mut ComputePass::begin(&mut encoder));
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
         let staging = self.device.buffer("read", from.size(), usage);
         encoder.copy_buffer_to_buffer(from, 0, &staging, 0, from.size());
@@ -110,37 +113,39 @@ impl Bench {
     }
 }
 
-/// Nothing beyond plain WebGPU, of which packing half numbers is a part, but where the name says so.
-fn capabilities(name: &str) -> Capabilities {
+/// Capabilities that a shader may use: those of plain WebGPU, which include packing of halves, and what its name says.
+fn capabilities(shader: Shader) -> Capabilities {
     Capabilities::SHADER_FLOAT16_IN_FLOAT32
-        | match name {
-            "tiled_f16" => Capabilities::SHADER_FLOAT16,
-            "tiled_cooperative_8" | "tiled_cooperative_16" => {
+        | match shader {
+            Shader::TiledF16 => Capabilities::SHADER_FLOAT16,
+            Shader::TiledCooperative8 | Shader::TiledCooperative16 => {
                 Capabilities::SHADER_FLOAT16 | Capabilities::COOPERATIVE_MATRIX
             }
-            "attend_subgroup" => Capabilities::SUBGROUP,
+            Shader::AttendSubgroup => Capabilities::SUBGROUP,
             _ => Capabilities::empty(),
         }
 }
 
 #[test]
 fn shaders_are_valid() {
-    for (name, text) in SHADERS {
+    for &shader in Shader::ALL {
+        let (name, text) = (shader.name(), shader.text());
         let module = naga::front::wgsl::parse_str(text)
             .unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string(text)));
-        let mut validator = Validator::new(ValidationFlags::all(), capabilities(name));
+        let mut validator = Validator::new(ValidationFlags::all(), capabilities(shader));
         validator.validate(&module).unwrap_or_else(|e| panic!("{name}: {e:?}"));
         assert!(!module.entry_points.is_empty(), "{name} has an entry point");
     }
 }
 
-/// What cannot be run here: the translations for Metal and for DX12.
+/// Metal and DX12 do not run here: only their translations are tested.
 #[test]
 fn shaders_have_translations_for_metal_and_dx12() {
     use naga::back::{hlsl, msl, pipeline_constants::process_overrides};
-    for (name, text) in SHADERS {
+    for &shader in Shader::ALL {
+        let (name, text) = (shader.name(), shader.text());
         let module = naga::front::wgsl::parse_str(text).unwrap();
-        let info = Validator::new(ValidationFlags::all(), capabilities(name)).validate(&module).unwrap();
+        let info = Validator::new(ValidationFlags::all(), capabilities(shader)).validate(&module).unwrap();
         for entry in &module.entry_points {
             let point = Some((entry.stage, entry.name.as_str()));
             let (module, info) = process_overrides(&module, &info, point, &Default::default()).unwrap();
@@ -148,7 +153,7 @@ fn shaders_have_translations_for_metal_and_dx12() {
             let (metal, _) = msl::write_string(&module, &info, &options, &Default::default())
                 .unwrap_or_else(|e| panic!("{name}, {}: {e}", entry.name));
             assert!(metal.contains("kernel void"), "{name}, {}", entry.name);
-            // DX12 has no such matrices.
+            // DX12 has no cooperative matrices.
             if name.starts_with("tiled_cooperative") {
                 continue;
             }

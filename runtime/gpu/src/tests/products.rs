@@ -1,10 +1,10 @@
 //! Matrix products and rows for every encoding: the oracle is the CPU's decoding of each row, multiplied in f64.
 
-use super::{Bench, Random, device, plain};
+use super::{Random, TestDevice, device, plain_device};
 use crate::MatmulVariant;
+use crate::dispatch::{Epilogue, MAX_VECTOR_TOKENS, Operands, Product, can_pair};
 use crate::kernels::Entry;
-use crate::steps::{FEW, Finish, Product, Route, pairs};
-use crate::weights::pieces;
+use crate::weights::partition;
 use half::f16;
 use thimble_runtime::format::{Encoding, GROUP, PANEL};
 use thimble_runtime::kernels::{Kernels, Matrix};
@@ -70,10 +70,10 @@ pub(super) fn decoded(matrix: &Matrix<'_>) -> Vec<f32> {
 
 /// Largest error of a product relative to the sum of the sizes of its terms.
 fn product_error(
-    bench: &mut Bench,
+    test: &mut TestDevice,
     matrices: &[Matrix<'_>],
     tokens: usize,
-    most: u64,
+    max_bytes: u64,
     random: &mut Random,
 ) -> f64 {
     let columns = matrices[0].columns;
@@ -87,17 +87,17 @@ fn product_error(
         row[..columns].iter_mut().for_each(|x| *x = random.float() * size);
         before[token * rows..][..rows].iter_mut().for_each(|x| *x *= size);
     }
-    let state = bench.buffer(&[0u32, tokens as u32, 0, 0]);
-    let input = bench.buffer(&x);
-    let output = bench.buffer(&before);
+    let state = test.buffer(&[0u32, tokens as u32, 0, 0]);
+    let input = test.buffer(&x);
+    let output = test.buffer(&before);
     let mut products = Vec::new();
-    for piece in pieces(matrices, most).unwrap() {
-        let buffer = piece.upload(&bench.device);
-        let route = Route::new(&state, (&input, stride), (&output, rows), Finish::Add);
-        products.push(Product::new(&bench.device, &mut bench.kernels, (&piece, &buffer), &route));
+    for part in partition(matrices, max_bytes).unwrap() {
+        let buffer = part.upload(&test.device);
+        let operands = Operands::new(&state, (&input, stride), (&output, rows), Epilogue::Add);
+        products.push(Product::new(&test.device, &mut test.kernels, (&part, &buffer), &operands));
     }
     let found: Vec<f32> =
-        bench.run(&output, |pass| products.iter().for_each(|product| product.record(pass, tokens)));
+        test.run(&output, |pass| products.iter().for_each(|product| product.record(pass, tokens)));
     let weights: Vec<Vec<f32>> = matrices.iter().map(decoded).collect();
     let weights = weights.concat();
     let mut worst = 0.0f64;
@@ -117,9 +117,9 @@ fn product_error(
 }
 
 /// Largest relative error that each kernel variant for products of many tokens may have; for few there is one.
-fn bound(tile: MatmulVariant, tokens: usize) -> f64 {
-    match tile {
-        _ if tokens <= FEW => 3e-6,
+fn bound(variant: MatmulVariant, tokens: usize) -> f64 {
+    match variant {
+        _ if tokens <= MAX_VECTOR_TOKENS => 3e-6,
         MatmulVariant::Plain => 3e-6,
         // Steps of the input are 2^-15 of the largest of a group.
         MatmulVariant::Dot4 => 3e-5,
@@ -132,8 +132,8 @@ fn bound(tile: MatmulVariant, tokens: usize) -> f64 {
 fn products_match_f64_on_decoded_weights() {
     let Some(device) = device() else { return };
     let mut random = Random(1);
-    for tile in device.matmul_variants().to_vec() {
-        let mut bench = Bench::with(device.clone().with_matmul_variant(tile).unwrap());
+    for variant in device.matmul_variants().to_vec() {
+        let mut test = TestDevice::with(device.clone().with_matmul_variant(variant).unwrap());
         for encoding in matrices() {
             let mut worst = [0.0f64; 2];
             for (rows, columns) in [(1, 1), (15, 31), (17, 33), (48, 96), (33, 100), (130, 576), (64, 1536)] {
@@ -141,26 +141,26 @@ fn products_match_f64_on_decoded_weights() {
                 let data_aligned = aligned(&data);
                 let bytes = &bytemuck::cast_slice(&data_aligned)[..data.len()];
                 let matrix = Matrix { encoding, rows, columns, data: bytes };
-                let few = if tile == device.matmul_variants()[0] { &[1, 3, 8][..] } else { &[] };
+                let few = if variant == device.matmul_variants()[0] { &[1, 3, 8][..] } else { &[] };
                 for tokens in few.iter().chain(&[9, 65]) {
-                    let error = product_error(&mut bench, &[matrix], *tokens, u64::MAX, &mut random);
-                    let bound = bound(tile, *tokens);
+                    let error = product_error(&mut test, &[matrix], *tokens, u64::MAX, &mut random);
+                    let bound = bound(variant, *tokens);
                     assert!(
                         error < bound,
-                        "{tile:?} {encoding:?} {rows}x{columns}, {tokens} tokens: {error:e}"
+                        "{variant:?} {encoding:?} {rows}x{columns}, {tokens} tokens: {error:e}"
                     );
-                    let worst = &mut worst[usize::from(*tokens > FEW)];
+                    let worst = &mut worst[usize::from(*tokens > MAX_VECTOR_TOKENS)];
                     *worst = worst.max(error);
                 }
             }
-            println!("{tile:?} {encoding:?}: largest relative errors {worst:?} for few and many tokens");
+            println!("{variant:?} {encoding:?}: largest relative errors {worst:?} for few and many tokens");
         }
     }
 }
 
 #[test]
-fn pieces_are_joined_and_split() {
-    let Some(mut bench) = plain().map(Bench::with) else { return };
+fn matrices_are_partitioned() {
+    let Some(mut test) = plain_device().map(TestDevice::with) else { return };
     let mut random = Random(2);
     let make = |encoding, rows, random: &mut Random| aligned(&sample(encoding, rows, 64, random));
     let kinds =
@@ -176,22 +176,22 @@ fn pieces_are_joined_and_split() {
         })
         .collect();
     // 24 rows do not end with a full panel, so that what follows them stands alone.
-    let count = |most| pieces(&matrices, most).unwrap().len();
+    let count = |max_bytes| partition(&matrices, max_bytes).unwrap().len();
     assert_eq!(count(u64::MAX), 4);
     // Two panels of Q8 are 2,176 bytes, three of Q4 1,728 of its 4,032.
     assert_eq!(count(2_200), 7);
-    for most in [u64::MAX, 2_200, 1_200] {
+    for max_bytes in [u64::MAX, 2_200, 1_200] {
         for tokens in [2, 20] {
-            let error = product_error(&mut bench, &matrices, tokens, most, &mut random);
-            assert!(error < 3e-6, "pieces of {most} bytes: {error:e}");
+            let error = product_error(&mut test, &matrices, tokens, max_bytes, &mut random);
+            assert!(error < 3e-6, "partitions of {max_bytes} bytes: {error:e}");
         }
     }
-    assert!(pieces(&matrices, 100).is_err());
+    assert!(partition(&matrices, 100).is_err());
 }
 
 #[test]
 fn embedding_rows_are_the_cpus() {
-    let Some(mut bench) = Bench::new() else { return };
+    let Some(mut test) = TestDevice::new() else { return };
     let mut random = Random(3);
     let (rows, columns, stride) = (53, 70, 96);
     for encoding in matrices() {
@@ -200,18 +200,17 @@ fn embedding_rows_are_the_cpus() {
         let bytes = &bytemuck::cast_slice(&data_aligned)[..data.len()];
         let matrix = Matrix { encoding, rows, columns, data: bytes };
         let ids = [0u32, 52, 15, 16, 31, 32, 47, 48];
-        let (tokens, x) = (bench.buffer(&ids), bench.buffer(&vec![0.0f32; ids.len() * stride]));
+        let (tokens, x) = (test.buffer(&ids), test.buffer(&vec![0.0f32; ids.len() * stride]));
         let mut steps = Vec::new();
         let two_panels = 2 * encoding.panel_bytes(columns).unwrap() as u64;
-        for piece in pieces(&[matrix], two_panels).unwrap() {
-            let buffer = piece.upload(&bench.device);
-            let (rows, first) = (piece.rows as u32, piece.first_row as u32);
-            let shape =
-                [rows, columns as u32, piece.panel_words(), 0, stride as u32, first, 0, 0, 0, 0, 0, 0];
-            steps.push(bench.step(Entry::Embed(encoding), shape, &[&buffer, &x, &tokens]));
+        for part in partition(&[matrix], two_panels).unwrap() {
+            let buffer = part.upload(&test.device);
+            let (rows, first) = (part.rows as u32, part.first_row as u32);
+            let shape = [rows, columns as u32, part.panel_words(), 0, stride as u32, first, 0, 0, 0, 0, 0, 0];
+            steps.push(test.dispatch(Entry::Embed(encoding), shape, &[&buffer, &x, &tokens]));
         }
         let found: Vec<f32> =
-            bench.run(&x, |pass| steps.iter().for_each(|step| step.record(pass, [1, ids.len() as u32, 1])));
+            test.run(&x, |pass| steps.iter().for_each(|step| step.record(pass, [1, ids.len() as u32, 1])));
         let expected = decoded(&matrix);
         for (id, found) in ids.iter().zip(found.chunks(stride)) {
             let expected = &expected[*id as usize * columns..][..columns];
@@ -228,12 +227,12 @@ fn embedding_rows_are_the_cpus() {
 #[test]
 fn normed_pairs_match_f64() {
     let Some(device) = device() else { return };
-    for tile in device.matmul_variants().to_vec() {
-        normed_pairs(&mut Bench::with(device.clone().with_matmul_variant(tile).unwrap()), tile);
+    for variant in device.matmul_variants().to_vec() {
+        normed_pairs(&mut TestDevice::with(device.clone().with_matmul_variant(variant).unwrap()), variant);
     }
 }
 
-fn normed_pairs(bench: &mut Bench, tile: MatmulVariant) {
+fn normed_pairs(test: &mut TestDevice, variant: MatmulVariant) {
     let mut random = Random(4);
     let mut worst = 0.0f64;
     for (i, encoding) in matrices().enumerate() {
@@ -246,8 +245,8 @@ fn normed_pairs(bench: &mut Bench, tile: MatmulVariant) {
                 Matrix { encoding, rows: ffn, columns, data }
             };
             let [gate, up] = [matrix(0), matrix(1)];
-            let pieces = pieces(&[gate, up], u64::MAX).unwrap();
-            assert!(pairs(&pieces, ffn) && !pairs(&pieces, 24));
+            let parts = partition(&[gate, up], u64::MAX).unwrap();
+            assert!(can_pair(&parts, ffn) && !can_pair(&parts, 24));
             let weights = [decoded(&gate), decoded(&up)];
             let mut weight = random.floats(columns);
             weight.resize(stride, 0.0);
@@ -259,18 +258,18 @@ fn normed_pairs(bench: &mut Bench, tile: MatmulVariant) {
                     row[..columns].copy_from_slice(&random.floats(columns));
                     row[..columns].iter_mut().for_each(|x| *x *= 20.0);
                 }
-                let state = bench.buffer(&[0u32, 99, first as u32, tokens as u32]);
-                let (input, norm) = (bench.buffer(&x), bench.buffer(&weight));
+                let state = test.buffer(&[0u32, 99, first as u32, tokens as u32]);
+                let (input, norm) = (test.buffer(&x), test.buffer(&weight));
                 let out_stride = ffn + 32;
-                let output = bench.buffer(&vec![7.0f32; tokens * out_stride]);
-                let route = Route {
+                let output = test.buffer(&vec![7.0f32; tokens * out_stride]);
+                let operands = Operands {
                     head: true,
                     norm: Some((&norm, 1e-5)),
-                    ..Route::new(&state, (&input, stride), (&output, out_stride), Finish::Swiglu)
+                    ..Operands::new(&state, (&input, stride), (&output, out_stride), Epilogue::Swiglu)
                 };
-                let buffer = pieces[0].upload(&bench.device);
-                let product = Product::new(&bench.device, &mut bench.kernels, (&pieces[0], &buffer), &route);
-                let found: Vec<f32> = bench.run(&output, |pass| product.record(pass, tokens));
+                let buffer = parts[0].upload(&test.device);
+                let product = Product::new(&test.device, &mut test.kernels, (&parts[0], &buffer), &operands);
+                let found: Vec<f32> = test.run(&output, |pass| product.record(pass, tokens));
                 for (token, found) in found.chunks(out_stride).enumerate() {
                     let x: Vec<f64> =
                         x[(first + token) * stride..][..columns].iter().map(|x| f64::from(*x)).collect();
@@ -288,8 +287,8 @@ fn normed_pairs(bench: &mut Bench, tile: MatmulVariant) {
                         let size = gate_size * up_size + gate_size + 1e-9;
                         let error = (f64::from(*found) - expected).abs() / size;
                         assert!(
-                            error < 3.0 * bound(tile, tokens),
-                            "{tile:?} {encoding:?} {ffn}x{columns}, {tokens} tokens: {error:e}"
+                            error < 3.0 * bound(variant, tokens),
+                            "{variant:?} {encoding:?} {ffn}x{columns}, {tokens} tokens: {error:e}"
                         );
                         worst = worst.max(error);
                     }
@@ -298,5 +297,5 @@ fn normed_pairs(bench: &mut Bench, tile: MatmulVariant) {
             }
         }
     }
-    println!("{tile:?}, norm, products and SwiGLU at once: largest error {worst:e} of the terms' sizes");
+    println!("{variant:?}, norm, products and SwiGLU at once: largest error {worst:e} of the terms' sizes");
 }

@@ -1,10 +1,10 @@
 //! Drawing against the CPU's sampler: the same token for the same seed and logits.
 
 use super::model::{config, mixed, model, options, tokens};
-use super::{Bench, Random, device};
+use super::{Random, TestDevice, device};
+use crate::dispatch::Dispatch;
 use crate::kernels::Entry;
-use crate::sampling::{SamplerUniforms, seen};
-use crate::steps::Step;
+use crate::sampler_state::{SamplerUniforms, penalty_words};
 use crate::{Gpu, GpuError};
 use thimble_runtime::Token;
 use thimble_runtime::kernels::KvKind;
@@ -33,7 +33,7 @@ const PENALTIES: Sampling = Sampling {
 
 /// Draws once for each row of logits, one after the other, behind `history`: tokens, and the generator's state behind them.
 fn draw(
-    bench: &mut Bench,
+    test: &mut TestDevice,
     sampling: &Sampling,
     history: &[Token],
     rows: &[Vec<f32>],
@@ -41,31 +41,31 @@ fn draw(
     let vocab = rows[0].len();
     let settings = SamplerUniforms::new(sampling, vocab, rows.len()).unwrap();
     let start = history.len().saturating_sub(settings.window as usize);
-    let mut words = seen(&history[start..], vocab);
+    let mut words = penalty_words(&history[start..], vocab);
     words.splice(vocab..vocab, vec![0; start]);
     words.extend(vec![0; rows.len()]);
-    let seen = bench.buffer(&words);
-    let settings = bench.buffer(&[settings]);
+    let seen = test.buffer(&words);
+    let settings = test.buffer(&[settings]);
     let last = history.len() - 1;
-    let state = bench.buffer(&[last as u32, 1, 3, 4]);
-    let (tokens, ids) = (bench.buffer(&[77u32; 4]), bench.buffer(&vec![77u32; rows.len()]));
-    let rng = bench.buffer(&Pcg32::new(sampling.seed).state());
-    let kernel = bench.kernels.get(Entry::Sample);
-    let steps: Vec<Step> = rows
+    let state = test.buffer(&[last as u32, 1, 3, 4]);
+    let (tokens, ids) = (test.buffer(&[77u32; 4]), test.buffer(&vec![77u32; rows.len()]));
+    let rng = test.buffer(&Pcg32::new(sampling.seed).state());
+    let kernel = test.kernels.get(Entry::Sample);
+    let steps: Vec<Dispatch> = rows
         .iter()
         .map(|row| {
-            let logits = bench.buffer(row);
+            let logits = test.buffer(row);
             let buffers = [&settings, &state, &logits, &tokens, &ids, &rng, &seen];
-            Step { kernel: kernel.clone(), bind: kernel.bind(&bench.device, &buffers) }
+            Dispatch { kernel: kernel.clone(), bind: kernel.bind(&test.device, &buffers) }
         })
         .collect();
     let mut found: Vec<u32> =
-        bench.run(&ids, |pass| steps.iter().for_each(|step| step.record(pass, [1, 1, 1])));
+        test.run(&ids, |pass| steps.iter().for_each(|step| step.record(pass, [1, 1, 1])));
     // Places of the ring follow positions.
     found.rotate_left(last % rows.len());
-    assert_eq!(bench.run::<u32>(&tokens, |_| {}), [found[rows.len() - 1] & !(1 << 31), 77, 77, 77]);
-    assert_eq!(bench.run::<u32>(&state, |_| {}), [(last + rows.len()) as u32, 1, 0, 1]);
-    let rng: Vec<u64> = bench.run(&rng, |_| {});
+    assert_eq!(test.run::<u32>(&tokens, |_| {}), [found[rows.len() - 1] & !(1 << 31), 77, 77, 77]);
+    assert_eq!(test.run::<u32>(&state, |_| {}), [(last + rows.len()) as u32, 1, 0, 1]);
+    let rng: Vec<u64> = test.run(&rng, |_| {});
     // Above is whether all logits were finite.
     (found.into_iter().map(|id| id & !(1 << 31)).collect(), [rng[0], rng[1]])
 }
@@ -83,7 +83,7 @@ fn cpus(sampling: &Sampling, history: &[Token], rows: &[Vec<f32>]) -> Vec<u32> {
 
 #[test]
 fn tokens_are_those_of_the_cpus_sampler() {
-    let Some(mut bench) = Bench::new() else { return };
+    let Some(mut test) = TestDevice::new() else { return };
     let mut random = Random(31);
     let variants = [
         GREEDY,
@@ -116,7 +116,7 @@ fn tokens_are_those_of_the_cpus_sampler() {
                 }
                 rows.push(logits);
             }
-            let (found, state) = draw(&mut bench, &sampling, &[Token(0)], &rows);
+            let (found, state) = draw(&mut test, &sampling, &[Token(0)], &rows);
             let expected = cpus(&sampling, &[Token(0)], &rows);
             let off = found.iter().zip(&expected).filter(|(a, b)| a != b).count();
             if off > 0 {
@@ -144,7 +144,7 @@ fn tokens_are_those_of_the_cpus_sampler() {
 
 #[test]
 fn penalties_are_the_cpus() {
-    let Some(mut bench) = Bench::new() else { return };
+    let Some(mut test) = TestDevice::new() else { return };
     let mut random = Random(33);
     let variants = [
         Sampling { temperature: 0.0, ..PENALTIES },
@@ -167,7 +167,7 @@ fn penalties_are_the_cpus() {
             }
             rows[4][vocab as usize / 2] = f32::NAN;
             rows[5][vocab as usize / 2] = f32::NEG_INFINITY;
-            let found = draw(&mut bench, &sampling, &history, &rows).0;
+            let found = draw(&mut test, &sampling, &history, &rows).0;
             let expected = cpus(&sampling, &history, &rows);
             let off = found.iter().zip(&expected).filter(|(a, b)| a != b).count();
             println!("variant {i}, {vocab} tokens behind {length}: {off} differ");
@@ -180,7 +180,7 @@ fn penalties_are_the_cpus() {
 
 #[test]
 fn odd_logits_give_the_cpus_token() {
-    let Some(mut bench) = Bench::new() else { return };
+    let Some(mut test) = TestDevice::new() else { return };
     const INF: f32 = f32::INFINITY;
     let rows = [
         vec![f32::NAN, 1.0, f32::NAN, 0.5, -INF, f32::NAN],
@@ -203,7 +203,7 @@ fn odd_logits_give_the_cpus_token() {
     for variant in variants {
         for seed in 0..4 {
             let sampling = Sampling { seed, ..variant };
-            let found = draw(&mut bench, &sampling, &[Token(0)], &rows).0;
+            let found = draw(&mut test, &sampling, &[Token(0)], &rows).0;
             assert_eq!(found, cpus(&sampling, &[Token(0)], &rows), "{sampling:?}");
         }
     }
@@ -225,7 +225,7 @@ fn draws_are_fed_back() {
     let (mut expected, mut history) = (Vec::new(), prompt.clone());
     let (mut batch, mut position) = (prompt.clone(), 0);
     for _ in 0..22 {
-        let logits = gpu.logits_behind(&Batch { tokens: &batch, position }).unwrap();
+        let logits = gpu.logits_after(&Batch { tokens: &batch, position }).unwrap();
         position += batch.len();
         let token = sampler.sample(&mut logits.to_vec(), &history, &mut candidates);
         history.push(token);
@@ -238,7 +238,7 @@ fn draws_are_fed_back() {
     gpu.set_sampling(&sampling, &prompt).unwrap();
     forward(&mut gpu, &Batch { tokens: &prompt, position: 0 });
     gpu.head(prompt.len() - 1..prompt.len());
-    assert!(gpu.can_draw_behind(prompt.len()) && gpu.draw_behind() == prompt.len());
+    assert!(gpu.can_sample_after(prompt.len()) && gpu.sample_recorded() == prompt.len());
     for count in [8, 8, 5] {
         gpu.submit_tokens(count).unwrap();
         found.extend(gpu.take_tokens().unwrap());
@@ -251,7 +251,7 @@ fn draws_are_fed_back() {
     assert_eq!(gpu.take_tokens().unwrap().len(), 1);
     assert!(gpu.take_tokens().unwrap().is_empty());
     // Any other pass ends it.
-    gpu.logits_behind(&Batch { tokens: &prompt[..1], position: 3 }).unwrap();
+    gpu.logits_after(&Batch { tokens: &prompt[..1], position: 3 }).unwrap();
     assert!(matches!(gpu.submit_tokens(1), Err(GpuError::Option { .. })));
     assert!(matches!(gpu.begin(&[], &sampling), Err(GpuError::Option { .. })));
     let wrong = Sampling { temperature: -1.0, ..sampling };

@@ -1,14 +1,14 @@
-// What eight neighbouring lanes of 64 find out together, without memory or barriers, where a subgroup has eight lanes or
-// more. Lanes are numbered subgroup by subgroup, so that eight neighbours are in the same one whatever the driver's order.
+// Reductions over aligned groups of eight lanes by shuffles, for subgroups of at least eight lanes. Lanes are numbered
+// subgroup by subgroup, so that each group lies in one subgroup, whatever the driver's order.
 
 struct Lane {
     @builtin(subgroup_id) subgroup: u32,
     @builtin(subgroup_size) size: u32,
-    @builtin(subgroup_invocation_id) place: u32,
+    @builtin(subgroup_invocation_id) invocation: u32,
 }
 
-fn number_of(lane: Lane) -> u32 {
-    return lane.subgroup * lane.size + lane.place;
+fn lane_index(lane: Lane) -> u32 {
+    return lane.subgroup * lane.size + lane.invocation;
 }
 
 fn largest_of_eight(lane: u32, x: f32) -> f32 {

@@ -94,8 +94,8 @@ fn the_cache_lies_as_the_cpus_and_comes_back_bit_by_bit() {
             assert!(read(&mut other, 2) == found, "there and back");
             // Both go on alike.
             let next = Batch { tokens: &tokens[..1], position: 100 };
-            let on = gpu.logits_behind(&next).unwrap().to_vec();
-            assert!(other.logits_behind(&next).unwrap() == on);
+            let on = gpu.logits_after(&next).unwrap().to_vec();
+            assert!(other.logits_after(&next).unwrap() == on);
             // Of another kind.
             let wrong = if kv == KvKind::F16 { KvKind::F32 } else { KvKind::F16 };
             let part = KvHead { kind: wrong, keys: &[], values: &[], key_scales: &[], value_scales: &[] };

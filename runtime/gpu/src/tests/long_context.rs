@@ -2,7 +2,7 @@
 
 use super::Random;
 use super::model::{config, difference, exact, mixed, model, tokens};
-use super::plain;
+use super::plain_device;
 use crate::{Gpu, GpuOptions};
 use thimble_runtime::format::Config;
 use thimble_runtime::kernels::KvKind;
@@ -10,7 +10,7 @@ use thimble_runtime::model::{Backend, Batch, Weights, forward};
 
 #[test]
 fn eight_thousand_tokens() {
-    let Some(device) = plain() else { return };
+    let Some(device) = plain_device() else { return };
     let mut random = Random(21);
     // One layer: attention over 8,000 positions takes a software adapter long enough.
     let config = Config { layers: 1, context: 8192, ..config(64, (2, 1, 32), 96, true) };
