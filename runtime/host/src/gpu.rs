@@ -5,7 +5,7 @@ use crate::plan::InferencePlan;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
-use thimble_gpu::{Device, Gpu, GpuError, GpuOptions, GpuMemoryPlan, MatmulVariant};
+use thimble_gpu::{Device, Gpu, GpuError, GpuMemoryPlan, GpuOptions, MatmulVariant};
 use thimble_runtime::Token;
 use thimble_runtime::kernels::KvHead;
 use thimble_runtime::memory::PlanOptions;
