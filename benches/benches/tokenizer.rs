@@ -38,7 +38,7 @@ fn main() {
 
 fn compare(tokenizer: &Tokenizer<'_>, oracle: &tokenizers::Tokenizer, path: &str, parts: &[String]) {
     let bytes: usize = parts.iter().map(String::len).sum();
-    let longest = parts.iter().map(|part| tokenizer.longest_piece(part)).max().unwrap_or(0);
+    let longest = parts.iter().map(|part| tokenizer.longest_word(part)).max().unwrap_or(0);
     let mut scratch = vec![0; Tokenizer::scratch_bytes(longest)];
     let mut out = vec![Token(0); parts.iter().map(String::len).max().unwrap_or(0)];
     let mut tokens = 0;

@@ -53,17 +53,17 @@ pub struct AddedToken {
 impl Vocabulary {
     /// Checks the invariants of the tables.
     fn check(self) -> Result<Self, TokenizerError> {
-        if self.tokens.len() > layout::MOST_TOKENS {
+        if self.tokens.len() > layout::MAX_TOKENS {
             return Err(TokenizerError::TooMany {
                 what: "tokens",
-                most: layout::MOST_TOKENS,
+                most: layout::MAX_TOKENS,
                 found: self.tokens.len(),
             });
         }
-        if self.merges.len() > layout::MOST_MERGES {
+        if self.merges.len() > layout::MAX_MERGES {
             return Err(TokenizerError::TooMany {
                 what: "merges",
-                most: layout::MOST_MERGES,
+                most: layout::MAX_MERGES,
                 found: self.merges.len(),
             });
         }

@@ -1,79 +1,76 @@
-//! Prompt lookup: what followed the last few tokens when they stood in the text before is proposed to follow again.
+//! Prompt lookup decoding (Saxena 2023): drafts the tokens that followed an earlier occurrence of the last few tokens.
 //!
-//! A proposal is run behind the token that it follows, in the same forward pass. Where the sampler then draws the
-//! proposed tokens, as many passes are saved; where it does not, the pass took a little longer for nothing. The tokens
-//! are the same either way: each is drawn from the logits that a pass of its own would have given, in the same order.
-//! (Prompt lookup decoding: Saxena 2023; the check is that of Leviathan et al. 2023, arXiv 2211.17192, for proposals
-//! without probabilities.)
+//! Draft tokens run in the same forward pass as the token before them. Each one that the sampler then draws saves a pass;
+//! rejected ones only make the pass longer. The output is the same either way: each token is drawn from the logits that a pass
+//! of its own would have given, in the same order (Leviathan et al. 2023, arXiv 2211.17192, for drafts without probabilities).
 
 use crate::Token;
 
-/// A pass of one token: times are in hundredths of it.
+/// Time of a pass of one token; the unit of other times is a hundredth of it.
 const PASS: usize = 100;
-/// What may be lost for each pass.
+/// Time that rejected drafts may cost per pass.
 const ALLOWANCE: usize = 2;
-/// What a proposed token adds to a pass. Measured on two cores with AVX-512, without the head: 17 to 48; the head adds its
+/// Time that a draft token adds to a pass. Measured on two cores with AVX-512, without the head: 17 to 48; the head adds its
 /// share.
 const COST: usize = 60;
-/// Most that is saved up, to be lost on later proposals.
-const MOST_SAVED: usize = 4 * PASS;
-/// Tokens that have to be the same for a proposal.
-const LEAST_MATCH: usize = 2;
-/// Tokens that are compared.
-const MOST_MATCH: usize = 8;
+/// Largest budget for later drafts.
+const MAX_BUDGET: usize = 4 * PASS;
+/// Fewest matching tokens for a draft.
+const MIN_MATCH: usize = 2;
+/// Most tokens compared.
+const MAX_MATCH: usize = 8;
 
-/// Proposes tokens, as long as what that saved pays for it.
+/// Drafts tokens within a time budget: rejected drafts cost at most 2% beyond the time that accepted ones saved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lookup {
-    most: usize,
-    /// Time that may be lost.
-    balance: usize,
+pub struct PromptLookup {
+    max_draft: usize,
+    /// Time that drafts may cost.
+    budget: usize,
 }
 
-impl Lookup {
-    /// Most tokens of a proposal.
-    pub const MOST: usize = 16;
+impl PromptLookup {
+    /// Most tokens of a draft.
+    pub const MAX_DRAFT: usize = 16;
 
-    /// Proposes up to `most` tokens at a time, 16 at the most; 0 proposes nothing.
-    pub fn new(most: usize) -> Lookup {
-        Lookup { most: most.min(Lookup::MOST), balance: 0 }
+    /// Drafts up to `max_draft` tokens at a time, at most [`PromptLookup::MAX_DRAFT`]; 0 disables drafts.
+    pub fn new(max_draft: usize) -> PromptLookup {
+        PromptLookup { max_draft: max_draft.min(PromptLookup::MAX_DRAFT), budget: 0 }
     }
 
-    /// How many of the tokens behind the best match in `history` are worth running.
+    /// Drafts the next tokens as `(start, count)`, a range of `history`: `history[start..][..count]`.
     ///
-    /// The match is the longest of up to 8 tokens, the latest among equals; the tokens are `history[start..][..count]`
-    /// for the answer `(start, count)`.
-    pub(crate) fn propose(&mut self, history: &[Token], room: usize) -> (usize, usize) {
-        self.balance = (self.balance + ALLOWANCE).min(MOST_SAVED);
-        let most = self.most.min(room).min(self.balance / COST);
-        let Some((length, start)) = (most > 0).then(|| longest_match(history)).flatten() else {
+    /// They follow the longest match of up to 8 tokens, the latest among equals. `room` limits `count`.
+    pub(crate) fn draft(&mut self, history: &[Token], room: usize) -> (usize, usize) {
+        self.budget = (self.budget + ALLOWANCE).min(MAX_BUDGET);
+        let max_draft = self.max_draft.min(room).min(self.budget / COST);
+        let Some((length, start)) = (max_draft > 0).then(|| longest_match(history)).flatten() else {
             return (0, 0);
         };
-        if length < LEAST_MATCH {
+        if length < MIN_MATCH {
             return (0, 0);
         }
-        let count = most.min(history.len() - start);
-        self.balance -= COST * count;
+        let count = max_draft.min(history.len() - start);
+        self.budget -= COST * count;
         (start, count)
     }
 
-    /// A proposed token was the one: a pass was saved.
-    pub(crate) fn saved(&mut self) {
-        self.balance = (self.balance + PASS).min(MOST_SAVED);
+    /// Records an accepted draft token, which saved a pass.
+    pub(crate) fn accept(&mut self) {
+        self.budget = (self.budget + PASS).min(MAX_BUDGET);
     }
 }
 
-/// The length of the longest earlier match of the end of `history`, and where what follows it begins.
+/// The length of the longest earlier match of the end of `history`, and the index of the token after it.
 fn longest_match(history: &[Token]) -> Option<(usize, usize)> {
     let (last, before) = history.split_last()?;
     let mut best: Option<(usize, usize)> = None;
     for end in (1..=before.len()).rev().filter(|&end| before[end - 1] == *last) {
-        let pairs = before[..end].iter().rev().zip(history.iter().rev()).take(MOST_MATCH);
+        let pairs = before[..end].iter().rev().zip(history.iter().rev()).take(MAX_MATCH);
         let length = pairs.take_while(|(a, b)| a == b).count();
-        if best.is_none_or(|(most, _)| length > most) {
+        if best.is_none_or(|(longest, _)| length > longest) {
             best = Some((length, end));
         }
-        if length == MOST_MATCH {
+        if length == MAX_MATCH {
             break;
         }
     }
@@ -103,20 +100,20 @@ mod tests {
             assert_eq!(longest_match(&tokens(text)), expected, "{text}");
         }
         let long = tokens(&"abcdefghij".repeat(3));
-        assert_eq!(longest_match(&long), Some((MOST_MATCH, 20)));
+        assert_eq!(longest_match(&long), Some((MAX_MATCH, 20)));
     }
 
     #[test]
-    fn no_more_is_lost_than_allowed() {
-        // A text that repeats itself, and a sampler that never does: every proposal is in vain.
+    fn rejected_drafts_stay_within_the_allowance() {
+        // A repetitive text and a sampler that rejects every draft.
         let text = tokens(&"abcd".repeat(50));
-        for most in [1, 4, 16] {
-            let mut lookup = Lookup::new(most);
+        for max_draft in [1, 4, 16] {
+            let mut lookup = PromptLookup::new(max_draft);
             let mut lost = 0;
             let passes = 2000;
             for pass in 1..passes {
-                let (_, count) = lookup.propose(&text, usize::MAX);
-                assert!(count <= most);
+                let (_, count) = lookup.draft(&text, usize::MAX);
+                assert!(count <= max_draft);
                 lost += COST * count;
                 assert!(lost <= ALLOWANCE * pass, "{lost} of {pass}");
             }
@@ -125,18 +122,21 @@ mod tests {
     }
 
     #[test]
-    fn what_was_saved_pays_for_longer_proposals() {
+    fn accepted_drafts_pay_for_longer_ones() {
         let text = tokens(&"abcd".repeat(5));
-        let mut lookup = Lookup::new(4);
-        let first = (0..).find(|_| lookup.propose(&text, 8).1 > 0);
+        let mut lookup = PromptLookup::new(4);
+        let first = (0..).find(|_| lookup.draft(&text, 8).1 > 0);
         assert_eq!(first, Some(COST / ALLOWANCE - 1));
-        lookup.saved();
-        assert_eq!(lookup.propose(&text, 8), (16, 1));
-        (0..3).for_each(|_| lookup.saved());
-        assert_eq!(lookup.propose(&text, 8), (16, 4));
-        lookup.balance = MOST_SAVED;
-        assert_eq!(lookup.propose(&text, 3).1, 3, "there is room for three");
-        assert_eq!(Lookup { balance: MOST_SAVED, ..Lookup::new(0) }.propose(&text, 8).1, 0);
-        assert_eq!(Lookup { balance: MOST_SAVED, ..Lookup::new(9) }.propose(&tokens("abcdxdcba"), 8).1, 0);
+        lookup.accept();
+        assert_eq!(lookup.draft(&text, 8), (16, 1));
+        (0..3).for_each(|_| lookup.accept());
+        assert_eq!(lookup.draft(&text, 8), (16, 4));
+        lookup.budget = MAX_BUDGET;
+        assert_eq!(lookup.draft(&text, 3).1, 3, "there is room for three");
+        assert_eq!(PromptLookup { budget: MAX_BUDGET, ..PromptLookup::new(0) }.draft(&text, 8).1, 0);
+        assert_eq!(
+            PromptLookup { budget: MAX_BUDGET, ..PromptLookup::new(9) }.draft(&tokens("abcdxdcba"), 8).1,
+            0
+        );
     }
 }

@@ -1,42 +1,42 @@
 //! One sequence of tokens and its state: prefill, decode, rewind, reuse of a common prefix, scoring.
 
 use crate::Token;
-use crate::lookup::Lookup;
+use crate::lookup::PromptLookup;
 use crate::model::Batch;
 use crate::sampler::{self, Sampler};
 use crate::sequence::Sequence;
 use thiserror::Error;
 
-/// Why a session cannot go on as asked. Its state is as before the call.
+/// Why a session rejects a call. The session is unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum SessionError {
-    /// The tokens do not fit behind those already there.
+    /// The tokens do not fit the context.
     #[error("{position} tokens are in the context and {more} more do not fit its {context}")]
     ContextFull {
-        /// Tokens there.
+        /// Tokens in the session.
         position: usize,
-        /// Tokens that were to be added.
+        /// Tokens to append.
         more: usize,
-        /// Positions in all.
+        /// Capacity.
         context: usize,
     },
-    /// A token that the vocabulary does not have.
+    /// A token is not in the vocabulary.
     #[error("token {found} is not in the vocabulary of {vocab}")]
     UnknownToken {
-        /// The id.
+        /// The token's id.
         found: u32,
         /// Size of the vocabulary.
         vocab: usize,
     },
-    /// Nothing to do a forward pass of.
+    /// There are no tokens to run.
     #[error("at least one token is needed")]
     Empty,
-    /// A rewind to where the session has not been.
+    /// The position to rewind to is after the end.
     #[error("cannot rewind to position {to}: only {position} tokens are in the context")]
     Rewind {
-        /// Position asked for.
+        /// Requested position.
         to: usize,
-        /// Tokens there.
+        /// Tokens in the session.
         position: usize,
     },
 }
@@ -44,25 +44,25 @@ pub enum SessionError {
 /// Log-probability of one token, given the tokens before it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Scored {
-    /// Index of the token in the slice that was scored.
+    /// Index of the token in the scored slice.
     pub index: usize,
-    /// Natural logarithm of its probability.
+    /// Log-probability, nats.
     pub log_probability: f64,
-    /// Whether it is the most probable token (the lowest id among equals).
+    /// Whether it is the most probable token (ties: the lowest id).
     pub greedy: bool,
 }
 
-/// A sequence in progress, on the CPU or wherever `S` runs it.
+/// A sequence of tokens and its inference state, run by `S`.
 pub struct Session<S: Sequence> {
     sequence: S,
     vocab: usize,
     position: usize,
-    lookup: Lookup,
-    /// Proposed tokens behind the last that were run with it.
-    ahead: usize,
-    /// Row of the logits that belongs to the last token.
+    lookup: PromptLookup,
+    /// Draft tokens that ran after the last token and are not yet accepted.
+    draft: usize,
+    /// Row of the last token's logits.
     row: usize,
-    /// Tokens that took no pass of their own.
+    /// Tokens without a forward pass of their own.
     accepted_draft_tokens: usize,
 }
 
@@ -74,28 +74,28 @@ impl<S: Sequence> Session<S> {
             sequence,
             vocab,
             position: 0,
-            lookup: Lookup::new(0),
-            ahead: 0,
+            lookup: PromptLookup::new(0),
+            draft: 0,
             row: 0,
             accepted_draft_tokens: 0,
         }
     }
 
-    /// What it runs on.
+    /// The backend and its tokens.
     pub fn sequence(&self) -> &S {
         &self.sequence
     }
 
-    /// The same, to be looked into: what it computes is up to the session.
+    /// The backend and its tokens, mutable. Do not run batches on it: the session tracks its position.
     pub fn sequence_mut(&mut self) -> &mut S {
         &mut self.sequence
     }
 
-    /// Begins anew with `tokens` as if they had been run, once `fill` has brought their keys and values to where the
-    /// sequence has them. There are no logits: another token has to be run before one is drawn.
+    /// Replaces the sequence by `tokens`, whose keys and values `fill` writes to the cache. There are no logits until another
+    /// token runs.
     ///
     /// # Errors
-    /// Tokens that do not fit, and those of `fill`: the session is empty then.
+    /// Invalid `tokens`, and the errors of `fill`; the session is empty then.
     pub fn restore<E: From<SessionError>>(
         &mut self,
         tokens: &[Token],
@@ -110,13 +110,13 @@ impl<S: Sequence> Session<S> {
         Ok(())
     }
 
-    /// The session, proposing tokens while it decodes, as many as the plan has rows of logits for beside the first: what is
-    /// drawn is the same, sooner where the text repeats itself.
-    pub fn with_lookup(self, lookup: Lookup) -> Self {
+    /// Enables prompt lookup decoding, with drafts of at most [`Limits::logit_rows`](crate::sequence::Limits::logit_rows) - 1
+    /// tokens. The output is the same.
+    pub fn with_lookup(self, lookup: PromptLookup) -> Self {
         Session { lookup, ..self }
     }
 
-    /// Most tokens that the session can hold.
+    /// Capacity in tokens.
     pub fn context(&self) -> usize {
         self.sequence.limits().context
     }
@@ -126,7 +126,7 @@ impl<S: Sequence> Session<S> {
         self.position
     }
 
-    /// Tokens so far that were proposed ([`Session::with_lookup`]) and took no forward pass of their own.
+    /// Draft tokens accepted so far ([`Session::with_lookup`]); they needed no forward pass of their own.
     pub fn accepted_draft_tokens(&self) -> usize {
         self.accepted_draft_tokens
     }
@@ -136,16 +136,16 @@ impl<S: Sequence> Session<S> {
         &self.sequence.history()[..self.position]
     }
 
-    /// The tokens in the session, and the logits of the last, `[vocab]`: empty before the first forward pass
-    /// and after a rewind. To be changed at will by a sampler.
+    /// The tokens in the session, and the logits after the last, `[vocab]`: empty before the first forward pass and after a
+    /// rewind. The caller may change the logits.
     pub fn tokens_and_logits(&mut self) -> (&[Token], &mut [f32]) {
         let (history, logits) = self.sequence.history_and_logits();
         let row = self.row * self.vocab..(self.row + 1) * self.vocab;
         (&history[..self.position], logits.get_mut(row).unwrap_or(&mut []))
     }
 
-    /// Draws the next token from the logits of the last, which are used up: the token has to be appended
-    /// (with [`Session::prefill`]) before the next draw. Token 0 where there are no logits.
+    /// Draws the next token from the current logits, and consumes them: append the token with [`Session::prefill`] before
+    /// the next draw. Token 0 if there are no logits.
     pub fn sample(&mut self, sampler: &mut Sampler<'_>) -> Token {
         self.sequence.sample(sampler, self.row, self.position)
     }
@@ -162,15 +162,15 @@ impl<S: Sequence> Session<S> {
         unknown.map_or(Ok(()), |t| Err(SessionError::UnknownToken { found: t.0, vocab: self.vocab }))
     }
 
-    /// Runs one batch at the end of the sequence.
+    /// Runs one batch after the last token.
     fn advance(&mut self, tokens: &[Token]) {
-        (self.ahead, self.row) = (0, 0);
+        (self.draft, self.row) = (0, 0);
         self.sequence.history()[self.position..][..tokens.len()].copy_from_slice(tokens);
         self.sequence.run(&Batch { tokens, position: self.position });
         self.position += tokens.len();
     }
 
-    /// Appends `tokens` (one to decode, many to prefill); afterwards the logits are those behind the last.
+    /// Appends `tokens`, one to decode or many to prefill, and computes the logits after the last.
     pub fn prefill(&mut self, tokens: &[Token]) -> Result<(), SessionError> {
         self.check(tokens)?;
         if let [token] = tokens {
@@ -186,58 +186,58 @@ impl<S: Sequence> Session<S> {
         Ok(())
     }
 
-    /// Appends one token, and runs proposals behind it.
+    /// Appends one token; runs it with a draft, unless it is an accepted draft token itself.
     fn decode(&mut self, token: Token) {
         let at = self.position;
-        if self.ahead > 0 && self.sequence.history()[at] == token {
+        if self.draft > 0 && self.sequence.history()[at] == token {
             self.position += 1;
             self.row += 1;
-            self.ahead -= 1;
+            self.draft -= 1;
             self.accepted_draft_tokens += 1;
-            self.lookup.saved();
+            self.lookup.accept();
             return;
         }
         let limits = self.sequence.limits();
-        let room = match self.sequence.runs_ahead() {
+        let room = match self.sequence.decodes_ahead() {
             true => 0,
             false => (limits.context - at).min(limits.batch).min(limits.logit_rows) - 1,
         };
         let history = self.sequence.history();
         history[at] = token;
-        let (start, count) = self.lookup.propose(&history[..=at], room);
-        let mut tokens = [token; 1 + Lookup::MOST];
+        let (start, count) = self.lookup.draft(&history[..=at], room);
+        let mut tokens = [token; 1 + PromptLookup::MAX_DRAFT];
         tokens[1..=count].copy_from_slice(&history[start..start + count]);
         self.advance(&tokens[..=count]);
         self.position = at + 1;
-        self.ahead = count;
+        self.draft = count;
         self.sequence.head(0..1 + count);
     }
 
-    /// Goes back to the first `position` tokens, at no cost.
+    /// Drops all tokens from `position` on. Computes nothing.
     pub fn rewind(&mut self, position: usize) -> Result<(), SessionError> {
         if position > self.position {
             return Err(SessionError::Rewind { to: position, position: self.position });
         }
         if position < self.position {
             self.sequence.head(0..0);
-            (self.ahead, self.row) = (0, 0);
+            (self.draft, self.row) = (0, 0);
         }
         self.position = position;
         Ok(())
     }
 
-    /// Rewinds to the longest common prefix with `tokens`, but leaves at least one of them to be run, and
-    /// returns its length: `tokens[length..]` is what remains to be prefilled.
+    /// Rewinds to the longest common prefix with `tokens` and returns its length, at most `tokens.len() - 1`: prefill
+    /// `tokens[length..]` next.
     pub fn reuse(&mut self, tokens: &[Token]) -> usize {
-        let most = tokens.len().saturating_sub(1);
-        let common = self.tokens().iter().zip(tokens).take_while(|(a, b)| a == b).count().min(most);
-        // Not past the end: `common` is at most the number of tokens here.
+        let limit = tokens.len().saturating_sub(1);
+        let common = self.tokens().iter().zip(tokens).take_while(|(a, b)| a == b).count().min(limit);
+        // Cannot fail: `common` is at most the position.
         let _ = self.rewind(common);
         common
     }
 
-    /// Appends `tokens` and shows the logits behind each of them from index `from` on, `each(index, logits)` with
-    /// logits `[vocab]` to be changed at will: head rows are computed for these alone, none where `from` is the number of tokens.
+    /// Appends `tokens` and calls `each(index, logits)` with the logits after each of them from index `from` on, `[vocab]`,
+    /// which `each` may change. Computes logits for these tokens only.
     pub fn append(
         &mut self,
         tokens: &[Token],
@@ -267,8 +267,8 @@ impl<S: Sequence> Session<S> {
         Ok(())
     }
 
-    /// Gives the log-probabilities of `tokens` from index `from` (at least 1: the first token of a sequence
-    /// has none). Appends all of them but the last, behind which nothing is asked.
+    /// Calls `each` with the log-probability of each of `tokens` from index `from` on (at least 1: nothing predicts the first
+    /// token). Appends all tokens but the last.
     pub fn score(
         &mut self,
         tokens: &[Token],
@@ -281,8 +281,8 @@ impl<S: Sequence> Session<S> {
         })
     }
 
-    /// Gives the logits that predict each of `tokens` from index `from` (at least 1) on: its index and `[vocab]`
-    /// numbers, to be changed at will. Appends all of `tokens` but the last, as [`Session::score`] does.
+    /// Calls `each(index, logits)` with the logits that predict each of `tokens` from index `from` on (at least 1), `[vocab]`,
+    /// which `each` may change. Appends all tokens but the last.
     pub fn logits_of(
         &mut self,
         tokens: &[Token],
@@ -296,12 +296,12 @@ impl<S: Sequence> Session<S> {
         if last.index() >= self.vocab {
             return Err(SessionError::UnknownToken { found: last.0, vocab: self.vocab });
         }
-        // The logits behind a token predict the one that follows it.
-        self.append(run, from.max(1) - 1, &mut |behind, logits| each(behind + 1, logits))
+        // The logits after a token predict the next one.
+        self.append(run, from.max(1) - 1, &mut |index, logits| each(index + 1, logits))
     }
 }
 
-/// `ln softmax(logits)[token]`, summed in f64, and whether the token has the largest logit.
+/// `ln softmax(logits)[token]`, and whether the token has the largest logit.
 fn log_probability(logits: &[f32], token: Token) -> (f64, bool) {
     (f64::from(sampler::log_probability(logits, token)), sampler::greedy(logits) == token)
 }

@@ -1,59 +1,58 @@
-//! Stop sequences that may begin in one token and end in another.
+//! Stop sequences, which can span several tokens.
 
 use crate::utf8::Utf8Stream;
 use thiserror::Error;
 
-/// Whether a stop sequence has appeared.
+/// Whether the output contains a stop sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use = "an answer goes on until somebody looks"]
-pub enum Progress {
-    /// Nothing yet.
+#[must_use = "generation has to end when a stop sequence is complete"]
+pub enum StopStatus {
+    /// No stop sequence so far.
     Continue,
-    /// A stop sequence is complete: the answer ends in front of it.
+    /// A stop sequence is complete; the output ends before it.
     Stopped,
 }
 
-/// Why stop sequences cannot be used.
+/// Why stop sequences are rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum StopError {
-    /// An empty sequence would stop everything at once.
+    /// A stop sequence is empty.
     #[error("stop sequence {index} is empty")]
     Empty {
-        /// Its place in the list.
+        /// Its index.
         index: usize,
     },
-    /// The lent buffer cannot hold the longest sequence.
+    /// The buffer is shorter than the longest stop sequence.
     #[error("the buffer for stop sequences has {found} bytes, expected at least {expected}")]
     Buffer {
-        /// Bytes needed: [`StopMatcher::buffer_len`].
+        /// Required bytes: [`StopMatcher::buffer_len`].
         expected: usize,
-        /// Bytes lent.
+        /// Bytes of the buffer.
         found: usize,
     },
 }
 
-/// Passes bytes through until one of some byte strings appears in them.
+/// Passes bytes through until they contain a stop sequence.
 ///
-/// The answer ends in front of the sequence that is complete first (of those complete at the same byte, in
-/// front of the longest), wherever the pushes are cut. Bytes that could be the beginning of a sequence are
-/// held back until that is decided.
+/// The output ends before the sequence that is complete first (before the longest of those that end at the same byte),
+/// however the input is cut. Bytes that may begin a sequence are held back until that is decided.
 #[derive(Debug)]
 pub struct StopMatcher<'s> {
     stops: &'s [&'s [u8]],
-    /// The held bytes: always the longest end of the text that is the beginning of a sequence.
+    /// The bytes held back: the longest suffix of the input that is a prefix of a stop sequence.
     buffer: &'s mut [u8],
     held: usize,
     stopped: bool,
 }
 
 impl<'s> StopMatcher<'s> {
-    /// Bytes of buffer that these sequences need: the length of the longest.
+    /// Buffer size for these sequences, bytes: the length of the longest.
     pub fn buffer_len(stops: &[&[u8]]) -> usize {
         stops.iter().map(|stop| stop.len()).max().unwrap_or(0)
     }
 
-    /// A matcher for `stops` (none of them empty) that holds bytes back in `buffer`.
+    /// A matcher for `stops`, none of them empty, that holds bytes back in `buffer`.
     pub fn new(stops: &'s [&'s [u8]], buffer: &'s mut [u8]) -> Result<StopMatcher<'s>, StopError> {
         if let Some(index) = stops.iter().position(|stop| stop.is_empty()) {
             return Err(StopError::Empty { index });
@@ -65,10 +64,10 @@ impl<'s> StopMatcher<'s> {
         Ok(StopMatcher { stops, buffer, held: 0, stopped: false })
     }
 
-    /// Takes the bytes of one more token and hands on those that are safe to show.
+    /// Takes the bytes of the next token, and passes those that are not part of a stop sequence to `show`.
     ///
-    /// After a stop everything is swallowed until [`StopMatcher::reset`].
-    pub fn push(&mut self, mut bytes: &[u8], show: &mut dyn FnMut(&[u8])) -> Progress {
+    /// After a stop sequence, discards everything until [`StopMatcher::reset`].
+    pub fn push(&mut self, mut bytes: &[u8], show: &mut dyn FnMut(&[u8])) -> StopStatus {
         while !self.stopped {
             if self.held == 0 {
                 let begins = |byte: &u8| self.stops.iter().any(|stop| stop.first() == Some(byte));
@@ -78,14 +77,14 @@ impl<'s> StopMatcher<'s> {
                 }
                 bytes = rest;
             }
-            let Some((&byte, rest)) = bytes.split_first() else { return Progress::Continue };
+            let Some((&byte, rest)) = bytes.split_first() else { return StopStatus::Continue };
             bytes = rest;
             self.step(byte, show);
         }
-        Progress::Stopped
+        StopStatus::Stopped
     }
 
-    /// Hands on what was held back: the answer has ended without a stop sequence.
+    /// Passes on the bytes held back: the output ended without a stop sequence.
     pub fn finish(&mut self, show: &mut dyn FnMut(&[u8])) {
         if self.held > 0 && !self.stopped {
             show(&self.buffer[..self.held]);
@@ -93,13 +92,13 @@ impl<'s> StopMatcher<'s> {
         self.held = 0;
     }
 
-    /// Forgets everything that was pushed.
+    /// Starts a new output.
     pub fn reset(&mut self) {
         self.held = 0;
         self.stopped = false;
     }
 
-    /// One byte behind the held ones. The buffer has room: what is held is shorter than its sequence.
+    /// Takes one byte. The buffer has room: the bytes held back are shorter than their stop sequence.
     fn step(&mut self, byte: u8, show: &mut dyn FnMut(&[u8])) {
         self.buffer[self.held] = byte;
         self.held += 1;
@@ -121,7 +120,7 @@ impl<'s> StopMatcher<'s> {
     }
 }
 
-/// The bytes of tokens in, whole characters out, up to a stop sequence: all that a caller's loop needs.
+/// Decodes the bytes of tokens to text, up to a stop sequence.
 #[derive(Debug)]
 pub struct TextStream<'s> {
     stop: StopMatcher<'s>,
@@ -129,22 +128,22 @@ pub struct TextStream<'s> {
 }
 
 impl<'s> TextStream<'s> {
-    /// A stream that ends in front of one of `stops`; see [`StopMatcher::new`].
+    /// A stream that ends before the first of `stops`; see [`StopMatcher::new`].
     pub fn new(stops: &'s [&'s [u8]], buffer: &'s mut [u8]) -> Result<TextStream<'s>, StopError> {
         Ok(TextStream { stop: StopMatcher::new(stops, buffer)?, utf8: Utf8Stream::new() })
     }
 
-    /// Takes the bytes of one more token and shows the text that is complete.
-    pub fn push(&mut self, token: &[u8], show: &mut dyn FnMut(&str)) -> Progress {
+    /// Takes the bytes of the next token, and passes complete characters to `show`.
+    pub fn push(&mut self, token: &[u8], show: &mut dyn FnMut(&str)) -> StopStatus {
         let TextStream { stop, utf8 } = self;
-        let progress = stop.push(token, &mut |bytes| utf8.push(bytes, show));
-        if progress == Progress::Stopped {
+        let status = stop.push(token, &mut |bytes| utf8.push(bytes, show));
+        if status == StopStatus::Stopped {
             utf8.finish(show);
         }
-        progress
+        status
     }
 
-    /// Shows what was held back, because the answer has ended, and is ready for the next one.
+    /// Ends the output: passes on what is held back, and starts a new output.
     pub fn finish(&mut self, show: &mut dyn FnMut(&str)) {
         let TextStream { stop, utf8 } = self;
         stop.finish(&mut |bytes| utf8.push(bytes, show));
@@ -161,26 +160,26 @@ mod tests {
     use std::vec::Vec;
 
     /// What is shown, by looking at every end in turn.
-    fn naive<'t>(text: &'t [u8], stops: &[&[u8]]) -> (&'t [u8], Progress) {
+    fn naive<'t>(text: &'t [u8], stops: &[&[u8]]) -> (&'t [u8], StopStatus) {
         for end in 0..=text.len() {
             let ending = stops.iter().filter(|stop| text[..end].ends_with(stop)).map(|stop| stop.len());
             if let Some(longest) = ending.max() {
-                return (&text[..end - longest], Progress::Stopped);
+                return (&text[..end - longest], StopStatus::Stopped);
             }
         }
-        (text, Progress::Continue)
+        (text, StopStatus::Continue)
     }
 
-    fn streamed(pieces: &[&[u8]], stops: &[&[u8]]) -> (Vec<u8>, Progress) {
+    fn streamed(pieces: &[&[u8]], stops: &[&[u8]]) -> (Vec<u8>, StopStatus) {
         let mut buffer = std::vec![0; StopMatcher::buffer_len(stops)];
         let mut matcher = StopMatcher::new(stops, &mut buffer).unwrap();
         let mut shown = Vec::new();
-        let mut progress = Progress::Continue;
+        let mut status = StopStatus::Continue;
         for piece in pieces {
-            progress = matcher.push(piece, &mut |bytes| shown.extend_from_slice(bytes));
+            status = matcher.push(piece, &mut |bytes| shown.extend_from_slice(bytes));
         }
         matcher.finish(&mut |bytes| shown.extend_from_slice(bytes));
-        (shown, progress)
+        (shown, status)
     }
 
     #[test]
@@ -196,11 +195,11 @@ mod tests {
             ("a\u{20ac}b".as_bytes(), &[b"\x82"]),
         ];
         for (text, stops) in cases {
-            let (expected, progress) = naive(text, stops);
+            let (expected, status) = naive(text, stops);
             for first in 0..=text.len() {
                 for second in first..=text.len() {
                     let pieces = [&text[..first], &text[first..second], &text[second..]];
-                    assert_eq!(streamed(&pieces, stops), (expected.to_vec(), progress), "{text:?} {stops:?}");
+                    assert_eq!(streamed(&pieces, stops), (expected.to_vec(), status), "{text:?} {stops:?}");
                 }
             }
         }
@@ -216,11 +215,11 @@ mod tests {
         assert_eq!(shown, b"text ");
         let _ = matcher.push(b"ough", &mut |b| shown.extend_from_slice(b));
         assert_eq!(shown, b"text <enough");
-        assert_eq!(matcher.push(b"<end> more", &mut |b| shown.extend_from_slice(b)), Progress::Stopped);
-        assert_eq!(matcher.push(b"more", &mut |b| shown.extend_from_slice(b)), Progress::Stopped);
+        assert_eq!(matcher.push(b"<end> more", &mut |b| shown.extend_from_slice(b)), StopStatus::Stopped);
+        assert_eq!(matcher.push(b"more", &mut |b| shown.extend_from_slice(b)), StopStatus::Stopped);
         assert_eq!(shown, b"text <enough");
         matcher.reset();
-        assert_eq!(matcher.push(b"again", &mut |b| shown.extend_from_slice(b)), Progress::Continue);
+        assert_eq!(matcher.push(b"again", &mut |b| shown.extend_from_slice(b)), StopStatus::Continue);
         assert_eq!(shown, b"text <enoughagain");
     }
 
@@ -243,14 +242,14 @@ mod tests {
         let mut shown = String::new();
         for (token, expected) in [(&b"5 \xe2\x82"[..], "5 "), (b"\xac", "5 "), (b"?\xf0\x9f", "5 \u{20ac}?")]
         {
-            assert_eq!(stream.push(token, &mut |t| shown.push_str(t)), Progress::Continue);
+            assert_eq!(stream.push(token, &mut |t| shown.push_str(t)), StopStatus::Continue);
             assert_eq!(shown, expected);
         }
-        assert_eq!(stream.push(b"\x98\x80\xe2\x82\xac!", &mut |t| shown.push_str(t)), Progress::Stopped);
+        assert_eq!(stream.push(b"\x98\x80\xe2\x82\xac!", &mut |t| shown.push_str(t)), StopStatus::Stopped);
         assert_eq!(shown, "5 \u{20ac}?\u{1f600}");
         stream.finish(&mut |t| shown.push_str(t));
         assert_eq!(shown, "5 \u{20ac}?\u{1f600}");
-        assert_eq!(stream.push(b"next \xe2", &mut |t| shown.push_str(t)), Progress::Continue);
+        assert_eq!(stream.push(b"next \xe2", &mut |t| shown.push_str(t)), StopStatus::Continue);
         stream.finish(&mut |t| shown.push_str(t));
         assert_eq!(shown, "5 \u{20ac}?\u{1f600}next \u{fffd}");
     }
@@ -275,8 +274,8 @@ mod tests {
                 pieces.push(piece);
                 rest = after;
             }
-            let (expected, progress) = naive(text.as_bytes(), &stops);
-            prop_assert_eq!(streamed(&pieces, &stops), (expected.to_vec(), progress));
+            let (expected, status) = naive(text.as_bytes(), &stops);
+            prop_assert_eq!(streamed(&pieces, &stops), (expected.to_vec(), status));
         }
     }
 }

@@ -1,9 +1,9 @@
-//! Bytes in, text out, without ever splitting a character.
+//! Incremental UTF-8 decoding.
 
-/// Turns the bytes of tokens, which may end inside a character, into text.
+/// Decodes the bytes of tokens, which can end inside a character.
 ///
-/// The text is what `String::from_utf8_lossy` of all the bytes would be: each maximal piece that cannot be
-/// part of a character becomes one U+FFFD. At most three bytes are held back.
+/// The text equals `String::from_utf8_lossy` of all bytes: each maximal invalid sequence becomes one U+FFFD. At most three
+/// bytes are held back.
 #[derive(Clone, Debug, Default)]
 pub struct Utf8Stream {
     /// The beginning of a character, never a whole one.
@@ -14,12 +14,12 @@ pub struct Utf8Stream {
 const REPLACEMENT: &str = "\u{fffd}";
 
 impl Utf8Stream {
-    /// A stream that holds nothing.
+    /// An empty stream.
     pub const fn new() -> Utf8Stream {
         Utf8Stream { held: [0; 4], len: 0 }
     }
 
-    /// Takes more bytes and shows the characters that are complete.
+    /// Takes more bytes, and passes complete characters to `show`.
     pub fn push(&mut self, mut bytes: &[u8], show: &mut (impl FnMut(&str) + ?Sized)) {
         while self.len > 0 {
             let Some((&byte, rest)) = bytes.split_first() else { return };
@@ -35,7 +35,7 @@ impl Utf8Stream {
                     self.len += 1;
                     bytes = rest;
                 }
-                // What was held is a maximal piece; the new byte begins something else.
+                // The bytes held back are a maximal invalid sequence; the new byte begins another one.
                 Err(_) => {
                     show(REPLACEMENT);
                     self.len = 0;
@@ -65,7 +65,7 @@ impl Utf8Stream {
         }
     }
 
-    /// Shows what is held back as one U+FFFD: no more bytes come. The stream can be used again.
+    /// Ends the input: passes on what is held back as one U+FFFD. The stream can be reused.
     pub fn finish(&mut self, show: &mut (impl FnMut(&str) + ?Sized)) {
         if self.len > 0 {
             show(REPLACEMENT);

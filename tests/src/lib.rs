@@ -60,7 +60,7 @@ pub fn with_session<R>(
 /// # Panics
 /// Where the tokenizer's tables are damaged.
 pub fn encode(tokenizer: &Tokenizer<'_>, text: &str) -> Vec<Token> {
-    let mut scratch = vec![0; Tokenizer::scratch_bytes(tokenizer.longest_piece(text))];
+    let mut scratch = vec![0; Tokenizer::scratch_bytes(tokenizer.longest_word(text))];
     let mut tokens = vec![Token::default(); text.len()];
     let count = tokenizer.encode(text, Specials::Parse, &mut scratch, &mut tokens).expect("enough room");
     tokens.truncate(count);

@@ -12,8 +12,8 @@ use proptest::test_runner::{Config, RngSeed, TestRunner};
 use serde::Deserialize;
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use thimble_chat::template::{OwnedPiece, TemplateError, render, render_text};
-use thimble_runtime::chat::{ChatTemplate, Jinja, Message, RenderError, Speaker, is_python_space};
+use thimble_host::template::{OwnedSegment, TemplateError, render, render_text};
+use thimble_runtime::chat::{ChatTemplate, Jinja, Message, RenderError, Role, is_python_space};
 
 /// A template and what is expected of its reduction.
 struct Case {
@@ -95,9 +95,10 @@ fn todays_date_is_asked_for_when_rendering() {
     let case = template!("dated", "<|begin_of_text|>", "<|eot_id|>", Form::Jinja);
     let section = thimble_converter::chat::derive(case.source, case.bos, case.eos).unwrap();
     let template = ChatTemplate::parse(&section).unwrap();
-    let chat = [Message { speaker: Speaker::User, text: "<|eot_id|>" }];
+    let chat = [Message { role: Role::User, text: "<|eot_id|>" }];
     let pieces = render(&template, &chat, true).unwrap();
-    let [OwnedPiece::Template(before), OwnedPiece::Content(content), OwnedPiece::Template(_)] = &pieces[..]
+    let [OwnedSegment::Template(before), OwnedSegment::Content(content), OwnedSegment::Template(_)] =
+        &pieces[..]
     else {
         panic!("{pieces:?}");
     };
@@ -145,11 +146,11 @@ fn chats_that_transformers_rendered() {
         let messages: Vec<Message<'_>> = case
             .chat
             .iter()
-            .map(|said| Message { speaker: Speaker::from_name(&said.role).unwrap(), text: &said.content })
+            .map(|said| Message { role: Role::from_name(&said.role).unwrap(), text: &said.content })
             .collect();
         match (render(&template, &messages, case.generate), &case.text) {
             (Ok(pieces), expected) => {
-                let text: String = pieces.iter().map(OwnedPiece::text).collect();
+                let text: String = pieces.iter().map(OwnedSegment::text).collect();
                 assert_eq!(Some(&text), expected.as_ref(), "{}: {messages:?}", case.template);
             }
             (Err(_), None) => {}
@@ -179,7 +180,7 @@ fn expressions_mean_what_jinja_takes_them_for() {
     let golden: Expressions = serde_json::from_str(include_str!("../golden/jinja.json")).unwrap();
     let said = golden.messages.iter();
     let messages: Vec<Message<'_>> = said
-        .map(|said| Message { speaker: Speaker::from_name(&said.role).unwrap(), text: &said.content })
+        .map(|said| Message { role: Role::from_name(&said.role).unwrap(), text: &said.content })
         .collect();
     let mut compared = 0;
     for Expression { template: source, text } in &golden.cases {
@@ -204,11 +205,11 @@ fn check(case: &Case, chats: u32) {
     TestRunner::new(config)
         .run(&(chat(), any::<bool>()), |(chat, generate)| {
             let messages: Vec<Message<'_>> =
-                chat.iter().map(|(speaker, text)| Message { speaker: *speaker, text }).collect();
+                chat.iter().map(|(role, text)| Message { role: *role, text }).collect();
             let expected = expected(&oracle, case, &messages, generate);
             match (render(&template, &messages, generate), expected) {
                 (Ok(pieces), Ok(expected)) => {
-                    let text: String = pieces.iter().map(OwnedPiece::text).collect();
+                    let text: String = pieces.iter().map(OwnedSegment::text).collect();
                     prop_assert_eq!(text, expected);
                     prop_assert!(apart(&pieces, &messages), "{:?}", pieces);
                     compared.set(compared.get() + 1);
@@ -230,20 +231,20 @@ const TYPED: char = '\u{1F525}';
 /// Whether no typed control token is in a piece of the template's, and the words of content pieces are people's.
 ///
 /// White space between two texts may count as somebody's, and neighbours without any are one word.
-fn apart(pieces: &[OwnedPiece], messages: &[Message<'_>]) -> bool {
+fn apart(pieces: &[OwnedSegment], messages: &[Message<'_>]) -> bool {
     let said: String = messages.iter().map(|m| m.text.trim()).collect();
     let known = |word: &str| said.contains(word) || messages.iter().any(|m| m.text.contains(word));
     pieces.iter().all(|piece| match piece {
-        OwnedPiece::Template(text) => !text.contains(TYPED),
-        OwnedPiece::Content(text) => text.split_whitespace().all(known),
+        OwnedSegment::Template(text) => !text.contains(TYPED),
+        OwnedSegment::Content(text) => text.split_whitespace().all(known),
     })
 }
 
 /// The refusals that FORMAT.md and the host announce, and no others.
 fn may_refuse(error: &TemplateError, messages: &[Message<'_>]) -> bool {
-    let turns = messages.iter().skip(usize::from(messages[0].speaker == Speaker::System));
-    let due = [Speaker::User, Speaker::Assistant].into_iter().cycle();
-    let regular = turns.len() > 0 && turns.zip(due).all(|(message, due)| message.speaker == due);
+    let turns = messages.iter().skip(usize::from(messages[0].role == Role::System));
+    let due = [Role::User, Role::Assistant].into_iter().cycle();
+    let regular = turns.len() > 0 && turns.zip(due).all(|(message, due)| message.role == due);
     match error {
         TemplateError::Literal(
             RenderError::Turn { .. } | RenderError::System { .. } | RenderError::SystemAlone,
@@ -271,26 +272,26 @@ fn expected(
     messages: &[Message<'_>],
     generate: bool,
 ) -> Result<String, Error> {
-    let message = |m: &Message<'_>| context! { role => m.speaker.name(), content => m.text };
+    let message = |m: &Message<'_>| context! { role => m.role.name(), content => m.text };
     let messages: Vec<_> = messages.iter().map(message).collect();
     oracle.get_template("chat")?.render(context! {
         messages, add_generation_prompt => generate, bos_token => case.bos, eos_token => case.eos,
     })
 }
 
-/// Mostly an optional system message and turns, sometimes any speakers.
-fn chat() -> impl Strategy<Value = Vec<(Speaker, String)>> {
-    use Speaker::{Assistant, System, User};
+/// Mostly an optional system message and turns, sometimes any roles.
+fn chat() -> impl Strategy<Value = Vec<(Role, String)>> {
+    use Role::{Assistant, System, User};
     let regular = (any::<bool>(), 1..12_usize).prop_map(|(system, turns)| {
         let front = system.then_some(System).into_iter();
         front.chain([User, Assistant].into_iter().cycle().take(turns)).collect::<Vec<_>>()
     });
     let any_order = prop::collection::vec(prop::sample::select(vec![System, User, Assistant]), 1..8);
-    let speakers = prop_oneof![4 => regular, 1 => any_order];
-    speakers.prop_flat_map(|speakers| {
-        let count = speakers.len();
-        (Just(speakers), prop::collection::vec(text(), count))
-            .prop_map(|(speakers, texts)| speakers.into_iter().zip(texts).collect())
+    let roles = prop_oneof![4 => regular, 1 => any_order];
+    roles.prop_flat_map(|roles| {
+        let count = roles.len();
+        (Just(roles), prop::collection::vec(text(), count))
+            .prop_map(|(roles, texts)| roles.into_iter().zip(texts).collect())
     })
 }
 
@@ -348,14 +349,14 @@ fn any_template_is_a_text_or_an_error() {
         .run(&(source, chat()), |(source, chat)| {
             let template = ChatTemplate::Jinja(Jinja { source: &source, bos: "<s>", eos: "</s>" });
             let messages: Vec<Message<'_>> =
-                chat.iter().map(|(speaker, text)| Message { speaker: *speaker, text }).collect();
+                chat.iter().map(|(role, text)| Message { role: *role, text }).collect();
             let text = render_text(&template, &messages, true);
             match render(&template, &messages, true) {
                 Ok(pieces) => {
-                    let joined: String = pieces.iter().map(OwnedPiece::text).collect();
+                    let joined: String = pieces.iter().map(OwnedSegment::text).collect();
                     prop_assert_eq!(Some(joined), text.ok());
                     let forged =
-                        pieces.iter().any(|p| matches!(p, OwnedPiece::Template(t) if typed_token(t)));
+                        pieces.iter().any(|p| matches!(p, OwnedSegment::Template(t) if typed_token(t)));
                     prop_assert!(!forged, "{}: {:?}", source, pieces);
                     rendered.set(rendered.get() + 1);
                 }

@@ -351,7 +351,7 @@ fn weights_that_are_no_numbers_are_named() {
     let mut file = fs::read(&path).unwrap();
     let aligned = Aligned::new(&file);
     let parsed = ModelFile::parse(aligned.bytes()).unwrap();
-    let weights = parsed.parts().find(|part| part.kind == SectionKind::Tensors).unwrap().bytes;
+    let weights = parsed.sections().find(|section| section.kind == SectionKind::Tensors).unwrap().length;
     let start = file.len() - weights as usize;
     for word in file[start..].as_chunks_mut::<4>().0 {
         *word = f32::NAN.to_le_bytes();

@@ -13,8 +13,9 @@ use thimble_converter::export::{Dtype, ExportSummary, export};
 use thimble_converter::read;
 use thimble_converter::write_gguf::{GgufType, write_gguf};
 use thimble_converter::{BlockType, ConversionOptions, ConvertError, Quant, convert};
-use thimble_files::MappedModel;
-use thimble_runtime::chat::{Message, Speaker};
+use thimble_host::template;
+use thimble_host::{MappedModel, Recommended};
+use thimble_runtime::chat::{Message, Role};
 use thimble_runtime::format::SectionKind;
 use tiny::{BLOCKS, Folder, GgufFile, ODD, Shape, float_bytes, random_blocks};
 
@@ -94,7 +95,7 @@ fn named_and_added_tokens_come_along() {
         assert_eq!(section(&first, kind), section(&second, kind), "{kind:?}");
     }
     let file = second.file().unwrap();
-    let message = Message { speaker: Speaker::User, text: "hi" };
+    let message = Message { role: Role::User, text: "hi" };
     let pieces = template::render(&file.chat().unwrap(), &[message], true).unwrap();
     assert_eq!(pieces.iter().map(|piece| piece.text()).collect::<String>(), "hi<pad><tool>");
 }
@@ -153,8 +154,8 @@ fn chats_are_rendered_alike_whoever_speaks() {
     let source = exported.chat_template.as_deref().unwrap();
     let compiled = template::JinjaTemplate::compile(source, "", "").unwrap();
     let chat = first.file().unwrap().chat().unwrap();
-    let said = [(Speaker::System, "a\n"), (Speaker::User, "it's \\ '"), (Speaker::Assistant, " <|im_end|>")];
-    let messages = said.map(|(speaker, text)| Message { speaker, text });
+    let said = [(Role::System, "a\n"), (Role::User, "it's \\ '"), (Role::Assistant, " <|im_end|>")];
+    let messages = said.map(|(role, text)| Message { role, text });
     for generate in [false, true] {
         let pieces = template::render(&chat, &messages, generate).unwrap();
         let expected: String = pieces.iter().map(|piece| piece.text()).collect();

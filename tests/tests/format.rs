@@ -102,7 +102,7 @@ const CASES: &[Case] = &[
     ("Version", |d| d.set_u32(8, 2), "version 2"),
     ("FileLength", |d| d.0.truncate(d.0.len() - 1), "truncated"),
     ("FileLength", |d| d.0.push(0), "truncated or has grown"),
-    ("BytesBehind", last_section_ends_early, "the last section ends at byte"),
+    ("TrailingBytes", last_section_ends_early, "the last section ends at byte"),
     ("HeaderChecksum", |d| d.0[24] ^= 1, "header is damaged"),
     ("HeaderChecksum", |d| d.0[HEADER_LEN + 30] ^= 1, "header is damaged"),
     ("SectionCount", |d| d.set_u32(12, 33), "33 sections"),
@@ -286,7 +286,7 @@ fn use_all(bytes: &[u8]) {
         let tensor = file.tensor_bytes(&record);
         assert_eq!(tensor.len() as u64, record.length);
     }
-    assert!(file.parts().count() >= 5);
+    assert!(file.sections().count() >= 5);
     let mut out = vec![Token(0); 64];
     let mut scratch = vec![0; 1 << 12];
     let specials = thimble_runtime::tokenizer::Specials::Parse;

@@ -30,7 +30,7 @@ fn converted(quant: Quant) -> Vec<u8> {
 fn spoil(file: &mut [u8], fill: Option<u32>) {
     let aligned = Aligned::new(file);
     let parsed = ModelFile::parse(aligned.bytes()).unwrap();
-    let weights = parsed.parts().find(|part| part.kind == SectionKind::Tensors).unwrap().bytes;
+    let weights = parsed.sections().find(|section| section.kind == SectionKind::Tensors).unwrap().length;
     let start = file.len() - weights as usize;
     let mut random = Random(7);
     for word in file[start..].as_chunks_mut::<4>().0 {

@@ -19,8 +19,8 @@ use thimble_host::{Accelerator, BackendKind, Hybrid, KernelKind, KvFile};
 use thimble_runtime::Token;
 use thimble_runtime::cpu::Cpu;
 use thimble_runtime::format::ModelFile;
-use thimble_runtime::kernels::{CHUNK, KvKind, SingleThread};
-use thimble_runtime::lookup::Lookup;
+use thimble_runtime::kernels::{CHUNK, KvHead, KvHeadMut, KvKind, SingleThread};
+use thimble_runtime::lookup::PromptLookup;
 use thimble_runtime::memory::{ALIGN, MemoryPlan, PlanOptions};
 use thimble_runtime::model::Weights;
 use thimble_runtime::sampler::{Sampler, Sampling, greedy};
@@ -117,7 +117,7 @@ fn wander(file: &ModelFile<'_>, hybrid: Hybrid<'_, SingleThread>, seed: u64) -> 
     let sampling = Sampling { temperature: 1.0, seed: 3, repetition_penalty: 1.2, ..Sampling::default() };
     let mut sampler = Sampler::new(sampling).unwrap();
     let vocab = hybrid.limits().vocab;
-    let mut session = Session::new(hybrid).with_lookup(Lookup::new(4));
+    let mut session = Session::new(hybrid).with_lookup(PromptLookup::new(4));
     let tokens = |random: &mut Random, count: usize| -> Vec<Token> {
         (0..count).map(|_| Token(random.below(vocab.min(20)) as u32)).collect()
     };

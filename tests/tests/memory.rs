@@ -140,7 +140,7 @@ fn smollm2_70m() -> Config {
         norm_eps: 1e-5,
         tied: true,
         bos: None,
-        stop: [None; Config::MOST_STOPS],
+        stop: [None; Config::MAX_STOP_TOKENS],
     }
 }
 

@@ -19,7 +19,7 @@ use thimble_host::{InferencePlan, InferenceSettings, SpinPool, generator};
 use thimble_runtime::Token;
 use thimble_runtime::kernels::{KvKind, ThreadPool};
 use thimble_runtime::sampler::{Sampler, Sampling};
-use thimble_runtime::stop::{Progress, StopMatcher, TextStream};
+use thimble_runtime::stop::{StopMatcher, StopStatus, TextStream};
 
 /// Counts what every thread asks for.
 struct Counting;
@@ -107,7 +107,7 @@ fn a_session_allocates_nothing_after_start() {
                             shown += part.len();
                             text.push_str(part);
                         };
-                        if stream.push(file.tokenizer().token_bytes(token), show) == Progress::Stopped {
+                        if stream.push(file.tokenizer().token_bytes(token), show) == StopStatus::Stopped {
                             break;
                         }
                         session.prefill(&[token]).unwrap();

@@ -31,12 +31,12 @@ fn encoding_and_decoding_allocate_nothing() {
     let section = include_bytes!("../../runtime/src/tokenizer/fixture/tiny.bin");
     let text = "Hello there, it's 1234 <|im_start|>! \u{4F60}\u{597D}".repeat(20) + &"x".repeat(10_000);
     let tokenizer = Tokenizer::parse(section, 512).expect("a good section");
-    let mut scratch = vec![0; Tokenizer::scratch_bytes(tokenizer.longest_piece(&text))];
+    let mut scratch = vec![0; Tokenizer::scratch_bytes(tokenizer.longest_word(&text))];
     let mut out = vec![Token(0); text.len()];
 
     let before = ALLOCATIONS.load(Ordering::Relaxed);
     let tokenizer = Tokenizer::parse(section, 512).expect("a good section");
-    let longest = tokenizer.longest_piece(&text);
+    let longest = tokenizer.longest_word(&text);
     let parsed = tokenizer.encode(&text, Specials::Parse, &mut scratch, &mut out).expect("enough room");
     let bytes: usize = out[..parsed].iter().map(|&token| tokenizer.token_bytes(token).len()).sum();
     let escaped = tokenizer.encode(&text, Specials::Escape, &mut scratch, &mut out).expect("enough room");

@@ -137,8 +137,10 @@ impl Output {
             (!all.is_empty()).then_some(tensors)
         });
         let encodings: Vec<Tensors> = encodings.collect();
-        let part =
-            |part: thimble_runtime::format::Part| Part { name: part.kind.to_string(), bytes: part.bytes };
+        let part = |section: thimble_runtime::format::SectionRecord| Part {
+            name: section.kind.to_string(),
+            bytes: section.length,
+        };
         Output {
             file: path,
             bytes: file.bytes().len() as u64,
@@ -157,7 +159,7 @@ impl Output {
                 bos: config.bos.map(|token| token.0),
                 stop: config.stop.iter().flatten().map(|token| token.0).collect(),
             },
-            parts: file.parts().map(part).collect(),
+            parts: file.sections().map(part).collect(),
             bits_per_weight: bits(encodings.iter().map(|t| t.bytes).sum(), config.parameters()),
             encodings,
             parameters: config.parameters(),

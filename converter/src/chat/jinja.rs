@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt::Write;
-use thimble_runtime::chat::{Around, ChatTemplate, Literals, SystemRule};
+use thimble_runtime::chat::{ChatTemplate, Literals, MessageFormat, SystemRule};
 
 /// Jinja source that renders like the template: the original if the section stores it.
 ///
@@ -61,13 +61,13 @@ fn of_literals(literals: &Literals<'_>) -> String {
         put(&mut out, user.suffix);
         first = false;
     }
-    let speakers = [("system", system), ("user", user), ("assistant", assistant)];
+    let roles = [("system", system), ("user", user), ("assistant", assistant)];
     let left_out = match literals.system_rule {
         SystemRule::Message => 0,
         SystemRule::Refused => 1,
         SystemRule::Folded => 2,
     };
-    for (role, texts) in &speakers[left_out..] {
+    for (role, texts) in &roles[left_out..] {
         let keyword = if std::mem::take(&mut first) { "if" } else { "elif" };
         // Writing to a string cannot fail.
         let _ = write!(out, "{{% {keyword} message['role'] == '{role}' %}}");
@@ -85,7 +85,7 @@ fn of_literals(literals: &Literals<'_>) -> String {
     out
 }
 
-fn around(out: &mut String, texts: &Around<'_>, what: &str) {
+fn around(out: &mut String, texts: &MessageFormat<'_>, what: &str) {
     put(out, texts.prefix);
     content(out, texts.trim, what);
     put(out, texts.suffix);

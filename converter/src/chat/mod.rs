@@ -9,9 +9,9 @@ mod test_conversations;
 #[cfg(test)]
 mod tests;
 
-pub use jinja::{define_tokens, to_jinja};
-use thimble_chat::template::{JinjaTemplate, TemplateError};
-use thimble_runtime::chat::{ChatTemplate, Jinja, Message, Speaker};
+pub use jinja::{source, with_tokens};
+use thimble_host::template::{JinjaTemplate, TemplateError};
+use thimble_runtime::chat::{ChatTemplate, Jinja, Message, Role};
 use thimble_runtime::format::FormatError;
 
 /// Why a chat template cannot be stored.
@@ -41,9 +41,9 @@ const MAX_COST: u64 = 5_000;
 /// The template does not compile or cannot render a user message.
 pub fn derive(template: &str, bos: &str, eos: &str) -> Result<Vec<u8>, ChatTemplateError> {
     let compiled = JinjaTemplate::compile(template, bos, eos).map_err(ChatTemplateError::Compile)?;
-    let hello = Message { speaker: Speaker::User, text: "Hello" };
-    // A reduction renders thousands of conversations.
-    let cheap = compiled.cost(&[hello]).map_err(ChatTemplateError::Unusable)? <= MAX_COST;
+    let hello = Message { role: Role::User, text: "Hello" };
+    // The battery renders thousands of conversations.
+    let cheap = compiled.cost(&[hello]).map_err(ChatTemplateError::Unusable)? <= MOST_COST;
     let literals = if cheap { reduce::reduce(&compiled, template, [bos, eos]) } else { None };
     let section = match &literals {
         Some(literals) => ChatTemplate::Literal(literals.borrow()),
@@ -54,11 +54,12 @@ pub fn derive(template: &str, bos: &str, eos: &str) -> Result<Vec<u8>, ChatTempl
     Ok(bytes)
 }
 
-/// The first problem that a template has with common conversations, if any. The literal form has none.
-pub fn find_fault(template: &ChatTemplate<'_>) -> Option<String> {
-    use Speaker::{Assistant, System, User};
+/// What is wrong with a template in the form that the host renders, in conversations that every chat comes to: the first
+/// fault. The literal form has none.
+pub fn fault(template: &ChatTemplate<'_>) -> Option<String> {
+    use Role::{Assistant, System, User};
     let source = template.jinja()?;
-    let says = |speaker, text| Message { speaker, text };
+    let says = |role, text| Message { role, text };
     let thinks = "<think>\nhm\n</think>\n\nYes, <b>7</b>.\n";
     // Messages that look like control tokens, including the template's own.
     let head: String = source.chars().take(60).collect();

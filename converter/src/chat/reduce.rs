@@ -1,8 +1,8 @@
 //! Reduces a template to literals, from what it renders.
 
-use super::test_conversations::{TestConversation, test_conversations};
-use thimble_chat::template::JinjaTemplate;
-use thimble_runtime::chat::{Around, Literals, Message, Speaker, SystemRule};
+use super::battery::{Sample, battery};
+use thimble_host::template::JinjaTemplate;
+use thimble_runtime::chat::{Literals, Message, MessageFormat, Role, SystemRule};
 
 /// [`Literals`] that own their texts.
 #[derive(Clone, Debug, Default)]
@@ -22,7 +22,7 @@ impl OwnedLiterals {
     pub(super) fn borrow(&self) -> Literals<'_> {
         let around = |index: usize| {
             let [prefix, suffix] = &self.around[index];
-            Around { prefix, suffix, trim: self.trim[index] }
+            MessageFormat { prefix, suffix, trim: self.trim[index] }
         };
         Literals {
             begin: &self.begin,
@@ -133,8 +133,8 @@ struct Candidate {
 
 impl Probes {
     fn render(compiled: &JinjaTemplate, refuses_system: bool) -> Option<Probes> {
-        use Speaker::{Assistant, System, User};
-        let pieces = |speakers: &[Speaker], generate| around_messages(compiled, speakers, generate);
+        use Role::{Assistant, System, User};
+        let pieces = |roles: &[Role], generate| around_messages(compiled, roles, generate);
         let [front, user_plain] = pieces(&[User], false)?.try_into().ok()?;
         let [_, user_generate] = pieces(&[User], true)?.try_into().ok()?;
         let [_, _, assistant_plain] = pieces(&[User, Assistant], false)?.try_into().ok()?;
@@ -237,11 +237,12 @@ struct System<'p> {
     clean: bool,
 }
 
-/// The texts around the messages; `None` if the template refuses or does not render each message once and in order.
-fn around_messages(compiled: &JinjaTemplate, speakers: &[Speaker], generate: bool) -> Option<Vec<String>> {
-    let texts: Vec<String> = (0..speakers.len()).map(|index| format!("qzxj{index}jxzq")).collect();
+/// The texts around the messages; `None` where the template refuses or the messages do not come out once
+/// each and in order.
+fn around_messages(compiled: &JinjaTemplate, roles: &[Role], generate: bool) -> Option<Vec<String>> {
+    let texts: Vec<String> = (0..roles.len()).map(|index| format!("qzxj{index}jxzq")).collect();
     let messages: Vec<Message<'_>> =
-        speakers.iter().zip(&texts).map(|(&speaker, text)| Message { speaker, text }).collect();
+        roles.iter().zip(&texts).map(|(&role, text)| Message { role, text }).collect();
     let rendered = compiled.render(&messages, generate).ok()?;
     let mut rest = rendered.as_str();
     let mut pieces = Vec::new();

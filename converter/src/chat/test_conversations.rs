@@ -1,12 +1,12 @@
 //! The test conversations that a reduction must reproduce.
 
 use std::collections::BTreeSet;
-use thimble_chat::template::JinjaTemplate;
-use thimble_runtime::chat::{Message, Speaker};
+use thimble_host::template::JinjaTemplate;
+use thimble_runtime::chat::{Message, Role};
 
-/// A conversation and its rendering.
-pub(super) struct TestConversation {
-    messages: Vec<(Speaker, String)>,
+/// One rendering that literals must reproduce.
+pub(super) struct Sample {
+    messages: Vec<(Role, String)>,
     pub(super) generate: bool,
     /// Whether it is an optional system message, then user and assistant in turn.
     pub(super) regular: bool,
@@ -16,12 +16,12 @@ pub(super) struct TestConversation {
 
 impl TestConversation {
     pub(super) fn messages(&self) -> Vec<Message<'_>> {
-        self.messages.iter().map(|(speaker, text)| Message { speaker: *speaker, text }).collect()
+        self.messages.iter().map(|(role, text)| Message { role: *role, text }).collect()
     }
 
     /// Whether the conversation begins with a system message.
     pub(super) fn has_system(&self) -> bool {
-        self.messages.first().is_some_and(|(speaker, _)| *speaker == Speaker::System)
+        self.messages.first().is_some_and(|(role, _)| *role == Role::System)
     }
 }
 
@@ -58,7 +58,7 @@ const CONTENTS: [&str; 27] = [
     "system",
 ];
 
-/// Conversations of one to nine messages, regular and irregular, with every speaker saying every text.
+/// Every role saying every text, in chats of one to nine messages, and conversations out of turn.
 ///
 /// The texts hold white space, special tokens, and every string literal of the template, to expose templates that search
 /// messages for words.
@@ -74,8 +74,8 @@ pub(super) fn test_conversations(
         texts.push(format!("before {text} after"));
     }
     let mut samples = Vec::new();
-    let mut add = |shape: &[Speaker], text: &dyn Fn(usize) -> String| {
-        let messages: Vec<_> = shape.iter().enumerate().map(|(i, &speaker)| (speaker, text(i))).collect();
+    let mut add = |shape: &[Role], text: &dyn Fn(usize) -> String| {
+        let messages: Vec<_> = shape.iter().enumerate().map(|(i, &role)| (role, text(i))).collect();
         for generate in [false, true] {
             let regular = is_regular(shape);
             let mut sample =
@@ -84,9 +84,8 @@ pub(super) fn test_conversations(
             samples.push(sample);
         }
     };
-    let regular: Vec<Vec<Speaker>> =
-        (1..=9).flat_map(|turns| [chat(false, turns), chat(true, turns)]).collect();
-    // First plain texts: most wrong reductions fail here.
+    let regular: Vec<Vec<Role>> = (1..=9).flat_map(|turns| [chat(false, turns), chat(true, turns)]).collect();
+    // First the shapes alone: most wrong reductions fail here already.
     for shape in regular.iter().chain(&irregular()) {
         add(shape, &|index| format!("text number {index}"));
     }
@@ -104,20 +103,20 @@ pub(super) fn test_conversations(
     samples
 }
 
-fn chat(system: bool, turns: usize) -> Vec<Speaker> {
-    let front = system.then_some(Speaker::System);
-    front.into_iter().chain([Speaker::User, Speaker::Assistant].into_iter().cycle().take(turns)).collect()
+fn chat(system: bool, turns: usize) -> Vec<Role> {
+    let front = system.then_some(Role::System);
+    front.into_iter().chain([Role::User, Role::Assistant].into_iter().cycle().take(turns)).collect()
 }
 
-fn is_regular(shape: &[Speaker]) -> bool {
-    let system = shape.first() == Some(&Speaker::System);
+fn is_regular(shape: &[Role]) -> bool {
+    let system = shape.first() == Some(&Role::System);
     let turns = shape.len() - usize::from(system);
     turns > 0 && shape == chat(system, turns)
 }
 
-fn irregular() -> Vec<Vec<Speaker>> {
-    use Speaker::{Assistant as A, System as S, User as U};
-    let shapes: [&[Speaker]; 14] = [
+fn irregular() -> Vec<Vec<Role>> {
+    use Role::{Assistant as A, System as S, User as U};
+    let shapes: [&[Role]; 14] = [
         &[S],
         &[A],
         &[S, S],
@@ -133,7 +132,7 @@ fn irregular() -> Vec<Vec<Speaker>> {
         &[U, A, S, U],
         &[S, U, U, A, S],
     ];
-    shapes.map(<[Speaker]>::to_vec).to_vec()
+    shapes.map(<[Role]>::to_vec).to_vec()
 }
 
 /// The quoted texts in the template. Not a parser: a misread quote only adds another text to the test.

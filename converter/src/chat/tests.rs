@@ -146,8 +146,8 @@ fn line_ends_of_any_system_are_the_same_template() {
         "{% for m in messages %}\n<{{ m.role }}>\n{{ m.content }}\n{% endfor %}\n",
     ];
     for template in templates {
-        let messages = [Speaker::User, Speaker::Assistant, Speaker::User];
-        let messages = messages.map(|speaker| Message { speaker, text: "a\r\nb" });
+        let messages = [Role::User, Role::Assistant, Role::User];
+        let messages = messages.map(|role| Message { role, text: "a\r\nb" });
         let rendered = |template: &str| {
             let section = derive(template, "<s>", "</s>").unwrap();
             let pieces =

@@ -170,7 +170,7 @@ fn config(metadata: &Metadata, found: &BTreeMap<String, RawTensor>) -> Result<Co
         norm_eps: epsilon as f32,
         tied: !found.contains_key(&gguf(TensorRole::Head, TensorRole::NO_LAYER)),
         bos: None,
-        stop: [None; Config::MOST_STOPS],
+        stop: [None; Config::MAX_STOP_TOKENS],
     };
     let id = |key: &'static str| -> Result<Option<u32>, ConvertError> {
         let wrong = |_| field(key, "a token id");

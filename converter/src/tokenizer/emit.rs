@@ -117,8 +117,9 @@ fn pair_table(ranked: &[(u32, (u32, u32), u32)]) -> Vec<u64> {
     table(keys.len(), home, |index| layout::pair_slot(keys[index], index as u32), layout::NO_PAIR)
 }
 
-/// An open-addressing hash table with a load of about 3/4 and at most [`layout::MOST_PROBES`] probes (Robin Hood hashing:
-/// an entry far from its home displaces one closer to its own).
+/// An open-addressing table with about 3 of 4 slots taken, in which no entry lies more than
+/// [`layout::MAX_PROBES`] slots from its home: an entry that has come further takes the place of one that
+/// is nearer to its own (Robin Hood).
 fn table<T: Copy>(
     count: usize,
     homes: impl Fn(u32) -> Vec<usize>,
@@ -142,7 +143,7 @@ fn place(homes: &[usize], slots: usize) -> Option<Vec<Option<usize>>> {
     for (entry, &home) in homes.iter().enumerate() {
         let (mut entry, mut slot) = (entry, home);
         loop {
-            if distance(entry, slot) >= layout::MOST_PROBES {
+            if distance(entry, slot) >= layout::MAX_PROBES {
                 return None;
             }
             match places[slot] {

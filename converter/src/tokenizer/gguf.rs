@@ -119,7 +119,7 @@ pub(super) fn find_merge(
 
 /// An index in the list of tokens as an id.
 fn id_of(index: usize) -> Result<u32, TokenizerError> {
-    let most = thimble_runtime::tokenizer::layout::MOST_TOKENS;
+    let most = thimble_runtime::tokenizer::layout::MAX_TOKENS;
     let id = u32::try_from(index).ok().filter(|_| index < most);
     id.ok_or(TokenizerError::TooMany { what: "tokens", most, found: index })
 }

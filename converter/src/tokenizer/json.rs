@@ -8,7 +8,7 @@ use super::{AddedToken, TokenizerError, Vocabulary};
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
-use thimble_runtime::tokenizer::layout::MOST_TOKENS;
+use thimble_runtime::tokenizer::layout::MAX_TOKENS;
 
 #[derive(Deserialize)]
 struct Json {
@@ -139,8 +139,8 @@ fn place<'j>(
         }
     }
     let count = by_id.last_key_value().map_or(0, |(&last, _)| last as usize + 1);
-    if count > MOST_TOKENS {
-        return Err(TokenizerError::TooMany { what: "tokens", most: MOST_TOKENS, found: count });
+    if count > MAX_TOKENS {
+        return Err(TokenizerError::TooMany { what: "tokens", most: MAX_TOKENS, found: count });
     }
     let mut tokens = vec![Vec::new(); count];
     for (id, text) in by_id {

@@ -7,8 +7,8 @@ use thimble_runtime::format::{FormatError, read_u32, read_u64};
 use thimble_runtime::tokenizer::Tokenizer;
 use thimble_runtime::tokenizer::layout::{self, Sizes, field};
 
-/// Bits of an id in a pair's key.
-const ID_BITS: u32 = layout::MOST_TOKENS.count_ones();
+/// Bits of an id in the key of a pair.
+const ID_BITS: u32 = layout::MAX_TOKENS.count_ones();
 
 impl Vocabulary {
     /// Reads a tokenizer section back.
@@ -47,7 +47,7 @@ impl Vocabulary {
                 continue;
             }
             let (key, rank) = (layout::slot_key(slot), layout::slot_rank(slot));
-            let (left, right) = ((key >> ID_BITS) as u32, key as u32 & layout::MOST_TOKENS as u32);
+            let (left, right) = ((key >> ID_BITS) as u32, key as u32 & layout::MAX_TOKENS as u32);
             let by_rank = read_u32(merged, rank as usize * 4);
             let id = if base == layout::NONE {
                 by_rank.unwrap_or(layout::NONE)

@@ -79,7 +79,7 @@ pub fn verify_against<T: AsRef<str>>(
     let mut compared = 0;
     for text in texts {
         let text = text.as_ref();
-        scratch.resize(Tokenizer::scratch_bytes(tokenizer.longest_piece(text)).max(scratch.len()), 0);
+        scratch.resize(Tokenizer::scratch_bytes(tokenizer.longest_word(text)).max(scratch.len()), 0);
         out.resize(text.len().max(out.len()), Token(0));
         oracle.set_encode_special_tokens(false);
         let mut expected = oracle.encode_fast(text, false).map_err(refused)?;

@@ -4,9 +4,18 @@ use crate::ChatError;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::Path;
-use thimble_runtime::chat::{Message, Speaker};
+use thimble_runtime::chat::Role;
 
-/// A message and its answer.
+/// The names of roles in a file.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", remote = "Role")]
+enum RoleName {
+    System,
+    User,
+    Assistant,
+}
+
+/// A question and its answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Turn {
     /// The user's message.
@@ -53,8 +62,8 @@ pub struct SavedConversation {
 
 #[derive(Debug, Serialize, Deserialize)]
 struct SavedMessage {
-    #[serde(with = "Role")]
-    role: Speaker,
+    #[serde(with = "RoleName")]
+    role: Role,
     content: String,
 }
 

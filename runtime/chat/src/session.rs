@@ -1,12 +1,12 @@
 //! A chat session: answers one message at a time, in a context of limited length.
 
-use crate::ChatError;
-use crate::conversation::{Conversation, Turn};
+use super::ChatError;
+use super::conversation::{Conversation, Turn};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use thimble_runtime::Token;
-use thimble_runtime::chat::Message;
-use thimble_runtime::stop::{Progress, StopMatcher, TextStream};
+use thimble_runtime::chat::Role;
+use thimble_runtime::stop::{StopMatcher, StopStatus, TextStream};
 
 /// A model with a session, as a chat needs it.
 pub trait ChatModel {
@@ -236,7 +236,7 @@ impl<M: ChatModel> ChatSession<M> {
             if text.len() > shown {
                 show(ChatEvent::Text(&text[shown..]))?;
             }
-            if progress == Progress::Stopped {
+            if progress == StopStatus::Stopped {
                 break End::Stop;
             }
             if prompt.len() + answer_tokens.len() < self.model.context() {

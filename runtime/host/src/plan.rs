@@ -6,7 +6,7 @@ use crate::threads::available;
 use memmap2::MmapMut;
 use thimble_runtime::format::Config;
 use thimble_runtime::kernels::{Kernels, KvKind};
-use thimble_runtime::lookup::Lookup;
+use thimble_runtime::lookup::PromptLookup;
 use thimble_runtime::memory::{MemoryError, MemoryPlan, PlanOptions};
 use thiserror::Error;
 
@@ -108,7 +108,7 @@ impl InferencePlan {
         let backend = BackendKind::resolve(settings.backend)?;
         let batch = if backend.has_gpu() { Self::GPU_BATCH } else { Self::DEFAULT_BATCH };
         let kv = if settings.exact { KvKind::F32 } else { KvKind::F16 };
-        let lookup = settings.lookup.min(Lookup::MOST);
+        let lookup = settings.lookup.min(PromptLookup::MAX_DRAFT);
         let options = PlanOptions {
             context: settings.context.unwrap_or(Self::DEFAULT_CONTEXT.min(config.context)),
             batch: settings.batch.unwrap_or(batch),
@@ -164,9 +164,9 @@ impl InferencePlan {
         self.threads
     }
 
-    /// The source of draft tokens.
-    pub fn lookup(&self) -> Lookup {
-        Lookup::new(self.lookup)
+    /// What proposes tokens.
+    pub fn lookup(&self) -> PromptLookup {
+        PromptLookup::new(self.lookup)
     }
 
     /// The kernels.

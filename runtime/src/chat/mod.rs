@@ -1,90 +1,89 @@
-//! Chat templates: literals around each message, or Jinja source for the host.
+//! Chat templates: literal text around each message, or Jinja source for the host.
 //!
-//! Templates are Jinja in the wild. The converter reduces one to [`Literals`] where these reproduce it
-//! exactly; then [`ChatTemplate::render`] needs no allocation. What cannot be reduced is kept as
-//! [`Jinja`] source, which `thimble-host` renders. The layout in the file is in `FORMAT.md`.
+//! Models come with Jinja templates. The converter reduces a template to [`Literals`] if they reproduce it exactly; then
+//! [`ChatTemplate::render`] needs no allocation. Other templates are stored as [`Jinja`] source, which the host renders.
+//! `FORMAT.md` describes the layout in the file.
 //!
-//! Rendering gives [`Piece`]s that keep the template's text apart from people's text, so that nobody can
-//! forge a control token by typing it.
+//! Rendering yields [`Segment`]s, which separate the template's text from the messages', so that nobody can forge a special
+//! token by typing it.
 
 mod parts;
 mod render;
 #[cfg(test)]
 mod tests;
 
-pub use render::{Message, Piece, RenderError, Speaker, is_python_space};
+pub use render::{Message, RenderError, Role, Segment, is_python_space};
 
 use crate::format::{FormatError, SectionKind, read_u32};
 use parts::{JINJA_PARTS, LITERAL_PARTS, Parts};
 
-/// A chat template, either form; a view on the file.
+/// A chat template in either form; a view of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChatTemplate<'f> {
-    /// Reduced to literals: the runtime renders it.
+    /// Literals, which the runtime renders.
     Literal(Literals<'f>),
-    /// Source for the host to render.
+    /// Jinja source, which the host renders.
     Jinja(Jinja<'f>),
 }
 
-/// A template that is text around messages.
+/// A template that only adds text around messages.
 ///
 /// A conversation is [`begin`](Self::begin), then [`default_system`](Self::default_system) unless it starts
 /// with a system message, then prefix, content and suffix of each message, then
 /// [`generate`](Self::generate) or [`end`](Self::end).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Literals<'f> {
-    /// In front of everything: the begin-of-text token, usually.
+    /// Start of the text: usually the begin-of-text token.
     pub begin: &'f str,
-    /// Behind `begin` where the first message is not a system message.
+    /// Follows `begin` if the first message is not a system message.
     pub default_system: &'f str,
-    /// Behind everything where an answer is to be generated.
+    /// End of the text if an answer is to be generated.
     pub generate: &'f str,
-    /// Behind everything otherwise.
+    /// End of the text otherwise.
     pub end: &'f str,
-    /// Around a system message. Folded ones: inside the first user message, around the system text.
-    pub system: Around<'f>,
-    /// Around a user's message.
-    pub user: Around<'f>,
-    /// Around the model's message.
-    pub assistant: Around<'f>,
-    /// What becomes of a system message.
+    /// Format of system messages. For [`SystemRule::Folded`]: of the system text inside the first user message.
+    pub system: MessageFormat<'f>,
+    /// Format of user messages.
+    pub user: MessageFormat<'f>,
+    /// Format of assistant messages.
+    pub assistant: MessageFormat<'f>,
+    /// Treatment of system messages.
     pub system_rule: SystemRule,
-    /// Whether only regular conversations can be rendered: an optional system message in front, then user
-    /// and assistant by turns, the user first.
+    /// Whether conversations have to be regular: an optional system message, then user and assistant messages in turn.
     pub regular_only: bool,
 }
 
-/// What surrounds the content of one speaker's messages.
+/// The format of one role's messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Around<'f> {
-    /// In front of the content.
+pub struct MessageFormat<'f> {
+    /// Text before the content.
     pub prefix: &'f str,
-    /// Behind it.
+    /// Text after the content.
     pub suffix: &'f str,
-    /// Whether white space at both ends of the content goes ([`is_python_space`]).
+    /// Whether to strip white space from both ends of the content ([`is_python_space`]).
     pub trim: bool,
 }
 
-/// What a template does with system messages.
+/// How a template treats system messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SystemRule {
-    /// A message like the others.
+    /// Like other messages.
     #[default]
     Message,
-    /// A first system message is put into the user message behind it.
+    /// A system message at the start becomes part of the first user message.
     Folded,
-    /// There must be none.
+    /// System messages are errors.
     Refused,
 }
 
-/// A template that could not be reduced.
+/// A template that is not reducible to [`Literals`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Jinja<'f> {
     /// The template's source.
     pub source: &'f str,
-    /// Text of the begin-of-text token (`bos_token`), empty where there is none.
+    /// Text of the begin-of-text token (`bos_token`); empty if there is none.
     pub bos: &'f str,
-    /// Text of the end-of-text token (`eos_token`), empty where there is none.
+    /// Text of the end-of-text token (`eos_token`); empty if there is none.
     pub eos: &'f str,
 }
 
@@ -99,7 +98,7 @@ const SYSTEM_FOLDED: u32 = 1 << 4;
 const SYSTEM_REFUSED: u32 = 1 << 5;
 const KNOWN_FLAGS: u32 = (1 << 6) - 1;
 
-/// Bytes in front of the table of lengths: form and flags.
+/// Bytes before the table of lengths: form and flags.
 const HEAD: usize = 8;
 
 fn wrong<T>(what: &'static str) -> Result<T, FormatError> {
@@ -107,7 +106,10 @@ fn wrong<T>(what: &'static str) -> Result<T, FormatError> {
 }
 
 impl<'f> ChatTemplate<'f> {
-    /// Checks the section and copies nothing.
+    /// Parses the section without copying.
+    ///
+    /// # Errors
+    /// [`FormatError::Chat`], [`FormatError::Reserved`], [`FormatError::NotUtf8`].
     pub fn parse(bytes: &'f [u8]) -> Result<ChatTemplate<'f>, FormatError> {
         let (Some(form), Some(flags)) = (read_u32(bytes, 0), read_u32(bytes, 4)) else {
             return wrong("the section is shorter than its head of 8 bytes");
@@ -123,9 +125,10 @@ impl<'f> ChatTemplate<'f> {
         }
     }
 
-    /// Writes the section that [`ChatTemplate::parse`] reads back, piece by piece.
+    /// Writes the section that [`ChatTemplate::parse`] reads.
     ///
-    /// Errors where a text has 4 GiB or more.
+    /// # Errors
+    /// [`FormatError::Chat`] if a text has 4 GiB or more.
     pub fn emit(&self, write: &mut dyn FnMut(&[u8])) -> Result<(), FormatError> {
         match self {
             ChatTemplate::Literal(literals) => {
@@ -137,7 +140,7 @@ impl<'f> ChatTemplate<'f> {
         }
     }
 
-    /// The Jinja source; `None` for a template that is reduced to literals.
+    /// The Jinja source; `None` for literals.
     pub fn jinja(&self) -> Option<&'f str> {
         match self {
             ChatTemplate::Literal(_) => None,
@@ -145,14 +148,15 @@ impl<'f> ChatTemplate<'f> {
         }
     }
 
-    /// Gives the text of a conversation, piece by piece and in order, to `emit`.
+    /// Renders a conversation: calls `emit` with its segments, in order.
     ///
-    /// Nothing is emitted on an error. [`RenderError::Jinja`] for the other form: the host renders that.
+    /// # Errors
+    /// [`RenderError`], before anything is emitted; [`RenderError::Jinja`] for Jinja source.
     pub fn render(
         &self,
         messages: &[Message<'_>],
         add_generation_prompt: bool,
-        emit: &mut dyn FnMut(Piece<'_>),
+        emit: &mut dyn FnMut(Segment<'_>),
     ) -> Result<(), RenderError> {
         match self {
             ChatTemplate::Literal(literals) => literals.render(messages, add_generation_prompt, emit),
@@ -196,7 +200,7 @@ impl<'f> Literals<'f> {
         let texts = Parts::<LITERAL_PARTS>::parse(bytes)?.texts;
         let [begin, default_system, generate, end, around @ ..] = texts;
         let [system, system_end, user, user_end, assistant, assistant_end] = around;
-        let around = |prefix, suffix, trim| Around { prefix, suffix, trim: on(trim) };
+        let around = |prefix, suffix, trim| MessageFormat { prefix, suffix, trim: on(trim) };
         Ok(Literals {
             begin,
             default_system,

@@ -1,4 +1,4 @@
-//! A table of lengths, then that many texts without anything between them.
+//! The texts of a chat template: a table of lengths, then the texts.
 
 use super::{HEAD, wrong};
 use crate::format::{FormatError, SectionKind, read_u32};
@@ -13,7 +13,7 @@ pub(super) struct Parts<'f, const N: usize> {
 }
 
 impl<'f, const N: usize> Parts<'f, N> {
-    /// Reads the table behind the head and the texts behind the table; they must fill `bytes` exactly.
+    /// Reads the table and the texts, which have to end with `bytes`.
     pub(super) fn parse(bytes: &'f [u8]) -> Result<Parts<'f, N>, FormatError> {
         let mut texts = [""; N];
         let mut start = HEAD + 4 * N;
@@ -37,7 +37,7 @@ impl<'f, const N: usize> Parts<'f, N> {
         Ok(Parts { texts })
     }
 
-    /// Writes head, table and texts; nothing where a text is too long for the table.
+    /// Writes form, flags, table and texts; nothing if a text is too long for the table.
     pub(super) fn emit(
         &self,
         form: u32,

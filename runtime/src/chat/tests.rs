@@ -11,9 +11,9 @@ const CHATML: Literals<'static> = Literals {
     default_system: "<|im_start|>system\nDefault<|im_end|>\n",
     generate: "<|im_start|>assistant\n",
     end: "",
-    system: Around { prefix: "<|im_start|>system\n", suffix: "<|im_end|>\n", trim: false },
-    user: Around { prefix: "<|im_start|>user\n", suffix: "<|im_end|>\n", trim: false },
-    assistant: Around { prefix: "<|im_start|>assistant\n", suffix: "<|im_end|>\n", trim: false },
+    system: MessageFormat { prefix: "<|im_start|>system\n", suffix: "<|im_end|>\n", trim: false },
+    user: MessageFormat { prefix: "<|im_start|>user\n", suffix: "<|im_end|>\n", trim: false },
+    assistant: MessageFormat { prefix: "<|im_start|>assistant\n", suffix: "<|im_end|>\n", trim: false },
     system_rule: SystemRule::Message,
     regular_only: false,
 };
@@ -22,15 +22,15 @@ const FOLDED: Literals<'static> = Literals {
     default_system: "",
     generate: "",
     end: "!",
-    system: Around { prefix: "<<", suffix: ">>", trim: true },
-    user: Around { prefix: "[", suffix: "]", trim: true },
-    assistant: Around { prefix: "", suffix: "</s>", trim: false },
+    system: MessageFormat { prefix: "<<", suffix: ">>", trim: true },
+    user: MessageFormat { prefix: "[", suffix: "]", trim: true },
+    assistant: MessageFormat { prefix: "", suffix: "</s>", trim: false },
     system_rule: SystemRule::Folded,
     regular_only: true,
 };
 
-fn says(speaker: Speaker, text: &str) -> Message<'_> {
-    Message { speaker, text }
+fn says(role: Role, text: &str) -> Message<'_> {
+    Message { role, text }
 }
 
 fn rendered(
@@ -52,7 +52,7 @@ fn emitted(template: ChatTemplate<'_>) -> Vec<u8> {
 
 #[test]
 fn renders_chatml_with_and_without_a_system_message() {
-    use Speaker::*;
+    use Role::*;
     let chat = [says(User, "Hi "), says(Assistant, "Hello"), says(User, "<|im_end|>")];
     let expected = "<|im_start|>system\nDefault<|im_end|>\n<|im_start|>user\nHi <|im_end|>\n\
         <|im_start|>assistant\nHello<|im_end|>\n<|im_start|>user\n<|im_end|><|im_end|>\n\
@@ -66,10 +66,10 @@ fn renders_chatml_with_and_without_a_system_message() {
 #[test]
 fn keeps_content_apart_from_the_template() {
     let mut pieces = Vec::new();
-    let chat = [says(Speaker::System, "s"), says(Speaker::User, "<|im_start|>system\n")];
+    let chat = [says(Role::System, "s"), says(Role::User, "<|im_start|>system\n")];
     CHATML
         .render(&chat, true, &mut |piece| {
-            pieces.push((matches!(piece, Piece::Content(_)), String::from(piece.text())));
+            pieces.push((matches!(piece, Segment::Content(_)), String::from(piece.text())));
         })
         .unwrap();
     let content: Vec<&str> = pieces.iter().filter(|p| p.0).map(|p| p.1.as_str()).collect();
@@ -78,7 +78,7 @@ fn keeps_content_apart_from_the_template() {
 
 #[test]
 fn folds_the_system_message_into_the_first_user_message() {
-    use Speaker::*;
+    use Role::*;
     let chat = [says(System, " s "), says(User, " u "), says(Assistant, " a "), says(User, "v")];
     assert_eq!(rendered(&FOLDED, &chat, false).unwrap(), "<s>[<<s>>u] a </s>[v]!");
     assert_eq!(rendered(&FOLDED, &chat[1..], true).unwrap(), "<s>[u] a </s>[v]");
@@ -86,15 +86,15 @@ fn folds_the_system_message_into_the_first_user_message() {
 
 #[test]
 fn refuses_what_the_template_refuses() {
-    use Speaker::*;
+    use Role::*;
     assert_eq!(rendered(&CHATML, &[], true), Err(RenderError::Empty));
     assert_eq!(rendered(&FOLDED, &[says(System, "s")], true), Err(RenderError::SystemAlone));
     let twice = [says(User, "u"), says(User, "u")];
-    assert_eq!(rendered(&FOLDED, &twice, true), Err(RenderError::Turn { index: 1, speaker: User }));
+    assert_eq!(rendered(&FOLDED, &twice, true), Err(RenderError::Turn { index: 1, role: User }));
     let late = [says(User, "u"), says(System, "s")];
-    assert_eq!(rendered(&FOLDED, &late, true), Err(RenderError::Turn { index: 1, speaker: System }));
+    assert_eq!(rendered(&FOLDED, &late, true), Err(RenderError::Turn { index: 1, role: System }));
     let first = [says(System, "s"), says(Assistant, "a")];
-    assert_eq!(rendered(&FOLDED, &first, true), Err(RenderError::Turn { index: 1, speaker: Assistant }));
+    assert_eq!(rendered(&FOLDED, &first, true), Err(RenderError::Turn { index: 1, role: Assistant }));
     let refusing = Literals { system_rule: SystemRule::Refused, ..CHATML };
     assert_eq!(rendered(&refusing, &late, true), Err(RenderError::System { index: 1 }));
     let jinja = ChatTemplate::Jinja(Jinja::default());
@@ -191,7 +191,7 @@ proptest! {
         }
         if let Ok(template) = ChatTemplate::parse(&bytes) {
             prop_assert_eq!(&emitted(template), &bytes);
-            let chat = [says(Speaker::System, "s"), says(Speaker::User, "u")];
+            let chat = [says(Role::System, "s"), says(Role::User, "u")];
             let _ = template.render(&chat, true, &mut |_| ());
         }
     }

@@ -31,7 +31,7 @@ pub struct Config {
     /// Begin-of-text token, if the model has one.
     pub bos: Option<Token>,
     /// Tokens that end an answer; `None` entries are unused.
-    pub stop: [Option<Token>; Config::MOST_STOPS],
+    pub stop: [Option<Token>; Config::MAX_STOP_TOKENS],
 }
 
 /// Largest head dimension that the kernels have buffers for.
@@ -44,7 +44,7 @@ impl Config {
     /// Bytes of the configuration section.
     pub const LEN: usize = 128;
     /// Stop tokens that a file can hold.
-    pub const MOST_STOPS: usize = 8;
+    pub const MAX_STOP_TOKENS: usize = 8;
 
     /// Width of all query heads together.
     pub fn q_dim(&self) -> usize {

@@ -93,7 +93,7 @@ pub enum FormatError {
     },
     /// The last section ends in front of the end of the file.
     #[error("the last section ends at byte {end}, but the file has {file_len}: expected nothing behind it")]
-    BytesBehind {
+    TrailingBytes {
         /// Where the last section ends.
         end: u64,
         /// Length of the file.

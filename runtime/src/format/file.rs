@@ -1,7 +1,8 @@
 //! A whole model file as one checked view.
 
 use super::{
-    ALIGN, ByteSpan, Config, Directory, FormatError, SectionKind, TensorRecord, TensorTable, checksum,
+    ALIGN, Config, Directory, FormatError, SectionBytes, SectionKind, SectionRecord, TensorRecord,
+    TensorTable, checksum,
 };
 use crate::chat::ChatTemplate;
 use crate::tokenizer::Tokenizer;
@@ -17,15 +18,6 @@ pub struct ModelFile<'f> {
     tokenizer: Tokenizer<'f>,
     chat: Option<ChatTemplate<'f>>,
     provenance: &'f str,
-}
-
-/// Name and size of one part of a file, for `inspect`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Part {
-    /// Which section.
-    pub kind: SectionKind,
-    /// Its bytes.
-    pub bytes: u64,
 }
 
 impl<'f> ModelFile<'f> {
@@ -56,7 +48,9 @@ impl<'f> ModelFile<'f> {
 
     /// Recomputes the checksum of every section and looks at the padding between them: reads the whole file.
     pub fn verify(&self) -> Result<(), FormatError> {
-        for ByteSpan { name, padding, bytes, checksum: expected } in self.directory.spans(self.bytes) {
+        for SectionBytes { name, padding, bytes, checksum: expected } in
+            self.directory.section_bytes(self.bytes)
+        {
             let found = checksum(bytes);
             if found != expected {
                 return Err(FormatError::SectionChecksum { name, expected, found });
@@ -105,8 +99,8 @@ impl<'f> ModelFile<'f> {
         self.bytes
     }
 
-    /// Kind and size of every section, in file order.
-    pub fn parts(&self) -> impl Iterator<Item = Part> + '_ {
-        self.directory.sections().map(|s| Part { kind: s.kind, bytes: s.length })
+    /// The directory records of all sections, in file order.
+    pub fn sections(&self) -> impl Iterator<Item = SectionRecord> + '_ {
+        self.directory.sections()
     }
 }

@@ -39,7 +39,7 @@ impl SectionRecord {
 
 /// One section as it lies in a file.
 #[derive(Clone, Copy, Debug)]
-pub struct ByteSpan<'f> {
+pub struct SectionBytes<'f> {
     /// What it holds.
     pub name: SectionName,
     /// The bytes in front of it, up to the end of the section before.
@@ -134,7 +134,7 @@ impl Directory {
             sections[kind.index()] = Some(SectionRecord { kind, offset, length, checksum });
         }
         if end != file_len {
-            return Err(FormatError::BytesBehind { end, file_len });
+            return Err(FormatError::TrailingBytes { end, file_len });
         }
         Ok(Directory { sections, count: records.len() / DIRECTORY_RECORD })
     }
@@ -150,7 +150,7 @@ impl Directory {
     }
 
     /// Every section of `file`, which this directory was read from, unknown ones included.
-    pub fn spans<'f>(&self, file: &'f [u8]) -> impl Iterator<Item = ByteSpan<'f>> + use<'f> {
+    pub fn section_bytes<'f>(&self, file: &'f [u8]) -> impl Iterator<Item = SectionBytes<'f>> + use<'f> {
         let mut end = HEADER_LEN + self.count * DIRECTORY_RECORD;
         let records = file.get(HEADER_LEN..end).unwrap_or(&[]);
         records.chunks_exact(DIRECTORY_RECORD).map(move |record| {
@@ -161,7 +161,7 @@ impl Directory {
             end = offset.saturating_add(read_u64(record, 16).unwrap_or(0) as usize);
             let bytes = file.get(offset..end).unwrap_or(&[]);
             let checksum = read_u64(record, 24).unwrap_or(0);
-            ByteSpan { name: SectionName::new(number), padding, bytes, checksum }
+            SectionBytes { name: SectionName::new(number), padding, bytes, checksum }
         })
     }
 

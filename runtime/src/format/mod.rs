@@ -17,9 +17,10 @@ mod tensor_role;
 pub use config::{Config, MAX_HEAD_DIM};
 pub use encoding::{Encoding, GROUP, LEVEL_ZERO, LEVELS_3, LEVELS_4, LEVELS_5, PANEL};
 pub use error::FormatError;
-pub use file::{ModelFile, Part};
+pub use file::ModelFile;
 pub use header::{
-    ByteSpan, DIRECTORY_RECORD, Directory, HEADER_LEN, MAGIC, SectionRecord, VERSION, checksum, emit_header,
+    DIRECTORY_RECORD, Directory, HEADER_LEN, MAGIC, SectionBytes, SectionRecord, VERSION, checksum,
+    emit_header,
 };
 pub use records::{align_up, read_f32, read_u16, read_u32, read_u64};
 pub use section::{ALIGN, SectionKind, SectionName, TENSORS_ALIGN};

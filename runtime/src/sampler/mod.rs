@@ -2,8 +2,8 @@
 //!
 //! The order is bias, penalties, temperature, top-k, top-p, min-p. Bias before penalties is what both
 //! transformers (`LogitsProcessorList`) and llama.cpp (`common_sampler`) do; temperature before the cuts is
-//! transformers' order, so that top-p and min-p see the distribution that is drawn from. (llama.cpp cools
-//! last; with top-p or min-p its cuts then depend on the uncooled distribution.)
+//! transformers' order, so that top-p and min-p see the distribution that is drawn from. (llama.cpp applies temperature
+//! last; its top-p and min-p then cut the distribution at temperature 1.)
 
 mod exp;
 mod rng;
@@ -17,7 +17,7 @@ pub use settings::{Sampling, SamplingError};
 use crate::Token;
 use core::cmp::Ordering;
 
-/// One token that may be drawn. A slice of these is the sampler's scratch memory.
+/// A candidate token. A slice of candidates is the sampler's scratch memory.
 #[derive(
     Clone,
     Copy,
@@ -31,9 +31,9 @@ use core::cmp::Ordering;
 )]
 #[repr(C)]
 pub struct Candidate {
-    /// The logit, later the unnormalized probability.
+    /// Logit, later unnormalized probability.
     pub weight: f32,
-    /// Which token.
+    /// The token.
     pub token: Token,
 }
 
@@ -53,15 +53,20 @@ pub struct Sampler<'b> {
 }
 
 impl<'b> Sampler<'b> {
-    /// A sampler with checked settings, seeded with [`Sampling::seed`].
+    /// A sampler seeded with [`Sampling::seed`].
+    ///
+    /// # Errors
+    /// Those of [`Sampling::check`].
     pub fn new(sampling: Sampling) -> Result<Sampler<'b>, SamplingError> {
         sampling.check()?;
         Ok(Sampler { sampling, bias: &[], rng: Pcg32::new(sampling.seed) })
     }
 
-    /// Adds these numbers to these tokens' logits before anything else; minus infinity forbids a token.
+    /// Sets a logit bias, added before all other operations; minus infinity bans a token. Ignores tokens outside the
+    /// vocabulary.
     ///
-    /// Tokens outside the vocabulary are ignored. Not-a-number and plus infinity are errors.
+    /// # Errors
+    /// [`SamplingError::Bias`] for NaN and plus infinity.
     pub fn with_bias(mut self, bias: &'b [(Token, f32)]) -> Result<Sampler<'b>, SamplingError> {
         if let Some(&(token, found)) = bias.iter().find(|(_, b)| b.is_nan() || *b == f32::INFINITY) {
             return Err(SamplingError::Bias { token: token.0, found });
@@ -75,38 +80,39 @@ impl<'b> Sampler<'b> {
         &self.sampling
     }
 
-    /// Whether anything is added to logits.
+    /// Whether there is a logit bias.
     pub fn has_bias(&self) -> bool {
         !self.bias.is_empty()
     }
 
-    /// Where the random numbers stand.
+    /// The random number generator.
     pub fn rng(&self) -> &Pcg32 {
         &self.rng
     }
 
-    /// Moves on as if a token had been drawn, which somebody else did with these settings and random numbers.
+    /// Advances the generator as if a token had been drawn: another device drew it with these settings and random numbers.
     pub fn skip(&mut self) {
         if self.sampling.temperature != 0.0 {
             self.rng.unit();
         }
     }
 
-    /// Starts the random numbers again from `seed`.
+    /// Reseeds the random number generator.
     pub fn reseed(&mut self, seed: u64) {
         self.sampling.seed = seed;
         self.rng = Pcg32::new(seed);
     }
 
-    /// Draws the next token. `logits` has one number per token of the vocabulary and is used up.
+    /// Draws the next token from `logits`, `[vocab]`, and overwrites them.
     ///
-    /// `history` is what the penalties look at, oldest first. A logit that is not a number counts as minus
-    /// infinity; where every logit is minus infinity, the answer is token 0. Greedy ties go to the lowest id.
+    /// Penalties use `history`, oldest first. NaN counts as minus infinity. Returns token 0 if all logits are minus infinity.
+    /// Greedy ties go to the lowest id.
     ///
-    /// `candidates` is scratch: `logits.len()` of them are always enough. With fewer, top-k is at most
-    /// `candidates.len()`, top-p without top-k looks at the best `candidates.len()` tokens only (and
-    /// normalizes over them), and the penalties see the last `candidates.len()` tokens of the history.
-    /// Top-k alone never sorts the vocabulary; top-p sorts no more than a few times the tokens that it keeps.
+    /// `candidates` is scratch memory; `logits.len()` candidates always suffice. With fewer, top-k is at most
+    /// `candidates.len()`, top-p without top-k considers (and normalizes over) the best `candidates.len()` tokens, and
+    /// penalties use the last `candidates.len()` tokens of the history.
+    ///
+    /// Top-k alone does not sort the vocabulary; top-p sorts a few times as many tokens as it keeps.
     pub fn sample(&mut self, logits: &mut [f32], history: &[Token], candidates: &mut [Candidate]) -> Token {
         self.adjust(logits, history, candidates);
         let best = greedy(logits);
@@ -114,14 +120,14 @@ impl<'b> Sampler<'b> {
         if self.sampling.temperature == 0.0 || max == f32::NEG_INFINITY {
             return best;
         }
-        let cooled = Cooled { max, scale: 1.0 / f64::from(self.sampling.temperature) };
+        let numerator = Numerator { max, scale: 1.0 / f64::from(self.sampling.temperature) };
         if self.sampling.top_k.is_none() && self.sampling.top_p.is_none_or(|p| p >= 1.0) {
-            return self.draw_from_all(logits, cooled, best);
+            return self.draw_from_all(logits, numerator, best);
         }
-        let most = self.sampling.top_k.unwrap_or(logits.len()).min(candidates.len());
-        let kept = keep_best(logits, most, candidates);
+        let top_k = self.sampling.top_k.unwrap_or(logits.len()).min(candidates.len());
+        let kept = keep_best(logits, top_k, candidates);
         for candidate in kept.iter_mut() {
-            candidate.weight = cooled.weight(candidate.weight);
+            candidate.weight = numerator.weight(candidate.weight);
         }
         let kept = match self.sampling.top_p {
             Some(p) if p < 1.0 => nucleus(kept, p),
@@ -130,13 +136,11 @@ impl<'b> Sampler<'b> {
                 kept
             }
         };
-        let kept = &kept[..kept.partition_point(|c| c.weight >= self.least_weight())];
+        let kept = &kept[..kept.partition_point(|c| c.weight >= self.min_weight())];
         self.draw(kept.iter().map(|c| (c.token, c.weight)), best)
     }
 
-    /// Applies bias and penalties to `logits`, and replaces what no probability can be made of.
-    ///
-    /// Public because scoring and tests want the adjusted logits without a draw.
+    /// Applies bias and penalties to `logits`; NaN becomes minus infinity, plus infinity the largest number.
     pub fn adjust(&self, logits: &mut [f32], history: &[Token], scratch: &mut [Candidate]) {
         for logit in logits.iter_mut() {
             *logit = if logit.is_nan() { f32::NEG_INFINITY } else { logit.min(f32::MAX) };
@@ -173,22 +177,22 @@ impl<'b> Sampler<'b> {
         }
     }
 
-    /// The weight under which min-p drops a token; the best token has weight 1.
-    fn least_weight(&self) -> f32 {
+    /// The min-p threshold; the best token has weight 1.
+    fn min_weight(&self) -> f32 {
         self.sampling.min_p.unwrap_or(0.0)
     }
 
-    /// A draw without top-k and top-p needs neither order nor candidates.
-    fn draw_from_all(&mut self, logits: &mut [f32], cooled: Cooled, best: Token) -> Token {
-        let least = self.least_weight();
+    /// Draws without top-k and top-p, which needs neither sorting nor candidates.
+    fn draw_from_all(&mut self, logits: &mut [f32], numerator: Numerator, best: Token) -> Token {
+        let min_weight = self.min_weight();
         for logit in logits.iter_mut() {
-            let weight = cooled.weight(*logit);
-            *logit = if weight >= least { weight } else { 0.0 };
+            let weight = numerator.weight(*logit);
+            *logit = if weight >= min_weight { weight } else { 0.0 };
         }
         self.draw((0..).map(Token).zip(logits.iter().copied()), best)
     }
 
-    /// Draws in proportion to the weights; `best` where rounding leaves nothing.
+    /// Draws in proportion to the weights; returns `best` if all weights are 0.
     fn draw(&mut self, weighted: impl Iterator<Item = (Token, f32)> + Clone, best: Token) -> Token {
         let total: f64 = weighted.clone().map(|(_, weight)| f64::from(weight)).sum();
         let mut left = self.rng.unit() * total;
@@ -204,26 +208,25 @@ impl<'b> Sampler<'b> {
     }
 }
 
-/// The softmax numerator at some temperature, 1 for the largest logit.
+/// The numerator of softmax with temperature, scaled to 1 for the largest logit.
 #[derive(Clone, Copy)]
-struct Cooled {
+struct Numerator {
     max: f32,
     scale: f64,
 }
 
-impl Cooled {
+impl Numerator {
     fn weight(self, logit: f32) -> f32 {
-        // The difference in f64: two finite f32 can lie further apart than f32 reaches, and a scale of
-        // a tiny temperature is beyond f32 as well.
+        // In f64: the difference of two finite f32 can overflow f32, and so can the scale of a tiny temperature.
         let power = (f64::from(logit) - f64::from(self.max)) * self.scale;
         exp::exp(power as f32)
     }
 }
 
-/// Logits whose maximum is taken at once, in vector code, before they are looked at one by one.
+/// Logits whose maximum is computed at once, in vector code, before any of them is compared.
 const CHUNK: usize = 64;
 
-/// The token with the largest logit, the lowest id on ties; token 0 where there is none.
+/// The token with the largest logit (ties: the lowest id); token 0 if there is none.
 pub fn greedy(logits: &[f32]) -> Token {
     let mut best = (0, f32::NEG_INFINITY);
     for (index, chunk) in logits.chunks(CHUNK).enumerate() {
@@ -240,7 +243,7 @@ pub fn greedy(logits: &[f32]) -> Token {
     Token((start + within.unwrap_or(0)) as u32)
 }
 
-/// `ln(sum(exp(logits)))`, summed in f64. Not-a-number counts as minus infinity; no logits give minus infinity.
+/// `ln(sum(exp(logits)))`, summed in f64. NaN counts as minus infinity; the result for no logits is minus infinity.
 ///
 /// `logits[t] - log_sum_exp(logits)` is the log-probability of token `t`: see [`log_probability`].
 pub fn log_sum_exp(logits: &[f32]) -> f32 {
@@ -251,7 +254,7 @@ pub fn log_sum_exp(logits: &[f32]) -> f32 {
     (f64::from(max) + libm::log(exp::sum_exp(logits, max))) as f32
 }
 
-/// The natural logarithm of the probability that `logits` give to `token`; minus infinity outside them.
+/// The log-probability of `token`, nats; minus infinity for a token outside `logits`.
 pub fn log_probability(logits: &[f32], token: Token) -> f32 {
     match logits.get(token.index()) {
         Some(&logit) if !logit.is_nan() && logit > f32::NEG_INFINITY => logit - log_sum_exp(logits),
@@ -259,26 +262,26 @@ pub fn log_probability(logits: &[f32], token: Token) -> f32 {
     }
 }
 
-/// Writes the `most` best logits to the front of `candidates`, in no particular order.
-fn keep_best<'c>(logits: &[f32], most: usize, candidates: &'c mut [Candidate]) -> &'c mut [Candidate] {
-    let most = most.min(logits.len()).min(candidates.len());
-    let kept = &mut candidates[..most];
+/// Writes the `count` largest logits to the front of `candidates`, in no particular order.
+fn keep_best<'c>(logits: &[f32], count: usize, candidates: &'c mut [Candidate]) -> &'c mut [Candidate] {
+    let count = count.min(logits.len()).min(candidates.len());
+    let kept = &mut candidates[..count];
     for ((token, &weight), slot) in (0..).map(Token).zip(logits).zip(kept.iter_mut()) {
         *slot = Candidate { weight, token };
     }
-    if most == 0 || most == logits.len() {
+    if count == 0 || count == logits.len() {
         return kept;
     }
     // A heap with the worst candidate on top: nearly all chunks fail the one comparison with it. Equal
     // logits never replace one another, so that the lower id stays.
-    for root in (0..most / 2).rev() {
+    for root in (0..count / 2).rev() {
         sift_down(kept, root);
     }
-    for (index, chunk) in logits[most..].chunks(CHUNK).enumerate() {
+    for (index, chunk) in logits[count..].chunks(CHUNK).enumerate() {
         if exp::largest(chunk) <= kept[0].weight {
             continue;
         }
-        for (token, &weight) in ((most + index * CHUNK) as u32..).map(Token).zip(chunk) {
+        for (token, &weight) in ((count + index * CHUNK) as u32..).map(Token).zip(chunk) {
             if weight > kept[0].weight {
                 kept[0] = Candidate { weight, token };
                 sift_down(kept, 0);
@@ -308,17 +311,17 @@ fn sift_down(heap: &mut [Candidate], mut root: usize) {
     }
 }
 
-/// The fewest best candidates that hold `p` of the total weight, best first (arXiv 1904.09751, section 3.1).
+/// The smallest set of best candidates with at least `p` of the total weight, best first (arXiv 1904.09751, section 3.1).
 ///
-/// Sorts the best few, and four times as many only while they do not suffice.
+/// Sorts a few of the best, then four times as many, until they suffice.
 fn nucleus(candidates: &mut [Candidate], p: f32) -> &mut [Candidate] {
     let total: f64 = candidates.iter().map(|c| f64::from(c.weight)).sum();
     let target = f64::from(p) * total;
-    // All candidates lighter than this hold less than 1 - p together: the nucleus has none of them.
-    let least = (total - target) / candidates.len().max(1) as f64;
+    // Lighter candidates together have less than 1 - p of the weight: none is in the nucleus.
+    let min_weight = (total - target) / candidates.len().max(1) as f64;
     let mut heavy = 0;
     for index in 0..candidates.len() {
-        if f64::from(candidates[index].weight) >= least {
+        if f64::from(candidates[index].weight) >= min_weight {
             candidates.swap(index, heavy);
             heavy += 1;
         }

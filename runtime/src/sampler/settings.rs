@@ -1,32 +1,32 @@
-//! What the user may choose about sampling.
+//! Sampling settings.
 
 use thiserror::Error;
 
-/// How to draw tokens. The default is greedy, without any penalty.
+/// Sampling settings. The default is greedy without penalties.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sampling {
-    /// Divides the logits; 0 always takes the most likely token.
+    /// Divides the logits; 0 is greedy.
     pub temperature: f32,
-    /// Draw from this many most likely tokens only.
+    /// Draw from this many most likely tokens.
     pub top_k: Option<usize>,
-    /// Draw from the fewest most likely tokens that hold this much probability.
+    /// Draw from the fewest most likely tokens with this total probability.
     pub top_p: Option<f32>,
     /// Draw from tokens with at least this fraction of the most likely token's probability.
     pub min_p: Option<f32>,
-    /// Divides positive and multiplies negative logits of tokens seen before; 1 does nothing.
+    /// Divides positive and multiplies negative logits of tokens in the penalty window; 1 has no effect.
     pub repetition_penalty: f32,
-    /// Taken from a token's logit once for each time that it was seen; 0 does nothing.
+    /// Subtracted from a token's logit for each occurrence in the penalty window; 0 has no effect.
     pub frequency_penalty: f32,
-    /// Taken from the logit of every token seen before; 0 does nothing.
+    /// Subtracted from the logit of every token in the penalty window; 0 has no effect.
     pub presence_penalty: f32,
-    /// How many of the latest tokens the penalties look at; `None` for the whole history.
+    /// Length of the penalty window, latest tokens; `None` for the whole history.
     pub penalty_window: Option<usize>,
-    /// Seed of the random numbers.
+    /// Seed of the random number generator.
     pub seed: u64,
 }
 
 impl Sampling {
-    /// The most likely token, always, without any penalty.
+    /// Greedy, without penalties.
     const GREEDY: Sampling = Sampling {
         temperature: 0.0,
         top_k: None,
@@ -39,12 +39,12 @@ impl Sampling {
         seed: 0,
     };
 
-    /// For answers of a chat, where neither the user nor the model's makers say otherwise. `benches/SAMPLING.md` has the
-    /// measurement that these were chosen by.
+    /// The default for chat answers if neither the user nor the model specifies settings; measured in
+    /// `benches/SAMPLING.md`.
     pub const ANSWER: Sampling =
         Sampling { temperature: 0.2, top_p: Some(0.9), repetition_penalty: 1.05, ..Sampling::GREEDY };
 
-    /// For a text that is continued without a chat template, likewise.
+    /// The default for text completion without a chat template, likewise.
     pub const CONTINUATION: Sampling = Sampling { temperature: 0.7, top_p: Some(0.95), ..Sampling::GREEDY };
 }
 
@@ -54,24 +54,24 @@ impl Default for Sampling {
     }
 }
 
-/// A sampling setting out of its range.
+/// An invalid sampling setting.
 #[derive(Clone, Copy, Debug, PartialEq, Error)]
 #[non_exhaustive]
 pub enum SamplingError {
-    /// A number out of its range.
+    /// A number is out of range.
     #[error("{setting} is {found}, expected {expected}")]
     Range {
         /// The setting's name.
         setting: &'static str,
-        /// What it may be.
+        /// Its range.
         expected: &'static str,
-        /// What it is.
+        /// Its value.
         found: f32,
     },
-    /// Top-k of nothing.
+    /// Top-k is 0.
     #[error("top-k is 0, expected at least 1: leave it out to draw from all tokens")]
     TopKZero,
-    /// A logit bias that is not a number or plus infinity.
+    /// A logit bias is NaN or plus infinity.
     #[error("the logit bias of token {token} is {found}, expected a finite number or minus infinity")]
     Bias {
         /// The token's id.
@@ -82,7 +82,10 @@ pub enum SamplingError {
 }
 
 impl Sampling {
-    /// Checks every setting against its range.
+    /// Checks the range of every setting.
+    ///
+    /// # Errors
+    /// [`SamplingError`].
     pub fn check(&self) -> Result<(), SamplingError> {
         let range = |setting, found: f32, fits: bool, expected| {
             let error = SamplingError::Range { setting, expected, found };
@@ -104,7 +107,7 @@ impl Sampling {
         range("presence penalty", self.presence_penalty, true, "a finite number")
     }
 
-    /// Whether any penalty does something.
+    /// Whether a penalty has an effect.
     pub fn penalizes(&self) -> bool {
         self.repetition_penalty != 1.0 || self.frequency_penalty != 0.0 || self.presence_penalty != 0.0
     }

@@ -1,11 +1,11 @@
-//! The classes of characters that the GPT-2 pattern tells apart.
+//! The character classes of the GPT-2 pattern.
 
 use super::class_table::{INDEX, LEAVES};
 
-/// What a character is to the pattern.
+/// A character class of the GPT-2 pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CharClass {
-    /// None of the others.
+    /// Any other character.
     Other,
     /// `\p{L}`.
     Letter,
@@ -13,11 +13,11 @@ pub enum CharClass {
     Number,
     /// `\s`.
     Space,
-    /// A digit that stands alone, where digits are apart: `char::is_numeric`.
+    /// A digit that is a separate word: `char::is_numeric`. Only if the tokenizer separates digits.
     Digit,
 }
 
-/// The class of `code` (a Unicode scalar value) by the table; never [`CharClass::Digit`].
+/// The class of `code`, a Unicode scalar value; never [`CharClass::Digit`].
 pub fn class_of(code: u32) -> CharClass {
     let leaf = INDEX.get(code as usize / 64).and_then(|&leaf| LEAVES.get(usize::from(leaf)));
     match leaf.map_or(0, |leaf| leaf >> (code % 64 * 2) & 3) {
@@ -28,7 +28,7 @@ pub fn class_of(code: u32) -> CharClass {
     }
 }
 
-/// The classes of the ASCII characters, digits among them as numbers.
+/// The classes of the ASCII characters; digits are numbers.
 static ASCII: [CharClass; 128] = {
     let mut classes = [CharClass::Other; 128];
     let mut code = 0;
@@ -44,10 +44,10 @@ static ASCII: [CharClass; 128] = {
     classes
 };
 
-/// The class of the character at `at` and its length in bytes; `None` at the end of `text`.
+/// The class and length in bytes of the character at `at`; `None` at the end of `text`.
 ///
-/// Bytes that are not UTF-8 (a damaged table can cut a character) give some class and a length of at least
-/// one, never past the end.
+/// For invalid UTF-8 (a damaged table can split a character) the class is unspecified and the length at least one, within
+/// `text`.
 #[inline]
 pub(super) fn class_at(text: &[u8], at: usize, digits_apart: bool) -> Option<(CharClass, usize)> {
     let &first = text.get(at)?;
@@ -58,7 +58,7 @@ pub(super) fn class_at(text: &[u8], at: usize, digits_apart: bool) -> Option<(Ch
     }
 }
 
-/// [`class_at`] behind ASCII.
+/// [`class_at`] for non-ASCII characters.
 fn wide_class_at(text: &[u8], at: usize, first: u8, digits_apart: bool) -> (CharClass, usize) {
     let (len, mut code) = match first {
         ..0xE0 => (2, u32::from(first & 0x1F)),
@@ -70,7 +70,7 @@ fn wide_class_at(text: &[u8], at: usize, first: u8, digits_apart: bool) -> (Char
         code = code << 6 | u32::from(byte & 0x3F);
     }
     let class = class_of(code);
-    // Letters and spaces are never numeric, and the others are rare: asking costs little.
+    // Letters and spaces are never numeric; other characters are rare.
     let may_be_digit = matches!(class, CharClass::Number | CharClass::Other);
     if digits_apart && may_be_digit && char::from_u32(code).is_some_and(char::is_numeric) {
         return (CharClass::Digit, len);

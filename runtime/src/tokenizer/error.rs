@@ -1,33 +1,33 @@
-//! Why text could not be encoded.
+//! Errors of encoding.
 
 use thiserror::Error;
 
-/// Why [`super::Tokenizer::encode`] gave up.
+/// Why [`super::Tokenizer::encode`] fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum EncodeError {
-    /// The text has more tokens than fit.
+    /// The output is too short.
     #[error("the text has more than {capacity} tokens, which is all the room there is")]
     OutOfRoom {
-        /// Tokens that fit.
+        /// Its length, tokens.
         capacity: usize,
     },
-    /// A single word is too long for the scratch memory.
+    /// The scratch memory is too small for a word.
     #[error("a word of {bytes} bytes takes {expected} bytes of scratch memory, only {capacity} were lent")]
-    PieceTooLong {
-        /// Bytes of the word.
+    WordTooLong {
+        /// Length of the word, bytes.
         bytes: usize,
-        /// Scratch bytes it takes: [`super::Tokenizer::scratch_bytes`].
+        /// Required scratch memory, bytes: [`super::Tokenizer::scratch_bytes`].
         expected: usize,
-        /// Scratch bytes lent.
+        /// Available scratch memory, bytes.
         capacity: usize,
     },
-    /// The file's tables name a token that they do not have: the file is damaged.
+    /// A table refers to a token outside the vocabulary: the file is damaged.
     #[error("the tokenizer's tables are damaged: they name token {id} of {tokens}")]
     DamagedTables {
-        /// The id named.
+        /// The token's id.
         id: u32,
-        /// Tokens in the vocabulary.
+        /// Vocabulary size.
         tokens: u32,
     },
 }

@@ -1,24 +1,24 @@
-//! The layout of the tokenizer section, shared by this reader and the converter's writer.
+//! The layout of the tokenizer section, shared by the tokenizer and the converter.
 //!
 //! `FORMAT.md`, section "Tokenizer", is the normative text.
 
 use core::ops::Range;
 
-/// Bytes of the fixed header in front of the tables.
+/// Bytes of the fixed header.
 pub const HEADER_LEN: usize = 128;
-/// Most tokens: ids take 21 bits, and all ones mark an empty slot.
-pub const MOST_TOKENS: usize = (1 << ID_BITS) - 1;
-/// Most merges: ranks take 22 bits.
-pub const MOST_MERGES: usize = 1 << RANK_BITS;
-/// Slots that a lookup visits before it gives up; the writer adds slots until nothing lies further.
-pub const MOST_PROBES: usize = 64;
-/// Flag: every digit is a word of its own.
+/// Most tokens: ids have 21 bits, and all ones mark an empty slot.
+pub const MAX_TOKENS: usize = (1 << ID_BITS) - 1;
+/// Most merges: ranks have 22 bits.
+pub const MAX_MERGES: usize = 1 << RANK_BITS;
+/// Slots that a lookup probes; the converter enlarges a table until no entry needs more.
+pub const MAX_PROBES: usize = 64;
+/// Flag: every digit is a separate word.
 pub const FLAG_DIGITS_APART: u32 = 1;
-/// A `u32` field that holds nothing.
+/// An empty `u32` field.
 pub const NONE: u32 = u32::MAX;
-/// A pair slot that holds nothing.
+/// An empty pair slot.
 pub const NO_PAIR: u64 = u64::MAX;
-/// Bytes of a record of an added token.
+/// Bytes of an added token's record.
 pub const ADDED_LEN: usize = 8;
 
 const ID_BITS: u32 = 21;
@@ -36,7 +36,7 @@ pub mod field {
     pub const TOKENS: Range<usize> = 4..8;
     /// Merges.
     pub const MERGES: Range<usize> = 8..12;
-    /// Id that the first merge makes, where merge `r` makes `base + r`; else [`super::NONE`].
+    /// Id that the first merge produces if merge `r` produces `base + r`; else [`super::NONE`].
     pub const MERGED_BASE: Range<usize> = 12..16;
     /// Slots of the pair table.
     pub const PAIR_SLOTS: Range<usize> = 16..20;
@@ -52,18 +52,18 @@ pub mod field {
     pub const LONGEST_WORD: Range<usize> = 36..40;
     /// Zero.
     pub const RESERVED: Range<usize> = 40..64;
-    /// A bit per byte that begins an added token of the first pass.
+    /// A bit for each byte that an added token of the first pass begins with.
     pub const STARTS_FIRST: Range<usize> = 64..96;
-    /// A bit per byte that begins an added token of the second pass.
+    /// A bit for each byte that an added token of the second pass begins with.
     pub const STARTS_SECOND: Range<usize> = 96..128;
 }
 
-/// Where the tables lie, in the order of the file. All byte counts follow from the header's fields.
+/// Entry counts of the tables, in file order, from the header's fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sizes {
     /// Ids in the vocabulary.
     pub tokens: u32,
-    /// Entries of the table of merged ids: none where they follow from the rank.
+    /// Entries of the table of merged ids: 0 if ids follow from ranks.
     pub merged: u32,
     /// Slots of the pair table.
     pub pair_slots: u32,
@@ -96,7 +96,7 @@ impl Sizes {
     }
 }
 
-/// A pair of neighbours as the key of the pair table.
+/// The pair table's key for two adjacent symbols.
 pub fn pair_key(left: u32, right: u32) -> u64 {
     u64::from(left) << ID_BITS | u64::from(right)
 }
@@ -116,12 +116,12 @@ pub fn slot_rank(slot: u64) -> u32 {
     slot as u32 & ((1 << RANK_BITS) - 1)
 }
 
-/// The first slot to look into for `key`, of `slots`.
+/// The first slot to probe for `key`, of `slots`.
 pub fn pair_home(key: u64, slots: u32) -> usize {
     reduce(key.wrapping_mul(MIX) >> 32, slots)
 }
 
-/// The hash of a word's bytes: little-endian eights, the last one filled with zeros.
+/// The hash of a word's bytes, as little-endian 64-bit words padded with zeros.
 pub fn word_hash(bytes: &[u8]) -> u64 {
     let mut hash = bytes.len() as u64 ^ MIX_TAIL;
     let (chunks, rest) = bytes.as_chunks::<8>();
@@ -138,34 +138,34 @@ pub fn word_hash(bytes: &[u8]) -> u64 {
     fold(hash, MIX_TAIL)
 }
 
-/// The first slot to look into for a word of this hash, of `slots`.
+/// The first slot to probe for a word with this hash, of `slots`.
 pub fn word_home(hash: u64, slots: u32) -> usize {
     reduce(hash >> 32, slots)
 }
 
-/// The content of a word slot: a tag from the hash above the id.
+/// The content of a word slot: the id, and bits of the hash as a tag above it.
 pub fn word_slot(hash: u64, id: u32) -> u32 {
     (hash as u32) << ID_BITS | id
 }
 
-/// The id in a word slot, where the tag is that of `hash`.
+/// The id in a word slot; `None` if the tag does not match `hash`.
 pub fn slot_word(slot: u32, hash: u64) -> Option<u32> {
     let same_tag = (slot ^ (hash as u32) << ID_BITS) >> ID_BITS == 0;
-    same_tag.then_some(slot & MOST_TOKENS as u32)
+    same_tag.then_some(slot & MAX_TOKENS as u32)
 }
 
-/// The slot `steps` behind `home`, around the end of the table.
+/// The slot `steps` after `home`, wrapping around.
 pub fn probe(home: usize, steps: usize, slots: usize) -> usize {
     let slot = home + steps;
     if slot < slots { slot } else { slot - slots }
 }
 
-/// A 32-bit hash to an index below `slots`.
+/// Maps a 32-bit hash to an index below `slots`.
 fn reduce(hash: u64, slots: u32) -> usize {
     ((hash * u64::from(slots)) >> 32) as usize
 }
 
-/// Both halves of a product.
+/// The exclusive or of both halves of the 128-bit product.
 fn fold(a: u64, b: u64) -> u64 {
     let product = u128::from(a) * u128::from(b);
     product as u64 ^ (product >> 64) as u64

@@ -1,23 +1,23 @@
-//! Byte-pair merges of one word: always the pair of the lowest rank, among equals the leftmost.
+//! Byte-pair merges of one word, in the order of the `tokenizers` crate: the pair with the lowest rank first, the leftmost
+//! among equals.
 //!
-//! That is the order of the `tokenizers` crate. Short words lie in an array on the stack; long ones in the
-//! caller's scratch memory, with a tree of minima over the ranks, so that a word of a megabyte takes
-//! O(n log n).
+//! Short words use arrays on the stack. Long words use the caller's scratch memory, with a tree of minima over the ranks, and
+//! take O(n log n).
 
 use super::{EncodeError, Sink, Tokenizer};
 use zerocopy::FromBytes;
 use zerocopy::byteorder::little_endian::U32;
 
-/// Bytes of the longest word that needs no scratch memory.
+/// Longest word without scratch memory, bytes.
 pub(super) const SHORT: usize = 64;
 /// Children of a node in the tree of minima.
 const FAN: usize = 16;
-/// Levels of the tree, leaves included: enough for 2^32 of them.
+/// Levels of the tree, including the leaves: enough for 2^32 leaves.
 const LEVELS: usize = 9;
-/// No merge: behind every rank.
+/// No merge; sorts after every rank.
 const NO_RANK: u32 = u32::MAX;
 
-/// Scratch bytes for a word of `bytes` bytes; saturates.
+/// Scratch bytes for a word of `bytes` bytes, saturating.
 pub(super) fn scratch_bytes(bytes: usize) -> usize {
     if bytes <= SHORT {
         return 0;
@@ -36,7 +36,7 @@ impl<'f> Tokenizer<'f> {
         if word.len() <= SHORT { self.merge_short(word, sink) } else { self.merge_long(word, scratch, sink) }
     }
 
-    /// A word of at most [`SHORT`] bytes: the symbols move together as they merge.
+    /// A word of at most [`SHORT`] bytes: merges shift the symbols after them.
     fn merge_short(&self, word: &[u8], sink: &mut Sink<'_>) -> Result<(), EncodeError> {
         let mut ids = [0_u32; SHORT];
         let mut ranks = [NO_RANK; SHORT];
@@ -67,10 +67,10 @@ impl<'f> Tokenizer<'f> {
         ids[..count].iter().try_for_each(|&id| sink.push(id))
     }
 
-    /// A word of any length, in the caller's memory.
+    /// A word of any length, in scratch memory.
     fn merge_long(&self, word: &[u8], scratch: &mut [u8], sink: &mut Sink<'_>) -> Result<(), EncodeError> {
         let expected = scratch_bytes(word.len());
-        let too_long = EncodeError::PieceTooLong { bytes: word.len(), expected, capacity: scratch.len() };
+        let too_long = EncodeError::WordTooLong { bytes: word.len(), expected, capacity: scratch.len() };
         let countable = u32::try_from(word.len()).is_ok();
         let lent = scratch.get_mut(..expected).filter(|_| countable);
         let lent = lent.and_then(|lent| <[U32]>::mut_from_bytes(lent).ok());
@@ -105,10 +105,9 @@ impl<'f> Tokenizer<'f> {
     }
 }
 
-/// The symbols of a word, each at the place of its first byte.
+/// The symbols of a word, each at the index of its first byte.
 ///
-/// `lens` holds a symbol's length at its first and at its last place, so that both neighbours are found
-/// without links.
+/// `lens` has a symbol's length at its first and its last index, which leads to both neighbours.
 struct Symbols<'s> {
     ids: &'s mut [U32],
     lens: &'s mut [U32],
@@ -131,7 +130,7 @@ impl Symbols<'_> {
         Some(at - self.len(at.checked_sub(1)?))
     }
 
-    /// Joins the symbol at `at` with the one behind it, whose place it returns.
+    /// Merges the symbol at `at` with the next one, whose index it returns.
     fn join(&mut self, at: usize, id: u32) -> Option<usize> {
         let right = self.next(at)?;
         let len = right - at + self.len(right);
@@ -143,16 +142,16 @@ impl Symbols<'_> {
     }
 }
 
-/// The minimum over all leaves, kept as they change: every node is the least of its [`FAN`] children.
+/// A tree of minima: every node is the minimum of its [`FAN`] children.
 struct Tree<'s> {
     nodes: &'s mut [U32],
-    /// Where each level begins, leaves first, and where the last one ends.
+    /// Start of each level, leaves first, and the end of the last.
     starts: [usize; LEVELS + 1],
     levels: usize,
 }
 
 impl<'s> Tree<'s> {
-    /// Nodes of a tree over `leaves`, them included.
+    /// Nodes of a tree with `leaves` leaves.
     fn nodes(leaves: usize) -> usize {
         let (mut all, mut level) = (leaves, leaves);
         while level > 1 {
@@ -162,7 +161,7 @@ impl<'s> Tree<'s> {
         all
     }
 
-    /// A tree over `leaves` values; `nodes` has room for them.
+    /// A tree of `leaves` values in `nodes`.
     fn new(nodes: &'s mut [U32], leaves: usize, value: impl Fn(usize) -> u32) -> Self {
         let mut starts = [0; LEVELS + 1];
         let (mut levels, mut level) = (1, leaves);
@@ -184,7 +183,7 @@ impl<'s> Tree<'s> {
         tree
     }
 
-    /// The place and value of the leftmost of the least leaves, unless no leaf has a rank.
+    /// Index and value of the leftmost minimum; `None` if no leaf has a rank.
     fn lowest(&self) -> Option<(usize, u32)> {
         let lowest = self.children(self.levels, 0).first()?.get();
         if lowest == NO_RANK {
@@ -198,7 +197,7 @@ impl<'s> Tree<'s> {
         Some((place, lowest))
     }
 
-    /// Changes a leaf and the nodes above it.
+    /// Sets a leaf and updates the nodes above it.
     fn set(&mut self, leaf: usize, value: u32) {
         self.nodes[leaf].set(value);
         let mut place = leaf;
@@ -210,7 +209,7 @@ impl<'s> Tree<'s> {
         }
     }
 
-    /// Recomputes a node; whether it changed.
+    /// Recomputes a node; returns whether it changed.
     fn refresh(&mut self, level: usize, place: usize) -> bool {
         let lowest = self.children(level, place).iter().fold(NO_RANK, |low, node| low.min(node.get()));
         let node = &mut self.nodes[self.starts[level] + place];
@@ -219,7 +218,7 @@ impl<'s> Tree<'s> {
         changed
     }
 
-    /// The children, one level below, of the node at `place` of `level`.
+    /// The children of node `place` of `level`.
     fn children(&self, level: usize, place: usize) -> &[U32] {
         let (start, end) = (self.starts[level - 1], self.starts[level]);
         let first = start + place * FAN;

@@ -1,8 +1,8 @@
-//! Byte-level BPE on the tables in the file: the same ids as the `tokenizers` crate, without allocation.
+//! Byte-level BPE on tables in the file: the same ids as the `tokenizers` crate, without allocation.
 //!
-//! Text is cut at added tokens ([`Specials`]), then into words by the GPT-2 pattern, and each word is either a
-//! token itself, found by one hash, or merged from its bytes. The converter builds the tables and checks
-//! them against the `tokenizers` crate; `FORMAT.md` describes them.
+//! Text is split at added tokens ([`Specials`]), then into words by the GPT-2 pattern. A word is a token of its own, found by
+//! one hash lookup, or its bytes are merged. The converter builds the tables and checks them against the `tokenizers` crate;
+//! `FORMAT.md` describes them.
 
 mod added;
 mod class_table;
@@ -10,7 +10,7 @@ mod classes;
 mod error;
 pub mod layout;
 mod merge;
-mod pieces;
+mod pre_tokenizer;
 #[cfg(test)]
 mod tests;
 
@@ -19,25 +19,24 @@ pub use error::EncodeError;
 
 use crate::Token;
 use crate::format::{FormatError, read_u32};
-use added::{Added, Escaped, Part, Pass};
+use added::{AddedToken, AddedTokens, Escaped, Span};
 use core::ops::Range;
 use layout::{Sizes, field};
-use pieces::Pieces;
+use pre_tokenizer::Words;
 use zerocopy::byteorder::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
-/// What the text of a special token (`<|im_start|>`) in the input stands for.
+/// How to encode the text of a special token (`<|im_start|>`) in the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Specials {
-    /// The token: for text that a program has put together.
+    /// As the token: for text from a template or a program.
     Parse,
-    /// Plain text, cut and merged like any other: for what a user has typed. Tokens that were added without
-    /// being special (runs of blanks, usually) are still recognised, as the `tokenizers` crate does with
-    /// `encode_special_tokens`.
+    /// As plain text: for user input. Added tokens that are not special (usually runs of spaces) are still recognised, like
+    /// the `tokenizers` crate does with `encode_special_tokens`.
     Escape,
 }
 
-/// A view on the tokenizer tables of a file.
+/// A view of the tokenizer tables in a file.
 #[derive(Clone, Copy, Debug)]
 pub struct Tokenizer<'f> {
     digits_apart: bool,
@@ -49,21 +48,24 @@ pub struct Tokenizer<'f> {
     pairs: &'f [U64],
     words: &'f [U32],
     merged: &'f [U32],
-    first: Pass<'f>,
-    second: Pass<'f>,
+    first: AddedTokens<'f>,
+    second: AddedTokens<'f>,
     special: &'f [u8],
     text: &'f [u8],
 }
 
 impl<'f> Tokenizer<'f> {
-    /// Checks the header of the section and where its tables lie; `vocab` is the model's.
+    /// Parses the section: checks the header and the sizes of the tables, not their contents; `vocab` is the model's.
     ///
-    /// Takes the same time for any vocabulary: what the tables say is checked where it is used.
+    /// Takes constant time: encoding checks table entries when it uses them.
+    ///
+    /// # Errors
+    /// [`FormatError::Tokenizer`].
     pub fn parse(section: &'f [u8], vocab: usize) -> Result<Self, FormatError> {
         let Some((header, tables)) = section.split_at_checked(layout::HEADER_LEN) else {
             return Err(wrong("length of the section", layout::HEADER_LEN as u64, section.len() as u64));
         };
-        // The header has just been measured: every field is there.
+        // The header has its full length: every field is there.
         let word = |range: Range<usize>| read_u32(header, range.start).unwrap_or(0);
         let flags = word(field::FLAGS);
         if flags & !layout::FLAG_DIGITS_APART != 0 {
@@ -73,13 +75,13 @@ impl<'f> Tokenizer<'f> {
             return Err(wrong("a reserved byte", 0, (*found).into()));
         }
         let tokens = word(field::TOKENS);
-        let most = vocab.min(layout::MOST_TOKENS);
+        let most = vocab.min(layout::MAX_TOKENS);
         if tokens as usize > most {
             return Err(wrong("number of tokens (at most)", most as u64, tokens.into()));
         }
         let merges = word(field::MERGES);
-        if merges as usize > layout::MOST_MERGES {
-            return Err(wrong("number of merges (at most)", layout::MOST_MERGES as u64, merges.into()));
+        if merges as usize > layout::MAX_MERGES {
+            return Err(wrong("number of merges (at most)", layout::MAX_MERGES as u64, merges.into()));
         }
         let merged_base = word(field::MERGED_BASE);
         let added_first = word(field::ADDED_FIRST);
@@ -102,7 +104,7 @@ impl<'f> Tokenizer<'f> {
         if !rest.is_empty() {
             return Err(whole);
         }
-        let added = array::<Added>(added).ok_or(whole)?;
+        let added = array::<AddedToken>(added).ok_or(whole)?;
         let (first, second) = added.split_at_checked(added_first as usize).ok_or(whole)?;
         let starts = |range| <&[u8; 32]>::try_from(&header[range]).map_err(|_| whole);
         Ok(Tokenizer {
@@ -115,21 +117,20 @@ impl<'f> Tokenizer<'f> {
             pairs: array(pairs).ok_or(whole)?,
             words: array(words).ok_or(whole)?,
             merged: array(merged).ok_or(whole)?,
-            first: Pass { records: first, starts: starts(field::STARTS_FIRST)? },
-            second: Pass { records: second, starts: starts(field::STARTS_SECOND)? },
+            first: AddedTokens { records: first, starts: starts(field::STARTS_FIRST)? },
+            second: AddedTokens { records: second, starts: starts(field::STARTS_SECOND)? },
             special: special.ok_or(whole)?,
             text: text.ok_or(whole)?,
         })
     }
 
-    /// Writes the ids of `text` to `out` and returns how many there are: at most one per byte.
+    /// Writes the ids of `text` to `out` and returns their count, at most one per byte.
     ///
-    /// `scratch` is needed for words of more than 64 bytes only: [`Tokenizer::scratch_bytes`] of
-    /// [`Tokenizer::longest_piece`]. Bytes that the vocabulary has no token for (see
-    /// [`Tokenizer::has_byte`]) are dropped, as the `tokenizers` crate does.
+    /// `scratch` has [`Tokenizer::scratch_bytes`] of [`Tokenizer::longest_word`] bytes: none unless a word is longer than 64
+    /// bytes. Drops bytes without a token ([`Tokenizer::has_byte`]), like the `tokenizers` crate.
     ///
     /// # Errors
-    /// Where `out` or `scratch` is too small, or the tables are damaged; `out` then holds the beginning.
+    /// [`EncodeError`] if `out` or `scratch` is too small or the tables are damaged; `out` then has the first ids.
     pub fn encode(
         &self,
         text: &str,
@@ -141,14 +142,13 @@ impl<'f> Tokenizer<'f> {
             Specials::Parse => Escaped::Nowhere,
             Specials::Escape => Escaped::Everywhere,
         };
-        self.encode_parts(text, escaped, scratch, out)
+        self.encode_escaped(text, escaped, scratch, out)
     }
 
-    /// The same for a text of which only some was typed: a special token that touches one of the byte ranges
-    /// `typed` is plain text, one that does not is the token.
+    /// Like [`Tokenizer::encode`], but treats a special token as plain text only if it overlaps one of the byte ranges
+    /// `typed`, which are ordered and disjoint.
     ///
-    /// The ranges are in order and apart from each other. They cut no words: without special tokens in them the
-    /// ids are those of [`Specials::Parse`].
+    /// The ranges do not split words: without special tokens in them the ids are those of [`Specials::Parse`].
     ///
     /// # Errors
     /// As for [`Tokenizer::encode`].
@@ -159,10 +159,10 @@ impl<'f> Tokenizer<'f> {
         scratch: &mut [u8],
         out: &mut [Token],
     ) -> Result<usize, EncodeError> {
-        self.encode_parts(text, Escaped::In(typed), scratch, out)
+        self.encode_escaped(text, Escaped::In(typed), scratch, out)
     }
 
-    fn encode_parts(
+    fn encode_escaped(
         &self,
         text: &str,
         escaped: Escaped<'_>,
@@ -170,21 +170,21 @@ impl<'f> Tokenizer<'f> {
         out: &mut [Token],
     ) -> Result<usize, EncodeError> {
         let mut sink = Sink { out, len: 0, tokens: self.tokens };
-        self.parts(text.as_bytes(), escaped, |part| match part {
-            Part::Added(id) => sink.push(id),
-            Part::Text(text) => Pieces::new(text, self.digits_apart)
-                .try_for_each(|piece| self.encode_piece(piece, scratch, &mut sink)),
+        self.spans(text.as_bytes(), escaped, |span| match span {
+            Span::Added(id) => sink.push(id),
+            Span::Text(text) => Words::new(text, self.digits_apart)
+                .try_for_each(|word| self.encode_word(word, scratch, &mut sink)),
         })?;
         Ok(sink.len)
     }
 
-    /// Bytes of the longest word of `text`, whichever way special tokens are read.
-    pub fn longest_piece(&self, text: &str) -> usize {
+    /// Bytes of the longest word of `text`, for either value of [`Specials`].
+    pub fn longest_word(&self, text: &str) -> usize {
         let mut longest = 0;
         for escaped in [Escaped::Nowhere, Escaped::Everywhere] {
-            let _: Result<(), core::convert::Infallible> = self.parts(text.as_bytes(), escaped, |part| {
-                if let Part::Text(text) = part {
-                    longest = Pieces::new(text, self.digits_apart).map(<[u8]>::len).fold(longest, usize::max);
+            let _: Result<(), core::convert::Infallible> = self.spans(text.as_bytes(), escaped, |span| {
+                if let Span::Text(text) = span {
+                    longest = Words::new(text, self.digits_apart).map(<[u8]>::len).fold(longest, usize::max);
                 }
                 Ok(())
             });
@@ -192,80 +192,80 @@ impl<'f> Tokenizer<'f> {
         longest
     }
 
-    /// Scratch bytes for words of up to `longest_piece_bytes`: none up to 64, else about 13 a byte.
-    pub fn scratch_bytes(longest_piece_bytes: usize) -> usize {
-        merge::scratch_bytes(longest_piece_bytes)
+    /// Scratch bytes for words of up to `longest_word_bytes` bytes: none up to 64, else about 13 per byte.
+    pub fn scratch_bytes(longest_word_bytes: usize) -> usize {
+        merge::scratch_bytes(longest_word_bytes)
     }
 
-    /// The bytes of `token`, not always whole characters; for an added token its text. Empty where there is
-    /// no such token. The bytes of a text's tokens, one after the other, are the text.
+    /// The bytes of `token`, which can end inside a character; for an added token its text. Empty if there is no such token.
+    /// The concatenated bytes of a text's tokens are the text.
     pub fn token_bytes(&self, token: Token) -> &'f [u8] {
         let ends = self.offsets.get(token.index()..).and_then(|ends| ends.first_chunk::<2>());
         let Some([start, end]) = ends else { return &[] };
         self.text.get(start.get() as usize..end.get() as usize).unwrap_or(&[])
     }
 
-    /// Whether `token` is one of the special tokens, which are not text.
+    /// Whether `token` is a special token.
     pub fn is_special(&self, token: Token) -> bool {
         let byte = self.special.get(token.index() / 8).copied().unwrap_or(0);
         byte >> (token.index() % 8) & 1 == 1
     }
 
-    /// The added token whose text is exactly `text`.
+    /// The added token with this text.
     pub fn special(&self, text: &str) -> Option<Token> {
         let text = text.as_bytes();
         self.find_added(self.first, text).or_else(|| self.find_added(self.second, text))
     }
 
-    /// Ids in the vocabulary; the model's embedding can have more rows.
+    /// Vocabulary size; the model's embedding can have more rows.
     pub fn vocab(&self) -> usize {
         self.tokens as usize
     }
 
-    /// Whether the vocabulary can express `byte`. Text round-trips exactly if all of its bytes can be.
+    /// Whether the vocabulary has a token for `byte`. Text round-trips exactly if it has one for every byte of the text.
     pub fn has_byte(&self, byte: u8) -> bool {
         self.byte_id(byte).is_some()
     }
 
-    /// Whether each digit is a word of its own.
+    /// Whether each digit is a separate word.
     pub fn digits_apart(&self) -> bool {
         self.digits_apart
     }
 
-    /// Cuts `text` at its added tokens.
-    fn parts<'t, E>(
+    /// Splits `text` at added tokens.
+    fn spans<'t, E>(
         &self,
         text: &'t [u8],
         escaped: Escaped<'_>,
-        mut hand_on: impl FnMut(Part<'t>) -> Result<(), E>,
+        mut emit: impl FnMut(Span<'t>) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.split(self.first, escaped, text, 0..text.len(), |part, range| match part {
-            Part::Added(_) => hand_on(part),
-            Part::Text(_) => self.split(self.second, escaped, text, range, |part, _| hand_on(part)),
+        self.split(self.first, escaped, text, 0..text.len(), |span, range| match span {
+            Span::Added(_) => emit(span),
+            Span::Text(_) => self.split(self.second, escaped, text, range, |span, _| emit(span)),
         })
     }
 
     /// Writes the tokens of one word.
     #[inline]
-    fn encode_piece(&self, piece: &[u8], scratch: &mut [u8], sink: &mut Sink<'_>) -> Result<(), EncodeError> {
-        if let &[byte] = piece {
+    fn encode_word(&self, word: &[u8], scratch: &mut [u8], sink: &mut Sink<'_>) -> Result<(), EncodeError> {
+        if let &[byte] = word {
             return self.byte_id(byte).map_or(Ok(()), |id| sink.push(id));
         }
-        match self.word(piece) {
+        match self.word_id(word) {
             Some(id) => sink.push(id),
-            None => self.merge(piece, scratch, sink),
+            None => self.merge(word, scratch, sink),
         }
     }
 
-    /// The token that `word` is as a whole.
+    /// The token for the whole word, if there is one.
     #[inline]
-    fn word(&self, word: &[u8]) -> Option<u32> {
+    fn word_id(&self, word: &[u8]) -> Option<u32> {
         if word.len() > self.longest_word {
             return None;
         }
         let hash = layout::word_hash(word);
         let home = layout::word_home(hash, self.words.len() as u32);
-        for steps in 0..layout::MOST_PROBES.min(self.words.len()) {
+        for steps in 0..layout::MAX_PROBES.min(self.words.len()) {
             let slot = self.words.get(layout::probe(home, steps, self.words.len()))?.get();
             if slot == layout::NONE {
                 return None;
@@ -279,12 +279,12 @@ impl<'f> Tokenizer<'f> {
         None
     }
 
-    /// The rank of the merge of two neighbours; `u32::MAX` where there is none.
+    /// The rank of the merge of two symbols; `u32::MAX` if there is none.
     #[inline]
     fn rank(&self, left: u32, right: u32) -> u32 {
         let key = layout::pair_key(left, right);
         let home = layout::pair_home(key, self.pairs.len() as u32);
-        for steps in 0..layout::MOST_PROBES.min(self.pairs.len()) {
+        for steps in 0..layout::MAX_PROBES.min(self.pairs.len()) {
             let slot = self.pairs.get(layout::probe(home, steps, self.pairs.len()));
             match slot.map_or(layout::NO_PAIR, |slot| slot.get()) {
                 layout::NO_PAIR => break,
@@ -295,7 +295,7 @@ impl<'f> Tokenizer<'f> {
         u32::MAX
     }
 
-    /// The token that the merge of this rank makes.
+    /// The token that the merge of this rank produces.
     #[inline]
     fn merged(&self, rank: u32) -> u32 {
         if self.merged_base != layout::NONE {
@@ -311,7 +311,7 @@ impl<'f> Tokenizer<'f> {
     }
 }
 
-/// Where ids go.
+/// The output of encoding.
 struct Sink<'o> {
     out: &'o mut [Token],
     len: usize,
@@ -332,7 +332,7 @@ impl Sink<'_> {
     }
 }
 
-/// A table of whole records.
+/// A table as a slice of records.
 fn array<T: FromBytes + Immutable + KnownLayout>(bytes: Option<&[u8]>) -> Option<&[T]> {
     <[T]>::ref_from_bytes(bytes?).ok()
 }

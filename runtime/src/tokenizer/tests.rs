@@ -12,7 +12,7 @@ const VOCAB: usize = 512;
 
 fn encode(section: &[u8], text: &str, specials: Specials) -> Option<Result<Vec<Token>, EncodeError>> {
     let tokenizer = Tokenizer::parse(section, VOCAB).ok()?;
-    let mut scratch = vec![0; Tokenizer::scratch_bytes(tokenizer.longest_piece(text))];
+    let mut scratch = vec![0; Tokenizer::scratch_bytes(tokenizer.longest_word(text))];
     let mut out = vec![Token(0); text.len()];
     let result = tokenizer.encode(text, specials, &mut scratch, &mut out);
     Some(result.map(|count| out[..count].to_vec()))
@@ -41,7 +41,7 @@ fn use_all(section: &[u8], text: &str) {
 #[test]
 fn words_are_cut_as_the_pattern_cuts_them() {
     let cut = |text: &'static str, digits_apart| -> Vec<&'static str> {
-        let pieces = Pieces::new(text.as_bytes(), digits_apart);
+        let pieces = Words::new(text.as_bytes(), digits_apart);
         pieces.map(|piece| core::str::from_utf8(piece).expect("whole characters")).collect()
     };
     assert_eq!(cut("Hello world's end", false), ["Hello", " world", "'s", " end"]);

@@ -4,8 +4,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use thimble_chat::template::{OwnedPiece, TemplateError, render, render_text};
-use thimble_runtime::chat::{ChatTemplate, Jinja, Message, Speaker};
+use thimble_host::template::{OwnedSegment, TemplateError, render, render_text};
+use thimble_runtime::chat::{ChatTemplate, Jinja, Message, Role};
 
 #[derive(Debug, arbitrary::Arbitrary)]
 struct Input<'a> {
@@ -39,12 +39,12 @@ fuzz_target!(|input: Input<'_>| {
     let mut source = input.source.to_owned();
     source.extend(input.parts.iter().take(40).map(|&part| PARTS[usize::from(part) % PARTS.len()]));
     let template = ChatTemplate::Jinja(Jinja { source: &source, bos: "<s>", eos: "</s>" });
-    let speakers = [Speaker::System, Speaker::User, Speaker::Assistant];
+    let roles = [Role::System, Role::User, Role::Assistant];
     let messages: Vec<Message<'_>> = input
         .messages
         .iter()
         .take(8)
-        .map(|&(speaker, text)| Message { speaker: speakers[usize::from(speaker) % 3], text })
+        .map(|&(role, text)| Message { role: roles[usize::from(role) % 3], text })
         .collect();
     // `strftime_now` may tell two times; everything else is a function of its arguments.
     if messages.is_empty() || source.contains("strftime_now") || source.contains("random") {
@@ -53,7 +53,7 @@ fuzz_target!(|input: Input<'_>| {
     let text = render_text(&template, &messages, input.generate);
     match render(&template, &messages, input.generate) {
         Ok(pieces) => {
-            let joined: String = pieces.iter().map(OwnedPiece::text).collect();
+            let joined: String = pieces.iter().map(OwnedSegment::text).collect();
             assert_eq!(text.expect("the same conversation"), joined);
         }
         Err(TemplateError::Rewritten) => assert!(text.is_ok()),

@@ -11,7 +11,7 @@ use std::io::Cursor;
 use std::sync::OnceLock;
 use thimble_converter::write::{Contents, FileWriter};
 use thimble_runtime::Token;
-use thimble_runtime::chat::{Around, ChatTemplate, Literals, Message, Speaker};
+use thimble_runtime::chat::{MessageFormat, ChatTemplate, Literals, Message, Role};
 use thimble_runtime::format::{
     ALIGN, Config, DIRECTORY_RECORD, Encoding, HEADER_LEN, ModelFile, TensorRole, TensorRecord, checksum,
 };
@@ -47,7 +47,7 @@ fn good() -> &'static [u8] {
             norm_eps: 1e-5,
             tied: true,
             bos: None,
-            stop: [None; Config::MOST_STOPS],
+            stop: [None; Config::MAX_STOP_TOKENS],
         };
         let mut end = 0u64;
         let tensors: Vec<TensorRecord> = (0..TensorRole::count(&config))
@@ -79,7 +79,7 @@ fn good() -> &'static [u8] {
 
 /// A template with text around every message.
 fn chat() -> Vec<u8> {
-    let around = Around { prefix: "<|a|>", suffix: "<|z|>\n", trim: true };
+    let around = MessageFormat { prefix: "<|a|>", suffix: "<|z|>\n", trim: true };
     let literals = Literals {
         begin: "<|b|>",
         default_system: "Be brief.",
@@ -101,7 +101,7 @@ const TEXT: &str = " Hello, wörld! 12345 \r\n\t🙂 aaaaaaaaaaaaaaaaaaaaaaaaaaa
 
 /// Ids of a text, or an error: never a panic, never an id outside the vocabulary.
 fn encode(tokenizer: &Tokenizer<'_>, text: &str) {
-    let mut scratch = vec![0; Tokenizer::scratch_bytes(tokenizer.longest_piece(text))];
+    let mut scratch = vec![0; Tokenizer::scratch_bytes(tokenizer.longest_word(text))];
     let mut out = vec![Token(0); text.len()];
     for specials in [Specials::Parse, Specials::Escape] {
         if let Ok(count) = tokenizer.encode(text, specials, &mut scratch, &mut out) {
@@ -143,14 +143,14 @@ fuzz_target!(|input: Input<'_>| {
     for record in file.tensors().iter() {
         assert_eq!(file.tensor_bytes(&record).len() as u64, record.length);
     }
-    assert!(file.parts().count() >= 5);
+    assert!(file.sections().count() >= 5);
     for id in [0, 1, 511, 512, u32::MAX] {
         file.tokenizer().token_bytes(Token(id));
     }
     encode(&file.tokenizer(), TEXT);
     let Some(template) = file.chat() else { return };
-    let message = |speaker| Message { speaker, text: TEXT };
-    let all = [Speaker::System, Speaker::User, Speaker::Assistant, Speaker::User].map(message);
+    let message = |role| Message { role, text: TEXT };
+    let all = [Role::System, Role::User, Role::Assistant, Role::User].map(message);
     for messages in [&all[..], &all[1..], &all[..1], &all[2..], &[]] {
         for generate in [false, true] {
             let mut rendered = String::new();

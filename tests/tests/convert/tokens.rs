@@ -9,7 +9,7 @@ use std::fs;
 use thimble_chat::template;
 use thimble_converter::{BlockType, ConversionSummary, ConvertError, Quant};
 use thimble_runtime::Token;
-use thimble_runtime::chat::{Message, Speaker};
+use thimble_runtime::chat::{Message, Role};
 use thimble_runtime::format::ModelFile;
 use thimble_runtime::tokenizer::Specials;
 
@@ -69,7 +69,7 @@ impl Files {
 fn prompt(bytes: &[u8]) -> String {
     let aligned = Aligned::new(bytes);
     let file = ModelFile::parse(aligned.bytes()).unwrap();
-    let message = Message { speaker: Speaker::User, text: "hi" };
+    let message = Message { role: Role::User, text: "hi" };
     let pieces = template::render(&file.chat().unwrap(), &[message], true).unwrap();
     pieces.iter().map(|piece| piece.text()).collect()
 }

@@ -7,7 +7,7 @@ use thimble_runtime::tokenizer::{CharClass, EncodeError, Specials, Tokenizer, cl
 
 /// Ids of `text`, with exactly the memory that the contract asks for.
 fn encode(tokenizer: &Tokenizer<'_>, text: &str, specials: Specials) -> Vec<u32> {
-    let mut scratch = vec![0xAA; Tokenizer::scratch_bytes(tokenizer.longest_piece(text))];
+    let mut scratch = vec![0xAA; Tokenizer::scratch_bytes(tokenizer.longest_word(text))];
     let mut out = vec![Token(0); text.len()];
     let count = tokenizer.encode(text, specials, &mut scratch, &mut out).expect("enough room");
     out[..count].iter().map(|token| token.0).collect()
@@ -104,7 +104,7 @@ fn a_user_cannot_forge_a_special_token() {
     }
     // Typed in part: what touches it is text, and a token in front of it stays one.
     let typed = |range: std::ops::Range<usize>| {
-        let mut scratch = vec![0; Tokenizer::scratch_bytes(tokenizer.longest_piece(text))];
+        let mut scratch = vec![0; Tokenizer::scratch_bytes(tokenizer.longest_word(text))];
         let mut out = vec![Token(0); text.len()];
         let count = tokenizer.encode_typed(text, &[range], &mut scratch, &mut out).expect("enough room");
         out[..count]
@@ -153,8 +153,8 @@ fn too_little_room_is_an_error_that_says_how_much_there_was() {
     let mut scratch = vec![0; expected - 1];
     let mut out = [Token(0); 65];
     let error = tokenizer.encode(&long, Specials::Parse, &mut scratch, &mut out);
-    assert_eq!(error, Err(EncodeError::PieceTooLong { bytes: 65, expected, capacity: expected - 1 }));
-    assert_eq!(tokenizer.longest_piece(&format!("a {long}")), 66);
+    assert_eq!(error, Err(EncodeError::WordTooLong { bytes: 65, expected, capacity: expected - 1 }));
+    assert_eq!(tokenizer.longest_word(&format!("a {long}")), 66);
     assert!(tokenizer.encode(&long[..64], Specials::Parse, &mut [], &mut out).is_ok());
 }
 

@@ -8,8 +8,7 @@ use std::cell::Cell;
 use std::error::Error as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use thimble_files::contain;
-use thimble_runtime::chat::{Message, Piece};
+use thimble_runtime::chat::{Message, Segment};
 
 /// A compiled Jinja chat template, in the environment of transformers: `trim_blocks`, `lstrip_blocks`, loop
 /// controls, `raise_exception`, `strftime_now`, Python's methods; `{% generation %}` has no effect.
@@ -92,7 +91,7 @@ impl JinjaTemplate {
         add_generation_prompt: bool,
     ) -> Result<(String, u64), TemplateError> {
         let message = |(message, text): (&Message<'_>, &str)| {
-            context! { role => message.speaker.name(), content => text }
+            context! { role => message.role.name(), content => text }
         };
         let messages: Vec<Value> = messages.iter().zip(texts).map(message).collect();
         let variables = context! {
@@ -115,7 +114,7 @@ impl JinjaTemplate {
         &self,
         messages: &[Message<'_>],
         add_generation_prompt: bool,
-        emit: &mut dyn FnMut(Piece<'_>),
+        emit: &mut dyn FnMut(Segment<'_>),
     ) -> Result<(), TemplateError> {
         let texts = messages.iter().map(|message| message.text);
         let (real, cost) = self.render_with(messages, texts, add_generation_prompt)?;
@@ -128,11 +127,11 @@ impl JinjaTemplate {
         let typed = typed::typed(messages, &self.literals, &real, &render);
         let mut from = 0;
         for range in typed.ok_or(TemplateError::Rewritten)? {
-            emit(Piece::Template(&real[from..range.start]));
-            emit(Piece::Content(&real[range.clone()]));
+            emit(Segment::Template(&real[from..range.start]));
+            emit(Segment::Content(&real[range.clone()]));
             from = range.end;
         }
-        emit(Piece::Template(&real[from..]));
+        emit(Segment::Template(&real[from..]));
         Ok(())
     }
 }

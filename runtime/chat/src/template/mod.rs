@@ -15,7 +15,7 @@ mod typed;
 
 pub use jinja::JinjaTemplate;
 
-use thimble_runtime::chat::{ChatTemplate, Message, Piece, RenderError};
+use thimble_runtime::chat::{ChatTemplate, Message, RenderError, Segment};
 
 /// Why a chat cannot be rendered.
 #[derive(Debug, thiserror::Error)]
@@ -50,26 +50,26 @@ pub enum TemplateError {
     Literal(#[from] RenderError),
 }
 
-/// A piece of a rendered conversation; see [`Piece`].
+/// A piece of a rendered conversation; see [`Segment`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum OwnedPiece {
-    /// The template's text: special tokens count.
+pub enum OwnedSegment {
+    /// The template's own text: special tokens in it are meant.
     Template(String),
     /// A message's text: special tokens are plain text.
     Content(String),
 }
 
-impl OwnedPiece {
-    /// The text of either kind.
+impl OwnedSegment {
+    /// The text, whoever wrote it.
     pub fn text(&self) -> &str {
-        self.as_piece().text()
+        self.as_segment().text()
     }
 
     /// The borrowed form.
-    pub fn as_piece(&self) -> Piece<'_> {
+    pub fn as_segment(&self) -> Segment<'_> {
         match self {
-            OwnedPiece::Template(text) => Piece::Template(text),
-            OwnedPiece::Content(text) => Piece::Content(text),
+            OwnedSegment::Template(text) => Segment::Template(text),
+            OwnedSegment::Content(text) => Segment::Content(text),
         }
     }
 }
@@ -85,7 +85,7 @@ pub fn render(
     template: &ChatTemplate<'_>,
     messages: &[Message<'_>],
     add_generation_prompt: bool,
-) -> Result<Vec<OwnedPiece>, TemplateError> {
+) -> Result<Vec<OwnedSegment>, TemplateError> {
     let mut pieces = Vec::new();
     match template {
         ChatTemplate::Literal(literals) => {
@@ -114,19 +114,19 @@ pub fn render_text(
     match template {
         ChatTemplate::Literal(_) => {
             let pieces = render(template, messages, add_generation_prompt)?;
-            Ok(pieces.iter().map(OwnedPiece::text).collect())
+            Ok(pieces.iter().map(OwnedSegment::text).collect())
         }
         ChatTemplate::Jinja(jinja) => JinjaTemplate::compile(jinja.source, jinja.bos, jinja.eos)?
             .render(messages, add_generation_prompt),
     }
 }
 
-fn push(pieces: &mut Vec<OwnedPiece>, piece: Piece<'_>) {
+fn push(pieces: &mut Vec<OwnedSegment>, piece: Segment<'_>) {
     match (pieces.last_mut(), piece) {
-        (_, Piece::Template("") | Piece::Content("")) => {}
-        (Some(OwnedPiece::Template(last)), Piece::Template(text)) => last.push_str(text),
-        (Some(OwnedPiece::Content(last)), Piece::Content(text)) => last.push_str(text),
-        (_, Piece::Template(text)) => pieces.push(OwnedPiece::Template(text.to_owned())),
-        (_, Piece::Content(text)) => pieces.push(OwnedPiece::Content(text.to_owned())),
+        (_, Segment::Template("") | Segment::Content("")) => {}
+        (Some(OwnedSegment::Template(last)), Segment::Template(text)) => last.push_str(text),
+        (Some(OwnedSegment::Content(last)), Segment::Content(text)) => last.push_str(text),
+        (_, Segment::Template(text)) => pieces.push(OwnedSegment::Template(text.to_owned())),
+        (_, Segment::Content(text)) => pieces.push(OwnedSegment::Content(text.to_owned())),
     }
 }

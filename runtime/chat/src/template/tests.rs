@@ -1,26 +1,26 @@
 //! The Jinja form. That both forms equal `minijinja` on random chats: `tests/tests/chat.rs`.
 
 use super::*;
-use thimble_runtime::chat::{Jinja, Speaker};
+use thimble_runtime::chat::{Jinja, Role};
 
-fn says(speaker: Speaker, text: &str) -> Message<'_> {
-    Message { speaker, text }
+fn says(role: Role, text: &str) -> Message<'_> {
+    Message { role, text }
 }
 
 fn jinja(source: &str) -> ChatTemplate<'_> {
     ChatTemplate::Jinja(Jinja { source, bos: "<s>", eos: "</s>" })
 }
 
-fn one(source: &str, text: &str) -> Result<Vec<OwnedPiece>, TemplateError> {
-    render(&jinja(source), &[says(Speaker::User, text)], true)
+fn one(source: &str, text: &str) -> Result<Vec<OwnedSegment>, TemplateError> {
+    render(&jinja(source), &[says(Role::User, text)], true)
 }
 
-fn template(text: &str) -> OwnedPiece {
-    OwnedPiece::Template(text.to_owned())
+fn template(text: &str) -> OwnedSegment {
+    OwnedSegment::Template(text.to_owned())
 }
 
-fn content(text: &str) -> OwnedPiece {
-    OwnedPiece::Content(text.to_owned())
+fn content(text: &str) -> OwnedSegment {
+    OwnedSegment::Content(text.to_owned())
 }
 
 #[test]
@@ -32,12 +32,12 @@ fn typed_control_tokens_stay_content() {
 }
 
 /// What the pieces of the template's and of people's text are, white space aside.
-fn owners(source: &str, said: &[(Speaker, &str)]) -> Vec<(char, String)> {
-    let messages: Vec<_> = said.iter().map(|&(speaker, text)| says(speaker, text)).collect();
+fn owners(source: &str, said: &[(Role, &str)]) -> Vec<(char, String)> {
+    let messages: Vec<_> = said.iter().map(|&(role, text)| says(role, text)).collect();
     let pieces = render(&jinja(source), &messages, true).unwrap();
-    let owner = |piece: &OwnedPiece| match piece {
-        OwnedPiece::Template(text) => ('t', text.trim().to_owned()),
-        OwnedPiece::Content(text) => ('c', text.trim().to_owned()),
+    let owner = |piece: &OwnedSegment| match piece {
+        OwnedSegment::Template(text) => ('t', text.trim().to_owned()),
+        OwnedSegment::Content(text) => ('c', text.trim().to_owned()),
     };
     pieces.iter().map(owner).filter(|(_, text)| !text.is_empty()).collect()
 }
@@ -50,7 +50,7 @@ fn owned(owners: &[(char, &str)]) -> Vec<(char, String)> {
 fn trimmed_and_repeated_contents_are_found() {
     let source = "{% for m in messages %}{{ m['content'] | trim }}/{{ m.content.strip() }}/{{ m.content }}<{% endfor %}";
     let expected = owned(&[('c', "a"), ('t', "/"), ('c', "a"), ('t', "/"), ('c', "a"), ('t', "<")]);
-    assert_eq!(owners(source, &[(Speaker::User, " a\n")]), expected);
+    assert_eq!(owners(source, &[(Role::User, " a\n")]), expected);
 }
 
 #[test]
@@ -68,12 +68,12 @@ fn what_a_template_makes_of_a_text_is_still_that_text() {
     ] {
         let source = format!("</s>{{{{ messages[0].content{change} }}}}</s>");
         let pieces = one(&source, typed).unwrap();
-        let text: String = pieces.iter().map(OwnedPiece::text).collect();
+        let text: String = pieces.iter().map(OwnedSegment::text).collect();
         assert_eq!(text, format!("</s>{expected}</s>"), "{change}");
         // Whatever looks like a token in the middle touches somebody's text.
         let mut at = 0;
         for piece in &pieces {
-            if let OwnedPiece::Template(piece) = piece {
+            if let OwnedSegment::Template(piece) = piece {
                 let inner = (at.max(4), (at + piece.len()).min(text.len() - 4));
                 let inner = text.get(inner.0..inner.1.max(inner.0)).unwrap();
                 assert!(!inner.contains(|c: char| c.is_ascii_alphanumeric()), "{change}: {inner:?}");
@@ -91,11 +91,11 @@ const THINKING: &str = "{% for m in messages %}[{{ m.role }}]{% if m.role == 'as
 
 #[test]
 fn thoughts_are_cut_out_and_typed_marks_stay_text() {
-    let answer = (Speaker::Assistant, "<think>\nhm\n</think>\n\nYes.");
-    let typed = (Speaker::User, "what is </think> for?");
+    let answer = (Role::Assistant, "<think>\nhm\n</think>\n\nYes.");
+    let typed = (Role::User, "what is </think> for?");
     let expected =
         [('t', "[user]"), ('c', "a"), ('t', "[assistant]"), ('c', "Yes."), ('t', "[user]"), ('c', typed.1)];
-    assert_eq!(owners(THINKING, &[(Speaker::User, "a"), answer, typed]), owned(&expected));
+    assert_eq!(owners(THINKING, &[(Role::User, "a"), answer, typed]), owned(&expected));
     let expected = [
         ('t', "[user]"),
         ('c', typed.1),
@@ -111,16 +111,16 @@ fn thoughts_are_cut_out_and_typed_marks_stay_text() {
 fn a_mark_that_a_template_looks_for_and_hands_on_is_text() {
     let source = "{% for m in messages %}{% if '<image>' in m.content %}(picture)<image>{% endif %}{{ m.content }};{% endfor %}";
     let expected = [('t', "(picture)<image>"), ('c', "see <image> here"), ('t', ";")];
-    assert_eq!(owners(source, &[(Speaker::User, "see <image> here")]), owned(&expected));
+    assert_eq!(owners(source, &[(Role::User, "see <image> here")]), owned(&expected));
     let expected = [('c', "none"), ('t', ";(picture)<image>"), ('c', "<image>"), ('t', ";")];
-    assert_eq!(owners(source, &[(Speaker::User, "none"), (Speaker::Assistant, "<image>")]), owned(&expected));
+    assert_eq!(owners(source, &[(Role::User, "none"), (Role::Assistant, "<image>")]), owned(&expected));
 }
 
 #[test]
 fn what_hides_whose_text_it_is_is_an_error_and_still_a_text() {
     let source = "{{ messages[0].content | list | sort | join }}";
     assert!(matches!(one(source, "</s>think"), Err(TemplateError::Rewritten)));
-    let text = render_text(&jinja(source), &[says(Speaker::User, "cab")], true).unwrap();
+    let text = render_text(&jinja(source), &[says(Role::User, "cab")], true).unwrap();
     assert_eq!(text, "abc");
 }
 
@@ -161,10 +161,7 @@ fn errors_are_told_apart() {
 #[test]
 fn has_what_transformers_gives_templates() {
     let text = |source: &str| {
-        JinjaTemplate::compile(source, "<s>", "")
-            .unwrap()
-            .render(&[says(Speaker::User, "<é>'")], true)
-            .unwrap()
+        JinjaTemplate::compile(source, "<s>", "").unwrap().render(&[says(Role::User, "<é>'")], true).unwrap()
     };
     assert_eq!(text("{{ messages | tojson }}"), "[{\"role\": \"user\", \"content\": \"<é>'\"}]");
     assert_eq!(text("{{ [1] | tojson(indent=2) }}"), "[\n  1\n]");

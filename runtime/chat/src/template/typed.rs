@@ -9,7 +9,7 @@
 //! typed by writing them twice into the messages.
 
 use std::ops::Range;
-use thimble_runtime::chat::{Message, Speaker};
+use thimble_runtime::chat::{Message, Role};
 
 /// Renders the conversation with other texts; `None` if the template fails or refuses.
 pub(super) type Render<'r> = dyn Fn(&[String]) -> Option<String> + 'r;
@@ -47,18 +47,18 @@ enum Substitution {
     Unescaped,
 }
 
-/// A literal of the template that is kept in the messages of some speakers.
+/// A literal of the template's that stays what it is in the messages of some roles.
 #[derive(Clone, Copy)]
 struct Kept<'l> {
     literal: &'l str,
-    speakers: [bool; 3],
+    roles: [bool; 3],
 }
 
-const SPEAKERS: [Speaker; 3] = [Speaker::System, Speaker::User, Speaker::Assistant];
+const ROLES: [Role; 3] = [Role::System, Role::User, Role::Assistant];
 
 impl Kept<'_> {
-    fn holds(&self, speaker: Speaker) -> bool {
-        SPEAKERS.iter().zip(self.speakers).any(|(&other, kept)| kept && other == speaker)
+    fn holds(&self, role: Role) -> bool {
+        ROLES.iter().zip(self.roles).any(|(&other, kept)| kept && other == role)
     }
 }
 
@@ -90,40 +90,40 @@ impl Search<'_> {
 
     /// The same for a template that searches the messages: keeps as few of its literals as possible.
     fn with_kept(&self, literals: &[String]) -> Option<Vec<bool>> {
-        let contains = |speaker: Speaker, literal: &str| {
-            self.messages.iter().any(|message| message.speaker == speaker && message.text.contains(literal))
+        let says = |role: Role, literal: &str| {
+            self.messages.iter().any(|message| message.role == role && message.text.contains(literal))
         };
         let mut kept: Vec<Kept<'_>> = literals
             .iter()
             .filter(|literal| !literal.trim().is_empty())
-            .map(|literal| Kept { literal, speakers: SPEAKERS.map(|speaker| contains(speaker, literal)) })
-            .filter(|kept| kept.speakers.contains(&true))
+            .map(|literal| Kept { literal, roles: ROLES.map(|role| says(role, literal)) })
+            .filter(|kept| kept.roles.contains(&true))
             .collect();
         let mut typed = self.substituted(&kept)?;
         for place in 0..kept.len() {
-            let all = kept[place].speakers;
-            let singly = (0..3).filter(|&speaker| all[speaker]).map(|speaker| {
+            let all = kept[place].roles;
+            let singly = (0..3).filter(|&role| all[role]).map(|role| {
                 let mut one = [false; 3];
-                one[speaker] = true;
+                one[role] = true;
                 one
             });
             for gone in std::iter::once(all).chain(singly) {
-                let before = kept[place].speakers;
+                let before = kept[place].roles;
                 if before.iter().zip(gone).all(|(&before, gone)| !(before && gone)) {
                     continue;
                 }
-                for (speaker, gone) in kept[place].speakers.iter_mut().zip(gone) {
-                    *speaker &= !gone;
+                for (role, gone) in kept[place].roles.iter_mut().zip(gone) {
+                    *role &= !gone;
                 }
                 match self.substituted(&kept) {
                     Some(found) => typed = found,
-                    None => kept[place].speakers = before,
+                    None => kept[place].roles = before,
                 }
             }
         }
-        for kept in kept.iter().filter(|kept| kept.speakers.contains(&true)) {
-            let typed_literals = self.typed_literals(kept).unwrap_or_else(|| {
-                // Unknown, so it counts as typed: a special token of the template is lost, but none is forged.
+        for kept in kept.iter().filter(|kept| kept.roles.contains(&true)) {
+            let survivors = self.survivors(kept).unwrap_or_else(|| {
+                // Nobody can tell: then it is text. A control token of the template's is lost, none is forged.
                 self.real.match_indices(kept.literal).map(|(at, _)| at).collect()
             });
             mark(&mut typed, self.real, &typed_literals, kept.literal.len());
@@ -141,7 +141,7 @@ impl Search<'_> {
         let literal = kept.literal;
         let forms = [format!("{literal}{literal}"), format!("{mark}{literal}"), format!("{literal}{mark}")];
         forms.iter().find_map(|form| {
-            let write = |message: &Message<'_>| match kept.holds(message.speaker) {
+            let write = |message: &Message<'_>| match kept.holds(message.role) {
                 true => message.text.replace(literal, form),
                 false => message.text.to_owned(),
             };
@@ -191,7 +191,7 @@ fn mark(typed: &mut [bool], real: &str, places: &[usize], len: usize) {
 /// A message's text with everything substituted but the kept literals.
 fn substitute(message: &Message<'_>, kept: &[Kept<'_>], substitution: Substitution) -> String {
     let mut stays: Vec<Range<usize>> = Vec::new();
-    for kept in kept.iter().filter(|kept| kept.holds(message.speaker)) {
+    for kept in kept.iter().filter(|kept| kept.holds(message.role)) {
         stays.extend(message.text.match_indices(kept.literal).map(|(at, text)| at..at + text.len()));
     }
     stays.sort_by_key(|range| range.start);

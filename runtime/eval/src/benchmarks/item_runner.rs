@@ -14,7 +14,7 @@ use thimble_runtime::format::ModelFile;
 use thimble_runtime::sampler::{greedy, log_sum_exp};
 use thimble_runtime::sequence::Sequence;
 use thimble_runtime::session::Session;
-use thimble_runtime::stop::{Progress, StopMatcher};
+use thimble_runtime::stop::{StopMatcher, StopStatus};
 use thimble_runtime::tokenizer::Specials;
 
 /// The model's result for an item.
@@ -251,7 +251,7 @@ impl<S: Sequence> ItemRunner<'_, S> {
             // The harness decodes without special tokens.
             if !tokenizer.is_special(token)
                 && let Some(matcher) = &mut matcher
-                && matcher.push(tokenizer.token_bytes(token), &mut show) == Progress::Stopped
+                && matcher.push(tokenizer.token_bytes(token), &mut show) == StopStatus::Stopped
             {
                 break;
             }

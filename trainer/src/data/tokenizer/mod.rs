@@ -164,8 +164,8 @@ impl EncodeScratch {
                     out.extend(self.tokens[..count].iter().map(|token| token.0));
                     return Ok(());
                 }
-                // Words of more than 64 bytes are rare: memory grows on demand.
-                Err(EncodeError::PieceTooLong { expected, .. }) if expected > self.words.len() => {
+                // Words of more than 64 bytes are rare: memory is lent when one comes.
+                Err(EncodeError::WordTooLong { expected, .. }) if expected > self.words.len() => {
                     self.words.resize(expected.next_power_of_two(), 0);
                 }
                 Err(error) => return Err(error),

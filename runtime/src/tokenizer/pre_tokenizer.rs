@@ -1,44 +1,44 @@
 //! The pre-tokenizer: cuts text into words as the GPT-2 pattern does.
 //!
 //! `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+` (Radford et al. 2019,
-//! `encoder.py`), after each digit has been set apart where the tokenizer does that. Merges never cross the
-//! border of a word.
+//! `encoder.py`), applied after single digits have been split off, if the tokenizer does that. Merges never cross
+//! word boundaries.
 
 use super::classes::{CharClass, class_at};
 
-/// The words of a text, in order; together they are the whole text.
+/// The words of a text, in order; concatenated they are the text.
 #[derive(Clone, Debug)]
-pub(super) struct Pieces<'t> {
+pub(super) struct Words<'t> {
     rest: &'t [u8],
     digits_apart: bool,
 }
 
-impl<'t> Pieces<'t> {
+impl<'t> Words<'t> {
     /// The words of `text`.
     pub(super) fn new(text: &'t [u8], digits_apart: bool) -> Self {
-        Pieces { rest: text, digits_apart }
+        Words { rest: text, digits_apart }
     }
 }
 
-impl<'t> Iterator for Pieces<'t> {
+impl<'t> Iterator for Words<'t> {
     type Item = &'t [u8];
 
     #[inline]
     fn next(&mut self) -> Option<&'t [u8]> {
-        let end = first_piece(self.rest, self.digits_apart)?;
-        let (piece, rest) = self.rest.split_at_checked(end)?;
+        let end = first_word_end(self.rest, self.digits_apart)?;
+        let (word, rest) = self.rest.split_at_checked(end)?;
         self.rest = rest;
-        Some(piece)
+        Some(word)
     }
 }
 
-/// Where the first word of `text` ends; `None` where the text is empty.
+/// The end of the first word of `text`; `None` for an empty text.
 #[inline]
-fn first_piece(text: &[u8], digits_apart: bool) -> Option<usize> {
+fn first_word_end(text: &[u8], digits_apart: bool) -> Option<usize> {
     let (class, len) = class_at(text, 0, digits_apart)?;
     match class {
         CharClass::Digit => Some(len),
-        CharClass::Space => Some(space_piece(text, len, digits_apart)),
+        CharClass::Space => Some(space_word_end(text, len, digits_apart)),
         class => match contraction(text) {
             Some(end) => Some(end),
             None => Some(run_end(text, len, class, digits_apart)),
@@ -46,8 +46,8 @@ fn first_piece(text: &[u8], digits_apart: bool) -> Option<usize> {
     }
 }
 
-/// The word that begins with white space: one blank in front of something else, or a run.
-fn space_piece(text: &[u8], first: usize, digits_apart: bool) -> usize {
+/// The end of a word that begins with white space: one space and what follows it, or a run of white space.
+fn space_word_end(text: &[u8], first: usize, digits_apart: bool) -> usize {
     if text.first() == Some(&b' ') {
         match class_at(text, first, digits_apart) {
             Some((CharClass::Space | CharClass::Digit, _)) | None => {}
@@ -58,15 +58,15 @@ fn space_piece(text: &[u8], first: usize, digits_apart: bool) -> usize {
     loop {
         match class_at(text, end, digits_apart) {
             Some((CharClass::Space, len)) => (last, end) = (end, end + len),
-            // Nothing follows in this part of the text: `\s+(?!\S)` takes the whole run.
+            // The text ends here: `\s+(?!\S)` matches the whole run.
             Some((CharClass::Digit, _)) | None => return end,
-            // It leaves the last one to what follows; a single one is left to `\s+`.
+            // It leaves the last character to the next word; `\s+` matches a single one.
             Some(_) => return if last > 0 { last } else { end },
         }
     }
 }
 
-/// The end of the run of `class` that has reached `at`.
+/// The end of the run of `class` that includes `at`.
 #[inline]
 fn run_end(text: &[u8], mut at: usize, class: CharClass, digits_apart: bool) -> usize {
     while let Some((next, len)) = class_at(text, at, digits_apart) {
