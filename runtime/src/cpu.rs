@@ -1,8 +1,9 @@
-//! The CPU backend: executes every operation at once, on the caller's memory.
+//! The CPU backend: executes operations immediately, in the caller's memory.
 
 use crate::Token;
 use crate::kernels::{
-    CHUNK, Input, Kernels, KvHeadMut, Matrix, ParallelKernels, Place, Product, QuantGroup, Rope, ThreadPool,
+    AttentionBatch, CHUNK, Input, Kernels, KvHeadMut, Matrix, ParallelKernels, Product, QuantGroup, Rope,
+    ThreadPool,
 };
 use crate::memory::{Arena, Buffers, MemoryError, MemoryPlan, PlanOptions};
 use crate::model::{Backend, Batch, Layer, Weights, forward};
@@ -10,20 +11,23 @@ use crate::sampler::Sampler;
 use crate::sequence::{Limits, Sequence};
 use core::ops::Range;
 
-/// Runs a model on the CPU with the kernels and the threads given.
+/// A model on the CPU.
 pub struct Cpu<'f, 'm, 't, T: ThreadPool> {
     weights: Weights<'f>,
     plan: MemoryPlan,
     parallel: ParallelKernels<'t, T>,
     buffers: Buffers<'m>,
-    /// The layer that is being computed.
+    /// Weights of the current layer.
     layer: Layer<'f>,
-    /// Rows of logits that are valid.
+    /// Valid rows of logits.
     logit_rows: usize,
 }
 
 impl<'f, 'm, 't, T: ThreadPool> Cpu<'f, 'm, 't, T> {
-    /// A backend in `memory`, which has the plan's size and alignment.
+    /// A backend in `memory`, which has the size and alignment of `plan`.
+    ///
+    /// # Errors
+    /// [`MemoryError::OtherModel`], [`MemoryError::Misaligned`], [`MemoryError::TooSmall`].
     pub fn new(
         weights: Weights<'f>,
         plan: &MemoryPlan,
@@ -36,7 +40,7 @@ impl<'f, 'm, 't, T: ThreadPool> Cpu<'f, 'm, 't, T> {
         }
         let mut arena = Arena::new(memory, plan.bytes())?;
         let buffers = Buffers::carve(plan.config(), plan.options(), plan.tile(), &mut arena)?;
-        debug_assert_eq!(arena.left(), 0, "the plan is what carving takes");
+        debug_assert_eq!(arena.left(), 0, "the plan has the size of all buffers");
         let config = weights.config();
         let half = config.head_dim / 2;
         for (i, frequency) in buffers.frequencies.iter_mut().enumerate() {
@@ -54,7 +58,7 @@ impl<'f, 'm, 't, T: ThreadPool> Cpu<'f, 'm, 't, T> {
         })
     }
 
-    /// The plan that the memory was carved by.
+    /// The memory plan.
     pub fn plan(&self) -> &MemoryPlan {
         &self.plan
     }
@@ -64,36 +68,35 @@ impl<'f, 'm, 't, T: ThreadPool> Cpu<'f, 'm, 't, T> {
         self.parallel.kernels
     }
 
-    /// Draws from `logits`, `[vocab]`, made by whatever other backend: with the history and the scratch here. See
-    /// [`Sequence::sample`].
+    /// Draws a token from another backend's `logits`, `[vocab]`, with this sequence's history. See [`Sequence::sample`].
     pub fn draw(&mut self, sampler: &mut Sampler<'_>, logits: &mut [f32], position: usize) -> Token {
         sampler.sample(logits, &self.buffers.history[..position], self.buffers.candidates)
     }
 
-    /// Keys and values of one layer and key-value head at the positions of `blocks`, 64 in each: to hand a cache over.
+    /// Keys and values of one layer and key-value head in `chunks` of [`CHUNK`] positions, for transfers.
     ///
     /// # Panics
-    /// Where there is no such layer, head or block.
-    pub fn cache(&mut self, layer: usize, head: usize, blocks: Range<usize>) -> KvHeadMut<'_> {
-        self.buffers.cache.head(layer, head, blocks.start * CHUNK..blocks.end * CHUNK)
+    /// If there is no such layer, head or chunk.
+    pub fn cache(&mut self, layer: usize, head: usize, chunks: Range<usize>) -> KvHeadMut<'_> {
+        self.buffers.cache.head(layer, head, chunks.start * CHUNK..chunks.end * CHUNK)
     }
 
-    /// Whether the integer kernels run for a product with these matrices.
+    /// Whether a product with these matrices needs quantized activations.
     fn quantizes(&self, matrices: &[&Matrix<'_>]) -> bool {
         let quantized = |m: &&Matrix<'_>| m.encoding.block_columns() > 1;
         !self.plan.options().exact && matrices.iter().any(quantized)
     }
 
-    /// Attention's place and angles for a batch. Free of `self`'s other fields.
-    fn place<'a>(
+    /// The attention operation of a batch. Borrows no other field of `self`.
+    fn attention_batch<'a>(
         plan: &MemoryPlan,
         layer: usize,
         batch: &Batch<'_>,
         cos: &'a [f32],
         sin: &'a [f32],
-    ) -> Place<'a> {
+    ) -> AttentionBatch<'a> {
         let config = plan.config();
-        Place {
+        AttentionBatch {
             layer,
             heads: config.heads,
             kv_heads: config.kv_heads,
@@ -104,7 +107,7 @@ impl<'f, 'm, 't, T: ThreadPool> Cpu<'f, 'm, 't, T> {
         }
     }
 
-    /// Norms and quantizes `rows`, and gives the input for a product.
+    /// Applies the norm to `rows` and quantizes the result: the input of a product.
     fn normed<'a>(
         parallel: &ParallelKernels<'_, T>,
         rows: &[f32],
@@ -169,10 +172,10 @@ impl<T: ThreadPool> Backend for Cpu<'_, '_, '_, T> {
     fn attend(&mut self, layer: usize, batch: &Batch<'_>) {
         let quantize = self.quantizes(&[&self.layer.output]);
         let b = &mut self.buffers;
-        let place = Self::place(&self.plan, layer, batch, b.cos, b.sin);
+        let attention = Self::attention_batch(&self.plan, layer, batch, b.cos, b.sin);
         let groups = quantize.then_some(&mut *b.groups);
         let rows = [&*b.query, &*b.key, &*b.value];
-        self.parallel.attend(&place, rows, &mut b.cache, b.parts, b.attended, groups);
+        self.parallel.attend(&attention, rows, &mut b.cache, b.partials, b.attended, groups);
     }
 
     fn attention_output(&mut self, _layer: usize, batch: &Batch<'_>) {
@@ -208,7 +211,7 @@ impl<T: ThreadPool> Backend for Cpu<'_, '_, '_, T> {
         let tokens = batch.tokens.len();
         let floats = &b.gate[..tokens * matrix.columns];
         let groups = match tokens {
-            // Made by `gate_up`.
+            // Quantized by `gate_up`.
             1 => &*b.next_groups,
             _ => {
                 let groups = quantize.then_some(&mut *b.groups);
@@ -248,7 +251,6 @@ impl<T: ThreadPool> Sequence for Cpu<'_, '_, '_, T> {
         Limits { vocab: config.vocab, context, batch, logit_rows }
     }
 
-    /// Kept here because it is the caller's memory too.
     fn history(&mut self) -> &mut [Token] {
         self.buffers.history
     }

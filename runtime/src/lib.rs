@@ -1,7 +1,7 @@
-//! Thimble's runtime: opens a `.thimble` file and runs the language model in it.
+//! Runs the language model in a `.thimble` file.
 //!
-//! Neither `std` nor `alloc`: the caller maps the file and lends the memory that a
-//! [`memory::MemoryPlan`] asks for; after that nothing is allocated.
+//! Without `std` and `alloc`: the caller maps the file and provides the memory that a [`memory::MemoryPlan`] requires; the
+//! runtime allocates nothing.
 #![no_std]
 #![deny(unsafe_code)]
 
@@ -25,7 +25,7 @@ pub mod stop;
 pub mod tokenizer;
 pub mod utf8;
 
-/// A token's id in the vocabulary.
+/// A token, by its id in the vocabulary.
 #[derive(
     Clone,
     Copy,

@@ -1,9 +1,9 @@
-//! The hyperparameters of a model, checked once.
+//! The hyperparameters of a model.
 
 use super::{FormatError, SectionKind, read_f32, read_u32};
 use crate::Token;
 
-/// Hyperparameters of a Llama-family model. Only values that passed [`Config::check`] come out of a file.
+/// Hyperparameters of a Llama-family model. Those read from a file have passed [`Config::check`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Config {
     /// Width of the residual stream.
@@ -12,25 +12,25 @@ pub struct Config {
     pub layers: usize,
     /// Query heads.
     pub heads: usize,
-    /// Key-value heads; divides `heads`.
+    /// Key-value heads; a divisor of `heads`.
     pub kv_heads: usize,
-    /// Width of one head; even.
+    /// Head dimension; even.
     pub head_dim: usize,
-    /// Width of the feed-forward part.
+    /// Width of the feed-forward network.
     pub ffn: usize,
-    /// Tokens in the vocabulary, rows of the embedding.
+    /// Vocabulary size: rows of the embedding.
     pub vocab: usize,
-    /// Longest context in tokens.
+    /// Longest context, tokens.
     pub context: usize,
-    /// Base of the rotary embedding.
+    /// Base of RoPE.
     pub rope_theta: f32,
     /// Epsilon of the RMS norms.
     pub norm_eps: f32,
-    /// Whether the head is the embedding.
+    /// Whether the head shares the embedding's weights.
     pub tied: bool,
-    /// Begin-of-text token, if the model has one.
+    /// Begin-of-text token, if any.
     pub bos: Option<Token>,
-    /// Tokens that end an answer; `None` entries are unused.
+    /// Stop tokens; unused entries are `None`.
     pub stop: [Option<Token>; Config::MAX_STOP_TOKENS],
 }
 
@@ -41,32 +41,32 @@ const NONE: u32 = u32::MAX;
 const TIED: u32 = 1;
 
 impl Config {
-    /// Bytes of the configuration section.
+    /// Size of the configuration section, bytes.
     pub const LEN: usize = 128;
-    /// Stop tokens that a file can hold.
+    /// Most stop tokens.
     pub const MAX_STOP_TOKENS: usize = 8;
 
-    /// Width of all query heads together.
+    /// Total width of the query heads.
     pub fn q_dim(&self) -> usize {
         self.heads * self.head_dim
     }
 
-    /// Width of all key (or value) heads together.
+    /// Total width of the key heads, and of the value heads.
     pub fn kv_dim(&self) -> usize {
         self.kv_heads * self.head_dim
     }
 
-    /// Query heads that share one key-value head.
+    /// Query heads per key-value head.
     pub fn group(&self) -> usize {
         self.heads / self.kv_heads
     }
 
-    /// Whether `token` ends an answer.
+    /// Whether `token` is a stop token.
     pub fn is_stop(&self, token: Token) -> bool {
         self.stop.contains(&Some(token))
     }
 
-    /// Number of weights, norms included, each counted once.
+    /// Number of parameters; shared weights count once.
     pub fn parameters(&self) -> u64 {
         let [hidden, ffn, vocab] = [self.hidden as u64, self.ffn as u64, self.vocab as u64];
         let attention = hidden * (2 * self.q_dim() as u64 + 2 * self.kv_dim() as u64);
@@ -75,7 +75,10 @@ impl Config {
         self.layers as u64 * layer + heads * vocab * hidden + hidden
     }
 
-    /// Checks every field against the range that this runtime supports.
+    /// Checks that the runtime supports the value of every field.
+    ///
+    /// # Errors
+    /// [`FormatError::Config`].
     pub fn check(&self) -> Result<(), FormatError> {
         let range = |field, value: usize, most: usize, expected| {
             let fits = (1..=most).contains(&value);
@@ -114,7 +117,10 @@ impl Config {
         Ok(())
     }
 
-    /// Reads and checks the configuration section.
+    /// Parses and checks the configuration section.
+    ///
+    /// # Errors
+    /// [`FormatError::SectionLength`], [`FormatError::Reserved`], and those of [`Config::check`].
     pub fn parse(bytes: &[u8]) -> Result<Config, FormatError> {
         let kind = SectionKind::Config;
         if bytes.len() != Self::LEN {
@@ -147,7 +153,7 @@ impl Config {
         Ok(config)
     }
 
-    /// The section that [`Config::parse`] reads back.
+    /// The section that [`Config::parse`] reads.
     pub fn emit(&self) -> [u8; Self::LEN] {
         let mut out = [0; Self::LEN];
         let mut put = |index: usize, word: u32| out[index * 4..][..4].copy_from_slice(&word.to_le_bytes());

@@ -1,18 +1,18 @@
-//! The closed list of weight encodings and the size of each.
+//! Weight encodings and their sizes.
 
 use super::FormatError;
 
-/// Rows in a panel: every matrix is stored in panels of 16 rows, the last one padded with zero rows.
+/// Rows in a panel. Matrices are stored in panels of 16 rows; the last one is padded with zero rows.
 pub const PANEL: usize = 16;
 
-/// Consecutive input columns that share one scale in the grouped encodings.
+/// Columns in a group, which shares a scale in quantized encodings.
 pub const GROUP: usize = 32;
 
-/// How the numbers of one tensor are stored. Layouts are drawn in `FORMAT.md`.
+/// The encoding of a tensor's elements. `FORMAT.md` describes the layouts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u16)]
 pub enum Encoding {
-    /// Plain contiguous f32, for the norm weights: one row, no panels.
+    /// Contiguous f32 without panels, for norm weights.
     Vector = 1,
     /// f32 panels.
     F32 = 2,
@@ -20,29 +20,29 @@ pub enum Encoding {
     F16 = 3,
     /// bfloat16 panels.
     BF16 = 4,
-    /// 8 bits, one f16 scale for each row and group of 32 columns. Holds GGUF Q8_0 and Q5_0 without loss.
+    /// 8 bits, one f16 scale for each row and group of 32 columns. A lossless encoding of GGUF Q8_0 and Q5_0.
     Q8 = 5,
     /// 8 bits, one f32 scale for each row.
     Q8Row = 6,
-    /// 4 bits, zero point 8, one f16 scale for each row and group. Holds GGUF Q4_0 without loss.
+    /// 4 bits, zero point 8, one f16 scale for each row and group. A lossless encoding of GGUF Q4_0.
     Q4 = 7,
-    /// 4 bits, f16 scale and f16 minimum for each row and group. Holds GGUF Q4_1 without loss.
+    /// 4 bits, f16 scale and f16 minimum for each row and group. A lossless encoding of GGUF Q4_1.
     Q4Min = 8,
-    /// 3 bits that name one of 8 uneven levels; an 8-bit scale for each group and an f32 scale for each row.
+    /// 3 bits, 8 non-uniform levels; two-level scales: 8-bit for each row and group, f32 for each row.
     Q3Nl = 9,
-    /// 4 bits, 16 uneven levels; scales as [`Encoding::Q3Nl`].
+    /// 4 bits, 16 non-uniform levels; scales as [`Encoding::Q3Nl`].
     Q4Nl = 10,
-    /// 5 bits, 32 uneven levels; scales as [`Encoding::Q3Nl`].
+    /// 5 bits, 32 non-uniform levels; scales as [`Encoding::Q3Nl`].
     Q5Nl = 11,
-    /// 6 bits, even levels, zero point 32; scales as [`Encoding::Q3Nl`].
+    /// 6 bits, uniform levels, zero point 32; scales as [`Encoding::Q3Nl`].
     Q6 = 12,
 }
 
-/// Zero point of the uneven levels.
+/// Zero point of the non-uniform levels.
 pub const LEVEL_ZERO: u8 = 64;
 
-/// The levels of [`Encoding::Q3Nl`] by code. Fitted (Lloyd's algorithm with a search of the scale) to groups of 32
-/// normal numbers, a part of them with heavier tails.
+/// The levels of [`Encoding::Q3Nl`] by code. Fitted by Lloyd's algorithm, with a search for the scale, to groups of
+/// 32 normally distributed numbers, some with heavier tails.
 pub const LEVELS_3: [u8; 8] = [11, 32, 47, 60, 73, 86, 102, 127];
 
 /// The levels of [`Encoding::Q4Nl`] by code.
@@ -55,7 +55,7 @@ pub const LEVELS_5: [u8; 32] = [
 ];
 
 impl Encoding {
-    /// Every encoding, in the order of their numbers.
+    /// All encodings, by number.
     pub const ALL: [Encoding; 12] = [
         Encoding::Vector,
         Encoding::F32,
@@ -72,12 +72,15 @@ impl Encoding {
     ];
 
     /// The encoding with this number in a file.
+    ///
+    /// # Errors
+    /// [`FormatError::UnknownEncoding`].
     pub fn from_number(number: u16) -> Result<Encoding, FormatError> {
         let found = Self::ALL.into_iter().find(|e| *e as u16 == number);
         found.ok_or(FormatError::UnknownEncoding { number })
     }
 
-    /// The name that the command line and reports use.
+    /// The name on the command line and in reports.
     pub fn name(self) -> &'static str {
         match self {
             Encoding::Vector => "f32 vector",
@@ -95,8 +98,8 @@ impl Encoding {
         }
     }
 
-    /// Bytes of one block: 16 rows by 32 columns with their scales for the quantized encodings (16 rows by
-    /// 1 column for the float panels, one number for a vector).
+    /// Bytes of one block: 16 rows by 32 columns with their scales for quantized encodings, 16 rows by 1 column for float
+    /// panels, one element for a vector.
     pub const fn block_bytes(self) -> usize {
         match self {
             Encoding::Vector => 4,
@@ -113,7 +116,7 @@ impl Encoding {
         }
     }
 
-    /// Columns covered by one block.
+    /// Columns of one block.
     pub const fn block_columns(self) -> usize {
         match self {
             Encoding::Vector | Encoding::F32 | Encoding::F16 | Encoding::BF16 => 1,
@@ -121,7 +124,7 @@ impl Encoding {
         }
     }
 
-    /// Bytes in front of a panel's blocks: the 16 f32 row scales, where the encoding has them.
+    /// Bytes of a panel's header: 16 f32 row scales, for encodings that have them.
     pub const fn panel_header(self) -> usize {
         match self {
             Encoding::Q8Row => PANEL * 4,
@@ -130,18 +133,18 @@ impl Encoding {
         }
     }
 
-    /// Whether this is one of the encodings of 3 to 6 bits with two levels of scales.
+    /// Whether each group has an 8-bit scale, relative to an f32 scale of the row.
     pub const fn has_two_level_scales(self) -> bool {
         matches!(self, Encoding::Q3Nl | Encoding::Q4Nl | Encoding::Q5Nl | Encoding::Q6)
     }
 
-    /// Bytes of one panel of 16 rows and `columns` columns; `None` where that overflows.
+    /// Bytes of one panel of 16 rows and `columns` columns; `None` on overflow.
     pub fn panel_bytes(self, columns: usize) -> Option<usize> {
         let blocks = columns.div_ceil(self.block_columns());
         blocks.checked_mul(self.block_bytes())?.checked_add(self.panel_header())
     }
 
-    /// Bytes of a whole tensor; `None` where that overflows.
+    /// Bytes of a tensor; `None` on overflow.
     pub fn tensor_bytes(self, rows: usize, columns: usize) -> Option<usize> {
         match self {
             Encoding::Vector => rows.checked_mul(columns)?.checked_mul(4),

@@ -1,45 +1,45 @@
-//! What can be wrong with the bytes of a model file.
+//! Errors of parsing a model file.
 
 use super::{SectionKind, SectionName, TensorRole};
 use thiserror::Error;
 
-/// Why bytes are not a `.thimble` file. Each variant says what was expected and what was found.
+/// Why bytes are not a valid `.thimble` file.
 #[derive(Clone, Copy, Debug, PartialEq, Error)]
 #[non_exhaustive]
 pub enum FormatError {
-    /// Fewer bytes than the header, or than header and directory.
+    /// The file ends inside the header or the directory.
     #[error("the file has {found} bytes, but its header (with the list of sections) takes {expected}")]
     TooShort {
-        /// Bytes needed.
+        /// Required bytes.
         expected: u64,
-        /// Bytes present.
+        /// Bytes of the file.
         found: u64,
     },
-    /// The first eight bytes are something else.
+    /// The magic number is wrong.
     #[error("not a thimble model file (its first eight bytes are {found:02x?})")]
     BadMagic {
         /// The first eight bytes.
         found: [u8; 8],
     },
-    /// Made by a later format than this reader knows.
+    /// The format version is not supported.
     #[error(
         "format version {found}, but this program reads version {expected}: update it or convert the model again"
     )]
     Version {
-        /// The version that this reader knows.
+        /// The supported version.
         expected: u32,
-        /// The version in the file.
+        /// The file's version.
         found: u32,
     },
-    /// The header's length and the real length differ: a truncated download, usually.
+    /// The length in the header differs from the file's: usually a truncated download.
     #[error("the header announces {expected} bytes, but the file has {found}: it is truncated or has grown")]
     FileLength {
         /// Length in the header.
         expected: u64,
-        /// Length of the bytes.
+        /// Length of the file.
         found: u64,
     },
-    /// Header and directory do not match their checksum.
+    /// The checksum of header and directory is wrong.
     #[error("the header is damaged: checksum {found:016x}, expected {expected:016x}")]
     HeaderChecksum {
         /// Checksum in the header.
@@ -47,82 +47,82 @@ pub enum FormatError {
         /// Checksum of the bytes.
         found: u64,
     },
-    /// More sections than a file can have.
-    #[error("the directory lists {found} sections, at most {most} are possible")]
+    /// There are too many sections.
+    #[error("the directory lists {found} sections, at most {limit} are possible")]
     SectionCount {
         /// Sections listed.
         found: u32,
-        /// Largest count allowed.
-        most: u32,
+        /// Most sections.
+        limit: u32,
     },
-    /// A section kind that this version must understand and does not.
+    /// A required section kind is unknown to this version.
     #[error("unknown section kind {kind:#x}")]
     UnknownSection {
-        /// The number found.
+        /// Its number.
         kind: u32,
     },
-    /// The same section twice.
+    /// A section appears twice.
     #[error("the {kind} section appears twice")]
     DuplicateSection {
-        /// Which.
+        /// The section.
         kind: SectionKind,
     },
-    /// A section that every file has.
+    /// A required section is missing.
     #[error("the {kind} section is missing")]
     MissingSection {
-        /// Which.
+        /// The section.
         kind: SectionKind,
     },
-    /// A section does not begin where the one before it ends.
+    /// A section does not start at the end of the one before it.
     #[error("the {name} section starts at byte {found}, expected {expected}")]
     SectionOffset {
-        /// Which.
+        /// The section.
         name: SectionName,
-        /// Where it has to start.
+        /// Expected offset.
         expected: u64,
-        /// Where it says it starts.
+        /// Offset in the file.
         found: u64,
     },
-    /// A section that has to stand earlier in the file.
+    /// Sections are out of order.
     #[error("the {kind} section follows the {before} section, expected in front of it")]
     SectionOrder {
-        /// Which.
+        /// The section.
         kind: SectionKind,
-        /// The last one in front of it.
+        /// The section before it.
         before: SectionKind,
     },
-    /// The last section ends in front of the end of the file.
+    /// Bytes follow the last section.
     #[error("the last section ends at byte {end}, but the file has {file_len}: expected nothing behind it")]
     TrailingBytes {
-        /// Where the last section ends.
+        /// End of the last section.
         end: u64,
         /// Length of the file.
         file_len: u64,
     },
-    /// A section ends behind the end of the file.
+    /// A section ends after the end of the file.
     #[error("the {name} section ends at byte {end}, but the file has {file_len}")]
     SectionBounds {
-        /// Which.
+        /// The section.
         name: SectionName,
-        /// Where it says it ends.
+        /// Its end.
         end: u64,
         /// Length of the file.
         file_len: u64,
     },
-    /// A section whose length cannot be right.
+    /// A section has the wrong length.
     #[error("the {kind} section has {found} bytes, expected {expected}")]
     SectionLength {
-        /// Which.
+        /// The section.
         kind: SectionKind,
-        /// Bytes expected.
+        /// Expected length, bytes.
         expected: u64,
-        /// Bytes found.
+        /// Length in the file, bytes.
         found: u64,
     },
-    /// `verify` found other bytes than were written.
+    /// The checksum of a section is wrong.
     #[error("the {name} section is damaged: checksum {found:016x}, expected {expected:016x}")]
     SectionChecksum {
-        /// Which.
+        /// The section.
         name: SectionName,
         /// Checksum in the directory.
         expected: u64,
@@ -135,145 +135,145 @@ pub enum FormatError {
     /// A reserved field of the directory is not zero.
     #[error("a reserved field in the directory's record of the {kind} section is not zero")]
     RecordReserved {
-        /// Which.
+        /// The section.
         kind: SectionKind,
     },
-    /// `verify` found padding that is not zero.
+    /// Padding between sections is not zero.
     #[error("the padding in front of the {name} section is not zero")]
     Padding {
-        /// Which.
+        /// The section.
         name: SectionName,
     },
     /// A reserved field of a section is not zero.
     #[error("a reserved field in the {kind} section is not zero")]
     Reserved {
-        /// Which.
+        /// The section.
         kind: SectionKind,
     },
-    /// A hyperparameter out of its range.
+    /// A hyperparameter is out of range.
     #[error("configuration: {field} is {found}, expected {expected}")]
     Config {
         /// The field's name.
         field: &'static str,
-        /// What it may be.
+        /// Its range.
         expected: &'static str,
-        /// What it is.
+        /// Its value.
         found: u64,
     },
-    /// An encoding number that is not in the list.
+    /// A tensor's encoding is unknown.
     #[error("unknown tensor encoding {number}")]
     UnknownEncoding {
-        /// The number found.
+        /// Its number.
         number: u16,
     },
-    /// Another number of tensors than the configuration implies.
+    /// The number of tensors does not match the configuration.
     #[error("the file has {found} tensors, the configuration implies {expected}")]
     TensorCount {
-        /// Tensors implied.
+        /// Tensors of the configuration.
         expected: u64,
-        /// Tensors listed.
+        /// Tensors in the table.
         found: u64,
     },
-    /// A tensor out of its place in the canonical order.
+    /// Tensors are not in canonical order.
     #[error("tensor {index} has role {found_role} layer {found_layer}, expected {role} layer {layer}")]
     TensorOrder {
-        /// Place in the table.
+        /// Index in the table.
         index: u32,
         /// Expected role.
         role: TensorRole,
         /// Expected layer.
         layer: u16,
-        /// Role number found.
+        /// Role number in the table.
         found_role: u16,
-        /// Layer found.
+        /// Layer in the table.
         found_layer: u16,
     },
-    /// A tensor of another shape than the configuration implies.
+    /// A tensor's shape does not match the configuration.
     #[error("{role} (layer {layer}) is {found_rows} x {found_columns}, expected {rows} x {columns}")]
     TensorShape {
-        /// Which.
+        /// The tensor's role.
         role: TensorRole,
-        /// Which layer.
+        /// Its layer.
         layer: u16,
-        /// Rows expected.
+        /// Expected rows.
         rows: u32,
-        /// Columns expected.
+        /// Expected columns.
         columns: u32,
-        /// Rows found.
+        /// Rows in the table.
         found_rows: u32,
-        /// Columns found.
+        /// Columns in the table.
         found_columns: u32,
     },
-    /// An encoding that this tensor cannot have.
+    /// A tensor cannot have its encoding.
     #[error("{role} (layer {layer}) cannot be stored as {encoding}")]
     TensorEncoding {
-        /// Which.
+        /// The tensor's role.
         role: TensorRole,
-        /// Which layer.
+        /// Its layer.
         layer: u16,
         /// The encoding's name.
         encoding: &'static str,
     },
-    /// A hole or an overlap between tensors.
+    /// There is a gap or an overlap between tensors.
     #[error("{role} (layer {layer}) starts at byte {found} of the tensor section, expected {expected}")]
     TensorOffset {
-        /// Which.
+        /// The tensor's role.
         role: TensorRole,
-        /// Which layer.
+        /// Its layer.
         layer: u16,
-        /// Where it has to start.
+        /// Expected offset.
         expected: u64,
-        /// Where it says it starts.
+        /// Offset in the file.
         found: u64,
     },
-    /// A tensor whose length does not follow from its shape and encoding.
+    /// A tensor's length does not match its shape and encoding.
     #[error("{role} (layer {layer}) has {found} bytes, its shape and encoding take {expected}")]
     TensorLength {
-        /// Which.
+        /// The tensor's role.
         role: TensorRole,
-        /// Which layer.
+        /// Its layer.
         layer: u16,
-        /// Bytes implied.
+        /// Expected length, bytes.
         expected: u64,
-        /// Bytes listed.
+        /// Length in the table, bytes.
         found: u64,
     },
     /// A tensor's size overflows.
     #[error("the size of {role} (layer {layer}) overflows")]
     TensorOverflow {
-        /// Which.
+        /// The tensor's role.
         role: TensorRole,
-        /// Which layer.
+        /// Its layer.
         layer: u16,
     },
-    /// The bytes do not lie on the boundary that kernels need.
+    /// The bytes are not aligned.
     #[error("the bytes start at an address that is not a multiple of {expected}")]
     Misaligned {
-        /// Alignment needed.
+        /// Required alignment, bytes.
         expected: usize,
     },
-    /// A table of the tokenizer that cannot be right.
+    /// The tokenizer section is invalid.
     #[error("tokenizer: {what} is {found}, expected {expected}")]
     Tokenizer {
-        /// What was looked at.
+        /// The field or table.
         what: &'static str,
-        /// What it should be.
+        /// Its expected value.
         expected: u64,
-        /// What it is.
+        /// Its value.
         found: u64,
     },
-    /// A field of the chat section that cannot be right.
+    /// The chat template section is invalid.
     #[error("chat template: {what}")]
     Chat {
-        /// What is wrong.
+        /// The reason.
         what: &'static str,
     },
-    /// Text that is not UTF-8.
+    /// Text is not UTF-8.
     #[error("the {kind} section is not UTF-8 text (byte {at})")]
     NotUtf8 {
-        /// Which.
+        /// The section.
         kind: SectionKind,
-        /// First bad byte, counted in the section.
+        /// Offset of the first invalid byte in the section.
         at: u64,
     },
 }

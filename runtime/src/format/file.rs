@@ -1,4 +1,4 @@
-//! A whole model file as one checked view.
+//! A checked view of a model file.
 
 use super::{
     ALIGN, Config, Directory, FormatError, SectionBytes, SectionKind, SectionRecord, TensorRecord,
@@ -7,7 +7,7 @@ use super::{
 use crate::chat::ChatTemplate;
 use crate::tokenizer::Tokenizer;
 
-/// Proof that bytes obey `FORMAT.md`: every view that it gives out lies inside the file.
+/// A valid model file as specified in `FORMAT.md`; all views that it returns are inside the file.
 #[derive(Clone, Copy, Debug)]
 pub struct ModelFile<'f> {
     bytes: &'f [u8],
@@ -21,10 +21,13 @@ pub struct ModelFile<'f> {
 }
 
 impl<'f> ModelFile<'f> {
-    /// Checks `bytes` (on a 64-byte boundary, as a mapping is) and copies nothing.
+    /// Parses `bytes`, aligned to 64 bytes, without copying.
     ///
-    /// Reads header, tables and the small sections: microseconds. The checksums of the large sections are
-    /// left to [`ModelFile::verify`]; wrong weights can make wrong text, never a fault.
+    /// Reads the header, the tables and the small sections, which takes microseconds. [`ModelFile::verify`] checks the
+    /// checksums of the others; damaged weights can only cause wrong text.
+    ///
+    /// # Errors
+    /// [`FormatError`].
     pub fn parse(bytes: &'f [u8]) -> Result<ModelFile<'f>, FormatError> {
         let directory = Directory::parse(bytes)?;
         if !bytes.as_ptr().addr().is_multiple_of(ALIGN as usize) {
@@ -46,7 +49,10 @@ impl<'f> ModelFile<'f> {
         Ok(ModelFile { bytes, directory, config, table, tensors, tokenizer, chat, provenance })
     }
 
-    /// Recomputes the checksum of every section and looks at the padding between them: reads the whole file.
+    /// Checks all section checksums and padding; reads the whole file.
+    ///
+    /// # Errors
+    /// [`FormatError::SectionChecksum`], [`FormatError::Padding`].
     pub fn verify(&self) -> Result<(), FormatError> {
         for SectionBytes { name, padding, bytes, checksum: expected } in
             self.directory.section_bytes(self.bytes)
@@ -67,7 +73,7 @@ impl<'f> ModelFile<'f> {
         &self.config
     }
 
-    /// The tokenizer, a view on its tables.
+    /// The tokenizer.
     pub fn tokenizer(&self) -> Tokenizer<'f> {
         self.tokenizer
     }
@@ -77,7 +83,7 @@ impl<'f> ModelFile<'f> {
         self.chat
     }
 
-    /// Where the file comes from: a JSON object.
+    /// The origin of the model: a JSON object.
     pub fn provenance(&self) -> &'f str {
         self.provenance
     }
@@ -87,10 +93,10 @@ impl<'f> ModelFile<'f> {
         &self.table
     }
 
-    /// The bytes of one tensor of this file's table.
+    /// The bytes of a tensor of this file's table.
     pub fn tensor_bytes(&self, record: &TensorRecord) -> &'f [u8] {
         let start = record.offset as usize;
-        // The table's checks put every tensor inside the section.
+        // The table's checks guarantee that every tensor is inside the section.
         self.tensors.get(start..start + record.length as usize).unwrap_or(&[])
     }
 

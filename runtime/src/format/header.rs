@@ -2,27 +2,27 @@
 
 use super::{FormatError, SectionKind, SectionName, align_up, read_u32, read_u64};
 
-/// First eight bytes of every file.
+/// The magic number: first eight bytes of every file.
 pub const MAGIC: [u8; 8] = *b"THIMBLE\n";
-/// The version that this code reads and writes.
+/// The format version.
 pub const VERSION: u32 = 1;
-/// Bytes of the fixed header.
+/// Size of the fixed header, bytes.
 pub const HEADER_LEN: usize = 64;
-/// Bytes of one directory record.
+/// Size of a directory record, bytes.
 pub const DIRECTORY_RECORD: usize = 32;
 
-/// Kinds at or above this number may be skipped by a reader that does not know them.
+/// Readers skip unknown section kinds from this number on.
 const OPTIONAL: u32 = 0x8000_0000;
-const MOST_SECTIONS: u32 = 32;
+const MAX_SECTIONS: u32 = 32;
 
 /// Offset, length and checksum of one section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SectionRecord {
-    /// What it holds.
+    /// The section's kind.
     pub kind: SectionKind,
-    /// First byte, counted from the start of the file.
+    /// Offset in the file.
     pub offset: u64,
-    /// Bytes.
+    /// Length, bytes.
     pub length: u64,
     /// [`checksum`] of its bytes.
     pub checksum: u64,
@@ -37,35 +37,37 @@ impl SectionRecord {
     }
 }
 
-/// One section as it lies in a file.
+/// The bytes of a section in a file.
 #[derive(Clone, Copy, Debug)]
 pub struct SectionBytes<'f> {
-    /// What it holds.
+    /// The section's kind.
     pub name: SectionName,
-    /// The bytes in front of it, up to the end of the section before.
+    /// The padding before it.
     pub padding: &'f [u8],
     /// Its bytes.
     pub bytes: &'f [u8],
-    /// What [`checksum`] of them should be.
+    /// The expected [`checksum`] of its bytes.
     pub checksum: u64,
 }
 
-/// The sections of a file, checked to tile it.
+/// The directory of a file's sections, which tile the file.
 #[derive(Clone, Copy, Debug)]
 pub struct Directory {
     sections: [Option<SectionRecord>; SectionKind::ALL.len()],
     count: usize,
 }
 
-/// XXH3 with 64 bits and seed 0, the checksum of the header and of each section.
+/// XXH3 (64 bits, seed 0): the checksum of the header and of each section.
 pub fn checksum(bytes: &[u8]) -> u64 {
     xxhash_rust::xxh3::xxh3_64(bytes)
 }
 
 impl Directory {
-    /// Reads header and directory, and checks that the sections follow each other inside the file.
+    /// Parses header and directory, and checks that the sections tile the file. Does not read padding between sections:
+    /// [`ModelFile::verify`](super::ModelFile::verify) does.
     ///
-    /// The bytes between sections are not read here: `verify` does that.
+    /// # Errors
+    /// [`FormatError`].
     pub fn parse(bytes: &[u8]) -> Result<Directory, FormatError> {
         let file_len = bytes.len() as u64;
         let short = |expected: usize| FormatError::TooShort { expected: expected as u64, found: file_len };
@@ -84,8 +86,8 @@ impl Directory {
         if announced != file_len {
             return Err(FormatError::FileLength { expected: announced, found: file_len });
         }
-        if count > MOST_SECTIONS {
-            return Err(FormatError::SectionCount { found: count, most: MOST_SECTIONS });
+        if count > MAX_SECTIONS {
+            return Err(FormatError::SectionCount { found: count, limit: MAX_SECTIONS });
         }
         let end = HEADER_LEN + count as usize * DIRECTORY_RECORD;
         let records = bytes.get(HEADER_LEN..end).ok_or(short(end))?;
@@ -139,23 +141,23 @@ impl Directory {
         Ok(Directory { sections, count: records.len() / DIRECTORY_RECORD })
     }
 
-    /// The record of one section, if the file has it.
+    /// The record of a section, if the file has it.
     pub fn get(&self, kind: SectionKind) -> Option<SectionRecord> {
         self.sections[kind.index()]
     }
 
-    /// The sections that the file has, in file order.
+    /// The records of known sections, in file order.
     pub fn sections(&self) -> impl Iterator<Item = SectionRecord> + '_ {
         self.sections.iter().flatten().copied()
     }
 
-    /// Every section of `file`, which this directory was read from, unknown ones included.
+    /// All sections of `file`, which this directory describes, including unknown ones.
     pub fn section_bytes<'f>(&self, file: &'f [u8]) -> impl Iterator<Item = SectionBytes<'f>> + use<'f> {
         let mut end = HEADER_LEN + self.count * DIRECTORY_RECORD;
         let records = file.get(HEADER_LEN..end).unwrap_or(&[]);
         records.chunks_exact(DIRECTORY_RECORD).map(move |record| {
             let number = read_u32(record, 0).unwrap_or(0);
-            // `parse` has checked that both fit the file.
+            // `parse` checked both against the file's length.
             let offset = read_u64(record, 8).unwrap_or(0) as usize;
             let padding = file.get(end..offset).unwrap_or(&[]);
             end = offset.saturating_add(read_u64(record, 16).unwrap_or(0) as usize);
@@ -165,7 +167,10 @@ impl Directory {
         })
     }
 
-    /// The bytes of one section of the file that this directory was read from.
+    /// The bytes of a section of `file`, which this directory describes.
+    ///
+    /// # Errors
+    /// [`FormatError::MissingSection`].
     pub fn bytes<'f>(&self, file: &'f [u8], kind: SectionKind) -> Result<&'f [u8], FormatError> {
         let record = self.get(kind).ok_or(FormatError::MissingSection { kind })?;
         let end = record.offset.saturating_add(record.length);
@@ -185,8 +190,8 @@ fn header_checksum(header: &[u8; HEADER_LEN], records: &[u8]) -> u64 {
     hash.digest()
 }
 
-/// Writes header and directory for `sections` (in order, tiling a file of `file_len` bytes) to the front of
-/// `out` and returns the bytes written; `None` where `out` is too small.
+/// Writes the header and the directory of `sections`, which tile a file of `file_len` bytes, to the front of `out`. Returns
+/// the bytes written; `None` if `out` is too short.
 pub fn emit_header(sections: &[SectionRecord], file_len: u64, out: &mut [u8]) -> Option<usize> {
     let end = HEADER_LEN + sections.len() * DIRECTORY_RECORD;
     let (header, rest) = out.split_first_chunk_mut::<HEADER_LEN>()?;

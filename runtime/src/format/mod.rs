@@ -1,8 +1,8 @@
-//! The `.thimble` file: one mmap-able, little-endian, checked layout. `FORMAT.md` is normative.
+//! The `.thimble` file format. `FORMAT.md` is normative.
 //!
-//! [`ModelFile::parse`] is the only way to a [`ModelFile`]; afterwards the type is the proof that every
-//! offset lies inside the file and every tensor has the shape that the [`Config`] implies. Records come in
-//! pairs, `parse` and `emit`, so that the converter writes with the code that the runtime reads with.
+//! Only [`ModelFile::parse`] creates a [`ModelFile`]: the type guarantees that every offset is inside the file and every
+//! tensor has the shape that the [`Config`] implies. `parse` and `emit` of a record are inverse to each other; the converter
+//! writes with the latter.
 
 mod config;
 mod encoding;

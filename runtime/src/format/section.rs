@@ -2,31 +2,31 @@
 
 use core::fmt;
 
-/// Sections and tensors start on multiples of this.
+/// Alignment of sections and tensors in the file, bytes.
 pub const ALIGN: u64 = 64;
-/// The tensor section starts on a page, so that it can be mapped and uploaded alone.
+/// Alignment of the tensor section, bytes: a page, so that it can be mapped and uploaded separately.
 pub const TENSORS_ALIGN: u64 = 4096;
 
-/// What a section holds. A file has each at most once, in this order.
+/// The kind of a section. A file has at most one section of each kind, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u32)]
 pub enum SectionKind {
     /// Hyperparameters.
     Config = 1,
-    /// One record for each tensor.
+    /// A record for each tensor.
     TensorTable = 2,
     /// Vocabulary and merge tables.
     Tokenizer = 3,
-    /// Chat template, reduced to literals (absent for base models).
+    /// Chat template; absent for base models.
     Chat = 4,
-    /// Where the file comes from: a JSON object in UTF-8.
+    /// The origin of the model: a JSON object.
     Provenance = 5,
     /// The weights.
     Tensors = 6,
 }
 
 impl SectionKind {
-    /// Every kind, in file order.
+    /// All kinds, in file order.
     pub const ALL: [SectionKind; 6] = [
         SectionKind::Config,
         SectionKind::TensorTable,
@@ -36,7 +36,7 @@ impl SectionKind {
         SectionKind::Tensors,
     ];
 
-    /// The boundary that the section starts on.
+    /// Alignment of the section, bytes.
     pub fn align(self) -> u64 {
         if self == SectionKind::Tensors { TENSORS_ALIGN } else { ALIGN }
     }
@@ -59,12 +59,12 @@ impl fmt::Display for SectionKind {
     }
 }
 
-/// A section as messages name it: of a kind that this reader knows, or one that it skips.
+/// The kind of a known or unknown section, for messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SectionName {
-    /// A kind of this version.
+    /// A known kind.
     Known(SectionKind),
-    /// The number of an optional kind that this version does not know.
+    /// The number of an unknown, optional kind.
     Other(u32),
 }
 

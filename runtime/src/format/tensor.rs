@@ -1,10 +1,10 @@
-//! The tensor table: one record for each weight, in one canonical order.
+//! The tensor table: one record for each tensor, in canonical order.
 
 use super::{
     ALIGN, Config, Encoding, FormatError, SectionKind, TensorRole, align_up, read_u16, read_u32, read_u64,
 };
 
-/// Bytes of one record in the tensor table.
+/// Size of a record of the tensor table, bytes.
 pub const TENSOR_RECORD: usize = 32;
 
 impl TensorRole {
@@ -26,7 +26,7 @@ impl TensorRole {
         2 + config.layers * TensorRole::LAYER.len() + usize::from(!config.tied)
     }
 
-    /// Role and layer of the tensor at `index` in canonical order; `index` is below [`TensorRole::count`].
+    /// Role and layer of the tensor at `index` in canonical order, less than [`TensorRole::count`].
     pub fn at(config: &Config, index: usize) -> (TensorRole, u16) {
         let body = config.layers * TensorRole::LAYER.len();
         match index.checked_sub(1) {
@@ -43,24 +43,24 @@ impl TensorRole {
 /// Shape, encoding and location of one tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TensorRecord {
-    /// What it is for.
+    /// The tensor's role.
     pub role: TensorRole,
     /// Its layer, or [`TensorRole::NO_LAYER`].
     pub layer: u16,
-    /// How it is stored.
+    /// Its encoding.
     pub encoding: Encoding,
     /// Rows: outputs.
     pub rows: u32,
     /// Columns: inputs.
     pub columns: u32,
-    /// First byte, counted from the start of the tensor section.
+    /// Offset in the tensor section.
     pub offset: u64,
-    /// Bytes, without the padding up to the next tensor.
+    /// Length without padding, bytes.
     pub length: u64,
 }
 
 impl TensorRecord {
-    /// The record that [`TensorTable::parse`] reads back.
+    /// The record that [`TensorTable::parse`] reads.
     pub fn emit(&self) -> [u8; TENSOR_RECORD] {
         let mut out = [0; TENSOR_RECORD];
         out[0..2].copy_from_slice(&(self.role as u16).to_le_bytes());
@@ -114,7 +114,10 @@ pub struct TensorTable<'f> {
 }
 
 impl<'f> TensorTable<'f> {
-    /// Checks order, shapes, encodings and sizes, and that the tensors tile `tensors_len` bytes.
+    /// Parses the table; checks order, shapes, encodings and sizes, and that the tensors tile `tensors_len` bytes.
+    ///
+    /// # Errors
+    /// [`FormatError`].
     pub fn parse(records: &'f [u8], config: Config, tensors_len: u64) -> Result<Self, FormatError> {
         let kind = SectionKind::TensorTable;
         let count = TensorRole::count(&config);
@@ -144,7 +147,7 @@ impl<'f> TensorTable<'f> {
         Ok(TensorTable { records, config })
     }
 
-    /// The record at `index` in canonical order, if there are as many.
+    /// The record at `index` in canonical order, if there is one.
     pub fn get(&self, index: usize) -> Option<TensorRecord> {
         let record = self.records.chunks_exact(TENSOR_RECORD).nth(index)?;
         TensorRecord::parse(record, &self.config, index).ok()

@@ -1,13 +1,13 @@
-//! What each tensor of a model is for.
+//! The roles of tensors in a model.
 
 use core::fmt;
 
-/// What a tensor is for. The order of a table is: embedding; for each layer the nine from `AttentionNorm` to
-/// `Down`; final norm; head, where it is not tied.
+/// The role of a tensor. The canonical order is: embedding; for each layer `AttentionNorm` to `Down`; final norm; head,
+/// unless it is tied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u16)]
 pub enum TensorRole {
-    /// Token embedding, `[vocab, hidden]`; also the head where that is tied.
+    /// Token embedding, `[vocab, hidden]`; also the head if that is tied.
     Embedding = 1,
     /// RMS norm before attention, `[hidden]`.
     AttentionNorm = 2,
@@ -19,7 +19,7 @@ pub enum TensorRole {
     Value = 5,
     /// Output projection, `[hidden, heads * head_dim]`.
     Output = 6,
-    /// RMS norm before the feed-forward part, `[hidden]`.
+    /// RMS norm before the feed-forward network, `[hidden]`.
     FfnNorm = 7,
     /// Gate projection, `[ffn, hidden]`.
     Gate = 8,
@@ -29,7 +29,7 @@ pub enum TensorRole {
     Down = 10,
     /// RMS norm before the head, `[hidden]`.
     FinalNorm = 11,
-    /// Head, `[vocab, hidden]`, where it is not tied.
+    /// Head, `[vocab, hidden]`, unless it is tied.
     Head = 12,
 }
 
@@ -46,10 +46,10 @@ impl TensorRole {
         TensorRole::Up,
         TensorRole::Down,
     ];
-    /// The layer number of tensors that belong to no layer.
+    /// The layer number of tensors outside the layers.
     pub const NO_LAYER: u16 = u16::MAX;
 
-    /// Whether this is a norm's weight: one row, kept as a plain vector.
+    /// Whether this is the weight of a norm, stored as a vector.
     pub fn is_norm(self) -> bool {
         matches!(self, TensorRole::AttentionNorm | TensorRole::FfnNorm | TensorRole::FinalNorm)
     }

@@ -1,8 +1,8 @@
-//! AMX: sixteen tokens times one block of a panel in one instruction, for prompts. All else is [`Avx512Vnni`]'s, and
-//! results are the same bit for bit.
+//! AMX: multiplies sixteen tokens with one block of a panel per instruction, for prompts. Everything else is
+//! [`Avx512Vnni`]'s, and results are identical.
 //!
-//! A block's codes, 8 steps of 16 rows x 4 columns, are what `tdpbssd` takes as its second operand; the groups of a tile
-//! of tokens, one below the other in memory, are its first.
+//! The second operand of `tdpbssd` is a block's codes, 8 steps of 16 rows x 4 columns; the first is the groups of a tile of
+//! tokens, which are contiguous in memory.
 
 use super::avx512::Avx512Vnni;
 use super::block_product::{add_dots, scaled};
@@ -19,17 +19,17 @@ use core::marker::PhantomData;
 /// Tokens in a tile: the rows of a tile register.
 pub(super) const TILE: usize = 16;
 
-/// Blocks of a panel that are made signed at a time.
+/// Blocks of a panel that are converted to signed codes at a time.
 const BATCH: usize = 16;
 /// Tiles that share the signed codes.
 const RUN: usize = 4;
 
-/// Proof that the CPU has AMX for bytes beside AVX-512, and that the system lets this process use it.
+/// Proof that the CPU supports AMX for bytes and AVX-512, and that the system lets this process use AMX.
 #[derive(Clone, Copy, Debug)]
 pub struct Amx(Avx512Vnni);
 
 impl Amx {
-    /// The proof, on the caller's word.
+    /// A proof, without a check.
     ///
     /// # Safety
     /// [`Amx::request`] has returned a proof in this process.
@@ -38,12 +38,12 @@ impl Amx {
         Amx(unsafe { Avx512Vnni::assume() })
     }
 
-    /// The proof of the set that all else is computed with.
+    /// The proof for AVX-512.
     pub(super) fn avx512(self) -> Avx512Vnni {
         self.0
     }
 
-    /// Asks the system for the tile registers; `None` where CPU or system do not have them.
+    /// Requests the tile registers from the system; `None` if the CPU or the system does not support them.
     pub fn request(avx512: Avx512Vnni) -> Option<Amx> {
         let features = __cpuid_count(7, 0).edx;
         let (tiles, bytes) = (features >> 24 & 1, features >> 25 & 1);
@@ -51,7 +51,7 @@ impl Amx {
     }
 }
 
-/// Whether Linux grants the process the state of the tile registers: `arch_prctl(ARCH_REQ_XCOMP_PERM, XTILEDATA)`.
+/// Whether Linux grants the process the tile registers: `arch_prctl(ARCH_REQ_XCOMP_PERM, XTILEDATA)`.
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 fn permitted() -> bool {
     let mut result: i64 = 158;
@@ -76,7 +76,7 @@ fn permitted() -> bool {
     false
 }
 
-/// What `ldtilecfg` reads: rows and bytes per row of each tile register.
+/// The operand of `ldtilecfg`: rows and bytes per row of each tile register.
 #[repr(C, align(64))]
 struct TileConfig {
     palette: u8,
@@ -87,7 +87,7 @@ struct TileConfig {
 }
 
 /// Registers 0 and 1 are sums (16 tokens x 16 rows), 2 the codes of a block (8 steps x 64 bytes), 3 a plane of 16 groups;
-/// 4 to 7 the same once more, so that two blocks are under way.
+/// 4 to 7 are a second set, so that two blocks are in flight.
 static CONFIG: TileConfig = {
     let mut config =
         TileConfig { palette: 1, start_row: 0, reserved: [0; 14], row_bytes: [0; 16], rows: [0; 16] };
@@ -97,11 +97,11 @@ static CONFIG: TileConfig = {
 };
 
 const _: () = assert!(size_of::<TileConfig>() == 64);
-// The planes lie in a group as the loads below expect.
+// The offsets of the planes in a group, which the loads below rely on.
 const _: () = assert!(core::mem::offset_of!(QuantGroup, codes) == 0);
 const _: () = assert!(core::mem::offset_of!(QuantGroup, fine) == GROUP);
 
-/// Configured tile registers; they are given back at the end, so that a switch to another thread need not save them.
+/// Configured tile registers; released on drop, so that context switches need not save them.
 struct Tiles(());
 
 impl Tiles {
@@ -112,8 +112,8 @@ impl Tiles {
         Tiles(())
     }
 
-    /// Both planes of a tile's groups times a block's signed codes: `products[plane][token][row]`. Neighbours take turns
-    /// with the registers.
+    /// Both planes of a tile's groups times a block's signed codes: `products[plane][token][row]`. `turn` alternates between
+    /// the two sets of registers.
     #[inline(always)]
     fn multiply(
         &self,
@@ -165,7 +165,7 @@ impl Drop for Tiles {
     }
 }
 
-/// Computes `job.panels` of `matrix x input`: tokens that fill a tile here, the rest by `rest`.
+/// Computes `job.panels` of `matrix x input`: full tiles with AMX, remaining tokens with `rest`.
 pub(super) fn matmul(s: Amx, job: &MatmulJob<'_>, rest: fn(&MatmulJob<'_>)) {
     let Input { floats, groups, tokens } = job.input;
     let last = tokens % TILE;
@@ -202,7 +202,7 @@ pub(super) fn matmul(s: Amx, job: &MatmulJob<'_>, rest: fn(&MatmulJob<'_>)) {
     });
 }
 
-/// The first `count` tiles, a few at a time, so that their groups stay in a near cache while panel after panel passes.
+/// The first `count` tiles, a few at a time, so that their groups stay in a near cache for all panels.
 struct Panels<'j, 'a, B> {
     proof: Amx,
     job: &'j MatmulJob<'a>,
@@ -243,10 +243,10 @@ impl<B: Block> Work for Panels<'_, '_, B> {
                     }
                     for (sums, x) in sums.iter_mut().zip(groups.chunks(per_tile)) {
                         let x = &x[batch * BATCH..][..blocks.len()];
-                        let mut those = *sums;
+                        let mut tile_sums = *sums;
                         let mut multiply = 0;
                         for (i, block) in blocks.iter().enumerate() {
-                            // One block ahead of the sums: tile registers and vectors work side by side.
+                            // One block ahead of the sums: tile and vector units work in parallel.
                             while multiply <= (i + 1).min(x.len() - 1) {
                                 let products = &mut products[multiply % 2];
                                 if let Some(next) = x.get(multiply + 2) {
@@ -260,10 +260,10 @@ impl<B: Block> Work for Panels<'_, '_, B> {
                             for t in 0..TILE {
                                 let dots =
                                     s.add_i32(s.times_256(s.load_i32(&coarse[t])), s.load_i32(&fine[t]));
-                                those[t] = add_dots(s, dots, scales, &x[i][t], those[t]);
+                                tile_sums[t] = add_dots(s, dots, scales, &x[i][t], tile_sums[t]);
                             }
                         }
-                        *sums = those;
+                        *sums = tile_sums;
                     }
                 }
                 for (tile, sums) in sums.iter().take(groups.len() / per_tile).enumerate() {

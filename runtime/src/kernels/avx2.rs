@@ -1,4 +1,4 @@
-//! AVX2 with FMA and F16C, and AVX-VNNI where there is that: two registers for the sixteen lanes.
+//! AVX2 with FMA and F16C, optionally with AVX-VNNI: two registers for the sixteen lanes.
 
 use super::simd::{Compile, Simd, compile, half_tables, prefetch};
 use core::arch::x86_64::*;
@@ -14,7 +14,7 @@ pub type Avx2 = Avx<false>;
 pub type AvxVnni = Avx<true>;
 
 impl<const VNNI: bool> Avx<VNNI> {
-    /// The proof, on the caller's word.
+    /// A proof, without a check.
     ///
     /// # Safety
     /// The CPU supports avx2, fma and f16c, and avxvnni where `VNNI`.
@@ -76,7 +76,7 @@ where
     type I = [__m256i; 2];
     type B = [__m256i; 2];
     const TILE: usize = 4;
-    const STRAIGHT: bool = VNNI;
+    const UNROLL: bool = VNNI;
     const BYTE_ZERO: i32 = if VNNI { 128 } else { 0 };
 
     #[inline(always)]

@@ -9,7 +9,7 @@ use half::f16;
 pub struct Avx512Vnni(());
 
 impl Avx512Vnni {
-    /// The proof, on the caller's word.
+    /// A proof, without a check.
     ///
     /// # Safety
     /// The CPU supports avx512f, avx512bw, avx512dq, avx512vl, avx512vnni, f16c and fma.

@@ -1,4 +1,4 @@
-//! One quantized block times the groups of a few tokens, for each encoding.
+//! Products of a quantized block with the groups of a few tokens, for each encoding.
 
 use super::blocks::{
     Q3NlBlock, Q4Block, Q4MinBlock, Q4NlBlock, Q5NlBlock, Q6Block, Q8Block, Q8RowBlock, QuantGroup,
@@ -23,7 +23,7 @@ impl Plane for Fine {
     }
 }
 
-/// Adds the block's product with `W` tokens' groups, without the scales in front of the panel.
+/// Adds the block's products with the groups of `W` tokens, without the scales in the panel's header.
 ///
 /// An integer product is at most 32 x 255 x 127 for the first plane, 2^28 once that is times 256: exact in 32 bits.
 #[inline(always)]
@@ -36,12 +36,12 @@ pub(super) fn add_integer<S: Simd, C: Block, const W: usize>(
     let zero = if C::SMALL { i32::from(C::ZERO) } else { S::BYTE_ZERO };
     let mut dots = [s.splat_i32(0); W];
     if W == 1 {
-        dots[0] = dots_alone(s, block, &x[0]);
+        dots[0] = dots_single(s, block, &x[0]);
         if zero != 0 {
             dots[0] = s.add_i32(dots[0], s.splat_i32(-zero * x[0].steps));
         }
     } else if S::TILE >= 12 {
-        // What the code that stands for zero adds is taken off in advance.
+        // Subtract the contribution of the zero point in advance.
         for t in 0..W {
             if zero != 0 {
                 dots[t] = s.splat_i32(-zero * x[t].steps);
@@ -51,7 +51,7 @@ pub(super) fn add_integer<S: Simd, C: Block, const W: usize>(
     } else {
         s.dots::<C, Coarse, W>(block, x, &mut dots);
         for t in 0..W {
-            // The second plane goes on where the first ended, so that one set of accumulators holds both.
+            // The second plane continues in the accumulators of the first.
             dots[t] = s.times_256(dots[t]);
             if zero != 0 {
                 dots[t] = s.add_i32(dots[t], s.splat_i32(-zero * x[t].steps));
@@ -65,8 +65,7 @@ pub(super) fn add_integer<S: Simd, C: Block, const W: usize>(
     }
 }
 
-/// Both planes of `W` tokens, for sets with many registers: codes are unpacked once, and there are twice as many
-/// independent sums.
+/// Both planes of `W` tokens, for sets with many registers: unpacks codes once and has twice as many independent sums.
 #[inline(always)]
 fn both_planes<S: Simd, C: Block, const W: usize>(
     s: S,
@@ -75,7 +74,7 @@ fn both_planes<S: Simd, C: Block, const W: usize>(
     dots: &mut [S::I; W],
 ) {
     let mut coarse = [s.splat_i32(0); W];
-    // Not a loop: the compiler unrolls some, and leaves others with shifts by numbers that it does not know.
+    // Unrolled by hand: the compiler unrolls only some such loops, and the others shift by variable counts.
     macro_rules! steps {
         ($($step:literal),*) => {$(
             let codes = block.codes(s, $step);
@@ -93,10 +92,10 @@ fn both_planes<S: Simd, C: Block, const W: usize>(
     }
 }
 
-/// Both planes of a single token. One accumulator would be a chain of sixteen instructions that wait for each other, longer
-/// than a core looks ahead over the blocks that follow; these are four of four.
+/// Both planes of a single token. One accumulator would be a dependency chain of sixteen instructions, longer than the
+/// out-of-order window covers; this has four chains of four.
 #[inline(always)]
-fn dots_alone<S: Simd, C: Block>(s: S, block: &C, x: &QuantGroup) -> S::I {
+fn dots_single<S: Simd, C: Block>(s: S, block: &C, x: &QuantGroup) -> S::I {
     let mut coarse = [s.splat_i32(0); 2];
     let mut fine = [s.splat_i32(0); 2];
     for step in 0..GROUP / 4 {
@@ -108,7 +107,7 @@ fn dots_alone<S: Simd, C: Block>(s: S, block: &C, x: &QuantGroup) -> S::I {
     s.add_i32(s.times_256(coarse), s.add_i32(fine[0], fine[1]))
 }
 
-/// `sum` and a group's integer products in steps of rows and token, and what the rows' minimums bring.
+/// Adds a group's integer products, scaled by the steps of rows and token, and the rows' minimums to `sum`.
 #[inline(always)]
 pub(super) fn add_dots<S: Simd>(
     s: S,
@@ -124,7 +123,7 @@ pub(super) fn add_dots<S: Simd>(
     }
 }
 
-/// `sum` times the scales in front of its panel, where there are some.
+/// `sum` times the scales in the panel's header, if there is one.
 #[inline(always)]
 pub(super) fn scaled<S: Simd>(s: S, sum: S::F, header: Option<&[f32; PANEL]>) -> S::F {
     match header {
@@ -133,7 +132,7 @@ pub(super) fn scaled<S: Simd>(s: S, sum: S::F, header: Option<&[f32; PANEL]>) ->
     }
 }
 
-/// The 16 rows' f32 weights of column after column; `header` are the scales in front of the panel, where it has some.
+/// Decodes a block, `[columns, 16 rows]`; `header` is the panel's header of row scales, if it has one.
 #[inline(always)]
 pub(super) fn dequantize<S: Simd, C: Block>(
     s: S,

@@ -1,4 +1,4 @@
-//! The blocks of FORMAT.md as Rust types, and what an activation looks like to the integer kernels.
+//! The blocks of FORMAT.md as Rust types, and quantized activations.
 
 use crate::format::{Encoding, GROUP, PANEL};
 use half::f16;
@@ -80,36 +80,36 @@ const _: () = assert!(size_of::<Q4NlBlock>() == Encoding::Q4Nl.block_bytes());
 const _: () = assert!(size_of::<Q5NlBlock>() == Encoding::Q5Nl.block_bytes());
 const _: () = assert!(size_of::<Q6Block>() == Encoding::Q6.block_bytes());
 
-/// 32 activations as two planes of signed bytes with one step: what an integer kernel multiplies with.
+/// A group of 32 quantized activations: two planes of signed bytes with a common step.
 ///
-/// An activation is `step * (256 * code + fine)`, within 1/32,000 of its group's largest. The first plane alone would
-/// do for most groups, but where one channel is far out, as some are in every trained model, its group's other
-/// numbers would have few steps left: log-probabilities then err thirty times as much.
+/// An activation is `step * (256 * code + fine)`, within 1/32,000 of the largest of its group. The first plane alone would
+/// suffice for most groups, but every trained model has outlier channels, which leave few steps to the rest of their group:
+/// the error of log-probabilities is then thirty times as large.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct QuantGroup {
-    /// 4 signed bytes in each word, first column lowest.
+    /// First plane: 4 signed bytes in a word, the first column lowest.
     pub codes: [i32; GROUP / 4],
-    /// As `codes`, what rounding left: -127 to 127.
+    /// Second plane: the rounding error of the first, -127 to 127.
     pub fine: [i32; GROUP / 4],
-    /// Value of one fine step.
+    /// Value of one step of the second plane.
     pub step: f32,
-    /// Sum of the 32 activations in fine steps, for zero points.
+    /// Sum of the activations in steps, for zero points.
     pub steps: i32,
-    /// Sum of the 32 activations, for minimums.
+    /// Sum of the activations, for minimums.
     pub sum: f32,
 }
 
-/// One weight matrix as the kernels see it.
+/// A weight matrix.
 #[derive(Clone, Copy, Debug)]
 pub struct Matrix<'f> {
-    /// How `data` is stored; never [`Encoding::Vector`].
+    /// Encoding of `data`; not [`Encoding::Vector`].
     pub encoding: Encoding,
     /// Outputs.
     pub rows: usize,
     /// Inputs.
     pub columns: usize,
-    /// Panels, one after the other; exactly as many bytes as encoding and shape imply.
+    /// The panels: [`Encoding::tensor_bytes`] bytes.
     pub data: &'f [u8],
 }
 
@@ -119,13 +119,13 @@ impl<'f> Matrix<'f> {
         self.rows.div_ceil(PANEL)
     }
 
-    /// The bytes of one panel; empty past the last.
+    /// The bytes of one panel; empty after the last.
     pub(crate) fn panel(&self, index: usize) -> &'f [u8] {
         let bytes = self.encoding.panel_bytes(self.columns).unwrap_or(0);
         self.data.get(index * bytes..(index + 1) * bytes).unwrap_or(&[])
     }
 
-    /// The scales in front of a panel, if it has them, and its blocks.
+    /// A panel's header of row scales, if the encoding has one, and its blocks.
     #[inline(always)]
     pub(super) fn header_and_blocks<B: FromBytes + Immutable + KnownLayout>(
         &self,
@@ -133,7 +133,7 @@ impl<'f> Matrix<'f> {
     ) -> (Option<&'f [f32; PANEL]>, &'f [B]) {
         let data = self.panel(panel);
         let (header, data) = data.split_at(self.encoding.panel_header().min(data.len()));
-        // The format's checks leave no panel of another length; an empty one would only yield zeros.
+        // The format's checks guarantee the length; an empty panel would yield zeros.
         (<[f32; PANEL]>::ref_from_bytes(header).ok(), <[B]>::ref_from_bytes(data).unwrap_or(&[]))
     }
 }

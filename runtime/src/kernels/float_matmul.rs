@@ -1,4 +1,4 @@
-//! Panels times a few tokens in f32: weights that are floats, quantized ones in the exact mode, and rows of an embedding.
+//! Products in f32, for float weights and for quantized weights in the exact mode, and decoding of matrix rows.
 
 use super::block_product::dequantize;
 use super::blocks::{
@@ -10,7 +10,7 @@ use crate::format::{Encoding, GROUP, PANEL};
 use half::{bf16, f16};
 use zerocopy::FromBytes;
 
-/// A number of a float panel.
+/// An element type of float panels.
 pub(super) trait Float: FromBytes + zerocopy::Immutable + zerocopy::KnownLayout + Copy {
     fn load<S: Simd>(s: S, from: &[Self; PANEL]) -> S::F;
     fn to_f32(self) -> f32;
@@ -46,10 +46,10 @@ impl Float for bf16 {
     }
 }
 
-/// Tokens that the f32 loops take at a time.
+/// Tokens in a tile of the f32 loops.
 const FLOAT_TILE: usize = 4;
 
-/// Sums of weights (16 rows of column after column) times a few tokens.
+/// Products of float weights, `[columns, 16 rows]`, with a tile of tokens.
 struct FloatTile<'j, T> {
     weights: &'j [[T; PANEL]],
     rows: &'j [&'j [f32]; FLOAT_TILE],
@@ -70,7 +70,7 @@ impl<T: Float> Work for FloatTile<'_, T> {
     }
 }
 
-/// The same for the blocks of a quantized panel.
+/// Products of a quantized panel with a tile of tokens.
 struct ExactTile<'j, B> {
     header: Option<&'j [f32; PANEL]>,
     blocks: &'j [B],
@@ -96,7 +96,7 @@ impl<B: Block> Work for ExactTile<'_, B> {
     }
 }
 
-/// Adds `weights` (16 rows of one column) times column `k` of a few tokens to `sums`.
+/// Adds `weights`, column `k` of 16 rows, times that column of a tile of tokens to `sums`.
 #[inline(always)]
 fn float_step<S: Simd>(
     s: S,
@@ -111,7 +111,7 @@ fn float_step<S: Simd>(
     }
 }
 
-/// Writes the sums of up to four tokens.
+/// Writes the sums of a tile.
 struct PutFloats<'j, 'a> {
     job: &'j MatmulJob<'a>,
     panel: usize,
@@ -130,7 +130,7 @@ impl Work for PutFloats<'_, '_> {
     }
 }
 
-/// The rows of up to four tokens, empty ones past the last.
+/// The input rows of a tile; empty after the last token.
 fn float_rows<'a>(job: &MatmulJob<'a>, first: usize) -> [&'a [f32]; FLOAT_TILE] {
     let columns = job.matrix.columns;
     let mut rows: [&[f32]; FLOAT_TILE] = [&[]; FLOAT_TILE];
@@ -142,7 +142,7 @@ fn float_rows<'a>(job: &MatmulJob<'a>, first: usize) -> [&'a [f32]; FLOAT_TILE] 
     rows
 }
 
-/// All tokens of one quantized panel with f32 arithmetic.
+/// A quantized panel times all tokens, in f32.
 pub(super) fn exact_panel<S: Simd, B: Block>(s: S, job: &MatmulJob<'_>, panel: usize) {
     let (header, blocks) = job.matrix.header_and_blocks::<B>(panel);
     for first in (0..job.input.tokens).step_by(FLOAT_TILE) {
@@ -152,7 +152,7 @@ pub(super) fn exact_panel<S: Simd, B: Block>(s: S, job: &MatmulJob<'_>, panel: u
     }
 }
 
-/// All tokens of the job's panels of floats.
+/// Float panels times all tokens.
 pub(super) fn float_panels<S: Simd, T: Float>(s: S, job: &MatmulJob<'_>) {
     for panel in job.panels.clone() {
         let weights = <[[T; PANEL]]>::ref_from_bytes(job.matrix.panel(panel)).unwrap_or(&[]);
@@ -164,7 +164,7 @@ pub(super) fn float_panels<S: Simd, T: Float>(s: S, job: &MatmulJob<'_>) {
     }
 }
 
-/// Copies row `row` of `matrix` (an embedding) to `out` as f32.
+/// Decodes row `row` of `matrix` to `out`.
 pub(crate) fn row<S: Simd>(s: S, matrix: &Matrix<'_>, row: usize, out: &mut [f32]) {
     let (panel, lane) = (row / PANEL, row % PANEL);
     match matrix.encoding {
@@ -189,10 +189,10 @@ fn float_row<T: Float>(data: &[u8], lane: usize, out: &mut [f32]) {
     }
 }
 
-/// Blocks that are dequantized at a time.
+/// Blocks that are decoded at a time.
 const BATCH: usize = 4;
 
-/// Blocks as 16 rows of column after column.
+/// Decodes blocks, each to `[columns, 16 rows]`.
 struct Dequantize<'b, B> {
     header: Option<&'b [f32; PANEL]>,
     blocks: &'b [B],

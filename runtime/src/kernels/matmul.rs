@@ -1,4 +1,4 @@
-//! Weight panels times a few tokens, the one loop that everything else waits for.
+//! Matrix products: weight panels times tiles of tokens, the hot loop of inference.
 
 use super::block_product::{add_integer, scaled};
 use super::blocks::{
@@ -12,15 +12,15 @@ use core::marker::PhantomData;
 use core::ops::Range;
 use half::{bf16, f16};
 
-/// Bytes of weights that a single token's product asks for in advance. Its loop waits for memory, and what the hardware
-/// prefetches by itself ends with each page of 4 KB.
-const AHEAD: usize = 4096;
+/// Prefetch distance of a single token's product, bytes. The product is memory-bound, and hardware prefetching stops at page
+/// boundaries (4 KB).
+const PREFETCH_DISTANCE: usize = 4096;
 
-/// Some panels times one tile of `W` tokens, with integer arithmetic.
+/// Panels times one tile of `W` tokens, with integer arithmetic.
 struct IntegerTile<'j, 'a, B, const W: usize> {
     job: &'j MatmulJob<'a>,
     panels: Range<usize>,
-    /// Of the tile's tokens.
+    /// The tile's first token.
     first: usize,
     tile: &'j [QuantGroup],
     block: PhantomData<B>,
@@ -37,7 +37,7 @@ impl<B: Block, const W: usize> Work for IntegerTile<'_, '_, B, W> {
             let mut sums = [s.zero(); W];
             for (block, x) in blocks.iter().zip(tile) {
                 if W == 1 {
-                    s.prefetch(block, AHEAD, size_of::<B>());
+                    s.prefetch(block, PREFETCH_DISTANCE, size_of::<B>());
                 }
                 add_integer(s, block, x, &mut sums);
             }
@@ -48,7 +48,7 @@ impl<B: Block, const W: usize> Work for IntegerTile<'_, '_, B, W> {
     }
 }
 
-/// All tokens of some panels with integer arithmetic.
+/// Panels times all tokens, with integer arithmetic.
 fn integer_panels<S: Simd, B: Block>(s: S, job: &MatmulJob<'_>, panels: Range<usize>, groups: &[QuantGroup]) {
     let per_token = job.matrix.columns.div_ceil(GROUP);
     let mut first = 0;
@@ -86,7 +86,7 @@ fn quantized_panels<S: Simd, B: Block>(s: S, job: &MatmulJob<'_>) {
     let panels = job.panels.clone();
     match job.input.groups {
         Some(groups) if job.input.tokens <= S::TILE => integer_panels::<S, B>(s, job, panels, groups),
-        // A panel stays in the nearest cache while tile after tile passes.
+        // A panel stays in the nearest cache for all tiles.
         Some(groups) => {
             panels.for_each(|panel| integer_panels::<S, B>(s, job, panel..panel + 1, groups));
         }

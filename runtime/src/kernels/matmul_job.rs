@@ -1,4 +1,4 @@
-//! What a matrix product reads and writes, and how its tokens are cut into tiles.
+//! The operands of a matrix product, and the tiles of its tokens.
 
 use super::blocks::{Matrix, QuantGroup};
 use super::shared::Disjoint;
@@ -6,34 +6,33 @@ use super::simd::Simd;
 use crate::format::{GROUP, PANEL};
 use core::ops::Range;
 
-/// The inputs of a product: `tokens` rows, as f32 and, for the integer kernels, as tiles of groups.
+/// The input of a product: `tokens` rows, as f32 and, for the integer kernels, as tiles of quantized groups.
 #[derive(Clone, Copy, Debug)]
 pub struct Input<'a> {
     /// `[tokens, columns]`.
     pub floats: &'a [f32],
-    /// Tiles as the kernels that quantize them lay them out; `None` multiplies in f32 whatever
-    /// the encoding.
+    /// Tiles in the layout of the kernels that quantized them; `None` multiplies in f32.
     pub groups: Option<&'a [QuantGroup]>,
     /// Rows.
     pub tokens: usize,
 }
 
-/// Where a product goes: row `t` of it to `data[t * stride + column ..]`.
+/// The output of a product, `[tokens, stride]`.
 #[derive(Clone, Copy)]
 pub struct Output<'a> {
-    /// All shards' outputs; each writes its own rows' places.
+    /// Shared by all shards; each writes the elements of its own rows.
     pub(super) data: Disjoint<'a, f32>,
-    /// Numbers from one token to the next.
+    /// Elements per token.
     pub stride: usize,
-    /// Whether the product is added to what is there, as a residual connection does.
+    /// Whether to add the product to the output, as a residual connection does.
     pub add: bool,
 }
 
-/// One shard's part of a matrix product.
+/// One shard of a matrix product.
 pub struct MatmulJob<'a> {
     /// The weights.
     pub matrix: Matrix<'a>,
-    /// The panels that this shard computes.
+    /// The panels to compute.
     pub panels: Range<usize>,
     /// The activations.
     pub input: Input<'a>,
@@ -41,31 +40,31 @@ pub struct MatmulJob<'a> {
     pub output: Output<'a>,
 }
 
-/// Smallest tile width, of those that are compiled, that holds `tokens`; at most `most`.
-pub(crate) fn tile_width(tokens: usize, most: usize) -> usize {
+/// The smallest compiled tile width for `tokens`, at most `max_width`.
+pub(crate) fn tile_width(tokens: usize, max_width: usize) -> usize {
     for width in [1, 2, 3, 4, 5, 6, 8, 12, 16] {
-        if tokens <= width && width <= most {
+        if tokens <= width && width <= max_width {
             return width;
         }
     }
-    most
+    max_width
 }
 
-/// Groups that a tiled buffer takes for `tokens` rows of `columns` numbers with full tiles of `tile` tokens;
-/// `None` where that overflows.
+/// Number of groups in the tiles of `tokens` rows of `columns` elements, with `tile` tokens in a full tile; `None` on
+/// overflow.
 pub fn tiled_groups(tokens: usize, columns: usize, tile: usize) -> Option<usize> {
     let rest = tokens % tile;
     let rest = if rest == 0 { 0 } else { tile_width(rest, tile) };
     (tokens - tokens % tile + rest).checked_mul(columns.div_ceil(GROUP))
 }
 
-/// Writes one panel's result for one token.
+/// Writes one panel's sums for one token.
 #[inline(always)]
 pub(super) fn put<S: Simd>(s: S, job: &MatmulJob<'_>, panel: usize, token: usize, sum: S::F) {
     let row = panel * PANEL;
     let rows = PANEL.min(job.matrix.rows - row);
-    // SAFETY: a place of the output belongs to one row of the product, a row to one panel, and a panel to
-    // one shard's job, so that no other reference to these places is alive.
+    // SAFETY: an element of the output belongs to one row of the product, a row to one panel, and a panel to
+    // one shard's job, so that no other reference to these elements is alive.
     let places = unsafe { job.output.data.slice(token * job.output.stride + row, rows) };
     if let Some(places) = places.as_mut_array::<PANEL>() {
         let sum = if job.output.add { s.add(s.load(places), sum) } else { sum };

@@ -1,7 +1,7 @@
-//! The arithmetic, written once over sixteen lanes and compiled for each instruction set.
+//! The kernels, written once for sixteen lanes and compiled for each instruction set.
 //!
-//! The only unsafe code of the runtime: calls of intrinsics, whose proof is a zero-size value of the
-//! instruction set, and `shared::Disjoint`, whose proof is the contract of [`ThreadPool`].
+//! The only unsafe code of the runtime: calls of intrinsics, proven by a zero-size value of the instruction set, and
+//! `shared::Disjoint`, proven by the contract of [`ThreadPool`].
 #![allow(unsafe_code)]
 // Kernels index several small arrays by the same lane or token; an iterator over one of them hides that.
 #![allow(clippy::needless_range_loop)]
@@ -41,7 +41,7 @@ pub use blocks::{Matrix, QuantGroup};
 pub use matmul_job::{Input, MatmulJob, Output, tiled_groups};
 #[cfg(target_arch = "aarch64")]
 pub use neon::{DotProd, I8mm};
-pub(crate) use parallel::{ParallelKernels, Place, Product, parts};
+pub(crate) use parallel::{AttentionBatch, ParallelKernels, Product, partials_len};
 pub use scalar::Scalar;
 pub(crate) use shared::Disjoint;
 pub use shared::{SingleThread, ThreadPool};

@@ -1,4 +1,4 @@
-//! NEON with the dot-product extension, and with the matrix products of bytes on top: four registers for the sixteen lanes.
+//! NEON with the dot-product extension, optionally with the 8-bit matrix extension: four registers for the sixteen lanes.
 
 use super::blocks::QuantGroup;
 use super::simd::{Block, Compile, Plane, Simd, compile, half_tables};
@@ -17,7 +17,7 @@ pub type DotProd = Neon<false>;
 pub type I8mm = Neon<true>;
 
 impl<const MATRIX: bool> Neon<MATRIX> {
-    /// The proof, on the caller's word.
+    /// A proof, without a check.
     ///
     /// # Safety
     /// The CPU supports neon and dotprod, and i8mm where `MATRIX`.

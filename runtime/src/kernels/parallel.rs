@@ -1,7 +1,7 @@
-//! Kernels on a pool of threads. What a number is made from never depends on how the work was cut, so the
-//! output is the same, bit for bit, for any number of threads.
+//! Kernels on a thread pool. How work is split into shards does not affect the arithmetic: the output is identical, bit for
+//! bit, for any number of threads.
 
-use super::attention::{Answer, SPAN, merge, part_width};
+use super::attention::{AttendOutput, SPAN, merge, partial_width};
 use super::matmul_job::{Input, MatmulJob, Output, tile_width};
 use super::{
     AttendJob, Disjoint, Kernels, KvHead, KvHeadMut, Matrix, QuantGroup, Rope, StoreJob, ThreadPool,
@@ -10,16 +10,16 @@ use crate::format::{GROUP, PANEL};
 use crate::memory::{KvCache, KvShared};
 use core::ops::Range;
 
-/// Tokens that one shard of attention takes.
+/// Tokens in one shard of attention.
 const ATTEND_TOKENS: usize = 16;
 
-/// The kernels and who runs them.
+/// The kernels and the thread pool that runs them.
 pub(crate) struct ParallelKernels<'t, T: ThreadPool> {
     pub(crate) kernels: Kernels,
     pub(crate) pool: &'t T,
 }
 
-/// One product of an operation that makes several from the same input.
+/// A matrix product; several can share an input.
 pub(crate) struct Product<'a> {
     pub(crate) matrix: Matrix<'a>,
     /// `[tokens, rows]`.
@@ -27,20 +27,19 @@ pub(crate) struct Product<'a> {
     pub(crate) add: bool,
 }
 
-/// Part `shard` of `0..count` cut into `shards` nearly equal ranges.
-fn part(count: usize, shards: usize, shard: usize) -> Range<usize> {
+/// Range `shard` of `0..count`, split into `shards` nearly equal ranges.
+fn shard_range(count: usize, shards: usize, shard: usize) -> Range<usize> {
     count * shard / shards..count * (shard + 1) / shards
 }
 
 impl<T: ThreadPool> ParallelKernels<'_, T> {
-    /// Shards for `pieces` of work: a few for each thread, so that a slow one costs little.
-    fn shards(&self, pieces: usize) -> usize {
+    /// Number of shards for `items` of work: a few per thread, so that a slow shard costs little.
+    fn shards(&self, items: usize) -> usize {
         let threads = self.pool.threads();
-        if threads == 1 { 1 } else { pieces.min(threads * 4) }
+        if threads == 1 { 1 } else { items.min(threads * 4) }
     }
 
-    /// Norms rows (where `norm` gives a weight and an epsilon; else takes `rows` as they are) and quantizes
-    /// them into tiles where `groups` is given.
+    /// Applies an RMS norm (weight, epsilon, output) to rows, if given, and quantizes the result to tiles in `groups`, if given.
     pub(crate) fn prepare(
         &self,
         rows: &[f32],
@@ -76,7 +75,7 @@ impl<T: ThreadPool> ParallelKernels<'_, T> {
         self.pool.run(tokens.div_ceil(tile), &job);
     }
 
-    /// Products of one input with several matrices.
+    /// Multiplies one input with several matrices.
     pub(crate) fn multiply<const N: usize>(&self, input: Input<'_>, products: [Product<'_>; N]) {
         let panels = products.iter().map(|product| product.matrix.panels()).sum();
         let shards = self.shards(panels);
@@ -86,7 +85,7 @@ impl<T: ThreadPool> ParallelKernels<'_, T> {
             (product.matrix, output)
         });
         let job = |shard: usize| {
-            let mine = part(panels, shards, shard);
+            let mine = shard_range(panels, shards, shard);
             let mut first = 0;
             for &(matrix, output) in &products {
                 let range = first..first + matrix.panels();
@@ -101,8 +100,8 @@ impl<T: ThreadPool> ParallelKernels<'_, T> {
         self.pool.run(shards, &job);
     }
 
-    /// `gate = silu(gate matrix x input) * (up matrix x input)`, both `[tokens, rows]`, and of a single token the groups of
-    /// `gate` in `next`, where it is given.
+    /// `gate = silu(gate matrix x input) * (up matrix x input)`, both `[tokens, rows]`. For a single token also
+    /// quantizes `gate` to `next`, if given.
     pub(crate) fn gate_up(
         &self,
         input: Input<'_>,
@@ -111,13 +110,13 @@ impl<T: ThreadPool> ParallelKernels<'_, T> {
         next: Option<&mut [QuantGroup]>,
     ) {
         let (rows, panels) = (gate.matrix.rows, gate.matrix.panels());
-        // Two panels are a group of what comes out.
+        // Two panels of rows are one group of the output.
         let pairs = panels.div_ceil(GROUP / PANEL);
         let shards = self.shards(pairs);
         let (gate_out, up_out) = (Disjoint::new(gate.out), Disjoint::new(up.out));
         let next = next.filter(|_| input.tokens == 1).map(Disjoint::new);
         let job = |shard: usize| {
-            let pairs = part(pairs, shards, shard);
+            let pairs = shard_range(pairs, shards, shard);
             let panels = pairs.start * (GROUP / PANEL)..(pairs.end * (GROUP / PANEL)).min(panels);
             for (matrix, data) in [(gate.matrix, gate_out), (up.matrix, up_out)] {
                 let output = Output { data, stride: rows, add: false };
@@ -141,90 +140,90 @@ impl<T: ThreadPool> ParallelKernels<'_, T> {
         self.pool.run(shards, &job);
     }
 
-    /// Puts rotated keys, and values, into the cache, and lets rotated queries attend to it, into `out`; quantizes that
-    /// into tiles where `groups` is given. Queries and `out` are `[tokens, heads * head_dim]`, keys and values
-    /// `[tokens, kv_heads * head_dim]`; `parts` is scratch of [`parts`] numbers.
+    /// Applies RoPE, stores keys and values in the cache, and computes attention to `out`; also quantizes `out` to tiles in
+    /// `groups`, if given. Queries and `out` are `[tokens, heads * head_dim]`, keys and values
+    /// `[tokens, kv_heads * head_dim]`; `partials` is scratch memory of [`partials_len`] numbers.
     pub(crate) fn attend(
         &self,
-        place: &Place<'_>,
+        batch: &AttentionBatch<'_>,
         [queries, keys, values]: [&[f32]; 3],
         cache: &mut KvCache<'_>,
-        parts: &mut [f32],
+        partials: &mut [f32],
         out: &mut [f32],
         groups: Option<&mut [QuantGroup]>,
     ) {
-        let columns = place.heads * place.head_dim;
+        let columns = batch.heads * batch.head_dim;
         let cache = cache.shared();
         let whole = 0..cache.layout.positions();
-        if place.tokens == 1 {
-            return self.attend_one(place, [queries, keys, values], &cache, parts, out, groups);
+        if batch.tokens == 1 {
+            return self.attend_one(batch, [queries, keys, values], &cache, partials, out, groups);
         }
         let store = |head: usize| {
             // SAFETY: each head is one shard, or is stored by the one shard that then attends to it.
-            let mut kv = unsafe { head_of(&cache, place.layer, head, whole.clone()) };
-            (self.kernels.store)(&mut place.store(head, keys, values, 0, &mut kv));
+            let mut kv = unsafe { head_of(&cache, batch.layer, head, whole.clone()) };
+            (self.kernels.store)(&mut batch.store(head, keys, values, 0, &mut kv));
         };
         let output = Disjoint::new(&mut *out);
-        let tiles = place.tokens.div_ceil(ATTEND_TOKENS);
+        let tiles = batch.tokens.div_ceil(ATTEND_TOKENS);
         let attend = |shard: usize| {
-            // The last tokens see most: they go first, so that no thread is left with a long one at the end.
-            let (tile, head) = (tiles - 1 - shard / place.kv_heads, shard % place.kv_heads);
+            // The last tokens attend to most positions: start with them, so that no long shard is left at the end.
+            let (tile, head) = (tiles - 1 - shard / batch.kv_heads, shard % batch.kv_heads);
             let first = tile * ATTEND_TOKENS;
-            let tokens = first..(first + ATTEND_TOKENS).min(place.tokens);
-            // SAFETY: the heads are written no more; several shards read the same.
-            let kv = unsafe { head_to_read(&cache, place.layer, head, whole.clone()) };
-            (self.kernels.attend)(&place.attend(head, queries, tokens, 0, kv, Answer::Whole(output)));
+            let tokens = first..(first + ATTEND_TOKENS).min(batch.tokens);
+            // SAFETY: no shard writes the heads any more; several may read the same.
+            let kv = unsafe { head_to_read(&cache, batch.layer, head, whole.clone()) };
+            (self.kernels.attend)(&batch.attend(head, queries, tokens, 0, kv, AttendOutput::Final(output)));
         };
         if tiles == 1 {
-            self.pool.run(place.kv_heads, &|head| {
+            self.pool.run(batch.kv_heads, &|head| {
                 store(head);
                 attend(head);
             });
         } else {
-            self.pool.run(place.kv_heads, &store);
-            self.pool.run(tiles * place.kv_heads, &attend);
+            self.pool.run(batch.kv_heads, &store);
+            self.pool.run(tiles * batch.kv_heads, &attend);
         }
         if groups.is_some() {
-            self.prepare(&out[..place.tokens * columns], columns, None, groups);
+            self.prepare(&out[..batch.tokens * columns], columns, None, groups);
         }
     }
 
-    /// The same for one token, its positions spread over shards.
+    /// The same for a single token: shards are spans of positions.
     fn attend_one(
         &self,
-        place: &Place<'_>,
+        batch: &AttentionBatch<'_>,
         [queries, keys, values]: [&[f32]; 3],
         cache: &KvShared<'_>,
-        parts: &mut [f32],
+        partials: &mut [f32],
         out: &mut [f32],
         groups: Option<&mut [QuantGroup]>,
     ) {
-        let (group, dim) = (place.heads / place.kv_heads, place.head_dim);
-        let spans = place.position / SPAN + 1;
-        let width = part_width(dim);
-        // One head's numbers, or whole groups of them.
-        let alone = spans == 1 && (group * dim).is_multiple_of(GROUP);
-        let (all_parts, output) = (Disjoint::new(&mut *parts), Disjoint::new(&mut *out));
+        let (group, dim) = (batch.heads / batch.kv_heads, batch.head_dim);
+        let spans = batch.position / SPAN + 1;
+        let width = partial_width(dim);
+        // Whether each shard computes a final result of whole groups, and so can quantize it.
+        let quantizes = spans == 1 && (group * dim).is_multiple_of(GROUP);
+        let (all_partials, output) = (Disjoint::new(&mut *partials), Disjoint::new(&mut *out));
         let mut groups = groups;
-        let all_groups = groups.as_deref_mut().filter(|_| alone).map(Disjoint::new);
+        let all_groups = groups.as_deref_mut().filter(|_| quantizes).map(Disjoint::new);
         let job = |shard: usize| {
             let (head, span) = (shard / spans, shard % spans);
             let start = span * SPAN;
             let positions = start..(start + SPAN).min(cache.layout.positions());
             // SAFETY: each span of each head is one shard.
-            let mut kv = unsafe { head_of(cache, place.layer, head, positions) };
+            let mut kv = unsafe { head_of(cache, batch.layer, head, positions) };
             if span + 1 == spans {
-                (self.kernels.store)(&mut place.store(head, keys, values, start, &mut kv));
+                (self.kernels.store)(&mut batch.store(head, keys, values, start, &mut kv));
             }
-            let answer = match spans {
-                1 => Answer::Whole(output),
+            let output_of_span = match spans {
+                1 => AttendOutput::Final(output),
                 _ => {
                     // SAFETY: as above.
-                    let part = unsafe { all_parts.slice(shard * group * width, group * width) };
-                    Answer::Part(Disjoint::new(part))
+                    let partial = unsafe { all_partials.slice(shard * group * width, group * width) };
+                    AttendOutput::Partial(Disjoint::new(partial))
                 }
             };
-            (self.kernels.attend)(&place.attend(head, queries, 0..1, start, kv.shared(), answer));
+            (self.kernels.attend)(&batch.attend(head, queries, 0..1, start, kv.shared(), output_of_span));
             if let Some(groups) = &all_groups {
                 let each = group * dim / GROUP;
                 // SAFETY: the head's own numbers, which the kernel's references to have ended, and groups of them.
@@ -234,24 +233,24 @@ impl<T: ThreadPool> ParallelKernels<'_, T> {
                 (self.kernels.quantize_tile)(own, own.len(), 1, groups);
             }
         };
-        self.pool.run(place.kv_heads * spans, &job);
-        let out = &mut out[..place.heads * dim];
+        self.pool.run(batch.kv_heads * spans, &job);
+        let out = &mut out[..batch.heads * dim];
         if spans > 1 {
             for (head, out) in out.chunks_exact_mut(dim).enumerate() {
                 let first = (head / group * spans * group + head % group) * width;
-                merge(&parts[first..][..((spans - 1) * group + 1) * width], group * width, out);
+                merge(&partials[first..][..((spans - 1) * group + 1) * width], group * width, out);
             }
         }
-        if !alone && groups.is_some() {
+        if !quantizes && groups.is_some() {
             self.prepare(out, out.len(), None, groups);
         }
     }
 }
 
-/// Numbers of scratch that [`ParallelKernels::attend`] needs for so many positions; `None` where that overflows.
-pub(crate) fn parts(heads: usize, head_dim: usize, positions: usize) -> Option<usize> {
+/// Numbers of scratch memory that [`ParallelKernels::attend`] needs for `positions`; `None` on overflow.
+pub(crate) fn partials_len(heads: usize, head_dim: usize, positions: usize) -> Option<usize> {
     let spans = positions.div_ceil(SPAN);
-    if spans == 1 { Some(0) } else { (heads * part_width(head_dim)).checked_mul(spans) }
+    if spans == 1 { Some(0) } else { (heads * partial_width(head_dim)).checked_mul(spans) }
 }
 
 /// Keys and values of some positions of one head.
@@ -276,7 +275,7 @@ unsafe fn head_of<'a>(
     KvHeadMut { kind: cache.layout.kind(), keys: key_bytes, values: value_bytes, key_scales, value_scales }
 }
 
-/// The same, to be read.
+/// The same, read-only.
 ///
 /// # Safety
 /// No mutable reference to them is alive.
@@ -298,8 +297,8 @@ unsafe fn head_to_read<'a>(
     KvHead { kind: cache.layout.kind(), keys: key_bytes, values: value_bytes, key_scales, value_scales }
 }
 
-/// Where in model and sequence an attention operation works.
-pub(crate) struct Place<'a> {
+/// The batch and the shape of an attention operation.
+pub(crate) struct AttentionBatch<'a> {
     pub(crate) layer: usize,
     pub(crate) heads: usize,
     pub(crate) kv_heads: usize,
@@ -310,8 +309,8 @@ pub(crate) struct Place<'a> {
     pub(crate) rope: Rope<'a>,
 }
 
-impl Place<'_> {
-    /// Storing one head's keys and values in `kv`, whose first position is `start`.
+impl AttentionBatch<'_> {
+    /// The job that stores one head's keys and values in `kv`, whose first position is `start`.
     fn store<'a>(
         &'a self,
         head: usize,
@@ -333,7 +332,7 @@ impl Place<'_> {
         }
     }
 
-    /// Attention of some tokens to one head, whose first position in `kv` is `start`.
+    /// The job that computes attention of `tokens` for one head; the first position of `kv` is `start`.
     fn attend<'a>(
         &'a self,
         head: usize,
@@ -341,7 +340,7 @@ impl Place<'_> {
         tokens: Range<usize>,
         start: usize,
         kv: KvHead<'a>,
-        output: Answer<'a>,
+        output: AttendOutput<'a>,
     ) -> AttendJob<'a> {
         let group = self.heads / self.kv_heads;
         let positions = kv.values.len() / (self.head_dim.next_multiple_of(16) * kv.kind.bytes());

@@ -36,15 +36,15 @@ impl Work for Norm<'_> {
     }
 }
 
-/// One group: the largest magnitude is 127 codes, codes are rounded to the nearest, ties to even; what that leaves
-/// is rounded in steps 256 times finer.
+/// Quantizes one group: the largest magnitude becomes code 127, codes are rounded to the nearest, ties to even, and their
+/// rounding error is rounded in steps 256 times finer.
 #[inline(always)]
 fn quantize_group<S: Simd>(s: S, x: &[f32; GROUP], out: &mut QuantGroup) {
     let (halves, _) = x.as_chunks::<16>();
     let halves = [s.load(&halves[0]), s.load(&halves[1])];
     let largest = s.largest(s.max(s.abs(halves[0]), s.abs(halves[1])));
-    // A group of zeros (or of values whose inverse overflows) becomes zeros. NaN becomes some code or other:
-    // a model with such weights says something undefined, and nothing worse.
+    // A group of zeros (or of values whose inverse overflows) becomes zeros. Codes of NaN are unspecified: a model
+    // with such weights generates unspecified text.
     let inverse = 127.0 / largest;
     let inverse = if inverse.is_finite() { inverse } else { 0.0 };
     out.step = if inverse == 0.0 { 0.0 } else { largest / (127.0 * 256.0) };
@@ -71,8 +71,7 @@ fn half_of(plane: &mut [i32; GROUP / 4], h: usize) -> &mut [i8; 16] {
     &mut bytes[h]
 }
 
-/// Quantizes up to `width` rows of `columns` numbers into one tile: for each group, `width` tokens side by
-/// side; tokens past the last row are zeros.
+/// Quantizes up to `width` rows of `columns` elements to one tile, `[groups, width]`; missing rows are zeros.
 pub(super) struct QuantizeTile<'a> {
     pub(super) rows: &'a [f32],
     pub(super) columns: usize,
@@ -92,7 +91,7 @@ impl Work for QuantizeTile<'_> {
             for (group, place) in groups.iter().zip(&mut places) {
                 quantize_group(s, group, place);
             }
-            // A token past the last takes no place here: all of its groups are cleared below.
+            // A missing row has no rest: all of its groups are cleared below.
             if !rest.is_empty()
                 && let Some(place) = places.next()
             {

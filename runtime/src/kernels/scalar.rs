@@ -1,4 +1,4 @@
-//! The sixteen lanes as plain arrays: the reference, and the kernels of CPUs without a set of their own.
+//! The sixteen lanes as arrays: the reference, and the kernels for CPUs without a supported instruction set.
 
 use super::blocks::QuantGroup;
 use super::simd::{self, Block, Compile, Plane, Simd, Work};
@@ -211,7 +211,7 @@ impl Simd for Scalar {
     fn dot_bytes(self, sum: [i32; 16], codes: [u8; 64], x: i32) -> [i32; 16] {
         dot(sum, codes, x, 128)
     }
-    /// As a loop: this set need not be quick, only quick to build.
+    /// A loop: optimizes for compile time, not for speed.
     #[inline(always)]
     fn dots_from<C: Block, P: Plane, const W: usize>(
         self,
@@ -220,7 +220,7 @@ impl Simd for Scalar {
         dots: &mut [[i32; 16]; W],
         first: usize,
     ) {
-        // Of a length that the compiler does not know, so that it stays one.
+        // Of unknown length, so that the compiler does not unroll it.
         for step in 0..core::hint::black_box(GROUP / 4) {
             let step = step % (GROUP / 4);
             let codes = block.codes(self, step);

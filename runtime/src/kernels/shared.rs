@@ -1,21 +1,21 @@
-//! Work on several threads: the pool that runs shards, and slices whose parts belong to different shards.
+//! Work on several threads: the thread pool, and slices that shards write in disjoint parts.
 
 use core::marker::PhantomData;
 
-/// Runs the shards of a job, on one thread or many.
+/// A thread pool: runs the shards of a job on one or more threads.
 ///
 /// # Safety
 /// `run` calls `job` exactly once with each number from 0 up to `shards`, and returns only when all those
-/// calls have returned. The kernels hand out disjoint parts of a buffer by shard number on that word.
+/// calls have returned. Kernels rely on it when they give shards disjoint parts of a buffer.
 pub unsafe trait ThreadPool: Sync {
-    /// Threads that take part.
+    /// Number of threads.
     fn threads(&self) -> usize;
 
-    /// Calls `job` once with each of `0..shards`. A job must not call `run` of the same pool.
+    /// Calls `job` once with each of `0..shards`, and waits. A job must not call `run` of the same pool.
     fn run(&self, shards: usize, job: &(dyn Fn(usize) + Sync));
 }
 
-/// The calling thread alone.
+/// The calling thread.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SingleThread;
 
@@ -32,7 +32,7 @@ unsafe impl ThreadPool for SingleThread {
     }
 }
 
-/// A mutable slice whose parts are handed to different shards.
+/// A mutable slice that shards access in disjoint parts.
 #[derive(Clone, Copy)]
 pub(crate) struct Disjoint<'a, T> {
     start: *mut T,
@@ -50,18 +50,18 @@ impl<'a, T> Disjoint<'a, T> {
         Disjoint { start: slice.as_mut_ptr(), len: slice.len(), slice: PhantomData }
     }
 
-    /// All from `start` on; nothing past the end.
-    #[cfg(target_arch = "x86_64")] // for the set that sums elsewhere first
+    /// The slice from `start` on; empty past the end.
+    #[cfg(target_arch = "x86_64")] // only AMX uses it
     pub(crate) fn after(&self, start: usize) -> Self {
         let start = start.min(self.len);
         // SAFETY: at most one past the last number of the borrowed slice.
         Disjoint { start: unsafe { self.start.add(start) }, len: self.len - start, slice: PhantomData }
     }
 
-    /// The part of `len` numbers from `start`.
+    /// The part of `len` elements from `start`.
     ///
     /// # Safety
-    /// No other reference to any of these places is alive while the result is.
+    /// No other reference to any of these elements is alive while the result is.
     #[inline(always)]
     #[allow(clippy::mut_from_ref)]
     pub(crate) unsafe fn slice(&self, start: usize, len: usize) -> &'a mut [T] {
@@ -71,10 +71,11 @@ impl<'a, T> Disjoint<'a, T> {
         // SAFETY: inside the slice by the assertion, unaliased by the caller's promise.
         unsafe { core::slice::from_raw_parts_mut(first, len) }
     }
-    /// The part of `len` numbers from `start`, to be read.
+
+    /// The part of `len` elements from `start`, read-only.
     ///
     /// # Safety
-    /// No mutable reference to any of these places is alive while the result is.
+    /// No mutable reference to any of these elements is alive while the result is.
     #[inline(always)]
     pub(crate) unsafe fn read(&self, start: usize, len: usize) -> &'a [T] {
         assert!(start <= self.len && len <= self.len - start, "a kernel's part lies inside its buffer");

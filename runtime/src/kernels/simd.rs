@@ -1,8 +1,8 @@
-//! The sixteen-lane machine that every kernel is written for.
+//! Vectors of sixteen lanes, which every kernel is written for.
 //!
-//! A panel has 16 rows, so one vector holds one number for each row of a panel. An instruction set supplies
-//! the handful of operations below, on one 512-bit register, two of 256 bits or four of 128; the kernels
-//! themselves are written once, generic over [`Simd`], and compiled for each set.
+//! A panel has 16 rows, so one vector has one element for each row of a panel. An instruction set implements the operations
+//! below with one 512-bit register, two 256-bit or four 128-bit registers. Kernels are generic over [`Simd`] and compiled for
+//! each set.
 
 use super::blocks::QuantGroup;
 use crate::format::GROUP;
@@ -29,37 +29,36 @@ pub(crate) fn prefetch<T>(at: &T, ahead: usize, bytes: usize) {
     }
 }
 
-/// Work that is compiled once for each instruction set, as a function of its own: see [`Compile::run`].
+/// Work that is compiled as a separate function for each instruction set: see [`Compile::run`].
 ///
-/// Small ones make a quick build: the time that the compiler takes grows faster than the function.
+/// Compile time grows faster than the size of a function: keep them small.
 pub(crate) trait Work {
-    /// What it gives.
+    /// Its result.
     type Output;
 
-    /// Does it. Implementations are `inline(always)`, so that they take on the target features of that function.
+    /// Computes it. Implementations are `inline(always)`, so that they take on the target features of that function.
     fn run<S: Simd>(self, s: S) -> Self::Output;
 }
 
-/// Target features that functions are compiled for; the value itself is the proof that the CPU has them.
+/// A set of target features to compile for; a value proves that the CPU supports them.
 pub(crate) trait Compile: Copy {
     /// Calls the function that is `work` compiled for these features.
     fn run<W: Work>(self, work: W) -> W::Output;
 
-    /// The same for work that takes the registers of a set whose tiles have [`Simd::TILE`] 12 or more; other sets have no
-    /// such function, and nobody asks them for it.
+    /// The same for work that needs many registers: only for sets with a [`Simd::TILE`] of at least 12.
     #[inline(always)]
     fn run_wide<W: Work>(self, _work: W) -> W::Output {
         unreachable!("wide tiles are for sets with many registers")
     }
 
-    /// The proof, on the caller's word.
+    /// A value, without a check.
     ///
     /// # Safety
-    /// The CPU has these features.
+    /// The CPU supports these features.
     unsafe fn assume() -> Self;
 }
 
-/// [`Compile`] of a type with an `assume` of its own; with `run` behind the features, of one with wide tiles.
+/// Implements [`Compile`] for a type with its own `assume`; with a trailing `run`, for one with wide tiles.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! compile {
     ($set:ty, $features:literal $(, $wide:ident)?) => {
@@ -105,8 +104,8 @@ pub(crate) trait Simd: Compile {
 
     /// Tokens that a full matrix tile covers (4, 8 or 12): as many accumulators as fit the registers.
     const TILE: usize;
-    /// Whether [`Simd::dots_from`] is written out, where the compiler makes less of a loop.
-    const STRAIGHT: bool = false;
+    /// Whether [`Simd::dots_from`] is unrolled by hand, for sets where the compiler generates slower code for a loop.
+    const UNROLL: bool = false;
     /// The zero point that [`Simd::dot_bytes`] leaves in its result (it is 0 where the codes are made signed).
     const BYTE_ZERO: i32;
 
@@ -116,7 +115,7 @@ pub(crate) trait Simd: Compile {
     fn load_f16(self, from: &[f16; 16]) -> Self::F;
     fn store_f16(self, x: Self::F, to: &mut [f16; 16]);
     fn load_i8(self, from: &[i8; 16]) -> Self::F;
-    /// Rounds to the nearest integer, ties to even; lanes lie in -127 to 127.
+    /// Rounds to the nearest integer, ties to even; lanes are in -127 to 127.
     fn store_i8(self, x: Self::F, to: &mut [i8; 16]);
 
     fn add(self, a: Self::F, b: Self::F) -> Self::F;
@@ -185,7 +184,7 @@ pub(crate) trait Simd: Compile {
                 }
             };
         }
-        if Self::STRAIGHT {
+        if Self::UNROLL {
             step!(0);
             step!(1);
             step!(2);
@@ -201,7 +200,7 @@ pub(crate) trait Simd: Compile {
         }
     }
 
-    /// Asks for what lies `ahead` bytes behind `at` and in the cache lines up to `bytes` on; a hint, and none here.
+    /// Prefetches `bytes` bytes from `ahead` bytes after `at` on; does nothing by default.
     #[inline(always)]
     fn prefetch<T>(self, _at: &T, _ahead: usize, _bytes: usize) {}
 
@@ -273,15 +272,15 @@ pub(crate) trait Simd: Compile {
 
 /// A quantized block: `scale * (code - ZERO) + minimum` for 16 rows of 32 columns.
 pub(crate) trait Block: FromBytes + Immutable + KnownLayout {
-    /// The code that stands for zero.
+    /// The zero point of the codes.
     const ZERO: u8;
     /// Whether no code is above 127.
     const SMALL: bool = true;
     /// The codes of columns `4 * step ..` of 16 rows; `step` is below 8.
     fn codes<S: Simd>(&self, s: S, step: usize) -> S::B;
-    /// The rows' scales, without those that stand in front of a panel.
+    /// The rows' scales, without those in the panel's header.
     fn scales<S: Simd>(&self, s: S) -> S::F;
-    /// The rows' minimums, where the encoding has them.
+    /// The rows' minimums, if the encoding has them.
     #[inline(always)]
     fn minimums<S: Simd>(&self, _s: S) -> Option<S::F> {
         None
@@ -293,7 +292,7 @@ pub(crate) trait Plane {
     fn words(x: &QuantGroup) -> &[i32; GROUP / 4];
 }
 
-/// Adds to each row the product of its 4 codes and the 4 signed bytes of `x`, by what the encoding's codes allow.
+/// Adds to each row the product of its 4 codes and the 4 signed bytes of `x`, with the operation for the range of the codes.
 #[inline(always)]
 pub(super) fn dot<S: Simd, C: Block>(s: S, sum: S::I, codes: S::B, x: i32) -> S::I {
     if C::SMALL { s.dot_small(sum, codes, x) } else { s.dot_bytes(sum, codes, x) }

@@ -1,4 +1,4 @@
-//! One table of safe function pointers for each instruction set.
+//! Tables of safe function pointers, one for each instruction set.
 
 use super::simd::Simd;
 #[cfg(target_arch = "x86_64")]
@@ -9,15 +9,15 @@ use super::{
 #[cfg(target_arch = "aarch64")]
 use super::{DotProd, I8mm};
 
-/// The kernels of one instruction set. Holding one is proof that the CPU can run it.
+/// The kernels of one instruction set. A value proves that the CPU supports it.
 ///
-/// Nobody else makes one: the functions get parts of buffers that other threads write to, and are trusted to stay inside.
+/// Not constructible elsewhere: the functions are trusted to stay inside their parts of buffers that threads share.
 #[derive(Clone, Copy)]
 pub struct Kernels {
     name: &'static str,
     /// Tokens in a full tile of quantized activations.
     pub(crate) tile: usize,
-    /// Part of a matrix product.
+    /// One shard of a matrix product.
     pub(crate) matmul: fn(&MatmulJob<'_>),
     pub(crate) row: fn(&Matrix<'_>, usize, &mut [f32]),
     /// RMS norm of one row: x, weight, epsilon, out.
@@ -31,12 +31,12 @@ pub struct Kernels {
 }
 
 impl Kernels {
-    /// Name for people: `scalar`, `avx2`, `avx-vnni`, `avx512`, `amx`, `neon`, `i8mm`.
+    /// The name: `scalar`, `avx2`, `avx-vnni`, `avx512`, `amx`, `neon`, `i8mm`.
     pub fn name(&self) -> &'static str {
         self.name
     }
 
-    /// Copies row `row` of `matrix` to `out`, as f32.
+    /// Decodes row `row` of `matrix` to `out`, `[columns]`.
     pub fn row(&self, matrix: &Matrix<'_>, row: usize, out: &mut [f32]) {
         (self.row)(matrix, row, out);
     }
@@ -46,7 +46,7 @@ impl Kernels {
         (self.swiglu)(gate, up);
     }
 
-    /// Rotates and stores keys and values.
+    /// Applies RoPE to keys; stores keys and values in the cache.
     pub fn store(&self, job: &mut StoreJob<'_>) {
         (self.store)(job);
     }
@@ -61,7 +61,7 @@ impl core::fmt::Debug for Kernels {
 /// The proof for the functions of a table.
 #[inline(always)]
 fn proof<S: Simd>() -> S {
-    // SAFETY: the functions below are reached through a table alone, which `Kernels::of` makes from a proof.
+    // SAFETY: the functions below are only called through a table, which `Kernels::of` makes from a proof.
     unsafe { S::assume() }
 }
 
@@ -93,9 +93,9 @@ fn attend<S: Simd>(job: &AttendJob<'_>) {
     attention::attend(proof::<S>(), job);
 }
 
-// None of these is inlined: a crate that does so compiles the kernels once more.
+// Not inlined: a crate that inlines them would compile the kernels again.
 impl Kernels {
-    /// The kernels for a set that the CPU has.
+    /// The kernels for a set, given a proof.
     fn of<S: Simd>(_proof: S, name: &'static str) -> Kernels {
         Kernels {
             name,
@@ -110,7 +110,7 @@ impl Kernels {
         }
     }
 
-    /// Plain Rust, on any CPU.
+    /// The kernels for any CPU.
     #[inline(never)]
     pub fn scalar() -> Kernels {
         Kernels::of(Scalar, "scalar")
@@ -137,11 +137,11 @@ impl Kernels {
         Kernels::of(proof, "avx512")
     }
 
-    /// The kernels for AMX: those for AVX-512, with prompts in tile registers.
+    /// The kernels for AMX: those for AVX-512, with AMX for prompts.
     #[inline(never)]
     pub fn amx(proof: Amx) -> Kernels {
         fn tiles(job: &MatmulJob<'_>) {
-            // SAFETY: this function is reached only through the table below, which a proof is needed for.
+            // SAFETY: this function is only called through the table below, which requires a proof.
             let proof = unsafe { Amx::assume() };
             amx::matmul(proof, job, product::<Avx512Vnni>);
         }

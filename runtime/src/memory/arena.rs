@@ -3,46 +3,46 @@
 use thiserror::Error;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// Boundary of the memory and of every slice carved from it.
+/// Alignment of the memory and of every slice in it, bytes.
 pub const ALIGN: usize = 64;
 
-/// Why memory cannot be planned or carved.
+/// Why a memory plan or its memory is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum MemoryError {
-    /// More positions than the model has.
-    #[error("a context of {found} positions was asked for; this model has 1 to {most}")]
+    /// The context is out of range for the model.
+    #[error("a context of {found} positions was asked for; this model has 1 to {limit}")]
     Context {
-        /// Positions asked for.
+        /// Requested positions.
         found: usize,
         /// Positions of the model.
-        most: usize,
+        limit: usize,
     },
-    /// The size does not fit the address space.
+    /// The size overflows the address space.
     #[error("the memory plan overflows the address space: ask for a shorter context")]
     Overflow,
-    /// The lent memory is smaller than the plan.
+    /// The memory is smaller than the plan.
     #[error("the plan needs {needed} bytes of memory, {found} were lent")]
     TooSmall {
         /// Bytes of the plan.
         needed: usize,
-        /// Bytes lent.
+        /// Bytes of the memory.
         found: usize,
     },
-    /// A plan for another model or other kernels.
+    /// The plan is for another model or other kernels.
     #[error("the memory plan was made for another model or other kernels")]
     OtherModel,
-    /// The lent memory starts off the boundary.
+    /// The memory is not aligned.
     #[error("the memory starts off a boundary of 64 bytes")]
     Misaligned,
 }
 
-/// Hands out slices, or only adds up what they would take: one function describes a layout for both.
+/// Allocates slices, or only adds up their sizes, so that one function describes a layout for both.
 pub(crate) trait Carve<'m> {
-    /// `count` zero-or-old numbers on a boundary of [`ALIGN`].
+    /// A slice of `count` numbers aligned to [`ALIGN`], with unspecified values; `None` is an overflow.
     fn take<T: Number>(&mut self, count: Option<usize>) -> Result<&'m mut [T], MemoryError>;
 }
 
-/// Plain data that any bytes are a value of.
+/// A type for which any bytes are valid.
 pub(crate) trait Number: FromBytes + IntoBytes + Immutable + KnownLayout + 'static {}
 impl<T: FromBytes + IntoBytes + Immutable + KnownLayout + 'static> Number for T {}
 
@@ -64,7 +64,7 @@ impl<'m> Carve<'m> for Count {
     }
 }
 
-/// The caller's memory, carved from front to back, once.
+/// The caller's memory, allocated from front to back.
 pub(crate) struct Arena<'m> {
     rest: &'m mut [u8],
     needed: usize,
@@ -82,7 +82,7 @@ impl<'m> Arena<'m> {
         Ok(Arena { rest, needed, found })
     }
 
-    /// Bytes not carved yet.
+    /// Bytes not yet allocated.
     pub(crate) fn left(&self) -> usize {
         self.rest.len()
     }

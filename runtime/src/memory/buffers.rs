@@ -5,16 +5,16 @@ use super::kv_cache::KvCache;
 use super::options::PlanOptions;
 use crate::Token;
 use crate::format::{Config, GROUP};
-use crate::kernels::{QuantGroup, parts, tiled_groups};
+use crate::kernels::{QuantGroup, partials_len, tiled_groups};
 use crate::sampler::Candidate;
 
-/// Every buffer that inference writes; the only mutable state.
+/// All buffers that inference writes: its only mutable state.
 pub(crate) struct Buffers<'m> {
     /// Tokens of the sequence so far.
     pub(crate) history: &'m mut [Token],
     /// Residual stream, `[batch, hidden]`.
     pub(crate) x: &'m mut [f32],
-    /// Normed `x`.
+    /// `x` after the norm.
     pub(crate) normed: &'m mut [f32],
     pub(crate) query: &'m mut [f32],
     pub(crate) key: &'m mut [f32],
@@ -22,18 +22,18 @@ pub(crate) struct Buffers<'m> {
     pub(crate) attended: &'m mut [f32],
     pub(crate) gate: &'m mut [f32],
     pub(crate) up: &'m mut [f32],
-    /// The input of the next product, quantized.
+    /// The quantized input of the next product.
     pub(crate) groups: &'m mut [QuantGroup],
-    /// The same for the down projection of a single token, made while `groups` is still read.
+    /// The quantized input of the down projection for a single token, written while `groups` is still read.
     pub(crate) next_groups: &'m mut [QuantGroup],
-    /// Scratch of attention.
-    pub(crate) parts: &'m mut [f32],
-    /// Angle of each pair of dimensions for each position, `[head_dim / 2]`.
+    /// Partial results of attention.
+    pub(crate) partials: &'m mut [f32],
+    /// RoPE frequencies, `[head_dim / 2]`.
     pub(crate) frequencies: &'m mut [f32],
     pub(crate) cos: &'m mut [f32],
     pub(crate) sin: &'m mut [f32],
     pub(crate) logits: &'m mut [f32],
-    /// Scratch of the sampler, `[vocab]`.
+    /// Scratch memory of the sampler, `[vocab]`.
     pub(crate) candidates: &'m mut [Candidate],
     pub(crate) cache: KvCache<'m>,
 }
@@ -64,7 +64,7 @@ impl<'m> Buffers<'m> {
             up: memory.take(rows(config.ffn))?,
             groups: memory.take(groups)?,
             next_groups: memory.take(next_groups)?,
-            parts: memory.take(parts(config.heads, config.head_dim, options.context))?,
+            partials: memory.take(partials_len(config.heads, config.head_dim, options.context))?,
             frequencies: memory.take(Some(half))?,
             cos: memory.take(rows(half))?,
             sin: memory.take(rows(half))?,

@@ -1,7 +1,7 @@
-//! Keys and values of every position: the larger part of the inference state.
+//! The KV cache.
 //!
-//! Each layer and key-value head has a region of its own that fills from the front, so that pages are
-//! touched only as positions are used.
+//! Each layer and key-value head has a contiguous region that fills from the front, so that only pages of used positions are
+//! touched.
 
 use super::arena::{Carve, MemoryError};
 use super::options::PlanOptions;
@@ -9,22 +9,21 @@ use crate::format::Config;
 use crate::kernels::{CHUNK, Disjoint, KvHeadMut, KvKind};
 use core::ops::Range;
 
-/// Sizes of the regions.
+/// The layout of the cache.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct KvLayout {
     kind: KvKind,
     kv_heads: usize,
-    /// Positions of a region, whole chunks.
+    /// Capacity of a region, a multiple of [`CHUNK`] positions.
     positions: usize,
-    /// Numbers of a position's keys.
+    /// Elements of one position's keys.
     key_width: usize,
-    /// Numbers of a position's values.
+    /// Elements of one position's values.
     value_width: usize,
 }
 
 impl KvLayout {
-    /// The byte ranges of keys and of values, and the range of scales, of some positions (whole chunks) of one layer and
-    /// head.
+    /// The byte ranges of keys and of values, and the range of scales, for `positions` (whole chunks) of one layer and head.
     pub(crate) fn ranges(
         &self,
         layer: usize,
@@ -37,7 +36,7 @@ impl KvLayout {
         (range(self.key_width * bytes), range(self.value_width * bytes), range(self.scales()))
     }
 
-    /// Positions of a region.
+    /// Capacity of a region, positions.
     pub(crate) fn positions(&self) -> usize {
         self.positions
     }
@@ -46,7 +45,7 @@ impl KvLayout {
         self.kind
     }
 
-    /// Scales of a position.
+    /// Scales per position.
     fn scales(&self) -> usize {
         usize::from(self.kind == KvKind::Q8)
     }
@@ -62,7 +61,7 @@ pub(crate) struct KvCache<'m> {
     value_scales: &'m mut [f32],
 }
 
-/// The cache's buffers, to be written in disjoint regions.
+/// The cache, shared by threads that write disjoint regions.
 pub(crate) struct KvShared<'a> {
     pub(crate) layout: KvLayout,
     pub(crate) keys: Disjoint<'a, u8>,
@@ -81,7 +80,7 @@ impl<'m> KvCache<'m> {
         let layout = KvLayout {
             kind,
             kv_heads: config.kv_heads,
-            // Attention reads whole chunks and masks what lies behind the last position.
+            // Attention reads whole chunks and masks positions after the last.
             positions: options.context.next_multiple_of(CHUNK),
             key_width: kind.key_width(config.head_dim),
             value_width: config.head_dim.next_multiple_of(16),
@@ -98,7 +97,7 @@ impl<'m> KvCache<'m> {
         })
     }
 
-    /// Some positions (whole chunks) of one layer and head.
+    /// Keys and values of `positions` (whole chunks) of one layer and head.
     pub(crate) fn head(&mut self, layer: usize, head: usize, positions: Range<usize>) -> KvHeadMut<'_> {
         let (keys, values, scales) = self.layout.ranges(layer, head, positions);
         KvHeadMut {

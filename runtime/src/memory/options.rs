@@ -2,23 +2,23 @@
 
 use crate::kernels::KvKind;
 
-/// What decides the size of the inference state besides the model.
+/// The options that decide how much memory a session takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PlanOptions {
-    /// Positions that the session can hold.
+    /// Capacity of the session, positions.
     pub context: usize,
-    /// Most tokens in one forward pass of a prompt.
+    /// Most tokens in one batch.
     pub batch: usize,
-    /// Positions whose logits are kept at a time: 1 to generate, more to score.
+    /// Most rows of logits at a time: 1 to generate, more to score.
     pub logit_rows: usize,
-    /// How keys and values are kept.
+    /// Element type of the KV cache.
     pub kv: KvKind,
-    /// Multiply with f32 activations (the reference mode).
+    /// Whether to multiply with f32 activations (the exact mode).
     pub exact: bool,
 }
 
 impl PlanOptions {
-    /// Options to generate text with `context` positions.
+    /// Options for generating text with `context` positions.
     pub fn generate(context: usize) -> PlanOptions {
         PlanOptions { context, batch: context.min(192), logit_rows: 1, kv: KvKind::F16, exact: false }
     }

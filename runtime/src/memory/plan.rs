@@ -1,11 +1,11 @@
-//! The bytes that a session takes.
+//! The memory plan: the size of a session's memory.
 
 use super::arena::{Count, MemoryError};
 use super::{Buffers, PlanOptions};
 use crate::format::Config;
 use crate::kernels::Kernels;
 
-/// Bytes needed for one session, before anything runs.
+/// The memory that a session requires, known before anything runs.
 #[derive(Clone, Copy, Debug)]
 pub struct MemoryPlan {
     config: Config,
@@ -15,10 +15,13 @@ pub struct MemoryPlan {
 }
 
 impl MemoryPlan {
-    /// The plan for a model, a context and a set of kernels; it does not depend on the number of threads.
+    /// The plan for a model, options and kernels. Independent of the number of threads.
+    ///
+    /// # Errors
+    /// [`MemoryError::Context`], [`MemoryError::Overflow`].
     pub fn new(config: &Config, options: &PlanOptions, kernels: &Kernels) -> Result<MemoryPlan, MemoryError> {
         if !(1..=config.context).contains(&options.context) {
-            return Err(MemoryError::Context { found: options.context, most: config.context });
+            return Err(MemoryError::Context { found: options.context, limit: config.context });
         }
         let batch = options.batch.clamp(1, options.context);
         let logit_rows = options.logit_rows.clamp(1, batch);
@@ -30,12 +33,12 @@ impl MemoryPlan {
         Ok(plan)
     }
 
-    /// Bytes to lend, on a boundary of [`ALIGN`].
+    /// Required bytes, aligned to [`ALIGN`](super::ALIGN).
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// The options, with batch and logit rows cut to what the context allows.
+    /// The options, with batch and logit rows limited by the context.
     pub fn options(&self) -> &PlanOptions {
         &self.options
     }
@@ -45,7 +48,7 @@ impl MemoryPlan {
         &self.config
     }
 
-    /// Tokens in a full tile of the kernels planned for.
+    /// Tokens in a full tile of the kernels.
     pub(crate) fn tile(&self) -> usize {
         self.tile
     }

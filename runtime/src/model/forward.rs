@@ -1,24 +1,24 @@
-//! The forward pass of a Llama, once, for every backend.
+//! The forward pass of a Llama model, for every backend.
 
 use crate::Token;
 use core::ops::Range;
 
-/// Consecutive tokens that pass through the model together.
+/// Consecutive tokens of one forward pass.
 #[derive(Clone, Copy, Debug)]
 pub struct Batch<'a> {
-    /// The tokens; never more than [`Backend::batch`].
+    /// The tokens, at most [`Backend::batch`].
     pub tokens: &'a [Token],
-    /// Position of the first; everything before it is in the cache.
+    /// Position of the first token; the cache has all earlier positions.
     pub position: usize,
 }
 
-/// What a device does for the model. The CPU executes each operation, a GPU records it.
+/// The operations of the model on a device: the CPU executes them, a GPU records them.
 ///
-/// A backend owns weights, cache and activations: `x` is the residual stream, `[tokens, hidden]`.
+/// A backend owns the weights, the KV cache and the activations; `x` is the residual stream, `[tokens, hidden]`.
 pub trait Backend {
     /// Most tokens in one batch.
     fn batch(&self) -> usize;
-    /// Most positions in the cache.
+    /// Capacity of the cache, positions.
     fn context(&self) -> usize;
     /// Most rows of logits at a time.
     fn logit_rows(&self) -> usize;
@@ -29,21 +29,21 @@ pub trait Backend {
     fn embed(&mut self, batch: &Batch<'_>);
     /// Norm of `x`; query, key and value products.
     fn project(&mut self, layer: usize, batch: &Batch<'_>);
-    /// Rotated keys and values go to the cache; rotated queries attend to it, causally.
+    /// Applies RoPE; stores keys and values in the cache; computes causal attention.
     fn attend(&mut self, layer: usize, batch: &Batch<'_>);
-    /// `x` += output projection of what was attended to.
+    /// `x` += output projection of attention.
     fn attention_output(&mut self, layer: usize, batch: &Batch<'_>);
     /// Norm of `x`; gate and up products; SwiGLU.
     fn gate_up(&mut self, layer: usize, batch: &Batch<'_>);
     /// `x` += down projection.
     fn down(&mut self, layer: usize, batch: &Batch<'_>);
-    /// Logits of the batch's tokens `rows`, at most [`Backend::logit_rows`] of them.
+    /// Computes the logits of tokens `rows` of the batch, at most [`Backend::logit_rows`].
     fn head(&mut self, rows: Range<usize>);
     /// The logits of the last [`Backend::head`], `[rows, vocab]`.
     fn logits(&mut self) -> &mut [f32];
 }
 
-/// Runs one batch up to the last layer; [`Backend::head`] makes logits of the rows that are wanted.
+/// Runs a batch up to the last layer; [`Backend::head`] then computes logits.
 pub fn forward<B: Backend + ?Sized>(backend: &mut B, batch: &Batch<'_>) {
     backend.embed(batch);
     for layer in 0..backend.layers() {

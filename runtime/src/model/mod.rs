@@ -1,4 +1,4 @@
-//! The model: its weights by name, and the one forward pass.
+//! The model: its weights and the forward pass.
 
 mod forward;
 mod weights;

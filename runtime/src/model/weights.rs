@@ -1,10 +1,10 @@
-//! A struct field for each tensor: roles and offsets end here.
+//! The weights of a model, as a struct field for each tensor.
 
 use crate::format::{Config, FormatError, ModelFile, TensorRole};
 use crate::kernels::Matrix;
 use zerocopy::FromBytes;
 
-/// All weights of a model file, as views.
+/// The weights of a model file, as views.
 #[derive(Clone, Copy, Debug)]
 pub struct Weights<'f> {
     file: ModelFile<'f>,
@@ -12,7 +12,7 @@ pub struct Weights<'f> {
     pub embedding: Matrix<'f>,
     /// `[hidden]`.
     pub final_norm: &'f [f32],
-    /// `[vocab, hidden]`; the embedding where they are tied.
+    /// `[vocab, hidden]`; the embedding if tied.
     pub head: Matrix<'f>,
 }
 
@@ -47,7 +47,7 @@ fn matrix<'f>(file: &ModelFile<'f>, index: usize) -> Matrix<'f> {
             columns: record.columns as usize,
             data: file.tensor_bytes(&record),
         },
-        // Not reached with an index of the canonical order: the table was checked to have them all.
+        // Unreachable: the table has all tensors of the canonical order.
         None => Matrix { encoding: crate::format::Encoding::F32, rows: 0, columns: 0, data: &[] },
     }
 }
@@ -57,7 +57,7 @@ fn vector<'f>(file: &ModelFile<'f>, index: usize) -> &'f [f32] {
 }
 
 impl<'f> Weights<'f> {
-    /// The weights of `file`.
+    /// The weights of `file`. Never fails for a parsed file.
     pub fn new(file: &ModelFile<'f>) -> Result<Weights<'f>, FormatError> {
         let config = file.config();
         let last = 1 + config.layers * TensorRole::LAYER.len();
@@ -71,7 +71,7 @@ impl<'f> Weights<'f> {
         self.file.config()
     }
 
-    /// The weights of layer `index`, which is below `config().layers`.
+    /// The weights of layer `index`, less than `config().layers`.
     pub fn layer(&self, index: usize) -> Layer<'f> {
         let first = 1 + index * TensorRole::LAYER.len();
         let matrix = |offset| matrix(&self.file, first + offset);

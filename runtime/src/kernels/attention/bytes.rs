@@ -1,15 +1,15 @@
 //! Keys and values as signed bytes (stored plus 128) with a scale for each position, multiplied in integers.
 //!
-//! Both lie as the panels of a matrix of bytes do: keys with positions for rows and dimensions for columns, values with
-//! dimensions for rows and positions for columns. Queries and probabilities are quantized in two planes, as activations
-//! are, so that what is lost is lost by the bytes of the cache alone.
+//! Both have the layout of panels of an 8-bit matrix: keys with positions as rows and dimensions as columns, values with
+//! dimensions as rows and positions as columns. Queries and probabilities are quantized in two planes, like activations, so
+//! that nearly all of the error comes from the 8-bit cache.
 
 use super::tile::{Query, Tile, Update};
 use super::{AttendJob, BLOCK, BLOCKS, CHUNK, MEMORY_BOUND, RUN, StoreJob};
 use crate::format::MAX_HEAD_DIM;
 use crate::kernels::simd::{Simd, Work};
 
-/// Columns of a panel that lie side by side: dimensions of a key, positions of values.
+/// Adjacent columns of a panel: dimensions of a key, positions of values.
 pub(super) const STEP: usize = 4;
 /// Steps in a chunk of values.
 const STEPS: usize = CHUNK / STEP;
@@ -31,7 +31,7 @@ impl Planes {
     const ZERO: Planes = Planes { coarse: [0; RUN / STEP], fine: [0; RUN / STEP], step: 0.0, sum: 0 };
 }
 
-/// Takes finite numbers; others become some code or other.
+/// Quantizes finite numbers to two planes; codes of other numbers are unspecified.
 struct SetPlanes<'p> {
     planes: &'p mut Planes,
     numbers: &'p [[f32; 16]],
@@ -82,7 +82,7 @@ impl<S: Simd, const Q: usize> Dots<S, Q> {
     /// Adds the products with the vectors' words from `first` on.
     #[inline(always)]
     fn add(&mut self, s: S, codes: &[[u8; 64]], x: &[Planes; Q], first: usize) {
-        // Together where registers hold both planes' sums, which saves a load; else one after the other.
+        // Both planes at once if registers hold their sums, which saves a load; else one after the other.
         if S::TILE >= 12 {
             for (step, codes) in codes.iter().enumerate() {
                 let codes = s.load_bytes(codes);
@@ -109,7 +109,7 @@ impl<S: Simd, const Q: usize> Dots<S, Q> {
         }
     }
 
-    /// The products with vector `q`, all of whose words were added, without the step.
+    /// The product with vector `q` after all words were added, without the step.
     ///
     /// At most 256 numbers times a code up to 255 times 127 * 256 + 127: below 2^31.
     #[inline(always)]
@@ -119,7 +119,7 @@ impl<S: Simd, const Q: usize> Dots<S, Q> {
     }
 }
 
-/// Numbers, in vectors of 16, as bytes plus 128. Gives their scale: 0 for zeros.
+/// Quantizes vectors of 16 numbers to bytes plus 128. Returns their scale, 0 for zeros.
 struct Quantize<'r> {
     row: &'r [[f32; 16]],
     out: &'r mut [[u8; 16]; MAX_HEAD_DIM / 16],
@@ -145,7 +145,7 @@ impl Work for Quantize<'_> {
     }
 }
 
-/// Up to 256 numbers as bytes plus 128, and their scale to `place`.
+/// Quantizes up to 256 numbers to bytes plus 128; stores their scale.
 fn quantize<S: Simd>(s: S, row: &[[f32; 16]], place: Option<&mut f32>) -> [[u8; 16]; MAX_HEAD_DIM / 16] {
     let mut out = [[0; 16]; MAX_HEAD_DIM / 16];
     let scale = s.run(Quantize { row, out: &mut out });
@@ -204,7 +204,7 @@ pub(super) fn attend<S: Simd>(s: S, job: &AttendJob<'_>) {
 /// The probabilities of a run's first `blocks` blocks times the scales of its values, as planes.
 struct Weigh<'q> {
     query: &'q mut Query,
-    /// Of the positions that the query may look at.
+    /// For the positions that the query attends to.
     scales: &'q [f32],
     blocks: usize,
     out: &'q mut Planes,
@@ -219,7 +219,7 @@ impl Work for Weigh<'_> {
         for (scores, scales) in query.scores.iter_mut().zip(whole) {
             s.store(s.mul(s.load(scores), s.load(scales)), scores);
         }
-        // What lies behind is not looked at: it may be anything.
+        // Positions after the last have unspecified scales, which are not read.
         for (score, scale) in query.scores.as_flattened_mut()[whole.len() * 16..].iter_mut().zip(rest) {
             *score *= scale;
         }
@@ -227,7 +227,7 @@ impl Work for Weigh<'_> {
     }
 }
 
-/// Attention of the queries `first..first + Q`, of which `left` exist. Gives how many were computed.
+/// Attention of the queries `first..first + Q`, of which `left` exist. Returns the number computed.
 struct Attend<'j, 'a, const Q: usize> {
     job: &'j AttendJob<'a>,
     first: usize,

@@ -1,7 +1,7 @@
 //! Keys and values as floats.
 //!
-//! Keys lie in blocks of 16 positions with one dimension of all 16 side by side, so that a vector of scores needs no
-//! horizontal sum; values lie row by row.
+//! Keys are stored in blocks of 16 positions by dimension, so that a vector of scores needs no horizontal sum; values are
+//! stored by position.
 
 use super::tile::{Tile, Update};
 use super::{AttendJob, BLOCK, MEMORY_BOUND, RUN, StoreJob};
@@ -11,7 +11,7 @@ use core::marker::PhantomData;
 use half::f16;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// A number of the cache.
+/// An element type of the cache.
 pub(super) trait Element: FromBytes + IntoBytes + Immutable + KnownLayout + Copy {
     /// Whether only the exact mode uses it.
     const EXACT: bool = false;
@@ -86,8 +86,8 @@ pub(super) fn attend<S: Simd, T: Element>(s: S, job: &AttendJob<'_>) {
     let mut first = 0;
     while first < queries {
         let left = queries - first;
-        // A wider tile than there are queries computes some for nothing; each width is a copy of the code, so
-        // the f32 cache of the exact mode has but two, and wide ones are made only where registers suffice.
+        // A tile wider than the number of queries wastes work, but each width is a copy of the code: the f32 cache of the
+        // exact mode has only two, and wide ones exist only for sets with enough registers.
         first += match left {
             1 => s.run(Attend::<T, 1, 4> { job, first, left, element: PhantomData }),
             2 if !T::EXACT => s.run(Attend::<T, 2, 4> { job, first, left, element: PhantomData }),
@@ -101,8 +101,8 @@ pub(super) fn attend<S: Simd, T: Element>(s: S, job: &AttendJob<'_>) {
     }
 }
 
-/// Scores of `Q` queries with `B` blocks of keys. Those of a single token ask for what they read next: the keys so many
-/// bytes ahead, and the values of these positions.
+/// Scores of `Q` queries with `B` blocks of keys. For a single token, prefetches the keys `ahead` bytes on and the values of
+/// these positions.
 #[inline(always)]
 fn score<S: Simd, T: Element, const Q: usize, const B: usize>(
     s: S,
@@ -129,8 +129,8 @@ fn score<S: Simd, T: Element, const Q: usize, const B: usize>(
     sums
 }
 
-/// Attention of the queries `first..first + Q` of the job, counted over tokens and, within a token, the
-/// heads of the group; only `left` of them exist. Gives how many were computed.
+/// Attention of the queries `first..first + Q` of the job, in the order of tokens and, within a token, of the heads of the
+/// group; `left` of them exist. Returns the number computed.
 struct Attend<'j, 'a, T, const Q: usize, const B: usize> {
     job: &'j AttendJob<'a>,
     first: usize,
@@ -150,7 +150,7 @@ impl<T: Element, const Q: usize, const B: usize> Work for Attend<'_, '_, T, Q, B
         let Ok(keys) = <[[T; BLOCK]]>::ref_from_bytes(job.kv.keys) else { return tile.count };
         let Ok(values) = <[[T; 16]]>::ref_from_bytes(job.kv.values) else { return tile.count };
 
-        // Transposed, so that one dimension of all queries lies side by side.
+        // Transposed: one dimension of all queries is contiguous.
         let mut queries = [[0.0; Q]; MAX_HEAD_DIM];
         for q in 0..Q {
             for d in 0..dim {

@@ -1,7 +1,7 @@
-//! Causal attention of a few queries that share one key-value head, and the cache that they read.
+//! Causal attention of the queries that share one key-value head, and writes to the KV cache.
 //!
-//! Keys and values are floats ([`floats`]) or bytes ([`bytes`]). Each is read once for all query heads of the group.
-//! Softmax is computed online (Milakov and Gimelshein 2018) over runs of 256 positions.
+//! Keys and values are floats ([`floats`]) or bytes ([`bytes`]), and are read once for all query heads of the group. Softmax
+//! is computed online (Milakov and Gimelshein 2018) over runs of 256 positions.
 
 mod bytes;
 mod floats;
@@ -15,23 +15,23 @@ use half::f16;
 
 /// Positions in one block of keys.
 pub(crate) const BLOCK: usize = 16;
-/// The cache's capacity is a multiple of so many positions.
+/// Positions in a chunk of the cache, whose capacity is a multiple of it.
 pub const CHUNK: usize = 64;
 /// Positions in one run of the online softmax.
 const RUN: usize = 256;
 /// Blocks in a run.
 const BLOCKS: usize = RUN / BLOCK;
-/// Positions that one shard looks at while a token is decoded; a multiple of [`RUN`].
+/// Positions that one shard attends to when a single token is decoded; a multiple of [`RUN`].
 pub(crate) const SPAN: usize = 512;
-/// Queries, at most, of a tile that waits for memory: those of one token. They ask in advance for what they read next.
+/// Most queries of a memory-bound tile, that of a single token; such tiles prefetch.
 const MEMORY_BOUND: usize = 4;
 
-/// How keys and values are kept.
+/// The element type of the KV cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum KvKind {
-    /// 32-bit floats, for the exact mode.
+    /// f32, for the exact mode.
     F32,
-    /// Half precision.
+    /// f16.
     #[default]
     F16,
     /// Signed bytes with one f32 scale for each position and head.
@@ -39,7 +39,7 @@ pub enum KvKind {
 }
 
 impl KvKind {
-    /// Bytes of one number.
+    /// Bytes per element.
     pub fn bytes(self) -> usize {
         match self {
             KvKind::F32 => 4,
@@ -48,7 +48,7 @@ impl KvKind {
         }
     }
 
-    /// Numbers that the keys of one position and head take.
+    /// Elements of the keys of one position and head.
     pub(crate) fn key_width(self, head_dim: usize) -> usize {
         match self {
             KvKind::F32 | KvKind::F16 => head_dim,
@@ -62,18 +62,18 @@ impl KvKind {
 pub struct KvHead<'a> {
     /// Element type of `keys` and `values`.
     pub kind: KvKind,
-    /// `[positions / 16, head_dim, 16]`; of bytes `[positions / 16, head_dim / 4, 16, 4]`, `head_dim` rounded up.
+    /// `[positions / 16, head_dim, 16]`; for Q8 `[positions / 16, head_dim / 4, 16, 4]`, `head_dim` rounded up.
     pub keys: &'a [u8],
-    /// `[positions, width]`, `width` being `head_dim` rounded up to 16; of bytes `[positions / 64, width / 16, 16, 16, 4]`:
+    /// `[positions, width]`, `width` being `head_dim` rounded up to 16; for Q8 `[positions / 64, width / 16, 16, 16, 4]`:
     /// panels of 16 dimensions with steps of 4 positions.
     pub values: &'a [u8],
-    /// One for each position where `kind` is [`KvKind::Q8`], else empty.
+    /// `[positions]` for Q8, else empty.
     pub key_scales: &'a [f32],
     /// As `key_scales`.
     pub value_scales: &'a [f32],
 }
 
-/// The same, for the shard that writes it.
+/// Mutable keys and values of one layer and one key-value head.
 #[derive(Debug)]
 pub struct KvHeadMut<'a> {
     /// Element type of `keys` and `values`.
@@ -82,14 +82,14 @@ pub struct KvHeadMut<'a> {
     pub keys: &'a mut [u8],
     /// As in [`KvHead`].
     pub values: &'a mut [u8],
-    /// One for each position where `kind` is [`KvKind::Q8`], else empty.
+    /// `[positions]` for Q8, else empty.
     pub key_scales: &'a mut [f32],
     /// As `key_scales`.
     pub value_scales: &'a mut [f32],
 }
 
 impl KvHeadMut<'_> {
-    /// The same, lent.
+    /// A mutable reborrow.
     pub(crate) fn reborrow(&mut self) -> KvHeadMut<'_> {
         KvHeadMut {
             kind: self.kind,
@@ -100,7 +100,7 @@ impl KvHeadMut<'_> {
         }
     }
 
-    /// The same, to be read.
+    /// A shared reborrow.
     pub(crate) fn shared(&self) -> KvHead<'_> {
         KvHead {
             kind: self.kind,
@@ -112,7 +112,7 @@ impl KvHeadMut<'_> {
     }
 }
 
-/// Cosine and sine of the rotary embedding's angles for each token of a batch, `[tokens, head_dim / 2]`.
+/// Cosine and sine of RoPE's angles for each token of a batch, `[tokens, head_dim / 2]`.
 #[derive(Clone, Copy, Debug)]
 pub struct Rope<'a> {
     /// Cosines.
@@ -122,7 +122,7 @@ pub struct Rope<'a> {
 }
 
 impl Rope<'_> {
-    /// Rotates one head (first half with second half, as in the Hugging Face layout) into `out`, times `scale`.
+    /// Writes one rotated head (pairs of the first and the second half, as in the Hugging Face layout), times `scale`, to `out`.
     fn rotate<S: Simd>(&self, s: S, token: usize, head: &[f32], scale: f32, out: &mut [f32; MAX_HEAD_DIM]) {
         let half = head.len() / 2;
         let angles = token * half..(token + 1) * half;
@@ -169,60 +169,60 @@ impl Work for Rotate<'_> {
 
 /// Rotates and stores the keys and values of a batch for one key-value head.
 pub struct StoreJob<'a> {
-    /// `[tokens, stride]`; this head's numbers start at `column`.
+    /// `[tokens, stride]`; this head starts at `column`.
     pub keys: &'a [f32],
     /// As `keys`.
     pub values: &'a [f32],
-    /// Numbers from one token to the next.
+    /// Elements per token.
     pub stride: usize,
-    /// First number of the head.
+    /// First column of the head.
     pub column: usize,
-    /// Width of the head.
+    /// Head dimension.
     pub head_dim: usize,
     /// Tokens in the batch.
     pub tokens: usize,
-    /// Position of the first, counted from the first in `kv`.
+    /// Position of the first token, relative to `kv`.
     pub position: usize,
     /// Angles of the batch.
     pub rope: Rope<'a>,
-    /// Where they go.
+    /// The destination.
     pub kv: KvHeadMut<'a>,
 }
 
 /// Attention of some tokens of a batch for one key-value head.
 pub struct AttendJob<'a> {
-    /// `[tokens of the batch, stride]`, not yet rotated.
+    /// `[tokens of the batch, stride]`, before RoPE.
     pub queries: &'a [f32],
-    /// Numbers from one token to the next, in `queries` and in `output`.
+    /// Elements per token in `queries` and in `output`.
     pub stride: usize,
-    /// First number of the first query head of the group.
+    /// First column of the group's query heads.
     pub column: usize,
     /// Query heads in the group.
     pub group: usize,
-    /// Width of a head.
+    /// Head dimension.
     pub head_dim: usize,
-    /// The tokens that this shard computes.
+    /// The tokens to compute.
     pub tokens: Range<usize>,
-    /// Position of the batch's token 0, counted from the first in `kv`.
+    /// Position of token 0 of the batch, relative to `kv`.
     pub position: usize,
     /// Angles of the batch.
     pub rope: Rope<'a>,
-    /// Keys and values, those of the batch included.
+    /// Keys and values, including those of the batch.
     pub kv: KvHead<'a>,
-    /// Positions that `kv` has; those behind a token are not looked at.
+    /// Positions of `kv`. A token attends to those up to its own.
     pub positions: usize,
-    /// Where the answer goes.
-    pub(super) output: Answer<'a>,
+    /// The destination.
+    pub(super) output: AttendOutput<'a>,
 }
 
-/// What becomes of a job's answer.
+/// The destination of a job's result.
 #[derive(Clone, Copy)]
-pub(super) enum Answer<'a> {
-    /// `[tokens of the batch, stride]`.
-    Whole(Disjoint<'a, f32>),
-    /// Of a part of the positions, to be merged with others: for each head of the group, for one token, its largest score,
+pub(super) enum AttendOutput<'a> {
+    /// The final result, `[tokens of the batch, stride]`.
+    Final(Disjoint<'a, f32>),
+    /// A partial result for a span of positions, to be merged: for each head of the group, for one token, the largest score,
     /// the sum of the exponentials relative to it, and the weighted sum of `head_dim` values.
-    Part(Disjoint<'a, f32>),
+    Partial(Disjoint<'a, f32>),
 }
 
 /// Rotates and stores keys and values.
@@ -243,34 +243,34 @@ pub(crate) fn attend<S: Simd>(s: S, job: &AttendJob<'_>) {
     }
 }
 
-/// Numbers of one query head in a part of an answer.
-pub(super) fn part_width(head_dim: usize) -> usize {
+/// Numbers of one query head in a partial result.
+pub(super) fn partial_width(head_dim: usize) -> usize {
     2 + head_dim
 }
 
-/// One query head's answer from its parts, `part_width` numbers `stride` after each other.
-pub(super) fn merge(parts: &[f32], stride: usize, out: &mut [f32]) {
-    let mut whole = (f32::MIN, 0.0);
+/// The result of one query head from its partial results, `stride` numbers apart.
+pub(super) fn merge(partials: &[f32], stride: usize, out: &mut [f32]) {
+    let mut sums = (f32::MIN, 0.0);
     out.fill(0.0);
-    for part in parts.chunks(stride) {
-        whole = fold(whole, out, (part[0], part[1]), &part[2..]);
+    for partial in partials.chunks(stride) {
+        sums = fold(sums, out, (partial[0], partial[1]), &partial[2..]);
     }
-    let inverse = 1.0 / whole.1;
+    let inverse = 1.0 / sums.1;
     for out in out {
         *out *= inverse;
     }
 }
 
-/// Adds a span's part to what the spans before it gave: (largest score, sum of exponentials) and the weighted values.
+/// Adds a span's partial result to that of the spans before it: (largest score, sum of exponentials) and weighted values.
 ///
-/// A kernel folds the spans of its tokens with it as it goes, `merge` those of a single token that many shards looked
-/// at; the operations are the same, and so are the numbers.
+/// Kernels fold the spans that they compute one after the other, and `merge` folds those of several shards: the same
+/// operations in the same order, and so the same numbers.
 #[inline(always)]
-fn fold(whole: (f32, f32), values: &mut [f32], part: (f32, f32), part_values: &[f32]) -> (f32, f32) {
-    let largest = if part.0 > whole.0 { part.0 } else { whole.0 };
-    let (old, new) = (libm::expf(whole.0 - largest), libm::expf(part.0 - largest));
-    for (value, part) in values.iter_mut().zip(part_values) {
-        *value = *value * old + part * new;
+fn fold(sums: (f32, f32), values: &mut [f32], partial: (f32, f32), partial_values: &[f32]) -> (f32, f32) {
+    let largest = if partial.0 > sums.0 { partial.0 } else { sums.0 };
+    let (old, new) = (libm::expf(sums.0 - largest), libm::expf(partial.0 - largest));
+    for (value, partial) in values.iter_mut().zip(partial_values) {
+        *value = *value * old + partial * new;
     }
-    (largest, whole.1 * old + part.1 * new)
+    (largest, sums.1 * old + partial.1 * new)
 }

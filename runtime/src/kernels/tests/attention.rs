@@ -114,7 +114,7 @@ fn attention_matches_f64() {
                     for layer in [1, 0] {
                         for (from, to) in [(0, before), (before, total)] {
                             let rope = Rope { cos: &angles.0[from * half..], sin: &angles.1[from * half..] };
-                            let place = Place {
+                            let batch = AttentionBatch {
                                 layer,
                                 heads,
                                 kv_heads,
@@ -128,14 +128,14 @@ fn attention_matches_f64() {
                             let zeros = vec![0.0; (to - from) * heads * dim];
                             let rows = [if last { &queries } else { &zeros }, keys, values];
                             let mut out = vec![f32::NAN; (to - from) * heads * dim];
-                            let mut scratch = vec![f32::NAN; parts(heads, dim, total).unwrap()];
+                            let mut scratch = vec![f32::NAN; partials_len(heads, dim, total).unwrap()];
                             let mut groups = vec![
                                 QuantGroup::default();
                                 tiled_groups(to - from, heads * dim, kernels.tile).unwrap()
                             ];
                             if to > from {
                                 parallel.attend(
-                                    &place,
+                                    &batch,
                                     rows,
                                     &mut cache,
                                     &mut scratch,
@@ -193,18 +193,25 @@ fn a_tokens_attention_is_the_same_alone_and_among_others() {
                     &mut Arena::new(memory, plan.bytes()).unwrap(),
                 )
                 .unwrap();
-                let mut scratch = vec![f32::NAN; parts(heads, dim, total).unwrap()];
+                let mut scratch = vec![f32::NAN; partials_len(heads, dim, total).unwrap()];
                 let mut all = Vec::new();
                 for (&from, &to) in cuts.iter().zip(&cuts[1..]).filter(|(from, to)| from < to) {
                     let rope = Rope { cos: &cos[from * half..], sin: &sin[from * half..] };
                     let (layer, position) = (0, from);
-                    let place =
-                        Place { layer, heads, kv_heads, head_dim: dim, tokens: to - from, position, rope };
+                    let batch = AttentionBatch {
+                        layer,
+                        heads,
+                        kv_heads,
+                        head_dim: dim,
+                        tokens: to - from,
+                        position,
+                        rope,
+                    };
                     let (row, kv_row) = (heads * dim, kv_heads * dim);
                     let rows = [&queries[from * row..], &keys[from * kv_row..], &values[from * kv_row..]];
                     let mut out = vec![f32::NAN; (to - from) * row];
                     let parallel = ParallelKernels { kernels, pool: &SingleThread };
-                    parallel.attend(&place, rows, &mut cache, &mut scratch, &mut out, None);
+                    parallel.attend(&batch, rows, &mut cache, &mut scratch, &mut out, None);
                     all.extend(out.iter().map(|x| x.to_bits()));
                 }
                 all.split_off(before * heads * dim)
