@@ -48,14 +48,8 @@ impl<'f, 'm, 't, T: ThreadPool> Cpu<'f, 'm, 't, T> {
             *frequency = 1.0 / libm::powf(config.rope_theta, i as f32 / half as f32);
         }
         let layer = weights.layer(0);
-        Ok(Cpu {
-            weights,
-            plan: *plan,
-            parallel: ParallelKernels { kernels, pool },
-            buffers,
-            layer,
-            logit_rows: 0,
-        })
+        let parallel = ParallelKernels { kernels, pool };
+        Ok(Cpu { weights, plan: *plan, parallel, buffers, layer, logit_rows: 0 })
     }
 
     /// The memory plan.

@@ -25,6 +25,8 @@ pub mod stop;
 pub mod tokenizer;
 pub mod utf8;
 
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
 /// A token, by its id in the vocabulary.
 #[derive(
     Clone,
@@ -36,10 +38,10 @@ pub mod utf8;
     PartialOrd,
     Ord,
     Hash,
-    zerocopy::FromBytes,
-    zerocopy::IntoBytes,
-    zerocopy::Immutable,
-    zerocopy::KnownLayout,
+    FromBytes,
+    IntoBytes,
+    Immutable,
+    KnownLayout,
 )]
 #[repr(transparent)]
 pub struct Token(pub u32);

@@ -70,15 +70,8 @@ impl<S: Sequence> Session<S> {
     /// An empty sequence.
     pub fn new(sequence: S) -> Self {
         let vocab = sequence.limits().vocab;
-        Session {
-            sequence,
-            vocab,
-            position: 0,
-            lookup: PromptLookup::new(0),
-            draft: 0,
-            row: 0,
-            accepted_draft_tokens: 0,
-        }
+        let lookup = PromptLookup::new(0);
+        Session { sequence, vocab, position: 0, lookup, draft: 0, row: 0, accepted_draft_tokens: 0 }
     }
 
     /// The backend and its tokens.
@@ -276,8 +269,8 @@ impl<S: Sequence> Session<S> {
         each: &mut dyn FnMut(Scored),
     ) -> Result<(), SessionError> {
         self.logits_of(tokens, from, &mut |index, logits| {
-            let (log_probability, greedy) = log_probability(logits, tokens[index]);
-            each(Scored { index, log_probability, greedy });
+            let log_probability = f64::from(sampler::log_probability(logits, tokens[index]));
+            each(Scored { index, log_probability, greedy: sampler::greedy(logits) == tokens[index] });
         })
     }
 
@@ -299,9 +292,4 @@ impl<S: Sequence> Session<S> {
         // The logits after a token predict the next one.
         self.append(run, from.max(1) - 1, &mut |index, logits| each(index + 1, logits))
     }
-}
-
-/// `ln softmax(logits)[token]`, and whether the token has the largest logit.
-fn log_probability(logits: &[f32], token: Token) -> (f64, bool) {
-    (f64::from(sampler::log_probability(logits, token)), sampler::greedy(logits) == token)
 }

@@ -126,10 +126,7 @@ impl Gpu {
     }
 
     pub(crate) fn record_head(&mut self, rows: usize) {
-        let pass = compute_pass(&self.device, &mut self.recording);
-        for product in &self.head {
-            product.record(pass, rows);
-        }
+        record_products(&self.device, &mut self.recording, &self.head, rows);
     }
 
     /// Submits the recording and then a copy: from, to, bytes. `None` if nothing was recorded.
@@ -195,6 +192,17 @@ pub(crate) fn compute_pass<'a>(
     &mut recording.get_or_insert_with(begin).0
 }
 
+/// Records products of one input, of `tokens` rows.
+fn record_products(
+    device: &Device,
+    recording: &mut Option<(ComputePass, wgpu::CommandEncoder)>,
+    products: &[Product],
+    tokens: usize,
+) {
+    let pass = compute_pass(device, recording);
+    products.iter().for_each(|product| product.record(pass, tokens));
+}
+
 /// Workgroups of the embedding lookup.
 pub(crate) fn embed_groups(config: &Config, tokens: usize) -> [u32; 3] {
     [config.hidden.div_ceil(256) as u32, tokens as u32, 1]
@@ -229,10 +237,8 @@ impl Backend for Gpu {
     }
 
     fn project(&mut self, layer: usize, batch: &Batch<'_>) {
-        let pass = compute_pass(&self.device, &mut self.recording);
-        for product in &self.layers[layer].qkv {
-            product.record(pass, batch.tokens.len());
-        }
+        let products = &self.layers[layer].qkv;
+        record_products(&self.device, &mut self.recording, products, batch.tokens.len());
     }
 
     fn attend(&mut self, layer: usize, batch: &Batch<'_>) {
@@ -263,28 +269,22 @@ impl Backend for Gpu {
     }
 
     fn attention_output(&mut self, layer: usize, batch: &Batch<'_>) {
-        let pass = compute_pass(&self.device, &mut self.recording);
-        for product in &self.layers[layer].output {
-            product.record(pass, batch.tokens.len());
-        }
+        let products = &self.layers[layer].output;
+        record_products(&self.device, &mut self.recording, products, batch.tokens.len());
     }
 
     fn gate_up(&mut self, layer: usize, batch: &Batch<'_>) {
-        let pass = compute_pass(&self.device, &mut self.recording);
         let (layer, tokens) = (&self.layers[layer], batch.tokens.len());
-        for product in &layer.gate_up {
-            product.record(pass, tokens);
-        }
+        record_products(&self.device, &mut self.recording, &layer.gate_up, tokens);
         if let Some(swiglu) = &layer.swiglu {
+            let pass = compute_pass(&self.device, &mut self.recording);
             swiglu.record(pass, [self.config.ffn.div_ceil(64) as u32, tokens as u32, 1]);
         }
     }
 
     fn down(&mut self, layer: usize, batch: &Batch<'_>) {
-        let pass = compute_pass(&self.device, &mut self.recording);
-        for product in &self.layers[layer].down {
-            product.record(pass, batch.tokens.len());
-        }
+        let products = &self.layers[layer].down;
+        record_products(&self.device, &mut self.recording, products, batch.tokens.len());
     }
 
     fn head(&mut self, rows: Range<usize>) {

@@ -53,11 +53,7 @@ impl Builder<'_> {
     }
 
     fn dispatch(&mut self, entry: Entry, shape: [u32; 12], buffers: &[&wgpu::Buffer]) -> Dispatch {
-        let kernel = self.kernels.get(entry);
-        let shape = self.kernels.uniform(shape);
-        let buffers: Vec<_> = [&shape].into_iter().chain(buffers.iter().copied()).collect();
-        let bind = kernel.bind(self.device, &buffers);
-        Dispatch { kernel, bind }
+        Dispatch::new(self.device, &mut self.kernels, entry, shape, buffers)
     }
 
     /// A norm's weights, padded with zeros to a multiple of 32.
@@ -215,16 +211,8 @@ impl Gpu {
             let gate_up_products = b.products(&uploaded, &Operands { norm, ..gate_up_operands });
             let uploaded = b.upload(&[layer.down])?;
             let down = b.products(&uploaded, &down_operands);
-            layers.push(LayerDispatches {
-                qkv: qkv_products,
-                store,
-                attend,
-                merge,
-                output,
-                gate_up: gate_up_products,
-                swiglu,
-                down,
-            });
+            let (qkv, gate_up) = (qkv_products, gate_up_products);
+            layers.push(LayerDispatches { qkv, store, attend, merge, output, gate_up, swiglu, down });
             caches.push([keys, values]);
         }
         let final_norm = b.norm(weights.final_norm);

@@ -163,9 +163,9 @@ pub struct Device {
     /// Supported variants, the one in use first.
     matmul_variants: Vec<MatmulVariant>,
     /// Side of the cooperative matrices; 0: unused.
-    matrix_side: u32,
+    pub(crate) matrix_side: u32,
     /// Whether attention uses subgroup operations.
-    subgroups: bool,
+    pub(crate) subgroups: bool,
     pub(crate) pipeline_cache: Option<PipelineCache>,
     /// The first asynchronous error: validation, out of memory, device lost.
     failure: Arc<Mutex<Option<String>>>,
@@ -207,7 +207,7 @@ impl Device {
         let (mut matmul_variants, mut matrix_side) = matmul_variants(&adapter);
         let mut opened = request(&adapter, matrix_side > 0);
         if opened.is_err() && matrix_side > 0 {
-            // The driver announces cooperative matrices and then refuses them: do without.
+            // Retry without cooperative matrices.
             matmul_variants.retain(|variant| *variant != MatmulVariant::Cooperative);
             matrix_side = 0;
             opened = request(&adapter, false);
@@ -230,16 +230,8 @@ impl Device {
                 _ => format!("{why:?}: {message}"),
             });
         });
-        Ok(Device {
-            device,
-            queue,
-            report,
-            matmul_variants,
-            matrix_side,
-            subgroups,
-            pipeline_cache: None,
-            failure,
-        })
+        let pipeline_cache = None;
+        Ok(Device { device, queue, report, matmul_variants, matrix_side, subgroups, pipeline_cache, failure })
     }
 
     /// The adapter's features and limits.
@@ -268,16 +260,6 @@ impl Device {
         };
         self.matmul_variants.swap(0, index);
         Ok(self)
-    }
-
-    /// Side of the cooperative matrices; 0: unused.
-    pub(crate) fn matrix_side(&self) -> u32 {
-        self.matrix_side
-    }
-
-    /// Whether attention uses subgroups.
-    pub(crate) fn subgroups(&self) -> bool {
-        self.subgroups
     }
 
     /// The same device with the kernels that need no optional feature: plain products, no subgroup operations. `None` if

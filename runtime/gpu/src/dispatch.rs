@@ -162,6 +162,21 @@ pub(crate) struct Dispatch {
 }
 
 impl Dispatch {
+    /// A dispatch of `entry` with a uniform buffer of `shape`, then `buffers`.
+    pub(crate) fn new(
+        device: &Device,
+        kernels: &mut Kernels,
+        entry: Entry,
+        shape: [u32; 12],
+        buffers: &[&wgpu::Buffer],
+    ) -> Dispatch {
+        let kernel = kernels.get(entry);
+        let shape = kernels.uniform(shape);
+        let buffers: Vec<_> = [&shape].into_iter().chain(buffers.iter().copied()).collect();
+        let bind = kernel.bind(device, &buffers);
+        Dispatch { kernel, bind }
+    }
+
     pub(crate) fn record(&self, pass: &mut ComputePass, groups: [u32; 3]) {
         pass.dispatch(&self.kernel, &self.bind, groups);
     }

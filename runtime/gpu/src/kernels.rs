@@ -47,7 +47,7 @@ fn tiled(variant: MatmulVariant, device: &Device) -> Shader {
         MatmulVariant::Plain => Shader::Tiled,
         MatmulVariant::Dot4 => Shader::TiledDot4,
         MatmulVariant::F16 => Shader::TiledF16,
-        MatmulVariant::Cooperative if device.matrix_side() == 8 => Shader::TiledCooperative8,
+        MatmulVariant::Cooperative if device.matrix_side == 8 => Shader::TiledCooperative8,
         MatmulVariant::Cooperative => Shader::TiledCooperative16,
     }
 }
@@ -69,7 +69,7 @@ impl Entry {
             Entry::Sample => (Shader::Sample, "sample", vec![]),
             Entry::Store(1) => (Shader::Store, "store_bytes", vec![kv(1)]),
             Entry::Store(bytes) => (Shader::Store, "store", vec![kv(bytes)]),
-            Entry::Attend(bytes) if device.subgroups() => (Shader::AttendSubgroup, "attend", vec![kv(bytes)]),
+            Entry::Attend(bytes) if device.subgroups => (Shader::AttendSubgroup, "attend", vec![kv(bytes)]),
             Entry::Attend(bytes) => (Shader::Attend, "attend", vec![kv(bytes)]),
             Entry::Merge => (Shader::Attend, "merge", vec![]),
         }

@@ -20,11 +20,9 @@ pub enum MatmulVariant {
 impl MatmulVariant {
     /// The variant that runs for an encoding: float weights have no codes for `Dot4` and `F16`.
     pub(crate) fn of(self, encoding: Encoding) -> MatmulVariant {
-        let floats = encoding.block_columns() == 1;
-        if floats && matches!(self, MatmulVariant::Dot4 | MatmulVariant::F16) {
-            MatmulVariant::Plain
-        } else {
-            self
+        match self {
+            MatmulVariant::Dot4 | MatmulVariant::F16 if encoding.block_columns() == 1 => MatmulVariant::Plain,
+            variant => variant,
         }
     }
 
@@ -36,11 +34,6 @@ impl MatmulVariant {
 
 impl std::fmt::Display for MatmulVariant {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            MatmulVariant::Plain => "plain",
-            MatmulVariant::Dot4 => "dot4",
-            MatmulVariant::F16 => "f16",
-            MatmulVariant::Cooperative => "cooperative",
-        })
+        f.write_str(&format!("{self:?}").to_lowercase())
     }
 }

@@ -126,11 +126,7 @@ impl Encoding {
 
     /// Bytes of a panel's header: 16 f32 row scales, for encodings that have them.
     pub const fn panel_header(self) -> usize {
-        match self {
-            Encoding::Q8Row => PANEL * 4,
-            _ if self.has_two_level_scales() => PANEL * 4,
-            _ => 0,
-        }
+        if matches!(self, Encoding::Q8Row) || self.has_two_level_scales() { PANEL * 4 } else { 0 }
     }
 
     /// Whether each group has an 8-bit scale, relative to an f32 scale of the row.

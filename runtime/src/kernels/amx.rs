@@ -6,9 +6,7 @@
 
 use super::avx512::Avx512Vnni;
 use super::block_product::{add_dots, scaled};
-use super::blocks::{
-    Q3NlBlock, Q4Block, Q4MinBlock, Q4NlBlock, Q5NlBlock, Q6Block, Q8Block, Q8RowBlock, QuantGroup,
-};
+use super::blocks::{QuantGroup, with_block};
 use super::matmul_job::{Input, MatmulJob, Output, put, tile_width};
 use super::simd::{Block, Compile, Simd, Work};
 use crate::format::{Encoding, GROUP};
@@ -173,17 +171,9 @@ pub(super) fn matmul(s: Amx, job: &MatmulJob<'_>, rest: fn(&MatmulJob<'_>)) {
     let Some(groups) = groups.filter(|_| tiles > 0) else {
         return rest(job);
     };
-    match job.matrix.encoding {
+    with_block!(job.matrix.encoding, B => s.0.run(Panels::<B>::new(s, job, groups, tiles)),
         Encoding::F32 | Encoding::Vector | Encoding::F16 | Encoding::BF16 => return rest(job),
-        Encoding::Q8 => s.0.run(Panels::<Q8Block>::new(s, job, groups, tiles)),
-        Encoding::Q8Row => s.0.run(Panels::<Q8RowBlock>::new(s, job, groups, tiles)),
-        Encoding::Q4 => s.0.run(Panels::<Q4Block>::new(s, job, groups, tiles)),
-        Encoding::Q4Min => s.0.run(Panels::<Q4MinBlock>::new(s, job, groups, tiles)),
-        Encoding::Q3Nl => s.0.run(Panels::<Q3NlBlock>::new(s, job, groups, tiles)),
-        Encoding::Q4Nl => s.0.run(Panels::<Q4NlBlock>::new(s, job, groups, tiles)),
-        Encoding::Q5Nl => s.0.run(Panels::<Q5NlBlock>::new(s, job, groups, tiles)),
-        Encoding::Q6 => s.0.run(Panels::<Q6Block>::new(s, job, groups, tiles)),
-    }
+    );
     let done = tiles * TILE;
     if done >= tokens {
         return;

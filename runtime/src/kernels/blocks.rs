@@ -80,6 +80,28 @@ const _: () = assert!(size_of::<Q4NlBlock>() == Encoding::Q4Nl.block_bytes());
 const _: () = assert!(size_of::<Q5NlBlock>() == Encoding::Q5Nl.block_bytes());
 const _: () = assert!(size_of::<Q6Block>() == Encoding::Q6.block_bytes());
 
+/// Evaluates an expression with `$block` as the block type of a quantized encoding; other encodings have arms of their own.
+macro_rules! with_block {
+    (@ $block:ident = $type:ident, $quantized:expr) => {{
+        type $block = $crate::kernels::blocks::$type;
+        $quantized
+    }};
+    ($encoding:expr, $block:ident => $quantized:expr, $($floats:pat => $float:expr),+ $(,)?) => {
+        match $encoding {
+            $($floats => $float,)+
+            Encoding::Q8 => with_block!(@ $block = Q8Block, $quantized),
+            Encoding::Q8Row => with_block!(@ $block = Q8RowBlock, $quantized),
+            Encoding::Q4 => with_block!(@ $block = Q4Block, $quantized),
+            Encoding::Q4Min => with_block!(@ $block = Q4MinBlock, $quantized),
+            Encoding::Q3Nl => with_block!(@ $block = Q3NlBlock, $quantized),
+            Encoding::Q4Nl => with_block!(@ $block = Q4NlBlock, $quantized),
+            Encoding::Q5Nl => with_block!(@ $block = Q5NlBlock, $quantized),
+            Encoding::Q6 => with_block!(@ $block = Q6Block, $quantized),
+        }
+    };
+}
+pub(super) use with_block;
+
 /// A group of 32 quantized activations: two planes of signed bytes with a common step.
 ///
 /// An activation is `step * (256 * code + fine)`, within 1/32,000 of the largest of its group. The first plane alone would

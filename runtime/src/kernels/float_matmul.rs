@@ -1,9 +1,7 @@
 //! Products in f32, for float weights and for quantized weights in the exact mode, and decoding of matrix rows.
 
 use super::block_product::dequantize;
-use super::blocks::{
-    Matrix, Q3NlBlock, Q4Block, Q4MinBlock, Q4NlBlock, Q5NlBlock, Q6Block, Q8Block, Q8RowBlock,
-};
+use super::blocks::{Matrix, with_block};
 use super::matmul_job::{MatmulJob, put};
 use super::simd::{Block, Simd, Work};
 use crate::format::{Encoding, GROUP, PANEL};
@@ -167,19 +165,11 @@ pub(super) fn float_panels<S: Simd, T: Float>(s: S, job: &MatmulJob<'_>) {
 /// Decodes row `row` of `matrix` to `out`.
 pub(crate) fn row<S: Simd>(s: S, matrix: &Matrix<'_>, row: usize, out: &mut [f32]) {
     let (panel, lane) = (row / PANEL, row % PANEL);
-    match matrix.encoding {
+    with_block!(matrix.encoding, B => block_row::<S, B>(s, matrix, panel, lane, out),
         Encoding::F32 | Encoding::Vector => float_row::<f32>(matrix.panel(panel), lane, out),
         Encoding::F16 => float_row::<f16>(matrix.panel(panel), lane, out),
         Encoding::BF16 => float_row::<bf16>(matrix.panel(panel), lane, out),
-        Encoding::Q8 => block_row::<S, Q8Block>(s, matrix, panel, lane, out),
-        Encoding::Q8Row => block_row::<S, Q8RowBlock>(s, matrix, panel, lane, out),
-        Encoding::Q4 => block_row::<S, Q4Block>(s, matrix, panel, lane, out),
-        Encoding::Q4Min => block_row::<S, Q4MinBlock>(s, matrix, panel, lane, out),
-        Encoding::Q3Nl => block_row::<S, Q3NlBlock>(s, matrix, panel, lane, out),
-        Encoding::Q4Nl => block_row::<S, Q4NlBlock>(s, matrix, panel, lane, out),
-        Encoding::Q5Nl => block_row::<S, Q5NlBlock>(s, matrix, panel, lane, out),
-        Encoding::Q6 => block_row::<S, Q6Block>(s, matrix, panel, lane, out),
-    }
+    )
 }
 
 fn float_row<T: Float>(data: &[u8], lane: usize, out: &mut [f32]) {

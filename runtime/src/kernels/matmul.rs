@@ -1,9 +1,7 @@
 //! Matrix products: weight panels times tiles of tokens, the hot loop of inference.
 
 use super::block_product::{add_integer, scaled};
-use super::blocks::{
-    Q3NlBlock, Q4Block, Q4MinBlock, Q4NlBlock, Q5NlBlock, Q6Block, Q8Block, Q8RowBlock, QuantGroup,
-};
+use super::blocks::{QuantGroup, with_block};
 use super::float_matmul::{exact_panel, float_panels};
 use super::matmul_job::{MatmulJob, put, tile_width};
 use super::simd::{Block, Simd, Work};
@@ -96,17 +94,9 @@ fn quantized_panels<S: Simd, B: Block>(s: S, job: &MatmulJob<'_>) {
 
 /// Computes `job.panels` of `matrix x input`.
 pub(crate) fn matmul<S: Simd>(s: S, job: &MatmulJob<'_>) {
-    match job.matrix.encoding {
+    with_block!(job.matrix.encoding, B => quantized_panels::<S, B>(s, job),
         Encoding::F32 | Encoding::Vector => float_panels::<S, f32>(s, job),
         Encoding::F16 => float_panels::<S, f16>(s, job),
         Encoding::BF16 => float_panels::<S, bf16>(s, job),
-        Encoding::Q8 => quantized_panels::<S, Q8Block>(s, job),
-        Encoding::Q8Row => quantized_panels::<S, Q8RowBlock>(s, job),
-        Encoding::Q4 => quantized_panels::<S, Q4Block>(s, job),
-        Encoding::Q4Min => quantized_panels::<S, Q4MinBlock>(s, job),
-        Encoding::Q3Nl => quantized_panels::<S, Q3NlBlock>(s, job),
-        Encoding::Q4Nl => quantized_panels::<S, Q4NlBlock>(s, job),
-        Encoding::Q5Nl => quantized_panels::<S, Q5NlBlock>(s, job),
-        Encoding::Q6 => quantized_panels::<S, Q6Block>(s, job),
-    }
+    )
 }

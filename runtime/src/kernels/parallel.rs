@@ -154,14 +154,14 @@ impl<T: ThreadPool> ParallelKernels<'_, T> {
     ) {
         let columns = batch.heads * batch.head_dim;
         let cache = cache.shared();
-        let whole = 0..cache.layout.positions();
+        let whole = 0..cache.layout.positions;
         if batch.tokens == 1 {
             return self.attend_one(batch, [queries, keys, values], &cache, partials, out, groups);
         }
         let store = |head: usize| {
             // SAFETY: each head is one shard, or is stored by the one shard that then attends to it.
-            let mut kv = unsafe { head_of(&cache, batch.layer, head, whole.clone()) };
-            (self.kernels.store)(&mut batch.store(head, keys, values, 0, &mut kv));
+            let kv = unsafe { head_of(&cache, batch.layer, head, whole.clone()) };
+            (self.kernels.store)(&mut batch.store(head, keys, values, 0, kv));
         };
         let output = Disjoint::new(&mut *out);
         let tiles = batch.tokens.div_ceil(ATTEND_TOKENS);
@@ -209,11 +209,13 @@ impl<T: ThreadPool> ParallelKernels<'_, T> {
         let job = |shard: usize| {
             let (head, span) = (shard / spans, shard % spans);
             let start = span * SPAN;
-            let positions = start..(start + SPAN).min(cache.layout.positions());
+            let positions = start..(start + SPAN).min(cache.layout.positions);
             // SAFETY: each span of each head is one shard.
             let mut kv = unsafe { head_of(cache, batch.layer, head, positions) };
             if span + 1 == spans {
-                (self.kernels.store)(&mut batch.store(head, keys, values, start, &mut kv));
+                let mut job = batch.store(head, keys, values, start, kv);
+                (self.kernels.store)(&mut job);
+                kv = job.kv;
             }
             let output_of_span = match spans {
                 1 => AttendOutput::Final(output),
@@ -272,7 +274,7 @@ unsafe fn head_of<'a>(
     let key_scales = unsafe { cache.key_scales.slice(scales.start, scales.len()) };
     // SAFETY: as above.
     let value_scales = unsafe { cache.value_scales.slice(scales.start, scales.len()) };
-    KvHeadMut { kind: cache.layout.kind(), keys: key_bytes, values: value_bytes, key_scales, value_scales }
+    KvHeadMut { kind: cache.layout.kind, keys: key_bytes, values: value_bytes, key_scales, value_scales }
 }
 
 /// The same, read-only.
@@ -294,7 +296,7 @@ unsafe fn head_to_read<'a>(
     let key_scales = unsafe { cache.key_scales.read(scales.start, scales.len()) };
     // SAFETY: as above.
     let value_scales = unsafe { cache.value_scales.read(scales.start, scales.len()) };
-    KvHead { kind: cache.layout.kind(), keys: key_bytes, values: value_bytes, key_scales, value_scales }
+    KvHead { kind: cache.layout.kind, keys: key_bytes, values: value_bytes, key_scales, value_scales }
 }
 
 /// The batch and the shape of an attention operation.
@@ -317,7 +319,7 @@ impl AttentionBatch<'_> {
         keys: &'a [f32],
         values: &'a [f32],
         start: usize,
-        kv: &'a mut KvHeadMut<'_>,
+        kv: KvHeadMut<'a>,
     ) -> StoreJob<'a> {
         StoreJob {
             keys,
@@ -328,7 +330,7 @@ impl AttentionBatch<'_> {
             tokens: self.tokens,
             position: self.position - start,
             rope: self.rope,
-            kv: kv.reborrow(),
+            kv,
         }
     }
 

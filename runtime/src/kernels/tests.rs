@@ -60,6 +60,10 @@ fn quantize(kernels: &Kernels, x: &[f32], columns: usize) -> Vec<QuantGroup> {
     groups
 }
 
+fn multiply(kernels: Kernels, input: Input<'_>, product: Product<'_>) {
+    ParallelKernels { kernels, pool: &SingleThread }.multiply(input, [product]);
+}
+
 const SHAPES: &[(usize, usize)] = if cfg!(miri) {
     &[(17, 33)]
 } else {
@@ -71,8 +75,7 @@ const TOKENS: &[usize] = if cfg!(miri) { &[1] } else { &[1, 2, 3, 4, 5, 7, 8, 11
 fn products_match_f64() {
     let mut random = Random(1);
     // Miri takes minutes for each; these have all that the others have.
-    let encodings =
-        if cfg!(miri) { &[Encoding::F16, Encoding::Q4Min, Encoding::Q5Nl] } else { &MATRICES[..] };
+    let encodings = if cfg!(miri) { &[Encoding::F16, Encoding::Q4Min, Encoding::Q5Nl] } else { MATRICES };
     for &(rows, columns) in SHAPES {
         for &encoding in encodings {
             let sample = RandomMatrix::new(encoding, rows, columns, &mut random);
@@ -84,9 +87,8 @@ fn products_match_f64() {
                     let groups = quantize(&kernels, &x, columns);
                     for groups in [None, Some(groups.as_slice())] {
                         let mut out = vec![f32::NAN; tokens * rows];
-                        let parallel = ParallelKernels { kernels, pool: &SingleThread };
                         let product = Product { matrix: sample.matrix(&aligned), out: &mut out, add: false };
-                        parallel.multiply(Input { floats: &x, groups, tokens }, [product]);
+                        multiply(kernels, Input { floats: &x, groups, tokens }, product);
                         // f32 sums err by some units in the last place of the terms; two-plane activations by at
                         // most a fine step, 1/32,512 of their group's largest, which is at most 1 here.
                         let float = groups.is_none() || encoding.block_columns() == 1;
@@ -115,7 +117,7 @@ fn products_match_f64() {
 fn integer_products_agree_between_sets() {
     let mut random = Random(2);
     const TOKENS: usize = 37;
-    for encoding in MATRICES.into_iter().filter(|encoding| encoding.block_columns() == GROUP) {
+    for encoding in MATRICES.iter().copied().filter(|encoding| encoding.block_columns() == GROUP) {
         let sample = RandomMatrix::new(encoding, 48, 96, &mut random);
         let aligned = sample.aligned();
         // Full-range activations: 16-bit accumulators that overflow would show here.
@@ -125,9 +127,8 @@ fn integer_products_agree_between_sets() {
         for kernels in all() {
             let groups = quantize(&kernels, &x, 96);
             let mut out = vec![0.0; 48 * TOKENS];
-            let parallel = ParallelKernels { kernels, pool: &SingleThread };
             let product = Product { matrix: sample.matrix(&aligned), out: &mut out, add: false };
-            parallel.multiply(Input { floats: &x, groups: Some(&groups), tokens: TOKENS }, [product]);
+            multiply(kernels, Input { floats: &x, groups: Some(&groups), tokens: TOKENS }, product);
             let first = first.get_or_insert_with(|| out.clone());
             for ((a, b), size) in first.iter().zip(&out).zip(&size) {
                 assert!((a - b).abs() <= 1e-6 * *size as f32, "{kernels:?} {encoding:?}: {b} for {a}");
@@ -144,9 +145,8 @@ fn products_add_to_what_is_there() {
     let x = random.floats(2 * 40);
     for kernels in all() {
         let mut out = vec![100.0; 2 * 20];
-        let parallel = ParallelKernels { kernels, pool: &SingleThread };
         let product = Product { matrix: sample.matrix(&aligned), out: &mut out, add: true };
-        parallel.multiply(Input { floats: &x, groups: None, tokens: 2 }, [product]);
+        multiply(kernels, Input { floats: &x, groups: None, tokens: 2 }, product);
         for (out, (sum, _)) in out.iter().zip(sample.product(&x)) {
             assert!((f64::from(*out) - 100.0 - sum).abs() < 1e-4, "{kernels:?}");
         }
@@ -158,7 +158,7 @@ fn rows_are_read_back() {
     let mut random = Random(4);
     // More than a panel of 16 rows and than a group of 32 columns, neither whole.
     let (rows, columns) = if cfg!(miri) { (17, 33) } else { (37, 70) };
-    for encoding in MATRICES {
+    for &encoding in MATRICES {
         let sample = RandomMatrix::new(encoding, rows, columns, &mut random);
         let aligned = sample.aligned();
         for kernels in all() {

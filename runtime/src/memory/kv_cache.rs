@@ -12,10 +12,10 @@ use core::ops::Range;
 /// The layout of the cache.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct KvLayout {
-    kind: KvKind,
+    pub(crate) kind: KvKind,
     kv_heads: usize,
     /// Capacity of a region, a multiple of [`CHUNK`] positions.
-    positions: usize,
+    pub(crate) positions: usize,
     /// Elements of one position's keys.
     key_width: usize,
     /// Elements of one position's values.
@@ -34,15 +34,6 @@ impl KvLayout {
         let range = |size: usize| (region + positions.start) * size..(region + positions.end) * size;
         let bytes = self.kind.bytes();
         (range(self.key_width * bytes), range(self.value_width * bytes), range(self.scales()))
-    }
-
-    /// Capacity of a region, positions.
-    pub(crate) fn positions(&self) -> usize {
-        self.positions
-    }
-
-    pub(crate) fn kind(&self) -> KvKind {
-        self.kind
     }
 
     /// Scales per position.

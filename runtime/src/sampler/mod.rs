@@ -16,19 +16,10 @@ pub use settings::{Sampling, SamplingError};
 
 use crate::Token;
 use core::cmp::Ordering;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// A candidate token. A slice of candidates is the sampler's scratch memory.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    Default,
-    PartialEq,
-    zerocopy::FromBytes,
-    zerocopy::IntoBytes,
-    zerocopy::Immutable,
-    zerocopy::KnownLayout,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Candidate {
     /// Logit, later unnormalized probability.

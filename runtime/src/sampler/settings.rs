@@ -27,7 +27,7 @@ pub struct Sampling {
 
 impl Sampling {
     /// Greedy, without penalties.
-    const GREEDY: Sampling = Sampling {
+    pub const GREEDY: Sampling = Sampling {
         temperature: 0.0,
         top_k: None,
         top_p: None,

@@ -4,17 +4,7 @@ use super::*;
 use std::vec;
 use std::vec::Vec;
 
-const GREEDY: Sampling = Sampling {
-    temperature: 0.0,
-    top_k: None,
-    top_p: None,
-    min_p: None,
-    repetition_penalty: 1.0,
-    frequency_penalty: 0.0,
-    presence_penalty: 0.0,
-    penalty_window: None,
-    seed: 7,
-};
+const GREEDY: Sampling = Sampling { penalty_window: None, seed: 7, ..Sampling::GREEDY };
 const WARM: Sampling = Sampling { temperature: 1.0, ..GREEDY };
 const INF: f32 = f32::INFINITY;
 

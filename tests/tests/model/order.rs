@@ -227,7 +227,7 @@ fn a_context_of_one_position() {
             let file = model.file().unwrap();
             let plan =
                 InferencePlan::new(file.config(), &InferenceSettings { context: Some(context), ..settings });
-            let error = MemoryError::Context { found: context, most: 512 };
+            let error = MemoryError::Context { found: context, limit: 512 };
             assert!(matches!(plan, Err(PlanError::Memory(e)) if e == error), "{context}");
         }
     });

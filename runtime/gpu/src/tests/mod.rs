@@ -85,11 +85,7 @@ impl TestDevice {
     }
 
     pub(crate) fn dispatch(&mut self, entry: Entry, shape: [u32; 12], buffers: &[&wgpu::Buffer]) -> Dispatch {
-        let kernel = self.kernels.get(entry);
-        let shape = self.kernels.uniform(shape);
-        let buffers: Vec<_> = [&shape].into_iter().chain(buffers.iter().copied()).collect();
-        let bind = kernel.bind(&self.device, &buffers);
-        Dispatch { kernel, bind }
+        Dispatch::new(&self.device, &mut self.kernels, entry, shape, buffers)
     }
 
     /// Submits what `record` records and reads `from`.

@@ -137,7 +137,7 @@ pub(super) fn config(
     tied: bool,
 ) -> Config {
     let (layers, vocab, context, rope_theta, norm_eps) = (4, 512, 256, 10_000.0, 1e-5);
-    let stop = [None; 8];
+    let (bos, stop) = (None, [None; 8]);
     Config {
         hidden,
         layers,
@@ -150,7 +150,7 @@ pub(super) fn config(
         rope_theta,
         norm_eps,
         tied,
-        bos: None,
+        bos,
         stop,
     }
 }

@@ -11,17 +11,7 @@ use thimble_runtime::kernels::KvKind;
 use thimble_runtime::model::{Backend, Batch, Weights, forward};
 use thimble_runtime::sampler::{Candidate, Pcg32, Sampler, Sampling};
 
-const GREEDY: Sampling = Sampling {
-    temperature: 0.0,
-    top_k: None,
-    top_p: None,
-    min_p: None,
-    repetition_penalty: 1.0,
-    frequency_penalty: 0.0,
-    presence_penalty: 0.0,
-    penalty_window: None,
-    seed: 0,
-};
+const GREEDY: Sampling = Sampling { penalty_window: None, ..Sampling::GREEDY };
 const WARM: Sampling = Sampling { temperature: 1.0, ..GREEDY };
 const PENALTIES: Sampling = Sampling {
     repetition_penalty: 1.3,

@@ -50,10 +50,7 @@ impl KvKind {
 
     /// Elements of the keys of one position and head.
     pub(crate) fn key_width(self, head_dim: usize) -> usize {
-        match self {
-            KvKind::F32 | KvKind::F16 => head_dim,
-            KvKind::Q8 => head_dim.next_multiple_of(bytes::STEP),
-        }
+        if self == KvKind::Q8 { head_dim.next_multiple_of(bytes::STEP) } else { head_dim }
     }
 }
 
@@ -89,17 +86,6 @@ pub struct KvHeadMut<'a> {
 }
 
 impl KvHeadMut<'_> {
-    /// A mutable reborrow.
-    pub(crate) fn reborrow(&mut self) -> KvHeadMut<'_> {
-        KvHeadMut {
-            kind: self.kind,
-            keys: self.keys,
-            values: self.values,
-            key_scales: self.key_scales,
-            value_scales: self.value_scales,
-        }
-    }
-
     /// A shared reborrow.
     pub(crate) fn shared(&self) -> KvHead<'_> {
         KvHead {

@@ -27,19 +27,7 @@ impl Random {
 }
 
 /// The encodings of a matrix.
-pub(super) const MATRICES: [Encoding; 11] = [
-    Encoding::F32,
-    Encoding::F16,
-    Encoding::BF16,
-    Encoding::Q8,
-    Encoding::Q8Row,
-    Encoding::Q4,
-    Encoding::Q4Min,
-    Encoding::Q3Nl,
-    Encoding::Q4Nl,
-    Encoding::Q5Nl,
-    Encoding::Q6,
-];
+pub(super) const MATRICES: &[Encoding] = Encoding::ALL.split_at(1).1;
 
 /// A matrix of random codes and scales, with the values that they stand for.
 pub(super) struct RandomMatrix {
