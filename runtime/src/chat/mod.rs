@@ -168,8 +168,8 @@ impl<'f> ChatTemplate<'f> {
 impl<'f> Literals<'f> {
     fn texts(&self) -> [&'f str; LITERAL_PARTS] {
         let Literals { begin, default_system, generate, end, system, user, assistant, .. } = *self;
-        let around = [system, user, assistant];
-        let [system, user, assistant] = around.map(|around| (around.prefix, around.suffix));
+        let formats = [system, user, assistant];
+        let [system, user, assistant] = formats.map(|format| (format.prefix, format.suffix));
         [begin, default_system, generate, end, system.0, system.1, user.0, user.1, assistant.0, assistant.1]
     }
 
@@ -198,17 +198,17 @@ impl<'f> Literals<'f> {
             return wrong("system messages are folded, but irregular conversations allowed");
         }
         let texts = Parts::<LITERAL_PARTS>::parse(bytes)?.texts;
-        let [begin, default_system, generate, end, around @ ..] = texts;
-        let [system, system_end, user, user_end, assistant, assistant_end] = around;
-        let around = |prefix, suffix, trim| MessageFormat { prefix, suffix, trim: on(trim) };
+        let [begin, default_system, generate, end, formats @ ..] = texts;
+        let [system, system_end, user, user_end, assistant, assistant_end] = formats;
+        let format = |prefix, suffix, trim| MessageFormat { prefix, suffix, trim: on(trim) };
         Ok(Literals {
             begin,
             default_system,
             generate,
             end,
-            system: around(system, system_end, TRIM_SYSTEM),
-            user: around(user, user_end, TRIM_USER),
-            assistant: around(assistant, assistant_end, TRIM_ASSISTANT),
+            system: format(system, system_end, TRIM_SYSTEM),
+            user: format(user, user_end, TRIM_USER),
+            assistant: format(assistant, assistant_end, TRIM_ASSISTANT),
             system_rule,
             regular_only: on(REGULAR_ONLY),
         })

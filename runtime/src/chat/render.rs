@@ -99,9 +99,9 @@ impl Literals<'_> {
         emit: &mut dyn FnMut(Segment<'_>),
     ) -> Result<(), RenderError> {
         self.check(messages)?;
-        let mut emit = |piece: Segment<'_>| {
-            if !piece.text().is_empty() {
-                emit(piece);
+        let mut emit = |segment: Segment<'_>| {
+            if !segment.text().is_empty() {
+                emit(segment);
             }
         };
         emit(Segment::Template(self.begin));

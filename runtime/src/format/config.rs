@@ -80,8 +80,8 @@ impl Config {
     /// # Errors
     /// [`FormatError::Config`].
     pub fn check(&self) -> Result<(), FormatError> {
-        let range = |field, value: usize, most: usize, expected| {
-            let fits = (1..=most).contains(&value);
+        let range = |field, value: usize, limit: usize, expected| {
+            let fits = (1..=limit).contains(&value);
             fits.then_some(()).ok_or(FormatError::Config { field, expected, found: value as u64 })
         };
         range("hidden size", self.hidden, 1 << 16, "1 to 65,536")?;

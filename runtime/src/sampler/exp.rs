@@ -49,14 +49,14 @@ pub(super) fn sum_exp(numbers: &[f32], max: f32) -> f64 {
 /// The largest number, ignoring NaN; minus infinity if there is none.
 pub(super) fn largest(numbers: &[f32]) -> f32 {
     let larger = |a: f32, b: f32| if b > a { b } else { a };
-    let mut most = [f32::NEG_INFINITY; LANES];
+    let mut lane_max = [f32::NEG_INFINITY; LANES];
     let (chunks, rest) = numbers.as_chunks::<LANES>();
     for chunk in chunks {
-        for (most, &number) in most.iter_mut().zip(chunk) {
-            *most = larger(*most, number);
+        for (max, &number) in lane_max.iter_mut().zip(chunk) {
+            *max = larger(*max, number);
         }
     }
-    most.iter().chain(rest).copied().fold(f32::NEG_INFINITY, larger)
+    lane_max.iter().chain(rest).copied().fold(f32::NEG_INFINITY, larger)
 }
 
 const LANES: usize = 16;

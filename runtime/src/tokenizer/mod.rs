@@ -75,9 +75,9 @@ impl<'f> Tokenizer<'f> {
             return Err(wrong("a reserved byte", 0, (*found).into()));
         }
         let tokens = word(field::TOKENS);
-        let most = vocab.min(layout::MAX_TOKENS);
-        if tokens as usize > most {
-            return Err(wrong("number of tokens (at most)", most as u64, tokens.into()));
+        let max_tokens = vocab.min(layout::MAX_TOKENS);
+        if tokens as usize > max_tokens {
+            return Err(wrong("number of tokens (at most)", max_tokens as u64, tokens.into()));
         }
         let merges = word(field::MERGES);
         if merges as usize > layout::MAX_MERGES {

@@ -41,8 +41,8 @@ fn use_all(section: &[u8], text: &str) {
 #[test]
 fn words_are_cut_as_the_pattern_cuts_them() {
     let cut = |text: &'static str, digits_apart| -> Vec<&'static str> {
-        let pieces = Words::new(text.as_bytes(), digits_apart);
-        pieces.map(|piece| core::str::from_utf8(piece).expect("whole characters")).collect()
+        let words = Words::new(text.as_bytes(), digits_apart);
+        words.map(|word| core::str::from_utf8(word).expect("whole characters")).collect()
     };
     assert_eq!(cut("Hello world's end", false), ["Hello", " world", "'s", " end"]);
     assert_eq!(cut("a  b", false), ["a", " ", " b"]);
