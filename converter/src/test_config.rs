@@ -15,5 +15,5 @@ pub(crate) const CONFIG: Config = Config {
     norm_eps: 1e-5,
     tied: true,
     bos: None,
-    stop: [None; Config::MOST_STOPS],
+    stop: [None; Config::MAX_STOP_TOKENS],
 };

@@ -12,7 +12,7 @@ use proptest::test_runner::{Config, RngSeed, TestRunner};
 use serde::Deserialize;
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use thimble_host::template::{OwnedSegment, TemplateError, render, render_text};
+use thimble_chat::template::{OwnedSegment, TemplateError, render, render_text};
 use thimble_runtime::chat::{ChatTemplate, Jinja, Message, RenderError, Role, is_python_space};
 
 /// A template and what is expected of its reduction.

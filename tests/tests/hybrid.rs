@@ -19,7 +19,7 @@ use thimble_host::{Accelerator, BackendKind, Hybrid, KernelKind, KvFile};
 use thimble_runtime::Token;
 use thimble_runtime::cpu::Cpu;
 use thimble_runtime::format::ModelFile;
-use thimble_runtime::kernels::{CHUNK, KvHead, KvHeadMut, KvKind, SingleThread};
+use thimble_runtime::kernels::{CHUNK, KvKind, SingleThread};
 use thimble_runtime::lookup::PromptLookup;
 use thimble_runtime::memory::{ALIGN, MemoryPlan, PlanOptions};
 use thimble_runtime::model::Weights;

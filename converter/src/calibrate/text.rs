@@ -63,21 +63,7 @@ mod tests {
         let bytes: Vec<String> = (0..=255).map(|byte| char_of(byte).to_string()).collect();
         let vocabulary = Vocabulary::from_gguf(&bytes, &[], &[], "smollm").unwrap();
         let section = vocabulary.emit();
-        let config = Config {
-            hidden: 2,
-            layers: 1,
-            heads: 1,
-            kv_heads: 1,
-            head_dim: 2,
-            ffn: 2,
-            vocab: 256,
-            context: 8,
-            rope_theta: 1e4,
-            norm_eps: 1e-5,
-            tied: true,
-            bos: None,
-            stop: [None; Config::MAX_STOP_TOKENS],
-        };
+        let config = Config { vocab: 256, context: 8, ..CONFIG };
         let text: String = ('a'..='z').cycle().take(100).collect();
         let size = Windows { tokens: 16, count: 2 };
         let found = windows(&section, &config, &text, size).unwrap();

@@ -9,8 +9,8 @@ mod test_conversations;
 #[cfg(test)]
 mod tests;
 
-pub use jinja::{source, with_tokens};
-use thimble_host::template::{JinjaTemplate, TemplateError};
+pub use jinja::{define_tokens, to_jinja};
+use thimble_chat::template::{JinjaTemplate, TemplateError};
 use thimble_runtime::chat::{ChatTemplate, Jinja, Message, Role};
 use thimble_runtime::format::FormatError;
 
@@ -42,8 +42,8 @@ const MAX_COST: u64 = 5_000;
 pub fn derive(template: &str, bos: &str, eos: &str) -> Result<Vec<u8>, ChatTemplateError> {
     let compiled = JinjaTemplate::compile(template, bos, eos).map_err(ChatTemplateError::Compile)?;
     let hello = Message { role: Role::User, text: "Hello" };
-    // The battery renders thousands of conversations.
-    let cheap = compiled.cost(&[hello]).map_err(ChatTemplateError::Unusable)? <= MOST_COST;
+    // A reduction renders thousands of conversations.
+    let cheap = compiled.cost(&[hello]).map_err(ChatTemplateError::Unusable)? <= MAX_COST;
     let literals = if cheap { reduce::reduce(&compiled, template, [bos, eos]) } else { None };
     let section = match &literals {
         Some(literals) => ChatTemplate::Literal(literals.borrow()),
@@ -54,9 +54,8 @@ pub fn derive(template: &str, bos: &str, eos: &str) -> Result<Vec<u8>, ChatTempl
     Ok(bytes)
 }
 
-/// What is wrong with a template in the form that the host renders, in conversations that every chat comes to: the first
-/// fault. The literal form has none.
-pub fn fault(template: &ChatTemplate<'_>) -> Option<String> {
+/// The first problem that a template has with common conversations, if any. The literal form has none.
+pub fn find_fault(template: &ChatTemplate<'_>) -> Option<String> {
     use Role::{Assistant, System, User};
     let source = template.jinja()?;
     let says = |role, text| Message { role, text };

@@ -1,7 +1,7 @@
 //! Reduces a template to literals, from what it renders.
 
-use super::battery::{Sample, battery};
-use thimble_host::template::JinjaTemplate;
+use super::test_conversations::{TestConversation, test_conversations};
+use thimble_chat::template::JinjaTemplate;
 use thimble_runtime::chat::{Literals, Message, MessageFormat, Role, SystemRule};
 
 /// [`Literals`] that own their texts.
@@ -237,8 +237,7 @@ struct System<'p> {
     clean: bool,
 }
 
-/// The texts around the messages; `None` where the template refuses or the messages do not come out once
-/// each and in order.
+/// The texts around the messages; `None` if the template refuses or does not render each message once and in order.
 fn around_messages(compiled: &JinjaTemplate, roles: &[Role], generate: bool) -> Option<Vec<String>> {
     let texts: Vec<String> = (0..roles.len()).map(|index| format!("qzxj{index}jxzq")).collect();
     let messages: Vec<Message<'_>> =

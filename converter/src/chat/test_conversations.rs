@@ -1,11 +1,11 @@
 //! The test conversations that a reduction must reproduce.
 
 use std::collections::BTreeSet;
-use thimble_host::template::JinjaTemplate;
+use thimble_chat::template::JinjaTemplate;
 use thimble_runtime::chat::{Message, Role};
 
-/// One rendering that literals must reproduce.
-pub(super) struct Sample {
+/// A conversation and its rendering.
+pub(super) struct TestConversation {
     messages: Vec<(Role, String)>,
     pub(super) generate: bool,
     /// Whether it is an optional system message, then user and assistant in turn.
@@ -58,7 +58,7 @@ const CONTENTS: [&str; 27] = [
     "system",
 ];
 
-/// Every role saying every text, in chats of one to nine messages, and conversations out of turn.
+/// Conversations of one to nine messages, regular and irregular, with every role saying every text.
 ///
 /// The texts hold white space, special tokens, and every string literal of the template, to expose templates that search
 /// messages for words.
@@ -85,7 +85,7 @@ pub(super) fn test_conversations(
         }
     };
     let regular: Vec<Vec<Role>> = (1..=9).flat_map(|turns| [chat(false, turns), chat(true, turns)]).collect();
-    // First the shapes alone: most wrong reductions fail here already.
+    // First plain texts: most wrong reductions fail here.
     for shape in regular.iter().chain(&irregular()) {
         add(shape, &|index| format!("text number {index}"));
     }

@@ -149,10 +149,9 @@ pub(crate) fn add_stop(config: &mut Config, token: u32) -> Result<(), ConvertErr
     if config.is_stop(token) {
         return Ok(());
     }
-    let full = || ConvertError::Unsupported {
-        what: "the number of end-of-text tokens".to_owned(),
-        found: format!("more than {}", Config::MAX_STOP_TOKENS),
-        supported: "up to 8",
+    let full = || {
+        let found = format!("more than {}", Config::MAX_STOP_TOKENS);
+        ConvertError::unsupported("the number of end-of-text tokens", found, "up to 8")
     };
     *config.stop.iter_mut().find(|slot| slot.is_none()).ok_or_else(full)? = Some(token);
     Ok(())

@@ -2,26 +2,7 @@ use super::*;
 use crate::read::BlockType;
 use crate::test_config::CONFIG;
 
-fn config() -> Config {
-    Config {
-        hidden: 64,
-        layers: 12,
-        heads: 2,
-        kv_heads: 1,
-        head_dim: 32,
-        ffn: 96,
-        vocab: 100,
-        context: 64,
-        rope_theta: 1e4,
-        norm_eps: 1e-5,
-        tied: true,
-        bos: None,
-        stop: [None; Config::MAX_STOP_TOKENS],
-    }
-}
-
-fn tensors() -> Vec<Stored> {
-    let config = config();
+fn tensors() -> Vec<SourceTensor> {
     let stored = |index| {
         let (role, layer) = TensorRole::at(&CONFIG, index);
         let (rows, columns) = role.shape(&CONFIG);

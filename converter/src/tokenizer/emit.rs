@@ -117,9 +117,8 @@ fn pair_table(ranked: &[(u32, (u32, u32), u32)]) -> Vec<u64> {
     table(keys.len(), home, |index| layout::pair_slot(keys[index], index as u32), layout::NO_PAIR)
 }
 
-/// An open-addressing table with about 3 of 4 slots taken, in which no entry lies more than
-/// [`layout::MAX_PROBES`] slots from its home: an entry that has come further takes the place of one that
-/// is nearer to its own (Robin Hood).
+/// An open-addressing hash table with a load of about 3/4 and at most [`layout::MAX_PROBES`] probes (Robin Hood hashing:
+/// an entry far from its home displaces one closer to its own).
 fn table<T: Copy>(
     count: usize,
     homes: impl Fn(u32) -> Vec<usize>,

@@ -7,7 +7,7 @@ use thimble_runtime::format::{FormatError, read_u32, read_u64};
 use thimble_runtime::tokenizer::Tokenizer;
 use thimble_runtime::tokenizer::layout::{self, Sizes, field};
 
-/// Bits of an id in the key of a pair.
+/// Bits of an id in a pair's key.
 const ID_BITS: u32 = layout::MAX_TOKENS.count_ones();
 
 impl Vocabulary {

@@ -4,18 +4,9 @@ use crate::ChatError;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::Path;
-use thimble_runtime::chat::Role;
+use thimble_runtime::chat::{Message, Role};
 
-/// The names of roles in a file.
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "lowercase", remote = "Role")]
-enum RoleName {
-    System,
-    User,
-    Assistant,
-}
-
-/// A question and its answer.
+/// A message and its answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Turn {
     /// The user's message.
@@ -41,13 +32,12 @@ impl Conversation {
 
     /// The messages from turn `first` on, with the system message, and `user` as the last one.
     pub fn messages<'a>(&'a self, first: usize, user: &'a str) -> Vec<Message<'a>> {
-        let message = |speaker, text| Message { speaker, text };
+        let message = |role, text| Message { role, text };
         let turns = self.turns.iter().skip(first);
-        let turns = turns.flat_map(|turn| {
-            [message(Speaker::User, &*turn.user), message(Speaker::Assistant, &*turn.answer)]
-        });
-        let system = self.system.as_deref().map(|text| message(Speaker::System, text));
-        system.into_iter().chain(turns).chain([message(Speaker::User, user)]).collect()
+        let turns = turns
+            .flat_map(|turn| [message(Role::User, &*turn.user), message(Role::Assistant, &*turn.answer)]);
+        let system = self.system.as_deref().map(|text| message(Role::System, text));
+        system.into_iter().chain(turns).chain([message(Role::User, user)]).collect()
     }
 }
 
@@ -67,10 +57,10 @@ struct SavedMessage {
     content: String,
 }
 
-/// How a file names a [`Speaker`].
+/// How a file names a [`Role`].
 #[derive(Serialize, Deserialize)]
-#[serde(remote = "Speaker", rename_all = "lowercase")]
-enum Role {
+#[serde(remote = "Role", rename_all = "lowercase")]
+enum RoleName {
     System,
     User,
     Assistant,
@@ -80,10 +70,10 @@ impl SavedConversation {
     /// The file of a conversation that `model` answered.
     pub fn new(model: &str, conversation: &Conversation) -> SavedConversation {
         let message = |role, content: &str| SavedMessage { role, content: content.to_string() };
-        let system = conversation.system.iter().map(|text| message(Speaker::System, text));
+        let system = conversation.system.iter().map(|text| message(Role::System, text));
         let turns = conversation.turns.iter();
-        let turns = turns
-            .flat_map(|turn| [message(Speaker::User, &turn.user), message(Speaker::Assistant, &turn.answer)]);
+        let turns =
+            turns.flat_map(|turn| [message(Role::User, &turn.user), message(Role::Assistant, &turn.answer)]);
         SavedConversation { model: Some(model.to_string()), messages: system.chain(turns).collect() }
     }
 
@@ -112,11 +102,10 @@ impl SavedConversation {
     /// The conversation, if the roles are in order.
     fn into_conversation(self) -> Result<Conversation, String> {
         let mut messages = self.messages.into_iter().peekable();
-        let system = messages.next_if(|message| message.role == Speaker::System).map(|m| m.content);
+        let system = messages.next_if(|message| message.role == Role::System).map(|m| m.content);
         let mut turns = Vec::new();
         while let Some(user) = messages.next() {
-            let answer =
-                messages.next().filter(|m| m.role == Speaker::Assistant && user.role == Speaker::User);
+            let answer = messages.next().filter(|m| m.role == Role::Assistant && user.role == Role::User);
             let answer = answer.ok_or_else(|| {
                 let number = 1 + 2 * turns.len() + usize::from(system.is_some());
                 format!(
@@ -132,7 +121,7 @@ impl SavedConversation {
 
 #[cfg(test)]
 mod tests {
-    use super::{Conversation, Message, SavedConversation, Speaker, Turn};
+    use super::{Conversation, Message, Role, SavedConversation, Turn};
 
     fn talk() -> Conversation {
         let turn = |user: &str, answer: &str| Turn { user: user.to_string(), answer: answer.to_string() };
@@ -144,9 +133,8 @@ mod tests {
     fn old_turns_can_be_left_out() {
         let talk = talk();
         let messages = talk.messages(1, "new");
-        let expected =
-            [(Speaker::System, "s"), (Speaker::User, "c"), (Speaker::Assistant, ""), (Speaker::User, "new")];
-        let expected = expected.map(|(speaker, text)| Message { speaker, text });
+        let expected = [(Role::System, "s"), (Role::User, "c"), (Role::Assistant, ""), (Role::User, "new")];
+        let expected = expected.map(|(role, text)| Message { role, text });
         assert_eq!(messages, expected);
     }
 

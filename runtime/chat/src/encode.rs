@@ -1,7 +1,7 @@
 //! Encodes texts and conversations, with buffers from the heap.
 
 use crate::ChatError;
-use crate::template::{self, OwnedPiece, TemplateError};
+use crate::template::{self, OwnedSegment, TemplateError};
 use std::ops::Range;
 use thimble_runtime::Token;
 use thimble_runtime::chat::Message;
@@ -13,7 +13,7 @@ use thimble_runtime::tokenizer::{EncodeError, Specials, Tokenizer};
 /// # Errors
 /// The tokenizer rejects the text.
 pub fn encode(tokenizer: &Tokenizer<'_>, text: &str, specials: Specials) -> Result<Vec<Token>, EncodeError> {
-    let longest = tokenizer.longest_piece(text);
+    let longest = tokenizer.longest_word(text);
     let mut scratch = vec![0; Tokenizer::scratch_bytes(longest)];
     let mut tokens = vec![Token::default(); text.len()];
     let count = tokenizer.encode(text, specials, &mut scratch, &mut tokens)?;
@@ -30,12 +30,12 @@ pub fn encode_typed(
     text: &str,
     typed: &[Range<usize>],
 ) -> Result<Vec<Token>, EncodeError> {
-    let mut scratch = vec![0; Tokenizer::scratch_bytes(tokenizer.longest_piece(text))];
+    let mut scratch = vec![0; Tokenizer::scratch_bytes(tokenizer.longest_word(text))];
     let mut tokens = vec![Token::default(); text.len()];
     let count = loop {
         match tokenizer.encode_typed(text, typed, &mut scratch, &mut tokens) {
             // Reading special tokens as text can make a longer piece.
-            Err(EncodeError::PieceTooLong { expected, .. }) if expected > scratch.len() => {
+            Err(EncodeError::WordTooLong { expected, .. }) if expected > scratch.len() => {
                 scratch.resize(expected, 0);
             }
             encoded => break encoded?,
@@ -71,7 +71,7 @@ pub fn encode_chat(file: &ModelFile<'_>, messages: &[Message<'_>]) -> Result<Vec
     let pieces = match template::render(&template, messages, true) {
         // Without special tokens in the messages, nothing has to be told apart.
         Err(TemplateError::Rewritten) if !any_special(&tokenizer, messages)? => {
-            vec![OwnedPiece::Template(template::render_text(&template, messages, true)?)]
+            vec![OwnedSegment::Template(template::render_text(&template, messages, true)?)]
         }
         rendered => rendered?,
     };
@@ -79,7 +79,7 @@ pub fn encode_chat(file: &ModelFile<'_>, messages: &[Message<'_>]) -> Result<Vec
     for piece in &pieces {
         let from = text.len();
         text.push_str(piece.text());
-        if matches!(piece, OwnedPiece::Content(_)) {
+        if matches!(piece, OwnedSegment::Content(_)) {
             typed.push(from..text.len());
         }
     }

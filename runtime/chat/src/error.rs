@@ -1,15 +1,5 @@
 //! Errors of a chat.
 
-mod conversation;
-mod loaded;
-mod session;
-
-pub use conversation::{Conversation, Saved, Turn};
-pub use loaded::{LoadedModel, PromptFormat, encode_chat};
-pub use session::{Answer, ChatEvent, ChatModel, ChatSession, End};
-pub use thimble_runtime::chat::Role;
-
-use crate::output::OutputError;
 use crate::template::TemplateError;
 use std::io;
 use std::path::PathBuf;

@@ -1,11 +1,11 @@
 //! A chat session: answers one message at a time, in a context of limited length.
 
-use super::ChatError;
-use super::conversation::{Conversation, Turn};
+use crate::ChatError;
+use crate::conversation::{Conversation, Turn};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use thimble_runtime::Token;
-use thimble_runtime::chat::Role;
+use thimble_runtime::chat::Message;
 use thimble_runtime::stop::{StopMatcher, StopStatus, TextStream};
 
 /// A model with a session, as a chat needs it.
@@ -80,7 +80,7 @@ impl<M: ChatModel + ?Sized> ChatModel for &mut M {
 /// Prompt tokens that a CPU computes at a time.
 pub const CPU_PREFILL: usize = 192;
 
-/// Progress of an answer.
+/// StopStatus of an answer.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ChatEvent<'a> {
     /// The next piece of the answer.

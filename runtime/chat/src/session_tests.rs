@@ -3,7 +3,7 @@
 use super::{ChatError, ChatEvent, ChatModel, ChatSession, Conversation, End, Message, Token, Turn};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
-use thimble_runtime::chat::Speaker;
+use thimble_runtime::chat::Role;
 
 struct Parrot {
     context: usize,
@@ -40,12 +40,12 @@ impl ChatModel for Parrot {
 
     fn encode(&self, messages: &[Message<'_>]) -> Result<Vec<Token>, ChatError> {
         let letter = |role| match role {
-            Speaker::System => "S",
-            Speaker::User => "U",
-            Speaker::Assistant => "A",
+            Role::System => "S",
+            Role::User => "U",
+            Role::Assistant => "A",
         };
         let text: String =
-            messages.iter().map(|message| format!("{}{};", letter(message.speaker), message.text)).collect();
+            messages.iter().map(|message| format!("{}{};", letter(message.role), message.text)).collect();
         self.encoded.set(self.encoded.get() + text.len());
         Ok((text + "A").bytes().map(|byte| Token(byte.into())).collect())
     }

@@ -36,9 +36,9 @@ pub fn device() -> Result<Device, GpuError> {
     if let Some(device) = open.as_ref().filter(|device| device.check().is_ok()) {
         return Ok(device.clone());
     }
-    let device = Device::open(named().as_deref())?;
-    let device = match PIPELINES.get() {
-        // SAFETY: the promise made to `keep_pipelines_in`.
+    let device = Device::open(adapter_name().as_deref())?;
+    let device = match PIPELINE_CACHE.get() {
+        // SAFETY: the promise made to `cache_pipelines_in`.
         Some(folder) => unsafe { device.with_pipeline_cache(folder) },
         None => device,
     };
@@ -67,8 +67,8 @@ pub(crate) fn variants_to_time(device: &Device, plan: &InferencePlan) -> Vec<Dev
 /// driver.
 pub(crate) fn variants(device: &Device, plan: &InferencePlan) -> Vec<Device> {
     let timed = variants_to_time(device, plan);
-    let measured = timed.iter().find(|variant| Some(variant.matmul_variants()[0]) == plan.products());
-    let mut variants: Vec<Device> = measured.or(timed.first()).cloned().into_iter().collect();
+    let requested = timed.iter().find(|variant| Some(variant.matmul_variants()[0]) == plan.matmul_variant());
+    let mut variants: Vec<Device> = requested.or(timed.first()).cloned().into_iter().collect();
     variants.extend(device.clone().with_baseline_kernels());
     variants
 }
@@ -113,11 +113,11 @@ impl Accelerator for Gpu {
         Some(GpuWork { dispatches: self.dispatches(), read_bytes: self.read_bytes(position) })
     }
 
-    fn draw(&mut self, sampler: &mut Sampler<'_>, history: &[Token]) -> Result<Option<Token>, String> {
+    fn sample(&mut self, sampler: &mut Sampler<'_>, history: &[Token]) -> Result<Option<Token>, String> {
         Gpu::sample(self, sampler, history).map_err(|error| error.to_string())
     }
 
-    fn follow(&mut self, batch: &Batch<'_>) -> bool {
+    fn continue_with(&mut self, batch: &Batch<'_>) -> bool {
         Gpu::continues_with(self, batch)
     }
 }

@@ -164,7 +164,7 @@ impl InferencePlan {
         self.threads
     }
 
-    /// What proposes tokens.
+    /// The source of draft tokens.
     pub fn lookup(&self) -> PromptLookup {
         PromptLookup::new(self.lookup)
     }

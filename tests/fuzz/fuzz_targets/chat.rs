@@ -4,7 +4,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use thimble_host::template::{OwnedSegment, TemplateError, render, render_text};
+use thimble_chat::template::{OwnedSegment, TemplateError, render, render_text};
 use thimble_runtime::chat::{ChatTemplate, Jinja, Message, Role};
 
 #[derive(Debug, arbitrary::Arbitrary)]

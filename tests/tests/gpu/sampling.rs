@@ -58,7 +58,7 @@ fn a_device_that_draws_and_is_lost_costs_one_line() {
             session.prefill(&prompt).unwrap();
             let found = drawn(session, WARM, &[], 30, &mut |i, _| {
                 if Some(i) == lose_at {
-                    device().unwrap().lose();
+                    device().unwrap().destroy();
                 }
             });
             (found, session.sequence().kind())

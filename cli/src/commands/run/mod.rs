@@ -15,10 +15,10 @@ use std::io::{IsTerminal, Write};
 use std::time::Instant;
 use thimble_host::{Generator, InferencePlan, InferenceSettings};
 use thimble_runtime::Token;
-use thimble_runtime::chat::{Message, Speaker};
+use thimble_runtime::chat::{Message, Role};
 use thimble_runtime::format::ModelFile;
 use thimble_runtime::sampler::Sampling;
-use thimble_runtime::stop::{Progress, StopMatcher, TextStream};
+use thimble_runtime::stop::{StopMatcher, StopStatus, TextStream};
 use thimble_runtime::tokenizer::Specials;
 
 /// Tokens to generate if no flag gives a number.
@@ -166,8 +166,8 @@ impl Job {
 
     fn encode(&self, file: &ModelFile<'_>, prompt: &str) -> Result<Vec<Token>, Failure> {
         let tokens = if self.flags.chat {
-            let system = self.flags.system.as_deref().map(|text| Message { speaker: Speaker::System, text });
-            let user = Message { speaker: Speaker::User, text: prompt };
+            let system = self.flags.system.as_deref().map(|text| Message { role: Role::System, text });
+            let user = Message { role: Role::User, text: prompt };
             let messages: Vec<Message<'_>> = system.into_iter().chain([user]).collect();
             let encoded = thimble_chat::encode_chat(file, &messages);
             encoded.map_err(|error| Failure::chat(&self.location.typed(), error))?
@@ -228,7 +228,7 @@ impl Job {
             if text.len() > shown {
                 show(&text[shown..])?;
             }
-            if progress == Progress::Stopped {
+            if progress == StopStatus::Stopped {
                 break Finish::Stop;
             }
         };

@@ -50,7 +50,7 @@ pub(super) fn config(
         rope_theta: rope_theta(json)? as f32,
         norm_eps: eps.ok_or_else(|| field("rms_norm_eps", "a number"))? as f32,
         tied,
-        bos: token_ids(json, PLACE, "bos_token_id")?.first().copied().map(Token),
+        bos: token_ids(json, CONFIG_JSON, "bos_token_id")?.first().copied().map(Token),
         stop: [None; Config::MAX_STOP_TOKENS],
     };
     for id in token_ids(json, CONFIG_JSON, "eos_token_id")? {

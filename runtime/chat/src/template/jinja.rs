@@ -8,6 +8,7 @@ use std::cell::Cell;
 use std::error::Error as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use thimble_files::contain;
 use thimble_runtime::chat::{Message, Segment};
 
 /// A compiled Jinja chat template, in the environment of transformers: `trim_blocks`, `lstrip_blocks`, loop

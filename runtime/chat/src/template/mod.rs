@@ -53,14 +53,14 @@ pub enum TemplateError {
 /// A piece of a rendered conversation; see [`Segment`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OwnedSegment {
-    /// The template's own text: special tokens in it are meant.
+    /// The template's text: special tokens count.
     Template(String),
     /// A message's text: special tokens are plain text.
     Content(String),
 }
 
 impl OwnedSegment {
-    /// The text, whoever wrote it.
+    /// The text of either kind.
     pub fn text(&self) -> &str {
         self.as_segment().text()
     }

@@ -47,7 +47,7 @@ enum Substitution {
     Unescaped,
 }
 
-/// A literal of the template's that stays what it is in the messages of some roles.
+/// A literal of the template that is kept in the messages of some roles.
 #[derive(Clone, Copy)]
 struct Kept<'l> {
     literal: &'l str,
@@ -90,13 +90,13 @@ impl Search<'_> {
 
     /// The same for a template that searches the messages: keeps as few of its literals as possible.
     fn with_kept(&self, literals: &[String]) -> Option<Vec<bool>> {
-        let says = |role: Role, literal: &str| {
+        let contains = |role: Role, literal: &str| {
             self.messages.iter().any(|message| message.role == role && message.text.contains(literal))
         };
         let mut kept: Vec<Kept<'_>> = literals
             .iter()
             .filter(|literal| !literal.trim().is_empty())
-            .map(|literal| Kept { literal, roles: ROLES.map(|role| says(role, literal)) })
+            .map(|literal| Kept { literal, roles: ROLES.map(|role| contains(role, literal)) })
             .filter(|kept| kept.roles.contains(&true))
             .collect();
         let mut typed = self.substituted(&kept)?;
@@ -122,8 +122,8 @@ impl Search<'_> {
             }
         }
         for kept in kept.iter().filter(|kept| kept.roles.contains(&true)) {
-            let survivors = self.survivors(kept).unwrap_or_else(|| {
-                // Nobody can tell: then it is text. A control token of the template's is lost, none is forged.
+            let typed_literals = self.typed_literals(kept).unwrap_or_else(|| {
+                // Unknown, so it counts as typed: a special token of the template is lost, but none is forged.
                 self.real.match_indices(kept.literal).map(|(at, _)| at).collect()
             });
             mark(&mut typed, self.real, &typed_literals, kept.literal.len());

@@ -336,8 +336,8 @@ impl<T: ThreadPool> Sequence for Hybrid<'_, T> {
         }
     }
 
-    fn runs_ahead(&self) -> bool {
-        self.state.shared().is_some_and(Shared::runs_ahead)
+    fn decodes_ahead(&self) -> bool {
+        self.state.shared().is_some_and(Shared::decodes_ahead)
     }
 
     fn sample(&mut self, sampler: &mut Sampler<'_>, row: usize, position: usize) -> Token {

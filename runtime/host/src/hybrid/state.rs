@@ -99,7 +99,7 @@ impl<'a> Shared<'a> {
     }
 
     /// Whether the accelerator samples, and is past the last batch.
-    pub(super) fn runs_ahead(&self) -> bool {
+    pub(super) fn decodes_ahead(&self) -> bool {
         matches!(self.last, LastBatch::Accelerator(_, Logits::Sampled | Logits::Skipped))
     }
 
@@ -112,7 +112,7 @@ impl<'a> Shared<'a> {
     /// Runs `batch` on the accelerator, which first gets what its cache lacks.
     pub(super) fn run<T: ThreadPool>(&mut self, cpu: &mut Cpu<'_, '_, '_, T>, batch: &Batch<'_>) {
         let (start, end) = (batch.position, batch.position + batch.tokens.len());
-        let sampled = self.runs_ahead() && self.accelerator_cached == start;
+        let sampled = self.decodes_ahead() && self.accelerator_cached == start;
         self.bring_to_accelerator(cpu, start);
         let logits = if sampled && self.accelerator.continue_with(batch) {
             Logits::Skipped

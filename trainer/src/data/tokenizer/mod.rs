@@ -164,7 +164,7 @@ impl EncodeScratch {
                     out.extend(self.tokens[..count].iter().map(|token| token.0));
                     return Ok(());
                 }
-                // Words of more than 64 bytes are rare: memory is lent when one comes.
+                // Words of more than 64 bytes are rare: memory grows on demand.
                 Err(EncodeError::WordTooLong { expected, .. }) if expected > self.words.len() => {
                     self.words.resize(expected.next_power_of_two(), 0);
                 }
