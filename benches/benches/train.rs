@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Instant;
-use thimble_trainer::data::Batch;
+use thimble_trainer::data::TrainingBatch;
 use thimble_trainer::model::{Engine, EngineOptions, Parameters, init};
 use thimble_trainer::ops::cpu::CpuOps;
 use thimble_trainer::ops::{AdamW, Buffer};
@@ -139,7 +139,7 @@ fn once(arguments: &Arguments) -> Result<(), Failure> {
     engine.write(Buffer::Weights, &init::weights(&shape, &parameters, 1))?;
     let ids =
         (0..sequences * (context + 1)).map(|i| ((i * 7919 + i * i % 911) % shape.vocab) as u32).collect();
-    let batch = Batch { sequences, context, ids, document_start: vec![0; sequences * context] };
+    let batch = TrainingBatch { sequences, context, ids, document_start: vec![0; sequences * context] };
     let tokens = (sequences * context) as f64;
     let mut seconds = Vec::new();
     let (mut cpu_start, warmup) = (0.0, 2);

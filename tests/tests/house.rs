@@ -106,7 +106,7 @@ fn private_terms_stay_out() {
 /// Public types that several crates define, and why.
 const SHARED_NAMES: [(&str, &str); 5] = [
     ("Backend", "the FFI's mirror of BackendKind; apps see the name"),
-    ("KvCache", "the FFI's mirror of KvKind; apps see the name"),
+    ("MatmulVariant", "the host's has no value; it stands in for the GPU's in builds without one"),
     ("Message", "the FFI's record of a message; apps see the name"),
     ("Result", "an alias with the crate's own error"),
     ("Sampling", "the FFI's mirror of the runtime's settings; apps see the name"),
@@ -145,46 +145,17 @@ fn no_files_import_each_other_in_a_circle() {
     );
 }
 
-/// Lines that a source file should not exceed.
+/// Lines that a source file must not exceed.
 const LINES: usize = 400;
-/// Longer files and their lines. The list only shrinks: a file on it may not grow, and no file may join it.
-const LONGER: [(&str, usize); 13] = [
-    ("cli/src/commands/bench.rs", 406),
-    ("runtime/gpu/src/tests/model.rs", 406),
-    ("runtime/src/kernels/neon.rs", 406),
-    ("trainer/src/checkpoint.rs", 406),
-    ("runtime/chat/src/template/source.rs", 410),
-    ("trainer/src/ops/cpu/mod.rs", 417),
-    ("trainer/src/data/loader/tests.rs", 426),
-    ("runtime/src/kernels/tests.rs", 436),
-    ("runtime/host/src/hybrid.rs", 451),
-    ("trainer/src/ops/candle/mod.rs", 522),
-    ("trainer/src/pretrain/mod.rs", 522),
-    ("runtime/gpu/src/shaders/sample.wgsl", 551),
-    ("runtime/eval/src/benchmarks/run.rs", 567),
-];
-
 #[test]
 fn files_have_a_readable_length() {
-    let sources = sources();
     let code = ["rs", "kt", "kts", "swift", "py", "wgsl", "sh", "c", "S"];
     let mut found = Vec::new();
-    for source in sources.iter().filter(|source| source.has_extension(&code)) {
+    for source in sources().iter().filter(|source| source.has_extension(&code)) {
         let lines = source.text.lines().count();
-        let listed = LONGER.iter().find(|(path, _)| *path == source.path).map(|(_, lines)| *lines);
-        match listed {
-            None if lines > LINES => {
-                found.push(format!("{}: {lines} lines, split it along concepts", source.path));
-            }
-            Some(most) if lines > most => found.push(format!("{}: {lines} lines, had {most}", source.path)),
-            Some(_) if lines <= LINES => {
-                found.push(format!("{}: {lines} lines, remove it from LONGER", source.path))
-            }
-            _ => {}
+        if lines > LINES {
+            found.push(format!("{}: {lines} lines, split it along concepts", source.path));
         }
     }
-    let paths: BTreeSet<&str> = sources.iter().map(|source| &*source.path).collect();
-    let gone = LONGER.iter().filter(|(path, _)| !paths.contains(path));
-    found.extend(gone.map(|(path, _)| format!("{path}: gone, remove it from LONGER")));
     none(&found, &format!("expected at most {LINES} lines"));
 }

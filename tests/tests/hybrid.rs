@@ -108,7 +108,7 @@ fn models() -> Vec<(tempfile::TempDir, MappedModel)> {
     [&all[0], &all[3], &all[6]].into_iter().zip(recipes).map(make).collect()
 }
 
-/// Prompts of all lengths, decoding with and without proposals, scores, rewinds, draws, keys and values kept in a file: every
+/// Prompts of all lengths, decoding with and without drafts, scores, rewinds, draws, keys and values kept in a file: every
 /// logit that was shown.
 fn wander(file: &ModelFile<'_>, hybrid: Hybrid<'_, SingleThread>, seed: u64) -> Vec<u32> {
     let folder = tempfile::tempdir().unwrap();

@@ -4,7 +4,7 @@
 //! The folder holds `config.json`, `model.safetensors`, `gradients.safetensors`, `steps.json` and
 //! `after10.safetensors`, as `tests/golden/train/make.py` writes them.
 
-use crate::data::Batch;
+use crate::data::TrainingBatch;
 use crate::error::{Error, Result};
 use crate::export::read_model;
 use crate::model::{Engine, EngineOptions};
@@ -87,8 +87,8 @@ pub fn parity<O: Ops>(folder: &Path, device: impl FnOnce(&ModelShape, usize) -> 
     let parameters = engine.parameters().clone();
     engine.write(Buffer::Weights, &start)?;
 
-    let batches: Vec<Batch> = steps.batches.iter().map(|rows| batch(rows)).collect();
-    let scale = |batch: &Batch| 1.0 / (batch.sequences * batch.context) as f64;
+    let batches: Vec<TrainingBatch> = steps.batches.iter().map(|rows| batch(rows)).collect();
+    let scale = |batch: &TrainingBatch| 1.0 / (batch.sequences * batch.context) as f64;
     let first_loss = engine.accumulate(&batches[0], scale(&batches[0]))? * scale(&batches[0]);
     let reference = read_weights(&folder.join("gradients.safetensors"), &parameters)?;
     let mut gradients = vec![0.0; len];
@@ -125,9 +125,9 @@ pub fn parity<O: Ops>(folder: &Path, device: impl FnOnce(&ModelShape, usize) -> 
     })
 }
 
-fn batch(rows: &[Vec<u32>]) -> Batch {
+fn batch(rows: &[Vec<u32>]) -> TrainingBatch {
     let context = rows.first().map_or(0, |row| row.len().saturating_sub(1));
-    Batch {
+    TrainingBatch {
         sequences: rows.len(),
         context,
         ids: rows.concat(),

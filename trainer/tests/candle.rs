@@ -5,7 +5,7 @@
 
 use candle_core::{D, DType, Device, Result as Computed, Tensor, Var};
 use std::path::Path;
-use thimble_trainer::data::Batch;
+use thimble_trainer::data::TrainingBatch;
 use thimble_trainer::model::Passes;
 use thimble_trainer::model::{Engine, EngineOptions, Parameters};
 use thimble_trainer::ops::candle::{Blocks, CandleOps};
@@ -47,7 +47,7 @@ fn shape(tied: bool) -> ModelShape {
 const BLOCKS: Blocks = Blocks { queries: 7, scores: 2 * 6 * 7 * 19, loss_tokens: 10 };
 
 /// Documents of a few tokens, the first begun before the window.
-fn batch(random: &mut SplitMix, sequences: usize, context: usize, vocab: usize) -> Batch {
+fn batch(random: &mut SplitMix, sequences: usize, context: usize, vocab: usize) -> TrainingBatch {
     let mut below = |n: usize| (random.uniform() * n as f64) as u32;
     let ids = (0..sequences * (context + 1)).map(|_| below(vocab)).collect();
     let mut document_start = Vec::new();
@@ -60,7 +60,7 @@ fn batch(random: &mut SplitMix, sequences: usize, context: usize, vocab: usize) 
             document_start.push(start);
         }
     }
-    Batch { sequences, context, ids, document_start }
+    TrainingBatch { sequences, context, ids, document_start }
 }
 
 fn weights(random: &mut SplitMix, shape: &ModelShape) -> Vec<f32> {
@@ -79,7 +79,7 @@ struct Found {
     norm: f64,
 }
 
-fn accumulate(mut engine: Engine<impl Ops>, weights: &[f32], batches: &[Batch]) -> Found {
+fn accumulate(mut engine: Engine<impl Ops>, weights: &[f32], batches: &[TrainingBatch]) -> Found {
     engine.write(Buffer::Weights, weights).unwrap();
     engine.zero_gradients().unwrap();
     let mut losses = Vec::new();
@@ -194,7 +194,7 @@ fn bf16_is_close() {
     }
 }
 
-fn steps(engine: &mut Engine<CandleOps>, batches: &[Batch], first: u64) {
+fn steps(engine: &mut Engine<CandleOps>, batches: &[TrainingBatch], first: u64) {
     for (batch, step) in batches.iter().zip(first..) {
         engine.zero_gradients().unwrap();
         engine.accumulate(batch, 0.02).unwrap();
@@ -226,7 +226,7 @@ fn a_resumed_run_goes_on_bit_for_bit() {
     let shape = shape(true);
     let mut random = SplitMix(5);
     let weights = weights(&mut random, &shape);
-    let batches: Vec<Batch> = (0..4).map(|_| batch(&mut random, 2, 19, shape.vocab)).collect();
+    let batches: Vec<TrainingBatch> = (0..4).map(|_| batch(&mut random, 2, 19, shape.vocab)).collect();
     let options = EngineOptions { document_mask: true, ..EngineOptions::default() };
     for precision in [Precision::F32, Precision::Bf16] {
         let engine = || Engine::new(&shape, options, candle(&shape, precision));

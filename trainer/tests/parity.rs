@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
-use thimble_trainer::data::Batch;
+use thimble_trainer::data::TrainingBatch;
 use thimble_trainer::model::{Engine, EngineOptions, Parameters, init};
 use thimble_trainer::ops::cpu::CpuOps;
 use thimble_trainer::ops::{AdamW, Buffer};
@@ -126,12 +126,12 @@ fn ids(count: usize, seed: u64) -> Vec<u32> {
 }
 
 /// Windows with documents that begin at `starts`.
-fn batch(sequences: usize, context: usize, starts: &[usize]) -> Batch {
+fn batch(sequences: usize, context: usize, starts: &[usize]) -> TrainingBatch {
     let document_start = (0..context).map(|position| {
         starts.iter().rev().find(|start| **start <= position).map_or(0, |start| *start as u32)
     });
     let document_start: Vec<u32> = document_start.collect();
-    Batch {
+    TrainingBatch {
         sequences,
         context,
         ids: ids(sequences * (context + 1), 3),
@@ -205,7 +205,7 @@ fn masked_documents_do_not_see_each_other() {
     packed.accumulate(&window, 1.0).unwrap();
     for (index, &start) in starts.iter().enumerate() {
         let end = starts.get(index + 1).copied().unwrap_or(600);
-        let document = Batch {
+        let document = TrainingBatch {
             sequences: 1,
             context: end - start,
             ids: window.ids[start..=end].to_vec(),
@@ -234,7 +234,7 @@ fn distance(found: &[f32], expected: &[f32]) -> f64 {
 
 /// What the gradient is of, in f64 from the logits: mean of the cross-entropy and of the weighted squared
 /// log-partition.
-fn objective(engine: &mut Engine<CpuOps>, batch: &Batch, z_loss: f64) -> f64 {
+fn objective(engine: &mut Engine<CpuOps>, batch: &TrainingBatch, z_loss: f64) -> f64 {
     let mut sum = 0.0;
     for row in batch.ids.chunks_exact(batch.context + 1) {
         for position in 0..batch.context {

@@ -8,7 +8,7 @@ pub mod tokenizer;
 
 /// One micro-batch of windows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Batch {
+pub struct TrainingBatch {
     /// Windows.
     pub sequences: usize,
     /// Tokens that are inputs in each window.
@@ -20,7 +20,7 @@ pub struct Batch {
     pub document_start: Vec<u32>,
 }
 
-impl Batch {
+impl TrainingBatch {
     /// Changes the size; the content is unspecified afterwards.
     pub(crate) fn resize(&mut self, sequences: usize, context: usize) {
         (self.sequences, self.context) = (sequences, context);

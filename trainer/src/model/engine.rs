@@ -3,7 +3,7 @@
 use super::Parameters;
 use super::activations::{Activations, EngineOptions, Passes};
 use super::parameters::LayerParameters;
-use crate::data::Batch;
+use crate::data::TrainingBatch;
 use crate::error::{Error, Result};
 use crate::ops::{AdamW, Buffer, BufferSpan, LossTerms, Ops};
 use crate::recipe::ModelShape;
@@ -90,7 +90,7 @@ impl<O: Ops> Engine<O> {
     ///
     /// # Errors
     /// The batch does not fit the model, or the device fails.
-    pub fn accumulate(&mut self, batch: &Batch, scale: f64) -> Result<f64> {
+    pub fn accumulate(&mut self, batch: &TrainingBatch, scale: f64) -> Result<f64> {
         let spans = self.begin(batch, Passes::Both)?;
         self.forward(&spans)?;
         let terms = LossTerms { scale: scale as f32, z_loss: self.options.z_loss.unwrap_or(0.0) as f32 };
@@ -103,7 +103,7 @@ impl<O: Ops> Engine<O> {
     ///
     /// # Errors
     /// The batch does not fit the model, or the device fails.
-    pub fn evaluate(&mut self, batch: &Batch) -> Result<f64> {
+    pub fn evaluate(&mut self, batch: &TrainingBatch) -> Result<f64> {
         let spans = self.begin(batch, Passes::Forward)?;
         self.forward(&spans)?;
         self.ops.loss(spans.normed, self.parameters.head, spans.logits, None)
@@ -113,7 +113,7 @@ impl<O: Ops> Engine<O> {
     ///
     /// # Errors
     /// The batch does not fit the model, or the device fails.
-    pub fn token_losses(&mut self, batch: &Batch) -> Result<Vec<f32>> {
+    pub fn token_losses(&mut self, batch: &TrainingBatch) -> Result<Vec<f32>> {
         let spans = self.begin(batch, Passes::Forward)?;
         self.forward(&spans)?;
         self.ops.token_losses(spans.normed, self.parameters.head, spans.logits)
@@ -127,7 +127,8 @@ impl<O: Ops> Engine<O> {
         let context = ids.len();
         let mut with_target = ids.to_vec();
         with_target.push(0);
-        let batch = Batch { sequences: 1, context, ids: with_target, document_start: vec![0; context] };
+        let batch =
+            TrainingBatch { sequences: 1, context, ids: with_target, document_start: vec![0; context] };
         let spans = self.begin(&batch, Passes::Forward)?;
         self.forward(&spans)?;
         let hidden = self.shape.hidden;
@@ -155,7 +156,7 @@ impl<O: Ops> Engine<O> {
         self.ops.adamw(AdamW { decayed: self.parameters.matrices, ..step })
     }
 
-    fn begin(&mut self, batch: &Batch, passes: Passes) -> Result<Activations> {
+    fn begin(&mut self, batch: &TrainingBatch, passes: Passes) -> Result<Activations> {
         let (sequences, context) = (batch.sequences, batch.context);
         if sequences == 0 || context == 0 || batch.ids.len() != sequences * (context + 1) {
             return Err(Error::Invalid(format!(

@@ -7,7 +7,7 @@
 pub mod candle;
 pub mod cpu;
 
-use crate::data::Batch;
+use crate::data::TrainingBatch;
 use crate::error::Result;
 use std::ops::Range;
 
@@ -175,7 +175,7 @@ pub trait Ops {
     fn zero_gradients(&mut self) -> Result<()>;
 
     /// Loads the batch for `embed`, `attention` and `loss`.
-    fn load_batch(&mut self, batch: &Batch) -> Result<()>;
+    fn load_batch(&mut self, batch: &TrainingBatch) -> Result<()>;
 
     /// Sets the rotary embedding's frequencies `theta^(-2i / head_dim)` for positions below `context` (Su et al. 2021,
     /// eq. 15).

@@ -2,7 +2,7 @@
 
 use super::counts::{DeviceTarget, Flops, ParameterCounts};
 use super::memory::MemoryEstimate;
-use crate::data::Batch;
+use crate::data::TrainingBatch;
 use crate::error::Result;
 use crate::model::Passes;
 use crate::model::{Engine, EngineOptions, init};
@@ -149,8 +149,8 @@ fn update<O: Ops>(engine: &mut Engine<O>) -> Result<f64> {
 }
 
 /// Windows of random tokens, each of one document.
-fn random_batch(shape: &ModelShape, (sequences, context): (usize, usize)) -> Batch {
+fn random_batch(shape: &ModelShape, (sequences, context): (usize, usize)) -> TrainingBatch {
     let mut random = SplitMix::new(0, 0);
     let ids = (0..sequences * (context + 1)).map(|_| (random.next() % shape.vocab as u64) as u32).collect();
-    Batch { sequences, context, ids, document_start: vec![0; sequences * context] }
+    TrainingBatch { sequences, context, ids, document_start: vec![0; sequences * context] }
 }

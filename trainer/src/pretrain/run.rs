@@ -5,7 +5,7 @@ use super::run_folder;
 use super::sample::SampleWriter;
 use crate::atomic_file::write_atomically;
 use crate::checkpoint::{self, CheckpointStore, TrainingState, TrainingTensors};
-use crate::data::Batch;
+use crate::data::TrainingBatch;
 use crate::data::loader::{Loader, ValidationSet};
 use crate::error::{Error, Result};
 use crate::export::copy_tokenizer;
@@ -55,7 +55,7 @@ pub(super) struct Run<'a, O> {
     pub(super) total: u64,
     /// Stage of the last step.
     pub(super) stage: Option<usize>,
-    pub(super) batch: Batch,
+    pub(super) batch: TrainingBatch,
     pub(super) metrics: MetricsFile,
     pub(super) events: EventFile,
     pub(super) progress: Progress,
@@ -187,7 +187,7 @@ impl<'a, O: Ops> Run<'a, O> {
             state,
             total,
             stage: None,
-            batch: Batch::default(),
+            batch: TrainingBatch::default(),
             metrics,
             events,
             progress,

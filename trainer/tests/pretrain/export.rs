@@ -9,7 +9,7 @@ use thimble_files::MappedModel;
 use thimble_host::{InferencePlan, InferenceSettings, SpinPool, generator};
 use thimble_runtime::Token;
 use thimble_trainer::checkpoint;
-use thimble_trainer::data::Batch;
+use thimble_trainer::data::TrainingBatch;
 use thimble_trainer::data::token_set::TokenSet;
 use thimble_trainer::export::read_config;
 use thimble_trainer::model::{Engine, EngineOptions, Parameters};
@@ -57,7 +57,7 @@ fn the_runtime_scores_an_export_as_the_trainer_does() {
     let mut ids = vec![0; 33];
     ids[0] = state.end_of_document;
     set.copy(3, 0, &mut ids[1..]).unwrap();
-    let batch = Batch { sequences: 1, context: 32, ids: ids.clone(), document_start: vec![0; 32] };
+    let batch = TrainingBatch { sequences: 1, context: 32, ids: ids.clone(), document_start: vec![0; 32] };
 
     for dtype in ["f32", "bf16"] {
         let name = format!("exported-{dtype}");

@@ -16,7 +16,7 @@ mod validation;
 pub use position::{LanePosition, LoaderPosition, SetPosition};
 pub use validation::ValidationSet;
 
-use super::Batch;
+use super::TrainingBatch;
 use super::token_set::TokenSet;
 use crate::error::{Error, Result};
 use crate::recipe::{Stage, TrainingRecipe};
@@ -125,7 +125,13 @@ impl Loader {
     ///
     /// Errors where a shard cannot be read, or an id is beyond the model's vocabulary, with its place. The position is
     /// then within the batch: [`Loader::seek`] goes back.
-    pub fn next(&mut self, stage: usize, sequences: usize, context: usize, batch: &mut Batch) -> Result<()> {
+    pub fn next(
+        &mut self,
+        stage: usize,
+        sequences: usize,
+        context: usize,
+        batch: &mut TrainingBatch,
+    ) -> Result<()> {
         if stage >= self.stages.len() {
             return Err(Error::Invalid(format!("stage {stage} of {} was asked for", self.stages.len())));
         }

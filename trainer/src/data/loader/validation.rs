@@ -1,6 +1,6 @@
 //! Held-out windows, always the same.
 
-use crate::data::Batch;
+use crate::data::TrainingBatch;
 use crate::data::token_set::TokenSet;
 use crate::error::{Error, Result};
 
@@ -43,7 +43,13 @@ impl ValidationSet {
     /// Fills `batch` with windows `first..first + sequences`, which must be below [`ValidationSet::windows`].
     ///
     /// Errors where a shard cannot be read, an id is beyond the model's vocabulary, or there are not that many windows.
-    pub fn fill(&self, first: usize, sequences: usize, context: usize, batch: &mut Batch) -> Result<()> {
+    pub fn fill(
+        &self,
+        first: usize,
+        sequences: usize,
+        context: usize,
+        batch: &mut TrainingBatch,
+    ) -> Result<()> {
         let there = self.windows(context, None)?;
         if context == 0 || first.saturating_add(sequences) > there {
             return Err(Error::Invalid(format!(

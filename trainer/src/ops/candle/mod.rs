@@ -27,7 +27,7 @@ pub use tensors::CandleOps;
 use super::{
     AdamW, Attended, AttentionShape, Buffer, BufferSpan, Heads, LossTerms, Ops, WeightMatrix, WeightVector,
 };
-use crate::data::Batch;
+use crate::data::TrainingBatch;
 use crate::error::{Error, Result};
 use blocks::product;
 use candle_core::{DType, DeviceLocation, Tensor};
@@ -104,7 +104,7 @@ impl Ops for CandleOps {
         Ok(self.gradients.zero_set()?)
     }
 
-    fn load_batch(&mut self, batch: &Batch) -> Result<()> {
+    fn load_batch(&mut self, batch: &TrainingBatch) -> Result<()> {
         let (sequences, context) = (batch.sequences, batch.context);
         let rows = || batch.ids.chunks_exact(context + 1);
         let targets: Vec<u32> = rows().flat_map(|row| &row[1..]).copied().collect();

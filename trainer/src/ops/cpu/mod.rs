@@ -17,7 +17,7 @@ mod threads;
 use super::{
     AdamW, Attended, AttentionShape, Buffer, BufferSpan, Heads, LossTerms, Ops, WeightMatrix, WeightVector,
 };
-use crate::data::Batch;
+use crate::data::TrainingBatch;
 use crate::error::{Error, Result};
 use rayon::prelude::*;
 use threads::Threads;
@@ -140,7 +140,7 @@ impl Ops for CpuOps {
         Ok(())
     }
 
-    fn load_batch(&mut self, batch: &Batch) -> Result<()> {
+    fn load_batch(&mut self, batch: &TrainingBatch) -> Result<()> {
         let rows = || batch.ids.chunks_exact(batch.context + 1);
         self.inputs.clear();
         self.inputs.extend(rows().flat_map(|row| &row[..batch.context]));

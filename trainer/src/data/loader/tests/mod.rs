@@ -76,14 +76,14 @@ fn different(count: u32, from: u32) -> Vec<Vec<u32>> {
     (0..count).map(document).collect()
 }
 
-fn draw(loader: &mut Loader, stage: usize, sequences: usize, context: usize) -> Batch {
-    let mut batch = Batch::default();
+fn draw(loader: &mut Loader, stage: usize, sequences: usize, context: usize) -> TrainingBatch {
+    let mut batch = TrainingBatch::default();
     loader.next(stage, sequences, context, &mut batch).unwrap();
     batch
 }
 
 /// The stream that consecutive windows of one set spell: every window's inputs, and the last one's last target.
-fn spell(batches: &[Batch]) -> Vec<u32> {
+fn spell(batches: &[TrainingBatch]) -> Vec<u32> {
     let mut stream: Vec<u32> = Vec::new();
     for batch in batches {
         for row in batch.ids.chunks(batch.context + 1) {

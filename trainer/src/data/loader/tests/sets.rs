@@ -7,7 +7,7 @@ fn the_realised_mixture_is_the_recipes() {
     let (_sets, recipe) = two_sets();
     let mut loader = Loader::open(&recipe).unwrap();
     assert!(loader.drawn_shares().is_empty());
-    let from_a = |batch: &Batch| {
+    let from_a = |batch: &TrainingBatch| {
         let rows = batch.ids.chunks(batch.context + 1);
         rows.filter(|row| row.iter().all(|id| *id < 20_000)).count()
     };
@@ -79,7 +79,7 @@ fn an_id_beyond_the_models_vocabulary_is_refused_with_its_place() {
     std::fs::write(&shard, bytes).unwrap();
     let recipe = sets.recipe(&["train"], &stage("one", "steps = 9", 5, "train = 1"));
     let mut loader = Loader::open(&recipe).unwrap();
-    let mut batch = Batch::default();
+    let mut batch = TrainingBatch::default();
     loader.next(0, 1, 5, &mut batch).unwrap();
     let error = loader.next(0, 1, 5, &mut batch).unwrap_err().to_string();
     assert!(error.contains("id 50000 at position 2") && error.contains("document 0 token 5 to"), "{error}");

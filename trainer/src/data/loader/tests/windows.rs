@@ -10,7 +10,7 @@ fn each_epoch_has_every_token_once_as_a_target_in_whole_documents_and_another_or
     let mut loader = Loader::open(&recipe).unwrap();
     assert_eq!(loader.epoch_tokens(0), tokens as u64);
     assert_eq!(loader.steps(0), (3 * tokens / 20) as u64);
-    let batches: Vec<Batch> = (0..3 * tokens / 20 + 1).map(|_| draw(&mut loader, 0, 2, 10)).collect();
+    let batches: Vec<TrainingBatch> = (0..3 * tokens / 20 + 1).map(|_| draw(&mut loader, 0, 2, 10)).collect();
     let stream = spell(&batches);
     // Only the stream's first token is never a target.
     let mut orders = Vec::new();
@@ -116,7 +116,7 @@ fn validation_windows_are_the_files_order_without_shuffling() {
     let validation = Loader::open(&recipe).unwrap().validation().unwrap().unwrap();
     // 13 tokens: three windows of four, the last target being the thirteenth.
     assert_eq!((validation.windows(4, None).unwrap(), validation.windows(4, Some(2)).unwrap()), (3, 2));
-    let mut batch = Batch::default();
+    let mut batch = TrainingBatch::default();
     validation.fill(0, 3, 4, &mut batch).unwrap();
     assert_eq!(batch.ids, [11, 12, 13, 0, 21, 21, 0, 31, 32, 33, 33, 34, 35, 36, 0]);
     assert_eq!(batch.document_start, [0, 0, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0]);
@@ -136,10 +136,11 @@ fn a_changed_context_loses_no_token_and_repeats_none() {
     let (_sets, recipe) = one_set();
     let mut loader = Loader::open(&recipe).unwrap();
     let contexts = [10, 10, 3, 64, 1, 1, 17, 40, 9];
-    let changing: Vec<Batch> = contexts.iter().map(|context| draw(&mut loader, 0, 2, *context)).collect();
+    let changing: Vec<TrainingBatch> =
+        contexts.iter().map(|context| draw(&mut loader, 0, 2, *context)).collect();
     let mut steady = Loader::open(&recipe).unwrap();
     let windows = 2 * contexts.iter().sum::<usize>() / 10;
-    let steady: Vec<Batch> = (0..windows).map(|_| draw(&mut steady, 0, 1, 10)).collect();
+    let steady: Vec<TrainingBatch> = (0..windows).map(|_| draw(&mut steady, 0, 1, 10)).collect();
     let (changing, steady) = (spell(&changing), spell(&steady));
     assert_eq!(changing[..steady.len()], steady);
     assert_eq!(changing.len(), 1 + 2 * contexts.iter().sum::<usize>());
