@@ -33,7 +33,7 @@ use tiny::{Folder, ODD};
 /// What a listener heard.
 #[derive(Debug)]
 enum Heard {
-    Segment(String),
+    Piece(String),
     End(Reply),
     Error(ApiError),
 }
@@ -49,7 +49,7 @@ struct Collector {
 impl Listener for Collector {
     fn on_piece(&self, text: String) -> Result<(), ListenerError> {
         // Nobody listens any more where a test has ended.
-        let _ = self.heard.lock().unwrap().send(Heard::Segment(text.clone()));
+        let _ = self.heard.lock().unwrap().send(Heard::Piece(text.clone()));
         (self.each)(&text)
     }
     fn on_progress(&self, _done: u32, _of: u32) -> Result<(), ListenerError> {
@@ -87,7 +87,7 @@ fn rest(heard: &Receiver<Heard>) -> Result<(Vec<String>, Reply), ApiError> {
     let mut pieces = Vec::new();
     loop {
         match heard.recv_timeout(Duration::from_secs(60)).unwrap() {
-            Heard::Segment(piece) => pieces.push(piece),
+            Heard::Piece(piece) => pieces.push(piece),
             Heard::End(reply) => return Ok((pieces, reply)),
             Heard::Error(error) => return Err(error),
         }
@@ -209,7 +209,7 @@ fn an_answer_can_be_cancelled_at_any_time() {
     chat.send("hello".to_owned(), listener);
     let (waiting, heard_waiting) = collector(Box::new(|_| Ok(())));
     chat.send("and another".to_owned(), waiting);
-    assert!(matches!(heard.recv_timeout(Duration::from_secs(60)).unwrap(), Heard::Segment(_)));
+    assert!(matches!(heard.recv_timeout(Duration::from_secs(60)).unwrap(), Heard::Piece(_)));
     chat.cancel();
     drop(held);
     let (_, reply) = rest(&heard).unwrap();

@@ -20,7 +20,7 @@ pub(super) enum Line<'a> {
     /// The last message is answered again.
     Again,
     /// More of the answer.
-    Segment(Cow<'a, str>),
+    Piece(Cow<'a, str>),
     /// The answer ends; whether the turn is remembered.
     End { remembered: bool },
     /// The oldest turns are forgotten.
@@ -39,7 +39,7 @@ impl Line<'_> {
 
     /// A complete turn.
     pub(super) fn turn(turn: &Turn) -> [Line<'_>; 4] {
-        let (user, answer) = (Line::User((&*turn.user).into()), Line::Segment((&*turn.answer).into()));
+        let (user, answer) = (Line::User((&*turn.user).into()), Line::Piece((&*turn.answer).into()));
         [user, Line::Answer, answer, Line::End { remembered: true }]
     }
 

@@ -80,7 +80,7 @@ impl Journal {
 
     /// More of the answer, before it is shown.
     pub(crate) fn piece(&self, text: &str) -> Result<(), ApiError> {
-        self.file().write(&Line::Segment(text.into()))
+        self.file().write(&Line::Piece(text.into()))
     }
 
     /// The end of an answer. Earlier lines survive a killed process; from here on they survive a power cut, too.

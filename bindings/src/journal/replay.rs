@@ -73,7 +73,7 @@ impl Replay {
                 self.close();
                 self.open = self.conversation.turns.last().map(|last| open(last.user.clone(), true));
             }
-            Line::Segment(piece) => {
+            Line::Piece(piece) => {
                 if let Some(open) = &mut self.open {
                     open.turn.answer.push_str(&piece);
                 }

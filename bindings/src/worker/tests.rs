@@ -77,7 +77,7 @@ impl SessionSource for Fake {
 /// What a listener heard; it counts ends of either kind.
 #[derive(Debug)]
 enum Heard {
-    Segment(String),
+    Piece(String),
     End(Reply),
     Error(ApiError),
 }
@@ -91,7 +91,7 @@ struct Collector {
 impl Listener for Collector {
     fn on_piece(&self, text: String) -> Result<(), ListenerError> {
         let fails = self.fails_at == Some(&*text);
-        let _ = self.heard.send(Heard::Segment(text));
+        let _ = self.heard.send(Heard::Piece(text));
         assert!(!fails, "as a listener may");
         Ok(())
     }
@@ -127,7 +127,7 @@ fn all(heard: Receiver<Heard>) -> (String, Result<Reply, ApiError>) {
     for heard in heard {
         assert!(end.is_none(), "nothing comes after the end: {heard:?}");
         match heard {
-            Heard::Segment(piece) => text.push_str(&piece),
+            Heard::Piece(piece) => text.push_str(&piece),
             Heard::End(reply) => {
                 assert_eq!(reply.text, text);
                 end = Some(Ok(reply));
@@ -302,7 +302,7 @@ fn memory_is_given_back_while_work_waits_and_the_answer_goes_on() {
         let (mut text, mut end) = (String::new(), None);
         for heard in [first].into_iter().chain(receiver) {
             match heard {
-                Heard::Segment(piece) => text.push_str(&piece),
+                Heard::Piece(piece) => text.push_str(&piece),
                 Heard::End(reply) => end = Some(reply),
                 Heard::Error(error) => panic!("{error}"),
             }

@@ -107,7 +107,7 @@ impl Gpu {
         self.check()?;
         let sampled = (position..position + count).map(|position| ids[position % ID_SLOTS]);
         if sampled.clone().any(|id| id & NOT_FINITE != 0) {
-            return Err(GpuError::Device { reason: "logits are no numbers".into() });
+            return Err(GpuError::Device { reason: "logits that are not finite".into() });
         }
         Ok(sampled.map(Token).collect())
     }

@@ -80,7 +80,7 @@ fn a_completion_is_stopped_by_a_text_by_a_call_and_with_its_object() {
     assert_eq!(pieces.concat(), stopped.text);
     let (listener, heard, held) = holder();
     let cancelled = Arc::clone(&model).complete(String::new(), options(100_000, &[]), listener).unwrap();
-    assert!(matches!(heard.recv_timeout(Duration::from_secs(60)).unwrap(), Heard::Segment(_)));
+    assert!(matches!(heard.recv_timeout(Duration::from_secs(60)).unwrap(), Heard::Piece(_)));
     cancelled.cancel();
     drop(held);
     assert_eq!(rest(&heard).unwrap().1.finish, Finish::Cancelled);

@@ -72,7 +72,7 @@ fn keys_and_values_outlive_a_chat() {
     let chat = open(&kv_file);
     let (listener, heard) = collector(Box::new(|_| Ok(())));
     chat.send("and then?".to_owned(), listener);
-    assert!(matches!(heard.recv_timeout(Duration::from_secs(60)), Ok(Heard::Segment(_))));
+    assert!(matches!(heard.recv_timeout(Duration::from_secs(60)), Ok(Heard::Piece(_))));
     appears(&chat, Chat::pause);
     chat.resume();
     rest(&heard).unwrap();

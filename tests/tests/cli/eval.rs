@@ -54,7 +54,7 @@ fn a_table_a_result_samples_and_a_comparison() {
     assert!(out.stdout.contains("+0.00") && out.stdout.contains("B - A"), "{}", out.stdout);
     let out = bench.run(&["compare", "a.json", "b.json"], b"");
     out.succeeds();
-    for note in ["A and B saw different items", "settings differ", "exact mode"] {
+    for note in ["A and B ran different items", "settings differ", "exact mode"] {
         assert!(out.stdout.contains(note), "{note}: {}", out.stdout);
     }
     bench.run(&["compare", "a.json", "none.json"], b"").fails(1, "none.json");

@@ -69,6 +69,6 @@ fn a_device_that_draws_and_is_lost_costs_one_line() {
         let found = run(BackendKind::Gpu, Some(at));
         assert_eq!(found, (expected.clone(), BackendKind::Cpu), "lost before token {at}");
         let told = TOLD.take();
-        assert!(told.len() == 1 && told[0].ends_with("going on with the CPU"), "{told:?}");
+        assert!(told.len() == 1 && told[0].ends_with("continuing on the CPU"), "{told:?}");
     }
 }

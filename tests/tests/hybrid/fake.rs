@@ -147,7 +147,7 @@ impl Accelerator for Fake<'_> {
             return Err(failure);
         }
         if self.changed.iter().any(|logit| !logit.is_finite()) {
-            return Err("no numbers".into());
+            return Err("its logits are not finite".into());
         }
         let mut candidates = vec![Candidate::default(); self.changed.len()];
         let token = sampler.sample(&mut self.changed, history, &mut candidates);
