@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draws the README's two plots from the tables in converter/QUALITY.md and GUIDE.md.
+"""Draws the README's two plots from the tables in converter/QUALITY.md and benches/SPEED.md.
 
     benches/plots/plots.py            # writes quality.svg and speed.svg beside this script
 
@@ -105,7 +105,7 @@ def quality():
     half = WIDTH / 2
     first, bottom = divergences(instruct, "SmolLM2-135M-Instruct", 20, half - 16, 84)
     second, _ = divergences(never, "3.1 M parameters, never quantized before", half + 16, WIDTH - 20, 84)
-    note = "Mean KL divergence from the F16 original, nats per token (logarithmic): further left is better."
+    note = "Mean KL divergence from the F16 original, nats per token (logarithmic): further left is better. Only Thimble calibrates."
     return picture("Loss of quality at the same file size", note, bottom + 4, first + second)
 
 
@@ -125,10 +125,10 @@ def speeds(rows, name, top, place):
     return drawn, top + 14 + 44 * len(rows)
 
 
-def speed(guide):
+def speed(page):
     """Tokens per second on two threads."""
-    shape = [row for row in table(guide, ["test", "threads", "thimble", "llama.cpp"])[0] if row[1] == "2"]
-    models = table(guide, ["model", "test", "threads", "thimble", "llama.cpp"])[0]
+    shape = [row for row in table(page, ["test", "threads", "thimble", "llama.cpp"])[0] if row[1] == "2"]
+    models = table(page, ["model", "test", "threads", "thimble", "llama.cpp"])[0]
     real = [row[1:] for row in models if row[0] == "135M, 4 bits" and row[2] == "2"]
     parts = [[(row[0], row[2], row[3], row[4]) for row in rows] for rows in (shape, real)]
     numbers = [float(n.replace(",", "")) for rows in parts for row in rows for n in re.findall(r"[\d,.]+", f"{row[1]} {row[2]}")]
@@ -141,16 +141,16 @@ def speed(guide):
     second, bottom = speeds(parts[1], "SmolLM2-135M-Instruct, 4 bits", middle + 24, place)
     grid = [line(place(at), 90, place(at), bottom, "grid") for at in range(0, most + 1, 500)]
     scale = [text(place(at), bottom + 17, f"{at:,}", "dim axis", "middle") for at in range(0, most + 1, 500)]
-    note = "Tokens per second on two cores with AVX-512 and AMX, medians and ranges: longer is better."
+    note = "Tokens per second on two cores with AVX-512, medians and ranges: longer is better. Only Thimble uses AMX (for prompts)."
     return picture("Speed on the CPU", note, bottom + 28, grid + scale + first + second)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--guide", type=pathlib.Path, default=ROOT / "GUIDE.md", help="the page with the tables of speeds")
+    parser.add_argument("--speed", type=pathlib.Path, default=ROOT / "benches/SPEED.md", help="the page with the tables of speeds")
     parser.add_argument("-o", "--output", type=pathlib.Path, default=HERE, help="folder")
     flags = parser.parse_args()
-    for name, svg in [("quality.svg", quality()), ("speed.svg", speed(flags.guide))]:
+    for name, svg in [("quality.svg", quality()), ("speed.svg", speed(flags.speed))]:
         (flags.output / name).write_text(svg)
         print(flags.output / name, len(svg), "bytes")
 

@@ -7,7 +7,7 @@
 #   THIMBLE_FFI          libthimble_ffi.so; otherwise that of cargo's debug build (cargo build -p thimble-ffi)
 #   UNIFFI_BINDGEN       the command that reads it; otherwise beside the library
 #   THIMBLE_MODEL        a .thimble file of SmolLM2-135M-Instruct; tests of the library skip without
-#   THIMBLE_CLI          the thimble command, whose texts are compared; that comparison skips without
+#   THIMBLE              the thimble command, whose texts are compared; that comparison skips without
 #   THIMBLE_SWIFT_ROOT   what `debian-swift.sh install` made; otherwise `swift` as the shell finds it
 #   PYTHON               a Python with tree-sitter and tree-sitter-swift; otherwise a fresh one in build/venv
 set -euo pipefail
