@@ -1,6 +1,6 @@
 //! What an app learns when an answer ends.
 
-use thimble_chat::{Answer, End};
+use thimble_chat::{AnswerStats, End};
 
 /// Why an answer ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, uniffi::Enum)]
@@ -50,7 +50,7 @@ pub struct Reply {
 
 impl Reply {
     /// The figures of an answer, without its text.
-    pub(crate) fn new(answer: &Answer) -> Reply {
+    pub(crate) fn new(answer: &AnswerStats) -> Reply {
         Reply {
             finish: answer.end.into(),
             reused_tokens: answer.reused as u32,

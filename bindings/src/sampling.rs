@@ -41,13 +41,7 @@ impl Sampling {
             min_p: None,
             repetition_penalty: self.repetition_penalty,
         };
-        let seed = self.seed.unwrap_or_else(fresh_seed);
+        let seed = self.seed.unwrap_or_else(thimble_chat::random_seed);
         sampler::Sampling { seed, ..asked.over(RecommendedSampling::of(file).over(defaults)) }
     }
-}
-
-/// A seed from the randomness that the standard library gives every hash map.
-fn fresh_seed() -> u64 {
-    use std::hash::{BuildHasher, RandomState};
-    RandomState::new().hash_one(std::process::id())
 }

@@ -155,7 +155,7 @@ impl JournalFile {
             settled?;
         }
         while self.owed > 0 {
-            self.write_line(&Line::Dropped)?;
+            self.write_line(&Line::Withdrawn)?;
             self.owed -= 1;
         }
         Ok(())

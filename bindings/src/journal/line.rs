@@ -16,7 +16,8 @@ pub(super) enum Line<'a> {
     /// The answer to the oldest waiting message begins.
     Answer,
     /// The oldest waiting message is taken back.
-    Dropped,
+    #[serde(rename = "dropped")]
+    Withdrawn,
     /// The last message is answered again.
     Again,
     /// More of the answer.

@@ -75,7 +75,7 @@ impl Journal {
 
     /// The oldest waiting message is not answered.
     pub(crate) fn dropped(&self) -> Result<(), ApiError> {
-        self.file().take_waiting(&Line::Dropped)
+        self.file().take_waiting(&Line::Withdrawn)
     }
 
     /// More of the answer, before it is shown.

@@ -68,7 +68,7 @@ impl Replay {
                 self.close();
                 self.open = self.waiting.pop_front().map(|user| open(user, false));
             }
-            Line::Dropped => drop(self.waiting.pop_front()),
+            Line::Withdrawn => drop(self.waiting.pop_front()),
             Line::Again => {
                 self.close();
                 self.open = self.conversation.turns.last().map(|last| open(last.user.clone(), true));

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 use std::time::Instant;
-use thimble_chat::{ChatEvent, ChatModel, ChatSession, Conversation, Turn};
+use thimble_chat::{ChatEvent, ChatModel, ChatSession, Conversation, TOKEN_BYTES, Turn};
 use thimble_host::SpinPool;
 
 /// Where a thread's sessions come from: the first message takes memory, and so does the next one after it was given back.
@@ -33,11 +33,6 @@ pub(crate) struct WorkerOptions {
     /// Has everything on disk before it is shown.
     pub(crate) journal: Option<Journal>,
 }
-
-type Session<'a> = ChatSession<&'a mut dyn ChatModel>;
-
-/// Bytes reserved for each token of an answer, with some to spare.
-const TOKEN_BYTES: usize = 8;
 
 /// Calls a listener; whether it succeeded. Its failures, panics included, do not concern the worker.
 fn notify(call: impl FnOnce() -> Result<(), ListenerError>) -> bool {
@@ -109,7 +104,7 @@ impl WorkerThread<'_> {
     /// Answers with a session in memory until its memory is requested; returns the next request, if there is one already.
     fn session(
         &mut self,
-        session: &mut Session<'_>,
+        session: &mut ChatSession<&mut dyn ChatModel>,
         pool: &SpinPool,
         first: AnswerRequest,
         requests: &Receiver<Request>,
@@ -192,7 +187,7 @@ impl WorkerThread<'_> {
     /// Begins an answer, also in the journal, and returns it with the turn that it replaces.
     fn begin(
         &self,
-        session: &mut Session<'_>,
+        session: &mut ChatSession<&mut dyn ChatModel>,
         request: &mut AnswerRequest,
     ) -> (Result<PartialAnswer, ApiError>, Option<Turn>) {
         let again = if request.text.is_none() { session.pop_turn() } else { None };
@@ -215,7 +210,7 @@ impl WorkerThread<'_> {
     /// another session where this one's memory is requested while work waits.
     fn answer(
         &mut self,
-        session: &mut Session<'_>,
+        session: &mut ChatSession<&mut dyn ChatModel>,
         pool: &SpinPool,
         mut request: AnswerRequest,
     ) -> Option<AnswerRequest> {

@@ -4,7 +4,6 @@ use super::machine::MachineFlags;
 use super::numbers::{finite, fraction, non_negative, positive, up_to_sixteen, whole};
 use crate::failure::Failure;
 use clap::Args;
-use std::hash::{BuildHasher, RandomState};
 use thimble_chat::RecommendedSampling;
 use thimble_runtime::Token;
 use thimble_runtime::format::ModelFile;
@@ -69,16 +68,27 @@ impl SamplingFlags {
     /// These flags over what the model's makers recommend, over `defaults`.
     pub(crate) fn sampling(&self, file: &ModelFile<'_>, defaults: Sampling) -> Sampling {
         let defaults = RecommendedSampling::of(file).over(defaults);
+        // Without `..`, so that a new flag or setting cannot be forgotten here.
+        let SamplingFlags {
+            temperature,
+            top_k,
+            top_p,
+            min_p,
+            repetition_penalty,
+            frequency_penalty,
+            presence_penalty,
+            biases: _,
+            seed,
+        } = self;
         Sampling {
-            temperature: self.temperature.unwrap_or(defaults.temperature),
-            top_k: self.top_k.map_or(defaults.top_k, |k| Some(k).filter(|&k| k > 0)),
-            top_p: self.top_p.or(defaults.top_p),
-            min_p: self.min_p.or(defaults.min_p),
-            repetition_penalty: self.repetition_penalty.unwrap_or(defaults.repetition_penalty),
-            frequency_penalty: self.frequency_penalty.unwrap_or(defaults.frequency_penalty),
-            presence_penalty: self.presence_penalty.unwrap_or(defaults.presence_penalty),
-            seed: self.seed.unwrap_or_else(random_seed),
-            ..defaults
+            temperature: temperature.unwrap_or(defaults.temperature),
+            top_k: top_k.map_or(defaults.top_k, |k| Some(k).filter(|&k| k > 0)),
+            top_p: top_p.or(defaults.top_p),
+            min_p: min_p.or(defaults.min_p),
+            repetition_penalty: repetition_penalty.unwrap_or(defaults.repetition_penalty),
+            frequency_penalty: frequency_penalty.unwrap_or(defaults.frequency_penalty),
+            presence_penalty: presence_penalty.unwrap_or(defaults.presence_penalty),
+            seed: seed.unwrap_or_else(thimble_chat::random_seed),
         }
     }
 
@@ -92,9 +102,4 @@ impl SamplingFlags {
         let sampler = Sampler::new(sampling).and_then(|sampler| sampler.with_bias(&self.biases));
         sampler.map_err(|error| Failure::Usage(error.to_string()))
     }
-}
-
-/// A seed from the randomness that the standard library gives every hash map.
-fn random_seed() -> u64 {
-    RandomState::new().hash_one(std::process::id()) >> 32
 }

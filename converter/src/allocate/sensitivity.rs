@@ -146,7 +146,7 @@ impl Measurement<'_> {
             choices.extend(EncodingChoice::new(encoding, tensor.rows, tensor.columns, divergence * part));
         }
         // A quantized source may have a lossless encoding that is no larger than others.
-        let exact = tensor.exact().filter(|&lossless| Quantizer::new(lossless).is_some());
+        let exact = tensor.lossless_encoding().filter(|&lossless| Quantizer::new(lossless).is_some());
         choices.extend(
             exact.and_then(|lossless| EncodingChoice::new(lossless, tensor.rows, tensor.columns, 0.0)),
         );

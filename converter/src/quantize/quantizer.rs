@@ -73,7 +73,8 @@ impl Quantizer {
             Encoding::Q8Row => return Some(GroupScale::new(shared.row_scale, 0.0, 0)),
             Encoding::Q8 => (f16::from_f32(largest(values) / 127.0), f16::ZERO),
             Encoding::Q4 => (self.f16_scale(values, weights), f16::ZERO),
-            _ => with_minimum(values, weights),
+            Encoding::Q4Min => with_minimum(values, weights),
+            other => unreachable!("{} has no scale per group", other.name()),
         };
         let fit = GroupScale::new(scale.to_f32(), minimum.to_f32(), 0);
         (scale.is_finite() && minimum.is_finite()).then_some(fit)

@@ -36,7 +36,7 @@ impl SourceTensor {
     }
 
     /// The encoding that stores the tensor losslessly, if there is one.
-    pub(crate) fn exact(&self) -> Option<Encoding> {
+    pub(crate) fn lossless_encoding(&self) -> Option<Encoding> {
         self.packed.or_else(|| self.kind.lossless_encoding())
     }
 

@@ -91,7 +91,7 @@ impl Quant {
         if tensor.role.is_norm() {
             return Encoding::Vector;
         }
-        let lossless = tensor.exact();
+        let lossless = tensor.lossless_encoding();
         let (body, edge) = match self {
             Quant::Keep => return lossless.unwrap_or(Encoding::F16),
             Quant::F32 => return Encoding::F32,

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 use serde_json::{Map, Value as Json};
+use std::hash::{BuildHasher, RandomState};
 use thimble_runtime::format::ModelFile;
 use thimble_runtime::sampler::Sampling;
 
@@ -84,6 +85,11 @@ impl RecommendedSampling {
             ..defaults
         }
     }
+}
+
+/// A seed from the randomness that the standard library gives every hash map, below 2^32: short enough to type again.
+pub fn random_seed() -> u64 {
+    RandomState::new().hash_one(std::process::id()) >> 32
 }
 
 #[cfg(test)]

@@ -80,7 +80,7 @@ impl<M: ChatModel + ?Sized> ChatModel for &mut M {
 /// Prompt tokens that a CPU computes at a time.
 pub const CPU_PREFILL: usize = 192;
 
-/// StopStatus of an answer.
+/// What happens while an answer is made.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ChatEvent<'a> {
     /// The next piece of the answer.
@@ -114,7 +114,7 @@ pub enum End {
 
 /// Statistics of an answer.
 #[derive(Clone, Copy, Debug)]
-pub struct Answer {
+pub struct AnswerStats {
     /// Why it ended.
     pub end: End,
     /// Prompt tokens found in the KV cache.
@@ -131,10 +131,10 @@ pub struct Answer {
     pub remembered: bool,
 }
 
-impl Answer {
+impl AnswerStats {
     /// An answer interrupted before anything was computed.
-    const fn interrupted() -> Answer {
-        Answer {
+    const fn interrupted() -> AnswerStats {
+        AnswerStats {
             end: End::Interrupted,
             reused: 0,
             prefilled: 0,
@@ -161,7 +161,7 @@ pub struct ChatSession<M> {
 /// Prompts of more tokens report progress.
 const LONG_PROMPT: usize = 400;
 /// A generous estimate of the bytes of a token, to reserve memory before the first one.
-const TOKEN_BYTES: usize = 8;
+pub const TOKEN_BYTES: usize = 8;
 /// Tokens to leave for an answer, if the context allows.
 const ANSWER_ROOM: usize = 256;
 
@@ -178,7 +178,7 @@ impl<M: ChatModel> ChatSession<M> {
         user: &str,
         interrupted: &AtomicBool,
         show: &mut dyn FnMut(ChatEvent<'_>) -> Result<(), E>,
-    ) -> Result<Answer, E> {
+    ) -> Result<AnswerStats, E> {
         self.continue_answer(user, &mut Vec::new(), interrupted, show)
     }
 
@@ -193,10 +193,10 @@ impl<M: ChatModel> ChatSession<M> {
         answer_tokens: &mut Vec<Token>,
         interrupted: &AtomicBool,
         show: &mut dyn FnMut(ChatEvent<'_>) -> Result<(), E>,
-    ) -> Result<Answer, E> {
+    ) -> Result<AnswerStats, E> {
         let mut first = 0;
         let Some(mut prompt) = self.fit(&mut first, user, answer_tokens, interrupted)? else {
-            return Ok(Answer::interrupted());
+            return Ok(AnswerStats::interrupted());
         };
         if first > 0 {
             show(ChatEvent::Dropped { turns: first })?;
@@ -204,7 +204,7 @@ impl<M: ChatModel> ChatSession<M> {
         let start = Instant::now();
         let all: Vec<Token> = prompt.iter().chain(&*answer_tokens).copied().collect();
         let reused = self.model.reuse(&all);
-        let mut answer = Answer { reused, ..Answer::interrupted() };
+        let mut answer = AnswerStats { reused, ..AnswerStats::interrupted() };
         answer.prefilled = self.prefill(&all[reused..], interrupted, show)?;
         let computed = reused + answer.prefilled == all.len();
         answer.prefill_time = start.elapsed();
@@ -232,11 +232,11 @@ impl<M: ChatModel> ChatSession<M> {
             }
             answer_tokens.push(token);
             let shown = text.len();
-            let progress = stream.push(self.model.bytes(token), &mut |piece: &str| text.push_str(piece));
+            let status = stream.push(self.model.bytes(token), &mut |piece: &str| text.push_str(piece));
             if text.len() > shown {
                 show(ChatEvent::Text(&text[shown..]))?;
             }
-            if progress == StopStatus::Stopped {
+            if status == StopStatus::Stopped {
                 break End::Stop;
             }
             if prompt.len() + answer_tokens.len() < self.model.context() {

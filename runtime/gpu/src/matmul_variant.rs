@@ -27,7 +27,7 @@ impl MatmulVariant {
     }
 
     /// Whether it is as accurate as the CPU's fast path.
-    pub fn is_exact(self) -> bool {
+    pub fn is_accurate(self) -> bool {
         self != MatmulVariant::F16
     }
 }

@@ -23,12 +23,12 @@ pub trait Accelerator: Backend + Send {
     /// Why it is no longer usable; `None` while it works.
     fn failure(&self) -> Option<String>;
 
-    /// Passes keys and values of `blocks`, 64 positions each, to `each`; false where its cache layout differs from the CPU's.
+    /// Passes keys and values of `chunks`, 64 positions each, to `each`; false where its cache layout differs from the CPU's.
     /// After a failure, the contents are unspecified.
-    fn read_cache(&mut self, blocks: Range<usize>, each: &mut CachePart<'_>) -> bool;
+    fn read_cache(&mut self, chunks: Range<usize>, each: &mut CachePart<'_>) -> bool;
 
-    /// Stores keys and values of one layer and head for `blocks`; false where they have to be recomputed.
-    fn write_cache(&mut self, blocks: Range<usize>, layer: usize, head: usize, part: KvHead<'_>) -> bool;
+    /// Stores keys and values of one layer and head for `chunks`; false where they have to be recomputed.
+    fn write_cache(&mut self, chunks: Range<usize>, layer: usize, head: usize, part: KvHead<'_>) -> bool;
 
     /// Work so far, and for a token at `position`; `None` where nothing is counted.
     fn work(&self, _position: usize) -> Option<GpuWork> {

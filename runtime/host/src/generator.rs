@@ -18,9 +18,9 @@ pub enum GeneratorError {
     /// The tensors of the file.
     #[error(transparent)]
     Format(#[from] FormatError),
-    /// The memory.
+    /// Memory that does not fit the plan.
     #[error(transparent)]
-    InferenceMemory(#[from] MemoryError),
+    Memory(#[from] MemoryError),
     /// A GPU was requested and there is none.
     #[cfg(feature = "gpu")]
     #[error(transparent)]

@@ -59,7 +59,7 @@ pub(crate) fn variants_to_time(device: &Device, plan: &InferencePlan) -> Vec<Dev
     let exact = plan.memory().options().exact;
     let mut variants = device.matmul_variants().to_vec();
     // The exact mode keeps activations in f32.
-    variants.retain(|variant| if exact { *variant == MatmulVariant::Plain } else { variant.is_exact() });
+    variants.retain(|variant| if exact { *variant == MatmulVariant::Plain } else { variant.is_accurate() });
     variants.into_iter().filter_map(|variant| device.clone().with_matmul_variant(variant).ok()).collect()
 }
 
@@ -100,13 +100,13 @@ impl Accelerator for Gpu {
         self.check().err().map(|error| error.to_string())
     }
 
-    fn read_cache(&mut self, blocks: Range<usize>, each: &mut CachePart<'_>) -> bool {
+    fn read_cache(&mut self, chunks: Range<usize>, each: &mut CachePart<'_>) -> bool {
         // The device keeps a failure, and `failure` reports it.
-        Gpu::read_cache(self, blocks, each).unwrap_or(false)
+        Gpu::read_cache(self, chunks, each).unwrap_or(false)
     }
 
-    fn write_cache(&mut self, blocks: Range<usize>, layer: usize, head: usize, part: KvHead<'_>) -> bool {
-        Gpu::write_cache(self, blocks, layer, head, part)
+    fn write_cache(&mut self, chunks: Range<usize>, layer: usize, head: usize, part: KvHead<'_>) -> bool {
+        Gpu::write_cache(self, chunks, layer, head, part)
     }
 
     fn work(&self, position: usize) -> Option<GpuWork> {

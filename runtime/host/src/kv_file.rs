@@ -170,7 +170,7 @@ impl KvFile {
         header
     }
 
-    /// Saves the session's KV cache in whole blocks of 64 positions, without stale positions of an earlier conversation.
+    /// Saves the session's KV cache in whole chunks of 64 positions, without stale positions of an earlier conversation.
     ///
     /// The file is replaced atomically. It stays as it is if there is no whole block, it is up to date, another session is
     /// writing it, or a lost GPU held the cache.
@@ -222,11 +222,11 @@ impl KvFile {
         let mut out = Checksummed::new(BufWriter::new(&output));
         out.write_bytes(&Self::header(file, session, tokens.len()))?;
         tokens.iter().try_for_each(|token| out.write_bytes(&token.0.to_le_bytes()))?;
-        let blocks = 0..tokens.len() / CHUNK;
+        let chunks = 0..tokens.len() / CHUNK;
         let written = session.sequence_mut().with_cache(tokens.len(), |cpu| {
             let (layers, heads) = (cpu.plan().config().layers, cpu.plan().config().kv_heads);
             for (layer, head) in (0..layers).flat_map(|layer| (0..heads).map(move |head| (layer, head))) {
-                let part = cpu.cache(layer, head, blocks.clone());
+                let part = cpu.cache(layer, head, chunks.clone());
                 out.write_bytes(part.keys)?;
                 out.write_bytes(part.values)?;
                 out.write_scales(part.key_scales)?;
@@ -278,12 +278,12 @@ impl KvFile {
             input.read_bytes(&mut bytes).map_err(self.io())?;
             tokens.push(Token(u32::from_le_bytes(bytes)));
         }
-        let blocks = 0..count / CHUNK;
+        let chunks = 0..count / CHUNK;
         session.restore(&tokens, |hybrid| {
             hybrid.fill_cache(count, |cpu| {
                 let (layers, heads) = (cpu.plan().config().layers, cpu.plan().config().kv_heads);
                 for (layer, head) in (0..layers).flat_map(|layer| (0..heads).map(move |head| (layer, head))) {
-                    let part = cpu.cache(layer, head, blocks.clone());
+                    let part = cpu.cache(layer, head, chunks.clone());
                     input.read_bytes(part.keys).map_err(self.io())?;
                     input.read_bytes(part.values).map_err(self.io())?;
                     input.read_scales(part.key_scales).map_err(self.io())?;

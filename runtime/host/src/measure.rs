@@ -8,7 +8,7 @@ use thimble_runtime::model::{Backend, Batch, forward};
 use thimble_runtime::sequence::Limits;
 
 /// Largest prompt that is timed, in tokens.
-const PROMPT: usize = 256;
+const TIMED_PROMPT: usize = 256;
 /// Tokens that are decoded.
 const DECODED: usize = 8;
 /// Runs of each; the fastest counts. The first one compiles shaders, maps pages and wakes threads.
@@ -42,12 +42,12 @@ pub struct BackendTimings {
 
 /// Tokens of the prompt that is timed.
 pub(crate) fn prompt(limits: &Limits) -> usize {
-    PROMPT.min(limits.batch).min(limits.context)
+    TIMED_PROMPT.min(limits.batch).min(limits.context)
 }
 
 /// Times a prompt, and decoding after it as far as the context allows.
 pub(crate) fn speeds(backend: &mut (impl Backend + ?Sized)) -> SecondsPerToken {
-    let prompt = PROMPT.min(backend.batch()).min(backend.context());
+    let prompt = TIMED_PROMPT.min(backend.batch()).min(backend.context());
     let decoded = DECODED.min(backend.context() - prompt);
     // Any token will do; every vocabulary has this one.
     let tokens = vec![Token(0); prompt];

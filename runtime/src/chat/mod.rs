@@ -1,7 +1,7 @@
-//! Chat templates: literal text around each message, or Jinja source for the host.
+//! Chat templates: literal text around each message, or Jinja source for `thimble-chat`.
 //!
 //! Models come with Jinja templates. The converter reduces a template to [`Literals`] if they reproduce it exactly; then
-//! [`ChatTemplate::render`] needs no allocation. Other templates are stored as [`Jinja`] source, which the host renders.
+//! [`ChatTemplate::render`] needs no allocation. Other templates are stored as [`Jinja`] source, which `thimble-chat` renders.
 //! `FORMAT.md` describes the layout in the file.
 //!
 //! Rendering yields [`Segment`]s, which separate the template's text from the messages', so that nobody can forge a special
@@ -22,7 +22,7 @@ use parts::{JINJA_PARTS, LITERAL_PARTS, Parts};
 pub enum ChatTemplate<'f> {
     /// Literals, which the runtime renders.
     Literal(Literals<'f>),
-    /// Jinja source, which the host renders.
+    /// Jinja source, which `thimble-chat` renders.
     Jinja(Jinja<'f>),
 }
 

@@ -65,7 +65,7 @@ pub enum RenderError {
     #[error("a conversation without messages cannot be rendered")]
     Empty,
     /// The template is Jinja source.
-    #[error("this model's chat template is Jinja source, which only the host crate renders")]
+    #[error("this model's chat template is Jinja source, which only thimble-chat renders")]
     Jinja,
     /// The template rejects system messages.
     #[error("this model's chat template takes no system message (message {index})")]

@@ -105,16 +105,16 @@ impl Accelerator for Fake<'_> {
         self.past(self.habits.lost_at).then(|| "the fake was lost".to_owned())
     }
 
-    fn read_cache(&mut self, blocks: Range<usize>, each: &mut CachePart<'_>) -> bool {
+    fn read_cache(&mut self, chunks: Range<usize>, each: &mut CachePart<'_>) -> bool {
         if self.habits.opaque {
             return false;
         }
-        self.habits.moved[0].fetch_add(blocks.len(), Ordering::Relaxed);
+        self.habits.moved[0].fetch_add(chunks.len(), Ordering::Relaxed);
         let config = *self.cpu.plan().config();
         for layer in 0..config.layers {
             for head in 0..config.kv_heads {
                 let KvHeadMut { kind, keys, values, key_scales, value_scales } =
-                    self.cpu.cache(layer, head, blocks.clone());
+                    self.cpu.cache(layer, head, chunks.clone());
                 if self.habits.lost_at.is_some_and(|at| self.heads > at) {
                     keys.fill(0xff);
                 }
@@ -124,14 +124,14 @@ impl Accelerator for Fake<'_> {
         true
     }
 
-    fn write_cache(&mut self, blocks: Range<usize>, layer: usize, head: usize, part: KvHead<'_>) -> bool {
+    fn write_cache(&mut self, chunks: Range<usize>, layer: usize, head: usize, part: KvHead<'_>) -> bool {
         if self.habits.opaque {
             return false;
         }
         if (layer, head) == (0, 0) {
-            self.habits.moved[1].fetch_add(blocks.len(), Ordering::Relaxed);
+            self.habits.moved[1].fetch_add(chunks.len(), Ordering::Relaxed);
         }
-        let to = self.cpu.cache(layer, head, blocks);
+        let to = self.cpu.cache(layer, head, chunks);
         to.keys.copy_from_slice(part.keys);
         to.values.copy_from_slice(part.values);
         to.key_scales.copy_from_slice(part.key_scales);

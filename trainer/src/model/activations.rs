@@ -1,29 +1,8 @@
 //! The layout of activations in the arena.
 
+use super::engine_options::EngineOptions;
 use crate::ops::{Attended, AttentionShape, BufferSpan, Heads};
-use crate::recipe::{ModelShape, TrainingRecipe};
-
-/// What the engine takes besides the shape.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct EngineOptions {
-    /// Keep one residual per layer and compute the rest again in the backward pass.
-    pub activation_checkpointing: bool,
-    /// Tokens see only their own document.
-    pub document_mask: bool,
-    /// Weight of the squared log-partition in the loss; none: off.
-    pub z_loss: Option<f64>,
-}
-
-impl EngineOptions {
-    /// The options that a recipe asks for.
-    pub fn of(recipe: &TrainingRecipe) -> EngineOptions {
-        EngineOptions {
-            activation_checkpointing: recipe.compute.activation_checkpointing,
-            document_mask: recipe.compute.document_mask,
-            z_loss: recipe.optimizer.z_loss,
-        }
-    }
-}
+use crate::recipe::ModelShape;
 
 /// The passes that a layout is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

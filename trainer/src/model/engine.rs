@@ -1,7 +1,8 @@
 //! The engine: one straight-line forward pass, one straight-line backward pass, over one arena.
 
 use super::Parameters;
-use super::activations::{Activations, EngineOptions, Passes};
+use super::activations::{Activations, Passes};
+use super::engine_options::EngineOptions;
 use super::parameters::LayerParameters;
 use crate::data::TrainingBatch;
 use crate::error::{Error, Result};

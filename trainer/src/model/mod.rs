@@ -2,9 +2,11 @@
 
 mod activations;
 pub mod engine;
+mod engine_options;
 pub mod init;
 pub mod parameters;
 
-pub use activations::{EngineOptions, Passes};
+pub use activations::Passes;
 pub use engine::Engine;
+pub use engine_options::EngineOptions;
 pub use parameters::Parameters;

@@ -181,7 +181,7 @@ pub struct CheckpointPolicy {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Guard {
-    /// A loss this much above the running mean of the last `window` steps stops the run; none: only NaN does.
+    /// A loss this much above the running mean of the last `window` steps stops the run; none: only numbers that are not finite do.
     #[serde(deserialize_with = "optional::or_none")]
     pub loss_spike: Option<f64>,
     /// Steps in the running mean; the spike check starts after that many.

@@ -11,7 +11,7 @@ use crate::{resources, workspace};
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 use thimble_chat::{
-    Answer, ChatError, ChatEvent, ChatModel, ChatSession, Conversation, End, SavedConversation, Turn,
+    AnswerStats, ChatError, ChatEvent, ChatModel, ChatSession, Conversation, End, SavedConversation, Turn,
 };
 use thimble_host::{InferencePlan, LoadedModel};
 
@@ -22,7 +22,7 @@ pub(super) struct TerminalChat<'r, 'a, 'b> {
     pub(super) session: ChatSession<LoadedModel<'a, 'b>>,
     pub(super) interrupt: Interrupt,
     pub(super) seed: u64,
-    pub(super) last: Option<Answer>,
+    pub(super) last: Option<AnswerStats>,
     /// Inputs that failed.
     pub(super) failed: usize,
     pub(super) stdout: &'r mut dyn Write,

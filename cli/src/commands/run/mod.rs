@@ -224,11 +224,11 @@ impl Job {
             }
             ids.push(token.0);
             let shown = text.len();
-            let progress = stream.push(tokenizer.token_bytes(token), &mut |piece| text.push_str(piece));
+            let status = stream.push(tokenizer.token_bytes(token), &mut |piece| text.push_str(piece));
             if text.len() > shown {
                 show(&text[shown..])?;
             }
-            if progress == StopStatus::Stopped {
+            if status == StopStatus::Stopped {
                 break Finish::Stop;
             }
         };

@@ -229,7 +229,7 @@ pub(crate) fn value(metric: Metric, item: &Item, outcome: &ItemOutcome) -> f64 {
         }
         Question::Choices(choices) => match (&choices.gold, metric) {
             (Gold::Choice(gold), Metric::AccNorm) => share(best_per_character(choices, sums) == Some(*gold)),
-            (Gold::Choice(gold), _) => share(best(sums.iter().copied()) == Some(*gold)),
+            (Gold::Choice(gold), Metric::Acc) => share(best(sums.iter().copied()) == Some(*gold)),
             (Gold::Truthful { mc1, mc2 }, metric) => {
                 let (first, second) = sums.split_at(sums.len().saturating_sub(mc2.len()));
                 match metric {
@@ -238,7 +238,8 @@ pub(crate) fn value(metric: Metric, item: &Item, outcome: &ItemOutcome) -> f64 {
                 }
             }
             (Gold::Greedy, Metric::Perplexity) => sums.iter().sum(),
-            (Gold::Greedy, _) => share(outcome.greedy == Some(true)),
+            (Gold::Greedy, Metric::Acc) => share(outcome.greedy == Some(true)),
+            (Gold::Choice(_) | Gold::Greedy, other) => unreachable!("{other:?} is no metric of this task"),
         },
     }
 }

@@ -10,7 +10,7 @@ use thimble_runtime::sequence::Sequence;
 
 /// Batches of at least this many tokens count as a prompt. Smaller ones are decoded tokens with drafts, or too short to pay
 /// for copying the cache.
-const PROMPT: usize = 32;
+const MIN_PROMPT: usize = 32;
 
 /// The processors of a sequence.
 pub(super) enum State<'a> {
@@ -95,7 +95,7 @@ impl<'a> Shared<'a> {
     /// Whether the accelerator runs a batch of so many tokens.
     pub(super) fn takes(&self, tokens: usize) -> bool {
         let (prompts, decoding) = self.kind.on_gpu();
-        if tokens < PROMPT { decoding } else { prompts }
+        if tokens < MIN_PROMPT { decoding } else { prompts }
     }
 
     /// Whether the accelerator samples, and is past the last batch.
@@ -136,17 +136,17 @@ impl<'a> Shared<'a> {
         if self.cpu_cached >= position {
             return Ok(());
         }
-        let blocks = blocks(self.cpu_cached..position);
-        let copied = self.accelerator.read_cache(blocks.clone(), &mut |layer, head, part| {
-            let to = cpu.cache(layer, head, blocks.clone());
+        let chunks = chunks(self.cpu_cached..position);
+        let copied = self.accelerator.read_cache(chunks.clone(), &mut |layer, head, part| {
+            let to = cpu.cache(layer, head, chunks.clone());
             to.keys.copy_from_slice(part.keys);
             to.values.copy_from_slice(part.values);
             to.key_scales.copy_from_slice(part.key_scales);
             to.value_scales.copy_from_slice(part.value_scales);
         });
         if let Some(reason) = self.accelerator.failure() {
-            // The copied blocks may hold anything.
-            self.cpu_cached = blocks.start * CHUNK;
+            // The copied chunks may hold anything.
+            self.cpu_cached = chunks.start * CHUNK;
             return Err(reason);
         }
         if copied {
@@ -163,13 +163,13 @@ impl<'a> Shared<'a> {
         }
         let config = cpu.plan().config();
         let (layers, heads) = (config.layers, config.kv_heads);
-        let blocks = blocks(missing.clone());
+        let chunks = chunks(missing.clone());
         let mut pairs = (0..layers).flat_map(|layer| (0..heads).map(move |head| (layer, head)));
         let copied = pairs.all(|(layer, head)| {
             let KvHeadMut { kind, keys, values, key_scales, value_scales } =
-                cpu.cache(layer, head, blocks.clone());
+                cpu.cache(layer, head, chunks.clone());
             let part = KvHead { kind, keys, values, key_scales, value_scales };
-            self.accelerator.write_cache(blocks.clone(), layer, head, part)
+            self.accelerator.write_cache(chunks.clone(), layer, head, part)
         });
         if !copied {
             let batch = self.accelerator.batch();
@@ -180,7 +180,7 @@ impl<'a> Shared<'a> {
     }
 }
 
-/// The blocks of the cache that hold these positions.
-fn blocks(positions: Range<usize>) -> Range<usize> {
+/// The chunks of the cache that hold these positions.
+fn chunks(positions: Range<usize>) -> Range<usize> {
     positions.start / CHUNK..positions.end.div_ceil(CHUNK)
 }
