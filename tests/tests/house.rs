@@ -42,7 +42,7 @@ fn none(found: &[String], expected: &str) {
 }
 
 /// Private terms and what to write instead. Plain English uses of the words do not match.
-const TERMS: [(&str, &str); 24] = [
+const TERMS: [(&str, &str); 23] = [
     (r"(?:\b|_)crews?(?:\b|_)|Crew", "thread pool, ParallelKernels"),
     (r"\bTeam(?:\b|[A-Z])|(?:\b|_)team(?:_|\(|:)", "ThreadPool"),
     (r"\bAlone\b", "SingleThread"),
@@ -63,7 +63,6 @@ const TERMS: [(&str, &str); 24] = [
         "MatmulVariant",
     ),
     (r"\bconvert_checkpoint\b", "convert_model: a checkpoint is what the trainer resumes from"),
-    (r"\bengine_options\b", "WorkerOptions: the only Engine is the trainer's"),
     (r"(?i)made of software", "software renderer, software driver"),
     (
         r"\b(?:through|across|over) the border\b|\bborder of (?:other )?languages|BorderBench|\bborder\.py",

@@ -88,6 +88,7 @@ impl SamplingFlags {
             repetition_penalty: repetition_penalty.unwrap_or(defaults.repetition_penalty),
             frequency_penalty: frequency_penalty.unwrap_or(defaults.frequency_penalty),
             presence_penalty: presence_penalty.unwrap_or(defaults.presence_penalty),
+            penalty_window: defaults.penalty_window,
             seed: seed.unwrap_or_else(thimble_chat::random_seed),
         }
     }
