@@ -129,7 +129,7 @@ fn models_that_cannot_be_compared_are_refused() {
         folder.tensors[3].3.chunks_exact_mut(4).for_each(|number| number.copy_from_slice(&huge));
     });
     let sentence = refused(broken, &[&tokens]);
-    assert!(sentence.contains("not finite") && sentence.contains("window 0, token 1"), "{sentence}");
+    assert!(sentence.contains("the model are not finite in window 0, token 1"), "{sentence}");
 
     for windows in [&[][..], &[&tokens[..1]], &[&tokens, &tokens[..0]]] {
         assert!(matches!(compare(&[plain(), plain()], windows, true), Err(DivergenceError::NoWindows)));

@@ -18,5 +18,6 @@ mod random;
 pub mod recipe;
 pub mod report;
 pub mod schedule;
+pub mod shell;
 mod units;
 pub mod weights;

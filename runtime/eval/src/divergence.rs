@@ -90,8 +90,13 @@ pub enum DivergenceError {
     #[error("there is nothing to compare: expected at least one window of at least 2 tokens")]
     NoWindows,
     /// Logits that are not finite.
-    #[error("the logits of window {window}, token {index} are not finite in the model or the reference")]
+    #[error(
+        "the logits of the {side} are not finite in window {window}, token {index}: the file may be damaged \
+         (`thimble verify` checks it)"
+    )]
     NotFinite {
+        /// `model` or `reference`.
+        side: &'static str,
         /// The window, from 0.
         window: usize,
         /// The predicted token's place in it.
@@ -249,12 +254,15 @@ fn compare(
                 let Ok(row) = rows.recv() else { return alone = true };
                 match Position::of(&row, logits, window[index]) {
                     Some(position) => sums.add(position),
-                    None => _ = wrong.get_or_insert(index),
+                    None => {
+                        let reference = row.iter().any(|logit| !logit.is_finite());
+                        wrong.get_or_insert((index, if reference { "reference" } else { "model" }));
+                    }
                 }
                 let _ = back.send(row);
             })?;
-            if let Some(index) = wrong {
-                return Err(DivergenceError::NotFinite { window: number, index });
+            if let Some((index, side)) = wrong {
+                return Err(DivergenceError::NotFinite { side, window: number, index });
             }
             if alone {
                 break;

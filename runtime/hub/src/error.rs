@@ -37,7 +37,7 @@ pub enum HubError {
         advice: String,
     },
     /// An interrupted answer. Downloads resume if the hub supports ranges.
-    #[error("the download of {what} from the hub broke off ({reason})")]
+    #[error("the download of {what} from the hub was interrupted ({reason})")]
     Broken {
         /// What was asked for.
         what: String,
@@ -46,7 +46,7 @@ pub enum HubError {
     },
     /// An answer that is not a hub's: from another server, or a proxy.
     #[error(
-        "{endpoint} does not answer as a hub for {what} ({reason}); check that HF_ENDPOINT names a hub, and that no \
+        "{endpoint} does not answer as a hub for {what} ({reason}); check that HF_ENDPOINT is the address of a hub, and that no \
          proxy answers instead"
     )]
     NotAHub {
@@ -111,11 +111,11 @@ impl Repository {
             }
             (404, Some(_)) => "there is no such file, revision or repository; check the name".to_owned(),
             (429, None) => {
-                "too many requests come from here; wait some minutes, or set HF_TOKEN, which raises the limit"
+                "too many requests from this address; wait a few minutes, or set HF_TOKEN, which raises the limit"
                     .to_owned()
             }
-            (429, Some(_)) => "too many requests come from here; wait some minutes".to_owned(),
-            (500.., _) => "the hub has a problem; try again later".to_owned(),
+            (429, Some(_)) => "too many requests from this address; wait a few minutes".to_owned(),
+            (500.., _) => "the hub reported an internal error; try again later".to_owned(),
             _ => String::new(),
         }
     }

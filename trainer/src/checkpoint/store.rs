@@ -63,18 +63,18 @@ impl CheckpointStore {
         };
         match found.map(|found| self.folder.join(found)).filter(|path| path.join(STATE).is_file()) {
             Some(path) => Ok(path),
-            None => Err(Error::Invalid(format!(
-                "{}: no checkpoint {}; there {}",
-                self.folder.display(),
-                name.unwrap_or("yet"),
-                match steps.len() {
-                    0 => "are none".to_owned(),
-                    _ => format!(
-                        "are {}",
-                        steps.iter().map(|&step| folder_name(step)).collect::<Vec<_>>().join(", ")
-                    ),
-                }
-            ))),
+            None => {
+                let folder = self.folder.display();
+                Err(Error::Invalid(match (name, steps.as_slice()) {
+                    (None, _) => format!("{folder}: no complete checkpoint found"),
+                    (Some(name), []) => format!("{folder}: there is no checkpoint {name:?}; found none"),
+                    (Some(name), steps) => {
+                        let found =
+                            steps.iter().map(|&step| folder_name(step)).collect::<Vec<_>>().join(", ");
+                        format!("{folder}: there is no checkpoint {name:?}; found: {found}")
+                    }
+                }))
+            }
         }
     }
 

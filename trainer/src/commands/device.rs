@@ -9,7 +9,7 @@ pub(crate) struct Flags {
     /// auto, cpu, cuda or cuda:N; candle for the CUDA path's operations on the CPU.
     #[arg(long, default_value_t)]
     device: DeviceRequest,
-    /// Threads of a run on the CPU; all cores unless given.
+    /// Threads of a run on the CPU [default: one for each core].
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
 }

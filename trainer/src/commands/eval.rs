@@ -10,18 +10,18 @@ use thimble_trainer::checkpoint::{self, CheckpointStore};
 use thimble_trainer::error::{Error, Result};
 use thimble_trainer::recipe::Precision;
 
-/// The benchmarks of the published table for a checkpoint: what `thimble eval` computes.
+/// Run the benchmarks of `thimble eval` on a checkpoint.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Flags {
     /// The run folder, or one of the folders in its checkpoints/
     run: PathBuf,
-    /// best, last, or the name of a folder in checkpoints/; unless given, best where there is one
+    /// best, last, or the name of a folder in checkpoints/ [default: best, or last where there is no best]
     #[arg(long, value_name = "NAME")]
     checkpoint: Option<String>,
     /// `all`, or names separated by commas (`thimble eval --help` lists them)
     #[arg(long, value_name = "NAMES", default_value = "all")]
     tasks: String,
-    /// A folder with TASK/test.jsonl or TASK/validation.jsonl for each task; THIMBLE_DATA unless given
+    /// A folder with TASK/test.jsonl or TASK/validation.jsonl for each task [default: THIMBLE_DATA]
     #[arg(long, value_name = "FOLDER")]
     data: Option<PathBuf>,
     /// Skip the first K items of each task
@@ -33,7 +33,7 @@ pub(crate) struct Flags {
     /// Multiply with 32-bit activations
     #[arg(long)]
     exact: bool,
-    /// Threads; one for each core unless given
+    /// Threads [default: one for each core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Option<u16>,
     /// Write the results to this file; an interrupted evaluation resumes where it stopped
@@ -49,7 +49,8 @@ impl Flags {
         let tasks = Task::parse_list(&self.tasks).map_err(|error| Error::Usage(error.to_string()))?;
         let named = std::env::var_os("THIMBLE_DATA").filter(|folder| !folder.is_empty()).map(PathBuf::from);
         let data = self.data.clone().or(named).ok_or_else(|| {
-            let missing = "expected a folder with the tasks' data: --data FOLDER, or THIMBLE_DATA";
+            let missing =
+                "expected a folder with the tasks' data, found none; pass --data FOLDER, or set THIMBLE_DATA";
             Error::Usage(missing.to_string())
         })?;
         let (run, checkpoint) = self.place()?;

@@ -18,7 +18,7 @@ pub(crate) struct Flags {
     /// The folder to write; must not exist
     #[arg(short, long, value_name = "FOLDER")]
     output: PathBuf,
-    /// best, last, or the name of a folder in checkpoints/; unless given, best where there is one
+    /// best, last, or the name of a folder in checkpoints/ [default: best, or last where there is no best]
     #[arg(long, value_name = "NAME")]
     checkpoint: Option<String>,
     /// Number format of the weights

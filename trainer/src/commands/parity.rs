@@ -16,7 +16,7 @@ pub(crate) struct Flags {
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
-    /// Threads; all of the machine's by default.
+    /// Threads [default: one for each core].
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
     /// auto, cpu, cuda or cuda:N, in f32 on all; candle for the CUDA path's operations on the CPU, slow, for checking.

@@ -12,8 +12,8 @@ use thimble_trainer::recipe::{Precision, TrainingRecipe};
 
 /// Show what a recipe costs: parameters, tokens, FLOPs, memory, time.
 ///
-/// Unless a throughput is given, a few seconds of training on this machine measure it.
-/// Exits with 1 if the recipe does not fit the memory.
+/// Trains for a few seconds to measure throughput, unless --tokens-per-second is given.
+/// Exits with 1 if the recipe does not fit in memory.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Flags {
     /// A recipe's file, or the name of a built-in one (tiny-cpu, smollm2-70m, ...)
@@ -24,19 +24,19 @@ pub(crate) struct Flags {
     /// Tokens of a set that does not exist yet: train=10.2e9
     #[arg(long = "set-tokens", value_name = "NAME=N")]
     set_tokens: Vec<String>,
-    /// Assumed throughput; unless given, it is measured on this machine for a few seconds, where the recipe fits
+    /// Assumed throughput [default: measured on this machine for a few seconds, if the recipe fits in its memory]
     #[arg(long, value_name = "N", value_parser = super::shared::positive)]
     tokens_per_second: Option<f64>,
-    /// Price of the machine
+    /// Price of the machine per hour, in any currency
     #[arg(long, value_name = "X", value_parser = super::shared::positive)]
     price_per_hour: Option<f64>,
     /// The device's peak, for the MFU: 181 for an L40S in bf16, 989 for an H100
     #[arg(long, value_name = "X", value_parser = super::shared::positive)]
     peak_tflops: Option<f64>,
-    /// Memory that may be used: 46GB, 44GiB; unless given, what is available on this machine
+    /// Memory limit, such as 46GB or 44GiB [default: what is available]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     memory: Option<u64>,
-    /// What computes; unless given, the GPU for a bf16 recipe with --memory, else the CPU (which computes in f32)
+    /// Device to plan for [default: cuda for a bf16 recipe with --memory, otherwise cpu (in f32)]
     #[arg(long)]
     device: Option<DeviceTarget>,
     /// Print JSON
@@ -82,7 +82,7 @@ impl Flags {
         let measured = match plan.device {
             DeviceTarget::Cpu => {
                 eprintln!(
-                    "measuring this machine's speed for a few seconds (--tokens-per-second tells it instead)"
+                    "measuring this machine's speed for a few seconds (skip with --tokens-per-second N)"
                 );
                 measure(recipe, stage, (DeviceTarget::Cpu, available_memory()), |shape, parameters| {
                     CpuOps::new(threads, parameters, shape.rms_norm_eps)
@@ -92,7 +92,7 @@ impl Flags {
             DeviceTarget::Cuda => match choose(DeviceRequest::Cuda(0), threads) {
                 Ok(gpu) => {
                     eprintln!(
-                        "measuring this GPU's speed for a few seconds (--tokens-per-second tells it instead)"
+                        "measuring this GPU's speed for a few seconds (skip with --tokens-per-second N)"
                     );
                     measure(recipe, stage, (DeviceTarget::Cuda, gpu.memory), |shape, parameters| {
                         CandleOps::new(gpu.device, recipe.compute.precision, parameters, shape.rms_norm_eps)
@@ -104,9 +104,12 @@ impl Flags {
         match measured {
             Ok(Some(measured)) => return Some(measured),
             Ok(None) => eprintln!(
-                "warning: the speed is not measured, as the recipe does not fit into this machine's memory"
+                "warning: the speed was not measured, because the recipe does not fit in this machine's memory; pass \
+                 --tokens-per-second N for a time estimate"
             ),
-            Err(error) => eprintln!("warning: the speed is not measured: {error}"),
+            Err(error) => eprintln!(
+                "warning: the speed was not measured ({error}); pass --tokens-per-second N for a time estimate"
+            ),
         }
         None
     }

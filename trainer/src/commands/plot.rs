@@ -17,8 +17,7 @@ pub(crate) struct Flags {
     /// Title [default: the run's name, if it is one run]
     #[arg(long)]
     title: Option<String>,
-    /// Steps in the mean that loss and gradient norm are smoothed with; 1: no smoothing [default: a fiftieth of the
-    /// longest run]
+    /// Smooth loss and gradient norm over N steps; 1 turns it off [default: a fiftieth of the longest run]
     #[arg(long, value_name = "N")]
     smooth: Option<NonZeroUsize>,
     /// What the x axis counts

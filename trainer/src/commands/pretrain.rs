@@ -9,6 +9,7 @@ use thimble_trainer::ops::cpu::CpuOps;
 use thimble_trainer::plan::{Assumptions, DeviceTarget, plan};
 use thimble_trainer::pretrain::{PretrainOptions, pretrain};
 use thimble_trainer::recipe::{Precision, TrainingRecipe};
+use thimble_trainer::shell;
 
 /// Train a model as a recipe says.
 ///
@@ -21,7 +22,7 @@ pub(crate) struct Flags {
     /// Override a key: optimizer.clip=0.5, stages.0.context=512, 'stages.*.length={steps=100}', optimizer.clip=none
     #[arg(long = "set", value_name = "KEY=VALUE")]
     overrides: Vec<String>,
-    /// The run folder; unless given, runs/ and the recipe's name
+    /// The run folder [default: runs/ and the recipe's name]
     #[arg(long, value_name = "FOLDER")]
     run: Option<PathBuf>,
     /// Resume from the newest checkpoint in the run folder; if there is none yet, start the run, with a warning
@@ -31,7 +32,7 @@ pub(crate) struct Flags {
     /// first GPU that can be used; a GPU trains in the recipe's precision, the CPU in f32
     #[arg(long, default_value_t)]
     device: DeviceRequest,
-    /// Threads of the CPU; all of the machine's by default. The result does not depend on it
+    /// CPU threads, which do not affect the result [default: one for each core]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
     /// The device's peak, for the MFU
@@ -104,18 +105,8 @@ impl Flags {
             DeviceRequest::Auto => String::new(),
             device => format!(" --device {device}"),
         };
-        let [recipe, run] = [&run.join(RECIPE), run].map(typed);
+        let [recipe, run] = [&run.join(RECIPE), run].map(shell::quote);
         format!("thimble-train pretrain {recipe} --run {run}{device} --resume")
-    }
-}
-
-/// A path quoted for a shell.
-fn typed(path: &Path) -> String {
-    let path = path.display().to_string();
-    let plain = |c: char| c.is_alphanumeric() || "/._-+=:,@%\\".contains(c);
-    match path.chars().all(plain) {
-        true => path,
-        false => format!("'{}'", path.replace('\'', r"'\''")),
     }
 }
 
@@ -127,21 +118,4 @@ fn assumptions(recipe: &TrainingRecipe, chosen: &ChosenDevice) -> Result<Assumpt
         assumptions.memory = chosen.memory.or(assumptions.memory);
     }
     Ok(assumptions)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::typed;
-
-    #[test]
-    fn paths_are_one_word_each() {
-        for (path, word) in [
-            ("runs/tiny-cpu", "runs/tiny-cpu"),
-            ("my runs/a", "'my runs/a'"),
-            ("it's", r"'it'\''s'"),
-            ("$HOME", "'$HOME'"),
-        ] {
-            assert_eq!(typed(path.as_ref()), word);
-        }
-    }
 }

@@ -33,13 +33,13 @@ pub(crate) struct Flags {
     /// Folder for the token set.
     #[arg(short, long)]
     output: PathBuf,
-    /// Tokens at which a shard is closed.
+    /// Start a new shard after the document that reaches this many tokens.
     #[arg(long, default_value_t = DEFAULT_SHARD_TOKENS, value_parser = clap::value_parser!(u64).range(1..))]
     shard_tokens: u64,
-    /// Threads that encode; all cores unless given.
+    /// Threads that encode [default: one for each core].
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
-    /// Documents to hold out for validation: a fraction such as 0.01, or a number.
+    /// Documents to hold out for validation: a fraction such as 0.01, or a count.
     #[arg(long, requires = "holdout_output")]
     holdout: Option<HoldoutSize>,
     /// Folder for the token set of the held-out documents.
@@ -48,7 +48,7 @@ pub(crate) struct Flags {
     /// Seed that selects the held-out documents.
     #[arg(long, default_value_t = 0, requires = "holdout")]
     holdout_seed: u64,
-    /// The token after every document: <|endoftext|> or the tokenizer's eos_token unless given.
+    /// Token to append to each document [default: <|endoftext|>, or else the tokenizer's eos_token].
     #[arg(long)]
     end: Option<String>,
     /// Skip records that cannot be read, and count them.
@@ -65,7 +65,7 @@ pub(super) struct ReadFlags {
     /// JSON field or parquet column with the text.
     #[arg(long, default_value = "text")]
     field: String,
-    /// Every line of a .txt file is a document, not the whole file.
+    /// Treat each line of a .txt file as a document.
     #[arg(long)]
     lines: bool,
 }
@@ -170,8 +170,8 @@ fn report(summary: &TokenizeSummary, job: &TokenizeJob<'_>, time: Duration) {
         print(set, &holdout.output);
         if set.documents == 0 {
             eprintln!(
-                "warning: no document was held out; remove both folders and raise --holdout, or give --lines where every \
-                 line of a .txt file is a document"
+                "warning: no document was held out; remove both folders and raise --holdout, or use --lines if each line of \
+                 your .txt files is a document"
             );
         } else if let Some(few) = little_held_out(set.tokens) {
             eprintln!("warning: {few}; remove both folders and raise --holdout");

@@ -9,7 +9,7 @@ use thimble_trainer::error::{Error, Result};
 
 /// Train a byte-level BPE tokenizer on text.
 ///
-/// Every digit is a word of its own, then the GPT-2 pattern cuts words, as in SmolLM2. The lowest ids are
+/// Splits off each digit, then splits words with the GPT-2 pattern, as in SmolLM2. The lowest ids are
 /// <|endoftext|>, <|im_start|> and <|im_end|>; all 256 bytes have a token. The same text gives the same files.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Flags {
@@ -18,7 +18,7 @@ pub(crate) struct Flags {
     sources: Vec<String>,
     #[command(flatten)]
     reading: ReadFlags,
-    /// Tokens in all.
+    /// Vocabulary size, special tokens included.
     #[arg(long)]
     vocab: usize,
     /// Folder for tokenizer.json, tokenizer_config.json and special_tokens_map.json.
@@ -27,7 +27,7 @@ pub(crate) struct Flags {
     /// Bytes of text to learn from, taken evenly from all sources.
     #[arg(long, default_value_t = 64 << 20)]
     sample_bytes: u64,
-    /// Context that tokenizer_config.json states as model_max_length.
+    /// model_max_length to write into tokenizer_config.json.
     #[arg(long, default_value_t = 8192)]
     context: u64,
 }
@@ -37,7 +37,7 @@ impl Flags {
         let made = self.output.join("tokenizer.json");
         if made.exists() {
             return Err(Error::Usage(format!(
-                "{} exists already: remove it or name another folder with -o",
+                "{} exists already: remove it, or choose another folder with -o",
                 made.display()
             )));
         }

@@ -21,7 +21,7 @@ pub(super) fn open(ordinal: usize) -> Result<Gpu, GpuUnavailable> {
         let why = format!("there is no GPU {ordinal} (found {count}, counted from 0)");
         return Err(GpuUnavailable {
             why,
-            advice: "name one that nvidia-smi and CUDA_VISIBLE_DEVICES show".into(),
+            advice: "choose one that nvidia-smi and CUDA_VISIBLE_DEVICES show".into(),
         });
     }
     let refused = |what: &str, error: &dyn std::fmt::Display| GpuUnavailable {
@@ -39,7 +39,7 @@ pub(super) fn open(ordinal: usize) -> Result<Gpu, GpuUnavailable> {
     let device = Device::new_cuda(ordinal).map_err(|error| refused(&name, &error))?;
     let product = multiply(&device).map_err(|error| refused(&name, &error))?;
     if product != 6.0 {
-        return Err(refused(&name, &format!("it made {product} of 1 x 2 + 1 x 2 + 1 x 2")));
+        return Err(refused(&name, &format!("a test product gave {product}, expected 6")));
     }
     let (major, minor) = capability;
     let gib = memory as f64 / f64::from(1 << 30);
@@ -60,11 +60,11 @@ fn no_driver(error: DriverError) -> GpuUnavailable {
         // What the lazy archive of libcuda returns where there is none.
         CUresult::CUDA_ERROR_STUB_LIBRARY => (
             "no CUDA GPU found (libcuda.so.1 of the NVIDIA driver cannot be opened)".to_owned(),
-            "install the driver, or name the folder of libcuda.so.1 in THIMBLE_CUDA_LIBS".to_owned(),
+            "install the driver, or set THIMBLE_CUDA_LIBS to the folder of libcuda.so.1".to_owned(),
         ),
         CUresult::CUDA_ERROR_NO_DEVICE => (
             "no CUDA GPU found (the NVIDIA driver says CUDA_ERROR_NO_DEVICE)".to_owned(),
-            "see what nvidia-smi and CUDA_VISIBLE_DEVICES show".to_owned(),
+            "check what nvidia-smi and CUDA_VISIBLE_DEVICES show".to_owned(),
         ),
         result => (format!("no CUDA GPU can be used (the NVIDIA driver says {result:?})"), self::advice()),
     };
@@ -75,8 +75,8 @@ fn no_driver(error: DriverError) -> GpuUnavailable {
 fn advice() -> String {
     let major = TOOLKIT_MAJOR.unwrap_or("MAJOR");
     format!(
-        "it needs a driver for CUDA {major}, and libcublas.so.{major}, libcublasLt.so.{major} and libcurand.so.10 where \
-         the loader finds them or in a folder that THIMBLE_CUDA_LIBS names"
+        "install a driver for CUDA {major}, and make libcublas.so.{major}, libcublasLt.so.{major} and libcurand.so.10 \
+         findable (library path, or THIMBLE_CUDA_LIBS=FOLDER)"
     )
 }
 

@@ -18,8 +18,10 @@ impl TrainingPlan {
             return Ok(());
         };
         let (device, advice) = match self.device {
-            DeviceTarget::Cpu => ("this machine's CPU", "a smaller model"),
-            DeviceTarget::Cuda => ("the GPU", "a smaller model, or a GPU with more memory"),
+            DeviceTarget::Cpu => ("this machine's CPU", "a smaller model or a shorter context"),
+            DeviceTarget::Cuda => {
+                ("the GPU", "a smaller model, a shorter context, or a GPU with more memory")
+            }
         };
         let need = planned.memory;
         let suggestions = self.suggestions(index, stage, available);
@@ -27,15 +29,15 @@ impl TrainingPlan {
             [] => {
                 let fixed = need.weights + need.gradients + need.moments;
                 format!(
-                    "; not even one sequence with activation checkpointing would fit ({} are for weights, gradients and \
-                     moments alone): take {advice}, or a shorter context",
+                    "; not even one sequence with activation checkpointing would fit, because weights, gradients and moments \
+                     alone need {}: use {advice}",
                     bytes(fixed)
                 )
             }
-            some => format!("; what would fit: {}", some.join("; or ")),
+            some => format!("; add {}", some.join(", or ")),
         };
         Err(Error::Invalid(format!(
-            "stage `{}` of {} needs {} on {device} with micro_batch = {}, but {} are available{change}",
+            "stage `{}` of {} needs {} on {device} with micro_batch = {}, but only {} is available{change}",
             stage.name,
             self.recipe,
             bytes(need.total),
@@ -76,7 +78,7 @@ impl TrainingPlan {
                 sets.push(format!("--set 'stages.{stages}.micro_batch={size}'"));
                 sets.push(format!("--set 'stages.{stages}.accumulate={accumulate}'"));
             }
-            found.push(format!("{} ({})", sets.join(" "), bytes(total)));
+            found.push(format!("{} (needs {})", sets.join(" "), bytes(total)));
         }
         found
     }

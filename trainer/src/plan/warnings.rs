@@ -17,7 +17,7 @@ const TOLERANCE: f64 = 1.05;
 pub fn little_held_out(tokens: u64) -> Option<String> {
     (tokens < LEAST_HELD_OUT_TOKENS).then(|| {
         format!(
-            "{} held-out tokens are few: a perplexity of fewer than {} is off by several percent",
+            "only {} tokens are held out: with fewer than {}, the perplexity is off by several percent",
             grouped(tokens),
             grouped(LEAST_HELD_OUT_TOKENS)
         )
@@ -37,13 +37,14 @@ pub(super) fn warnings(
             let Some(&size) = assumptions.set_tokens.get(set).filter(|size| **size > 0) else { continue };
             let passes = tokens as f64 * stage.share(set) / size as f64;
             let (most, asked) = match stage.length {
-                Length::Epochs(epochs) => (epochs * TOLERANCE, format!("{epochs} asked for")),
-                Length::Steps(_) | Length::Tokens(_) => (MOST_PASSES, format!("{MOST_PASSES} or fewer")),
+                Length::Epochs(epochs) => (epochs * TOLERANCE, format!("the recipe asks for {epochs}")),
+                Length::Steps(_) | Length::Tokens(_) => {
+                    (MOST_PASSES, format!("at most {MOST_PASSES} is advisable"))
+                }
             };
             if passes > most {
                 found.push(format!(
-                    "stage `{}` passes {passes:.1} times over set `{set}` of {} tokens, rather than {asked}: take more text, \
-                     or a shorter stage",
+                    "stage `{}` reads set `{set}` ({} tokens) {passes:.1} times; {asked}: add text, or shorten the stage",
                     stage.name,
                     grouped(size)
                 ));
@@ -60,12 +61,12 @@ fn held_out(recipe: &TrainingRecipe, assumptions: &Assumptions) -> Option<String
     let longest = recipe.stages.iter().map(|stage| stage.context as u64).max()?;
     if tokens <= longest {
         return Some(format!(
-            "validation set `{name}` has {} tokens, too few for one window of {} and the token behind it, so pretrain will \
-             stop there: hold more text out",
+            "validation set `{name}` has {} tokens, too few for one window of {} and the next token, so pretrain will stop \
+             there; hold out more text",
             grouped(tokens),
             grouped(longest)
         ));
     }
     let few = little_held_out(tokens)?;
-    Some(format!("validation set `{name}`: {few}; hold more text out"))
+    Some(format!("{few}; hold out more text for validation set `{name}`"))
 }

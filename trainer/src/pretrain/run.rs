@@ -16,6 +16,7 @@ use crate::report::metrics::MetricsFile;
 use crate::report::progress::Progress;
 use crate::report::readme::{self, RunStart, RunSummary};
 use crate::report::tensorboard::EventFile;
+use crate::shell::quote;
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -82,7 +83,7 @@ impl<'a, O: Ops> Run<'a, O> {
         let from = match (store.steps()?.last(), settings.resume) {
             (Some(step), false) => {
                 return Err(Error::Usage(format!(
-                    "{} holds a run that reached step {step}: `{}` continues it; or name another folder with --run",
+                    "{} holds a run that reached step {step}: `{}` continues it; or choose another folder with --run",
                     settings.run.display(),
                     settings.command
                 )));
@@ -115,9 +116,10 @@ impl<'a, O: Ops> Run<'a, O> {
                 run_folder::require_same_recipe(&then, recipe, &settings.command)?;
                 if state.tokenizer != loader.tokenizer_hash() {
                     return Err(Error::Invalid(format!(
-                        "the run was started with the tokenizer of hash {}, the token sets use {}: restore the former sets",
-                        state.tokenizer,
-                        loader.tokenizer_hash()
+                        "the token sets were made with another tokenizer (hash {}) than this run (hash {}): restore the \
+                         original sets, or start a new run with --run",
+                        loader.tokenizer_hash(),
+                        state.tokenizer
                     )));
                 }
                 loader.seek(&state.position)?;
@@ -148,14 +150,14 @@ impl<'a, O: Ops> Run<'a, O> {
             step => MetricsFile::resume(run, step)?,
         };
         let events = EventFile::create(run, state.step)?;
-        let shown = run.display();
+        let [shown, export, plot] = [run, &run.join("export"), &run.join("plot.svg")].map(|path| quote(path));
         let summary = RunSummary {
             recipe,
             parameters: parameters.len as u64,
             total_steps: total,
             resume: &settings.command,
-            export: &format!("thimble-train export {shown} -o {shown}/export"),
-            plot: &format!("thimble-train plot {shown} -o {shown}/plot.svg"),
+            export: &format!("thimble-train export {shown} -o {export}"),
+            plot: &format!("thimble-train plot {shown} -o {plot}"),
             files: &[
                 ("recipe.toml", "the recipe with every override"),
                 ("tokenizer/", "the tokenizer of the token sets"),
@@ -200,8 +202,8 @@ impl<'a, O: Ops> Run<'a, O> {
     pub(super) fn corrupted(&mut self, trouble: &str) -> Error {
         self.progress.finish();
         Error::Invalid(format!(
-            "after step {}: {trouble}. This step is not kept; {}. Lower the learning rate or optimizer.clip in another \
-             run. Last batch:\n{}",
+            "after step {}: {trouble}. This step was discarded; {}. Start another run with a lower learning rate or \
+             optimizer.clip. Last batch:\n{}",
             self.state.step,
             self.remaining_checkpoint(),
             self.loader.describe_last_batch()
@@ -211,7 +213,7 @@ impl<'a, O: Ops> Run<'a, O> {
     /// The checkpoint that remains.
     pub(super) fn remaining_checkpoint(&self) -> String {
         match self.store.steps().ok().and_then(|steps| steps.last().copied()) {
-            Some(step) => format!("the checkpoint of step {step} is as it was"),
+            Some(step) => format!("the checkpoint of step {step} is intact"),
             None => "there is no checkpoint yet".to_owned(),
         }
     }

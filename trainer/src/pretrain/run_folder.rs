@@ -13,7 +13,7 @@ pub(super) fn check(run: &Path) -> Result<()> {
     let used = run.is_dir() && std::fs::read_dir(run).map_err(Error::file(run, "read"))?.next().is_some();
     if used && !run.join(LOCK).exists() {
         return Err(Error::Usage(format!(
-            "{} holds files that are not a run's: name another folder with --run",
+            "{} holds files that are not a run's: choose another folder with --run",
             run.display()
         )));
     }
@@ -26,7 +26,7 @@ pub(super) fn lock(run: &Path) -> Result<File> {
     let file = File::create(&path).map_err(Error::file(&path, "create"))?;
     match file.try_lock() {
         Err(TryLockError::WouldBlock) => Err(Error::Invalid(format!(
-            "another thimble-train is using {}: wait for it, or name another folder with --run",
+            "another thimble-train is using {}: wait for it, or choose another folder with --run",
             run.display()
         ))),
         // A file system without locks is no reason not to train.

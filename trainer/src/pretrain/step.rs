@@ -123,8 +123,8 @@ impl<O: Ops> Run<'_, O> {
         }
         self.progress.finish();
         Error::Invalid(format!(
-            "step {} of stage `{}`: {trouble}. This step was not applied; {}. Look at the data of this step, or lower the \
-             learning rate or optimizer.clip in another run.\n{}",
+            "step {} of stage `{}`: {trouble}. This step was discarded; {}. Check the data of this step, or start another run \
+             with a lower learning rate or optimizer.clip.\n{}",
             self.state.step + 1,
             stage.name,
             self.remaining_checkpoint(),

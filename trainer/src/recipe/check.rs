@@ -29,15 +29,16 @@ impl TrainingRecipe {
         let mut faults = Faults::default();
         faults.name(&self.name);
         faults.require(self.seed <= i64::MAX as u64, "seed", || {
-            format!("at most {} (TOML's largest number), found {}", i64::MAX, self.seed)
+            format!("expected at most {} (TOML's largest number), found {}", i64::MAX, self.seed)
         });
         faults.model(&self.model);
         faults.data(self);
         faults.optimizer(&self.optimizer);
         faults.cadence(self);
-        faults.require(!self.stages.is_empty(), "stages", || "a recipe has at least one stage".into());
+        faults
+            .require(!self.stages.is_empty(), "stages", || "expected at least one stage, found none".into());
         faults.require(self.stages.len() <= MAX_STAGES, "stages", || {
-            format!("at most {MAX_STAGES} stages, found {}", self.stages.len())
+            format!("expected at most {MAX_STAGES} stages, found {}", self.stages.len())
         });
         for (index, stage) in self.stages.iter().enumerate() {
             faults.stage(self, index, stage);
@@ -106,8 +107,8 @@ impl Faults {
 
     fn size(&mut self, key: impl Into<String>, value: usize, most: usize) {
         self.require((1..=most).contains(&value), key, || match value {
-            0 => "must be at least 1, found 0".to_owned(),
-            _ => format!("must be at most {most}, found {value}"),
+            0 => "expected at least 1, found 0".to_owned(),
+            _ => format!("expected at most {most}, found {value}"),
         });
     }
 
@@ -118,7 +119,10 @@ impl Faults {
     fn name(&mut self, name: &str) {
         let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
         self.require(plain && !name.is_empty() && !name.starts_with('.'), "name", || {
-            format!("names a folder: letters, digits, - _ and . (not first); found {name:?}")
+            format!(
+                "expected letters, digits, -, _ and . (not as the first character), because it names the run folder; found \
+                 {name:?}"
+            )
         });
     }
 
@@ -162,12 +166,12 @@ impl Faults {
 
     fn data(&mut self, recipe: &TrainingRecipe) {
         self.require(!recipe.data.sets.is_empty(), "data.sets", || {
-            "at least one token set is needed, as in train = \"tokens/train\"".into()
+            "expected at least one token set, as in train = \"tokens/train\", found none".into()
         });
         for (name, path) in &recipe.data.sets {
             let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c));
             self.require(plain && !name.is_empty(), format!("data.sets.{name}"), || {
-                "the name of a set is made of letters, digits, - and _".into()
+                format!("expected a name of letters, digits, - and _, found {name:?}")
             });
             self.require(!path.as_os_str().is_empty(), format!("data.sets.{name}"), || {
                 "expected the folder of a token set, found an empty path".into()
@@ -191,7 +195,7 @@ impl Faults {
     /// Validation, samples, checkpoints, and the guard.
     fn cadence(&mut self, recipe: &TrainingRecipe) {
         let every = |faults: &mut Faults, key: &str, every: u64| {
-            faults.require(every > 0, key, || "steps between two; must be at least 1, found 0".into());
+            faults.require(every > 0, key, || "expected at least 1 step, found 0".into());
         };
         if let Some(validation) = &recipe.validation {
             self.set_exists(recipe, "validation.set", &validation.set);
@@ -211,13 +215,13 @@ impl Faults {
             }
             every(self, "validation.every", validation.every);
             self.require(validation.windows != Some(0), "validation.windows", || {
-                "must be at least 1, found 0; leave the key out for the whole set".into()
+                "expected at least 1, found 0; leave the key out for the whole set".into()
             });
         }
         if let Some(sample) = &recipe.sample {
             every(self, "sample.every", sample.every);
             self.require(!sample.prompts.is_empty(), "sample.prompts", || {
-                "at least one prompt is needed; leave [sample] out for none".into()
+                "expected at least one prompt, found none; leave [sample] out for no samples".into()
             });
             self.size("sample.tokens", sample.tokens, MAX_CONTEXT);
             self.number("sample.temperature", sample.temperature, Range::NotNegative);
@@ -241,7 +245,9 @@ impl Faults {
 
     fn stage(&mut self, recipe: &TrainingRecipe, index: usize, stage: &Stage) {
         let key = |name: &str| format!("stages.{index}.{name}");
-        self.require(!stage.name.trim().is_empty(), key("name"), || "a stage has a name".into());
+        self.require(!stage.name.trim().is_empty(), key("name"), || {
+            "expected a name, found an empty one".into()
+        });
         let earlier = recipe.stages[..index].iter().position(|other| other.name == stage.name);
         if let Some(earlier) = earlier {
             let what = format!("stage {earlier} is already called `{}`", stage.name);
@@ -249,18 +255,18 @@ impl Faults {
         }
         self.size(key("context"), stage.context, MAX_CONTEXT);
         self.require(stage.context <= recipe.model.context, key("context"), || {
-            format!("must be at most model.context = {}, found {}", recipe.model.context, stage.context)
+            format!("expected at most model.context = {}, found {}", recipe.model.context, stage.context)
         });
         self.size(key("micro_batch"), stage.micro_batch, MAX_MICRO_BATCH);
         self.size(key("accumulate"), stage.accumulate, MAX_ACCUMULATE);
         match stage.length {
             Length::Steps(0) | Length::Tokens(0) => {
-                self.0.push(Fault::of_key(key("length"), "must be more than 0"));
+                self.0.push(Fault::of_key(key("length"), "expected more than 0, found 0"));
             }
             Length::Epochs(epochs) => {
                 let holds = epochs > 0.0 && epochs <= MAX_EPOCHS;
                 self.require(holds, key("length.epochs"), || {
-                    format!("must be more than 0 and at most {MAX_EPOCHS}, found {epochs}")
+                    format!("expected more than 0 and at most {MAX_EPOCHS}, found {epochs}")
                 });
             }
             Length::Steps(_) | Length::Tokens(_) => {}
@@ -281,7 +287,7 @@ impl Faults {
         let sum: f64 = stage.mixture.values().sum();
         // NaN and negative weights are reported above.
         self.require(sum != 0.0 && !stage.mixture.is_empty(), format!("stages.{index}.mixture"), || {
-            "at least one set must have a weight above 0".into()
+            "expected at least one set with a weight above 0, found none".into()
         });
         let overflows = sum.is_infinite() && stage.mixture.values().all(|weight| weight.is_finite());
         self.require(!overflows, format!("stages.{index}.mixture"), || {
@@ -297,14 +303,18 @@ impl Faults {
         self.require(
             schedule.floor.partial_cmp(&schedule.peak) != Some(Ordering::Greater),
             key("floor"),
-            || format!("must be at most the peak {}, found {}", schedule.peak, schedule.floor),
+            || format!("expected at most the peak {}, found {}", schedule.peak, schedule.floor),
         );
         self.number(key("cooldown"), schedule.cooldown, Range::Share);
         let sized = stage.context > 0 && stage.micro_batch > 0 && stage.accumulate > 0;
         // A length in epochs is known only with the data: plan and loader check it then.
         let Some(steps) = stage.steps(None).filter(|_| sized) else { return };
         if steps > MAX_STAGE_TOKENS / stage.tokens_per_step() {
-            let what = format!("{steps} steps of {} tokens are more than there is", stage.tokens_per_step());
+            let what = format!(
+                "{steps} steps of {} tokens exceed the limit of {} tokens per stage",
+                grouped(stage.tokens_per_step()),
+                grouped(MAX_STAGE_TOKENS)
+            );
             self.0.push(Fault::of_key(format!("stages.{index}.length"), what));
         } else if let Some((name, what)) = schedule.misfit(steps) {
             self.0.push(Fault::of_key(key(name), what));

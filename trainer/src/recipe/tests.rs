@@ -252,7 +252,7 @@ fn overrides_that_are_wrong_name_themselves() {
         ("seed", "expected KEY=VALUE"),
         ("=1", "empty part"),
         ("model..hidden=1", "empty part"),
-        ("stages.0.context=256", "stages.0.context: must be at most model.context = 128, found 256"),
+        ("stages.0.context=256", "stages.0.context: expected at most model.context = 128, found 256"),
         ("seed=", "not a TOML value"),
     ] {
         let said = sentence_of(set);
@@ -264,8 +264,8 @@ fn overrides_that_are_wrong_name_themselves() {
 #[test]
 fn what_cannot_be_trained_is_refused_in_a_sentence() {
     for (set, key, part) in [
-        ("model.hidden=0", "model.hidden", "must be at least 1, found 0"),
-        ("model.layers=999999999", "model.layers", "must be at most"),
+        ("model.hidden=0", "model.hidden", "expected at least 1, found 0"),
+        ("model.layers=999999999", "model.layers", "expected at most"),
         ("model.heads=3", "model.kv_heads", "must divide model.heads = 3, found 2"),
         ("model.hidden=66", "model.heads", "must divide model.hidden = 66"),
         ("model.head_dim=15", "model.head_dim", "must be even"),
@@ -280,7 +280,7 @@ fn what_cannot_be_trained_is_refused_in_a_sentence() {
         ("validation.set=train", "validation.set", "stage `one` trains on"),
         ("data.sets.held-out=tokens/train", "validation.set", "stage `one` trains on"),
         ("stages.0.mixture={train=1e308,other=1e308}", "stages.0.mixture", "too large"),
-        ("stages.0.length={steps=9e15}", "stages.0.length", "more than there is"),
+        ("stages.0.length={steps=9e15}", "stages.0.length", "exceed the limit of"),
         ("stages.0.accumulate=1e9", "stages.0.accumulate", "at most 1048576"),
         ("validation.every=0", "validation.every", "at least 1"),
         ("checkpoint.last=0", "checkpoint.last", "at least 1"),
@@ -301,7 +301,7 @@ fn what_cannot_be_trained_is_refused_in_a_sentence() {
             "20 steps of cool-down and 90",
         ),
         ("stages.0.schedule.cooldown=1.5", "stages.0.schedule.cooldown", "share"),
-        ("name=\"a/b\"", "name", "names a folder"),
+        ("name=\"a/b\"", "name", "names the run folder"),
     ] {
         let error = with(&[set]).unwrap_err();
         let fault = error.faults.iter().find(|fault| fault.key == key);

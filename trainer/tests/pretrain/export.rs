@@ -4,6 +4,7 @@ use crate::setup::{TestFolder, refused, succeeds};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use thimble_converter::{ConversionOptions, Quant, convert};
 use thimble_files::MappedModel;
 use thimble_host::{InferencePlan, InferenceSettings, SpinPool, generator};
@@ -134,11 +135,11 @@ fn the_best_is_exported_unless_another_is_asked_for() {
         assert!(weights(output) == test.kept("run", from, "model.safetensors"), "{output}");
     }
     let said = refused(test.command(&["export", "run", "-o", "d", "--checkpoint", "step-7"]), 1);
-    assert!(said.contains("no checkpoint step-7") && said.contains("step-00000039"), "{said}");
+    assert!(said.contains("no checkpoint \"step-7\"; found: ") && said.contains("step-00000039"), "{said}");
     // A run that was begun, before its first checkpoint.
     fs::create_dir(test.path("begun")).unwrap();
     let said = refused(test.command(&["export", "begun", "-o", "d"]), 1);
-    assert!(said.contains("begun/checkpoints: no checkpoint"), "{said}");
+    assert!(said.contains("begun/checkpoints: no complete checkpoint found"), "{said}");
 
     // A folder that is there is not touched, whatever it is.
     fs::create_dir(test.path("mine")).unwrap();
@@ -187,4 +188,23 @@ fn a_run_that_is_not_there_is_said_to_be_missing() {
         let said = refused(test.command(command), 1);
         assert!(said.contains("nowhere") && said.contains("no such folder"), "{said}");
     }
+}
+
+#[test]
+fn the_readme_of_a_run_quotes_its_folder_for_the_shell() {
+    let test = TestFolder::new();
+    succeeds(test.pretrain("my run", &["--quiet"]));
+    let readme = fs::read_to_string(test.path("my run/README.md")).unwrap();
+    for typed in [
+        "export 'my run' -o 'my run/export'",
+        "plot 'my run' -o 'my run/plot.svg'",
+        "pretrain 'my run/recipe.toml' --run 'my run' --resume",
+    ] {
+        assert!(readme.contains(&format!("`thimble-train {typed}`")), "{typed}: {readme}");
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("\"$0\" {typed}"), env!("CARGO_BIN_EXE_thimble-train")]);
+        shell.current_dir(test.path(""));
+        succeeds(shell);
+    }
+    assert!(test.path("my run/export/config.json").is_file() && test.path("my run/plot.svg").is_file());
 }

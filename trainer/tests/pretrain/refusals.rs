@@ -116,7 +116,7 @@ fn a_run_is_neither_overwritten_nor_gone_on_with_as_another() {
     copy(&test.tokens().join("other"), &folder);
     fs::remove_dir_all(test.path("sets/checkpoints/step-00000040")).unwrap();
     let said = refused(test.pretrain("sets", &["--quiet", "--resume", "--set", &set]), 1);
-    assert!(said.contains("set `train` had") && said.contains("Restore the former set"), "{said}");
+    assert!(said.contains("set `train` had") && said.contains("restore the original set"), "{said}");
     assert_eq!(test.metrics("run"), before);
     // Made anew with another tokenizer.
     let remake = |vocab: &str| {
@@ -137,7 +137,7 @@ fn a_run_is_neither_overwritten_nor_gone_on_with_as_another() {
     succeeds(test.pretrain("mine-run", &mine));
     remake("299");
     let said = refused(test.pretrain("mine-run", &[&mine[..], &["--resume"]].concat()), 1);
-    let words = ["started with the tokenizer of hash", "restore the former sets"];
+    let words = ["made with another tokenizer (hash ", "restore the original sets"];
     assert!(words.iter().all(|words| said.contains(words)), "{said}");
     // What is shown and kept may change.
     succeeds(
@@ -274,7 +274,7 @@ fn a_run_that_diverges_stops_with_its_data_and_a_good_checkpoint() {
         }
         let newest = test.newest(&run).unwrap();
         let step: u64 = newest["step-".len()..].parse().unwrap();
-        assert!(said.contains(&format!("the checkpoint of step {step} is as it was")), "{said}");
+        assert!(said.contains(&format!("the checkpoint of step {step} is intact")), "{said}");
         // Every number in it can be gone on with.
         let path = test.path(&run).join("checkpoints").join(&newest);
         let (state, recipe) = thimble_trainer::checkpoint::open(&path).unwrap();

@@ -338,7 +338,7 @@ fn a_trained_tokenizer_is_what_was_asked_for() {
     fs::write(test.path("little.txt"), "one two").unwrap();
     let error = test.refused(&["train-tokenizer", "little.txt", "--vocab", "5000", "-o", "x"]);
     assert!(
-        error.contains("expected text enough for 5000 tokens") && error.contains("259 at most"),
+        error.contains("expected enough text for 5000 tokens") && error.contains("259 or less"),
         "{error}"
     );
     let error = test.refused(&["train-tokenizer", "little.txt", "--vocab", "100", "-o", "x"]);

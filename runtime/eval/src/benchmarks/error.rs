@@ -25,7 +25,7 @@ pub enum EvalError {
         known: String,
     },
     /// An empty list of tasks.
-    #[error("expected at least one task, found none: name tasks, or `all`")]
+    #[error("expected at least one task, found none: give task names, or `all`")]
     NoTasks,
     /// A task's data is missing.
     #[error("{reason}")]
@@ -73,8 +73,8 @@ pub enum EvalError {
         reason: String,
     },
     /// The GPU failed; results of the CPU must not be mixed with those of the GPU.
-    #[error("the GPU failed, see above{}; to evaluate on the CPU (--backend cpu), start over with another -o",
-            if *begun {": the partial results are kept, and the same command resumes"} else {""})]
+    #[error("the GPU failed (see above); {}use --backend cpu with another -o to start over on the CPU",
+            if *begun {"the same command resumes from the partial results, or "} else {""})]
     Gpu {
         /// Whether it had finished items.
         begun: bool,

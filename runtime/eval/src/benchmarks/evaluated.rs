@@ -34,12 +34,13 @@ impl std::fmt::Display for Stopped {
         match partial {
             Some(partial) => write!(
                 f,
-                "stopped after {items} of {of} items, kept in {}: the same command resumes",
+                "stopped after {items} of {of} items; the same command resumes from {}",
                 partial.display()
             ),
-            None => {
-                write!(f, "stopped after {items} of {of} items: only with -o OUT.json can it resume")
-            }
+            None => write!(
+                f,
+                "stopped after {items} of {of} items; nothing was saved (use -o OUT.json to be able to resume)"
+            ),
         }
     }
 }

@@ -51,7 +51,7 @@ const SYNC: Duration = Duration::from_secs(20);
 
 /// The first bytes of the file.
 const START: &[u8] = b"{\"of\":";
-const NOT_PARTIAL_RESULTS: &str = "these are no partial results of `thimble eval`: name another -o";
+const NOT_PARTIAL_RESULTS: &str = "not partial results of `thimble eval`: choose another -o";
 
 impl PartialResults {
     /// The path of the partial results of a result.
@@ -70,7 +70,8 @@ impl PartialResults {
         match file.try_lock() {
             Err(TryLockError::WouldBlock) => {
                 return Err(wrong(
-                    "another process runs this evaluation: wait for it, or name another -o".to_string(),
+                    "another process is running this evaluation: wait for it, or choose another -o"
+                        .to_string(),
                 ));
             }
             // Some file systems have no locks.
@@ -113,7 +114,7 @@ impl PartialResults {
                 Line::Identity(found) if number == 1 => {
                     if let Some(difference) = found.difference(identity) {
                         return Err(wrong(format!(
-                            "these are the partial results of another evaluation ({difference}): name another -o, or delete \
+                            "these are the partial results of another evaluation ({difference}): choose another -o, or delete \
                              the file to start over"
                         )));
                     }

@@ -324,7 +324,10 @@ impl Results {
 pub(crate) fn no_data(missing: &[MissingTask]) -> String {
     let named = |missing: &MissingTask| format!("{} ({})", missing.task.name(), missing.reason);
     let named: Vec<String> = missing.iter().map(named).collect();
-    format!("no data for {}; --data names a folder with TASK/SPLIT.jsonl for each task", named.join(", "))
+    format!(
+        "no data for {}; to use local files, pass --data FOLDER with TASK/SPLIT.jsonl for each task",
+        named.join(", ")
+    )
 }
 
 #[cfg(test)]

@@ -192,14 +192,14 @@ impl Loader {
             let Some(saved) = position.sets.get(name) else { continue };
             if saved.set_tokens != tokens {
                 return wrong(format!(
-                    "set `{name}` had {} tokens; now {} has {tokens}. Restore the former set",
+                    "set `{name}` had {} tokens, but {} has {tokens}; restore the original set",
                     saved.set_tokens,
                     stream.set.folder().display()
                 ));
             }
             if saved.set_hash != stream.position.set_hash {
                 return wrong(format!(
-                    "set `{name}` had other content than {} has now. Restore the former set",
+                    "set `{name}` had other content than {} has now; restore the original set",
                     stream.set.folder().display()
                 ));
             }

@@ -47,7 +47,7 @@ pub(super) fn fetch(address: &str, options: &ReadOptions, sources: &mut Vec<Text
     let failed = |error: HubError| {
         let remedy = match error {
             HubError::Unreachable { .. } | HubError::Broken { .. } => {
-                "; check the connection (HF_ENDPOINT names a mirror), or download the files and name them instead"
+                "; check the connection, select a mirror with HF_ENDPOINT, or download the files and pass their paths instead"
             }
             _ => "",
         };

@@ -43,13 +43,16 @@ impl TextColumn {
         let leaf = schema.columns().iter().position(|column| column.path().string() == field);
         let leaf = leaf.ok_or_else(|| {
             let names: Vec<String> = schema.columns().iter().map(|column| column.path().string()).collect();
-            wrong(format!("expected a column {field:?}, found {}; --field names another", names.join(", ")))
+            wrong(format!(
+                "expected a column {field:?}, found {}; choose another with --field",
+                names.join(", ")
+            ))
         })?;
         let column = schema.column(leaf);
         if column.physical_type() != Type::BYTE_ARRAY || column.max_rep_level() != 0 {
             let lists = if column.max_rep_level() == 0 { "" } else { "lists of " };
             return Err(wrong(format!(
-                "expected strings in the column {field:?}, found {lists}{}; --field names another",
+                "expected strings in the column {field:?}, found {lists}{}; choose another with --field",
                 column.physical_type()
             )));
         }

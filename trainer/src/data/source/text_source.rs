@@ -141,7 +141,7 @@ fn json_field(raw: &[u8], field: &str) -> std::result::Result<Option<String>, St
     let found = json.deserialize_map(Field(field)).and_then(|found| json.end().map(|()| found));
     match found {
         Ok(Some(text)) => Ok(text),
-        Ok(None) => Err(format!("expected a field {field:?}, found none; --field names another")),
+        Ok(None) => Err(format!("expected a field {field:?}, found none; choose another with --field")),
         // serde_json counts lines within the record, which is always the first.
         Err(error) => Err(format!("expected a JSON object with a string in {field:?}: {error}")),
     }

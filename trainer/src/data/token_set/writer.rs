@@ -53,7 +53,7 @@ impl TokenSetWriter {
     pub fn resume(folder: &Path, options: &SetOptions, shards: Vec<ShardInfo>) -> Result<TokenSetWriter> {
         if folder.join(MANIFEST).exists() {
             return Err(Error::Usage(format!(
-                "{}: there is a finished token set already; choose another folder, or remove that one",
+                "{}: there is a finished token set already; choose another folder, or delete this one first",
                 folder.display()
             )));
         }

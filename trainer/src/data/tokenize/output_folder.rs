@@ -51,10 +51,7 @@ impl<'j> OutputFolder<'j> {
     pub(super) fn lock(job: &'j TokenizeJob<'j>) -> Result<OutputFolder<'j>> {
         let folder = &job.output;
         if job.holdout.as_ref().is_some_and(|holdout| holdout.output == *folder) {
-            return Err(Error::Usage(format!(
-                "{}: the held-out documents need another folder than the others",
-                folder.display()
-            )));
+            return Err(Error::Usage("--holdout-output must differ from --output".into()));
         }
         std::fs::create_dir_all(folder).map_err(Error::file(folder, "make the folder"))?;
         let path = folder.join(LOCK);
@@ -100,7 +97,7 @@ impl<'j> OutputFolder<'j> {
                 self.unlock();
                 return Err(Error::Usage(format!(
                     "{}: there is a token set already, made with other options ({difference}); choose another folder, or \
-                     remove that one",
+                     delete this one first",
                     folder.display()
                 )));
             }
@@ -299,8 +296,8 @@ fn require_empty(folder: &Path) -> Result<()> {
         let name = name.to_string_lossy();
         if name != LOCK && !name.ends_with(".partial") && !TOKENIZER_FILES.contains(&&*name) {
             return Err(Error::Usage(format!(
-                "{}: expected an empty folder or an unfinished token set, found {name}; choose another folder, or remove \
-                 that one",
+                "{}: expected an empty folder or an unfinished token set, found {name}; choose another folder, or delete \
+                 this one first",
                 folder.display()
             )));
         }

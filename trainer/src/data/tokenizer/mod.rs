@@ -103,8 +103,8 @@ impl Encoder {
         });
         self.id(END_OF_TEXT).or(configured).ok_or_else(|| {
             wrong(format!(
-                "expected the token {END_OF_TEXT:?} or an eos_token, found neither; name the token that ends a document \
-                 with --end"
+                "expected the token {END_OF_TEXT:?} or an eos_token, found neither; use --end to set the token that \
+                 ends a document"
             ))
         })
     }

@@ -69,8 +69,8 @@ pub fn train(
     let found = tokenizer.get_vocab_size(true);
     if found != options.vocab {
         return Err(Error::Invalid(format!(
-            "expected text enough for {} tokens, found {found} in {bytes} bytes; give more text, or ask for a vocabulary \
-             of {found} at most",
+            "expected enough text for {} tokens, found {found} in {bytes} bytes; give more text, or set --vocab to \
+             {found} or less",
             options.vocab
         )));
     }

@@ -83,11 +83,13 @@ impl HubDatasets {
         self.download(repository, config, split).map_err(|error| {
             let remedy = match error {
                 FetchError::Hub(HubError::Unreachable { .. } | HubError::Broken { .. }) => {
-                    "check the connection (HF_ENDPOINT selects a mirror), or name a folder of JSON Lines files"
+                    "; check the connection, or select a mirror with HF_ENDPOINT"
                 }
-                _ => "or name a folder of JSON Lines files",
+                _ => "",
             };
-            EvalError::Missing { reason: format!("cannot download {repository} from the hub: {error}; {remedy}") }
+            EvalError::Missing {
+                reason: format!("cannot download {repository} from the hub: {error}{remedy}"),
+            }
         })
     }
 

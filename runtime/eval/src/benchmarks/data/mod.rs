@@ -84,10 +84,10 @@ impl DataSource {
         let rows = tested.len();
         let end = selection.limit.map_or(rows, |limit| rows.min(selection.offset.saturating_add(limit)));
         if selection.offset >= end {
-            let offset = selection.offset;
-            return Err(
-                tested.wrong(format!("{rows} rows, of which an offset of {offset} and the limit leave none"))
-            );
+            return Err(tested.wrong(match selection.limit {
+                Some(0) => "--limit 0 selects no rows: raise it".to_string(),
+                _ => format!("--offset {} skips all {rows} rows: lower it", selection.offset),
+            }));
         }
         let row = |index| Ok((index, tested.row(index)?));
         let selected = (selection.offset..end).map(row);

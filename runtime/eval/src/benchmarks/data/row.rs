@@ -19,7 +19,7 @@ pub(crate) fn kind(value: Option<&Value>) -> &'static str {
         Some(Value::Null) => "null",
         Some(Value::Bool(_)) => "true or false",
         Some(Value::Number(_)) => "a number",
-        Some(Value::String(_)) => "a text",
+        Some(Value::String(_)) => "a string",
         Some(Value::Array(_)) => "a list",
         Some(Value::Object(_)) => "an object",
     }
@@ -45,27 +45,27 @@ impl Row<'_> {
     /// The text at `path`.
     pub(crate) fn text(&self, path: &str) -> Result<&str> {
         let value = self.get(path);
-        value.and_then(Value::as_str).map_or_else(|| self.expected("a text", path, value), Ok)
+        value.and_then(Value::as_str).map_or_else(|| self.expected("a string", path, value), Ok)
     }
 
     /// The texts at `path`: at least `least` of them.
     pub(crate) fn texts(&self, path: &str, least: usize) -> Result<Vec<String>> {
         let value = self.get(path);
         let Some(list) = value.and_then(Value::as_array) else {
-            return self.expected("a list of texts", path, value);
+            return self.expected("a list of strings", path, value);
         };
         let texts: Option<Vec<String>> = list.iter().map(|text| text.as_str().map(str::to_string)).collect();
-        let texts = texts.map_or_else(|| self.expected("texts only", path, value), Ok)?;
+        let texts = texts.map_or_else(|| self.expected("only strings", path, value), Ok)?;
         if texts.len() < least {
             let found = texts.len();
             return Err(
-                self.wrong(format!("expected at least {least} texts in the field {path:?}, found {found}"))
+                self.wrong(format!("expected at least {least} strings in the field {path:?}, found {found}"))
             );
         }
         Ok(texts)
     }
 
-    /// The label at `path`, below `choices`: a number, a text with a number, or a boolean.
+    /// The label at `path`, below `choices`: a number, a string with a number, or a boolean.
     pub(crate) fn label(&self, path: &str, choices: usize) -> Result<usize> {
         let value = self.get(path);
         let label = match value {

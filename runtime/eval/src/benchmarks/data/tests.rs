@@ -26,7 +26,7 @@ fn mistakes_are_named_with_file_line_and_field() {
         (
             Task::ArcEasy,
             format!("{good}\n\n{{\"question\": \"a\"}}\n"),
-            "line 3: expected a list of texts in the field \"choices\", found nothing",
+            "line 3: expected a list of strings in the field \"choices\", found nothing",
         ),
         (
             Task::ArcEasy,
@@ -47,11 +47,11 @@ fn mistakes_are_named_with_file_line_and_field() {
             good.replace("\"b\", \"c\"", ""),
             "expected at least 2 texts in the field \"choices\", found 0",
         ),
-        (Task::ArcEasy, good.replace("\"c\"", "3"), "expected texts only in the field \"choices\""),
+        (Task::ArcEasy, good.replace("\"c\"", "3"), "expected only strings in the field \"choices\""),
         (
             Task::ArcEasy,
             good.replace("\"a\"", "7"),
-            "expected a text in the field \"question\", found a number",
+            "expected a string in the field \"question\", found a number",
         ),
         (Task::ArcEasy, String::new(), "expected at least one row, found none"),
         (Task::ArcEasy, "\n \n".into(), "expected at least one row, found none"),
@@ -142,7 +142,7 @@ fn rows_are_selected() {
     assert_eq!(part.items, all.items[2..3], "the examples are those of the third row");
     assert_eq!(load(3, Some(9)).unwrap().items, all.items[3..]);
     let error = load(4, None).unwrap_err().to_string();
-    assert!(error.contains("4 rows, of which an offset of 4"), "{error}");
+    assert!(error.contains("--offset 4 skips all 4 rows: lower it"), "{error}");
     let error = DataSource::Folder("/nowhere".into()).load(Task::Piqa, Selection::default()).unwrap_err();
     assert!(error.to_string().contains("there is no file"), "{error}");
 }
