@@ -43,7 +43,7 @@ fn a_table_a_result_samples_and_a_comparison() {
 
     let json = eval(&["--json", "--exact", "--limit", "1", "--offset", "1"]);
     assert_eq!(json.code, Some(1), "piqa has one row: {json:?}");
-    assert!(json.stderr.contains("1 rows, of which an offset of 1"), "{}", json.stderr);
+    assert!(json.stderr.contains("--offset 1 skips the only row: lower it"), "{}", json.stderr);
     let json = eval(&["--json", "--exact", "--limit", "1", "-o", "b.json"]);
     json.succeeds();
     let second: Value = serde_json::from_str(&json.stdout).unwrap();

@@ -229,7 +229,7 @@ fn explain(message: &str, found: Option<&Value>) -> String {
             let expected = match expected {
                 "usize" | "u64" | "u32" => "a whole number that is not negative",
                 "f64" => "a number",
-                "a string" | "path string" | "string only" => "text in quotes",
+                "a string" | "path string" | "string only" => "a string in quotes",
                 "a boolean" => "true or false",
                 "a sequence" => "a list",
                 "a map" => "a table",
@@ -244,7 +244,7 @@ fn explain(message: &str, found: Option<&Value>) -> String {
 
 fn describe(value: &Value) -> String {
     match value {
-        Value::String(text) => format!("the text {text:?}"),
+        Value::String(text) => format!("the string {text:?}"),
         Value::Array(_) => "a list".to_owned(),
         Value::Table(_) => "a table".to_owned(),
         _ => value.to_string(),

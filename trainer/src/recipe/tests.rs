@@ -129,7 +129,7 @@ fn values_of_the_wrong_kind_are_refused_with_line_and_key() {
             "hidden = \"64\"",
             3,
             "model.hidden",
-            "expected a whole number that is not negative, found the text \"64\"",
+            "expected a whole number that is not negative, found the string \"64\"",
         ),
         ("hidden = 64", "hidden = -64", 3, "model.hidden", "found -64"),
         ("hidden = 64", "hidden = 64.5", 3, "model.hidden", "found 64.5"),
@@ -242,7 +242,7 @@ fn overrides_that_are_wrong_name_themselves() {
         ("stages.0.contxt=1", "--set 'stages.0.contxt=1': stages.0.contxt: did you mean `context`?"),
         (
             "stages.0.context=big",
-            "stages.0.context: expected a whole number that is not negative, found the text \"big\"",
+            "stages.0.context: expected a whole number that is not negative, found the string \"big\"",
         ),
         ("stages.5.context=1", "there is no element 5: the list has 1"),
         ("stages.first.context=1", "`first` is not an index"),

@@ -213,7 +213,9 @@ fn truthfulqa(row: &Row<'_>) -> Result<Choices> {
 fn mmlu(row: &Row<'_>) -> Result<Choices> {
     let choices = row.texts("choices", 4)?;
     let [a, b, c, d] = &choices[..] else {
-        return Err(row.wrong(format!("expected 4 texts in the field \"choices\", found {}", choices.len())));
+        return Err(
+            row.wrong(format!("expected 4 strings in the field \"choices\", found {}", choices.len()))
+        );
     };
     let subject = row.text("subject")?.replace('_', " ");
     let question = row.text("question")?.trim_matches(is_blank);

@@ -51,7 +51,7 @@ const SYNC: Duration = Duration::from_secs(20);
 
 /// The first bytes of the file.
 const START: &[u8] = b"{\"of\":";
-const NOT_PARTIAL_RESULTS: &str = "not partial results of `thimble eval`: choose another -o";
+const NOT_PARTIAL_RESULTS: &str = "these are not partial results of `thimble eval`: choose another -o";
 
 impl PartialResults {
     /// The path of the partial results of a result.

@@ -101,7 +101,7 @@ fn partial_results_of_something_else_are_refused() {
     for (content, expected) in [
         ("a letter\n", "line 1 is damaged"),
         ("{\"sitting\": 1}\n", "line 1 is damaged"),
-        ("\"sitting\"\n", "no partial results of `thimble eval`"),
+        ("\"sitting\"\n", "not partial results of `thimble eval`"),
     ] {
         std::fs::write(&path, content).unwrap();
         let error = PartialResults::open(&path, &identity()).map(|_| ()).unwrap_err().to_string();

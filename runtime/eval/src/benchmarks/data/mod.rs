@@ -84,9 +84,11 @@ impl DataSource {
         let rows = tested.len();
         let end = selection.limit.map_or(rows, |limit| rows.min(selection.offset.saturating_add(limit)));
         if selection.offset >= end {
-            return Err(tested.wrong(match selection.limit {
-                Some(0) => "--limit 0 selects no rows: raise it".to_string(),
-                _ => format!("--offset {} skips all {rows} rows: lower it", selection.offset),
+            let offset = selection.offset;
+            return Err(tested.wrong(match (selection.limit, rows) {
+                (Some(0), _) => "--limit 0 selects no rows: raise it".to_string(),
+                (_, 1) => format!("--offset {offset} skips the only row: lower it"),
+                _ => format!("--offset {offset} skips all {rows} rows: lower it"),
             }));
         }
         let row = |index| Ok((index, tested.row(index)?));

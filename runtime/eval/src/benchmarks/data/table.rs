@@ -90,7 +90,9 @@ impl Table {
                     Ok(other) => Err(wrong(format!("expected a JSON object, found {}", kind(Some(&other))))),
                     Err(error) => {
                         let column = error.column();
-                        Err(wrong(format!("expected a JSON object: not JSON at column {column} ({error})")))
+                        Err(wrong(format!(
+                            "expected a JSON object, found invalid JSON at column {column} ({error})"
+                        )))
                     }
                 }
             }

@@ -31,7 +31,7 @@ fn mistakes_are_named_with_file_line_and_field() {
         (
             Task::ArcEasy,
             format!("{good}\n{{\"question\": \"a\", "),
-            "line 2: expected a JSON object: not JSON",
+            "line 2: expected a JSON object, found invalid JSON",
         ),
         (Task::ArcEasy, "[1]".into(), "line 1: expected a JSON object, found a list"),
         (
@@ -45,7 +45,7 @@ fn mistakes_are_named_with_file_line_and_field() {
         (
             Task::ArcEasy,
             good.replace("\"b\", \"c\"", ""),
-            "expected at least 2 texts in the field \"choices\", found 0",
+            "expected at least 2 strings in the field \"choices\", found 0",
         ),
         (Task::ArcEasy, good.replace("\"c\"", "3"), "expected only strings in the field \"choices\""),
         (
@@ -99,7 +99,7 @@ fn mistakes_are_named_with_file_line_and_field() {
         (
             Task::Mmlu,
             r#"{"question": "a", "subject": "s", "choices": ["1", "2", "3", "4", "5"], "answer": 0}"#.into(),
-            "expected 4 texts",
+            "expected 4 strings",
         ),
         (
             Task::Mmlu,
