@@ -66,7 +66,15 @@ impl CheckpointStore {
             None => {
                 let folder = self.folder.display();
                 Err(Error::Invalid(match (name, steps.as_slice()) {
-                    (None, _) => format!("{folder}: no complete checkpoint found"),
+                    (None, []) => format!("{folder}: no complete checkpoint found"),
+                    (None | Some("last"), [.., newest]) => {
+                        let newest = self.folder.join(folder_name(*newest));
+                        format!(
+                            "{}: the file is missing; remove the folder {} to resume from the previous checkpoint",
+                            newest.join(STATE).display(),
+                            newest.display()
+                        )
+                    }
                     (Some(name), []) => format!("{folder}: there is no checkpoint {name:?}; found none"),
                     (Some(name), steps) => {
                         let found =

@@ -43,12 +43,12 @@ fn little_held_out_text_and_repeated_text_are_warned_of() {
         [("plan", &["--tokens-per-second", "1000"][..]), ("plan", &["--tokens-per-second", "1000", "--json"])]
     {
         let words = succeeds(test.command(&[&[command, "recipe.toml"], more, &long[..]].concat()));
-        assert!(words.contains("warning: stage `short` passes"), "{words}");
-        assert!(words.contains("over set `train`") && words.contains("4 or fewer"), "{words}");
+        assert!(words.contains("warning: stage `short` reads set `train`"), "{words}");
+        assert!(words.contains(" times; at most 4 is advisable"), "{words}");
     }
-    let few = "warning: validation set `held`";
+    let few = "hold out more text for validation set `held`";
     let words = succeeds(test.command(&["plan", "recipe.toml", "--tokens-per-second", "1000"]));
-    assert!(!words.contains("passes") && words.contains(few), "{words}");
+    assert!(!words.contains("advisable") && words.contains(few), "{words}");
     let short = ["--set", "stages.*.length={steps=4}"];
     let words = succeeds(test.pretrain("run", &short));
     assert!(words.contains(few), "{words}");
