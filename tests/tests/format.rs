@@ -98,7 +98,7 @@ const CASES: &[Case] = &[
     ("TooShort", |d| d.0.truncate(7), "has 7 bytes"),
     ("TooShort", |d| d.0.truncate(40), "has 40 bytes"),
     ("TooShort", |d| d.0.clear(), "has 0 bytes"),
-    ("BadMagic", |d| d.0[3] = b'x', "not a thimble model"),
+    ("BadMagic", |d| d.0[3] = b'x', "it is not a .thimble file"),
     ("Version", |d| d.set_u32(8, 2), "version 2"),
     ("FileLength", |d| d.0.truncate(d.0.len() - 1), "truncated"),
     ("FileLength", |d| d.0.push(0), "truncated or has grown"),

@@ -25,7 +25,7 @@ pub enum OpenError {
         path: PathBuf,
     },
     /// The file is not a valid model.
-    #[error("{}: {source}", path.display())]
+    #[error("{} cannot be used: {source}", path.display())]
     Format {
         /// The file.
         path: PathBuf,

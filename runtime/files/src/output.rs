@@ -20,7 +20,7 @@ pub enum OutputError {
         source: io::Error,
     },
     /// The path is another file of the same command.
-    #[error("{what} would replace {other} ({}): name another file", path.display())]
+    #[error("{what} would replace {other} ({}): choose another file", path.display())]
     Taken {
         /// The output.
         what: String,

@@ -16,14 +16,17 @@ pub enum FormatError {
         found: u64,
     },
     /// The magic number is wrong.
-    #[error("not a thimble model file (its first eight bytes are {found:02x?})")]
+    #[error(
+        "it is not a .thimble file; convert a GGUF file or Hugging Face folder with `thimble convert SOURCE -o FILE.thimble`"
+    )]
     BadMagic {
         /// The first eight bytes.
         found: [u8; 8],
     },
     /// The format version is not supported.
     #[error(
-        "format version {found}, but this program reads version {expected}: update it or convert the model again"
+        "it has format version {found}, but this version of thimble reads {expected}; {}",
+        if .found > .expected { "update thimble, or convert the model again" } else { "convert the model again" }
     )]
     Version {
         /// The supported version.
@@ -56,7 +59,7 @@ pub enum FormatError {
         limit: u32,
     },
     /// A required section kind is unknown to this version.
-    #[error("unknown section kind {kind:#x}")]
+    #[error("section kind {kind:#x} is unknown to this version; update thimble, or convert the model again")]
     UnknownSection {
         /// Its number.
         kind: u32,
