@@ -285,5 +285,5 @@ fn greedy_text_continues_where_the_accelerator_was_lost() {
     let habits = Habits { lost_at: Some(11), ..Habits::default() };
     let (found, kind) = reply(Some((BackendKind::Gpu, habits)));
     assert_eq!((found, kind), (expected, BackendKind::Cpu));
-    assert_eq!(told(), ["the fake was lost: continuing on the CPU"]);
+    assert_eq!(told(), ["the fake was lost; continuing on the CPU"]);
 }

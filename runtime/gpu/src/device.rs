@@ -226,8 +226,8 @@ impl Device {
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| on_error(error.to_string())));
         device.set_device_lost_callback(move |why, message| {
             on_loss(match message.as_str() {
-                "" => format!("{why:?}"),
-                _ => format!("{why:?}: {message}"),
+                "" => format!("the driver reported the device lost: {why:?}"),
+                _ => format!("the driver reported the device lost: {why:?}, {message}"),
             });
         });
         let pipeline_cache = None;
@@ -302,7 +302,7 @@ impl Device {
         match catch_unwind(AssertUnwindSafe(|| self.device.poll(wait))) {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => self.fail(error.to_string()),
-            Err(_) => self.fail("the driver gave the device up".into()),
+            Err(_) => self.fail("the driver reported the device lost, or too little memory".into()),
         }
         self.check()
     }

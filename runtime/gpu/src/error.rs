@@ -13,7 +13,7 @@ pub enum GpuError {
         reason: String,
     },
     /// The adapter does not open a device.
-    #[error("the adapter {adapter} gives no device: {reason}; use the CPU")]
+    #[error("cannot open the GPU {adapter} ({reason}); use the CPU")]
     NoDevice {
         /// The adapter's name.
         adapter: String,
@@ -46,7 +46,7 @@ pub enum GpuError {
     #[error(transparent)]
     Sampling(#[from] SamplingError),
     /// The device reported an error or was lost.
-    #[error("the GPU failed: {reason}")]
+    #[error("the GPU failed ({reason})")]
     Device {
         /// The error from wgpu.
         reason: String,

@@ -225,7 +225,7 @@ fn measure(
         let reason = "the only adapter is a software renderer, which is slower than the CPU itself";
         return cpu(Some(name), reason);
     }
-    notify(&format!("auto: timing {name} and the CPU with {}, once", request.model));
+    notify(&format!("auto: comparing {name} with the CPU on {} (done once)", request.model));
     let name = Some(name);
     let mut best: Option<(BackendTimings, MatmulVariant)> = None;
     for device in crate::gpu::variants_to_time(&device, plan) {

@@ -27,7 +27,7 @@ pub enum KvFileError {
         source: io::Error,
     },
     /// The path names a file of another kind.
-    #[error("{} exists and is not a KV cache file: choose another name", .0.display())]
+    #[error("{} exists and is not a KV cache file: choose another file", .0.display())]
     OtherFile(PathBuf),
     /// A cache of another model or number format, or another kind of file.
     #[error("{} does not hold a KV cache of this model in this session's number format", .0.display())]

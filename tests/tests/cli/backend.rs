@@ -140,7 +140,7 @@ fn one_that_is_named_is_timed_and_remembered() {
     let (expected, _, _) = ids(&bench, &["--exact"], &[]);
     let (found, _, said) = ids(&bench, &["--exact", "--backend", "auto"], &named);
     assert_eq!(found, expected);
-    assert!(said.starts_with("auto: timing ") && said.lines().count() == 2, "{said}");
+    assert!(said.starts_with("auto: comparing ") && said.lines().count() == 2, "{said}");
     let chosen = bench.json(&["devices", "--json"])["choices"][0].clone();
     let speed = |processor, what| chosen["measured"][processor][what].as_f64().unwrap();
     for processor in ["cpu", "gpu"] {

@@ -66,7 +66,7 @@ impl<'a, T: ThreadPool> Hybrid<'a, T> {
                 Err(reason) => rejected = Some(reason),
                 Ok(accelerator) => {
                     if let Some(reason) = rejected {
-                        notify(&format!("{reason}: continuing with the GPU's simplest kernels"));
+                        notify(&format!("{reason}; continuing with the GPU's simplest kernels"));
                     }
                     return self.with_accelerator(accelerator, kind, notify);
                 }
@@ -270,7 +270,7 @@ impl<'a, T: ThreadPool> Hybrid<'a, T> {
 /// The warning that an accelerator is no longer used, on one line: a driver's message may have several.
 pub(crate) fn fallback(reason: &str) -> String {
     let words: Vec<&str> = reason.split_whitespace().collect();
-    format!("{}: continuing on the CPU", words.join(" "))
+    format!("{}; continuing on the CPU", words.join(" "))
 }
 
 impl<T: ThreadPool> Sequence for Hybrid<'_, T> {
