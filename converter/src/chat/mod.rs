@@ -19,14 +19,26 @@ use thimble_runtime::format::FormatError;
 #[non_exhaustive]
 pub enum ChatTemplateError {
     /// The template does not compile.
-    #[error(transparent)]
+    #[error("{0}; fix or remove chat_template in the source")]
     Compile(TemplateError),
     /// The template cannot render a single user message.
-    #[error("one user message cannot be rendered: {0}")]
+    #[error(
+        "the chat template cannot render a single user message ({}); fix or remove chat_template in the source",
+        reason(.0)
+    )]
     Unusable(TemplateError),
     /// The section cannot store it.
     #[error(transparent)]
     Format(#[from] FormatError),
+}
+
+/// The error without the words that name the template.
+fn reason(error: &TemplateError) -> String {
+    match error {
+        TemplateError::Refused { message } => format!("it refuses: {message}"),
+        TemplateError::Failed { detail } => detail.clone(),
+        other => other.to_string(),
+    }
 }
 
 /// The limit of instructions per message for a reduction; ordinary templates take less than a hundred.
@@ -78,11 +90,12 @@ pub fn find_fault(template: &ChatTemplate<'_>) -> Option<String> {
     chats.into_iter().find_map(|chat| {
         match thimble_chat::template::render(template, chat, true) {
             Err(TemplateError::Rewritten) => Some(
-                "the chat template rewrites messages, which hides which text is whose: a conversation with a control token \
-                 in a message will be refused"
+                "the chat template rewrites messages, so a conversation with a special token in a message will be refused"
                     .to_owned(),
             ),
-            Err(error @ TemplateError::Failed { .. }) => Some(format!("{error}: one of {} messages", chat.len())),
+            Err(TemplateError::Failed { detail }) => {
+                Some(format!("the chat template fails on a conversation of {} messages ({detail})", chat.len()))
+            }
             // Templates refuse conversations on purpose.
             _ => None,
         }

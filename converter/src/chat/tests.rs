@@ -128,7 +128,7 @@ fn what_a_template_cannot_do_later_is_said_at_once() {
         find_fault(&ChatTemplate::parse(&section).unwrap())
     };
     let hides = said("{% for m in messages %}{{ m.content | list | sort | join }}{% endfor %}");
-    assert!(hides.as_ref().is_some_and(|said| said.contains("hides which text is whose")), "{hides:?}");
+    assert!(hides.as_ref().is_some_and(|said| said.contains("will be refused")), "{hides:?}");
     let fails = said(
         "{% for m in messages %}{{ m.content }}{{ messages[loop.index0 - 1].nope.x if loop.index > 2 }}{% endfor %}",
     );

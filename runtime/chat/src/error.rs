@@ -13,7 +13,7 @@ use thiserror::Error;
 pub enum ChatError {
     /// A message is longer than the context.
     #[error(
-        "this message (with the instructions) has {found} tokens, but the context has room for {room}: shorten it"
+        "this message (with the system prompt) has {found} tokens, but the context has room for {room}: shorten it"
     )]
     TooLong {
         /// Its tokens, with those that the template adds.

@@ -41,8 +41,8 @@ pub enum TemplateError {
     },
     /// The template rewrites the messages, so that its own text cannot be told from theirs.
     #[error(
-        "the chat template rewrites the messages, so that its special tokens cannot be told from the one that a message \
-         contains: remove it from the message"
+        "a message contains a special token such as <|im_end|>, which this model's chat template would treat as its own: \
+         remove it from the message"
     )]
     Rewritten,
     /// The literal form cannot render this conversation.
