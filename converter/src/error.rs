@@ -150,7 +150,7 @@ pub enum ConvertError {
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
     /// A chat template that cannot be used.
-    #[error("the chat template: {0}")]
+    #[error(transparent)]
     Chat(#[from] ChatTemplateError),
     /// An unknown name of a quantization or type.
     #[error("unknown {what} {found:?} (known: {known})")]
@@ -168,8 +168,8 @@ pub enum ConvertError {
         /// The folder.
         path: PathBuf,
     },
-    /// An invalid quantization recipe.
-    #[error("the recipe: {reason}")]
+    /// An invalid quantization recipe, or a target size that cannot be met.
+    #[error("{reason}")]
     Recipe {
         /// What is wrong, and what to do.
         reason: String,

@@ -95,7 +95,7 @@ impl Sensitivity {
             let (least, budget) = (least as f64 / 1e6, budget as f64 / 1e6);
             ConvertError::Recipe {
                 reason: format!(
-                    "the target leaves {budget:.2} MB for the weights, but they need at least {least:.2} MB: choose a larger one"
+                    "the target leaves {budget:.2} MB for the weights, but they need at least {least:.2} MB; choose a larger target"
                 ),
             }
         })
@@ -151,6 +151,6 @@ pub(crate) fn plan(
         }
     }
     best.ok_or_else(|| ConvertError::Recipe {
-        reason: format!("no choice of encodings makes a file of {size} bytes: choose a larger target"),
+        reason: format!("no choice of encodings fits a file of {size} bytes; choose a larger target"),
     })
 }

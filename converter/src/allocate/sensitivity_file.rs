@@ -72,7 +72,7 @@ impl Sensitivity {
         let file: SensitivityFile = serde_json::from_slice(&text)
             .map_err(|source| ConvertError::Json { path: path.to_owned(), source })?;
         let fault = |what: &str| ConvertError::Recipe {
-            reason: format!("{} {what}: remove it or name another file", path.display()),
+            reason: format!("{} {what}; remove it, or use another file", path.display()),
         };
         if file.fingerprint != fingerprint || file.matrices.len() != matrices(model).count() {
             return Err(fault("was measured on another model or another text"));
@@ -85,7 +85,7 @@ impl Sensitivity {
                     return Err(fault(&format!("gives {} a divergence of {divergence}", matrix.name)));
                 }
                 let encoding = recipe::encoding(&name)
-                    .map_err(|_| fault(&format!("is broken, {name} is no encoding")))?;
+                    .map_err(|_| fault(&format!("has an unknown encoding {name:?}")))?;
                 choices[place].extend(EncodingChoice::new(encoding, tensor.rows, tensor.columns, divergence));
             }
             if choices[place].is_empty() || matrix.name != tensor.name {

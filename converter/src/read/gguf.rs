@@ -44,7 +44,7 @@ pub enum GgufError {
         left: u64,
     },
     /// A text longer than any real one.
-    #[error("a text of {found} bytes at byte {at}, at most {MAX_TEXT} are read")]
+    #[error("a string of {found} bytes at byte {at}, at most {MAX_TEXT} are read")]
     LongText {
         /// Where.
         at: u64,
@@ -276,8 +276,8 @@ impl<R: Read> Input<R> {
     }
 
     fn text(&mut self) -> Result<Vec<u8>, GgufError> {
-        let length = self.u64("length of a text")?;
-        self.need("a text", length)?;
+        let length = self.u64("length of a string")?;
+        self.need("a string", length)?;
         if length > MAX_TEXT {
             return Err(GgufError::LongText { at: self.at, found: length });
         }

@@ -262,19 +262,19 @@ impl Metadata {
             Some(Value::Text(text)) => {
                 String::from_utf8(text.clone()).map(Some).map_err(|_| field(key, "UTF-8 text"))
             }
-            Some(_) => Err(field(key, "a text")),
+            Some(_) => Err(field(key, "a string")),
         }
     }
 
     fn need_text(&self, key: &str) -> Result<String, ConvertError> {
-        self.text(key)?.ok_or_else(|| field(key, "a text"))
+        self.text(key)?.ok_or_else(|| field(key, "a string"))
     }
 
     fn take_texts(&mut self, key: &str) -> Result<Vec<String>, ConvertError> {
         let Some(Value::Texts(texts)) = self.0.remove(key) else {
-            return Err(field(key, "a list of texts"));
+            return Err(field(key, "a list of strings"));
         };
         let texts = texts.into_iter().map(String::from_utf8).collect::<Result<_, _>>();
-        texts.map_err(|_| field(key, "a list of UTF-8 texts"))
+        texts.map_err(|_| field(key, "a list of UTF-8 strings"))
     }
 }

@@ -71,7 +71,7 @@ impl Table {
         let table: Table = toml::from_str(text).map_err(|error| {
             let mut reason = error.to_string();
             reason.truncate(reason.trim_end().len());
-            fault(format!("{place}: {reason}"))
+            fault(format!("the recipe {place} is invalid: {reason}"))
         })?;
         table.rules.iter().try_for_each(|rule| encoding(&rule.encoding).map(|_| ()))?;
         table.base.as_deref().map_or(Ok(()), |base| base.parse::<Quant>().map(|_| ()))?;
@@ -171,7 +171,7 @@ fn unmatched(pattern: &str, paths: &[Option<String>]) -> ConvertError {
             "names are embedding, head and layers.N.query, key, value, output, gate, up or down".to_owned()
         }
     };
-    fault(format!("pattern {pattern:?} names no matrix of this model; {hint}"))
+    fault(format!("the recipe's pattern {pattern:?} matches no matrix of this model; {hint}"))
 }
 
 /// Whether a pattern matches a tensor's path.

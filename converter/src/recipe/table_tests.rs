@@ -74,9 +74,9 @@ fn mistakes_are_named_with_the_nearest_name() {
     );
     let error = rule("layers.3.donw", "q6");
     assert!(error.contains("layers.3.donw") && error.contains("layers.3.down"), "{error}");
-    assert!(rule("layers.12-14.down", "q6").contains("names no matrix"));
-    assert!(rule("head", "q6").contains("names no matrix"), "the head of this model is its embedding");
-    assert!(rule("layers.*.ffn_norm", "q6").contains("names no matrix"), "norms stay as they are");
+    assert!(rule("layers.12-14.down", "q6").contains("matches no matrix"));
+    assert!(rule("head", "q6").contains("matches no matrix"), "the head of this model is its embedding");
+    assert!(rule("layers.*.ffn_norm", "q6").contains("matches no matrix"), "norms stay as they are");
     assert!(rule("layers.*.down", "f32 vector").contains("no encoding"));
     let error = encodings("[[tensor]]\npatern = \"x\"\nencoding = \"q6\"").unwrap_err();
     assert!(error.contains("table.toml") && error.contains("patern") && error.contains("pattern"), "{error}");

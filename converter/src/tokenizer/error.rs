@@ -78,7 +78,7 @@ pub enum TokenizerError {
         text: String,
     },
     /// A merge with a token that is not in the vocabulary.
-    #[error("tokenizer: merge {rank} names {text:?}, which is not in the vocabulary")]
+    #[error("tokenizer: merge {rank} uses {text:?}, which is not in the vocabulary")]
     UnknownMerge {
         /// Its rank.
         rank: usize,

@@ -222,7 +222,7 @@ fn what_the_tables_cannot_hold_is_refused() {
         (strip("single_word"), &["single_word", "<t>"]),
         (class("GPT2Tokenizer"), &["add_prefix_space"]),
         (json!({"split_special_tokens": true}), &["split_special_tokens"]),
-        (json!({"eos_token": 2}), &["tokenizer_config.json", "eos_token", "a text"]),
+        (json!({"eos_token": 2}), &["tokenizer_config.json", "eos_token", "a string"]),
         (json!({"extra_special_tokens": "<t>"}), &["extra_special_tokens", "a list of texts"]),
         (json!({"added_tokens_decoder": ["<t>"]}), &["added_tokens_decoder", "by id"]),
         (json!({"added_tokens_decoder": {"300": "<t>"}}), &["added_tokens_decoder", "content"]),

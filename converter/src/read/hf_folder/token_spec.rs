@@ -16,7 +16,7 @@ impl AddedToken {
             ConvertError::field(
                 place,
                 field,
-                "tokens as objects, with a text `content` and flags that are true or false",
+                "tokens as objects, with a string `content` and flags that are true or false",
             )
         };
         let fields = value.fields().ok_or_else(fail)?;
@@ -65,7 +65,7 @@ impl TokenSpec {
             value => match value.text() {
                 Some(text) => Ok(TokenSpec::Text(text.to_owned())),
                 None => {
-                    Err(ConvertError::field(place, field, "a text, or an object with the text `content`"))
+                    Err(ConvertError::field(place, field, "a string, or an object with the string `content`"))
                 }
             },
         }

@@ -216,7 +216,9 @@ fn extra(init: &mut Fields, place: &'static str) -> Result<Vec<TokenSpec>, Conve
             list.iter().map(|token| TokenSpec::parse(token, place, EXTRA)).collect()
         }
         Some(list) if list.is_null() => Ok(Vec::new()),
-        Some(_) => Err(ConvertError::field(place, EXTRA, "a list of texts, or an object of texts by name")),
+        Some(_) => {
+            Err(ConvertError::field(place, EXTRA, "a list of strings, or an object of strings by name"))
+        }
     }
 }
 
