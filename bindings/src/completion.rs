@@ -67,7 +67,7 @@ impl Model {
     ) -> Result<Arc<Completion>, ApiError> {
         let CompletionOptions { max_tokens, sampling, stop } = options;
         if stop.iter().any(String::is_empty) {
-            return Err(ApiError::other("a text to stop at is empty: expected at least one character"));
+            return Err(ApiError::other("a stop string is empty: expected at least one character"));
         }
         let sampling = sampling.unwrap_or_default();
         let threads = self.plan.threads();

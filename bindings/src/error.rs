@@ -9,19 +9,19 @@ use thimble_runtime::format::FormatError;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, uniffi::Error)]
 pub enum ApiError {
     /// There is no such file: let the user choose or download one.
-    #[error("there is no file {path}")]
+    #[error("there is no file {path}; check the path, or download the file")]
     NotFound {
         /// What was looked for.
         path: String,
     },
     /// Another kind of file: let the user choose another one.
-    #[error("{path} is not a .thimble file")]
+    #[error("{path} is not a .thimble file; use another file, or convert it with `thimble convert`")]
     NotAModel {
         /// The file.
         path: String,
     },
     /// A damaged model file: download it again.
-    #[error("{path} is damaged: {reason}")]
+    #[error("{path} is damaged ({reason}); copy or download it again")]
     Damaged {
         /// The file.
         path: String,
@@ -29,7 +29,9 @@ pub enum ApiError {
         reason: String,
     },
     /// More memory than the budget: ask for a shorter context or a smaller model.
-    #[error("the model needs {needed} bytes, and the budget is {budget}")]
+    #[error(
+        "the model needs {needed} bytes, but the budget is {budget}; use a shorter context, a smaller model or a larger budget"
+    )]
     TooLarge {
         /// Bytes of file and state.
         needed: u64,
@@ -66,7 +68,7 @@ impl ApiError {
                 ApiError::NotAModel { path: path.to_owned() }
             }
             // Undamaged but for another version: downloading it again would not help.
-            FormatError::Version { .. } => ApiError::other(format!("{path}: {error}")),
+            FormatError::Version { .. } => ApiError::other(format!("{path} cannot be used: {error}")),
             other => ApiError::Damaged { path: path.to_owned(), reason: other.to_string() },
         }
     }

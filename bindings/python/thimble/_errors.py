@@ -29,7 +29,10 @@ class TooLarge(ThimbleError):
     """The model needs more memory than the budget: a shorter context or a smaller model may fit."""
 
     def __init__(self, needed: int, budget: int) -> None:
-        super().__init__(f"the model needs {needed} bytes, and the budget is {budget}")
+        super().__init__(
+            f"the model needs {needed} bytes, but the budget is {budget}; "
+            "use a shorter context, a smaller model or a larger budget"
+        )
         #: Bytes of the file and the state of one chat.
         self.needed = needed
         #: The most that was allowed.
@@ -45,11 +48,13 @@ def from_ffi(error: Any) -> ThimbleError:
     # Type checkers do not understand how its variants are defined.
     kinds: Any = ffi.ApiError
     if isinstance(error, kinds.NotFound):
-        return NotFound(f"there is no file {error.path}")
+        return NotFound(f"there is no file {error.path}; check the path, or download the file")
     if isinstance(error, kinds.NotAModel):
-        return NotAModel(f"{error.path} is not a .thimble file")
+        return NotAModel(
+            f"{error.path} is not a .thimble file; use another file, or convert it with `thimble convert`"
+        )
     if isinstance(error, kinds.Damaged):
-        return Damaged(f"{error.path} is damaged: {error.reason}")
+        return Damaged(f"{error.path} is damaged ({error.reason}); copy or download it again")
     if isinstance(error, kinds.TooLarge):
         return TooLarge(error.needed, error.budget)
     if isinstance(error, kinds.ContextFull):
