@@ -30,7 +30,9 @@ pub(crate) fn convert(
         terminal::note("note: nothing was rounded, so --calibrate changed nothing");
     }
     if let Some((table, divergence)) = &summary.chosen {
-        terminal::note(&format!("expected divergence from the source: {divergence:.4} nats per token, with"));
+        terminal::note(&format!(
+            "expected divergence from the source: {divergence:.4} nats per token, with these encodings:"
+        ));
         for rule in &table.rules {
             terminal::note(&format!("  {:<24} {}", rule.pattern, rule.encoding));
         }
@@ -71,7 +73,10 @@ pub(crate) fn write_gguf(source: &Path, target: &Path, kind: GgufType) -> Result
         terminal::note(&format!("  {name:<5} {tensors:>4} tensors {bytes:>12} bytes"));
     }
     if summary.rounding > 0.0 {
-        terminal::note(&format!("rounding changed weights by {:.3}%", 100.0 * summary.rounding));
+        terminal::note(&format!(
+            "rounding error: {:.3}% of the weights' magnitude (relative RMS)",
+            100.0 * summary.rounding
+        ));
     }
     Ok(())
 }

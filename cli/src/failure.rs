@@ -54,7 +54,7 @@ pub(crate) enum Failure {
         path: PathBuf,
     },
     /// An invalid model file.
-    #[error("{} cannot be used: {source}{}", .path.display(), again(*.pulled))]
+    #[error("{} cannot be used: {source}{}", .path.display(), remedy(.source, *.pulled))]
     Format {
         /// The path.
         path: PathBuf,
@@ -102,7 +102,7 @@ pub(crate) enum Failure {
         name: String,
     },
     /// Input that is not text.
-    #[error("{input} is not UTF-8 text: byte {at} is invalid")]
+    #[error("{input} is not UTF-8 text (invalid byte at offset {at}): save it as UTF-8")]
     NotUtf8 {
         /// "the text on stdin", or the file's name.
         input: String,
@@ -134,7 +134,7 @@ pub(crate) enum Failure {
         remedy: String,
     },
     /// Chat inputs from a pipe that failed; each has reported its own reason.
-    #[error("{failed} of the inputs on stdin failed")]
+    #[error("{}", failed_inputs(*.failed))]
     Inputs {
         /// How many.
         failed: usize,
@@ -211,9 +211,25 @@ fn unconverted(path: &Path, reason: &str, writing: bool) -> String {
     }
 }
 
-/// A model of the catalogue can be fetched again.
-fn again(pulled: Option<&str>) -> String {
-    pulled.map_or_else(String::new, |name| format!("; fetch it again with `thimble pull {name} --force`"))
+fn failed_inputs(failed: usize) -> String {
+    match failed {
+        1 => "1 input on stdin failed; the reason is above".to_string(),
+        _ => format!("{failed} inputs on stdin failed; the reasons are above"),
+    }
+}
+
+/// What to do about an invalid model file, after what the error itself says.
+fn remedy(error: &FormatError, pulled: Option<&str>) -> String {
+    use FormatError::{BadMagic, UnknownSection, Version};
+    let said = matches!(error, BadMagic { .. } | Version { .. } | UnknownSection { .. });
+    match pulled {
+        Some(name) => {
+            let or = if said { ", or" } else { ";" };
+            format!("{or} fetch it again with `thimble pull {name} --force`")
+        }
+        None if said => String::new(),
+        None => "; copy or convert the file again".to_string(),
+    }
 }
 
 fn suggestion(name: &str) -> String {

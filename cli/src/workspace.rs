@@ -168,7 +168,7 @@ impl Workspace {
 pub(crate) fn too_long_remedy(plan: &InferencePlan, config: &Config) -> String {
     match plan.context() < config.context {
         true => format!("shorten it, or allow more with --context N (up to {} here)", config.context),
-        false => "shorten it: this model's context is no longer".to_string(),
+        false => format!("shorten it ({} is this model's maximum context)", config.context),
     }
 }
 

@@ -85,7 +85,7 @@ fn show(adapter: &AdapterReport, _out: &mut dyn Write) -> Result<(), Failure> {
 fn show(adapter: &AdapterReport, out: &mut dyn Write) -> Result<(), Failure> {
     let AdapterReport { name, api, kind, driver, .. } = adapter;
     let software = if adapter.software {
-        "; software renderer: auto chooses it only if THIMBLE_ADAPTER names it"
+        "; software renderer: auto chooses it only if THIMBLE_ADAPTER selects it"
     } else {
         ""
     };

@@ -24,7 +24,7 @@ const WINDOW: usize = 512;
 pub(crate) struct Flags {
     #[command(flatten)]
     model: ModelFlags,
-    /// What the model should predict: a .thimble file, a Hugging Face folder, a GGUF file or a name from `thimble list`
+    /// Reference model to compare with: a .thimble file, a Hugging Face folder, a GGUF file or a name from `thimble list`
     /// (MODEL may be any of them too; folders and GGUF files are converted to temporary files). The reference always runs
     /// on the CPU with f32 activations
     #[arg(long, value_name = "REFERENCE")]

@@ -1,4 +1,4 @@
-//! `thimble eval`: the benchmarks of the published table.
+//! `thimble eval`: standard benchmarks.
 
 use crate::failure::Failure;
 use crate::flags::machine::MachineFlags;

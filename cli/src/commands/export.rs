@@ -44,7 +44,10 @@ impl Job {
         })?;
         conversion::report_written(&self.output, [summary.bytes, summary.parameters], &summary.notes);
         if summary.rounding > 0.0 {
-            terminal::note(&format!("rounding changed weights by {:.4}%", 100.0 * summary.rounding));
+            terminal::note(&format!(
+                "rounding error: {:.4}% of the weights' magnitude (relative RMS)",
+                100.0 * summary.rounding
+            ));
         }
         Ok(())
     }

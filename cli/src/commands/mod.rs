@@ -44,31 +44,31 @@ pub(crate) enum Command {
     Chat(chat::Flags),
     /// Continue a text: the completion goes to stdout, statistics to stderr
     Run(run::Flags),
-    /// Fetch a model of the catalogue and convert it
+    /// Download a model from the catalogue and convert it
     Pull(pull::Flags),
     /// Show the catalogue, and which models are on this machine
     List(list::Flags),
     /// Turn text on stdin into token ids, or ids into text
     Tokens(tokens::Flags),
-    /// Log-likelihoods of continuations, one JSON object per line
+    /// Score continuations by log-likelihood, one JSON object per line
     Score(score::Flags),
-    /// Perplexity of a text file
+    /// Measure perplexity on a text file
     Perplexity(perplexity::Flags),
-    /// How far a model's predictions on a text are from a reference's
+    /// Measure how far a model's predictions diverge from a reference's
     Divergence(divergence::Flags),
-    /// The benchmarks of the published table: accuracies and their standard errors
+    /// Run standard benchmarks (ARC, HellaSwag, MMLU, GSM8K, ...) and print accuracies
     #[cfg(feature = "eval")]
     Eval(eval::Flags),
     /// Compare two results of `thimble eval`
     #[cfg(feature = "eval")]
     Compare(compare::Flags),
-    /// The benchmarks of the published table (not in this build: requires the feature `eval`)
+    /// Run standard benchmarks (ARC, HellaSwag, MMLU, GSM8K, ...) and print accuracies (not in this build: requires the feature `eval`)
     #[cfg(not(feature = "eval"))]
     Eval(not_built::Flags),
     /// Compare two results of `thimble eval` (not in this build: requires the feature `eval`)
     #[cfg(not(feature = "eval"))]
     Compare(not_built::Flags),
-    /// How fast a model runs on this machine
+    /// Measure a model's speed on this machine
     Bench(bench::Flags),
     /// Show this machine's GPUs, and what `--backend auto` chose for each model
     #[cfg_attr(not(feature = "gpu"), doc = "(not in this build: requires the feature `gpu`)")]

@@ -74,7 +74,7 @@ impl Job {
         // The first token of a window is not predicted.
         if window < 2 {
             return Err(Failure::Usage(format!(
-                "expected a context of at least 2 positions, found {context}"
+                "--context {context} is too short to predict anything: use 2 or more"
             )));
         }
         let needed = InferenceSettings {

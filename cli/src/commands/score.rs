@@ -62,7 +62,7 @@ impl Job {
                 |reason| Failure::Line { input: input.clone(), line: line_number, column: None, reason };
             let field = |name: &str| {
                 let text = object.get(name).and_then(Value::as_str);
-                text.ok_or_else(|| wrong(format!("expected a text in the field {name:?}")))
+                text.ok_or_else(|| wrong(format!("expected a string in the field {name:?}")))
             };
             let request = Request::new(&file, field("context")?, field("continuation")?);
             let request = request.map_err(Failure::other)?.fit(plan.context());

@@ -32,8 +32,8 @@ pub(crate) struct ComputeFlags {
     /// Number format of the KV cache [default: f16, or f32 with --exact]
     #[arg(long, value_enum, value_name = "KIND")]
     pub(crate) kv: Option<Kv>,
-    /// Processors: cpu, gpu, gpu+cpu (prompts on the GPU, single tokens on the CPU), cpu+gpu (the reverse), or auto: the
-    /// fastest, measured on first use [default: cpu; also THIMBLE_BACKEND]
+    /// Where to run the model: cpu, gpu, gpu+cpu (prompts on the GPU, generation on the CPU), cpu+gpu (the reverse), or auto
+    /// (the fastest, measured once) [default: cpu; also THIMBLE_BACKEND]
     #[cfg_attr(
         not(feature = "gpu"),
         doc = "(this build has only cpu: the others require the feature `gpu`)"

@@ -13,23 +13,23 @@ pub(crate) struct RecipeFlags {
     /// Encoding of the weights: keep, f32, f16, bf16, q8, q6, q5, q4, q4even, q4min, q3
     #[arg(long, value_name = "ENCODING", default_value = "keep")]
     quant: Quant,
-    /// Quantization recipe: a TOML table of encodings by tensor that overrides --quant, with entries like pattern =
-    /// "layers.*.down", encoding = "q5nl" (converter/RECIPES.md)
+    /// TOML file of encodings by tensor, which override --quant: [[tensor]] entries with pattern = "layers.*.down" and
+    /// encoding = "q5nl"
     #[arg(long, value_name = "FILE.toml")]
     recipe: Option<PathBuf>,
-    /// Round with error compensation for the activations on this text; `default` is a built-in text
+    /// Calibrate on this text (`default` is a built-in one): round so that errors in the model's activations are compensated
     #[cfg_attr(not(feature = "calibrate"), doc = "(not in this build: requires the feature `calibrate`)")]
     #[arg(long, value_name = "TEXT|default")]
     calibrate: Option<PathBuf>,
-    /// Choose the encodings that lose least at B bits per weight, not counting other parts of the file
+    /// Choose encodings for the lowest divergence at an average of B bits per weight (weights only)
     #[cfg_attr(not(feature = "calibrate"), doc = "(not in this build: requires the feature `calibrate`)")]
     #[arg(long, value_name = "B", value_parser = bits, conflicts_with_all = ["recipe", "target_bytes"])]
     target_bits: Option<f64>,
-    /// Choose the encodings that lose least in a file of at most SIZE, for example 45MB or 43MiB
+    /// Choose encodings for the lowest divergence in a file of at most SIZE, such as 45MB or 43MiB
     #[cfg_attr(not(feature = "calibrate"), doc = "(not in this build: requires the feature `calibrate`)")]
     #[arg(long, value_name = "SIZE", value_parser = bytes, conflicts_with = "recipe")]
     target_bytes: Option<u64>,
-    /// Save the measurements for a target in FILE and reuse them: other targets then need no new ones
+    /// Save the measurements for --target-* in FILE and reuse them
     #[arg(long, value_name = "FILE.json")]
     sensitivities: Option<PathBuf>,
 }
@@ -85,7 +85,7 @@ impl RecipeFlags {
             None => None,
             Some(path) => {
                 let table = Table::parse(&input::file(path)?, &path.display().to_string());
-                Some(table.map_err(|error| Failure::Usage(format!("--recipe: {error}")))?)
+                Some(table.map_err(|error| Failure::Usage(error.to_string()))?)
             }
         };
         let calibration = match &self.calibrate {

@@ -41,7 +41,8 @@ pub(crate) struct SamplingFlags {
     /// Choose among tokens at least P times as likely as the likeliest [default: 0]
     #[arg(long, value_name = "P", value_parser = fraction, allow_negative_numbers = true)]
     min_p: Option<f32>,
-    /// Divide the logits of tokens that are among the last 64; 1 is off [default: 1.05 for an answer, 1 for a continued text]
+    /// Penalize tokens seen among the last 64: divide positive logits by R, multiply negative ones; 1 turns it off [default:
+    /// 1.05 for an answer, 1 for a continued text]
     #[arg(long, value_name = "R", value_parser = positive, allow_negative_numbers = true)]
     repetition_penalty: Option<f32>,
     /// Subtract F from a logit for each occurrence of its token among the last 64; 0 is off [default: 0]

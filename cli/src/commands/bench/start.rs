@@ -20,6 +20,9 @@ struct StartedStats {
     peak_resident_bytes: Option<u64>,
 }
 
+/// What to do if no process can be timed.
+const WITHOUT: &str = "leave this test out with --test prefill,decode";
+
 /// Times `rounds` processes after a warm-up.
 pub(super) fn measure(
     path: &Path,
@@ -27,8 +30,9 @@ pub(super) fn measure(
     compute: &ComputeFlags,
     rounds: usize,
 ) -> Result<Figure, Failure> {
-    let program = std::env::current_exe()
-        .map_err(|error| Failure::Other(format!("cannot find the program itself: {error}")))?;
+    let program = std::env::current_exe().map_err(|error| {
+        Failure::Other(format!("cannot find the program file of thimble ({error}): {WITHOUT}"))
+    })?;
     let mut seconds = Vec::new();
     let mut peak_resident_bytes = None;
     for round in 0..=rounds {
@@ -45,11 +49,13 @@ pub(super) fn measure(
         let start = Instant::now();
         let output = command.stdin(Stdio::null()).output();
         let elapsed = start.elapsed().as_secs_f64();
-        let output =
-            output.map_err(|error| Failure::Other(format!("cannot start the program itself: {error}")))?;
+        let output = output.map_err(|error| {
+            Failure::Other(format!("cannot start another thimble process ({error}): {WITHOUT}"))
+        })?;
         let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        let started: Started = serde_json::from_slice(&output.stdout)
-            .map_err(|_| Failure::Other(format!("a new process failed: {message}")))?;
+        let started: Started = serde_json::from_slice(&output.stdout).map_err(|_| {
+            Failure::Other(format!("the process whose start is timed failed ({message}): {WITHOUT}"))
+        })?;
         peak_resident_bytes = peak_resident_bytes.max(started.stats.peak_resident_bytes);
         if round > 0 {
             seconds.push(elapsed);

@@ -84,7 +84,7 @@ impl Job {
         let mut reader = Reader::new(Home::find().ok().map(|home| home.history()))?;
         if reader.interactive() {
             terminal::note(&format!(
-                "{} | context {} tokens | /help for commands, Ctrl-C stops an answer, Ctrl-D leaves",
+                "{} | context {} tokens | /help for commands, Ctrl-C stops an answer, Ctrl-D quits",
                 self.location.name(),
                 plan.context()
             ));
@@ -96,7 +96,7 @@ impl Job {
                         break;
                     }
                 }
-                Line::Cleared => terminal::note("(/quit or Ctrl-D leaves)"),
+                Line::Cleared => terminal::note("(type /quit or press Ctrl-D to quit)"),
             }
         }
         match chat.failed {

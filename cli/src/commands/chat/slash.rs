@@ -11,7 +11,7 @@ pub(crate) const HELP: &str = "\
 /save FILE      write the conversation to a JSON file (`/save! FILE` replaces an existing one)
 /load FILE      continue a saved conversation
 /stats          tokens, speed and memory
-/quit           leave (also Ctrl-D)
+/quit           quit (also Ctrl-D)
 Ctrl-C stops an answer. A line that starts with // is sent with one slash.";
 
 const COMMANDS: [&str; 8] = ["help", "reset", "system", "retry", "save", "load", "stats", "quit"];

@@ -58,7 +58,7 @@ impl TerminalChat<'_, '_, '_> {
             Input::Help => terminal::note(HELP),
             Input::Reset => {
                 self.session.conversation.turns.clear();
-                terminal::note("(the conversation is cleared)");
+                terminal::note("(conversation cleared)");
             }
             Input::ShowSystem => match &self.session.conversation.system {
                 Some(text) => terminal::note(text),
@@ -126,6 +126,7 @@ impl TerminalChat<'_, '_, '_> {
     fn set_system(&mut self, text: Option<String>) {
         let before = std::mem::replace(&mut self.session.conversation.system, text);
         match self.check(&self.session.conversation) {
+            Ok(()) if self.session.conversation.system.is_none() => terminal::note("(system prompt removed)"),
             Ok(()) => terminal::note("(system prompt changed)"),
             Err(failure) => {
                 self.fail(&failure);

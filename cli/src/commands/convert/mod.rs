@@ -81,7 +81,9 @@ impl Job {
                 ));
             }
             (Format::Gguf, _) if report.is_some() => {
-                return Err(Failure::Usage("--report is for .thimble files".to_string()));
+                let reason =
+                    "--report works only when writing a .thimble file: leave it out, or write FILE.thimble";
+                return Err(Failure::Usage(reason.to_string()));
             }
             (Format::Gguf, kind) => Target::Gguf(kind.unwrap_or_default()),
         };

@@ -115,7 +115,7 @@ impl Job {
             (None, most) => Amount { tokens: most.unwrap_or(MAX_TOKENS), stop: true },
         };
         if flags.stop.iter().any(String::is_empty) {
-            return Err(Failure::Usage("--stop: expected a text that is not empty".to_string()));
+            return Err(Failure::Usage("--stop is empty: expected at least one character".to_string()));
         }
         Ok(Job { start, location, prompt, amount, flags })
     }
@@ -178,7 +178,8 @@ impl Job {
         if !tokens.is_empty() {
             return Ok(tokens);
         }
-        let missing = "the text is empty, and this model has no token that an empty text could begin with";
+        let missing =
+            "the prompt is empty, and this model has no start-of-text token to begin from: give a prompt";
         Ok(vec![thimble_chat::end_of_text(file).ok_or_else(|| Failure::other(missing))?])
     }
 

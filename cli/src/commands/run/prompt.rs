@@ -16,8 +16,8 @@ pub(crate) struct PromptFlags {
     /// argument that is neither, or that names a folder or another file, is the prompt
     #[arg(value_name = "MODEL")]
     pub(crate) first: Option<String>,
-    /// The text to continue, in quotes; `-`, or no prompt if stdin is not a terminal, reads stdin without its last line
-    /// end
+    /// The text to continue, in quotes. With `-`, or with no prompt when input is piped in, it is read from stdin (one
+    /// trailing newline is dropped)
     #[arg(value_name = "PROMPT")]
     pub(crate) second: Option<String>,
     /// Too many arguments.
@@ -123,7 +123,7 @@ fn means_model(word: &str) -> Result<bool, Failure> {
         return Ok(false);
     }
     let unsure = |what: String| {
-        let sentence = format!("{what} (to continue it as a text, use --prompt {word:?})");
+        let sentence = format!("{what} (if it is meant as the prompt, use --prompt {word:?})");
         Err(Failure::Usage(sentence))
     };
     match Location::resolve(Some(word)) {
