@@ -54,6 +54,9 @@ fn wrong_files_are_told_apart() {
     *damaged.last_mut().unwrap() ^= 1;
     fs::write(bench.path("damaged.thimble"), damaged).unwrap();
     bench.run(&["verify", "damaged.thimble"], b"").fails(1, "damaged");
+    bench.run(&["verify", "damaged.thimble"], b"").fails(1, "; copy or convert the file again");
+    fs::write(bench.path("other.thimble"), [b'x'; 64]).unwrap();
+    bench.run(&["verify", "other.thimble"], b"").fails(1, "it is not a .thimble file; convert a GGUF file");
     bench.run(&["verify", "tiny.thimble"], b"").succeeds();
     fs::write(bench.path("m.gguf"), b"GGUF\x03\0\0\0").unwrap();
     bench.run(&["run", "m.gguf", "--prompt", "x"], b"").fails(1, "thimble convert m.gguf");

@@ -18,6 +18,7 @@ use super::Quant;
 use crate::ConvertError;
 use crate::read::SourceTensor;
 use serde::{Deserialize, Serialize};
+use std::fmt::Display;
 use thimble_runtime::format::{Config, Encoding, TensorRole};
 
 /// An encoding for the tensors that match a pattern.
@@ -68,13 +69,17 @@ pub fn path(role: TensorRole, layer: u16) -> Option<String> {
 impl Table {
     /// Reads a table from TOML text; `place` names it in errors.
     pub fn parse(text: &str, place: &str) -> Result<Table, ConvertError> {
-        let table: Table = toml::from_str(text).map_err(|error| {
-            let mut reason = error.to_string();
-            reason.truncate(reason.trim_end().len());
-            fault(format!("the recipe {place} is invalid: {reason}"))
-        })?;
-        table.rules.iter().try_for_each(|rule| encoding(&rule.encoding).map(|_| ()))?;
-        table.base.as_deref().map_or(Ok(()), |base| base.parse::<Quant>().map(|_| ()))?;
+        let invalid = |error: &dyn Display| {
+            let reason = error.to_string();
+            fault(format!("the recipe {place} is invalid: {}", reason.trim_end()))
+        };
+        let table: Table = toml::from_str(text).map_err(|error| invalid(&error))?;
+        for rule in &table.rules {
+            encoding(&rule.encoding).map_err(|error| invalid(&error))?;
+        }
+        if let Some(base) = &table.base {
+            base.parse::<Quant>().map_err(|error| invalid(&error))?;
+        }
         Ok(table)
     }
 

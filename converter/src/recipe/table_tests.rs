@@ -72,6 +72,7 @@ fn mistakes_are_named_with_the_nearest_name() {
         error.contains("\"q5ln\"") && error.contains("did you mean q5nl") && error.contains("q4min"),
         "{error}"
     );
+    assert!(error.starts_with("the recipe table.toml is invalid: no encoding"), "{error}");
     let error = rule("layers.3.donw", "q6");
     assert!(error.contains("layers.3.donw") && error.contains("layers.3.down"), "{error}");
     assert!(rule("layers.12-14.down", "q6").contains("matches no matrix"));
