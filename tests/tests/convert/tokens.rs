@@ -223,7 +223,7 @@ fn what_the_tables_cannot_hold_is_refused() {
         (class("GPT2Tokenizer"), &["add_prefix_space"]),
         (json!({"split_special_tokens": true}), &["split_special_tokens"]),
         (json!({"eos_token": 2}), &["tokenizer_config.json", "eos_token", "a string"]),
-        (json!({"extra_special_tokens": "<t>"}), &["extra_special_tokens", "a list of texts"]),
+        (json!({"extra_special_tokens": "<t>"}), &["extra_special_tokens", "a list of strings"]),
         (json!({"added_tokens_decoder": ["<t>"]}), &["added_tokens_decoder", "by id"]),
         (json!({"added_tokens_decoder": {"300": "<t>"}}), &["added_tokens_decoder", "content"]),
         (json!(["<t>"]), &["tokenizer_config.json", "a JSON object"]),
