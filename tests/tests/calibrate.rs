@@ -236,7 +236,7 @@ fn kept_sensitivities_choose_as_measured_ones_do() {
     assert!(refusal(&with(5.0, Some(&kept)), scaled.path()).contains("another model or another text"));
     let text = fs::read_to_string(&kept).unwrap();
     for (from, to, says) in [
-        ("q4nl", "q4nm", "q4nm is no encoding"),
+        ("q4nl", "q4nm", "unknown encoding \"q4nm\""),
         ("0.", "-0.", "a divergence of -0."),
         ("layers.1", "layers.2", "has nothing for"),
         ("matrices", "matrixes", "not valid JSON"),
