@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::time::Instant;
 use thimble_converter::Quant;
-use thimble_eval::{Evaluation, Question, Selection, Source, Task};
+use thimble_eval::{Evaluation, Question, DataSource, Selection, Task};
 use thimble_files::MappedModel;
 use thimble_host::InferenceSettings;
 
@@ -80,7 +80,7 @@ fn evaluate(exact: bool) -> Option<BTreeMap<(String, usize), Found>> {
             name: "real".into(),
             settings: InferenceSettings { exact, ..InferenceSettings::default() },
             tasks: vec![task],
-            source: Source::Folder(data.clone()),
+            source: DataSource::Folder(data.clone()),
             selection: Selection { offset, limit: Some(16) },
             result: None,
             samples: None,

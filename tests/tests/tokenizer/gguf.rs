@@ -111,7 +111,7 @@ impl Metadata {
         oracle.with_pre_tokenizer(Some(super::common::pre_tokenizer(false)));
         let special = self.tokens.iter().zip(&self.types).filter(|&(_, &kind)| kind == 3);
         let special: Vec<_> = special.map(|(text, _)| AddedToken::from(text.clone(), true)).collect();
-        oracle.add_special_tokens(special).unwrap();
+        oracle.add_special_tokens(special).expect("special tokens");
         oracle
     }
 }
