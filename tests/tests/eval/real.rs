@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::time::Instant;
 use thimble_converter::Quant;
-use thimble_eval::{Evaluation, Question, DataSource, Selection, Task};
+use thimble_eval::{DataSource, Evaluation, Question, Selection, Task};
 use thimble_files::MappedModel;
 use thimble_host::InferenceSettings;
 
