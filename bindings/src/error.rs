@@ -68,7 +68,9 @@ impl ApiError {
                 ApiError::NotAModel { path: path.to_owned() }
             }
             // Undamaged but for another version: downloading it again would not help.
-            FormatError::Version { .. } => ApiError::other(format!("{path} cannot be used: {error}")),
+            FormatError::Version { .. } | FormatError::UnknownSection { .. } => {
+                ApiError::other(format!("{path} cannot be used: {error}"))
+            }
             other => ApiError::Damaged { path: path.to_owned(), reason: other.to_string() },
         }
     }
@@ -107,5 +109,22 @@ impl From<ChatError> for ApiError {
             }
             other => ApiError::other(other),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ApiError, FormatError};
+
+    #[test]
+    fn a_file_for_another_version_is_not_damaged() {
+        for error in
+            [FormatError::UnknownSection { kind: 77 }, FormatError::Version { expected: 1, found: 2 }]
+        {
+            let shown = ApiError::format("m", &error);
+            assert!(matches!(&shown, ApiError::Other { message } if message.contains("update")), "{shown}");
+        }
+        let damage = FormatError::HeaderChecksum { expected: 1, found: 2 };
+        assert!(matches!(ApiError::format("m", &damage), ApiError::Damaged { .. }));
     }
 }

@@ -65,7 +65,9 @@ impl AtomicFile {
     pub fn publish(self) -> io::Result<()> {
         self.temporary.as_file().sync_all()?;
         self.temporary.persist(&self.destination).map_err(|error| error.error)?;
-        sync_folder(parent(&self.destination))
+        // The file has its name. Folders that cannot be read, and some file systems, refuse this sync.
+        let _ = sync_folder(parent(&self.destination));
+        Ok(())
     }
 }
 

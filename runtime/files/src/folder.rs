@@ -55,7 +55,8 @@ impl AtomicFolder {
             fs::set_permissions(self.path(), fs::Permissions::from_mode(0o755))?;
         }
         fs::rename(self.path(), &self.destination)?;
-        sync_folder(parent(&self.destination))?;
+        // As for a file: the name is there, and a sync that is refused takes nothing away.
+        let _ = sync_folder(parent(&self.destination));
         // It was renamed: there is nothing left to remove.
         let _ = self.temporary.keep();
         Ok(())
