@@ -11,9 +11,5 @@ pub(crate) const CONFIG: Config = Config {
     ffn: 96,
     vocab: 100,
     context: 64,
-    rope_theta: 1e4,
-    norm_eps: 1e-5,
-    tied: true,
-    bos: None,
-    stop: [None; Config::MAX_STOP_TOKENS],
+    ..Config::PLAIN
 };

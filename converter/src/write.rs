@@ -26,6 +26,11 @@ pub struct Contents {
 }
 
 impl Contents {
+    /// The lowest format version that describes the contents.
+    pub fn version(&self) -> u32 {
+        self.config.version()
+    }
+
     /// Bytes of the file, weights included.
     pub fn file_len(&self) -> u64 {
         let text = |bytes: &[u8]| (bytes.len() as u64).next_multiple_of(ALIGN);
@@ -65,6 +70,7 @@ pub fn layout<'a>(
 /// Writes a file: all sections but the weights, then the weights in order, then the header.
 pub struct FileWriter<W> {
     out: W,
+    version: u32,
     at: u64,
     sections: Vec<SectionRecord>,
     pending: std::vec::IntoIter<TensorRecord>,
@@ -91,6 +97,7 @@ impl<W: Write + Seek> FileWriter<W> {
         let tensors_length = contents.tensors.last().map_or(0, |t| t.offset + t.length);
         let mut writer = FileWriter {
             out,
+            version: contents.version(),
             at: 0,
             sections: Vec::new(),
             pending: Vec::new().into_iter(),
@@ -152,7 +159,7 @@ impl<W: Write + Seek> FileWriter<W> {
             checksum: self.hash.digest(),
         });
         let mut header = vec![0; HEADER_LEN + self.sections.len() * DIRECTORY_RECORD];
-        emit_header(&self.sections, file_len, &mut header)
+        emit_header(self.version, &self.sections, file_len, &mut header)
             .ok_or_else(|| io::Error::other("the header does not fit"))?;
         self.out.seek(SeekFrom::Start(0))?;
         self.out.write_all(&header)?;

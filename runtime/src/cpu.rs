@@ -42,11 +42,7 @@ impl<'f, 'm, 't, T: ThreadPool> Cpu<'f, 'm, 't, T> {
         let buffers = Buffers::carve(plan.config(), plan.options(), plan.tile(), &mut arena)?;
         debug_assert_eq!(arena.left(), 0, "the plan has the size of all buffers");
         let config = weights.config();
-        let half = config.head_dim / 2;
-        for (i, frequency) in buffers.frequencies.iter_mut().enumerate() {
-            // RoFormer (Su et al. 2021), eq. 15: theta^(-2i/d); in f32, as the reference computes it.
-            *frequency = 1.0 / libm::powf(config.rope_theta, i as f32 / half as f32);
-        }
+        config.rope.inverse_frequencies(buffers.frequencies);
         let layer = weights.layer(0);
         let parallel = ParallelKernels { kernels, pool };
         Ok(Cpu { weights, plan: *plan, parallel, buffers, layer, logit_rows: 0 })
@@ -132,7 +128,7 @@ impl<T: ThreadPool> Backend for Cpu<'_, '_, '_, T> {
     }
 
     fn embed(&mut self, batch: &Batch<'_>) {
-        let hidden = self.plan.config().hidden;
+        let (hidden, rope) = (self.plan.config().hidden, self.plan.config().rope);
         let b = &mut self.buffers;
         for (token, row) in batch.tokens.iter().zip(b.x.chunks_exact_mut(hidden)) {
             (self.parallel.kernels.row)(&self.weights.embedding, token.index(), row);
@@ -141,7 +137,7 @@ impl<T: ThreadPool> Backend for Cpu<'_, '_, '_, T> {
         let rows = b.cos.chunks_exact_mut(half).zip(b.sin.chunks_exact_mut(half));
         for (t, (cos, sin)) in rows.enumerate().take(batch.tokens.len()) {
             for ((cos, sin), frequency) in cos.iter_mut().zip(sin).zip(&*b.frequencies) {
-                (*sin, *cos) = libm::sincosf((batch.position + t) as f32 * frequency);
+                [*cos, *sin] = rope.rotation(batch.position + t, *frequency);
             }
         }
     }

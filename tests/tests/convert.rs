@@ -75,7 +75,7 @@ fn tensors(bytes: &[u8], shape: Shape) -> Vec<(Spec, Encoding, Vec<f32>)> {
     let config = file.config();
     assert_eq!((config.hidden, config.layers, config.heads), (shape.hidden, shape.layers, shape.heads));
     assert_eq!((config.kv_heads, config.ffn, config.vocab), (shape.kv_heads, shape.ffn, shape.vocab));
-    assert_eq!((config.context, config.rope_theta, config.norm_eps), (512, 50000.0, 1e-5));
+    assert_eq!((config.context, config.rope.theta, config.norm_eps), (512, 50000.0, 1e-5));
     assert_eq!((config.tied, config.bos), (shape.tied, Some(Token(1))));
     assert!(config.is_stop(Token(2)) && config.is_stop(Token(0)) && !config.is_stop(Token(1)));
     assert!(matches!(file.chat(), Some(ChatTemplate::Literal(_))), "ChatML is literals");

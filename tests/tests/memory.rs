@@ -136,11 +136,7 @@ fn smollm2_70m() -> Config {
         ffn: 1024,
         vocab: 49_152,
         context: 8192,
-        rope_theta: 10_000.0,
-        norm_eps: 1e-5,
-        tied: true,
-        bos: None,
-        stop: [None; Config::MAX_STOP_TOKENS],
+        ..Config::PLAIN
     }
 }
 

@@ -153,7 +153,7 @@ impl Output {
                 ffn: config.ffn,
                 vocab: config.vocab,
                 context: config.context,
-                rope_theta: config.rope_theta,
+                rope_theta: config.rope.theta,
                 norm_eps: config.norm_eps,
                 tied: config.tied,
                 bos: config.bos.map(|token| token.0),

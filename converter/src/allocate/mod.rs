@@ -39,7 +39,7 @@ impl EncodingChoice {
     /// The only choice for a norm; none for a matrix.
     fn of_norm(tensor: &SourceTensor) -> Vec<EncodingChoice> {
         let norm = || EncodingChoice::new(Encoding::Vector, tensor.rows, tensor.columns, 0.0);
-        tensor.role.is_norm().then(norm).flatten().into_iter().collect()
+        tensor.role.is_vector().then(norm).flatten().into_iter().collect()
     }
 }
 

@@ -188,7 +188,7 @@ pub(super) fn measure(
     for (place, tensor) in tensors.iter().enumerate() {
         progress(place, tensors.len());
         let number = tensor.layer as usize;
-        let part = |role| TensorRole::LAYER.iter().filter(|r| !r.is_norm()).position(|&r| r == role);
+        let part = |role| TensorRole::of_layer(&config).filter(|r| !r.is_vector()).position(|r| r == role);
         let choices = match (tensor.role, part(tensor.role)) {
             (TensorRole::Embedding, _) => {
                 // An untied embedding is the input of no projection: its own rows are its outputs.

@@ -51,7 +51,7 @@ pub(super) fn fingerprint(model: &SourceModel, windows: &[Vec<u32>]) -> Result<S
 }
 
 fn matrices(model: &SourceModel) -> impl Iterator<Item = (usize, &SourceTensor)> {
-    model.tensors().iter().enumerate().filter(|(_, tensor)| !tensor.role.is_norm())
+    model.tensors().iter().enumerate().filter(|(_, tensor)| !tensor.role.is_vector())
 }
 
 impl Sensitivity {

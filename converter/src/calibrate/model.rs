@@ -26,7 +26,7 @@ impl From<candle_core::Error> for ConvertError {
 /// # Errors
 /// The file cannot be read, or a number is infinite or not a number.
 fn source_values(model: &SourceModel, tensor: &SourceTensor) -> Result<Vec<f32>, ConvertError> {
-    let rows = if tensor.role.is_norm() { 1 } else { tensor.rows };
+    let rows = if tensor.role.is_vector() { 1 } else { tensor.rows };
     let mut bytes = Vec::new();
     model.read_rows(tensor, 0..rows, &mut bytes)?;
     let mut values = vec![0.0; rows * tensor.columns];
@@ -49,7 +49,7 @@ pub(crate) fn tensor_index(model: &SourceModel, role: TensorRole, layer: u16) ->
 pub(crate) fn load(model: &SourceModel, role: TensorRole, layer: u16) -> Result<Tensor, ConvertError> {
     let tensor = &model.tensors()[tensor_index(model, role, layer)];
     let values = source_values(model, tensor)?;
-    if role.is_norm() {
+    if role.is_vector() {
         return Ok(Tensor::from_vec(values, tensor.columns, &Device::Cpu)?);
     }
     Ok(matrix(values, tensor.rows, tensor.columns)?)
@@ -93,14 +93,11 @@ impl ForwardPass {
     /// For windows of up to `window` tokens.
     pub(crate) fn new(config: &Config, window: usize) -> ForwardPass {
         let half = config.head_dim / 2;
-        let angle = |at: usize| {
-            let (position, pair) = (at / half, at % half);
-            let frequency = f64::from(config.rope_theta).powf(-2.0 * pair as f64 / config.head_dim as f64);
-            position as f64 * frequency
-        };
-        let angles: Vec<f64> = (0..window * half).map(angle).collect();
-        let table = |f: fn(f64) -> f64| angles.iter().map(|&a| f(a) as f32).collect();
-        ForwardPass { config: *config, cos: table(f64::cos), sin: table(f64::sin) }
+        let mut frequencies = vec![0.0; half];
+        config.rope.inverse_frequencies(&mut frequencies);
+        let rotation = |at: usize| config.rope.rotation(at / half, frequencies[at % half]);
+        let (cos, sin) = (0..window * half).map(rotation).map(|[cos, sin]| (cos, sin)).unzip();
+        ForwardPass { config: *config, cos, sin }
     }
 
     /// RMS norm of every token, times the weight.

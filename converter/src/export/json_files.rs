@@ -51,7 +51,7 @@ fn config(model: &SourceModel, dtype: Dtype) -> Value {
         "pad_token_id": model.padding.map(|token| token.0),
         "rms_norm_eps": shortest(config.norm_eps),
         "rope_scaling": null,
-        "rope_theta": shortest(config.rope_theta),
+        "rope_theta": shortest(config.rope.theta),
         "tie_word_embeddings": config.tied,
         "torch_dtype": dtype.forms().1,
         "use_cache": true,

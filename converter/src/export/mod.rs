@@ -3,7 +3,6 @@
 mod json_files;
 
 use crate::quantize::Distortion;
-use crate::read::names::hugging_face;
 use crate::read::{BlockType, SourceModel, SourceTensor, TokenizerSource};
 use crate::write::write_error;
 use crate::{ConversionProgress, ConversionStage, ConvertError, dequantize};
@@ -156,9 +155,9 @@ fn weights(
         let start = end;
         end += tensor.rows * tensor.columns * kind.block_bytes();
         let shape =
-            if tensor.role.is_norm() { vec![tensor.columns] } else { vec![tensor.rows, tensor.columns] };
+            if tensor.role.is_vector() { vec![tensor.columns] } else { vec![tensor.rows, tensor.columns] };
         let info = TensorInfo { dtype: safetensors_type, shape, data_offsets: (start, end) };
-        (hugging_face(tensor.role, tensor.layer), info)
+        (tensor.role.hugging_face(tensor.layer).to_string(), info)
     };
     let tensors = model.tensors().iter().map(info).collect();
     let format = HashMap::from([("format".to_owned(), "pt".to_owned())]);

@@ -1,7 +1,6 @@
 //! Opens a GGUF file of the architecture `llama` as a [`SourceModel`].
 
 use super::gguf_split::{self, SplitModel};
-use super::names::gguf;
 use super::source_file::SourceFile;
 use super::source_model::{DIGITS_APART, add_stop};
 use super::tensor::{RawTensor, match_tensors, reject_unknown};
@@ -11,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use thimble_chat::RecommendedSampling;
 use thimble_runtime::Token;
-use thimble_runtime::format::{Config, TensorRole};
+use thimble_runtime::format::{Config, RopeParameters, TensorRole};
 
 const PLACE: &str = "GGUF metadata";
 
@@ -47,7 +46,7 @@ pub(super) fn open(path: &Path) -> Result<SourceModel, ConvertError> {
     }
     refuse_variants(&metadata)?;
     let config = config(&metadata, &found)?;
-    let tensors = match_tensors(&config, &mut found, gguf, true)?;
+    let tensors = match_tensors(&config, &mut found, TensorRole::gguf, true)?;
     reject_unknown(&found)?;
     let origin = Origin {
         name: metadata.text("general.name")?,
@@ -141,7 +140,7 @@ fn refuse_variants(metadata: &Metadata) -> Result<(), ConvertError> {
 fn config(metadata: &Metadata, found: &BTreeMap<String, RawTensor>) -> Result<Config, ConvertError> {
     let hidden = metadata.need_size("llama.embedding_length")?;
     let heads = metadata.need_size("llama.attention.head_count")?;
-    let embedding = gguf(TensorRole::Embedding, TensorRole::NO_LAYER);
+    let embedding = TensorRole::Embedding.gguf(TensorRole::NO_LAYER).to_string();
     let missing = || ConvertError::MissingTensor { name: embedding.clone() };
     let shape = &found.get(&embedding).ok_or_else(missing)?.shape;
     let vocab = shape.first().and_then(|&rows| usize::try_from(rows).ok()).unwrap_or(usize::MAX);
@@ -166,11 +165,10 @@ fn config(metadata: &Metadata, found: &BTreeMap<String, RawTensor>) -> Result<Co
         ffn: metadata.need_size("llama.feed_forward_length")?,
         vocab,
         context,
-        rope_theta: metadata.float("llama.rope.freq_base")?.unwrap_or(10_000.0) as f32,
+        rope: RopeParameters::new(metadata.float("llama.rope.freq_base")?.unwrap_or(10_000.0) as f32),
         norm_eps: epsilon as f32,
-        tied: !found.contains_key(&gguf(TensorRole::Head, TensorRole::NO_LAYER)),
-        bos: None,
-        stop: [None; Config::MAX_STOP_TOKENS],
+        tied: !found.contains_key(&TensorRole::Head.gguf(TensorRole::NO_LAYER).to_string()),
+        ..Config::PLAIN
     };
     let id = |key: &'static str| -> Result<Option<u32>, ConvertError> {
         let wrong = |_| field(key, "a token id");

@@ -3,7 +3,7 @@
 use super::BlockType;
 use crate::ConvertError;
 use std::collections::BTreeMap;
-use thimble_runtime::format::{Config, Encoding, TensorRole};
+use thimble_runtime::format::{Config, Encoding, TensorName, TensorRole};
 
 /// A tensor of the source, checked against the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,19 +81,19 @@ pub(crate) struct RawTensor {
 pub(crate) fn match_tensors(
     config: &Config,
     found: &mut BTreeMap<String, RawTensor>,
-    name: impl Fn(TensorRole, u16) -> String,
+    name: impl Fn(TensorRole, u16) -> TensorName,
     interleaved: bool,
 ) -> Result<Vec<SourceTensor>, ConvertError> {
     let mut tensors = Vec::new();
     for index in 0..TensorRole::count(config) {
         let (role, layer) = TensorRole::at(config, index);
-        let name = name(role, layer);
+        let name = name(role, layer).to_string();
         let Some(tensor) = found.remove(&name) else {
             return Err(ConvertError::MissingTensor { name });
         };
         let (rows, columns) = role.shape(config);
         let expected: Vec<u64> =
-            if role.is_norm() { vec![columns as u64] } else { vec![rows as u64, columns as u64] };
+            if role.is_vector() { vec![columns as u64] } else { vec![rows as u64, columns as u64] };
         if tensor.shape != expected {
             return Err(ConvertError::Shape { name, expected, found: tensor.shape });
         }

@@ -83,7 +83,7 @@ fn tensors(file: &ModelFile<'_>, directory: &Directory) -> Result<Vec<SourceTens
         let (rows, columns) = (record.rows as usize, record.columns as usize);
         let matrix = record.encoding != Encoding::Vector;
         SourceTensor {
-            name: super::names::gguf(record.role, record.layer),
+            name: record.role.gguf(record.layer).to_string(),
             role: record.role,
             layer: record.layer,
             kind: if matrix { blocks(record.encoding, columns) } else { BlockType::F32 },

@@ -88,7 +88,7 @@ impl Quant {
     /// A quantized source keeps its grid if that is no larger than the preset's encoding, and Q4_0 keeps its grid under
     /// the 4-bit presets: requantizing to another grid costs quality.
     pub fn encoding(self, tensor: &SourceTensor) -> Encoding {
-        if tensor.role.is_norm() {
+        if tensor.role.is_vector() {
             return Encoding::Vector;
         }
         let lossless = tensor.lossless_encoding();

@@ -47,7 +47,7 @@ fn rules_name_tensors_and_the_last_one_counts() {
     "#;
     for (tensor, encoding) in tensors().iter().zip(encodings(text).unwrap()) {
         let expected = match (tensor.role, tensor.layer) {
-            (role, _) if role.is_norm() => Encoding::Vector,
+            (role, _) if role.is_vector() => Encoding::Vector,
             (TensorRole::Embedding, _) | (_, 0 | 1 | 11) => Encoding::Q6,
             (TensorRole::Query | TensorRole::Key, 10) => Encoding::Q8,
             (TensorRole::Down, _) => Encoding::Q5Nl,
@@ -90,12 +90,12 @@ fn a_table_of_encodings_gives_them_back() {
     let wanted: Vec<Encoding> = tensors()
         .iter()
         .enumerate()
-        .map(|(i, t)| if t.role.is_norm() { Encoding::Vector } else { choice[i * i / 7 % 4] })
+        .map(|(i, t)| if t.role.is_vector() { Encoding::Vector } else { choice[i * i / 7 % 4] })
         .collect();
     let text = Table::of(&CONFIG, &wanted).to_toml();
     assert_eq!(encodings(&text).unwrap(), wanted, "{text}");
     let even: Vec<Encoding> =
-        tensors().iter().map(|t| if t.role.is_norm() { Encoding::Vector } else { Encoding::Q6 }).collect();
+        tensors().iter().map(|t| if t.role.is_vector() { Encoding::Vector } else { Encoding::Q6 }).collect();
     let table = Table::of(&CONFIG, &even);
     assert_eq!(table.rules.len(), 8, "{table:?}");
     assert_eq!(table.rules[1].pattern, "layers.0-11.query");

@@ -3,7 +3,6 @@
 use super::Target;
 use crate::ConvertError;
 use crate::read::gguf_model::SAMPLING;
-use crate::read::names::gguf;
 use crate::read::{BlockType, DIGITS_APART, SourceModel, TokenizerSource};
 use crate::tokenizer::GgufLists;
 use std::collections::BTreeMap;
@@ -44,9 +43,9 @@ pub(super) fn head(
     out.extend(keys.bytes);
     let mut offset = 0_u64;
     for target in targets {
-        put_text(&mut out, &gguf(target.tensor.role, target.tensor.layer));
+        put_text(&mut out, &target.tensor.role.gguf(target.tensor.layer).to_string());
         let (rows, columns) = (target.tensor.rows as u64, target.tensor.columns as u64);
-        let dimensions = if target.tensor.role.is_norm() { vec![columns] } else { vec![columns, rows] };
+        let dimensions = if target.tensor.role.is_vector() { vec![columns] } else { vec![columns, rows] };
         out.extend((dimensions.len() as u32).to_le_bytes());
         dimensions.iter().for_each(|dimension| out.extend(dimension.to_le_bytes()));
         out.extend((target.kind as u32).to_le_bytes());
@@ -96,7 +95,7 @@ fn architecture(model: &SourceModel, keys: &mut Keys) {
         keys.number("llama.attention.key_length", config.head_dim as u32);
         keys.number("llama.attention.value_length", config.head_dim as u32);
     }
-    keys.float("llama.rope.freq_base", config.rope_theta);
+    keys.float("llama.rope.freq_base", config.rope.theta);
     keys.float("llama.attention.layer_norm_rms_epsilon", config.norm_eps);
 }
 
@@ -165,7 +164,7 @@ fn stops(model: &SourceModel, lists: &GgufLists) -> [Option<Token>; 8] {
 /// llama.cpp's number (`llama_ftype`) of the type with most bytes.
 fn file_type(targets: &[Target<'_>]) -> u32 {
     let mut bytes: BTreeMap<u32, (u64, BlockType)> = BTreeMap::new();
-    for target in targets.iter().filter(|target| !target.tensor.role.is_norm()) {
+    for target in targets.iter().filter(|target| !target.tensor.role.is_vector()) {
         bytes.entry(target.kind as u32).or_insert((0, target.kind)).0 += target.length;
     }
     match bytes.into_values().max_by_key(|(bytes, _)| *bytes).map_or(BlockType::F32, |(_, kind)| kind) {

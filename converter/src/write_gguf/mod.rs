@@ -60,7 +60,7 @@ impl GgufType {
     /// (llama.cpp uses Q6_K, or Q8_0 for rows that are not a multiple of 256). Q4_K falls back to Q5_0 for rows that are
     /// not a multiple of 256, as in llama.cpp, and every type to F16 for rows that are not a multiple of 32.
     pub fn of(self, tensor: &SourceTensor) -> BlockType {
-        if tensor.role.is_norm() {
+        if tensor.role.is_vector() {
             return BlockType::F32;
         }
         let wanted = match self {
@@ -189,7 +189,7 @@ pub fn write_gguf(
 fn fallbacks(wanted: GgufType, targets: &[Target<'_>]) -> Vec<String> {
     let GgufType::All(wanted) = wanted else { return Vec::new() };
     let mut others: BTreeMap<String, usize> = BTreeMap::new();
-    let matrices = targets.iter().filter(|target| !target.tensor.role.is_norm());
+    let matrices = targets.iter().filter(|target| !target.tensor.role.is_vector());
     let edge = |role| matches!(role, TensorRole::Embedding | TensorRole::Head);
     for target in matrices.filter(|target| target.kind != wanted && !edge(target.tensor.role)) {
         let columns = target.tensor.columns;

@@ -73,15 +73,10 @@ fn uploaded_can_pair(uploaded: &[Uploaded<'_>], distance: usize) -> bool {
 
 /// Cosine and sine for each position and pair of dimensions, computed like those of the CPU backend.
 fn angles(config: &Config, context: usize) -> Vec<[f32; 2]> {
-    let half = config.head_dim / 2;
-    // RoFormer (Su et al. 2021), eq. 15: theta^(-2i/d).
-    let frequency = |i: usize| 1.0 / libm::powf(config.rope_theta, i as f32 / half as f32);
-    let frequencies: Vec<f32> = (0..half).map(frequency).collect();
-    let angle = |position: usize, frequency: &f32| {
-        let (sin, cos) = libm::sincosf(position as f32 * frequency);
-        [cos, sin]
-    };
-    (0..context).flat_map(|p| frequencies.iter().map(move |f| angle(p, f))).collect()
+    let mut frequencies = vec![0.0; config.head_dim / 2];
+    config.rope.inverse_frequencies(&mut frequencies);
+    let rotation = |position, frequency: &f32| config.rope.rotation(position, *frequency);
+    (0..context).flat_map(|p| frequencies.iter().map(move |f| rotation(p, f))).collect()
 }
 
 impl Gpu {

@@ -4,7 +4,7 @@ use crate::GpuError;
 use crate::backend::{Gpu, State, compute_pass, embed_groups};
 use crate::sampler_state::{ID_SLOTS, InFlight, SamplerUniforms, penalty_words};
 use thimble_runtime::Token;
-use thimble_runtime::model::{Backend, Batch};
+use thimble_runtime::model::{Batch, layers};
 use thimble_runtime::sampler::{Pcg32, Sampling};
 
 /// Set in the id of a token whose logits were not all finite.
@@ -78,13 +78,8 @@ impl Gpu {
             }
             // The device has the token and its position; the position here only sets the reach of attention.
             let batch = Batch { tokens: &[Token(0)], position };
-            for layer in 0..self.layers.len() {
-                self.project(layer, &batch);
-                self.attend(layer, &batch);
-                self.attention_output(layer, &batch);
-                self.gate_up(layer, &batch);
-                self.down(layer, &batch);
-            }
+            let all = 0..self.layers.len();
+            layers(self, all, &batch);
             self.record_head(1);
             self.sample.record(compute_pass(&self.device, &mut self.recording), [1, 1, 1]);
         }

@@ -2,7 +2,7 @@
 
 use crate::accelerator::Accelerator;
 use thimble_runtime::Token;
-use thimble_runtime::model::{Backend, Batch, Weights};
+use thimble_runtime::model::{Backend, Batch, Weights, layers};
 
 /// Tokens in the batch: enough for a GPU's prompt kernels, and not a multiple of their tiles.
 const BATCH: usize = 19;
@@ -19,7 +19,7 @@ pub(crate) fn compare(
     cpu: &mut impl Backend,
     accelerator: &mut dyn Accelerator,
 ) -> Result<(), String> {
-    let layers = layers(weights);
+    let indices = layers_to_run(weights);
     let vocab = weights.config().vocab;
     let tokens: Vec<Token> =
         (0..=BATCH).map(|i| Token((i * 7919 % vocab) as u32)).take(cpu.context()).collect();
@@ -27,8 +27,8 @@ pub(crate) fn compare(
     let single = tokens.get(batched).map(|_| batched..batched + 1);
     for positions in [Some(0..batched), single].into_iter().flatten() {
         let batch = Batch { tokens: &tokens[positions.clone()], position: positions.start };
-        let expected = logits(cpu, &layers, &batch);
-        let found = logits(accelerator, &layers, &batch);
+        let expected = logits(cpu, &indices, &batch);
+        let found = logits(accelerator, &indices, &batch);
         let difference = difference(&found, &expected);
         if let Some(reason) = accelerator.failure() {
             return Err(reason);
@@ -47,7 +47,7 @@ pub(crate) fn compare(
 }
 
 /// The first layer, and every layer with an encoding that no earlier one has.
-fn layers(weights: &Weights<'_>) -> Vec<usize> {
+fn layers_to_run(weights: &Weights<'_>) -> Vec<usize> {
     let mut known = Vec::new();
     let mut new = |&index: &usize| {
         let layer = weights.layer(index);
@@ -63,16 +63,10 @@ fn layers(weights: &Weights<'_>) -> Vec<usize> {
     (0..weights.config().layers).filter(|index| new(index)).collect()
 }
 
-/// The logits of a batch's last token after `layers` alone.
-fn logits(backend: &mut (impl Backend + ?Sized), layers: &[usize], batch: &Batch<'_>) -> Vec<f32> {
+/// The logits of a batch's last token after `indices` of layers alone.
+fn logits(backend: &mut (impl Backend + ?Sized), indices: &[usize], batch: &Batch<'_>) -> Vec<f32> {
     backend.embed(batch);
-    for &layer in layers {
-        backend.project(layer, batch);
-        backend.attend(layer, batch);
-        backend.attention_output(layer, batch);
-        backend.gate_up(layer, batch);
-        backend.down(layer, batch);
-    }
+    layers(backend, indices.iter().copied(), batch);
     backend.head(batch.tokens.len() - 1..batch.tokens.len());
     backend.logits().to_vec()
 }

@@ -34,7 +34,7 @@ impl<'f> ModelFile<'f> {
             return Err(FormatError::Misaligned { expected: ALIGN as usize });
         }
         let section = |kind| directory.bytes(bytes, kind);
-        let config = Config::parse(section(SectionKind::Config)?)?;
+        let config = Config::parse(section(SectionKind::Config)?, directory.version())?;
         let tensors = section(SectionKind::Tensors)?;
         let table = TensorTable::parse(section(SectionKind::TensorTable)?, config, tensors.len() as u64)?;
         let tokenizer = Tokenizer::parse(section(SectionKind::Tokenizer)?, config.vocab)?;

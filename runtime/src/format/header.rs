@@ -4,8 +4,8 @@ use super::{FormatError, SectionKind, SectionName, align_up, read_u32, read_u64}
 
 /// The magic number: first eight bytes of every file.
 pub const MAGIC: [u8; 8] = *b"THIMBLE\n";
-/// The format version.
-pub const VERSION: u32 = 1;
+/// The newest format version. A file has the lowest version that describes it.
+pub const VERSION: u32 = 2;
 /// Size of the fixed header, bytes.
 pub const HEADER_LEN: usize = 64;
 /// Size of a directory record, bytes.
@@ -53,6 +53,7 @@ pub struct SectionBytes<'f> {
 /// The directory of a file's sections, which tile the file.
 #[derive(Clone, Copy, Debug)]
 pub struct Directory {
+    version: u32,
     sections: [Option<SectionRecord>; SectionKind::ALL.len()],
     count: usize,
 }
@@ -77,7 +78,7 @@ impl Directory {
         }
         let header = bytes.first_chunk::<HEADER_LEN>().ok_or(short(HEADER_LEN))?;
         let version = read_u32(header, 8).unwrap_or(0);
-        if version != VERSION {
+        if !(1..=VERSION).contains(&version) {
             return Err(FormatError::Version { expected: VERSION, found: version });
         }
         let count = read_u32(header, 12).unwrap_or(0);
@@ -98,10 +99,15 @@ impl Directory {
         if header[32..].iter().any(|&b| b != 0) {
             return Err(FormatError::HeaderReserved);
         }
-        Self::parse_records(records, end as u64, file_len)
+        Self::parse_records(records, version, end as u64, file_len)
     }
 
-    fn parse_records(records: &[u8], mut end: u64, file_len: u64) -> Result<Directory, FormatError> {
+    fn parse_records(
+        records: &[u8],
+        version: u32,
+        mut end: u64,
+        file_len: u64,
+    ) -> Result<Directory, FormatError> {
         let mut sections = [None; SectionKind::ALL.len()];
         let mut last = None;
         for record in records.chunks_exact(DIRECTORY_RECORD) {
@@ -138,7 +144,12 @@ impl Directory {
         if end != file_len {
             return Err(FormatError::TrailingBytes { end, file_len });
         }
-        Ok(Directory { sections, count: records.len() / DIRECTORY_RECORD })
+        Ok(Directory { version, sections, count: records.len() / DIRECTORY_RECORD })
+    }
+
+    /// The format version of the file.
+    pub fn version(&self) -> u32 {
+        self.version
     }
 
     /// The record of a section, if the file has it.
@@ -190,9 +201,9 @@ fn header_checksum(header: &[u8; HEADER_LEN], records: &[u8]) -> u64 {
     hash.digest()
 }
 
-/// Writes the header and the directory of `sections`, which tile a file of `file_len` bytes, to the front of `out`. Returns
-/// the bytes written; `None` if `out` is too short.
-pub fn emit_header(sections: &[SectionRecord], file_len: u64, out: &mut [u8]) -> Option<usize> {
+/// Writes the header and the directory of `sections`, which tile a file of format `version` and `file_len` bytes, to the front
+/// of `out`. Returns the bytes written; `None` if `out` is too short.
+pub fn emit_header(version: u32, sections: &[SectionRecord], file_len: u64, out: &mut [u8]) -> Option<usize> {
     let end = HEADER_LEN + sections.len() * DIRECTORY_RECORD;
     let (header, rest) = out.split_first_chunk_mut::<HEADER_LEN>()?;
     let records = rest.get_mut(..end - HEADER_LEN)?;
@@ -202,7 +213,7 @@ pub fn emit_header(sections: &[SectionRecord], file_len: u64, out: &mut [u8]) ->
         record.emit(out.first_chunk_mut()?);
     }
     header[0..8].copy_from_slice(&MAGIC);
-    header[8..12].copy_from_slice(&VERSION.to_le_bytes());
+    header[8..12].copy_from_slice(&version.to_le_bytes());
     header[12..16].copy_from_slice(&(sections.len() as u32).to_le_bytes());
     header[16..24].copy_from_slice(&file_len.to_le_bytes());
     let sum = header_checksum(header, records);

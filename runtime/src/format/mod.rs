@@ -9,7 +9,9 @@ mod encoding;
 mod error;
 mod file;
 mod header;
+mod layer_options;
 mod records;
+mod rope;
 mod section;
 mod tensor;
 mod tensor_role;
@@ -22,7 +24,9 @@ pub use header::{
     DIRECTORY_RECORD, Directory, HEADER_LEN, MAGIC, SectionBytes, SectionRecord, VERSION, checksum,
     emit_header,
 };
+pub use layer_options::{LayerOptions, LayerPattern};
 pub use records::{align_up, read_f32, read_u16, read_u32, read_u64};
+pub use rope::{RopeParameters, RopeScaling};
 pub use section::{ALIGN, SectionKind, SectionName, TENSORS_ALIGN};
 pub use tensor::{TENSOR_RECORD, TensorRecord, TensorTable};
-pub use tensor_role::TensorRole;
+pub use tensor_role::{TensorName, TensorRole};

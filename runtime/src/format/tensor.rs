@@ -7,39 +7,6 @@ use super::{
 /// Size of a record of the tensor table, bytes.
 pub const TENSOR_RECORD: usize = 32;
 
-impl TensorRole {
-    /// Rows (outputs) and columns (inputs) in a model of this configuration.
-    pub fn shape(self, config: &Config) -> (usize, usize) {
-        match self {
-            TensorRole::Embedding | TensorRole::Head => (config.vocab, config.hidden),
-            TensorRole::AttentionNorm | TensorRole::FfnNorm | TensorRole::FinalNorm => (1, config.hidden),
-            TensorRole::Query => (config.q_dim(), config.hidden),
-            TensorRole::Key | TensorRole::Value => (config.kv_dim(), config.hidden),
-            TensorRole::Output => (config.hidden, config.q_dim()),
-            TensorRole::Gate | TensorRole::Up => (config.ffn, config.hidden),
-            TensorRole::Down => (config.hidden, config.ffn),
-        }
-    }
-
-    /// Number of tensors in a model of this configuration.
-    pub fn count(config: &Config) -> usize {
-        2 + config.layers * TensorRole::LAYER.len() + usize::from(!config.tied)
-    }
-
-    /// Role and layer of the tensor at `index` in canonical order, less than [`TensorRole::count`].
-    pub fn at(config: &Config, index: usize) -> (TensorRole, u16) {
-        let body = config.layers * TensorRole::LAYER.len();
-        match index.checked_sub(1) {
-            None => (TensorRole::Embedding, TensorRole::NO_LAYER),
-            Some(i) if i < body => {
-                (TensorRole::LAYER[i % TensorRole::LAYER.len()], (i / TensorRole::LAYER.len()) as u16)
-            }
-            Some(i) if i == body => (TensorRole::FinalNorm, TensorRole::NO_LAYER),
-            Some(_) => (TensorRole::Head, TensorRole::NO_LAYER),
-        }
-    }
-}
-
 /// Shape, encoding and location of one tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TensorRecord {
@@ -82,7 +49,7 @@ impl TensorRecord {
             return Err(FormatError::TensorOrder { index, role, layer, found_role, found_layer });
         }
         let encoding = Encoding::from_number(read_u16(record, 4).unwrap_or(0))?;
-        if (encoding == Encoding::Vector) != role.is_norm() {
+        if (encoding == Encoding::Vector) != role.is_vector() {
             return Err(FormatError::TensorEncoding { role, layer, encoding: encoding.name() });
         }
         if record[6..8] != [0; 2] {
@@ -145,6 +112,11 @@ impl<'f> TensorTable<'f> {
             return Err(FormatError::SectionLength { kind, expected: end, found: tensors_len });
         }
         Ok(TensorTable { records, config })
+    }
+
+    /// The record of a tensor, if the model has it; `layer` is [`TensorRole::NO_LAYER`] outside the layers.
+    pub fn find(&self, role: TensorRole, layer: u16) -> Option<TensorRecord> {
+        self.get(role.index(&self.config, layer)?)
     }
 
     /// The record at `index` in canonical order, if there is one.

@@ -46,7 +46,17 @@ pub trait Backend {
 /// Runs a batch up to the last layer; [`Backend::head`] then computes logits.
 pub fn forward<B: Backend + ?Sized>(backend: &mut B, batch: &Batch<'_>) {
     backend.embed(batch);
-    for layer in 0..backend.layers() {
+    let all = 0..backend.layers();
+    layers(backend, all, batch);
+}
+
+/// Runs the residual stream of an embedded batch through some layers.
+pub fn layers<B: Backend + ?Sized>(
+    backend: &mut B,
+    layers: impl IntoIterator<Item = usize>,
+    batch: &Batch<'_>,
+) {
+    for layer in layers {
         backend.project(layer, batch);
         backend.attend(layer, batch);
         backend.attention_output(layer, batch);

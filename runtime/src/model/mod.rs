@@ -3,5 +3,5 @@
 mod forward;
 mod weights;
 
-pub use forward::{Backend, Batch, forward};
+pub use forward::{Backend, Batch, forward, layers};
 pub use weights::{Layer, Weights};

@@ -1,6 +1,6 @@
 //! The weights of a model, as a struct field for each tensor.
 
-use crate::format::{Config, FormatError, ModelFile, TensorRole};
+use crate::format::{Config, FormatError, LayerOptions, ModelFile, TensorRole};
 use crate::kernels::Matrix;
 use zerocopy::FromBytes;
 
@@ -16,7 +16,7 @@ pub struct Weights<'f> {
     pub head: Matrix<'f>,
 }
 
-/// The weights of one decoder layer.
+/// The weights and options of one decoder layer.
 #[derive(Clone, Copy, Debug)]
 pub struct Layer<'f> {
     /// `[hidden]`.
@@ -37,10 +37,17 @@ pub struct Layer<'f> {
     pub up: Matrix<'f>,
     /// `[hidden, ffn]`.
     pub down: Matrix<'f>,
+    /// Biases of query, key and value, if the model has them.
+    pub qkv_bias: Option<[&'f [f32]; 3]>,
+    /// RMS norms of query and key heads, `[head_dim]` each, if the model has them.
+    pub qk_norm: Option<[&'f [f32]; 2]>,
+    /// The layer's options.
+    pub options: LayerOptions,
 }
 
-fn matrix<'f>(file: &ModelFile<'f>, index: usize) -> Matrix<'f> {
-    match file.tensors().get(index) {
+/// The matrix of a role.
+fn matrix<'f>(file: &ModelFile<'f>, role: TensorRole, layer: u16) -> Matrix<'f> {
+    match file.tensors().find(role, layer) {
         Some(record) => Matrix {
             encoding: record.encoding,
             rows: record.rows as usize,
@@ -52,18 +59,19 @@ fn matrix<'f>(file: &ModelFile<'f>, index: usize) -> Matrix<'f> {
     }
 }
 
-fn vector<'f>(file: &ModelFile<'f>, index: usize) -> &'f [f32] {
-    <[f32]>::ref_from_bytes(matrix(file, index).data).unwrap_or(&[])
+/// The vector of a role.
+fn vector<'f>(file: &ModelFile<'f>, role: TensorRole, layer: u16) -> &'f [f32] {
+    <[f32]>::ref_from_bytes(matrix(file, role, layer).data).unwrap_or(&[])
 }
 
 impl<'f> Weights<'f> {
     /// The weights of `file`. Never fails for a parsed file.
     pub fn new(file: &ModelFile<'f>) -> Result<Weights<'f>, FormatError> {
-        let config = file.config();
-        let last = 1 + config.layers * TensorRole::LAYER.len();
-        let embedding = matrix(file, 0);
-        let head = if config.tied { embedding } else { matrix(file, last + 1) };
-        Ok(Weights { file: *file, embedding, final_norm: vector(file, last), head })
+        let none = TensorRole::NO_LAYER;
+        let embedding = matrix(file, TensorRole::Embedding, none);
+        let head = if file.config().tied { embedding } else { matrix(file, TensorRole::Head, none) };
+        let final_norm = vector(file, TensorRole::FinalNorm, none);
+        Ok(Weights { file: *file, embedding, final_norm, head })
     }
 
     /// The model's hyperparameters.
@@ -73,19 +81,24 @@ impl<'f> Weights<'f> {
 
     /// The weights of layer `index`, less than `config().layers`.
     pub fn layer(&self, index: usize) -> Layer<'f> {
-        let first = 1 + index * TensorRole::LAYER.len();
-        let matrix = |offset| matrix(&self.file, first + offset);
-        let vector = |offset| vector(&self.file, first + offset);
+        let config = self.config();
+        let matrix = |role| matrix(&self.file, role, index as u16);
+        let vector = |role| vector(&self.file, role, index as u16);
         Layer {
-            attention_norm: vector(0),
-            query: matrix(1),
-            key: matrix(2),
-            value: matrix(3),
-            output: matrix(4),
-            ffn_norm: vector(5),
-            gate: matrix(6),
-            up: matrix(7),
-            down: matrix(8),
+            attention_norm: vector(TensorRole::AttentionNorm),
+            query: matrix(TensorRole::Query),
+            key: matrix(TensorRole::Key),
+            value: matrix(TensorRole::Value),
+            output: matrix(TensorRole::Output),
+            ffn_norm: vector(TensorRole::FfnNorm),
+            gate: matrix(TensorRole::Gate),
+            up: matrix(TensorRole::Up),
+            down: matrix(TensorRole::Down),
+            qkv_bias: config
+                .qkv_bias
+                .then(|| [TensorRole::QueryBias, TensorRole::KeyBias, TensorRole::ValueBias].map(vector)),
+            qk_norm: config.qk_norm.then(|| [TensorRole::QueryNorm, TensorRole::KeyNorm].map(vector)),
+            options: config.layer(index),
         }
     }
 }

@@ -43,18 +43,14 @@ fn good() -> &'static [u8] {
             ffn: 8,
             vocab: 512,
             context: 16,
-            rope_theta: 10_000.0,
-            norm_eps: 1e-5,
-            tied: true,
-            bos: None,
-            stop: [None; Config::MAX_STOP_TOKENS],
+            ..Config::PLAIN
         };
         let mut end = 0u64;
         let tensors: Vec<TensorRecord> = (0..TensorRole::count(&config))
             .map(|index| {
                 let (role, layer) = TensorRole::at(&config, index);
                 let (rows, columns) = role.shape(&config);
-                let encoding = if role.is_norm() { Encoding::Vector } else { Encoding::ALL[1 + index % (Encoding::ALL.len() - 1)] };
+                let encoding = if role.is_vector() { Encoding::Vector } else { Encoding::ALL[1 + index % (Encoding::ALL.len() - 1)] };
                 let length = encoding.tensor_bytes(rows, columns).expect("small") as u64;
                 let offset = end.next_multiple_of(ALIGN);
                 end = offset + length;

@@ -86,16 +86,16 @@ fn plain_rope_is_accepted_in_every_spelling() {
         let mut folder = folder();
         folder.config[key] = value;
         let (summary, _) = run_folder(&folder, 1, Quant::Keep).unwrap();
-        assert_eq!(summary.config.rope_theta, 50000.0);
+        assert_eq!(summary.config.rope.theta, 50000.0);
         // config.json's or, as here, tokenizer_config.json's end token.
         assert!(summary.config.is_stop(thimble_runtime::Token(2)), "{key}");
     }
     let mut folder = folder();
     folder.config["rope_theta"] = json!(1e4);
     folder.config["rope_parameters"] = json!({"rope_theta": 2e4});
-    assert_eq!(run_folder(&folder, 1, Quant::Keep).unwrap().0.config.rope_theta, 2e4);
+    assert_eq!(run_folder(&folder, 1, Quant::Keep).unwrap().0.config.rope.theta, 2e4);
     folder.config["rope_scaling"] = json!({"rope_type": "default", "rope_theta": 4e4});
-    assert_eq!(run_folder(&folder, 1, Quant::Keep).unwrap().0.config.rope_theta, 4e4);
+    assert_eq!(run_folder(&folder, 1, Quant::Keep).unwrap().0.config.rope.theta, 4e4);
 }
 
 #[test]

@@ -2,13 +2,13 @@
 
 use super::rope::rope_theta;
 use crate::ConvertError;
-use crate::read::names::{CONFIG_JSON, hugging_face};
+use crate::read::names::CONFIG_JSON;
 use crate::read::source_model::add_stop;
 use crate::read::tensor::RawTensor;
 use serde_json::Value as Json;
 use std::collections::BTreeMap;
 use thimble_runtime::Token;
-use thimble_runtime::format::{Config, TensorRole};
+use thimble_runtime::format::{Config, RopeParameters, TensorRole};
 
 /// The configuration, without what only the tokenizer's files define.
 pub(super) fn config(
@@ -31,7 +31,7 @@ pub(super) fn config(
     let head_dim = size("head_dim")?.or(hidden.checked_div(heads)).unwrap_or(0);
     let eps = json.get("rms_norm_eps").map_or(Some(1e-6), Json::as_f64);
     let vocab = need("vocab_size")?;
-    let name = hugging_face(TensorRole::Embedding, TensorRole::NO_LAYER);
+    let name = TensorRole::Embedding.hugging_face(TensorRole::NO_LAYER).to_string();
     if let Some(embedding) = found.get(&name)
         && embedding.shape.first() != Some(&(vocab as u64))
     {
@@ -47,11 +47,11 @@ pub(super) fn config(
         ffn: need("intermediate_size")?,
         vocab,
         context: need("max_position_embeddings")?,
-        rope_theta: rope_theta(json)? as f32,
+        rope: RopeParameters::new(rope_theta(json)? as f32),
         norm_eps: eps.ok_or_else(|| field("rms_norm_eps", "a number"))? as f32,
         tied,
         bos: token_ids(json, CONFIG_JSON, "bos_token_id")?.first().copied().map(Token),
-        stop: [None; Config::MAX_STOP_TOKENS],
+        ..Config::PLAIN
     };
     for id in token_ids(json, CONFIG_JSON, "eos_token_id")? {
         add_stop(&mut config, id)?;

@@ -11,7 +11,7 @@ mod weights;
 
 pub use rope::rope_theta;
 
-use super::names::{CONFIG_JSON, hugging_face};
+use super::names::CONFIG_JSON;
 use super::source_model::add_stop;
 use super::tensor::{match_tensors, reject_unknown};
 use super::{Origin, SourceModel, TokenizerSource, json, safetensors};
@@ -24,6 +24,7 @@ use std::io;
 use std::path::Path;
 use thimble_chat::RecommendedSampling;
 use thimble_runtime::Token;
+use thimble_runtime::format::TensorRole;
 use tokens::{DeclaredTokens, TokenFiles, token_id};
 
 /// Opens a folder; `weights` is the safetensors file to use, if the caller chose one.
@@ -74,7 +75,7 @@ pub(super) fn open(folder: &Path, weights: Option<&Path>) -> Result<SourceModel,
         config.bos = named("bos_token").map(Token);
     }
     config.check()?;
-    let tensors = match_tensors(&config, &mut found, hugging_face, false)?;
+    let tensors = match_tensors(&config, &mut found, TensorRole::hugging_face, false)?;
     reject_unknown(&found)?;
     let full = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
     let source = full.file_name().unwrap_or_default().to_string_lossy().into_owned();

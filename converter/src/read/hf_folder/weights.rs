@@ -1,6 +1,5 @@
 //! Normalizes tensor names to those of `LlamaForCausalLM`, and resolves tied heads.
 
-use crate::read::names::hugging_face;
 use crate::read::source_file::SourceFile;
 use crate::read::tensor::RawTensor;
 use crate::{ConvertError, dequantize};
@@ -46,8 +45,8 @@ pub(super) fn resolve_head(
     files: &[SourceFile],
     notes: &mut Vec<String>,
 ) -> Result<bool, ConvertError> {
-    let [head, embedding] =
-        [TensorRole::Head, TensorRole::Embedding].map(|role| hugging_face(role, TensorRole::NO_LAYER));
+    let [head, embedding] = [TensorRole::Head, TensorRole::Embedding]
+        .map(|role| role.hugging_face(TensorRole::NO_LAYER).to_string());
     match (found.get(&head), found.get(&embedding)) {
         (None, _) if tied => Ok(true),
         (None, _) => Err(ConvertError::MissingHead { name: head }),

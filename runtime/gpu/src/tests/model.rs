@@ -46,7 +46,7 @@ pub(super) fn model(
     for index in 0..TensorRole::count(config) {
         let (role, layer) = TensorRole::at(config, index);
         let (rows, columns) = role.shape(config);
-        let encoding = if role.is_norm() { Encoding::Vector } else { encoding(usize::from(layer), role) };
+        let encoding = if role.is_vector() { Encoding::Vector } else { encoding(usize::from(layer), role) };
         let data = match encoding {
             Encoding::Vector => {
                 (0..columns).flat_map(|_| (1.0 + 0.3 * random.float()).to_le_bytes()).collect()
@@ -59,7 +59,7 @@ pub(super) fn model(
         let (rows, columns) = (rows as u32, columns as u32);
         records.extend(TensorRecord { role, layer, encoding, rows, columns, offset, length }.emit());
     }
-    let config = config.emit();
+    let (version, config) = (config.version(), config.emit());
     let parts: [(SectionKind, &[u8]); 5] = [
         (SectionKind::Config, &config),
         (SectionKind::TensorTable, &records),
@@ -76,7 +76,7 @@ pub(super) fn model(
         file.extend(bytes);
     }
     let length = file.len() as u64;
-    emit_header(&sections, length, &mut file).unwrap();
+    emit_header(version, &sections, length, &mut file).unwrap();
     File::new(&file)
 }
 
@@ -136,22 +136,17 @@ pub(super) fn config(
     ffn: usize,
     tied: bool,
 ) -> Config {
-    let (layers, vocab, context, rope_theta, norm_eps) = (4, 512, 256, 10_000.0, 1e-5);
-    let (bos, stop) = (None, [None; 8]);
     Config {
         hidden,
-        layers,
+        layers: 4,
         heads,
         kv_heads,
         head_dim,
         ffn,
-        vocab,
-        context,
-        rope_theta,
-        norm_eps,
+        vocab: 512,
+        context: 256,
         tied,
-        bos,
-        stop,
+        ..Config::PLAIN
     }
 }
 

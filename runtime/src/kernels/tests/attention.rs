@@ -5,21 +5,7 @@ use crate::format::Config;
 
 /// Two layers with these heads, key-value heads and width, and little else.
 fn config((heads, kv_heads, head_dim): (usize, usize, usize), context: usize) -> Config {
-    Config {
-        hidden: 16,
-        layers: 2,
-        heads,
-        kv_heads,
-        head_dim,
-        ffn: 16,
-        vocab: 16,
-        context,
-        rope_theta: 10_000.0,
-        norm_eps: 1e-5,
-        tied: true,
-        bos: None,
-        stop: [None; 8],
-    }
+    Config { hidden: 16, layers: 2, heads, kv_heads, head_dim, ffn: 16, vocab: 16, context, ..Config::PLAIN }
 }
 
 /// Attention in f64 on the numbers themselves.
