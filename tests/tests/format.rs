@@ -99,7 +99,8 @@ const CASES: &[Case] = &[
     ("TooShort", |d| d.0.truncate(40), "has 40 bytes"),
     ("TooShort", |d| d.0.clear(), "has 0 bytes"),
     ("BadMagic", |d| d.0[3] = b'x', "it is not a .thimble file"),
-    ("Version", |d| d.set_u32(8, 2), "version 2"),
+    ("Version", |d| d.set_u32(8, 3), "version 3"),
+    ("Version", |d| d.set_u32(8, 0), "version 0"),
     ("FileLength", |d| d.0.truncate(d.0.len() - 1), "truncated"),
     ("FileLength", |d| d.0.push(0), "truncated or has grown"),
     ("TrailingBytes", last_section_ends_early, "the last section ends at byte"),
@@ -144,6 +145,29 @@ const CASES: &[Case] = &[
     ("Config", |d| d.set_u32(d.start(Config) + 36, 0), "norm epsilon"),
     ("Config", |d| d.set_u32(d.start(Config) + 44, 300), "special token is 300"),
     ("Config", |d| d.set_u32(d.start(Config) + 48, 1 << 30), "special token"),
+    ("Reserved", |d| d.set_u32(d.start(Config) + 40, 3), "configuration"),
+    ("Reserved", |d| newer(d, &[(10, 9)]), "configuration"),
+    ("Config", |d| newer(d, &[(20, 5)]), "RoPE scaling is 5"),
+    ("Config", |d| newer(d, &[(20, 1)]), "RoPE factor"),
+    ("Config", |d| newer(d, &[(20, 1), (21, f32::NAN.to_bits())]), "RoPE factor"),
+    ("Config", |d| newer(d, &[(20, 1), (21, f32::INFINITY.to_bits())]), "RoPE factor"),
+    ("Config", |d| newer(d, &[(20, 1), (21, TWO), (22, 7)]), "RoPE scaling"),
+    ("Config", |d| newer(d, &[(20, 2), (21, TWO)]), "RoPE original context is 0"),
+    (
+        "Config",
+        |d| newer(d, &[(20, 2), (21, TWO), (22, 64), (23, TWO), (24, TWO)]),
+        "RoPE high frequency factor",
+    ),
+    ("Config", |d| newer(d, &[(20, 3), (21, TWO), (22, 64), (23, TWO), (24, TWO)]), "YaRN attention factor"),
+    ("Config", |d| newer(d, &[(20, 4), (21, TWO), (22, 64), (23, 1), (24, TWO)]), "YaRN beta fast"),
+    ("Config", |d| newer(d, &[(26, 5)]), "sliding window is 5"),
+    ("Config", |d| newer(d, &[(27, 1), (30, 1)]), "sliding window is 0"),
+    ("Config", |d| newer(d, &[(26, u32::MAX), (27, 1), (30, 1)]), "sliding window"),
+    ("Config", |d| newer(d, &[(27, 65), (28, 1)]), "layer pattern is 65"),
+    ("Config", |d| newer(d, &[(27, 0), (28, 1)]), "layer pattern is 0"),
+    ("Config", |d| newer(d, &[(27, 1), (28, 2)]), "layer pattern is 1"),
+    ("TensorCount", |d| newer(d, &[(10, 3)]), "implies 26"),
+    ("TensorCount", |d| newer(d, &[(10, 7)]), "implies 30"),
     ("UnknownEncoding", |d| d.set(d.tensor(2) + 4, &[99, 0]), "encoding 99"),
     ("TensorCount", |d| d.set_u64(d.record(TensorTable) + 16, 608), "19 tensors"),
     ("TensorCount", |d| d.set_u32(d.start(Config) + 4, 3), "implies 29"),
@@ -163,6 +187,17 @@ const CASES: &[Case] = &[
     ("Chat", |d| d.set_u32(d.start(Chat) + 8, u32::MAX), "chat template"),
     ("NotUtf8", |d| d.set(d.start(Provenance) + 5, &[0xFF]), "byte 5"),
 ];
+
+/// The bits of 2.0.
+const TWO: u32 = 2.0_f32.to_bits();
+
+/// Makes the file one of version 2, with these words in its configuration.
+fn newer(d: &mut Damage, words: &[(usize, u32)]) {
+    d.set_u32(8, 2);
+    for &(word, value) in words {
+        d.set_u32(d.start(Config) + word * 4, value);
+    }
+}
 
 /// Makes the chat section one of an unknown optional kind, with `value` in a field of its record.
 fn optional(d: &mut Damage, field: usize, value: u64) {

@@ -180,7 +180,8 @@ impl Config {
         if flags & !known != 0 || version == 1 && bytes[OPTIONS * 4..].iter().any(|&b| b != 0) {
             return Err(FormatError::Reserved { kind });
         }
-        let scaling = RopeParameters::scaling(core::array::from_fn(|i| word(OPTIONS + i)));
+        let theta = read_f32(bytes, 32).unwrap_or(0.0);
+        let rope = RopeParameters::parse(theta, core::array::from_fn(|i| word(OPTIONS + i)));
         let pattern = LayerPattern::parse(core::array::from_fn(|i| word(OPTIONS + 7 + i)), size(1));
         let unknown = |field, index: usize| FormatError::Config {
             field,
@@ -196,10 +197,7 @@ impl Config {
             ffn: size(5),
             vocab: size(6),
             context: size(7),
-            rope: RopeParameters {
-                theta: read_f32(bytes, 32).unwrap_or(0.0),
-                scaling: scaling.ok_or(unknown("RoPE scaling", OPTIONS))?,
-            },
+            rope: rope.ok_or(unknown("RoPE scaling", OPTIONS))?,
             norm_eps: read_f32(bytes, 36).unwrap_or(0.0),
             tied: flags & TIED != 0,
             qkv_bias: flags & QKV_BIAS != 0,

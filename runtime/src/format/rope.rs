@@ -203,11 +203,11 @@ impl RopeParameters {
         }
     }
 
-    /// The scaling in these words; `None` for an unknown kind.
-    pub(super) fn scaling(words: [u32; 6]) -> Option<RopeScaling> {
+    /// The parameters with these words of scaling; `None` unless [`RopeParameters::scaling_words`] makes them.
+    pub(super) fn parse(theta: f32, words: [u32; 6]) -> Option<RopeParameters> {
         let number = |index: usize| f32::from_bits(words[index]);
         let (factor, original_context) = (number(1), words[2]);
-        let found = match words[0] {
+        let scaling = match words[0] {
             0 => RopeScaling::None,
             1 => RopeScaling::Linear { factor },
             2 => RopeScaling::Llama3 {
@@ -226,6 +226,7 @@ impl RopeParameters {
             },
             _ => return None,
         };
-        Some(found)
+        let found = RopeParameters { theta, scaling };
+        (found.scaling_words() == words).then_some(found)
     }
 }
