@@ -9,11 +9,12 @@ use crate::{json, terminal};
 use clap::Args;
 use serde::Serialize;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use thimble_host::InferenceSettings;
 use thimble_runtime::Token;
-use thimble_runtime::format::{Encoding, ModelFile, TensorRecord};
+use thimble_runtime::format::{Config, Encoding, ModelFile, RopeScaling, TensorRecord, TensorRole};
 
 /// `thimble inspect`.
 #[derive(Args, Debug)]
@@ -62,8 +63,11 @@ struct Configuration {
     vocab: usize,
     context: usize,
     rope_theta: f32,
+    rope_scaling: Option<String>,
     norm_eps: f32,
     tied: bool,
+    /// What a plain Llama lacks: optional tensors of each layer, and options with their numbers of layers.
+    options: Vec<String>,
     bos: Option<u32>,
     stop: Vec<u32>,
 }
@@ -154,8 +158,12 @@ impl Output {
                 vocab: config.vocab,
                 context: config.context,
                 rope_theta: config.rope.theta,
+                rope_scaling: Some(config.rope.scaling)
+                    .filter(|scaling| *scaling != RopeScaling::None)
+                    .map(|scaling| scaling.to_string()),
                 norm_eps: config.norm_eps,
                 tied: config.tied,
+                options: options(config),
                 bos: config.bos.map(|token| token.0),
                 stop: config.stop.iter().flatten().map(|token| token.0).collect(),
             },
@@ -193,11 +201,16 @@ impl Output {
             ("vocabulary", config.vocab.to_string()),
             ("context", config.context.to_string()),
             ("RoPE theta", config.rope_theta.to_string()),
+            ("RoPE scaling", config.rope_scaling.clone().unwrap_or_default()),
+            ("options", config.options.join("; ")),
             ("head", head.to_string()),
             ("stop tokens", self.stops.join(", ")),
             ("chat template", template(self.chat).to_string()),
         ];
-        for (name, value) in rows {
+        let optional = ["RoPE scaling", "options"];
+        for (name, value) in
+            rows.iter().filter(|(name, value)| !(optional.contains(name) && value.is_empty()))
+        {
             writeln!(out, "  {name:<18} {value}")?;
         }
         writeln!(out, "\nbytes per part")?;
@@ -233,6 +246,19 @@ impl Output {
         }
         Ok(())
     }
+}
+
+/// What a plain Llama lacks: optional tensors of each layer, and options with their numbers of layers.
+fn options(config: &Config) -> Vec<String> {
+    let plain: Vec<TensorRole> = TensorRole::of_layer(&Config::PLAIN).collect();
+    let tensors = TensorRole::of_layer(config).filter(|role| !plain.contains(role));
+    let mut layers: BTreeMap<String, usize> = BTreeMap::new();
+    for layer in 0..config.layers {
+        *layers.entry(config.layer(layer).to_string()).or_default() += 1;
+    }
+    let layers = layers.into_iter().filter(|(option, _)| !option.is_empty());
+    let layers = layers.map(|(option, count)| format!("{option} in {count} of {} layers", config.layers));
+    tensors.map(|role| role.to_string()).chain(layers).collect()
 }
 
 /// A token's id and text.

@@ -1,5 +1,7 @@
 //! Options that differ between the layers of a model.
 
+use core::fmt;
+
 /// What one layer does differently from a plain Llama's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LayerOptions {
@@ -7,6 +9,20 @@ pub struct LayerOptions {
     pub rope: bool,
     /// Positions that a token attends to, itself included; `None`: all of them.
     pub window: Option<usize>,
+}
+
+impl fmt::Display for LayerOptions {
+    /// Lists the differences from a plain Llama's layer; empty if there are none.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.rope {
+            f.write_str("no RoPE")?;
+        }
+        match self.window {
+            Some(window) if self.rope => write!(f, "a window of {window}"),
+            Some(window) => write!(f, ", a window of {window}"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// The layers with each option: a pattern that repeats after `period` layers.

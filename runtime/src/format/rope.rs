@@ -2,6 +2,7 @@
 
 use super::FormatError;
 use core::f32::consts::PI;
+use core::fmt;
 
 /// The parameters of RoPE (Su et al. 2021).
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -228,5 +229,20 @@ impl RopeParameters {
         };
         let found = RopeParameters { theta, scaling };
         (found.scaling_words() == words).then_some(found)
+    }
+}
+
+impl fmt::Display for RopeScaling {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RopeScaling::None => f.write_str("none"),
+            RopeScaling::Linear { factor } => write!(f, "linear, factor {factor}"),
+            RopeScaling::Llama3 { factor, original_context, .. } => {
+                write!(f, "Llama 3, factor {factor} from a context of {original_context}")
+            }
+            RopeScaling::Yarn { factor, original_context, .. } => {
+                write!(f, "YaRN, factor {factor} from a context of {original_context}")
+            }
+        }
     }
 }
