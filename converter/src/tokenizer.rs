@@ -8,6 +8,7 @@ mod emit;
 mod error;
 mod gguf;
 mod json;
+mod pattern;
 mod spelling;
 mod tables;
 mod verify;
@@ -19,9 +20,9 @@ pub use spelling::GgufLists;
 pub use verify::{test_texts, verify_against};
 
 use std::collections::HashMap;
-use thimble_runtime::tokenizer::layout;
+use thimble_runtime::tokenizer::{Pattern, layout};
 
-/// A byte-level BPE vocabulary with the GPT-2 pattern.
+/// A byte-level BPE vocabulary.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Vocabulary {
     /// The bytes of each token by id; empty if no token has the id.
@@ -33,8 +34,12 @@ pub struct Vocabulary {
     pub added: Vec<AddedToken>,
     /// The token of each byte; `None` if the vocabulary lacks it.
     pub bytes: [Option<u32>; 256],
-    /// Whether each digit is a separate word.
-    pub digits_apart: bool,
+    /// The pattern that cuts text into words.
+    pub pattern: Pattern,
+    /// Whether a word that is a token is that token, whatever merging makes of it (`ignore_merges`).
+    pub whole_words: bool,
+    /// Whether text is normalized to NFC.
+    pub nfc: bool,
 }
 
 /// An added token.

@@ -8,6 +8,7 @@ use thimble_runtime::format::{
     ALIGN, Config, DIRECTORY_RECORD, Encoding, FormatError, HEADER_LEN, SectionKind, SectionRecord,
     TENSOR_RECORD, TENSORS_ALIGN, TensorRecord, align_up, checksum, emit_header,
 };
+use thimble_runtime::tokenizer;
 use xxhash_rust::xxh3::Xxh3;
 
 /// The content of a file except for the weights.
@@ -28,7 +29,7 @@ pub struct Contents {
 impl Contents {
     /// The lowest format version that describes the contents.
     pub fn version(&self) -> u32 {
-        self.config.version()
+        self.config.version().max(tokenizer::layout::version(&self.tokenizer))
     }
 
     /// Bytes of the file, weights included.

@@ -60,8 +60,8 @@ pub fn with_session<R>(
 /// # Panics
 /// Where the tokenizer's tables are damaged.
 pub fn encode(tokenizer: &Tokenizer<'_>, text: &str) -> Vec<Token> {
-    let mut scratch = vec![0; Tokenizer::scratch_bytes(tokenizer.longest_word(text))];
-    let mut tokens = vec![Token::default(); text.len()];
+    let mut scratch = vec![0; tokenizer.scratch_for(text)];
+    let mut tokens = vec![Token::default(); tokenizer.most_tokens(text)];
     let count = tokenizer.encode(text, Specials::Parse, &mut scratch, &mut tokens).expect("enough room");
     tokens.truncate(count);
     tokens

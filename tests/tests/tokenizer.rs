@@ -6,6 +6,8 @@
 
 #[path = "tokenizer/common.rs"]
 mod common;
+#[path = "tokenizer/families.rs"]
+mod families;
 #[cfg(feature = "slow")]
 #[path = "tokenizer/gguf.rs"]
 mod gguf;

@@ -35,8 +35,8 @@ pub(crate) fn windows(
 ) -> Result<Vec<Vec<u32>>, ConvertError> {
     let fault = |reason| ConvertError::Calibration { reason };
     let tokenizer = Tokenizer::parse(section, config.vocab)?;
-    let mut scratch = vec![0; Tokenizer::scratch_bytes(tokenizer.longest_word(text))];
-    let mut tokens = vec![Token(0); text.len()];
+    let mut scratch = vec![0; tokenizer.scratch_for(text)];
+    let mut tokens = vec![Token(0); tokenizer.most_tokens(text)];
     let count = tokenizer.encode(text, Specials::Escape, &mut scratch, &mut tokens);
     let count = count.map_err(|error| fault(format!("the text cannot be encoded: {error}")))?;
     let window = size.tokens.min(config.context);

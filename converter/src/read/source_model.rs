@@ -9,6 +9,7 @@ use std::ops::Range;
 use thimble_chat::RecommendedSampling;
 use thimble_runtime::Token;
 use thimble_runtime::format::Config;
+use thimble_runtime::tokenizer::Pattern;
 
 /// The origin of a model, as far as the source tells.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -70,7 +71,8 @@ impl TokenizerSource {
             TokenizerSource::Sections(sections) => Ok(Vocabulary::from_section(&sections.tokenizer)?),
             TokenizerSource::Gguf { tokens, token_types, merges, pre, digits_apart } => {
                 let vocabulary = Vocabulary::from_gguf(tokens, token_types, merges, pre)?;
-                Ok(Vocabulary { digits_apart: *digits_apart || vocabulary.digits_apart, ..vocabulary })
+                let pattern = if *digits_apart { Pattern::Gpt2Digits } else { vocabulary.pattern };
+                Ok(Vocabulary { pattern, ..vocabulary })
             }
         }
     }

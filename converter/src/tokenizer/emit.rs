@@ -1,7 +1,7 @@
 //! The tables that [`thimble_runtime::tokenizer::Tokenizer::parse`] reads.
 
 use super::{AddedToken, Vocabulary};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use thimble_runtime::tokenizer::layout::{self, Sizes, field};
 
 /// The longest token that is looked up as a whole word; longer words are merged.
@@ -34,7 +34,11 @@ impl Vocabulary {
         let mut set = |range: std::ops::Range<usize>, value: u32| {
             header[range].copy_from_slice(&value.to_le_bytes());
         };
-        set(field::FLAGS, if self.digits_apart { layout::FLAG_DIGITS_APART } else { 0 });
+        let flag = |on: bool, flag: u32| if on { flag } else { 0 };
+        let flags = layout::pattern_flags(self.pattern)
+            | flag(self.whole_words, layout::FLAG_WHOLE_WORDS)
+            | flag(self.nfc, layout::FLAG_NFC);
+        set(field::FLAGS, flags);
         set(field::TOKENS, sizes.tokens);
         set(field::MERGES, ranked.len() as u32);
         set(field::MERGED_BASE, base.unwrap_or(layout::NONE));
@@ -76,8 +80,14 @@ impl Vocabulary {
         section
     }
 
-    /// The tokens that merging their bytes reproduces, which can be looked up as whole words.
+    /// The tokens that can be looked up as whole words: those that merging their bytes reproduces, or all that are no added
+    /// tokens.
     fn words(&self, merges: &HashMap<(u32, u32), (u32, u32)>) -> Vec<u32> {
+        if self.whole_words {
+            let added: HashSet<u32> = self.added.iter().map(|added| added.id).collect();
+            let ids = (0..self.tokens.len() as u32).filter(|id| !added.contains(id));
+            return ids.filter(|&id| self.tokens[id as usize].len() > 1).collect();
+        }
         let tokens = self.tokens.iter().zip(0..);
         let tokens = tokens.filter(|(token, _)| (2..=LONGEST_WORD).contains(&token.len()));
         tokens.filter(|&(token, id)| self.merge(token, merges) == [id]).map(|(_, id)| id).collect()

@@ -1,6 +1,7 @@
 //! The tokenizer in a GGUF file's metadata (`tokenizer.ggml.*`, model `gpt2`).
 
 use super::alphabet::{char_of, raw_bytes};
+use super::pattern::{self, GgufPattern};
 use super::{AddedToken, TokenizerError, Vocabulary};
 use std::collections::HashMap;
 
@@ -18,26 +19,14 @@ impl Vocabulary {
     /// `tokenizer.ggml.model` is `gpt2`.
     ///
     /// # Errors
-    /// Pre-tokenizers other than `smollm` and `gpt-2`, and inconsistent lists.
+    /// Unknown pre-tokenizers, and inconsistent lists.
     pub fn from_gguf<T: AsRef<str>>(
         tokens: &[T],
         token_types: &[i32],
         merges: &[T],
         pre: &str,
     ) -> Result<Vocabulary, TokenizerError> {
-        let digits_apart = match pre {
-            // SmolLM2's tokenizer.json splits digits before the GPT-2 pattern runs, so that white space before a
-            // digit counts as trailing. Without a tokenizer.json, transformers reads a GGUF file with the GPT-2
-            // pattern alone (digits still stay separate: no merge joins them), as in the reference values.
-            "smollm" | "gpt-2" | "gpt2" => false,
-            other => {
-                return Err(TokenizerError::Unsupported {
-                    part: "the pre-tokenizer (tokenizer.ggml.pre)",
-                    expected: "smollm or gpt-2",
-                    found: format!("{other:?}"),
-                });
-            }
-        };
+        let &GgufPattern { pattern, whole_words, nfc, .. } = pattern::from_gguf(pre)?;
         if !token_types.is_empty() && token_types.len() != tokens.len() {
             return Err(TokenizerError::TypeCount { expected: tokens.len(), found: token_types.len() });
         }
@@ -76,7 +65,7 @@ impl Vocabulary {
         let merges = merges.map(|(rank, merge)| parse_merge(rank, merge.as_ref(), &ids));
         let merges = merges.collect::<Result<_, _>>()?;
         let bytes = bytes_in(&ids);
-        Vocabulary { tokens: raw, merges, added, bytes, digits_apart }.check()
+        Vocabulary { tokens: raw, merges, added, bytes, pattern, whole_words, nfc }.check()
     }
 }
 

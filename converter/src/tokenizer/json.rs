@@ -4,7 +4,7 @@
 
 use super::alphabet::raw_bytes;
 use super::gguf::{bytes_in, find_merge, parse_merge};
-use super::{AddedToken, TokenizerError, Vocabulary};
+use super::{AddedToken, TokenizerError, Vocabulary, pattern};
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
@@ -74,14 +74,15 @@ impl Vocabulary {
     /// Reads a `tokenizer.json`.
     ///
     /// # Errors
-    /// Anything but byte-level BPE with the GPT-2 pattern.
+    /// Anything but byte-level BPE with one of the patterns of [`thimble_runtime::tokenizer::Pattern`].
     pub fn from_tokenizer_json(bytes: &[u8]) -> Result<Vocabulary, TokenizerError> {
         let json: Json = serde_json::from_slice(bytes)?;
         check_model(&json.model)?;
-        check_normalizer(&json.normalizer)?;
+        let nfc = is_nfc(&json.normalizer)?;
         check_post_processor(&json.post_processor)?;
         check_decoder(&json.decoder)?;
-        let digits_apart = digits_apart(&json.pre_tokenizer)?;
+        let pattern = pattern::from_json(&json.pre_tokenizer)?;
+        let whole_words = json.model.ignore_merges;
 
         let vocab = &json.model.vocab;
         let ids: HashMap<&str, u32> = vocab.iter().map(|(text, &id)| (text.as_str(), id)).collect();
@@ -106,7 +107,7 @@ impl Vocabulary {
             bytes = bytes.map(|id| id.or(Some(unknown)));
         }
         let added = json.added_tokens.into_iter().map(checked_added).collect::<Result<_, _>>()?;
-        Vocabulary { tokens, merges, added, bytes, digits_apart }.check()
+        Vocabulary { tokens, merges, added, bytes, pattern, whole_words, nfc }.check()
     }
 }
 
@@ -176,34 +177,18 @@ fn check_model(model: &Model) -> Result<(), TokenizerError> {
             return Err(refuse(part, "null", format!("{text:?}")));
         }
     }
-    let flags = [("model.byte_fallback", model.byte_fallback), ("model.ignore_merges", model.ignore_merges)];
-    match flags.into_iter().find(|&(_, set)| set) {
-        Some((part, _)) => Err(refuse(part, "false", "true")),
-        None => Ok(()),
+    match model.byte_fallback {
+        true => Err(refuse("model.byte_fallback", "false", "true")),
+        false => Ok(()),
     }
 }
 
-fn check_normalizer(normalizer: &Value) -> Result<(), TokenizerError> {
+/// Whether the normalizer is NFC; otherwise there is none.
+fn is_nfc(normalizer: &Value) -> Result<bool, TokenizerError> {
     match steps(normalizer, "normalizers").as_slice() {
-        [] => Ok(()),
-        [step, ..] => Err(refuse("normalizer", "null", kind(step))),
-    }
-}
-
-/// The pre-tokenizer's only option: whether each digit is a separate word.
-fn digits_apart(pre_tokenizer: &Value) -> Result<bool, TokenizerError> {
-    let expected = "ByteLevel (add_prefix_space false, use_regex true), alone or after Digits \
-                    (individual_digits true),";
-    let is_byte_level = |step: &Value| {
-        kind(step) == "ByteLevel"
-            && step["add_prefix_space"] == Value::Bool(false)
-            && step["use_regex"] != Value::Bool(false)
-    };
-    let is_digits = |step: &Value| kind(step) == "Digits" && step["individual_digits"] == Value::Bool(true);
-    match steps(pre_tokenizer, "pretokenizers").as_slice() {
-        [level] if is_byte_level(level) => Ok(false),
-        [digits, level] if is_digits(digits) && is_byte_level(level) => Ok(true),
-        _ => Err(refuse("pre_tokenizer", expected, excerpt(pre_tokenizer))),
+        [] => Ok(false),
+        [step] if kind(step) == "NFC" => Ok(true),
+        [step, ..] => Err(refuse("normalizer", "null or NFC", kind(step))),
     }
 }
 
@@ -230,7 +215,7 @@ fn check_decoder(decoder: &Value) -> Result<(), TokenizerError> {
 }
 
 /// The steps of a component: none, itself, or the items of a `Sequence`.
-fn steps<'j>(component: &'j Value, list: &str) -> Vec<&'j Value> {
+pub(super) fn steps<'j>(component: &'j Value, list: &str) -> Vec<&'j Value> {
     match component {
         Value::Null => Vec::new(),
         _ if kind(component) == "Sequence" && component[list].is_array() => {
@@ -240,14 +225,14 @@ fn steps<'j>(component: &'j Value, list: &str) -> Vec<&'j Value> {
     }
 }
 
-fn kind(component: &Value) -> &str {
+pub(super) fn kind(component: &Value) -> &str {
     component["type"].as_str().unwrap_or("something without a type")
 }
 
-fn excerpt(value: &Value) -> String {
+pub(super) fn excerpt(value: &Value) -> String {
     value.to_string().chars().take(200).collect()
 }
 
-fn refuse(part: &'static str, expected: &'static str, found: impl Into<String>) -> TokenizerError {
+pub(super) fn refuse(part: &'static str, expected: &'static str, found: impl Into<String>) -> TokenizerError {
     TokenizerError::Unsupported { part, expected, found: found.into() }
 }

@@ -2,7 +2,7 @@
 
 use super::alphabet::spell;
 use super::gguf::token_type;
-use super::{TokenizerError, Vocabulary};
+use super::{TokenizerError, Vocabulary, pattern};
 use tokenizers::decoders::byte_level::ByteLevel as Decoder;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 
@@ -40,8 +40,7 @@ impl Vocabulary {
         spelled
     }
 
-    /// The lists that [`Vocabulary::from_gguf`] reads, with llama.cpp's name of the pre-tokenizer: `smollm` if digits are
-    /// separate, otherwise `gpt-2`.
+    /// The lists that [`Vocabulary::from_gguf`] reads, with llama.cpp's name of the pre-tokenizer.
     pub fn gguf_lists(&self) -> GgufLists {
         let spelled = self.spelled();
         let mut token_types: Vec<i32> = spelled
@@ -58,7 +57,7 @@ impl Vocabulary {
         let merges = self.merges.iter().map(merge).collect();
         let unused = |(id, text): (usize, String)| if text.is_empty() { format!("[PAD{id}]") } else { text };
         let tokens = spelled.into_iter().enumerate().map(unused).collect();
-        let pre = if self.digits_apart { "smollm" } else { "gpt-2" };
+        let pre = pattern::gguf_name(self.pattern, self.whole_words);
         GgufLists { tokens, token_types, merges, pre: pre.to_owned() }
     }
 

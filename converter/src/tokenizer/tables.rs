@@ -82,7 +82,9 @@ impl Vocabulary {
             merges,
             added: records,
             bytes: std::array::from_fn(byte),
-            digits_apart: tokenizer.digits_apart(),
+            pattern: tokenizer.pattern(),
+            whole_words: word(field::FLAGS) & layout::FLAG_WHOLE_WORDS != 0,
+            nfc: tokenizer.nfc(),
         }
         .check()
     }
@@ -95,6 +97,7 @@ fn damaged(what: &'static str, expected: u64, found: u64) -> TokenizerError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use thimble_runtime::tokenizer::Pattern;
 
     /// Bytes, two merges (the first made by the second's id order or not), added tokens of both passes, a gap.
     fn vocabulary(follows: bool) -> Vocabulary {
@@ -116,7 +119,9 @@ mod tests {
             merges,
             added: vec![added(259, "<|end|>", true), added(260, "   ", false), added(261, "<|e", true)],
             bytes: std::array::from_fn(|byte| Some(byte as u32)),
-            digits_apart: follows,
+            pattern: if follows { Pattern::Gpt2Digits } else { Pattern::Tekken },
+            whole_words: !follows,
+            nfc: !follows,
         }
     }
 

@@ -1,14 +1,12 @@
 //! Verifies the emitted tables against the `tokenizers` crate.
 
-use super::{TokenizerError, Vocabulary};
+use super::{TokenizerError, Vocabulary, pattern};
 use thimble_files::contain;
 use thimble_runtime::Token;
 use thimble_runtime::tokenizer::{Specials, Tokenizer};
 use tokenizers::PreTokenizerWrapper;
 use tokenizers::models::bpe::{BPE, Vocab};
-use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::pre_tokenizers::digits::Digits;
-use tokenizers::pre_tokenizers::sequence::Sequence;
+use tokenizers::normalizers::unicode::NFC;
 
 /// Tokens around the first difference that an error shows.
 const SHOWN: usize = 8;
@@ -40,15 +38,13 @@ impl Vocabulary {
         let merges = self.merges.iter().map(pair).collect();
         let vocab = spelled.iter().cloned().zip(0..).filter(|(text, _)| !text.is_empty());
         let model = BPE::builder().vocab_and_merges(vocab.collect::<Vocab>(), merges);
-        let model = model.build().map_err(|error| TokenizerError::Oracle(error.to_string()))?;
+        let model = model.ignore_merges(self.whole_words).build();
+        let model = model.map_err(|error| TokenizerError::Oracle(error.to_string()))?;
         let mut tokenizer = tokenizers::Tokenizer::new(model);
-        let level = PreTokenizerWrapper::ByteLevel(ByteLevel::new(false, true, true));
-        tokenizer.with_pre_tokenizer(Some(if self.digits_apart {
-            let digits = PreTokenizerWrapper::Digits(Digits::new(true));
-            PreTokenizerWrapper::Sequence(Sequence::new(vec![digits, level]))
-        } else {
-            level
-        }));
+        let pre_tokenizer: PreTokenizerWrapper = serde_json::from_value(pattern::to_json(self.pattern))?;
+        tokenizer.with_pre_tokenizer(Some(pre_tokenizer));
+        let refused = |error: tokenizers::Error| TokenizerError::Oracle(error.to_string());
+        tokenizer.with_normalizer(self.nfc.then_some(NFC)).map_err(refused)?;
         let added = self.added.iter();
         let added: Vec<tokenizers::AddedToken> = added
             .map(|token| {
@@ -79,8 +75,8 @@ pub fn verify_against<T: AsRef<str>>(
     let mut compared = 0;
     for text in texts {
         let text = text.as_ref();
-        scratch.resize(Tokenizer::scratch_bytes(tokenizer.longest_word(text)).max(scratch.len()), 0);
-        out.resize(text.len().max(out.len()), Token(0));
+        scratch.resize(tokenizer.scratch_for(text).max(scratch.len()), 0);
+        out.resize(tokenizer.most_tokens(text).max(out.len()), Token(0));
         oracle.set_encode_special_tokens(false);
         let mut expected = oracle.encode_fast(text, false).map_err(refused)?;
         for specials in [Specials::Parse, Specials::Escape] {

@@ -7,6 +7,7 @@ use crate::read::{BlockType, DIGITS_APART, SourceModel, TokenizerSource};
 use crate::tokenizer::GgufLists;
 use std::collections::BTreeMap;
 use thimble_runtime::Token;
+use thimble_runtime::tokenizer::Pattern;
 
 /// Alignment of tensors; GGUF's default.
 pub(super) const ALIGN: u64 = 32;
@@ -118,7 +119,7 @@ fn tokenizer(model: &SourceModel, keys: &mut Keys, notes: &mut Vec<String>) -> R
     lists.pad(rows);
     keys.text("tokenizer.ggml.model", "gpt2");
     keys.text("tokenizer.ggml.pre", &lists.pre);
-    if vocabulary.digits_apart {
+    if vocabulary.pattern == Pattern::Gpt2Digits {
         keys.flag(DIGITS_APART, true);
     }
     keys.texts("tokenizer.ggml.tokens", &lists.tokens);

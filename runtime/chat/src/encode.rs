@@ -13,9 +13,8 @@ use thimble_runtime::tokenizer::{EncodeError, Specials, Tokenizer};
 /// # Errors
 /// The tokenizer rejects the text.
 pub fn encode(tokenizer: &Tokenizer<'_>, text: &str, specials: Specials) -> Result<Vec<Token>, EncodeError> {
-    let longest = tokenizer.longest_word(text);
-    let mut scratch = vec![0; Tokenizer::scratch_bytes(longest)];
-    let mut tokens = vec![Token::default(); text.len()];
+    let mut scratch = vec![0; tokenizer.scratch_for(text)];
+    let mut tokens = vec![Token::default(); tokenizer.most_tokens(text)];
     let count = tokenizer.encode(text, specials, &mut scratch, &mut tokens)?;
     tokens.truncate(count);
     Ok(tokens)
@@ -30,8 +29,8 @@ pub fn encode_typed(
     text: &str,
     typed: &[Range<usize>],
 ) -> Result<Vec<Token>, EncodeError> {
-    let mut scratch = vec![0; Tokenizer::scratch_bytes(tokenizer.longest_word(text))];
-    let mut tokens = vec![Token::default(); text.len()];
+    let mut scratch = vec![0; tokenizer.scratch_for(text)];
+    let mut tokens = vec![Token::default(); tokenizer.most_tokens(text)];
     let count = loop {
         match tokenizer.encode_typed(text, typed, &mut scratch, &mut tokens) {
             // Reading special tokens as text can make a longer piece.

@@ -56,7 +56,7 @@ impl Escaped<'_> {
         (next.start > at).then_some(next.start)
     }
 
-    fn overlaps(self, found: &Range<usize>) -> bool {
+    pub(super) fn overlaps(self, found: &Range<usize>) -> bool {
         match self {
             Escaped::Nowhere => false,
             Escaped::Everywhere => true,

@@ -22,6 +22,14 @@ pub enum EncodeError {
         /// Available scratch memory, bytes.
         capacity: usize,
     },
+    /// The scratch memory is too small to normalize the text.
+    #[error("normalizing the text takes {expected} bytes of scratch memory, only {capacity} were lent")]
+    Scratch {
+        /// Required scratch memory, bytes: [`super::Tokenizer::scratch_for`].
+        expected: usize,
+        /// Available scratch memory, bytes.
+        capacity: usize,
+    },
     /// A table refers to a token outside the vocabulary: the file is damaged.
     #[error("the tokenizer's tables are damaged: they name token {id} of {tokens}")]
     DamagedTables {

@@ -2,6 +2,8 @@
 //!
 //! `FORMAT.md`, section "Tokenizer", is the normative text.
 
+use super::Pattern;
+use crate::format::read_u32;
 use core::ops::Range;
 
 /// Bytes of the fixed header.
@@ -14,6 +16,14 @@ pub const MAX_MERGES: usize = 1 << RANK_BITS;
 pub const MAX_PROBES: usize = 64;
 /// Flag: every digit is a separate word.
 pub const FLAG_DIGITS_APART: u32 = 1;
+/// Flags: the number of the pattern: 0 GPT-2's, 1 Llama 3's, 2 Qwen 2's, 3 Tekken's.
+const PATTERN: u32 = 0b110;
+/// Flag: a word that is a token is that token, whatever merging makes of it (`ignore_merges`).
+pub const FLAG_WHOLE_WORDS: u32 = 8;
+/// Flag: text is normalized to NFC.
+pub const FLAG_NFC: u32 = 16;
+/// The flags that a reader knows.
+pub(super) const KNOWN_FLAGS: u32 = FLAG_DIGITS_APART | PATTERN | FLAG_WHOLE_WORDS | FLAG_NFC;
 /// An empty `u32` field.
 pub const NONE: u32 = u32::MAX;
 /// An empty pair slot.
@@ -30,7 +40,7 @@ const MIX_TAIL: u64 = 0xD6E8_FEB8_6659_FD93;
 pub mod field {
     use super::Range;
 
-    /// [`super::FLAG_DIGITS_APART`]; other bits are zero.
+    /// [`super::FLAG_DIGITS_APART`], [`super::pattern_flags`], [`super::FLAG_WHOLE_WORDS`], [`super::FLAG_NFC`]; others are zero.
     pub const FLAGS: Range<usize> = 0..4;
     /// Ids in the vocabulary, those of added tokens included.
     pub const TOKENS: Range<usize> = 4..8;
@@ -94,6 +104,36 @@ impl Sizes {
     pub fn section(&self) -> u64 {
         HEADER_LEN as u64 + self.tables().iter().sum::<u64>()
     }
+}
+
+/// The pattern that the flags name; `None` for a combination without meaning.
+pub fn pattern(flags: u32) -> Option<Pattern> {
+    let digits_apart = flags & FLAG_DIGITS_APART != 0;
+    Some(match ((flags & PATTERN) >> 1, digits_apart) {
+        (0, false) => Pattern::Gpt2,
+        (0, true) => Pattern::Gpt2Digits,
+        (1, false) => Pattern::Llama3,
+        (2, false) => Pattern::Qwen2,
+        (3, false) => Pattern::Tekken,
+        _ => return None,
+    })
+}
+
+/// The flags that name a pattern: the inverse of [`pattern`].
+pub fn pattern_flags(pattern: Pattern) -> u32 {
+    match pattern {
+        Pattern::Gpt2 => 0,
+        Pattern::Gpt2Digits => FLAG_DIGITS_APART,
+        Pattern::Llama3 => 1 << 1,
+        Pattern::Qwen2 => 2 << 1,
+        Pattern::Tekken => 3 << 1,
+    }
+}
+
+/// The lowest format version with the tokenizer that begins with these header bytes.
+pub fn version(section: &[u8]) -> u32 {
+    let flags = read_u32(section, field::FLAGS.start).unwrap_or(0);
+    if flags & !FLAG_DIGITS_APART == 0 { 1 } else { 2 }
 }
 
 /// The pair table's key for two adjacent symbols.

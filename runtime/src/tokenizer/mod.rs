@@ -1,21 +1,27 @@
 //! Byte-level BPE on tables in the file: the same ids as the `tokenizers` crate, without allocation.
 //!
-//! Text is split at added tokens ([`Specials`]), then into words by the GPT-2 pattern. A word is a token of its own, found by
-//! one hash lookup, or its bytes are merged. The converter builds the tables and checks them against the `tokenizers` crate;
+//! Text is split at added tokens ([`Specials`]), normalized if the tokenizer says so, then cut into words by a [`Pattern`]. A
+//! word is a token of its own, found by one hash lookup, or its bytes are merged. The converter builds the tables and checks them against the `tokenizers` crate;
 //! `FORMAT.md` describes them.
 
 mod added;
+mod case_table;
 mod class_table;
 mod classes;
 mod error;
 pub mod layout;
 mod merge;
+mod nfc;
+mod nfc_table;
 mod pre_tokenizer;
 #[cfg(test)]
 mod tests;
+mod words;
 
-pub use classes::{CharClass, class_of};
+pub use classes::{CharCase, CharClass, case_of, class_of};
 pub use error::EncodeError;
+pub use nfc::{Normalization, normalization_of};
+pub use pre_tokenizer::Pattern;
 
 use crate::Token;
 use crate::format::{FormatError, read_u32};
@@ -39,7 +45,8 @@ pub enum Specials {
 /// A view of the tokenizer tables in a file.
 #[derive(Clone, Copy, Debug)]
 pub struct Tokenizer<'f> {
-    digits_apart: bool,
+    pattern: Pattern,
+    nfc: bool,
     tokens: u32,
     longest_word: usize,
     merged_base: u32,
@@ -68,9 +75,8 @@ impl<'f> Tokenizer<'f> {
         // The header has its full length: every field is there.
         let word = |range: Range<usize>| read_u32(header, range.start).unwrap_or(0);
         let flags = word(field::FLAGS);
-        if flags & !layout::FLAG_DIGITS_APART != 0 {
-            return Err(wrong("flags", layout::FLAG_DIGITS_APART.into(), flags.into()));
-        }
+        let pattern = layout::pattern(flags).filter(|_| flags & !layout::KNOWN_FLAGS == 0);
+        let pattern = pattern.ok_or(wrong("flags", layout::KNOWN_FLAGS.into(), flags.into()))?;
         if let Some(found) = header[field::RESERVED].iter().find(|&&byte| byte != 0) {
             return Err(wrong("a reserved byte", 0, (*found).into()));
         }
@@ -108,7 +114,8 @@ impl<'f> Tokenizer<'f> {
         let (first, second) = added.split_at_checked(added_first as usize).ok_or(whole)?;
         let starts = |range| <&[u8; 32]>::try_from(&header[range]).map_err(|_| whole);
         Ok(Tokenizer {
-            digits_apart: flags & layout::FLAG_DIGITS_APART != 0,
+            pattern,
+            nfc: flags & layout::FLAG_NFC != 0,
             tokens,
             longest_word: word(field::LONGEST_WORD) as usize,
             merged_base,
@@ -124,10 +131,9 @@ impl<'f> Tokenizer<'f> {
         })
     }
 
-    /// Writes the ids of `text` to `out` and returns their count, at most one per byte.
+    /// Writes the ids of `text` to `out` and returns their count, at most [`Tokenizer::most_tokens`].
     ///
-    /// `scratch` has [`Tokenizer::scratch_bytes`] of [`Tokenizer::longest_word`] bytes: none unless a word is longer than 64
-    /// bytes. Drops bytes without a token ([`Tokenizer::has_byte`]), like the `tokenizers` crate.
+    /// `scratch` has [`Tokenizer::scratch_for`] bytes: none unless a word is longer than 64 bytes or the text is normalized. Drops bytes without a token ([`Tokenizer::has_byte`]), like the `tokenizers` crate.
     ///
     /// # Errors
     /// [`EncodeError`] if `out` or `scratch` is too small or the tables are damaged; `out` then has the first ids.
@@ -170,21 +176,65 @@ impl<'f> Tokenizer<'f> {
         out: &mut [Token],
     ) -> Result<usize, EncodeError> {
         let mut sink = Sink { out, len: 0, tokens: self.tokens };
-        self.spans(text.as_bytes(), escaped, |span| match span {
+        let text = text.as_bytes();
+        self.split(self.first, escaped, text, 0..text.len(), |span, range| match span {
             Span::Added(id) => sink.push(id),
-            Span::Text(text) => Words::new(text, self.digits_apart)
-                .try_for_each(|word| self.encode_word(word, scratch, &mut sink)),
+            Span::Text(piece) if self.nfc && !nfc::is_normalized(piece) => {
+                let (normalized, scratch) = nfc::normalize(piece, scratch)?;
+                // Typed ranges do not survive normalization: a piece with a typed character counts as typed whole.
+                let escaped = if escaped.overlaps(&range) { Escaped::Everywhere } else { Escaped::Nowhere };
+                self.encode_piece(normalized, 0..normalized.len(), escaped, scratch, &mut sink)
+            }
+            Span::Text(_) => self.encode_piece(text, range, escaped, scratch, &mut sink),
         })?;
         Ok(sink.len)
     }
 
-    /// Bytes of the longest word of `text`, for either value of [`Specials`].
+    /// Writes the tokens of a range of `text` without added tokens of the first pass.
+    fn encode_piece(
+        &self,
+        text: &[u8],
+        range: Range<usize>,
+        escaped: Escaped<'_>,
+        scratch: &mut [u8],
+        sink: &mut Sink<'_>,
+    ) -> Result<(), EncodeError> {
+        self.split(self.second, escaped, text, range, |span, _| match span {
+            Span::Added(id) => sink.push(id),
+            Span::Text(text) => {
+                Words::new(text, self.pattern).try_for_each(|word| self.encode_word(word, scratch, sink))
+            }
+        })
+    }
+
+    /// Most tokens of `text`: one for each byte, of its normal form if it is normalized.
+    pub fn most_tokens(&self, text: &str) -> usize {
+        match self.nfc && !nfc::is_normalized(text.as_bytes()) {
+            true => nfc::most_bytes(text.len()),
+            false => text.len(),
+        }
+    }
+
+    /// Bytes of scratch memory for `text`, for either value of [`Specials`] and any typed ranges: none for most texts.
+    ///
+    /// A text that is already normalized needs [`Tokenizer::scratch_bytes`] of its longest word; another one about 75 bytes
+    /// for each of its bytes.
+    pub fn scratch_for(&self, text: &str) -> usize {
+        let words = Self::scratch_bytes(self.longest_word(text));
+        if self.nfc && !nfc::is_normalized(text.as_bytes()) {
+            let longest = nfc::most_bytes(text.len());
+            return nfc::scratch_bytes(text.len()).saturating_add(Self::scratch_bytes(longest)).max(words);
+        }
+        words
+    }
+
+    /// Bytes of the longest word of `text` before normalization, for either value of [`Specials`].
     pub fn longest_word(&self, text: &str) -> usize {
         let mut longest = 0;
         for escaped in [Escaped::Nowhere, Escaped::Everywhere] {
             let _: Result<(), core::convert::Infallible> = self.spans(text.as_bytes(), escaped, |span| {
                 if let Span::Text(text) = span {
-                    longest = Words::new(text, self.digits_apart).map(<[u8]>::len).fold(longest, usize::max);
+                    longest = Words::new(text, self.pattern).map(<[u8]>::len).fold(longest, usize::max);
                 }
                 Ok(())
             });
@@ -227,9 +277,14 @@ impl<'f> Tokenizer<'f> {
         self.byte_id(byte).is_some()
     }
 
-    /// Whether each digit is a separate word.
-    pub fn digits_apart(&self) -> bool {
-        self.digits_apart
+    /// The pattern that cuts text into words.
+    pub fn pattern(&self) -> Pattern {
+        self.pattern
+    }
+
+    /// Whether text is normalized to NFC.
+    pub fn nfc(&self) -> bool {
+        self.nfc
     }
 
     /// Splits `text` at added tokens.

@@ -1,22 +1,44 @@
-//! The pre-tokenizer: cuts text into words as the GPT-2 pattern does.
+//! The pre-tokenizer: cuts text into words as a [`Pattern`] does; here, as GPT-2's.
 //!
 //! `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+` (Radford et al. 2019,
 //! `encoder.py`), applied after single digits have been split off, if the tokenizer does that. Merges never cross
 //! word boundaries.
 
 use super::classes::{CharClass, class_at};
+use super::words::{self, Rules};
+
+/// A pattern that cuts text into words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pattern {
+    /// GPT-2's.
+    Gpt2,
+    /// GPT-2's, applied after each numeric character has been split off (SmolLM2).
+    Gpt2Digits,
+    /// Llama 3's: numbers in groups of up to three.
+    Llama3,
+    /// Qwen 2's: as Llama 3's, each number by itself.
+    Qwen2,
+    /// Tekken's, of Mistral NeMo and later: words end before a capital letter.
+    Tekken,
+}
+
+impl Pattern {
+    /// Every pattern.
+    pub const ALL: [Pattern; 5] =
+        [Pattern::Gpt2, Pattern::Gpt2Digits, Pattern::Llama3, Pattern::Qwen2, Pattern::Tekken];
+}
 
 /// The words of a text, in order; concatenated they are the text.
 #[derive(Clone, Debug)]
 pub(super) struct Words<'t> {
     rest: &'t [u8],
-    digits_apart: bool,
+    pattern: Pattern,
 }
 
 impl<'t> Words<'t> {
     /// The words of `text`.
-    pub(super) fn new(text: &'t [u8], digits_apart: bool) -> Self {
-        Words { rest: text, digits_apart }
+    pub(super) fn new(text: &'t [u8], pattern: Pattern) -> Self {
+        Words { rest: text, pattern }
     }
 }
 
@@ -25,7 +47,13 @@ impl<'t> Iterator for Words<'t> {
 
     #[inline]
     fn next(&mut self) -> Option<&'t [u8]> {
-        let end = first_word_end(self.rest, self.digits_apart)?;
+        let end = match self.pattern {
+            Pattern::Gpt2 => first_word_end(self.rest, false),
+            Pattern::Gpt2Digits => first_word_end(self.rest, true),
+            Pattern::Llama3 => words::first_word_end(self.rest, &Rules::LLAMA3),
+            Pattern::Qwen2 => words::first_word_end(self.rest, &Rules::QWEN2),
+            Pattern::Tekken => words::first_word_end(self.rest, &Rules::TEKKEN),
+        }?;
         let (word, rest) = self.rest.split_at_checked(end)?;
         self.rest = rest;
         Some(word)

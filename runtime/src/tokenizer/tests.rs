@@ -12,7 +12,7 @@ const VOCAB: usize = 512;
 
 fn encode(section: &[u8], text: &str, specials: Specials) -> Option<Result<Vec<Token>, EncodeError>> {
     let tokenizer = Tokenizer::parse(section, VOCAB).ok()?;
-    let mut scratch = vec![0; Tokenizer::scratch_bytes(tokenizer.longest_word(text))];
+    let mut scratch = vec![0; tokenizer.scratch_for(text)];
     let mut out = vec![Token(0); text.len()];
     let result = tokenizer.encode(text, specials, &mut scratch, &mut out);
     Some(result.map(|count| out[..count].to_vec()))
@@ -41,7 +41,8 @@ fn use_all(section: &[u8], text: &str) {
 #[test]
 fn words_are_cut_as_the_pattern_cuts_them() {
     let cut = |text: &'static str, digits_apart| -> Vec<&'static str> {
-        let words = Words::new(text.as_bytes(), digits_apart);
+        let pattern = if digits_apart { Pattern::Gpt2Digits } else { Pattern::Gpt2 };
+        let words = Words::new(text.as_bytes(), pattern);
         words.map(|word| core::str::from_utf8(word).expect("whole characters")).collect()
     };
     assert_eq!(cut("Hello world's end", false), ["Hello", " world", "'s", " end"]);

@@ -97,8 +97,8 @@ const TEXT: &str = " Hello, wörld! 12345 \r\n\t🙂 aaaaaaaaaaaaaaaaaaaaaaaaaaa
 
 /// Ids of a text, or an error: never a panic, never an id outside the vocabulary.
 fn encode(tokenizer: &Tokenizer<'_>, text: &str) {
-    let mut scratch = vec![0; Tokenizer::scratch_bytes(tokenizer.longest_word(text))];
-    let mut out = vec![Token(0); text.len()];
+    let mut scratch = vec![0; tokenizer.scratch_for(text)];
+    let mut out = vec![Token(0); tokenizer.most_tokens(text)];
     for specials in [Specials::Parse, Specials::Escape] {
         if let Ok(count) = tokenizer.encode(text, specials, &mut scratch, &mut out) {
             assert!(out[..count].iter().all(|token| token.index() < tokenizer.vocab()));

@@ -58,8 +58,8 @@ fuzz_target!(|input: Input<'_>| {
     tokenizer.special(input.text);
     let text = input.text.repeat(usize::from(input.repeat % 8) + 1);
     let specials = if input.escape { Specials::Escape } else { Specials::Parse };
-    let mut scratch = vec![0; Tokenizer::scratch_bytes(tokenizer.longest_word(&text))];
-    let mut out = vec![Token(0); text.len()];
+    let mut scratch = vec![0; tokenizer.scratch_for(&text)];
+    let mut out = vec![Token(0); tokenizer.most_tokens(text)];
     let encoded = tokenizer.encode(&text, specials, &mut scratch, &mut out);
     if let Ok(count) = encoded {
         let bytes = out[..count].iter().flat_map(|&token| {

@@ -1,5 +1,6 @@
 //! A vocabulary trained on the spot, and random text.
 
+use serde_json::{Value, json};
 use thimble_converter::tokenizer::Vocabulary;
 use tokenizers::models::bpe::{BPE, BpeTrainerBuilder};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
@@ -18,11 +19,15 @@ const CORPUS: &str = "The quick brown fox jumps over the lazy dog. It's a dog's 
 
 /// A trained byte-level tokenizer with `<|end|>` and `<|im_start|>` special, and two added runs of blanks.
 pub(crate) fn trained(vocab: usize, digits_apart: bool) -> Tokenizer {
+    trained_with(vocab, pre_tokenizer(digits_apart))
+}
+
+fn trained_with(vocab: usize, pre_tokenizer: PreTokenizerWrapper) -> Tokenizer {
     let mut tokenizer =
         TokenizerBuilder::<BPE, tokenizers::NormalizerWrapper, _, ByteLevel, ByteLevel>::new()
             .with_model(BPE::default())
             .with_normalizer(None)
-            .with_pre_tokenizer(Some(pre_tokenizer(digits_apart)))
+            .with_pre_tokenizer(Some(pre_tokenizer))
             .with_post_processor(Some(ByteLevel::default()))
             .with_decoder(Some(ByteLevel::default()))
             .build()
@@ -50,6 +55,36 @@ pub(crate) fn pre_tokenizer(digits_apart: bool) -> PreTokenizerWrapper {
     }
     let digits = PreTokenizerWrapper::Digits(Digits::new(true));
     PreTokenizerWrapper::Sequence(Sequence::new(vec![digits, level]))
+}
+
+/// A tokenizer as a family's `tokenizer.json` describes it, trained with the family's own words.
+///
+/// `pattern` is the regex of its `Split`; without one the pre-tokenizer is ByteLevel's.
+pub(crate) fn family(pattern: &str, ignore_merges: bool, nfc: bool, vocab: usize) -> Tokenizer {
+    let trained = trained_with(vocab, regex_pre_tokenizer(pattern));
+    let mut json: Value = serde_json::from_str(&trained.to_string(false).expect("JSON")).expect("JSON");
+    json["model"]["ignore_merges"] = ignore_merges.into();
+    if ignore_merges {
+        // Tokens that no merge makes, which only a lookup of the whole word finds: one of them long.
+        let entries = json["model"]["vocab"].as_object_mut().expect("an object");
+        let next = vocab + 8;
+        for (place, word) in ["\u{120}Zqx", "qqqzzz", &"xyz".repeat(120), "!?!?"].into_iter().enumerate() {
+            entries.insert(word.to_owned(), (next + place).into());
+        }
+    }
+    if nfc {
+        json["normalizer"] = json!({"type": "NFC"});
+    }
+    json.to_string().parse().expect("a tokenizer")
+}
+
+/// `Split` by a regex, then ByteLevel without one.
+fn regex_pre_tokenizer(pattern: &str) -> PreTokenizerWrapper {
+    serde_json::from_value(json!({"type": "Sequence", "pretokenizers": [
+        {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false},
+        {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false},
+    ]}))
+    .expect("a pre-tokenizer")
 }
 
 /// The vocabulary of an oracle, by way of its `tokenizer.json`.
@@ -83,7 +118,7 @@ impl Random {
     }
 
     fn piece(&mut self, text: &mut String) {
-        const WORDS: [&str; 32] = [
+        const WORDS: [&str; 44] = [
             " ",
             "  ",
             "    ",
@@ -99,6 +134,10 @@ impl Random {
             "'d",
             "'",
             "'S",
+            "'LL",
+            "'\u{17F}",
+            "//",
+            "\r\n/",
             " '",
             "the",
             " the",
@@ -114,6 +153,14 @@ impl Random {
             "\u{200D}",
             "\u{FE0F}",
             "\u{301}",
+            "e\u{323}\u{301}",
+            "\u{1E69}",
+            "\u{1100}\u{1161}\u{11A8}",
+            "\u{AC00}\u{11A8}",
+            "\u{1D15E}",
+            "iPhone",
+            " HTTPServer",
+            "\u{10D0}\u{410}\u{431}",
             "\u{85}",
             "\u{3000}",
         ];

@@ -3,6 +3,7 @@
 use super::common::{Random, trained};
 use serde_json::{Value, json};
 use thimble_converter::tokenizer::{TokenizerError, Vocabulary};
+use thimble_runtime::tokenizer::Pattern;
 
 /// What comes of a good `tokenizer.json` after `change`.
 fn changed(change: impl Fn(&mut Value)) -> Result<Vocabulary, TokenizerError> {
@@ -25,9 +26,8 @@ fn what_the_runtime_has_no_code_for_is_refused_by_name() {
     unsupported("model.type", |json| json["model"]["type"] = "WordPiece".into());
     unsupported("model.dropout", |json| json["model"]["dropout"] = 0.1.into());
     unsupported("model.byte_fallback", |json| json["model"]["byte_fallback"] = true.into());
-    unsupported("model.ignore_merges", |json| json["model"]["ignore_merges"] = true.into());
     unsupported("model.end_of_word_suffix", |json| json["model"]["end_of_word_suffix"] = "</w>".into());
-    unsupported("normalizer", |json| json["normalizer"] = json!({"type": "NFC"}));
+    unsupported("normalizer", |json| json["normalizer"] = json!({"type": "NFKC"}));
     unsupported("pre_tokenizer", |json| json["pre_tokenizer"] = Value::Null);
     unsupported("pre_tokenizer", |json| json["pre_tokenizer"] = json!({"type": "Whitespace"}));
     unsupported("pre_tokenizer", |json| {
@@ -35,6 +35,11 @@ fn what_the_runtime_has_no_code_for_is_refused_by_name() {
     });
     unsupported("pre_tokenizer", |json| {
         json["pre_tokenizer"]["pretokenizers"][0]["individual_digits"] = false.into();
+    });
+    unsupported("pre_tokenizer", |json| {
+        let split = json!({"type": "Split", "pattern": {"Regex": r"\p{L}+|\p{N}"}, "behavior": "Isolated"});
+        json["pre_tokenizer"]["pretokenizers"][0] = split;
+        json["pre_tokenizer"]["pretokenizers"][1]["use_regex"] = false.into();
     });
     unsupported("post_processor", |json| {
         json["post_processor"] = json!({"type": "TemplateProcessing", "single":
@@ -112,13 +117,14 @@ fn gguf() -> (Vec<String>, Vec<i32>, Vec<String>) {
 fn gguf_metadata_becomes_a_vocabulary_or_an_error() {
     let (tokens, types, merges) = gguf();
     let good = Vocabulary::from_gguf(&tokens, &types, &merges, "smollm").expect("a vocabulary");
-    assert!(!good.digits_apart && good.tokens[97].is_empty() && good.added[0].special);
+    assert!(good.pattern == Pattern::Gpt2 && good.tokens[97].is_empty() && good.added[0].special);
     assert_eq!(good.merges, [(u32::from(b'h' - b'!'), u32::from(b'e' - b'!'), 96)]);
-    assert!(!Vocabulary::from_gguf(&tokens, &types, &merges, "gpt-2").expect("a vocabulary").digits_apart);
+    let vocabulary = Vocabulary::from_gguf(&tokens, &types, &merges, "gpt-2").expect("a vocabulary");
+    assert_eq!(vocabulary.pattern, Pattern::Gpt2);
 
-    let refused = Vocabulary::from_gguf(&tokens, &types, &merges, "llama-bpe");
+    let refused = Vocabulary::from_gguf(&tokens, &types, &merges, "deepseek-llm");
     assert!(
-        matches!(&refused, Err(TokenizerError::Unsupported { found, .. }) if found.contains("llama-bpe"))
+        matches!(&refused, Err(TokenizerError::Unsupported { found, .. }) if found.contains("deepseek-llm"))
     );
     let short = Vocabulary::from_gguf(&tokens, &types[1..], &merges, "smollm");
     assert!(matches!(short, Err(TokenizerError::TypeCount { expected: 98, found: 97 })));

@@ -3,12 +3,12 @@
 use super::common::{Random, trained, vocabulary};
 use thimble_converter::tokenizer::{TokenizerError, Vocabulary, test_texts, verify_against};
 use thimble_runtime::Token;
-use thimble_runtime::tokenizer::{CharClass, EncodeError, Specials, Tokenizer, class_of};
+use thimble_runtime::tokenizer::{CharClass, EncodeError, Pattern, Specials, Tokenizer, class_of};
 
 /// Ids of `text`, with exactly the memory that the contract asks for.
 fn encode(tokenizer: &Tokenizer<'_>, text: &str, specials: Specials) -> Vec<u32> {
-    let mut scratch = vec![0xAA; Tokenizer::scratch_bytes(tokenizer.longest_word(text))];
-    let mut out = vec![Token(0); text.len()];
+    let mut scratch = vec![0xAA; tokenizer.scratch_for(text)];
+    let mut out = vec![Token(0); tokenizer.most_tokens(text)];
     let count = tokenizer.encode(text, specials, &mut scratch, &mut out).expect("enough room");
     out[..count].iter().map(|token| token.0).collect()
 }
@@ -22,7 +22,7 @@ fn trained_vocabularies_give_the_ids_of_the_oracle() {
     for (vocab, digits_apart) in [(300, true), (300, false), (520, true), (520, false)] {
         let oracle = trained(vocab, digits_apart);
         let vocabulary = vocabulary(&oracle);
-        assert_eq!(vocabulary.digits_apart, digits_apart);
+        assert_eq!(vocabulary.pattern == Pattern::Gpt2Digits, digits_apart);
         let section = vocabulary.emit();
         verify_against(&section, &oracle, test_texts(&vocabulary)).expect("equal ids");
         let mut random = Random(vocab as u64);
@@ -64,7 +64,7 @@ fn every_code_point_is_cut_as_the_oracle_cuts_it() {
 fn a_difference_is_found() {
     let oracle = trained(300, true);
     let mut other = vocabulary(&oracle);
-    other.digits_apart = false;
+    other.pattern = Pattern::Gpt2;
     other.merges.swap(0, 1);
     let error = verify_against(&other.emit(), &oracle, test_texts(&other)).expect_err("the ids differ");
     assert!(matches!(error, TokenizerError::Differs { .. }), "{error}");
@@ -104,8 +104,8 @@ fn a_user_cannot_forge_a_special_token() {
     }
     // Typed in part: what touches it is text, and a token in front of it stays one.
     let typed = |range: std::ops::Range<usize>| {
-        let mut scratch = vec![0; Tokenizer::scratch_bytes(tokenizer.longest_word(text))];
-        let mut out = vec![Token(0); text.len()];
+        let mut scratch = vec![0; tokenizer.scratch_for(text)];
+        let mut out = vec![Token(0); tokenizer.most_tokens(text)];
         let count = tokenizer.encode_typed(text, &[range], &mut scratch, &mut out).expect("enough room");
         out[..count]
             .iter()
