@@ -181,6 +181,7 @@ const CASES: &[Case] = &[
     ("TensorOffset", |d| d.set_u64(d.tensor(2) + 16, u64::MAX), "query (layer 0) starts at"),
     ("TensorLength", |d| d.set_u64(d.tensor(2) + 24, u64::MAX), "query (layer 0) has"),
     ("TensorLength", |d| d.set(d.tensor(2) + 4, &[Encoding::Q8 as u8]), "query (layer 0) has"),
+    ("Reserved", |d| d.set_u32(d.start(Tokenizer), 2), "tokenizer"),
     ("Tokenizer", |d| d.set_u32(d.start(Tokenizer) + 4, 301), "tokenizer"),
     ("Tokenizer", |d| d.set_u32(d.start(Tokenizer) + 32, u32::MAX), "tokenizer"),
     ("Chat", |d| d.set_u32(d.start(Chat), 9), "chat template"),

@@ -5,7 +5,7 @@ use super::{
     TensorTable, checksum,
 };
 use crate::chat::ChatTemplate;
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::{Tokenizer, layout};
 
 /// A valid model file as specified in `FORMAT.md`; all views that it returns are inside the file.
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +37,11 @@ impl<'f> ModelFile<'f> {
         let config = Config::parse(section(SectionKind::Config)?, directory.version())?;
         let tensors = section(SectionKind::Tensors)?;
         let table = TensorTable::parse(section(SectionKind::TensorTable)?, config, tensors.len() as u64)?;
-        let tokenizer = Tokenizer::parse(section(SectionKind::Tokenizer)?, config.vocab)?;
+        let tokenizer = section(SectionKind::Tokenizer)?;
+        if layout::version(tokenizer) > directory.version() {
+            return Err(FormatError::Reserved { kind: SectionKind::Tokenizer });
+        }
+        let tokenizer = Tokenizer::parse(tokenizer, config.vocab)?;
         let chat = match section(SectionKind::Chat) {
             Ok(chat) => Some(ChatTemplate::parse(chat)?),
             Err(FormatError::MissingSection { .. }) => None,

@@ -85,7 +85,7 @@ fn a_section_of_another_length_is_refused() {
 #[test]
 fn each_header_field_is_checked() {
     for (range, value, what) in [
-        (field::FLAGS, 2, "flags"),
+        (field::FLAGS, 3, "flags"),
         (field::TOKENS, VOCAB as u32 + 1, "number of tokens (at most)"),
         (field::MERGES, 1 << 23, "number of merges (at most)"),
         (field::PAIR_SLOTS, u32::MAX, "length of the section"),
