@@ -43,6 +43,8 @@ impl<'f, 'm, 't, T: ThreadPool> Cpu<'f, 'm, 't, T> {
         debug_assert_eq!(arena.left(), 0, "the plan has the size of all buffers");
         let config = weights.config();
         config.rope.inverse_frequencies(buffers.frequencies);
+        buffers.no_cos.fill(1.0);
+        buffers.no_sin.fill(0.0);
         let layer = weights.layer(0);
         let parallel = ParallelKernels { kernels, pool };
         Ok(Cpu { weights, plan: *plan, parallel, buffers, layer, logit_rows: 0 })
@@ -63,38 +65,33 @@ impl<'f, 'm, 't, T: ThreadPool> Cpu<'f, 'm, 't, T> {
         sampler.sample(logits, &self.buffers.history[..position], self.buffers.candidates)
     }
 
-    /// Keys and values of one layer and key-value head in `chunks` of [`CHUNK`] positions, for transfers.
+    /// Keys and values of one layer and key-value head in `chunks` of [`CHUNK`] positions, for transfers. To write them, first
+    /// [`Cpu::reserve`] their positions.
     ///
     /// # Panics
-    /// If there is no such layer, head or chunk.
+    /// If there is no such layer or head, or the cache does not have the chunks: see [`Cpu::cached_chunks`].
     pub fn cache(&mut self, layer: usize, head: usize, chunks: Range<usize>) -> KvHeadMut<'_> {
         self.buffers.cache.head(layer, head, chunks.start * CHUNK..chunks.end * CHUNK)
+    }
+
+    /// The chunks of a layer that a sequence of `end` positions needs to go on: all of them, or in a layer with a sliding
+    /// window those that it reaches. The cache has them if [`Sequence::resumes_from`] of `end` is `end`, and after
+    /// [`Cpu::reserve`] of positions up to `end`.
+    pub fn cached_chunks(&self, layer: usize, end: usize) -> Range<usize> {
+        self.buffers.cache.chunks(layer, end)
+    }
+
+    /// Makes room for `positions`, whose keys and values the caller then writes with [`Cpu::cache`] as far as
+    /// [`Cpu::cached_chunks`] of their end has them. Drops what the cache has from their start on, and keeps earlier positions
+    /// if [`Sequence::resumes_from`] of the start is the start. Running a batch does the same.
+    pub fn reserve(&mut self, positions: Range<usize>) {
+        self.buffers.cache.reserve(positions);
     }
 
     /// Whether a product with these matrices needs quantized activations.
     fn quantizes(&self, matrices: &[&Matrix<'_>]) -> bool {
         let quantized = |m: &&Matrix<'_>| m.encoding.block_columns() > 1;
         !self.plan.options().exact && matrices.iter().any(quantized)
-    }
-
-    /// The attention operation of a batch. Borrows no other field of `self`.
-    fn attention_batch<'a>(
-        plan: &MemoryPlan,
-        layer: usize,
-        batch: &Batch<'_>,
-        cos: &'a [f32],
-        sin: &'a [f32],
-    ) -> AttentionBatch<'a> {
-        let config = plan.config();
-        AttentionBatch {
-            layer,
-            heads: config.heads,
-            kv_heads: config.kv_heads,
-            head_dim: config.head_dim,
-            tokens: batch.tokens.len(),
-            position: batch.position,
-            rope: Rope { cos, sin },
-        }
     }
 
     /// Applies the norm to `rows` and quantizes the result: the input of a product.
@@ -129,6 +126,7 @@ impl<T: ThreadPool> Backend for Cpu<'_, '_, '_, T> {
 
     fn embed(&mut self, batch: &Batch<'_>) {
         let (hidden, rope) = (self.plan.config().hidden, self.plan.config().rope);
+        self.reserve(batch.position..batch.position + batch.tokens.len());
         let b = &mut self.buffers;
         for (token, row) in batch.tokens.iter().zip(b.x.chunks_exact_mut(hidden)) {
             (self.parallel.kernels.row)(&self.weights.embedding, token.index(), row);
@@ -161,8 +159,19 @@ impl<T: ThreadPool> Backend for Cpu<'_, '_, '_, T> {
 
     fn attend(&mut self, layer: usize, batch: &Batch<'_>) {
         let quantize = self.quantizes(&[&self.layer.output]);
+        let (config, options) = (self.plan.config(), self.layer.options);
         let b = &mut self.buffers;
-        let attention = Self::attention_batch(&self.plan, layer, batch, b.cos, b.sin);
+        let [cos, sin] = if options.rope { [&*b.cos, &*b.sin] } else { [&*b.no_cos, &*b.no_sin] };
+        let attention = AttentionBatch {
+            layer,
+            heads: config.heads,
+            kv_heads: config.kv_heads,
+            head_dim: config.head_dim,
+            tokens: batch.tokens.len(),
+            position: batch.position - b.cache.base(layer),
+            window: options.window.unwrap_or(usize::MAX),
+            rope: Rope { cos, sin },
+        };
         let groups = quantize.then_some(&mut *b.groups);
         let rows = [&*b.query, &*b.key, &*b.value];
         self.parallel.attend(&attention, rows, &mut b.cache, b.partials, b.attended, groups);
@@ -248,6 +257,10 @@ impl<T: ThreadPool> Sequence for Cpu<'_, '_, '_, T> {
     fn history_and_logits(&mut self) -> (&[Token], &mut [f32]) {
         let vocab = self.plan.config().vocab;
         (self.buffers.history, &mut self.buffers.logits[..self.logit_rows * vocab])
+    }
+
+    fn resumes_from(&self, position: usize) -> usize {
+        if self.buffers.cache.resumes(position) { position } else { 0 }
     }
 
     fn run(&mut self, batch: &Batch<'_>) {

@@ -31,7 +31,13 @@ pub trait Sequence {
     /// The tokens, `[context]`, and the logits of the last [`Sequence::head`], `[rows, vocab]`.
     fn history_and_logits(&mut self) -> (&[Token], &mut [f32]);
 
-    /// Runs a batch up to the last layer. Replaces everything from its position on.
+    /// The position of the next batch if the sequence is to go on at `position`: `position` itself, or 0 if the cache no
+    /// longer has all that a token there attends to. Layers with a sliding window keep recent positions only.
+    fn resumes_from(&self, position: usize) -> usize {
+        position
+    }
+
+    /// Runs a batch up to the last layer. Replaces everything from its position on, which [`Sequence::resumes_from`] allows.
     fn run(&mut self, batch: &Batch<'_>);
 
     /// Computes the logits of `rows` of the last batch, at most [`Limits::logit_rows`].

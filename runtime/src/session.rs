@@ -155,9 +155,23 @@ impl<S: Sequence> Session<S> {
         unknown.map_or(Ok(()), |t| Err(SessionError::UnknownToken { found: t.0, vocab: self.vocab }))
     }
 
+    /// Runs the tokens again that a cache of recent positions lost to a rewind.
+    fn refill(&mut self) {
+        let mut start = self.sequence.resumes_from(self.position);
+        let mut tokens = [Token(0); 256];
+        while start < self.position {
+            let count = tokens.len().min(self.sequence.limits().batch).min(self.position - start);
+            let tokens = &mut tokens[..count];
+            tokens.copy_from_slice(&self.sequence.history()[start..start + count]);
+            self.sequence.run(&Batch { tokens, position: start });
+            start += count;
+        }
+    }
+
     /// Runs one batch after the last token.
     fn advance(&mut self, tokens: &[Token]) {
         (self.draft, self.row) = (0, 0);
+        self.refill();
         self.sequence.history()[self.position..][..tokens.len()].copy_from_slice(tokens);
         self.sequence.run(&Batch { tokens, position: self.position });
         self.position += tokens.len();
@@ -206,7 +220,8 @@ impl<S: Sequence> Session<S> {
         self.sequence.head(0..1 + count);
     }
 
-    /// Drops all tokens from `position` on. Computes nothing.
+    /// Drops all tokens from `position` on. Computes nothing; in a model with sliding windows, the next tokens after a long
+    /// rewind take a forward pass of all tokens before them.
     pub fn rewind(&mut self, position: usize) -> Result<(), SessionError> {
         if position > self.position {
             return Err(SessionError::Rewind { to: position, position: self.position });

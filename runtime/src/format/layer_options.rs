@@ -72,6 +72,13 @@ impl LayerPattern {
         self.sliding != 0
     }
 
+    /// Number of layers before `layer` that have a sliding window.
+    pub fn sliding_before(&self, layer: usize) -> usize {
+        let period = self.period as usize;
+        let rest = self.sliding & ((1 << (layer % period)) - 1);
+        layer / period * self.sliding.count_ones() as usize + rest.count_ones() as usize
+    }
+
     /// Whether any layer has no RoPE.
     pub fn any_without_rope(&self) -> bool {
         self.no_rope != 0
@@ -117,6 +124,8 @@ mod tests {
             assert_eq!(LayerPattern::parse(pattern.words(), layers), Some(pattern));
             for layer in 0..layers {
                 assert_eq!((pattern.has_rope(layer), pattern.is_sliding(layer)), option(layer), "{layer}");
+                let before = (0..layer).filter(|layer| option(*layer).1).count();
+                assert_eq!(pattern.sliding_before(layer), before, "{layer}");
             }
         }
         assert_eq!(LayerPattern::new(80, |layer| (layer < 70, false)), None);

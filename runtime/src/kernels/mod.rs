@@ -32,6 +32,7 @@ mod tests;
 #[cfg(target_arch = "x86_64")]
 pub use amx::Amx;
 
+pub(crate) use attention::SPAN;
 pub use attention::{AttendJob, CHUNK, KvHead, KvHeadMut, KvKind, Rope, StoreJob};
 #[cfg(target_arch = "x86_64")]
 pub use avx2::{Avx2, AvxVnni};

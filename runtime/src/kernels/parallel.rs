@@ -154,7 +154,7 @@ impl<T: ThreadPool> ParallelKernels<'_, T> {
     ) {
         let columns = batch.heads * batch.head_dim;
         let cache = cache.shared();
-        let whole = 0..cache.layout.positions;
+        let whole = 0..cache.layout.positions(batch.layer);
         if batch.tokens == 1 {
             return self.attend_one(batch, [queries, keys, values], &cache, partials, out, groups);
         }
@@ -199,7 +199,9 @@ impl<T: ThreadPool> ParallelKernels<'_, T> {
         groups: Option<&mut [QuantGroup]>,
     ) {
         let (group, dim) = (batch.heads / batch.kv_heads, batch.head_dim);
-        let spans = batch.position / SPAN + 1;
+        // Spans before the window have no shard.
+        let first = (batch.position + 1).saturating_sub(batch.window) / SPAN;
+        let spans = batch.position / SPAN + 1 - first;
         let width = partial_width(dim);
         // Whether each shard computes a final result of whole groups, and so can quantize it.
         let quantizes = spans == 1 && (group * dim).is_multiple_of(GROUP);
@@ -208,8 +210,8 @@ impl<T: ThreadPool> ParallelKernels<'_, T> {
         let all_groups = groups.as_deref_mut().filter(|_| quantizes).map(Disjoint::new);
         let job = |shard: usize| {
             let (head, span) = (shard / spans, shard % spans);
-            let start = span * SPAN;
-            let positions = start..(start + SPAN).min(cache.layout.positions);
+            let start = (first + span) * SPAN;
+            let positions = start..(start + SPAN).min(cache.layout.positions(batch.layer));
             // SAFETY: each span of each head is one shard.
             let mut kv = unsafe { head_of(cache, batch.layer, head, positions) };
             if span + 1 == spans {
@@ -306,8 +308,10 @@ pub(crate) struct AttentionBatch<'a> {
     pub(crate) kv_heads: usize,
     pub(crate) head_dim: usize,
     pub(crate) tokens: usize,
-    /// Position of the batch's first token.
+    /// Position of the batch's first token, counted from the base of the layer's regions.
     pub(crate) position: usize,
+    /// Positions that a token attends to, itself included; [`usize::MAX`]: all.
+    pub(crate) window: usize,
     pub(crate) rope: Rope<'a>,
 }
 
@@ -354,6 +358,7 @@ impl AttentionBatch<'_> {
             head_dim: self.head_dim,
             tokens,
             position: self.position - start,
+            window: self.window,
             rope: self.rope,
             kv,
             positions,

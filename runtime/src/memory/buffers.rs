@@ -32,6 +32,10 @@ pub(crate) struct Buffers<'m> {
     pub(crate) frequencies: &'m mut [f32],
     pub(crate) cos: &'m mut [f32],
     pub(crate) sin: &'m mut [f32],
+    /// Ones in place of `cos` for layers without RoPE, if there are any.
+    pub(crate) no_cos: &'m mut [f32],
+    /// Zeros in place of `sin`.
+    pub(crate) no_sin: &'m mut [f32],
     pub(crate) logits: &'m mut [f32],
     /// Scratch memory of the sampler, `[vocab]`.
     pub(crate) candidates: &'m mut [Candidate],
@@ -52,6 +56,7 @@ impl<'m> Buffers<'m> {
         let groups = if options.exact { Some(0) } else { tiled_groups(batch, widest, tile) };
         let next_groups = Some(if options.exact { 0 } else { config.ffn.div_ceil(GROUP) });
         let half = config.head_dim / 2;
+        let without_rope = if config.pattern.any_without_rope() { half } else { 0 };
         Ok(Buffers {
             history: memory.take(Some(options.context))?,
             x: memory.take(rows(config.hidden))?,
@@ -68,6 +73,8 @@ impl<'m> Buffers<'m> {
             frequencies: memory.take(Some(half))?,
             cos: memory.take(rows(half))?,
             sin: memory.take(rows(half))?,
+            no_cos: memory.take(rows(without_rope))?,
+            no_sin: memory.take(rows(without_rope))?,
             logits: memory.take(options.logit_rows.checked_mul(config.vocab))?,
             candidates: memory.take(Some(config.vocab))?,
             cache: KvCache::carve(config, options, memory)?,

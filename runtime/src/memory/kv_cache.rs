@@ -1,21 +1,26 @@
 //! The KV cache.
 //!
 //! Each layer and key-value head has a contiguous region that fills from the front, so that only pages of used positions are
-//! touched.
+//! touched. The regions of layers with a sliding window hold the last positions only: they begin at a position, the base,
+//! that moves on by whole spans of attention, so that what a kernel computes does not depend on it.
 
 use super::arena::{Carve, MemoryError};
 use super::options::PlanOptions;
-use crate::format::Config;
-use crate::kernels::{CHUNK, Disjoint, KvHeadMut, KvKind};
+use crate::format::{Config, LayerPattern};
+use crate::kernels::{CHUNK, Disjoint, KvHeadMut, KvKind, SPAN};
 use core::ops::Range;
 
 /// The layout of the cache.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct KvLayout {
     pub(crate) kind: KvKind,
+    layers: usize,
     kv_heads: usize,
-    /// Capacity of a region, a multiple of [`CHUNK`] positions.
-    pub(crate) positions: usize,
+    pattern: LayerPattern,
+    /// Positions that a token attends to in layers with a sliding window.
+    window: usize,
+    /// Capacity of a region, a multiple of [`CHUNK`] positions: in layers without and with a sliding window.
+    positions: [usize; 2],
     /// Elements of one position's keys.
     key_width: usize,
     /// Elements of one position's values.
@@ -23,14 +28,47 @@ pub(crate) struct KvLayout {
 }
 
 impl KvLayout {
-    /// The byte ranges of keys and of values, and the range of scales, for `positions` (whole chunks) of one layer and head.
+    fn new(config: &Config, options: &PlanOptions) -> KvLayout {
+        // Attention reads whole chunks and masks positions after the last.
+        let all = options.context.next_multiple_of(CHUNK);
+        // Beside the window and a batch: a chunk, so that a sequence can end at the last whole one, and a span, because the
+        // base is a multiple of it.
+        let recent = (config.window + options.batch + CHUNK).next_multiple_of(SPAN) + SPAN;
+        KvLayout {
+            kind: options.kv,
+            layers: config.layers,
+            kv_heads: config.kv_heads,
+            pattern: config.pattern,
+            window: config.window,
+            positions: [all, recent.min(all)],
+            key_width: options.kv.key_width(config.head_dim),
+            value_width: config.head_dim.next_multiple_of(16),
+        }
+    }
+
+    /// Capacity of the regions of a layer, positions.
+    pub(crate) fn positions(&self, layer: usize) -> usize {
+        self.positions[usize::from(self.pattern.is_sliding(layer))]
+    }
+
+    /// Positions in all regions of the layers before `layer`; `None` on overflow.
+    fn before(&self, layer: usize) -> Option<usize> {
+        let sliding = self.pattern.sliding_before(layer);
+        let [all, recent] = self.positions;
+        let (all, recent) = ((layer - sliding).checked_mul(all)?, sliding.checked_mul(recent)?);
+        all.checked_add(recent)?.checked_mul(self.kv_heads)
+    }
+
+    /// The byte ranges of keys and of values, and the range of scales, for `positions` (whole chunks, counted from the base)
+    /// of one layer and head.
     pub(crate) fn ranges(
         &self,
         layer: usize,
         head: usize,
         positions: Range<usize>,
     ) -> (Range<usize>, Range<usize>, Range<usize>) {
-        let region = (layer * self.kv_heads + head) * self.positions;
+        // The cache was carved without an overflow.
+        let region = self.before(layer).unwrap_or(0) + head * self.positions(layer);
         let range = |size: usize| (region + positions.start) * size..(region + positions.end) * size;
         let bytes = self.kind.bytes();
         (range(self.key_width * bytes), range(self.value_width * bytes), range(self.scales()))
@@ -40,12 +78,19 @@ impl KvLayout {
     fn scales(&self) -> usize {
         usize::from(self.kind == KvKind::Q8)
     }
+
+    /// First position in the regions of layers with a sliding window, after `reached` positions.
+    fn base(&self, reached: usize) -> usize {
+        reached.saturating_sub(self.positions[1]).next_multiple_of(SPAN)
+    }
 }
 
 /// The cache in the caller's memory.
 #[derive(Debug)]
 pub(crate) struct KvCache<'m> {
     layout: KvLayout,
+    /// Positions stored since the cache was last empty; some may have been dropped again.
+    reached: usize,
     keys: &'m mut [u8],
     values: &'m mut [u8],
     key_scales: &'m mut [f32],
@@ -67,20 +112,13 @@ impl<'m> KvCache<'m> {
         options: &PlanOptions,
         memory: &mut impl Carve<'m>,
     ) -> Result<Self, MemoryError> {
-        let kind = options.kv;
-        let layout = KvLayout {
-            kind,
-            kv_heads: config.kv_heads,
-            // Attention reads whole chunks and masks positions after the last.
-            positions: options.context.next_multiple_of(CHUNK),
-            key_width: kind.key_width(config.head_dim),
-            value_width: config.head_dim.next_multiple_of(16),
-        };
-        let positions = layout.positions.checked_mul(config.layers * config.kv_heads);
+        let layout = KvLayout::new(config, options);
+        let positions = layout.before(layout.layers);
         let all = |width: usize| positions.and_then(|positions| positions.checked_mul(width));
-        let (bytes, scales) = (kind.bytes(), layout.scales());
+        let (bytes, scales) = (layout.kind.bytes(), layout.scales());
         Ok(KvCache {
             layout,
+            reached: 0,
             keys: memory.take(all(layout.key_width * bytes))?,
             values: memory.take(all(layout.value_width * bytes))?,
             key_scales: memory.take(all(scales))?,
@@ -88,8 +126,61 @@ impl<'m> KvCache<'m> {
         })
     }
 
+    /// First position in the regions of a layer.
+    pub(crate) fn base(&self, layer: usize) -> usize {
+        if self.layout.pattern.is_sliding(layer) { self.layout.base(self.reached) } else { 0 }
+    }
+
+    /// The chunks of a layer that tokens from position `end` on attend to, of those before `end`.
+    pub(crate) fn chunks(&self, layer: usize, end: usize) -> Range<usize> {
+        let sliding = self.layout.pattern.is_sliding(layer);
+        let first = if sliding { (end + 1).saturating_sub(self.layout.window) } else { 0 };
+        first.min(end) / CHUNK..end.div_ceil(CHUNK)
+    }
+
+    /// Whether a token at `position` finds all positions that it attends to.
+    pub(crate) fn resumes(&self, position: usize) -> bool {
+        !self.layout.pattern.any_sliding()
+            || position == 0
+            || (position + 1).saturating_sub(self.layout.window) >= self.layout.base(self.reached)
+    }
+
+    /// Makes room for `positions`, which the cache resumes at, and drops those from their start on.
+    pub(crate) fn reserve(&mut self, positions: Range<usize>) {
+        if !self.layout.pattern.any_sliding() {
+            return;
+        }
+        let before = self.layout.base(self.reached);
+        if positions.start == 0 || !self.resumes(positions.start) {
+            self.reached = positions.end;
+            return;
+        }
+        self.reached = self.reached.max(positions.end);
+        let moved = self.layout.base(self.reached) - before;
+        if moved > 0 && moved < self.layout.positions[1] {
+            self.move_left(moved);
+        }
+    }
+
+    /// Moves the regions of layers with a sliding window by `moved` positions, whole spans.
+    fn move_left(&mut self, moved: usize) {
+        let layout = self.layout;
+        let sliding = (0..layout.layers).filter(|layer| layout.pattern.is_sliding(*layer));
+        for (layer, head) in sliding.flat_map(|layer| (0..layout.kv_heads).map(move |head| (layer, head))) {
+            let (keys, values, scales) = layout.ranges(layer, head, moved..layout.positions(layer));
+            let (to_keys, to_values, to_scales) = layout.ranges(layer, head, 0..0);
+            self.keys.copy_within(keys, to_keys.start);
+            self.values.copy_within(values, to_values.start);
+            self.key_scales.copy_within(scales.clone(), to_scales.start);
+            self.value_scales.copy_within(scales, to_scales.start);
+        }
+    }
+
     /// Keys and values of `positions` (whole chunks) of one layer and head.
     pub(crate) fn head(&mut self, layer: usize, head: usize, positions: Range<usize>) -> KvHeadMut<'_> {
+        let base = self.base(layer);
+        let positions = positions.start - base..positions.end - base;
+        assert!(positions.end <= self.layout.positions(layer), "chunks lie inside their layer's region");
         let (keys, values, scales) = self.layout.ranges(layer, head, positions);
         KvHeadMut {
             kind: self.layout.kind,

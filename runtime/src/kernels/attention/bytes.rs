@@ -201,11 +201,13 @@ pub(super) fn attend<S: Simd>(s: S, job: &AttendJob<'_>) {
     }
 }
 
-/// The probabilities of a run's first `blocks` blocks times the scales of its values, as planes.
+/// The probabilities of a run's first `blocks` blocks times the scales of its values, as planes. The first `skipped` blocks are
+/// zeros already.
 struct Weigh<'q> {
     query: &'q mut Query,
-    /// For the positions that the query attends to.
+    /// For the positions from the skipped ones to the last that the query attends to.
     scales: &'q [f32],
+    skipped: usize,
     blocks: usize,
     out: &'q mut Planes,
 }
@@ -214,13 +216,14 @@ impl Work for Weigh<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Weigh { query, scales, blocks, out } = self;
+        let Weigh { query, scales, skipped, blocks, out } = self;
         let (whole, rest) = scales.as_chunks::<16>();
-        for (scores, scales) in query.scores.iter_mut().zip(whole) {
+        let scores = &mut query.scores[skipped..];
+        for (scores, scales) in scores.iter_mut().zip(whole) {
             s.store(s.mul(s.load(scores), s.load(scales)), scores);
         }
         // Positions after the last have unspecified scales, which are not read.
-        for (score, scale) in query.scores.as_flattened_mut()[whole.len() * 16..].iter_mut().zip(rest) {
+        for (score, scale) in scores.as_flattened_mut()[whole.len() * 16..].iter_mut().zip(rest) {
             *score *= scale;
         }
         s.run(SetPlanes { planes: out, numbers: &query.scores[..blocks] });
@@ -254,9 +257,10 @@ impl<const Q: usize> Work for Attend<'_, '_, Q> {
 
         let mut weights = [Planes::ZERO; Q];
         for span in tile.spans() {
-            for start in span.clone().step_by(RUN) {
+            for start in tile.runs(&span) {
                 let blocks = RUN.min(tile.end - start).div_ceil(BLOCK);
-                for b in 0..blocks {
+                let skipped = tile.skipped(start);
+                for b in skipped..blocks {
                     let at = start + b * BLOCK;
                     if Q <= MEMORY_BOUND {
                         // Keys two blocks on, and the values of these positions.
@@ -279,13 +283,15 @@ impl<const Q: usize> Work for Attend<'_, '_, Q> {
                 }
                 for (query, out) in tile.queries.iter_mut().zip(&mut weights) {
                     let visible = query.visible.saturating_sub(start).min(RUN);
-                    s.run(Update { query, visible, blocks, chunks: panels });
-                    let scales = &job.kv.value_scales[start..start + visible];
-                    s.run(Weigh { query, scales, blocks, out });
+                    let hidden = query.hidden.saturating_sub(start);
+                    s.run(Update { query, hidden, visible, blocks: skipped..blocks, chunks: panels });
+                    let first = skipped * BLOCK;
+                    let scales = &job.kv.value_scales[start + first..start + visible.max(first)];
+                    s.run(Weigh { query, scales, skipped, blocks, out });
                 }
                 for c in 0..panels {
                     let mut dots = Dots::<S, Q>::new(s);
-                    for chunk in 0..(blocks * BLOCK).div_ceil(CHUNK) {
+                    for chunk in skipped * BLOCK / CHUNK..(blocks * BLOCK).div_ceil(CHUNK) {
                         let panel = ((start / CHUNK + chunk) * panels + c) * STEPS;
                         let steps = (blocks * BLOCK / STEP - chunk * STEPS).min(STEPS);
                         dots.add(s, &values[panel..panel + steps], &weights, chunk * STEPS);

@@ -160,11 +160,12 @@ impl<T: Element, const Q: usize, const B: usize> Work for Attend<'_, '_, T, Q, B
         let queries = &queries[..dim];
 
         for span in tile.spans() {
-            for start in span.clone().step_by(RUN) {
+            for start in tile.runs(&span) {
                 let positions = RUN.min(tile.end - start);
+                let skipped = tile.skipped(start);
                 // The cache's capacity is a multiple of four blocks.
                 let blocks = positions.div_ceil(BLOCK).next_multiple_of(B);
-                for b in (0..blocks).step_by(B) {
+                for b in (skipped..blocks).step_by(B) {
                     let at = start / BLOCK + b;
                     let mut keys_of: [&[[T; BLOCK]]; B] = [&[]; B];
                     for (i, place) in keys_of.iter_mut().enumerate() {
@@ -184,9 +185,10 @@ impl<T: Element, const Q: usize, const B: usize> Work for Attend<'_, '_, T, Q, B
                 }
                 for query in &mut tile.queries {
                     let visible = query.visible.saturating_sub(start);
-                    s.run(Update { query, visible, blocks, chunks });
+                    let hidden = query.hidden.saturating_sub(start);
+                    s.run(Update { query, hidden, visible, blocks: skipped..blocks, chunks });
                 }
-                let rows = &values[start * chunks..(start + positions) * chunks];
+                let rows = &values[(start + skipped * BLOCK) * chunks..(start + positions) * chunks];
                 for c in 0..chunks {
                     let mut sums = [s.zero(); Q];
                     for q in 0..Q {
@@ -195,7 +197,7 @@ impl<T: Element, const Q: usize, const B: usize> Work for Attend<'_, '_, T, Q, B
                     for (i, row) in rows.chunks_exact(chunks).enumerate() {
                         let value = T::load(s, &row[c]);
                         for q in 0..Q {
-                            let weight = tile.queries[q].scores.as_flattened()[i];
+                            let weight = tile.queries[q].scores[skipped..].as_flattened()[i];
                             sums[q] = s.mul_add(value, s.splat(weight), sums[q]);
                         }
                     }

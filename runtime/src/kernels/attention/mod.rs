@@ -1,4 +1,5 @@
-//! Causal attention of the queries that share one key-value head, and writes to the KV cache.
+//! Causal attention of the queries that share one key-value head, in all positions or a sliding window, and writes to the KV
+//! cache.
 //!
 //! Keys and values are floats ([`floats`]) or bytes ([`bytes`]), and are read once for all query heads of the group. Softmax
 //! is computed online (Milakov and Gimelshein 2018) over runs of 256 positions.
@@ -191,11 +192,13 @@ pub struct AttendJob<'a> {
     pub tokens: Range<usize>,
     /// Position of token 0 of the batch, relative to `kv`.
     pub position: usize,
+    /// Positions that a token attends to, itself included; [`usize::MAX`]: all.
+    pub window: usize,
     /// Angles of the batch.
     pub rope: Rope<'a>,
     /// Keys and values, including those of the batch.
     pub kv: KvHead<'a>,
-    /// Positions of `kv`. A token attends to those up to its own.
+    /// Positions of `kv`. A token attends to those up to its own, as far back as its window.
     pub positions: usize,
     /// The destination.
     pub(super) output: AttendOutput<'a>,

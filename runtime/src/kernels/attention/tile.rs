@@ -1,6 +1,6 @@
 //! A tile of queries with the running state of attention over spans of positions.
 
-use super::{AttendJob, AttendOutput, BLOCKS, SPAN, fold, partial_width};
+use super::{AttendJob, AttendOutput, BLOCK, BLOCKS, CHUNK, RUN, SPAN, fold, partial_width};
 use crate::format::MAX_HEAD_DIM;
 use crate::kernels::simd::{Simd, Work};
 use core::ops::Range;
@@ -9,8 +9,10 @@ use core::ops::Range;
 pub(super) struct Query {
     /// Rotated and scaled.
     pub(super) query: [f32; MAX_HEAD_DIM],
-    /// Positions that it attends to.
+    /// The end of the positions that it attends to.
     pub(super) visible: usize,
+    /// The positions before its window.
+    pub(super) hidden: usize,
     /// Largest score and sum of exponentials of finished spans.
     pub(super) total_sums: (f32, f32),
     /// Weighted values of finished spans.
@@ -28,6 +30,7 @@ impl Query {
     const ZERO: Query = Query {
         query: [0.0; MAX_HEAD_DIM],
         visible: 0,
+        hidden: 0,
         total_sums: (0.0, 0.0),
         total: [[0.0; 16]; MAX_HEAD_DIM / 16],
         largest: 0.0,
@@ -54,7 +57,9 @@ pub(super) struct Tile<const Q: usize> {
     /// Number of queries; the others are zeros.
     pub(super) count: usize,
     pub(super) queries: [Query; Q],
-    /// Positions that any of them attends to.
+    /// First position that any of them attends to: 0 without a window.
+    start: usize,
+    /// The end of the positions that any of them attends to.
     pub(super) end: usize,
 }
 
@@ -62,20 +67,33 @@ impl<const Q: usize> Tile<Q> {
     /// The queries `first..first + Q` of a job, of which only `left` exist; [`Tile::begin`] is next.
     #[inline(always)]
     pub(super) fn zeros(first: usize, left: usize) -> Tile<Q> {
-        Tile { first, count: left.min(Q), queries: [Query::ZERO; Q], end: 0 }
+        Tile { first, count: left.min(Q), queries: [Query::ZERO; Q], start: 0, end: 0 }
     }
 
     /// Rotates and scales the queries.
     #[inline(always)]
     pub(super) fn begin<S: Simd>(&mut self, s: S, job: &AttendJob<'_>) {
-        self.end = begin(s, job, self.first, &mut self.queries[..self.count]);
+        (self.start, self.end) = begin(s, job, self.first, &mut self.queries[..self.count]);
     }
 
-    /// The spans of positions, in order.
+    /// The spans of positions that any query attends to, in order.
     #[inline(always)]
     pub(super) fn spans(&self) -> impl Iterator<Item = Range<usize>> + use<Q> {
-        let end = self.end;
-        (0..end).step_by(SPAN).map(move |start| start..(start + SPAN).min(end))
+        let (start, end) = (self.start / SPAN * SPAN, self.end);
+        (start..end).step_by(SPAN).map(move |start| start..(start + SPAN).min(end))
+    }
+
+    /// The starts of a span's runs that any query attends to, in order.
+    #[inline(always)]
+    pub(super) fn runs(&self, span: &Range<usize>) -> impl Iterator<Item = usize> + use<Q> {
+        (span.start.max(self.start / RUN * RUN)..span.end).step_by(RUN)
+    }
+
+    /// Blocks of the run at `start` that no query attends to, at its front: whole chunks, because the positions of a chunk
+    /// before the windows of all queries may never have been written.
+    #[inline(always)]
+    pub(super) fn skipped(&self, start: usize) -> usize {
+        self.start.saturating_sub(start) / CHUNK * (CHUNK / BLOCK)
     }
 
     /// Ends a span: adds its state to that of finished spans.
@@ -99,19 +117,21 @@ fn token_and_offset(job: &AttendJob<'_>, index: usize) -> (usize, usize) {
     (token, token * job.stride + job.column + head * job.head_dim)
 }
 
-/// Rotates and scales the queries from `first` on. Returns the number of positions that the last one attends to.
+/// Rotates and scales the queries from `first` on. Returns the first position that the first one attends to, and the end of
+/// those of the last.
 #[inline(never)]
-fn begin<S: Simd>(s: S, job: &AttendJob<'_>, first: usize, queries: &mut [Query]) -> usize {
+fn begin<S: Simd>(s: S, job: &AttendJob<'_>, first: usize, queries: &mut [Query]) -> (usize, usize) {
     let scale = 1.0 / libm::sqrtf(job.head_dim as f32);
     let mut end = 0;
     for (q, query) in queries.iter_mut().enumerate() {
         let (token, from) = token_and_offset(job, first + q);
         query.visible = job.position + token + 1;
+        query.hidden = query.visible.saturating_sub(job.window);
         (query.total_sums.0, query.largest) = (f32::MIN, f32::MIN);
         end = query.visible.min(job.positions);
         job.rope.rotate(s, token, &job.queries[from..from + job.head_dim], scale, &mut query.query);
     }
-    end
+    (queries.first().map_or(0, |query| query.hidden), end)
 }
 
 /// See [`Tile::finish`].
@@ -175,12 +195,13 @@ impl Work for EndSpan<'_> {
     }
 }
 
-/// Turns the scores of the run's first `blocks` blocks into probabilities relative to the largest score so far, and rescales
-/// the `chunks` vectors of weighted values. Masks all but `visible` positions of the run.
+/// Turns the scores of the run's `blocks` into probabilities relative to the largest score so far, and rescales the `chunks`
+/// vectors of weighted values. Masks the run's positions before `hidden` and from `visible` on.
 pub(super) struct Update<'t> {
     pub(super) query: &'t mut Query,
+    pub(super) hidden: usize,
     pub(super) visible: usize,
-    pub(super) blocks: usize,
+    pub(super) blocks: Range<usize>,
     pub(super) chunks: usize,
 }
 
@@ -188,8 +209,12 @@ impl Work for Update<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Update { query, visible, blocks, chunks } = self;
-        let scores = &mut query.scores[..blocks];
+        let Update { query, hidden, visible, blocks, chunks } = self;
+        let (first, count) = (blocks.start, blocks.len());
+        if hidden > 0 {
+            query.scores.as_flattened_mut()[..hidden.min(RUN)].fill(f32::MIN);
+        }
+        let scores = &mut query.scores[blocks];
         let mut largest = s.splat(query.largest);
         for scores in &*scores {
             largest = s.max(largest, s.load(scores));
@@ -200,11 +225,19 @@ impl Work for Update<'_> {
         for (b, scores) in scores.iter_mut().enumerate() {
             let p = s.exp(s.sub(s.load(scores), s.splat(largest)));
             s.store(p, scores);
-            if visible < (b + 1) * 16 {
+            if visible < (first + b + 1) * 16 {
                 // Masked scores give about 1e-38, not 0.
-                scores[visible.saturating_sub(b * 16)..].fill(0.0);
+                scores[visible.saturating_sub((first + b) * 16)..].fill(0.0);
             }
             sum = s.add(sum, s.load(scores));
+        }
+        if hidden > 0 {
+            // Seldom: only runs that the window begins in or after come here.
+            query.scores.as_flattened_mut()[..hidden.min(RUN)].fill(0.0);
+            sum = s.zero();
+            for scores in &query.scores[first..first + count] {
+                sum = s.add(sum, s.load(scores));
+            }
         }
         let rescale = s.array(s.exp(s.splat(before - largest)))[0];
         query.sum = query.sum * rescale + s.sum(sum);

@@ -107,6 +107,7 @@ fn attention_matches_f64() {
                                 head_dim: dim,
                                 tokens: to - from,
                                 position: from,
+                                window: usize::MAX,
                                 rope,
                             };
                             let (keys, values) = (&keys[from * kv_row..], &values[from * kv_row..]);
@@ -191,6 +192,7 @@ fn a_tokens_attention_is_the_same_alone_and_among_others() {
                         head_dim: dim,
                         tokens: to - from,
                         position,
+                        window: usize::MAX,
                         rope,
                     };
                     let (row, kv_row) = (heads * dim, kv_heads * dim);
