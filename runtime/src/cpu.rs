@@ -2,8 +2,8 @@
 
 use crate::Token;
 use crate::kernels::{
-    AttentionBatch, CHUNK, Input, Kernels, KvHeadMut, Matrix, ParallelKernels, Product, QuantGroup, Rope,
-    ThreadPool,
+    Adjust, AttentionBatch, CHUNK, Input, Kernels, KvHeadMut, Matrix, ParallelKernels, Product, QuantGroup,
+    Rope, ThreadPool,
 };
 use crate::memory::{Arena, Buffers, MemoryError, MemoryPlan, PlanOptions};
 use crate::model::{Backend, Batch, Layer, Weights, forward};
@@ -155,6 +155,17 @@ impl<T: ThreadPool> Backend for Cpu<'_, '_, '_, T> {
         let key = Product { matrix: weights.key, out: b.key, add: false };
         let value = Product { matrix: weights.value, out: b.value, add: false };
         self.parallel.multiply(input, [query, key, value]);
+        if weights.qkv_bias.is_none() && weights.qk_norm.is_none() {
+            return;
+        }
+        let [query_bias, key_bias, value_bias] =
+            weights.qkv_bias.map_or([None; 3], |biases| biases.map(Some));
+        let norm = |index: usize| weights.qk_norm.map(|norms| (norms[index], config.norm_eps));
+        let (q_dim, kv_dim) = (config.q_dim(), config.kv_dim());
+        let query = Adjust { rows: b.query, columns: q_dim, bias: query_bias, norm: norm(0) };
+        let key = Adjust { rows: b.key, columns: kv_dim, bias: key_bias, norm: norm(1) };
+        let value = Adjust { rows: b.value, columns: kv_dim, bias: value_bias, norm: None };
+        self.parallel.adjust(tokens, [query, key, value]);
     }
 
     fn attend(&mut self, layer: usize, batch: &Batch<'_>) {

@@ -21,6 +21,7 @@ mod matmul_job;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod parallel;
+mod parallel_attention;
 mod rows;
 mod scalar;
 mod shared;
@@ -42,7 +43,8 @@ pub use blocks::{Matrix, QuantGroup};
 pub use matmul_job::{Input, MatmulJob, Output, tiled_groups};
 #[cfg(target_arch = "aarch64")]
 pub use neon::{DotProd, I8mm};
-pub(crate) use parallel::{AttentionBatch, ParallelKernels, Product, partials_len};
+pub(crate) use parallel::{Adjust, ParallelKernels, Product};
+pub(crate) use parallel_attention::{AttentionBatch, partials_len};
 pub use scalar::Scalar;
 pub(crate) use shared::Disjoint;
 pub use shared::{SingleThread, ThreadPool};
