@@ -46,6 +46,8 @@ pub struct Config {
 /// Largest head dimension that the kernels have buffers for.
 pub const MAX_HEAD_DIM: usize = 256;
 
+/// Most layers.
+const MAX_LAYERS: usize = 1 << 10;
 const NONE: u32 = u32::MAX;
 const TIED: u32 = 1;
 const QKV_BIAS: u32 = 2;
@@ -132,7 +134,7 @@ impl Config {
             fits.then_some(()).ok_or(FormatError::Config { field, expected, found: value as u64 })
         };
         range("hidden size", self.hidden, 1 << 16, "1 to 65,536")?;
-        range("layer count", self.layers, 1 << 10, "1 to 1,024")?;
+        range("layer count", self.layers, MAX_LAYERS, "1 to 1,024")?;
         range("head count", self.heads, 1 << 10, "1 to 1,024")?;
         range("key-value head count", self.kv_heads, 1 << 10, "1 to 1,024")?;
         range("head dimension", self.head_dim, MAX_HEAD_DIM, "1 to 256")?;
@@ -182,7 +184,9 @@ impl Config {
         }
         let theta = read_f32(bytes, 32).unwrap_or(0.0);
         let rope = RopeParameters::parse(theta, core::array::from_fn(|i| word(OPTIONS + i)));
-        let pattern = LayerPattern::parse(core::array::from_fn(|i| word(OPTIONS + 7 + i)), size(1));
+        // The check below rejects more layers; they must not take time before.
+        let layers = size(1).min(MAX_LAYERS);
+        let pattern = LayerPattern::parse(core::array::from_fn(|i| word(OPTIONS + 7 + i)), layers);
         let unknown = |field, index: usize| FormatError::Config {
             field,
             expected: "a value that FORMAT.md lists",

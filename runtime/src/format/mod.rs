@@ -15,6 +15,8 @@ mod rope;
 mod section;
 mod tensor;
 mod tensor_role;
+#[cfg(test)]
+mod tests;
 
 pub use config::{Config, MAX_HEAD_DIM};
 pub use encoding::{Encoding, GROUP, LEVEL_ZERO, LEVELS_3, LEVELS_4, LEVELS_5, PANEL};

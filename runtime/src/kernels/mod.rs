@@ -28,7 +28,7 @@ mod shared;
 mod simd;
 mod table;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 #[cfg(target_arch = "x86_64")]
 pub use amx::Amx;

@@ -7,13 +7,14 @@ mod random_matrix;
 
 use super::*;
 use crate::format::{Encoding, GROUP};
-use random_matrix::{MATRICES, Random, RandomMatrix};
+pub(crate) use random_matrix::Random;
+use random_matrix::{MATRICES, RandomMatrix};
 use std::vec;
 use std::vec::Vec;
 use thimble_needs::skip_instructions;
 
 /// Kernels of every instruction set at hand; says which ones are not.
-fn all() -> Vec<Kernels> {
+pub(crate) fn all() -> Vec<Kernels> {
     let mut sets = vec![("scalar", Some(Kernels::scalar()))];
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     {
@@ -50,6 +51,22 @@ fn all() -> Vec<Kernels> {
         kernels
     };
     sets.into_iter().filter_map(here).collect()
+}
+
+/// A pool that claims `threads` threads, and runs shards from the last to the first.
+pub(crate) struct Backwards {
+    pub(crate) threads: usize,
+}
+
+// SAFETY: the loop visits each number once, and each call has returned before the next begins.
+unsafe impl ThreadPool for Backwards {
+    fn threads(&self) -> usize {
+        self.threads
+    }
+
+    fn run(&self, shards: usize, job: &(dyn Fn(usize) + Sync)) {
+        (0..shards).rev().for_each(job);
+    }
 }
 
 fn quantize(kernels: &Kernels, x: &[f32], columns: usize) -> Vec<QuantGroup> {

@@ -1,6 +1,8 @@
 //! The model: its weights and the forward pass.
 
 mod forward;
+#[cfg(test)]
+mod tests;
 mod weights;
 
 pub use forward::{Backend, Batch, forward, layers};
