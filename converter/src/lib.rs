@@ -10,6 +10,7 @@ mod allocate;
 #[cfg(feature = "calibrate")]
 pub mod calibrate;
 pub mod chat;
+pub mod config;
 mod convert;
 mod dequantize;
 mod encode;

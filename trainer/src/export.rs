@@ -9,6 +9,7 @@ use safetensors::tensor::Dtype;
 use serde::Deserialize;
 use std::path::Path;
 use thimble_files::AtomicFolder;
+use thimble_runtime::format::RopeScaling;
 
 const WEIGHTS: &str = "model.safetensors";
 
@@ -49,10 +50,14 @@ pub fn read_config(path: &Path) -> Result<ModelShape> {
     if config.attention_bias || config.mlp_bias {
         return refuse("projections with biases cannot be trained");
     }
-    let rope_theta = match thimble_converter::read::rope_theta(&json) {
-        Ok(theta) => theta,
+    let rope = match thimble_converter::config::read_config_json(&json) {
+        Ok((_, config)) => config.rope,
         Err(error) => return refuse(&error.to_string()),
     };
+    if rope.scaling != RopeScaling::None {
+        return refuse("RoPE scaled by linear, llama3 or yarn cannot be trained");
+    }
+    let rope_theta = f64::from(rope.theta);
     Ok(ModelShape {
         hidden: config.hidden_size,
         layers: config.num_hidden_layers,

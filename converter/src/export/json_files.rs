@@ -1,13 +1,22 @@
 //! The JSON files of a folder, and its model card.
 
 use super::Dtype;
+use crate::ConvertError;
+use crate::config::{Family, config_json};
 use crate::read::SourceModel;
 use crate::tokenizer::Vocabulary;
 use serde_json::{Map, Value, json};
 use thimble_runtime::Token;
 
 /// Names and contents.
-pub(super) fn all(model: &SourceModel, vocabulary: &Vocabulary, dtype: Dtype) -> [(&'static str, Value); 4] {
+///
+/// # Errors
+/// No family has the model's options.
+pub(super) fn all(
+    model: &SourceModel,
+    vocabulary: &Vocabulary,
+    dtype: Dtype,
+) -> Result<[(&'static str, Value); 4], ConvertError> {
     let special = special_tokens(model, vocabulary);
     let mut tokenizer = special.clone();
     let more = [
@@ -20,43 +29,25 @@ pub(super) fn all(model: &SourceModel, vocabulary: &Vocabulary, dtype: Dtype) ->
     if let Some(template) = &model.chat_template {
         tokenizer.insert("chat_template".to_owned(), json!(template));
     }
-    [
-        ("config.json", config(model, dtype)),
+    Ok([
+        ("config.json", config(model, dtype)?),
         ("generation_config.json", generation(model)),
         ("special_tokens_map.json", Value::Object(special)),
         ("tokenizer_config.json", Value::Object(tokenizer)),
-    ]
+    ])
 }
 
-/// `config.json` of a `LlamaForCausalLM`.
-fn config(model: &SourceModel, dtype: Dtype) -> Value {
-    let config = &model.config;
-    json!({
-        "_name_or_path": model.origin.name.clone().unwrap_or_default(),
-        "architectures": ["LlamaForCausalLM"],
-        "attention_bias": false,
-        "attention_dropout": 0.0,
-        "bos_token_id": config.bos.map(|token| token.0),
-        "eos_token_id": eos(model),
-        "head_dim": config.head_dim,
-        "hidden_act": "silu",
-        "hidden_size": config.hidden,
-        "intermediate_size": config.ffn,
-        "max_position_embeddings": config.context,
-        "mlp_bias": false,
-        "model_type": "llama",
-        "num_attention_heads": config.heads,
-        "num_hidden_layers": config.layers,
-        "num_key_value_heads": config.kv_heads,
-        "pad_token_id": model.padding.map(|token| token.0),
-        "rms_norm_eps": shortest(config.norm_eps),
-        "rope_scaling": null,
-        "rope_theta": shortest(config.rope.theta),
-        "tie_word_embeddings": config.tied,
-        "torch_dtype": dtype.forms().1,
-        "use_cache": true,
-        "vocab_size": config.vocab,
-    })
+/// `config.json` of the model's family.
+fn config(model: &SourceModel, dtype: Dtype) -> Result<Value, ConvertError> {
+    let family = Family::of_source(&model.origin.architecture, &model.config)?;
+    let mut json = config_json(family, &model.config)?;
+    let more = [
+        ("_name_or_path", json!(model.origin.name.clone().unwrap_or_default())),
+        ("pad_token_id", json!(model.padding.map(|token| token.0))),
+        ("torch_dtype", json!(dtype.forms().1)),
+    ];
+    json.extend(more.map(|(key, value)| (key.to_owned(), value)));
+    Ok(Value::Object(json))
 }
 
 fn generation(model: &SourceModel) -> Value {
@@ -111,11 +102,6 @@ fn special_tokens(model: &SourceModel, vocabulary: &Vocabulary) -> Map<String, V
         }
     }
     known
-}
-
-/// The shortest decimal of this `f32`: a conversion to f64 would show digits of its rounding error.
-fn shortest(number: f32) -> f64 {
-    number.to_string().parse().unwrap_or_else(|_| f64::from(number))
 }
 
 /// `README.md`: name, source, and the licence if it is known.

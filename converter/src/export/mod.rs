@@ -125,7 +125,7 @@ pub fn export(
         _ => (vocabulary.tokenizer_json()?.into_bytes(), vocabulary),
     };
     write("tokenizer.json", &tokenizer)?;
-    for (name, json) in json_files::all(model, &vocabulary, dtype) {
+    for (name, json) in json_files::all(model, &vocabulary, dtype)? {
         // Values of texts and numbers always have a JSON form.
         write(name, format!("{json:#}\n").as_bytes())?;
     }

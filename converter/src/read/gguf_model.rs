@@ -1,18 +1,18 @@
-//! Opens a GGUF file of the architecture `llama` as a [`SourceModel`].
+//! Opens a GGUF file as a [`SourceModel`].
 
+use super::gguf_metadata::{Metadata, field};
 use super::gguf_split::{self, SplitModel};
 use super::source_file::SourceFile;
-use super::source_model::{DIGITS_APART, add_stop};
+use super::source_model::DIGITS_APART;
 use super::tensor::{RawTensor, match_tensors, reject_unknown};
-use super::{Origin, SourceModel, TokenizerSource, Value};
-use crate::ConvertError;
+use super::{BlockType, Origin, SourceModel, TokenizerSource, Value};
+use crate::config::gguf;
+use crate::{ConvertError, dequantize};
 use std::collections::BTreeMap;
 use std::path::Path;
 use thimble_chat::RecommendedSampling;
 use thimble_runtime::Token;
-use thimble_runtime::format::{Config, RopeParameters, TensorRole};
-
-const PLACE: &str = "GGUF metadata";
+use thimble_runtime::format::{MAX_HEAD_DIM, TensorRole};
 
 /// Keys of `generation_config.json` and of GGUF files.
 pub(crate) const SAMPLING: [(&str, &str); 5] = [
@@ -30,10 +30,6 @@ pub(super) fn open(path: &Path) -> Result<SourceModel, ConvertError> {
     let first = files.first().map_or(path, SourceFile::path);
     let source = first.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut metadata = Metadata(metadata);
-    let architecture = metadata.need_text("general.architecture")?;
-    if architecture != "llama" {
-        return Err(ConvertError::unsupported("the architecture", architecture, "llama"));
-    }
     let mut found = BTreeMap::new();
     for (file, tensor) in tensors {
         let mut shape = tensor.dimensions;
@@ -44,17 +40,18 @@ pub(super) fn open(path: &Path) -> Result<SourceModel, ConvertError> {
         shape.reverse();
         found.insert(tensor.name, RawTensor { kind: tensor.kind, shape, file, offset: tensor.offset });
     }
-    refuse_variants(&metadata)?;
-    let config = config(&metadata, &found)?;
-    let tensors = match_tensors(&config, &mut found, TensorRole::gguf, true)?;
-    reject_unknown(&found)?;
+    let divisors = found.remove(gguf::ROPE_FREQS);
+    let divisors = divisors.map(|tensor| rope_freqs(&tensor, &files)).transpose()?;
+    let (family, config) = gguf::read(&metadata, &found, divisors.as_deref())?;
+    let tensors = match_tensors(&config, &mut found, TensorRole::gguf, family.interleaves())?;
+    reject_unknown(&found, family)?;
     let origin = Origin {
         name: metadata.text("general.name")?,
         licence: metadata.text("general.license")?,
         source,
         container: "gguf",
-        architecture,
-        sampling: metadata.sampling(),
+        architecture: metadata.need_text("general.architecture")?,
+        sampling: sampling(&metadata),
     };
     let chat_template = metadata.text("tokenizer.chat_template")?;
     let token_id = |key| metadata.size(key).map(|id| id.unwrap_or(usize::MAX));
@@ -96,93 +93,28 @@ pub(super) fn open(path: &Path) -> Result<SourceModel, ConvertError> {
     })
 }
 
-/// Rejects unsupported variants of the Llama architecture.
-fn refuse_variants(metadata: &Metadata) -> Result<(), ConvertError> {
-    if let Some(kind) = metadata.text("llama.rope.scaling.type")?
-        && kind != "none"
-    {
-        return Err(ConvertError::unsupported("llama.rope.scaling.type", kind, "none"));
-    }
-    for key in ["llama.rope.scaling.factor", "llama.rope.scale_linear"] {
-        if let Some(factor) = metadata.float(key)?
-            && factor != 1.0
-        {
-            return Err(ConvertError::unsupported(key, factor.to_string(), "1, no scaling"));
+/// The numbers of the tensor with divisors of RoPE's frequencies.
+fn rope_freqs(tensor: &RawTensor, files: &[SourceFile]) -> Result<Vec<f32>, ConvertError> {
+    let name = gguf::ROPE_FREQS;
+    // Half of the largest head dimension.
+    let most = MAX_HEAD_DIM as u64 / 2;
+    match tensor.shape.as_slice() {
+        [count] if *count <= most && tensor.kind == BlockType::F32 => {
+            let mut bytes = vec![0; *count as usize * 4];
+            files[tensor.file].read_at(tensor.offset, &mut bytes)?;
+            let mut values = vec![0.0; *count as usize];
+            dequantize(tensor.kind, &bytes, &mut values);
+            Ok(values)
+        }
+        shape => {
+            let found = format!("{} of shape {shape:?}", tensor.kind);
+            Err(ConvertError::unsupported(
+                format!("tensor {name}"),
+                found,
+                "a vector of up to 128 rotary divisors in F32",
+            ))
         }
     }
-    for key in ["llama.expert_count", "llama.attention.sliding_window"] {
-        if let Some(count) = metadata.size(key)?
-            && count != 0
-        {
-            return Err(ConvertError::unsupported(key, count.to_string(), "none"));
-        }
-    }
-    if metadata.0.get("llama.attention.causal").is_some_and(|causal| *causal != Value::Bool(true)) {
-        return Err(ConvertError::unsupported("llama.attention.causal", "false", "true"));
-    }
-    for key in [
-        "llama.attn_logit_softcapping",
-        "llama.final_logit_softcapping",
-        "llama.logit_scale",
-        "llama.residual_scale",
-        "llama.embedding_scale",
-        "llama.attention.scale",
-    ] {
-        if let Some(scale) = metadata.float(key)?
-            && scale != 0.0
-        {
-            return Err(ConvertError::unsupported(key, scale.to_string(), "none"));
-        }
-    }
-    Ok(())
-}
-
-fn config(metadata: &Metadata, found: &BTreeMap<String, RawTensor>) -> Result<Config, ConvertError> {
-    let hidden = metadata.need_size("llama.embedding_length")?;
-    let heads = metadata.need_size("llama.attention.head_count")?;
-    let embedding = TensorRole::Embedding.gguf(TensorRole::NO_LAYER).to_string();
-    let missing = || ConvertError::MissingTensor { name: embedding.clone() };
-    let shape = &found.get(&embedding).ok_or_else(missing)?.shape;
-    let vocab = shape.first().and_then(|&rows| usize::try_from(rows).ok()).unwrap_or(usize::MAX);
-    let expected_dim = hidden.checked_div(heads).unwrap_or(0);
-    let head_dim = metadata.size("llama.attention.key_length")?.unwrap_or(expected_dim);
-    for key in ["llama.attention.value_length", "llama.rope.dimension_count"] {
-        if let Some(dim) = metadata.size(key)?
-            && dim != head_dim
-        {
-            return Err(ConvertError::unsupported(key, dim.to_string(), "the head dimension"));
-        }
-    }
-    let context = metadata.need_size("llama.context_length")?;
-    let epsilon_key = "llama.attention.layer_norm_rms_epsilon";
-    let epsilon = metadata.float(epsilon_key)?.ok_or_else(|| field(epsilon_key, "a number"))?;
-    let mut config = Config {
-        hidden,
-        layers: metadata.need_size("llama.block_count")?,
-        heads,
-        kv_heads: metadata.size("llama.attention.head_count_kv")?.unwrap_or(heads),
-        head_dim,
-        ffn: metadata.need_size("llama.feed_forward_length")?,
-        vocab,
-        context,
-        rope: RopeParameters::new(metadata.float("llama.rope.freq_base")?.unwrap_or(10_000.0) as f32),
-        norm_eps: epsilon as f32,
-        tied: !found.contains_key(&TensorRole::Head.gguf(TensorRole::NO_LAYER).to_string()),
-        ..Config::PLAIN
-    };
-    let id = |key: &'static str| -> Result<Option<u32>, ConvertError> {
-        let wrong = |_| field(key, "a token id");
-        metadata.size(key)?.map(|id| u32::try_from(id).map_err(wrong)).transpose()
-    };
-    config.bos = id("tokenizer.ggml.bos_token_id")?.map(Token);
-    let stops = ["tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"];
-    for key in stops {
-        if let Some(token) = id(key)? {
-            add_stop(&mut config, token)?;
-        }
-    }
-    config.check()?;
-    Ok(config)
 }
 
 fn tokenizer(metadata: &mut Metadata) -> Result<TokenizerSource, ConvertError> {
@@ -210,69 +142,16 @@ fn tokenizer(metadata: &mut Metadata) -> Result<TokenizerSource, ConvertError> {
     Ok(TokenizerSource::Gguf { tokens, token_types, merges, pre, digits_apart })
 }
 
-fn field(key: &str, expected: &'static str) -> ConvertError {
-    ConvertError::field(PLACE, key, expected)
-}
-
-/// Metadata with typed access.
-struct Metadata(BTreeMap<String, Value>);
-
-impl Metadata {
-    fn size(&self, key: &str) -> Result<Option<usize>, ConvertError> {
-        let number = match self.0.get(key) {
-            None => return Ok(None),
-            Some(Value::Unsigned(number)) => usize::try_from(*number).ok(),
-            Some(Value::Signed(number)) => usize::try_from(*number).ok(),
-            Some(_) => None,
+/// The recommended sampling settings.
+fn sampling(metadata: &Metadata) -> RecommendedSampling {
+    let json = SAMPLING.iter().filter_map(|(key, gguf)| {
+        let value = match metadata.0.get(*gguf)? {
+            Value::Float(number) => (*number).into(),
+            Value::Unsigned(number) => (*number).into(),
+            Value::Signed(number) => (*number).into(),
+            _ => return None,
         };
-        number.map(Some).ok_or_else(|| field(key, "a whole number"))
-    }
-
-    fn need_size(&self, key: &str) -> Result<usize, ConvertError> {
-        self.size(key)?.ok_or_else(|| field(key, "a whole number"))
-    }
-
-    fn float(&self, key: &str) -> Result<Option<f64>, ConvertError> {
-        match self.0.get(key) {
-            None => Ok(None),
-            Some(Value::Float(number)) => Ok(Some(*number)),
-            Some(_) => Err(field(key, "a number")),
-        }
-    }
-
-    /// The recommended sampling settings.
-    fn sampling(&self) -> RecommendedSampling {
-        let json = SAMPLING.iter().filter_map(|(key, gguf)| {
-            let value = match self.0.get(*gguf)? {
-                Value::Float(number) => (*number).into(),
-                Value::Unsigned(number) => (*number).into(),
-                Value::Signed(number) => (*number).into(),
-                _ => return None,
-            };
-            Some(((*key).to_owned(), value))
-        });
-        RecommendedSampling::read(&serde_json::Value::Object(json.collect()))
-    }
-
-    fn text(&self, key: &str) -> Result<Option<String>, ConvertError> {
-        match self.0.get(key) {
-            None => Ok(None),
-            Some(Value::Text(text)) => {
-                String::from_utf8(text.clone()).map(Some).map_err(|_| field(key, "UTF-8 text"))
-            }
-            Some(_) => Err(field(key, "a string")),
-        }
-    }
-
-    fn need_text(&self, key: &str) -> Result<String, ConvertError> {
-        self.text(key)?.ok_or_else(|| field(key, "a string"))
-    }
-
-    fn take_texts(&mut self, key: &str) -> Result<Vec<String>, ConvertError> {
-        let Some(Value::Texts(texts)) = self.0.remove(key) else {
-            return Err(field(key, "a list of strings"));
-        };
-        let texts = texts.into_iter().map(String::from_utf8).collect::<Result<_, _>>();
-        texts.map_err(|_| field(key, "a list of UTF-8 strings"))
-    }
+        Some(((*key).to_owned(), value))
+    });
+    RecommendedSampling::read(&serde_json::Value::Object(json.collect()))
 }

@@ -2,6 +2,7 @@
 
 mod block;
 mod gguf;
+mod gguf_metadata;
 pub(crate) mod gguf_model;
 mod gguf_split;
 mod hf_folder;
@@ -16,10 +17,11 @@ mod thimble;
 
 pub use block::BlockType;
 pub use gguf::{Gguf, GgufError, GgufTensor, Value};
+pub(crate) use gguf_metadata::{Metadata, field as gguf_field};
 pub use gguf_split::shards;
-pub use hf_folder::rope_theta;
-pub(crate) use source_model::DIGITS_APART;
+pub(crate) use source_model::{DIGITS_APART, add_stop};
 pub use source_model::{Origin, Sections, SourceModel, TokenizerSource};
+pub(crate) use tensor::RawTensor;
 pub use tensor::SourceTensor;
 
 use crate::ConvertError;

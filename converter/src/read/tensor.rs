@@ -2,6 +2,7 @@
 
 use super::BlockType;
 use crate::ConvertError;
+use crate::config::Family;
 use std::collections::BTreeMap;
 use thimble_runtime::format::{Config, Encoding, TensorName, TensorRole};
 
@@ -117,16 +118,23 @@ pub(crate) fn match_tensors(
     Ok(tensors)
 }
 
-/// Rejects the first tensor that no supported model has.
-pub(crate) fn reject_unknown(found: &BTreeMap<String, RawTensor>) -> Result<(), ConvertError> {
+/// Rejects the first tensor that no model of the family has.
+pub(crate) fn reject_unknown(
+    found: &BTreeMap<String, RawTensor>,
+    family: Family,
+) -> Result<(), ConvertError> {
     let Some(name) = found.keys().next() else { return Ok(()) };
+    let class = family.class();
     let found = if name.ends_with(".bias") {
-        "a bias"
-    } else if name.contains("rope_freqs") {
-        "a table of scaled rotary frequencies"
+        format!("a bias that {class} does not have")
+    } else if name.contains("q_norm") || name.contains("k_norm") {
+        format!("a norm of query or key that {class} does not have")
+    } else if name.contains("rope_freqs") || name.contains("rope_factors") {
+        "a table of scaled rotary frequencies that is no llama3 scaling".to_owned()
+    } else if name.contains("expert") || name.contains("ffn_gate_inp") {
+        "part of a mixture of experts".to_owned()
     } else {
-        "no part of a plain Llama model"
+        format!("no part of {class}")
     };
-    let supported = "the nine weights of a Llama layer, embedding, final norm and head";
-    Err(ConvertError::unsupported(format!("tensor {name}"), found, supported))
+    Err(ConvertError::unsupported(format!("tensor {name}"), found, family.tensors()))
 }

@@ -2,8 +2,9 @@
 
 use super::Target;
 use crate::ConvertError;
+use crate::config::gguf::{self, Hyperparameters};
 use crate::read::gguf_model::SAMPLING;
-use crate::read::{BlockType, DIGITS_APART, SourceModel, TokenizerSource};
+use crate::read::{BlockType, DIGITS_APART, SourceModel, TokenizerSource, Value};
 use crate::tokenizer::GgufLists;
 use std::collections::BTreeMap;
 use thimble_runtime::Token;
@@ -29,36 +30,48 @@ mod value {
 /// The header up to the first tensor, padding included.
 pub(super) fn head(
     model: &SourceModel,
+    hyperparameters: &Hyperparameters,
     targets: &[Target<'_>],
     notes: &mut Vec<String>,
 ) -> Result<Vec<u8>, ConvertError> {
     let mut keys = Keys::default();
-    general(model, targets, &mut keys);
-    architecture(model, &mut keys);
+    general(model, targets, &mut keys)?;
+    for (key, value) in &hyperparameters.keys {
+        keys.value(key, value);
+    }
     tokenizer(model, &mut keys, notes)?;
     keys.number("general.quantization_version", QUANTIZATION);
     let mut out = b"GGUF".to_vec();
     out.extend(VERSION.to_le_bytes());
-    out.extend((targets.len() as u64).to_le_bytes());
+    let tensors = targets.len() + usize::from(hyperparameters.rope_freqs.is_some());
+    out.extend((tensors as u64).to_le_bytes());
     out.extend(keys.count.to_le_bytes());
     out.extend(keys.bytes);
     let mut offset = 0_u64;
-    for target in targets {
-        put_text(&mut out, &target.tensor.role.gguf(target.tensor.layer).to_string());
-        let (rows, columns) = (target.tensor.rows as u64, target.tensor.columns as u64);
-        let dimensions = if target.tensor.role.is_vector() { vec![columns] } else { vec![columns, rows] };
+    let mut put = |name: &str, dimensions: &[u64], kind: BlockType, length: u64| {
+        put_text(&mut out, name);
         out.extend((dimensions.len() as u32).to_le_bytes());
         dimensions.iter().for_each(|dimension| out.extend(dimension.to_le_bytes()));
-        out.extend((target.kind as u32).to_le_bytes());
+        out.extend((kind as u32).to_le_bytes());
         out.extend(offset.to_le_bytes());
-        offset = (offset + target.length).next_multiple_of(ALIGN);
+        offset = (offset + length).next_multiple_of(ALIGN);
+    };
+    for target in targets {
+        let (rows, columns) = (target.tensor.rows as u64, target.tensor.columns as u64);
+        let dimensions = if target.tensor.role.is_vector() { vec![columns] } else { vec![columns, rows] };
+        let name = target.tensor.role.gguf(target.tensor.layer).to_string();
+        put(&name, &dimensions, target.kind, target.length);
+    }
+    if let Some(divisors) = &hyperparameters.rope_freqs {
+        let count = divisors.len() as u64;
+        put(gguf::ROPE_FREQS, &[count], BlockType::F32, 4 * count);
     }
     out.resize(out.len().next_multiple_of(ALIGN as usize), 0);
     Ok(out)
 }
 
-fn general(model: &SourceModel, targets: &[Target<'_>], keys: &mut Keys) {
-    keys.text("general.architecture", "llama");
+fn general(model: &SourceModel, targets: &[Target<'_>], keys: &mut Keys) -> Result<(), ConvertError> {
+    keys.text("general.architecture", gguf::family(&model.config)?.architecture());
     keys.text("general.type", "model");
     if let Some(name) = &model.origin.name {
         keys.text("general.name", name);
@@ -76,28 +89,7 @@ fn general(model: &SourceModel, targets: &[Target<'_>], keys: &mut Keys) {
             None => {}
         }
     }
-}
-
-fn architecture(model: &SourceModel, keys: &mut Keys) {
-    let config = &model.config;
-    // `Config::check` bounds every size far below 2^32.
-    let sizes = [
-        ("llama.block_count", config.layers),
-        ("llama.context_length", config.context),
-        ("llama.embedding_length", config.hidden),
-        ("llama.feed_forward_length", config.ffn),
-        ("llama.attention.head_count", config.heads),
-        ("llama.attention.head_count_kv", config.kv_heads),
-        ("llama.vocab_size", config.vocab),
-        ("llama.rope.dimension_count", config.head_dim),
-    ];
-    sizes.into_iter().for_each(|(key, size)| keys.number(key, size as u32));
-    if config.head_dim * config.heads != config.hidden {
-        keys.number("llama.attention.key_length", config.head_dim as u32);
-        keys.number("llama.attention.value_length", config.head_dim as u32);
-    }
-    keys.float("llama.rope.freq_base", config.rope.theta);
-    keys.float("llama.attention.layer_norm_rms_epsilon", config.norm_eps);
+    Ok(())
 }
 
 fn tokenizer(model: &SourceModel, keys: &mut Keys, notes: &mut Vec<String>) -> Result<(), ConvertError> {
@@ -237,6 +229,18 @@ impl Keys {
     fn float(&mut self, key: &str, number: f32) {
         self.key(key, value::F32);
         self.bytes.extend(number.to_le_bytes());
+    }
+
+    /// A value of the model's configuration.
+    fn value(&mut self, key: &str, value: &Value) {
+        match value {
+            Value::Unsigned(number) => self.number(key, u32::try_from(*number).unwrap_or(u32::MAX)),
+            Value::Float(number) => self.float(key, *number as f32),
+            Value::Text(text) => self.text(key, &String::from_utf8_lossy(text)),
+            Value::Integers(numbers) => self.integers(key, numbers),
+            // `gguf::write` makes no others.
+            _ => {}
+        }
     }
 
     fn flag(&mut self, key: &str, on: bool) {

@@ -1,6 +1,6 @@
-//! Writes GGUF files for llama.cpp: version 3, architecture `llama`, like its `convert_hf_to_gguf.py`.
+//! Writes GGUF files for llama.cpp: version 3, like its `convert_hf_to_gguf.py`.
 //!
-//! The rows of Q and K have llama.cpp's order, norms are f32, and a tied head is stored once. Blocks of 32 are identical
+//! The rows of Q and K have llama.cpp's order, norms and biases are f32, and a tied head is stored once. Blocks of 32 are identical
 //! to ggml's; Q4_K uses our own search for scales.
 
 mod blocks;
@@ -10,6 +10,7 @@ mod q4_k;
 #[cfg(all(test, feature = "ggml"))]
 pub(crate) use blocks::quantize as quantize_block;
 
+use crate::config::gguf;
 use crate::encode::{CHUNK, Emit};
 use crate::quantize::{Distortion, RowError};
 use crate::read::{BlockType, SourceModel, SourceTensor};
@@ -56,7 +57,7 @@ impl GgufType {
 
     /// The type of one tensor.
     ///
-    /// Norms are f32. With quantized bodies, embedding and head are Q8_0, unless the source has the requested type
+    /// Norms and biases are f32. With quantized bodies, embedding and head are Q8_0, unless the source has the requested type
     /// (llama.cpp uses Q6_K, or Q8_0 for rows that are not a multiple of 256). Q4_K falls back to Q5_0 for rows that are
     /// not a multiple of 256, as in llama.cpp, and every type to F16 for rows that are not a multiple of 32.
     pub fn of(self, tensor: &SourceTensor) -> BlockType {
@@ -127,7 +128,7 @@ struct Target<'c> {
 /// Writes a model as a GGUF file, atomically and deterministically. Memory does not grow with the model.
 ///
 /// # Errors
-/// Weights that are not finite or do not fit the type; a destination that cannot be written.
+/// A model that llama.cpp cannot compute; weights that are not finite or do not fit the type; a destination that cannot be written.
 pub fn write_gguf(
     model: &SourceModel,
     destination: &Path,
@@ -142,9 +143,14 @@ pub fn write_gguf(
     let targets: Vec<Target<'_>> = targets.collect();
     let mut notes = model.notes.clone();
     notes.extend(fallbacks(kind, &targets));
-    let head = metadata::head(model, &targets, &mut notes)?;
+    let hyperparameters = gguf::write(&model.config)?;
+    notes.extend(hyperparameters.notes.iter().cloned());
+    let head = metadata::head(model, &hyperparameters, &targets, &mut notes)?;
+    let divisors = hyperparameters.rope_freqs.iter().flatten().flat_map(|divisor| divisor.to_le_bytes());
+    let mut divisors: Vec<u8> = divisors.collect();
+    divisors.resize(divisors.len().next_multiple_of(ALIGN as usize), 0);
     let end = |at: u64, target: &Target<'_>| at.next_multiple_of(ALIGN) + target.length;
-    let total = targets.iter().fold(head.len() as u64, end).next_multiple_of(ALIGN);
+    let total = targets.iter().fold(head.len() as u64, end).next_multiple_of(ALIGN) + divisors.len() as u64;
     let mut summary = GgufSummary {
         bytes: total,
         parameters: model.config.parameters(),
@@ -178,6 +184,8 @@ pub fn write_gguf(
         writer.write_all(&[0; ALIGN as usize][..padding as usize]).map_err(fail)?;
         done += padding;
     }
+    // In the order of the directory: behind the model's tensors.
+    writer.write_all(&divisors).map_err(fail)?;
     summary.rounding = all.relative();
     writer.flush().map_err(fail)?;
     drop(writer);
@@ -211,7 +219,9 @@ fn encode(model: &SourceModel, target: &Target<'_>, emit: &mut Emit<'_>) -> Resu
     let Target { tensor, kind, .. } = *target;
     let (source_row, row) = (tensor.row_bytes().max(1), kind.row_bytes(tensor.columns).unwrap_or(0).max(1));
     // Whole heads, if their rows are reordered.
-    let heads = matches!(tensor.role, TensorRole::Query | TensorRole::Key).then_some(model.config.head_dim);
+    let rotated = matches!(tensor.role, TensorRole::Query | TensorRole::Key);
+    let rotated = rotated && gguf::family(&model.config)?.interleaves();
+    let heads = rotated.then_some(model.config.head_dim);
     let unit = heads.unwrap_or(1);
     let at_once = (CHUNK / source_row.max(row) / unit).max(1) * unit;
     let (mut source, mut out) = (Vec::new(), Vec::new());

@@ -2,20 +2,17 @@
 
 mod added;
 mod added_token;
-mod config;
 mod ordered;
-mod rope;
 mod token_spec;
 mod tokens;
 mod weights;
-
-pub use rope::rope_theta;
 
 use super::names::CONFIG_JSON;
 use super::source_model::add_stop;
 use super::tensor::{match_tensors, reject_unknown};
 use super::{Origin, SourceModel, TokenizerSource, json, safetensors};
 use crate::ConvertError;
+use crate::config::{read_config_json, token_ids};
 use added::ExtendedTokenizer;
 use ordered::{Fields, OrderedJson};
 use serde_json::Value as Json;
@@ -37,8 +34,9 @@ pub(super) fn open(folder: &Path, weights: Option<&Path>) -> Result<SourceModel,
     let (files, found) = safetensors::open(folder, weights)?;
     let mut found = weights::rename(found)?;
     let mut notes = Vec::new();
-    let tied = weights::resolve_head(config::tied(&config_json)?, &mut found, &files, &mut notes)?;
-    let mut config = config::config(&config_json, &found, tied)?;
+    let (family, mut config) = read_config_json(&config_json)?;
+    config.tied = weights::resolve_head(config.tied, &mut found, &files, &mut notes)?;
+    weights::check_rows(&config, &found)?;
 
     let tokenizer_path = folder.join("tokenizer.json");
     let mut tokenizer = json::bytes(&tokenizer_path)?;
@@ -64,7 +62,7 @@ pub(super) fn open(folder: &Path, weights: Option<&Path>) -> Result<SourceModel,
     }
 
     let generation: Json = json::read_optional(&folder.join("generation_config.json"))?.unwrap_or(Json::Null);
-    for id in config::token_ids(&generation, "generation_config.json", "eos_token_id")? {
+    for id in token_ids(&generation, "generation_config.json", "eos_token_id")? {
         add_stop(&mut config, id)?;
     }
     let named = |name: &str| token_id(&tokenizer_json, declared.text(name));
@@ -76,7 +74,7 @@ pub(super) fn open(folder: &Path, weights: Option<&Path>) -> Result<SourceModel,
     }
     config.check()?;
     let tensors = match_tensors(&config, &mut found, TensorRole::hugging_face, false)?;
-    reject_unknown(&found)?;
+    reject_unknown(&found, family)?;
     let full = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
     let source = full.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let model = config_json.get("_name_or_path").and_then(Json::as_str).filter(|name| !name.is_empty());
@@ -85,7 +83,7 @@ pub(super) fn open(folder: &Path, weights: Option<&Path>) -> Result<SourceModel,
         licence: licence(folder),
         source,
         container: "safetensors",
-        architecture: "LlamaForCausalLM".to_owned(),
+        architecture: family.class().to_owned(),
         sampling: RecommendedSampling::read(&generation),
     };
     Ok(SourceModel {

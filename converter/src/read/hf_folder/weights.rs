@@ -4,7 +4,7 @@ use crate::read::source_file::SourceFile;
 use crate::read::tensor::RawTensor;
 use crate::{ConvertError, dequantize};
 use std::collections::BTreeMap;
-use thimble_runtime::format::TensorRole;
+use thimble_runtime::format::{Config, TensorRole};
 
 /// Numbers compared at once.
 const CHUNK: usize = 1 << 20;
@@ -73,6 +73,17 @@ pub(super) fn resolve_head(
             Ok(true)
         }
     }
+}
+
+/// Checks the rows of the embedding before the tokenizer's files, whose ids they bound, are read.
+pub(super) fn check_rows(config: &Config, found: &BTreeMap<String, RawTensor>) -> Result<(), ConvertError> {
+    let name = TensorRole::Embedding.hugging_face(TensorRole::NO_LAYER).to_string();
+    let Some(embedding) = found.get(&name) else { return Ok(()) };
+    if embedding.shape.first() == Some(&(config.vocab as u64)) {
+        return Ok(());
+    }
+    let expected = vec![config.vocab as u64, config.hidden as u64];
+    Err(ConvertError::Shape { name, expected, found: embedding.shape.clone() })
 }
 
 /// Whether two float tensors have the same shape and numbers, whatever their types.

@@ -1,0 +1,15 @@
+//! The configuration of a model in `config.json` and in GGUF metadata, for every family.
+//!
+//! One reader and one writer of each, shared with the trainer. A new option of layers changes `hugging_face.rs` and
+//! `gguf.rs`, a new rule of RoPE only `rope.rs`.
+
+mod family;
+mod fields;
+pub(crate) mod gguf;
+mod hugging_face;
+mod rope;
+mod rope_divisors;
+
+pub use family::Family;
+pub(crate) use fields::token_ids;
+pub use hugging_face::{config_json, read_config_json};
