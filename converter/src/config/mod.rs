@@ -9,6 +9,8 @@ pub(crate) mod gguf;
 mod hugging_face;
 mod rope;
 mod rope_divisors;
+#[cfg(test)]
+mod rope_tests;
 
 pub use family::Family;
 pub(crate) use fields::token_ids;

@@ -50,38 +50,53 @@ fn matches(rope: &RopeParameters, divisors: &[f32]) -> bool {
     computed.iter().zip(divisors).all(|(a, b)| (a - b).abs() <= TOLERANCE * b)
 }
 
-/// Context, low and high factor from the interpolated divisors.
+/// Context, low and high factor that the divisors determine.
 ///
-/// `1 / divisor = (1 - s) / factor + s` with `s = (context / wavelength - low) / (high - low)`: two of them determine
-/// the line `s(1 / wavelength)`. The rule is the same for a multiple of all three; the context is made a whole number.
+/// `1 / divisor = (1 - s) / factor + s` with `s = (context / wavelength - low) / (high - low)`, limited to 0 to 1: two
+/// interpolated divisors determine the line `s(1 / wavelength)`, and of those through one any that is steep enough has
+/// the same divisors. The rule is the same for a multiple of all three; the context is made a whole number.
 fn fit(theta: f32, factor: f32, divisors: &[f32]) -> Vec<[f32; 3]> {
     let mut plain = vec![0.0; divisors.len()];
     RopeParameters::new(theta).inverse_frequencies(&mut plain);
     let factor = f64::from(factor);
     let smooth = |divisor: f32| (1.0 / f64::from(divisor) - 1.0 / factor) / (1.0 - 1.0 / factor);
-    let inner = divisors.iter().zip(&plain).filter(|(divisor, _)| {
-        let divisor = f64::from(**divisor);
-        divisor > 1.0 + 1e-6 && divisor < factor * (1.0 - 1e-6)
-    });
-    let inner = inner
-        .map(|(&divisor, &frequency)| (f64::from(frequency) / (2.0 * std::f64::consts::PI), smooth(divisor)));
-    let inner: Vec<(f64, f64)> = inner.collect();
-    let (Some(first), Some(last)) = (inner.first(), inner.last()) else { return Vec::new() };
-    let slope = (first.1 - last.1) / (first.0 - last.0);
-    let (low, span) = ((slope * first.0 - first.1), 1.0);
+    let turns = |frequency: f32| f64::from(frequency) / (2.0 * std::f64::consts::PI);
+    let points = plain.iter().zip(divisors).map(|(&frequency, &divisor)| (turns(frequency), smooth(divisor)));
+    let points: Vec<(f64, f64)> = points.collect();
+    let is_inner = |point: &(f64, f64)| point.1 > 1e-6 && point.1 < 1.0 - 1e-6;
+    let first = points.iter().position(is_inner);
+    let last = points.iter().rposition(is_inner);
+    let (anchor, slope) = match (first, last) {
+        (Some(first), Some(last)) if first < last => {
+            let (first, last) = (points[first], points[last]);
+            (first, (first.1 - last.1) / (first.0 - last.0))
+        }
+        _ => {
+            let divided = || points.iter().position(|point| point.1 <= 1e-6).unwrap_or(0);
+            let at = first.unwrap_or_else(divided);
+            let anchor = points[at];
+            // 1 at the frequency before, and 0 at the one behind.
+            let before = at.checked_sub(1).map(|at| (1.0 - anchor.1) / (points[at].0 - anchor.0));
+            let behind = points.get(at + 1).map(|next| anchor.1 / (anchor.0 - next.0));
+            let steep = before.into_iter().chain(behind).fold(1.0 / anchor.0, f64::max);
+            (anchor, 1.001 * steep)
+        }
+    };
+    // With a span of 1 between the factors, the context is the slope.
+    let low = slope * anchor.0 - anchor.1;
     if !slope.is_finite() || low <= 0.0 {
         return Vec::new();
     }
-    // With a span of 1 the context is the slope. A low factor of 1 is the usual scale, then others near whole numbers.
     let scaled = |scale: f64| {
         let context = (slope * scale).round();
         let exact = context / slope;
-        [context, low * exact, (low + span) * exact].map(|number| number as f32)
+        [context, low * exact, (low + 1.0) * exact].map(|number| number as f32)
     };
     let round = |[context, low, high]: [f32; 3]| {
         [context, (low * 100.0).round() / 100.0, (high * 100.0).round() / 100.0]
     };
-    let candidates = [scaled(1.0 / low), scaled(2.0 / low), scaled(4.0 / low)];
+    // A low factor of 1 is usual.
+    let candidates = [1.0, 2.0, 4.0].map(|usual| scaled(usual / low));
     let all = candidates.into_iter().flat_map(|candidate| [round(candidate), candidate]);
     all.filter(|[context, low, high]| (1.0..=1_048_576.0).contains(context) && *low > 0.0 && high > low)
         .collect()
@@ -132,7 +147,7 @@ mod tests {
         }
         let others = [
             llama3(500_000.0, 4.0, 1.0, 2.0, 2048),
-            llama3(10_000.0, 16.0, 2.0, 5.0, 3000),
+            llama3(10_000.0, 16.0, 1.0, 2.5, 3000),
             llama3(1_000_000.0, 3.3, 1.0, 32.0, 4096),
             llama3(10_000.0, 4.0, 1.0, 4.0, 48),
         ];

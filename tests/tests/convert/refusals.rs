@@ -38,9 +38,9 @@ fn foreign_configurations_are_refused_by_name() {
         ("attention_bias", json!(true), &["attention_bias"]),
         ("mlp_bias", json!(true), &["mlp_bias"]),
         ("quantization_config", json!({"quant_method": "gptq"}), &["quantization_config", "gptq"]),
-        ("rope_scaling", json!({"type": "linear", "factor": 2.0}), &["rope_scaling", "linear"]),
-        ("rope_scaling", json!({"rope_type": "llama3", "factor": 8.0}), &["rope_scaling", "llama3"]),
-        ("rope_parameters", json!({"rope_type": "yarn", "rope_theta": 1e4}), &["rope_parameters", "yarn"]),
+        ("rope_scaling", json!({"type": "dynamic", "factor": 2.0}), &["rope_scaling", "dynamic"]),
+        ("rope_scaling", json!({"rope_type": "llama3", "factor": 8.0}), &["rope_scaling", "low_freq_factor"]),
+        ("rope_parameters", json!({"rope_type": "yarn", "rope_theta": 1e4}), &["rope_parameters", "factor"]),
         (
             "layer_types",
             json!(["full_attention", "sliding_attention"]),
@@ -154,9 +154,9 @@ fn an_index_cannot_lead_out_of_its_folder() {
 fn foreign_gguf_metadata_is_refused_by_name() {
     let text = |t: &str| Meta::Text(t.to_owned());
     let cases: [(&str, Meta, &[&str]); 17] = [
-        ("general.architecture", text("qwen2"), &["architecture", "qwen2", "llama"]),
-        ("llama.rope.scaling.type", text("linear"), &["llama.rope.scaling.type", "linear"]),
-        ("llama.rope.scaling.factor", Meta::F32(2.0), &["llama.rope.scaling.factor", "2"]),
+        ("general.architecture", text("phi3"), &["architecture", "phi3", "llama"]),
+        ("llama.rope.scaling.type", text("longrope"), &["llama.rope.scaling.type", "longrope"]),
+        ("llama.rope.scaling.factor", Meta::F32(0.5), &["llama.rope.scaling.factor", "0.5"]),
         ("llama.rope.dimension_count", Meta::U32(16), &["llama.rope.dimension_count", "16"]),
         ("llama.attention.value_length", Meta::U32(16), &["llama.attention.value_length", "16"]),
         ("llama.attention.causal", Meta::Bool(false), &["llama.attention.causal", "false"]),
@@ -193,7 +193,7 @@ fn foreign_gguf_tensors_are_refused_by_name() {
         file.tensors.push((name.to_owned(), vec![columns], kind, vec![0; size]));
         run_gguf(&file, Quant::Keep)
     };
-    names(add("rope_freqs.weight", 0, 16, 64), &["rope_freqs.weight", "rotary"]);
+    names(add("rope_freqs.weight", 0, 16, 64), &["rope_freqs.weight", "llama3"]);
     names(add("blk.0.attn_q.bias", 0, 96, 384), &["blk.0.attn_q.bias", "a bias"]);
     names(add("extra", 16, 256, 66), &["extra", "type 16"]);
     names(add("extra", 8, 33, 34), &["extra", "33", "Q8_0"]);
