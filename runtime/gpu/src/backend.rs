@@ -1,5 +1,6 @@
 //! The backend: operations record dispatches; reading logits submits them.
 
+use crate::cache_transfer::LayerCache;
 use crate::decode_queue::DecodeQueue;
 use crate::dispatch::{ComputePass, Dispatch, MAX_VECTOR_TOKENS, Product};
 use crate::plan::{positions, spans};
@@ -23,6 +24,8 @@ pub(crate) struct State {
 /// The dispatches of one decoder layer.
 pub(crate) struct LayerDispatches {
     pub(crate) qkv: Vec<Product>,
+    /// Biases and norms of query and key heads, if the layer has any.
+    pub(crate) bias_norm: Option<Dispatch>,
     /// RoPE and cache writes, unless the epilogue of `qkv` does them.
     pub(crate) store: Option<Dispatch>,
     pub(crate) attend: Dispatch,
@@ -56,7 +59,7 @@ pub struct Gpu {
     pub(crate) embed: Vec<Dispatch>,
     pub(crate) layers: Vec<LayerDispatches>,
     /// Keys and values of each layer.
-    pub(crate) caches: Vec<[wgpu::Buffer; 2]>,
+    pub(crate) caches: Vec<LayerCache>,
     pub(crate) head: Vec<Product>,
     pub(crate) sample: Dispatch,
     pub(crate) sampler: SamplerState,
@@ -74,6 +77,8 @@ pub struct Gpu {
     pub(crate) logits: Vec<f32>,
     /// Bytes of all buffers.
     pub(crate) allocated: u64,
+    /// Positions written since the cache was last empty; some may have been dropped again.
+    pub(crate) reached: usize,
 }
 
 impl Gpu {
@@ -89,8 +94,10 @@ impl Gpu {
 
     /// Bytes that decoding a token at `position` reads: all weights but the embedding, and the used part of the cache.
     pub fn read_bytes(&self, position: usize) -> u64 {
-        let layer = (self.plan.keys + self.plan.values) * position as u64 / positions(&self.options) as u64;
-        self.plan.weights - self.plan.embedding + self.plan.layers * layer
+        let position_bytes = (self.plan.keys + self.plan.values) / positions(&self.options, None) as u64;
+        let reads = |layer| self.config.layer(layer).window.unwrap_or(position).min(position) as u64;
+        let read: u64 = (0..self.config.layers).map(reads).sum();
+        self.plan.weights - self.plan.embedding + read * position_bytes
     }
 
     /// Dispatches submitted since the model was uploaded.
@@ -230,6 +237,7 @@ impl Backend for Gpu {
         self.sampler.reset();
         self.queue.clear();
         self.set_batch(batch);
+        self.reserve(batch.position..batch.position + batch.tokens.len());
         let pass = compute_pass(&self.device, &mut self.recording);
         for embed in &self.embed {
             embed.record(pass, embed_groups(&self.config, batch.tokens.len()));
@@ -245,6 +253,9 @@ impl Backend for Gpu {
         let pass = compute_pass(&self.device, &mut self.recording);
         let (layer, config) = (&self.layers[layer], &self.config);
         let tokens = batch.tokens.len() as u32;
+        if let Some(bias_norm) = &layer.bias_norm {
+            bias_norm.record(pass, [(config.heads + 2 * config.kv_heads) as u32, tokens, 1]);
+        }
         if let Some(store) = &layer.store {
             // One group of positions more than an aligned start needs: only the device knows the position.
             let heads = config.heads + 2 * config.kv_heads;

@@ -1,17 +1,21 @@
 //! Creates a model's buffers, pipelines and bind groups on the device.
 
 use crate::backend::{Buffers, Gpu, LayerDispatches, State};
+use crate::cache_transfer::LayerCache;
 use crate::decode_queue::DecodeQueue;
 use crate::dispatch::{Dispatch, Epilogue, Operands, Product, QkvStore, can_pair};
 use crate::kernels::{Entry, Kernels};
-use crate::plan::{SPAN, padded, positions, qkv_width};
+use crate::plan::{SPAN, bias_norm, padded, positions, qkv_width};
 use crate::sampler_state::{ID_SLOTS, MAX_IN_FLIGHT, SamplerState, SamplerUniforms};
 use crate::weights::{WeightPartition, partition};
 use crate::{Device, GpuError, GpuMemoryPlan, GpuOptions};
-use thimble_runtime::format::Config;
+use thimble_runtime::format::{Config, LayerOptions};
 use thimble_runtime::kernels::{KvKind, Matrix};
-use thimble_runtime::model::Weights;
+use thimble_runtime::model::{Layer, Weights};
 use thimble_runtime::sampler::Pcg32;
+
+/// The window of a layer that has none: longer than any context.
+pub(crate) const NO_WINDOW: u32 = 1 << 31;
 
 /// Weights on the device, and their buffer.
 type Uploaded<'f> = (WeightPartition<'f>, wgpu::Buffer);
@@ -64,11 +68,44 @@ impl Builder<'_> {
         self.device.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(&padded_weight));
         buffer
     }
+
+    /// The dispatch that adds a layer's biases to `qkv` and applies its query and key norms, if it has any.
+    fn bias_norm(&mut self, layer: &Layer<'_>, config: &Config, qkv: &wgpu::Buffer) -> Option<Dispatch> {
+        let words = bias_norm(layer);
+        if words.is_empty() {
+            return None;
+        }
+        let buffer = self.storage("biases and norms", size_of_val(&*words) as u64);
+        self.device.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(&words));
+        let stride = padded(qkv_width(config)) as u32;
+        let [heads, kv_heads, dim] = [config.heads, config.kv_heads, config.head_dim].map(|n| n as u32);
+        let (bias, norm) = (u32::from(config.qkv_bias), u32::from(config.qk_norm));
+        let shape = [heads, kv_heads, dim, stride, bias, norm, config.norm_eps.to_bits(), 0, 0, 0, 0, 0];
+        Some(self.dispatch(Entry::BiasNorm, shape, &[qkv, &buffer]))
+    }
 }
 
 /// [`can_pair`] for uploaded weights.
 fn uploaded_can_pair(uploaded: &[Uploaded<'_>], distance: usize) -> bool {
     matches!(uploaded, [(weights, _)] if can_pair(std::slice::from_ref(weights), distance))
+}
+
+/// The shape of a layer's attention and cache, in the layout of the shaders.
+fn attention_shape(config: &Config, options: &GpuOptions, layer: LayerOptions) -> [u32; 12] {
+    [
+        config.heads as u32,
+        config.kv_heads as u32,
+        config.head_dim as u32,
+        positions(options, layer.window) as u32,
+        padded(qkv_width(config)) as u32,
+        padded(config.q_dim()) as u32,
+        (1.0 / (config.head_dim as f32).sqrt()).to_bits(),
+        SPAN as u32,
+        layer.window.map_or(NO_WINDOW, |window| window as u32),
+        u32::from(layer.rope),
+        0,
+        0,
+    ]
 }
 
 /// Cosine and sine for each position and pair of dimensions, computed like those of the CPU backend.
@@ -140,21 +177,6 @@ impl Gpu {
         let (q_stride, gate_up_stride) = (padded(config.q_dim()), padded(2 * config.ffn));
         let output_operands = Operands::new(state, (&attended, q_stride), (&x, hidden), Epilogue::Add);
         let down_operands = Operands::new(state, (&activated, ffn_stride), (&x, hidden), Epilogue::Add);
-        let attention = [
-            config.heads as u32,
-            config.kv_heads as u32,
-            config.head_dim as u32,
-            positions(options) as u32,
-            qkv_stride as u32,
-            q_stride as u32,
-            (1.0 / (config.head_dim as f32).sqrt()).to_bits(),
-            SPAN as u32,
-            0,
-            0,
-            0,
-            0,
-        ];
-        let attention_shape = b.kernels.uniform(attention);
         let (ffn, in_stride, out_stride) = (config.ffn as u32, gate_up_stride as u32, ffn_stride as u32);
         let swiglu_shape = [ffn, in_stride, out_stride, ffn, 0, 0, 0, 0, 0, 0, 0, 0];
         let element_bytes = options.kv.bytes() as u32;
@@ -166,17 +188,24 @@ impl Gpu {
         let mut caches = Vec::with_capacity(config.layers);
         for index in 0..config.layers {
             let layer = weights.layer(index);
-            let keys = b.storage("keys", plan.keys);
-            let values = b.storage("values", plan.values);
+            let [key_bytes, value_bytes] = match layer.options.window {
+                None => [plan.keys, plan.values],
+                Some(_) => [plan.window_keys, plan.window_values],
+            };
+            let (keys, values) = (b.storage("keys", key_bytes), b.storage("values", value_bytes));
+            let attention = attention_shape(&config, options, layer.options);
             let uploaded = b.upload(&[layer.query, layer.key, layer.value])?;
             let norm = b.norm(layer.attention_norm);
             let norm = Some((&norm, config.norm_eps));
-            let fused = can_store && uploaded_can_pair(&uploaded, config.head_dim / 2);
+            let bias_norm = b.bias_norm(&layer, &config, &qkv);
+            // Biases and norms come between the product and RoPE.
+            let fused = can_store && bias_norm.is_none() && uploaded_can_pair(&uploaded, config.head_dim / 2);
+            let shape = b.kernels.uniform(attention);
             let epilogue = match fused {
                 true => Epilogue::StoreQkv(QkvStore {
                     head_dim: config.head_dim,
                     element_bytes,
-                    shape: &attention_shape,
+                    shape: &shape,
                     angles: &angle_table,
                     keys: &keys,
                     values: &values,
@@ -207,8 +236,18 @@ impl Gpu {
             let uploaded = b.upload(&[layer.down])?;
             let down = b.products(&uploaded, &down_operands);
             let (qkv, gate_up) = (qkv_products, gate_up_products);
-            layers.push(LayerDispatches { qkv, store, attend, merge, output, gate_up, swiglu, down });
-            caches.push([keys, values]);
+            layers.push(LayerDispatches {
+                qkv,
+                bias_norm,
+                store,
+                attend,
+                merge,
+                output,
+                gate_up,
+                swiglu,
+                down,
+            });
+            caches.push(LayerCache { keys, values, positions: positions(options, layer.options.window) });
         }
         let final_norm = b.norm(weights.final_norm);
         let head_operands = Operands {
@@ -259,6 +298,7 @@ impl Gpu {
             logit_rows: 0,
             logits,
             allocated,
+            reached: 0,
         })
     }
 }

@@ -25,6 +25,8 @@ pub(crate) enum Entry {
     Swiglu,
     /// Sampling of the next token.
     Sample,
+    /// Biases of queries, keys and values, and norms of query and key heads.
+    BiasNorm,
     /// RoPE and cache writes, with this many bytes per element.
     Store(u32),
     /// Attention over a cache with this many bytes per element.
@@ -67,6 +69,7 @@ impl Entry {
             }
             Entry::Swiglu => (Shader::Swiglu, "swiglu", vec![]),
             Entry::Sample => (Shader::Sample, "sample", vec![]),
+            Entry::BiasNorm => (Shader::BiasNorm, "bias_norm", vec![]),
             Entry::Store(1) => (Shader::Store, "store_bytes", vec![kv(1)]),
             Entry::Store(bytes) => (Shader::Store, "store", vec![kv(bytes)]),
             Entry::Attend(bytes) if device.subgroups => (Shader::AttendSubgroup, "attend", vec![kv(bytes)]),
@@ -95,6 +98,7 @@ impl Entry {
             ],
             Entry::Embed(_) => &[(0, Uniform), (2, Read), (4, Write), (10, Read)],
             Entry::Swiglu => &[(0, Uniform), (1, Read), (2, Write)],
+            Entry::BiasNorm => &[(0, Uniform), (1, Write), (2, Read)],
             Entry::Sample => {
                 &[(0, Uniform), (1, Write), (2, Write), (3, Write), (4, Write), (5, Write), (6, Write)]
             }

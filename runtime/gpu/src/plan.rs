@@ -5,7 +5,7 @@ use crate::sampler_state::{ID_SLOTS, SamplerUniforms};
 use crate::weights::partition;
 use crate::{Device, GpuError};
 use thimble_runtime::format::Config;
-use thimble_runtime::kernels::KvKind;
+use thimble_runtime::kernels::{CHUNK, KvKind};
 use thimble_runtime::model::{Layer, Weights};
 
 /// Positions that one workgroup attends to when several share the context of a small batch.
@@ -40,10 +40,14 @@ pub struct GpuMemoryPlan {
     pub weights: u64,
     /// Part of `weights`: the embedding, if it is not also the head. A token reads one row of it.
     pub embedding: u64,
-    /// Keys of one layer, in the layout of the CPU's cache; an 8-bit cache has its scales after them.
+    /// Keys of one layer without a sliding window, in the layout of the CPU's cache; an 8-bit cache has its scales after them.
     pub keys: u64,
-    /// Values of one layer, as `keys`.
+    /// Values of one layer without a sliding window, as `keys`.
     pub values: u64,
+    /// Keys of one layer with a sliding window, which keeps recent positions only.
+    pub window_keys: u64,
+    /// Values of one layer with a sliding window.
+    pub window_values: u64,
     /// Cosines and sines of RoPE.
     pub angles: u64,
     /// The residual stream: [batch, hidden].
@@ -66,6 +70,8 @@ pub struct GpuMemoryPlan {
     pub history: u64,
     /// Decoder layers.
     pub layers: u64,
+    /// Part of `layers`: those with a sliding window.
+    pub window_layers: u64,
 }
 
 /// Elements per row of activations: a multiple of 32.
@@ -78,9 +84,16 @@ pub(crate) fn qkv_width(config: &Config) -> usize {
     config.q_dim() + 2 * config.kv_dim()
 }
 
-/// Capacity of the cache: a multiple of 64 positions.
-pub(crate) fn positions(options: &GpuOptions) -> usize {
-    options.context.next_multiple_of(64)
+/// Capacity of a layer's cache: a multiple of 64 positions. With a sliding window, as many as a batch attends to and 512 more,
+/// for rewinds.
+pub(crate) fn positions(options: &GpuOptions, window: Option<usize>) -> usize {
+    let all = options.context.next_multiple_of(CHUNK);
+    window.map_or(all, |window| all.min((window + options.batch).next_multiple_of(512) + 512))
+}
+
+/// The window of the layers that have one.
+pub(crate) fn window(config: &Config) -> Option<usize> {
+    config.pattern.any_sliding().then_some(config.window)
 }
 
 /// Number of spans that cover `positions`.
@@ -110,20 +123,29 @@ impl GpuMemoryPlan {
         let floats = |rows: usize, columns: usize| rows as u64 * columns as u64 * 4;
         // An 8-bit cache has a scale for each position.
         let scale = if options.kv == KvKind::Q8 { 4 } else { 0 };
-        let cache = |width: usize| {
-            (config.kv_heads * positions(options)) as u64 * (width * options.kv.bytes() + scale) as u64
+        let cache = |window, width: usize| {
+            let positions = (config.kv_heads * positions(options, window)) as u64;
+            positions * (width * options.kv.bytes() + scale) as u64
         };
+        let window = window(config);
+        let window_layers =
+            (0..config.layers).filter(|&layer| config.pattern.is_sliding(layer)).count() as u64;
+        // None without such layers.
+        let recent = |width| if window_layers > 0 { cache(window, width) } else { 0 };
         let key_width = match options.kv {
             KvKind::Q8 => config.head_dim.next_multiple_of(4),
             KvKind::F32 | KvKind::F16 => config.head_dim,
         };
+        let value_width = config.head_dim.next_multiple_of(16);
         let batch = options.batch;
         let swiglu = weight_layers(weights).any(|layer| !can_pair_gate_up(&layer, max_bytes));
         let plan = GpuMemoryPlan {
             weights: weight_bytes(weights, max_bytes)?,
             embedding: if config.tied { 0 } else { weights.embedding.data.len() as u64 },
-            keys: cache(key_width),
-            values: cache(config.head_dim.next_multiple_of(16)),
+            keys: cache(None, key_width),
+            values: cache(None, value_width),
+            window_keys: recent(key_width),
+            window_values: recent(value_width),
             angles: floats(options.context, config.head_dim),
             x: floats(batch, padded(config.hidden)),
             qkv: floats(batch, padded(qkv_width(config))),
@@ -138,10 +160,12 @@ impl GpuMemoryPlan {
             tokens: batch as u64 * 4,
             history: (config.vocab + options.context) as u64 * 4,
             layers: config.layers as u64,
+            window_layers,
         };
+        let largest = |all: u64, recent| if plan.window_layers < plan.layers { all } else { recent };
         let buffers = [
-            ("the cache's keys of a layer", plan.keys),
-            ("the cache's values of a layer", plan.values),
+            ("the cache's keys of a layer", largest(plan.keys, plan.window_keys)),
+            ("the cache's values of a layer", largest(plan.values, plan.window_values)),
             ("a batch's activations", plan.gate_up.max(plan.qkv).max(plan.x)),
             ("attention's parts", plan.partials),
             ("logits", plan.logits),
@@ -151,6 +175,12 @@ impl GpuMemoryPlan {
         large.map_or(Ok(plan), |(what, needed)| Err(GpuError::TooLarge { what, needed, limit }))
     }
 
+    /// Bytes of the KV cache.
+    pub fn cache_bytes(&self) -> u64 {
+        (self.layers - self.window_layers) * (self.keys + self.values)
+            + self.window_layers * (self.window_keys + self.window_values)
+    }
+
     /// Bytes of all buffers together.
     pub fn bytes(&self) -> u64 {
         let activations = self.x + self.qkv + self.attended + self.partials + self.gate_up + self.activated;
@@ -158,7 +188,7 @@ impl GpuMemoryPlan {
         let ids = 3 * ID_SLOTS as u64 * 4;
         let state = 16 + SamplerUniforms::BYTES + 16;
         self.weights
-            + self.layers * (self.keys + self.values)
+            + self.cache_bytes()
             + self.angles
             + activations
             + 2 * self.logits
@@ -172,6 +202,12 @@ impl GpuMemoryPlan {
 /// Bytes of a norm's padded weights.
 fn norm_bytes(config: &Config) -> u64 {
     padded(config.hidden) as u64 * 4
+}
+
+/// Biases of queries, keys and values, then norms of query and key heads: those that the layer has.
+pub(crate) fn bias_norm(layer: &Layer<'_>) -> Vec<f32> {
+    let biases = layer.qkv_bias.iter().flatten();
+    biases.chain(layer.qk_norm.iter().flatten()).copied().flatten().copied().collect()
 }
 
 fn weight_layers<'f>(weights: &Weights<'f>) -> impl Iterator<Item = Layer<'f>> {
@@ -194,7 +230,7 @@ fn weight_bytes(weights: &Weights<'_>, max_bytes: u64) -> Result<u64, GpuError> 
         bytes += partition(&[head], max_bytes)?.iter().map(|part| part.bytes()).sum::<u64>();
     }
     for layer in weight_layers(weights) {
-        bytes += 2 * norm_bytes(config);
+        bytes += 2 * norm_bytes(config) + size_of_val(&*bias_norm(&layer)) as u64;
         let matrices = [layer.query, layer.key, layer.value, layer.output, layer.gate, layer.up, layer.down];
         for matrix in matrices {
             // Fails if a panel does not fit.

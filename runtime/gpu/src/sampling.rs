@@ -71,6 +71,7 @@ impl Gpu {
             let expected = format!("1 to {limit} here");
             return Err(GpuError::Option { what: "tokens of one submit", expected, found: count as u64 });
         }
+        self.reserve(start..start + count);
         for position in start..start + count {
             for embed in &self.embed {
                 let pass = compute_pass(&self.device, &mut self.recording);

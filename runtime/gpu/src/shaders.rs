@@ -36,6 +36,7 @@ shaders! {
     TiledCooperative8 "tiled_cooperative_8": "cooperative_8" "panel" "epilogue" "tile" "tiled_cooperative";
     TiledCooperative16 "tiled_cooperative_16": "cooperative_16" "panel" "epilogue" "tile" "tiled_cooperative";
     Swiglu "swiglu": "swiglu";
+    BiasNorm "bias_norm": "bias_norm";
     Store "store": "cache" "store";
     Attend "attend": "cache" "reduce_workgroup" "attend";
     AttendSubgroup "attend_subgroup": "cache" "reduce_subgroup" "attend";

@@ -9,6 +9,9 @@ use thimble_runtime::sampler::Sampler;
 /// Receives a part of a cache: layer, key-value head, keys and values.
 pub type CachePart<'a> = dyn FnMut(usize, usize, KvHead<'_>) + 'a;
 
+/// The chunks of a layer, 64 positions each, that a transfer takes.
+pub type LayerChunks<'a> = dyn Fn(usize) -> Range<usize> + 'a;
+
 /// What a GPU does for a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GpuWork {
@@ -23,9 +26,19 @@ pub trait Accelerator: Backend + Send {
     /// Why it is no longer usable; `None` while it works.
     fn failure(&self) -> Option<String>;
 
-    /// Passes keys and values of `chunks`, 64 positions each, to `each`; false where its cache layout differs from the CPU's.
-    /// After a failure, the contents are unspecified.
-    fn read_cache(&mut self, chunks: Range<usize>, each: &mut CachePart<'_>) -> bool;
+    /// Whether a token at `position` finds all positions that it attends to, if they were written: layers with a sliding
+    /// window keep recent positions only.
+    fn resumes_at(&self, _position: usize) -> bool {
+        true
+    }
+
+    /// Passes keys and values of `chunks` of each layer to `each`; false where its cache layout differs from the CPU's. What
+    /// the cache no longer has, and after a failure everything, is unspecified.
+    fn read_cache(&mut self, chunks: &LayerChunks<'_>, each: &mut CachePart<'_>) -> bool;
+
+    /// Prepares for [`Accelerator::write_cache`] of `positions`, which replace all from their start on. Running a batch does the
+    /// same.
+    fn reserve(&mut self, _positions: Range<usize>) {}
 
     /// Stores keys and values of one layer and head for `chunks`; false where they have to be recomputed.
     fn write_cache(&mut self, chunks: Range<usize>, layer: usize, head: usize, part: KvHead<'_>) -> bool;

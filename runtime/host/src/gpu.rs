@@ -1,6 +1,6 @@
 //! The GPU as an accelerator: opened on first use, once per process.
 
-use crate::accelerator::{Accelerator, CachePart, GpuWork};
+use crate::accelerator::{Accelerator, CachePart, GpuWork, LayerChunks};
 use crate::plan::InferencePlan;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -100,9 +100,17 @@ impl Accelerator for Gpu {
         self.check().err().map(|error| error.to_string())
     }
 
-    fn read_cache(&mut self, chunks: Range<usize>, each: &mut CachePart<'_>) -> bool {
+    fn resumes_at(&self, position: usize) -> bool {
+        Gpu::resumes_at(self, position)
+    }
+
+    fn read_cache(&mut self, chunks: &LayerChunks<'_>, each: &mut CachePart<'_>) -> bool {
         // The device keeps a failure, and `failure` reports it.
         Gpu::read_cache(self, chunks, each).unwrap_or(false)
+    }
+
+    fn reserve(&mut self, positions: Range<usize>) {
+        Gpu::reserve(self, positions);
     }
 
     fn write_cache(&mut self, chunks: Range<usize>, layer: usize, head: usize, part: KvHead<'_>) -> bool {

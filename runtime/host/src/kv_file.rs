@@ -2,7 +2,8 @@
 //!
 //! Little-endian: magic, a fingerprint of the model, number format and shape of the cache, the number of tokens (a multiple of
 //! 64), the tokens; for each layer and key-value head the keys, the values and (if 8-bit) their scales at all those positions,
-//! laid out as in [`KvHead`](thimble_runtime::kernels::KvHead); XXH3-64 of everything before it.
+//! or in a layer with a sliding window in the chunks that the next token reaches, laid out as in
+//! [`KvHead`](thimble_runtime::kernels::KvHead); XXH3-64 of everything before it.
 
 use crate::hybrid::Hybrid;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -222,11 +223,10 @@ impl KvFile {
         let mut out = Checksummed::new(BufWriter::new(&output));
         out.write_bytes(&Self::header(file, session, tokens.len()))?;
         tokens.iter().try_for_each(|token| out.write_bytes(&token.0.to_le_bytes()))?;
-        let chunks = 0..tokens.len() / CHUNK;
         let written = session.sequence_mut().with_cache(tokens.len(), |cpu| {
             let (layers, heads) = (cpu.plan().config().layers, cpu.plan().config().kv_heads);
             for (layer, head) in (0..layers).flat_map(|layer| (0..heads).map(move |head| (layer, head))) {
-                let part = cpu.cache(layer, head, chunks.clone());
+                let part = cpu.cache(layer, head, cpu.cached_chunks(layer, tokens.len()));
                 out.write_bytes(part.keys)?;
                 out.write_bytes(part.values)?;
                 out.write_scales(part.key_scales)?;
@@ -278,12 +278,12 @@ impl KvFile {
             input.read_bytes(&mut bytes).map_err(self.io())?;
             tokens.push(Token(u32::from_le_bytes(bytes)));
         }
-        let chunks = 0..count / CHUNK;
         session.restore(&tokens, |hybrid| {
             hybrid.fill_cache(count, |cpu| {
                 let (layers, heads) = (cpu.plan().config().layers, cpu.plan().config().kv_heads);
+                cpu.reserve(0..count);
                 for (layer, head) in (0..layers).flat_map(|layer| (0..heads).map(move |head| (layer, head))) {
-                    let part = cpu.cache(layer, head, chunks.clone());
+                    let part = cpu.cache(layer, head, cpu.cached_chunks(layer, count));
                     input.read_bytes(part.keys).map_err(self.io())?;
                     input.read_bytes(part.values).map_err(self.io())?;
                     input.read_scales(part.key_scales).map_err(self.io())?;

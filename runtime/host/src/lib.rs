@@ -16,7 +16,7 @@ mod plan;
 mod self_test;
 mod threads;
 
-pub use accelerator::{Accelerator, CachePart, GpuWork};
+pub use accelerator::{Accelerator, CachePart, GpuWork, LayerChunks};
 pub use backend::{BackendError, BackendKind, MatmulVariant};
 pub use choice::{BackendChoice, BackendChooser, ResolvedBackend, saved_choices};
 pub use detect::{KernelKind, KernelsError};

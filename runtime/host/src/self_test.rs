@@ -10,7 +10,7 @@ const BATCH: usize = 19;
 /// to 8 bits, which costs a few hundredths at worst; a wrong kernel, layout or driver costs about 1.
 const MAX_DIFFERENCE: f64 = 0.15;
 
-/// Runs a batch and then a single token through the first layer and every layer with a new encoding, on both.
+/// Runs a batch and then a single token through the first layer and every layer with a new encoding or new options, on both.
 ///
 /// # Errors
 /// The fault, as a clause.
@@ -46,9 +46,9 @@ pub(crate) fn compare(
     Ok(())
 }
 
-/// The first layer, and every layer with an encoding that no earlier one has.
+/// The first layer, and every layer with an encoding or options that no earlier one has.
 fn layers_to_run(weights: &Weights<'_>) -> Vec<usize> {
-    let mut known = Vec::new();
+    let (mut known, mut known_options) = (Vec::new(), Vec::new());
     let mut new = |&index: &usize| {
         let layer = weights.layer(index);
         let all = [layer.query, layer.key, layer.value, layer.output, layer.gate, layer.up, layer.down];
@@ -58,7 +58,11 @@ fn layers_to_run(weights: &Weights<'_>) -> Vec<usize> {
                 known.push(encoding);
             }
         }
-        known.len() > before
+        let new_options = !known_options.contains(&layer.options);
+        if new_options {
+            known_options.push(layer.options);
+        }
+        new_options || known.len() > before
     };
     (0..weights.config().layers).filter(|index| new(index)).collect()
 }

@@ -3,12 +3,13 @@
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use thimble_host::{Accelerator, CachePart};
+use thimble_host::{Accelerator, CachePart, LayerChunks};
 use thimble_runtime::Token;
 use thimble_runtime::cpu::Cpu;
 use thimble_runtime::kernels::{KvHead, KvHeadMut, SingleThread};
 use thimble_runtime::model::{Backend, Batch, forward};
 use thimble_runtime::sampler::{Candidate, Sampler};
+use thimble_runtime::sequence::Sequence;
 
 /// What an accelerator does beside computing.
 #[derive(Clone, Debug, Default)]
@@ -105,16 +106,24 @@ impl Accelerator for Fake<'_> {
         self.past(self.habits.lost_at).then(|| "the fake was lost".to_owned())
     }
 
-    fn read_cache(&mut self, chunks: Range<usize>, each: &mut CachePart<'_>) -> bool {
+    fn resumes_at(&self, position: usize) -> bool {
+        self.cpu.resumes_from(position) == position
+    }
+
+    fn reserve(&mut self, positions: Range<usize>) {
+        self.cpu.reserve(positions);
+    }
+
+    fn read_cache(&mut self, chunks: &LayerChunks<'_>, each: &mut CachePart<'_>) -> bool {
         if self.habits.opaque {
             return false;
         }
-        self.habits.moved[0].fetch_add(chunks.len(), Ordering::Relaxed);
+        self.habits.moved[0].fetch_add(chunks(0).len(), Ordering::Relaxed);
         let config = *self.cpu.plan().config();
         for layer in 0..config.layers {
             for head in 0..config.kv_heads {
                 let KvHeadMut { kind, keys, values, key_scales, value_scales } =
-                    self.cpu.cache(layer, head, chunks.clone());
+                    self.cpu.cache(layer, head, chunks(layer));
                 if self.habits.lost_at.is_some_and(|at| self.heads > at) {
                     keys.fill(0xff);
                 }

@@ -1,16 +1,16 @@
 // Causal attention with grouped queries. Follows cache.wgsl and one of reduce_subgroup.wgsl (subgroups of at least eight
 // lanes) and reduce_workgroup.wgsl.
 
-fn key_at(head: u32, position: u32, d: u32) -> f32 {
-    let index = key_index(head, position, d);
+fn key_at(head: u32, place: u32, d: u32) -> f32 {
+    let index = key_index(head, place, d);
     if (KV_BYTES == 2u) {
         return unpack2x16float(keys[index / 2u])[index & 1u];
     }
     return bitcast<f32>(keys[index]);
 }
 
-fn value_at(head: u32, position: u32, d: u32) -> f32 {
-    let index = value_index(head, position, d);
+fn value_at(head: u32, place: u32, d: u32) -> f32 {
+    let index = value_index(head, place, d);
     if (KV_BYTES == 2u) {
         return unpack2x16float(values[index / 2u])[index & 1u];
     }
@@ -62,38 +62,48 @@ fn attend(
     // The positions of the span that any of these queries attends to.
     var end = state.position + min(first + 7u, query_count - 1u) / group_size + 1u;
     var begin = 0u;
+    let earliest = state.position + first / group_size;
+    if (earliest >= shape.window) {
+        begin = earliest - shape.window + 1u;
+    }
     if (groups.z > 1u) {
-        begin = group.z * shape.span;
-        end = min(end, begin + shape.span);
+        end = min(end, (group.z + 1u) * shape.span);
+        begin = max(begin, group.z * shape.span);
     }
     // The largest score so far of the query that this lane works on.
     var largest_so_far = LOWEST;
     var low = array<vec4<f32>, 4>();
     var high = array<vec4<f32>, 4>();
-    for (var start = begin; start < end; start += 64u) {
+    for (var start = begin & 0xffffffc0u; start < end; start += 64u) {
         let position = start + lane;
+        // The capacity is a multiple of 64: the run's positions are side by side.
+        let start_place = place_of(start);
+        let place = start_place + lane;
+        let is_cached = position >= begin && position < end;
         var a = vec4<f32>(0.0);
         var b = vec4<f32>(0.0);
-        if (position < end && KV_BYTES == 1u) {
+        if (is_cached && KV_BYTES == 1u) {
             for (var quad = 0u; quad < (shape.dim + 3u) / 4u; quad++) {
-                let codes = codes_of(keys[key_word(kv, position, quad)]);
+                let codes = codes_of(keys[key_word(kv, place, quad)]);
                 for (var j = 0u; j < 4u; j++) {
                     a += codes[j] * queries[(quad * 4u + j) * 2u];
                     b += codes[j] * queries[(quad * 4u + j) * 2u + 1u];
                 }
             }
-            let scale = bitcast<f32>(keys[key_scale(kv, position)]);
+            let scale = bitcast<f32>(keys[key_scale(kv, place)]);
             a *= scale;
             b *= scale;
-        } else if (position < end) {
+        } else if (is_cached) {
             for (var d = 0u; d < shape.dim; d++) {
-                let key = key_at(kv, position, d);
+                let key = key_at(kv, place, d);
                 a += key * queries[d * 2u];
                 b += key * queries[d * 2u + 1u];
             }
         }
         for (var q = 0u; q < 8u; q++) {
-            let visible = position <= state.position + (first + q) / group_size && first + q < query_count;
+            // Positions after the query wrap to more than any window.
+            let behind = state.position + (first + q) / group_size - position;
+            let visible = behind < shape.window && first + q < query_count;
             let score = select(b[q & 3u], a[q & 3u], q < 4u);
             scores[lane * 8u + q] = select(LOWEST, score, visible);
         }
@@ -113,7 +123,7 @@ fn attend(
             exponentials += p;
             if (KV_BYTES == 1u && p > 0.0) {
                 // The factor of the codes.
-                scores[at] = p * bitcast<f32>(values[value_scale(kv, start + eighth * 8u + n)]);
+                scores[at] = p * bitcast<f32>(values[value_scale(kv, start_place + eighth * 8u + n)]);
             } else {
                 scores[at] = p;
             }
@@ -129,6 +139,7 @@ fn attend(
         workgroupBarrier();
         let rescale_low = vec4<f32>(rescale[0], rescale[1], rescale[2], rescale[3]);
         let rescale_high = vec4<f32>(rescale[4], rescale[5], rescale[6], rescale[7]);
+        let skipped = max(begin, start) - start;
         let count = min(64u, end - start);
         for (var j = 0u; j < 4u; j++) {
             let d = j * 64u + lane;
@@ -138,9 +149,9 @@ fn attend(
             low[j] *= rescale_low;
             high[j] *= rescale_high;
             if (KV_BYTES == 1u) {
-                // Scores after the last position are zeros.
-                for (var n = 0u; n < count; n += 4u) {
-                    let codes = codes_of(values[value_word(kv, start + n, d)]);
+                // Scores before the first and after the last position are zeros.
+                for (var n = skipped & 0xfffffffcu; n < count; n += 4u) {
+                    let codes = codes_of(values[value_word(kv, start_place + n, d)]);
                     for (var i = 0u; i < 4u; i++) {
                         let at = (n + i) * 8u;
                         low[j] += codes[i] * vec4<f32>(scores[at], scores[at + 1u], scores[at + 2u], scores[at + 3u]);
@@ -149,8 +160,8 @@ fn attend(
                 }
                 continue;
             }
-            for (var n = 0u; n < count; n++) {
-                let value = value_at(kv, start + n, d);
+            for (var n = skipped; n < count; n++) {
+                let value = value_at(kv, start_place + n, d);
                 let at = n * 8u;
                 low[j] += value * vec4<f32>(scores[at], scores[at + 1u], scores[at + 2u], scores[at + 3u]);
                 high[j] += value * vec4<f32>(scores[at + 4u], scores[at + 5u], scores[at + 6u], scores[at + 7u]);

@@ -1,4 +1,5 @@
-// The KV cache of one layer, in the layout of the CPU's (`KvHead`), so that transfers are plain copies.
+// The KV cache of one layer, in chunks with the layout of the CPU's (`KvHead`), so that transfers are plain copies.
+// A layer with a sliding window has a ring: a position's place is its remainder by the capacity.
 //
 // Floats: keys [positions / 16, dim, 16]; values [positions, width], where `width` is `dim` rounded up to 16. 8-bit (code plus
 // 128): keys [positions / 16, dim / 4, 16], four dimensions in a word; values [positions / 64, width / 16, 16, 16], four
@@ -12,7 +13,7 @@ struct Shape {
     kv_heads: u32,
     // At most 256, even.
     dim: u32,
-    // Capacity, a multiple of 64.
+    // Capacity, a multiple of 64: no less than the context, unless there is a window.
     positions: u32,
     // Elements per row of queries, keys and values.
     stride: u32,
@@ -21,6 +22,10 @@ struct Shape {
     scale: f32,
     // Positions per workgroup if several share a query; a multiple of 64.
     span: u32,
+    // Positions that a token attends to, itself included; at most 2^31.
+    window: u32,
+    // Whether queries and keys are rotated.
+    rope: u32,
 }
 
 struct State {
@@ -45,14 +50,22 @@ fn value_width() -> u32 {
     return (shape.dim + 15u) & 0xfffffff0u;
 }
 
+// The place of a position: what the indices below take.
+fn place_of(position: u32) -> u32 {
+    if (position < shape.positions) {
+        return position;
+    }
+    return position % shape.positions;
+}
+
 // Index of a key element of a float cache.
-fn key_index(head: u32, position: u32, d: u32) -> u32 {
-    return head * shape.positions * shape.dim + ((position >> 4u) * shape.dim + d) * 16u + (position & 15u);
+fn key_index(head: u32, place: u32, d: u32) -> u32 {
+    return head * shape.positions * shape.dim + ((place >> 4u) * shape.dim + d) * 16u + (place & 15u);
 }
 
 // Index of a value element of a float cache.
-fn value_index(head: u32, position: u32, d: u32) -> u32 {
-    return (head * shape.positions + position) * value_width() + d;
+fn value_index(head: u32, place: u32, d: u32) -> u32 {
+    return (head * shape.positions + place) * value_width() + d;
 }
 
 // Two halves in a word. Packing is undefined beyond 65,504.
@@ -60,22 +73,22 @@ fn packed(low: f32, high: f32) -> u32 {
     return pack2x16float(clamp(vec2<f32>(low, high), vec2<f32>(-65504.0), vec2<f32>(65504.0)));
 }
 
-// Indices of words of an 8-bit cache: four dimensions of a position, four positions of a dimension.
-fn key_word(head: u32, position: u32, quad: u32) -> u32 {
+// Indices of words of an 8-bit cache: four dimensions of a place, four positions of a dimension.
+fn key_word(head: u32, place: u32, quad: u32) -> u32 {
     let quads = (shape.dim + 3u) / 4u;
-    return head * shape.positions * quads + ((position >> 4u) * quads + quad) * 16u + (position & 15u);
+    return head * shape.positions * quads + ((place >> 4u) * quads + quad) * 16u + (place & 15u);
 }
 
-fn value_word(head: u32, position: u32, d: u32) -> u32 {
-    let chunk = (head * shape.positions + (position & 0xffffffc0u)) * (value_width() / 4u);
-    return chunk + ((d >> 4u) * 16u + ((position & 63u) >> 2u)) * 16u + (d & 15u);
+fn value_word(head: u32, place: u32, d: u32) -> u32 {
+    let chunk = (head * shape.positions + (place & 0xffffffc0u)) * (value_width() / 4u);
+    return chunk + ((d >> 4u) * 16u + ((place & 63u) >> 2u)) * 16u + (d & 15u);
 }
 
 // Indices of scales.
-fn key_scale(head: u32, position: u32) -> u32 {
-    return shape.kv_heads * shape.positions * ((shape.dim + 3u) / 4u) + head * shape.positions + position;
+fn key_scale(head: u32, place: u32) -> u32 {
+    return shape.kv_heads * shape.positions * ((shape.dim + 3u) / 4u) + head * shape.positions + place;
 }
 
-fn value_scale(head: u32, position: u32) -> u32 {
-    return shape.kv_heads * shape.positions * (value_width() / 4u) + head * shape.positions + position;
+fn value_scale(head: u32, place: u32) -> u32 {
+    return shape.kv_heads * shape.positions * (value_width() / 4u) + head * shape.positions + place;
 }

@@ -7,13 +7,16 @@ struct Heads {
     heads: u32,
     kv_heads: u32,
     dim: u32,
-    // Capacity of the cache.
+    // Capacity of the cache; a position's place is its remainder.
     positions: u32,
     stride: u32,
     out_stride: u32,
     // 1 / sqrt(dim).
     scale: f32,
     span: u32,
+    window: u32,
+    // Whether queries and keys are rotated.
+    rope: u32,
 }
 
 // The norm's weights; unused without a norm.
@@ -88,8 +91,15 @@ fn put_qkv(token: u32, j: u32, low: f32, high: f32) {
     let head = j / shape.pair_distance;
     let i = j % shape.pair_distance;
     let position = state.position + token;
+    var place = position;
+    if (place >= heads.positions) {
+        place %= heads.positions;
+    }
     if (head < heads.heads + heads.kv_heads) {
-        let angle = angles[position * shape.pair_distance + i];
+        var angle = vec2<f32>(1.0, 0.0);
+        if (heads.rope == 1u) {
+            angle = angles[position * shape.pair_distance + i];
+        }
         let x = low * angle.x - high * angle.y;
         let y = high * angle.x + low * angle.y;
         if (head < heads.heads) {
@@ -98,13 +108,13 @@ fn put_qkv(token: u32, j: u32, low: f32, high: f32) {
             output[at + shape.pair_distance] = y * heads.scale;
         } else {
             let head_start = (head - heads.heads) * heads.positions * heads.dim;
-            let block = head_start + (position >> 4u) * heads.dim * 16u + (position & 15u);
+            let block = head_start + (place >> 4u) * heads.dim * 16u + (place & 15u);
             put_key(block + i * 16u, x);
             put_key(block + (i + shape.pair_distance) * 16u, y);
         }
         return;
     }
-    let row = (head - heads.heads - heads.kv_heads) * heads.positions + position;
+    let row = (head - heads.heads - heads.kv_heads) * heads.positions + place;
     let at = row * ((heads.dim + 15u) & 0xfffffff0u) + i;
     put_value(at, low);
     put_value(at + shape.pair_distance, high);

@@ -3,9 +3,12 @@
 // Pair `i` of the head at `origin`, rotated.
 fn rotated(origin: u32, i: u32, position: u32) -> vec2<f32> {
     let half = shape.dim / 2u;
-    let angle = angles[position * half + i];
     let low = rows[origin + i];
     let high = rows[origin + half + i];
+    if (shape.rope == 0u) {
+        return vec2<f32>(low, high);
+    }
+    let angle = angles[position * half + i];
     return vec2<f32>(low * angle.x - high * angle.y, high * angle.x + low * angle.y);
 }
 
@@ -35,6 +38,8 @@ fn store(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_inde
     let i = item % half;
     let even = (state.position / 2u + group.y) * 2u;
     let end = state.position + state.tokens;
+    // The capacity is even: the next position is in the next place.
+    let place = place_of(even);
     let present = vec2<bool>(
         (even >= state.position) && (even < end),
         (even + 1u >= state.position) && (even + 1u < end),
@@ -58,8 +63,8 @@ fn store(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_inde
             }
         }
         if (head >= shape.heads) {
-            put_keys(key_index(head - shape.heads, even, i), low, present);
-            put_keys(key_index(head - shape.heads, even, half + i), high, present);
+            put_keys(key_index(head - shape.heads, place, i), low, present);
+            put_keys(key_index(head - shape.heads, place, half + i), high, present);
         }
         return;
     }
@@ -67,7 +72,7 @@ fn store(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_inde
     for (var p = 0u; p < 2u; p++) {
         if (present[p]) {
             let origin = (even + p - state.position) * shape.stride + head * shape.dim + 2u * i;
-            let index = value_index(kv, even + p, 2u * i);
+            let index = value_index(kv, place + p, 2u * i);
             if (KV_BYTES == 2u) {
                 values[index / 2u] = packed(rows[origin], rows[origin + 1u]);
             } else {
@@ -112,6 +117,8 @@ fn store_bytes(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
     let is_value = head >= shape.heads + shape.kv_heads;
     let start = (state.position / 4u + group.y) * 4u;
     let end = state.position + state.tokens;
+    // The capacity is a multiple of four.
+    let start_place = place_of(start);
     // Values of dimensions lane, lane + 64, ..., and the mask of the bytes to replace.
     var new_bytes = vec4<u32>(0u);
     var new_mask = 0u;
@@ -156,7 +163,7 @@ fn store_bytes(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
                 new_bytes[j] |= code(j * 64u + lane, inverse) << (8u * p);
             }
             if (lane == 0u) {
-                values[value_scale(kv, position)] = scale;
+                values[value_scale(kv, start_place + p)] = scale;
             }
         } else {
             let kv = head - shape.heads;
@@ -164,10 +171,10 @@ fn store_bytes(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
                 let d = quad * 4u;
                 let low = code(d, inverse) | (code(d + 1u, inverse) << 8u);
                 let high = code(d + 2u, inverse) | (code(d + 3u, inverse) << 8u);
-                keys[key_word(kv, position, quad)] = low | (high << 16u);
+                keys[key_word(kv, start_place + p, quad)] = low | (high << 16u);
             }
             if (lane == 0u) {
-                keys[key_scale(kv, position)] = scale;
+                keys[key_scale(kv, start_place + p)] = scale;
             }
         }
     }
@@ -176,7 +183,7 @@ fn store_bytes(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
         for (var j = 0u; j < 4u; j++) {
             let d = j * 64u + lane;
             if (d < value_width()) {
-                let at = value_word(kv, start, d);
+                let at = value_word(kv, start_place, d);
                 values[at] = (values[at] & ~new_mask) | new_bytes[j];
             }
         }

@@ -1,6 +1,7 @@
 //! Rotation, the cache's writes and attention against f64.
 
 use super::{Random, TestDevice, device};
+use crate::builder::NO_WINDOW;
 use crate::dispatch::MAX_VECTOR_TOKENS;
 use crate::kernels::Entry;
 use thimble_runtime::kernels::{Kernels, KvHeadMut, KvKind, Rope, StoreJob};
@@ -111,7 +112,7 @@ fn error(test: &mut TestDevice, heads: Heads, cuts: &[usize], bytes: u32, random
         let scale = 1.0 / (dim as f32).sqrt();
         let shape = [q_heads, kv_heads, dim, positions, stride, out_stride].map(|x| x as u32);
         let [a, b, c, d, e, f] = shape;
-        let shape = [a, b, c, d, e, f, scale.to_bits(), 128, 0, 0, 0, 0];
+        let shape = [a, b, c, d, e, f, scale.to_bits(), 128, NO_WINDOW, 1, 0, 0];
         // As the backend does it, with shorter spans.
         let spans = if tokens <= MAX_VECTOR_TOKENS { cut[1].div_ceil(128) } else { 1 };
         let parts = test.buffer(&vec![f32::NAN; tokens * q_heads * spans * (dim + 2)]);
@@ -199,7 +200,7 @@ fn the_cache_is_the_cpus() {
                 }
                 let shape = [kv_heads, kv_heads, dim, positions, stride, 0].map(|x| x as u32);
                 let [a, b, c, d, e, f] = shape;
-                let shape = [a, b, c, d, e, f, 1f32.to_bits(), 64, 0, 0, 0, 0];
+                let shape = [a, b, c, d, e, f, 1f32.to_bits(), 64, NO_WINDOW, 1, 0, 0];
                 let state = test.buffer(&[from as u32, (to - from) as u32, 0, 0]);
                 let qkv = test.buffer(part);
                 let buffers = [&state, &table, &qkv, &gpu[0], &gpu[1]];

@@ -19,7 +19,7 @@ fn read(gpu: &mut Gpu, count: usize) -> Vec<Parts> {
         let scales = [part.key_scales.to_vec(), part.value_scales.to_vec()];
         all.push(([part.keys.to_vec(), part.values.to_vec()], scales));
     };
-    assert!(gpu.read_cache(0..count, &mut each).unwrap());
+    assert!(gpu.read_cache(&|_| 0..count, &mut each).unwrap());
     all
 }
 

@@ -1,7 +1,8 @@
 //! A sequence on the CPU, and on a GPU beside it where there is one.
 //!
-//! Each processor has a KV cache; the layouts are the same. Before a processor runs a batch, it gets the part of the cache
-//! that it lacks from the other one, as a plain copy. The tokens lie in the CPU's memory, so that a session survives the loss
+//! Each processor has a KV cache; the layouts are the same within a chunk. Before a processor runs a batch, it gets the part
+//! of the cache that it lacks from the other one, as a plain copy: in layers with a sliding window, what the window reaches.
+//! The tokens lie in the CPU's memory, so that a session survives the loss
 //! of its GPU: what only the GPU held is recomputed.
 
 mod state;
@@ -10,7 +11,7 @@ use crate::accelerator::{Accelerator, GpuWork};
 use crate::backend::BackendKind;
 use crate::measure::{self, BackendTimings, SecondsPerToken};
 use crate::self_test;
-use state::{LastBatch, Logits, Requested, Shared, State};
+use state::{Cached, LastBatch, Logits, Requested, Shared, State, resumes};
 use std::ops::Range;
 use std::time::Instant;
 use thimble_runtime::Token;
@@ -31,7 +32,7 @@ pub struct Hybrid<'a, T: ThreadPool> {
 impl<'a, T: ThreadPool> Hybrid<'a, T> {
     /// The CPU alone.
     pub fn new(cpu: Cpu<'a, 'a, 'a, T>) -> Self {
-        Hybrid { cpu, state: State::CpuOnly, notify: |_| {} }
+        Hybrid { cpu, state: State::CpuOnly { lowest: 0 }, notify: |_| {} }
     }
 
     /// Adds an accelerator, which gets the batches that `kind` says. `notify` gets a warning if it fails later.
@@ -105,13 +106,13 @@ impl<'a, T: ThreadPool> Hybrid<'a, T> {
         let State::Shared(shared) = &mut self.state else { return None };
         let gpu = measure::speeds(&mut *shared.accelerator);
         let cpu = cpu.unwrap_or_else(|| measure::speeds(&mut self.cpu));
-        shared.accelerator_cached = prompt;
+        shared.accelerator_cached.end = prompt;
         let start = Instant::now();
         self.bring_to_cpu(prompt);
         let handover = start.elapsed().as_secs_f64() / prompt as f64;
         Sequence::head(&mut self.cpu, 0..0);
         let State::Shared(shared) = &mut self.state else { return None };
-        shared.truncate(0);
+        shared.truncate(&self.cpu, 0);
         shared.accelerator.head(0..0);
         Some(BackendTimings { cpu, gpu, handover })
     }
@@ -124,8 +125,8 @@ impl<'a, T: ThreadPool> Hybrid<'a, T> {
         }
     }
 
-    /// Lends the CPU once it holds keys and values of all positions before `positions`; `None` where they would have to be
-    /// recomputed.
+    /// Lends the CPU once it holds the keys and values that a sequence of `positions` tokens needs; `None` where they would have
+    /// to be recomputed.
     pub(crate) fn with_cache<R>(
         &mut self,
         positions: usize,
@@ -133,24 +134,25 @@ impl<'a, T: ThreadPool> Hybrid<'a, T> {
     ) -> Option<R> {
         // The device runs in order: the copy comes after the requested logits.
         self.wait();
-        let complete = match self.copy_to_cpu(positions) {
-            None => true,
-            Some(cached) => cached >= positions,
-        };
+        let cached = self.copy_to_cpu(positions);
+        let complete = cached.has(positions) && resumes(&self.cpu, positions);
         complete.then(|| work(&mut self.cpu))
     }
 
-    /// Lends the CPU to `fill`, which stores keys and values of all positions before `positions`.
+    /// Lends the CPU to `fill`, which stores the keys and values that a sequence of `positions` tokens needs.
     pub(crate) fn fill_cache<E>(
         &mut self,
         positions: usize,
         fill: impl FnOnce(&mut Cpu<'a, 'a, 'a, T>) -> Result<(), E>,
     ) -> Result<(), E> {
         let filled = fill(&mut self.cpu);
-        let cached = if filled.is_ok() { positions } else { 0 };
+        let positions = if filled.is_ok() { positions } else { 0 };
+        let cached = Cached::copied(self.cpu.plan().config(), positions);
         match &mut self.state {
-            State::CpuOnly => {}
-            State::Shared(shared) => (shared.cpu_cached, shared.accelerator_cached) = (cached, 0),
+            State::CpuOnly { lowest } => *lowest = cached.lowest,
+            State::Shared(shared) => {
+                (shared.cpu_cached, shared.accelerator_cached) = (cached, Cached::default());
+            }
             State::Lost { cpu_cached, .. } => *cpu_cached = cached,
         }
         filled
@@ -172,26 +174,38 @@ impl<'a, T: ThreadPool> Hybrid<'a, T> {
         }
     }
 
-    /// Copies keys and values of all positions before `position` to the CPU: how many it holds now, `None` for all of them.
-    fn copy_to_cpu(&mut self, position: usize) -> Option<usize> {
+    /// Runs what the CPU's cache lacks of a sequence of `position` tokens: what it holds then.
+    fn complete(&mut self, cached: Cached, position: usize) -> Cached {
+        let cached = cached.truncated(position, |end| resumes(&self.cpu, end));
+        self.compute(cached.end..position);
+        Cached { end: position, ..cached }
+    }
+
+    /// Copies keys and values that a sequence of `position` tokens needs to the CPU, as far as that is possible: what it holds
+    /// then.
+    fn copy_to_cpu(&mut self, position: usize) -> Cached {
         match &mut self.state {
-            State::CpuOnly => None,
-            State::Lost { cpu_cached, .. } => Some(*cpu_cached),
+            State::CpuOnly { lowest } => Cached { lowest: *lowest, end: usize::MAX },
+            State::Lost { cpu_cached, .. } => *cpu_cached,
             State::Shared(shared) => {
                 let copied = shared.copy_to_cpu(&mut self.cpu, position);
                 let cached = shared.cpu_cached;
                 if let Err(reason) = copied {
                     self.give_up(&reason);
                 }
-                Some(cached)
+                cached
             }
         }
     }
 
-    /// Gives the CPU keys and values of all positions before `position`.
+    /// Gives the CPU keys and values that a sequence of `position` tokens needs.
     fn bring_to_cpu(&mut self, position: usize) {
-        if let Some(cached) = self.copy_to_cpu(position).filter(|&cached| cached < position) {
-            self.compute(cached..position);
+        let cached = self.copy_to_cpu(position);
+        let cached = self.complete(cached, position);
+        match &mut self.state {
+            State::CpuOnly { lowest } => *lowest = cached.lowest,
+            State::Lost { cpu_cached, .. } => *cpu_cached = cached,
+            State::Shared(shared) => shared.cpu_cached = cached,
         }
     }
 
@@ -228,9 +242,9 @@ impl<'a, T: ThreadPool> Hybrid<'a, T> {
         let State::Lost { cpu_cached, batch } = &self.state else { return };
         let (cached, Requested { positions, rows }) = (*cpu_cached, batch.clone());
         if !rows.is_empty() {
-            self.compute(cached.min(positions.start)..positions.start);
+            let Cached { lowest, .. } = self.complete(cached, positions.start);
             self.compute(positions);
-            self.state = State::CpuOnly;
+            self.state = State::CpuOnly { lowest };
         }
         Sequence::head(&mut self.cpu, rows);
     }
@@ -292,19 +306,32 @@ impl<T: ThreadPool> Sequence for Hybrid<'_, T> {
         }
     }
 
+    fn resumes_from(&self, position: usize) -> usize {
+        let resumes = match &self.state {
+            State::CpuOnly { lowest } => position >= *lowest && resumes(&self.cpu, position),
+            // The CPU computes what it lacks.
+            State::Lost { .. } => true,
+            State::Shared(shared) => shared.cpu_has(&self.cpu, position) || shared.accelerator_has(position),
+        };
+        if resumes { position } else { 0 }
+    }
+
     fn run(&mut self, batch: &Batch<'_>) {
         let (start, end) = (batch.position, batch.position + batch.tokens.len());
         match &mut self.state {
-            State::CpuOnly => return self.cpu.run(batch),
+            State::CpuOnly { lowest } => {
+                *lowest = (*lowest).min(start);
+                return self.cpu.run(batch);
+            }
             State::Lost { cpu_cached, .. } => {
-                let cached = (*cpu_cached).min(start);
-                self.state = State::CpuOnly;
-                self.compute(cached..start);
+                let cached = *cpu_cached;
+                let Cached { lowest, .. } = self.complete(cached, start);
+                self.state = State::CpuOnly { lowest };
                 return self.cpu.run(batch);
             }
             State::Shared(shared) => {
                 // A session that was rewound runs a batch before the end of the caches.
-                shared.truncate(start);
+                shared.truncate(&self.cpu, start);
                 if shared.takes(batch.tokens.len()) {
                     return shared.run(&mut self.cpu, batch);
                 }
@@ -314,7 +341,7 @@ impl<T: ThreadPool> Sequence for Hybrid<'_, T> {
         self.bring_to_cpu(start);
         self.cpu.run(batch);
         if let State::Shared(shared) = &mut self.state {
-            shared.cpu_cached = end;
+            shared.cpu_cached.end = end;
         }
     }
 

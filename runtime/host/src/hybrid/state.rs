@@ -4,6 +4,7 @@ use crate::accelerator::Accelerator;
 use crate::backend::BackendKind;
 use std::ops::Range;
 use thimble_runtime::cpu::Cpu;
+use thimble_runtime::format::Config;
 use thimble_runtime::kernels::{CHUNK, KvHead, KvHeadMut, ThreadPool};
 use thimble_runtime::model::{Batch, forward};
 use thimble_runtime::sequence::Sequence;
@@ -15,13 +16,16 @@ const MIN_PROMPT: usize = 32;
 /// The processors of a sequence.
 pub(super) enum State<'a> {
     /// The CPU runs everything and holds the whole cache.
-    CpuOnly,
+    CpuOnly {
+        /// See [`Cached::lowest`].
+        lowest: usize,
+    },
     /// The CPU and an accelerator share the work.
     Shared(Shared<'a>),
     /// The accelerator ran the last batch and then failed: the CPU has to recompute what only the accelerator held.
     Lost {
-        /// Positions that the CPU's cache holds, from the front.
-        cpu_cached: usize,
+        /// What the CPU's cache holds.
+        cpu_cached: Cached,
         /// The batch whose logits have to be recomputed if anyone asks for them.
         batch: Requested,
     },
@@ -32,11 +36,43 @@ pub(super) struct Shared<'a> {
     pub(super) accelerator: Box<dyn Accelerator + 'a>,
     /// Which batches go to the accelerator.
     pub(super) kind: BackendKind,
-    /// Positions that the CPU's cache holds, from the front.
-    pub(super) cpu_cached: usize,
-    /// The same for the accelerator's cache.
-    pub(super) accelerator_cached: usize,
+    /// What the CPU's cache holds.
+    pub(super) cpu_cached: Cached,
+    /// What the accelerator's cache holds.
+    pub(super) accelerator_cached: Cached,
     pub(super) last: LastBatch,
+}
+
+/// The positions at which a cache was written so that a sequence can go on: 0, and those from `lowest` to `end`.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Cached {
+    /// More than 0 only in a model with sliding windows, whose layers a copy fills from the window on.
+    pub(super) lowest: usize,
+    /// Number of positions.
+    pub(super) end: usize,
+}
+
+impl Cached {
+    /// What a copy, or a file, of all that a sequence of `end` positions needs fills.
+    pub(super) fn copied(config: &Config, end: usize) -> Cached {
+        Cached { lowest: if config.pattern.any_sliding() { end } else { 0 }, end }
+    }
+
+    /// Whether `position` is one of them.
+    pub(super) fn has(&self, position: usize) -> bool {
+        position == 0 || (self.lowest..=self.end).contains(&position)
+    }
+
+    /// What is left without the positions from `position` on; nothing if the cache no longer `resumes` there.
+    pub(super) fn truncated(self, position: usize, resumes: impl Fn(usize) -> bool) -> Cached {
+        let end = self.end.min(position);
+        if self.has(end) && resumes(end) { Cached { end, ..self } } else { Cached::default() }
+    }
+}
+
+/// Whether the CPU's cache keeps all that a token at `position` attends to.
+pub(super) fn resumes<T: ThreadPool>(cpu: &Cpu<'_, '_, '_, T>, position: usize) -> bool {
+    cpu.resumes_from(position) == position
 }
 
 /// Who ran the last batch.
@@ -70,11 +106,11 @@ pub(super) enum Logits {
 impl<'a> State<'a> {
     /// Ends the use of the accelerator.
     pub(super) fn drop_accelerator(&mut self) {
-        *self = match std::mem::replace(self, State::CpuOnly) {
+        *self = match std::mem::replace(self, State::CpuOnly { lowest: 0 }) {
             State::Shared(Shared { cpu_cached, last: LastBatch::Accelerator(batch, _), .. }) => {
                 State::Lost { cpu_cached, batch }
             }
-            State::Shared(_) => State::CpuOnly,
+            State::Shared(Shared { cpu_cached, .. }) => State::CpuOnly { lowest: cpu_cached.lowest },
             other => other,
         };
     }
@@ -82,14 +118,15 @@ impl<'a> State<'a> {
     pub(super) fn shared(&self) -> Option<&Shared<'a>> {
         match self {
             State::Shared(shared) => Some(shared),
-            State::CpuOnly | State::Lost { .. } => None,
+            State::CpuOnly { .. } | State::Lost { .. } => None,
         }
     }
 }
 
 impl<'a> Shared<'a> {
     pub(super) fn new(accelerator: Box<dyn Accelerator + 'a>, kind: BackendKind) -> Self {
-        Shared { accelerator, kind, cpu_cached: 0, accelerator_cached: 0, last: LastBatch::Cpu }
+        let (cpu_cached, accelerator_cached) = (Cached::default(), Cached::default());
+        Shared { accelerator, kind, cpu_cached, accelerator_cached, last: LastBatch::Cpu }
     }
 
     /// Whether the accelerator runs a batch of so many tokens.
@@ -104,15 +141,26 @@ impl<'a> Shared<'a> {
     }
 
     /// Drops all positions from `position` on.
-    pub(super) fn truncate(&mut self, position: usize) {
-        self.cpu_cached = self.cpu_cached.min(position);
-        self.accelerator_cached = self.accelerator_cached.min(position);
+    pub(super) fn truncate<T: ThreadPool>(&mut self, cpu: &Cpu<'_, '_, '_, T>, position: usize) {
+        self.cpu_cached = self.cpu_cached.truncated(position, |end| resumes(cpu, end));
+        self.accelerator_cached =
+            self.accelerator_cached.truncated(position, |end| self.accelerator.resumes_at(end));
+    }
+
+    /// Whether the CPU's cache has all that a token at `position` attends to.
+    pub(super) fn cpu_has<T: ThreadPool>(&self, cpu: &Cpu<'_, '_, '_, T>, position: usize) -> bool {
+        self.cpu_cached.has(position) && resumes(cpu, position)
+    }
+
+    /// The same for the accelerator's cache.
+    pub(super) fn accelerator_has(&self, position: usize) -> bool {
+        self.accelerator_cached.has(position) && self.accelerator.resumes_at(position)
     }
 
     /// Runs `batch` on the accelerator, which first gets what its cache lacks.
     pub(super) fn run<T: ThreadPool>(&mut self, cpu: &mut Cpu<'_, '_, '_, T>, batch: &Batch<'_>) {
         let (start, end) = (batch.position, batch.position + batch.tokens.len());
-        let sampled = self.decodes_ahead() && self.accelerator_cached == start;
+        let sampled = self.decodes_ahead() && self.accelerator_cached.end == start;
         self.bring_to_accelerator(cpu, start);
         let logits = if sampled && self.accelerator.continue_with(batch) {
             Logits::Skipped
@@ -120,11 +168,11 @@ impl<'a> Shared<'a> {
             forward(&mut *self.accelerator, batch);
             Logits::Pending
         };
-        self.accelerator_cached = end;
+        self.accelerator_cached.end = end;
         self.last = LastBatch::Accelerator(Requested { positions: start..end, rows: 0..0 }, logits);
     }
 
-    /// Copies keys and values of all positions before `position` to the CPU, as far as that is possible.
+    /// Copies keys and values that a sequence of `position` tokens needs to the CPU, as far as that is possible.
     ///
     /// # Errors
     /// The failure of the accelerator.
@@ -133,54 +181,79 @@ impl<'a> Shared<'a> {
         cpu: &mut Cpu<'_, '_, '_, T>,
         position: usize,
     ) -> Result<(), String> {
-        if self.cpu_cached >= position {
+        let missing = self.cpu_cached.end..position;
+        if missing.is_empty() || !self.accelerator_has(position) {
             return Ok(());
         }
-        let chunks = chunks(self.cpu_cached..position);
-        let copied = self.accelerator.read_cache(chunks.clone(), &mut |layer, head, part| {
-            let to = cpu.cache(layer, head, chunks.clone());
+        let lowest = lowest_after(self.cpu_cached, position, |end| self.accelerator_has(end));
+        let chunks = chunks(*cpu.plan().config(), missing.clone(), lowest);
+        cpu.reserve(missing.clone());
+        let copied = self.accelerator.read_cache(&chunks, &mut |layer, head, part| {
+            let to = cpu.cache(layer, head, chunks(layer));
             to.keys.copy_from_slice(part.keys);
             to.values.copy_from_slice(part.values);
             to.key_scales.copy_from_slice(part.key_scales);
             to.value_scales.copy_from_slice(part.value_scales);
         });
-        if let Some(reason) = self.accelerator.failure() {
-            // The copied chunks may hold anything.
-            self.cpu_cached = chunks.start * CHUNK;
-            return Err(reason);
+        let failure = self.accelerator.failure();
+        if copied && failure.is_none() {
+            let copied = Cached::copied(cpu.plan().config(), position);
+            self.cpu_cached = Cached { lowest: copied.lowest.min(lowest), end: position };
+            return Ok(());
         }
-        if copied {
-            self.cpu_cached = position;
-        }
-        Ok(())
+        // After a failure, the copied chunks may hold anything.
+        let end = if copied { missing.start / CHUNK * CHUNK } else { missing.start };
+        self.cpu_cached = self.cpu_cached.truncated(end, |end| resumes(cpu, end));
+        failure.map_or(Ok(()), Err)
     }
 
-    /// Copies keys and values of all positions before `position` to the accelerator, or has it compute them.
+    /// Copies keys and values that a sequence of `position` tokens needs to the accelerator, or has it compute them.
     fn bring_to_accelerator<T: ThreadPool>(&mut self, cpu: &mut Cpu<'_, '_, '_, T>, position: usize) {
-        let missing = self.accelerator_cached..position;
+        let missing = self.accelerator_cached.end..position;
         if missing.is_empty() {
             return;
         }
-        let config = cpu.plan().config();
-        let (layers, heads) = (config.layers, config.kv_heads);
-        let chunks = chunks(missing.clone());
-        let mut pairs = (0..layers).flat_map(|layer| (0..heads).map(move |head| (layer, head)));
-        let copied = pairs.all(|(layer, head)| {
-            let KvHeadMut { kind, keys, values, key_scales, value_scales } =
-                cpu.cache(layer, head, chunks.clone());
-            let part = KvHead { kind, keys, values, key_scales, value_scales };
-            self.accelerator.write_cache(chunks.clone(), layer, head, part)
-        });
-        if !copied {
-            let batch = self.accelerator.batch();
-            for (i, tokens) in cpu.history()[missing.clone()].chunks(batch).enumerate() {
-                forward(&mut *self.accelerator, &Batch { tokens, position: missing.start + i * batch });
+        if self.cpu_has(cpu, position) {
+            let config = *cpu.plan().config();
+            let lowest = lowest_after(self.accelerator_cached, position, |end| self.cpu_has(cpu, end));
+            let chunks = chunks(config, missing.clone(), lowest);
+            self.accelerator.reserve(missing.clone());
+            let (layers, heads) = (config.layers, config.kv_heads);
+            let mut pairs = (0..layers).flat_map(|layer| (0..heads).map(move |head| (layer, head)));
+            let copied = pairs.all(|(layer, head)| {
+                let KvHeadMut { kind, keys, values, key_scales, value_scales } =
+                    cpu.cache(layer, head, chunks(layer));
+                let part = KvHead { kind, keys, values, key_scales, value_scales };
+                self.accelerator.write_cache(chunks(layer), layer, head, part)
+            });
+            if copied {
+                let copied = Cached::copied(&config, position);
+                self.accelerator_cached = Cached { lowest: copied.lowest.min(lowest), end: position };
+                return;
             }
         }
+        let accelerator = &mut *self.accelerator;
+        let cached = self.accelerator_cached.truncated(missing.start, |end| accelerator.resumes_at(end));
+        let batch = accelerator.batch();
+        for (i, tokens) in cpu.history()[cached.end..position].chunks(batch).enumerate() {
+            forward(accelerator, &Batch { tokens, position: cached.end + i * batch });
+        }
+        self.accelerator_cached = Cached { end: position, ..cached };
     }
 }
 
-/// The chunks of the cache that hold these positions.
-fn chunks(positions: Range<usize>) -> Range<usize> {
-    positions.start / CHUNK..positions.end.div_ceil(CHUNK)
+/// [`Cached::lowest`] of a cache with `cached` after it gets the positions up to `position` in a model with sliding windows:
+/// the last whole chunk, so that a KV file can be written, unless the source no longer `has` what that needs.
+fn lowest_after(cached: Cached, position: usize, has: impl Fn(usize) -> bool) -> usize {
+    let whole = position / CHUNK * CHUNK;
+    if has(whole) { whole.max(cached.lowest) } else { position }
+}
+
+/// The chunks of each layer that a copy of `missing` positions takes. A layer with a sliding window takes what tokens from
+/// position `lowest` on attend to.
+fn chunks(config: Config, missing: Range<usize>, lowest: usize) -> impl Fn(usize) -> Range<usize> {
+    move |layer| {
+        let first = config.layer(layer).window.map_or(0, |window| (lowest + 1).saturating_sub(window));
+        missing.start.max(first.min(missing.end)) / CHUNK..missing.end.div_ceil(CHUNK)
+    }
 }
