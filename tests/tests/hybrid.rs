@@ -8,6 +8,8 @@ mod fake;
 #[allow(dead_code, reason = "each test binary uses a part")]
 mod golden;
 mod tiny;
+#[path = "hybrid/windows.rs"]
+mod windows;
 
 use fake::{Fake, Habits};
 use golden::Grid;
@@ -51,7 +53,11 @@ struct Bench {
 
 impl Bench {
     fn new(file: &ModelFile<'_>, kv: KvKind) -> Bench {
-        let options = PlanOptions { context: 300, batch: 70, logit_rows: 5, kv, exact: kv == KvKind::F32 };
+        Bench::with_context(file, kv, 300)
+    }
+
+    fn with_context(file: &ModelFile<'_>, kv: KvKind, context: usize) -> Bench {
+        let options = PlanOptions { context, batch: 70, logit_rows: 5, kv, exact: kv == KvKind::F32 };
         let kernels = KernelKind::detect().unwrap();
         let plan = MemoryPlan::new(file.config(), &options, &kernels).unwrap();
         // Old bytes are no numbers, as f32 and as f16.

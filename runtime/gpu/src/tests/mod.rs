@@ -5,6 +5,7 @@ mod cache_transfer;
 mod device;
 mod forward;
 mod kernels;
+mod layer_options;
 mod long_context;
 mod model;
 mod products;

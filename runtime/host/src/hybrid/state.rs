@@ -66,7 +66,8 @@ impl Cached {
     /// What is left without the positions from `position` on; nothing if the cache no longer `resumes` there.
     pub(super) fn truncated(self, position: usize, resumes: impl Fn(usize) -> bool) -> Cached {
         let end = self.end.min(position);
-        if self.has(end) && resumes(end) { Cached { end, ..self } } else { Cached::default() }
+        let goes_on = end > 0 && self.has(end) && resumes(end);
+        if goes_on { Cached { end, ..self } } else { Cached::default() }
     }
 }
 
