@@ -90,7 +90,7 @@ impl<'f, 'm, 't, T: ThreadPool> Cpu<'f, 'm, 't, T> {
 
     /// Whether a product with these matrices needs quantized activations.
     fn quantizes(&self, matrices: &[&Matrix<'_>]) -> bool {
-        let quantized = |m: &&Matrix<'_>| m.encoding.block_columns() > 1;
+        let quantized = |m: &&Matrix<'_>| m.encoding.is_quantized();
         !self.plan.options().exact && matrices.iter().any(quantized)
     }
 

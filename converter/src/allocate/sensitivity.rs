@@ -3,16 +3,21 @@
 use super::EncodingChoice;
 use crate::calibrate::model::{FloatModel, matrix, project, stored_values};
 use crate::calibrate::{ops, round_to_nearest};
-use crate::quantize::Quantizer;
 use crate::read::SourceModel;
 use crate::{ConvertError, write};
 use candle_core::{Result as Computed, Tensor};
 use rayon::prelude::*;
 use thimble_runtime::format::{Encoding, TensorRole};
 
-/// Encodings to choose from. Q8Row is smaller than Q8 and as good for embeddings; Q8 is better elsewhere.
-const CANDIDATES: [Encoding; 6] =
-    [Encoding::Q3Nl, Encoding::Q4Nl, Encoding::Q5Nl, Encoding::Q6, Encoding::Q8Row, Encoding::Q8];
+/// Encodings to choose from, smallest first: those with two-level scales, which are better than others of their bits, and
+/// all with 8 bits. Q8Row is smaller than Q8 and as good for embeddings; Q8 is better elsewhere.
+fn candidates() -> Vec<Encoding> {
+    let good = |&encoding: &Encoding| encoding.has_two_level_scales() || encoding.layout().bits() == 8;
+    let mut candidates: Vec<Encoding> = Encoding::matrices().filter(good).collect();
+    candidates.sort_by_key(|encoding| encoding.block_bytes());
+    candidates
+}
+
 /// The encoding whose divergence is measured; the others are extrapolated from their errors.
 const MEASURED: Encoding = Encoding::Q4Nl;
 
@@ -140,13 +145,13 @@ impl Measurement<'_> {
         let coarse_energy = energy(&coarse)?;
         let divergence = measured(coarse)?;
         let mut choices = Vec::new();
-        for encoding in CANDIDATES {
+        for encoding in candidates() {
             let energy = if encoding == MEASURED { coarse_energy } else { energy(&quantized(encoding)?)? };
             let part = if coarse_energy > 0.0 { energy / coarse_energy } else { 0.0 };
             choices.extend(EncodingChoice::new(encoding, tensor.rows, tensor.columns, divergence * part));
         }
         // A quantized source may have a lossless encoding that is no larger than others.
-        let exact = tensor.lossless_encoding().filter(|&lossless| Quantizer::new(lossless).is_some());
+        let exact = tensor.lossless_encoding().filter(|lossless| lossless.is_quantized());
         choices.extend(
             exact.and_then(|lossless| EncodingChoice::new(lossless, tensor.rows, tensor.columns, 0.0)),
         );

@@ -229,7 +229,7 @@ fn round_panel(
             let fit = quantizer
                 .group_scale(&plans[row], &target[..count], &feedback.weights[first..end])
                 .ok_or(row)?;
-            let mut codes = [pack::zero_code(encoding); GROUP];
+            let mut codes = [encoding.layout().padding_code(); GROUP];
             for k in 0..count {
                 let code = quantizer.code(&fit, target[k]);
                 let value = quantizer.value(&fit, code);

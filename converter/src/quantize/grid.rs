@@ -1,6 +1,5 @@
 //! The quantization grid of an encoding: its levels, and the nearest one to a number.
 
-use crate::pack;
 use std::sync::LazyLock;
 use thimble_runtime::format::{Encoding, GROUP};
 
@@ -15,7 +14,7 @@ pub(crate) struct Grid {
 
 impl Grid {
     fn new(encoding: Encoding) -> Grid {
-        let levels = pack::levels(encoding);
+        let levels: Vec<i16> = encoding.layout().levels().collect();
         // Levels are integers, so the boundary between two lies on a half step: the middle of a half step decides for
         // all of it.
         let code = |half: usize| {

@@ -133,7 +133,7 @@ pub fn encode_panel(encoding: Encoding, rows: Rows<'_>, panel: &mut [u8]) -> Res
 /// Copies one row of blocks into a panel of the encoding with the same codes and scales.
 fn copy_codes(encoding: Encoding, kind: BlockType, row_bytes: &[u8], panel: &mut [u8], row: usize) {
     let f16_at = |bytes: &[u8], at: usize| f16::from_le_bytes([bytes[at], bytes[at + 1]]);
-    let zero = pack::zero_code(encoding);
+    let zero = encoding.layout().padding_code();
     let source = row_bytes.chunks_exact(kind.block_bytes()).filter_map(|block| codes(kind, block));
     for (Codes { codes, scales }, out) in source.zip(panel.chunks_exact_mut(encoding.block_bytes())) {
         let minimum = if scales.len() == 4 { f16_at(scales, 2) } else { f16::ZERO };

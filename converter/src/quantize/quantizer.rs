@@ -3,7 +3,7 @@
 use super::grid::Grid;
 use crate::pack::{self, Group};
 use half::f16;
-use thimble_runtime::format::{Encoding, GROUP};
+use thimble_runtime::format::{Encoding, GROUP, WeightScales};
 
 /// Quantizes rows of one encoding.
 #[derive(Clone, Copy)]
@@ -43,20 +43,23 @@ impl GroupScale {
 impl Quantizer {
     /// The quantizer of an encoding; `None` for floats.
     pub(crate) fn new(encoding: Encoding) -> Option<Quantizer> {
-        (encoding.block_columns() == GROUP).then(|| Quantizer { encoding, grid: Grid::of(encoding) })
+        encoding.is_quantized().then(|| Quantizer { encoding, grid: Grid::of(encoding) })
     }
 
     /// Chooses the scales of a row. `weights` weight the errors of its columns.
     pub(crate) fn row_scales(&self, row: &[f32], weights: &[f32]) -> RowScales {
-        if self.encoding == Encoding::Q8Row {
-            return RowScales { row_scale: largest(row) / 127.0, scales: Vec::new() };
+        match self.encoding.layout().scales {
+            WeightScales::Row => {
+                RowScales { row_scale: largest(row) / self.grid.ends().1, scales: Vec::new() }
+            }
+            WeightScales::TwoLevel => {
+                let groups = row.chunks(GROUP).zip(weights.chunks(GROUP));
+                let scales: Vec<f32> =
+                    groups.map(|(values, weights)| self.grid.scale(values, weights)).collect();
+                RowScales { row_scale: largest(&scales) / 127.0, scales }
+            }
+            _ => RowScales { row_scale: 0.0, scales: Vec::new() },
         }
-        if !self.encoding.has_two_level_scales() {
-            return RowScales { row_scale: 0.0, scales: Vec::new() };
-        }
-        let groups = row.chunks(GROUP).zip(weights.chunks(GROUP));
-        let scales: Vec<f32> = groups.map(|(values, weights)| self.grid.scale(values, weights)).collect();
-        RowScales { row_scale: largest(&scales) / 127.0, scales }
     }
 
     /// Chooses the scale of a group from its values; `None` if it is too large to store.
@@ -66,15 +69,20 @@ impl Quantizer {
         values: &[f32],
         weights: &[f32],
     ) -> Option<GroupScale> {
-        if self.encoding.has_two_level_scales() {
-            return Some(self.nearest_scale(shared, self.grid.scale(values, weights), values, weights));
-        }
-        let (scale, minimum) = match self.encoding {
-            Encoding::Q8Row => return Some(GroupScale::new(shared.row_scale, 0.0, 0)),
-            Encoding::Q8 => (f16::from_f32(largest(values) / 127.0), f16::ZERO),
-            Encoding::Q4 => (self.f16_scale(values, weights), f16::ZERO),
-            Encoding::Q4Min => with_minimum(values, weights),
-            other => unreachable!("{} has no scale per group", other.name()),
+        let layout = self.encoding.layout();
+        let (scale, minimum) = match layout.scales {
+            WeightScales::TwoLevel => {
+                return Some(self.nearest_scale(shared, self.grid.scale(values, weights), values, weights));
+            }
+            WeightScales::None | WeightScales::Row => {
+                return Some(GroupScale::new(shared.row_scale, 0.0, 0));
+            }
+            // With 8 bits, a search gains nothing.
+            WeightScales::Group if layout.bits() == 8 => {
+                (f16::from_f32(largest(values) / self.grid.ends().1), f16::ZERO)
+            }
+            WeightScales::Group => (self.f16_scale(values, weights), f16::ZERO),
+            WeightScales::GroupAndMinimum => with_minimum(self.grid.ends().1, values, weights),
         };
         let fit = GroupScale::new(scale.to_f32(), minimum.to_f32(), 0);
         (scale.is_finite() && minimum.is_finite()).then_some(fit)
@@ -138,7 +146,7 @@ impl Quantizer {
     pub(crate) fn code(&self, fit: &GroupScale, value: f32) -> u8 {
         let code = self.grid.code((value - fit.minimum) * fit.inverse);
         // Keeps the range symmetric.
-        if self.encoding == Encoding::Q8Row { code.max(1) } else { code }
+        if self.encoding.layout().scales == WeightScales::Row { code.max(1) } else { code }
     }
 
     /// The value of a code.
@@ -156,13 +164,15 @@ impl Quantizer {
 
     /// Writes the codes and the scale of one group of a row.
     pub(crate) fn put_group(&self, block: &mut [u8], row: usize, codes: &[u8; GROUP], fit: &GroupScale) {
-        if self.encoding.has_two_level_scales() {
-            pack::put_two_level_group(self.encoding, block, row, codes, fit.multiplier);
-        } else if self.encoding == Encoding::Q8Row {
-            pack::put_codes(self.encoding, block, row, codes);
-        } else {
-            let (scale, minimum) = (f16::from_f32(fit.scale), f16::from_f32(fit.minimum));
-            pack::put_group(self.encoding, block, row, &Group { codes: *codes, scale, minimum });
+        match self.encoding.layout().scales {
+            WeightScales::TwoLevel => {
+                pack::put_two_level_group(self.encoding, block, row, codes, fit.multiplier);
+            }
+            WeightScales::None | WeightScales::Row => pack::put_codes(self.encoding, block, row, codes),
+            WeightScales::Group | WeightScales::GroupAndMinimum => {
+                let (scale, minimum) = (f16::from_f32(fit.scale), f16::from_f32(fit.minimum));
+                pack::put_group(self.encoding, block, row, &Group { codes: *codes, scale, minimum });
+            }
         }
     }
 
@@ -177,7 +187,7 @@ impl Quantizer {
             blocks.chunks_exact_mut(self.encoding.block_bytes()).zip(groups).enumerate()
         {
             let fit = self.planned_scale(&shared, group, values, weights)?;
-            let mut codes = [pack::zero_code(self.encoding); GROUP];
+            let mut codes = [self.encoding.layout().padding_code(); GROUP];
             codes.iter_mut().zip(values).for_each(|(code, &value)| *code = self.code(&fit, value));
             self.put_group(block, row, &codes, &fit);
         }
@@ -190,8 +200,8 @@ fn largest(values: &[f32]) -> f32 {
     values.iter().fold(0.0, |most, v| v.abs().max(most))
 }
 
-/// Scale and minimum of 16 uniform levels: the best of several ranges, each refined by weighted least squares.
-fn with_minimum(values: &[f32], weights: &[f32]) -> (f16, f16) {
+/// Scale and minimum of uniform levels from 0 to `last`: the best of several ranges, each refined by weighted least squares.
+fn with_minimum(last: f32, values: &[f32], weights: &[f32]) -> (f16, f16) {
     let low = values.iter().copied().fold(f32::INFINITY, f32::min);
     let high = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let heaviest = weights.iter().fold(0.0f32, |most, &w| most.max(w));
@@ -200,13 +210,13 @@ fn with_minimum(values: &[f32], weights: &[f32]) -> (f16, f16) {
     for shrink in [-0.03f32, 0.0, 0.03, 0.06, 0.09, 0.13, 0.17] {
         let margin = (high - low) * shrink / 2.0;
         let mut minimum = f16::from_f32(low + margin);
-        let mut scale = f16::from_f32((high - low - 2.0 * margin) / 15.0);
+        let mut scale = f16::from_f32((high - low - 2.0 * margin) / last);
         for _ in 0..3 {
             let fit = GroupScale::new(scale.to_f32(), minimum.to_f32(), 0);
             let mut error = 0.0f64;
             let [mut count, mut sum_code, mut sum_square, mut sum_value, mut sum_product] = [0.0f64; 5];
             for (i, &value) in values.iter().enumerate() {
-                let code = ((value - fit.minimum) * fit.inverse).round().clamp(0.0, 15.0);
+                let code = ((value - fit.minimum) * fit.inverse).round().clamp(0.0, last);
                 let (value, code, weight) = (f64::from(value), f64::from(code), weight(i));
                 error += weight * (value - (code * f64::from(fit.scale) + f64::from(fit.minimum))).powi(2);
                 count += weight;

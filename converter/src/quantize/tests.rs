@@ -48,7 +48,7 @@ fn bound(encoding: Encoding, values: &[f32], row_most: f32) -> f32 {
         // A whole step where the levels are widest apart, of the grid that just holds the group; and the scale is
         // a multiple of 1/127 of the row's largest, which may be far above that of a group.
         _ => {
-            let levels = pack::levels(encoding);
+            let levels: Vec<i16> = encoding.layout().levels().collect();
             let widest = levels.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
             let end = levels.iter().map(|l| l.abs()).max().unwrap();
             most * 1.15 * f32::from(widest) / f32::from(end) + row_most / 127.0

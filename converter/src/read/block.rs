@@ -1,7 +1,7 @@
 //! The types in which sources store weights.
 
 use std::fmt;
-use thimble_runtime::format::Encoding;
+use thimble_runtime::format::{Encoding, FloatFormat, WeightCodes};
 
 /// The type of a source's tensor, with GGML's numbers and names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -170,13 +170,22 @@ impl BlockType {
         }
     }
 
+    /// The type that holds rows of `columns` weights of an encoding exactly: with codes and scales if there is such a type,
+    /// otherwise as floats.
+    pub(super) fn of(encoding: Encoding, columns: usize) -> BlockType {
+        // Q8_0 comes after Q5_0, which cannot hold all that Q8 does.
+        let mut types = Self::ALL.into_iter().rev();
+        let holds = |kind: &BlockType| {
+            kind.lossless_encoding() == Some(encoding) && columns.is_multiple_of(kind.block_len())
+        };
+        types.find(holds).unwrap_or(BlockType::F32)
+    }
+
     /// Whether storing numbers of this type as `encoding` may change them.
     pub fn rounds(self, encoding: Encoding) -> bool {
-        match encoding {
-            // A block's numbers are defined as f32.
-            Encoding::Vector | Encoding::F32 => false,
-            _ => self.lossless_encoding() != Some(encoding),
-        }
+        // A block's numbers are defined as f32.
+        let exact = encoding.layout().codes == WeightCodes::Float(FloatFormat::F32);
+        !exact && self.lossless_encoding() != Some(encoding)
     }
 }
 

@@ -6,7 +6,7 @@ use super::tensor::SourceTensor;
 use crate::{ConvertError, pack};
 use rayon::prelude::*;
 use std::ops::Range;
-use thimble_runtime::format::{Encoding, FormatError, GROUP, PANEL};
+use thimble_runtime::format::{Encoding, FormatError, GROUP, PANEL, WeightScales};
 
 /// Reads rows as blocks of the tensor's type.
 pub(super) fn read_rows(
@@ -29,7 +29,7 @@ pub(super) fn read_rows(
         let row = row - first * PANEL;
         let panel = &panels[row / PANEL * panel_bytes..][..panel_bytes];
         match tensor.kind {
-            BlockType::Q8_0 | BlockType::Q4_0 | BlockType::Q4_1 => {
+            kind if kind.block_len() == GROUP => {
                 let blocks = panel.chunks_exact(encoding.block_bytes());
                 let out = out.chunks_exact_mut(tensor.kind.block_bytes());
                 blocks.zip(out).for_each(|(block, out)| put_block(encoding, block, row % PANEL, out));
@@ -40,27 +40,24 @@ pub(super) fn read_rows(
     Ok(())
 }
 
-/// Writes one row of a panel's block as a GGML block: scale, minimum, codes.
+/// Writes one row of a panel's block as a block of [`BlockType::of`]: scale, minimum, codes of 8 or 4 bits.
 fn put_block(encoding: Encoding, block: &[u8], row: usize, out: &mut [u8]) {
     let group = pack::read_group(encoding, block, row);
     out[..2].copy_from_slice(&group.scale.to_le_bytes());
-    let head = match encoding {
-        Encoding::Q4Min => {
-            out[2..4].copy_from_slice(&group.minimum.to_le_bytes());
-            4
-        }
-        _ => 2,
+    let layout = encoding.layout();
+    let head = if layout.scales == WeightScales::GroupAndMinimum {
+        out[2..4].copy_from_slice(&group.minimum.to_le_bytes());
+        4
+    } else {
+        2
     };
     let out = &mut out[head..];
-    match encoding {
-        Encoding::Q8 => {
-            let zero = pack::zero_code(encoding);
-            out.iter_mut().zip(group.codes).for_each(|(out, code)| *out = code.wrapping_sub(zero));
-        }
-        _ => {
-            let (low, high) = group.codes.split_at(GROUP / 2);
-            out.iter_mut().zip(low.iter().zip(high)).for_each(|(out, (low, high))| *out = low | high << 4);
-        }
+    if layout.bits() == 8 {
+        let zero = layout.zero_point();
+        out.iter_mut().zip(group.codes).for_each(|(out, code)| *out = code.wrapping_sub(zero));
+    } else {
+        let (low, high) = group.codes.split_at(GROUP / 2);
+        out.iter_mut().zip(low.iter().zip(high)).for_each(|(out, (low, high))| *out = low | high << 4);
     }
 }
 

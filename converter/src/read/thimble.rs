@@ -11,7 +11,7 @@ use std::path::Path;
 use thimble_chat::RecommendedSampling;
 use thimble_files::MappedModel;
 use thimble_runtime::chat::ChatTemplate;
-use thimble_runtime::format::{Directory, Encoding, FormatError, GROUP, ModelFile, SectionKind};
+use thimble_runtime::format::{Directory, Encoding, FormatError, ModelFile, SectionKind};
 
 /// Opens a `.thimble` file and verifies its checksums.
 pub(super) fn open(path: &Path) -> Result<SourceModel, ConvertError> {
@@ -86,7 +86,7 @@ fn tensors(file: &ModelFile<'_>, directory: &Directory) -> Result<Vec<SourceTens
             name: record.role.gguf(record.layer).to_string(),
             role: record.role,
             layer: record.layer,
-            kind: if matrix { blocks(record.encoding, columns) } else { BlockType::F32 },
+            kind: BlockType::of(record.encoding, columns),
             rows,
             columns,
             file: 0,
@@ -96,17 +96,4 @@ fn tensors(file: &ModelFile<'_>, directory: &Directory) -> Result<Vec<SourceTens
         }
     });
     Ok(stored.collect())
-}
-
-/// The block type that holds rows of an encoding losslessly.
-fn blocks(encoding: Encoding, columns: usize) -> BlockType {
-    let whole = columns.is_multiple_of(GROUP);
-    match encoding {
-        Encoding::F16 => BlockType::F16,
-        Encoding::BF16 => BlockType::BF16,
-        Encoding::Q8 if whole => BlockType::Q8_0,
-        Encoding::Q4 if whole => BlockType::Q4_0,
-        Encoding::Q4Min if whole => BlockType::Q4_1,
-        _ => BlockType::F32,
-    }
 }

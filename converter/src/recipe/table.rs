@@ -147,9 +147,8 @@ fn fault(reason: String) -> ConvertError {
 
 /// The matrix encoding of this name.
 pub(crate) fn encoding(name: &str) -> Result<Encoding, ConvertError> {
-    let matrices = || Encoding::ALL.into_iter().filter(|&e| e != Encoding::Vector);
-    matrices().find(|e| e.name() == name).ok_or_else(|| {
-        let known: Vec<&str> = matrices().map(Encoding::name).collect();
+    Encoding::matrices().find(|e| e.name() == name).ok_or_else(|| {
+        let known: Vec<&str> = Encoding::matrices().map(Encoding::name).collect();
         let hint = nearest(name, known.iter().copied()).map(|n| format!(", did you mean {n}?"));
         fault(format!(
             "no encoding is called {name:?}{} (known: {})",

@@ -4,7 +4,7 @@ use crate::Device;
 use crate::matmul_variant::MatmulVariant;
 use crate::shaders::Shader;
 use std::collections::HashMap;
-use thimble_runtime::format::Encoding;
+use thimble_runtime::format::{Encoding, FloatFormat, GROUP, WeightCodes, WeightScales};
 
 const CHECKED: wgpu::ShaderRuntimeChecks = wgpu::ShaderRuntimeChecks::checked();
 
@@ -54,18 +54,62 @@ fn tiled(variant: MatmulVariant, device: &Device) -> Shader {
     }
 }
 
+/// Names and values of override constants.
+type Constants = Vec<(&'static str, f64)>;
+
+/// The constants of `panel.wgsl` for an encoding.
+fn encoding(encoding: Encoding) -> Constants {
+    const LEVELS: [&str; 8] =
+        ["LEVELS_0", "LEVELS_1", "LEVELS_2", "LEVELS_3", "LEVELS_4", "LEVELS_5", "LEVELS_6", "LEVELS_7"];
+    let layout = encoding.layout();
+    let float = match layout.codes {
+        WeightCodes::Float(FloatFormat::F32) => 1,
+        WeightCodes::Float(FloatFormat::F16) => 2,
+        WeightCodes::Float(FloatFormat::BF16) => 3,
+        WeightCodes::Uniform { .. } | WeightCodes::NonUniform(_) => 0,
+    };
+    let scales = match layout.scales {
+        WeightScales::None => 0,
+        WeightScales::Row => 1,
+        WeightScales::Group => 2,
+        WeightScales::GroupAndMinimum => 3,
+        WeightScales::TwoLevel => 4,
+    };
+    // The bits of floats are no planes.
+    let [low, high] = if float == 0 { layout.planes() } else { [8, 0] };
+    // Shaders count columns of floats in blocks of 32, too.
+    let words = |bytes: usize| (bytes * GROUP / layout.columns() / 4) as u32;
+    let mut constants = vec![
+        ("FLOAT", float),
+        ("LOW_BITS", low),
+        ("HIGH_BITS", high),
+        ("ZERO_POINT", u32::from(layout.zero_point())),
+        ("LEVELS", layout.table().len() as u32),
+        ("SCALES", scales),
+        ("BLOCK_WORDS", words(layout.bytes())),
+        ("CODE_WORDS", words(layout.code_bytes())),
+        ("HEADER_WORDS", layout.panel_header() as u32 / 4),
+    ];
+    let (levels, _) = layout.table().as_chunks::<4>();
+    constants.extend(LEVELS.into_iter().zip(levels.iter().map(|&four| u32::from_le_bytes(four))));
+    constants.into_iter().map(|(name, value)| (name, f64::from(value))).collect()
+}
+
 impl Entry {
     /// Module, entry point name, override constants.
-    fn source(self, device: &Device) -> (Shader, &'static str, Vec<(&'static str, f64)>) {
-        let encoding = |e: Encoding| ("ENCODING", f64::from(e as u32));
+    fn source(self, device: &Device) -> (Shader, &'static str, Constants) {
         let kv = |bytes: u32| ("KV_BYTES", f64::from(bytes));
+        let with_kv = |mut constants: Constants, bytes: u32| {
+            constants.push(kv(bytes));
+            constants
+        };
         match self {
-            Entry::Vector(e) => (Shader::Vector, "vector", vec![encoding(e)]),
-            Entry::VectorQkv(e, bytes) => (Shader::Vector, "vector_qkv", vec![encoding(e), kv(bytes)]),
-            Entry::Embed(e) => (Shader::Vector, "embed", vec![encoding(e)]),
-            Entry::Tiled(e, variant) => (tiled(variant, device), "tiled", vec![encoding(e)]),
+            Entry::Vector(e) => (Shader::Vector, "vector", encoding(e)),
+            Entry::VectorQkv(e, bytes) => (Shader::Vector, "vector_qkv", with_kv(encoding(e), bytes)),
+            Entry::Embed(e) => (Shader::Vector, "embed", encoding(e)),
+            Entry::Tiled(e, variant) => (tiled(variant, device), "tiled", encoding(e)),
             Entry::TiledQkv(e, bytes, variant) => {
-                (tiled(variant, device), "tiled_qkv", vec![encoding(e), kv(bytes)])
+                (tiled(variant, device), "tiled_qkv", with_kv(encoding(e), bytes))
             }
             Entry::Swiglu => (Shader::Swiglu, "swiglu", vec![]),
             Entry::Sample => (Shader::Sample, "sample", vec![]),

@@ -21,7 +21,7 @@ impl MatmulVariant {
     /// The variant that runs for an encoding: float weights have no codes for `Dot4` and `F16`.
     pub(crate) fn of(self, encoding: Encoding) -> MatmulVariant {
         match self {
-            MatmulVariant::Dot4 | MatmulVariant::F16 if encoding.block_columns() == 1 => MatmulVariant::Plain,
+            MatmulVariant::Dot4 | MatmulVariant::F16 if !encoding.is_quantized() => MatmulVariant::Plain,
             variant => variant,
         }
     }

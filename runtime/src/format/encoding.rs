@@ -1,75 +1,73 @@
-//! Weight encodings and their sizes.
+//! Weight encodings: one table of their numbers and layouts.
 
 use super::FormatError;
+use super::block_layout::{BlockLayout, FloatFormat, PANEL, WeightCodes, WeightScales};
 
-/// Rows in a panel. Matrices are stored in panels of 16 rows; the last one is padded with zero rows.
-pub const PANEL: usize = 16;
+/// Defines [`Encoding`] from one row for each: its number in a file, and its layout.
+macro_rules! encodings {
+    ($($(#[$doc:meta])+ $encoding:ident = $number:literal: $layout:expr;)+) => {
+        /// The encoding of a tensor's elements. `FORMAT.md` describes the layouts.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u16)]
+        pub enum Encoding {
+            $($(#[$doc])+ $encoding = $number),+
+        }
 
-/// Columns in a group, which shares a scale in quantized encodings.
-pub const GROUP: usize = 32;
+        impl Encoding {
+            /// All encodings, by number.
+            pub const ALL: [Encoding; [$($number),+].len()] = [$(Encoding::$encoding),+];
 
-/// The encoding of a tensor's elements. `FORMAT.md` describes the layouts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u16)]
-pub enum Encoding {
-    /// Contiguous f32 without panels, for norm weights.
-    Vector = 1,
-    /// f32 panels.
-    F32 = 2,
-    /// f16 panels.
-    F16 = 3,
-    /// bfloat16 panels.
-    BF16 = 4,
-    /// 8 bits, one f16 scale for each row and group of 32 columns. A lossless encoding of GGUF Q8_0 and Q5_0.
-    Q8 = 5,
-    /// 8 bits, one f32 scale for each row.
-    Q8Row = 6,
-    /// 4 bits, zero point 8, one f16 scale for each row and group. A lossless encoding of GGUF Q4_0.
-    Q4 = 7,
-    /// 4 bits, f16 scale and f16 minimum for each row and group. A lossless encoding of GGUF Q4_1.
-    Q4Min = 8,
-    /// 3 bits, 8 non-uniform levels; two-level scales: 8-bit for each row and group, f32 for each row.
-    Q3Nl = 9,
-    /// 4 bits, 16 non-uniform levels; scales as [`Encoding::Q3Nl`].
-    Q4Nl = 10,
-    /// 5 bits, 32 non-uniform levels; scales as [`Encoding::Q3Nl`].
-    Q5Nl = 11,
-    /// 6 bits, uniform levels, zero point 32; scales as [`Encoding::Q3Nl`].
-    Q6 = 12,
+            /// How the encoding stores weights.
+            pub const fn layout(self) -> &'static BlockLayout {
+                match self {
+                    $(Encoding::$encoding => const { &$layout }),+
+                }
+            }
+        }
+    };
 }
 
-/// Zero point of the non-uniform levels.
-pub const LEVEL_ZERO: u8 = 64;
+encodings! {
+    /// Contiguous f32 without panels, for norm weights.
+    Vector = 1: BlockLayout { rows: 1, ..BlockLayout::float("f32 vector", FloatFormat::F32) };
+    /// f32 panels.
+    F32 = 2: BlockLayout::float("f32", FloatFormat::F32);
+    /// f16 panels.
+    F16 = 3: BlockLayout::float("f16", FloatFormat::F16);
+    /// bfloat16 panels.
+    BF16 = 4: BlockLayout::float("bf16", FloatFormat::BF16);
+    /// 8 bits, one f16 scale for each row and group of 32 columns. A lossless encoding of GGUF Q8_0 and Q5_0.
+    Q8 = 5: BlockLayout::quantized("q8", WeightCodes::Uniform { bits: 8, zero: 128 }, WeightScales::Group);
+    /// 8 bits, one f32 scale for each row.
+    Q8Row = 6: BlockLayout::quantized("q8row", WeightCodes::Uniform { bits: 8, zero: 128 }, WeightScales::Row);
+    /// 4 bits, zero point 8, one f16 scale for each row and group. A lossless encoding of GGUF Q4_0.
+    Q4 = 7: BlockLayout::quantized("q4", WeightCodes::Uniform { bits: 4, zero: 8 }, WeightScales::Group);
+    /// 4 bits, f16 scale and f16 minimum for each row and group. A lossless encoding of GGUF Q4_1.
+    Q4Min = 8: BlockLayout::quantized("q4min", WeightCodes::Uniform { bits: 4, zero: 0 }, WeightScales::GroupAndMinimum);
+    /// 3 bits, 8 non-uniform levels; two-level scales: 8-bit for each row and group, f32 for each row.
+    Q3Nl = 9: BlockLayout::quantized("q3nl", WeightCodes::NonUniform(&LEVELS_3), WeightScales::TwoLevel);
+    /// 4 bits, 16 non-uniform levels; scales as [`Encoding::Q3Nl`].
+    Q4Nl = 10: BlockLayout::quantized("q4nl", WeightCodes::NonUniform(&LEVELS_4), WeightScales::TwoLevel);
+    /// 5 bits, 32 non-uniform levels; scales as [`Encoding::Q3Nl`].
+    Q5Nl = 11: BlockLayout::quantized("q5nl", WeightCodes::NonUniform(&LEVELS_5), WeightScales::TwoLevel);
+    /// 6 bits, uniform levels, zero point 32; scales as [`Encoding::Q3Nl`].
+    Q6 = 12: BlockLayout::quantized("q6", WeightCodes::Uniform { bits: 6, zero: 32 }, WeightScales::TwoLevel);
+}
 
-/// The levels of [`Encoding::Q3Nl`] by code. Fitted by Lloyd's algorithm, with a search for the scale, to groups of
-/// 32 normally distributed numbers, some with heavier tails.
-pub const LEVELS_3: [u8; 8] = [11, 32, 47, 60, 73, 86, 102, 127];
-
-/// The levels of [`Encoding::Q4Nl`] by code.
-pub const LEVELS_4: [u8; 16] = [8, 20, 29, 37, 44, 50, 55, 61, 66, 72, 78, 84, 91, 100, 110, 127];
-
-/// The levels of [`Encoding::Q5Nl`] by code.
-pub const LEVELS_5: [u8; 32] = [
+/// Levels fitted by Lloyd's algorithm, with a search for the scale, to groups of 32 normally distributed numbers, some with
+/// heavier tails.
+const LEVELS_3: [u8; 8] = [11, 32, 47, 60, 73, 86, 102, 127];
+const LEVELS_4: [u8; 16] = [8, 20, 29, 37, 44, 50, 55, 61, 66, 72, 78, 84, 91, 100, 110, 127];
+const LEVELS_5: [u8; 32] = [
     6, 13, 18, 23, 27, 31, 35, 39, 42, 45, 49, 52, 54, 57, 60, 62, 65, 67, 70, 73, 76, 79, 82, 86, 89, 93,
     97, 101, 106, 111, 117, 127,
 ];
 
 impl Encoding {
-    /// All encodings, by number.
-    pub const ALL: [Encoding; 12] = [
-        Encoding::Vector,
-        Encoding::F32,
-        Encoding::F16,
-        Encoding::BF16,
-        Encoding::Q8,
-        Encoding::Q8Row,
-        Encoding::Q4,
-        Encoding::Q4Min,
-        Encoding::Q3Nl,
-        Encoding::Q4Nl,
-        Encoding::Q5Nl,
-        Encoding::Q6,
-    ];
+    /// The encodings of matrices.
+    pub fn matrices() -> impl Iterator<Item = Encoding> {
+        Self::ALL.into_iter().filter(|encoding| encoding.layout().rows == PANEL)
+    }
 
     /// The encoding with this number in a file.
     ///
@@ -81,60 +79,37 @@ impl Encoding {
     }
 
     /// The name on the command line and in reports.
-    pub fn name(self) -> &'static str {
-        match self {
-            Encoding::Vector => "f32 vector",
-            Encoding::F32 => "f32",
-            Encoding::F16 => "f16",
-            Encoding::BF16 => "bf16",
-            Encoding::Q8 => "q8",
-            Encoding::Q8Row => "q8row",
-            Encoding::Q4 => "q4",
-            Encoding::Q4Min => "q4min",
-            Encoding::Q3Nl => "q3nl",
-            Encoding::Q4Nl => "q4nl",
-            Encoding::Q5Nl => "q5nl",
-            Encoding::Q6 => "q6",
-        }
+    pub const fn name(self) -> &'static str {
+        self.layout().name
+    }
+
+    /// Whether weights are codes and scales, not floats.
+    pub const fn is_quantized(self) -> bool {
+        !matches!(self.layout().scales, WeightScales::None)
+    }
+
+    /// Whether each group has an 8-bit scale, relative to an f32 scale of the row.
+    pub const fn has_two_level_scales(self) -> bool {
+        matches!(self.layout().scales, WeightScales::TwoLevel)
     }
 
     /// Bytes of one block: 16 rows by 32 columns with their scales for quantized encodings, 16 rows by 1 column for float
     /// panels, one element for a vector.
     pub const fn block_bytes(self) -> usize {
-        match self {
-            Encoding::Vector => 4,
-            Encoding::F32 => PANEL * 4,
-            Encoding::F16 | Encoding::BF16 => PANEL * 2,
-            Encoding::Q8 => PANEL * GROUP + PANEL * 2,
-            Encoding::Q8Row => PANEL * GROUP,
-            Encoding::Q4 => PANEL * GROUP / 2 + PANEL * 2,
-            Encoding::Q4Min => PANEL * GROUP / 2 + PANEL * 4,
-            Encoding::Q3Nl => PANEL * GROUP * 3 / 8 + PANEL,
-            Encoding::Q4Nl => PANEL * GROUP * 4 / 8 + PANEL,
-            Encoding::Q5Nl => PANEL * GROUP * 5 / 8 + PANEL,
-            Encoding::Q6 => PANEL * GROUP * 6 / 8 + PANEL,
-        }
+        self.layout().bytes()
     }
 
     /// Columns of one block.
     pub const fn block_columns(self) -> usize {
-        match self {
-            Encoding::Vector | Encoding::F32 | Encoding::F16 | Encoding::BF16 => 1,
-            _ => GROUP,
-        }
+        self.layout().columns()
     }
 
     /// Bytes of a panel's header: 16 f32 row scales, for encodings that have them.
     pub const fn panel_header(self) -> usize {
-        if matches!(self, Encoding::Q8Row) || self.has_two_level_scales() { PANEL * 4 } else { 0 }
+        self.layout().panel_header()
     }
 
-    /// Whether each group has an 8-bit scale, relative to an f32 scale of the row.
-    pub const fn has_two_level_scales(self) -> bool {
-        matches!(self, Encoding::Q3Nl | Encoding::Q4Nl | Encoding::Q5Nl | Encoding::Q6)
-    }
-
-    /// Bytes of one panel of 16 rows and `columns` columns; `None` on overflow.
+    /// Bytes of one panel of 16 rows (one row, for a vector) and `columns` columns; `None` on overflow.
     pub fn panel_bytes(self, columns: usize) -> Option<usize> {
         let blocks = columns.div_ceil(self.block_columns());
         blocks.checked_mul(self.block_bytes())?.checked_add(self.panel_header())
@@ -142,9 +117,38 @@ impl Encoding {
 
     /// Bytes of a tensor; `None` on overflow.
     pub fn tensor_bytes(self, rows: usize, columns: usize) -> Option<usize> {
-        match self {
-            Encoding::Vector => rows.checked_mul(columns)?.checked_mul(4),
-            _ => self.panel_bytes(columns)?.checked_mul(rows.div_ceil(PANEL)),
+        self.panel_bytes(columns)?.checked_mul(rows.div_ceil(self.layout().rows))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec::Vec;
+
+    #[test]
+    fn blocks_have_the_sizes_of_the_format() {
+        let sizes: Vec<usize> = Encoding::ALL.into_iter().map(Encoding::block_bytes).collect();
+        assert_eq!(sizes, [4, 64, 32, 32, 544, 512, 288, 320, 208, 272, 336, 400]);
+        for encoding in Encoding::ALL {
+            let row_scales = encoding == Encoding::Q8Row || encoding as u16 >= Encoding::Q3Nl as u16;
+            assert_eq!(encoding.panel_header(), if row_scales { 64 } else { 0 });
+            assert_eq!(encoding.block_columns(), if encoding.is_quantized() { 32 } else { 1 });
+            assert_eq!(Encoding::from_number(encoding as u16), Ok(encoding));
         }
+        assert!(Encoding::from_number(0).is_err() && Encoding::from_number(99).is_err());
+    }
+
+    #[test]
+    fn levels_ascend_within_seven_bits_of_zero() {
+        for encoding in Encoding::ALL.into_iter().filter(|encoding| encoding.is_quantized()) {
+            let layout = encoding.layout();
+            let levels: Vec<i16> = layout.levels().collect();
+            assert_eq!(levels.len(), 1 << layout.bits());
+            assert!(levels.is_sorted() && levels.iter().all(|level| (-128..128).contains(level)));
+            assert!(layout.table().iter().all(|&level| level < 128));
+            assert!(layout.planes().iter().sum::<u32>() == layout.bits());
+        }
+        assert_eq!(Encoding::F16.layout().levels().count(), 0);
     }
 }

@@ -4,6 +4,7 @@
 //! tensor has the shape that the [`Config`] implies. `parse` and `emit` of a record are inverse to each other; the converter
 //! writes with the latter.
 
+mod block_layout;
 mod config;
 mod encoding;
 mod error;
@@ -18,8 +19,9 @@ mod tensor_role;
 #[cfg(test)]
 mod tests;
 
+pub use block_layout::{BlockLayout, FloatFormat, GROUP, PANEL, WeightCodes, WeightScales};
 pub use config::{Config, MAX_HEAD_DIM};
-pub use encoding::{Encoding, GROUP, LEVEL_ZERO, LEVELS_3, LEVELS_4, LEVELS_5, PANEL};
+pub use encoding::Encoding;
 pub use error::FormatError;
 pub use file::ModelFile;
 pub use header::{

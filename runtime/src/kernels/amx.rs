@@ -6,8 +6,9 @@
 
 use super::avx512::Avx512Vnni;
 use super::block_product::{add_dots, scaled};
-use super::blocks::{QuantGroup, with_block};
+use super::blocks::QuantGroup;
 use super::matmul_job::{Input, MatmulJob, Output, put, tile_width};
+use super::quant_block::with_block;
 use super::simd::{Block, Compile, Simd, Work};
 use crate::format::{Encoding, GROUP};
 use core::arch::asm;
@@ -171,9 +172,7 @@ pub(super) fn matmul(s: Amx, job: &MatmulJob<'_>, rest: fn(&MatmulJob<'_>)) {
     let Some(groups) = groups.filter(|_| tiles > 0) else {
         return rest(job);
     };
-    with_block!(job.matrix.encoding, B => s.0.run(Panels::<B>::new(s, job, groups, tiles)),
-        Encoding::F32 | Encoding::Vector | Encoding::F16 | Encoding::BF16 => return rest(job),
-    );
+    with_block!(job.matrix.encoding, B => s.0.run(Panels::<B>::new(s, job, groups, tiles)), T => return rest(job));
     let done = tiles * TILE;
     if done >= tokens {
         return;

@@ -1,10 +1,8 @@
-//! Products of a quantized block with the groups of a few tokens, for each encoding.
+//! Products of a quantized block with the groups of a few tokens.
 
-use super::blocks::{
-    Q3NlBlock, Q4Block, Q4MinBlock, Q4NlBlock, Q5NlBlock, Q6Block, Q8Block, Q8RowBlock, QuantGroup,
-};
+use super::blocks::QuantGroup;
 use super::simd::{Block, Plane, Simd, dot};
-use crate::format::{GROUP, LEVEL_ZERO, LEVELS_3, LEVELS_4, LEVELS_5, PANEL};
+use crate::format::{GROUP, PANEL};
 
 struct Coarse;
 struct Fine;
@@ -153,127 +151,5 @@ pub(super) fn dequantize<S: Simd, C: Block>(
             let weights = s.add(s.mul(s.sub(column, zero), scale), minimum);
             s.store(scaled(s, weights, header), out);
         }
-    }
-}
-
-/// The nibbles of one step.
-#[inline(always)]
-fn nibbles<S: Simd>(s: S, low: &[[u8; 64]; 4], step: usize) -> S::B {
-    let codes = s.load_bytes(&low[step / 2]);
-    if step.is_multiple_of(2) { s.low_nibbles(codes) } else { s.high_nibbles(codes) }
-}
-
-impl Block for Q4Block {
-    const ZERO: u8 = 8;
-    #[inline(always)]
-    fn codes<S: Simd>(&self, s: S, step: usize) -> S::B {
-        nibbles(s, &self.codes, step)
-    }
-    #[inline(always)]
-    fn scales<S: Simd>(&self, s: S) -> S::F {
-        s.load_f16(&self.scales)
-    }
-}
-
-impl Block for Q4MinBlock {
-    const ZERO: u8 = 0;
-    #[inline(always)]
-    fn codes<S: Simd>(&self, s: S, step: usize) -> S::B {
-        nibbles(s, &self.codes, step)
-    }
-    #[inline(always)]
-    fn scales<S: Simd>(&self, s: S) -> S::F {
-        s.load_f16(&self.scales)
-    }
-    #[inline(always)]
-    fn minimums<S: Simd>(&self, s: S) -> Option<S::F> {
-        Some(s.load_f16(&self.minimums))
-    }
-}
-
-impl Block for Q8Block {
-    const ZERO: u8 = 128;
-    const SMALL: bool = false;
-    #[inline(always)]
-    fn codes<S: Simd>(&self, s: S, step: usize) -> S::B {
-        s.load_bytes(&self.codes[step])
-    }
-    #[inline(always)]
-    fn scales<S: Simd>(&self, s: S) -> S::F {
-        s.load_f16(&self.scales)
-    }
-}
-
-impl Block for Q8RowBlock {
-    const ZERO: u8 = 128;
-    const SMALL: bool = false;
-    #[inline(always)]
-    fn codes<S: Simd>(&self, s: S, step: usize) -> S::B {
-        s.load_bytes(&self.codes[step])
-    }
-    #[inline(always)]
-    fn scales<S: Simd>(&self, s: S) -> S::F {
-        s.splat(1.0)
-    }
-}
-
-impl Block for Q3NlBlock {
-    const ZERO: u8 = LEVEL_ZERO;
-    #[inline(always)]
-    fn codes<S: Simd>(&self, s: S, step: usize) -> S::B {
-        let low = s.bits(s.load_bytes(&self.low[step / 4]), 2 * (step % 4) as i32, 3);
-        let high = s.bits(s.load_bytes(&self.high), step as i32 - 2, 4);
-        const TABLE: [u8; 16] = {
-            let mut table = [0; 16];
-            let mut code = 0;
-            while code < LEVELS_3.len() {
-                table[code] = LEVELS_3[code];
-                code += 1;
-            }
-            table
-        };
-        s.lookup(s.or(low, high), &TABLE)
-    }
-    #[inline(always)]
-    fn scales<S: Simd>(&self, s: S) -> S::F {
-        s.load_i8(&self.scales)
-    }
-}
-
-impl Block for Q4NlBlock {
-    const ZERO: u8 = LEVEL_ZERO;
-    #[inline(always)]
-    fn codes<S: Simd>(&self, s: S, step: usize) -> S::B {
-        s.lookup(nibbles(s, &self.low, step), &LEVELS_4)
-    }
-    #[inline(always)]
-    fn scales<S: Simd>(&self, s: S) -> S::F {
-        s.load_i8(&self.scales)
-    }
-}
-
-impl Block for Q5NlBlock {
-    const ZERO: u8 = LEVEL_ZERO;
-    #[inline(always)]
-    fn codes<S: Simd>(&self, s: S, step: usize) -> S::B {
-        let high = s.bits(s.load_bytes(&self.high), step as i32 - 4, 16);
-        s.lookup_32(s.or(nibbles(s, &self.low, step), high), &LEVELS_5)
-    }
-    #[inline(always)]
-    fn scales<S: Simd>(&self, s: S) -> S::F {
-        s.load_i8(&self.scales)
-    }
-}
-
-impl Block for Q6Block {
-    const ZERO: u8 = 32;
-    #[inline(always)]
-    fn codes<S: Simd>(&self, s: S, step: usize) -> S::B {
-        let high = s.bits(s.load_bytes(&self.high[step / 4]), 2 * (step % 4) as i32 - 4, 48);
-        s.or(nibbles(s, &self.low, step), high)
-    }
-    #[inline(always)]
-    fn scales<S: Simd>(&self, s: S) -> S::F {
-        s.load_i8(&self.scales)
     }
 }

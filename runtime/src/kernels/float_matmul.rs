@@ -1,8 +1,9 @@
 //! Products in f32, for float weights and for quantized weights in the exact mode, and decoding of matrix rows.
 
 use super::block_product::dequantize;
-use super::blocks::{Matrix, with_block};
+use super::blocks::Matrix;
 use super::matmul_job::{MatmulJob, put};
+use super::quant_block::with_block;
 use super::simd::{Block, Simd, Work};
 use crate::format::{Encoding, GROUP, PANEL};
 use half::{bf16, f16};
@@ -165,11 +166,7 @@ pub(super) fn float_panels<S: Simd, T: Float>(s: S, job: &MatmulJob<'_>) {
 /// Decodes row `row` of `matrix` to `out`.
 pub(crate) fn row<S: Simd>(s: S, matrix: &Matrix<'_>, row: usize, out: &mut [f32]) {
     let (panel, lane) = (row / PANEL, row % PANEL);
-    with_block!(matrix.encoding, B => block_row::<S, B>(s, matrix, panel, lane, out),
-        Encoding::F32 | Encoding::Vector => float_row::<f32>(matrix.panel(panel), lane, out),
-        Encoding::F16 => float_row::<f16>(matrix.panel(panel), lane, out),
-        Encoding::BF16 => float_row::<bf16>(matrix.panel(panel), lane, out),
-    )
+    with_block!(matrix.encoding, B => block_row::<S, B>(s, matrix, panel, lane, out), T => float_row::<T>(matrix.panel(panel), lane, out))
 }
 
 fn float_row<T: Float>(data: &[u8], lane: usize, out: &mut [f32]) {

@@ -1,14 +1,14 @@
 //! Matrix products: weight panels times tiles of tokens, the hot loop of inference.
 
 use super::block_product::{add_integer, scaled};
-use super::blocks::{QuantGroup, with_block};
+use super::blocks::QuantGroup;
 use super::float_matmul::{exact_panel, float_panels};
 use super::matmul_job::{MatmulJob, put, tile_width};
+use super::quant_block::with_block;
 use super::simd::{Block, Simd, Work};
 use crate::format::{Encoding, GROUP};
 use core::marker::PhantomData;
 use core::ops::Range;
-use half::{bf16, f16};
 
 /// Prefetch distance of a single token's product, bytes. The product is memory-bound, and hardware prefetching stops at page
 /// boundaries (4 KB).
@@ -94,9 +94,5 @@ fn quantized_panels<S: Simd, B: Block>(s: S, job: &MatmulJob<'_>) {
 
 /// Computes `job.panels` of `matrix x input`.
 pub(crate) fn matmul<S: Simd>(s: S, job: &MatmulJob<'_>) {
-    with_block!(job.matrix.encoding, B => quantized_panels::<S, B>(s, job),
-        Encoding::F32 | Encoding::Vector => float_panels::<S, f32>(s, job),
-        Encoding::F16 => float_panels::<S, f16>(s, job),
-        Encoding::BF16 => float_panels::<S, bf16>(s, job),
-    )
+    with_block!(job.matrix.encoding, B => quantized_panels::<S, B>(s, job), T => float_panels::<S, T>(s, job))
 }

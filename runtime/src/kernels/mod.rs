@@ -22,6 +22,7 @@ mod matmul_job;
 mod neon;
 mod parallel;
 mod parallel_attention;
+mod quant_block;
 mod rows;
 mod scalar;
 mod shared;

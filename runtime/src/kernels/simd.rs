@@ -5,7 +5,7 @@
 //! each set.
 
 use super::blocks::QuantGroup;
-use crate::format::GROUP;
+use crate::format::{Encoding, GROUP};
 use half::{bf16, f16};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
@@ -272,10 +272,12 @@ pub(crate) trait Simd: Compile {
 
 /// A quantized block: `scale * (code - ZERO) + minimum` for 16 rows of 32 columns.
 pub(crate) trait Block: FromBytes + Immutable + KnownLayout {
+    /// The encoding.
+    const ENCODING: Encoding;
     /// The zero point of the codes.
-    const ZERO: u8;
+    const ZERO: u8 = Self::ENCODING.layout().zero_point();
     /// Whether no code is above 127.
-    const SMALL: bool = true;
+    const SMALL: bool = Self::ENCODING.layout().bits() < 8;
     /// The codes of columns `4 * step ..` of 16 rows; `step` is below 8.
     fn codes<S: Simd>(&self, s: S, step: usize) -> S::B;
     /// The rows' scales, without those in the panel's header.

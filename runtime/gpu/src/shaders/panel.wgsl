@@ -3,20 +3,42 @@
 // A word of a quantized block holds four consecutive columns of one row, so that sixteen adjacent lanes read sixteen
 // adjacent words. Activations are padded with zeros to a multiple of 32 columns.
 
-// The number of the encoding in a file.
-override ENCODING: u32 = 2u;
+// The encoding's layout (`BlockLayout`; `Entry::source` derives the constants).
 
-const F32 = 2u;
-const F16 = 3u;
-const BF16 = 4u;
-const Q8 = 5u;
-const Q8ROW = 6u;
-const Q4 = 7u;
-const Q4MIN = 8u;
-const Q3NL = 9u;
-const Q4NL = 10u;
-const Q5NL = 11u;
-const Q6 = 12u;
+// Element type of float panels, or 0: quantized.
+override FLOAT: u32 = 0u;
+const F32 = 1u;
+const F16 = 2u;
+const BF16 = 3u;
+
+// Bits of a code in the planes of low and of high bits.
+override LOW_BITS: u32 = 8u;
+override HIGH_BITS: u32 = 0u;
+// What stands for level 0: a code, or one of the levels.
+override ZERO_POINT: u32 = 0u;
+// Number of non-uniform levels; 0: uniform.
+override LEVELS: u32 = 0u;
+// The levels by code, four in a word, the first lowest.
+override LEVELS_0: u32 = 0u;
+override LEVELS_1: u32 = 0u;
+override LEVELS_2: u32 = 0u;
+override LEVELS_3: u32 = 0u;
+override LEVELS_4: u32 = 0u;
+override LEVELS_5: u32 = 0u;
+override LEVELS_6: u32 = 0u;
+override LEVELS_7: u32 = 0u;
+
+// Scales: those of `WeightScales`, in its order.
+override SCALES: u32 = 0u;
+const ROW = 1u;
+const GROUP = 2u;
+const GROUP_AND_MINIMUM = 3u;
+const TWO_LEVEL = 4u;
+
+// Words of a block of 32 columns, of its codes, and of a panel's header.
+override BLOCK_WORDS: u32 = 1u;
+override CODE_WORDS: u32 = 1u;
+override HEADER_WORDS: u32 = 0u;
 
 struct Shape {
     rows: u32,
@@ -53,14 +75,6 @@ struct State {
 @group(0) @binding(3) var<storage, read> input: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read_write> output: array<f32>;
 
-// Four levels in a word, the first lowest.
-const LEVELS_3 = array<u32, 2>(0x3c2f200bu, 0x7f665649u);
-const LEVELS_4 = array<u32, 4>(0x251d1408u, 0x3d37322cu, 0x544e4842u, 0x7f6e645bu);
-const LEVELS_5 = array<u32, 8>(
-    0x17120d06u, 0x27231f1bu, 0x34312d2au, 0x3e3c3936u,
-    0x49464341u, 0x56524f4cu, 0x65615d59u, 0x7f756f6au,
-);
-
 // A half-precision number from its low 16 bits. By hand: unpack2x16float may flush subnormal numbers, which scales can be.
 fn half(bits: u32) -> f32 {
     let mantissa = bits & 0x3ffu;
@@ -88,10 +102,17 @@ fn bytes(word: u32) -> vec4<u32> {
 
 fn level(code: u32) -> u32 {
     var word = 0u;
-    switch ENCODING {
-        case Q3NL: { word = LEVELS_3[code >> 2u]; }
-        case Q4NL: { word = LEVELS_4[code >> 2u]; }
-        default: { word = LEVELS_5[code >> 2u]; }
+    if (LEVELS <= 8u) {
+        let table = array<u32, 2>(LEVELS_0, LEVELS_1);
+        word = table[code >> 2u];
+    } else if (LEVELS <= 16u) {
+        let table = array<u32, 4>(LEVELS_0, LEVELS_1, LEVELS_2, LEVELS_3);
+        word = table[code >> 2u];
+    } else {
+        let table = array<u32, 8>(
+            LEVELS_0, LEVELS_1, LEVELS_2, LEVELS_3, LEVELS_4, LEVELS_5, LEVELS_6, LEVELS_7,
+        );
+        word = table[code >> 2u];
     }
     return (word >> ((code & 3u) * 8u)) & 0xffu;
 }
@@ -101,45 +122,21 @@ fn levels(codes: u32) -> u32 {
     return level(c.x) | (level(c.y) << 8u) | (level(c.z) << 16u) | (level(c.w) << 24u);
 }
 
-// Words of a block of 32 columns.
-fn block_words() -> u32 {
-    switch ENCODING {
-        case F32: { return 512u; }
-        case F16, BF16: { return 256u; }
-        case Q8: { return 136u; }
-        case Q8ROW: { return 128u; }
-        case Q4: { return 72u; }
-        case Q4MIN: { return 80u; }
-        case Q3NL: { return 52u; }
-        case Q4NL: { return 68u; }
-        case Q5NL: { return 84u; }
-        default: { return 100u; }
-    }
-}
-
-// Words of a panel's header: one f32 scale for each row.
-fn header_words() -> u32 {
-    return select(0u, 16u, ENCODING == Q8ROW || ENCODING >= Q3NL);
-}
-
 // Scale and minimum of row `row` in the block at word `at` of the panel at word `panel`.
 fn scales(panel: u32, at: u32, row: u32) -> vec2<f32> {
-    switch ENCODING {
-        case Q8: { return vec2<f32>(half_at(at + 128u, row), 0.0); }
-        case Q8ROW: { return vec2<f32>(bitcast<f32>(weights[panel + row]), 0.0); }
-        case Q4: { return vec2<f32>(half_at(at + 64u, row), 0.0); }
-        case Q4MIN: { return vec2<f32>(half_at(at + 64u, row), half_at(at + 72u, row)); }
-        case Q3NL: { return vec2<f32>(bitcast<f32>(weights[panel + row]) * byte_at(at + 48u, row), 0.0); }
-        case Q4NL: { return vec2<f32>(bitcast<f32>(weights[panel + row]) * byte_at(at + 64u, row), 0.0); }
-        case Q5NL: { return vec2<f32>(bitcast<f32>(weights[panel + row]) * byte_at(at + 80u, row), 0.0); }
-        case Q6: { return vec2<f32>(bitcast<f32>(weights[panel + row]) * byte_at(at + 96u, row), 0.0); }
+    let first = at + CODE_WORDS;
+    switch SCALES {
+        case ROW: { return vec2<f32>(bitcast<f32>(weights[panel + row]), 0.0); }
+        case GROUP: { return vec2<f32>(half_at(first, row), 0.0); }
+        case GROUP_AND_MINIMUM: { return vec2<f32>(half_at(first, row), half_at(first + 8u, row)); }
+        case TWO_LEVEL: { return vec2<f32>(bitcast<f32>(weights[panel + row]) * byte_at(first, row), 0.0); }
         default: { return vec2<f32>(1.0, 0.0); }
     }
 }
 
 // One weight of a float panel; column `column` of the block at word `at`.
 fn float_at(at: u32, row: u32, column: u32) -> f32 {
-    switch ENCODING {
+    switch FLOAT {
         case F32: { return bitcast<f32>(weights[at + column * 16u + row]); }
         case F16: { return half_at(at + column * 8u, row); }
         default: {
@@ -149,59 +146,43 @@ fn float_at(at: u32, row: u32, column: u32) -> f32 {
     }
 }
 
-fn is_quantized() -> bool {
-    return ENCODING >= Q8;
+// The bits of columns 4 * quad to 4 * quad + 3 of a row in a plane of `bits` bits per code at word `at`, one in a byte.
+fn plane_at(at: u32, row: u32, quad: u32, bits: u32) -> u32 {
+    let shift = quad * bits;
+    return (weights[at + (shift >> 3u) * 16u + row] >> (shift & 7u)) & (((1u << bits) - 1u) * 0x01010101u);
 }
 
-// The zero point of the codes of `bytes_at`.
-fn zero_point() -> u32 {
-    switch ENCODING {
-        case Q8, Q8ROW: { return 128u; }
-        case Q4: { return 8u; }
-        case Q4MIN: { return 0u; }
-        case Q6: { return 32u; }
-        default: { return 64u; }
-    }
-}
-
-// Codes of columns 4 * quad to 4 * quad + 3 of a row of the quantized block at word `at`, in a word, the first lowest.
+// Codes, or non-uniform levels, of columns 4 * quad to 4 * quad + 3 of a row of the quantized block at word `at`, in a word,
+// the first lowest.
 fn bytes_at(at: u32, row: u32, quad: u32) -> u32 {
-    switch ENCODING {
-        case Q8, Q8ROW: { return weights[at + quad * 16u + row]; }
-        case Q3NL: {
-            let low = (weights[at + (quad >> 2u) * 16u + row] >> ((quad & 3u) * 2u)) & 0x03030303u;
-            let high = (weights[at + 32u + row] >> quad) & 0x01010101u;
-            return levels(low | (high << 2u));
-        }
-        default: {}
+    if (LOW_BITS == 8u) {
+        return weights[at + quad * 16u + row];
     }
-    let low = (weights[at + (quad >> 1u) * 16u + row] >> ((quad & 1u) * 4u)) & 0x0f0f0f0fu;
-    switch ENCODING {
-        case Q4NL: { return levels(low); }
-        case Q5NL: { return levels(low | (((weights[at + 64u + row] >> quad) & 0x01010101u) << 4u)); }
-        case Q6: {
-            let word = weights[at + 64u + (quad >> 2u) * 16u + row];
-            return low | (((word >> ((quad & 3u) * 2u)) & 0x03030303u) << 4u);
-        }
-        default: { return low; }
+    var codes = plane_at(at, row, quad, LOW_BITS);
+    if (HIGH_BITS != 0u) {
+        codes |= plane_at(at + LOW_BITS * 16u, row, quad, HIGH_BITS) << LOW_BITS;
     }
+    if (LEVELS != 0u) {
+        return levels(codes);
+    }
+    return codes;
 }
 
 // The same as four signed bytes, without the zero point.
 fn codes_at(at: u32, row: u32, quad: u32) -> u32 {
     let word = bytes_at(at, row, quad);
-    if (ENCODING == Q8 || ENCODING == Q8ROW) {
+    if (ZERO_POINT == 128u) {
         return word ^ 0x80808080u;
     }
     // No byte borrows from the one above it.
-    return ((word | 0x80808080u) - zero_point() * 0x01010101u) ^ 0x80808080u;
+    return ((word | 0x80808080u) - ZERO_POINT * 0x01010101u) ^ 0x80808080u;
 }
 
 // Columns 4 * quad to 4 * quad + 3 of a row of the block at word `at`, before scale and minimum; the block has `left`
 // columns.
 fn quad_at(at: u32, row: u32, quad: u32, left: u32) -> vec4<f32> {
-    if (is_quantized()) {
-        return vec4<f32>(bytes(bytes_at(at, row, quad))) - f32(zero_point());
+    if (FLOAT == 0u) {
+        return vec4<f32>(bytes(bytes_at(at, row, quad))) - f32(ZERO_POINT);
     }
     // Float panels have no padding columns: the next panel follows.
     var out = vec4<f32>(0.0);

@@ -75,7 +75,7 @@ fn tiled_sums(group: vec3<u32>, lane: u32) -> array<vec4<f32>, 4> {
     let exponent = row_exponent(largest);
     let x_scale = bitcast<f32>(exponent << 23u);
     for (var block = 0u; block < blocks; block++) {
-        let at = panel + header_words() + block * block_words();
+        let at = panel + HEADER_WORDS + block * BLOCK_WORDS;
         var s = vec2<f32>(0.0);
         if (row < shape.rows) {
             s = scales(panel, at, row & 15u);

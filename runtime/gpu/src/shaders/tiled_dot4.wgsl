@@ -31,7 +31,7 @@ fn tiled_sums(group: vec3<u32>, lane: u32) -> array<vec4<f32>, 4> {
     var sums = array<vec4<f32>, 4>();
     var squares = 0.0;
     for (var block = 0u; block < blocks; block++) {
-        let at = panel + header_words() + block * block_words();
+        let at = panel + HEADER_WORDS + block * BLOCK_WORDS;
         var x = array<vec4<f32>, 2>();
         var largest = 0.0;
         for (var n = 0u; n < 2u; n++) {
@@ -98,7 +98,7 @@ fn tiled_sums(group: vec3<u32>, lane: u32) -> array<vec4<f32>, 4> {
             // At most 32 * 128 * (127 * 256 + 127): below 2^31.
             let whole = vec4<f32>(coarse[t] * 256 + fine[t]) * step;
             sums[t] += whole * vec4<f32>(s0.x, s1.x, s2.x, s3.x);
-            if (ENCODING == Q4MIN) {
+            if (SCALES == GROUP_AND_MINIMUM) {
                 let all = x_sum[x_at] + x_sum[x_at + 64u] + x_sum[x_at + 128u] + x_sum[x_at + 192u];
                 sums[t] += all * step * vec4<f32>(s0.y, s1.y, s2.y, s3.y);
             }

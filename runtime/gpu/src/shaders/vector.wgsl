@@ -18,7 +18,7 @@ fn vector_sums(group: vec3<u32>, lane: u32) -> vec2<f32> {
     let blocks = (shape.columns + 31u) / 32u;
     var sums = vec4<f32>(0.0);
     for (var b = lane >> 4u; b < blocks; b += 8u) {
-        let at = low + header_words() + b * block_words();
+        let at = low + HEADER_WORDS + b * BLOCK_WORDS;
         let left = shape.columns - b * 32u;
         var dots = vec2<f32>(0.0);
         var inputs = 0.0;
@@ -87,7 +87,7 @@ fn embed(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_inde
     let row = id - shape.out_column;
     let panel = (row >> 4u) * shape.panel_words;
     let block = column / 32u;
-    let at = panel + header_words() + block * block_words();
+    let at = panel + HEADER_WORDS + block * BLOCK_WORDS;
     let s = scales(panel, at, row & 15u);
     let w = quad_at(at, row & 15u, (column & 31u) / 4u, shape.columns - block * 32u) * s.x + s.y;
     for (var j = 0u; j < min(4u, shape.columns - column); j++) {

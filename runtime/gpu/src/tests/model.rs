@@ -156,7 +156,7 @@ pub(super) fn options(kv: KvKind, batch: usize, logit_rows: usize) -> GpuOptions
 
 /// Equal encodings side by side in even layers, a different one for each matrix in odd ones.
 pub(super) fn mixed(layer: usize, role: TensorRole) -> Encoding {
-    let all: Vec<_> = super::products::matrices().collect();
+    let all: Vec<_> = Encoding::matrices().collect();
     if layer.is_multiple_of(2) {
         all[layer % all.len()]
     } else {

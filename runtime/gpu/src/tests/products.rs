@@ -6,13 +6,8 @@ use crate::dispatch::{Epilogue, MAX_VECTOR_TOKENS, Operands, Product, can_pair};
 use crate::kernels::Entry;
 use crate::weights::partition;
 use half::f16;
-use thimble_runtime::format::{Encoding, GROUP, PANEL};
+use thimble_runtime::format::{Encoding, GROUP, PANEL, WeightScales};
 use thimble_runtime::kernels::{Kernels, Matrix};
-
-/// Every encoding of a matrix.
-pub(super) fn matrices() -> impl Iterator<Item = Encoding> {
-    Encoding::ALL.into_iter().filter(|encoding| *encoding != Encoding::Vector)
-}
 
 /// Random weights of any encoding: random codes, scales of a sensible size.
 pub(super) fn sample(encoding: Encoding, rows: usize, columns: usize, random: &mut Random) -> Vec<u8> {
@@ -34,9 +29,9 @@ pub(super) fn sample(encoding: Encoding, rows: usize, columns: usize, random: &m
                     data.extend((0..PANEL).flat_map(|_| upper(random.float())));
                 }
                 _ => {
-                    let scales = match encoding {
-                        Encoding::Q8 | Encoding::Q4 => 2 * PANEL,
-                        Encoding::Q4Min => 4 * PANEL,
+                    let scales = match encoding.layout().scales {
+                        WeightScales::Group => 2 * PANEL,
+                        WeightScales::GroupAndMinimum => 4 * PANEL,
                         _ => 0,
                     };
                     data.extend((0..encoding.block_bytes() - scales).map(|_| random.next() as u8));
@@ -134,7 +129,7 @@ fn products_match_f64_on_decoded_weights() {
     let mut random = Random(1);
     for variant in device.matmul_variants().to_vec() {
         let mut test = TestDevice::with(device.clone().with_matmul_variant(variant).unwrap());
-        for encoding in matrices() {
+        for encoding in Encoding::matrices() {
             let mut worst = [0.0f64; 2];
             for (rows, columns) in [(1, 1), (15, 31), (17, 33), (48, 96), (33, 100), (130, 576), (64, 1536)] {
                 let data = sample(encoding, rows, columns, &mut random);
@@ -194,7 +189,7 @@ fn embedding_rows_are_the_cpus() {
     let Some(mut test) = TestDevice::new() else { return };
     let mut random = Random(3);
     let (rows, columns, stride) = (53, 70, 96);
-    for encoding in matrices() {
+    for encoding in Encoding::matrices() {
         let data = sample(encoding, rows, columns, &mut random);
         let data_aligned = aligned(&data);
         let bytes = &bytemuck::cast_slice(&data_aligned)[..data.len()];
@@ -235,7 +230,7 @@ fn normed_pairs_match_f64() {
 fn normed_pairs(test: &mut TestDevice, variant: MatmulVariant) {
     let mut random = Random(4);
     let mut worst = 0.0f64;
-    for (i, encoding) in matrices().enumerate() {
+    for (i, encoding) in Encoding::matrices().enumerate() {
         for (ffn, columns) in [(16usize, 31usize), (48, 70), (96, 576)] {
             let stride = columns.next_multiple_of(GROUP);
             let data = [0, 1].map(|_| sample(encoding, ffn, columns, &mut random));

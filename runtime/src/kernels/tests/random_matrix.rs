@@ -1,6 +1,6 @@
 //! Matrices of random codes and scales in every encoding, decoded by this file's own reading of FORMAT.md.
 
-use crate::format::{Encoding, GROUP, LEVELS_3, LEVELS_4, LEVELS_5, PANEL};
+use crate::format::{Encoding, GROUP, PANEL};
 use crate::kernels::Matrix;
 use half::{bf16, f16};
 use std::vec;
@@ -113,14 +113,13 @@ impl RandomMatrix {
                     let narrow = row_scale * f64::from(bytes[row]);
                     for k in 0..GROUP {
                         let code = f64::from(codes[row][k]);
-                        let level = |levels: &[u8]| f64::from(levels[usize::from(codes[row][k])]) - 64.0;
+                        let level =
+                            || f64::from(encoding.layout().table()[usize::from(codes[row][k])]) - 64.0;
                         let value = match encoding {
                             Encoding::Q8 => scale * (code - 128.0),
                             Encoding::Q8Row => row_scale * (code - 128.0),
                             Encoding::Q4 => scale * (code - 8.0),
-                            Encoding::Q3Nl => narrow * level(&LEVELS_3),
-                            Encoding::Q4Nl => narrow * level(&LEVELS_4),
-                            Encoding::Q5Nl => narrow * level(&LEVELS_5),
+                            Encoding::Q3Nl | Encoding::Q4Nl | Encoding::Q5Nl => narrow * level(),
                             Encoding::Q6 => narrow * (code - 32.0),
                             _ => scale * code + minimums[row].to_f64(),
                         };
