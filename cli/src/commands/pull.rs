@@ -2,6 +2,7 @@
 
 use crate::catalogue::{self, Entry};
 use crate::failure::Failure;
+use crate::flags::recipe::encodings;
 use crate::home::Home;
 use crate::interrupt;
 use crate::pull::{self, PullOptions};
@@ -9,15 +10,17 @@ use clap::Args;
 use std::io::Write;
 use thimble_converter::Quant;
 
+/// What the help of `--quant` adds to the names.
+const DEFAULT: &str = " [default: q8, or keep for a GGUF source]. Replaces the model's file if it has another encoding: \
+                       only one is kept for each name";
+
 /// `thimble pull`.
 #[derive(Args, Debug)]
 pub(crate) struct Flags {
     /// A name from `thimble list`
     #[arg(value_name = "NAME")]
     name: String,
-    /// Encoding of the weights: keep, f32, f16, bf16, q8, q6, q5, q4, q4even, q4min, q3 [default: q8, or keep for a GGUF
-    /// source]. Replaces the model's file if it has another encoding: only one is kept for each name
-    #[arg(long, value_name = "ENCODING")]
+    #[arg(long, value_name = "ENCODING", help = encodings(DEFAULT))]
     quant: Option<Quant>,
     /// Fetch and convert again even if the model is present; weights that match their checksum are not downloaded again
     #[arg(long)]

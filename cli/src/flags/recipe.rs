@@ -10,8 +10,7 @@ use thimble_files::OutputFiles;
 /// `--quant` and what refines it.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct RecipeFlags {
-    /// Encoding of the weights: keep, f32, f16, bf16, q8, q6, q5, q4, q4even, q4min, q3
-    #[arg(long, value_name = "ENCODING", default_value = "keep")]
+    #[arg(long, value_name = "ENCODING", default_value = "keep", help = encodings(""))]
     quant: Quant,
     /// TOML file of encodings by tensor, which override --quant: [[tensor]] entries with pattern = "layers.*.down" and
     /// encoding = "q5nl"
@@ -32,6 +31,11 @@ pub(crate) struct RecipeFlags {
     /// Save the measurements for --target-* in FILE and reuse them
     #[arg(long, value_name = "FILE.json")]
     sensitivities: Option<PathBuf>,
+}
+
+/// The help of `--quant`, which names every preset; `rest` follows.
+pub(crate) fn encodings(rest: &str) -> String {
+    format!("Encoding of the weights: {}{rest}", Quant::names())
 }
 
 /// What the flags mean, with their files read.

@@ -7,38 +7,66 @@ pub(crate) use table::encoding;
 pub use table::{Rule, Table, path};
 
 use crate::ConvertError;
-use crate::quantize::Quantizer;
 use crate::read::SourceTensor;
 use std::fmt;
 use std::str::FromStr;
-use thimble_runtime::format::{Encoding, TensorRole};
+use thimble_runtime::format::{Encoding, TensorRole, WeightCodes, WeightScales};
 
-/// A preset of encodings.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Quant {
+/// Defines [`Quant`] from one row for each preset: its name on the command line, and the encodings of layers and of
+/// embedding and head; `None` keeps the source's.
+macro_rules! presets {
+    ($($(#[$attribute:meta])+ $preset:ident = $name:literal: $encodings:expr;)+) => {
+        /// A preset of encodings.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub enum Quant {
+            $($(#[$attribute])+ $preset),+
+        }
+
+        impl Quant {
+            /// Every preset.
+            pub const ALL: [Quant; [$($name),+].len()] = [$(Quant::$preset),+];
+
+            /// The name on the command line.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Quant::$preset => $name),+
+                }
+            }
+
+            /// The encodings of layers and of embedding and head.
+            fn encodings(self) -> Option<(Encoding, Encoding)> {
+                match self {
+                    $(Quant::$preset => $encodings),+
+                }
+            }
+        }
+    };
+}
+
+presets! {
     /// The source's numbers exactly if an encoding can hold them, otherwise f16.
     #[default]
-    Keep,
+    Keep = "keep": None;
     /// 32-bit floats.
-    F32,
+    F32 = "f32": Some((Encoding::F32, Encoding::F32));
     /// 16-bit IEEE floats.
-    F16,
+    F16 = "f16": Some((Encoding::F16, Encoding::F16));
     /// 16-bit brain floats.
-    BF16,
+    BF16 = "bf16": Some((Encoding::BF16, Encoding::BF16));
     /// Body 8 bits in groups of 32, embedding and head 8 bits with a scale per row.
-    Q8,
+    Q8 = "q8": Some((Encoding::Q8, Encoding::Q8Row));
     /// Body 6 bits, embedding and head 8 bits with a scale per row.
-    Q6,
+    Q6 = "q6": Some((Encoding::Q6, Encoding::Q8Row));
     /// Body 5 bits on non-uniform levels, embedding and head 8 bits with a scale per row.
-    Q5,
+    Q5 = "q5": Some((Encoding::Q5Nl, Encoding::Q8Row));
     /// Body 4 bits on non-uniform levels, embedding and head 8 bits with a scale per row.
-    Q4,
+    Q4 = "q4": Some((Encoding::Q4Nl, Encoding::Q8Row));
     /// Body 4 bits on uniform levels in groups of 32, embedding and head 8 bits with a scale per row.
-    Q4Even,
+    Q4Even = "q4even": Some((Encoding::Q4, Encoding::Q8Row));
     /// Body 4 bits with a minimum in groups of 32, embedding and head 8 bits with a scale per row.
-    Q4Min,
+    Q4Min = "q4min": Some((Encoding::Q4Min, Encoding::Q8Row));
     /// Body 3 bits on non-uniform levels, embedding and head 6 bits.
-    Q3,
+    Q3 = "q3": Some((Encoding::Q3Nl, Encoding::Q6));
 }
 
 /// A size to reach.
@@ -51,66 +79,35 @@ pub enum SizeTarget {
 }
 
 impl Quant {
-    /// Every preset.
-    pub const ALL: [Quant; 11] = [
-        Quant::Keep,
-        Quant::F32,
-        Quant::F16,
-        Quant::BF16,
-        Quant::Q8,
-        Quant::Q6,
-        Quant::Q5,
-        Quant::Q4,
-        Quant::Q4Even,
-        Quant::Q4Min,
-        Quant::Q3,
-    ];
-
-    /// The name on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Quant::Keep => "keep",
-            Quant::F32 => "f32",
-            Quant::F16 => "f16",
-            Quant::BF16 => "bf16",
-            Quant::Q8 => "q8",
-            Quant::Q6 => "q6",
-            Quant::Q5 => "q5",
-            Quant::Q4 => "q4",
-            Quant::Q4Even => "q4even",
-            Quant::Q4Min => "q4min",
-            Quant::Q3 => "q3",
-        }
+    /// The names of every preset, for help and errors.
+    pub fn names() -> String {
+        Quant::ALL.map(Quant::name).join(", ")
     }
 
     /// The encoding of one tensor of the source.
     ///
-    /// A quantized source keeps its grid if that is no larger than the preset's encoding, and Q4_0 keeps its grid under
-    /// the 4-bit presets: requantizing to another grid costs quality.
+    /// A quantized source keeps its grid if that is no larger than the preset's encoding, or has as many bits and no minimum
+    /// (Q4_0 under `q4`): requantizing to another grid costs quality.
     pub fn encoding(self, tensor: &SourceTensor) -> Encoding {
         if tensor.role.is_vector() {
             return Encoding::Vector;
         }
         let lossless = tensor.lossless_encoding();
-        let (body, edge) = match self {
-            Quant::Keep => return lossless.unwrap_or(Encoding::F16),
-            Quant::F32 => return Encoding::F32,
-            Quant::F16 => return Encoding::F16,
-            Quant::BF16 => return Encoding::BF16,
-            Quant::Q8 => (Encoding::Q8, Encoding::Q8Row),
-            Quant::Q6 => (Encoding::Q6, Encoding::Q8Row),
-            Quant::Q5 => (Encoding::Q5Nl, Encoding::Q8Row),
-            Quant::Q4 => (Encoding::Q4Nl, Encoding::Q8Row),
-            Quant::Q4Even => (Encoding::Q4, Encoding::Q8Row),
-            Quant::Q4Min => (Encoding::Q4Min, Encoding::Q8Row),
-            Quant::Q3 => (Encoding::Q3Nl, Encoding::Q6),
+        let Some((body, edge)) = self.encodings() else {
+            return lossless.unwrap_or(Encoding::F16);
         };
         let wanted =
             if matches!(tensor.role, TensorRole::Embedding | TensorRole::Head) { edge } else { body };
+        if !wanted.is_quantized() {
+            return wanted;
+        }
         let kept = |lossless: Encoding| {
-            let same_bits = lossless == Encoding::Q4 && wanted == Encoding::Q4Nl;
-            Quantizer::new(lossless).is_some()
-                && (lossless.block_bytes() <= wanted.block_bytes() || same_bits)
+            let (grid, wanted_grid) = (lossless.layout(), wanted.layout());
+            // With a minimum, the block is much larger.
+            let same_bits = matches!(wanted_grid.codes, WeightCodes::NonUniform(_))
+                && grid.bits() == wanted_grid.bits()
+                && grid.scales == WeightScales::Group;
+            lossless.is_quantized() && (grid.bytes() <= wanted_grid.bytes() || same_bits)
         };
         lossless.filter(|&lossless| kept(lossless)).unwrap_or(wanted)
     }
@@ -130,7 +127,7 @@ impl FromStr for Quant {
         found.ok_or_else(|| ConvertError::UnknownName {
             what: "quantization",
             found: name.to_owned(),
-            known: Quant::ALL.map(Quant::name).join(", "),
+            known: Quant::names(),
         })
     }
 }
