@@ -14,11 +14,11 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Instant;
+use thimble_runtime::format::Config;
 use thimble_trainer::data::TrainingBatch;
 use thimble_trainer::model::{Engine, EngineOptions, Parameters, init};
 use thimble_trainer::ops::cpu::CpuOps;
 use thimble_trainer::ops::{AdamW, Buffer};
-use thimble_trainer::recipe::ModelShape;
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -117,28 +117,25 @@ fn cpu_seconds() -> f64 {
 fn once(arguments: &Arguments) -> Result<(), Failure> {
     let size =
         |name: &str| arguments.shape[name].as_u64().map(|n| n as usize).ok_or(format!("no size {name}"));
-    let shape = ModelShape {
+    let config = Config {
         hidden: size("hidden")?,
         layers: size("layers")?,
         heads: size("heads")?,
         kv_heads: size("kv_heads")?,
-        head_dim: Some(size("head_dim")?),
+        head_dim: size("head_dim")?,
         ffn: size("ffn")?,
         vocab: size("vocab")?,
         context: size("context")?,
-        rope_theta: 1e4,
-        rms_norm_eps: 1e-5,
-        tied: true,
-        init_std: 0.02,
+        ..Config::PLAIN
     };
     let (sequences, context) = (size("batch")?, size("context")?);
     let before = resident("VmRSS");
-    let parameters = Parameters::new(&shape);
-    let cpu = CpuOps::new(arguments.threads[0], parameters.len, shape.rms_norm_eps)?;
-    let mut engine = Engine::new(&shape, EngineOptions::default(), cpu);
-    engine.write(Buffer::Weights, &init::weights(&shape, &parameters, 1))?;
+    let parameters = Parameters::new(&config);
+    let cpu = CpuOps::new(arguments.threads[0], parameters.len, config.norm_eps)?;
+    let mut engine = Engine::new(&config, EngineOptions::default(), cpu);
+    engine.write(Buffer::Weights, &init::weights(&parameters, 0.02, 1))?;
     let ids =
-        (0..sequences * (context + 1)).map(|i| ((i * 7919 + i * i % 911) % shape.vocab) as u32).collect();
+        (0..sequences * (context + 1)).map(|i| ((i * 7919 + i * i % 911) % config.vocab) as u32).collect();
     let batch = TrainingBatch { sequences, context, ids, document_start: vec![0; sequences * context] };
     let tokens = (sequences * context) as f64;
     let mut seconds = Vec::new();

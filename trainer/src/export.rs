@@ -3,13 +3,13 @@
 use crate::atomic_file::write_atomically;
 use crate::error::{Error, Result};
 use crate::model::Parameters;
-use crate::recipe::{ModelShape, Precision};
+use crate::recipe::Precision;
 use crate::weights::{EMBEDDING, HEAD, TensorFile, write_weights};
 use safetensors::tensor::Dtype;
 use serde::Deserialize;
 use std::path::Path;
 use thimble_files::AtomicFolder;
-use thimble_runtime::format::RopeScaling;
+use thimble_runtime::format::{Config, RopeParameters};
 
 const WEIGHTS: &str = "model.safetensors";
 
@@ -38,7 +38,7 @@ struct LlamaConfig {
 ///
 /// # Errors
 /// The file is missing, is not a Llama's, or needs what the engine lacks: biases, rope scaling.
-pub fn read_config(path: &Path) -> Result<ModelShape> {
+pub fn read_config(path: &Path) -> Result<Config> {
     let text = std::fs::read(path).map_err(Error::file(path, "read"))?;
     let invalid = |error| Error::Invalid(format!("{}: not a Llama's config.json: {error}", path.display()));
     let json: serde_json::Value = serde_json::from_slice(&text).map_err(invalid)?;
@@ -50,27 +50,23 @@ pub fn read_config(path: &Path) -> Result<ModelShape> {
     if config.attention_bias || config.mlp_bias {
         return refuse("projections with biases cannot be trained");
     }
-    let rope = match thimble_converter::config::read_config_json(&json) {
-        Ok((_, config)) => config.rope,
+    let rope_theta = match thimble_converter::read::rope_theta(&json) {
+        Ok(theta) => theta,
         Err(error) => return refuse(&error.to_string()),
     };
-    if rope.scaling != RopeScaling::None {
-        return refuse("RoPE scaled by linear, llama3 or yarn cannot be trained");
-    }
-    let rope_theta = f64::from(rope.theta);
-    Ok(ModelShape {
+    Ok(Config {
         hidden: config.hidden_size,
         layers: config.num_hidden_layers,
         heads: config.num_attention_heads,
         kv_heads: config.num_key_value_heads.unwrap_or(config.num_attention_heads),
-        head_dim: config.head_dim,
+        head_dim: config.head_dim.unwrap_or(config.hidden_size / config.num_attention_heads.max(1)),
         ffn: config.intermediate_size,
         vocab: config.vocab_size,
         context: config.max_position_embeddings,
-        rope_theta,
-        rms_norm_eps: config.rms_norm_eps,
+        rope: RopeParameters::new(rope_theta as f32),
+        norm_eps: config.rms_norm_eps as f32,
         tied: config.tie_word_embeddings,
-        init_std: 0.02,
+        ..Config::PLAIN
     })
 }
 
@@ -81,7 +77,7 @@ pub fn read_config(path: &Path) -> Result<ModelShape> {
 ///
 /// # Errors
 /// As [`read_config`] and [`read_weights`](crate::weights::read_weights).
-pub fn read_model(folder: &Path) -> Result<(ModelShape, Vec<f32>)> {
+pub fn read_model(folder: &Path) -> Result<(Config, Vec<f32>)> {
     let mut shape = read_config(&folder.join("config.json"))?;
     let path = folder.join(WEIGHTS);
     let bytes = std::fs::read(&path).map_err(Error::file(&path, "read"))?;
@@ -103,10 +99,10 @@ pub fn read_model(folder: &Path) -> Result<(ModelShape, Vec<f32>)> {
 /// The model to export.
 #[derive(Clone, Copy, Debug)]
 pub struct Export<'a> {
-    /// Shape of the model.
-    pub shape: &'a ModelShape,
-    /// Base of the rotary frequencies it was last trained with.
-    pub theta: f64,
+    /// The model, with the rotary embedding that it was last trained with.
+    pub config: &'a Config,
+    /// Standard deviation of the initial weights, for `initializer_range`.
+    pub init_std: f64,
     /// Master weights.
     pub weights: &'a [f32],
     /// Folder of the tokenizer's files.
@@ -144,7 +140,7 @@ pub fn copy_tokenizer(from: &Path, to: &Path) -> Result<()> {
 pub fn export(model: &Export, folder: &Path) -> Result<()> {
     let unfinished = AtomicFolder::create(folder).map_err(Error::file(folder, "write"))?;
     let path = |name: &str| unfinished.path().join(name);
-    let parameters = Parameters::new(model.shape);
+    let parameters = Parameters::new(model.config);
     let dtype = match model.precision {
         Precision::F32 => Dtype::F32,
         Precision::Bf16 => Dtype::BF16,
@@ -170,17 +166,17 @@ pub fn export(model: &Export, folder: &Path) -> Result<()> {
 }
 
 fn config(model: &Export) -> serde_json::Value {
-    let shape = model.shape;
+    let shape = model.config;
     serde_json::json!({
         "architectures": ["LlamaForCausalLM"],
         "attention_bias": false,
         "attention_dropout": 0.0,
         "bos_token_id": model.end_of_document,
         "eos_token_id": model.end_of_document,
-        "head_dim": shape.head_width(),
+        "head_dim": shape.head_dim,
         "hidden_act": "silu",
         "hidden_size": shape.hidden,
-        "initializer_range": shape.init_std,
+        "initializer_range": model.init_std,
         "intermediate_size": shape.ffn,
         "max_position_embeddings": shape.context,
         "mlp_bias": false,
@@ -188,14 +184,19 @@ fn config(model: &Export) -> serde_json::Value {
         "num_attention_heads": shape.heads,
         "num_hidden_layers": shape.layers,
         "num_key_value_heads": shape.kv_heads,
-        "rms_norm_eps": shape.rms_norm_eps,
+        "rms_norm_eps": decimal(shape.norm_eps),
         "rope_scaling": null,
-        "rope_theta": model.theta,
+        "rope_theta": decimal(shape.rope.theta),
         "tie_word_embeddings": shape.tied,
         "torch_dtype": match model.precision { Precision::F32 => "float32", Precision::Bf16 => "bfloat16" },
         "use_cache": true,
         "vocab_size": shape.vocab,
     })
+}
+
+/// The shortest decimal number that is this one in f32.
+fn decimal(value: f32) -> f64 {
+    value.to_string().parse().unwrap_or(f64::from(value))
 }
 
 #[cfg(test)]
@@ -215,7 +216,7 @@ mod tests {
             });
             config.as_object_mut().unwrap().extend(rope.as_object().unwrap().clone());
             std::fs::write(&path, config.to_string()).unwrap();
-            read_config(&path).map(|shape| shape.rope_theta)
+            read_config(&path).map(|config| config.rope.theta)
         };
         // The converter's function does the work, and has the whole table.
         for (rope, expected) in [
@@ -243,7 +244,7 @@ mod tests {
         let golden = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/train"));
         std::fs::copy(golden.join("config.json"), folder.path().join("config.json")).unwrap();
         let (shape, weights) = read_model(golden).unwrap();
-        let (tied, untied) = (Parameters::new(&shape), Parameters::new(&ModelShape { tied: false, ..shape }));
+        let (tied, untied) = (Parameters::new(&shape), Parameters::new(&Config { tied: false, ..shape }));
         let [embedding, head] = [EMBEDDING, HEAD].map(|name| untied.find(name).unwrap());
         // A head whose first number is the embedding's plus `more`.
         let with_head = |more: f32| {

@@ -9,10 +9,10 @@ use crate::error::{Error, Result};
 use crate::export::read_model;
 use crate::model::{Engine, EngineOptions};
 use crate::ops::{AdamW, Buffer, Ops};
-use crate::recipe::ModelShape;
 use crate::weights::read_weights;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
+use thimble_runtime::format::Config;
 
 /// How far the engine is from the reference; all figures are relative.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -62,12 +62,12 @@ struct ReferenceStep {
     loss: f64,
 }
 
-/// Runs the folder's batches on the device that `device` makes for a shape and its number of parameters.
+/// Runs the folder's batches on the device that `device` makes for a model and its number of parameters.
 ///
 /// # Errors
 /// A file of the folder is missing or malformed.
-pub fn parity<O: Ops>(folder: &Path, device: impl FnOnce(&ModelShape, usize) -> Result<O>) -> Result<Parity> {
-    let (shape, start) = read_model(folder)?;
+pub fn parity<O: Ops>(folder: &Path, device: impl FnOnce(&Config, usize) -> Result<O>) -> Result<Parity> {
+    let (config, start) = read_model(folder)?;
     let steps = folder.join("steps.json");
     let text = std::fs::read(&steps).map_err(Error::file(&steps, "read"))?;
     let steps: ReferenceSteps = serde_json::from_slice(&text).map_err(|error| {
@@ -81,9 +81,9 @@ pub fn parity<O: Ops>(folder: &Path, device: impl FnOnce(&ModelShape, usize) -> 
             steps.trajectory.len()
         )));
     }
-    let len = crate::model::Parameters::new(&shape).len;
-    let ops = device(&shape, len)?;
-    let mut engine = Engine::new(&shape, EngineOptions::default(), ops);
+    let len = crate::model::Parameters::new(&config).len;
+    let ops = device(&config, len)?;
+    let mut engine = Engine::new(&config, EngineOptions::default(), ops);
     let parameters = engine.parameters().clone();
     engine.write(Buffer::Weights, &start)?;
 

@@ -5,6 +5,7 @@
 
 use candle_core::{D, DType, Device, Result as Computed, Tensor, Var};
 use std::path::Path;
+use thimble_runtime::format::Config;
 use thimble_trainer::data::TrainingBatch;
 use thimble_trainer::model::Passes;
 use thimble_trainer::model::{Engine, EngineOptions, Parameters};
@@ -12,7 +13,7 @@ use thimble_trainer::ops::candle::{Blocks, CandleOps};
 use thimble_trainer::ops::cpu::CpuOps;
 use thimble_trainer::ops::{AdamW, Buffer, Ops};
 use thimble_trainer::parity::parity;
-use thimble_trainer::recipe::{ModelShape, Precision};
+use thimble_trainer::recipe::Precision;
 
 /// Vigna's SplitMix64.
 struct SplitMix(u64);
@@ -27,20 +28,18 @@ impl SplitMix {
 }
 
 /// Three query heads a key head, heads together wider than the residual stream, nothing a multiple of a block.
-fn shape(tied: bool) -> ModelShape {
-    ModelShape {
+fn shape(tied: bool) -> Config {
+    Config {
         hidden: 24,
         layers: 3,
         heads: 6,
         kv_heads: 2,
-        head_dim: Some(6),
+        head_dim: 6,
         ffn: 40,
         vocab: 53,
         context: 64,
-        rope_theta: 1e4,
-        rms_norm_eps: 1e-5,
         tied,
-        init_std: 0.02,
+        ..Config::PLAIN
     }
 }
 
@@ -63,7 +62,7 @@ fn batch(random: &mut SplitMix, sequences: usize, context: usize, vocab: usize) 
     TrainingBatch { sequences, context, ids, document_start }
 }
 
-fn weights(random: &mut SplitMix, shape: &ModelShape) -> Vec<f32> {
+fn weights(random: &mut SplitMix, shape: &Config) -> Vec<f32> {
     let parameters = Parameters::new(shape);
     let mut uniform = || random.uniform() as f32 - 0.5;
     let mut weights: Vec<f32> = (0..parameters.len).map(|_| 0.6 * uniform()).collect();
@@ -93,13 +92,13 @@ fn accumulate(mut engine: Engine<impl Ops>, weights: &[f32], batches: &[Training
     Found { losses, token_losses, gradients, norm: engine.gradient_norm().unwrap() }
 }
 
-fn candle(shape: &ModelShape, precision: Precision) -> CandleOps {
+fn candle(shape: &Config, precision: Precision) -> CandleOps {
     let len = Parameters::new(shape).len;
-    CandleOps::new(Device::Cpu, precision, len, shape.rms_norm_eps).unwrap().with_blocks(BLOCKS)
+    CandleOps::new(Device::Cpu, precision, len, shape.norm_eps).unwrap().with_blocks(BLOCKS)
 }
 
-fn cpu(shape: &ModelShape) -> CpuOps {
-    CpuOps::new(2, Parameters::new(shape).len, shape.rms_norm_eps).unwrap()
+fn cpu(shape: &Config) -> CpuOps {
+    CpuOps::new(2, Parameters::new(shape).len, shape.norm_eps).unwrap()
 }
 
 fn square(values: impl Iterator<Item = f64>) -> f64 {
@@ -119,7 +118,7 @@ fn cosine(a: &[f32], b: &[f32]) -> f64 {
 }
 
 /// All switches off and on, tied and not.
-fn cases() -> Vec<(ModelShape, EngineOptions)> {
+fn cases() -> Vec<(Config, EngineOptions)> {
     let with = |tied, document_mask, activation_checkpointing, z_loss| {
         (shape(tied), EngineOptions { document_mask, activation_checkpointing, z_loss })
     };
@@ -135,7 +134,7 @@ fn cases() -> Vec<(ModelShape, EngineOptions)> {
 fn pytorch_agrees() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/train");
     let found = parity(&folder, |shape, parameters| {
-        let ops = CandleOps::new(Device::Cpu, Precision::F32, parameters, shape.rms_norm_eps)?;
+        let ops = CandleOps::new(Device::Cpu, Precision::F32, parameters, shape.norm_eps)?;
         Ok(ops.with_blocks(Blocks { queries: 5, scores: 64, loss_tokens: 9 }))
     })
     .unwrap();
@@ -273,7 +272,7 @@ fn too_many_values_are_refused() {
 
 /// A Llama written with candle's differentiable operations, whole attention and whole logits.
 struct Autograd<'a> {
-    shape: &'a ModelShape,
+    shape: &'a Config,
     options: EngineOptions,
     variables: Vec<(String, Var)>,
 }
@@ -288,20 +287,19 @@ impl Autograd<'_> {
     }
 
     fn norm(&self, x: &Tensor, name: &str) -> Computed<Tensor> {
-        let rms = (x.sqr()?.mean_keepdim(D::Minus1)? + self.shape.rms_norm_eps)?.sqrt()?;
+        let rms = (x.sqr()?.mean_keepdim(D::Minus1)? + f64::from(self.shape.norm_eps))?.sqrt()?;
         x.broadcast_div(&rms)?.broadcast_mul(self.weight(name))
     }
 
     /// `heads x context x head_dim`, turned.
     fn heads(&self, x: &Tensor, count: usize, turned: bool) -> Computed<Tensor> {
-        let (context, dim) = (x.dim(0)?, self.shape.head_width());
+        let (context, dim) = (x.dim(0)?, self.shape.head_dim);
         let x = x.reshape((context, count, dim))?.transpose(0, 1)?;
         if !turned {
             return x.contiguous();
         }
         let exponents: Vec<f32> = (0..dim / 2).map(|i| -(2.0 * i as f32) / dim as f32).collect();
-        let frequencies =
-            exponents.iter().map(|&e| (self.shape.rope_theta as f32).powf(e)).collect::<Vec<_>>();
+        let frequencies = exponents.iter().map(|&e| self.shape.rope.theta.powf(e)).collect::<Vec<_>>();
         let positions = Tensor::arange(0f32, context as f32, &Device::Cpu)?.reshape((context, 1))?;
         let angles = positions.matmul(&Tensor::from_vec(frequencies, (1, dim / 2), &Device::Cpu)?)?;
         let angles = Tensor::cat(&[&angles, &angles], 1)?;
@@ -327,10 +325,10 @@ impl Autograd<'_> {
             if (first..=q).contains(&k) { 0.0f32 } else { f32::NEG_INFINITY }
         });
         let hidden = Tensor::from_vec(hidden.collect::<Vec<_>>(), (context, context), &Device::Cpu)?;
-        let scores = (query.matmul(&key.transpose(1, 2)?)? / (shape.head_width() as f64).sqrt())?;
+        let scores = (query.matmul(&key.transpose(1, 2)?)? / (shape.head_dim as f64).sqrt())?;
         let weights = scores.broadcast_add(&hidden)?.exp()?;
         let weights = weights.broadcast_div(&weights.sum_keepdim(2)?)?;
-        let width = shape.heads * shape.head_width();
+        let width = shape.heads * shape.head_dim;
         let attended = weights.matmul(&value)?.transpose(0, 1)?.reshape((context, width))?;
         self.linear(&attended, &format!("{layer}.self_attn.o_proj.weight"))
     }

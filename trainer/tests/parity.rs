@@ -4,17 +4,17 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
+use thimble_runtime::format::Config;
 use thimble_trainer::data::TrainingBatch;
 use thimble_trainer::model::{Engine, EngineOptions, Parameters, init};
 use thimble_trainer::ops::cpu::CpuOps;
 use thimble_trainer::ops::{AdamW, Buffer};
 use thimble_trainer::parity::parity;
-use thimble_trainer::recipe::ModelShape;
 
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/train");
 
 fn check(folder: &Path) {
-    let found = parity(folder, |shape, parameters| CpuOps::new(2, parameters, shape.rms_norm_eps)).unwrap();
+    let found = parity(folder, |config, parameters| CpuOps::new(2, parameters, config.norm_eps)).unwrap();
     println!("{}: {found:?}", folder.display());
     assert!(found.holds(), "{found:?}");
 }
@@ -78,35 +78,33 @@ fn the_command_tells_a_folder_that_differs() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("steps.json: cannot read"), "{output:?}");
 }
 
-fn shape(tied: bool) -> ModelShape {
-    ModelShape {
+fn shape(tied: bool) -> Config {
+    Config {
         hidden: 32,
         layers: 2,
         heads: 4,
         kv_heads: 2,
-        head_dim: Some(10),
+        head_dim: 10,
         ffn: 48,
         vocab: 300,
         context: 1024,
-        rope_theta: 1e4,
-        rms_norm_eps: 1e-5,
         tied,
-        init_std: 0.1,
+        ..Config::PLAIN
     }
 }
 
-fn engine(shape: &ModelShape, options: EngineOptions, threads: usize) -> Engine<CpuOps> {
+fn engine(shape: &Config, options: EngineOptions, threads: usize) -> Engine<CpuOps> {
     let parameters = Parameters::new(shape);
-    let ops = CpuOps::new(threads, parameters.len, shape.rms_norm_eps).unwrap();
+    let ops = CpuOps::new(threads, parameters.len, shape.norm_eps).unwrap();
     let mut engine = Engine::new(shape, options, ops);
     engine.write(Buffer::Weights, &weights(shape)).unwrap();
     engine
 }
 
 /// Initial weights, with norms that are not all one.
-fn weights(shape: &ModelShape) -> Vec<f32> {
+fn weights(shape: &Config) -> Vec<f32> {
     let parameters = Parameters::new(shape);
-    let mut weights = init::weights(shape, &parameters, 5);
+    let mut weights = init::weights(&parameters, 0.1, 5);
     let mut next = numbers(11);
     weights[parameters.matrices..].iter_mut().for_each(|x| *x += 0.3 * (next() - 0.5) as f32);
     weights
@@ -250,7 +248,7 @@ fn objective(engine: &mut Engine<CpuOps>, batch: &TrainingBatch, z_loss: f64) ->
 const DISTANCE: f64 = 4e-3;
 
 /// Every tensor's gradient along itself and along random directions, by central differences.
-fn differences_agree(shape: &ModelShape, z_loss: Option<f64>) {
+fn differences_agree(shape: &Config, z_loss: Option<f64>) {
     let window = batch(2, 12, &[]);
     let mut engine = engine(shape, EngineOptions { z_loss, ..EngineOptions::default() }, 1);
     let parameters = engine.parameters().clone();

@@ -43,10 +43,11 @@ pub(super) fn export_checkpoint(
     output: &Path,
 ) -> Result<TrainingState> {
     let (state, recipe) = checkpoint::open(checkpoint)?;
-    let tensors = checkpoint::read_tensors(checkpoint, &Parameters::new(&recipe.model))?;
+    let config = recipe.config(state.position.stage);
+    let tensors = checkpoint::read_tensors(checkpoint, &Parameters::new(&config))?;
     let model = Export {
-        shape: &recipe.model,
-        theta: recipe.theta(state.position.stage),
+        config: &config,
+        init_std: recipe.model.init_std,
         weights: &tensors.weights,
         tokenizer: &run.join("tokenizer"),
         end_of_document: state.end_of_document,

@@ -29,11 +29,11 @@ impl Flags {
         let threads = super::shared::threads(self.threads);
         let chosen = choose(self.device, threads)?;
         let found = if chosen.candle {
-            parity(&self.folder, |shape, parameters| {
-                CandleOps::new(chosen.device.clone(), Precision::F32, parameters, shape.rms_norm_eps)
+            parity(&self.folder, |config, parameters| {
+                CandleOps::new(chosen.device.clone(), Precision::F32, parameters, config.norm_eps)
             })?
         } else {
-            parity(&self.folder, |shape, parameters| CpuOps::new(threads, parameters, shape.rms_norm_eps))?
+            parity(&self.folder, |config, parameters| CpuOps::new(threads, parameters, config.norm_eps))?
         };
         if self.json {
             println!("{}", serde_json::json!(found));

@@ -84,8 +84,8 @@ impl Flags {
                 eprintln!(
                     "measuring this machine's speed for a few seconds (skip with --tokens-per-second N)"
                 );
-                measure(recipe, stage, (DeviceTarget::Cpu, available_memory()), |shape, parameters| {
-                    CpuOps::new(threads, parameters, shape.rms_norm_eps)
+                measure(recipe, stage, (DeviceTarget::Cpu, available_memory()), |config, parameters| {
+                    CpuOps::new(threads, parameters, config.norm_eps)
                 })
             }
             // The plan may be for another machine.
@@ -94,8 +94,8 @@ impl Flags {
                     eprintln!(
                         "measuring this GPU's speed for a few seconds (skip with --tokens-per-second N)"
                     );
-                    measure(recipe, stage, (DeviceTarget::Cuda, gpu.memory), |shape, parameters| {
-                        CandleOps::new(gpu.device, recipe.compute.precision, parameters, shape.rms_norm_eps)
+                    measure(recipe, stage, (DeviceTarget::Cuda, gpu.memory), |config, parameters| {
+                        CandleOps::new(gpu.device, recipe.compute.precision, parameters, config.norm_eps)
                     })
                 }
                 Err(_) => return None,

@@ -69,15 +69,15 @@ impl Flags {
         };
         let outcome = if chosen.candle {
             let precision = recipe.compute.precision;
-            pretrain(&recipe, &settings, |shape, parameters| {
-                CandleOps::new(chosen.device.clone(), precision, parameters, shape.rms_norm_eps)
+            pretrain(&recipe, &settings, |config, parameters| {
+                CandleOps::new(chosen.device.clone(), precision, parameters, config.norm_eps)
             })?
         } else {
             if recipe.compute.precision == Precision::Bf16 && !self.quiet {
                 eprintln!("the recipe asks for bf16: the CPU computes in f32");
             }
-            pretrain(&recipe, &settings, |shape, parameters| {
-                CpuOps::new(threads, parameters, shape.rms_norm_eps)
+            pretrain(&recipe, &settings, |config, parameters| {
+                CpuOps::new(threads, parameters, config.norm_eps)
             })?
         };
         if !self.quiet {

@@ -2,7 +2,7 @@
 
 use super::engine_options::EngineOptions;
 use crate::ops::{Attended, AttentionShape, BufferSpan, Heads};
-use crate::recipe::ModelShape;
+use thimble_runtime::format::Config;
 
 /// The passes that a layout is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,11 +13,21 @@ pub enum Passes {
     Both,
 }
 
+/// Queries and keys before their norms, and the norms' statistics.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct QkNorm {
+    pub(super) heads: Heads,
+    pub(super) query_rms: BufferSpan,
+    pub(super) key_rms: BufferSpan,
+}
+
 /// What a layer saves for its gradient.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LayerActivations {
     pub(super) attention_rms: BufferSpan,
     pub(super) heads: Heads,
+    /// If the model has norms of query and key heads; the values are those of `heads`.
+    pub(super) qk_norm: Option<QkNorm>,
     pub(super) attended: Attended,
     pub(super) middle: BufferSpan,
     pub(super) ffn_rms: BufferSpan,
@@ -28,6 +38,7 @@ pub(super) struct LayerActivations {
 #[derive(Debug)]
 pub(super) struct Activations {
     pub(super) tokens: usize,
+    /// Of layers without a sliding window.
     pub(super) attention: AttentionShape,
     /// The residual stream before each layer, and after the last.
     pub(super) residual: Vec<BufferSpan>,
@@ -42,6 +53,8 @@ pub(super) struct Activations {
     pub(super) d_normed: BufferSpan,
     pub(super) d_wide: BufferSpan,
     pub(super) d_heads: Heads,
+    /// Behind the norms of query and key heads: their inputs' gradient. `d_heads` if the model has none.
+    pub(super) d_projected: Heads,
     pub(super) end: usize,
 }
 
@@ -60,56 +73,75 @@ impl ArenaLayout {
 impl Activations {
     /// Lays out the activations of `sequences x context` tokens; `loss_scratch` is in elements.
     pub(super) fn new(
-        shape: &ModelShape,
+        config: &Config,
         options: EngineOptions,
         (sequences, context): (usize, usize),
         passes: Passes,
         loss_scratch: usize,
     ) -> Activations {
-        let (tokens, hidden, dim) = (sequences * context, shape.hidden, shape.head_width());
-        let (query, key) = (shape.heads * dim, shape.kv_heads * dim);
+        let (tokens, hidden, dim) = (sequences * context, config.hidden, config.head_dim);
+        let (query, key) = (config.heads * dim, config.kv_heads * dim);
         let fused = query + 2 * key;
         let mut arena = ArenaLayout::default();
         let backward = passes == Passes::Both;
         let share = !backward || options.activation_checkpointing;
-        let residuals = if backward { shape.layers + 1 } else { 2 };
+        let residuals = if backward { config.layers + 1 } else { 2 };
         let residual: Vec<BufferSpan> = (0..residuals).map(|_| arena.take(tokens * hidden)).collect();
-        let residual = (0..=shape.layers).map(|layer| residual[layer % residuals]).collect();
+        let residual = (0..=config.layers).map(|layer| residual[layer % residuals]).collect();
         let heads = |arena: &mut ArenaLayout| Heads {
             query: arena.take(tokens * query),
             key: arena.take(tokens * key),
             value: arena.take(tokens * key),
         };
-        let layers: Vec<LayerActivations> = (0..if share { 1 } else { shape.layers })
-            .map(|_| LayerActivations {
-                attention_rms: arena.take(tokens),
-                heads: heads(&mut arena),
-                attended: Attended {
-                    output: arena.take(tokens * query),
-                    log_sum: arena.take(tokens * shape.heads),
-                },
-                middle: arena.take(tokens * hidden),
-                ffn_rms: arena.take(tokens),
-                gate_up: arena.take(tokens * 2 * shape.ffn),
+        let layers: Vec<LayerActivations> = (0..if share { 1 } else { config.layers })
+            .map(|_| {
+                let attention_rms = arena.take(tokens);
+                let saved = heads(&mut arena);
+                let qk_norm = config.qk_norm.then(|| QkNorm {
+                    heads: Heads {
+                        query: arena.take(tokens * query),
+                        key: arena.take(tokens * key),
+                        value: saved.value,
+                    },
+                    query_rms: arena.take(tokens * config.heads),
+                    key_rms: arena.take(tokens * config.kv_heads),
+                });
+                LayerActivations {
+                    attention_rms,
+                    heads: saved,
+                    qk_norm,
+                    attended: Attended {
+                        output: arena.take(tokens * query),
+                        log_sum: arena.take(tokens * config.heads),
+                    },
+                    middle: arena.take(tokens * hidden),
+                    ffn_rms: arena.take(tokens),
+                    gate_up: arena.take(tokens * 2 * config.ffn),
+                }
             })
             .collect();
-        let layers = (0..shape.layers).map(|layer| layers[layer % layers.len()]).collect();
+        let layers = (0..config.layers).map(|layer| layers[layer % layers.len()]).collect();
         let final_rms = arena.take(tokens);
         let normed = arena.take(tokens * hidden);
         // No layer runs while the logits are in use, so they share the layers' scratch.
         let from = arena.0;
-        let logits = arena.take(loss_scratch.max(shape.vocab));
+        let logits = arena.take(loss_scratch.max(config.vocab));
         let after_logits = arena.0;
         arena.0 = from;
-        let wide = arena.take(tokens * fused.max(shape.ffn));
+        let wide = arena.take(tokens * fused.max(config.ffn));
         let (d_normed, d_wide, d_heads) = if backward {
             (
                 arena.take(tokens * hidden.max(query)),
-                arena.take(tokens * fused.max(shape.ffn)),
+                arena.take(tokens * fused.max(config.ffn)),
                 heads(&mut arena),
             )
         } else {
             (BufferSpan::default(), BufferSpan::default(), Heads { query: wide, key: wide, value: wide })
+        };
+        let d_projected = if backward && config.qk_norm {
+            Heads { query: arena.take(tokens * query), key: arena.take(tokens * key), ..d_heads }
+        } else {
+            d_heads
         };
         arena.0 = arena.0.max(after_logits);
         let d_residual = if backward { arena.take(tokens * hidden) } else { BufferSpan::default() };
@@ -118,10 +150,11 @@ impl Activations {
             attention: AttentionShape {
                 sequences,
                 context,
-                heads: shape.heads,
-                kv_heads: shape.kv_heads,
+                heads: config.heads,
+                kv_heads: config.kv_heads,
                 head_dim: dim,
                 document_mask: options.document_mask,
+                window: None,
             },
             residual,
             layers,
@@ -133,6 +166,7 @@ impl Activations {
             d_normed,
             d_wide,
             d_heads,
+            d_projected,
             end: arena.0,
         }
     }

@@ -1,29 +1,28 @@
 //! The engine: one straight-line forward pass, one straight-line backward pass, over one arena.
 
 use super::Parameters;
-use super::activations::{Activations, Passes};
+use super::activations::{Activations, LayerActivations, Passes};
 use super::engine_options::EngineOptions;
 use super::parameters::LayerParameters;
 use crate::data::TrainingBatch;
 use crate::error::{Error, Result};
-use crate::ops::{AdamW, Buffer, BufferSpan, LossTerms, Ops};
-use crate::recipe::ModelShape;
+use crate::ops::{AdamW, AttentionShape, Buffer, BufferSpan, LossTerms, Ops};
+use thimble_runtime::format::{Config, RopeParameters};
 
 /// A model, its gradients and its optimizer on one device.
 pub struct Engine<O> {
-    shape: ModelShape,
+    config: Config,
     parameters: Parameters,
     options: EngineOptions,
     ops: O,
-    theta: f64,
     rotary_context: usize,
 }
 
 impl<O: Ops> Engine<O> {
-    /// An engine on a device that has room for the shape's parameters; they are zero until [`Engine::write`].
-    pub fn new(shape: &ModelShape, options: EngineOptions, ops: O) -> Engine<O> {
-        let parameters = Parameters::new(shape);
-        Engine { theta: shape.rope_theta, shape: shape.clone(), parameters, options, ops, rotary_context: 0 }
+    /// An engine on a device that has room for the model's parameters; they are zero until [`Engine::write`].
+    pub fn new(config: &Config, options: EngineOptions, ops: O) -> Engine<O> {
+        let parameters = Parameters::new(config);
+        Engine { config: *config, parameters, options, ops, rotary_context: 0 }
     }
 
     /// The layout of the parameters.
@@ -31,9 +30,9 @@ impl<O: Ops> Engine<O> {
         &self.parameters
     }
 
-    /// The model's shape.
-    pub fn shape(&self) -> &ModelShape {
-        &self.shape
+    /// The model's description.
+    pub fn config(&self) -> &Config {
+        &self.config
     }
 
     /// The device, for display.
@@ -41,10 +40,10 @@ impl<O: Ops> Engine<O> {
         self.ops.device()
     }
 
-    /// Changes the base of the rotary frequencies.
-    pub fn set_theta(&mut self, theta: f64) {
-        if theta != self.theta {
-            (self.theta, self.rotary_context) = (theta, 0);
+    /// Changes the rotary embedding.
+    pub fn set_rope(&mut self, rope: RopeParameters) {
+        if rope != self.config.rope {
+            (self.config.rope, self.rotary_context) = (rope, 0);
         }
     }
 
@@ -132,11 +131,11 @@ impl<O: Ops> Engine<O> {
             TrainingBatch { sequences: 1, context, ids: with_target, document_start: vec![0; context] };
         let spans = self.begin(&batch, Passes::Forward)?;
         self.forward(&spans)?;
-        let hidden = self.shape.hidden;
+        let hidden = self.config.hidden;
         let last = BufferSpan { start: spans.normed.start + (context - 1) * hidden, len: hidden };
-        let output = BufferSpan { start: spans.logits.start, len: self.shape.vocab };
+        let output = BufferSpan { start: spans.logits.start, len: self.config.vocab };
         self.ops.linear(last, self.parameters.head, None, output)?;
-        let mut logits = vec![0.0; self.shape.vocab];
+        let mut logits = vec![0.0; self.config.vocab];
         self.ops.read_span(output, &mut logits)?;
         Ok(logits)
     }
@@ -165,17 +164,18 @@ impl<O: Ops> Engine<O> {
                 batch.ids.len()
             )));
         }
-        if let Some((at, id)) = batch.ids.iter().enumerate().find(|&(_, &id)| id as usize >= self.shape.vocab)
+        if let Some((at, id)) =
+            batch.ids.iter().enumerate().find(|&(_, &id)| id as usize >= self.config.vocab)
         {
             return Err(Error::Invalid(format!(
                 "sequence {}, position {}: token id {id} is beyond the model's vocabulary of {}; was the text tokenized with another tokenizer?",
                 at / (context + 1),
                 at % (context + 1),
-                self.shape.vocab
+                self.config.vocab
             )));
         }
         if context > self.rotary_context {
-            self.ops.set_rotary(self.theta, self.shape.head_width(), context)?;
+            self.ops.set_rotary(&self.config.rope, self.config.head_dim, context)?;
             self.rotary_context = context;
         }
         let spans = self.activations(sequences, context, passes);
@@ -185,16 +185,16 @@ impl<O: Ops> Engine<O> {
     }
 
     fn activations(&self, sequences: usize, context: usize, passes: Passes) -> Activations {
-        let loss_scratch = self.ops.loss_scratch(sequences * context, self.shape.vocab);
-        Activations::new(&self.shape, self.options, (sequences, context), passes, loss_scratch)
+        let loss_scratch = self.ops.loss_scratch(sequences * context, self.config.vocab);
+        Activations::new(&self.config, self.options, (sequences, context), passes, loss_scratch)
     }
 
     fn forward(&mut self, spans: &Activations) -> Result<()> {
         self.ops.embed(self.parameters.embedding, spans.residual[0])?;
-        for layer in 0..self.shape.layers {
+        for layer in 0..self.config.layers {
             self.layer(spans, layer)?;
         }
-        let last = spans.residual[self.shape.layers];
+        let last = spans.residual[self.config.layers];
         self.ops.rms_norm(last, self.parameters.final_norm, spans.final_rms, spans.normed)
     }
 
@@ -206,8 +206,12 @@ impl<O: Ops> Engine<O> {
         let qkv = first(spans.wide, spans.tokens * weights.qkv.rows);
         ops.rms_norm(input, weights.attention_norm, saved.attention_rms, spans.normed)?;
         ops.linear(spans.normed, weights.qkv, None, qkv)?;
-        ops.split_heads(spans.attention, qkv, saved.heads)?;
-        ops.attention(spans.attention, saved.heads, saved.attended)?;
+        if let Some(bias) = weights.qkv_bias {
+            ops.add_bias(bias, qkv)?;
+        }
+        let attention = attention(spans, &weights);
+        split_heads(ops, attention, &weights, saved, qkv)?;
+        ops.attention(attention, saved.heads, saved.attended)?;
         ops.linear(saved.attended.output, weights.output, Some(input), saved.middle)?;
 
         let product = first(spans.wide, spans.tokens * weights.down.columns);
@@ -219,7 +223,7 @@ impl<O: Ops> Engine<O> {
 
     /// From the gradient of the normed last residual, which `loss` left in `normed`, to those of all parameters.
     fn backward(&mut self, spans: &Activations) -> Result<()> {
-        let layers = self.shape.layers;
+        let layers = self.config.layers;
         let last = spans.residual[layers];
         self.ops.zero(spans.d_residual)?;
         let norm = self.parameters.final_norm;
@@ -258,14 +262,65 @@ impl<O: Ops> Engine<O> {
         let (ops, saved, input) = (&mut self.ops, &spans.layers[layer], spans.residual[layer]);
         let d_attended = first(spans.d_normed, saved.attended.output.len);
         ops.linear_backward(saved.attended.output, weights.output, spans.d_residual, d_attended)?;
-        ops.attention_backward(spans.attention, saved.heads, saved.attended, d_attended, spans.d_heads)?;
+        let attention = attention(spans, &weights);
+        ops.attention_backward(attention, saved.heads, saved.attended, d_attended, spans.d_heads)?;
         let d_qkv = first(spans.d_wide, spans.tokens * weights.qkv.rows);
-        ops.split_heads_backward(spans.attention, spans.d_heads, d_qkv)?;
+        split_heads_backward(ops, attention, &weights, (spans, saved), d_qkv)?;
+        if let Some(bias) = weights.qkv_bias {
+            ops.add_bias_backward(bias, d_qkv)?;
+        }
         ops.rms_norm_again(input, weights.attention_norm, saved.attention_rms, spans.normed)?;
         let d_normed = first(spans.d_normed, spans.normed.len);
         ops.linear_backward(spans.normed, weights.qkv, d_qkv, d_normed)?;
         ops.rms_norm_backward(input, weights.attention_norm, saved.attention_rms, d_normed, spans.d_residual)
     }
+}
+
+/// The attention of a layer.
+fn attention(spans: &Activations, weights: &LayerParameters) -> AttentionShape {
+    AttentionShape { window: weights.options.window, ..spans.attention }
+}
+
+/// From the fused projection to the heads that attention reads: splits, norms queries and keys, rotates.
+fn split_heads(
+    ops: &mut impl Ops,
+    attention: AttentionShape,
+    weights: &LayerParameters,
+    saved: &LayerActivations,
+    qkv: BufferSpan,
+) -> Result<()> {
+    let (Some(norm), Some([query, key])) = (saved.qk_norm, weights.qk_norm) else {
+        return ops.split_heads(attention, weights.options.rope, qkv, saved.heads);
+    };
+    ops.split_heads(attention, false, qkv, norm.heads)?;
+    ops.rms_norm(norm.heads.query, query, norm.query_rms, saved.heads.query)?;
+    ops.rms_norm(norm.heads.key, key, norm.key_rms, saved.heads.key)?;
+    if weights.options.rope {
+        ops.rotate(attention, saved.heads)?;
+    }
+    Ok(())
+}
+
+/// From the gradients of the heads to that of the fused projection.
+fn split_heads_backward(
+    ops: &mut impl Ops,
+    attention: AttentionShape,
+    weights: &LayerParameters,
+    (spans, saved): (&Activations, &LayerActivations),
+    d_qkv: BufferSpan,
+) -> Result<()> {
+    let (d_heads, d_projected) = (spans.d_heads, spans.d_projected);
+    let (Some(norm), Some([query, key])) = (saved.qk_norm, weights.qk_norm) else {
+        return ops.split_heads_backward(attention, weights.options.rope, d_heads, d_qkv);
+    };
+    if weights.options.rope {
+        ops.rotate_backward(attention, d_heads)?;
+    }
+    ops.zero(d_projected.query)?;
+    ops.zero(d_projected.key)?;
+    ops.rms_norm_backward(norm.heads.query, query, norm.query_rms, d_heads.query, d_projected.query)?;
+    ops.rms_norm_backward(norm.heads.key, key, norm.key_rms, d_heads.key, d_projected.key)?;
+    ops.split_heads_backward(attention, false, d_projected, d_qkv)
 }
 
 /// The first `len` elements of a span.

@@ -6,10 +6,12 @@
 
 pub mod candle;
 pub mod cpu;
+mod rotary;
 
 use crate::data::TrainingBatch;
 use crate::error::Result;
 use std::ops::Range;
+use thimble_runtime::format::RopeParameters;
 
 /// A stretch of the activation arena, in elements.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -109,6 +111,8 @@ pub struct AttentionShape {
     pub head_dim: usize,
     /// Whether a position sees only its own document.
     pub document_mask: bool,
+    /// Positions that one sees, itself included; none: all up to it.
+    pub window: Option<usize>,
 }
 
 /// Parameters of the loss's gradient.
@@ -177,9 +181,8 @@ pub trait Ops {
     /// Loads the batch for `embed`, `attention` and `loss`.
     fn load_batch(&mut self, batch: &TrainingBatch) -> Result<()>;
 
-    /// Sets the rotary embedding's frequencies `theta^(-2i / head_dim)` for positions below `context` (Su et al. 2021,
-    /// eq. 15).
-    fn set_rotary(&mut self, theta: f64, head_dim: usize, context: usize) -> Result<()>;
+    /// Sets the rotations of the rotary embedding ([`RopeParameters::rotation`]) for positions below `context`.
+    fn set_rotary(&mut self, rope: &RopeParameters, head_dim: usize, context: usize) -> Result<()>;
 
     /// Rows of the table for the batch's inputs: `output` is `tokens x columns`.
     fn embed(&mut self, table: WeightMatrix, output: BufferSpan) -> Result<()>;
@@ -229,19 +232,35 @@ pub trait Ops {
         d_input: BufferSpan,
     ) -> Result<()>;
 
-    /// Splits `tokens x ((heads + 2 kv_heads) x head_dim)` into heads and rotates queries and keys (halves, as
-    /// transformers does).
-    fn split_heads(&mut self, shape: AttentionShape, fused: BufferSpan, heads: Heads) -> Result<()>;
-    /// The reverse: rotates the gradients of queries and keys back and concatenates all three.
+    /// Adds the bias to every row of `output`, `tokens x bias.len`.
+    fn add_bias(&mut self, bias: WeightVector, output: BufferSpan) -> Result<()>;
+    /// Adds the column sums of `d_output` to the bias's gradient.
+    fn add_bias_backward(&mut self, bias: WeightVector, d_output: BufferSpan) -> Result<()>;
+
+    /// Splits `tokens x ((heads + 2 kv_heads) x head_dim)` into heads and, if `rope`, rotates queries and keys (halves,
+    /// as transformers does).
+    fn split_heads(
+        &mut self,
+        shape: AttentionShape,
+        rope: bool,
+        fused: BufferSpan,
+        heads: Heads,
+    ) -> Result<()>;
+    /// The reverse: if `rope`, rotates the gradients of queries and keys back; concatenates all three.
     fn split_heads_backward(
         &mut self,
         shape: AttentionShape,
+        rope: bool,
         d_heads: Heads,
         d_fused: BufferSpan,
     ) -> Result<()>;
+    /// Rotates queries and keys where they lie.
+    fn rotate(&mut self, shape: AttentionShape, heads: Heads) -> Result<()>;
+    /// Rotates the gradients of queries and keys back where they lie.
+    fn rotate_backward(&mut self, shape: AttentionShape, d_heads: Heads) -> Result<()>;
 
     /// Causal softmax attention, grouped queries, scores scaled by `1 / sqrt(head_dim)`, never held whole
-    /// (Dao 2023, algorithm 1).
+    /// (Dao 2023, algorithm 1). With a window a position sees the last ones only.
     fn attention(&mut self, shape: AttentionShape, heads: Heads, attended: Attended) -> Result<()>;
     /// Writes the gradients of all three (Dao 2023, algorithm 2).
     fn attention_backward(

@@ -8,9 +8,10 @@ use crate::model::Passes;
 use crate::model::{Engine, EngineOptions, init};
 use crate::ops::{AdamW, Buffer, Ops};
 use crate::random::SplitMix;
-use crate::recipe::{ModelShape, Stage, TrainingRecipe};
+use crate::recipe::{Stage, TrainingRecipe};
 use serde::Serialize;
 use std::time::{Duration, Instant};
+use thimble_runtime::format::Config;
 
 /// How long passes are measured. Longer passes are not started.
 const PASSES: Duration = Duration::from_secs(2);
@@ -40,7 +41,7 @@ impl MeasuredThroughput {
     /// Tokens per second in a stage.
     pub fn tokens_per_second(&self, recipe: &TrainingRecipe, stage: &Stage) -> f64 {
         let tokens = stage.tokens_per_step() as f64;
-        let flops = tokens * Flops::of(&recipe.model, stage.context).causal() as f64;
+        let flops = tokens * Flops::of(&recipe.model.config(), stage.context).causal() as f64;
         tokens / (flops / self.flops_per_second + self.update_seconds)
     }
 }
@@ -54,7 +55,7 @@ pub fn measure<O: Ops>(
     recipe: &TrainingRecipe,
     stage: &Stage,
     (target, memory): (DeviceTarget, Option<u64>),
-    device: impl FnOnce(&ModelShape, usize) -> Result<O>,
+    device: impl FnOnce(&Config, usize) -> Result<O>,
 ) -> Result<Option<MeasuredThroughput>> {
     let fits = |(sequences, context): (usize, usize)| {
         memory.is_none_or(|memory| MemoryEstimate::of(recipe, target, sequences * context).total <= memory)
@@ -63,9 +64,10 @@ pub fn measure<O: Ops>(
     if !fits(size) {
         return Ok(None);
     }
-    let length = ParameterCounts::of(&recipe.model).total as usize;
-    let mut engine = Engine::new(&recipe.model, EngineOptions::of(recipe), device(&recipe.model, length)?);
-    let weights = init::weights(&recipe.model, engine.parameters(), recipe.seed);
+    let config = recipe.model.config();
+    let length = ParameterCounts::of(&config).total as usize;
+    let mut engine = Engine::new(&config, EngineOptions::of(recipe), device(&config, length)?);
+    let weights = init::weights(engine.parameters(), recipe.model.init_std, recipe.seed);
     engine.write(Buffer::Weights, &weights)?;
     let zeros = vec![0.0; weights.len()];
     drop(weights);
@@ -74,13 +76,13 @@ pub fn measure<O: Ops>(
     drop(zeros);
 
     let flops = |(sequences, context): (usize, usize)| {
-        (sequences * context) as f64 * Flops::of(&recipe.model, context).causal() as f64
+        (sequences * context) as f64 * Flops::of(&recipe.model.config(), context).causal() as f64
     };
     let mut seconds;
     // Grow the pass: large ones use a device better, and the time of one predicts the next.
     let mut batch;
     loop {
-        batch = random_batch(&recipe.model, size);
+        batch = random_batch(&config, size);
         engine.reserve(size.0, size.1, Passes::Both)?;
         engine.zero_gradients()?;
         if size.1 == FIRST_CONTEXT {
@@ -149,8 +151,8 @@ fn update<O: Ops>(engine: &mut Engine<O>) -> Result<f64> {
 }
 
 /// Windows of random tokens, each of one document.
-fn random_batch(shape: &ModelShape, (sequences, context): (usize, usize)) -> TrainingBatch {
+fn random_batch(config: &Config, (sequences, context): (usize, usize)) -> TrainingBatch {
     let mut random = SplitMix::new(0, 0);
-    let ids = (0..sequences * (context + 1)).map(|_| (random.next() % shape.vocab as u64) as u32).collect();
+    let ids = (0..sequences * (context + 1)).map(|_| (random.next() % config.vocab as u64) as u32).collect();
     TrainingBatch { sequences, context, ids, document_start: vec![0; sequences * context] }
 }

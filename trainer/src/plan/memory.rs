@@ -41,24 +41,27 @@ pub struct MemoryEstimate {
 impl MemoryEstimate {
     /// Bytes of a recipe for a micro-batch of `tokens` tokens.
     pub fn of(recipe: &TrainingRecipe, device: DeviceTarget, tokens: usize) -> MemoryEstimate {
-        let model = &recipe.model;
+        let model = recipe.model.config();
         let element = match (device, recipe.compute.precision) {
             (DeviceTarget::Cuda, Precision::Bf16) => 2,
             _ => F32,
         };
-        let parameters = ParameterCounts::of(model).total;
+        let parameters = ParameterCounts::of(&model).total;
         let copy = if element < F32 { element * parameters } else { 0 };
         let [tokens, hidden, layers, heads, ffn, vocab] =
             [tokens, model.hidden, model.layers, model.heads, model.ffn, model.vocab]
                 .map(|size| size as u128);
-        let [query, key] = [model.heads, model.kv_heads].map(|heads| (heads * model.head_width()) as u128);
+        let [query, key, kv_heads] = [model.q_dim(), model.kv_dim(), model.kv_heads].map(|size| size as u128);
 
         let qkv = query + 2 * key;
         let element = u128::from(element);
         // As the engine lays out its arena (`Engine::arena_bytes`), per token. A layer keeps queries, keys and values,
         // attention's output, the residual behind it, gate and up; the residual before each layer and behind the last
         // one is kept in any case.
-        let layer = qkv + query + hidden + 2 * ffn + NORM_STATISTICS + heads;
+        // Norms of query and key heads keep their inputs, and a statistic of each head.
+        let qk_norm = if model.qk_norm { query + key } else { 0 };
+        let statistics = if model.qk_norm { heads + kv_heads } else { 0 };
+        let layer = qkv + query + hidden + 2 * ffn + NORM_STATISTICS + heads + qk_norm + statistics;
         let kept = if recipe.compute.activation_checkpointing { layer } else { layers * layer };
         let normed = hidden + 1;
         // Absurd shapes are refused later; they must not overflow here.
@@ -73,7 +76,7 @@ impl MemoryEstimate {
         let logits = rows.min(tokens).max(1) * vocab;
         // The widest activation and its gradient, a norm's gradient, those of queries, keys and values. They share the
         // memory of the logits, which no layer needs; the residual's gradient has its own.
-        let in_layer = tokens * (2 * qkv.max(ffn) + hidden.max(query) + qkv);
+        let in_layer = tokens * (2 * qkv.max(ffn) + hidden.max(query) + qkv + qk_norm);
         let (logits, scratch) = match device {
             DeviceTarget::Cpu => (clamp(logits), clamp(in_layer.saturating_sub(logits) + tokens * hidden)),
             DeviceTarget::Cuda => {

@@ -148,7 +148,7 @@ pub fn plan(recipe: &TrainingRecipe, assumptions: &Assumptions) -> Result<Traini
         DeviceTarget::Cpu => Precision::F32,
         DeviceTarget::Cuda => recipe.compute.precision,
     };
-    let parameters = ParameterCounts::of(&recipe.model);
+    let parameters = ParameterCounts::of(&recipe.model.config());
     let stages = recipe.stages.iter().enumerate();
     let stages: Vec<StagePlan> =
         stages.map(|(index, stage)| plan_stage(recipe, index, stage, assumptions)).collect::<Result<_>>()?;
@@ -201,7 +201,7 @@ fn plan_stage(
         }
         Length::Steps(_) | Length::Tokens(_) => Vec::new(),
     };
-    let flops = Flops::of(&recipe.model, stage.context);
+    let flops = Flops::of(&recipe.model.config(), stage.context);
     let tokens = steps.map(|steps| steps * stage.tokens_per_step());
     let measured = assumptions.measured.as_ref().map(|measured| measured.tokens_per_second(recipe, stage));
     let throughput = assumptions.tokens_per_second.or(measured);

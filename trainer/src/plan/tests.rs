@@ -22,32 +22,53 @@ fn parameters_are_those_of_the_published_models() {
     for (name, total) in
         [("smollm2-70m", 69_230_976), ("smollm2-135m", 134_515_008), ("smollm2-360m", 361_821_120)]
     {
-        let parameters = ParameterCounts::of(&load(name, &[]).model);
+        let parameters = ParameterCounts::of(&load(name, &[]).model.config());
         assert_eq!(parameters.total, total, "{name}");
         // The engine lays out as many.
-        assert_eq!(crate::model::Parameters::new(&load(name, &[]).model).len as u64, total, "{name}");
+        assert_eq!(
+            crate::model::Parameters::new(&load(name, &[]).model.config()).len as u64,
+            total,
+            "{name}"
+        );
     }
-    let parameters = ParameterCounts::of(&load("smollm2-70m", &[]).model);
+    let parameters = ParameterCounts::of(&load("smollm2-70m", &[]).model.config());
     assert_eq!((parameters.embedding, parameters.head), (18_874_368, 0));
     assert_eq!((parameters.attention, parameters.ffn, parameters.norms), (12_582_912, 37_748_736, 24_960));
-    let untied = ParameterCounts::of(&load("smollm2-70m", &["model.tied=false"]).model);
+    let untied = ParameterCounts::of(&load("smollm2-70m", &["model.tied=false"]).model.config());
     assert_eq!((untied.head, untied.total), (18_874_368, 69_230_976 + 18_874_368));
     // SmolLM2-1.7B, from the design.
     let large =
         ["model.hidden=2048", "model.layers=24", "model.heads=32", "model.kv_heads=32", "model.ffn=8192"];
-    assert_eq!(ParameterCounts::of(&load("smollm2-70m", &large).model).total, 1_711_376_384);
+    assert_eq!(ParameterCounts::of(&load("smollm2-70m", &large).model.config()).total, 1_711_376_384);
 }
 
 /// The figures of the trainer's design notes: linears 302 M, head 113 M, attention 604 M at 8,192, 151 M at 2,048.
 #[test]
 fn flops_are_those_of_the_design() {
-    let model = load("smollm2-70m", &[]).model;
+    let model = load("smollm2-70m", &[]).model.config();
     let flops = Flops::of(&model, 8192);
     assert_eq!((flops.linears, flops.head), (301_989_888, 113_246_208));
     assert_eq!((flops.attention_causal, flops.attention_whole), (603_979_776, 1_207_959_552));
     assert_eq!(Flops::of(&model, 2048).attention_causal, 150_994_944);
     assert_eq!(flops.causal(), 1_019_215_872);
     assert_eq!((100.0 * flops.attention_causal as f64 / flops.causal() as f64).round(), 59.0);
+}
+
+/// Biases and norms are parameters without products; a window leaves the keys inside it.
+#[test]
+fn options_count() {
+    let plain = load("smollm2-70m", &[]).model.config();
+    let options = ["model.qkv_bias=true", "model.qk_norm=true", "model.window=1024"];
+    let config = load("smollm2-70m", &options).model.config();
+    let (before, after) = (ParameterCounts::of(&plain), ParameterCounts::of(&config));
+    assert_eq!(after.attention - before.attention, 32 * (384 + 2 * 128));
+    assert_eq!(after.norms - before.norms, 32 * 2 * 64);
+    assert_eq!(after.total, config.parameters());
+    let (plain, found) = (Flops::of(&plain, 4096), Flops::of(&config, 4096));
+    assert_eq!((found.linears, found.head), (plain.linears, plain.head));
+    // 1 - (1 - 1/4)^2 of the square.
+    assert_eq!(found.attention_whole, plain.attention_whole * 7 / 16);
+    assert_eq!(Flops::of(&config, 512).attention_whole, plain.attention_whole / 8);
 }
 
 #[test]
@@ -110,18 +131,20 @@ fn memory_is_what_the_engine_reserves() {
     for (name, micro_batch, context) in
         [("tiny-cpu", 8, 256), ("tiny-cpu", 1, 3), ("smollm2-70m", 1, 2048), ("smollm2-135m", 3, 100)]
     {
-        for on in [false, true] {
-            let recipe = load(name, &[&format!("compute.activation_checkpointing={on}")]);
+        for (on, qk_norm) in [(false, false), (false, true), (true, false), (true, true)] {
+            let overrides =
+                [format!("compute.activation_checkpointing={on}"), format!("model.qk_norm={qk_norm}")];
+            let recipe = load(name, &overrides.each_ref().map(String::as_str));
             let cpu = crate::ops::cpu::CpuOps::new(1, 0, 1e-5).unwrap();
             let options = EngineOptions { activation_checkpointing: on, ..EngineOptions::default() };
-            let engine = Engine::new(&recipe.model, options, cpu);
+            let engine = Engine::new(&recipe.model.config(), options, cpu);
             let reserved = engine.arena_bytes(micro_batch, context, Passes::Both) as u64;
             let memory = MemoryEstimate::of(&recipe, DeviceTarget::Cpu, micro_batch * context);
             let planned = memory.activations + memory.logits + memory.scratch;
-            let rounding = 64 * (20 + 9 * recipe.model.layers as u64);
+            let rounding = 64 * (22 + 13 * recipe.model.layers as u64);
             assert!(
                 planned <= reserved && reserved <= planned + rounding,
-                "{name} {micro_batch} x {context}, checkpointing {on}: {planned} {reserved}"
+                "{name} {micro_batch} x {context}, checkpointing {on}, norms {qk_norm}: {planned} {reserved}"
             );
         }
     }
@@ -248,8 +271,8 @@ fn a_speed_is_measured_in_seconds_at_any_size() {
     let large = load("smollm2-70m", &["model.layers=2", "stages.*.micro_batch=64"]);
     for (recipe, whole) in [(&little, true), (&large, false)] {
         let stage = &recipe.stages[0];
-        let cpu = |shape: &crate::recipe::ModelShape, parameters: usize| {
-            crate::ops::cpu::CpuOps::new(2, parameters, shape.rms_norm_eps)
+        let cpu = |config: &thimble_runtime::format::Config, parameters: usize| {
+            crate::ops::cpu::CpuOps::new(2, parameters, config.norm_eps)
         };
         let begin = std::time::Instant::now();
         let measured = measure(recipe, stage, (DeviceTarget::Cpu, None), cpu).unwrap().unwrap();

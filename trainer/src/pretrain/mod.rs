@@ -12,9 +12,10 @@ pub use run::PretrainOptions;
 use crate::checkpoint::BestValidation;
 use crate::error::Result;
 use crate::ops::Ops;
-use crate::recipe::{ModelShape, TrainingRecipe};
+use crate::recipe::TrainingRecipe;
 use run::Run;
 use std::sync::atomic::Ordering;
+use thimble_runtime::format::Config;
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -27,7 +28,7 @@ pub struct RunOutcome {
     pub best: Option<BestValidation>,
 }
 
-/// Trains as the recipe says, on the device that `device` makes for a shape and its number of parameters.
+/// Trains as the recipe says, on the device that `device` makes for a model and its number of parameters.
 ///
 /// # Errors
 /// The data does not fit the recipe, the run folder holds another run, a file cannot be written, or the guard stopped
@@ -35,7 +36,7 @@ pub struct RunOutcome {
 pub fn pretrain<O: Ops>(
     recipe: &TrainingRecipe,
     settings: &PretrainOptions,
-    device: impl FnOnce(&ModelShape, usize) -> Result<O>,
+    device: impl FnOnce(&Config, usize) -> Result<O>,
 ) -> Result<RunOutcome> {
     let mut run = Run::open(recipe, settings, device)?;
     while run.state.step < run.total {

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::export::copy_tokenizer;
 use crate::model::{Engine, EngineOptions, Parameters, Passes, init};
 use crate::ops::{Buffer, Ops};
-use crate::recipe::{ModelShape, TrainingRecipe};
+use crate::recipe::TrainingRecipe;
 use crate::report::metrics::MetricsFile;
 use crate::report::progress::Progress;
 use crate::report::readme::{self, RunStart, RunSummary};
@@ -21,6 +21,7 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use thimble_runtime::format::Config;
 
 /// Options of a run besides its recipe; none of them changes the numbers.
 #[derive(Clone, Debug)]
@@ -69,7 +70,7 @@ impl<'a, O: Ops> Run<'a, O> {
     pub(super) fn open(
         recipe: &'a TrainingRecipe,
         settings: &'a PretrainOptions,
-        device: impl FnOnce(&ModelShape, usize) -> Result<O>,
+        device: impl FnOnce(&Config, usize) -> Result<O>,
     ) -> Result<Self> {
         let loader = Loader::open(recipe)?;
         let validation = loader.validation()?;
@@ -100,12 +101,12 @@ impl<'a, O: Ops> Run<'a, O> {
             }
             (None, false) => None,
         };
-        let parameters = Parameters::new(&recipe.model);
+        let parameters = Parameters::new(&recipe.model.config());
         let mut loader = loader;
         let (state, tensors) = match &from {
             None => {
                 let zeros = vec![0.0; parameters.len];
-                let weights = init::weights(&recipe.model, &parameters, recipe.seed);
+                let weights = init::weights(&parameters, recipe.model.init_std, recipe.seed);
                 let tensors = TrainingTensors { weights, first_moment: zeros.clone(), second_moment: zeros };
                 let state =
                     TrainingState::new(loader.position(), loader.tokenizer_hash(), loader.end_of_document());
@@ -126,8 +127,9 @@ impl<'a, O: Ops> Run<'a, O> {
                 (state, checkpoint::read_tensors(path, &parameters)?)
             }
         };
-        let ops = device(&recipe.model, parameters.len)?;
-        let mut engine = Engine::new(&recipe.model, EngineOptions::of(recipe), ops);
+        let config = recipe.model.config();
+        let ops = device(&config, parameters.len)?;
+        let mut engine = Engine::new(&config, EngineOptions::of(recipe), ops);
         engine.write(Buffer::Weights, &tensors.weights)?;
         engine.write(Buffer::FirstMoment, &tensors.first_moment)?;
         engine.write(Buffer::SecondMoment, &tensors.second_moment)?;

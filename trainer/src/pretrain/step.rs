@@ -28,7 +28,7 @@ impl<O: Ops> Run<'_, O> {
             return Ok(());
         }
         self.stage = Some(index);
-        self.engine.set_theta(self.recipe.theta(index));
+        self.engine.set_rope(self.recipe.config(index).rope);
         let stage = &self.recipe.stages[index];
         self.progress.note(&format!(
             "stage {}: {} steps of {} tokens, context {}",
@@ -82,7 +82,7 @@ impl<O: Ops> Run<'_, O> {
         self.state.position = self.loader.position();
         let seconds = start.elapsed().as_secs_f64();
         let tokens_per_second = tokens as f64 / seconds;
-        let flops = Flops::of(&self.recipe.model, stage.context).causal() as f64;
+        let flops = Flops::of(&self.recipe.model.config(), stage.context).causal() as f64;
         let step = StepMetrics {
             step: self.state.step,
             stage: stage.name.clone(),

@@ -1,20 +1,14 @@
 //! Checks of a parsed recipe.
 
 use super::fault::{Fault, nearest};
-use super::{Length, ModelShape, Optimizer, Stage, TrainingRecipe};
+use super::{Length, Optimizer, Stage, TrainingRecipe};
 use crate::error::Error;
 use crate::schedule::{Schedule, ScheduleKind};
 use crate::units::grouped;
 use std::cmp::Ordering;
 
-/// Largest accepted sizes: with all of them at once, parameters and FLOPs still fit 64 bits.
-const MAX_HIDDEN: usize = 1 << 16;
-const MAX_FFN: usize = 1 << 20;
-const MAX_LAYERS: usize = 1 << 12;
-const MAX_HEADS: usize = 1 << 12;
-const MAX_HEAD_DIM: usize = 1 << 12;
-const MAX_VOCAB: usize = 1 << 31;
-const MAX_CONTEXT: usize = 1 << 22;
+/// Largest accepted sizes.
+pub(super) const MAX_CONTEXT: usize = 1 << 22;
 const MAX_MICRO_BATCH: usize = 1 << 16;
 const MAX_ACCUMULATE: usize = 1 << 20;
 const MAX_STAGES: usize = 64;
@@ -95,24 +89,29 @@ impl Stage {
 }
 
 #[derive(Default)]
-struct Faults(Vec<Fault>);
+pub(super) struct Faults(Vec<Fault>);
 
 impl Faults {
-    fn require(&mut self, holds: bool, key: impl Into<String>, what: impl FnOnce() -> String) -> bool {
+    pub(super) fn require(
+        &mut self,
+        holds: bool,
+        key: impl Into<String>,
+        what: impl FnOnce() -> String,
+    ) -> bool {
         if !holds {
             self.0.push(Fault::of_key(key, what()));
         }
         holds
     }
 
-    fn size(&mut self, key: impl Into<String>, value: usize, most: usize) {
+    pub(super) fn size(&mut self, key: impl Into<String>, value: usize, most: usize) {
         self.require((1..=most).contains(&value), key, || match value {
             0 => "expected at least 1, found 0".to_owned(),
             _ => format!("expected at most {most}, found {value}"),
         });
     }
 
-    fn number(&mut self, key: impl Into<String>, value: f64, range: Range) {
+    pub(super) fn number(&mut self, key: impl Into<String>, value: f64, range: Range) {
         self.require(range.holds(value), key, || format!("expected {}, found {value}", range.describe()));
     }
 
@@ -123,44 +122,6 @@ impl Faults {
                 "expected letters, digits, -, _ and . (not as the first character), because it names the run folder; found \
                  {name:?}"
             )
-        });
-    }
-
-    fn model(&mut self, model: &ModelShape) {
-        self.size("model.hidden", model.hidden, MAX_HIDDEN);
-        self.size("model.layers", model.layers, MAX_LAYERS);
-        self.size("model.heads", model.heads, MAX_HEADS);
-        self.size("model.kv_heads", model.kv_heads, MAX_HEADS);
-        if model.heads > 0 && model.kv_heads > 0 {
-            self.require(model.heads.is_multiple_of(model.kv_heads), "model.kv_heads", || {
-                format!("must divide model.heads = {}, found {}", model.heads, model.kv_heads)
-            });
-        }
-        self.head_dim(model);
-        self.size("model.ffn", model.ffn, MAX_FFN);
-        self.size("model.vocab", model.vocab, MAX_VOCAB);
-        self.size("model.context", model.context, MAX_CONTEXT);
-        self.number("model.rope_theta", model.rope_theta, Range::Positive);
-        self.number("model.rms_norm_eps", model.rms_norm_eps, Range::Positive);
-        self.number("model.init_std", model.init_std, Range::Positive);
-    }
-
-    fn head_dim(&mut self, model: &ModelShape) {
-        if let Some(head_dim) = model.head_dim {
-            self.size("model.head_dim", head_dim, MAX_HEAD_DIM);
-        } else if model.heads > 0
-            && !self.require(model.hidden.is_multiple_of(model.heads), "model.heads", || {
-                format!(
-                    "must divide model.hidden = {} where model.head_dim is not given, found {}",
-                    model.hidden, model.heads
-                )
-            })
-        {
-            return;
-        }
-        let width = model.head_width();
-        self.require(width.is_multiple_of(2), "model.head_dim", || {
-            format!("must be even, because RoPE turns pairs of elements; found {width}")
         });
     }
 
@@ -323,7 +284,7 @@ impl Faults {
 }
 
 #[derive(Clone, Copy)]
-enum Range {
+pub(super) enum Range {
     Positive,
     NotNegative,
     BelowOne,

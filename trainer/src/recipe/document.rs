@@ -11,7 +11,7 @@ use toml::{Table, Value};
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
 /// Keys that take a list.
-const LISTS: [&str; 2] = ["stages", "prompts"];
+const LISTS: [&str; 4] = ["stages", "prompts", "no_rope", "sliding"];
 /// Tables that `"none"` switches off.
 const OPTIONAL_TABLES: [&str; 2] = ["validation", "sample"];
 

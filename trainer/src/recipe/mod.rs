@@ -1,20 +1,26 @@
 //! The training recipe: everything that determines a run. The resolved recipe is saved with every run.
 
 mod check;
+mod check_model;
 mod document;
 mod fault;
 mod load;
+mod model_shape;
+#[cfg(test)]
+mod model_tests;
 mod optional;
 #[cfg(test)]
 mod tests;
 
 pub use fault::{Fault, RecipeError};
 pub use load::BUILT_IN;
+pub use model_shape::{ModelShape, PatternKeys, RopeScalingKeys};
 
 use crate::schedule::Schedule;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use thimble_runtime::format::Config;
 
 /// A run, as a `.toml` file under `recipes/` describes it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -49,42 +55,6 @@ pub struct TrainingRecipe {
     pub guard: Guard,
     /// The stages, in order; each has its own length, data mixture, context and learning rate.
     pub stages: Vec<Stage>,
-}
-
-/// The shape of a Llama (`LlamaForCausalLM` without biases).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ModelShape {
-    /// Width of the residual stream.
-    pub hidden: usize,
-    /// Transformer layers.
-    pub layers: usize,
-    /// Query heads.
-    pub heads: usize,
-    /// Key and value heads; divides `heads`.
-    pub kv_heads: usize,
-    /// Width of a head; `hidden / heads` unless given.
-    #[serde(default, deserialize_with = "optional::or_none")]
-    pub head_dim: Option<usize>,
-    /// Inner width of the feed-forward network.
-    pub ffn: usize,
-    /// Rows of the embedding.
-    pub vocab: usize,
-    /// Positions the exported model is made for (`max_position_embeddings`).
-    pub context: usize,
-    /// Base of the rotary embedding's frequencies; a stage may change it.
-    #[serde(default = "default_theta")]
-    pub rope_theta: f64,
-    /// Epsilon of RMSNorm.
-    #[serde(default = "default_norm_epsilon")]
-    pub rms_norm_eps: f64,
-    /// Whether the head is the embedding.
-    #[serde(default = "yes")]
-    pub tied: bool,
-    /// Standard deviation of the initial weights; the two projections back into the residual stream get it divided by
-    /// sqrt(2 x layers) (Radford et al. 2019, section 2.3).
-    #[serde(default = "default_init")]
-    pub init_std: f64,
 }
 
 /// Paths of token sets.
@@ -253,17 +223,11 @@ pub struct Stage {
 }
 
 impl TrainingRecipe {
-    /// The rotary base in a stage: the last one that a stage up to it gave.
-    pub fn theta(&self, stage: usize) -> f64 {
-        let given = self.stages[..=stage].iter().rev().find_map(|stage| stage.rope_theta);
-        given.unwrap_or(self.model.rope_theta)
-    }
-}
-
-impl ModelShape {
-    /// Width of a head: `head_dim`, or `hidden / heads`.
-    pub fn head_width(&self) -> usize {
-        self.head_dim.unwrap_or_else(|| self.hidden / self.heads.max(1))
+    /// The model in a stage: with the last rotary base that a stage up to it gave.
+    pub fn config(&self, stage: usize) -> Config {
+        let given = self.stages.iter().take(stage + 1).rev().find_map(|stage| stage.rope_theta);
+        let rope_theta = given.unwrap_or(self.model.rope_theta);
+        ModelShape { rope_theta, ..self.model.clone() }.config()
     }
 }
 
@@ -310,23 +274,11 @@ impl Default for Guard {
     }
 }
 
-fn default_theta() -> f64 {
-    10_000.0
-}
-fn default_norm_epsilon() -> f64 {
-    1e-5
-}
-fn default_init() -> f64 {
-    0.02
-}
 fn default_sample_tokens() -> usize {
     64
 }
 fn default_temperature() -> f64 {
     0.8
-}
-fn yes() -> bool {
-    true
 }
 fn one() -> usize {
     1

@@ -26,7 +26,7 @@ mixture = { train = 3, other = 1 }
 schedule = { kind = "cosine", peak = 1e-3, warmup = 5 }
 "#;
 
-fn with(overrides: &[&str]) -> Result<TrainingRecipe, RecipeError> {
+pub(super) fn with(overrides: &[&str]) -> Result<TrainingRecipe, RecipeError> {
     let overrides: Vec<String> = overrides.iter().map(|set| (*set).to_owned()).collect();
     TrainingRecipe::parse(SMALL, "small.toml", &overrides)
 }
@@ -117,7 +117,7 @@ fn an_unknown_key_is_refused_with_its_line_the_nearest_name_and_the_known_ones()
     assert_eq!(
         fault_of("layers = 2", "zzz = 2").what,
         "unknown key; known here: hidden, layers, heads, kv_heads, head_dim, ffn, vocab, context, rope_theta, \
-         rms_norm_eps, tied, init_std"
+         rope_scaling, rms_norm_eps, tied, qkv_bias, qk_norm, window, pattern, init_std"
     );
 }
 

@@ -52,7 +52,7 @@ fn the_runtime_scores_an_export_as_the_trainer_does() {
     succeeds(test.pretrain("run", &["--quiet"]));
     let path = test.path("run/checkpoints/step-00000040");
     let (state, recipe) = checkpoint::open(&path).unwrap();
-    let parameters = Parameters::new(&recipe.model);
+    let parameters = Parameters::new(&recipe.model.config());
     let weights = checkpoint::read_tensors(&path, &parameters).unwrap().weights;
     let set = TokenSet::open(&recipe.data.sets["held"]).unwrap();
     let mut ids = vec![0; 33];
@@ -89,7 +89,7 @@ fn the_runtime_scores_an_export_as_the_trainer_does() {
         }
         // The second stage's rotary base; otherwise the recipe's shape.
         let shape = read_config(&folder.join("config.json")).unwrap();
-        assert_eq!(shape.rope_theta, 50_000.0);
+        assert_eq!(shape.rope.theta, 50_000.0);
         let config: serde_json::Value =
             serde_json::from_slice(&fs::read(folder.join("config.json")).unwrap()).unwrap();
         let number = |bits: &str| config[bits].as_u64();
@@ -103,7 +103,7 @@ fn the_runtime_scores_an_export_as_the_trainer_does() {
             assert!(exported.iter().zip(&weights).all(near) && exported != weights);
         }
 
-        let ops = CpuOps::new(1, parameters.len, shape.rms_norm_eps).unwrap();
+        let ops = CpuOps::new(1, parameters.len, shape.norm_eps).unwrap();
         let mut engine = Engine::new(&shape, EngineOptions::default(), ops);
         engine.write(Buffer::Weights, &exported).unwrap();
         let expected = engine.token_losses(&batch).unwrap();

@@ -278,7 +278,7 @@ fn a_run_that_diverges_stops_with_its_data_and_a_good_checkpoint() {
         // Every number in it can be gone on with.
         let path = test.path(&run).join("checkpoints").join(&newest);
         let (state, recipe) = thimble_trainer::checkpoint::open(&path).unwrap();
-        let parameters = thimble_trainer::model::Parameters::new(&recipe.model);
+        let parameters = thimble_trainer::model::Parameters::new(&recipe.model.config());
         let numbers = thimble_trainer::checkpoint::read_tensors(&path, &parameters).unwrap();
         assert!(state.step == step && numbers.weights.iter().all(|weight| weight.is_finite()));
         assert!(test.metrics(&run).iter().all(|event| match event {

@@ -56,14 +56,20 @@ impl AttentionPass<'_> {
         let context = self.shape.context;
         let block = |first: usize| {
             let queries = first..(first + self.blocks.queries).min(context);
-            // Documents begin in order, so a block's first query sees farthest back.
-            let first = self.starts.map_or(0, |(starts, _)| {
+            // Documents and windows begin in order, so a block's first query sees farthest back.
+            let document = self.starts.map_or(0, |(starts, _)| {
                 let first = sequences.clone().map(|sequence| starts[sequence * context + first] as usize);
                 first.min().unwrap_or(0)
             });
+            let first = document.max(self.window_start(first));
             Block { sequences: sequences.clone(), keys: first..queries.end, queries }
         };
         (0..context).step_by(self.blocks.queries).map(block).collect()
+    }
+
+    /// First position of the window of the query at `position`.
+    fn window_start(&self, position: usize) -> usize {
+        self.shape.window.map_or(0, |window| (position + 1).saturating_sub(window))
     }
 
     /// 0 where a query sees a key, [`HIDDEN`] where not: `sequences or 1 x 1 x queries x keys`.
@@ -77,6 +83,12 @@ impl AttentionPass<'_> {
             let starts = starts.narrow(1, block.queries.start, queries)?.contiguous()?;
             let own = key.broadcast_ge(&starts.reshape((block.sequences.len(), 1, queries, 1))?)?;
             seen = own.broadcast_mul(&seen)?;
+        }
+        if self.shape.window.is_some() {
+            let starts: Vec<u32> =
+                block.queries.clone().map(|query| self.window_start(query) as u32).collect();
+            let starts = Tensor::from_vec(starts, (1, 1, queries, 1), self.positions.device())?;
+            seen = key.broadcast_ge(&starts)?.broadcast_mul(&seen)?;
         }
         seen.to_dtype(DType::F32)?.affine(-HIDDEN, HIDDEN)
     }

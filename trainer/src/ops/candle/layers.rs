@@ -1,7 +1,9 @@
 //! RMSNorm, rotary embedding and SwiGLU on f32 tensors, each beside its gradient.
 
 use super::super::AttentionShape;
+use super::super::rotary::tables;
 use candle_core::{D, DType, Device, Result, Tensor};
+use thimble_runtime::format::RopeParameters;
 
 /// `1 / rms` of each row, `rows x 1`.
 pub(super) fn inverse_rms(x: &Tensor, epsilon: f64) -> Result<Tensor> {
@@ -38,45 +40,52 @@ pub(super) struct Rotary {
 }
 
 impl Rotary {
-    /// Frequencies and angles in f32, as transformers computes them.
-    pub(super) fn new(theta: f64, head_dim: usize, context: usize, device: &Device) -> Result<Rotary> {
-        let half = head_dim / 2;
-        let frequency = |i: usize| 1.0 / (theta as f32).powf((2 * i) as f32 / head_dim as f32);
-        let angles = || (0..context * half).map(|at| (at / half) as f32 * frequency(at % half));
-        let table = |of: fn(f32) -> f32| {
-            Tensor::from_vec(angles().map(of).collect::<Vec<_>>(), (context, half), device)
-        };
-        Ok(Rotary { cosine: table(f32::cos)?, sine: table(f32::sin)? })
+    pub(super) fn new(
+        rope: &RopeParameters,
+        head_dim: usize,
+        context: usize,
+        device: &Device,
+    ) -> Result<Rotary> {
+        let (cosine, sine) = tables(rope, head_dim, context);
+        let table = |values| Tensor::from_vec(values, (context, head_dim / 2), device);
+        Ok(Rotary { cosine: table(cosine)?, sine: table(sine)? })
     }
 
-    /// Queries, keys and values, `sequences x heads x context x head_dim`, out of `sequences x context x all heads x
-    /// head_dim`.
-    pub(super) fn split(&self, shape: AttentionShape, fused: &Tensor) -> Result<[Tensor; 3]> {
-        let turning = shape.heads + shape.kv_heads;
-        let all = fused.transpose(1, 2)?;
-        let turned = all.narrow(1, 0, turning)?.to_dtype(DType::F32)?;
-        let turned = turn(
-            &turned,
-            &self.cosine.narrow(0, 0, shape.context)?,
-            &self.sine.narrow(0, 0, shape.context)?,
-        )?;
-        Ok([
-            turned.narrow(1, 0, shape.heads)?,
-            turned.narrow(1, shape.heads, shape.kv_heads)?,
-            // Where the context is 1 it is contiguous already, and would be taken from the arena itself.
-            all.narrow(1, turning, shape.kv_heads)?.force_contiguous()?,
-        ])
+    /// Turns `sequences x heads x context x head_dim`, forward or back, in f32.
+    pub(super) fn turn(&self, x: &Tensor, back: bool) -> Result<Tensor> {
+        let context = x.dim(2)?;
+        let (cosine, sine) = (self.cosine.narrow(0, 0, context)?, self.sine.narrow(0, 0, context)?);
+        turn(&x.to_dtype(DType::F32)?, &cosine, &if back { sine.neg()? } else { sine })
     }
+}
 
-    /// The way back for gradients.
-    pub(super) fn join(&self, shape: AttentionShape, heads: [Tensor; 3]) -> Result<Tensor> {
-        let [query, key, value] = heads;
-        let cosine = self.cosine.narrow(0, 0, shape.context)?;
-        let sine = self.sine.narrow(0, 0, shape.context)?.neg()?;
-        let turned = Tensor::cat(&[query, key], 1)?.to_dtype(DType::F32)?;
-        let turned = turn(&turned, &cosine, &sine)?.to_dtype(value.dtype())?;
-        Tensor::cat(&[turned, value], 1)?.transpose(1, 2)?.contiguous()
-    }
+/// Queries, keys and values, `sequences x heads x context x head_dim`, out of `sequences x context x all heads x
+/// head_dim`; queries and keys rotated if there is a rotation.
+pub(super) fn split(rotary: Option<&Rotary>, shape: AttentionShape, fused: &Tensor) -> Result<[Tensor; 3]> {
+    let turning = shape.heads + shape.kv_heads;
+    let all = fused.transpose(1, 2)?;
+    let turned = all.narrow(1, 0, turning)?;
+    let turned = match rotary {
+        Some(rotary) => rotary.turn(&turned, false)?,
+        None => turned.force_contiguous()?,
+    };
+    Ok([
+        turned.narrow(1, 0, shape.heads)?,
+        turned.narrow(1, shape.heads, shape.kv_heads)?,
+        // Where the context is 1 it is contiguous already, and would be taken from the arena itself.
+        all.narrow(1, turning, shape.kv_heads)?.force_contiguous()?,
+    ])
+}
+
+/// The way back for gradients.
+pub(super) fn join(rotary: Option<&Rotary>, heads: [Tensor; 3]) -> Result<Tensor> {
+    let [query, key, value] = heads;
+    let turned = Tensor::cat(&[query, key], 1)?;
+    let turned = match rotary {
+        Some(rotary) => rotary.turn(&turned, true)?.to_dtype(value.dtype())?,
+        None => turned,
+    };
+    Tensor::cat(&[turned, value], 1)?.transpose(1, 2)?.contiguous()
 }
 
 /// Turns each pair (x_i, x_(i + half)) by its angle.

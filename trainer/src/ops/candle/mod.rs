@@ -31,6 +31,7 @@ use crate::data::TrainingBatch;
 use crate::error::{Error, Result};
 use blocks::product;
 use candle_core::{DType, DeviceLocation, Tensor};
+use thimble_runtime::format::RopeParameters;
 
 impl Ops for CandleOps {
     fn device(&self) -> String {
@@ -122,8 +123,8 @@ impl Ops for CandleOps {
         Ok(())
     }
 
-    fn set_rotary(&mut self, theta: f64, head_dim: usize, context: usize) -> Result<()> {
-        self.rotary = layers::Rotary::new(theta, head_dim, context, &self.device)?;
+    fn set_rotary(&mut self, rope: &RopeParameters, head_dim: usize, context: usize) -> Result<()> {
+        self.rotary = layers::Rotary::new(rope, head_dim, context, &self.device)?;
         Ok(())
     }
 
@@ -207,10 +208,26 @@ impl Ops for CandleOps {
         Ok(self.set(d_input, &product(&dy, &self.matrix(weight)?)?)?)
     }
 
-    fn split_heads(&mut self, shape: AttentionShape, fused: BufferSpan, heads: Heads) -> Result<()> {
+    fn add_bias(&mut self, bias: WeightVector, output: BufferSpan) -> Result<()> {
+        Ok(self.set(output, &self.rows(output, bias.len)?.broadcast_add(&self.vector(bias)?)?)?)
+    }
+
+    fn add_bias_backward(&mut self, bias: WeightVector, d_output: BufferSpan) -> Result<()> {
+        let rows = self.rows(d_output, bias.len)?;
+        let sums = Tensor::ones((1, rows.dim(0)?), DType::F32, &self.device)?.matmul(&rows)?;
+        Ok(self.add_gradient(bias.start, &sums)?)
+    }
+
+    fn split_heads(
+        &mut self,
+        shape: AttentionShape,
+        rope: bool,
+        fused: BufferSpan,
+        heads: Heads,
+    ) -> Result<()> {
         let all = shape.heads + 2 * shape.kv_heads;
         let fused = self.view(fused, (shape.sequences, shape.context, all, shape.head_dim))?;
-        let [query, key, value] = self.rotary.split(shape, &fused)?;
+        let [query, key, value] = layers::split(rope.then_some(&self.rotary), shape, &fused)?;
         self.set(heads.query, &query)?;
         self.set(heads.key, &key)?;
         Ok(self.set(heads.value, &value)?)
@@ -219,10 +236,20 @@ impl Ops for CandleOps {
     fn split_heads_backward(
         &mut self,
         shape: AttentionShape,
+        rope: bool,
         d_heads: Heads,
         d_fused: BufferSpan,
     ) -> Result<()> {
-        Ok(self.set(d_fused, &self.rotary.join(shape, self.heads(shape, d_heads)?)?)?)
+        let joined = layers::join(rope.then_some(&self.rotary), self.heads(shape, d_heads)?)?;
+        Ok(self.set(d_fused, &joined)?)
+    }
+
+    fn rotate(&mut self, shape: AttentionShape, heads: Heads) -> Result<()> {
+        Ok(self.turn(shape, heads, false)?)
+    }
+
+    fn rotate_backward(&mut self, shape: AttentionShape, d_heads: Heads) -> Result<()> {
+        Ok(self.turn(shape, d_heads, true)?)
     }
 
     fn attention(&mut self, shape: AttentionShape, heads: Heads, attended: Attended) -> Result<()> {

@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::recipe::Precision;
 use candle_core::{DType, Device, Result as Computed, Shape, Tensor};
 use std::collections::HashMap;
+use thimble_runtime::format::RopeParameters;
 
 /// The operations on one of candle's devices.
 pub struct CandleOps {
@@ -66,7 +67,7 @@ impl CandleOps {
         device: Device,
         precision: Precision,
         parameters: usize,
-        norm_epsilon: f64,
+        norm_epsilon: f32,
     ) -> Result<CandleOps> {
         let dtype = match precision {
             Precision::F32 => DType::F32,
@@ -77,7 +78,7 @@ impl CandleOps {
         let none = Tensor::zeros(0, DType::U32, &device)?;
         Ok(CandleOps {
             dtype,
-            norm_epsilon,
+            norm_epsilon: f64::from(norm_epsilon),
             blocks: Blocks::default(),
             compute_weights: match dtype {
                 DType::F32 => weights.clone(),
@@ -97,7 +98,7 @@ impl CandleOps {
                 starts: none.clone(),
                 positions: none.clone(),
             },
-            rotary: layers::Rotary::new(1e4, 2, 1, &device)?,
+            rotary: layers::Rotary::new(&RopeParameters::new(1e4), 2, 1, &device)?,
             device,
         })
     }
@@ -183,6 +184,13 @@ impl CandleOps {
             view(heads.key, shape.kv_heads)?,
             view(heads.value, shape.kv_heads)?,
         ])
+    }
+
+    /// Turns queries and keys where they lie, forward or back.
+    pub(super) fn turn(&self, shape: AttentionShape, heads: Heads, back: bool) -> Computed<()> {
+        let [query, key, _] = self.heads(shape, heads)?;
+        self.set(heads.query, &self.rotary.turn(&query, back)?)?;
+        self.set(heads.key, &self.rotary.turn(&key, back)?)
     }
 
     /// Negative log-likelihood of each target; see [`loss`](super::super::Ops::loss).

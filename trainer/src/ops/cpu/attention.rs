@@ -38,15 +38,19 @@ impl<'a> AttentionInput<'a> {
     /// First position that the query at `position` sees.
     #[inline(always)]
     fn first(&self, sequence: usize, position: usize) -> usize {
-        if self.shape.document_mask {
+        let document = if self.shape.document_mask {
             self.document_start[sequence * self.shape.context + position] as usize
         } else {
             0
+        };
+        match self.shape.window {
+            Some(window) => document.max((position + 1).saturating_sub(window)),
+            None => document,
         }
     }
 
-    /// The blocks of keys that some query of the block sees. Documents begin in order, so the first query sees farthest
-    /// back.
+    /// The blocks of keys that some query of the block sees. Documents and windows begin in order, so the first query
+    /// sees farthest back.
     fn key_blocks(
         &self,
         sequence: usize,

@@ -1,8 +1,10 @@
 //! Between the fused projection, token by token, and the heads, head by head, with the rotary embedding.
 
 use super::super::AttentionShape;
+use super::super::rotary::tables;
 use super::threads::Threads;
 use rayon::prelude::*;
+use thimble_runtime::format::RopeParameters;
 
 /// Cosines and sines, `context x head_dim / 2` each.
 #[derive(Debug, Default)]
@@ -13,12 +15,9 @@ pub(super) struct Rotary {
 }
 
 impl Rotary {
-    /// Frequencies and angles in f32, as transformers computes them.
-    pub(super) fn new(theta: f64, head_dim: usize, context: usize) -> Rotary {
-        let half = head_dim / 2;
-        let frequency = |i: usize| 1.0 / (theta as f32).powf((2 * i) as f32 / head_dim as f32);
-        let angles = || (0..context * half).map(move |at| (at / half) as f32 * frequency(at % half));
-        Rotary { half, cosine: angles().map(f32::cos).collect(), sine: angles().map(f32::sin).collect() }
+    pub(super) fn new(rope: &RopeParameters, head_dim: usize, context: usize) -> Rotary {
+        let (cosine, sine) = tables(rope, head_dim, context);
+        Rotary { half: head_dim / 2, cosine, sine }
     }
 
     fn at(&self, position: usize) -> (&[f32], &[f32]) {
@@ -49,12 +48,49 @@ impl Rotary {
             *out.1 = x.1 * cosine - x.0 * sine;
         }
     }
+
+    /// Turns `x` where it lies, forward or back.
+    #[inline(always)]
+    fn turn_in_place(&self, position: usize, back: bool, x: &mut [f32]) {
+        let (cosine, sine) = self.at(position);
+        let sign = if back { -1.0 } else { 1.0 };
+        let (x1, x2) = x.split_at_mut(self.half);
+        for ((x1, x2), (&cosine, &sine)) in x1.iter_mut().zip(x2).zip(cosine.iter().zip(sine)) {
+            let (a, b, sine) = (*x1, *x2, sign * sine);
+            (*x1, *x2) = (a * cosine - b * sine, b * cosine + a * sine);
+        }
+    }
 }
 
-/// Splits and rotates; `heads` is query, key, value.
-pub(super) fn split(
+/// Rotates heads where they lie, forward or back.
+pub(super) fn rotate(
     threads: &Threads,
     rotary: &Rotary,
+    shape: AttentionShape,
+    back: bool,
+    heads: [&mut [f32]; 2],
+) {
+    let (dim, context) = (shape.head_dim, shape.context);
+    for heads in heads {
+        threads.run(|simd| {
+            heads.par_chunks_mut(context * dim).for_each(|head| {
+                simd.dispatch(
+                    #[inline(always)]
+                    || {
+                        for (position, x) in head.chunks_exact_mut(dim).enumerate() {
+                            rotary.turn_in_place(position, back, x);
+                        }
+                    },
+                );
+            });
+        });
+    }
+}
+
+/// Splits, and rotates if there is a rotation; `heads` is query, key, value.
+pub(super) fn split(
+    threads: &Threads,
+    rotary: Option<&Rotary>,
     shape: AttentionShape,
     fused: &[f32],
     heads: [&mut [f32]; 3],
@@ -72,7 +108,10 @@ pub(super) fn split(
                     || {
                         for (position, out) in out.chunks_exact_mut(dim).enumerate() {
                             let x = &fused[(sequence * context + position) * width + head * dim..][..dim];
-                            if kind == 2 { out.copy_from_slice(x) } else { rotary.turn(position, x, out) }
+                            match rotary.filter(|_| kind < 2) {
+                                Some(rotary) => rotary.turn(position, x, out),
+                                None => out.copy_from_slice(x),
+                            }
                         }
                     },
                 );
@@ -82,10 +121,10 @@ pub(super) fn split(
     }
 }
 
-/// Rotates gradients back and puts them side by side.
+/// Rotates gradients back if there is a rotation, and puts them side by side.
 pub(super) fn join(
     threads: &Threads,
-    rotary: &Rotary,
+    rotary: Option<&Rotary>,
     shape: AttentionShape,
     heads: [&[f32]; 3],
     fused: &mut [f32],
@@ -107,10 +146,9 @@ pub(super) fn join(
                             rest = after;
                             for (head, out) in mine.chunks_exact_mut(dim).enumerate() {
                                 let x = &x[((sequence * count + head) * context + position) * dim..][..dim];
-                                if kind == 2 {
-                                    out.copy_from_slice(x)
-                                } else {
-                                    rotary.turn_back(position, x, out)
+                                match rotary.filter(|_| kind < 2) {
+                                    Some(rotary) => rotary.turn_back(position, x, out),
+                                    None => out.copy_from_slice(x),
                                 }
                             }
                         }

@@ -3,6 +3,7 @@
 //! Work is cut into tasks whose size never depends on the number of threads, and every sum has a fixed order: the
 //! result is the same, bit for bit, on any number of threads.
 
+mod arena;
 mod attention;
 mod gemm;
 mod heads;
@@ -19,7 +20,9 @@ use super::{
 };
 use crate::data::TrainingBatch;
 use crate::error::{Error, Result};
+use arena::spans;
 use rayon::prelude::*;
+use thimble_runtime::format::RopeParameters;
 use threads::Threads;
 
 /// Logits held at a time, in bytes, and tokens that they are for at least.
@@ -49,10 +52,10 @@ impl CpuOps {
     ///
     /// # Errors
     /// The threads cannot be started.
-    pub fn new(threads: usize, parameters: usize, norm_epsilon: f64) -> Result<CpuOps> {
+    pub fn new(threads: usize, parameters: usize, norm_epsilon: f32) -> Result<CpuOps> {
         Ok(CpuOps {
             threads: Threads::new(threads)?,
-            norm_epsilon: norm_epsilon as f32,
+            norm_epsilon,
             weights: vec![0.0; parameters],
             gradients: vec![0.0; parameters],
             first_moment: vec![0.0; parameters],
@@ -76,13 +79,6 @@ impl CpuOps {
             Buffer::SecondMoment => &self.second_moment,
         }
     }
-}
-
-/// Disjoint stretches of an arena.
-fn spans<const N: usize>(arena: &mut [f32], spans: [BufferSpan; N]) -> Result<[&mut [f32]; N]> {
-    arena
-        .get_disjoint_mut(spans.map(BufferSpan::range))
-        .map_err(|error| Error::Invalid(format!("the engine's memory layout is wrong: {error} in {spans:?}")))
 }
 
 impl Ops for CpuOps {
@@ -150,8 +146,8 @@ impl Ops for CpuOps {
         Ok(())
     }
 
-    fn set_rotary(&mut self, theta: f64, head_dim: usize, context: usize) -> Result<()> {
-        self.rotary = heads::Rotary::new(theta, head_dim, context);
+    fn set_rotary(&mut self, rope: &RopeParameters, head_dim: usize, context: usize) -> Result<()> {
+        self.rotary = heads::Rotary::new(rope, head_dim, context);
         Ok(())
     }
 
@@ -245,22 +241,54 @@ impl Ops for CpuOps {
         Ok(())
     }
 
-    fn split_heads(&mut self, shape: AttentionShape, fused: BufferSpan, heads: Heads) -> Result<()> {
+    fn add_bias(&mut self, bias: WeightVector, output: BufferSpan) -> Result<()> {
+        rows::add_bias(&self.threads, &self.weights[bias.range()], &mut self.arena[output.range()]);
+        Ok(())
+    }
+
+    fn add_bias_backward(&mut self, bias: WeightVector, d_output: BufferSpan) -> Result<()> {
+        let (d_output, d_bias) = (&self.arena[d_output.range()], &mut self.gradients[bias.range()]);
+        rows::add_bias_backward(&self.threads, d_output, d_bias, &mut self.partial);
+        Ok(())
+    }
+
+    fn split_heads(
+        &mut self,
+        shape: AttentionShape,
+        rope: bool,
+        fused: BufferSpan,
+        heads: Heads,
+    ) -> Result<()> {
         let [fused, query, key, value] =
             spans(&mut self.arena, [fused, heads.query, heads.key, heads.value])?;
-        heads::split(&self.threads, &self.rotary, shape, fused, [query, key, value]);
+        let rotary = rope.then_some(&self.rotary);
+        heads::split(&self.threads, rotary, shape, fused, [query, key, value]);
         Ok(())
     }
 
     fn split_heads_backward(
         &mut self,
         shape: AttentionShape,
+        rope: bool,
         d_heads: Heads,
         d_fused: BufferSpan,
     ) -> Result<()> {
         let [d_fused, query, key, value] =
             spans(&mut self.arena, [d_fused, d_heads.query, d_heads.key, d_heads.value])?;
-        heads::join(&self.threads, &self.rotary, shape, [query, key, value], d_fused);
+        let rotary = rope.then_some(&self.rotary);
+        heads::join(&self.threads, rotary, shape, [query, key, value], d_fused);
+        Ok(())
+    }
+
+    fn rotate(&mut self, shape: AttentionShape, heads: Heads) -> Result<()> {
+        let heads = spans(&mut self.arena, [heads.query, heads.key])?;
+        heads::rotate(&self.threads, &self.rotary, shape, false, heads);
+        Ok(())
+    }
+
+    fn rotate_backward(&mut self, shape: AttentionShape, d_heads: Heads) -> Result<()> {
+        let d_heads = spans(&mut self.arena, [d_heads.query, d_heads.key])?;
+        heads::rotate(&self.threads, &self.rotary, shape, true, d_heads);
         Ok(())
     }
 

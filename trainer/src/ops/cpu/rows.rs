@@ -40,6 +40,51 @@ pub(super) fn embed_backward(threads: &Threads, d_table: &mut [f32], ids: &[u32]
     });
 }
 
+/// Adds the bias to every row.
+pub(super) fn add_bias(threads: &Threads, bias: &[f32], out: &mut [f32]) {
+    let columns = bias.len();
+    threads.run(|simd| {
+        out.par_chunks_mut(ROWS * columns).for_each(|out| {
+            simd.dispatch(
+                #[inline(always)]
+                || {
+                    for out in out.chunks_exact_mut(columns) {
+                        out.iter_mut().zip(bias).for_each(|(out, &bias)| *out += bias);
+                    }
+                },
+            );
+        });
+    });
+}
+
+/// Adds the column sums to the bias's gradient: of each task's rows first, then of the tasks in order. `partial` is
+/// scratch.
+pub(super) fn add_bias_backward(
+    threads: &Threads,
+    d_out: &[f32],
+    d_bias: &mut [f32],
+    partial: &mut Vec<f32>,
+) {
+    let columns = d_bias.len();
+    partial.clear();
+    partial.resize(d_out.len().div_ceil(ROWS * columns) * columns, 0.0);
+    threads.run(|simd| {
+        partial.par_chunks_mut(columns).zip(d_out.par_chunks(ROWS * columns)).for_each(|(sums, d_out)| {
+            simd.dispatch(
+                #[inline(always)]
+                || {
+                    for d_out in d_out.chunks_exact(columns) {
+                        sums.iter_mut().zip(d_out).for_each(|(sum, &d)| *sum += d);
+                    }
+                },
+            );
+        });
+    });
+    for sums in partial.chunks_exact(columns) {
+        d_bias.iter_mut().zip(sums).for_each(|(d, &sum)| *d += sum);
+    }
+}
+
 /// Norms every row, and leaves `1 / rms` of each.
 pub(super) fn rms_norm(
     threads: &Threads,
