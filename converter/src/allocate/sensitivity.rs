@@ -111,7 +111,8 @@ impl Measurement<'_> {
         let each = before.par_iter().map(|x| {
             let [query, key, value, output] = &layer.attention;
             let a = forward.norm(x, &layer.attention_norm)?;
-            let heads = forward.attend(&project(&a, query)?, &project(&a, key)?, &project(&a, value)?)?;
+            let products = [project(&a, query)?, project(&a, key)?, project(&a, value)?];
+            let heads = forward.attend(products, &layer.options)?;
             let x = ops::add(x, &project(&heads, output)?)?;
             let b = forward.norm(&x, &layer.ffn_norm)?;
             let gated = forward.gated(&project(&b, &layer.ffn[0])?, &project(&b, &layer.ffn[1])?)?;

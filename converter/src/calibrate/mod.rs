@@ -23,7 +23,7 @@ use crate::read::{SourceModel, SourceTensor};
 use activations::{Activations, Model, products};
 use candle_core::{Result as Computed, Tensor};
 use ldlq::{Feedback, Moments};
-use model::{ForwardPass, Layer, load, matrix, project, stored_values, tensor_index};
+use model::{AttentionOptions, ForwardPass, Layer, load, matrix, project, stored_values, tensor_index};
 use rayon::prelude::*;
 use thimble_runtime::format::{TensorRecord, TensorRole};
 
@@ -132,9 +132,10 @@ impl Calibration<'_> {
         let query = self.round(TensorRole::Query, layer, &inputs, false)?;
         let key = self.round(TensorRole::Key, layer, &inputs, false)?;
         let value = self.round(TensorRole::Value, layer, &inputs, false)?;
-        let forward = &self.forward;
+        let (forward, options) = (&self.forward, AttentionOptions::load(self.model, layer)?);
         let attended = inputs.activations.map(|x, model| {
-            forward.attend(&query.project(x, model)?, &key.project(x, model)?, &value.project(x, model)?)
+            let products = [query.project(x, model)?, key.project(x, model)?, value.project(x, model)?];
+            forward.attend(products, &options)
         })?;
         self.write(TensorRole::Output, layer, attended)
     }
@@ -200,8 +201,8 @@ pub(crate) fn round_to_nearest(
     Ok(QuantizedTensor { bytes, distortion })
 }
 
-/// Rounds the matrices of a model for its activations on `windows` of tokens; `None` stands for norms, which are not
-/// rounded.
+/// Rounds the matrices of a model for its activations on `windows` of tokens; `None` stands for norms and biases, which
+/// are not rounded.
 ///
 /// The bytes do not depend on the number of threads. `progress` gets the number of finished layers and their total.
 ///

@@ -10,7 +10,7 @@ use crate::pack;
 use crate::quantize::RowError;
 use crate::read::{SourceModel, SourceTensor};
 use candle_core::{Device, Result as Computed, Tensor};
-use thimble_runtime::format::{Config, Encoding, TensorRole};
+use thimble_runtime::format::{Config, Encoding, LayerOptions, TensorRole};
 
 impl From<candle_core::Error> for ConvertError {
     fn from(error: candle_core::Error) -> ConvertError {
@@ -45,7 +45,7 @@ pub(crate) fn tensor_index(model: &SourceModel, role: TensorRole, layer: u16) ->
     model.tensors().iter().position(|t| t.role == role && t.layer == layer).unwrap_or(0)
 }
 
-/// A tensor of the source: a matrix, or a norm's vector.
+/// A tensor of the source: a matrix, or the vector of a norm or bias.
 pub(crate) fn load(model: &SourceModel, role: TensorRole, layer: u16) -> Result<Tensor, ConvertError> {
     let tensor = &model.tensors()[tensor_index(model, role, layer)];
     let values = source_values(model, tensor)?;
@@ -100,31 +100,81 @@ impl ForwardPass {
         ForwardPass { config: *config, cos, sin }
     }
 
-    /// RMS norm of every token, times the weight.
+    /// RMS norm of every token, or of every head if the weight is as long, times the weight.
     pub(crate) fn norm(&self, x: &Tensor, weight: &Tensor) -> Computed<Tensor> {
         ops::norm(x, weight, self.config.norm_eps)
     }
 
-    /// Causal attention: the input of the output projection, tokens x heads * dim.
-    pub(crate) fn attend(&self, query: &Tensor, key: &Tensor, value: &Tensor) -> Computed<Tensor> {
+    /// Causal attention over products of query, key and value projections: the input of the output projection,
+    /// tokens x heads * dim.
+    pub(crate) fn attend(
+        &self,
+        [query, key, value]: [Tensor; 3],
+        options: &AttentionOptions,
+    ) -> Computed<Tensor> {
         let Config { heads, kv_heads, head_dim, .. } = self.config;
         let (tokens, group) = (query.dim(0)?, heads / kv_heads);
         if tokens * head_dim / 2 > self.cos.len() {
             candle_core::bail!("{tokens} tokens are more than the model was loaded for");
         }
         let split = |x: &Tensor, heads| x.reshape((tokens, heads, head_dim))?.transpose(0, 1)?.contiguous();
-        let rotate = |x: &Tensor| ops::rotate(x, head_dim, &self.cos, &self.sin);
-        let query = split(&rotate(query)?, heads)?.reshape((kv_heads, group * tokens, head_dim))?;
-        let key = split(&rotate(key)?, kv_heads)?;
+        let AttentionOptions { layer, bias, norm } = options;
+        let [query, key, value] = match bias {
+            None => [query, key, value],
+            Some([q, k, v]) => {
+                [ops::add_bias(&query, q)?, ops::add_bias(&key, k)?, ops::add_bias(&value, v)?]
+            }
+        };
+        let [query, key] = match norm {
+            None => [query, key],
+            Some([q, k]) => [self.norm(&query, q)?, self.norm(&key, k)?],
+        };
+        let [query, key] = match layer.rope {
+            false => [query, key],
+            true => {
+                let rotate = |x: &Tensor| ops::rotate(x, head_dim, &self.cos, &self.sin);
+                [rotate(&query)?, rotate(&key)?]
+            }
+        };
+        let query = split(&query, heads)?.reshape((kv_heads, group * tokens, head_dim))?;
+        let key = split(&key, kv_heads)?;
         let scores = query.matmul(&key.t()?)?;
-        let scores = ops::softmax(&scores, tokens, (head_dim as f32).powf(-0.5))?;
-        let out = scores.matmul(&split(value, kv_heads)?)?.reshape((heads, tokens, head_dim))?;
+        let scores = ops::softmax(&scores, tokens, layer.window, (head_dim as f32).powf(-0.5))?;
+        let out = scores.matmul(&split(&value, kv_heads)?)?.reshape((heads, tokens, head_dim))?;
         out.transpose(0, 1)?.reshape((tokens, heads * head_dim))
     }
 
     /// The input of the down projection: silu(gate) x up.
     pub(crate) fn gated(&self, gate: &Tensor, up: &Tensor) -> Computed<Tensor> {
         ops::gated(gate, up)
+    }
+}
+
+/// What a layer does with the products of its query, key and value projections besides plain attention.
+#[derive(Clone)]
+pub(crate) struct AttentionOptions {
+    /// RoPE and sliding window.
+    pub(crate) layer: LayerOptions,
+    /// Biases of query, key and value.
+    pub(crate) bias: Option<[Tensor; 3]>,
+    /// RMS norms of query and key heads.
+    pub(crate) norm: Option<[Tensor; 2]>,
+}
+
+impl AttentionOptions {
+    /// Those of a layer of the source.
+    pub(crate) fn load(model: &SourceModel, layer: u16) -> Result<AttentionOptions, ConvertError> {
+        use TensorRole as Role;
+        let (config, get) = (&model.config, |role| load(model, role, layer));
+        let bias = match config.qkv_bias {
+            true => Some([get(Role::QueryBias)?, get(Role::KeyBias)?, get(Role::ValueBias)?]),
+            false => None,
+        };
+        let norm = match config.qk_norm {
+            true => Some([get(Role::QueryNorm)?, get(Role::KeyNorm)?]),
+            false => None,
+        };
+        Ok(AttentionOptions { layer: config.layer(usize::from(layer)), bias, norm })
     }
 }
 
@@ -135,6 +185,8 @@ pub(crate) struct Layer {
     pub(crate) attention_norm: Tensor,
     /// Query, key, value, output.
     pub(crate) attention: [Tensor; 4],
+    /// Between those of query, key and value and that of the output.
+    pub(crate) options: AttentionOptions,
     /// RMS norm before the feed-forward part.
     pub(crate) ffn_norm: Tensor,
     /// Gate, up, down.
@@ -153,6 +205,7 @@ impl Layer {
                 get(TensorRole::Value)?,
                 get(TensorRole::Output)?,
             ],
+            options: AttentionOptions::load(model, layer)?,
             ffn_norm: get(TensorRole::FfnNorm)?,
             ffn: [get(TensorRole::Gate)?, get(TensorRole::Up)?, get(TensorRole::Down)?],
         })
@@ -165,8 +218,8 @@ impl ForwardPass {
         let [query, key, value, output] = &layer.attention;
         let [gate, up, down] = &layer.ffn;
         let input = self.norm(x, &layer.attention_norm)?;
-        let heads =
-            self.attend(&project(&input, query)?, &project(&input, key)?, &project(&input, value)?)?;
+        let products = [project(&input, query)?, project(&input, key)?, project(&input, value)?];
+        let heads = self.attend(products, &layer.options)?;
         let x = ops::add(x, &project(&heads, output)?)?;
         let input = self.norm(&x, &layer.ffn_norm)?;
         let input = self.gated(&project(&input, gate)?, &project(&input, up)?)?;
@@ -226,3 +279,7 @@ impl FloatModel {
         Ok(self.logits(&x, self.head())?)
     }
 }
+
+#[cfg(test)]
+#[path = "model_tests.rs"]
+mod tests;

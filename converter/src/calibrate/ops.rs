@@ -70,7 +70,17 @@ pub(crate) fn gated(gate: &Tensor, up: &Tensor) -> Computed<Tensor> {
     gate.apply_op2_no_bwd(up, &Loop { name: "gated", run })
 }
 
-/// RMS norm of every row, times the weight.
+/// The sum of every row and a bias.
+pub(crate) fn add_bias(x: &Tensor, bias: &Tensor) -> Computed<Tensor> {
+    let run = |out: &mut [f32], bias: &[f32]| {
+        for row in out.chunks_exact_mut(bias.len().max(1)) {
+            row.iter_mut().zip(bias).for_each(|(o, b)| *o += b);
+        }
+    };
+    x.apply_op2_no_bwd(bias, &Loop { name: "add bias", run })
+}
+
+/// RMS norm of every row, or of every part of a row that is as long as the weight, times the weight.
 pub(crate) fn norm(x: &Tensor, weight: &Tensor, epsilon: f32) -> Computed<Tensor> {
     let run = |out: &mut [f32], weight: &[f32]| {
         for row in out.chunks_exact_mut(weight.len().max(1)) {
@@ -100,12 +110,15 @@ pub(crate) fn rotate(x: &Tensor, head_dim: usize, cos: &[f32], sin: &[f32]) -> C
     x.apply_op1_no_bwd(&Loop { name: "rotate", run })
 }
 
-/// Causal softmax of scaled scores. Shape: any whose last two dimensions are multiples of queries x keys, with as many
-/// queries as keys.
-pub(crate) fn softmax(scores: &Tensor, tokens: usize, scale: f32) -> Computed<Tensor> {
+/// Causal softmax of scaled scores; with a window, of the last `window` keys only. Shape: any whose last two dimensions are
+/// multiples of queries x keys, with as many queries as keys.
+pub(crate) fn softmax(scores: &Tensor, tokens: usize, window: Option<usize>, scale: f32) -> Computed<Tensor> {
     let run = |out: &mut [f32]| {
         for (at, row) in out.chunks_exact_mut(tokens).enumerate() {
             let (seen, hidden) = row.split_at_mut(at % tokens + 1);
+            hidden.fill(0.0);
+            let before = window.map_or(0, |window| seen.len().saturating_sub(window));
+            let (hidden, seen) = seen.split_at_mut(before);
             hidden.fill(0.0);
             let most = seen.iter().fold(f32::NEG_INFINITY, |most, &v| most.max(v));
             seen.iter_mut().for_each(|v| *v = ((*v - most) * scale).exp());
