@@ -6,71 +6,27 @@ use crate::model::Parameters;
 use crate::recipe::Precision;
 use crate::weights::{EMBEDDING, HEAD, TensorFile, write_weights};
 use safetensors::tensor::Dtype;
-use serde::Deserialize;
+use std::fmt::Display;
 use std::path::Path;
+use thimble_converter::config::{Family, config_json, read_config_json};
 use thimble_files::AtomicFolder;
-use thimble_runtime::format::{Config, RopeParameters};
+use thimble_runtime::Token;
+use thimble_runtime::format::Config;
 
 const WEIGHTS: &str = "model.safetensors";
 
-/// The part of a Llama's `config.json` that decides its shape.
-#[derive(Deserialize)]
-struct LlamaConfig {
-    model_type: String,
-    hidden_size: usize,
-    intermediate_size: usize,
-    num_hidden_layers: usize,
-    num_attention_heads: usize,
-    num_key_value_heads: Option<usize>,
-    head_dim: Option<usize>,
-    max_position_embeddings: usize,
-    rms_norm_eps: f64,
-    #[serde(default)]
-    tie_word_embeddings: bool,
-    vocab_size: usize,
-    #[serde(default)]
-    attention_bias: bool,
-    #[serde(default)]
-    mlp_bias: bool,
-}
-
-/// The shape that a `config.json` describes.
+/// The description in a `config.json` of any family.
 ///
 /// # Errors
-/// The file is missing, is not a Llama's, or needs what the engine lacks: biases, rope scaling.
+/// The file is missing, or is not a model's that can be trained.
 pub fn read_config(path: &Path) -> Result<Config> {
     let text = std::fs::read(path).map_err(Error::file(path, "read"))?;
-    let invalid = |error| Error::Invalid(format!("{}: not a Llama's config.json: {error}", path.display()));
-    let json: serde_json::Value = serde_json::from_slice(&text).map_err(invalid)?;
-    let config = LlamaConfig::deserialize(&json).map_err(invalid)?;
-    let refuse = |what: &str| Err(Error::Invalid(format!("{}: {what}", path.display())));
-    if config.model_type != "llama" {
-        return refuse(&format!("model_type is {:?}, only \"llama\" can be trained", config.model_type));
-    }
-    if config.attention_bias || config.mlp_bias {
-        return refuse("projections with biases cannot be trained");
-    }
-    let rope_theta = match thimble_converter::read::rope_theta(&json) {
-        Ok(theta) => theta,
-        Err(error) => return refuse(&error.to_string()),
-    };
-    Ok(Config {
-        hidden: config.hidden_size,
-        layers: config.num_hidden_layers,
-        heads: config.num_attention_heads,
-        kv_heads: config.num_key_value_heads.unwrap_or(config.num_attention_heads),
-        head_dim: config.head_dim.unwrap_or(config.hidden_size / config.num_attention_heads.max(1)),
-        ffn: config.intermediate_size,
-        vocab: config.vocab_size,
-        context: config.max_position_embeddings,
-        rope: RopeParameters::new(rope_theta as f32),
-        norm_eps: config.rms_norm_eps as f32,
-        tied: config.tie_word_embeddings,
-        ..Config::PLAIN
-    })
+    let refuse = |error: &dyn Display| Error::Invalid(format!("{}: {error}", path.display()));
+    let json = serde_json::from_slice(&text).map_err(|error| refuse(&error))?;
+    read_config_json(&json).map(|(_, config)| config).map_err(|error| refuse(&error))
 }
 
-/// The shape and the weights of a Llama's Hugging Face folder.
+/// The description and the weights of a model's Hugging Face folder.
 ///
 /// A head that differs from the embedding is kept, with a warning, even if config.json ties the two; transformers and
 /// the converter do the same.
@@ -136,8 +92,9 @@ pub fn copy_tokenizer(from: &Path, to: &Path) -> Result<()> {
 /// at all.
 ///
 /// # Errors
-/// The folder exists already, or a file cannot be written.
+/// No family has the model's options together, the folder exists already, or a file cannot be written.
 pub fn export(model: &Export, folder: &Path) -> Result<()> {
+    let config = config(model)?;
     let unfinished = AtomicFolder::create(folder).map_err(Error::file(folder, "write"))?;
     let path = |name: &str| unfinished.path().join(name);
     let parameters = Parameters::new(model.config);
@@ -153,7 +110,7 @@ pub fn export(model: &Export, folder: &Path) -> Result<()> {
         text.push(b'\n');
         write_atomically(&path(name), &text)
     };
-    json("config.json", config(model))?;
+    json("config.json", config)?;
     json(
         "generation_config.json",
         serde_json::json!({
@@ -165,76 +122,40 @@ pub fn export(model: &Export, folder: &Path) -> Result<()> {
     unfinished.publish().map_err(Error::file(folder, "write"))
 }
 
-fn config(model: &Export) -> serde_json::Value {
-    let shape = model.config;
-    serde_json::json!({
-        "architectures": ["LlamaForCausalLM"],
-        "attention_bias": false,
-        "attention_dropout": 0.0,
-        "bos_token_id": model.end_of_document,
-        "eos_token_id": model.end_of_document,
-        "head_dim": shape.head_dim,
-        "hidden_act": "silu",
-        "hidden_size": shape.hidden,
-        "initializer_range": model.init_std,
-        "intermediate_size": shape.ffn,
-        "max_position_embeddings": shape.context,
-        "mlp_bias": false,
-        "model_type": "llama",
-        "num_attention_heads": shape.heads,
-        "num_hidden_layers": shape.layers,
-        "num_key_value_heads": shape.kv_heads,
-        "rms_norm_eps": decimal(shape.norm_eps),
-        "rope_scaling": null,
-        "rope_theta": decimal(shape.rope.theta),
-        "tie_word_embeddings": shape.tied,
-        "torch_dtype": match model.precision { Precision::F32 => "float32", Precision::Bf16 => "bfloat16" },
-        "use_cache": true,
-        "vocab_size": shape.vocab,
-    })
-}
-
-/// The shortest decimal number that is this one in f32.
-fn decimal(value: f32) -> f64 {
-    value.to_string().parse().unwrap_or(f64::from(value))
+/// The model's `config.json`, of the family with its options.
+fn config(model: &Export) -> Result<serde_json::Value> {
+    let end = Some(Token(model.end_of_document));
+    let mut config = Config { bos: end, stop: [None; Config::MAX_STOP_TOKENS], ..*model.config };
+    config.stop[0] = end;
+    let json = Family::of(&config).and_then(|family| config_json(family, &config));
+    let mut json = json.map_err(|error| Error::Invalid(error.to_string()))?;
+    json.insert("initializer_range".into(), model.init_std.into());
+    let dtype = match model.precision {
+        Precision::F32 => "float32",
+        Precision::Bf16 => "bfloat16",
+    };
+    json.insert("torch_dtype".into(), dtype.into());
+    Ok(json.into())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::weights::read_weights;
-    use serde_json::json;
 
     #[test]
-    fn the_rotary_base_is_found_wherever_it_stands() {
+    fn a_config_that_is_none_is_refused_with_its_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.json");
-        let read = |rope: serde_json::Value| {
-            let mut config = json!({
-                "model_type": "llama", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1,
-                "num_attention_heads": 2, "max_position_embeddings": 64, "rms_norm_eps": 1e-5, "vocab_size": 300,
-            });
-            config.as_object_mut().unwrap().extend(rope.as_object().unwrap().clone());
-            std::fs::write(&path, config.to_string()).unwrap();
-            read_config(&path).map(|config| config.rope.theta)
-        };
-        // The converter's function does the work, and has the whole table.
-        for (rope, expected) in [
-            (json!({}), 1e4),
-            (json!({"rope_theta": 5e5, "rope_scaling": null}), 5e5),
-            (json!({"rope_parameters": {"rope_type": "default", "rope_theta": 3e4}}), 3e4),
-            (json!({"rope_theta": 2e4, "rope_parameters": {"rope_theta": 3e4}}), 3e4),
-            (json!({"rope_scaling": {"rope_type": "default", "rope_theta": 4e4}}), 4e4),
+        for (text, expected) in [
+            ("{", "EOF"),
+            (r#"{"model_type": "gpt2"}"#, "gpt2"),
+            (r#"{"model_type": "llama"}"#, "hidden_size"),
         ] {
-            assert_eq!(read(rope.clone()).unwrap(), expected, "{rope}");
-        }
-        for (rope, expected) in [
-            (json!({"rope_theta": null}), "rope_theta is missing or not a number"),
-            (json!({"rope_parameters": {"rope_type": "yarn", "factor": 2.0}}), "yarn"),
-            (json!({"rope_scaling": {"type": "linear", "factor": 2.0}}), "linear"),
-        ] {
-            let error = read(rope).unwrap_err().to_string();
-            assert!(error.contains(expected) && error.contains("config.json"), "{error}");
+            std::fs::write(&path, text).unwrap();
+            let error = read_config(&path).unwrap_err().to_string();
+            let place = path.display().to_string();
+            assert!(error.contains(expected) && error.starts_with(&place), "{error}");
         }
     }
 

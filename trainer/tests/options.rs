@@ -5,8 +5,10 @@
 use candle_core::Device;
 use safetensors::SafeTensors;
 use std::path::Path;
+use thimble_runtime::Token;
 use thimble_runtime::format::{Config, LayerPattern, RopeParameters, RopeScaling};
 use thimble_trainer::data::TrainingBatch;
+use thimble_trainer::export::{Export, read_config, read_model};
 use thimble_trainer::model::{Engine, EngineOptions, Parameters};
 use thimble_trainer::ops::candle::{Blocks, CandleOps};
 use thimble_trainer::ops::cpu::CpuOps;
@@ -205,6 +207,56 @@ fn pytorch_agrees_on_every_family() {
         tensors += Parameters::new(&config).named().len();
     }
     assert_eq!(gradients.len(), tensors);
+}
+
+/// transformers' config.json of each case, and what the trainer makes of it and writes.
+#[test]
+fn folders_of_every_family_are_read_and_written() {
+    let text = std::fs::read(Path::new(GOLDEN).join("families.json")).unwrap();
+    let golden: serde_json::Value = serde_json::from_slice(&text).unwrap();
+    let temporary = tempfile::tempdir().unwrap();
+    let tokenizer = temporary.path().join("tokenizer");
+    std::fs::create_dir(&tokenizer).unwrap();
+    std::fs::write(tokenizer.join("tokenizer.json"), "{}").unwrap();
+    for (name, config) in families() {
+        let given = &golden["cases"][name]["config"];
+        let path = temporary.path().join("config.json");
+        std::fs::write(&path, given.to_string()).unwrap();
+        let mut expected = Config { bos: Some(Token(0)), ..config };
+        expected.stop[0] = Some(Token(0));
+        assert_eq!(read_config(&path).unwrap(), expected, "{name}");
+
+        let weights = weights(&config);
+        let export = Export {
+            config: &config,
+            init_std: 0.02,
+            weights: &weights,
+            tokenizer: &tokenizer,
+            end_of_document: 0,
+            precision: Precision::F32,
+        };
+        let folder = temporary.path().join(name);
+        thimble_trainer::export::export(&export, &folder).unwrap();
+        assert!(read_model(&folder).unwrap() == (expected, weights), "{name}");
+        let written = std::fs::read(folder.join("config.json")).unwrap();
+        let written: serde_json::Value = serde_json::from_slice(&written).unwrap();
+        for key in ["architectures", "model_type", "initializer_range"] {
+            assert_eq!(written[key], given[key], "{name}");
+        }
+    }
+    let config = everything();
+    let export = Export {
+        config: &config,
+        init_std: 0.02,
+        weights: &weights(&config),
+        tokenizer: &tokenizer,
+        end_of_document: 0,
+        precision: Precision::F32,
+    };
+    let folder = temporary.path().join("everything");
+    let error = thimble_trainer::export::export(&export, &folder).unwrap_err().to_string();
+    assert!(error.contains("biases of query, key and value, norms of query and key"), "{error}");
+    assert!(!folder.exists());
 }
 
 /// Windows with documents that begin at `starts`.

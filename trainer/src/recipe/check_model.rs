@@ -2,6 +2,7 @@
 
 use super::check::{Faults, MAX_CONTEXT, Range};
 use super::{ModelShape, PatternKeys, RopeScalingKeys};
+use thimble_converter::config::Family;
 use thimble_runtime::format::LayerPattern;
 
 /// Largest accepted sizes: with all of them at once, parameters and FLOPs still fit 64 bits.
@@ -46,6 +47,9 @@ impl Faults {
         });
         if let Some(pattern) = &model.pattern {
             self.pattern(model, pattern);
+        }
+        if let Err(error) = Family::of(&model.config()) {
+            self.require(false, "model", || format!("no format can hold the trained model: {error}"));
         }
     }
 

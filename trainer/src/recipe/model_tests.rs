@@ -10,15 +10,15 @@ fn options_give_a_config() {
     let recipe = with(&[
         LLAMA3,
         "model.layers=8",
-        "model.qkv_bias=true",
-        "model.qk_norm=true",
         "model.window=16",
         "model.pattern={period=4, no_rope=[3], sliding=[0, 1, 2]}",
     ])
     .unwrap();
     let config = recipe.model.config();
     config.check().unwrap();
-    assert!(config.qkv_bias && config.qk_norm && config.window == 16);
+    assert_eq!(config.window, 16);
+    assert!(with(&["model.qkv_bias=true"]).unwrap().model.config().qkv_bias);
+    assert!(with(&["model.qk_norm=true"]).unwrap().model.config().qk_norm);
     for layer in 0..8 {
         let options = config.layer(layer);
         let fourth = layer % 4 == 3;
@@ -76,6 +76,7 @@ fn options_that_cannot_be_are_refused_by_name() {
         (&["model.window=8", "model.pattern={period=2, no_rope=[0]}"], "model.pattern.sliding", "found none"),
         (&["model.pattern={period=2, no_rope=[2]}"], "model.pattern.no_rope", "found 2"),
         (&["model.pattern={period=0}"], "model.pattern.period", "found 0"),
+        (&["model.qkv_bias=true", "model.qk_norm=true"], "model", "biases of query, key and value"),
         (&["model.pattern={period=65}"], "model.pattern.period", "at most 64"),
     ] {
         let faults = with(sets).unwrap_err().faults;
