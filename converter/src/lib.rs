@@ -18,6 +18,7 @@ mod error;
 pub mod export;
 #[cfg(feature = "ggml")]
 pub mod ggml;
+pub mod onnx;
 mod options;
 pub mod pack;
 mod plan;

@@ -75,7 +75,7 @@ pub(crate) enum Command {
     Devices(devices::Flags),
     /// Convert a Hugging Face folder, a GGUF or a .thimble file to a .thimble or a GGUF file
     Convert(convert::Flags),
-    /// Write a .thimble or a GGUF file as a Hugging Face folder
+    /// Write a .thimble or a GGUF file as a Hugging Face folder or an ONNX graph
     Export(export::Flags),
     /// Show what a .thimble file contains and the memory it needs
     Inspect(inspect::Flags),

@@ -8,6 +8,7 @@ use crate::write::write_error;
 use crate::{ConversionProgress, ConversionStage, ConvertError, dequantize};
 use safetensors::Dtype as TensorType;
 use safetensors::tensor::{Metadata, TensorInfo};
+use serde_json::Value;
 use std::collections::HashMap;
 use std::fmt;
 use std::fs::{self, File};
@@ -115,21 +116,7 @@ pub fn export(
 ) -> Result<ExportSummary, ConvertError> {
     let failed = |error| write_error(folder, 0, error);
     let output = AtomicFolder::create(folder).map_err(failed)?;
-    let write = |name: &str, bytes: &[u8]| {
-        let path = output.path().join(name);
-        fs::write(&path, bytes).map_err(|error| write_error(&path, 0, error))
-    };
-    let vocabulary = model.tokenizer.vocabulary()?;
-    let (tokenizer, vocabulary) = match &model.tokenizer {
-        TokenizerSource::Json(bytes) => (bytes.clone(), vocabulary),
-        _ => (vocabulary.tokenizer_json()?.into_bytes(), vocabulary),
-    };
-    write("tokenizer.json", &tokenizer)?;
-    for (name, json) in json_files::all(model, &vocabulary, dtype)? {
-        // Values of texts and numbers always have a JSON form.
-        write(name, format!("{json:#}\n").as_bytes())?;
-    }
-    write("README.md", json_files::card(model).as_bytes())?;
+    write_metadata(model, output.path(), dtype, |_| ())?;
     let path = output.path().join("model.safetensors");
     let (bytes, distortion) = weights(model, &path, dtype, progress)?;
     output.publish().map_err(failed)?;
@@ -139,6 +126,34 @@ pub fn export(
         rounding: distortion.relative(),
         notes: model.notes.clone(),
     })
+}
+
+/// Writes every file of a folder but the weights; `edit` changes `config.json`.
+pub(crate) fn write_metadata(
+    model: &SourceModel,
+    folder: &Path,
+    dtype: Dtype,
+    edit: impl FnOnce(&mut Value),
+) -> Result<(), ConvertError> {
+    let write = |name: &str, bytes: &[u8]| {
+        let path = folder.join(name);
+        fs::write(&path, bytes).map_err(|error| write_error(&path, 0, error))
+    };
+    let vocabulary = model.tokenizer.vocabulary()?;
+    let (tokenizer, vocabulary) = match &model.tokenizer {
+        TokenizerSource::Json(bytes) => (bytes.clone(), vocabulary),
+        _ => (vocabulary.tokenizer_json()?.into_bytes(), vocabulary),
+    };
+    write("tokenizer.json", &tokenizer)?;
+    let mut files = json_files::all(model, &vocabulary, dtype);
+    if let Some((_, config)) = files.iter_mut().find(|(name, _)| *name == "config.json") {
+        edit(config);
+    }
+    for (name, json) in files {
+        // Values of texts and numbers always have a JSON form.
+        write(name, format!("{json:#}\n").as_bytes())?;
+    }
+    write("README.md", json_files::card(model).as_bytes())
 }
 
 /// Writes `model.safetensors`, a few megabytes at a time.

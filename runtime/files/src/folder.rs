@@ -45,9 +45,7 @@ impl AtomicFolder {
     /// # Errors
     /// The system refuses; the temporary folder is removed.
     pub fn publish(self) -> io::Result<()> {
-        for entry in fs::read_dir(self.path())? {
-            File::open(entry?.path())?.sync_all()?;
-        }
+        sync_contents(self.path())?;
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
@@ -61,4 +59,19 @@ impl AtomicFolder {
         let _ = self.temporary.keep();
         Ok(())
     }
+}
+
+/// Makes the files in a folder durable, and those in its folders.
+fn sync_contents(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            sync_contents(&entry.path())?;
+            // As for the folder itself.
+            let _ = sync_folder(&entry.path());
+        } else {
+            File::open(entry.path())?.sync_all()?;
+        }
+    }
+    Ok(())
 }
