@@ -172,7 +172,10 @@ fn models_become_gguf_files_and_folders() {
         assert_eq!(out.code, Some(2), "{arguments:?}");
         assert!(out.stderr.contains(sentence), "{}", out.stderr);
     }
+    run(&["export", "hf", "-o", "x", "--to", "onnx", "--dtype", "bf16"]).fails(2, "known: f32, f16, q4");
     assert!(!bench.path("x.gguf").exists() && !bench.path("x").exists());
+    run(&["export", "tiny.thimble", "-o", "onnx", "--to", "onnx", "--dtype", "q4"]).succeeds();
+    assert!(bench.path("onnx/onnx/model_q4.onnx_data").exists());
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! Hugging Face folders out: the converter reads back what went in. tests/golden/against_transformers.py asks
-//! transformers itself.
+//! transformers itself. ONNX folders out: their files and numbers.
 #![allow(clippy::unwrap_used, reason = "these files are nothing but tests")]
 #![allow(dead_code, reason = "the tiny models have more to them")]
 
@@ -10,6 +10,7 @@ use std::path::Path;
 use thimble_chat::RecommendedSampling;
 use thimble_chat::template;
 use thimble_converter::export::{Dtype, ExportSummary, export};
+use thimble_converter::onnx::{OnnxType, export_onnx};
 use thimble_converter::read;
 use thimble_converter::write_gguf::{GgufType, write_gguf};
 use thimble_converter::{BlockType, ConversionOptions, ConvertError, Quant, convert};
@@ -221,4 +222,85 @@ fn recommended_sampling_stays_with_the_model() {
             serde_json::from_slice(&fs::read(name("d/generation_config.json")).unwrap()).unwrap();
         assert_eq!(json["do_sample"], expected.temperature != Some(0.0));
     }
+}
+
+/// The graph's own tests are in `converter/src/onnx`; tests/golden/against_onnxruntime.py asks onnxruntime.
+#[test]
+fn an_onnx_folder_has_the_graph_its_data_and_the_tokenizer() {
+    let at = tempfile::tempdir().unwrap();
+    let path = |name: &str| at.path().join(name);
+    fs::create_dir(path("in")).unwrap();
+    let folder = Folder::new(ODD, BlockType::F32);
+    folder.write(&path("in"), 1);
+    let source = read::open(&path("in")).unwrap();
+    for (dtype, file, name) in [
+        (OnnxType::F32, "model.onnx", "fp32"),
+        (OnnxType::F16, "model_fp16.onnx", "fp16"),
+        (OnnxType::Q4, "model_q4.onnx", "q4"),
+    ] {
+        let out = path(name);
+        let mut last = 0;
+        let summary = export_onnx(&source, &out, dtype, &mut |progress| {
+            assert!(progress.done >= last && progress.done <= progress.total, "progress goes forward");
+            last = progress.done;
+        })
+        .unwrap();
+        let config: serde_json::Value =
+            serde_json::from_slice(&fs::read(out.join("config.json")).unwrap()).unwrap();
+        let loaded = &config["transformers.js_config"];
+        assert_eq!((&loaded["dtype"], &loaded["use_external_data_format"][file]), (&name.into(), &1.into()));
+        for json in
+            ["tokenizer.json", "tokenizer_config.json", "generation_config.json", "special_tokens_map.json"]
+        {
+            assert!(out.join(json).exists(), "{json}");
+        }
+        let data = fs::read(out.join("onnx").join(format!("{file}_data"))).unwrap();
+        let graph = fs::metadata(out.join("onnx").join(file)).unwrap().len();
+        assert!(summary.bytes > graph && summary.bytes <= graph + data.len() as u64);
+        if dtype == OnnxType::F32 {
+            assert_eq!(summary.rounding, 0.0);
+            // Cosines, sines, embedding, norm, query projection, each from a page of its own.
+            let mut start = 0;
+            let table = source.config.context * source.config.head_dim / 2 * 4;
+            for (length, tensor) in [(table, None), (table, None), (300 * 96 * 4, Some(0)), (96 * 4, Some(1))]
+            {
+                let expected = tensor.map(|tensor: usize| folder.tensors[tensor].3.as_slice());
+                let found = &data[start..start + length];
+                assert!(expected.is_none_or(|expected| expected == found), "tensor {tensor:?}");
+                start = (start + length).next_multiple_of(4096);
+            }
+            let rows = &folder.tensors[2].3;
+            for at in 0..96 * 96 {
+                let (column, row) = (at / 96, at % 96);
+                assert_eq!(data[start + 4 * at..][..4], rows[4 * (row * 96 + column)..][..4], "transposed");
+            }
+            let position = 5 * source.config.head_dim / 2 * 4;
+            let cosine = f32::from_le_bytes(data[position..][..4].try_into().unwrap());
+            assert_eq!(cosine, source.config.rope.rotation(5, 1.0)[0]);
+        }
+    }
+    let again = export_onnx(&source, &path("q4"), OnnxType::Q4, &mut |_| {});
+    assert!(again.unwrap_err().to_string().contains("exists already"));
+}
+
+#[test]
+fn an_onnx_export_that_fails_leaves_nothing_behind() {
+    let at = tempfile::tempdir().unwrap();
+    let path = |name: &str| at.path().join(name);
+    fs::create_dir(path("in")).unwrap();
+    let mut folder = Folder::new(BLOCKS, BlockType::F32);
+    for (value, dtype, sentence) in [
+        (f32::NAN, OnnxType::F32, "row 3: a weight is infinite or not a number"),
+        (f32::INFINITY, OnnxType::Q4, "row 3: a weight is infinite or not a number"),
+        (1e6, OnnxType::F16, "row 3: a weight is too large for F16"),
+        (1e7, OnnxType::Q4, "row 3: a weight is too large for 4-bit blocks"),
+    ] {
+        folder.tensors[3].3[4 * 96 * 3..][..4].copy_from_slice(&value.to_le_bytes());
+        folder.write(&path("in"), 1);
+        let source = read::open(&path("in")).unwrap();
+        let found = export_onnx(&source, &path("out"), dtype, &mut |_| {}).unwrap_err().to_string();
+        assert!(found.contains(sentence), "{found}");
+        assert_eq!(fs::read_dir(at.path()).unwrap().count(), 1, "only the source is there");
+    }
+    assert!("bf16".parse::<OnnxType>().unwrap_err().to_string().contains("known: f32, f16, q4"));
 }
