@@ -145,7 +145,7 @@ pub(crate) fn write_metadata(
         _ => (vocabulary.tokenizer_json()?.into_bytes(), vocabulary),
     };
     write("tokenizer.json", &tokenizer)?;
-    let mut files = json_files::all(model, &vocabulary, dtype);
+    let mut files = json_files::all(model, &vocabulary, dtype)?;
     if let Some((_, config)) = files.iter_mut().find(|(name, _)| *name == "config.json") {
         edit(config);
     }
