@@ -178,7 +178,7 @@ impl Model {
         })
     }
 
-    /// The token ids of `text`. Text that looks like a special token is plain text.
+    /// The token ids of `text`, without a begin-of-text token. Text that looks like a special token is plain text.
     ///
     /// # Errors
     /// The tokenizer refuses the text.

@@ -13,7 +13,7 @@ use thimble_host::{
 use thimble_runtime::Token;
 use thimble_runtime::format::{Config, FormatError, ModelFile};
 use thimble_runtime::memory::MemoryError;
-use thimble_runtime::tokenizer::{Specials, Tokenizer};
+use thimble_runtime::tokenizer::Specials;
 
 /// A mapped model file and its path.
 pub(crate) struct Mapped {
@@ -172,11 +172,11 @@ pub(crate) fn too_long_remedy(plan: &InferencePlan, config: &Config) -> String {
     }
 }
 
-/// The ids of `text`.
-pub(crate) fn encode(
-    tokenizer: &Tokenizer<'_>,
+/// The tokens of a text by itself, with the begin-of-text token that the tokenizer may add.
+pub(crate) fn encode_text(
+    file: &ModelFile<'_>,
     text: &str,
     specials: Specials,
 ) -> Result<Vec<Token>, Failure> {
-    thimble_chat::encode(tokenizer, text, specials).map_err(Failure::other)
+    thimble_chat::encode_text(&file.tokenizer(), file.config(), text, specials).map_err(Failure::other)
 }

@@ -9,6 +9,7 @@ mod error;
 mod gguf;
 mod json;
 mod pattern;
+mod post_processor;
 mod spelling;
 mod tables;
 mod verify;
@@ -16,6 +17,7 @@ mod verify;
 #[cfg(all(test, feature = "calibrate"))]
 pub(crate) use alphabet::char_of;
 pub use error::TokenizerError;
+pub use post_processor::TextStart;
 pub use spelling::GgufLists;
 pub use verify::{test_texts, verify_against};
 
@@ -40,6 +42,8 @@ pub struct Vocabulary {
     pub whole_words: bool,
     /// Whether text is normalized to NFC.
     pub nfc: bool,
+    /// Whether a text by itself begins with the begin-of-text token.
+    pub adds_bos: bool,
 }
 
 /// An added token.

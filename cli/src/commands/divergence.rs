@@ -124,7 +124,7 @@ impl Job {
         reference: &Mapped,
         text: &str,
     ) -> Result<(Vec<Token>, Option<usize>), Failure> {
-        let ids = |mapped: &Mapped| workspace::encode(&mapped.file()?.tokenizer(), text, Specials::Parse);
+        let ids = |mapped: &Mapped| workspace::encode_text(&mapped.file()?, text, Specials::Parse);
         let (own, tokens) = (ids(model)?, ids(reference)?);
         let differs_at = own.iter().zip(&tokens).position(|(a, b)| a != b);
         Ok((tokens, differs_at))

@@ -83,7 +83,7 @@ impl Job {
             ..InferenceSettings::default()
         };
         let plan = mapped.plan(&flags.machine.settings(needed))?;
-        let tokens = workspace::encode(&file.tokenizer(), &text, Specials::Parse)?;
+        let tokens = workspace::encode_text(&file, &text, Specials::Parse)?;
         let windows = windows::cut(&tokens, window, flags.windows)?;
         let mut workspace = Workspace::new(&plan)?;
         let mut generator = workspace.generator(&file, &plan)?;

@@ -1,8 +1,9 @@
-//! `thimble tokens`: text to token ids and back.
+//! `thimble tokens`: text to token ids and back. The ids are those of the text alone, without a begin-of-text token that
+//! `thimble run` may add.
 
 use crate::failure::Failure;
 use crate::model::{Location, ModelFlags};
-use crate::workspace::{self, Mapped};
+use crate::workspace::Mapped;
 use crate::{input, json};
 use clap::Args;
 use std::io::Write;
@@ -47,7 +48,7 @@ impl Job {
             return write_text(&tokenizer, &text, json, stdout);
         }
         let specials = if escape { Specials::Escape } else { Specials::Parse };
-        let ids = workspace::encode(&tokenizer, &text, specials)?;
+        let ids = thimble_chat::encode(&tokenizer, &text, specials).map_err(Failure::other)?;
         let ids: Vec<u32> = ids.iter().map(|token| token.0).collect();
         if json {
             return json::write(stdout, &serde_json::json!({ "ids": ids, "count": ids.len() }));

@@ -1,7 +1,7 @@
 //! Windows of tokens for calibration.
 
 use crate::ConvertError;
-use thimble_runtime::Token;
+use thimble_chat::encode_text;
 use thimble_runtime::format::Config;
 use thimble_runtime::tokenizer::{Specials, Tokenizer};
 
@@ -35,10 +35,9 @@ pub(crate) fn windows(
 ) -> Result<Vec<Vec<u32>>, ConvertError> {
     let fault = |reason| ConvertError::Calibration { reason };
     let tokenizer = Tokenizer::parse(section, config.vocab)?;
-    let mut scratch = vec![0; tokenizer.scratch_for(text)];
-    let mut tokens = vec![Token(0); tokenizer.most_tokens(text)];
-    let count = tokenizer.encode(text, Specials::Escape, &mut scratch, &mut tokens);
-    let count = count.map_err(|error| fault(format!("the text cannot be encoded: {error}")))?;
+    let tokens = encode_text(&tokenizer, config, text, Specials::Escape);
+    let tokens = tokens.map_err(|error| fault(format!("the text cannot be encoded: {error}")))?;
+    let count = tokens.len();
     let window = size.tokens.min(config.context);
     if count < window {
         return Err(fault(format!(

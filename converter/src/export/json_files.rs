@@ -26,6 +26,9 @@ pub(super) fn all(
         ("tokenizer_class", json!("PreTrainedTokenizerFast")),
     ];
     tokenizer.extend(more.map(|(key, value)| (key.to_owned(), value)));
+    if vocabulary.adds_bos {
+        tokenizer.insert("add_bos_token".to_owned(), json!(true));
+    }
     if let Some(template) = &model.chat_template {
         tokenizer.insert("chat_template".to_owned(), json!(template));
     }

@@ -142,7 +142,7 @@ pub(crate) fn write_metadata(
     let vocabulary = model.tokenizer.vocabulary()?;
     let (tokenizer, vocabulary) = match &model.tokenizer {
         TokenizerSource::Json(bytes) => (bytes.clone(), vocabulary),
-        _ => (vocabulary.tokenizer_json()?.into_bytes(), vocabulary),
+        _ => (vocabulary.tokenizer_json(model.config.bos)?.into_bytes(), vocabulary),
     };
     write("tokenizer.json", &tokenizer)?;
     let mut files = json_files::all(model, &vocabulary, dtype)?;

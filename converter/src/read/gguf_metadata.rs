@@ -37,6 +37,14 @@ impl Metadata {
         }
     }
 
+    pub(crate) fn flag(&self, key: &str) -> Result<Option<bool>, ConvertError> {
+        match self.0.get(key) {
+            None => Ok(None),
+            Some(Value::Bool(on)) => Ok(Some(*on)),
+            Some(_) => Err(field(key, "true or false")),
+        }
+    }
+
     pub(crate) fn text(&self, key: &str) -> Result<Option<String>, ConvertError> {
         match self.0.get(key) {
             None => Ok(None),

@@ -14,6 +14,22 @@ use thimble_chat::RecommendedSampling;
 use thimble_runtime::Token;
 use thimble_runtime::format::{MAX_HEAD_DIM, TensorRole};
 
+/// The pre-tokenizers that add a begin-of-text token unless `tokenizer.ggml.add_bos_token` is false, as in llama.cpp
+/// (`llama_vocab::impl::load`).
+const ADD_BOS: [&str; 11] = [
+    "llama3",
+    "llama-v3",
+    "llama-bpe",
+    "falcon3",
+    "falcon-h1",
+    "pixtral",
+    "midm-2.0",
+    "lfm2",
+    "jina-v5-nano",
+    "tekken",
+    "chameleon",
+];
+
 /// Keys of `generation_config.json` and of GGUF files.
 pub(crate) const SAMPLING: [(&str, &str); 5] = [
     ("temperature", "general.sampling.temp"),
@@ -71,6 +87,9 @@ pub(super) fn open(path: &Path) -> Result<SourceModel, ConvertError> {
     let vocab = config.vocab;
     let named = |id: usize| u32::try_from(id).ok().filter(|_| id < vocab).map(Token);
     let tokenizer = tokenizer(&mut metadata)?;
+    if config.bos.is_none() && matches!(tokenizer, TokenizerSource::Gguf { adds_bos: true, .. }) {
+        return Err(field("tokenizer.ggml.bos_token_id", "a token id: texts begin with this token"));
+    }
     let text = |id: usize| match &tokenizer {
         TokenizerSource::Gguf { tokens, .. } => tokens.get(id).cloned(),
         _ => None,
@@ -123,13 +142,13 @@ fn tokenizer(metadata: &mut Metadata) -> Result<TokenizerSource, ConvertError> {
         return Err(ConvertError::unsupported("tokenizer.ggml.model", model, "gpt2 (byte-level BPE)"));
     }
     let pre = metadata.text("tokenizer.ggml.pre")?.unwrap_or_else(|| "default".to_owned());
-    for key in
-        ["tokenizer.ggml.add_bos_token", "tokenizer.ggml.add_eos_token", "tokenizer.ggml.add_sep_token"]
-    {
-        if metadata.0.get(key).is_some_and(|adds| *adds != Value::Bool(false)) {
-            return Err(ConvertError::unsupported(key, "true", "false: nothing is added to a text"));
+    for key in ["tokenizer.ggml.add_eos_token", "tokenizer.ggml.add_sep_token"] {
+        if metadata.flag(key)? == Some(true) {
+            return Err(ConvertError::unsupported(key, "true", "false: nothing is added behind a text"));
         }
     }
+    let adds_bos = metadata.flag("tokenizer.ggml.add_bos_token")?;
+    let adds_bos = adds_bos.unwrap_or_else(|| ADD_BOS.contains(&pre.as_str()));
     let tokens = metadata.take_texts("tokenizer.ggml.tokens")?;
     let types_key = "tokenizer.ggml.token_type";
     let token_types = match metadata.0.remove(types_key) {
@@ -139,7 +158,7 @@ fn tokenizer(metadata: &mut Metadata) -> Result<TokenizerSource, ConvertError> {
     };
     let merges = metadata.take_texts("tokenizer.ggml.merges")?;
     let digits_apart = metadata.0.get(DIGITS_APART) == Some(&Value::Bool(true));
-    Ok(TokenizerSource::Gguf { tokens, token_types, merges, pre, digits_apart })
+    Ok(TokenizerSource::Gguf { tokens, token_types, merges, pre, digits_apart, adds_bos })
 }
 
 /// The recommended sampling settings.

@@ -54,6 +54,8 @@ pub enum TokenizerSource {
         pre: String,
         /// Whether each digit is a separate word, in files written by this crate.
         digits_apart: bool,
+        /// Whether a text by itself begins with the begin-of-text token.
+        adds_bos: bool,
     },
     /// The sections of a `.thimble` file.
     Sections(Sections),
@@ -69,10 +71,10 @@ impl TokenizerSource {
         match self {
             TokenizerSource::Json(bytes) => Ok(Vocabulary::from_tokenizer_json(bytes)?),
             TokenizerSource::Sections(sections) => Ok(Vocabulary::from_section(&sections.tokenizer)?),
-            TokenizerSource::Gguf { tokens, token_types, merges, pre, digits_apart } => {
+            TokenizerSource::Gguf { tokens, token_types, merges, pre, digits_apart, adds_bos } => {
                 let vocabulary = Vocabulary::from_gguf(tokens, token_types, merges, pre)?;
                 let pattern = if *digits_apart { Pattern::Gpt2Digits } else { vocabulary.pattern };
-                Ok(Vocabulary { pattern, ..vocabulary })
+                Ok(Vocabulary { pattern, adds_bos: *adds_bos, ..vocabulary })
             }
         }
     }

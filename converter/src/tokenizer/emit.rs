@@ -37,7 +37,8 @@ impl Vocabulary {
         let flag = |on: bool, flag: u32| if on { flag } else { 0 };
         let flags = layout::pattern_flags(self.pattern)
             | flag(self.whole_words, layout::FLAG_WHOLE_WORDS)
-            | flag(self.nfc, layout::FLAG_NFC);
+            | flag(self.nfc, layout::FLAG_NFC)
+            | flag(self.adds_bos, layout::FLAG_ADDS_BOS);
         set(field::FLAGS, flags);
         set(field::TOKENS, sizes.tokens);
         set(field::MERGES, ranked.len() as u32);

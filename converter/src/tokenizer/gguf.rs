@@ -65,7 +65,7 @@ impl Vocabulary {
         let merges = merges.map(|(rank, merge)| parse_merge(rank, merge.as_ref(), &ids));
         let merges = merges.collect::<Result<_, _>>()?;
         let bytes = bytes_in(&ids);
-        Vocabulary { tokens: raw, merges, added, bytes, pattern, whole_words, nfc }.check()
+        Vocabulary { tokens: raw, merges, added, bytes, pattern, whole_words, nfc, adds_bos: false }.check()
     }
 }
 

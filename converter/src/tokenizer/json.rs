@@ -4,7 +4,7 @@
 
 use super::alphabet::raw_bytes;
 use super::gguf::{bytes_in, find_merge, parse_merge};
-use super::{AddedToken, TokenizerError, Vocabulary, pattern};
+use super::{AddedToken, TextStart, TokenizerError, Vocabulary, pattern};
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
@@ -79,7 +79,7 @@ impl Vocabulary {
         let json: Json = serde_json::from_slice(bytes)?;
         check_model(&json.model)?;
         let nfc = is_nfc(&json.normalizer)?;
-        check_post_processor(&json.post_processor)?;
+        let adds_bos = TextStart::of_post_processor(&json.post_processor)?.is_some();
         check_decoder(&json.decoder)?;
         let pattern = pattern::from_json(&json.pre_tokenizer)?;
         let whole_words = json.model.ignore_merges;
@@ -107,7 +107,7 @@ impl Vocabulary {
             bytes = bytes.map(|id| id.or(Some(unknown)));
         }
         let added = json.added_tokens.into_iter().map(checked_added).collect::<Result<_, _>>()?;
-        Vocabulary { tokens, merges, added, bytes, pattern, whole_words, nfc }.check()
+        Vocabulary { tokens, merges, added, bytes, pattern, whole_words, nfc, adds_bos }.check()
     }
 }
 
@@ -189,21 +189,6 @@ fn is_nfc(normalizer: &Value) -> Result<bool, TokenizerError> {
         [] => Ok(false),
         [step] if kind(step) == "NFC" => Ok(true),
         [step, ..] => Err(refuse("normalizer", "null or NFC", kind(step))),
-    }
-}
-
-fn check_post_processor(processor: &Value) -> Result<(), TokenizerError> {
-    let adds_nothing = |step: &&Value| match kind(step) {
-        "ByteLevel" => true,
-        "TemplateProcessing" => match step["single"].as_array() {
-            Some(pieces) => pieces.iter().all(|piece| piece.get("Sequence").is_some()) && pieces.len() == 1,
-            None => false,
-        },
-        _ => false,
-    };
-    match steps(processor, "processors").into_iter().find(|step| !adds_nothing(step)) {
-        Some(step) => Err(refuse("post_processor", "ByteLevel (nothing that adds tokens)", excerpt(step))),
-        None => Ok(()),
     }
 }
 

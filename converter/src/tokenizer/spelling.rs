@@ -2,7 +2,8 @@
 
 use super::alphabet::spell;
 use super::gguf::token_type;
-use super::{TokenizerError, Vocabulary, pattern};
+use super::{TextStart, TokenizerError, Vocabulary, pattern};
+use thimble_runtime::Token;
 use tokenizers::decoders::byte_level::ByteLevel as Decoder;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 
@@ -61,14 +62,21 @@ impl Vocabulary {
         GgufLists { tokens, token_types, merges, pre: pre.to_owned() }
     }
 
-    /// The `tokenizer.json` that [`Vocabulary::from_tokenizer_json`] reads.
+    /// The `tokenizer.json` that [`Vocabulary::from_tokenizer_json`] reads; `bos` is the begin-of-text token, which a text begins
+    /// with if [`Vocabulary::adds_bos`] is set.
     ///
     /// # Errors
     /// The `tokenizers` crate rejects the vocabulary.
-    pub fn tokenizer_json(&self) -> Result<String, TokenizerError> {
+    pub fn tokenizer_json(&self, bos: Option<Token>) -> Result<String, TokenizerError> {
         let mut tokenizer = self.oracle()?;
         tokenizer.with_decoder(Some(Decoder::new(true, true, true)));
-        tokenizer.with_post_processor(Some(ByteLevel::new(true, false, true)));
+        tokenizer.with_post_processor(Some(match bos.filter(|_| self.adds_bos) {
+            Some(Token(id)) => {
+                let name = self.spelled().get(id as usize).cloned().unwrap_or_default();
+                TextStart { id, name }.post_processor()?
+            }
+            None => ByteLevel::new(true, false, true).into(),
+        }));
         tokenizer.to_string(true).map_err(|error| TokenizerError::Oracle(error.to_string()))
     }
 }

@@ -85,6 +85,7 @@ impl Vocabulary {
             pattern: tokenizer.pattern(),
             whole_words: word(field::FLAGS) & layout::FLAG_WHOLE_WORDS != 0,
             nfc: tokenizer.nfc(),
+            adds_bos: tokenizer.adds_bos(),
         }
         .check()
     }
@@ -122,6 +123,7 @@ mod tests {
             pattern: if follows { Pattern::Gpt2Digits } else { Pattern::Tekken },
             whole_words: !follows,
             nfc: !follows,
+            adds_bos: !follows,
         }
     }
 

@@ -134,7 +134,7 @@ fn tokenizer(model: &SourceModel, keys: &mut Keys, notes: &mut Vec<String>) -> R
     if !left.is_empty() {
         notes.push(format!("GGUF has room for three stop tokens: {} left out", left.join(", ")));
     }
-    keys.flag("tokenizer.ggml.add_bos_token", false);
+    keys.flag("tokenizer.ggml.add_bos_token", vocabulary.adds_bos);
     keys.flag("tokenizer.ggml.add_space_prefix", false);
     if let Some(template) = &model.chat_template {
         keys.text("tokenizer.chat_template", template);

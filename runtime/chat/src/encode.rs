@@ -5,10 +5,10 @@ use crate::template::{self, OwnedSegment, TemplateError};
 use std::ops::Range;
 use thimble_runtime::Token;
 use thimble_runtime::chat::Message;
-use thimble_runtime::format::ModelFile;
+use thimble_runtime::format::{Config, ModelFile};
 use thimble_runtime::tokenizer::{EncodeError, Specials, Tokenizer};
 
-/// The tokens of `text`.
+/// The tokens of `text`, which may be a part of a longer one.
 ///
 /// # Errors
 /// The tokenizer rejects the text.
@@ -17,6 +17,25 @@ pub fn encode(tokenizer: &Tokenizer<'_>, text: &str, specials: Specials) -> Resu
     let mut tokens = vec![Token::default(); tokenizer.most_tokens(text)];
     let count = tokenizer.encode(text, specials, &mut scratch, &mut tokens)?;
     tokens.truncate(count);
+    Ok(tokens)
+}
+
+/// The tokens of a text by itself, outside a chat template: a prompt to continue, or a text to score. They begin with the
+/// begin-of-text token if the tokenizer adds one ([`Tokenizer::adds_bos`]), even if the text spells one out, as with
+/// `tokenizer(text)` of transformers.
+///
+/// # Errors
+/// The tokenizer rejects the text.
+pub fn encode_text(
+    tokenizer: &Tokenizer<'_>,
+    config: &Config,
+    text: &str,
+    specials: Specials,
+) -> Result<Vec<Token>, EncodeError> {
+    let mut tokens = encode(tokenizer, text, specials)?;
+    if let Some(bos) = config.bos.filter(|_| tokenizer.adds_bos()) {
+        tokens.insert(0, bos);
+    }
     Ok(tokens)
 }
 

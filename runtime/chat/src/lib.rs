@@ -10,7 +10,7 @@ mod session;
 pub mod template;
 
 pub use conversation::{Conversation, SavedConversation, Turn};
-pub use encode::{encode, encode_chat, encode_typed, end_of_text, has_special};
+pub use encode::{encode, encode_chat, encode_text, encode_typed, end_of_text, has_special};
 pub use error::ChatError;
 pub use recommended::{RecommendedSampling, random_seed};
 pub use session::{AnswerStats, CPU_PREFILL, ChatEvent, ChatModel, ChatSession, End, TOKEN_BYTES};

@@ -1,6 +1,6 @@
 //! A context and its continuation as tokens, split as lm-evaluation-harness splits them.
 
-use thimble_chat::{encode, end_of_text};
+use thimble_chat::{encode, encode_text, end_of_text};
 use thimble_runtime::Token;
 use thimble_runtime::format::ModelFile;
 use thimble_runtime::tokenizer::{EncodeError, Specials};
@@ -46,15 +46,24 @@ fn split<'a>(context: &'a str, continuation: &str) -> (&'a str, String) {
     (trimmed, format!("{}{continuation}", &context[trimmed.len()..]))
 }
 
+/// The tokens of a prompt as the harness's `HFLM` encodes it: those of [`encode_text`], but without a second begin-of-text token if
+/// the prompt spells one out.
+pub(crate) fn encode_prompt(file: &ModelFile<'_>, prompt: &str) -> Result<Vec<Token>, EncodeError> {
+    let (tokenizer, config) = (file.tokenizer(), file.config());
+    match config.bos.map(|bos| tokenizer.token_bytes(bos)) {
+        Some(bos) if prompt.as_bytes().starts_with(bos) => encode(&tokenizer, prompt, Specials::Parse),
+        _ => encode_text(&tokenizer, config, prompt, Specials::Parse),
+    }
+}
+
 impl Request {
     /// Tokenizes as the harness does: white space at the end of the context belongs to the continuation, and the
-    /// continuation's tokens are those of the whole text after those of the context. [`end_of_text`] replaces an empty
-    /// context.
+    /// continuation's tokens are those of the whole text after those of the context. A begin-of-text token that the tokenizer
+    /// adds belongs to the context; without one [`end_of_text`] replaces an empty context.
     pub fn new(file: &ModelFile<'_>, context: &str, continuation: &str) -> Result<Request, RequestError> {
-        let tokenizer = file.tokenizer();
         let (context, continuation) = split(context, continuation);
-        let mut tokens = encode(&tokenizer, context, Specials::Parse)?;
-        let whole = encode(&tokenizer, &format!("{context}{continuation}"), Specials::Parse)?;
+        let mut tokens = encode_prompt(file, context)?;
+        let whole = encode_prompt(file, &format!("{context}{continuation}"))?;
         let rest = whole.get(tokens.len()..).unwrap_or_default();
         if tokens.is_empty() {
             tokens.push(end_of_text(file).ok_or(RequestError::NoBeginning)?);

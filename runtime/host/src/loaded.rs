@@ -1,7 +1,7 @@
 //! A model file, a session on it and a sampler: the model of a chat.
 
 use crate::{Generator, KvFile};
-use thimble_chat::{CPU_PREFILL, ChatError, ChatModel, encode, encode_chat, end_of_text};
+use thimble_chat::{CPU_PREFILL, ChatError, ChatModel, encode_chat, encode_text, end_of_text};
 use thimble_runtime::Token;
 use thimble_runtime::chat::Message;
 use thimble_runtime::format::ModelFile;
@@ -15,7 +15,8 @@ pub enum PromptFormat {
     /// The model's chat template.
     #[default]
     Chat,
-    /// The last message as it is, special tokens parsed: a text to continue.
+    /// The last message as it is, special tokens parsed: a text to continue. It begins with a begin-of-text token if the
+    /// tokenizer adds one.
     Text,
 }
 
@@ -41,7 +42,8 @@ impl ChatModel for LoadedModel<'_, '_> {
     fn encode(&self, messages: &[Message<'_>]) -> Result<Vec<Token>, ChatError> {
         if self.format == PromptFormat::Text {
             let text = messages.last().map_or("", |message| message.text);
-            let tokens = encode(&self.file.tokenizer(), text, Specials::Parse)?;
+            let (tokenizer, config) = (self.file.tokenizer(), self.file.config());
+            let tokens = encode_text(&tokenizer, config, text, Specials::Parse)?;
             return Ok(if tokens.is_empty() {
                 end_of_text(&self.file).into_iter().collect()
             } else {

@@ -42,6 +42,9 @@ impl<'f> ModelFile<'f> {
             return Err(FormatError::Reserved { kind: SectionKind::Tokenizer });
         }
         let tokenizer = Tokenizer::parse(tokenizer, config.vocab)?;
+        if tokenizer.adds_bos() && config.bos.is_none() {
+            return Err(FormatError::MissingBos);
+        }
         let chat = match section(SectionKind::Chat) {
             Ok(chat) => Some(ChatTemplate::parse(chat)?),
             Err(FormatError::MissingSection { .. }) => None,

@@ -22,8 +22,10 @@ const PATTERN: u32 = 0b110;
 pub const FLAG_WHOLE_WORDS: u32 = 8;
 /// Flag: text is normalized to NFC.
 pub const FLAG_NFC: u32 = 16;
+/// Flag: a text begins with the configuration's begin-of-text token.
+pub const FLAG_ADDS_BOS: u32 = 32;
 /// The flags that a reader knows.
-pub(super) const KNOWN_FLAGS: u32 = FLAG_DIGITS_APART | PATTERN | FLAG_WHOLE_WORDS | FLAG_NFC;
+pub(super) const KNOWN_FLAGS: u32 = FLAG_DIGITS_APART | PATTERN | FLAG_WHOLE_WORDS | FLAG_NFC | FLAG_ADDS_BOS;
 /// An empty `u32` field.
 pub const NONE: u32 = u32::MAX;
 /// An empty pair slot.
@@ -40,7 +42,8 @@ const MIX_TAIL: u64 = 0xD6E8_FEB8_6659_FD93;
 pub mod field {
     use super::Range;
 
-    /// [`super::FLAG_DIGITS_APART`], [`super::pattern_flags`], [`super::FLAG_WHOLE_WORDS`], [`super::FLAG_NFC`]; others are zero.
+    /// [`super::FLAG_DIGITS_APART`], [`super::pattern_flags`], [`super::FLAG_WHOLE_WORDS`], [`super::FLAG_NFC`],
+    /// [`super::FLAG_ADDS_BOS`]; others are zero.
     pub const FLAGS: Range<usize> = 0..4;
     /// Ids in the vocabulary, those of added tokens included.
     pub const TOKENS: Range<usize> = 4..8;

@@ -47,6 +47,7 @@ pub enum Specials {
 pub struct Tokenizer<'f> {
     pattern: Pattern,
     nfc: bool,
+    adds_bos: bool,
     tokens: u32,
     longest_word: usize,
     merged_base: u32,
@@ -116,6 +117,7 @@ impl<'f> Tokenizer<'f> {
         Ok(Tokenizer {
             pattern,
             nfc: flags & layout::FLAG_NFC != 0,
+            adds_bos: flags & layout::FLAG_ADDS_BOS != 0,
             tokens,
             longest_word: word(field::LONGEST_WORD) as usize,
             merged_base,
@@ -285,6 +287,12 @@ impl<'f> Tokenizer<'f> {
     /// Whether text is normalized to NFC.
     pub fn nfc(&self) -> bool {
         self.nfc
+    }
+
+    /// Whether a text by itself, outside a chat template, begins with the configuration's begin-of-text token. Encoding does
+    /// not add it: the caller does.
+    pub fn adds_bos(&self) -> bool {
+        self.adds_bos
     }
 
     /// Splits `text` at added tokens.

@@ -153,7 +153,7 @@ fn an_index_cannot_lead_out_of_its_folder() {
 #[test]
 fn foreign_gguf_metadata_is_refused_by_name() {
     let text = |t: &str| Meta::Text(t.to_owned());
-    let cases: [(&str, Meta, &[&str]); 17] = [
+    let cases: [(&str, Meta, &[&str]); 18] = [
         ("general.architecture", text("phi3"), &["architecture", "phi3", "llama"]),
         ("llama.rope.scaling.type", text("longrope"), &["llama.rope.scaling.type", "longrope"]),
         ("llama.rope.scaling.factor", Meta::F32(0.5), &["llama.rope.scaling.factor", "0.5"]),
@@ -169,7 +169,8 @@ fn foreign_gguf_metadata_is_refused_by_name() {
         ("llama.feed_forward_length", Meta::U32(192), &["blk.0.ffn_gate.weight", "160", "192"]),
         ("tokenizer.ggml.model", text("llama"), &["tokenizer.ggml.model", "llama", "gpt2"]),
         ("tokenizer.ggml.pre", text("llama-bpe"), &["pre", "llama-bpe"]),
-        ("tokenizer.ggml.add_bos_token", Meta::Bool(true), &["tokenizer.ggml.add_bos_token"]),
+        ("tokenizer.ggml.add_eos_token", Meta::Bool(true), &["tokenizer.ggml.add_eos_token"]),
+        ("tokenizer.ggml.add_bos_token", Meta::U32(1), &["tokenizer.ggml.add_bos_token", "true or false"]),
         ("general.alignment", Meta::U32(24), &["alignment", "24"]),
     ];
     for (key, value, expected) in cases {

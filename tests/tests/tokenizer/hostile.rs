@@ -45,6 +45,9 @@ fn what_the_runtime_has_no_code_for_is_refused_by_name() {
         json["post_processor"] = json!({"type": "TemplateProcessing", "single":
             [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]});
     });
+    unsupported("post_processor", |json| {
+        json["post_processor"] = json!({"type": "RobertaProcessing", "sep": ["</s>", 2], "cls": ["<s>", 0]});
+    });
     unsupported("decoder", |json| json["decoder"] = json!({"type": "Metaspace"}));
     unsupported("lstrip, rstrip or single_word of an added token", |json| {
         json["added_tokens"][0]["lstrip"] = true.into()

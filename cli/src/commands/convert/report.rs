@@ -99,7 +99,7 @@ impl RequestedReport {
         let mut temporary = TemporaryModels::default();
         let reference = temporary.open(&Location::Path(source.to_path_buf()))?;
         let file = reference.file()?;
-        let tokens = workspace::encode(&file.tokenizer(), text, Specials::Parse)?;
+        let tokens = workspace::encode_text(&file, text, Specials::Parse)?;
         let window = WINDOW.min(file.config().context);
         let windows: Vec<&[Token]> = tokens.chunks_exact(window).take(WINDOWS).collect();
         if windows.is_empty() {

@@ -173,7 +173,7 @@ impl Job {
             encoded.map_err(|error| Failure::chat(&self.location.typed(), error))?
         } else {
             let specials = if self.flags.escape { Specials::Escape } else { Specials::Parse };
-            workspace::encode(&file.tokenizer(), prompt, specials)?
+            workspace::encode_text(file, prompt, specials)?
         };
         if !tokens.is_empty() {
             return Ok(tokens);

@@ -13,6 +13,7 @@ use super::tensor::{match_tensors, reject_unknown};
 use super::{Origin, SourceModel, TokenizerSource, json, safetensors};
 use crate::ConvertError;
 use crate::config::{read_config_json, token_ids};
+use crate::tokenizer::TextStart;
 use added::ExtendedTokenizer;
 use ordered::{Fields, OrderedJson};
 use serde_json::Value as Json;
@@ -22,7 +23,7 @@ use std::path::Path;
 use thimble_chat::RecommendedSampling;
 use thimble_runtime::Token;
 use thimble_runtime::format::TensorRole;
-use tokens::{DeclaredTokens, TokenFiles, token_id};
+use tokens::{DeclaredTokens, TokenFiles, token_id, token_text};
 
 /// Opens a folder; `weights` is the safetensors file to use, if the caller chose one.
 pub(super) fn open(folder: &Path, weights: Option<&Path>) -> Result<SourceModel, ConvertError> {
@@ -72,6 +73,10 @@ pub(super) fn open(folder: &Path, weights: Option<&Path>) -> Result<SourceModel,
     if config.bos.is_none() {
         config.bos = named("bos_token").map(Token);
     }
+    if let Some(start) = TextStart::of_tokenizer_json(&tokenizer_json)? {
+        let known = [config.bos, named("bos_token").map(Token)];
+        config.bos = Some(text_start(&start, known, &tokenizer_json, &mut notes)?);
+    }
     config.check()?;
     let tensors = match_tensors(&config, &mut found, TensorRole::hugging_face, false)?;
     reject_unknown(&found, family)?;
@@ -100,6 +105,26 @@ pub(super) fn open(folder: &Path, weights: Option<&Path>) -> Result<SourceModel,
         tensors,
         files,
     })
+}
+
+/// The begin-of-text token of a tokenizer that puts `start` in front of each text. It must be the model's `bos_token_id` or the
+/// tokenizer's `bos_token`, if there are any. Where the two differ, as in some checkpoints, what the tokenizer adds decides.
+fn text_start(
+    start: &TextStart,
+    [configured, declared]: [Option<Token>; 2],
+    tokenizer: &Json,
+    notes: &mut Vec<String>,
+) -> Result<Token, ConvertError> {
+    let (added, name) = (Token(start.id), &start.name);
+    let Some(bos) = configured.or(declared).filter(|&bos| bos != added) else { return Ok(added) };
+    let text = token_text(tokenizer, bos.0).unwrap_or_default();
+    if declared != Some(added) {
+        let found = format!("one that adds {name:?}, where the begin-of-text token is {text:?}");
+        let supported = "one that adds the begin-of-text token";
+        return Err(ConvertError::unsupported("tokenizer.json: post_processor", found, supported));
+    }
+    notes.push(format!("begin-of-text token {name:?}, as the tokenizer adds it; config.json has {text:?}"));
+    Ok(added)
 }
 
 /// The chat template: `chat_template.jinja`, or the one in tokenizer_config.json (of several, the one named `default`).

@@ -351,3 +351,14 @@ pub(super) fn token_id(tokenizer: &Json, text: &str) -> Option<u32> {
     let id = added.or_else(|| tokenizer.get("model")?.get("vocab")?.get(text))?;
     u32::try_from(id.as_u64()?).ok()
 }
+
+/// The text of a token in tokenizer.json, by its id.
+pub(super) fn token_text(tokenizer: &Json, id: u32) -> Option<&str> {
+    let added = tokenizer.get("added_tokens").and_then(Json::as_array).map_or(&[][..], Vec::as_slice);
+    let added = added.iter().find(|token| token.get("id").is_some_and(|known| *known == id));
+    if let Some(text) = added.and_then(|token| token.get("content")?.as_str()) {
+        return Some(text);
+    }
+    let vocab = tokenizer.get("model")?.get("vocab")?.as_object()?;
+    vocab.iter().find(|&(_, known)| *known == id).map(|(text, _)| text.as_str())
+}

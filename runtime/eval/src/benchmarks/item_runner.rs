@@ -5,17 +5,15 @@ use super::error::{EvalError, Result};
 use super::item::{Choices, Gold, Item, Question};
 use super::passes::{Work, passes};
 use super::task::Task;
-use crate::request::{Request, RequestError};
+use crate::request::{Request, RequestError, encode_prompt};
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
-use thimble_chat::encode;
 use thimble_runtime::Token;
 use thimble_runtime::format::ModelFile;
 use thimble_runtime::sampler::{greedy, log_sum_exp};
 use thimble_runtime::sequence::Sequence;
 use thimble_runtime::session::Session;
 use thimble_runtime::stop::{StopMatcher, StopStatus};
-use thimble_runtime::tokenizer::Specials;
 
 /// The model's result for an item.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -89,8 +87,7 @@ impl TokenizedItem {
     ) -> Result<std::result::Result<TokenizedItem, String>> {
         match &item.question {
             Question::Text { prompt, .. } => {
-                let tokens = encode(&file.tokenizer(), prompt, Specials::Parse);
-                let mut tokens = tokens.map_err(RequestError::from)?;
+                let mut tokens = encode_prompt(file, prompt).map_err(RequestError::from)?;
                 if context <= MAX_TOKENS {
                     let reason = format!(
                         "{MAX_TOKENS} tokens are generated, but the context has {context} positions: {REMEDY}"
