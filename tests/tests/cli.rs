@@ -5,6 +5,8 @@
 mod backend;
 #[path = "cli/bench.rs"]
 mod bench;
+#[path = "cli/bos.rs"]
+mod bos;
 #[path = "cli/chat.rs"]
 mod chat;
 #[path = "cli/eval.rs"]

@@ -1,6 +1,8 @@
 //! Hugging Face folders and GGUF files, written here byte by byte, through the converter and back.
 #![allow(clippy::unwrap_used, reason = "these files are nothing but tests")]
 
+#[path = "convert/bos.rs"]
+mod bos;
 #[path = "convert/heads.rs"]
 mod heads;
 #[path = "convert/refusals.rs"]

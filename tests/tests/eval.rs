@@ -2,18 +2,21 @@
 //! items against one request at a time; with the feature `slow` the real model against PyTorch.
 #![allow(clippy::unwrap_used, reason = "these files are nothing but tests")]
 
+#[path = "eval/bos.rs"]
+mod bos;
 #[cfg(feature = "slow")]
 #[path = "eval/real.rs"]
 mod real;
 mod tiny;
 
 use conformance::{Need, converted, score, shared, skip, with_session};
+use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use thimble_chat::encode;
+use thimble_chat::encode_text;
 use thimble_converter::{BlockType, Quant};
 use thimble_eval::request::Request;
 use thimble_eval::{
@@ -84,7 +87,13 @@ fn model(at: &Path, shape: Shape) -> MappedModel {
 const LONG: usize = 2048;
 
 fn long_model(at: &Path) -> MappedModel {
+    long_model_with(at, &Json::Null)
+}
+
+/// The same with a post-processor.
+fn long_model_with(at: &Path, post_processor: &Json) -> MappedModel {
     let mut folder = Folder::new(ODD, BlockType::F32);
+    folder.tokenizer["post_processor"] = post_processor.clone();
     folder.config["max_position_embeddings"] = LONG.into();
     folder.write(at, 1);
     converted(at, &at.join("tiny.thimble"), Quant::F32).0
@@ -125,7 +134,7 @@ fn alone(
 
 /// Greedy tokens behind a prompt, up to a special one.
 fn continued(session: &mut Generator<'_>, file: &ModelFile<'_>, prompt: &str) -> String {
-    let mut tokens = encode(&file.tokenizer(), prompt, Specials::Parse).unwrap();
+    let mut tokens = encode_text(&file.tokenizer(), file.config(), prompt, Specials::Parse).unwrap();
     tokens.drain(..tokens.len().saturating_sub(session.context() - 256));
     session.rewind(0).unwrap();
     session.prefill(&tokens).unwrap();

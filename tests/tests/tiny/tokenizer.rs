@@ -48,3 +48,16 @@ pub fn tokenizer_json(vocab: usize) -> Json {
             "vocab": ids, "merges": merges},
     })
 }
+
+/// Llama 3's post-processor with another token: it begins each text with it.
+pub fn llama3_post_processor(token: &str, id: usize) -> Json {
+    let start = |sequence: usize| json!({"SpecialToken": {"id": token, "type_id": sequence}});
+    let text = |name: &str, sequence: usize| json!({"Sequence": {"id": name, "type_id": sequence}});
+    json!({"type": "Sequence", "processors": [
+        {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": false, "use_regex": true},
+        {"type": "TemplateProcessing",
+         "single": [start(0), text("A", 0)],
+         "pair": [start(0), text("A", 0), start(1), text("B", 1)],
+         "special_tokens": {token: {"id": token, "ids": [id], "tokens": [token]}}},
+    ]})
+}
