@@ -33,9 +33,9 @@ pub(crate) enum Failure {
         /// The path.
         path: PathBuf,
     },
-    /// A folder where a file has to be.
-    #[error("{} is a folder, not a .thimble file; convert a Hugging Face folder with \
-             `thimble convert {0} -o FILE.thimble`", .path.display())]
+    /// A folder that holds no model.
+    #[error("{} is a folder without a config.json: expected a Hugging Face folder, a .gguf or a .thimble file, or a name \
+             from `thimble list`", .path.display())]
     Folder {
         /// The path.
         path: PathBuf,
@@ -46,10 +46,9 @@ pub(crate) enum Failure {
     /// A file that cannot be written as asked.
     #[error(transparent)]
     Output(#[from] thimble_files::OutputError),
-    /// A GGUF file where a `.thimble` file has to be.
-    #[error("{} is a GGUF file; convert it with `thimble convert {0} -o FILE.thimble`",
-            .path.display())]
-    Gguf {
+    /// A model of another format where a `.thimble` file has to be.
+    #[error("{} is not a .thimble file; convert it with `thimble convert {0} -o FILE.thimble`", .path.display())]
+    NotThimble {
         /// The path.
         path: PathBuf,
     },
@@ -78,6 +77,18 @@ pub(crate) enum Failure {
         reason: String,
         /// Whether writing the target failed: then nothing is wrong with the source.
         writing: bool,
+    },
+    /// The folder for converted models cannot be used.
+    #[error(
+        "{} has to be converted first, and the result cannot be kept: {reason}; free some space, set THIMBLE_HOME to a \
+         writable folder, or convert it yourself: `thimble convert {0} -o FILE.thimble`",
+        .model.display()
+    )]
+    NoCache {
+        /// The source.
+        model: PathBuf,
+        /// What failed.
+        reason: String,
     },
     /// The operating system refused something.
     #[error("cannot {action} {}: {source}", .path.display())]

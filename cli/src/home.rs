@@ -1,4 +1,4 @@
-//! The folder for models, data sets, the chat history and what `--backend auto` chose.
+//! The folder for models, conversions, data sets, the chat history and what `--backend auto` chose.
 
 use crate::failure::Failure;
 use std::fs::{self, File, TryLockError};
@@ -10,7 +10,7 @@ pub(crate) struct Home {
     folder: PathBuf,
 }
 
-/// Held while a process fetches a model; the operating system releases it when the process ends.
+/// Held while a process fetches or converts a model; the operating system releases it when the process ends.
 #[derive(Debug)]
 pub(crate) struct Lock {
     _file: File,
@@ -57,6 +57,16 @@ impl Home {
         self.folder.join("pipelines")
     }
 
+    /// Models of other formats by path, converted.
+    pub(crate) fn converted(&self) -> PathBuf {
+        self.folder.join("converted")
+    }
+
+    /// The list of what [`Home::converted`] holds.
+    pub(crate) fn conversion_index(&self) -> PathBuf {
+        self.converted().join("index.json")
+    }
+
     /// The chat's line history.
     pub(crate) fn history(&self) -> PathBuf {
         self.folder.join("history.txt")
@@ -69,8 +79,11 @@ impl Home {
 
     /// Creates the folders. Errors name the folder.
     pub(crate) fn create(&self) -> Result<(), Failure> {
-        let models = self.models();
-        fs::create_dir_all(&models).map_err(|source| Failure::io("create the folder", &models, source))
+        for folder in [self.models(), self.converted()] {
+            fs::create_dir_all(&folder)
+                .map_err(|source| Failure::io("create the folder", &folder, source))?;
+        }
+        Ok(())
     }
 
     /// Waits until no other process fetches this model; calls `waiting` once if it has to wait.

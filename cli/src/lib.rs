@@ -7,6 +7,7 @@
 mod catalogue;
 mod commands;
 mod conversion;
+mod converted;
 mod failure;
 mod flags;
 mod home;

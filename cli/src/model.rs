@@ -1,6 +1,7 @@
 //! From a MODEL argument to a file.
 
 use crate::catalogue::{self, Entry};
+use crate::converted::{self, Notes};
 use crate::failure::Failure;
 use crate::home::Home;
 use crate::pull::{self, PullOptions};
@@ -15,7 +16,8 @@ pub(crate) const GGUF: &[u8] = b"GGUF";
 /// The MODEL argument.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ModelFlags {
-    /// A name from `thimble list`, or the path of a .thimble file [default: smollm2-135m-instruct]
+    /// A name from `thimble list`, or the path of a .thimble file, a GGUF file or a Hugging Face folder; the latter two
+    /// are converted once, into the cache [default: smollm2-135m-instruct]
     #[arg(value_name = "MODEL")]
     pub(crate) model: Option<String>,
 }
@@ -51,10 +53,14 @@ impl Location {
         }
     }
 
-    /// The model's file; a model of the catalogue that is not on this machine is fetched first.
-    pub(crate) fn fetch(&self) -> Result<PathBuf, Failure> {
+    /// The model's file. A model of the catalogue that is not on this machine is fetched first, and a path to another
+    /// format is converted, unless the cache has it.
+    pub(crate) fn fetch(&self, notes: Notes) -> Result<PathBuf, Failure> {
         match self {
             Location::Catalogue(entry) => pull::pull(&Home::find()?, entry, &PullOptions::default()),
+            Location::Path(path) if converted::is_convertible(path) => {
+                converted::find_or_convert(&Home::find()?, path, notes)
+            }
             Location::Path(path) => usable(path),
         }
     }
@@ -90,7 +96,7 @@ impl Location {
     pub(crate) fn fetch_source(&self) -> Result<PathBuf, Failure> {
         match self {
             Location::Path(path) => Ok(path.clone()),
-            Location::Catalogue(_) => self.fetch(),
+            Location::Catalogue(_) => self.fetch(Notes::Shown),
         }
     }
 
@@ -113,7 +119,7 @@ impl Location {
     }
 }
 
-/// Refuses a missing file, a folder and a GGUF file, each with its own error.
+/// Refuses a missing file, a folder and a model of another format, each with its own error.
 fn usable(path: &Path) -> Result<PathBuf, Failure> {
     let data = match std::fs::metadata(path) {
         Ok(data) => data,
@@ -122,11 +128,11 @@ fn usable(path: &Path) -> Result<PathBuf, Failure> {
         }
         Err(source) => return Err(Failure::io("open", path, source)),
     };
-    if data.is_dir() {
-        return Err(Failure::Folder { path: path.to_path_buf() });
+    if converted::is_convertible(path) {
+        return Err(Failure::NotThimble { path: path.to_path_buf() });
     }
-    match begins_with(path, GGUF) {
-        true => Err(Failure::Gguf { path: path.to_path_buf() }),
+    match data.is_dir() {
+        true => Err(Failure::Folder { path: path.to_path_buf() }),
         false => Ok(path.to_path_buf()),
     }
 }
@@ -138,9 +144,9 @@ pub(crate) fn begins_with(path: &Path, magic: &[u8]) -> bool {
     read.is_ok() && start == magic
 }
 
-/// Whether the name is that of a .thimble or a .gguf file.
+/// Whether the name is that of a .thimble, a .gguf or a .safetensors file.
 pub(crate) fn has_model_extension(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "thimble" || extension == "gguf")
+    path.extension().is_some_and(|name| name == "thimble" || name == "gguf" || name == "safetensors")
 }
 
 #[cfg(test)]
@@ -181,8 +187,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let gguf = folder.path().join("m.gguf");
         std::fs::write(&gguf, b"GGUF....").unwrap();
-        let sentence = |path: PathBuf| Location::Path(path).fetch().unwrap_err().to_string();
-        assert!(sentence(gguf).contains("is a GGUF file"));
+        let sentence = |path: PathBuf| Location::Path(path).local().unwrap_err().to_string();
+        assert!(sentence(gguf).contains("is not a .thimble file; convert it"));
         assert!(sentence(folder.path().to_path_buf()).contains("is a folder"));
         assert!(sentence(folder.path().join("none.thimble")).contains("there is no file"));
     }

@@ -1,8 +1,9 @@
 //! Models of other formats, converted to temporary `.thimble` files.
 
 use crate::conversion;
+use crate::converted::{self, Notes};
 use crate::failure::Failure;
-use crate::model::{GGUF, Location, begins_with};
+use crate::model::Location;
 use crate::workspace::Mapped;
 use crate::{interrupt, terminal};
 use std::path::Path;
@@ -20,8 +21,10 @@ impl TemporaryModels {
     /// its numbers exactly; other types (k-quants) are rounded to f16, with a note.
     pub(crate) fn open(&mut self, location: &Location) -> Result<Mapped, Failure> {
         match location {
-            Location::Path(source) if convertible(source) => self.convert(source),
-            location => Mapped::open(&location.fetch()?),
+            Location::Path(source) if source.is_dir() || converted::is_convertible(source) => {
+                self.convert(source)
+            }
+            location => Mapped::open(&location.fetch(Notes::Shown)?),
         }
     }
 
@@ -52,10 +55,4 @@ impl TemporaryModels {
             .map_err(|error| Failure::io("rename", &target, error))?;
         Ok(mapped)
     }
-}
-
-/// Whether the converter reads this path and the runtime does not.
-fn convertible(path: &Path) -> bool {
-    let safetensors = path.extension().is_some_and(|extension| extension == "safetensors");
-    path.is_dir() || safetensors || begins_with(path, GGUF)
 }

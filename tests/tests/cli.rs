@@ -9,6 +9,8 @@ mod bench;
 mod bos;
 #[path = "cli/chat.rs"]
 mod chat;
+#[path = "cli/converted.rs"]
+mod converted;
 #[path = "cli/eval.rs"]
 mod eval;
 #[path = "cli/hub.rs"]
@@ -61,7 +63,8 @@ fn wrong_files_are_told_apart() {
     bench.run(&["verify", "other.thimble"], b"").fails(1, "it is not a .thimble file; convert a GGUF file");
     bench.run(&["verify", "tiny.thimble"], b"").succeeds();
     fs::write(bench.path("m.gguf"), b"GGUF\x03\0\0\0").unwrap();
-    bench.run(&["run", "m.gguf", "--prompt", "x"], b"").fails(1, "thimble convert m.gguf");
+    bench.run(&["run", "m.gguf", "--prompt", "x"], b"").fails(1, "m.gguf");
+    bench.run(&["verify", "m.gguf"], b"").fails(1, "thimble convert m.gguf");
     bench.run(&["convert", "m.gguf", "-o", "m.thimble"], b"").fails(1, "m.gguf");
     bench.run(&["convert", "none", "-o", "m.thimble"], b"").fails(2, "none");
     bench.run(&["convert", "hf", "-o", "m.thimble", "--quant", "q77"], b"").fails(2, "q77");

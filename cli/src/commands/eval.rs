@@ -1,5 +1,6 @@
 //! `thimble eval`: standard benchmarks.
 
+use crate::converted::Notes;
 use crate::failure::Failure;
 use crate::flags::machine::MachineFlags;
 use crate::flags::numbers::at_least_one;
@@ -79,7 +80,7 @@ impl Job {
 
     /// Evaluates: the table to stdout, progress to stderr.
     pub(crate) fn run(self, stdout: &mut dyn Write) -> Result<(), Failure> {
-        let mapped = Mapped::open(&self.location.fetch()?)?;
+        let mapped = Mapped::open(&self.location.fetch(Notes::unless(self.flags.json))?)?;
         let settings = self.flags.machine.settings(InferenceSettings::default());
         let evaluation = Evaluation {
             model: mapped.model(),

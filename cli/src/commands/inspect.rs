@@ -1,5 +1,6 @@
 //! `thimble inspect`: what a file contains, and the memory it needs.
 
+use crate::converted::Notes;
 use crate::failure::Failure;
 use crate::flags::machine::MachineFlags;
 use crate::flags::sampling::LOOKUP;
@@ -19,7 +20,7 @@ use thimble_runtime::format::{Config, Encoding, ModelFile, RopeScaling, TensorRe
 /// `thimble inspect`.
 #[derive(Args, Debug)]
 pub(crate) struct Flags {
-    /// A .thimble file, or a name from `thimble list` that is on this machine
+    /// A .thimble file, a GGUF file or a Hugging Face folder, or a name from `thimble list` that is on this machine
     #[arg(value_name = "FILE")]
     file: String,
     /// Print one JSON object
@@ -102,7 +103,10 @@ impl Job {
 
     /// Writes the table, or JSON.
     pub(crate) fn run(self, stdout: &mut dyn Write) -> Result<(), Failure> {
-        let path = self.location.local()?;
+        let path = match &self.location {
+            Location::Path(_) => self.location.fetch(Notes::unless(self.flags.json))?,
+            Location::Catalogue(_) => self.location.local()?,
+        };
         let mapped = Mapped::open(&path)?;
         let file = mapped.file()?;
         let needed = InferenceSettings {

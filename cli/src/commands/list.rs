@@ -1,6 +1,7 @@
-//! `thimble list`: the catalogue, and which models are on this machine.
+//! `thimble list`: the catalogue, and which models and conversions are on this machine.
 
 use crate::catalogue::{DEFAULT, ENTRIES, Entry};
+use crate::converted::{Conversion, Index};
 use crate::failure::Failure;
 use crate::home::Home;
 use crate::json;
@@ -25,10 +26,14 @@ pub(crate) struct Job {
 
 #[derive(Serialize)]
 struct Row {
-    name: &'static str,
-    repository: &'static str,
+    name: String,
+    /// On the hub; `null` for a converted source.
+    repository: Option<&'static str>,
+    /// The path that was converted; `null` for a model of the catalogue.
+    source: Option<PathBuf>,
     parameters: u64,
-    instruct: bool,
+    /// Whether it was tuned for conversation, if that is known.
+    instruct: Option<bool>,
     default: bool,
     /// Its file, if it is on this machine.
     path: Option<PathBuf>,
@@ -43,12 +48,14 @@ impl Job {
 
     /// Writes the list.
     pub(crate) fn run(self, stdout: &mut dyn Write) -> Result<(), Failure> {
-        let rows = ENTRIES.each_ref().map(|entry| self.row(entry));
+        let converted = Index::read(&self.home).conversions;
+        let converted = converted.iter().map(|conversion| self.converted(conversion));
+        let rows: Vec<Row> = ENTRIES.iter().map(|entry| self.row(entry)).chain(converted).collect();
         if self.json {
             return json::write_pretty(stdout, &rows);
         }
         let [name, parameters, size] = ["NAME", "PARAMETERS", "ON DISK"];
-        writeln!(stdout, "{name:<24} {parameters:>10}  {size:>9}  REPOSITORY")?;
+        writeln!(stdout, "{name:<24} {parameters:>10}  {size:>9}  REPOSITORY OR SOURCE")?;
         for row in &rows {
             let parameters = match row.parameters as f64 / 1e6 {
                 millions if millions < 1000.0 => format!("{millions:.0}M"),
@@ -56,20 +63,42 @@ impl Job {
             };
             let size = row.bytes.map_or_else(|| "-".to_string(), |b| format!("{:.0} MB", b as f64 / 1e6));
             let mark = if row.default { "  (default)" } else { "" };
-            writeln!(stdout, "{:<24} {parameters:>10}  {size:>9}  {}{mark}", row.name, row.repository)?;
+            let from = match (&row.source, row.repository) {
+                (Some(source), _) if source.exists() => source.display().to_string(),
+                (Some(source), _) => format!("{} (gone)", source.display()),
+                (None, repository) => repository.unwrap_or_default().to_string(),
+            };
+            writeln!(stdout, "{:<24} {parameters:>10}  {size:>9}  {from}{mark}", row.name)?;
         }
-        Ok(writeln!(stdout, "\nmodels are kept in {}", self.home.folder().display())?)
+        writeln!(stdout, "\nmodels are kept in {}", self.home.folder().display())?;
+        Ok(writeln!(stdout, "`thimble remove NAME` deletes one from this machine")?)
     }
 
     fn row(&self, entry: &Entry) -> Row {
         let path = self.home.model(entry.name);
         let bytes = std::fs::metadata(&path).ok().filter(|data| data.is_file()).map(|data| data.len());
         Row {
-            name: entry.name,
-            repository: entry.repository,
+            name: entry.name.to_string(),
+            repository: Some(entry.repository),
+            source: None,
             parameters: entry.parameters,
-            instruct: entry.instruct,
+            instruct: Some(entry.instruct),
             default: entry.name == DEFAULT,
+            path: bytes.is_some().then_some(path),
+            bytes,
+        }
+    }
+
+    fn converted(&self, conversion: &Conversion) -> Row {
+        let path = conversion.path(&self.home);
+        let bytes = std::fs::metadata(&path).ok().map(|data| data.len());
+        Row {
+            name: conversion.name(),
+            repository: None,
+            source: Some(conversion.source.clone()),
+            parameters: conversion.parameters,
+            instruct: None,
+            default: false,
             path: bytes.is_some().then_some(path),
             bytes,
         }

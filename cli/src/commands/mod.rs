@@ -16,6 +16,7 @@ mod list;
 mod not_built;
 mod perplexity;
 mod pull;
+mod remove;
 mod run;
 mod score;
 #[cfg(test)]
@@ -46,8 +47,10 @@ pub(crate) enum Command {
     Run(run::Flags),
     /// Download a model from the catalogue and convert it
     Pull(pull::Flags),
-    /// Show the catalogue, and which models are on this machine
+    /// Show the catalogue, and which models and conversions are on this machine
     List(list::Flags),
+    /// Delete models and conversions from this machine
+    Remove(remove::Flags),
     /// Turn text on stdin into token ids, or ids into text
     Tokens(tokens::Flags),
     /// Score continuations by log-likelihood, one JSON object per line
@@ -77,7 +80,7 @@ pub(crate) enum Command {
     Convert(convert::Flags),
     /// Write a .thimble or a GGUF file as a Hugging Face folder or an ONNX graph
     Export(export::Flags),
-    /// Show what a .thimble file contains and the memory it needs
+    /// Show what a model contains and the memory it needs
     Inspect(inspect::Flags),
     /// Check every byte of a .thimble file against its checksums
     Verify(verify::Flags),
@@ -92,6 +95,7 @@ impl Command {
             Command::Run(flags) => run::Job::resolve(flags, start)?.run(stdout),
             Command::Pull(flags) => pull::Job::resolve(flags)?.run(stdout),
             Command::List(flags) => list::Job::resolve(flags)?.run(stdout),
+            Command::Remove(flags) => remove::Job::resolve(flags)?.run(),
             Command::Tokens(flags) => tokens::Job::resolve(flags)?.run(stdout),
             Command::Score(flags) => score::Job::resolve(flags)?.run(stdout),
             Command::Perplexity(flags) => perplexity::Job::resolve(flags)?.run(stdout),

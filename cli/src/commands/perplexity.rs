@@ -1,5 +1,6 @@
 //! `thimble perplexity`: how well a model predicts a text.
 
+use crate::converted::Notes;
 use crate::failure::Failure;
 use crate::flags::machine::MachineFlags;
 use crate::flags::numbers::{at_least_one, at_least_two};
@@ -66,7 +67,7 @@ impl Job {
     pub(crate) fn run(self, stdout: &mut dyn Write) -> Result<(), Failure> {
         let flags = &self.flags;
         let text = input::file(&flags.input)?;
-        let mapped = Mapped::open(&self.location.fetch()?)?;
+        let mapped = Mapped::open(&self.location.fetch(Notes::unless(self.flags.json))?)?;
         let file = mapped.file()?;
         let most = file.config().context;
         let context = flags.machine.context.map_or(most, |context| context.min(most));

@@ -1,5 +1,6 @@
 //! `thimble score`: log-likelihoods of continuations, as lm-evaluation-harness defines them.
 
+use crate::converted::Notes;
 use crate::failure::Failure;
 use crate::flags::machine::MachineFlags;
 use crate::model::{Location, ModelFlags};
@@ -42,7 +43,7 @@ impl Job {
     /// Writes each line back with its results.
     pub(crate) fn run(self, stdout: &mut dyn Write) -> Result<(), Failure> {
         let text = input::file(&self.flags.input)?;
-        let mapped = Mapped::open(&self.location.fetch()?)?;
+        let mapped = Mapped::open(&self.location.fetch(Notes::Hidden)?)?;
         let file = mapped.file()?;
         let needed = InferenceSettings {
             context: Some(file.config().context),

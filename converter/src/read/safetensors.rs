@@ -7,29 +7,33 @@ use crate::ConvertError;
 use safetensors::tensor::Metadata;
 use safetensors::{Dtype, SafeTensorError};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Longest header that the format allows.
 const MAX_HEADER: u64 = 100_000_000;
 /// Bytes of the header's length.
 const LENGTH: u64 = 8;
 
-/// Opens a folder's safetensors files: `only`, else `model.safetensors`, else those in the index.
+/// The paths of a folder's safetensors files: `only`, else `model.safetensors`, else those in the index.
+pub(super) fn paths(folder: &Path, only: Option<&Path>) -> Result<Vec<PathBuf>, ConvertError> {
+    let single = folder.join("model.safetensors");
+    let index = folder.join("model.safetensors.index.json");
+    match only {
+        Some(path) => Ok(vec![path.to_owned()]),
+        None if single.is_file() => Ok(vec![single]),
+        None if index.is_file() => Ok(shards(&index)?.into_iter().map(|name| folder.join(name)).collect()),
+        None => Err(ConvertError::NotAModel { path: folder.to_owned() }),
+    }
+}
+
+/// Opens a folder's safetensors files, those of [`paths`].
 pub(super) fn open(
     folder: &Path,
     only: Option<&Path>,
 ) -> Result<(Vec<SourceFile>, BTreeMap<String, RawTensor>), ConvertError> {
-    let single = folder.join("model.safetensors");
-    let index = folder.join("model.safetensors.index.json");
-    let paths = match only {
-        Some(path) => vec![path.to_owned()],
-        None if single.is_file() => vec![single],
-        None if index.is_file() => shards(&index)?.into_iter().map(|name| folder.join(name)).collect(),
-        None => return Err(ConvertError::NotAModel { path: folder.to_owned() }),
-    };
     let mut files = Vec::new();
     let mut found = BTreeMap::new();
-    for path in paths {
+    for path in paths(folder, only)? {
         let file = SourceFile::open(&path)?;
         for (name, tensor) in tensors(&file, files.len())? {
             if found.insert(name.clone(), tensor).is_some() {

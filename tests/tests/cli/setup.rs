@@ -53,6 +53,15 @@ impl Bench {
         finish(command.envs(environment.iter().copied()).spawn().unwrap(), b"")
     }
 
+    /// Runs it with files limited to so many blocks of 512 or 1024 bytes: writing more fails as on a full disk.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn run_limited(&self, arguments: &[&str], blocks: u32) -> Output {
+        let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$@\"");
+        let mut command = self.prepared(Command::new("sh"));
+        command.args(["-c", &script, "sh"]).arg(binary()).args(arguments);
+        finish(command.spawn().unwrap(), b"")
+    }
+
     /// Starts the command and leaves it running.
     pub(crate) fn start(&self, arguments: &[&str]) -> Child {
         self.command(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
@@ -90,12 +99,17 @@ impl Bench {
     }
 
     fn command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Command {
-        let mut command = Command::new(binary());
+        let mut command = self.prepared(Command::new(binary()));
+        command.args(arguments);
+        command
+    }
+
+    /// The program in this bench's folder and environment.
+    fn prepared(&self, mut command: Command) -> Command {
         for proxy in ["http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
             command.env_remove(proxy);
         }
         command
-            .args(arguments)
             .current_dir(self.folder.path())
             .env("THIMBLE_HOME", self.path("home"))
             .env("HF_HOME", self.path("hub-cache"))

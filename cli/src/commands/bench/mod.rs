@@ -4,6 +4,7 @@ mod figures;
 mod speed;
 mod start;
 
+use crate::converted::Notes;
 use crate::failure::Failure;
 use crate::flags::machine::ComputeFlags;
 use crate::flags::numbers::at_least_one;
@@ -66,7 +67,7 @@ impl Job {
 
     /// Writes the table, or a JSON list.
     pub(crate) fn run(self, stdout: &mut dyn Write) -> Result<(), Failure> {
-        let path = self.location.fetch()?;
+        let path = self.location.fetch(Notes::unless(self.flags.json))?;
         let mapped = Mapped::open(&path)?;
         let context = mapped.file()?.config().context;
         let cases = self.cases(context)?;

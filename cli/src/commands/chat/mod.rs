@@ -5,6 +5,7 @@ mod slash;
 mod terminal_chat;
 mod wrap;
 
+use crate::converted::Notes;
 use crate::failure::Failure;
 use crate::flags::numbers::at_least_one;
 use crate::flags::sampling::GenerationFlags;
@@ -55,7 +56,7 @@ impl Job {
 
     /// Chats until the input ends.
     pub(crate) fn run(self, stdout: &mut dyn Write) -> Result<(), Failure> {
-        let mapped = Mapped::open(&self.location.fetch()?)?;
+        let mapped = Mapped::open(&self.location.fetch(Notes::Shown)?)?;
         let file = mapped.file()?;
         let GenerationFlags { lookup, sampling: sampling_flags, machine } = &self.flags.generation;
         let context = file.config().context.min(MAX_CONTEXT);

@@ -2,6 +2,7 @@
 
 mod prompt;
 
+use crate::converted::Notes;
 use crate::failure::Failure;
 use crate::flags::numbers::whole;
 use crate::flags::sampling::GenerationFlags;
@@ -124,13 +125,13 @@ impl Job {
     pub(crate) fn run(self, stdout: &mut dyn Write) -> Result<(), Failure> {
         // An invalid file is reported before the prompt is read; nothing is fetched until there is a prompt.
         let opened = match &self.location {
-            Location::Path(_) => Some(Mapped::open(&self.location.fetch()?)?),
+            Location::Path(_) => Some(Mapped::open(&self.location.fetch(Notes::unless(self.flags.json))?)?),
             Location::Catalogue(_) => None,
         };
         let prompt = self.prompt.read()?;
         let mapped = match opened {
             Some(mapped) => mapped,
-            None => Mapped::open(&self.location.fetch()?)?,
+            None => Mapped::open(&self.location.fetch(Notes::unless(self.flags.json))?)?,
         };
         let file = mapped.file()?;
         let prompt = self.encode(&file, &prompt)?;

@@ -1,6 +1,7 @@
 //! `thimble run MODEL PROMPT`: which argument is which.
 
 use crate::catalogue;
+use crate::converted;
 use crate::failure::Failure;
 use crate::input;
 use crate::model::{GGUF, Location, begins_with, has_model_extension};
@@ -103,11 +104,14 @@ pub(crate) fn resolve(flags: PromptFlags, terminal: bool) -> Result<(Location, P
     }
 }
 
-/// Whether this is a name of the catalogue, or an existing file that is a model by its extension or its first bytes.
+/// Whether this is a name of the catalogue, an existing file that is a model by its extension or its first bytes, or a
+/// Hugging Face folder.
 fn is_model(word: &str) -> bool {
     let path = Path::new(word);
     let by_magic = || begins_with(path, &MAGIC) || begins_with(path, GGUF);
-    catalogue::find(word).is_some() || (path.is_file() && (has_model_extension(path) || by_magic()))
+    catalogue::find(word).is_some()
+        || (path.is_file() && (has_model_extension(path) || by_magic()))
+        || converted::is_model_folder(path)
 }
 
 /// Whether a single argument is a model, and not the prompt for the default one. What only looks like a model's name or path
