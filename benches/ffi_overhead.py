@@ -43,6 +43,9 @@ class Discard(thimble_ffi.Listener):
     def on_piece(self, text):
         self.pieces += 1
 
+    def on_reasoning(self, text):
+        pass
+
     def on_progress(self, done, of):
         pass
 

@@ -18,6 +18,9 @@ impl Listener for Forward {
     fn on_piece(&self, text: String) -> Result<(), ListenerError> {
         self.send(Continue(text))
     }
+    fn on_reasoning(&self, _text: String) -> Result<(), ListenerError> {
+        Ok(())
+    }
     fn on_progress(&self, _done: u32, _of: u32) -> Result<(), ListenerError> {
         Ok(())
     }

@@ -30,6 +30,9 @@ pub struct ChatOptions {
     /// and reveals as much of the conversation as the journal does: put it in the app's own cache folder.
     #[uniffi(default = None)]
     pub kv_file: Option<String>,
+    /// Whether the model thinks before it answers, where [`ModelInfo::has_thinking`]; the model's default unless set.
+    #[uniffi(default = None)]
+    pub thinking: Option<bool>,
 }
 
 /// A message of the conversation.
@@ -37,8 +40,11 @@ pub struct ChatOptions {
 pub struct Message {
     /// Whether the user wrote it, and not the model.
     pub from_user: bool,
-    /// Its text.
+    /// Its text, without reasoning.
     pub text: String,
+    /// What the model thought before it answered; empty for the user's messages.
+    #[uniffi(default = "")]
+    pub reasoning: String,
 }
 
 /// A conversation with a model, on a thread of its own.
@@ -61,7 +67,7 @@ impl Chat {
     /// The file is no journal, cannot be written, or is open in another chat; the options are invalid.
     #[uniffi::constructor]
     pub fn new(model: Arc<Model>, options: ChatOptions) -> Result<Arc<Chat>, ApiError> {
-        let ChatOptions { system, sampling, max_tokens, journal, kv_file } = options;
+        let ChatOptions { system, sampling, thinking, max_tokens, journal, kv_file } = options;
         let sampling = sampling.unwrap_or_default();
         let ModelInfo { name, answers_messages, .. } = model.info()?;
         if !answers_messages {
@@ -81,6 +87,7 @@ impl Chat {
         };
         let options = WorkerOptions {
             sessions: Box::new(sessions),
+            thinking,
             max_tokens: max_tokens.unwrap_or(MOST_TOKENS) as usize,
             stops: Vec::new(),
             journal,
@@ -112,7 +119,9 @@ impl Chat {
     pub fn history(&self) -> Vec<Message> {
         let conversation = self.worker.conversation();
         let messages = conversation.turns.into_iter().flat_map(|turn| {
-            [Message { from_user: true, text: turn.user }, Message { from_user: false, text: turn.answer }]
+            let (reasoning, text) = thimble_chat::split_reasoning(&turn.answer);
+            let user = Message { from_user: true, text: turn.user, reasoning: String::new() };
+            [user, Message { from_user: false, text, reasoning }]
         });
         messages.collect()
     }

@@ -73,6 +73,7 @@ impl Model {
         let threads = self.plan.threads();
         let options = WorkerOptions {
             sessions: Box::new(ModelSessions::new(self, sampling, PromptFormat::Text, None)?),
+            thinking: None,
             max_tokens: max_tokens.unwrap_or(MOST_TOKENS) as usize,
             stops: stop,
             journal: None,

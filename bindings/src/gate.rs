@@ -160,8 +160,12 @@ impl<V: ChatModel> ChatModel for Gated<'_, V> {
         self.model.context()
     }
 
-    fn encode(&self, messages: &[Message<'_>]) -> Result<Vec<Token>, ChatError> {
-        self.model.encode(messages)
+    fn encode(&self, messages: &[Message<'_>], thinking: Option<bool>) -> Result<Vec<Token>, ChatError> {
+        self.model.encode(messages, thinking)
+    }
+
+    fn has_reasoning(&self) -> bool {
+        self.model.has_reasoning()
     }
 
     fn reuse(&mut self, tokens: &[Token]) -> usize {

@@ -22,8 +22,10 @@ impl From<uniffi::UnexpectedUniFFICallbackError> for ListenerError {
 /// Receives one answer, on the worker's thread: pieces in order, then exactly one end or one error.
 #[uniffi::export(with_foreign)]
 pub trait Listener: Send + Sync {
-    /// More text. Whole characters.
+    /// More of the answer. Whole characters.
     fn on_piece(&self, text: String) -> Result<(), ListenerError>;
+    /// More of the model's reasoning, which comes before the answer. Whole characters.
+    fn on_reasoning(&self, text: String) -> Result<(), ListenerError>;
     /// How much of a long prompt has been read, in tokens: before the first piece, and between pieces where the context is
     /// full or its memory was given back in a pause.
     fn on_progress(&self, done: u32, of: u32) -> Result<(), ListenerError>;

@@ -79,6 +79,9 @@ pub struct ModelInfo {
     /// Most bytes of GPU memory that each chat takes, with a copy of the weights; on phones this is the same memory.
     #[uniffi(default = 0)]
     pub gpu_bytes: u64,
+    /// Whether its chat template can turn thinking on and off.
+    #[uniffi(default = false)]
+    pub has_thinking: bool,
 }
 
 /// A model, mapped from its file. Several chats may use it at once.
@@ -172,6 +175,7 @@ impl Model {
             context: self.plan.context() as u32,
             most_context: config.context as u32,
             answers_messages: file.chat().is_some(),
+            has_thinking: file.chat().is_some_and(|chat| thimble_chat::template::has_thinking(&chat)),
             kernels: self.plan.processors(),
             threads: self.plan.threads() as u32,
             gpu_bytes: self.gpu_bytes,

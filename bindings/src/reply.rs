@@ -30,7 +30,7 @@ impl From<End> for Finish {
 /// A whole answer.
 #[derive(Clone, Debug, Default, PartialEq, uniffi::Record)]
 pub struct Reply {
-    /// All pieces, concatenated.
+    /// All pieces, concatenated: the answer without its reasoning.
     pub text: String,
     /// Why it ended.
     pub finish: Finish,
@@ -46,9 +46,18 @@ pub struct Reply {
     pub tokens: u32,
     /// Seconds that those took.
     pub seconds: f64,
+    /// What the model thought before it answered; empty if it did not.
+    #[uniffi(default = "")]
+    pub reasoning: String,
 }
 
 impl Reply {
+    /// The same reply with the text of an answer.
+    pub(crate) fn with_answer(self, answer: &str) -> Reply {
+        let (reasoning, text) = thimble_chat::split_reasoning(answer);
+        Reply { text, reasoning, ..self }
+    }
+
     /// The figures of an answer, without its text.
     pub(crate) fn new(answer: &AnswerStats) -> Reply {
         Reply {

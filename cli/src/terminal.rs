@@ -4,8 +4,13 @@ use crate::stderr::with_stderr;
 use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 
-/// Whether to use colours on stderr.
-fn colours(terminal: bool) -> bool {
+/// Begins dim text on a terminal with colours.
+pub(crate) const DIM: &str = "\x1b[2m";
+/// Ends it.
+pub(crate) const UNDIM: &str = "\x1b[0m";
+
+/// Whether to use colours on a stream that is a terminal or not.
+pub(crate) fn has_colours(terminal: bool) -> bool {
     let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
     !refused && !dumb && terminal
@@ -14,7 +19,7 @@ fn colours(terminal: bool) -> bool {
 /// Prints one dim line to stderr; lost if stderr is closed.
 pub(crate) fn note(line: &str) {
     let line = printable(line);
-    let _ = with_stderr(|stderr, terminal| match colours(terminal) {
+    let _ = with_stderr(|stderr, terminal| match has_colours(terminal) {
         true => writeln!(stderr, "\x1b[2m{line}\x1b[0m"),
         false => writeln!(stderr, "{line}"),
     });
@@ -30,7 +35,7 @@ pub(crate) fn error(sentence: &dyn std::fmt::Display) {
     // It may quote a file's name or content.
     let sentence = sentence.to_string();
     let sentence = printable(&sentence);
-    let _ = with_stderr(|stderr, terminal| match colours(terminal) {
+    let _ = with_stderr(|stderr, terminal| match has_colours(terminal) {
         true => writeln!(stderr, "\x1b[1;31merror:\x1b[0m {sentence}"),
         false => writeln!(stderr, "error: {sentence}"),
     });
@@ -49,7 +54,7 @@ impl Status {
             return;
         }
         self.clear();
-        let _ = match colours(true) {
+        let _ = match has_colours(true) {
             true => write!(io::stderr(), "\x1b[2m{line}\x1b[0m"),
             false => write!(io::stderr(), "{line}"),
         };

@@ -52,6 +52,9 @@ impl Listener for Collector {
         let _ = self.heard.lock().unwrap().send(Heard::Piece(text.clone()));
         (self.each)(&text)
     }
+    fn on_reasoning(&self, _text: String) -> Result<(), ListenerError> {
+        Ok(())
+    }
     fn on_progress(&self, _done: u32, _of: u32) -> Result<(), ListenerError> {
         Ok(())
     }

@@ -12,7 +12,9 @@ use proptest::test_runner::{Config, RngSeed, TestRunner};
 use serde::Deserialize;
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use thimble_chat::template::{OwnedSegment, TemplateError, render, render_text};
+use thimble_chat::template::{
+    OwnedSegment, TemplateError, TemplateOptions, has_thinking, render, render_text,
+};
 use thimble_runtime::chat::{ChatTemplate, Jinja, Message, RenderError, Role, is_python_space};
 
 /// A template and what is expected of its reduction.
@@ -91,12 +93,30 @@ fn thinking_is_cut_out_of_old_answers() {
 }
 
 #[test]
+fn thinking_can_be_turned_off() {
+    check(&template!("two_modes", "", "<|im_end|>", Form::Jinja), 1000);
+    // The smallest template with the variable: literals would lose it.
+    let source = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}\
+                  {% if add_generation_prompt %}<|im_start|>assistant\n\
+                  {% if enable_thinking is defined and not enable_thinking %}<think></think>{% endif %}{% endif %}";
+    let section = thimble_converter::chat::derive(source, "", "<|im_end|>").unwrap();
+    let template = ChatTemplate::parse(&section).unwrap();
+    assert!(has_thinking(&template));
+    let chat = [Message { role: Role::User, text: "Hi" }];
+    let ends_closed = |thinking| {
+        let options = TemplateOptions { generate: true, thinking };
+        render_text(&template, &chat, options).unwrap().ends_with("<think></think>")
+    };
+    assert_eq!([None, Some(true), Some(false)].map(ends_closed), [false, false, true]);
+}
+
+#[test]
 fn todays_date_is_asked_for_when_rendering() {
     let case = template!("dated", "<|begin_of_text|>", "<|eot_id|>", Form::Jinja);
     let section = thimble_converter::chat::derive(case.source, case.bos, case.eos).unwrap();
     let template = ChatTemplate::parse(&section).unwrap();
     let chat = [Message { role: Role::User, text: "<|eot_id|>" }];
-    let pieces = render(&template, &chat, true).unwrap();
+    let pieces = render(&template, &chat, TemplateOptions::ANSWER).unwrap();
     let [OwnedSegment::Template(before), OwnedSegment::Content(content), OwnedSegment::Template(_)] =
         &pieces[..]
     else {
@@ -120,6 +140,8 @@ struct Rendered {
     eos: String,
     chat: Vec<Said>,
     generate: bool,
+    #[serde(default)]
+    thinking: Option<bool>,
     text: Option<String>,
 }
 
@@ -134,7 +156,7 @@ struct Said {
 #[test]
 fn chats_that_transformers_rendered() {
     let golden: Golden = serde_json::from_str(include_str!("../golden/chat.json")).unwrap();
-    assert!(golden.cases.len() >= 240);
+    assert!(golden.cases.len() >= 700);
     let mut sections = BTreeMap::new();
     for case in &golden.cases {
         let section = sections.entry(&case.template).or_insert_with(|| {
@@ -148,7 +170,8 @@ fn chats_that_transformers_rendered() {
             .iter()
             .map(|said| Message { role: Role::from_name(&said.role).unwrap(), text: &said.content })
             .collect();
-        match (render(&template, &messages, case.generate), &case.text) {
+        let options = TemplateOptions { generate: case.generate, thinking: case.thinking };
+        match (render(&template, &messages, options), &case.text) {
             (Ok(pieces), expected) => {
                 let text: String = pieces.iter().map(OwnedSegment::text).collect();
                 assert_eq!(Some(&text), expected.as_ref(), "{}: {messages:?}", case.template);
@@ -186,7 +209,7 @@ fn expressions_mean_what_jinja_takes_them_for() {
     for Expression { template: source, text } in &golden.cases {
         let Some(expected) = text else { continue };
         let template = ChatTemplate::Jinja(Jinja { source, bos: "<s>", eos: "</s>" });
-        let rendered = render_text(&template, &messages, true);
+        let rendered = render_text(&template, &messages, TemplateOptions::ANSWER);
         assert_eq!(rendered.as_ref().ok(), Some(expected), "{source}: {rendered:?}");
         compared += 1;
     }
@@ -207,7 +230,7 @@ fn check(case: &Case, chats: u32) {
             let messages: Vec<Message<'_>> =
                 chat.iter().map(|(role, text)| Message { role: *role, text }).collect();
             let expected = expected(&oracle, case, &messages, generate);
-            match (render(&template, &messages, generate), expected) {
+            match (render(&template, &messages, TemplateOptions { generate, thinking: None }), expected) {
                 (Ok(pieces), Ok(expected)) => {
                     let text: String = pieces.iter().map(OwnedSegment::text).collect();
                     prop_assert_eq!(text, expected);
@@ -350,8 +373,8 @@ fn any_template_is_a_text_or_an_error() {
             let template = ChatTemplate::Jinja(Jinja { source: &source, bos: "<s>", eos: "</s>" });
             let messages: Vec<Message<'_>> =
                 chat.iter().map(|(role, text)| Message { role: *role, text }).collect();
-            let text = render_text(&template, &messages, true);
-            match render(&template, &messages, true) {
+            let text = render_text(&template, &messages, TemplateOptions::ANSWER);
+            match render(&template, &messages, TemplateOptions::ANSWER) {
                 Ok(pieces) => {
                     let joined: String = pieces.iter().map(OwnedSegment::text).collect();
                     prop_assert_eq!(Some(joined), text.ok());

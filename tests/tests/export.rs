@@ -96,7 +96,8 @@ fn named_and_added_tokens_come_along() {
     }
     let file = second.file().unwrap();
     let message = Message { role: Role::User, text: "hi" };
-    let pieces = template::render(&file.chat().unwrap(), &[message], true).unwrap();
+    let pieces =
+        template::render(&file.chat().unwrap(), &[message], template::TemplateOptions::ANSWER).unwrap();
     assert_eq!(pieces.iter().map(|piece| piece.text()).collect::<String>(), "hi<pad><tool>");
 }
 
@@ -157,7 +158,9 @@ fn chats_are_rendered_alike_whoever_speaks() {
     let said = [(Role::System, "a\n"), (Role::User, "it's \\ '"), (Role::Assistant, " <|im_end|>")];
     let messages = said.map(|(role, text)| Message { role, text });
     for generate in [false, true] {
-        let pieces = template::render(&chat, &messages, generate).unwrap();
+        let pieces =
+            template::render(&chat, &messages, template::TemplateOptions { generate, thinking: None })
+                .unwrap();
         let expected: String = pieces.iter().map(|piece| piece.text()).collect();
         assert_eq!(compiled.render(&messages, generate).unwrap(), expected);
     }

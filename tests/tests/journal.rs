@@ -36,6 +36,9 @@ impl Listener for Screen {
         std::thread::sleep(Duration::from_millis(1));
         Ok(())
     }
+    fn on_reasoning(&self, _text: String) -> Result<(), ListenerError> {
+        Ok(())
+    }
     fn on_progress(&self, _done: u32, _of: u32) -> Result<(), ListenerError> {
         Ok(())
     }

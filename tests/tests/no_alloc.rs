@@ -160,6 +160,9 @@ impl Listener for Collector {
         self.at.lock().unwrap().push(ALLOCATIONS.load(Ordering::SeqCst));
         Ok(())
     }
+    fn on_reasoning(&self, _text: String) -> Result<(), ListenerError> {
+        Ok(())
+    }
     fn on_progress(&self, _done: u32, _of: u32) -> Result<(), ListenerError> {
         Ok(())
     }
@@ -206,7 +209,7 @@ fn a_chat_allocates_only_what_it_hands_out() {
         };
         for journal in [None, Some(path("journal"))] {
             let options =
-                ChatOptions { sampling: sampling.clone(), max_tokens, journal, system: None, kv_file: None };
+                ChatOptions { sampling: sampling.clone(), max_tokens, journal, ..ChatOptions::default() };
             let chat = Chat::new(Arc::clone(&model), options).unwrap();
             // Few enough for the context: where turns have to give way, the prompt is made anew.
             for _ in 0..3 {

@@ -135,6 +135,9 @@ class Thrower(ffi.Listener):
         if len(self.pieces) == 3:
             raise RuntimeError("thrown")
 
+    def on_reasoning(self, text: str) -> None:
+        pass
+
     def on_progress(self, done: int, of: int) -> None:
         pass
 

@@ -55,6 +55,9 @@ class PieceQueue(ffi.Listener):
     def on_piece(self, text: str) -> None:
         self._put(text)
 
+    def on_reasoning(self, text: str) -> None:
+        pass
+
     def on_progress(self, done: int, of: int) -> None:
         pass
 

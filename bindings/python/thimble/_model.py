@@ -74,12 +74,15 @@ class Model:
         max_tokens: Optional[int] = None,
         journal: Optional[Path] = None,
         kv_file: Optional[Path] = None,
+        thinking: Optional[bool] = None,
     ) -> Chat:
         """Begins a conversation, or continues the one in the journal.
 
         system: instructions in front of it. max_tokens: longest answer, 1,024 unless given. journal: a file that has
         everything on disk before it is shown; where it exists, the chat goes on from it. kv_file: a file for keys and
         values, written by `pause` and `free_memory`, that spares a later chat computing them; it may be deleted.
+        thinking: whether the model thinks before it answers, where `info.has_thinking`; its own default unless given. The
+        pieces are the answer alone; `reply.reasoning` has the rest.
         """
         options = ffi.ChatOptions(
             system=system,
@@ -87,6 +90,7 @@ class Model:
             max_tokens=max_tokens,
             journal=None if journal is None else os.fspath(journal),
             kv_file=None if kv_file is None else os.fspath(kv_file),
+            thinking=thinking,
         )
         with translated_errors():
             inner = ffi.Chat(self._inner, options)

@@ -7,7 +7,7 @@ use crate::{ApiError, Stats};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use thimble_chat::Conversation;
+use thimble_chat::{Conversation, ReasoningSplitter};
 use thimble_runtime::Token;
 
 /// Something for the thread to do.
@@ -49,8 +49,10 @@ pub(super) struct PartialAnswer {
     pub(super) user: String,
     /// Tokens of the answer so far.
     pub(super) tokens: Vec<Token>,
-    /// Text that was shown so far.
+    /// Text that was shown so far, with its reasoning.
     pub(super) shown: String,
+    /// Tells its reasoning apart.
+    pub(super) splitter: ReasoningSplitter,
     /// Turns that were dropped to make room.
     pub(super) forgotten: usize,
     /// Time spent in earlier sessions.

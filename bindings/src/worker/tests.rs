@@ -27,7 +27,7 @@ impl ChatModel for Alphabet {
         10_000
     }
 
-    fn encode(&self, messages: &[Message<'_>]) -> Result<Vec<Token>, ChatError> {
+    fn encode(&self, messages: &[Message<'_>], _: Option<bool>) -> Result<Vec<Token>, ChatError> {
         assert_ne!(messages.last().map(|message| message.text), Some(BREAK));
         Ok(messages.iter().flat_map(|message| message.text.bytes()).map(|byte| Token(byte.into())).collect())
     }
@@ -93,6 +93,9 @@ impl Listener for Collector {
         let fails = self.fails_at == Some(&*text);
         let _ = self.heard.send(Heard::Piece(text));
         assert!(!fails, "as a listener may");
+        Ok(())
+    }
+    fn on_reasoning(&self, _text: String) -> Result<(), ListenerError> {
         Ok(())
     }
     fn on_progress(&self, _done: u32, _of: u32) -> Result<(), ListenerError> {
@@ -268,6 +271,9 @@ impl Listener for Holder {
         let done = self.collector.on_piece(text);
         let _ = self.go.lock().unwrap().recv();
         done
+    }
+    fn on_reasoning(&self, _text: String) -> Result<(), ListenerError> {
+        Ok(())
     }
     fn on_progress(&self, _done: u32, _of: u32) -> Result<(), ListenerError> {
         Ok(())

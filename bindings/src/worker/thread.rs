@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 use std::time::Instant;
-use thimble_chat::{ChatEvent, ChatModel, ChatSession, Conversation, TOKEN_BYTES, Turn};
+use thimble_chat::{AnswerPiece, ChatEvent, ChatModel, ChatSession, Conversation, TOKEN_BYTES, Turn};
 use thimble_host::SpinPool;
 
 /// Where a thread's sessions come from: the first message takes memory, and so does the next one after it was given back.
@@ -26,6 +26,8 @@ pub(crate) trait SessionSource: Send + 'static {
 pub(crate) struct WorkerOptions {
     /// Where sessions come from.
     pub(crate) sessions: Box<dyn SessionSource>,
+    /// Whether the model thinks before it answers; `None` for the default of its template.
+    pub(crate) thinking: Option<bool>,
     /// Longest answer in tokens.
     pub(crate) max_tokens: usize,
     /// Texts that end an answer.
@@ -41,7 +43,7 @@ fn notify(call: impl FnOnce() -> Result<(), ListenerError>) -> bool {
 
 /// Works on requests until the last sender is gone.
 pub(super) fn run(options: WorkerOptions, shared: &Shared, requests: &Receiver<Request>) {
-    let WorkerOptions { sessions, max_tokens, stops, journal } = options;
+    let WorkerOptions { sessions, thinking, max_tokens, stops, journal } = options;
     let (conversation, number) = {
         // `replace` may have changed it already; its request follows.
         let latest = shared.latest();
@@ -66,8 +68,8 @@ pub(super) fn run(options: WorkerOptions, shared: &Shared, requests: &Receiver<R
                 let entered = catch_unwind(AssertUnwindSafe(|| {
                     sessions.with_session(&mut |model, pool| {
                         let (conversation, stops) = (thread.conversation.clone(), stops.clone());
-                        let mut session =
-                            ChatSession { model, conversation, max_tokens: Some(max_tokens), stops };
+                        let max_tokens = Some(max_tokens);
+                        let mut session = ChatSession { model, conversation, thinking, max_tokens, stops };
                         next = first
                             .take()
                             .and_then(|request| thread.session(&mut session, pool, request, requests));
@@ -152,7 +154,7 @@ impl WorkerThread<'_> {
         if waits {
             let _ = self.write(Journal::dropped);
         } else if let Some(partial) = shown {
-            reply = Reply { text: partial.shown.clone(), tokens: partial.tokens.len() as u32, ..reply };
+            reply = Reply { tokens: partial.tokens.len() as u32, ..reply.with_answer(&partial.shown) };
             let mut conversation = self.conversation.clone();
             if text.is_none() {
                 conversation.turns.pop();
@@ -231,11 +233,17 @@ impl WorkerThread<'_> {
         let passage = Passage::new(&self.shared.gate, pool, &cancelled);
         let start = Instant::now();
         let mut broken = None;
-        let PartialAnswer { user, tokens, shown, forgotten, .. } = &mut partial;
+        let PartialAnswer { user, tokens, shown, splitter, forgotten, .. } = &mut partial;
+        let has_reasoning = session.model.has_reasoning();
+        let show = |piece: AnswerPiece<'_>| match piece {
+            AnswerPiece::Reasoning(text) => notify(|| listener.on_reasoning(text.to_owned())),
+            AnswerPiece::Text(text) => notify(|| listener.on_piece(text.to_owned())),
+        };
         let conversation = std::mem::take(&mut session.conversation);
         let mut gated = ChatSession {
             model: Gated { model: &mut *session.model, passage: &passage },
             conversation,
+            thinking: session.thinking,
             max_tokens: session.max_tokens,
             stops: std::mem::take(&mut session.stops),
         };
@@ -247,7 +255,12 @@ impl WorkerThread<'_> {
                 ChatEvent::Text(text) => match self.write(|journal| journal.piece(text)) {
                     Ok(()) => {
                         shown.push_str(text);
-                        notify(|| listener.on_piece(text.to_owned()))
+                        let mut heard = true;
+                        match has_reasoning {
+                            true => splitter.push(text, &mut |piece| heard &= show(piece)),
+                            false => heard = show(AnswerPiece::Text(text)),
+                        }
+                        heard
                     }
                     Err(error) => {
                         broken = Some(error);
@@ -273,6 +286,7 @@ impl WorkerThread<'_> {
             partial.spent += start.elapsed().saturating_sub(prefill.get() + decode.get());
             return Some(AnswerRequest { partial: Some(partial), ..request });
         }
+        partial.splitter.finish(&mut |piece| _ = show(piece));
         let mut remembered = answered.as_ref().is_ok_and(|answer| answer.remembered);
         if broken.is_some() && remembered {
             // As the journal has it.
@@ -289,9 +303,13 @@ impl WorkerThread<'_> {
         let reply = answered.map(|answer| {
             let [prefill, decode] = passage.waited.each_ref().map(|waited| waited.get().as_secs_f64());
             let reply = Reply::new(&answer);
-            let text = session.conversation.turns.last().filter(|_| remembered);
+            let turn = session.conversation.turns.last().filter(|_| remembered);
+            let answer = turn.map(|turn| turn.answer.as_str()).unwrap_or_default();
+            let reply = match has_reasoning {
+                true => reply.with_answer(answer),
+                false => Reply { text: answer.to_owned(), ..reply },
+            };
             Reply {
-                text: text.map(|turn| turn.answer.clone()).unwrap_or_default(),
                 forgotten_turns: partial.forgotten as u32,
                 prompt_seconds: (reply.prompt_seconds - prefill).max(0.0),
                 seconds: (reply.seconds + partial.spent.as_secs_f64() - decode).max(0.0),

@@ -4,3 +4,4 @@ pub(crate) mod machine;
 pub(crate) mod numbers;
 pub(crate) mod recipe;
 pub(crate) mod sampling;
+pub(crate) mod thinking;

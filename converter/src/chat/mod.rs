@@ -10,7 +10,7 @@ mod test_conversations;
 mod tests;
 
 pub use jinja::{define_tokens, to_jinja};
-use thimble_chat::template::{JinjaTemplate, TemplateError};
+use thimble_chat::template::{JinjaTemplate, TemplateError, TemplateOptions, has_thinking_variable};
 use thimble_runtime::chat::{ChatTemplate, Jinja, Message, Role};
 use thimble_runtime::format::FormatError;
 
@@ -56,7 +56,9 @@ pub fn derive(template: &str, bos: &str, eos: &str) -> Result<Vec<u8>, ChatTempl
     let hello = Message { role: Role::User, text: "Hello" };
     // A reduction renders thousands of conversations.
     let cheap = compiled.cost(&[hello]).map_err(ChatTemplateError::Unusable)? <= MAX_COST;
-    let literals = if cheap { reduce::reduce(&compiled, template, [bos, eos]) } else { None };
+    // Literals have no mode for thinking.
+    let reducible = cheap && !has_thinking_variable(template);
+    let literals = if reducible { reduce::reduce(&compiled, template, [bos, eos]) } else { None };
     let section = match &literals {
         Some(literals) => ChatTemplate::Literal(literals.borrow()),
         None => ChatTemplate::Jinja(Jinja { source: template, bos, eos }),
@@ -88,7 +90,7 @@ pub fn find_fault(template: &ChatTemplate<'_>) -> Option<String> {
         &[says(System, "Be <brief>."), says(User, &typed)],
     ];
     chats.into_iter().find_map(|chat| {
-        match thimble_chat::template::render(template, chat, true) {
+        match thimble_chat::template::render(template, chat, TemplateOptions::ANSWER) {
             Err(TemplateError::Rewritten) => Some(
                 "the chat template rewrites messages, so a conversation with a special token in a message will be refused"
                     .to_owned(),

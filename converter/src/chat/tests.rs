@@ -153,8 +153,11 @@ fn line_ends_of_any_system_are_the_same_template() {
         let messages = messages.map(|role| Message { role, text: "a\r\nb" });
         let rendered = |template: &str| {
             let section = derive(template, "<s>", "</s>").unwrap();
-            let pieces =
-                thimble_chat::template::render(&ChatTemplate::parse(&section).unwrap(), &messages, true);
+            let pieces = thimble_chat::template::render(
+                &ChatTemplate::parse(&section).unwrap(),
+                &messages,
+                TemplateOptions::ANSWER,
+            );
             pieces.unwrap()
         };
         let expected = rendered(template);

@@ -1,7 +1,7 @@
 //! Encodes texts and conversations, with buffers from the heap.
 
 use crate::ChatError;
-use crate::template::{self, OwnedSegment, TemplateError};
+use crate::template::{self, OwnedSegment, TemplateError, TemplateOptions};
 use std::ops::Range;
 use thimble_runtime::Token;
 use thimble_runtime::chat::Message;
@@ -79,17 +79,22 @@ pub fn end_of_text(file: &ModelFile<'_>) -> Option<Token> {
 }
 
 /// The tokens of a conversation up to the beginning of the answer. Only the template can produce special tokens: in a
-/// message they are plain text.
+/// message they are plain text. `thinking` is [`TemplateOptions::thinking`].
 ///
 /// # Errors
 /// The model has no template, or the template refuses the conversation.
-pub fn encode_chat(file: &ModelFile<'_>, messages: &[Message<'_>]) -> Result<Vec<Token>, ChatError> {
+pub fn encode_chat(
+    file: &ModelFile<'_>,
+    messages: &[Message<'_>],
+    thinking: Option<bool>,
+) -> Result<Vec<Token>, ChatError> {
     let template = file.chat().ok_or(ChatError::NoTemplate)?;
     let tokenizer = file.tokenizer();
-    let pieces = match template::render(&template, messages, true) {
+    let options = TemplateOptions { generate: true, thinking };
+    let pieces = match template::render(&template, messages, options) {
         // Without special tokens in the messages, nothing has to be told apart.
         Err(TemplateError::Rewritten) if !any_special(&tokenizer, messages)? => {
-            vec![OwnedSegment::Template(template::render_text(&template, messages, true)?)]
+            vec![OwnedSegment::Template(template::render_text(&template, messages, options)?)]
         }
         rendered => rendered?,
     };

@@ -1,10 +1,11 @@
-//! Chat templates, conversations and their files, recommended sampling, and a session that answers messages.
+//! Chat templates, conversations and their files, reasoning, recommended sampling, and a session that answers messages.
 //!
 //! [`ChatSession`] works with any [`ChatModel`]; this crate does not run models.
 
 mod conversation;
 mod encode;
 mod error;
+mod reasoning;
 mod recommended;
 mod session;
 pub mod template;
@@ -12,5 +13,6 @@ pub mod template;
 pub use conversation::{Conversation, SavedConversation, Turn};
 pub use encode::{encode, encode_chat, encode_text, encode_typed, end_of_text, has_special};
 pub use error::ChatError;
+pub use reasoning::{AnswerPiece, ReasoningSplitter, split_reasoning};
 pub use recommended::{RecommendedSampling, random_seed};
 pub use session::{AnswerStats, CPU_PREFILL, ChatEvent, ChatModel, ChatSession, End, TOKEN_BYTES};

@@ -2,6 +2,7 @@
 
 use crate::ChatError;
 use crate::conversation::{Conversation, Turn};
+use crate::reasoning::THINK;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use thimble_runtime::Token;
@@ -13,8 +14,12 @@ pub trait ChatModel {
     /// Context length in tokens.
     fn context(&self) -> usize;
     /// Encodes messages in the model's chat format, up to the beginning of the answer. Special tokens in a message are plain
-    /// text.
-    fn encode(&self, messages: &[Message<'_>]) -> Result<Vec<Token>, ChatError>;
+    /// text. `thinking` is [`crate::template::TemplateOptions::thinking`].
+    fn encode(&self, messages: &[Message<'_>], thinking: Option<bool>) -> Result<Vec<Token>, ChatError>;
+    /// Whether an answer may begin with reasoning; the continuation of a text does not.
+    fn has_reasoning(&self) -> bool {
+        true
+    }
     /// Rewinds to the longest common prefix with `tokens`, and returns its length.
     fn reuse(&mut self, tokens: &[Token]) -> usize;
     /// Prompt tokens computed between two checks for an interruption.
@@ -40,8 +45,12 @@ impl<M: ChatModel + ?Sized> ChatModel for &mut M {
         (**self).context()
     }
 
-    fn encode(&self, messages: &[Message<'_>]) -> Result<Vec<Token>, ChatError> {
-        (**self).encode(messages)
+    fn encode(&self, messages: &[Message<'_>], thinking: Option<bool>) -> Result<Vec<Token>, ChatError> {
+        (**self).encode(messages, thinking)
+    }
+
+    fn has_reasoning(&self) -> bool {
+        (**self).has_reasoning()
     }
 
     fn reuse(&mut self, tokens: &[Token]) -> usize {
@@ -83,7 +92,8 @@ pub const CPU_PREFILL: usize = 192;
 /// What happens while an answer is made.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ChatEvent<'a> {
-    /// The next piece of the answer.
+    /// The next piece of the answer. Reasoning comes first, between `<think>` and `</think>`:
+    /// [`crate::ReasoningSplitter`] tells it apart.
     Text(&'a str),
     /// The oldest turns were dropped because the context is full.
     Dropped {
@@ -152,6 +162,8 @@ pub struct ChatSession<M> {
     pub model: M,
     /// The conversation so far.
     pub conversation: Conversation,
+    /// Whether the model thinks before it answers; `None` for the default of its template.
+    pub thinking: Option<bool>,
     /// Longest answer in tokens.
     pub max_tokens: Option<usize>,
     /// Stop sequences: an answer ends before the first of them. None is empty.
@@ -212,6 +224,12 @@ impl<M: ChatModel> ChatSession<M> {
         let limit = self.max_tokens.unwrap_or(usize::MAX).min(self.model.context());
         answer_tokens.reserve(limit.saturating_sub(answer_tokens.len()));
         let mut text = String::with_capacity(limit * TOKEN_BYTES);
+        // With such a template the answer has no tag of its own: reasoning must look the same with all of them.
+        if self.model.has_reasoning() && self.opens_reasoning(&prompt) {
+            text.push_str(THINK);
+            text.push('\n');
+        }
+        let opened = text.len();
         let stops = self.stops.clone();
         let stops: Vec<&[u8]> = stops.iter().map(String::as_bytes).collect();
         let mut held = vec![0; StopMatcher::buffer_len(&stops)];
@@ -219,6 +237,7 @@ impl<M: ChatModel> ChatSession<M> {
         for &token in &*answer_tokens {
             let _ = stream.push(self.model.bytes(token), &mut |piece: &str| text.push_str(piece));
         }
+        let mut shown = if answer_tokens.is_empty() { 0 } else { text.len() };
         answer.end = loop {
             if !computed || interrupted.load(Ordering::Relaxed) {
                 break End::Interrupted;
@@ -231,10 +250,10 @@ impl<M: ChatModel> ChatSession<M> {
                 break End::Stop;
             }
             answer_tokens.push(token);
-            let shown = text.len();
             let status = stream.push(self.model.bytes(token), &mut |piece: &str| text.push_str(piece));
             if text.len() > shown {
                 show(ChatEvent::Text(&text[shown..]))?;
+                shown = text.len();
             }
             if status == StopStatus::Stopped {
                 break End::Stop;
@@ -254,8 +273,10 @@ impl<M: ChatModel> ChatSession<M> {
                 break End::Interrupted;
             }
         };
-        let shown = text.len();
         stream.finish(&mut |piece: &str| text.push_str(piece));
+        if text.len() == opened && shown == 0 {
+            text.clear();
+        }
         if text.len() > shown {
             show(ChatEvent::Text(&text[shown..]))?;
         }
@@ -275,6 +296,13 @@ impl<M: ChatModel> ChatSession<M> {
         self.conversation.turns.pop()
     }
 
+    /// Whether the prompt ends with `<think>`, as templates of models that always think have it.
+    fn opens_reasoning(&self, prompt: &[Token]) -> bool {
+        let last = &prompt[prompt.len().saturating_sub(2 * THINK.len())..];
+        let end: Vec<u8> = last.iter().flat_map(|&token| self.model.bytes(token)).copied().collect();
+        end.trim_ascii_end().ends_with(THINK.as_bytes())
+    }
+
     /// The prompt for `user`, without the turns before `first`; `first` grows until prompt, `answer_tokens` and an answer fit.
     ///
     /// If turns have to be dropped, a quarter of the context is freed at once: each drop means to recompute the whole prompt.
@@ -288,7 +316,8 @@ impl<M: ChatModel> ChatSession<M> {
     ) -> Result<Option<Vec<Token>>, ChatError> {
         let context = self.model.context();
         let turns = self.conversation.turns.len();
-        let prompt = |first: usize| self.model.encode(&self.conversation.messages(first, user));
+        let prompt =
+            |first: usize| self.model.encode(&self.conversation.messages(first, user), self.thinking);
         let mut above = turns - *first + 1;
         if self.conversation.bytes(*first) <= context.saturating_mul(TOKEN_BYTES) {
             let all = prompt(*first)?;

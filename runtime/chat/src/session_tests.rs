@@ -38,7 +38,7 @@ impl ChatModel for Parrot {
         self.context
     }
 
-    fn encode(&self, messages: &[Message<'_>]) -> Result<Vec<Token>, ChatError> {
+    fn encode(&self, messages: &[Message<'_>], _: Option<bool>) -> Result<Vec<Token>, ChatError> {
         let letter = |role| match role {
             Role::System => "S",
             Role::User => "U",
@@ -81,7 +81,13 @@ impl ChatModel for Parrot {
 
 fn session(context: usize, script: &str) -> ChatSession<Parrot> {
     let model = Parrot::new(context, script);
-    ChatSession { model, conversation: Conversation::default(), max_tokens: None, stops: Vec::new() }
+    ChatSession {
+        model,
+        conversation: Conversation::default(),
+        thinking: None,
+        max_tokens: None,
+        stops: Vec::new(),
+    }
 }
 
 /// The answer's end, its text, and how many turns were forgotten.

@@ -39,7 +39,7 @@ impl ChatModel for LoadedModel<'_, '_> {
         self.generator.context()
     }
 
-    fn encode(&self, messages: &[Message<'_>]) -> Result<Vec<Token>, ChatError> {
+    fn encode(&self, messages: &[Message<'_>], thinking: Option<bool>) -> Result<Vec<Token>, ChatError> {
         if self.format == PromptFormat::Text {
             let text = messages.last().map_or("", |message| message.text);
             let (tokenizer, config) = (self.file.tokenizer(), self.file.config());
@@ -50,7 +50,11 @@ impl ChatModel for LoadedModel<'_, '_> {
                 tokens
             });
         }
-        encode_chat(&self.file, messages)
+        encode_chat(&self.file, messages, thinking)
+    }
+
+    fn has_reasoning(&self) -> bool {
+        self.format == PromptFormat::Chat
     }
 
     fn reuse(&mut self, tokens: &[Token]) -> usize {

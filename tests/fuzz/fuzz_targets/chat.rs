@@ -4,7 +4,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use thimble_chat::template::{OwnedSegment, TemplateError, render, render_text};
+use thimble_chat::template::{OwnedSegment, TemplateError, TemplateOptions, render, render_text};
 use thimble_runtime::chat::{ChatTemplate, Jinja, Message, Role};
 
 #[derive(Debug, arbitrary::Arbitrary)]
@@ -14,6 +14,7 @@ struct Input<'a> {
     parts: Vec<u8>,
     messages: Vec<(u8, &'a str)>,
     generate: bool,
+    thinking: Option<bool>,
 }
 
 const PARTS: [&str; 16] = [
@@ -50,8 +51,9 @@ fuzz_target!(|input: Input<'_>| {
     if messages.is_empty() || source.contains("strftime_now") || source.contains("random") {
         return;
     }
-    let text = render_text(&template, &messages, input.generate);
-    match render(&template, &messages, input.generate) {
+    let options = TemplateOptions { generate: input.generate, thinking: input.thinking };
+    let text = render_text(&template, &messages, options);
+    match render(&template, &messages, options) {
         Ok(pieces) => {
             let joined: String = pieces.iter().map(OwnedSegment::text).collect();
             assert_eq!(text.expect("the same conversation"), joined);

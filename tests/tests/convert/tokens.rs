@@ -70,7 +70,8 @@ fn prompt(bytes: &[u8]) -> String {
     let aligned = Aligned::new(bytes);
     let file = ModelFile::parse(aligned.bytes()).unwrap();
     let message = Message { role: Role::User, text: "hi" };
-    let pieces = template::render(&file.chat().unwrap(), &[message], true).unwrap();
+    let pieces =
+        template::render(&file.chat().unwrap(), &[message], template::TemplateOptions::ANSWER).unwrap();
     pieces.iter().map(|piece| piece.text()).collect()
 }
 

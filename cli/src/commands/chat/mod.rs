@@ -1,5 +1,6 @@
 //! `thimble chat`: a conversation in the terminal.
 
+mod display;
 mod line;
 mod slash;
 mod terminal_chat;
@@ -9,6 +10,7 @@ use crate::converted::Notes;
 use crate::failure::Failure;
 use crate::flags::numbers::at_least_one;
 use crate::flags::sampling::GenerationFlags;
+use crate::flags::thinking::Thinking;
 use crate::home::Home;
 use crate::interrupt::Interrupt;
 use crate::model::{Location, ModelFlags};
@@ -35,6 +37,9 @@ pub(crate) struct Flags {
     /// System prompt: instructions to the model, before the conversation
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     system: Option<String>,
+    /// Whether the model thinks before it answers, if its chat template has such a mode [default: the template's]
+    #[arg(long, value_enum, value_name = "MODE")]
+    thinking: Option<Thinking>,
     /// Longest answer in tokens [default: 1024]
     #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
     max_tokens: Option<usize>,
@@ -69,11 +74,21 @@ impl Job {
         let sampler = sampling_flags.sampler(sampling, file.config().vocab)?;
         let model = LoadedModel { file, generator, sampler, format: PromptFormat::Chat, kv_file: None };
         let conversation = Conversation { system: self.flags.system.clone(), turns: Vec::new() };
-        let max_tokens = self.flags.max_tokens.unwrap_or(MAX_TOKENS);
+        if let Some(note) = Thinking::note(self.flags.thinking, &model.file) {
+            terminal::note(note);
+        }
+        let session = ChatSession {
+            model,
+            conversation,
+            thinking: Thinking::option(self.flags.thinking),
+            max_tokens: Some(self.flags.max_tokens.unwrap_or(MAX_TOKENS)),
+            stops: Vec::new(),
+        };
         let mut chat = TerminalChat {
             location: &self.location,
             plan: &plan,
-            session: ChatSession { model, conversation, max_tokens: Some(max_tokens), stops: Vec::new() },
+            session,
+            hide_reasoning: self.flags.thinking == Some(Thinking::Hide),
             interrupt: Interrupt::install()?,
             seed: sampling.seed,
             last: None,

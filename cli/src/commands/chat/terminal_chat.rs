@@ -1,12 +1,12 @@
 //! A running chat: messages, slash commands and streamed answers.
 
+use super::display::AnswerDisplay;
 use super::line::Reader;
 use super::slash::{HELP, Input};
-use super::wrap::{self, Wrap};
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::model::Location;
-use crate::terminal::{self, Status};
+use crate::terminal;
 use crate::{resources, workspace};
 use std::io::{IsTerminal, Write};
 use std::path::Path;
@@ -20,6 +20,8 @@ pub(super) struct TerminalChat<'r, 'a, 'b> {
     pub(super) location: &'r Location,
     pub(super) plan: &'r InferencePlan,
     pub(super) session: ChatSession<LoadedModel<'a, 'b>>,
+    /// Whether to show only answers.
+    pub(super) hide_reasoning: bool,
     pub(super) interrupt: Interrupt,
     pub(super) seed: u64,
     pub(super) last: Option<AnswerStats>,
@@ -32,7 +34,8 @@ impl TerminalChat<'_, '_, '_> {
     /// Refuses a model that cannot answer, and a system prompt that leaves no room for a message.
     pub(super) fn check(&self, conversation: &Conversation) -> Result<(), Failure> {
         let model = &self.session.model;
-        let tokens = model.encode(&conversation.messages(conversation.turns.len(), "hello"));
+        let tokens =
+            model.encode(&conversation.messages(conversation.turns.len(), "hello"), self.session.thinking);
         let found = tokens.map_err(|error| Failure::chat(&self.location.typed(), error))?.len();
         match found < model.context() {
             true => Ok(()),
@@ -146,42 +149,28 @@ impl TerminalChat<'_, '_, '_> {
     /// Streams one answer; whether it is remembered. A failure of the model is reported and the chat continues.
     fn answer(&mut self, user: &str) -> Result<bool, Failure> {
         let answering = self.interrupt.answering();
-        let stdout = &mut *self.stdout;
         let terminal = std::io::stdout().is_terminal();
-        let mut status = Status::default();
-        let mut wrap = Wrap::new(if terminal { wrap::terminal_width() } else { None });
-        let mut empty = true;
+        let mut display = AnswerDisplay::new(&mut *self.stdout, terminal, self.hide_reasoning);
         let answered = self.session.answer::<Failure>(user, answering.flag(), &mut |event| match event {
-            ChatEvent::Text(text) => {
-                status.clear();
-                empty &= text.trim().is_empty();
-                let text = if terminal { terminal::printable(text) } else { text.into() };
-                stdout.write_all(wrap.push(&text).as_bytes())?;
-                Ok(stdout.flush()?)
-            }
+            ChatEvent::Text(text) => Ok(display.text(text)?),
             ChatEvent::Dropped { turns } => {
-                status.clear();
-                stdout.write_all(wrap.finish().as_bytes())?;
-                if terminal && wrap.within_line() {
-                    writeln!(stdout)?;
-                    wrap.restart();
-                }
-                stdout.flush()?;
+                display.status.clear();
+                display.interrupt_line()?;
                 let turns = if turns == 1 { "turn is".to_string() } else { format!("{turns} turns are") };
                 terminal::note(&format!("(the context is full: the oldest {turns} dropped)"));
                 Ok(())
             }
             ChatEvent::Prefill { done, of } => {
-                status.show(&format!("reading {} of {} tokens", with_commas(done), with_commas(of)));
+                display.status.show(&format!("reading {} of {} tokens", with_commas(done), with_commas(of)));
                 Ok(())
             }
         });
-        status.clear();
+        display.status.clear();
         drop(answering);
         match answered {
             Ok(answer) => {
-                writeln!(self.stdout, "{}", wrap.finish())?;
-                self.stdout.flush()?;
+                display.finish()?;
+                let empty = display.empty;
                 self.last = Some(answer);
                 match answer.end {
                     End::Stop if empty => terminal::note(

@@ -6,6 +6,7 @@ use crate::converted::Notes;
 use crate::failure::Failure;
 use crate::flags::numbers::whole;
 use crate::flags::sampling::GenerationFlags;
+use crate::flags::thinking::Thinking;
 use crate::model::Location;
 use crate::workspace::{self, Mapped, Workspace};
 use crate::{json, resources, terminal};
@@ -45,6 +46,10 @@ pub(crate) struct Flags {
     /// With --chat: system prompt before the message
     #[arg(long, value_name = "TEXT", requires = "chat", allow_hyphen_values = true)]
     system: Option<String>,
+    /// With --chat: whether the model thinks before it answers, if its chat template has such a mode [default: the
+    /// template's]
+    #[arg(long, value_enum, value_name = "MODE", requires = "chat")]
+    thinking: Option<Thinking>,
     /// Read special tokens such as <|im_start|> in the prompt as plain text
     #[arg(long)]
     escape: bool,
@@ -170,7 +175,7 @@ impl Job {
             let system = self.flags.system.as_deref().map(|text| Message { role: Role::System, text });
             let user = Message { role: Role::User, text: prompt };
             let messages: Vec<Message<'_>> = system.into_iter().chain([user]).collect();
-            let encoded = thimble_chat::encode_chat(file, &messages);
+            let encoded = thimble_chat::encode_chat(file, &messages, Thinking::option(self.flags.thinking));
             encoded.map_err(|error| Failure::chat(&self.location.typed(), error))?
         } else {
             let specials = if self.flags.escape { Specials::Escape } else { Specials::Parse };

@@ -6,8 +6,10 @@ import ThimbleFFI
 public enum AnswerEvent: Sendable, Equatable {
     /// How much of a long prompt has been read, in tokens.
     case reading(done: Int, of: Int)
-    /// More text; whole characters.
+    /// More of the answer; whole characters.
     case piece(String)
+    /// More of the model's reasoning, which comes before the answer; whole characters.
+    case reasoning(String)
     /// The answer is complete or was stopped, with its figures.
     case end(Reply)
 }
@@ -70,6 +72,8 @@ final class StreamListener<Element: Sendable>: Listener, @unchecked Sendable {
     }
 
     func onPiece(text: String) throws { try hear(.piece(text)) }
+
+    func onReasoning(text: String) throws { try hear(.reasoning(text)) }
 
     func onProgress(done: UInt32, of: UInt32) throws { try hear(.reading(done: Int(done), of: Int(of))) }
 

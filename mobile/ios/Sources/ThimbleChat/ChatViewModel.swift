@@ -167,6 +167,9 @@ public final class ChatViewModel {
         switch event {
         case let .reading(done, of):
             reading = of > 0 ? Double(done) / Double(of) : nil
+        case .reasoning:
+            // The app shows answers only.
+            reading = nil
         case let .piece(text):
             reading = nil
             messages[messages.count - 1].text += text

@@ -34,6 +34,8 @@ final class ChatTests: ModelTestCase {
                 XCTAssertGreaterThan(done, read)
                 XCTAssertLessThanOrEqual(done, of)
                 read = done
+            case let .reasoning(reasoning):
+                XCTFail("a model that does not think: \(reasoning)")
             case let .piece(piece):
                 XCTAssertFalse(piece.isEmpty)
                 text += piece
@@ -58,7 +60,7 @@ final class ChatTests: ModelTestCase {
                 if heard.next() == 5 { chat.cancel() }
             case let .end(reply):
                 return reply
-            case .reading:
+            case .reading, .reasoning:
                 break
             }
             return nil
@@ -259,6 +261,8 @@ private final class Failing: Listener, @unchecked Sendable {
     func onPiece(text: String) throws {
         if counter.next() >= after { throw Broken() }
     }
+
+    func onReasoning(text: String) throws {}
 
     func onProgress(done: UInt32, of: UInt32) throws {}
 

@@ -38,6 +38,7 @@ final class ReadmeTests: ModelTestCase {
         for try await event in chat.answer("What is a thimble?") {
             switch event {
             case let .reading(done, of): show("read \(done) of \(of) tokens")
+            case .reasoning: break
             case let .piece(text): show(text)
             case let .end(reply): show("\(reply.tokens) tokens in \(reply.seconds) s")
             }

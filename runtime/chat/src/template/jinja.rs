@@ -23,6 +23,8 @@ pub struct JinjaTemplate {
 }
 
 const NAME: &str = "chat";
+/// The variable of transformers that turns thinking on and off.
+pub(super) const THINKING: &str = "enable_thinking";
 
 /// Instruction limit of one rendering: enough for thousands of messages.
 const FUEL: u64 = 5_000_000;
@@ -59,6 +61,16 @@ impl JinjaTemplate {
         let compiled = compiled.map_err(|panic| TemplateError::Compile { detail: panic.to_string() })?;
         compiled.map_err(|error| compile_error(&error))?;
         Ok(JinjaTemplate { environment, literals, bos: bos.to_owned(), eos: eos.to_owned(), read_clock })
+    }
+
+    /// The same template with `enable_thinking`; `None` leaves the variable undefined.
+    #[must_use]
+    pub fn with_thinking(mut self, thinking: Option<bool>) -> JinjaTemplate {
+        match thinking {
+            Some(thinking) => self.environment.add_global(THINKING, thinking),
+            None => self.environment.remove_global(THINKING),
+        }
+        self
     }
 
     /// Whether a rendering so far read the clock.

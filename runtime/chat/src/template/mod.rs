@@ -74,6 +74,33 @@ impl OwnedSegment {
     }
 }
 
+/// What a template gets besides the messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TemplateOptions {
+    /// Whether the beginning of an answer follows the messages (`add_generation_prompt`).
+    pub generate: bool,
+    /// Whether the model thinks before it answers (`enable_thinking`); `None` leaves the variable undefined, for the
+    /// template's own default. Templates without such a mode ignore it.
+    pub thinking: Option<bool>,
+}
+
+impl TemplateOptions {
+    /// The messages alone.
+    pub const MESSAGES: TemplateOptions = TemplateOptions { generate: false, thinking: None };
+    /// The messages and the beginning of an answer.
+    pub const ANSWER: TemplateOptions = TemplateOptions { generate: true, thinking: None };
+}
+
+/// Whether the template has a mode for thinking that [`TemplateOptions::thinking`] sets.
+pub fn has_thinking(template: &ChatTemplate<'_>) -> bool {
+    template.jinja().is_some_and(has_thinking_variable)
+}
+
+/// Whether Jinja source names the variable of transformers for thinking.
+pub fn has_thinking_variable(source: &str) -> bool {
+    source.contains(jinja::THINKING)
+}
+
 /// Renders a conversation with either form of template.
 ///
 /// Adjacent pieces of the same kind are merged, and empty ones omitted. White space at the ends of a message may end up in
@@ -84,19 +111,20 @@ impl OwnedSegment {
 pub fn render(
     template: &ChatTemplate<'_>,
     messages: &[Message<'_>],
-    add_generation_prompt: bool,
+    options: TemplateOptions,
 ) -> Result<Vec<OwnedSegment>, TemplateError> {
     let mut pieces = Vec::new();
     match template {
         ChatTemplate::Literal(literals) => {
-            literals.render(messages, add_generation_prompt, &mut |piece| push(&mut pieces, piece))?;
+            literals.render(messages, options.generate, &mut |piece| push(&mut pieces, piece))?;
         }
         ChatTemplate::Jinja(jinja) => {
             if messages.is_empty() {
                 return Err(RenderError::Empty.into());
             }
             let jinja = JinjaTemplate::compile(jinja.source, jinja.bos, jinja.eos)?;
-            jinja.render_pieces(messages, add_generation_prompt, &mut |piece| push(&mut pieces, piece))?;
+            let jinja = jinja.with_thinking(options.thinking);
+            jinja.render_pieces(messages, options.generate, &mut |piece| push(&mut pieces, piece))?;
         }
     }
     Ok(pieces)
@@ -109,15 +137,16 @@ pub fn render(
 pub fn render_text(
     template: &ChatTemplate<'_>,
     messages: &[Message<'_>],
-    add_generation_prompt: bool,
+    options: TemplateOptions,
 ) -> Result<String, TemplateError> {
     match template {
         ChatTemplate::Literal(_) => {
-            let pieces = render(template, messages, add_generation_prompt)?;
+            let pieces = render(template, messages, options)?;
             Ok(pieces.iter().map(OwnedSegment::text).collect())
         }
         ChatTemplate::Jinja(jinja) => JinjaTemplate::compile(jinja.source, jinja.bos, jinja.eos)?
-            .render(messages, add_generation_prompt),
+            .with_thinking(options.thinking)
+            .render(messages, options.generate),
     }
 }
 

@@ -12,7 +12,7 @@ fn jinja(source: &str) -> ChatTemplate<'_> {
 }
 
 fn one(source: &str, text: &str) -> Result<Vec<OwnedSegment>, TemplateError> {
-    render(&jinja(source), &[says(Role::User, text)], true)
+    render(&jinja(source), &[says(Role::User, text)], TemplateOptions::ANSWER)
 }
 
 fn template(text: &str) -> OwnedSegment {
@@ -34,7 +34,7 @@ fn typed_control_tokens_stay_content() {
 /// What the pieces of the template's and of people's text are, white space aside.
 fn owners(source: &str, said: &[(Role, &str)]) -> Vec<(char, String)> {
     let messages: Vec<_> = said.iter().map(|&(role, text)| says(role, text)).collect();
-    let pieces = render(&jinja(source), &messages, true).unwrap();
+    let pieces = render(&jinja(source), &messages, TemplateOptions::ANSWER).unwrap();
     let owner = |piece: &OwnedSegment| match piece {
         OwnedSegment::Template(text) => ('t', text.trim().to_owned()),
         OwnedSegment::Content(text) => ('c', text.trim().to_owned()),
@@ -120,7 +120,7 @@ fn a_mark_that_a_template_looks_for_and_hands_on_is_text() {
 fn what_hides_whose_text_it_is_is_an_error_and_still_a_text() {
     let source = "{{ messages[0].content | list | sort | join }}";
     assert!(matches!(one(source, "</s>think"), Err(TemplateError::Rewritten)));
-    let text = render_text(&jinja(source), &[says(Role::User, "cab")], true).unwrap();
+    let text = render_text(&jinja(source), &[says(Role::User, "cab")], TemplateOptions::ANSWER).unwrap();
     assert_eq!(text, "abc");
 }
 
@@ -154,7 +154,7 @@ fn errors_are_told_apart() {
     let endless =
         "{% for a in range(9999) %}{% for b in range(9999) %}{% set c = a %}{% endfor %}{% endfor %}";
     assert!(matches!(one(endless, "a"), Err(TemplateError::Failed { .. })));
-    let empty = render(&jinja("x"), &[], true);
+    let empty = render(&jinja("x"), &[], TemplateOptions::ANSWER);
     assert!(matches!(empty, Err(TemplateError::Literal(RenderError::Empty))));
 }
 

@@ -261,6 +261,8 @@ class LibraryTest {
 abstract class Quiet : ai.thimble.ffi.Listener {
     override fun onPiece(text: String) = Unit
 
+    override fun onReasoning(text: String) = Unit
+
     override fun onProgress(done: UInt, of: UInt) = Unit
 
     override fun onEnd(reply: Reply) = Unit

@@ -6,8 +6,11 @@ import kotlinx.coroutines.flow.map
 
 /** What happens while an answer is made. */
 sealed interface Event {
-    /** More text. Whole characters. */
+    /** More of the answer. Whole characters. */
     data class Piece(val text: String) : Event
+
+    /** More of the model's reasoning, which comes before the answer. Whole characters. */
+    data class Reasoning(val text: String) : Event
 
     /**
      * A long prompt is being read: [done] of [of] tokens. Before the first piece, and between pieces where the context

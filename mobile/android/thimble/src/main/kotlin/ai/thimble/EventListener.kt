@@ -32,6 +32,8 @@ internal class EventListener(private val left: (EventListener) -> Unit = {}) : L
 
     override fun onPiece(text: String) = pass(Event.Piece(text))
 
+    override fun onReasoning(text: String) = pass(Event.Reasoning(text))
+
     override fun onProgress(done: UInt, of: UInt) = pass(Event.Reading(done.toInt(), of.toInt()))
 
     override fun onEnd(reply: Reply) {

@@ -112,6 +112,8 @@ class ChatViewModel(private val device: Device, private val scope: CoroutineScop
                         // Also in the middle of an answer, when the context is full.
                         is Event.Reading ->
                             show(Answering(text.toString(), event.done * 100 / event.of.coerceAtLeast(1)))
+                        // The app shows answers only.
+                        is Event.Reasoning -> Unit
                         is Event.Piece -> show(Answering(text.append(event.text).toString()))
                         is Event.End -> end(chat)
                     }
