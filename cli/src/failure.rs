@@ -1,6 +1,7 @@
 //! Why a command failed, in one sentence for the person who typed it.
 
 use crate::catalogue;
+use crate::repository;
 use std::fmt::Display;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,7 +22,10 @@ pub(crate) enum Failure {
         name: String,
     },
     /// A path to no file.
-    #[error("there is no file {}: expected a .thimble file, or a name from `thimble list`", .path.display())]
+    #[error(
+        "there is no file {}: expected a .thimble file, a GGUF file or a Hugging Face folder, or a name from `thimble list`{}",
+        .path.display(), pull_hint(.path)
+    )]
     NoFile {
         /// The path.
         path: PathBuf,
@@ -53,14 +57,14 @@ pub(crate) enum Failure {
         path: PathBuf,
     },
     /// An invalid model file.
-    #[error("{} cannot be used: {source}{}", .path.display(), remedy(.source, *.pulled))]
+    #[error("{} cannot be used: {source}{}", .path.display(), remedy(.source, .pulled.as_deref()))]
     Format {
         /// The path.
         path: PathBuf,
         /// What is wrong with it.
         source: FormatError,
         /// The catalogue name it was pulled under, if it was.
-        pulled: Option<&'static str>,
+        pulled: Option<String>,
     },
     /// A model of the catalogue that is not on this machine, in a command that fetches nothing.
     #[error("{name} is not on this machine yet: fetch it with `thimble pull {name}`")]
@@ -243,9 +247,17 @@ fn remedy(error: &FormatError, pulled: Option<&str>) -> String {
     }
 }
 
+/// What may have been meant by a path that does not exist.
+fn pull_hint(path: &Path) -> String {
+    match path.to_str().filter(|name| repository::is_repository(name)) {
+        Some(name) => format!("; `thimble pull {name}` fetches that repository from the Hugging Face hub"),
+        None => String::new(),
+    }
+}
+
 fn suggestion(name: &str) -> String {
     match catalogue::nearest(name) {
         Some(nearest) => format!(": did you mean {nearest}?"),
-        None => ": `thimble list` shows the names, and a path to a .thimble file works too".to_string(),
+        None => ": `thimble list` shows the names, and a path to a model works too".to_string(),
     }
 }

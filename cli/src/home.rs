@@ -1,6 +1,7 @@
 //! The folder for models, conversions, data sets, the chat history and what `--backend auto` chose.
 
 use crate::failure::Failure;
+use crate::repository;
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
@@ -35,9 +36,21 @@ impl Home {
         &self.folder
     }
 
-    /// Path of the model of this catalogue name, present or not.
+    /// Path of the model of this catalogue or repository name, present or not.
     pub(crate) fn model(&self, name: &str) -> PathBuf {
-        self.models().join(format!("{name}.thimble"))
+        self.models().join(format!("{}.thimble", repository::file_stem(name)))
+    }
+
+    /// The repositories whose models are here, in alphabetical order.
+    pub(crate) fn repositories(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.models()).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            repository::from_file_stem(name.strip_suffix(".thimble")?)
+        });
+        let mut names: Vec<String> = names.collect();
+        names.sort();
+        names
     }
 
     /// Data sets from the hub.
@@ -74,7 +87,7 @@ impl Home {
 
     /// Folder for files being fetched for this name; owned by the holder of its [`Lock`].
     pub(crate) fn staging(&self, name: &str) -> PathBuf {
-        self.models().join(format!(".{name}.fetching"))
+        self.models().join(format!(".{}.fetching", repository::file_stem(name)))
     }
 
     /// Creates the folders. Errors name the folder.
@@ -89,7 +102,7 @@ impl Home {
     /// Waits until no other process fetches this model; calls `waiting` once if it has to wait.
     pub(crate) fn lock(&self, name: &str, waiting: impl FnOnce()) -> Result<Lock, Failure> {
         self.create()?;
-        let path = self.models().join(format!(".{name}.lock"));
+        let path = self.models().join(format!(".{}.lock", repository::file_stem(name)));
         let failed = |source| Failure::io("lock", &path, source);
         let file = File::create(&path).map_err(failed)?;
         match file.try_lock() {

@@ -3,15 +3,12 @@
 use crate::catalogue::{self, Entry};
 use crate::converted::{self, Notes};
 use crate::failure::Failure;
+use crate::file_kind;
 use crate::home::Home;
 use crate::pull::{self, PullOptions};
+use crate::repository;
 use clap::Args;
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
-
-/// The first bytes of a GGUF file.
-pub(crate) const GGUF: &[u8] = b"GGUF";
 
 /// The MODEL argument.
 #[derive(Args, Clone, Debug)]
@@ -34,19 +31,26 @@ impl ModelFlags {
 pub(crate) enum Location {
     /// A model of the catalogue.
     Catalogue(&'static Entry),
+    /// A repository whose model was pulled.
+    Repository(String),
     /// A file, wherever it is.
     Path(PathBuf),
 }
 
 impl Location {
-    /// Names of the catalogue first; then anything that looks like a path or is one.
+    /// Names of the catalogue first; then what was pulled from a repository, unless there is a path of that name; then
+    /// anything that looks like a path or is one.
     pub(crate) fn resolve(typed: Option<&str>) -> Result<Location, Failure> {
         let typed = typed.unwrap_or(catalogue::DEFAULT);
         if let Some(entry) = catalogue::find(typed) {
             return Ok(Location::Catalogue(entry));
         }
         let path = PathBuf::from(typed);
-        let like_a_path = typed.contains(std::path::is_separator) || has_model_extension(&path);
+        let pulled = || Home::find().is_ok_and(|home| home.model(typed).is_file());
+        if repository::is_repository(typed) && !path.exists() && pulled() {
+            return Ok(Location::Repository(typed.to_string()));
+        }
+        let like_a_path = typed.contains(std::path::is_separator) || file_kind::has_model_extension(&path);
         match like_a_path || path.exists() {
             true => Ok(Location::Path(path)),
             false => Err(Failure::UnknownModel { name: typed.to_string() }),
@@ -57,8 +61,11 @@ impl Location {
     /// format is converted, unless the cache has it.
     pub(crate) fn fetch(&self, notes: Notes) -> Result<PathBuf, Failure> {
         match self {
-            Location::Catalogue(entry) => pull::pull(&Home::find()?, entry, &PullOptions::default()),
-            Location::Path(path) if converted::is_convertible(path) => {
+            Location::Catalogue(entry) => {
+                pull::pull(&Home::find()?, &(*entry).into(), &PullOptions::default())
+            }
+            Location::Repository(name) => Ok(Home::find()?.model(name)),
+            Location::Path(path) if file_kind::is_convertible(path) => {
                 converted::find_or_convert(&Home::find()?, path, notes)
             }
             Location::Path(path) => usable(path),
@@ -73,6 +80,7 @@ impl Location {
                 let pulled = path.is_file();
                 pulled.then_some(path).ok_or(Failure::NotPulled { name: entry.name })
             }
+            Location::Repository(name) => Ok(Home::find()?.model(name)),
             Location::Path(path) => usable(path),
         }
     }
@@ -83,7 +91,7 @@ impl Location {
         let path = typed.to_path_buf();
         match typed.to_str() {
             Some(name) if !typed.exists() => match Location::resolve(Some(name)) {
-                Ok(Location::Catalogue(entry)) => Ok(Location::Catalogue(entry)),
+                Ok(named @ (Location::Catalogue(_) | Location::Repository(_))) => Ok(named),
                 Err(failure) if catalogue::nearest(name).is_some() => Err(failure),
                 _ => Err(Failure::NoSource { path }),
             },
@@ -96,7 +104,7 @@ impl Location {
     pub(crate) fn fetch_source(&self) -> Result<PathBuf, Failure> {
         match self {
             Location::Path(path) => Ok(path.clone()),
-            Location::Catalogue(_) => self.fetch(Notes::Shown),
+            Location::Catalogue(_) | Location::Repository(_) => self.fetch(Notes::Shown),
         }
     }
 
@@ -104,6 +112,7 @@ impl Location {
     pub(crate) fn typed(&self) -> String {
         match self {
             Location::Catalogue(entry) => entry.name.to_string(),
+            Location::Repository(name) => name.clone(),
             Location::Path(path) => path.display().to_string(),
         }
     }
@@ -112,6 +121,7 @@ impl Location {
     pub(crate) fn name(&self) -> String {
         match self {
             Location::Catalogue(entry) => entry.name.to_string(),
+            Location::Repository(name) => name.clone(),
             Location::Path(path) => {
                 path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned())
             }
@@ -128,25 +138,13 @@ fn usable(path: &Path) -> Result<PathBuf, Failure> {
         }
         Err(source) => return Err(Failure::io("open", path, source)),
     };
-    if converted::is_convertible(path) {
+    if file_kind::is_convertible(path) {
         return Err(Failure::NotThimble { path: path.to_path_buf() });
     }
     match data.is_dir() {
         true => Err(Failure::Folder { path: path.to_path_buf() }),
         false => Ok(path.to_path_buf()),
     }
-}
-
-/// Whether the file can be read and begins with these bytes.
-pub(crate) fn begins_with(path: &Path, magic: &[u8]) -> bool {
-    let mut start = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(magic.len() as u64).read_to_end(&mut start));
-    read.is_ok() && start == magic
-}
-
-/// Whether the name is that of a .thimble, a .gguf or a .safetensors file.
-pub(crate) fn has_model_extension(path: &Path) -> bool {
-    path.extension().is_some_and(|name| name == "thimble" || name == "gguf" || name == "safetensors")
 }
 
 #[cfg(test)]

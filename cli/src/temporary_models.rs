@@ -1,8 +1,9 @@
 //! Models of other formats, converted to temporary `.thimble` files.
 
 use crate::conversion;
-use crate::converted::{self, Notes};
+use crate::converted::Notes;
 use crate::failure::Failure;
+use crate::file_kind;
 use crate::model::Location;
 use crate::workspace::Mapped;
 use crate::{interrupt, terminal};
@@ -21,7 +22,7 @@ impl TemporaryModels {
     /// its numbers exactly; other types (k-quants) are rounded to f16, with a note.
     pub(crate) fn open(&mut self, location: &Location) -> Result<Mapped, Failure> {
         match location {
-            Location::Path(source) if source.is_dir() || converted::is_convertible(source) => {
+            Location::Path(source) if source.is_dir() || file_kind::is_convertible(source) => {
                 self.convert(source)
             }
             location => Mapped::open(&location.fetch(Notes::Shown)?),

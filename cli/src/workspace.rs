@@ -97,9 +97,10 @@ pub(crate) fn plan(config: &Config, settings: &InferenceSettings) -> Result<Infe
 /// An invalid file; one that was pulled can be fetched again.
 fn invalid(path: PathBuf, source: FormatError) -> Failure {
     let home = Home::find().ok();
-    let is_here =
-        |entry: &&catalogue::Entry| home.as_ref().is_some_and(|home| home.model(entry.name) == path);
-    let pulled = catalogue::ENTRIES.iter().find(is_here).map(|entry| entry.name);
+    let names = catalogue::ENTRIES.iter().map(|entry| entry.name.to_string());
+    let repositories = home.iter().flat_map(Home::repositories);
+    let is_here = |name: &String| home.as_ref().is_some_and(|home| home.model(name) == path);
+    let pulled = names.chain(repositories).find(is_here);
     Failure::Format { path, source, pulled }
 }
 

@@ -33,6 +33,8 @@ mod score;
 mod setup;
 #[path = "cli/sources.rs"]
 mod sources;
+#[path = "cli/thinking.rs"]
+mod thinking;
 
 use serde_json::{Value, json};
 use setup::setup;

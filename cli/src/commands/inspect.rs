@@ -105,7 +105,7 @@ impl Job {
     pub(crate) fn run(self, stdout: &mut dyn Write) -> Result<(), Failure> {
         let path = match &self.location {
             Location::Path(_) => self.location.fetch(Notes::unless(self.flags.json))?,
-            Location::Catalogue(_) => self.location.local()?,
+            _ => self.location.local()?,
         };
         let mapped = Mapped::open(&path)?;
         let file = mapped.file()?;

@@ -5,6 +5,7 @@ use crate::converted::{Conversion, Index};
 use crate::failure::Failure;
 use crate::home::Home;
 use crate::json;
+use crate::workspace::Mapped;
 use clap::Args;
 use serde::Serialize;
 use std::io::Write;
@@ -28,7 +29,7 @@ pub(crate) struct Job {
 struct Row {
     name: String,
     /// On the hub; `null` for a converted source.
-    repository: Option<&'static str>,
+    repository: Option<String>,
     /// The path that was converted; `null` for a model of the catalogue.
     source: Option<PathBuf>,
     parameters: u64,
@@ -50,7 +51,10 @@ impl Job {
     pub(crate) fn run(self, stdout: &mut dyn Write) -> Result<(), Failure> {
         let converted = Index::read(&self.home).conversions;
         let converted = converted.iter().map(|conversion| self.converted(conversion));
-        let rows: Vec<Row> = ENTRIES.iter().map(|entry| self.row(entry)).chain(converted).collect();
+        let repositories = self.home.repositories();
+        let repositories = repositories.iter().filter_map(|name| self.pulled(name));
+        let rows = ENTRIES.iter().map(|entry| self.row(entry)).chain(repositories).chain(converted);
+        let rows: Vec<Row> = rows.collect();
         if self.json {
             return json::write_pretty(stdout, &rows);
         }
@@ -63,10 +67,10 @@ impl Job {
             };
             let size = row.bytes.map_or_else(|| "-".to_string(), |b| format!("{:.0} MB", b as f64 / 1e6));
             let mark = if row.default { "  (default)" } else { "" };
-            let from = match (&row.source, row.repository) {
+            let from = match (&row.source, &row.repository) {
                 (Some(source), _) if source.exists() => source.display().to_string(),
                 (Some(source), _) => format!("{} (gone)", source.display()),
-                (None, repository) => repository.unwrap_or_default().to_string(),
+                (None, repository) => repository.clone().unwrap_or_default(),
             };
             writeln!(stdout, "{:<24} {parameters:>10}  {size:>9}  {from}{mark}", row.name)?;
         }
@@ -79,7 +83,7 @@ impl Job {
         let bytes = std::fs::metadata(&path).ok().filter(|data| data.is_file()).map(|data| data.len());
         Row {
             name: entry.name.to_string(),
-            repository: Some(entry.repository),
+            repository: Some(entry.repository.to_string()),
             source: None,
             parameters: entry.parameters,
             instruct: Some(entry.instruct),
@@ -87,6 +91,23 @@ impl Job {
             path: bytes.is_some().then_some(path),
             bytes,
         }
+    }
+
+    /// A model of a repository that is not in the catalogue; `None` if its file cannot be read.
+    fn pulled(&self, name: &str) -> Option<Row> {
+        let path = self.home.model(name);
+        let mapped = Mapped::open(&path).ok()?;
+        let file = mapped.file().ok()?;
+        Some(Row {
+            name: name.to_string(),
+            repository: Some(name.to_string()),
+            source: None,
+            parameters: file.config().parameters(),
+            instruct: Some(file.chat().is_some()),
+            default: false,
+            bytes: Some(file.bytes().len() as u64),
+            path: Some(path),
+        })
     }
 
     fn converted(&self, conversion: &Conversion) -> Row {

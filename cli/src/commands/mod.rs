@@ -45,7 +45,7 @@ pub(crate) enum Command {
     Chat(chat::Flags),
     /// Continue a text: the completion goes to stdout, statistics to stderr
     Run(run::Flags),
-    /// Download a model from the catalogue and convert it
+    /// Download a model from the catalogue or a repository on the Hugging Face hub and convert it
     Pull(pull::Flags),
     /// Show the catalogue, and which models and conversions are on this machine
     List(list::Flags),

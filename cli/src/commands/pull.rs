@@ -1,11 +1,12 @@
-//! `thimble pull`: fetches a model of the catalogue.
+//! `thimble pull`: fetches a model of the catalogue or of any repository on the hub.
 
-use crate::catalogue::{self, Entry};
+use crate::catalogue;
 use crate::failure::Failure;
 use crate::flags::recipe::encodings;
 use crate::home::Home;
 use crate::interrupt;
-use crate::pull::{self, PullOptions};
+use crate::pull::{self, PullOptions, PullSource};
+use crate::repository;
 use clap::Args;
 use std::io::Write;
 use thimble_converter::Quant;
@@ -17,7 +18,7 @@ const DEFAULT: &str = " [default: q8, or keep for a GGUF source]. Replaces the m
 /// `thimble pull`.
 #[derive(Args, Debug)]
 pub(crate) struct Flags {
-    /// A name from `thimble list`
+    /// A name from `thimble list`, or OWNER/NAME of a repository on the Hugging Face hub with a model of a known family
     #[arg(value_name = "NAME")]
     name: String,
     #[arg(long, value_name = "ENCODING", help = encodings(DEFAULT))]
@@ -30,23 +31,26 @@ pub(crate) struct Flags {
 /// Which model, and how.
 pub(crate) struct Job {
     home: Home,
-    entry: &'static Entry,
+    source: PullSource,
     options: PullOptions,
 }
 
 impl Job {
-    /// Finds the name in the catalogue.
+    /// Finds the name in the catalogue, or takes it for a repository.
     pub(crate) fn resolve(flags: Flags) -> Result<Job, Failure> {
-        let unknown = || Failure::UnknownModel { name: flags.name.clone() };
-        let entry = catalogue::find(&flags.name).ok_or_else(unknown)?;
+        let source = match catalogue::find(&flags.name) {
+            Some(entry) => entry.into(),
+            None if repository::is_repository(&flags.name) => PullSource::repository(&flags.name),
+            None => return Err(Failure::UnknownModel { name: flags.name }),
+        };
         let options = PullOptions { quant: flags.quant, force: flags.force };
-        Ok(Job { home: Home::find()?, entry, options })
+        Ok(Job { home: Home::find()?, source, options })
     }
 
     /// Fetches the model and writes its path.
     pub(crate) fn run(self, stdout: &mut dyn Write) -> Result<(), Failure> {
         interrupt::remove_unfinished_files()?;
-        let path = pull::pull(&self.home, self.entry, &self.options)?;
+        let path = pull::pull(&self.home, &self.source, &self.options)?;
         Ok(writeln!(stdout, "{}", path.display())?)
     }
 }

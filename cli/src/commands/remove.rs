@@ -44,13 +44,16 @@ impl Job {
     }
 
     fn remove(&self, name: &str) -> Result<(), Failure> {
-        if let Some(entry) = catalogue::find(name) {
-            let path = self.home.model(entry.name);
+        let entry = catalogue::find(name).map(|entry| entry.name);
+        let repository =
+            Some(name).filter(|name| self.home.repositories().iter().any(|pulled| pulled == name));
+        if let Some(name) = entry.or(repository) {
+            let path = self.home.model(name);
             if !path.is_file() {
-                return Err(Failure::Other(format!("{} is not on this machine", entry.name)));
+                return Err(Failure::Other(format!("{name} is not on this machine")));
             }
             fs::remove_file(&path).map_err(|error| Failure::io("remove", &path, error))?;
-            terminal::note(&format!("removed {}", entry.name));
+            terminal::note(&format!("removed {name}"));
             return Ok(());
         }
         let source = fs::canonicalize(name).unwrap_or_else(|_| Path::new(name).to_path_buf());

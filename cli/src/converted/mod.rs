@@ -6,8 +6,8 @@ pub(crate) use index::{Conversion, Index};
 
 use crate::conversion;
 use crate::failure::Failure;
+use crate::file_kind::{GGUF, begins_with};
 use crate::home::Home;
-use crate::model::{GGUF, begins_with};
 use crate::pull::{GGUF_QUANT, HUGGING_FACE_QUANT};
 use crate::workspace::Mapped;
 use crate::{progress, terminal};
@@ -24,17 +24,6 @@ const CONVERTER: u32 = 1;
 const CHUNK: usize = 1 << 20;
 /// Hexadecimal digits of the key in a file's name.
 const KEY_DIGITS: usize = 16;
-
-/// Whether the converter reads this path and the runtime does not: a Hugging Face folder, a .safetensors or a GGUF file.
-pub(crate) fn is_convertible(path: &Path) -> bool {
-    let is_weights = path.extension().is_some_and(|extension| extension == "safetensors");
-    is_model_folder(path) || (is_weights && path.is_file()) || begins_with(path, GGUF)
-}
-
-/// Whether the path is a folder with a config.json.
-pub(crate) fn is_model_folder(path: &Path) -> bool {
-    path.join("config.json").is_file()
-}
 
 /// Which messages a conversion prints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -48,6 +48,14 @@ pub(super) enum SourceError {
         /// The converter's sentence.
         reason: String,
     },
+    /// A model that this version cannot run, found before its weights are downloaded.
+    #[error("the model in {repository} cannot be used ({reason}); nothing of its weights was downloaded")]
+    Unsupported {
+        /// The repository.
+        repository: String,
+        /// The converter's sentence.
+        reason: String,
+    },
     /// The files could not be stored.
     #[error("the files cannot be stored on this machine: {0}")]
     Disk(io::Error),
@@ -72,17 +80,19 @@ const OPTIONAL: [&str; 5] = [
     "chat_template.jinja",
 ];
 
-/// Fetches the files of `repository` into `staging/source`, as links into the hub's cache, and returns that folder.
+/// Fetches the files of the repository `name` into `staging/source`, as links into the hub's cache, and returns that folder.
 ///
 /// `refetch` downloads files even if they are in the cache, except weights, which have a checksum.
-pub(super) fn fetch(repository: &str, staging: &Path, refetch: bool) -> Result<PathBuf, SourceError> {
-    let repository = Hub::from_env()?.repository(Repo::model(repository.to_string()));
+pub(super) fn fetch(name: &str, staging: &Path, refetch: bool) -> Result<PathBuf, SourceError> {
+    let repository = Hub::from_env()?.repository(Repo::model(name.to_string()));
     let hub = Source { repository, refetch };
     let folder = staging.join("source");
     fs::create_dir_all(&folder).map_err(SourceError::Disk)?;
     let place = |file: &str, path: &Path| link(path, &folder.join(file)).map_err(SourceError::Disk);
 
-    place(CONFIG, &hub.get(CONFIG)?)?;
+    let config = hub.get(CONFIG)?;
+    check_family(name, &config)?;
+    place(CONFIG, &config)?;
     place("tokenizer.json", &hub.get("tokenizer.json")?)?;
     for file in OPTIONAL {
         match hub.get(file) {
@@ -103,6 +113,18 @@ pub(super) fn fetch(repository: &str, staging: &Path, refetch: bool) -> Result<P
         Err(error) => return Err(error),
     }
     Ok(folder)
+}
+
+/// Refuses a model of another family, or an option that is not supported, before the weights are downloaded.
+fn check_family(repository: &str, config: &Path) -> Result<(), SourceError> {
+    let text = fs::read(config).map_err(SourceError::Disk)?;
+    let json = serde_json::from_slice(&text)
+        .map_err(|error| SourceError::NotJson { file: CONFIG.to_string(), reason: error.to_string() })?;
+    let checked = thimble_converter::config::read_config_json(&json);
+    checked.map(drop).map_err(|error| SourceError::Unsupported {
+        repository: repository.to_string(),
+        reason: error.to_string(),
+    })
 }
 
 struct Source {

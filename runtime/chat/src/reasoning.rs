@@ -1,5 +1,7 @@
 //! Tells a model's reasoning, `<think>...</think>` at the beginning of an answer, from the answer itself.
 
+use thimble_runtime::Token;
+
 /// Begins the reasoning.
 pub(crate) const THINK: &str = "<think>";
 /// Ends the reasoning.
@@ -46,7 +48,21 @@ impl Default for ReasoningSplitter {
     }
 }
 
+/// Whether a prompt ends with `<think>`, as templates of models that always think have it: then the answer has no such tag
+/// of its own. `bytes` are those of a token.
+pub(crate) fn opens_reasoning<'t>(prompt: &[Token], bytes: impl Fn(Token) -> &'t [u8]) -> bool {
+    let last = &prompt[prompt.len().saturating_sub(2 * THINK.len())..];
+    let end: Vec<u8> = last.iter().flat_map(|&token| bytes(token)).copied().collect();
+    end.trim_ascii_end().ends_with(THINK.as_bytes())
+}
+
 impl ReasoningSplitter {
+    /// A splitter for the answer to `prompt`, which may end with `<think>`; `bytes` are those of a token.
+    pub fn after<'t>(prompt: &[Token], bytes: impl Fn(Token) -> &'t [u8]) -> ReasoningSplitter {
+        let state = if opens_reasoning(prompt, bytes) { State::Opened } else { State::Start };
+        ReasoningSplitter { state, ..ReasoningSplitter::default() }
+    }
+
     /// Takes the next piece.
     pub fn push(&mut self, piece: &str, emit: &mut dyn FnMut(AnswerPiece<'_>)) {
         if self.state == State::Text {

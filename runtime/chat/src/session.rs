@@ -2,7 +2,7 @@
 
 use crate::ChatError;
 use crate::conversation::{Conversation, Turn};
-use crate::reasoning::THINK;
+use crate::reasoning::{THINK, opens_reasoning};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use thimble_runtime::Token;
@@ -225,7 +225,7 @@ impl<M: ChatModel> ChatSession<M> {
         answer_tokens.reserve(limit.saturating_sub(answer_tokens.len()));
         let mut text = String::with_capacity(limit * TOKEN_BYTES);
         // With such a template the answer has no tag of its own: reasoning must look the same with all of them.
-        if self.model.has_reasoning() && self.opens_reasoning(&prompt) {
+        if self.model.has_reasoning() && opens_reasoning(&prompt, |token| self.model.bytes(token)) {
             text.push_str(THINK);
             text.push('\n');
         }
@@ -294,13 +294,6 @@ impl<M: ChatModel> ChatSession<M> {
     /// Removes the last turn and returns it, to answer its message again.
     pub fn pop_turn(&mut self) -> Option<Turn> {
         self.conversation.turns.pop()
-    }
-
-    /// Whether the prompt ends with `<think>`, as templates of models that always think have it.
-    fn opens_reasoning(&self, prompt: &[Token]) -> bool {
-        let last = &prompt[prompt.len().saturating_sub(2 * THINK.len())..];
-        let end: Vec<u8> = last.iter().flat_map(|&token| self.model.bytes(token)).copied().collect();
-        end.trim_ascii_end().ends_with(THINK.as_bytes())
     }
 
     /// The prompt for `user`, without the turns before `first`; `first` grows until prompt, `answer_tokens` and an answer fit.

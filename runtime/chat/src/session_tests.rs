@@ -38,7 +38,7 @@ impl ChatModel for Parrot {
         self.context
     }
 
-    fn encode(&self, messages: &[Message<'_>], _: Option<bool>) -> Result<Vec<Token>, ChatError> {
+    fn encode(&self, messages: &[Message<'_>], thinking: Option<bool>) -> Result<Vec<Token>, ChatError> {
         let letter = |role| match role {
             Role::System => "S",
             Role::User => "U",
@@ -47,7 +47,8 @@ impl ChatModel for Parrot {
         let text: String =
             messages.iter().map(|message| format!("{}{};", letter(message.role), message.text)).collect();
         self.encoded.set(self.encoded.get() + text.len());
-        Ok((text + "A").bytes().map(|byte| Token(byte.into())).collect())
+        let answer = if thinking == Some(true) { "A<think>\n" } else { "A" };
+        Ok((text + answer).bytes().map(|byte| Token(byte.into())).collect())
     }
 
     fn reuse(&mut self, tokens: &[Token]) -> usize {
@@ -113,6 +114,32 @@ fn the_conversation_is_remembered_and_computed_once() {
     let cached: String = talk.model.cache.iter().map(|t| t.0 as u8 as char).collect();
     assert_eq!(cached, "U1?;Aone;U2?;Atwo");
     assert_eq!(talk.model.computed - before, ";U2?;Atwo".len(), "the prefix came from the cache");
+}
+
+#[test]
+fn reasoning_that_the_prompt_opens_has_its_tag_too() {
+    let mut talk = session(200, "hm</think>one$two$");
+    talk.thinking = Some(true);
+    assert_eq!(ask(&mut talk, "1?").unwrap().1, "<think>\nhm</think>one");
+    assert_eq!(talk.conversation.turns[0].answer, "<think>\nhm</think>one");
+    talk.thinking = None;
+    assert_eq!(ask(&mut talk, "2?").unwrap().1, "two");
+    // Nothing but the tag is no answer, and an answer that goes on does not show it again.
+    let mut talk = session(200, "$");
+    talk.thinking = Some(true);
+    assert_eq!(ask(&mut talk, "1?").unwrap().1, "");
+    let mut talk = session(200, "b$");
+    talk.thinking = Some(true);
+    let mut tokens = vec![Token(b'a'.into())];
+    let mut text = String::new();
+    let mut show = |event: ChatEvent<'_>| {
+        if let ChatEvent::Text(piece) = event {
+            text.push_str(piece);
+        }
+        Ok::<(), ChatError>(())
+    };
+    talk.continue_answer("1?", &mut tokens, &AtomicBool::new(false), &mut show).unwrap();
+    assert_eq!((text.as_str(), talk.conversation.turns[0].answer.as_str()), ("b", "<think>\nab"));
 }
 
 #[test]

@@ -60,7 +60,7 @@ fn a_model_of_a_later_format_is_kept() {
     bench.install("smollm2-70m");
     let path = bench.path("home/models/smollm2-70m.thimble");
     let mut newer = fs::read(&path).unwrap();
-    newer[8] += 1;
+    newer[8] = thimble_runtime::format::VERSION as u8 + 1;
     fs::write(&path, &newer).unwrap();
     let pull = |more: &[&str]| {
         bench.run_with(&[&["pull", "smollm2-70m"], more].concat(), &[("HF_ENDPOINT", &hub.endpoint())])
@@ -178,6 +178,74 @@ fn two_pulls_at_once_fetch_once() {
         out.succeeds();
     }
     assert_eq!(hub.downloads("model.safetensors"), 1);
+}
+
+#[test]
+fn pull_takes_any_repository_of_a_known_family() {
+    let bench = setup("hub-repository");
+    let hub = hub::Hub::serve(&bench.path("hf"), "some-one/Tiny_1.5");
+    let endpoint = hub.endpoint();
+    let pulled = bench.run_with(&["pull", "some-one/Tiny_1.5"], &[("HF_ENDPOINT", &endpoint)]);
+    pulled.succeeds();
+    assert!(pulled.stdout.trim().ends_with("some-one--Tiny_1.5.thimble"), "{}", pulled.stdout);
+    // From here on it has a name like those of the catalogue, and needs no hub.
+    bench.run(&["verify", "some-one/Tiny_1.5"], b"").succeeds();
+    bench.run(&["run", "some-one/Tiny_1.5", "--prompt", "a", "--tokens", "2"], b"").succeeds();
+    bench.run(&["run", "some-one/Tiny_1.5", "--tokens", "2"], b"a").succeeds();
+    assert!(bench.run(&["chat", "some-one/Tiny_1.5", "--max-tokens", "2"], b"hello\n").code == Some(0));
+    let rows = bench.json(&["list", "--json"]);
+    let row = rows.as_array().unwrap().iter().find(|row| row["name"] == "some-one/Tiny_1.5").unwrap();
+    assert!(row["repository"] == "some-one/Tiny_1.5" && row["instruct"] == true, "{row}");
+    bench.run(&["remove", "some-one/Tiny_1.5"], b"").succeeds();
+    bench.run(&["run", "some-one/Tiny_1.5", "--prompt", "a"], b"").fails(2, "thimble pull some-one/Tiny_1.5");
+    bench.run(&["pull", "some-one/../x"], b"").fails(2, "no model is called");
+    let missing = bench.run_with(&["pull", "some-one/other"], &[("HF_ENDPOINT", &endpoint)]);
+    missing.fails(1, "there is no such file, revision or repository");
+}
+
+#[test]
+fn an_unknown_family_is_refused_before_its_weights_are_downloaded() {
+    let bench = setup("hub-family");
+    let config = fs::read_to_string(bench.path("hf/config.json")).unwrap();
+    let other = config.replace("LlamaForCausalLM", "MambaForCausalLM").replace("\"llama\"", "\"mamba\"");
+    fs::write(bench.path("hf/config.json"), other).unwrap();
+    let hub = hub::Hub::serve(&bench.path("hf"), "state-spaces/mamba-tiny");
+    let pulled = bench.run_with(&["pull", "state-spaces/mamba-tiny"], &[("HF_ENDPOINT", &hub.endpoint())]);
+    pulled.fails(1, "state-spaces/mamba-tiny cannot be used");
+    assert!(pulled.stderr.to_lowercase().contains("mamba"), "{}", pulled.stderr);
+    assert_eq!((hub.downloads("model.safetensors"), hub.downloads("tokenizer.json")), (0, 0));
+    assert_eq!(bench.staging(), 0);
+}
+
+#[test]
+fn pull_takes_weights_in_shards() {
+    let bench = setup("hub-shards");
+    bench.run(&["convert", "hf", "-o", "whole.thimble", "--quant", "q8"], b"").succeeds();
+    bench.shard();
+    let hub = hub::Hub::serve(&bench.path("hf"), "some-one/sharded");
+    let pulled = bench.run_with(&["pull", "some-one/sharded"], &[("HF_ENDPOINT", &hub.endpoint())]);
+    pulled.succeeds();
+    assert_eq!(hub.downloads("model-00002-of-00002.safetensors"), 1);
+    let ids = |model: &str| {
+        bench.json(&["run", model, "--prompt", "hello", "--temperature", "0", "--tokens", "9", "--json"])["ids"].clone()
+    };
+    assert_eq!(ids("some-one/sharded"), ids("whole.thimble"));
+    // The folder itself, by path, too.
+    assert_eq!(ids("hf"), ids("whole.thimble"));
+}
+
+#[test]
+fn a_gated_repository_says_how_to_get_access() {
+    let bench = setup("hub-gated");
+    let hub = hub::Hub::gated(&bench.path("hf"), "meta-llama/Llama-3.2-1B-Instruct", "hf_good");
+    let endpoint = hub.endpoint();
+    let refused = bench.run_with(&["pull", "llama-3.2-1b-instruct"], &[("HF_ENDPOINT", &endpoint)]);
+    refused.fails(1, "accept its licence at");
+    for part in ["meta-llama/Llama-3.2-1B-Instruct", "HF_TOKEN", "settings/tokens"] {
+        assert!(refused.stderr.contains(part), "{}", refused.stderr);
+    }
+    let granted = [("HF_ENDPOINT", endpoint.as_str()), ("HF_TOKEN", "hf_good")];
+    bench.run_with(&["pull", "llama-3.2-1b-instruct"], &granted).succeeds();
 }
 
 #[test]

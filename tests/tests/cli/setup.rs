@@ -91,6 +91,35 @@ impl Bench {
             .unwrap();
     }
 
+    /// Cuts the folder's weights into two files and an index, as large models have them.
+    pub(crate) fn shard(&self) {
+        let single = self.path("hf/model.safetensors");
+        let whole = fs::read(&single).unwrap();
+        let start = 8 + u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
+        let header: Value = serde_json::from_slice(&whole[8..start]).unwrap();
+        let tensors: Vec<_> = header.as_object().unwrap().iter().collect();
+        let mut map = serde_json::Map::new();
+        for (number, part) in tensors.chunks(tensors.len().div_ceil(2)).enumerate() {
+            let name = format!("model-{:05}-of-00002.safetensors", number + 1);
+            let (mut listed, mut data) = (serde_json::Map::new(), Vec::new());
+            for (tensor, record) in part {
+                let at = |end: usize| start + record["data_offsets"][end].as_u64().unwrap() as usize;
+                let from = data.len();
+                data.extend_from_slice(&whole[at(0)..at(1)]);
+                let mut record = (*record).clone();
+                record["data_offsets"] = json!([from, data.len()]);
+                listed.insert(tensor.to_string(), record);
+                map.insert(tensor.to_string(), json!(name));
+            }
+            let listed = Value::Object(listed).to_string().into_bytes();
+            let file = [&(listed.len() as u64).to_le_bytes()[..], &listed, &data].concat();
+            fs::write(self.path("hf").join(name), file).unwrap();
+        }
+        let index = json!({ "metadata": {}, "weight_map": map });
+        fs::write(self.path("hf/model.safetensors.index.json"), index.to_string()).unwrap();
+        fs::remove_file(single).unwrap();
+    }
+
     /// Unfinished files in the home.
     pub(crate) fn staging(&self) -> usize {
         let entries = fs::read_dir(self.path("home/models")).unwrap();

@@ -15,13 +15,14 @@ use prompt::{Prompt, PromptFlags};
 use serde::Serialize;
 use std::io::{IsTerminal, Write};
 use std::time::Instant;
+use thimble_chat::{AnswerPiece, ReasoningSplitter};
 use thimble_host::{Generator, InferencePlan, InferenceSettings};
 use thimble_runtime::Token;
 use thimble_runtime::chat::{Message, Role};
 use thimble_runtime::format::ModelFile;
 use thimble_runtime::sampler::Sampling;
 use thimble_runtime::stop::{StopMatcher, StopStatus, TextStream};
-use thimble_runtime::tokenizer::Specials;
+use thimble_runtime::tokenizer::{Specials, Tokenizer};
 
 /// Tokens to generate if no flag gives a number.
 const MAX_TOKENS: usize = 256;
@@ -131,7 +132,7 @@ impl Job {
         // An invalid file is reported before the prompt is read; nothing is fetched until there is a prompt.
         let opened = match &self.location {
             Location::Path(_) => Some(Mapped::open(&self.location.fetch(Notes::unless(self.flags.json))?)?),
-            Location::Catalogue(_) => None,
+            Location::Catalogue(_) | Location::Repository(_) => None,
         };
         let prompt = self.prompt.read()?;
         let mapped = match opened {
@@ -140,6 +141,9 @@ impl Job {
         };
         let file = mapped.file()?;
         let prompt = self.encode(&file, &prompt)?;
+        if let Some(note) = Thinking::note(self.flags.thinking, &file) {
+            terminal::note(note);
+        }
         let GenerationFlags { lookup, machine, .. } = &self.flags.generation;
         let context = prompt.len().saturating_add(self.amount.tokens).clamp(1, file.config().context);
         let needed =
@@ -204,6 +208,7 @@ impl Job {
         let stops: Vec<&[u8]> = self.flags.stop.iter().map(String::as_bytes).collect();
         let mut held = vec![0; StopMatcher::buffer_len(&stops)];
         let mut stream = TextStream::new(&stops, &mut held).map_err(Failure::other)?;
+        let mut answer = Answer::new(self.flags.thinking == Some(Thinking::Hide), &tokenizer, prompt);
 
         let begin = Instant::now();
         generator.prefill(prompt).map_err(Failure::other)?;
@@ -231,7 +236,8 @@ impl Job {
             }
             ids.push(token.0);
             let shown = text.len();
-            let status = stream.push(tokenizer.token_bytes(token), &mut |piece| text.push_str(piece));
+            let status =
+                stream.push(tokenizer.token_bytes(token), &mut |piece| answer.push(piece, &mut text));
             if text.len() > shown {
                 show(&text[shown..])?;
             }
@@ -240,7 +246,8 @@ impl Job {
             }
         };
         let shown = text.len();
-        stream.finish(&mut |piece| text.push_str(piece));
+        stream.finish(&mut |piece| answer.push(piece, &mut text));
+        answer.finish(&mut text);
         if text.len() > shown {
             show(&text[shown..])?;
         }
@@ -259,6 +266,40 @@ impl Job {
         };
         let prompt_ids = prompt.iter().map(|token| token.0).collect();
         Ok(Output { prompt_ids, ids, text, finish_reason, stats })
+    }
+}
+
+/// What is shown of the generated text.
+struct Answer {
+    /// Tells reasoning apart, if it is left out.
+    splitter: Option<ReasoningSplitter>,
+}
+
+impl Answer {
+    fn new(hidden: bool, tokenizer: &Tokenizer<'_>, prompt: &[Token]) -> Answer {
+        let bytes = |token: Token| tokenizer.token_bytes(token);
+        Answer { splitter: hidden.then(|| ReasoningSplitter::after(prompt, bytes)) }
+    }
+
+    /// Appends what is shown of `piece` to `shown`.
+    fn push(&mut self, piece: &str, shown: &mut String) {
+        match &mut self.splitter {
+            Some(splitter) => splitter.push(piece, &mut |piece| append(piece, shown)),
+            None => shown.push_str(piece),
+        }
+    }
+
+    /// Appends what a later piece would have decided on.
+    fn finish(&mut self, shown: &mut String) {
+        if let Some(splitter) = &mut self.splitter {
+            splitter.finish(&mut |piece| append(piece, shown));
+        }
+    }
+}
+
+fn append(piece: AnswerPiece<'_>, shown: &mut String) {
+    if let AnswerPiece::Text(text) = piece {
+        shown.push_str(text);
     }
 }
 

@@ -1,10 +1,10 @@
 //! `thimble run MODEL PROMPT`: which argument is which.
 
 use crate::catalogue;
-use crate::converted;
 use crate::failure::Failure;
+use crate::file_kind::{GGUF, begins_with, has_model_extension, is_model_folder};
 use crate::input;
-use crate::model::{GGUF, Location, begins_with, has_model_extension};
+use crate::model::Location;
 use crate::terminal;
 use clap::Args;
 use std::path::Path;
@@ -111,7 +111,8 @@ fn is_model(word: &str) -> bool {
     let by_magic = || begins_with(path, &MAGIC) || begins_with(path, GGUF);
     catalogue::find(word).is_some()
         || (path.is_file() && (has_model_extension(path) || by_magic()))
-        || converted::is_model_folder(path)
+        || is_model_folder(path)
+        || matches!(Location::resolve(Some(word)), Ok(Location::Repository(_)))
 }
 
 /// Whether a single argument is a model, and not the prompt for the default one. What only looks like a model's name or path

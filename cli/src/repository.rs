@@ -1,0 +1,38 @@
+//! Names of repositories on the hub, as users type them.
+
+/// Whether `typed` has the form OWNER/NAME of a repository. A path may have it, too.
+pub(crate) fn is_repository(typed: &str) -> bool {
+    let plain = |part: &str| {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        (1..=96).contains(&part.len()) && !part.starts_with('.') && part.bytes().all(allowed)
+    };
+    typed.split_once('/').is_some_and(|(owner, name)| plain(owner) && plain(name))
+}
+
+/// The name of a repository's model as a file name: the hub allows no `--` in either part.
+pub(crate) fn file_stem(name: &str) -> String {
+    name.replace('/', "--")
+}
+
+/// The repository that [`file_stem`] was made from, if it was.
+pub(crate) fn from_file_stem(stem: &str) -> Option<String> {
+    let name = stem.replacen("--", "/", 1);
+    is_repository(&name).then_some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{file_stem, from_file_stem, is_repository};
+
+    #[test]
+    fn repositories_have_an_owner_and_a_name() {
+        for name in ["Qwen/Qwen3-0.6B", "a/b", "x_1/y.z"] {
+            assert!(is_repository(name), "{name}");
+            assert_eq!(from_file_stem(&file_stem(name)).as_deref(), Some(name));
+        }
+        for name in ["a", "a/b/c", "/a", "a/", "./a", "../a", "a/..", "a b/c", "a\\b", ""] {
+            assert!(!is_repository(name), "{name}");
+        }
+        assert_eq!(from_file_stem("smollm2-135m"), None);
+    }
+}
