@@ -12,6 +12,7 @@ mod file;
 mod header;
 mod layer_options;
 mod records;
+mod role_table;
 mod rope;
 mod section;
 mod tensor;
@@ -30,7 +31,8 @@ pub use header::{
 };
 pub use layer_options::{LayerOptions, LayerPattern};
 pub use records::{align_up, read_f32, read_u16, read_u32, read_u64};
+pub use role_table::TensorName;
 pub use rope::{RopeParameters, RopeScaling};
 pub use section::{ALIGN, SectionKind, SectionName, TENSORS_ALIGN};
 pub use tensor::{TENSOR_RECORD, TensorRecord, TensorTable};
-pub use tensor_role::{TensorName, TensorRole};
+pub use tensor_role::TensorRole;

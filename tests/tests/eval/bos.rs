@@ -43,7 +43,7 @@ fn generation_starts_behind_the_begin_of_text_token() {
                 assert_eq!(outcome.text.as_ref(), Some(&continued(session, &file, prompt)));
             }
         });
-        evaluated.outcomes.into_iter().flatten().map(|outcome| outcome.work.positions).sum::<usize>()
+        evaluated.outcomes.into_iter().flatten().map(|outcome| outcome.work.tokens).sum::<u64>()
     });
     assert!(begun > plain, "{begun} {plain}");
 }

@@ -79,7 +79,7 @@ fn tables_come_back_and_say_which_version_they_need() {
         let section = vocabulary.emit();
         assert_eq!(layout::version(&section), 2);
         assert_eq!(Vocabulary::from_section(&section).expect("a good section"), vocabulary);
-        let json = vocabulary.tokenizer_json().expect("a tokenizer");
+        let json = vocabulary.tokenizer_json(None).expect("a tokenizer");
         let again = Vocabulary::from_tokenizer_json(json.as_bytes()).expect("byte-level BPE");
         assert_eq!(
             (again.pattern, again.whole_words, again.nfc),

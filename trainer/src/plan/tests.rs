@@ -58,8 +58,8 @@ fn flops_are_those_of_the_design() {
 #[test]
 fn options_count() {
     let plain = load("smollm2-70m", &[]).model.config();
-    let options = ["model.qkv_bias=true", "model.qk_norm=true", "model.window=1024"];
-    let config = load("smollm2-70m", &options).model.config();
+    let config = load("smollm2-70m", &["model.qk_norm=true", "model.window=1024"]).model.config();
+    let config = thimble_runtime::format::Config { qkv_bias: true, ..config };
     let (before, after) = (ParameterCounts::of(&plain), ParameterCounts::of(&config));
     assert_eq!(after.attention - before.attention, 32 * (384 + 2 * 128));
     assert_eq!(after.norms - before.norms, 32 * 2 * 64);
