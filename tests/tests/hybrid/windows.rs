@@ -97,7 +97,8 @@ fn windows_do_not_change_a_bit() {
             let expected = stroll(&file, bench.hybrid(&file, None));
             let config = file.config();
             // Layers with a window save the chunks that it reaches.
-            let all = 1_024 * config.layers * config.kv_dim() * 2 * kv.bytes();
+            let width = 2 * config.kv_heads * config.head_dim.next_multiple_of(16) * kv.bytes();
+            let all = 1_024 * (4 + config.layers * width);
             assert!(expected.1 < all, "{} bytes, {all} for all layers", expected.1);
             for kind in KINDS {
                 for (opaque, draws, lost_at) in

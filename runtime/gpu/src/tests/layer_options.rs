@@ -58,14 +58,17 @@ fn every_option_matches_the_exact_mode() {
     let Some(device) = plain_device() else { return };
     let mut random = Random(31);
     // Heads of 128 dimensions are stored by the product's epilogue, the others by a dispatch of their own.
-    for (hidden, heads) in [(64, (2, 1, 34)), (48, (1, 1, 80)), (64, (2, 1, 128))] {
+    let [halves, bytes] = [(KvKind::F16, 2e-2), (KvKind::Q8, 2e-2)];
+    for (hidden, heads, other) in
+        [(64, (2, 1, 34), halves), (48, (1, 1, 80), bytes), (64, (2, 1, 128), halves)]
+    {
         for (name, config) in variants(config(hidden, heads, 96, true)) {
             let file = model(&config, mixed, &mut random);
             let file = file.model();
             let weights = Weights::new(&file).unwrap();
             let tokens = tokens(90, &mut random);
             // The CPU's own bytes, so that a few that are rounded otherwise are all that differs.
-            for (kv, bound) in [(KvKind::F32, 1e-4), (KvKind::F16, 2e-2), (KvKind::Q8, 2e-2)] {
+            for (kv, bound) in [(KvKind::F32, 1e-4), other] {
                 let expected = on_cpu(&file, &tokens, 50, (kv, true));
                 let mut gpu = Gpu::new(&device, &weights, &options(kv, 70, 3)).unwrap();
                 assert_eq!(gpu.allocated(), gpu.plan().bytes(), "the plan is what was made");

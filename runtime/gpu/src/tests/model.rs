@@ -49,7 +49,10 @@ pub(super) fn model(
         let encoding = if role.is_vector() { Encoding::Vector } else { encoding(usize::from(layer), role) };
         let data = match encoding {
             Encoding::Vector => {
-                (0..columns).flat_map(|_| (1.0 + 0.3 * random.float()).to_le_bytes()).collect()
+                let bias =
+                    matches!(role, TensorRole::QueryBias | TensorRole::KeyBias | TensorRole::ValueBias);
+                let middle = if bias { 0.0 } else { 1.0 };
+                (0..columns).flat_map(|_| (middle + 0.3 * random.float()).to_le_bytes()).collect()
             }
             _ => sample(encoding, rows, columns, random),
         };
