@@ -1,8 +1,8 @@
 //! The backend: operations record dispatches; reading logits submits them.
 
-use crate::cache_transfer::LayerCache;
 use crate::decode_queue::DecodeQueue;
 use crate::dispatch::{ComputePass, Dispatch, MAX_VECTOR_TOKENS, Product};
+use crate::layer_cache::LayerCache;
 use crate::plan::{positions, spans};
 use crate::sampler_state::SamplerState;
 use crate::{Device, GpuError, GpuMemoryPlan, GpuOptions};

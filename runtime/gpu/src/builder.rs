@@ -1,10 +1,10 @@
 //! Creates a model's buffers, pipelines and bind groups on the device.
 
 use crate::backend::{Buffers, Gpu, LayerDispatches, State};
-use crate::cache_transfer::LayerCache;
 use crate::decode_queue::DecodeQueue;
 use crate::dispatch::{Dispatch, Epilogue, Operands, Product, QkvStore, can_pair};
 use crate::kernels::{Entry, Kernels};
+use crate::layer_cache::LayerCache;
 use crate::plan::{SPAN, bias_norm, padded, positions, qkv_width};
 use crate::sampler_state::{ID_SLOTS, MAX_IN_FLIGHT, SamplerState, SamplerUniforms};
 use crate::weights::{WeightPartition, partition};

@@ -8,14 +8,6 @@ use thimble_runtime::kernels::{CHUNK, KvHead, KvKind};
 /// Size of the staging buffer, bytes, unless one layer needs more.
 const STAGING_BYTES: u64 = 64 << 20;
 
-/// The cache of one layer.
-pub(crate) struct LayerCache {
-    pub(crate) keys: wgpu::Buffer,
-    pub(crate) values: wgpu::Buffer,
-    /// Capacity, whole chunks; a position's place is its remainder.
-    pub(crate) positions: usize,
-}
-
 /// Keys, values or their scales in a layer's buffer.
 struct CachePlane<'a> {
     buffer: &'a wgpu::Buffer,
@@ -35,17 +27,6 @@ impl CachePlane<'_> {
     fn length(&self, chunks: usize) -> u64 {
         (chunks * CHUNK * self.bytes) as u64
     }
-}
-
-/// The places of `chunks` in a layer of so many positions: ranges without a gap, in order.
-fn runs(positions: usize, chunks: &Range<usize>) -> impl Iterator<Item = Range<usize>> {
-    let (places, mut chunks) = (positions / CHUNK, chunks.clone());
-    std::iter::from_fn(move || {
-        let start = chunks.start % places;
-        let run = start..places.min(start + chunks.len());
-        chunks.start += run.len();
-        (!run.is_empty()).then_some(run)
-    })
 }
 
 impl Gpu {
@@ -113,7 +94,7 @@ impl Gpu {
                 let positions = self.caches[layer].positions;
                 for head in 0..heads {
                     for plane in self.planes(layer).iter().filter(|plane| plane.bytes > 0) {
-                        for run in runs(positions, &chunks(layer)) {
+                        for run in self.caches[layer].runs(&chunks(layer)) {
                             let (from, length) =
                                 (plane.offset(positions, head, run.start), plane.length(run.len()));
                             encoder.copy_buffer_to_buffer(plane.buffer, from, &staging, to, length);
@@ -174,7 +155,7 @@ impl Gpu {
             return false;
         }
         for (plane, mut bytes) in planes.iter().zip(bytes).filter(|(plane, _)| plane.bytes > 0) {
-            for run in runs(positions, &chunks) {
+            for run in self.caches[layer].runs(&chunks) {
                 let (part, after) = bytes.split_at(plane.length(run.len()) as usize);
                 self.device.queue.write_buffer(plane.buffer, plane.offset(positions, head, run.start), part);
                 bytes = after;

@@ -11,6 +11,7 @@ mod device;
 mod dispatch;
 mod error;
 mod kernels;
+mod layer_cache;
 mod matmul_variant;
 mod pipeline_cache;
 mod plan;
