@@ -3,10 +3,11 @@
 //! The residual stream, norms, RoPE and softmax are f32 for every [`OnnxType`]; products and the KV cache are f16 for
 //! [`OnnxType::F16`]. Shapes: `b` sequences, `s` new tokens, `t` positions with those of the cache, `d` head dimension.
 
+use super::blocks;
 use super::graph::{Attribute, Dimension, Graph, GraphValue};
 use super::initializer::{Content, ElementType, StoredTensor};
+use super::onnx_type::OnnxType;
 use super::quantized::QuantizedMatrix;
-use super::{OnnxType, blocks};
 use thimble_runtime::format::{Config, TensorRole};
 
 const NONE: u16 = TensorRole::NO_LAYER;
