@@ -28,7 +28,10 @@ pub(super) fn scaling(theta: f32, divisors: &[f32]) -> Result<RopeParameters, Co
     if divisors.iter().any(|divisor| !(1.0..=1e6).contains(divisor)) {
         return Err(refuse());
     }
-    let factor = divisors.iter().copied().fold(1.0, f32::max);
+    let largest = divisors.iter().copied().fold(1.0, f32::max);
+    // Of a quotient of two f32 numbers, the last digits are rounding.
+    let rounded = (largest * 1000.0).round() / 1000.0;
+    let factor = if (rounded - largest).abs() <= 1e-6 * largest { rounded } else { largest };
     if factor == 1.0 {
         return Ok(RopeParameters::new(theta));
     }
@@ -161,6 +164,13 @@ mod tests {
             let found = scaling(rope.theta, &of_llama_cpp(&rope, 64)).unwrap();
             assert_eq!(found.scaling, rope.scaling, "the fit of many divisors is the rule");
         }
+    }
+
+    #[test]
+    fn a_factor_with_rounding_in_its_last_digits_is_found() {
+        let rope = llama3(500_000.0, 32.0, 1.0, 4.0, 8192);
+        let rounded: Vec<f32> = divisors(&rope, 32).into_iter().map(|d| d * (1.0 + 3e-7)).collect();
+        assert_eq!(scaling(500_000.0, &rounded).unwrap(), rope);
     }
 
     #[test]
