@@ -25,7 +25,7 @@ pub(super) fn scaling(theta: f32, divisors: &[f32]) -> Result<RopeParameters, Co
         let supported = "the divisors of a llama3 scaling";
         ConvertError::unsupported("tensor rope_freqs.weight", format!("{divisors:?}"), supported)
     };
-    if divisors.iter().any(|divisor| !(1.0..=1e6).contains(divisor)) {
+    if divisors.iter().any(|divisor| !(1.0 - TOLERANCE..=1e6).contains(divisor)) {
         return Err(refuse());
     }
     let largest = divisors.iter().copied().fold(1.0, f32::max);
