@@ -113,7 +113,8 @@ impl Listener for Collector {
 
 fn worker(length: usize, failures: usize) -> Worker {
     let sessions = Box::new(Fake { length, failures: AtomicUsize::new(failures) });
-    let options = WorkerOptions { sessions, max_tokens: 1000, stops: Vec::new(), journal: None };
+    let options =
+        WorkerOptions { sessions, thinking: None, max_tokens: 1000, stops: Vec::new(), journal: None };
     Worker::start("test", Conversation::default(), 1, options).unwrap()
 }
 
