@@ -56,6 +56,7 @@ mod tests {
     use super::*;
     use crate::test_config::CONFIG;
     use crate::tokenizer::{Vocabulary, char_of};
+    use thimble_runtime::Token;
 
     #[test]
     fn windows_are_whole_and_spread() {
@@ -71,6 +72,13 @@ mod tests {
             found.iter().map(|w| w[0]).collect::<Vec<_>>(),
             [b'a', b'y', b'w', b'u'].map(u32::from),
             "spread over the text"
+        );
+        let begun = Vocabulary { adds_bos: true, ..vocabulary }.emit();
+        let found = windows(&begun, &Config { bos: Some(Token(7)), ..config }, &text, size).unwrap();
+        assert_eq!(
+            found.iter().map(|w| w[0]).collect::<Vec<_>>(),
+            [7, u32::from(b'x'), u32::from(b'v'), u32::from(b't')],
+            "one text, one begin-of-text token"
         );
         assert_eq!(windows(&section, &config, &text[..17], size).unwrap().len(), 2);
         assert_eq!(windows(&section, &config, &text[..8], size).unwrap().len(), 1);

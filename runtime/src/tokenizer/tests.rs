@@ -103,6 +103,17 @@ fn each_header_field_is_checked() {
 }
 
 #[test]
+fn a_flag_says_that_texts_begin_with_a_token() {
+    let parse = |section| Tokenizer::parse(section, VOCAB).expect("a good section");
+    let mut begun = TINY.to_vec();
+    begun[field::FLAGS.start] |= layout::FLAG_ADDS_BOS as u8;
+    assert!(parse(&begun).adds_bos() && !parse(TINY).adds_bos());
+    assert_eq!((layout::version(&begun), layout::version(TINY)), (2, 1));
+    // Encoding stays that of the text alone.
+    assert_eq!(encode(&begun, "the", Specials::Parse), encode(TINY, "the", Specials::Parse));
+}
+
+#[test]
 fn ids_past_the_vocabulary_are_an_error() {
     let mut bad = TINY.to_vec();
     let at = layout::HEADER_LEN + 4 * usize::from(b'q');

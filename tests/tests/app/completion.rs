@@ -96,3 +96,23 @@ fn a_completion_is_stopped_by_a_text_by_a_call_and_with_its_object() {
     let (listener, _) = collector(Box::new(|_| Ok(())));
     assert!(Arc::clone(&model).complete("x".to_owned(), options(1, &[""]), listener).is_err());
 }
+
+#[test]
+fn a_completion_begins_with_the_token_that_the_tokenizer_adds() {
+    let bench = Bench::new();
+    let counts = || {
+        let model = bench.model();
+        let (_completion, heard) = complete(&model, "hello", CompletionOptions::default());
+        let completed = rest(&heard).unwrap().1.prompt_tokens;
+        let chat = Chat::new(Arc::clone(&model), options(1)).unwrap();
+        let asked = ask(&chat, "hello").unwrap().1.prompt_tokens;
+        (completed, asked, model.tokens("hello".to_owned()).unwrap().len())
+    };
+    let (completed, asked, tokens) = counts();
+    assert_eq!(completed as usize, tokens);
+    let mut folder = Folder::new(ODD, BlockType::F32);
+    folder.tokenizer["post_processor"] = tiny::llama3_post_processor("<|im_start|>", 1);
+    folder.write(&bench.path("hf"), 1);
+    convert(&bench.path("hf"), &bench.path("m.thimble"), &ConversionOptions::default(), &mut |_| {}).unwrap();
+    assert_eq!(counts(), (completed + 1, asked, tokens), "a chat template writes the token itself");
+}
