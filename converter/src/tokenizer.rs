@@ -4,6 +4,7 @@
 //! the runtime's ids with those of the `tokenizers` crate on test texts: a conversion fails if they differ.
 
 mod alphabet;
+mod component;
 mod emit;
 mod error;
 mod gguf;

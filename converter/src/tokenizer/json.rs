@@ -3,6 +3,7 @@
 //! Every setting that changes ids is checked, and rejected if the runtime does not support it.
 
 use super::alphabet::raw_bytes;
+use super::component::{excerpt, kind, refuse, steps};
 use super::gguf::{bytes_in, find_merge, parse_merge};
 use super::{AddedToken, TextStart, TokenizerError, Vocabulary, pattern};
 use serde::Deserialize;
@@ -197,27 +198,4 @@ fn check_decoder(decoder: &Value) -> Result<(), TokenizerError> {
         Some(step) => Err(refuse("decoder", "ByteLevel", kind(step))),
         None => Ok(()),
     }
-}
-
-/// The steps of a component: none, itself, or the items of a `Sequence`.
-pub(super) fn steps<'j>(component: &'j Value, list: &str) -> Vec<&'j Value> {
-    match component {
-        Value::Null => Vec::new(),
-        _ if kind(component) == "Sequence" && component[list].is_array() => {
-            component[list].as_array().into_iter().flatten().collect()
-        }
-        _ => vec![component],
-    }
-}
-
-pub(super) fn kind(component: &Value) -> &str {
-    component["type"].as_str().unwrap_or("something without a type")
-}
-
-pub(super) fn excerpt(value: &Value) -> String {
-    value.to_string().chars().take(200).collect()
-}
-
-pub(super) fn refuse(part: &'static str, expected: &'static str, found: impl Into<String>) -> TokenizerError {
-    TokenizerError::Unsupported { part, expected, found: found.into() }
 }

@@ -1,7 +1,7 @@
 //! The post-processor of a `tokenizer.json`: it may add a begin-of-text token to each text, and nothing else.
 
 use super::TokenizerError;
-use super::json::{excerpt, kind, refuse, steps};
+use super::component::{excerpt, kind, refuse, steps};
 use serde_json::{Value, json};
 use tokenizers::PostProcessorWrapper;
 use tokenizers::processors::byte_level::ByteLevel;
