@@ -153,9 +153,6 @@ pub enum FormatError {
         /// The section.
         kind: SectionKind,
     },
-    /// The tokenizer adds a begin-of-text token that the configuration lacks.
-    #[error("the tokenizer begins texts with a begin-of-text token, but the configuration has none")]
-    MissingBos,
     /// A hyperparameter is out of range.
     #[error("configuration: {field} is {found}, expected {expected}")]
     Config {

@@ -43,7 +43,12 @@ impl<'f> ModelFile<'f> {
         }
         let tokenizer = Tokenizer::parse(tokenizer, config.vocab)?;
         if tokenizer.adds_bos() && config.bos.is_none() {
-            return Err(FormatError::MissingBos);
+            let expected = "a token: the tokenizer begins texts with it";
+            return Err(FormatError::Config {
+                field: "begin-of-text token",
+                expected,
+                found: u32::MAX.into(),
+            });
         }
         let chat = match section(SectionKind::Chat) {
             Ok(chat) => Some(ChatTemplate::parse(chat)?),
