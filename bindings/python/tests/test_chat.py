@@ -135,8 +135,7 @@ class Thrower(ffi.Listener):
         if len(self.pieces) == 3:
             raise RuntimeError("thrown")
 
-    def on_reasoning(self, text: str) -> None:
-        pass
+    def on_reasoning(self, text: str) -> None: ...
 
     def on_progress(self, done: int, of: int) -> None:
         pass

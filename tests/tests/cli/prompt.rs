@@ -45,11 +45,14 @@ fn a_model_and_a_prompt_may_be_plain_words() {
     assert_eq!(ids(&["hi"]), hi, "the default model");
     assert_eq!(ids(&["--prompt", "tiny.thimble"]).as_array().unwrap().len(), 12);
     let run = |words: &[&str]| bench.run(&[&["run"], words].concat(), b"");
-    // A folder is no model, nor is any other file.
-    assert_eq!(ids(&["hf"]), json!([104, 102]));
+    // A Hugging Face folder is a model; another folder is none, nor is any other file.
+    assert_eq!(ids(&["hf", "hi"]), hi);
+    std::fs::create_dir(bench.path("hg")).unwrap();
+    assert_eq!(ids(&["hg"]), json!([104, 103]));
     std::fs::write(bench.path("hi"), "notes").unwrap();
     assert_eq!(ids(&["hi"]), hi);
-    run(&["./hf"]).fails(2, "./hf is a folder, not a .thimble file");
+    run(&["./hf"]).fails(1, "stdin has no text");
+    run(&["./hg"]).fails(2, "./hg is a folder, not a .thimble file");
     // Not stdin is to blame.
     std::fs::write(bench.path("notes.thimble"), "notes").unwrap();
     run(&["notes.thimble"]).fails(1, "notes.thimble cannot be used");

@@ -168,7 +168,7 @@ fn foreign_gguf_metadata_is_refused_by_name() {
         ("llama.block_count", Meta::U32(1), &["blk.1.", "no part of"]),
         ("llama.feed_forward_length", Meta::U32(192), &["blk.0.ffn_gate.weight", "160", "192"]),
         ("tokenizer.ggml.model", text("llama"), &["tokenizer.ggml.model", "llama", "gpt2"]),
-        ("tokenizer.ggml.pre", text("llama-bpe"), &["pre", "llama-bpe"]),
+        ("tokenizer.ggml.pre", text("deepseek-llm"), &["pre", "deepseek-llm"]),
         ("tokenizer.ggml.add_eos_token", Meta::Bool(true), &["tokenizer.ggml.add_eos_token"]),
         ("tokenizer.ggml.add_bos_token", Meta::U32(1), &["tokenizer.ggml.add_bos_token", "true or false"]),
         ("general.alignment", Meta::U32(24), &["alignment", "24"]),
