@@ -48,7 +48,8 @@ impl ChatModel for Alphabet {
     }
 
     fn bytes(&self, token: Token) -> &[u8] {
-        &LETTERS[token.index()..=token.index()]
+        // The tokens of a prompt are other bytes.
+        LETTERS.get(token.index()..=token.index()).unwrap_or(&[])
     }
 
     fn is_stop(&self, token: Token) -> bool {

@@ -52,7 +52,7 @@ fn a_model_and_a_prompt_may_be_plain_words() {
     std::fs::write(bench.path("hi"), "notes").unwrap();
     assert_eq!(ids(&["hi"]), hi);
     run(&["./hf"]).fails(1, "stdin has no text");
-    run(&["./hg"]).fails(2, "./hg is a folder, not a .thimble file");
+    run(&["./hg"]).fails(2, "./hg is a folder without a config.json");
     // Not stdin is to blame.
     std::fs::write(bench.path("notes.thimble"), "notes").unwrap();
     run(&["notes.thimble"]).fails(1, "notes.thimble cannot be used");

@@ -203,7 +203,7 @@ mod tests {
             (&["mine.thimble"], None, "--prompt \"mine.thimble\""),
             (&["smollm2-70n"], Some("x"), "did you mean smollm2-70m?"),
             (&["tell", "me"], None, "in quotes: \"tell me ...\""),
-            (&["./src"], None, "./src is a folder, not a .thimble file"),
+            (&["./src"], None, "./src is a folder without a config.json"),
             (&["./Cargo.toml"], None, "./Cargo.toml is not a .thimble file"),
             (&["tell", "me", "more"], None, "in quotes"),
             (&["Once upon", "smollm2-70m"], None, "thimble run smollm2-70m \"Once upon\""),
