@@ -3,7 +3,7 @@
 //! Every setting that changes ids is checked, and rejected if the runtime does not support it.
 
 use super::alphabet::raw_bytes;
-use super::component::{excerpt, kind, refuse, steps};
+use super::component::{kind, refuse, steps};
 use super::gguf::{bytes_in, find_merge, parse_merge};
 use super::{AddedToken, TextStart, TokenizerError, Vocabulary, pattern};
 use serde::Deserialize;

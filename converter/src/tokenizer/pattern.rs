@@ -1,6 +1,7 @@
 //! The patterns that cut text into words, as `tokenizer.json` and GGUF files name them.
 
 use super::TokenizerError;
+use super::component::{excerpt, kind, refuse, steps};
 use serde_json::{Value, json};
 use thimble_runtime::tokenizer::Pattern;
 
@@ -91,7 +92,6 @@ pub(super) fn to_json(pattern: Pattern) -> Value {
 /// # Errors
 /// A pre-tokenizer that cuts text in another way.
 pub(super) fn from_json(pre_tokenizer: &Value) -> Result<Pattern, TokenizerError> {
-    use super::json::{excerpt, kind, refuse, steps};
     let is_byte_level = |step: &Value, regex: bool| {
         kind(step) == "ByteLevel"
             && step["add_prefix_space"] == Value::Bool(false)

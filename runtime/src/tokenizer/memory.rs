@@ -13,7 +13,7 @@ impl Tokenizer<'_> {
         }
     }
 
-    /// Bytes of scratch memory for `text`, for either value of [`Specials`] and any typed ranges: none for most texts.
+    /// Bytes of scratch memory for `text`, for either value of [`Specials`](super::Specials) and any typed ranges: none for most texts.
     ///
     /// A text that is already normalized needs [`Tokenizer::scratch_bytes`] of its longest word; another one about 75 bytes
     /// for each of its bytes.
@@ -26,7 +26,7 @@ impl Tokenizer<'_> {
         words
     }
 
-    /// Bytes of the longest word of `text` before normalization, for either value of [`Specials`].
+    /// Bytes of the longest word of `text` before normalization, for either value of [`Specials`](super::Specials).
     pub fn longest_word(&self, text: &str) -> usize {
         let mut longest = 0;
         for escaped in [Escaped::Nowhere, Escaped::Everywhere] {
