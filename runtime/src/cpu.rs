@@ -180,7 +180,7 @@ impl<T: ThreadPool> Backend for Cpu<'_, '_, '_, T> {
             head_dim: config.head_dim,
             tokens: batch.tokens.len(),
             position: batch.position - b.cache.base(layer),
-            window: options.window.unwrap_or(usize::MAX),
+            options,
             rope: Rope { cos, sin },
         };
         let groups = quantize.then_some(&mut *b.groups);

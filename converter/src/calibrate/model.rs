@@ -139,7 +139,7 @@ impl ForwardPass {
         let query = split(&query, heads)?.reshape((kv_heads, group * tokens, head_dim))?;
         let key = split(&key, kv_heads)?;
         let scores = query.matmul(&key.t()?)?;
-        let scores = ops::softmax(&scores, tokens, layer.window, (head_dim as f32).powf(-0.5))?;
+        let scores = ops::softmax(&scores, tokens, layer, layer.score_scale(head_dim))?;
         let out = scores.matmul(&split(&value, kv_heads)?)?.reshape((heads, tokens, head_dim))?;
         out.transpose(0, 1)?.reshape((tokens, heads * head_dim))
     }

@@ -3,6 +3,7 @@
 //! candle runs its own on a pool of spinning threads, which compete with the threads of the windows.
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result as Computed, Shape, Tensor, bail};
+use thimble_runtime::format::LayerOptions;
 
 struct Loop<F> {
     name: &'static str,
@@ -110,14 +111,14 @@ pub(crate) fn rotate(x: &Tensor, head_dim: usize, cos: &[f32], sin: &[f32]) -> C
     x.apply_op1_no_bwd(&Loop { name: "rotate", run })
 }
 
-/// Causal softmax of scaled scores; with a window, of the last `window` keys only. Shape: any whose last two dimensions are
+/// Causal softmax of scaled scores of the keys that each query attends to. Shape: any whose last two dimensions are
 /// multiples of queries x keys, with as many queries as keys.
-pub(crate) fn softmax(scores: &Tensor, tokens: usize, window: Option<usize>, scale: f32) -> Computed<Tensor> {
+pub(crate) fn softmax(scores: &Tensor, tokens: usize, layer: &LayerOptions, scale: f32) -> Computed<Tensor> {
     let run = |out: &mut [f32]| {
         for (at, row) in out.chunks_exact_mut(tokens).enumerate() {
             let (seen, hidden) = row.split_at_mut(at % tokens + 1);
             hidden.fill(0.0);
-            let before = window.map_or(0, |window| seen.len().saturating_sub(window));
+            let before = layer.first_attended(at % tokens);
             let (hidden, seen) = seen.split_at_mut(before);
             hidden.fill(0.0);
             let most = seen.iter().fold(f32::NEG_INFINITY, |most, &v| most.max(v));

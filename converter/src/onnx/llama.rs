@@ -5,7 +5,7 @@
 
 use super::blocks;
 use super::graph::{Attribute, Dimension, Graph, GraphValue};
-use super::initializer::{Content, ElementType, StoredTensor};
+use super::initializer::{Content, ElementType, Initializer, StoredTensor};
 use super::onnx_type::OnnxType;
 use super::quantized::QuantizedMatrix;
 use thimble_runtime::format::{Config, TensorRole};
@@ -173,7 +173,7 @@ impl Builder<'_> {
             present
         });
         // The query heads of a key-value head are rows of one product.
-        let scale = self.shared_number("/model/attention/scale", 1.0 / (head_dim as f32).sqrt());
+        let scale = self.shared_number("/model/attention/scale", options.score_scale(head_dim));
         let q = self.graph.node(&format!("{at}/scaled"), "Mul", &[&q, &scale]);
         let q = self.cast(&format!("{at}/scaled"), q, ElementType::F32, products);
         let q = self.reshape(&format!("{at}/grouped"), &q, [0, kv_heads as i64, -1, head_dim as i64]);
@@ -312,11 +312,15 @@ impl Builder<'_> {
         if from == to { x } else { self.graph.cast(name, &x, to) }
     }
 
-    /// A constant that several nodes read.
+    /// A constant that several nodes read; another value of the same name gets a name of its own.
     fn shared_number(&mut self, name: &str, value: f32) -> String {
-        match self.graph.initializers.iter().any(|known| known.name == name) {
-            true => name.to_owned(),
-            false => self.graph.number(name, value),
+        let number = value.to_le_bytes();
+        let is_same =
+            |known: &Initializer| matches!(&known.content, Content::Inline(bytes) if *bytes == number);
+        match self.graph.initializers.iter().find(|known| known.name == name) {
+            None => self.graph.number(name, value),
+            Some(known) if is_same(known) => name.to_owned(),
+            Some(_) => self.shared_number(&format!("{name}/{value}"), value),
         }
     }
 

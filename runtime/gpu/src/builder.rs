@@ -99,7 +99,7 @@ fn attention_shape(config: &Config, options: &GpuOptions, layer: LayerOptions) -
         positions(options, layer.window) as u32,
         padded(qkv_width(config)) as u32,
         padded(config.q_dim()) as u32,
-        (1.0 / (config.head_dim as f32).sqrt()).to_bits(),
+        layer.score_scale(config.head_dim).to_bits(),
         SPAN as u32,
         layer.window.map_or(NO_WINDOW, |window| window as u32),
         u32::from(layer.rope),

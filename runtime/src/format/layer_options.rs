@@ -3,12 +3,28 @@
 use core::fmt;
 
 /// What one layer does differently from a plain Llama's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LayerOptions {
     /// Whether RoPE is applied to queries and keys.
     pub rope: bool,
     /// Positions that a token attends to, itself included; `None`: all of them.
     pub window: Option<usize>,
+}
+
+impl LayerOptions {
+    /// A plain Llama's layer.
+    pub const PLAIN: LayerOptions = LayerOptions { rope: true, window: None };
+
+    /// The factor of attention's scores: 1 / sqrt(head_dim) (Vaswani et al. 2017, eq. 1).
+    pub fn score_scale(&self, head_dim: usize) -> f32 {
+        1.0 / libm::sqrtf(head_dim as f32)
+    }
+
+    /// First position that a token at `position` attends to.
+    #[inline]
+    pub fn first_attended(&self, position: usize) -> usize {
+        self.window.map_or(0, |window| (position + 1).saturating_sub(window))
+    }
 }
 
 impl fmt::Display for LayerOptions {

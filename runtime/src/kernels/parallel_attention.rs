@@ -3,7 +3,7 @@
 use super::attention::{AttendOutput, SPAN, merge, partial_width};
 use super::parallel::ParallelKernels;
 use super::{AttendJob, Disjoint, KvHead, KvHeadMut, QuantGroup, Rope, StoreJob, ThreadPool};
-use crate::format::GROUP;
+use crate::format::{GROUP, LayerOptions};
 use crate::memory::{KvCache, KvShared};
 use core::ops::Range;
 
@@ -71,7 +71,7 @@ impl<T: ThreadPool> ParallelKernels<'_, T> {
     ) {
         let (group, dim) = (batch.heads / batch.kv_heads, batch.head_dim);
         // Spans before the window have no shard.
-        let first = (batch.position + 1).saturating_sub(batch.window) / SPAN;
+        let first = batch.options.first_attended(batch.position) / SPAN;
         let spans = batch.position / SPAN + 1 - first;
         let width = partial_width(dim);
         // Whether each shard computes a final result of whole groups, and so can quantize it.
@@ -181,8 +181,7 @@ pub(crate) struct AttentionBatch<'a> {
     pub(crate) tokens: usize,
     /// Position of the batch's first token, counted from the base of the layer's regions.
     pub(crate) position: usize,
-    /// Positions that a token attends to, itself included; [`usize::MAX`]: all.
-    pub(crate) window: usize,
+    pub(crate) options: LayerOptions,
     pub(crate) rope: Rope<'a>,
 }
 
@@ -229,7 +228,8 @@ impl AttentionBatch<'_> {
             head_dim: self.head_dim,
             tokens,
             position: self.position - start,
-            window: self.window,
+            window: self.options.window.unwrap_or(usize::MAX),
+            scale: self.options.score_scale(self.head_dim),
             rope: self.rope,
             kv,
             positions,

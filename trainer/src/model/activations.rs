@@ -2,7 +2,7 @@
 
 use super::engine_options::EngineOptions;
 use crate::ops::{Attended, AttentionShape, BufferSpan, Heads};
-use thimble_runtime::format::Config;
+use thimble_runtime::format::{Config, LayerOptions};
 
 /// The passes that a layout is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +38,7 @@ pub(super) struct LayerActivations {
 #[derive(Debug)]
 pub(super) struct Activations {
     pub(super) tokens: usize,
-    /// Of layers without a sliding window.
+    /// Of a plain layer.
     pub(super) attention: AttentionShape,
     /// The residual stream before each layer, and after the last.
     pub(super) residual: Vec<BufferSpan>,
@@ -154,7 +154,7 @@ impl Activations {
                 kv_heads: config.kv_heads,
                 head_dim: dim,
                 document_mask: options.document_mask,
-                window: None,
+                options: LayerOptions::PLAIN,
             },
             residual,
             layers,

@@ -278,7 +278,7 @@ impl<O: Ops> Engine<O> {
 
 /// The attention of a layer.
 fn attention(spans: &Activations, weights: &LayerParameters) -> AttentionShape {
-    AttentionShape { window: weights.options.window, ..spans.attention }
+    AttentionShape { options: weights.options, ..spans.attention }
 }
 
 /// From the fused projection to the heads that attention reads: splits, norms queries and keys, rotates.

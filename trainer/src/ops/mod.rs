@@ -11,7 +11,7 @@ mod rotary;
 use crate::data::TrainingBatch;
 use crate::error::Result;
 use std::ops::Range;
-use thimble_runtime::format::RopeParameters;
+use thimble_runtime::format::{LayerOptions, RopeParameters};
 
 /// A stretch of the activation arena, in elements.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -96,8 +96,8 @@ pub struct Attended {
     pub log_sum: BufferSpan,
 }
 
-/// Sizes of attention.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Sizes and options of a layer's attention.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AttentionShape {
     /// Windows.
     pub sequences: usize,
@@ -111,8 +111,15 @@ pub struct AttentionShape {
     pub head_dim: usize,
     /// Whether a position sees only its own document.
     pub document_mask: bool,
-    /// Positions that one sees, itself included; none: all up to it.
-    pub window: Option<usize>,
+    /// The layer's options.
+    pub options: LayerOptions,
+}
+
+impl AttentionShape {
+    /// The factor of the scores.
+    pub fn scale(&self) -> f32 {
+        self.options.score_scale(self.head_dim)
+    }
 }
 
 /// Parameters of the loss's gradient.
@@ -259,7 +266,7 @@ pub trait Ops {
     /// Rotates the gradients of queries and keys back where they lie.
     fn rotate_backward(&mut self, shape: AttentionShape, d_heads: Heads) -> Result<()>;
 
-    /// Causal softmax attention, grouped queries, scores scaled by `1 / sqrt(head_dim)`, never held whole
+    /// Causal softmax attention, grouped queries, scores scaled by [`AttentionShape::scale`], never held whole
     /// (Dao 2023, algorithm 1). With a window a position sees the last ones only.
     fn attention(&mut self, shape: AttentionShape, heads: Heads, attended: Attended) -> Result<()>;
     /// Writes the gradients of all three (Dao 2023, algorithm 2).

@@ -194,6 +194,8 @@ pub struct AttendJob<'a> {
     pub position: usize,
     /// Positions that a token attends to, itself included; [`usize::MAX`]: all.
     pub window: usize,
+    /// Factor of the scores.
+    pub scale: f32,
     /// Angles of the batch.
     pub rope: Rope<'a>,
     /// Keys and values, including those of the batch.

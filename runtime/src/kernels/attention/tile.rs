@@ -121,7 +121,6 @@ fn token_and_offset(job: &AttendJob<'_>, index: usize) -> (usize, usize) {
 /// those of the last.
 #[inline(never)]
 fn begin<S: Simd>(s: S, job: &AttendJob<'_>, first: usize, queries: &mut [Query]) -> (usize, usize) {
-    let scale = 1.0 / libm::sqrtf(job.head_dim as f32);
     let mut end = 0;
     for (q, query) in queries.iter_mut().enumerate() {
         let (token, from) = token_and_offset(job, first + q);
@@ -129,7 +128,7 @@ fn begin<S: Simd>(s: S, job: &AttendJob<'_>, first: usize, queries: &mut [Query]
         query.hidden = query.visible.saturating_sub(job.window);
         (query.total_sums.0, query.largest) = (f32::MIN, f32::MIN);
         end = query.visible.min(job.positions);
-        job.rope.rotate(s, token, &job.queries[from..from + job.head_dim], scale, &mut query.query);
+        job.rope.rotate(s, token, &job.queries[from..from + job.head_dim], job.scale, &mut query.query);
     }
     (queries.first().map_or(0, |query| query.hidden), end)
 }

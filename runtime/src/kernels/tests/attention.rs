@@ -1,7 +1,7 @@
 //! Attention against f64, and against itself cut otherwise.
 
 use super::*;
-use crate::format::Config;
+use crate::format::{Config, LayerOptions};
 
 /// Two layers with these heads, key-value heads and width, and little else.
 fn config((heads, kv_heads, head_dim): (usize, usize, usize), context: usize) -> Config {
@@ -107,7 +107,7 @@ fn attention_matches_f64() {
                                 head_dim: dim,
                                 tokens: to - from,
                                 position: from,
-                                window: usize::MAX,
+                                options: LayerOptions::PLAIN,
                                 rope,
                             };
                             let (keys, values) = (&keys[from * kv_row..], &values[from * kv_row..]);
@@ -192,7 +192,7 @@ fn a_tokens_attention_is_the_same_alone_and_among_others() {
                         head_dim: dim,
                         tokens: to - from,
                         position,
-                        window: usize::MAX,
+                        options: LayerOptions::PLAIN,
                         rope,
                     };
                     let (row, kv_row) = (heads * dim, kv_heads * dim);

@@ -61,15 +61,10 @@ impl AttentionPass<'_> {
                 let first = sequences.clone().map(|sequence| starts[sequence * context + first] as usize);
                 first.min().unwrap_or(0)
             });
-            let first = document.max(self.window_start(first));
+            let first = document.max(self.shape.options.first_attended(first));
             Block { sequences: sequences.clone(), keys: first..queries.end, queries }
         };
         (0..context).step_by(self.blocks.queries).map(block).collect()
-    }
-
-    /// First position of the window of the query at `position`.
-    fn window_start(&self, position: usize) -> usize {
-        self.shape.window.map_or(0, |window| (position + 1).saturating_sub(window))
     }
 
     /// 0 where a query sees a key, [`HIDDEN`] where not: `sequences or 1 x 1 x queries x keys`.
@@ -84,9 +79,9 @@ impl AttentionPass<'_> {
             let own = key.broadcast_ge(&starts.reshape((block.sequences.len(), 1, queries, 1))?)?;
             seen = own.broadcast_mul(&seen)?;
         }
-        if self.shape.window.is_some() {
+        if self.shape.options.window.is_some() {
             let starts: Vec<u32> =
-                block.queries.clone().map(|query| self.window_start(query) as u32).collect();
+                block.queries.clone().map(|query| self.shape.options.first_attended(query) as u32).collect();
             let starts = Tensor::from_vec(starts, (1, 1, queries, 1), self.positions.device())?;
             seen = key.broadcast_ge(&starts)?.broadcast_mul(&seen)?;
         }
@@ -112,7 +107,7 @@ impl AttentionPass<'_> {
     }
 
     fn scale(&self) -> f64 {
-        1.0 / (self.shape.head_dim as f64).sqrt()
+        self.shape.scale().into()
     }
 
     /// `sequences x heads x context x N` to `sequences kv_heads x group x context x N`.

@@ -25,10 +25,6 @@ pub(super) struct AttentionInput<'a> {
 }
 
 impl<'a> AttentionInput<'a> {
-    fn scale(&self) -> f32 {
-        1.0 / (self.shape.head_dim as f32).sqrt()
-    }
-
     /// One head's `context x head_dim` matrix out of `all`, which has `count` heads a sequence.
     fn head(&self, all: &'a [f32], count: usize, sequence: usize, head: usize) -> MatrixView<'a> {
         let size = self.shape.context * self.shape.head_dim;
@@ -43,10 +39,7 @@ impl<'a> AttentionInput<'a> {
         } else {
             0
         };
-        match self.shape.window {
-            Some(window) => document.max((position + 1).saturating_sub(window)),
-            None => document,
-        }
+        document.max(self.shape.options.first_attended(position))
     }
 
     /// The blocks of keys that some query of the block sees. Documents and windows begin in order, so the first query
@@ -130,7 +123,7 @@ fn forward_block(
             scores,
             columns,
             WriteMode::Replace,
-            input.scale(),
+            shape.scale(),
             query,
             key.rows(keys.start, keys.end).transpose(),
         );
@@ -247,7 +240,7 @@ fn backward_head(
             let columns = keys.len();
             let key = key.rows(keys.start, keys.end);
             let block = keys.start * dim..keys.end * dim;
-            matmul(&mut weights, columns, WriteMode::Replace, input.scale(), query, key.transpose());
+            matmul(&mut weights, columns, WriteMode::Replace, shape.scale(), query, key.transpose());
             let value = value.rows(keys.start, keys.end);
             matmul(&mut d_weights, columns, WriteMode::Replace, 1.0, d_out, value.transpose());
             simd.dispatch(
@@ -272,9 +265,9 @@ fn backward_head(
             let weights = MatrixView::strided(&weights, queries.len(), columns, columns);
             let d_scores = MatrixView::strided(&d_weights, queries.len(), columns, columns);
             matmul(&mut d_value[block.clone()], dim, WriteMode::Add, 1.0, weights.transpose(), d_out);
-            matmul(&mut d_key[block], dim, WriteMode::Add, input.scale(), d_scores.transpose(), query);
+            matmul(&mut d_key[block], dim, WriteMode::Add, shape.scale(), d_scores.transpose(), query);
             let d_query = &mut d_query[queries.start * dim..queries.end * dim];
-            matmul(d_query, dim, WriteMode::Add, input.scale(), d_scores, key);
+            matmul(d_query, dim, WriteMode::Add, shape.scale(), d_scores, key);
         }
     }
 }
