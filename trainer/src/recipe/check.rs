@@ -9,6 +9,8 @@ use std::cmp::Ordering;
 
 /// Largest accepted sizes.
 pub(super) const MAX_CONTEXT: usize = 1 << 22;
+/// Largest sliding window and context of pretraining: those of the file format.
+pub(super) const MAX_POSITIONS: usize = 1 << 20;
 const MAX_MICRO_BATCH: usize = 1 << 16;
 const MAX_ACCUMULATE: usize = 1 << 20;
 const MAX_STAGES: usize = 64;

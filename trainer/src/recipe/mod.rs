@@ -1,7 +1,6 @@
 //! The training recipe: everything that determines a run. The resolved recipe is saved with every run.
 
 mod check;
-mod check_model;
 mod document;
 mod fault;
 mod load;
@@ -9,12 +8,14 @@ mod model_shape;
 #[cfg(test)]
 mod model_tests;
 mod optional;
+mod rope_scaling;
 #[cfg(test)]
 mod tests;
 
 pub use fault::{Fault, RecipeError};
 pub use load::BUILT_IN;
-pub use model_shape::{ModelShape, PatternKeys, RopeScalingKeys};
+pub use model_shape::{ModelShape, PatternKeys};
+pub use rope_scaling::RopeScalingKeys;
 
 use crate::schedule::Schedule;
 use serde::{Deserialize, Serialize};

@@ -1,8 +1,18 @@
-//! The model's description in a recipe.
+//! The model's description in a recipe, and its checks.
 
-use super::optional;
+use super::check::{Faults, MAX_CONTEXT, MAX_POSITIONS, Range};
+use super::{RopeScalingKeys, optional};
 use serde::{Deserialize, Serialize};
+use thimble_converter::config::Family;
 use thimble_runtime::format::{Config, LayerPattern, RopeParameters, RopeScaling};
+
+/// Largest accepted sizes: with all of them at once, parameters and FLOPs still fit 64 bits.
+const MAX_HIDDEN: usize = 1 << 16;
+const MAX_FFN: usize = 1 << 20;
+const MAX_LAYERS: usize = 1 << 12;
+const MAX_HEADS: usize = 1 << 12;
+const MAX_HEAD_DIM: usize = 1 << 12;
+const MAX_VOCAB: usize = 1 << 31;
 
 /// The `[model]` table: the shape and options of a Llama-family model, and its initial weights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -54,49 +64,6 @@ pub struct ModelShape {
     /// sqrt(2 x layers) (Radford et al. 2019, section 2.3).
     #[serde(default = "default_init")]
     pub init_std: f64,
-}
-
-/// A scaling of RoPE, as in `rope_scaling = { kind = "linear", factor = 4.0 }`; see [`RopeScaling`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
-pub enum RopeScalingKeys {
-    /// Position interpolation (Chen et al. 2023).
-    Linear {
-        /// Divides all frequencies.
-        factor: f64,
-    },
-    /// Llama 3.1's.
-    Llama3 {
-        /// Divides the frequencies of long wavelengths.
-        factor: f64,
-        /// `original_context` over this is the shortest long wavelength.
-        #[serde(default = "default_low")]
-        low_freq_factor: f64,
-        /// `original_context` over this is the longest short wavelength.
-        #[serde(default = "default_high")]
-        high_freq_factor: f64,
-        /// Context of pretraining, positions.
-        original_context: u32,
-    },
-    /// YaRN (Peng et al. 2023).
-    Yarn {
-        /// Divides the frequencies with few rotations.
-        factor: f64,
-        /// Context of pretraining, positions.
-        original_context: u32,
-        /// Frequencies with more rotations are kept.
-        #[serde(default = "default_fast")]
-        beta_fast: f64,
-        /// Frequencies with fewer rotations are divided.
-        #[serde(default = "default_slow")]
-        beta_slow: f64,
-        /// Factor of cosine and sine; 0.1 ln(factor) + 1 unless given.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        attention_factor: Option<f64>,
-        /// Whether the ends of the interpolated range are rounded to whole dimensions.
-        #[serde(default = "yes")]
-        truncate: bool,
-    },
 }
 
 /// A pattern of layers, as in `pattern = { period = 4, no_rope = [3] }`; it repeats after `period` layers.
@@ -157,35 +124,73 @@ impl ModelShape {
     }
 }
 
-impl RopeScalingKeys {
-    fn scaling(&self) -> RopeScaling {
-        match *self {
-            RopeScalingKeys::Linear { factor } => RopeScaling::Linear { factor: factor as f32 },
-            RopeScalingKeys::Llama3 { factor, low_freq_factor, high_freq_factor, original_context } => {
-                RopeScaling::Llama3 {
-                    factor: factor as f32,
-                    low_freq_factor: low_freq_factor as f32,
-                    high_freq_factor: high_freq_factor as f32,
-                    original_context,
-                }
-            }
-            RopeScalingKeys::Yarn {
-                factor,
-                original_context,
-                beta_fast,
-                beta_slow,
-                attention_factor,
-                truncate,
-            } => RopeScaling::Yarn {
-                factor: factor as f32,
-                original_context,
-                beta_fast: beta_fast as f32,
-                beta_slow: beta_slow as f32,
-                // Peng et al. 2023, eq. 22.
-                attention_factor: attention_factor.unwrap_or_else(|| 0.1 * factor.ln() + 1.0) as f32,
-                truncate,
-            },
+impl Faults {
+    pub(super) fn model(&mut self, model: &ModelShape) {
+        self.size("model.hidden", model.hidden, MAX_HIDDEN);
+        self.size("model.layers", model.layers, MAX_LAYERS);
+        self.size("model.heads", model.heads, MAX_HEADS);
+        self.size("model.kv_heads", model.kv_heads, MAX_HEADS);
+        if model.heads > 0 && model.kv_heads > 0 {
+            self.require(model.heads.is_multiple_of(model.kv_heads), "model.kv_heads", || {
+                format!("must divide model.heads = {}, found {}", model.heads, model.kv_heads)
+            });
         }
+        self.head_dim(model);
+        self.size("model.ffn", model.ffn, MAX_FFN);
+        self.size("model.vocab", model.vocab, MAX_VOCAB);
+        self.size("model.context", model.context, MAX_CONTEXT);
+        self.number("model.rope_theta", model.rope_theta, Range::Positive);
+        self.number("model.rms_norm_eps", model.rms_norm_eps, Range::Positive);
+        self.number("model.init_std", model.init_std, Range::Positive);
+        if let Some(scaling) = &model.rope_scaling {
+            self.rope_scaling(model.rope_theta, scaling);
+        }
+        if let Some(window) = model.window {
+            self.size("model.window", window, MAX_POSITIONS);
+        }
+        let slides = model.pattern.as_ref().is_none_or(|pattern| !pattern.sliding.is_empty());
+        self.require(model.window.is_none() || slides, "model.pattern.sliding", || {
+            "expected at least one layer for model.window, found none".into()
+        });
+        if let Some(pattern) = &model.pattern {
+            self.pattern(model, pattern);
+        }
+        if let Err(error) = Family::of(&model.config()) {
+            self.require(false, "model", || format!("no format can hold the trained model: {error}"));
+        }
+    }
+
+    fn head_dim(&mut self, model: &ModelShape) {
+        if let Some(head_dim) = model.head_dim {
+            self.size("model.head_dim", head_dim, MAX_HEAD_DIM);
+        } else if model.heads > 0
+            && !self.require(model.hidden.is_multiple_of(model.heads), "model.heads", || {
+                format!(
+                    "must divide model.hidden = {} where model.head_dim is not given, found {}",
+                    model.hidden, model.heads
+                )
+            })
+        {
+            return;
+        }
+        let width = model.head_width();
+        self.require(width.is_multiple_of(2), "model.head_dim", || {
+            format!("must be even, because RoPE turns pairs of elements; found {width}")
+        });
+    }
+
+    fn pattern(&mut self, model: &ModelShape, pattern: &PatternKeys) {
+        self.size("model.pattern.period", pattern.period, LayerPattern::MAX_PERIOD);
+        for (name, layers) in [("no_rope", &pattern.no_rope), ("sliding", &pattern.sliding)] {
+            for &layer in layers {
+                self.require(layer < pattern.period, format!("model.pattern.{name}"), || {
+                    format!("expected layers below model.pattern.period = {}, found {layer}", pattern.period)
+                });
+            }
+        }
+        self.require(pattern.sliding.is_empty() || model.window.is_some(), "model.window", || {
+            "expected the window of model.pattern.sliding, in positions, found none".into()
+        });
     }
 }
 
@@ -197,18 +202,6 @@ fn default_norm_epsilon() -> f64 {
 }
 fn default_init() -> f64 {
     0.02
-}
-fn default_low() -> f64 {
-    1.0
-}
-fn default_high() -> f64 {
-    4.0
-}
-fn default_fast() -> f64 {
-    32.0
-}
-fn default_slow() -> f64 {
-    1.0
 }
 fn yes() -> bool {
     true
