@@ -67,6 +67,26 @@ impl Family {
         Family::ALL.into_iter().find(is)
     }
 
+    /// Key-value heads without their key in `config.json`; `None`: as many as query heads.
+    pub(super) fn default_kv_heads(self) -> Option<usize> {
+        match self {
+            Family::Llama => None,
+            Family::Qwen2 | Family::Qwen3 => Some(32),
+            Family::Mistral | Family::Ministral => Some(8),
+            Family::SmolLm3 => Some(4),
+        }
+    }
+
+    /// The head dimension without its key in `config.json`; `None`: the hidden size over the heads.
+    pub(super) fn default_head_dim(self) -> Option<usize> {
+        (self == Family::Qwen3).then_some(128)
+    }
+
+    /// RoPE's theta without its key in `config.json`.
+    pub(super) fn default_theta(self) -> f64 {
+        if self == Family::SmolLm3 { 2e6 } else { 1e4 }
+    }
+
     /// Whether the family's class computes what the configuration describes.
     pub fn describes(self, config: &Config) -> bool {
         let pattern = &config.pattern;

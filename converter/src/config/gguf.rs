@@ -2,18 +2,15 @@
 
 use super::family::{ARCHITECTURES, Family};
 use super::fields::in_range;
-use super::rope;
+use super::{options, rope};
 use crate::ConvertError;
 use crate::read::{Metadata, RawTensor, Value, add_stop, gguf_field};
 use std::collections::BTreeMap;
 use thimble_runtime::Token;
-use thimble_runtime::format::{Config, FormatError, LayerPattern, TensorRole};
+use thimble_runtime::format::{Config, FormatError, TensorRole};
 
 /// The tensor with the divisors of RoPE's frequencies.
 pub(crate) const ROPE_FREQS: &str = "rope_freqs.weight";
-/// llama.cpp's SmolLM3 has no RoPE in every fourth layer (`n_no_rope_layer_step`).
-const NO_ROPE_STEP: usize = 4;
-
 /// The family and configuration of a GGUF file with these tensors; `divisors` are the numbers of [`ROPE_FREQS`].
 ///
 /// # Errors
@@ -24,11 +21,10 @@ pub(crate) fn read(
     divisors: Option<&[f32]>,
 ) -> Result<(Family, Config), ConvertError> {
     let architecture = metadata.need_text("general.architecture")?;
-    let families = [Family::Llama, Family::Qwen2, Family::Qwen3, Family::SmolLm3];
-    let family = families.into_iter().find(|family| family.architecture() == architecture);
+    let family = Family::ALL.into_iter().find(|family| family.architecture() == architecture);
     let family = family
         .ok_or_else(|| ConvertError::unsupported("the architecture", architecture.clone(), ARCHITECTURES))?;
-    refuse_variants(metadata, &architecture)?;
+    options::refuse_gguf(metadata, &architecture)?;
     let key = |name: &str| format!("{architecture}.{name}");
     let size = |name: &str| metadata.size(&key(name));
     let need = |name: &str| metadata.need_size(&key(name));
@@ -83,7 +79,7 @@ pub(crate) fn read(
         let (expected, found) = (vec![head_dim as u64 / 2], vec![divisors.len() as u64]);
         return Err(ConvertError::Shape { name: ROPE_FREQS.to_owned(), expected, found });
     }
-    layers(metadata, family, &architecture, &mut config)?;
+    options::read_gguf(metadata, family, &mut config)?;
     check(&config)?;
     // A window of the architecture llama makes the model a Mistral.
     let family = if family == Family::Llama { Family::of(&config)? } else { family };
@@ -97,70 +93,6 @@ fn check(config: &Config) -> Result<(), ConvertError> {
         }
         other => other.into(),
     })
-}
-
-/// Rejects variants of an architecture that change the computation.
-fn refuse_variants(metadata: &Metadata, architecture: &str) -> Result<(), ConvertError> {
-    let key = |name: &str| format!("{architecture}.{name}");
-    for name in ["expert_count", "pooling_type"] {
-        if let Some(count) = metadata.size(&key(name))?
-            && count != 0
-        {
-            return Err(ConvertError::unsupported(key(name), count.to_string(), "none"));
-        }
-    }
-    let causal = key("attention.causal");
-    if metadata.0.get(&causal).is_some_and(|causal| *causal != Value::Bool(true)) {
-        return Err(ConvertError::unsupported(causal, "false", "true"));
-    }
-    for name in [
-        "attn_logit_softcapping",
-        "final_logit_softcapping",
-        "logit_scale",
-        "residual_scale",
-        "embedding_scale",
-        "attention.scale",
-    ] {
-        if let Some(scale) = metadata.float(&key(name))?
-            && scale != 0.0
-        {
-            return Err(ConvertError::unsupported(key(name), scale.to_string(), "none"));
-        }
-    }
-    Ok(())
-}
-
-/// Sets which layers have RoPE and a sliding window.
-fn layers(
-    metadata: &Metadata,
-    family: Family,
-    architecture: &str,
-    config: &mut Config,
-) -> Result<(), ConvertError> {
-    let window_key = format!("{architecture}.attention.sliding_window");
-    let window = metadata.size(&window_key)?.unwrap_or(0);
-    if window > 1 << 20 {
-        let supported = "1 to 1,048,576 positions, or 0 for none";
-        return Err(ConvertError::unsupported(window_key, window.to_string(), supported));
-    }
-    let pattern_key = format!("{architecture}.attention.sliding_window_pattern");
-    let sliding: Vec<bool> = match metadata.0.get(&pattern_key) {
-        None => vec![window > 0; config.layers],
-        Some(Value::Integers(flags)) if flags.len() == config.layers && window > 0 => {
-            flags.iter().map(|&flag| flag != 0).collect()
-        }
-        Some(_) => {
-            return Err(gguf_field(&pattern_key, "an integer for each layer, beside a sliding_window"));
-        }
-    };
-    let rope = |layer: usize| family != Family::SmolLm3 || !(layer + 1).is_multiple_of(NO_ROPE_STEP);
-    let pattern = LayerPattern::new(config.layers, |layer| (rope(layer), sliding[layer]));
-    config.pattern = pattern.ok_or_else(|| {
-        let found = format!("{} layers in no order", config.layers);
-        ConvertError::unsupported(pattern_key, found, "a pattern that repeats after 64 layers or fewer")
-    })?;
-    config.window = if config.pattern.any_sliding() { window } else { 0 };
-    Ok(())
 }
 
 /// What a GGUF file says of a model: metadata in the order of the file, and the numbers of [`ROPE_FREQS`].
@@ -186,30 +118,14 @@ pub(crate) fn family(config: &Config) -> Result<Family, ConvertError> {
 pub(crate) fn write(config: &Config) -> Result<Hyperparameters, ConvertError> {
     let family = family(config)?;
     let architecture = family.architecture();
-    let refuse = |found: String, supported| {
-        Err(ConvertError::unsupported(
-            format!("the model for GGUF's architecture {architecture}"),
-            found,
-            supported,
-        ))
-    };
-    if family == Family::SmolLm3 {
-        let fixed = |layer: usize| config.pattern.has_rope(layer) != (layer + 1).is_multiple_of(NO_ROPE_STEP);
-        if !(0..config.layers).all(fixed) {
-            let without: Vec<String> = (0..config.layers)
-                .filter(|&layer| !config.pattern.has_rope(layer))
-                .map(|layer| layer.to_string())
-                .collect();
-            let found = format!("one without RoPE in the layers {}", without.join(", "));
-            return refuse(found, "no RoPE in every fourth layer: llama.cpp has that as a constant");
-        }
-    }
+    let layers = options::write_gguf(config, family)?;
     if family == Family::Qwen2 && config.q_dim() != config.hidden {
         let found = format!(
             "one with {} heads of {} for a hidden size of {}",
             config.heads, config.head_dim, config.hidden
         );
-        return refuse(found, "heads that make up the hidden size: llama.cpp expects it");
+        let supported = "heads that make up the hidden size: llama.cpp expects it";
+        return Err(options::refuse_model(architecture, found, supported));
     }
     let rope = rope::write_gguf(&config.rope, architecture, config.head_dim)?;
     // `Config::check` bounds every size far below 2^32.
@@ -231,24 +147,9 @@ pub(crate) fn write(config: &Config) -> Result<Hyperparameters, ConvertError> {
     }
     keys.push(("rope.freq_base", float(config.rope.theta)));
     keys.push(("attention.layer_norm_rms_epsilon", float(config.norm_eps)));
-    let mut notes = Vec::new();
-    if config.window > 0 {
-        keys.push(("attention.sliding_window", size(config.window)));
-        let flags: Vec<i32> =
-            (0..config.layers).map(|layer| i32::from(config.pattern.is_sliding(layer))).collect();
-        if flags.contains(&0) {
-            keys.push(("attention.sliding_window_pattern", Value::Integers(flags)));
-        }
-        if config.window < config.context {
-            notes.push(format!(
-                "llama.cpp has no sliding window in the architecture {architecture}: beyond {} positions its \
-                 results differ",
-                config.window
-            ));
-        }
-    }
+    keys.extend(layers.keys);
     let name = |key: &str| format!("{architecture}.{key}");
     let mut named: Vec<(String, Value)> = keys.into_iter().map(|(key, value)| (name(key), value)).collect();
     named.extend(rope.keys.into_iter().map(|(key, value)| (format!("{architecture}.rope.{key}"), value)));
-    Ok(Hyperparameters { keys: named, rope_freqs: rope.divisors, notes })
+    Ok(Hyperparameters { keys: named, rope_freqs: rope.divisors, notes: layers.notes })
 }

@@ -2,15 +2,12 @@
 
 use super::family::{CLASSES, Family, MODEL_TYPES};
 use super::fields::{Fields, PLACE, in_range, shortest, token_ids};
-use super::rope;
+use super::{options, rope};
 use crate::ConvertError;
 use crate::read::add_stop;
 use serde_json::{Map, Value as Json, json};
 use thimble_runtime::Token;
-use thimble_runtime::format::{Config, FormatError, LayerPattern};
-
-/// The names of layers without and with a sliding window.
-const LAYER_TYPES: [&str; 2] = ["full_attention", "sliding_attention"];
+use thimble_runtime::format::{Config, FormatError};
 
 /// The family and configuration in a `config.json`. It may tie the head and yet come with one: the weights decide.
 ///
@@ -19,34 +16,26 @@ const LAYER_TYPES: [&str; 2] = ["full_attention", "sliding_attention"];
 pub fn read_config_json(json: &Json) -> Result<(Family, Config), ConvertError> {
     let fields = Fields::new(json);
     let family = family(&fields)?;
-    refuse_variants(&fields, family)?;
+    options::refuse_json(&fields, family)?;
     let (hidden, heads) = (fields.need_size("hidden_size")?, fields.need_size("num_attention_heads")?);
-    let head_dim = match (fields.size("head_dim")?, family) {
-        (Some(head_dim), _) => head_dim,
-        // The default of Qwen3Config; the other classes divide.
-        (None, Family::Qwen3) => 128,
-        (None, _) => hidden.checked_div(heads).unwrap_or(0),
-    };
+    let head_dim = fields.size("head_dim")?;
     // Without the key, the class's default; null means as many as query heads.
-    let kv_heads = match (json.get("num_key_value_heads"), family) {
-        (Some(_), _) | (None, Family::Llama) => heads,
-        (None, Family::Qwen2 | Family::Qwen3) => 32,
-        (None, Family::Mistral | Family::Ministral) => 8,
-        (None, Family::SmolLm3) => 4,
+    let kv_heads = match json.get("num_key_value_heads") {
+        Some(_) => heads,
+        None => family.default_kv_heads().unwrap_or(heads),
     };
     let context = fields.need_size("max_position_embeddings")?;
     let eps = fields.number("rms_norm_eps")?.unwrap_or(1e-6);
-    let default_theta = if family == Family::SmolLm3 { 2e6 } else { 1e4 };
     let mut config = Config {
         hidden,
         layers: fields.need_size("num_hidden_layers")?,
         heads,
         kv_heads: fields.size("num_key_value_heads")?.unwrap_or(kv_heads),
-        head_dim,
+        head_dim: head_dim.or(family.default_head_dim()).unwrap_or(hidden.checked_div(heads).unwrap_or(0)),
         ffn: fields.need_size("intermediate_size")?,
         vocab: fields.need_size("vocab_size")?,
         context,
-        rope: rope::read_json(&fields, default_theta, context)?,
+        rope: rope::read_json(&fields, family.default_theta(), context)?,
         norm_eps: in_range(format!("{PLACE}: rms_norm_eps"), eps, 1e-30..=0.999_999, "between 0 and 1")?,
         tied: fields.flag("tie_word_embeddings")?.unwrap_or(family == Family::SmolLm3),
         qkv_bias: family == Family::Qwen2,
@@ -59,7 +48,7 @@ pub fn read_config_json(json: &Json) -> Result<(Family, Config), ConvertError> {
     }
     // Bounds the number of layers before the pattern.
     check(&config)?;
-    layers(&fields, family, &mut config)?;
+    options::read_json(&fields, family, &mut config)?;
     check(&config)?;
     Ok((family, config))
 }
@@ -111,115 +100,6 @@ fn family(fields: &Fields<'_>) -> Result<Family, ConvertError> {
     }
 }
 
-/// Rejects variants that change the computation.
-fn refuse_variants(fields: &Fields<'_>, family: Family) -> Result<(), ConvertError> {
-    let off = |value: &Json| value == &Json::Bool(false);
-    fields.must_be("hidden_act", "\"silu\"", |value| value == "silu")?;
-    // Qwen2's class has its biases whatever the key says.
-    fields.must_be("attention_bias", "false", |value| off(value) || family == Family::Qwen2)?;
-    for key in ["mlp_bias", "rope_interleaved"] {
-        fields.must_be(key, "false", off)?;
-    }
-    fields.must_be("quantization_config", "unquantized weights", |_| false)?;
-    fields.must_be("partial_rotary_factor", "1", |value| value.as_f64() == Some(1.0))?;
-    for key in ["attn_logit_softcapping", "final_logit_softcapping", "logit_scale"] {
-        fields.must_be(key, "null", |_| false)?;
-    }
-    for key in ["num_experts", "num_local_experts", "n_routed_experts"] {
-        fields.must_be(key, "no experts: one feed-forward network in each layer", |value| value == 0)?;
-    }
-    if family == Family::Llama {
-        fields.must_be("sliding_window", "null", |_| false)?;
-    }
-    Ok(())
-}
-
-/// Sets which layers have RoPE and a sliding window.
-fn layers(fields: &Fields<'_>, family: Family, config: &mut Config) -> Result<(), ConvertError> {
-    let count = config.layers;
-    let rope = if family == Family::SmolLm3 { rope_layers(fields, count)? } else { vec![true; count] };
-    // The window, unless a switch turns it off.
-    let switch = matches!(family, Family::Qwen2 | Family::Qwen3 | Family::SmolLm3);
-    let on = !switch || fields.flag("use_sliding_window")?.unwrap_or(false);
-    let window = match (on, fields.all().get("sliding_window"), family) {
-        (false, ..) | (_, Some(Json::Null), _) | (_, None, Family::Llama | Family::SmolLm3) => None,
-        // The default of the other classes.
-        (_, None, _) => Some(4096),
-        (_, Some(_), _) => Some(fields.need_size("sliding_window")?),
-    };
-    if window.is_some_and(|window| !(1..=1 << 20).contains(&window)) {
-        let found = window.unwrap_or(0);
-        return Err(fields.refuse("sliding_window", found, "1 to 1,048,576 positions, or null"));
-    }
-    let first = match family {
-        Family::Qwen2 | Family::Qwen3 => fields.size("max_window_layers")?.unwrap_or(28),
-        _ => 0,
-    };
-    let by_default = |layer: usize| {
-        let selected = if family == Family::SmolLm3 { !rope[layer] } else { layer >= first };
-        window.is_some() && selected
-    };
-    let sliding: Vec<bool> = match layer_types(fields, count)? {
-        None => (0..count).map(by_default).collect(),
-        // Mistral's class does not read the list.
-        Some(types) if family == Family::Mistral && types.iter().any(|&on| on != window.is_some()) => {
-            let supported = "sliding_attention in every layer with a sliding_window, full_attention without; \
-                             MinistralForCausalLM mixes them";
-            return Err(fields.refuse("layer_types", fields.all()["layer_types"].clone(), supported));
-        }
-        Some(types) => types,
-    };
-    if window.is_none() && sliding.contains(&true) {
-        let supported = if switch {
-            "\"full_attention\" for every layer unless use_sliding_window and sliding_window are set"
-        } else {
-            "\"full_attention\" for every layer without a sliding_window"
-        };
-        return Err(fields.refuse("layer_types", fields.all()["layer_types"].clone(), supported));
-    }
-    let pattern = LayerPattern::new(count, |layer| (rope[layer], sliding[layer]));
-    config.pattern = pattern.ok_or_else(|| {
-        fields.refuse(
-            "layer_types",
-            format!("{count} layers in no order"),
-            "a pattern that repeats after 64 layers or fewer",
-        )
-    })?;
-    config.window = window.filter(|_| config.pattern.any_sliding()).unwrap_or(0);
-    Ok(())
-}
-
-/// Whether each layer has RoPE, as `SmolLM3Config` determines it.
-fn rope_layers(fields: &Fields<'_>, count: usize) -> Result<Vec<bool>, ConvertError> {
-    let Some(list) = fields.get("no_rope_layers") else {
-        let interval = fields.size("no_rope_layer_interval")?.unwrap_or(4);
-        if interval == 0 {
-            return Err(fields.refuse("no_rope_layer_interval", 0, "at least 1"));
-        }
-        return Ok((0..count).map(|layer| !(layer + 1).is_multiple_of(interval)).collect());
-    };
-    let expected = "a list with 1 (RoPE) or 0 for each layer";
-    let flags = list.as_array().filter(|list| list.len() >= count);
-    let flags = flags.ok_or_else(|| fields.refuse("no_rope_layers", list, expected))?;
-    let flag = |value: &Json| match value.as_u64() {
-        Some(flag @ (0 | 1)) => Ok(flag == 1),
-        _ => Err(fields.refuse("no_rope_layers", list, expected)),
-    };
-    flags.iter().take(count).map(flag).collect()
-}
-
-/// Whether each layer has a sliding window, as `layer_types` says.
-fn layer_types(fields: &Fields<'_>, count: usize) -> Result<Option<Vec<bool>>, ConvertError> {
-    let Some(list) = fields.get("layer_types") else { return Ok(None) };
-    let refuse = || {
-        let supported = "\"full_attention\" or \"sliding_attention\" for each layer";
-        fields.refuse("layer_types", list, supported)
-    };
-    let kinds = list.as_array().filter(|kinds| kinds.len() == count).ok_or_else(refuse)?;
-    let sliding = |kind: &Json| LAYER_TYPES.iter().position(|name| kind == name).map(|at| at == 1);
-    kinds.iter().map(sliding).collect::<Option<_>>().map(Some).ok_or_else(refuse)
-}
-
 /// The `config.json` of a model; a caller may add fields of its own, such as `torch_dtype`.
 ///
 /// # Errors
@@ -257,43 +137,6 @@ pub fn config_json(family: Family, config: &Config) -> Result<Map<String, Json>,
         "vocab_size": config.vocab,
     });
     let Json::Object(mut json) = json else { return Ok(Map::new()) };
-    json.extend(options(family, config));
+    json.extend(options::write_json(family, config));
     Ok(json)
-}
-
-/// The fields that only some classes have.
-fn options(family: Family, config: &Config) -> Vec<(String, Json)> {
-    let pattern = &config.pattern;
-    let sliding = pattern.any_sliding();
-    let types = (0..config.layers).map(|layer| LAYER_TYPES[usize::from(pattern.is_sliding(layer))]);
-    let types: Vec<&str> = types.collect();
-    let rope: Vec<u8> = (0..config.layers).map(|layer| u8::from(pattern.has_rope(layer))).collect();
-    let first = (0..config.layers).find(|&layer| pattern.is_sliding(layer)).unwrap_or(config.layers);
-    let window = if sliding { json!(config.window) } else { Json::Null };
-    let fields: Vec<(&str, Json)> = match family {
-        Family::Llama => vec![("attention_bias", json!(false)), ("mlp_bias", json!(false))],
-        Family::Mistral => vec![("sliding_window", window)],
-        Family::Ministral => vec![("sliding_window", window), ("layer_types", json!(types))],
-        Family::Qwen2 | Family::Qwen3 => {
-            let mut fields = vec![
-                ("layer_types", json!(types)),
-                ("max_window_layers", json!(first)),
-                ("sliding_window", window),
-                ("use_sliding_window", json!(sliding)),
-            ];
-            if family == Family::Qwen3 {
-                fields.push(("attention_bias", json!(false)));
-            }
-            fields
-        }
-        Family::SmolLm3 => vec![
-            ("attention_bias", json!(false)),
-            ("layer_types", json!(types)),
-            ("mlp_bias", json!(false)),
-            ("no_rope_layers", json!(rope)),
-            ("sliding_window", window),
-            ("use_sliding_window", json!(sliding)),
-        ],
-    };
-    fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
