@@ -227,20 +227,25 @@ pub(super) fn read_gguf(
             return Err(ConvertError::unsupported(key(name), found.to_string(), "none"));
         }
     }
-    // What llama.cpp ignores in these architectures has to be its default.
-    let defaults = [("yarn_ext_factor", 1.0), ("yarn_beta_fast", BETAS[0]), ("yarn_beta_slow", BETAS[1])];
-    for (name, default) in defaults {
-        let name = format!("scaling.{name}");
-        if let Some(found) = number(&name)?.filter(|&found| found != f64::from(default) && kind == "yarn") {
-            let supported = "llama.cpp's default (32, 1 and 1 for fast, slow and ext), as it ignores others";
-            return Err(ConvertError::unsupported(key(&name), found.to_string(), supported));
+    let plain = mscale(f64::from(value), 1.0);
+    // What llama.cpp ignores in these architectures has to be what it computes with. Its converter writes the
+    // `attention_factor` of config.json as `yarn_attn_factor`; -1 and 1 are the values for "not set".
+    let ignored = [
+        ("scaling.yarn_ext_factor", -1.0, 1.0),
+        ("scaling.yarn_attn_factor", 1.0, plain),
+        ("scaling.yarn_beta_fast", f64::from(BETAS[0]), f64::from(BETAS[0])),
+        ("scaling.yarn_beta_slow", f64::from(BETAS[1]), f64::from(BETAS[1])),
+    ];
+    for (name, unset, computed) in ignored {
+        // Not a number agrees with nothing.
+        let agrees = |found: f64| found == unset || (found - computed).abs() <= 1e-6 * computed;
+        if let Some(found) = number(name)?.filter(|&found| kind == "yarn" && !agrees(found)) {
+            let supported = "what llama.cpp computes with, as it ignores the key: 32 for beta_fast, 1 for beta_slow \
+                             and ext_factor, 0.1 ln(factor) + 1 for attn_factor";
+            return Err(ConvertError::unsupported(key(name), found.to_string(), supported));
         }
     }
-    let attention = match number("scaling.attn_factor")? {
-        None => number("scaling.yarn_attn_factor")?.unwrap_or(1.0),
-        Some(attention) => attention,
-    };
-    let plain = mscale(f64::from(value), 1.0);
+    let attention = number("scaling.attn_factor")?.unwrap_or(1.0);
     let scaling = match kind.as_str() {
         "none" => RopeScaling::None,
         "linear" if value == 1.0 => RopeScaling::None,

@@ -1,7 +1,9 @@
-//! RoPE in every spelling of `config.json`.
+//! RoPE in every spelling of `config.json`, and in GGUF metadata.
 
 use super::read_config_json;
+use super::rope::read_gguf;
 use crate::ConvertError;
+use crate::read::{Metadata, Value};
 use serde_json::{Value as Json, json};
 use thimble_runtime::format::{RopeParameters, RopeScaling};
 
@@ -114,5 +116,39 @@ fn scalings_have_transformers_defaults() {
         let found = rope(&json!({"rope_scaling": scaling})).unwrap();
         assert_eq!(found.scaling, expected, "{scaling}");
         assert_eq!(rope(&json!({"rope_parameters": scaling})).unwrap(), found);
+    }
+}
+
+/// llama.cpp computes these architectures with its own factor of attention, whatever `yarn_attn_factor` says.
+#[test]
+fn gguf_keys_that_llama_cpp_ignores_have_to_agree_with_it() {
+    let attention = |name: &str, value: f32| {
+        let key = |name: &str| format!("qwen2.rope.scaling.{name}");
+        let keys = [
+            (key("type"), Value::Text(b"yarn".to_vec())),
+            (key("factor"), Value::Float(4.0)),
+            (key(name), Value::Float(f64::from(value))),
+        ];
+        read_gguf(&Metadata(keys.into()), "qwen2", 256, None).map(|rope| rope.attention_factor())
+    };
+    let plain = 1.138_629_4;
+    for (name, value) in [
+        ("yarn_attn_factor", 1.0),
+        ("yarn_attn_factor", plain),
+        ("yarn_ext_factor", -1.0),
+        ("yarn_ext_factor", 1.0),
+        ("yarn_beta_fast", 32.0),
+    ] {
+        assert_eq!(attention(name, value).unwrap(), plain, "{name} {value}");
+    }
+    assert_eq!(attention("attn_factor", 2.0).unwrap(), 2.0 * plain);
+    for (name, value) in [
+        ("yarn_attn_factor", 1.5),
+        ("yarn_attn_factor", f32::NAN),
+        ("yarn_ext_factor", 0.0),
+        ("yarn_beta_slow", 2.0),
+    ] {
+        let error = attention(name, value).unwrap_err().to_string();
+        assert!(error.contains(&format!("qwen2.rope.scaling.{name} is {value}")), "{error}");
     }
 }

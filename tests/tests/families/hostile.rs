@@ -187,6 +187,7 @@ fn gguf_files_that_cannot_be_computed_are_refused_by_name() {
         ("linear", "factor", number(-2.0), "-2"),
         ("linear", "attn_factor", number(1.5), "1.5"),
         ("yarn", "attn_factor", number(f32::NAN), "NaN"),
+        ("yarn", "yarn_attn_factor", number(1.5), "1.5"),
         ("yarn", "yarn_beta_fast", number(20.0), "20"),
         ("yarn", "yarn_log_multiplier", number(0.1), "0.1"),
         ("yarn", "original_context_length", Meta::U32(0), "0"),
