@@ -139,7 +139,7 @@ impl Family {
         !matches!(self, Family::Qwen2 | Family::Qwen3)
     }
 
-    /// The tensors of a model, for people.
+    /// The tensors of a model, for error messages.
     pub(crate) fn tensors(self) -> &'static str {
         match self {
             Family::Qwen2 => {

@@ -86,13 +86,25 @@ pub(super) fn read_json(
     let pattern = LayerPattern::new(count, |layer| (rope[layer], sliding[layer]));
     config.pattern = pattern.ok_or_else(|| {
         fields.refuse(
-            "layer_types",
-            format!("{count} layers in no order"),
+            irregular_key(fields, &rope),
+            format!("{count} layers without a repeating pattern"),
             "a pattern that repeats after 64 layers or fewer",
         )
     })?;
     config.window = window.filter(|_| config.pattern.any_sliding()).unwrap_or(0);
     Ok(())
+}
+
+/// The key that describes layers without a repeating pattern, where `rope` are those with RoPE.
+fn irregular_key(fields: &Fields<'_>, rope: &[bool]) -> &'static str {
+    let regular_rope = LayerPattern::new(rope.len(), |layer| (rope[layer], false)).is_some();
+    let given = |key| fields.get(key).is_some();
+    match regular_rope {
+        false if given("no_rope_layers") => "no_rope_layers",
+        false => "no_rope_layer_interval",
+        true if given("layer_types") => "layer_types",
+        true => "max_window_layers",
+    }
 }
 
 /// Whether each layer has RoPE, as `SmolLM3Config` determines it.
@@ -214,13 +226,14 @@ pub(super) fn read_gguf(
             flags.iter().map(|&flag| flag != 0).collect()
         }
         Some(_) => {
-            return Err(gguf_field(&pattern_key, "an integer for each layer, beside a sliding_window"));
+            let expected = "an integer or a boolean for each layer, beside a sliding_window";
+            return Err(gguf_field(&pattern_key, expected));
         }
     };
     let rope = |layer: usize| family != Family::SmolLm3 || !(layer + 1).is_multiple_of(NO_ROPE_STEP);
     let pattern = LayerPattern::new(config.layers, |layer| (rope(layer), sliding[layer]));
     config.pattern = pattern.ok_or_else(|| {
-        let found = format!("{} layers in no order", config.layers);
+        let found = format!("{} layers without a repeating pattern", config.layers);
         ConvertError::unsupported(pattern_key, found, "a pattern that repeats after 64 layers or fewer")
     })?;
     config.window = if config.pattern.any_sliding() { window } else { 0 };

@@ -13,6 +13,8 @@ const KEYS: [&str; 4] = ["rope_type", "type", "rope_theta", "partial_rotary_fact
 const ORIGINAL: &str = "original_max_position_embeddings";
 /// YaRN's defaults, the only values that llama.cpp computes these architectures with.
 const BETAS: [f32; 2] = [32.0, 1.0];
+/// The only architecture in which llama.cpp reads divisors of RoPE's frequencies.
+const DIVISORS: &str = "llama";
 /// What [`RopeParameters`] takes.
 const FACTOR: &str = "1 to 1,000,000";
 const ABOVE_ZERO: &str = "0.000001 to 1,000,000";
@@ -127,7 +129,8 @@ fn json_scaling(
                 beta_fast: bounded("beta_fast", or("beta_fast", 32.0)?, slow, "not below beta_slow")?,
                 beta_slow: bounded("beta_slow", slow, 1e-6, ABOVE_ZERO)?,
                 attention_factor: bounded("attention_factor", attention, 1e-6, ABOVE_ZERO)?,
-                truncate: inner.flag("truncate")?.unwrap_or(true),
+                // Null is false in Python; only a missing key is true.
+                truncate: !object.contains_key("truncate") || inner.flag("truncate")?.unwrap_or(false),
             })
         }
         _ => {
@@ -144,7 +147,7 @@ fn original(fields: &Fields<'_>, inner: &Fields<'_>, context: usize) -> Result<u
     if let (Some(own), Some(outer)) = (own, outer)
         && own != outer
     {
-        return Err(inner.refuse(ORIGINAL, own, "the value that the key has outside"));
+        return Err(inner.refuse(ORIGINAL, own, "the same value as at the top level of config.json"));
     }
     let found = own.or(outer).unwrap_or(context);
     let fits = u32::try_from(found).ok().filter(|found| (1..=1 << 20).contains(found));
@@ -279,6 +282,11 @@ pub(super) fn read_gguf(
     let rope = RopeParameters { theta, scaling };
     match divisors {
         None => Ok(rope),
+        Some(_) if architecture != DIVISORS => {
+            let found = format!("there in the architecture {architecture}");
+            let supported = "none: llama.cpp reads it in the architecture llama only";
+            Err(ConvertError::unsupported("tensor rope_freqs.weight", found, supported))
+        }
         Some(divisors) if scaling == RopeScaling::None => rope_divisors::scaling(theta, divisors),
         Some(_) => {
             let found = format!("there beside {}", key("scaling.type"));
@@ -312,7 +320,7 @@ pub(super) fn write_gguf(
         RopeScaling::Linear { factor } => {
             written.keys = vec![("scaling.type", text("linear")), ("scaling.factor", float(factor))];
         }
-        RopeScaling::Llama3 { .. } if architecture != "llama" => {
+        RopeScaling::Llama3 { .. } if architecture != DIVISORS => {
             let found = format!("llama3 in the architecture {architecture}");
             return Err(refuse(&found, "llama3 in the architecture llama: llama.cpp has it in no other"));
         }

@@ -152,3 +152,15 @@ fn gguf_keys_that_llama_cpp_ignores_have_to_agree_with_it() {
         assert!(error.contains(&format!("qwen2.rope.scaling.{name} is {value}")), "{error}");
     }
 }
+
+/// transformers has `.get("truncate", True)`: only a missing key is true.
+#[test]
+fn a_null_truncate_is_false() {
+    let cases = [(json!({}), true), (json!({"truncate": null}), false), (json!({"truncate": true}), true)];
+    for (more, expected) in cases {
+        let mut scaling = json!({"type": "yarn", "factor": 4.0});
+        scaling.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let found = rope(&json!({"rope_scaling": scaling})).unwrap().scaling;
+        assert!(matches!(found, RopeScaling::Yarn { truncate, .. } if truncate == expected), "{found:?}");
+    }
+}

@@ -151,7 +151,7 @@ pub enum Value {
     Bool(bool),
     /// A text. GGUF requires UTF-8, which is not checked here.
     Text(Vec<u8>),
-    /// An array of 32-bit integers.
+    /// An array of 32-bit integers, or of booleans as 0 and 1.
     Integers(Vec<i32>),
     /// An array of texts.
     Texts(Vec<Vec<u8>>),
@@ -340,6 +340,11 @@ impl<R: Read> Input<R> {
             4 | 5 => {
                 let numbers = (0..count).map(|_| self.array(what).map(i32::from_le_bytes));
                 numbers.collect::<Result<_, _>>().map(Value::Integers)
+            }
+            // As Python's gguf writes `sliding_window_pattern`.
+            7 => {
+                let flags = (0..count).map(|_| self.array::<1>(what).map(|[flag]| i32::from(flag != 0)));
+                flags.collect::<Result<_, _>>().map(Value::Integers)
             }
             _ => self.skip(what, bytes).map(|()| Value::OtherArray),
         }

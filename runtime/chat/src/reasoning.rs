@@ -107,7 +107,7 @@ impl ReasoningSplitter {
         }
     }
 
-    /// Ends the answer: what looked like the beginning of a tag is none.
+    /// Ends the answer; a partial tag is ordinary text.
     pub fn finish(&mut self, emit: &mut dyn FnMut(AnswerPiece<'_>)) {
         match self.state {
             State::Start => emit_text(&self.held, emit),

@@ -225,18 +225,59 @@ fn gguf_files_that_cannot_be_computed_are_refused_by_name() {
     names(divisors(vec![1.0; 4096]), &[name, "4096"]);
     // No scaling at all.
     divisors(vec![1.0; 16]).unwrap();
+    // llama.cpp has no such tensor in other architectures.
+    let elsewhere = gguf(|file| {
+        for (key, _) in &mut file.metadata {
+            *key = key.replace("llama.", "smollm3.");
+        }
+        file.set("general.architecture", text("smollm3"));
+        let bytes = float_bytes(BlockType::F32, &[1.0; 16]);
+        file.tensors.push((name.to_owned(), vec![16], 0, bytes));
+    });
+    names(elsewhere, &[name, "smollm3", "llama only"]);
+}
+
+#[test]
+fn an_irregular_pattern_is_refused_by_the_key_that_describes_it() {
+    let read = |kind: &str, key: &str, value: Json| {
+        let mut config = json!({
+            "model_type": kind, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 130,
+            "num_attention_heads": 2, "num_key_value_heads": 2, "vocab_size": 300,
+            "max_position_embeddings": 64, "use_sliding_window": true, "sliding_window": 8,
+        });
+        config[key] = value;
+        read_config_json(&config).unwrap_err().to_string()
+    };
+    let list = |odd: Json, other: Json| -> Json {
+        (0..130).map(|layer| if layer == 100 { odd.clone() } else { other.clone() }).collect()
+    };
+    let types = list("full_attention".into(), "sliding_attention".into());
+    for (kind, key, value) in [
+        ("smollm3", "no_rope_layers", list(0.into(), 1.into())),
+        ("smollm3", "no_rope_layer_interval", 100.into()),
+        ("ministral", "layer_types", types),
+        ("qwen3", "max_window_layers", 100.into()),
+    ] {
+        let error = read(kind, key, value);
+        let expected = format!("{key} is 130 layers without a repeating pattern");
+        assert!(error.contains(&expected), "{error}");
+    }
 }
 
 #[test]
 fn a_gguf_window_is_mistrals() {
     let model = gguf(|file| file.set("llama.attention.sliding_window", Meta::U32(32))).unwrap();
     assert!((0..4).all(|layer| model.config.layer(layer).window == Some(32)));
-    let mixed = gguf(|file| {
-        file.set("llama.attention.sliding_window", Meta::U32(32));
-        file.set("llama.attention.sliding_window_pattern", Meta::I32s(vec![1, 0, 1, 0]));
-    });
-    let windows: Vec<_> = (0..4).map(|layer| mixed.as_ref().unwrap().config.layer(layer).window).collect();
-    assert_eq!(windows, [Some(32), None, Some(32), None]);
+    // Python's gguf writes booleans (`GGUFWriter.add_sliding_window_pattern`).
+    for flags in [Meta::I32s(vec![1, 0, 1, 0]), Meta::Bools(vec![true, false, true, false])] {
+        let mixed = gguf(|file| {
+            file.set("llama.attention.sliding_window", Meta::U32(32));
+            file.set("llama.attention.sliding_window_pattern", flags.clone());
+        });
+        let windows: Vec<_> =
+            (0..4).map(|layer| mixed.as_ref().unwrap().config.layer(layer).window).collect();
+        assert_eq!(windows, [Some(32), None, Some(32), None]);
+    }
 }
 
 #[test]

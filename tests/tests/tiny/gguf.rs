@@ -15,6 +15,7 @@ pub enum Meta {
     Text(String),
     Texts(Vec<String>),
     I32s(Vec<i32>),
+    Bools(Vec<bool>),
 }
 
 /// A GGUF file that a test can change before it is written.
@@ -112,6 +113,11 @@ impl GgufFile {
                     out.extend([9u32, 5].iter().flat_map(|n| n.to_le_bytes()));
                     out.extend((numbers.len() as u64).to_le_bytes());
                     out.extend(numbers.iter().flat_map(|n| n.to_le_bytes()));
+                }
+                Meta::Bools(flags) => {
+                    out.extend([9u32, 7].iter().flat_map(|n| n.to_le_bytes()));
+                    out.extend((flags.len() as u64).to_le_bytes());
+                    out.extend(flags.iter().map(|&flag| u8::from(flag)));
                 }
             }
         }
