@@ -3,6 +3,7 @@
 use crate::ConvertError;
 use serde_json::Value as Json;
 use std::ops::RangeInclusive;
+use thimble_runtime::format::{Config, FormatError};
 
 /// The file.
 pub(super) const PLACE: &str = "config.json";
@@ -94,6 +95,20 @@ pub(super) fn in_range(
         return Ok(number);
     }
     Err(ConvertError::unsupported(what, value.to_string(), expected))
+}
+
+/// Checks a configuration from `place`, and names that and the field in the error.
+pub(super) fn check(config: &Config, place: &str) -> Result<(), ConvertError> {
+    let refuse = |field, found: String, expected| {
+        Err(ConvertError::unsupported(format!("{place}: the {field}"), found, expected))
+    };
+    match config.check() {
+        Err(FormatError::Config { field, expected, found }) => refuse(field, found.to_string(), expected),
+        Err(FormatError::ConfigNumber { field, expected, found }) => {
+            refuse(field, found.to_string(), expected)
+        }
+        other => Ok(other?),
+    }
 }
 
 /// One token id or a list of them.

@@ -1,13 +1,13 @@
 //! GGUF metadata, as llama.cpp reads it and its converter writes it.
 
 use super::family::{ARCHITECTURES, Family};
-use super::fields::in_range;
+use super::fields::{check, in_range};
 use super::{options, rope};
 use crate::ConvertError;
 use crate::read::{Metadata, RawTensor, Value, add_stop, gguf_field};
 use std::collections::BTreeMap;
 use thimble_runtime::Token;
-use thimble_runtime::format::{Config, FormatError, TensorRole};
+use thimble_runtime::format::{Config, TensorRole};
 
 /// The tensor with the divisors of RoPE's frequencies.
 pub(crate) const ROPE_FREQS: &str = "rope_freqs.weight";
@@ -72,7 +72,7 @@ pub(crate) fn read(
         }
     }
     // Bounds the number of layers before the pattern.
-    check(&config)?;
+    check(&config, "GGUF metadata")?;
     if let Some(divisors) = divisors
         && divisors.len() != head_dim / 2
     {
@@ -80,19 +80,10 @@ pub(crate) fn read(
         return Err(ConvertError::Shape { name: ROPE_FREQS.to_owned(), expected, found });
     }
     options::read_gguf(metadata, family, &mut config)?;
-    check(&config)?;
+    check(&config, "GGUF metadata")?;
     // A window of the architecture llama makes the model a Mistral.
     let family = if family == Family::Llama { Family::of(&config)? } else { family };
     Ok((family, config))
-}
-
-fn check(config: &Config) -> Result<(), ConvertError> {
-    config.check().map_err(|error| match error {
-        FormatError::Config { field, expected, found } => {
-            ConvertError::unsupported(format!("GGUF metadata: the {field}"), found.to_string(), expected)
-        }
-        other => other.into(),
-    })
 }
 
 /// What a GGUF file says of a model: metadata in the order of the file, and the numbers of [`ROPE_FREQS`].

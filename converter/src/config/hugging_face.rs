@@ -1,13 +1,13 @@
 //! `config.json`, as transformers 4 and 5 read it and as both load what is written here.
 
 use super::family::{CLASSES, Family, MODEL_TYPES};
-use super::fields::{Fields, PLACE, in_range, shortest, token_ids};
+use super::fields::{Fields, PLACE, check, in_range, shortest, token_ids};
 use super::{options, rope};
 use crate::ConvertError;
 use crate::read::add_stop;
 use serde_json::{Map, Value as Json, json};
 use thimble_runtime::Token;
-use thimble_runtime::format::{Config, FormatError};
+use thimble_runtime::format::Config;
 
 /// The family and configuration in a `config.json`. It may tie the head and yet come with one: the weights decide.
 ///
@@ -47,19 +47,10 @@ pub fn read_config_json(json: &Json) -> Result<(Family, Config), ConvertError> {
         add_stop(&mut config, id)?;
     }
     // Bounds the number of layers before the pattern.
-    check(&config)?;
+    check(&config, PLACE)?;
     options::read_json(&fields, family, &mut config)?;
-    check(&config)?;
+    check(&config, PLACE)?;
     Ok((family, config))
-}
-
-fn check(config: &Config) -> Result<(), ConvertError> {
-    config.check().map_err(|error| match error {
-        FormatError::Config { field, expected, found } => {
-            ConvertError::unsupported(format!("{PLACE}: the {field}"), found.to_string(), expected)
-        }
-        other => other.into(),
-    })
 }
 
 /// The family that `architectures` and `model_type` name.

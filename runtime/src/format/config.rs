@@ -127,7 +127,7 @@ impl Config {
     /// Checks that the runtime supports the value of every field.
     ///
     /// # Errors
-    /// [`FormatError::Config`].
+    /// [`FormatError::Config`], [`FormatError::ConfigNumber`].
     pub fn check(&self) -> Result<(), FormatError> {
         let range = |field, value: usize, limit: usize, expected| {
             let fits = (1..=limit).contains(&value);
@@ -154,7 +154,8 @@ impl Config {
             return fail("sliding window", expected, self.window as u64);
         }
         if !(self.norm_eps.is_finite() && self.norm_eps > 0.0 && self.norm_eps < 1.0) {
-            return fail("norm epsilon (as bits)", "between 0 and 1", u64::from(self.norm_eps.to_bits()));
+            let (field, expected) = ("norm epsilon", "between 0 and 1");
+            return Err(FormatError::ConfigNumber { field, expected, found: self.norm_eps });
         }
         for token in self.stop.iter().chain([&self.bos]).flatten() {
             if token.index() >= self.vocab {

@@ -163,6 +163,16 @@ pub enum FormatError {
         /// Its value.
         found: u64,
     },
+    /// A floating-point hyperparameter is out of range.
+    #[error("configuration: {field} is {found}, expected {expected}")]
+    ConfigNumber {
+        /// The field's name.
+        field: &'static str,
+        /// Its range.
+        expected: &'static str,
+        /// Its value.
+        found: f32,
+    },
     /// A tensor's encoding is unknown.
     #[error("unknown tensor encoding {number}")]
     UnknownEncoding {

@@ -1,6 +1,7 @@
 //! The tensors of a model: shape, presence, and names in Hugging Face folders and GGUF files, by role.
 
 use super::{Config, TensorRole};
+use Shape::{Matrix, Vector};
 use core::fmt;
 
 /// What is known about the tensors of a role.
@@ -10,16 +11,23 @@ struct RoleInfo {
     gguf: &'static str,
     /// The end of the name in a Hugging Face folder, after `model.layers.N.` for a tensor of a layer.
     hugging_face: &'static str,
-    /// Rows (outputs) and columns (inputs).
-    shape: fn(&Config) -> (usize, usize),
+    shape: Shape,
     /// Whether a model has such tensors.
     present: fn(&Config) -> bool,
+}
+
+/// The shape of a tensor in a model.
+enum Shape {
+    /// Length of the weight of a norm or of a bias.
+    Vector(fn(&Config) -> usize),
+    /// Rows (outputs) and columns (inputs).
+    Matrix(fn(&Config) -> (usize, usize)),
 }
 
 const fn info(
     role: TensorRole,
     (gguf, hugging_face): (&'static str, &'static str),
-    shape: fn(&Config) -> (usize, usize),
+    shape: Shape,
     present: fn(&Config) -> bool,
 ) -> RoleInfo {
     RoleInfo { role, gguf, hugging_face, shape, present }
@@ -31,33 +39,33 @@ type Role = TensorRole;
 const BEFORE: [RoleInfo; 1] = [info(
     Role::Embedding,
     ("token_embd.weight", "model.embed_tokens.weight"),
-    |c| (c.vocab, c.hidden),
+    Matrix(|c| (c.vocab, c.hidden)),
     |_| true,
 )];
 
 /// The tensors of each layer.
 #[rustfmt::skip]
 const LAYER: [RoleInfo; 14] = [
-    info(Role::AttentionNorm, ("attn_norm.weight", "input_layernorm.weight"), |c| (1, c.hidden), |_| true),
-    info(Role::Query, ("attn_q.weight", "self_attn.q_proj.weight"), |c| (c.q_dim(), c.hidden), |_| true),
-    info(Role::Key, ("attn_k.weight", "self_attn.k_proj.weight"), |c| (c.kv_dim(), c.hidden), |_| true),
-    info(Role::Value, ("attn_v.weight", "self_attn.v_proj.weight"), |c| (c.kv_dim(), c.hidden), |_| true),
-    info(Role::Output, ("attn_output.weight", "self_attn.o_proj.weight"), |c| (c.hidden, c.q_dim()), |_| true),
-    info(Role::FfnNorm, ("ffn_norm.weight", "post_attention_layernorm.weight"), |c| (1, c.hidden), |_| true),
-    info(Role::Gate, ("ffn_gate.weight", "mlp.gate_proj.weight"), |c| (c.ffn, c.hidden), |_| true),
-    info(Role::Up, ("ffn_up.weight", "mlp.up_proj.weight"), |c| (c.ffn, c.hidden), |_| true),
-    info(Role::Down, ("ffn_down.weight", "mlp.down_proj.weight"), |c| (c.hidden, c.ffn), |_| true),
-    info(Role::QueryBias, ("attn_q.bias", "self_attn.q_proj.bias"), |c| (1, c.q_dim()), |c| c.qkv_bias),
-    info(Role::KeyBias, ("attn_k.bias", "self_attn.k_proj.bias"), |c| (1, c.kv_dim()), |c| c.qkv_bias),
-    info(Role::ValueBias, ("attn_v.bias", "self_attn.v_proj.bias"), |c| (1, c.kv_dim()), |c| c.qkv_bias),
-    info(Role::QueryNorm, ("attn_q_norm.weight", "self_attn.q_norm.weight"), |c| (1, c.head_dim), |c| c.qk_norm),
-    info(Role::KeyNorm, ("attn_k_norm.weight", "self_attn.k_norm.weight"), |c| (1, c.head_dim), |c| c.qk_norm),
+    info(Role::AttentionNorm, ("attn_norm.weight", "input_layernorm.weight"), Vector(|c| c.hidden), |_| true),
+    info(Role::Query, ("attn_q.weight", "self_attn.q_proj.weight"), Matrix(|c| (c.q_dim(), c.hidden)), |_| true),
+    info(Role::Key, ("attn_k.weight", "self_attn.k_proj.weight"), Matrix(|c| (c.kv_dim(), c.hidden)), |_| true),
+    info(Role::Value, ("attn_v.weight", "self_attn.v_proj.weight"), Matrix(|c| (c.kv_dim(), c.hidden)), |_| true),
+    info(Role::Output, ("attn_output.weight", "self_attn.o_proj.weight"), Matrix(|c| (c.hidden, c.q_dim())), |_| true),
+    info(Role::FfnNorm, ("ffn_norm.weight", "post_attention_layernorm.weight"), Vector(|c| c.hidden), |_| true),
+    info(Role::Gate, ("ffn_gate.weight", "mlp.gate_proj.weight"), Matrix(|c| (c.ffn, c.hidden)), |_| true),
+    info(Role::Up, ("ffn_up.weight", "mlp.up_proj.weight"), Matrix(|c| (c.ffn, c.hidden)), |_| true),
+    info(Role::Down, ("ffn_down.weight", "mlp.down_proj.weight"), Matrix(|c| (c.hidden, c.ffn)), |_| true),
+    info(Role::QueryBias, ("attn_q.bias", "self_attn.q_proj.bias"), Vector(|c| c.q_dim()), |c| c.qkv_bias),
+    info(Role::KeyBias, ("attn_k.bias", "self_attn.k_proj.bias"), Vector(|c| c.kv_dim()), |c| c.qkv_bias),
+    info(Role::ValueBias, ("attn_v.bias", "self_attn.v_proj.bias"), Vector(|c| c.kv_dim()), |c| c.qkv_bias),
+    info(Role::QueryNorm, ("attn_q_norm.weight", "self_attn.q_norm.weight"), Vector(|c| c.head_dim), |c| c.qk_norm),
+    info(Role::KeyNorm, ("attn_k_norm.weight", "self_attn.k_norm.weight"), Vector(|c| c.head_dim), |c| c.qk_norm),
 ];
 
 /// The tensors after the layers.
 const AFTER: [RoleInfo; 2] = [
-    info(Role::FinalNorm, ("output_norm.weight", "model.norm.weight"), |c| (1, c.hidden), |_| true),
-    info(Role::Head, ("output.weight", "lm_head.weight"), |c| (c.vocab, c.hidden), |c| !c.tied),
+    info(Role::FinalNorm, ("output_norm.weight", "model.norm.weight"), Vector(|c| c.hidden), |_| true),
+    info(Role::Head, ("output.weight", "lm_head.weight"), Matrix(|c| (c.vocab, c.hidden)), |c| !c.tied),
 ];
 
 /// The roles of `infos` that a model has, in order.
@@ -77,9 +85,17 @@ impl TensorRole {
         LAYER.iter().any(|info| info.role == self)
     }
 
+    /// Whether this is the weight of a norm or a bias, stored as a vector.
+    pub fn is_vector(self) -> bool {
+        matches!(self.info().shape, Vector(_))
+    }
+
     /// Rows (outputs) and columns (inputs) in a model of this configuration; vectors have one row.
     pub fn shape(self, config: &Config) -> (usize, usize) {
-        (self.info().shape)(config)
+        match self.info().shape {
+            Vector(length) => (1, length(config)),
+            Matrix(shape) => shape(config),
+        }
     }
 
     /// The roles of a layer's tensors, in file order.

@@ -136,16 +136,15 @@ impl RopeParameters {
         // Bounds what a rotation can overflow to.
         let number = |field, value: f32, low: f32, high: f32, expected| {
             let fits = value.is_finite() && (low..=high).contains(&value);
-            let found = u64::from(value.to_bits());
-            fits.then_some(()).ok_or(FormatError::Config { field, expected, found })
+            fits.then_some(()).ok_or(FormatError::ConfigNumber { field, expected, found: value })
         };
-        let factor = |value| number("RoPE factor (as bits)", value, 1.0, 1e6, "finite, 1 to 1,000,000");
+        let factor = |value| number("RoPE factor", value, 1.0, 1e6, "finite, 1 to 1,000,000");
         let context = |value: u32| {
             let fits = (1..=1 << 20).contains(&value);
             let (field, expected) = ("RoPE original context", "1 to 1,048,576");
             fits.then_some(()).ok_or(FormatError::Config { field, expected, found: u64::from(value) })
         };
-        number("RoPE theta (as bits)", self.theta, 1.0, f32::MAX, "finite and at least 1")?;
+        number("RoPE theta", self.theta, 1.0, f32::MAX, "finite and at least 1")?;
         match self.scaling {
             RopeScaling::None => Ok(()),
             RopeScaling::Linear { factor: value } => factor(value),
@@ -153,9 +152,9 @@ impl RopeParameters {
                 factor(value)?;
                 context(original_context)?;
                 let expected = "above 0, and the low below the high one";
-                number("RoPE low frequency factor (as bits)", low_freq_factor, 1e-6, 1e6, expected)?;
+                number("RoPE low frequency factor", low_freq_factor, 1e-6, 1e6, expected)?;
                 let above = low_freq_factor * (1.0 + 1e-6);
-                number("RoPE high frequency factor (as bits)", high_freq_factor, above, 1e6, expected)
+                number("RoPE high frequency factor", high_freq_factor, above, 1e6, expected)
             }
             RopeScaling::Yarn {
                 factor: value,
@@ -167,11 +166,11 @@ impl RopeParameters {
             } => {
                 factor(value)?;
                 context(original_context)?;
-                number("RoPE theta (as bits)", self.theta, 1.0 + 1e-6, f32::MAX, "above 1 for YaRN")?;
+                number("RoPE theta", self.theta, 1.0 + 1e-6, f32::MAX, "above 1 for YaRN")?;
                 let expected = "above 0, and the slow one not above the fast one";
-                number("YaRN beta slow (as bits)", beta_slow, 1e-6, 1e6, expected)?;
-                number("YaRN beta fast (as bits)", beta_fast, beta_slow, 1e6, expected)?;
-                number("YaRN attention factor (as bits)", attention_factor, 1e-6, 1e6, "above 0")
+                number("YaRN beta slow", beta_slow, 1e-6, 1e6, expected)?;
+                number("YaRN beta fast", beta_fast, beta_slow, 1e6, expected)?;
+                number("YaRN attention factor", attention_factor, 1e-6, 1e6, "above 0")
             }
         }
     }

@@ -45,22 +45,6 @@ pub enum TensorRole {
 impl TensorRole {
     /// The layer number of tensors outside the layers.
     pub const NO_LAYER: u16 = u16::MAX;
-
-    /// Whether this is the weight of a norm or a bias, stored as a vector.
-    pub fn is_vector(self) -> bool {
-        !matches!(
-            self,
-            TensorRole::Embedding
-                | TensorRole::Head
-                | TensorRole::Query
-                | TensorRole::Key
-                | TensorRole::Value
-                | TensorRole::Output
-                | TensorRole::Gate
-                | TensorRole::Up
-                | TensorRole::Down
-        )
-    }
 }
 
 impl fmt::Display for TensorRole {
