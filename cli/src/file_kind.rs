@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
+use thimble_converter::read::names::CONFIG_JSON;
 
 /// The first bytes of a GGUF file.
 pub(crate) const GGUF: &[u8] = b"GGUF";
@@ -21,7 +22,7 @@ pub(crate) fn has_model_extension(path: &Path) -> bool {
 
 /// Whether the path is a folder with a config.json.
 pub(crate) fn is_model_folder(path: &Path) -> bool {
-    path.join("config.json").is_file()
+    path.join(CONFIG_JSON).is_file()
 }
 
 /// Whether the converter reads this path and the runtime does not: a Hugging Face folder, a .safetensors or a GGUF file.

@@ -9,6 +9,7 @@ mod emit;
 mod error;
 mod gguf;
 mod json;
+mod overrides;
 mod pattern;
 mod post_processor;
 mod spelling;
@@ -18,6 +19,8 @@ mod verify;
 #[cfg(all(test, feature = "calibrate"))]
 pub(crate) use alphabet::char_of;
 pub use error::TokenizerError;
+pub use overrides::GgufOverrides;
+pub(crate) use pattern::gguf_adds_bos;
 pub use post_processor::TextStart;
 pub use spelling::GgufLists;
 pub use verify::{test_texts, verify_against};

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use thimble_converter::read::names::{CONFIG_JSON, OPTIONAL, TOKENIZER_JSON, WEIGHTS, WEIGHTS_INDEX};
 use thimble_hub::{DownloadEvent, Hub, HubError, Repo, Repository};
 use thiserror::Error;
 
@@ -68,18 +69,6 @@ impl SourceError {
     }
 }
 
-const CONFIG: &str = "config.json";
-const WEIGHTS: &str = "model.safetensors";
-const WEIGHTS_INDEX: &str = "model.safetensors.index.json";
-/// Files that a repository may lack.
-const OPTIONAL: [&str; 5] = [
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "generation_config.json",
-    "chat_template.jinja",
-];
-
 /// Fetches the files of the repository `name` into `staging/source`, as links into the hub's cache, and returns that folder.
 ///
 /// `refetch` downloads files even if they are in the cache, except weights, which have a checksum.
@@ -90,10 +79,10 @@ pub(super) fn fetch(name: &str, staging: &Path, refetch: bool) -> Result<PathBuf
     fs::create_dir_all(&folder).map_err(SourceError::Disk)?;
     let place = |file: &str, path: &Path| link(path, &folder.join(file)).map_err(SourceError::Disk);
 
-    let config = hub.get(CONFIG)?;
+    let config = hub.get(CONFIG_JSON)?;
     check_family(name, &config)?;
-    place(CONFIG, &config)?;
-    place("tokenizer.json", &hub.get("tokenizer.json")?)?;
+    place(CONFIG_JSON, &config)?;
+    place(TOKENIZER_JSON, &hub.get(TOKENIZER_JSON)?)?;
     for file in OPTIONAL {
         match hub.get(file) {
             Ok(path) => place(file, &path)?,
@@ -119,7 +108,7 @@ pub(super) fn fetch(name: &str, staging: &Path, refetch: bool) -> Result<PathBuf
 fn check_family(repository: &str, config: &Path) -> Result<(), SourceError> {
     let text = fs::read(config).map_err(SourceError::Disk)?;
     let json = serde_json::from_slice(&text)
-        .map_err(|error| SourceError::NotJson { file: CONFIG.to_string(), reason: error.to_string() })?;
+        .map_err(|error| SourceError::NotJson { file: CONFIG_JSON.to_string(), reason: error.to_string() })?;
     let checked = thimble_converter::config::read_config_json(&json);
     checked.map(drop).map_err(|error| SourceError::Unsupported {
         repository: repository.to_string(),

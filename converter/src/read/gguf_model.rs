@@ -3,32 +3,16 @@
 use super::gguf_metadata::{Metadata, field};
 use super::gguf_split::{self, SplitModel};
 use super::source_file::SourceFile;
-use super::source_model::DIGITS_APART;
 use super::tensor::{RawTensor, match_tensors, reject_unknown};
 use super::{BlockType, Origin, SourceModel, TokenizerSource, Value};
 use crate::config::gguf;
+use crate::tokenizer::{GgufOverrides, gguf_adds_bos};
 use crate::{ConvertError, dequantize};
 use std::collections::BTreeMap;
 use std::path::Path;
 use thimble_chat::RecommendedSampling;
 use thimble_runtime::Token;
 use thimble_runtime::format::{MAX_HEAD_DIM, TensorRole};
-
-/// The pre-tokenizers that add a begin-of-text token unless `tokenizer.ggml.add_bos_token` is false, as in llama.cpp
-/// (`llama_vocab::impl::load`).
-const ADD_BOS: [&str; 11] = [
-    "llama3",
-    "llama-v3",
-    "llama-bpe",
-    "falcon3",
-    "falcon-h1",
-    "pixtral",
-    "midm-2.0",
-    "lfm2",
-    "jina-v5-nano",
-    "tekken",
-    "chameleon",
-];
 
 /// Keys of `generation_config.json` and of GGUF files.
 pub(crate) const SAMPLING: [(&str, &str); 5] = [
@@ -148,7 +132,7 @@ fn tokenizer(metadata: &mut Metadata) -> Result<TokenizerSource, ConvertError> {
         }
     }
     let adds_bos = metadata.flag("tokenizer.ggml.add_bos_token")?;
-    let adds_bos = adds_bos.unwrap_or_else(|| ADD_BOS.contains(&pre.as_str()));
+    let adds_bos = adds_bos.unwrap_or_else(|| gguf_adds_bos(&pre));
     let tokens = metadata.take_texts("tokenizer.ggml.tokens")?;
     let types_key = "tokenizer.ggml.token_type";
     let token_types = match metadata.0.remove(types_key) {
@@ -157,8 +141,8 @@ fn tokenizer(metadata: &mut Metadata) -> Result<TokenizerSource, ConvertError> {
         Some(_) => return Err(field(types_key, "an integer for each token")),
     };
     let merges = metadata.take_texts("tokenizer.ggml.merges")?;
-    let digits_apart = metadata.0.get(DIGITS_APART) == Some(&Value::Bool(true));
-    Ok(TokenizerSource::Gguf { tokens, token_types, merges, pre, digits_apart, adds_bos })
+    let overrides = GgufOverrides::read(|key| metadata.flag(key))?;
+    Ok(TokenizerSource::Gguf { tokens, token_types, merges, pre, overrides, adds_bos })
 }
 
 /// The recommended sampling settings.

@@ -1,5 +1,6 @@
 //! Lists the tensors of safetensors files.
 
+use super::names::{WEIGHTS, WEIGHTS_INDEX};
 use super::source_file::SourceFile;
 use super::tensor::RawTensor;
 use super::{BlockType, json};
@@ -16,8 +17,8 @@ const LENGTH: u64 = 8;
 
 /// The paths of a folder's safetensors files: `only`, else `model.safetensors`, else those in the index.
 pub(super) fn paths(folder: &Path, only: Option<&Path>) -> Result<Vec<PathBuf>, ConvertError> {
-    let single = folder.join("model.safetensors");
-    let index = folder.join("model.safetensors.index.json");
+    let single = folder.join(WEIGHTS);
+    let index = folder.join(WEIGHTS_INDEX);
     match only {
         Some(path) => Ok(vec![path.to_owned()]),
         None if single.is_file() => Ok(vec![single]),
@@ -50,7 +51,7 @@ pub(super) fn open(
 fn shards(index: &Path) -> Result<BTreeSet<String>, ConvertError> {
     let listing: serde_json::Value = json::read(index)?;
     let expected = "an object of plain file names by tensor";
-    let wrong = |field: &str| ConvertError::field("model.safetensors.index.json", field, expected);
+    let wrong = |field: &str| ConvertError::field(WEIGHTS_INDEX, field, expected);
     let map = listing.get("weight_map").and_then(|m| m.as_object()).ok_or_else(|| wrong("weight_map"))?;
     // A path could lead out of the folder.
     let plain = |name: &str| !name.is_empty() && !name.contains(['/', '\\']) && name != "..";

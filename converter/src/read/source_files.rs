@@ -1,20 +1,9 @@
 //! Lists the files that a model is converted from.
 
+use super::names::{CONFIG_JSON, MODEL_CARD, OPTIONAL, TOKENIZER_JSON};
 use super::{gguf_split, safetensors};
 use crate::ConvertError;
 use std::path::{Path, PathBuf};
-
-/// The files of a Hugging Face folder that a conversion depends on, apart from the weights. Most are optional.
-const FOLDER_FILES: [&str; 8] = [
-    "config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "generation_config.json",
-    "chat_template.jinja",
-    "README.md",
-];
 
 /// Every file that [`super::open`] reads for this source, in a fixed order: all shards, and what lies beside the weights of
 /// a Hugging Face folder. A conversion depends on nothing else.
@@ -30,10 +19,11 @@ pub fn source_files(source: &Path) -> Result<Vec<PathBuf>, ConvertError> {
     }
     let parent = source.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let folder = if is_folder { source } else { parent };
-    if !folder.join(FOLDER_FILES[0]).is_file() {
+    if !folder.join(CONFIG_JSON).is_file() {
         return Err(ConvertError::NotAModel { path: folder.to_owned() });
     }
-    let beside = FOLDER_FILES.iter().map(|name| folder.join(name)).filter(|path| path.is_file());
+    let beside = [CONFIG_JSON, TOKENIZER_JSON].into_iter().chain(OPTIONAL).chain([MODEL_CARD]);
+    let beside = beside.map(|name| folder.join(name)).filter(|path| path.is_file());
     let weights = safetensors::paths(folder, is_weights.then_some(source))?;
     Ok(beside.chain(weights).collect())
 }

@@ -3,13 +3,12 @@
 use super::panels;
 use super::source_file::SourceFile;
 use super::tensor::SourceTensor;
-use crate::tokenizer::Vocabulary;
+use crate::tokenizer::{GgufOverrides, Vocabulary};
 use crate::{ConvertError, Quant, Table, write};
 use std::ops::Range;
 use thimble_chat::RecommendedSampling;
 use thimble_runtime::Token;
 use thimble_runtime::format::Config;
-use thimble_runtime::tokenizer::Pattern;
 
 /// The origin of a model, as far as the source tells.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -52,8 +51,8 @@ pub enum TokenizerSource {
         merges: Vec<String>,
         /// Name of the pre-tokenizer.
         pre: String,
-        /// Whether each digit is a separate word, in files written by this crate.
-        digits_apart: bool,
+        /// What differs from that pre-tokenizer, in files written by this crate.
+        overrides: GgufOverrides,
         /// Whether a text by itself begins with the begin-of-text token.
         adds_bos: bool,
     },
@@ -61,20 +60,15 @@ pub enum TokenizerSource {
     Sections(Sections),
 }
 
-/// A GGUF key of this crate that resolves the ambiguity of the pre-tokenizer `smollm`: `true` means that digits are split
-/// off before words, as a `tokenizer.json` can specify and llama.cpp does.
-pub(crate) const DIGITS_APART: &str = "thimble.tokenizer.digits_apart";
-
 impl TokenizerSource {
     /// The vocabulary.
     pub(crate) fn vocabulary(&self) -> Result<Vocabulary, ConvertError> {
         match self {
             TokenizerSource::Json(bytes) => Ok(Vocabulary::from_tokenizer_json(bytes)?),
             TokenizerSource::Sections(sections) => Ok(Vocabulary::from_section(&sections.tokenizer)?),
-            TokenizerSource::Gguf { tokens, token_types, merges, pre, digits_apart, adds_bos } => {
+            TokenizerSource::Gguf { tokens, token_types, merges, pre, overrides, adds_bos } => {
                 let vocabulary = Vocabulary::from_gguf(tokens, token_types, merges, pre)?;
-                let pattern = if *digits_apart { Pattern::Gpt2Digits } else { vocabulary.pattern };
-                Ok(Vocabulary { pattern, adds_bos: *adds_bos, ..vocabulary })
+                Ok(Vocabulary { adds_bos: *adds_bos, ..overrides.apply(vocabulary) })
             }
         }
     }

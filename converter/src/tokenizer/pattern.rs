@@ -23,6 +23,9 @@ pub(super) struct GgufPattern {
     pub(super) whole_words: bool,
     /// The model's own tokenizer normalizes to NFC; llama.cpp does not.
     pub(super) nfc: bool,
+    /// A text begins with the begin-of-text token unless `tokenizer.ggml.add_bos_token` is false, as in llama.cpp
+    /// (`llama_vocab::impl::load`).
+    pub(super) adds_bos: bool,
 }
 
 /// `tokenizer.ggml.pre`: what llama.cpp calls the patterns; of several names for one, the first is written.
@@ -34,16 +37,16 @@ pub(super) const GGUF: [GgufPattern; 9] = [
     gguf("gpt-2", Pattern::Gpt2),
     gguf("gpt2", Pattern::Gpt2),
     gguf("smollm", Pattern::Gpt2),
-    GgufPattern { whole_words: true, ..gguf("llama-bpe", Pattern::Llama3) },
-    GgufPattern { whole_words: true, ..gguf("llama3", Pattern::Llama3) },
-    GgufPattern { whole_words: true, ..gguf("llama-v3", Pattern::Llama3) },
+    GgufPattern { whole_words: true, adds_bos: true, ..gguf("llama-bpe", Pattern::Llama3) },
+    GgufPattern { whole_words: true, adds_bos: true, ..gguf("llama3", Pattern::Llama3) },
+    GgufPattern { whole_words: true, adds_bos: true, ..gguf("llama-v3", Pattern::Llama3) },
     gguf("smaug-bpe", Pattern::Llama3),
     GgufPattern { nfc: true, ..gguf("qwen2", Pattern::Qwen2) },
-    GgufPattern { whole_words: true, ..gguf("tekken", Pattern::Tekken) },
+    GgufPattern { whole_words: true, adds_bos: true, ..gguf("tekken", Pattern::Tekken) },
 ];
 
 const fn gguf(name: &'static str, pattern: Pattern) -> GgufPattern {
-    GgufPattern { name, pattern, whole_words: false, nfc: false }
+    GgufPattern { name, pattern, whole_words: false, nfc: false, adds_bos: false }
 }
 
 /// The pattern that a GGUF file names.
@@ -57,6 +60,12 @@ pub(super) fn from_gguf(name: &str) -> Result<&'static GgufPattern, TokenizerErr
         expected: "gpt-2, smollm, llama-bpe, smaug-bpe, qwen2 or tekken",
         found: format!("{name:?}"),
     })
+}
+
+/// Whether llama.cpp begins texts with the begin-of-text token in a file that names this pre-tokenizer and has no
+/// `tokenizer.ggml.add_bos_token`.
+pub(crate) fn gguf_adds_bos(name: &str) -> bool {
+    GGUF.iter().any(|known| known.name == name && known.adds_bos)
 }
 
 /// llama.cpp's name of a pattern.

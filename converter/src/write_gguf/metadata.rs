@@ -4,11 +4,10 @@ use super::Target;
 use crate::ConvertError;
 use crate::config::gguf::{self, Hyperparameters};
 use crate::read::gguf_model::SAMPLING;
-use crate::read::{BlockType, DIGITS_APART, SourceModel, TokenizerSource, Value};
-use crate::tokenizer::GgufLists;
+use crate::read::{BlockType, SourceModel, TokenizerSource, Value};
+use crate::tokenizer::{GgufLists, GgufOverrides};
 use std::collections::BTreeMap;
 use thimble_runtime::Token;
-use thimble_runtime::tokenizer::Pattern;
 
 /// Alignment of tensors; GGUF's default.
 pub(super) const ALIGN: u64 = 32;
@@ -111,9 +110,13 @@ fn tokenizer(model: &SourceModel, keys: &mut Keys, notes: &mut Vec<String>) -> R
     lists.pad(rows);
     keys.text("tokenizer.ggml.model", "gpt2");
     keys.text("tokenizer.ggml.pre", &lists.pre);
-    if vocabulary.pattern == Pattern::Gpt2Digits {
-        keys.flag(DIGITS_APART, true);
+    let overrides = GgufOverrides::of(&vocabulary, &lists.pre)?;
+    for (key, value) in overrides.keys() {
+        if let Some(on) = value {
+            keys.flag(key, on);
+        }
     }
+    notes.extend(vocabulary.gguf_notes(&overrides, &lists.pre));
     keys.texts("tokenizer.ggml.tokens", &lists.tokens);
     keys.integers("tokenizer.ggml.token_type", &lists.token_types);
     keys.texts("tokenizer.ggml.merges", &lists.merges);

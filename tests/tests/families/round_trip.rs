@@ -4,9 +4,12 @@ use super::golden::{self, Golden};
 use std::path::Path;
 use thimble_converter::config::Family;
 use thimble_converter::export::{Dtype, export};
+use thimble_converter::read::TokenizerSource;
+use thimble_converter::tokenizer::Vocabulary;
 use thimble_converter::write_gguf::{GgufType, write_gguf};
-use thimble_converter::{BlockType, SourceModel, dequantize, read};
+use thimble_converter::{BlockType, Sections, SourceModel, dequantize, read};
 use thimble_runtime::format::Config;
+use thimble_runtime::tokenizer::Pattern;
 
 /// The model in a folder below `at`.
 pub(super) fn source(golden: &Golden, at: &Path) -> SourceModel {
@@ -48,6 +51,46 @@ const NOT_IN_GGUF: [(&str, &str); 3] = [
     ("SmolLM3, every third layer, windows there", "layers 2, 5"),
     ("SmolLM3, YaRN, a list of layers", "layers 1, 2"),
 ];
+
+/// A GGUF file tells how text becomes tokens even where llama.cpp has no name for it, and a note says what llama.cpp does.
+#[test]
+fn gguf_files_keep_the_tokenizer() {
+    const NFC: &str = "normalize text to NFC";
+    const MERGES: &str = "llama.cpp merges every word";
+    const KEEPS: &str = "llama.cpp keeps words";
+    let golden = golden::all().into_iter().next().unwrap();
+    for (pattern, whole_words, nfc, notes) in [
+        (Pattern::Gpt2, false, false, &[] as &[&str]),
+        (Pattern::Gpt2Digits, true, true, &[MERGES, NFC]),
+        (Pattern::Llama3, true, false, &[]),
+        (Pattern::Llama3, false, true, &[NFC]),
+        (Pattern::Qwen2, false, true, &[NFC]),
+        (Pattern::Qwen2, false, false, &[]),
+        (Pattern::Qwen2, true, true, &[MERGES, NFC]),
+        (Pattern::Tekken, true, false, &[]),
+        (Pattern::Tekken, false, false, &[KEEPS]),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut model = source(&golden, &folder.path().join("source"));
+        let TokenizerSource::Json(json) = &model.tokenizer else { panic!("a tokenizer.json") };
+        let vocabulary = Vocabulary::from_tokenizer_json(json).unwrap();
+        let vocabulary = Vocabulary { pattern, whole_words, nfc, ..vocabulary };
+        let expected = vocabulary.emit();
+        model.tokenizer = TokenizerSource::Sections(Sections { tokenizer: expected.clone(), chat: None });
+        let mut path = folder.path().join("a.gguf");
+        let mut from = model;
+        // The second file is written from the first.
+        for name in ["a.gguf", "b.gguf"] {
+            path.set_file_name(name);
+            let found = write_gguf(&from, &path, GgufType::Keep, &mut |_| {}).unwrap().notes;
+            let found: Vec<&String> = found.iter().filter(|note| note.contains("tokens")).collect();
+            let as_expected = found.iter().zip(notes).all(|(found, note)| found.contains(note));
+            assert!(found.len() == notes.len() && as_expected, "{pattern:?}: {found:?}");
+            from = read::open(&path).unwrap();
+            assert!(Sections::of(&from).unwrap().tokenizer == expected, "{pattern:?}, {whole_words}, {nfc}");
+        }
+    }
+}
 
 #[test]
 fn gguf_files_keep_configuration_and_weights() {

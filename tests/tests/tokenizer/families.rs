@@ -1,7 +1,7 @@
 //! The patterns, the lookup of whole words and the normalization of other families, against the `tokenizers` crate.
 
 use super::common::{Random, family, vocabulary};
-use thimble_converter::tokenizer::{Vocabulary, test_texts, verify_against};
+use thimble_converter::tokenizer::{GgufOverrides, Vocabulary, test_texts, verify_against};
 use thimble_runtime::format::FormatError;
 use thimble_runtime::tokenizer::{Pattern, Tokenizer, layout};
 
@@ -88,7 +88,12 @@ fn tables_come_back_and_say_which_version_they_need() {
         let lists = vocabulary.gguf_lists();
         let again = Vocabulary::from_gguf(&lists.tokens, &lists.token_types, &lists.merges, &lists.pre)
             .expect("lists");
-        assert_eq!(again.pattern, vocabulary.pattern);
+        let overrides = GgufOverrides::of(&vocabulary, &lists.pre).expect("a name that is read");
+        let again = overrides.apply(again);
+        assert_eq!(
+            (again.pattern, again.whole_words, again.nfc),
+            (vocabulary.pattern, vocabulary.whole_words, vocabulary.nfc)
+        );
     }
 }
 

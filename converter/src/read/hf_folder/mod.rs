@@ -7,7 +7,10 @@ mod token_spec;
 mod tokens;
 mod weights;
 
-use super::names::CONFIG_JSON;
+use super::names::{
+    ADDED_TOKENS, CHAT_TEMPLATE, CONFIG_JSON, GENERATION_CONFIG, MODEL_CARD, SPECIAL_TOKENS_MAP,
+    TOKENIZER_CONFIG, TOKENIZER_JSON,
+};
 use super::source_model::add_stop;
 use super::tensor::{match_tensors, reject_unknown};
 use super::{Origin, SourceModel, TokenizerSource, json, safetensors};
@@ -39,16 +42,16 @@ pub(super) fn open(folder: &Path, weights: Option<&Path>) -> Result<SourceModel,
     config.tied = weights::resolve_head(config.tied, &mut found, &files, &mut notes)?;
     weights::check_rows(&config, &found)?;
 
-    let tokenizer_path = folder.join("tokenizer.json");
+    let tokenizer_path = folder.join(TOKENIZER_JSON);
     let mut tokenizer = json::bytes(&tokenizer_path)?;
     let mut tokenizer_json: Json = json::parse(&tokenizer_path, &tokenizer)?;
-    let texts = read_fields(&folder.join("tokenizer_config.json"))?.unwrap_or_default();
+    let texts = read_fields(&folder.join(TOKENIZER_CONFIG))?.unwrap_or_default();
     let chat_template = chat_template(folder, texts.get("chat_template"))?;
     let class = config_json.get("tokenizer_class").and_then(Json::as_str).map(str::to_owned);
     let declared = TokenFiles {
         config: texts,
-        map: read_fields(&folder.join("special_tokens_map.json"))?,
-        added: read_fields(&folder.join("added_tokens.json"))?,
+        map: read_fields(&folder.join(SPECIAL_TOKENS_MAP))?,
+        added: read_fields(&folder.join(ADDED_TOKENS))?,
         class,
     };
     let declared = DeclaredTokens::new(declared, &tokenizer_json)?;
@@ -62,8 +65,8 @@ pub(super) fn open(folder: &Path, weights: Option<&Path>) -> Result<SourceModel,
         }));
     }
 
-    let generation: Json = json::read_optional(&folder.join("generation_config.json"))?.unwrap_or(Json::Null);
-    for id in token_ids(&generation, "generation_config.json", "eos_token_id")? {
+    let generation: Json = json::read_optional(&folder.join(GENERATION_CONFIG))?.unwrap_or(Json::Null);
+    for id in token_ids(&generation, GENERATION_CONFIG, "eos_token_id")? {
         add_stop(&mut config, id)?;
     }
     let named = |name: &str| token_id(&tokenizer_json, declared.text(name));
@@ -129,7 +132,7 @@ fn text_start(
 
 /// The chat template: `chat_template.jinja`, or the one in tokenizer_config.json (of several, the one named `default`).
 fn chat_template(folder: &Path, given: Option<&OrderedJson>) -> Result<Option<String>, ConvertError> {
-    let path = folder.join("chat_template.jinja");
+    let path = folder.join(CHAT_TEMPLATE);
     if path.is_file() {
         let wrong = |e| ConvertError::read(&path)(io::Error::other(e));
         return String::from_utf8(json::bytes(&path)?).map(Some).map_err(wrong);
@@ -151,7 +154,7 @@ fn chat_template(folder: &Path, given: Option<&OrderedJson>) -> Result<Option<St
 
 /// The licence in the front matter of the model card, if there is one.
 fn licence(folder: &Path) -> Option<String> {
-    let card = fs::read_to_string(folder.join("README.md")).ok()?;
+    let card = fs::read_to_string(folder.join(MODEL_CARD)).ok()?;
     let front = card.strip_prefix("---")?.split("\n---").next()?;
     let value = front.lines().find_map(|line| line.strip_prefix("license:"))?;
     let value = value.trim().trim_matches(['"', '\'']);

@@ -9,12 +9,12 @@ use super::added_token::AddedToken;
 use super::ordered::{Fields, OrderedJson};
 use super::token_spec::TokenSpec;
 use crate::ConvertError;
+use crate::read::names::{
+    ADDED_TOKENS as ADDED, SPECIAL_TOKENS_MAP as MAP, TOKENIZER_CONFIG as CONFIG, TOKENIZER_JSON,
+};
 use serde_json::Value as Json;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-const CONFIG: &str = "tokenizer_config.json";
-const MAP: &str = "special_tokens_map.json";
-const ADDED: &str = "added_tokens.json";
 const EXTRA: &str = "extra_special_tokens";
 /// The old name of `EXTRA`.
 const ADDITIONAL: &str = "additional_special_tokens";
@@ -306,12 +306,12 @@ fn of_tokenizer_json(tokenizer: &Json) -> Result<BTreeMap<i64, AddedToken>, Conv
     let token = |token: &Json| {
         let id = token.get("id").and_then(Json::as_i64);
         let id = id.ok_or_else(|| {
-            ConvertError::field("tokenizer.json", "added_tokens", "a list of tokens with ids")
+            ConvertError::field(TOKENIZER_JSON, "added_tokens", "a list of tokens with ids")
         })?;
         let ordered = serde_json::from_value(token.clone());
         let ordered =
-            ordered.map_err(|_| ConvertError::field("tokenizer.json", "added_tokens", "a list of tokens"))?;
-        Ok((id, AddedToken::parse(&ordered, "tokenizer.json", "added_tokens")?))
+            ordered.map_err(|_| ConvertError::field(TOKENIZER_JSON, "added_tokens", "a list of tokens"))?;
+        Ok((id, AddedToken::parse(&ordered, TOKENIZER_JSON, "added_tokens")?))
     };
     added.iter().map(token).collect()
 }
