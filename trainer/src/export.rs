@@ -34,22 +34,22 @@ pub fn read_config(path: &Path) -> Result<Config> {
 /// # Errors
 /// As [`read_config`] and [`read_weights`](crate::weights::read_weights).
 pub fn read_model(folder: &Path) -> Result<(Config, Vec<f32>)> {
-    let mut shape = read_config(&folder.join("config.json"))?;
+    let mut config = read_config(&folder.join("config.json"))?;
     let path = folder.join(WEIGHTS);
     let bytes = std::fs::read(&path).map_err(Error::file(&path, "read"))?;
     let file = TensorFile::parse(&path, &bytes)?;
-    let parameters = Parameters::new(&shape);
+    let parameters = Parameters::new(&config);
     let weights = file.weights(&parameters)?;
     if file.has_another_head(&parameters, &weights)? {
         eprintln!(
             "warning: {}: {HEAD} is kept: it differs from {EMBEDDING}, although config.json says tie_word_embeddings",
             path.display()
         );
-        shape.tied = false;
-        let weights = file.weights(&Parameters::new(&shape))?;
-        return Ok((shape, weights));
+        config.tied = false;
+        let weights = file.weights(&Parameters::new(&config))?;
+        return Ok((config, weights));
     }
-    Ok((shape, weights))
+    Ok((config, weights))
 }
 
 /// The model to export.

@@ -53,6 +53,8 @@ pub(super) struct PartialAnswer {
     pub(super) shown: String,
     /// Tells its reasoning apart.
     pub(super) splitter: ReasoningSplitter,
+    /// Whether the model's answers may begin with reasoning.
+    pub(super) has_reasoning: bool,
     /// Turns that were dropped to make room.
     pub(super) forgotten: usize,
     /// Time spent in earlier sessions.

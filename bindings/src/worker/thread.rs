@@ -153,8 +153,10 @@ impl WorkerThread<'_> {
         let remembered = shown.is_some();
         if waits {
             let _ = self.write(Journal::dropped);
-        } else if let Some(partial) = shown {
-            reply = Reply { tokens: partial.tokens.len() as u32, ..reply.with_answer(&partial.shown) };
+        } else if let Some(mut partial) = shown {
+            partial.splitter.finish(&mut |piece| _ = show(&listener, piece));
+            let tokens = partial.tokens.len() as u32;
+            reply = Reply { tokens, ..with_answer(reply, &partial.shown, partial.has_reasoning) };
             let mut conversation = self.conversation.clone();
             if text.is_none() {
                 conversation.turns.pop();
@@ -233,12 +235,10 @@ impl WorkerThread<'_> {
         let passage = Passage::new(&self.shared.gate, pool, &cancelled);
         let start = Instant::now();
         let mut broken = None;
-        let PartialAnswer { user, tokens, shown, splitter, forgotten, .. } = &mut partial;
         let has_reasoning = session.model.has_reasoning();
-        let show = |piece: AnswerPiece<'_>| match piece {
-            AnswerPiece::Reasoning(text) => notify(|| listener.on_reasoning(text.to_owned())),
-            AnswerPiece::Text(text) => notify(|| listener.on_piece(text.to_owned())),
-        };
+        partial.has_reasoning = has_reasoning;
+        let PartialAnswer { user, tokens, shown, splitter, forgotten, .. } = &mut partial;
+        let show = |piece: AnswerPiece<'_>| show(&listener, piece);
         let conversation = std::mem::take(&mut session.conversation);
         let mut gated = ChatSession {
             model: Gated { model: &mut *session.model, passage: &passage },
@@ -305,10 +305,7 @@ impl WorkerThread<'_> {
             let reply = Reply::new(&answer);
             let turn = session.conversation.turns.last().filter(|_| remembered);
             let answer = turn.map(|turn| turn.answer.as_str()).unwrap_or_default();
-            let reply = match has_reasoning {
-                true => reply.with_answer(answer),
-                false => Reply { text: answer.to_owned(), ..reply },
-            };
+            let reply = with_answer(reply, answer, has_reasoning);
             Reply {
                 forgotten_turns: partial.forgotten as u32,
                 prompt_seconds: (reply.prompt_seconds - prefill).max(0.0),
@@ -331,5 +328,21 @@ impl WorkerThread<'_> {
         drop(listener);
         drop(request);
         None
+    }
+}
+
+/// Hands a piece of an answer to its listener; false if the listener failed.
+fn show(listener: &Arc<dyn Listener>, piece: AnswerPiece<'_>) -> bool {
+    match piece {
+        AnswerPiece::Reasoning(text) => notify(|| listener.on_reasoning(text.to_owned())),
+        AnswerPiece::Text(text) => notify(|| listener.on_piece(text.to_owned())),
+    }
+}
+
+/// The reply with the text of an answer, its reasoning apart if there may be any.
+fn with_answer(reply: Reply, answer: &str, has_reasoning: bool) -> Reply {
+    match has_reasoning {
+        true => reply.with_answer(answer),
+        false => Reply { text: answer.to_owned(), ..reply },
     }
 }

@@ -51,7 +51,9 @@ fn split<'a>(context: &'a str, continuation: &str) -> (&'a str, String) {
 pub(crate) fn encode_prompt(file: &ModelFile<'_>, prompt: &str) -> Result<Vec<Token>, EncodeError> {
     let (tokenizer, config) = (file.tokenizer(), file.config());
     match config.bos.map(|bos| tokenizer.token_bytes(bos)) {
-        Some(bos) if prompt.as_bytes().starts_with(bos) => encode(&tokenizer, prompt, Specials::Parse),
+        Some(bos) if !bos.is_empty() && prompt.as_bytes().starts_with(bos) => {
+            encode(&tokenizer, prompt, Specials::Parse)
+        }
         _ => encode_text(&tokenizer, config, prompt, Specials::Parse),
     }
 }

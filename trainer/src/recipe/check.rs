@@ -1,14 +1,14 @@
 //! Checks of a parsed recipe.
 
 use super::fault::{Fault, nearest};
-use super::{Length, Optimizer, Stage, TrainingRecipe};
+use super::{Length, Optimizer, RopeScalingKeys, Stage, TrainingRecipe};
 use crate::error::Error;
 use crate::schedule::{Schedule, ScheduleKind};
 use crate::units::grouped;
 use std::cmp::Ordering;
 
 /// Largest accepted sizes.
-pub(super) const MAX_CONTEXT: usize = 1 << 22;
+pub(super) const MAX_CONTEXT: usize = 1 << 20;
 /// Largest sliding window and context of pretraining: those of the file format.
 pub(super) const MAX_POSITIONS: usize = 1 << 20;
 const MAX_MICRO_BATCH: usize = 1 << 16;
@@ -91,7 +91,7 @@ impl Stage {
 }
 
 #[derive(Default)]
-pub(super) struct Faults(Vec<Fault>);
+pub(super) struct Faults(pub(super) Vec<Fault>);
 
 impl Faults {
     pub(super) fn require(
@@ -235,7 +235,13 @@ impl Faults {
             Length::Steps(_) | Length::Tokens(_) => {}
         }
         if let Some(theta) = stage.rope_theta {
-            self.number(key("rope_theta"), theta, Range::Positive);
+            let yarn = matches!(recipe.model.rope_scaling, Some(RopeScalingKeys::Yarn { .. }));
+            // False for NaN.
+            let holds = theta <= f64::from(f32::MAX) && if yarn { theta > 1.0 } else { theta >= 1.0 };
+            self.require(holds, key("rope_theta"), || {
+                let expected = if yarn { "more than 1 for YaRN" } else { "at least 1" };
+                format!("expected {expected}, found {theta}")
+            });
         }
         self.mixture(recipe, index, stage);
         self.schedule(index, stage);

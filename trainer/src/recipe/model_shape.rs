@@ -8,11 +8,11 @@ use thimble_runtime::format::{Config, LayerPattern, RopeParameters, RopeScaling}
 
 /// Largest accepted sizes: with all of them at once, parameters and FLOPs still fit 64 bits.
 const MAX_HIDDEN: usize = 1 << 16;
-const MAX_FFN: usize = 1 << 20;
-const MAX_LAYERS: usize = 1 << 12;
-const MAX_HEADS: usize = 1 << 12;
-const MAX_HEAD_DIM: usize = 1 << 12;
-const MAX_VOCAB: usize = 1 << 31;
+const MAX_FFN: usize = 1 << 18;
+const MAX_LAYERS: usize = 1 << 10;
+const MAX_HEADS: usize = 1 << 10;
+const MAX_HEAD_DIM: usize = 1 << 8;
+const MAX_VOCAB: usize = 1 << 22;
 
 /// The `[model]` table: the shape and options of a Llama-family model, and its initial weights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -126,6 +126,7 @@ impl ModelShape {
 
 impl Faults {
     pub(super) fn model(&mut self, model: &ModelShape) {
+        let before = self.0.len();
         self.size("model.hidden", model.hidden, MAX_HIDDEN);
         self.size("model.layers", model.layers, MAX_LAYERS);
         self.size("model.heads", model.heads, MAX_HEADS);
@@ -155,8 +156,14 @@ impl Faults {
         if let Some(pattern) = &model.pattern {
             self.pattern(model, pattern);
         }
-        if let Err(error) = Family::of(&model.config()) {
-            self.require(false, "model", || format!("no format can hold the trained model: {error}"));
+        // A description of sizes that are at fault could take long to make.
+        if self.0.len() == before {
+            let config = model.config();
+            let error = config.check().map_err(|error| error.to_string());
+            let error = error.and_then(|()| Family::of(&config).map_err(|error| error.to_string()));
+            if let Err(error) = error {
+                self.require(false, "model", || format!("no format can hold the trained model: {error}"));
+            }
         }
     }
 

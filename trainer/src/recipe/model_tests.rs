@@ -6,6 +6,28 @@ const LLAMA3: &str = "model.rope_scaling={kind='llama3', factor=8, original_cont
 const YARN: &str = "model.rope_scaling={kind='yarn', factor=4.0, original_context=32768}";
 
 #[test]
+fn a_model_that_no_format_can_hold_is_refused_at_once() {
+    let four = "model.pattern={ period = 4, no_rope = [3] }";
+    for (sets, key) in [
+        (&["model.layers=9000000000000000000", four][..], "model.layers"),
+        (&["model.layers=999999999", four], "model.layers"),
+        (&["model.rope_theta=0.5"], "model"),
+        (&["model.rms_norm_eps=1.5"], "model"),
+        (&["stages.0.rope_theta=0.5"], "stages.0.rope_theta"),
+        (
+            &[
+                "model.rope_scaling={ kind = \"yarn\", factor = 2.0, original_context = 64 }",
+                "stages.0.rope_theta=1",
+            ],
+            "stages.0.rope_theta",
+        ),
+    ] {
+        let error = with(sets).unwrap_err();
+        assert!(error.faults.iter().any(|fault| fault.key == key), "{sets:?}: {error}");
+    }
+}
+
+#[test]
 fn options_give_a_config() {
     let recipe = with(&[
         LLAMA3,
