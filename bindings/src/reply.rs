@@ -52,9 +52,10 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// The same reply with the text of an answer.
-    pub(crate) fn with_answer(self, answer: &str) -> Reply {
-        let (reasoning, text) = thimble_chat::split_reasoning(answer);
+    /// The same reply with the text of an answer, which may begin with reasoning.
+    pub(crate) fn with_answer(self, answer: &str, has_reasoning: bool) -> Reply {
+        let split = || thimble_chat::split_reasoning(answer);
+        let (reasoning, text) = if has_reasoning { split() } else { (String::new(), answer.to_owned()) };
         Reply { text, reasoning, ..self }
     }
 

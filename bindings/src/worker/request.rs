@@ -51,10 +51,10 @@ pub(super) struct PartialAnswer {
     pub(super) tokens: Vec<Token>,
     /// Text that was shown so far, with its reasoning.
     pub(super) shown: String,
+    /// Whether it may begin with reasoning, which `splitter` tells apart.
+    pub(super) has_reasoning: bool,
     /// Tells its reasoning apart.
     pub(super) splitter: ReasoningSplitter,
-    /// Whether the model's answers may begin with reasoning.
-    pub(super) has_reasoning: bool,
     /// Turns that were dropped to make room.
     pub(super) forgotten: usize,
     /// Time spent in earlier sessions.

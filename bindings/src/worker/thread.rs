@@ -41,6 +41,14 @@ fn notify(call: impl FnOnce() -> Result<(), ListenerError>) -> bool {
     matches!(catch_unwind(AssertUnwindSafe(call)), Ok(Ok(())))
 }
 
+/// Shows a piece of an answer to its listener; whether that succeeded.
+fn show(listener: &dyn Listener, piece: AnswerPiece<'_>) -> bool {
+    match piece {
+        AnswerPiece::Reasoning(text) => notify(|| listener.on_reasoning(text.to_owned())),
+        AnswerPiece::Text(text) => notify(|| listener.on_piece(text.to_owned())),
+    }
+}
+
 /// Works on requests until the last sender is gone.
 pub(super) fn run(options: WorkerOptions, shared: &Shared, requests: &Receiver<Request>) {
     let WorkerOptions { sessions, thinking, max_tokens, stops, journal } = options;
@@ -154,9 +162,10 @@ impl WorkerThread<'_> {
         if waits {
             let _ = self.write(Journal::dropped);
         } else if let Some(mut partial) = shown {
-            partial.splitter.finish(&mut |piece| _ = show(&listener, piece));
-            let tokens = partial.tokens.len() as u32;
-            reply = Reply { tokens, ..with_answer(reply, &partial.shown, partial.has_reasoning) };
+            // What may have been the beginning of a tag is text.
+            partial.splitter.finish(&mut |piece| _ = show(&*listener, piece));
+            reply = reply.with_answer(&partial.shown, partial.has_reasoning);
+            reply.tokens = partial.tokens.len() as u32;
             let mut conversation = self.conversation.clone();
             if text.is_none() {
                 conversation.turns.pop();
@@ -207,7 +216,8 @@ impl WorkerThread<'_> {
         // All the memory that pieces take.
         let most = session.max_tokens.unwrap_or_default().min(session.model.context()) * TOKEN_BYTES;
         let shown = String::with_capacity(most);
-        (user.map(|user| PartialAnswer { user, shown, ..PartialAnswer::default() }), again)
+        let has_reasoning = session.model.has_reasoning();
+        (user.map(|user| PartialAnswer { user, shown, has_reasoning, ..PartialAnswer::default() }), again)
     }
 
     /// Answers and calls the listener, which gets nothing that is not in the journal. Returns a request to finish in
@@ -235,10 +245,9 @@ impl WorkerThread<'_> {
         let passage = Passage::new(&self.shared.gate, pool, &cancelled);
         let start = Instant::now();
         let mut broken = None;
-        let has_reasoning = session.model.has_reasoning();
-        partial.has_reasoning = has_reasoning;
+        let has_reasoning = partial.has_reasoning;
         let PartialAnswer { user, tokens, shown, splitter, forgotten, .. } = &mut partial;
-        let show = |piece: AnswerPiece<'_>| show(&listener, piece);
+        let show = |piece: AnswerPiece<'_>| show(&*listener, piece);
         let conversation = std::mem::take(&mut session.conversation);
         let mut gated = ChatSession {
             model: Gated { model: &mut *session.model, passage: &passage },
@@ -305,7 +314,7 @@ impl WorkerThread<'_> {
             let reply = Reply::new(&answer);
             let turn = session.conversation.turns.last().filter(|_| remembered);
             let answer = turn.map(|turn| turn.answer.as_str()).unwrap_or_default();
-            let reply = with_answer(reply, answer, has_reasoning);
+            let reply = reply.with_answer(answer, has_reasoning);
             Reply {
                 forgotten_turns: partial.forgotten as u32,
                 prompt_seconds: (reply.prompt_seconds - prefill).max(0.0),
@@ -328,21 +337,5 @@ impl WorkerThread<'_> {
         drop(listener);
         drop(request);
         None
-    }
-}
-
-/// Hands a piece of an answer to its listener; false if the listener failed.
-fn show(listener: &Arc<dyn Listener>, piece: AnswerPiece<'_>) -> bool {
-    match piece {
-        AnswerPiece::Reasoning(text) => notify(|| listener.on_reasoning(text.to_owned())),
-        AnswerPiece::Text(text) => notify(|| listener.on_piece(text.to_owned())),
-    }
-}
-
-/// The reply with the text of an answer, its reasoning apart if there may be any.
-fn with_answer(reply: Reply, answer: &str, has_reasoning: bool) -> Reply {
-    match has_reasoning {
-        true => reply.with_answer(answer),
-        false => Reply { text: answer.to_owned(), ..reply },
     }
 }

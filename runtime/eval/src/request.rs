@@ -46,15 +46,20 @@ fn split<'a>(context: &'a str, continuation: &str) -> (&'a str, String) {
     (trimmed, format!("{}{continuation}", &context[trimmed.len()..]))
 }
 
+/// Whether the prompt spells out a begin-of-text token with these bytes; one without bytes cannot be spelled out.
+fn begins_with(prompt: &str, bos: &[u8]) -> bool {
+    !bos.is_empty() && prompt.as_bytes().starts_with(bos)
+}
+
 /// The tokens of a prompt as the harness's `HFLM` encodes it: those of [`encode_text`], but without a second begin-of-text token if
 /// the prompt spells one out.
 pub(crate) fn encode_prompt(file: &ModelFile<'_>, prompt: &str) -> Result<Vec<Token>, EncodeError> {
     let (tokenizer, config) = (file.tokenizer(), file.config());
-    match config.bos.map(|bos| tokenizer.token_bytes(bos)) {
-        Some(bos) if !bos.is_empty() && prompt.as_bytes().starts_with(bos) => {
-            encode(&tokenizer, prompt, Specials::Parse)
-        }
-        _ => encode_text(&tokenizer, config, prompt, Specials::Parse),
+    let spelled = config.bos.is_some_and(|bos| begins_with(prompt, tokenizer.token_bytes(bos)));
+    if spelled {
+        encode(&tokenizer, prompt, Specials::Parse)
+    } else {
+        encode_text(&tokenizer, config, prompt, Specials::Parse)
     }
 }
 
@@ -94,7 +99,7 @@ impl Request {
 
 #[cfg(test)]
 mod tests {
-    use super::{Request, split};
+    use super::{Request, begins_with, split};
     use thimble_runtime::Token;
 
     #[test]
@@ -109,6 +114,12 @@ mod tests {
         for (context, continuation, trimmed, moved) in cases {
             assert_eq!(split(context, continuation), (trimmed, moved.to_string()));
         }
+    }
+
+    #[test]
+    fn only_a_token_with_bytes_is_spelled_out() {
+        assert!(begins_with("<s>a", b"<s>"));
+        assert!(!begins_with("a<s>", b"<s>") && !begins_with("a", b"") && !begins_with("", b""));
     }
 
     #[test]
