@@ -7,6 +7,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use thimble_converter::ConvertError;
+use thimble_converter::read::Sections;
 use thimble_converter::read::names::{CONFIG_JSON, OPTIONAL, TOKENIZER_JSON, WEIGHTS, WEIGHTS_INDEX};
 use thimble_hub::{DownloadEvent, Hub, HubError, Repo, Repository};
 use thiserror::Error;
@@ -90,6 +92,7 @@ pub(super) fn fetch(name: &str, staging: &Path, refetch: bool) -> Result<PathBuf
             Err(error) => return Err(error),
         }
     }
+    check_texts(name, &folder)?;
     match hub.get(WEIGHTS) {
         Ok(path) => place(WEIGHTS, &path)?,
         Err(SourceError::Hub(HubError::Refused { status: 404, .. })) => {
@@ -110,10 +113,18 @@ fn check_family(repository: &str, config: &Path) -> Result<(), SourceError> {
     let json = serde_json::from_slice(&text)
         .map_err(|error| SourceError::NotJson { file: CONFIG_JSON.to_string(), reason: error.to_string() })?;
     let checked = thimble_converter::config::read_config_json(&json);
-    checked.map(drop).map_err(|error| SourceError::Unsupported {
-        repository: repository.to_string(),
-        reason: error.to_string(),
-    })
+    checked.map(drop).map_err(|error| unsupported(repository, &error))
+}
+
+/// Refuses a tokenizer or a chat template that cannot be converted, before the weights are downloaded.
+fn check_texts(repository: &str, folder: &Path) -> Result<(), SourceError> {
+    let model = thimble_converter::read::open_without_weights(folder);
+    let sections = model.and_then(|model| Sections::of(&model));
+    sections.map(drop).map_err(|error| unsupported(repository, &error))
+}
+
+fn unsupported(repository: &str, error: &ConvertError) -> SourceError {
+    SourceError::Unsupported { repository: repository.to_string(), reason: error.to_string() }
 }
 
 struct Source {

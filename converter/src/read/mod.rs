@@ -49,3 +49,12 @@ pub fn open(source: &Path) -> Result<SourceModel, ConvertError> {
         _ => Err(ConvertError::NotAModel { path: source.to_owned() }),
     }
 }
+
+/// Opens a Hugging Face folder whose weights are not there yet: configuration, tokenizer and chat template, without tensors.
+/// Together with [`Sections::of`] it finds a model that cannot be converted before its weights are downloaded.
+///
+/// # Errors
+/// As [`open`], except those that concern the weights.
+pub fn open_without_weights(folder: &Path) -> Result<SourceModel, ConvertError> {
+    hf_folder::open_without_weights(folder)
+}

@@ -196,11 +196,30 @@ fn pull_takes_any_repository_of_a_known_family() {
     let rows = bench.json(&["list", "--json"]);
     let row = rows.as_array().unwrap().iter().find(|row| row["name"] == "some-one/Tiny_1.5").unwrap();
     assert!(row["repository"] == "some-one/Tiny_1.5" && row["instruct"] == true, "{row}");
+    // A file that this version cannot read is still there.
+    let path = bench.path("home/models/some-one--Tiny_1.5.thimble");
+    fs::write(&path, b"damaged").unwrap();
+    let rows = bench.json(&["list", "--json"]);
+    let row = rows.as_array().unwrap().iter().find(|row| row["name"] == "some-one/Tiny_1.5").unwrap();
+    assert!(row["parameters"].is_null() && row["bytes"] == 7, "{row}");
+    assert!(bench.run(&["list"], b"").stdout.contains("some-one/Tiny_1.5"));
     bench.run(&["remove", "some-one/Tiny_1.5"], b"").succeeds();
     bench.run(&["run", "some-one/Tiny_1.5", "--prompt", "a"], b"").fails(2, "thimble pull some-one/Tiny_1.5");
     bench.run(&["pull", "some-one/../x"], b"").fails(2, "no model is called");
     let missing = bench.run_with(&["pull", "some-one/other"], &[("HF_ENDPOINT", &endpoint)]);
     missing.fails(1, "there is no such file, revision or repository");
+}
+
+#[test]
+fn a_repository_of_the_catalogue_is_that_entry() {
+    let bench = setup("hub-catalogue");
+    let hub = hub::Hub::serve(&bench.path("hf"), "Qwen/Qwen3-0.6B");
+    let pulled = bench.run_with(&["pull", "Qwen/Qwen3-0.6B"], &[("HF_ENDPOINT", &hub.endpoint())]);
+    pulled.succeeds();
+    assert!(pulled.stdout.trim().ends_with("models/qwen3-0.6b.thimble"), "{}", pulled.stdout);
+    for name in ["qwen3-0.6b", "Qwen/Qwen3-0.6B"] {
+        bench.run(&["verify", name], b"").succeeds();
+    }
 }
 
 #[test]
@@ -215,6 +234,33 @@ fn an_unknown_family_is_refused_before_its_weights_are_downloaded() {
     assert!(pulled.stderr.to_lowercase().contains("mamba"), "{}", pulled.stderr);
     assert_eq!((hub.downloads("model.safetensors"), hub.downloads("tokenizer.json")), (0, 0));
     assert_eq!(bench.staging(), 0);
+}
+
+#[test]
+fn a_tokenizer_or_a_template_that_cannot_be_used_is_refused_before_the_weights_are_downloaded() {
+    let bench = setup("hub-tokenizer");
+    let tokenizer = fs::read_to_string(bench.path("hf/tokenizer.json")).unwrap();
+    let template = "{% for message in messages %}{{ message.content | nonsense }}{% endfor %}";
+    let wrong = [
+        ("tokenizer.json", tokenizer.replace("\"BPE\"", "\"Unigram\""), "Unigram"),
+        ("chat_template.jinja", template.to_string(), "nonsense"),
+    ];
+    for (file, text, named) in wrong {
+        let path = bench.path("hf").join(file);
+        let before = fs::read(&path);
+        fs::write(&path, text).unwrap();
+        let repository = format!("some-one/without-{named}");
+        let hub = hub::Hub::serve(&bench.path("hf"), &repository);
+        let pulled = bench.run_with(&["pull", &repository], &[("HF_ENDPOINT", &hub.endpoint())]);
+        pulled.fails(1, "nothing of its weights was downloaded");
+        let reason = pulled.stderr.split("cannot be used").nth(1).unwrap_or_default();
+        assert!(reason.contains(named), "{}", pulled.stderr);
+        assert_eq!((hub.downloads("model.safetensors"), bench.staging()), (0, 0));
+        match before {
+            Ok(before) => fs::write(&path, before).unwrap(),
+            Err(_) => fs::remove_file(&path).unwrap(),
+        }
+    }
 }
 
 #[test]

@@ -15,7 +15,7 @@ use super::source_model::add_stop;
 use super::tensor::{match_tensors, reject_unknown};
 use super::{Origin, SourceModel, TokenizerSource, json, safetensors};
 use crate::ConvertError;
-use crate::config::{read_config_json, token_ids};
+use crate::config::{Family, read_config_json, token_ids};
 use crate::tokenizer::TextStart;
 use added::ExtendedTokenizer;
 use ordered::{Fields, OrderedJson};
@@ -25,7 +25,7 @@ use std::io;
 use std::path::Path;
 use thimble_chat::RecommendedSampling;
 use thimble_runtime::Token;
-use thimble_runtime::format::TensorRole;
+use thimble_runtime::format::{Config, TensorRole};
 use tokens::{DeclaredTokens, TokenFiles, token_id, token_text};
 
 /// Opens a folder; `weights` is the safetensors file to use, if the caller chose one.
@@ -41,7 +41,25 @@ pub(super) fn open(folder: &Path, weights: Option<&Path>) -> Result<SourceModel,
     let (family, mut config) = read_config_json(&config_json)?;
     config.tied = weights::resolve_head(config.tied, &mut found, &files, &mut notes)?;
     weights::check_rows(&config, &found)?;
+    let model = without_weights(folder, &config_json, (family, config), notes)?;
+    let tensors = match_tensors(&model.config, &mut found, TensorRole::hugging_face, false)?;
+    reject_unknown(&found, family)?;
+    Ok(SourceModel { tensors, files, ..model })
+}
 
+/// Opens a folder whose weights are not there yet: a model without tensors.
+pub(super) fn open_without_weights(folder: &Path) -> Result<SourceModel, ConvertError> {
+    let config_json: Json = json::read(&folder.join(CONFIG_JSON))?;
+    without_weights(folder, &config_json, read_config_json(&config_json)?, Vec::new())
+}
+
+/// Everything but the tensors: the tokenizer, the special tokens and the chat template.
+fn without_weights(
+    folder: &Path,
+    config_json: &Json,
+    (family, mut config): (Family, Config),
+    mut notes: Vec<String>,
+) -> Result<SourceModel, ConvertError> {
     let tokenizer_path = folder.join(TOKENIZER_JSON);
     let mut tokenizer = json::bytes(&tokenizer_path)?;
     let mut tokenizer_json: Json = json::parse(&tokenizer_path, &tokenizer)?;
@@ -81,8 +99,6 @@ pub(super) fn open(folder: &Path, weights: Option<&Path>) -> Result<SourceModel,
         config.bos = Some(text_start(&start, known, &tokenizer_json, &mut notes)?);
     }
     config.check()?;
-    let tensors = match_tensors(&config, &mut found, TensorRole::hugging_face, false)?;
-    reject_unknown(&found, family)?;
     let full = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
     let source = full.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let model = config_json.get("_name_or_path").and_then(Json::as_str).filter(|name| !name.is_empty());
@@ -105,8 +121,8 @@ pub(super) fn open(folder: &Path, weights: Option<&Path>) -> Result<SourceModel,
         tokenizer: TokenizerSource::Json(tokenizer),
         chat_template,
         notes,
-        tensors,
-        files,
+        tensors: Vec::new(),
+        files: Vec::new(),
     })
 }
 
