@@ -75,6 +75,11 @@ pub(crate) fn find(name: &str) -> Option<&'static Entry> {
     ENTRIES.iter().find(|entry| entry.name.eq_ignore_ascii_case(name))
 }
 
+/// The entry of this repository, case-insensitive as on the hub.
+pub(crate) fn of_repository(repository: &str) -> Option<&'static Entry> {
+    ENTRIES.iter().find(|entry| entry.repository.eq_ignore_ascii_case(repository))
+}
+
 /// The most similar name of the catalogue, if any is similar enough.
 pub(crate) fn nearest(name: &str) -> Option<&'static str> {
     let name = name.to_lowercase();
@@ -85,7 +90,7 @@ pub(crate) fn nearest(name: &str) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use super::{DEFAULT, ENTRIES, find, nearest};
+    use super::{DEFAULT, ENTRIES, find, nearest, of_repository};
     use thimble_runtime::format::Config;
 
     /// The shapes in the published config.json of each repository.
@@ -126,6 +131,7 @@ mod tests {
     fn names_are_found_and_the_default_is_one() {
         for entry in &ENTRIES {
             assert_eq!(find(&entry.name.to_uppercase()), Some(entry));
+            assert_eq!(of_repository(&entry.repository.to_lowercase()), Some(entry));
         }
         assert!(find(DEFAULT).is_some_and(|entry| entry.instruct && entry.wheel.is_some()));
         assert_eq!(find("smollm2"), None);

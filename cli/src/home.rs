@@ -15,6 +15,14 @@ pub(crate) struct Home {
 #[derive(Debug)]
 pub(crate) struct Lock {
     _file: File,
+    exclusive: bool,
+}
+
+impl Lock {
+    /// Whether it keeps other processes out: not on a file system without locks.
+    pub(crate) fn is_exclusive(&self) -> bool {
+        self.exclusive
+    }
 }
 
 impl Home {
@@ -80,6 +88,11 @@ impl Home {
         self.converted().join("index.json")
     }
 
+    /// Waits until no other process converts a model or removes a conversion; `note` gets a line if it has to wait.
+    pub(crate) fn lock_converted(&self, note: impl FnOnce(&str)) -> Result<Lock, Failure> {
+        self.lock("converted", || note("another thimble is converting a model: waiting for it"))
+    }
+
     /// The chat's line history.
     pub(crate) fn history(&self) -> PathBuf {
         self.folder.join("history.txt")
@@ -105,6 +118,7 @@ impl Home {
         let path = self.models().join(format!(".{}.lock", repository::file_stem(name)));
         let failed = |source| Failure::io("lock", &path, source);
         let file = File::create(&path).map_err(failed)?;
+        let mut exclusive = true;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -112,10 +126,12 @@ impl Home {
                 file.lock().map_err(failed)?;
             }
             // A file system without locks: concurrent pulls repeat the work, but the final rename is still atomic.
-            Err(TryLockError::Error(error)) if error.kind() == std::io::ErrorKind::Unsupported => {}
+            Err(TryLockError::Error(error)) if error.kind() == std::io::ErrorKind::Unsupported => {
+                exclusive = false;
+            }
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
-        Ok(Lock { _file: file })
+        Ok(Lock { _file: file, exclusive })
     }
 
     fn models(&self) -> PathBuf {

@@ -13,8 +13,9 @@ use std::path::{Path, PathBuf};
 /// The MODEL argument.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ModelFlags {
-    /// A name from `thimble list`, or the path of a .thimble file, a GGUF file or a Hugging Face folder; the latter two
-    /// are converted once, into the cache [default: smollm2-135m-instruct]
+    /// A name from `thimble list`, OWNER/NAME of a repository that was pulled, or the path of a .thimble file, a GGUF file,
+    /// a .safetensors file or a Hugging Face folder; the latter three are converted once, into the cache [default:
+    /// smollm2-135m-instruct]
     #[arg(value_name = "MODEL")]
     pub(crate) model: Option<String>,
 }
@@ -46,8 +47,12 @@ impl Location {
             return Ok(Location::Catalogue(entry));
         }
         let path = PathBuf::from(typed);
-        let pulled = || Home::find().is_ok_and(|home| home.model(typed).is_file());
-        if repository::is_repository(typed) && !path.exists() && pulled() {
+        let pulled = |name: &str| Home::find().is_ok_and(|home| home.model(name).is_file());
+        let entry = catalogue::of_repository(typed).filter(|entry| !path.exists() && pulled(entry.name));
+        if let Some(entry) = entry {
+            return Ok(Location::Catalogue(entry));
+        }
+        if repository::is_repository(typed) && !path.exists() && pulled(typed) {
             return Ok(Location::Repository(typed.to_string()));
         }
         let like_a_path = typed.contains(std::path::is_separator) || file_kind::has_model_extension(&path);

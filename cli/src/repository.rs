@@ -1,15 +1,15 @@
 //! Names of repositories on the hub, as users type them.
 
-/// Whether `typed` has the form OWNER/NAME of a repository. A path may have it, too.
+/// Whether `typed` has the form OWNER/NAME of a repository: as on the hub, without `--`. A path may have it, too.
 pub(crate) fn is_repository(typed: &str) -> bool {
     let plain = |part: &str| {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
         (1..=96).contains(&part.len()) && !part.starts_with('.') && part.bytes().all(allowed)
     };
-    typed.split_once('/').is_some_and(|(owner, name)| plain(owner) && plain(name))
+    !typed.contains("--") && typed.split_once('/').is_some_and(|(owner, name)| plain(owner) && plain(name))
 }
 
-/// The name of a repository's model as a file name: the hub allows no `--` in either part.
+/// The name of a repository's model as a file name: [`is_repository`] allows no `--`, so two names never share a file.
 pub(crate) fn file_stem(name: &str) -> String {
     name.replace('/', "--")
 }
@@ -17,7 +17,7 @@ pub(crate) fn file_stem(name: &str) -> String {
 /// The repository that [`file_stem`] was made from, if it was.
 pub(crate) fn from_file_stem(stem: &str) -> Option<String> {
     let name = stem.replacen("--", "/", 1);
-    is_repository(&name).then_some(name)
+    (is_repository(&name) && file_stem(&name) == stem).then_some(name)
 }
 
 #[cfg(test)]
@@ -30,9 +30,12 @@ mod tests {
             assert!(is_repository(name), "{name}");
             assert_eq!(from_file_stem(&file_stem(name)).as_deref(), Some(name));
         }
-        for name in ["a", "a/b/c", "/a", "a/", "./a", "../a", "a/..", "a b/c", "a\\b", ""] {
+        for name in ["a", "a/b/c", "/a", "a/", "./a", "../a", "a/..", "a b/c", "a\\b", "a--b/c", "a/b--c", ""]
+        {
             assert!(!is_repository(name), "{name}");
         }
-        assert_eq!(from_file_stem("smollm2-135m"), None);
+        for stem in ["smollm2-135m", "a--b--c", "a/b"] {
+            assert_eq!(from_file_stem(stem), None, "{stem}");
+        }
     }
 }

@@ -32,7 +32,8 @@ struct Row {
     repository: Option<String>,
     /// The path that was converted; `null` for a model of the catalogue.
     source: Option<PathBuf>,
-    parameters: u64,
+    /// `null` for a pulled repository whose file this version cannot read.
+    parameters: Option<u64>,
     /// Whether it was tuned for conversation, if that is known.
     instruct: Option<bool>,
     default: bool,
@@ -52,7 +53,7 @@ impl Job {
         let converted = Index::read(&self.home).conversions;
         let converted = converted.iter().map(|conversion| self.converted(conversion));
         let repositories = self.home.repositories();
-        let repositories = repositories.iter().filter_map(|name| self.pulled(name));
+        let repositories = repositories.iter().map(|name| self.pulled(name));
         let rows = ENTRIES.iter().map(|entry| self.row(entry)).chain(repositories).chain(converted);
         let rows: Vec<Row> = rows.collect();
         if self.json {
@@ -61,9 +62,10 @@ impl Job {
         let [name, parameters, size] = ["NAME", "PARAMETERS", "ON DISK"];
         writeln!(stdout, "{name:<24} {parameters:>10}  {size:>9}  REPOSITORY OR SOURCE")?;
         for row in &rows {
-            let parameters = match row.parameters as f64 / 1e6 {
-                millions if millions < 1000.0 => format!("{millions:.0}M"),
-                millions => format!("{:.1}B", millions / 1e3),
+            let parameters = match row.parameters.map(|parameters| parameters as f64 / 1e6) {
+                Some(millions) if millions < 1000.0 => format!("{millions:.0}M"),
+                Some(millions) => format!("{:.1}B", millions / 1e3),
+                None => "?".to_string(),
             };
             let size = row.bytes.map_or_else(|| "-".to_string(), |b| format!("{:.0} MB", b as f64 / 1e6));
             let mark = if row.default { "  (default)" } else { "" };
@@ -85,7 +87,7 @@ impl Job {
             name: entry.name.to_string(),
             repository: Some(entry.repository.to_string()),
             source: None,
-            parameters: entry.parameters,
+            parameters: Some(entry.parameters),
             instruct: Some(entry.instruct),
             default: entry.name == DEFAULT,
             path: bytes.is_some().then_some(path),
@@ -93,21 +95,22 @@ impl Job {
         }
     }
 
-    /// A model of a repository that is not in the catalogue; `None` if its file cannot be read.
-    fn pulled(&self, name: &str) -> Option<Row> {
+    /// A model of a repository that is not in the catalogue. A file that is damaged or needs a newer thimble is on this
+    /// machine, too.
+    fn pulled(&self, name: &str) -> Row {
         let path = self.home.model(name);
-        let mapped = Mapped::open(&path).ok()?;
-        let file = mapped.file().ok()?;
-        Some(Row {
+        let mapped = Mapped::open(&path).ok();
+        let file = mapped.as_ref().and_then(|mapped| mapped.file().ok());
+        Row {
             name: name.to_string(),
             repository: Some(name.to_string()),
             source: None,
-            parameters: file.config().parameters(),
-            instruct: Some(file.chat().is_some()),
+            parameters: file.as_ref().map(|file| file.config().parameters()),
+            instruct: file.as_ref().map(|file| file.chat().is_some()),
             default: false,
-            bytes: Some(file.bytes().len() as u64),
+            bytes: std::fs::metadata(&path).ok().map(|data| data.len()),
             path: Some(path),
-        })
+        }
     }
 
     fn converted(&self, conversion: &Conversion) -> Row {
@@ -117,7 +120,7 @@ impl Job {
             name: conversion.name(),
             repository: None,
             source: Some(conversion.source.clone()),
-            parameters: conversion.parameters,
+            parameters: Some(conversion.parameters),
             instruct: None,
             default: false,
             path: bytes.is_some().then_some(path),

@@ -36,9 +36,9 @@ pub(crate) struct Job {
 }
 
 impl Job {
-    /// Finds the name in the catalogue, or takes it for a repository.
+    /// Finds the name or the repository in the catalogue, or takes it for another repository.
     pub(crate) fn resolve(flags: Flags) -> Result<Job, Failure> {
-        let source = match catalogue::find(&flags.name) {
+        let source = match catalogue::find(&flags.name).or_else(|| catalogue::of_repository(&flags.name)) {
             Some(entry) => entry.into(),
             None if repository::is_repository(&flags.name) => PullSource::repository(&flags.name),
             None => return Err(Failure::UnknownModel { name: flags.name }),

@@ -1,7 +1,7 @@
 //! `thimble remove`: deletes pulled models and conversions.
 
 use crate::catalogue;
-use crate::converted::{Conversion, Index};
+use crate::converted::{self, Conversion, Index};
 use crate::failure::Failure;
 use crate::home::Home;
 use crate::terminal;
@@ -39,6 +39,7 @@ impl Job {
         }
         if self.flags.converted {
             self.remove_conversions(|_| true)?;
+            converted::remove_unnamed(&self.home, terminal::note)?;
         }
         Ok(())
     }
@@ -70,8 +71,7 @@ impl Job {
         if Index::read(&self.home).conversions.is_empty() {
             return Ok(0);
         }
-        let waiting = || terminal::note("another thimble is converting a model: waiting for it");
-        let _lock = self.home.lock("converted", waiting)?;
+        let _lock = self.home.lock_converted(terminal::note)?;
         let removed = Index::read(&self.home).remove(&self.home, chosen)?;
         for conversion in &removed {
             terminal::note(&format!(

@@ -129,6 +129,19 @@ impl Index {
         }
     }
 
+    /// Removes `.thimble` files that no conversion names, as a damaged index leaves them, and returns their names. Only for
+    /// the lock's holder.
+    pub(super) fn remove_unnamed(&self, home: &Home) -> Vec<String> {
+        let entries = fs::read_dir(home.converted()).into_iter().flatten().flatten();
+        let unnamed = entries.filter(|entry| {
+            let path = entry.path();
+            let named = self.conversions.iter().any(|known| known.path(home) == path);
+            path.extension().is_some_and(|extension| extension == "thimble") && !named
+        });
+        let removed = unnamed.filter(|entry| fs::remove_file(entry.path()).is_ok());
+        removed.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    }
+
     fn write(&self, home: &Home) -> Result<(), Failure> {
         let path = home.conversion_index();
         let written = thimble_files::write_with(&path, |out| Ok(serde_json::to_writer_pretty(out, self)?));
@@ -173,8 +186,15 @@ mod tests {
         assert!(there("two"));
         index.remove(&home, |_| true).unwrap();
         assert!(!there("two") && Index::read(&home).conversions.is_empty());
+        let kept = conversion("/a", "kept.thimble");
+        index.replace(&home, kept).unwrap();
+        conversion("/b", "lost.thimble");
+        assert_eq!(index.remove_unnamed(&home), ["lost.thimble"]);
+        assert!(there("kept.thimble") && there("index.json"));
         fs::write(home.conversion_index(), "{").unwrap();
-        assert!(Index::read(&home).conversions.is_empty());
+        let index = Index::read(&home);
+        assert!(index.conversions.is_empty());
+        assert_eq!(index.remove_unnamed(&home), ["kept.thimble"]);
     }
 
     #[test]

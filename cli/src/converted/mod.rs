@@ -15,11 +15,16 @@ use index::FileStamp;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use thimble_converter::{ConversionSummary, Quant};
 use xxhash_rust::xxh3::Xxh3;
 
 /// Part of every key: rises with each change of what the converter writes for the same source.
 const CONVERTER: u32 = 1;
+/// Beginning of the names of folders with unfinished conversions.
+const UNFINISHED: &str = ".unfinished";
+/// The age at which an unfinished conversion belongs to no running process.
+const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
 /// Bytes hashed at once.
 const CHUNK: usize = 1 << 20;
 /// Hexadecimal digits of the key in a file's name.
@@ -65,8 +70,8 @@ pub(crate) fn find_or_convert(home: &Home, source: &Path, notes: Notes) -> Resul
         return Ok(path);
     }
     let unusable = |failure: Failure| Failure::NoCache { model: source.clone(), reason: failure.to_string() };
-    let waiting = || notes.print("another thimble is converting a model: waiting for it");
-    let _lock = home.lock("converted", waiting).map_err(unusable)?;
+    let lock = home.lock_converted(|line| notes.print(line)).map_err(unusable)?;
+    remove_abandoned(home, lock.is_exclusive());
     // Only now: no other process can convert it any more.
     let stamps = stamps(&files)?;
     if let Some(path) = up_to_date(home, &source, &recipe, &stamps) {
@@ -82,7 +87,7 @@ pub(crate) fn find_or_convert(home: &Home, source: &Path, notes: Notes) -> Resul
         Some(same) => Conversion { source: source.clone(), stamps, ..same },
         None => {
             notes.print(&format!(
-                "converting {} to {}, once: the result stays in {} (`thimble list` shows it)",
+                "converting {} to {} (once; kept in {}; see `thimble list`)",
                 source.display(),
                 encoding(quant),
                 home.converted().display()
@@ -99,6 +104,12 @@ pub(crate) fn find_or_convert(home: &Home, source: &Path, notes: Notes) -> Resul
         }
     };
     let path = conversion.path(home);
+    if let Err(changed) = check_unchanged(&source, &files, &conversion.stamps) {
+        if !index.conversions.iter().any(|known| known.path(home) == path) {
+            let _ = fs::remove_file(&path);
+        }
+        return Err(changed);
+    }
     index.replace(home, conversion).map_err(unusable)?;
     Ok(path)
 }
@@ -116,11 +127,25 @@ fn is_usable(path: &Path) -> bool {
     Mapped::open(path).is_ok()
 }
 
-/// Converts into a folder that only the lock's holder writes, and moves the whole file into place.
+/// Deletes files in the cache that the index does not name, with a line for each.
+///
+/// # Errors
+/// The lock cannot be taken.
+pub(crate) fn remove_unnamed(home: &Home, note: impl Fn(&str)) -> Result<(), Failure> {
+    if !home.converted().is_dir() {
+        return Ok(());
+    }
+    let _lock = home.lock_converted(&note)?;
+    for file in Index::read(home).remove_unnamed(home) {
+        note(&format!("removed {file}, which belongs to no source any more"));
+    }
+    Ok(())
+}
+
+/// Converts into a folder of this process, and moves the whole file into place.
 fn convert(home: &Home, source: &Path, file: &str, quant: Quant) -> Result<ConversionSummary, Failure> {
-    let unfinished = home.converted().join(".unfinished");
-    // Left behind by a process that was killed.
-    let _ = fs::remove_dir_all(&unfinished);
+    // On a file system without locks, other processes convert at the same time.
+    let unfinished = home.converted().join(format!("{UNFINISHED}-{}", std::process::id()));
     fs::create_dir_all(&unfinished).map_err(|error| Failure::io("create the folder", &unfinished, error))?;
     let target = unfinished.join(file);
     let converted = conversion::run(source, &target, &quant.into(), None).and_then(|summary| {
@@ -132,13 +157,37 @@ fn convert(home: &Home, source: &Path, file: &str, quant: Quant) -> Result<Conve
     converted
 }
 
+/// Removes what killed processes have left behind. Without an exclusive lock, a folder of the last day may belong to a
+/// process that still runs.
+fn remove_abandoned(home: &Home, exclusive: bool) {
+    for entry in fs::read_dir(home.converted()).into_iter().flatten().flatten() {
+        let modified = entry.metadata().and_then(|data| data.modified()).ok();
+        let age = modified.and_then(|time| time.elapsed().ok()).unwrap_or_default();
+        let unfinished = entry.file_name().to_string_lossy().starts_with(UNFINISHED);
+        if unfinished && (exclusive || age > ABANDONED) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// Refuses files that have changed since `before`: key and stamps of the old ones must not stand for other content.
+fn check_unchanged(source: &Path, files: &[PathBuf], before: &[FileStamp]) -> Result<(), Failure> {
+    match stamps(files)? == before {
+        true => Ok(()),
+        false => Err(Failure::Other(format!(
+            "{} changed while it was converted: try again when nothing writes to it",
+            source.display()
+        ))),
+    }
+}
+
 /// What determines a conversion besides the source: the versions of the converter and the format, and the encoding.
 fn recipe(quant: Quant) -> String {
     let [version, format] = [env!("CARGO_PKG_VERSION"), &thimble_runtime::format::VERSION.to_string()];
     format!("thimble {version}, converter {CONVERTER}, format {format}, {quant}")
 }
 
-/// The encoding in words.
+/// Describes the encoding.
 fn encoding(quant: Quant) -> String {
     match quant {
         Quant::Keep => "a .thimble file with the same weights".to_string(),
@@ -196,7 +245,8 @@ fn file_name(source: &Path, key: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{file_name, key};
+    use super::{check_unchanged, file_name, key, remove_abandoned, stamps};
+    use crate::home::Home;
     use std::fs;
     use std::path::Path;
 
@@ -221,6 +271,30 @@ mod tests {
             keys("q8", &[("x.json", "a"), ("y.json", "bc")])
         );
         assert_ne!(keys("q8", &[("x.json", "a")]), keys("q8", &[("y.json", "a")]));
+    }
+
+    #[test]
+    fn a_source_that_changes_while_it_is_converted_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = [folder.path().join("m.gguf")];
+        fs::write(&files[0], "one").unwrap();
+        let before = stamps(&files).unwrap();
+        check_unchanged(&files[0], &files, &before).unwrap();
+        fs::write(&files[0], "another").unwrap();
+        let said = check_unchanged(&files[0], &files, &before).unwrap_err().to_string();
+        assert!(said.contains("m.gguf changed while it was converted"), "{said}");
+    }
+
+    #[test]
+    fn without_locks_a_conversion_of_another_process_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::at(folder.path());
+        let unfinished = home.converted().join(".unfinished-1");
+        fs::create_dir_all(&unfinished).unwrap();
+        remove_abandoned(&home, false);
+        assert!(unfinished.is_dir());
+        remove_abandoned(&home, true);
+        assert!(!unfinished.exists());
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::setup::{Bench, Output, setup};
 use std::fs;
 
 /// The line that says a model is being converted.
-const SAID: &str = "once: the result stays in";
+const SAID: &str = "(once; kept in";
 
 /// Runs a greedy completion and returns the ids, with the rest of the output.
 fn ids(bench: &Bench, model: &str) -> (String, Output) {
@@ -131,6 +131,7 @@ fn an_interrupted_conversion_leaves_nothing_that_looks_complete() {
     let unfinished = bench.path("home/converted/.unfinished");
     fs::create_dir_all(&unfinished).unwrap();
     fs::write(unfinished.join("half.thimble"), b"half").unwrap();
+    fs::create_dir(bench.path("home/converted/.unfinished-1")).unwrap();
     assert!(bench.run(&["tokens", "hf"], b"a").stderr.contains(SAID));
     assert_eq!(files(&bench).len(), 1, "{:?}", files(&bench));
 }
@@ -159,6 +160,13 @@ fn conversions_are_listed_and_removed() {
     assert_eq!(all().len(), 1);
     bench.run(&["remove", "m.gguf"], b"").succeeds();
     assert_eq!((all().len(), files(&bench).len()), (0, 0));
+    bench.run(&["tokens", "hf"], b"a").succeeds();
+    // Nothing names the file any more.
+    fs::write(bench.path("home/converted/index.json"), b"{").unwrap();
+    let removed = bench.run(&["remove", "--converted"], b"");
+    removed.succeeds();
+    assert!(removed.stderr.contains("belongs to no source"), "{}", removed.stderr);
+    assert_eq!(files(&bench).len(), 0);
     bench.run(&["tokens", "hf"], b"a").succeeds();
     bench.run(&["remove", "--converted"], b"").succeeds();
     assert_eq!(files(&bench).len(), 0);
