@@ -1,7 +1,7 @@
 //! Checks of a parsed recipe.
 
 use super::fault::{Fault, nearest};
-use super::{Length, Optimizer, RopeScalingKeys, Stage, TrainingRecipe};
+use super::{Length, Optimizer, Stage, TrainingRecipe};
 use crate::error::Error;
 use crate::schedule::{Schedule, ScheduleKind};
 use crate::units::grouped;
@@ -235,7 +235,7 @@ impl Faults {
             Length::Steps(_) | Length::Tokens(_) => {}
         }
         if let Some(theta) = stage.rope_theta {
-            let yarn = matches!(recipe.model.rope_scaling, Some(RopeScalingKeys::Yarn { .. }));
+            let yarn = recipe.model.has_yarn();
             // False for NaN.
             let holds = theta <= f64::from(f32::MAX) && if yarn { theta > 1.0 } else { theta >= 1.0 };
             self.require(holds, key("rope_theta"), || {

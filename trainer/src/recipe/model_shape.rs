@@ -81,6 +81,11 @@ pub struct PatternKeys {
 }
 
 impl ModelShape {
+    /// Whether RoPE is scaled by YaRN, which needs a base above 1.
+    pub(super) fn has_yarn(&self) -> bool {
+        matches!(self.rope_scaling, Some(RopeScalingKeys::Yarn { .. }))
+    }
+
     /// Width of a head: `head_dim`, or `hidden / heads`.
     pub fn head_width(&self) -> usize {
         self.head_dim.unwrap_or_else(|| self.hidden / self.heads.max(1))
