@@ -89,7 +89,7 @@ pub fn parity<O: Ops>(folder: &Path, device: impl FnOnce(&Config, usize) -> Resu
 
     let batches: Vec<TrainingBatch> = steps.batches.iter().map(|rows| batch(rows)).collect();
     let scale = |batch: &TrainingBatch| 1.0 / (batch.sequences * batch.context) as f64;
-    let first_loss = engine.accumulate(&batches[0], scale(&batches[0]))? * scale(&batches[0]);
+    let first_loss = engine.accumulate(&batches[0])? * scale(&batches[0]);
     let reference = read_weights(&folder.join("gradients.safetensors"), &parameters)?;
     let mut gradients = vec![0.0; len];
     engine.read(Buffer::Gradients, &mut gradients)?;
@@ -98,7 +98,7 @@ pub fn parity<O: Ops>(folder: &Path, device: impl FnOnce(&Config, usize) -> Resu
     let mut worst_step_loss = 0.0f64;
     for (index, (step, batch)) in steps.trajectory.iter().zip(&batches).enumerate() {
         engine.zero_gradients()?;
-        let loss = engine.accumulate(batch, scale(batch))? * scale(batch);
+        let loss = engine.accumulate(batch)? * scale(batch);
         worst_step_loss = worst_step_loss.max(relative(loss, step.loss));
         let norm = engine.gradient_norm()?;
         let hyper = &steps.adamw;
@@ -127,12 +127,8 @@ pub fn parity<O: Ops>(folder: &Path, device: impl FnOnce(&Config, usize) -> Resu
 
 fn batch(rows: &[Vec<u32>]) -> TrainingBatch {
     let context = rows.first().map_or(0, |row| row.len().saturating_sub(1));
-    TrainingBatch {
-        sequences: rows.len(),
-        context,
-        ids: rows.concat(),
-        document_start: vec![0; rows.len() * context],
-    }
+    let tokens = rows.len() * context;
+    TrainingBatch::new(rows.len(), context, rows.concat(), vec![0; tokens]).weighed((1.0 / tokens as f64) as f32)
 }
 
 fn relative(found: f64, expected: f64) -> f64 {

@@ -59,7 +59,7 @@ fn batch(random: &mut SplitMix, sequences: usize, context: usize, vocab: usize) 
             document_start.push(start);
         }
     }
-    TrainingBatch { sequences, context, ids, document_start }
+    TrainingBatch::new(sequences, context, ids, document_start).weighed(0.01)
 }
 
 fn weights(random: &mut SplitMix, shape: &Config) -> Vec<f32> {
@@ -84,7 +84,7 @@ fn accumulate(mut engine: Engine<impl Ops>, weights: &[f32], batches: &[Training
     let mut losses = Vec::new();
     for batch in batches {
         losses.push(engine.evaluate(batch).unwrap());
-        losses.push(engine.accumulate(batch, 0.01).unwrap());
+        losses.push(engine.accumulate(batch).unwrap());
     }
     let mut gradients = vec![0.0; weights.len()];
     engine.read(Buffer::Gradients, &mut gradients).unwrap();
@@ -196,7 +196,7 @@ fn bf16_is_close() {
 fn steps(engine: &mut Engine<CandleOps>, batches: &[TrainingBatch], first: u64) {
     for (batch, step) in batches.iter().zip(first..) {
         engine.zero_gradients().unwrap();
-        engine.accumulate(batch, 0.02).unwrap();
+        engine.accumulate(&batch.clone().weighed(0.02)).unwrap();
         let norm = engine.gradient_norm().unwrap();
         let adamw = AdamW {
             learning_rate: 1e-2,

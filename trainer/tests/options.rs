@@ -130,7 +130,7 @@ fn accumulate<O: Ops>(
     engine.write(Buffer::Weights, &weights(config)).unwrap();
     engine.zero_gradients().unwrap();
     let scale = 1.0 / (batch.sequences * batch.context) as f64;
-    let loss = engine.accumulate(batch, scale).unwrap() * scale;
+    let loss = engine.accumulate(&batch.clone().weighed(scale as f32)).unwrap() * scale;
     let evaluated = engine.evaluate(batch).unwrap() * scale;
     assert!((loss - evaluated).abs() < 1e-6 * loss, "{loss} {evaluated}");
     let mut gradients = vec![0.0; engine.parameters().len];
@@ -179,12 +179,7 @@ fn pytorch_agrees_on_every_family() {
     let gradients = SafeTensors::deserialize(&bytes).unwrap();
     let rows: Vec<Vec<u32>> = serde_json::from_value(golden["batch"].clone()).unwrap();
     let context = rows[0].len() - 1;
-    let batch = TrainingBatch {
-        sequences: rows.len(),
-        context,
-        ids: rows.concat(),
-        document_start: vec![0; rows.len() * context],
-    };
+    let batch = TrainingBatch::new(rows.len(), context, rows.concat(), vec![0; rows.len() * context]);
     let mut tensors = 0;
     for (name, config) in families() {
         config.check().unwrap();
@@ -264,12 +259,8 @@ fn batch(sequences: usize, context: usize, starts: &[usize]) -> TrainingBatch {
     let start =
         |position| starts.iter().rev().find(|start| **start <= position).map_or(0, |start| *start as u32);
     let document_start: Vec<u32> = (0..context).map(start).collect();
-    TrainingBatch {
-        sequences,
-        context,
-        ids: (0..sequences * (context + 1)).map(|i| ((i * 7919 + i * i % 911) % 53) as u32).collect(),
-        document_start: document_start.repeat(sequences),
-    }
+    let ids = (0..sequences * (context + 1)).map(|i| ((i * 7919 + i * i % 911) % 53) as u32).collect();
+    TrainingBatch::new(sequences, context, ids, document_start.repeat(sequences))
 }
 
 /// Windows and documents that begin on all sides of the blocks that attention works in.

@@ -129,12 +129,7 @@ fn batch(sequences: usize, context: usize, starts: &[usize]) -> TrainingBatch {
         starts.iter().rev().find(|start| **start <= position).map_or(0, |start| *start as u32)
     });
     let document_start: Vec<u32> = document_start.collect();
-    TrainingBatch {
-        sequences,
-        context,
-        ids: ids(sequences * (context + 1), 3),
-        document_start: document_start.repeat(sequences),
-    }
+    TrainingBatch::new(sequences, context, ids(sequences * (context + 1), 3), document_start.repeat(sequences))
 }
 
 fn gradients(engine: &Engine<CpuOps>) -> Vec<f32> {
@@ -151,7 +146,7 @@ fn three_steps(options: EngineOptions, threads: usize) -> Vec<u64> {
     for step in 1..=3 {
         engine.zero_gradients().unwrap();
         for batch in [&one, &two] {
-            bits.push(engine.accumulate(batch, 1e-3).unwrap().to_bits());
+            bits.push(engine.accumulate(&batch.clone().weighed(1e-3)).unwrap().to_bits());
         }
         let norm = engine.gradient_norm().unwrap();
         bits.push(norm.to_bits());
@@ -200,20 +195,16 @@ fn masked_documents_do_not_see_each_other() {
         engine(&shape(true), EngineOptions { document_mask: true, ..EngineOptions::default() }, 2);
     let mut alone = engine(&shape(true), EngineOptions::default(), 2);
     let losses = packed.token_losses(&window).unwrap();
-    packed.accumulate(&window, 1.0).unwrap();
+    packed.accumulate(&window).unwrap();
     for (index, &start) in starts.iter().enumerate() {
         let end = starts.get(index + 1).copied().unwrap_or(600);
-        let document = TrainingBatch {
-            sequences: 1,
-            context: end - start,
-            ids: window.ids[start..=end].to_vec(),
-            document_start: vec![0; end - start],
-        };
+        let (ids, len) = (window.ids[start..=end].to_vec(), end - start);
+        let document = TrainingBatch::new(1, len, ids, vec![0; len]);
         let expected = alone.token_losses(&document).unwrap();
         for (position, (a, b)) in losses[start..end].iter().zip(&expected).enumerate() {
             assert!((a - b).abs() < 2e-5, "document at {start}, position {position}: {a} and {b}");
         }
-        alone.accumulate(&document, 1.0).unwrap();
+        alone.accumulate(&document).unwrap();
     }
     let distance = distance(&gradients(&packed), &gradients(&alone));
     assert!(distance < 1e-5, "{distance:e}");
@@ -253,7 +244,7 @@ fn differences_agree(shape: &Config, z_loss: Option<f64>) {
     let mut engine = engine(shape, EngineOptions { z_loss, ..EngineOptions::default() }, 1);
     let parameters = engine.parameters().clone();
     engine.zero_gradients().unwrap();
-    engine.accumulate(&window, 1.0 / 24.0).unwrap();
+    engine.accumulate(&window.clone().weighed(1.0 / 24.0)).unwrap();
     let gradients = gradients(&engine);
     let start = weights(shape);
     let mut next = numbers(17);

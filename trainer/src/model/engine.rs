@@ -85,17 +85,45 @@ impl<O: Ops> Engine<O> {
         self.ops.zero_gradients()
     }
 
-    /// Forward and backward pass over one micro-batch: adds its gradient, each token's weighted by `scale`, and returns
-    /// the sum of its tokens' negative log-likelihoods in nats.
+    /// Forward and backward pass over one micro-batch: adds its gradient, each target's times its weight, and returns
+    /// the sum of the targets' negative log-likelihoods in nats, without weights.
     ///
     /// # Errors
     /// The batch does not fit the model, or the device fails.
-    pub fn accumulate(&mut self, batch: &TrainingBatch, scale: f64) -> Result<f64> {
+    pub fn accumulate(&mut self, batch: &TrainingBatch) -> Result<f64> {
         let spans = self.begin(batch, Passes::Both)?;
         self.forward(&spans)?;
-        let terms = LossTerms { scale: scale as f32, z_loss: self.options.z_loss.unwrap_or(0.0) as f32 };
+        self.loss_and_backward(&spans)
+    }
+
+    /// As [`Engine::accumulate`], with weights that depend on the losses: `weigh` gets the negative log-likelihood of
+    /// every next token of the batch, whatever its weight there, and returns as many weights.
+    ///
+    /// The layers run once and only the head twice.
+    ///
+    /// # Errors
+    /// As [`Engine::accumulate`], and those of `weigh`.
+    pub fn accumulate_weighed(
+        &mut self,
+        batch: &TrainingBatch,
+        weigh: impl FnOnce(&[f32]) -> Result<Vec<f32>>,
+    ) -> Result<f64> {
+        let spans = self.begin(batch, Passes::Both)?;
+        self.forward(&spans)?;
+        let losses = self.ops.token_losses(spans.normed, self.parameters.head, spans.logits)?;
+        let weights = weigh(&losses)?;
+        if weights.len() != losses.len() {
+            let (weights, targets) = (weights.len(), losses.len());
+            return Err(Error::Invalid(format!("{weights} weights for the {targets} targets of a batch")));
+        }
+        self.ops.set_target_weights(&weights)?;
+        self.loss_and_backward(&spans)
+    }
+
+    fn loss_and_backward(&mut self, spans: &Activations) -> Result<f64> {
+        let terms = LossTerms { z_loss: self.options.z_loss.unwrap_or(0.0) as f32 };
         let loss = self.ops.loss(spans.normed, self.parameters.head, spans.logits, Some(terms))?;
-        self.backward(&spans)?;
+        self.backward(spans)?;
         Ok(loss)
     }
 
@@ -109,7 +137,7 @@ impl<O: Ops> Engine<O> {
         self.ops.loss(spans.normed, self.parameters.head, spans.logits, None)
     }
 
-    /// Negative log-likelihood of every target of a batch, in nats.
+    /// Negative log-likelihood of every next token of a batch, whatever its weight, in nats.
     ///
     /// # Errors
     /// The batch does not fit the model, or the device fails.
@@ -127,8 +155,7 @@ impl<O: Ops> Engine<O> {
         let context = ids.len();
         let mut with_target = ids.to_vec();
         with_target.push(0);
-        let batch =
-            TrainingBatch { sequences: 1, context, ids: with_target, document_start: vec![0; context] };
+        let batch = TrainingBatch::new(1, context, with_target, vec![0; context]);
         let spans = self.begin(&batch, Passes::Forward)?;
         self.forward(&spans)?;
         let hidden = self.config.hidden;
@@ -158,10 +185,12 @@ impl<O: Ops> Engine<O> {
 
     fn begin(&mut self, batch: &TrainingBatch, passes: Passes) -> Result<Activations> {
         let (sequences, context) = (batch.sequences, batch.context);
-        if sequences == 0 || context == 0 || batch.ids.len() != sequences * (context + 1) {
+        let tokens = sequences * context;
+        let lengths = [batch.ids.len(), batch.document_start.len(), batch.weights.len()];
+        if tokens == 0 || lengths != [tokens + sequences, tokens, tokens] {
             return Err(Error::Invalid(format!(
-                "a batch of {sequences} sequences of {context} + 1 tokens has {} ids",
-                batch.ids.len()
+                "a batch of {sequences} sequences of {context} + 1 tokens has {} ids, {} document starts and {} weights",
+                lengths[0], lengths[1], lengths[2]
             )));
         }
         if let Some((at, id)) =

@@ -125,8 +125,6 @@ impl AttentionShape {
 /// Parameters of the loss's gradient.
 #[derive(Clone, Copy, Debug)]
 pub struct LossTerms {
-    /// Factor of each token's gradient: 1 / (tokens of the whole step).
-    pub scale: f32,
     /// Weight of the squared log-partition, 0 for none.
     pub z_loss: f32,
 }
@@ -187,6 +185,9 @@ pub trait Ops {
 
     /// Loads the batch for `embed`, `attention` and `loss`.
     fn load_batch(&mut self, batch: &TrainingBatch) -> Result<()>;
+
+    /// Replaces the weights of the loaded batch's targets, `tokens` values.
+    fn set_target_weights(&mut self, weights: &[f32]) -> Result<()>;
 
     /// Sets the rotations of the rotary embedding ([`RopeParameters::rotation`]) for positions below `context`.
     fn set_rotary(&mut self, rope: &RopeParameters, head_dim: usize, context: usize) -> Result<()>;
@@ -286,10 +287,11 @@ pub trait Ops {
 
     /// Elements of scratch that `loss` needs for `tokens` tokens and `vocabulary` classes.
     fn loss_scratch(&self, tokens: usize, vocabulary: usize) -> usize;
-    /// Sum over the batch's tokens of the negative log-likelihood of their targets under `softmax(hidden x head^T)`.
+    /// Sum of the negative log-likelihoods of the batch's targets, those of weight other than 0, under
+    /// `softmax(hidden x head^T)`.
     ///
-    /// With `terms`, replaces `hidden` by its gradient and adds to the head's. Logits are never held whole. The
-    /// returned sum is without z-loss and unscaled.
+    /// With `terms`, replaces `hidden` by its gradient, each token's times its target's weight, and adds to the head's.
+    /// Logits are never held whole. The returned sum is without z-loss and without weights.
     fn loss(
         &mut self,
         hidden: BufferSpan,
@@ -298,7 +300,7 @@ pub trait Ops {
         terms: Option<LossTerms>,
     ) -> Result<f64>;
 
-    /// Negative log-likelihood of each of the batch's targets, `tokens` values.
+    /// Negative log-likelihood of every next token of the batch, whatever its weight, `tokens` values.
     fn token_losses(
         &mut self,
         hidden: BufferSpan,
@@ -310,6 +312,12 @@ pub trait Ops {
     fn gradient_square_sum(&mut self) -> Result<f64>;
     /// One optimizer step over all parameters.
     fn adamw(&mut self, step: AdamW) -> Result<()>;
+}
+
+/// Sum of the losses of the targets, those of weight other than 0.
+fn counted(losses: &[f32], weights: &[f32]) -> f64 {
+    let targets = losses.iter().zip(weights).filter(|&(_, &weight)| weight != 0.0);
+    targets.map(|(&loss, _)| f64::from(loss)).sum()
 }
 
 impl AdamW {

@@ -87,10 +87,10 @@ pub fn measure<O: Ops>(
         engine.zero_gradients()?;
         if size.1 == FIRST_CONTEXT {
             // Warm-up: touches weights and gradients for the first time.
-            engine.accumulate(&batch, 1.0)?;
+            engine.accumulate(&batch)?;
         }
         let start = Instant::now();
-        engine.accumulate(&batch, 1.0)?;
+        engine.accumulate(&batch)?;
         seconds = start.elapsed().as_secs_f64();
         let next = match size {
             (sequences, context) if context < stage.context => (sequences, (2 * context).min(stage.context)),
@@ -105,7 +105,7 @@ pub fn measure<O: Ops>(
     // The first pass of a size touches its memory for the first time, so measure later ones.
     let (mut passes, start) = (0, Instant::now());
     while start.elapsed().as_secs_f64() + seconds < PASSES.as_secs_f64() {
-        engine.accumulate(&batch, 1.0)?;
+        engine.accumulate(&batch)?;
         passes += 1;
     }
     if passes > 0 {
@@ -154,5 +154,5 @@ fn update<O: Ops>(engine: &mut Engine<O>) -> Result<f64> {
 fn random_batch(config: &Config, (sequences, context): (usize, usize)) -> TrainingBatch {
     let mut random = SplitMix::new(0, 0);
     let ids = (0..sequences * (context + 1)).map(|_| (random.next() % config.vocab as u64) as u32).collect();
-    TrainingBatch { sequences, context, ids, document_start: vec![0; sequences * context] }
+    TrainingBatch::new(sequences, context, ids, vec![0; sequences * context])
 }

@@ -58,7 +58,8 @@ impl<O: Ops> Run<'_, O> {
         let mut sum = 0.0;
         for _ in 0..stage.accumulate {
             self.loader.next(index, stage.micro_batch, stage.context, &mut self.batch)?;
-            sum += self.engine.accumulate(&self.batch, 1.0 / tokens as f64)?;
+            self.batch.weigh((1.0 / tokens as f64) as f32);
+            sum += self.engine.accumulate(&self.batch)?;
         }
         let loss = sum / tokens as f64;
         let norm = self.engine.gradient_norm()?;

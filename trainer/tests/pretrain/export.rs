@@ -58,7 +58,7 @@ fn the_runtime_scores_an_export_as_the_trainer_does() {
     let mut ids = vec![0; 33];
     ids[0] = state.end_of_document;
     set.copy(3, 0, &mut ids[1..]).unwrap();
-    let batch = TrainingBatch { sequences: 1, context: 32, ids: ids.clone(), document_start: vec![0; 32] };
+    let batch = TrainingBatch::new(1, 32, ids.clone(), vec![0; 32]);
 
     for dtype in ["f32", "bf16"] {
         let name = format!("exported-{dtype}");

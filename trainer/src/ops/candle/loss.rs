@@ -3,11 +3,12 @@
 use super::super::LossTerms;
 use candle_core::{DType, Result, Tensor};
 
-/// Each token's `z - logits[target]`, z the log-partition, for `logits` of `tokens x classes` and targets of `tokens x
-/// 1`. With terms also the gradient of the logits, in f32: `scale x (softmax x (1 + 2 z_loss z) - [target])`.
+/// Each token's `z - logits[target]`, z the log-partition, for `logits` of `tokens x classes`, targets and their weights
+/// of `tokens x 1`. With terms also the gradient of the logits, in f32: `weight x (softmax x (1 + 2 z_loss z) -
+/// [target])`.
 pub(super) fn cross_entropy(
     logits: Tensor,
-    targets: &Tensor,
+    (targets, weights): (&Tensor, &Tensor),
     terms: Option<LossTerms>,
 ) -> Result<(Tensor, Option<Tensor>)> {
     let logits = logits.to_dtype(DType::F32)?;
@@ -21,12 +22,10 @@ pub(super) fn cross_entropy(
     let sum = exponentials.sum_keepdim(1)?;
     let log_partition = (largest + sum.log()?)?;
     let losses = (&log_partition - wanted)?.flatten_all()?;
-    let Some(LossTerms { scale, z_loss }) = terms else { return Ok((losses, None)) };
-    let (scale, z_loss) = (f64::from(scale), f64::from(z_loss));
-    let factor = (log_partition.affine(2.0 * z_loss * scale, scale)? / sum)?;
+    let Some(LossTerms { z_loss }) = terms else { return Ok((losses, None)) };
+    let factor = ((log_partition.affine(2.0 * f64::from(z_loss), 1.0)? * weights)? / sum)?;
     let gradient = exponentials.broadcast_mul(&factor)?;
     // One element a row, so that nothing is added twice at the same place.
-    let minus = Tensor::full(-scale as f32, targets.shape(), targets.device())?;
-    gradient.scatter_add_set(targets, &minus, 1)?;
+    gradient.scatter_add_set(targets, &weights.neg()?, 1)?;
     Ok((losses, Some(gradient)))
 }

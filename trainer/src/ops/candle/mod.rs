@@ -120,6 +120,12 @@ impl Ops for CandleOps {
             loaded.positions = Tensor::arange(0, context as u32, &self.device)?;
         }
         self.statistics.clear();
+        self.set_target_weights(&batch.weights)
+    }
+
+    fn set_target_weights(&mut self, weights: &[f32]) -> Result<()> {
+        self.batch.target_weights = Tensor::from_slice(weights, (weights.len(), 1), &self.device)?;
+        self.batch.host_target_weights = weights.to_vec();
         Ok(())
     }
 
@@ -299,7 +305,8 @@ impl Ops for CandleOps {
         _scratch: BufferSpan,
         terms: Option<LossTerms>,
     ) -> Result<f64> {
-        Ok(self.losses(hidden, head, terms)?.into_iter().map(f64::from).sum())
+        let losses = self.losses(hidden, head, terms)?;
+        Ok(super::counted(&losses, &self.batch.host_target_weights))
     }
 
     fn token_losses(

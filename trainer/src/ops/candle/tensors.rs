@@ -38,6 +38,9 @@ pub(super) struct LoadedBatch {
     pub(super) input_ids: Tensor,
     /// `tokens x 1`.
     pub(super) targets: Tensor,
+    /// `tokens x 1`, each target's; and the same values on the host.
+    pub(super) target_weights: Tensor,
+    pub(super) host_target_weights: Vec<f32>,
     /// `sequences x context`.
     pub(super) starts: Tensor,
     /// 0, 1, ... `context`.
@@ -95,6 +98,8 @@ impl CandleOps {
                 document_start: Vec::new(),
                 input_ids: none.clone(),
                 targets: none.clone(),
+                target_weights: none.clone(),
+                host_target_weights: Vec::new(),
                 starts: none.clone(),
                 positions: none.clone(),
             },
@@ -209,7 +214,8 @@ impl CandleOps {
             let x = self.view(part, (count, head.columns))?;
             let logits = product(&x, &weights.t()?)?;
             let targets = self.batch.targets.narrow(0, first, count)?;
-            let (loss, d_logits) = loss::cross_entropy(logits, &targets, terms)?;
+            let weights_of_targets = self.batch.target_weights.narrow(0, first, count)?;
+            let (loss, d_logits) = loss::cross_entropy(logits, (&targets, &weights_of_targets), terms)?;
             losses.push(loss);
             if let Some(d_logits) = d_logits {
                 let d_logits = d_logits.to_dtype(self.dtype)?;

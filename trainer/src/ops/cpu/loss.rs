@@ -13,12 +13,19 @@ const LEAST_ROWS: usize = 64;
 /// Rows of the head's gradient that one task adds to.
 const CLASSES: usize = 256;
 
+/// The id that each token should be followed by, and the factor of its gradient.
+#[derive(Clone, Copy)]
+pub(super) struct Targets<'a> {
+    pub(super) ids: &'a [u32],
+    pub(super) weights: &'a [f32],
+}
+
 /// Writes each token's negative log-likelihood to `losses`; with `gradient`, replaces `hidden` by its gradient and adds
 /// to the head's. `logits` is scratch for at least one token's classes; `hidden` has `losses.len()` rows.
 pub(super) fn cross_entropy(
     threads: &Threads,
     head: &[f32],
-    targets: &[u32],
+    targets: Targets,
     losses: &mut [f32],
     hidden: &mut [f32],
     logits: &mut [f32],
@@ -29,14 +36,16 @@ pub(super) fn cross_entropy(
     let chunk = logits.len() / classes;
     let rows = (chunk / 8).clamp(LEAST_ROWS, ROWS);
     let head = MatrixView::new(head, width);
-    let chunks = hidden.chunks_mut(chunk * width).zip(targets.chunks(chunk)).zip(losses.chunks_mut(chunk));
-    for ((hidden, targets), losses) in chunks {
-        let logits = &mut logits[..targets.len() * classes];
+    let targets = targets.ids.chunks(chunk).zip(targets.weights.chunks(chunk));
+    let chunks = hidden.chunks_mut(chunk * width).zip(targets).zip(losses.chunks_mut(chunk));
+    for ((hidden, (ids, weights)), losses) in chunks {
+        let logits = &mut logits[..ids.len() * classes];
         let terms = gradient.as_ref().map(|(terms, _)| *terms);
         threads.run(|simd| {
             let tasks = logits.par_chunks_mut(rows * classes).zip(hidden.par_chunks(rows * width));
-            tasks.zip(targets.par_chunks(rows)).zip(losses.par_chunks_mut(rows)).for_each(
-                |(((logits, hidden), targets), losses)| {
+            let targets = ids.par_chunks(rows).zip(weights.par_chunks(rows));
+            tasks.zip(targets).zip(losses.par_chunks_mut(rows)).for_each(
+                |(((logits, hidden), (ids, weights)), losses)| {
                     matmul(
                         logits,
                         classes,
@@ -48,10 +57,11 @@ pub(super) fn cross_entropy(
                     simd.dispatch(
                         #[inline(always)]
                         || {
-                            for ((logits, &target), loss) in
+                            let targets = ids.iter().zip(weights);
+                            for ((logits, (&id, &weight)), loss) in
                                 logits.chunks_exact_mut(classes).zip(targets).zip(losses)
                             {
-                                *loss = token(logits, target as usize, terms);
+                                *loss = token(logits, id as usize, weight, terms);
                             }
                         },
                     );
@@ -77,17 +87,17 @@ pub(super) fn cross_entropy(
 }
 
 /// `-log softmax(logits)[target] = z - logits[target]`, z the log-partition. With terms, the logits become their
-/// gradient: `scale x (softmax x (1 + 2 z_loss z) - [target])`.
+/// gradient: `weight x (softmax x (1 + 2 z_loss z) - [target])`.
 #[inline(always)]
-fn token(logits: &mut [f32], target: usize, terms: Option<LossTerms>) -> f32 {
+fn token(logits: &mut [f32], target: usize, weight: f32, terms: Option<LossTerms>) -> f32 {
     let wanted = logits[target];
     let largest = max(logits);
     let sum = exp_sum(logits, largest);
     let log_partition = largest + sum.ln();
-    if let Some(LossTerms { scale, z_loss }) = terms {
-        let factor = scale * (1.0 + 2.0 * z_loss * log_partition) / sum;
+    if let Some(LossTerms { z_loss }) = terms {
+        let factor = weight * (1.0 + 2.0 * z_loss * log_partition) / sum;
         logits.iter_mut().for_each(|x| *x *= factor);
-        logits[target] -= scale;
+        logits[target] -= weight;
     }
     log_partition - wanted
 }

@@ -40,6 +40,7 @@ pub struct CpuOps {
     arena: Vec<f32>,
     inputs: Vec<u32>,
     targets: Vec<u32>,
+    target_weights: Vec<f32>,
     document_start: Vec<u32>,
     rotary: heads::Rotary,
     partial: Vec<f32>,
@@ -63,6 +64,7 @@ impl CpuOps {
             arena: Vec::new(),
             inputs: Vec::new(),
             targets: Vec::new(),
+            target_weights: Vec::new(),
             document_start: Vec::new(),
             rotary: heads::Rotary::default(),
             partial: Vec::new(),
@@ -143,6 +145,12 @@ impl Ops for CpuOps {
         self.targets.clear();
         self.targets.extend(rows().flat_map(|row| &row[1..]));
         self.document_start.clone_from(&batch.document_start);
+        self.set_target_weights(&batch.weights)
+    }
+
+    fn set_target_weights(&mut self, weights: &[f32]) -> Result<()> {
+        self.target_weights.clear();
+        self.target_weights.extend(weights);
         Ok(())
     }
 
@@ -357,16 +365,9 @@ impl Ops for CpuOps {
         self.losses.resize(self.targets.len(), 0.0);
         let gradient = terms.map(|terms| (terms, &mut self.gradients[head.range()]));
         let weights = &self.weights[head.range()];
-        loss::cross_entropy(
-            &self.threads,
-            weights,
-            &self.targets,
-            &mut self.losses,
-            hidden,
-            logits,
-            gradient,
-        );
-        Ok(self.losses.iter().map(|&loss| f64::from(loss)).sum())
+        let targets = loss::Targets { ids: &self.targets, weights: &self.target_weights };
+        loss::cross_entropy(&self.threads, weights, targets, &mut self.losses, hidden, logits, gradient);
+        Ok(super::counted(&self.losses, &self.target_weights))
     }
 
     fn token_losses(
