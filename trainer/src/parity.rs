@@ -128,7 +128,8 @@ pub fn parity<O: Ops>(folder: &Path, device: impl FnOnce(&Config, usize) -> Resu
 fn batch(rows: &[Vec<u32>]) -> TrainingBatch {
     let context = rows.first().map_or(0, |row| row.len().saturating_sub(1));
     let tokens = rows.len() * context;
-    TrainingBatch::new(rows.len(), context, rows.concat(), vec![0; tokens]).weighed((1.0 / tokens as f64) as f32)
+    TrainingBatch::new(rows.len(), context, rows.concat(), vec![0; tokens])
+        .weighed((1.0 / tokens as f64) as f32)
 }
 
 fn relative(found: f64, expected: f64) -> f64 {

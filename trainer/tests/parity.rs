@@ -129,7 +129,12 @@ fn batch(sequences: usize, context: usize, starts: &[usize]) -> TrainingBatch {
         starts.iter().rev().find(|start| **start <= position).map_or(0, |start| *start as u32)
     });
     let document_start: Vec<u32> = document_start.collect();
-    TrainingBatch::new(sequences, context, ids(sequences * (context + 1), 3), document_start.repeat(sequences))
+    TrainingBatch::new(
+        sequences,
+        context,
+        ids(sequences * (context + 1), 3),
+        document_start.repeat(sequences),
+    )
 }
 
 fn gradients(engine: &Engine<CpuOps>) -> Vec<f32> {

@@ -21,6 +21,7 @@ fn step(number: u64) -> MetricsEvent {
         tokens_per_second: 12_345.6,
         mfu: number.is_multiple_of(2).then_some(0.31),
         seconds: 0.25,
+        figures: [("margin".to_owned(), 0.5)].into(),
     })
 }
 
@@ -28,8 +29,9 @@ fn validation(number: u64) -> MetricsEvent {
     MetricsEvent::Validation(ValidationPoint {
         step: number,
         loss: 2.0,
-        perplexity: 7.389,
+        perplexity: Some(7.389),
         tokens: number * 1024,
+        figures: [("accuracy".to_owned(), 0.75)].into(),
     })
 }
 

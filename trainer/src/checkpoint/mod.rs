@@ -14,7 +14,7 @@ mod store;
 
 pub use store::CheckpointStore;
 
-use crate::data::loader::LoaderPosition;
+use crate::data::DataPosition;
 use crate::error::{Error, Result};
 use crate::model::Parameters;
 use crate::recipe::TrainingRecipe;
@@ -59,8 +59,8 @@ pub struct TrainingState {
     pub step: u64,
     /// Optimizer steps since the moments were last reset: AdamW's t.
     pub optimizer_step: u64,
-    /// The loader's position.
-    pub position: LoaderPosition,
+    /// The position in the data.
+    pub position: DataPosition,
     /// Tokens trained on.
     pub tokens: u64,
     /// Recent losses for the spike guard, oldest first.
@@ -76,7 +76,7 @@ pub struct TrainingState {
 
 impl TrainingState {
     /// The state before the first step.
-    pub fn new(position: LoaderPosition, tokenizer: &str, end_of_document: u32) -> TrainingState {
+    pub fn new(position: DataPosition, tokenizer: &str, end_of_document: u32) -> TrainingState {
         TrainingState {
             version: VERSION,
             step: 0,

@@ -43,7 +43,7 @@ pub(super) fn export_checkpoint(
     output: &Path,
 ) -> Result<TrainingState> {
     let (state, recipe) = checkpoint::open(checkpoint)?;
-    let config = recipe.config(state.position.stage);
+    let config = recipe.config(state.position.stage());
     let tensors = checkpoint::read_tensors(checkpoint, &Parameters::new(&config))?;
     let model = Export {
         config: &config,

@@ -7,6 +7,7 @@ mod parity;
 mod plan;
 mod plot;
 mod pretrain;
+mod run_flags;
 mod shared;
 mod tokenize;
 mod train_tokenizer;

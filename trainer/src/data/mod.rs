@@ -1,10 +1,13 @@
 //! From text to batches: sources, tokenization into shards, and the loader.
 
 pub mod loader;
+mod position;
 pub mod source;
 pub mod token_set;
 pub mod tokenize;
 pub mod tokenizer;
+
+pub use position::{DataPosition, ExamplePosition};
 
 /// One micro-batch of windows.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -189,7 +189,8 @@ fn plan_stage(
 ) -> Result<StagePlan> {
     let drawn: Vec<&String> = stage.mixture.keys().filter(|set| stage.share(set) > 0.0).collect();
     let sizes = || drawn.iter().map(|set| assumptions.set_tokens.get(*set).copied());
-    let epoch_tokens = total(sizes());
+    // How many steps an epoch of examples has is known only when they are read.
+    let epoch_tokens = total(sizes()).filter(|_| recipe.objective.reads_token_sets());
     let steps = stage.steps(epoch_tokens);
     if let Some(steps) = steps {
         stage.check_steps(index, steps, epoch_tokens.unwrap_or(0))?;

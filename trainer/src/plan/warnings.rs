@@ -57,7 +57,8 @@ pub(super) fn warnings(
 
 fn held_out(recipe: &TrainingRecipe, assumptions: &Assumptions) -> Option<String> {
     let validation = recipe.validation.as_ref()?;
-    let (name, &tokens) = (&validation.set, assumptions.set_tokens.get(&validation.set)?);
+    let name = validation.set.as_ref()?;
+    let &tokens = assumptions.set_tokens.get(name)?;
     let longest = recipe.stages.iter().map(|stage| stage.context as u64).max()?;
     if tokens <= longest {
         return Some(format!(

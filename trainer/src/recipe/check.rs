@@ -1,6 +1,6 @@
 //! Checks of a parsed recipe.
 
-use super::fault::{Fault, nearest};
+use super::fault::Fault;
 use super::{Length, Optimizer, Stage, TrainingRecipe};
 use crate::error::Error;
 use crate::schedule::{Schedule, ScheduleKind};
@@ -28,6 +28,8 @@ impl TrainingRecipe {
             format!("expected at most {} (TOML's largest number), found {}", i64::MAX, self.seed)
         });
         faults.model(&self.model);
+        faults.start(self);
+        faults.objective(&self.objective);
         faults.data(self);
         faults.optimizer(&self.optimizer);
         faults.cadence(self);
@@ -127,21 +129,6 @@ impl Faults {
         });
     }
 
-    fn data(&mut self, recipe: &TrainingRecipe) {
-        self.require(!recipe.data.sets.is_empty(), "data.sets", || {
-            "expected at least one token set, as in train = \"tokens/train\", found none".into()
-        });
-        for (name, path) in &recipe.data.sets {
-            let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c));
-            self.require(plain && !name.is_empty(), format!("data.sets.{name}"), || {
-                format!("expected a name of letters, digits, - and _, found {name:?}")
-            });
-            self.require(!path.as_os_str().is_empty(), format!("data.sets.{name}"), || {
-                "expected the folder of a token set, found an empty path".into()
-            });
-        }
-    }
-
     fn optimizer(&mut self, optimizer: &Optimizer) {
         self.number("optimizer.beta1", optimizer.beta1, Range::BelowOne);
         self.number("optimizer.beta2", optimizer.beta2, Range::BelowOne);
@@ -161,21 +148,7 @@ impl Faults {
             faults.require(every > 0, key, || "expected at least 1 step, found 0".into());
         };
         if let Some(validation) = &recipe.validation {
-            self.set_exists(recipe, "validation.set", &validation.set);
-            let path = recipe.data.sets.get(&validation.set);
-            let same = recipe.data.sets.iter().filter(|(_, other)| Some(*other) == path);
-            let same: Vec<&String> = same.map(|(name, _)| name).collect();
-            let trains = |stage: &&Stage| same.iter().any(|name| stage.share(name) > 0.0);
-            let trained = recipe.stages.iter().find(trains);
-            if let Some(stage) = trained {
-                self.0.push(Fault::of_key(
-                    "validation.set",
-                    format!(
-                        "stage `{}` trains on `{}`, so its perplexity would say nothing; hold a set out",
-                        stage.name, validation.set
-                    ),
-                ));
-            }
+            self.held_out(recipe, validation);
             every(self, "validation.every", validation.every);
             self.require(validation.windows != Some(0), "validation.windows", || {
                 "expected at least 1, found 0; leave the key out for the whole set".into()
@@ -195,15 +168,6 @@ impl Faults {
             self.number("guard.loss_spike", spike, Range::Positive);
         }
         self.size("guard.window", recipe.guard.window, MAX_KEPT);
-    }
-
-    fn set_exists(&mut self, recipe: &TrainingRecipe, key: &str, set: &str) {
-        self.require(recipe.data.sets.contains_key(set), key, || {
-            let names: Vec<&str> = recipe.data.sets.keys().map(String::as_str).collect();
-            let near = nearest(set, &names);
-            let near = near.map(|near| format!("did you mean `{near}`? ")).unwrap_or_default();
-            format!("no set `{set}` in [data.sets]; {near}there are: {}", names.join(", "))
-        });
     }
 
     fn stage(&mut self, recipe: &TrainingRecipe, index: usize, stage: &Stage) {
@@ -245,23 +209,6 @@ impl Faults {
         }
         self.mixture(recipe, index, stage);
         self.schedule(index, stage);
-    }
-
-    fn mixture(&mut self, recipe: &TrainingRecipe, index: usize, stage: &Stage) {
-        for (set, weight) in &stage.mixture {
-            let key = format!("stages.{index}.mixture.{set}");
-            self.set_exists(recipe, &key, set);
-            self.number(key, *weight, Range::NotNegative);
-        }
-        let sum: f64 = stage.mixture.values().sum();
-        // NaN and negative weights are reported above.
-        self.require(sum != 0.0 && !stage.mixture.is_empty(), format!("stages.{index}.mixture"), || {
-            "expected at least one set with a weight above 0, found none".into()
-        });
-        let overflows = sum.is_infinite() && stage.mixture.values().all(|weight| weight.is_finite());
-        self.require(!overflows, format!("stages.{index}.mixture"), || {
-            "the weights are too large to be added up; they are shares, such as 0.6 and 0.4".into()
-        });
     }
 
     fn schedule(&mut self, index: usize, stage: &Stage) {

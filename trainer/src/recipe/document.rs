@@ -11,9 +11,10 @@ use toml::{Table, Value};
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
 /// Keys that take a list.
-const LISTS: [&str; 4] = ["stages", "prompts", "no_rope", "sliding"];
+const LISTS: [&str; 8] =
+    ["stages", "prompts", "no_rope", "sliding", "files", "held_out", "freeze", "matrices"];
 /// Tables that `"none"` switches off.
-const OPTIONAL_TABLES: [&str; 2] = ["validation", "sample"];
+const OPTIONAL_TABLES: [&str; 3] = ["validation", "sample", "adapter"];
 
 pub(super) struct Document<'t> {
     text: &'t str,

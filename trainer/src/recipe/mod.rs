@@ -1,12 +1,16 @@
 //! The training recipe: everything that determines a run. The resolved recipe is saved with every run.
 
 mod check;
+mod check_data;
 mod document;
 mod fault;
 mod load;
 mod model_shape;
 #[cfg(test)]
 mod model_tests;
+mod objective;
+#[cfg(test)]
+mod objective_tests;
 mod optional;
 mod rope_scaling;
 #[cfg(test)]
@@ -15,6 +19,7 @@ mod tests;
 pub use fault::{Fault, RecipeError};
 pub use load::BUILT_IN;
 pub use model_shape::{ModelShape, PatternKeys};
+pub use objective::{DistillKeys, DpoKeys, DpoLoss, ObjectiveKeys, SftKeys, SftTargets};
 pub use rope_scaling::RopeScalingKeys;
 
 use crate::schedule::Schedule;
@@ -32,17 +37,30 @@ pub struct TrainingRecipe {
     /// Seeds the initial weights and the order of the data.
     #[serde(default)]
     pub seed: u64,
+    /// The model that the run begins with: a Hugging Face folder, a GGUF, a `.thimble`, or a name of the catalogue; none:
+    /// random weights.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "optional::or_none")]
+    pub init_from: Option<String>,
+    /// Tensors whose weights stay as they are, by their Hugging Face names, in which `*` stands for anything.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub freeze: Vec<String>,
     /// The model's shape.
     pub model: ModelShape,
-    /// Token sets, as `tokenize` makes them.
-    pub data: TokenSetPaths,
+    /// What the run minimizes.
+    #[serde(default, skip_serializing_if = "ObjectiveKeys::is_pretrain")]
+    pub objective: ObjectiveKeys,
+    /// Where the data lies.
+    pub data: DataPaths,
+    /// Low-rank adapters; none: all weights are trained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<AdapterKeys>,
     /// AdamW and gradient clipping.
     #[serde(default)]
     pub optimizer: Optimizer,
     /// Number formats and recomputation.
     #[serde(default)]
     pub compute: Compute,
-    /// Held-out perplexity.
+    /// The held-out loss.
     #[serde(default)]
     pub validation: Option<Validation>,
     /// Sample text during training.
@@ -58,12 +76,44 @@ pub struct TrainingRecipe {
     pub stages: Vec<Stage>,
 }
 
-/// Paths of token sets.
+/// Where the data lies. Relative paths start at the working folder.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DataPaths {
+    /// Files of examples, of the objectives `sft` and `dpo`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<PathBuf>,
+    /// Examples that are not trained on, of the same objectives.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "optional::or_none")]
+    pub held_out: Option<HeldOut>,
+    /// Token sets by name, of the objectives `pretrain` and `distill`: folders that `thimble-train tokenize` wrote.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub sets: BTreeMap<String, PathBuf>,
+}
+
+/// Examples that are not trained on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "a list of files, or a share such as 0.05")]
+pub enum HeldOut {
+    /// A share of the examples, from 0 to below 1.
+    Share(f64),
+    /// Files of their own.
+    Files(Vec<PathBuf>),
+}
+
+/// Low-rank adapters beside frozen matrices (LoRA, Hu et al. 2021).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct TokenSetPaths {
-    /// Token sets by name: folders that `thimble-train tokenize` wrote. Relative paths start at the working folder.
-    pub sets: BTreeMap<String, PathBuf>,
+pub struct AdapterKeys {
+    /// Inner dimension.
+    pub rank: usize,
+    /// The adapters' product is scaled by `alpha / rank`; none: twice the rank.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "optional::or_none")]
+    pub alpha: Option<f64>,
+    /// The matrices that get one, by the last part of their Hugging Face names (`q_proj`, `down_proj`); empty: all of the
+    /// layers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub matrices: Vec<String>,
 }
 
 /// AdamW (Loshchilov and Hutter 2019). Weight decay is for matrices only, the embedding among them.
@@ -109,15 +159,16 @@ pub struct Compute {
     pub document_mask: bool,
 }
 
-/// Perplexity on a token set that is not trained on.
+/// The loss on data that is not trained on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Validation {
-    /// Name of the set in `[data.sets]`.
-    pub set: String,
+    /// Name of the set in `[data.sets]`; the objectives `sft` and `dpo` have `data.held_out` instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set: Option<String>,
     /// Steps between two measurements.
     pub every: u64,
-    /// Windows of the stage's context, from the set's beginning; none: all of it.
+    /// Windows of the stage's context, from the set's beginning; none: all of it. Of examples: the first so many.
     #[serde(default, deserialize_with = "optional::or_none")]
     pub windows: Option<usize>,
 }
@@ -214,7 +265,8 @@ pub struct Stage {
     /// A new base of the rotary frequencies from this stage on.
     #[serde(default, deserialize_with = "optional::or_none")]
     pub rope_theta: Option<f64>,
-    /// Share of each set's tokens, by name; they are scaled to sum to one.
+    /// Share of each set's tokens, by name; they are scaled to sum to one. Empty where the data are files of examples.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub mixture: BTreeMap<String, f64>,
     /// Learning rate over this stage's steps.
     pub schedule: Schedule,

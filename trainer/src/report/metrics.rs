@@ -3,6 +3,8 @@
 use crate::atomic_file::{self, write_atomically};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Deserializer, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -17,7 +19,7 @@ pub struct StepMetrics {
     pub step: u64,
     /// The stage's name in the recipe.
     pub stage: String,
-    /// Mean cross-entropy of the step's tokens, in nats.
+    /// The step's loss; of tokens the mean cross-entropy, in nats.
     #[serde(deserialize_with = "null_is_nan")]
     pub loss: f64,
     /// The learning rate that was applied.
@@ -38,6 +40,17 @@ pub struct StepMetrics {
     /// Wall time of this step alone.
     #[serde(deserialize_with = "null_is_nan")]
     pub seconds: f64,
+    /// What else the objective measured, by name.
+    #[serde(default, skip_serializing_if = "NamedFigures::is_empty", deserialize_with = "nulls_are_nan")]
+    pub figures: NamedFigures,
+}
+
+/// Numbers beside the loss, by their names in snake_case.
+pub type NamedFigures = BTreeMap<String, f64>;
+
+/// An objective's figures as they are written.
+pub fn named(figures: &[(&'static str, f64)]) -> NamedFigures {
+    figures.iter().map(|&(name, value)| (name.to_owned(), value)).collect()
 }
 
 /// A measurement on the held-out set.
@@ -45,14 +58,27 @@ pub struct StepMetrics {
 pub struct ValidationPoint {
     /// Steps finished before it.
     pub step: u64,
-    /// Mean cross-entropy, in nats.
+    /// The objective's held-out loss; of tokens the mean cross-entropy, in nats.
     #[serde(deserialize_with = "null_is_nan")]
     pub loss: f64,
-    /// `exp(loss)`.
-    #[serde(deserialize_with = "null_is_nan")]
-    pub perplexity: f64,
+    /// `exp(loss)`, where the loss is a cross-entropy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub perplexity: Option<f64>,
     /// Tokens trained on before it.
     pub tokens: u64,
+    /// What else the objective measured, by name.
+    #[serde(default, skip_serializing_if = "NamedFigures::is_empty", deserialize_with = "nulls_are_nan")]
+    pub figures: NamedFigures,
+}
+
+impl fmt::Display for ValidationPoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "step {}: held-out loss {:.4}", self.step, self.loss)?;
+        if let Some(perplexity) = self.perplexity {
+            write!(f, ", perplexity {perplexity:.2}")?;
+        }
+        self.figures.iter().try_for_each(|(name, value)| write!(f, ", {} {value:.4}", name.replace('_', " ")))
+    }
 }
 
 /// A sample of the model's text.
@@ -90,6 +116,11 @@ struct Position {
 /// JSON has no NaN: serde_json writes `null` for it.
 fn null_is_nan<'de, D: Deserializer<'de>>(number: D) -> std::result::Result<f64, D::Error> {
     Ok(Option::deserialize(number)?.unwrap_or(f64::NAN))
+}
+
+fn nulls_are_nan<'de, D: Deserializer<'de>>(numbers: D) -> std::result::Result<NamedFigures, D::Error> {
+    let numbers = BTreeMap::<String, Option<f64>>::deserialize(numbers)?;
+    Ok(numbers.into_iter().map(|(name, number)| (name, number.unwrap_or(f64::NAN))).collect())
 }
 
 /// The file being written. Each event is written at once, so a killed run loses none.

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 /// Decay of the running means.
 const DECAY: f64 = 0.95;
+/// Figures of the objective that a line shows.
+const FIGURES_SHOWN: usize = 3;
 /// Seconds between two lines of a log at a run's beginning and in the long run.
 const LINE_EVERY: (f64, f64) = (5.0, 60.0);
 
@@ -78,8 +80,8 @@ impl Progress {
         }
     }
 
-    /// Shows a finished step.
-    pub fn step(&mut self, step: &StepMetrics) {
+    /// Shows a finished step, with the first of its figures.
+    pub fn step(&mut self, step: &StepMetrics, figures: &[(&'static str, f64)]) {
         let now = Instant::now();
         self.loss.add(step.loss);
         self.pace.add(self.last_step.map_or(step.seconds, |last| (now - last).as_secs_f64()));
@@ -88,7 +90,7 @@ impl Progress {
             ProgressOutput::Nowhere => {}
             ProgressOutput::Terminal(bar) => {
                 bar.set_position(step.step);
-                let (place, left, numbers) = self.parts(step);
+                let (place, left, numbers) = self.parts(step, figures);
                 bar.set_prefix(format!("{place} | {left}"));
                 bar.set_message(numbers);
             }
@@ -97,7 +99,7 @@ impl Progress {
                 let due = self.last_line.is_none_or(|last| (now - last).as_secs_f64() >= wait);
                 if due || step.step >= self.total {
                     self.last_line = Some(now);
-                    print_line(&self.line(step));
+                    print_line(&self.line(step, figures));
                 }
             }
         }
@@ -120,18 +122,21 @@ impl Progress {
     }
 
     /// `step 120/4000 epoch 1 | loss 4.812 | lr 3.0e-4 | norm 0.83 | 12,345 tok/s | MFU 31% (causal) | 12m left`.
-    fn line(&self, step: &StepMetrics) -> String {
-        let (place, left, numbers) = self.parts(step);
+    fn line(&self, step: &StepMetrics, figures: &[(&'static str, f64)]) -> String {
+        let (place, left, numbers) = self.parts(step, figures);
         format!("{place} | {numbers} | {left}")
     }
 
     /// Position, time left, and the numbers; the loss is a running mean, but a NaN is shown as it is.
-    fn parts(&self, step: &StepMetrics) -> (String, String, String) {
+    fn parts(&self, step: &StepMetrics, figures: &[(&'static str, f64)]) -> (String, String, String) {
         let loss = if step.loss.is_finite() { self.loss.value() } else { step.loss };
         let mfu = step.mfu.map_or(String::new(), |mfu| format!(" | MFU {} (causal)", percent(mfu)));
         let left = self.total.saturating_sub(step.step) as f64 * self.pace.value();
+        let figures = figures.iter().take(FIGURES_SHOWN);
+        let figures: String =
+            figures.map(|(name, value)| format!(" | {} {value:.3}", name.replace('_', " "))).collect();
         let numbers = format!(
-            "loss {loss:.3} | lr {:.1e} | norm {:.2} | {} tok/s{mfu}",
+            "loss {loss:.3}{figures} | lr {:.1e} | norm {:.2} | {} tok/s{mfu}",
             step.learning_rate,
             step.gradient_norm,
             crate::units::grouped(step.tokens_per_second.round() as u64),
@@ -182,6 +187,7 @@ mod tests {
             tokens_per_second: 12_345.4,
             mfu: Some(0.312),
             seconds: 0.1857,
+            figures: Default::default(),
         }
     }
 
@@ -191,7 +197,7 @@ mod tests {
             progress.loss.add(step.loss);
             progress.pace.add(step.seconds);
         }
-        progress.line(steps.last().unwrap())
+        progress.line(steps.last().unwrap(), &[])
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::{metrics, tensorboard};
 use crate::atomic_file::write_atomically;
 use crate::error::{Error, Result};
-use crate::recipe::{Length, ModelShape, Stage, TrainingRecipe};
+use crate::recipe::{Length, ModelShape, ObjectiveKeys, Stage, TrainingRecipe};
 use crate::units::grouped;
 use std::fmt::Write;
 use std::path::Path;
@@ -70,7 +70,15 @@ pub fn write(run: &Path, about: &RunSummary, start: &RunStart) -> Result<()> {
 fn page(about: &RunSummary, starts: &[String]) -> String {
     let recipe = about.recipe;
     let drawn = |name: &&String| recipe.stages.iter().any(|stage| stage.share(name) > 0.0);
-    let sets: Vec<String> = recipe.data.sets.keys().filter(drawn).map(|name| format!("`{name}`")).collect();
+    let sets = recipe.data.sets.keys().filter(drawn).map(|name| format!("`{name}`"));
+    let files = recipe.data.files.iter().map(|path| format!("`{}`", path.display()));
+    let data: Vec<String> = sets.chain(files).collect();
+    let does = match &recipe.objective {
+        ObjectiveKeys::Pretrain => "pretrains",
+        ObjectiveKeys::Sft(_) | ObjectiveKeys::Dpo(_) => "tunes",
+        ObjectiveKeys::Distill(_) => "trains the encodings of",
+    };
+    let source = recipe.init_from.as_ref().map(|source| format!(", from `{source}`")).unwrap_or_default();
     let mut stages = String::new();
     for stage in &recipe.stages {
         // Writing to a String cannot fail.
@@ -87,7 +95,7 @@ fn page(about: &RunSummary, starts: &[String]) -> String {
     }
     format!(
         "# {name}\n\n\
-         A run of `thimble-train`: it pretrains a Llama of {parameters} parameters ({shape}) on {sets}, in {steps}.\n\n\
+         A run of `thimble-train`: it {does} a Llama of {parameters} parameters ({shape}){source} on {data}, in {steps}.\n\n\
          {stages}\n\
          ## What to do with it\n\n\
          | | |\n|---|---|\n\
@@ -102,7 +110,7 @@ fn page(about: &RunSummary, starts: &[String]) -> String {
         name = recipe.name,
         parameters = grouped(about.parameters),
         shape = shape_line(&recipe.model),
-        sets = sets.join(", "),
+        data = data.join(", "),
         steps = counted(about.total_steps, "step"),
         resume = about.resume,
         export = about.export,
@@ -136,12 +144,12 @@ fn stage_line(stage: &Stage) -> String {
     let total: f64 = stage.mixture.values().sum();
     let mixture: Vec<String> =
         stage.mixture.iter().map(|(set, share)| format!("{:.1}% `{set}`", share / total * 100.0)).collect();
+    let from = if mixture.is_empty() { String::new() } else { format!(", from {}", mixture.join(" and ")) };
     format!(
-        "{length} of {} tokens at context {}, peak learning rate {:e}, from {}",
+        "{length} of {} tokens at context {}, peak learning rate {:e}{from}",
         grouped(stage.tokens_per_step()),
         grouped(stage.context as u64),
         stage.schedule.peak,
-        mixture.join(" and "),
     )
 }
 

@@ -183,7 +183,7 @@ impl EventFile {
         Ok(events)
     }
 
-    /// Writes loss, learning rate, gradient norm, tokens per second and, where known, MFU.
+    /// Writes loss, learning rate, gradient norm, tokens per second, the MFU where known, and the objective's figures.
     ///
     /// # Errors
     /// [`Error::File`], as on a full disk.
@@ -195,16 +195,19 @@ impl EventFile {
             scalar("tokens_per_second", step.tokens_per_second),
         ];
         value.extend(step.mfu.map(|mfu| scalar("mfu_causal", mfu)));
+        value.extend(step.figures.iter().map(|(name, figure)| scalar(name, *figure)));
         self.write(step.step, EventKind::Summary(Summary { value }))
     }
 
-    /// Writes held-out loss and perplexity.
+    /// Writes held-out loss, perplexity where there is one, and figures.
     ///
     /// # Errors
     /// [`Error::File`].
     pub fn validation(&mut self, point: &ValidationPoint) -> Result<()> {
-        let value =
-            vec![scalar("validation/loss", point.loss), scalar("validation/perplexity", point.perplexity)];
+        let mut value = vec![scalar("validation/loss", point.loss)];
+        value.extend(point.perplexity.map(|perplexity| scalar("validation/perplexity", perplexity)));
+        let figures = point.figures.iter();
+        value.extend(figures.map(|(name, figure)| scalar(&format!("validation/{name}"), *figure)));
         self.write(point.step, EventKind::Summary(Summary { value }))
     }
 

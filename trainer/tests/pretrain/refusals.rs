@@ -302,7 +302,7 @@ fn a_run_that_diverges_stops_with_its_data_and_a_good_checkpoint() {
     ];
     let said = refused(test.pretrain("spike", &more), 1);
     assert!(said.contains("more than guard.loss_spike = 1 above the mean of the last 5 steps"), "{said}");
-    assert!(said.contains("row 0: set `"), "{said}");
+    assert!(said.contains("  sample ") && said.contains(": set `"), "{said}");
 }
 
 #[test]

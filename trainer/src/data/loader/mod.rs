@@ -24,9 +24,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use stream::{TokenStream, WindowOrigin};
 
-/// Rows that [`Loader::describe_last_batch`] lists.
-const ROWS_SHOWN: usize = 8;
-
 /// Draws batches of windows from the token sets of a recipe.
 pub struct Loader {
     seed: u64,
@@ -63,8 +60,8 @@ impl Loader {
             vocab: recipe.model.vocab,
             stages: recipe.stages.clone(),
             validation: recipe.validation.as_ref().and_then(|validation| {
-                let path = recipe.data.sets.get(&validation.set)?;
-                Some((validation.set.clone(), path.clone()))
+                let set = validation.set.as_ref()?;
+                Some((set.clone(), recipe.data.sets.get(set)?.clone()))
             }),
             streams,
             stage: 0,
@@ -223,21 +220,11 @@ impl Loader {
         drawn.map(|s| (s.name.clone(), s.position.stage_tokens as f64 / total as f64)).collect()
     }
 
-    /// Set, shard, documents and tokens of each row of the last batch, for messages.
-    pub fn describe_last_batch(&self) -> String {
+    /// Sample, set, shard, documents and tokens of each row of the last batch, one line each; empty before the first.
+    pub fn last_rows(&self) -> Vec<String> {
         let rows = self.last.len();
-        if rows == 0 {
-            return "no batch has been drawn yet".to_owned();
-        }
-        let samples = self.samples - rows as u64..self.samples;
-        let mut text = format!("stage `{}`, samples {samples:?}", self.stages[self.stage].name);
-        for row in 0..rows.min(ROWS_SHOWN) {
-            text.push_str(&format!("\n  row {row}: {}", self.row(row)));
-        }
-        if rows > ROWS_SHOWN {
-            text.push_str(&format!("\n  and {} rows more", rows - ROWS_SHOWN));
-        }
-        text
+        let first = self.samples - rows as u64;
+        (0..rows).map(|row| format!("sample {}: {}", first + row as u64, self.row(row))).collect()
     }
 
     fn row(&self, row: usize) -> String {

@@ -13,6 +13,7 @@ fn step(number: u64, loss: f64) -> MetricsEvent {
         tokens_per_second: 1e5,
         mfu: None,
         seconds: 0.04,
+        figures: Default::default(),
     })
 }
 
@@ -54,8 +55,9 @@ fn a_picture_has_panels_stages_and_every_validation() {
         events.push(MetricsEvent::Validation(ValidationPoint {
             step: number,
             loss: 3.0,
-            perplexity: 3_f64.exp(),
+            perplexity: Some(3_f64.exp()),
             tokens: number * 4096,
+            figures: Default::default(),
         }));
     }
     let run = RunMetrics::new("a <run> & more", events).unwrap();

@@ -69,18 +69,19 @@ fn the_last_batch_is_described_by_set_shard_documents_and_tokens() {
     sets.write("train", "a", 100, &[(1..60).collect(), (61..70).collect()]);
     let recipe = sets.recipe(&["train"], &stage("one", "steps = 9", 10, "train = 1"));
     let mut loader = Loader::open(&recipe).unwrap();
-    assert_eq!(loader.describe_last_batch(), "no batch has been drawn yet");
-    for _ in 0..10 {
+    assert!(loader.last_rows().is_empty());
+    for sample in 0..10 {
         let offset = loader.position().sets["train"].lanes[0];
         let batch = draw(&mut loader, 0, 1, 10);
-        let said = loader.describe_last_batch();
+        let [said] = loader.last_rows().try_into().unwrap();
         let first = batch.ids[0];
         let (shard, token) = if first > 60 { (1, first - 61) } else { (0, first.max(1) - 1) };
         if first != END {
             let place = format!("shard-0000{shard}.tokens document 0 token {token} to ");
             assert!(said.contains(&place), "{said} {place}");
         }
-        let start = format!("set `train`, epoch {} at token {}, ", offset.epoch, offset.offset);
-        assert!(said.starts_with("stage `one`, samples ") && said.contains(&start), "{said} {start}");
+        let start =
+            format!("sample {sample}: set `train`, epoch {} at token {}, ", offset.epoch, offset.offset);
+        assert!(said.starts_with(&start), "{said} {start}");
     }
 }

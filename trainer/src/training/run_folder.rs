@@ -1,7 +1,7 @@
 //! Checks of the run folder: its files, its lock, and its recipe.
 
 use crate::error::{Error, Result};
-use crate::recipe::{TokenSetPaths, TrainingRecipe};
+use crate::recipe::TrainingRecipe;
 use std::fs::{File, TryLockError};
 use std::path::Path;
 
@@ -37,9 +37,9 @@ pub(super) fn lock(run: &Path) -> Result<File> {
 /// Refuses to resume with a recipe that computes something else; what is shown or kept may change. `resume` is the
 /// command that resumes the run.
 pub(super) fn require_same_recipe(then: &TrainingRecipe, now: &TrainingRecipe, resume: &str) -> Result<()> {
-    // A set may have moved: the saved position identifies it by its content.
+    // Data may have moved: the saved position identifies them by their content.
     let numbers = |recipe: &TrainingRecipe| TrainingRecipe {
-        data: TokenSetPaths { sets: Default::default() },
+        data: Default::default(),
         checkpoint: Default::default(),
         sample: None,
         guard: Default::default(),

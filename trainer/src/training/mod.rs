@@ -1,13 +1,14 @@
 //! The training loop: draw, accumulate, guard, update, report, measure, save.
 
 mod guard;
+mod open;
 mod run;
 mod run_folder;
 mod sample;
 mod step;
 mod validation;
 
-pub use run::PretrainOptions;
+pub use run::TrainingOptions;
 
 use crate::checkpoint::BestValidation;
 use crate::error::Result;
@@ -33,9 +34,9 @@ pub struct RunOutcome {
 /// # Errors
 /// The data does not fit the recipe, the run folder holds another run, a file cannot be written, or the guard stopped
 /// the run; the newest checkpoint is then whole.
-pub fn pretrain<O: Ops>(
+pub fn train<O: Ops>(
     recipe: &TrainingRecipe,
-    settings: &PretrainOptions,
+    settings: &TrainingOptions,
     device: impl FnOnce(&Config, usize) -> Result<O>,
 ) -> Result<RunOutcome> {
     let mut run = Run::open(recipe, settings, device)?;

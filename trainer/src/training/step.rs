@@ -1,11 +1,10 @@
 //! One optimizer step.
 
 use super::run::Run;
-use crate::data::loader::LoaderPosition;
 use crate::error::{Error, Result};
 use crate::ops::{AdamW, Buffer, Ops};
 use crate::plan::Flops;
-use crate::report::metrics::{MetricsEvent, StepMetrics};
+use crate::report::metrics::{MetricsEvent, StepMetrics, named};
 use std::time::Instant;
 
 impl<O: Ops> Run<'_, O> {
@@ -13,13 +12,13 @@ impl<O: Ops> Run<'_, O> {
     fn stage_of(&self, step: u64) -> (usize, u64) {
         let mut before = 0;
         for stage in 0..self.recipe.stages.len() {
-            let steps = self.loader.steps(stage);
+            let steps = self.objective.steps(stage);
             if step < before + steps {
                 return (stage, before);
             }
             before += steps;
         }
-        (self.recipe.stages.len() - 1, before - self.loader.steps(self.recipe.stages.len() - 1))
+        (self.recipe.stages.len() - 1, before - self.objective.steps(self.recipe.stages.len() - 1))
     }
 
     /// Enters a stage: sets the rotary base, and resets the moments if the stage says so.
@@ -33,7 +32,7 @@ impl<O: Ops> Run<'_, O> {
         self.progress.note(&format!(
             "stage {}: {} steps of {} tokens, context {}",
             stage.name,
-            self.loader.steps(index),
+            self.objective.steps(index),
             stage.tokens_per_step(),
             stage.context
         ));
@@ -51,20 +50,12 @@ impl<O: Ops> Run<'_, O> {
         let (index, before) = self.stage_of(self.state.step);
         self.enter(index, self.state.step == before)?;
         let stage = &self.recipe.stages[index];
-        let tokens = stage.tokens_per_step();
-        let learning_rate = stage.schedule.at(self.state.step - before, self.loader.steps(index));
-        let position = self.loader.position();
+        let learning_rate = stage.schedule.at(self.state.step - before, self.objective.steps(index));
         self.engine.zero_gradients()?;
-        let mut sum = 0.0;
-        for _ in 0..stage.accumulate {
-            self.loader.next(index, stage.micro_batch, stage.context, &mut self.batch)?;
-            self.batch.weigh((1.0 / tokens as f64) as f32);
-            sum += self.engine.accumulate(&self.batch)?;
-        }
-        let loss = sum / tokens as f64;
+        let result = self.objective.accumulate(&mut self.engine, index)?;
         let norm = self.engine.gradient_norm()?;
-        if let Some(trouble) = self.guard.check(loss, norm) {
-            return Err(self.rejected(&trouble, index, position));
+        if let Some(trouble) = self.guard.check(result.loss, norm) {
+            return Err(self.rejected(&trouble, index));
         }
         let optimizer = &self.recipe.optimizer;
         self.state.optimizer_step += 1;
@@ -79,57 +70,46 @@ impl<O: Ops> Run<'_, O> {
             decayed: self.engine.parameters().matrices,
         })?;
         self.state.step += 1;
-        self.state.tokens += tokens;
-        self.state.position = self.loader.position();
+        self.state.tokens += result.tokens;
+        self.state.position = self.objective.position();
         let seconds = start.elapsed().as_secs_f64();
-        let tokens_per_second = tokens as f64 / seconds;
-        let flops = Flops::of(&self.recipe.model.config(), stage.context).causal() as f64;
+        let tokens_per_second = result.tokens as f64 / seconds;
+        let (_, context) = self.objective.shape(index);
+        let flops = Flops::of(&self.recipe.model.config(), context).causal() as f64;
         let step = StepMetrics {
             step: self.state.step,
             stage: stage.name.clone(),
-            loss,
+            loss: result.loss,
             learning_rate,
             gradient_norm: norm,
             tokens: self.state.tokens,
             tokens_per_second,
             mfu: self.settings.peak_tflops.map(|peak| flops * tokens_per_second / (peak * 1e12)),
             seconds,
+            figures: named(&result.figures),
         };
         self.events.step(&step)?;
-        self.progress.step(&step);
+        self.progress.step(&step, &result.figures);
         self.metrics.write(&MetricsEvent::Step(step))?;
-        let last_of_stage = self.state.step == before + self.loader.steps(index);
-        if last_of_stage && self.loader.drawn_shares().len() > 1 {
-            let shares: Vec<String> = self
-                .loader
-                .drawn_shares()
-                .iter()
-                .map(|(name, share)| format!("{name} {:.1}%", share * 100.0))
-                .collect();
-            self.progress.note(&format!("stage {} drew {}", stage.name, shares.join(", ")));
+        if self.state.step == before + self.objective.steps(index)
+            && let Some(summary) = self.objective.stage_summary()
+        {
+            self.progress.note(&format!("stage {} {summary}", stage.name));
         }
         Ok(())
     }
 
-    /// The error of a step that the guard rejects, with the origin of its data, which began at `position`.
-    fn rejected(&mut self, trouble: &str, index: usize, position: LoaderPosition) -> Error {
-        let stage = &self.recipe.stages[index];
-        let mut places = Vec::new();
-        if self.loader.seek(&position).is_ok() {
-            for _ in 0..stage.accumulate {
-                if self.loader.next(index, stage.micro_batch, stage.context, &mut self.batch).is_ok() {
-                    places.push(self.loader.describe_last_batch());
-                }
-            }
-        }
+    /// The error of a step that the guard rejects.
+    fn rejected(&mut self, trouble: &str, index: usize) -> Error {
         self.progress.finish();
+        let data = self.described_data();
         Error::Invalid(format!(
             "step {} of stage `{}`: {trouble}. This step was discarded; {}. Check the data of this step, or start another run \
              with a lower learning rate or optimizer.clip.\n{}",
             self.state.step + 1,
-            stage.name,
+            self.recipe.stages[index].name,
             self.remaining_checkpoint(),
-            places.join("\n")
+            data
         ))
     }
 }

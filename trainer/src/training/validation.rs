@@ -1,26 +1,34 @@
-//! Held-out perplexity and sample text.
+//! The held-out loss and sample text.
 
 use super::run::Run;
 use crate::checkpoint::BestValidation;
 use crate::error::Result;
 use crate::ops::Ops;
-use crate::report::metrics::{MetricsEvent, SampleText, ValidationPoint};
+use crate::report::metrics::{MetricsEvent, SampleText, ValidationPoint, named};
 
 impl<O: Ops> Run<'_, O> {
-    /// Measures held-out perplexity and samples text where due; returns whether the perplexity is the best so far.
+    /// Measures the held-out loss and samples text where due; returns whether the loss is the best so far.
     pub(super) fn measure(&mut self) -> Result<bool> {
         let step = self.state.step;
         let mut is_best = false;
         let (total, recipe) = (self.total, self.recipe);
         let due = |every: u64| step.is_multiple_of(every.max(1)) || step == total;
-        if let Some(validation) = recipe.validation.as_ref().filter(|validation| due(validation.every)) {
-            let loss = self.validate(validation.windows)?;
+        let stage = self.stage.unwrap_or(0);
+        if recipe.validation.as_ref().is_some_and(|validation| due(validation.every))
+            && let Some(measured) = self.objective.measure(&mut self.engine, stage)?
+        {
+            let loss = measured.loss;
             if !loss.is_finite() {
                 return Err(self.corrupted(&format!("the held-out loss is {loss}")));
             }
-            let point = ValidationPoint { step, loss, perplexity: loss.exp(), tokens: self.state.tokens };
-            self.progress
-                .note(&format!("step {step}: held-out loss {loss:.4}, perplexity {:.2}", point.perplexity));
+            let point = ValidationPoint {
+                step,
+                loss,
+                perplexity: measured.perplexity,
+                tokens: self.state.tokens,
+                figures: named(&measured.figures),
+            };
+            self.progress.note(&point.to_string());
             self.events.validation(&point)?;
             self.metrics.write(&MetricsEvent::Validation(point))?;
             if self.state.best.is_none_or(|best| loss < best.loss) {
@@ -44,20 +52,5 @@ impl<O: Ops> Run<'_, O> {
             }
         }
         Ok(is_best)
-    }
-
-    /// Mean cross-entropy of the held-out windows of the current stage's context, in nats.
-    fn validate(&mut self, limit: Option<usize>) -> Result<f64> {
-        let Some(validation) = &self.validation else { return Ok(f64::NAN) };
-        let stage = &self.recipe.stages[self.stage.unwrap_or(0)];
-        let windows = validation.windows(stage.context, limit)?;
-        let (mut sum, mut first) = (0.0, 0);
-        while first < windows {
-            let sequences = stage.micro_batch.min(windows - first);
-            validation.fill(first, sequences, stage.context, &mut self.batch)?;
-            sum += self.engine.evaluate(&self.batch)?;
-            first += sequences;
-        }
-        Ok(sum / (windows * stage.context) as f64)
     }
 }

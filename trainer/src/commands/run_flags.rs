@@ -1,0 +1,118 @@
+//! The flags of every command that trains, and the run that they describe.
+
+use std::path::{Path, PathBuf};
+use thimble_trainer::checkpoint::RECIPE;
+use thimble_trainer::device::{ChosenDevice, DeviceRequest, choose};
+use thimble_trainer::error::{Error, Result};
+use thimble_trainer::ops::candle::CandleOps;
+use thimble_trainer::ops::cpu::CpuOps;
+use thimble_trainer::plan::{Assumptions, DeviceTarget, plan};
+use thimble_trainer::recipe::{Precision, TrainingRecipe};
+use thimble_trainer::shell;
+use thimble_trainer::training::{TrainingOptions, train};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct RunFlags {
+    /// Override a key: optimizer.clip=0.5, stages.0.context=512, 'stages.*.length={steps=100}', optimizer.clip=none
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(super) overrides: Vec<String>,
+    /// The run folder [default: runs/ and the recipe's name]
+    #[arg(long, value_name = "FOLDER")]
+    run: Option<PathBuf>,
+    /// Resume from the newest checkpoint in the run folder; if there is none yet, start the run, with a warning
+    #[arg(long)]
+    resume: bool,
+    /// auto, cpu, cuda or cuda:N; candle for the CUDA path's operations on the CPU, slow, for checking. auto takes the
+    /// first GPU that can be used; a GPU trains in the recipe's precision, the CPU in f32
+    #[arg(long, default_value_t)]
+    device: DeviceRequest,
+    /// CPU threads, which do not affect the result [default: one for each core]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    /// The device's peak, for the MFU
+    #[arg(long, value_name = "X", value_parser = super::shared::positive)]
+    peak_tflops: Option<f64>,
+    /// Show no progress
+    #[arg(long)]
+    quiet: bool,
+}
+
+impl RunFlags {
+    /// Reads and checks a recipe with the overrides.
+    pub(super) fn load(&self, recipe: &str) -> Result<TrainingRecipe> {
+        TrainingRecipe::load(recipe, &self.overrides)
+    }
+
+    /// Trains as the recipe says and reports the end; `pretrain` resumes the run, whatever its objective.
+    pub(super) fn train(self, recipe: &TrainingRecipe) -> Result<()> {
+        let run = self.run.clone().unwrap_or_else(|| PathBuf::from("runs").join(&recipe.name));
+        let threads = super::shared::threads(self.threads);
+        let chosen = choose(self.device, threads)?;
+        if !self.quiet {
+            eprintln!("{}", chosen.describe());
+        }
+        let plan = plan(recipe, &assumptions(recipe, &chosen)?)?;
+        plan.fit()?;
+        if !self.quiet {
+            plan.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+        }
+        let stop = super::shared::stop_on_signals()?;
+        let settings = TrainingOptions {
+            resume: self.resume,
+            quiet: self.quiet,
+            stop,
+            peak_tflops: self.peak_tflops,
+            command: self.resume_command(&run),
+            threads,
+            run,
+        };
+        let outcome = if chosen.candle {
+            let precision = recipe.compute.precision;
+            train(recipe, &settings, |config, parameters| {
+                CandleOps::new(chosen.device.clone(), precision, parameters, config.norm_eps)
+            })?
+        } else {
+            if recipe.compute.precision == Precision::Bf16 && !self.quiet {
+                eprintln!("the recipe asks for bf16: the CPU computes in f32");
+            }
+            train(recipe, &settings, |config, parameters| CpuOps::new(threads, parameters, config.norm_eps))?
+        };
+        if !self.quiet {
+            let best = outcome
+                .best
+                .map(|best| format!("; best held-out loss {:.4} after step {}", best.loss, best.step));
+            eprintln!(
+                "{} of {} steps done{}; the run is in {}",
+                outcome.step,
+                outcome.steps,
+                best.unwrap_or_default(),
+                settings.run.display()
+            );
+        }
+        if outcome.step < outcome.steps {
+            let said = format!("stopped after step {}; to continue: {}", outcome.step, settings.command);
+            return Err(Error::Stopped(said));
+        }
+        Ok(())
+    }
+
+    /// The command that resumes the run from its own recipe, which has the overrides.
+    fn resume_command(&self, run: &Path) -> String {
+        let device = match self.device {
+            DeviceRequest::Auto => String::new(),
+            device => format!(" --device {device}"),
+        };
+        let [recipe, run] = [&run.join(RECIPE), run].map(shell::quote);
+        format!("thimble-train pretrain {recipe} --run {run}{device} --resume")
+    }
+}
+
+/// The memory that the recipe must fit.
+fn assumptions(recipe: &TrainingRecipe, chosen: &ChosenDevice) -> Result<Assumptions> {
+    let mut assumptions = Assumptions::of_this_machine(recipe)?;
+    if chosen.candle {
+        assumptions.device = DeviceTarget::Cuda;
+        assumptions.memory = chosen.memory.or(assumptions.memory);
+    }
+    Ok(assumptions)
+}

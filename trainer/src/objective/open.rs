@@ -1,0 +1,21 @@
+//! From a recipe to its objective.
+
+use super::Objective;
+use super::pretrain::Pretraining;
+use crate::error::{Error, Result};
+use crate::ops::Ops;
+use crate::recipe::{ObjectiveKeys, TrainingRecipe};
+
+/// Opens the objective of a recipe and its data.
+///
+/// # Errors
+/// The data are missing, damaged, or do not fit the recipe.
+pub fn open<O: Ops>(recipe: &TrainingRecipe) -> Result<Box<dyn Objective<O>>> {
+    match &recipe.objective {
+        ObjectiveKeys::Pretrain => Ok(Box::new(Pretraining::open(recipe)?)),
+        other => Err(Error::Invalid(format!(
+            "expected objective.kind = \"pretrain\", found \"{}\", which this program cannot train",
+            other.kind()
+        ))),
+    }
+}

@@ -1,0 +1,136 @@
+//! Pretraining: the next token of every position of windows of token sets.
+
+use super::{DataTokenizer, Measurement, Objective, StepResult};
+use crate::data::loader::{Loader, LoaderPosition, ValidationSet};
+use crate::data::{DataPosition, TrainingBatch};
+use crate::error::{Error, Result};
+use crate::model::Engine;
+use crate::ops::Ops;
+use crate::recipe::{Stage, TrainingRecipe};
+
+/// The loader of a recipe's token sets, and the held-out set.
+pub(super) struct Pretraining {
+    stages: Vec<Stage>,
+    loader: Loader,
+    validation: Option<ValidationSet>,
+    /// Held-out windows, at most.
+    windows: Option<usize>,
+    /// The stage of the last step, and the position before it.
+    last: Option<(usize, LoaderPosition)>,
+    batch: TrainingBatch,
+}
+
+impl Pretraining {
+    pub(super) fn open(recipe: &TrainingRecipe) -> Result<Pretraining> {
+        let loader = Loader::open(recipe)?;
+        Ok(Pretraining {
+            stages: recipe.stages.clone(),
+            validation: loader.validation()?,
+            windows: recipe.validation.as_ref().and_then(|validation| validation.windows),
+            loader,
+            last: None,
+            batch: TrainingBatch::default(),
+        })
+    }
+
+    /// Draws each micro-batch of the next step and calls `take` with it.
+    fn draw(
+        &mut self,
+        stage: usize,
+        mut take: impl FnMut(&Loader, &mut TrainingBatch) -> Result<()>,
+    ) -> Result<()> {
+        self.last = Some((stage, self.loader.position()));
+        let stage_keys = &self.stages[stage];
+        for _ in 0..stage_keys.accumulate {
+            self.loader.next(stage, stage_keys.micro_batch, stage_keys.context, &mut self.batch)?;
+            take(&self.loader, &mut self.batch)?;
+        }
+        Ok(())
+    }
+}
+
+impl<O: Ops> Objective<O> for Pretraining {
+    fn tokenizer(&self) -> DataTokenizer<'_> {
+        DataTokenizer {
+            folder: self.loader.tokenizer_folder(),
+            hash: self.loader.tokenizer_hash(),
+            end: self.loader.end_of_document(),
+        }
+    }
+
+    fn steps(&self, stage: usize) -> u64 {
+        self.loader.steps(stage)
+    }
+
+    fn shape(&self, stage: usize) -> (usize, usize) {
+        (self.stages[stage].micro_batch, self.stages[stage].context)
+    }
+
+    fn accumulate(&mut self, engine: &mut Engine<O>, stage: usize) -> Result<StepResult> {
+        let tokens = self.stages[stage].tokens_per_step();
+        let mut sum = 0.0;
+        self.draw(stage, |_, batch| {
+            batch.weigh((1.0 / tokens as f64) as f32);
+            sum += engine.accumulate(batch)?;
+            Ok(())
+        })?;
+        Ok(StepResult { loss: sum / tokens as f64, tokens, targets: tokens, figures: Vec::new() })
+    }
+
+    /// The mean cross-entropy of the held-out windows.
+    fn measure(&mut self, engine: &mut Engine<O>, stage: usize) -> Result<Option<Measurement>> {
+        let Some(validation) = &self.validation else { return Ok(None) };
+        let stage = &self.stages[stage];
+        let windows = validation.windows(stage.context, self.windows)?;
+        let (mut sum, mut first) = (0.0, 0);
+        while first < windows {
+            let sequences = stage.micro_batch.min(windows - first);
+            validation.fill(first, sequences, stage.context, &mut self.batch)?;
+            sum += engine.evaluate(&self.batch)?;
+            first += sequences;
+        }
+        let targets = windows * stage.context;
+        let loss = sum / targets as f64;
+        let (perplexity, targets) = (Some(loss.exp()), targets as u64);
+        Ok(Some(Measurement { loss, perplexity, targets, figures: Vec::new() }))
+    }
+
+    fn position(&self) -> DataPosition {
+        DataPosition::Windows(self.loader.position())
+    }
+
+    fn seek(&mut self, position: &DataPosition) -> Result<()> {
+        let DataPosition::Windows(position) = position else {
+            return Err(Error::Invalid(format!(
+                "the saved data position does not fit: expected one in windows of token sets, found one in {}",
+                position.kind()
+            )));
+        };
+        self.last = None;
+        self.loader.seek(position)
+    }
+
+    fn skip(&mut self, stage: usize) -> Result<()> {
+        self.draw(stage, |_, _| Ok(()))
+    }
+
+    /// Draws the step again: the loader knows only the last batch.
+    fn describe(&mut self) -> Vec<String> {
+        let Some((stage, position)) = self.last.clone() else { return Vec::new() };
+        let mut rows = Vec::new();
+        if self.loader.seek(&position).is_ok() {
+            // A shard that can no longer be read ends the list.
+            let _ = self.draw(stage, |loader, _| {
+                rows.extend(loader.last_rows());
+                Ok(())
+            });
+        }
+        rows
+    }
+
+    fn stage_summary(&self) -> Option<String> {
+        let shares = self.loader.drawn_shares();
+        let shown = shares.iter().map(|(name, share)| format!("{name} {:.1}%", share * 100.0));
+        (shares.len() > 1).then(|| format!("drew {}", shown.collect::<Vec<_>>().join(", ")))
+    }
+}
