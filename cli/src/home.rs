@@ -4,6 +4,7 @@ use crate::failure::Failure;
 use crate::repository;
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
+use thimble_files::{cached_model, model_file_stem, models_folder};
 
 /// `$THIMBLE_HOME`, or `thimble` in the platform's cache folder.
 #[derive(Clone, Debug)]
@@ -28,9 +29,7 @@ impl Lock {
 impl Home {
     /// Finds the folder without creating it.
     pub(crate) fn find() -> Result<Home, Failure> {
-        let named = std::env::var_os("THIMBLE_HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
-        let folder = named.or_else(|| Some(dirs::cache_dir()?.join("thimble")));
-        folder.map(|folder| Home { folder }).ok_or(Failure::NoHome)
+        thimble_files::home_folder().map(|folder| Home { folder }).ok_or(Failure::NoHome)
     }
 
     /// A home in this folder.
@@ -46,7 +45,7 @@ impl Home {
 
     /// Path of the model of this catalogue or repository name, present or not.
     pub(crate) fn model(&self, name: &str) -> PathBuf {
-        self.models().join(format!("{}.thimble", repository::file_stem(name)))
+        cached_model(&self.folder, name)
     }
 
     /// The repositories whose models are here, in alphabetical order.
@@ -100,7 +99,7 @@ impl Home {
 
     /// Folder for files being fetched for this name; owned by the holder of its [`Lock`].
     pub(crate) fn staging(&self, name: &str) -> PathBuf {
-        self.models().join(format!(".{}.fetching", repository::file_stem(name)))
+        self.models().join(format!(".{}.fetching", model_file_stem(name)))
     }
 
     /// Creates the folders. Errors name the folder.
@@ -115,7 +114,7 @@ impl Home {
     /// Waits until no other process fetches this model; calls `waiting` once if it has to wait.
     pub(crate) fn lock(&self, name: &str, waiting: impl FnOnce()) -> Result<Lock, Failure> {
         self.create()?;
-        let path = self.models().join(format!(".{}.lock", repository::file_stem(name)));
+        let path = self.models().join(format!(".{}.lock", model_file_stem(name)));
         let failed = |source| Failure::io("lock", &path, source);
         let file = File::create(&path).map_err(failed)?;
         let mut exclusive = true;
@@ -135,7 +134,7 @@ impl Home {
     }
 
     fn models(&self) -> PathBuf {
-        self.folder.join("models")
+        models_folder(&self.folder)
     }
 }
 

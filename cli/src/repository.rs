@@ -1,5 +1,7 @@
 //! Names of repositories on the hub, as users type them.
 
+use thimble_files::model_file_stem;
+
 /// Whether `typed` has the form OWNER/NAME of a repository: as on the hub, without `--`. A path may have it, too.
 pub(crate) fn is_repository(typed: &str) -> bool {
     let plain = |part: &str| {
@@ -9,26 +11,22 @@ pub(crate) fn is_repository(typed: &str) -> bool {
     !typed.contains("--") && typed.split_once('/').is_some_and(|(owner, name)| plain(owner) && plain(name))
 }
 
-/// The name of a repository's model as a file name: [`is_repository`] allows no `--`, so two names never share a file.
-pub(crate) fn file_stem(name: &str) -> String {
-    name.replace('/', "--")
-}
-
-/// The repository that [`file_stem`] was made from, if it was.
+/// The repository that [`model_file_stem`] made this of, if it did.
 pub(crate) fn from_file_stem(stem: &str) -> Option<String> {
     let name = stem.replacen("--", "/", 1);
-    (is_repository(&name) && file_stem(&name) == stem).then_some(name)
+    (is_repository(&name) && model_file_stem(&name) == stem).then_some(name)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{file_stem, from_file_stem, is_repository};
+    use super::{from_file_stem, is_repository};
+    use thimble_files::model_file_stem;
 
     #[test]
     fn repositories_have_an_owner_and_a_name() {
         for name in ["Qwen/Qwen3-0.6B", "a/b", "x_1/y.z"] {
             assert!(is_repository(name), "{name}");
-            assert_eq!(from_file_stem(&file_stem(name)).as_deref(), Some(name));
+            assert_eq!(from_file_stem(&model_file_stem(name)).as_deref(), Some(name));
         }
         for name in ["a", "a/b/c", "/a", "a/", "./a", "../a", "a/..", "a b/c", "a\\b", "a--b/c", "a/b--c", ""]
         {

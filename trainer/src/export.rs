@@ -102,7 +102,7 @@ pub fn export(model: &Export, folder: &Path) -> Result<()> {
         Precision::F32 => Dtype::F32,
         Precision::Bf16 => Dtype::BF16,
     };
-    write_weights(&path(WEIGHTS), &parameters, model.weights, dtype)?;
+    write_weights(&path(WEIGHTS), parameters.named(), model.weights, dtype)?;
     copy_tokenizer(model.tokenizer, unfinished.path())?;
     let json = |name: &str, value: serde_json::Value| {
         let mut text =
@@ -178,12 +178,12 @@ mod tests {
             values
         };
         let path = folder.path().join(WEIGHTS);
-        write_weights(&path, &untied, &with_head(0.0), Dtype::F32).unwrap();
+        write_weights(&path, untied.named(), &with_head(0.0), Dtype::F32).unwrap();
         assert!(read_weights(&path, &tied).unwrap() == weights);
         let (shape, found) = read_model(folder.path()).unwrap();
         assert!(shape.tied && found == weights);
 
-        write_weights(&path, &untied, &with_head(0.5), Dtype::F32).unwrap();
+        write_weights(&path, untied.named(), &with_head(0.5), Dtype::F32).unwrap();
         let error = read_weights(&path, &tied).unwrap_err().to_string();
         assert!(error.contains("model.safetensors: expected no lm_head.weight"), "{error}");
         let (shape, found) = read_model(folder.path()).unwrap();

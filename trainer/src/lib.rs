@@ -4,11 +4,13 @@
 //! ([`ops`]) beside its gradient. [`data`] feeds it, [`recipe`] says what to do, [`report`] shows what happens.
 
 mod atomic_file;
+pub mod base;
 pub mod checkpoint;
 pub mod data;
 pub mod device;
 pub mod error;
 pub mod export;
+pub mod init_from;
 pub mod model;
 pub mod objective;
 pub mod ops;

@@ -8,7 +8,7 @@ use crate::data::TrainingBatch;
 use crate::error::{Error, Result};
 use crate::export::read_model;
 use crate::model::{Engine, EngineOptions};
-use crate::ops::{AdamW, Buffer, Ops};
+use crate::ops::{AdamW, Buffer, BufferLengths, Ops};
 use crate::weights::read_weights;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -66,7 +66,7 @@ struct ReferenceStep {
 ///
 /// # Errors
 /// A file of the folder is missing or malformed.
-pub fn parity<O: Ops>(folder: &Path, device: impl FnOnce(&Config, usize) -> Result<O>) -> Result<Parity> {
+pub fn parity<O: Ops>(folder: &Path, device: impl FnOnce(&Config, BufferLengths) -> Result<O>) -> Result<Parity> {
     let (config, start) = read_model(folder)?;
     let steps = folder.join("steps.json");
     let text = std::fs::read(&steps).map_err(Error::file(&steps, "read"))?;
@@ -82,7 +82,7 @@ pub fn parity<O: Ops>(folder: &Path, device: impl FnOnce(&Config, usize) -> Resu
         )));
     }
     let len = crate::model::Parameters::new(&config).len;
-    let ops = device(&config, len)?;
+    let ops = device(&config, len.into())?;
     let mut engine = Engine::new(&config, EngineOptions::default(), ops);
     let parameters = engine.parameters().clone();
     engine.write(Buffer::Weights, &start)?;

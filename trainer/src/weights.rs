@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::model::Parameters;
+use crate::model::parameters::NamedTensor;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use std::collections::HashMap;
@@ -44,10 +45,15 @@ impl<'a> TensorFile<'a> {
 
     pub(crate) fn weights(&self, parameters: &Parameters) -> Result<Vec<f32>> {
         let mut weights = vec![0.0; parameters.len];
-        for named in parameters.named() {
-            self.read(&named.name, &named.shape, &mut weights[named.range()])?;
-        }
+        self.read_all(parameters.named(), &mut weights)?;
         Ok(weights)
+    }
+
+    /// Reads tensors to their places in a flat buffer.
+    pub(crate) fn read_all(&self, tensors: &[NamedTensor], weights: &mut [f32]) -> Result<()> {
+        tensors
+            .iter()
+            .try_for_each(|named| self.read(&named.name, &named.shape, &mut weights[named.range()]))
     }
 
     /// Whether the file has a head that differs from the embedding, where the parameters tie the two.
@@ -97,17 +103,17 @@ impl<'a> TensorFile<'a> {
     }
 }
 
-/// Writes `model.safetensors` with the tensors of these parameters, in f32 or bf16.
+/// Writes a safetensors file with these tensors of a flat buffer, in f32 or bf16.
 ///
 /// # Errors
 /// The file cannot be written.
-pub fn write_weights(path: &Path, parameters: &Parameters, weights: &[f32], dtype: Dtype) -> Result<()> {
+pub fn write_weights(path: &Path, tensors: &[NamedTensor], weights: &[f32], dtype: Dtype) -> Result<()> {
     let narrowed: Vec<half::bf16> = match dtype {
         Dtype::BF16 => weights.iter().map(|&weight| half::bf16::from_f32(weight)).collect(),
         _ => Vec::new(),
     };
     let refuse = |error: safetensors::SafeTensorError| Error::Invalid(format!("{}: {error}", path.display()));
-    let tensors = parameters.named().iter().map(|named| {
+    let tensors = tensors.iter().map(|named| {
         let bytes = match dtype {
             Dtype::BF16 => narrowed[named.range()].as_bytes(),
             _ => weights[named.range()].as_bytes(),

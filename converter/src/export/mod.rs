@@ -129,7 +129,10 @@ pub fn export(
 }
 
 /// Writes every file of a folder but the weights; `edit` changes `config.json`.
-pub(crate) fn write_metadata(
+///
+/// # Errors
+/// No family or tokenizer format has the model's options; a file that cannot be written.
+pub fn write_metadata(
     model: &SourceModel,
     folder: &Path,
     dtype: Dtype,

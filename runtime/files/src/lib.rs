@@ -1,6 +1,7 @@
-//! Files: mapped models, atomic writes, output paths, and containment of panics in third-party parsers.
+//! Files: mapped models, the folder of fetched models, atomic writes, output paths, and containment of panics in third-party parsers.
 
 mod atomic;
+mod cached;
 mod contain;
 mod folder;
 mod mapped;
@@ -8,6 +9,7 @@ mod output;
 mod unfinished;
 
 pub use atomic::{AtomicFile, sync_folder, write, write_with};
+pub use cached::{cached_model, home_folder, model_file_stem, models_folder};
 pub use contain::{Panicked, contain};
 pub use folder::AtomicFolder;
 pub use mapped::{MappedModel, OpenError};

@@ -1,7 +1,8 @@
 //! Checkpoints: one atomic folder each, from which a run continues bit for bit.
 //!
 //! ```text
-//! RUN/checkpoints/step-00000500/   model.safetensors (f32 masters), optimizer.safetensors, recipe.toml, state.json,
+//! RUN/checkpoints/step-00000500/   model.safetensors (f32 masters of the trainable weights), optimizer.safetensors,
+//!                                  recipe.toml, state.json,
 //!                                  checksums.json (XXH3-64 of the other files)
 //! RUN/checkpoints/last, best       one line each: the name of the folder
 //! ```
@@ -18,7 +19,7 @@ use crate::data::DataPosition;
 use crate::error::{Error, Result};
 use crate::model::Parameters;
 use crate::recipe::TrainingRecipe;
-use crate::weights::{TensorFile, read_weights, write_tensors};
+use crate::weights::{TensorFile, write_tensors};
 use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -72,6 +73,9 @@ pub struct TrainingState {
     pub tokenizer: String,
     /// The id that ends every document.
     pub end_of_document: u32,
+    /// Identifies the frozen weights, which no checkpoint holds; none if nothing is frozen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frozen: Option<String>,
 }
 
 impl TrainingState {
@@ -87,14 +91,15 @@ impl TrainingState {
             best: None,
             tokenizer: tokenizer.to_owned(),
             end_of_document,
+            frozen: None,
         }
     }
 }
 
-/// The tensors of a checkpoint, as the engine's flat buffers.
+/// The tensors of a checkpoint, as the beginning of the engine's flat buffers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TrainingTensors {
-    /// Master weights.
+    /// Master weights of the trainable parameters.
     pub weights: Vec<f32>,
     /// AdamW's first moment.
     pub first_moment: Vec<f32>,
@@ -155,8 +160,12 @@ pub fn open(checkpoint: &Path) -> Result<(TrainingState, TrainingRecipe)> {
 /// # Errors
 /// A file cannot be read, or is of another model.
 pub fn read_tensors(checkpoint: &Path, parameters: &Parameters) -> Result<TrainingTensors> {
-    let weights = read_weights(&checkpoint.join(WEIGHTS), parameters)?;
-    let [first_moment, second_moment] = read_moments(&checkpoint.join(OPTIMIZER), parameters.len)?;
+    let path = checkpoint.join(WEIGHTS);
+    let bytes = fs::read(&path).map_err(Error::file(&path, "read"))?;
+    let mut weights = vec![0.0; parameters.trainable];
+    TensorFile::parse(&path, &bytes)?.read_all(parameters.trained(), &mut weights)?;
+    drop(bytes);
+    let [first_moment, second_moment] = read_moments(&checkpoint.join(OPTIMIZER), parameters.trainable)?;
     Ok(TrainingTensors { weights, first_moment, second_moment })
 }
 

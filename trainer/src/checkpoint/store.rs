@@ -157,7 +157,7 @@ impl CheckpointStore {
             fs::remove_dir_all(into).map_err(Error::file(into, "remove"))?;
         }
         fs::create_dir_all(into).map_err(Error::file(into, "create"))?;
-        write_weights(&into.join(WEIGHTS), parameters, &tensors.weights, Dtype::F32)?;
+        write_weights(&into.join(WEIGHTS), parameters.trained(), &tensors.weights, Dtype::F32)?;
         write_moments(&into.join(OPTIMIZER), tensors)?;
         let write = |name: &str, text: &[u8]| {
             let path = into.join(name);

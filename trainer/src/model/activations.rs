@@ -1,6 +1,7 @@
 //! The layout of activations in the arena.
 
 use super::engine_options::EngineOptions;
+use super::parameters::LayerParameters;
 use crate::ops::{Attended, AttentionShape, BufferSpan, Heads};
 use thimble_runtime::format::{Config, LayerOptions};
 
@@ -32,6 +33,8 @@ pub(super) struct LayerActivations {
     pub(super) middle: BufferSpan,
     pub(super) ffn_rms: BufferSpan,
     pub(super) gate_up: BufferSpan,
+    /// `A x` of the adapters of qkv, output, gate and up, down; empty where there is none.
+    pub(super) adapters: [BufferSpan; 4],
 }
 
 /// Every span of a pass over `sequences x context` tokens.
@@ -55,6 +58,8 @@ pub(super) struct Activations {
     pub(super) d_heads: Heads,
     /// Behind the norms of query and key heads: their inputs' gradient. `d_heads` if the model has none.
     pub(super) d_projected: Heads,
+    /// Gradient of an adapter's `A x`.
+    pub(super) d_adapter: BufferSpan,
     pub(super) end: usize,
 }
 
@@ -73,7 +78,7 @@ impl ArenaLayout {
 impl Activations {
     /// Lays out the activations of `sequences x context` tokens; `loss_scratch` is in elements.
     pub(super) fn new(
-        config: &Config,
+        (config, parameters): (&Config, &[LayerParameters]),
         options: EngineOptions,
         (sequences, context): (usize, usize),
         passes: Passes,
@@ -93,6 +98,10 @@ impl Activations {
             key: arena.take(tokens * key),
             value: arena.take(tokens * key),
         };
+        // The same in all layers.
+        let adapters = parameters.first().map(|layer| layer.adapters).unwrap_or_default();
+        let adapters = [adapters.qkv, adapters.output, adapters.gate_up, adapters.down]
+            .map(|adapter| adapter.map_or(0, |adapter| adapter.hidden_len(tokens)));
         let layers: Vec<LayerActivations> = (0..if share { 1 } else { config.layers })
             .map(|_| {
                 let attention_rms = arena.take(tokens);
@@ -117,6 +126,7 @@ impl Activations {
                     middle: arena.take(tokens * hidden),
                     ffn_rms: arena.take(tokens),
                     gate_up: arena.take(tokens * 2 * config.ffn),
+                    adapters: adapters.map(|len| arena.take(len)),
                 }
             })
             .collect();
@@ -143,6 +153,8 @@ impl Activations {
         } else {
             d_heads
         };
+        let widest = adapters.into_iter().max().unwrap_or_default();
+        let d_adapter = if backward { arena.take(widest) } else { BufferSpan::default() };
         arena.0 = arena.0.max(after_logits);
         let d_residual = if backward { arena.take(tokens * hidden) } else { BufferSpan::default() };
         Activations {
@@ -167,6 +179,7 @@ impl Activations {
             d_wide,
             d_heads,
             d_projected,
+            d_adapter,
             end: arena.0,
         }
     }

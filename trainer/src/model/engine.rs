@@ -4,6 +4,7 @@ use super::Parameters;
 use super::activations::{Activations, LayerActivations, Passes};
 use super::engine_options::EngineOptions;
 use super::parameters::LayerParameters;
+use super::projection::Projections;
 use crate::data::TrainingBatch;
 use crate::error::{Error, Result};
 use crate::ops::{AdamW, AttentionShape, Buffer, BufferSpan, LossTerms, Ops};
@@ -21,7 +22,12 @@ pub struct Engine<O> {
 impl<O: Ops> Engine<O> {
     /// An engine on a device that has room for the model's parameters; they are zero until [`Engine::write`].
     pub fn new(config: &Config, options: EngineOptions, ops: O) -> Engine<O> {
-        let parameters = Parameters::new(config);
+        Engine::with(config, Parameters::new(config), options, ops)
+    }
+
+    /// An engine with parameters of its own layout: frozen parts, adapters. The device has room for
+    /// [`Parameters::lengths`].
+    pub fn with(config: &Config, parameters: Parameters, options: EngineOptions, ops: O) -> Engine<O> {
         Engine { config: *config, parameters, options, ops, rotary_context: 0 }
     }
 
@@ -47,7 +53,7 @@ impl<O: Ops> Engine<O> {
         }
     }
 
-    /// Replaces weights, gradients or moments, `parameters().len` values.
+    /// Replaces the beginning of the weights, gradients or moments.
     ///
     /// # Errors
     /// The device fails.
@@ -55,7 +61,7 @@ impl<O: Ops> Engine<O> {
         self.ops.write(buffer, values)
     }
 
-    /// Copies weights, gradients or moments out, `parameters().len` values.
+    /// Copies the beginning of the weights, gradients or moments out.
     ///
     /// # Errors
     /// The device fails.
@@ -215,7 +221,7 @@ impl<O: Ops> Engine<O> {
 
     fn activations(&self, sequences: usize, context: usize, passes: Passes) -> Activations {
         let loss_scratch = self.ops.loss_scratch(sequences * context, self.config.vocab);
-        Activations::new(&self.config, self.options, (sequences, context), passes, loss_scratch)
+        Activations::new((&self.config, &self.parameters.layers), self.options, (sequences, context), passes, loss_scratch)
     }
 
     fn forward(&mut self, spans: &Activations) -> Result<()> {
@@ -232,32 +238,34 @@ impl<O: Ops> Engine<O> {
         let weights = self.parameters.layers[layer];
         let ops = &mut self.ops;
         let (saved, input, output) = (&spans.layers[layer], spans.residual[layer], spans.residual[layer + 1]);
+        let project = Projections::of(spans, saved, &weights);
         let qkv = first(spans.wide, spans.tokens * weights.qkv.rows);
         ops.rms_norm(input, weights.attention_norm, saved.attention_rms, spans.normed)?;
-        ops.linear(spans.normed, weights.qkv, None, qkv)?;
+        project.qkv.forward(ops, spans.normed, None, qkv)?;
         if let Some(bias) = weights.qkv_bias {
             ops.add_bias(bias, qkv)?;
         }
         let attention = attention(spans, &weights);
         split_heads(ops, attention, &weights, saved, qkv)?;
         ops.attention(attention, saved.heads, saved.attended)?;
-        ops.linear(saved.attended.output, weights.output, Some(input), saved.middle)?;
+        project.output.forward(ops, saved.attended.output, Some(input), saved.middle)?;
 
         let product = first(spans.wide, spans.tokens * weights.down.columns);
         ops.rms_norm(saved.middle, weights.ffn_norm, saved.ffn_rms, spans.normed)?;
-        ops.linear(spans.normed, weights.gate_up, None, saved.gate_up)?;
+        project.gate_up.forward(ops, spans.normed, None, saved.gate_up)?;
         ops.swiglu(spans.tokens, saved.gate_up, product)?;
-        ops.linear(product, weights.down, Some(saved.middle), output)
+        project.down.forward(ops, product, Some(saved.middle), output)
     }
 
-    /// From the gradient of the normed last residual, which `loss` left in `normed`, to those of all parameters.
+    /// From the gradient of the normed last residual, which `loss` left in `normed`, to those of all trainable parameters.
+    /// Below the lowest of them nothing is computed.
     fn backward(&mut self, spans: &Activations) -> Result<()> {
         let layers = self.config.layers;
         let last = spans.residual[layers];
         self.ops.zero(spans.d_residual)?;
         let norm = self.parameters.final_norm;
         self.ops.rms_norm_backward(last, norm, spans.final_rms, spans.normed, spans.d_residual)?;
-        for layer in (0..layers).rev() {
+        for layer in (self.parameters.lowest_layer..layers).rev() {
             if self.options.activation_checkpointing && layer + 1 < layers {
                 // This overwrites its output, which only the layer above has read.
                 self.layer(spans, layer)?;
@@ -271,14 +279,15 @@ impl<O: Ops> Engine<O> {
 
     fn ffn_backward(&mut self, spans: &Activations, layer: usize, weights: LayerParameters) -> Result<()> {
         let (ops, saved) = (&mut self.ops, &spans.layers[layer]);
+        let project = Projections::of(spans, saved, &weights);
         let product = first(spans.wide, spans.tokens * weights.down.columns);
         let d_product = first(spans.d_wide, product.len);
         let d_normed = first(spans.d_normed, spans.normed.len);
         ops.swiglu(spans.tokens, saved.gate_up, product)?;
-        ops.linear_backward(product, weights.down, spans.d_residual, d_product)?;
+        project.down.backward(ops, product, spans.d_residual, d_product)?;
         ops.swiglu_backward(spans.tokens, saved.gate_up, d_product)?;
         ops.rms_norm_again(saved.middle, weights.ffn_norm, saved.ffn_rms, spans.normed)?;
-        ops.linear_backward(spans.normed, weights.gate_up, saved.gate_up, d_normed)?;
+        project.gate_up.backward(ops, spans.normed, saved.gate_up, d_normed)?;
         ops.rms_norm_backward(saved.middle, weights.ffn_norm, saved.ffn_rms, d_normed, spans.d_residual)
     }
 
@@ -289,8 +298,9 @@ impl<O: Ops> Engine<O> {
         weights: LayerParameters,
     ) -> Result<()> {
         let (ops, saved, input) = (&mut self.ops, &spans.layers[layer], spans.residual[layer]);
+        let project = Projections::of(spans, saved, &weights);
         let d_attended = first(spans.d_normed, saved.attended.output.len);
-        ops.linear_backward(saved.attended.output, weights.output, spans.d_residual, d_attended)?;
+        project.output.backward(ops, saved.attended.output, spans.d_residual, d_attended)?;
         let attention = attention(spans, &weights);
         ops.attention_backward(attention, saved.heads, saved.attended, d_attended, spans.d_heads)?;
         let d_qkv = first(spans.d_wide, spans.tokens * weights.qkv.rows);
@@ -300,7 +310,7 @@ impl<O: Ops> Engine<O> {
         }
         ops.rms_norm_again(input, weights.attention_norm, saved.attention_rms, spans.normed)?;
         let d_normed = first(spans.d_normed, spans.normed.len);
-        ops.linear_backward(spans.normed, weights.qkv, d_qkv, d_normed)?;
+        project.qkv.backward(ops, spans.normed, d_qkv, d_normed)?;
         ops.rms_norm_backward(input, weights.attention_norm, saved.attention_rms, d_normed, spans.d_residual)
     }
 }

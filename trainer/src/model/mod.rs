@@ -3,8 +3,11 @@
 mod activations;
 pub mod engine;
 mod engine_options;
+mod freeze;
 pub mod init;
 pub mod parameters;
+mod projection;
+mod stacks;
 
 pub use activations::Passes;
 pub use engine::Engine;

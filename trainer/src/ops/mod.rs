@@ -4,9 +4,12 @@
 //! [`BufferSpan`], [`WeightMatrix`] and [`WeightVector`]. [`cpu`] is the f32 implementation on threads; [`candle`] runs
 //! the same operations through candle's tensors on any of its devices.
 
+mod adapter;
 pub mod candle;
 pub mod cpu;
 mod rotary;
+
+pub use adapter::{Adapter, AdapterPart, AdapterPass, MAX_PARTS};
 
 use crate::data::TrainingBatch;
 use crate::error::Result;
@@ -63,7 +66,8 @@ impl WeightVector {
     }
 }
 
-/// The flat buffers beside the arena; all f32, all of the parameters' length.
+/// The flat buffers beside the arena, all f32: weights of all parameters, the others of the trainable ones, with which the
+/// weights begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Buffer {
     /// Master weights.
@@ -74,6 +78,22 @@ pub enum Buffer {
     FirstMoment,
     /// AdamW's second moment.
     SecondMoment,
+}
+
+/// Lengths of the flat buffers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BufferLengths {
+    /// Elements of the weights.
+    pub weights: usize,
+    /// Elements of gradients and moments; the weights beyond are frozen.
+    pub gradients: usize,
+}
+
+impl From<usize> for BufferLengths {
+    /// Of so many parameters, none of them frozen.
+    fn from(parameters: usize) -> BufferLengths {
+        BufferLengths { weights: parameters, gradients: parameters }
+    }
 }
 
 /// Query, key and value heads, laid out head by head: `sequences x heads x context x head_dim`.
@@ -152,8 +172,8 @@ pub struct AdamW {
 
 /// The operations of forward and backward pass on one device.
 ///
-/// "tokens" is `sequences x context` throughout. Gradients of parameters are added to [`Buffer::Gradients`]; gradients
-/// of activations are written, or added where it says so. Every operation is deterministic: the same input gives the
+/// "tokens" is `sequences x context` throughout. Gradients of trainable parameters are added to [`Buffer::Gradients`], those
+/// of frozen ones are not computed; gradients of activations are written, or added where it says so. Every operation is deterministic: the same input gives the
 /// same bits on the same device.
 pub trait Ops {
     /// The device, for display.
@@ -168,10 +188,10 @@ pub trait Ops {
     /// Bytes of one activation.
     fn activation_bytes(&self) -> usize;
 
-    /// Replaces a whole flat buffer.
+    /// Replaces the beginning of a flat buffer.
     fn write(&mut self, buffer: Buffer, values: &[f32]) -> Result<()>;
 
-    /// Copies a whole flat buffer out.
+    /// Copies the beginning of a flat buffer out.
     fn read(&self, buffer: Buffer, values: &mut [f32]) -> Result<()>;
 
     /// Copies activations out, as f32.
@@ -239,6 +259,17 @@ pub trait Ops {
         d_output: BufferSpan,
         d_input: BufferSpan,
     ) -> Result<()>;
+
+    /// Writes `hidden = input x A^T`, and adds each part's `scale x hidden x B^T` to its columns of `output`.
+    fn adapter(
+        &mut self,
+        adapter: &Adapter,
+        input: BufferSpan,
+        hidden: BufferSpan,
+        output: BufferSpan,
+    ) -> Result<()>;
+    /// Adds to the gradients of A and B, and `scale x d_output x B x A` to `d_input`.
+    fn adapter_backward(&mut self, adapter: &Adapter, pass: AdapterPass) -> Result<()>;
 
     /// Adds the bias to every row of `output`, `tokens x bias.len`.
     fn add_bias(&mut self, bias: WeightVector, output: BufferSpan) -> Result<()>;
@@ -310,7 +341,7 @@ pub trait Ops {
 
     /// Sum of squares of all gradients.
     fn gradient_square_sum(&mut self) -> Result<f64>;
-    /// One optimizer step over all parameters.
+    /// One optimizer step over the trainable parameters.
     fn adamw(&mut self, step: AdamW) -> Result<()>;
 }
 

@@ -1,12 +1,11 @@
 //! Measures a machine's speed on a recipe with a few seconds of real steps.
 
-use super::counts::{DeviceTarget, Flops, ParameterCounts};
+use super::counts::{DeviceTarget, Flops};
 use super::memory::MemoryEstimate;
 use crate::data::TrainingBatch;
 use crate::error::Result;
-use crate::model::Passes;
-use crate::model::{Engine, EngineOptions, init};
-use crate::ops::{AdamW, Buffer, Ops};
+use crate::model::{Engine, EngineOptions, Parameters, Passes, init};
+use crate::ops::{AdamW, Buffer, BufferLengths, Ops};
 use crate::random::SplitMix;
 use crate::recipe::{Stage, TrainingRecipe};
 use serde::Serialize;
@@ -55,7 +54,7 @@ pub fn measure<O: Ops>(
     recipe: &TrainingRecipe,
     stage: &Stage,
     (target, memory): (DeviceTarget, Option<u64>),
-    device: impl FnOnce(&Config, usize) -> Result<O>,
+    device: impl FnOnce(&Config, BufferLengths) -> Result<O>,
 ) -> Result<Option<MeasuredThroughput>> {
     let fits = |(sequences, context): (usize, usize)| {
         memory.is_none_or(|memory| MemoryEstimate::of(recipe, target, sequences * context).total <= memory)
@@ -65,11 +64,12 @@ pub fn measure<O: Ops>(
         return Ok(None);
     }
     let config = recipe.model.config();
-    let length = ParameterCounts::of(&config).total as usize;
-    let mut engine = Engine::new(&config, EngineOptions::of(recipe), device(&config, length)?);
+    let parameters = Parameters::of(recipe)?;
+    let ops = device(&config, parameters.lengths())?;
+    let mut engine = Engine::with(&config, parameters, EngineOptions::of(recipe), ops);
     let weights = init::weights(engine.parameters(), recipe.model.init_std, recipe.seed);
     engine.write(Buffer::Weights, &weights)?;
-    let zeros = vec![0.0; weights.len()];
+    let zeros = vec![0.0; engine.parameters().trainable];
     drop(weights);
     engine.write(Buffer::FirstMoment, &zeros)?;
     engine.write(Buffer::SecondMoment, &zeros)?;

@@ -271,7 +271,7 @@ fn a_speed_is_measured_in_seconds_at_any_size() {
     let large = load("smollm2-70m", &["model.layers=2", "stages.*.micro_batch=64"]);
     for (recipe, whole) in [(&little, true), (&large, false)] {
         let stage = &recipe.stages[0];
-        let cpu = |config: &thimble_runtime::format::Config, parameters: usize| {
+        let cpu = |config: &thimble_runtime::format::Config, parameters: crate::ops::BufferLengths| {
             crate::ops::cpu::CpuOps::new(2, parameters, config.norm_eps)
         };
         let begin = std::time::Instant::now();

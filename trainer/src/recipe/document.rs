@@ -15,6 +15,8 @@ const LISTS: [&str; 8] =
     ["stages", "prompts", "no_rope", "sliding", "files", "held_out", "freeze", "matrices"];
 /// Tables that `"none"` switches off.
 const OPTIONAL_TABLES: [&str; 3] = ["validation", "sample", "adapter"];
+/// Keys of a model that have no default.
+const MODEL_KEYS: [&str; 7] = ["hidden", "layers", "heads", "kv_heads", "ffn", "vocab", "context"];
 
 pub(super) struct Document<'t> {
     text: &'t str,
@@ -55,6 +57,27 @@ impl<'t> Document<'t> {
         put(&mut self.merged, &parts, 0, &value)
             .map_err(|(depth, what)| fault(parts[..depth].join("."), what))?;
         self.overrides.push(text);
+        Ok(())
+    }
+
+    /// Adds what `[model]` lacks from the table that `read` makes of `init_from`. A complete `[model]`, as the recipe of a run
+    /// has it, stays as it is.
+    pub(super) fn complete_model(
+        &mut self,
+        read: impl FnOnce(&str) -> Result<Table, String>,
+    ) -> Result<(), Fault> {
+        let model = self.merged.get("model").and_then(Value::as_table);
+        let complete = MODEL_KEYS.iter().all(|key| model.is_some_and(|model| model.contains_key(*key)));
+        let source = self.merged.get("init_from").and_then(Value::as_str).filter(|source| *source != "none");
+        let Some(source) = source.filter(|_| !complete) else { return Ok(()) };
+        let found = read(source).map_err(|what| Fault::new(self.place_of("init_from"), "", what))?;
+        let Some(table) = self.merged.as_table_mut() else { return Ok(()) };
+        let model = table.entry("model").or_insert_with(|| Value::Table(Table::new()));
+        if let Some(model) = model.as_table_mut() {
+            found.into_iter().for_each(|(key, value)| {
+                model.entry(key).or_insert(value);
+            });
+        }
         Ok(())
     }
 

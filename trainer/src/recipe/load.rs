@@ -1,9 +1,10 @@
 //! Loading recipes from files and the built-in ones, and writing them.
 
-use super::TrainingRecipe;
+use super::{ModelShape, TrainingRecipe};
 use super::document::Document;
 use super::fault::{Fault, RecipeError, nearest};
 use crate::error::Error;
+use crate::init_from;
 use std::path::Path;
 
 /// The recipes that come with the program, by name.
@@ -49,6 +50,10 @@ impl TrainingRecipe {
         for set in overrides {
             document.set(set)?;
         }
+        document.complete_model(|source| {
+            let source = init_from::open(source).map_err(|error| error.to_string())?;
+            toml::Table::try_from(ModelShape::of(&source.config)).map_err(|error| error.to_string())
+        })?;
         let recipe: TrainingRecipe = document.read()?;
         let placed = |fault: Fault| Fault { place: Some(document.place_of(&fault.key)), ..fault };
         let faults: Vec<Fault> = recipe.faults().into_iter().map(placed).collect();

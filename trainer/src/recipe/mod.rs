@@ -1,7 +1,9 @@
 //! The training recipe: everything that determines a run. The resolved recipe is saved with every run.
 
+mod adapter;
 mod check;
 mod check_data;
+mod decimal;
 mod document;
 mod fault;
 mod load;
@@ -16,6 +18,7 @@ mod rope_scaling;
 #[cfg(test)]
 mod tests;
 
+pub use adapter::{AdaptedMatrix, AdapterKeys};
 pub use fault::{Fault, RecipeError};
 pub use load::BUILT_IN;
 pub use model_shape::{ModelShape, PatternKeys};
@@ -37,11 +40,12 @@ pub struct TrainingRecipe {
     /// Seeds the initial weights and the order of the data.
     #[serde(default)]
     pub seed: u64,
-    /// The model that the run begins with: a Hugging Face folder, a GGUF, a `.thimble`, or a name of the catalogue; none:
-    /// random weights.
+    /// The model that the run begins with: a Hugging Face folder, a GGUF or `.thimble` file, or the name of a model that
+    /// `thimble pull` fetched. What `[model]` leaves out is taken from it. None: random weights.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "optional::or_none")]
     pub init_from: Option<String>,
-    /// Tensors whose weights stay as they are, by their Hugging Face names, in which `*` stands for anything.
+    /// Tensors whose weights stay as they are: `embedding`, `head`, `norms`, `layers.N`, `layers.N-M`, or Hugging Face names in
+    /// which `*` stands for anything.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub freeze: Vec<String>,
     /// The model's shape.
@@ -99,21 +103,6 @@ pub enum HeldOut {
     Share(f64),
     /// Files of their own.
     Files(Vec<PathBuf>),
-}
-
-/// Low-rank adapters beside frozen matrices (LoRA, Hu et al. 2021).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AdapterKeys {
-    /// Inner dimension.
-    pub rank: usize,
-    /// The adapters' product is scaled by `alpha / rank`; none: twice the rank.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "optional::or_none")]
-    pub alpha: Option<f64>,
-    /// The matrices that get one, by the last part of their Hugging Face names (`q_proj`, `down_proj`); empty: all of the
-    /// layers.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub matrices: Vec<String>,
 }
 
 /// AdamW (Loshchilov and Hutter 2019). Weight decay is for matrices only, the embedding among them.

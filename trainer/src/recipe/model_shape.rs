@@ -1,6 +1,7 @@
 //! The model's description in a recipe, and its checks.
 
 use super::check::{Faults, MAX_CONTEXT, MAX_POSITIONS, Range};
+use super::decimal::decimal;
 use super::{RopeScalingKeys, optional};
 use serde::{Deserialize, Serialize};
 use thimble_converter::config::Family;
@@ -89,6 +90,44 @@ impl ModelShape {
     /// Width of a head: `head_dim`, or `hidden / heads`.
     pub fn head_width(&self) -> usize {
         self.head_dim.unwrap_or_else(|| self.hidden / self.heads.max(1))
+    }
+
+    /// The shape of a described model.
+    pub fn of(config: &Config) -> ModelShape {
+        let option = |layer: usize| (config.pattern.has_rope(layer), config.pattern.is_sliding(layer));
+        let window = config.pattern.any_sliding().then_some(config.window);
+        let all = |layer: usize| option(layer) == (true, window.is_some());
+        let pattern = (!(0..config.layers).all(all)).then(|| {
+            let repeats =
+                |period: &usize| (*period..config.layers).all(|layer| option(layer) == option(layer % period));
+            let period = (1..LayerPattern::MAX_PERIOD).find(repeats).unwrap_or(LayerPattern::MAX_PERIOD);
+            let layers =
+                |has: &dyn Fn(usize) -> bool| (0..period).filter(|&layer| has(layer)).collect::<Vec<_>>();
+            PatternKeys {
+                period,
+                no_rope: layers(&|layer| !option(layer).0),
+                sliding: layers(&|layer| option(layer).1),
+            }
+        });
+        ModelShape {
+            hidden: config.hidden,
+            layers: config.layers,
+            heads: config.heads,
+            kv_heads: config.kv_heads,
+            head_dim: Some(config.head_dim),
+            ffn: config.ffn,
+            vocab: config.vocab,
+            context: config.context,
+            rope_theta: decimal(config.rope.theta),
+            rope_scaling: RopeScalingKeys::of(&config.rope.scaling),
+            rms_norm_eps: decimal(config.norm_eps),
+            tied: config.tied,
+            qkv_bias: config.qkv_bias,
+            qk_norm: config.qk_norm,
+            window,
+            pattern,
+            init_std: default_init(),
+        }
     }
 
     /// The description of the model, without special tokens.

@@ -1,6 +1,7 @@
 //! RoPE's scaling in a recipe: its keys, what they mean and their checks.
 
 use super::check::{Faults, MAX_POSITIONS};
+use super::decimal::decimal;
 use serde::{Deserialize, Serialize};
 use thimble_runtime::format::RopeScaling;
 
@@ -52,6 +53,37 @@ pub enum RopeScalingKeys {
 }
 
 impl RopeScalingKeys {
+    /// The keys of a described model's scaling; none without one.
+    pub(super) fn of(scaling: &RopeScaling) -> Option<RopeScalingKeys> {
+        Some(match *scaling {
+            RopeScaling::None => return None,
+            RopeScaling::Linear { factor } => RopeScalingKeys::Linear { factor: decimal(factor) },
+            RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context } => {
+                RopeScalingKeys::Llama3 {
+                    factor: decimal(factor),
+                    low_freq_factor: decimal(low_freq_factor),
+                    high_freq_factor: decimal(high_freq_factor),
+                    original_context,
+                }
+            }
+            RopeScaling::Yarn {
+                factor,
+                original_context,
+                beta_fast,
+                beta_slow,
+                attention_factor,
+                truncate,
+            } => RopeScalingKeys::Yarn {
+                factor: decimal(factor),
+                original_context,
+                beta_fast: decimal(beta_fast),
+                beta_slow: decimal(beta_slow),
+                attention_factor: Some(decimal(attention_factor)),
+                truncate,
+            },
+        })
+    }
+
     /// The scaling in a model's description.
     pub(super) fn scaling(&self) -> RopeScaling {
         match *self {

@@ -5,6 +5,7 @@ mod open;
 mod run;
 mod run_folder;
 mod sample;
+mod start;
 mod step;
 mod validation;
 
@@ -12,7 +13,7 @@ pub use run::TrainingOptions;
 
 use crate::checkpoint::BestValidation;
 use crate::error::Result;
-use crate::ops::Ops;
+use crate::ops::{BufferLengths, Ops};
 use crate::recipe::TrainingRecipe;
 use run::Run;
 use std::sync::atomic::Ordering;
@@ -37,7 +38,7 @@ pub struct RunOutcome {
 pub fn train<O: Ops>(
     recipe: &TrainingRecipe,
     settings: &TrainingOptions,
-    device: impl FnOnce(&Config, usize) -> Result<O>,
+    device: impl FnOnce(&Config, BufferLengths) -> Result<O>,
 ) -> Result<RunOutcome> {
     let mut run = Run::open(recipe, settings, device)?;
     while run.state.step < run.total {

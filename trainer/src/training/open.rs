@@ -4,13 +4,15 @@ use super::guard::LossGuard;
 use super::run::{Run, TrainingOptions};
 use super::run_folder;
 use super::sample::SampleWriter;
+use super::start::StartTensors;
 use crate::atomic_file::write_atomically;
-use crate::checkpoint::{self, CheckpointStore, TrainingState, TrainingTensors};
+use crate::base;
+use crate::checkpoint::{self, CheckpointStore, TrainingState};
 use crate::error::{Error, Result};
 use crate::export::copy_tokenizer;
-use crate::model::{Engine, EngineOptions, Parameters, Passes, init};
+use crate::model::{Engine, EngineOptions, Parameters, Passes};
 use crate::objective::{self, Preparation};
-use crate::ops::{Buffer, Ops};
+use crate::ops::{BufferLengths, Ops};
 use crate::recipe::TrainingRecipe;
 use crate::report::metrics::MetricsFile;
 use crate::report::progress::Progress;
@@ -19,21 +21,11 @@ use crate::report::tensorboard::EventFile;
 use crate::shell::quote;
 use thimble_runtime::format::Config;
 
-/// The weights that a run begins with.
-fn initial_weights(recipe: &TrainingRecipe, parameters: &Parameters) -> Result<Vec<f32>> {
-    if let Some(source) = &recipe.init_from {
-        return Err(Error::Invalid(format!(
-            "init_from = {source:?}: this program cannot begin with the weights of a model"
-        )));
-    }
-    Ok(init::weights(parameters, recipe.model.init_std, recipe.seed))
-}
-
 impl<'a, O: Ops> Run<'a, O> {
     pub(super) fn open(
         recipe: &'a TrainingRecipe,
         settings: &'a TrainingOptions,
-        device: impl FnOnce(&Config, usize) -> Result<O>,
+        device: impl FnOnce(&Config, BufferLengths) -> Result<O>,
     ) -> Result<Self> {
         let mut objective = objective::open::<O>(recipe)?;
         let total = (0..recipe.stages.len()).map(|stage| objective.steps(stage)).sum();
@@ -63,16 +55,13 @@ impl<'a, O: Ops> Run<'a, O> {
             }
             (None, false) => None,
         };
-        let parameters = Parameters::new(&recipe.model.config());
-        let initial_weights = || initial_weights(recipe, &parameters);
-        let (state, tensors) = match &from {
+        let parameters = Parameters::of(recipe)?;
+        let (state, start) = match &from {
             None => {
-                let zeros = vec![0.0; parameters.len];
-                let weights = initial_weights()?;
-                let tensors = TrainingTensors { weights, first_moment: zeros.clone(), second_moment: zeros };
+                let start = StartTensors::first(recipe, &parameters)?;
                 let tokenizer = objective.tokenizer();
                 let state = TrainingState::new(objective.position(), tokenizer.hash, tokenizer.end);
-                (state, tensors)
+                (TrainingState { frozen: start.frozen.clone(), ..state }, start)
             }
             Some(path) => {
                 let (state, then) = checkpoint::open(path)?;
@@ -86,15 +75,15 @@ impl<'a, O: Ops> Run<'a, O> {
                     )));
                 }
                 objective.seek(&state.position)?;
-                (state, checkpoint::read_tensors(path, &parameters)?)
+                let start = StartTensors::resumed(recipe, &parameters, (path, &state))?;
+                (state, start)
             }
         };
+        let initial_weights = || base::start_weights(recipe, &parameters);
         let config = recipe.model.config();
-        let ops = device(&config, parameters.len)?;
-        let mut engine = Engine::new(&config, EngineOptions::of(recipe), ops);
-        engine.write(Buffer::Weights, &tensors.weights)?;
-        engine.write(Buffer::FirstMoment, &tensors.first_moment)?;
-        engine.write(Buffer::SecondMoment, &tensors.second_moment)?;
+        let ops = device(&config, parameters.lengths())?;
+        let mut engine = Engine::with(&config, parameters.clone(), EngineOptions::of(recipe), ops);
+        let tensors = start.write(&mut engine)?;
         for stage in 0..recipe.stages.len() {
             let (sequences, context) = objective.shape(stage);
             engine.reserve(sequences, context, Passes::Both)?;
@@ -120,7 +109,7 @@ impl<'a, O: Ops> Run<'a, O> {
         let [shown, export, plot] = [run, &run.join("export"), &run.join("plot.svg")].map(|path| quote(path));
         let summary = RunSummary {
             recipe,
-            parameters: parameters.len as u64,
+            parameters: engine.parameters().len as u64,
             total_steps: total,
             resume: &settings.command,
             export: &format!("thimble-train export {shown} -o {export}"),

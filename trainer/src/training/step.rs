@@ -37,7 +37,7 @@ impl<O: Ops> Run<'_, O> {
             stage.context
         ));
         if stage.reset_optimizer && first_step && index > 0 {
-            let zeros = vec![0.0; self.engine.parameters().len];
+            let zeros = vec![0.0; self.engine.parameters().trainable];
             self.engine.write(Buffer::FirstMoment, &zeros)?;
             self.engine.write(Buffer::SecondMoment, &zeros)?;
             self.state.optimizer_step = 0;

@@ -13,6 +13,7 @@
 //!
 //! The host waits for the device where it reads: the losses once a micro-batch, the gradient's norm once a step.
 
+mod adapter;
 mod attention;
 mod blocks;
 mod embedding;
@@ -25,7 +26,7 @@ pub use blocks::Blocks;
 pub use tensors::CandleOps;
 
 use super::{
-    AdamW, Attended, AttentionShape, Buffer, BufferSpan, Heads, LossTerms, Ops, WeightMatrix, WeightVector,
+    AdamW, Adapter, AdapterPass, Attended, AttentionShape, Buffer, BufferSpan, Heads, LossTerms, Ops, WeightMatrix, WeightVector,
 };
 use crate::data::TrainingBatch;
 use crate::error::{Error, Result};
@@ -66,9 +67,9 @@ impl Ops for CandleOps {
 
     fn write(&mut self, buffer: Buffer, values: &[f32]) -> Result<()> {
         let target = self.buffer(buffer);
-        if values.len() != target.elem_count() {
+        if values.len() > target.elem_count() {
             return Err(Error::Invalid(format!(
-                "{} values for {} parameters",
+                "{} values for a buffer of {}",
                 values.len(),
                 target.elem_count()
             )));
@@ -77,13 +78,13 @@ impl Ops for CandleOps {
             target.slice_set(&Tensor::from_slice(&values[start..start + len], len, &self.device)?, 0, start)
         })?;
         if buffer == Buffer::Weights {
-            self.refresh_compute_weights()?;
+            self.refresh_compute_weights(values.len())?;
         }
         Ok(())
     }
 
     fn read(&self, buffer: Buffer, values: &mut [f32]) -> Result<()> {
-        values.copy_from_slice(&self.buffer(buffer).to_vec1::<f32>()?);
+        values.copy_from_slice(&self.buffer(buffer).narrow(0, 0, values.len())?.to_vec1::<f32>()?);
         Ok(())
     }
 
@@ -139,6 +140,9 @@ impl Ops for CandleOps {
     }
 
     fn embed_backward(&mut self, table: WeightMatrix, d_output: BufferSpan) -> Result<()> {
+        if !self.trains(table.start) {
+            return Ok(());
+        }
         let rows = self.rows(d_output, table.columns)?;
         Ok(self.add_gradient(table.start, &embedding::row_sums(&self.batch.inputs, rows, table.rows)?)?)
     }
@@ -182,7 +186,9 @@ impl Ops for CandleOps {
             inverse_rms: self.statistic(inverse_rms)?.clone(),
         };
         let (dx, d_weight) = norm.backward(&self.rows(d_output, columns)?)?;
-        self.add_gradient(weight.start, &d_weight)?;
+        if self.trains(weight.start) {
+            self.add_gradient(weight.start, &d_weight)?;
+        }
         Ok(self.set(d_input, &(self.rows(d_input, columns)? + dx)?)?)
     }
 
@@ -210,8 +216,24 @@ impl Ops for CandleOps {
     ) -> Result<()> {
         let x = self.view(input, (input.len / weight.columns, weight.columns))?;
         let dy = self.view(d_output, (d_output.len / weight.rows, weight.rows))?;
-        self.add_gradient(weight.start, &product(&dy.t()?, &x)?)?;
+        if self.trains(weight.start) {
+            self.add_gradient(weight.start, &product(&dy.t()?, &x)?)?;
+        }
         Ok(self.set(d_input, &product(&dy, &self.matrix(weight)?)?)?)
+    }
+
+    fn adapter(
+        &mut self,
+        adapter: &Adapter,
+        input: BufferSpan,
+        hidden: BufferSpan,
+        output: BufferSpan,
+    ) -> Result<()> {
+        Ok(self.adapter_forward(adapter, input, [hidden, output])?)
+    }
+
+    fn adapter_backward(&mut self, adapter: &Adapter, pass: AdapterPass) -> Result<()> {
+        Ok(self.adapter_gradient(adapter, pass)?)
     }
 
     fn add_bias(&mut self, bias: WeightVector, output: BufferSpan) -> Result<()> {
@@ -219,6 +241,9 @@ impl Ops for CandleOps {
     }
 
     fn add_bias_backward(&mut self, bias: WeightVector, d_output: BufferSpan) -> Result<()> {
+        if !self.trains(bias.start) {
+            return Ok(());
+        }
         let rows = self.rows(d_output, bias.len)?;
         let sums = Tensor::ones((1, rows.dim(0)?), DType::F32, &self.device)?.matmul(&rows)?;
         Ok(self.add_gradient(bias.start, &sums)?)
@@ -330,6 +355,6 @@ impl Ops for CandleOps {
             second: &self.second_moment,
         };
         state.adamw(&step)?;
-        Ok(self.refresh_compute_weights()?)
+        Ok(self.refresh_compute_weights(self.gradients.elem_count())?)
     }
 }

@@ -32,7 +32,7 @@ pub(super) fn square_sum(values: &Tensor) -> Result<f64> {
     Ok(Tensor::cat(&sums, 0)?.to_vec1::<f32>()?.into_iter().map(f64::from).sum())
 }
 
-/// The four flat buffers.
+/// The four flat buffers; weights beyond the gradients are frozen.
 pub(super) struct FlatBuffers<'a> {
     pub(super) weights: &'a Tensor,
     pub(super) gradients: &'a Tensor,
@@ -43,7 +43,7 @@ pub(super) struct FlatBuffers<'a> {
 impl FlatBuffers<'_> {
     /// AdamW (Loshchilov and Hutter 2019, algorithm 2, with the learning rate in the decay, as PyTorch has it).
     pub(super) fn adamw(&self, step: &AdamW) -> Result<()> {
-        let len = self.weights.elem_count();
+        let len = self.gradients.elem_count();
         let decayed = step.decayed.min(len);
         let keep = 1.0 - step.learning_rate * step.weight_decay;
         in_chunks(0..decayed, |start, len| self.chunk(step, keep, start, len))?;

@@ -1,6 +1,6 @@
 //! The tensors on the device, and views of them by span.
 
-use super::super::{AttentionShape, Buffer, BufferSpan, Heads, LossTerms, WeightMatrix, WeightVector};
+use super::super::{AttentionShape, Buffer, BufferLengths, BufferSpan, Heads, LossTerms, WeightMatrix, WeightVector};
 use super::blocks::{Blocks, product};
 use super::{attention, layers, loss, optimizer};
 use crate::error::{Error, Result};
@@ -62,22 +62,23 @@ impl From<candle_core::Error> for Error {
 }
 
 impl CandleOps {
-    /// Memory for `parameters` weights on a device.
+    /// Memory for a model's parameters on a device.
     ///
     /// # Errors
     /// The device lacks the memory.
     pub fn new(
         device: Device,
         precision: Precision,
-        parameters: usize,
+        lengths: impl Into<BufferLengths>,
         norm_epsilon: f32,
     ) -> Result<CandleOps> {
         let dtype = match precision {
             Precision::F32 => DType::F32,
             Precision::Bf16 => DType::BF16,
         };
-        let zeros = || Tensor::zeros(parameters, DType::F32, &device);
-        let weights = zeros()?;
+        let lengths = lengths.into();
+        let zeros = || Tensor::zeros(lengths.gradients, DType::F32, &device);
+        let weights = Tensor::zeros(lengths.weights, DType::F32, &device)?;
         let none = Tensor::zeros(0, DType::U32, &device)?;
         Ok(CandleOps {
             dtype,
@@ -85,7 +86,7 @@ impl CandleOps {
             blocks: Blocks::default(),
             compute_weights: match dtype {
                 DType::F32 => weights.clone(),
-                _ => Tensor::zeros(parameters, dtype, &device)?,
+                _ => Tensor::zeros(lengths.weights, dtype, &device)?,
             },
             weights,
             gradients: zeros()?,
@@ -156,17 +157,23 @@ impl CandleOps {
         self.weights.narrow(0, vector.start, vector.len)
     }
 
+    /// Whether the parameter at that place in the flat buffers is trainable.
+    pub(super) fn trains(&self, start: usize) -> bool {
+        start < self.gradients.elem_count()
+    }
+
     pub(super) fn add_gradient(&self, start: usize, value: &Tensor) -> Computed<()> {
         let value = value.flatten_all()?.to_dtype(DType::F32)?;
         let sum = (self.gradients.narrow(0, start, value.elem_count())? + value)?;
         self.gradients.slice_set(&sum, 0, start)
     }
 
-    pub(super) fn refresh_compute_weights(&self) -> Computed<()> {
+    /// Copies the first `len` masters in the activations' type.
+    pub(super) fn refresh_compute_weights(&self, len: usize) -> Computed<()> {
         if self.dtype == DType::F32 {
             return Ok(());
         }
-        optimizer::in_chunks(0..self.weights.elem_count(), |start, len| {
+        optimizer::in_chunks(0..len, |start, len| {
             let copy = self.weights.narrow(0, start, len)?.to_dtype(self.dtype)?;
             self.compute_weights.slice_set(&copy, 0, start)
         })
@@ -219,7 +226,9 @@ impl CandleOps {
             losses.push(loss);
             if let Some(d_logits) = d_logits {
                 let d_logits = d_logits.to_dtype(self.dtype)?;
-                self.add_gradient(head.start, &product(&d_logits.t()?, &x)?)?;
+                if self.trains(head.start) {
+                    self.add_gradient(head.start, &product(&d_logits.t()?, &x)?)?;
+                }
                 self.set(part, &product(&d_logits, &weights)?)?;
             }
         }

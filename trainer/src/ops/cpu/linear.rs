@@ -49,12 +49,12 @@ pub(super) fn forward(
     });
 }
 
-/// Writes `d_input = d_output x weights` and adds `d_output^T x input` to `d_weights`.
+/// Writes `d_input = d_output x weights` and adds `d_output^T x input` to `d_weights`, if there are any.
 pub(super) fn backward(
     threads: &Threads,
     weights: Weights,
     [input, d_output]: [&[f32]; 2],
-    d_weights: &mut [f32],
+    d_weights: Option<&mut [f32]>,
     d_input: &mut [f32],
 ) {
     let (inputs, outputs) = (weights.inputs, weights.outputs());
@@ -62,6 +62,7 @@ pub(super) fn backward(
     // Rows of the weight's gradient per task: up to sixteen tasks, each large enough to make packing the input cheap.
     let rows = outputs.div_ceil(16).next_multiple_of(16).max(256);
     let of_weights = || {
+        let Some(d_weights) = d_weights else { return };
         d_weights.par_chunks_mut(rows * inputs).enumerate().for_each(|(task, d_weights)| {
             let first = task * rows;
             let part = d_output.transpose().rows(first, first + d_weights.len() / inputs);

@@ -21,7 +21,7 @@ pub(super) struct Targets<'a> {
 }
 
 /// Writes each token's negative log-likelihood to `losses`; with `gradient`, replaces `hidden` by its gradient and adds
-/// to the head's. `logits` is scratch for at least one token's classes; `hidden` has `losses.len()` rows.
+/// to the head's, unless that is frozen. `logits` is scratch for at least one token's classes; `hidden` has `losses.len()` rows.
 pub(super) fn cross_entropy(
     threads: &Threads,
     head: &[f32],
@@ -29,7 +29,7 @@ pub(super) fn cross_entropy(
     losses: &mut [f32],
     hidden: &mut [f32],
     logits: &mut [f32],
-    mut gradient: Option<(LossTerms, &mut [f32])>,
+    mut gradient: Option<(LossTerms, Option<&mut [f32]>)>,
 ) {
     let width = hidden.len() / losses.len();
     let classes = head.len() / width;
@@ -71,11 +71,13 @@ pub(super) fn cross_entropy(
         if let Some((_, d_head)) = &mut gradient {
             let logits = MatrixView::new(logits, classes);
             threads.run(|_| {
-                d_head.par_chunks_mut(CLASSES * width).enumerate().for_each(|(task, d_head)| {
-                    let first = task * CLASSES;
-                    let part = logits.transpose().rows(first, first + d_head.len() / width);
-                    matmul(d_head, width, WriteMode::Add, 1.0, part, MatrixView::new(hidden, width));
-                });
+                if let Some(d_head) = d_head {
+                    d_head.par_chunks_mut(CLASSES * width).enumerate().for_each(|(task, d_head)| {
+                        let first = task * CLASSES;
+                        let part = logits.transpose().rows(first, first + d_head.len() / width);
+                        matmul(d_head, width, WriteMode::Add, 1.0, part, MatrixView::new(hidden, width));
+                    });
+                }
                 hidden.par_chunks_mut(rows * width).enumerate().for_each(|(task, hidden)| {
                     let first = task * rows;
                     let part = logits.rows(first, first + hidden.len() / width);

@@ -3,6 +3,7 @@
 //! Work is cut into tasks whose size never depends on the number of threads, and every sum has a fixed order: the
 //! result is the same, bit for bit, on any number of threads.
 
+mod adapter;
 mod arena;
 mod attention;
 mod gemm;
@@ -10,78 +11,26 @@ mod heads;
 mod linear;
 mod loss;
 mod math;
+mod memory;
 mod optimizer;
 mod rows;
 mod simd;
 mod threads;
 
+pub use memory::CpuOps;
+
 use super::{
-    AdamW, Attended, AttentionShape, Buffer, BufferSpan, Heads, LossTerms, Ops, WeightMatrix, WeightVector,
+    AdamW, Adapter, AdapterPass, Attended, AttentionShape, Buffer, BufferSpan, Heads, LossTerms, Ops, WeightMatrix, WeightVector,
 };
 use crate::data::TrainingBatch;
 use crate::error::{Error, Result};
 use arena::spans;
 use rayon::prelude::*;
 use thimble_runtime::format::RopeParameters;
-use threads::Threads;
 
 /// Logits held at a time, in bytes, and tokens that they are for at least.
 const LOGITS_BYTES: usize = 32 << 20;
 const LOGITS_ROWS: usize = 512;
-
-/// The CPU, and the memory of one engine.
-pub struct CpuOps {
-    threads: Threads,
-    norm_epsilon: f32,
-    weights: Vec<f32>,
-    gradients: Vec<f32>,
-    first_moment: Vec<f32>,
-    second_moment: Vec<f32>,
-    arena: Vec<f32>,
-    inputs: Vec<u32>,
-    targets: Vec<u32>,
-    target_weights: Vec<f32>,
-    document_start: Vec<u32>,
-    rotary: heads::Rotary,
-    partial: Vec<f32>,
-    partial_sums: Vec<f64>,
-    losses: Vec<f32>,
-}
-
-impl CpuOps {
-    /// Memory for `parameters` weights, on `threads` threads.
-    ///
-    /// # Errors
-    /// The threads cannot be started.
-    pub fn new(threads: usize, parameters: usize, norm_epsilon: f32) -> Result<CpuOps> {
-        Ok(CpuOps {
-            threads: Threads::new(threads)?,
-            norm_epsilon,
-            weights: vec![0.0; parameters],
-            gradients: vec![0.0; parameters],
-            first_moment: vec![0.0; parameters],
-            second_moment: vec![0.0; parameters],
-            arena: Vec::new(),
-            inputs: Vec::new(),
-            targets: Vec::new(),
-            target_weights: Vec::new(),
-            document_start: Vec::new(),
-            rotary: heads::Rotary::default(),
-            partial: Vec::new(),
-            partial_sums: Vec::new(),
-            losses: Vec::new(),
-        })
-    }
-
-    fn buffer(&self, buffer: Buffer) -> &Vec<f32> {
-        match buffer {
-            Buffer::Weights => &self.weights,
-            Buffer::Gradients => &self.gradients,
-            Buffer::FirstMoment => &self.first_moment,
-            Buffer::SecondMoment => &self.second_moment,
-        }
-    }
-}
 
 impl Ops for CpuOps {
     fn device(&self) -> String {
@@ -107,18 +56,12 @@ impl Ops for CpuOps {
     }
 
     fn write(&mut self, buffer: Buffer, values: &[f32]) -> Result<()> {
-        let target = match buffer {
-            Buffer::Weights => &mut self.weights,
-            Buffer::Gradients => &mut self.gradients,
-            Buffer::FirstMoment => &mut self.first_moment,
-            Buffer::SecondMoment => &mut self.second_moment,
-        };
-        target.copy_from_slice(values);
+        self.buffer_mut(buffer)[..values.len()].copy_from_slice(values);
         Ok(())
     }
 
     fn read(&self, buffer: Buffer, values: &mut [f32]) -> Result<()> {
-        values.copy_from_slice(self.buffer(buffer));
+        values.copy_from_slice(&self.buffer(buffer)[..values.len()]);
         Ok(())
     }
 
@@ -170,8 +113,9 @@ impl Ops for CpuOps {
     }
 
     fn embed_backward(&mut self, table: WeightMatrix, d_output: BufferSpan) -> Result<()> {
-        let d_table = &mut self.gradients[table.range()];
-        rows::embed_backward(&self.threads, d_table, &self.inputs, &self.arena[d_output.range()]);
+        if let Some(d_table) = self.gradients.get_mut(table.range()) {
+            rows::embed_backward(&self.threads, d_table, &self.inputs, &self.arena[d_output.range()]);
+        }
         Ok(())
     }
 
@@ -211,7 +155,7 @@ impl Ops for CpuOps {
         let [input, inverse_rms, d_out, d_input] =
             spans(&mut self.arena, [input, inverse_rms, d_output, d_input])?;
         let norm = rows::NormGradient { input, weight: &self.weights[weight.range()], inverse_rms, d_out };
-        let d_weight = &mut self.gradients[weight.range()];
+        let d_weight = self.gradients.get_mut(weight.range());
         rows::rms_norm_backward(&self.threads, &norm, d_input, d_weight, &mut self.partial);
         Ok(())
     }
@@ -243,9 +187,29 @@ impl Ops for CpuOps {
         d_input: BufferSpan,
     ) -> Result<()> {
         let weights = linear::Weights { values: &self.weights[weight.range()], inputs: weight.columns };
-        let d_weights = &mut self.gradients[weight.range()];
+        let d_weights = self.gradients.get_mut(weight.range());
         let [input, d_output, d_input] = spans(&mut self.arena, [input, d_output, d_input])?;
         linear::backward(&self.threads, weights, [input, d_output], d_weights, d_input);
+        Ok(())
+    }
+
+    fn adapter(
+        &mut self,
+        adapter: &Adapter,
+        input: BufferSpan,
+        hidden: BufferSpan,
+        output: BufferSpan,
+    ) -> Result<()> {
+        let [input, hidden, output] = spans(&mut self.arena, [input, hidden, output])?;
+        adapter::forward(&self.threads, (adapter, &self.weights), input, hidden, output);
+        Ok(())
+    }
+
+    fn adapter_backward(&mut self, adapter: &Adapter, pass: AdapterPass) -> Result<()> {
+        let all = [pass.input, pass.hidden, pass.d_output, pass.d_hidden, pass.d_input];
+        let [input, hidden, d_output, d_hidden, d_input] = spans(&mut self.arena, all)?;
+        let pass = adapter::Backward { input, hidden, d_output, d_hidden, d_input };
+        adapter::backward(&self.threads, (adapter, &self.weights), &mut self.gradients, pass);
         Ok(())
     }
 
@@ -255,8 +219,10 @@ impl Ops for CpuOps {
     }
 
     fn add_bias_backward(&mut self, bias: WeightVector, d_output: BufferSpan) -> Result<()> {
-        let (d_output, d_bias) = (&self.arena[d_output.range()], &mut self.gradients[bias.range()]);
-        rows::add_bias_backward(&self.threads, d_output, d_bias, &mut self.partial);
+        if let Some(d_bias) = self.gradients.get_mut(bias.range()) {
+            let d_output = &self.arena[d_output.range()];
+            rows::add_bias_backward(&self.threads, d_output, d_bias, &mut self.partial);
+        }
         Ok(())
     }
 
@@ -363,7 +329,7 @@ impl Ops for CpuOps {
     ) -> Result<f64> {
         let [hidden, logits] = spans(&mut self.arena, [hidden, scratch])?;
         self.losses.resize(self.targets.len(), 0.0);
-        let gradient = terms.map(|terms| (terms, &mut self.gradients[head.range()]));
+        let gradient = terms.map(|terms| (terms, self.gradients.get_mut(head.range())));
         let weights = &self.weights[head.range()];
         let targets = loss::Targets { ids: &self.targets, weights: &self.target_weights };
         loss::cross_entropy(&self.threads, weights, targets, &mut self.losses, hidden, logits, gradient);
@@ -386,7 +352,7 @@ impl Ops for CpuOps {
 
     fn adamw(&mut self, step: AdamW) -> Result<()> {
         let state = optimizer::FlatBuffers {
-            weights: &mut self.weights,
+            weights: &mut self.weights[..self.gradients.len()],
             gradients: &self.gradients,
             first: &mut self.first_moment,
             second: &mut self.second_moment,

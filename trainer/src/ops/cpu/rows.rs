@@ -155,17 +155,18 @@ pub(super) struct NormGradient<'a> {
     pub(super) d_out: &'a [f32],
 }
 
-/// With y = x r w, r = 1 / rms(x): dx += r (w dy - x r^2 mean(w dy x)), dw += sum over rows of dy x r. `partial` is
-/// scratch.
+/// With y = x r w, r = 1 / rms(x): dx += r (w dy - x r^2 mean(w dy x)), dw += sum over rows of dy x r, if it is asked
+/// for. `partial` is scratch.
 pub(super) fn rms_norm_backward(
     threads: &Threads,
     norm: &NormGradient,
     d_input: &mut [f32],
-    d_weight: &mut [f32],
+    d_weight: Option<&mut [f32]>,
     partial: &mut Vec<f32>,
 ) {
     let columns = norm.weight.len();
     let chunks = norm.inverse_rms.len().div_ceil(ROWS);
+    let weighed = d_weight.is_some();
     partial.clear();
     partial.resize(chunks * columns, 0.0);
     threads.run(|simd| {
@@ -179,8 +180,10 @@ pub(super) fn rms_norm_backward(
                         for (row, &r) in inverse_rms.iter().enumerate() {
                             let at = row * columns..(row + 1) * columns;
                             let (x, dy, dx) = (&input[at.clone()], &d_out[at.clone()], &mut d_input[at]);
-                            for ((sum, &x), &dy) in partial.iter_mut().zip(x).zip(dy) {
-                                *sum += dy * x * r;
+                            if weighed {
+                                for ((sum, &x), &dy) in partial.iter_mut().zip(x).zip(dy) {
+                                    *sum += dy * x * r;
+                                }
                             }
                             let dot = sum_zip3(x, dy, norm.weight, |x, dy, w| x * dy * w);
                             let mean = dot / columns as f32 * r * r;
@@ -193,6 +196,7 @@ pub(super) fn rms_norm_backward(
             },
         );
     });
+    let Some(d_weight) = d_weight else { return };
     for partial in partial.chunks_exact(columns) {
         for (sum, &value) in d_weight.iter_mut().zip(partial) {
             *sum += value;
