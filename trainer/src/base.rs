@@ -1,20 +1,25 @@
-//! The weights that a run starts from, and what identifies those that it does not train.
+//! The model that a run starts from, and the one that it has made of it.
 
 use crate::error::{Error, Result};
+use crate::frozen::{frozen_hash, require_same_base};
 use crate::init_from;
+use crate::merge::merge;
 use crate::model::parameters::NamedTensor;
 use crate::model::{Parameters, init};
+use crate::peft;
 use crate::recipe::TrainingRecipe;
+use std::path::Path;
+use thimble_converter::export::{Dtype, write_metadata};
 use thimble_converter::{SourceModel, dequantize};
-use zerocopy::IntoBytes;
 
 /// Numbers that are dequantized at once.
 const CHUNK: usize = 2 << 20;
 
-/// The weights before the first step, all of the flat buffer: those of `init_from`, or random ones; adapters are initialized.
+/// The weights before the first step, all of the flat buffer: those of `init_from`, or random ones; adapters are
+/// initialized, or those of `adapter.from`.
 ///
 /// # Errors
-/// The source cannot be read, or is of another shape than the recipe's model.
+/// The source or the adapter cannot be read, or is of another shape than the recipe's model.
 pub fn weights(recipe: &TrainingRecipe, parameters: &Parameters) -> Result<Vec<f32>> {
     let Some(typed) = &recipe.init_from else {
         return Ok(init::weights(parameters, recipe.model.init_std, recipe.seed));
@@ -24,7 +29,26 @@ pub fn weights(recipe: &TrainingRecipe, parameters: &Parameters) -> Result<Vec<f
     read_source(&source, parameters, &mut weights)
         .map_err(|what| Error::Invalid(format!("init_from = {typed:?}: {what}")))?;
     init::adapters(parameters, recipe.seed, &mut weights);
+    if let Some((keys, folder)) = recipe.adapter.as_ref().and_then(|keys| Some((keys, keys.from.as_ref()?))) {
+        let base_hash = frozen_hash(parameters, &weights);
+        peft::read_weights(folder, keys, parameters, (&mut weights, base_hash.as_deref()))?;
+    }
     Ok(weights)
+}
+
+/// The whole model that a run has trained so far, laid out as [`Parameters::new`] does, with its adapters merged.
+///
+/// # Errors
+/// As [`weights`]; the frozen weights are others than `frozen`, the hash of those that the run was trained on.
+pub fn trained_model(recipe: &TrainingRecipe, trained: Vec<f32>, frozen: Option<&str>) -> Result<Vec<f32>> {
+    let parameters = Parameters::of(recipe)?;
+    if parameters.frozen().is_empty() {
+        return Ok(trained);
+    }
+    let mut weights = weights(recipe, &parameters)?;
+    require_same_base(frozen, frozen_hash(&parameters, &weights).as_deref(), "the checkpoint")?;
+    weights[..parameters.trainable].copy_from_slice(&trained);
+    Ok(merge(&parameters, &weights, &Parameters::new(&recipe.model.config())))
 }
 
 /// Reads a source's tensors to their places in a flat buffer.
@@ -63,36 +87,23 @@ fn read_source(
     Ok(())
 }
 
+/// Writes the files of the model that `init_from` names, all but its weights: tokenizer, chat template, config.json,
+/// generation_config.json. Does nothing where the folder has them, or the recipe starts from random weights.
+///
+/// # Errors
+/// The source cannot be read, or a file cannot be written.
+pub fn write_files(recipe: &TrainingRecipe, folder: &Path) -> Result<()> {
+    let Some(typed) = &recipe.init_from else { return Ok(()) };
+    // The last of them.
+    if folder.join("README.md").exists() {
+        return Ok(());
+    }
+    let source = init_from::open(typed)?;
+    write_metadata(&source, folder, Dtype::F32, |_| ())
+        .map_err(|error| Error::Invalid(format!("init_from = {typed:?}: {error}")))
+}
+
 /// Whether the tensor is an adapter's.
 pub(crate) fn is_adapter(name: &str) -> bool {
     name.contains(".lora_A.") || name.contains(".lora_B.")
-}
-
-/// Identifies the frozen weights of a flat buffer, which a checkpoint does not hold; none if nothing is frozen.
-pub fn frozen_hash(parameters: &Parameters, weights: &[f32]) -> Option<String> {
-    let frozen = parameters.frozen();
-    if frozen.is_empty() {
-        return None;
-    }
-    let mut hash = xxhash_rust::xxh3::Xxh3::new();
-    // By ordinal, so that the hash of a whole model does not depend on where its tensors lie.
-    let mut frozen: Vec<&NamedTensor> = frozen.iter().collect();
-    frozen.sort_by_key(|named| named.ordinal);
-    frozen.iter().for_each(|named| hash.update(weights[named.range()].as_bytes()));
-    Some(format!("{:016x}", hash.digest()))
-}
-
-/// Refuses frozen weights other than those that a checkpoint or an adapter was made with.
-///
-/// # Errors
-/// The hashes differ.
-pub fn require_same_base(then: Option<&str>, now: Option<&str>, what: &str) -> Result<()> {
-    if then == now {
-        return Ok(());
-    }
-    let [then, now] = [then, now].map(|hash| hash.unwrap_or("none"));
-    Err(Error::Invalid(format!(
-        "{what} was trained on other frozen weights (hash {then}) than those of this base model (hash {now}): expected the \
-         base model that it was trained on; restore it, or start a new run with --run"
-    )))
 }

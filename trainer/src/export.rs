@@ -6,6 +6,7 @@ use crate::model::Parameters;
 use crate::recipe::Precision;
 use crate::weights::{EMBEDDING, HEAD, TensorFile, write_weights};
 use safetensors::tensor::Dtype;
+use serde_json::{Map, Value};
 use std::fmt::Display;
 use std::path::Path;
 use thimble_converter::config::{Family, config_json, read_config_json};
@@ -69,9 +70,18 @@ pub struct Export<'a> {
     pub precision: Precision,
 }
 
-/// Files of a tokenizer in an export; only the first must exist.
-pub const EXPORTED_TOKENIZER_FILES: [&str; 4] =
-    ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"];
+/// Files of a tokenizer in an export; only the first must exist. The last two are there where the run began with a given
+/// model, and are its own.
+pub const EXPORTED_TOKENIZER_FILES: [&str; 6] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+    CONFIG,
+    GENERATION_CONFIG,
+];
+const CONFIG: &str = "config.json";
+const GENERATION_CONFIG: &str = "generation_config.json";
 
 /// Copies a tokenizer's files.
 ///
@@ -110,26 +120,42 @@ pub fn export(model: &Export, folder: &Path) -> Result<()> {
         text.push(b'\n');
         write_atomically(&path(name), &text)
     };
-    json("config.json", config)?;
-    json(
-        "generation_config.json",
-        serde_json::json!({
-            "bos_token_id": model.end_of_document,
-            "eos_token_id": model.end_of_document,
-            "_from_model_config": true,
-        }),
-    )?;
+    json(CONFIG, config)?;
+    if !path(GENERATION_CONFIG).exists() {
+        json(
+            GENERATION_CONFIG,
+            serde_json::json!({
+                "bos_token_id": model.end_of_document,
+                "eos_token_id": model.end_of_document,
+                "_from_model_config": true,
+            }),
+        )?;
+    }
     unfinished.publish().map_err(Error::file(folder, "write"))
 }
 
-/// The model's `config.json`, of the family with its options.
+/// The model's `config.json`, of the family with its options. That of a model that the run began with keeps its special
+/// tokens and whatever else it says.
 fn config(model: &Export) -> Result<serde_json::Value> {
-    let end = Some(Token(model.end_of_document));
-    let mut config = Config { bos: end, stop: [None; Config::MAX_STOP_TOKENS], ..*model.config };
-    config.stop[0] = end;
-    let json = Family::of(&config).and_then(|family| config_json(family, &config));
-    let mut json = json.map_err(|error| Error::Invalid(error.to_string()))?;
-    json.insert("initializer_range".into(), model.init_std.into());
+    let given = model.tokenizer.join(CONFIG);
+    let (mut json, config) = if given.exists() {
+        let text = std::fs::read(&given).map_err(Error::file(&given, "read"))?;
+        let json: Map<String, Value> = serde_json::from_slice(&text)
+            .map_err(|error| Error::Invalid(format!("{}: {error}", given.display())))?;
+        let Config { bos, stop, .. } = read_config(&given)?;
+        (json, Config { bos, stop, ..*model.config })
+    } else {
+        let end = Some(Token(model.end_of_document));
+        let mut config = Config { bos: end, stop: [None; Config::MAX_STOP_TOKENS], ..*model.config };
+        config.stop[0] = end;
+        (Map::from_iter([("initializer_range".into(), model.init_std.into())]), config)
+    };
+    let family = match json.get("model_type").is_some() {
+        true => read_config_json(&Value::Object(json.clone())).map(|(family, _)| family),
+        false => Family::of(&config),
+    };
+    let found = family.and_then(|family| config_json(family, &config));
+    json.extend(found.map_err(|error| Error::Invalid(error.to_string()))?);
     let dtype = match model.precision {
         Precision::F32 => "float32",
         Precision::Bf16 => "bfloat16",

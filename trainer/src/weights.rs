@@ -43,6 +43,17 @@ impl<'a> TensorFile<'a> {
         }
     }
 
+    /// Tensors in the file.
+    pub(crate) fn tensors(&self) -> usize {
+        self.file.len()
+    }
+
+    /// A text of the metadata in the header of `bytes`, which the file was parsed from.
+    pub(crate) fn metadata(&self, bytes: &[u8], key: &str) -> Option<String> {
+        let (_, metadata) = SafeTensors::read_metadata(bytes).ok()?;
+        metadata.metadata().as_ref()?.get(key).cloned()
+    }
+
     pub(crate) fn weights(&self, parameters: &Parameters) -> Result<Vec<f32>> {
         let mut weights = vec![0.0; parameters.len];
         self.read_all(parameters.named(), &mut weights)?;

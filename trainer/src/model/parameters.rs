@@ -6,7 +6,7 @@
 use super::stacks::{GATE_UP, QKV, QKV_BIAS, Stack, freeze, stacks};
 use crate::error::Result;
 use crate::ops::{Adapter, AdapterPart, BufferLengths, MAX_PARTS, WeightMatrix, WeightVector};
-use crate::recipe::{AdaptedMatrix, AdapterShape, TrainingRecipe};
+use crate::recipe::{AdaptedMatrix, AdapterKeys, TrainingRecipe};
 use std::collections::HashMap;
 use thimble_runtime::format::{Config, LayerOptions, TensorRole};
 
@@ -145,8 +145,8 @@ impl ParameterLayout<'_> {
     }
 
     /// Places the adapters of the adapted ones among matrices that are stacked.
-    fn adapter(&mut self, shape: &AdapterShape, roles: &[TensorRole], layer: u16) -> Option<Adapter> {
-        let adapted = AdaptedMatrix::ALL.into_iter().filter(|matrix| shape.matrices.contains(matrix));
+    fn adapter(&mut self, shape: &AdapterKeys, roles: &[TensorRole], layer: u16) -> Option<Adapter> {
+        let adapted = AdaptedMatrix::ALL.into_iter().filter(|matrix| shape.matrices().contains(matrix));
         let adapted: Vec<TensorRole> =
             adapted.map(AdaptedMatrix::role).filter(|role| roles.contains(role)).collect();
         let columns = adapted.first()?.shape(self.config).1;
@@ -191,13 +191,13 @@ impl Parameters {
     ///
     /// # Errors
     /// As [`Parameters::of`].
-    pub fn with(config: &Config, entries: &[String], adapter: Option<&AdapterShape>) -> Result<Parameters> {
+    pub fn with(config: &Config, entries: &[String], adapter: Option<&AdapterKeys>) -> Result<Parameters> {
         let mut stacks = stacks(config);
         freeze(&mut stacks, entries)?;
         Ok(Parameters::lay_out(config, stacks, adapter))
     }
 
-    fn lay_out(config: &Config, mut stacks: Vec<Stack>, adapter: Option<&AdapterShape>) -> Parameters {
+    fn lay_out(config: &Config, mut stacks: Vec<Stack>, adapter: Option<&AdapterKeys>) -> Parameters {
         use TensorRole as Role;
         const NONE: u16 = Role::NO_LAYER;
         let layers = || 0..config.layers as u16;
@@ -371,7 +371,7 @@ mod tests {
     #[test]
     fn adapters_come_first_and_freeze_the_rest() {
         let config = config(64, 2, 4, 2, 96);
-        let shape = AdapterShape { matrices: vec![AdaptedMatrix::V, AdaptedMatrix::Q], ..AdapterShape::of_rank(8) };
+        let shape = AdapterKeys { matrices: vec![AdaptedMatrix::V, AdaptedMatrix::Q], ..AdapterKeys::of_rank(8) };
         let parameters = Parameters::with(&config, &[], Some(&shape)).unwrap();
         let names: Vec<&str> = parameters.trained().iter().map(|named| &*named.name).collect();
         let layer = |layer: usize| {

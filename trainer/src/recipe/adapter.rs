@@ -3,6 +3,7 @@
 use super::check::{Faults, Range};
 use super::optional;
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 use thimble_runtime::format::TensorRole;
 
 /// Largest accepted rank.
@@ -12,34 +13,43 @@ const MAX_RANK: usize = 1 << 12;
 /// `W + (alpha / rank) B A`, of which only A and B are trained.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct AdapterShape {
+pub struct AdapterKeys {
     /// Rows of A and columns of B.
     pub rank: usize,
     /// The adapter's factor times the rank; unless given, twice the rank.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "optional::or_none")]
     pub alpha: Option<f64>,
-    /// The matrices of each layer that get an adapter; all of them unless given.
-    #[serde(default = "all")]
+    /// The matrices of each layer that get an adapter; empty: all of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub matrices: Vec<AdaptedMatrix>,
+    /// A folder of the PEFT library with the adapter to start from; none: A is random and B zero.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "optional::or_none")]
+    pub from: Option<PathBuf>,
 }
 
-/// A matrix of a layer that can get an adapter.
+/// A matrix of a layer that can get an adapter, by the name of its module in transformers or the beginning of that name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
 pub enum AdaptedMatrix {
     /// Query projection.
+    #[serde(rename = "q_proj", alias = "q")]
     Q,
     /// Key projection.
+    #[serde(rename = "k_proj", alias = "k")]
     K,
     /// Value projection.
+    #[serde(rename = "v_proj", alias = "v")]
     V,
     /// Output projection of attention.
+    #[serde(rename = "o_proj", alias = "o")]
     O,
     /// Gate projection.
+    #[serde(rename = "gate_proj", alias = "gate")]
     Gate,
     /// Up projection.
+    #[serde(rename = "up_proj", alias = "up")]
     Up,
     /// Down projection.
+    #[serde(rename = "down_proj", alias = "down")]
     Down,
 }
 
@@ -82,10 +92,15 @@ impl AdaptedMatrix {
     }
 }
 
-impl AdapterShape {
+impl AdapterKeys {
     /// Adapters of that rank on all matrices.
-    pub fn of_rank(rank: usize) -> AdapterShape {
-        AdapterShape { rank, alpha: None, matrices: all() }
+    pub fn of_rank(rank: usize) -> AdapterKeys {
+        AdapterKeys { rank, alpha: None, matrices: Vec::new(), from: None }
+    }
+
+    /// The adapted matrices.
+    pub fn matrices(&self) -> &[AdaptedMatrix] {
+        if self.matrices.is_empty() { &AdaptedMatrix::ALL } else { &self.matrices }
     }
 
     /// The factor times the rank.
@@ -100,18 +115,11 @@ impl AdapterShape {
 }
 
 impl Faults {
-    pub(super) fn adapter(&mut self, adapter: &AdapterShape, freeze: &[String]) {
+    pub(super) fn adapter(&mut self, adapter: &AdapterKeys, freeze: &[String]) {
         self.size("adapter.rank", adapter.rank, MAX_RANK);
         self.number("adapter.alpha", adapter.alpha(), Range::Positive);
-        self.require(!adapter.matrices.is_empty(), "adapter.matrices", || {
-            "expected at least one of q, k, v, o, gate, up, down, found none".into()
-        });
         self.require(freeze.is_empty(), "freeze", || {
             "expected no entries beside [adapter], which freezes the whole model".into()
         });
     }
-}
-
-fn all() -> Vec<AdaptedMatrix> {
-    AdaptedMatrix::ALL.to_vec()
 }

@@ -4,8 +4,6 @@ use super::check::{Faults, Range};
 use super::fault::{Fault, nearest};
 use super::{DpoLoss, HeldOut, ObjectiveKeys, Stage, TrainingRecipe, Validation};
 
-/// Largest rank of an adapter.
-const MAX_RANK: usize = 1 << 12;
 
 impl Faults {
     /// The model that the run begins with, and what of it is trained.
@@ -24,10 +22,7 @@ impl Faults {
             self.0.push(Fault::of_key(key, what));
         }
         if let Some(adapter) = &recipe.adapter {
-            self.size("adapter.rank", adapter.rank, MAX_RANK);
-            if let Some(alpha) = adapter.alpha {
-                self.number("adapter.alpha", alpha, Range::Positive);
-            }
+            self.adapter(adapter, &recipe.freeze);
         }
     }
 

@@ -39,7 +39,7 @@ fn each_kind_has_its_keys_and_defaults_and_survives_being_written() {
     let keys = SftKeys { targets: SftTargets::All, packing: true, shuffle: true, max_length: None };
     assert_eq!(sft.objective, ObjectiveKeys::Sft(keys));
     assert_eq!(sft.data.held_out, Some(HeldOut::Share(0.1)));
-    assert_eq!(sft.adapter, Some(AdapterKeys { rank: 8, alpha: None, matrices: Vec::new() }));
+    assert_eq!(sft.adapter, Some(AdapterKeys::of_rank(8)));
     let files = "files = [\"a.jsonl\"]\nheld_out = [\"b.jsonl\"]";
     let dpo = tuning("kind = \"dpo\"\nloss = \"robust\"\nlabel_smoothing = 0.1", files, &[]).unwrap();
     let keys = DpoKeys { loss: DpoLoss::Robust, beta: 0.1, label_smoothing: 0.1, sft_weight: 0.0 };

@@ -79,7 +79,7 @@ impl<'a, O: Ops> Run<'a, O> {
                 (state, start)
             }
         };
-        let initial_weights = || base::start_weights(recipe, &parameters);
+        let initial_weights = || base::weights(recipe, &parameters);
         let config = recipe.model.config();
         let ops = device(&config, parameters.lengths())?;
         let mut engine = Engine::with(&config, parameters.clone(), EngineOptions::of(recipe), ops);
@@ -92,7 +92,8 @@ impl<'a, O: Ops> Run<'a, O> {
 
         let tokenizer = run.join("tokenizer");
         std::fs::create_dir_all(&tokenizer).map_err(Error::file(&tokenizer, "create"))?;
-        if let Some(source) = objective.tokenizer().folder {
+        base::write_files(recipe, &tokenizer)?;
+        if let (None, Some(source)) = (&recipe.init_from, objective.tokenizer().folder) {
             copy_tokenizer(source, &tokenizer)?;
         }
         write_atomically(&run.join(checkpoint::RECIPE), recipe_text.as_bytes())?;

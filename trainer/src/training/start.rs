@@ -3,6 +3,7 @@
 use crate::base;
 use crate::checkpoint::{self, TrainingState, TrainingTensors};
 use crate::error::Result;
+use crate::frozen::{frozen_hash, require_same_base};
 use crate::model::{Engine, Parameters};
 use crate::ops::{Buffer, Ops};
 use crate::recipe::TrainingRecipe;
@@ -25,7 +26,7 @@ impl StartTensors {
     /// As [`base::weights`].
     pub(super) fn first(recipe: &TrainingRecipe, parameters: &Parameters) -> Result<StartTensors> {
         let mut base = base::weights(recipe, parameters)?;
-        let frozen = base::frozen_hash(parameters, &base);
+        let frozen = frozen_hash(parameters, &base);
         let zeros = vec![0.0; parameters.trainable];
         let (weights, base) = match frozen {
             Some(_) => (base[..parameters.trainable].to_vec(), Some(base)),
@@ -50,8 +51,8 @@ impl StartTensors {
             return Ok(StartTensors { tensors, frozen: None, base: None });
         }
         let base = base::weights(recipe, parameters)?;
-        let frozen = base::frozen_hash(parameters, &base);
-        base::require_same_base(state.frozen.as_deref(), frozen.as_deref(), &path.display().to_string())?;
+        let frozen = frozen_hash(parameters, &base);
+        require_same_base(state.frozen.as_deref(), frozen.as_deref(), &path.display().to_string())?;
         Ok(StartTensors { tensors, frozen, base: Some(base) })
     }
 
