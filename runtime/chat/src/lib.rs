@@ -8,6 +8,7 @@ mod error;
 mod reasoning;
 mod recommended;
 mod session;
+mod supervised;
 pub mod template;
 
 pub use conversation::{Conversation, SavedConversation, Turn};
@@ -16,3 +17,4 @@ pub use error::ChatError;
 pub use reasoning::{AnswerPiece, ReasoningSplitter, split_reasoning};
 pub use recommended::{RecommendedSampling, random_seed};
 pub use session::{AnswerStats, CPU_PREFILL, ChatEvent, ChatModel, ChatSession, End, TOKEN_BYTES};
+pub use supervised::{EncodedChat, encode_completion, encode_conversation};

@@ -1,6 +1,7 @@
 //! Jinja templates, with the environment of transformers.
 
-use super::{TemplateError, filters, python, source, typed};
+use super::typed::{self, TypedRanges};
+use super::{TemplateError, filters, python, source};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Value;
 use minijinja::{Environment, ErrorKind, context};
@@ -129,15 +130,8 @@ impl JinjaTemplate {
         add_generation_prompt: bool,
         emit: &mut dyn FnMut(Segment<'_>),
     ) -> Result<(), TemplateError> {
-        let texts = messages.iter().map(|message| message.text);
-        let (real, cost) = self.render_with(messages, texts, add_generation_prompt)?;
-        let left = Cell::new((SEARCH_FUEL / cost.max(1)).max(2));
-        let render = |texts: &[String]| {
-            left.set(left.get().checked_sub(1)?);
-            let texts = texts.iter().map(String::as_str);
-            Some(self.render_with(messages, texts, add_generation_prompt).ok()?.0)
-        };
-        let typed = typed::typed(messages, &self.literals, &real, &render);
+        let (real, typed) = self.render_typed(messages, add_generation_prompt, &[None])?;
+        let typed = typed.into_iter().next().flatten();
         let mut from = 0;
         for range in typed.ok_or(TemplateError::Rewritten)? {
             emit(Segment::Template(&real[from..range.start]));
@@ -146,6 +140,32 @@ impl JinjaTemplate {
         }
         emit(Segment::Template(&real[from..]));
         Ok(())
+    }
+}
+
+impl JinjaTemplate {
+    /// A conversation as one text, with the byte ranges of the messages' text for each of `searches`: of all messages, or
+    /// of the one with that index; `None` where the template hides them.
+    pub(super) fn render_typed(
+        &self,
+        messages: &[Message<'_>],
+        add_generation_prompt: bool,
+        searches: &[Option<usize>],
+    ) -> Result<(String, Vec<TypedRanges>), TemplateError> {
+        let texts = messages.iter().map(|message| message.text);
+        let (real, cost) = self.render_with(messages, texts, add_generation_prompt)?;
+        let most = (SEARCH_FUEL / cost.max(1)).max(2);
+        let typed = |only: &Option<usize>| {
+            let left = Cell::new(most);
+            let render = |texts: &[String]| {
+                left.set(left.get().checked_sub(1)?);
+                let texts = texts.iter().map(String::as_str);
+                Some(self.render_with(messages, texts, add_generation_prompt).ok()?.0)
+            };
+            typed::typed(messages, *only, &self.literals, &real, &render)
+        };
+        let found = searches.iter().map(typed).collect();
+        Ok((real, found))
     }
 }
 

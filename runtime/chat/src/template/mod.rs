@@ -2,6 +2,7 @@
 //!
 //! Jinja source comes from model files, so it is untrusted: no files, no includes, and a limit on the instructions.
 
+mod answers;
 mod filters;
 mod jinja;
 mod json;
@@ -13,6 +14,7 @@ mod strings;
 mod tests;
 mod typed;
 
+pub use answers::{ChatRenderer, RenderedChat};
 pub use jinja::JinjaTemplate;
 
 use thimble_runtime::chat::{ChatTemplate, Message, RenderError, Segment};

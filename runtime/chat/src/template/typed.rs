@@ -14,18 +14,24 @@ use thimble_runtime::chat::{Message, Role};
 /// Renders the conversation with other texts; `None` if the template fails or refuses.
 pub(super) type Render<'r> = dyn Fn(&[String]) -> Option<String> + 'r;
 
+/// Byte ranges of text that was typed, in order and disjoint; `None` if the template hides it.
+pub(super) type TypedRanges = Option<Vec<Range<usize>>>;
+
 /// The byte ranges of the messages' texts in `real`, in order and disjoint; a range may include white space and marks between
 /// two characters of a text. `None` if the template hides them.
 ///
 /// `literals` are the template's string literals; `real` is the output of `render` for the original messages.
+/// With `only`, the ranges of that message's text alone.
 pub(super) fn typed(
     messages: &[Message<'_>],
+    only: Option<usize>,
     literals: &[String],
     real: &str,
     render: &Render<'_>,
-) -> Option<Vec<Range<usize>>> {
+) -> TypedRanges {
     let [all, unescaped] = [Substitution::All, Substitution::Unescaped].map(|substitution| Search {
         messages,
+        only,
         real,
         render,
         substitution,
@@ -64,16 +70,24 @@ impl Kept<'_> {
 
 struct Search<'s> {
     messages: &'s [Message<'s>],
+    only: Option<usize>,
     real: &'s str,
     render: &'s Render<'s>,
     substitution: Substitution,
 }
 
 impl Search<'_> {
+    fn concerns(&self, index: usize) -> bool {
+        self.only.is_none_or(|only| only == index)
+    }
+
     /// For each character of the text whether it was typed, found by substituting all but the `kept` literals.
     fn substituted(&self, kept: &[Kept<'_>]) -> Option<Vec<bool>> {
-        let texts: Vec<String> =
-            self.messages.iter().map(|message| substitute(message, kept, self.substitution)).collect();
+        let text = |(index, message): (usize, &Message<'_>)| match self.concerns(index) {
+            true => substitute(message, kept, self.substitution),
+            false => message.text.to_owned(),
+        };
+        let texts: Vec<String> = self.messages.iter().enumerate().map(text).collect();
         let other = (self.render)(&texts)?;
         let mut others = other.chars();
         let mut typed = Vec::with_capacity(self.real.len());
@@ -91,7 +105,8 @@ impl Search<'_> {
     /// The same for a template that searches the messages: keeps as few of its literals as possible.
     fn with_kept(&self, literals: &[String]) -> Option<Vec<bool>> {
         let contains = |role: Role, literal: &str| {
-            self.messages.iter().any(|message| message.role == role && message.text.contains(literal))
+            let mut messages = self.messages.iter().enumerate().filter(|(index, _)| self.concerns(*index));
+            messages.any(|(_, message)| message.role == role && message.text.contains(literal))
         };
         let mut kept: Vec<Kept<'_>> = literals
             .iter()
@@ -141,11 +156,11 @@ impl Search<'_> {
         let literal = kept.literal;
         let forms = [format!("{literal}{literal}"), format!("{mark}{literal}"), format!("{literal}{mark}")];
         forms.iter().find_map(|form| {
-            let write = |message: &Message<'_>| match kept.holds(message.role) {
-                true => message.text.replace(literal, form),
-                false => message.text.to_owned(),
+            let write = |(index, message): (usize, &Message<'_>)| match kept.holds(message.role) {
+                true if self.concerns(index) => message.text.replace(literal, form),
+                _ => message.text.to_owned(),
             };
-            let texts: Vec<String> = self.messages.iter().map(write).collect();
+            let texts: Vec<String> = self.messages.iter().enumerate().map(write).collect();
             let other = (self.render)(&texts)?;
             line_up(self.real, &other, literal, form, mark)
         })
