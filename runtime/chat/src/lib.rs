@@ -17,4 +17,4 @@ pub use error::ChatError;
 pub use reasoning::{AnswerPiece, ReasoningSplitter, split_reasoning};
 pub use recommended::{RecommendedSampling, random_seed};
 pub use session::{AnswerStats, CPU_PREFILL, ChatEvent, ChatModel, ChatSession, End, TOKEN_BYTES};
-pub use supervised::{EncodedChat, encode_completion, encode_conversation};
+pub use supervised::{EncodedChat, encode_completion, encode_conversation, encode_prompt};

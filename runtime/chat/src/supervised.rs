@@ -13,10 +13,10 @@ use thimble_runtime::tokenizer::{EncodeError, Tokenizer};
 pub struct EncodedChat {
     /// All tokens.
     pub tokens: Vec<Token>,
-    /// Index ranges of the tokens that the assistant generates: each answer with the token that ends it. In order and
-    /// disjoint; empty where the conversation has no answer.
-    pub answers: Vec<Range<usize>>,
-    /// Whether a special token of the template ends the last answer.
+    /// The tokens that the assistant generates: for each answer its message's index, and the index range of its tokens with
+    /// the one that ends it. In order and disjoint; empty where the conversation has no answer.
+    pub answers: Vec<(usize, Range<usize>)>,
+    /// Whether special tokens of the template end the answers.
     pub ended: bool,
 }
 
@@ -48,18 +48,38 @@ pub fn encode_conversation(
         Some(last) => text.special_at_or_behind(text.index(last.end)?).is_some(),
         None => true,
     };
+    let assistant = messages.iter().enumerate().filter(|(_, message)| message.role == Role::Assistant);
     let mut ranges = Vec::new();
-    for answer in answers.into_iter().flatten() {
+    for ((index, _), answer) in assistant.zip(answers) {
+        let Some(answer) = answer else { continue };
         let begin = text.begin(&answer)?;
         let end = match text.special_at_or_behind(text.index(answer.end)?.max(begin)).filter(|_| closes) {
             Some(special) => special + 1,
             None => text.index_behind(answer.end)?,
         };
         if begin < end {
-            ranges.push(begin..end);
+            ranges.push((index, begin..end));
         }
     }
     Ok(EncodedChat { tokens: text.tokens, answers: ranges, ended: closes })
+}
+
+/// The tokens of a conversation up to the beginning of the answer, as [`crate::encode_chat`], with a compiled template.
+///
+/// # Errors
+/// As [`encode_conversation`].
+pub fn encode_prompt(
+    renderer: &ChatRenderer<'_>,
+    tokenizer: &Tokenizer<'_>,
+    messages: &[Message<'_>],
+) -> Result<Vec<Token>, ChatError> {
+    let (text, typed) = renderer.prompt(messages)?;
+    let typed = match typed {
+        Some(typed) => typed,
+        None if any_special(tokenizer, messages)? => return Err(TemplateError::Rewritten.into()),
+        None => Vec::new(),
+    };
+    Ok(encode_typed(tokenizer, &text, &typed)?)
 }
 
 /// The tokens of `prompt` followed by `completion`, without a template, with the completion as the answer. The tokenizer's
@@ -80,7 +100,8 @@ pub fn encode_completion(
     let range = tokenized.index(prompt.len())?..tokenized.tokens.len();
     let before = usize::from(bos.is_some());
     let tokens = bos.into_iter().chain(tokenized.tokens).collect();
-    let answers = if range.is_empty() { Vec::new() } else { vec![range.start + before..range.end + before] };
+    let answers =
+        if range.is_empty() { Vec::new() } else { vec![(1, range.start + before..range.end + before)] };
     Ok(EncodedChat { tokens, answers, ended: false })
 }
 

@@ -1,5 +1,6 @@
 //! From text to batches: sources, tokenization into shards, and the loader.
 
+pub mod conversations;
 pub mod loader;
 mod position;
 pub mod source;

@@ -56,6 +56,28 @@ impl<'f> ChatRenderer<'f> {
         }
     }
 
+    /// A conversation up to the beginning of the answer, and where the messages' own text is.
+    ///
+    /// # Errors
+    /// The template refuses the conversation or fails.
+    pub fn prompt(&self, messages: &[Message<'_>]) -> Result<(String, TypedRanges), TemplateError> {
+        let (text, found) = self.typed(messages, true, &[None])?;
+        Ok((text, found.into_iter().next().flatten()))
+    }
+
+    fn typed(
+        &self,
+        messages: &[Message<'_>],
+        generate: bool,
+        searches: &[Option<usize>],
+    ) -> Result<(String, Vec<TypedRanges>), TemplateError> {
+        match &self.form {
+            Form::Literal(literals) => literal_typed(literals, messages, generate, searches),
+            Form::Jinja(_) if messages.is_empty() => Err(RenderError::Empty.into()),
+            Form::Jinja(jinja) => jinja.render_typed(messages, generate, searches),
+        }
+    }
+
     /// A conversation with the places of its messages' text and of its answers.
     ///
     /// # Errors
@@ -66,11 +88,7 @@ impl<'f> ChatRenderer<'f> {
             messages.iter().enumerate().filter(assistant).map(|(index, _)| index).collect();
         let searches: Vec<Option<usize>> =
             std::iter::once(None).chain(answers.iter().copied().map(Some)).collect();
-        let (text, found) = match &self.form {
-            Form::Literal(literals) => literal_typed(literals, messages, &searches)?,
-            Form::Jinja(_) if messages.is_empty() => return Err(RenderError::Empty.into()),
-            Form::Jinja(jinja) => jinja.render_typed(messages, false, &searches)?,
-        };
+        let (text, found) = self.typed(messages, false, &searches)?;
         let mut found = found.into_iter();
         let typed = found.next().flatten();
         let answers = answers
@@ -115,11 +133,12 @@ fn literal_text(
 fn literal_typed(
     literals: &Literals<'_>,
     messages: &[Message<'_>],
+    generate: bool,
     searches: &[Option<usize>],
 ) -> Result<(String, Vec<TypedRanges>), TemplateError> {
     let mut text = String::new();
     let mut all = Vec::new();
-    literals.render(messages, false, &mut |segment| {
+    literals.render(messages, generate, &mut |segment| {
         let start = text.len();
         text.push_str(segment.text());
         if matches!(segment, Segment::Content(_)) {
@@ -129,7 +148,7 @@ fn literal_typed(
     let render = |texts: &[String]| {
         let others = messages.iter().zip(texts).map(|(message, text)| Message { role: message.role, text });
         let others: Vec<Message<'_>> = others.collect();
-        literal_text(literals, &others, false).ok()
+        literal_text(literals, &others, generate).ok()
     };
     let one = |only: &Option<usize>| match only {
         None => Some(all.clone()),

@@ -16,6 +16,7 @@ mod typed;
 
 pub use answers::{ChatRenderer, RenderedChat};
 pub use jinja::JinjaTemplate;
+pub use typed::TypedRanges;
 
 use thimble_runtime::chat::{ChatTemplate, Message, RenderError, Segment};
 

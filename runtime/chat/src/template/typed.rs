@@ -15,7 +15,7 @@ use thimble_runtime::chat::{Message, Role};
 pub(super) type Render<'r> = dyn Fn(&[String]) -> Option<String> + 'r;
 
 /// Byte ranges of text that was typed, in order and disjoint; `None` if the template hides it.
-pub(super) type TypedRanges = Option<Vec<Range<usize>>>;
+pub type TypedRanges = Option<Vec<Range<usize>>>;
 
 /// The byte ranges of the messages' texts in `real`, in order and disjoint; a range may include white space and marks between
 /// two characters of a text. `None` if the template hides them.

@@ -12,6 +12,7 @@ mod record;
 mod text_source;
 
 pub use read::RecordReader;
+pub(super) use read::decompress;
 pub use record::{MOST_RECORD_BYTES, Record, RecordBatch, SourcePosition};
 pub use text_source::{Compression, ReadOptions, SourceKind, TextSource};
 

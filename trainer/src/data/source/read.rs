@@ -131,7 +131,11 @@ impl OpenSource {
     }
 }
 
-fn decompress(source: &TextSource) -> Result<Box<dyn BufRead + Send>> {
+/// A source's decompressed bytes.
+///
+/// # Errors
+/// It cannot be opened.
+pub(in crate::data) fn decompress(source: &TextSource) -> Result<Box<dyn BufRead + Send>> {
     let failed = |error| Error::file(&source.path, "open")(error);
     let file = File::open(&source.path).map_err(failed)?;
     let decompressed: Box<dyn Read + Send> = match source.compression {

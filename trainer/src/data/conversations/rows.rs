@@ -1,0 +1,178 @@
+//! Rows of JSON Lines, JSON arrays and Parquet files as JSON values, one at a time.
+
+use crate::data::source::{Compression, ReadOptions, SourceKind, TextSource, decompress};
+use crate::error::{Error, Result};
+use parquet::errors::ParquetError;
+use parquet::file::reader::SerializedFileReader;
+use parquet::record::{Field, Row};
+use serde_json::{Map, Value};
+use std::fs::File;
+use std::io::{BufRead, Read};
+use std::path::Path;
+use thimble_files::contain;
+
+/// Most bytes of a file that is one JSON array, which is read at once.
+const MOST_ARRAY_BYTES: u64 = 2 << 30;
+
+/// Calls `visit` with every row of the files in `names` and its place for messages: `FILE, line 3`.
+///
+/// A file is JSON Lines or one JSON array (`.jsonl`, `.ndjson`, `.json`; plain, gzip or zstd; its first character says
+/// which), or Parquet. A name can also be a folder or a data set of the hub, as for [`TextSource::resolve`].
+///
+/// # Errors
+/// A file that cannot be read, a line that is no JSON, and those of `visit`.
+pub fn for_each_row(names: &[String], visit: &mut dyn FnMut(&str, Value) -> Result<()>) -> Result<()> {
+    for source in sources(names)? {
+        match source.kind {
+            SourceKind::JsonLines => json_rows(&source, visit)?,
+            SourceKind::Parquet => parquet_rows(&source, visit)?,
+            SourceKind::Text | SourceKind::Lines => {
+                return Err(Error::Usage(format!(
+                    "{}: expected rows (.jsonl, .json or .parquet), found plain text; `thimble-train tokenize` reads text",
+                    source.name
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// As [`TextSource::resolve`], with plain `.json` files.
+fn sources(names: &[String]) -> Result<Vec<TextSource>> {
+    let mut sources = Vec::new();
+    for name in names {
+        let path = Path::new(name);
+        if name.to_ascii_lowercase().ends_with(".json") && path.is_file() {
+            sources.push(TextSource {
+                path: path.to_owned(),
+                name: name.clone(),
+                kind: SourceKind::JsonLines,
+                compression: Compression::Plain,
+            });
+        } else {
+            sources.extend(TextSource::resolve(std::slice::from_ref(name), &ReadOptions::default())?);
+        }
+    }
+    Ok(sources)
+}
+
+fn json_rows(source: &TextSource, visit: &mut dyn FnMut(&str, Value) -> Result<()>) -> Result<()> {
+    let mut reader = decompress(source)?;
+    let unreadable = |line: u64, error: std::io::Error| {
+        Error::Invalid(format!(
+            "{}, line {line}: cannot read: {error}; if it is compressed, it may be truncated: download it again",
+            source.name
+        ))
+    };
+    let mut line = Vec::new();
+    for number in 1.. {
+        line.clear();
+        if reader.read_until(b'\n', &mut line).map_err(|error| unreadable(number, error))? == 0 {
+            return Ok(());
+        }
+        let text = line.strip_prefix("\u{FEFF}".as_bytes()).unwrap_or(&line).trim_ascii();
+        if text.is_empty() {
+            continue;
+        }
+        if number == 1 && text.first() == Some(&b'[') {
+            let mut whole = text.to_vec();
+            whole.push(b'\n');
+            reader.take(MOST_ARRAY_BYTES).read_to_end(&mut whole).map_err(|error| unreadable(1, error))?;
+            return array_rows(source, &whole, visit);
+        }
+        let place = format!("{}, line {number}", source.name);
+        let row = serde_json::from_slice(text).map_err(|error| {
+            let line = String::from_utf8_lossy(text);
+            let begins: String = line.chars().take(40).collect();
+            Error::Invalid(format!(
+                "{place}: expected a JSON object on one line, or a file that is one JSON array; found {begins:?}: {error}"
+            ))
+        })?;
+        visit(&place, row)?;
+    }
+    Ok(())
+}
+
+fn array_rows(
+    source: &TextSource,
+    text: &[u8],
+    visit: &mut dyn FnMut(&str, Value) -> Result<()>,
+) -> Result<()> {
+    if text.len() as u64 >= MOST_ARRAY_BYTES {
+        return Err(Error::Invalid(format!(
+            "{}: expected a JSON array of at most {MOST_ARRAY_BYTES} bytes; write one object a line instead (.jsonl)",
+            source.name
+        )));
+    }
+    let rows: Vec<Value> = serde_json::from_slice(text)
+        .map_err(|error| Error::Invalid(format!("{}: expected a JSON array: {error}", source.name)))?;
+    for (index, row) in rows.into_iter().enumerate() {
+        visit(&format!("{}, row {}", source.name, index + 1), row)?;
+    }
+    Ok(())
+}
+
+fn parquet_rows(source: &TextSource, visit: &mut dyn FnMut(&str, Value) -> Result<()>) -> Result<()> {
+    let file = File::open(&source.path).map_err(Error::file(&source.path, "open"))?;
+    let damaged = |row: u64, error: ParquetError| {
+        Error::Invalid(format!(
+            "{}, row {row}: expected a whole parquet file: {error}; download it again",
+            source.name
+        ))
+    };
+    let mut rows =
+        contained(|| SerializedFileReader::new(file)).map_err(|error| damaged(1, error))?.into_iter();
+    for number in 1.. {
+        let Some(row) = contained(|| rows.next().transpose()).map_err(|error| damaged(number, error))? else {
+            break;
+        };
+        let place = format!("{}, row {number}", source.name);
+        let value = object(row).map_err(|what| Error::Invalid(format!("{place}: {what}")))?;
+        visit(&place, value)?;
+    }
+    Ok(())
+}
+
+/// Runs the library on a file; turns its panic on a damaged one into an error.
+fn contained<T>(
+    read: impl FnOnce() -> std::result::Result<T, ParquetError>,
+) -> std::result::Result<T, ParquetError> {
+    contain("parquet", read).unwrap_or_else(|panic| Err(ParquetError::General(panic.to_string())))
+}
+
+fn object(row: Row) -> std::result::Result<Value, String> {
+    let fields = row.into_columns().into_iter().map(|(name, field)| Ok((name, value(field)?)));
+    Ok(Value::Object(fields.collect::<std::result::Result<Map<_, _>, String>>()?))
+}
+
+/// A parquet field as JSON.
+fn value(field: Field) -> std::result::Result<Value, String> {
+    Ok(match field {
+        Field::Null => Value::Null,
+        Field::Bool(value) => value.into(),
+        Field::Byte(value) => value.into(),
+        Field::Short(value) => value.into(),
+        Field::Int(value) => value.into(),
+        Field::Long(value) => value.into(),
+        Field::UByte(value) => value.into(),
+        Field::UShort(value) => value.into(),
+        Field::UInt(value) => value.into(),
+        Field::ULong(value) => value.into(),
+        Field::Float(value) => value.into(),
+        Field::Double(value) => value.into(),
+        Field::Str(text) => text.into(),
+        Field::Bytes(bytes) => match std::str::from_utf8(bytes.data()) {
+            Ok(text) => text.into(),
+            Err(error) => {
+                return Err(format!("expected UTF-8 text, found another byte at {}", error.valid_up_to()));
+            }
+        },
+        Field::Group(row) => object(row)?,
+        Field::ListInternal(list) => {
+            let items = list.elements().iter().cloned().map(value);
+            Value::Array(items.collect::<std::result::Result<_, String>>()?)
+        }
+        // Dates, decimals and maps have no part in a conversation.
+        other => other.to_string().into(),
+    })
+}
