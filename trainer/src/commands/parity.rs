@@ -5,13 +5,14 @@ use thimble_trainer::device::{DeviceRequest, choose};
 use thimble_trainer::error::{Error, Result};
 use thimble_trainer::ops::candle::CandleOps;
 use thimble_trainer::ops::cpu::CpuOps;
-use thimble_trainer::parity::parity;
+use thimble_trainer::parity::{Comparison, compare};
 use thimble_trainer::recipe::Precision;
 
 /// Compare the engine with PyTorch on a folder of reference values.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Flags {
-    /// The folder: config.json, model.safetensors, gradients.safetensors, steps.json, after10.safetensors.
+    /// The folder. Pretraining: config.json, model.safetensors, gradients.safetensors, steps.json, after10.safetensors.
+    /// Conversations and preferences: model/, sft.json or dpo.json, after5.safetensors
     folder: PathBuf,
     /// Print one JSON object.
     #[arg(long)]
@@ -29,16 +30,29 @@ impl Flags {
         let threads = super::shared::threads(self.threads);
         let chosen = choose(self.device, threads)?;
         let found = if chosen.candle {
-            parity(&self.folder, |config, parameters| {
+            compare(&self.folder, |config, parameters| {
                 CandleOps::new(chosen.device.clone(), Precision::F32, parameters, config.norm_eps)
             })?
         } else {
-            parity(&self.folder, |config, parameters| CpuOps::new(threads, parameters, config.norm_eps))?
+            compare(&self.folder, |config, parameters| CpuOps::new(threads, parameters, config.norm_eps))?
         };
         if self.json {
             println!("{}", serde_json::json!(found));
         } else {
             eprintln!("{}", chosen.describe());
+            show(&found);
+        }
+        if found.holds() {
+            Ok(())
+        } else {
+            Err(Error::Invalid(format!("{}: the engine differs from the reference", self.folder.display())))
+        }
+    }
+}
+
+fn show(found: &Comparison) {
+    match found {
+        Comparison::Pretraining(found) => {
             println!("first loss            {:.2e} of 1e-5", found.first_loss_rel);
             println!(
                 "worst gradient        {:.2e} of 1e-4 ({})",
@@ -47,10 +61,15 @@ impl Flags {
             println!("worst loss of a step  {:.2e} of 1e-4", found.worst_step_loss);
             println!("worst weight after    {:.2e} of 1e-4", found.worst_weight_rel);
         }
-        if found.holds() {
-            Ok(())
-        } else {
-            Err(Error::Invalid(format!("{}: the engine differs from the reference", self.folder.display())))
+        Comparison::Tuning(found) => {
+            println!("masks that differ     {}", found.masks_differing);
+            if let Some(bins) = found.bins_differing {
+                println!("bins that differ      {bins}");
+            }
+            println!("worst loss of a step  {:.2e} of 1e-5", found.worst_loss_rel);
+            println!("worst gradient norm   {:.2e} of 1e-4", found.worst_gradient_norm_rel);
+            println!("worst log-probability {:.2e} of 1e-2 nats", found.worst_logp_abs);
+            println!("worst weight after    {:.2e} of 1e-4 ({})", found.worst_weight_rel, found.worst_weight);
         }
     }
 }

@@ -1,8 +1,9 @@
-//! From text to batches: sources, tokenization into shards, and the loader.
+//! From text to batches: sources, tokenization into shards, the loader, and pairs of answers.
 
 pub mod conversations;
 pub mod loader;
 mod position;
+pub mod preferences;
 pub mod source;
 pub mod token_set;
 pub mod tokenize;

@@ -5,6 +5,7 @@
 //! unequal length weigh what they hold.
 
 mod open;
+pub mod preference_loss;
 mod pretrain;
 
 pub use open::open;

@@ -1,9 +1,10 @@
-//! Parity with PyTorch on a folder of reference values: first loss, every gradient tensor, a ten-step loss trajectory,
-//! and the weights after it (the manner of llm.c's test_gpt2).
+//! Pretraining: first loss, every gradient tensor, a ten-step loss trajectory, and the weights after it (the manner of
+//! llm.c's test_gpt2).
 //!
 //! The folder holds `config.json`, `model.safetensors`, `gradients.safetensors`, `steps.json` and
 //! `after10.safetensors`, as `tests/golden/train/make.py` writes them.
 
+use super::distance::{relative, worst};
 use crate::data::TrainingBatch;
 use crate::error::{Error, Result};
 use crate::export::read_model;
@@ -130,26 +131,4 @@ fn batch(rows: &[Vec<u32>]) -> TrainingBatch {
     let tokens = rows.len() * context;
     TrainingBatch::new(rows.len(), context, rows.concat(), vec![0; tokens])
         .weighed((1.0 / tokens as f64) as f32)
-}
-
-fn relative(found: f64, expected: f64) -> f64 {
-    // A NaN counts as infinitely far.
-    let distance = (found - expected).abs() / expected.abs();
-    if distance.is_nan() { f64::INFINITY } else { distance }
-}
-
-/// The tensor with the largest norm of the difference over the norm.
-fn worst(parameters: &crate::model::Parameters, found: &[f32], expected: &[f32]) -> (f64, String) {
-    let square = |values: &mut dyn Iterator<Item = f64>| values.map(|x| x * x).sum::<f64>();
-    let mut worst = (0.0, String::new());
-    for named in parameters.named() {
-        let (found, expected) = (&found[named.range()], &expected[named.range()]);
-        let difference = square(&mut found.iter().zip(expected).map(|(&a, &b)| f64::from(a) - f64::from(b)));
-        let distance = (difference / square(&mut expected.iter().map(|&b| f64::from(b)))).sqrt();
-        let distance = if distance.is_nan() { f64::INFINITY } else { distance };
-        if distance >= worst.0 {
-            worst = (distance, named.name.clone());
-        }
-    }
-    worst
 }

@@ -1,0 +1,29 @@
+//! Preferences: pairs of a chosen and a rejected answer to the same prompt.
+
+mod batch;
+
+pub use batch::PairBatch;
+
+/// A pair as token ids: the prompt with the beginning of an answer, and both answers whole, each with all that the chat
+/// template puts behind it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PreferencePair {
+    /// What both answers follow.
+    pub prompt: Vec<u32>,
+    /// The better answer.
+    pub chosen: Vec<u32>,
+    /// The worse answer.
+    pub rejected: Vec<u32>,
+}
+
+impl PreferencePair {
+    /// The prompt with each answer in turn, the chosen one first.
+    pub fn answers(&self) -> [&[u32]; 2] {
+        [&self.chosen, &self.rejected]
+    }
+
+    /// Tokens of the longer of the two sequences.
+    pub fn longest(&self) -> usize {
+        self.prompt.len() + self.chosen.len().max(self.rejected.len())
+    }
+}

@@ -1,0 +1,145 @@
+//! Preferences: log-probabilities of a reference model, losses and gradient norms of DPO steps, and the weights after
+//! them.
+//!
+//! The folder holds `model/` (the model that training starts from, which is the reference too), `dpo.json` and
+//! `after*.safetensors`, as `tests/golden/train/dpo.py` writes them.
+
+use super::tuning::{self, ReferenceOptimizer, ReferenceStep, TuningParity};
+use crate::data::preferences::{PairBatch, PreferencePair};
+use crate::error::{Error, Result};
+use crate::model::Engine;
+use crate::objective::preference_loss::{
+    AnswerLogProbability, PreferenceLoss, PreferenceLossKind, PreferenceStep,
+};
+use crate::ops::Ops;
+use serde::Deserialize;
+use std::path::Path;
+use thimble_runtime::format::Config;
+
+/// The description of such a folder.
+pub(super) const FILE: &str = "dpo.json";
+
+#[derive(Deserialize)]
+struct Reference {
+    beta: f64,
+    loss: PreferenceLossKind,
+    #[serde(default)]
+    label_smoothing: f64,
+    optimizer: ReferenceOptimizer,
+    order: String,
+    pairs: Vec<Pair>,
+    steps: Vec<ReferenceStep>,
+}
+
+#[derive(Deserialize)]
+struct Pair {
+    prompt_ids: Vec<u32>,
+    chosen_ids: Vec<u32>,
+    rejected_ids: Vec<u32>,
+    reference_logps: LogProbabilities,
+    logps_after5: Option<LogProbabilities>,
+}
+
+#[derive(Deserialize)]
+struct LogProbabilities {
+    chosen: f64,
+    rejected: f64,
+}
+
+/// Runs the folder's steps.
+pub(super) fn parity<O: Ops>(
+    folder: &Path,
+    device: impl FnOnce(&Config, usize) -> Result<O>,
+) -> Result<TuningParity> {
+    let path = folder.join(FILE);
+    let reference: Reference = tuning::read(&path)?;
+    let wrong = |why: String| Error::Invalid(format!("{}: {why}", path.display()));
+    let size = pairs_per_step(&reference.order).ok_or_else(|| {
+        wrong(format!("expected an order like \"step i takes pairs 4i..4i+3\", found {:?}", reference.order))
+    })?;
+    if reference.pairs.is_empty() {
+        return Err(wrong("expected pairs, found none".into()));
+    }
+    let mut found = TuningParity::default();
+    let mut engine = tuning::start(folder, device)?;
+    let pairs: Vec<PreferencePair> = reference.pairs.iter().map(Pair::ids).collect();
+    let before = log_probabilities(&mut engine, &pairs)?;
+    for ([chosen, rejected], pair) in before.iter().zip(&reference.pairs) {
+        found.logp(*chosen, pair.reference_logps.chosen);
+        found.logp(*rejected, pair.reference_logps.rejected);
+    }
+    let loss = PreferenceLoss {
+        loss: reference.loss,
+        beta: reference.beta,
+        label_smoothing: reference.label_smoothing,
+        sft_weight: 0.0,
+    };
+    tuning::train(&mut engine, (&reference.optimizer, &reference.steps), &mut found, |engine, step| {
+        let drawn: Vec<usize> = (0..size).map(|pair| (step * size + pair) % pairs.len()).collect();
+        let chosen: Vec<&PreferencePair> = drawn.iter().map(|&pair| &pairs[pair]).collect();
+        let packed = PairBatch::pack(&chosen);
+        let means = PreferenceStep {
+            pairs: size,
+            chosen_tokens: chosen.iter().map(|pair| pair.chosen.len()).sum(),
+        };
+        let mut total = 0.0;
+        engine.accumulate_weighed(&packed.batch, |losses| {
+            let mut weights = vec![0.0; losses.len()];
+            for (answers, &pair) in packed.answers.iter().zip(&drawn) {
+                let answer = |side: usize| AnswerLogProbability {
+                    policy: -losses[answers[side].clone()].iter().map(|&x| f64::from(x)).sum::<f64>(),
+                    reference: before[pair][side],
+                    tokens: answers[side].len(),
+                };
+                let part = loss.pair(answer(0), answer(1), means);
+                total += part.loss;
+                weights[answers[0].clone()].fill(part.chosen_weight as f32);
+                weights[answers[1].clone()].fill(part.rejected_weight as f32);
+            }
+            Ok(weights)
+        })?;
+        Ok(total)
+    })?;
+    let after = log_probabilities(&mut engine, &pairs)?;
+    for ([chosen, rejected], pair) in after.iter().zip(&reference.pairs) {
+        if let Some(expected) = &pair.logps_after5 {
+            found.logp(*chosen, expected.chosen);
+            found.logp(*rejected, expected.rejected);
+        }
+    }
+    tuning::compare_weights(&engine, folder, reference.steps.len(), &mut found)?;
+    Ok(found)
+}
+
+/// The summed log-probability of each answer, chosen and rejected.
+fn log_probabilities<O: Ops>(engine: &mut Engine<O>, pairs: &[PreferencePair]) -> Result<Vec<[f64; 2]>> {
+    pairs
+        .iter()
+        .map(|pair| {
+            let packed = PairBatch::pack(&[pair]);
+            let losses = engine.token_losses(&packed.batch)?;
+            let sum = |range: &std::ops::Range<usize>| {
+                -losses[range.clone()].iter().map(|&x| f64::from(x)).sum::<f64>()
+            };
+            let [chosen, rejected] = &packed.answers[0];
+            Ok([sum(chosen), sum(rejected)])
+        })
+        .collect()
+}
+
+/// The number before `i` in `step i takes pairs 4i..4i+3`.
+fn pairs_per_step(order: &str) -> Option<usize> {
+    let (before, _) = order.split_once("i..")?;
+    let digits = before.len() - before.trim_end_matches(|letter: char| letter.is_ascii_digit()).len();
+    before[before.len() - digits..].parse().ok().filter(|&size| size > 0)
+}
+
+impl Pair {
+    fn ids(&self) -> PreferencePair {
+        PreferencePair {
+            prompt: self.prompt_ids.clone(),
+            chosen: self.chosen_ids.clone(),
+            rejected: self.rejected_ids.clone(),
+        }
+    }
+}

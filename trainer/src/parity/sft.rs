@@ -1,0 +1,108 @@
+//! Conversations: losses and gradient norms of SFT steps, the weights after them, and what packing must not change.
+//!
+//! The folder holds `model/` (the model that training starts from), `sft.json` and `after*.safetensors`, as
+//! `tests/golden/train/sft.py` writes them.
+
+use super::tuning::{self, ReferenceOptimizer, ReferenceStep, TuningParity};
+use crate::data::TrainingBatch;
+use crate::error::{Error, Result};
+use crate::ops::Ops;
+use serde::Deserialize;
+use std::path::Path;
+use thimble_runtime::format::Config;
+
+/// The description of such a folder.
+pub(super) const FILE: &str = "sft.json";
+
+#[derive(Deserialize)]
+struct Reference {
+    optimizer: ReferenceOptimizer,
+    examples: Vec<Example>,
+    #[serde(default)]
+    edge: Vec<Example>,
+    steps_assistant_only: Vec<Step>,
+}
+
+#[derive(Deserialize)]
+struct Example {
+    input_ids: Vec<u32>,
+    mask: Vec<u8>,
+    nll_sum: Option<f64>,
+}
+
+#[derive(Deserialize)]
+struct Step {
+    #[serde(flatten)]
+    values: ReferenceStep,
+    micro_batches: Vec<MicroBatch>,
+}
+
+/// A micro-batch as TRL makes it: padded rows; a label of -100 is no target. Labels are not shifted.
+#[derive(Deserialize)]
+struct MicroBatch {
+    input_ids: Vec<Vec<u32>>,
+    labels: Vec<Vec<i64>>,
+}
+
+/// Runs the folder's steps.
+pub(super) fn parity<O: Ops>(
+    folder: &Path,
+    device: impl FnOnce(&Config, usize) -> Result<O>,
+) -> Result<TuningParity> {
+    let path = folder.join(FILE);
+    let reference: Reference = tuning::read(&path)?;
+    let wrong = |why: String| Error::Invalid(format!("{}: {why}", path.display()));
+    let mut found = TuningParity::default();
+    let mut engine = tuning::start(folder, device)?;
+    for (number, example) in reference.examples.iter().chain(&reference.edge).enumerate() {
+        let Some(expected) = example.nll_sum else { continue };
+        let (ids, mask) = (&example.input_ids, &example.mask);
+        if ids.len() != mask.len() || ids.len() < 2 {
+            let (ids, mask) = (ids.len(), mask.len());
+            return Err(wrong(format!("example {number}: {ids} input_ids and a mask of {mask}")));
+        }
+        let context = ids.len() - 1;
+        let losses = engine.token_losses(&TrainingBatch::new(1, context, ids.clone(), vec![0; context]))?;
+        let targets = losses.iter().zip(&mask[1..]).filter(|&(_, &counts)| counts != 0);
+        found.logp(targets.map(|(&loss, _)| f64::from(loss)).sum(), expected);
+    }
+    let steps: Vec<ReferenceStep> = reference.steps_assistant_only.iter().map(|step| step.values).collect();
+    tuning::train(&mut engine, (&reference.optimizer, &steps), &mut found, |engine, index| {
+        let batches = &reference.steps_assistant_only[index].micro_batches;
+        let mut batches = batches
+            .iter()
+            .map(|batch| batch.rows().ok_or_else(|| wrong(format!("step {index}: rows of unequal length"))))
+            .collect::<Result<Vec<_>>>()?;
+        let targets: usize = batches.iter().map(|batch| count(&batch.weights)).sum();
+        let mut sum = 0.0;
+        for batch in &mut batches {
+            batch.weights.iter_mut().for_each(|weight| *weight /= targets as f32);
+            sum += engine.accumulate(batch)?;
+        }
+        Ok(sum / targets as f64)
+    })?;
+    tuning::compare_weights(&engine, folder, steps.len(), &mut found)?;
+    Ok(found)
+}
+
+fn count(weights: &[f32]) -> usize {
+    weights.iter().filter(|&&weight| weight != 0.0).count()
+}
+
+impl MicroBatch {
+    /// The rows with a weight of 1 for every target; none where they differ in length.
+    fn rows(&self) -> Option<TrainingBatch> {
+        let length = self.input_ids.first()?.len();
+        let all = |rows: &[usize]| rows.iter().all(|&row| row == length);
+        let ids: Vec<usize> = self.input_ids.iter().map(Vec::len).collect();
+        let labels: Vec<usize> = self.labels.iter().map(Vec::len).collect();
+        if length < 2 || ids.len() != labels.len() || !all(&ids) || !all(&labels) {
+            return None;
+        }
+        let (rows, context) = (self.input_ids.len(), length - 1);
+        let mut batch = TrainingBatch::new(rows, context, self.input_ids.concat(), vec![0; rows * context]);
+        let labels = self.labels.iter().flat_map(|row| &row[1..]);
+        batch.weights = labels.map(|&label| if label < 0 { 0.0 } else { 1.0 }).collect();
+        Some(batch)
+    }
+}
