@@ -40,12 +40,7 @@ pub struct PreferenceLoss {
 
 impl Default for PreferenceLoss {
     fn default() -> PreferenceLoss {
-        PreferenceLoss {
-            loss: PreferenceLossKind::Sigmoid,
-            beta: 0.1,
-            label_smoothing: 0.0,
-            sft_weight: 0.0,
-        }
+        PreferenceLoss { loss: PreferenceLossKind::Sigmoid, beta: 0.1, label_smoothing: 0.0, sft_weight: 0.0 }
     }
 }
 

@@ -5,7 +5,8 @@
 //! `after*.safetensors`, as `tests/golden/train/dpo.py` writes them.
 
 use super::tuning::{self, ReferenceOptimizer, ReferenceStep, TuningParity};
-use crate::data::preferences::{PairBatch, PreferencePair};
+use crate::data::conversations::{ConversationEncoder, ShapeResult};
+use crate::data::preferences::{PairBatch, PreferenceExample, PreferencePair};
 use crate::error::{Error, Result};
 use crate::model::Engine;
 use crate::objective::preference_loss::{
@@ -13,6 +14,7 @@ use crate::objective::preference_loss::{
 };
 use crate::ops::Ops;
 use serde::Deserialize;
+use serde_json::{Value, json};
 use std::path::Path;
 use thimble_runtime::format::Config;
 
@@ -33,6 +35,9 @@ struct Reference {
 
 #[derive(Deserialize)]
 struct Pair {
+    prompt: Value,
+    chosen: Value,
+    rejected: Value,
     prompt_ids: Vec<u32>,
     chosen_ids: Vec<u32>,
     rejected_ids: Vec<u32>,
@@ -61,6 +66,11 @@ pub(super) fn parity<O: Ops>(
         return Err(wrong("expected pairs, found none".into()));
     }
     let mut found = TuningParity::default();
+    let encoder = ConversationEncoder::open(&folder.join("model"))?;
+    for (number, pair) in reference.pairs.iter().enumerate() {
+        let encoded = pair.encode(&encoder).map_err(|why| wrong(format!("pair {number}: {why}")))?;
+        found.masks_differing += usize::from(encoded != pair.ids());
+    }
     let mut engine = tuning::start(folder, device)?;
     let pairs: Vec<PreferencePair> = reference.pairs.iter().map(Pair::ids).collect();
     let before = log_probabilities(&mut engine, &pairs)?;
@@ -78,10 +88,8 @@ pub(super) fn parity<O: Ops>(
         let drawn: Vec<usize> = (0..size).map(|pair| (step * size + pair) % pairs.len()).collect();
         let chosen: Vec<&PreferencePair> = drawn.iter().map(|&pair| &pairs[pair]).collect();
         let packed = PairBatch::pack(&chosen);
-        let means = PreferenceStep {
-            pairs: size,
-            chosen_tokens: chosen.iter().map(|pair| pair.chosen.len()).sum(),
-        };
+        let means =
+            PreferenceStep { pairs: size, chosen_tokens: chosen.iter().map(|pair| pair.chosen.len()).sum() };
         let mut total = 0.0;
         engine.accumulate_weighed(&packed.batch, |losses| {
             let mut weights = vec![0.0; losses.len()];
@@ -135,6 +143,12 @@ fn pairs_per_step(order: &str) -> Option<usize> {
 }
 
 impl Pair {
+    /// The pair through this program's own reading of rows, template and tokenizer.
+    fn encode(&self, encoder: &ConversationEncoder) -> ShapeResult<PreferencePair> {
+        let row = json!({"prompt": self.prompt, "chosen": self.chosen, "rejected": self.rejected});
+        Ok(PreferencePair::encode(encoder, &PreferenceExample::of_row(&row)?)?.0)
+    }
+
     fn ids(&self) -> PreferencePair {
         PreferencePair {
             prompt: self.prompt_ids.clone(),

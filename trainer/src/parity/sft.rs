@@ -5,9 +5,14 @@
 
 use super::tuning::{self, ReferenceOptimizer, ReferenceStep, TuningParity};
 use crate::data::TrainingBatch;
+use crate::data::conversations::{
+    ConversationEncoder, ConversationExample, ShapeResult, TokenizedExample, pack_best_fit,
+};
 use crate::error::{Error, Result};
 use crate::ops::Ops;
 use serde::Deserialize;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::path::Path;
 use thimble_runtime::format::Config;
 
@@ -21,13 +26,24 @@ struct Reference {
     #[serde(default)]
     edge: Vec<Example>,
     steps_assistant_only: Vec<Step>,
+    /// `packed_bfd_192` and the like, among keys of no concern.
+    #[serde(flatten)]
+    other: BTreeMap<String, Value>,
 }
 
 #[derive(Deserialize)]
 struct Example {
+    messages: Value,
+    truncated_to: Option<usize>,
     input_ids: Vec<u32>,
     mask: Vec<u8>,
     nll_sum: Option<f64>,
+}
+
+#[derive(Deserialize)]
+struct Bin {
+    examples: Vec<usize>,
+    lengths: Vec<usize>,
 }
 
 #[derive(Deserialize)]
@@ -53,6 +69,20 @@ pub(super) fn parity<O: Ops>(
     let reference: Reference = tuning::read(&path)?;
     let wrong = |why: String| Error::Invalid(format!("{}: {why}", path.display()));
     let mut found = TuningParity::default();
+    let encoder = ConversationEncoder::open(&folder.join("model"))?;
+    let encode = |(number, example): (usize, &Example)| {
+        example.encode(&encoder).map_err(|why| wrong(format!("example {number}: {why}")))
+    };
+    let encoded = reference.examples.iter().enumerate().map(encode).collect::<Result<Vec<_>>>()?;
+    let edge = reference.edge.iter().enumerate().map(encode).collect::<Result<Vec<_>>>()?;
+    let expected = reference.examples.iter().chain(&reference.edge);
+    found.masks_differing = expected.zip(encoded.iter().chain(&edge)).filter(|(a, b)| !a.is(b)).count();
+    for (key, bins) in &reference.other {
+        let Some(size) = key.strip_prefix("packed_bfd_").and_then(|size| size.parse().ok()) else { continue };
+        let bins: Vec<Bin> = serde_json::from_value(bins.clone())
+            .map_err(|error| wrong(format!("{key}: not the form of bins: {error}")))?;
+        *found.bins_differing.get_or_insert(0) += bins_differing(&encoded, &bins, size);
+    }
     let mut engine = tuning::start(folder, device)?;
     for (number, example) in reference.examples.iter().chain(&reference.edge).enumerate() {
         let Some(expected) = example.nll_sum else { continue };
@@ -85,8 +115,39 @@ pub(super) fn parity<O: Ops>(
     Ok(found)
 }
 
+/// How many of the reference's bins the packing does not have in their places, and how many it has beyond them.
+fn bins_differing(encoded: &[TokenizedExample], bins: &[Bin], size: usize) -> usize {
+    let lengths: Vec<usize> = encoded.iter().map(|example| example.ids.len()).collect();
+    let packed = pack_best_fit(&lengths, size);
+    let same = packed.iter().zip(bins).filter(|(found, bin)| {
+        let lengths: Vec<usize> = found.iter().map(|&index| lengths[index].min(size)).collect();
+        **found == bin.examples && lengths == bin.lengths
+    });
+    packed.len().max(bins.len()) - same.count()
+}
+
 fn count(weights: &[f32]) -> usize {
     weights.iter().filter(|&&weight| weight != 0.0).count()
+}
+
+impl Example {
+    /// The example through this program's own template and tokenizer.
+    fn encode(&self, encoder: &ConversationEncoder) -> ShapeResult<TokenizedExample> {
+        let all = ConversationExample::of_row(&json!({ "messages": self.messages }))?;
+        let mut encoded = encoder.encode(all.first().ok_or("expected a conversation, found none")?)?;
+        if let Some(length) = self.truncated_to {
+            encoded.truncate(length);
+        }
+        Ok(encoded)
+    }
+
+    /// Whether an encoding has the reference's tokens and targets.
+    fn is(&self, encoded: &TokenizedExample) -> bool {
+        let mask = encoded.mask();
+        encoded.ids == self.input_ids
+            && mask.len() == self.mask.len()
+            && mask.iter().zip(&self.mask).all(|(&ours, &reference)| ours == (reference != 0))
+    }
 }
 
 impl MicroBatch {

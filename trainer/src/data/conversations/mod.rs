@@ -18,3 +18,4 @@ pub use pack::pack_best_fit;
 pub use rows::for_each_row;
 pub use set::{ConversationCounts, ConversationOptions, ConversationSet, LengthCount};
 pub use shapes::{ConversationExample, ShapeResult, TrainingMessage, messages};
+pub(in crate::data) use shapes::{kind, text, with_system};

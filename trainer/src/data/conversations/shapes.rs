@@ -137,7 +137,7 @@ fn role(word: &str) -> Option<Role> {
 }
 
 /// A string, or the joined text parts of a list.
-fn text(value: &Value, name: &str) -> ShapeResult<String> {
+pub(in crate::data) fn text(value: &Value, name: &str) -> ShapeResult<String> {
     match value {
         Value::String(text) => Ok(text.clone()),
         Value::Array(parts) => {
@@ -172,7 +172,7 @@ fn first_text(fields: &Map<String, Value>, names: &[&str]) -> ShapeResult<Option
 }
 
 /// The messages with the row's `system` in front, unless they begin with a system message.
-fn with_system(
+pub(in crate::data) fn with_system(
     fields: &Map<String, Value>,
     messages: Vec<TrainingMessage>,
 ) -> ShapeResult<Vec<TrainingMessage>> {
@@ -215,7 +215,7 @@ fn prompt_completion(fields: &Map<String, Value>) -> ShapeResult<ConversationExa
 }
 
 /// A value's type, for messages.
-fn kind(value: &Value) -> &'static str {
+pub(in crate::data) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "true or false",

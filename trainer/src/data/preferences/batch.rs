@@ -84,7 +84,11 @@ mod tests {
 
     fn pair(prompt: usize, chosen: usize, rejected: usize, id: u32) -> PreferencePair {
         let ids = |len, from| (0..len as u32).map(|at| from + at).collect();
-        PreferencePair { prompt: ids(prompt, id), chosen: ids(chosen, id + 100), rejected: ids(rejected, id + 200) }
+        PreferencePair {
+            prompt: ids(prompt, id),
+            chosen: ids(chosen, id + 100),
+            rejected: ids(rejected, id + 200),
+        }
     }
 
     #[test]

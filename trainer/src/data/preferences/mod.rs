@@ -1,8 +1,12 @@
 //! Preferences: pairs of a chosen and a rejected answer to the same prompt.
 
 mod batch;
+mod example;
+mod set;
 
 pub use batch::PairBatch;
+pub use example::PreferenceExample;
+pub use set::{PreferenceCounts, PreferenceSet};
 
 /// A pair as token ids: the prompt with the beginning of an answer, and both answers whole, each with all that the chat
 /// template puts behind it.
