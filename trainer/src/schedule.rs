@@ -16,6 +16,9 @@ pub struct Schedule {
     /// Steps of warm-up; step i of n has `peak x (i + 1) / n`.
     #[serde(default)]
     pub warmup: u64,
+    /// Share of the stage's steps in the warm-up, instead of `warmup`, rounded up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warmup_share: Option<f64>,
     /// Share of the stage's steps in the cool-down (trapezoidal).
     #[serde(default = "fifth")]
     pub cooldown: f64,
@@ -36,14 +39,15 @@ pub enum ScheduleKind {
 impl Schedule {
     /// The learning rate of step `step` (from 0) of `steps`.
     pub fn at(&self, step: u64, steps: u64) -> f64 {
-        if step < self.warmup {
-            return self.peak * (step + 1) as f64 / self.warmup as f64;
+        let warmup = self.warming(steps);
+        if step < warmup {
+            return self.peak * (step + 1) as f64 / warmup as f64;
         }
         match self.kind {
             ScheduleKind::Constant => self.peak,
             ScheduleKind::Cosine => {
-                let span = steps.saturating_sub(self.warmup).max(1) as f64;
-                let done = ((step - self.warmup) as f64 / span).min(1.0);
+                let span = steps.saturating_sub(warmup).max(1) as f64;
+                let done = ((step - warmup) as f64 / span).min(1.0);
                 self.floor + (self.peak - self.floor) / 2.0 * (1.0 + (std::f64::consts::PI * done).cos())
             }
             ScheduleKind::Trapezoidal => {
@@ -56,6 +60,11 @@ impl Schedule {
 }
 
 impl Schedule {
+    /// Steps of the warm-up in a stage of `steps` steps.
+    pub fn warming(&self, steps: u64) -> u64 {
+        self.warmup_share.map_or(self.warmup, |share| (share * steps as f64).ceil() as u64)
+    }
+
     /// Steps of the cool-down in a stage of `steps` steps.
     pub fn cooling(&self, steps: u64) -> u64 {
         (self.cooldown * steps as f64).round() as u64
@@ -71,7 +80,7 @@ mod tests {
     use super::*;
 
     fn schedule(kind: ScheduleKind) -> Schedule {
-        Schedule { kind, peak: 3e-3, floor: 3e-4, warmup: 2, cooldown: 0.2 }
+        Schedule { kind, peak: 3e-3, floor: 3e-4, warmup: 2, warmup_share: None, cooldown: 0.2 }
     }
 
     /// The learning rates of ten steps of a PyTorch run (`reference/train/steps.json` of the shared references).
@@ -114,13 +123,28 @@ mod tests {
 
     #[test]
     fn a_cool_down_split_over_two_stages_is_one_line() {
-        let whole =
-            Schedule { kind: ScheduleKind::Trapezoidal, peak: 1.0, floor: 0.0, warmup: 0, cooldown: 0.4 };
+        let whole = Schedule {
+            peak: 1.0,
+            floor: 0.0,
+            warmup: 0,
+            cooldown: 0.4,
+            ..schedule(ScheduleKind::Trapezoidal)
+        };
         let first = Schedule { floor: 0.25, cooldown: 30.0 / 90.0, ..whole.clone() };
         let second = Schedule { peak: 0.25, cooldown: 1.0, ..whole.clone() };
         for step in 0..100 {
             let split = if step < 90 { first.at(step, 90) } else { second.at(step - 90, 10) };
             assert!((split - whole.at(step, 100)).abs() < 1e-12, "step {step}");
+        }
+    }
+
+    #[test]
+    fn a_share_of_warm_up_follows_the_length_of_the_stage() {
+        let tenth = Schedule { warmup: 0, warmup_share: Some(0.1), ..schedule(ScheduleKind::Cosine) };
+        assert_eq!([0, 1, 10, 11, 1000].map(|steps| tenth.warming(steps)), [0, 1, 1, 2, 100]);
+        let steps = Schedule { warmup: 100, ..schedule(ScheduleKind::Cosine) };
+        for step in [0, 50, 99, 100, 700] {
+            assert_eq!(tenth.at(step, 1000), steps.at(step, 1000), "step {step}");
         }
     }
 

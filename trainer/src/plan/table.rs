@@ -183,8 +183,12 @@ fn rates(stage: &StagePlan) -> String {
             format!("trapezoidal {} to {}", rate(schedule.peak), rate(schedule.floor))
         }
     };
-    if schedule.warmup > 0 {
-        text.push_str(&format!(", warm-up {}", grouped(schedule.warmup)));
+    match (schedule.warmup_share, stage.steps) {
+        (Some(share), None) => text.push_str(&format!(", warm-up {:.0}%", share * 100.0)),
+        (_, steps) if schedule.warming(steps.unwrap_or(0)) > 0 => {
+            text.push_str(&format!(", warm-up {}", grouped(schedule.warming(steps.unwrap_or(0)))));
+        }
+        _ => {}
     }
     if let (ScheduleKind::Trapezoidal, Some(steps)) = (schedule.kind, stage.steps) {
         text.push_str(&format!(", cool-down {}", grouped(schedule.cooling(steps))));

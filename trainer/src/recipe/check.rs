@@ -48,22 +48,24 @@ impl TrainingRecipe {
 impl Schedule {
     /// Why the schedule does not fit a stage of `steps` steps: the key inside `schedule`, and a sentence.
     pub fn misfit(&self, steps: u64) -> Option<(&'static str, String)> {
-        if self.warmup > steps {
+        let (warming, cooling) = (self.warming(steps), self.cooling(steps));
+        let key = if self.warmup_share.is_some() { "warmup_share" } else { "warmup" };
+        if warming > steps {
             let what = format!(
-                "{} steps of warm-up are more than the stage's {steps} steps; --set 'stages.*.schedule.warmup={}' \
+                "{warming} steps of warm-up are more than the stage's {steps} steps; --set 'stages.*.schedule.warmup={}' \
                  shortens it",
-                self.warmup,
                 steps / 10
             );
-            return Some(("warmup", what));
+            return Some((key, what));
         }
-        let cooling = self.cooling(steps);
-        if self.kind == ScheduleKind::Trapezoidal && self.warmup + cooling > steps {
+        if self.kind == ScheduleKind::Trapezoidal && warming + cooling > steps {
+            let most = match self.warmup_share {
+                Some(_) => format!("warmup_share={}", 1.0 - self.cooldown),
+                None => format!("warmup={}", steps.saturating_sub(cooling)),
+            };
             let what = format!(
-                "{cooling} steps of cool-down and {} of warm-up are more than the stage's {steps} steps; --set \
-                 'stages.*.schedule.warmup={}' shortens the latter",
-                self.warmup,
-                steps.saturating_sub(cooling)
+                "{cooling} steps of cool-down and {warming} of warm-up are more than the stage's {steps} steps; --set \
+                 'stages.*.schedule.{most}' shortens the latter"
             );
             return Some(("cooldown", what));
         }
@@ -222,6 +224,15 @@ impl Faults {
             || format!("expected at most the peak {}, found {}", schedule.peak, schedule.floor),
         );
         self.number(key("cooldown"), schedule.cooldown, Range::Share);
+        if let Some(share) = schedule.warmup_share {
+            self.number(key("warmup_share"), share, Range::Share);
+            self.require(schedule.warmup == 0, key("warmup_share"), || {
+                format!(
+                    "expected either a share or warmup in steps, found both; warmup is {}",
+                    schedule.warmup
+                )
+            });
+        }
         let sized = stage.context > 0 && stage.micro_batch > 0 && stage.accumulate > 0;
         // A length in epochs is known only with the data: plan and loader check it then.
         let Some(steps) = stage.steps(None).filter(|_| sized) else { return };
