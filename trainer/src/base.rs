@@ -61,7 +61,9 @@ fn read_source(
     let expected = parameters.named().iter().filter(of_model).count();
     if source.tensors().len() != expected {
         let found = source.tensors().len();
-        return Err(format!("the source has {found} tensors, expected the {expected} of the recipe's [model]"));
+        return Err(format!(
+            "the source has {found} tensors, expected the {expected} of the recipe's [model]"
+        ));
     }
     let mut bytes = Vec::new();
     for tensor in source.tensors() {

@@ -21,9 +21,9 @@ fn path_of(typed: &str) -> Result<PathBuf> {
     if path.exists() {
         return Ok(path.to_owned());
     }
-    let looks_like_a_path = path.extension().is_some_and(|extension| {
-        ["gguf", "thimble", "safetensors"].iter().any(|known| extension == *known)
-    });
+    let looks_like_a_path = path
+        .extension()
+        .is_some_and(|extension| ["gguf", "thimble", "safetensors"].iter().any(|known| extension == *known));
     let cached = thimble_files::home_folder().filter(|_| !looks_like_a_path).and_then(|home| {
         // Names of the catalogue are in lower case, those of repositories as on the hub.
         let names = [typed.to_lowercase(), typed.to_owned()];

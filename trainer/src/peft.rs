@@ -90,8 +90,18 @@ pub fn read_shape(folder: &Path) -> Result<AdapterKeys> {
         _ => false,
     };
     for key in [
-        "use_dora", "fan_in_fan_out", "modules_to_save", "bias", "rank_pattern", "alpha_pattern", "layers_to_transform",
-        "layer_replication", "lora_bias", "target_parameters", "trainable_token_indices", "use_qalora",
+        "use_dora",
+        "fan_in_fan_out",
+        "modules_to_save",
+        "bias",
+        "rank_pattern",
+        "alpha_pattern",
+        "layers_to_transform",
+        "layer_replication",
+        "lora_bias",
+        "target_parameters",
+        "trainable_token_indices",
+        "use_qalora",
         "alora_invocation_tokens",
     ] {
         if config.get(key).is_some_and(|value| !is_off(value)) {
@@ -103,7 +113,8 @@ pub fn read_shape(folder: &Path) -> Result<AdapterKeys> {
         return Err(refuse(format!("expected peft_type \"LORA\", found {kind}")));
     }
     let rank = config["r"].as_u64().and_then(|rank| usize::try_from(rank).ok()).filter(|&rank| rank > 0);
-    let rank = rank.ok_or_else(|| refuse(format!("expected a rank r of at least 1, found {}", config["r"])))?;
+    let rank =
+        rank.ok_or_else(|| refuse(format!("expected a rank r of at least 1, found {}", config["r"])))?;
     let alpha = config["lora_alpha"].as_f64().filter(|alpha| alpha.is_finite() && *alpha > 0.0);
     let alpha = alpha
         .ok_or_else(|| refuse(format!("expected a positive lora_alpha, found {}", config["lora_alpha"])))?;
@@ -118,7 +129,9 @@ pub fn read_shape(folder: &Path) -> Result<AdapterKeys> {
                 let found =
                     AdaptedMatrix::ALL.into_iter().find(|matrix| name.as_str() == Some(matrix.module()));
                 let known = AdaptedMatrix::ALL.map(AdaptedMatrix::module).join(", ");
-                matrices.push(found.ok_or_else(|| refuse(format!("target_modules: expected {known}, found {name}")))?);
+                matrices.push(
+                    found.ok_or_else(|| refuse(format!("target_modules: expected {known}, found {name}")))?,
+                );
             }
             matrices.sort_by_key(|matrix| AdaptedMatrix::ALL.iter().position(|other| other == matrix));
             matrices

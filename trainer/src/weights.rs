@@ -62,9 +62,7 @@ impl<'a> TensorFile<'a> {
 
     /// Reads tensors to their places in a flat buffer.
     pub(crate) fn read_all(&self, tensors: &[NamedTensor], weights: &mut [f32]) -> Result<()> {
-        tensors
-            .iter()
-            .try_for_each(|named| self.read(&named.name, &named.shape, &mut weights[named.range()]))
+        tensors.iter().try_for_each(|named| self.read(&named.name, &named.shape, &mut weights[named.range()]))
     }
 
     /// Whether the file has a head that differs from the embedding, where the parameters tie the two.

@@ -120,7 +120,10 @@ fn cosine(a: &[f32], b: &[f32]) -> f64 {
 /// All switches off and on, tied and not.
 fn cases() -> Vec<(Config, EngineOptions)> {
     let with = |tied, document_mask, activation_checkpointing, z_loss| {
-        (shape(tied), EngineOptions { document_mask, activation_checkpointing, z_loss })
+        (
+            shape(tied),
+            EngineOptions { document_mask, activation_checkpointing, z_loss, ..EngineOptions::default() },
+        )
     };
     vec![
         with(true, false, false, None),

@@ -50,6 +50,8 @@ pub(super) struct Activations {
     pub(super) final_rms: BufferSpan,
     pub(super) normed: BufferSpan,
     pub(super) wide: BufferSpan,
+    /// The teacher's `normed`, for distillation.
+    pub(super) teacher_normed: BufferSpan,
     pub(super) logits: BufferSpan,
     /// Only for the backward pass.
     pub(super) d_residual: BufferSpan,
@@ -133,6 +135,7 @@ impl Activations {
         let layers = (0..config.layers).map(|layer| layers[layer % layers.len()]).collect();
         let final_rms = arena.take(tokens);
         let normed = arena.take(tokens * hidden);
+        let teacher_normed = arena.take(if options.distillation { tokens * hidden } else { 0 });
         // No layer runs while the logits are in use, so they share the layers' scratch.
         let from = arena.0;
         let logits = arena.take(loss_scratch.max(config.vocab));
@@ -172,6 +175,7 @@ impl Activations {
             layers,
             final_rms,
             normed,
+            teacher_normed,
             wide,
             logits,
             d_residual,

@@ -13,9 +13,9 @@ use thimble_runtime::format::{Config, RopeParameters};
 /// A model, its gradients and its optimizer on one device.
 pub struct Engine<O> {
     config: Config,
-    parameters: Parameters,
-    options: EngineOptions,
-    ops: O,
+    pub(super) parameters: Parameters,
+    pub(super) options: EngineOptions,
+    pub(super) ops: O,
     rotary_context: usize,
 }
 
@@ -189,7 +189,7 @@ impl<O: Ops> Engine<O> {
         self.ops.adamw(AdamW { decayed: self.parameters.matrices, ..step })
     }
 
-    fn begin(&mut self, batch: &TrainingBatch, passes: Passes) -> Result<Activations> {
+    pub(super) fn begin(&mut self, batch: &TrainingBatch, passes: Passes) -> Result<Activations> {
         let (sequences, context) = (batch.sequences, batch.context);
         let tokens = sequences * context;
         let lengths = [batch.ids.len(), batch.document_start.len(), batch.weights.len()];
@@ -221,10 +221,16 @@ impl<O: Ops> Engine<O> {
 
     fn activations(&self, sequences: usize, context: usize, passes: Passes) -> Activations {
         let loss_scratch = self.ops.loss_scratch(sequences * context, self.config.vocab);
-        Activations::new((&self.config, &self.parameters.layers), self.options, (sequences, context), passes, loss_scratch)
+        Activations::new(
+            (&self.config, &self.parameters.layers),
+            self.options,
+            (sequences, context),
+            passes,
+            loss_scratch,
+        )
     }
 
-    fn forward(&mut self, spans: &Activations) -> Result<()> {
+    pub(super) fn forward(&mut self, spans: &Activations) -> Result<()> {
         self.ops.embed(self.parameters.embedding, spans.residual[0])?;
         for layer in 0..self.config.layers {
             self.layer(spans, layer)?;
@@ -259,7 +265,7 @@ impl<O: Ops> Engine<O> {
 
     /// From the gradient of the normed last residual, which `loss` left in `normed`, to those of all trainable parameters.
     /// Below the lowest of them nothing is computed.
-    fn backward(&mut self, spans: &Activations) -> Result<()> {
+    pub(super) fn backward(&mut self, spans: &Activations) -> Result<()> {
         let layers = self.config.layers;
         let last = spans.residual[layers];
         self.ops.zero(spans.d_residual)?;

@@ -11,6 +11,8 @@ pub struct EngineOptions {
     pub document_mask: bool,
     /// Weight of the squared log-partition in the loss; none: off.
     pub z_loss: Option<f64>,
+    /// Room for the teacher's activations, for distillation.
+    pub distillation: bool,
 }
 
 impl EngineOptions {
@@ -20,6 +22,7 @@ impl EngineOptions {
             activation_checkpointing: recipe.compute.activation_checkpointing,
             document_mask: recipe.compute.document_mask,
             z_loss: recipe.optimizer.z_loss,
+            distillation: false,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The model: its parameters, and the engine that runs it forward and backward.
 
 mod activations;
+mod distillation;
 pub mod engine;
 mod engine_options;
 mod freeze;

@@ -202,7 +202,8 @@ impl Parameters {
         const NONE: u16 = Role::NO_LAYER;
         let layers = || 0..config.layers as u16;
         let tensors = stacks.iter().map(|stack| stack.roles.len()).sum();
-        let mut layout = ParameterLayout { config, tensors, at: 0, named: Vec::new(), starts: HashMap::new() };
+        let mut layout =
+            ParameterLayout { config, tensors, at: 0, named: Vec::new(), starts: HashMap::new() };
         let mut adapters = vec![LayerAdapters::default(); config.layers];
         if let Some(shape) = adapter {
             stacks.iter_mut().for_each(|stack| stack.frozen = true);
@@ -371,7 +372,8 @@ mod tests {
     #[test]
     fn adapters_come_first_and_freeze_the_rest() {
         let config = config(64, 2, 4, 2, 96);
-        let shape = AdapterKeys { matrices: vec![AdaptedMatrix::V, AdaptedMatrix::Q], ..AdapterKeys::of_rank(8) };
+        let shape =
+            AdapterKeys { matrices: vec![AdaptedMatrix::V, AdaptedMatrix::Q], ..AdapterKeys::of_rank(8) };
         let parameters = Parameters::with(&config, &[], Some(&shape)).unwrap();
         let names: Vec<&str> = parameters.trained().iter().map(|named| &*named.name).collect();
         let layer = |layer: usize| {
@@ -381,7 +383,8 @@ mod tests {
         assert_eq!(names, [layer(0), layer(1)].concat());
         let adapter = parameters.layers[1].adapters.qkv.unwrap();
         assert_eq!((adapter.a.rows, adapter.a.columns, adapter.scale), (16, 64, 2.0));
-        let parts: Vec<_> = adapter.parts().map(|(part, from)| (part.first_output, part.b.rows, from)).collect();
+        let parts: Vec<_> =
+            adapter.parts().map(|(part, from)| (part.first_output, part.b.rows, from)).collect();
         assert_eq!(parts, [(0, 64, 0), (96, 32, 8)]);
         assert_eq!(parameters.trainable, 2 * (16 * 64 + 8 * (64 + 32)));
         assert_eq!(parameters.matrices, parameters.trainable);

@@ -23,7 +23,11 @@ pub(super) struct Projections {
 }
 
 impl Projections {
-    pub(super) fn of(spans: &Activations, saved: &LayerActivations, weights: &LayerParameters) -> Projections {
+    pub(super) fn of(
+        spans: &Activations,
+        saved: &LayerActivations,
+        weights: &LayerParameters,
+    ) -> Projections {
         let [qkv, output, gate_up, down] = saved.adapters;
         let projection = |weight, adapter: Option<Adapter>, hidden| Projection {
             weight,

@@ -6,7 +6,8 @@ use thimble_runtime::format::{Config, TensorRole};
 
 /// Query, key and value projections, their biases, and the two projections into the feed-forward network.
 pub(super) const QKV: [TensorRole; 3] = [TensorRole::Query, TensorRole::Key, TensorRole::Value];
-pub(super) const QKV_BIAS: [TensorRole; 3] = [TensorRole::QueryBias, TensorRole::KeyBias, TensorRole::ValueBias];
+pub(super) const QKV_BIAS: [TensorRole; 3] =
+    [TensorRole::QueryBias, TensorRole::KeyBias, TensorRole::ValueBias];
 pub(super) const GATE_UP: [TensorRole; 2] = [TensorRole::Gate, TensorRole::Up];
 
 /// Tensors that lie side by side: matrices of the same inputs stacked by rows, or vectors.

@@ -7,9 +7,11 @@
 mod adapter;
 pub mod candle;
 pub mod cpu;
+mod distillation;
 mod rotary;
 
 pub use adapter::{Adapter, AdapterPart, AdapterPass, MAX_PARTS};
+pub use distillation::{Distillation, DistillationOps, WeightCopy};
 
 use crate::data::TrainingBatch;
 use crate::error::Result;
@@ -175,7 +177,7 @@ pub struct AdamW {
 /// "tokens" is `sequences x context` throughout. Gradients of trainable parameters are added to [`Buffer::Gradients`], those
 /// of frozen ones are not computed; gradients of activations are written, or added where it says so. Every operation is deterministic: the same input gives the
 /// same bits on the same device.
-pub trait Ops {
+pub trait Ops: DistillationOps {
     /// The device, for display.
     fn device(&self) -> String;
 

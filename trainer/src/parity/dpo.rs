@@ -12,7 +12,7 @@ use crate::model::Engine;
 use crate::objective::preference_loss::{
     AnswerLogProbability, PreferenceLoss, PreferenceLossKind, PreferenceStep,
 };
-use crate::ops::Ops;
+use crate::ops::{BufferLengths, Ops};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -54,7 +54,7 @@ struct LogProbabilities {
 /// Runs the folder's steps.
 pub(super) fn parity<O: Ops>(
     folder: &Path,
-    device: impl FnOnce(&Config, usize) -> Result<O>,
+    device: impl FnOnce(&Config, BufferLengths) -> Result<O>,
 ) -> Result<TuningParity> {
     let path = folder.join(FILE);
     let reference: Reference = tuning::read(&path)?;

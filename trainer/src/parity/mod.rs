@@ -11,7 +11,7 @@ pub use steps::{Parity, parity};
 pub use tuning::TuningParity;
 
 use crate::error::{Error, Result};
-use crate::ops::Ops;
+use crate::ops::{BufferLengths, Ops};
 use serde::Serialize;
 use std::path::Path;
 use thimble_runtime::format::Config;
@@ -43,7 +43,7 @@ impl Comparison {
 /// The folder holds none of the three files, or one of its files is missing or malformed.
 pub fn compare<O: Ops>(
     folder: &Path,
-    device: impl FnOnce(&Config, usize) -> Result<O>,
+    device: impl FnOnce(&Config, BufferLengths) -> Result<O>,
 ) -> Result<Comparison> {
     let holds = |name: &str| folder.join(name).is_file();
     if holds("steps.json") {

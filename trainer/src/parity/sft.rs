@@ -9,7 +9,7 @@ use crate::data::conversations::{
     ConversationEncoder, ConversationExample, ShapeResult, TokenizedExample, pack_best_fit,
 };
 use crate::error::{Error, Result};
-use crate::ops::Ops;
+use crate::ops::{BufferLengths, Ops};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -63,7 +63,7 @@ struct MicroBatch {
 /// Runs the folder's steps.
 pub(super) fn parity<O: Ops>(
     folder: &Path,
-    device: impl FnOnce(&Config, usize) -> Result<O>,
+    device: impl FnOnce(&Config, BufferLengths) -> Result<O>,
 ) -> Result<TuningParity> {
     let path = folder.join(FILE);
     let reference: Reference = tuning::read(&path)?;

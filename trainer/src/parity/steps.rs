@@ -67,7 +67,10 @@ struct ReferenceStep {
 ///
 /// # Errors
 /// A file of the folder is missing or malformed.
-pub fn parity<O: Ops>(folder: &Path, device: impl FnOnce(&Config, BufferLengths) -> Result<O>) -> Result<Parity> {
+pub fn parity<O: Ops>(
+    folder: &Path,
+    device: impl FnOnce(&Config, BufferLengths) -> Result<O>,
+) -> Result<Parity> {
     let (config, start) = read_model(folder)?;
     let steps = folder.join("steps.json");
     let text = std::fs::read(&steps).map_err(Error::file(&steps, "read"))?;

@@ -4,7 +4,7 @@ use super::distance::{relative, worst};
 use crate::error::{Error, Result};
 use crate::export::read_model;
 use crate::model::{Engine, EngineOptions, Parameters};
-use crate::ops::{AdamW, Buffer, Ops};
+use crate::ops::{AdamW, Buffer, BufferLengths, Ops};
 use crate::weights::read_weights;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -79,10 +79,10 @@ pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
 /// A model at the reference's start.
 pub(super) fn start<O: Ops>(
     folder: &Path,
-    device: impl FnOnce(&Config, usize) -> Result<O>,
+    device: impl FnOnce(&Config, BufferLengths) -> Result<O>,
 ) -> Result<Engine<O>> {
     let (config, weights) = read_model(&folder.join("model"))?;
-    let ops = device(&config, Parameters::new(&config).len)?;
+    let ops = device(&config, Parameters::new(&config).len.into())?;
     let mut engine =
         Engine::new(&config, EngineOptions { document_mask: true, ..EngineOptions::default() }, ops);
     engine.write(Buffer::Weights, &weights)?;

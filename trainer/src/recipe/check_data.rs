@@ -4,7 +4,6 @@ use super::check::{Faults, Range};
 use super::fault::{Fault, nearest};
 use super::{DpoLoss, HeldOut, ObjectiveKeys, Stage, TrainingRecipe, Validation};
 
-
 impl Faults {
     /// The model that the run begins with, and what of it is trained.
     pub(super) fn start(&mut self, recipe: &TrainingRecipe) {

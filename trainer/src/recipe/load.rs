@@ -1,8 +1,8 @@
 //! Loading recipes from files and the built-in ones, and writing them.
 
-use super::{ModelShape, TrainingRecipe};
 use super::document::Document;
 use super::fault::{Fault, RecipeError, nearest};
+use super::{ModelShape, TrainingRecipe};
 use crate::error::Error;
 use crate::init_from;
 use std::path::Path;

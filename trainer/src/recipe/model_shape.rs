@@ -98,8 +98,9 @@ impl ModelShape {
         let window = config.pattern.any_sliding().then_some(config.window);
         let all = |layer: usize| option(layer) == (true, window.is_some());
         let pattern = (!(0..config.layers).all(all)).then(|| {
-            let repeats =
-                |period: &usize| (*period..config.layers).all(|layer| option(layer) == option(layer % period));
+            let repeats = |period: &usize| {
+                (*period..config.layers).all(|layer| option(layer) == option(layer % period))
+            };
             let period = (1..LayerPattern::MAX_PERIOD).find(repeats).unwrap_or(LayerPattern::MAX_PERIOD);
             let layers =
                 |has: &dyn Fn(usize) -> bool| (0..period).filter(|&layer| has(layer)).collect::<Vec<_>>();

@@ -16,6 +16,7 @@
 mod adapter;
 mod attention;
 mod blocks;
+mod distillation;
 mod embedding;
 mod layers;
 mod loss;
@@ -26,7 +27,8 @@ pub use blocks::Blocks;
 pub use tensors::CandleOps;
 
 use super::{
-    AdamW, Adapter, AdapterPass, Attended, AttentionShape, Buffer, BufferSpan, Heads, LossTerms, Ops, WeightMatrix, WeightVector,
+    AdamW, Adapter, AdapterPass, Attended, AttentionShape, Buffer, BufferSpan, Heads, LossTerms, Ops,
+    WeightMatrix, WeightVector,
 };
 use crate::data::TrainingBatch;
 use crate::error::{Error, Result};

@@ -1,7 +1,10 @@
 //! The tensors on the device, and views of them by span.
 
-use super::super::{AttentionShape, Buffer, BufferLengths, BufferSpan, Heads, LossTerms, WeightMatrix, WeightVector};
+use super::super::{
+    AttentionShape, Buffer, BufferLengths, BufferSpan, Heads, LossTerms, WeightMatrix, WeightVector,
+};
 use super::blocks::{Blocks, product};
+use super::distillation::Copies;
 use super::{attention, layers, loss, optimizer};
 use crate::error::{Error, Result};
 use crate::recipe::Precision;
@@ -21,6 +24,7 @@ pub struct CandleOps {
     pub(super) second_moment: Tensor,
     /// The weights in the activations' type; in f32 the same storage as `weights`.
     pub(super) compute_weights: Tensor,
+    pub(super) copies: Copies,
     pub(super) arena: Tensor,
     /// Values that stay f32, each norm's `inverse_rms` and attention's `log_sum`, beside the arena by the first element
     /// of its span: a bf16 arena cannot hold it, and a second arena of that length would take twice the memory of the
@@ -61,6 +65,12 @@ impl From<candle_core::Error> for Error {
     }
 }
 
+/// A matrix of these weights.
+pub(super) fn matrix_in(weights: &Tensor, matrix: WeightMatrix) -> Computed<Tensor> {
+    let elements = matrix.rows * matrix.columns;
+    weights.narrow(0, matrix.start, elements)?.reshape((matrix.rows, matrix.columns))
+}
+
 impl CandleOps {
     /// Memory for a model's parameters on a device.
     ///
@@ -89,6 +99,7 @@ impl CandleOps {
                 _ => Tensor::zeros(lengths.weights, dtype, &device)?,
             },
             weights,
+            copies: Copies::default(),
             gradients: zeros()?,
             first_moment: zeros()?,
             second_moment: zeros()?,
@@ -148,13 +159,14 @@ impl CandleOps {
     }
 
     pub(super) fn matrix(&self, matrix: WeightMatrix) -> Computed<Tensor> {
-        let elements = matrix.rows * matrix.columns;
-        self.compute_weights.narrow(0, matrix.start, elements)?.reshape((matrix.rows, matrix.columns))
+        let weights = self.copies.selected().unwrap_or(&self.compute_weights);
+        matrix_in(weights, matrix)
     }
 
-    /// The f32 master: vectors are small, so bf16 gains nothing.
+    /// In f32: vectors are small, so bf16 gains nothing. A copy's are of the activations' type all the same.
     pub(super) fn vector(&self, vector: WeightVector) -> Computed<Tensor> {
-        self.weights.narrow(0, vector.start, vector.len)
+        let weights = self.copies.selected().unwrap_or(&self.weights);
+        weights.narrow(0, vector.start, vector.len)?.to_dtype(DType::F32)
     }
 
     /// Whether the parameter at that place in the flat buffers is trainable.

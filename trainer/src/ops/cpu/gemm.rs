@@ -26,6 +26,11 @@ impl<'a> MatrixView<'a> {
         MatrixView { data, rows, columns, row_stride, column_stride: 1 }
     }
 
+    /// Columns.
+    pub(super) fn columns(self) -> usize {
+        self.columns
+    }
+
     /// The same elements, read as the transpose.
     pub(super) fn transpose(self) -> MatrixView<'a> {
         MatrixView {

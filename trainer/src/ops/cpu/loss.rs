@@ -9,7 +9,7 @@ use rayon::prelude::*;
 /// Tokens of one task, at most and at least: packing the head must be cheap beside multiplying with it, and a chunk of
 /// tokens should be enough for several threads.
 pub(super) const ROWS: usize = 256;
-const LEAST_ROWS: usize = 64;
+pub(super) const LEAST_ROWS: usize = 64;
 /// Rows of the head's gradient that one task adds to.
 const CLASSES: usize = 256;
 
@@ -69,23 +69,36 @@ pub(super) fn cross_entropy(
             );
         });
         if let Some((_, d_head)) = &mut gradient {
-            let logits = MatrixView::new(logits, classes);
-            threads.run(|_| {
-                if let Some(d_head) = d_head {
-                    d_head.par_chunks_mut(CLASSES * width).enumerate().for_each(|(task, d_head)| {
-                        let first = task * CLASSES;
-                        let part = logits.transpose().rows(first, first + d_head.len() / width);
-                        matmul(d_head, width, WriteMode::Add, 1.0, part, MatrixView::new(hidden, width));
-                    });
-                }
-                hidden.par_chunks_mut(rows * width).enumerate().for_each(|(task, hidden)| {
-                    let first = task * rows;
-                    let part = logits.rows(first, first + hidden.len() / width);
-                    matmul(hidden, width, WriteMode::Replace, 1.0, part, head);
-                });
-            });
+            head_backward(threads, head, MatrixView::new(logits, classes), hidden, d_head, rows);
         }
     }
+}
+
+/// Adds to the head's gradient and replaces `hidden` by its own, from the gradient of a chunk's logits; a task has
+/// `rows` tokens.
+pub(super) fn head_backward(
+    threads: &Threads,
+    head: MatrixView,
+    d_logits: MatrixView,
+    hidden: &mut [f32],
+    d_head: &mut Option<&mut [f32]>,
+    rows: usize,
+) {
+    let width = head.columns();
+    threads.run(|_| {
+        if let Some(d_head) = d_head {
+            d_head.par_chunks_mut(CLASSES * width).enumerate().for_each(|(task, d_head)| {
+                let first = task * CLASSES;
+                let part = d_logits.transpose().rows(first, first + d_head.len() / width);
+                matmul(d_head, width, WriteMode::Add, 1.0, part, MatrixView::new(hidden, width));
+            });
+        }
+        hidden.par_chunks_mut(rows * width).enumerate().for_each(|(task, hidden)| {
+            let first = task * rows;
+            let part = d_logits.rows(first, first + hidden.len() / width);
+            matmul(hidden, width, WriteMode::Replace, 1.0, part, head);
+        });
+    });
 }
 
 /// `-log softmax(logits)[target] = z - logits[target]`, z the log-partition. With terms, the logits become their

@@ -106,6 +106,48 @@ pub(super) fn exp_sum(values: &mut [f32], shift: f32) -> f32 {
     fold(lanes, tail)
 }
 
+/// Sums of a student's and a teacher's logits, for the divergence of their softmaxes.
+#[derive(Clone, Copy)]
+pub(super) struct DivergenceSums {
+    /// Of e^(logit - largest), of the student and of the teacher.
+    pub(super) student: f32,
+    pub(super) teacher: f32,
+    /// Of the teacher's times the difference of the shifted logits, teacher's minus student's.
+    pub(super) difference: f32,
+}
+
+/// Replaces both models' logits by e^(logit - largest); returns the sums.
+#[inline(always)]
+pub(super) fn exp_sums(student: &mut [f32], teacher: &mut [f32]) -> DivergenceSums {
+    let shifts = [max(student), max(teacher)];
+    let add = |s: &mut f32, t: &mut f32, sums: [&mut f32; 3]| {
+        let (shifted_s, shifted_t) = (*s - shifts[0], *t - shifts[1]);
+        (*s, *t) = (exp(shifted_s), exp(shifted_t));
+        *sums[0] += *s;
+        *sums[1] += *t;
+        *sums[2] += *t * (shifted_t - shifted_s);
+    };
+    let (s_chunks, s_rest) = student.as_chunks_mut::<LANES>();
+    let (t_chunks, t_rest) = teacher.as_chunks_mut::<LANES>();
+    let mut lanes = [[0.0; LANES]; 3];
+    for (s, t) in s_chunks.iter_mut().zip(t_chunks) {
+        for i in 0..LANES {
+            let [a, b, c] = &mut lanes;
+            add(&mut s[i], &mut t[i], [&mut a[i], &mut b[i], &mut c[i]]);
+        }
+    }
+    let mut tail = [0.0; 3];
+    for (s, t) in s_rest.iter_mut().zip(t_rest) {
+        let [a, b, c] = &mut tail;
+        add(s, t, [a, b, c]);
+    }
+    DivergenceSums {
+        student: fold(lanes[0], tail[0]),
+        teacher: fold(lanes[1], tail[1]),
+        difference: fold(lanes[2], tail[2]),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

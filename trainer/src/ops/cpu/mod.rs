@@ -6,6 +6,8 @@
 mod adapter;
 mod arena;
 mod attention;
+mod distillation;
+mod divergence;
 mod gemm;
 mod heads;
 mod linear;
@@ -20,7 +22,8 @@ mod threads;
 pub use memory::CpuOps;
 
 use super::{
-    AdamW, Adapter, AdapterPass, Attended, AttentionShape, Buffer, BufferSpan, Heads, LossTerms, Ops, WeightMatrix, WeightVector,
+    AdamW, Adapter, AdapterPass, Attended, AttentionShape, Buffer, BufferSpan, Heads, LossTerms, Ops,
+    WeightMatrix, WeightVector,
 };
 use crate::data::TrainingBatch;
 use crate::error::{Error, Result};
@@ -105,7 +108,7 @@ impl Ops for CpuOps {
     fn embed(&mut self, table: WeightMatrix, output: BufferSpan) -> Result<()> {
         rows::embed(
             &self.threads,
-            &self.weights[table.range()],
+            &self.copies.or(&self.weights)[table.range()],
             &self.inputs,
             &mut self.arena[output.range()],
         );
@@ -127,7 +130,7 @@ impl Ops for CpuOps {
         output: BufferSpan,
     ) -> Result<()> {
         let [input, inverse_rms, output] = spans(&mut self.arena, [input, inverse_rms, output])?;
-        let weight = &self.weights[weight.range()];
+        let weight = &self.copies.or(&self.weights)[weight.range()];
         rows::rms_norm(&self.threads, self.norm_epsilon, input, weight, inverse_rms, output);
         Ok(())
     }
@@ -140,7 +143,13 @@ impl Ops for CpuOps {
         output: BufferSpan,
     ) -> Result<()> {
         let [input, inverse_rms, output] = spans(&mut self.arena, [input, inverse_rms, output])?;
-        rows::rms_norm_again(&self.threads, input, &self.weights[weight.range()], inverse_rms, output);
+        rows::rms_norm_again(
+            &self.threads,
+            input,
+            &self.copies.or(&self.weights)[weight.range()],
+            inverse_rms,
+            output,
+        );
         Ok(())
     }
 
@@ -154,7 +163,12 @@ impl Ops for CpuOps {
     ) -> Result<()> {
         let [input, inverse_rms, d_out, d_input] =
             spans(&mut self.arena, [input, inverse_rms, d_output, d_input])?;
-        let norm = rows::NormGradient { input, weight: &self.weights[weight.range()], inverse_rms, d_out };
+        let norm = rows::NormGradient {
+            input,
+            weight: &self.copies.or(&self.weights)[weight.range()],
+            inverse_rms,
+            d_out,
+        };
         let d_weight = self.gradients.get_mut(weight.range());
         rows::rms_norm_backward(&self.threads, &norm, d_input, d_weight, &mut self.partial);
         Ok(())
@@ -167,7 +181,10 @@ impl Ops for CpuOps {
         residual: Option<BufferSpan>,
         output: BufferSpan,
     ) -> Result<()> {
-        let weights = linear::Weights { values: &self.weights[weight.range()], inputs: weight.columns };
+        let weights = linear::Weights {
+            values: &self.copies.or(&self.weights)[weight.range()],
+            inputs: weight.columns,
+        };
         let (residual, [input, output]) = match residual {
             None => (None, spans(&mut self.arena, [input, output])?),
             Some(residual) => {
@@ -186,7 +203,10 @@ impl Ops for CpuOps {
         d_output: BufferSpan,
         d_input: BufferSpan,
     ) -> Result<()> {
-        let weights = linear::Weights { values: &self.weights[weight.range()], inputs: weight.columns };
+        let weights = linear::Weights {
+            values: &self.copies.or(&self.weights)[weight.range()],
+            inputs: weight.columns,
+        };
         let d_weights = self.gradients.get_mut(weight.range());
         let [input, d_output, d_input] = spans(&mut self.arena, [input, d_output, d_input])?;
         linear::backward(&self.threads, weights, [input, d_output], d_weights, d_input);
@@ -201,7 +221,7 @@ impl Ops for CpuOps {
         output: BufferSpan,
     ) -> Result<()> {
         let [input, hidden, output] = spans(&mut self.arena, [input, hidden, output])?;
-        adapter::forward(&self.threads, (adapter, &self.weights), input, hidden, output);
+        adapter::forward(&self.threads, (adapter, self.copies.or(&self.weights)), input, hidden, output);
         Ok(())
     }
 
@@ -209,12 +229,16 @@ impl Ops for CpuOps {
         let all = [pass.input, pass.hidden, pass.d_output, pass.d_hidden, pass.d_input];
         let [input, hidden, d_output, d_hidden, d_input] = spans(&mut self.arena, all)?;
         let pass = adapter::Backward { input, hidden, d_output, d_hidden, d_input };
-        adapter::backward(&self.threads, (adapter, &self.weights), &mut self.gradients, pass);
+        adapter::backward(&self.threads, (adapter, self.copies.or(&self.weights)), &mut self.gradients, pass);
         Ok(())
     }
 
     fn add_bias(&mut self, bias: WeightVector, output: BufferSpan) -> Result<()> {
-        rows::add_bias(&self.threads, &self.weights[bias.range()], &mut self.arena[output.range()]);
+        rows::add_bias(
+            &self.threads,
+            &self.copies.or(&self.weights)[bias.range()],
+            &mut self.arena[output.range()],
+        );
         Ok(())
     }
 
@@ -315,9 +339,9 @@ impl Ops for CpuOps {
     }
 
     fn loss_scratch(&self, tokens: usize, vocabulary: usize) -> usize {
-        let rows = LOGITS_BYTES / size_of::<f32>() / vocabulary;
-        let rows = rows.max(LOGITS_ROWS).next_multiple_of(loss::ROWS);
-        rows.min(tokens) * vocabulary
+        let rows = (LOGITS_BYTES / size_of::<f32>() / vocabulary).max(LOGITS_ROWS);
+        // Two tokens at least: one of a student and one of its teacher.
+        rows.next_multiple_of(loss::ROWS).min(tokens).max(2) * vocabulary
     }
 
     fn loss(
@@ -330,7 +354,7 @@ impl Ops for CpuOps {
         let [hidden, logits] = spans(&mut self.arena, [hidden, scratch])?;
         self.losses.resize(self.targets.len(), 0.0);
         let gradient = terms.map(|terms| (terms, self.gradients.get_mut(head.range())));
-        let weights = &self.weights[head.range()];
+        let weights = &self.copies.or(&self.weights)[head.range()];
         let targets = loss::Targets { ids: &self.targets, weights: &self.target_weights };
         loss::cross_entropy(&self.threads, weights, targets, &mut self.losses, hidden, logits, gradient);
         Ok(super::counted(&self.losses, &self.target_weights))

@@ -1,0 +1,62 @@
+//! Distillation: a forward pass of the teacher, then one of the student, and the student's backward pass.
+
+use super::activations::{Activations, Passes};
+use super::engine::Engine;
+use crate::data::TrainingBatch;
+use crate::error::{Error, Result};
+use crate::ops::{Distillation, Ops, WeightCopy};
+
+impl<O: Ops> Engine<O> {
+    /// Replaces a copy of the weights, `parameters().len` values.
+    ///
+    /// # Errors
+    /// The device lacks the memory.
+    pub fn write_copy(&mut self, copy: WeightCopy, values: &[f32]) -> Result<()> {
+        self.ops.write_copy(copy, values)
+    }
+
+    /// Forward and backward pass of the rounded student over one micro-batch: adds the gradient of KL(teacher ||
+    /// student), each target's times its weight, as if it were that of the masters (straight through the rounding), and
+    /// returns the sum over targets in nats, without weights.
+    ///
+    /// # Errors
+    /// The batch does not fit the model, there is no copy of the teacher or of the rounded weights, or the device fails.
+    pub fn distill(&mut self, batch: &TrainingBatch) -> Result<f64> {
+        self.divergence(batch, Passes::Both)
+    }
+
+    /// Sum of KL(teacher || student) over a batch's targets, in nats.
+    ///
+    /// # Errors
+    /// As [`Engine::distill`].
+    pub fn evaluate_divergence(&mut self, batch: &TrainingBatch) -> Result<f64> {
+        self.divergence(batch, Passes::Forward)
+    }
+
+    fn divergence(&mut self, batch: &TrainingBatch, passes: Passes) -> Result<f64> {
+        if !self.options.distillation {
+            return Err(Error::Invalid(
+                "this engine has no room for a teacher's activations: set EngineOptions::distillation".into(),
+            ));
+        }
+        let spans = self.begin(batch, passes)?;
+        let loss = self.divergence_pass(&spans, passes == Passes::Both);
+        self.ops.select_weights(None)?;
+        loss
+    }
+
+    fn divergence_pass(&mut self, spans: &Activations, gradient: bool) -> Result<f64> {
+        self.ops.select_weights(Some(WeightCopy::Teacher))?;
+        self.forward(spans)?;
+        self.ops.copy(spans.normed, spans.teacher_normed)?;
+        self.ops.select_weights(Some(WeightCopy::Rounded))?;
+        self.forward(spans)?;
+        let head = self.parameters.head;
+        let distillation = Distillation { student: spans.normed, teacher: spans.teacher_normed, head };
+        let loss = self.ops.distillation_loss(distillation, spans.logits, gradient)?;
+        if gradient {
+            self.backward(spans)?;
+        }
+        Ok(loss)
+    }
+}
