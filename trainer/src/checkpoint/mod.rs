@@ -4,7 +4,8 @@
 //! RUN/checkpoints/step-00000500/   model.safetensors (f32 masters of the trainable weights), optimizer.safetensors,
 //!                                  recipe.toml, state.json,
 //!                                  checksums.json (XXH3-64 of the other files)
-//! RUN/checkpoints/last, best       one line each: the name of the folder
+//! RUN/checkpoints/last, best       one line each: the name of the folder; `best` is of the last stage that was measured,
+//!                                  best-stage-N of an earlier one (from 0)
 //! ```
 //!
 //! A checkpoint is written beside the others under another name, synced, and renamed, so a folder of that name is
@@ -13,7 +14,7 @@
 mod exact;
 mod store;
 
-pub use store::CheckpointStore;
+pub use store::{CheckpointChoice, CheckpointStore};
 
 use crate::data::DataPosition;
 use crate::error::{Error, Result};
@@ -22,6 +23,7 @@ use crate::recipe::TrainingRecipe;
 use crate::weights::{TensorFile, write_tensors};
 use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Read;
@@ -36,16 +38,19 @@ pub const RECIPE: &str = "recipe.toml";
 const STATE: &str = "state.json";
 const CHECKSUMS: &str = "checksums.json";
 const CHECKED: [&str; 4] = [WEIGHTS, OPTIMIZER, RECIPE, STATE];
-const VERSION: u32 = 1;
+/// 1 had one best of the whole run, and skipped no steps.
+const VERSION: u32 = 2;
 
 const _: () = assert!(cfg!(target_endian = "little"), "checkpoints are written as this machine's bytes");
 
-/// The best validation so far.
+/// The best validation of a stage. Losses of different stages are not compared: they may be of other contexts.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BestValidation {
+    /// The stage, as an index of the recipe's.
+    pub stage: usize,
     /// Steps finished before it.
     pub step: u64,
-    /// Mean cross-entropy in nats.
+    /// The held-out loss.
     #[serde(with = "exact")]
     pub loss: f64,
 }
@@ -67,8 +72,10 @@ pub struct TrainingState {
     /// Recent losses for the spike guard, oldest first.
     #[serde(with = "exact::list")]
     pub losses: Vec<f64>,
-    /// The best validation.
-    pub best: Option<BestValidation>,
+    /// The best validation of each stage that has one, in the order of the stages.
+    pub best: Vec<BestValidation>,
+    /// Steps that were skipped since the last good one.
+    pub skipped_in_a_row: u64,
     /// Hash of the tokenizer that the token sets were made with.
     pub tokenizer: String,
     /// The id that ends every document.
@@ -88,11 +95,27 @@ impl TrainingState {
             position,
             tokens: 0,
             losses: Vec::new(),
-            best: None,
+            best: Vec::new(),
+            skipped_in_a_row: 0,
             tokenizer: tokenizer.to_owned(),
             end_of_document,
             frozen: None,
         }
+    }
+
+    /// The best validation of a stage.
+    pub fn best_of(&self, stage: usize) -> Option<&BestValidation> {
+        self.best.iter().find(|best| best.stage == stage)
+    }
+
+    /// Records a validation if it is the best of its stage, and returns whether it is.
+    pub fn record(&mut self, measured: BestValidation) -> bool {
+        match self.best.iter_mut().find(|best| best.stage == measured.stage) {
+            Some(best) if measured.loss >= best.loss => return false,
+            Some(best) => *best = measured,
+            None => self.best.push(measured),
+        }
+        true
     }
 }
 
@@ -117,42 +140,77 @@ pub fn is_checkpoint(folder: &Path) -> bool {
 /// # Errors
 /// A file is missing, damaged, or of another version.
 pub fn open(checkpoint: &Path) -> Result<(TrainingState, TrainingRecipe)> {
-    let damaged = |name: &str, what: String| {
-        Error::Invalid(format!(
-            "{}: {what}; remove the folder {} to resume from the previous checkpoint",
-            checkpoint.join(name).display(),
-            checkpoint.display()
-        ))
-    };
-    let text = |name: &str| {
-        let path = checkpoint.join(name);
-        fs::read(&path).map_err(|error| damaged(name, format!("cannot read: {error}")))
-    };
-    let checksums: BTreeMap<String, String> = serde_json::from_slice(&text(CHECKSUMS)?)
-        .map_err(|error| damaged(CHECKSUMS, format!("the file is damaged: {error}")))?;
+    let checksums: BTreeMap<String, String> = serde_json::from_slice(&read(checkpoint, CHECKSUMS)?)
+        .map_err(|error| damaged(checkpoint, CHECKSUMS, &format!("the file is damaged: {error}")))?;
     for name in CHECKED {
         let expected = checksums.get(name);
         let expected = expected.ok_or_else(|| {
-            damaged(CHECKSUMS, format!("the file is damaged: it has no checksum of {name}"))
+            damaged(checkpoint, CHECKSUMS, &format!("the file is damaged: it has no checksum of {name}"))
         })?;
         let found = checksum(&checkpoint.join(name))
-            .map_err(|error| damaged(name, format!("the file cannot be read: {error}")))?;
+            .map_err(|error| damaged(checkpoint, name, &format!("the file cannot be read: {error}")))?;
         if found != *expected {
             let what = format!("the file is damaged: its checksum is {found}, {CHECKSUMS} says {expected}");
-            return Err(damaged(name, what));
+            return Err(damaged(checkpoint, name, &what));
         }
     }
-    let path = checkpoint.join(STATE);
-    let state: TrainingState = serde_json::from_slice(&text(STATE)?)
-        .map_err(|error| Error::Invalid(format!("{}: not a checkpoint's state: {error}", path.display())))?;
-    if state.version != VERSION {
-        return Err(Error::Invalid(format!(
-            "{}: format version {}, this program reads {VERSION}",
-            path.display(),
-            state.version
-        )));
+    Ok((read_state(checkpoint)?, TrainingRecipe::load(checkpoint.join(RECIPE), &[])?))
+}
+
+/// Reads a checkpoint's state alone, without a look at the other files.
+///
+/// # Errors
+/// The file is missing, damaged, or of another version.
+pub fn read_state(checkpoint: &Path) -> Result<TrainingState> {
+    let invalid = |what: String| damaged(checkpoint, STATE, &what);
+    let mut state: Value = serde_json::from_slice(&read(checkpoint, STATE)?)
+        .map_err(|error| invalid(format!("the file is damaged: {error}")))?;
+    match state["version"].as_u64() {
+        Some(1) => upgrade(&mut state, checkpoint),
+        Some(version) if version == u64::from(VERSION) => {}
+        found => {
+            let found = found.map_or("none".to_owned(), |version| version.to_string());
+            let path = checkpoint.join(STATE);
+            return Err(Error::Invalid(format!(
+                "{}: format version {found}, this program reads 1 to {VERSION}",
+                path.display()
+            )));
+        }
     }
-    Ok((state, TrainingRecipe::load(checkpoint.join(RECIPE), &[])?))
+    serde_json::from_value(state).map_err(|error| invalid(format!("not a checkpoint's state: {error}")))
+}
+
+/// From version 1 to this one: the run's one best belongs to the stage that its own checkpoint is of.
+fn upgrade(state: &mut Value, checkpoint: &Path) {
+    let stage = |state: &Value| state["position"]["stage"].clone();
+    let of_best = state["best"]["step"].as_u64().and_then(|step| {
+        let folder = checkpoint.parent()?.join(store::folder_name(step));
+        serde_json::from_slice::<Value>(&read(&folder, STATE).ok()?).ok()
+    });
+    let stage = of_best.as_ref().map_or_else(|| stage(state), stage);
+    let best: Vec<Value> = match state["best"].take() {
+        Value::Object(mut best) => {
+            best.insert("stage".into(), stage);
+            vec![Value::Object(best)]
+        }
+        _ => Vec::new(),
+    };
+    state["best"] = Value::Array(best);
+    state["skipped_in_a_row"] = 0.into();
+    state["version"] = VERSION.into();
+}
+
+fn read(checkpoint: &Path, name: &str) -> Result<Vec<u8>> {
+    fs::read(checkpoint.join(name))
+        .map_err(|error| damaged(checkpoint, name, &format!("cannot read: {error}")))
+}
+
+fn damaged(checkpoint: &Path, name: &str, what: &str) -> Error {
+    Error::Invalid(format!(
+        "{}: {what}; remove the folder {} to resume from the previous checkpoint",
+        checkpoint.join(name).display(),
+        checkpoint.display()
+    ))
 }
 
 /// Reads weights and moments of a checkpoint that [`open`] found whole.

@@ -17,6 +17,17 @@ use std::path::{Path, PathBuf};
 const PREFIX: &str = "step-";
 const UNFINISHED: &str = ".writing-";
 
+/// Which checkpoint of a run is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CheckpointChoice<'a> {
+    /// The best of the stage that the run has reached, or the newest where none was measured in it.
+    BestOfLastStage,
+    /// The best of a stage, by its index in the recipe.
+    BestOf(usize),
+    /// `last`, `best`, or the name of a folder.
+    Named(&'a str),
+}
+
 /// The checkpoints of one run.
 #[derive(Clone, Debug)]
 pub struct CheckpointStore {
@@ -25,9 +36,14 @@ pub struct CheckpointStore {
 }
 
 impl CheckpointStore {
-    /// The checkpoints under a run folder, of which the newest `keep` stay (at least one), and the best.
+    /// The checkpoints under a run folder, of which the newest `keep` stay (at least one), and each stage's best.
     pub fn new(run: &Path, keep: usize) -> CheckpointStore {
         CheckpointStore { folder: run.join("checkpoints"), keep: keep.max(1) }
+    }
+
+    /// Removes no checkpoint from now on.
+    pub fn keep_all(&mut self) {
+        self.keep = usize::MAX;
     }
 
     /// The folder.
@@ -35,14 +51,27 @@ impl CheckpointStore {
         &self.folder
     }
 
-    /// The checkpoint of that name; without a name the best one, or else the newest.
+    /// The checkpoint that is meant.
     ///
     /// # Errors
-    /// As [`CheckpointStore::find`].
-    pub fn find_named_or_best(&self, name: Option<&str>) -> Result<PathBuf> {
-        match name {
-            Some(name) => self.find(Some(name)),
-            None => self.find(Some("best")).or_else(|_| self.find(None)),
+    /// As [`CheckpointStore::find`]; the newest checkpoint is damaged, or a stage has no best one.
+    pub fn choose(&self, choice: CheckpointChoice) -> Result<PathBuf> {
+        let stage = match choice {
+            CheckpointChoice::Named(name) => return self.find(Some(name)),
+            CheckpointChoice::BestOf(stage) => Some(stage),
+            CheckpointChoice::BestOfLastStage => None,
+        };
+        let newest = self.find(None)?;
+        let state = super::read_state(&newest)?;
+        let best = state.best_of(stage.unwrap_or(state.position.stage()));
+        let best = best.map(|best| self.folder.join(folder_name(best.step))).filter(|path| path.is_dir());
+        match (best, stage) {
+            (Some(best), _) => Ok(best),
+            (None, None) => Ok(newest),
+            (None, Some(_)) => Err(Error::Invalid(format!(
+                "{}: that stage has no checkpoint whose held-out loss was measured; choose one with --checkpoint",
+                self.folder.display()
+            ))),
         }
     }
 
@@ -58,7 +87,7 @@ impl CheckpointStore {
         let steps = self.steps()?;
         let found = match name {
             None | Some("last") => steps.last().map(|&step| folder_name(step)),
-            Some("best") => Some(self.best()).filter(|name| !name.is_empty()),
+            Some("best") => Some(self.named("best")).filter(|name| !name.is_empty()),
             Some(name) => Some(name.to_owned()),
         };
         match found.map(|found| self.folder.join(found)).filter(|path| path.join(STATE).is_file()) {
@@ -103,7 +132,7 @@ impl CheckpointStore {
         Ok(steps)
     }
 
-    /// Writes a checkpoint, records it as `last` (and `best`, if it is), and removes old ones.
+    /// Writes a checkpoint, records it as `last` (and as its stage's best, if it is), and removes old ones.
     ///
     /// # Errors
     /// A file cannot be written, as on a full disk. Earlier checkpoints stay whole.
@@ -136,12 +165,19 @@ impl CheckpointStore {
         fs::rename(&unfinished, &folder).map_err(Error::file(&folder, "write"))?;
         thimble_files::sync_folder(&self.folder).map_err(Error::file(&self.folder, "write"))?;
         write_atomically(&self.folder.join("last"), format!("{name}\n").as_bytes())?;
-        // It may be an earlier one: a kill can come between a checkpoint's rename and its record.
-        let best = state.best.map(|best| folder_name(best.step));
-        if let Some(best) = best.filter(|best| *best != self.best() && self.folder.join(best).is_dir()) {
-            write_atomically(&self.folder.join("best"), format!("{best}\n").as_bytes())?;
+        let last_stage = state.best.iter().map(|best| best.stage).max();
+        for best in &state.best {
+            // It may be an earlier one: a kill can come between a checkpoint's rename and its record.
+            let best_name = folder_name(best.step);
+            let file = match best.stage {
+                stage if Some(stage) == last_stage => "best".to_owned(),
+                stage => format!("best-stage-{stage}"),
+            };
+            if self.named(&file) != best_name && self.folder.join(&best_name).is_dir() {
+                write_atomically(&self.folder.join(file), format!("{best_name}\n").as_bytes())?;
+            }
         }
-        self.rotate()?;
+        self.rotate(state)?;
         Ok(folder)
     }
 
@@ -175,18 +211,17 @@ impl CheckpointStore {
         thimble_files::sync_folder(into).map_err(Error::file(into, "write"))
     }
 
-    /// The folder that `best` names; empty for none.
-    fn best(&self) -> String {
-        fs::read_to_string(self.folder.join("best")).unwrap_or_default().trim().to_owned()
+    /// The folder that a file names; empty for none.
+    fn named(&self, file: &str) -> String {
+        fs::read_to_string(self.folder.join(file)).unwrap_or_default().trim().to_owned()
     }
 
-    /// Removes checkpoints that are neither among the newest nor the best, and partial ones of killed runs.
-    fn rotate(&self) -> Result<()> {
+    /// Removes checkpoints that are neither among the newest nor a stage's best, and partial ones of killed runs.
+    fn rotate(&self, state: &TrainingState) -> Result<()> {
         let steps = self.steps()?;
-        let best = self.best();
         for &step in &steps[..steps.len().saturating_sub(self.keep)] {
             let path = self.folder.join(folder_name(step));
-            if best != folder_name(step) {
+            if state.best.iter().all(|best| best.step != step) {
                 fs::remove_dir_all(&path).map_err(Error::file(&path, "remove"))?;
             }
         }
@@ -202,7 +237,7 @@ impl CheckpointStore {
     }
 }
 
-fn folder_name(step: u64) -> String {
+pub(super) fn folder_name(step: u64) -> String {
     format!("{PREFIX}{step:08}")
 }
 

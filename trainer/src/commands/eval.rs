@@ -6,7 +6,7 @@ use thimble_converter::{ConversionOptions, Quant, convert};
 use thimble_eval::{DataSource, Ended, EvalError, EvalProgress, Evaluation, Selection, Task};
 use thimble_files::MappedModel;
 use thimble_host::InferenceSettings;
-use thimble_trainer::checkpoint::{self, CheckpointStore};
+use thimble_trainer::checkpoint::{self, CheckpointChoice, CheckpointStore};
 use thimble_trainer::error::{Error, Result};
 use thimble_trainer::recipe::Precision;
 
@@ -15,7 +15,8 @@ use thimble_trainer::recipe::Precision;
 pub(crate) struct Flags {
     /// The run folder, or one of the folders in its checkpoints/
     run: PathBuf,
-    /// best, last, or the name of a folder in checkpoints/ [default: best, or last where there is no best]
+    /// best, last, or the name of a folder in checkpoints/ [default: the best of the stage that
+    /// the run has reached, or last where it was not measured]
     #[arg(long, value_name = "NAME")]
     checkpoint: Option<String>,
     /// `all`, or names separated by commas (`thimble eval --help` lists them)
@@ -95,7 +96,9 @@ impl Flags {
             return Ok((run.to_path_buf(), absolute));
         }
         let store = CheckpointStore::new(&absolute, 1);
-        let path = store.find_named_or_best(self.checkpoint.as_deref())?;
+        let choice =
+            self.checkpoint.as_deref().map_or(CheckpointChoice::BestOfLastStage, CheckpointChoice::Named);
+        let path = store.choose(choice)?;
         Ok((absolute, path))
     }
 }
@@ -107,7 +110,7 @@ fn failed(error: EvalError) -> Error {
 /// The checkpoint as a file of the runtime with f32 weights, and its step.
 fn converted(run: &Path, checkpoint: &Path, temporary: &TempDir) -> Result<(MappedModel, u64)> {
     let folder = temporary.path().join("checkpoint");
-    let state = super::export::export_checkpoint(run, checkpoint, Precision::F32, &folder)?;
+    let (state, _) = super::export::export_checkpoint(run, checkpoint, Precision::F32, &folder)?;
     let file = temporary.path().join("checkpoint.thimble");
     let options = ConversionOptions { quant: Quant::F32, ..ConversionOptions::default() };
     let invalid = |error: &dyn std::fmt::Display| Error::Invalid(error.to_string());

@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 use thimble_trainer::base;
-use thimble_trainer::checkpoint::{self, CheckpointStore, TrainingState};
+use thimble_trainer::checkpoint::{self, CheckpointChoice, CheckpointStore, TrainingState};
 use thimble_trainer::error::{Error, Result};
 use thimble_trainer::export::{Export, export};
 use thimble_trainer::model::Parameters;
 use thimble_trainer::peft::{self, PeftAdapter};
-use thimble_trainer::recipe::Precision;
+use thimble_trainer::recipe::{Precision, TrainingRecipe};
 
 /// Write a checkpoint as a Hugging Face folder, or its adapter as a PEFT folder.
 ///
@@ -20,9 +20,13 @@ pub(crate) struct Flags {
     /// The folder to write; must not exist
     #[arg(short, long, value_name = "FOLDER")]
     output: PathBuf,
-    /// best, last, or the name of a folder in checkpoints/ [default: best, or last where there is no best]
+    /// best, last, or the name of a folder in checkpoints/ [default: the best of the stage that the run has reached, or
+    /// last where it was not measured]
     #[arg(long, value_name = "NAME")]
     checkpoint: Option<String>,
+    /// The best checkpoint of a stage, by the stage's name in the recipe
+    #[arg(long, value_name = "NAME", conflicts_with = "checkpoint")]
+    stage: Option<String>,
     /// Number format of the weights
     #[arg(long, value_enum, default_value = "f32")]
     dtype: Precision,
@@ -33,23 +37,51 @@ pub(crate) struct Flags {
 
 impl Flags {
     pub(crate) fn run(self) -> Result<()> {
-        let path = CheckpointStore::new(&self.run, 1).find_named_or_best(self.checkpoint.as_deref())?;
-        let state = match self.adapter {
+        let store = CheckpointStore::new(&self.run, 1);
+        let path = store.choose(match (&self.checkpoint, &self.stage) {
+            (Some(name), _) => CheckpointChoice::Named(name),
+            (None, Some(stage)) => CheckpointChoice::BestOf(stage_index(&store.find(None)?, stage)?),
+            (None, None) => CheckpointChoice::BestOfLastStage,
+        })?;
+        let (state, recipe) = match self.adapter {
             true => export_adapter(&path, &self.output)?,
             false => export_checkpoint(&self.run, &path, self.dtype, &self.output)?,
         };
-        println!("wrote {} from {} (step {})", self.output.display(), path.display(), state.step);
+        println!("wrote {} from {}: {}", self.output.display(), path.display(), described(&state, &recipe));
         Ok(())
     }
 }
 
-/// Exports a checkpoint of a run; returns its state.
+/// The index of a stage by its name in the checkpoint's recipe.
+fn stage_index(checkpoint: &Path, name: &str) -> Result<usize> {
+    let (_, recipe) = checkpoint::open(checkpoint)?;
+    recipe.stages.iter().position(|stage| stage.name == name).ok_or_else(|| {
+        let names: Vec<&str> = recipe.stages.iter().map(|stage| stage.name.as_str()).collect();
+        Error::Usage(format!("--stage {name}: no such stage in the recipe; there are: {}", names.join(", ")))
+    })
+}
+
+/// `stage long (2 of 2), step 40, held-out loss 3.1234, the stage's lowest`.
+fn described(state: &TrainingState, recipe: &TrainingRecipe) -> String {
+    let (index, step) = (state.position.stage(), state.step);
+    let loss = match state.best_of(index) {
+        Some(best) if best.step == step => format!("held-out loss {:.4}, the stage's lowest", best.loss),
+        Some(best) => {
+            format!("the stage's lowest held-out loss was {:.4} after step {}", best.loss, best.step)
+        }
+        None => "its held-out loss was not measured".to_owned(),
+    };
+    let name = recipe.stages.get(index).map_or("", |stage| stage.name.as_str());
+    format!("stage {name} ({} of {}), step {step}, {loss}", index + 1, recipe.stages.len())
+}
+
+/// Exports a checkpoint of a run; returns its state and recipe.
 pub(super) fn export_checkpoint(
     run: &Path,
     checkpoint: &Path,
     precision: Precision,
     output: &Path,
-) -> Result<TrainingState> {
+) -> Result<(TrainingState, TrainingRecipe)> {
     let (state, recipe) = checkpoint::open(checkpoint)?;
     let config = recipe.config(state.position.stage());
     let tensors = checkpoint::read_tensors(checkpoint, &Parameters::of(&recipe)?)?;
@@ -63,11 +95,11 @@ pub(super) fn export_checkpoint(
         precision,
     };
     export(&model, output)?;
-    Ok(state)
+    Ok((state, recipe))
 }
 
 /// Exports the adapter of a checkpoint; returns its state.
-fn export_adapter(checkpoint: &Path, output: &Path) -> Result<TrainingState> {
+fn export_adapter(checkpoint: &Path, output: &Path) -> Result<(TrainingState, TrainingRecipe)> {
     let (state, recipe) = checkpoint::open(checkpoint)?;
     let Some(shape) = &recipe.adapter else {
         return Err(Error::Usage(
@@ -84,5 +116,5 @@ fn export_adapter(checkpoint: &Path, output: &Path) -> Result<TrainingState> {
         base_hash: state.frozen.as_deref(),
     };
     peft::write(&adapter, output)?;
-    Ok(state)
+    Ok((state, recipe))
 }

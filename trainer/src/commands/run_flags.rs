@@ -19,9 +19,13 @@ pub(super) struct RunFlags {
     /// The run folder [default: runs/ and the recipe's name]
     #[arg(long, value_name = "FOLDER")]
     run: Option<PathBuf>,
-    /// Resume from the newest checkpoint in the run folder; if there is none yet, start the run, with a warning
+    /// Resume from the newest checkpoint in the run folder; if there is none yet, start the run, with a warning. --set may
+    /// change a schedule's peak and floor, optimizer.clip and [guard], which is recorded in history.jsonl
     #[arg(long)]
     resume: bool,
+    /// Go on without the next step of a stopped run, whose data are written to skipped.jsonl
+    #[arg(long, requires = "resume")]
+    skip_step: bool,
     /// auto, cpu, cuda or cuda:N; candle for the CUDA path's operations on the CPU, slow, for checking. auto takes the
     /// first GPU that can be used; a GPU trains in the recipe's precision, the CPU in f32
     #[arg(long, default_value_t)]
@@ -59,6 +63,8 @@ impl RunFlags {
         let stop = super::shared::stop_on_signals()?;
         let settings = TrainingOptions {
             resume: self.resume,
+            skip_step: self.skip_step,
+            overrides: self.overrides.clone(),
             quiet: self.quiet,
             stop,
             peak_tflops: self.peak_tflops,

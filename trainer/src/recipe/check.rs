@@ -169,6 +169,11 @@ impl Faults {
         if let Some(spike) = recipe.guard.loss_spike {
             self.number("guard.loss_spike", spike, Range::Positive);
         }
+        self.require(
+            (1..=MAX_KEPT as u64).contains(&recipe.guard.most_skipped),
+            "guard.most_skipped",
+            || format!("expected 1 to {MAX_KEPT} steps, found {}", recipe.guard.most_skipped),
+        );
         self.size("guard.window", recipe.guard.window, MAX_KEPT);
     }
 

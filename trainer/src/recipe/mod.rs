@@ -73,7 +73,7 @@ pub struct TrainingRecipe {
     /// Checkpoints on disk.
     #[serde(default)]
     pub checkpoint: CheckpointPolicy,
-    /// When to stop before the weights are corrupted.
+    /// Bad steps.
     #[serde(default)]
     pub guard: Guard,
     /// The stages, in order; each has its own length, data mixture, context and learning rate.
@@ -188,11 +188,26 @@ pub struct CheckpointPolicy {
     pub last: usize,
 }
 
-/// When to stop before the weights are corrupted.
+/// What a bad step does to the run: one whose loss or gradient is not finite, or whose loss spikes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BadStep {
+    /// It ends the run, with a checkpoint of the state before it.
+    #[default]
+    Stop,
+    /// Its gradient is thrown away, its data are logged, and the run goes on behind them.
+    Skip,
+}
+
+/// What is a bad step, and what becomes of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Guard {
-    /// A loss this much above the running mean of the last `window` steps stops the run; none: only numbers that are not finite do.
+    /// Whether a bad step ends the run or is skipped.
+    pub on_bad_step: BadStep,
+    /// Steps in a row that may be skipped; one more ends the run.
+    pub most_skipped: u64,
+    /// A loss this much above the running mean of the last `window` steps is bad; none: only numbers that are not finite are.
     #[serde(deserialize_with = "optional::or_none")]
     pub loss_spike: Option<f64>,
     /// Steps in the running mean; the spike check starts after that many.
@@ -312,7 +327,7 @@ impl Default for CheckpointPolicy {
 
 impl Default for Guard {
     fn default() -> Guard {
-        Guard { loss_spike: None, window: 100 }
+        Guard { on_bad_step: BadStep::Stop, most_skipped: 10, loss_spike: None, window: 100 }
     }
 }
 

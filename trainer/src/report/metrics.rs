@@ -1,13 +1,11 @@
 //! `metrics.jsonl`: the measurements of a run, one JSON object per line, each step once.
 
-use crate::atomic_file::{self, write_atomically};
+use super::json_lines::{JsonLines, read_all};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, BufWriter, ErrorKind, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The file's name in a run folder.
 pub const FILE_NAME: &str = "metrics.jsonl";
@@ -92,6 +90,15 @@ pub struct SampleText {
     pub text: String,
 }
 
+/// A step that was not trained on; `skipped.jsonl` has its data.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SkippedPoint {
+    /// The step's number.
+    pub step: u64,
+    /// Why.
+    pub reason: String,
+}
+
 /// A line of the file; `kind` names the variant.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -102,15 +109,11 @@ pub enum MetricsEvent {
     Validation(ValidationPoint),
     /// A sample text.
     Sample(SampleText),
+    /// A step that was not trained on.
+    Skipped(SkippedPoint),
     /// A kind of line that this version does not know.
     #[serde(other, skip_serializing)]
     Unknown,
-}
-
-/// The only field needed to keep or drop a line.
-#[derive(Deserialize)]
-struct Position {
-    step: u64,
 }
 
 /// JSON has no NaN: serde_json writes `null` for it.
@@ -125,10 +128,7 @@ fn nulls_are_nan<'de, D: Deserializer<'de>>(numbers: D) -> std::result::Result<N
 
 /// The file being written. Each event is written at once, so a killed run loses none.
 #[derive(Debug)]
-pub struct MetricsFile {
-    path: PathBuf,
-    file: File,
-}
+pub struct MetricsFile(JsonLines);
 
 impl MetricsFile {
     /// Creates or empties the file for a new run in the folder `run`.
@@ -136,9 +136,7 @@ impl MetricsFile {
     /// # Errors
     /// [`Error::File`] when the folder cannot be written to.
     pub fn create(run: &Path) -> Result<MetricsFile> {
-        let path = run.join(FILE_NAME);
-        write_atomically(&path, b"")?;
-        MetricsFile::append(path)
+        Ok(MetricsFile(JsonLines::create(&run.join(FILE_NAME))?))
     }
 
     /// Reopens the file of a run that resumes after `step`: drops later lines and an incomplete last line. Creates a
@@ -147,27 +145,7 @@ impl MetricsFile {
     /// # Errors
     /// [`Error::Invalid`] with the line's number when a line before the last is damaged; [`Error::File`].
     pub fn resume(run: &Path, step: u64) -> Result<MetricsFile> {
-        let path = run.join(FILE_NAME);
-        let source = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == ErrorKind::NotFound => return MetricsFile::create(run),
-            Err(error) => return Err(Error::file(&path, "read")(error)),
-        };
-        let mut writer = BufWriter::new(atomic_file::create(&path)?);
-        for_each_line::<Position>(&path, BufReader::new(source), |line, position| {
-            if position.step > step {
-                return Ok(());
-            }
-            writer.write_all(line).and_then(|()| writer.write_all(b"\n")).map_err(Error::file(&path, "write"))
-        })?;
-        let written = writer.into_inner().map_err(|error| error.into_error());
-        atomic_file::publish(written.map_err(Error::file(&path, "write"))?, &path)?;
-        MetricsFile::append(path)
-    }
-
-    fn append(path: PathBuf) -> Result<MetricsFile> {
-        let file = OpenOptions::new().append(true).open(&path).map_err(Error::file(&path, "write"))?;
-        Ok(MetricsFile { path, file })
+        Ok(MetricsFile(JsonLines::resume(&run.join(FILE_NAME), step)?))
     }
 
     /// Appends one line.
@@ -175,10 +153,7 @@ impl MetricsFile {
     /// # Errors
     /// [`Error::File`], as on a full disk.
     pub fn write(&mut self, event: &MetricsEvent) -> Result<()> {
-        let mut line = serde_json::to_vec(event)
-            .map_err(|error| Error::Invalid(format!("{}: {error}", self.path.display())))?;
-        line.push(b'\n');
-        self.file.write_all(&line).map_err(Error::file(&self.path, "write"))
+        self.0.write(event)
     }
 
     /// Syncs all lines to disk; called before a checkpoint is written, so that its steps survive a power failure.
@@ -186,7 +161,7 @@ impl MetricsFile {
     /// # Errors
     /// [`Error::File`].
     pub fn sync(&self) -> Result<()> {
-        self.file.sync_data().map_err(Error::file(&self.path, "write"))
+        self.0.sync()
     }
 }
 
@@ -198,23 +173,13 @@ impl MetricsFile {
 /// [`Error::File`].
 pub fn read(path: &Path) -> Result<Vec<MetricsEvent>> {
     let file_path = if path.is_dir() { path.join(FILE_NAME) } else { path.to_path_buf() };
-    let file = match File::open(&file_path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            return Err(Error::Invalid(format!(
-                "{}: there is no {FILE_NAME}; expected a run folder that `thimble-train pretrain` wrote",
-                path.display()
-            )));
-        }
-        Err(error) => return Err(Error::file(&file_path, "read")(error)),
+    let Some(mut events) = read_all::<MetricsEvent>(&file_path)? else {
+        return Err(Error::Invalid(format!(
+            "{}: there is no {FILE_NAME}; expected a run folder that `thimble-train pretrain` wrote",
+            path.display()
+        )));
     };
-    let mut events = Vec::new();
-    for_each_line(&file_path, BufReader::new(file), |_, event| {
-        if event != MetricsEvent::Unknown {
-            events.push(event);
-        }
-        Ok(())
-    })?;
+    events.retain(|event| *event != MetricsEvent::Unknown);
     if events.is_empty() {
         let path = file_path.display();
         return Err(Error::Invalid(format!(
@@ -222,34 +187,4 @@ pub fn read(path: &Path) -> Result<Vec<MetricsEvent>> {
         )));
     }
     Ok(events)
-}
-
-/// Calls `take` with every line's bytes (without the line end) and parsed value. Skips an incomplete last line.
-fn for_each_line<T: serde::de::DeserializeOwned>(
-    path: &Path,
-    mut lines: impl BufRead,
-    mut take: impl FnMut(&[u8], T) -> Result<()>,
-) -> Result<()> {
-    let mut line = Vec::new();
-    for number in 1_u64.. {
-        line.clear();
-        if lines.read_until(b'\n', &mut line).map_err(Error::file(path, "read"))? == 0 {
-            break;
-        }
-        let text = line.trim_ascii();
-        if text.is_empty() {
-            continue;
-        }
-        match serde_json::from_slice(text) {
-            Ok(parsed) => take(text, parsed)?,
-            Err(_) if lines.fill_buf().map_err(Error::file(path, "read"))?.is_empty() => break,
-            Err(error) => {
-                return Err(Error::Invalid(format!(
-                    "{}:{number}: not a line of metrics ({error}); remove that line to continue without it",
-                    path.display()
-                )));
-            }
-        }
-    }
-    Ok(())
 }

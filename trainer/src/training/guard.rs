@@ -1,4 +1,4 @@
-//! Stops a run before a bad step corrupts the weights.
+//! Finds a bad step before it corrupts the weights.
 
 use crate::recipe;
 use std::collections::VecDeque;
@@ -11,7 +11,9 @@ pub(super) struct LossGuard {
 
 impl LossGuard {
     pub(super) fn new(rule: &recipe::Guard, losses: &[f64]) -> LossGuard {
-        LossGuard { rule: rule.clone(), losses: losses.iter().copied().collect() }
+        // A resumed run may have a shorter window.
+        let first = losses.len().saturating_sub(rule.window.max(1));
+        LossGuard { rule: rule.clone(), losses: losses[first..].iter().copied().collect() }
     }
 
     /// What is wrong with a step, before its update; the loss of a good step is recorded.
@@ -52,7 +54,7 @@ mod tests {
 
     #[test]
     fn it_stops_at_nan_and_at_spikes_and_lets_the_rest_pass() {
-        let rule = recipe::Guard { loss_spike: Some(2.0), window: 3 };
+        let rule = recipe::Guard { loss_spike: Some(2.0), window: 3, ..Default::default() };
         let mut guard = LossGuard::new(&rule, &[]);
         assert_eq!(guard.check(9.0, 1.0), None);
         assert_eq!(guard.check(12.0, 1.0), None, "it sleeps until its window is full");
@@ -62,7 +64,7 @@ mod tests {
         assert_eq!(guard.losses(), [12.0, 3.0, 9.9]);
         assert!(guard.check(f64::NAN, 1.0).is_some_and(|what| what.contains("loss is NaN")));
         assert!(guard.check(1.0, f64::INFINITY).is_some_and(|what| what.contains("norm is inf")));
-        let mut without = LossGuard::new(&recipe::Guard { loss_spike: None, window: 1 }, &[1.0]);
+        let mut without = LossGuard::new(&recipe::Guard { window: 1, ..Default::default() }, &[1.0]);
         assert_eq!(without.check(1e9, 1.0), None);
     }
 }

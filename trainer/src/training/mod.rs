@@ -1,10 +1,12 @@
 //! The training loop: draw, accumulate, guard, update, report, measure, save.
 
+mod changes;
 mod guard;
 mod open;
 mod run;
 mod run_folder;
 mod sample;
+mod skip;
 mod start;
 mod step;
 mod validation;
@@ -26,7 +28,7 @@ pub struct RunOutcome {
     pub step: u64,
     /// Steps of the whole recipe; more than `step` where it was stopped.
     pub steps: u64,
-    /// The best held-out measurement.
+    /// The best held-out measurement of the last stage that has one.
     pub best: Option<BestValidation>,
 }
 
@@ -46,7 +48,7 @@ pub fn train<O: Ops>(
         let stopped = settings.stop.load(Ordering::Relaxed);
         // The best model is saved at once.
         let best = run.measure()?;
-        let due = run.state.step.is_multiple_of(recipe.checkpoint.every);
+        let due = run.state.step.is_multiple_of(recipe.checkpoint.every) || std::mem::take(&mut run.save_due);
         if stopped || best || due || run.state.step == run.total {
             run.save()?;
         }
@@ -55,5 +57,5 @@ pub fn train<O: Ops>(
         }
     }
     run.progress.finish();
-    Ok(RunOutcome { step: run.state.step, steps: run.total, best: run.state.best })
+    Ok(RunOutcome { step: run.state.step, steps: run.total, best: run.state.best.last().copied() })
 }

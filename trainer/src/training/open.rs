@@ -1,5 +1,6 @@
 //! Opening a run: a new one, or from its newest checkpoint.
 
+use super::changes::Resumed;
 use super::guard::LossGuard;
 use super::run::{Run, TrainingOptions};
 use super::run_folder;
@@ -17,6 +18,7 @@ use crate::recipe::TrainingRecipe;
 use crate::report::metrics::MetricsFile;
 use crate::report::progress::Progress;
 use crate::report::readme::{self, RunStart, RunSummary};
+use crate::report::recovery::{HISTORY, SKIPPED, SkippedFile};
 use crate::report::tensorboard::EventFile;
 use crate::shell::quote;
 use thimble_runtime::format::Config;
@@ -45,6 +47,12 @@ impl<'a, O: Ops> Run<'a, O> {
             }
             (Some(_), true) => Some(store.find(None)?),
             // A run that was killed before its first checkpoint starts again, with the same result.
+            (None, true) if settings.skip_step => {
+                return Err(Error::Usage(format!(
+                    "--skip-step: expected a run that has stopped, found no checkpoint in {}",
+                    run.display()
+                )));
+            }
             (None, true) => {
                 // Not a note, which --quiet suppresses: the folder may be misspelled.
                 eprintln!(
@@ -56,6 +64,7 @@ impl<'a, O: Ops> Run<'a, O> {
             (None, false) => None,
         };
         let parameters = Parameters::of(recipe)?;
+        let mut changes = Vec::new();
         let (state, start) = match &from {
             None => {
                 let start = StartTensors::first(recipe, &parameters)?;
@@ -65,7 +74,13 @@ impl<'a, O: Ops> Run<'a, O> {
             }
             Some(path) => {
                 let (state, then) = checkpoint::open(path)?;
-                run_folder::require_same_recipe(&then, recipe, &settings.command)?;
+                let resumed = Resumed {
+                    run,
+                    step: state.step,
+                    overrides: &settings.overrides,
+                    command: &settings.command,
+                };
+                changes = resumed.changes(&then, recipe)?;
                 let found = objective.tokenizer().hash;
                 if state.tokenizer != found {
                     return Err(Error::Invalid(format!(
@@ -120,8 +135,11 @@ impl<'a, O: Ops> Run<'a, O> {
                 ("tokenizer/", "the tokenizer of the data"),
                 (
                     "checkpoints/",
-                    "the newest checkpoints and the best; the files `last` and `best` there name them",
+                    "the newest checkpoints and each stage's best by held-out loss, which is compared within a stage only; \
+                     `last` names the newest, `best` the best of the last stage measured, `best-stage-N` of an earlier one",
                 ),
+                (SKIPPED, "steps that were not trained on, with their data"),
+                (HISTORY, "changes of the recipe at a resume; missing where there was none"),
             ],
         };
         readme::write(
@@ -133,8 +151,14 @@ impl<'a, O: Ops> Run<'a, O> {
         if let Some(path) = &from {
             progress.note(&format!("resuming after step {} from {}", state.step, path.display()));
         }
+        for change in &changes {
+            progress.note(&format!("{}: {} instead of {}", change.key, change.to, change.from));
+        }
         Ok(Run {
             guard: LossGuard::new(&recipe.guard, &state.losses),
+            skip: settings.skip_step,
+            save_due: false,
+            skipped: SkippedFile::open(run, state.step)?,
             recipe,
             recipe_text,
             settings,

@@ -10,6 +10,7 @@ use crate::ops::{Buffer, Ops};
 use crate::recipe::TrainingRecipe;
 use crate::report::metrics::MetricsFile;
 use crate::report::progress::Progress;
+use crate::report::recovery::SkippedFile;
 use crate::report::tensorboard::EventFile;
 use std::fs::File;
 use std::path::PathBuf;
@@ -19,13 +20,17 @@ use std::sync::atomic::AtomicBool;
 /// Rows of a step's data that a message lists.
 const ROWS_SHOWN: usize = 16;
 
-/// Options of a run besides its recipe; none of them changes the numbers.
+/// Options of a run besides its recipe; only `skip_step` changes the numbers.
 #[derive(Clone, Debug)]
 pub struct TrainingOptions {
     /// The run folder.
     pub run: PathBuf,
     /// Resume from the newest checkpoint.
     pub resume: bool,
+    /// Skip the first step of a resumed run.
+    pub skip_step: bool,
+    /// The `KEY=VALUE` overrides of the command: only a key named here may differ from a resumed run's.
+    pub overrides: Vec<String>,
     /// Show no progress.
     pub quiet: bool,
     /// Set by a signal: finish the step, write a checkpoint, end.
@@ -48,6 +53,11 @@ pub(super) struct Run<'a, O> {
     pub(super) store: CheckpointStore,
     pub(super) state: TrainingState,
     pub(super) guard: LossGuard,
+    /// Whether the next step is to be skipped.
+    pub(super) skip: bool,
+    /// Whether the last step must be saved at once.
+    pub(super) save_due: bool,
+    pub(super) skipped: SkippedFile,
     /// Steps of all stages.
     pub(super) total: u64,
     /// Stage of the last step.
@@ -87,10 +97,15 @@ impl<O: Ops> Run<'_, O> {
 
     /// The checkpoint that remains.
     pub(super) fn remaining_checkpoint(&self) -> String {
-        match self.store.steps().ok().and_then(|steps| steps.last().copied()) {
+        match self.newest() {
             Some(step) => format!("the checkpoint of step {step} is intact"),
             None => "there is no checkpoint yet".to_owned(),
         }
+    }
+
+    /// The step of the newest checkpoint.
+    pub(super) fn newest(&self) -> Option<u64> {
+        self.store.steps().ok()?.last().copied()
     }
 
     pub(super) fn save(&mut self) -> Result<()> {

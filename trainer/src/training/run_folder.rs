@@ -1,7 +1,6 @@
-//! Checks of the run folder: its files, its lock, and its recipe.
+//! Checks of the run folder: its files and its lock.
 
 use crate::error::{Error, Result};
-use crate::recipe::TrainingRecipe;
 use std::fs::{File, TryLockError};
 use std::path::Path;
 
@@ -32,34 +31,4 @@ pub(super) fn lock(run: &Path) -> Result<File> {
         // A file system without locks is no reason not to train.
         Ok(()) | Err(TryLockError::Error(_)) => Ok(file),
     }
-}
-
-/// Refuses to resume with a recipe that computes something else; what is shown or kept may change. `resume` is the
-/// command that resumes the run.
-pub(super) fn require_same_recipe(then: &TrainingRecipe, now: &TrainingRecipe, resume: &str) -> Result<()> {
-    // Data may have moved: the saved position identifies them by their content.
-    let numbers = |recipe: &TrainingRecipe| TrainingRecipe {
-        data: Default::default(),
-        checkpoint: Default::default(),
-        sample: None,
-        guard: Default::default(),
-        ..recipe.clone()
-    };
-    let (a, b) = (numbers(then), numbers(now));
-    if a == b {
-        return Ok(());
-    }
-    let (a, b) = (a.to_toml()?, b.to_toml()?);
-    let differs: Vec<String> = a
-        .lines()
-        .filter(|line| !b.lines().any(|other| other == *line))
-        .map(|line| format!("- {line}"))
-        .chain(
-            b.lines().filter(|line| !a.lines().any(|other| other == *line)).map(|line| format!("+ {line}")),
-        )
-        .collect();
-    Err(Error::Invalid(format!(
-        "the run was started with another recipe (- then, + now); `{resume}` continues it, or start another run with --run:\n{}",
-        differs.join("\n")
-    )))
 }

@@ -1,7 +1,7 @@
 //! One optimizer step.
 
 use super::run::Run;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::ops::{AdamW, Buffer, Ops};
 use crate::plan::Flops;
 use crate::report::metrics::{MetricsEvent, StepMetrics, named};
@@ -49,14 +49,18 @@ impl<O: Ops> Run<'_, O> {
         let start = Instant::now();
         let (index, before) = self.stage_of(self.state.step);
         self.enter(index, self.state.step == before)?;
+        if std::mem::take(&mut self.skip) {
+            return self.skip_next(index);
+        }
         let stage = &self.recipe.stages[index];
         let learning_rate = stage.schedule.at(self.state.step - before, self.objective.steps(index));
         self.engine.zero_gradients()?;
         let result = self.objective.accumulate(&mut self.engine, index)?;
         let norm = self.engine.gradient_norm()?;
         if let Some(trouble) = self.guard.check(result.loss, norm) {
-            return Err(self.rejected(&trouble, index));
+            return self.reject(&trouble, index);
         }
+        self.state.skipped_in_a_row = 0;
         let optimizer = &self.recipe.optimizer;
         self.state.optimizer_step += 1;
         self.engine.update(AdamW {
@@ -97,19 +101,5 @@ impl<O: Ops> Run<'_, O> {
             self.progress.note(&format!("stage {} {summary}", stage.name));
         }
         Ok(())
-    }
-
-    /// The error of a step that the guard rejects.
-    fn rejected(&mut self, trouble: &str, index: usize) -> Error {
-        self.progress.finish();
-        let data = self.described_data();
-        Error::Invalid(format!(
-            "step {} of stage `{}`: {trouble}. This step was discarded; {}. Check the data of this step, or start another run \
-             with a lower learning rate or optimizer.clip.\n{}",
-            self.state.step + 1,
-            self.recipe.stages[index].name,
-            self.remaining_checkpoint(),
-            data
-        ))
     }
 }

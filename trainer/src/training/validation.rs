@@ -31,10 +31,7 @@ impl<O: Ops> Run<'_, O> {
             self.progress.note(&point.to_string());
             self.events.validation(&point)?;
             self.metrics.write(&MetricsEvent::Validation(point))?;
-            if self.state.best.is_none_or(|best| loss < best.loss) {
-                self.state.best = Some(BestValidation { step, loss });
-                is_best = true;
-            }
+            is_best = self.state.record(BestValidation { stage, step, loss });
         }
         if let (Some(sample), Some(sampler)) = (&recipe.sample, &mut self.sampler)
             && due(sample.every)

@@ -18,6 +18,10 @@ use thimble_trainer::ops::Buffer;
 use thimble_trainer::ops::cpu::CpuOps;
 use thimble_trainer::weights::read_weights;
 
+fn step(checkpoint: &str) -> u64 {
+    checkpoint["step-".len()..].parse().unwrap()
+}
+
 fn names(folder: &Path) -> BTreeSet<String> {
     let entries = fs::read_dir(folder).unwrap();
     entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
@@ -117,22 +121,57 @@ fn the_runtime_scores_an_export_as_the_trainer_does() {
     assert!(runtime_scores(&test.path("exported-f32"), &ids).iter().sum::<f64>() / -32.0 < 4.5);
 }
 
+/// A last stage whose losses are higher, as those of a longer context may be: its weights are exported all the same.
 #[test]
-fn the_best_is_exported_unless_another_is_asked_for() {
+fn the_last_stages_best_is_exported_unless_another_is_asked_for() {
     let test = TestFolder::new();
     let more = ["--quiet", "--set", "stages.1.schedule.peak=0.5"];
     succeeds(test.pretrain("run", &more));
-    let best = fs::read_to_string(test.path("run/checkpoints/best")).unwrap();
-    let best = best.trim();
-    assert_ne!(best, "step-00000040");
+    let name = |file: &str| fs::read_to_string(test.path("run/checkpoints").join(file)).unwrap();
+    let [first, second] = ["best-stage-0", "best"].map(|file| name(file).trim().to_owned());
+    assert!(first.as_str() <= "step-00000024" && second.as_str() > "step-00000024", "{first} {second}");
+    let loss = |stage: usize| -> f64 {
+        let state = test.kept("run", "step-00000040", "state.json");
+        let state: serde_json::Value = serde_json::from_slice(&state).unwrap();
+        state["best"][stage]["loss"].as_str().unwrap().parse().unwrap()
+    };
+    assert!(loss(0) < loss(1), "the first stage's best is better");
     let weights = |folder: &str| fs::read(test.path(folder).join("model.safetensors")).unwrap();
-    for (output, more, from) in [
-        ("a", &[][..], best),
-        ("b", &["--checkpoint", "last"], "step-00000040"),
-        ("c", &["--checkpoint", "step-00000039"], "step-00000039"),
+    for (output, more, from, said) in [
+        ("a", &[][..], second.as_str(), format!("stage long (2 of 2), step {}, held-out", step(&second))),
+        ("s", &["--stage", "long"], &second, format!("loss {:.4}, the stage's lowest", loss(1))),
+        (
+            "f",
+            &["--stage", "short"],
+            &first,
+            format!("stage short (1 of 2), step {}, held-out", step(&first)),
+        ),
+        ("b", &["--checkpoint", "last"], "step-00000040", "stage long (2 of 2), step 40, the stage's".into()),
+        ("c", &["--checkpoint", "step-00000039"], "step-00000039", "step 39, ".into()),
     ] {
-        succeeds(test.command(&[&["export", "run", "-o", output][..], more].concat()));
+        let mut command = test.command(&[&["export", "run", "-o", output][..], more].concat());
+        let found = command.output().unwrap();
+        let printed = String::from_utf8_lossy(&found.stdout).into_owned();
+        assert!(found.status.success() && printed.contains(&said), "{output}: {printed} {said}");
         assert!(weights(output) == test.kept("run", from, "model.safetensors"), "{output}");
+    }
+    let said = refused(test.command(&["export", "run", "-o", "d", "--stage", "longer"]), 2);
+    assert!(said.contains("--stage longer: no such stage") && said.contains("short, long"), "{said}");
+    // Before its first measurement, the last stage's newest weights go for it.
+    let keep_all = ["--quiet", "--set", "checkpoint.last=100"];
+    succeeds(test.pretrain("early", &keep_all));
+    for later in 28..=40 {
+        fs::remove_dir_all(test.path("early/checkpoints").join(format!("step-{later:08}"))).unwrap();
+    }
+    // The held-out loss is measured every five steps: the last stage's first time is after step 25.
+    for (newest, from) in [(27, 25), (24, 20)] {
+        for later in newest + 1..=27 {
+            let _ = fs::remove_dir_all(test.path("early/checkpoints").join(format!("step-{later:08}")));
+        }
+        let output = format!("early-{newest}");
+        succeeds(test.command(&["export", "early", "-o", &output]));
+        let from = format!("step-{from:08}");
+        assert!(weights(&output) == test.kept("early", &from, "model.safetensors"), "{output}");
     }
     let said = refused(test.command(&["export", "run", "-o", "d", "--checkpoint", "step-7"]), 1);
     assert!(said.contains("no checkpoint \"step-7\"; found: ") && said.contains("step-00000039"), "{said}");

@@ -3,7 +3,9 @@
 
 mod eval;
 mod export;
+mod kills;
 mod plan;
+mod recovery;
 mod refusals;
 mod resume;
 mod setup;
