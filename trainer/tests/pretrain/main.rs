@@ -9,3 +9,4 @@ mod recovery;
 mod refusals;
 mod resume;
 mod setup;
+mod tuning;

@@ -20,6 +20,49 @@ pub(super) struct Targets<'a> {
     pub(super) weights: &'a [f32],
 }
 
+/// As [`cross_entropy`] for the tokens whose targets have a weight other than 0. The others get a loss of 0 and, with
+/// `gradient`, a zero gradient, without a product with the head.
+pub(super) fn weighed_cross_entropy(
+    threads: &Threads,
+    head: &[f32],
+    targets: Targets,
+    losses: &mut [f32],
+    hidden: &mut [f32],
+    logits: &mut [f32],
+    gradient: Option<(LossTerms, Option<&mut [f32]>)>,
+) {
+    let tokens: Vec<usize> = (0..losses.len()).filter(|&token| targets.weights[token] != 0.0).collect();
+    if tokens.len() == losses.len() {
+        return cross_entropy(threads, head, targets, losses, hidden, logits, gradient);
+    }
+    let width = hidden.len() / losses.len();
+    let with_gradient = gradient.is_some();
+    let ids: Vec<u32> = tokens.iter().map(|&token| targets.ids[token]).collect();
+    let weights: Vec<f32> = tokens.iter().map(|&token| targets.weights[token]).collect();
+    // A token never moves up, so each is read before its place is written.
+    for (row, &token) in tokens.iter().enumerate() {
+        hidden.copy_within(token * width..(token + 1) * width, row * width);
+    }
+    losses.fill(0.0);
+    if !tokens.is_empty() {
+        let (losses, hidden) = (&mut losses[..tokens.len()], &mut hidden[..tokens.len() * width]);
+        let targets = Targets { ids: &ids, weights: &weights };
+        cross_entropy(threads, head, targets, losses, hidden, logits, gradient);
+    }
+    let mut end = losses.len();
+    for (row, &token) in tokens.iter().enumerate().rev() {
+        losses.swap(row, token);
+        if with_gradient {
+            hidden.copy_within(row * width..(row + 1) * width, token * width);
+            hidden[(token + 1) * width..end * width].fill(0.0);
+            end = token;
+        }
+    }
+    if with_gradient {
+        hidden[..end * width].fill(0.0);
+    }
+}
+
 /// Writes each token's negative log-likelihood to `losses`; with `gradient`, replaces `hidden` by its gradient and adds
 /// to the head's, unless that is frozen. `logits` is scratch for at least one token's classes; `hidden` has `losses.len()` rows.
 pub(super) fn cross_entropy(

@@ -356,7 +356,8 @@ impl Ops for CpuOps {
         let gradient = terms.map(|terms| (terms, self.gradients.get_mut(head.range())));
         let weights = &self.copies.or(&self.weights)[head.range()];
         let targets = loss::Targets { ids: &self.targets, weights: &self.target_weights };
-        loss::cross_entropy(&self.threads, weights, targets, &mut self.losses, hidden, logits, gradient);
+        let losses = &mut self.losses;
+        loss::weighed_cross_entropy(&self.threads, weights, targets, losses, hidden, logits, gradient);
         Ok(super::counted(&self.losses, &self.target_weights))
     }
 
@@ -366,7 +367,11 @@ impl Ops for CpuOps {
         head: WeightMatrix,
         scratch: BufferSpan,
     ) -> Result<Vec<f32>> {
-        self.loss(hidden, head, scratch, None)?;
+        let [hidden, logits] = spans(&mut self.arena, [hidden, scratch])?;
+        self.losses.resize(self.targets.len(), 0.0);
+        let weights = &self.weights[head.range()];
+        let targets = loss::Targets { ids: &self.targets, weights: &self.target_weights };
+        loss::cross_entropy(&self.threads, weights, targets, &mut self.losses, hidden, logits, None);
         Ok(self.losses.clone())
     }
 
