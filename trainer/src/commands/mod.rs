@@ -3,6 +3,7 @@
 mod device;
 mod eval;
 mod export;
+mod finetune;
 mod parity;
 mod plan;
 mod plot;
@@ -29,6 +30,7 @@ pub(crate) enum Command {
     TrainTokenizer(train_tokenizer::Flags),
     Tokenize(tokenize::Flags),
     Pretrain(pretrain::Flags),
+    Finetune(finetune::Flags),
     Export(export::Flags),
     Eval(eval::Flags),
     Plot(plot::Flags),
@@ -43,6 +45,7 @@ impl Command {
             Command::TrainTokenizer(flags) => flags.run(),
             Command::Tokenize(flags) => flags.run(),
             Command::Pretrain(flags) => flags.run(),
+            Command::Finetune(flags) => flags.run(),
             Command::Export(flags) => flags.run(),
             Command::Eval(flags) => flags.run(),
             Command::Plot(flags) => flags.run(),

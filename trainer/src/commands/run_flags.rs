@@ -47,9 +47,14 @@ impl RunFlags {
         TrainingRecipe::load(recipe, &self.overrides)
     }
 
+    /// The run folder of a recipe.
+    pub(super) fn folder(&self, recipe: &TrainingRecipe) -> PathBuf {
+        self.run.clone().unwrap_or_else(|| PathBuf::from("runs").join(&recipe.name))
+    }
+
     /// Trains as the recipe says and reports the end; `pretrain` resumes the run, whatever its objective.
     pub(super) fn train(self, recipe: &TrainingRecipe) -> Result<()> {
-        let run = self.run.clone().unwrap_or_else(|| PathBuf::from("runs").join(&recipe.name));
+        let run = self.folder(recipe);
         let threads = super::shared::threads(self.threads);
         let chosen = choose(self.device, threads)?;
         if !self.quiet {

@@ -20,7 +20,8 @@ impl EngineOptions {
     pub fn of(recipe: &TrainingRecipe) -> EngineOptions {
         EngineOptions {
             activation_checkpointing: recipe.compute.activation_checkpointing,
-            document_mask: recipe.compute.document_mask,
+            // Rows of examples hold several documents, or one and padding.
+            document_mask: recipe.compute.document_mask || !recipe.objective.reads_token_sets(),
             z_loss: recipe.optimizer.z_loss,
             distillation: false,
         }

@@ -2,6 +2,7 @@
 
 use super::Objective;
 use super::pretrain::Pretraining;
+use super::sft::ConversationTraining;
 use crate::error::{Error, Result};
 use crate::ops::Ops;
 use crate::recipe::{ObjectiveKeys, TrainingRecipe};
@@ -13,6 +14,7 @@ use crate::recipe::{ObjectiveKeys, TrainingRecipe};
 pub fn open<O: Ops>(recipe: &TrainingRecipe) -> Result<Box<dyn Objective<O>>> {
     match &recipe.objective {
         ObjectiveKeys::Pretrain => Ok(Box::new(Pretraining::open(recipe)?)),
+        ObjectiveKeys::Sft(keys) => Ok(Box::new(ConversationTraining::open(recipe, keys)?)),
         other => Err(Error::Invalid(format!(
             "expected objective.kind = \"pretrain\", found \"{}\", which this program cannot train",
             other.kind()

@@ -5,6 +5,7 @@
 
 mod batch;
 mod encoder;
+mod epochs;
 mod pack;
 mod rows;
 mod set;
@@ -14,6 +15,7 @@ mod tests;
 
 pub use batch::{RowOptions, fill_batch, row_targets, rows};
 pub use encoder::{ConversationEncoder, TokenizedExample};
+pub use epochs::{EpochOrder, EpochPlan};
 pub use pack::pack_best_fit;
 pub use rows::for_each_row;
 pub use set::{ConversationCounts, ConversationOptions, ConversationSet, LengthCount};

@@ -6,7 +6,7 @@ use super::shapes::ConversationExample;
 use crate::error::{Error, Result};
 use serde::Serialize;
 use serde_json::Value;
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64_with_seed};
 
 /// Examples encoded at a time.
 const CHUNK: usize = 4096;
@@ -80,6 +80,38 @@ impl ConversationSet {
             return Err(nothing_to_train(files, &set.counts, options));
         }
         Ok(set)
+    }
+
+    /// The indices of about `share` of the examples to hold out, chosen by seed and content: equal examples stay together.
+    ///
+    /// # Errors
+    /// None, or all of the examples would be held out.
+    pub fn held_out(&self, share: f64, seed: u64) -> Result<Vec<usize>> {
+        let hash = |example: &TokenizedExample| {
+            let bytes: Vec<u8> = example.ids.iter().flat_map(|id| id.to_le_bytes()).collect();
+            xxh3_64_with_seed(&bytes, seed)
+        };
+        let hashes: Vec<u64> = self.examples.iter().map(hash).collect();
+        let mut sorted = hashes.clone();
+        sorted.sort_unstable();
+        let count = (share * sorted.len() as f64).round() as usize;
+        let last = count.checked_sub(1).and_then(|last| sorted.get(last));
+        let held = |index: &usize| last.is_some_and(|&last| hashes[*index] <= last);
+        let indices: Vec<usize> = (0..hashes.len()).filter(held).collect();
+        if indices.is_empty() || indices.len() == hashes.len() {
+            return Err(Error::Usage(format!(
+                "data.held_out = {share}: expected a share that holds out some of the {} examples, not {} of them",
+                hashes.len(),
+                indices.len()
+            )));
+        }
+        Ok(indices)
+    }
+
+    /// Keeps the first `count` examples.
+    pub fn truncate(&mut self, count: usize) {
+        self.examples.truncate(count);
+        self.origins.truncate(count);
     }
 
     /// Takes out the examples at these indices, which are in order.

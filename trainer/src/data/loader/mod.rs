@@ -13,6 +13,7 @@ mod stream;
 mod tests;
 mod validation;
 
+pub(in crate::data) use order::{hash, shuffle};
 pub use position::{LanePosition, LoaderPosition, SetPosition};
 pub use validation::ValidationSet;
 

@@ -5,7 +5,7 @@ use crate::random::{GOLDEN, mix};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// A hash of numbers in order.
-pub(super) fn hash(numbers: &[u64]) -> u64 {
+pub(in crate::data) fn hash(numbers: &[u64]) -> u64 {
     numbers.iter().fold(0, |state, number| mix(state.wrapping_add(GOLDEN) ^ mix(number.wrapping_add(GOLDEN))))
 }
 
@@ -15,7 +15,7 @@ pub(super) fn hash_name(name: &str) -> u64 {
 }
 
 /// Fills `order` with a permutation of `0..count` that `key` alone decides.
-pub(super) fn shuffle(order: &mut Vec<u32>, count: u32, key: u64) {
+pub(in crate::data) fn shuffle(order: &mut Vec<u32>, count: u32, key: u64) {
     order.clear();
     order.extend(0..count);
     let mut state = key;
