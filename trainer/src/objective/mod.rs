@@ -4,7 +4,6 @@
 //! optimizer step and applies it. An objective divides by the targets of the whole step, so that micro-batches of
 //! unequal length weigh what they hold.
 
-mod chat_source;
 mod open;
 pub mod preference_loss;
 mod pretrain;

@@ -1,10 +1,10 @@
 //! Supervised fine-tuning: the answers of conversations, one mean over all targets of a step.
 
-use super::chat_source::ChatSource;
 use super::{DataTokenizer, Measurement, Objective, Preparation, StepResult};
 use crate::atomic_file::write_atomically;
 use crate::data::conversations::{
-    ConversationOptions, ConversationSet, EpochOrder, EpochPlan, RowOptions, fill_batch, row_targets, rows,
+    ConversationEncoder, ConversationOptions, ConversationSet, EpochOrder, EpochPlan, RowOptions, fill_batch,
+    row_targets, rows,
 };
 use crate::data::{DataPosition, ExamplePosition, TrainingBatch};
 use crate::error::{Error, Result};
@@ -21,7 +21,7 @@ pub(super) struct ConversationTraining {
     keys: SftKeys,
     seed: u64,
     stages: Vec<Stage>,
-    source: ChatSource,
+    encoder: ConversationEncoder,
     train: ConversationSet,
     held_out: Option<ConversationSet>,
     /// The rows of each stage.
@@ -35,7 +35,12 @@ pub(super) struct ConversationTraining {
 
 impl ConversationTraining {
     pub(super) fn open(recipe: &TrainingRecipe, keys: &SftKeys) -> Result<ConversationTraining> {
-        let source = ChatSource::open(recipe)?;
+        let model = recipe.init_from.as_deref().ok_or_else(|| {
+            Error::Usage(
+                "init_from: expected the model whose chat template encodes the data, found none".into(),
+            )
+        })?;
+        let encoder = ConversationEncoder::open(Path::new(model))?;
         let context = recipe.stages.iter().map(|stage| stage.context).max().unwrap_or(1);
         let options = ConversationOptions {
             max_length: keys.max_length.unwrap_or(context).min(context),
@@ -43,7 +48,7 @@ impl ConversationTraining {
         };
         let load = |files: &[PathBuf]| {
             let names: Vec<String> = files.iter().map(|path| path.to_string_lossy().into_owned()).collect();
-            ConversationSet::load(&names, &source.encoder, options)
+            ConversationSet::load(&names, &encoder, options)
         };
         let mut train = load(&recipe.data.files)?;
         let mut held_out = match &recipe.data.held_out {
@@ -64,7 +69,7 @@ impl ConversationTraining {
             stages: recipe.stages.clone(),
             rows: recipe.stages.iter().map(|stage| rows(&train.examples, row_options(keys, stage))).collect(),
             position: ExamplePosition { examples: train.hash(), ..ExamplePosition::default() },
-            source,
+            encoder,
             train,
             held_out,
             order: EpochOrder::default(),
@@ -163,12 +168,8 @@ fn warn(set: &ConversationSet, options: ConversationOptions) {
 
 impl<O: Ops> Objective<O> for ConversationTraining {
     fn tokenizer(&self) -> DataTokenizer<'_> {
-        let encoder = &self.source.encoder;
-        DataTokenizer {
-            folder: self.source.folder(),
-            hash: encoder.hash(),
-            end: encoder.end().unwrap_or_default(),
-        }
+        // The files are those of init_from.
+        DataTokenizer { folder: None, hash: self.encoder.hash(), end: self.encoder.end().unwrap_or_default() }
     }
 
     fn steps(&self, stage: usize) -> u64 {
@@ -180,7 +181,6 @@ impl<O: Ops> Objective<O> for ConversationTraining {
     }
 
     fn prepare(&mut self, _engine: &mut Engine<O>, with: Preparation<'_>) -> Result<()> {
-        self.source.write(with.run)?;
         self.write_counts(with.run)
     }
 

@@ -3,6 +3,7 @@
 use super::shapes::{ConversationExample, ShapeResult, TrainingMessage};
 use crate::data::token_set::hash_hex;
 use crate::error::{Error, Result};
+use crate::init_from;
 use rayon::prelude::*;
 use std::ops::Range;
 use std::path::Path;
@@ -64,14 +65,17 @@ impl TokenizedExample {
 }
 
 impl ConversationEncoder {
-    /// The encoder of a model: a Hugging Face folder (also without weights), a GGUF or a `.thimble` file.
+    /// The encoder of a model: a Hugging Face folder (also without weights), or what [`init_from::open`] opens.
     ///
     /// # Errors
     /// The files are missing or of no model, or the converter cannot represent the tokenizer or the template.
     pub fn open(model: &Path) -> Result<ConversationEncoder> {
         let wrong = |error: &dyn std::fmt::Display| Error::Invalid(format!("{}: {error}", model.display()));
-        let source = if model.is_dir() { read::open_without_weights(model) } else { read::open(model) };
-        let source = source.map_err(|error| wrong(&error))?;
+        let source = if model.is_dir() {
+            read::open_without_weights(model).map_err(|error| wrong(&error))?
+        } else {
+            init_from::open(&model.to_string_lossy())?
+        };
         ConversationEncoder::of(&source).map_err(|error| wrong(&error))
     }
 

@@ -1,0 +1,120 @@
+//! Whole runs: the same bits in any way, and what they leave behind.
+
+use crate::setup::{GOLDEN, Home, refused, succeeds};
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+const LONG: [&str; 10] = [
+    "--batch",
+    "3",
+    "--context",
+    "96",
+    "--epochs",
+    "20",
+    "--held-out",
+    "0.25",
+    "--set",
+    "checkpoint.every=2",
+];
+
+fn home() -> (Home, PathBuf) {
+    let home = Home::new();
+    home.rows_of(Path::new(GOLDEN), "chats.jsonl");
+    (home, Path::new(GOLDEN).join("model"))
+}
+
+fn assert_same(home: &Home, expected: &str, found: &str) {
+    for file in ["model.safetensors", "optimizer.safetensors", "state.json"] {
+        let read = |run: &str| fs::read(home.newest(run).join(file)).unwrap();
+        assert!(read(expected) == read(found), "{found}: {file} differs");
+    }
+    assert_eq!(home.steps(found), home.steps(expected));
+}
+
+/// Packed and shuffled, with held-out conversations, all weights and adapters; killed with SIGKILL at several moments and
+/// continued with other numbers of threads.
+#[test]
+fn threads_and_kills_change_nothing() {
+    let (home, model) = home();
+    for (kind, more) in [("all", &[][..]), ("lora", &["--lora", "4"][..])] {
+        let flags = |extra: &[&'static str]| [&LONG[..], more, extra].concat();
+        let whole = format!("whole-{kind}");
+        succeeds(home.finetune(&model, &whole, &flags(&["--threads", "1"])));
+        let steps = home.steps(&whole).len();
+        assert!(steps >= 20, "{steps}");
+        let threaded = format!("threaded-{kind}");
+        succeeds(home.finetune(&model, &threaded, &flags(&["--threads", "3"])));
+        assert_same(&home, &whole, &threaded);
+        let killed = format!("killed-{kind}");
+        for (index, threads) in ["2", "3", "1", "2"].into_iter().enumerate() {
+            let mut child =
+                home.finetune(&model, &killed, &flags(&["--resume", "--threads", threads])).spawn().unwrap();
+            let until = (index + 1) * steps / 5;
+            while child.try_wait().unwrap().is_none() && home.steps(&killed).len() < until {
+                std::thread::sleep(Duration::from_micros(500));
+            }
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        succeeds(home.finetune(&model, &killed, &flags(&["--resume"])));
+        assert_same(&home, &whole, &killed);
+    }
+}
+
+#[test]
+fn a_run_leaves_its_recipe_its_counts_and_a_model_that_stops_where_its_source_did() {
+    let (home, model) = home();
+    let output = succeeds(home.finetune(&model, "run", &LONG));
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("thimble convert run/export") && said.contains("thimble chat"), "{said}");
+    let json = |path: &str| -> Value { serde_json::from_slice(&fs::read(home.path(path)).unwrap()).unwrap() };
+    let counts = json("run/data.json");
+    assert_eq!((&counts["kind"], &counts["train"]["rows"]), (&"conversations".into(), &8.into()), "{counts}");
+    assert_eq!(counts["held_out"]["examples"], 2, "{counts}");
+    let rows = counts["stages"][0]["rows"].as_u64().unwrap();
+    assert!((1..6).contains(&rows), "six examples share rows: {counts}");
+    assert_eq!(json("run/export/config.json")["eos_token_id"], 2);
+    assert_eq!(
+        fs::read(home.path("run/export/chat_template.jinja")).unwrap(),
+        fs::read(model.join("chat_template.jinja")).unwrap()
+    );
+    let recipe = fs::read_to_string(home.path("run/recipe.toml")).unwrap();
+    assert!(recipe.contains("kind = \"sft\"") && recipe.contains("held_out = 0.25"), "{recipe}");
+    // The run is complete: resuming does nothing but say so.
+    let before = fs::read(home.path("run/export/model.safetensors")).unwrap();
+    succeeds(home.finetune(&model, "run", &[&LONG[..], &["--resume"]].concat()));
+    assert!(before == fs::read(home.path("run/export/model.safetensors")).unwrap());
+    // Rows of other files are not taken for those of the run.
+    let rows = fs::read_to_string(home.path("chats.jsonl")).unwrap();
+    fs::write(home.path("chats.jsonl"), rows.replacen("Five", "Six", 1)).unwrap();
+    let said = refused(home.finetune(&model, "run", &[&LONG[..], &["--resume"]].concat()));
+    assert!(said.contains("expected one in these examples, found one in other examples"), "{said}");
+}
+
+/// The answers are learned, with their end tokens.
+#[test]
+fn training_lowers_the_loss() {
+    let (home, model) = home();
+    let more = ["--batch", "4", "--context", "96", "--epochs", "60", "--learning-rate", "1e-2"];
+    succeeds(home.finetune(&model, "run", &more));
+    let steps = home.steps("run");
+    let (first, last) = (steps[0].loss, steps[steps.len() - 1].loss);
+    assert!(last < first / 2.0, "{first} to {last}");
+}
+
+#[test]
+fn what_cannot_be_trained_is_refused() {
+    let (home, model) = home();
+    let said = refused(home.finetune(&model, "run", &["--context", "8"]));
+    assert!(said.contains("each of the 8 examples is without a target"), "{said}");
+    let said = refused(home.finetune(&model, "run", &["--held-out", "0.0001"]));
+    assert!(said.contains("data.held_out = 0.0001: expected a share that holds out some"), "{said}");
+    let said = refused(home.finetune(Path::new("no-such-model"), "run", &[]));
+    assert!(said.contains("thimble pull"), "{said}");
+    fs::write(home.path("chats.jsonl"), "{\"messages\": []}\n").unwrap();
+    let said = refused(home.finetune(&model, "run", &[]));
+    assert!(said.contains("chats.jsonl, line 1: messages: expected at least one message"), "{said}");
+    assert!(!home.path("run").join("checkpoints").exists());
+}
