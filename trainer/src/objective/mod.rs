@@ -4,9 +4,12 @@
 //! optimizer step and applies it. An objective divides by the targets of the whole step, so that micro-batches of
 //! unequal length weigh what they hold.
 
+mod dpo;
 mod open;
+mod preference_figures;
 pub mod preference_loss;
 mod pretrain;
+pub mod reference;
 mod sft;
 
 pub use open::open;
@@ -122,6 +125,11 @@ pub trait Objective<O: Ops> {
     /// Where the data of the last step come from, one line for each sequence; empty before the first step. The position
     /// stays.
     fn describe(&mut self) -> Vec<String>;
+
+    /// What a person should know after the last step, if anything; it is shown as a warning.
+    fn warning(&mut self) -> Option<String> {
+        None
+    }
 
     /// A sentence about the data that a stage has drawn so far, for the end of the stage.
     fn stage_summary(&self) -> Option<String> {

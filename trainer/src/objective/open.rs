@@ -1,6 +1,7 @@
 //! From a recipe to its objective.
 
 use super::Objective;
+use super::dpo::PreferenceTraining;
 use super::pretrain::Pretraining;
 use super::sft::ConversationTraining;
 use crate::error::{Error, Result};
@@ -15,6 +16,7 @@ pub fn open<O: Ops>(recipe: &TrainingRecipe) -> Result<Box<dyn Objective<O>>> {
     match &recipe.objective {
         ObjectiveKeys::Pretrain => Ok(Box::new(Pretraining::open(recipe)?)),
         ObjectiveKeys::Sft(keys) => Ok(Box::new(ConversationTraining::open(recipe, keys)?)),
+        ObjectiveKeys::Dpo(keys) => Ok(Box::new(PreferenceTraining::open(recipe, keys)?)),
         other => Err(Error::Invalid(format!(
             "expected objective.kind = \"pretrain\", found \"{}\", which this program cannot train",
             other.kind()

@@ -1,48 +1,21 @@
 //! Losses on pairs of answers, as pure functions of log-probabilities that are summed over the tokens of an answer.
+//!
+//! `D` is the log-probability of the chosen answer under the model minus that under the reference, minus the same of the
+//! rejected answer; `d` is `D` with each answer's part divided by its tokens.
+//!
+//! - sigmoid: `-log sigmoid(beta D)` (Rafailov et al. 2023, equation 7);
+//! - robust: `(-(1 - e) log sigmoid(beta D) + e log sigmoid(-beta D)) / (1 - 2e)`, `e` the share of wrong labels
+//!   (Chowdhury et al. 2024, Provably Robust DPO);
+//! - ipo: `(d - 1 / (2 beta))^2` (Azar et al. 2023, equation 17; per token, as its authors confirmed to TRL);
+//! - sigmoid_norm: `-log sigmoid(beta d)` (Lambert et al. 2024, Tulu 3).
+//!
+//! The SFT term is the mean negative log-likelihood of all tokens of the step's chosen answers, as TRL's `sft` loss
+//! (compare Pang et al. 2024, Iterative Reasoning Preference Optimization).
 
-use serde::{Deserialize, Serialize};
+use crate::recipe::{DpoKeys, DpoLoss};
 
 /// Rounding error of a summed log-probability, relative to it; margins below it are ties.
 const ROUNDING: f64 = 1e-6;
-
-/// The loss of a pair. `D` is the log-probability of the chosen answer under the model over that under the reference,
-/// minus the same of the rejected answer; `d` is the same with each answer's part divided by its tokens.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "snake_case")]
-#[value(rename_all = "snake_case")]
-pub enum PreferenceLossKind {
-    /// `-log sigmoid(beta D)` (Rafailov et al. 2023, equation 7).
-    #[default]
-    Sigmoid,
-    /// `(-(1 - e) log sigmoid(beta D) + e log sigmoid(-beta D)) / (1 - 2e)`, `e` the share of labels that are wrong
-    /// (Chowdhury et al. 2024, Provably Robust DPO).
-    Robust,
-    /// `(d - 1 / (2 beta))^2` (Azar et al. 2023, equation 17; per token as its authors confirmed to TRL).
-    Ipo,
-    /// `-log sigmoid(beta d)`: length-normalised (Lambert et al. 2024, Tulu 3, section 5.1.1).
-    SigmoidNorm,
-}
-
-/// A preference loss with its constants.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct PreferenceLoss {
-    /// The function.
-    pub loss: PreferenceLossKind,
-    /// How strongly the model is held at the reference; a larger one holds it closer.
-    pub beta: f64,
-    /// Share of pairs whose labels are assumed to be wrong, from 0 to below 0.5; for `robust` only.
-    pub label_smoothing: f64,
-    /// Factor of the mean negative log-likelihood of all tokens of the step's chosen answers, which is added to the loss, as
-    /// TRL's `sft` loss (compare Pang et al. 2024, Iterative Reasoning Preference Optimization); 0: none.
-    pub sft_weight: f64,
-}
-
-impl Default for PreferenceLoss {
-    fn default() -> PreferenceLoss {
-        PreferenceLoss { loss: PreferenceLossKind::Sigmoid, beta: 0.1, label_smoothing: 0.0, sft_weight: 0.0 }
-    }
-}
 
 /// The log-probability of an answer, summed over its tokens, in nats.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -85,26 +58,7 @@ impl AnswerLogProbability {
     }
 }
 
-impl PreferenceLoss {
-    /// The key and the fault of a constant that is out of range.
-    pub fn fault(&self) -> Option<(&'static str, String)> {
-        let (smoothing, kind) = (self.label_smoothing, self.loss);
-        if !(self.beta.is_finite() && self.beta > 0.0) {
-            return Some(("beta", format!("expected a number above 0, found {}", self.beta)));
-        }
-        if !(0.0..0.5).contains(&smoothing) {
-            return Some(("label_smoothing", format!("expected 0 to below 0.5, found {smoothing}")));
-        }
-        if smoothing > 0.0 && kind != PreferenceLossKind::Robust {
-            let what = format!("expected 0, as only the loss `robust` uses it, found {smoothing}");
-            return Some(("label_smoothing", what));
-        }
-        if !(self.sft_weight.is_finite() && self.sft_weight >= 0.0) {
-            return Some(("sft_weight", format!("expected 0 or more, found {}", self.sft_weight)));
-        }
-        None
-    }
-
+impl DpoKeys {
     /// One pair's part of the loss of a step, and its gradient.
     pub fn pair(
         &self,
@@ -114,25 +68,23 @@ impl PreferenceLoss {
     ) -> PairLoss {
         let beta = self.beta;
         let [per_chosen, per_rejected] = match self.loss {
-            PreferenceLossKind::Sigmoid | PreferenceLossKind::Robust => [1.0, 1.0],
-            PreferenceLossKind::Ipo | PreferenceLossKind::SigmoidNorm => {
-                [chosen.per_token(), rejected.per_token()]
-            }
+            DpoLoss::Sigmoid | DpoLoss::Robust => [1.0, 1.0],
+            DpoLoss::Ipo | DpoLoss::SigmoidNorm => [chosen.per_token(), rejected.per_token()],
         };
         let margin = per_chosen * chosen.difference() - per_rejected * rejected.difference();
         // The loss and its derivative by the margin.
         let (loss, slope) = match self.loss {
-            PreferenceLossKind::Sigmoid | PreferenceLossKind::SigmoidNorm => {
+            DpoLoss::Sigmoid | DpoLoss::SigmoidNorm => {
                 (-log_sigmoid(beta * margin), -beta * sigmoid(-beta * margin))
             }
-            PreferenceLossKind::Robust => {
+            DpoLoss::Robust => {
                 let wrong = self.label_smoothing;
                 let [right, flipped] = [log_sigmoid(beta * margin), log_sigmoid(-beta * margin)];
                 let slope = (1.0 - wrong) * sigmoid(-beta * margin) + wrong * sigmoid(beta * margin);
                 let scale = 1.0 / (1.0 - 2.0 * wrong);
                 ((wrong * flipped - (1.0 - wrong) * right) * scale, -beta * slope * scale)
             }
-            PreferenceLossKind::Ipo => {
+            DpoLoss::Ipo => {
                 let distance = margin - 1.0 / (2.0 * beta);
                 (distance * distance, 2.0 * distance)
             }
@@ -170,18 +122,18 @@ fn log_sigmoid(x: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use PreferenceLossKind::{Ipo, Robust, Sigmoid, SigmoidNorm};
+    use DpoLoss::{Ipo, Robust, Sigmoid, SigmoidNorm};
 
     fn answer(policy: f64, reference: f64, tokens: usize) -> AnswerLogProbability {
         AnswerLogProbability { policy, reference, tokens }
     }
 
-    fn losses() -> Vec<PreferenceLoss> {
+    fn losses() -> Vec<DpoKeys> {
         let mut all = Vec::new();
         for loss in [Sigmoid, Robust, Ipo, SigmoidNorm] {
             let label_smoothing = if loss == Robust { 0.1 } else { 0.0 };
             for (beta, sft_weight) in [(0.1, 0.0), (0.5, 0.3)] {
-                all.push(PreferenceLoss { loss, beta, label_smoothing, sft_weight });
+                all.push(DpoKeys { loss, beta, label_smoothing, sft_weight });
             }
         }
         all
@@ -193,8 +145,8 @@ mod tests {
     fn the_losses_have_their_values_by_hand() {
         let (chosen, rejected) = (answer(-10.0, -11.0, 4), answer(-13.0, -12.0, 8));
         let step = PreferenceStep { pairs: 1, chosen_tokens: 4 };
-        let value = |loss: PreferenceLoss| loss.pair(chosen, rejected, step).loss;
-        let with = |loss, label_smoothing| PreferenceLoss { loss, label_smoothing, ..Default::default() };
+        let value = |loss: DpoKeys| loss.pair(chosen, rejected, step).loss;
+        let with = |loss, label_smoothing| DpoKeys { loss, label_smoothing, ..Default::default() };
         let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-12, "{a} {b}");
         near(value(with(Sigmoid, 0.0)), (1.0 + (-0.2f64).exp()).ln());
         let [right, wrong] = [(1.0 + (-0.2f64).exp()).ln(), (1.0 + 0.2f64.exp()).ln()];
@@ -203,7 +155,7 @@ mod tests {
         // d = 1/4 + 1/8.
         near(value(with(Ipo, 0.0)), (0.375f64 - 5.0).powi(2));
         near(value(with(SigmoidNorm, 0.0)), (1.0 + (-0.0375f64).exp()).ln());
-        let sft = PreferenceLoss { sft_weight: 0.5, ..Default::default() };
+        let sft = DpoKeys { sft_weight: 0.5, ..Default::default() };
         near(value(sft), right + 0.5 * 10.0 / 4.0);
     }
 
@@ -250,20 +202,5 @@ mod tests {
         let rounded = answer(-100.0 + 1e-5, -100.0, 5);
         assert!(!prefers_chosen(rounded, b), "a difference within rounding is a tie");
         assert!(prefers_chosen(answer(-99.9, -100.0, 5), b) && !prefers_chosen(b, answer(-99.9, -100.0, 5)));
-    }
-
-    #[test]
-    fn constants_out_of_range_are_named() {
-        let usual = PreferenceLoss::default();
-        assert_eq!(usual.fault(), None);
-        for (key, wrong) in [
-            ("beta", PreferenceLoss { beta: 0.0, ..usual }),
-            ("beta", PreferenceLoss { beta: f64::NAN, ..usual }),
-            ("label_smoothing", PreferenceLoss { label_smoothing: 0.5, loss: Robust, ..usual }),
-            ("label_smoothing", PreferenceLoss { label_smoothing: 0.1, ..usual }),
-            ("sft_weight", PreferenceLoss { sft_weight: -1.0, ..usual }),
-        ] {
-            assert_eq!(wrong.fault().map(|(key, _)| key), Some(key), "{wrong:?}");
-        }
     }
 }

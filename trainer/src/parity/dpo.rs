@@ -9,10 +9,9 @@ use crate::data::conversations::{ConversationEncoder, ShapeResult};
 use crate::data::preferences::{PairBatch, PreferenceExample, PreferencePair};
 use crate::error::{Error, Result};
 use crate::model::Engine;
-use crate::objective::preference_loss::{
-    AnswerLogProbability, PreferenceLoss, PreferenceLossKind, PreferenceStep,
-};
+use crate::objective::preference_loss::{AnswerLogProbability, PreferenceStep};
 use crate::ops::{BufferLengths, Ops};
+use crate::recipe::{DpoKeys, DpoLoss};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -24,7 +23,7 @@ pub(super) const FILE: &str = "dpo.json";
 #[derive(Deserialize)]
 struct Reference {
     beta: f64,
-    loss: PreferenceLossKind,
+    loss: DpoLoss,
     #[serde(default)]
     label_smoothing: f64,
     optimizer: ReferenceOptimizer,
@@ -78,7 +77,7 @@ pub(super) fn parity<O: Ops>(
         found.logp(*chosen, pair.reference_logps.chosen);
         found.logp(*rejected, pair.reference_logps.rejected);
     }
-    let loss = PreferenceLoss {
+    let loss = DpoKeys {
         loss: reference.loss,
         beta: reference.beta,
         label_smoothing: reference.label_smoothing,

@@ -95,6 +95,9 @@ impl<O: Ops> Run<'_, O> {
         self.events.step(&step)?;
         self.progress.step(&step, &result.figures);
         self.metrics.write(&MetricsEvent::Step(step))?;
+        if let Some(warning) = self.objective.warning() {
+            self.progress.note(&format!("warning: {warning}"));
+        }
         if self.state.step == before + self.objective.steps(index)
             && let Some(summary) = self.objective.stage_summary()
         {

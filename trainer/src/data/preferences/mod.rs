@@ -26,6 +26,12 @@ impl PreferencePair {
         [&self.chosen, &self.rejected]
     }
 
+    /// Targets of each answer: its tokens that follow another token.
+    pub fn targets(&self) -> [usize; 2] {
+        let first = usize::from(self.prompt.is_empty());
+        self.answers().map(|answer| answer.len().saturating_sub(first))
+    }
+
     /// Tokens of the longer of the two sequences.
     pub fn longest(&self) -> usize {
         self.prompt.len() + self.chosen.len().max(self.rejected.len())

@@ -6,7 +6,7 @@ use crate::data::conversations::{ConversationEncoder, LengthCount, ShapeResult, 
 use crate::error::{Error, Result};
 use rayon::prelude::*;
 use serde::Serialize;
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64_with_seed};
 
 /// Rows encoded at a time.
 const CHUNK: usize = 1024;
@@ -173,6 +173,42 @@ impl PreferenceSet {
         held
     }
 
+    /// Indices of a share of the pairs to hold out, in order: those whose prompts have the smallest hashes under the seed.
+    /// Pairs of the same prompt stay together, so the share may be a little larger.
+    ///
+    /// # Errors
+    /// None, or all of the pairs would be held out.
+    pub fn held_out(&self, share: f64, seed: u64) -> Result<Vec<usize>> {
+        let hash = |pair: &PreferencePair| {
+            let ids = pair.prompt.iter().flat_map(|id| id.to_le_bytes());
+            xxh3_64_with_seed(&ids.collect::<Vec<u8>>(), seed)
+        };
+        let hashes: Vec<u64> = self.pairs.iter().map(hash).collect();
+        let mut sorted = hashes.clone();
+        sorted.sort_unstable();
+        let count = (share * sorted.len() as f64).round() as usize;
+        let last = count.checked_sub(1).and_then(|last| sorted.get(last));
+        let indices = (0..hashes.len()).filter(|&index| last.is_some_and(|&last| hashes[index] <= last));
+        let indices: Vec<usize> = indices.collect();
+        if indices.is_empty() || indices.len() == hashes.len() {
+            return Err(Error::Usage(format!(
+                "data.held_out = {share}: expected a share that holds out some of the {} pairs, not {} of them; pairs of the \
+                 same prompt stay together",
+                hashes.len(),
+                indices.len()
+            )));
+        }
+        Ok(indices)
+    }
+
+    /// Keeps the first `count` pairs.
+    pub fn truncate(&mut self, count: usize) {
+        if count < self.pairs.len() {
+            let rest: Vec<usize> = (count..self.pairs.len()).collect();
+            let _ = self.split_off(&rest);
+        }
+    }
+
     /// A hash of the pairs' tokens, to recognize them.
     pub fn hash(&self) -> String {
         let mut hash = Xxh3::new();
@@ -246,5 +282,23 @@ mod tests {
         assert_eq!((held.pairs, held.origins), (vec![pair(3, 2, 3)], vec!["f, line 2".to_owned()]));
         assert_eq!((set.pairs.len(), set.counts.pairs, set.counts.targets, set.counts.rows), (2, 2, 13, 5));
         assert_ne!(set.hash(), hash);
+    }
+
+    #[test]
+    fn a_share_is_held_out_by_prompt() {
+        let mut set = PreferenceSet::default();
+        for index in 0..100 {
+            let pair = PreferencePair { prompt: vec![index / 2], chosen: vec![index], rejected: vec![1000] };
+            set.add(String::new(), pair, (false, 8));
+        }
+        let held = set.held_out(0.1, 1).unwrap();
+        assert_eq!(held.len(), 10);
+        assert!(held.chunks(2).all(|pair| pair[0] / 2 == pair[1] / 2), "{held:?}");
+        assert_eq!(set.held_out(0.1, 1).unwrap(), held);
+        assert_ne!(set.held_out(0.1, 2).unwrap(), held);
+        assert!(set.held_out(0.001, 1).is_err() && set.held_out(0.999, 1).is_err());
+        let all = set.pairs.clone();
+        set.truncate(7);
+        assert_eq!((&set.pairs[..], set.counts.pairs), (&all[..7], 7));
     }
 }
