@@ -36,8 +36,8 @@ impl Comparison {
     }
 }
 
-/// Compares with whichever reference the folder holds, on the device that `device` makes for a model and its number of
-/// parameters.
+/// Compares with whichever reference the folder holds, on the device that `device` makes for a model and its
+/// buffers.
 ///
 /// # Errors
 /// The folder holds none of the three files, or one of its files is missing or malformed.

@@ -82,7 +82,7 @@ pub(super) fn start<O: Ops>(
     device: impl FnOnce(&Config, BufferLengths) -> Result<O>,
 ) -> Result<Engine<O>> {
     let (config, weights) = read_model(&folder.join("model"))?;
-    let ops = device(&config, Parameters::new(&config).len.into())?;
+    let ops = device(&config, Parameters::new(&config).lengths())?;
     let mut engine =
         Engine::new(&config, EngineOptions { document_mask: true, ..EngineOptions::default() }, ops);
     engine.write(Buffer::Weights, &weights)?;
