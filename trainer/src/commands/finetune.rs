@@ -3,7 +3,7 @@
 use super::export::export_checkpoint;
 use super::run_flags::RunFlags;
 use std::path::{Path, PathBuf};
-use thimble_trainer::checkpoint::CheckpointStore;
+use thimble_trainer::checkpoint::{CheckpointChoice, CheckpointStore};
 use thimble_trainer::error::{Error, Result};
 use thimble_trainer::recipe::{Precision, SftTargets, TrainingRecipe};
 use thimble_trainer::shell::quote;
@@ -151,8 +151,8 @@ fn finish(run: &Path) -> Result<()> {
         eprintln!("{} exists already: the tuned model was exported before", output.display());
         return Ok(());
     }
-    let checkpoint = CheckpointStore::new(run, 1).find_named_or_best(None)?;
-    let state = export_checkpoint(run, &checkpoint, Precision::F32, &output)?;
+    let checkpoint = CheckpointStore::new(run, 1).choose(CheckpointChoice::BestOfLastStage)?;
+    let (state, _) = export_checkpoint(run, &checkpoint, Precision::F32, &output)?;
     let [folder, file] = [&output, &run.join("tuned.thimble")].map(|path| quote(path));
     println!("wrote {} (step {})", output.display(), state.step);
     println!("to talk to it: thimble convert {folder} -o {file} && thimble chat {file}");

@@ -7,11 +7,13 @@ mod finetune;
 mod parity;
 mod plan;
 mod plot;
+mod prefer;
 mod pretrain;
 mod run_flags;
 mod shared;
 mod tokenize;
 mod train_tokenizer;
+mod tuning;
 
 use clap::{Parser, Subcommand};
 use thimble_trainer::error::Result;
@@ -31,6 +33,7 @@ pub(crate) enum Command {
     Tokenize(tokenize::Flags),
     Pretrain(pretrain::Flags),
     Finetune(finetune::Flags),
+    Prefer(prefer::Flags),
     Export(export::Flags),
     Eval(eval::Flags),
     Plot(plot::Flags),
@@ -46,6 +49,7 @@ impl Command {
             Command::Tokenize(flags) => flags.run(),
             Command::Pretrain(flags) => flags.run(),
             Command::Finetune(flags) => flags.run(),
+            Command::Prefer(flags) => flags.run(),
             Command::Export(flags) => flags.run(),
             Command::Eval(flags) => flags.run(),
             Command::Plot(flags) => flags.run(),

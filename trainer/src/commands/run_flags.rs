@@ -52,6 +52,20 @@ impl RunFlags {
         self.run.clone().unwrap_or_else(|| PathBuf::from("runs").join(&recipe.name))
     }
 
+    /// Reads and checks the recipe `recipe`, or the text of the command's own, with the flags in `sets` and the overrides.
+    pub(super) fn build(
+        &self,
+        recipe: Option<&str>,
+        own: &str,
+        mut sets: Vec<String>,
+    ) -> Result<TrainingRecipe> {
+        sets.extend_from_slice(&self.overrides);
+        match recipe {
+            Some(recipe) => TrainingRecipe::load(recipe, &sets),
+            None => Ok(TrainingRecipe::parse(own, "the command's recipe", &sets)?),
+        }
+    }
+
     /// Trains as the recipe says and reports the end; `pretrain` resumes the run, whatever its objective.
     pub(super) fn train(self, recipe: &TrainingRecipe) -> Result<()> {
         let run = self.folder(recipe);

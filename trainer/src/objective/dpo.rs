@@ -6,9 +6,10 @@ use super::reference::{ReferenceKey, ReferenceLogProbabilities, hash_weights};
 use super::{DataTokenizer, Measurement, Objective, Preparation, StepResult};
 use crate::atomic_file::write_atomically;
 use crate::data::conversations::ConversationEncoder;
-use crate::data::preferences::{PairBatch, PreferencePair, PreferenceSet};
+use crate::data::preferences::{PairBatch, PreferenceSet};
 use crate::data::{DataPosition, ExampleOrder, ExamplePosition};
 use crate::error::{Error, Result};
+use crate::init_from;
 use crate::model::Engine;
 use crate::ops::{Buffer, Ops};
 use crate::recipe::{DpoKeys, HeldOut, Length, Stage, TrainingRecipe};
@@ -51,7 +52,12 @@ impl PreferenceTraining {
                 other.name, other.context
             )));
         }
-        let encoder = ConversationEncoder::open(Path::new(model))?;
+        if recipe.optimizer.z_loss.is_some() {
+            return Err(Error::Usage(
+                "optimizer.z_loss: expected none, as the weights of rejected answers are negative".to_owned(),
+            ));
+        }
+        let encoder = ConversationEncoder::of(&init_from::open(model)?)?;
         let mut train = PreferenceSet::load(&names(&recipe.data.files), &encoder, context)?;
         let held_out = match &recipe.data.held_out {
             None => None,
@@ -334,11 +340,4 @@ fn with_weights<O: Ops, T>(
     let computed = compute(engine);
     engine.write(Buffer::Weights, &own)?;
     computed
-}
-
-impl PreferencePair {
-    /// Tokens of both sequences.
-    fn tokens(&self) -> usize {
-        2 * self.prompt.len() + self.chosen.len() + self.rejected.len()
-    }
 }

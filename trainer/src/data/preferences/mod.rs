@@ -32,6 +32,11 @@ impl PreferencePair {
         self.answers().map(|answer| answer.len().saturating_sub(first))
     }
 
+    /// Tokens of both sequences.
+    pub fn tokens(&self) -> usize {
+        2 * self.prompt.len() + self.chosen.len() + self.rejected.len()
+    }
+
     /// Tokens of the longer of the two sequences.
     pub fn longest(&self) -> usize {
         self.prompt.len() + self.chosen.len().max(self.rejected.len())

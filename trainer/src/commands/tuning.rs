@@ -1,0 +1,177 @@
+//! The flags of the commands that tune a model on examples, as keys of a recipe.
+
+use std::path::Path;
+use thimble_trainer::data::conversations::for_each_row;
+use thimble_trainer::error::{Error, Result};
+use thimble_trainer::recipe::AdaptedMatrix;
+
+/// Share of the steps in which the learning rate grows.
+const WARMUP: f64 = 0.1;
+/// Measurements of the held-out examples in a run.
+const MEASUREMENTS: u64 = 10;
+/// Examples of a step, and in one pass, unless given.
+const BATCH: u64 = 16;
+const MICRO_BATCH: u64 = 2;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct TuningFlags {
+    /// A Hugging Face folder, a .gguf or .thimble file, or the name of a model that `thimble pull` fetched
+    model: String,
+    /// Files, folders or hf://datasets/OWNER/NAME with the examples
+    #[arg(long, value_name = "FILES", num_args = 1.., required = true)]
+    data: Vec<String>,
+    /// A share of the examples (0.1) or files that are not trained on and measured
+    #[arg(long, value_name = "SHARE or FILES", num_args = 1..)]
+    held_out: Vec<String>,
+    /// Passes over the examples [default: 1]
+    #[arg(long, value_name = "N", value_parser = super::shared::positive)]
+    epochs: Option<f64>,
+    /// Highest learning rate
+    #[arg(long, value_name = "X", value_parser = super::shared::positive)]
+    learning_rate: Option<f64>,
+    /// Examples of one optimizer step [default: 16]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    batch: Option<u64>,
+    /// Examples in one pass, which divides --batch; more are faster and take more memory [default: 2]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    micro_batch: Option<u64>,
+    /// Most tokens of an example; of longer ones the start is kept [default: 1024]
+    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(2..))]
+    context: Option<u32>,
+    /// Train adapters of this rank (LoRA) and leave the model's weights as they are
+    #[arg(long, value_name = "RANK")]
+    lora: Option<u32>,
+    /// Scale of the adapters times their rank [default: twice the rank]
+    #[arg(long, value_name = "X", requires = "lora", value_parser = super::shared::positive)]
+    alpha: Option<f64>,
+    /// Matrices that get an adapter [default: all]
+    #[arg(long, value_name = "NAMES", requires = "lora", value_delimiter = ',')]
+    matrices: Vec<AdaptedMatrix>,
+    /// Seeds the order of the examples and the adapters [default: 0]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// A recipe that the flags change, instead of the command's own
+    #[arg(long, value_name = "FILE")]
+    pub(super) recipe: Option<String>,
+}
+
+impl TuningFlags {
+    /// The flags as overrides of recipe keys. `kind` ends the run's name; adapters learn at `adapter_learning_rate` unless
+    /// given.
+    ///
+    /// # Errors
+    /// The flags contradict each other, or a file of examples cannot be read.
+    pub(super) fn sets(&self, kind: &str, adapter_learning_rate: f64) -> Result<Vec<String>> {
+        let mut sets = vec![
+            format!("name={}", quoted(&run_name(&self.model, kind))),
+            format!("init_from={}", quoted(&self.model)),
+            format!("data.files={}", list(&self.data)),
+        ];
+        if let Some(held_out) = self.held_out()? {
+            sets.push(format!("data.held_out={held_out}"));
+        }
+        // What a recipe says holds unless a flag says otherwise.
+        let own = self.recipe.is_none();
+        let batch = self.batch.unwrap_or(BATCH);
+        if own || self.batch.is_some() || self.micro_batch.is_some() {
+            let micro_batch = self.micro_batch.unwrap_or(MICRO_BATCH.min(batch));
+            if !batch.is_multiple_of(micro_batch) {
+                return Err(Error::Usage(format!(
+                    "--batch {batch} --micro-batch {micro_batch}: expected a micro-batch that divides the batch"
+                )));
+            }
+            sets.push(format!("stages.0.micro_batch={micro_batch}"));
+            sets.push(format!("stages.0.accumulate={}", batch / micro_batch));
+        }
+        let epochs = self.epochs.unwrap_or(1.0);
+        if own || self.epochs.is_some() {
+            sets.push(format!("stages.0.length={{ epochs = {epochs:?} }}"));
+        }
+        sets.extend(self.context.map(|context| format!("stages.0.context={context}")));
+        let learning_rate = self.learning_rate.or(self.lora.filter(|_| own).map(|_| adapter_learning_rate));
+        sets.extend(learning_rate.map(|rate| format!("stages.0.schedule.peak={rate:?}")));
+        if own {
+            let steps = (epochs * self.trained_rows()? / batch as f64).ceil() as u64;
+            sets.push(format!("stages.0.schedule.warmup={}", (WARMUP * steps as f64) as u64));
+            if !self.held_out.is_empty() {
+                sets.push(format!("validation.every={}", (steps / MEASUREMENTS).max(1)));
+            }
+        }
+        if let Some(rank) = self.lora {
+            sets.push(format!("adapter.rank={rank}"));
+            sets.extend(self.alpha.map(|alpha| format!("adapter.alpha={alpha:?}")));
+            if !self.matrices.is_empty() {
+                let name = |matrix| toml::Value::try_from(matrix).map(|value| value.to_string());
+                let names = self.matrices.iter().map(name).collect::<std::result::Result<Vec<_>, _>>();
+                let names = names.map_err(|error| Error::Invalid(error.to_string()))?;
+                sets.push(format!("adapter.matrices=[{}]", names.join(", ")));
+            }
+        }
+        sets.extend(self.seed.map(|seed| format!("seed={seed}")));
+        Ok(sets)
+    }
+
+    /// The value of `data.held_out`.
+    fn held_out(&self) -> Result<Option<String>> {
+        match &self.held_out[..] {
+            [] => Ok(None),
+            [share] if self.share().is_some() => Ok(Some(share.clone())),
+            files if files.iter().any(|file| file.parse::<f64>().is_ok()) => {
+                Err(Error::Usage("--held-out: expected one share or files, found both".into()))
+            }
+            files => Ok(Some(list(files))),
+        }
+    }
+
+    fn share(&self) -> Option<f64> {
+        match &self.held_out[..] {
+            [one] => one.parse().ok(),
+            _ => None,
+        }
+    }
+
+    /// About how many rows are trained on; rows that are dropped later are counted.
+    fn trained_rows(&self) -> Result<f64> {
+        let mut rows = 0u64;
+        for_each_row(&self.data, &mut |_, _| {
+            rows += 1;
+            Ok(())
+        })?;
+        Ok(rows as f64 * (1.0 - self.share().unwrap_or(0.0)))
+    }
+}
+
+fn quoted(text: &str) -> String {
+    toml::Value::from(text).to_string()
+}
+
+fn list(texts: &[String]) -> String {
+    let quoted: Vec<String> = texts.iter().map(|text| quoted(text)).collect();
+    format!("[{}]", quoted.join(", "))
+}
+
+/// A name that a run folder can have: the model's with the kind of the tuning.
+fn run_name(model: &str, kind: &str) -> String {
+    let path = Path::new(model);
+    let named = if path.is_dir() { path.file_name() } else { path.file_stem() };
+    let name = named.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let plain = name.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' });
+    let plain: String = plain.collect();
+    match plain.trim_start_matches('.') {
+        "" => format!("model-{kind}"),
+        plain => format!("{plain}-{kind}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_named_after_its_model() {
+        assert_eq!(run_name("models/smollm2-135m-instruct.thimble", "dpo"), "smollm2-135m-instruct-dpo");
+        assert_eq!(run_name("smollm2-135m-instruct", "sft"), "smollm2-135m-instruct-sft");
+        assert_eq!(run_name("..", "sft"), "model-sft");
+        assert_eq!(run_name("mod el", "sft"), "mod-el-sft");
+    }
+}
