@@ -10,6 +10,7 @@ const HALVES: usize = 512;
 pub(crate) struct Grid {
     levels: Vec<f32>,
     nearest: [u8; HALVES],
+    outermost_first: Vec<f32>,
 }
 
 impl Grid {
@@ -22,7 +23,11 @@ impl Grid {
             let distance = |&code: &usize| (4 * i32::from(levels[code]) - middle).abs();
             (0..levels.len()).min_by_key(distance).unwrap_or(0) as u8
         };
-        Grid { nearest: std::array::from_fn(code), levels: levels.iter().map(|&l| f32::from(l)).collect() }
+        let nearest = std::array::from_fn(code);
+        let levels: Vec<f32> = levels.iter().map(|&l| f32::from(l)).collect();
+        let mut outermost_first: Vec<f32> = levels.iter().copied().filter(|&level| level != 0.0).collect();
+        outermost_first.sort_by(|a, b| b.abs().total_cmp(&a.abs()));
+        Grid { nearest, levels, outermost_first }
     }
 
     /// The grid of an encoding.
@@ -49,6 +54,11 @@ impl Grid {
     /// The lowest and the highest level.
     pub(crate) fn ends(&self) -> (f32, f32) {
         (self.levels.first().copied().unwrap_or(0.0), self.levels.last().copied().unwrap_or(0.0))
+    }
+
+    /// The levels other than 0, those farthest from it first.
+    pub(super) fn outermost_first(&self) -> impl Iterator<Item = f32> {
+        self.outermost_first.iter().copied()
     }
 
     /// A scale that minimizes the sum of `weights` x (value - scale x level)^2: a search over positions of the largest

@@ -2,8 +2,11 @@
 
 mod grid;
 mod quantizer;
+mod recover;
+mod rounding;
 
 pub(crate) use quantizer::Quantizer;
+pub use rounding::MatrixRounding;
 
 use crate::ConvertError;
 use crate::dequantize::{Codes, codes, dequantize};
@@ -114,7 +117,9 @@ pub fn encode_panel(encoding: Encoding, rows: Rows<'_>, panel: &mut [u8]) -> Res
         }
         match quantizer {
             Some(quantizer) => {
-                quantizer.quantize_row(panel, row, &values).ok_or(RowError::TooLarge { row })?
+                // Rows that were trained for the encoding are on its grid, and stay where they are.
+                let stored = quantizer.store_row(panel, row, &values);
+                stored.or_else(|| quantizer.quantize_row(panel, row, &values)).ok_or(RowError::TooLarge { row })?
             }
             None => pack::put_floats(encoding, panel, row, &values),
         }

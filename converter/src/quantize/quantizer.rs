@@ -1,6 +1,7 @@
 //! Scales and codes of a row, for every quantized encoding.
 
 use super::grid::Grid;
+use super::recover;
 use crate::pack::{self, Group};
 use half::f16;
 use thimble_runtime::format::{Encoding, GROUP, WeightScales};
@@ -33,10 +34,15 @@ pub(crate) struct GroupScale {
 }
 
 impl GroupScale {
-    fn new(scale: f32, minimum: f32, multiplier: i8) -> GroupScale {
+    pub(super) fn new(scale: f32, minimum: f32, multiplier: i8) -> GroupScale {
         // If the inverse overflows, the scale is too small to distinguish codes: all mean zero.
         let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
         GroupScale { scale, minimum, inverse: if inverse.is_finite() { inverse } else { 0.0 }, multiplier }
+    }
+
+    /// One over the scale; 0 if all codes mean the minimum.
+    pub(super) fn inverse(&self) -> f32 {
+        self.inverse
     }
 }
 
@@ -176,6 +182,26 @@ impl Quantizer {
         }
     }
 
+    /// Writes a row that lies on the encoding's grid with the very scales of that grid; `None` if it lies on none.
+    pub(crate) fn store_row(&self, panel: &mut [u8], row: usize, values: &[f32]) -> Option<()> {
+        let grid = recover::grid(self.encoding, self.grid, values)?;
+        if self.encoding.panel_header() != 0 {
+            pack::put_row_scale(panel, row, grid.row_scale);
+        }
+        let blocks = panel[self.encoding.panel_header()..].chunks_exact_mut(self.encoding.block_bytes());
+        for ((block, values), fit) in blocks.zip(values.chunks(GROUP)).zip(&grid.groups) {
+            self.put_values(block, row, values, fit);
+        }
+        Some(())
+    }
+
+    /// Writes one group of a row, each value as its nearest code.
+    fn put_values(&self, block: &mut [u8], row: usize, values: &[f32], fit: &GroupScale) {
+        let mut codes = [self.encoding.layout().padding_code(); GROUP];
+        codes.iter_mut().zip(values).for_each(|(code, &value)| *code = self.code(fit, value));
+        self.put_group(block, row, &codes, fit);
+    }
+
     /// Rounds a row to nearest into its panel; `None` if a scale is too large for the encoding.
     pub(crate) fn quantize_row(&self, panel: &mut [u8], row: usize, values: &[f32]) -> Option<()> {
         let weights = vec![1.0; values.len()];
@@ -187,9 +213,7 @@ impl Quantizer {
             blocks.chunks_exact_mut(self.encoding.block_bytes()).zip(groups).enumerate()
         {
             let fit = self.planned_scale(&shared, group, values, weights)?;
-            let mut codes = [self.encoding.layout().padding_code(); GROUP];
-            codes.iter_mut().zip(values).for_each(|(code, &value)| *code = self.code(&fit, value));
-            self.put_group(block, row, &codes, &fit);
+            self.put_values(block, row, values, &fit);
         }
         Some(())
     }

@@ -1,0 +1,128 @@
+//! Every number of random grids is stored as it is.
+
+use super::super::{MatrixRounding, Rows, encode_panel};
+use crate::pack;
+use crate::read::BlockType;
+use half::f16;
+use thimble_runtime::format::{Encoding, GROUP, PANEL, WeightScales};
+
+/// Random numbers, splitmix64.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+
+    /// Between 0 and 1.
+    fn unit(&mut self) -> f32 {
+        (self.next() >> 40) as f32 / (1 << 24) as f32
+    }
+}
+
+/// A panel of random codes with scales such as training leaves: no group need have the largest multiplier.
+fn random_panel(encoding: Encoding, columns: usize, random: &mut Random) -> Vec<u8> {
+    let mut panel = vec![0; encoding.panel_bytes(columns).unwrap()];
+    pack::clear(encoding, &mut panel);
+    let layout = encoding.layout();
+    let codes = 1u64 << layout.bits();
+    for row in 0..PANEL {
+        if encoding.panel_header() != 0 {
+            pack::put_row_scale(&mut panel, row, 0.001 + 0.01 * random.unit());
+        }
+        let blocks = panel[encoding.panel_header()..].chunks_exact_mut(encoding.block_bytes());
+        for block in blocks {
+            // Often only a few of the codes, as in groups of few bits.
+            let used = if random.below(4) == 0 { 2 + random.below(3) } else { codes };
+            let lowest = u64::from(layout.scales == WeightScales::Row);
+            let code = |random: &mut Random| (random.below(used.min(codes)) + codes - used.min(codes)).max(lowest) as u8;
+            let codes: [u8; GROUP] = std::array::from_fn(|_| code(random));
+            match layout.scales {
+                WeightScales::TwoLevel => {
+                    let multiplier = random.below(255) as i32 - 127;
+                    pack::put_two_level_group(encoding, block, row, &codes, multiplier as i8);
+                }
+                WeightScales::None | WeightScales::Row => pack::put_codes(encoding, block, row, &codes),
+                WeightScales::Group | WeightScales::GroupAndMinimum => {
+                    let scale = f16::from_f32(0.002 + 0.02 * random.unit());
+                    let minimum = match layout.scales {
+                        WeightScales::Group => f16::ZERO,
+                        _ => f16::from_f32(-0.2 * random.unit()),
+                    };
+                    pack::put_group(encoding, block, row, &pack::Group { codes, scale, minimum });
+                }
+            }
+        }
+    }
+    panel
+}
+
+fn quantized() -> impl Iterator<Item = Encoding> {
+    Encoding::matrices().filter(|encoding| encoding.is_quantized())
+}
+
+#[test]
+fn numbers_on_a_grid_are_stored_as_they_are() {
+    let mut random = Random(1);
+    for encoding in quantized() {
+        for columns in [32, 96, 192] {
+            for _ in 0..8 {
+                let panel = random_panel(encoding, columns, &mut random);
+                let values = pack::unpack(encoding, &panel, PANEL, columns).unwrap();
+                let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+                let rows = Rows { kind: BlockType::F32, bytes: &bytes, columns };
+                let mut again = vec![0; panel.len()];
+                let distortion = encode_panel(encoding, rows, &mut again).unwrap();
+                let stored = pack::unpack(encoding, &again, PANEL, columns).unwrap();
+                assert_eq!(stored, values, "{encoding:?}, {columns} columns");
+                assert_eq!(distortion.error, 0.0, "{encoding:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn rounding_with_given_scales_gives_numbers_that_are_stored_as_they_are() {
+    let mut random = Random(2);
+    for encoding in quantized() {
+        let columns = 96;
+        let panel = random_panel(encoding, columns, &mut random);
+        let rounding = MatrixRounding::of_stored(encoding, &panel, PANEL, columns).unwrap();
+        // Its own numbers stay.
+        let own = pack::unpack(encoding, &panel, PANEL, columns).unwrap();
+        let mut rounded = vec![f32::NAN; own.len()];
+        rounding.round(&own, &mut rounded);
+        assert_eq!(rounded, own, "{encoding:?}");
+        // Others go to the nearest.
+        let moved: Vec<f32> = own.iter().map(|v| v + 0.02 * (random.unit() - 0.5)).collect();
+        rounding.round(&moved, &mut rounded);
+        assert_ne!(rounded, own, "{encoding:?}");
+        let bytes: Vec<u8> = rounded.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let mut again = vec![0; panel.len()];
+        let rows = Rows { kind: BlockType::F32, bytes: &bytes, columns };
+        assert_eq!(encode_panel(encoding, rows, &mut again).unwrap().error, 0.0, "{encoding:?}");
+        assert_eq!(pack::unpack(encoding, &again, PANEL, columns).unwrap(), rounded, "{encoding:?}");
+    }
+    assert!(MatrixRounding::of_stored(Encoding::F16, &[0; 1024], PANEL, 32).is_none());
+    assert!(MatrixRounding::of_stored(Encoding::Q4, &[0; 287], PANEL, 32).is_none());
+}
+
+#[test]
+fn other_numbers_are_on_no_grid() {
+    let mut random = Random(3);
+    for encoding in quantized() {
+        let values: Vec<f32> = (0..PANEL * 64).map(|_| random.unit() - 0.5).collect();
+        let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let rows = Rows { kind: BlockType::F32, bytes: &bytes, columns: 64 };
+        let mut panel = vec![0; encoding.panel_bytes(64).unwrap()];
+        assert!(encode_panel(encoding, rows, &mut panel).unwrap().error > 0.0, "{encoding:?}");
+    }
+}
