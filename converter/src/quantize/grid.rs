@@ -56,6 +56,13 @@ impl Grid {
         (self.levels.first().copied().unwrap_or(0.0), self.levels.last().copied().unwrap_or(0.0))
     }
 
+    /// The levels below and above that of a code.
+    pub(super) fn neighbours(&self, code: u8) -> [Option<f32>; 2] {
+        let code = usize::from(code);
+        let below = code.checked_sub(1).and_then(|below| self.levels.get(below));
+        [below.copied(), self.levels.get(code + 1).copied()]
+    }
+
     /// The levels other than 0, those farthest from it first.
     pub(super) fn outermost_first(&self) -> impl Iterator<Item = f32> {
         self.outermost_first.iter().copied()

@@ -119,7 +119,9 @@ pub fn encode_panel(encoding: Encoding, rows: Rows<'_>, panel: &mut [u8]) -> Res
             Some(quantizer) => {
                 // Rows that were trained for the encoding are on its grid, and stay where they are.
                 let stored = quantizer.store_row(panel, row, &values);
-                stored.or_else(|| quantizer.quantize_row(panel, row, &values)).ok_or(RowError::TooLarge { row })?
+                stored
+                    .or_else(|| quantizer.quantize_row(panel, row, &values))
+                    .ok_or(RowError::TooLarge { row })?
             }
             None => pack::put_floats(encoding, panel, row, &values),
         }

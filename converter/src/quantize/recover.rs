@@ -29,13 +29,17 @@ pub(super) fn grid(encoding: Encoding, levels: &Grid, row: &[f32]) -> Option<Row
         WeightScales::None => None,
         WeightScales::Row => {
             // Code 0 is not used, so that the range is symmetric.
-            let scale = if all_zero(row) { 0.0 } else { *scales(levels, row, |s| Some(s)).first()? };
+            let last = levels.ends().1;
+            let symmetric = |scale: f32| row.iter().all(|value| value.abs() <= scale.abs() * last);
+            let storable = |scale: f32| symmetric(scale).then_some(scale);
+            let scale = if all_zero(row) { 0.0 } else { *scales(levels, row, storable).first()? };
             let groups = groups().map(|_| GroupScale::new(scale, 0.0, 0)).collect();
             Some(RowGrid { row_scale: scale, groups })
         }
         WeightScales::Group => {
             let group = |values: &[f32]| {
-                let scale = if all_zero(values) { 0.0 } else { *scales(levels, values, exact_f16).first()? };
+                let scale =
+                    if all_zero(values) { 0.0 } else { *scales(levels, values, exact_f16).first()? };
                 Some(GroupScale::new(scale, 0.0, 0))
             };
             Some(RowGrid { row_scale: 0.0, groups: groups().map(group).collect::<Option<_>>()? })

@@ -43,7 +43,9 @@ fn random_panel(encoding: Encoding, columns: usize, random: &mut Random) -> Vec<
             // Often only a few of the codes, as in groups of few bits.
             let used = if random.below(4) == 0 { 2 + random.below(3) } else { codes };
             let lowest = u64::from(layout.scales == WeightScales::Row);
-            let code = |random: &mut Random| (random.below(used.min(codes)) + codes - used.min(codes)).max(lowest) as u8;
+            let code = |random: &mut Random| {
+                (random.below(used.min(codes)) + codes - used.min(codes)).max(lowest) as u8
+            };
             let codes: [u8; GROUP] = std::array::from_fn(|_| code(random));
             match layout.scales {
                 WeightScales::TwoLevel => {
@@ -105,6 +107,13 @@ fn rounding_with_given_scales_gives_numbers_that_are_stored_as_they_are() {
         let moved: Vec<f32> = own.iter().map(|v| v + 0.02 * (random.unit() - 0.5)).collect();
         rounding.round(&moved, &mut rounded);
         assert_ne!(rounded, own, "{encoding:?}");
+        // Moved into the cells of the stored numbers, they round to those, and are no farther than before.
+        let mut inside = moved.clone();
+        rounding.move_into_cells(&own, &mut inside);
+        let mut again = vec![f32::NAN; own.len()];
+        rounding.round(&inside, &mut again);
+        assert_eq!(again, own, "{encoding:?}");
+        assert!(inside.iter().zip(&moved).any(|(inside, moved)| inside == moved), "{encoding:?}");
         let bytes: Vec<u8> = rounded.iter().flat_map(|v| v.to_le_bytes()).collect();
         let mut again = vec![0; panel.len()];
         let rows = Rows { kind: BlockType::F32, bytes: &bytes, columns };

@@ -41,18 +41,37 @@ impl MatrixRounding {
         Some(MatrixRounding { quantizer, columns, groups })
     }
 
+    /// Moves each weight into the cell of what is stored for it, the numbers that round to it, and no nearer to the cell's
+    /// end than a tenth of its half width. Both slices hold the matrix, row by row.
+    ///
+    /// So training starts with what a calibrated conversion stored, and knows which weights are nearly rounded otherwise.
+    pub fn move_into_cells(&self, stored: &[f32], weights: &mut [f32]) {
+        let per_row = self.columns.div_ceil(GROUP);
+        let rows = stored.par_chunks(self.columns).zip(weights.par_chunks_mut(self.columns));
+        rows.zip(self.groups.par_chunks(per_row)).with_min_len(16).for_each(|((stored, weights), groups)| {
+            let parts = stored.chunks(GROUP).zip(weights.chunks_mut(GROUP)).zip(groups);
+            for ((stored, weights), fit) in parts {
+                for (&stored, weight) in stored.iter().zip(weights) {
+                    *weight = self.quantizer.into_cell(fit, stored, *weight);
+                }
+            }
+        });
+    }
+
     /// Rounds each weight to the nearest number of its group. Both slices hold the matrix, row by row.
     pub fn round(&self, weights: &[f32], rounded: &mut [f32]) {
         let per_row = self.columns.div_ceil(GROUP);
         let rows = weights.par_chunks(self.columns).zip(rounded.par_chunks_mut(self.columns));
-        rows.zip(self.groups.par_chunks(per_row)).with_min_len(16).for_each(|((weights, rounded), groups)| {
-            let parts = weights.chunks(GROUP).zip(rounded.chunks_mut(GROUP)).zip(groups);
-            for ((weights, rounded), fit) in parts {
-                for (&weight, rounded) in weights.iter().zip(rounded) {
-                    *rounded = self.quantizer.value(fit, self.quantizer.code(fit, weight));
+        rows.zip(self.groups.par_chunks(per_row)).with_min_len(16).for_each(
+            |((weights, rounded), groups)| {
+                let parts = weights.chunks(GROUP).zip(rounded.chunks_mut(GROUP)).zip(groups);
+                for ((weights, rounded), fit) in parts {
+                    for (&weight, rounded) in weights.iter().zip(rounded) {
+                        *rounded = self.quantizer.value(fit, self.quantizer.code(fit, weight));
+                    }
                 }
-            }
-        });
+            },
+        );
     }
 }
 

@@ -7,7 +7,8 @@ use thimble_trainer::error::{Error, Result};
 use thimble_trainer::export::{Export, export};
 use thimble_trainer::model::Parameters;
 use thimble_trainer::peft::{self, PeftAdapter};
-use thimble_trainer::recipe::{Precision, TrainingRecipe};
+use thimble_trainer::quantization::StartFile;
+use thimble_trainer::recipe::{ObjectiveKeys, Precision, TrainingRecipe};
 
 /// Write a checkpoint as a Hugging Face folder, or its adapter as a PEFT folder.
 ///
@@ -85,7 +86,20 @@ pub(super) fn export_checkpoint(
     let (state, recipe) = checkpoint::open(checkpoint)?;
     let config = recipe.config(state.position.stage());
     let tensors = checkpoint::read_tensors(checkpoint, &Parameters::of(&recipe)?)?;
-    let weights = base::trained_model(&recipe, tensors.weights, state.frozen.as_deref())?;
+    let mut weights = base::trained_model(&recipe, tensors.weights, state.frozen.as_deref())?;
+    if let ObjectiveKeys::Distill(_) = recipe.objective {
+        // What was trained is the rounded model; in f32 its numbers stay exact.
+        if precision != Precision::F32 {
+            return Err(Error::Usage(
+                "--dtype: weights trained for an encoding are exact in f32 only; leave the flag out"
+                    .to_owned(),
+            ));
+        }
+        let masters = weights.clone();
+        StartFile::open(run)?
+            .rounding(&Parameters::new(&recipe.model.config()))?
+            .round(&masters, &mut weights);
+    }
     let model = Export {
         config: &config,
         init_std: recipe.model.init_std,

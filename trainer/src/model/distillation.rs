@@ -15,6 +15,15 @@ impl<O: Ops> Engine<O> {
         self.ops.write_copy(copy, values)
     }
 
+    /// Selects the weights of other passes: the masters for `None`, as at first. After a distillation it is the rounded
+    /// ones.
+    ///
+    /// # Errors
+    /// The copy was never written.
+    pub fn pass_with(&mut self, copy: Option<WeightCopy>) -> Result<()> {
+        self.ops.select_weights(copy)
+    }
+
     /// Forward and backward pass of the rounded student over one micro-batch: adds the gradient of KL(teacher ||
     /// student), each target's times its weight, as if it were that of the masters (straight through the rounding), and
     /// returns the sum over targets in nats, without weights.
@@ -40,16 +49,15 @@ impl<O: Ops> Engine<O> {
             ));
         }
         let spans = self.begin(batch, passes)?;
-        let loss = self.divergence_pass(&spans, passes == Passes::Both);
-        self.ops.select_weights(None)?;
-        loss
+        self.divergence_pass(&spans, passes == Passes::Both)
     }
 
     fn divergence_pass(&mut self, spans: &Activations, gradient: bool) -> Result<f64> {
         self.ops.select_weights(Some(WeightCopy::Teacher))?;
-        self.forward(spans)?;
-        self.ops.copy(spans.normed, spans.teacher_normed)?;
+        let taught = self.forward(spans);
         self.ops.select_weights(Some(WeightCopy::Rounded))?;
+        taught?;
+        self.ops.copy(spans.normed, spans.teacher_normed)?;
         self.forward(spans)?;
         let head = self.parameters.head;
         let distillation = Distillation { student: spans.normed, teacher: spans.teacher_normed, head };

@@ -4,6 +4,7 @@
 //! optimizer step and applies it. An objective divides by the targets of the whole step, so that micro-batches of
 //! unequal length weigh what they hold.
 
+mod distill;
 mod dpo;
 mod open;
 mod preference_figures;
@@ -12,6 +13,7 @@ mod pretrain;
 pub mod reference;
 mod sft;
 
+pub use distill::DistillSource;
 pub use open::open;
 
 use crate::data::DataPosition;

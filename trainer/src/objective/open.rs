@@ -1,10 +1,11 @@
 //! From a recipe to its objective.
 
 use super::Objective;
+use super::distill::SelfDistillation;
 use super::dpo::PreferenceTraining;
 use super::pretrain::Pretraining;
 use super::sft::ConversationTraining;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::ops::Ops;
 use crate::recipe::{ObjectiveKeys, TrainingRecipe};
 
@@ -17,9 +18,6 @@ pub fn open<O: Ops>(recipe: &TrainingRecipe) -> Result<Box<dyn Objective<O>>> {
         ObjectiveKeys::Pretrain => Ok(Box::new(Pretraining::open(recipe)?)),
         ObjectiveKeys::Sft(keys) => Ok(Box::new(ConversationTraining::open(recipe, keys)?)),
         ObjectiveKeys::Dpo(keys) => Ok(Box::new(PreferenceTraining::open(recipe, keys)?)),
-        other => Err(Error::Invalid(format!(
-            "expected objective.kind = \"pretrain\", found \"{}\", which this program cannot train",
-            other.kind()
-        ))),
+        ObjectiveKeys::Distill(keys) => Ok(Box::new(SelfDistillation::open(recipe, keys)?)),
     }
 }

@@ -34,7 +34,7 @@ impl Pretraining {
     }
 
     /// Draws each micro-batch of the next step and calls `take` with it.
-    fn draw(
+    pub(super) fn draw(
         &mut self,
         stage: usize,
         mut take: impl FnMut(&Loader, &mut TrainingBatch) -> Result<()>,
@@ -46,6 +46,34 @@ impl Pretraining {
             take(&self.loader, &mut self.batch)?;
         }
         Ok(())
+    }
+}
+
+impl Pretraining {
+    /// Tokens of one optimizer step.
+    pub(super) fn tokens_per_step(&self, stage: usize) -> u64 {
+        self.stages[stage].tokens_per_step()
+    }
+
+    /// The mean over the held-out windows of what `sum` gives for each batch of them, and their tokens; none where the
+    /// recipe holds none out.
+    pub(super) fn held_out_mean(
+        &mut self,
+        stage: usize,
+        mut sum: impl FnMut(&TrainingBatch) -> Result<f64>,
+    ) -> Result<Option<(f64, u64)>> {
+        let Some(validation) = &self.validation else { return Ok(None) };
+        let stage = &self.stages[stage];
+        let windows = validation.windows(stage.context, self.windows)?;
+        let (mut total, mut first) = (0.0, 0);
+        while first < windows {
+            let sequences = stage.micro_batch.min(windows - first);
+            validation.fill(first, sequences, stage.context, &mut self.batch)?;
+            total += sum(&self.batch)?;
+            first += sequences;
+        }
+        let targets = windows * stage.context;
+        Ok(Some((total / targets as f64, targets as u64)))
     }
 }
 
@@ -79,20 +107,14 @@ impl<O: Ops> Objective<O> for Pretraining {
 
     /// The mean cross-entropy of the held-out windows.
     fn measure(&mut self, engine: &mut Engine<O>, stage: usize) -> Result<Option<Measurement>> {
-        let Some(validation) = &self.validation else { return Ok(None) };
-        let stage = &self.stages[stage];
-        let windows = validation.windows(stage.context, self.windows)?;
-        let (mut sum, mut first) = (0.0, 0);
-        while first < windows {
-            let sequences = stage.micro_batch.min(windows - first);
-            validation.fill(first, sequences, stage.context, &mut self.batch)?;
-            sum += engine.evaluate(&self.batch)?;
-            first += sequences;
-        }
-        let targets = windows * stage.context;
-        let loss = sum / targets as f64;
-        let (perplexity, targets) = (Some(loss.exp()), targets as u64);
-        Ok(Some(Measurement { loss, perplexity, targets, figures: Vec::new() }))
+        let found = self.held_out_mean(stage, |batch| engine.evaluate(batch))?;
+        let measured = |(loss, targets): (f64, u64)| Measurement {
+            loss,
+            perplexity: Some(loss.exp()),
+            targets,
+            figures: Vec::new(),
+        };
+        Ok(found.map(measured))
     }
 
     fn position(&self) -> DataPosition {

@@ -1,7 +1,7 @@
 //! Memory by part.
 
 use super::counts::{DeviceTarget, ParameterCounts};
-use crate::recipe::{Precision, TrainingRecipe};
+use crate::recipe::{ObjectiveKeys, Precision, TrainingRecipe};
 use serde::Serialize;
 
 /// Tokens whose logits a GPU holds at once, and how many tensors of them, in f32 (`ops::candle`, unfused).
@@ -22,7 +22,7 @@ const F32: u64 = 4;
 /// Bytes by part, for one micro-batch. Excludes the program, its libraries and the system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct MemoryEstimate {
-    /// f32 masters, and a bf16 copy where that is the precision.
+    /// f32 masters, a bf16 copy where that is the precision, and the rounded and the teacher's weights of distillation.
     pub weights: u64,
     /// f32.
     pub gradients: u64,
@@ -47,7 +47,10 @@ impl MemoryEstimate {
             _ => F32,
         };
         let parameters = ParameterCounts::of(&model).total;
-        let copy = if element < F32 { element * parameters } else { 0 };
+        let distills = matches!(recipe.objective, ObjectiveKeys::Distill(_));
+        // The rounded weights and the teacher's, in the activations' format.
+        let copies = if distills { 2 * element * parameters } else { 0 };
+        let copy = if element < F32 { element * parameters } else { 0 } + copies;
         let [tokens, hidden, layers, heads, ffn, vocab] =
             [tokens, model.hidden, model.layers, model.heads, model.ffn, model.vocab]
                 .map(|size| size as u128);
@@ -63,7 +66,7 @@ impl MemoryEstimate {
         let statistics = if model.qk_norm { heads + kv_heads } else { 0 };
         let layer = qkv + query + hidden + 2 * ffn + NORM_STATISTICS + heads + qk_norm + statistics;
         let kept = if recipe.compute.activation_checkpointing { layer } else { layers * layer };
-        let normed = hidden + 1;
+        let normed = hidden * (1 + u128::from(distills)) + 1;
         // Absurd shapes are refused later; they must not overflow here.
         let clamp = |elements: u128| u64::try_from(elements * element).unwrap_or(u64::MAX);
         let activations = clamp(tokens * ((layers + 1) * hidden + kept + normed));
@@ -73,7 +76,7 @@ impl MemoryEstimate {
             }
             DeviceTarget::Cuda => CUDA_LOGITS_ROWS,
         };
-        let logits = rows.min(tokens).max(1) * vocab;
+        let logits = rows.min(tokens).max(2) * vocab;
         // The widest activation and its gradient, a norm's gradient, those of queries, keys and values. They share the
         // memory of the logits, which no layer needs; the residual's gradient has its own.
         let in_layer = tokens * (2 * qkv.max(ffn) + hidden.max(query) + qkv + qk_norm);

@@ -1,0 +1,161 @@
+//! The rounding of a quantized model file, as a run that trains for it sees it.
+//!
+//! The converter chooses the scales once, in a calibrated conversion of the model that the run begins with. The run
+//! folder keeps that file; it is what rounds the masters in every step, and in the export.
+
+use crate::error::{Error, Result};
+use crate::init_from;
+use crate::model::Parameters;
+use crate::objective::DistillSource;
+use rayon::prelude::*;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use thimble_converter::calibrate::default_text;
+use thimble_converter::quantize::MatrixRounding;
+use thimble_converter::{ConversionOptions, ConvertError, Quant, Sections, Table, convert_model, pack};
+use thimble_files::MappedModel;
+
+/// The calibrated conversion in a run folder.
+const START: &str = "start.thimble";
+
+/// The rounding of every quantized matrix of a model.
+pub struct ModelRounding {
+    matrices: Vec<(Range<usize>, MatrixRounding)>,
+}
+
+/// The calibrated conversion of the model that a run begins with.
+pub struct StartFile {
+    path: PathBuf,
+    model: MappedModel,
+}
+
+impl StartFile {
+    /// Opens the run's, which is made if there is none yet: minutes, for a model of 135 million parameters.
+    ///
+    /// # Errors
+    /// The source cannot be read or converted, or the file cannot be written.
+    pub fn open_or_create(run: &Path, source: &DistillSource<'_>) -> Result<StartFile> {
+        let path = run.join(START);
+        if !path.exists() {
+            create(&path, source)?;
+        }
+        StartFile::open(run)
+    }
+
+    /// Opens the run's.
+    ///
+    /// # Errors
+    /// There is none, or it is damaged.
+    pub fn open(run: &Path) -> Result<StartFile> {
+        let path = run.join(START);
+        let refuse = |error: &dyn std::fmt::Display| Error::Invalid(format!("{}: {error}", path.display()));
+        let model = MappedModel::read(&path).map_err(|error| refuse(&error))?;
+        model.file().and_then(|file| file.verify().map_err(Into::into)).map_err(|error| refuse(&error))?;
+        Ok(StartFile { path, model })
+    }
+
+    /// The rounding with the file's scales.
+    ///
+    /// # Errors
+    /// The file is of another model.
+    pub fn rounding(&self, parameters: &Parameters) -> Result<ModelRounding> {
+        let mut matrices = Vec::new();
+        self.matrices(parameters, |range, rounding, _| matrices.push((range, rounding)))?;
+        Ok(ModelRounding { matrices })
+    }
+
+    /// Moves the weights of the flat buffer into the cells of what the file stores, so that they round to it.
+    ///
+    /// # Errors
+    /// The file is of another model.
+    pub fn move_into_cells(&self, parameters: &Parameters, weights: &mut [f32]) -> Result<()> {
+        self.matrices(parameters, |range, rounding, stored| {
+            rounding.move_into_cells(stored, &mut weights[range]);
+        })
+    }
+
+    /// Calls `take` with each quantized matrix's place in the flat buffer, its rounding, and its stored numbers.
+    fn matrices(
+        &self,
+        parameters: &Parameters,
+        mut take: impl FnMut(Range<usize>, MatrixRounding, &[f32]),
+    ) -> Result<()> {
+        let refuse = |what: String| Error::Invalid(format!("{}: {what}", self.path.display()));
+        let file = self.model.file().map_err(|error| refuse(error.to_string()))?;
+        for record in file.tensors().iter() {
+            let (rows, columns) = (record.rows as usize, record.columns as usize);
+            let bytes = file.tensor_bytes(&record);
+            let Some(rounding) = MatrixRounding::of_stored(record.encoding, bytes, rows, columns) else {
+                continue;
+            };
+            let name = record.role.hugging_face(record.layer).to_string();
+            let named = parameters.find(&name).filter(|named| named.len() == rows * columns);
+            let named = named.ok_or_else(|| {
+                refuse(format!("tensor {name} of {rows} x {columns} is not one of the run's model"))
+            })?;
+            let mut stored = vec![0.0; rows * columns];
+            let unpacked: Option<()> = stored
+                .par_chunks_mut(columns)
+                .enumerate()
+                .map(|(row, out)| pack::unpack_row(record.encoding, bytes, row, out))
+                .collect();
+            unpacked.ok_or_else(|| refuse(format!("tensor {name} is cut short")))?;
+            take(named.range(), rounding, &stored);
+        }
+        Ok(())
+    }
+}
+
+impl ModelRounding {
+    /// Rounds the flat buffer's matrices as the file stores them; everything else is copied.
+    pub fn round(&self, masters: &[f32], rounded: &mut [f32]) {
+        rounded.copy_from_slice(masters);
+        for (range, rounding) in &self.matrices {
+            rounding.round(&masters[range.clone()], &mut rounded[range.clone()]);
+        }
+    }
+}
+
+/// Converts a source, calibrated on the converter's own text.
+fn create(path: &Path, source: &DistillSource<'_>) -> Result<()> {
+    let DistillSource { model, quant } = *source;
+    let opened = init_from::open(model)?;
+    let options = ConversionOptions { calibration: Some(default_text().to_owned()), ..options(quant)? };
+    eprintln!("choosing the scales of {quant}: a calibrated conversion of {model}");
+    let convert = || {
+        let sections = Sections::of(&opened)?;
+        convert_model(&opened, sections, path, &options, &mut |_| ())
+    };
+    let done = convert().map_err(|error| Error::Invalid(format!("{model}: {error}")))?;
+    if done.encodings.keys().all(|name| !is_quantized(name)) {
+        // Nothing would be rounded.
+        std::fs::remove_file(path).map_err(Error::file(path, "remove"))?;
+        return Err(Error::Invalid(format!(
+            "objective.quant = {quant:?}: expected encodings of few bits, such as those of q4, found only floats"
+        )));
+    }
+    Ok(())
+}
+
+fn is_quantized(name: &str) -> bool {
+    let mut all = thimble_runtime::format::Encoding::matrices();
+    all.any(|encoding| encoding.is_quantized() && encoding.name() == name)
+}
+
+/// The encodings that a preset's name or a recipe's file asks for.
+///
+/// # Errors
+/// It is neither, or the file cannot be read.
+pub fn options(quant: &str) -> Result<ConversionOptions> {
+    let refuse = |error: ConvertError| Error::Usage(format!("objective.quant = {quant:?}: {error}"));
+    let path = Path::new(quant);
+    if path.extension().is_none_or(|extension| extension != "toml") {
+        return Ok(ConversionOptions {
+            quant: quant.parse::<Quant>().map_err(refuse)?,
+            ..Default::default()
+        });
+    }
+    let text = std::fs::read_to_string(path).map_err(Error::file(path, "read"))?;
+    let table = Table::parse(&text, quant).map_err(refuse)?;
+    Ok(ConversionOptions { table: Some(table), ..Default::default() })
+}
