@@ -258,3 +258,63 @@ fn checksum(path: &Path) -> Result<String> {
     }
     Ok(format!("{:016x}", hash.digest()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// As version 1 wrote it.
+    fn old_state(step: u64, stage: usize, best: Value) -> Value {
+        json!({
+            "version": 1, "step": step, "optimizer_step": step, "tokens": step * 64, "losses": ["2.5", "2.25"],
+            "position": { "stage": stage, "samples": 3, "sets": {} },
+            "best": best, "tokenizer": "abc", "end_of_document": 0,
+        })
+    }
+
+    #[test]
+    fn the_best_of_an_old_run_belongs_to_the_stage_that_it_was_measured_in() {
+        let folder = tempfile::tempdir().unwrap();
+        let best = json!({ "step": 20, "loss": "1.5" });
+        for (step, stage, best) in [(20, 0, &best), (30, 1, &best), (10, 0, &Value::Null)] {
+            let checkpoint = folder.path().join(store::folder_name(step));
+            fs::create_dir(&checkpoint).unwrap();
+            fs::write(checkpoint.join(STATE), old_state(step, stage, best.clone()).to_string()).unwrap();
+        }
+        let read = |step| read_state(&folder.path().join(store::folder_name(step))).unwrap();
+        let state = read(30);
+        assert_eq!(state.best, [BestValidation { stage: 0, step: 20, loss: 1.5 }]);
+        assert_eq!((state.version, state.skipped_in_a_row, state.best_of(1)), (VERSION, 0, None));
+        assert!(matches!(&state.position, DataPosition::Windows(position) if position.samples == 3));
+        assert_eq!(read(10).best, []);
+
+        let mut state = state;
+        assert!(state.record(BestValidation { stage: 1, step: 31, loss: 9.0 }), "the first of its stage");
+        assert!(!state.record(BestValidation { stage: 1, step: 32, loss: 9.0 }));
+        assert!(state.record(BestValidation { stage: 1, step: 33, loss: 8.0 }));
+        assert_eq!(state.best_of(0).unwrap().step, 20);
+        let written = serde_json::to_vec(&state).unwrap();
+        assert_eq!(serde_json::from_slice::<TrainingState>(&written).unwrap(), state);
+    }
+
+    #[test]
+    fn a_position_in_examples_survives_being_written() {
+        let position = crate::data::ExamplePosition { stage: 1, step: 7, examples: "0123".into() };
+        let position = DataPosition::Examples(position);
+        let written = serde_json::to_string(&position).unwrap();
+        assert_eq!(serde_json::from_str::<DataPosition>(&written).unwrap(), position);
+    }
+
+    #[test]
+    fn a_state_of_another_version_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        for (version, found) in [(json!(99), "99"), (Value::Null, "none")] {
+            let mut state = old_state(1, 0, Value::Null);
+            state["version"] = version;
+            fs::write(folder.path().join(STATE), state.to_string()).unwrap();
+            let error = read_state(folder.path()).unwrap_err().to_string();
+            assert!(error.contains(&format!("format version {found}, this program reads 1 to 2")), "{error}");
+        }
+    }
+}

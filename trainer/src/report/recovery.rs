@@ -2,7 +2,8 @@
 //! changes of its recipe.
 
 use super::json_lines::{JsonLines, read_all};
-use crate::error::Result;
+use crate::atomic_file::write_atomically;
+use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -71,14 +72,19 @@ pub fn read_history(run: &Path) -> Result<Vec<RecipeChange>> {
     Ok(read_all(&run.join(HISTORY))?.unwrap_or_default())
 }
 
-/// Appends changes to the run's history and syncs it.
+/// Replaces the history of a run's recipe.
 ///
 /// # Errors
-/// The file cannot be read or written.
-pub fn append_history(run: &Path, changes: &[RecipeChange]) -> Result<()> {
-    let mut file = JsonLines::resume(&run.join(HISTORY), u64::MAX)?;
-    changes.iter().try_for_each(|change| file.write(change))?;
-    file.sync()
+/// The file cannot be written.
+pub fn write_history(run: &Path, changes: &[RecipeChange]) -> Result<()> {
+    let path = run.join(HISTORY);
+    let mut text = String::new();
+    for change in changes {
+        let line = serde_json::to_string(change);
+        text.push_str(&line.map_err(|error| Error::Invalid(format!("{}: {error}", path.display())))?);
+        text.push('\n');
+    }
+    write_atomically(&path, text.as_bytes())
 }
 
 /// Seconds since 1970.

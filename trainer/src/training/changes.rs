@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::recipe::TrainingRecipe;
-use crate::report::recovery::{RecipeChange, append_history, read_history, unix_time};
+use crate::report::recovery::{RecipeChange, read_history, unix_time, write_history};
 use std::collections::BTreeMap;
 use std::path::Path;
 use toml::Value;
@@ -28,11 +28,13 @@ impl Resumed<'_> {
         let history = read_history(self.run)?;
         // A run that was killed after a change and before its next checkpoint has the change in its recipe already.
         let known = |key: &str, to: &str| {
-            history.iter().rev().find(|change| change.key == key).is_some_and(|change| change.to == to)
+            let mut here = history.iter().filter(|change| change.step == self.step);
+            here.find(|change| change.key == key && change.to == to)
         };
         let asked = |key: &str| self.overrides.iter().any(|set| names(set, key));
-        let refused =
-            differences.iter().any(|(key, _, to)| !may_change(key) || !(asked(key) || known(key, to)));
+        let refused = differences
+            .iter()
+            .any(|(key, _, to)| !may_change(key) || !(asked(key) || known(key, to).is_some()));
         if refused {
             let lines: Vec<String> = differences
                 .iter()
@@ -46,12 +48,16 @@ impl Resumed<'_> {
             )));
         }
         let (step, time) = (self.step, unix_time());
-        let change = |(key, from, to)| RecipeChange { step, time, key, from, to };
+        let change = |(key, from, to): (String, String, String)| {
+            known(&key, &to).cloned().unwrap_or(RecipeChange { step, time, key, from, to })
+        };
         let changes: Vec<RecipeChange> = differences.into_iter().map(change).collect();
-        let new: Vec<RecipeChange> =
-            changes.iter().filter(|change| !known(&change.key, &change.to)).cloned().collect();
-        if !new.is_empty() {
-            append_history(self.run, &new)?;
+        // What was changed after this step did not lead to the weights that the run goes on with.
+        let mut kept: Vec<RecipeChange> =
+            history.iter().filter(|change| change.step < step).cloned().collect();
+        kept.extend(changes.iter().cloned());
+        if kept != history {
+            write_history(self.run, &kept)?;
         }
         Ok(changes)
     }
@@ -148,6 +154,9 @@ mod tests {
         // The run's own recipe has them: a second resume from the same checkpoint needs no --set and adds no line.
         assert_eq!(resume(run.path(), &sets, &[]).unwrap().len(), 3);
         assert_eq!(read_history(run.path()).unwrap(), changes);
+        // A kill may come before the run's own recipe has them: then they did not happen.
+        assert_eq!(resume(run.path(), &[], &[]).unwrap(), []);
+        assert_eq!(read_history(run.path()).unwrap(), []);
         // What is shown or kept changes without a record.
         let free = ["checkpoint.every=1", "sample=none", "data.sets.train=elsewhere"];
         assert_eq!(resume(run.path(), &free, &[]).unwrap(), []);

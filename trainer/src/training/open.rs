@@ -95,6 +95,11 @@ impl<'a, O: Ops> Run<'a, O> {
             }
         };
         let initial_weights = || base::weights(recipe, &parameters);
+        if settings.skip_step && state.step >= total {
+            return Err(Error::Usage(format!(
+                "--skip-step: all {total} steps are done, there is none to skip"
+            )));
+        }
         let config = recipe.model.config();
         let ops = device(&config, parameters.lengths())?;
         let mut engine = Engine::with(&config, parameters.clone(), EngineOptions::of(recipe), ops);

@@ -146,8 +146,8 @@ fn the_last_stages_best_is_exported_unless_another_is_asked_for() {
             &first,
             format!("stage short (1 of 2), step {}, held-out", step(&first)),
         ),
-        ("b", &["--checkpoint", "last"], "step-00000040", "stage long (2 of 2), step 40, the stage's".into()),
-        ("c", &["--checkpoint", "step-00000039"], "step-00000039", "step 39, ".into()),
+        ("b", &["--checkpoint", "last"], "step-00000040", "stage long (2 of 2), step 40, ".into()),
+        ("c", &["--checkpoint", "step-00000039"], "step-00000039", "step 39, the stage's lowest".into()),
     ] {
         let mut command = test.command(&[&["export", "run", "-o", output][..], more].concat());
         let found = command.output().unwrap();

@@ -140,7 +140,7 @@ fn a_run_is_neither_overwritten_nor_gone_on_with_as_another() {
     succeeds(test.pretrain("mine-run", &mine));
     remake("299");
     let said = refused(test.pretrain("mine-run", &[&mine[..], &["--resume"]].concat()), 1);
-    let words = ["made with another tokenizer (hash ", "restore the original sets"];
+    let words = ["made with another tokenizer (hash ", "restore the original data"];
     assert!(words.iter().all(|words| said.contains(words)), "{said}");
     // What is shown and kept may change.
     succeeds(
