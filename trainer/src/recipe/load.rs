@@ -8,12 +8,18 @@ use crate::init_from;
 use std::path::Path;
 
 /// The recipes that come with the program, by name.
-pub const BUILT_IN: [(&str, &str); 5] = [
+pub const BUILT_IN: [(&str, &str); 11] = [
     ("tiny-cpu", include_str!("../../recipes/tiny-cpu.toml")),
     ("smollm2-70m", include_str!("../../recipes/smollm2-70m.toml")),
     ("smollm2-135m", include_str!("../../recipes/smollm2-135m.toml")),
     ("smollm2-360m", include_str!("../../recipes/smollm2-360m.toml")),
     ("smollm2-stages", include_str!("../../recipes/smollm2-stages.toml")),
+    ("smollm2-135m-sft", include_str!("../../recipes/smollm2-135m-sft.toml")),
+    ("smollm2-360m-sft", include_str!("../../recipes/smollm2-360m-sft.toml")),
+    ("smollm2-1.7b-sft", include_str!("../../recipes/smollm2-1.7b-sft.toml")),
+    ("smollm2-135m-dpo", include_str!("../../recipes/smollm2-135m-dpo.toml")),
+    ("smollm2-1.7b-dpo", include_str!("../../recipes/smollm2-1.7b-dpo.toml")),
+    ("laptop-lora", include_str!("../../recipes/laptop-lora.toml")),
 ];
 
 impl TrainingRecipe {
