@@ -1,4 +1,6 @@
-//! Counts and sizes as people read them.
+//! Counts, sizes and durations as people read them.
+
+use std::time::Duration;
 
 /// A whole number with its thousands set apart: `12,345`.
 pub(crate) fn grouped(number: u64) -> String {
@@ -34,5 +36,17 @@ pub(crate) fn bytes(size: u64) -> String {
         s if s >= 1e9 => format!("{:.2} GB", s / 1e9),
         s if s >= 1e6 => format!("{:.1} MB", s / 1e6),
         s => format!("{:.1} kB", s / 1e3),
+    }
+}
+
+/// A duration in its two largest units: `45s`, `12m`, `3h 20m`, `2d 4h`.
+pub(crate) fn span(seconds: f64) -> String {
+    let Ok(time) = Duration::try_from_secs_f64(seconds) else { return "?".into() };
+    let (seconds, minutes) = (time.as_secs(), (time.as_secs() + 30) / 60);
+    match minutes {
+        _ if seconds < 60 => format!("{seconds}s"),
+        0..60 => format!("{minutes}m"),
+        60..1440 => format!("{}h {:02}m", minutes / 60, minutes % 60),
+        _ => format!("{}d {:02}h", minutes / 1440, minutes % 1440 / 60),
     }
 }

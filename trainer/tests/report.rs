@@ -44,7 +44,13 @@ fn write(run: &Path, events: &[MetricsEvent]) {
 #[test]
 fn what_is_written_is_read() {
     let run = tempfile::tempdir().unwrap();
-    let sample = SampleText { step: 2, prompt: "Once".into(), text: " upon\n\"a\" time\u{1f600}".into() };
+    let sample = SampleText {
+        step: 2,
+        prompt: "Once".into(),
+        text: " upon\n\"a\" time\u{1f600}".into(),
+        tokens: Some(7),
+        stopped: Some(true),
+    };
     let events = [step(1), step(2), validation(2), MetricsEvent::Sample(sample)];
     write(run.path(), &events);
     assert_eq!(metrics::read(run.path()).unwrap(), events);

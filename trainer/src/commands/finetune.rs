@@ -64,6 +64,12 @@ beta2 = 0.999
 weight_decay = 0.0
 clip = 1.0
 
+[sample]
+every = 100
+prompts = ["Who are you?", "Why is the sky blue? Answer in two sentences."]
+tokens = 48
+temperature = 0.0
+
 [checkpoint]
 every = 50
 last = 2

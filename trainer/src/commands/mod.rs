@@ -9,6 +9,7 @@ mod plan;
 mod plot;
 mod prefer;
 mod pretrain;
+mod report;
 mod run_flags;
 mod shared;
 mod tokenize;
@@ -37,6 +38,7 @@ pub(crate) enum Command {
     Export(export::Flags),
     Eval(eval::Flags),
     Plot(plot::Flags),
+    Report(report::Flags),
     Parity(parity::Flags),
     Device(device::Flags),
 }
@@ -53,6 +55,7 @@ impl Command {
             Command::Export(flags) => flags.run(),
             Command::Eval(flags) => flags.run(),
             Command::Plot(flags) => flags.run(),
+            Command::Report(flags) => flags.run(),
             Command::Parity(flags) => flags.run(),
             Command::Device(flags) => flags.run(),
         }

@@ -8,6 +8,7 @@ use thimble_trainer::ops::candle::CandleOps;
 use thimble_trainer::ops::cpu::CpuOps;
 use thimble_trainer::plan::{Assumptions, DeviceTarget, plan};
 use thimble_trainer::recipe::{Precision, TrainingRecipe};
+use thimble_trainer::report::page;
 use thimble_trainer::shell;
 use thimble_trainer::training::{TrainingOptions, train};
 
@@ -102,6 +103,7 @@ impl RunFlags {
             }
             train(recipe, &settings, |config, parameters| CpuOps::new(threads, parameters, config.norm_eps))?
         };
+        self.write_report(&settings.run);
         if !self.quiet {
             let best = outcome
                 .best
@@ -119,6 +121,16 @@ impl RunFlags {
             return Err(Error::Stopped(said));
         }
         Ok(())
+    }
+
+    /// Writes the report into the run folder; a run has not failed where this does.
+    fn write_report(&self, run: &Path) {
+        let output = run.join(page::FILE_NAME);
+        match page::write(run, &output) {
+            Ok(()) if !self.quiet => eprintln!("wrote the report {}", output.display()),
+            Ok(()) => {}
+            Err(error) => eprintln!("warning: no report: {error}"),
+        }
     }
 
     /// The command that resumes the run from its own recipe, which has the overrides.

@@ -156,21 +156,40 @@ impl<O: Ops> Engine<O> {
     /// Logits after the last of `ids`.
     ///
     /// # Errors
-    /// There are no ids, or one is beyond the vocabulary, or the device fails.
+    /// As [`Engine::next_logits`].
     pub fn logits(&mut self, ids: &[u32]) -> Result<Vec<f32>> {
-        let context = ids.len();
-        let mut with_target = ids.to_vec();
-        with_target.push(0);
-        let batch = TrainingBatch::new(1, context, with_target, vec![0; context]);
+        Ok(self.next_logits(&[ids])?.remove(0))
+    }
+
+    /// Logits after the last id of each sequence, in one pass over all of them; they may differ in length.
+    ///
+    /// # Errors
+    /// There is no sequence, one is empty, an id is beyond the vocabulary, or the device fails.
+    pub fn next_logits(&mut self, sequences: &[&[u32]]) -> Result<Vec<Vec<f32>>> {
+        let context = sequences.iter().map(|ids| ids.len()).max().unwrap_or(0);
+        if sequences.iter().any(|ids| ids.is_empty()) {
+            return Err(Error::Invalid("expected at least one token in every sequence, found none".into()));
+        }
+        // What follows a sequence's end is behind it, where it does not look.
+        let mut padded = vec![0; sequences.len() * (context + 1)];
+        for (row, ids) in padded.chunks_mut(context + 1).zip(sequences) {
+            row[..ids.len()].copy_from_slice(ids);
+        }
+        let batch = TrainingBatch::new(sequences.len(), context, padded, vec![0; sequences.len() * context]);
         let spans = self.begin(&batch, Passes::Forward)?;
         self.forward(&spans)?;
-        let hidden = self.config.hidden;
-        let last = BufferSpan { start: spans.normed.start + (context - 1) * hidden, len: hidden };
-        let output = BufferSpan { start: spans.logits.start, len: self.config.vocab };
-        self.ops.linear(last, self.parameters.head, None, output)?;
-        let mut logits = vec![0.0; self.config.vocab];
-        self.ops.read_span(output, &mut logits)?;
-        Ok(logits)
+        let (hidden, vocabulary) = (self.config.hidden, self.config.vocab);
+        let output = BufferSpan { start: spans.logits.start, len: vocabulary };
+        let mut all = Vec::with_capacity(sequences.len());
+        for (index, ids) in sequences.iter().enumerate() {
+            let row = index * context + ids.len() - 1;
+            let last = BufferSpan { start: spans.normed.start + row * hidden, len: hidden };
+            self.ops.linear(last, self.parameters.head, None, output)?;
+            let mut logits = vec![0.0; vocabulary];
+            self.ops.read_span(output, &mut logits)?;
+            all.push(logits);
+        }
+        Ok(all)
     }
 
     /// Norm of the whole gradient.

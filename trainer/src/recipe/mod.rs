@@ -176,6 +176,10 @@ pub struct Sample {
     /// Softmax temperature; 0 takes the likeliest token.
     #[serde(default = "default_temperature")]
     pub temperature: f64,
+    /// Whether the prompts are messages of a user, answered through the model's chat template; none: with the objectives
+    /// `sft` and `dpo`, if the model has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chat: Option<bool>,
 }
 
 /// Checkpoints on disk.

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The file's name in a run folder.
 pub const FILE_NAME: &str = "metrics.jsonl";
@@ -88,6 +88,31 @@ pub struct SampleText {
     pub prompt: String,
     /// The completion.
     pub text: String,
+    /// Tokens of the completion; none in files of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<u64>,
+    /// Whether the model ended the text itself, rather than the limit on its tokens; none in files of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<bool>,
+}
+
+/// A start of the program in a run folder: what the steps after it ran on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartRecord {
+    /// Steps finished before it; 0 for a new run.
+    pub step: u64,
+    /// Optimizer steps of the whole run.
+    pub total_steps: u64,
+    /// Numbers of the model with its adapters, a tied head counted once.
+    pub parameters: u64,
+    /// Those among them that are trained.
+    pub trainable: u64,
+    /// The device, for display.
+    pub device: String,
+    /// Threads that compute.
+    pub threads: u64,
+    /// Version of the program.
+    pub version: String,
 }
 
 /// A step that was not trained on; `skipped.jsonl` has its data.
@@ -111,6 +136,8 @@ pub enum MetricsEvent {
     Sample(SampleText),
     /// A step that was not trained on.
     Skipped(SkippedPoint),
+    /// A start of the program.
+    Start(StartRecord),
     /// A kind of line that this version does not know.
     #[serde(other, skip_serializing)]
     Unknown,
@@ -172,19 +199,32 @@ impl MetricsFile {
 /// [`Error::Invalid`] when there is no such file, it is empty, or a line before the last is damaged (with its number);
 /// [`Error::File`].
 pub fn read(path: &Path) -> Result<Vec<MetricsEvent>> {
-    let file_path = if path.is_dir() { path.join(FILE_NAME) } else { path.to_path_buf() };
-    let Some(mut events) = read_all::<MetricsEvent>(&file_path)? else {
+    let events = read_started(path)?;
+    if events.is_empty() {
+        let path = file_path(path);
         return Err(Error::Invalid(format!(
-            "{}: there is no {FILE_NAME}; expected a run folder that `thimble-train pretrain` wrote",
+            "{}: the file is empty; the run has not finished its first step",
+            path.display()
+        )));
+    }
+    Ok(events)
+}
+
+/// As [`read`], but a run that has not finished its first step has no events.
+///
+/// # Errors
+/// As [`read`], without that of an empty file.
+pub fn read_started(path: &Path) -> Result<Vec<MetricsEvent>> {
+    let Some(mut events) = read_all::<MetricsEvent>(&file_path(path))? else {
+        return Err(Error::Invalid(format!(
+            "{}: there is no {FILE_NAME}; expected the folder of a run of `thimble-train`",
             path.display()
         )));
     };
     events.retain(|event| *event != MetricsEvent::Unknown);
-    if events.is_empty() {
-        let path = file_path.display();
-        return Err(Error::Invalid(format!(
-            "{path}: the file is empty; the run has not finished its first step"
-        )));
-    }
     Ok(events)
+}
+
+fn file_path(path: &Path) -> PathBuf {
+    if path.is_dir() { path.join(FILE_NAME) } else { path.to_path_buf() }
 }

@@ -1,7 +1,8 @@
-//! What people look at: progress, metrics, TensorBoard events, plots, and a run folder's README.
+//! What people look at: progress, metrics, TensorBoard events, plots, a run folder's README, and the report.
 
 mod json_lines;
 pub mod metrics;
+pub mod page;
 pub mod plot;
 pub mod progress;
 pub mod readme;

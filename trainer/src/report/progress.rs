@@ -1,9 +1,10 @@
 //! Progress of a run: a live bar in a terminal, occasional lines in a log.
 
 use super::metrics::StepMetrics;
+use crate::units::span;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{IsTerminal, Write};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Decay of the running means.
 const DECAY: f64 = 0.95;
@@ -157,18 +158,6 @@ fn percent(share: f64) -> String {
     match share * 100.0 {
         percent if percent < 9.95 => format!("{percent:.1}%"),
         percent => format!("{percent:.0}%"),
-    }
-}
-
-/// A duration in its two largest units: `45s`, `12m`, `3h 20m`, `2d 4h`.
-fn span(seconds: f64) -> String {
-    let Ok(time) = Duration::try_from_secs_f64(seconds) else { return "?".into() };
-    let (seconds, minutes) = (time.as_secs(), (time.as_secs() + 30) / 60);
-    match minutes {
-        _ if seconds < 60 => format!("{seconds}s"),
-        0..60 => format!("{minutes}m"),
-        60..1440 => format!("{}h {:02}m", minutes / 60, minutes % 60),
-        _ => format!("{}d {:02}h", minutes / 1440, minutes % 1440 / 60),
     }
 }
 

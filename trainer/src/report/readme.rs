@@ -1,6 +1,6 @@
 //! `README.md` of a run folder: what the run is, how to resume it, and what each file is.
 
-use super::{metrics, tensorboard};
+use super::{metrics, page, tensorboard};
 use crate::atomic_file::write_atomically;
 use crate::error::{Error, Result};
 use crate::recipe::{Length, ModelShape, ObjectiveKeys, Stage, TrainingRecipe};
@@ -86,7 +86,11 @@ fn page(about: &RunSummary, starts: &[String]) -> String {
     }
     let own = [
         (FILE_NAME, "this page; written anew at every start"),
-        (metrics::FILE_NAME, "every step, validation and sample text, one JSON object per line"),
+        (metrics::FILE_NAME, "every start, step, validation and sample text, one JSON object per line"),
+        (
+            page::FILE_NAME,
+            "a report, written at the end; `thimble-train report` and this folder write it anew",
+        ),
         (tensorboard::FOLDER_NAME, "the same for TensorBoard: `tensorboard --logdir` and this folder"),
     ];
     let mut files = String::new();

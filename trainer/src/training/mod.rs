@@ -43,6 +43,10 @@ pub fn train<O: Ops>(
     device: impl FnOnce(&Config, BufferLengths) -> Result<O>,
 ) -> Result<RunOutcome> {
     let mut run = Run::open(recipe, settings, device)?;
+    // Random weights have nothing to show.
+    if run.state.step == 0 && recipe.init_from.is_some() {
+        run.measure()?;
+    }
     while run.state.step < run.total {
         run.step()?;
         let stopped = settings.stop.load(Ordering::Relaxed);

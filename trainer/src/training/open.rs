@@ -15,7 +15,7 @@ use crate::model::{Engine, EngineOptions, Parameters, Passes};
 use crate::objective::{self, Preparation};
 use crate::ops::{BufferLengths, Ops};
 use crate::recipe::TrainingRecipe;
-use crate::report::metrics::MetricsFile;
+use crate::report::metrics::{MetricsEvent, MetricsFile, StartRecord};
 use crate::report::progress::Progress;
 use crate::report::readme::{self, RunStart, RunSummary};
 use crate::report::recovery::{HISTORY, SKIPPED, SkippedFile};
@@ -118,14 +118,24 @@ impl<'a, O: Ops> Run<'a, O> {
         }
         write_atomically(&run.join(checkpoint::RECIPE), recipe_text.as_bytes())?;
         let end = objective.tokenizer().end;
-        let sampler = match &recipe.sample {
-            Some(sample) => Some(SampleWriter::new(sample, &tokenizer, end, recipe)?),
-            None => None,
-        };
-        let metrics = match state.step {
+        let sampler = recipe
+            .sample
+            .as_ref()
+            .map(|sample| SampleWriter::new(sample, recipe, &tokenizer, end))
+            .transpose()?;
+        let mut metrics = match state.step {
             0 => MetricsFile::create(run)?,
             step => MetricsFile::resume(run, step)?,
         };
+        metrics.write(&MetricsEvent::Start(StartRecord {
+            step: state.step,
+            total_steps: total,
+            parameters: parameters.len as u64,
+            trainable: parameters.trainable as u64,
+            device: engine.device(),
+            threads: settings.threads as u64,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        }))?;
         let events = EventFile::create(run, state.step)?;
         let [shown, export, plot] = [run, &run.join("export"), &run.join("plot.svg")].map(|path| quote(path));
         let summary = RunSummary {

@@ -4,7 +4,7 @@ use super::run::Run;
 use crate::checkpoint::BestValidation;
 use crate::error::Result;
 use crate::ops::Ops;
-use crate::report::metrics::{MetricsEvent, SampleText, ValidationPoint, named};
+use crate::report::metrics::{MetricsEvent, ValidationPoint, named};
 
 impl<O: Ops> Run<'_, O> {
     /// Measures the held-out loss and samples text where due; returns whether the loss is the best so far.
@@ -31,18 +31,18 @@ impl<O: Ops> Run<'_, O> {
             self.progress.note(&point.to_string());
             self.events.validation(&point)?;
             self.metrics.write(&MetricsEvent::Validation(point))?;
-            is_best = self.state.record(BestValidation { stage, step, loss });
+            // What the run begins with is no result of it.
+            is_best = step > 0 && self.state.record(BestValidation { stage, step, loss });
         }
-        if let (Some(sample), Some(sampler)) = (&recipe.sample, &mut self.sampler)
+        if let (Some(sample), Some(sampler)) = (&recipe.sample, &self.sampler)
             && due(sample.every)
         {
-            for prompt in &sample.prompts {
-                let text = sampler.write(&mut self.engine, prompt, step)?;
-                let sample = SampleText { step, prompt: prompt.clone(), text };
+            for sample in sampler.write(&mut self.engine, step)? {
                 self.progress.note(&format!(
-                    "step {step}: {}|{}",
+                    "step {step}: {}|{}{}",
                     sample.prompt,
-                    sample.text.replace('\n', " ")
+                    sample.text.replace('\n', " "),
+                    if sample.stopped == Some(true) { "" } else { "..." }
                 ));
                 self.events.sample(&sample)?;
                 self.metrics.write(&MetricsEvent::Sample(sample))?;

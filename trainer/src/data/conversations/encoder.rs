@@ -103,6 +103,12 @@ impl ConversationEncoder {
         self.end.map(|token| token.0)
     }
 
+    /// The tokens at which the model's answers end.
+    pub fn stops(&self) -> Vec<u32> {
+        let stops = self.config.stop.iter().flatten().copied();
+        stops.chain(self.end).map(|token| token.0).collect()
+    }
+
     /// Whether the model has a chat template.
     pub fn has_template(&self) -> bool {
         self.sections.chat.is_some()

@@ -5,7 +5,7 @@ use std::ops::{Range, RangeInclusive};
 
 /// One direction of a panel.
 #[derive(Clone, Debug)]
-pub(super) struct Axis {
+pub(in crate::report) struct Axis {
     /// Smallest and largest value that is shown.
     low: f64,
     high: f64,
@@ -16,20 +16,20 @@ pub(super) struct Axis {
 
 impl Axis {
     /// From `low` to `high` in equal steps, about `ticks` of them. An empty range is widened.
-    pub(super) fn linear(low: f64, high: f64, ticks: usize) -> Axis {
+    pub(in crate::report) fn linear(low: f64, high: f64, ticks: usize) -> Axis {
         let high = if high > low { high } else { low + low.abs().max(1e-9) };
         Axis { low, high, logarithmic: false, ticks: round_steps(low, high, ticks) }
     }
 
     /// From 0 to `high` in steps of whole numbers, about `ticks` of them.
-    pub(super) fn counts(high: f64, ticks: usize) -> Axis {
+    pub(in crate::report) fn counts(high: f64, ticks: usize) -> Axis {
         let mut axis = Axis::linear(0.0, high.max(1.0), ticks);
         axis.ticks.retain(|tick| tick.fract() == 0.0);
         axis
     }
 
     /// From `low` to `high`, both positive, in equal ratios, with at most `ticks` ticks where the range is wide.
-    pub(super) fn logarithmic(low: f64, high: f64, ticks: usize) -> Axis {
+    pub(in crate::report) fn logarithmic(low: f64, high: f64, ticks: usize) -> Axis {
         let low = low.max(f64::MIN_POSITIVE);
         let high = if high > low * 1.01 { high } else { low * 1.01 };
         let sets: [&[f64]; 5] = [
@@ -56,13 +56,24 @@ impl Axis {
     }
 
     /// Whether the scale is logarithmic.
-    pub(super) fn is_logarithmic(&self) -> bool {
+    pub(in crate::report) fn is_logarithmic(&self) -> bool {
         self.logarithmic
     }
 
     /// Smallest and largest value that is shown.
-    pub(super) fn ends(&self) -> (f64, f64) {
+    pub(in crate::report) fn ends(&self) -> (f64, f64) {
         (self.low, self.high)
+    }
+
+    /// Values with a tick, ascending.
+    pub(in crate::report) fn ticks(&self) -> &[f64] {
+        &self.ticks
+    }
+
+    /// Where a value lies, 0 at the low end and 1 at the high one; values beyond the range are clamped.
+    pub(in crate::report) fn share(&self, value: f64) -> f64 {
+        let (low, high) = (self.scaled(self.low), self.scaled(self.high));
+        (self.scaled(value.clamp(self.low, self.high)) - low) / (high - low)
     }
 
     fn scaled(&self, value: f64) -> f64 {
@@ -76,9 +87,7 @@ impl Ranged for Axis {
 
     /// Values beyond the range are clamped.
     fn map(&self, value: &f64, (from, to): (i32, i32)) -> i32 {
-        let (low, high) = (self.scaled(self.low), self.scaled(self.high));
-        let share = (self.scaled(value.clamp(self.low, self.high)) - low) / (high - low);
-        from + (share * f64::from(to - from)).round() as i32
+        from + (self.share(*value) * f64::from(to - from)).round() as i32
     }
 
     fn key_points<Hint: KeyPointHint>(&self, hint: Hint) -> Vec<f64> {
@@ -110,7 +119,7 @@ fn decades(low: f64, high: f64, mantissas: &[f64]) -> Vec<f64> {
 }
 
 /// A value with no more digits than it needs: `0`, `3e-4`, `0.25`, `4.5`, `1,200`.
-pub(super) fn plain(value: f64) -> String {
+pub(in crate::report) fn plain(value: f64) -> String {
     let size = value.abs();
     if size < 1e-12 {
         "0".into()
@@ -129,7 +138,7 @@ pub(super) fn plain(value: f64) -> String {
 }
 
 /// A count in thousands, millions and so on: `500K`, `1.5B`.
-pub(super) fn short_count(value: f64) -> String {
+pub(in crate::report) fn short_count(value: f64) -> String {
     let (divisor, unit) = match value {
         value if value >= 0.9995e12 => (1e12, "T"),
         value if value >= 0.9995e9 => (1e9, "B"),

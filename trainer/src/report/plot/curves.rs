@@ -1,11 +1,12 @@
 //! Curves of a run: points, running means, and thinning.
 
+use super::axis::Axis;
 use super::runs::RunMetrics;
 use crate::error::{Error, Result};
 use crate::report::metrics;
 
 /// Most points of a drawn curve; longer curves are thinned.
-pub(super) const POINTS: usize = 1200;
+pub(in crate::report) const POINTS: usize = 1200;
 
 /// What the x axis counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -28,20 +29,20 @@ impl XAxis {
 
 /// One quantity of a run, ready to draw: the points themselves and their running mean.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Curve {
-    pub(super) raw: Vec<(f64, f64)>,
-    pub(super) smooth: Vec<(f64, f64)>,
+pub(in crate::report) struct Curve {
+    pub(in crate::report) raw: Vec<(f64, f64)>,
+    pub(in crate::report) smooth: Vec<(f64, f64)>,
 }
 
 impl Curve {
     /// Drops values that cannot be shown.
-    fn of(points: impl Iterator<Item = (f64, f64)>, window: usize) -> Curve {
+    pub(in crate::report) fn of(points: impl Iterator<Item = (f64, f64)>, window: usize) -> Curve {
         let raw: Vec<(f64, f64)> = points.filter(|(_, y)| can_be_shown(*y)).collect();
         Curve { smooth: smoothed(&raw, window), raw }
     }
 
     /// Smallest and largest value to show; clips outliers above 1.5 times the 99th percentile.
-    pub(super) fn span(&self) -> Option<(f64, f64)> {
+    pub(in crate::report) fn span(&self) -> Option<(f64, f64)> {
         let mut sorted: Vec<f64> = self.raw.iter().map(|(_, y)| *y).collect();
         sorted.sort_by(f64::total_cmp);
         let (low, high) = (*sorted.first()?, *sorted.last()?);
@@ -51,6 +52,28 @@ impl Curve {
     }
 }
 
+/// A vertical axis for curves and single values, with a margin; logarithmic where they span more than a
+/// factor of two.
+pub(in crate::report) fn around<'a>(
+    curves: impl Iterator<Item = &'a Curve>,
+    values: &[f64],
+    ticks: usize,
+) -> Axis {
+    let spans = curves.filter_map(Curve::span).chain(values.iter().map(|value| (*value, *value)));
+    let (low, high) = spans.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), (least, most)| {
+        (low.min(least), high.max(most))
+    });
+    if low > high {
+        return Axis::linear(0.0, 1.0, ticks);
+    }
+    if low > 0.0 && high > 2.0 * low {
+        let air = (0.04 * (high.ln() - low.ln())).exp();
+        return Axis::logarithmic(low / air, high * air, ticks);
+    }
+    let air = ((high - low) * 0.05).max(high.abs() * 0.005);
+    Axis::linear(low - air, high + air, ticks)
+}
+
 /// Neither NaN nor infinite, nor so large that sums and squares of it are.
 fn can_be_shown(value: f64) -> bool {
     value.abs() < 1e100
@@ -58,7 +81,7 @@ fn can_be_shown(value: f64) -> bool {
 
 /// Mean over `window` points around each. Near the beginning, where curves are steepest, the window
 /// shrinks to what both sides have, so that a curve starts where its points do; near the end one side runs short.
-pub(super) fn smoothed(points: &[(f64, f64)], window: usize) -> Vec<(f64, f64)> {
+pub(in crate::report) fn smoothed(points: &[(f64, f64)], window: usize) -> Vec<(f64, f64)> {
     let mut sums = Vec::with_capacity(points.len() + 1);
     sums.push(0.0);
     for (_, y) in points {
@@ -73,7 +96,7 @@ pub(super) fn smoothed(points: &[(f64, f64)], window: usize) -> Vec<(f64, f64)> 
 }
 
 /// At most about `POINTS` points: of each group of neighbours its lowest and highest, in their order.
-pub(super) fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+pub(in crate::report) fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     if points.len() <= POINTS {
         return points.to_vec();
     }

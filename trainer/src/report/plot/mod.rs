@@ -1,7 +1,7 @@
 //! Plots of runs: loss, learning rate and gradient norm over steps or tokens, as SVG.
 
-mod axis;
-mod curves;
+pub(in crate::report) mod axis;
+pub(in crate::report) mod curves;
 mod picture;
 mod runs;
 
@@ -61,7 +61,7 @@ pub fn write(runs: &[RunMetrics], options: &PlotOptions, path: &Path) -> Result<
 }
 
 /// The largest of 1, 2, 5, 10, 20, ... that is not above `count`; 0 for 0.
-fn round_below(count: usize) -> usize {
+pub(in crate::report) fn round_below(count: usize) -> usize {
     let power = 10_usize.pow(count.checked_ilog10().unwrap_or(0));
     [5, 2, 1].into_iter().map(|digit| digit * power).find(|round| *round <= count).unwrap_or(0)
 }

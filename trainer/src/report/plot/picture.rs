@@ -1,7 +1,7 @@
 //! The page: three panels over one x axis, a legend, and the stages' names.
 
 use super::axis::{Axis, plain, short_count};
-use super::curves::{Curve, Curves, XAxis, thinned};
+use super::curves::{Curve, Curves, XAxis, around, thinned};
 use crate::error::{Error, Result};
 use plotters::coord::Shift;
 use plotters::prelude::*;
@@ -272,24 +272,6 @@ enum Mark {
     Line,
     Faint,
     Dot,
-}
-
-/// A vertical axis for curves and single values, with a margin; logarithmic where they span more than a
-/// factor of two.
-fn around<'a>(curves: impl Iterator<Item = &'a Curve>, values: &[f64], ticks: usize) -> Axis {
-    let spans = curves.filter_map(Curve::span).chain(values.iter().map(|value| (*value, *value)));
-    let (low, high) = spans.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), (least, most)| {
-        (low.min(least), high.max(most))
-    });
-    if low > high {
-        return Axis::linear(0.0, 1.0, ticks);
-    }
-    if low > 0.0 && high > 2.0 * low {
-        let air = (0.04 * (high.ln() - low.ln())).exp();
-        return Axis::logarithmic(low / air, high * air, ticks);
-    }
-    let air = ((high - low) * 0.05).max(high.abs() * 0.005);
-    Axis::linear(low - air, high + air, ticks)
 }
 
 /// Size in pixels and colour of a text.

@@ -23,7 +23,10 @@ impl RunMetrics {
             match event {
                 MetricsEvent::Step(step) => run.steps.push(step),
                 MetricsEvent::Validation(point) => run.validation.push(point),
-                MetricsEvent::Sample(_) | MetricsEvent::Skipped(_) | MetricsEvent::Unknown => {}
+                MetricsEvent::Sample(_)
+                | MetricsEvent::Skipped(_)
+                | MetricsEvent::Start(_)
+                | MetricsEvent::Unknown => {}
             }
         }
         if run.steps.is_empty() {

@@ -1,0 +1,169 @@
+//! The counts of the data: `data.json` of a run, an object with the counts of each part (training, held out).
+
+use super::chart::{Bar, ChartView, histogram};
+use super::charts::title;
+use super::view::{TableView, counted, percent};
+use crate::units::grouped;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+/// The part that is trained on.
+const TRAINING: &str = "train";
+/// Share of truncated examples above which a warning says so.
+const MOST_TRUNCATED: f64 = 0.05;
+
+/// The counts of one part of the data.
+#[derive(Clone, Debug, Deserialize)]
+struct Part {
+    /// Conversations, or pairs of answers.
+    #[serde(default, alias = "pairs")]
+    examples: u64,
+    #[serde(default)]
+    truncated: u64,
+    #[serde(default)]
+    dropped: u64,
+    /// How many examples have which length before truncation.
+    #[serde(default)]
+    lengths: Vec<Length>,
+    #[serde(flatten)]
+    others: Map<String, Value>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+struct Length {
+    /// Most tokens of these examples; the next smaller entry, half of it, has those below.
+    up_to: u64,
+    examples: u64,
+}
+
+/// What `data.json` says of each part, by its name.
+#[derive(Clone, Debug, Default)]
+pub(super) struct DataParts(Vec<(String, Part)>);
+
+impl DataParts {
+    /// Reads the file; entries that are no counts are left out.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(super) fn parse(text: &str) -> Result<DataParts, String> {
+        let whole: Map<String, Value> = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        let mut parts: Vec<(String, Value)> =
+            whole.into_iter().filter(|(_, value)| value.is_object()).collect();
+        parts.sort_by(|(a, _), (b, _)| (a != TRAINING, a).cmp(&(b != TRAINING, b)));
+        let part = |(name, value): (String, Value)| {
+            serde_json::from_value(value)
+                .map(|part| (title(&name), part))
+                .map_err(|error| format!("{name}: {error}"))
+        };
+        parts.into_iter().map(part).collect::<Result<Vec<_>, _>>().map(DataParts)
+    }
+
+    /// A column for each part, a row for each count.
+    pub(super) fn table(&self) -> Option<TableView> {
+        let mut keys: Vec<&str> = vec!["examples", "truncated", "dropped"];
+        for (_, part) in &self.0 {
+            let scalar = |value: &Value| !value.is_array() && !value.is_object();
+            for (key, _) in part.others.iter().filter(|(_, value)| scalar(value)) {
+                if !keys.contains(&key.as_str()) {
+                    keys.push(key);
+                }
+            }
+        }
+        let row = |key: &&str| {
+            let cells = self.0.iter().map(|(_, part)| part.cell(key));
+            std::iter::once(title(key)).chain(cells).collect::<Vec<String>>()
+        };
+        let heads: Vec<&str> =
+            std::iter::once("Count").chain(self.0.iter().map(|(name, _)| name.as_str())).collect();
+        let rows = if self.0.is_empty() { Vec::new() } else { keys.iter().map(row).collect() };
+        TableView::of("What was read", &heads, rows)
+    }
+
+    /// The lengths of the examples of each part.
+    pub(super) fn histograms(&self) -> Vec<ChartView> {
+        let chart = |(name, part): &(String, Part)| {
+            let bars: Vec<Bar> = part.lengths.iter().map(|length| length.bar()).collect();
+            histogram(&format!("{name}: tokens of an example, before truncation"), "examples", &bars)
+        };
+        self.0.iter().filter_map(chart).collect()
+    }
+
+    /// What a reader should know of the data.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        for (name, part) in &self.0 {
+            let share = part.truncated as f64 / part.examples.max(1) as f64;
+            if share > MOST_TRUNCATED {
+                found.push(format!(
+                    "{name}: {} of the examples are longer than allowed and lost their end: a longer context keeps it",
+                    percent(share)
+                ));
+            }
+            if part.dropped > 0 {
+                let dropped = counted(part.dropped, "example");
+                found.push(format!(
+                    "{name}: {dropped} of {} dropped for want of a target",
+                    grouped(part.examples)
+                ));
+            }
+        }
+        found
+    }
+}
+
+impl Part {
+    fn cell(&self, key: &str) -> String {
+        match key {
+            "examples" => grouped(self.examples),
+            "truncated" => grouped(self.truncated),
+            "dropped" => grouped(self.dropped),
+            _ => match self.others.get(key) {
+                Some(Value::Number(number)) => number
+                    .as_u64()
+                    .map_or_else(|| format!("{:.4}", number.as_f64().unwrap_or(f64::NAN)), grouped),
+                Some(Value::String(text)) => text.clone(),
+                Some(other) => other.to_string(),
+                None => "–".to_owned(),
+            },
+        }
+    }
+}
+
+impl Length {
+    fn bar(self) -> Bar {
+        Bar {
+            from: if self.up_to > 1 { self.up_to / 2 + 1 } else { 0 },
+            to: self.up_to,
+            count: self.examples,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_columns_and_truncation_is_said() {
+        let text = r#"{"train": {"examples": 1200, "truncated": 200, "dropped": 1, "tokens": 90000,
+            "lengths": [{"up_to": 64, "examples": 1000}, {"up_to": 128, "examples": 200}]},
+            "held_out": {"examples": 10, "truncated": 0, "dropped": 0}, "version": 1}"#;
+        let parts = DataParts::parse(text).unwrap();
+        let table = parts.table().unwrap();
+        assert_eq!(table.heads, ["Count", "Train", "Held out"]);
+        assert_eq!(table.rows[0], ["Examples", "1,200", "10"]);
+        assert_eq!(table.rows[3], ["Tokens", "90,000", "–"]);
+        assert_eq!(parts.histograms().len(), 1);
+        let warnings = parts.warnings();
+        assert!(warnings[0].starts_with("Train: 16.7% of the examples are longer"), "{warnings:?}");
+        assert!(warnings[1].contains("1 example of 1,200 dropped"), "{warnings:?}");
+    }
+
+    #[test]
+    fn what_is_no_count_is_an_error_with_its_part() {
+        assert!(DataParts::parse("[]").is_err());
+        let error = DataParts::parse(r#"{"train": {"examples": "many"}}"#).unwrap_err();
+        assert!(error.starts_with("train: "), "{error}");
+        assert!(DataParts::parse("{}").unwrap().table().is_none());
+    }
+}
