@@ -5,6 +5,7 @@ use super::run_flags::RunFlags;
 use std::path::{Path, PathBuf};
 use thimble_trainer::checkpoint::{CheckpointChoice, CheckpointStore};
 use thimble_trainer::error::{Error, Result};
+use thimble_trainer::init_from;
 use thimble_trainer::recipe::{Precision, SftTargets, TrainingRecipe};
 use thimble_trainer::shell::quote;
 
@@ -23,7 +24,7 @@ pub(crate) struct Flags {
     /// Conversations to measure the loss on: files, or a share of the data such as 0.05
     #[arg(long, num_args = 1.., value_name = "FILES|SHARE")]
     held_out: Vec<String>,
-    /// A recipe to begin with; the other flags change it [default: one epoch count, batch and learning rate below]
+    /// A recipe to begin with; the other flags change it [default: a recipe for small sets]
     #[arg(long, value_name = "FILE")]
     recipe: Option<String>,
     /// Passes over the data [default: 2]
@@ -83,6 +84,9 @@ accumulate = 8
 schedule = { kind = "cosine", peak = 5e-5 }
 "#;
 
+/// Tokens of a row unless the flags say.
+const CONTEXT: usize = 1024;
+
 /// Tokens of one pass through the model, about: more need more memory and are no faster.
 const PASS_TOKENS: usize = 2048;
 
@@ -101,19 +105,13 @@ impl Flags {
             }
             None => (RECIPE.to_owned(), "the recipe of finetune"),
         };
-        let mut overrides = self.overrides();
+        let mut overrides = self.overrides()?;
         overrides.extend(self.run.overrides.iter().cloned());
-        let recipe = TrainingRecipe::parse(&text, origin, &overrides)?;
-        let most = recipe.model.context;
-        if self.context.is_none() && recipe.stages.iter().any(|stage| stage.context > most) {
-            overrides.insert(0, format!("stages.*.context={most}"));
-            return Ok(TrainingRecipe::parse(&text, origin, &overrides)?);
-        }
-        Ok(recipe)
+        Ok(TrainingRecipe::parse(&text, origin, &overrides)?)
     }
 
     /// What the flags say, as overrides of recipe keys.
-    fn overrides(&self) -> Vec<String> {
+    fn overrides(&self) -> Result<Vec<String>> {
         let mut set = vec![format!("init_from={}", text(&self.model))];
         let mut given =
             |key: &str, value: Option<String>| set.extend(value.map(|value| format!("{key}={value}")));
@@ -129,8 +127,12 @@ impl Flags {
         given("data.held_out", held_out);
         given("validation.every", measures.then(|| "25".to_owned()));
         given("stages.*.length", self.epochs.map(|epochs| format!("{{ epochs = {epochs:?} }}")));
-        given("stages.*.context", self.context.map(|context| context.to_string()));
-        let context = self.context.unwrap_or(1024);
+        let context = match self.context {
+            None if without_recipe => Some(CONTEXT.min(init_from::open(&self.model)?.config.context)),
+            given => given,
+        };
+        given("stages.*.context", context.map(|context| context.to_string()));
+        let context = context.unwrap_or(CONTEXT);
         if let Some(batch) = self.batch.map(usize::from).or(without_recipe.then_some(8)) {
             let micro = (1..=batch).rev().find(|micro| batch % micro == 0 && micro * context <= PASS_TOKENS);
             let micro = micro.unwrap_or(1);
@@ -146,7 +148,7 @@ impl Flags {
         given("objective.targets", targets);
         given("adapter.rank", self.lora.map(|rank| rank.to_string()));
         given("adapter.alpha", self.alpha.map(|alpha| format!("{alpha:?}")));
-        set
+        Ok(set)
     }
 }
 
