@@ -1,6 +1,7 @@
 //! Memory by part.
 
 use super::counts::{DeviceTarget, ParameterCounts};
+use crate::model::Parameters;
 use crate::recipe::{ObjectiveKeys, Precision, TrainingRecipe};
 use serde::Serialize;
 
@@ -24,9 +25,9 @@ const F32: u64 = 4;
 pub struct MemoryEstimate {
     /// f32 masters, a bf16 copy where that is the precision, and the rounded and the teacher's weights of distillation.
     pub weights: u64,
-    /// f32.
+    /// f32, of the trainable parameters.
     pub gradients: u64,
-    /// Two moments, f32.
+    /// Two moments of the trainable parameters, f32.
     pub moments: u64,
     /// What the forward pass keeps for the backward pass.
     pub activations: u64,
@@ -46,7 +47,11 @@ impl MemoryEstimate {
             (DeviceTarget::Cuda, Precision::Bf16) => 2,
             _ => F32,
         };
-        let parameters = ParameterCounts::of(&model).total;
+        // What `freeze` gets wrong is refused when the run begins.
+        let (parameters, trainable, inner) = Parameters::of(recipe).map_or_else(
+            |_| (ParameterCounts::of(&model).total, ParameterCounts::of(&model).total, [0; 4]),
+            |parameters| (parameters.len as u64, parameters.trainable as u64, inner_widths(&parameters)),
+        );
         let distills = matches!(recipe.objective, ObjectiveKeys::Distill(_));
         // The rounded weights and the teacher's, in the activations' format.
         let copies = if distills { 2 * element * parameters } else { 0 };
@@ -64,7 +69,15 @@ impl MemoryEstimate {
         // Norms of query and key heads keep their inputs, and a statistic of each head.
         let qk_norm = if model.qk_norm { query + key } else { 0 };
         let statistics = if model.qk_norm { heads + kv_heads } else { 0 };
-        let layer = qkv + query + hidden + 2 * ffn + NORM_STATISTICS + heads + qk_norm + statistics;
+        let layer = qkv
+            + query
+            + hidden
+            + 2 * ffn
+            + NORM_STATISTICS
+            + heads
+            + qk_norm
+            + statistics
+            + inner.iter().sum::<u128>();
         let kept = if recipe.compute.activation_checkpointing { layer } else { layers * layer };
         let normed = hidden * (1 + u128::from(distills)) + 1;
         // Absurd shapes are refused later; they must not overflow here.
@@ -79,7 +92,12 @@ impl MemoryEstimate {
         let logits = rows.min(tokens).max(2) * vocab;
         // The widest activation and its gradient, a norm's gradient, those of queries, keys and values. They share the
         // memory of the logits, which no layer needs; the residual's gradient has its own.
-        let in_layer = tokens * (2 * qkv.max(ffn) + hidden.max(query) + qkv + qk_norm);
+        let in_layer = tokens
+            * (2 * qkv.max(ffn)
+                + hidden.max(query)
+                + qkv
+                + qk_norm
+                + inner.iter().max().copied().unwrap_or_default());
         let (logits, scratch) = match device {
             DeviceTarget::Cpu => (clamp(logits), clamp(in_layer.saturating_sub(logits) + tokens * hidden)),
             DeviceTarget::Cuda => {
@@ -92,11 +110,18 @@ impl MemoryEstimate {
                 )
             }
         };
-        let (weights, gradients, moments) = (F32 * parameters + copy, F32 * parameters, 2 * F32 * parameters);
+        let (weights, gradients, moments) = (F32 * parameters + copy, F32 * trainable, 2 * F32 * trainable);
         let parts = [weights, gradients, moments, activations, logits, scratch];
         let total = parts.into_iter().fold(0, u64::saturating_add);
         MemoryEstimate { weights, gradients, moments, activations, logits, scratch, total }
     }
+}
+
+/// Widths of what a layer's adapters keep of each token, `A x`.
+fn inner_widths(parameters: &Parameters) -> [u128; 4] {
+    let adapters = parameters.layers.first().map(|layer| layer.adapters).unwrap_or_default();
+    [adapters.qkv, adapters.output, adapters.gate_up, adapters.down]
+        .map(|adapter| adapter.map_or(0, |adapter| adapter.a.rows as u128))
 }
 
 /// Bytes of memory available to this process, within the limits of its control group; none if unknown.
