@@ -4,7 +4,11 @@ use crate::setup::{TestFolder, assert_same_run, copy, refused, succeeds, wait_fo
 use safetensors::SafeTensors;
 use std::fs;
 use std::path::Path;
+use thimble_converter::write_gguf::{GgufType, write_gguf};
+use thimble_converter::{ConversionOptions, Quant, convert};
+use thimble_trainer::base;
 use thimble_trainer::export::read_model;
+use thimble_trainer::model::Parameters;
 use thimble_trainer::recipe::TrainingRecipe;
 
 const SHORT: [&str; 4] = ["--set", "stages.0.length={steps=12}", "--set", "stages.1.length={steps=12}"];
@@ -113,7 +117,23 @@ fn a_run_takes_shape_weights_and_files_from_its_source() {
     let at_home = |text: &str| text.replace("\"base\"", &format!("{:?}", test.path("base")));
     let recipe = TrainingRecipe::parse(&at_home(&text), "recipe", &[]).unwrap();
     assert_eq!((recipe.model.hidden, recipe.model.vocab, recipe.model.kv_heads), (32, 300, 2));
-    fs::write(test.path("recipe.toml"), text).unwrap();
+    fs::write(test.path("recipe.toml"), &text).unwrap();
+    // The same model in other containers, both in f32 as the source.
+    let [thimble, gguf] = ["base.thimble", "base.gguf"].map(|name| test.path(name));
+    let options = ConversionOptions { quant: Quant::Keep, ..ConversionOptions::default() };
+    convert(&test.path("base"), &thimble, &options, &mut |_| {}).unwrap();
+    let source = thimble_converter::read::open(&test.path("base")).unwrap();
+    write_gguf(&source, &gguf, GgufType::Keep, &mut |_| {}).unwrap();
+    let parameters = Parameters::of(&recipe).unwrap();
+    let read = |path: &Path| {
+        let init_from = Some(path.to_str().unwrap().to_owned());
+        base::weights(&TrainingRecipe { init_from, ..recipe.clone() }, &parameters).unwrap()
+    };
+    let expected = read(&test.path("base"));
+    assert!(read(&thimble) == expected && read(&gguf) == expected);
+    let narrow = TrainingRecipe::parse(&at_home(&text), "recipe", &["model.ffn=32".to_owned()]).unwrap();
+    let error = base::weights(&narrow, &Parameters::of(&narrow).unwrap()).unwrap_err().to_string();
+    assert!(error.contains("gate_proj.weight is [48, 32], expected [32, 32]"), "{error}");
     // So low a learning rate leaves the source's weights.
     let still = ["--set", "stages.*.schedule={kind=\"constant\", peak=1e-30}", "--quiet"];
     let still = [&SHORT[..], &still].concat();
