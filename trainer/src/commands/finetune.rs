@@ -1,13 +1,11 @@
 //! `thimble-train finetune`.
 
-use super::export::export_checkpoint;
 use super::run_flags::RunFlags;
-use std::path::{Path, PathBuf};
-use thimble_trainer::checkpoint::{CheckpointChoice, CheckpointStore};
+use super::tuning::{finish, list, run_name, text};
+use std::path::Path;
 use thimble_trainer::error::{Error, Result};
 use thimble_trainer::init_from;
-use thimble_trainer::recipe::{Precision, SftTargets, TrainingRecipe};
-use thimble_trainer::shell::quote;
+use thimble_trainer::recipe::{SftTargets, TrainingRecipe};
 
 /// Tune a model on conversations.
 ///
@@ -116,7 +114,7 @@ impl Flags {
         let mut given =
             |key: &str, value: Option<String>| set.extend(value.map(|value| format!("{key}={value}")));
         let without_recipe = self.recipe.is_none();
-        given("name", without_recipe.then(|| text(&run_name(&self.model))));
+        given("name", without_recipe.then(|| text(&run_name(&self.model, "sft"))));
         given("data.files", (!self.data.is_empty()).then(|| list(&self.data)));
         let held_out = match &self.held_out[..] {
             [] => None,
@@ -149,61 +147,5 @@ impl Flags {
         given("adapter.rank", self.lora.map(|rank| rank.to_string()));
         given("adapter.alpha", self.alpha.map(|alpha| format!("{alpha:?}")));
         Ok(set)
-    }
-}
-
-/// Exports the tuned model, and says how to talk to it.
-fn finish(run: &Path) -> Result<()> {
-    let output = run.join("export");
-    if output.exists() {
-        eprintln!("{} exists already: the tuned model was exported before", output.display());
-        return Ok(());
-    }
-    let checkpoint = CheckpointStore::new(run, 1).choose(CheckpointChoice::BestOfLastStage)?;
-    let (state, _) = export_checkpoint(run, &checkpoint, Precision::F32, &output)?;
-    let [folder, file] = [&output, &run.join("tuned.thimble")].map(|path| quote(path));
-    println!("wrote {} (step {})", output.display(), state.step);
-    println!("to talk to it: thimble convert {folder} -o {file} && thimble chat {file}");
-    Ok(())
-}
-
-/// A string of TOML.
-fn text(value: &str) -> String {
-    toml::Value::String(value.to_owned()).to_string()
-}
-
-fn list(values: &[String]) -> String {
-    format!("[{}]", values.iter().map(|value| text(value)).collect::<Vec<_>>().join(", "))
-}
-
-/// The name of a run that tunes a model.
-fn run_name(model: &str) -> String {
-    let path = PathBuf::from(model);
-    let stem = match path.extension().and_then(|extension| extension.to_str()) {
-        Some("gguf" | "thimble" | "safetensors") => path.file_stem(),
-        _ => path.file_name(),
-    };
-    let stem = stem.map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-    let plain: String =
-        stem.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' }).collect();
-    let plain = plain.trim_start_matches('.');
-    if plain.is_empty() { "finetune".to_owned() } else { format!("{plain}-sft") }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::run_name;
-
-    #[test]
-    fn runs_are_named_after_their_model() {
-        for (model, name) in [
-            ("smollm2-135m-instruct", "smollm2-135m-instruct-sft"),
-            ("/models/SmolLM2 135M/", "SmolLM2-135M-sft"),
-            ("a/b.Q4_1.gguf", "b.Q4_1-sft"),
-            ("org/Model.v2", "Model.v2-sft"),
-            ("..", "finetune"),
-        ] {
-            assert_eq!(run_name(model), name);
-        }
     }
 }

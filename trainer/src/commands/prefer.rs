@@ -1,7 +1,7 @@
 //! `thimble-train prefer`.
 
 use super::run_flags::RunFlags;
-use super::tuning::TuningFlags;
+use super::tuning::{TuningFlags, finish};
 use thimble_trainer::error::{Error, Result};
 use thimble_trainer::recipe::DpoLoss;
 
@@ -15,8 +15,7 @@ const ADAPTER_LEARNING_RATE: f64 = 1e-5;
 ///
 /// The files hold rows with prompt, chosen and rejected, as strings, messages or whole conversations: .jsonl, .json (also
 /// .gz or .zst) or .parquet. The log-probabilities of the model itself, the reference, are computed before the first step
-/// and kept in the run folder. The run folder's recipe.toml holds all keys; Ctrl-C, --resume and the export are as for
-/// `pretrain`.
+/// and kept in the run folder, whose recipe.toml holds all keys. The tuned model is exported to RUN/export.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Flags {
     #[command(flatten)]
@@ -51,6 +50,8 @@ impl Flags {
             sets.push(format!("objective.loss={loss}"));
         }
         let recipe = self.run.build(self.tuning.recipe.as_deref(), RECIPE, sets)?;
-        self.run.train(&recipe)
+        let run = self.run.folder(&recipe);
+        self.run.train(&recipe)?;
+        finish(&run)
     }
 }

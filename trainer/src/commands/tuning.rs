@@ -1,9 +1,12 @@
 //! The flags of the commands that tune a model on examples, as keys of a recipe.
 
+use super::export::export_checkpoint;
 use std::path::Path;
+use thimble_trainer::checkpoint::{CheckpointChoice, CheckpointStore};
 use thimble_trainer::data::conversations::for_each_row;
 use thimble_trainer::error::{Error, Result};
-use thimble_trainer::recipe::AdaptedMatrix;
+use thimble_trainer::recipe::{AdaptedMatrix, Precision};
+use thimble_trainer::shell::quote;
 
 /// Share of the steps in which the learning rate grows.
 const WARMUP: f64 = 0.1;
@@ -63,8 +66,8 @@ impl TuningFlags {
     /// The flags contradict each other, or a file of examples cannot be read.
     pub(super) fn sets(&self, kind: &str, adapter_learning_rate: f64) -> Result<Vec<String>> {
         let mut sets = vec![
-            format!("name={}", quoted(&run_name(&self.model, kind))),
-            format!("init_from={}", quoted(&self.model)),
+            format!("name={}", text(&run_name(&self.model, kind))),
+            format!("init_from={}", text(&self.model)),
             format!("data.files={}", list(&self.data)),
         ];
         if let Some(held_out) = self.held_out()? {
@@ -141,21 +144,40 @@ impl TuningFlags {
     }
 }
 
-fn quoted(text: &str) -> String {
-    toml::Value::from(text).to_string()
+/// Exports the tuned model, and says how to talk to it.
+pub(super) fn finish(run: &Path) -> Result<()> {
+    let output = run.join("export");
+    if output.exists() {
+        eprintln!("{} exists already: the tuned model was exported before", output.display());
+        return Ok(());
+    }
+    let checkpoint = CheckpointStore::new(run, 1).choose(CheckpointChoice::BestOfLastStage)?;
+    let (state, _) = export_checkpoint(run, &checkpoint, Precision::F32, &output)?;
+    let [folder, file] = [&output, &run.join("tuned.thimble")].map(|path| quote(path));
+    println!("wrote {} (step {})", output.display(), state.step);
+    println!("to talk to it: thimble convert {folder} -o {file} && thimble chat {file}");
+    Ok(())
 }
 
-fn list(texts: &[String]) -> String {
-    let quoted: Vec<String> = texts.iter().map(|text| quoted(text)).collect();
-    format!("[{}]", quoted.join(", "))
+/// A string of TOML.
+pub(super) fn text(value: &str) -> String {
+    toml::Value::String(value.to_owned()).to_string()
 }
 
-/// A name that a run folder can have: the model's with the kind of the tuning.
-fn run_name(model: &str, kind: &str) -> String {
+/// A list of strings of TOML.
+pub(super) fn list(values: &[String]) -> String {
+    format!("[{}]", values.iter().map(|value| text(value)).collect::<Vec<_>>().join(", "))
+}
+
+/// The name of a run that tunes a model: the model's, with the kind of the tuning.
+pub(super) fn run_name(model: &str, kind: &str) -> String {
     let path = Path::new(model);
-    let named = if path.is_dir() { path.file_name() } else { path.file_stem() };
-    let name = named.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let plain = name.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' });
+    let stem = match path.extension().and_then(|extension| extension.to_str()) {
+        Some("gguf" | "thimble" | "safetensors") => path.file_stem(),
+        _ => path.file_name(),
+    };
+    let stem = stem.map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    let plain = stem.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' });
     let plain: String = plain.collect();
     match plain.trim_start_matches('.') {
         "" => format!("model-{kind}"),
@@ -165,13 +187,18 @@ fn run_name(model: &str, kind: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::run_name;
 
     #[test]
-    fn a_run_is_named_after_its_model() {
-        assert_eq!(run_name("models/smollm2-135m-instruct.thimble", "dpo"), "smollm2-135m-instruct-dpo");
-        assert_eq!(run_name("smollm2-135m-instruct", "sft"), "smollm2-135m-instruct-sft");
-        assert_eq!(run_name("..", "sft"), "model-sft");
-        assert_eq!(run_name("mod el", "sft"), "mod-el-sft");
+    fn runs_are_named_after_their_model() {
+        for (model, name) in [
+            ("smollm2-135m-instruct", "smollm2-135m-instruct-sft"),
+            ("/models/SmolLM2 135M/", "SmolLM2-135M-sft"),
+            ("a/b.Q4_1.gguf", "b.Q4_1-sft"),
+            ("org/Model.v2", "Model.v2-sft"),
+            ("..", "model-sft"),
+        ] {
+            assert_eq!(run_name(model, "sft"), name);
+        }
     }
 }
