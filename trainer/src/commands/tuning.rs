@@ -5,6 +5,7 @@ use std::path::Path;
 use thimble_trainer::checkpoint::{CheckpointChoice, CheckpointStore};
 use thimble_trainer::data::conversations::for_each_row;
 use thimble_trainer::error::{Error, Result};
+use thimble_trainer::init_from;
 use thimble_trainer::recipe::{AdaptedMatrix, Precision};
 use thimble_trainer::shell::quote;
 
@@ -15,6 +16,8 @@ const MEASUREMENTS: u64 = 10;
 /// Examples of a step, and in one pass, unless given.
 const BATCH: u64 = 16;
 const MICRO_BATCH: u64 = 2;
+/// Tokens of an example, at most, unless given; and never more than the model's.
+const CONTEXT: usize = 1024;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct TuningFlags {
@@ -38,7 +41,7 @@ pub(super) struct TuningFlags {
     /// Examples in one pass, which divides --batch; more are faster and take more memory [default: 2]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
     micro_batch: Option<u64>,
-    /// Most tokens of an example; of longer ones the start is kept [default: 1024]
+    /// Most tokens of an example; of longer ones the start is kept [default: 1024, at most the model's]
     #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(2..))]
     context: Option<u32>,
     /// Train adapters of this rank (LoRA) and leave the model's weights as they are
@@ -90,7 +93,11 @@ impl TuningFlags {
         if own || self.epochs.is_some() {
             sets.push(format!("stages.0.length={{ epochs = {epochs:?} }}"));
         }
-        sets.extend(self.context.map(|context| format!("stages.0.context={context}")));
+        let context = match self.context {
+            None if own => Some(init_from::open(&self.model)?.config.context.min(CONTEXT)),
+            given => given.map(|context| context as usize),
+        };
+        sets.extend(context.map(|context| format!("stages.0.context={context}")));
         let learning_rate = self.learning_rate.or(self.lora.filter(|_| own).map(|_| adapter_learning_rate));
         sets.extend(learning_rate.map(|rate| format!("stages.0.schedule.peak={rate:?}")));
         if own {

@@ -227,12 +227,9 @@ impl<O: Ops> Objective<O> for PreferenceTraining {
     /// Reads or computes the reference's log-probabilities of all pairs.
     fn prepare(&mut self, engine: &mut Engine<O>, with: Preparation<'_>) -> Result<()> {
         self.write_counts(with.run)?;
-        let initial = (with.initial_weights)()?;
-        let weights = hash_weights(&initial);
+        let weights = hash_weights(&(with.initial_weights)()?);
         let pairs_per_pass = self.stages[0].micro_batch;
-        for (name, pairs) in
-            [("train", Some(&mut self.train)), ("held-out", self.held_out.as_mut())].into_iter()
-        {
+        for (name, pairs) in [("train", Some(&mut self.train)), ("held-out", self.held_out.as_mut())] {
             let Some(pairs) = pairs else { continue };
             let key = ReferenceKey {
                 weights: weights.clone(),
@@ -244,7 +241,7 @@ impl<O: Ops> Objective<O> for PreferenceTraining {
             let path = with.run.join(format!("reference-{name}.safetensors"));
             let all = &pairs.set.pairs;
             pairs.reference = ReferenceLogProbabilities::open(&path, &key, all, || {
-                with_weights(engine, &initial, |engine| {
+                with_reference(engine, (&weights, with.initial_weights), |engine| {
                     ReferenceLogProbabilities::compute(engine, all, pairs_per_pass)
                 })
             })?;
@@ -325,18 +322,20 @@ impl<O: Ops> Objective<O> for PreferenceTraining {
     }
 }
 
-/// Runs `compute` with other weights and restores the engine's own.
-fn with_weights<O: Ops, T>(
+/// Runs `compute` with the weights of the reference, which have this hash, and restores the engine's own. Holds at most one
+/// copy of the weights beside the engine's.
+fn with_reference<O: Ops, T>(
     engine: &mut Engine<O>,
-    weights: &[f32],
+    (hash, reference): (&str, &dyn Fn() -> Result<Vec<f32>>),
     compute: impl FnOnce(&mut Engine<O>) -> Result<T>,
 ) -> Result<T> {
-    let mut own = vec![0.0; weights.len()];
+    let mut own = vec![0.0; engine.parameters().len];
     engine.read(Buffer::Weights, &mut own)?;
-    if own == weights {
+    if hash_weights(&own) == hash {
+        drop(own);
         return compute(engine);
     }
-    engine.write(Buffer::Weights, weights)?;
+    engine.write(Buffer::Weights, &reference()?)?;
     let computed = compute(engine);
     engine.write(Buffer::Weights, &own)?;
     computed

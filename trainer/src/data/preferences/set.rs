@@ -27,7 +27,7 @@ pub struct PreferenceSet {
 pub struct PreferenceCounts {
     /// Rows of the files.
     pub rows: u64,
-    /// Pairs with a sequence that was longer than allowed, whose end was cut off.
+    /// Pairs that remain, of which an answer was cut off at the context's end.
     pub truncated: u64,
     /// Pairs whose prompt alone fills the context; they are not trained on.
     pub dropped: u64,
@@ -146,11 +146,11 @@ impl PreferenceSet {
             return;
         }
         let truncated = pair.truncate(max_length);
-        counts.truncated += u64::from(truncated);
         if pair.chosen.is_empty() && pair.rejected.is_empty() {
             counts.dropped += 1;
             return;
         }
+        counts.truncated += u64::from(truncated);
         counts.count_kept(&pair);
         self.pairs.push(pair);
         self.origins.push(place);
@@ -272,7 +272,7 @@ mod tests {
         assert_eq!(set.pairs, [pair(3, 2, 5), pair(3, 2, 3), pair(2, 3, 3)]);
         assert_eq!(set.origins, ["f, line 1", "f, line 2", "f, line 4"]);
         let counts = &set.counts;
-        assert_eq!((counts.rows, counts.truncated, counts.dropped, counts.identical), (5, 2, 1, 1));
+        assert_eq!((counts.rows, counts.truncated, counts.dropped, counts.identical), (5, 1, 1, 1));
         assert_eq!((counts.pairs, counts.chosen_longer, counts.same_length, counts.longest), (3, 0, 1, 13));
         assert_eq!((counts.prompt_differs, counts.targets), (1, 18));
         assert_eq!(counts.lengths.iter().map(|count| count.examples).sum::<u64>(), 10);
