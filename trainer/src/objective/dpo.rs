@@ -240,7 +240,9 @@ impl<O: Ops> Objective<O> for PreferenceTraining {
             };
             let path = with.run.join(format!("reference-{name}.safetensors"));
             let all = &pairs.set.pairs;
+            let tokens = pairs.set.counts.tokens;
             pairs.reference = ReferenceLogProbabilities::open(&path, &key, all, || {
+                eprintln!("computing the reference of {} {name} pairs, {tokens} tokens, once", all.len());
                 with_reference(engine, (&weights, with.initial_weights), |engine| {
                     ReferenceLogProbabilities::compute(engine, all, pairs_per_pass)
                 })

@@ -6,9 +6,11 @@
 use super::tuning::{self, ReferenceOptimizer, ReferenceStep, TuningParity};
 use crate::data::TrainingBatch;
 use crate::data::conversations::{
-    ConversationEncoder, ConversationExample, ShapeResult, TokenizedExample, pack_best_fit,
+    ConversationEncoder, ConversationExample, RowOptions, ShapeResult, TokenizedExample, fill_batch,
+    pack_best_fit, rows,
 };
 use crate::error::{Error, Result};
+use crate::model::Engine;
 use crate::ops::{BufferLengths, Ops};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -50,6 +52,10 @@ struct Bin {
 struct Step {
     #[serde(flatten)]
     values: ReferenceStep,
+    /// Targets of the step.
+    loss_tokens: usize,
+    /// Empty where the step takes the next examples.
+    #[serde(default)]
     micro_batches: Vec<MicroBatch>,
 }
 
@@ -77,13 +83,14 @@ pub(super) fn parity<O: Ops>(
     let edge = reference.edge.iter().enumerate().map(encode).collect::<Result<Vec<_>>>()?;
     let expected = reference.examples.iter().chain(&reference.edge);
     found.masks_differing = expected.zip(encoded.iter().chain(&edge)).filter(|(a, b)| !a.is(b)).count();
+    let mut engine = tuning::start(folder, device)?;
     for (key, bins) in &reference.other {
         let Some(size) = key.strip_prefix("packed_bfd_").and_then(|size| size.parse().ok()) else { continue };
         let bins: Vec<Bin> = serde_json::from_value(bins.clone())
             .map_err(|error| wrong(format!("{key}: not the form of bins: {error}")))?;
         *found.bins_differing.get_or_insert(0) += bins_differing(&encoded, &bins, size);
+        compare_packed(&mut engine, (&encoded, size), &reference.examples, &mut found)?;
     }
-    let mut engine = tuning::start(folder, device)?;
     for (number, example) in reference.examples.iter().chain(&reference.edge).enumerate() {
         let Some(expected) = example.nll_sum else { continue };
         let (ids, mask) = (&example.input_ids, &example.mask);
@@ -97,12 +104,19 @@ pub(super) fn parity<O: Ops>(
         found.logp(targets.map(|(&loss, _)| f64::from(loss)).sum(), expected);
     }
     let steps: Vec<ReferenceStep> = reference.steps_assistant_only.iter().map(|step| step.values).collect();
+    let mut drawn = 0;
     tuning::train(&mut engine, (&reference.optimizer, &steps), &mut found, |engine, index| {
-        let batches = &reference.steps_assistant_only[index].micro_batches;
-        let mut batches = batches
-            .iter()
-            .map(|batch| batch.rows().ok_or_else(|| wrong(format!("step {index}: rows of unequal length"))))
-            .collect::<Result<Vec<_>>>()?;
+        let step = &reference.steps_assistant_only[index];
+        let mut batches = step.micro_batches.iter().map(MicroBatch::rows).collect::<Option<Vec<_>>>();
+        if step.micro_batches.is_empty() {
+            batches = next_examples(&encoded, &mut drawn, step.loss_tokens).map(|batch| vec![batch]);
+        }
+        let mut batches = batches.ok_or_else(|| {
+            let targets = step.loss_tokens;
+            wrong(format!(
+                "step {index}: expected rows of equal length, or examples with {targets} targets in all"
+            ))
+        })?;
         let targets: usize = batches.iter().map(|batch| count(&batch.weights)).sum();
         let mut sum = 0.0;
         for batch in &mut batches {
@@ -124,6 +138,39 @@ fn bins_differing(encoded: &[TokenizedExample], bins: &[Bin], size: usize) -> us
         **found == bin.examples && lengths == bin.lengths
     });
     packed.len().max(bins.len()) - same.count()
+}
+
+/// Compares the losses of packed examples with those of each alone, which examples that see each other do not have.
+fn compare_packed<O: Ops>(
+    engine: &mut Engine<O>,
+    (encoded, size): (&[TokenizedExample], usize),
+    expected: &[Example],
+    found: &mut TuningParity,
+) -> Result<()> {
+    let options = RowOptions { length: size, packing: true };
+    let mut batch = TrainingBatch::default();
+    for row in rows(encoded, options) {
+        let alone = |&index: &usize| expected[index].nll_sum.filter(|_| encoded[index].ids.len() <= size);
+        let Some(alone) = row.iter().map(alone).sum::<Option<f64>>() else { continue };
+        fill_batch(&mut batch, encoded, &[row], size, 1.0);
+        found.logp(engine.evaluate(&batch)?, alone);
+    }
+    Ok(())
+}
+
+/// The next examples with so many targets in all, each in a row of its own, from the beginning again behind the last.
+fn next_examples(encoded: &[TokenizedExample], drawn: &mut usize, targets: usize) -> Option<TrainingBatch> {
+    let (mut rows, mut left) = (Vec::new(), targets);
+    while left > 0 {
+        let index = *drawn % encoded.len().max(1);
+        left = left.checked_sub(encoded.get(index)?.target_count().max(1))?;
+        rows.push(vec![index]);
+        *drawn += 1;
+    }
+    let mut batch = TrainingBatch::default();
+    let longest = rows.iter().flatten().map(|&index| encoded[index].ids.len()).max()?;
+    fill_batch(&mut batch, encoded, &rows, longest, 1.0);
+    Some(batch)
 }
 
 fn count(weights: &[f32]) -> usize {

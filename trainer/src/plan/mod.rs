@@ -219,7 +219,11 @@ fn plan_stage(
         sets_missing,
         schedule: stage.schedule.clone(),
         flops_per_token: flops,
-        memory: MemoryEstimate::of(recipe, assumptions.device, stage.micro_batch * stage.context),
+        memory: MemoryEstimate::of(
+            recipe,
+            assumptions.device,
+            recipe.objective.sequences(stage) * stage.context,
+        ),
         tokens_per_second: throughput,
         hours: tokens.zip(throughput).map(|(tokens, throughput)| tokens as f64 / throughput / 3600.0),
         mfu_causal: mfu(flops.causal()),

@@ -1,6 +1,6 @@
 //! The `[objective]` table: what a run minimizes, and that kind's own keys.
 
-use super::optional;
+use super::{Stage, optional};
 use serde::{Deserialize, Serialize};
 
 /// What a run minimizes; `kind` names the variant, and each kind has its own keys.
@@ -190,6 +190,14 @@ impl ObjectiveKeys {
             ObjectiveKeys::Distill(_) => Kind::Distill,
         }
         .name()
+    }
+
+    /// Sequences in one pass of a stage: a pair has two.
+    pub fn sequences(&self, stage: &Stage) -> usize {
+        match self {
+            ObjectiveKeys::Dpo(_) => 2 * stage.micro_batch,
+            _ => stage.micro_batch,
+        }
     }
 
     /// Whether it reads windows of token sets, and not examples of files.
