@@ -1,7 +1,6 @@
 //! From text to batches: sources, tokenization into shards, the loader, and pairs of answers.
 
 pub mod conversations;
-mod example_order;
 pub mod loader;
 mod position;
 pub mod preferences;
@@ -10,7 +9,6 @@ pub mod token_set;
 pub mod tokenize;
 pub mod tokenizer;
 
-pub use example_order::ExampleOrder;
 pub use position::{DataPosition, ExamplePosition};
 
 /// One micro-batch of windows.

@@ -5,9 +5,9 @@ use super::preference_loss::{AnswerLogProbability, PreferenceStep};
 use super::reference::{ReferenceKey, ReferenceLogProbabilities, hash_weights};
 use super::{DataTokenizer, Measurement, Objective, Preparation, StepResult};
 use crate::atomic_file::write_atomically;
-use crate::data::conversations::ConversationEncoder;
+use crate::data::conversations::{ConversationEncoder, EpochOrder, EpochPlan};
 use crate::data::preferences::{PairBatch, PreferenceSet};
-use crate::data::{DataPosition, ExampleOrder, ExamplePosition};
+use crate::data::{DataPosition, ExamplePosition};
 use crate::error::{Error, Result};
 use crate::init_from;
 use crate::model::Engine;
@@ -36,7 +36,8 @@ pub(super) struct PreferenceTraining {
     model: String,
     train: Pairs,
     held_out: Option<Pairs>,
-    order: ExampleOrder,
+    seed: u64,
+    order: EpochOrder,
     position: ExamplePosition,
     last: Vec<usize>,
     watch: ChosenWatch,
@@ -76,23 +77,42 @@ impl PreferenceTraining {
         });
         let shape = toml::to_string(&recipe.model).map_err(|error| Error::Invalid(error.to_string()))?;
         let train = Pairs::new(train);
-        Ok(PreferenceTraining {
+        let training = PreferenceTraining {
             keys: keys.clone(),
             stages: recipe.stages.clone(),
             tokenizer: Path::new(model).is_dir().then(|| PathBuf::from(model)),
             encoder,
             model: format!("{:032x}", xxh3_128(shape.as_bytes())),
-            order: ExampleOrder::new(train.set.pairs.len(), recipe.seed),
+            seed: recipe.seed,
+            order: EpochOrder::default(),
             position: ExamplePosition { examples: train.hash.clone(), ..ExamplePosition::default() },
             train,
             held_out,
             last: Vec::new(),
             watch: ChosenWatch::default(),
-        })
+        };
+        for (index, stage) in training.stages.iter().enumerate() {
+            stage.check_steps(index, training.stage_steps(index), training.train.set.counts.tokens)?;
+        }
+        Ok(training)
     }
 
-    fn pairs_per_step(&self, stage: usize) -> usize {
-        self.stages[stage].micro_batch * self.stages[stage].accumulate
+    fn plan(&self, stage: usize) -> EpochPlan {
+        let keys = &self.stages[stage];
+        EpochPlan { rows: self.train.set.pairs.len(), step_rows: keys.micro_batch * keys.accumulate }
+    }
+
+    fn stage_steps(&self, stage: usize) -> u64 {
+        let counts = &self.train.set.counts;
+        match self.stages[stage].length {
+            Length::Steps(steps) => steps,
+            // The last part of an epoch is a step, too.
+            Length::Epochs(epochs) => (epochs * self.plan(stage).steps() as f64).ceil() as u64,
+            Length::Tokens(tokens) => {
+                let epochs = tokens as f64 / counts.tokens as f64;
+                (epochs * self.plan(stage).steps() as f64).ceil() as u64
+            }
+        }
     }
 
     /// Draws the pairs of the next step.
@@ -100,8 +120,15 @@ impl PreferenceTraining {
         if self.position.stage != stage {
             (self.position.stage, self.position.step) = (stage, 0);
         }
-        self.last = self.order.step(stage, self.position.step, self.pairs_per_step(stage));
+        let plan = self.plan(stage);
+        let (epoch, places) = plan.step(self.position.step);
         self.position.step += 1;
+        self.last = if self.keys.shuffle {
+            let order = self.order.shuffled(self.seed, (stage, epoch), plan.rows);
+            order[places].iter().map(|&pair| pair as usize).collect()
+        } else {
+            places.collect()
+        };
     }
 
     fn write_counts(&self, run: &Path) -> Result<()> {
@@ -206,18 +233,9 @@ impl<O: Ops> Objective<O> for PreferenceTraining {
         }
     }
 
-    /// Epochs are passes over the pairs, rounded up to whole steps; a length in tokens counts those of both sequences.
+    /// A length in tokens counts those of both sequences of a pair.
     fn steps(&self, stage: usize) -> u64 {
-        let counts = &self.train.set.counts;
-        let size = self.pairs_per_step(stage) as f64;
-        match self.stages[stage].length {
-            Length::Steps(steps) => steps,
-            Length::Epochs(epochs) => (epochs * counts.pairs as f64 / size).ceil() as u64,
-            Length::Tokens(tokens) => {
-                let per_step = counts.tokens as f64 / counts.pairs as f64 * size;
-                (tokens as f64 / per_step).ceil() as u64
-            }
-        }
+        self.stage_steps(stage)
     }
 
     fn shape(&self, stage: usize) -> (usize, usize) {

@@ -133,7 +133,7 @@ mod tests {
         for loss in [Sigmoid, Robust, Ipo, SigmoidNorm] {
             let label_smoothing = if loss == Robust { 0.1 } else { 0.0 };
             for (beta, sft_weight) in [(0.1, 0.0), (0.5, 0.3)] {
-                all.push(DpoKeys { loss, beta, label_smoothing, sft_weight });
+                all.push(DpoKeys { loss, beta, label_smoothing, sft_weight, shuffle: true });
             }
         }
         all

@@ -23,12 +23,23 @@ pub(super) const FILE: &str = "dpo.json";
 #[derive(Deserialize)]
 struct Reference {
     beta: f64,
-    loss: DpoLoss,
-    #[serde(default)]
-    label_smoothing: f64,
+    #[serde(flatten)]
+    run: ReferenceRun,
     optimizer: ReferenceOptimizer,
     order: String,
     pairs: Vec<Pair>,
+    /// Steps with other losses, each from the start.
+    #[serde(default)]
+    variants: Vec<ReferenceRun>,
+}
+
+#[derive(Deserialize)]
+struct ReferenceRun {
+    loss: DpoLoss,
+    #[serde(default)]
+    label_smoothing: f64,
+    #[serde(default)]
+    sft_weight: f64,
     steps: Vec<ReferenceStep>,
 }
 
@@ -77,36 +88,12 @@ pub(super) fn parity<O: Ops>(
         found.logp(*chosen, pair.reference_logps.chosen);
         found.logp(*rejected, pair.reference_logps.rejected);
     }
-    let loss = DpoKeys {
-        loss: reference.loss,
-        beta: reference.beta,
-        label_smoothing: reference.label_smoothing,
-        sft_weight: 0.0,
-    };
-    tuning::train(&mut engine, (&reference.optimizer, &reference.steps), &mut found, |engine, step| {
-        let drawn: Vec<usize> = (0..size).map(|pair| (step * size + pair) % pairs.len()).collect();
-        let chosen: Vec<&PreferencePair> = drawn.iter().map(|&pair| &pairs[pair]).collect();
-        let packed = PairBatch::pack(&chosen);
-        let means =
-            PreferenceStep { pairs: size, chosen_tokens: chosen.iter().map(|pair| pair.chosen.len()).sum() };
-        let mut total = 0.0;
-        engine.accumulate_weighed(&packed.batch, |losses| {
-            let mut weights = vec![0.0; losses.len()];
-            for (answers, &pair) in packed.answers.iter().zip(&drawn) {
-                let answer = |side: usize| AnswerLogProbability {
-                    policy: -losses[answers[side].clone()].iter().map(|&x| f64::from(x)).sum::<f64>(),
-                    reference: before[pair][side],
-                    tokens: answers[side].len(),
-                };
-                let part = loss.pair(answer(0), answer(1), means);
-                total += part.loss;
-                weights[answers[0].clone()].fill(part.chosen_weight as f32);
-                weights[answers[1].clone()].fill(part.rejected_weight as f32);
-            }
-            Ok(weights)
-        })?;
-        Ok(total)
-    })?;
+    let training = Training { pairs: &pairs, before: &before, size, reference: &reference };
+    for run in &reference.variants {
+        training.run(&mut engine, run, &mut found)?;
+        tuning::rewind(&mut engine, folder)?;
+    }
+    training.run(&mut engine, &reference.run, &mut found)?;
     let after = log_probabilities(&mut engine, &pairs)?;
     for ([chosen, rejected], pair) in after.iter().zip(&reference.pairs) {
         if let Some(expected) = &pair.logps_after5 {
@@ -114,8 +101,66 @@ pub(super) fn parity<O: Ops>(
             found.logp(*rejected, expected.rejected);
         }
     }
-    tuning::compare_weights(&engine, folder, reference.steps.len(), &mut found)?;
+    tuning::compare_weights(&engine, folder, reference.run.steps.len(), &mut found)?;
     Ok(found)
+}
+
+/// The steps of a run.
+struct Training<'r> {
+    pairs: &'r [PreferencePair],
+    /// The reference's log-probabilities.
+    before: &'r [[f64; 2]],
+    /// Pairs of a step.
+    size: usize,
+    reference: &'r Reference,
+}
+
+impl Training<'_> {
+    fn run<O: Ops>(
+        &self,
+        engine: &mut Engine<O>,
+        run: &ReferenceRun,
+        found: &mut TuningParity,
+    ) -> Result<()> {
+        let keys = DpoKeys {
+            loss: run.loss,
+            beta: self.reference.beta,
+            label_smoothing: run.label_smoothing,
+            sft_weight: run.sft_weight,
+            shuffle: false,
+        };
+        tuning::train(engine, (&self.reference.optimizer, &run.steps), found, |engine, step| {
+            self.accumulate(engine, &keys, step)
+        })
+    }
+
+    fn accumulate<O: Ops>(&self, engine: &mut Engine<O>, keys: &DpoKeys, step: usize) -> Result<f64> {
+        let drawn: Vec<usize> =
+            (0..self.size).map(|pair| (step * self.size + pair) % self.pairs.len()).collect();
+        let chosen: Vec<&PreferencePair> = drawn.iter().map(|&pair| &self.pairs[pair]).collect();
+        let packed = PairBatch::pack(&chosen);
+        let means = PreferenceStep {
+            pairs: self.size,
+            chosen_tokens: chosen.iter().map(|pair| pair.targets()[0]).sum(),
+        };
+        let mut total = 0.0;
+        engine.accumulate_weighed(&packed.batch, |losses| {
+            let mut weights = vec![0.0; losses.len()];
+            for (answers, &pair) in packed.answers.iter().zip(&drawn) {
+                let answer = |side: usize| AnswerLogProbability {
+                    policy: -losses[answers[side].clone()].iter().map(|&x| f64::from(x)).sum::<f64>(),
+                    reference: self.before[pair][side],
+                    tokens: answers[side].len(),
+                };
+                let part = keys.pair(answer(0), answer(1), means);
+                total += part.loss;
+                weights[answers[0].clone()].fill(part.chosen_weight as f32);
+                weights[answers[1].clone()].fill(part.rejected_weight as f32);
+            }
+            Ok(weights)
+        })?;
+        Ok(total)
+    }
 }
 
 /// The summed log-probability of each answer, chosen and rejected.

@@ -89,6 +89,15 @@ pub(super) fn start<O: Ops>(
     Ok(engine)
 }
 
+/// Brings an engine back to the reference's start.
+pub(super) fn rewind<O: Ops>(engine: &mut Engine<O>, folder: &Path) -> Result<()> {
+    let (_, weights) = read_model(&folder.join("model"))?;
+    engine.write(Buffer::Weights, &weights)?;
+    let zeros = vec![0.0; engine.parameters().trainable];
+    engine.write(Buffer::FirstMoment, &zeros)?;
+    engine.write(Buffer::SecondMoment, &zeros)
+}
+
 /// Takes the reference's steps; `accumulate` adds the gradient of a step and returns its loss.
 pub(super) fn train<O: Ops>(
     engine: &mut Engine<O>,

@@ -54,6 +54,8 @@ pub struct DpoKeys {
     pub label_smoothing: f64,
     /// Weight of the chosen answers' mean negative log-likelihood, added to the loss; 0: off.
     pub sft_weight: f64,
+    /// Shuffle the pairs anew each epoch; else they keep the order of the files.
+    pub shuffle: bool,
 }
 
 /// The loss of a preference pair.
@@ -113,7 +115,7 @@ impl Kind {
         match self {
             Kind::Pretrain => &[],
             Kind::Sft => &["targets", "packing", "shuffle", "max_length"],
-            Kind::Dpo => &["loss", "beta", "label_smoothing", "sft_weight"],
+            Kind::Dpo => &["loss", "beta", "label_smoothing", "sft_weight", "shuffle"],
             Kind::Distill => &["quant"],
         }
     }
@@ -170,6 +172,7 @@ impl TryFrom<ObjectiveTable> for ObjectiveKeys {
                     beta: table.beta.unwrap_or(defaults.beta),
                     label_smoothing: table.label_smoothing.unwrap_or(defaults.label_smoothing),
                     sft_weight: table.sft_weight.unwrap_or(defaults.sft_weight),
+                    shuffle: table.shuffle.unwrap_or(defaults.shuffle),
                 })
             }
             Kind::Distill => {
@@ -218,6 +221,6 @@ impl Default for SftKeys {
 
 impl Default for DpoKeys {
     fn default() -> DpoKeys {
-        DpoKeys { loss: DpoLoss::Sigmoid, beta: 0.1, label_smoothing: 0.0, sft_weight: 0.0 }
+        DpoKeys { loss: DpoLoss::Sigmoid, beta: 0.1, label_smoothing: 0.0, sft_weight: 0.0, shuffle: true }
     }
 }

@@ -42,7 +42,7 @@ fn each_kind_has_its_keys_and_defaults_and_survives_being_written() {
     assert_eq!(sft.adapter, Some(AdapterKeys::of_rank(8)));
     let files = "files = [\"a.jsonl\"]\nheld_out = [\"b.jsonl\"]";
     let dpo = tuning("kind = \"dpo\"\nloss = \"robust\"\nlabel_smoothing = 0.1", files, &[]).unwrap();
-    let keys = DpoKeys { loss: DpoLoss::Robust, beta: 0.1, label_smoothing: 0.1, sft_weight: 0.0 };
+    let keys = DpoKeys { loss: DpoLoss::Robust, beta: 0.1, label_smoothing: 0.1, ..DpoKeys::default() };
     assert_eq!(dpo.objective, ObjectiveKeys::Dpo(keys));
     assert_eq!(dpo.data.held_out, Some(HeldOut::Files(vec!["b.jsonl".into()])));
     for recipe in [sft, dpo] {
