@@ -1,7 +1,6 @@
 //! What is refused says where it is wrong and what to do, and leaves the run as it was.
 
 use crate::setup::{TestFolder, assert_same_run, copy, refused, said, succeeds, wait_for};
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 use thimble_trainer::data::token_set::HEADER_LEN;
@@ -306,56 +305,6 @@ fn a_run_that_diverges_stops_with_its_data_and_a_good_checkpoint() {
     let said = refused(test.pretrain("spike", &more), 1);
     assert!(said.contains("more than guard.loss_spike = 1 above the mean of the last 5 steps"), "{said}");
     assert!(said.contains("  sample ") && said.contains(": set `"), "{said}");
-}
-
-#[test]
-fn the_newest_and_the_best_stay() {
-    let test = TestFolder::new();
-    // The second stage makes it worse, so that the best one is old.
-    let more = [
-        "--quiet",
-        "--set",
-        "stages.1.schedule.peak=0.5",
-        "--set",
-        "checkpoint.every=3",
-        "--set",
-        "checkpoint.last=2",
-        "--set",
-        "validation.every=4",
-    ];
-    succeeds(test.pretrain("run", &more));
-    let measured: Vec<(u64, f64)> = test
-        .metrics("run")
-        .iter()
-        .filter_map(|event| match event {
-            MetricsEvent::Validation(point) => Some((point.step, point.loss)),
-            _ => None,
-        })
-        .collect();
-    assert_eq!(
-        measured.iter().map(|(step, _)| *step).collect::<Vec<_>>(),
-        (1..=10).map(|x| x * 4).collect::<Vec<_>>()
-    );
-    let best_of = |steps: std::ops::RangeInclusive<u64>| {
-        let of_stage = measured.iter().filter(|(step, _)| steps.contains(step));
-        let best = of_stage.min_by(|a, b| a.1.total_cmp(&b.1)).unwrap();
-        (format!("step-{:08}", best.0), best.1)
-    };
-    let [(first, low), (second, high)] = [best_of(1..=24), best_of(25..=40)];
-    assert!(low < high, "the first stage's best is better, and still not the run's: {measured:?}");
-    let kept: BTreeSet<String> = test.checkpoints("run").into_iter().collect();
-    let expected = [first.as_str(), second.as_str(), "step-00000039", "step-00000040"];
-    assert_eq!(kept, expected.map(String::from).into());
-    let name = |file: &str| fs::read_to_string(test.path("run/checkpoints").join(file)).unwrap();
-    let found = ["best-stage-0", "best", "last"].map(|file| name(file).trim().to_owned());
-    assert_eq!(found, [first.as_str(), second.as_str(), "step-00000040"]);
-    // A run that is killed and gone on with keeps the same ones.
-    let mut child = test.pretrain("killed", &more).spawn().unwrap();
-    assert!(wait_for(&mut child, || test.steps("killed") >= 30));
-    child.kill().unwrap();
-    child.wait().unwrap();
-    succeeds(test.pretrain("killed", &[&more[..], &["--resume"]].concat()));
-    assert_same_run(&test, "run", "killed");
 }
 
 #[test]

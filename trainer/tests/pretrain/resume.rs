@@ -2,6 +2,7 @@
 
 use crate::kills::KilledRun;
 use crate::setup::{TestFolder, assert_same_end, assert_same_run, refused, said, succeeds, wait_for};
+use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
 use thimble_trainer::report::metrics::MetricsEvent;
@@ -106,4 +107,54 @@ fn a_run_goes_on_on_both_sides_of_a_stage() {
     });
     let losses: Vec<f64> = losses.collect();
     assert!((losses[0] - 300f64.ln()).abs() < 0.2 && losses[39] < 4.5, "{losses:?}");
+}
+
+#[test]
+fn the_newest_and_the_best_stay() {
+    let test = TestFolder::new();
+    // The second stage makes it worse, so that the best one is old.
+    let more = [
+        "--quiet",
+        "--set",
+        "stages.1.schedule.peak=0.5",
+        "--set",
+        "checkpoint.every=3",
+        "--set",
+        "checkpoint.last=2",
+        "--set",
+        "validation.every=4",
+    ];
+    succeeds(test.pretrain("run", &more));
+    let measured: Vec<(u64, f64)> = test
+        .metrics("run")
+        .iter()
+        .filter_map(|event| match event {
+            MetricsEvent::Validation(point) => Some((point.step, point.loss)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(
+        measured.iter().map(|(step, _)| *step).collect::<Vec<_>>(),
+        (1..=10).map(|x| x * 4).collect::<Vec<_>>()
+    );
+    let best_of = |steps: std::ops::RangeInclusive<u64>| {
+        let of_stage = measured.iter().filter(|(step, _)| steps.contains(step));
+        let best = of_stage.min_by(|a, b| a.1.total_cmp(&b.1)).unwrap();
+        (format!("step-{:08}", best.0), best.1)
+    };
+    let [(first, low), (second, high)] = [best_of(1..=24), best_of(25..=40)];
+    assert!(low < high, "the first stage's best is better, and still not the run's: {measured:?}");
+    let kept: BTreeSet<String> = test.checkpoints("run").into_iter().collect();
+    let expected = [first.as_str(), second.as_str(), "step-00000039", "step-00000040"];
+    assert_eq!(kept, expected.map(String::from).into());
+    let name = |file: &str| fs::read_to_string(test.path("run/checkpoints").join(file)).unwrap();
+    let found = ["best-stage-0", "best", "last"].map(|file| name(file).trim().to_owned());
+    assert_eq!(found, [first.as_str(), second.as_str(), "step-00000040"]);
+    // A run that is killed and gone on with keeps the same ones.
+    let mut child = test.pretrain("killed", &more).spawn().unwrap();
+    assert!(wait_for(&mut child, || test.steps("killed") >= 30));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    succeeds(test.pretrain("killed", &[&more[..], &["--resume"]].concat()));
+    assert_same_run(&test, "run", "killed");
 }
