@@ -9,7 +9,7 @@ use thimble_trainer::data::TrainingBatch;
 use thimble_trainer::model::{Engine, EngineOptions, Parameters, init};
 use thimble_trainer::ops::cpu::CpuOps;
 use thimble_trainer::ops::{AdamW, Buffer};
-use thimble_trainer::parity::parity;
+use thimble_trainer::parity::{Comparison, compare, parity};
 
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/train");
 
@@ -28,6 +28,25 @@ fn the_engine_agrees_with_pytorch() {
 fn the_engine_agrees_with_pytorch_on_the_shared_reference() {
     let Some(shared) = thimble_needs::shared() else { return };
     check(&shared.join("reference/train"));
+}
+
+/// Masks, bins, losses, gradient norms, log-probabilities and weights of TRL's SFT and DPO.
+#[test]
+fn tuning_agrees_with_trl() {
+    let folders = ["sft", "dpo"];
+    let mut all = folders.map(|name| Path::new(GOLDEN).join(name)).to_vec();
+    if let Some(shared) = thimble_needs::shared() {
+        all.extend(folders.map(|name| shared.join("reference").join(name)));
+    }
+    for folder in all {
+        let device = |config: &Config, buffers| CpuOps::new(2, buffers, config.norm_eps);
+        let found = compare(&folder, device).unwrap();
+        println!("{}: {found:?}", folder.display());
+        assert!(found.holds(), "{found:?}");
+        let Comparison::Tuning(found) = found else { panic!("{found:?}") };
+        assert!(found.worst_logp_abs <= 1e-3);
+        assert_eq!(found.bins_differing, folder.ends_with("sft").then_some(0));
+    }
 }
 
 /// The command, its exit code and its JSON; and that it sees one weight in ten thousand being another.

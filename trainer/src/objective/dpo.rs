@@ -1,7 +1,7 @@
 //! Direct preference optimization: pairs of answers, and a frozen reference model.
 
 use super::preference_figures::{ChosenWatch, PreferenceFigures};
-use super::preference_loss::{AnswerLogProbability, PreferenceStep};
+use super::preference_loss::PreferenceStep;
 use super::reference::{ReferenceKey, ReferenceLogProbabilities, hash_weights};
 use super::{DataTokenizer, Measurement, Objective, Preparation, StepResult};
 use crate::atomic_file::write_atomically;
@@ -181,16 +181,6 @@ impl Pairs {
         Pairs { hash: set.hash(), set, reference: ReferenceLogProbabilities::default() }
     }
 
-    /// What one pair's losses say, from the negative log-likelihoods of a batch.
-    fn answer(&self, pair: usize, side: usize, losses: &[f32]) -> AnswerLogProbability {
-        let sum = |values: &[f32]| values.iter().map(|&value| f64::from(value)).sum::<f64>();
-        AnswerLogProbability {
-            policy: -sum(losses),
-            reference: sum(self.reference.answer(pair, side)),
-            tokens: losses.len(),
-        }
-    }
-
     fn step(&self, pairs: &[usize]) -> PreferenceStep {
         let chosen_tokens = pairs.iter().map(|&pair| self.set.pairs[pair].targets()[0]).sum();
         PreferenceStep { pairs: pairs.len(), chosen_tokens }
@@ -208,19 +198,17 @@ impl Pairs {
         (keys, step): (&DpoKeys, PreferenceStep),
         figures: &mut PreferenceFigures,
     ) -> Vec<f32> {
-        let mut weights = vec![0.0; losses.len()];
-        for (ranges, &pair) in packed.answers.iter().zip(drawn) {
-            let [chosen, rejected] =
-                [0, 1].map(|side| self.answer(pair, side, &losses[ranges[side].clone()]));
-            let part = keys.pair(chosen, rejected, step);
-            weights[ranges[0].clone()].fill(part.chosen_weight as f32);
-            weights[ranges[1].clone()].fill(part.rejected_weight as f32);
-            figures.add(keys, part.loss, [chosen, rejected]);
-            for (side, range) in ranges.iter().enumerate() {
-                figures.add_tokens(&losses[range.clone()], self.reference.answer(pair, side));
+        let reference = |pair: usize| {
+            let sum = |side| self.reference.answer(pair, side).iter().map(|&x| f64::from(x)).sum::<f64>();
+            [sum(0), sum(1)]
+        };
+        let references: Vec<[f64; 2]> = drawn.iter().map(|&pair| reference(pair)).collect();
+        keys.weigh((packed, &references), step, losses, |index, loss, answers| {
+            figures.add(keys, loss, answers);
+            for (side, range) in packed.answers[index].iter().enumerate() {
+                figures.add_tokens(&losses[range.clone()], self.reference.answer(drawn[index], side));
             }
-        }
-        weights
+        })
     }
 }
 

@@ -12,6 +12,7 @@
 //! The SFT term is the mean negative log-likelihood of all tokens of the step's chosen answers, as TRL's `sft` loss
 //! (compare Pang et al. 2024, Iterative Reasoning Preference Optimization).
 
+use crate::data::preferences::PairBatch;
 use crate::recipe::{DpoKeys, DpoLoss};
 
 /// Rounding error of a summed log-probability, relative to it; margins below it are ties.
@@ -98,6 +99,31 @@ impl DpoKeys {
         }
     }
 
+    /// The weights of a micro-batch's targets from their negative log-likelihoods. `references` has the reference's
+    /// log-probabilities of each pair's answers; `each` gets every pair's place in the batch, its part of the step's loss and
+    /// its answers, chosen first.
+    pub fn weigh(
+        &self,
+        (packed, references): (&PairBatch, &[[f64; 2]]),
+        step: PreferenceStep,
+        losses: &[f32],
+        mut each: impl FnMut(usize, f64, [AnswerLogProbability; 2]),
+    ) -> Vec<f32> {
+        let mut weights = vec![0.0; losses.len()];
+        for (index, (ranges, references)) in packed.answers.iter().zip(references).enumerate() {
+            let answers = [0, 1].map(|side| AnswerLogProbability {
+                policy: -losses[ranges[side].clone()].iter().map(|&loss| f64::from(loss)).sum::<f64>(),
+                reference: references[side],
+                tokens: ranges[side].len(),
+            });
+            let part = self.pair(answers[0], answers[1], step);
+            weights[ranges[0].clone()].fill(part.chosen_weight as f32);
+            weights[ranges[1].clone()].fill(part.rejected_weight as f32);
+            each(index, part.loss, answers);
+        }
+        weights
+    }
+
     /// An answer's implicit reward, `beta (log policy - log reference)` (Rafailov et al. 2023, equation 5).
     pub fn reward(&self, answer: AnswerLogProbability) -> f64 {
         self.beta * answer.difference()
@@ -139,8 +165,7 @@ mod tests {
         all
     }
 
-    /// TRL's losses of four pairs (tests/golden/train/dpo/make.py prints such values): see `../../tests/preferences.rs` for
-    /// whole runs. Here the formulas at hand: one pair with D = 2.
+    /// One pair with D = 2; against TRL: `trainer/tests/prefer/reference.rs`.
     #[test]
     fn the_losses_have_their_values_by_hand() {
         let (chosen, rejected) = (answer(-10.0, -11.0, 4), answer(-13.0, -12.0, 8));

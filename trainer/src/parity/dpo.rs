@@ -9,7 +9,7 @@ use crate::data::conversations::{ConversationEncoder, ShapeResult};
 use crate::data::preferences::{PairBatch, PreferenceExample, PreferencePair};
 use crate::error::{Error, Result};
 use crate::model::Engine;
-use crate::objective::preference_loss::{AnswerLogProbability, PreferenceStep};
+use crate::objective::preference_loss::PreferenceStep;
 use crate::ops::{BufferLengths, Ops};
 use crate::recipe::{DpoKeys, DpoLoss};
 use serde::Deserialize;
@@ -143,21 +143,10 @@ impl Training<'_> {
             pairs: self.size,
             chosen_tokens: chosen.iter().map(|pair| pair.targets()[0]).sum(),
         };
+        let references: Vec<[f64; 2]> = drawn.iter().map(|&pair| self.before[pair]).collect();
         let mut total = 0.0;
         engine.accumulate_weighed(&packed.batch, |losses| {
-            let mut weights = vec![0.0; losses.len()];
-            for (answers, &pair) in packed.answers.iter().zip(&drawn) {
-                let answer = |side: usize| AnswerLogProbability {
-                    policy: -losses[answers[side].clone()].iter().map(|&x| f64::from(x)).sum::<f64>(),
-                    reference: self.before[pair][side],
-                    tokens: answers[side].len(),
-                };
-                let part = keys.pair(answer(0), answer(1), means);
-                total += part.loss;
-                weights[answers[0].clone()].fill(part.chosen_weight as f32);
-                weights[answers[1].clone()].fill(part.rejected_weight as f32);
-            }
-            Ok(weights)
+            Ok(keys.weigh((&packed, &references), means, losses, |_, loss, _| total += loss))
         })?;
         Ok(total)
     }
