@@ -80,13 +80,13 @@ pub fn fill_batch(
 mod tests {
     use super::*;
 
-    fn example(ids: &[u32], targets: &[std::ops::Range<usize>]) -> TokenizedExample {
-        TokenizedExample { ids: ids.to_vec(), targets: targets.to_vec() }
+    fn example(ids: &[u32], targets: std::ops::Range<usize>) -> TokenizedExample {
+        TokenizedExample { ids: ids.to_vec(), targets: std::iter::once(targets).collect() }
     }
 
     #[test]
     fn packed_examples_are_documents_whose_first_token_is_no_target() {
-        let mut all = [example(&[5, 6, 7], &[1..3]), example(&[8, 9], &[]), example(&[3, 4], &[])];
+        let mut all = [example(&[5, 6, 7], 1..3), example(&[8, 9], 0..1), example(&[3, 4], 0..1)];
         all[1].target_all();
         all[2].target_all();
         let options = RowOptions { length: 5, packing: true };
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn an_example_without_a_target_in_its_row_is_left_out() {
-        let all = [example(&[1, 2, 3, 4], &[3..4]), example(&[1, 2], &[0..1]), example(&[1, 2], &[1..2])];
+        let all = [example(&[1, 2, 3, 4], 3..4), example(&[1, 2], 0..1), example(&[1, 2], 1..2)];
         for packing in [false, true] {
             assert_eq!(rows(&all, RowOptions { length: 3, packing }), [vec![2]], "{packing}");
             assert_eq!(rows(&all, RowOptions { length: 4, packing }), [vec![0], vec![2]], "{packing}");

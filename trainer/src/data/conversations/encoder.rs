@@ -46,7 +46,7 @@ impl TokenizedExample {
 
     /// Makes every token a target.
     pub fn target_all(&mut self) {
-        self.targets = vec![0..self.ids.len()];
+        self.targets = std::iter::once(0..self.ids.len()).collect();
     }
 
     /// Keeps the first `length` tokens.
