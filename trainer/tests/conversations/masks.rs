@@ -146,3 +146,34 @@ fn only_the_completion_of_message_lists_is_taught() {
     let found = encoder.encode(&examples[0]).unwrap();
     assert_eq!((found.targets.len(), targets(&found).len()), (1, 2));
 }
+
+/// Every template of the repository, also those that rewrite, fold or drop messages: what is trained is the answers as the
+/// template writes them, each with a special token behind it.
+#[test]
+fn under_every_template_answers_end_and_nothing_else_is_a_target() {
+    let folder = Path::new(GOLDEN).join("../../templates");
+    let mut chat = qa("What is 2 plus 3?", "Five.");
+    chat.as_array_mut().unwrap().extend(qa("Sure?", "Yes, <b>five</b>!").as_array().unwrap().clone());
+    let mut names = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let template = std::fs::read_to_string(&path).unwrap();
+        let (bos, eos) = if template.contains("im_end") { ("", "<|im_end|>") } else { ("<s>", "</s>") };
+        let (_folder, model) = model_with(Some(&template), bos, eos);
+        let found = ConversationEncoder::open(&model).unwrap().encode(&example(&chat)).unwrap();
+        let tokenizer = thimble_trainer::data::tokenizer::Encoder::open(&model).unwrap();
+        let texts: Vec<String> =
+            found.targets.iter().map(|range| tokenizer.decode(&found.ids[range.clone()]).unwrap()).collect();
+        assert_eq!(texts.len(), 2, "{}: {texts:?}", path.display());
+        for (text, answer) in texts.iter().zip(["Five.", "Yes, <b>five</b>!"]) {
+            let (before, behind) =
+                text.split_once(answer).unwrap_or_else(|| panic!("{}: {text:?}", path.display()));
+            let known = ["", " ", "<think>\n\n</think>\n\n"];
+            assert!(known.contains(&before), "{}: {text:?}", path.display());
+            let ends = ["<|im_end|>", "</s>", "<|eot_id|>", "<end_of_turn>", "<|end|>"];
+            assert!(ends.contains(&behind.trim_start()), "{}: {text:?}", path.display());
+        }
+        names += 1;
+    }
+    assert!(names >= 13, "{names}");
+}
