@@ -54,6 +54,8 @@ pub(super) struct Chart {
     pub(super) skipped: Vec<f64>,
     /// Right end of the x axis.
     pub(super) right: f64,
+    /// Whether the y axis begins at 0 and is linear.
+    pub(super) from_zero: bool,
 }
 
 /// A chart as the page shows it.
@@ -82,7 +84,12 @@ impl Chart {
         if drawn.is_empty() {
             return None;
         }
-        let y = around(drawn.iter().map(|series| &series.curve), &[], TICKS);
+        let y = if self.from_zero {
+            let values = drawn.iter().flat_map(|series| series.curve.raw.iter().map(|(_, y)| *y));
+            Axis::linear(0.0, values.fold(0.0, f64::max) * 1.08, TICKS)
+        } else {
+            around(drawn.iter().map(|series| &series.curve), &[], TICKS)
+        };
         let frame = Frame { x: Axis::counts(self.right, TICKS), y, unit: self.x };
         let mut body = frame.grid();
         for stage in &self.stages {
@@ -232,7 +239,7 @@ pub(super) struct Bar {
     pub(super) count: u64,
 }
 
-/// A histogram with bars of equal width, each labelled by the values that it counts.
+/// A histogram with bars of equal width, each labelled by the largest value that it counts.
 pub(super) fn histogram(title: &str, what: &str, bars: &[Bar]) -> Option<ChartView> {
     let most = bars.iter().map(|bar| bar.count).max().filter(|most| *most > 0)?;
     let frame =
@@ -255,7 +262,7 @@ pub(super) fn histogram(title: &str, what: &str, bars: &[Bar]) -> Option<ChartVi
             "<rect class=\"bar\" x=\"{x:.1}\" y=\"{top:.1}\" width=\"{width:.1}\" height=\"{height:.1}\"/>"
         );
         if index % every == 0 {
-            label(&mut body, "start", (x, BOTTOM + 18.0), &short_count(bar.from as f64));
+            label(&mut body, "middle", (x + step / 2.0, BOTTOM + 18.0), &plain(bar.to as f64));
         }
     }
     line(&mut body, "axis", (LEFT, BOTTOM), (RIGHT, BOTTOM));
@@ -280,7 +287,7 @@ mod tests {
 
     fn chart(series: Vec<Series>) -> Chart {
         let (stages, skipped) = (vec![2.0], vec![3.0]);
-        Chart { title: "Loss".into(), x: XUnit::Steps, series, stages, skipped, right: 4.0 }
+        Chart { title: "Loss".into(), x: XUnit::Steps, series, stages, skipped, right: 4.0, from_zero: false }
     }
 
     #[test]

@@ -42,12 +42,8 @@ impl Charts<'_> {
             )
         }];
         charts.extend(self.figures());
-        charts.push(
-            self.chart(
-                "Learning rate",
-                vec![self.steps("learning rate", 1, |step| Some(step.learning_rate))],
-            ),
-        );
+        let rate = self.steps("learning rate", 1, |step| Some(step.learning_rate));
+        charts.push(Chart { from_zero: true, ..self.chart("Learning rate", vec![rate]) });
         let norm = self.steps("gradient norm", self.window, |step| Some(step.gradient_norm));
         charts.push(self.chart("Gradient norm before clipping", vec![norm]));
         let speed = self.steps("tokens per second", self.window, |step| Some(step.tokens_per_second));
@@ -93,7 +89,15 @@ impl Charts<'_> {
             }
         }
         let right = self.run.steps.last().map_or(1.0, |step| self.place(step.step, step.tokens));
-        Chart { title: title.to_owned(), x: self.x, series, stages, skipped: Vec::new(), right }
+        Chart {
+            title: title.to_owned(),
+            x: self.x,
+            series,
+            stages,
+            skipped: Vec::new(),
+            right,
+            from_zero: false,
+        }
     }
 
     fn steps(&self, name: &str, window: usize, value: impl Fn(&StepMetrics) -> Option<f64>) -> Series {

@@ -16,18 +16,20 @@ pub(super) struct ResultFile {
 pub(super) fn held_out(points: &[ValidationPoint]) -> Option<TableView> {
     let (first, last) = (points.first()?, points.last()?);
     let best = points.iter().min_by(|a, b| a.loss.total_cmp(&b.loss))?;
-    let mut rows: Vec<Vec<String>> = Vec::new();
-    for (name, point) in [("first", first), ("best", best), ("last", last)] {
-        let name = if point.step == 0 { "before" } else { name };
-        let row = vec![
+    let row = |name: &str, point: &ValidationPoint| {
+        vec![
             name.to_owned(),
             point.step.to_string(),
             format!("{:.4}", point.loss),
             point.perplexity.map_or("–".to_owned(), |perplexity| format!("{perplexity:.2}")),
-        ];
-        if rows.last().is_none_or(|before| before[1..] != row[1..]) {
-            rows.push(row);
-        }
+        ]
+    };
+    let mut rows = vec![row(if first.step == 0 { "before" } else { "first" }, first)];
+    if ![first.step, last.step].contains(&best.step) {
+        rows.push(row("best", best));
+    }
+    if last.step != first.step {
+        rows.push(row(if best.step == last.step { "last, the best" } else { "last" }, last));
     }
     TableView::of("Held-out loss", &["Measured", "Step", "Loss, nats", "Perplexity"], rows)
 }
@@ -77,7 +79,7 @@ mod tests {
         assert_eq!(names, ["before", "best", "last"]);
         let improving = held_out(&[point(5, 3.0), point(10, 2.0)]).unwrap();
         let names: Vec<&str> = improving.rows.iter().map(|row| row[0].as_str()).collect();
-        assert_eq!(names, ["first", "best"], "the best is the last");
+        assert_eq!(names, ["first", "last, the best"]);
         assert!(held_out(&[]).is_none());
     }
 }
