@@ -108,9 +108,10 @@ impl KilledRun<'_> {
     }
 }
 
-/// What a run measured, without the times.
+/// What a run measured, without the times and the starts of the program.
 fn timeless(run: &Path) -> Vec<MetricsEvent> {
     let mut events = metrics::read(run).unwrap();
+    events.retain(|event| !matches!(event, MetricsEvent::Start(_)));
     for event in &mut events {
         if let MetricsEvent::Step(step) = event {
             (step.seconds, step.tokens_per_second) = (0.0, 0.0);

@@ -182,9 +182,10 @@ schedule = {{ kind = "trapezoidal", peak = 3e-3 }}
         fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     }
 
-    /// What the run measured, without the times.
+    /// What the run measured, without the times and the starts of the program.
     pub(crate) fn metrics(&self, run: &str) -> Vec<MetricsEvent> {
         let mut events = metrics::read(&self.path(run)).unwrap();
+        events.retain(|event| !matches!(event, MetricsEvent::Start(_)));
         for event in &mut events {
             if let MetricsEvent::Step(step) = event {
                 (step.seconds, step.tokens_per_second) = (0.0, 0.0);
