@@ -2,6 +2,7 @@
 
 use super::chart::{Chart, ChartView, Mark, Series, XUnit};
 use super::run_files::RunHistory;
+use super::view::title;
 use crate::report::metrics::{StepMetrics, ValidationPoint};
 use crate::report::plot::curves::Curve;
 use crate::report::plot::round_below;
@@ -129,11 +130,4 @@ impl Charts<'_> {
         let found = self.run.steps.iter().find(|other| other.step >= step)?;
         Some(self.place(step, found.tokens))
     }
-}
-
-/// A figure's name as a title: `token_accuracy` becomes `Token accuracy`.
-pub(super) fn title(name: &str) -> String {
-    let words = name.replace('_', " ");
-    let mut characters = words.chars();
-    characters.next().map_or(String::new(), |first| first.to_uppercase().chain(characters).collect())
 }

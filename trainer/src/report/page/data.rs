@@ -1,8 +1,7 @@
 //! The counts of the data: `data.json` of a run, an object with the counts of each part (training, held out).
 
 use super::chart::{Bar, ChartView, histogram};
-use super::charts::title;
-use super::view::{TableView, counted, percent};
+use super::view::{TableView, counted, percent, title};
 use crate::units::grouped;
 use serde::Deserialize;
 use serde_json::{Map, Value};

@@ -46,3 +46,10 @@ pub(super) fn percent(share: f64) -> String {
 pub(super) fn counted(number: u64, thing: &str) -> String {
     format!("{} {thing}{}", crate::units::grouped(number), if number == 1 { "" } else { "s" })
 }
+
+/// A name in snake_case as a title: `token_accuracy` becomes `Token accuracy`.
+pub(super) fn title(name: &str) -> String {
+    let words = name.replace('_', " ");
+    let mut characters = words.chars();
+    characters.next().map_or(String::new(), |first| first.to_uppercase().chain(characters).collect())
+}
