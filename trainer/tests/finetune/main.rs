@@ -2,6 +2,9 @@
 //! after kills, and what it leaves behind.
 #![allow(clippy::unwrap_used)]
 
+#[path = "../pretrain/kills.rs"]
+mod kills;
 mod reference;
 mod runs;
 mod setup;
+mod skips;
