@@ -3,16 +3,13 @@
 use super::export::export_checkpoint;
 use std::path::Path;
 use thimble_trainer::checkpoint::{CheckpointChoice, CheckpointStore};
-use thimble_trainer::data::conversations::for_each_row;
 use thimble_trainer::error::{Error, Result};
 use thimble_trainer::init_from;
 use thimble_trainer::recipe::{AdaptedMatrix, Precision};
 use thimble_trainer::shell::quote;
 
-/// Share of the steps in which the learning rate grows.
-const WARMUP: f64 = 0.1;
-/// Measurements of the held-out examples in a run.
-const MEASUREMENTS: u64 = 10;
+/// Steps between two measurements of the held-out examples.
+const MEASURE_EVERY: u64 = 10;
 /// Examples of a step, and in one pass, unless given.
 const BATCH: u64 = 16;
 const MICRO_BATCH: u64 = 2;
@@ -100,12 +97,8 @@ impl TuningFlags {
         sets.extend(context.map(|context| format!("stages.0.context={context}")));
         let learning_rate = self.learning_rate.or(self.lora.filter(|_| own).map(|_| adapter_learning_rate));
         sets.extend(learning_rate.map(|rate| format!("stages.0.schedule.peak={rate:?}")));
-        if own {
-            let steps = (epochs * self.trained_rows()? / batch as f64).ceil() as u64;
-            sets.push(format!("stages.0.schedule.warmup={}", (WARMUP * steps as f64) as u64));
-            if !self.held_out.is_empty() {
-                sets.push(format!("validation.every={}", (steps / MEASUREMENTS).max(1)));
-            }
+        if own && !self.held_out.is_empty() {
+            sets.push(format!("validation.every={MEASURE_EVERY}"));
         }
         if let Some(rank) = self.lora {
             sets.push(format!("adapter.rank={rank}"));
@@ -138,16 +131,6 @@ impl TuningFlags {
             [one] => one.parse().ok(),
             _ => None,
         }
-    }
-
-    /// About how many rows are trained on; rows that are dropped later are counted.
-    fn trained_rows(&self) -> Result<f64> {
-        let mut rows = 0u64;
-        for_each_row(&self.data, &mut |_, _| {
-            rows += 1;
-            Ok(())
-        })?;
-        Ok(rows as f64 * (1.0 - self.share().unwrap_or(0.0)))
     }
 }
 
