@@ -159,3 +159,50 @@ fn token(logits: &mut [f32], target: usize, weight: f32, terms: Option<LossTerms
     }
     log_partition - wanted
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The product with the head is left out for tokens without a target, and nothing else changes.
+    #[test]
+    fn tokens_without_targets_get_no_gradient() {
+        const TOKENS: usize = 37;
+        const WIDTH: usize = 8;
+        const CLASSES: usize = 19;
+        let number = |i: usize| ((i * 7919) % 211) as f32 / 100.0 - 1.0;
+        let threads = Threads::new(2).unwrap();
+        let head: Vec<f32> = (0..CLASSES * WIDTH).map(number).collect();
+        let ids: Vec<u32> = (0..TOKENS as u32).map(|token| token * 5 % CLASSES as u32).collect();
+        let patterns: [&dyn Fn(usize) -> bool; 6] = [
+            &|_| true,
+            &|_| false,
+            &|token| token == 0,
+            &|token| token == TOKENS - 1,
+            &|token| token % 3 == 1,
+            &|token| !(10..20).contains(&token),
+        ];
+        for (case, has_target) in patterns.iter().enumerate() {
+            let weight = |token| if has_target(token) { 0.1 + token as f32 / 100.0 } else { 0.0 };
+            let weights: Vec<f32> = (0..TOKENS).map(weight).collect();
+            let targets = Targets { ids: &ids, weights: &weights };
+            let run = |all: bool| {
+                let mut hidden: Vec<f32> = (0..TOKENS * WIDTH).map(|i| number(i + 3)).collect();
+                let (mut losses, mut d_head) = (vec![9.0; TOKENS], vec![0.5; head.len()]);
+                let mut logits = vec![0.0; 16 * CLASSES];
+                let gradient = Some((LossTerms { z_loss: 0.01 }, Some(&mut d_head[..])));
+                let work = if all { cross_entropy } else { weighed_cross_entropy };
+                work(&threads, &head, targets, &mut losses, &mut hidden, &mut logits, gradient);
+                (losses, hidden, d_head)
+            };
+            let (whole, found) = (run(true), run(false));
+            for (token, (&found, &whole)) in found.0.iter().zip(&whole.0).enumerate() {
+                let expected = if has_target(token) { whole } else { 0.0 };
+                assert!((found - expected).abs() < 1e-5, "case {case}, token {token}: {found} {expected}");
+            }
+            for (found, whole) in [(&found.1, &whole.1), (&found.2, &whole.2)] {
+                assert!(found.iter().zip(whole).all(|(a, b)| (a - b).abs() < 1e-5), "case {case}");
+            }
+        }
+    }
+}
