@@ -6,7 +6,7 @@
 use crate::error::{Error, Result};
 use crate::init_from;
 use crate::model::Parameters;
-use crate::objective::DistillSource;
+use crate::recipe::QuantizationScales;
 use rayon::prelude::*;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -17,6 +17,15 @@ use thimble_files::MappedModel;
 
 /// The calibrated conversion in a run folder.
 const START: &str = "start.thimble";
+
+/// The model that is to be quantized, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct QuantizationSource<'a> {
+    /// As `init_from` names it.
+    pub model: &'a str,
+    /// A preset of the converter, or the file of a quantization recipe.
+    pub quant: &'a str,
+}
 
 /// The rounding of every quantized matrix of a model.
 pub struct ModelRounding {
@@ -34,7 +43,7 @@ impl StartFile {
     ///
     /// # Errors
     /// The source cannot be read or converted, or the file cannot be written.
-    pub fn open_or_create(run: &Path, source: &DistillSource<'_>) -> Result<StartFile> {
+    pub fn open_or_create(run: &Path, source: &QuantizationSource<'_>) -> Result<StartFile> {
         let path = run.join(START);
         if !path.exists() {
             create(&path, source)?;
@@ -54,24 +63,26 @@ impl StartFile {
         Ok(StartFile { path, model })
     }
 
-    /// The rounding with the file's scales.
+    /// The rounding that starts with the file's scales. `weights`, those of the model that was converted, become the
+    /// masters of the first step: each is moved to where it rounds to what the file stores.
     ///
     /// # Errors
     /// The file is of another model.
-    pub fn rounding(&self, parameters: &Parameters) -> Result<ModelRounding> {
+    pub fn rounding(
+        &self,
+        parameters: &Parameters,
+        weights: &mut [f32],
+        scales: QuantizationScales,
+    ) -> Result<ModelRounding> {
         let mut matrices = Vec::new();
-        self.matrices(parameters, |range, rounding, _| matrices.push((range, rounding)))?;
+        self.matrices(parameters, |range, mut rounding, stored| {
+            rounding.move_into_cells(stored, &mut weights[range.clone()]);
+            if scales == QuantizationScales::Trained {
+                rounding.follow(&weights[range.clone()]);
+            }
+            matrices.push((range, rounding));
+        })?;
         Ok(ModelRounding { matrices })
-    }
-
-    /// Moves the weights of the flat buffer into the cells of what the file stores, so that they round to it.
-    ///
-    /// # Errors
-    /// The file is of another model.
-    pub fn move_into_cells(&self, parameters: &Parameters, weights: &mut [f32]) -> Result<()> {
-        self.matrices(parameters, |range, rounding, stored| {
-            rounding.move_into_cells(stored, &mut weights[range]);
-        })
     }
 
     /// Calls `take` with each quantized matrix's place in the flat buffer, its rounding, and its stored numbers.
@@ -117,8 +128,8 @@ impl ModelRounding {
 }
 
 /// Converts a source, calibrated on the converter's own text.
-fn create(path: &Path, source: &DistillSource<'_>) -> Result<()> {
-    let DistillSource { model, quant } = *source;
+fn create(path: &Path, source: &QuantizationSource<'_>) -> Result<()> {
+    let QuantizationSource { model, quant } = *source;
     let opened = init_from::open(model)?;
     let options = ConversionOptions { calibration: Some(default_text().to_owned()), ..options(quant)? };
     eprintln!("choosing the scales of {quant}: a calibrated conversion of {model}");

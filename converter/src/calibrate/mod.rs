@@ -98,7 +98,8 @@ impl Calibration<'_> {
         let place = tensor_index(self.model, role, layer);
         let (tensor, record) = (&self.model.tensors()[place], &self.records[place]);
         let full = load(self.model, role, layer)?;
-        let quantizer = Quantizer::new(record.encoding).filter(|_| tensor.rounds(record.encoding));
+        let mut weights = full.flatten_all()?.to_vec1::<f32>()?;
+        let quantizer = quantizer(tensor, record, &weights);
         let mut rounded = match quantizer {
             None => round_to_nearest(self.model, tensor, record)?,
             Some(quantizer) => {
@@ -108,7 +109,6 @@ impl Calibration<'_> {
                     correction.iter_mut().zip(difference).for_each(|(w, l)| *w += l as f32);
                 }
                 inputs.feedback.solve(&mut correction);
-                let mut weights = full.flatten_all()?.to_vec1::<f32>()?;
                 weights.iter_mut().zip(correction).for_each(|(w, d)| *w += d);
                 let done = ldlq::round(quantizer, record.encoding, &weights, &inputs.feedback);
                 let (bytes, distortion) =
@@ -160,6 +160,12 @@ impl Calibration<'_> {
         self.x = self.x.add(&added)?;
         Ok(())
     }
+}
+
+/// What rounds a matrix; none if storing it changes no number, as after training for the encoding.
+fn quantizer(tensor: &SourceTensor, record: &TensorRecord, weights: &[f32]) -> Option<Quantizer> {
+    let quantizer = Quantizer::new(record.encoding).filter(|_| tensor.rounds(record.encoding));
+    quantizer.filter(|quantizer| !quantizer.holds(weights, tensor.columns))
 }
 
 /// The feedback for rounding with these second moments.
@@ -218,21 +224,20 @@ pub(crate) fn calibrate(
     let forward = ForwardPass::new(&config, windows.iter().map(Vec::len).max().unwrap_or(0));
     let first = tensor_index(model, TensorRole::Embedding, TensorRole::NO_LAYER);
     let (tensor, record) = (&model.tensors()[first], &records[first]);
-    let quantizer = Quantizer::new(record.encoding).filter(|_| tensor.rounds(record.encoding));
-    let rounded = match quantizer {
+    let full = load(model, TensorRole::Embedding, TensorRole::NO_LAYER)?;
+    let weights = full.flatten_all()?.to_vec1::<f32>()?;
+    let rounded = match quantizer(tensor, record, &weights) {
         Some(quantizer) if config.tied => {
             let mut moments = head_moments(model, &forward, windows)?;
             moments.damp(TIED_DAMPING);
-            let full = load(model, TensorRole::Embedding, TensorRole::NO_LAYER)?;
-            let done =
-                ldlq::round(quantizer, record.encoding, &full.flatten_all()?.to_vec1()?, &feedback(moments)?);
+            let done = ldlq::round(quantizer, record.encoding, &weights, &feedback(moments)?);
             let (bytes, distortion) =
                 done.map_err(|error| error.in_tensor(&tensor.name, 0, record.encoding.name()))?;
             QuantizedTensor { bytes, distortion }
         }
         _ => round_to_nearest(model, tensor, record)?,
     };
-    let full = load(model, TensorRole::Embedding, TensorRole::NO_LAYER)?;
+    drop(weights);
     let stored = stored_values(tensor, record.encoding, &rounded.bytes)?;
     let stored = matrix(stored, tensor.rows, tensor.columns)?;
     let embed = |embedding: &Tensor| {

@@ -1,6 +1,7 @@
 //! Encodes rows of the source as panels: exactly if the source has the encoding's grid, otherwise rounded.
 
 mod grid;
+mod group_scale;
 mod quantizer;
 mod recover;
 mod rounding;

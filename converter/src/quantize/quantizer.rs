@@ -1,9 +1,12 @@
 //! Scales and codes of a row, for every quantized encoding.
 
 use super::grid::Grid;
+use super::group_scale::GroupScale;
 use super::recover;
 use crate::pack::{self, Group};
 use half::f16;
+#[cfg(feature = "calibrate")]
+use rayon::prelude::*;
 use thimble_runtime::format::{Encoding, GROUP, WeightScales};
 
 /// Quantizes rows of one encoding.
@@ -20,30 +23,6 @@ pub(crate) struct RowScales {
     pub(crate) row_scale: f32,
     /// The ideal scale of each group, if the encoding has two-level scales.
     pub(crate) scales: Vec<f32>,
-}
-
-/// The stored scale of one group of a row.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct GroupScale {
-    /// The step between adjacent integer levels; with zero, every code means the minimum.
-    pub(crate) scale: f32,
-    /// Added to every value.
-    pub(crate) minimum: f32,
-    inverse: f32,
-    multiplier: i8,
-}
-
-impl GroupScale {
-    pub(super) fn new(scale: f32, minimum: f32, multiplier: i8) -> GroupScale {
-        // If the inverse overflows, the scale is too small to distinguish codes: all mean zero.
-        let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
-        GroupScale { scale, minimum, inverse: if inverse.is_finite() { inverse } else { 0.0 }, multiplier }
-    }
-
-    /// One over the scale; 0 if all codes mean the minimum.
-    pub(super) fn inverse(&self) -> f32 {
-        self.inverse
-    }
 }
 
 impl Quantizer {
@@ -150,9 +129,20 @@ impl Quantizer {
     /// The code whose value is nearest.
     #[inline]
     pub(crate) fn code(&self, fit: &GroupScale, value: f32) -> u8 {
-        let code = self.grid.code((value - fit.minimum) * fit.inverse);
+        let code = self.grid.code((value - fit.minimum) * fit.inverse());
         // Keeps the range symmetric.
         if self.encoding.layout().scales == WeightScales::Row { code.max(1) } else { code }
+    }
+
+    /// The level that a value rounds to.
+    #[inline]
+    pub(super) fn level(&self, fit: &GroupScale, value: f32) -> f32 {
+        self.grid.level(self.code(fit, value))
+    }
+
+    /// What the encoding's levels are multiplied by.
+    pub(super) fn scales(&self) -> WeightScales {
+        self.encoding.layout().scales
     }
 
     /// The value of a code.
@@ -167,11 +157,11 @@ impl Quantizer {
         let level = self.grid.level(code);
         let end = |neighbour: f32| level + (neighbour - level) * (0.5 - CELL_MARGIN / 2.0);
         let [low, high] = self.grid.neighbours(code).map(|neighbour| neighbour.map(end));
-        let place = (value - fit.minimum) * fit.inverse;
+        let place = (value - fit.minimum) * fit.inverse();
         let place = place.max(low.unwrap_or(f32::NEG_INFINITY)).min(high.unwrap_or(f32::INFINITY));
         let moved = place * fit.scale + fit.minimum;
         // A scale of 0 has one number, and a value of an outermost cell may be far out.
-        if fit.inverse != 0.0 && self.code(fit, moved) == code { moved } else { stored }
+        if fit.inverse() != 0.0 && self.code(fit, moved) == code { moved } else { stored }
     }
 
     /// Writes the row's scale, if the encoding has one.
@@ -185,7 +175,7 @@ impl Quantizer {
     pub(crate) fn put_group(&self, block: &mut [u8], row: usize, codes: &[u8; GROUP], fit: &GroupScale) {
         match self.encoding.layout().scales {
             WeightScales::TwoLevel => {
-                pack::put_two_level_group(self.encoding, block, row, codes, fit.multiplier);
+                pack::put_two_level_group(self.encoding, block, row, codes, fit.multiplier());
             }
             WeightScales::None | WeightScales::Row => pack::put_codes(self.encoding, block, row, codes),
             WeightScales::Group | WeightScales::GroupAndMinimum => {
@@ -193,6 +183,12 @@ impl Quantizer {
                 pack::put_group(self.encoding, block, row, &Group { codes: *codes, scale, minimum });
             }
         }
+    }
+
+    /// Whether every row of a matrix lies on the encoding's grid, so that storing it changes no number.
+    #[cfg(feature = "calibrate")]
+    pub(crate) fn holds(&self, matrix: &[f32], columns: usize) -> bool {
+        matrix.par_chunks(columns.max(1)).all(|row| recover::grid(self.encoding, self.grid, row).is_some())
     }
 
     /// Writes a row that lies on the encoding's grid with the very scales of that grid; `None` if it lies on none.
@@ -256,7 +252,7 @@ fn with_minimum(last: f32, values: &[f32], weights: &[f32]) -> (f16, f16) {
             let mut error = 0.0f64;
             let [mut count, mut sum_code, mut sum_square, mut sum_value, mut sum_product] = [0.0f64; 5];
             for (i, &value) in values.iter().enumerate() {
-                let code = ((value - fit.minimum) * fit.inverse).round().clamp(0.0, last);
+                let code = ((value - fit.minimum) * fit.inverse()).round().clamp(0.0, last);
                 let (value, code, weight) = (f64::from(value), f64::from(code), weight(i));
                 error += weight * (value - (code * f64::from(fit.scale) + f64::from(fit.minimum))).powi(2);
                 count += weight;

@@ -5,7 +5,7 @@
 //! are tried, and a scale counts only if it gives every number of its group exactly.
 
 use super::grid::Grid;
-use super::quantizer::GroupScale;
+use super::group_scale::GroupScale;
 use half::f16;
 use thimble_runtime::format::{Encoding, GROUP, WeightScales};
 

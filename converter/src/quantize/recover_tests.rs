@@ -124,6 +124,39 @@ fn rounding_with_given_scales_gives_numbers_that_are_stored_as_they_are() {
     assert!(MatrixRounding::of_stored(Encoding::Q4, &[0; 287], PANEL, 32).is_none());
 }
 
+/// Where weights move together their scale follows, and what it gives is stored as it is.
+#[test]
+fn scales_follow_the_weights() {
+    let mut random = Random(4);
+    for encoding in quantized() {
+        let columns = 96;
+        let panel = random_panel(encoding, columns, &mut random);
+        let own = pack::unpack(encoding, &panel, PANEL, columns).unwrap();
+        let mut rounding = MatrixRounding::of_stored(encoding, &panel, PANEL, columns).unwrap();
+        rounding.follow(&own);
+        let mut rounded = vec![f32::NAN; own.len()];
+        rounding.round(&own, &mut rounded);
+        assert_eq!(rounded, own, "{encoding:?}");
+        // Smaller, as a multiplier of 127 cannot grow.
+        let shrunk: Vec<f32> = own.iter().map(|v| v * 0.95).collect();
+        rounding.round(&shrunk, &mut rounded);
+        let distance = |from: &[f32]| -> f64 {
+            from.iter().zip(&shrunk).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt()
+        };
+        assert!(
+            distance(&rounded) < 0.5 * distance(&own),
+            "{encoding:?}: {} of {}",
+            distance(&rounded),
+            distance(&own)
+        );
+        let bytes: Vec<u8> = rounded.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let mut again = vec![0; panel.len()];
+        let rows = Rows { kind: BlockType::F32, bytes: &bytes, columns };
+        assert_eq!(encode_panel(encoding, rows, &mut again).unwrap().error, 0.0, "{encoding:?}");
+        assert_eq!(pack::unpack(encoding, &again, PANEL, columns).unwrap(), rounded, "{encoding:?}");
+    }
+}
+
 #[test]
 fn other_numbers_are_on_no_grid() {
     let mut random = Random(3);

@@ -87,7 +87,7 @@ pub(super) fn export_checkpoint(
     let config = recipe.config(state.position.stage());
     let tensors = checkpoint::read_tensors(checkpoint, &Parameters::of(&recipe)?)?;
     let mut weights = base::trained_model(&recipe, tensors.weights, state.frozen.as_deref())?;
-    if let ObjectiveKeys::Distill(_) = recipe.objective {
+    if let ObjectiveKeys::Distill(keys) = &recipe.objective {
         // What was trained is the rounded model; in f32 its numbers stay exact.
         if precision != Precision::F32 {
             return Err(Error::Usage(
@@ -95,10 +95,12 @@ pub(super) fn export_checkpoint(
                     .to_owned(),
             ));
         }
-        let masters = weights.clone();
-        StartFile::open(run)?
-            .rounding(&Parameters::new(&recipe.model.config()))?
-            .round(&masters, &mut weights);
+        let parameters = Parameters::new(&config);
+        let mut first = base::weights(&recipe, &parameters)?;
+        let rounding = StartFile::open(run)?.rounding(&parameters, &mut first, keys.scales)?;
+        let masters = std::mem::take(&mut weights);
+        rounding.round(&masters, &mut first);
+        weights = first;
     }
     let model = Export {
         config: &config,

@@ -9,6 +9,7 @@ mod plan;
 mod plot;
 mod prefer;
 mod pretrain;
+mod quantize_aware;
 mod report;
 mod run_flags;
 mod shared;
@@ -35,6 +36,7 @@ pub(crate) enum Command {
     Pretrain(pretrain::Flags),
     Finetune(finetune::Flags),
     Prefer(prefer::Flags),
+    QuantizeAware(quantize_aware::Flags),
     Export(export::Flags),
     Eval(eval::Flags),
     Plot(plot::Flags),
@@ -52,6 +54,7 @@ impl Command {
             Command::Pretrain(flags) => flags.run(),
             Command::Finetune(flags) => flags.run(),
             Command::Prefer(flags) => flags.run(),
+            Command::QuantizeAware(flags) => flags.run(),
             Command::Export(flags) => flags.run(),
             Command::Eval(flags) => flags.run(),
             Command::Plot(flags) => flags.run(),

@@ -4,7 +4,7 @@ use super::activations::{Activations, Passes};
 use super::engine::Engine;
 use crate::data::TrainingBatch;
 use crate::error::{Error, Result};
-use crate::ops::{Distillation, Ops, WeightCopy};
+use crate::ops::{Distillation, Ops, Rounding, WeightCopy};
 
 impl<O: Ops> Engine<O> {
     /// Replaces a copy of the weights, `parameters().len` values.
@@ -13,6 +13,14 @@ impl<O: Ops> Engine<O> {
     /// The device lacks the memory.
     pub fn write_copy(&mut self, copy: WeightCopy, values: &[f32]) -> Result<()> {
         self.ops.write_copy(copy, values)
+    }
+
+    /// Writes the rounded copy from the masters.
+    ///
+    /// # Errors
+    /// The device lacks the memory.
+    pub fn round_weights(&mut self, round: &Rounding<'_>) -> Result<()> {
+        self.ops.round_weights(round)
     }
 
     /// Selects the weights of other passes: the masters for `None`, as at first. After a distillation it is the rounded

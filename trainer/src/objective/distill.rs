@@ -7,27 +7,17 @@ use crate::data::{DataPosition, TrainingBatch};
 use crate::error::{Error, Result};
 use crate::model::Engine;
 use crate::ops::{Buffer, Ops, WeightCopy};
-use crate::quantization::{ModelRounding, StartFile};
-use crate::recipe::{DistillKeys, TrainingRecipe};
-
-/// The model that is to be quantized, and how.
-#[derive(Clone, Copy, Debug)]
-pub struct DistillSource<'a> {
-    /// As `init_from` names it.
-    pub model: &'a str,
-    /// A preset of the converter, or the file of a quantization recipe.
-    pub quant: &'a str,
-}
+use crate::quantization::{ModelRounding, QuantizationSource, StartFile};
+use crate::recipe::{DistillKeys, QuantizationScales, TrainingRecipe};
 
 /// Windows of token sets, and the rounding that the passes see.
 pub(super) struct SelfDistillation {
     windows: Pretraining,
     model: String,
     quant: String,
+    scales: QuantizationScales,
     /// Known once the run has been prepared.
     rounding: Option<ModelRounding>,
-    masters: Vec<f32>,
-    rounded: Vec<f32>,
 }
 
 impl SelfDistillation {
@@ -48,23 +38,17 @@ impl SelfDistillation {
             windows: Pretraining::open(recipe)?,
             model,
             quant: keys.quant.clone(),
+            scales: keys.scales,
             rounding: None,
-            masters: Vec::new(),
-            rounded: Vec::new(),
         })
     }
 
     /// Lets the passes see the masters of now, rounded.
-    fn round<O: Ops>(&mut self, engine: &mut Engine<O>) -> Result<()> {
-        let Some(rounding) = &self.rounding else {
-            return Err(Error::Invalid("the objective was not prepared before its first step".into()));
-        };
-        let len = engine.parameters().len;
-        self.masters.resize(len, 0.0);
-        self.rounded.resize(len, 0.0);
-        engine.read(Buffer::Weights, &mut self.masters)?;
-        rounding.round(&self.masters, &mut self.rounded);
-        engine.write_copy(WeightCopy::Rounded, &self.rounded)
+    fn round<O: Ops>(&self, engine: &mut Engine<O>) -> Result<()> {
+        match &self.rounding {
+            Some(rounding) => engine.round_weights(&|masters, rounded| rounding.round(masters, rounded)),
+            None => Err(Error::Invalid("the objective was not prepared before its first step".into())),
+        }
     }
 }
 
@@ -83,15 +67,16 @@ impl<O: Ops> Objective<O> for SelfDistillation {
 
     /// Chooses the scales, and before the first step moves the weights to where they round to the calibrated file.
     fn prepare(&mut self, engine: &mut Engine<O>, with: Preparation<'_>) -> Result<()> {
-        let source = DistillSource { model: &self.model, quant: &self.quant };
+        let source = QuantizationSource { model: &self.model, quant: &self.quant };
         let start = StartFile::open_or_create(with.run, &source)?;
         let mut teacher = (with.initial_weights)()?;
         engine.write_copy(WeightCopy::Teacher, &teacher)?;
-        self.rounding = Some(start.rounding(engine.parameters())?);
         let mut masters = vec![0.0; teacher.len()];
         engine.read(Buffer::Weights, &mut masters)?;
-        if masters == teacher {
-            start.move_into_cells(engine.parameters(), &mut teacher)?;
+        let fresh = masters == teacher;
+        drop(masters);
+        self.rounding = Some(start.rounding(engine.parameters(), &mut teacher, self.scales)?);
+        if fresh {
             engine.write(Buffer::Weights, &teacher)?;
         }
         self.round(engine)?;

@@ -13,7 +13,6 @@ mod pretrain;
 pub mod reference;
 mod sft;
 
-pub use distill::DistillSource;
 pub use open::open;
 
 use crate::data::DataPosition;

@@ -23,6 +23,9 @@ pub struct Distillation {
     pub head: WeightMatrix,
 }
 
+/// Rounds weights: from the first slice to the second.
+pub type Rounding<'r> = dyn Fn(&[f32], &mut [f32]) + Sync + 'r;
+
 /// The operations of distillation on one device.
 pub trait DistillationOps {
     /// Replaces a copy of the weights, `parameters` values. Memory for it is allocated the first time.
@@ -30,6 +33,12 @@ pub trait DistillationOps {
     /// # Errors
     /// The device lacks the memory.
     fn write_copy(&mut self, copy: WeightCopy, values: &[f32]) -> Result<()>;
+
+    /// Writes the rounded copy: `round` gets the masters, and where to write what they round to, both `parameters` values.
+    ///
+    /// # Errors
+    /// The device lacks the memory.
+    fn round_weights(&mut self, round: &Rounding<'_>) -> Result<()>;
 
     /// Selects the weights that the passes which follow read: the masters for `None`, as at first. Gradients and
     /// optimizer steps are the masters' all the same.

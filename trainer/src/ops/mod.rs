@@ -11,7 +11,7 @@ mod distillation;
 mod rotary;
 
 pub use adapter::{Adapter, AdapterPart, AdapterPass, MAX_PARTS};
-pub use distillation::{Distillation, DistillationOps, WeightCopy};
+pub use distillation::{Distillation, DistillationOps, Rounding, WeightCopy};
 
 use crate::data::TrainingBatch;
 use crate::error::Result;

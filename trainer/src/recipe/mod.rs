@@ -22,7 +22,7 @@ pub use adapter::{AdaptedMatrix, AdapterKeys};
 pub use fault::{Fault, RecipeError};
 pub use load::BUILT_IN;
 pub use model_shape::{ModelShape, PatternKeys};
-pub use objective::{DistillKeys, DpoKeys, DpoLoss, ObjectiveKeys, SftKeys, SftTargets};
+pub use objective::{DistillKeys, DpoKeys, DpoLoss, ObjectiveKeys, QuantizationScales, SftKeys, SftTargets};
 pub use rope_scaling::RopeScalingKeys;
 
 use crate::schedule::Schedule;

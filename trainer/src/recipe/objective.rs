@@ -80,6 +80,19 @@ pub struct DistillKeys {
     /// The encodings whose rounding the forward pass sees: a preset of the converter (`q3`, `q4`), or the file of a
     /// quantization recipe.
     pub quant: String,
+    /// Whether the encoding's scales are trained.
+    pub scales: QuantizationScales,
+}
+
+/// Whether the scales of an encoding are trained.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum QuantizationScales {
+    /// They follow the weights.
+    #[default]
+    Trained,
+    /// They stay as the calibrated conversion chose them.
+    Fixed,
 }
 
 /// The table as it is written: the keys of all kinds.
@@ -98,6 +111,7 @@ struct ObjectiveTable {
     label_smoothing: Option<f64>,
     sft_weight: Option<f64>,
     quant: Option<String>,
+    scales: Option<QuantizationScales>,
 }
 
 #[derive(Clone, Copy, Default, Deserialize)]
@@ -116,7 +130,7 @@ impl Kind {
             Kind::Pretrain => &[],
             Kind::Sft => &["targets", "packing", "shuffle", "max_length"],
             Kind::Dpo => &["loss", "beta", "label_smoothing", "sft_weight", "shuffle"],
-            Kind::Distill => &["quant"],
+            Kind::Distill => &["quant", "scales"],
         }
     }
 
@@ -145,6 +159,7 @@ impl TryFrom<ObjectiveTable> for ObjectiveKeys {
             ("label_smoothing", table.label_smoothing.is_some()),
             ("sft_weight", table.sft_weight.is_some()),
             ("quant", table.quant.is_some()),
+            ("scales", table.scales.is_some()),
         ];
         let foreign = written.iter().find(|(key, written)| *written && !kind.keys().contains(key));
         if let Some((key, _)) = foreign {
@@ -177,7 +192,7 @@ impl TryFrom<ObjectiveTable> for ObjectiveKeys {
             }
             Kind::Distill => {
                 let quant = table.quant.ok_or("expected the key quant, as in quant = \"q4\", found none")?;
-                ObjectiveKeys::Distill(DistillKeys { quant })
+                ObjectiveKeys::Distill(DistillKeys { quant, scales: table.scales.unwrap_or_default() })
             }
         })
     }

@@ -12,6 +12,7 @@ mod step;
 mod validation;
 
 pub use run::TrainingOptions;
+pub use run_folder::claim;
 
 use crate::checkpoint::BestValidation;
 use crate::error::Result;

@@ -19,6 +19,17 @@ pub(super) fn check(run: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Makes the folder one of a run, in which what the run reads can be put before it starts.
+///
+/// # Errors
+/// It holds files of something else, or cannot be written.
+pub fn claim(run: &Path) -> Result<()> {
+    check(run)?;
+    std::fs::create_dir_all(run).map_err(Error::file(run, "create"))?;
+    let path = run.join(LOCK);
+    File::options().create(true).append(true).open(&path).map_err(Error::file(&path, "create")).map(|_| ())
+}
+
 /// Locks the run folder; the system releases the lock when the process ends.
 pub(super) fn lock(run: &Path) -> Result<File> {
     let path = run.join(LOCK);

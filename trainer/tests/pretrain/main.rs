@@ -5,6 +5,7 @@ mod eval;
 mod export;
 mod kills;
 mod plan;
+mod quantize;
 mod recovery;
 mod refusals;
 mod resume;

@@ -1,38 +1,12 @@
-//! Copies of the weights, and the loss of distillation.
+//! The operations of distillation.
 
-use super::super::{BufferSpan, Distillation, DistillationOps, WeightCopy, counted};
+use super::super::{BufferSpan, Distillation, DistillationOps, Rounding, WeightCopy, counted};
 use super::CandleOps;
 use super::blocks::product;
+use super::copies::missing;
 use super::tensors::matrix_in;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use candle_core::{DType, Result as Computed, Tensor};
-
-/// The copies that were written, in the activations' type, and the one that passes read.
-#[derive(Default)]
-pub(super) struct Copies {
-    rounded: Option<Tensor>,
-    teacher: Option<Tensor>,
-    selected: Option<WeightCopy>,
-}
-
-impl Copies {
-    fn get(&self, copy: WeightCopy) -> Option<&Tensor> {
-        match copy {
-            WeightCopy::Rounded => self.rounded.as_ref(),
-            WeightCopy::Teacher => self.teacher.as_ref(),
-        }
-    }
-
-    /// The selected copy.
-    pub(super) fn selected(&self) -> Option<&Tensor> {
-        self.selected.and_then(|copy| self.get(copy))
-    }
-}
-
-/// The error where a copy is used that was never written.
-fn missing(copy: WeightCopy) -> Error {
-    Error::Invalid(format!("expected weights in the copy {copy:?}, found none: write them first"))
-}
 
 /// Each token's KL(teacher || student) for logits of `tokens x classes`, and the gradient of the student's times
 /// `weights`, `tokens x 1`.
@@ -72,7 +46,9 @@ impl CandleOps {
             losses.push(loss);
             if gradient {
                 let d_logits = d_logits.to_dtype(self.dtype)?;
-                self.add_gradient(head.start, &product(&d_logits.t()?, &x)?)?;
+                if self.trains(head.start) {
+                    self.add_gradient(head.start, &product(&d_logits.t()?, &x)?)?;
+                }
                 self.set(part(student), &product(&d_logits, &weights)?)?;
             }
         }
@@ -88,6 +64,14 @@ impl DistillationOps for CandleOps {
             WeightCopy::Teacher => self.copies.teacher = Some(values),
         }
         Ok(())
+    }
+
+    /// On the host, where the converter's rounding runs.
+    fn round_weights(&mut self, round: &Rounding<'_>) -> Result<()> {
+        let masters = self.weights.to_vec1::<f32>()?;
+        let mut rounded = vec![0.0; masters.len()];
+        round(&masters, &mut rounded);
+        self.write_copy(WeightCopy::Rounded, &rounded)
     }
 
     fn select_weights(&mut self, copy: Option<WeightCopy>) -> Result<()> {

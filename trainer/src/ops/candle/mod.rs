@@ -16,6 +16,7 @@
 mod adapter;
 mod attention;
 mod blocks;
+mod copies;
 mod distillation;
 mod embedding;
 mod layers;

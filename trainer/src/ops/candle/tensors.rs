@@ -4,7 +4,7 @@ use super::super::{
     AttentionShape, Buffer, BufferLengths, BufferSpan, Heads, LossTerms, WeightMatrix, WeightVector,
 };
 use super::blocks::{Blocks, product};
-use super::distillation::Copies;
+use super::copies::Copies;
 use super::{attention, layers, loss, optimizer};
 use crate::error::{Error, Result};
 use crate::recipe::Precision;

@@ -1,35 +1,17 @@
-//! Copies of the weights, and the loss of distillation.
+//! The operations of distillation.
 
-use super::super::{BufferSpan, Distillation, DistillationOps, WeightCopy, counted};
+use super::super::{BufferSpan, Distillation, DistillationOps, Rounding, WeightCopy, counted};
 use super::arena::spans;
+use super::copies::missing;
 use super::{CpuOps, divergence};
 use crate::error::{Error, Result};
 
-/// The copies that were written, and the one that passes read.
-#[derive(Default)]
-pub(super) struct Copies {
-    rounded: Vec<f32>,
-    teacher: Vec<f32>,
-    selected: Option<WeightCopy>,
-}
-
-impl Copies {
-    fn get(&self, copy: WeightCopy) -> &[f32] {
-        match copy {
-            WeightCopy::Rounded => &self.rounded,
-            WeightCopy::Teacher => &self.teacher,
-        }
-    }
-
-    /// The selected copy, or else the masters.
-    pub(super) fn or<'a>(&'a self, masters: &'a [f32]) -> &'a [f32] {
-        self.selected.map_or(masters, |copy| self.get(copy))
-    }
-}
-
-/// The error where a copy is used that was never written.
-fn missing(copy: WeightCopy) -> Error {
-    Error::Invalid(format!("expected weights in the copy {copy:?}, found none: write them first"))
+fn resize(copy: &mut Vec<f32>, len: usize) -> Result<()> {
+    copy.try_reserve_exact(len.saturating_sub(copy.len())).map_err(|_| {
+        Error::Invalid(format!("{} bytes of memory for a copy of the weights are not available", len * 4))
+    })?;
+    copy.resize(len, 0.0);
+    Ok(())
 }
 
 impl DistillationOps for CpuOps {
@@ -38,14 +20,16 @@ impl DistillationOps for CpuOps {
             WeightCopy::Rounded => &mut self.copies.rounded,
             WeightCopy::Teacher => &mut self.copies.teacher,
         };
-        target.clear();
-        target.try_reserve_exact(values.len()).map_err(|_| {
-            Error::Invalid(format!(
-                "{} bytes of memory for a copy of the weights are not available",
-                values.len() * 4
-            ))
-        })?;
-        target.extend_from_slice(values);
+        resize(target, values.len())?;
+        target.copy_from_slice(values);
+        Ok(())
+    }
+
+    fn round_weights(&mut self, round: &Rounding<'_>) -> Result<()> {
+        let rounded = &mut self.copies.rounded;
+        resize(rounded, self.weights.len())?;
+        // What runs in parallel inside runs on the engine's threads.
+        self.threads.run(|_| round(&self.weights, rounded));
         Ok(())
     }
 

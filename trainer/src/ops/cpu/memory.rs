@@ -1,8 +1,9 @@
 //! The memory of one engine.
 
 use super::super::{Buffer, BufferLengths};
+use super::copies::Copies;
+use super::heads;
 use super::threads::Threads;
-use super::{distillation, heads};
 use crate::error::Result;
 
 /// The CPU, and the memory of one engine.
@@ -10,7 +11,7 @@ pub struct CpuOps {
     pub(super) threads: Threads,
     pub(super) norm_epsilon: f32,
     pub(super) weights: Vec<f32>,
-    pub(super) copies: distillation::Copies,
+    pub(super) copies: Copies,
     pub(super) gradients: Vec<f32>,
     pub(super) first_moment: Vec<f32>,
     pub(super) second_moment: Vec<f32>,
@@ -36,7 +37,7 @@ impl CpuOps {
             threads: Threads::new(threads)?,
             norm_epsilon,
             weights: vec![0.0; weights],
-            copies: distillation::Copies::default(),
+            copies: Copies::default(),
             gradients: vec![0.0; gradients],
             first_moment: vec![0.0; gradients],
             second_moment: vec![0.0; gradients],

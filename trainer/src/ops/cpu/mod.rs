@@ -6,6 +6,7 @@
 mod adapter;
 mod arena;
 mod attention;
+mod copies;
 mod distillation;
 mod divergence;
 mod gemm;
