@@ -59,7 +59,7 @@ impl StartFile {
         let path = run.join(START);
         let refuse = |error: &dyn std::fmt::Display| Error::Invalid(format!("{}: {error}", path.display()));
         let model = MappedModel::read(&path).map_err(|error| refuse(&error))?;
-        model.file().and_then(|file| file.verify().map_err(Into::into)).map_err(|error| refuse(&error))?;
+        model.file().and_then(|file| file.verify()).map_err(|error| refuse(&error))?;
         Ok(StartFile { path, model })
     }
 

@@ -152,7 +152,7 @@ impl Quantizer {
     }
 
     /// The number nearest to `value` among those that round to the stored number, but for a margin at the cell's ends.
-    pub(super) fn into_cell(&self, fit: &GroupScale, stored: f32, value: f32) -> f32 {
+    pub(super) fn within_cell(&self, fit: &GroupScale, stored: f32, value: f32) -> f32 {
         let code = self.code(fit, stored);
         let level = self.grid.level(code);
         let end = |neighbour: f32| level + (neighbour - level) * (0.5 - CELL_MARGIN / 2.0);

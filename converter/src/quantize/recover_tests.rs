@@ -104,7 +104,8 @@ fn rounding_with_given_scales_gives_numbers_that_are_stored_as_they_are() {
         rounding.round(&own, &mut rounded);
         assert_eq!(rounded, own, "{encoding:?}");
         // Others go to the nearest.
-        let moved: Vec<f32> = own.iter().map(|v| v + 0.02 * (random.unit() - 0.5)).collect();
+        let moved: Vec<f32> =
+            own.iter().map(|v| v * (1.45 - 0.9 * random.unit()) + 0.02 * (random.unit() - 0.5)).collect();
         rounding.round(&moved, &mut rounded);
         assert_ne!(rounded, own, "{encoding:?}");
         // Moved into the cells of the stored numbers, they round to those, and are no farther than before.
@@ -137,8 +138,10 @@ fn scales_follow_the_weights() {
         let mut rounded = vec![f32::NAN; own.len()];
         rounding.round(&own, &mut rounded);
         assert_eq!(rounded, own, "{encoding:?}");
-        // Smaller, as a multiplier of 127 cannot grow.
-        let shrunk: Vec<f32> = own.iter().map(|v| v * 0.95).collect();
+        // Smaller, as a multiplier of 127 cannot grow; a minimum follows shifts instead.
+        let shift =
+            if encoding.layout().scales == WeightScales::GroupAndMinimum { (1.0, 4e-4) } else { (0.97, 0.0) };
+        let shrunk: Vec<f32> = own.iter().map(|v| v * shift.0 + shift.1).collect();
         rounding.round(&shrunk, &mut rounded);
         let distance = |from: &[f32]| -> f64 {
             from.iter().zip(&shrunk).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt()

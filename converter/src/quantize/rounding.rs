@@ -23,7 +23,7 @@ pub struct MatrixRounding {
     row_scales: Vec<f32>,
     /// Of each span, row by row.
     scales: Vec<GroupScale>,
-    /// The least-squares line of each span's first weights; empty where scales do not follow.
+    /// The line of each span's first weights; empty where scales do not follow.
     first: Vec<Line>,
 }
 
@@ -64,10 +64,10 @@ impl MatrixRounding {
     }
 
     /// Lets the scales follow from these weights on, which round with the stored ones: where all weights of a span grow
-    /// by a tenth, so does its scale. The slice holds the matrix, row by row.
+    /// a little, so does its scale. The slice holds the matrix, row by row.
     ///
-    /// A scale changes by as much as that of the least-squares line through the span's weights over their levels, and is
-    /// rounded to what the encoding stores.
+    /// A scale changes by as much as that of a line through the span's weights over their levels, and is rounded to what
+    /// the encoding stores. Where there is a minimum, that follows instead.
     pub fn follow(&mut self, weights: &[f32]) {
         let rows = weights.par_chunks(self.columns).zip(self.scales.par_chunks(self.per_row()));
         let lines = rows.with_min_len(ROWS).flat_map_iter(|(weights, scales)| {
@@ -87,7 +87,7 @@ impl MatrixRounding {
                 let parts = stored.chunks(self.span).zip(weights.chunks_mut(self.span)).zip(scales);
                 for ((stored, weights), scale) in parts {
                     for (&stored, weight) in stored.iter().zip(weights) {
-                        *weight = self.quantizer.into_cell(scale, stored, *weight);
+                        *weight = self.quantizer.within_cell(scale, stored, *weight);
                     }
                 }
             },
@@ -125,30 +125,23 @@ impl MatrixRounding {
         found.filter(|_| stored.scale != 0.0).unwrap_or(stored)
     }
 
-    /// The least-squares line through the weights over the levels that they round to.
+    /// The line through the weights over the levels that they round to: of least squares through 0, or, for encodings
+    /// with a minimum, of their mean with the stored scale. Both parts together would be as unsteady as the levels of a
+    /// span are close to each other.
     fn line(&self, scale: &GroupScale, weights: &[f32]) -> Line {
-        let [mut square, mut product, mut sum_level, mut sum_weight] = [0.0f32; 4];
+        let with_minimum = self.quantizer.scales() == WeightScales::GroupAndMinimum;
+        let [mut square, mut product, mut rest] = [0.0f32; 3];
         for &weight in weights {
             let level = self.quantizer.level(scale, weight);
             square += level * level;
             product += level * weight;
-            sum_level += level;
-            sum_weight += weight;
+            rest += weight - level * scale.scale;
         }
-        if !self.quantizer.has_minimum() {
-            return if square > 0.0 {
-                Line { scale: product / square, minimum: 0.0 }
-            } else {
-                Line::default()
-            };
+        match with_minimum {
+            true => Line { scale: 0.0, minimum: rest / weights.len() as f32 },
+            false if square > 0.0 => Line { scale: product / square, minimum: 0.0 },
+            false => Line::default(),
         }
-        let count = weights.len() as f32;
-        let determinant = count * square - sum_level * sum_level;
-        if determinant <= 0.0 {
-            return Line::default();
-        }
-        let scale = (count * product - sum_level * sum_weight) / determinant;
-        Line { scale, minimum: (sum_weight - scale * sum_level) / count }
     }
 }
 
@@ -183,9 +176,5 @@ impl Quantizer {
             }
         };
         (found.scale.is_finite() && found.minimum.is_finite()).then_some(found)
-    }
-
-    fn has_minimum(&self) -> bool {
-        self.scales() == WeightScales::GroupAndMinimum
     }
 }

@@ -91,7 +91,7 @@ const PASS_TOKENS: usize = 2048;
 impl Flags {
     pub(crate) fn run(self) -> Result<()> {
         let recipe = self.recipe()?;
-        let run = self.run.folder(&recipe.name);
+        let run = self.run.folder(&recipe);
         self.run.train(&recipe)?;
         finish(&run)
     }

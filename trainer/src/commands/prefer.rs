@@ -50,7 +50,7 @@ impl Flags {
             sets.push(format!("objective.loss={loss}"));
         }
         let recipe = self.run.build(self.tuning.recipe.as_deref(), RECIPE, sets)?;
-        let run = self.run.folder(&recipe.name);
+        let run = self.run.folder(&recipe);
         self.run.train(&recipe)?;
         finish(&run)
     }

@@ -43,7 +43,7 @@ pub(crate) struct Flags {
 impl Flags {
     pub(crate) fn run(self) -> Result<()> {
         let name = self.name();
-        let folder = self.run.folder(&name);
+        let folder = self.run.folder_named(&name);
         let saved = folder.join(RECIPE);
         if self.run.resumes() && saved.is_file() {
             let recipe = self.run.load(&saved.display().to_string())?;

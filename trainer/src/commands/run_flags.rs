@@ -48,19 +48,9 @@ impl RunFlags {
         TrainingRecipe::load(recipe, &self.overrides)
     }
 
-    /// The run folder of a run of this name.
-    pub(super) fn folder(&self, name: &str) -> PathBuf {
-        self.run.clone().unwrap_or_else(|| PathBuf::from("runs").join(name))
-    }
-
-    /// Whether the newest checkpoint is to be continued.
-    pub(super) fn resumes(&self) -> bool {
-        self.resume
-    }
-
-    /// CPU threads.
-    pub(super) fn threads(&self) -> usize {
-        super::shared::threads(self.threads)
+    /// The run folder of a recipe.
+    pub(super) fn folder(&self, recipe: &TrainingRecipe) -> PathBuf {
+        self.folder_named(&recipe.name)
     }
 
     /// Reads and checks the recipe `recipe`, or the text of the command's own, with the flags in `sets` and the overrides.
@@ -77,10 +67,25 @@ impl RunFlags {
         }
     }
 
+    /// The run folder of a run of this name.
+    pub(super) fn folder_named(&self, name: &str) -> PathBuf {
+        self.run.clone().unwrap_or_else(|| PathBuf::from("runs").join(name))
+    }
+
+    /// Whether the newest checkpoint is to be continued.
+    pub(super) fn resumes(&self) -> bool {
+        self.resume
+    }
+
+    /// CPU threads.
+    pub(super) fn threads(&self) -> usize {
+        super::shared::threads(self.threads)
+    }
+
     /// Trains as the recipe says and reports the end; `pretrain` resumes the run, whatever its objective.
     pub(super) fn train(self, recipe: &TrainingRecipe) -> Result<()> {
-        let run = self.folder(&recipe.name);
-        let threads = self.threads();
+        let run = self.folder(recipe);
+        let threads = super::shared::threads(self.threads);
         let chosen = choose(self.device, threads)?;
         if !self.quiet {
             eprintln!("{}", chosen.describe());

@@ -46,9 +46,7 @@ impl CandleOps {
             losses.push(loss);
             if gradient {
                 let d_logits = d_logits.to_dtype(self.dtype)?;
-                if self.trains(head.start) {
-                    self.add_gradient(head.start, &product(&d_logits.t()?, &x)?)?;
-                }
+                self.add_gradient(head.start, &product(&d_logits.t()?, &x)?)?;
                 self.set(part(student), &product(&d_logits, &weights)?)?;
             }
         }

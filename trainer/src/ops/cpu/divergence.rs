@@ -14,7 +14,7 @@ pub(super) struct Predictions<'a, H> {
 }
 
 /// Writes each token's KL(teacher || student) in nats to `losses`; with `gradient`, replaces the student's activations by
-/// their gradient, each token's times its weight, and adds to the head's if it is given. `logits` is scratch for at least two tokens'
+/// their gradient, each token's times its weight, and adds to the head's where it is trained. `logits` is scratch for at least two tokens'
 /// classes.
 pub(super) fn divergence(
     threads: &Threads,
@@ -35,7 +35,7 @@ pub(super) fn divergence(
     for ((hidden, teacher_hidden), (weights, losses)) in hidden.zip(targets) {
         let count = weights.len() * classes;
         let (student_logits, teacher_logits) = (&mut student_logits[..count], &mut teacher_logits[..count]);
-        let backward = gradient.is_some();
+        let with_gradient = gradient.is_some();
         threads.run(|simd| {
             let part = rows * classes;
             let logits = student_logits.par_chunks_mut(part).zip(teacher_logits.par_chunks_mut(part));
@@ -54,7 +54,7 @@ pub(super) fn divergence(
                         || {
                             let logits = s.chunks_exact_mut(classes).zip(t.chunks_exact_mut(classes));
                             for ((s, t), (&weight, loss)) in logits.zip(weights.iter().zip(losses)) {
-                                *loss = token(s, t, backward.then_some(weight));
+                                *loss = token(s, t, with_gradient.then_some(weight));
                             }
                         },
                     );
@@ -62,8 +62,7 @@ pub(super) fn divergence(
             );
         });
         if let Some(d_head) = &mut gradient {
-            let d_logits = MatrixView::new(student_logits, classes);
-            head_backward(threads, heads[0], d_logits, hidden, (d_head.as_deref_mut(), rows));
+            head_backward(threads, heads[0], MatrixView::new(student_logits, classes), hidden, d_head, rows);
         }
     }
 }

@@ -112,13 +112,7 @@ pub(super) fn cross_entropy(
             );
         });
         if let Some((_, d_head)) = &mut gradient {
-            head_backward(
-                threads,
-                head,
-                MatrixView::new(logits, classes),
-                hidden,
-                (d_head.as_deref_mut(), rows),
-            );
+            head_backward(threads, head, MatrixView::new(logits, classes), hidden, d_head, rows);
         }
     }
 }
@@ -130,7 +124,8 @@ pub(super) fn head_backward(
     head: MatrixView,
     d_logits: MatrixView,
     hidden: &mut [f32],
-    (d_head, rows): (Option<&mut [f32]>, usize),
+    d_head: &mut Option<&mut [f32]>,
+    rows: usize,
 ) {
     let width = head.columns();
     threads.run(|_| {
