@@ -1,15 +1,15 @@
 //! `thimble-train prefer`.
 
 use super::run_flags::RunFlags;
-use super::tuning::{TuningFlags, finish};
+use super::tuning::{TuningDefaults, TuningFlags, finish};
 use thimble_trainer::error::{Error, Result};
 use thimble_trainer::recipe::DpoLoss;
 
 /// The recipe that the flags change.
 const RECIPE: &str = include_str!("../../recipes/prefer.toml");
 
-/// Learning rate of an adapter, which takes larger steps than the model's own weights.
-const ADAPTER_LEARNING_RATE: f64 = 1e-5;
+const DEFAULTS: TuningDefaults =
+    TuningDefaults { kind: "dpo", epochs: 1.0, batch: 16, adapter_learning_rate: 1e-5 };
 
 /// Train a model on preferences between two answers (DPO).
 ///
@@ -38,7 +38,7 @@ pub(crate) struct Flags {
 
 impl Flags {
     pub(crate) fn run(self) -> Result<()> {
-        let mut sets = self.tuning.sets("dpo", ADAPTER_LEARNING_RATE)?;
+        let mut sets = self.tuning.sets(DEFAULTS)?;
         let mut number = |key: &str, value: Option<f64>| {
             sets.extend(value.map(|value| format!("objective.{key}={value:?}")));
         };

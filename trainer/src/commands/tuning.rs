@@ -10,11 +10,23 @@ use thimble_trainer::shell::quote;
 
 /// Steps between two measurements of the held-out examples.
 const MEASURE_EVERY: u64 = 10;
-/// Examples of a step, and in one pass, unless given.
-const BATCH: u64 = 16;
+/// Examples in one pass unless given.
 const MICRO_BATCH: u64 = 2;
 /// Tokens of an example, at most, unless given; and never more than the model's.
 const CONTEXT: usize = 1024;
+
+/// What a command takes where no flag says otherwise.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TuningDefaults {
+    /// Ends the run's name.
+    pub(super) kind: &'static str,
+    /// Passes over the examples.
+    pub(super) epochs: f64,
+    /// Examples, or packed rows, of one optimizer step.
+    pub(super) batch: u64,
+    /// Learning rate of an adapter, which takes larger steps than the model's own weights.
+    pub(super) adapter_learning_rate: f64,
+}
 
 #[derive(Debug, clap::Args)]
 pub(super) struct TuningFlags {
@@ -26,13 +38,13 @@ pub(super) struct TuningFlags {
     /// A share of the examples (0.1) or files that are not trained on and measured
     #[arg(long, value_name = "SHARE or FILES", num_args = 1..)]
     held_out: Vec<String>,
-    /// Passes over the examples [default: 1]
+    /// Passes over the examples [default: 2 over conversations, 1 over pairs]
     #[arg(long, value_name = "N", value_parser = super::shared::positive)]
     epochs: Option<f64>,
     /// Highest learning rate
     #[arg(long, value_name = "X", value_parser = super::shared::positive)]
     learning_rate: Option<f64>,
-    /// Examples of one optimizer step [default: 16]
+    /// Examples of one optimizer step, or rows that hold several [default: 4 rows of conversations, 16 pairs]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
     batch: Option<u64>,
     /// Examples in one pass, which divides --batch; more are faster and take more memory [default: 2]
@@ -59,14 +71,13 @@ pub(super) struct TuningFlags {
 }
 
 impl TuningFlags {
-    /// The flags as overrides of recipe keys. `kind` ends the run's name; adapters learn at `adapter_learning_rate` unless
-    /// given.
+    /// The flags as overrides of recipe keys.
     ///
     /// # Errors
     /// The flags contradict each other, or a file of examples cannot be read.
-    pub(super) fn sets(&self, kind: &str, adapter_learning_rate: f64) -> Result<Vec<String>> {
+    pub(super) fn sets(&self, defaults: TuningDefaults) -> Result<Vec<String>> {
         let mut sets = vec![
-            format!("name={}", text(&run_name(&self.model, kind))),
+            format!("name={}", text(&run_name(&self.model, defaults.kind))),
             format!("init_from={}", text(&self.model)),
             format!("data.files={}", list(&self.data)),
         ];
@@ -75,9 +86,10 @@ impl TuningFlags {
         }
         // What a recipe says holds unless a flag says otherwise.
         let own = self.recipe.is_none();
-        let batch = self.batch.unwrap_or(BATCH);
+        let batch = self.batch.unwrap_or(defaults.batch);
         if own || self.batch.is_some() || self.micro_batch.is_some() {
-            let micro_batch = self.micro_batch.unwrap_or(MICRO_BATCH.min(batch));
+            let micro_batch =
+                self.micro_batch.unwrap_or(if batch.is_multiple_of(MICRO_BATCH) { MICRO_BATCH } else { 1 });
             if !batch.is_multiple_of(micro_batch) {
                 return Err(Error::Usage(format!(
                     "--batch {batch} --micro-batch {micro_batch}: expected a micro-batch that divides the batch"
@@ -86,7 +98,7 @@ impl TuningFlags {
             sets.push(format!("stages.0.micro_batch={micro_batch}"));
             sets.push(format!("stages.0.accumulate={}", batch / micro_batch));
         }
-        let epochs = self.epochs.unwrap_or(1.0);
+        let epochs = self.epochs.unwrap_or(defaults.epochs);
         if own || self.epochs.is_some() {
             sets.push(format!("stages.0.length={{ epochs = {epochs:?} }}"));
         }
@@ -95,7 +107,8 @@ impl TuningFlags {
             given => given.map(|context| context as usize),
         };
         sets.extend(context.map(|context| format!("stages.0.context={context}")));
-        let learning_rate = self.learning_rate.or(self.lora.filter(|_| own).map(|_| adapter_learning_rate));
+        let of_adapter = self.lora.filter(|_| own).map(|_| defaults.adapter_learning_rate);
+        let learning_rate = self.learning_rate.or(of_adapter);
         sets.extend(learning_rate.map(|rate| format!("stages.0.schedule.peak={rate:?}")));
         if own && !self.held_out.is_empty() {
             sets.push(format!("validation.every={MEASURE_EVERY}"));
@@ -150,17 +163,17 @@ pub(super) fn finish(run: &Path) -> Result<()> {
 }
 
 /// A string of TOML.
-pub(super) fn text(value: &str) -> String {
+fn text(value: &str) -> String {
     toml::Value::String(value.to_owned()).to_string()
 }
 
 /// A list of strings of TOML.
-pub(super) fn list(values: &[String]) -> String {
+fn list(values: &[String]) -> String {
     format!("[{}]", values.iter().map(|value| text(value)).collect::<Vec<_>>().join(", "))
 }
 
 /// The name of a run that tunes a model: the model's, with the kind of the tuning.
-pub(super) fn run_name(model: &str, kind: &str) -> String {
+fn run_name(model: &str, kind: &str) -> String {
     let path = Path::new(model);
     let stem = match path.extension().and_then(|extension| extension.to_str()) {
         Some("gguf" | "thimble" | "safetensors") => path.file_stem(),
