@@ -275,7 +275,7 @@ impl<O: Ops> Objective<O> for PreferenceTraining {
     }
 
     /// The loss of the held-out pairs, with their figures and what the lengths of their answers alone predict.
-    fn measure(&mut self, engine: &mut Engine<O>, stage: usize) -> Result<Option<Measurement>> {
+    fn measure(&mut self, engine: &mut Engine<O>, _stage: usize) -> Result<Option<Measurement>> {
         let Some(held_out) = &self.held_out else { return Ok(None) };
         let all: Vec<usize> = (0..held_out.set.pairs.len()).collect();
         let step = held_out.step(&all);
@@ -286,7 +286,6 @@ impl<O: Ops> Objective<O> for PreferenceTraining {
             let losses = engine.token_losses(&packed.batch)?;
             held_out.weigh((&packed, drawn), &losses, (&self.keys, step), &mut figures);
         }
-        let _ = stage;
         let mut named = figures.named();
         named.push(("length_accuracy", held_out.set.counts.length_accuracy()));
         let (loss, targets) = (figures.loss(), figures.tokens());
