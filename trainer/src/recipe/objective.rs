@@ -88,11 +88,11 @@ pub struct DistillKeys {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum QuantizationScales {
-    /// They follow the weights.
-    #[default]
-    Trained,
     /// They stay as the calibrated conversion chose them.
+    #[default]
     Fixed,
+    /// They follow the weights.
+    Trained,
 }
 
 /// The table as it is written: the keys of all kinds.

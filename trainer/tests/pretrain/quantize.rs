@@ -33,11 +33,11 @@ fn quantize(test: &TestFolder, run: &str, more: &[&str]) -> Command {
     ];
     let keys = [
         "--tokens",
-        "2560",
+        "10240",
         "--held-out",
         "20",
         "--set",
-        "stages.0.schedule.peak=2e-3",
+        "stages.0.schedule.peak=1e-4",
         "--set",
         "checkpoint.last=99",
     ];
@@ -59,7 +59,8 @@ fn the_file_has_the_numbers_that_were_trained() {
     succeeds(quantize(&test, "run", &[]));
     let found = divergences(&test, "run");
     println!("{found:?}");
-    assert!(found.len() >= 10 && found[found.len() - 1] < 0.8 * found[0], "{found:?}");
+    // The first is that of the calibrated file.
+    assert!(found.len() >= 10 && found[found.len() - 1] < 0.75 * found[0], "{found:?}");
 
     let said = refused(test.command(&["export", "run", "-o", "bf16", "--dtype", "bf16"]), 2);
     assert!(said.contains("exact in f32"), "{said}");
