@@ -270,7 +270,7 @@ fn logits_of_one_token_are_given() {
 fn too_many_values_are_refused() {
     let mut candle = CandleOps::new(Device::Cpu, Precision::F32, 10, 1e-5).unwrap();
     let error = candle.write(Buffer::Weights, &[0.0; 11]).unwrap_err();
-    assert_eq!(error.to_string(), "11 values for 10 parameters");
+    assert_eq!(error.to_string(), "11 values for a buffer of 10");
 }
 
 /// A Llama written with candle's differentiable operations, whole attention and whole logits.
