@@ -95,7 +95,11 @@ fn the_command_tells_a_folder_that_differs() {
     assert!(command(folder.path()).status.success());
     fs::remove_file(folder.path().join("steps.json")).unwrap();
     let output = command(folder.path());
-    assert!(String::from_utf8_lossy(&output.stderr).contains("steps.json: cannot read"), "{output:?}");
+    assert!(
+        String::from_utf8_lossy(&output.stderr)
+            .contains("expected a folder with steps.json, sft.json or dpo.json"),
+        "{output:?}"
+    );
 }
 
 fn shape(tied: bool) -> Config {
