@@ -136,8 +136,9 @@ fn once(arguments: &Arguments) -> Result<(), Failure> {
     engine.write(Buffer::Weights, &init::weights(&parameters, 0.02, 1))?;
     let ids =
         (0..sequences * (context + 1)).map(|i| ((i * 7919 + i * i % 911) % config.vocab) as u32).collect();
-    let batch = TrainingBatch { sequences, context, ids, document_start: vec![0; sequences * context] };
     let tokens = (sequences * context) as f64;
+    let batch = TrainingBatch::new(sequences, context, ids, vec![0; sequences * context])
+        .weighed((1.0 / tokens) as f32);
     let mut seconds = Vec::new();
     let (mut cpu_start, warmup) = (0.0, 2);
     for step in 0..warmup + arguments.steps {
@@ -146,7 +147,7 @@ fn once(arguments: &Arguments) -> Result<(), Failure> {
         }
         let start = Instant::now();
         engine.zero_gradients()?;
-        engine.accumulate(&batch, 1.0 / tokens)?;
+        engine.accumulate(&batch)?;
         let norm = engine.gradient_norm()?;
         engine.update(AdamW {
             learning_rate: 3e-4,
