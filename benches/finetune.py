@@ -92,7 +92,8 @@ def thimble(args, tokens):
         folder = pathlib.Path(home) / "run"
         command = [
             args.command, "finetune", args.model, "--data", args.data, "--lora", str(args.rank), "--run", str(folder),
-            "--threads", str(args.threads), "--quiet",
+            "--threads", str(args.threads), "--quiet", "--epochs", "1", "--context", str(args.context),
+            "--batch", str(max(1, args.tokens // args.context)),
         ]
         for override in args.set:
             command += ["--set", override]

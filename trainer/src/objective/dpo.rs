@@ -85,7 +85,11 @@ impl PreferenceTraining {
             model: format!("{:032x}", xxh3_128(shape.as_bytes())),
             seed: recipe.seed,
             order: EpochOrder::default(),
-            position: ExamplePosition { examples: train.hash.clone(), ..ExamplePosition::default() },
+            position: ExamplePosition {
+                // Held-out losses are compared over the whole run.
+                examples: train.hash.clone() + held_out.as_ref().map_or("", |pairs: &Pairs| &pairs.hash),
+                ..ExamplePosition::default()
+            },
             train,
             held_out,
             last: Vec::new(),
@@ -303,11 +307,11 @@ impl<O: Ops> Objective<O> for PreferenceTraining {
                     .to_owned(),
             ));
         };
-        if position.examples != self.train.hash {
+        if position.examples != self.position.examples {
             return Err(Error::Invalid(format!(
                 "the pairs are others (hash {}) than those that the run began with (hash {}): restore the original files, or \
                  start a new run with --run",
-                self.train.hash, position.examples
+                self.position.examples, position.examples
             )));
         }
         self.position = position.clone();

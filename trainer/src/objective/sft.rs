@@ -68,7 +68,11 @@ impl ConversationTraining {
             seed: recipe.seed,
             stages: recipe.stages.clone(),
             rows: recipe.stages.iter().map(|stage| rows(&train.examples, row_options(keys, stage))).collect(),
-            position: ExamplePosition { examples: train.hash(), ..ExamplePosition::default() },
+            position: ExamplePosition {
+                // Held-out losses are compared over the whole run.
+                examples: train.hash() + &held_out.as_ref().map(ConversationSet::hash).unwrap_or_default(),
+                ..ExamplePosition::default()
+            },
             encoder,
             train,
             held_out,
@@ -82,13 +86,22 @@ impl ConversationTraining {
 
     /// Refuses stages without a row or without a step.
     fn check(&self) -> Result<()> {
-        for (index, (stage, rows)) in self.stages.iter().zip(&self.rows).enumerate() {
-            if rows.is_empty() {
+        for (index, (stage, packed)) in self.stages.iter().zip(&self.rows).enumerate() {
+            if packed.is_empty() {
                 return Err(Error::Invalid(format!(
                     "stage `{}`: none of the {} examples has a target within stages.{index}.context = {}; raise it",
                     stage.name,
                     self.train.examples.len(),
                     stage.context
+                )));
+            }
+            let measured =
+                |held: &ConversationSet| !rows(&held.examples, row_options(&self.keys, stage)).is_empty();
+            if !self.held_out.as_ref().is_none_or(measured) {
+                return Err(Error::Invalid(format!(
+                    "stage `{}`: none of the held-out examples has a target within stages.{index}.context = {}; raise it, \
+                     or hold out others",
+                    stage.name, stage.context
                 )));
             }
             stage.check_steps(index, self.stage_steps(index), self.train.counts.tokens)?;

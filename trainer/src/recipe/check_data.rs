@@ -23,6 +23,16 @@ impl Faults {
         if let Some(adapter) = &recipe.adapter {
             self.adapter(adapter, &recipe.freeze);
         }
+        if let ObjectiveKeys::Distill(_) = recipe.objective {
+            self.require(recipe.freeze.is_empty(), "freeze", || {
+                "objective.kind = \"distill\" moves every quantized matrix: expected none, found some; leave the key out"
+                    .into()
+            });
+            self.require(recipe.optimizer.z_loss.is_none(), "optimizer.z_loss", || {
+                "expected none, found a weight: the loss of objective.kind = \"distill\" has no such term"
+                    .into()
+            });
+        }
     }
 
     pub(super) fn objective(&mut self, objective: &ObjectiveKeys) {

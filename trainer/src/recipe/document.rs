@@ -15,8 +15,19 @@ const LISTS: [&str; 8] =
     ["stages", "prompts", "no_rope", "sliding", "files", "held_out", "freeze", "matrices"];
 /// Tables that `"none"` switches off.
 const OPTIONAL_TABLES: [&str; 3] = ["validation", "sample", "adapter"];
-/// Keys of a model that have no default.
-const MODEL_KEYS: [&str; 7] = ["hidden", "layers", "heads", "kv_heads", "ffn", "vocab", "context"];
+/// Keys of a model that a table must have so that its source need not be read: a run's recipe has them all.
+const MODEL_KEYS: [&str; 10] = [
+    "hidden",
+    "layers",
+    "heads",
+    "kv_heads",
+    "ffn",
+    "vocab",
+    "context",
+    "rope_theta",
+    "rms_norm_eps",
+    "tied",
+];
 
 pub(super) struct Document<'t> {
     text: &'t str,

@@ -13,6 +13,9 @@ kv_heads = 2
 ffn = 160
 vocab = 256
 context = 128
+rope_theta = 10_000.0
+rms_norm_eps = 1e-5
+tied = true
 [objective]
 {objective}
 [data]

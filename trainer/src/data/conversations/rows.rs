@@ -1,6 +1,6 @@
 //! Rows of JSON Lines, JSON arrays and Parquet files as JSON values, one at a time.
 
-use crate::data::source::{Compression, ReadOptions, SourceKind, TextSource, decompress};
+use crate::data::source::{Compression, MOST_RECORD_BYTES, ReadOptions, SourceKind, TextSource, decompress};
 use crate::error::{Error, Result};
 use parquet::errors::ParquetError;
 use parquet::file::reader::SerializedFileReader;
@@ -67,16 +67,27 @@ fn json_rows(source: &TextSource, visit: &mut dyn FnMut(&str, Value) -> Result<(
     let mut line = Vec::new();
     for number in 1.. {
         line.clear();
-        if reader.read_until(b'\n', &mut line).map_err(|error| unreadable(number, error))? == 0 {
+        let mut limited = reader.by_ref().take(MOST_RECORD_BYTES as u64 + 1);
+        if limited.read_until(b'\n', &mut line).map_err(|error| unreadable(number, error))? == 0 {
             return Ok(());
         }
-        let text = line.strip_prefix("\u{FEFF}".as_bytes()).unwrap_or(&line).trim_ascii();
+        let text = line.strip_prefix("\u{FEFF}".as_bytes()).unwrap_or(&line).trim_ascii_start();
+        let is_array = number == 1 && text.first() == Some(&b'[');
+        if line.len() > MOST_RECORD_BYTES && !is_array {
+            return Err(Error::Invalid(format!(
+                "{}, line {number}: expected a row of at most {MOST_RECORD_BYTES} bytes, found a longer one; split it",
+                source.name
+            )));
+        }
+        let text = text.trim_ascii_end();
         if text.is_empty() {
             continue;
         }
-        if number == 1 && text.first() == Some(&b'[') {
-            let mut whole = text.to_vec();
-            whole.push(b'\n');
+        if is_array {
+            // Its first line can be a part of a longer one.
+            let mut whole = line.clone();
+            let begin = whole.iter().position(|&byte| byte == b'[').unwrap_or(0);
+            whole.drain(..begin);
             reader.take(MOST_ARRAY_BYTES).read_to_end(&mut whole).map_err(|error| unreadable(1, error))?;
             return array_rows(source, &whole, visit);
         }

@@ -46,7 +46,9 @@ impl CandleOps {
             losses.push(loss);
             if gradient {
                 let d_logits = d_logits.to_dtype(self.dtype)?;
-                self.add_gradient(head.start, &product(&d_logits.t()?, &x)?)?;
+                if self.trains(head.start) {
+                    self.add_gradient(head.start, &product(&d_logits.t()?, &x)?)?;
+                }
                 self.set(part(student), &product(&d_logits, &weights)?)?;
             }
         }

@@ -370,7 +370,7 @@ impl Ops for CpuOps {
     ) -> Result<Vec<f32>> {
         let [hidden, logits] = spans(&mut self.arena, [hidden, scratch])?;
         self.losses.resize(self.targets.len(), 0.0);
-        let weights = &self.weights[head.range()];
+        let weights = &self.copies.or(&self.weights)[head.range()];
         let targets = loss::Targets { ids: &self.targets, weights: &self.target_weights };
         loss::cross_entropy(&self.threads, weights, targets, &mut self.losses, hidden, logits, None);
         Ok(self.losses.clone())
