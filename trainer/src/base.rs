@@ -11,6 +11,7 @@ use crate::recipe::TrainingRecipe;
 use std::path::Path;
 use thimble_converter::export::{Dtype, write_metadata};
 use thimble_converter::{SourceModel, dequantize};
+use thimble_runtime::format::Config;
 
 /// Numbers that are dequantized at once.
 const CHUNK: usize = 2 << 20;
@@ -101,6 +102,14 @@ pub fn write_files(recipe: &TrainingRecipe, folder: &Path) -> Result<()> {
         return Ok(());
     }
     let source = init_from::open(typed)?;
+    let (found, trained) = (&source.config, recipe.model.config());
+    let options = |config: &Config| (config.rope, config.norm_eps, config.window, config.pattern);
+    if options(found) != options(&trained) {
+        eprintln!(
+            "warning: [model] has another RoPE, norm epsilon or window than {typed:?}; leave those keys out to take the \
+             model's"
+        );
+    }
     write_metadata(&source, folder, Dtype::F32, |_| ())
         .map_err(|error| Error::Invalid(format!("init_from = {typed:?}: {error}")))
 }

@@ -139,13 +139,16 @@ impl<O: Ops> Objective<O> for Pretraining {
     /// Draws the step again: the loader knows only the last batch.
     fn describe(&mut self) -> Vec<String> {
         let Some((stage, position)) = self.last.clone() else { return Vec::new() };
-        let mut rows = Vec::new();
+        let (mut rows, behind) = (Vec::new(), self.loader.position());
         if self.loader.seek(&position).is_ok() {
-            // A shard that can no longer be read ends the list.
-            let _ = self.draw(stage, |loader, _| {
+            // A shard that can no longer be read ends the list, and the next step follows this one all the same.
+            let drawn = self.draw(stage, |loader, _| {
                 rows.extend(loader.last_rows());
                 Ok(())
             });
+            if drawn.is_err() {
+                let _ = self.loader.seek(&behind);
+            }
         }
         rows
     }

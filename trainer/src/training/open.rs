@@ -111,6 +111,10 @@ impl<'a, O: Ops> Run<'a, O> {
         objective.prepare(&mut engine, Preparation { run, initial_weights: &initial_weights })?;
 
         let tokenizer = run.join("tokenizer");
+        if from.is_none() && tokenizer.is_dir() {
+            // An earlier attempt may have been of another model.
+            std::fs::remove_dir_all(&tokenizer).map_err(Error::file(&tokenizer, "remove"))?;
+        }
         std::fs::create_dir_all(&tokenizer).map_err(Error::file(&tokenizer, "create"))?;
         base::write_files(recipe, &tokenizer)?;
         if let (None, Some(source)) = (&recipe.init_from, objective.tokenizer().folder) {

@@ -38,13 +38,13 @@ impl<O: Ops> Run<'_, O> {
     /// Counts the step that was just drawn as finished, with weights and moments as they were.
     fn leave_out(&mut self, reason: &str, stage: usize) -> Result<()> {
         let step = self.state.step + 1;
+        self.state.position = self.objective.position();
         let data = self.objective.describe();
         let stage = self.recipe.stages[stage].name.clone();
         self.progress.note(&format!("step {step} was skipped: {reason}; {SKIPPED} has its data"));
         self.skipped.write(&SkippedStep { step, stage, reason: reason.to_owned(), data })?;
         self.metrics.write(&MetricsEvent::Skipped(SkippedPoint { step, reason: reason.to_owned() }))?;
         self.state.step = step;
-        self.state.position = self.objective.position();
         Ok(())
     }
 
