@@ -66,7 +66,9 @@ fn stage_index(checkpoint: &Path, name: &str) -> Result<usize> {
 fn described(state: &TrainingState, recipe: &TrainingRecipe) -> String {
     let (index, step) = (state.position.stage(), state.step);
     let loss = match state.best_of(index) {
-        Some(best) if best.step == step => format!("held-out loss {:.4}, the stage's lowest", best.loss),
+        Some(best) if best.step == step => {
+            format!("held-out loss {:.4}, the stage's lowest up to then", best.loss)
+        }
         Some(best) => {
             format!("the stage's lowest held-out loss was {:.4} after step {}", best.loss, best.step)
         }

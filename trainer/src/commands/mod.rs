@@ -20,7 +20,7 @@ mod tuning;
 use clap::{Parser, Subcommand};
 use thimble_trainer::error::Result;
 
-/// Pretrain a small Llama and export it as a Hugging Face folder.
+/// Pretrain a small Llama, tune it, and export it as a Hugging Face folder.
 #[derive(Debug, Parser)]
 #[command(name = "thimble-train", version, propagate_version = true)]
 pub(crate) struct Flags {

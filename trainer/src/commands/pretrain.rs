@@ -1,7 +1,9 @@
 //! `thimble-train pretrain`.
 
 use super::run_flags::RunFlags;
+use super::tuning::finish;
 use thimble_trainer::error::Result;
+use thimble_trainer::recipe::ObjectiveKeys;
 
 /// Train a model as a recipe says.
 ///
@@ -18,6 +20,12 @@ pub(crate) struct Flags {
 impl Flags {
     pub(crate) fn run(self) -> Result<()> {
         let recipe = self.run.load(&self.recipe)?;
-        self.run.train(&recipe)
+        let run = self.run.folder(&recipe);
+        self.run.train(&recipe)?;
+        match recipe.objective {
+            // As the commands end that tune a model.
+            ObjectiveKeys::Sft(_) | ObjectiveKeys::Dpo(_) => finish(&run),
+            ObjectiveKeys::Pretrain | ObjectiveKeys::Distill(_) => Ok(()),
+        }
     }
 }

@@ -158,7 +158,8 @@ pub(super) fn finish(run: &Path) -> Result<()> {
     let (state, _) = export_checkpoint(run, &checkpoint, Precision::F32, &output)?;
     let [folder, file] = [&output, &run.join("tuned.thimble")].map(|path| quote(path));
     println!("wrote {} (step {})", output.display(), state.step);
-    println!("to talk to it: thimble convert {folder} -o {file} && thimble chat {file}");
+    println!("to talk to it: thimble chat {folder}");
+    println!("to make one file of it: thimble convert {folder} --quant q8 -o {file}");
     Ok(())
 }
 
