@@ -1,13 +1,22 @@
 //! Training for a quantized file, as a person runs it; and that the file has the very numbers that were trained.
 
+use crate::kills::KilledRun;
 use crate::setup::{TestFolder, assert_same_end, copy, refused, succeeds};
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 use thimble_converter::{ConversionOptions, Quant, convert, pack};
 use thimble_files::MappedModel;
+use thimble_host::{InferencePlan, InferenceSettings, SpinPool, generator};
+use thimble_runtime::Token;
 use thimble_runtime::format::Encoding;
+use thimble_trainer::checkpoint;
 use thimble_trainer::export::read_model;
-use thimble_trainer::model::Parameters;
+use thimble_trainer::model::{Engine, EngineOptions, Parameters};
+use thimble_trainer::ops::cpu::CpuOps;
+use thimble_trainer::ops::{Buffer, WeightCopy};
+use thimble_trainer::quantization::StartFile;
+use thimble_trainer::recipe::QuantizationScales;
 use thimble_trainer::report::metrics::MetricsEvent;
 
 /// A trained model in the folder `base`.
@@ -19,12 +28,16 @@ fn with_base() -> TestFolder {
 }
 
 fn quantize(test: &TestFolder, run: &str, more: &[&str]) -> Command {
+    quantize_to(test, "q3", run, more)
+}
+
+fn quantize_to(test: &TestFolder, quant: &str, run: &str, more: &[&str]) -> Command {
     let text = test.tokens().join("train.jsonl");
     let fixed = [
         "quantize-aware",
         "base",
         "--quant",
-        "q3",
+        quant,
         "--data",
         text.to_str().unwrap(),
         "--run",
@@ -82,6 +95,84 @@ fn the_file_has_the_numbers_that_were_trained() {
         encodings.push(record.encoding);
     }
     assert!(encodings.contains(&Encoding::Q3Nl) && encodings.contains(&Encoding::Q6), "{encodings:?}");
+}
+
+/// The logits that predict each of `ids` behind the first, by the runtime in its exact mode.
+fn file_logits(path: &Path, ids: &[u32]) -> Vec<Vec<f32>> {
+    let mapped = MappedModel::read(path).unwrap();
+    let file = mapped.file().unwrap();
+    let settings = InferenceSettings {
+        exact: true,
+        threads: Some(1),
+        logit_rows: Some(8),
+        context: Some(32),
+        ..InferenceSettings::default()
+    };
+    let plan = InferencePlan::new(file.config(), &settings).unwrap();
+    let (mut memory, pool) = (plan.allocate().unwrap(), SpinPool::new(plan.threads()).unwrap());
+    let mut generator = generator(&file, &plan, &mut memory, &pool).unwrap();
+    let tokens: Vec<Token> = ids.iter().map(|&id| Token(id)).collect();
+    let mut all = Vec::new();
+    generator.logits_of(&tokens, 1, &mut |_, logits| all.push(logits.to_vec())).unwrap();
+    all
+}
+
+/// Asserts that the runtime computes, from the converted export, the logits of the trainer's engine with the masters of
+/// the checkpoint rounded as in training.
+pub(crate) fn assert_file_has_trained_logits(test: &TestFolder, run: &str, quant: Quant) {
+    let export = format!("{run}-export");
+    succeeds(test.command(&["export", run, "-o", &export, "--checkpoint", "last"]));
+    let file = test.path(&format!("{run}.thimble"));
+    let options = ConversionOptions { quant, ..ConversionOptions::default() };
+    assert_eq!(convert(&test.path(&export), &file, &options, &mut |_| {}).unwrap().rounding, 0.0);
+
+    let last = test.path(run).join("checkpoints").join(test.newest(run).unwrap());
+    let (_, recipe) = checkpoint::open(&last).unwrap();
+    let shape = recipe.config(recipe.stages.len() - 1);
+    let parameters = Parameters::new(&shape);
+    let masters = checkpoint::read_tensors(&last, &parameters).unwrap().weights;
+    let mut start = vec![0.0; parameters.len];
+    let rounding = StartFile::open(&test.path(run)).unwrap();
+    let rounding = rounding.rounding(&parameters, &mut start, QuantizationScales::Fixed).unwrap();
+    let mut engine = Engine::new(
+        &shape,
+        EngineOptions::default(),
+        CpuOps::new(1, parameters.len, shape.norm_eps).unwrap(),
+    );
+    engine.write(Buffer::Weights, &masters).unwrap();
+    engine.round_weights(&|masters, rounded| rounding.round(masters, rounded)).unwrap();
+    let logits = |engine: &mut Engine<CpuOps>, ids: &[u32]| -> Vec<Vec<f32>> {
+        (1..ids.len()).map(|end| engine.logits(&ids[..end]).unwrap()).collect()
+    };
+    let ids: Vec<u32> = (0..33).map(|index| index * 61 % 300).collect();
+    let unrounded = logits(&mut engine, &ids);
+    engine.pass_with(Some(WeightCopy::Rounded)).unwrap();
+    let expected = logits(&mut engine, &ids);
+    let found = file_logits(&file, &ids);
+    let worst = |a: &[Vec<f32>], b: &[Vec<f32>]| {
+        assert_eq!((a.len(), b.len()), (32, 32));
+        a.concat().iter().zip(b.concat()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+    };
+    let (off, without) = (worst(&found, &expected), worst(&found, &unrounded));
+    println!("{run}: logits within {off:.1e} of the rounded model's, {without:.1e} of the masters'");
+    assert!(off < 1e-5 && without > 1e-3, "{off} {without}");
+}
+
+#[test]
+fn the_file_has_the_logits_that_were_trained() {
+    let test = with_base();
+    for (name, quant) in [("q3", Quant::Q3), ("q4", Quant::Q4)] {
+        succeeds(quantize_to(&test, name, name, &[]));
+        assert_file_has_trained_logits(&test, name, quant);
+    }
+}
+
+#[test]
+fn kills_change_nothing() {
+    let test = with_base();
+    let keys = ["--set", "checkpoint.every=1", "--set", "checkpoint.last=2"];
+    let command = |run: &str, more: &[&str]| quantize(&test, run, &[&keys, more].concat());
+    KilledRun { home: &test.path(""), command: &command, kills: 8, while_writing: 1 }.ends_as_if_left_alone();
 }
 
 #[test]
