@@ -177,6 +177,13 @@ fn warn(set: &ConversationSet, options: ConversationOptions) {
             counts.dropped, counts.examples
         );
     }
+    if counts.end_trained == 0 {
+        eprintln!(
+            "warning: no example trains the end token, so that answers do not stop: the examples are cut off before it \
+             (raise the stage's context), or the chat template ends answers with a token that is none of the model's stop \
+             tokens"
+        );
+    }
 }
 
 impl<O: Ops> Objective<O> for ConversationTraining {

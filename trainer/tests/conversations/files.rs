@@ -126,12 +126,14 @@ fn what_is_cut_and_dropped_is_counted_and_nothing_left_is_an_error() {
     let one = all.examples[0].ids.len();
     let ConversationCounts { rows, examples, truncated, dropped, .. } = all.counts;
     assert_eq!((rows, examples, truncated, dropped), (4, 4, 0, 1));
+    assert_eq!(all.counts.end_trained, 3);
     assert_eq!(all.counts.lengths.iter().map(|count| count.examples).sum::<u64>(), 4);
     let cut = load(&path, ConversationOptions { max_length: one - 2, ..OPTIONS }).unwrap();
     // Only the line break and the end token are lost of the short ones; nothing of the long one's answer is left.
     assert_eq!((cut.counts.truncated, cut.counts.dropped, cut.examples.len()), (3, 2, 2));
     assert_eq!(cut.examples[0].target_count() + 1, all.examples[0].target_count());
     assert_eq!(cut.counts.tokens, 2 * (one as u64 - 2));
+    assert_eq!(cut.counts.end_trained, 0);
     let error = load(&path, ConversationOptions { max_length: 4, ..OPTIONS }).unwrap_err().to_string();
     assert!(error.contains("found none: each of the 4 examples is without a target"), "{error}");
     let everything = load(&path, ConversationOptions { all_tokens: true, ..OPTIONS }).unwrap();

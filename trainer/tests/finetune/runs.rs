@@ -103,6 +103,28 @@ fn training_lowers_the_loss() {
     assert!(last < first / 2.0, "{first} to {last}");
 }
 
+/// The answers are longer than the context, so that nothing would teach the model to stop.
+#[test]
+fn an_end_token_that_is_never_trained_is_warned_of() {
+    let (home, model) = home();
+    let warned = |run: &str, context: &str| {
+        let output = succeeds(home.finetune(&model, run, &["--context", context, "--epochs", "1"]));
+        let said = String::from_utf8(output.stderr).unwrap();
+        let read = |file: &str| fs::read_to_string(home.path(run).join(file)).unwrap();
+        let counts: Value = serde_json::from_str(&read("data.json")).unwrap();
+        let reported =
+            read("report.html").contains("The end token is never trained, so that answers do not stop");
+        let said = said.contains("warning: no example trains the end token, so that answers do not stop");
+        assert_eq!(said, reported, "on stderr and in the report");
+        (counts["train"]["end_trained"].as_u64(), said)
+    };
+    let (trained, said) = warned("whole", "96");
+    assert!(trained > Some(0) && !said, "{trained:?}");
+    let row = serde_json::json!({"prompt": "Hi", "completion": "Hello ".repeat(99)});
+    fs::write(home.path("chats.jsonl"), format!("{row}\n").repeat(4)).unwrap();
+    assert_eq!(warned("cut", "96"), (Some(0), true));
+}
+
 #[test]
 fn what_cannot_be_trained_is_refused() {
     let (home, model) = home();

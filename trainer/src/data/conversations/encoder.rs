@@ -62,6 +62,12 @@ impl TokenizedExample {
     pub fn target_count(&self) -> usize {
         self.targets.iter().map(|range| range.end - range.start.max(1).min(range.end)).sum()
     }
+
+    /// Whether one of these tokens is a target with a token before it.
+    pub fn trains(&self, tokens: &[u32]) -> bool {
+        let ids = |range: &Range<usize>| &self.ids[range.start.max(1).min(range.end)..range.end];
+        self.targets.iter().flat_map(ids).any(|id| tokens.contains(id))
+    }
 }
 
 impl ConversationEncoder {

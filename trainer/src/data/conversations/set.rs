@@ -29,6 +29,8 @@ pub struct ConversationSet {
     pub origins: Vec<String>,
     /// What was read.
     pub counts: ConversationCounts,
+    /// Tokens at which answers end.
+    stops: Vec<u32>,
 }
 
 /// What was read from files, for the report.
@@ -46,6 +48,8 @@ pub struct ConversationCounts {
     pub tokens: u64,
     /// Targets among them.
     pub targets: u64,
+    /// Remaining examples in which a token that ends an answer is a target: without any, answers do not learn to stop.
+    pub end_trained: u64,
     /// Tokens of the longest example before truncation.
     pub longest: usize,
     /// How many examples, before truncation, have which length.
@@ -72,7 +76,8 @@ impl ConversationSet {
         encoder: &ConversationEncoder,
         options: ConversationOptions,
     ) -> Result<ConversationSet> {
-        let mut loading = Loading { encoder, options, waiting: Vec::new(), set: ConversationSet::default() };
+        let set = ConversationSet { stops: encoder.stops(), ..ConversationSet::default() };
+        let mut loading = Loading { encoder, options, waiting: Vec::new(), set };
         for_each_row(files, &mut |place, row| loading.row(place, &row))?;
         loading.flush()?;
         let set = loading.set;
@@ -117,13 +122,13 @@ impl ConversationSet {
     /// Takes out the examples at these indices, which are in order.
     #[must_use]
     pub fn split_off(&mut self, indices: &[usize]) -> ConversationSet {
-        let mut held = ConversationSet::default();
+        let mut held = ConversationSet { stops: self.stops.clone(), ..ConversationSet::default() };
         let mut kept = ConversationSet::default();
         let mut next = indices.iter().copied().peekable();
         let all = std::mem::take(&mut self.examples).into_iter().zip(std::mem::take(&mut self.origins));
         for (index, (example, origin)) in all.enumerate() {
             let to = if next.next_if_eq(&index).is_some() { &mut held } else { &mut kept };
-            to.counts.count_kept(&example);
+            to.counts.count_kept(&example, &self.stops);
             to.examples.push(example);
             to.origins.push(origin);
         }
@@ -131,6 +136,7 @@ impl ConversationSet {
         // The rows were counted before the examples were divided.
         self.counts.tokens = kept.counts.tokens;
         self.counts.targets = kept.counts.targets;
+        self.counts.end_trained = kept.counts.end_trained;
         (self.examples, self.origins) = (kept.examples, kept.origins);
         held
     }
@@ -205,7 +211,7 @@ impl Loading<'_> {
             counts.dropped += 1;
             return;
         }
-        counts.count_kept(&example);
+        counts.count_kept(&example, &self.set.stops);
         self.set.examples.push(example);
         self.set.origins.push(place);
     }
@@ -222,8 +228,9 @@ impl ConversationCounts {
         }
     }
 
-    fn count_kept(&mut self, example: &TokenizedExample) {
+    fn count_kept(&mut self, example: &TokenizedExample, stops: &[u32]) {
         self.tokens += example.ids.len() as u64;
         self.targets += example.target_count() as u64;
+        self.end_trained += u64::from(example.trains(stops));
     }
 }

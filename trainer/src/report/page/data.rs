@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 /// The part that is trained on.
 const TRAINING: &str = "train";
+/// The count of examples that train a token which ends an answer.
+const END_TRAINED: &str = "end_trained";
 /// Share of truncated examples above which a warning says so.
 const MOST_TRUNCATED: f64 = 0.05;
 
@@ -106,6 +108,13 @@ impl DataParts {
                 ));
             }
         }
+        let trained = self.0.iter().find(|(name, _)| *name == title(TRAINING));
+        if trained.is_some_and(|(_, part)| part.others.get(END_TRAINED) == Some(&Value::from(0))) {
+            found.push(
+                "The end token is never trained, so that answers do not stop: allow longer examples, or check the chat template"
+                    .to_owned(),
+            );
+        }
         found
     }
 }
@@ -156,6 +165,20 @@ mod tests {
         let warnings = parts.warnings();
         assert!(warnings[0].starts_with("Train: 16.7% of the examples are longer"), "{warnings:?}");
         assert!(warnings[1].contains("1 example of 1,200 dropped"), "{warnings:?}");
+    }
+
+    #[test]
+    fn an_end_token_that_is_never_trained_is_said() {
+        let warnings = |counts: &str| DataParts::parse(counts).unwrap().warnings();
+        let [found] = &warnings(r#"{"train": {"examples": 9, "end_trained": 0}}"#)[..] else { panic!() };
+        assert!(found.starts_with("The end token is never trained"), "{found}");
+        // Not of examples that are only measured, nor where it is not counted.
+        for fine in [
+            r#"{"train": {"examples": 9, "end_trained": 1}, "held_out": {"examples": 1, "end_trained": 0}}"#,
+            r#"{"train": {"examples": 9}}"#,
+        ] {
+            assert!(warnings(fine).is_empty(), "{fine}");
+        }
     }
 
     #[test]
