@@ -14,7 +14,7 @@ use thimble_files::AtomicFolder;
 use thimble_runtime::Token;
 use thimble_runtime::format::Config;
 
-const WEIGHTS: &str = "model.safetensors";
+pub(crate) const WEIGHTS: &str = "model.safetensors";
 
 /// The description in a `config.json` of any family.
 ///

@@ -25,6 +25,7 @@ pub mod recipe;
 pub mod report;
 pub mod schedule;
 pub mod shell;
+pub mod teacher;
 pub mod training;
 mod units;
 pub mod weights;

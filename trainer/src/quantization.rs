@@ -51,6 +51,15 @@ impl StartFile {
         StartFile::open(run)
     }
 
+    /// Removes the run's, if there is one.
+    ///
+    /// # Errors
+    /// It cannot be removed.
+    pub fn remove(run: &Path) -> Result<()> {
+        let path = run.join(START);
+        if path.exists() { std::fs::remove_file(&path).map_err(Error::file(&path, "remove")) } else { Ok(()) }
+    }
+
     /// Opens the run's.
     ///
     /// # Errors
@@ -141,11 +150,15 @@ fn create(path: &Path, source: &QuantizationSource<'_>) -> Result<()> {
     if done.encodings.keys().all(|name| !is_quantized(name)) {
         // Nothing would be rounded.
         std::fs::remove_file(path).map_err(Error::file(path, "remove"))?;
-        return Err(Error::Invalid(format!(
-            "objective.quant = {quant:?}: expected encodings of few bits, such as those of q4, found only floats"
-        )));
+        return Err(only_floats(quant));
     }
     Ok(())
+}
+
+fn only_floats(quant: &str) -> Error {
+    Error::Invalid(format!(
+        "quant = {quant:?}: expected encodings of few bits, such as those of q4, found only floats"
+    ))
 }
 
 fn is_quantized(name: &str) -> bool {
@@ -156,15 +169,16 @@ fn is_quantized(name: &str) -> bool {
 /// The encodings that a preset's name or a recipe's file asks for.
 ///
 /// # Errors
-/// It is neither, or the file cannot be read.
+/// It is neither, it is a preset of floats, or the file cannot be read.
 pub fn options(quant: &str) -> Result<ConversionOptions> {
-    let refuse = |error: ConvertError| Error::Usage(format!("objective.quant = {quant:?}: {error}"));
+    let refuse = |error: ConvertError| Error::Usage(format!("quant = {quant:?}: {error}"));
     let path = Path::new(quant);
     if path.extension().is_none_or(|extension| extension != "toml") {
-        return Ok(ConversionOptions {
-            quant: quant.parse::<Quant>().map_err(refuse)?,
-            ..Default::default()
-        });
+        let preset = quant.parse::<Quant>().map_err(refuse)?;
+        return match preset {
+            Quant::Keep | Quant::F32 | Quant::F16 | Quant::BF16 => Err(only_floats(quant)),
+            preset => Ok(ConversionOptions { quant: preset, ..Default::default() }),
+        };
     }
     let text = std::fs::read_to_string(path).map_err(Error::file(path, "read"))?;
     let table = Table::parse(&text, quant).map_err(refuse)?;

@@ -9,6 +9,7 @@ use thimble_trainer::model::Parameters;
 use thimble_trainer::peft::{self, PeftAdapter};
 use thimble_trainer::quantization::StartFile;
 use thimble_trainer::recipe::{ObjectiveKeys, Precision, TrainingRecipe};
+use thimble_trainer::teacher;
 
 /// Write a checkpoint as a Hugging Face folder, or its adapter as a PEFT folder.
 ///
@@ -89,7 +90,9 @@ pub(super) fn export_checkpoint(
     let config = recipe.config(state.position.stage());
     let tensors = checkpoint::read_tensors(checkpoint, &Parameters::of(&recipe)?)?;
     let mut weights = base::trained_model(&recipe, tensors.weights, state.frozen.as_deref())?;
-    if let ObjectiveKeys::Distill(keys) = &recipe.objective {
+    if let Some((first, keys)) = recipe.quantization()
+        && state.position.stage() >= first
+    {
         // What was trained is the rounded model; in f32 its numbers stay exact.
         if precision != Precision::F32 {
             return Err(Error::Usage(
@@ -98,11 +101,13 @@ pub(super) fn export_checkpoint(
             ));
         }
         let parameters = Parameters::new(&config);
-        let mut first = base::weights(&recipe, &parameters)?;
-        let rounding = StartFile::open(run)?.rounding(&parameters, &mut first, keys.scales)?;
-        let masters = std::mem::take(&mut weights);
-        rounding.round(&masters, &mut first);
-        weights = first;
+        let mut rounded = match &recipe.objective {
+            ObjectiveKeys::Distill(_) => base::weights(&recipe, &parameters)?,
+            _ => teacher::read(run, &parameters)?,
+        };
+        let rounding = StartFile::open(run)?.rounding(&parameters, &mut rounded, keys.scales)?;
+        rounding.round(&weights, &mut rounded);
+        weights = rounded;
     }
     let model = Export {
         config: &config,

@@ -1,6 +1,6 @@
 //! What decides the engine's arithmetic besides the model's shape.
 
-use crate::recipe::{ObjectiveKeys, TrainingRecipe};
+use crate::recipe::TrainingRecipe;
 
 /// What the engine takes besides the shape.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -23,7 +23,7 @@ impl EngineOptions {
             // Rows of examples hold several documents, or one and padding.
             document_mask: recipe.compute.document_mask || !recipe.objective.reads_token_sets(),
             z_loss: recipe.optimizer.z_loss,
-            distillation: matches!(recipe.objective, ObjectiveKeys::Distill(_)),
+            distillation: recipe.quantization().is_some(),
         }
     }
 }

@@ -2,25 +2,43 @@
 //! learn to predict what the model predicted before.
 
 use super::pretrain::Pretraining;
-use super::{DataTokenizer, Measurement, Objective, Preparation, StepResult};
+use super::{DataTokenizer, Measurement, Objective, Preparation, StageEntry, StepResult};
 use crate::data::{DataPosition, TrainingBatch};
 use crate::error::{Error, Result};
+use crate::export::Export;
 use crate::model::Engine;
 use crate::ops::{Buffer, Ops, WeightCopy};
 use crate::quantization::{ModelRounding, QuantizationSource, StartFile};
-use crate::recipe::{DistillKeys, QuantizationScales, TrainingRecipe};
+use crate::recipe::{DistillKeys, Precision, TrainingRecipe};
+use crate::teacher;
+use std::path::Path;
+use thimble_runtime::format::Config;
 
 /// Windows of token sets, and the rounding that the passes see.
 pub(super) struct SelfDistillation {
     windows: Pretraining,
-    model: String,
-    quant: String,
-    scales: QuantizationScales,
-    /// Known once the run has been prepared.
+    /// The first stage that distills; those before it pretrain.
+    first: usize,
+    keys: DistillKeys,
+    teacher: TeacherSource,
+    /// Known once the teacher is.
     rounding: Option<ModelRounding>,
 }
 
+/// Which model teaches.
+enum TeacherSource {
+    /// The one that the run begins with, as `init_from` names it.
+    Start(String),
+    /// The one that the stage before has trained.
+    Trained {
+        /// As in the stages that distill.
+        config: Config,
+        init_std: f64,
+    },
+}
+
 impl SelfDistillation {
+    /// The objective `distill`.
     pub(super) fn open(recipe: &TrainingRecipe, keys: &DistillKeys) -> Result<SelfDistillation> {
         let model = recipe.init_from.clone().ok_or_else(|| {
             Error::Usage(
@@ -32,15 +50,48 @@ impl SelfDistillation {
                 "objective.kind = \"distill\" trains the matrices themselves: leave [adapter] out".into(),
             ));
         }
+        SelfDistillation::of(recipe, (0, keys), TeacherSource::Start(model))
+    }
+
+    /// The objective `pretrain` with stages that quantize.
+    pub(super) fn of_stages(recipe: &TrainingRecipe) -> Result<SelfDistillation> {
+        let (first, keys) = recipe
+            .quantization()
+            .ok_or_else(|| Error::Invalid("expected a stage with the table quantize, found none".into()))?;
+        let teacher =
+            TeacherSource::Trained { config: recipe.config(first), init_std: recipe.model.init_std };
+        SelfDistillation::of(recipe, (first, keys), teacher)
+    }
+
+    fn of(
+        recipe: &TrainingRecipe,
+        (first, keys): (usize, &DistillKeys),
+        teacher: TeacherSource,
+    ) -> Result<SelfDistillation> {
         // An unknown name is refused before anything is read.
         crate::quantization::options(&keys.quant)?;
-        Ok(SelfDistillation {
-            windows: Pretraining::open(recipe)?,
-            model,
-            quant: keys.quant.clone(),
-            scales: keys.scales,
-            rounding: None,
-        })
+        let windows = Pretraining::open(recipe)?;
+        Ok(SelfDistillation { windows, first, keys: keys.clone(), teacher, rounding: None })
+    }
+
+    /// Chooses the scales, unless the run has them, and before the first step moves the weights to where they round to
+    /// the calibrated file. `teacher` has the weights of `model`.
+    fn begin<O: Ops>(
+        &mut self,
+        engine: &mut Engine<O>,
+        (run, model): (&Path, &str),
+        mut teacher: Vec<f32>,
+    ) -> Result<()> {
+        let source = QuantizationSource { model, quant: &self.keys.quant };
+        let start = StartFile::open_or_create(run, &source)?;
+        engine.write_copy(WeightCopy::Teacher, &teacher)?;
+        let fresh = masters(engine)? == teacher;
+        self.rounding = Some(start.rounding(engine.parameters(), &mut teacher, self.keys.scales)?);
+        if fresh {
+            engine.write(Buffer::Weights, &teacher)?;
+        }
+        self.round(engine)?;
+        engine.pass_with(Some(WeightCopy::Rounded))
     }
 
     /// Lets the passes see the masters of now, rounded.
@@ -65,25 +116,40 @@ impl<O: Ops> Objective<O> for SelfDistillation {
         Objective::<O>::shape(&self.windows, stage)
     }
 
-    /// Chooses the scales, and before the first step moves the weights to where they round to the calibrated file.
     fn prepare(&mut self, engine: &mut Engine<O>, with: Preparation<'_>) -> Result<()> {
-        let source = QuantizationSource { model: &self.model, quant: &self.quant };
-        let start = StartFile::open_or_create(with.run, &source)?;
-        let mut teacher = (with.initial_weights)()?;
-        engine.write_copy(WeightCopy::Teacher, &teacher)?;
-        let mut masters = vec![0.0; teacher.len()];
-        engine.read(Buffer::Weights, &mut masters)?;
-        let fresh = masters == teacher;
-        drop(masters);
-        self.rounding = Some(start.rounding(engine.parameters(), &mut teacher, self.scales)?);
-        if fresh {
-            engine.write(Buffer::Weights, &teacher)?;
+        let TeacherSource::Start(model) = &self.teacher else { return Ok(()) };
+        let model = model.clone();
+        self.begin(engine, (with.run, &model), (with.initial_weights)()?)
+    }
+
+    fn enter(&mut self, engine: &mut Engine<O>, entry: StageEntry<'_>) -> Result<()> {
+        let TeacherSource::Trained { config, init_std } = &self.teacher else { return Ok(()) };
+        let StageEntry { run, stage, first_step } = entry;
+        if stage < self.first || self.rounding.is_some() {
+            return Ok(());
         }
-        self.round(engine)?;
-        engine.pass_with(Some(WeightCopy::Rounded))
+        let weights = if stage == self.first && first_step {
+            let weights = masters(engine)?;
+            let model = Export {
+                config,
+                init_std: *init_std,
+                weights: &weights,
+                tokenizer: &run.join("tokenizer"),
+                end_of_document: Objective::<O>::tokenizer(&self.windows).end,
+                precision: Precision::F32,
+            };
+            teacher::keep(run, &model)?;
+            weights
+        } else {
+            teacher::read(run, engine.parameters())?
+        };
+        self.begin(engine, (run, &teacher::folder(run).display().to_string()), weights)
     }
 
     fn accumulate(&mut self, engine: &mut Engine<O>, stage: usize) -> Result<StepResult> {
+        if stage < self.first {
+            return self.windows.accumulate(engine, stage);
+        }
         self.round(engine)?;
         let tokens = self.windows.tokens_per_step(stage);
         let mut sum = 0.0;
@@ -97,6 +163,9 @@ impl<O: Ops> Objective<O> for SelfDistillation {
 
     /// The mean divergence from the teacher on the held-out windows.
     fn measure(&mut self, engine: &mut Engine<O>, stage: usize) -> Result<Option<Measurement>> {
+        if stage < self.first {
+            return self.windows.measure(engine, stage);
+        }
         self.round(engine)?;
         let divergence = |batch: &TrainingBatch| engine.evaluate_divergence(batch);
         let Some((loss, targets)) = self.windows.held_out_mean(stage, divergence)? else { return Ok(None) };
@@ -122,4 +191,10 @@ impl<O: Ops> Objective<O> for SelfDistillation {
     fn stage_summary(&self) -> Option<String> {
         Objective::<O>::stage_summary(&self.windows)
     }
+}
+
+fn masters<O: Ops>(engine: &Engine<O>) -> Result<Vec<f32>> {
+    let mut masters = vec![0.0; engine.parameters().len];
+    engine.read(Buffer::Weights, &mut masters)?;
+    Ok(masters)
 }

@@ -70,6 +70,17 @@ pub struct Preparation<'a> {
     pub initial_weights: &'a dyn Fn() -> Result<Vec<f32>>,
 }
 
+/// A stage that a run enters.
+#[derive(Clone, Copy, Debug)]
+pub struct StageEntry<'a> {
+    /// The run folder.
+    pub run: &'a Path,
+    /// The stage, as an index of the recipe's.
+    pub stage: usize,
+    /// Whether its first step is next; else it was entered before, by this process or another.
+    pub first_step: bool,
+}
+
 /// What a run minimizes, over which data.
 ///
 /// Stages are indices of the recipe's. Steps of a stage are drawn in order; what a step reads is a function of the
@@ -91,6 +102,15 @@ pub trait Objective<O: Ops> {
     /// A pass fails, or a cache cannot be written.
     fn prepare(&mut self, engine: &mut Engine<O>, with: Preparation<'_>) -> Result<()> {
         let _ = (engine, with);
+        Ok(())
+    }
+
+    /// Called when this process enters a stage, before the data of its next step are drawn. It may change the masters.
+    ///
+    /// # Errors
+    /// A pass fails, or a file cannot be read or written.
+    fn enter(&mut self, engine: &mut Engine<O>, entry: StageEntry<'_>) -> Result<()> {
+        let _ = (engine, entry);
         Ok(())
     }
 

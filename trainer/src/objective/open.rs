@@ -15,6 +15,9 @@ use crate::recipe::{ObjectiveKeys, TrainingRecipe};
 /// The data are missing, damaged, or do not fit the recipe.
 pub fn open<O: Ops>(recipe: &TrainingRecipe) -> Result<Box<dyn Objective<O>>> {
     match &recipe.objective {
+        ObjectiveKeys::Pretrain if recipe.quantization().is_some() => {
+            Ok(Box::new(SelfDistillation::of_stages(recipe)?))
+        }
         ObjectiveKeys::Pretrain => Ok(Box::new(Pretraining::open(recipe)?)),
         ObjectiveKeys::Sft(keys) => Ok(Box::new(ConversationTraining::open(recipe, keys)?)),
         ObjectiveKeys::Dpo(keys) => Ok(Box::new(PreferenceTraining::open(recipe, keys)?)),

@@ -2,7 +2,7 @@
 
 use super::counts::{DeviceTarget, ParameterCounts};
 use crate::model::Parameters;
-use crate::recipe::{ObjectiveKeys, Precision, TrainingRecipe};
+use crate::recipe::{Precision, TrainingRecipe};
 use serde::Serialize;
 
 /// Tokens whose logits a GPU holds at once, and how many tensors of them, in f32 (`ops::candle`, unfused).
@@ -52,7 +52,7 @@ impl MemoryEstimate {
             |_| (ParameterCounts::of(&model).total, ParameterCounts::of(&model).total, [0; 4]),
             |parameters| (parameters.len as u64, parameters.trainable as u64, inner_widths(&parameters)),
         );
-        let distills = matches!(recipe.objective, ObjectiveKeys::Distill(_));
+        let distills = recipe.quantization().is_some();
         // The rounded weights and the teacher's, in the activations' format.
         let copies = if distills { 2 * element * parameters } else { 0 };
         let copy = if element < F32 { element * parameters } else { 0 } + copies;

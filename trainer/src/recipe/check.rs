@@ -215,6 +215,7 @@ impl Faults {
             });
         }
         self.mixture(recipe, index, stage);
+        self.quantize(recipe, index, stage);
         self.schedule(index, stage);
     }
 

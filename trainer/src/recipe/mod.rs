@@ -3,6 +3,7 @@
 mod adapter;
 mod check;
 mod check_data;
+mod check_quantize;
 mod decimal;
 mod document;
 mod fault;
@@ -281,6 +282,10 @@ pub struct Stage {
     /// Reset the optimizer's moments and step count.
     #[serde(default)]
     pub reset_optimizer: bool,
+    /// Trains the stage for a quantized file: by self-distillation through its rounding, from the model as it stands when
+    /// the first such stage begins.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "optional::or_none")]
+    pub quantize: Option<DistillKeys>,
 }
 
 impl TrainingRecipe {
@@ -289,6 +294,19 @@ impl TrainingRecipe {
         let given = self.stages.iter().take(stage + 1).rev().find_map(|stage| stage.rope_theta);
         let rope_theta = given.unwrap_or(self.model.rope_theta);
         ModelShape { rope_theta, ..self.model.clone() }.config()
+    }
+
+    /// The first stage that trains for a quantized file, as do all behind it, and for which; none where the recipe does
+    /// not.
+    pub fn quantization(&self) -> Option<(usize, &DistillKeys)> {
+        match &self.objective {
+            ObjectiveKeys::Distill(keys) => Some((0, keys)),
+            _ => self
+                .stages
+                .iter()
+                .enumerate()
+                .find_map(|(index, stage)| Some((index, stage.quantize.as_ref()?))),
+        }
     }
 }
 

@@ -74,13 +74,15 @@ pub enum DpoLoss {
     SigmoidNorm,
 }
 
-/// Keys of `kind = "distill"`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// Keys of `kind = "distill"`, and of the table `quantize` of a stage.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct DistillKeys {
     /// The encodings whose rounding the forward pass sees: a preset of the converter (`q3`, `q4`), or the file of a
     /// quantization recipe.
     pub quant: String,
     /// Whether the encoding's scales are trained.
+    #[serde(default)]
     pub scales: QuantizationScales,
 }
 

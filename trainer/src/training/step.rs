@@ -2,6 +2,7 @@
 
 use super::run::Run;
 use crate::error::Result;
+use crate::objective::StageEntry;
 use crate::ops::{AdamW, Buffer, Ops};
 use crate::plan::Flops;
 use crate::report::metrics::{MetricsEvent, StepMetrics, named};
@@ -42,7 +43,8 @@ impl<O: Ops> Run<'_, O> {
             self.engine.write(Buffer::SecondMoment, &zeros)?;
             self.state.optimizer_step = 0;
         }
-        Ok(())
+        let entry = StageEntry { run: &self.settings.run, stage: index, first_step };
+        self.objective.enter(&mut self.engine, entry)
     }
 
     pub(super) fn step(&mut self) -> Result<()> {
@@ -68,7 +70,8 @@ impl<O: Ops> Run<'_, O> {
             beta1: optimizer.beta1,
             beta2: optimizer.beta2,
             epsilon: optimizer.epsilon,
-            weight_decay: optimizer.weight_decay,
+            // It would pull weights out of the cells that the encoding rounds to, at no gain.
+            weight_decay: if stage.quantize.is_some() { 0.0 } else { optimizer.weight_decay },
             step: self.state.optimizer_step,
             gradient_scale: AdamW::clip(norm, optimizer.clip),
             decayed: self.engine.parameters().matrices,

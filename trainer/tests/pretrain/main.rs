@@ -6,6 +6,7 @@ mod export;
 mod kills;
 mod plan;
 mod quantize;
+mod quantize_stage;
 mod recovery;
 mod refusals;
 mod resume;

@@ -40,10 +40,14 @@ fn state(run: &RunFiles) -> String {
 
 /// The title of the loss's chart.
 pub(super) fn loss_title(recipe: Option<&TrainingRecipe>) -> &'static str {
+    let quantizes = recipe.is_some_and(|recipe| recipe.quantization().is_some());
     match recipe.map(|recipe| &recipe.objective) {
         Some(ObjectiveKeys::Dpo(_)) => "Loss (mean over pairs)",
         Some(ObjectiveKeys::Distill(_)) => "KL divergence from the teacher (nats per token)",
         Some(ObjectiveKeys::Sft(_)) => "Loss (nats per target)",
+        Some(ObjectiveKeys::Pretrain) if quantizes => {
+            "Loss; of stages that quantize the KL divergence from the teacher (nats per token)"
+        }
         Some(ObjectiveKeys::Pretrain) | None => "Loss (nats per token)",
     }
 }
@@ -190,5 +194,10 @@ fn stage_line(stage: &Stage, objective: &ObjectiveKeys) -> String {
     let sequences = counted((stage.micro_batch * stage.accumulate) as u64, thing);
     let context = grouped(stage.context as u64);
     let peak = stage.schedule.peak;
-    format!("{length}, {sequences} of up to {context} tokens per step, peak learning rate {peak:e}")
+    let quantize = stage
+        .quantize
+        .as_ref()
+        .map(|keys| format!(", self-distillation through the rounding of {}", keys.quant));
+    let quantize = quantize.unwrap_or_default();
+    format!("{length}, {sequences} of up to {context} tokens per step, peak learning rate {peak:e}{quantize}")
 }
