@@ -29,6 +29,10 @@ pub struct ConversationSet {
     pub origins: Vec<String>,
     /// What was read.
     pub counts: ConversationCounts,
+    /// For each example its tokens before truncation.
+    lengths: Vec<usize>,
+    /// The same of those without a target, and whether they were cut.
+    dropped: Vec<(usize, bool)>,
     /// Tokens at which answers end.
     stops: Vec<u32>,
 }
@@ -80,6 +84,7 @@ impl ConversationSet {
         let mut loading = Loading { encoder, options, waiting: Vec::new(), set };
         for_each_row(files, &mut |place, row| loading.row(place, &row))?;
         loading.flush()?;
+        loading.set.count();
         let set = loading.set;
         if set.examples.is_empty() {
             return Err(nothing_to_train(files, &set.counts, options));
@@ -117,28 +122,44 @@ impl ConversationSet {
     pub fn truncate(&mut self, count: usize) {
         self.examples.truncate(count);
         self.origins.truncate(count);
+        self.lengths.truncate(count);
+        self.count();
     }
 
     /// Takes out the examples at these indices, which are in order.
     #[must_use]
     pub fn split_off(&mut self, indices: &[usize]) -> ConversationSet {
         let mut held = ConversationSet { stops: self.stops.clone(), ..ConversationSet::default() };
-        let mut kept = ConversationSet::default();
+        let mut kept = ConversationSet { counts: self.counts.clone(), ..held.clone() };
         let mut next = indices.iter().copied().peekable();
         let all = std::mem::take(&mut self.examples).into_iter().zip(std::mem::take(&mut self.origins));
-        for (index, (example, origin)) in all.enumerate() {
+        for (index, ((example, origin), &length)) in all.zip(&self.lengths).enumerate() {
             let to = if next.next_if_eq(&index).is_some() { &mut held } else { &mut kept };
-            to.counts.count_kept(&example, &self.stops);
             to.examples.push(example);
             to.origins.push(origin);
+            to.lengths.push(length);
         }
-        held.counts.examples = held.examples.len() as u64;
-        // The rows were counted before the examples were divided.
-        self.counts.tokens = kept.counts.tokens;
-        self.counts.targets = kept.counts.targets;
-        self.counts.end_trained = kept.counts.end_trained;
-        (self.examples, self.origins) = (kept.examples, kept.origins);
+        kept.dropped = std::mem::take(&mut self.dropped);
+        held.counts.rows = held.origins.chunk_by(|a, b| a == b).count() as u64;
+        kept.counts.rows = kept.counts.rows.saturating_sub(held.counts.rows);
+        kept.count();
+        held.count();
+        *self = kept;
         held
+    }
+
+    /// Counts all but the rows anew.
+    fn count(&mut self) {
+        let mut counts = ConversationCounts { rows: self.counts.rows, ..ConversationCounts::default() };
+        for &(length, cut) in &self.dropped {
+            counts.count_length(length, cut);
+            counts.dropped += 1;
+        }
+        for (example, &length) in self.examples.iter().zip(&self.lengths) {
+            counts.count_length(length, example.ids.len() < length);
+            counts.count_kept(example, &self.stops);
+        }
+        self.counts = counts;
     }
 
     /// A hash of the examples' tokens and targets, to recognize them.
@@ -198,28 +219,25 @@ impl Loading<'_> {
     }
 
     fn add(&mut self, place: String, mut example: TokenizedExample) {
-        let counts = &mut self.set.counts;
-        counts.count_length(example.ids.len());
+        let (length, most) = (example.ids.len(), self.options.max_length);
         if self.options.all_tokens {
             example.target_all();
         }
-        if example.ids.len() > self.options.max_length {
-            example.truncate(self.options.max_length);
-            counts.truncated += 1;
-        }
+        example.truncate(most);
         if example.target_count() == 0 {
-            counts.dropped += 1;
+            self.set.dropped.push((length, length > most));
             return;
         }
-        counts.count_kept(&example, &self.set.stops);
         self.set.examples.push(example);
         self.set.origins.push(place);
+        self.set.lengths.push(length);
     }
 }
 
 impl ConversationCounts {
-    fn count_length(&mut self, length: usize) {
+    fn count_length(&mut self, length: usize, cut: bool) {
         self.examples += 1;
+        self.truncated += u64::from(cut);
         self.longest = self.longest.max(length);
         let up_to = length.max(1).next_power_of_two();
         match self.lengths.binary_search_by_key(&up_to, |count| count.up_to) {
@@ -232,5 +250,36 @@ impl ConversationCounts {
         self.tokens += example.ids.len() as u64;
         self.targets += example.target_count() as u64;
         self.end_trained += u64::from(example.trains(stops));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn held_out_examples_are_counted_apart() {
+        let example = |ids: usize| TokenizedExample { ids: vec![7; ids], targets: vec![1..ids] };
+        let mut set = ConversationSet {
+            examples: vec![example(5), example(8), example(3)],
+            origins: ["a, line 1", "a, line 2", "a, line 4"].map(str::to_owned).to_vec(),
+            lengths: vec![5, 20, 3],
+            dropped: vec![(9, true)],
+            counts: ConversationCounts { rows: 4, ..ConversationCounts::default() },
+            stops: vec![7],
+        };
+        set.count();
+        let counts = |set: &ConversationSet| {
+            let ConversationCounts { rows, examples, truncated, dropped, tokens, longest, .. } = set.counts;
+            [rows, examples, truncated, dropped, tokens, longest as u64]
+        };
+        assert_eq!(counts(&set), [4, 4, 2, 1, 16, 20]);
+        let mut held = set.split_off(&[1, 2]);
+        assert_eq!(counts(&set), [2, 2, 1, 1, 5, 9]);
+        assert_eq!(counts(&held), [2, 2, 1, 0, 11, 20]);
+        assert_eq!(held.origins, ["a, line 2", "a, line 4"]);
+        held.truncate(1);
+        assert_eq!(counts(&held), [2, 1, 1, 0, 8, 20]);
+        assert_eq!((held.counts.targets, held.counts.end_trained), (7, 1));
     }
 }
