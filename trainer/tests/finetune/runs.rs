@@ -72,7 +72,7 @@ fn a_run_leaves_its_recipe_its_counts_and_a_model_that_stops_where_its_source_di
     assert!(said.contains("thimble convert run/export") && said.contains("thimble chat"), "{said}");
     let json = |path: &str| -> Value { serde_json::from_slice(&fs::read(home.path(path)).unwrap()).unwrap() };
     let counts = json("run/data.json");
-    assert_eq!((&counts["kind"], &counts["train"]["rows"]), (&"conversations".into(), &8.into()), "{counts}");
+    assert_eq!((&counts["kind"], &counts["train"]["rows"]), (&"conversations".into(), &6.into()), "{counts}");
     assert_eq!(counts["held_out"]["examples"], 2, "{counts}");
     let rows = counts["stages"][0]["rows"].as_u64().unwrap();
     assert!((1..6).contains(&rows), "six examples share rows: {counts}");
