@@ -55,6 +55,12 @@ fn a_run_through_both_kinds_of_stages_exports_a_model_that_converts_exactly() {
         .collect();
     let (first, last) = (divergences[0], divergences[divergences.len() - 1]);
     assert!(divergences.len() > 3 && last < first && first < 1.0, "{divergences:?}");
+    // Divergences are not compared with the losses before.
+    let report = fs::read_to_string(test.path("run/report.html")).unwrap();
+    assert!(
+        report.contains("at step 45") && !report.contains("at step 5<"),
+        "the first measurement of the stage"
+    );
     assert_file_has_trained_logits(&test, "run", Quant::Q3);
     let said = refused(test.command(&["export", "run", "-o", "bf16", "--dtype", "bf16"]), 2);
     assert!(said.contains("exact in f32"), "{said}");

@@ -91,7 +91,7 @@ impl Page {
             warnings,
             tiles: summary::tiles(run),
             facts: summary::facts(run),
-            evaluation: evaluation::held_out(&history.validation),
+            evaluation: evaluation::held_out(run.comparable_validation()),
             scores: evaluation::scores(&run.results),
             samples_note: "The same prompts, seeds and settings at every point.",
             stops: samples::stop_table(&stops),

@@ -47,6 +47,21 @@ pub(super) struct RunFiles {
 }
 
 impl RunFiles {
+    /// The held-out measurements that compare with the last one: where the last stages train for a quantized file, these
+    /// stages' alone once the first of them has begun.
+    pub(super) fn comparable_validation(&self) -> &[ValidationPoint] {
+        let quantizes = |step: &&StepMetrics| {
+            let mut stages = self.recipe.iter().flat_map(|recipe| &recipe.stages);
+            stages.any(|stage| stage.quantize.is_some() && stage.name == step.stage)
+        };
+        let begins = self.history.steps.iter().find(quantizes).map_or(0, |step| step.step);
+        let all = &self.history.validation;
+        match &all[all.partition_point(|point| point.step < begins)..] {
+            [] => all,
+            comparable => comparable,
+        }
+    }
+
     /// Reads a run folder. What a run does not have is left out; a file that is damaged is named in `unreadable`.
     ///
     /// # Errors

@@ -56,7 +56,8 @@ pub(super) fn loss_title(recipe: Option<&TrainingRecipe>) -> &'static str {
 pub(super) fn tiles(run: &RunFiles) -> Vec<Fact> {
     let history = &run.history;
     let mut tiles = Vec::new();
-    if let (Some(first), Some(last)) = (history.validation.first(), history.validation.last()) {
+    let held_out = run.comparable_validation();
+    if let (Some(first), Some(last)) = (held_out.first(), held_out.last()) {
         let at = match first.step {
             0 => "before".to_owned(),
             step => format!("at step {step}"),

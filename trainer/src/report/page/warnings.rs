@@ -37,7 +37,7 @@ pub(super) fn warnings(run: &RunFiles, stops: &[StopRate]) -> Vec<String> {
         ));
     }
     found.extend(fallen_chosen(&history.steps, &history.validation));
-    found.extend(held_out(&history.validation));
+    found.extend(held_out(run.comparable_validation()));
     if history.validation.is_empty() && !history.steps.is_empty() {
         found.push("Nothing was held out, so nothing tells learning from memorizing".to_owned());
     }
