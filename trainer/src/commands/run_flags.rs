@@ -21,7 +21,7 @@ pub(super) struct RunFlags {
     #[arg(long, value_name = "FOLDER")]
     run: Option<PathBuf>,
     /// Resume from the newest checkpoint in the run folder; if there is none yet, start the run, with a warning. --set may
-    /// change a schedule's peak and floor, optimizer.clip and [guard], which is recorded in history.jsonl
+    /// change a schedule's peak and floor, optimizer.clip and the keys of guard; history.jsonl records it
     #[arg(long)]
     resume: bool,
     /// Go on without the next step of a stopped run, whose data are written to skipped.jsonl

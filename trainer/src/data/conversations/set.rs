@@ -259,7 +259,8 @@ mod tests {
 
     #[test]
     fn held_out_examples_are_counted_apart() {
-        let example = |ids: usize| TokenizedExample { ids: vec![7; ids], targets: vec![1..ids] };
+        let example =
+            |ids: usize| TokenizedExample { ids: vec![7; ids], targets: std::iter::once(1..ids).collect() };
         let mut set = ConversationSet {
             examples: vec![example(5), example(8), example(3)],
             origins: ["a, line 1", "a, line 2", "a, line 4"].map(str::to_owned).to_vec(),
