@@ -108,6 +108,11 @@ fn calibrated_files_are_nearer_to_the_source_and_no_larger() {
         let (_, plain) = run(source.path(), &plain).unwrap();
         let (summary, calibrated) = run(source.path(), &calibrated).unwrap();
         let [before, after] = [&plain, &calibrated].map(|bytes| divergence(source.path(), bytes));
+        if before == 0.0 {
+            // The source's numbers lie on the encoding's grid, and stay.
+            assert_eq!((quant, after, summary.rounding), (Quant::Q8, 0.0, 0.0));
+            continue;
+        }
         assert!(after < most * before, "{quant}: {after} against {before}");
         assert!(summary.rounding > 0.0 && calibrated.len() < plain.len() + 200, "{quant}");
     }

@@ -6,7 +6,12 @@ use super::{Allocation, EncodingChoice};
 /// smallest first.
 fn hull(choices: &[EncodingChoice]) -> Vec<EncodingChoice> {
     let mut sorted = choices.to_vec();
-    sorted.sort_by(|a, b| a.bytes.cmp(&b.bytes).then(a.divergence.total_cmp(&b.divergence)));
+    // The number decides where both are equal, so that the order of the choices does not matter.
+    let number = |choice: &EncodingChoice| choice.encoding as u8;
+    sorted.sort_by(|a, b| {
+        let divergence = a.divergence.total_cmp(&b.divergence);
+        a.bytes.cmp(&b.bytes).then(divergence).then(number(a).cmp(&number(b)))
+    });
     let mut hull: Vec<EncodingChoice> = Vec::new();
     for choice in sorted {
         if hull.last().is_some_and(|last| choice.divergence >= last.divergence) {
