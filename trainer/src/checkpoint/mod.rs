@@ -80,6 +80,9 @@ pub struct TrainingState {
     pub tokenizer: String,
     /// The id that ends every document.
     pub end_of_document: u32,
+    /// Identifies the weights that the run began with, if its objective refers to them (dpo, distill).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initial: Option<String>,
     /// Identifies the frozen weights, which no checkpoint holds; none if nothing is frozen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frozen: Option<String>,
@@ -99,6 +102,7 @@ impl TrainingState {
             skipped_in_a_row: 0,
             tokenizer: tokenizer.to_owned(),
             end_of_document,
+            initial: None,
             frozen: None,
         }
     }

@@ -74,18 +74,17 @@ impl SelfDistillation {
         Ok(SelfDistillation { windows, first, keys: keys.clone(), teacher, rounding: None })
     }
 
-    /// Chooses the scales, unless the run has them, and before the first step moves the weights to where they round to
-    /// the calibrated file. `teacher` has the weights of `model`.
+    /// Chooses the scales, unless the run has them, and with `fresh`, before the first step, moves the weights to where
+    /// they round to the calibrated file. `teacher` has the weights of `model`.
     fn begin<O: Ops>(
         &mut self,
         engine: &mut Engine<O>,
         (run, model): (&Path, &str),
-        mut teacher: Vec<f32>,
+        (mut teacher, fresh): (Vec<f32>, bool),
     ) -> Result<()> {
         let source = QuantizationSource { model, quant: &self.keys.quant };
         let start = StartFile::open_or_create(run, &source)?;
         engine.write_copy(WeightCopy::Teacher, &teacher)?;
-        let fresh = masters(engine)? == teacher;
         self.rounding = Some(start.rounding(engine.parameters(), &mut teacher, self.keys.scales)?);
         if fresh {
             engine.write(Buffer::Weights, &teacher)?;
@@ -119,7 +118,11 @@ impl<O: Ops> Objective<O> for SelfDistillation {
     fn prepare(&mut self, engine: &mut Engine<O>, with: Preparation<'_>) -> Result<()> {
         let TeacherSource::Start(model) = &self.teacher else { return Ok(()) };
         let model = model.clone();
-        self.begin(engine, (with.run, &model), (with.initial_weights)()?)
+        if with.fresh {
+            // That of an earlier attempt may be of another model or other encodings.
+            StartFile::remove(with.run)?;
+        }
+        self.begin(engine, (with.run, &model), ((with.initial_weights)()?, with.fresh))
     }
 
     fn enter(&mut self, engine: &mut Engine<O>, entry: StageEntry<'_>) -> Result<()> {
@@ -128,7 +131,8 @@ impl<O: Ops> Objective<O> for SelfDistillation {
         if stage < self.first || self.rounding.is_some() {
             return Ok(());
         }
-        let weights = if stage == self.first && first_step {
+        let fresh = stage == self.first && first_step;
+        let weights = if fresh {
             let weights = masters(engine)?;
             let model = Export {
                 config,
@@ -143,7 +147,7 @@ impl<O: Ops> Objective<O> for SelfDistillation {
         } else {
             teacher::read(run, engine.parameters())?
         };
-        self.begin(engine, (run, &teacher::folder(run).display().to_string()), weights)
+        self.begin(engine, (run, &teacher::folder(run).display().to_string()), (weights, fresh))
     }
 
     fn accumulate(&mut self, engine: &mut Engine<O>, stage: usize) -> Result<StepResult> {

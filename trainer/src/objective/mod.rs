@@ -66,6 +66,8 @@ pub struct DataTokenizer<'a> {
 pub struct Preparation<'a> {
     /// The run folder, for caches.
     pub run: &'a Path,
+    /// Whether the run begins; else it continues from a checkpoint.
+    pub fresh: bool,
     /// Reads the weights that the run begins (or began) with, as the engine's flat buffer.
     pub initial_weights: &'a dyn Fn() -> Result<Vec<f32>>,
 }

@@ -16,6 +16,7 @@ pub use warnings::{LEAST_HELD_OUT_TOKENS, little_held_out};
 
 use crate::data::token_set::{MANIFEST, Manifest};
 use crate::error::Result;
+use crate::model::Parameters;
 use crate::recipe::{Length, Precision, Stage, TrainingRecipe};
 use crate::schedule::Schedule;
 use serde::Serialize;
@@ -154,6 +155,8 @@ pub fn plan(recipe: &TrainingRecipe, assumptions: &Assumptions) -> Result<Traini
         stages.map(|(index, stage)| plan_stage(recipe, index, stage, assumptions)).collect::<Result<_>>()?;
     let sum = |of: fn(&StagePlan) -> Option<f64>| stages.iter().map(of).sum::<Option<f64>>();
     let hours = sum(|stage| stage.hours);
+    // What `freeze` gets wrong is refused when the run begins.
+    let trainable = Parameters::of(recipe).map_or(parameters.total, |parameters| parameters.trainable as u64);
     Ok(TrainingPlan {
         recipe: recipe.name.clone(),
         device: assumptions.device,
@@ -167,7 +170,7 @@ pub fn plan(recipe: &TrainingRecipe, assumptions: &Assumptions) -> Result<Traini
         measured: assumptions.measured.clone().filter(|_| assumptions.tokens_per_second.is_none()),
         warnings: warnings::warnings(recipe, &stages, assumptions),
         cost: hours.zip(assumptions.price_per_hour).map(|(hours, price)| hours * price),
-        checkpoint_bytes: 3 * 4 * parameters.total,
+        checkpoint_bytes: 3 * 4 * trainable,
         checkpoints: recipe.checkpoint.last + 2,
         memory_available: assumptions.memory,
         stages,

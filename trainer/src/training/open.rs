@@ -12,9 +12,10 @@ use crate::checkpoint::{self, CheckpointStore, TrainingState};
 use crate::error::{Error, Result};
 use crate::export::copy_tokenizer;
 use crate::model::{Engine, EngineOptions, Parameters, Passes};
+use crate::objective::reference::hash_weights;
 use crate::objective::{self, Preparation};
 use crate::ops::{BufferLengths, Ops};
-use crate::recipe::TrainingRecipe;
+use crate::recipe::{ObjectiveKeys, TrainingRecipe};
 use crate::report::metrics::{MetricsEvent, MetricsFile, StartRecord};
 use crate::report::progress::Progress;
 use crate::report::readme::{self, RunStart, RunSummary};
@@ -65,7 +66,7 @@ impl<'a, O: Ops> Run<'a, O> {
         };
         let parameters = Parameters::of(recipe)?;
         let mut changes = Vec::new();
-        let (state, start) = match &from {
+        let (mut state, start) = match &from {
             None => {
                 let start = StartTensors::first(recipe, &parameters)?;
                 let tokenizer = objective.tokenizer();
@@ -95,6 +96,17 @@ impl<'a, O: Ops> Run<'a, O> {
             }
         };
         let initial_weights = || base::weights(recipe, &parameters);
+        if let ObjectiveKeys::Dpo(_) | ObjectiveKeys::Distill(_) = recipe.objective {
+            let initial = hash_weights(&initial_weights()?);
+            if state.initial.as_ref().is_some_and(|then| *then != initial) {
+                return Err(Error::Invalid(format!(
+                    "the run began with other weights than init_from = {:?} has now: restore that model, or start a new run \
+                     with --run",
+                    recipe.init_from.as_deref().unwrap_or_default()
+                )));
+            }
+            state.initial = Some(initial);
+        }
         if settings.skip_step && state.step >= total {
             return Err(Error::Usage(format!(
                 "--skip-step: all {total} steps are done, there is none to skip"
@@ -108,7 +120,10 @@ impl<'a, O: Ops> Run<'a, O> {
             let (sequences, context) = objective.shape(stage);
             engine.reserve(sequences, context, Passes::Both)?;
         }
-        objective.prepare(&mut engine, Preparation { run, initial_weights: &initial_weights })?;
+        objective.prepare(
+            &mut engine,
+            Preparation { run, initial_weights: &initial_weights, fresh: from.is_none() },
+        )?;
 
         let tokenizer = run.join("tokenizer");
         if from.is_none() && tokenizer.is_dir() {
