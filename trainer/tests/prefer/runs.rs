@@ -110,6 +110,23 @@ fn a_reference_of_another_model_or_other_data_is_not_used() {
     }
 }
 
+/// A run cannot go on against a reference of other weights.
+#[test]
+fn a_model_that_changed_under_a_run_is_refused() {
+    let (home, model) = home();
+    let copy = home.path("model");
+    fs::create_dir(&copy).unwrap();
+    for entry in fs::read_dir(&model).unwrap().map(Result::unwrap) {
+        fs::copy(entry.path(), copy.join(entry.file_name())).unwrap();
+    }
+    let resume = [&LONG[..], &["--resume"]].concat();
+    succeeds(home.prefer(&copy, "run", &LONG));
+    succeeds(home.prefer(&copy, "run", &resume));
+    fs::copy(home.path("run/export/model.safetensors"), copy.join("model.safetensors")).unwrap();
+    let said = refused(home.prefer(&copy, "run", &resume));
+    assert!(said.contains("the run began with other weights than init_from"), "{said}");
+}
+
 #[test]
 fn a_run_counts_its_pairs_measures_them_and_learns() {
     let (home, model) = home();
