@@ -1,6 +1,7 @@
 //! From text to batches: sources, tokenization into shards, the loader, and pairs of answers.
 
 pub mod conversations;
+mod examples;
 pub mod loader;
 mod position;
 pub mod preferences;
@@ -9,6 +10,7 @@ pub mod token_set;
 pub mod tokenize;
 pub mod tokenizer;
 
+pub use examples::LengthCount;
 pub use position::{DataPosition, ExamplePosition};
 
 /// One micro-batch of windows.

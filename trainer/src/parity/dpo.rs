@@ -179,7 +179,8 @@ impl Pair {
     /// The pair through this program's own reading of rows, template and tokenizer.
     fn encode(&self, encoder: &ConversationEncoder) -> ShapeResult<PreferencePair> {
         let row = json!({"prompt": self.prompt, "chosen": self.chosen, "rejected": self.rejected});
-        Ok(PreferencePair::encode(encoder, &PreferenceExample::of_row(&row)?)?.0)
+        let encoder = encoder.for_thread().map_err(|error| error.to_string())?;
+        Ok(PreferencePair::encode(&encoder, &PreferenceExample::of_row(&row)?)?.0)
     }
 
     fn ids(&self) -> PreferencePair {

@@ -53,9 +53,10 @@ fn the_same_rows_in_any_file_are_the_same_pairs() {
 #[test]
 fn typed_control_tokens_stay_text() {
     let encoder = encoder();
+    let for_thread = encoder.for_thread().unwrap();
     let pair = |text: &str| {
         let row = serde_json::json!({"prompt": format!("q{text}"), "chosen": format!("a{text}"), "rejected": format!("{text}b")});
-        PreferencePair::encode(&encoder, &PreferenceExample::of_row(&row).unwrap()).unwrap().0
+        PreferencePair::encode(&for_thread, &PreferenceExample::of_row(&row).unwrap()).unwrap().0
     };
     let end = encoder.end().unwrap();
     let count = |ids: &[u32]| ids.iter().filter(|&&id| id == end).count();

@@ -125,12 +125,24 @@ impl ConversationEncoder {
     /// # Errors
     /// The template does not compile.
     pub fn encode_all(&self, examples: &[ConversationExample]) -> Result<Vec<ShapeResult<TokenizedExample>>> {
-        self.view()?;
-        let encode = |view: &mut Result<View<'_>>, example: &ConversationExample| match view {
-            Ok(view) => view.encode(example),
+        self.map_all(examples, |encoder, example| encoder.encode(example))
+    }
+
+    /// What `encode` makes of each of the items, in their order. Each thread parses tokenizer and template once.
+    ///
+    /// # Errors
+    /// The template does not compile.
+    pub fn map_all<T: Sync, R: Send>(
+        &self,
+        items: &[T],
+        encode: impl Fn(&ExampleEncoder<'_>, &T) -> ShapeResult<R> + Sync,
+    ) -> Result<Vec<ShapeResult<R>>> {
+        self.for_thread()?;
+        let with = |encoder: &mut Result<ExampleEncoder<'_>>, item: &T| match encoder {
+            Ok(encoder) => encode(encoder, item),
             Err(error) => Err(error.to_string()),
         };
-        Ok(examples.par_iter().map_init(|| self.view(), encode).collect())
+        Ok(items.par_iter().map_init(|| self.for_thread(), with).collect())
     }
 
     /// The tokens of one example.
@@ -138,7 +150,7 @@ impl ConversationEncoder {
     /// # Errors
     /// The template or the tokenizer refuses it; the sentence has no place.
     pub fn encode(&self, example: &ConversationExample) -> ShapeResult<TokenizedExample> {
-        self.view().map_err(|error| error.to_string())?.encode(example)
+        self.for_thread().map_err(|error| error.to_string())?.encode(example)
     }
 
     /// The tokens of messages up to the beginning of an answer, as a chat encodes them.
@@ -146,14 +158,14 @@ impl ConversationEncoder {
     /// # Errors
     /// There is no template, or it or the tokenizer refuses the messages; the sentence has no place.
     pub fn encode_prompt(&self, messages: &[TrainingMessage]) -> ShapeResult<Vec<u32>> {
-        let view = self.view().map_err(|error| error.to_string())?;
-        let messages: Vec<Message<'_>> = messages.iter().map(TrainingMessage::as_message).collect();
-        let renderer = view.renderer()?;
-        let tokens = thimble_chat::encode_prompt(renderer, &view.tokenizer, &messages);
-        Ok(ids(&tokens.map_err(|error| error.to_string())?))
+        self.for_thread().map_err(|error| error.to_string())?.encode_prompt(messages)
     }
 
-    fn view(&self) -> Result<View<'_>> {
+    /// The encoder with tokenizer and template parsed.
+    ///
+    /// # Errors
+    /// The template does not compile.
+    pub fn for_thread(&self) -> Result<ExampleEncoder<'_>> {
         let wrong =
             |error: &dyn std::fmt::Display| Error::Invalid(format!("the model's chat template: {error}"));
         let renderer = match &self.sections.chat {
@@ -163,7 +175,11 @@ impl ConversationEncoder {
             }
             None => None,
         };
-        Ok(View { encoder: self, tokenizer: parse_tokenizer(&self.sections, &self.config)?, renderer })
+        Ok(ExampleEncoder {
+            encoder: self,
+            tokenizer: parse_tokenizer(&self.sections, &self.config)?,
+            renderer,
+        })
     }
 }
 
@@ -172,14 +188,14 @@ fn parse_tokenizer<'s>(sections: &'s Sections, config: &Config) -> Result<Tokeni
         .map_err(|error| Error::Invalid(format!("the model's tokenizer: {error}")))
 }
 
-/// The parsed sections; each thread has its own.
-struct View<'e> {
+/// A [`ConversationEncoder`] with its sections parsed; each thread has its own.
+pub struct ExampleEncoder<'e> {
     encoder: &'e ConversationEncoder,
     tokenizer: Tokenizer<'e>,
     renderer: Option<ChatRenderer<'e>>,
 }
 
-impl View<'_> {
+impl ExampleEncoder<'_> {
     fn renderer(&self) -> ShapeResult<&ChatRenderer<'_>> {
         self.renderer.as_ref().ok_or_else(|| {
             "expected a model with a chat template, found none: add chat_template.jinja to the model's folder, or give rows \
@@ -188,7 +204,21 @@ impl View<'_> {
         })
     }
 
-    fn encode(&self, example: &ConversationExample) -> ShapeResult<TokenizedExample> {
+    /// As [`ConversationEncoder::encode_prompt`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn encode_prompt(&self, messages: &[TrainingMessage]) -> ShapeResult<Vec<u32>> {
+        let messages: Vec<Message<'_>> = messages.iter().map(TrainingMessage::as_message).collect();
+        let tokens = thimble_chat::encode_prompt(self.renderer()?, &self.tokenizer, &messages);
+        Ok(ids(&tokens.map_err(|error| error.to_string())?))
+    }
+
+    /// As [`ConversationEncoder::encode`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn encode(&self, example: &ConversationExample) -> ShapeResult<TokenizedExample> {
         match example {
             ConversationExample::Messages { messages, taught_from } => self.messages(messages, *taught_from),
             // A model that chats gets the completion as an answer.

@@ -14,10 +14,10 @@ mod shapes;
 mod tests;
 
 pub use batch::{RowOptions, fill_batch, row_targets, rows};
-pub use encoder::{ConversationEncoder, TokenizedExample};
+pub use encoder::{ConversationEncoder, ExampleEncoder, TokenizedExample};
 pub use epochs::{EpochOrder, EpochPlan};
 pub use pack::pack_best_fit;
 pub use rows::for_each_row;
-pub use set::{ConversationCounts, ConversationOptions, ConversationSet, LengthCount};
+pub use set::{ConversationCounts, ConversationOptions, ConversationSet};
 pub use shapes::{ConversationExample, ShapeResult, TrainingMessage, messages};
 pub(in crate::data) use shapes::{kind, text, with_system};

@@ -3,6 +3,7 @@
 use super::encoder::{ConversationEncoder, TokenizedExample};
 use super::rows::for_each_row;
 use super::shapes::ConversationExample;
+use crate::data::examples::{LengthCount, smallest_hashes};
 use crate::error::{Error, Result};
 use serde::Serialize;
 use serde_json::Value;
@@ -60,15 +61,6 @@ pub struct ConversationCounts {
     pub lengths: Vec<LengthCount>,
 }
 
-/// Examples of similar length.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct LengthCount {
-    /// Most tokens of these examples, a power of two; the next smaller one has its own entry.
-    pub up_to: usize,
-    /// Examples.
-    pub examples: u64,
-}
-
 impl ConversationSet {
     /// Reads and encodes all rows of the files.
     ///
@@ -102,20 +94,7 @@ impl ConversationSet {
             xxh3_64_with_seed(&bytes, seed)
         };
         let hashes: Vec<u64> = self.examples.iter().map(hash).collect();
-        let mut sorted = hashes.clone();
-        sorted.sort_unstable();
-        let count = (share * sorted.len() as f64).round() as usize;
-        let last = count.checked_sub(1).and_then(|last| sorted.get(last));
-        let held = |index: &usize| last.is_some_and(|&last| hashes[*index] <= last);
-        let indices: Vec<usize> = (0..hashes.len()).filter(held).collect();
-        if indices.is_empty() || indices.len() == hashes.len() {
-            return Err(Error::Usage(format!(
-                "data.held_out = {share}: expected a share that holds out some of the {} examples, not {} of them",
-                hashes.len(),
-                indices.len()
-            )));
-        }
-        Ok(indices)
+        smallest_hashes(&hashes, share, "examples, of which equal ones stay together")
     }
 
     /// Keeps the first `count` examples.
@@ -239,11 +218,7 @@ impl ConversationCounts {
         self.examples += 1;
         self.truncated += u64::from(cut);
         self.longest = self.longest.max(length);
-        let up_to = length.max(1).next_power_of_two();
-        match self.lengths.binary_search_by_key(&up_to, |count| count.up_to) {
-            Ok(found) => self.lengths[found].examples += 1,
-            Err(at) => self.lengths.insert(at, LengthCount { up_to, examples: 1 }),
-        }
+        LengthCount::add(&mut self.lengths, length);
     }
 
     fn count_kept(&mut self, example: &TokenizedExample, stops: &[u32]) {

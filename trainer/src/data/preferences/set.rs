@@ -2,9 +2,9 @@
 
 use super::PreferencePair;
 use super::example::PreferenceExample;
-use crate::data::conversations::{ConversationEncoder, LengthCount, ShapeResult, for_each_row};
+use crate::data::conversations::{ConversationEncoder, ExampleEncoder, ShapeResult, for_each_row};
+use crate::data::examples::{LengthCount, smallest_hashes};
 use crate::error::{Error, Result};
-use rayon::prelude::*;
 use serde::Serialize;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64_with_seed};
 
@@ -58,7 +58,7 @@ impl PreferencePair {
     /// # Errors
     /// The template or the tokenizer refuses the messages; the sentence has no place.
     pub fn encode(
-        encoder: &ConversationEncoder,
+        encoder: &ExampleEncoder<'_>,
         example: &PreferenceExample,
     ) -> ShapeResult<(PreferencePair, bool)> {
         let mut prompt = encoder.encode_prompt(&example.prompt)?;
@@ -119,15 +119,10 @@ impl PreferenceSet {
         encoder: &ConversationEncoder,
         max_length: usize,
     ) -> Result<()> {
-        let encode = |(place, example): (String, PreferenceExample)| {
-            let encoded = PreferencePair::encode(encoder, &example);
-            encoded
-                .map(|found| (place.clone(), found))
-                .map_err(|what| Error::Invalid(format!("{place}: {what}")))
-        };
-        let encoded: Vec<Result<_>> = std::mem::take(waiting).into_par_iter().map(encode).collect();
-        for found in encoded {
-            let (place, (pair, differs)) = found?;
+        let encoded =
+            encoder.map_all(waiting, |encoder, (_, example)| PreferencePair::encode(encoder, example))?;
+        for ((place, _), found) in waiting.drain(..).zip(encoded) {
+            let (pair, differs) = found.map_err(|what| Error::Invalid(format!("{place}: {what}")))?;
             self.add(place, pair, (differs, max_length));
         }
         Ok(())
@@ -184,21 +179,7 @@ impl PreferenceSet {
             xxh3_64_with_seed(&ids.collect::<Vec<u8>>(), seed)
         };
         let hashes: Vec<u64> = self.pairs.iter().map(hash).collect();
-        let mut sorted = hashes.clone();
-        sorted.sort_unstable();
-        let count = (share * sorted.len() as f64).round() as usize;
-        let last = count.checked_sub(1).and_then(|last| sorted.get(last));
-        let indices = (0..hashes.len()).filter(|&index| last.is_some_and(|&last| hashes[index] <= last));
-        let indices: Vec<usize> = indices.collect();
-        if indices.is_empty() || indices.len() == hashes.len() {
-            return Err(Error::Usage(format!(
-                "data.held_out = {share}: expected a share that holds out some of the {} pairs, not {} of them; pairs of the \
-                 same prompt stay together",
-                hashes.len(),
-                indices.len()
-            )));
-        }
-        Ok(indices)
+        smallest_hashes(&hashes, share, "pairs, of which those of one prompt stay together")
     }
 
     /// Keeps the first `count` pairs.
@@ -225,11 +206,7 @@ impl PreferenceSet {
 impl PreferenceCounts {
     fn count_length(&mut self, length: usize) {
         self.longest = self.longest.max(length);
-        let up_to = length.max(1).next_power_of_two();
-        match self.lengths.binary_search_by_key(&up_to, |count| count.up_to) {
-            Ok(found) => self.lengths[found].examples += 1,
-            Err(at) => self.lengths.insert(at, LengthCount { up_to, examples: 1 }),
-        }
+        LengthCount::add(&mut self.lengths, length);
     }
 
     fn count_kept(&mut self, pair: &PreferencePair) {
