@@ -64,6 +64,9 @@ enum RoleName {
     System,
     User,
     Assistant,
+    /// A chat has none.
+    #[serde(skip)]
+    Tool,
 }
 
 impl SavedConversation {

@@ -43,6 +43,7 @@ impl ChatModel for Parrot {
             Role::System => "S",
             Role::User => "U",
             Role::Assistant => "A",
+            Role::Tool => "T",
         };
         let text: String =
             messages.iter().map(|message| format!("{}{};", letter(message.role), message.text)).collect();

@@ -12,6 +12,8 @@ pub enum Role {
     User,
     /// The model.
     Assistant,
+    /// A program that the model called: its result. Only Jinja templates have a place for it.
+    Tool,
 }
 
 impl Role {
@@ -21,10 +23,11 @@ impl Role {
             Role::System => "system",
             Role::User => "user",
             Role::Assistant => "assistant",
+            Role::Tool => "tool",
         }
     }
 
-    /// The role with this name.
+    /// The role of a conversation between people and models with this name.
     pub fn from_name(name: &str) -> Option<Role> {
         [Role::System, Role::User, Role::Assistant].into_iter().find(|s| s.name() == name)
     }
@@ -85,6 +88,14 @@ pub enum RenderError {
         /// Its role.
         role: Role,
     },
+    /// A message of a tool.
+    #[error(
+        "message {index} is a tool's, for which this model's chat template, as it is stored, has no place"
+    )]
+    Tool {
+        /// Index of the message.
+        index: usize,
+    },
     /// There is no user message for the system message to become part of.
     #[error("this model's chat template needs a user message behind the system message")]
     SystemAlone,
@@ -128,7 +139,8 @@ impl Literals<'_> {
     fn format(&self, role: Role) -> &MessageFormat<'_> {
         match role {
             Role::System => &self.system,
-            Role::User => &self.user,
+            // Those of tools are refused before.
+            Role::User | Role::Tool => &self.user,
             Role::Assistant => &self.assistant,
         }
     }
@@ -139,6 +151,9 @@ impl Literals<'_> {
             && let Some(index) = messages.iter().position(|m| m.role == Role::System)
         {
             return Err(RenderError::System { index });
+        }
+        if let Some(index) = messages.iter().position(|m| m.role == Role::Tool) {
+            return Err(RenderError::Tool { index });
         }
         let turns = usize::from(first.role == Role::System);
         if self.system_rule == SystemRule::Folded && turns == messages.len() {

@@ -89,6 +89,8 @@ fn refuses_what_the_template_refuses() {
     use Role::*;
     assert_eq!(rendered(&CHATML, &[], true), Err(RenderError::Empty));
     assert_eq!(rendered(&FOLDED, &[says(System, "s")], true), Err(RenderError::SystemAlone));
+    let tool = [says(User, "u"), says(Role::Tool, "t")];
+    assert_eq!(rendered(&CHATML, &tool, true), Err(RenderError::Tool { index: 1 }));
     let twice = [says(User, "u"), says(User, "u")];
     assert_eq!(rendered(&FOLDED, &twice, true), Err(RenderError::Turn { index: 1, role: User }));
     let late = [says(User, "u"), says(System, "s")];
