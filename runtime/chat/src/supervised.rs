@@ -34,23 +34,21 @@ pub fn encode_conversation(
     tokenizer: &Tokenizer<'_>,
     messages: &[Message<'_>],
 ) -> Result<EncodedChat, ChatError> {
-    let RenderedChat { text, typed, answers } = renderer.conversation(messages)?;
-    let typed = match typed {
-        Some(typed) => typed,
-        None if any_special(tokenizer, messages)? => return Err(TemplateError::Rewritten.into()),
-        None => Vec::new(),
-    };
-    let text = TokenizedText::new(tokenizer, &text, &typed)?;
-    let last_answers = messages.last().is_some_and(|message| message.role == Role::Assistant);
-    let tail = answers.last().cloned().flatten().filter(|_| last_answers);
-    // A template that leaves the last answer open closes none: what follows an earlier one opens the next message.
-    let closes = match tail {
-        Some(last) => text.special_at_or_behind(text.index(last.end)?).is_some(),
+    let rendered = render(renderer, tokenizer, messages)?;
+    let text = TokenizedText::of(tokenizer, &rendered)?;
+    // A template that leaves an answer open at the end of a conversation closes none: what follows an earlier one opens the
+    // next message.
+    let closes = match messages.iter().rposition(|message| message.role == Role::Assistant) {
+        Some(last) if last + 1 < messages.len() => {
+            let until = render(renderer, tokenizer, &messages[..=last])?;
+            TokenizedText::of(tokenizer, &until)?.closes(&until)?
+        }
+        Some(_) => text.closes(&rendered)?,
         None => true,
     };
     let assistant = messages.iter().enumerate().filter(|(_, message)| message.role == Role::Assistant);
     let mut ranges = Vec::new();
-    for ((index, _), answer) in assistant.zip(answers) {
+    for ((index, _), answer) in assistant.zip(rendered.answers.iter().cloned()) {
         let Some(answer) = answer else { continue };
         let begin = text.begin(&answer)?;
         let end = match text.special_at_or_behind(text.index(answer.end)?.max(begin)).filter(|_| closes) {
@@ -105,6 +103,19 @@ pub fn encode_completion(
     Ok(EncodedChat { tokens, answers, ended: false })
 }
 
+/// A conversation as text, in which no message can forge a special token.
+fn render(
+    renderer: &ChatRenderer<'_>,
+    tokenizer: &Tokenizer<'_>,
+    messages: &[Message<'_>],
+) -> Result<RenderedChat, ChatError> {
+    let rendered = renderer.conversation(messages)?;
+    if rendered.typed.is_none() && any_special(tokenizer, messages)? {
+        return Err(TemplateError::Rewritten.into());
+    }
+    Ok(rendered)
+}
+
 fn any_special(tokenizer: &Tokenizer<'_>, messages: &[Message<'_>]) -> Result<bool, EncodeError> {
     for message in messages {
         if has_special(tokenizer, message.text)? {
@@ -125,6 +136,13 @@ struct TokenizedText<'t> {
 }
 
 impl<'t> TokenizedText<'t> {
+    fn of(
+        tokenizer: &'t Tokenizer<'t>,
+        rendered: &'t RenderedChat,
+    ) -> Result<TokenizedText<'t>, EncodeError> {
+        TokenizedText::new(tokenizer, &rendered.text, rendered.typed.as_deref().unwrap_or_default())
+    }
+
     fn new(
         tokenizer: &'t Tokenizer<'t>,
         text: &'t str,
@@ -151,6 +169,14 @@ impl<'t> TokenizedText<'t> {
         let before = self.tokens.get(begin..content).unwrap_or(&[]);
         let special = before.iter().rposition(|&token| self.tokenizer.is_special(token));
         Ok(special.map_or(begin, |special| begin + special + 1))
+    }
+
+    /// Whether a special token of the template follows the last answer, with which the text ends.
+    fn closes(&self, rendered: &RenderedChat) -> Result<bool, EncodeError> {
+        match rendered.answers.last() {
+            Some(Some(last)) => Ok(self.special_at_or_behind(self.index(last.end)?).is_some()),
+            _ => Ok(true),
+        }
     }
 
     /// The first special token from `index` on. Only the template makes one: typed text never does.
