@@ -19,6 +19,11 @@ pub(super) struct RowGrid {
 
 /// Numbers tried on each side of a quotient.
 const NEAR: i32 = 3;
+/// Minimums tried on each side of the value of a group that has one code.
+const ONE_CODE_MINIMUMS: i16 = 16;
+/// Scales of groups that are compared with those of rows, at most: in a row of many groups with one number each, any scale gives
+/// these numbers, and so many are found at once or not at all.
+const MOST_COMPARED: usize = 1 << 18;
 /// Multipliers of the scales of rows.
 const MULTIPLIERS: i32 = 127;
 
@@ -99,10 +104,10 @@ fn with_minimum(levels: &Grid, values: &[f32]) -> Option<GroupScale> {
         };
         values.iter().all(|&value| stored(value)).then_some(fit)
     };
-    if low == high {
-        return exact_f16(low).and_then(|minimum| on_grid(0.0, minimum));
-    }
     let last = levels.ends().1 as u32;
+    if low == high {
+        return one_code(low, last).and_then(|(scale, minimum)| on_grid(scale, minimum));
+    }
     for span in (1..=last).rev() {
         let scale = f16::from_f32((high - low) / span as f32);
         for scale in near_f16(scale) {
@@ -116,6 +121,25 @@ fn with_minimum(levels: &Grid, values: &[f32]) -> Option<GroupScale> {
         }
     }
     None
+}
+
+/// Scale and minimum of a group of one code, whose every value is `value`: the minimum itself, or a minimum beside it and what
+/// is left as a multiple of the scale. The scale that it had is not told by one code; any that gives the value will do.
+fn one_code(value: f32, last: u32) -> Option<(f32, f32)> {
+    if let Some(minimum) = exact_f16(value) {
+        return Some((0.0, minimum));
+    }
+    let near = f16::from_f32(value);
+    let steps = (0..=ONE_CODE_MINIMUMS).flat_map(|step| [step, -step]).skip(1);
+    let beside = steps.map(|step| f16::from_bits(near.to_bits().wrapping_add_signed(step)).to_f32());
+    let minimums = beside.chain([0.0]).filter(|minimum| minimum.is_finite());
+    let mut candidates = minimums.flat_map(|minimum| {
+        (1..=last).map(move |code| (f16::from_f32((value - minimum) / code as f32), code, minimum))
+    });
+    candidates.find_map(|(scale, code, minimum)| {
+        let scale = near_f16(scale).find(|scale| scale * code as f32 + minimum == value)?;
+        Some((scale, minimum))
+    })
 }
 
 /// A half and the two beside it, as far as they are finite.
@@ -135,16 +159,27 @@ fn two_level(levels: &Grid, row: &[f32]) -> Option<RowGrid> {
         groups.push(found);
     }
     let largest = |scales: &Vec<f32>| scales.iter().fold(0.0f32, |most, s| most.max(s.abs()));
-    let anchor = groups.iter().max_by(|a, b| largest(a).total_cmp(&largest(b)))?;
-    if largest(anchor) == 0.0 {
+    // The group that leaves the fewest choices; of these the one of the largest scale, to which the converter gives the
+    // largest multiplier.
+    let scaled = groups.iter().filter(|scales| largest(scales) > 0.0);
+    let anchor = scaled.min_by(|a, b| a.len().cmp(&b.len()).then(largest(b).total_cmp(&largest(a))));
+    let Some(anchor) = anchor else {
         return Some(RowGrid { row_scale: 0.0, groups: vec![GroupScale::new(0.0, 0.0, 0); groups.len()] });
-    }
-    // The converter gives the largest scale the largest multiplier, so that one is tried first.
+    };
+    let mut compared = 0;
     for multiplier in (1..=MULTIPLIERS).rev() {
         for &scale in anchor {
             for row_scale in neighbours(scale.abs() / multiplier as f32) {
-                let found: Option<Vec<GroupScale>> =
-                    groups.iter().map(|scales| multiple(row_scale, scales)).collect();
+                if compared > MOST_COMPARED {
+                    return None;
+                }
+                let found: Option<Vec<GroupScale>> = groups
+                    .iter()
+                    .map(|scales| {
+                        compared += scales.len();
+                        multiple(row_scale, scales)
+                    })
+                    .collect();
                 if let Some(groups) = found {
                     return Some(RowGrid { row_scale, groups });
                 }

@@ -160,6 +160,51 @@ fn scales_follow_the_weights() {
     }
 }
 
+/// Every group of a panel has the same code throughout, so that nothing tells its scale.
+#[test]
+fn groups_of_one_code_are_stored_as_they_are() {
+    let mut random = Random(5);
+    for encoding in quantized().filter(|encoding| encoding.layout().scales == WeightScales::GroupAndMinimum) {
+        let (columns, codes) = (192, 1 << encoding.layout().bits());
+        let (mut lost, mut all) = (0, 0);
+        for _ in 0..32 {
+            let mut panel = random_panel(encoding, columns, &mut random);
+            let blocks = panel[encoding.panel_header()..].chunks_exact_mut(encoding.block_bytes());
+            for block in blocks {
+                for row in 0..PANEL {
+                    pack::put_codes(encoding, block, row, &[random.below(codes) as u8; GROUP]);
+                }
+            }
+            let values = pack::unpack(encoding, &panel, PANEL, columns).unwrap();
+            for group in values.chunks(GROUP) {
+                assert!(group.iter().all(|value| *value == group[0]));
+                all += 1;
+                lost += usize::from(super::one_code(group[0], codes as u32 - 1).is_none());
+            }
+        }
+        println!("{encoding:?}: {lost} of {all} groups of one code have no scale");
+        assert!(lost * 100 < all, "{encoding:?}: {lost} of {all}");
+    }
+}
+
+/// Rows with one number in each group, of which no two need have a scale in common.
+#[test]
+fn sparse_rows_take_little_time() {
+    let mut random = Random(6);
+    for encoding in quantized().filter(|encoding| encoding.layout().scales == WeightScales::TwoLevel) {
+        let columns = 4096;
+        let mut values = vec![0.0f32; PANEL * columns];
+        values.iter_mut().step_by(GROUP).for_each(|value| *value = random.unit() - 0.5);
+        let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let rows = Rows { kind: BlockType::F32, bytes: &bytes, columns };
+        let mut panel = vec![0; encoding.panel_bytes(columns).unwrap()];
+        let begin = std::time::Instant::now();
+        encode_panel(encoding, rows, &mut panel).unwrap();
+        println!("{encoding:?}: {:?}", begin.elapsed());
+        assert!(begin.elapsed().as_secs() < 20, "{encoding:?}: {:?}", begin.elapsed());
+    }
+}
+
 #[test]
 fn other_numbers_are_on_no_grid() {
     let mut random = Random(3);
