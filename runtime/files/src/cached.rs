@@ -23,9 +23,40 @@ pub fn model_file_stem(name: &str) -> String {
     name.replace('/', "--")
 }
 
+/// The names of the catalogue, with their repositories on the Hugging Face hub.
+const REPOSITORIES: [(&str, &str); 14] = [
+    ("smollm2-70m", "codelion/SmolLM2-70M"),
+    ("smollm2-135m", "HuggingFaceTB/SmolLM2-135M"),
+    ("smollm2-135m-instruct", "HuggingFaceTB/SmolLM2-135M-Instruct"),
+    ("smollm2-360m", "HuggingFaceTB/SmolLM2-360M"),
+    ("smollm2-360m-instruct", "HuggingFaceTB/SmolLM2-360M-Instruct"),
+    ("smollm2-1.7b", "HuggingFaceTB/SmolLM2-1.7B"),
+    ("smollm2-1.7b-instruct", "HuggingFaceTB/SmolLM2-1.7B-Instruct"),
+    ("smollm3-3b", "HuggingFaceTB/SmolLM3-3B"),
+    ("llama-3.2-1b-instruct", "meta-llama/Llama-3.2-1B-Instruct"),
+    ("llama-3.2-3b-instruct", "meta-llama/Llama-3.2-3B-Instruct"),
+    ("qwen2.5-0.5b-instruct", "Qwen/Qwen2.5-0.5B-Instruct"),
+    ("qwen2.5-1.5b-instruct", "Qwen/Qwen2.5-1.5B-Instruct"),
+    ("qwen3-0.6b", "Qwen/Qwen3-0.6B"),
+    ("qwen3-1.7b", "Qwen/Qwen3-1.7B"),
+];
+
+/// The repository on the Hugging Face hub of a name of the catalogue, case-insensitive.
+pub const fn repository_of(name: &str) -> Option<&'static str> {
+    let mut index = 0;
+    while index < REPOSITORIES.len() {
+        let (known, repository) = REPOSITORIES[index];
+        if known.eq_ignore_ascii_case(name) {
+            return Some(repository);
+        }
+        index += 1;
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
-    use super::cached_model;
+    use super::{cached_model, repository_of};
     use std::path::Path;
 
     #[test]
@@ -33,5 +64,7 @@ mod tests {
         let home = Path::new("home");
         assert_eq!(cached_model(home, "smollm2-70m"), home.join("models/smollm2-70m.thimble"));
         assert_eq!(cached_model(home, "Qwen/Qwen3-0.6B"), home.join("models/Qwen--Qwen3-0.6B.thimble"));
+        assert_eq!(repository_of("Qwen3-0.6b"), Some("Qwen/Qwen3-0.6B"));
+        assert_eq!(repository_of("Qwen/Qwen3-0.6B"), None);
     }
 }

@@ -9,7 +9,7 @@ mod output;
 mod unfinished;
 
 pub use atomic::{AtomicFile, sync_folder, write, write_with};
-pub use cached::{cached_model, home_folder, model_file_stem, models_folder};
+pub use cached::{cached_model, home_folder, model_file_stem, models_folder, repository_of};
 pub use contain::{Panicked, contain};
 pub use folder::AtomicFolder;
 pub use mapped::{MappedModel, OpenError};

@@ -135,7 +135,7 @@ fn export_adapter(checkpoint: &Path, output: &Path) -> Result<(TrainingState, Tr
         shape,
         parameters: &parameters,
         weights: &tensors.weights,
-        base: recipe.init_from.as_deref(),
+        base: recipe.init_from.as_deref().and_then(peft::loadable),
         base_hash: state.frozen.as_deref(),
     };
     peft::write(&adapter, output)?;
