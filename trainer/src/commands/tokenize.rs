@@ -71,8 +71,8 @@ pub(super) struct ReadFlags {
 }
 
 impl ReadFlags {
-    pub(super) fn options(self) -> ReadOptions {
-        ReadOptions { field: self.field, lines: self.lines }
+    pub(super) fn options(&self) -> ReadOptions {
+        ReadOptions { field: self.field.clone(), lines: self.lines, ..ReadOptions::default() }
     }
 }
 

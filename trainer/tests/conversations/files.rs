@@ -109,10 +109,46 @@ fn a_wrong_row_is_named_with_its_file_and_line() {
         let error = load(&path, OPTIONS).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
     }
-    let text = folder.path().join("a.txt");
-    std::fs::write(&text, "x").unwrap();
-    assert!(load(&text, OPTIONS).unwrap_err().to_string().contains("found plain text"));
     assert!(load(&folder.path().join("none.json"), OPTIONS).is_err());
+}
+
+#[test]
+fn other_files_are_named_with_what_was_found_and_what_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, expected) in [
+        ("a.txt", "found .txt; plain text has no rows"),
+        ("a.csv", "found .csv; convert it to JSON Lines"),
+        ("a.zip", "found .zip; .zip is not supported: decompress it"),
+        ("chats", "found a name without an ending; rename it"),
+    ] {
+        let path = folder.path().join(name);
+        std::fs::write(&path, "x").unwrap();
+        let error = load(&path, OPTIONS).unwrap_err();
+        let said = error.to_string();
+        assert!(
+            said.starts_with(&format!("{}: expected a file that ends in .jsonl", path.display())),
+            "{said}"
+        );
+        assert!(said.contains(expected), "{said}");
+        assert_eq!(error.exit_code(), 2);
+    }
+}
+
+/// What lies beside the examples is left out; files of rows are read whatever their kind.
+#[test]
+fn stray_files_in_a_folder_do_not_matter() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    for name in ["README.md", "notes.txt", "LICENSE", "a.csv"] {
+        std::fs::write(at(name), "not rows").unwrap();
+    }
+    std::fs::write(at("dataset_infos.json"), "{\n  \"default\": {}\n}\n").unwrap();
+    std::fs::write(at("a.jsonl"), MIXED.join("\n")).unwrap();
+    std::fs::write(at("b.json"), format!("[{}]", MIXED.join(","))).unwrap();
+    std::fs::write(at("c.json"), MIXED.join("\n")).unwrap();
+    let found = load(folder.path(), OPTIONS).unwrap();
+    assert_eq!(found.counts.rows, 12);
+    assert!(found.origins[0].ends_with("a.jsonl, line 1") && found.origins[11].ends_with("c.json, line 4"));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Rows of JSON Lines, JSON arrays and Parquet files as JSON values, one at a time.
 
-use crate::data::source::{Compression, MOST_RECORD_BYTES, ReadOptions, SourceKind, TextSource, decompress};
+use crate::data::source::{MOST_RECORD_BYTES, ReadOptions, SourceKind, TextSource, decompress};
 use crate::error::{Error, Result};
 use parquet::errors::ParquetError;
 use parquet::file::reader::SerializedFileReader;
@@ -8,7 +8,6 @@ use parquet::record::{Field, Row};
 use serde_json::{Map, Value};
 use std::fs::File;
 use std::io::{BufRead, Read};
-use std::path::Path;
 use thimble_files::contain;
 
 /// Most bytes of a file that is one JSON array, which is read at once.
@@ -22,38 +21,15 @@ const MOST_ARRAY_BYTES: u64 = 2 << 30;
 /// # Errors
 /// A file that cannot be read, a line that is no JSON, and those of `visit`.
 pub fn for_each_row(names: &[String], visit: &mut dyn FnMut(&str, Value) -> Result<()>) -> Result<()> {
-    for source in sources(names)? {
+    let options = ReadOptions { rows: true, ..ReadOptions::default() };
+    for source in TextSource::resolve(names, &options)? {
         match source.kind {
-            SourceKind::JsonLines => json_rows(&source, visit)?,
             SourceKind::Parquet => parquet_rows(&source, visit)?,
-            SourceKind::Text | SourceKind::Lines => {
-                return Err(Error::Usage(format!(
-                    "{}: expected rows (.jsonl, .json or .parquet), found plain text; `thimble-train tokenize` reads text",
-                    source.name
-                )));
-            }
+            // Rows are asked for, so there is no plain text.
+            SourceKind::JsonLines | SourceKind::Text | SourceKind::Lines => json_rows(&source, visit)?,
         }
     }
     Ok(())
-}
-
-/// As [`TextSource::resolve`], with plain `.json` files.
-fn sources(names: &[String]) -> Result<Vec<TextSource>> {
-    let mut sources = Vec::new();
-    for name in names {
-        let path = Path::new(name);
-        if name.to_ascii_lowercase().ends_with(".json") && path.is_file() {
-            sources.push(TextSource {
-                path: path.to_owned(),
-                name: name.clone(),
-                kind: SourceKind::JsonLines,
-                compression: Compression::Plain,
-            });
-        } else {
-            sources.extend(TextSource::resolve(std::slice::from_ref(name), &ReadOptions::default())?);
-        }
-    }
-    Ok(sources)
 }
 
 fn json_rows(source: &TextSource, visit: &mut dyn FnMut(&str, Value) -> Result<()>) -> Result<()> {

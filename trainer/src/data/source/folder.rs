@@ -1,13 +1,18 @@
 //! Text files in folders, and files that cannot be read.
 
-use super::text_source::{ENDINGS, ReadOptions, TextSource};
+use super::text_source::{BYTE_ORDER_MARK, ReadOptions, TextSource};
 use crate::error::{Error, Result};
+use serde::de::IgnoredAny;
 use std::collections::HashSet;
 use std::fs::FileType;
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 /// Extensions of compressed files that are not supported.
 const UNSUPPORTED_COMPRESSION: [&str; 8] = [".bz2", ".xz", ".lz4", ".br", ".zip", ".7z", ".tar", ".rar"];
+
+/// Bytes of a file's first line that are looked at.
+const MOST_LINE_BYTES: u64 = 1 << 20;
 
 /// A scan of a folder. Links are followed, but each real file is taken once, under the name that sorts first.
 pub(super) struct FolderScan<'a> {
@@ -59,11 +64,15 @@ impl<'a> FolderScan<'a> {
     fn take(&mut self, path: PathBuf) -> Result<()> {
         let name = path.to_string_lossy().into_owned();
         let Some(source) = TextSource::recognize(path, name.clone(), self.options) else {
-            if unsupported_compression(&name).is_some_and(|ending| {
+            let compressed = unsupported_compression(&name).is_some_and(|ending| {
                 let stem = name[..name.len() - ending.len()].to_owned();
                 TextSource::recognize(PathBuf::new(), stem, self.options).is_some()
-            }) {
+            });
+            if compressed {
                 self.skipped.push((name, "its compression is not supported; decompress it"));
+            } else if self.options.rows {
+                // A folder of examples is somebody's own, whose files are few: each counts.
+                self.skipped.push((name, "it is no file of rows"));
             }
             return Ok(());
         };
@@ -73,12 +82,32 @@ impl<'a> FolderScan<'a> {
             self.skipped.push((source.name, what));
             return Ok(());
         }
+        if source.name.to_ascii_lowercase().ends_with(".json") && !begins_with_rows(&source.path)? {
+            self.skipped.push((source.name, "it is neither a JSON array nor JSON Lines"));
+            return Ok(());
+        }
         let real = source.path.canonicalize().map_err(Error::file(&source.path, "read"))?;
         if self.seen.insert(real) {
             self.sources.push(source);
         }
         Ok(())
     }
+}
+
+/// Whether a JSON file begins with an array, or with a line that is a whole object: others describe a data set.
+fn begins_with_rows(path: &Path) -> Result<bool> {
+    let failed = |error| Error::file(path, "read")(error);
+    let mut line = Vec::new();
+    let file = std::fs::File::open(path).map_err(failed)?;
+    BufReader::new(file.take(MOST_LINE_BYTES)).read_until(b'\n', &mut line).map_err(failed)?;
+    let line = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&line).trim_ascii();
+    Ok(match line.first() {
+        Some(b'[') => true,
+        Some(b'{') => {
+            line.len() as u64 >= MOST_LINE_BYTES - 1 || serde_json::from_slice::<IgnoredAny>(line).is_ok()
+        }
+        _ => false,
+    })
 }
 
 /// What a file system entry is if it is not a file.
@@ -117,12 +146,23 @@ pub(super) fn file(name: &str, options: &ReadOptions) -> Result<TextSource> {
         )));
     }
     TextSource::recognize(path.to_owned(), name.to_owned(), options).ok_or_else(|| {
-        let remedy = match unsupported_compression(name) {
-            Some(ending) => {
+        let extension = path.extension().map(|extension| format!(".{}", extension.display()));
+        let remedy = match (unsupported_compression(name), extension.as_deref()) {
+            (Some(ending), _) => {
                 format!("{ending} is not supported: decompress it, or compress it with gzip or zstd")
             }
-            None => "rename it, or convert it".to_owned(),
+            (None, Some(".csv" | ".tsv")) => {
+                "convert it to JSON Lines, an object for each row with the columns as its fields".to_owned()
+            }
+            (None, Some(".txt" | ".md")) if options.rows => {
+                "plain text has no rows, and is for `thimble-train tokenize` and `pretrain`".to_owned()
+            }
+            _ => "rename it, or convert it".to_owned(),
         };
-        Error::Usage(format!("{name}: expected a file that ends in {ENDINGS}; {remedy}"))
+        let found = extension.unwrap_or_else(|| "a name without an ending".to_owned());
+        Error::Usage(format!(
+            "{name}: expected a file that ends in {}, found {found}; {remedy}",
+            options.endings()
+        ))
     })
 }

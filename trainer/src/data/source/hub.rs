@@ -64,6 +64,8 @@ pub(super) fn fetch(address: &str, options: &ReadOptions, sources: &mut Vec<Text
         .into_iter()
         .map(|sibling| sibling.rfilename)
         .filter(|file| parsed.holds(file))
+        // Unless it is asked for, a plain .json describes the data set.
+        .filter(|file| file == parsed.path || !file.to_ascii_lowercase().ends_with(".json"))
         .filter_map(|file| TextSource::recognize(PathBuf::new(), file, options))
         .collect();
     if files.iter().any(|file| file.kind == SourceKind::Parquet) {

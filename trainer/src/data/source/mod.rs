@@ -18,7 +18,6 @@ pub use text_source::{Compression, ReadOptions, SourceKind, TextSource};
 
 use crate::error::{Error, Result};
 use std::path::Path;
-use text_source::ENDINGS;
 
 impl TextSource {
     /// The files that `names` stand for, in order: files as they are; folders with all their text files, sorted by
@@ -41,7 +40,8 @@ impl TextSource {
             }
             if sources.len() == before {
                 return Err(Error::Usage(format!(
-                    "{name}: expected files that end in {ENDINGS}, found none"
+                    "{name}: expected files that end in {}, found none",
+                    options.endings()
                 )));
             }
         }

@@ -13,9 +13,6 @@ const ENDS: u64 = 64 << 10;
 
 /// Some programs begin a file with it.
 pub(super) const BYTE_ORDER_MARK: &[u8] = "\u{FEFF}".as_bytes();
-/// Supported extensions, for messages.
-pub(super) const ENDINGS: &str =
-    ".txt, .jsonl or .ndjson (plain, .gz or .zst), .json.gz, .json.zst, or .parquet";
 
 /// How a file is split into documents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,11 +58,23 @@ pub struct ReadOptions {
     pub field: String,
     /// Make every line of a `.txt` file a document.
     pub lines: bool,
+    /// Whether rows of many fields are read, not text: `.txt` has none, and a plain `.json` can be an array of them.
+    pub rows: bool,
+}
+
+impl ReadOptions {
+    /// The extensions that are read, for messages.
+    pub(super) fn endings(&self) -> &'static str {
+        match self.rows {
+            true => ".jsonl, .ndjson or .json (plain, .gz or .zst), or .parquet",
+            false => ".txt, .jsonl or .ndjson (plain, .gz or .zst), .json.gz, .json.zst, or .parquet",
+        }
+    }
 }
 
 impl Default for ReadOptions {
     fn default() -> ReadOptions {
-        ReadOptions { field: "text".to_owned(), lines: false }
+        ReadOptions { field: "text".to_owned(), lines: false, rows: false }
     }
 }
 
@@ -80,11 +89,12 @@ impl TextSource {
             },
         };
         let kind = match stem.rsplit_once('.')?.1 {
+            "txt" if options.rows => return None,
             "txt" if options.lines => SourceKind::Lines,
             "txt" => SourceKind::Text,
             "jsonl" | "ndjson" => SourceKind::JsonLines,
             // Data sets on the hub use it; a plain .json is nearly always something else.
-            "json" if compression != Compression::Plain => SourceKind::JsonLines,
+            "json" if options.rows || compression != Compression::Plain => SourceKind::JsonLines,
             "parquet" if compression == Compression::Plain => SourceKind::Parquet,
             _ => return None,
         };
