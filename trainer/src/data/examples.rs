@@ -3,6 +3,16 @@
 use crate::error::{Error, Result};
 use serde::Serialize;
 
+/// Warns where held-out data are trained on, so that their loss says nothing of other data.
+pub(crate) fn warn_of_shared(shared: u64, held_out: usize, what: &str) {
+    if shared > 0 {
+        eprintln!(
+            "warning: {shared} of {held_out} held-out {what} are among those that are trained on: their loss does not tell \
+             learning from memorizing; hold out others"
+        );
+    }
+}
+
 /// Examples of similar length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct LengthCount {

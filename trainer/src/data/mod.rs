@@ -1,7 +1,7 @@
 //! From text to batches: sources, tokenization into shards, the loader, and pairs of answers.
 
 pub mod conversations;
-mod examples;
+pub(crate) mod examples;
 pub mod loader;
 mod position;
 pub mod preferences;

@@ -6,7 +6,7 @@ use crate::data::conversations::{
     ConversationEncoder, ConversationOptions, ConversationSet, EpochOrder, EpochPlan, RowOptions, fill_batch,
     row_targets, rows,
 };
-use crate::data::{DataPosition, ExamplePosition, TrainingBatch};
+use crate::data::{DataPosition, ExamplePosition, TrainingBatch, examples};
 use crate::error::{Error, Result};
 use crate::model::Engine;
 use crate::ops::Ops;
@@ -63,6 +63,9 @@ impl ConversationTraining {
             held.truncate(validation.windows.unwrap_or(usize::MAX));
         }
         warn(&train, options);
+        if let Some(held) = &held_out {
+            examples::warn_of_shared(held.shared_with(&train), held.examples.len(), "examples");
+        }
         let training = ConversationTraining {
             keys: keys.clone(),
             seed: recipe.seed,
@@ -149,6 +152,7 @@ impl ConversationTraining {
             "packing": self.keys.packing,
             "train": self.train.counts,
             "held_out": self.held_out.as_ref().map(|set| &set.counts),
+            "held_out_in_training": self.held_out.as_ref().map(|set| set.shared_with(&self.train)),
             "stages": stages,
         });
         let mut text =
@@ -177,6 +181,13 @@ fn warn(set: &ConversationSet, options: ConversationOptions) {
             counts.dropped, counts.examples
         );
     }
+    if counts.empty_answers > 0 {
+        eprintln!(
+            "warning: {} of {} examples have an answer without text: they teach to answer nothing; remove them, unless that \
+             is meant",
+            counts.empty_answers, counts.examples
+        );
+    }
     if counts.end_trained == 0 {
         eprintln!(
             "warning: no example trains the end token, so that answers do not stop: the examples are cut off before it \
@@ -194,6 +205,14 @@ impl<O: Ops> Objective<O> for ConversationTraining {
 
     fn steps(&self, stage: usize) -> u64 {
         self.stage_steps(stage)
+    }
+
+    fn tokens(&self, stage: usize) -> Option<u64> {
+        let context = self.stages[stage].context;
+        let kept = |&index: &usize| self.train.examples[index].ids.len().min(context) as u64;
+        let epoch: u64 = self.rows[stage].iter().flatten().map(kept).sum();
+        let epochs = self.stage_steps(stage) as f64 / self.plan(stage).steps() as f64;
+        Some((epochs * epoch as f64) as u64)
     }
 
     fn shape(&self, stage: usize) -> (usize, usize) {
@@ -255,7 +274,7 @@ impl<O: Ops> Objective<O> for ConversationTraining {
         };
         Err(Error::Invalid(format!(
             "the saved data position does not fit: expected one in these examples, found {found}; restore the files, the \
-             model of init_from and the keys that the run began with, or start a new run with --run"
+             model and the keys that the run began with, or start a new run with --run"
         )))
     }
 

@@ -107,6 +107,14 @@ fn an_answer_that_the_template_leaves_open_is_ended() {
     let user = 14;
     assert!(!targets(&found).contains(&user) && found.ids.contains(&user), "{found:?}");
     assert_eq!(found.ids.last(), Some(&EOS));
+    // Nor where a message of the user is the last one.
+    let whole = found;
+    two.as_array_mut().unwrap().push(json!({"role": "user", "content": "And?"}));
+    assert_eq!(encode(Some(tagged), "", "</s>", &two), whole);
+    let closed = tagged.replace("{% endfor %}", "</s>{% endfor %}");
+    let found = encode(Some(&closed), "", "</s>", &two);
+    assert_eq!(targets(&found).iter().filter(|&&id| id == EOS).count(), 2, "{found:?}");
+    assert!(found.targets[1].end < found.ids.len(), "the user's message stays: {found:?}");
 }
 
 #[test]
@@ -120,6 +128,37 @@ fn what_a_template_adds_to_an_answer_is_generated_too() {
     let without = encode(Some(CHATML), "", "<|im_end|>", &qa("Hi", "Hello"));
     let (with, without) = (targets(&with), targets(&without));
     assert!(with.ends_with(&without) && with.len() > without.len(), "{with:?}");
+}
+
+/// A template that reduces to literals renders a tool's message by its own source; one that does not know tools says so.
+#[test]
+fn messages_of_tools_are_rendered_or_refused() {
+    let chat = json!([
+        {"role": "user", "content": "What is the time?"},
+        {"role": "assistant", "content": "<call>clock</call>"},
+        {"role": "tool", "content": "12:30"},
+        {"role": "assistant", "content": "Half past twelve."},
+    ]);
+    let found = encode(Some(CHATML), "", "<|im_end|>", &chat);
+    let (_folder, model) = model_with(Some(CHATML), "", "<|im_end|>");
+    let tokenizer = thimble_trainer::data::tokenizer::Encoder::open(&model).unwrap();
+    let text = tokenizer.decode(&found.ids).unwrap();
+    assert!(text.contains("<|im_start|>tool\n12:30<|im_end|>\n"), "{text}");
+    let answers: Vec<String> =
+        found.targets.iter().map(|range| tokenizer.decode(&found.ids[range.clone()]).unwrap()).collect();
+    assert_eq!(answers, ["<call>clock</call><|im_end|>", "Half past twelve.<|im_end|>"]);
+    let refuses = CHATML.replace(
+        "<|im_start|>{{ m.role }}",
+        "{% if m.role == 'tool' %}{{ raise_exception('No tools!') }}{% endif %}<|im_start|>{{ m.role }}",
+    );
+    let drops = CHATML.replace("{% for m in messages %}", "{% for m in messages if m.role != 'tool' %}");
+    for (template, expected) in
+        [(refuses, "No tools!"), (drops, "message 2 is a tool's, which the model's chat template leaves out")]
+    {
+        let (_folder, model) = model_with(Some(&template), "", "<|im_end|>");
+        let error = ConversationEncoder::open(&model).unwrap().encode(&example(&chat)).unwrap_err();
+        assert!(error.contains(expected) && error.contains("leave such rows out"), "{error}");
+    }
 }
 
 #[test]

@@ -1,8 +1,6 @@
 //! Real pairs, other files, and text that looks like the template's.
 
 use crate::setup::GOLDEN;
-use std::fs;
-use std::io::Write;
 use std::path::Path;
 use thimble_trainer::data::conversations::ConversationEncoder;
 use thimble_trainer::data::preferences::{PreferenceExample, PreferencePair, PreferenceSet};
@@ -25,28 +23,6 @@ fn real_sets_load() {
     let rasbt = load("rasbt_instruction_preference.jsonl");
     println!("{rasbt:?}");
     assert_eq!((rasbt.rows, rasbt.pairs, rasbt.identical, rasbt.prompt_differs), (1100, 1094, 6, 0));
-}
-
-#[test]
-fn the_same_rows_in_any_file_are_the_same_pairs() {
-    let folder = tempfile::tempdir().unwrap();
-    let rows: Vec<String> = (0..5)
-        .map(|row| format!("{{\"prompt\": \"q{row}\", \"chosen\": \"good {row}\", \"rejected\": \"bad\"}}"))
-        .collect();
-    let lines = rows.join("\n");
-    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
-    fs::write(path("a.jsonl"), &lines).unwrap();
-    fs::write(path("a.json"), format!("[{}]", rows.join(","))).unwrap();
-    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    gzip.write_all(lines.as_bytes()).unwrap();
-    fs::write(path("a.jsonl.gz"), gzip.finish().unwrap()).unwrap();
-    fs::write(path("a.jsonl.zst"), zstd::encode_all(lines.as_bytes(), 1).unwrap()).unwrap();
-    let load = |name: &str| PreferenceSet::load(&[path(name)], &encoder(), 256).unwrap();
-    let expected = load("a.jsonl");
-    assert_eq!(expected.pairs.len(), 5);
-    for name in ["a.json", "a.jsonl.gz", "a.jsonl.zst"] {
-        assert_eq!(load(name).pairs, expected.pairs, "{name}");
-    }
 }
 
 /// `<|im_end|>` that a person typed, in the prompt and in the answers, never becomes the token.

@@ -9,9 +9,10 @@ use std::ops::Range;
 use std::path::Path;
 use thimble_chat::template::ChatRenderer;
 use thimble_chat::{EncodedChat, encode_completion, encode_conversation};
+use thimble_converter::chat::define_tokens;
 use thimble_converter::read::{self, Sections, SourceModel};
 use thimble_runtime::Token;
-use thimble_runtime::chat::{ChatTemplate, Message};
+use thimble_runtime::chat::{ChatTemplate, Jinja, Message, Role};
 use thimble_runtime::format::Config;
 use thimble_runtime::tokenizer::Tokenizer;
 
@@ -19,10 +20,20 @@ use thimble_runtime::tokenizer::Tokenizer;
 #[derive(Clone, Debug)]
 pub struct ConversationEncoder {
     sections: Sections,
+    /// The template as the model has it, which can have a place for messages that literals have none for.
+    source: Option<JinjaSource>,
     config: Config,
     /// The token that ends an answer which the template leaves open, and completions.
     end: Option<Token>,
     hash: String,
+}
+
+/// A chat template's own text, and the tokens that it refers to.
+#[derive(Clone, Debug)]
+struct JinjaSource {
+    template: String,
+    bos: String,
+    eos: String,
 }
 
 /// The tokens of an example.
@@ -96,7 +107,13 @@ impl ConversationEncoder {
         let named = tokenizer.special(&source.eos_text).filter(|_| !source.eos_text.is_empty());
         let end = named.or(config.stop.iter().flatten().next().copied());
         let all = [sections.tokenizer.as_slice(), sections.chat.as_deref().unwrap_or_default()].concat();
-        Ok(ConversationEncoder { hash: hash_hex(&all), sections, config, end })
+        let template = source.chat_template.as_deref();
+        let jinja = template.map(|template| JinjaSource {
+            template: define_tokens(template, &source.named_tokens).into_owned(),
+            bos: source.bos_text.clone(),
+            eos: source.eos_text.clone(),
+        });
+        Ok(ConversationEncoder { hash: hash_hex(&all), sections, source: jinja, config, end })
     }
 
     /// A hash of the tokenizer and the template.
@@ -175,10 +192,14 @@ impl ConversationEncoder {
             }
             None => None,
         };
+        let own = self.source.as_ref().map(|JinjaSource { template, bos, eos }| {
+            ChatRenderer::new(&ChatTemplate::Jinja(Jinja { source: template, bos, eos }))
+        });
         Ok(ExampleEncoder {
             encoder: self,
             tokenizer: parse_tokenizer(&self.sections, &self.config)?,
             renderer,
+            own: own.transpose().map_err(|error| wrong(&error))?,
         })
     }
 }
@@ -193,6 +214,8 @@ pub struct ExampleEncoder<'e> {
     encoder: &'e ConversationEncoder,
     tokenizer: Tokenizer<'e>,
     renderer: Option<ChatRenderer<'e>>,
+    /// The template that is not reduced.
+    own: Option<ChatRenderer<'e>>,
 }
 
 impl ExampleEncoder<'_> {
@@ -204,13 +227,30 @@ impl ExampleEncoder<'_> {
         })
     }
 
+    /// The renderer that has a place for all of the messages: for a tool's, literals have none.
+    fn renderer_of(&self, messages: &[Message<'_>]) -> ShapeResult<&ChatRenderer<'_>> {
+        const REMEDY: &str =
+            "leave such rows out, or tune from a Hugging Face folder whose chat template knows tools";
+        let Some(tool) = messages.iter().position(|message| message.role == Role::Tool) else {
+            return self.renderer();
+        };
+        let renderer = self.own.as_ref().map_or_else(|| self.renderer(), Ok)?;
+        let text = renderer.text(messages, false).map_err(|error| format!("{error}; {REMEDY}"))?;
+        match text.contains(messages[tool].text.trim()) {
+            true => Ok(renderer),
+            false => Err(format!(
+                "message {tool} is a tool's, which the model's chat template leaves out; {REMEDY}"
+            )),
+        }
+    }
+
     /// As [`ConversationEncoder::encode_prompt`].
     ///
     /// # Errors
     /// As there.
     pub fn encode_prompt(&self, messages: &[TrainingMessage]) -> ShapeResult<Vec<u32>> {
         let messages: Vec<Message<'_>> = messages.iter().map(TrainingMessage::as_message).collect();
-        let tokens = thimble_chat::encode_prompt(self.renderer()?, &self.tokenizer, &messages);
+        let tokens = thimble_chat::encode_prompt(self.renderer_of(&messages)?, &self.tokenizer, &messages);
         Ok(ids(&tokens.map_err(|error| error.to_string())?))
     }
 
@@ -223,9 +263,10 @@ impl ExampleEncoder<'_> {
             ConversationExample::Messages { messages, taught_from } => self.messages(messages, *taught_from),
             // A model that chats gets the completion as an answer.
             ConversationExample::Completion { prompt, completion } if self.renderer.is_some() => {
-                use thimble_runtime::chat::Role::{Assistant, User};
-                let messages =
-                    [TrainingMessage::new(User, prompt), TrainingMessage::new(Assistant, completion)];
+                let messages = [
+                    TrainingMessage::new(Role::User, prompt),
+                    TrainingMessage::new(Role::Assistant, completion),
+                ];
                 self.messages(&messages, 1)
             }
             ConversationExample::Completion { prompt, completion } => {
@@ -238,7 +279,7 @@ impl ExampleEncoder<'_> {
 
     fn messages(&self, messages: &[TrainingMessage], taught_from: usize) -> ShapeResult<TokenizedExample> {
         let messages: Vec<Message<'_>> = messages.iter().map(TrainingMessage::as_message).collect();
-        let encoded = encode_conversation(self.renderer()?, &self.tokenizer, &messages);
+        let encoded = encode_conversation(self.renderer_of(&messages)?, &self.tokenizer, &messages);
         let mut encoded = encoded.map_err(|error| error.to_string())?;
         encoded.answers.retain(|(message, _)| *message >= taught_from);
         Ok(self.closed(encoded))

@@ -7,6 +7,7 @@ use crate::data::examples::{LengthCount, smallest_hashes};
 use crate::error::{Error, Result};
 use serde::Serialize;
 use serde_json::Value;
+use std::collections::HashSet;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64_with_seed};
 
 /// Examples encoded at a time.
@@ -30,12 +31,21 @@ pub struct ConversationSet {
     pub origins: Vec<String>,
     /// What was read.
     pub counts: ConversationCounts,
-    /// For each example its tokens before truncation.
-    lengths: Vec<usize>,
-    /// The same of those without a target, and whether they were cut.
+    /// For each example what its tokens do not tell.
+    notes: Vec<ExampleNote>,
+    /// The lengths of those without a target, and whether they were cut.
     dropped: Vec<(usize, bool)>,
     /// Tokens at which answers end.
     stops: Vec<u32>,
+}
+
+/// What an example was before it was encoded and cut.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct ExampleNote {
+    /// Its tokens before truncation.
+    length: usize,
+    /// Whether it teaches an answer without text.
+    empty_answer: bool,
 }
 
 /// What was read from files, for the report.
@@ -49,6 +59,8 @@ pub struct ConversationCounts {
     pub truncated: u64,
     /// Examples without a target, after truncation; they are not trained on.
     pub dropped: u64,
+    /// Remaining examples that teach an answer without text.
+    pub empty_answers: u64,
     /// Tokens of the remaining examples.
     pub tokens: u64,
     /// Targets among them.
@@ -101,7 +113,7 @@ impl ConversationSet {
     pub fn truncate(&mut self, count: usize) {
         self.examples.truncate(count);
         self.origins.truncate(count);
-        self.lengths.truncate(count);
+        self.notes.truncate(count);
         self.count();
     }
 
@@ -112,11 +124,11 @@ impl ConversationSet {
         let mut kept = ConversationSet { counts: self.counts.clone(), ..held.clone() };
         let mut next = indices.iter().copied().peekable();
         let all = std::mem::take(&mut self.examples).into_iter().zip(std::mem::take(&mut self.origins));
-        for (index, ((example, origin), &length)) in all.zip(&self.lengths).enumerate() {
+        for (index, ((example, origin), &note)) in all.zip(&self.notes).enumerate() {
             let to = if next.next_if_eq(&index).is_some() { &mut held } else { &mut kept };
             to.examples.push(example);
             to.origins.push(origin);
-            to.lengths.push(length);
+            to.notes.push(note);
         }
         kept.dropped = std::mem::take(&mut self.dropped);
         held.counts.rows = held.origins.chunk_by(|a, b| a == b).count() as u64;
@@ -134,11 +146,18 @@ impl ConversationSet {
             counts.count_length(length, cut);
             counts.dropped += 1;
         }
-        for (example, &length) in self.examples.iter().zip(&self.lengths) {
-            counts.count_length(length, example.ids.len() < length);
+        for (example, note) in self.examples.iter().zip(&self.notes) {
+            counts.count_length(note.length, example.ids.len() < note.length);
             counts.count_kept(example, &self.stops);
+            counts.empty_answers += u64::from(note.empty_answer);
         }
         self.counts = counts;
+    }
+
+    /// Examples that `other` has too, token for token.
+    pub fn shared_with(&self, other: &ConversationSet) -> u64 {
+        let there: HashSet<&[u32]> = other.examples.iter().map(|example| example.ids.as_slice()).collect();
+        self.examples.iter().filter(|example| there.contains(example.ids.as_slice())).count() as u64
     }
 
     /// A hash of the examples' tokens and targets, to recognize them.
@@ -190,14 +209,15 @@ impl Loading<'_> {
 
     fn flush(&mut self) -> Result<()> {
         let (places, examples): (Vec<String>, Vec<ConversationExample>) = self.waiting.drain(..).unzip();
-        for (place, encoded) in places.into_iter().zip(self.encoder.encode_all(&examples)?) {
+        let encoded = self.encoder.encode_all(&examples)?;
+        for ((place, example), encoded) in places.into_iter().zip(&examples).zip(encoded) {
             let encoded = encoded.map_err(|what| Error::Invalid(format!("{place}: {what}")))?;
-            self.add(place, encoded);
+            self.add(place, encoded, example.has_empty_answer());
         }
         Ok(())
     }
 
-    fn add(&mut self, place: String, mut example: TokenizedExample) {
+    fn add(&mut self, place: String, mut example: TokenizedExample, empty_answer: bool) {
         let (length, most) = (example.ids.len(), self.options.max_length);
         if self.options.all_tokens {
             example.target_all();
@@ -209,7 +229,7 @@ impl Loading<'_> {
         }
         self.set.examples.push(example);
         self.set.origins.push(place);
-        self.set.lengths.push(length);
+        self.set.notes.push(ExampleNote { length, empty_answer });
     }
 }
 
@@ -239,7 +259,7 @@ mod tests {
         let mut set = ConversationSet {
             examples: vec![example(5), example(8), example(3)],
             origins: ["a, line 1", "a, line 2", "a, line 4"].map(str::to_owned).to_vec(),
-            lengths: vec![5, 20, 3],
+            notes: [5, 20, 3].map(|length| ExampleNote { length, empty_answer: length == 3 }).to_vec(),
             dropped: vec![(9, true)],
             counts: ConversationCounts { rows: 4, ..ConversationCounts::default() },
             stops: vec![7],
@@ -250,7 +270,10 @@ mod tests {
             [rows, examples, truncated, dropped, tokens, longest as u64]
         };
         assert_eq!(counts(&set), [4, 4, 2, 1, 16, 20]);
+        assert_eq!((set.counts.empty_answers, set.shared_with(&set)), (1, 3));
         let mut held = set.split_off(&[1, 2]);
+        assert_eq!([set.counts.empty_answers, held.counts.empty_answers], [0, 1]);
+        assert_eq!(set.shared_with(&held), 0);
         assert_eq!(counts(&set), [2, 2, 1, 1, 5, 9]);
         assert_eq!(counts(&held), [2, 2, 1, 0, 11, 20]);
         assert_eq!(held.origins, ["a, line 2", "a, line 4"]);

@@ -95,6 +95,19 @@ impl ConversationExample {
     }
 }
 
+impl ConversationExample {
+    /// Whether it teaches an answer without text, after which the model would stop at once.
+    pub fn has_empty_answer(&self) -> bool {
+        match self {
+            ConversationExample::Messages { messages, taught_from } => {
+                let mut taught = messages.iter().skip(*taught_from);
+                taught.any(|message| message.role == Role::Assistant && message.text.trim().is_empty())
+            }
+            ConversationExample::Completion { completion, .. } => completion.trim().is_empty(),
+        }
+    }
+}
+
 /// A list of messages, each with `role` and `content` or with `from` and `value`; `name` is for errors.
 ///
 /// # Errors
@@ -121,7 +134,10 @@ fn message(value: &Value, name: &str) -> ShapeResult<TrainingMessage> {
     };
     let (author, content) = (either(["role", "from"])?, either(["content", "value"])?);
     let role = fields[author].as_str().and_then(role).ok_or_else(|| {
-        format!("{name}.{author}: expected system, user (human) or assistant (gpt), found {}", fields[author])
+        format!(
+            "{name}.{author}: expected system, user (human), assistant (gpt) or tool, found {}",
+            fields[author]
+        )
     })?;
     Ok(TrainingMessage { role, text: text(&fields[content], &format!("{name}.{content}"))? })
 }
@@ -132,6 +148,7 @@ fn role(word: &str) -> Option<Role> {
         "system" | "developer" => Some(Role::System),
         "user" | "human" | "prompter" => Some(Role::User),
         "assistant" | "gpt" | "model" | "chatgpt" | "bot" | "ai" => Some(Role::Assistant),
+        "tool" | "function" | "observation" | "ipython" => Some(Role::Tool),
         _ => None,
     }
 }

@@ -69,7 +69,7 @@ fn a_wrong_row_says_what_was_expected_and_found() {
             "messages[0].content: expected a string, found null",
         ),
         (json!({"messages": [{"content": "x"}]}), "messages[0]: expected role or from, found content"),
-        (json!({"messages": [{"role": "tool", "content": "x"}]}), "messages[0].role: expected system, user"),
+        (json!({"messages": [{"role": "judge", "content": "x"}]}), "messages[0].role: expected system, user"),
         (json!({"messages": [{"role": "user", "content": [{"type": "image"}]}]}), "expected parts of text"),
         (json!({"instruction": "x", "input": "y"}), "expected output or response beside instruction"),
         (json!({"instruction": 1, "output": "y"}), "instruction: expected a string, found a number"),

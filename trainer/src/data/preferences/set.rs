@@ -6,6 +6,7 @@ use crate::data::conversations::{ConversationEncoder, ExampleEncoder, ShapeResul
 use crate::data::examples::{LengthCount, smallest_hashes};
 use crate::error::{Error, Result};
 use serde::Serialize;
+use std::collections::HashSet;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64_with_seed};
 
 /// Rows encoded at a time.
@@ -33,6 +34,8 @@ pub struct PreferenceCounts {
     pub dropped: u64,
     /// Pairs of two equal answers, which teach nothing; they are not trained on.
     pub identical: u64,
+    /// Pairs whose chosen answer has no text.
+    pub empty_answers: u64,
     /// Pairs whose prompt the template writes differently when an answer follows: the answers begin where it differs.
     pub prompt_differs: u64,
     /// Pairs that remain.
@@ -121,7 +124,9 @@ impl PreferenceSet {
     ) -> Result<()> {
         let encoded =
             encoder.map_all(waiting, |encoder, (_, example)| PreferencePair::encode(encoder, example))?;
-        for ((place, _), found) in waiting.drain(..).zip(encoded) {
+        for ((place, example), found) in waiting.drain(..).zip(encoded) {
+            let empty = example.chosen.iter().any(|message| message.text.trim().is_empty());
+            self.counts.empty_answers += u64::from(empty);
             let (pair, differs) = found.map_err(|what| Error::Invalid(format!("{place}: {what}")))?;
             self.add(place, pair, (differs, max_length));
         }
@@ -188,6 +193,12 @@ impl PreferenceSet {
             let rest: Vec<usize> = (count..self.pairs.len()).collect();
             let _ = self.split_off(&rest);
         }
+    }
+
+    /// Pairs whose prompt `other` has too.
+    pub fn shared_with(&self, other: &PreferenceSet) -> u64 {
+        let there: HashSet<&[u32]> = other.pairs.iter().map(|pair| pair.prompt.as_slice()).collect();
+        self.pairs.iter().filter(|pair| there.contains(pair.prompt.as_slice())).count() as u64
     }
 
     /// A hash of the pairs' tokens, to recognize them.
@@ -274,6 +285,10 @@ mod tests {
         assert_eq!(set.held_out(0.1, 1).unwrap(), held);
         assert_ne!(set.held_out(0.1, 2).unwrap(), held);
         assert!(set.held_out(0.001, 1).is_err() && set.held_out(0.999, 1).is_err());
+        // Both pairs of a prompt are on one side.
+        let mut kept = set.clone();
+        let apart = kept.split_off(&held);
+        assert_eq!((apart.shared_with(&kept), apart.shared_with(&set)), (0, 10));
         let all = set.pairs.clone();
         set.truncate(7);
         assert_eq!((&set.pairs[..], set.counts.pairs), (&all[..7], 7));

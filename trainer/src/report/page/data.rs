@@ -10,6 +10,10 @@ use serde_json::{Map, Value};
 const TRAINING: &str = "train";
 /// The count of examples that train a token which ends an answer.
 const END_TRAINED: &str = "end_trained";
+/// The count of examples with an answer without text.
+const EMPTY_ANSWERS: &str = "empty_answers";
+/// The count of held-out examples that are trained on.
+const SHARED: &str = "held_out_in_training";
 /// Share of truncated examples above which a warning says so.
 const MOST_TRUNCATED: f64 = 0.05;
 
@@ -37,9 +41,14 @@ struct Length {
     examples: u64,
 }
 
-/// What `data.json` says of each part, by its name.
+/// What `data.json` says.
 #[derive(Clone, Debug, Default)]
-pub(super) struct DataParts(Vec<(String, Part)>);
+pub(super) struct DataParts {
+    /// Each part by its name.
+    parts: Vec<(String, Part)>,
+    /// Held-out examples that are trained on.
+    shared: u64,
+}
 
 impl DataParts {
     /// Reads the file; entries that are no counts are left out.
@@ -48,6 +57,7 @@ impl DataParts {
     /// What is wrong with it.
     pub(super) fn parse(text: &str) -> Result<DataParts, String> {
         let whole: Map<String, Value> = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        let shared = whole.get(SHARED).and_then(Value::as_u64).unwrap_or_default();
         let mut parts: Vec<(String, Value)> =
             whole.into_iter().filter(|(_, value)| value.is_object()).collect();
         parts.sort_by(|(a, _), (b, _)| (a != TRAINING, a).cmp(&(b != TRAINING, b)));
@@ -56,13 +66,14 @@ impl DataParts {
                 .map(|part| (title(&name), part))
                 .map_err(|error| format!("{name}: {error}"))
         };
-        parts.into_iter().map(part).collect::<Result<Vec<_>, _>>().map(DataParts)
+        let parts = parts.into_iter().map(part).collect::<Result<Vec<_>, _>>()?;
+        Ok(DataParts { parts, shared })
     }
 
     /// A column for each part, a row for each count.
     pub(super) fn table(&self) -> Option<TableView> {
         let mut keys: Vec<&str> = vec!["examples", "truncated", "dropped"];
-        for (_, part) in &self.0 {
+        for (_, part) in &self.parts {
             let scalar = |value: &Value| !value.is_array() && !value.is_object();
             for (key, _) in part.others.iter().filter(|(_, value)| scalar(value)) {
                 if !keys.contains(&key.as_str()) {
@@ -71,12 +82,12 @@ impl DataParts {
             }
         }
         let row = |key: &&str| {
-            let cells = self.0.iter().map(|(_, part)| part.cell(key));
+            let cells = self.parts.iter().map(|(_, part)| part.cell(key));
             std::iter::once(title(key)).chain(cells).collect::<Vec<String>>()
         };
         let heads: Vec<&str> =
-            std::iter::once("Count").chain(self.0.iter().map(|(name, _)| name.as_str())).collect();
-        let rows = if self.0.is_empty() { Vec::new() } else { keys.iter().map(row).collect() };
+            std::iter::once("Count").chain(self.parts.iter().map(|(name, _)| name.as_str())).collect();
+        let rows = if self.parts.is_empty() { Vec::new() } else { keys.iter().map(row).collect() };
         TableView::of("What was read", &heads, rows)
     }
 
@@ -86,13 +97,13 @@ impl DataParts {
             let bars: Vec<Bar> = part.lengths.iter().map(|length| length.bar()).collect();
             histogram(&format!("{name}: tokens of an example, before truncation"), "examples", &bars)
         };
-        self.0.iter().filter_map(chart).collect()
+        self.parts.iter().filter_map(chart).collect()
     }
 
     /// What a reader should know of the data.
     pub(super) fn warnings(&self) -> Vec<String> {
         let mut found = Vec::new();
-        for (name, part) in &self.0 {
+        for (name, part) in &self.parts {
             let share = part.truncated as f64 / part.examples.max(1) as f64;
             if share > MOST_TRUNCATED {
                 found.push(format!(
@@ -108,7 +119,19 @@ impl DataParts {
                 ));
             }
         }
-        let trained = self.0.iter().find(|(name, _)| *name == title(TRAINING));
+        if self.shared > 0 {
+            let shared = counted(self.shared, "held-out example");
+            found.push(format!(
+                "{shared} trained on, too, so that the held-out loss does not tell learning from memorizing: hold out others"
+            ));
+        }
+        let trained = self.parts.iter().find(|(name, _)| *name == title(TRAINING));
+        let empty =
+            trained.and_then(|(_, part)| part.others.get(EMPTY_ANSWERS)?.as_u64()).filter(|empty| *empty > 0);
+        if let Some(empty) = empty {
+            let empty = counted(empty, "example");
+            found.push(format!("{empty} with an answer without text, which teaches to answer nothing"));
+        }
         if trained.is_some_and(|(_, part)| part.others.get(END_TRAINED) == Some(&Value::from(0))) {
             found.push(
                 "The end token is never trained, so that answers do not stop: allow longer examples, or check the chat template"
@@ -165,6 +188,15 @@ mod tests {
         let warnings = parts.warnings();
         assert!(warnings[0].starts_with("Train: 16.7% of the examples are longer"), "{warnings:?}");
         assert!(warnings[1].contains("1 example of 1,200 dropped"), "{warnings:?}");
+    }
+
+    #[test]
+    fn empty_answers_and_held_out_examples_that_are_trained_on_are_said() {
+        let text = r#"{"train": {"examples": 9, "empty_answers": 2}, "held_out": {"examples": 3, "empty_answers": 1},
+            "held_out_in_training": 1}"#;
+        let [shared, empty] = &DataParts::parse(text).unwrap().warnings()[..] else { panic!() };
+        assert!(shared.starts_with("1 held-out example trained on, too"), "{shared}");
+        assert!(empty.starts_with("2 examples with an answer without text"), "{empty}");
     }
 
     #[test]
