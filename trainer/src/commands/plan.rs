@@ -3,12 +3,13 @@
 use std::io::{ErrorKind, Write};
 use thimble_trainer::device::{DeviceRequest, choose};
 use thimble_trainer::error::{Error, Result};
+use thimble_trainer::objective;
 use thimble_trainer::ops::candle::CandleOps;
 use thimble_trainer::ops::cpu::CpuOps;
 use thimble_trainer::plan::{
-    Assumptions, DeviceTarget, MeasuredThroughput, TrainingPlan, available_memory, measure, plan,
+    Assumptions, DeviceTarget, MeasuredThroughput, StageLength, TrainingPlan, available_memory, measure, plan,
 };
-use thimble_trainer::recipe::{Precision, TrainingRecipe};
+use thimble_trainer::recipe::{HeldOut, Precision, TrainingRecipe};
 
 /// Show what a recipe costs: parameters, tokens, FLOPs, memory, time.
 ///
@@ -48,6 +49,9 @@ impl Flags {
     pub(crate) fn run(self) -> Result<()> {
         let recipe = TrainingRecipe::load(&self.recipe, &self.overrides)?;
         let mut assumptions = self.assumptions(&recipe)?;
+        if !recipe.objective.reads_token_sets() {
+            assumptions.examples = examples(&recipe);
+        }
         let mut found = plan(&recipe, &assumptions)?;
         // A recipe that does not fit is refused below and not measured.
         if self.tokens_per_second.is_none() && found.fit().is_ok() {
@@ -141,6 +145,29 @@ impl Flags {
         }
         Ok(assumptions)
     }
+}
+
+/// The lengths of the stages, from the examples if they are on this machine; else why they are not known.
+fn examples(recipe: &TrainingRecipe) -> std::result::Result<Vec<StageLength>, String> {
+    let held_out = match &recipe.data.held_out {
+        Some(HeldOut::Files(files)) => files.as_slice(),
+        _ => &[],
+    };
+    for file in recipe.data.files.iter().chain(held_out) {
+        let name = file.display();
+        if file.to_string_lossy().starts_with("hf://") {
+            return Err(format!("{name} is a data set of the hub, which plan does not download"));
+        }
+        if !file.exists() {
+            return Err(format!("{name} is not there"));
+        }
+    }
+    let objective = objective::open::<CpuOps>(recipe).map_err(|error| error.to_string())?;
+    let length = |stage| StageLength {
+        steps: objective.steps(stage),
+        tokens: objective.tokens(stage).unwrap_or_default(),
+    };
+    Ok((0..recipe.stages.len()).map(length).collect())
 }
 
 fn set_tokens(text: &str) -> std::result::Result<(String, u64), String> {

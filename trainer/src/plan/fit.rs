@@ -65,7 +65,9 @@ impl TrainingPlan {
                 (1..=stage.micro_batch).rev().filter(|size| stage.micro_batch.is_multiple_of(*size));
             let fitting = smaller
                 .map(|size| {
-                    (size, MemoryEstimate::of(&recipe, self.assumptions.device, size * stage.context).total)
+                    let sequences = recipe.objective.sequences(&Stage { micro_batch: size, ..stage.clone() });
+                    let tokens = sequences * stage.context;
+                    (size, MemoryEstimate::of(&recipe, self.assumptions.device, tokens).total)
                 })
                 .find(|(_, total)| *total <= available);
             let Some((size, total)) = fitting else { continue };

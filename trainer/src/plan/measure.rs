@@ -37,10 +37,11 @@ pub struct MeasuredThroughput {
 }
 
 impl MeasuredThroughput {
-    /// Tokens per second in a stage.
-    pub fn tokens_per_second(&self, recipe: &TrainingRecipe, stage: &Stage) -> f64 {
-        let tokens = stage.tokens_per_step() as f64;
-        let flops = tokens * Flops::of(&recipe.model.config(), stage.context).causal() as f64;
+    /// Tokens per second in a stage, by its index.
+    pub fn tokens_per_second(&self, recipe: &TrainingRecipe, index: usize) -> f64 {
+        let stage = &recipe.stages[index];
+        let tokens = recipe.objective.tokens_per_step(stage) as f64;
+        let flops = tokens * Flops::of_stage(recipe, index, stage.context).causal() as f64;
         tokens / (flops / self.flops_per_second + self.update_seconds)
     }
 }
@@ -76,7 +77,7 @@ pub fn measure<O: Ops>(
     drop(zeros);
 
     let flops = |(sequences, context): (usize, usize)| {
-        (sequences * context) as f64 * Flops::of(&recipe.model.config(), context).causal() as f64
+        (sequences * context) as f64 * Flops::of_training(recipe, context).causal() as f64
     };
     let mut seconds;
     // Grow the pass: large ones use a device better, and the time of one predicts the next.
@@ -94,7 +95,7 @@ pub fn measure<O: Ops>(
         seconds = start.elapsed().as_secs_f64();
         let next = match size {
             (sequences, context) if context < stage.context => (sequences, (2 * context).min(stage.context)),
-            (sequences, context) => ((2 * sequences).min(stage.micro_batch), context),
+            (sequences, context) => ((2 * sequences).min(recipe.objective.sequences(stage)), context),
         };
         let expected = seconds * flops(next) / flops(size);
         if next == size || !fits(next) || expected > PASSES.as_secs_f64() {

@@ -49,7 +49,10 @@ impl MemoryEstimate {
         };
         // What `freeze` gets wrong is refused when the run begins.
         let (parameters, trainable, inner) = Parameters::of(recipe).map_or_else(
-            |_| (ParameterCounts::of(&model).total, ParameterCounts::of(&model).total, [0; 4]),
+            |_| {
+                let total = ParameterCounts::of(&model).total;
+                (total, total, [0; 4])
+            },
             |parameters| (parameters.len as u64, parameters.trainable as u64, inner_widths(&parameters)),
         );
         let distills = recipe.quantization().is_some();

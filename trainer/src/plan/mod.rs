@@ -16,7 +16,6 @@ pub use warnings::{LEAST_HELD_OUT_TOKENS, little_held_out};
 
 use crate::data::token_set::{MANIFEST, Manifest};
 use crate::error::Result;
-use crate::model::Parameters;
 use crate::recipe::{Length, Precision, Stage, TrainingRecipe};
 use crate::schedule::Schedule;
 use serde::Serialize;
@@ -31,6 +30,8 @@ pub struct Assumptions {
     pub memory: Option<u64>,
     /// Tokens of each set, by name, as far as known.
     pub set_tokens: BTreeMap<String, u64>,
+    /// How long the stages are on the examples of files, or why that is not known; of other recipes nothing.
+    pub examples: std::result::Result<Vec<StageLength>, String>,
     /// Throughput, as given.
     pub tokens_per_second: Option<f64>,
     /// Throughput, as measured; a given one takes precedence.
@@ -48,12 +49,22 @@ impl Assumptions {
             device: DeviceTarget::Cpu,
             memory: available_memory(),
             set_tokens: known_tokens(recipe)?,
+            examples: Err("the examples were not read".to_owned()),
             tokens_per_second: None,
             measured: None,
             price_per_hour: None,
             peak_tflops: None,
         })
     }
+}
+
+/// How long a stage is on the examples of files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StageLength {
+    /// Optimizer steps.
+    pub steps: u64,
+    /// Tokens of their examples.
+    pub tokens: u64,
 }
 
 /// Tokens of the recipe's sets that exist; only manifests are read.
@@ -73,11 +84,13 @@ pub struct StagePlan {
     pub micro_batch: usize,
     /// Passes per step.
     pub accumulate: usize,
-    /// Tokens of one optimizer step.
+    /// Sequences of one pass: a pair has two.
+    pub sequences: usize,
+    /// Tokens of one optimizer step; of examples at most.
     pub tokens_per_step: u64,
     /// Optimizer steps.
     pub steps: Option<u64>,
-    /// Tokens, whole steps of them.
+    /// Tokens, whole steps of them; of examples those that there are.
     pub tokens: Option<u64>,
     /// Passes over the mixture's sets together.
     pub epochs: Option<f64>,
@@ -112,6 +125,8 @@ pub struct TrainingPlan {
     pub parameters: ParameterCounts,
     /// The stages, in order.
     pub stages: Vec<StagePlan>,
+    /// Why steps and tokens are not known, where they depend on examples that could not be read.
+    pub examples_missing: Option<String>,
     /// Steps of all stages.
     pub steps: Option<u64>,
     /// Tokens of all stages.
@@ -149,19 +164,19 @@ pub fn plan(recipe: &TrainingRecipe, assumptions: &Assumptions) -> Result<Traini
         DeviceTarget::Cpu => Precision::F32,
         DeviceTarget::Cuda => recipe.compute.precision,
     };
-    let parameters = ParameterCounts::of(&recipe.model.config());
+    let parameters = ParameterCounts::of_recipe(recipe);
     let stages = recipe.stages.iter().enumerate();
     let stages: Vec<StagePlan> =
         stages.map(|(index, stage)| plan_stage(recipe, index, stage, assumptions)).collect::<Result<_>>()?;
     let sum = |of: fn(&StagePlan) -> Option<f64>| stages.iter().map(of).sum::<Option<f64>>();
     let hours = sum(|stage| stage.hours);
-    // What `freeze` gets wrong is refused when the run begins.
-    let trainable = Parameters::of(recipe).map_or(parameters.total, |parameters| parameters.trainable as u64);
+    let of_examples = !recipe.objective.reads_token_sets();
     Ok(TrainingPlan {
         recipe: recipe.name.clone(),
         device: assumptions.device,
         precision,
         parameters,
+        examples_missing: assumptions.examples.as_ref().err().filter(|_| of_examples).cloned(),
         steps: total(stages.iter().map(|stage| stage.steps)),
         tokens: total(stages.iter().map(|stage| stage.tokens)),
         flops_causal: sum(|stage| Some(stage.tokens? as f64 * stage.flops_per_token.causal() as f64)),
@@ -170,7 +185,7 @@ pub fn plan(recipe: &TrainingRecipe, assumptions: &Assumptions) -> Result<Traini
         measured: assumptions.measured.clone().filter(|_| assumptions.tokens_per_second.is_none()),
         warnings: warnings::warnings(recipe, &stages, assumptions),
         cost: hours.zip(assumptions.price_per_hour).map(|(hours, price)| hours * price),
-        checkpoint_bytes: 3 * 4 * trainable,
+        checkpoint_bytes: 3 * 4 * parameters.trained,
         checkpoints: recipe.checkpoint.last + 2,
         memory_available: assumptions.memory,
         stages,
@@ -193,9 +208,12 @@ fn plan_stage(
     let drawn: Vec<&String> = stage.mixture.keys().filter(|set| stage.share(set) > 0.0).collect();
     let sizes = || drawn.iter().map(|set| assumptions.set_tokens.get(*set).copied());
     // How many steps an epoch of examples has is known only when they are read.
-    let epoch_tokens = total(sizes()).filter(|_| recipe.objective.reads_token_sets());
-    let steps = stage.steps(epoch_tokens);
-    if let Some(steps) = steps {
+    let of_examples = !recipe.objective.reads_token_sets();
+    let read =
+        assumptions.examples.as_ref().ok().filter(|_| of_examples).and_then(|stages| stages.get(index));
+    let epoch_tokens = total(sizes()).filter(|_| !of_examples);
+    let steps = read.map(|length| length.steps).or_else(|| stage.steps(epoch_tokens));
+    if let (Some(steps), None) = (steps, read) {
         stage.check_steps(index, steps, epoch_tokens.unwrap_or(0))?;
     }
     let sets_missing = match stage.length {
@@ -205,9 +223,16 @@ fn plan_stage(
         }
         Length::Steps(_) | Length::Tokens(_) => Vec::new(),
     };
-    let flops = Flops::of(&recipe.model.config(), stage.context);
-    let tokens = steps.map(|steps| steps * stage.tokens_per_step());
-    let measured = assumptions.measured.as_ref().map(|measured| measured.tokens_per_second(recipe, stage));
+    let flops = Flops::of_stage(recipe, index, stage.context);
+    let sequences = recipe.objective.sequences(stage);
+    let tokens_per_step = recipe.objective.tokens_per_step(stage);
+    let tokens = match read {
+        Some(length) => Some(length.tokens),
+        // How full the sequences are is known only with the examples.
+        None if of_examples => None,
+        None => steps.map(|steps| steps * tokens_per_step),
+    };
+    let measured = assumptions.measured.as_ref().map(|measured| measured.tokens_per_second(recipe, index));
     let throughput = assumptions.tokens_per_second.or(measured);
     let mfu = |flops: u64| Some(flops as f64 * throughput? / (assumptions.peak_tflops? * 1e12));
     Ok(StagePlan {
@@ -215,18 +240,15 @@ fn plan_stage(
         context: stage.context,
         micro_batch: stage.micro_batch,
         accumulate: stage.accumulate,
-        tokens_per_step: stage.tokens_per_step(),
+        sequences,
+        tokens_per_step,
         steps,
         tokens,
         epochs: tokens.zip(epoch_tokens).map(|(tokens, epoch)| tokens as f64 / epoch as f64),
         sets_missing,
         schedule: stage.schedule.clone(),
         flops_per_token: flops,
-        memory: MemoryEstimate::of(
-            recipe,
-            assumptions.device,
-            recipe.objective.sequences(stage) * stage.context,
-        ),
+        memory: MemoryEstimate::of(recipe, assumptions.device, sequences * stage.context),
         tokens_per_second: throughput,
         hours: tokens.zip(throughput).map(|(tokens, throughput)| tokens as f64 / throughput / 3600.0),
         mfu_causal: mfu(flops.causal()),

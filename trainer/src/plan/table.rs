@@ -6,6 +6,9 @@ use crate::schedule::ScheduleKind;
 use crate::units::{bytes, grouped, si};
 use std::fmt::{self, Display, Write};
 
+/// Columns of an indented sentence.
+const WRAPPED: usize = 74;
+
 impl Display for TrainingPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let device = match (self.device, self.precision) {
@@ -38,7 +41,15 @@ impl TrainingPlan {
             let share = 100.0 * count as f64 / parameters.total as f64;
             writeln!(f, "  {name:<34}{:>16}{share:>7.1}%", grouped(count))?;
         }
-        writeln!(f, "  {:<34}{:>16}", "total", grouped(parameters.total))
+        writeln!(f, "  {:<34}{:>16}", "total", grouped(parameters.total))?;
+        if parameters.adapters > 0 {
+            writeln!(f, "  {:<34}{:>16}", "adapters beside it (LoRA)", grouped(parameters.adapters))?;
+        }
+        if parameters.trained != parameters.total {
+            let share = 100.0 * parameters.trained as f64 / parameters.total as f64;
+            writeln!(f, "  {:<34}{:>16}{share:>7.1}%", "trained", grouped(parameters.trained))?;
+        }
+        Ok(())
     }
 
     fn write_stages(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -57,6 +68,10 @@ impl TrainingPlan {
         }
         let tokens = or_unknown(self.tokens, |tokens| si(tokens as f64));
         writeln!(f, "  {:<14}{tokens:>9}{:>12}", "total", or_unknown(self.steps, grouped))?;
+        if let Some(why) = &self.examples_missing {
+            writeln!(f, "  Tokens, and steps of epochs, depend on the examples:")?;
+            wrapped(f, why)?;
+        }
         let missing: std::collections::BTreeSet<&String> =
             self.stages.iter().flat_map(|stage| &stage.sets_missing).collect();
         if !missing.is_empty() {
@@ -100,11 +115,11 @@ impl TrainingPlan {
     fn write_memory(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(stage) = self.stages.iter().max_by_key(|stage| stage.memory.total) else { return Ok(()) };
         let memory = &stage.memory;
-        let tokens = grouped((stage.micro_batch * stage.context) as u64);
+        let tokens = grouped((stage.sequences * stage.context) as u64);
         writeln!(
             f,
             "\nMemory for {} x {} = {tokens} tokens at once",
-            stage.micro_batch,
+            stage.sequences,
             grouped(stage.context as u64)
         )?;
         let checkpointing = match self.source.compute.activation_checkpointing {
@@ -152,6 +167,7 @@ impl TrainingPlan {
         let mut line = format!("Time at {rate} tokens/s: ");
         match self.hours {
             Some(hours) => write!(line, "{}", duration(hours))?,
+            None if self.examples_missing.is_some() => line.push_str("not known without the examples"),
             None => line.push_str("not known without the sets' sizes"),
         }
         if let Some(cost) = self.cost {
@@ -198,6 +214,22 @@ fn rates(stage: &StagePlan) -> String {
 
 fn rate(rate: f64) -> String {
     if rate == 0.0 { "0".to_owned() } else { format!("{rate:e}") }
+}
+
+/// Writes a sentence in lines that fit.
+fn wrapped(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
+    let mut line = String::new();
+    for word in text.split_whitespace() {
+        if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > WRAPPED {
+            writeln!(f, "    {line}")?;
+            line.clear();
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(&short(word, WRAPPED));
+    }
+    writeln!(f, "    {line}")
 }
 
 fn short(text: &str, width: usize) -> String {

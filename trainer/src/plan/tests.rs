@@ -5,6 +5,7 @@ fn assume(memory: Option<u64>) -> Assumptions {
         device: DeviceTarget::Cuda,
         memory,
         set_tokens: BTreeMap::new(),
+        examples: Err("chats.jsonl is not there".to_owned()),
         tokens_per_second: None,
         measured: None,
         price_per_hour: None,
@@ -52,6 +53,62 @@ fn flops_are_those_of_the_design() {
     assert_eq!(Flops::of(&model, 2048).attention_causal, 150_994_944);
     assert_eq!(flops.causal(), 1_019_215_872);
     assert_eq!((100.0 * flops.attention_causal as f64 / flops.causal() as f64).round(), 59.0);
+}
+
+/// Of frozen matrices a pass forward and the gradient of what goes in: 4 operations for each parameter and token instead of 6.
+#[test]
+fn adapters_frozen_parts_and_teachers_count_what_they_compute() {
+    let recipe = load("laptop-lora", &[]);
+    let (full, found) = (Flops::of(&recipe.model.config(), 1024), Flops::of_training(&recipe, 1024));
+    let counts = ParameterCounts::of_recipe(&recipe);
+    // Rank 16 on seven matrices of 576, 192 and 1536 in 30 layers.
+    let inner = 16 * ((576 + 576) * 2 + (576 + 192) * 2 + (576 + 1536) * 3) * 30;
+    assert_eq!((counts.total, counts.adapters, counts.trained), (134_515_008, inner, inner));
+    assert_eq!(found.linears, full.linears / 6 * 4 + 6 * inner);
+    assert_eq!((found.head, found.attention_whole), (full.head / 6 * 4, full.attention_whole));
+    // Nothing flows back below the lowest trained layer: there, 2 operations.
+    let freeze = ["embedding", "layers.0-15"].map(str::to_owned).to_vec();
+    let frozen = TrainingRecipe { freeze, ..load("smollm2-70m", &[]) };
+    let (full, found) = (Flops::of(&frozen.model.config(), 512), Flops::of_training(&frozen, 512));
+    assert_eq!(found.linears, full.linears / 2 + full.linears / 6);
+    assert_eq!(found.attention_causal, full.attention_causal / 2 + full.attention_causal / 6);
+    assert_eq!(found.head, full.head / 6 * 4);
+    // A stage that distills has its teacher's pass, too.
+    let staged = load("smollm2-70m", &[]);
+    assert_eq!(Flops::of_stage(&staged, 0, 512), Flops::of(&staged.model.config(), 512));
+    let mut distilled = staged.clone();
+    let keys = crate::recipe::DistillKeys { quant: "q4".into(), scales: Default::default() };
+    distilled.objective = crate::recipe::ObjectiveKeys::Distill(keys);
+    let (full, found) = (Flops::of(&staged.model.config(), 512), Flops::of_stage(&distilled, 0, 512));
+    assert_eq!(3 * found.causal(), 4 * full.causal());
+}
+
+#[test]
+fn plans_of_examples_know_what_the_data_say() {
+    let recipe = load("laptop-lora", &[]);
+    let unread = plan(&recipe, &assume(None)).unwrap();
+    assert_eq!((unread.steps, unread.tokens, unread.hours), (None, None, None));
+    let text = unread.to_string();
+    assert!(text.contains("depend on the examples:\n    chats.jsonl is not there\n"), "{text}");
+    assert!(text.contains("adapters beside it (LoRA)") && text.contains("trained"), "{text}");
+    assert_eq!(unread.checkpoint_bytes, 12 * unread.parameters.adapters);
+    let length = StageLength { steps: 120, tokens: 345_678 };
+    let assumptions =
+        Assumptions { examples: Ok(vec![length]), tokens_per_second: Some(100.0), ..assume(None) };
+    let read = plan(&recipe, &assumptions).unwrap();
+    assert_eq!((read.steps, read.tokens), (Some(120), Some(345_678)));
+    assert!((read.hours.unwrap() - 0.960_217).abs() < 1e-5 && read.examples_missing.is_none());
+    // A pair has two sequences.
+    let pairs = plan(&load("smollm2-135m-dpo", &[]), &assume(None)).unwrap();
+    assert_eq!((pairs.stages[0].sequences, pairs.stages[0].tokens_per_step), (16, 2 * 128 * 1024));
+    assert!(pairs.to_string().contains("Memory for 16 x 1,024"), "{pairs}");
+    let little = Assumptions { memory: Some(8_000_000_000), ..assume(None) };
+    let said =
+        plan(&load("smollm2-135m-dpo", &["stages.0.micro_batch=64"]), &little).unwrap().fit().unwrap_err();
+    let said = said.to_string();
+    let size: usize = said.split("micro_batch=").nth(1).unwrap().split('\'').next().unwrap().parse().unwrap();
+    let fits = load("smollm2-135m-dpo", &[&format!("stages.0.micro_batch={size}")]);
+    plan(&fits, &little).unwrap().fit().unwrap();
 }
 
 /// Biases and norms are parameters without products; a window leaves the keys inside it.
@@ -287,7 +344,7 @@ fn a_speed_is_measured_in_seconds_at_any_size() {
             whole,
             "{measured:?}"
         );
-        assert!(measured.context <= stage.context && measured.tokens_per_second(recipe, stage) > 0.0);
+        assert!(measured.context <= stage.context && measured.tokens_per_second(recipe, 0) > 0.0);
         let too_large = measure(recipe, stage, (DeviceTarget::Cpu, Some(1_000_000)), cpu).unwrap();
         assert_eq!(too_large, None);
     }

@@ -220,6 +220,11 @@ impl ObjectiveKeys {
         }
     }
 
+    /// Tokens of one optimizer step of a stage, at most: a pair has two sequences.
+    pub fn tokens_per_step(&self, stage: &Stage) -> u64 {
+        (self.sequences(stage) * stage.accumulate) as u64 * stage.context as u64
+    }
+
     /// Whether it reads windows of token sets, and not examples of files.
     pub fn reads_token_sets(&self) -> bool {
         matches!(self, ObjectiveKeys::Pretrain | ObjectiveKeys::Distill(_))

@@ -34,6 +34,33 @@ fn a_speed_that_is_not_told_is_measured() {
     assert!(!said(&output).contains("measuring"), "{}", said(&output));
 }
 
+/// The model is a real one, so that its template makes the examples.
+#[test]
+fn the_length_of_tuning_is_read_from_the_examples() {
+    let test = TestFolder::new();
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/train/sft/model");
+    let row = serde_json::json!({"prompt": "Hi", "completion": "Hello."});
+    fs::write(test.path("chats.jsonl"), format!("{row}\n").repeat(9)).unwrap();
+    let more = ["--set", "model=none", "--set", "objective.packing=false", "--set", "data.held_out=none"];
+    let context = ["--set", "stages.0.context=64", "--tokens-per-second", "1000", "--json"];
+    let model = format!("init_from={model:?}");
+    let plan = |file: &str| -> serde_json::Value {
+        let data = format!("data.files=[{file:?}]");
+        let keys = ["--set", &model, "--set", &data, "--set", "validation=none"];
+        let output =
+            test.command(&[&["plan", "laptop-lora"], &keys[..], &more, &context].concat()).output().unwrap();
+        assert!(output.status.success(), "{}", said(&output));
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let read = plan("chats.jsonl");
+    // Three epochs of nine rows, four in a step.
+    assert_eq!((&read["steps"], &read["examples_missing"]), (&9.into(), &serde_json::Value::Null), "{read}");
+    assert!(read["tokens"].as_u64().is_some_and(|tokens| tokens % 27 == 0 && tokens > 27 * 4), "{read}");
+    let unread = plan("elsewhere.jsonl");
+    assert_eq!((&unread["steps"], &unread["tokens"]), (&serde_json::Value::Null, &serde_json::Value::Null));
+    assert_eq!(unread["examples_missing"], "elsewhere.jsonl is not there");
+}
+
 #[test]
 fn little_held_out_text_and_repeated_text_are_warned_of() {
     let test = TestFolder::new();
