@@ -157,8 +157,8 @@ fn plot_writes_a_picture_or_says_why_not() {
     assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>") && svg.contains("Two steps"));
 
     let cases: [(&[&str], i32, &str); 7] = [
-        (&["plot", "bare"], 1, "there is no metrics.jsonl"),
-        (&["plot", "nowhere"], 1, "nowhere: there is no metrics.jsonl"),
+        (&["plot", "bare"], 2, "there is no metrics.jsonl"),
+        (&["plot", "nowhere"], 2, "nowhere: there is no metrics.jsonl"),
         (&["plot", "good", "empty"], 1, "the file is empty"),
         (&["plot", "no-steps"], 1, "holds no step"),
         (&["plot", "good", "-o", "a.png"], 2, "a.svg"),
@@ -207,10 +207,10 @@ fn a_run_folder_says_what_it_is_and_where_it_ran() {
     let about = RunSummary {
         recipe: &recipe,
         parameters: 1_312_896,
+        trained: 1_312_896,
         total_steps: 1500,
+        run: Path::new("runs/tiny cpu"),
         resume: "thimble-train pretrain recipe.toml --resume",
-        export: "thimble-train export runs/tiny-cpu",
-        plot: "thimble-train plot runs/tiny-cpu",
         files: &[("recipe.toml", "the resolved recipe")],
     };
     readme::write(run.path(), &about, &RunStart { step: 0, device: "CPU (AVX-512)", threads: 2 }).unwrap();
@@ -224,8 +224,8 @@ fn a_run_folder_says_what_it_is_and_where_it_ran() {
         "in 1,500 steps",
         "75.0% `openstax` and 25.0% `stories`",
         about.resume,
-        about.export,
-        about.plot,
+        "`thimble-train export 'runs/tiny cpu' -o 'runs/tiny cpu/export'`",
+        "`thimble-train plot 'runs/tiny cpu' -o 'runs/tiny cpu/plot.svg'`",
         "| `recipe.toml` | the resolved recipe |",
         "`metrics.jsonl`",
         "`tensorboard`",
@@ -235,5 +235,20 @@ fn a_run_folder_says_what_it_is_and_where_it_ran() {
         assert!(page.contains(words), "{words:?} is not in:\n{page}");
     }
     readme::write(run.path(), &about, &RunStart { step: 0, device: "CPU", threads: 2 }).unwrap();
-    assert!(!fs::read_to_string(run.path().join("README.md")).unwrap().contains("step 700"));
+    let page = || fs::read_to_string(run.path().join("README.md")).unwrap();
+    assert!(!page().contains("step 700") && !page().contains("It trains"));
+    // Adapters are counted apart from the model; the tuned model is exported by the run itself.
+    let recipe = TrainingRecipe::load("laptop-lora", &[]).unwrap();
+    let about = RunSummary { recipe: &recipe, parameters: 134_515_008, trained: 4_884_480, ..about };
+    readme::write(run.path(), &about, &RunStart { step: 0, device: "CPU", threads: 2 }).unwrap();
+    for words in [
+        "134,515,008 parameters",
+        "It trains 4,884,480 numbers of adapters of rank 16, and none of the model's own.",
+        "`thimble chat 'runs/tiny cpu/export'`",
+        "--checkpoint last -o 'runs/tiny cpu/export-last'`",
+        "--adapter -o 'runs/tiny cpu/adapter'`",
+    ] {
+        assert!(page().contains(words), "{words:?} is not in:\n{}", page());
+    }
+    assert!(!page().contains("-o 'runs/tiny cpu/export'`"), "{}", page());
 }

@@ -103,9 +103,9 @@ pub struct StartRecord {
     pub step: u64,
     /// Optimizer steps of the whole run.
     pub total_steps: u64,
-    /// Numbers of the model with its adapters, a tied head counted once.
+    /// Numbers of the model without adapters, a tied head counted once.
     pub parameters: u64,
-    /// Those among them that are trained.
+    /// Numbers that are trained: of the model, or of its adapters.
     pub trainable: u64,
     /// The device, for display.
     pub device: String,
@@ -196,8 +196,8 @@ impl MetricsFile {
 /// incomplete last line.
 ///
 /// # Errors
-/// [`Error::Invalid`] when there is no such file, it is empty, or a line before the last is damaged (with its number);
-/// [`Error::File`].
+/// [`Error::Usage`] when there is no such file; [`Error::Invalid`] when it is empty, or a line before the last is damaged (with
+/// its number); [`Error::File`].
 pub fn read(path: &Path) -> Result<Vec<MetricsEvent>> {
     let events = read_started(path)?;
     if events.is_empty() {
@@ -216,7 +216,7 @@ pub fn read(path: &Path) -> Result<Vec<MetricsEvent>> {
 /// As [`read`], without that of an empty file.
 pub fn read_started(path: &Path) -> Result<Vec<MetricsEvent>> {
     let Some(mut events) = read_all::<MetricsEvent>(&file_path(path))? else {
-        return Err(Error::Invalid(format!(
+        return Err(Error::Usage(format!(
             "{}: there is no {FILE_NAME}; expected the folder of a run of `thimble-train`",
             path.display()
         )));

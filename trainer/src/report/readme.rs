@@ -4,6 +4,7 @@ use super::{metrics, page, tensorboard};
 use crate::atomic_file::write_atomically;
 use crate::error::{Error, Result};
 use crate::recipe::{Length, ModelShape, ObjectiveKeys, Stage, TrainingRecipe};
+use crate::shell;
 use crate::units::grouped;
 use std::fmt::Write;
 use std::path::Path;
@@ -17,16 +18,16 @@ const START: &str = "- from step ";
 pub struct RunSummary<'a> {
     /// The resolved recipe.
     pub recipe: &'a TrainingRecipe,
-    /// Trainable numbers of the model, a tied head counted once.
+    /// Numbers of the model without adapters, a tied head counted once.
     pub parameters: u64,
+    /// Numbers that are trained: of the model, or of its adapters.
+    pub trained: u64,
     /// Optimizer steps of all stages.
     pub total_steps: u64,
+    /// The run folder, as commands name it.
+    pub run: &'a Path,
     /// The command that resumes the run.
     pub resume: &'a str,
-    /// The command that exports it.
-    pub export: &'a str,
-    /// The command that plots it.
-    pub plot: &'a str,
     /// Files and folders of the run beyond those of [`crate::report`], each with what it is.
     pub files: &'a [(&'a str, &'a str)],
 }
@@ -97,15 +98,31 @@ fn page(about: &RunSummary, starts: &[String]) -> String {
     for (name, what) in about.files.iter().chain(&own) {
         let _ = writeln!(files, "| `{name}` | {what} |");
     }
+    let trained = match &recipe.adapter {
+        Some(adapter) => {
+            let trained = grouped(about.trained);
+            format!(
+                " It trains {trained} numbers of adapters of rank {}, and none of the model's own.",
+                adapter.rank
+            )
+        }
+        None if about.trained < about.parameters => {
+            format!(" It trains {} of them; the others are frozen.", grouped(about.trained))
+        }
+        None => String::new(),
+    };
+    let mut commands = String::new();
+    for (what, command) in self::commands(about) {
+        let _ = writeln!(commands, "| {what} | `{command}` |");
+    }
     format!(
         "# {name}\n\n\
-         A run of `thimble-train`: it {does} a Llama of {parameters} parameters ({shape}){source} on {data}, in {steps}.\n\n\
+         A run of `thimble-train`: it {does} a Llama of {parameters} parameters ({shape}){source} on {data}, in {steps}.\
+         {trained}\n\n\
          {stages}\n\
          ## What to do with it\n\n\
          | | |\n|---|---|\n\
-         | resume where it stopped | `{resume}` |\n\
-         | make a Hugging Face folder of it | `{export}` |\n\
-         | draw loss, learning rate and gradient norm | `{plot}` |\n\n\
+         {commands}\n\
          ## What lies here\n\n\
          | | |\n|---|---|\n\
          {files}\n\
@@ -116,11 +133,37 @@ fn page(about: &RunSummary, starts: &[String]) -> String {
         shape = shape_line(&recipe.model),
         data = data.join(", "),
         steps = counted(about.total_steps, "step"),
-        resume = about.resume,
-        export = about.export,
-        plot = about.plot,
         starts = starts.join("\n"),
     )
+}
+
+/// What to do with a run, each with its command. None writes where another, or the run, does.
+fn commands(about: &RunSummary) -> Vec<(&'static str, String)> {
+    let run = shell::quote(about.run);
+    let inside = |name: &str| shell::quote(&about.run.join(name));
+    let mut commands = vec![("resume where it stopped", about.resume.to_owned())];
+    match about.recipe.objective {
+        // Their end exports the model.
+        ObjectiveKeys::Sft(_) | ObjectiveKeys::Dpo(_) => {
+            commands.push((
+                "talk to the tuned model, once it is there",
+                format!("thimble chat {}", inside("export")),
+            ));
+            let newest = format!("thimble-train export {run} --checkpoint last -o {}", inside("export-last"));
+            commands.push(("make a Hugging Face folder of the newest checkpoint", newest));
+        }
+        ObjectiveKeys::Pretrain | ObjectiveKeys::Distill(_) => {
+            let export = format!("thimble-train export {run} -o {}", inside("export"));
+            commands.push(("make a Hugging Face folder of it", export));
+        }
+    }
+    if about.recipe.adapter.is_some() {
+        let adapter = format!("thimble-train export {run} --adapter -o {}", inside("adapter"));
+        commands.push(("write the adapter alone, as PEFT reads it", adapter));
+    }
+    let plot = format!("thimble-train plot {run} -o {}", inside("plot.svg"));
+    commands.push(("draw loss, learning rate and gradient norm", plot));
+    commands
 }
 
 /// `32 layers, hidden 384, 6 heads over 2 KV heads, FFN 1,024, vocabulary 49,152 tied`.

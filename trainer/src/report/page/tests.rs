@@ -84,7 +84,7 @@ fn a_finished_run_shows_before_and_after() {
     assert!(
         answers.contains("stopped by itself after 9 tokens") && answers.contains("cut off after 9 tokens")
     );
-    let measured = between(&page, "<caption>Held-out loss</caption>", "</table>");
+    let measured = between(&page, "<caption>Held-out examples</caption>", "</table>");
     assert!(measured.contains("<td>2.0000</td>") && measured.contains("<td>1.6000</td>"), "{measured}");
     for title in ["Loss (nats per target)", "Token accuracy", "Learning rate", "Gradient norm"] {
         assert!(page.contains(&format!("<figcaption>{title}")), "{title}");
