@@ -72,7 +72,8 @@ impl Flags {
             result: self.output.clone(),
             samples: self.samples.clone(),
         };
-        let stop = super::shared::stop_on_signals()?;
+        let stop = std::sync::Arc::default();
+        super::signals::set_on_signals(&stop)?;
         let mut bar = EvalProgress::new(|line| eprintln!("{line}"));
         let ended = evaluation.run(&stop, &mut |event| bar.show(event));
         bar.finish();

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use thimble_trainer::checkpoint::RECIPE;
 use thimble_trainer::device::{ChosenDevice, DeviceRequest, choose};
 use thimble_trainer::error::{Error, Result};
+use thimble_trainer::init_from;
 use thimble_trainer::ops::candle::CandleOps;
 use thimble_trainer::ops::cpu::CpuOps;
 use thimble_trainer::plan::{Assumptions, DeviceTarget, plan};
@@ -34,7 +35,7 @@ pub(super) struct RunFlags {
     /// CPU threads, which do not affect the result [default: one for each core]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
-    /// The device's peak, for the MFU
+    /// The device's peak, for the MFU [default: no MFU is shown]
     #[arg(long, value_name = "X", value_parser = super::shared::positive)]
     peak_tflops: Option<f64>,
     /// Show no progress
@@ -51,20 +52,6 @@ impl RunFlags {
     /// The run folder of a recipe.
     pub(super) fn folder(&self, recipe: &TrainingRecipe) -> PathBuf {
         self.folder_named(&recipe.name)
-    }
-
-    /// Reads and checks the recipe `recipe`, or the text of the command's own, with the flags in `sets` and the overrides.
-    pub(super) fn build(
-        &self,
-        recipe: Option<&str>,
-        own: &str,
-        mut sets: Vec<String>,
-    ) -> Result<TrainingRecipe> {
-        sets.extend_from_slice(&self.overrides);
-        match recipe {
-            Some(recipe) => TrainingRecipe::load(recipe, &sets),
-            None => Ok(TrainingRecipe::parse(own, "the command's recipe", &sets)?),
-        }
     }
 
     /// The run folder of a run of this name.
@@ -84,6 +71,7 @@ impl RunFlags {
 
     /// Trains as the recipe says and reports the end; `pretrain` resumes the run, whatever its objective.
     pub(super) fn train(self, recipe: &TrainingRecipe) -> Result<()> {
+        let stop = super::signals::stop_run_on_signals()?;
         let run = self.folder(recipe);
         let threads = super::shared::threads(self.threads);
         let chosen = choose(self.device, threads)?;
@@ -94,8 +82,12 @@ impl RunFlags {
         plan.fit()?;
         if !self.quiet {
             plan.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+            if let Some(typed) = recipe.init_from.as_ref().filter(|_| !self.resume)
+                && let Some(advice) = init_from::rounded(typed, &init_from::open(typed)?)
+            {
+                eprintln!("note: {advice}");
+            }
         }
-        let stop = super::shared::stop_on_signals()?;
         let settings = TrainingOptions {
             resume: self.resume,
             skip_step: self.skip_step,

@@ -1,23 +1,8 @@
 //! What several commands share.
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use thimble_trainer::error::{Error, Result};
-
 /// The number asked for, or one for each core. The flags allow at most 1,024, so that a typo does not start more.
 pub(super) fn threads(asked: Option<u16>) -> usize {
     asked.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from)
-}
-
-/// A flag that Ctrl-C and SIGTERM set; the second signal ends the process at once.
-pub(super) fn stop_on_signals() -> Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register_conditional_shutdown(signal, 130, stop.clone())
-            .and_then(|_| signal_hook::flag::register(signal, stop.clone()))
-            .map_err(|error| Error::Invalid(format!("cannot listen for signal {signal}: {error}")))?;
-    }
-    Ok(stop)
 }
 
 /// Parses a number above 0, such as `110_000`.

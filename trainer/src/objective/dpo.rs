@@ -7,12 +7,14 @@ use super::{DataTokenizer, Measurement, Objective, Preparation, StepResult};
 use crate::atomic_file::write_atomically;
 use crate::data::conversations::{ConversationEncoder, EpochOrder, EpochPlan};
 use crate::data::preferences::{PairBatch, PreferenceSet};
-use crate::data::{DataPosition, ExamplePosition};
+use crate::data::{DataPosition, ExamplePosition, examples};
 use crate::error::{Error, Result};
 use crate::init_from;
 use crate::model::Engine;
 use crate::ops::{Buffer, Ops};
 use crate::recipe::{DpoKeys, HeldOut, Length, Stage, TrainingRecipe};
+use crate::report::task::TaskProgress;
+use crate::units::grouped;
 use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -75,6 +77,10 @@ impl PreferenceTraining {
             set.truncate(limit.unwrap_or(usize::MAX));
             Pairs::new(set)
         });
+        if let Some(held) = &held_out {
+            let what = "pairs, by their prompts,";
+            examples::warn_of_shared(held.set.shared_with(&train), held.set.pairs.len(), what);
+        }
         let shape = toml::to_string(&recipe.model).map_err(|error| Error::Invalid(error.to_string()))?;
         let train = Pairs::new(train);
         let training = PreferenceTraining {
@@ -140,6 +146,7 @@ impl PreferenceTraining {
             "kind": "preferences",
             "train": self.train.set.counts,
             "held_out": self.held_out.as_ref().map(|pairs| &pairs.set.counts),
+            "held_out_in_training": self.held_out.as_ref().map(|pairs| pairs.set.shared_with(&self.train.set)),
             "held_out_length_accuracy": self.held_out.as_ref().map(|pairs| pairs.set.counts.length_accuracy()),
         });
         let mut text =
@@ -169,6 +176,13 @@ fn warn(set: &PreferenceSet, context: usize) {
             counts.dropped + counts.identical,
             counts.dropped,
             counts.identical
+        );
+    }
+    if counts.empty_answers > 0 {
+        eprintln!(
+            "warning: in {} of {rows} pairs the chosen answer has no text: they teach to answer nothing; remove them, unless \
+             that is meant",
+            counts.empty_answers
         );
     }
     if counts.prompt_differs > 0 {
@@ -230,6 +244,11 @@ impl<O: Ops> Objective<O> for PreferenceTraining {
         self.stage_steps(stage)
     }
 
+    fn tokens(&self, stage: usize) -> Option<u64> {
+        let epochs = self.stage_steps(stage) as f64 / self.plan(stage).steps() as f64;
+        Some((epochs * self.train.set.counts.tokens as f64) as u64)
+    }
+
     fn shape(&self, stage: usize) -> (usize, usize) {
         (2 * self.stages[stage].micro_batch, self.stages[stage].context)
     }
@@ -252,9 +271,15 @@ impl<O: Ops> Objective<O> for PreferenceTraining {
             let all = &pairs.set.pairs;
             let tokens = pairs.set.counts.tokens;
             pairs.reference = ReferenceLogProbabilities::open(&path, &key, all, || {
-                eprintln!("computing the reference of {} {name} pairs, {tokens} tokens, once", all.len());
+                let title = format!(
+                    "computing the reference of {} {name} pairs, {} tokens, once",
+                    grouped(all.len() as u64),
+                    grouped(tokens)
+                );
+                let mut progress = TaskProgress::begin(title, all.len() as u64, with.quiet);
                 with_reference(engine, (&weights, with.initial_weights), |engine| {
-                    ReferenceLogProbabilities::compute(engine, all, pairs_per_pass)
+                    let done = &mut |pairs| progress.done(pairs);
+                    ReferenceLogProbabilities::compute(engine, all, (pairs_per_pass, done))
                 })
             })?;
         }

@@ -68,6 +68,8 @@ pub struct Preparation<'a> {
     pub run: &'a Path,
     /// Whether the run begins; else it continues from a checkpoint.
     pub fresh: bool,
+    /// Show no progress.
+    pub quiet: bool,
     /// Reads the weights that the run begins (or began) with, as the engine's flat buffer.
     pub initial_weights: &'a dyn Fn() -> Result<Vec<f32>>,
 }
@@ -93,6 +95,12 @@ pub trait Objective<O: Ops> {
 
     /// Optimizer steps of a stage.
     fn steps(&self, stage: usize) -> u64;
+
+    /// Tokens of the examples that a stage reads, where its steps are of different sizes.
+    fn tokens(&self, stage: usize) -> Option<u64> {
+        let _ = stage;
+        None
+    }
 
     /// The largest pass of a stage: sequences, and input tokens of each.
     fn shape(&self, stage: usize) -> (usize, usize);
@@ -129,6 +137,15 @@ pub trait Objective<O: Ops> {
     /// # Errors
     /// As [`Objective::accumulate`].
     fn measure(&mut self, engine: &mut Engine<O>, stage: usize) -> Result<Option<Measurement>>;
+
+    /// Lets passes that are not its own, such as those of samples, see the weights of now.
+    ///
+    /// # Errors
+    /// The device fails.
+    fn refresh(&mut self, engine: &mut Engine<O>) -> Result<()> {
+        let _ = engine;
+        Ok(())
+    }
 
     /// The position behind the last step.
     fn position(&self) -> DataPosition;

@@ -77,22 +77,26 @@ impl ReferenceLogProbabilities {
         Ok(ReferenceLogProbabilities { values, answers })
     }
 
-    /// Computes the values with the engine's weights, `pairs_per_pass` pairs at a time.
+    /// Computes the values with the engine's weights, `pairs_per_pass` pairs at a time; `done` is told how many pairs are
+    /// done.
     ///
     /// # Errors
     /// A pass fails.
     pub fn compute<O: Ops>(
         engine: &mut Engine<O>,
-        pairs: &[PreferencePair],
-        pairs_per_pass: usize,
+        all: &[PreferencePair],
+        (pairs_per_pass, done): (usize, &mut dyn FnMut(u64)),
     ) -> Result<Vec<f32>> {
         let mut values = Vec::new();
-        for pairs in pairs.chunks(pairs_per_pass.max(1)) {
+        let mut finished = 0;
+        for pairs in all.chunks(pairs_per_pass.max(1)) {
             let packed = PairBatch::pack(&pairs.iter().collect::<Vec<_>>());
             let losses = engine.token_losses(&packed.batch)?;
             for range in packed.answers.iter().flatten() {
                 values.extend(losses[range.clone()].iter().map(|loss| -loss));
             }
+            finished += pairs.len() as u64;
+            done(finished);
         }
         Ok(values)
     }

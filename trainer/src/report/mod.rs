@@ -7,4 +7,5 @@ pub mod plot;
 pub mod progress;
 pub mod readme;
 pub mod recovery;
+pub mod task;
 pub mod tensorboard;

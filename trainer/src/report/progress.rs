@@ -147,7 +147,7 @@ impl Progress {
 }
 
 /// Like `eprintln!`, but does not panic if standard error is closed.
-fn print_line(text: &str) {
+pub(super) fn print_line(text: &str) {
     let mut line = String::from(text);
     line.push('\n');
     let _ = std::io::stderr().write_all(line.as_bytes());

@@ -9,17 +9,18 @@ mod sample;
 mod skip;
 mod start;
 mod step;
+mod stop;
 mod validation;
 
 pub use run::TrainingOptions;
 pub use run_folder::claim;
+pub use stop::{RunPhase, StopRequest};
 
 use crate::checkpoint::BestValidation;
 use crate::error::Result;
 use crate::ops::{BufferLengths, Ops};
 use crate::recipe::TrainingRecipe;
 use run::Run;
-use std::sync::atomic::Ordering;
 use thimble_runtime::format::Config;
 
 /// How a run ended.
@@ -48,9 +49,10 @@ pub fn train<O: Ops>(
     if run.state.step == 0 && recipe.init_from.is_some() {
         run.measure()?;
     }
+    settings.stop.enter(RunPhase::Training);
     while run.state.step < run.total {
         run.step()?;
-        let stopped = settings.stop.load(Ordering::Relaxed);
+        let stopped = settings.stop.asked();
         // The best model is saved at once.
         let best = run.measure()?;
         let due = run.state.step.is_multiple_of(recipe.checkpoint.every) || std::mem::take(&mut run.save_due);
@@ -60,6 +62,9 @@ pub fn train<O: Ops>(
         if stopped && run.state.step < run.total {
             break;
         }
+    }
+    if run.state.step == run.total {
+        settings.stop.enter(RunPhase::Finished);
     }
     run.progress.finish();
     Ok(RunOutcome { step: run.state.step, steps: run.total, best: run.state.best.last().copied() })

@@ -2,6 +2,7 @@
 
 use super::guard::LossGuard;
 use super::sample::SampleWriter;
+use super::stop::StopRequest;
 use crate::checkpoint::{CheckpointStore, TrainingState, TrainingTensors};
 use crate::error::{Error, Result};
 use crate::model::Engine;
@@ -14,8 +15,6 @@ use crate::report::recovery::SkippedFile;
 use crate::report::tensorboard::EventFile;
 use std::fs::File;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 /// Rows of a step's data that a message lists.
 const ROWS_SHOWN: usize = 16;
@@ -33,8 +32,8 @@ pub struct TrainingOptions {
     pub overrides: Vec<String>,
     /// Show no progress.
     pub quiet: bool,
-    /// Set by a signal: finish the step, write a checkpoint, end.
-    pub stop: Arc<AtomicBool>,
+    /// Asked by a signal: finish the step, write a checkpoint, end.
+    pub stop: StopRequest,
     /// The device's peak in 1e12 FLOPs per second, for the MFU.
     pub peak_tflops: Option<f64>,
     /// The command that resumes the run, for messages and the run's README.

@@ -2,8 +2,10 @@
 
 use crate::setup::{GOLDEN, Home, json, refused, said, succeeds};
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 const LONG: [&str; 14] = [
     "--batch",
@@ -57,6 +59,34 @@ fn threads_and_kills_change_nothing() {
         succeeds(home.prefer(&model, &killed, &flags(&["--resume"])));
         home.assert_same(&whole, &killed);
     }
+}
+
+/// Ctrl-C while the reference is computed ends the run at once, with nothing half-written, and it starts again.
+#[test]
+fn a_signal_before_the_first_step_ends_the_run_at_once() {
+    let (home, model) = home();
+    let rows = fs::read_to_string(home.path("pairs.jsonl")).unwrap();
+    fs::write(home.path("pairs.jsonl"), rows.repeat(800)).unwrap();
+    let flags =
+        ["--batch", "4", "--context", "96", "--set", "stages.0.length={steps=2}", "--set", "sample=none"];
+    let mut child = home.prefer(&model, "run", &flags).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(|line| line.unwrap());
+    assert!(lines.any(|line| line.starts_with("computing the reference of 8,800 train pairs")));
+    let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+    let begin = Instant::now();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
+    let said: Vec<String> = lines.collect();
+    assert!(said.iter().any(|line| line.starts_with("stopped before the first step")), "{said:?}");
+    let entries = fs::read_dir(home.path("run")).unwrap();
+    let mut left: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    left.sort();
+    assert_eq!(left, [".lock", "data.json"]);
+    fs::write(home.path("pairs.jsonl"), &rows).unwrap();
+    succeeds(home.prefer(&model, "run", &[&flags[..], &["--resume"]].concat()));
+    assert_eq!(home.steps("run").len(), 2);
 }
 
 /// A cache of another model, of other data, or a damaged one is never used, and a missing one is made again, in the middle
@@ -124,7 +154,7 @@ fn a_model_that_changed_under_a_run_is_refused() {
     succeeds(home.prefer(&copy, "run", &resume));
     fs::copy(home.path("run/export/model.safetensors"), copy.join("model.safetensors")).unwrap();
     let said = refused(home.prefer(&copy, "run", &resume));
-    assert!(said.contains("the run began with other weights than init_from"), "{said}");
+    assert!(said.contains("the run began with other weights than MODEL"), "{said}");
 }
 
 #[test]
@@ -198,7 +228,11 @@ fn what_cannot_be_trained_is_refused() {
     for (flags, expected) in [
         (&["--context", "8"][..], "the prompt fills the 8 tokens of the context"),
         (&["--held-out", "0.001"], "expected a share that holds out some"),
-        (&["--label-smoothing", "0.1"], "objective.label_smoothing"),
+        (
+            &["--label-smoothing", "0.1"],
+            "error: --label-smoothing 0.1: only --loss \"robust\" takes label smoothing",
+        ),
+        (&["--label-smoothing", "0.7", "--loss", "robust"], "error: --label-smoothing 0.7: expected a share"),
         (&["--batch", "4", "--micro-batch", "3"], "divides the batch"),
         (&["--set", "optimizer.z_loss=1e-4"], "optimizer.z_loss"),
         (&["--held-out", "0.1", "pairs.jsonl"], "one share or files"),
