@@ -176,6 +176,10 @@ impl<O: Ops> Objective<O> for SelfDistillation {
         Ok(Some(Measurement { loss, perplexity: None, targets, figures: Vec::new() }))
     }
 
+    fn refresh(&mut self, engine: &mut Engine<O>) -> Result<()> {
+        if self.rounding.is_some() { self.round(engine) } else { Ok(()) }
+    }
+
     fn position(&self) -> DataPosition {
         Objective::<O>::position(&self.windows)
     }

@@ -43,6 +43,11 @@ impl<O: Ops> Run<'_, O> {
             self.engine.write(Buffer::SecondMoment, &zeros)?;
             self.state.optimizer_step = 0;
         }
+        // The masters move there: a run that stops before the first step is saved must find them as the teacher has them.
+        let quantizes = self.recipe.quantization().is_some_and(|(first, _)| index > 0 && first == index);
+        if quantizes && first_step && self.newest() != Some(self.state.step) {
+            self.save()?;
+        }
         let entry = StageEntry { run: &self.settings.run, stage: index, first_step };
         self.objective.enter(&mut self.engine, entry)
     }
@@ -82,7 +87,10 @@ impl<O: Ops> Run<'_, O> {
         let seconds = start.elapsed().as_secs_f64();
         let tokens_per_second = result.tokens as f64 / seconds;
         let (_, context) = self.objective.shape(index);
-        let flops = Flops::of(&self.recipe.model.config(), context).causal() as f64;
+        let mfu = self.settings.peak_tflops.map(|peak| {
+            let flops = Flops::of_stage(self.recipe, index, context).causal() as f64;
+            flops * tokens_per_second / (peak * 1e12)
+        });
         let step = StepMetrics {
             step: self.state.step,
             stage: stage.name.clone(),
@@ -91,7 +99,7 @@ impl<O: Ops> Run<'_, O> {
             gradient_norm: norm,
             tokens: self.state.tokens,
             tokens_per_second,
-            mfu: self.settings.peak_tflops.map(|peak| flops * tokens_per_second / (peak * 1e12)),
+            mfu,
             seconds,
             figures: named(&result.figures),
         };

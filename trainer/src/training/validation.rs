@@ -37,6 +37,7 @@ impl<O: Ops> Run<'_, O> {
         if let (Some(sample), Some(sampler)) = (&recipe.sample, &self.sampler)
             && due(sample.every)
         {
+            self.objective.refresh(&mut self.engine)?;
             for sample in sampler.write(&mut self.engine, step)? {
                 self.progress.note(&format!(
                     "step {step}: {}|{}{}",

@@ -175,6 +175,35 @@ fn kills_change_nothing() {
     KilledRun { home: &test.path(""), command: &command, kills: 8, while_writing: 1 }.ends_as_if_left_alone();
 }
 
+/// With and without a measurement before them, samples are of the weights of their step.
+#[test]
+fn samples_are_of_the_weights_of_their_step() {
+    let test = with_base();
+    let samples = |run: &str, validation: &str| -> Vec<String> {
+        let sample = "sample={every=1, prompts=[\"the river\"], tokens=12, temperature=0.0}";
+        let keys = [
+            "--set",
+            "stages.0.length={steps=30}",
+            "--set",
+            "stages.0.schedule.peak=3e-2",
+            "--set",
+            sample,
+            "--set",
+            validation,
+        ];
+        succeeds(quantize(&test, run, &keys));
+        let events = test.metrics(run).into_iter();
+        let texts = events.filter_map(|event| match event {
+            MetricsEvent::Sample(sample) => Some(sample.text),
+            _ => None,
+        });
+        texts.collect()
+    };
+    let with = samples("with", "validation.every=1");
+    assert!(with.windows(2).filter(|pair| pair[0] != pair[1]).count() > 3, "{with:?}");
+    assert_eq!(samples("without", "validation=none"), with);
+}
+
 #[test]
 fn a_resumed_run_ends_alike() {
     let test = with_base();
@@ -197,9 +226,19 @@ fn what_cannot_be_trained_for_is_refused() {
         test.command(&["quantize-aware", "base", "--quant", quant, "--data", text, "--run", "x"])
     };
     let said = refused(command("q9"), 2);
-    assert!(said.contains("q9") && said.contains("q4even"), "{said}");
-    let said = refused(command("f16"), 1);
-    assert!(said.contains("found only floats"), "{said}");
+    assert!(said.contains("error: --quant \"q9\"") && said.contains("q4even"), "{said}");
+    let said = refused(command("f16"), 2);
+    assert!(said.contains("error: --quant \"f16\"") && said.contains("found only floats"), "{said}");
     let said = refused(command("missing.toml"), 1);
     assert!(said.contains("missing.toml"), "{said}");
+    // What tokenization refuses, in this command's own words.
+    let of_text = |more: &[&str]| {
+        let fixed = ["quantize-aware", "base", "--quant", "q4", "--data", "own.jsonl", "--run", "y"];
+        refused(test.command(&[&fixed[..], more].concat()), if more.contains(&"--held-out") { 2 } else { 1 })
+    };
+    fs::write(test.path("own.jsonl"), "{\"content\": \"the river\"}\n").unwrap();
+    let said = of_text(&[]);
+    assert!(said.contains("choose another with --field"), "{said}");
+    let said = of_text(&["--field", "content", "--held-out", "9"]);
+    assert!(said.contains("found 9 of 1; lower --held-out\n") && !said.contains("--holdout"), "{said}");
 }

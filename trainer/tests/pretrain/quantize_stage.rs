@@ -101,6 +101,27 @@ fn a_stage_that_begins_again_has_the_teacher_of_then() {
     assert_file_has_trained_logits(&test, "run", Quant::Q3);
 }
 
+/// The model as the stage found it is saved, however seldom checkpoints are: a run that stops at the stage's first step resumes
+/// with the same teacher.
+#[test]
+fn the_model_before_the_stage_is_kept() {
+    let test = with_stage();
+    let seldom = [
+        "--quiet",
+        "--set",
+        "checkpoint.every=1000",
+        "--set",
+        "checkpoint.last=99",
+        "--set",
+        "validation=none",
+    ];
+    succeeds(test.pretrain("run", &seldom));
+    let [before, end] = [TRAINED, TRAINED + 24].map(|step| format!("step-{step:08}"));
+    assert_eq!(test.checkpoints("run"), [before.clone(), end]);
+    let teacher = fs::read(test.path("run/teacher/model.safetensors")).unwrap();
+    assert!(teacher == test.kept("run", &before, "model.safetensors"));
+}
+
 #[test]
 fn kills_around_the_stage_change_nothing() {
     let test = with_stage();
@@ -112,7 +133,7 @@ fn kills_around_the_stage_change_nothing() {
 #[test]
 fn what_a_stage_cannot_quantize_to_is_refused_before_the_run() {
     let test = with_stage();
-    for (quant, code, expected) in [("q9", 2, "q4even"), ("f16", 1, "found only floats")] {
+    for (quant, code, expected) in [("q9", 2, "q4even"), ("f16", 2, "found only floats")] {
         let set = format!("stages.2.quantize.quant={quant}");
         let said = refused(test.pretrain("run", &["--set", &set]), code);
         assert!(said.contains(quant) && said.contains(expected), "{said}");
