@@ -15,6 +15,7 @@ mod objective;
 #[cfg(test)]
 mod objective_tests;
 mod optional;
+mod paths;
 mod rope_scaling;
 #[cfg(test)]
 mod tests;
@@ -42,7 +43,8 @@ pub struct TrainingRecipe {
     #[serde(default)]
     pub seed: u64,
     /// The model that the run begins with: a Hugging Face folder, a GGUF or `.thimble` file, or the name of a model that
-    /// `thimble pull` fetched. What `[model]` leaves out is taken from it. None: random weights.
+    /// `thimble pull` fetched. What `[model]` leaves out is taken from it, with `model = "none"` all of it. None: random
+    /// weights.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "optional::or_none")]
     pub init_from: Option<String>,
     /// Tensors whose weights stay as they are: `embedding`, `head`, `norms`, `layers.N`, `layers.N-M`, or Hugging Face names in
@@ -81,7 +83,7 @@ pub struct TrainingRecipe {
     pub stages: Vec<Stage>,
 }
 
-/// Where the data lies. Relative paths start at the working folder.
+/// Where the data lies. Relative paths start at the working folder; a run keeps them as absolute ones.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DataPaths {
@@ -215,7 +217,7 @@ pub struct Guard {
     /// A loss this much above the running mean of the last `window` steps is bad; none: only numbers that are not finite are.
     #[serde(deserialize_with = "optional::or_none")]
     pub loss_spike: Option<f64>,
-    /// Steps in the running mean; the spike check starts after that many.
+    /// Steps in the running mean; the spike check starts after five, or after as many as the window has if these are fewer.
     pub window: usize,
 }
 

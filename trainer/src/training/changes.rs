@@ -90,14 +90,16 @@ fn differences(then: &TrainingRecipe, now: &TrainingRecipe) -> Result<Vec<(Strin
     Ok(differs.filter(|(_, from, to)| from != to).collect())
 }
 
-/// The values that decide the numbers, by their dotted keys. What is shown or kept may change, and data may have moved:
-/// the saved position identifies them by their content.
+/// The values that decide the numbers, by their dotted keys. What is shown or kept may change, and data and the model may have
+/// moved: hashes of their content identify them.
 fn values(recipe: &TrainingRecipe) -> Result<BTreeMap<String, String>> {
+    let recipe = recipe.with_absolute_paths()?;
     let numbers = TrainingRecipe {
         data: Default::default(),
+        init_from: recipe.init_from.as_ref().map(|_| "a model".to_owned()),
         checkpoint: Default::default(),
         sample: None,
-        ..recipe.clone()
+        ..recipe
     };
     let value = Value::try_from(&numbers).map_err(|error| Error::Invalid(format!("the recipe: {error}")))?;
     let mut flat = BTreeMap::new();

@@ -21,7 +21,6 @@ use crate::report::progress::Progress;
 use crate::report::readme::{self, RunStart, RunSummary};
 use crate::report::recovery::{HISTORY, SKIPPED, SkippedFile};
 use crate::report::tensorboard::EventFile;
-use crate::shell::quote;
 use thimble_runtime::format::Config;
 
 impl<'a, O: Ops> Run<'a, O> {
@@ -32,7 +31,7 @@ impl<'a, O: Ops> Run<'a, O> {
     ) -> Result<Self> {
         let mut objective = objective::open::<O>(recipe)?;
         let total = (0..recipe.stages.len()).map(|stage| objective.steps(stage)).sum();
-        let recipe_text = recipe.to_toml()?;
+        let recipe_text = recipe.with_absolute_paths()?.to_toml()?;
         let run = &settings.run;
         run_folder::check(run)?;
         std::fs::create_dir_all(run).map_err(Error::file(run, "create"))?;
@@ -122,7 +121,12 @@ impl<'a, O: Ops> Run<'a, O> {
         }
         objective.prepare(
             &mut engine,
-            Preparation { run, initial_weights: &initial_weights, fresh: from.is_none() },
+            Preparation {
+                run,
+                initial_weights: &initial_weights,
+                fresh: from.is_none(),
+                quiet: settings.quiet,
+            },
         )?;
 
         let tokenizer = run.join("tokenizer");
@@ -146,24 +150,24 @@ impl<'a, O: Ops> Run<'a, O> {
             0 => MetricsFile::create(run)?,
             step => MetricsFile::resume(run, step)?,
         };
+        let model_parameters = Parameters::new(&config).len as u64;
         metrics.write(&MetricsEvent::Start(StartRecord {
             step: state.step,
             total_steps: total,
-            parameters: parameters.len as u64,
+            parameters: model_parameters,
             trainable: parameters.trainable as u64,
             device: engine.device(),
             threads: settings.threads as u64,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }))?;
         let events = EventFile::create(run, state.step)?;
-        let [shown, export, plot] = [run, &run.join("export"), &run.join("plot.svg")].map(|path| quote(path));
         let summary = RunSummary {
             recipe,
-            parameters: engine.parameters().len as u64,
+            parameters: model_parameters,
+            trained: parameters.trainable as u64,
             total_steps: total,
+            run,
             resume: &settings.command,
-            export: &format!("thimble-train export {shown} -o {export}"),
-            plot: &format!("thimble-train plot {shown} -o {plot}"),
             files: &[
                 ("recipe.toml", "the recipe with every override"),
                 ("tokenizer/", "the tokenizer of the data"),
