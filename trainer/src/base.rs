@@ -28,7 +28,7 @@ pub fn weights(recipe: &TrainingRecipe, parameters: &Parameters) -> Result<Vec<f
     let source = init_from::open(typed)?;
     let mut weights = vec![0.0; parameters.len];
     read_source(&source, parameters, &mut weights)
-        .map_err(|what| Error::Invalid(format!("init_from = {typed:?}: {what}")))?;
+        .map_err(|what| Error::Invalid(format!("{typed}: {what}")))?;
     init::adapters(parameters, recipe.seed, &mut weights);
     if let Some((keys, folder)) = recipe.adapter.as_ref().and_then(|keys| Some((keys, keys.from.as_ref()?))) {
         let base_hash = frozen_hash(parameters, &weights);
@@ -111,7 +111,7 @@ pub fn write_files(recipe: &TrainingRecipe, folder: &Path) -> Result<()> {
         );
     }
     write_metadata(&source, folder, Dtype::F32, |_| ())
-        .map_err(|error| Error::Invalid(format!("init_from = {typed:?}: {error}")))
+        .map_err(|error| Error::Invalid(format!("{typed}: {error}")))
 }
 
 /// Whether the tensor is an adapter's.

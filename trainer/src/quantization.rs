@@ -156,7 +156,7 @@ fn create(path: &Path, source: &QuantizationSource<'_>) -> Result<()> {
 }
 
 fn only_floats(quant: &str) -> Error {
-    Error::Invalid(format!(
+    Error::Usage(format!(
         "quant = {quant:?}: expected encodings of few bits, such as those of q4, found only floats"
     ))
 }

@@ -47,7 +47,7 @@ impl SourceTensor {
     }
 
     /// The name of its type or encoding.
-    pub(crate) fn stored_as(&self) -> String {
+    pub fn stored_as(&self) -> String {
         self.packed.map_or_else(|| self.kind.to_string(), |encoding| encoding.name().to_owned())
     }
 

@@ -82,7 +82,7 @@ impl CheckpointStore {
     pub fn find(&self, name: Option<&str>) -> Result<PathBuf> {
         if let Some(run) = self.folder.parent().filter(|run| !run.is_dir()) {
             let run = run.display();
-            return Err(Error::Invalid(format!("{run}: expected the folder of a run, found no such folder")));
+            return Err(Error::Usage(format!("{run}: expected the folder of a run, found no such folder")));
         }
         let steps = self.steps()?;
         let found = match name {
@@ -94,7 +94,9 @@ impl CheckpointStore {
             Some(path) => Ok(path),
             None => {
                 let folder = self.folder.display();
-                Err(Error::Invalid(match (name, steps.as_slice()) {
+                // A name of a checkpoint was typed; what is newest was not.
+                let error = if matches!(name, None | Some("last")) { Error::Invalid } else { Error::Usage };
+                Err(error(match (name, steps.as_slice()) {
                     (None, []) => format!("{folder}: no complete checkpoint found"),
                     (None | Some("last"), [.., newest]) => {
                         let newest = self.folder.join(folder_name(*newest));

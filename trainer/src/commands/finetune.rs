@@ -1,15 +1,19 @@
 //! `thimble-train finetune`.
 
+use super::flag_keys::FlagKeys;
 use super::run_flags::RunFlags;
-use super::tuning::{TuningDefaults, TuningFlags, finish};
+use super::tuning::{TuningDefaults, TuningFlags};
 use thimble_trainer::error::Result;
 use thimble_trainer::recipe::SftTargets;
 
-/// The recipe that the flags change.
-const RECIPE: &str = include_str!("../../recipes/finetune.toml");
-
-const DEFAULTS: TuningDefaults =
-    TuningDefaults { kind: "sft", epochs: 2.0, batch: 4, adapter_learning_rate: 5e-4 };
+const DEFAULTS: TuningDefaults = TuningDefaults {
+    command: "finetune",
+    recipe: include_str!("../../recipes/finetune.toml"),
+    kind: "sft",
+    epochs: 2.0,
+    batch: 4,
+    adapter_learning_rate: 5e-4,
+};
 
 /// Tune a model on conversations.
 ///
@@ -24,7 +28,7 @@ pub(crate) struct Flags {
     /// Which tokens are trained [default: assistant]
     #[arg(long, value_enum)]
     targets: Option<SftTargets>,
-    /// Give each conversation a row of its own
+    /// Give each conversation a row of its own [default: short ones share a row]
     #[arg(long)]
     no_packing: bool,
     #[command(flatten)]
@@ -33,20 +37,17 @@ pub(crate) struct Flags {
 
 impl Flags {
     pub(crate) fn run(self) -> Result<()> {
-        let mut sets = self.tuning.sets(DEFAULTS)?;
+        let mut keys = FlagKeys::default();
         if let Some(targets) = self.targets {
             let targets = match targets {
                 SftTargets::Assistant => "assistant",
                 SftTargets::All => "all",
             };
-            sets.push(format!("objective.targets={targets}"));
+            keys.typed(format!("--targets {targets}"), format!("objective.targets={targets}"));
         }
         if self.no_packing {
-            sets.push("objective.packing=false".to_owned());
+            keys.typed("--no-packing", "objective.packing=false".to_owned());
         }
-        let recipe = self.run.build(self.tuning.recipe.as_deref(), RECIPE, sets)?;
-        let run = self.run.folder(&recipe);
-        self.run.train(&recipe)?;
-        finish(&run)
+        self.tuning.train(self.run, DEFAULTS, keys)
     }
 }

@@ -1,15 +1,19 @@
 //! `thimble-train prefer`.
 
+use super::flag_keys::FlagKeys;
 use super::run_flags::RunFlags;
-use super::tuning::{TuningDefaults, TuningFlags, finish};
+use super::tuning::{TuningDefaults, TuningFlags};
 use thimble_trainer::error::{Error, Result};
 use thimble_trainer::recipe::DpoLoss;
 
-/// The recipe that the flags change.
-const RECIPE: &str = include_str!("../../recipes/prefer.toml");
-
-const DEFAULTS: TuningDefaults =
-    TuningDefaults { kind: "dpo", epochs: 1.0, batch: 16, adapter_learning_rate: 1e-5 };
+const DEFAULTS: TuningDefaults = TuningDefaults {
+    command: "prefer",
+    recipe: include_str!("../../recipes/prefer.toml"),
+    kind: "dpo",
+    epochs: 1.0,
+    batch: 16,
+    adapter_learning_rate: 1e-5,
+};
 
 /// Train a model on preferences between two answers (DPO).
 ///
@@ -26,7 +30,7 @@ pub(crate) struct Flags {
     /// The loss of a pair [default: sigmoid]
     #[arg(long)]
     loss: Option<DpoLoss>,
-    /// Share of pairs that are assumed to be labelled the wrong way round, with --loss robust
+    /// Share of pairs that are assumed to be labelled the wrong way round, with --loss robust [default: 0]
     #[arg(long, value_name = "SHARE")]
     label_smoothing: Option<f64>,
     /// Weight of the chosen answers' mean negative log-likelihood, added to the loss [default: 0]
@@ -38,20 +42,21 @@ pub(crate) struct Flags {
 
 impl Flags {
     pub(crate) fn run(self) -> Result<()> {
-        let mut sets = self.tuning.sets(DEFAULTS)?;
-        let mut number = |key: &str, value: Option<f64>| {
-            sets.extend(value.map(|value| format!("objective.{key}={value:?}")));
-        };
-        number("beta", self.beta);
-        number("label_smoothing", self.label_smoothing);
-        number("sft_weight", self.sft_weight);
+        let mut keys = FlagKeys::default();
+        let numbers = [
+            ("--beta", "beta", self.beta),
+            ("--label-smoothing", "label_smoothing", self.label_smoothing),
+            ("--sft-weight", "sft_weight", self.sft_weight),
+        ];
+        for (flag, key, value) in numbers {
+            if let Some(value) = value {
+                keys.typed(format!("{flag} {value}"), format!("objective.{key}={value:?}"));
+            }
+        }
         if let Some(loss) = self.loss {
             let loss = toml::Value::try_from(loss).map_err(|error| Error::Invalid(error.to_string()))?;
-            sets.push(format!("objective.loss={loss}"));
+            keys.typed(format!("--loss {loss}"), format!("objective.loss={loss}"));
         }
-        let recipe = self.run.build(self.tuning.recipe.as_deref(), RECIPE, sets)?;
-        let run = self.run.folder(&recipe);
-        self.run.train(&recipe)?;
-        finish(&run)
+        self.tuning.train(self.run, DEFAULTS, keys)
     }
 }

@@ -1,11 +1,13 @@
 //! `thimble-train quantize-aware`.
 
+use super::flag_keys::FlagNames;
 use super::run_flags::RunFlags;
+use super::tokenize::ReadFlags;
 use std::path::{Path, PathBuf};
 use thimble_converter::SourceModel;
 use thimble_converter::export::{Dtype, write_metadata};
 use thimble_trainer::checkpoint::RECIPE;
-use thimble_trainer::data::source::{ReadOptions, TextSource};
+use thimble_trainer::data::source::TextSource;
 use thimble_trainer::data::token_set::DEFAULT_SHARD_TOKENS;
 use thimble_trainer::data::tokenize::{Holdout, HoldoutSize, TokenizeJob, run};
 use thimble_trainer::data::tokenizer::Encoder;
@@ -37,11 +39,31 @@ pub(crate) struct Flags {
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u64).range(1..))]
     held_out: u64,
     #[command(flatten)]
+    reading: ReadFlags,
+    /// Skip and count records that cannot be read, instead of stopping at the first one
+    #[arg(long)]
+    skip_bad: bool,
+    #[command(flatten)]
     run: RunFlags,
 }
 
+/// The flags, for errors.
+const NAMES: FlagNames = FlagNames(&[
+    ("init_from", "MODEL"),
+    ("objective.quant", "--quant"),
+    ("quant =", "--quant"),
+    ("data.sets.train", "--data"),
+    ("data.sets.held_out", "--held-out"),
+    ("lower --holdout", "lower --held-out"),
+    ("model.context", "the model's context of"),
+]);
+
 impl Flags {
     pub(crate) fn run(self) -> Result<()> {
+        self.train().map_err(|error| NAMES.reword(error))
+    }
+
+    fn train(self) -> Result<()> {
         let name = self.name();
         let folder = self.run.folder_named(&name);
         let saved = folder.join(RECIPE);
@@ -77,14 +99,14 @@ impl Flags {
             write_metadata(source, &tokenizer, Dtype::F32, |_| ())
                 .map_err(|error| Error::Invalid(format!("{}: {error}", self.model)))?;
         }
-        let read = ReadOptions { field: "text".to_owned(), lines: false };
+        let read = self.reading.options();
         let sources = TextSource::resolve(&self.data, &read)?;
         let encoder = Encoder::open(&tokenizer)?;
         let sets = sets(folder);
         let job = TokenizeJob {
             sources: &sources,
             read,
-            skip_bad: false,
+            skip_bad: self.skip_bad,
             end_of_document: encoder.end_of_document(None)?,
             encoder: &encoder,
             shard_tokens: DEFAULT_SHARD_TOKENS,

@@ -117,7 +117,9 @@ impl AdapterKeys {
 impl Faults {
     pub(super) fn adapter(&mut self, adapter: &AdapterKeys, freeze: &[String]) {
         self.size("adapter.rank", adapter.rank, MAX_RANK);
-        self.number("adapter.alpha", adapter.alpha(), Range::Positive);
+        if let Some(alpha) = adapter.alpha {
+            self.number("adapter.alpha", alpha, Range::Positive);
+        }
         self.require(freeze.is_empty(), "freeze", || {
             "expected no entries beside [adapter], which freezes the whole model".into()
         });

@@ -80,7 +80,7 @@ impl Stage {
         if steps == 0 {
             return Err(Error::Invalid(format!(
                 "stage `{name}` is shorter than one step: its sets hold {} tokens, a step takes {}; lower \
-                 stages.{index}.micro_batch or .accumulate, or lengthen it",
+                 stages.{index}.micro_batch or stages.{index}.accumulate, or lengthen it",
                 grouped(epoch_tokens),
                 grouped(self.tokens_per_step())
             )));

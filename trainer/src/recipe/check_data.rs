@@ -53,7 +53,7 @@ impl Faults {
                 self.require(
                     smoothing == 0.0 || dpo.loss == DpoLoss::Robust,
                     "objective.label_smoothing",
-                    || "only loss = \"robust\" takes label smoothing".into(),
+                    || "only objective.loss = \"robust\" takes label smoothing".into(),
                 );
             }
             ObjectiveKeys::Distill(distill) => {

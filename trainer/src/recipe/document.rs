@@ -72,11 +72,14 @@ impl<'t> Document<'t> {
     }
 
     /// Adds what `[model]` lacks from the table that `read` makes of `init_from`. A complete `[model]`, as the recipe of a run
-    /// has it, stays as it is.
+    /// has it, stays as it is; `model = "none"` leaves all of it to `init_from`.
     pub(super) fn complete_model(
         &mut self,
         read: impl FnOnce(&str) -> Result<Table, String>,
     ) -> Result<(), Fault> {
+        if let Some(table) = self.merged.as_table_mut() {
+            table.retain(|key, value| key != "model" || value.as_str() != Some("none"));
+        }
         let model = self.merged.get("model").and_then(Value::as_table);
         let complete = MODEL_KEYS.iter().all(|key| model.is_some_and(|model| model.contains_key(*key)));
         let source = self.merged.get("init_from").and_then(Value::as_str).filter(|source| *source != "none");

@@ -9,6 +9,8 @@ pub(super) enum Place {
     Line(String, usize),
     /// The override as it was typed, without `--set`.
     Override(String),
+    /// The flag that stands for the key, as it was typed.
+    Flag(String),
 }
 
 impl fmt::Display for Place {
@@ -16,6 +18,7 @@ impl fmt::Display for Place {
         match self {
             Place::Line(origin, line) => write!(f, "{origin}:{line}"),
             Place::Override(text) => write!(f, "--set '{text}'"),
+            Place::Flag(typed) => f.write_str(typed),
         }
     }
 }
@@ -48,9 +51,29 @@ impl Fault {
         }
     }
 
-    /// Whether it is in a `--set`.
+    /// Whether it is in a `--set`, or in a flag that stands for one.
     pub fn is_override(&self) -> bool {
-        matches!(self.place, Some(Place::Override(_)))
+        matches!(self.place, Some(Place::Override(_) | Place::Flag(_)))
+    }
+
+    /// The `KEY=VALUE` of the `--set` that it is in.
+    pub fn override_text(&self) -> Option<&str> {
+        match &self.place {
+            Some(Place::Override(text)) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The fault in a key that a flag wrote, named as the flag was typed.
+    #[must_use]
+    pub fn typed_as(self, flag: String) -> Fault {
+        Fault { place: Some(Place::Flag(flag)), ..self }
+    }
+
+    /// The fault named by its key alone.
+    #[must_use]
+    pub fn without_place(self) -> Fault {
+        Fault { place: None, ..self }
     }
 }
 
@@ -59,7 +82,7 @@ impl fmt::Display for Fault {
         if let Some(place) = &self.place {
             write!(f, "{place}: ")?;
         }
-        if !self.key.is_empty() {
+        if !self.key.is_empty() && !matches!(self.place, Some(Place::Flag(_))) {
             write!(f, "{}: ", self.key)?;
         }
         f.write_str(&self.what)

@@ -5,6 +5,7 @@ use super::fault::{Fault, RecipeError, nearest};
 use super::{ModelShape, TrainingRecipe};
 use crate::error::Error;
 use crate::init_from;
+use crate::shell;
 use std::path::Path;
 
 /// The recipes that come with the program, by name.
@@ -35,7 +36,20 @@ impl TrainingRecipe {
         {
             return Ok(TrainingRecipe::parse(text, name, overrides)?);
         }
-        if !path.exists() && path.extension().is_none() && path.components().count() == 1 {
+        if path.is_dir() {
+            return Err(Error::Usage(match init_from::is_run(path) {
+                true => {
+                    let [recipe, run] = [&path.join("recipe.toml"), path].map(shell::quote);
+                    format!(
+                        "{shown}: expected a recipe, found the folder of a run; its recipe is {recipe}, and `thimble-train \
+                         pretrain {recipe} --run {run} --resume` continues it"
+                    )
+                }
+                false => format!("{shown}: expected the file of a recipe (.toml), found a folder"),
+            }));
+        }
+        let is_file_name = path.extension().is_some_and(|extension| extension == "toml");
+        if !path.exists() && !is_file_name && path.components().count() == 1 {
             let names = BUILT_IN.map(|(name, _)| name);
             let near = match nearest(&shown, &names) {
                 Some(near) => format!(" Did you mean `{near}`?"),

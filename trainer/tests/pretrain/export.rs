@@ -224,7 +224,7 @@ fn a_killed_export_leaves_no_half_folder() {
 fn a_run_that_is_not_there_is_said_to_be_missing() {
     let test = TestFolder::new();
     for command in [&["export", "nowhere", "-o", "out"][..], &["eval", "nowhere", "--data", "data"]] {
-        let said = refused(test.command(command), 1);
+        let said = refused(test.command(command), 2);
         assert!(said.contains("nowhere") && said.contains("no such folder"), "{said}");
     }
 }
