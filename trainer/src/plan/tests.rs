@@ -102,7 +102,7 @@ fn plans_of_examples_know_what_the_data_say() {
     let pairs = plan(&load("smollm2-135m-dpo", &[]), &assume(None)).unwrap();
     assert_eq!((pairs.stages[0].sequences, pairs.stages[0].tokens_per_step), (16, 2 * 128 * 1024));
     assert!(pairs.to_string().contains("Memory for 16 x 1,024"), "{pairs}");
-    let little = Assumptions { memory: Some(8_000_000_000), ..assume(None) };
+    let little = Assumptions { memory: Some(10_000_000_000), ..assume(None) };
     let said =
         plan(&load("smollm2-135m-dpo", &["stages.0.micro_batch=64"]), &little).unwrap().fit().unwrap_err();
     let said = said.to_string();
