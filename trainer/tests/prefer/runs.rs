@@ -66,12 +66,12 @@ fn threads_and_kills_change_nothing() {
 fn a_signal_before_the_first_step_ends_the_run_at_once() {
     let (home, model) = home();
     let rows = fs::read_to_string(home.path("pairs.jsonl")).unwrap();
-    fs::write(home.path("pairs.jsonl"), rows.repeat(800)).unwrap();
+    fs::write(home.path("pairs.jsonl"), rows.repeat(400)).unwrap();
     let flags =
         ["--batch", "4", "--context", "96", "--set", "stages.0.length={steps=2}", "--set", "sample=none"];
     let mut child = home.prefer(&model, "run", &flags).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(|line| line.unwrap());
-    assert!(lines.any(|line| line.starts_with("computing the reference of 8,800 train pairs")));
+    assert!(lines.any(|line| line.starts_with("computing the reference of ")));
     let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(sent.success());
     let begin = Instant::now();
