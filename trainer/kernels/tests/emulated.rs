@@ -1,0 +1,23 @@
+//! Every C++ test program in this folder passes on the emulator.
+#![allow(clippy::unwrap_used, reason = "these files are nothing but tests")]
+
+use std::path::PathBuf;
+use thimble_kernels::{Program, files, folder, for_each};
+
+#[test]
+fn kernels_match_their_references() {
+    let folder_of_programs = tempfile::tempdir().unwrap();
+    let sources = files(&folder().join("tests"), &["cpp"]).unwrap();
+    assert!(!sources.is_empty(), "no test programs");
+    let run = |source: &PathBuf| {
+        let name = source.file_stem().unwrap().to_string_lossy().into_owned();
+        let program = Program::compile(source, &folder_of_programs.path().join(&name), &["-O2", "-Wall", "-Wextra"]);
+        match program.and_then(|program| program.run([])) {
+            Ok(outcome) if outcome.passed => None,
+            Ok(outcome) => Some(format!("{name}:\n{}", outcome.output)),
+            Err(problem) => Some(format!("{name}: {problem}")),
+        }
+    };
+    let failed: Vec<String> = for_each(&sources, run).into_iter().flatten().collect();
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
