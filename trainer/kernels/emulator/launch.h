@@ -74,7 +74,7 @@ inline void run_block(Block& b, dim3 index) {
   b.epoch = 1;
   b.at_barrier = 0;
   b.alive = b.threads;
-  memset(b.shared.data(), 0xff, b.shared.size());
+  std::fill(b.shared.begin(), b.shared.end(), (unsigned char)0xff);
   b.pending.assign((b.shared.size() + 15) / 16, 0);
   for (Warp& w : b.warps) { w.arrivals.clear(); w.epoch = 1; w.alive = ALL_LANES; }
   for (unsigned i = 0; i < b.threads; i++) {
