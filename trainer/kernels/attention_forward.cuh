@@ -1,0 +1,152 @@
+// Causal softmax attention, scores never held whole (Dao 2023, algorithm 1).
+#pragma once
+#include "attention.cuh"
+
+// A block has `QUERIES` positions of `GROUP` query heads that share a key head, and streams that head's keys and values once for
+// all of them. A warp has 32 rows of one head, so that a fragment of keys or values feeds four products.
+template <int GROUP> struct ForwardShape {
+  static constexpr int QUERIES = GROUP == 1 ? 128 : 64;
+  static constexpr int WARPS = GROUP * QUERIES / 32, THREADS = 32 * WARPS;
+  static constexpr int BUFFERS = 4 * TILE;  // two of keys and two of values; the queries pass through them first
+  static_assert(GROUP * QUERIES * HEAD_DIM <= BUFFERS, "the queries fit");
+  static constexpr int SHARED_BYTES = BUFFERS * 2 + QUERIES * 4;
+};
+
+// The largest score may grow by this much (powers of two) before sums are rescaled: f32 has room, and bf16 weights keep their
+// relative precision. After a few tiles nothing is rescaled any more.
+constexpr float RESCALE_ABOVE = 8.0f;
+
+// The running softmax of a warp's 32 rows, of which a thread has four: lane / 4, 8, 16 and 24 further.
+struct RunningSoftmax {
+  float out[2][8][4] = {};
+  float base[4] = {-1e30f, -1e30f, -1e30f, -1e30f};  // subtracted from scores, in powers of two; finite, also where no key was seen
+  float sum[4] = {};                                 // of this thread's columns
+
+  // Replaces the scores of 32 keys by their weights.
+  __device__ __forceinline__ void weigh(float (&score)[2][4][4], float scale_log2) {
+    float top[4];
+#pragma unroll
+    for (int r = 0; r < 4; r++) {
+      const int m = r / 2, i = r % 2 * 2;
+      top[r] = fmaxf(score[m][0][i], score[m][0][i + 1]);
+#pragma unroll
+      for (int n = 1; n < 4; n++) top[r] = fmaxf(top[r], fmaxf(score[m][n][i], score[m][n][i + 1]));
+      top[r] = fmaxf(top[r], __shfl_xor_sync(0xffffffffu, top[r], 1));
+      top[r] = fmaxf(top[r], __shfl_xor_sync(0xffffffffu, top[r], 2));
+      top[r] *= scale_log2;
+    }
+    if (top[0] > base[0] + RESCALE_ABOVE || top[1] > base[1] + RESCALE_ABOVE || top[2] > base[2] + RESCALE_ABOVE || top[3] > base[3] + RESCALE_ABOVE) {
+#pragma unroll
+      for (int r = 0; r < 4; r++) {
+        const float next = fmaxf(base[r], top[r]), shrink = exp2_approx(base[r] - next);
+        base[r] = next;
+        sum[r] *= shrink;
+#pragma unroll
+        for (int n = 0; n < 8; n++) {
+          out[r / 2][n][r % 2 * 2] *= shrink;
+          out[r / 2][n][r % 2 * 2 + 1] *= shrink;
+        }
+      }
+    }
+#pragma unroll
+    for (int m = 0; m < 2; m++)
+#pragma unroll
+      for (int n = 0; n < 4; n++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+          score[m][n][i] = exp2_approx(score[m][n][i] * scale_log2 - base[2 * m + i / 2]);
+          sum[2 * m + i / 2] += score[m][n][i];
+        }
+  }
+};
+
+template <int GROUP>
+__device__ __forceinline__ void attention_forward(Global<const bf16> query, Global<const bf16> key, Global<const bf16> value,
+                                                  Global<const uint32_t> starts, Global<bf16> output, Global<float> log_sum, int context,
+                                                  int heads, int kv_heads, float scale) {
+  using Shape = ForwardShape<GROUP>;
+  constexpr int QUERIES = Shape::QUERIES, THREADS = Shape::THREADS;
+  SharedArena arena;
+  const Shared<bf16> buffers = arena.take<bf16>(Shape::BUFFERS);  // keys, values, keys, values
+  const Shared<int> first_seen = arena.take<int>(QUERIES);
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, member = warp / (QUERIES / 32), strip = warp % (QUERIES / 32) * 32;
+  const int sequence = blockIdx.z, kv_head = blockIdx.y;
+  const int first_query = (gridDim.x - 1 - blockIdx.x) * QUERIES;  // the longest first
+  const int last_query = min(first_query + QUERIES, context) - 1;
+  const long long tokens = (long long)sequence * context, kv_rows = (long long)(sequence * kv_heads + kv_head) * context;
+  const Global<const bf16> keys = key + kv_rows * HEAD_DIM, values = value + kv_rows * HEAD_DIM;
+
+#pragma unroll
+  for (int g = 0; g < GROUP; g++)
+    load_tile<THREADS, QUERIES>(buffers + g * QUERIES * HEAD_DIM, query + (long long)(sequence * heads + kv_head * GROUP + g) * context * HEAD_DIM, first_query, context);
+  cp_async_commit();
+  for (int i = threadIdx.x; i < QUERIES; i += THREADS) first_seen[i] = starts ? int(starts[tokens + min(first_query + i, last_query)]) : 0;
+  cp_async_wait<0>();
+  __syncthreads();
+  uint32_t rows[2][4][4];
+#pragma unroll
+  for (int m = 0; m < 2; m++) load_rows(rows[m], buffers, member * QUERIES + strip + 16 * m, lane);
+  __syncthreads();  // the buffers are free for keys and values
+
+  // Documents begin in order: the first row sees farthest back, the last one least far.
+  const int first_tile = first_seen[0] / TILE_ROWS, last_tile = last_query / TILE_ROWS;
+  const int first_row = first_query + strip, seen_by_some = first_seen[strip], seen_by_all = first_seen[strip + 31];
+  const auto load = [&](int tile, int buffer) {
+    load_tile<THREADS, TILE_ROWS>(buffers + buffer * 2 * TILE, keys, tile * TILE_ROWS, context);
+    load_tile<THREADS, TILE_ROWS>(buffers + (buffer * 2 + 1) * TILE, values, tile * TILE_ROWS, context);
+    cp_async_commit();
+  };
+  load(first_tile, 0);
+
+  const FragmentRows key_rows = transposed_rows(buffers, lane), value_rows = plain_rows(buffers + TILE, lane);
+  const float scale_log2 = scale * LOG2_E;
+  RunningSoftmax softmax;
+  for (int tile = first_tile; tile <= last_tile; tile++) {
+    const int buffer = (tile - first_tile) & 1;
+    cp_async_wait<0>();
+    __syncthreads();  // this tile is there, and nobody reads the other buffer any more
+    if (tile < last_tile) load(tile + 1, buffer ^ 1);
+#pragma unroll
+    for (int half = 0; half < TILE_ROWS; half += 32) {
+      const int first_key = tile * TILE_ROWS + half;
+      if (first_key > first_row + 31 || first_key + 31 < seen_by_some) continue;
+      float score[2][4][4] = {};
+      multiply_transposed(score, rows, key_rows + (buffer * 2 * TILE + half * HEAD_DIM));
+      if (first_key + 31 > first_row || first_key < seen_by_all) hide_unseen(score, first_row, first_key, first_seen + strip, lane);
+      softmax.weigh(score, scale_log2);
+      multiply_add(softmax.out, score, value_rows + (buffer * 2 * TILE + half * HEAD_DIM));
+    }
+  }
+
+  const int head = kv_head * GROUP + member;
+#pragma unroll
+  for (int r = 0; r < 4; r++) {
+    float total = softmax.sum[r];
+    total += __shfl_xor_sync(0xffffffffu, total, 1);
+    total += __shfl_xor_sync(0xffffffffu, total, 2);
+    const int row = first_row + 8 * r + lane / 4;
+    if (row >= context) continue;
+    const float inverse = 1.0f / total;
+    const long long place = (tokens + row) * heads + head;
+#pragma unroll
+    for (int n = 0; n < 8; n++) {
+      const float* pair = &softmax.out[r / 2][n][r % 2 * 2];
+      store_vector(output + (place * HEAD_DIM + n * 8 + lane % 4 * 2), pack_bf16(pair[0] * inverse, pair[1] * inverse));
+    }
+    if (lane % 4 == 0) log_sum[place] = softmax.base[r] / LOG2_E + logf(total);
+  }
+}
+
+// output: `sequences x context x heads x 64`; log_sum: natural logarithm of each softmax's denominator, `sequences x context x heads`;
+// scale: positive, of the scores. Grid: ceil(context / QUERIES) x kv_heads x sequences.
+#define ATTENTION_FORWARD(GROUP, BLOCKS)                                                                                                    \
+  KERNEL void __launch_bounds__(ForwardShape<GROUP>::THREADS, BLOCKS)                                                                       \
+      attention_forward_##GROUP(Global<const bf16> query, Global<const bf16> key, Global<const bf16> value, Global<const uint32_t> starts,  \
+                                Global<bf16> output, Global<float> log_sum, int context, int heads, int kv_heads, float scale) {           \
+    attention_forward<GROUP>(query, key, value, starts, output, log_sum, context, heads, kv_heads, scale);                                  \
+  }
+ATTENTION_FORWARD(1, 3)
+ATTENTION_FORWARD(2, 3)
+ATTENTION_FORWARD(3, 2)
+ATTENTION_FORWARD(4, 1)
+#undef ATTENTION_FORWARD

@@ -1,0 +1,152 @@
+// Attention and its gradients on the emulator against double precision: every group, sizes that are no multiple of a tile, documents.
+#include "../attention_backward.cuh"
+#include "../attention_forward.cuh"
+#include "attention_reference.h"
+#include "testing.h"
+using emulator::Buffer;
+using testing::expect;
+
+static unsigned tiles(int context, int rows) { return unsigned((context + rows - 1) / rows); }
+
+// What the kernels of one group need to be launched.
+struct Kernels {
+  decltype(&attention_forward_1) forward;
+  decltype(&attention_backward_query_1) backward_query;
+  int forward_queries, forward_threads, forward_shared, backward_queries, backward_threads, backward_shared;
+};
+template <int GROUP> static Kernels kernels(decltype(&attention_forward_1) forward, decltype(&attention_backward_query_1) backward_query) {
+  using F = ForwardShape<GROUP>;
+  using B = BackwardQueryShape<GROUP>;
+  return {forward, backward_query, F::QUERIES, F::THREADS, F::SHARED_BYTES, B::QUERIES, B::THREADS, B::SHARED_BYTES};
+}
+static Kernels kernels(int group) {
+  switch (group) {
+    case 1: return kernels<1>(attention_forward_1, attention_backward_query_1);
+    case 2: return kernels<2>(attention_forward_2, attention_backward_query_2);
+    case 3: return kernels<3>(attention_forward_3, attention_backward_query_3);
+    default: return kernels<4>(attention_forward_4, attention_backward_query_4);
+  }
+}
+
+struct Result {
+  Buffer<bf16> output, d_query, d_key, d_value;
+  Buffer<float> log_sum;
+  emulator::Counters counters;
+};
+
+static Result run(const Reference& r, emulator::Options options) {
+  const Size& size = r.size;
+  const Kernels k = kernels(size.heads / size.kv_heads);
+  Buffer<bf16> query(r.query), key(r.key), value(r.value), d_output(r.d_output);
+  Buffer<uint32_t> starts(r.starts);
+  Buffer<float> statistics(size.rows() * size.heads * STATISTICS);
+  Result out{Buffer<bf16>(size.query_elements()), Buffer<bf16>(size.query_elements()), Buffer<bf16>(size.key_elements()), Buffer<bf16>(size.key_elements()),
+             Buffer<float>(size.rows() * size.heads), {}};
+  const Global<const uint32_t> first = size.documents == Documents::None ? Global<const uint32_t>() : Global<const uint32_t>(starts);
+  const unsigned s = unsigned(size.sequences), kv = unsigned(size.kv_heads);
+  const int c = size.context, h = size.heads, g = size.kv_heads;
+  out.counters.add(emulator::launch(dim3(tiles(c, k.forward_queries), kv, s), unsigned(k.forward_threads), size_t(k.forward_shared),
+                                    [&] { k.forward(query, key, value, first, out.output, out.log_sum, c, h, g, r.scale); }, options));
+  out.counters.add(emulator::launch(dim3(tiles(c, k.backward_queries), kv, s), unsigned(k.backward_threads), size_t(k.backward_shared),
+                                    [&] { k.backward_query(query, key, value, first, out.output, d_output, out.log_sum, statistics, out.d_query, c, h, g, r.scale); }, options));
+  out.counters.add(emulator::launch(dim3(tiles(c, BackwardKeyShape::KEYS), kv, s), unsigned(BackwardKeyShape::THREADS), size_t(BackwardKeyShape::SHARED_BYTES),
+                                    [&] { attention_backward_key(query, key, value, first, d_output, statistics, out.d_key, out.d_value, c, h, g, r.scale); }, options));
+  return out;
+}
+
+// What was never written counts as not a number. An absolute floor, because gradients vanish where a query sees one key only.
+static testing::Deviation deviation(const Buffer<bf16>& found, const std::vector<double>& wanted) {
+  testing::Deviation d;
+  for (size_t i = 0; i < wanted.size(); i++) d.add(wanted[i], found.written(i) ? to_float(found[i]) : NAN);
+  d.square += 1e-4 * double(wanted.size());
+  return d;
+}
+
+static void check(Size size, unsigned seed) {
+  const Reference r(size, seed);
+  emulator::Options options = emulator::options;
+  options.seed += seed;
+  const Result found = run(r, options);
+  testing::Deviation logs;
+  const Buffer<float>& log_sum = found.log_sum;
+  for (size_t i = 0; i < r.log_sum.size(); i++) logs.add(r.log_sum[i], log_sum.written(i) ? log_sum[i] : NAN);
+  const testing::Deviation output = deviation(found.output, r.output), d_query = deviation(found.d_query, r.d_query), d_key = deviation(found.d_key, r.d_key),
+                           d_value = deviation(found.d_value, r.d_value);
+  printf("  %d x %3d, %d/%d heads, documents %d: output %.5f d_query %.5f d_key %.5f d_value %.5f log_sum %.1e\n", size.sequences, size.context, size.heads,
+         size.kv_heads, int(size.documents), output.relative(), d_query.relative(), d_key.relative(), d_value.relative(), logs.worst);
+  testing::expect_close("output", output, 0.005);
+  testing::expect_close("d_query", d_query, 0.005);
+  testing::expect_close("d_key", d_key, 0.005);
+  testing::expect_close("d_value", d_value, 0.005);
+  expect(logs.worst < 1e-3, "log_sum: error %.3g, expected less than 1e-3", logs.worst);
+  expect(found.counters.ldmatrix_conflicts == 0, "bank conflicts of ldmatrix: %llu", (unsigned long long)found.counters.ldmatrix_conflicts);
+}
+
+constexpr Documents NONE = Documents::None, SINGLE = Documents::OfOneToken, SOME = Documents::Random;
+
+// Every group of query heads, documents, no multiple of a tile.
+static void groups() {
+  check({1, 161, 1, 1, SOME}, 1);
+  check({1, 161, 2, 1, SOME}, 2);
+  check({1, 200, 3, 1, SOME}, 3);
+  check({1, 97, 4, 1, SOME}, 4);
+}
+
+// Several sequences, key heads and tiles, with and without a mask.
+static void shapes() {
+  check({1, 1, 3, 1, NONE}, 5);
+  check({2, 2, 6, 2, NONE}, 6);
+  check({1, 70, 3, 1, SINGLE}, 7);
+  check({2, 129, 6, 2, SOME}, 8);
+  check({1, 260, 1, 1, NONE}, 9);
+  check({1, 96, 3, 3, SOME}, 10);
+  check({2, 65, 4, 1, NONE}, 11);
+  check({1, 130, 4, 2, SOME}, 12);
+  check({1, 300, 3, 1, NONE}, 13);
+  check({1, 290, 3, 1, SOME}, 14);
+}
+
+// Every edge of a strip, a tile and a block.
+static void edges() {
+  for (int context : {15, 16, 17, 31, 32, 33, 63, 64, 65, 95, 96, 97, 127, 128}) check({1, context, 3, 1, context % 2 ? SOME : NONE}, 30 + context);
+}
+
+// Scores of hundreds, so that the largest one of a row grows from tile to tile and sums are rescaled.
+static void large_scores() {
+  check({1, 300, 3, 1, NONE, 60.0f}, 20);
+  check({1, 200, 1, 1, SOME, 60.0f}, 21);
+}
+
+// The same bits whatever the order of blocks, warps and lanes.
+static void deterministic() {
+  const Reference r({2, 130, 3, 1, SOME}, 5);
+  emulator::Options one = emulator::options, other = emulator::options;
+  one.seed = 11;
+  other.seed = 12;
+  const Result a = run(r, one), b = run(r, other);
+  const auto differing = [](const Buffer<bf16>& x, const Buffer<bf16>& y) {
+    size_t n = 0;
+    for (size_t i = 0; i < x.size(); i++) n += x[i].bits != y[i].bits;
+    return n;
+  };
+  const size_t n = differing(a.output, b.output) + differing(a.d_query, b.d_query) + differing(a.d_key, b.d_key) + differing(a.d_value, b.d_value);
+  expect(n == 0, "%zu elements differ between two orders", n);
+}
+
+// Plain accesses to shared memory have no bank conflicts, and loads touch whole sectors of global memory.
+static void traffic() {
+  const Reference r({1, 192, 3, 1, SOME}, 6);
+  emulator::Options options = emulator::options;
+  options.count_traffic = true;
+  const emulator::Counters c = run(r, options).counters;
+  const auto n = [](uint64_t x) { return (unsigned long long)x; };
+  printf("  shared accesses %llu, conflicts %llu; sectors loaded %llu (ideal %llu), stored %llu (ideal %llu)\n", n(c.shared_accesses), n(c.shared_conflicts),
+         n(c.load_sectors), n(c.load_ideal), n(c.store_sectors), n(c.store_ideal));
+  expect(c.shared_conflicts == 0, "bank conflicts of plain accesses: %llu", n(c.shared_conflicts));
+  expect(double(c.load_sectors) < 1.05 * double(c.load_ideal), "%llu sectors loaded, ideally %llu", n(c.load_sectors), n(c.load_ideal));
+}
+
+int main(int argc, char** argv) {
+  return testing::run(argc, argv, {{"groups", groups}, {"shapes", shapes}, {"edges", edges}, {"large_scores", large_scores},
+                                   {"deterministic", deterministic}, {"traffic", traffic}});
+}
