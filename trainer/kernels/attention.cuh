@@ -14,53 +14,57 @@ constexpr float LOG2_E = 1.44269504f;
 // Element of 16-byte chunk `chunk` of a row of a tile. Eight rows' same chunk lie in eight different groups of banks.
 __device__ __forceinline__ int swizzled(int row, int chunk) { return row * HEAD_DIM + ((chunk ^ (row & 7)) * 8); }
 
-// Starts copying `ROWS` rows from row `first` of a matrix of `rows` rows, `stride` elements apart; rows beyond it become zeros.
-template <int THREADS, int ROWS>
-__device__ __forceinline__ void load_tile(Shared<bf16> tile, Global<const bf16> matrix, int first, int rows, int stride = HEAD_DIM) {
-  constexpr int STEP = THREADS / 8;  // rows that the block copies at once; a multiple of 8, so that a thread's swizzle is the same in each
-  static_assert(STEP % 8 == 0, "whole groups of eight rows");
-  const int row = threadIdx.x / 8, chunk = threadIdx.x % 8;
-  const Shared<bf16> to = tile + swizzled(row, chunk);
-  const Global<const bf16> from = matrix + ((long long)(first + row) * stride + chunk * 8);
-#pragma unroll
-  for (int i = 0; i < ROWS; i += STEP)
-    if (ROWS % STEP == 0 || row + i < ROWS) cp_async_16(to + i * HEAD_DIM, from + (long long)i * stride, first + row + i < rows);
-}
+// A thread's part of copying rows to tiles: a 16-byte chunk of every `STEP`-th row.
+template <int THREADS> struct TileCopy {
+  static constexpr int STEP = THREADS / 8;
+  static_assert(STEP % 8 == 0, "a thread's rows have one swizzle");
+  // Element of the thread's chunk in the first rows of a tile, and of a matrix whose rows are `stride` elements apart.
+  static __device__ __forceinline__ int to() { return swizzled(threadIdx.x / 8, threadIdx.x % 8); }
+  static __device__ __forceinline__ long long from(int stride) { return (long long)(threadIdx.x / 8) * stride + threadIdx.x % 8 * 8; }
 
-// Where a lane finds its rows of a tile for ldmatrix: one address for each 16 columns. 16 rows further on add 16 * HEAD_DIM.
-struct FragmentRows {
-  Shared<bf16> columns[4];
-  __device__ __forceinline__ FragmentRows operator+(int elements) const {
-    return {{columns[0] + elements, columns[1] + elements, columns[2] + elements, columns[3] + elements}};
+  // Starts copying `ROWS` rows, of which `rows` exist; the others become zeros. `tile` and `matrix` are at the thread's chunk.
+  template <int ROWS> static __device__ __forceinline__ void start(Shared<bf16> tile, Global<const bf16> matrix, int rows, int stride) {
+    const int row = threadIdx.x / 8;
+#pragma unroll
+    for (int i = 0; i < ROWS; i += STEP)
+      if (i + STEP <= ROWS || row < ROWS - i) cp_async_16(tile + i * HEAD_DIM, matrix + (long long)i * stride, row + i < rows);
   }
+};
+
+// Where a lane finds its rows of a tile for ldmatrix.
+struct FragmentRows {
+  Shared<bf16> first;  // columns 0 to 15
+  // Columns 16 s to 16 s + 15: chunk + 2 s, swizzled, because the lane's rows are equal modulo 8 and arrays begin at multiples of 128 bytes.
+  __device__ __forceinline__ Shared<bf16> columns(int s) const {
+    Shared<bf16> place = first;
+    place.at ^= s * 32;
+    return place;
+  }
+  __device__ __forceinline__ FragmentRows operator+(int elements) const { return {first + elements}; }
 };
 // For fragments B of a product with the tile's transpose.
 __device__ __forceinline__ FragmentRows transposed_rows(Shared<bf16> tile, int lane) {
-  const int row = lane % 8 + lane / 16 * 8, half = lane / 8 % 2;
-  return {{tile + swizzled(row, half), tile + swizzled(row, 2 + half), tile + swizzled(row, 4 + half), tile + swizzled(row, 6 + half)}};
+  return {tile + swizzled(lane % 8 + lane / 16 * 8, lane / 8 % 2)};
 }
 // For fragments B of a product with the tile itself, and for fragments A.
-__device__ __forceinline__ FragmentRows plain_rows(Shared<bf16> tile, int lane) {
-  const int row = lane % 16, half = lane / 16;
-  return {{tile + swizzled(row, half), tile + swizzled(row, 2 + half), tile + swizzled(row, 4 + half), tile + swizzled(row, 6 + half)}};
-}
+__device__ __forceinline__ FragmentRows plain_rows(Shared<bf16> tile, int lane) { return {tile + swizzled(lane % 16, lane / 16)}; }
 
 // Fragments A of 16 rows.
 __device__ __forceinline__ void load_rows(uint32_t (&a)[4][4], Shared<bf16> tile, int first_row, int lane) {
   const FragmentRows rows = plain_rows(tile + first_row * HEAD_DIM, lane);
 #pragma unroll
-  for (int s = 0; s < 4; s++) ldmatrix_x4(a[s], rows.columns[s]);
+  for (int s = 0; s < 4; s++) ldmatrix_x4(a[s], rows.columns(s));
 }
 
-// product += A x T^T for `16 STRIPS` rows A and `8 COLUMNS` rows T of a tile, from the one that `tile` points at.
+// product += A x T^T for `16 STRIPS` rows A and `8 COLUMNS` rows T of a tile, from row `first`.
 template <int STRIPS, int COLUMNS>
-__device__ __forceinline__ void multiply_transposed(float (&product)[STRIPS][COLUMNS][4], const uint32_t (&a)[STRIPS][4][4], FragmentRows tile) {
+__device__ __forceinline__ void multiply_transposed(float (&product)[STRIPS][COLUMNS][4], const uint32_t (&a)[STRIPS][4][4], FragmentRows tile, int first) {
 #pragma unroll
   for (int s = 0; s < 4; s++)
 #pragma unroll
     for (int n = 0; n < COLUMNS; n += 2) {
       uint32_t b[4];
-      ldmatrix_x4(b, tile.columns[s] + n * 8 * HEAD_DIM);
+      ldmatrix_x4(b, tile.columns(s) + (first + n * 8) * HEAD_DIM);
 #pragma unroll
       for (int m = 0; m < STRIPS; m++) {
         mma_m16n8k16(product[m][n], a[m][s], b[0], b[1]);
@@ -69,10 +73,10 @@ __device__ __forceinline__ void multiply_transposed(float (&product)[STRIPS][COL
     }
 }
 
-// sum += X x T for `16 STRIPS x 8 COLUMNS` numbers X, as accumulators hold them, and `8 COLUMNS` rows T of a tile. An accumulator's
+// sum += X x T for `16 STRIPS x 8 COLUMNS` numbers X, as accumulators hold them, and as many rows T of a tile from row `first`. An accumulator's
 // places are those of half a fragment A, so rounding is all it takes.
 template <int STRIPS, int COLUMNS>
-__device__ __forceinline__ void multiply_add(float (&sum)[STRIPS][8][4], const float (&x)[STRIPS][COLUMNS][4], FragmentRows tile) {
+__device__ __forceinline__ void multiply_add(float (&sum)[STRIPS][8][4], const float (&x)[STRIPS][COLUMNS][4], FragmentRows tile, int first) {
 #pragma unroll
   for (int s = 0; s < COLUMNS; s += 2) {
     uint32_t a[STRIPS][4];
@@ -83,7 +87,7 @@ __device__ __forceinline__ void multiply_add(float (&sum)[STRIPS][8][4], const f
 #pragma unroll
     for (int n = 0; n < 4; n++) {
       uint32_t b[4];
-      ldmatrix_x4_trans(b, tile.columns[n] + s * 8 * HEAD_DIM);
+      ldmatrix_x4_trans(b, tile.columns(n) + (first + s * 8) * HEAD_DIM);
 #pragma unroll
       for (int m = 0; m < STRIPS; m++) {
         mma_m16n8k16(sum[m][2 * n], a[m], b[0], b[1]);

@@ -43,6 +43,7 @@ __device__ __forceinline__ void attention_backward_query(Global<const bf16> quer
                                                          int context, int heads, int kv_heads, float scale) {
   using Shape = BackwardQueryShape<GROUP>;
   constexpr int QUERIES = Shape::QUERIES, THREADS = Shape::THREADS, PART = 32;
+  using Copy = TileCopy<THREADS>;
   SharedArena arena;
   const Shared<bf16> buffers = arena.take<bf16>(Shape::BUFFERS);  // keys, values, keys, values
   const Shared<int> first_seen = arena.take<int>(QUERIES);
@@ -57,8 +58,11 @@ __device__ __forceinline__ void attention_backward_query(Global<const bf16> quer
 #pragma unroll
   for (int g = 0; g < GROUP; g++) {
     const int h = kv_head * GROUP + g;
-    load_tile<THREADS, QUERIES>(query_tile + g * QUERIES * HEAD_DIM, query + (long long)(sequence * heads + h) * context * HEAD_DIM, first_query, context);
-    load_tile<THREADS, QUERIES>(slope_tile + g * QUERIES * HEAD_DIM, d_output + (tokens * width + h * HEAD_DIM), first_query, context, width);
+    Copy::template start<QUERIES>(query_tile + (Copy::to() + g * QUERIES * HEAD_DIM),
+                                  query + (((long long)(sequence * heads + h) * context + first_query) * HEAD_DIM + Copy::from(HEAD_DIM)),
+                                  context - first_query, HEAD_DIM);
+    Copy::template start<QUERIES>(slope_tile + (Copy::to() + g * QUERIES * HEAD_DIM),
+                                  d_output + ((tokens + first_query) * width + h * HEAD_DIM + Copy::from(width)), context - first_query, width);
   }
   cp_async_commit();
   for (int i = threadIdx.x; i < QUERIES; i += THREADS) first_seen[i] = starts ? int(starts[tokens + min(first_query + i, last_query)]) : 0;
@@ -87,35 +91,41 @@ __device__ __forceinline__ void attention_backward_query(Global<const bf16> quer
   // Documents begin in order: the first row sees farthest back, the last one least far.
   const int first_tile = first_seen[0] / TILE_ROWS, last_tile = last_query / TILE_ROWS;
   const int seen_by_some = first_seen[strip], seen_by_all = first_seen[strip + 15];
-  const auto load = [&](int tile, int buffer) {
-    load_tile<THREADS, TILE_ROWS>(buffers + buffer * 2 * TILE, key + kv_rows * HEAD_DIM, tile * TILE_ROWS, context);
-    load_tile<THREADS, TILE_ROWS>(buffers + (buffer * 2 + 1) * TILE, value + kv_rows * HEAD_DIM, tile * TILE_ROWS, context);
+  const Shared<bf16> copy_to = buffers + Copy::to();
+  Global<const bf16> next_keys = key + ((kv_rows + first_tile * TILE_ROWS) * HEAD_DIM + Copy::from(HEAD_DIM));
+  Global<const bf16> next_values = value + ((kv_rows + first_tile * TILE_ROWS) * HEAD_DIM + Copy::from(HEAD_DIM));
+  const auto copy_next = [&](int offset, int rows) {
+    Copy::template start<TILE_ROWS>(copy_to + offset, next_keys, rows, HEAD_DIM);
+    Copy::template start<TILE_ROWS>(copy_to + (offset + TILE), next_values, rows, HEAD_DIM);
     cp_async_commit();
+    next_keys += TILE;
+    next_values += TILE;
   };
-  load(first_tile, 0);
+  copy_next(0, context - first_tile * TILE_ROWS);
 
   const FragmentRows transposed = transposed_rows(buffers, lane), plain = plain_rows(buffers, lane);
   const float scale_log2 = scale * LOG2_E;
   float sum[1][8][4] = {};
   for (int tile = first_tile; tile <= last_tile; tile++) {
-    const int buffer = (tile - first_tile) & 1;
+    const int buffer = (tile - first_tile) % 2 * 2 * TILE;
     cp_async_wait<0>();
     __syncthreads();  // this tile is there, and nobody reads the other buffer any more
-    if (tile < last_tile) load(tile + 1, buffer ^ 1);
+    if (tile < last_tile) copy_next(2 * TILE - buffer, context - (tile + 1) * TILE_ROWS);
+    const FragmentRows by_row = transposed + buffer, by_column = plain + buffer;
 #pragma unroll
     for (int part = 0; part < TILE_ROWS; part += PART) {
-      const int first_key = tile * TILE_ROWS + part, at = buffer * 2 * TILE + part * HEAD_DIM;
-      if (first_key > first_row + 15 || first_key + PART - 1 < seen_by_some) continue;
+      const int first_key = tile * TILE_ROWS + part;
+      if (first_key > first_row + 15 || first_key + PART <= seen_by_some) continue;
       float weight[1][PART / 8][4] = {}, slope[1][PART / 8][4] = {};
-      multiply_transposed(weight, rows, transposed + at);
-      multiply_transposed(slope, slopes, transposed + (at + TILE));
+      multiply_transposed(weight, rows, by_row, part);
+      multiply_transposed(slope, slopes, by_row + TILE, part);
       if (first_key + PART - 1 > first_row || first_key < seen_by_all) hide_unseen(weight, first_row, first_key, first_seen + strip, lane);
 #pragma unroll
       for (int n = 0; n < PART / 8; n++)
 #pragma unroll
         for (int i = 0; i < 4; i++)
           slope[0][n][i] = exp2_approx(weight[0][n][i] * scale_log2 - log_base[i / 2]) * (slope[0][n][i] - dot[i / 2]);
-      multiply_add(sum, slope, plain + at);
+      multiply_add(sum, slope, by_column, part);
     }
   }
   store_rows(d_query + query_rows * HEAD_DIM, sum[0], first_row, context, scale, lane);
@@ -161,6 +171,7 @@ KERNEL void __launch_bounds__(BackwardKeyShape::THREADS, 2)
                            int context, int heads, int kv_heads, float scale) {
   using Shape = BackwardKeyShape;
   constexpr int KEYS = Shape::KEYS, THREADS = Shape::THREADS, PART = 32;
+  using Copy = TileCopy<THREADS>;
   SharedArena arena;
   const Shared<bf16> buffers = arena.take<bf16>(Shape::BUFFERS);  // queries, gradients of outputs, queries, gradients of outputs
   const Shared<float> tile_statistics = arena.take<float>(2 * TILE_ROWS * STATISTICS);
@@ -168,8 +179,10 @@ KERNEL void __launch_bounds__(BackwardKeyShape::THREADS, 2)
   const int sequence = blockIdx.z, kv_head = blockIdx.y, first_key = blockIdx.x * KEYS;  // the longest first
   const long long tokens = (long long)sequence * context, kv_rows = (long long)(sequence * kv_heads + kv_head) * context;
 
-  load_tile<THREADS, KEYS>(buffers, key + kv_rows * HEAD_DIM, first_key, context);
-  load_tile<THREADS, KEYS>(buffers + KEYS * HEAD_DIM, value + kv_rows * HEAD_DIM, first_key, context);
+  const Shared<bf16> copy_to = buffers + Copy::to();
+  const long long copy_keys = (kv_rows + first_key) * HEAD_DIM + Copy::from(HEAD_DIM);
+  Copy::start<KEYS>(copy_to, key + copy_keys, context - first_key, HEAD_DIM);
+  Copy::start<KEYS>(copy_to + KEYS * HEAD_DIM, value + copy_keys, context - first_key, HEAD_DIM);
   cp_async_commit();
   const int first_tile = first_key / TILE_ROWS;
   const int end_tile = end_of_queries(starts ? starts + tokens : starts, first_tile, (context + TILE_ROWS - 1) / TILE_ROWS, first_key + KEYS - 1);
@@ -180,41 +193,41 @@ KERNEL void __launch_bounds__(BackwardKeyShape::THREADS, 2)
   load_rows(values[0], buffers + KEYS * HEAD_DIM, strip, lane);
   __syncthreads();  // the buffers are free for queries
 
-  const auto load = [&](int head, int tile, int buffer) {
-    const int first = tile * TILE_ROWS;
-    const long long query_rows = (long long)(sequence * heads + head) * context;
-    load_tile<THREADS, TILE_ROWS>(buffers + buffer * 2 * TILE, query + query_rows * HEAD_DIM, first, context);
-    load_tile<THREADS, TILE_ROWS>(buffers + (buffer * 2 + 1) * TILE, d_output + (tokens * width + head * HEAD_DIM), first, context, width);
-    if (threadIdx.x < TILE_ROWS) {
-      const int row = first + threadIdx.x;
-      cp_async_16(tile_statistics + (buffer * TILE_ROWS + threadIdx.x) * STATISTICS, statistics + (query_rows + row) * STATISTICS, row < context);
-    }
+  int next_head = kv_head * group, next_tile = first_tile;
+  const auto copy_next = [&](int buffer) {
+    const int first = next_tile * TILE_ROWS, rows = context - first;
+    const long long query_rows = (long long)(sequence * heads + next_head) * context + first;
+    const Shared<bf16> to = copy_to + buffer * 2 * TILE;
+    Copy::start<TILE_ROWS>(to, query + (query_rows * HEAD_DIM + Copy::from(HEAD_DIM)), rows, HEAD_DIM);
+    Copy::start<TILE_ROWS>(to + TILE, d_output + ((tokens + first) * width + next_head * HEAD_DIM + Copy::from(width)), rows, width);
+    const int row = threadIdx.x;
+    if (row < TILE_ROWS) cp_async_16(tile_statistics + (buffer * TILE_ROWS + row) * STATISTICS, statistics + (query_rows + row) * STATISTICS, row < rows);
     cp_async_commit();
   };
-  int next_head = kv_head * group, next_tile = first_tile, buffer = 0;
-  load(next_head, next_tile, 0);
+  copy_next(0);
 
   const FragmentRows transposed = transposed_rows(buffers, lane), plain = plain_rows(buffers, lane);
   const float scale_log2 = scale * LOG2_E;
   const int own_key = first_key + strip;  // the warp's first
   float key_sum[1][8][4] = {}, value_sum[1][8][4] = {};
-  for (;;) {
+  for (int buffer = 0;; buffer ^= 1) {
     const int tile = next_tile;
     if (++next_tile == end_tile) { next_tile = first_tile; next_head++; }
-    const bool more = next_head < (kv_head + 1) * group;
+    const bool last = next_head == (kv_head + 1) * group;
     cp_async_wait<0>();
     __syncthreads();  // this tile is there, and nobody reads the other buffer any more
-    if (more) load(next_head, next_tile, buffer ^ 1);
+    if (!last) copy_next(buffer ^ 1);
+    const FragmentRows by_row = transposed + buffer * 2 * TILE, by_column = plain + buffer * 2 * TILE;
     const Shared<float> rows = tile_statistics + buffer * TILE_ROWS * STATISTICS;
     const int last_row = min(TILE_ROWS, context - tile * TILE_ROWS) - 1;
     const bool documents = __float_as_int(rows[last_row * STATISTICS + 2]) > own_key;
 #pragma unroll
     for (int part = 0; part < TILE_ROWS; part += PART) {
-      const int first_query = tile * TILE_ROWS + part, at = buffer * 2 * TILE + part * HEAD_DIM;
-      if (first_query + PART - 1 < own_key) continue;
+      const int first_query = tile * TILE_ROWS + part;
+      if (first_query + PART <= own_key) continue;
       float weight[1][PART / 8][4] = {}, slope[1][PART / 8][4] = {};
-      multiply_transposed(weight, keys, transposed + at);
-      multiply_transposed(slope, values, transposed + (at + TILE));
+      multiply_transposed(weight, keys, by_row, part);
+      multiply_transposed(slope, values, by_row + TILE, part);
       if (first_query < own_key + 15 || documents) hide_unseen_keys(weight, own_key, first_query, rows + part * STATISTICS, lane);
 #pragma unroll
       for (int n = 0; n < PART / 8; n++)
@@ -227,11 +240,10 @@ KERNEL void __launch_bounds__(BackwardKeyShape::THREADS, 2)
             slope[0][n][i] = weight[0][n][i] * (slope[0][n][i] - of_query.y);
           }
         }
-      multiply_add(value_sum, weight, plain + (at + TILE));
-      multiply_add(key_sum, slope, plain + at);
+      multiply_add(value_sum, weight, by_column + TILE, part);
+      multiply_add(key_sum, slope, by_column, part);
     }
-    if (!more) break;
-    buffer ^= 1;
+    if (last) break;
   }
   store_rows(d_key + kv_rows * HEAD_DIM, key_sum[0], own_key, context, scale, lane);
   store_rows(d_value + kv_rows * HEAD_DIM, value_sum[0], own_key, context, 1.0f, lane);

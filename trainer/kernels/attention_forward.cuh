@@ -25,6 +25,7 @@ struct RunningSoftmax {
   // Replaces the scores of 32 keys by their weights.
   __device__ __forceinline__ void weigh(float (&score)[2][4][4], float scale_log2) {
     float top[4];
+    bool grown = false;
 #pragma unroll
     for (int r = 0; r < 4; r++) {
       const int m = r / 2, i = r % 2 * 2;
@@ -33,12 +34,12 @@ struct RunningSoftmax {
       for (int n = 1; n < 4; n++) top[r] = fmaxf(top[r], fmaxf(score[m][n][i], score[m][n][i + 1]));
       top[r] = fmaxf(top[r], __shfl_xor_sync(0xffffffffu, top[r], 1));
       top[r] = fmaxf(top[r], __shfl_xor_sync(0xffffffffu, top[r], 2));
-      top[r] *= scale_log2;
+      grown |= top[r] * scale_log2 - RESCALE_ABOVE > base[r];
     }
-    if (top[0] > base[0] + RESCALE_ABOVE || top[1] > base[1] + RESCALE_ABOVE || top[2] > base[2] + RESCALE_ABOVE || top[3] > base[3] + RESCALE_ABOVE) {
+    if (grown) {
 #pragma unroll
       for (int r = 0; r < 4; r++) {
-        const float next = fmaxf(base[r], top[r]), shrink = exp2_approx(base[r] - next);
+        const float next = fmaxf(base[r], top[r] * scale_log2), shrink = exp2_approx(base[r] - next);
         base[r] = next;
         sum[r] *= shrink;
 #pragma unroll
@@ -65,7 +66,8 @@ __device__ __forceinline__ void attention_forward(Global<const bf16> query, Glob
                                                   Global<const uint32_t> starts, Global<bf16> output, Global<float> log_sum, int context,
                                                   int heads, int kv_heads, float scale) {
   using Shape = ForwardShape<GROUP>;
-  constexpr int QUERIES = Shape::QUERIES, THREADS = Shape::THREADS;
+  using Copy = TileCopy<Shape::THREADS>;
+  constexpr int QUERIES = Shape::QUERIES, THREADS = Shape::THREADS, PART = 32;
   SharedArena arena;
   const Shared<bf16> buffers = arena.take<bf16>(Shape::BUFFERS);  // keys, values, keys, values
   const Shared<int> first_seen = arena.take<int>(QUERIES);
@@ -74,11 +76,12 @@ __device__ __forceinline__ void attention_forward(Global<const bf16> query, Glob
   const int first_query = (gridDim.x - 1 - blockIdx.x) * QUERIES;  // the longest first
   const int last_query = min(first_query + QUERIES, context) - 1;
   const long long tokens = (long long)sequence * context, kv_rows = (long long)(sequence * kv_heads + kv_head) * context;
-  const Global<const bf16> keys = key + kv_rows * HEAD_DIM, values = value + kv_rows * HEAD_DIM;
 
 #pragma unroll
   for (int g = 0; g < GROUP; g++)
-    load_tile<THREADS, QUERIES>(buffers + g * QUERIES * HEAD_DIM, query + (long long)(sequence * heads + kv_head * GROUP + g) * context * HEAD_DIM, first_query, context);
+    Copy::template start<QUERIES>(buffers + (Copy::to() + g * QUERIES * HEAD_DIM),
+                                  query + (((long long)(sequence * heads + kv_head * GROUP + g) * context + first_query) * HEAD_DIM + Copy::from(HEAD_DIM)),
+                                  context - first_query, HEAD_DIM);
   cp_async_commit();
   for (int i = threadIdx.x; i < QUERIES; i += THREADS) first_seen[i] = starts ? int(starts[tokens + min(first_query + i, last_query)]) : 0;
   cp_async_wait<0>();
@@ -91,30 +94,36 @@ __device__ __forceinline__ void attention_forward(Global<const bf16> query, Glob
   // Documents begin in order: the first row sees farthest back, the last one least far.
   const int first_tile = first_seen[0] / TILE_ROWS, last_tile = last_query / TILE_ROWS;
   const int first_row = first_query + strip, seen_by_some = first_seen[strip], seen_by_all = first_seen[strip + 31];
-  const auto load = [&](int tile, int buffer) {
-    load_tile<THREADS, TILE_ROWS>(buffers + buffer * 2 * TILE, keys, tile * TILE_ROWS, context);
-    load_tile<THREADS, TILE_ROWS>(buffers + (buffer * 2 + 1) * TILE, values, tile * TILE_ROWS, context);
+  const Shared<bf16> copy_to = buffers + Copy::to();
+  Global<const bf16> next_keys = key + ((kv_rows + first_tile * TILE_ROWS) * HEAD_DIM + Copy::from(HEAD_DIM));
+  Global<const bf16> next_values = value + ((kv_rows + first_tile * TILE_ROWS) * HEAD_DIM + Copy::from(HEAD_DIM));
+  const auto copy_next = [&](int offset, int rows) {
+    Copy::template start<TILE_ROWS>(copy_to + offset, next_keys, rows, HEAD_DIM);
+    Copy::template start<TILE_ROWS>(copy_to + (offset + TILE), next_values, rows, HEAD_DIM);
     cp_async_commit();
+    next_keys += TILE;
+    next_values += TILE;
   };
-  load(first_tile, 0);
+  copy_next(0, context - first_tile * TILE_ROWS);
 
   const FragmentRows key_rows = transposed_rows(buffers, lane), value_rows = plain_rows(buffers + TILE, lane);
   const float scale_log2 = scale * LOG2_E;
   RunningSoftmax softmax;
   for (int tile = first_tile; tile <= last_tile; tile++) {
-    const int buffer = (tile - first_tile) & 1;
+    const int buffer = (tile - first_tile) % 2 * 2 * TILE;
     cp_async_wait<0>();
     __syncthreads();  // this tile is there, and nobody reads the other buffer any more
-    if (tile < last_tile) load(tile + 1, buffer ^ 1);
+    if (tile < last_tile) copy_next(2 * TILE - buffer, context - (tile + 1) * TILE_ROWS);
+    const FragmentRows these_keys = key_rows + buffer, these_values = value_rows + buffer;
 #pragma unroll
-    for (int half = 0; half < TILE_ROWS; half += 32) {
-      const int first_key = tile * TILE_ROWS + half;
-      if (first_key > first_row + 31 || first_key + 31 < seen_by_some) continue;
-      float score[2][4][4] = {};
-      multiply_transposed(score, rows, key_rows + (buffer * 2 * TILE + half * HEAD_DIM));
-      if (first_key + 31 > first_row || first_key < seen_by_all) hide_unseen(score, first_row, first_key, first_seen + strip, lane);
+    for (int part = 0; part < TILE_ROWS; part += PART) {
+      const int first_key = tile * TILE_ROWS + part;
+      if (first_key > first_row + 31 || first_key + PART <= seen_by_some) continue;
+      float score[2][PART / 8][4] = {};
+      multiply_transposed(score, rows, these_keys, part);
+      if (first_key + PART - 1 > first_row || first_key < seen_by_all) hide_unseen(score, first_row, first_key, first_seen + strip, lane);
       softmax.weigh(score, scale_log2);
-      multiply_add(softmax.out, score, value_rows + (buffer * 2 * TILE + half * HEAD_DIM));
+      multiply_add(softmax.out, score, these_values, part);
     }
   }
 
