@@ -1,0 +1,11 @@
+// All kernels: nvcc's one translation unit.
+#include "attention_forward.cuh"
+#include "attention_backward.cuh"
+#include "divergence.cuh"
+#include "embedding.cuh"
+#include "heads.cuh"
+#include "loss.cuh"
+#include "optimizer.cuh"
+#include "reduce.cuh"
+#include "rms_norm.cuh"
+#include "swiglu.cuh"

@@ -1,0 +1,120 @@
+//! Launches of a kernel over a grid.
+
+use crate::block::{self, Block};
+use crate::fault::Fault;
+use crate::memory::{Memory, Pointer};
+use crate::parse::Entry;
+use crate::shared::Shared;
+use crate::warp::Place;
+use std::collections::BTreeMap;
+
+/// Sizes of a launch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grid {
+    /// Blocks in x, y and z.
+    pub blocks: [u32; 3],
+    /// Threads of a block, in x.
+    pub threads: u32,
+    /// Bytes of dynamic shared memory.
+    pub shared_bytes: u32,
+}
+
+/// Value of a parameter.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Argument {
+    /// Address in global memory.
+    Pointer(Pointer),
+    /// 32 bits with a sign.
+    I32(i32),
+    /// 32 bits without one.
+    U32(u32),
+    /// 64 bits with a sign.
+    I64(i64),
+    /// Single precision.
+    F32(f32),
+    /// Double precision.
+    F64(f64),
+}
+
+impl Argument {
+    fn bytes(self) -> Vec<u8> {
+        match self {
+            Argument::Pointer(Pointer(address)) => address.to_le_bytes().to_vec(),
+            Argument::I32(value) => value.to_le_bytes().to_vec(),
+            Argument::U32(value) => value.to_le_bytes().to_vec(),
+            Argument::I64(value) => value.to_le_bytes().to_vec(),
+            Argument::F32(value) => value.to_le_bytes().to_vec(),
+            Argument::F64(value) => value.to_le_bytes().to_vec(),
+        }
+    }
+}
+
+/// How often warps executed what.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Executions of a warp by opcode with its modifiers.
+    pub by_opcode: BTreeMap<String, u64>,
+}
+
+impl Counts {
+    /// Executions of opcodes that begin so.
+    pub fn beginning(&self, prefix: &str) -> u64 {
+        self.by_opcode.iter().filter(|(opcode, _)| opcode.starts_with(prefix)).map(|(_, count)| count).sum()
+    }
+
+    /// Executions of all.
+    pub fn total(&self) -> u64 {
+        self.by_opcode.values().sum()
+    }
+}
+
+impl Entry {
+    /// Runs the kernel, block after block.
+    ///
+    /// # Errors
+    /// The arguments or sizes do not fit the kernel, or the kernel does something wrong.
+    pub fn launch(&self, grid: Grid, arguments: &[Argument], memory: &mut Memory) -> Result<Counts, Fault> {
+        let wrong = |problem| Fault { kernel: self.name.clone(), place: None, instruction: None, problem };
+        let parameters = self.argument_bytes(arguments).map_err(wrong)?;
+        let most = self.max_threads.unwrap_or(1024);
+        if grid.threads == 0 || grid.threads > most {
+            return Err(wrong(format!("expected 1 to {most} threads, found {}", grid.threads)));
+        }
+        memory.begin_launch();
+        let mut executed = vec![0; self.code.len()];
+        let [width, height, depth] = grid.blocks;
+        let mut number = 0;
+        for z in 0..depth {
+            for y in 0..height {
+                for x in 0..width {
+                    let place = Place { threads: grid.threads, block: [x, y, z], grid: grid.blocks };
+                    let shared = Shared::new(grid.shared_bytes as usize);
+                    let block = Block { memory, shared, parameters: &parameters, masks: &self.masks, number };
+                    block::run(self, place, block, &mut executed)?;
+                    number += 1;
+                }
+            }
+        }
+        let mut counts = Counts::default();
+        for (instruction, &count) in self.code.iter().zip(&executed).filter(|&(_, &count)| count > 0) {
+            *counts.by_opcode.entry(instruction.opcode.clone()).or_default() += count;
+        }
+        Ok(counts)
+    }
+
+    fn argument_bytes(&self, arguments: &[Argument]) -> Result<Vec<u8>, String> {
+        if arguments.len() != self.parameters.len() {
+            return Err(format!("expected {} arguments, found {}", self.parameters.len(), arguments.len()));
+        }
+        let mut all = Vec::new();
+        for (parameter, argument) in self.parameters.iter().zip(arguments) {
+            let bytes = argument.bytes();
+            if bytes.len() != parameter.bytes {
+                return Err(format!("expected {} bytes for `{}`, found {argument:?}", parameter.bytes, parameter.name));
+            }
+            all.resize(parameter.offset, 0);
+            all.extend(bytes);
+        }
+        Ok(all)
+    }
+}

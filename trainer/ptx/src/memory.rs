@@ -1,0 +1,190 @@
+//! Global memory: named allocations with bounds, what has been written in each and by whom.
+
+use std::fmt;
+
+/// Where shared memory lies among generic addresses.
+pub(crate) const SHARED_WINDOW: u64 = 1 << 60;
+
+/// Allocations are so far apart that an address shows which one is meant, and that none fits 32 bits.
+const ALLOCATION_BITS: u32 = 40;
+
+const UNWRITTEN: u32 = 0;
+const BEFORE: u32 = 1;
+/// Of block 0 of this launch.
+const FIRST_BLOCK: u32 = 2;
+
+/// Global memory of the device that is interpreted.
+#[derive(Clone, Debug, Default)]
+pub struct Memory {
+    allocations: Vec<Allocation>,
+}
+
+#[derive(Clone, Debug)]
+struct Allocation {
+    name: String,
+    bytes: Vec<u8>,
+    /// Who has written each byte last.
+    writers: Vec<u32>,
+    writable: bool,
+}
+
+/// Address of a place in [`Memory`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pointer(pub(crate) u64);
+
+impl Pointer {
+    /// The address 0, where nothing is.
+    pub const NULL: Pointer = Pointer(0);
+
+    /// The place so many bytes behind.
+    #[must_use]
+    pub fn plus(self, bytes: u64) -> Pointer {
+        Pointer(self.0 + bytes)
+    }
+}
+
+/// A number as it lies in memory.
+pub trait Element: Copy + fmt::Debug {
+    /// Bytes of one.
+    const BYTES: usize;
+    /// Appends its bytes.
+    fn append(self, to: &mut Vec<u8>);
+    /// From `BYTES` bytes.
+    fn from_bytes(bytes: &[u8]) -> Self;
+}
+
+macro_rules! elements {
+    ($($name:ident),+) => {$(
+        impl Element for $name {
+            const BYTES: usize = size_of::<$name>();
+            fn append(self, to: &mut Vec<u8>) {
+                to.extend_from_slice(&self.to_le_bytes());
+            }
+            fn from_bytes(bytes: &[u8]) -> Self {
+                let mut array = [0; size_of::<$name>()];
+                array.copy_from_slice(bytes);
+                $name::from_le_bytes(array)
+            }
+        }
+    )+};
+}
+elements!(u8, u16, u32, u64, i32, i64, f32, f64);
+
+impl Memory {
+    /// Without allocations.
+    pub fn new() -> Memory {
+        Memory::default()
+    }
+
+    /// Values that kernels may only read.
+    pub fn input<T: Element>(&mut self, name: &str, values: &[T]) -> Pointer {
+        self.allocate(name, values, false)
+    }
+
+    /// Values that kernels may read and write.
+    pub fn in_place<T: Element>(&mut self, name: &str, values: &[T]) -> Pointer {
+        self.allocate(name, values, true)
+    }
+
+    /// Bytes that kernels have to write before anybody reads them.
+    pub fn output(&mut self, name: &str, bytes: usize) -> Pointer {
+        let pointer = self.allocate(name, &vec![0u8; bytes], true);
+        if let Some(last) = self.allocations.last_mut() {
+            last.writers.fill(UNWRITTEN);
+        }
+        pointer
+    }
+
+    fn allocate<T: Element>(&mut self, name: &str, values: &[T], writable: bool) -> Pointer {
+        let mut bytes = Vec::with_capacity(values.len() * T::BYTES);
+        values.iter().for_each(|value| value.append(&mut bytes));
+        let writers = vec![BEFORE; bytes.len()];
+        self.allocations.push(Allocation { name: name.to_owned(), bytes, writers, writable });
+        Pointer((self.allocations.len() as u64) << ALLOCATION_BITS)
+    }
+
+    /// The values of the whole allocation that begins at the pointer.
+    ///
+    /// # Errors
+    /// There is none, or nobody has written some of it.
+    pub fn read<T: Element>(&self, pointer: Pointer) -> Result<Vec<T>, String> {
+        let (allocation, offset) = self.find(pointer.0)?;
+        if offset != 0 || allocation.bytes.len() % T::BYTES != 0 {
+            return Err(format!("expected the start of whole elements of {} bytes in `{}`", T::BYTES, allocation.name));
+        }
+        if let Some(hole) = allocation.writers.iter().position(|&writer| writer == UNWRITTEN) {
+            return Err(format!("byte {hole} of `{}` has never been written", allocation.name));
+        }
+        Ok(allocation.bytes.chunks_exact(T::BYTES).map(T::from_bytes).collect())
+    }
+
+    /// Forgets which block wrote what, before a launch.
+    pub(crate) fn begin_launch(&mut self) {
+        let writers = self.allocations.iter_mut().flat_map(|allocation| &mut allocation.writers);
+        writers.for_each(|writer| *writer = (*writer).min(BEFORE));
+    }
+
+    /// Reads as block number `block`.
+    pub(crate) fn load(&self, address: u64, to: &mut [u8], block: u32) -> Result<(), String> {
+        let (allocation, offset) = self.find(address)?;
+        let range = allocation.range(offset, to.len())?;
+        for (i, &writer) in allocation.writers[range.clone()].iter().enumerate() {
+            if writer == UNWRITTEN {
+                return Err(format!("byte {} of `{}` is read and has never been written", offset + i, allocation.name));
+            }
+            if writer >= FIRST_BLOCK && writer != FIRST_BLOCK + block {
+                return Err(format!(
+                    "byte {} of `{}` is read, and block number {} of this launch writes it",
+                    offset + i, allocation.name, writer - FIRST_BLOCK
+                ));
+            }
+        }
+        to.copy_from_slice(&allocation.bytes[range]);
+        Ok(())
+    }
+
+    /// Writes as block number `block`.
+    pub(crate) fn store(&mut self, address: u64, from: &[u8], block: u32) -> Result<(), String> {
+        let (index, offset) = self.locate(address)?;
+        let allocation = &mut self.allocations[index];
+        let range = allocation.range(offset, from.len())?;
+        if !allocation.writable {
+            return Err(format!("`{}` is an input and is written at byte {offset}", allocation.name));
+        }
+        for (i, writer) in allocation.writers[range.clone()].iter_mut().enumerate() {
+            if *writer >= FIRST_BLOCK && *writer != FIRST_BLOCK + block {
+                return Err(format!(
+                    "byte {} of `{}` is written, and block number {} of this launch writes it too",
+                    offset + i, allocation.name, *writer - FIRST_BLOCK
+                ));
+            }
+            *writer = FIRST_BLOCK + block;
+        }
+        allocation.bytes[range].copy_from_slice(from);
+        Ok(())
+    }
+
+    fn find(&self, address: u64) -> Result<(&Allocation, usize), String> {
+        self.locate(address).map(|(index, offset)| (&self.allocations[index], offset))
+    }
+
+    fn locate(&self, address: u64) -> Result<(usize, usize), String> {
+        let index = (address >> ALLOCATION_BITS) as usize;
+        if index == 0 || index > self.allocations.len() {
+            return Err(format!("expected the address of an allocation, found {address:#x}"));
+        }
+        Ok((index - 1, (address & ((1 << ALLOCATION_BITS) - 1)) as usize))
+    }
+}
+
+impl Allocation {
+    fn range(&self, offset: usize, length: usize) -> Result<std::ops::Range<usize>, String> {
+        if offset + length > self.bytes.len() {
+            return Err(format!(
+                "bytes {offset} to {} of `{}` are accessed, and it has {}",
+                offset + length, self.name, self.bytes.len()
+            ));
+        }
+        Ok(offset..offset + length)
+    }
+}
