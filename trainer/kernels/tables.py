@@ -29,7 +29,25 @@ SHARED_UNIT = 128
 # Dynamic shared memory of a launch, in bytes, at the sizes of SmolLM2-70M; kernels that are not named take none. The interpreter's tests
 # check that the kernels use these and no more.
 COLUMNS = 384
-DYNAMIC_SHARED = {}
+ATTENTION_BUFFERS = 4 * 64 * 64 * 2
+DYNAMIC_SHARED = {
+    "attention_forward_1": ATTENTION_BUFFERS + 128 * 4,
+    "attention_forward_2": ATTENTION_BUFFERS + 64 * 4,
+    "attention_forward_3": ATTENTION_BUFFERS + 64 * 4,
+    "attention_forward_4": ATTENTION_BUFFERS + 64 * 4,
+    "attention_backward_query_1": ATTENTION_BUFFERS + 64 * 4,
+    "attention_backward_query_2": ATTENTION_BUFFERS + 32 * 4,
+    "attention_backward_query_3": ATTENTION_BUFFERS + 32 * 4,
+    "attention_backward_query_4": ATTENTION_BUFFERS + 32 * 4,
+    "attention_backward_key": ATTENTION_BUFFERS + 2 * 64 * 16,
+    "column_sums": 1024,
+    "divergence_gradient": 768,
+    "loss_sum": 128,
+    "rms_norm_backward": 16 * COLUMNS,
+    "softmax_gradient": 256,
+    "square_sum": 128,
+    "square_sum_total": 128,
+}
 
 
 def fail(problem):

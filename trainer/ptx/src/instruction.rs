@@ -66,6 +66,7 @@ pub(crate) enum Operation {
     Binary(Binary, Register, [Operand; 2]),
     Ternary(Ternary, Register, [Operand; 3]),
     Quaternary(Quaternary, Register, [Operand; 4]),
+    Select { to: Register, yes: Operand, no: Operand, by: Operand },
     /// `to|complement = (a comparison b) combine c`.
     Compare { compare: Binary, combine: Option<(Binary, Operand, bool)>, to: Destination, complement: Destination, from: [Operand; 2] },
     /// The first is the lowest.

@@ -29,7 +29,7 @@ pub(crate) struct Warp {
     pub(crate) index: usize,
     place: Place,
     registers: Vec<Values>,
-    /// Lanes in which each register has been written.
+    /// Lanes in which each register has a value.
     written: Vec<u32>,
     pub(crate) groups: Vec<Group>,
     /// Copies of each lane.
@@ -63,23 +63,27 @@ impl Warp {
     /// An operand in each of the lanes.
     ///
     /// # Errors
-    /// It is a register that one of them has not written.
+    /// It has no value in one of them.
     pub(crate) fn read(&self, operand: Operand, set: u32) -> Result<Values, String> {
-        match operand {
-            Operand::Register(register) => {
-                let missing = set & !self.written[register];
-                if missing != 0 {
-                    return Err(format!("a register is read that lanes {missing:#x} have not written"));
-                }
-                Ok(self.registers[register])
-            }
-            Operand::Immediate(value) => Ok([value; LANES]),
-            Operand::Special(Special::Thread) => Ok(std::array::from_fn(|lane| (self.index * LANES + lane) as u64)),
-            Operand::Special(Special::Lane) => Ok(std::array::from_fn(|lane| lane as u64)),
-            Operand::Special(Special::Threads) => Ok([self.place.threads.into(); LANES]),
-            Operand::Special(Special::Block(axis)) => Ok([self.place.block[axis].into(); LANES]),
-            Operand::Special(Special::Grid(axis)) => Ok([self.place.grid[axis].into(); LANES]),
+        let (values, defined) = self.peek(operand);
+        match set & !defined {
+            0 => Ok(values),
+            missing => Err(format!("a register is read that has no value in the lanes {missing:#x}")),
         }
+    }
+
+    /// An operand and the lanes in which it has a value.
+    pub(crate) fn peek(&self, operand: Operand) -> (Values, u32) {
+        let values = match operand {
+            Operand::Register(register) => return (self.registers[register], self.written[register]),
+            Operand::Immediate(value) => [value; LANES],
+            Operand::Special(Special::Thread) => std::array::from_fn(|lane| (self.index * LANES + lane) as u64),
+            Operand::Special(Special::Lane) => std::array::from_fn(|lane| lane as u64),
+            Operand::Special(Special::Threads) => [self.place.threads.into(); LANES],
+            Operand::Special(Special::Block(axis)) => [self.place.block[axis].into(); LANES],
+            Operand::Special(Special::Grid(axis)) => [self.place.grid[axis].into(); LANES],
+        };
+        (values, u32::MAX)
     }
 
     /// Whether lanes of the set have a predicate set, or, negated, not set.
@@ -91,6 +95,11 @@ impl Warp {
 
     /// Writes a register in the lanes of the set; `mask` has the bits that it can hold.
     pub(crate) fn write(&mut self, to: Register, set: u32, mask: u64, values: &Values) {
+        self.write_defined(to, set, u32::MAX, mask, values);
+    }
+
+    /// As `write`; the result has a value in the `defined` lanes only.
+    pub(crate) fn write_defined(&mut self, to: Register, set: u32, defined: u32, mask: u64, values: &Values) {
         let register = &mut self.registers[to];
         if set == u32::MAX {
             for (to, value) in register.iter_mut().zip(values) {
@@ -99,7 +108,7 @@ impl Warp {
         } else {
             lanes(set).for_each(|lane| register[lane] = values[lane] & mask);
         }
-        self.written[to] |= set;
+        self.written[to] = self.written[to] & !set | set & defined;
     }
 
     /// As `write`, where the instruction wants the value.

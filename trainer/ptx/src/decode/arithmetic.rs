@@ -17,8 +17,8 @@ pub(super) fn decode(d: &mut Decoder<'_>, stem: &str) -> Result<Operation, Strin
         "selp" => {
             d.take_type()?;
             let [to, yes, no, by] = d.texts()?;
-            let from = [d.operand(yes)?, d.operand(no)?, d.names.predicate(by)?.0];
-            return Ok(Operation::Ternary(|yes, no, by| if by == 1 { yes } else { no }, d.names.register(to)?, from));
+            let (yes, no, by) = (d.operand(yes)?, d.operand(no)?, d.names.predicate(by)?.0);
+            return Ok(Operation::Select { to: d.names.register(to)?, yes, no, by });
         }
         "shf" => {
             let left = d.take_one(&["l", "r"]).ok_or_else(unknown)? == "l";

@@ -34,6 +34,7 @@ pub(crate) fn execute(
         | Operation::Binary(..)
         | Operation::Ternary(..)
         | Operation::Quaternary(..)
+        | Operation::Select { .. }
         | Operation::Compare { .. }
         | Operation::Pack { .. }
         | Operation::Unpack { .. } => scalar::execute(warp, block.masks, &instruction.operation, active)?,
