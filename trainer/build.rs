@@ -1,8 +1,12 @@
-//! Under the feature `cuda`: makes the lazy archives that let one binary start with and without a GPU. Else nothing.
+//! Under the feature `cuda`: makes the lazy archives that let one binary start with and without a GPU, and the kernels'
+//! machine code. Else nothing.
 
 #[cfg(feature = "cuda")]
 #[path = "build/archives.rs"]
 mod archives;
+#[cfg(feature = "cuda")]
+#[path = "build/fat_binary.rs"]
+mod fat_binary;
 #[cfg(feature = "cuda")]
 #[path = "build/lazy.rs"]
 mod lazy;
@@ -10,7 +14,7 @@ mod lazy;
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     #[cfg(feature = "cuda")]
-    if let Err(problem) = archives::make() {
+    if let Err(problem) = archives::make().and_then(|()| fat_binary::make()) {
         println!("cargo::error={problem}");
     }
 }
