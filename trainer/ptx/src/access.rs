@@ -3,7 +3,7 @@
 use crate::block::Block;
 use crate::instruction::{Operation, Space};
 use crate::memory::SHARED_WINDOW;
-use crate::warp::{lanes, Values, Warp, LANES};
+use crate::warp::{LANES, Values, Warp, lanes};
 
 /// Where an address lies.
 enum Target {
@@ -12,7 +12,7 @@ enum Target {
 }
 
 fn aligned(address: u64, bytes: usize) -> Result<u64, String> {
-    if address % bytes as u64 == 0 {
+    if address.is_multiple_of(bytes as u64) {
         Ok(address)
     } else {
         Err(format!("misaligned: address {address:#x} is no multiple of {bytes}"))
@@ -71,10 +71,13 @@ pub(crate) fn execute(
         }
         Operation::Store { space, address, from, bytes } => {
             let base = warp.read(address.base, active)?;
-            let values = from.iter().map(|&from| warp.read(from, active)).collect::<Result<Vec<Values>, _>>()?;
+            let values =
+                from.iter().map(|&from| warp.read(from, active)).collect::<Result<Vec<Values>, _>>()?;
             for lane in lanes(active) {
                 let mut buffer = Vec::with_capacity(32);
-                values.iter().for_each(|values| buffer.extend_from_slice(&values[lane].to_le_bytes()[..*bytes]));
+                values
+                    .iter()
+                    .for_each(|values| buffer.extend_from_slice(&values[lane].to_le_bytes()[..*bytes]));
                 let at = base[lane].wrapping_add_signed(address.offset);
                 store(block, warp.index, target(*space, at, buffer.len())?, &buffer)
                     .map_err(|problem| format!("lane {lane}: {problem}"))?;
@@ -86,7 +89,9 @@ pub(crate) fn execute(
             for lane in lanes(active) {
                 let wanted = counts.map_or(*bytes, |counts| counts[lane] as u32 as usize);
                 if wanted > *bytes {
-                    return Err(format!("lane {lane}: expected at most {bytes} bytes of the source, found {wanted}"));
+                    return Err(format!(
+                        "lane {lane}: expected at most {bytes} bytes of the source, found {wanted}"
+                    ));
                 }
                 let to = shared_offset(to_base[lane].wrapping_add_signed(to.offset), *bytes)?;
                 let from = from_base[lane].wrapping_add_signed(from.offset);
@@ -95,7 +100,10 @@ pub(crate) fn execute(
                 if wanted > 0 {
                     let from = aligned(from, *bytes)?;
                     let number = block.number;
-                    block.memory.load(from, &mut buffer[..wanted], number).map_err(|problem| format!("lane {lane}: {problem}"))?;
+                    block
+                        .memory
+                        .load(from, &mut buffer[..wanted], number)
+                        .map_err(|problem| format!("lane {lane}: {problem}"))?;
                 }
                 let index = warp.index;
                 warp.copies[lane]

@@ -18,7 +18,13 @@ pub(crate) struct Copies {
 }
 
 impl Copies {
-    pub(crate) fn begin(&mut self, to: u64, bytes: Vec<u8>, shared: &mut Shared, warp: usize) -> Result<(), String> {
+    pub(crate) fn begin(
+        &mut self,
+        to: u64,
+        bytes: Vec<u8>,
+        shared: &mut Shared,
+        warp: usize,
+    ) -> Result<(), String> {
         shared.begin_copy(to, bytes.len(), warp)?;
         self.open.push(Copy { to, bytes });
         Ok(())
@@ -29,7 +35,12 @@ impl Copies {
     }
 
     /// Until so many groups are left at most; none: all copies. The bytes arrive now, as late as a GPU may have them arrive.
-    pub(crate) fn wait(&mut self, left: Option<usize>, shared: &mut Shared, warp: usize) -> Result<(), String> {
+    pub(crate) fn wait(
+        &mut self,
+        left: Option<usize>,
+        shared: &mut Shared,
+        warp: usize,
+    ) -> Result<(), String> {
         if left.is_none() {
             self.commit();
         }

@@ -1,9 +1,10 @@
 //! Launches of a kernel over a grid.
 
-use crate::block::{self, Block};
-use crate::fault::Fault;
+use crate::block::Block;
+use crate::entry::Entry;
+use crate::error::KernelError;
 use crate::memory::{Memory, Pointer};
-use crate::parse::Entry;
+use crate::run;
 use crate::shared::Shared;
 use crate::warp::Place;
 use std::collections::BTreeMap;
@@ -21,7 +22,7 @@ pub struct Grid {
 
 /// Value of a parameter.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Argument {
+pub enum LaunchArgument {
     /// Address in global memory.
     Pointer(Pointer),
     /// 32 bits with a sign.
@@ -36,15 +37,15 @@ pub enum Argument {
     F64(f64),
 }
 
-impl Argument {
+impl LaunchArgument {
     fn bytes(self) -> Vec<u8> {
         match self {
-            Argument::Pointer(Pointer(address)) => address.to_le_bytes().to_vec(),
-            Argument::I32(value) => value.to_le_bytes().to_vec(),
-            Argument::U32(value) => value.to_le_bytes().to_vec(),
-            Argument::I64(value) => value.to_le_bytes().to_vec(),
-            Argument::F32(value) => value.to_le_bytes().to_vec(),
-            Argument::F64(value) => value.to_le_bytes().to_vec(),
+            LaunchArgument::Pointer(Pointer(address)) => address.to_le_bytes().to_vec(),
+            LaunchArgument::I32(value) => value.to_le_bytes().to_vec(),
+            LaunchArgument::U32(value) => value.to_le_bytes().to_vec(),
+            LaunchArgument::I64(value) => value.to_le_bytes().to_vec(),
+            LaunchArgument::F32(value) => value.to_le_bytes().to_vec(),
+            LaunchArgument::F64(value) => value.to_le_bytes().to_vec(),
         }
     }
 }
@@ -73,8 +74,14 @@ impl Entry {
     ///
     /// # Errors
     /// The arguments or sizes do not fit the kernel, or the kernel does something wrong.
-    pub fn launch(&self, grid: Grid, arguments: &[Argument], memory: &mut Memory) -> Result<Counts, Fault> {
-        let wrong = |problem| Fault { kernel: self.name.clone(), place: None, instruction: None, problem };
+    pub fn launch(
+        &self,
+        grid: Grid,
+        arguments: &[LaunchArgument],
+        memory: &mut Memory,
+    ) -> Result<Counts, KernelError> {
+        let wrong =
+            |problem| KernelError { kernel: self.name.clone(), place: None, instruction: None, problem };
         let parameters = self.argument_bytes(arguments).map_err(wrong)?;
         let most = self.max_threads.unwrap_or(1024);
         if grid.threads == 0 || grid.threads > most {
@@ -90,7 +97,7 @@ impl Entry {
                     let place = Place { threads: grid.threads, block: [x, y, z], grid: grid.blocks };
                     let shared = Shared::new(grid.shared_bytes as usize);
                     let block = Block { memory, shared, parameters: &parameters, masks: &self.masks, number };
-                    block::run(self, place, block, &mut executed)?;
+                    run::run(self, place, block, &mut executed)?;
                     number += 1;
                 }
             }
@@ -102,7 +109,7 @@ impl Entry {
         Ok(counts)
     }
 
-    fn argument_bytes(&self, arguments: &[Argument]) -> Result<Vec<u8>, String> {
+    fn argument_bytes(&self, arguments: &[LaunchArgument]) -> Result<Vec<u8>, String> {
         if arguments.len() != self.parameters.len() {
             return Err(format!("expected {} arguments, found {}", self.parameters.len(), arguments.len()));
         }
@@ -110,7 +117,10 @@ impl Entry {
         for (parameter, argument) in self.parameters.iter().zip(arguments) {
             let bytes = argument.bytes();
             if bytes.len() != parameter.bytes {
-                return Err(format!("expected {} bytes for `{}`, found {argument:?}", parameter.bytes, parameter.name));
+                return Err(format!(
+                    "expected {} bytes for `{}`, found {argument:?}",
+                    parameter.bytes, parameter.name
+                ));
             }
             all.resize(parameter.offset, 0);
             all.extend(bytes);

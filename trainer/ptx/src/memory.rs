@@ -110,7 +110,11 @@ impl Memory {
     pub fn read<T: Element>(&self, pointer: Pointer) -> Result<Vec<T>, String> {
         let (allocation, offset) = self.find(pointer.0)?;
         if offset != 0 || allocation.bytes.len() % T::BYTES != 0 {
-            return Err(format!("expected the start of whole elements of {} bytes in `{}`", T::BYTES, allocation.name));
+            return Err(format!(
+                "expected the start of whole elements of {} bytes in `{}`",
+                T::BYTES,
+                allocation.name
+            ));
         }
         if let Some(hole) = allocation.writers.iter().position(|&writer| writer == UNWRITTEN) {
             return Err(format!("byte {hole} of `{}` has never been written", allocation.name));
@@ -130,12 +134,18 @@ impl Memory {
         let range = allocation.range(offset, to.len())?;
         for (i, &writer) in allocation.writers[range.clone()].iter().enumerate() {
             if writer == UNWRITTEN {
-                return Err(format!("byte {} of `{}` is read and has never been written", offset + i, allocation.name));
+                return Err(format!(
+                    "byte {} of `{}` is read and has never been written",
+                    offset + i,
+                    allocation.name
+                ));
             }
             if writer >= FIRST_BLOCK && writer != FIRST_BLOCK + block {
                 return Err(format!(
                     "byte {} of `{}` is read, and block number {} of this launch writes it",
-                    offset + i, allocation.name, writer - FIRST_BLOCK
+                    offset + i,
+                    allocation.name,
+                    writer - FIRST_BLOCK
                 ));
             }
         }
@@ -155,7 +165,9 @@ impl Memory {
             if *writer >= FIRST_BLOCK && *writer != FIRST_BLOCK + block {
                 return Err(format!(
                     "byte {} of `{}` is written, and block number {} of this launch writes it too",
-                    offset + i, allocation.name, *writer - FIRST_BLOCK
+                    offset + i,
+                    allocation.name,
+                    *writer - FIRST_BLOCK
                 ));
             }
             *writer = FIRST_BLOCK + block;
@@ -182,7 +194,9 @@ impl Allocation {
         if offset + length > self.bytes.len() {
             return Err(format!(
                 "bytes {offset} to {} of `{}` are accessed, and it has {}",
-                offset + length, self.name, self.bytes.len()
+                offset + length,
+                self.name,
+                self.bytes.len()
             ));
         }
         Ok(offset..offset + length)

@@ -1,7 +1,7 @@
 //! Names of an entry and what operands mean by them.
 
+use crate::entry::Parameter;
 use crate::instruction::{Address, Destination, Operand, Register, Special};
-use crate::parse::Parameter;
 use crate::types::Type;
 use std::collections::{HashMap, HashSet};
 
@@ -39,7 +39,7 @@ pub(crate) fn split_operands(text: &str) -> Vec<&str> {
 }
 
 /// What is between a pair of brackets or braces.
-pub(crate) fn between<'a>(text: &'a str, open: char, close: char) -> Option<&'a str> {
+pub(crate) fn between(text: &str, open: char, close: char) -> Option<&str> {
     text.strip_prefix(open)?.strip_suffix(close).map(str::trim)
 }
 

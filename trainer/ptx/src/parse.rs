@@ -1,42 +1,12 @@
 //! Splits nvcc's text into entries, statements and labels.
 
 use crate::decode::decode;
-use crate::fault::ParseError;
+use crate::entry::{Entry, Module, Parameter};
+use crate::error::ParseError;
 use crate::instruction::Instruction;
-use crate::operands::{split_operands, Names};
+use crate::operands::{Names, split_operands};
 use crate::types::Type;
 use std::collections::{HashMap, HashSet};
-
-/// A text of PTX.
-#[derive(Clone, Debug)]
-pub struct Module {
-    entries: Vec<Entry>,
-}
-
-/// A kernel.
-#[derive(Clone, Debug)]
-pub struct Entry {
-    /// Its name.
-    pub name: String,
-    /// In the order of a launch.
-    pub parameters: Vec<Parameter>,
-    /// `.maxntid`: threads that a block may have at most.
-    pub max_threads: Option<u32>,
-    pub(crate) code: Vec<Instruction>,
-    /// The bits of each register.
-    pub(crate) masks: Vec<u64>,
-}
-
-/// A parameter of a kernel.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Parameter {
-    /// Its name in the text.
-    pub name: String,
-    /// Bytes from the start of all parameters.
-    pub offset: usize,
-    /// Bytes.
-    pub bytes: usize,
-}
 
 /// A piece of an entry's body.
 enum Statement {
@@ -68,7 +38,8 @@ impl Module {
             };
             let head = &rest[..end];
             if head.contains(".entry") {
-                let body_end = closing_brace(&rest[end..]).ok_or_else(|| error("expected `}` at the end of the entry".into()))?;
+                let body_end = closing_brace(&rest[end..])
+                    .ok_or_else(|| error("expected `}` at the end of the entry".into()))?;
                 let body = &rest[end..end + body_end];
                 entries.push(entry(head, body, line, &shared)?);
                 line += lines(&rest[..end + body_end + 1]);
@@ -78,23 +49,16 @@ impl Module {
             if !is_directive(rest) {
                 let array = dynamic_shared(head);
                 shared.insert(array.ok_or_else(|| {
-                    error(format!("expected an entry or `.extern .shared .align N .b8 name[];`, found `{}`", head.trim()))
+                    error(format!(
+                        "expected an entry or `.extern .shared .align N .b8 name[];`, found `{}`",
+                        head.trim()
+                    ))
                 })?);
             }
             line += lines(head);
             rest = &rest[end..];
         }
         Ok(Module { entries })
-    }
-
-    /// All kernels, in the text's order.
-    pub fn entries(&self) -> &[Entry] {
-        &self.entries
-    }
-
-    /// The kernel of that name.
-    pub fn entry(&self, name: &str) -> Option<&Entry> {
-        self.entries.iter().find(|entry| entry.name == name)
     }
 }
 
@@ -152,8 +116,13 @@ fn entry(head: &str, body: &str, line: usize, shared: &HashSet<String>) -> Resul
         }
     }
 
-    let mut names =
-        Names { parameters: &parameters, shared, labels: &labels, scopes: vec![HashMap::new()], masks: Vec::new() };
+    let mut names = Names {
+        parameters: &parameters,
+        shared,
+        labels: &labels,
+        scopes: vec![HashMap::new()],
+        masks: Vec::new(),
+    };
     let mut code = Vec::with_capacity(instructions);
     for (line, statement) in statements {
         let error = |problem: String| ParseError { line, problem };
@@ -188,13 +157,15 @@ fn instruction(names: &Names<'_>, text: String, line: usize) -> Result<Instructi
     let mut code = text.as_str();
     let mut guard = None;
     if let Some(guarded) = code.strip_prefix('@') {
-        let (predicate, rest) = guarded.split_once(' ').ok_or_else(|| format!("expected an instruction, found `{text}`"))?;
+        let (predicate, rest) =
+            guarded.split_once(' ').ok_or_else(|| format!("expected an instruction, found `{text}`"))?;
         let (name, negated) = predicate.strip_prefix('!').map_or((predicate, false), |name| (name, true));
         guard = Some((names.register(name)?, negated));
         code = rest.trim_start();
     }
     let (opcode, operands) = code.split_once(' ').unwrap_or((code, ""));
-    let operation = decode(names, opcode, &split_operands(operands)).map_err(|problem| format!("`{text}`: {problem}"))?;
+    let operation =
+        decode(names, opcode, &split_operands(operands)).map_err(|problem| format!("`{text}`: {problem}"))?;
     let opcode = opcode.to_owned();
     Ok(Instruction { operation, guard, line, text, opcode })
 }
@@ -211,7 +182,10 @@ fn parameters(list: &str) -> Result<Vec<Parameter>, String> {
             [".param", of, ".ptr", .., name] => (of, name),
             _ => return Err(format!("expected `.param .type name`, found `{text}`")),
         };
-        let of = of.strip_prefix('.').and_then(Type::parse).ok_or_else(|| format!("expected a scalar type, found `{text}`"))?;
+        let of = of
+            .strip_prefix('.')
+            .and_then(Type::parse)
+            .ok_or_else(|| format!("expected a scalar type, found `{text}`"))?;
         let (offset, bytes) = (usize::next_multiple_of(end, of.bytes()), of.bytes());
         end = offset + bytes;
         parameters.push(Parameter { name: name.to_owned(), offset, bytes });
@@ -223,8 +197,14 @@ fn parameters(list: &str) -> Result<Vec<Parameter>, String> {
 fn max_threads(directives: &str) -> Result<Option<u32>, String> {
     let found = [".maxntid", ".reqntid"].iter().find_map(|name| Some(directives.split_once(name)?.1));
     let Some(rest) = found else { return Ok(None) };
-    let sizes = rest.trim_start().split(|c: char| !(c.is_ascii_digit() || c == ',' || c == ' ')).next().unwrap_or_default();
-    let sizes = sizes.split(',').map(|size| size.trim().parse::<u32>().map_err(|_| format!("expected sizes of a block, found `{sizes}`")));
+    let sizes = rest
+        .trim_start()
+        .split(|c: char| !(c.is_ascii_digit() || c == ',' || c == ' '))
+        .next()
+        .unwrap_or_default();
+    let sizes = sizes.split(',').map(|size| {
+        size.trim().parse::<u32>().map_err(|_| format!("expected sizes of a block, found `{sizes}`"))
+    });
     sizes.collect::<Result<Vec<_>, _>>().map(|sizes| Some(sizes.iter().product()))
 }
 

@@ -36,7 +36,8 @@ impl Shared {
     pub(crate) fn load(&mut self, offset: u64, to: &mut [u8], warp: usize) -> Result<(), String> {
         let (range, warp, epoch) = (self.range(offset, to.len())?, warp as u16 + 1, self.epoch);
         for (i, shadow) in self.shadows[range.clone()].iter_mut().enumerate() {
-            let problem = |what: String| Err(format!("byte {} of shared memory is read {what}", offset + i as u64));
+            let problem =
+                |what: String| Err(format!("byte {} of shared memory is read {what}", offset + i as u64));
             if shadow.pending {
                 return problem("before its copy has been waited for".to_owned());
             }
@@ -80,7 +81,8 @@ impl Shared {
     fn claim(&self, offset: u64, length: usize, warp: usize) -> Result<std::ops::Range<usize>, String> {
         let (range, warp) = (self.range(offset, length)?, warp as u16 + 1);
         for (i, shadow) in self.shadows[range.clone()].iter().enumerate() {
-            let problem = |what: String| Err(format!("byte {} of shared memory is written {what}", offset + i as u64));
+            let problem =
+                |what: String| Err(format!("byte {} of shared memory is written {what}", offset + i as u64));
             if shadow.pending {
                 return problem("while a copy to it is on its way".to_owned());
             }

@@ -77,7 +77,9 @@ impl Warp {
         let values = match operand {
             Operand::Register(register) => return (self.registers[register], self.written[register]),
             Operand::Immediate(value) => [value; LANES],
-            Operand::Special(Special::Thread) => std::array::from_fn(|lane| (self.index * LANES + lane) as u64),
+            Operand::Special(Special::Thread) => {
+                std::array::from_fn(|lane| (self.index * LANES + lane) as u64)
+            }
             Operand::Special(Special::Lane) => std::array::from_fn(|lane| lane as u64),
             Operand::Special(Special::Threads) => [self.place.threads.into(); LANES],
             Operand::Special(Special::Block(axis)) => [self.place.block[axis].into(); LANES],

@@ -33,7 +33,8 @@ fn hashes_are_fresh() {
         .lines()
         .map(|line| line.split_once("  ").map(|(hash, name)| (name.to_owned(), hash.to_owned())).unwrap())
         .collect();
-    let sources = fs::read_dir(kernels()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let sources =
+        fs::read_dir(kernels()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let sources = sources.filter(|name| name.ends_with(".cu") || name.ends_with(".cuh"));
     let others = ["build.sh", "tables.py", "ptx/kernels.ptx", "ptx/parameters.json", "ptx/resources.json"];
     let expected: BTreeSet<String> = sources.chain(others.map(str::to_owned)).collect();
@@ -56,11 +57,21 @@ fn hashes_are_fresh() {
 fn no_kernel_spills_and_all_fit() {
     let resources = table("ptx/resources.json");
     let names: BTreeSet<String> = module().entries().iter().map(|entry| entry.name.clone()).collect();
-    assert_eq!(resources.keys().cloned().collect::<BTreeSet<_>>(), names, "the table has the kernels of the PTX");
+    assert_eq!(
+        resources.keys().cloned().collect::<BTreeSet<_>>(),
+        names,
+        "the table has the kernels of the PTX"
+    );
     for (name, row) in &resources {
         for architecture in ARCHITECTURES {
-            let number = |of: &str| row[architecture][of].as_u64().unwrap_or_else(|| panic!("{name}, {architecture}: no {of}"));
-            assert_eq!(number("spill_stores") + number("spill_loads") + number("stack"), 0, "{name} spills on {architecture}");
+            let number = |of: &str| {
+                row[architecture][of].as_u64().unwrap_or_else(|| panic!("{name}, {architecture}: no {of}"))
+            };
+            assert_eq!(
+                number("spill_stores") + number("spill_loads") + number("stack"),
+                0,
+                "{name} spills on {architecture}"
+            );
             assert!(number("blocks") >= 1, "{name} does not fit {architecture}");
             assert!(number("registers") <= 255, "{name}, {architecture}");
         }
@@ -68,7 +79,10 @@ fn no_kernel_spills_and_all_fit() {
     // The kernel that takes most shared memory and registers: more than one block on each architecture.
     for architecture in ARCHITECTURES {
         let blocks = resources["attention_backward_key"][architecture]["blocks"].as_u64().unwrap();
-        assert!(blocks >= 2, "attention_backward_key has {blocks} blocks per multiprocessor of {architecture}");
+        assert!(
+            blocks >= 2,
+            "attention_backward_key has {blocks} blocks per multiprocessor of {architecture}"
+        );
     }
 }
 
@@ -88,7 +102,10 @@ fn listed() -> Vec<Listed> {
         let (_, rest) = rest.split_once('(').unwrap();
         let (list, rest) = rest.split_once(')').unwrap();
         let threads = rest.trim_start_matches([',', ' ']).split(')').next().unwrap().trim();
-        let types = list.split(',').map(|parameter| parameter.trim().rsplit_once(' ').unwrap().0.to_owned()).collect();
+        let types = list
+            .split(',')
+            .map(|parameter| parameter.trim().rsplit_once(' ').unwrap().0.to_owned())
+            .collect();
         found.push(Listed { name: name.trim().to_owned(), types, threads: threads.parse().unwrap() });
     }
     found
@@ -100,7 +117,9 @@ fn bytes(of: &str) -> usize {
         "int" | "int32_t" | "uint32_t" | "float" => 4,
         "long long" | "int64_t" | "double" => 8,
         _ if of.starts_with("Global<") => 8,
-        _ => panic!("kernels.def: expected Global<...>, int32_t, uint32_t, float, double or long long, found `{of}`"),
+        _ => panic!(
+            "kernels.def: expected Global<...>, int32_t, uint32_t, float, double or long long, found `{of}`"
+        ),
     }
 }
 
@@ -125,7 +144,12 @@ fn parameters_agree() {
         let in_text: Vec<(usize, usize)> = entry.parameters.iter().map(|p| (p.offset, p.bytes)).collect();
         assert_eq!(in_text, expected, "{name}: parameters of the PTX and of kernels.def");
         let number = |value: &Value| value.as_u64().unwrap() as usize;
-        let in_cubin = cubins[&name].as_array().unwrap().iter().map(|p| (number(&p["offset"]), number(&p["size"])));
-        assert_eq!(in_cubin.collect::<Vec<_>>(), expected, "{name}: parameters of the cubins and of kernels.def");
+        let in_cubin =
+            cubins[&name].as_array().unwrap().iter().map(|p| (number(&p["offset"]), number(&p["size"])));
+        assert_eq!(
+            in_cubin.collect::<Vec<_>>(),
+            expected,
+            "{name}: parameters of the cubins and of kernels.def"
+        );
     }
 }

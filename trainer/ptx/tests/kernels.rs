@@ -5,6 +5,8 @@
 mod attention;
 #[path = "kernels/embedding.rs"]
 mod embedding;
+#[path = "kernels/faults.rs"]
+mod faults;
 #[path = "kernels/harness.rs"]
 mod harness;
 #[path = "kernels/heads.rs"]
@@ -18,7 +20,7 @@ mod optimizer;
 #[path = "kernels/swiglu.rs"]
 mod swiglu;
 
-use harness::{committed_text, Checked};
+use harness::{Checked, committed_text};
 use thimble_ptx::Module;
 
 /// A check of some kernels of a module.
@@ -41,11 +43,17 @@ const CHECKS: [(&str, Check); 11] = [
 #[test]
 fn kernels_match_their_references() {
     let module = Module::parse(&committed_text()).unwrap();
-    let failed: Vec<String> =
-        CHECKS.iter().filter_map(|(name, check)| Some(format!("{name}: {}", check(&module).err()?))).collect();
+    let failed: Vec<String> = CHECKS
+        .iter()
+        .filter_map(|(name, check)| Some(format!("{name}: {}", check(&module).err()?)))
+        .collect();
     assert!(failed.is_empty(), "{}", failed.join("\n"));
     let launched = harness::LAUNCHED.lock().unwrap();
-    let missed: Vec<&str> =
-        module.entries().iter().map(|entry| entry.name.as_str()).filter(|name| !launched.contains(*name)).collect();
+    let missed: Vec<&str> = module
+        .entries()
+        .iter()
+        .map(|entry| entry.name.as_str())
+        .filter(|name| !launched.contains(*name))
+        .collect();
     assert!(missed.is_empty(), "no test launches {missed:?}");
 }

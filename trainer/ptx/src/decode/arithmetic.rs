@@ -97,7 +97,11 @@ fn four(d: &Decoder<'_>, f: fn(u64, u64, u64, u64) -> u64) -> Result<Operation, 
 /// Bits of each part of a vector of that type.
 fn part_bits(of: Type, parts: usize) -> Result<usize, String> {
     let bits = 8 * of.bytes();
-    if parts > 0 && bits % parts == 0 { Ok(bits / parts) } else { Err(format!("expected parts of {bits} bits, found {parts}")) }
+    if parts > 0 && bits.is_multiple_of(parts) {
+        Ok(bits / parts)
+    } else {
+        Err(format!("expected parts of {bits} bits, found {parts}"))
+    }
 }
 
 fn mov(d: &mut Decoder<'_>) -> Result<Operation, String> {
@@ -145,7 +149,9 @@ fn cvt(d: &mut Decoder<'_>) -> Result<Operation, String> {
     let unknown = || format!("the conversion from {from:?} to {to:?} is unknown with this rounding");
     if to == Type::Bf16x2 {
         return match from {
-            Type::F32 if !saturates && !flushes => two(d, functions::bf16_pair(rounding).ok_or_else(unknown)?),
+            Type::F32 if !saturates && !flushes => {
+                two(d, functions::bf16_pair(rounding).ok_or_else(unknown)?)
+            }
             _ => Err(unknown()),
         };
     }

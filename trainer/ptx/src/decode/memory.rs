@@ -11,7 +11,12 @@ pub(super) fn decode(d: &mut Decoder<'_>, stem: &str) -> Result<Operation, Strin
             let of = d.take_type()?;
             let [to, from] = d.texts()?;
             let offset = d.names.parameter(from, of.bytes())?;
-            Ok(Operation::LoadParameter { to: d.names.register(to)?, offset, bytes: of.bytes(), signed: of.is_signed() })
+            Ok(Operation::LoadParameter {
+                to: d.names.register(to)?,
+                offset,
+                bytes: of.bytes(),
+                signed: of.is_signed(),
+            })
         }
         _ => access(d, stem),
     }
@@ -26,7 +31,22 @@ fn access(d: &mut Decoder<'_>, stem: &str) -> Result<Operation, String> {
         Some(other) => return Err(format!("expected global or shared memory, found `.{other}`")),
     };
     // Hints to caches: what is loaded and stored is the same.
-    while d.take_one(&["nc", "ca", "cg", "cs", "lu", "wb", "wt", "volatile", "L1::no_allocate", "L1::evict_last", "L1::evict_first"]).is_some() {}
+    while d
+        .take_one(&[
+            "nc",
+            "ca",
+            "cg",
+            "cs",
+            "lu",
+            "wb",
+            "wt",
+            "volatile",
+            "L1::no_allocate",
+            "L1::evict_last",
+            "L1::evict_first",
+        ])
+        .is_some()
+    {}
     d.take_one(&["L2::64B", "L2::128B", "L2::256B"]);
     let elements = match d.take_one(&["v2", "v4"]) {
         None => 1,
@@ -34,7 +54,9 @@ fn access(d: &mut Decoder<'_>, stem: &str) -> Result<Operation, String> {
         Some(_) => 4,
     };
     let [first, second] = d.texts()?;
-    let found = |count: usize| if count == elements { Ok(()) } else { Err(format!("expected {elements} values, found {count}")) };
+    let found = |count: usize| {
+        if count == elements { Ok(()) } else { Err(format!("expected {elements} values, found {count}")) }
+    };
     let bytes = of.bytes();
     if stem == "st" {
         let (address, from) = (d.names.address(first)?, d.names.vector(second)?);
@@ -77,7 +99,12 @@ fn copy(d: &mut Decoder<'_>) -> Result<Operation, String> {
         ("16", _) => 16,
         _ => return Err(format!("expected 16 bytes, or 4 or 8 with `.ca`, found {size}")),
     };
-    Ok(Operation::Copy { to: d.names.address(to)?, from: d.names.address(from)?, bytes, source_bytes: source })
+    Ok(Operation::Copy {
+        to: d.names.address(to)?,
+        from: d.names.address(from)?,
+        bytes,
+        source_bytes: source,
+    })
 }
 
 fn load_matrix(d: &mut Decoder<'_>) -> Result<Operation, String> {

@@ -25,9 +25,8 @@ pub(crate) fn decode(names: &Names<'_>, opcode: &str, operands: &[&str]) -> Resu
     let mut decoder = Decoder { names, modifiers: parts.collect(), operands };
     let operation = match stem {
         "ld" | "st" | "cp" | "ldmatrix" | "ldu" => memory::decode(&mut decoder, stem),
-        "shfl" | "vote" | "redux" | "activemask" | "bar" | "barrier" | "membar" | "fence" | "bra" | "ret" | "exit" | "mma" => {
-            warp::decode(&mut decoder, stem)
-        }
+        "shfl" | "vote" | "redux" | "activemask" | "bar" | "barrier" | "membar" | "fence" | "bra" | "ret"
+        | "exit" | "mma" => warp::decode(&mut decoder, stem),
         _ => arithmetic::decode(&mut decoder, stem),
     }?;
     match decoder.modifiers.first() {

@@ -64,12 +64,24 @@ fn exchange(d: &mut Decoder<'_>, stem: &str) -> Result<Operation, String> {
             };
             let [to, from, members] = d.texts()?;
             let (from, negated) = d.names.predicate(from)?;
-            Ok(Operation::Vote { kind, to: d.names.register(to)?, from, negated, members: d.operand(members)? })
+            Ok(Operation::Vote {
+                kind,
+                to: d.names.register(to)?,
+                from,
+                negated,
+                members: d.operand(members)?,
+            })
         }
         _ => {
-            let f = functions::reduction(name, of).ok_or_else(|| format!("`.{name}` of `redux` is unknown"))?;
+            let f =
+                functions::reduction(name, of).ok_or_else(|| format!("`.{name}` of `redux` is unknown"))?;
             let [to, from, members] = d.texts()?;
-            Ok(Operation::Reduce { f, to: d.names.register(to)?, from: d.operand(from)?, members: d.operand(members)? })
+            Ok(Operation::Reduce {
+                f,
+                to: d.names.register(to)?,
+                from: d.operand(from)?,
+                members: d.operand(members)?,
+            })
         }
     }
 }
@@ -87,7 +99,8 @@ fn shuffle(d: &Decoder<'_>, name: &str) -> Result<Operation, String> {
         None => (d.names.destination(to)?, None),
         Some((to, predicate)) => (d.names.destination(to.trim())?, d.names.destination(predicate.trim())?),
     };
-    let (from, by, clamp, members) = (d.operand(from)?, d.operand(by)?, d.operand(clamp)?, d.operand(members)?);
+    let (from, by, clamp, members) =
+        (d.operand(from)?, d.operand(by)?, d.operand(clamp)?, d.operand(members)?);
     Ok(Operation::Shuffle { kind, to, in_range, from, by, clamp, members })
 }
 
@@ -99,6 +112,7 @@ fn multiply_accumulate(d: &mut Decoder<'_>) -> Result<Operation, String> {
     }
     d.modifiers.clear();
     let [to, a, b, c] = d.texts()?;
-    let (a, b, c): ([Operand; 4], [Operand; 2], [Operand; 4]) = (d.names.array(a)?, d.names.array(b)?, d.names.array(c)?);
+    let (a, b, c): ([Operand; 4], [Operand; 2], [Operand; 4]) =
+        (d.names.array(a)?, d.names.array(b)?, d.names.array(c)?);
     Ok(Operation::MultiplyAccumulate { d: d.names.registers(to)?, a, b, c })
 }

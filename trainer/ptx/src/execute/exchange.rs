@@ -1,9 +1,14 @@
 //! Instructions in which the lanes of a warp exchange values.
 
 use crate::instruction::{Operation, Shuffle, Vote};
-use crate::warp::{lanes, Values, Warp, LANES};
+use crate::warp::{LANES, Values, Warp, lanes};
 
-pub(super) fn execute(warp: &mut Warp, masks: &[u64], operation: &Operation, active: u32) -> Result<(), String> {
+pub(super) fn execute(
+    warp: &mut Warp,
+    masks: &[u64],
+    operation: &Operation,
+    active: u32,
+) -> Result<(), String> {
     match operation {
         Operation::ActiveMask(to) => warp.write(*to, active, masks[*to], &[active.into(); LANES]),
         Operation::WarpBarrier(members) => {
@@ -25,7 +30,7 @@ pub(super) fn execute(warp: &mut Warp, masks: &[u64], operation: &Operation, act
         Operation::Reduce { f, to, from, members } => {
             let (from, members) = (warp.read(*from, active)?, warp.read(*members, active)?);
             all_there(&members, active)?;
-            let result = lanes(active).map(|lane| from[lane]).reduce(|a, b| f(a, b)).unwrap_or(0);
+            let result = lanes(active).map(|lane| from[lane]).reduce(f).unwrap_or(0);
             warp.write(*to, active, masks[*to], &[result; LANES]);
         }
         Operation::Shuffle { kind, to, in_range, from, by, clamp, members } => {

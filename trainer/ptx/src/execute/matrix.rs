@@ -3,7 +3,7 @@
 use crate::access::shared_offset;
 use crate::block::Block;
 use crate::instruction::{Operand, Operation};
-use crate::warp::{Values, Warp, LANES};
+use crate::warp::{LANES, Values, Warp};
 
 pub(super) fn execute(
     warp: &mut Warp,
@@ -53,7 +53,12 @@ pub(super) fn execute(
 }
 
 /// Eight rows of eight elements, each row at its lane's address.
-fn load_matrix(warp: usize, block: &mut Block<'_>, rows: &[u64], offset: i64) -> Result<[[u16; 8]; 8], String> {
+fn load_matrix(
+    warp: usize,
+    block: &mut Block<'_>,
+    rows: &[u64],
+    offset: i64,
+) -> Result<[[u16; 8]; 8], String> {
     let mut matrix = [[0; 8]; 8];
     for (row, &base) in matrix.iter_mut().zip(rows) {
         let mut bytes = [0; 16];

@@ -4,9 +4,14 @@
 //! either, and is an error only where it is used: in an address, a guard, a store, or between lanes.
 
 use crate::instruction::Operation;
-use crate::warp::{lanes, Values, Warp, LANES};
+use crate::warp::{LANES, Values, Warp, lanes};
 
-pub(super) fn execute(warp: &mut Warp, masks: &[u64], operation: &Operation, active: u32) -> Result<(), String> {
+pub(super) fn execute(
+    warp: &mut Warp,
+    masks: &[u64],
+    operation: &Operation,
+    active: u32,
+) -> Result<(), String> {
     match operation {
         Operation::Unary(f, to, from) => {
             let (a, defined) = warp.peek(*from);
@@ -32,7 +37,8 @@ pub(super) fn execute(warp: &mut Warp, masks: &[u64], operation: &Operation, act
         Operation::Select { to, yes, no, by } => {
             let chosen = warp.lanes_where(*by, false, active)?;
             let ((yes, of_yes), (no, of_no)) = (warp.peek(*yes), warp.peek(*no));
-            let values = std::array::from_fn(|lane| if chosen >> lane & 1 == 1 { yes[lane] } else { no[lane] });
+            let values =
+                std::array::from_fn(|lane| if chosen >> lane & 1 == 1 { yes[lane] } else { no[lane] });
             warp.write_defined(*to, active, of_yes & chosen | of_no & !chosen, masks[*to], &values);
         }
         Operation::Compare { compare, combine, to, complement, from: [a, b] } => {
@@ -69,7 +75,13 @@ pub(super) fn execute(warp: &mut Warp, masks: &[u64], operation: &Operation, act
             let (whole, defined) = warp.peek(*from);
             for (i, part) in to.iter().enumerate() {
                 if let Some(part) = *part {
-                    warp.write_defined(part, active, defined, masks[part], &whole.map(|whole| whole >> (i * bits)));
+                    warp.write_defined(
+                        part,
+                        active,
+                        defined,
+                        masks[part],
+                        &whole.map(|whole| whole >> (i * bits)),
+                    );
                 }
             }
         }

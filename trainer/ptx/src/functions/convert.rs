@@ -183,12 +183,18 @@ fn between_floats(c: Conversion) -> Option<Unary> {
         (Type::F32, Type::F32, Rounding::IntegerTowardsZero, false, false) => {
             Some(|a| u64::from(f32_of(a).trunc().to_bits()))
         }
-        (Type::F32, Type::F32, Rounding::IntegerBelow, false, false) => Some(|a| u64::from(f32_of(a).floor().to_bits())),
-        (Type::F32, Type::F32, Rounding::IntegerAbove, false, false) => Some(|a| u64::from(f32_of(a).ceil().to_bits())),
-        // NaN saturates to 0.
-        (Type::F32, Type::F32, Rounding::None, false, true) => {
-            Some(|a| u64::from(f32_of(a).max(0.0).min(1.0).to_bits()))
+        (Type::F32, Type::F32, Rounding::IntegerBelow, false, false) => {
+            Some(|a| u64::from(f32_of(a).floor().to_bits()))
         }
+        (Type::F32, Type::F32, Rounding::IntegerAbove, false, false) => {
+            Some(|a| u64::from(f32_of(a).ceil().to_bits()))
+        }
+        // NaN saturates to 0.
+        (Type::F32, Type::F32, Rounding::None, false, true) => Some(|a| {
+            let value = f32_of(a);
+            let kept = if value.is_nan() { 0.0 } else { value.clamp(0.0, 1.0) };
+            u64::from(kept.to_bits())
+        }),
         _ => None,
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::instruction::{Binary, Ternary, Unary};
 use crate::types::Type;
+use std::cmp::Ordering::{Equal, Greater, Less};
 
 fn f32_of(bits: u64) -> f32 {
     f32::from_bits(bits as u32)
@@ -34,8 +35,14 @@ macro_rules! of_floats {
 macro_rules! in_double {
     ($type:expr, $flushes:expr, |$argument:ident| $value:expr) => {
         match ($type, $flushes) {
-            (Type::F32, false) => Some(|a| { let $argument = f64::from(f32_of(a)); bits_of($value as f32) }),
-            (Type::F32, true) => Some(|a| { let $argument = f64::from(flush(f32_of(a))); bits_of(flush($value as f32)) }),
+            (Type::F32, false) => Some(|a| {
+                let $argument = f64::from(f32_of(a));
+                bits_of($value as f32)
+            }),
+            (Type::F32, true) => Some(|a| {
+                let $argument = f64::from(flush(f32_of(a)));
+                bits_of(flush($value as f32))
+            }),
             _ => None,
         }
     };
@@ -81,31 +88,41 @@ pub(crate) fn ternary(name: &str, of: Type, flushes: bool) -> Option<Ternary> {
 
 /// The names that end in u are true for NaN.
 pub(crate) fn compare(name: &str, of: Type, flushes: bool) -> Option<Binary> {
-    macro_rules! comparison {
-        (|$a:ident, $b:ident| $value:expr) => {
+    // How the numbers are ordered; none if one is not a number.
+    macro_rules! ordered {
+        ($($pattern:expr),+) => {
             match (of, flushes) {
-                (Type::F32, false) => Some(|a, b| { let ($a, $b) = (f32_of(a), f32_of(b)); u64::from($value) }),
-                (Type::F32, true) => Some(|a, b| { let ($a, $b) = (flush(f32_of(a)), flush(f32_of(b))); u64::from($value) }),
-                (Type::F64, false) => Some(|a, b| { let ($a, $b) = (f64::from_bits(a), f64::from_bits(b)); u64::from($value) }),
+                (Type::F32, false) => Some(|a, b| {
+                    let order = f32_of(a).partial_cmp(&f32_of(b));
+                    [$($pattern),+].contains(&order).into()
+                }),
+                (Type::F32, true) => Some(|a, b| {
+                    let order = flush(f32_of(a)).partial_cmp(&flush(f32_of(b)));
+                    [$($pattern),+].contains(&order).into()
+                }),
+                (Type::F64, false) => Some(|a, b| {
+                    let order = f64::from_bits(a).partial_cmp(&f64::from_bits(b));
+                    [$($pattern),+].contains(&order).into()
+                }),
                 _ => None,
             }
         };
     }
     match name {
-        "eq" => comparison!(|a, b| a == b),
-        "ne" => comparison!(|a, b| a < b || a > b),
-        "lt" => comparison!(|a, b| a < b),
-        "le" => comparison!(|a, b| a <= b),
-        "gt" => comparison!(|a, b| a > b),
-        "ge" => comparison!(|a, b| a >= b),
-        "equ" => comparison!(|a, b| !(a < b || a > b)),
-        "neu" => comparison!(|a, b| a != b),
-        "ltu" => comparison!(|a, b| !(a >= b)),
-        "leu" => comparison!(|a, b| !(a > b)),
-        "gtu" => comparison!(|a, b| !(a <= b)),
-        "geu" => comparison!(|a, b| !(a < b)),
-        "num" => comparison!(|a, b| !(a.is_nan() || b.is_nan())),
-        "nan" => comparison!(|a, b| a.is_nan() || b.is_nan()),
+        "eq" => ordered!(Some(Equal)),
+        "ne" => ordered!(Some(Less), Some(Greater)),
+        "lt" => ordered!(Some(Less)),
+        "le" => ordered!(Some(Less), Some(Equal)),
+        "gt" => ordered!(Some(Greater)),
+        "ge" => ordered!(Some(Greater), Some(Equal)),
+        "equ" => ordered!(None, Some(Equal)),
+        "neu" => ordered!(None, Some(Less), Some(Greater)),
+        "ltu" => ordered!(None, Some(Less)),
+        "leu" => ordered!(None, Some(Less), Some(Equal)),
+        "gtu" => ordered!(None, Some(Greater)),
+        "geu" => ordered!(None, Some(Greater), Some(Equal)),
+        "num" => ordered!(Some(Less), Some(Equal), Some(Greater)),
+        "nan" => ordered!(None),
         _ => None,
     }
 }

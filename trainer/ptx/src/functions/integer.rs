@@ -1,4 +1,5 @@
 //! Integers and bits.
+#![allow(clippy::unnecessary_cast, reason = "functions are written once for all types, u64 among them")]
 
 use crate::instruction::{Binary, Quaternary, Ternary, Unary};
 use crate::types::Type;
@@ -99,7 +100,9 @@ pub(crate) fn add_wide(of: Type) -> Option<Ternary> {
 
 pub(crate) fn ternary(name: &str, of: Type) -> Option<Ternary> {
     match name {
-        "mad.lo" => of_integers!(of, T => |a, b, c| (a as T).wrapping_mul(b as T).wrapping_add(c as T) as u64),
+        "mad.lo" => {
+            of_integers!(of, T => |a, b, c| (a as T).wrapping_mul(b as T).wrapping_add(c as T) as u64)
+        }
         "mad.hi" => of_integers!(of, T => |a, b, c| {
             (((a as T as i128 * b as T as i128) >> T::BITS) as T).wrapping_add(c as T) as u64
         }),

@@ -1,6 +1,6 @@
 //! Attention and its gradients.
 
-use super::harness::{close, float, int, pointer, values, Checked, Device, Random, BF16_BOUND};
+use super::harness::{BF16_BOUND, Checked, Device, Random, close, float, int, pointer, values};
 use half::bf16;
 use thimble_ptx::{Module, Pointer};
 
@@ -60,7 +60,10 @@ fn add(to: &mut [f64], factor: f64, from: &[f64]) {
 impl Case {
     fn new(size: Size, document_length: Option<usize>, seed: u64) -> Case {
         let mut random = Random(seed);
-        let (queries, keys) = (size.sequences * size.heads * size.context * DIM, size.sequences * size.kv_heads * size.context * DIM);
+        let (queries, keys) = (
+            size.sequences * size.heads * size.context * DIM,
+            size.sequences * size.kv_heads * size.context * DIM,
+        );
         let query = random.bf16s(queries, 1.5);
         let (key, value) = (random.bf16s(keys, 1.0), random.bf16s(keys, 1.0));
         let d_output = random.bf16s(queries, 1.0);
@@ -94,16 +97,20 @@ impl Case {
                     let token = sequence * context + position;
                     let own = ((sequence * heads + head) * context + position) * DIM;
                     let out = (token * heads + head) * DIM;
-                    let kv = |at: usize| ((sequence * kv_heads + head / (heads / kv_heads)) * context + at) * DIM;
+                    let kv =
+                        |at: usize| ((sequence * kv_heads + head / (heads / kv_heads)) * context + at) * DIM;
                     let first = self.starts.as_ref().map_or(0, |starts| starts[token] as usize);
                     let q = &query[own..own + DIM];
                     let slope = &d_output[out..out + DIM];
-                    let scores: Vec<f64> = (first..=position).map(|at| scale * dot(q, &key[kv(at)..kv(at) + DIM])).collect();
+                    let scores: Vec<f64> =
+                        (first..=position).map(|at| scale * dot(q, &key[kv(at)..kv(at) + DIM])).collect();
                     let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
                     let sum: f64 = scores.iter().map(|score| (score - largest).exp()).sum();
                     self.log_sum[out / DIM] = largest + sum.ln();
-                    let weights: Vec<f64> = scores.iter().map(|score| (score - largest).exp() / sum).collect();
-                    let slopes: Vec<f64> = (first..=position).map(|at| dot(slope, &value[kv(at)..kv(at) + DIM])).collect();
+                    let weights: Vec<f64> =
+                        scores.iter().map(|score| (score - largest).exp() / sum).collect();
+                    let slopes: Vec<f64> =
+                        (first..=position).map(|at| dot(slope, &value[kv(at)..kv(at) + DIM])).collect();
                     let mean = dot(&weights, &slopes);
                     for (i, at) in (first..=position).enumerate() {
                         add(&mut self.output[out..out + DIM], weights[i], &value[kv(at)..kv(at) + DIM]);
@@ -125,21 +132,33 @@ impl Case {
         let query = device.bf16("query", &self.query);
         let (key, value) = (device.bf16("key", &self.key), device.bf16("value", &self.value));
         let d_output = device.bf16("d_output", &self.d_output);
-        let starts = self.starts.as_ref().map_or(Pointer::NULL, |starts| device.memory.input("starts", starts));
+        let starts =
+            self.starts.as_ref().map_or(Pointer::NULL, |starts| device.memory.input("starts", starts));
         let output = device.memory.output("output", 2 * self.query.len());
         let log_sum = device.memory.output("log_sum", 4 * self.log_sum.len());
         let statistics = device.memory.output("statistics", 4 * STATISTICS * self.log_sum.len());
         let d_query = device.memory.output("d_query", 2 * self.query.len());
-        let (d_key, d_value) =
-            (device.memory.output("d_key", 2 * self.key.len()), device.memory.output("d_value", 2 * self.key.len()));
+        let (d_key, d_value) = (
+            device.memory.output("d_key", 2 * self.key.len()),
+            device.memory.output("d_value", 2 * self.key.len()),
+        );
 
         let sizes = [int(context), int(heads), int(kv_heads), float(1.0 / (DIM as f64).sqrt())];
         let grid = |rows: usize| [context.div_ceil(rows), kv_heads, sequences];
         let inputs = [query, key, value, starts].map(pointer);
         let forward = [&inputs[..], &[output, log_sum].map(pointer), &sizes].concat();
-        device.launch(&format!("attention_forward_{group}"), grid(if group == 1 { 128 } else { 64 }), &forward)?;
-        let backward = [&inputs[..], &[output, d_output, log_sum, statistics, d_query].map(pointer), &sizes].concat();
-        device.launch(&format!("attention_backward_query_{group}"), grid(if group == 1 { 64 } else { 32 }), &backward)?;
+        device.launch(
+            &format!("attention_forward_{group}"),
+            grid(if group == 1 { 128 } else { 64 }),
+            &forward,
+        )?;
+        let backward =
+            [&inputs[..], &[output, d_output, log_sum, statistics, d_query].map(pointer), &sizes].concat();
+        device.launch(
+            &format!("attention_backward_query_{group}"),
+            grid(if group == 1 { 64 } else { 32 }),
+            &backward,
+        )?;
         let backward = [&inputs[..], &[d_output, statistics, d_key, d_value].map(pointer), &sizes].concat();
         device.launch("attention_backward_key", grid(KEYS), &backward)?;
 

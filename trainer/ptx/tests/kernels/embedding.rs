@@ -1,6 +1,6 @@
 //! Rows of the embedding table and their gradient over tokens sorted by id.
 
-use super::harness::{close, exactly, int, pointer, values, Checked, Device, Random, F32_BOUND};
+use super::harness::{Checked, Device, F32_BOUND, Random, close, exactly, int, pointer, values};
 use thimble_ptx::Module;
 
 /// Tokens of one id that are summed at once.
@@ -9,7 +9,8 @@ const SEGMENT: usize = 64;
 /// One frequent id, ids that are not there, columns beyond an access of a warp.
 pub(crate) fn check(module: &Module) -> Checked {
     for (tokens, vocabulary, columns) in [(150, 20, 384), (1, 3, 8), (33, 50, 136)] {
-        embedding(module, tokens, vocabulary, columns).map_err(|problem| format!("{tokens} tokens: {problem}"))?;
+        embedding(module, tokens, vocabulary, columns)
+            .map_err(|problem| format!("{tokens} tokens: {problem}"))?;
     }
     Ok(())
 }
@@ -47,7 +48,8 @@ fn embedding(module: &Module, tokens: usize, vocabulary: usize, columns: usize) 
     let pointers = [inputs[0], inputs[1], d_output, partial].map(pointer);
     let arguments = [&pointers[..], &[int(count), int(columns)]].concat();
     device.launch("embedding_segment_sums", [count.div_ceil(8), 1, 1], &arguments)?;
-    let inputs = [device.memory.input("id_starts", &id_starts), device.memory.input("distinct ids", &distinct)];
+    let inputs =
+        [device.memory.input("id_starts", &id_starts), device.memory.input("distinct ids", &distinct)];
     let gradient = device.memory.in_place("gradient", &before);
     let pointers = [partial, inputs[0], inputs[1], gradient].map(pointer);
     let arguments = [&pointers[..], &[int(distinct.len()), int(columns)]].concat();

@@ -4,7 +4,7 @@ use half::bf16;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{LazyLock, Mutex};
-use thimble_ptx::{Argument, Grid, Memory, Module, Pointer};
+use thimble_ptx::{Grid, LaunchArgument, Memory, Module, Pointer};
 
 /// What a check found wrong.
 pub(crate) type Checked = Result<(), String>;
@@ -46,7 +46,12 @@ impl<'a> Device<'a> {
     }
 
     /// Launches with the threads and the shared memory of the table of resources.
-    pub(crate) fn launch(&mut self, kernel: &str, blocks: [usize; 3], arguments: &[Argument]) -> Checked {
+    pub(crate) fn launch(
+        &mut self,
+        kernel: &str,
+        blocks: [usize; 3],
+        arguments: &[LaunchArgument],
+    ) -> Checked {
         self.launch_with(kernel, blocks, resource(kernel, "dynamic_shared"), arguments)
     }
 
@@ -55,11 +60,12 @@ impl<'a> Device<'a> {
         kernel: &str,
         blocks: [usize; 3],
         shared_bytes: u32,
-        arguments: &[Argument],
+        arguments: &[LaunchArgument],
     ) -> Checked {
         let entry = self.module.entry(kernel).ok_or_else(|| format!("there is no kernel {kernel}"))?;
         LAUNCHED.lock().unwrap().insert(kernel.to_owned());
-        let grid = Grid { blocks: blocks.map(|n| n as u32), threads: resource(kernel, "threads"), shared_bytes };
+        let grid =
+            Grid { blocks: blocks.map(|n| n as u32), threads: resource(kernel, "threads"), shared_bytes };
         let ran = entry.launch(grid, arguments, &mut self.memory);
         ran.map(|_| ()).map_err(|fault| fault.to_string())
     }
@@ -87,20 +93,20 @@ fn bits(values: &[bf16]) -> Vec<u16> {
     values.iter().map(|value| value.to_bits()).collect()
 }
 
-pub(crate) fn pointer(of: Pointer) -> Argument {
-    Argument::Pointer(of)
+pub(crate) fn pointer(of: Pointer) -> LaunchArgument {
+    LaunchArgument::Pointer(of)
 }
 
-pub(crate) fn int(value: usize) -> Argument {
-    Argument::I32(value as i32)
+pub(crate) fn int(value: usize) -> LaunchArgument {
+    LaunchArgument::I32(value as i32)
 }
 
-pub(crate) fn long(value: usize) -> Argument {
-    Argument::I64(value as i64)
+pub(crate) fn long(value: usize) -> LaunchArgument {
+    LaunchArgument::I64(value as i64)
 }
 
-pub(crate) fn float(value: f64) -> Argument {
-    Argument::F32(value as f32)
+pub(crate) fn float(value: f64) -> LaunchArgument {
+    LaunchArgument::F32(value as f32)
 }
 
 /// Random numbers (Steele, Lea and Flood 2014, SplitMix64).
@@ -152,7 +158,11 @@ pub(crate) fn close(name: &str, found: &[f64], wanted: &[f64], bound: f64) -> Ch
     let error: f64 = found.iter().zip(wanted).map(|(x, y)| (x - y) * (x - y)).sum();
     let relative = (error / square).sqrt();
     // Not a number fails too.
-    if relative <= bound { Ok(()) } else { Err(format!("{name}: relative rms {relative:.3e}, expected at most {bound:.1e}")) }
+    if relative <= bound {
+        Ok(())
+    } else {
+        Err(format!("{name}: relative rms {relative:.3e}, expected at most {bound:.1e}"))
+    }
 }
 
 /// The values rounded to bf16, as a kernel keeps what it reads again.

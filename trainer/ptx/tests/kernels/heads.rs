@@ -1,6 +1,6 @@
 //! Splitting the fused projection into heads with the rotary embedding, and back.
 
-use super::harness::{close, exactly, int, pointer, values, Checked, Device, Random, BF16_BOUND};
+use super::harness::{BF16_BOUND, Checked, Device, Random, close, exactly, int, pointer, values};
 use thimble_ptx::{Module, Pointer};
 
 struct Shape {
@@ -25,9 +25,11 @@ fn split(module: &Module, shape: &Shape, rotate: bool) -> Checked {
     let (tokens, width, half) = (sequences * context, (heads + 2 * kv_heads) * head_dim, head_dim / 2);
     let mut random = Random(context as u64);
     let from = random.bf16s(tokens * width, 1.0);
-    let angles: Vec<f64> =
-        (0..context * half).map(|i| (i / half) as f64 * 10000f64.powf(-((i % half) as f64) / half as f64)).collect();
-    let (cosine, sine): (Vec<f32>, Vec<f32>) = angles.iter().map(|a| (a.cos() as f32, a.sin() as f32)).unzip();
+    let angles: Vec<f64> = (0..context * half)
+        .map(|i| (i / half) as f64 * 10000f64.powf(-((i % half) as f64) / half as f64))
+        .collect();
+    let (cosine, sine): (Vec<f32>, Vec<f32>) =
+        angles.iter().map(|a| (a.cos() as f32, a.sin() as f32)).unzip();
 
     let mut device = Device::new(module);
     let fused = device.bf16("fused", &from);
@@ -37,7 +39,8 @@ fn split(module: &Module, shape: &Shape, rotate: bool) -> Checked {
     }
     let bytes = |heads: usize| 2 * tokens * heads * head_dim;
     let query = device.memory.output("query", bytes(heads));
-    let (key, value) = (device.memory.output("key", bytes(kv_heads)), device.memory.output("value", bytes(kv_heads)));
+    let (key, value) =
+        (device.memory.output("key", bytes(kv_heads)), device.memory.output("value", bytes(kv_heads)));
     let back = device.memory.output("d_fused", 2 * tokens * width);
     let blocks = [(context * head_dim).div_ceil(2048), sequences, 1];
     let sizes = [int(context), int(heads), int(kv_heads), int(head_dim)];
@@ -48,9 +51,11 @@ fn split(module: &Module, shape: &Shape, rotate: bool) -> Checked {
 
     let from = values(&from);
     let all = heads + 2 * kv_heads;
-    for (name, found, first, count) in
-        [("query", query, 0, heads), ("key", key, heads, kv_heads), ("value", value, heads + kv_heads, kv_heads)]
-    {
+    for (name, found, first, count) in [
+        ("query", query, 0, heads),
+        ("key", key, heads, kv_heads),
+        ("value", value, heads + kv_heads, kv_heads),
+    ] {
         let mut wanted = vec![0.0; tokens * count * head_dim];
         for (i, wanted) in wanted.iter_mut().enumerate() {
             let (d, position) = (i % head_dim, i / head_dim % context);

@@ -1,6 +1,8 @@
 //! Cross-entropy and divergence of rows of logits, with their gradients, and the sum of the losses.
 
-use super::harness::{close, doubles, float, int, pointer, values, Checked, Device, Random, BF16_BOUND, F32_BOUND};
+use super::harness::{
+    BF16_BOUND, Checked, Device, F32_BOUND, Random, close, doubles, float, int, pointer, values,
+};
 use half::bf16;
 use thimble_ptx::Module;
 
@@ -38,7 +40,8 @@ fn softmax(row: &[f64]) -> (Vec<f64>, f64) {
 /// Classes that are no multiple of eight, more than one pass of a block, targets at both ends.
 pub(crate) fn cross_entropy(module: &Module) -> Checked {
     for (rows, classes, z_loss) in [(4, 4101, 1e-2), (3, 16, 0.0), (2, 8197, 0.0), (1, 5, 1e-4)] {
-        softmax_gradient(module, rows, classes, z_loss).map_err(|problem| format!("{rows} x {classes}: {problem}"))?;
+        softmax_gradient(module, rows, classes, z_loss)
+            .map_err(|problem| format!("{rows} x {classes}: {problem}"))?;
     }
     Ok(())
 }
@@ -84,14 +87,16 @@ fn softmax_gradient(module: &Module, rows: usize, classes: usize, z_loss: f64) -
 /// The student's gradient towards a teacher.
 pub(crate) fn divergence(module: &Module) -> Checked {
     for (rows, classes) in [(3, 4101), (2, 16), (1, 5)] {
-        divergence_gradient(module, rows, classes).map_err(|problem| format!("{rows} x {classes}: {problem}"))?;
+        divergence_gradient(module, rows, classes)
+            .map_err(|problem| format!("{rows} x {classes}: {problem}"))?;
     }
     Ok(())
 }
 
 fn divergence_gradient(module: &Module, rows: usize, classes: usize) -> Checked {
     let mut random = Random(classes as u64 + 1);
-    let (student, teacher) = (Logits::new(rows, classes, &mut random), Logits::new(rows, classes, &mut random));
+    let (student, teacher) =
+        (Logits::new(rows, classes, &mut random), Logits::new(rows, classes, &mut random));
     let mut weights = random.f32s(rows, 1.0, 0.3);
     weights[rows / 2] = if rows > 1 { 0.0 } else { 1.5 };
 

@@ -1,14 +1,19 @@
 //! RMSNorm, forward, again and backward, and the sums of columns that end the weight's gradient.
 
-use super::harness::{close, doubles, float, int, pointer, values, Checked, Device, Random, BF16_BOUND, F32_BOUND};
+use super::harness::{
+    BF16_BOUND, Checked, Device, F32_BOUND, Random, close, doubles, float, int, pointer, values,
+};
 use thimble_ptx::{Module, Pointer};
 
 const EPSILON: f64 = 1e-5;
 
 /// Sizes at which all is checked; columns beyond one access of a warp, and fewer.
 pub(crate) fn check(module: &Module) -> Checked {
-    for (rows, columns, parts, add) in [(13, 384, 3, true), (1, 576, 1, false), (9, 8, 2, true), (6, 264, 1, false)] {
-        norm(module, rows, columns, parts, add).map_err(|problem| format!("{rows} x {columns}: {problem}"))?;
+    for (rows, columns, parts, add) in
+        [(13, 384, 3, true), (1, 576, 1, false), (9, 8, 2, true), (6, 264, 1, false)]
+    {
+        norm(module, rows, columns, parts, add)
+            .map_err(|problem| format!("{rows} x {columns}: {problem}"))?;
     }
     frozen(module)
 }
@@ -32,9 +37,14 @@ fn norm(module: &Module, rows: usize, columns: usize, parts: usize, add: bool) -
     let sums = device.memory.in_place("sums", &sums_before);
     let blocks = [rows.div_ceil(8), 1, 1];
     let sizes = [int(rows), int(columns)];
-    let arguments = [&[input, weights, inverse_rms, output].map(pointer)[..], &sizes, &[float(EPSILON)]].concat();
+    let arguments =
+        [&[input, weights, inverse_rms, output].map(pointer)[..], &sizes, &[float(EPSILON)]].concat();
     device.launch("rms_norm", blocks, &arguments)?;
-    device.launch("rms_norm_again", blocks, &[&[input, weights, inverse_rms, again].map(pointer)[..], &sizes].concat())?;
+    device.launch(
+        "rms_norm_again",
+        blocks,
+        &[&[input, weights, inverse_rms, again].map(pointer)[..], &sizes].concat(),
+    )?;
     let pointers = [input, weights, inverse_rms, d_output, d_input, third, partial].map(pointer);
     let arguments = [&pointers[..], &sizes, &[int(add.into())]].concat();
     device.launch_with("rms_norm_backward", [parts, 1, 1], 16 * columns as u32, &arguments)?;
@@ -49,7 +59,8 @@ fn norm(module: &Module, rows: usize, columns: usize, parts: usize, add: bool) -
         let at = |column: usize| row * columns + column;
         let square: f64 = (0..columns).map(|c| x[at(c)] * x[at(c)]).sum();
         let r = 1.0 / (square / columns as f64 + EPSILON).sqrt();
-        let mean = (0..columns).map(|c| weight[c] * dy[at(c)] * x[at(c)]).sum::<f64>() * r * r / columns as f64;
+        let mean =
+            (0..columns).map(|c| weight[c] * dy[at(c)] * x[at(c)]).sum::<f64>() * r * r / columns as f64;
         inverses.push(r);
         for c in 0..columns {
             y.push(x[at(c)] * r * weight[c]);
@@ -75,7 +86,12 @@ fn frozen(module: &Module) -> Checked {
     let weights = device.memory.input("weight", &vec![1.0f32; columns]);
     let inverse_rms = device.memory.input("inverse_rms", &vec![0.0f32; rows]);
     let d_input = device.memory.output("d_input", 2 * rows * columns);
-    let pointers = [input, weights, inverse_rms, d_output, d_input, Pointer::NULL, Pointer::NULL].map(pointer);
-    device.launch("rms_norm_backward", [2, 1, 1], &[&pointers[..], &[int(rows), int(columns), int(0)]].concat())?;
+    let pointers =
+        [input, weights, inverse_rms, d_output, d_input, Pointer::NULL, Pointer::NULL].map(pointer);
+    device.launch(
+        "rms_norm_backward",
+        [2, 1, 1],
+        &[&pointers[..], &[int(rows), int(columns), int(0)]].concat(),
+    )?;
     close("d_input of an inverse of 0", &device.read_bf16(d_input)?, &vec![0.0; rows * columns], 0.0)
 }

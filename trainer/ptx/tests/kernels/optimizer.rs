@@ -1,15 +1,20 @@
 //! The norm of the gradient, AdamW, and the bf16 copy of the weights.
 
-use super::harness::{close, doubles, exactly, float, long, pointer, Checked, Device, Random, F32_BOUND};
+use super::harness::{Checked, Device, F32_BOUND, Random, close, doubles, exactly, float, long, pointer};
 use half::bf16;
-use thimble_ptx::{Argument, Module};
+use thimble_ptx::{LaunchArgument, Module};
 
 /// Counts that end within an access and within a block, and what is not finite.
 pub(crate) fn square_sums(module: &Module) -> Checked {
-    for (count, parts, bad) in
-        [(8197, 2, None), (3, 1, None), (50_003, 3, None), (9000, 2, Some(f32::NAN)), (9000, 1, Some(f32::NEG_INFINITY))]
-    {
-        square_sum(module, count, parts, bad).map_err(|problem| format!("{count} values in {parts} parts: {problem}"))?;
+    for (count, parts, bad) in [
+        (8197, 2, None),
+        (3, 1, None),
+        (50_003, 3, None),
+        (9000, 2, Some(f32::NAN)),
+        (9000, 1, Some(f32::NEG_INFINITY)),
+    ] {
+        square_sum(module, count, parts, bad)
+            .map_err(|problem| format!("{count} values in {parts} parts: {problem}"))?;
     }
     Ok(())
 }
@@ -24,20 +29,25 @@ fn square_sum(module: &Module, count: usize, parts: usize, bad: Option<f32>) -> 
     let partial = device.memory.output("partial", 8 * parts);
     let (total, finite) = (device.memory.output("total", 8), device.memory.output("finite", 4));
     device.launch("square_sum", [parts, 1, 1], &[pointer(from), pointer(partial), long(count)])?;
-    let arguments = [pointer(partial), pointer(total), pointer(finite), Argument::I32(parts as i32)];
+    let arguments = [pointer(partial), pointer(total), pointer(finite), LaunchArgument::I32(parts as i32)];
     device.launch("square_sum_total", [1, 1, 1], &arguments)?;
     let finite = device.memory.read::<u32>(finite)?[0];
     if finite != u32::from(bad.is_none()) {
         return Err(format!("expected a flag of {}, found {finite}", u32::from(bad.is_none())));
     }
     let wanted: f64 = doubles(&values).iter().map(|x| x * x).sum();
-    if bad.is_some() { Ok(()) } else { close("sum", &device.memory.read::<f64>(total)?, &[wanted], F32_BOUND) }
+    if bad.is_some() {
+        Ok(())
+    } else {
+        close("sum", &device.memory.read::<f64>(total)?, &[wanted], F32_BOUND)
+    }
 }
 
 /// Three steps, with the decay ending anywhere.
 pub(crate) fn steps(module: &Module) -> Checked {
     for (count, decayed) in [(2053, 1000), (3, 2), (4096, 4096), (4100, 0)] {
-        adamw(module, count, decayed).map_err(|problem| format!("{count} weights, {decayed} decayed: {problem}"))?;
+        adamw(module, count, decayed)
+            .map_err(|problem| format!("{count} weights, {decayed} decayed: {problem}"))?;
     }
     Ok(())
 }
@@ -51,7 +61,8 @@ fn adamw(module: &Module, count: usize, decayed: usize) -> Checked {
     let weights = device.memory.in_place("weights", &start);
     let zeros = vec![0.0f32; count];
     let (first, second) = (device.memory.in_place("first", &zeros), device.memory.in_place("second", &zeros));
-    let (copy, again) = (device.memory.output("copy", 2 * count), device.memory.output("copy again", 2 * count));
+    let (copy, again) =
+        (device.memory.output("copy", 2 * count), device.memory.output("copy again", 2 * count));
     let blocks = [count.div_ceil(2048), 1, 1];
     let (mut w, mut m, mut v) = (doubles(&start), vec![0.0; count], vec![0.0; count]);
     for step in 1..=3 {
@@ -69,7 +80,11 @@ fn adamw(module: &Module, count: usize, decayed: usize) -> Checked {
             scale,
         ];
         let pointers = [weights, first, second, gradients, copy].map(pointer);
-        device.launch("adamw", blocks, &[&pointers[..], &[long(count), long(decayed)], &factors.map(float)].concat())?;
+        device.launch(
+            "adamw",
+            blocks,
+            &[&pointers[..], &[long(count), long(decayed)], &factors.map(float)].concat(),
+        )?;
         for (i, g) in doubles(&g).into_iter().enumerate() {
             let g = g * scale;
             m[i] = beta1 * m[i] + (1.0 - beta1) * g;

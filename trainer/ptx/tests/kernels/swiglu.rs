@@ -1,6 +1,6 @@
 //! SwiGLU and its gradient.
 
-use super::harness::{close, int, pointer, values, Checked, Device, Random, BF16_BOUND};
+use super::harness::{BF16_BOUND, Checked, Device, Random, close, int, pointer, values};
 use thimble_ptx::Module;
 
 /// Rows that fill a block and that do not.

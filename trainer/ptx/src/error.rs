@@ -21,7 +21,7 @@ impl std::error::Error for ParseError {}
 
 /// An error of a kernel, with the instruction that met it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub struct KernelError {
     /// The entry.
     pub kernel: String,
     /// The block, and the warp in it; none if the launch itself is wrong.
@@ -32,7 +32,7 @@ pub struct Fault {
     pub problem: String,
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for KernelError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.kernel)?;
         if let Some(([x, y, z], warp)) = self.place {
@@ -45,4 +45,4 @@ impl fmt::Display for Fault {
     }
 }
 
-impl std::error::Error for Fault {}
+impl std::error::Error for KernelError {}
