@@ -1,0 +1,91 @@
+// Split into heads with the rotary embedding, and back, against double precision.
+#include "../heads.cuh"
+#include "comparison.h"
+
+using namespace testing;
+
+struct Split {
+  int sequences, context, heads, kv_heads, head_dim;
+  bool rotate;
+  Values cosine, sine;
+
+  Split(int sequences, int context, int heads, int kv_heads, int head_dim, bool rotate)
+      : sequences(sequences), context(context), heads(heads), kv_heads(kv_heads), head_dim(head_dim), rotate(rotate) {
+    for (int position = 0; position < context; position++)
+      for (int i = 0; i < head_dim / 2; i++) {
+        const double angle = position * std::pow(10000.0, -2.0 * i / head_dim);
+        cosine.push_back(float(std::cos(angle)));
+        sine.push_back(float(std::sin(angle)));
+      }
+  }
+  std::string name() const {
+    return std::to_string(sequences) + " x " + std::to_string(context) + ", heads " + std::to_string(heads) + "/" + std::to_string(kv_heads) +
+           " of " + std::to_string(head_dim) + ", rotate " + std::to_string(rotate);
+  }
+  int all_heads() const { return heads + 2 * kv_heads; }
+  size_t elements() const { return size_t(sequences) * context * all_heads() * head_dim; }
+  // Index in the concatenation of queries, keys and values of a dimension of one of all heads.
+  size_t place(int sequence, int position, int head, int dimension) const {
+    size_t first = 0;
+    int count = heads;
+    if (head >= heads) first = size_t(sequences) * context * heads * head_dim, head -= heads, count = kv_heads;
+    if (head >= count) first += size_t(sequences) * context * kv_heads * head_dim, head -= kv_heads;
+    return first + ((size_t(sequence) * count + head) * context + position) * head_dim + dimension;
+  }
+  // From the fused matrix to the heads, or with `back` the reverse with the rotation transposed.
+  std::vector<double> reference(const std::vector<bf16>& from, bool back) const {
+    std::vector<double> to(from.size());
+    size_t row = 0;
+    for (int s = 0; s < sequences; s++)
+      for (int p = 0; p < context; p++)
+        for (int h = 0; h < all_heads(); h++, row += head_dim)
+          for (int i = 0; i < head_dim / 2; i++) {
+            const size_t low = place(s, p, h, i), high = place(s, p, h, i + head_dim / 2);
+            const bool turns = rotate && h < heads + kv_heads;
+            const double c = turns ? cosine[size_t(p) * head_dim / 2 + i] : 1.0, n = turns ? sine[size_t(p) * head_dim / 2 + i] : 0.0;
+            const double a = to_float(from[back ? low : row + i]), b = to_float(from[back ? high : row + i + head_dim / 2]);
+            to[back ? row + i : low] = back ? a * c + b * n : a * c - b * n;
+            to[back ? row + i + head_dim / 2 : high] = back ? b * c - a * n : b * c + a * n;
+          }
+    return to;
+  }
+};
+
+static void check(const Split& split) {
+  const std::vector<bf16> fused = normals_bf16(split.elements()), d_heads = normals_bf16(split.elements());
+  const size_t query = size_t(split.sequences) * split.context * split.heads * split.head_dim;
+  const size_t key = size_t(split.sequences) * split.context * split.kv_heads * split.head_dim;
+  const int positions = 2048 / split.head_dim;
+  const dim3 grid((split.context + positions - 1) / positions, split.sequences);
+  const auto outputs = in_every_order("split_heads " + split.name(), [&] {
+    Buffer<float> cosines(split.cosine), sines(split.sine);
+    const Global<const float> cosine = split.rotate ? Global<const float>(cosines) : nullptr, sine = split.rotate ? Global<const float>(sines) : nullptr;
+    Buffer<bf16> from(fused), q(query), k(key), v(key), d_fused(split.elements());
+    Buffer<bf16> dq(std::vector<bf16>(d_heads.begin(), d_heads.begin() + query)), dk(std::vector<bf16>(d_heads.begin() + query, d_heads.end() - key));
+    Buffer<bf16> dv(std::vector<bf16>(d_heads.end() - key, d_heads.end()));
+    emulator::launch(grid, 128, 0, [&] { split_heads(from, cosine, sine, q, k, v, split.context, split.heads, split.kv_heads, split.head_dim); });
+    emulator::launch(grid, 128, 0,
+                     [&] { split_heads_backward(dq, dk, dv, cosine, sine, d_fused, split.context, split.heads, split.kv_heads, split.head_dim); });
+    Values all = values_of(q, "query");
+    for (const Values& more : {values_of(k, "key"), values_of(v, "value")}) all.insert(all.end(), more.begin(), more.end());
+    return std::vector<Values>{all, values_of(d_fused, "d_fused")};
+  });
+  for (int back = 0; back < 2; back++) {
+    const auto want = split.reference(back ? d_heads : fused, back);
+    const std::string name = (back ? "split_heads_backward " : "split_heads ") + split.name();
+    expect_close(name, want, outputs[back], BF16_BOUND);
+    expect_rounded(name, want, outputs[back], split.rotate ? 0.02 : 0.0);
+  }
+}
+
+static void rotated() {
+  check(Split(1, 1, 6, 2, 64, true));
+  check(Split(2, 33, 6, 2, 64, true));
+  check(Split(1, 70, 9, 3, 64, true));
+  check(Split(1, 40, 2, 2, 128, true));
+  check(Split(3, 130, 3, 1, 16, true));
+}
+
+static void not_rotated() { check(Split(2, 33, 3, 1, 64, false)); }
+
+int main(int argc, char** argv) { return testing::run(argc, argv, {{"rotated", rotated}, {"not_rotated", not_rotated}}); }
