@@ -25,7 +25,7 @@ template <class Work> __device__ __forceinline__ void for_classes(int vocabulary
   const int whole = vocabulary / 8 * 8;
 #pragma unroll 2
   for (int first = threadIdx.x * 8; first < whole; first += LOSS_STEP) work(first, 8);
-  if (whole < vocabulary && threadIdx.x == whole / 8 % LOSS_THREADS) work(whole, vocabulary - whole);
+  if (whole < vocabulary && int(threadIdx.x) == whole / 8 % LOSS_THREADS) work(whole, vocabulary - whole);
 }
 __device__ __forceinline__ void load_classes(float (&x)[8], Global<const bf16> from, int count) {
   if (count == 8) load(x, from);
