@@ -60,4 +60,29 @@ static void sizes() {
 
 static void frequent_id() { check(700, 384, 300, 450); }
 
-int main(int argc, char** argv) { return testing::run(argc, argv, {{"sizes", sizes}, {"frequent_id", frequent_id}}); }
+// The last tokens of 2^21 x 2,048: indices beyond 32 bits.
+static void last_tokens() {
+  constexpr int TOKENS = 1 << 21, COLUMNS = 2048, VOCABULARY = 1 << 21;
+  constexpr size_t N = size_t(TOKENS) * COLUMNS, LAST = N - COLUMNS;
+  const std::vector<bf16> row = normals_bf16(COLUMNS);
+  Buffer<bf16> table(N), output(N);
+  Buffer<float> partial(N), gradient(N);
+  Buffer<uint32_t> ids(TOKENS), order(TOKENS), starts(size_t(TOKENS) + 1);
+  for (size_t i = 0; i < COLUMNS; i++) table[LAST + i] = row[i], gradient[LAST + i] = 1.0f;
+  for (size_t i = TOKENS - 8; i < TOKENS; i++) ids[i] = order[i] = VOCABULARY - 1, starts[i] = uint32_t(i);
+  starts[TOKENS] = TOKENS;
+  const dim3 grid(TOKENS / 8);
+  const std::vector<dim3> last{dim3(TOKENS / 8 - 1)};
+  emulator::launch_blocks(grid, last, 256, 0, [&] { embedding(table, ids, output, TOKENS, COLUMNS); });
+  emulator::launch_blocks(grid, last, 256, 0, [&] { embedding_segment_sums(order, starts, output, partial, TOKENS, COLUMNS); });
+  // One id has all eight segments; the last of the distinct ones.
+  for (size_t i = TOKENS - 8; i < TOKENS; i++) starts[i] = TOKENS - 8;
+  for (size_t i = TOKENS - 8; i + 1 < TOKENS; i++) ids[i] = uint32_t(i);
+  for (size_t i = N - 8 * COLUMNS; i < LAST; i++) gradient[i] = 0.0f;
+  emulator::launch_blocks(grid, last, 256, 0, [&] { embedding_backward(partial, starts, ids, gradient, TOKENS, COLUMNS); });
+  Deviation deviation;
+  for (size_t i = 0; i < COLUMNS; i++) deviation.add(1.0 + 8.0 * to_float(row[i]), gradient[LAST + i]);
+  expect_close("gradient of the last row of the table", deviation, F32_BOUND);
+}
+
+int main(int argc, char** argv) { return testing::run(argc, argv, {{"sizes", sizes}, {"frequent_id", frequent_id}, {"last_tokens", last_tokens}}); }

@@ -88,4 +88,21 @@ static void rotated() {
 
 static void not_rotated() { check(Split(2, 33, 3, 1, 64, false)); }
 
-int main(int argc, char** argv) { return testing::run(argc, argv, {{"rotated", rotated}, {"not_rotated", not_rotated}}); }
+// The last positions of 60,000 sequences: indices beyond 32 bits.
+static void last_sequence() {
+  constexpr int SEQUENCES = 60000, CONTEXT = 128, HEADS = 6, KV_HEADS = 2, DIM = 64, ALL = HEADS + 2 * KV_HEADS;
+  constexpr size_t TOKENS = size_t(SEQUENCES) * CONTEXT;
+  Buffer<bf16> fused(TOKENS * ALL * DIM), q(TOKENS * HEADS * DIM), k(TOKENS * KV_HEADS * DIM), v(TOKENS * KV_HEADS * DIM), back(TOKENS * ALL * DIM);
+  const std::vector<bf16> some = normals_bf16(32 * ALL * DIM);
+  const size_t first = (TOKENS - 32) * ALL * DIM;
+  for (size_t i = 0; i < some.size(); i++) fused[first + i] = some[i];
+  const dim3 grid(CONTEXT / 32, SEQUENCES);
+  const std::vector<dim3> last{dim3(CONTEXT / 32 - 1, SEQUENCES - 1)};
+  emulator::launch_blocks(grid, last, 128, 0, [&] { split_heads(fused, nullptr, nullptr, q, k, v, CONTEXT, HEADS, KV_HEADS, DIM); });
+  emulator::launch_blocks(grid, last, 128, 0, [&] { split_heads_backward(q, k, v, nullptr, nullptr, back, CONTEXT, HEADS, KV_HEADS, DIM); });
+  for (size_t i = 0; i < some.size(); i++)
+    if (!expect(back[first + i].bits == some[i].bits, "element %zu of the last positions has changed on its way to the heads and back", i)) break;
+  expect(q[q.size() - 1].bits == some[(31 * ALL + HEADS) * DIM - 1].bits, "the last query is another");
+}
+
+int main(int argc, char** argv) { return testing::run(argc, argv, {{"rotated", rotated}, {"not_rotated", not_rotated}, {"last_sequence", last_sequence}}); }

@@ -51,6 +51,29 @@ static void sizes() {
 
 static void large_gates() { check(1, 256, 1e30f); }
 
+// The last rows of 2^18 x 8,192: indices beyond 32 bits.
+static void last_rows() {
+  constexpr int ROWS = 1 << 18, FFN = 8192;
+  constexpr size_t N = size_t(ROWS) * FFN, FIRST = N - 2048;
+  constexpr size_t GATE = FIRST + size_t(ROWS - 1) * FFN, UP = GATE + FFN;
+  Buffer<bf16> fused(2 * N), d(N), product(N);
+  const std::vector<bf16> gates = normals_bf16(2048), ups = normals_bf16(2048);
+  for (size_t i = 0; i < 2048; i++) fused[GATE + i] = gates[i], fused[UP + i] = ups[i], d[FIRST + i] = to_bf16(1.0f);
+  const dim3 grid(unsigned(N / 2048));
+  emulator::launch_blocks(grid, {dim3(grid.x - 1)}, 256, 0, [&] { swiglu(fused, product, ROWS, FFN); });
+  emulator::launch_blocks(grid, {dim3(grid.x - 1)}, 256, 0, [&] { swiglu_backward(fused, d, ROWS, FFN); });
+  Deviation products, again, gradients;
+  for (size_t i = 0; i < 2048; i++) {
+    const double g = to_float(gates[i]), silu = g / (1 + std::exp(-g));
+    products.add(silu * to_float(ups[i]), to_float(product[FIRST + i]));
+    again.add(silu * to_float(ups[i]), to_float(d[FIRST + i]));
+    gradients.add(silu, to_float(fused[UP + i]));
+  }
+  expect_close("products of the last row", products, BF16_BOUND);
+  expect_close("products of the last row again", again, BF16_BOUND);
+  expect_close("gradient of the last row's up", gradients, BF16_BOUND);
+}
+
 int main(int argc, char** argv) {
-  return testing::run(argc, argv, {{"sizes", sizes}, {"large_gates", large_gates}, {"traffic", traffic}});
+  return testing::run(argc, argv, {{"sizes", sizes}, {"large_gates", large_gates}, {"traffic", traffic}, {"last_rows", last_rows}});
 }
