@@ -74,6 +74,11 @@ inline std::vector<Values> in_every_order(const std::string& name, const std::fu
   return first;
 }
 
+// Runs only the last block of a grid.
+inline void launch_last(unsigned grid, unsigned threads, size_t shared_bytes, const std::function<void()>& kernel) {
+  emulator::launch_blocks(dim3(grid), {dim3(grid - 1, 0, 0)}, threads, shared_bytes, kernel);
+}
+
 // Counts the traffic of what runs while it lives.
 struct CountTraffic {
   CountTraffic() { emulator::options.count_traffic = true; }

@@ -71,15 +71,13 @@ static void last_tokens() {
   for (size_t i = 0; i < COLUMNS; i++) table[LAST + i] = row[i], gradient[LAST + i] = 1.0f;
   for (size_t i = TOKENS - 8; i < TOKENS; i++) ids[i] = order[i] = VOCABULARY - 1, starts[i] = uint32_t(i);
   starts[TOKENS] = TOKENS;
-  const dim3 grid(TOKENS / 8);
-  const std::vector<dim3> last{dim3(TOKENS / 8 - 1)};
-  emulator::launch_blocks(grid, last, 256, 0, [&] { embedding(table, ids, output, TOKENS, COLUMNS); });
-  emulator::launch_blocks(grid, last, 256, 0, [&] { embedding_segment_sums(order, starts, output, partial, TOKENS, COLUMNS); });
+  launch_last(TOKENS / 8, 256, 0, [&] { embedding(table, ids, output, TOKENS, COLUMNS); });
+  launch_last(TOKENS / 8, 256, 0, [&] { embedding_segment_sums(order, starts, output, partial, TOKENS, COLUMNS); });
   // One id has all eight segments; the last of the distinct ones.
   for (size_t i = TOKENS - 8; i < TOKENS; i++) starts[i] = TOKENS - 8;
   for (size_t i = TOKENS - 8; i + 1 < TOKENS; i++) ids[i] = uint32_t(i);
   for (size_t i = N - 8 * COLUMNS; i < LAST; i++) gradient[i] = 0.0f;
-  emulator::launch_blocks(grid, last, 256, 0, [&] { embedding_backward(partial, starts, ids, gradient, TOKENS, COLUMNS); });
+  launch_last(TOKENS / 8, 256, 0, [&] { embedding_backward(partial, starts, ids, gradient, TOKENS, COLUMNS); });
   Deviation deviation;
   for (size_t i = 0; i < COLUMNS; i++) deviation.add(1.0 + 8.0 * to_float(row[i]), gradient[LAST + i]);
   expect_close("gradient of the last row of the table", deviation, F32_BOUND);

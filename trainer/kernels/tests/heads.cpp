@@ -97,7 +97,7 @@ static void last_sequence() {
   const size_t first = (TOKENS - 32) * ALL * DIM;
   for (size_t i = 0; i < some.size(); i++) fused[first + i] = some[i];
   const dim3 grid(CONTEXT / 32, SEQUENCES);
-  const std::vector<dim3> last{dim3(CONTEXT / 32 - 1, SEQUENCES - 1)};
+  const std::vector<dim3> last{dim3(CONTEXT / 32 - 1, SEQUENCES - 1, 0)};
   emulator::launch_blocks(grid, last, 128, 0, [&] { split_heads(fused, nullptr, nullptr, q, k, v, CONTEXT, HEADS, KV_HEADS, DIM); });
   emulator::launch_blocks(grid, last, 128, 0, [&] { split_heads_backward(q, k, v, nullptr, nullptr, back, CONTEXT, HEADS, KV_HEADS, DIM); });
   for (size_t i = 0; i < some.size(); i++)

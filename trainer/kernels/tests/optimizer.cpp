@@ -99,7 +99,7 @@ static void many_elements() {
   Buffer<float> weights(COUNT), first(COUNT), second(COUNT), gradients(COUNT);
   Buffer<bf16> copy(static_cast<size_t>(COUNT));
   for (size_t i = FIRST; i < size_t(COUNT); i++) weights[i] = 2.0f, first[i] = second[i] = 0.0f, gradients[i] = 1.0f;
-  emulator::launch_blocks(dim3(blocks), {dim3(blocks - 1)}, 256, 0, [&] {
+  launch_last(blocks, 256, 0, [&] {
     adamw(weights, first, second, gradients, copy, COUNT, COUNT - 1, 0.5f, 0.25f, 1.0f, 0.0f, 1.0f, 1.0f, 0.0f, 1.0f);
   });
   for (size_t i = FIRST; i < size_t(COUNT); i++) {
@@ -109,7 +109,7 @@ static void many_elements() {
   constexpr unsigned PART = (1u << 31) / 8192;
   Buffer<double> partial(PART + 1);
   for (size_t i = size_t(PART) * 8192; i < size_t(COUNT); i++) gradients[i] = 1.0f;
-  emulator::launch_blocks(dim3(PART + 1), {dim3(PART)}, 256, 128, [&] { square_sum(gradients, partial, COUNT); });
+  launch_last(PART + 1, 256, 128, [&] { square_sum(gradients, partial, COUNT); });
   expect(partial[PART] == 3 * 2048 + 5, "the last part of square_sum is %g", partial[PART]);
 }
 

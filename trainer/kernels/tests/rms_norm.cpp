@@ -131,21 +131,20 @@ static void last_rows() {
   Buffer<bf16> x(size_t(ROWS) * COLUMNS), y(size_t(ROWS) * COLUMNS), dy(size_t(ROWS) * COLUMNS), dx(size_t(ROWS) * COLUMNS);
   Buffer<float> weight(norm.weight), inverse(ROWS);
   for (size_t i = 0; i < norm.x.size(); i++) x[FIRST + i] = norm.x[i], dy[FIRST + i] = norm.dy[i], dx[FIRST + i] = norm.old[i];
-  const std::vector<dim3> last{dim3(ROWS / 8 - 1)}, two{dim3(ROWS / 4 - 1), dim3(ROWS / 4 - 2)};
-  emulator::launch_blocks(dim3(ROWS / 8), last, 256, 0, [&] { rms_norm(x, weight, inverse, y, ROWS, COLUMNS, 1e-5f); });
+  launch_last(ROWS / 8, 256, 0, [&] { rms_norm(x, weight, inverse, y, ROWS, COLUMNS, 1e-5f); });
   Deviation forward, backward;
   for (size_t i = 0; i < norm.x.size(); i++) forward.add(norm.y[i], to_float(y[FIRST + i]));
   expect_close("output of the last rows", forward, BF16_BOUND);
-  emulator::launch_blocks(dim3(ROWS / 8), last, 256, 0, [&] { rms_norm_again(x, weight, inverse, y, ROWS, COLUMNS); });
+  launch_last(ROWS / 8, 256, 0, [&] { rms_norm_again(x, weight, inverse, y, ROWS, COLUMNS); });
+  const std::vector<dim3> two{dim3(ROWS / 4 - 1, 0, 0), dim3(ROWS / 4 - 2, 0, 0)};
   emulator::launch_blocks(dim3(ROWS / 4), two, 128, 16 * COLUMNS,
                           [&] { rms_norm_backward(x, weight, inverse, dy, dx, dy, nullptr, ROWS, COLUMNS, 1); });
   for (size_t i = 0; i < norm.x.size(); i++) backward.add(norm.dx[i] + to_float(norm.old[i]), to_float(dx[FIRST + i]));
   expect_close("d_input of the last rows", backward, BF16_BOUND);
-  // What is not among the parts that a test can fill: the last of 2^20 rows of sums.
+  // The last of 2^21 rows of sums, of a block that has no row.
   constexpr int PARTS = 1 << 21;
   Buffer<float> partial(size_t(PARTS) * COLUMNS);
-  Buffer<float> gradient_weight(COLUMNS);
-  emulator::launch_blocks(dim3(PARTS), {dim3(PARTS - 1)}, 128, 16 * COLUMNS, [&] {
+  launch_last(PARTS, 128, 16 * COLUMNS, [&] {
     rms_norm_backward(x, weight, inverse, dy, dx, nullptr, partial, ROWS, COLUMNS, 0);
   });
   for (int i = 0; i < COLUMNS; i++) expect(partial[size_t(PARTS - 1) * COLUMNS + i] == 0.0f, "a block without rows has a sum");

@@ -59,9 +59,9 @@ static void last_rows() {
   Buffer<bf16> fused(2 * N), d(N), product(N);
   const std::vector<bf16> gates = normals_bf16(2048), ups = normals_bf16(2048);
   for (size_t i = 0; i < 2048; i++) fused[GATE + i] = gates[i], fused[UP + i] = ups[i], d[FIRST + i] = to_bf16(1.0f);
-  const dim3 grid(unsigned(N / 2048));
-  emulator::launch_blocks(grid, {dim3(grid.x - 1)}, 256, 0, [&] { swiglu(fused, product, ROWS, FFN); });
-  emulator::launch_blocks(grid, {dim3(grid.x - 1)}, 256, 0, [&] { swiglu_backward(fused, d, ROWS, FFN); });
+  constexpr unsigned BLOCKS = N / 2048;
+  launch_last(BLOCKS, 256, 0, [&] { swiglu(fused, product, ROWS, FFN); });
+  launch_last(BLOCKS, 256, 0, [&] { swiglu_backward(fused, d, ROWS, FFN); });
   Deviation products, again, gradients;
   for (size_t i = 0; i < 2048; i++) {
     const double g = to_float(gates[i]), silu = g / (1 + std::exp(-g));
