@@ -50,11 +50,13 @@ impl LaunchArgument {
     }
 }
 
-/// How often warps executed what.
+/// What a launch executed and used.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Executions of a warp by opcode with its modifiers.
     pub by_opcode: BTreeMap<String, u64>,
+    /// Bytes of shared memory up to the last one that a block accessed.
+    pub shared_bytes: usize,
 }
 
 impl Counts {
@@ -90,19 +92,20 @@ impl Entry {
         memory.begin_launch();
         let mut executed = vec![0; self.code.len()];
         let [width, height, depth] = grid.blocks;
-        let mut number = 0;
+        let (mut number, mut shared_bytes) = (0, 0);
         for z in 0..depth {
             for y in 0..height {
                 for x in 0..width {
                     let place = Place { threads: grid.threads, block: [x, y, z], grid: grid.blocks };
                     let shared = Shared::new(grid.shared_bytes as usize);
                     let block = Block { memory, shared, parameters: &parameters, masks: &self.masks, number };
-                    run::run(self, place, block, &mut executed)?;
+                    let used = run::run(self, place, block, &mut executed)?;
+                    shared_bytes = shared_bytes.max(used);
                     number += 1;
                 }
             }
         }
-        let mut counts = Counts::default();
+        let mut counts = Counts { shared_bytes, ..Counts::default() };
         for (instruction, &count) in self.code.iter().zip(&executed).filter(|&(_, &count)| count > 0) {
             *counts.by_opcode.entry(instruction.opcode.clone()).or_default() += count;
         }

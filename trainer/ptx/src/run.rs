@@ -18,13 +18,14 @@ enum Stop {
     At(usize),
 }
 
-/// Runs all warps to their end; `executed` counts each instruction by its index.
+/// Runs all warps to their end, and returns how much shared memory they have used; `executed` counts each instruction by
+/// its index.
 pub(crate) fn run(
     entry: &Entry,
     place: Place,
     mut block: Block<'_>,
     executed: &mut [u64],
-) -> Result<(), KernelError> {
+) -> Result<usize, KernelError> {
     let count = (place.threads as usize).div_ceil(LANES);
     let mut warps: Vec<Warp> = (0..count).map(|index| Warp::new(index, place, entry.masks.len())).collect();
     loop {
@@ -55,7 +56,7 @@ pub(crate) fn run(
             });
         }
         match first {
-            Stop::Finished => return Ok(()),
+            Stop::Finished => return Ok(block.shared.used),
             Stop::At(_) => block.shared.pass_barrier(),
         }
     }

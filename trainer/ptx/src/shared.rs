@@ -21,11 +21,13 @@ pub(crate) struct Shared {
     shadows: Vec<Shadow>,
     /// Barriers of the block that have passed, and one.
     epoch: u32,
+    /// End of what has been accessed.
+    pub(crate) used: usize,
 }
 
 impl Shared {
     pub(crate) fn new(bytes: usize) -> Shared {
-        Shared { bytes: vec![0; bytes], shadows: vec![Shadow::default(); bytes], epoch: 1 }
+        Shared { bytes: vec![0; bytes], shadows: vec![Shadow::default(); bytes], epoch: 1, used: 0 }
     }
 
     /// All warps have met at a barrier: what was written before is ordered.
@@ -78,7 +80,7 @@ impl Shared {
     }
 
     /// The range that a warp is about to write.
-    fn claim(&self, offset: u64, length: usize, warp: usize) -> Result<std::ops::Range<usize>, String> {
+    fn claim(&mut self, offset: u64, length: usize, warp: usize) -> Result<std::ops::Range<usize>, String> {
         let (range, warp) = (self.range(offset, length)?, warp as u16 + 1);
         for (i, shadow) in self.shadows[range.clone()].iter().enumerate() {
             let problem =
@@ -96,10 +98,13 @@ impl Shared {
         Ok(range)
     }
 
-    fn range(&self, offset: u64, length: usize) -> Result<std::ops::Range<usize>, String> {
+    fn range(&mut self, offset: u64, length: usize) -> Result<std::ops::Range<usize>, String> {
         let end = offset.checked_add(length as u64).filter(|&end| end <= self.bytes.len() as u64);
         match end {
-            Some(end) => Ok(offset as usize..end as usize),
+            Some(end) => {
+                self.used = self.used.max(end as usize);
+                Ok(offset as usize..end as usize)
+            }
             None => Err(format!(
                 "{length} bytes at {offset:#x} of shared memory are accessed, and it has {:#x}",
                 self.bytes.len()

@@ -33,11 +33,17 @@ fn hashes_are_fresh() {
         .lines()
         .map(|line| line.split_once("  ").map(|(hash, name)| (name.to_owned(), hash.to_owned())).unwrap())
         .collect();
-    let sources =
-        fs::read_dir(kernels()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let sources = sources.filter(|name| name.ends_with(".cu") || name.ends_with(".cuh"));
-    let others = ["build.sh", "tables.py", "ptx/kernels.ptx", "ptx/parameters.json", "ptx/resources.json"];
-    let expected: BTreeSet<String> = sources.chain(others.map(str::to_owned)).collect();
+    let script = read("build.sh");
+    let names = |folder: &str, prefix: &str| -> Vec<String> {
+        let files = fs::read_dir(kernels().join(folder)).unwrap();
+        files.map(|entry| format!("{prefix}{}", entry.unwrap().file_name().into_string().unwrap())).collect()
+    };
+    // The sources, the script and those that it calls, and what they write.
+    let called = |name: &str| name.ends_with(".py") && script.contains(&format!("/{name}\""));
+    let is_source = |name: &String| name.ends_with(".cu") || name.ends_with(".cuh") || called(name);
+    let sources = names(".", "").into_iter().filter(is_source);
+    let written = names("ptx", "ptx/").into_iter().filter(|name| name != "ptx/sources.sha256");
+    let expected: BTreeSet<String> = sources.chain(written).chain(["build.sh".to_owned()]).collect();
     let stale: Vec<&String> = expected
         .iter()
         .filter(|name| {

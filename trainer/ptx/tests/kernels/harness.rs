@@ -1,7 +1,7 @@
 //! Launches, random numbers and comparisons.
 
 use half::bf16;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{LazyLock, Mutex};
 use thimble_ptx::{Grid, LaunchArgument, Memory, Module, Pointer};
@@ -13,8 +13,8 @@ pub(crate) type Checked = Result<(), String>;
 pub(crate) const BF16_BOUND: f64 = 0.005;
 pub(crate) const F32_BOUND: f64 = 1e-5;
 
-/// Kernels that were launched.
-pub(crate) static LAUNCHED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+/// Kernels that were launched, and the shared memory that those used that had as much as the table of resources says.
+pub(crate) static LAUNCHED: Mutex<BTreeMap<String, usize>> = Mutex::new(BTreeMap::new());
 
 fn committed(name: &str) -> String {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../kernels/ptx").join(name);
@@ -52,9 +52,14 @@ impl<'a> Device<'a> {
         blocks: [usize; 3],
         arguments: &[LaunchArgument],
     ) -> Checked {
-        self.launch_with(kernel, blocks, resource(kernel, "dynamic_shared"), arguments)
+        let used = self.run(kernel, blocks, resource(kernel, "dynamic_shared"), arguments)?;
+        let mut launched = LAUNCHED.lock().unwrap();
+        let most = launched.entry(kernel.to_owned()).or_default();
+        *most = used.max(*most);
+        Ok(())
     }
 
+    /// Launches at other sizes than those of the table, which need other shared memory.
     pub(crate) fn launch_with(
         &mut self,
         kernel: &str,
@@ -62,12 +67,21 @@ impl<'a> Device<'a> {
         shared_bytes: u32,
         arguments: &[LaunchArgument],
     ) -> Checked {
+        self.run(kernel, blocks, shared_bytes, arguments).map(|_| ())
+    }
+
+    fn run(
+        &mut self,
+        kernel: &str,
+        blocks: [usize; 3],
+        shared_bytes: u32,
+        arguments: &[LaunchArgument],
+    ) -> Result<usize, String> {
         let entry = self.module.entry(kernel).ok_or_else(|| format!("there is no kernel {kernel}"))?;
-        LAUNCHED.lock().unwrap().insert(kernel.to_owned());
         let grid =
             Grid { blocks: blocks.map(|n| n as u32), threads: resource(kernel, "threads"), shared_bytes };
-        let ran = entry.launch(grid, arguments, &mut self.memory);
-        ran.map(|_| ()).map_err(|fault| fault.to_string())
+        let counts = entry.launch(grid, arguments, &mut self.memory).map_err(|error| error.to_string())?;
+        Ok(counts.shared_bytes)
     }
 
     pub(crate) fn bf16(&mut self, name: &str, values: &[bf16]) -> Pointer {
