@@ -7,7 +7,7 @@
 KERNEL void __launch_bounds__(LOSS_THREADS) divergence_gradient(Global<bf16> student, Global<const bf16> teacher, Global<const float> weights,
                                                                 Global<float> losses, int32_t vocabulary, int32_t stride, int32_t with_gradient) {
   SharedArena arena;
-  const Shared<float> for_largest = arena.take<float>(2 * LOSS_WARPS), for_sum = arena.take<float>(3 * LOSS_WARPS);
+  const Shared<float> for_largest = arena.take<float>(2 * LOSS_WARPS), for_sum = arena.take<float>(2 * LOSS_WARPS);
   const int row = blockIdx.x;
   const Global<bf16> own = student + (long long)row * stride;
   const Global<const bf16> from = own, teaches = teacher + (long long)row * stride;
@@ -30,7 +30,8 @@ KERNEL void __launch_bounds__(LOSS_THREADS) divergence_gradient(Global<bf16> stu
   });
   of_student.join(for_largest, for_sum);
   difference *= of_teacher.join(for_largest + LOSS_WARPS, for_sum + LOSS_WARPS);
-  difference = block_sum<LOSS_WARPS>(difference, for_sum + 2 * LOSS_WARPS);
+  // All threads have read the student's largest logits before the barrier of its sum.
+  difference = block_sum<LOSS_WARPS>(difference, for_largest);
   if (threadIdx.x == 0) losses[row] = difference / of_teacher.sum + (of_student.log_partition() - of_teacher.log_partition());
   if (!with_gradient) return;
   const float weight = weights[row];

@@ -67,8 +67,8 @@ static void cross_entropy(int vocabulary, float scale, float z_loss, const std::
     Buffer<uint32_t> ids(targets);
     Buffer<float> of(weights), out(rows), only(rows);
     const dim3 grid(rows);
-    emulator::launch(grid, 512, 512, [&] { softmax_gradient(logits, ids, of, out, vocabulary, data.stride, z_loss, 1); });
-    emulator::launch(grid, 512, 512, [&] { softmax_gradient(untouched, ids, nullptr, only, vocabulary, data.stride, z_loss, 0); });
+    emulator::launch(grid, 512, 256, [&] { softmax_gradient(logits, ids, of, out, vocabulary, data.stride, z_loss, 1); });
+    emulator::launch(grid, 512, 256, [&] { softmax_gradient(untouched, ids, nullptr, only, vocabulary, data.stride, z_loss, 0); });
     return std::vector<Values>{values_of(out, "losses"), data.classes(logits), values_of(only, "losses"), data.classes(untouched)};
   });
   expect_close(name + ", losses", losses, outputs[0], F32_BOUND);
@@ -100,8 +100,8 @@ static void divergence(int vocabulary, float apart, const Values& weights) {
     Buffer<bf16> s = student.upload(), t = teacher.upload(), untouched = student.upload();
     Buffer<float> of(weights), out(rows), only(rows);
     const dim3 grid(rows);
-    emulator::launch(grid, 512, 512, [&] { divergence_gradient(s, t, of, out, vocabulary, student.stride, 1); });
-    emulator::launch(grid, 512, 512, [&] { divergence_gradient(untouched, t, nullptr, only, vocabulary, student.stride, 0); });
+    emulator::launch(grid, 512, 256, [&] { divergence_gradient(s, t, of, out, vocabulary, student.stride, 1); });
+    emulator::launch(grid, 512, 256, [&] { divergence_gradient(untouched, t, nullptr, only, vocabulary, student.stride, 0); });
     return std::vector<Values>{values_of(out, "losses"), student.classes(s), values_of(only, "losses"), teacher.classes(t)};
   });
   expect_close(name + ", losses", losses, outputs[0], F32_BOUND);
@@ -136,8 +136,8 @@ static void special_logits() {
   Buffer<bf16> logits = data.upload(), teacher = data.upload();
   Buffer<uint32_t> targets(std::vector<uint32_t>{3, 3, 17, 3, 3});
   Buffer<float> weights(Values{1, 1, 1, 1, 0}), losses(5), divergences(5);
-  emulator::launch(dim3(5), 512, 512, [&] { divergence_gradient(teacher, logits, weights, divergences, VOCABULARY, data.stride, 0); });
-  emulator::launch(dim3(5), 512, 512, [&] { softmax_gradient(logits, targets, weights, losses, VOCABULARY, data.stride, 0, 1); });
+  emulator::launch(dim3(5), 512, 256, [&] { divergence_gradient(teacher, logits, weights, divergences, VOCABULARY, data.stride, 0); });
+  emulator::launch(dim3(5), 512, 256, [&] { softmax_gradient(logits, targets, weights, losses, VOCABULARY, data.stride, 0, 1); });
   expect(std::isnan(losses[0]), "a loss of %f with a logit that is not a number", losses[0]);
   expect(std::isnan(losses[1]), "a loss of %f with an infinite logit", losses[1]);
   expect(losses[2] == INFINITY, "a loss of %f for a target without a chance", losses[2]);
@@ -158,7 +158,7 @@ static void last_row() {
   targets[ROWS - 1] = VOCABULARY - 1;
   weights[ROWS - 1] = 1.0f;
   const double z = data.log_partition(0);
-  launch_last(ROWS, 512, 512, [&] { softmax_gradient(logits, targets, weights, losses, VOCABULARY, VOCABULARY, 0, 1); });
+  launch_last(ROWS, 512, 256, [&] { softmax_gradient(logits, targets, weights, losses, VOCABULARY, VOCABULARY, 0, 1); });
   Deviation deviation;
   deviation.add(z - data.at(0, VOCABULARY - 1), losses[ROWS - 1]);
   expect_close("loss of the last row", deviation, F32_BOUND);
@@ -166,7 +166,7 @@ static void last_row() {
   for (size_t i = 0; i + 1 < VOCABULARY; i++) deviation.add(std::exp(data.at(0, int(i)) - z), to_float(logits[FIRST + i]));
   expect_close("gradient of the last row", deviation, BF16_BOUND);
   for (size_t i = 0; i < VOCABULARY; i++) logits[FIRST + i] = data.logits[i];
-  launch_last(ROWS, 512, 512, [&] { divergence_gradient(logits, teacher, weights, losses, VOCABULARY, VOCABULARY, 1); });
+  launch_last(ROWS, 512, 256, [&] { divergence_gradient(logits, teacher, weights, losses, VOCABULARY, VOCABULARY, 1); });
   expect(std::fabs(losses[ROWS - 1]) < 1e-5f, "a divergence of %g from itself", losses[ROWS - 1]);
 }
 
@@ -196,7 +196,7 @@ static void traffic() {
   Buffer<bf16> logits = data.upload();
   Buffer<uint32_t> targets(std::vector<uint32_t>{5, 6});
   Buffer<float> weights(Values{1, 1}), losses(2);
-  const auto counted = emulator::launch(dim3(2), 512, 512, [&] { softmax_gradient(logits, targets, weights, losses, data.vocabulary, data.stride, 0, 1); });
+  const auto counted = emulator::launch(dim3(2), 512, 256, [&] { softmax_gradient(logits, targets, weights, losses, data.vocabulary, data.stride, 0, 1); });
   expect(counted.store_bytes == 2 * 4088 * 2 + 8 && counted.store_sectors == 2 * 256 + 2,
          "softmax_gradient stores %llu bytes in %llu sectors", (unsigned long long)counted.store_bytes, (unsigned long long)counted.store_sectors);
   expect(counted.shared_conflicts == 0, "softmax_gradient has %llu bank conflicts", (unsigned long long)counted.shared_conflicts);
