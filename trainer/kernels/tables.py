@@ -41,7 +41,7 @@ DYNAMIC_SHARED = {
     "attention_backward_query_4": ATTENTION_BUFFERS + 32 * 4,
     "attention_backward_key": ATTENTION_BUFFERS + 2 * 64 * 16,
     "column_sums": 1024,
-    "divergence_gradient": 384,
+    "divergence_gradient": 256,
     "loss_sum": 128,
     "rms_norm_backward": 16 * COLUMNS,
     "softmax_gradient": 256,
