@@ -1,6 +1,7 @@
 //! Global memory: named allocations with bounds, what has been written in each and by whom.
 
 use std::fmt;
+use std::ops::Range;
 
 /// Where shared memory lies among generic addresses.
 pub(crate) const SHARED_WINDOW: u64 = 1 << 60;
@@ -8,10 +9,11 @@ pub(crate) const SHARED_WINDOW: u64 = 1 << 60;
 /// Allocations are so far apart that an address shows which one is meant, and that none fits 32 bits.
 const ALLOCATION_BITS: u32 = 40;
 
-const UNWRITTEN: u32 = 0;
+const NOBODY: u32 = 0;
 const BEFORE: u32 = 1;
 /// Of block 0 of this launch.
 const FIRST_BLOCK: u32 = 2;
+const MANY: u32 = u32::MAX;
 
 /// Global memory of the device that is interpreted.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +27,8 @@ struct Allocation {
     bytes: Vec<u8>,
     /// Who has written each byte last.
     writers: Vec<u32>,
+    /// Which block of this launch has read each byte; [`MANY`] for several.
+    readers: Vec<u32>,
     writable: bool,
 }
 
@@ -90,7 +94,7 @@ impl Memory {
     pub fn output(&mut self, name: &str, bytes: usize) -> Pointer {
         let pointer = self.allocate(name, &vec![0u8; bytes], true);
         if let Some(last) = self.allocations.last_mut() {
-            last.writers.fill(UNWRITTEN);
+            last.writers.fill(NOBODY);
         }
         pointer
     }
@@ -98,8 +102,8 @@ impl Memory {
     fn allocate<T: Element>(&mut self, name: &str, values: &[T], writable: bool) -> Pointer {
         let mut bytes = Vec::with_capacity(values.len() * T::BYTES);
         values.iter().for_each(|value| value.append(&mut bytes));
-        let writers = vec![BEFORE; bytes.len()];
-        self.allocations.push(Allocation { name: name.to_owned(), bytes, writers, writable });
+        let (writers, readers) = (vec![BEFORE; bytes.len()], vec![NOBODY; bytes.len()]);
+        self.allocations.push(Allocation { name: name.to_owned(), bytes, writers, readers, writable });
         Pointer((self.allocations.len() as u64) << ALLOCATION_BITS)
     }
 
@@ -116,63 +120,67 @@ impl Memory {
                 allocation.name
             ));
         }
-        if let Some(hole) = allocation.writers.iter().position(|&writer| writer == UNWRITTEN) {
+        if let Some(hole) = allocation.writers.iter().position(|&writer| writer == NOBODY) {
             return Err(format!("byte {hole} of `{}` has never been written", allocation.name));
         }
         Ok(allocation.bytes.chunks_exact(T::BYTES).map(T::from_bytes).collect())
     }
 
-    /// Forgets which block wrote what, before a launch.
+    /// Forgets which block read and wrote what, before a launch.
     pub(crate) fn begin_launch(&mut self) {
-        let writers = self.allocations.iter_mut().flat_map(|allocation| &mut allocation.writers);
-        writers.for_each(|writer| *writer = (*writer).min(BEFORE));
+        for allocation in &mut self.allocations {
+            allocation.writers.iter_mut().for_each(|writer| *writer = (*writer).min(BEFORE));
+            allocation.readers.fill(NOBODY);
+        }
     }
 
     /// Reads as block number `block`.
-    pub(crate) fn load(&self, address: u64, to: &mut [u8], block: u32) -> Result<(), String> {
-        let (allocation, offset) = self.find(address)?;
-        let range = allocation.range(offset, to.len())?;
-        for (i, &writer) in allocation.writers[range.clone()].iter().enumerate() {
-            if writer == UNWRITTEN {
-                return Err(format!(
-                    "byte {} of `{}` is read and has never been written",
-                    offset + i,
-                    allocation.name
-                ));
+    pub(crate) fn load(&mut self, address: u64, to: &mut [u8], block: u32) -> Result<(), String> {
+        let (index, offset) = self.locate(address)?;
+        let Allocation { name, writers, readers, bytes, .. } = &mut self.allocations[index];
+        let range = range(name, bytes.len(), offset, to.len())?;
+        let own = FIRST_BLOCK + block;
+        for i in range.clone() {
+            match writers[i] {
+                NOBODY => return Err(format!("byte {i} of `{name}` is read and has never been written")),
+                writer if writer >= FIRST_BLOCK && writer != own => {
+                    let other = writer - FIRST_BLOCK;
+                    return Err(format!(
+                        "byte {i} of `{name}` is read, and block number {other} of this launch writes it"
+                    ));
+                }
+                _ => {}
             }
-            if writer >= FIRST_BLOCK && writer != FIRST_BLOCK + block {
-                return Err(format!(
-                    "byte {} of `{}` is read, and block number {} of this launch writes it",
-                    offset + i,
-                    allocation.name,
-                    writer - FIRST_BLOCK
-                ));
-            }
+            readers[i] = if readers[i] == NOBODY || readers[i] == own { own } else { MANY };
         }
-        to.copy_from_slice(&allocation.bytes[range]);
+        to.copy_from_slice(&bytes[range]);
         Ok(())
     }
 
     /// Writes as block number `block`.
     pub(crate) fn store(&mut self, address: u64, from: &[u8], block: u32) -> Result<(), String> {
         let (index, offset) = self.locate(address)?;
-        let allocation = &mut self.allocations[index];
-        let range = allocation.range(offset, from.len())?;
-        if !allocation.writable {
-            return Err(format!("`{}` is an input and is written at byte {offset}", allocation.name));
+        let Allocation { name, writers, readers, bytes, writable } = &mut self.allocations[index];
+        let range = range(name, bytes.len(), offset, from.len())?;
+        if !*writable {
+            return Err(format!("`{name}` is an input and is written at byte {offset}"));
         }
-        for (i, writer) in allocation.writers[range.clone()].iter_mut().enumerate() {
-            if *writer >= FIRST_BLOCK && *writer != FIRST_BLOCK + block {
+        let own = FIRST_BLOCK + block;
+        for i in range.clone() {
+            if writers[i] >= FIRST_BLOCK && writers[i] != own {
+                let other = writers[i] - FIRST_BLOCK;
                 return Err(format!(
-                    "byte {} of `{}` is written, and block number {} of this launch writes it too",
-                    offset + i,
-                    allocation.name,
-                    *writer - FIRST_BLOCK
+                    "byte {i} of `{name}` is written, and block number {other} of this launch writes it too"
                 ));
             }
-            *writer = FIRST_BLOCK + block;
+            if readers[i] != NOBODY && readers[i] != own {
+                return Err(format!(
+                    "byte {i} of `{name}` is written, and another block of this launch reads it"
+                ));
+            }
+            writers[i] = own;
         }
-        allocation.bytes[range].copy_from_slice(from);
+        bytes[range].copy_from_slice(from);
         Ok(())
     }
 
@@ -189,16 +197,12 @@ impl Memory {
     }
 }
 
-impl Allocation {
-    fn range(&self, offset: usize, length: usize) -> Result<std::ops::Range<usize>, String> {
-        if offset + length > self.bytes.len() {
-            return Err(format!(
-                "bytes {offset} to {} of `{}` are accessed, and it has {}",
-                offset + length,
-                self.name,
-                self.bytes.len()
-            ));
-        }
-        Ok(offset..offset + length)
+/// The bytes of an access to an allocation.
+fn range(name: &str, bytes: usize, offset: usize, length: usize) -> Result<Range<usize>, String> {
+    let end = offset + length;
+    if end <= bytes {
+        Ok(offset..end)
+    } else {
+        Err(format!("bytes {offset} to {end} of `{name}` are accessed, and it has {bytes}"))
     }
 }

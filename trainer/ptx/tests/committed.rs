@@ -92,6 +92,19 @@ fn no_kernel_spills_and_all_fit() {
     }
 }
 
+#[test]
+fn drivers_and_architectures_take_the_ptx() {
+    let text = read("ptx/kernels.ptx");
+    let after = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim();
+    let (major, minor) = after(".version").split_once('.').unwrap();
+    let version: (u32, u32) = (major.parse().unwrap(), minor.parse().unwrap());
+    assert!(
+        version <= (9, 0),
+        "driver 580 takes PTX up to 9.0, found {version:?}: build with the toolkit of toolkit.sh"
+    );
+    assert_eq!(after(".target"), "sm_80", "the oldest architecture's PTX is compiled for all");
+}
+
 /// A line of kernels.def: name, types of the parameters and threads.
 struct Listed {
     name: String,

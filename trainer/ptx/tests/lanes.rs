@@ -271,6 +271,27 @@ fn what_is_unknown_is_named() {
 }
 
 #[test]
+fn a_block_must_not_write_what_another_reads() {
+    let text = ".visible .entry k(\n.param .u64 values\n)\n{\n.reg .pred %p<1>;\n.reg .b32 %r<2>;\n.reg .b64 %rd<1>;\n\
+                ld.param.u64 %rd0, [values];\nmov.u32 %r0, %ctaid.x;\nld.global.u32 %r1, [%rd0];\n\
+                setp.eq.u32 %p0, %r0, 1;\n@%p0 st.global.u32 [%rd0], %r1;\nret;\n}\n";
+    let module = Module::parse(text).unwrap();
+    let launch = |blocks: u32| {
+        let mut memory = Memory::new();
+        let values = memory.in_place("values", &[7u32]);
+        let grid = Grid { blocks: [blocks, 1, 1], threads: 1, shared_bytes: 0 };
+        let ran = module.entry("k").unwrap().launch(grid, &[LaunchArgument::Pointer(values)], &mut memory);
+        ran.map(|_| ()).map_err(|error| error.to_string())
+    };
+    assert_eq!(launch(1), Ok(()));
+    let problem = launch(2).unwrap_err();
+    assert!(
+        problem.contains("byte 0 of `values` is written, and another block of this launch reads it"),
+        "{problem}"
+    );
+}
+
+#[test]
 fn launches_are_checked() {
     let text = ".visible .entry k(\n.param .u32 a,\n.param .u64 b\n)\n.maxntid 64, 1, 1\n{\nret;\n}\n";
     let module = Module::parse(text).unwrap();

@@ -32,7 +32,7 @@ fn reordered(line: &str, order: &[usize]) -> String {
     changed + rest
 }
 
-const FAULTS: [Fault; 9] = [
+const FAULTS: [Fault; 10] = [
     Fault {
         name: "the halves of fragment B of mma swapped",
         opcode: "mma.sync",
@@ -88,6 +88,13 @@ const FAULTS: [Fault; 9] = [
         edit: |line| line.replace('0', "1"),
         check: attention::one_head,
         caught_by: "is read before its copy has been waited for",
+    },
+    Fault {
+        name: "no barrier",
+        opcode: "bar.sync",
+        edit: |_| String::new(),
+        check: attention::one_head,
+        caught_by: "of shared memory is read",
     },
     Fault {
         name: "rows beyond the matrix copied instead of zeroed",
