@@ -14,20 +14,20 @@ constexpr float LOG2_E = 1.44269504f;
 // Element of 16-byte chunk `chunk` of a row of a tile. Eight rows' same chunk lie in eight different groups of banks.
 __device__ __forceinline__ int swizzled(int row, int chunk) { return row * HEAD_DIM + ((chunk ^ (row & 7)) * 8); }
 
-// A thread's part of copying rows to tiles: a 16-byte chunk of every `STEP`-th row.
+// Copying rows to tiles: a thread takes a 16-byte chunk of every `STEP`-th row. Of 192 threads only 128 copy, without a remainder.
 template <int THREADS> struct TileCopy {
-  static constexpr int STEP = THREADS / 8;
-  static_assert(STEP % 8 == 0, "a thread's rows have one swizzle");
+  static constexpr int COPYING = THREADS >= 256 ? 256 : 128, STEP = COPYING / 8;
+  static_assert(THREADS >= COPYING && STEP % 8 == 0, "a thread's rows have one swizzle");
   // Element of the thread's chunk in the first rows of a tile, and of a matrix whose rows are `stride` elements apart.
   static __device__ __forceinline__ int to() { return swizzled(threadIdx.x / 8, threadIdx.x % 8); }
   static __device__ __forceinline__ long long from(int stride) { return (long long)(threadIdx.x / 8) * stride + threadIdx.x % 8 * 8; }
 
   // Starts copying `ROWS` rows, of which `rows` exist; the others become zeros. `tile` and `matrix` are at the thread's chunk.
   template <int ROWS> static __device__ __forceinline__ void start(Shared<bf16> tile, Global<const bf16> matrix, int rows, int stride) {
-    const int row = threadIdx.x / 8;
+    static_assert(ROWS % STEP == 0, "whole steps");
+    if (threadIdx.x >= COPYING) return;
 #pragma unroll
-    for (int i = 0; i < ROWS; i += STEP)
-      if (i + STEP <= ROWS || row < ROWS - i) cp_async_16(tile + i * HEAD_DIM, matrix + (long long)i * stride, row + i < rows);
+    for (int i = 0; i < ROWS; i += STEP) cp_async_16(tile + i * HEAD_DIM, matrix + (long long)i * stride, int(threadIdx.x / 8) + i < rows);
   }
 };
 
@@ -97,33 +97,66 @@ __device__ __forceinline__ void multiply_add(float (&sum)[STRIPS][8][4], const f
   }
 }
 
-// Hides the scores that a causal query of its own document does not see. Rows are queries, from `first_query`;
-// columns are keys from `first_key`; `first_seen` has each row's first key.
+// The rows of a block of queries: those of `GROUP` heads side by side, position by position, so that heads of any number fill its
+// strips. Rows beyond the last whole position are idle: zeros that nobody stores.
+template <int GROUP, int ALL_ROWS> struct QueryRows {
+  static constexpr int ROWS = ALL_ROWS, QUERIES = ROWS / GROUP;
+  static __device__ __forceinline__ int position(int row) { return row / GROUP; }
+  static __device__ __forceinline__ int member(int row) { return row % GROUP; }
+  static __device__ __forceinline__ bool busy(int row) { return ROWS % GROUP == 0 || row < QUERIES * GROUP; }
+
+  // Starts copying the rows to a tile; `positions` exist. `matrix` is at the group's first head of the block's first position.
+  template <int THREADS>
+  static __device__ __forceinline__ void start_copy(Shared<bf16> tile, Global<const bf16> matrix, int positions, int position_stride, int head_stride) {
+    constexpr int STEP = THREADS / 8;
+    static_assert(ROWS % STEP == 0, "whole steps");
+#pragma unroll
+    for (int i = 0; i < ROWS; i += STEP) {
+      const int row = threadIdx.x / 8 + i, chunk = threadIdx.x % 8;
+      cp_async_16(tile + swizzled(row, chunk), matrix + ((long long)position(row) * position_stride + (long long)member(row) * head_stride + chunk * 8),
+                  busy(row) && position(row) < positions);
+    }
+  }
+
+  // Notes the first and the last key that each row sees. `starts` is at the sequence, or null.
+  template <int THREADS>
+  static __device__ __forceinline__ void note_seen(Shared<int> seen, Global<const uint32_t> starts, int first_query, int context) {
+    for (int row = threadIdx.x; row < ROWS; row += THREADS) {
+      const int query = first_query + (busy(row) ? position(row) : QUERIES - 1);
+      store_vector(seen + 2 * row, make_int2(starts ? int(starts[min(query, context - 1)]) : 0, query));
+    }
+  }
+};
+
+// Whether the rows of a strip see none, all or some of the keys from `first_key`. Documents begin in order: the strip's first row sees
+// farthest back, its last one farthest ahead.
+enum class Sees { None, All, Some };
+template <int STRIP_ROWS, int KEYS> __device__ __forceinline__ Sees sees(Shared<int> seen, int first_key) {
+  const int2 first = load_vector<int2>(seen), last = load_vector<int2>(seen + 2 * (STRIP_ROWS - 1));
+  if (first_key > last.y || first_key + KEYS <= first.x) return Sees::None;
+  return first_key + KEYS - 1 > first.y || first_key < last.x ? Sees::Some : Sees::All;
+}
+
+// Hides the scores of keys that a row does not see. Columns are keys from `first_key`.
 template <int STRIPS, int COLUMNS>
-__device__ __forceinline__ void hide_unseen(float (&score)[STRIPS][COLUMNS][4], int first_query, int first_key, Shared<int> first_seen, int lane) {
+__device__ __forceinline__ void hide_unseen(float (&score)[STRIPS][COLUMNS][4], Shared<int> seen, int first_key, int lane) {
 #pragma unroll
   for (int m = 0; m < STRIPS; m++)
 #pragma unroll
     for (int r = 0; r < 2; r++) {
-      const int row = 16 * m + 8 * r + lane / 4, first = first_seen[row] - first_key, last = first_query + row - first_key;
+      const int2 keys = load_vector<int2>(seen + 2 * (16 * m + 8 * r + lane / 4));
 #pragma unroll
       for (int n = 0; n < COLUMNS; n++)
 #pragma unroll
         for (int i = 0; i < 2; i++) {
-          const int column = n * 8 + lane % 4 * 2 + i;
-          if (column < first || column > last) score[m][n][2 * r + i] = -INFINITY;
+          const int key = first_key + n * 8 + lane % 4 * 2 + i;
+          if (key < keys.x || key > keys.y) score[m][n][2 * r + i] = -INFINITY;
         }
     }
 }
 
-// Writes 16 rows of accumulators times a factor, from row `first` of a matrix of `rows` rows.
-__device__ __forceinline__ void store_rows(Global<bf16> matrix, const float (&x)[8][4], int first, int rows, float factor, int lane) {
+// Writes the two accumulators of a row that this thread has of each eight columns, times a factor.
+__device__ __forceinline__ void store_row(Global<bf16> row, const float (&x)[8][4], int r, float factor, int lane) {
 #pragma unroll
-  for (int r = 0; r < 2; r++) {
-    const int row = first + lane / 4 + 8 * r;
-    if (row >= rows) continue;
-#pragma unroll
-    for (int n = 0; n < 8; n++)
-      store_vector(matrix + ((long long)row * HEAD_DIM + n * 8 + lane % 4 * 2), pack_bf16(x[n][2 * r] * factor, x[n][2 * r + 1] * factor));
-  }
+  for (int n = 0; n < 8; n++) store_vector(row + (n * 8 + lane % 4 * 2), pack_bf16(x[n][2 * r] * factor, x[n][2 * r + 1] * factor));
 }

@@ -10,12 +10,12 @@
 // What a block of `attention_backward_key` needs to know of a query besides its rows; 16 bytes.
 constexpr int STATISTICS = 4;  // log-sum-exp in powers of two, dot(d_output, output), first position that it sees (bits of an int), 0
 
-template <int GROUP> struct BackwardQueryShape {
-  static constexpr int QUERIES = GROUP == 1 ? 64 : 32;
-  static constexpr int WARPS = GROUP * QUERIES / 16, THREADS = 32 * WARPS;
+// A block has 128 rows of query heads that share a key head, and a warp 16 of them: two blocks of a multiprocessor are 16 warps.
+template <int GROUP> struct BackwardQueryShape : QueryRows<GROUP, 128> {
+  static constexpr int WARPS = 8, THREADS = 32 * WARPS;
   static constexpr int BUFFERS = 4 * TILE;  // two of keys and two of values; queries and gradients of outputs pass through them first
-  static_assert(2 * GROUP * QUERIES * HEAD_DIM <= BUFFERS, "the queries fit");
-  static constexpr int SHARED_BYTES = BUFFERS * 2 + QUERIES * 4;
+  static_assert(2 * 128 * HEAD_DIM <= BUFFERS, "the queries fit");
+  static constexpr int SHARED_BYTES = BUFFERS * 2 + BackwardQueryShape::ROWS * 8;
 };
 
 // dot(d_output, output) of row lane % 16 of a warp's 16; `d_output` is in a tile, `output` in global memory.
@@ -42,44 +42,37 @@ __device__ __forceinline__ void attention_backward_query(Global<const bf16> quer
                                                          Global<const float> log_sum, Global<float> statistics, Global<bf16> d_query,
                                                          int context, int heads, int kv_heads, float scale) {
   using Shape = BackwardQueryShape<GROUP>;
-  constexpr int QUERIES = Shape::QUERIES, THREADS = Shape::THREADS, PART = 32;
+  constexpr int QUERIES = Shape::QUERIES, THREADS = Shape::THREADS, PART = 16;
   using Copy = TileCopy<THREADS>;
   SharedArena arena;
   const Shared<bf16> buffers = arena.take<bf16>(Shape::BUFFERS);  // keys, values, keys, values
-  const Shared<int> first_seen = arena.take<int>(QUERIES);
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, member = warp / (QUERIES / 16), strip = warp % (QUERIES / 16) * 16;
-  const int sequence = blockIdx.z, kv_head = blockIdx.y, head = kv_head * GROUP + member, width = heads * HEAD_DIM;
+  const Shared<int> seen = arena.take<int>(2 * Shape::ROWS);
+  const int lane = threadIdx.x % 32, strip = threadIdx.x / 32 * 16;
+  const int sequence = blockIdx.z, kv_head = blockIdx.y, first_head = kv_head * GROUP, width = heads * HEAD_DIM;
   const int first_query = (gridDim.x - 1 - blockIdx.x) * QUERIES;  // the longest first
-  const int last_query = min(first_query + QUERIES, context) - 1, first_row = first_query + strip;
   const long long tokens = (long long)sequence * context, kv_rows = (long long)(sequence * kv_heads + kv_head) * context;
-  const long long query_rows = (long long)(sequence * heads + head) * context;
+  const long long query_rows = (long long)(sequence * heads + first_head) * context + first_query;
 
-  const Shared<bf16> query_tile = buffers, slope_tile = buffers + GROUP * QUERIES * HEAD_DIM;
-#pragma unroll
-  for (int g = 0; g < GROUP; g++) {
-    const int h = kv_head * GROUP + g;
-    Copy::template start<QUERIES>(query_tile + (Copy::to() + g * QUERIES * HEAD_DIM),
-                                  query + (((long long)(sequence * heads + h) * context + first_query) * HEAD_DIM + Copy::from(HEAD_DIM)),
-                                  context - first_query, HEAD_DIM);
-    Copy::template start<QUERIES>(slope_tile + (Copy::to() + g * QUERIES * HEAD_DIM),
-                                  d_output + ((tokens + first_query) * width + h * HEAD_DIM + Copy::from(width)), context - first_query, width);
-  }
+  const Shared<bf16> query_tile = buffers, slope_tile = buffers + Shape::ROWS * HEAD_DIM;
+  Shape::template start_copy<THREADS>(query_tile, query + query_rows * HEAD_DIM, context - first_query, HEAD_DIM, context * HEAD_DIM);
+  Shape::template start_copy<THREADS>(slope_tile, d_output + ((tokens + first_query) * heads + first_head) * HEAD_DIM, context - first_query, width, HEAD_DIM);
   cp_async_commit();
-  for (int i = threadIdx.x; i < QUERIES; i += THREADS) first_seen[i] = starts ? int(starts[tokens + min(first_query + i, last_query)]) : 0;
+  Shape::template note_seen<THREADS>(seen, starts ? starts + tokens : starts, first_query, context);
   cp_async_wait<0>();
   __syncthreads();
   uint32_t rows[1][4][4], slopes[1][4][4];
-  load_rows(rows[0], query_tile, member * QUERIES + strip, lane);
-  load_rows(slopes[0], slope_tile, member * QUERIES + strip, lane);
+  load_rows(rows[0], query_tile, strip, lane);
+  load_rows(slopes[0], slope_tile, strip, lane);
   float log_base[2], dot[2];  // of this thread's rows, lane / 4 and that + 8
   {
-    const int row = first_row + lane % 16;
-    const bool in = row < context;
-    const long long place = (tokens + min(row, context - 1)) * heads + head;
-    const float row_dot = dot_of_row(slope_tile + (member * QUERIES + strip) * HEAD_DIM, output + place * HEAD_DIM, in, lane);
+    const int row = strip + lane % 16, position = Shape::position(row);
+    const bool in = Shape::busy(row) && first_query + position < context;
+    const long long place = (tokens + min(first_query + position, context - 1)) * heads + first_head + Shape::member(row);
+    const float row_dot = dot_of_row(slope_tile + strip * HEAD_DIM, output + place * HEAD_DIM, in, lane);
     const float row_log_base = in ? log_sum[place] * LOG2_E : 0.0f;
     if (in && lane < 16)
-      store_vector(statistics + (query_rows + row) * STATISTICS, make_float4(row_log_base, row_dot, __int_as_float(first_seen[strip + lane]), 0.0f));
+      store_vector(statistics + (query_rows + (long long)Shape::member(row) * context + position) * STATISTICS,
+                   make_float4(row_log_base, row_dot, __int_as_float(seen[2 * row]), 0.0f));
 #pragma unroll
     for (int r = 0; r < 2; r++) {
       log_base[r] = __shfl_sync(0xffffffffu, row_log_base, lane / 4 + 8 * r);
@@ -88,18 +81,15 @@ __device__ __forceinline__ void attention_backward_query(Global<const bf16> quer
   }
   __syncthreads();  // the buffers are free for keys and values
 
-  // Documents begin in order: the first row sees farthest back, the last one least far.
-  const int first_tile = first_seen[0] / TILE_ROWS, last_tile = last_query / TILE_ROWS;
-  const int seen_by_some = first_seen[strip], seen_by_all = first_seen[strip + 15];
+  const Shared<int> strip_seen = seen + 2 * strip;
+  const int first_tile = seen[0] / TILE_ROWS, last_tile = (min(first_query + QUERIES, context) - 1) / TILE_ROWS;
   const Shared<bf16> copy_to = buffers + Copy::to();
-  Global<const bf16> next_keys = key + ((kv_rows + first_tile * TILE_ROWS) * HEAD_DIM + Copy::from(HEAD_DIM));
-  Global<const bf16> next_values = value + ((kv_rows + first_tile * TILE_ROWS) * HEAD_DIM + Copy::from(HEAD_DIM));
+  long long next = (kv_rows + first_tile * TILE_ROWS) * HEAD_DIM + Copy::from(HEAD_DIM);
   const auto copy_next = [&](int offset, int rows) {
-    Copy::template start<TILE_ROWS>(copy_to + offset, next_keys, rows, HEAD_DIM);
-    Copy::template start<TILE_ROWS>(copy_to + (offset + TILE), next_values, rows, HEAD_DIM);
+    Copy::template start<TILE_ROWS>(copy_to + offset, key + next, rows, HEAD_DIM);
+    Copy::template start<TILE_ROWS>(copy_to + (offset + TILE), value + next, rows, HEAD_DIM);
     cp_async_commit();
-    next_keys += TILE;
-    next_values += TILE;
+    next += TILE;
   };
   copy_next(0, context - first_tile * TILE_ROWS);
 
@@ -115,11 +105,12 @@ __device__ __forceinline__ void attention_backward_query(Global<const bf16> quer
 #pragma unroll
     for (int part = 0; part < TILE_ROWS; part += PART) {
       const int first_key = tile * TILE_ROWS + part;
-      if (first_key > first_row + 15 || first_key + PART <= seen_by_some) continue;
+      const Sees sees = ::sees<16, PART>(strip_seen, first_key);
+      if (sees == Sees::None) continue;
       float weight[1][PART / 8][4] = {}, slope[1][PART / 8][4] = {};
       multiply_transposed(weight, rows, by_row, part);
       multiply_transposed(slope, slopes, by_row + TILE, part);
-      if (first_key + PART - 1 > first_row || first_key < seen_by_all) hide_unseen(weight, first_row, first_key, first_seen + strip, lane);
+      if (sees == Sees::Some) hide_unseen(weight, strip_seen, first_key, lane);
 #pragma unroll
       for (int n = 0; n < PART / 8; n++)
 #pragma unroll
@@ -128,7 +119,12 @@ __device__ __forceinline__ void attention_backward_query(Global<const bf16> quer
       multiply_add(sum, slope, by_column, part);
     }
   }
-  store_rows(d_query + query_rows * HEAD_DIM, sum[0], first_row, context, scale, lane);
+#pragma unroll
+  for (int r = 0; r < 2; r++) {
+    const int row = strip + 8 * r + lane / 4, position = Shape::position(row);
+    if (!Shape::busy(row) || first_query + position >= context) continue;
+    store_row(d_query + (query_rows + (long long)Shape::member(row) * context + position) * HEAD_DIM, sum[0], r, scale, lane);
+  }
 }
 
 // A block has 96 keys and values of a head and streams the queries that see some of them, head by head of the group; a warp has
@@ -245,14 +241,19 @@ KERNEL void __launch_bounds__(BackwardKeyShape::THREADS, 2)
     }
     if (last) break;
   }
-  store_rows(d_key + kv_rows * HEAD_DIM, key_sum[0], own_key, context, scale, lane);
-  store_rows(d_value + kv_rows * HEAD_DIM, value_sum[0], own_key, context, 1.0f, lane);
+#pragma unroll
+  for (int r = 0; r < 2; r++) {
+    const int row = own_key + 8 * r + lane / 4;
+    if (row >= context) continue;
+    store_row(d_key + (kv_rows + row) * HEAD_DIM, key_sum[0], r, scale, lane);
+    store_row(d_value + (kv_rows + row) * HEAD_DIM, value_sum[0], r, 1.0f, lane);
+  }
 }
 
 // d_query: like query; output, d_output: `sequences x context x heads x 64`; log_sum: `sequences x context x heads`; statistics, written for
 // `attention_backward_key`: `sequences x heads x context x 4`. Grid: ceil(context / QUERIES) x kv_heads x sequences.
-#define ATTENTION_BACKWARD_QUERY(GROUP, BLOCKS)                                                                                         \
-  KERNEL void __launch_bounds__(BackwardQueryShape<GROUP>::THREADS, BLOCKS)                                                             \
+#define ATTENTION_BACKWARD_QUERY(GROUP)                                                                                                 \
+  KERNEL void __launch_bounds__(BackwardQueryShape<GROUP>::THREADS, 2)                                                                  \
       attention_backward_query_##GROUP(Global<const bf16> query, Global<const bf16> key, Global<const bf16> value,                      \
                                        Global<const uint32_t> starts, Global<const bf16> output, Global<const bf16> d_output,           \
                                        Global<const float> log_sum, Global<float> statistics, Global<bf16> d_query, int context,        \
@@ -260,8 +261,8 @@ KERNEL void __launch_bounds__(BackwardKeyShape::THREADS, 2)
     attention_backward_query<GROUP>(query, key, value, starts, output, d_output, log_sum, statistics, d_query, context, heads, kv_heads, \
                                     scale);                                                                                             \
   }
-ATTENTION_BACKWARD_QUERY(1, 3)
-ATTENTION_BACKWARD_QUERY(2, 3)
-ATTENTION_BACKWARD_QUERY(3, 2)
-ATTENTION_BACKWARD_QUERY(4, 1)
+ATTENTION_BACKWARD_QUERY(1)
+ATTENTION_BACKWARD_QUERY(2)
+ATTENTION_BACKWARD_QUERY(3)
+ATTENTION_BACKWARD_QUERY(4)
 #undef ATTENTION_BACKWARD_QUERY

@@ -2,14 +2,13 @@
 #pragma once
 #include "attention.cuh"
 
-// A block has `QUERIES` positions of `GROUP` query heads that share a key head, and streams that head's keys and values once for
-// all of them. A warp has 32 rows of one head, so that a fragment of keys or values feeds four products.
-template <int GROUP> struct ForwardShape {
-  static constexpr int QUERIES = GROUP == 1 ? 128 : 64;
-  static constexpr int WARPS = GROUP * QUERIES / 32, THREADS = 32 * WARPS;
+// A block has 192 rows of query heads that share a key head, and streams that head's keys and values once for all of them. A warp has
+// 32 rows, so that a fragment of keys or values feeds four products.
+template <int GROUP> struct ForwardShape : QueryRows<GROUP, 192> {
+  static constexpr int WARPS = 6, THREADS = 32 * WARPS;
   static constexpr int BUFFERS = 4 * TILE;  // two of keys and two of values; the queries pass through them first
-  static_assert(GROUP * QUERIES * HEAD_DIM <= BUFFERS, "the queries fit");
-  static constexpr int SHARED_BYTES = BUFFERS * 2 + QUERIES * 4;
+  static_assert(192 * HEAD_DIM <= BUFFERS, "the queries fit");
+  static constexpr int SHARED_BYTES = BUFFERS * 2 + ForwardShape::ROWS * 8;
 };
 
 // The largest score may grow by this much (powers of two) before sums are rescaled: f32 has room, and bf16 weights keep their
@@ -22,6 +21,23 @@ struct RunningSoftmax {
   float base[4] = {-1e30f, -1e30f, -1e30f, -1e30f};  // subtracted from scores, in powers of two; finite, also where no key was seen
   float sum[4] = {};                                 // of this thread's columns
 
+  // Makes the largest scores of the rows, of which each of four threads has found one, the new base.
+  __device__ __forceinline__ void rescale(const float (&top)[4], float scale_log2) {
+#pragma unroll
+    for (int r = 0; r < 4; r++) {
+      float row_top = fmaxf(top[r], __shfl_xor_sync(0xffffffffu, top[r], 1));
+      row_top = fmaxf(row_top, __shfl_xor_sync(0xffffffffu, row_top, 2));
+      const float next = fmaxf(base[r], row_top * scale_log2), shrink = exp2_approx(base[r] - next);
+      base[r] = next;
+      sum[r] *= shrink;
+#pragma unroll
+      for (int n = 0; n < 8; n++) {
+        out[r / 2][n][r % 2 * 2] *= shrink;
+        out[r / 2][n][r % 2 * 2 + 1] *= shrink;
+      }
+    }
+  }
+
   // Replaces the scores of 32 keys by their weights.
   __device__ __forceinline__ void weigh(float (&score)[2][4][4], float scale_log2) {
     float top[4];
@@ -32,23 +48,9 @@ struct RunningSoftmax {
       top[r] = fmaxf(score[m][0][i], score[m][0][i + 1]);
 #pragma unroll
       for (int n = 1; n < 4; n++) top[r] = fmaxf(top[r], fmaxf(score[m][n][i], score[m][n][i + 1]));
-      top[r] = fmaxf(top[r], __shfl_xor_sync(0xffffffffu, top[r], 1));
-      top[r] = fmaxf(top[r], __shfl_xor_sync(0xffffffffu, top[r], 2));
       grown |= top[r] * scale_log2 - RESCALE_ABOVE > base[r];
     }
-    if (grown) {
-#pragma unroll
-      for (int r = 0; r < 4; r++) {
-        const float next = fmaxf(base[r], top[r] * scale_log2), shrink = exp2_approx(base[r] - next);
-        base[r] = next;
-        sum[r] *= shrink;
-#pragma unroll
-        for (int n = 0; n < 8; n++) {
-          out[r / 2][n][r % 2 * 2] *= shrink;
-          out[r / 2][n][r % 2 * 2 + 1] *= shrink;
-        }
-      }
-    }
+    if (__any_sync(0xffffffffu, grown)) rescale(top, scale_log2);
 #pragma unroll
     for (int m = 0; m < 2; m++)
 #pragma unroll
@@ -70,39 +72,33 @@ __device__ __forceinline__ void attention_forward(Global<const bf16> query, Glob
   constexpr int QUERIES = Shape::QUERIES, THREADS = Shape::THREADS, PART = 32;
   SharedArena arena;
   const Shared<bf16> buffers = arena.take<bf16>(Shape::BUFFERS);  // keys, values, keys, values
-  const Shared<int> first_seen = arena.take<int>(QUERIES);
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, member = warp / (QUERIES / 32), strip = warp % (QUERIES / 32) * 32;
-  const int sequence = blockIdx.z, kv_head = blockIdx.y;
+  const Shared<int> seen = arena.take<int>(2 * Shape::ROWS);
+  const int lane = threadIdx.x % 32, strip = threadIdx.x / 32 * 32;
+  const int sequence = blockIdx.z, kv_head = blockIdx.y, first_head = kv_head * GROUP;
   const int first_query = (gridDim.x - 1 - blockIdx.x) * QUERIES;  // the longest first
-  const int last_query = min(first_query + QUERIES, context) - 1;
   const long long tokens = (long long)sequence * context, kv_rows = (long long)(sequence * kv_heads + kv_head) * context;
 
-#pragma unroll
-  for (int g = 0; g < GROUP; g++)
-    Copy::template start<QUERIES>(buffers + (Copy::to() + g * QUERIES * HEAD_DIM),
-                                  query + (((long long)(sequence * heads + kv_head * GROUP + g) * context + first_query) * HEAD_DIM + Copy::from(HEAD_DIM)),
-                                  context - first_query, HEAD_DIM);
+  Shape::template start_copy<THREADS>(buffers, query + ((long long)(sequence * heads + first_head) * context + first_query) * HEAD_DIM,
+                                      context - first_query, HEAD_DIM, context * HEAD_DIM);
   cp_async_commit();
-  for (int i = threadIdx.x; i < QUERIES; i += THREADS) first_seen[i] = starts ? int(starts[tokens + min(first_query + i, last_query)]) : 0;
+  Shape::template note_seen<THREADS>(seen, starts ? starts + tokens : starts, first_query, context);
   cp_async_wait<0>();
   __syncthreads();
   uint32_t rows[2][4][4];
 #pragma unroll
-  for (int m = 0; m < 2; m++) load_rows(rows[m], buffers, member * QUERIES + strip + 16 * m, lane);
+  for (int m = 0; m < 2; m++) load_rows(rows[m], buffers, strip + 16 * m, lane);
   __syncthreads();  // the buffers are free for keys and values
 
-  // Documents begin in order: the first row sees farthest back, the last one least far.
-  const int first_tile = first_seen[0] / TILE_ROWS, last_tile = last_query / TILE_ROWS;
-  const int first_row = first_query + strip, seen_by_some = first_seen[strip], seen_by_all = first_seen[strip + 31];
+  const Shared<int> strip_seen = seen + 2 * strip;
+  const int first_tile = seen[0] / TILE_ROWS, last_tile = (min(first_query + QUERIES, context) - 1) / TILE_ROWS;
   const Shared<bf16> copy_to = buffers + Copy::to();
-  Global<const bf16> next_keys = key + ((kv_rows + first_tile * TILE_ROWS) * HEAD_DIM + Copy::from(HEAD_DIM));
-  Global<const bf16> next_values = value + ((kv_rows + first_tile * TILE_ROWS) * HEAD_DIM + Copy::from(HEAD_DIM));
+  const Global<const bf16> keys = key + kv_rows * HEAD_DIM, values = value + kv_rows * HEAD_DIM;
+  int next = first_tile * TILE + int(Copy::from(HEAD_DIM));
   const auto copy_next = [&](int offset, int rows) {
-    Copy::template start<TILE_ROWS>(copy_to + offset, next_keys, rows, HEAD_DIM);
-    Copy::template start<TILE_ROWS>(copy_to + (offset + TILE), next_values, rows, HEAD_DIM);
+    Copy::template start<TILE_ROWS>(copy_to + offset, keys + next, rows, HEAD_DIM);
+    Copy::template start<TILE_ROWS>(copy_to + (offset + TILE), values + next, rows, HEAD_DIM);
     cp_async_commit();
-    next_keys += TILE;
-    next_values += TILE;
+    next += TILE;
   };
   copy_next(0, context - first_tile * TILE_ROWS);
 
@@ -118,44 +114,39 @@ __device__ __forceinline__ void attention_forward(Global<const bf16> query, Glob
 #pragma unroll
     for (int part = 0; part < TILE_ROWS; part += PART) {
       const int first_key = tile * TILE_ROWS + part;
-      if (first_key > first_row + 31 || first_key + PART <= seen_by_some) continue;
+      const Sees sees = ::sees<32, PART>(strip_seen, first_key);
+      if (sees == Sees::None) continue;
       float score[2][PART / 8][4] = {};
       multiply_transposed(score, rows, these_keys, part);
-      if (first_key + PART - 1 > first_row || first_key < seen_by_all) hide_unseen(score, first_row, first_key, first_seen + strip, lane);
+      if (sees == Sees::Some) hide_unseen(score, strip_seen, first_key, lane);
       softmax.weigh(score, scale_log2);
       multiply_add(softmax.out, score, these_values, part);
     }
   }
 
-  const int head = kv_head * GROUP + member;
 #pragma unroll
   for (int r = 0; r < 4; r++) {
     float total = softmax.sum[r];
     total += __shfl_xor_sync(0xffffffffu, total, 1);
     total += __shfl_xor_sync(0xffffffffu, total, 2);
-    const int row = first_row + 8 * r + lane / 4;
-    if (row >= context) continue;
-    const float inverse = 1.0f / total;
-    const long long place = (tokens + row) * heads + head;
-#pragma unroll
-    for (int n = 0; n < 8; n++) {
-      const float* pair = &softmax.out[r / 2][n][r % 2 * 2];
-      store_vector(output + (place * HEAD_DIM + n * 8 + lane % 4 * 2), pack_bf16(pair[0] * inverse, pair[1] * inverse));
-    }
+    const int row = strip + 8 * r + lane / 4, position = first_query + Shape::position(row);
+    if (!Shape::busy(row) || position >= context) continue;
+    const long long place = (tokens + position) * heads + first_head + Shape::member(row);
+    store_row(output + place * HEAD_DIM, softmax.out[r / 2], r % 2, 1.0f / total, lane);
     if (lane % 4 == 0) log_sum[place] = softmax.base[r] / LOG2_E + logf(total);
   }
 }
 
 // output: `sequences x context x heads x 64`; log_sum: natural logarithm of each softmax's denominator, `sequences x context x heads`;
 // scale: positive, of the scores. Grid: ceil(context / QUERIES) x kv_heads x sequences.
-#define ATTENTION_FORWARD(GROUP, BLOCKS)                                                                                                    \
-  KERNEL void __launch_bounds__(ForwardShape<GROUP>::THREADS, BLOCKS)                                                                       \
+#define ATTENTION_FORWARD(GROUP)                                                                                                            \
+  KERNEL void __launch_bounds__(ForwardShape<GROUP>::THREADS, 2)                                                                            \
       attention_forward_##GROUP(Global<const bf16> query, Global<const bf16> key, Global<const bf16> value, Global<const uint32_t> starts,  \
                                 Global<bf16> output, Global<float> log_sum, int context, int heads, int kv_heads, float scale) {           \
     attention_forward<GROUP>(query, key, value, starts, output, log_sum, context, heads, kv_heads, scale);                                  \
   }
-ATTENTION_FORWARD(1, 3)
-ATTENTION_FORWARD(2, 3)
-ATTENTION_FORWARD(3, 2)
-ATTENTION_FORWARD(4, 1)
+ATTENTION_FORWARD(1)
+ATTENTION_FORWARD(2)
+ATTENTION_FORWARD(3)
+ATTENTION_FORWARD(4)
 #undef ATTENTION_FORWARD
