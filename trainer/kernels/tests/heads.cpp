@@ -105,4 +105,18 @@ static void last_sequence() {
   expect(q[q.size() - 1].bits == some[(31 * ALL + HEADS) * DIM - 1].bits, "the last query is another");
 }
 
-int main(int argc, char** argv) { return testing::run(argc, argv, {{"rotated", rotated}, {"not_rotated", not_rotated}, {"last_sequence", last_sequence}}); }
+static void traffic() {
+  const CountTraffic counting;
+  constexpr size_t TOKENS = 40, Q = TOKENS * 6 * 64, K = TOKENS * 2 * 64, ALL = Q + 2 * K;
+  Buffer<bf16> fused(normals_bf16(ALL)), q(Q), k(K), v(K);
+  for (int back = 0; back < 2; back++) {
+    const auto counted = emulator::launch(dim3(2), 128, 0, [&] {
+      if (back) split_heads_backward(q, k, v, nullptr, nullptr, fused, TOKENS, 6, 2, 64);
+      else split_heads(fused, nullptr, nullptr, q, k, v, TOKENS, 6, 2, 64);
+    });
+    expect(counted.load_sectors == ALL / 16 && counted.store_sectors == ALL / 16, "heads of %zu sectors are loaded in %llu and stored in %llu",
+           ALL / 16, (unsigned long long)counted.load_sectors, (unsigned long long)counted.store_sectors);
+  }
+}
+
+int main(int argc, char** argv) { return testing::run(argc, argv, {{"rotated", rotated}, {"not_rotated", not_rotated}, {"last_sequence", last_sequence}, {"traffic", traffic}}); }
