@@ -96,7 +96,8 @@ fn engine<O: Ops>(config: &Config, parameters: &Parameters, options: EngineOptio
 /// Loss and gradients of a batch.
 fn accumulate<O: Ops>(engine: &mut Engine<O>, batch: &TrainingBatch) -> (f64, Vec<f32>) {
     engine.zero_gradients().unwrap();
-    let loss = engine.accumulate(batch).unwrap() / (batch.sequences * batch.context) as f64;
+    engine.accumulate(batch).unwrap();
+    let loss = engine.take_loss().unwrap() / (batch.sequences * batch.context) as f64;
     let mut gradients = vec![0.0; engine.parameters().trainable];
     engine.read(Buffer::Gradients, &mut gradients).unwrap();
     (loss, gradients)

@@ -84,7 +84,8 @@ fn accumulate(mut engine: Engine<impl Ops>, weights: &[f32], batches: &[Training
     let mut losses = Vec::new();
     for batch in batches {
         losses.push(engine.evaluate(batch).unwrap());
-        losses.push(engine.accumulate(batch).unwrap());
+        engine.accumulate(batch).unwrap();
+        losses.push(engine.take_loss().unwrap());
     }
     let mut gradients = vec![0.0; weights.len()];
     engine.read(Buffer::Gradients, &mut gradients).unwrap();

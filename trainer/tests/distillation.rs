@@ -68,7 +68,8 @@ fn cpu(golden: &Golden, threads: usize) -> Engine<CpuOps> {
 /// Divergence and gradients of one step.
 fn step<O: Ops>(golden: &Golden, engine: &mut Engine<O>) -> (f64, Vec<f32>) {
     engine.zero_gradients().unwrap();
-    let divergence = engine.distill(&golden.batch).unwrap();
+    engine.distill(&golden.batch).unwrap();
+    let divergence = engine.take_loss().unwrap();
     let mut gradients = vec![0.0; golden.parameters.len];
     engine.read(Buffer::Gradients, &mut gradients).unwrap();
     (divergence, gradients)

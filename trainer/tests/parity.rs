@@ -175,7 +175,8 @@ fn three_steps(options: EngineOptions, threads: usize) -> Vec<u64> {
     for step in 1..=3 {
         engine.zero_gradients().unwrap();
         for batch in [&one, &two] {
-            bits.push(engine.accumulate(&batch.clone().weighed(1e-3)).unwrap().to_bits());
+            engine.accumulate(&batch.clone().weighed(1e-3)).unwrap();
+            bits.push(engine.take_loss().unwrap().to_bits());
         }
         let norm = engine.gradient_norm().unwrap();
         bits.push(norm.to_bits());

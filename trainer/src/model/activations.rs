@@ -65,6 +65,15 @@ pub(super) struct Activations {
     pub(super) end: usize,
 }
 
+/// What the layout takes from the device.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct DeviceSizes {
+    /// Elements of the loss's scratch.
+    pub(super) loss_scratch: usize,
+    /// Elements of a statistic.
+    pub(super) statistic: usize,
+}
+
 /// Allocates spans of the arena, each on a 64-byte boundary of 4-byte elements.
 #[derive(Default)]
 struct ArenaLayout(usize);
@@ -78,18 +87,19 @@ impl ArenaLayout {
 }
 
 impl Activations {
-    /// Lays out the activations of `sequences x context` tokens; `loss_scratch` is in elements.
+    /// Lays out the activations of `sequences x context` tokens.
     pub(super) fn new(
         (config, parameters): (&Config, &[LayerParameters]),
         options: EngineOptions,
         (sequences, context): (usize, usize),
         passes: Passes,
-        loss_scratch: usize,
+        device: DeviceSizes,
     ) -> Activations {
         let (tokens, hidden, dim) = (sequences * context, config.hidden, config.head_dim);
         let (query, key) = (config.heads * dim, config.kv_heads * dim);
         let fused = query + 2 * key;
         let mut arena = ArenaLayout::default();
+        let statistics = |arena: &mut ArenaLayout, count: usize| arena.take(count * device.statistic);
         let backward = passes == Passes::Both;
         let share = !backward || options.activation_checkpointing;
         let residuals = if backward { config.layers + 1 } else { 2 };
@@ -106,7 +116,7 @@ impl Activations {
             .map(|adapter| adapter.map_or(0, |adapter| adapter.hidden_len(tokens)));
         let layers: Vec<LayerActivations> = (0..if share { 1 } else { config.layers })
             .map(|_| {
-                let attention_rms = arena.take(tokens);
+                let attention_rms = statistics(&mut arena, tokens);
                 let saved = heads(&mut arena);
                 let qk_norm = config.qk_norm.then(|| QkNorm {
                     heads: Heads {
@@ -114,8 +124,8 @@ impl Activations {
                         key: arena.take(tokens * key),
                         value: saved.value,
                     },
-                    query_rms: arena.take(tokens * config.heads),
-                    key_rms: arena.take(tokens * config.kv_heads),
+                    query_rms: statistics(&mut arena, tokens * config.heads),
+                    key_rms: statistics(&mut arena, tokens * config.kv_heads),
                 });
                 LayerActivations {
                     attention_rms,
@@ -123,22 +133,22 @@ impl Activations {
                     qk_norm,
                     attended: Attended {
                         output: arena.take(tokens * query),
-                        log_sum: arena.take(tokens * config.heads),
+                        log_sum: statistics(&mut arena, tokens * config.heads),
                     },
                     middle: arena.take(tokens * hidden),
-                    ffn_rms: arena.take(tokens),
+                    ffn_rms: statistics(&mut arena, tokens),
                     gate_up: arena.take(tokens * 2 * config.ffn),
                     adapters: adapters.map(|len| arena.take(len)),
                 }
             })
             .collect();
         let layers = (0..config.layers).map(|layer| layers[layer % layers.len()]).collect();
-        let final_rms = arena.take(tokens);
+        let final_rms = statistics(&mut arena, tokens);
         let normed = arena.take(tokens * hidden);
         let teacher_normed = arena.take(if options.distillation { tokens * hidden } else { 0 });
         // No layer runs while the logits are in use, so they share the layers' scratch.
         let from = arena.0;
-        let logits = arena.take(loss_scratch.max(config.vocab));
+        let logits = arena.take(device.loss_scratch.max(config.vocab));
         let after_logits = arena.0;
         arena.0 = from;
         let wide = arena.take(tokens * fused.max(config.ffn));

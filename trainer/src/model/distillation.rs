@@ -33,12 +33,12 @@ impl<O: Ops> Engine<O> {
     }
 
     /// Forward and backward pass of the rounded student over one micro-batch: adds the gradient of KL(teacher ||
-    /// student), each target's times its weight, as if it were that of the masters (straight through the rounding), and
-    /// returns the sum over targets in nats, without weights.
+    /// student), each target's times its weight, as if it were that of the masters (straight through the rounding), and to
+    /// the loss the divergences, without weights.
     ///
     /// # Errors
     /// The batch does not fit the model, there is no copy of the teacher or of the rounded weights, or the device fails.
-    pub fn distill(&mut self, batch: &TrainingBatch) -> Result<f64> {
+    pub fn distill(&mut self, batch: &TrainingBatch) -> Result<()> {
         self.divergence(batch, Passes::Both)
     }
 
@@ -47,10 +47,10 @@ impl<O: Ops> Engine<O> {
     /// # Errors
     /// As [`Engine::distill`].
     pub fn evaluate_divergence(&mut self, batch: &TrainingBatch) -> Result<f64> {
-        self.divergence(batch, Passes::Forward)
+        self.loss_of(|engine| engine.divergence(batch, Passes::Forward))
     }
 
-    fn divergence(&mut self, batch: &TrainingBatch, passes: Passes) -> Result<f64> {
+    fn divergence(&mut self, batch: &TrainingBatch, passes: Passes) -> Result<()> {
         if !self.options.distillation {
             return Err(Error::Invalid(
                 "this engine has no room for a teacher's activations: set EngineOptions::distillation".into(),
@@ -60,7 +60,7 @@ impl<O: Ops> Engine<O> {
         self.divergence_pass(&spans, passes == Passes::Both)
     }
 
-    fn divergence_pass(&mut self, spans: &Activations, gradient: bool) -> Result<f64> {
+    fn divergence_pass(&mut self, spans: &Activations, gradient: bool) -> Result<()> {
         self.ops.select_weights(Some(WeightCopy::Teacher))?;
         let taught = self.forward(spans);
         self.ops.select_weights(Some(WeightCopy::Rounded))?;
@@ -69,10 +69,7 @@ impl<O: Ops> Engine<O> {
         self.forward(spans)?;
         let head = self.parameters.head;
         let distillation = Distillation { student: spans.normed, teacher: spans.teacher_normed, head };
-        let loss = self.ops.distillation_loss(distillation, spans.logits, gradient)?;
-        if gradient {
-            self.backward(spans)?;
-        }
-        Ok(loss)
+        self.ops.distillation_loss(distillation, spans.logits, gradient)?;
+        if gradient { self.backward(spans) } else { Ok(()) }
     }
 }

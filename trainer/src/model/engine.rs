@@ -1,13 +1,14 @@
 //! The engine: one straight-line forward pass, one straight-line backward pass, over one arena.
 
 use super::Parameters;
-use super::activations::{Activations, LayerActivations, Passes};
+use super::activations::{Activations, DeviceSizes, LayerActivations, Passes};
 use super::engine_options::EngineOptions;
+use super::heads::{attention, split_heads, split_heads_backward};
 use super::parameters::LayerParameters;
 use super::projection::Projections;
 use crate::data::TrainingBatch;
 use crate::error::{Error, Result};
-use crate::ops::{AdamW, AttentionShape, Buffer, BufferSpan, LossTerms, Ops};
+use crate::ops::{AdamW, Buffer, BufferSpan, LossTerms, Ops, RmsNorm};
 use thimble_runtime::format::{Config, RopeParameters};
 
 /// A model, its gradients and its optimizer on one device.
@@ -17,6 +18,8 @@ pub struct Engine<O> {
     pub(super) options: EngineOptions,
     pub(super) ops: O,
     rotary_context: usize,
+    /// What [`Engine::take_loss`] gives beside the device's sum.
+    loss: f64,
 }
 
 impl<O: Ops> Engine<O> {
@@ -28,7 +31,7 @@ impl<O: Ops> Engine<O> {
     /// An engine with parameters of its own layout: frozen parts, adapters. The device has room for
     /// [`Parameters::lengths`].
     pub fn with(config: &Config, parameters: Parameters, options: EngineOptions, ops: O) -> Engine<O> {
-        Engine { config: *config, parameters, options, ops, rotary_context: 0 }
+        Engine { config: *config, parameters, options, ops, rotary_context: 0, loss: 0.0 }
     }
 
     /// The layout of the parameters.
@@ -91,12 +94,12 @@ impl<O: Ops> Engine<O> {
         self.ops.zero_gradients()
     }
 
-    /// Forward and backward pass over one micro-batch: adds its gradient, each target's times its weight, and returns
-    /// the sum of the targets' negative log-likelihoods in nats, without weights.
+    /// Forward and backward pass over one micro-batch: adds its gradient, each target's times its weight, and to the loss
+    /// the targets' negative log-likelihoods, without weights.
     ///
     /// # Errors
     /// The batch does not fit the model, or the device fails.
-    pub fn accumulate(&mut self, batch: &TrainingBatch) -> Result<f64> {
+    pub fn accumulate(&mut self, batch: &TrainingBatch) -> Result<()> {
         let spans = self.begin(batch, Passes::Both)?;
         self.forward(&spans)?;
         self.loss_and_backward(&spans)
@@ -113,7 +116,7 @@ impl<O: Ops> Engine<O> {
         &mut self,
         batch: &TrainingBatch,
         weigh: impl FnOnce(&[f32]) -> Result<Vec<f32>>,
-    ) -> Result<f64> {
+    ) -> Result<()> {
         let spans = self.begin(batch, Passes::Both)?;
         self.forward(&spans)?;
         let losses = self.ops.token_losses(spans.normed, self.parameters.head, spans.logits)?;
@@ -126,11 +129,26 @@ impl<O: Ops> Engine<O> {
         self.loss_and_backward(&spans)
     }
 
-    fn loss_and_backward(&mut self, spans: &Activations) -> Result<f64> {
+    fn loss_and_backward(&mut self, spans: &Activations) -> Result<()> {
         let terms = LossTerms { z_loss: self.options.z_loss.unwrap_or(0.0) as f32 };
-        let loss = self.ops.loss(spans.normed, self.parameters.head, spans.logits, Some(terms))?;
-        self.backward(spans)?;
-        Ok(loss)
+        self.ops.loss(spans.normed, self.parameters.head, spans.logits, Some(terms))?;
+        self.backward(spans)
+    }
+
+    /// The sum of the losses of the micro-batches accumulated since the last call, in nats: negative log-likelihoods, or
+    /// divergences of [`Engine::distill`]. Waits for the device, so that it is best called once a step.
+    ///
+    /// # Errors
+    /// The device fails.
+    pub fn take_loss(&mut self) -> Result<f64> {
+        Ok(std::mem::take(&mut self.loss) + self.ops.take_loss()?)
+    }
+
+    /// The loss of `pass` alone; that of the micro-batches before stays to be taken.
+    pub(super) fn loss_of(&mut self, pass: impl FnOnce(&mut Engine<O>) -> Result<()>) -> Result<f64> {
+        self.loss += self.ops.take_loss()?;
+        pass(self)?;
+        self.ops.take_loss()
     }
 
     /// Sum of the negative log-likelihoods of a batch's targets in nats.
@@ -138,9 +156,11 @@ impl<O: Ops> Engine<O> {
     /// # Errors
     /// The batch does not fit the model, or the device fails.
     pub fn evaluate(&mut self, batch: &TrainingBatch) -> Result<f64> {
-        let spans = self.begin(batch, Passes::Forward)?;
-        self.forward(&spans)?;
-        self.ops.loss(spans.normed, self.parameters.head, spans.logits, None)
+        self.loss_of(|engine| {
+            let spans = engine.begin(batch, Passes::Forward)?;
+            engine.forward(&spans)?;
+            engine.ops.loss(spans.normed, engine.parameters.head, spans.logits, None)
+        })
     }
 
     /// Negative log-likelihood of every next token of a batch, whatever its weight, in nats.
@@ -239,13 +259,16 @@ impl<O: Ops> Engine<O> {
     }
 
     fn activations(&self, sequences: usize, context: usize, passes: Passes) -> Activations {
-        let loss_scratch = self.ops.loss_scratch(sequences * context, self.config.vocab);
+        let device = DeviceSizes {
+            loss_scratch: self.ops.loss_scratch(sequences * context, self.config.vocab),
+            statistic: self.ops.statistic_elements(),
+        };
         Activations::new(
             (&self.config, &self.parameters.layers),
             self.options,
             (sequences, context),
             passes,
-            loss_scratch,
+            device,
         )
     }
 
@@ -254,8 +277,12 @@ impl<O: Ops> Engine<O> {
         for layer in 0..self.config.layers {
             self.layer(spans, layer)?;
         }
-        let last = spans.residual[self.config.layers];
-        self.ops.rms_norm(last, self.parameters.final_norm, spans.final_rms, spans.normed)
+        self.ops.rms_norm(self.final_norm(spans), spans.normed)
+    }
+
+    fn final_norm(&self, spans: &Activations) -> RmsNorm {
+        let input = spans.residual[self.config.layers];
+        RmsNorm { input, weight: self.parameters.final_norm, inverse_rms: spans.final_rms }
     }
 
     /// x + attention(norm(x)), then that + ffn(norm(that)).
@@ -265,7 +292,7 @@ impl<O: Ops> Engine<O> {
         let (saved, input, output) = (&spans.layers[layer], spans.residual[layer], spans.residual[layer + 1]);
         let project = Projections::of(spans, saved, &weights);
         let qkv = first(spans.wide, spans.tokens * weights.qkv.rows);
-        ops.rms_norm(input, weights.attention_norm, saved.attention_rms, spans.normed)?;
+        ops.rms_norm(attention_norm(input, saved, &weights), spans.normed)?;
         project.qkv.forward(ops, spans.normed, None, qkv)?;
         if let Some(bias) = weights.qkv_bias {
             ops.add_bias(bias, qkv)?;
@@ -276,7 +303,7 @@ impl<O: Ops> Engine<O> {
         project.output.forward(ops, saved.attended.output, Some(input), saved.middle)?;
 
         let product = first(spans.wide, spans.tokens * weights.down.columns);
-        ops.rms_norm(saved.middle, weights.ffn_norm, saved.ffn_rms, spans.normed)?;
+        ops.rms_norm(ffn_norm(saved, &weights), spans.normed)?;
         project.gate_up.forward(ops, spans.normed, None, saved.gate_up)?;
         ops.swiglu(spans.tokens, saved.gate_up, product)?;
         project.down.forward(ops, product, Some(saved.middle), output)
@@ -286,10 +313,8 @@ impl<O: Ops> Engine<O> {
     /// Below the lowest of them nothing is computed.
     pub(super) fn backward(&mut self, spans: &Activations) -> Result<()> {
         let layers = self.config.layers;
-        let last = spans.residual[layers];
         self.ops.zero(spans.d_residual)?;
-        let norm = self.parameters.final_norm;
-        self.ops.rms_norm_backward(last, norm, spans.final_rms, spans.normed, spans.d_residual)?;
+        self.ops.rms_norm_backward(self.final_norm(spans), spans.normed, spans.d_residual)?;
         for layer in (self.parameters.lowest_layer..layers).rev() {
             if self.options.activation_checkpointing && layer + 1 < layers {
                 // This overwrites its output, which only the layer above has read.
@@ -305,15 +330,15 @@ impl<O: Ops> Engine<O> {
     fn ffn_backward(&mut self, spans: &Activations, layer: usize, weights: LayerParameters) -> Result<()> {
         let (ops, saved) = (&mut self.ops, &spans.layers[layer]);
         let project = Projections::of(spans, saved, &weights);
-        let product = first(spans.wide, spans.tokens * weights.down.columns);
-        let d_product = first(spans.d_wide, product.len);
-        let d_normed = first(spans.d_normed, spans.normed.len);
-        ops.swiglu(spans.tokens, saved.gate_up, product)?;
-        project.down.backward(ops, product, spans.d_residual, d_product)?;
-        ops.swiglu_backward(spans.tokens, saved.gate_up, d_product)?;
-        ops.rms_norm_again(saved.middle, weights.ffn_norm, saved.ffn_rms, spans.normed)?;
-        project.gate_up.backward(ops, spans.normed, saved.gate_up, d_normed)?;
-        ops.rms_norm_backward(saved.middle, weights.ffn_norm, saved.ffn_rms, d_normed, spans.d_residual)
+        let product = first(spans.d_wide, spans.tokens * weights.down.columns);
+        let normed = first(spans.d_normed, spans.normed.len);
+        // Each of the two holds a gradient first, and behind the operation's backward pass its output again.
+        project.down.input_gradient(ops, spans.d_residual, product)?;
+        ops.swiglu_backward(spans.tokens, saved.gate_up, product)?;
+        project.down.weight_gradient(ops, product, spans.d_residual)?;
+        project.gate_up.input_gradient(ops, saved.gate_up, normed)?;
+        ops.rms_norm_backward(ffn_norm(saved, &weights), normed, spans.d_residual)?;
+        project.gate_up.weight_gradient(ops, normed, saved.gate_up)
     }
 
     fn attention_backward(
@@ -325,7 +350,8 @@ impl<O: Ops> Engine<O> {
         let (ops, saved, input) = (&mut self.ops, &spans.layers[layer], spans.residual[layer]);
         let project = Projections::of(spans, saved, &weights);
         let d_attended = first(spans.d_normed, saved.attended.output.len);
-        project.output.backward(ops, saved.attended.output, spans.d_residual, d_attended)?;
+        project.output.input_gradient(ops, spans.d_residual, d_attended)?;
+        project.output.weight_gradient(ops, saved.attended.output, spans.d_residual)?;
         let attention = attention(spans, &weights);
         ops.attention_backward(attention, saved.heads, saved.attended, d_attended, spans.d_heads)?;
         let d_qkv = first(spans.d_wide, spans.tokens * weights.qkv.rows);
@@ -333,58 +359,21 @@ impl<O: Ops> Engine<O> {
         if let Some(bias) = weights.qkv_bias {
             ops.add_bias_backward(bias, d_qkv)?;
         }
-        ops.rms_norm_again(input, weights.attention_norm, saved.attention_rms, spans.normed)?;
-        let d_normed = first(spans.d_normed, spans.normed.len);
-        project.qkv.backward(ops, spans.normed, d_qkv, d_normed)?;
-        ops.rms_norm_backward(input, weights.attention_norm, saved.attention_rms, d_normed, spans.d_residual)
+        let normed = first(spans.d_normed, spans.normed.len);
+        project.qkv.input_gradient(ops, d_qkv, normed)?;
+        ops.rms_norm_backward(attention_norm(input, saved, &weights), normed, spans.d_residual)?;
+        project.qkv.weight_gradient(ops, normed, d_qkv)
     }
 }
 
-/// The attention of a layer.
-fn attention(spans: &Activations, weights: &LayerParameters) -> AttentionShape {
-    AttentionShape { options: weights.options, ..spans.attention }
+/// The norm before attention, of the residual stream `input`.
+fn attention_norm(input: BufferSpan, saved: &LayerActivations, weights: &LayerParameters) -> RmsNorm {
+    RmsNorm { input, weight: weights.attention_norm, inverse_rms: saved.attention_rms }
 }
 
-/// From the fused projection to the heads that attention reads: splits, norms queries and keys, rotates.
-fn split_heads(
-    ops: &mut impl Ops,
-    attention: AttentionShape,
-    weights: &LayerParameters,
-    saved: &LayerActivations,
-    qkv: BufferSpan,
-) -> Result<()> {
-    let (Some(norm), Some([query, key])) = (saved.qk_norm, weights.qk_norm) else {
-        return ops.split_heads(attention, weights.options.rope, qkv, saved.heads);
-    };
-    ops.split_heads(attention, false, qkv, norm.heads)?;
-    ops.rms_norm(norm.heads.query, query, norm.query_rms, saved.heads.query)?;
-    ops.rms_norm(norm.heads.key, key, norm.key_rms, saved.heads.key)?;
-    if weights.options.rope {
-        ops.rotate(attention, saved.heads)?;
-    }
-    Ok(())
-}
-
-/// From the gradients of the heads to that of the fused projection.
-fn split_heads_backward(
-    ops: &mut impl Ops,
-    attention: AttentionShape,
-    weights: &LayerParameters,
-    (spans, saved): (&Activations, &LayerActivations),
-    d_qkv: BufferSpan,
-) -> Result<()> {
-    let (d_heads, d_projected) = (spans.d_heads, spans.d_projected);
-    let (Some(norm), Some([query, key])) = (saved.qk_norm, weights.qk_norm) else {
-        return ops.split_heads_backward(attention, weights.options.rope, d_heads, d_qkv);
-    };
-    if weights.options.rope {
-        ops.rotate_backward(attention, d_heads)?;
-    }
-    ops.zero(d_projected.query)?;
-    ops.zero(d_projected.key)?;
-    ops.rms_norm_backward(norm.heads.query, query, norm.query_rms, d_heads.query, d_projected.query)?;
-    ops.rms_norm_backward(norm.heads.key, key, norm.key_rms, d_heads.key, d_projected.key)?;
-    ops.split_heads_backward(attention, false, d_projected, d_qkv)
+/// The norm before the feed-forward network.
+fn ffn_norm(saved: &LayerActivations, weights: &LayerParameters) -> RmsNorm {
+    RmsNorm { input: saved.middle, weight: weights.ffn_norm, inverse_rms: saved.ffn_rms }
 }
 
 /// The first `len` elements of a span.

@@ -5,6 +5,7 @@ mod distillation;
 pub mod engine;
 mod engine_options;
 mod freeze;
+mod heads;
 pub mod init;
 pub mod parameters;
 mod projection;

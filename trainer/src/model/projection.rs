@@ -3,7 +3,7 @@
 use super::activations::{Activations, LayerActivations};
 use super::parameters::LayerParameters;
 use crate::error::Result;
-use crate::ops::{Adapter, AdapterPass, BufferSpan, Ops, WeightMatrix};
+use crate::ops::{Adapter, AdapterGradient, BufferSpan, Ops, WeightMatrix};
 
 /// A matrix, its adapter if it has one, and the memory of that adapter.
 #[derive(Clone, Copy, Debug)]
@@ -59,17 +59,41 @@ impl Projection {
         }
     }
 
-    /// As [`Ops::linear_backward`], with the adapter.
-    pub(super) fn backward(
+    /// As [`Ops::linear_input_gradient`], with the adapter.
+    pub(super) fn input_gradient(
+        &self,
+        ops: &mut impl Ops,
+        d_output: BufferSpan,
+        d_input: BufferSpan,
+    ) -> Result<()> {
+        ops.linear_input_gradient(self.weight, d_output, d_input)?;
+        match &self.adapter {
+            Some((adapter, hidden)) => {
+                ops.adapter_input_gradient(adapter, self.gradient(*hidden, d_output), d_input)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// As [`Ops::linear_weight_gradient`], with the adapter. Follows [`Projection::input_gradient`] before that of another
+    /// projection.
+    pub(super) fn weight_gradient(
         &self,
         ops: &mut impl Ops,
         input: BufferSpan,
         d_output: BufferSpan,
-        d_input: BufferSpan,
     ) -> Result<()> {
-        ops.linear_backward(input, self.weight, d_output, d_input)?;
-        let Some((adapter, hidden)) = &self.adapter else { return Ok(()) };
+        ops.linear_weight_gradient(self.weight, input, d_output)?;
+        match &self.adapter {
+            Some((adapter, hidden)) => {
+                ops.adapter_weight_gradient(adapter, input, self.gradient(*hidden, d_output))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn gradient(&self, hidden: BufferSpan, d_output: BufferSpan) -> AdapterGradient {
         let d_hidden = BufferSpan { start: self.d_hidden.start, len: hidden.len };
-        ops.adapter_backward(adapter, AdapterPass { input, hidden: *hidden, d_output, d_hidden, d_input })
+        AdapterGradient { hidden, d_output, d_hidden }
     }
 }

@@ -156,13 +156,12 @@ impl<O: Ops> Objective<O> for SelfDistillation {
         }
         self.round(engine)?;
         let tokens = self.windows.tokens_per_step(stage);
-        let mut sum = 0.0;
         self.windows.draw(stage, |_, batch| {
             batch.weigh((1.0 / tokens as f64) as f32);
-            sum += engine.distill(batch)?;
-            Ok(())
+            engine.distill(batch)
         })?;
-        Ok(StepResult { loss: sum / tokens as f64, tokens, targets: tokens, figures: Vec::new() })
+        let loss = engine.take_loss()? / tokens as f64;
+        Ok(StepResult { loss, tokens, targets: tokens, figures: Vec::new() })
     }
 
     /// The mean divergence from the teacher on the held-out windows.

@@ -297,6 +297,8 @@ impl<O: Ops> Objective<O> for PreferenceTraining {
                 Ok(train.weigh((&packed, drawn), losses, (keys, step), &mut figures))
             })?;
         }
+        // The step's loss is that of the pairs.
+        engine.take_loss()?;
         self.watch.record(&figures);
         let tokens = drawn.iter().map(|&pair| train.set.pairs[pair].tokens() as u64).sum();
         let (loss, targets) = (figures.loss(), figures.tokens());

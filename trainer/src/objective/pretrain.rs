@@ -96,13 +96,12 @@ impl<O: Ops> Objective<O> for Pretraining {
 
     fn accumulate(&mut self, engine: &mut Engine<O>, stage: usize) -> Result<StepResult> {
         let tokens = self.stages[stage].tokens_per_step();
-        let mut sum = 0.0;
         self.draw(stage, |_, batch| {
             batch.weigh((1.0 / tokens as f64) as f32);
-            sum += engine.accumulate(batch)?;
-            Ok(())
+            engine.accumulate(batch)
         })?;
-        Ok(StepResult { loss: sum / tokens as f64, tokens, targets: tokens, figures: Vec::new() })
+        let loss = engine.take_loss()? / tokens as f64;
+        Ok(StepResult { loss, tokens, targets: tokens, figures: Vec::new() })
     }
 
     /// The mean cross-entropy of the held-out windows.

@@ -229,17 +229,18 @@ impl<O: Ops> Objective<O> for ConversationTraining {
         let examples = &self.train.examples;
         let targets = row_targets(examples, &drawn, context);
         let weight = (1.0 / targets as f64) as f32;
-        let (mut sum, mut tokens) = (0.0, 0);
+        let mut tokens = 0;
         for rows in drawn.chunks(micro_batch) {
             fill_batch(&mut self.batch, examples, rows, context, weight);
-            sum += engine.accumulate(&self.batch)?;
+            engine.accumulate(&self.batch)?;
             tokens += rows
                 .iter()
                 .flatten()
                 .map(|&index| examples[index].ids.len().min(context) as u64)
                 .sum::<u64>();
         }
-        Ok(StepResult { loss: sum / targets as f64, tokens, targets: targets as u64, figures: Vec::new() })
+        let loss = engine.take_loss()? / targets as f64;
+        Ok(StepResult { loss, tokens, targets: targets as u64, figures: Vec::new() })
     }
 
     /// The mean cross-entropy of the held-out targets.

@@ -27,19 +27,15 @@ pub struct AdapterPart {
     pub first_output: usize,
 }
 
-/// The activations of an adapter's backward pass.
+/// The activations that both halves of an adapter's backward pass read.
 #[derive(Clone, Copy, Debug)]
-pub struct AdapterPass {
-    /// Input of the matrix, `tokens x inputs`.
-    pub input: BufferSpan,
+pub struct AdapterGradient {
     /// `A x`, `tokens x (matrices x rank)`, as the forward pass left it.
     pub hidden: BufferSpan,
     /// Gradient of the matrix's outputs, `tokens x outputs`.
     pub d_output: BufferSpan,
-    /// Scratch for the gradient of `hidden`.
+    /// Gradient of `hidden`.
     pub d_hidden: BufferSpan,
-    /// Gradient of the input, which is added to.
-    pub d_input: BufferSpan,
 }
 
 impl Adapter {

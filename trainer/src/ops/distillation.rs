@@ -53,8 +53,8 @@ pub trait DistillationOps {
     /// The device fails.
     fn copy(&mut self, from: BufferSpan, to: BufferSpan) -> Result<()>;
 
-    /// Sum over the batch's targets, those of weight other than 0, of KL(teacher || student) of their predictions over
-    /// the whole vocabulary, in nats. The student's head is that of the selected weights.
+    /// Adds KL(teacher || student) of the predictions of the batch's targets, those of weight other than 0, over the whole
+    /// vocabulary to the device's sum of losses. The student's head is that of the selected weights.
     ///
     /// With `gradient`, replaces the student's activations by their gradient, each token's times its target's weight, and
     /// adds to the head's. Logits are never held whole.
@@ -66,5 +66,5 @@ pub trait DistillationOps {
         distillation: Distillation,
         scratch: BufferSpan,
         gradient: bool,
-    ) -> Result<f64>;
+    ) -> Result<()>;
 }

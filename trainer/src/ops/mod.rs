@@ -10,7 +10,7 @@ pub mod cpu;
 mod distillation;
 mod rotary;
 
-pub use adapter::{Adapter, AdapterPart, AdapterPass, MAX_PARTS};
+pub use adapter::{Adapter, AdapterGradient, AdapterPart, MAX_PARTS};
 pub use distillation::{Distillation, DistillationOps, Rounding, WeightCopy};
 
 use crate::data::TrainingBatch;
@@ -98,6 +98,17 @@ impl From<usize> for BufferLengths {
     }
 }
 
+/// RMSNorm of rows (Zhang and Sennrich 2019): `input / rms(input) x weight`.
+#[derive(Clone, Copy, Debug)]
+pub struct RmsNorm {
+    /// `rows x weight.len`.
+    pub input: BufferSpan,
+    /// The factor of each column.
+    pub weight: WeightVector,
+    /// `1 / rms` of each row, a statistic.
+    pub inverse_rms: BufferSpan,
+}
+
 /// Query, key and value heads, laid out head by head: `sequences x heads x context x head_dim`.
 #[derive(Clone, Copy, Debug)]
 pub struct Heads {
@@ -114,7 +125,7 @@ pub struct Heads {
 pub struct Attended {
     /// `tokens x (heads x head_dim)`, token by token.
     pub output: BufferSpan,
-    /// Log of each softmax's denominator, `tokens x heads`.
+    /// Log of each softmax's denominator, `tokens x heads` statistics.
     pub log_sum: BufferSpan,
 }
 
@@ -190,6 +201,9 @@ pub trait Ops: DistillationOps {
     /// Bytes of one activation.
     fn activation_bytes(&self) -> usize;
 
+    /// Elements of the arena that one statistic takes, which is f32 whatever the activations are.
+    fn statistic_elements(&self) -> usize;
+
     /// Replaces the beginning of a flat buffer.
     fn write(&mut self, buffer: Buffer, values: &[f32]) -> Result<()>;
 
@@ -219,31 +233,10 @@ pub trait Ops: DistillationOps {
     /// Adds each token's gradient to its row of the table's gradient.
     fn embed_backward(&mut self, table: WeightMatrix, d_output: BufferSpan) -> Result<()>;
 
-    /// `output = input / rms(input) x weight` row by row (Zhang and Sennrich 2019); `inverse_rms` gets one value a row.
-    fn rms_norm(
-        &mut self,
-        input: BufferSpan,
-        weight: WeightVector,
-        inverse_rms: BufferSpan,
-        output: BufferSpan,
-    ) -> Result<()>;
-    /// `output` again, from the kept `inverse_rms`.
-    fn rms_norm_again(
-        &mut self,
-        input: BufferSpan,
-        weight: WeightVector,
-        inverse_rms: BufferSpan,
-        output: BufferSpan,
-    ) -> Result<()>;
-    /// Adds to `d_input` and to the weight's gradient.
-    fn rms_norm_backward(
-        &mut self,
-        input: BufferSpan,
-        weight: WeightVector,
-        inverse_rms: BufferSpan,
-        d_output: BufferSpan,
-        d_input: BufferSpan,
-    ) -> Result<()>;
+    /// Writes `output`, and `inverse_rms` for the gradient.
+    fn rms_norm(&mut self, norm: RmsNorm, output: BufferSpan) -> Result<()>;
+    /// Adds to `d_input` and to the weight's gradient, and replaces `d_output` by the norm's output, computed again.
+    fn rms_norm_backward(&mut self, norm: RmsNorm, d_output: BufferSpan, d_input: BufferSpan) -> Result<()>;
 
     /// `output = input x weight^T`, plus `residual` where there is one (of the output's shape).
     fn linear(
@@ -253,13 +246,19 @@ pub trait Ops: DistillationOps {
         residual: Option<BufferSpan>,
         output: BufferSpan,
     ) -> Result<()>;
-    /// Writes `d_input = d_output x weight` and adds `d_output^T x input` to the weight's gradient.
-    fn linear_backward(
+    /// Writes `d_input = d_output x weight`.
+    fn linear_input_gradient(
         &mut self,
-        input: BufferSpan,
         weight: WeightMatrix,
         d_output: BufferSpan,
         d_input: BufferSpan,
+    ) -> Result<()>;
+    /// Adds `d_output^T x input` to the weight's gradient.
+    fn linear_weight_gradient(
+        &mut self,
+        weight: WeightMatrix,
+        input: BufferSpan,
+        d_output: BufferSpan,
     ) -> Result<()>;
 
     /// Writes `hidden = input x A^T`, and adds each part's `scale x hidden x B^T` to its columns of `output`.
@@ -270,8 +269,20 @@ pub trait Ops: DistillationOps {
         hidden: BufferSpan,
         output: BufferSpan,
     ) -> Result<()>;
-    /// Adds to the gradients of A and B, and `scale x d_output x B x A` to `d_input`.
-    fn adapter_backward(&mut self, adapter: &Adapter, pass: AdapterPass) -> Result<()>;
+    /// Writes `d_hidden = scale x d_output x B` and adds `d_hidden x A` to `d_input`.
+    fn adapter_input_gradient(
+        &mut self,
+        adapter: &Adapter,
+        gradient: AdapterGradient,
+        d_input: BufferSpan,
+    ) -> Result<()>;
+    /// Adds to the gradients of A and B, with the `d_hidden` that `adapter_input_gradient` wrote.
+    fn adapter_weight_gradient(
+        &mut self,
+        adapter: &Adapter,
+        input: BufferSpan,
+        gradient: AdapterGradient,
+    ) -> Result<()>;
 
     /// Adds the bias to every row of `output`, `tokens x bias.len`.
     fn add_bias(&mut self, bias: WeightVector, output: BufferSpan) -> Result<()>;
@@ -315,23 +326,25 @@ pub trait Ops: DistillationOps {
 
     /// `output = silu(gate) x up` for `fused = gate | up` side by side in each of `tokens` rows (Shazeer 2020).
     fn swiglu(&mut self, tokens: usize, fused: BufferSpan, output: BufferSpan) -> Result<()>;
-    /// Replaces `fused` by its gradient.
+    /// Replaces `fused` by its gradient, and `d_output` by the output, computed again.
     fn swiglu_backward(&mut self, tokens: usize, fused: BufferSpan, d_output: BufferSpan) -> Result<()>;
 
     /// Elements of scratch that `loss` needs for `tokens` tokens and `vocabulary` classes.
     fn loss_scratch(&self, tokens: usize, vocabulary: usize) -> usize;
-    /// Sum of the negative log-likelihoods of the batch's targets, those of weight other than 0, under
-    /// `softmax(hidden x head^T)`.
+    /// Adds the negative log-likelihoods of the batch's targets, those of weight other than 0, under
+    /// `softmax(hidden x head^T)` to the device's sum of losses, without z-loss and without weights.
     ///
     /// With `terms`, replaces `hidden` by its gradient, each token's times its target's weight, and adds to the head's.
-    /// Logits are never held whole. The returned sum is without z-loss and without weights.
+    /// Logits are never held whole. The host does not wait for the device.
     fn loss(
         &mut self,
         hidden: BufferSpan,
         head: WeightMatrix,
         scratch: BufferSpan,
         terms: Option<LossTerms>,
-    ) -> Result<f64>;
+    ) -> Result<()>;
+    /// The sum of losses in nats, which begins at 0 again. Waits for the device.
+    fn take_loss(&mut self) -> Result<f64>;
 
     /// Negative log-likelihood of every next token of the batch, whatever its weight, `tokens` values.
     fn token_losses(

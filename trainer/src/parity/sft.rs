@@ -118,12 +118,11 @@ pub(super) fn parity<O: Ops>(
             ))
         })?;
         let targets: usize = batches.iter().map(|batch| count(&batch.weights)).sum();
-        let mut sum = 0.0;
         for batch in &mut batches {
             batch.weights.iter_mut().for_each(|weight| *weight /= targets as f32);
-            sum += engine.accumulate(batch)?;
+            engine.accumulate(batch)?;
         }
-        Ok(sum / targets as f64)
+        Ok(engine.take_loss()? / targets as f64)
     })?;
     tuning::compare_weights(&engine, folder, steps.len(), &mut found)?;
     Ok(found)

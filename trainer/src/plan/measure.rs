@@ -89,9 +89,12 @@ pub fn measure<O: Ops>(
         if size.1 == FIRST_CONTEXT {
             // Warm-up: touches weights and gradients for the first time.
             engine.accumulate(&batch)?;
+            engine.take_loss()?;
         }
         let start = Instant::now();
         engine.accumulate(&batch)?;
+        // Waits for the pass, on a GPU too.
+        engine.take_loss()?;
         seconds = start.elapsed().as_secs_f64();
         let next = match size {
             (sequences, context) if context < stage.context => (sequences, (2 * context).min(stage.context)),
@@ -107,6 +110,7 @@ pub fn measure<O: Ops>(
     let (mut passes, start) = (0, Instant::now());
     while start.elapsed().as_secs_f64() + seconds < PASSES.as_secs_f64() {
         engine.accumulate(&batch)?;
+        engine.take_loss()?;
         passes += 1;
     }
     if passes > 0 {

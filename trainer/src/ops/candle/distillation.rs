@@ -1,6 +1,6 @@
 //! The operations of distillation.
 
-use super::super::{BufferSpan, Distillation, DistillationOps, Rounding, WeightCopy, counted};
+use super::super::{BufferSpan, Distillation, DistillationOps, Rounding, WeightCopy};
 use super::CandleOps;
 use super::blocks::product;
 use super::copies::missing;
@@ -24,12 +24,7 @@ fn divergence(student: &Tensor, teacher: &Tensor, weights: &Tensor) -> Computed<
 }
 
 impl CandleOps {
-    fn divergences(
-        &self,
-        operands: Distillation,
-        teacher_head: &Tensor,
-        gradient: bool,
-    ) -> Computed<Vec<f32>> {
+    fn divergences(&self, operands: Distillation, teacher_head: &Tensor, gradient: bool) -> Computed<Tensor> {
         let Distillation { student, teacher, head } = operands;
         let (tokens, width) = (student.len / head.columns, head.columns);
         let weights = self.matrix(head)?;
@@ -52,7 +47,7 @@ impl CandleOps {
                 self.set(part(student), &product(&d_logits, &weights)?)?;
             }
         }
-        Tensor::cat(&losses, 0)?.to_vec1()
+        Tensor::cat(&losses, 0)
     }
 }
 
@@ -91,10 +86,10 @@ impl DistillationOps for CandleOps {
         distillation: Distillation,
         _scratch: BufferSpan,
         gradient: bool,
-    ) -> Result<f64> {
+    ) -> Result<()> {
         let teacher = self.copies.get(WeightCopy::Teacher).ok_or_else(|| missing(WeightCopy::Teacher))?;
         let teacher_head = matrix_in(teacher, distillation.head)?;
         let losses = self.divergences(distillation, &teacher_head, gradient)?;
-        Ok(counted(&losses, &self.batch.host_target_weights))
+        Ok(self.add_losses(&losses)?)
     }
 }

@@ -11,14 +11,19 @@ pub(super) fn inverse_rms(x: &Tensor, epsilon: f64) -> Result<Tensor> {
     x.sqr()?.sum_keepdim(D::Minus1)?.affine(1.0 / columns as f64, epsilon)?.sqrt()?.recip()
 }
 
-/// Inputs of the gradient of RMSNorm: `rows x columns`, `columns`, `rows x 1`.
-pub(super) struct NormGradient {
+/// RMSNorm with known statistics: `rows x columns`, `columns`, `rows x 1`.
+pub(super) struct Norm {
     pub(super) input: Tensor,
     pub(super) weight: Tensor,
     pub(super) inverse_rms: Tensor,
 }
 
-impl NormGradient {
+impl Norm {
+    /// x r w.
+    pub(super) fn forward(&self) -> Result<Tensor> {
+        self.input.broadcast_mul(&self.inverse_rms)?.broadcast_mul(&self.weight)
+    }
+
     /// With y = x r w, r = 1 / rms(x): dx = r (w dy - x r^2 mean(w dy x)), dw = sum over rows of dy x r.
     pub(super) fn backward(&self, dy: &Tensor) -> Result<(Tensor, Tensor)> {
         let (rows, columns) = self.input.dims2()?;
@@ -108,14 +113,14 @@ pub(super) fn swiglu(fused: &Tensor) -> Result<Tensor> {
     silu * up
 }
 
-/// With s = sigmoid(g): dg = dy u (s + g s (1 - s)), du = dy g s, side by side.
-pub(super) fn swiglu_backward(fused: &Tensor, dy: &Tensor) -> Result<Tensor> {
+/// With s = sigmoid(g): dg = dy u (s + g s (1 - s)), du = dy g s, side by side; and the output g s u.
+pub(super) fn swiglu_backward(fused: &Tensor, dy: &Tensor) -> Result<(Tensor, Tensor)> {
     let (gate, up) = halves(fused)?;
     let s = sigmoid(&gate)?;
     let silu = (&gate * &s)?;
     let slope = ((s.affine(-1.0, 1.0)? * &silu)? + &s)?;
-    let d_gate = ((dy * up)? * slope)?;
-    Tensor::cat(&[d_gate, (dy * silu)?], 1)
+    let d_gate = ((dy * &up)? * slope)?;
+    Ok((Tensor::cat(&[d_gate, (dy * &silu)?], 1)?, (silu * up)?))
 }
 
 /// The left and the right half of each row.

@@ -11,7 +11,7 @@
 //! embedding's gradient is a tree (`embedding.rs`), `scatter_add` meets each element once. cuBLAS gives the same bits
 //! for the same shapes on one stream of the same GPU and version, so a run resumed there continues bit for bit.
 //!
-//! The host waits for the device where it reads: the losses once a micro-batch, the gradient's norm once a step.
+//! The host waits for the device where it reads: the sum of losses and the gradient's norm, once a step.
 
 mod adapter;
 mod attention;
@@ -28,8 +28,8 @@ pub use blocks::Blocks;
 pub use tensors::CandleOps;
 
 use super::{
-    AdamW, Adapter, AdapterPass, Attended, AttentionShape, Buffer, BufferSpan, Heads, LossTerms, Ops,
-    WeightMatrix, WeightVector,
+    AdamW, Adapter, AdapterGradient, Attended, AttentionShape, Buffer, BufferSpan, Heads, LossTerms, Ops,
+    RmsNorm, WeightMatrix, WeightVector,
 };
 use crate::data::TrainingBatch;
 use crate::error::{Error, Result};
@@ -66,6 +66,11 @@ impl Ops for CandleOps {
 
     fn activation_bytes(&self) -> usize {
         self.dtype.size_in_bytes()
+    }
+
+    /// One: statistics lie beside the arena, at the place of their span.
+    fn statistic_elements(&self) -> usize {
+        1
     }
 
     fn write(&mut self, buffer: Buffer, values: &[f32]) -> Result<()> {
@@ -129,7 +134,6 @@ impl Ops for CandleOps {
 
     fn set_target_weights(&mut self, weights: &[f32]) -> Result<()> {
         self.batch.target_weights = Tensor::from_slice(weights, (weights.len(), 1), &self.device)?;
-        self.batch.host_target_weights = weights.to_vec();
         Ok(())
     }
 
@@ -150,49 +154,21 @@ impl Ops for CandleOps {
         Ok(self.add_gradient(table.start, &embedding::row_sums(&self.batch.inputs, rows, table.rows)?)?)
     }
 
-    fn rms_norm(
-        &mut self,
-        input: BufferSpan,
-        weight: WeightVector,
-        inverse_rms: BufferSpan,
-        output: BufferSpan,
-    ) -> Result<()> {
-        let inverse = layers::inverse_rms(&self.rows(input, weight.len)?, self.norm_epsilon)?;
-        self.statistics.insert(inverse_rms.start, inverse);
-        self.rms_norm_again(input, weight, inverse_rms, output)
+    fn rms_norm(&mut self, norm: RmsNorm, output: BufferSpan) -> Result<()> {
+        let inverse = layers::inverse_rms(&self.rows(norm.input, norm.weight.len)?, self.norm_epsilon)?;
+        self.statistics.insert(norm.inverse_rms.start, inverse);
+        Ok(self.set(output, &self.norm(norm)?.forward()?)?)
     }
 
-    fn rms_norm_again(
-        &mut self,
-        input: BufferSpan,
-        weight: WeightVector,
-        inverse_rms: BufferSpan,
-        output: BufferSpan,
-    ) -> Result<()> {
-        let x = self.rows(input, weight.len)?;
-        let normed = x.broadcast_mul(self.statistic(inverse_rms)?)?.broadcast_mul(&self.vector(weight)?)?;
-        Ok(self.set(output, &normed)?)
-    }
-
-    fn rms_norm_backward(
-        &mut self,
-        input: BufferSpan,
-        weight: WeightVector,
-        inverse_rms: BufferSpan,
-        d_output: BufferSpan,
-        d_input: BufferSpan,
-    ) -> Result<()> {
-        let columns = weight.len;
-        let norm = layers::NormGradient {
-            input: self.rows(input, columns)?,
-            weight: self.vector(weight)?,
-            inverse_rms: self.statistic(inverse_rms)?.clone(),
-        };
-        let (dx, d_weight) = norm.backward(&self.rows(d_output, columns)?)?;
-        if self.trains(weight.start) {
-            self.add_gradient(weight.start, &d_weight)?;
+    fn rms_norm_backward(&mut self, norm: RmsNorm, d_output: BufferSpan, d_input: BufferSpan) -> Result<()> {
+        let columns = norm.weight.len;
+        let tensors = self.norm(norm)?;
+        let (dx, d_weight) = tensors.backward(&self.rows(d_output, columns)?)?;
+        if self.trains(norm.weight.start) {
+            self.add_gradient(norm.weight.start, &d_weight)?;
         }
-        Ok(self.set(d_input, &(self.rows(d_input, columns)? + dx)?)?)
+        self.set(d_input, &(self.rows(d_input, columns)? + dx)?)?;
+        Ok(self.set(d_output, &tensors.forward()?)?)
     }
 
     fn linear(
@@ -210,19 +186,28 @@ impl Ops for CandleOps {
         Ok(self.set(output, &y)?)
     }
 
-    fn linear_backward(
+    fn linear_input_gradient(
         &mut self,
-        input: BufferSpan,
         weight: WeightMatrix,
         d_output: BufferSpan,
         d_input: BufferSpan,
     ) -> Result<()> {
+        let dy = self.view(d_output, (d_output.len / weight.rows, weight.rows))?;
+        Ok(self.set(d_input, &product(&dy, &self.matrix(weight)?)?)?)
+    }
+
+    fn linear_weight_gradient(
+        &mut self,
+        weight: WeightMatrix,
+        input: BufferSpan,
+        d_output: BufferSpan,
+    ) -> Result<()> {
+        if !self.trains(weight.start) {
+            return Ok(());
+        }
         let x = self.view(input, (input.len / weight.columns, weight.columns))?;
         let dy = self.view(d_output, (d_output.len / weight.rows, weight.rows))?;
-        if self.trains(weight.start) {
-            self.add_gradient(weight.start, &product(&dy.t()?, &x)?)?;
-        }
-        Ok(self.set(d_input, &product(&dy, &self.matrix(weight)?)?)?)
+        Ok(self.add_gradient(weight.start, &product(&dy.t()?, &x)?)?)
     }
 
     fn adapter(
@@ -235,8 +220,22 @@ impl Ops for CandleOps {
         Ok(self.adapter_forward(adapter, input, [hidden, output])?)
     }
 
-    fn adapter_backward(&mut self, adapter: &Adapter, pass: AdapterPass) -> Result<()> {
-        Ok(self.adapter_gradient(adapter, pass)?)
+    fn adapter_input_gradient(
+        &mut self,
+        adapter: &Adapter,
+        gradient: AdapterGradient,
+        d_input: BufferSpan,
+    ) -> Result<()> {
+        Ok(self.adapter_to_input(adapter, gradient, d_input)?)
+    }
+
+    fn adapter_weight_gradient(
+        &mut self,
+        adapter: &Adapter,
+        input: BufferSpan,
+        gradient: AdapterGradient,
+    ) -> Result<()> {
+        Ok(self.adapter_to_weights(adapter, input, gradient)?)
     }
 
     fn add_bias(&mut self, bias: WeightVector, output: BufferSpan) -> Result<()> {
@@ -317,8 +316,10 @@ impl Ops for CandleOps {
     }
 
     fn swiglu_backward(&mut self, tokens: usize, fused: BufferSpan, d_output: BufferSpan) -> Result<()> {
-        let d_output = self.rows(d_output, d_output.len / tokens)?;
-        Ok(self.set(fused, &layers::swiglu_backward(&self.rows(fused, fused.len / tokens)?, &d_output)?)?)
+        let dy = self.rows(d_output, d_output.len / tokens)?;
+        let (d_fused, output) = layers::swiglu_backward(&self.rows(fused, fused.len / tokens)?, &dy)?;
+        self.set(fused, &d_fused)?;
+        Ok(self.set(d_output, &output)?)
     }
 
     /// None: candle allocates what a chunk of tokens needs, see [`Blocks::loss_tokens`].
@@ -332,9 +333,15 @@ impl Ops for CandleOps {
         head: WeightMatrix,
         _scratch: BufferSpan,
         terms: Option<LossTerms>,
-    ) -> Result<f64> {
+    ) -> Result<()> {
         let losses = self.losses(hidden, head, terms)?;
-        Ok(super::counted(&losses, &self.batch.host_target_weights))
+        Ok(self.add_losses(&losses)?)
+    }
+
+    fn take_loss(&mut self) -> Result<f64> {
+        let sum = self.loss_sum.to_scalar()?;
+        self.loss_sum = self.loss_sum.zeros_like()?;
+        Ok(sum)
     }
 
     fn token_losses(
@@ -343,7 +350,7 @@ impl Ops for CandleOps {
         head: WeightMatrix,
         _scratch: BufferSpan,
     ) -> Result<Vec<f32>> {
-        Ok(self.losses(hidden, head, None)?)
+        Ok(self.losses(hidden, head, None)?.to_vec1()?)
     }
 
     fn gradient_square_sum(&mut self) -> Result<f64> {

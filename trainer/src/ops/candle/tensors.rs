@@ -1,7 +1,7 @@
 //! The tensors on the device, and views of them by span.
 
 use super::super::{
-    AttentionShape, Buffer, BufferLengths, BufferSpan, Heads, LossTerms, WeightMatrix, WeightVector,
+    AttentionShape, Buffer, BufferLengths, BufferSpan, Heads, LossTerms, RmsNorm, WeightMatrix, WeightVector,
 };
 use super::blocks::{Blocks, product};
 use super::copies::Copies;
@@ -32,6 +32,8 @@ pub struct CandleOps {
     pub(super) statistics: HashMap<usize, Tensor>,
     pub(super) batch: LoadedBatch,
     pub(super) rotary: layers::Rotary,
+    /// f64, one element.
+    pub(super) loss_sum: Tensor,
 }
 
 /// The batch on the device, and what the host needs of it.
@@ -42,9 +44,8 @@ pub(super) struct LoadedBatch {
     pub(super) input_ids: Tensor,
     /// `tokens x 1`.
     pub(super) targets: Tensor,
-    /// `tokens x 1`, each target's; and the same values on the host.
+    /// `tokens x 1`, each target's.
     pub(super) target_weights: Tensor,
-    pub(super) host_target_weights: Vec<f32>,
     /// `sequences x context`.
     pub(super) starts: Tensor,
     /// 0, 1, ... `context`.
@@ -111,11 +112,11 @@ impl CandleOps {
                 input_ids: none.clone(),
                 targets: none.clone(),
                 target_weights: none.clone(),
-                host_target_weights: Vec::new(),
                 starts: none.clone(),
                 positions: none.clone(),
             },
             rotary: layers::Rotary::new(&RopeParameters::new(1e4), 2, 1, &device)?,
+            loss_sum: Tensor::zeros((), DType::F64, &device)?,
             device,
         })
     }
@@ -167,6 +168,23 @@ impl CandleOps {
     pub(super) fn vector(&self, vector: WeightVector) -> Computed<Tensor> {
         let weights = self.copies.selected().unwrap_or(&self.weights);
         weights.narrow(0, vector.start, vector.len)?.to_dtype(DType::F32)
+    }
+
+    pub(super) fn norm(&self, norm: RmsNorm) -> Computed<layers::Norm> {
+        Ok(layers::Norm {
+            input: self.rows(norm.input, norm.weight.len)?,
+            weight: self.vector(norm.weight)?,
+            inverse_rms: self.statistic(norm.inverse_rms)?.clone(),
+        })
+    }
+
+    /// Adds the losses of the targets, those of weight other than 0, to the sum.
+    pub(super) fn add_losses(&mut self, losses: &Tensor) -> Computed<()> {
+        let losses = losses.to_dtype(DType::F64)?;
+        let counts = self.batch.target_weights.flatten_all()?.ne(0f32)?;
+        let counted = counts.where_cond(&losses, &losses.zeros_like()?)?;
+        self.loss_sum = (&self.loss_sum + counted.sum_all()?)?;
+        Ok(())
     }
 
     /// Whether the parameter at that place in the flat buffers is trainable.
@@ -223,7 +241,7 @@ impl CandleOps {
         hidden: BufferSpan,
         head: WeightMatrix,
         terms: Option<LossTerms>,
-    ) -> Computed<Vec<f32>> {
+    ) -> Computed<Tensor> {
         let tokens = hidden.len / head.columns;
         let weights = self.matrix(head)?;
         let mut losses = Vec::new();
@@ -244,6 +262,6 @@ impl CandleOps {
                 self.set(part, &product(&d_logits, &weights)?)?;
             }
         }
-        Tensor::cat(&losses, 0)?.to_vec1()
+        Tensor::cat(&losses, 0)
     }
 }

@@ -42,27 +42,17 @@ pub(super) fn forward(
     });
 }
 
-/// Activations and gradients of a backward pass.
-pub(super) struct Backward<'a> {
-    pub(super) input: &'a [f32],
-    pub(super) hidden: &'a [f32],
-    pub(super) d_output: &'a [f32],
-    pub(super) d_hidden: &'a mut [f32],
-    pub(super) d_input: &'a mut [f32],
-}
-
-/// Writes `d_hidden`, adds to `d_input` and to the gradients of A and B.
-pub(super) fn backward(
+/// Writes `d_hidden` and adds to `d_input`.
+pub(super) fn input_gradient(
     threads: &Threads,
     (adapter, weights): (&Adapter, &[f32]),
-    gradients: &mut [f32],
-    pass: Backward,
+    d_output: &[f32],
+    d_hidden: &mut [f32],
+    d_input: &mut [f32],
 ) {
     let (a, b) = factors(adapter, weights);
     let (inputs, inner) = (adapter.a.columns, adapter.a.rows);
-    let Backward { input, hidden, d_output, d_hidden, d_input } = pass;
-    let tokens = input.len() / inputs;
-    let width = d_output.len() / tokens;
+    let width = d_output.len() / (d_input.len() / inputs);
     threads.run(|_| {
         let outputs = d_input.par_chunks_mut(ROWS * inputs).zip(d_hidden.par_chunks_mut(ROWS * inner));
         outputs.zip(d_output.par_chunks(ROWS * width)).for_each(|((d_input, d_hidden), d_output)| {
@@ -77,6 +67,27 @@ pub(super) fn backward(
             matmul(d_input, inputs, WriteMode::Add, 1.0, d_hidden, MatrixView::new(a, inputs));
         });
     });
+}
+
+/// Activations that the gradients of A and B are made of.
+pub(super) struct WeightGradient<'a> {
+    pub(super) input: &'a [f32],
+    pub(super) hidden: &'a [f32],
+    pub(super) d_output: &'a [f32],
+    pub(super) d_hidden: &'a [f32],
+}
+
+/// Adds to the gradients of A and B.
+pub(super) fn weight_gradient(
+    threads: &Threads,
+    adapter: &Adapter,
+    gradients: &mut [f32],
+    pass: WeightGradient,
+) {
+    let (inputs, inner) = (adapter.a.columns, adapter.a.rows);
+    let WeightGradient { input, hidden, d_output, d_hidden } = pass;
+    let tokens = input.len() / inputs;
+    let width = d_output.len() / tokens;
     let d_hidden = MatrixView::new(d_hidden, inner).transpose();
     let (d_a, mut rest) = gradients[adapter.a.start..].split_at_mut(adapter.a.rows * inputs);
     let mut d_b = Vec::new();

@@ -52,7 +52,7 @@ impl DistillationOps for CpuOps {
         Distillation { student, teacher, head }: Distillation,
         scratch: BufferSpan,
         gradient: bool,
-    ) -> Result<f64> {
+    ) -> Result<()> {
         let [student, teacher, logits] = spans(&mut self.arena, [student, teacher, scratch])?;
         if self.copies.teacher.is_empty() {
             return Err(missing(WeightCopy::Teacher));
@@ -66,6 +66,7 @@ impl DistillationOps for CpuOps {
             logits,
             gradient.then(|| self.gradients.get_mut(head.range())),
         );
-        Ok(counted(&self.losses, &self.target_weights))
+        self.loss_sum += counted(&self.losses, &self.target_weights);
+        Ok(())
     }
 }

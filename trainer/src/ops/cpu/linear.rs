@@ -49,32 +49,35 @@ pub(super) fn forward(
     });
 }
 
-/// Writes `d_input = d_output x weights` and adds `d_output^T x input` to `d_weights`, if there are any.
-pub(super) fn backward(
-    threads: &Threads,
-    weights: Weights,
-    [input, d_output]: [&[f32]; 2],
-    d_weights: Option<&mut [f32]>,
-    d_input: &mut [f32],
-) {
-    let (inputs, outputs) = (weights.inputs, weights.outputs());
-    let (input, d_output) = (MatrixView::new(input, inputs), MatrixView::new(d_output, outputs));
-    // Rows of the weight's gradient per task: up to sixteen tasks, each large enough to make packing the input cheap.
-    let rows = outputs.div_ceil(16).next_multiple_of(16).max(256);
-    let of_weights = || {
-        let Some(d_weights) = d_weights else { return };
-        d_weights.par_chunks_mut(rows * inputs).enumerate().for_each(|(task, d_weights)| {
-            let first = task * rows;
-            let part = d_output.transpose().rows(first, first + d_weights.len() / inputs);
-            matmul(d_weights, inputs, WriteMode::Add, 1.0, part, input);
-        });
-    };
-    let of_input = || {
+/// Writes `d_input = d_output x weights`.
+pub(super) fn input_gradient(threads: &Threads, weights: Weights, d_output: &[f32], d_input: &mut [f32]) {
+    let inputs = weights.inputs;
+    let d_output = MatrixView::new(d_output, weights.outputs());
+    threads.run(|_| {
         d_input.par_chunks_mut(ROWS * inputs).enumerate().for_each(|(task, d_input)| {
             let first = task * ROWS;
             let part = d_output.rows(first, first + d_input.len() / inputs);
             matmul(d_input, inputs, WriteMode::Replace, 1.0, part, weights.matrix());
         });
-    };
-    threads.run(|_| rayon::join(of_weights, of_input));
+    });
+}
+
+/// Adds `d_output^T x input` to `d_weights`, `outputs x inputs`.
+pub(super) fn weight_gradient(
+    threads: &Threads,
+    inputs: usize,
+    [input, d_output]: [&[f32]; 2],
+    d_weights: &mut [f32],
+) {
+    let outputs = d_weights.len() / inputs;
+    let (input, d_output) = (MatrixView::new(input, inputs), MatrixView::new(d_output, outputs));
+    // Rows of the gradient per task: up to sixteen tasks, each large enough to make packing the input cheap.
+    let rows = outputs.div_ceil(16).next_multiple_of(16).max(256);
+    threads.run(|_| {
+        d_weights.par_chunks_mut(rows * inputs).enumerate().for_each(|(task, d_weights)| {
+            let first = task * rows;
+            let part = d_output.transpose().rows(first, first + d_weights.len() / inputs);
+            matmul(d_weights, inputs, WriteMode::Add, 1.0, part, input);
+        });
+    });
 }

@@ -24,6 +24,7 @@ pub struct CpuOps {
     pub(super) partial: Vec<f32>,
     pub(super) partial_sums: Vec<f64>,
     pub(super) losses: Vec<f32>,
+    pub(super) loss_sum: f64,
 }
 
 impl CpuOps {
@@ -50,6 +51,7 @@ impl CpuOps {
             partial: Vec::new(),
             partial_sums: Vec::new(),
             losses: Vec::new(),
+            loss_sum: 0.0,
         })
     }
 

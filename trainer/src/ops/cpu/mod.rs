@@ -23,8 +23,8 @@ mod threads;
 pub use memory::CpuOps;
 
 use super::{
-    AdamW, Adapter, AdapterPass, Attended, AttentionShape, Buffer, BufferSpan, Heads, LossTerms, Ops,
-    WeightMatrix, WeightVector,
+    AdamW, Adapter, AdapterGradient, Attended, AttentionShape, Buffer, BufferSpan, Heads, LossTerms, Ops,
+    RmsNorm, WeightMatrix, WeightVector,
 };
 use crate::data::TrainingBatch;
 use crate::error::{Error, Result};
@@ -57,6 +57,10 @@ impl Ops for CpuOps {
 
     fn activation_bytes(&self) -> usize {
         size_of::<f32>()
+    }
+
+    fn statistic_elements(&self) -> usize {
+        1
     }
 
     fn write(&mut self, buffer: Buffer, values: &[f32]) -> Result<()> {
@@ -123,55 +127,20 @@ impl Ops for CpuOps {
         Ok(())
     }
 
-    fn rms_norm(
-        &mut self,
-        input: BufferSpan,
-        weight: WeightVector,
-        inverse_rms: BufferSpan,
-        output: BufferSpan,
-    ) -> Result<()> {
-        let [input, inverse_rms, output] = spans(&mut self.arena, [input, inverse_rms, output])?;
-        let weight = &self.copies.or(&self.weights)[weight.range()];
+    fn rms_norm(&mut self, norm: RmsNorm, output: BufferSpan) -> Result<()> {
+        let [input, inverse_rms, output] = spans(&mut self.arena, [norm.input, norm.inverse_rms, output])?;
+        let weight = &self.copies.or(&self.weights)[norm.weight.range()];
         rows::rms_norm(&self.threads, self.norm_epsilon, input, weight, inverse_rms, output);
         Ok(())
     }
 
-    fn rms_norm_again(
-        &mut self,
-        input: BufferSpan,
-        weight: WeightVector,
-        inverse_rms: BufferSpan,
-        output: BufferSpan,
-    ) -> Result<()> {
-        let [input, inverse_rms, output] = spans(&mut self.arena, [input, inverse_rms, output])?;
-        rows::rms_norm_again(
-            &self.threads,
-            input,
-            &self.copies.or(&self.weights)[weight.range()],
-            inverse_rms,
-            output,
-        );
-        Ok(())
-    }
-
-    fn rms_norm_backward(
-        &mut self,
-        input: BufferSpan,
-        weight: WeightVector,
-        inverse_rms: BufferSpan,
-        d_output: BufferSpan,
-        d_input: BufferSpan,
-    ) -> Result<()> {
+    fn rms_norm_backward(&mut self, norm: RmsNorm, d_output: BufferSpan, d_input: BufferSpan) -> Result<()> {
         let [input, inverse_rms, d_out, d_input] =
-            spans(&mut self.arena, [input, inverse_rms, d_output, d_input])?;
-        let norm = rows::NormGradient {
-            input,
-            weight: &self.copies.or(&self.weights)[weight.range()],
-            inverse_rms,
-            d_out,
-        };
-        let d_weight = self.gradients.get_mut(weight.range());
-        rows::rms_norm_backward(&self.threads, &norm, d_input, d_weight, &mut self.partial);
+            spans(&mut self.arena, [norm.input, norm.inverse_rms, d_output, d_input])?;
+        let weight = &self.copies.or(&self.weights)[norm.weight.range()];
+        let d_weight = self.gradients.get_mut(norm.weight.range());
+        let norm = rows::NormGradient { input, weight, inverse_rms };
+        rows::rms_norm_backward(&self.threads, &norm, [d_out, d_input], d_weight, &mut self.partial);
         Ok(())
     }
 
@@ -197,9 +166,8 @@ impl Ops for CpuOps {
         Ok(())
     }
 
-    fn linear_backward(
+    fn linear_input_gradient(
         &mut self,
-        input: BufferSpan,
         weight: WeightMatrix,
         d_output: BufferSpan,
         d_input: BufferSpan,
@@ -208,9 +176,21 @@ impl Ops for CpuOps {
             values: &self.copies.or(&self.weights)[weight.range()],
             inputs: weight.columns,
         };
-        let d_weights = self.gradients.get_mut(weight.range());
-        let [input, d_output, d_input] = spans(&mut self.arena, [input, d_output, d_input])?;
-        linear::backward(&self.threads, weights, [input, d_output], d_weights, d_input);
+        let [d_output, d_input] = spans(&mut self.arena, [d_output, d_input])?;
+        linear::input_gradient(&self.threads, weights, d_output, d_input);
+        Ok(())
+    }
+
+    fn linear_weight_gradient(
+        &mut self,
+        weight: WeightMatrix,
+        input: BufferSpan,
+        d_output: BufferSpan,
+    ) -> Result<()> {
+        if let Some(d_weights) = self.gradients.get_mut(weight.range()) {
+            let [input, d_output] = spans(&mut self.arena, [input, d_output])?;
+            linear::weight_gradient(&self.threads, weight.columns, [input, d_output], d_weights);
+        }
         Ok(())
     }
 
@@ -226,11 +206,30 @@ impl Ops for CpuOps {
         Ok(())
     }
 
-    fn adapter_backward(&mut self, adapter: &Adapter, pass: AdapterPass) -> Result<()> {
-        let all = [pass.input, pass.hidden, pass.d_output, pass.d_hidden, pass.d_input];
-        let [input, hidden, d_output, d_hidden, d_input] = spans(&mut self.arena, all)?;
-        let pass = adapter::Backward { input, hidden, d_output, d_hidden, d_input };
-        adapter::backward(&self.threads, (adapter, self.copies.or(&self.weights)), &mut self.gradients, pass);
+    fn adapter_input_gradient(
+        &mut self,
+        adapter: &Adapter,
+        gradient: AdapterGradient,
+        d_input: BufferSpan,
+    ) -> Result<()> {
+        let [d_output, d_hidden, d_input] =
+            spans(&mut self.arena, [gradient.d_output, gradient.d_hidden, d_input])?;
+        let weights = self.copies.or(&self.weights);
+        adapter::input_gradient(&self.threads, (adapter, weights), d_output, d_hidden, d_input);
+        Ok(())
+    }
+
+    fn adapter_weight_gradient(
+        &mut self,
+        adapter: &Adapter,
+        input: BufferSpan,
+        gradient: AdapterGradient,
+    ) -> Result<()> {
+        let AdapterGradient { hidden, d_output, d_hidden } = gradient;
+        let [input, hidden, d_output, d_hidden] =
+            spans(&mut self.arena, [input, hidden, d_output, d_hidden])?;
+        let pass = adapter::WeightGradient { input, hidden, d_output, d_hidden };
+        adapter::weight_gradient(&self.threads, adapter, &mut self.gradients, pass);
         Ok(())
     }
 
@@ -351,7 +350,7 @@ impl Ops for CpuOps {
         head: WeightMatrix,
         scratch: BufferSpan,
         terms: Option<LossTerms>,
-    ) -> Result<f64> {
+    ) -> Result<()> {
         let [hidden, logits] = spans(&mut self.arena, [hidden, scratch])?;
         self.losses.resize(self.targets.len(), 0.0);
         let gradient = terms.map(|terms| (terms, self.gradients.get_mut(head.range())));
@@ -359,7 +358,12 @@ impl Ops for CpuOps {
         let targets = loss::Targets { ids: &self.targets, weights: &self.target_weights };
         let losses = &mut self.losses;
         loss::weighed_cross_entropy(&self.threads, weights, targets, losses, hidden, logits, gradient);
-        Ok(super::counted(&self.losses, &self.target_weights))
+        self.loss_sum += super::counted(&self.losses, &self.target_weights);
+        Ok(())
+    }
+
+    fn take_loss(&mut self) -> Result<f64> {
+        Ok(std::mem::take(&mut self.loss_sum))
     }
 
     fn token_losses(

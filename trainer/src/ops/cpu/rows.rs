@@ -114,32 +114,6 @@ pub(super) fn rms_norm(
     });
 }
 
-/// Norms every row with the `1 / rms` that is known already.
-pub(super) fn rms_norm_again(
-    threads: &Threads,
-    input: &[f32],
-    weight: &[f32],
-    inverse_rms: &[f32],
-    out: &mut [f32],
-) {
-    let columns = weight.len();
-    threads.run(|simd| {
-        let chunks = out.par_chunks_mut(ROWS * columns).zip(input.par_chunks(ROWS * columns));
-        chunks.zip(inverse_rms.par_chunks(ROWS)).for_each(|((out, input), inverse_rms)| {
-            simd.dispatch(
-                #[inline(always)]
-                || {
-                    let rows =
-                        out.chunks_exact_mut(columns).zip(input.chunks_exact(columns)).zip(inverse_rms);
-                    for ((out, input), &inverse) in rows {
-                        scale_row(input, weight, inverse, out);
-                    }
-                },
-            );
-        });
-    });
-}
-
 #[inline(always)]
 fn scale_row(input: &[f32], weight: &[f32], inverse: f32, out: &mut [f32]) {
     for ((out, &x), &w) in out.iter_mut().zip(input).zip(weight) {
@@ -152,15 +126,14 @@ pub(super) struct NormGradient<'a> {
     pub(super) input: &'a [f32],
     pub(super) weight: &'a [f32],
     pub(super) inverse_rms: &'a [f32],
-    pub(super) d_out: &'a [f32],
 }
 
 /// With y = x r w, r = 1 / rms(x): dx += r (w dy - x r^2 mean(w dy x)), dw += sum over rows of dy x r, if it is asked
-/// for. `partial` is scratch.
+/// for, and y takes dy's place. `partial` is scratch.
 pub(super) fn rms_norm_backward(
     threads: &Threads,
     norm: &NormGradient,
-    d_input: &mut [f32],
+    [d_out, d_input]: [&mut [f32]; 2],
     d_weight: Option<&mut [f32]>,
     partial: &mut Vec<f32>,
 ) {
@@ -170,7 +143,7 @@ pub(super) fn rms_norm_backward(
     partial.clear();
     partial.resize(chunks * columns, 0.0);
     threads.run(|simd| {
-        let inputs = norm.input.par_chunks(ROWS * columns).zip(norm.d_out.par_chunks(ROWS * columns));
+        let inputs = norm.input.par_chunks(ROWS * columns).zip(d_out.par_chunks_mut(ROWS * columns));
         let outputs = d_input.par_chunks_mut(ROWS * columns).zip(partial.par_chunks_mut(columns));
         inputs.zip(norm.inverse_rms.par_chunks(ROWS)).zip(outputs).for_each(
             |(((input, d_out), inverse_rms), (d_input, partial))| {
@@ -179,17 +152,19 @@ pub(super) fn rms_norm_backward(
                     || {
                         for (row, &r) in inverse_rms.iter().enumerate() {
                             let at = row * columns..(row + 1) * columns;
-                            let (x, dy, dx) = (&input[at.clone()], &d_out[at.clone()], &mut d_input[at]);
+                            let (x, dy) = (&input[at.clone()], &mut d_out[at.clone()]);
+                            let dx = &mut d_input[at];
                             if weighed {
-                                for ((sum, &x), &dy) in partial.iter_mut().zip(x).zip(dy) {
+                                for ((sum, &x), &dy) in partial.iter_mut().zip(x).zip(&*dy) {
                                     *sum += dy * x * r;
                                 }
                             }
                             let dot = sum_zip3(x, dy, norm.weight, |x, dy, w| x * dy * w);
                             let mean = dot / columns as f32 * r * r;
-                            for (((dx, &x), &dy), &w) in dx.iter_mut().zip(x).zip(dy).zip(norm.weight) {
+                            for (((dx, &x), &dy), &w) in dx.iter_mut().zip(x).zip(&*dy).zip(norm.weight) {
                                 *dx += r * (w * dy - x * mean);
                             }
+                            scale_row(x, norm.weight, r, dy);
                         }
                     },
                 );
@@ -223,20 +198,22 @@ pub(super) fn swiglu(threads: &Threads, width: usize, fused: &[f32], out: &mut [
     });
 }
 
-/// Replaces gate and up by their gradients: with s = sigmoid(g), dg = dy u s (1 + g (1 - s)), du = dy g s.
-pub(super) fn swiglu_backward(threads: &Threads, width: usize, fused: &mut [f32], d_out: &[f32]) {
+/// Replaces gate and up by their gradients, with s = sigmoid(g): dg = dy u s (1 + g (1 - s)), du = dy g s; and dy by the
+/// output.
+pub(super) fn swiglu_backward(threads: &Threads, width: usize, fused: &mut [f32], d_out: &mut [f32]) {
     threads.run(|simd| {
-        fused.par_chunks_mut(ROWS * 2 * width).zip(d_out.par_chunks(ROWS * width)).for_each(
+        fused.par_chunks_mut(ROWS * 2 * width).zip(d_out.par_chunks_mut(ROWS * width)).for_each(
             |(fused, d_out)| {
                 simd.dispatch(
                     #[inline(always)]
                     || {
-                        for (fused, d_out) in fused.chunks_exact_mut(2 * width).zip(d_out.chunks_exact(width))
-                        {
+                        let rows = fused.chunks_exact_mut(2 * width).zip(d_out.chunks_exact_mut(width));
+                        for (fused, d_out) in rows {
                             let (gate, up) = fused.split_at_mut(width);
-                            for ((gate, up), &d) in gate.iter_mut().zip(up).zip(d_out) {
+                            for ((gate, up), d_out) in gate.iter_mut().zip(up).zip(d_out) {
                                 let s = sigmoid(*gate);
                                 let silu = *gate * s;
+                                let d = std::mem::replace(d_out, silu * *up);
                                 let d_gate = d * *up * (s + silu * (1.0 - s));
                                 *up = d * silu;
                                 *gate = d_gate;
