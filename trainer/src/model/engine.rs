@@ -44,6 +44,11 @@ impl<O: Ops> Engine<O> {
         &self.config
     }
 
+    /// The device's operations, without the model.
+    pub fn into_ops(self) -> O {
+        self.ops
+    }
+
     /// The device, for display.
     pub fn device(&self) -> String {
         self.ops.device()

@@ -7,6 +7,7 @@
 mod adapter;
 pub mod candle;
 pub mod cpu;
+pub mod cuda;
 mod distillation;
 mod rotary;
 

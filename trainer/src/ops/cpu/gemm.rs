@@ -3,7 +3,7 @@
 
 /// A matrix read in place: element (i, j) is `data[i * row_stride + j * column_stride]`.
 #[derive(Clone, Copy)]
-pub(super) struct MatrixView<'a> {
+pub(in crate::ops) struct MatrixView<'a> {
     data: &'a [f32],
     rows: usize,
     columns: usize,
@@ -13,7 +13,7 @@ pub(super) struct MatrixView<'a> {
 
 impl<'a> MatrixView<'a> {
     /// A row-major matrix that fills the slice.
-    pub(super) fn new(data: &'a [f32], columns: usize) -> MatrixView<'a> {
+    pub(in crate::ops) fn new(data: &'a [f32], columns: usize) -> MatrixView<'a> {
         MatrixView::strided(data, data.len() / columns, columns, columns)
     }
 
@@ -21,7 +21,12 @@ impl<'a> MatrixView<'a> {
     ///
     /// # Panics
     /// The matrix does not lie within the slice.
-    pub(super) fn strided(data: &'a [f32], rows: usize, columns: usize, row_stride: usize) -> MatrixView<'a> {
+    pub(in crate::ops) fn strided(
+        data: &'a [f32],
+        rows: usize,
+        columns: usize,
+        row_stride: usize,
+    ) -> MatrixView<'a> {
         assert!(rows == 0 || columns == 0 || (rows - 1) * row_stride + columns <= data.len());
         MatrixView { data, rows, columns, row_stride, column_stride: 1 }
     }
@@ -32,7 +37,7 @@ impl<'a> MatrixView<'a> {
     }
 
     /// The same elements, read as the transpose.
-    pub(super) fn transpose(self) -> MatrixView<'a> {
+    pub(in crate::ops) fn transpose(self) -> MatrixView<'a> {
         MatrixView {
             rows: self.columns,
             columns: self.rows,
@@ -55,7 +60,7 @@ impl<'a> MatrixView<'a> {
 
 /// Whether a product replaces or adds to its output.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum WriteMode {
+pub(in crate::ops) enum WriteMode {
     /// They are replaced.
     Replace,
     /// The product is added to them.
@@ -66,7 +71,7 @@ pub(super) enum WriteMode {
 ///
 /// # Panics
 /// The shapes do not fit.
-pub(super) fn matmul(
+pub(in crate::ops) fn matmul(
     out: &mut [f32],
     out_stride: usize,
     into: WriteMode,

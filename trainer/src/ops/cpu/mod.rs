@@ -20,6 +20,8 @@ mod rows;
 mod simd;
 mod threads;
 
+#[cfg(feature = "emulator")]
+pub(super) use gemm::{MatrixView, WriteMode, matmul};
 pub use memory::CpuOps;
 
 use super::{

@@ -1,0 +1,137 @@
+//! Launches of attention's kernels. Their blocks and shared memory are those that `trainer/kernels/README.md` gives.
+
+use super::super::{Attended, AttentionShape, BufferSpan, Heads};
+use super::kernels::Given::{self, Count, F32s, Float, U32s};
+use super::launcher::{Launcher, Region};
+use super::memory::{CudaOps, F32};
+use crate::error::{Error, Result};
+
+/// Two tiles of keys and two of values (or of queries and gradients), each of 64 rows of 64 bf16 numbers, in bytes.
+const TILES: usize = 4 * 64 * 64 * 2;
+/// Numbers that the gradient of the queries leaves of each query for that of the keys.
+const STATISTICS: usize = 4;
+/// Keys of a block of the gradient of keys and values, and queries that it reads at once.
+const KEYS: usize = 96;
+const TILE_QUERIES: usize = 64;
+
+/// The kernels for query heads that share a key head in groups of one size.
+struct GroupKernels {
+    forward: &'static str,
+    /// Queries of a block.
+    forward_queries: usize,
+    backward: &'static str,
+    backward_queries: usize,
+}
+
+const GROUPS: [GroupKernels; 4] = [
+    GroupKernels {
+        forward: "attention_forward_1",
+        forward_queries: 128,
+        backward: "attention_backward_query_1",
+        backward_queries: 64,
+    },
+    GroupKernels {
+        forward: "attention_forward_2",
+        forward_queries: 64,
+        backward: "attention_backward_query_2",
+        backward_queries: 32,
+    },
+    GroupKernels {
+        forward: "attention_forward_3",
+        forward_queries: 64,
+        backward: "attention_backward_query_3",
+        backward_queries: 32,
+    },
+    GroupKernels {
+        forward: "attention_forward_4",
+        forward_queries: 64,
+        backward: "attention_backward_query_4",
+        backward_queries: 32,
+    },
+];
+
+fn kernels(shape: AttentionShape) -> Result<&'static GroupKernels> {
+    let group = shape.heads / shape.kv_heads;
+    GROUPS.get(group.wrapping_sub(1)).filter(|_| shape.options.window.is_none()).ok_or_else(|| {
+        Error::Invalid(format!(
+            "expected attention without a window and at most {} query heads for a key head, found {shape:?}",
+            GROUPS.len()
+        ))
+    })
+}
+
+impl<L: Launcher> CudaOps<L> {
+    fn starts(&self, shape: AttentionShape) -> Given {
+        U32s(if shape.document_mask { self.batch().starts } else { Region::NULL })
+    }
+
+    pub(super) fn launch_attention(
+        &self,
+        shape: AttentionShape,
+        heads: Heads,
+        attended: Attended,
+    ) -> Result<()> {
+        let kernels = kernels(shape)?;
+        let [query, key, value] = [heads.query, heads.key, heads.value].map(|span| self.activations(span));
+        let given = [
+            query,
+            key,
+            value,
+            self.starts(shape),
+            self.activations(attended.output),
+            self.statistics(attended.log_sum),
+            Count(shape.context),
+            Count(shape.heads),
+            Count(shape.kv_heads),
+            Float(shape.scale()),
+        ];
+        let queries = kernels.forward_queries;
+        self.launch(kernels.forward, blocks(shape, queries), TILES + queries * F32, &given)
+    }
+
+    pub(super) fn launch_attention_backward(
+        &mut self,
+        shape: AttentionShape,
+        heads: Heads,
+        attended: Attended,
+        d_output: BufferSpan,
+        d_heads: Heads,
+    ) -> Result<()> {
+        let kernels = kernels(shape)?;
+        let rows = shape.sequences * shape.heads * shape.context;
+        let statistics = F32s(self.scratch(rows * STATISTICS * F32)?);
+        let [query, key, value] = [heads.query, heads.key, heads.value].map(|span| self.activations(span));
+        let [d_query, d_key, d_value] =
+            [d_heads.query, d_heads.key, d_heads.value].map(|span| self.activations(span));
+        let (starts, d_output) = (self.starts(shape), self.activations(d_output));
+        let sizes = [Count(shape.context), Count(shape.heads), Count(shape.kv_heads), Float(shape.scale())];
+        let [context, of_query, of_key, scale] = sizes;
+        let of_queries = [
+            query,
+            key,
+            value,
+            starts,
+            self.activations(attended.output),
+            d_output,
+            self.statistics(attended.log_sum),
+            statistics,
+            d_query,
+            context,
+            of_query,
+            of_key,
+            scale,
+        ];
+        let queries = kernels.backward_queries;
+        self.launch(kernels.backward, blocks(shape, queries), TILES + queries * F32, &of_queries)?;
+        let of_keys = [
+            query, key, value, starts, d_output, statistics, d_key, d_value, context, of_query, of_key, scale,
+        ];
+        let shared = TILES + 2 * TILE_QUERIES * STATISTICS * F32;
+        self.launch("attention_backward_key", blocks(shape, KEYS), shared, &of_keys)
+    }
+}
+
+/// Blocks of `positions` positions, of each key head and sequence.
+fn blocks(shape: AttentionShape, positions: usize) -> [usize; 3] {
+    [shape.context.div_ceil(positions), shape.kv_heads, shape.sequences]
+}

@@ -1,0 +1,8 @@
+//! The operations by the project's own kernels, and the engine on them, on the emulator.
+#![allow(clippy::unwrap_used)]
+
+mod engine;
+mod operations;
+mod pytorch;
+mod setup;
+mod training;

@@ -1,0 +1,1 @@
+//! Ten steps against PyTorch's bf16 run.
