@@ -13,6 +13,10 @@ mod cuda {
     }
 }
 
+mod operations;
+
+pub use operations::{DeviceWork, Operations};
+
 use crate::error::{Error, Result};
 use candle_core::Device;
 use std::fmt;
@@ -28,8 +32,10 @@ pub enum DeviceRequest {
     Cpu,
     /// The GPU of this number, counted from 0 as CUDA does, or an error.
     Cuda(usize),
-    /// The CUDA path's operations on the CPU, slow, for checking them.
+    /// Candle's operations on the CPU, slow, for checking them.
     Candle,
+    /// The CUDA kernels on the CPU, far slower and with every access checked.
+    Emulator,
 }
 
 impl FromStr for DeviceRequest {
@@ -41,6 +47,7 @@ impl FromStr for DeviceRequest {
             "cpu" => Ok(Self::Cpu),
             "cuda" => Ok(Self::Cuda(0)),
             "candle" => Ok(Self::Candle),
+            "emulator" => Ok(Self::Emulator),
             _ => {
                 let ordinal = text.strip_prefix("cuda:").and_then(|digits| digits.parse().ok());
                 let wrong = || {
@@ -59,6 +66,7 @@ impl fmt::Display for DeviceRequest {
             Self::Cpu => f.write_str("cpu"),
             Self::Cuda(ordinal) => write!(f, "cuda:{ordinal}"),
             Self::Candle => f.write_str("candle"),
+            Self::Emulator => f.write_str("emulator"),
         }
     }
 }
@@ -68,14 +76,33 @@ impl fmt::Display for DeviceRequest {
 pub struct ChosenDevice {
     /// The device for candle's tensors.
     pub device: Device,
-    /// Whether the operations are candle's, in the recipe's precision; else the CPU's, in f32.
-    pub candle: bool,
     /// Bytes of a GPU's own memory that were free; none on the CPU.
     pub memory: Option<u64>,
+    /// Threads of a run on the CPU.
+    threads: usize,
+    kind: DeviceKind,
     sentence: String,
 }
 
+/// What a device is.
+#[derive(Clone, Debug)]
+enum DeviceKind {
+    Cpu,
+    Candle,
+    /// The GPU's number, and why it cannot run the engine's own kernels if it cannot.
+    Cuda {
+        ordinal: usize,
+        kernels: std::result::Result<(), String>,
+    },
+    Emulator,
+}
+
 impl ChosenDevice {
+    /// Whether the operations are the CPU's, in f32; else they are in the recipe's precision.
+    pub fn is_cpu(&self) -> bool {
+        matches!(self.kind, DeviceKind::Cpu)
+    }
+
     /// A sentence for the terminal, without a full stop: the device and, if the CPU is the fallback, why.
     pub fn describe(&self) -> &str {
         &self.sentence
@@ -89,19 +116,38 @@ impl ChosenDevice {
 pub fn choose(request: DeviceRequest, threads: usize) -> Result<ChosenDevice> {
     let plural = if threads == 1 { "" } else { "s" };
     let on_cpu = format!("training on the CPU with {threads} thread{plural}");
-    let cpu = |sentence| ChosenDevice { device: Device::Cpu, candle: false, memory: None, sentence };
+    let cpu = |sentence| ChosenDevice {
+        device: Device::Cpu,
+        memory: None,
+        threads,
+        kind: DeviceKind::Cpu,
+        sentence,
+    };
+    let opened = |gpu: Gpu| {
+        let kind = DeviceKind::Cuda { ordinal: gpu.ordinal, kernels: gpu.kernels };
+        let sentence = format!("training on {}", gpu.what);
+        ChosenDevice { device: gpu.device, memory: Some(gpu.free), threads, kind, sentence }
+    };
     match request {
         DeviceRequest::Candle => Ok(ChosenDevice {
-            candle: true,
-            ..cpu("training on the CPU with the operations of the CUDA path, slowly, to check them".into())
+            kind: DeviceKind::Candle,
+            ..cpu("training on the CPU with candle's operations, slowly, to check them".into())
         }),
+        DeviceRequest::Emulator if cfg!(feature = "emulator") => Ok(ChosenDevice {
+            kind: DeviceKind::Emulator,
+            ..cpu("training on an emulated GPU, very slowly, to check the kernels".into())
+        }),
+        DeviceRequest::Emulator => Err(Error::Invalid(
+            "cannot train on the emulator: built without it; build with --features emulator, or train with --device cpu"
+                .into(),
+        )),
         DeviceRequest::Cpu => Ok(cpu(on_cpu)),
         DeviceRequest::Auto => Ok(match cuda::open(0) {
-            Ok(gpu) => gpu.into(),
+            Ok(gpu) => opened(gpu),
             Err(GpuUnavailable { why, .. }) => cpu(format!("{why}: {on_cpu}")),
         }),
         DeviceRequest::Cuda(ordinal) => {
-            cuda::open(ordinal).map(ChosenDevice::from).map_err(|GpuUnavailable { why, advice }| {
+            cuda::open(ordinal).map(opened).map_err(|GpuUnavailable { why, advice }| {
                 Error::Invalid(format!(
                     "cannot train on {request}: {why}; {advice}, or train with --device cpu"
                 ))
@@ -113,17 +159,13 @@ pub fn choose(request: DeviceRequest, threads: usize) -> Result<ChosenDevice> {
 /// A GPU that passed a test computation.
 struct Gpu {
     device: Device,
+    ordinal: usize,
+    /// Why it cannot run the engine's own kernels, if it cannot.
+    kernels: std::result::Result<(), String>,
     /// Its name and properties.
     what: String,
     /// Bytes that are free.
     free: u64,
-}
-
-impl From<Gpu> for ChosenDevice {
-    fn from(gpu: Gpu) -> Self {
-        let sentence = format!("training on {}", gpu.what);
-        ChosenDevice { device: gpu.device, candle: true, memory: Some(gpu.free), sentence }
-    }
 }
 
 /// Why a GPU cannot be used, and the remedy.
@@ -139,7 +181,7 @@ mod tests {
 
     #[test]
     fn requests_parse_and_print() {
-        for text in ["auto", "cpu", "cuda:0", "cuda:7", "candle"] {
+        for text in ["auto", "cpu", "cuda:0", "cuda:7", "candle", "emulator"] {
             assert_eq!(text.parse::<DeviceRequest>().unwrap().to_string(), text);
         }
         assert_eq!("cuda".parse::<DeviceRequest>().unwrap(), DeviceRequest::Cuda(0));

@@ -1,10 +1,10 @@
 //! `thimble-train parity`.
 
-use std::path::PathBuf;
-use thimble_trainer::device::{DeviceRequest, choose};
+use std::path::{Path, PathBuf};
+use thimble_runtime::format::Config;
+use thimble_trainer::device::{DeviceRequest, DeviceWork, choose};
 use thimble_trainer::error::{Error, Result};
-use thimble_trainer::ops::candle::CandleOps;
-use thimble_trainer::ops::cpu::CpuOps;
+use thimble_trainer::ops::{BufferLengths, Ops};
 use thimble_trainer::parity::{Comparison, compare};
 use thimble_trainer::recipe::Precision;
 
@@ -29,13 +29,8 @@ impl Flags {
     pub(crate) fn run(self) -> Result<()> {
         let threads = super::shared::threads(self.threads);
         let chosen = choose(self.device, threads)?;
-        let found = if chosen.candle {
-            compare(&self.folder, |config, parameters| {
-                CandleOps::new(chosen.device.clone(), Precision::F32, parameters, config.norm_eps)
-            })?
-        } else {
-            compare(&self.folder, |config, parameters| CpuOps::new(threads, parameters, config.norm_eps))?
-        };
+        // In f32 the operations do not depend on the model.
+        let found = chosen.run(ParityRun { folder: &self.folder }, &Config::PLAIN, Precision::F32)?;
         if self.json {
             println!("{}", serde_json::json!(found));
         } else {
@@ -47,6 +42,19 @@ impl Flags {
         } else {
             Err(Error::Invalid(format!("{}: the engine differs from the reference", self.folder.display())))
         }
+    }
+}
+
+/// The comparison as work on any operations.
+struct ParityRun<'a> {
+    folder: &'a Path,
+}
+
+impl DeviceWork for ParityRun<'_> {
+    type Output = Comparison;
+
+    fn run<O: Ops>(self, make: impl FnOnce(&Config, BufferLengths) -> Result<O>) -> Result<Comparison> {
+        compare(self.folder, make)
     }
 }
 

@@ -1,15 +1,16 @@
 //! `thimble-train plan`.
 
 use std::io::{ErrorKind, Write};
-use thimble_trainer::device::{DeviceRequest, choose};
+use thimble_runtime::format::Config;
+use thimble_trainer::device::{DeviceRequest, DeviceWork, choose};
 use thimble_trainer::error::{Error, Result};
 use thimble_trainer::objective;
-use thimble_trainer::ops::candle::CandleOps;
 use thimble_trainer::ops::cpu::CpuOps;
+use thimble_trainer::ops::{BufferLengths, Ops};
 use thimble_trainer::plan::{
     Assumptions, DeviceTarget, MeasuredThroughput, StageLength, TrainingPlan, available_memory, measure, plan,
 };
-use thimble_trainer::recipe::{HeldOut, Precision, TrainingRecipe};
+use thimble_trainer::recipe::{HeldOut, Precision, Stage, TrainingRecipe};
 
 /// Show what a recipe costs: parameters, tokens, FLOPs, memory, time.
 ///
@@ -83,28 +84,17 @@ impl Flags {
         // The stage with most of the tokens.
         let longest = plan.stages.iter().enumerate().max_by_key(|(_, stage)| stage.tokens)?.0;
         let stage = recipe.stages.get(longest)?;
-        let measured = match plan.device {
-            DeviceTarget::Cpu => {
-                eprintln!(
-                    "measuring this machine's speed for a few seconds (skip with --tokens-per-second N)"
-                );
-                measure(recipe, stage, (DeviceTarget::Cpu, available_memory()), |config, parameters| {
-                    CpuOps::new(threads, parameters, config.norm_eps)
-                })
-            }
-            // The plan may be for another machine.
-            DeviceTarget::Cuda => match choose(DeviceRequest::Cuda(0), threads) {
-                Ok(gpu) => {
-                    eprintln!(
-                        "measuring this GPU's speed for a few seconds (skip with --tokens-per-second N)"
-                    );
-                    measure(recipe, stage, (DeviceTarget::Cuda, gpu.memory), |config, parameters| {
-                        CandleOps::new(gpu.device, recipe.compute.precision, parameters, config.norm_eps)
-                    })
-                }
-                Err(_) => return None,
-            },
+        let request = match plan.device {
+            DeviceTarget::Cpu => DeviceRequest::Cpu,
+            DeviceTarget::Cuda => DeviceRequest::Cuda(0),
         };
+        // The plan may be for another machine.
+        let device = choose(request, threads).ok()?;
+        let name = if device.is_cpu() { "machine" } else { "GPU" };
+        eprintln!("measuring this {name}'s speed for a few seconds (skip with --tokens-per-second N)");
+        let memory = if device.is_cpu() { available_memory() } else { device.memory };
+        let work = Measurement { recipe, stage, limits: (plan.device, memory) };
+        let measured = device.run(work, &recipe.model.config(), recipe.compute.precision);
         match measured {
             Ok(Some(measured)) => return Some(measured),
             Ok(None) => eprintln!(
@@ -196,6 +186,21 @@ fn size(text: &str) -> std::result::Result<u64, String> {
     match digits.trim().parse::<f64>() {
         Ok(number) if number.is_finite() && number > 0.0 => Ok((number * factor) as u64),
         _ => Err("expected a size such as 46GB, 44GiB or 512MB".into()),
+    }
+}
+
+/// The measurement as work on any operations.
+struct Measurement<'a> {
+    recipe: &'a TrainingRecipe,
+    stage: &'a Stage,
+    limits: (DeviceTarget, Option<u64>),
+}
+
+impl DeviceWork for Measurement<'_> {
+    type Output = Option<MeasuredThroughput>;
+
+    fn run<O: Ops>(self, make: impl FnOnce(&Config, BufferLengths) -> Result<O>) -> Result<Self::Output> {
+        measure(self.recipe, self.stage, self.limits, make)
     }
 }
 

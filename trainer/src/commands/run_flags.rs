@@ -1,17 +1,17 @@
 //! The flags of every command that trains, and the run that they describe.
 
 use std::path::{Path, PathBuf};
+use thimble_runtime::format::Config;
 use thimble_trainer::checkpoint::RECIPE;
-use thimble_trainer::device::{ChosenDevice, DeviceRequest, choose};
+use thimble_trainer::device::{ChosenDevice, DeviceRequest, DeviceWork, choose};
 use thimble_trainer::error::{Error, Result};
 use thimble_trainer::init_from;
-use thimble_trainer::ops::candle::CandleOps;
-use thimble_trainer::ops::cpu::CpuOps;
+use thimble_trainer::ops::{BufferLengths, Ops};
 use thimble_trainer::plan::{Assumptions, DeviceTarget, plan};
 use thimble_trainer::recipe::{Precision, TrainingRecipe};
 use thimble_trainer::report::page;
 use thimble_trainer::shell;
-use thimble_trainer::training::{TrainingOptions, train};
+use thimble_trainer::training::{RunOutcome, TrainingOptions, train};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct RunFlags {
@@ -28,7 +28,7 @@ pub(super) struct RunFlags {
     /// Go on without the next step of a stopped run, whose data are written to skipped.jsonl
     #[arg(long, requires = "resume")]
     skip_step: bool,
-    /// auto, cpu, cuda or cuda:N; candle for the CUDA path's operations on the CPU, slow, for checking. auto takes the
+    /// auto, cpu, cuda or cuda:N; candle or emulator for what runs on a GPU on the CPU, slow, for checking. auto takes the
     /// first GPU that can be used; a GPU trains in the recipe's precision, the CPU in f32
     #[arg(long, default_value_t)]
     device: DeviceRequest,
@@ -99,17 +99,15 @@ impl RunFlags {
             threads,
             run,
         };
-        let outcome = if chosen.candle {
-            let precision = recipe.compute.precision;
-            train(recipe, &settings, |config, parameters| {
-                CandleOps::new(chosen.device.clone(), precision, parameters, config.norm_eps)
-            })?
-        } else {
-            if recipe.compute.precision == Precision::Bf16 && !self.quiet {
+        let (model, precision) = (recipe.model.config(), recipe.compute.precision);
+        if !self.quiet {
+            if chosen.is_cpu() && precision == Precision::Bf16 {
                 eprintln!("the recipe asks for bf16: the CPU computes in f32");
             }
-            train(recipe, &settings, |config, parameters| CpuOps::new(threads, parameters, config.norm_eps))?
-        };
+            let (_, why) = chosen.operations(&model, precision);
+            why.iter().for_each(|why| eprintln!("{why}"));
+        }
+        let outcome = chosen.run(TrainingRun { recipe, settings: &settings }, &model, precision)?;
         self.write_report(&settings.run);
         if !self.quiet {
             let best = outcome
@@ -151,10 +149,24 @@ impl RunFlags {
     }
 }
 
+/// Training as work on any operations.
+struct TrainingRun<'a> {
+    recipe: &'a TrainingRecipe,
+    settings: &'a TrainingOptions,
+}
+
+impl DeviceWork for TrainingRun<'_> {
+    type Output = RunOutcome;
+
+    fn run<O: Ops>(self, make: impl FnOnce(&Config, BufferLengths) -> Result<O>) -> Result<RunOutcome> {
+        train(self.recipe, self.settings, make)
+    }
+}
+
 /// The memory that the recipe must fit.
 fn assumptions(recipe: &TrainingRecipe, chosen: &ChosenDevice) -> Result<Assumptions> {
     let mut assumptions = Assumptions::of_this_machine(recipe)?;
-    if chosen.candle {
+    if !chosen.is_cpu() {
         assumptions.device = DeviceTarget::Cuda;
         assumptions.memory = chosen.memory.or(assumptions.memory);
     }

@@ -1,6 +1,7 @@
 //! CUDA devices: finding one, trying it out, and saying why one cannot be used.
 
 use super::{Gpu, GpuUnavailable};
+use crate::ops::cuda::{Driver, self_test};
 use candle_core::cuda::cudarc::driver::sys::CUresult;
 use candle_core::cuda::cudarc::driver::{CudaContext, DriverError};
 use candle_core::{DType, Device, Tensor};
@@ -11,7 +12,8 @@ const TOOLKIT_MAJOR: Option<&str> = option_env!("THIMBLE_CUDA_MAJOR");
 /// The compute capability that candle's kernels were compiled for, as nvcc writes it: `80`, `90a`.
 const COMPUTE_CAPABILITY: Option<&str> = option_env!("THIMBLE_CUDA_COMPUTE_CAP");
 
-/// Opens GPU `ordinal` and has it multiply, which needs the driver, cuBLAS, cuRAND and candle's kernels to work.
+/// Opens GPU `ordinal` and has it multiply, which needs the driver, cuBLAS, cuRAND and candle's kernels to work, and tries
+/// the engine's own kernels and cuBLASLt.
 pub(super) fn open(ordinal: usize) -> Result<Gpu, GpuUnavailable> {
     let count = CudaContext::device_count().map_err(no_driver)?;
     if count == 0 {
@@ -44,7 +46,9 @@ pub(super) fn open(ordinal: usize) -> Result<Gpu, GpuUnavailable> {
     let (major, minor) = capability;
     let gib = memory as f64 / f64::from(1 << 30);
     let what = format!("{name} (GPU {ordinal} of {count}, {gib:.1} GiB, compute capability {major}.{minor})");
-    Ok(Gpu { device, what, free: free as u64 })
+    let kernels =
+        Driver::open(ordinal).and_then(|driver| self_test(&driver)).map_err(|error| error.to_string());
+    Ok(Gpu { device, ordinal, kernels, what, free: free as u64 })
 }
 
 /// A product of two small matrices: one kernel of candle's, one of cuBLAS's.

@@ -2,8 +2,8 @@
 
 use super::super::{Attended, AttentionShape, BufferSpan, Heads};
 use super::kernels::Given::{self, Count, F32s, Float, U32s};
-use super::launcher::{Launcher, Region};
-use super::memory::{CudaOps, F32};
+use super::launcher::{F32, Launcher, Region};
+use super::memory::CudaOps;
 use crate::error::{Error, Result};
 
 /// Two tiles of keys and two of values (or of queries and gradients), each of 64 rows of 64 bf16 numbers, in bytes.

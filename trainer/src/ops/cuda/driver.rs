@@ -2,7 +2,7 @@
 #![allow(unsafe_code)] // calls of the driver
 
 use super::launcher::{Address, DeviceMemory, Launch, Launcher, Product, Region, check_copy};
-use super::lt::Products;
+use super::lt::CublasLt;
 use crate::error::{Error, Result};
 use candle_core::cuda::cudarc::driver::sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
 use candle_core::cuda::cudarc::driver::{
@@ -26,7 +26,9 @@ pub struct Driver {
     stream: Arc<CudaStream>,
     module: Arc<CudaModule>,
     functions: RefCell<HashMap<&'static str, (CudaFunction, u32)>>,
-    products: Products,
+    products: CublasLt,
+    /// Of the products.
+    _workspace: DriverMemory,
 }
 
 /// Memory of a GPU.
@@ -74,9 +76,17 @@ impl Driver {
         let module = context.load_module(Ptx::from_binary(FAT_BINARY.to_vec())).map_err(|error| {
             Error::Invalid(format!("the GPU cannot run the engine's own kernels ({error})"))
         })?;
-        let workspace = allocate(&context, Products::WORKSPACE)?;
-        let products = Products::new(workspace)?;
-        Ok(Driver { name: context.name()?, context, stream, module, functions: RefCell::default(), products })
+        let workspace = allocate(&context, CublasLt::WORKSPACE)?;
+        let products = CublasLt::new(workspace.region())?;
+        Ok(Driver {
+            name: context.name()?,
+            context,
+            stream,
+            module,
+            functions: RefCell::default(),
+            products,
+            _workspace: workspace,
+        })
     }
 
     /// The kernel, which may use `shared` bytes.

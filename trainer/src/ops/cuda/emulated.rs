@@ -5,6 +5,10 @@ use super::launcher::{Address, Argument, DeviceMemory, Launch, Launcher, Product
 use super::products;
 use crate::error::{Error, Result};
 use std::ffi::{CStr, CString, c_char, c_void};
+use std::sync::{Once, PoisonError, RwLock};
+
+/// Held for writing while the options change, for reading while a launch runs.
+static OPTIONS: RwLock<()> = RwLock::new(());
 
 /// As in `library.h`.
 #[repr(C)]
@@ -102,28 +106,33 @@ fn answered(text: *const c_char) -> Result<()> {
 }
 
 impl Emulator {
-    /// The emulator with all checks, on `workers` threads.
+    /// The emulator. The first one of a process switches all checks on, on `workers` threads.
     pub fn new(workers: usize) -> Emulator {
-        let options = EmulatorOptions {
-            seed: 0,
-            shared_races: 1,
-            global_races: 1,
-            global_initialised: 1,
-            count_traffic: 0,
-            workers: workers.try_into().unwrap_or(1),
-        };
-        Emulator::configure(&options);
+        static FIRST: Once = Once::new();
+        FIRST.call_once(|| {
+            Emulator::configure(&EmulatorOptions {
+                seed: 0,
+                shared_races: 1,
+                global_races: 1,
+                global_initialised: 1,
+                count_traffic: 0,
+                workers: workers.try_into().unwrap_or(1),
+            });
+        });
         Emulator(())
     }
 
     /// Changes how launches run.
     pub fn configure(options: &EmulatorOptions) {
-        // SAFETY: the function reads the options, which the reference keeps valid, and keeps no pointer.
+        let _alone = OPTIONS.write().unwrap_or_else(PoisonError::into_inner);
+        // SAFETY: the function reads the options, which the reference keeps valid, and keeps no pointer. No launch reads
+        // the old ones meanwhile.
         unsafe { emulator_configure(options) }
     }
 
     /// How launches run.
     pub fn configuration() -> EmulatorOptions {
+        let _unchanged = OPTIONS.read().unwrap_or_else(PoisonError::into_inner);
         emulator_configuration()
     }
 }
@@ -180,6 +189,7 @@ impl Launcher for Emulator {
         let arguments: Vec<EmulatorArgument> = launch.arguments.iter().map(argument).collect();
         let name =
             CString::new(launch.kernel).map_err(|_| Error::Invalid("a kernel's name with a 0".into()))?;
+        let _unchanged = OPTIONS.read().unwrap_or_else(PoisonError::into_inner);
         // SAFETY: name, grid and arguments are valid during the call, which keeps no pointer to them; the kernels reach
         // only the regions that the arguments give, and the emulator checks that.
         answered(unsafe {

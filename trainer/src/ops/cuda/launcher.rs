@@ -2,6 +2,10 @@
 
 use crate::error::{Error, Result};
 
+/// Bytes of an activation, and of a statistic, a weight or a gradient.
+pub(super) const BF16: usize = 2;
+pub(super) const F32: usize = 4;
+
 /// A place in device memory, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Address(pub u64);
@@ -101,7 +105,7 @@ pub struct Launch {
 
 /// A matrix of bf16 numbers, row-major.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Matrix {
+pub struct FactorMatrix {
     /// From its first element on.
     pub region: Region,
     /// Elements from one row to the next.
@@ -110,15 +114,15 @@ pub struct Matrix {
     pub transposed: bool,
 }
 
-impl Matrix {
+impl FactorMatrix {
     /// A matrix whose rows begin every `stride` elements.
-    pub fn new(region: Region, stride: usize) -> Matrix {
-        Matrix { region, stride, transposed: false }
+    pub fn new(region: Region, stride: usize) -> FactorMatrix {
+        FactorMatrix { region, stride, transposed: false }
     }
 
     /// Its transpose.
-    pub fn transpose(self) -> Matrix {
-        Matrix { transposed: !self.transposed, ..self }
+    pub fn transpose(self) -> FactorMatrix {
+        FactorMatrix { transposed: !self.transposed, ..self }
     }
 }
 
@@ -135,8 +139,8 @@ impl NumberFormat {
     /// Bytes of a number.
     pub fn bytes(self) -> usize {
         match self {
-            NumberFormat::Bf16 => 2,
-            NumberFormat::F32 => 4,
+            NumberFormat::Bf16 => BF16,
+            NumberFormat::F32 => F32,
         }
     }
 }
@@ -149,9 +153,9 @@ pub struct Product {
     /// Factor of the product.
     pub factor: f32,
     /// `rows x inner` numbers of bf16.
-    pub left: Matrix,
+    pub left: FactorMatrix,
     /// `inner x columns` numbers of bf16.
-    pub right: Matrix,
+    pub right: FactorMatrix,
     /// `rows x columns`.
     pub output: Region,
     /// Elements from one row of the output to the next.
@@ -169,7 +173,7 @@ impl Product {
     /// Which it is.
     pub fn checked_shape(&self) -> Result<[usize; 3]> {
         let [rows, columns, inner] = self.shape;
-        let stored = |matrix: &Matrix, [rows, columns]: [usize; 2]| {
+        let stored = |matrix: &FactorMatrix, [rows, columns]: [usize; 2]| {
             let [rows, columns] = if matrix.transposed { [columns, rows] } else { [rows, columns] };
             (matrix.region, rows, columns, matrix.stride, NumberFormat::Bf16)
         };

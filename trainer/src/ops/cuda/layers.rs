@@ -2,8 +2,8 @@
 
 use super::super::{AttentionShape, BufferSpan, Heads, RmsNorm, WeightMatrix};
 use super::kernels::Given::{self, Bf16s, Count, F32s, Float, U32s};
-use super::launcher::{Launcher, Region};
-use super::memory::{CudaOps, F32};
+use super::launcher::{F32, Launcher, Region};
+use super::memory::CudaOps;
 use crate::error::Result;
 
 /// Warps of a block of the kernels that give each warp a row.

@@ -1,8 +1,8 @@
 //! Products with weights, and with low-rank adapters.
 
 use super::super::{Adapter, AdapterGradient, BufferSpan, WeightMatrix};
-use super::launcher::{Launcher, Matrix, NumberFormat, Product};
-use super::memory::{BF16, CudaOps};
+use super::launcher::{BF16, FactorMatrix, Launcher, NumberFormat, Product};
+use super::memory::CudaOps;
 use crate::error::Result;
 
 impl<L: Launcher> CudaOps<L> {
@@ -16,8 +16,8 @@ impl<L: Launcher> CudaOps<L> {
         self.launcher.multiply(&Product {
             shape: [input.len / weight.columns, weight.rows, weight.columns],
             factor: 1.0,
-            left: Matrix::new(self.at(input), weight.columns),
-            right: Matrix::new(self.matrix(weight), weight.columns).transpose(),
+            left: FactorMatrix::new(self.at(input), weight.columns),
+            right: FactorMatrix::new(self.matrix(weight), weight.columns).transpose(),
             output: self.at(output),
             stride: weight.rows,
             format: NumberFormat::Bf16,
@@ -34,8 +34,8 @@ impl<L: Launcher> CudaOps<L> {
         self.launcher.multiply(&Product {
             shape: [d_output.len / weight.rows, weight.columns, weight.rows],
             factor: 1.0,
-            left: Matrix::new(self.at(d_output), weight.rows),
-            right: Matrix::new(self.matrix(weight), weight.columns),
+            left: FactorMatrix::new(self.at(d_output), weight.rows),
+            right: FactorMatrix::new(self.matrix(weight), weight.columns),
             output: self.at(d_input),
             stride: weight.columns,
             format: NumberFormat::Bf16,
@@ -53,8 +53,8 @@ impl<L: Launcher> CudaOps<L> {
         self.launcher.multiply(&Product {
             shape: [weight.rows, weight.columns, input.len / weight.columns],
             factor: 1.0,
-            left: Matrix::new(self.at(d_output), weight.rows).transpose(),
-            right: Matrix::new(self.at(input), weight.columns),
+            left: FactorMatrix::new(self.at(d_output), weight.rows).transpose(),
+            right: FactorMatrix::new(self.at(input), weight.columns),
             output: gradient,
             stride: weight.columns,
             format: NumberFormat::F32,
@@ -77,8 +77,8 @@ impl<L: Launcher> CudaOps<L> {
             self.launcher.multiply(&Product {
                 shape: [tokens, part.b.rows, part.b.columns],
                 factor: adapter.scale,
-                left: Matrix::new(self.at(hidden).behind(first * BF16), inner),
-                right: Matrix::new(self.matrix(part.b), part.b.columns).transpose(),
+                left: FactorMatrix::new(self.at(hidden).behind(first * BF16), inner),
+                right: FactorMatrix::new(self.matrix(part.b), part.b.columns).transpose(),
                 output: columns,
                 stride: width,
                 format: NumberFormat::Bf16,
@@ -100,8 +100,8 @@ impl<L: Launcher> CudaOps<L> {
             self.launcher.multiply(&Product {
                 shape: [tokens, part.b.columns, part.b.rows],
                 factor: adapter.scale,
-                left: Matrix::new(self.at(gradient.d_output).behind(part.first_output * BF16), width),
-                right: Matrix::new(self.matrix(part.b), part.b.columns),
+                left: FactorMatrix::new(self.at(gradient.d_output).behind(part.first_output * BF16), width),
+                right: FactorMatrix::new(self.matrix(part.b), part.b.columns),
                 output: self.at(gradient.d_hidden).behind(first * BF16),
                 stride: inner,
                 format: NumberFormat::Bf16,
@@ -111,8 +111,8 @@ impl<L: Launcher> CudaOps<L> {
         self.launcher.multiply(&Product {
             shape: [tokens, adapter.a.columns, inner],
             factor: 1.0,
-            left: Matrix::new(self.at(gradient.d_hidden), inner),
-            right: Matrix::new(self.matrix(adapter.a), adapter.a.columns),
+            left: FactorMatrix::new(self.at(gradient.d_hidden), inner),
+            right: FactorMatrix::new(self.matrix(adapter.a), adapter.a.columns),
             output: self.at(d_input),
             stride: adapter.a.columns,
             format: NumberFormat::Bf16,
@@ -133,9 +133,9 @@ impl<L: Launcher> CudaOps<L> {
             self.launcher.multiply(&Product {
                 shape: [part.b.rows, part.b.columns, tokens],
                 factor: adapter.scale,
-                left: Matrix::new(self.at(gradient.d_output).behind(part.first_output * BF16), width)
+                left: FactorMatrix::new(self.at(gradient.d_output).behind(part.first_output * BF16), width)
                     .transpose(),
-                right: Matrix::new(self.at(gradient.hidden).behind(first * BF16), inner),
+                right: FactorMatrix::new(self.at(gradient.hidden).behind(first * BF16), inner),
                 output: d_b,
                 stride: part.b.columns,
                 format: NumberFormat::F32,

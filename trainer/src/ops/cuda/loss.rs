@@ -3,8 +3,8 @@
 
 use super::super::{BufferSpan, Distillation, LossTerms, WeightCopy, WeightMatrix};
 use super::kernels::Given::{Bf16s, Count, F32s, F64s, Float, U32s};
-use super::launcher::{DeviceMemory, Launcher, Matrix, NumberFormat, Product, Region};
-use super::memory::{BF16, CudaOps, F32};
+use super::launcher::{BF16, DeviceMemory, F32, FactorMatrix, Launcher, NumberFormat, Product, Region};
+use super::memory::CudaOps;
 use crate::error::Result;
 use std::ops::Range;
 use zerocopy::IntoBytes;
@@ -111,8 +111,8 @@ impl<L: Launcher> CudaOps<L> {
         self.launcher.multiply(&Product {
             shape: [x.len / head.columns, head.rows, head.columns],
             factor: 1.0,
-            left: Matrix::new(self.at(x), head.columns),
-            right: Matrix::new(weights, head.columns).transpose(),
+            left: FactorMatrix::new(self.at(x), head.columns),
+            right: FactorMatrix::new(weights, head.columns).transpose(),
             output: logits,
             stride: row_len(head.rows),
             format: NumberFormat::Bf16,
@@ -122,13 +122,13 @@ impl<L: Launcher> CudaOps<L> {
 
     /// Adds to the head's gradient and replaces `x` by its own, from the gradient of its logits.
     fn head_backward(&self, x: BufferSpan, head: WeightMatrix, d_logits: Region) -> Result<()> {
-        let (rows, d_logits) = (x.len / head.columns, Matrix::new(d_logits, row_len(head.rows)));
+        let (rows, d_logits) = (x.len / head.columns, FactorMatrix::new(d_logits, row_len(head.rows)));
         if let Some(gradient) = self.gradient(head.range()) {
             self.launcher.multiply(&Product {
                 shape: [head.rows, head.columns, rows],
                 factor: 1.0,
                 left: d_logits.transpose(),
-                right: Matrix::new(self.at(x), head.columns),
+                right: FactorMatrix::new(self.at(x), head.columns),
                 output: gradient,
                 stride: head.columns,
                 format: NumberFormat::F32,
@@ -139,7 +139,7 @@ impl<L: Launcher> CudaOps<L> {
             shape: [rows, head.columns, head.rows],
             factor: 1.0,
             left: d_logits,
-            right: Matrix::new(self.matrix(head), head.columns),
+            right: FactorMatrix::new(self.matrix(head), head.columns),
             output: self.at(x),
             stride: head.columns,
             format: NumberFormat::Bf16,

@@ -1,15 +1,14 @@
 //! Products by cuBLASLt: what is added goes into the epilogue, and sums stay in f32 until they are rounded once.
 #![allow(unsafe_code)] // calls of cuBLASLt
 
-use super::driver::DriverMemory;
-use super::launcher::{DeviceMemory, NumberFormat, Product, Region};
+use super::launcher::{NumberFormat, Product, Region};
 use crate::error::{Error, Result};
 use candle_core::cuda::cudarc::cublaslt::result::{self, CublasError};
 use candle_core::cuda::cudarc::cublaslt::sys::cublasLtMatmulDescAttributes_t as DescriptionAttribute;
 use candle_core::cuda::cudarc::cublaslt::sys::cublasLtMatmulPreferenceAttributes_t as PreferenceAttribute;
 use candle_core::cuda::cudarc::cublaslt::sys::{
     cublasComputeType_t, cublasLtHandle_t, cublasLtMatmulAlgo_t, cublasLtMatmulDesc_t,
-    cublasLtMatmulPreference_t, cublasLtMatrixLayout_t, cublasOperation_t, cudaDataType, cudaStream_t,
+    cublasLtMatmulPreference_t, cublasLtMatrixLayout_t, cublasOperation_t, cudaDataType,
 };
 use candle_core::cuda::cudarc::driver::sys::CUstream;
 use std::cell::RefCell;
@@ -40,9 +39,10 @@ struct PlanKey {
 }
 
 /// The library, and how it computes each product that has been seen.
-pub(super) struct Products {
+pub(super) struct CublasLt {
     handle: Handle,
-    workspace: DriverMemory,
+    /// Memory of the GPU that outlives this.
+    workspace: Region,
     plans: RefCell<HashMap<PlanKey, Plan>>,
 }
 
@@ -50,7 +50,7 @@ struct Handle(cublasLtHandle_t);
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        // SAFETY: the handle was created by `Products::new` and is destroyed once, here.
+        // SAFETY: the handle was created by `CublasLt::new` and is destroyed once, here.
         let _ = unsafe { result::destroy_handle(self.0) };
     }
 }
@@ -146,7 +146,7 @@ impl Plan {
 
         let preference = Preference(result::create_matmul_pref()?);
         preference
-            .set(PreferenceAttribute::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, Products::WORKSPACE as u64)?;
+            .set(PreferenceAttribute::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, CublasLt::WORKSPACE as u64)?;
         preference.set(PreferenceAttribute::CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, REDUCTION_SCHEMES)?;
         let [of_left, of_right, of_added, of_output] = key.alignments;
         for (attribute, alignment) in [
@@ -175,12 +175,12 @@ impl Plan {
     }
 }
 
-impl Products {
+impl CublasLt {
     /// Bytes of the workspace: what NVIDIA recommends for Hopper, and more than older GPUs need.
     pub(super) const WORKSPACE: usize = 32 << 20;
 
-    pub(super) fn new(workspace: DriverMemory) -> Result<Products> {
-        Ok(Products { handle: Handle(result::create_handle()?), workspace, plans: RefCell::default() })
+    pub(super) fn new(workspace: Region) -> Result<CublasLt> {
+        Ok(CublasLt { handle: Handle(result::create_handle()?), workspace, plans: RefCell::default() })
     }
 
     pub(super) fn multiply(&self, product: &Product, stream: CUstream) -> Result<()> {
@@ -220,9 +220,9 @@ impl Products {
                 pointer(product.output),
                 plan.output.0,
                 &plan.algorithm,
-                pointer(self.workspace.region()),
-                self.workspace.bytes(),
-                stream as cudaStream_t,
+                pointer(self.workspace),
+                self.workspace.bytes,
+                stream.cast(),
             )
         }?;
         Ok(())

@@ -4,16 +4,12 @@ use super::super::rotary::tables;
 use super::super::{Buffer, BufferLengths, BufferSpan, WeightMatrix, WeightVector};
 use super::batch::{BatchLayout, BatchParts};
 use super::kernels::{Given, launch};
-use super::launcher::{DeviceMemory, Launcher, Region};
+use super::launcher::{BF16, DeviceMemory, F32, Launcher, Region};
 use super::weights::{Copies, WeightSet};
 use crate::error::{Error, Result};
 use std::ops::Range;
 use thimble_runtime::format::RopeParameters;
 use zerocopy::IntoBytes;
-
-/// Bytes of an activation, and of a statistic, a weight or a gradient.
-pub(super) const BF16: usize = 2;
-pub(super) const F32: usize = 4;
 
 /// The operations by the project's own kernels: activations in bf16, sums, statistics, weights, gradients and moments in
 /// f32.

@@ -9,10 +9,13 @@
 //!
 //! Determinism: no kernel adds atomically, and the number of parts that a sum is cut into does not depend on the device.
 //!
-//! The host waits for the device where it reads: the sum of losses and the gradient's norm, once a step.
+//! The host waits for the device where it reads: the sum of losses and the gradient's norm, once a step. It starts 25
+//! kernels and products a layer and micro-batch, about 840 for a model of 32 layers; at 5 us each that takes 4 ms, far less
+//! than a micro-batch of 32,768 tokens computes, so that CUDA graphs would save nothing.
 
 mod attention;
 mod batch;
+mod buffers;
 #[cfg(feature = "cuda")]
 mod driver;
 #[cfg(feature = "emulator")]
@@ -28,7 +31,10 @@ mod memory;
 mod optimizer;
 #[cfg(feature = "emulator")]
 mod products;
+mod self_test;
 mod support;
+#[cfg(test)]
+mod tests;
 mod weights;
 
 #[cfg(feature = "cuda")]
@@ -37,6 +43,7 @@ pub use driver::Driver;
 pub use emulated::{Emulator, EmulatorOptions};
 pub use launcher::Launcher;
 pub use memory::CudaOps;
+pub use self_test::self_test;
 pub use support::unsupported;
 
 use super::{
@@ -45,8 +52,7 @@ use super::{
 };
 use crate::data::TrainingBatch;
 use crate::error::{Error, Result};
-use launcher::DeviceMemory;
-use memory::{BF16, F32};
+use launcher::{BF16, DeviceMemory, F32};
 use thimble_runtime::format::RopeParameters;
 use zerocopy::IntoBytes;
 

@@ -1,7 +1,7 @@
 //! A stand-in for cuBLASLt on the CPU: the same epilogues, sums in f32, rounded once.
 
 use super::super::cpu::{MatrixView, WriteMode, matmul};
-use super::launcher::{Launcher, Matrix, NumberFormat, Product, Region};
+use super::launcher::{FactorMatrix, Launcher, NumberFormat, Product, Region};
 use crate::error::Result;
 use half::bf16;
 use half::slice::HalfFloatSliceExt;
@@ -12,7 +12,7 @@ pub(super) fn multiply(launcher: &impl Launcher, product: &Product) -> Result<()
     let [rows, columns, inner] = product.checked_shape()?;
     let left = read(launcher, product.left, [rows, inner])?;
     let right = read(launcher, product.right, [inner, columns])?;
-    let view = |values, matrix: Matrix, [rows, columns]: [usize; 2]| match matrix.transposed {
+    let view = |values, matrix: FactorMatrix, [rows, columns]: [usize; 2]| match matrix.transposed {
         false => MatrixView::strided(values, rows, columns, columns),
         true => MatrixView::strided(values, columns, rows, rows).transpose(),
     };
@@ -42,7 +42,7 @@ pub(super) fn multiply(launcher: &impl Launcher, product: &Product) -> Result<()
 }
 
 /// The elements of a factor as they are stored, without the gaps between rows.
-fn read(launcher: &impl Launcher, matrix: Matrix, [rows, columns]: [usize; 2]) -> Result<Vec<f32>> {
+fn read(launcher: &impl Launcher, matrix: FactorMatrix, [rows, columns]: [usize; 2]) -> Result<Vec<f32>> {
     let shape = if matrix.transposed { [columns, rows] } else { [rows, columns] };
     read_rows(launcher, matrix.region, (NumberFormat::Bf16, matrix.stride), shape)
 }
@@ -94,10 +94,10 @@ mod tests {
                 let values = numbers(rows * stride, seed);
                 let memory = emulator.allocate(values.len() * 2).unwrap();
                 emulator.upload(memory.region(), values.as_bytes()).unwrap();
-                let matrix = Matrix { region: memory.region(), stride, transposed };
+                let matrix = FactorMatrix { region: memory.region(), stride, transposed };
                 (memory, matrix, values)
             };
-            let element = |(matrix, values): (&Matrix, &[bf16]), i: usize, j: usize| {
+            let element = |(matrix, values): (&FactorMatrix, &[bf16]), i: usize, j: usize| {
                 let (i, j) = if matrix.transposed { (j, i) } else { (i, j) };
                 values[i * matrix.stride + j].to_f32()
             };
