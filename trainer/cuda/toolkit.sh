@@ -10,7 +10,8 @@ set -eu
 
 # nvcc 13.0 is what driver 580 takes: PTX of a newer one is refused there.
 wheels='nvidia-cuda-nvcc==13.0.88 nvidia-cuda-crt==13.0.88 nvidia-nvvm==13.0.88 nvidia-cuda-runtime==13.0.96
-nvidia-cuda-cccl==13.0.85 nvidia-cuda-nvrtc==13.0.88 nvidia-curand==10.4.0.35 nvidia-cublas==13.0.2.14'
+nvidia-cuda-cccl==13.0.85 nvidia-cuda-nvrtc==13.0.88 nvidia-curand==10.4.0.35 nvidia-cublas==13.0.2.14
+nvidia-cuda-nvdisasm==13.5.37'
 # What links and compiles need of them, below nvidia/cu13.
 needed='bin/nvcc bin/ptxas bin/cudafe++ bin/fatbinary nvvm/bin/cicc include/cuda_runtime.h include/cuda_fp16.h
 include/crt/host_runtime.h lib/libcudart_static.a lib64/libcublas.so lib64/libcublasLt.so lib64/libcurand.so lib64/libnvrtc.so'

@@ -33,10 +33,14 @@ done
 
 # shellcheck disable=SC2086 # a list of words
 python3 "$here/tables.py" $update "$work" "$here/ptx" $architectures
+set --
+for architecture in $architectures; do set -- "$@" "$architecture=$work/$architecture.cubin"; done
+# For the prediction (trainer/src/prediction).
+python3 "$here/count_instructions.py" "$here/ptx/instructions.json" "$@"
 cp "$work/kernels.ptx" "$here/ptx/kernels.ptx"
 cd "$here"
 # What the committed files are made of, and they: `sha256sum -c ptx/sources.sha256` says whether they are fresh.
 # shellcheck disable=SC2035 # no name begins with a dash
-LC_ALL=C sha256sum *.cu *.cuh build.sh tables.py ptx/kernels.ptx ptx/parameters.json ptx/resources.json > "$work/sources.sha256"
+LC_ALL=C sha256sum *.cu *.cuh build.sh tables.py count_instructions.py ptx/kernels.ptx ptx/*.json > "$work/sources.sha256"
 mv "$work/sources.sha256" ptx/sources.sha256
 echo "ptx/: $(grep -c '\.entry' ptx/kernels.ptx) kernels, $(wc -c < ptx/kernels.ptx) bytes of PTX"

@@ -19,6 +19,7 @@ pub mod ops;
 pub mod parity;
 pub mod peft;
 pub mod plan;
+pub mod prediction;
 pub mod quantization;
 mod random;
 pub mod recipe;

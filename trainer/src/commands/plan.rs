@@ -10,6 +10,7 @@ use thimble_trainer::ops::{BufferLengths, Ops};
 use thimble_trainer::plan::{
     Assumptions, DeviceTarget, MeasuredThroughput, StageLength, TrainingPlan, available_memory, measure, plan,
 };
+use thimble_trainer::prediction::{Gpu, unpredictable};
 use thimble_trainer::recipe::{HeldOut, Precision, Stage, TrainingRecipe};
 
 /// Show what a recipe costs: parameters, tokens, FLOPs, memory, time.
@@ -32,7 +33,7 @@ pub(crate) struct Flags {
     /// Price of the machine per hour, in any currency
     #[arg(long, value_name = "X", value_parser = super::shared::positive)]
     price_per_hour: Option<f64>,
-    /// The device's peak, for the MFU: 181 for an L40S in bf16, 989 for an H100
+    /// The device's peak, for the MFU: 362 for an L40S in bf16, 989 for an H100 [default: that of --gpu]
     #[arg(long, value_name = "X", value_parser = super::shared::positive)]
     peak_tflops: Option<f64>,
     /// Memory limit, such as 46GB or 44GiB [default: what is available]
@@ -41,6 +42,12 @@ pub(crate) struct Flags {
     /// Device to plan for [default: cuda for a bf16 recipe with --memory, otherwise cpu (in f32)]
     #[arg(long)]
     device: Option<DeviceTarget>,
+    /// Predict the throughput of a GPU that is not at hand, kernel by kernel
+    #[arg(long, conflicts_with = "device")]
+    gpu: Option<Gpu>,
+    /// Mean tokens of a document, for --gpu with a document mask [default: that of the token sets, else 1000]
+    #[arg(long, value_name = "N", requires = "gpu", value_parser = clap::value_parser!(u32).range(1..))]
+    document_tokens: Option<u32>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -55,11 +62,14 @@ impl Flags {
         }
         let mut found = plan(&recipe, &assumptions)?;
         // A recipe that does not fit is refused below and not measured.
-        if self.tokens_per_second.is_none() && found.fit().is_ok() {
+        if self.tokens_per_second.is_none() && self.gpu.is_none() && found.fit().is_ok() {
             assumptions.measured = self.measured(&recipe, &found);
             found = plan(&recipe, &assumptions)?;
         }
         let plan = found;
+        if let Some(why) = self.gpu.and_then(|_| unpredictable(&recipe)) {
+            eprintln!("warning: no prediction: {why}; pass --tokens-per-second N for a time estimate");
+        }
         for warning in &plan.warnings {
             eprintln!("warning: {warning}");
         }
@@ -110,12 +120,18 @@ impl Flags {
 
     fn assumptions(&self, recipe: &TrainingRecipe) -> Result<Assumptions> {
         let mut assumptions = Assumptions::of_this_machine(recipe)?;
+        assumptions.gpu = self.gpu;
+        if let Some(tokens) = self.document_tokens {
+            assumptions.document_tokens = tokens as usize;
+        }
         assumptions.device = match (self.device, recipe.compute.precision) {
             (Some(device), _) => device,
+            (None, _) if self.gpu.is_some() => DeviceTarget::Cuda,
             (None, Precision::Bf16) if self.memory.is_some() => DeviceTarget::Cuda,
             (None, _) => DeviceTarget::Cpu,
         };
-        assumptions.memory = match (self.memory, assumptions.device) {
+        let gpu = self.gpu.map(|gpu| gpu.sheet().memory_bytes);
+        assumptions.memory = match (self.memory.or(gpu), assumptions.device) {
             (None, DeviceTarget::Cuda) => None, // this machine's memory says nothing about a GPU's
             (None, DeviceTarget::Cpu) => assumptions.memory,
             (given, _) => given,

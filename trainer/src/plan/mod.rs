@@ -16,6 +16,7 @@ pub use warnings::{LEAST_HELD_OUT_TOKENS, little_held_out};
 
 use crate::data::token_set::{MANIFEST, Manifest};
 use crate::error::Result;
+use crate::prediction::{DOCUMENT_TOKENS, Gpu, Prediction, unpredictable};
 use crate::recipe::{Length, Precision, Stage, TrainingRecipe};
 use crate::schedule::Schedule;
 use serde::Serialize;
@@ -40,6 +41,10 @@ pub struct Assumptions {
     pub price_per_hour: Option<f64>,
     /// The device's peak in 1e12 FLOPs per second, for the MFU.
     pub peak_tflops: Option<f64>,
+    /// The GPU to predict the throughput of; a given or measured one takes precedence.
+    pub gpu: Option<Gpu>,
+    /// Mean tokens of a document, for that.
+    pub document_tokens: usize,
 }
 
 impl Assumptions {
@@ -54,6 +59,8 @@ impl Assumptions {
             measured: None,
             price_per_hour: None,
             peak_tflops: None,
+            gpu: None,
+            document_tokens: mean_document(recipe)?.unwrap_or(DOCUMENT_TOKENS),
         })
     }
 }
@@ -71,6 +78,16 @@ pub struct StageLength {
 pub fn known_tokens(recipe: &TrainingRecipe) -> Result<BTreeMap<String, u64>> {
     let there = recipe.data.sets.iter().filter(|(_, path)| path.join(MANIFEST).is_file());
     there.map(|(name, path)| Ok((name.clone(), Manifest::read(path)?.tokens))).collect()
+}
+
+/// Mean tokens of a document in the recipe's sets, as far as they exist; none if none does.
+fn mean_document(recipe: &TrainingRecipe) -> Result<Option<usize>> {
+    let (mut tokens, mut documents) = (0, 0);
+    for path in recipe.data.sets.values().filter(|path| path.join(MANIFEST).is_file()) {
+        let manifest = Manifest::read(path)?;
+        (tokens, documents) = (tokens + manifest.tokens, documents + manifest.documents);
+    }
+    Ok(tokens.checked_div(documents).map(|mean| (mean as usize).max(1)))
 }
 
 /// One stage's cost. Values that depend on an unknown size of a set are none.
@@ -102,8 +119,11 @@ pub struct StagePlan {
     pub flops_per_token: Flops,
     /// Bytes for one micro-batch.
     pub memory: MemoryEstimate,
-    /// Throughput, given or measured.
+    /// Throughput, given, measured or predicted.
     pub tokens_per_second: Option<f64>,
+    /// The prediction for the GPU that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prediction: Option<Prediction>,
     /// Duration at that throughput.
     pub hours: Option<f64>,
     /// Share of the device's peak that the throughput makes use of, attention by the causal half.
@@ -233,8 +253,17 @@ fn plan_stage(
         None => steps.map(|steps| steps * tokens_per_step),
     };
     let measured = assumptions.measured.as_ref().map(|measured| measured.tokens_per_second(recipe, index));
-    let throughput = assumptions.tokens_per_second.or(measured);
-    let mfu = |flops: u64| Some(flops as f64 * throughput? / (assumptions.peak_tflops? * 1e12));
+    let prediction = match assumptions.gpu {
+        Some(gpu) if unpredictable(recipe).is_none() => {
+            Some(Prediction::of(recipe, stage, gpu, assumptions.document_tokens)?)
+        }
+        _ => None,
+    };
+    let predicted = prediction.as_ref().map(|found| found.of_recipe(recipe).tokens_per_second);
+    let throughput = assumptions.tokens_per_second.or(measured).or(predicted);
+    let peak = assumptions.peak_tflops.map(|peak| peak * 1e12);
+    let peak = peak.or(assumptions.gpu.map(|gpu| gpu.sheet().tensor_flops));
+    let mfu = |flops: u64| Some(flops as f64 * throughput? / peak?);
     Ok(StagePlan {
         name: stage.name.clone(),
         context: stage.context,
@@ -250,6 +279,7 @@ fn plan_stage(
         flops_per_token: flops,
         memory: MemoryEstimate::of(recipe, assumptions.device, sequences * stage.context),
         tokens_per_second: throughput,
+        prediction,
         hours: tokens.zip(throughput).map(|(tokens, throughput)| tokens as f64 / throughput / 3600.0),
         mfu_causal: mfu(flops.causal()),
         mfu_whole: mfu(flops.whole()),

@@ -21,6 +21,7 @@ impl Display for TrainingPlan {
         self.write_stages(f)?;
         self.write_flops(f)?;
         self.write_memory(f)?;
+        self.write_prediction(f)?;
         self.write_time(f)
     }
 }
@@ -146,6 +147,15 @@ impl TrainingPlan {
         }
         let disk = bytes(self.checkpoint_bytes * self.checkpoints as u64);
         writeln!(f, "Disk: {} per checkpoint, {disk} for {}", bytes(self.checkpoint_bytes), self.checkpoints)
+    }
+
+    /// Of the stage with the most memory, as above.
+    fn write_prediction(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let stage = self.stages.iter().max_by_key(|stage| stage.memory.total);
+        match stage.and_then(|stage| stage.prediction.as_ref()) {
+            Some(prediction) => writeln!(f, "{prediction}"),
+            None => Ok(()),
+        }
     }
 
     fn write_time(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -10,6 +10,8 @@ fn assume(memory: Option<u64>) -> Assumptions {
         measured: None,
         price_per_hour: None,
         peak_tflops: None,
+        gpu: None,
+        document_tokens: 1000,
     }
 }
 
