@@ -5,6 +5,7 @@
 
 mod atomic_file;
 pub mod base;
+pub mod bench;
 pub mod checkpoint;
 pub mod data;
 pub mod device;

@@ -1,5 +1,6 @@
 //! One file per command: its flags, and what it does.
 
+mod bench;
 mod device;
 mod eval;
 mod export;
@@ -33,6 +34,7 @@ pub(crate) struct Flags {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Plan(plan::Flags),
+    Bench(bench::Flags),
     TrainTokenizer(train_tokenizer::Flags),
     Tokenize(tokenize::Flags),
     Pretrain(pretrain::Flags),
@@ -51,6 +53,7 @@ impl Command {
     pub(crate) fn run(self) -> Result<()> {
         match self {
             Command::Plan(flags) => flags.run(),
+            Command::Bench(flags) => flags.run(),
             Command::TrainTokenizer(flags) => flags.run(),
             Command::Tokenize(flags) => flags.run(),
             Command::Pretrain(flags) => flags.run(),

@@ -130,7 +130,7 @@ impl Flags {
             (None, Precision::Bf16) if self.memory.is_some() => DeviceTarget::Cuda,
             (None, _) => DeviceTarget::Cpu,
         };
-        let gpu = self.gpu.map(|gpu| gpu.sheet().memory_bytes);
+        let gpu = self.gpu.map(|gpu| gpu.sheet().usable_bytes());
         assumptions.memory = match (self.memory.or(gpu), assumptions.device) {
             (None, DeviceTarget::Cuda) => None, // this machine's memory says nothing about a GPU's
             (None, DeviceTarget::Cpu) => assumptions.memory,

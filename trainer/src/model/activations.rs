@@ -1,7 +1,7 @@
 //! The layout of activations in the arena.
 
 use super::engine_options::EngineOptions;
-use super::parameters::LayerParameters;
+use super::parameters::{LayerParameters, Parameters};
 use crate::ops::{Attended, AttentionShape, BufferSpan, Heads};
 use thimble_runtime::format::{Config, LayerOptions};
 
@@ -67,11 +67,21 @@ pub(super) struct Activations {
 
 /// What the layout takes from the device.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct DeviceSizes {
+pub struct DeviceSizes {
     /// Elements of the loss's scratch.
-    pub(super) loss_scratch: usize,
+    pub loss_scratch: usize,
     /// Elements of a statistic.
-    pub(super) statistic: usize,
+    pub statistic: usize,
+}
+
+/// Elements of the arena for passes over `sequences x context` tokens, both ways.
+pub fn arena_elements(
+    (config, parameters): (&Config, &Parameters),
+    options: EngineOptions,
+    size: (usize, usize),
+    device: DeviceSizes,
+) -> usize {
+    Activations::new((config, &parameters.layers), options, size, Passes::Both, device).end
 }
 
 /// Allocates spans of the arena, each on a 64-byte boundary of 4-byte elements.

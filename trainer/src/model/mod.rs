@@ -11,7 +11,7 @@ pub mod parameters;
 mod projection;
 mod stacks;
 
-pub use activations::Passes;
+pub use activations::{DeviceSizes, Passes, arena_elements};
 pub use engine::Engine;
 pub use engine_options::EngineOptions;
 pub use parameters::Parameters;

@@ -1,12 +1,17 @@
 //! Parity with PyTorch on a folder of reference values, which is known by the file that it holds: `steps.json`
-//! (pretraining), `sft.json` (conversations) or `dpo.json` (preferences).
+//! (pretraining), `sft.json` (conversations) or `dpo.json` (preferences); and of a device with the CPU, by operation
+//! ([`compare_operations`]) and by training a small model ([`compare_engines`]).
 
 mod distance;
 mod dpo;
+mod engines;
+mod operations;
 mod sft;
 mod steps;
 mod tuning;
 
+pub use engines::{EngineParity, compare_engines};
+pub use operations::{OPERATIONS_LENGTHS, OperationParity, compare_operations};
 pub use steps::{Parity, parity};
 pub use tuning::TuningParity;
 

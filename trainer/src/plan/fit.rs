@@ -5,6 +5,30 @@ use crate::error::{Error, Result};
 use crate::recipe::{Compute, Stage, TrainingRecipe};
 use crate::units::bytes;
 
+/// Sequences of a pass beyond which nobody asks for more.
+const MOST_SEQUENCES: usize = 1 << 20;
+
+/// The most sequences of a stage's context whose pass fits a GPU's `available` bytes; 0 if not even one does.
+pub(super) fn largest_micro_batch(recipe: &TrainingRecipe, stage: &Stage, available: u64) -> usize {
+    let fits = |sequences: usize| {
+        MemoryEstimate::of(recipe, DeviceTarget::Cuda, (sequences, stage.context)).total <= available
+    };
+    // Memory grows with the sequences: double, then halve the interval.
+    let (mut fitting, mut too_many) = (0, 1);
+    while fits(too_many) && too_many < MOST_SEQUENCES {
+        (fitting, too_many) = (too_many, 2 * too_many);
+    }
+    while too_many - fitting > 1 {
+        let middle = fitting + (too_many - fitting) / 2;
+        if fits(middle) {
+            fitting = middle;
+        } else {
+            too_many = middle;
+        }
+    }
+    fitting
+}
+
 impl TrainingPlan {
     /// Refuses a recipe that does not fit the memory, and suggests what does.
     pub fn fit(&self) -> Result<()> {
@@ -66,8 +90,8 @@ impl TrainingPlan {
             let fitting = smaller
                 .map(|size| {
                     let sequences = recipe.objective.sequences(&Stage { micro_batch: size, ..stage.clone() });
-                    let tokens = sequences * stage.context;
-                    (size, MemoryEstimate::of(&recipe, self.assumptions.device, tokens).total)
+                    let shape = (sequences, stage.context);
+                    (size, MemoryEstimate::of(&recipe, self.assumptions.device, shape).total)
                 })
                 .find(|(_, total)| *total <= available);
             let Some((size, total)) = fitting else { continue };

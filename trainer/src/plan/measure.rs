@@ -57,8 +57,8 @@ pub fn measure<O: Ops>(
     (target, memory): (DeviceTarget, Option<u64>),
     device: impl FnOnce(&Config, BufferLengths) -> Result<O>,
 ) -> Result<Option<MeasuredThroughput>> {
-    let fits = |(sequences, context): (usize, usize)| {
-        memory.is_none_or(|memory| MemoryEstimate::of(recipe, target, sequences * context).total <= memory)
+    let fits = |size: (usize, usize)| {
+        memory.is_none_or(|memory| MemoryEstimate::of(recipe, target, size).total <= memory)
     };
     let mut size = (1, stage.context.min(FIRST_CONTEXT));
     if !fits(size) {

@@ -1,7 +1,8 @@
 //! Memory by part.
 
 use super::counts::{DeviceTarget, ParameterCounts};
-use crate::model::Parameters;
+use crate::model::{DeviceSizes, EngineOptions, Parameters, arena_elements};
+use crate::ops::cuda;
 use crate::recipe::{Precision, TrainingRecipe};
 use serde::Serialize;
 
@@ -19,6 +20,7 @@ const CPU_LOGITS_ROWS: u128 = 256;
 /// Statistics kept per token and layer, besides one log-sum-exp per head: the two norms' reciprocal roots.
 const NORM_STATISTICS: u128 = 2;
 const F32: u64 = 4;
+const BF16: u64 = 2;
 
 /// Bytes by part, for one micro-batch. Excludes the program, its libraries and the system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -33,15 +35,78 @@ pub struct MemoryEstimate {
     pub activations: u64,
     /// One chunk of logits, turned into their gradient: in place on the CPU.
     pub logits: u64,
-    /// Buffers that every layer uses again; on the CPU only what exceeds the logits, whose memory they share.
+    /// Buffers that every layer uses again; on the CPU and with own kernels only what exceeds the logits, whose memory they
+    /// share.
     pub scratch: u64,
+    /// With own kernels: the batch, rotations, sums of parts. At most; less if ids repeat.
+    pub workspace: u64,
     /// The sum.
     pub total: u64,
 }
 
 impl MemoryEstimate {
-    /// Bytes of a recipe for a micro-batch of `tokens` tokens.
-    pub fn of(recipe: &TrainingRecipe, device: DeviceTarget, tokens: usize) -> MemoryEstimate {
+    /// Bytes of a recipe for a micro-batch of `sequences x context` tokens.
+    pub fn of(
+        recipe: &TrainingRecipe,
+        device: DeviceTarget,
+        (sequences, context): (usize, usize),
+    ) -> MemoryEstimate {
+        let estimate = MemoryEstimate::of_tokens(recipe, device, sequences * context);
+        let own = device == DeviceTarget::Cuda
+            && recipe.compute.precision == Precision::Bf16
+            && cuda::unsupported(&recipe.model.config()).is_none();
+        // Absurd shapes are refused later; they must not overflow in the layout.
+        if own && estimate.total < 1 << 60 {
+            estimate.with_own_kernels(recipe, (sequences, context))
+        } else {
+            estimate
+        }
+    }
+
+    /// The same by the layout that the engine makes for its own kernels.
+    fn with_own_kernels(
+        self,
+        recipe: &TrainingRecipe,
+        (sequences, context): (usize, usize),
+    ) -> MemoryEstimate {
+        let (config, tokens) = (recipe.model.config(), sequences * context);
+        // What `freeze` gets wrong is refused when the run begins.
+        let parameters = Parameters::of(recipe).unwrap_or_else(|_| Parameters::new(&config));
+        let bytes = |elements: usize| BF16 * elements as u64;
+        let device = DeviceSizes {
+            loss_scratch: cuda::loss_scratch(tokens, config.vocab),
+            statistic: cuda::STATISTIC_ELEMENTS,
+        };
+        let options = EngineOptions::of(recipe);
+        let arena = bytes(arena_elements((&config, &parameters), options, (sequences, context), device));
+        // Each statistic is f32.
+        let statistics = if recipe.compute.activation_checkpointing { 1 } else { config.layers };
+        let statistics = tokens * (statistics * (NORM_STATISTICS as usize + config.heads) + 1);
+        let activations = self.activations + bytes(statistics * (cuda::STATISTIC_ELEMENTS - 1));
+        let logits = bytes(device.loss_scratch);
+        let workspace = cuda::workspace_bytes(&config, (sequences, context)) as u64;
+        // Two copies of the weights, each in f32 and bf16.
+        let copies = if recipe.quantization().is_some() { 2 * F32 * parameters.len as u64 } else { 0 };
+        MemoryEstimate {
+            weights: self.weights + copies,
+            activations,
+            logits,
+            scratch: arena.saturating_sub(activations + logits),
+            workspace,
+            ..self
+        }
+        .summed()
+    }
+
+    fn summed(self) -> MemoryEstimate {
+        let MemoryEstimate { weights, gradients, moments, activations, logits, scratch, workspace, .. } =
+            self;
+        let parts = [weights, gradients, moments, activations, logits, scratch, workspace];
+        MemoryEstimate { total: parts.into_iter().fold(0, u64::saturating_add), ..self }
+    }
+
+    /// By formula, for the CPU and for candle on a GPU.
+    fn of_tokens(recipe: &TrainingRecipe, device: DeviceTarget, tokens: usize) -> MemoryEstimate {
         let model = recipe.model.config();
         let element = match (device, recipe.compute.precision) {
             (DeviceTarget::Cuda, Precision::Bf16) => 2,
@@ -114,9 +179,17 @@ impl MemoryEstimate {
             }
         };
         let (weights, gradients, moments) = (F32 * parameters + copy, F32 * trainable, 2 * F32 * trainable);
-        let parts = [weights, gradients, moments, activations, logits, scratch];
-        let total = parts.into_iter().fold(0, u64::saturating_add);
-        MemoryEstimate { weights, gradients, moments, activations, logits, scratch, total }
+        let estimate = MemoryEstimate {
+            weights,
+            gradients,
+            moments,
+            activations,
+            logits,
+            scratch,
+            workspace: 0,
+            total: 0,
+        };
+        estimate.summed()
     }
 }
 

@@ -19,6 +19,7 @@ use crate::error::Result;
 use crate::prediction::{DOCUMENT_TOKENS, Gpu, Prediction, unpredictable};
 use crate::recipe::{Length, Precision, Stage, TrainingRecipe};
 use crate::schedule::Schedule;
+use fit::largest_micro_batch;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -119,6 +120,9 @@ pub struct StagePlan {
     pub flops_per_token: Flops,
     /// Bytes for one micro-batch.
     pub memory: MemoryEstimate,
+    /// The most sequences of a pass that fit the GPU's memory; none on the CPU, or if the memory is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub largest_micro_batch: Option<usize>,
     /// Throughput, given, measured or predicted.
     pub tokens_per_second: Option<f64>,
     /// The prediction for the GPU that was asked for.
@@ -277,7 +281,11 @@ fn plan_stage(
         sets_missing,
         schedule: stage.schedule.clone(),
         flops_per_token: flops,
-        memory: MemoryEstimate::of(recipe, assumptions.device, sequences * stage.context),
+        memory: MemoryEstimate::of(recipe, assumptions.device, (sequences, stage.context)),
+        largest_micro_batch: match (assumptions.device, assumptions.memory) {
+            (DeviceTarget::Cuda, Some(memory)) => Some(largest_micro_batch(recipe, stage, memory)),
+            _ => None,
+        },
         tokens_per_second: throughput,
         prediction,
         hours: tokens.zip(throughput).map(|(tokens, throughput)| tokens as f64 / throughput / 3600.0),

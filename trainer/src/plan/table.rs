@@ -138,12 +138,19 @@ impl TrainingPlan {
             (checkpointing, memory.activations),
             ("logits, one chunk", memory.logits),
             ("scratch", memory.scratch),
+            ("batch, rotations, sums of parts", memory.workspace),
             ("total", memory.total),
-        ] {
+        ]
+        .into_iter()
+        .filter(|(_, size)| *size > 0)
+        {
             writeln!(f, "  {name:<34}{:>16}", bytes(size))?;
         }
         if let Some(available) = self.memory_available {
             writeln!(f, "  {:<34}{:>16}", "available", bytes(available))?;
+        }
+        if let Some(most) = stage.largest_micro_batch {
+            writeln!(f, "  {:<34}{:>16}", "largest micro_batch that fits", grouped(most as u64))?;
         }
         let disk = bytes(self.checkpoint_bytes * self.checkpoints as u64);
         writeln!(f, "Disk: {} per checkpoint, {disk} for {}", bytes(self.checkpoint_bytes), self.checkpoints)

@@ -113,6 +113,11 @@ impl DataSheet {
         self.tensor_flops * self.product_share
     }
 
+    /// Bytes that a run may use: the driver, its context and cuBLAS's workspace take the rest, 1 GiB by assumption.
+    pub fn usable_bytes(&self) -> u64 {
+        self.memory_bytes - 1024 * MIB
+    }
+
     /// Bytes per second of streaming kernels.
     pub fn streaming(&self) -> f64 {
         self.bandwidth * self.bandwidth_share

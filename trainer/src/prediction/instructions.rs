@@ -238,7 +238,8 @@ mod tests {
         let (forward, backward) = sheet.published_attention.unwrap();
         for (name, published) in [("forward", forward), ("backward", backward)] {
             let kernel = &counts[&format!("flash_attention_2_{name}")];
-            let cycles = Cycles::of(&kernel.inner, sheet).with_warps(kernel.blocks * kernel.warps / SCHEDULERS);
+            let cycles =
+                Cycles::of(&kernel.inner, sheet).with_warps(kernel.blocks * kernel.warps / SCHEDULERS);
             let warps = SCHEDULERS * f64::from(sheet.multiprocessors);
             let flops = f64::from(kernel.inner["HMMA"]) * FLOPS_OF_HMMA * warps * sheet.clock / cycles;
             assert!((flops / published - 1.0).abs() < 0.1, "{name}: {flops:.3e} for {published:.3e}");

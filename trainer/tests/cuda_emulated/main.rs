@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod engine;
+mod memory;
 mod operations;
 mod pytorch;
 mod setup;

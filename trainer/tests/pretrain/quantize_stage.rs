@@ -146,7 +146,7 @@ fn the_plan_counts_the_copies_of_the_weights() {
     let test = with_stage();
     let weights = |overrides: &[String]| {
         let recipe = TrainingRecipe::load(test.path("recipe.toml"), overrides).unwrap();
-        MemoryEstimate::of(&recipe, DeviceTarget::Cpu, 96).weights
+        MemoryEstimate::of(&recipe, DeviceTarget::Cpu, (1, 96)).weights
     };
     assert_eq!(weights(&[]), 3 * weights(&["stages.2.quantize=none".into()]));
 }

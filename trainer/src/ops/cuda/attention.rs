@@ -60,6 +60,11 @@ fn kernels(shape: AttentionShape) -> Result<&'static GroupKernels> {
     })
 }
 
+/// Scratch of the backward pass for so many queries of all heads.
+pub(super) fn scratch_bytes(queries: usize) -> usize {
+    queries * STATISTICS * F32
+}
+
 impl<L: Launcher> CudaOps<L> {
     fn starts(&self, shape: AttentionShape) -> Given {
         U32s(if shape.document_mask { self.batch().starts } else { Region::NULL })
@@ -99,7 +104,7 @@ impl<L: Launcher> CudaOps<L> {
     ) -> Result<()> {
         let kernels = kernels(shape)?;
         let rows = shape.sequences * shape.heads * shape.context;
-        let statistics = F32s(self.scratch(rows * STATISTICS * F32)?);
+        let statistics = F32s(self.scratch(scratch_bytes(rows))?);
         let [query, key, value] = [heads.query, heads.key, heads.value].map(|span| self.activations(span));
         let [d_query, d_key, d_value] =
             [d_heads.query, d_heads.key, d_heads.value].map(|span| self.activations(span));

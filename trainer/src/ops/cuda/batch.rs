@@ -16,6 +16,13 @@ pub(super) struct BatchLayout {
 }
 
 impl BatchLayout {
+    /// The largest of so many tokens: every id occurs as rarely as it can.
+    pub(super) fn largest(tokens: usize, vocabulary: usize) -> BatchLayout {
+        let distinct = tokens.min(vocabulary);
+        // An id of n tokens has at most 1 + (n - 1) / SEGMENT segments.
+        BatchLayout { tokens, segments: distinct + (tokens - distinct) / SEGMENT, distinct }
+    }
+
     /// Words of all parts.
     pub(super) fn words(&self) -> usize {
         self.losses() + self.tokens

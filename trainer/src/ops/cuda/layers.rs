@@ -19,6 +19,20 @@ const NORM_ROWS: usize = 4;
 const SUM_COLUMNS: usize = 32;
 const SUM_SHARED: usize = 1024;
 
+/// Scratch of the embedding's gradient.
+pub(super) fn embedding_scratch_bytes(segments: usize, columns: usize) -> usize {
+    segments * columns * F32
+}
+
+fn norm_parts(rows: usize) -> usize {
+    rows.div_ceil(NORM_ROWS).min(NORM_PARTS)
+}
+
+/// Scratch of a norm's gradient.
+pub(super) fn norm_scratch_bytes(rows: usize, columns: usize) -> usize {
+    norm_parts(rows) * columns * F32
+}
+
 impl<L: Launcher> CudaOps<L> {
     pub(super) fn launch_embedding(&self, table: WeightMatrix, output: BufferSpan) -> Result<()> {
         let tokens = self.layout.tokens;
@@ -40,7 +54,7 @@ impl<L: Launcher> CudaOps<L> {
     ) -> Result<()> {
         let Some(gradient) = self.gradient(table.range()) else { return Ok(()) };
         let (segments, distinct) = (self.layout.segments, self.layout.distinct);
-        let partial = F32s(self.scratch(segments * table.columns * F32)?);
+        let partial = F32s(self.scratch(embedding_scratch_bytes(segments, table.columns))?);
         let batch = self.batch();
         let of_segments = [
             U32s(batch.order),
@@ -85,10 +99,10 @@ impl<L: Launcher> CudaOps<L> {
     ) -> Result<()> {
         let columns = norm.weight.len;
         let rows = norm.input.len / columns;
-        let parts = rows.div_ceil(NORM_ROWS).min(NORM_PARTS);
+        let parts = norm_parts(rows);
         let gradient = self.gradient(norm.weight.range());
         let partial = match gradient {
-            Some(_) => self.scratch(parts * columns * F32)?,
+            Some(_) => self.scratch(norm_scratch_bytes(rows, columns))?,
             None => Region::NULL,
         };
         let given = [

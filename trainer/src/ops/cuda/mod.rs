@@ -32,6 +32,7 @@ mod optimizer;
 #[cfg(feature = "emulator")]
 mod products;
 mod self_test;
+mod sizes;
 mod support;
 #[cfg(test)]
 mod tests;
@@ -44,6 +45,7 @@ pub use emulated::{Emulator, EmulatorOptions};
 pub use launcher::Launcher;
 pub use memory::CudaOps;
 pub use self_test::self_test;
+pub use sizes::{STATISTIC_ELEMENTS, loss_scratch, workspace_bytes};
 pub use support::unsupported;
 
 use super::{
@@ -52,7 +54,7 @@ use super::{
 };
 use crate::data::TrainingBatch;
 use crate::error::{Error, Result};
-use launcher::{BF16, DeviceMemory, F32};
+use launcher::{BF16, DeviceMemory};
 use thimble_runtime::format::RopeParameters;
 use zerocopy::IntoBytes;
 
@@ -70,7 +72,7 @@ impl<L: Launcher> Ops for CudaOps<L> {
     }
 
     fn statistic_elements(&self) -> usize {
-        F32 / BF16
+        STATISTIC_ELEMENTS
     }
 
     fn write(&mut self, buffer: Buffer, values: &[f32]) -> Result<()> {

@@ -10,6 +10,8 @@ use zerocopy::IntoBytes;
 /// Partial sums of the squares; their number decides the order of the sum and must not depend on the device.
 const PARTS: usize = 1024;
 const SUM_SHARED: usize = 128;
+/// Those sums, their total, and whether it is finite.
+pub(super) const SCRATCH_BYTES: usize = (PARTS + 2) * size_of::<f64>();
 /// Elements of a block of the optimizer.
 const ELEMENTS: usize = 2048;
 
@@ -18,7 +20,7 @@ impl<L: Launcher> CudaOps<L> {
     pub(super) fn square_sum(&mut self) -> Result<f64> {
         let count = self.lengths.gradients;
         let parts = count.div_ceil(ELEMENTS).clamp(1, PARTS);
-        let found = self.scratch((PARTS + 2) * size_of::<f64>())?;
+        let found = self.scratch(SCRATCH_BYTES)?;
         let (of_parts, of_total) = (PARTS * size_of::<f64>(), size_of::<f64>() + size_of::<u32>());
         let (partial, result) = (found.part(0, of_parts), found.part(of_parts, of_total));
         let gradients = F32s(self.buffer(Buffer::Gradients).region());
