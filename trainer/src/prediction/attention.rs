@@ -1,7 +1,9 @@
 //! The time of the attention kernels, from their counted instructions.
 
 use super::gpu::DataSheet;
-use super::instructions::{FLOPS_OF_HMMA, KernelCounts, SCHEDULERS};
+use super::instructions::{
+    FLASH_BACKWARD, FLASH_FORWARD, FLOPS_OF_HMMA, KernelCounts, SCHEDULERS, flash_attention_2_speed,
+};
 use super::work::Sizes;
 use super::{Group, KernelTime, Limit};
 use crate::error::{Error, Result};
@@ -50,6 +52,8 @@ const KERNELS: [TiledKernel; 3] = [
     },
 ];
 
+/// Queries and keys of a tile of FlashAttention 2 with heads of 64.
+const FLASH_TILE: (usize, usize) = (128, 128);
 /// Width of a head that the kernels are for.
 pub(super) const HEAD_DIM: usize = 64;
 /// Query heads of a key head that the kernels are for, at most.
@@ -134,6 +138,29 @@ impl TiledKernel {
             limit: if moving > seconds { Limit::Memory } else { Limit::Instructions(all.bottleneck().1) },
         })
     }
+}
+
+/// FlashAttention 2 forward and backward in place of the kernels here, to judge the method by what others measured.
+pub(super) fn flash_attention_2(
+    config: &Config,
+    sizes: &Sizes,
+    (sequences, context): (usize, usize),
+    sheet: &DataSheet,
+) -> Result<[KernelTime; 2]> {
+    let time = |name, group, layers: f64, products: f64| {
+        let flops_per_second = flash_attention_2_speed(name, sheet)?;
+        let heads = layers * (sequences * config.heads) as f64;
+        let (queries, keys) = FLASH_TILE;
+        let pairs = visible_pairs(context, FLASH_TILE, None) as f64;
+        let product = 2.0 * (queries * keys * config.head_dim) as f64;
+        let flops = heads * products * pairs * product;
+        let kernel = KernelTime::none(name, group);
+        Ok::<_, Error>(KernelTime { seconds: flops / flops_per_second, flops, ..kernel })
+    };
+    Ok([
+        time(FLASH_FORWARD, Group::AttentionForward, sizes.forward_layers, 2.0)?,
+        time(FLASH_BACKWARD, Group::AttentionBackward, sizes.layers, 5.0)?,
+    ])
 }
 
 #[cfg(test)]

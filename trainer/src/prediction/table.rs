@@ -94,6 +94,13 @@ impl Display for Prediction {
         }
         writeln!(
             f,
+            "  with FlashAttention 2 by the same method: {} tokens/s{}",
+            grouped(self.flash_attention_2_tokens_per_second.round() as u64),
+            self.published_tokens_per_second
+                .map_or(String::new(), |rate| format!(" ({} were published)", grouped(rate as u64)))
+        )?;
+        writeln!(
+            f,
             "Trust {:.0}% for what memory or cuBLAS limits, {:.0}% for attention. It assumes:",
             100.0 * TRUST.0,
             100.0 * TRUST.1

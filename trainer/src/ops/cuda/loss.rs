@@ -10,7 +10,7 @@ use std::ops::Range;
 use zerocopy::IntoBytes;
 
 /// Tokens whose logits are held at once.
-const LOGITS_ROWS: usize = 4096;
+pub const LOGITS_ROWS: usize = 4096;
 /// Elements that rows of logits are rounded up to: kernels read 16 bytes at once.
 const ROW_ALIGNMENT: usize = 8;
 /// Shared memory of the kernels that sum over a row, and over all losses, in bytes.

@@ -43,6 +43,7 @@ pub use driver::Driver;
 #[cfg(feature = "emulator")]
 pub use emulated::{Emulator, EmulatorOptions};
 pub use launcher::Launcher;
+pub use loss::LOGITS_ROWS;
 pub use memory::CudaOps;
 pub use self_test::self_test;
 pub use sizes::{STATISTIC_ELEMENTS, loss_scratch, workspace_bytes};
