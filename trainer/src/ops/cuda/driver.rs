@@ -40,9 +40,9 @@ pub struct DriverMemory {
 
 impl Drop for DriverMemory {
     fn drop(&mut self) {
-        if self.bytes > 0 && self.context.bind_to_thread().is_ok() {
-            // SAFETY: the address is that of an allocation of this context, which is freed once, here. The driver waits
-            // for launches that use it.
+        if self.bytes > 0 && self.context.synchronize().is_ok() {
+            // SAFETY: the address is that of an allocation of this context, which is freed once, here, and all launches
+            // that use it have ended.
             let _ = unsafe { result::free_sync(self.address) };
         }
     }

@@ -8,7 +8,7 @@ use candle_core::cuda::cudarc::cublaslt::sys::cublasLtMatmulDescAttributes_t as 
 use candle_core::cuda::cudarc::cublaslt::sys::cublasLtMatmulPreferenceAttributes_t as PreferenceAttribute;
 use candle_core::cuda::cudarc::cublaslt::sys::{
     cublasComputeType_t, cublasLtHandle_t, cublasLtMatmulAlgo_t, cublasLtMatmulDesc_t,
-    cublasLtMatmulPreference_t, cublasLtMatrixLayout_t, cublasOperation_t, cudaDataType,
+    cublasLtMatmulPreference_t, cublasLtMatrixLayout_t, cudaDataType,
 };
 use candle_core::cuda::cudarc::driver::sys::CUstream;
 use std::cell::RefCell;
@@ -18,6 +18,9 @@ use std::ffi::c_void;
 /// Parts of a sum may be added in f32 through the workspace (CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE), in a fixed order;
 /// the other schemes round them to the output's format.
 const REDUCTION_SCHEMES: u32 = 2;
+/// CUBLAS_OP_N and CUBLAS_OP_T.
+const PLAIN: i32 = 0;
+const TRANSPOSED: i32 = 1;
 /// What cuBLASLt asks of addresses at most, in bytes.
 const ALIGNMENT: u64 = 256;
 
@@ -78,12 +81,10 @@ impl Drop for Layout {
 struct Description(cublasLtMatmulDesc_t);
 
 impl Description {
-    fn set(&self, attribute: DescriptionAttribute, operation: cublasOperation_t) -> Result<()> {
-        let value: *const cublasOperation_t = &operation;
+    fn set(&self, attribute: DescriptionAttribute, operation: i32) -> Result<()> {
+        let value: *const i32 = &operation;
         // SAFETY: the description lives, and the attribute is read from `operation`, which outlives the call.
-        unsafe {
-            result::set_matmul_desc_attribute(self.0, attribute, value.cast(), size_of::<cublasOperation_t>())
-        }?;
+        unsafe { result::set_matmul_desc_attribute(self.0, attribute, value.cast(), size_of::<i32>()) }?;
         Ok(())
     }
 }
@@ -129,10 +130,7 @@ impl Plan {
         let [left, right] = key.transposed;
         let kind = cublasComputeType_t::CUBLAS_COMPUTE_32F;
         let description = Description(result::create_matmul_desc(kind, cudaDataType::CUDA_R_32F)?);
-        let operation = |transposed| match transposed {
-            true => cublasOperation_t::CUBLAS_OP_T,
-            false => cublasOperation_t::CUBLAS_OP_N,
-        };
+        let operation = |transposed| if transposed { TRANSPOSED } else { PLAIN };
         description.set(DescriptionAttribute::CUBLASLT_MATMUL_DESC_TRANSA, operation(right))?;
         description.set(DescriptionAttribute::CUBLASLT_MATMUL_DESC_TRANSB, operation(left))?;
         let [of_left, of_right, of_output] = key.strides;
