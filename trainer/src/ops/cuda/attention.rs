@@ -14,48 +14,28 @@ const STATISTICS: usize = 4;
 const KEYS: usize = 96;
 const TILE_QUERIES: usize = 64;
 
-/// The kernels for query heads that share a key head in groups of one size.
-struct GroupKernels {
-    forward: &'static str,
-    /// Queries of a block.
-    forward_queries: usize,
-    backward: &'static str,
-    backward_queries: usize,
-}
+/// Rows of a block that takes queries: those of the heads that share a key head, position by position.
+const FORWARD_ROWS: usize = 192;
+const BACKWARD_ROWS: usize = 128;
+/// Shared memory of such a row beside the tiles, in bytes.
+const ROW_SHARED: usize = 8;
 
-const GROUPS: [GroupKernels; 4] = [
-    GroupKernels {
-        forward: "attention_forward_1",
-        forward_queries: 128,
-        backward: "attention_backward_query_1",
-        backward_queries: 64,
-    },
-    GroupKernels {
-        forward: "attention_forward_2",
-        forward_queries: 64,
-        backward: "attention_backward_query_2",
-        backward_queries: 32,
-    },
-    GroupKernels {
-        forward: "attention_forward_3",
-        forward_queries: 64,
-        backward: "attention_backward_query_3",
-        backward_queries: 32,
-    },
-    GroupKernels {
-        forward: "attention_forward_4",
-        forward_queries: 64,
-        backward: "attention_backward_query_4",
-        backward_queries: 32,
-    },
+/// The kernels for 1 to 4 query heads that share a key head: forward, and the gradient of the queries.
+const KERNELS: [[&str; 2]; 4] = [
+    ["attention_forward_1", "attention_backward_query_1"],
+    ["attention_forward_2", "attention_backward_query_2"],
+    ["attention_forward_3", "attention_backward_query_3"],
+    ["attention_forward_4", "attention_backward_query_4"],
 ];
 
-fn kernels(shape: AttentionShape) -> Result<&'static GroupKernels> {
+/// The kernels for a shape, and how many query heads share a key head.
+fn kernels(shape: AttentionShape) -> Result<([&'static str; 2], usize)> {
     let group = shape.heads / shape.kv_heads;
-    GROUPS.get(group.wrapping_sub(1)).filter(|_| shape.options.window.is_none()).ok_or_else(|| {
+    let found = KERNELS.get(group.wrapping_sub(1)).filter(|_| shape.options.window.is_none());
+    found.map(|&kernels| (kernels, group)).ok_or_else(|| {
         Error::Invalid(format!(
             "expected attention without a window and at most {} query heads for a key head, found {shape:?}",
-            GROUPS.len()
+            KERNELS.len()
         ))
     })
 }
@@ -76,7 +56,7 @@ impl<L: Launcher> CudaOps<L> {
         heads: Heads,
         attended: Attended,
     ) -> Result<()> {
-        let kernels = kernels(shape)?;
+        let ([forward, _], group) = kernels(shape)?;
         let [query, key, value] = [heads.query, heads.key, heads.value].map(|span| self.activations(span));
         let given = [
             query,
@@ -90,8 +70,8 @@ impl<L: Launcher> CudaOps<L> {
             Count(shape.kv_heads),
             Float(shape.scale()),
         ];
-        let queries = kernels.forward_queries;
-        self.launch(kernels.forward, blocks(shape, queries), TILES + queries * F32, &given)
+        let shared = TILES + FORWARD_ROWS * ROW_SHARED;
+        self.launch(forward, blocks(shape, FORWARD_ROWS / group), shared, &given)
     }
 
     pub(super) fn launch_attention_backward(
@@ -102,7 +82,7 @@ impl<L: Launcher> CudaOps<L> {
         d_output: BufferSpan,
         d_heads: Heads,
     ) -> Result<()> {
-        let kernels = kernels(shape)?;
+        let ([_, backward], group) = kernels(shape)?;
         let rows = shape.sequences * shape.heads * shape.context;
         let statistics = F32s(self.scratch(scratch_bytes(rows))?);
         let [query, key, value] = [heads.query, heads.key, heads.value].map(|span| self.activations(span));
@@ -126,8 +106,8 @@ impl<L: Launcher> CudaOps<L> {
             of_key,
             scale,
         ];
-        let queries = kernels.backward_queries;
-        self.launch(kernels.backward, blocks(shape, queries), TILES + queries * F32, &of_queries)?;
+        let shared = TILES + BACKWARD_ROWS * ROW_SHARED;
+        self.launch(backward, blocks(shape, BACKWARD_ROWS / group), shared, &of_queries)?;
         let of_keys = [
             query, key, value, starts, d_output, statistics, d_key, d_value, context, of_query, of_key, scale,
         ];
