@@ -82,6 +82,23 @@ impl Entry {
         arguments: &[LaunchArgument],
         memory: &mut Memory,
     ) -> Result<Counts, KernelError> {
+        let [width, height, depth] = grid.blocks;
+        let rows = (0..depth).flat_map(|z| (0..height).map(move |y| (y, z)));
+        let blocks = rows.flat_map(|(y, z)| (0..width).map(move |x| [x, y, z]));
+        self.launch_blocks(grid, blocks, arguments, memory)
+    }
+
+    /// Runs some blocks of a grid.
+    ///
+    /// # Errors
+    /// As `launch`.
+    pub fn launch_blocks(
+        &self,
+        grid: Grid,
+        blocks: impl IntoIterator<Item = [u32; 3]>,
+        arguments: &[LaunchArgument],
+        memory: &mut Memory,
+    ) -> Result<Counts, KernelError> {
         let wrong =
             |problem| KernelError { kernel: self.name.clone(), place: None, instruction: None, problem };
         let parameters = self.argument_bytes(arguments).map_err(wrong)?;
@@ -91,19 +108,12 @@ impl Entry {
         }
         memory.begin_launch();
         let mut executed = vec![0; self.code.len()];
-        let [width, height, depth] = grid.blocks;
-        let (mut number, mut shared_bytes) = (0, 0);
-        for z in 0..depth {
-            for y in 0..height {
-                for x in 0..width {
-                    let place = Place { threads: grid.threads, block: [x, y, z], grid: grid.blocks };
-                    let shared = Shared::new(grid.shared_bytes as usize);
-                    let block = Block { memory, shared, parameters: &parameters, masks: &self.masks, number };
-                    let used = run::run(self, place, block, &mut executed)?;
-                    shared_bytes = shared_bytes.max(used);
-                    number += 1;
-                }
-            }
+        let mut shared_bytes = 0;
+        for (number, place) in (0..).zip(blocks) {
+            let place = Place { threads: grid.threads, block: place, grid: grid.blocks };
+            let shared = Shared::new(grid.shared_bytes as usize);
+            let block = Block { memory, shared, parameters: &parameters, masks: &self.masks, number };
+            shared_bytes = shared_bytes.max(run::run(self, place, block, &mut executed)?);
         }
         let mut counts = Counts { shared_bytes, ..Counts::default() };
         for (instruction, &count) in self.code.iter().zip(&executed).filter(|&(_, &count)| count > 0) {

@@ -24,6 +24,9 @@ pub struct Memory {
 #[derive(Clone, Debug)]
 struct Allocation {
     name: String,
+    /// Bytes before those that are held; more of them may follow.
+    start: usize,
+    length: usize,
     bytes: Vec<u8>,
     /// Who has written each byte last.
     writers: Vec<u32>,
@@ -99,11 +102,21 @@ impl Memory {
         pointer
     }
 
+    /// Makes the allocation at the pointer a part of one of `length` bytes, from byte `start` on. The rest of that is not
+    /// held, and an error to access: so a kernel is tried at sizes that no memory has.
+    pub fn embed(&mut self, pointer: Pointer, start: usize, length: usize) {
+        if let Ok((index, _)) = self.locate(pointer.0) {
+            let allocation = &mut self.allocations[index];
+            (allocation.start, allocation.length) = (start, length);
+        }
+    }
+
     fn allocate<T: Element>(&mut self, name: &str, values: &[T], writable: bool) -> Pointer {
         let mut bytes = Vec::with_capacity(values.len() * T::BYTES);
         values.iter().for_each(|value| value.append(&mut bytes));
         let (writers, readers) = (vec![BEFORE; bytes.len()], vec![NOBODY; bytes.len()]);
-        self.allocations.push(Allocation { name: name.to_owned(), bytes, writers, readers, writable });
+        let (name, length) = (name.to_owned(), bytes.len());
+        self.allocations.push(Allocation { name, start: 0, length, bytes, writers, readers, writable });
         Pointer((self.allocations.len() as u64) << ALLOCATION_BITS)
     }
 
@@ -137,50 +150,52 @@ impl Memory {
     /// Reads as block number `block`.
     pub(crate) fn load(&mut self, address: u64, to: &mut [u8], block: u32) -> Result<(), String> {
         let (index, offset) = self.locate(address)?;
-        let Allocation { name, writers, readers, bytes, .. } = &mut self.allocations[index];
-        let range = range(name, bytes.len(), offset, to.len())?;
+        let held = self.allocations[index].range(offset, to.len())?;
+        let Allocation { name, start, writers, readers, bytes, .. } = &mut self.allocations[index];
         let own = FIRST_BLOCK + block;
-        for i in range.clone() {
+        for i in held.clone() {
+            let at = *start + i;
             match writers[i] {
-                NOBODY => return Err(format!("byte {i} of `{name}` is read and has never been written")),
+                NOBODY => return Err(format!("byte {at} of `{name}` is read and has never been written")),
                 writer if writer >= FIRST_BLOCK && writer != own => {
                     let other = writer - FIRST_BLOCK;
                     return Err(format!(
-                        "byte {i} of `{name}` is read, and block number {other} of this launch writes it"
+                        "byte {at} of `{name}` is read, and block number {other} of this launch writes it"
                     ));
                 }
                 _ => {}
             }
             readers[i] = if readers[i] == NOBODY || readers[i] == own { own } else { MANY };
         }
-        to.copy_from_slice(&bytes[range]);
+        to.copy_from_slice(&bytes[held]);
         Ok(())
     }
 
     /// Writes as block number `block`.
     pub(crate) fn store(&mut self, address: u64, from: &[u8], block: u32) -> Result<(), String> {
         let (index, offset) = self.locate(address)?;
-        let Allocation { name, writers, readers, bytes, writable } = &mut self.allocations[index];
-        let range = range(name, bytes.len(), offset, from.len())?;
+        let held = self.allocations[index].range(offset, from.len())?;
+        let Allocation { name, start, writers, readers, bytes, writable, .. } = &mut self.allocations[index];
         if !*writable {
             return Err(format!("`{name}` is an input and is written at byte {offset}"));
         }
         let own = FIRST_BLOCK + block;
-        for i in range.clone() {
+        for i in held.clone() {
+            let at = *start + i;
             if writers[i] >= FIRST_BLOCK && writers[i] != own {
                 let other = writers[i] - FIRST_BLOCK;
                 return Err(format!(
-                    "byte {i} of `{name}` is written, and block number {other} of this launch writes it too"
+                    "byte {at} of `{name}` is written, and block number {other} of this launch writes it too"
                 ));
             }
             if readers[i] != NOBODY && readers[i] != own {
                 return Err(format!(
-                    "byte {i} of `{name}` is written, and another block of this launch reads it"
+                    "byte {at} of `{name}` is written, and another block of this launch reads it"
                 ));
             }
             writers[i] = own;
         }
-        bytes[range].copy_from_slice(from);
+        bytes[held].copy_from_slice(from);
         Ok(())
     }
 
@@ -197,12 +212,23 @@ impl Memory {
     }
 }
 
-/// The bytes of an access to an allocation.
-fn range(name: &str, bytes: usize, offset: usize, length: usize) -> Result<Range<usize>, String> {
-    let end = offset + length;
-    if end <= bytes {
-        Ok(offset..end)
-    } else {
-        Err(format!("bytes {offset} to {end} of `{name}` are accessed, and it has {bytes}"))
+impl Allocation {
+    /// Where the bytes of an access are held.
+    fn range(&self, offset: usize, length: usize) -> Result<Range<usize>, String> {
+        let (name, end) = (&self.name, offset + length);
+        if end > self.length {
+            return Err(format!(
+                "bytes {offset} to {end} of `{name}` are accessed, and it has {}",
+                self.length
+            ));
+        }
+        let held = self.start + self.bytes.len();
+        if offset < self.start || end > held {
+            let start = self.start;
+            return Err(format!(
+                "bytes {offset} to {end} of `{name}` are accessed, and {start} to {held} are expected"
+            ));
+        }
+        Ok(offset - self.start..end - self.start)
     }
 }

@@ -5,6 +5,8 @@
 mod attention;
 #[path = "kernels/embedding.rs"]
 mod embedding;
+#[path = "kernels/far.rs"]
+mod far;
 #[path = "kernels/faults.rs"]
 mod faults;
 #[path = "kernels/harness.rs"]
@@ -26,7 +28,7 @@ use thimble_ptx::Module;
 /// A check of some kernels of a module.
 type Check = fn(&Module) -> Checked;
 
-const CHECKS: [(&str, Check); 11] = [
+const CHECKS: [(&str, Check); 12] = [
     ("attention of one head", attention::one_head),
     ("attention of groups", attention::groups),
     ("attention's edges", attention::edges),
@@ -38,6 +40,7 @@ const CHECKS: [(&str, Check); 11] = [
     ("embedding", embedding::check),
     ("norm of the gradient", optimizer::square_sums),
     ("optimizer", optimizer::steps),
+    ("indices beyond 31 bits", far::check),
 ];
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::Check;
 use super::attention;
+use super::far;
 use super::harness::committed_text;
 use super::swiglu;
 use thimble_ptx::Module;
@@ -32,7 +33,7 @@ fn reordered(line: &str, order: &[usize]) -> String {
     changed + rest
 }
 
-const FAULTS: [Fault; 10] = [
+const FAULTS: [Fault; 11] = [
     Fault {
         name: "the halves of fragment B of mma swapped",
         opcode: "mma.sync",
@@ -95,6 +96,13 @@ const FAULTS: [Fault; 10] = [
         edit: |_| String::new(),
         check: attention::one_head,
         caught_by: "of shared memory is read",
+    },
+    Fault {
+        name: "products of indices cut to 32 bits",
+        opcode: "mul.lo.s64",
+        edit: |line| line.replace(".s64", ".s32"),
+        check: far::check,
+        caught_by: "are expected",
     },
     Fault {
         name: "rows beyond the matrix copied instead of zeroed",
