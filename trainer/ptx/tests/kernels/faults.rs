@@ -102,7 +102,7 @@ const FAULTS: [Fault; 11] = [
         opcode: "mul.lo.s64",
         edit: |line| line.replace(".s64", ".s32"),
         check: far::check,
-        caught_by: "are expected",
+        caught_by: "expected the address of an allocation",
     },
     Fault {
         name: "rows beyond the matrix copied instead of zeroed",
