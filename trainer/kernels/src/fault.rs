@@ -1,9 +1,58 @@
 //! Seeded faults: mutations of the sources that the tests must catch.
 
-use crate::{Program, files, folder};
+use crate::{Program, files, folder, program};
 use serde::Deserialize;
 use std::fs;
-use std::path::Path;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Mutants run briefly, so compiling them takes most of the time.
+const OPTIMIZATION: &str = "-O1";
+
+/// Copies of the sources that mutations are applied to. They share the emulator, whose header is compiled once.
+pub struct Sources {
+    folder: PathBuf,
+    /// The emulator, which the compiler includes first: so it takes the compiled header instead.
+    header: String,
+    copies: AtomicUsize,
+}
+
+impl Sources {
+    /// Prepares an empty folder.
+    ///
+    /// # Errors
+    /// The folder cannot be written, or the emulator cannot be compiled.
+    pub fn new(folder: &Path) -> Result<Self, String> {
+        copy("emulator", folder)?;
+        let header = folder.join("emulator/emulator.h");
+        program::compile(&header, &header.with_extension("h.gch"), &[OPTIMIZATION, "-x", "c++-header"])?;
+        let header = header.to_string_lossy().into_owned();
+        Ok(Sources { folder: folder.to_owned(), header, copies: AtomicUsize::new(0) })
+    }
+
+    /// A new copy.
+    fn copy(&self) -> Result<PathBuf, String> {
+        let work = self.folder.join(self.copies.fetch_add(1, Ordering::Relaxed).to_string());
+        for part in ["", "tests"] {
+            copy(part, &work)?;
+        }
+        let linked = symlink(self.folder.join("emulator"), work.join("emulator"));
+        linked.map_err(|error| format!("{}: {error}", work.display()))?;
+        Ok(work)
+    }
+}
+
+/// Copies the C++ files of a part of the kernels' folder.
+fn copy(part: &str, to: &Path) -> Result<(), String> {
+    let to = to.join(part);
+    let told = |error: std::io::Error| format!("{}: {error}", to.display());
+    fs::create_dir_all(&to).map_err(told)?;
+    for path in files(&folder().join(part), &["cuh", "cu", "def", "h", "cpp"])? {
+        fs::copy(&path, to.join(path.file_name().unwrap_or_default())).map_err(told)?;
+    }
+    Ok(())
+}
 
 /// One mutation, and how it must be caught.
 #[derive(Debug, Deserialize)]
@@ -57,24 +106,19 @@ impl Fault {
         }
     }
 
-    /// Copies the sources to `work`, an empty folder, mutates them, and expects the test to fail for the stated reason.
+    /// Mutates a copy of the sources in a folder of `sources`, and expects the test to fail for the stated reason.
     ///
     /// # Errors
     /// The test passes, or fails otherwise, or the mutation cannot be compiled.
-    pub fn expect_caught(&self, work: &Path) -> Result<(), String> {
-        let told = |error: std::io::Error| format!("{}: {error}", work.display());
-        for part in ["", "emulator", "tests"] {
-            fs::create_dir_all(work.join(part)).map_err(told)?;
-            for path in files(&folder().join(part), &["cuh", "cu", "def", "h", "cpp"])? {
-                let name = path.file_name().unwrap_or_default();
-                fs::copy(&path, work.join(part).join(name)).map_err(told)?;
-            }
-        }
-        fs::write(work.join(&self.file), self.apply()?).map_err(told)?;
+    pub fn expect_caught(&self, sources: &Sources) -> Result<(), String> {
+        let work = sources.copy()?;
+        let written = fs::write(work.join(&self.file), self.apply()?);
+        written.map_err(|error| format!("{}: {error}", work.display()))?;
         let mut words = self.test.split_whitespace();
         let test = words.next().unwrap_or_default();
         let source = work.join("tests").join(format!("{test}.cpp"));
-        let outcome = Program::compile(&source, &work.join("program"), &["-O1"])?.run(words)?;
+        let flags = [OPTIMIZATION, "-include", &sources.header];
+        let outcome = Program::compile(&source, &work.join("program"), &flags)?.run(words)?;
         if outcome.passed {
             return Err(format!("{} does not notice it:\n{}", self.test, outcome.output));
         }

@@ -5,7 +5,7 @@
 mod fault;
 mod program;
 
-pub use fault::{Fault, Faults};
+pub use fault::{Fault, Faults, Sources};
 pub use program::{Outcome, Program};
 
 use std::path::{Path, PathBuf};

@@ -8,6 +8,22 @@ use std::time::{Duration, Instant};
 /// Beyond this a program counts as hanging.
 const TIME_LIMIT: Duration = Duration::from_secs(120);
 
+/// Compiles a program, or a header into the file beside it that GCC takes in its place.
+pub(crate) fn compile(source: &Path, path: &Path, flags: &[&str]) -> Result<(), String> {
+    let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".to_owned());
+    let mut command = Command::new(&compiler);
+    // A signed overflow wraps, as it does on the GPU; products and sums are rounded apart, whatever the CPU has.
+    command.args(["-std=c++17", "-pthread", "-fwrapv", "-ffp-contract=off"]).args(flags);
+    let output = command.arg(source).arg("-o").arg(path).output();
+    let output = output.map_err(|error| {
+        format!("the C++ compiler {compiler} does not start ({error}): install one, or name it in CXX")
+    })?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!("{compiler} rejects {}:\n{}", source.display(), String::from_utf8_lossy(&output.stderr)))
+}
+
 /// A compiled test program.
 pub struct Program {
     path: PathBuf,
@@ -27,18 +43,8 @@ impl Program {
     /// # Errors
     /// There is no compiler, or it rejects the source.
     pub fn compile(source: &Path, path: &Path, flags: &[&str]) -> Result<Self, String> {
-        let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".to_owned());
-        let mut command = Command::new(&compiler);
-        // A signed overflow wraps, as it does on the GPU; products and sums are rounded apart, whatever the CPU has.
-        command.args(["-std=c++17", "-pthread", "-fwrapv", "-ffp-contract=off"]).args(flags);
-        let output = command.arg(source).arg("-o").arg(path).output();
-        let output = output.map_err(|error| {
-            format!("the C++ compiler {compiler} does not start ({error}): install one, or name it in CXX")
-        })?;
-        if output.status.success() {
-            return Ok(Program { path: path.to_owned() });
-        }
-        Err(format!("{compiler} rejects {}:\n{}", source.display(), String::from_utf8_lossy(&output.stderr)))
+        compile(source, path, flags)?;
+        Ok(Program { path: path.to_owned() })
     }
 
     /// Runs the named cases, or all if none is named.
