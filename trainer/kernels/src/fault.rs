@@ -106,11 +106,11 @@ impl Fault {
         }
     }
 
-    /// Mutates a copy of the sources in a folder of `sources`, and expects the test to fail for the stated reason.
+    /// Mutates a copy of the sources in a folder of `sources`, and expects the test to fail for the stated reason. Returns what it says.
     ///
     /// # Errors
     /// The test passes, or fails otherwise, or the mutation cannot be compiled.
-    pub fn expect_caught(&self, sources: &Sources) -> Result<(), String> {
+    pub fn expect_caught(&self, sources: &Sources) -> Result<String, String> {
         let work = sources.copy()?;
         let written = fs::write(work.join(&self.file), self.apply()?);
         written.map_err(|error| format!("{}: {error}", work.display()))?;
@@ -122,9 +122,8 @@ impl Fault {
         if outcome.passed {
             return Err(format!("{} does not notice it:\n{}", self.test, outcome.output));
         }
-        if !outcome.output.contains(&self.caught) {
-            return Err(format!("expected {:?} of {}, found:\n{}", self.caught, self.test, outcome.output));
-        }
-        Ok(())
+        let said = outcome.output.lines().find(|line| line.contains(&self.caught));
+        let expected = || format!("expected {:?} of {}, found:\n{}", self.caught, self.test, outcome.output);
+        Ok(said.ok_or_else(expected)?.trim().to_owned())
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use thimble_kernels::{Fault, Faults, Sources, for_each};
 
-/// `FAULT` in the environment chooses those whose name contains it.
+/// Prints what caught each. `FAULT` in the environment chooses those whose name contains it.
 #[test]
 fn seeded_faults_are_caught() {
     let chosen = std::env::var("FAULT").unwrap_or_default();
@@ -15,7 +15,10 @@ fn seeded_faults_are_caught() {
     assert!(!faults.is_empty(), "no fault is called {chosen:?}");
     let work = tempfile::tempdir().unwrap();
     let sources = Sources::new(work.path()).unwrap();
-    let check = |fault: &Fault| fault.expect_caught(&sources).err().map(|problem| format!("{}: {problem}", fault.name));
+    let check = |fault: &Fault| {
+        let result = fault.expect_caught(&sources).map_err(|problem| format!("{}: {problem}", fault.name));
+        result.map(|said| println!("{}: {said}", fault.name)).err()
+    };
     let missed: Vec<String> = for_each(&faults, check).into_iter().flatten().collect();
     assert!(missed.is_empty(), "{} of {} faults:\n{}", missed.len(), faults.len(), missed.join("\n"));
 }
