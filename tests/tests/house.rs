@@ -148,7 +148,7 @@ fn no_files_import_each_other_in_a_circle() {
 const LINES: usize = 400;
 #[test]
 fn files_have_a_readable_length() {
-    let code = ["rs", "kt", "kts", "swift", "py", "wgsl", "sh", "c", "S"];
+    let code = ["rs", "kt", "kts", "swift", "py", "wgsl", "sh", "c", "S", "h", "cpp", "cu", "cuh"];
     let mut found = Vec::new();
     for source in sources().iter().filter(|source| source.has_extension(&code)) {
         let lines = source.text.lines().count();

@@ -31,14 +31,18 @@ impl Sources {
         Ok(Sources { folder: folder.to_owned(), header, copies: AtomicUsize::new(0) })
     }
 
-    /// A new copy.
-    fn copy(&self) -> Result<PathBuf, String> {
+    /// A new copy, with an emulator of its own if that is what changes.
+    fn copy(&self, own_emulator: bool) -> Result<PathBuf, String> {
         let work = self.folder.join(self.copies.fetch_add(1, Ordering::Relaxed).to_string());
         for part in ["", "tests"] {
             copy(part, &work)?;
         }
-        let linked = symlink(self.folder.join("emulator"), work.join("emulator"));
-        linked.map_err(|error| format!("{}: {error}", work.display()))?;
+        if own_emulator {
+            copy("emulator", &work)?;
+        } else {
+            let linked = symlink(self.folder.join("emulator"), work.join("emulator"));
+            linked.map_err(|error| format!("{}: {error}", work.display()))?;
+        }
         Ok(work)
     }
 }
@@ -57,7 +61,7 @@ fn copy(part: &str, to: &Path) -> Result<(), String> {
 /// One mutation, and how it must be caught.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Fault {
+pub struct SeededFault {
     /// What is wrong, in words.
     pub name: String,
     /// The file to change, from the kernels' folder.
@@ -75,28 +79,28 @@ pub struct Fault {
 /// A list of mutations: a `tests/faults*.toml`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Faults {
+pub struct SeededFaults {
     /// In the order of the file.
-    pub fault: Vec<Fault>,
+    pub fault: Vec<SeededFault>,
 }
 
-impl Faults {
+impl SeededFaults {
     /// Reads all lists.
     ///
     /// # Errors
     /// A list cannot be read.
-    pub fn read() -> Result<Vec<Fault>, String> {
+    pub fn read() -> Result<Vec<SeededFault>, String> {
         let mut all = Vec::new();
         for path in files(&folder().join("tests"), &["toml"])? {
             let told = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
             let text = fs::read_to_string(&path).map_err(|error| told(&error))?;
-            all.extend(toml::from_str::<Faults>(&text).map_err(|error| told(&error))?.fault);
+            all.extend(toml::from_str::<SeededFaults>(&text).map_err(|error| told(&error))?.fault);
         }
         Ok(all)
     }
 }
 
-impl Fault {
+impl SeededFault {
     /// The source with the mutation.
     fn apply(&self) -> Result<String, String> {
         let text = fs::read_to_string(folder().join(&self.file)).map_err(|error| format!("{}: {error}", self.file))?;
@@ -111,14 +115,16 @@ impl Fault {
     /// # Errors
     /// The test passes, or fails otherwise, or the mutation cannot be compiled.
     pub fn expect_caught(&self, sources: &Sources) -> Result<String, String> {
-        let work = sources.copy()?;
+        let own_emulator = self.file.starts_with("emulator/");
+        let work = sources.copy(own_emulator)?;
         let written = fs::write(work.join(&self.file), self.apply()?);
         written.map_err(|error| format!("{}: {error}", work.display()))?;
         let mut words = self.test.split_whitespace();
         let test = words.next().unwrap_or_default();
         let source = work.join("tests").join(format!("{test}.cpp"));
         let flags = [OPTIMIZATION, "-include", &sources.header];
-        let outcome = Program::compile(&source, &work.join("program"), &flags)?.run(words)?;
+        let flags = if own_emulator { &flags[..1] } else { &flags };
+        let outcome = Program::compile(&source, &work.join("program"), flags)?.run(words)?;
         if outcome.passed {
             return Err(format!("{} does not notice it:\n{}", self.test, outcome.output));
         }

@@ -1,11 +1,14 @@
 //! Compiles the C++ tests of the CUDA kernels for the host and runs them on the emulator.
 //!
-//! [`Program`] is a test program, [`Fault`] a seeded mutation of a kernel that a program must notice.
+//! [`Program`] is a test program, [`SeededFault`] a seeded mutation of a kernel that a program must notice.
+
+// The emulator reserves address space and makes stacks as POSIX does.
+#![cfg(unix)]
 
 mod fault;
 mod program;
 
-pub use fault::{Fault, Faults, Sources};
+pub use fault::{SeededFault, SeededFaults, Sources};
 pub use program::{Outcome, Program};
 
 use std::path::{Path, PathBuf};

@@ -1,4 +1,5 @@
 //! Every C++ test program in this folder passes on the emulator.
+#![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "these files are nothing but tests")]
 
 use std::path::PathBuf;

@@ -113,7 +113,7 @@ struct Ascending {
 static void shared_faults() {
   const Ascending order;
   auto with = [](void (*kernel)(Shared<float>)) {
-    return [kernel] { launch(dim3(2), 64, 256, [kernel] { SharedArena arena; kernel(arena.take<float>(64)); }); };
+    return [kernel] { launch(dim3(2), 64, 512, [kernel] { SharedArena arena; kernel(arena.take<float>(64)); }); };
   };
   const auto exchange = [](Shared<float> x) {
     x[threadIdx.x] = 1.0f;
