@@ -91,9 +91,9 @@ static void all_steps() {
   steps(5000, 5000);
 }
 
-// The last block of more elements than 31 bits count.
+// The last block of more elements than 32 bits count.
 static void many_elements() {
-  constexpr long long COUNT = (1ll << 31) + 3 * 2048 + 5;
+  constexpr long long COUNT = (1ll << 32) + 3 * 2048 + 5;
   constexpr size_t FIRST = size_t(COUNT / 2048 * 2048);
   const unsigned blocks = unsigned((COUNT + 2047) / 2048);
   Buffer<float> weights(COUNT), first(COUNT), second(COUNT), gradients(COUNT);
@@ -106,7 +106,7 @@ static void many_elements() {
     const float want = i + 1 < size_t(COUNT) ? 0.75f : 1.75f;
     expect(weights[i] == want && to_float(copy[i]) == want, "weight %zu is %g, expected %g", i, weights[i], want);
   }
-  constexpr unsigned PART = (1u << 31) / 8192;
+  constexpr unsigned PART = (1ull << 32) / 8192;
   Buffer<double> partial(PART + 1);
   for (size_t i = size_t(PART) * 8192; i < size_t(COUNT); i++) gradients[i] = 1.0f;
   launch_last(PART + 1, 256, 128, [&] { square_sum(gradients, partial, COUNT); });
