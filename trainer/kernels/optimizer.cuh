@@ -12,8 +12,10 @@ template <class Whole, class Single> __device__ __forceinline__ void for_flat(lo
   for (int step = 0; step < 2; step++) {
     const long long first = blockIdx.x * FLAT_BLOCK + step * FLAT_STEP + threadIdx.x * 4;
     if (first + 4 <= count) whole(first);
-    else
+    else {
+#pragma unroll 1
       for (long long i = first; i < count; i++) single(i);
+    }
   }
 }
 
