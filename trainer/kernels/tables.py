@@ -31,14 +31,8 @@ SHARED_UNIT = 128
 COLUMNS = 384
 ATTENTION_BUFFERS = 4 * 64 * 64 * 2
 DYNAMIC_SHARED = {
-    "attention_forward_1": ATTENTION_BUFFERS + 128 * 4,
-    "attention_forward_2": ATTENTION_BUFFERS + 64 * 4,
-    "attention_forward_3": ATTENTION_BUFFERS + 64 * 4,
-    "attention_forward_4": ATTENTION_BUFFERS + 64 * 4,
-    "attention_backward_query_1": ATTENTION_BUFFERS + 64 * 4,
-    "attention_backward_query_2": ATTENTION_BUFFERS + 32 * 4,
-    "attention_backward_query_3": ATTENTION_BUFFERS + 32 * 4,
-    "attention_backward_query_4": ATTENTION_BUFFERS + 32 * 4,
+    **{f"attention_forward_{group}": ATTENTION_BUFFERS + 192 * 8 for group in (1, 2, 3, 4)},
+    **{f"attention_backward_query_{group}": ATTENTION_BUFFERS + 128 * 8 for group in (1, 2, 3, 4)},
     "attention_backward_key": ATTENTION_BUFFERS + 2 * 64 * 16,
     "column_sums": 1024,
     "divergence_gradient": 256,

@@ -1,14 +1,15 @@
 //! Attention and its gradients.
 
-use super::harness::{BF16_BOUND, Checked, Device, Random, close, float, int, pointer, values};
+use super::harness::{BF16_BOUND, Checked, Device, Random, close, float, int, pointer, resource, values};
 use half::bf16;
-use thimble_ptx::{Module, Pointer};
+use thimble_ptx::{LaunchArgument, Module, Pointer};
 
 const DIM: usize = 64;
 /// Of a query, for the gradient of keys and values.
 const STATISTICS: usize = 4;
-/// Keys of a block of `attention_backward_key`.
-const KEYS: usize = 96;
+/// Rows of queries or keys that a warp has in `attention_forward_` and in the two others.
+const FORWARD_ROWS: usize = 32;
+const BACKWARD_ROWS: usize = 16;
 
 #[derive(Clone, Copy)]
 struct Size {
@@ -144,23 +145,20 @@ impl Case {
         );
 
         let sizes = [int(context), int(heads), int(kv_heads), float(1.0 / (DIM as f64).sqrt())];
-        let grid = |rows: usize| [context.div_ceil(rows), kv_heads, sequences];
+        // Rows of a block are positions of each head of the group.
+        let grid = |kernel: &str, rows_of_warp: usize, heads: usize| {
+            let rows = resource(kernel, "threads") as usize / 32 * rows_of_warp;
+            [context.div_ceil(rows / heads), kv_heads, sequences]
+        };
         let inputs = [query, key, value, starts].map(pointer);
-        let forward = [&inputs[..], &[output, log_sum].map(pointer), &sizes].concat();
-        device.launch(
-            &format!("attention_forward_{group}"),
-            grid(if group == 1 { 128 } else { 64 }),
-            &forward,
-        )?;
-        let backward =
-            [&inputs[..], &[output, d_output, log_sum, statistics, d_query].map(pointer), &sizes].concat();
-        device.launch(
-            &format!("attention_backward_query_{group}"),
-            grid(if group == 1 { 64 } else { 32 }),
-            &backward,
-        )?;
-        let backward = [&inputs[..], &[d_output, statistics, d_key, d_value].map(pointer), &sizes].concat();
-        device.launch("attention_backward_key", grid(KEYS), &backward)?;
+        let mut launch = |kernel: &str, rows_of_warp: usize, heads: usize, more: &[Pointer]| {
+            let more: Vec<LaunchArgument> = more.iter().copied().map(pointer).collect();
+            device.launch(kernel, grid(kernel, rows_of_warp, heads), &[&inputs[..], &more, &sizes].concat())
+        };
+        launch(&format!("attention_forward_{group}"), FORWARD_ROWS, group, &[output, log_sum])?;
+        let of_query = [output, d_output, log_sum, statistics, d_query];
+        launch(&format!("attention_backward_query_{group}"), BACKWARD_ROWS, group, &of_query)?;
+        launch("attention_backward_key", BACKWARD_ROWS, 1, &[d_output, statistics, d_key, d_value])?;
 
         close("output", &device.read_bf16(output)?, &self.output, BF16_BOUND)?;
         close("log_sum", &device.read_f32(log_sum)?, &self.log_sum, 1e-4)?;
