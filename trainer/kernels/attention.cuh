@@ -14,20 +14,21 @@ constexpr float LOG2_E = 1.44269504f;
 // Element of 16-byte chunk `chunk` of a row of a tile. Eight rows' same chunk lie in eight different groups of banks.
 __device__ __forceinline__ int swizzled(int row, int chunk) { return row * HEAD_DIM + ((chunk ^ (row & 7)) * 8); }
 
-// Copying rows to tiles: a thread takes a 16-byte chunk of every `STEP`-th row. Of 192 threads only 128 copy, without a remainder.
-template <int THREADS> struct TileCopy {
-  static constexpr int COPYING = THREADS >= 256 ? 256 : 128, STEP = COPYING / 8;
-  static_assert(THREADS >= COPYING && STEP % 8 == 0, "a thread's rows have one swizzle");
+// Copying rows to tiles by `COPYING` of a block's threads, each a 16-byte chunk of every `STEP`-th row.
+template <int THREADS, int COPYING = THREADS> struct TileCopy {
+  static constexpr int STEP = COPYING / 8;
+  static_assert(STEP % 8 == 0, "a thread's rows have one swizzle");
   // Element of the thread's chunk in the first rows of a tile, and of a matrix whose rows are `stride` elements apart.
   static __device__ __forceinline__ int to() { return swizzled(threadIdx.x / 8, threadIdx.x % 8); }
   static __device__ __forceinline__ long long from(int stride) { return (long long)(threadIdx.x / 8) * stride + threadIdx.x % 8 * 8; }
 
   // Starts copying `ROWS` rows, of which `rows` exist; the others become zeros. `tile` and `matrix` are at the thread's chunk.
   template <int ROWS> static __device__ __forceinline__ void start(Shared<bf16> tile, Global<const bf16> matrix, int rows, int stride) {
-    static_assert(ROWS % STEP == 0, "whole steps");
-    if (threadIdx.x >= COPYING) return;
+    const int row = threadIdx.x / 8;
+    if (COPYING < THREADS && row >= STEP) return;
 #pragma unroll
-    for (int i = 0; i < ROWS; i += STEP) cp_async_16(tile + i * HEAD_DIM, matrix + (long long)i * stride, int(threadIdx.x / 8) + i < rows);
+    for (int i = 0; i < ROWS; i += STEP)
+      if (i + STEP <= ROWS || row < ROWS - i) cp_async_16(tile + i * HEAD_DIM, matrix + (long long)i * stride, row + i < rows);
   }
 };
 

@@ -196,8 +196,8 @@ KERNEL void __launch_bounds__(BackwardKeyShape::THREADS, 2)
     const Shared<bf16> to = copy_to + buffer * 2 * TILE;
     Copy::start<TILE_ROWS>(to, query + (query_rows * HEAD_DIM + Copy::from(HEAD_DIM)), rows, HEAD_DIM);
     Copy::start<TILE_ROWS>(to + TILE, d_output + ((tokens + first) * width + next_head * HEAD_DIM + Copy::from(width)), rows, width);
-    const int row = threadIdx.x;
-    if (row < TILE_ROWS) cp_async_16(tile_statistics + (buffer * TILE_ROWS + row) * STATISTICS, statistics + (query_rows + row) * STATISTICS, row < rows);
+    const int row = threadIdx.x - (THREADS - TILE_ROWS);  // threads that copy a row less
+    if (row >= 0) cp_async_16(tile_statistics + (buffer * TILE_ROWS + row) * STATISTICS, statistics + (query_rows + row) * STATISTICS, row < rows);
     cp_async_commit();
   };
   copy_next(0);

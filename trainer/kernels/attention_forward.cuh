@@ -68,7 +68,7 @@ __device__ __forceinline__ void attention_forward(Global<const bf16> query, Glob
                                                   Global<const uint32_t> starts, Global<bf16> output, Global<float> log_sum, int context,
                                                   int heads, int kv_heads, float scale) {
   using Shape = ForwardShape<GROUP>;
-  using Copy = TileCopy<Shape::THREADS>;
+  using Copy = TileCopy<Shape::THREADS, 128>;  // no remainder, which would take more registers than there are
   constexpr int QUERIES = Shape::QUERIES, THREADS = Shape::THREADS, PART = 32;
   SharedArena arena;
   const Shared<bf16> buffers = arena.take<bf16>(Shape::BUFFERS);  // keys, values, keys, values
