@@ -103,20 +103,22 @@ __device__ __forceinline__ void attention_backward_query(Global<const bf16> quer
     if (tile < last_tile) copy_next(2 * TILE - buffer, context - (tile + 1) * TILE_ROWS);
     const FragmentRows by_row = transposed + buffer, by_column = plain + buffer;
 #pragma unroll
-    for (int part = 0; part < TILE_ROWS; part += PART) {
-      const int first_key = tile * TILE_ROWS + part;
-      const Sees sees = ::sees<16, PART>(strip_seen, first_key);
+    for (int half = 0; half < TILE_ROWS; half += TILE_ROWS / 2) {
+      const Sees sees = ::sees<16, TILE_ROWS / 2>(strip_seen, tile * TILE_ROWS + half);
       if (sees == Sees::None) continue;
-      float weight[1][PART / 8][4] = {}, slope[1][PART / 8][4] = {};
-      multiply_transposed(weight, rows, by_row, part);
-      multiply_transposed(slope, slopes, by_row + TILE, part);
-      if (sees == Sees::Some) hide_unseen(weight, strip_seen, first_key, lane);
 #pragma unroll
-      for (int n = 0; n < PART / 8; n++)
+      for (int part = half; part < half + TILE_ROWS / 2; part += PART) {
+        float weight[1][PART / 8][4] = {}, slope[1][PART / 8][4] = {};
+        multiply_transposed(weight, rows, by_row, part);
+        multiply_transposed(slope, slopes, by_row + TILE, part);
+        if (sees == Sees::Some) hide_unseen(weight, strip_seen, tile * TILE_ROWS + part, lane);
 #pragma unroll
-        for (int i = 0; i < 4; i++)
-          slope[0][n][i] = exp2_approx(weight[0][n][i] * scale_log2 - log_base[i / 2]) * (slope[0][n][i] - dot[i / 2]);
-      multiply_add(sum, slope, by_column, part);
+        for (int n = 0; n < PART / 8; n++)
+#pragma unroll
+          for (int i = 0; i < 4; i++)
+            slope[0][n][i] = exp2_approx(weight[0][n][i] * scale_log2 - log_base[i / 2]) * (slope[0][n][i] - dot[i / 2]);
+        multiply_add(sum, slope, by_column, part);
+      }
     }
   }
 #pragma unroll
