@@ -103,10 +103,14 @@ impl SeededFaults {
 impl SeededFault {
     /// The source with the mutation.
     fn apply(&self) -> Result<String, String> {
-        let text = fs::read_to_string(folder().join(&self.file)).map_err(|error| format!("{}: {error}", self.file))?;
+        let text = fs::read_to_string(folder().join(&self.file))
+            .map_err(|error| format!("{}: {error}", self.file))?;
         match text.matches(&self.find).count() {
             1 => Ok(text.replacen(&self.find, &self.replace, 1)),
-            found => Err(format!("expected the text once in {}, found it {found} times: {:?}", self.file, self.find)),
+            found => Err(format!(
+                "expected the text once in {}, found it {found} times: {:?}",
+                self.file, self.find
+            )),
         }
     }
 

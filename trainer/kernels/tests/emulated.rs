@@ -2,8 +2,9 @@
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "these files are nothing but tests")]
 
+use rayon::prelude::*;
 use std::path::PathBuf;
-use thimble_kernels::{Program, files, folder, for_each};
+use thimble_kernels::{Program, files, folder};
 
 #[test]
 fn kernels_match_their_references() {
@@ -19,6 +20,6 @@ fn kernels_match_their_references() {
             Err(problem) => Some(format!("{name}: {problem}")),
         }
     };
-    let failed: Vec<String> = for_each(&sources, run).into_iter().flatten().collect();
+    let failed: Vec<String> = sources.par_iter().filter_map(run).collect();
     assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
