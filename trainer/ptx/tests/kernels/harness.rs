@@ -171,6 +171,7 @@ pub(crate) fn close(name: &str, found: &[f64], wanted: &[f64], bound: f64) -> Ch
     let square: f64 = wanted.iter().map(|x| x * x).sum::<f64>() + 1e-4 * count;
     let error: f64 = found.iter().zip(wanted).map(|(x, y)| (x - y) * (x - y)).sum();
     let relative = (error / square).sqrt();
+    println!("  {name}: relative rms {relative:.2e}");
     // Not a number fails too.
     if relative <= bound {
         Ok(())
