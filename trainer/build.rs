@@ -8,16 +8,16 @@ mod archives;
 #[path = "build/emulator.rs"]
 mod emulator;
 #[cfg(feature = "cuda")]
-#[path = "build/fat_binary.rs"]
-mod fat_binary;
-#[cfg(feature = "cuda")]
 #[path = "build/lazy.rs"]
 mod lazy;
+#[cfg(feature = "cuda")]
+#[path = "build/machine_code.rs"]
+mod machine_code;
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     #[cfg(feature = "cuda")]
-    if let Err(problem) = archives::make().and_then(|()| fat_binary::make()) {
+    if let Err(problem) = archives::make().and_then(|()| machine_code::make()) {
         println!("cargo::error={problem}");
     }
     #[cfg(feature = "emulator")]

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Where toolkits say they are: the variables that cudarc reads too.
-pub(crate) const TOOLKIT_VARIABLES: [&str; 4] = ["CUDA_HOME", "CUDA_PATH", "CUDA_ROOT", "CUDA_TOOLKIT_ROOT_DIR"];
+pub(crate) const TOOLKIT_VARIABLES: [&str; 4] =
+    ["CUDA_HOME", "CUDA_PATH", "CUDA_ROOT", "CUDA_TOOLKIT_ROOT_DIR"];
 
 /// Makes `lib{cuda,cublas,cublasLt,curand,nvrtc}.a` and `libcudart.a` in `OUT_DIR/lazy`.
 ///

@@ -4,7 +4,7 @@
 #     trainer/kernels/build.sh [--update]
 #
 # and writes ptx/: the PTX, tables of resources and parameters, hashes of the sources. The toolkit is found or fetched by
-# trainer/cuda/toolkit.sh; python3 is needed too. All machine code is made of this one PTX (trainer/build/fat_binary.rs), the one
+# trainer/cuda/toolkit.sh; python3 is needed too. All machine code is made of this one PTX (trainer/build/machine_code.rs), the one
 # that the interpreter's tests run. Registers, shared memory and occupancy are a golden table: where it would change, the script
 # shows how and fails, unless it is called with --update.
 set -eu

@@ -32,12 +32,19 @@ fn image(kind: &str, architecture: &str, file: &Path) -> String {
 /// A program of the toolkit: below its folder, where a variable names that, else on PATH.
 fn tool(name: &str) -> PathBuf {
     let homes = TOOLKIT_VARIABLES.iter().filter_map(env::var_os);
-    homes.map(|home| Path::new(&home).join("bin").join(name)).find(|path| path.exists()).unwrap_or_else(|| name.into())
+    homes
+        .map(|home| Path::new(&home).join("bin").join(name))
+        .find(|path| path.exists())
+        .unwrap_or_else(|| name.into())
 }
 
 fn run(command: &mut Command) -> Result<(), String> {
     let program = command.get_program().to_string_lossy().into_owned();
-    let missing = |error| format!("expected {program} of the CUDA toolkit ({error}): set CUDA_HOME, or build with cuda/build.sh");
+    let missing = |error| {
+        format!(
+            "expected {program} of the CUDA toolkit ({error}): set CUDA_HOME, or build with cuda/build.sh"
+        )
+    };
     let output = command.output().map_err(missing)?;
     if output.status.success() {
         return Ok(());
