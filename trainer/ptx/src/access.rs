@@ -3,6 +3,7 @@
 use crate::block::Block;
 use crate::instruction::{Operation, Space};
 use crate::memory::SHARED_WINDOW;
+use crate::shared::Thread;
 use crate::warp::{LANES, Values, Warp, lanes};
 
 /// Where an address lies.
@@ -59,7 +60,7 @@ pub(crate) fn execute(
             for lane in lanes(active) {
                 let mut buffer = [0; 32];
                 let at = base[lane].wrapping_add_signed(address.offset);
-                load(block, warp.index, target(*space, at, width)?, &mut buffer[..width])
+                load(block, warp.thread(lane as u8), target(*space, at, width)?, &mut buffer[..width])
                     .map_err(|problem| format!("lane {lane}: {problem}"))?;
                 for (values, part) in loaded.iter_mut().zip(buffer[..width].chunks_exact(*bytes)) {
                     values[lane] = value(part, *signed);
@@ -79,7 +80,7 @@ pub(crate) fn execute(
                     .iter()
                     .for_each(|values| buffer.extend_from_slice(&values[lane].to_le_bytes()[..*bytes]));
                 let at = base[lane].wrapping_add_signed(address.offset);
-                store(block, warp.index, target(*space, at, buffer.len())?, &buffer)
+                store(block, warp.thread(lane as u8), target(*space, at, buffer.len())?, &buffer)
                     .map_err(|problem| format!("lane {lane}: {problem}"))?;
             }
         }
@@ -105,17 +106,17 @@ pub(crate) fn execute(
                         .load(from, &mut buffer[..wanted], number)
                         .map_err(|problem| format!("lane {lane}: {problem}"))?;
                 }
-                let index = warp.index;
+                let thread = warp.thread(lane as u8);
                 warp.copies[lane]
-                    .begin(to, buffer, &mut block.shared, index)
+                    .begin(to, buffer, &mut block.shared, thread)
                     .map_err(|problem| format!("lane {lane}: {problem}"))?;
             }
         }
         Operation::CommitCopies => lanes(active).for_each(|lane| warp.copies[lane].commit()),
         Operation::WaitCopies(left) => {
             for lane in lanes(active) {
-                let index = warp.index;
-                warp.copies[lane].wait(*left, &mut block.shared, index)?;
+                let thread = warp.thread(lane as u8);
+                warp.copies[lane].wait(*left, &mut block.shared, thread)?;
             }
         }
         _ => {}
@@ -123,16 +124,16 @@ pub(crate) fn execute(
     Ok(())
 }
 
-fn load(block: &mut Block<'_>, warp: usize, from: Target, to: &mut [u8]) -> Result<(), String> {
+fn load(block: &mut Block<'_>, thread: Thread, from: Target, to: &mut [u8]) -> Result<(), String> {
     match from {
         Target::Global(address) => block.memory.load(address, to, block.number),
-        Target::Shared(offset) => block.shared.load(offset, to, warp),
+        Target::Shared(offset) => block.shared.load(offset, to, thread),
     }
 }
 
-fn store(block: &mut Block<'_>, warp: usize, to: Target, from: &[u8]) -> Result<(), String> {
+fn store(block: &mut Block<'_>, thread: Thread, to: Target, from: &[u8]) -> Result<(), String> {
     match to {
         Target::Global(address) => block.memory.store(address, from, block.number),
-        Target::Shared(offset) => block.shared.store(offset, from, warp),
+        Target::Shared(offset) => block.shared.store(offset, from, thread),
     }
 }

@@ -1,6 +1,6 @@
 //! `cp.async`: copies to shared memory that a thread has begun, in groups.
 
-use crate::shared::Shared;
+use crate::shared::{Shared, Thread};
 use std::collections::VecDeque;
 
 #[derive(Debug)]
@@ -23,9 +23,9 @@ impl Copies {
         to: u64,
         bytes: Vec<u8>,
         shared: &mut Shared,
-        warp: usize,
+        thread: Thread,
     ) -> Result<(), String> {
-        shared.begin_copy(to, bytes.len(), warp)?;
+        shared.begin_copy(to, bytes.len(), thread)?;
         self.open.push(Copy { to, bytes });
         Ok(())
     }
@@ -39,14 +39,14 @@ impl Copies {
         &mut self,
         left: Option<usize>,
         shared: &mut Shared,
-        warp: usize,
+        thread: Thread,
     ) -> Result<(), String> {
         if left.is_none() {
             self.commit();
         }
         while self.committed.len() > left.unwrap_or(0) {
             for copy in self.committed.pop_front().into_iter().flatten() {
-                shared.end_copy(copy.to, &copy.bytes, warp)?;
+                shared.end_copy(copy.to, &copy.bytes, thread)?;
             }
         }
         Ok(())

@@ -4,7 +4,7 @@
 //! A [`Module`] is parsed from nvcc's text; an unknown instruction is an error that names it. [`Entry::launch`] runs a grid
 //! block by block. The lanes of a warp run in lockstep and reconverge at the lowest instruction. The interpreter reports
 //! what a GPU does not: reads of registers and memory that nobody has written, accesses outside an allocation or misaligned,
-//! races between warps of a block and between blocks, divergent barriers.
+//! races between lanes, warps and blocks, divergent barriers.
 //!
 //! Approximate instructions (`ex2.approx`, ...) are rounded correctly here, and a tensor core's sum is taken in f64 and
 //! rounded once. Semantics follow the PTX ISA 9.0.

@@ -1,17 +1,74 @@
-//! Shared memory of a block: what has been written, by which warp, and since which barrier.
+//! Shared memory of a block: what has been written, by which thread, and since which barrier.
 
+/// Of [`Access::warp`]: several warps.
 const MANY: u16 = u16::MAX;
+/// Of a thread's or access's lane: any or several of the warp.
+pub(crate) const ALL_LANES: u8 = u8::MAX;
 
-/// What is known of a byte. Warps count from 1; 0 is nobody.
+/// Who accesses: a lane, or all lanes of a warp together.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Thread {
+    pub(crate) warp: u16,
+    pub(crate) lane: u8,
+    /// Barriers of the warp that it has passed.
+    pub(crate) syncs: u32,
+}
+
+/// The last access to a byte.
+#[derive(Clone, Copy, Debug, Default)]
+struct Access {
+    warp: u16,
+    lane: u8,
+    syncs: u32,
+    /// Barriers of the block that had passed, and one; 0 for no access.
+    epoch: u32,
+}
+
+impl Access {
+    fn new(thread: Thread, epoch: u32) -> Access {
+        Access { warp: thread.warp, lane: thread.lane, syncs: thread.syncs, epoch }
+    }
+
+    /// What a thread lacks to be after this access; nothing if barriers, or the order of its own instructions, see to it.
+    fn unordered(self, thread: Thread, epoch: u32) -> Option<String> {
+        if self.epoch != epoch {
+            return None;
+        }
+        if self.warp != thread.warp {
+            let who =
+                if self.warp == MANY { "several warps".to_owned() } else { format!("warp {}", self.warp) };
+            return Some(format!("without a barrier after {who}"));
+        }
+        if self.syncs != thread.syncs || self.lane == thread.lane {
+            return None;
+        }
+        let who =
+            if self.lane == ALL_LANES { "other lanes".to_owned() } else { format!("lane {}", self.lane) };
+        Some(format!("without a barrier of the warp after {who}"))
+    }
+
+    /// Adds another access to those that are remembered: the later ones of a warp, of several in one step all.
+    fn join(self, thread: Thread, epoch: u32) -> Access {
+        let mut joined = Access::new(thread, epoch);
+        if self.epoch == epoch {
+            if self.warp != thread.warp {
+                joined.warp = MANY;
+            } else if self.syncs == thread.syncs && self.lane != thread.lane {
+                joined.lane = ALL_LANES;
+            }
+        }
+        joined
+    }
+}
+
+/// What is known of a byte.
 #[derive(Clone, Copy, Debug, Default)]
 struct Shadow {
-    written: bool,
     /// A copy is on its way.
     pending: bool,
-    writer: u16,
-    written_at: u32,
-    reader: u16,
-    read_at: u32,
+    /// There is one if the byte has ever been written.
+    write: Access,
+    read: Access,
 }
 
 /// The dynamic shared memory of a block.
@@ -19,7 +76,6 @@ struct Shadow {
 pub(crate) struct Shared {
     bytes: Vec<u8>,
     shadows: Vec<Shadow>,
-    /// Barriers of the block that have passed, and one.
     epoch: u32,
     /// End of what has been accessed.
     pub(crate) used: usize,
@@ -30,69 +86,72 @@ impl Shared {
         Shared { bytes: vec![0; bytes], shadows: vec![Shadow::default(); bytes], epoch: 1, used: 0 }
     }
 
-    /// All warps have met at a barrier: what was written before is ordered.
+    /// All warps have met at a barrier: what was accessed before is ordered.
     pub(crate) fn pass_barrier(&mut self) {
         self.epoch += 1;
     }
 
-    pub(crate) fn load(&mut self, offset: u64, to: &mut [u8], warp: usize) -> Result<(), String> {
-        let (range, warp, epoch) = (self.range(offset, to.len())?, warp as u16 + 1, self.epoch);
+    pub(crate) fn load(&mut self, offset: u64, to: &mut [u8], thread: Thread) -> Result<(), String> {
+        let (range, epoch) = (self.range(offset, to.len())?, self.epoch);
         for (i, shadow) in self.shadows[range.clone()].iter_mut().enumerate() {
             let problem =
-                |what: String| Err(format!("byte {} of shared memory is read {what}", offset + i as u64));
+                |what: &str| Err(format!("byte {} of shared memory is read {what}", offset + i as u64));
             if shadow.pending {
-                return problem("before its copy has been waited for".to_owned());
+                return problem("before its copy has been waited for");
             }
-            if !shadow.written {
-                return problem("and has never been written".to_owned());
+            if shadow.write.epoch == 0 {
+                return problem("and has never been written");
             }
-            if shadow.written_at == epoch && shadow.writer != warp {
-                return problem(format!("without a barrier after warp {} has written it", shadow.writer - 1));
+            if let Some(lacking) = shadow.write.unordered(thread, epoch) {
+                return problem(&format!("{lacking} wrote it"));
             }
-            let others = shadow.read_at == epoch && shadow.reader != warp;
-            (shadow.reader, shadow.read_at) = (if others { MANY } else { warp }, epoch);
+            shadow.read = shadow.read.join(thread, epoch);
         }
         to.copy_from_slice(&self.bytes[range]);
         Ok(())
     }
 
-    pub(crate) fn store(&mut self, offset: u64, from: &[u8], warp: usize) -> Result<(), String> {
-        let range = self.claim(offset, from.len(), warp)?;
-        for shadow in &mut self.shadows[range.clone()] {
-            (shadow.written, shadow.writer, shadow.written_at) = (true, warp as u16 + 1, self.epoch);
-        }
+    pub(crate) fn store(&mut self, offset: u64, from: &[u8], thread: Thread) -> Result<(), String> {
+        let range = self.claim(offset, from.len(), thread)?;
+        let write = Access::new(thread, self.epoch);
+        self.shadows[range.clone()].iter_mut().for_each(|shadow| shadow.write = write);
         self.bytes[range].copy_from_slice(from);
         Ok(())
     }
 
     /// A copy begins: its bytes may arrive at any time from now on.
-    pub(crate) fn begin_copy(&mut self, offset: u64, length: usize, warp: usize) -> Result<(), String> {
-        let range = self.claim(offset, length, warp)?;
+    pub(crate) fn begin_copy(&mut self, offset: u64, length: usize, thread: Thread) -> Result<(), String> {
+        let range = self.claim(offset, length, thread)?;
         self.shadows[range].iter_mut().for_each(|shadow| shadow.pending = true);
         Ok(())
     }
 
     /// The thread that began a copy has waited for it.
-    pub(crate) fn end_copy(&mut self, offset: u64, from: &[u8], warp: usize) -> Result<(), String> {
+    pub(crate) fn end_copy(&mut self, offset: u64, from: &[u8], thread: Thread) -> Result<(), String> {
         let range = self.range(offset, from.len())?;
         self.shadows[range].iter_mut().for_each(|shadow| shadow.pending = false);
-        self.store(offset, from, warp)
+        self.store(offset, from, thread)
     }
 
-    /// The range that a warp is about to write.
-    fn claim(&mut self, offset: u64, length: usize, warp: usize) -> Result<std::ops::Range<usize>, String> {
-        let (range, warp) = (self.range(offset, length)?, warp as u16 + 1);
+    /// The range that a thread is about to write.
+    fn claim(
+        &mut self,
+        offset: u64,
+        length: usize,
+        thread: Thread,
+    ) -> Result<std::ops::Range<usize>, String> {
+        let range = self.range(offset, length)?;
         for (i, shadow) in self.shadows[range.clone()].iter().enumerate() {
             let problem =
-                |what: String| Err(format!("byte {} of shared memory is written {what}", offset + i as u64));
+                |what: &str| Err(format!("byte {} of shared memory is written {what}", offset + i as u64));
             if shadow.pending {
-                return problem("while a copy to it is on its way".to_owned());
+                return problem("while a copy to it is on its way");
             }
-            if shadow.written_at == self.epoch && shadow.writer != warp {
-                return problem(format!("without a barrier after warp {} has written it", shadow.writer - 1));
+            if let Some(lacking) = shadow.write.unordered(thread, self.epoch) {
+                return problem(&format!("{lacking} wrote it"));
             }
-            if shadow.read_at == self.epoch && shadow.reader != warp {
-                return problem("without a barrier after another warp has read it".to_owned());
+            if let Some(lacking) = shadow.read.unordered(thread, self.epoch) {
+                return problem(&format!("{lacking} read it"));
             }
         }
         Ok(range)

@@ -2,6 +2,7 @@
 
 use crate::copies::Copies;
 use crate::instruction::{Destination, Operand, Register, Special};
+use crate::shared::Thread;
 
 /// Lanes of a warp.
 pub(crate) const LANES: usize = 32;
@@ -34,6 +35,8 @@ pub(crate) struct Warp {
     pub(crate) groups: Vec<Group>,
     /// Copies of each lane.
     pub(crate) copies: Vec<Copies>,
+    /// Barriers of the warp that have passed.
+    pub(crate) syncs: u32,
 }
 
 /// The lanes of a set, in order.
@@ -52,7 +55,13 @@ impl Warp {
             written: vec![0; registers],
             groups: vec![Group { at: 0, lanes: all }],
             copies: (0..LANES).map(|_| Copies::default()).collect(),
+            syncs: 0,
         }
+    }
+
+    /// A lane, as shared memory knows it.
+    pub(crate) fn thread(&self, lane: u8) -> Thread {
+        Thread { warp: self.index as u16, lane, syncs: self.syncs }
     }
 
     /// Lanes that have not exited.

@@ -122,7 +122,7 @@ fn copies_arrive_when_they_are_waited_for() {
 fn matrices_are_where_the_isa_says() {
     // Rows of 16 bytes; lane i gives row i. Element (row, column) of matrix m is bytes 128 m + 16 row + 2 column.
     let load = "shl.b32 %r1, %t, 4;\nmul.wide.u32 %rd1, %t, 16;\nadd.s64 %rd1, %rd1, %in;\nld.global.v4.u32 {%r2, %r3, %r4, %r5}, [%rd1];\n\
-                st.shared.v4.u32 [%r1], {%r2, %r3, %r4, %r5};\n";
+                st.shared.v4.u32 [%r1], {%r2, %r3, %r4, %r5};\nbar.warp.sync 0xffffffff;\n";
     let element = |m: u32, row: u32, column: u32| {
         let at = 128 * m + 16 * row + 2 * column;
         u32::from((3 * at) as u8) | u32::from((3 * (at + 1)) as u8) << 8
@@ -215,14 +215,14 @@ fn faults_between_warps_are_reported() {
     let read_then_write = format!(
         "{write}bar.sync 0;\n{neighbour}setp.ge.u32 %p1, %t, 32;\n@%p1 st.shared.u32 [%r1], %t;\nret;"
     );
-    refused(&read_then_write, 64, 1, "is written without a barrier after another warp has read it");
+    refused(&read_then_write, 64, 1, "is written without a barrier after warp 0 read it");
     let written_then_read = format!("{write}bar.sync 0;\nst.shared.u32 [%r1], %t;\n{neighbour}ret;");
     refused(&written_then_read, 64, 1, "without a barrier after");
     refused(
-        "mov.u32 %r0, 0;\nst.shared.u32 [memory], %r0;\nret;",
+        "and.b32 %r0, %t, 31;\nsetp.eq.u32 %p1, %r0, 0;\n@%p1 st.shared.u32 [memory], %r0;\nret;",
         64,
         1,
-        "without a barrier after warp 0 has written it",
+        "is written without a barrier after warp 0 wrote it",
     );
     refused(
         "setp.lt.u32 %p1, %t, 32;\n@%p1 bar.sync 0;\nret;",
@@ -236,6 +236,18 @@ fn faults_between_warps_are_reported() {
         1,
         "divergent barrier: lanes 0xffff reach it of 0xffffffff",
     );
+    // Lockstep hides what a GPU need not do in order.
+    let next = "xor.b32 %r2, %r1, 4;\nld.shared.u32 %r0, [%r2];\nst.global.u32 [%own], %r0;\n";
+    refused(
+        &format!("{write}{next}ret;"),
+        32,
+        1,
+        "is read without a barrier of the warp after lane 1 wrote it",
+    );
+    let synced = launch(&format!("{write}bar.warp.sync 0xffffffff;\n{next}ret;"), 32, 1).unwrap().0;
+    assert_eq!(synced, (0..32).map(|t| t ^ 1).collect::<Vec<u32>>());
+    let again = format!("{write}bar.warp.sync 0xffffffff;\n{next}st.shared.u32 [%r1], %t;\nret;");
+    refused(&again, 32, 1, "is written without a barrier of the warp after lane 1 read it");
     let shuffle = "setp.lt.u32 %p1, %t, 16;\n@%p1 shfl.sync.bfly.b32 %r0, %t, 1, 31";
     refused(&format!("{shuffle}, 0xffffffff;\nret;"), 32, 1, "expected the lanes 0xffffffff, found 0xffff");
     refused(

@@ -14,6 +14,7 @@ pub(super) fn execute(
         Operation::WarpBarrier(members) => {
             let members = warp.read(*members, active)?;
             all_there(&members, active)?;
+            warp.syncs += 1;
         }
         Operation::Vote { kind, to, from, negated, members } => {
             let members = warp.read(*members, active)?;

@@ -3,6 +3,7 @@
 use crate::access::shared_offset;
 use crate::block::Block;
 use crate::instruction::{Operand, Operation};
+use crate::shared::{ALL_LANES, Thread};
 use crate::warp::{LANES, Values, Warp};
 
 pub(super) fn execute(
@@ -18,7 +19,8 @@ pub(super) fn execute(
         Operation::LoadMatrix { to, address, transpose } => {
             let base = warp.read(address.base, active)?;
             for (i, &register) in to.iter().enumerate() {
-                let matrix = load_matrix(warp.index, block, &base[8 * i..8 * i + 8], address.offset)?;
+                let matrix =
+                    load_matrix(warp.thread(ALL_LANES), block, &base[8 * i..8 * i + 8], address.offset)?;
                 // A lane gets two neighbours of a row, or of a column.
                 let values = std::array::from_fn(|lane| {
                     let (row, column) = (lane / 4, lane % 4 * 2);
@@ -54,7 +56,7 @@ pub(super) fn execute(
 
 /// Eight rows of eight elements, each row at its lane's address.
 fn load_matrix(
-    warp: usize,
+    thread: Thread,
     block: &mut Block<'_>,
     rows: &[u64],
     offset: i64,
@@ -63,7 +65,7 @@ fn load_matrix(
     for (row, &base) in matrix.iter_mut().zip(rows) {
         let mut bytes = [0; 16];
         let at = shared_offset(base.wrapping_add_signed(offset), 16)?;
-        block.shared.load(at, &mut bytes, warp)?;
+        block.shared.load(at, &mut bytes, thread)?;
         for (element, pair) in row.iter_mut().zip(bytes.chunks_exact(2)) {
             *element = u16::from_le_bytes([pair[0], pair[1]]);
         }
