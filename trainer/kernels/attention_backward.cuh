@@ -110,7 +110,7 @@ __device__ __forceinline__ void attention_backward_query(Global<const bf16> quer
       for (int part = half; part < half + TILE_ROWS / 2; part += PART) {
         float weight[1][PART / 8][4] = {}, slope[1][PART / 8][4] = {};
         multiply_transposed(weight, rows, by_row, part);
-        multiply_transposed(slope, slopes, by_row + TILE, part);
+        multiply_transposed(slope, slopes, by_row, TILE_ROWS + part);
         if (sees == Sees::Some) hide_unseen(weight, strip_seen, tile * TILE_ROWS + part, lane);
 #pragma unroll
         for (int n = 0; n < PART / 8; n++)
@@ -225,7 +225,7 @@ KERNEL void __launch_bounds__(BackwardKeyShape::THREADS, 2)
       if (first_query + PART <= own_key) continue;
       float weight[1][PART / 8][4] = {}, slope[1][PART / 8][4] = {};
       multiply_transposed(weight, keys, by_row, part);
-      multiply_transposed(slope, values, by_row + TILE, part);
+      multiply_transposed(slope, values, by_row, TILE_ROWS + part);
       if (first_query < own_key + 15 || documents) hide_unseen_keys(weight, own_key, first_query, rows + part * STATISTICS, lane);
 #pragma unroll
       for (int n = 0; n < PART / 8; n++)
@@ -238,7 +238,7 @@ KERNEL void __launch_bounds__(BackwardKeyShape::THREADS, 2)
             slope[0][n][i] = weight[0][n][i] * (slope[0][n][i] - of_query.y);
           }
         }
-      multiply_add(value_sum, weight, by_column + TILE, part);
+      multiply_add(value_sum, weight, by_column, TILE_ROWS + part);
       multiply_add(key_sum, slope, by_column, part);
     }
     if (last) break;
