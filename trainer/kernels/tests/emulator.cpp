@@ -134,7 +134,7 @@ static void shared_faults() {
   with([](Shared<float> x) { x[threadIdx.x] = 1.0f; __syncwarp(); (void)float(x[threadIdx.x ^ 31]); })();
   expect_fault("race: read after write", with([](Shared<float> x) { x[threadIdx.x] = 1.0f; __syncwarp(); (void)float(x[threadIdx.x % 32]); }));
   // A shuffle orders no memory.
-  expect_fault("race: read after write", with([](Shared<float> x) { x[threadIdx.x] = 1.0f; __shfl_xor_sync(~0u, 1, 1); (void)float(x[threadIdx.x / 2]); }));
+  expect_fault("race: read after write", with([](Shared<float> x) { x[threadIdx.x] = 1.0f; __shfl_xor_sync(~0u, 1, 1); (void)float(x[threadIdx.x ^ 1]); }));
   // ldmatrix reads for the whole warp, also what the lane itself wrote.
   expect_fault("race: read after write", with([](Shared<float> x) {
     if (threadIdx.x >= 32) return;
