@@ -1,5 +1,6 @@
 // Implements library.h over the kernels of kernels.cu.
 #include "library.h"
+#include <exception>
 #include <tuple>
 #include <utility>
 #include "../kernels.cu"
@@ -122,6 +123,8 @@ const char* emulator_launch(const char* name, const uint32_t grid[3], uint32_t t
     counters.add(counted);
   } catch (const emulator::Fault& fault) {
     return error(in + fault.what);
+  } catch (const std::exception& problem) {  // no memory, no thread: nothing may pass into the caller's language
+    return error(in + problem.what());
   }
   return nullptr;
 }
@@ -131,8 +134,10 @@ uint64_t emulator_allocate(uint64_t bytes) {
     return uintptr_t((new Allocation(bytes))->data);
   } catch (const emulator::Fault& fault) {
     error(fault.what);
-    return 0;
+  } catch (const std::exception& problem) {
+    error(problem.what());
   }
+  return 0;
 }
 const char* emulator_free(uint64_t address) {
   Allocation* a = Allocation::find(address);
