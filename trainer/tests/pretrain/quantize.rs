@@ -236,9 +236,9 @@ fn what_cannot_be_trained_for_is_refused() {
         let fixed = ["quantize-aware", "base", "--quant", "q4", "--data", "own.jsonl", "--run", "y"];
         refused(test.command(&[&fixed[..], more].concat()), if more.contains(&"--held-out") { 2 } else { 1 })
     };
-    fs::write(test.path("own.jsonl"), "{\"content\": \"the river\"}\n").unwrap();
+    fs::write(test.path("own.jsonl"), "{\"content\": \"the river\"}\n".repeat(40)).unwrap();
     let said = of_text(&[]);
     assert!(said.contains("choose another with --field"), "{said}");
-    let said = of_text(&["--field", "content", "--held-out", "9"]);
-    assert!(said.contains("found 9 of 1; lower --held-out\n") && !said.contains("--holdout"), "{said}");
+    let said = of_text(&["--field", "content", "--held-out", "99"]);
+    assert!(said.contains("found 99 of 40; lower --held-out\n") && !said.contains("--holdout"), "{said}");
 }
