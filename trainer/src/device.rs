@@ -91,6 +91,7 @@ enum DeviceKind {
     Candle,
     /// The GPU's number, and why it cannot run the engine's own kernels if it cannot.
     Cuda {
+        #[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "no GPU is opened"))]
         ordinal: usize,
         kernels: std::result::Result<(), String>,
     },
