@@ -3,6 +3,9 @@
 // Layouts: queries `sequences x heads x context x 64`, keys and values `sequences x kv_heads x context x 64`, outputs
 // `sequences x context x heads x 64`. `starts` (`sequences x context`) has the first position of each position's document; a null
 // pointer means that there is one document. A query sees the keys from its document's first position to its own.
+//
+// Grids: key heads x sequences x pieces of the context. Blocks begin in this order, x first, so that the pieces with the most work of all
+// heads come first and those that begin last are short.
 #pragma once
 #include "device.cuh"
 

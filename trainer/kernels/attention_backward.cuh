@@ -48,8 +48,8 @@ __device__ __forceinline__ void attention_backward_query(Global<const bf16> quer
   const Shared<bf16> buffers = arena.take<bf16>(Shape::BUFFERS);  // keys, values, keys, values
   const Shared<int> seen = arena.take<int>(2 * Shape::ROWS);
   const int lane = threadIdx.x % 32, strip = threadIdx.x / 32 * 16;
-  const int sequence = blockIdx.z, kv_head = blockIdx.y, first_head = kv_head * GROUP, width = heads * HEAD_DIM;
-  const int first_query = (gridDim.x - 1 - blockIdx.x) * QUERIES;  // the longest first
+  const int sequence = blockIdx.y, kv_head = blockIdx.x, first_head = kv_head * GROUP, width = heads * HEAD_DIM;
+  const int first_query = (gridDim.z - 1 - blockIdx.z) * QUERIES;  // the longest first
   const long long tokens = (long long)sequence * context, kv_rows = (long long)(sequence * kv_heads + kv_head) * context;
   const long long query_rows = (long long)(sequence * heads + first_head) * context + first_query;
 
@@ -162,7 +162,7 @@ __device__ __forceinline__ void hide_unseen_keys(float (&score)[1][COLUMNS][4], 
     }
 }
 
-// d_key, d_value: like key and value. Grid: ceil(context / 96) x kv_heads x sequences. After `attention_backward_query`.
+// d_key, d_value: like key and value. Grid: kv_heads x sequences x ceil(context / 96). After `attention_backward_query`.
 KERNEL void __launch_bounds__(BackwardKeyShape::THREADS, 2)
     attention_backward_key(Global<const bf16> query, Global<const bf16> key, Global<const bf16> value, Global<const uint32_t> starts,
                            Global<const bf16> d_output, Global<const float> statistics, Global<bf16> d_key, Global<bf16> d_value,
@@ -174,7 +174,7 @@ KERNEL void __launch_bounds__(BackwardKeyShape::THREADS, 2)
   const Shared<bf16> buffers = arena.take<bf16>(Shape::BUFFERS);  // queries, gradients of outputs, queries, gradients of outputs
   const Shared<float> tile_statistics = arena.take<float>(2 * TILE_ROWS * STATISTICS);
   const int lane = threadIdx.x % 32, strip = threadIdx.x / 32 * 16, group = heads / kv_heads, width = heads * HEAD_DIM;
-  const int sequence = blockIdx.z, kv_head = blockIdx.y, first_key = blockIdx.x * KEYS;  // the longest first
+  const int sequence = blockIdx.y, kv_head = blockIdx.x, first_key = blockIdx.z * KEYS;  // the longest first
   const long long tokens = (long long)sequence * context, kv_rows = (long long)(sequence * kv_heads + kv_head) * context;
 
   const Shared<bf16> copy_to = buffers + Copy::to();
@@ -253,7 +253,7 @@ KERNEL void __launch_bounds__(BackwardKeyShape::THREADS, 2)
 }
 
 // d_query: like query; output, d_output: `sequences x context x heads x 64`; log_sum: `sequences x context x heads`; statistics, written for
-// `attention_backward_key`: `sequences x heads x context x 4`. Grid: ceil(context / QUERIES) x kv_heads x sequences.
+// `attention_backward_key`: `sequences x heads x context x 4`. Grid: kv_heads x sequences x ceil(context / QUERIES).
 #define ATTENTION_BACKWARD_QUERY(GROUP)                                                                                                 \
   KERNEL void __launch_bounds__(BackwardQueryShape<GROUP>::THREADS, 2)                                                                  \
       attention_backward_query_##GROUP(Global<const bf16> query, Global<const bf16> key, Global<const bf16> value,                      \

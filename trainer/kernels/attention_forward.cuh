@@ -74,8 +74,8 @@ __device__ __forceinline__ void attention_forward(Global<const bf16> query, Glob
   const Shared<bf16> buffers = arena.take<bf16>(Shape::BUFFERS);  // keys, values, keys, values
   const Shared<int> seen = arena.take<int>(2 * Shape::ROWS);
   const int lane = threadIdx.x % 32, strip = threadIdx.x / 32 * 32;
-  const int sequence = blockIdx.z, kv_head = blockIdx.y, first_head = kv_head * GROUP;
-  const int first_query = (gridDim.x - 1 - blockIdx.x) * QUERIES;  // the longest first
+  const int sequence = blockIdx.y, kv_head = blockIdx.x, first_head = kv_head * GROUP;
+  const int first_query = (gridDim.z - 1 - blockIdx.z) * QUERIES;  // the longest first
   const long long tokens = (long long)sequence * context, kv_rows = (long long)(sequence * kv_heads + kv_head) * context;
 
   Shape::template start_copy<THREADS>(buffers, query + ((long long)(sequence * heads + first_head) * context + first_query) * HEAD_DIM,
@@ -138,7 +138,7 @@ __device__ __forceinline__ void attention_forward(Global<const bf16> query, Glob
 }
 
 // output: `sequences x context x heads x 64`; log_sum: natural logarithm of each softmax's denominator, `sequences x context x heads`;
-// scale: positive, of the scores. Grid: ceil(context / QUERIES) x kv_heads x sequences.
+// scale: positive, of the scores. Grid: kv_heads x sequences x ceil(context / QUERIES).
 #define ATTENTION_FORWARD(GROUP)                                                                                                            \
   KERNEL void __launch_bounds__(ForwardShape<GROUP>::THREADS, 2)                                                                            \
       attention_forward_##GROUP(Global<const bf16> query, Global<const bf16> key, Global<const bf16> value, Global<const uint32_t> starts,  \

@@ -45,11 +45,11 @@ static Result run(const Reference& r, emulator::Options options) {
   const Global<const uint32_t> first = size.documents == Documents::None ? Global<const uint32_t>() : Global<const uint32_t>(starts);
   const unsigned s = unsigned(size.sequences), kv = unsigned(size.kv_heads);
   const int c = size.context, h = size.heads, g = size.kv_heads;
-  out.counters.add(emulator::launch(dim3(tiles(c, k.forward_queries), kv, s), unsigned(k.forward_threads), size_t(k.forward_shared),
+  out.counters.add(emulator::launch(dim3(kv, s, tiles(c, k.forward_queries)), unsigned(k.forward_threads), size_t(k.forward_shared),
                                     [&] { k.forward(query, key, value, first, out.output, out.log_sum, c, h, g, r.scale); }, options));
-  out.counters.add(emulator::launch(dim3(tiles(c, k.backward_queries), kv, s), unsigned(k.backward_threads), size_t(k.backward_shared),
+  out.counters.add(emulator::launch(dim3(kv, s, tiles(c, k.backward_queries)), unsigned(k.backward_threads), size_t(k.backward_shared),
                                     [&] { k.backward_query(query, key, value, first, out.output, d_output, out.log_sum, statistics, out.d_query, c, h, g, r.scale); }, options));
-  out.counters.add(emulator::launch(dim3(tiles(c, BackwardKeyShape::KEYS), kv, s), unsigned(BackwardKeyShape::THREADS), size_t(BackwardKeyShape::SHARED_BYTES),
+  out.counters.add(emulator::launch(dim3(kv, s, tiles(c, BackwardKeyShape::KEYS)), unsigned(BackwardKeyShape::THREADS), size_t(BackwardKeyShape::SHARED_BYTES),
                                     [&] { attention_backward_key(query, key, value, first, d_output, statistics, out.d_key, out.d_value, c, h, g, r.scale); }, options));
   return out;
 }
@@ -104,6 +104,7 @@ static void shapes() {
   check({1, 130, 4, 2, SOME}, 12);
   check({1, 300, 3, 1, NONE}, 13);
   check({1, 290, 3, 1, SOME}, 14);
+  check({1, 700, 3, 1, SOME, 1.5f, 250}, 15);
 }
 
 // Every edge of a strip, a tile and a block.
@@ -145,9 +146,9 @@ static void real_sizes() {
       }
   const Kernels k = kernels(HEADS / KV_HEADS);
   const Global<const uint32_t> none;
-  const dim3 last(0, KV_HEADS - 1, LAST);
-  const auto launch_one = [&](int rows, unsigned x, int threads, int shared, const std::function<void()>& kernel) {
-    emulator::launch_blocks(dim3(tiles(CONTEXT, rows), KV_HEADS, SEQUENCES), {dim3(x, last.y, last.z)}, unsigned(threads), size_t(shared), kernel);
+  // The block of the last head and sequence with the given piece of the context.
+  const auto launch_one = [&](int rows, unsigned piece, int threads, int shared, const std::function<void()>& kernel) {
+    emulator::launch_blocks(dim3(KV_HEADS, SEQUENCES, tiles(CONTEXT, rows)), {dim3(KV_HEADS - 1, LAST, piece)}, unsigned(threads), size_t(shared), kernel);
   };
   launch_one(k.forward_queries, tiles(CONTEXT, k.forward_queries) - 1, k.forward_threads, k.forward_shared,
              [&] { k.forward(query, key, value, none, output, log_sum, CONTEXT, HEADS, KV_HEADS, r.scale); });

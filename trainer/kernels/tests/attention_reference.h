@@ -12,6 +12,7 @@ struct Size {
   int sequences, context, heads, kv_heads;
   Documents documents;
   float query_size = 1.5f;  // standard deviation: large ones make a softmax that is nearly one key's
+  unsigned document_length = 45;  // of random documents, on average
   size_t rows() const { return size_t(sequences) * context; }
   size_t query_elements() const { return rows() * heads * 64; }
   size_t key_elements() const { return rows() * kv_heads * 64; }
@@ -43,7 +44,7 @@ struct Reference {
     starts.resize(size.rows());
     for (size_t i = 0; i < size.rows(); i++) {
       const uint32_t position = uint32_t(i % size.context);
-      const bool begins = position == 0 || size.documents == Documents::OfOneToken || (size.documents == Documents::Random && random() % 45 == 0);
+      const bool begins = position == 0 || size.documents == Documents::OfOneToken || (size.documents == Documents::Random && random() % size.document_length == 0);
       starts[i] = begins ? position : starts[i - 1];
     }
     output.assign(size.query_elements(), 0);
