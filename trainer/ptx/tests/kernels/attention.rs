@@ -148,7 +148,7 @@ impl Case {
         // Rows of a block are positions of each head of the group.
         let grid = |kernel: &str, rows_of_warp: usize, heads: usize| {
             let rows = resource(kernel, "threads") as usize / 32 * rows_of_warp;
-            [context.div_ceil(rows / heads), kv_heads, sequences]
+            [kv_heads, sequences, context.div_ceil(rows / heads)]
         };
         let inputs = [query, key, value, starts].map(pointer);
         let mut launch = |kernel: &str, rows_of_warp: usize, heads: usize, more: &[Pointer]| {

@@ -144,7 +144,7 @@ fn heads() -> Vec<Far> {
     let of_key =
         [own(Use::Input), rows(Use::Input, 4), part(Use::Output, kv_heads), part(Use::Output, kv_heads)];
     let mut attention = |kernel, buffers: Vec<Buffer>| {
-        all.push(Far::new(kernel, [1, 1, sequences], buffers, [sizes(), sizes()]));
+        all.push(Far::new(kernel, [1, sequences, 1], buffers, [sizes(), sizes()]));
     };
     attention("attention_forward_3", forward.collect());
     attention("attention_backward_query_3", inputs().into_iter().chain(of_query).collect());
