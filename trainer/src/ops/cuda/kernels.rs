@@ -98,7 +98,7 @@ fn entry(line: &'static str) -> Option<Kernel> {
             "Global<double>" | "Global<const double>" => ParameterType::F64s,
             "Global<uint32_t>" | "Global<const uint32_t>" => ParameterType::U32s,
             "int32_t" | "int" => ParameterType::Int32,
-            "int64_t" => ParameterType::Int64,
+            "int64_t" | "long long" => ParameterType::Int64,
             "float" => ParameterType::Float,
             _ => return None,
         };
