@@ -335,8 +335,8 @@ pub trait Ops: DistillationOps {
     /// Adds the negative log-likelihoods of the batch's targets, those of weight other than 0, under
     /// `softmax(hidden x head^T)` to the device's sum of losses, without z-loss and without weights.
     ///
-    /// With `terms`, replaces `hidden` by its gradient, each token's times its target's weight, and adds to the head's.
-    /// Logits are never held whole. The host does not wait for the device.
+    /// With `terms`, replaces `hidden` by its gradient, each token's times its target's weight, and adds to the head's;
+    /// without, `hidden` is unspecified afterwards. Logits are never held whole. The host does not wait for the device.
     fn loss(
         &mut self,
         hidden: BufferSpan,
