@@ -10,13 +10,6 @@ pub(super) const F32: usize = 4;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Address(pub u64);
 
-impl Address {
-    /// The place `bytes` behind it.
-    pub fn add(self, bytes: usize) -> Address {
-        Address(self.0 + bytes as u64)
-    }
-}
-
 /// A stretch of device memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Region {
@@ -33,7 +26,7 @@ impl Region {
     /// The `bytes` bytes from byte `start` on.
     pub fn part(self, start: usize, bytes: usize) -> Region {
         debug_assert!(start + bytes <= self.bytes, "{bytes} bytes from {start} on of {self:?}");
-        Region { address: self.address.add(start), bytes }
+        Region { address: Address(self.address.0 + start as u64), bytes }
     }
 
     /// What follows the first `bytes` bytes.

@@ -22,10 +22,9 @@ pub fn unsupported(config: &Config) -> Option<String> {
         Some(format!("heads of width {head_dim} (only {HEAD_DIM})"))
     } else if !heads.is_multiple_of(kv_heads) || heads / kv_heads > GROUP {
         Some(format!("{heads} query heads for {kv_heads} key heads (at most {GROUP} for one)"))
-    } else if let Some(width) = [hidden, ffn].into_iter().find(|width| !width.is_multiple_of(VECTOR)) {
-        Some(format!("a width of {width} (only multiples of {VECTOR})"))
     } else {
-        None
+        let ragged = [hidden, ffn].into_iter().find(|width| !width.is_multiple_of(VECTOR));
+        ragged.map(|width| format!("a width of {width} (only multiples of {VECTOR})"))
     }
 }
 
