@@ -29,7 +29,7 @@ const REPEAT_SECONDS: f64 = 0.2;
 const MOST_REPEATS: usize = 10;
 const LEARNING_RATE: f64 = 3e-4;
 /// Kernels that run once a step and not once a micro-batch.
-const OF_A_STEP: [&str; 3] = ["adamw", "square_sum", "square_sum_total"];
+const OF_A_STEP: [&str; 4] = ["adamw", "square_sum", "square_sum_total", "zero gradients"];
 
 /// Measures `steps` optimizer steps of a stage on random tokens, then every kernel of a micro-batch. A rehearsal counts
 /// launches and takes no times: in the emulator they mean nothing.
@@ -67,8 +67,9 @@ pub fn bench<L: Launcher>(
     let calls = recorder.stop();
 
     let mut kernels = BTreeMap::<&str, Vec<&Call>>::new();
+    let gradients = engine.parameters().trainable * size_of::<f32>();
     for call in &calls {
-        kernels.entry(call.name(config.vocab)).or_default().push(call);
+        kernels.entry(call.name(config.vocab, gradients)).or_default().push(call);
     }
     let gpu = if rehearsal { Some(Gpu::L40s) } else { Gpu::of_device(&device) };
     let predicted = match gpu {

@@ -14,9 +14,10 @@ pub(super) enum Call {
 }
 
 impl Call {
-    /// Names it as the prediction does; `vocabulary` tells the head's products from the others.
-    pub(super) fn name(&self, vocabulary: usize) -> &'static str {
+    /// Names it as the prediction does, by the model's vocabulary and the bytes of its gradients.
+    pub(super) fn name(&self, vocabulary: usize, gradients: usize) -> &'static str {
         match self {
+            Call::Zero(region) if region.bytes == gradients => "zero gradients",
             Call::Zero(_) => "zero",
             // One name for all numbers of query heads that share a key head.
             Call::Launch(launch) => launch.kernel.trim_end_matches(|c: char| c == '_' || c.is_ascii_digit()),

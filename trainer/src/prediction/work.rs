@@ -110,8 +110,10 @@ impl Sizes {
             time("softmax_gradient", Group::Loss, 2.0 * BF16 * tokens * self.vocabulary),
             time("embedding", Group::Embedding, 2.0 * row),
             // Gradients in, sums of segments out and in, the table's gradient in and out.
-            time("embedding_backward", Group::Embedding, row + 4.0 * F32 * rows_of_table),
-            time("zero", Group::Optimizer, row + step(F32)),
+            time("embedding_segment_sums", Group::Embedding, row + F32 * rows_of_table),
+            time("embedding_backward", Group::Embedding, 3.0 * F32 * rows_of_table),
+            time("zero", Group::Optimizer, row),
+            time("zero gradients", Group::Optimizer, step(F32)),
             time("square_sum", Group::Optimizer, step(F32)),
             // Weights, two moments and gradients in; weights, moments and the bf16 copy out.
             time("adamw", Group::Optimizer, step(7.0 * F32 + BF16)),
