@@ -94,10 +94,10 @@ impl Display for Prediction {
         }
         writeln!(
             f,
-            "  with FlashAttention 2 by the same method: {} tokens/s{}",
+            "  with FlashAttention 2, same method: {} tokens/s{}",
             grouped(self.flash_attention_2_tokens_per_second.round() as u64),
             self.published_tokens_per_second
-                .map_or(String::new(), |rate| format!(" ({} were published)", grouped(rate as u64)))
+                .map_or(String::new(), |rate| format!(" (published: {})", grouped(rate as u64)))
         )?;
         writeln!(
             f,
