@@ -170,9 +170,9 @@ fn memory_is_the_sum_of_its_parts() {
     // Per token and layer 2 x (640 + 384 + 384 + 2,048), eight statistics in f32, and 384 before it: "about 7.7 KB".
     assert_eq!(memory.activations, 32_768 * (2 * (33 * 384 + 32 * 3456 + 384) + 4 * (32 * 8 + 1)));
     assert_eq!(memory.logits, 2 * 4096 * 49_152);
-    let layer = 32_768 * (2 * 1024 + 384 + 640 + 384);
-    let shared = memory.scratch + memory.logits - 2 * layer;
-    assert!(shared < 64 * 16, "a layer's buffers, rounded up, beside the logits: {shared}");
+    // The logits need more than a layer's buffers, which share their memory; the residual's gradient has its own.
+    assert!(memory.logits > 2 * 32_768 * (2 * 1024 + 384 + 640));
+    assert_eq!(memory.scratch, 2 * 32_768 * 384);
     // Ids, targets, weights, starts, order and losses; segments and ids; rotations; statistics of attention's gradient.
     let batch = 4 * (6 * 32_768 + 3 * 32_768 + 2);
     assert_eq!(memory.workspace, batch + 4 * 8192 * 64 + 32_768 * 6 * 16 + 8);
