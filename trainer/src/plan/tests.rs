@@ -173,9 +173,9 @@ fn memory_is_the_sum_of_its_parts() {
     // The logits need more than a layer's buffers, which share their memory; the residual's gradient has its own.
     assert!(memory.logits > 2 * 32_768 * (2 * 1024 + 384 + 640));
     assert_eq!(memory.scratch, 2 * 32_768 * 384);
-    // Ids, targets, weights, starts, order and losses; segments and ids; rotations; statistics of attention's gradient.
+    // Ids, targets, weights, starts, order and losses; segments and ids; rotations; a row for each id's gradient.
     let batch = 4 * (6 * 32_768 + 3 * 32_768 + 2);
-    assert_eq!(memory.workspace, batch + 4 * 8192 * 64 + 32_768 * 6 * 16 + 8);
+    assert_eq!(memory.workspace, batch + 4 * 8192 * 64 + 32_768 * 384 * 4 + 8);
 
     let sum = |memory: &MemoryEstimate| {
         let MemoryEstimate { weights, gradients, moments, activations, logits, scratch, workspace, .. } =

@@ -43,8 +43,8 @@ impl Display for Prediction {
             grouped(self.context as u64)
         )?;
         let length = documents.document_tokens.unwrap_or(self.context);
-        writeln!(f, "{:56}documents of", "")?;
-        writeln!(f, "  {:<35}{:>13}{:>18}  limit", "ms of a pass", "full context", grouped(length as u64))?;
+        writeln!(f, "{:49}documents of", "")?;
+        writeln!(f, "  {:<33}{:>13}{:>13}  limit", "ms of a pass", "full context", grouped(length as u64))?;
         let milliseconds = |seconds: f64| format!("{:.2}", 1e3 * seconds);
         let by_group = documents.groups();
         for (group, seconds) in full.groups() {
@@ -54,7 +54,7 @@ impl Display for Prediction {
             let limit =
                 if let [(only, _)] = kernels.as_slice() { only.limit.to_string() } else { String::new() };
             let line = format!(
-                "  {:<35}{:>13}{:>18}  {limit}",
+                "  {:<33}{:>13}{:>13}  {limit}",
                 group.to_string(),
                 milliseconds(seconds),
                 milliseconds(masked)
@@ -63,7 +63,7 @@ impl Display for Prediction {
             for (kernel, masked) in kernels.into_iter().filter(|_| limit.is_empty()) {
                 writeln!(
                     f,
-                    "    {:<33}{:>13}{:>18}  {}",
+                    "    {:<31}{:>13}{:>13}  {}",
                     kernel.name,
                     milliseconds(kernel.seconds),
                     milliseconds(masked.seconds),
@@ -73,15 +73,15 @@ impl Display for Prediction {
         }
         writeln!(
             f,
-            "  {:<35}{:>13}{:>18}",
+            "  {:<33}{:>13}{:>13}",
             "total",
             milliseconds(full.seconds),
             milliseconds(documents.seconds)
         )?;
         let rate = |seconds: f64| grouped((tokens / seconds).round() as u64);
-        writeln!(f, "  {:<35}{:>13}{:>18}", "tokens/s", rate(full.seconds), rate(documents.seconds))?;
+        writeln!(f, "  {:<33}{:>13}{:>13}", "tokens/s", rate(full.seconds), rate(documents.seconds))?;
         let mfu = |share: f64| format!("{:.1}%", 100.0 * share);
-        writeln!(f, "  {:<35}{:>13}{:>18}", "MFU, of the dense peak", mfu(full.mfu), mfu(documents.mfu))?;
+        writeln!(f, "  {:<33}{:>13}{:>13}", "MFU, of the dense peak", mfu(full.mfu), mfu(documents.mfu))?;
         for (what, group, published) in [
             ("forward", Group::AttentionForward, sheet.published_attention.map(|both| both.0)),
             ("backward", Group::AttentionBackward, sheet.published_attention.map(|both| both.1)),
