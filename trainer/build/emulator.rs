@@ -7,6 +7,6 @@ pub(crate) fn make() -> Result<(), String> {
     build.cpp(true).std("c++17").file("kernels/emulator/library.cpp").include("kernels");
     // Optimized in every profile, or a training step would take minutes; products are not fused with sums unless a kernel
     // says so.
-    build.opt_level(2).debug(false).warnings(false).flag("-ffp-contract=off");
+    build.opt_level(2).debug(false).warnings(false).flag("-ffp-contract=off").flag("-fwrapv");
     build.try_compile("thimble_emulator").map_err(|e| format!("cannot compile the emulator: {e}"))
 }

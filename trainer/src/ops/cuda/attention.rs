@@ -118,5 +118,5 @@ impl<L: Launcher> CudaOps<L> {
 
 /// Blocks of `positions` positions, of each key head and sequence.
 fn blocks(shape: AttentionShape, positions: usize) -> [usize; 3] {
-    [shape.context.div_ceil(positions), shape.kv_heads, shape.sequences]
+    [shape.kv_heads, shape.sequences, shape.context.div_ceil(positions)]
 }
