@@ -365,7 +365,7 @@ fn optimizer<O: Ops>(trial: &mut Trial<O>) -> Result<()> {
     ] {
         let mut values = vec![0.0; TRAINED];
         trial.ops.read(buffer, &mut values)?;
-        trial.outputs.push(Output { name: name, bound: F32, values: values });
+        trial.outputs.push(Output { name, bound: F32, values });
     }
     // The rounded copy follows.
     trial.weights = 0;

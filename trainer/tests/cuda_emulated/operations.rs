@@ -6,7 +6,8 @@ use thimble_trainer::parity::{OPERATIONS_LENGTHS, compare_operations};
 #[test]
 fn every_operation_agrees_with_the_cpu() {
     let config = shape(2, 1, true);
-    let found = compare_operations(cuda(&config, OPERATIONS_LENGTHS), cpu(&config, OPERATIONS_LENGTHS)).unwrap();
+    let found =
+        compare_operations(cuda(&config, OPERATIONS_LENGTHS), cpu(&config, OPERATIONS_LENGTHS)).unwrap();
     for operation in &found {
         println!("{operation:?}");
         assert!(operation.holds(), "{operation:?}");

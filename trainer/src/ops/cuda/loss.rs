@@ -179,7 +179,7 @@ mod tests {
     fn chunks_cover_all_tokens() {
         let covered = |tokens, elements| chunks(tokens, elements, 13).collect::<Vec<_>>();
         assert_eq!(covered(5, 32), [0..2, 2..4, 4..5]);
-        assert_eq!(covered(2, 1000), [0..2]);
+        assert_eq!(covered(2, 1000).as_slice(), std::slice::from_ref(&(0..2)));
         assert_eq!(scratch_len(1, 13), 32);
         assert_eq!(scratch_len(10_000, 49_152), 4096 * 49_152);
     }
