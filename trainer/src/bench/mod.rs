@@ -16,7 +16,7 @@ use crate::ops::cuda::CudaOps;
 use crate::ops::cuda::launcher::{DeviceMemory, Launcher};
 use crate::ops::{AdamW, Buffer};
 use crate::plan::{DeviceTarget, Flops, MemoryEstimate};
-use crate::prediction::{DOCUMENT_TOKENS, Gpu, Prediction, unpredictable};
+use crate::prediction::{DOCUMENT_TOKENS, GpuModel, Prediction, unpredictable};
 use crate::random::SplitMix;
 use crate::recipe::{Stage, TrainingRecipe};
 use recorder::{Call, Recorder};
@@ -71,7 +71,7 @@ pub fn bench<L: Launcher>(
     for call in &calls {
         kernels.entry(call.name(config.vocab, gradients)).or_default().push(call);
     }
-    let gpu = if rehearsal { Some(Gpu::L40s) } else { Gpu::of_device(&device) };
+    let gpu = if rehearsal { Some(GpuModel::L40s) } else { GpuModel::of_device(&device) };
     let predicted = match gpu {
         Some(gpu) if unpredictable(recipe).is_none() => {
             let found = Prediction::of(recipe, stage, gpu, DOCUMENT_TOKENS)?;

@@ -1,6 +1,6 @@
 //! What a bench found, as text of at most 80 columns and as JSON.
 
-use crate::prediction::Gpu;
+use crate::prediction::GpuModel;
 use crate::units::{bytes, grouped};
 use serde::Serialize;
 use std::fmt::{self, Display};
@@ -56,7 +56,7 @@ pub struct BenchReport {
     /// Tokens of a sequence.
     pub context: usize,
     /// The GPU of the prediction; none if it is not known.
-    pub gpu: Option<Gpu>,
+    pub gpu: Option<GpuModel>,
     /// Its dense peak, 1e12 FLOPs per second.
     pub peak_tflops: Option<f64>,
     /// By kernel, the longest first.

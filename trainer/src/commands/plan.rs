@@ -10,7 +10,7 @@ use thimble_trainer::ops::{BufferLengths, Ops};
 use thimble_trainer::plan::{
     Assumptions, DeviceTarget, MeasuredThroughput, StageLength, TrainingPlan, available_memory, measure, plan,
 };
-use thimble_trainer::prediction::{Gpu, unpredictable};
+use thimble_trainer::prediction::{GpuModel, unpredictable};
 use thimble_trainer::recipe::{HeldOut, Precision, Stage, TrainingRecipe};
 
 /// Show what a recipe costs: parameters, tokens, FLOPs, memory, time.
@@ -44,7 +44,7 @@ pub(crate) struct Flags {
     device: Option<DeviceTarget>,
     /// Predict the throughput of a GPU that is not at hand, kernel by kernel
     #[arg(long, conflicts_with = "device")]
-    gpu: Option<Gpu>,
+    gpu: Option<GpuModel>,
     /// Mean tokens of a document, for --gpu with a document mask [default: that of the token sets, else 1000]
     #[arg(long, value_name = "N", requires = "gpu", value_parser = clap::value_parser!(u32).range(1..))]
     document_tokens: Option<u32>,

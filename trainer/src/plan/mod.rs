@@ -16,7 +16,7 @@ pub use warnings::{LEAST_HELD_OUT_TOKENS, little_held_out};
 
 use crate::data::token_set::{MANIFEST, Manifest};
 use crate::error::Result;
-use crate::prediction::{DOCUMENT_TOKENS, Gpu, Prediction, unpredictable};
+use crate::prediction::{DOCUMENT_TOKENS, GpuModel, Prediction, unpredictable};
 use crate::recipe::{Length, Precision, Stage, TrainingRecipe};
 use crate::schedule::Schedule;
 use fit::largest_micro_batch;
@@ -43,7 +43,7 @@ pub struct Assumptions {
     /// The device's peak in 1e12 FLOPs per second, for the MFU.
     pub peak_tflops: Option<f64>,
     /// The GPU to predict the throughput of; a given or measured one takes precedence.
-    pub gpu: Option<Gpu>,
+    pub gpu: Option<GpuModel>,
     /// Mean tokens of a document, for that.
     pub document_tokens: usize,
 }

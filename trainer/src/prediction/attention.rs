@@ -5,7 +5,7 @@ use super::instructions::{
     FLASH_BACKWARD, FLASH_FORWARD, FLOPS_OF_HMMA, KernelCounts, SCHEDULERS, flash_attention_2_speed,
 };
 use super::work::Sizes;
-use super::{Group, KernelTime, Limit};
+use super::{KernelGroup, KernelTime, Limit};
 use crate::error::{Error, Result};
 use thimble_runtime::format::Config;
 
@@ -26,7 +26,7 @@ struct TiledKernel {
     /// Its entry, without the number of query heads of a key head where `by_group`.
     name: &'static str,
     by_group: bool,
-    group: Group,
+    group: KernelGroup,
     block: BlockShape,
     /// Products of `strip x part x head_dim` for each pair of a strip and a part.
     products: f64,
@@ -37,21 +37,21 @@ const KERNELS: [TiledKernel; 3] = [
     TiledKernel {
         name: "attention_forward",
         by_group: true,
-        group: Group::AttentionForward,
+        group: KernelGroup::AttentionForward,
         block: BlockShape::Queries { rows: 192, strip: 32, part: 32 },
         products: 2.0,
     },
     TiledKernel {
         name: "attention_backward_query",
         by_group: true,
-        group: Group::AttentionBackward,
+        group: KernelGroup::AttentionBackward,
         block: BlockShape::Queries { rows: 128, strip: 16, part: 16 },
         products: 3.0,
     },
     TiledKernel {
         name: "attention_backward_key",
         by_group: false,
-        group: Group::AttentionBackward,
+        group: KernelGroup::AttentionBackward,
         block: BlockShape::Keys { keys: 96, strip: 16, part: 32, tile: 64 },
         products: 4.0,
     },
@@ -150,7 +150,7 @@ impl TiledKernel {
                  with trainer/kernels/build.sh"
             )));
         }
-        let backward = self.group == Group::AttentionBackward;
+        let backward = self.group == KernelGroup::AttentionBackward;
         let layers = if backward { sizes.layers } else { sizes.forward_layers };
         let of_head = self.block.pairs(context, document.unwrap_or(context), group);
         let key_heads = (sequences * config.kv_heads) as f64;
@@ -197,8 +197,8 @@ pub(super) fn flash_attention_2(
         Ok::<_, Error>(KernelTime { seconds: flops / flops_per_second, flops, ..kernel })
     };
     Ok([
-        time(FLASH_FORWARD, Group::AttentionForward, sizes.forward_layers, 2.0)?,
-        time(FLASH_BACKWARD, Group::AttentionBackward, sizes.layers, 5.0)?,
+        time(FLASH_FORWARD, KernelGroup::AttentionForward, sizes.forward_layers, 2.0)?,
+        time(FLASH_BACKWARD, KernelGroup::AttentionBackward, sizes.layers, 5.0)?,
     ])
 }
 

@@ -5,7 +5,7 @@ use serde::Serialize;
 /// A GPU to predict for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
-pub enum Gpu {
+pub enum GpuModel {
     /// NVIDIA L40S.
     L40s,
     /// NVIDIA H100 SXM.
@@ -20,19 +20,20 @@ pub enum Gpu {
     Rtx4090,
 }
 
-impl Gpu {
+impl GpuModel {
     /// All of them.
-    pub const ALL: [Gpu; 5] = [Gpu::L40s, Gpu::H100, Gpu::H200, Gpu::A100, Gpu::Rtx4090];
+    pub const ALL: [GpuModel; 5] =
+        [GpuModel::L40s, GpuModel::H100, GpuModel::H200, GpuModel::A100, GpuModel::Rtx4090];
 
     /// The GPU that a driver calls so; none if it is another one.
-    pub fn of_device(name: &str) -> Option<Gpu> {
+    pub fn of_device(name: &str) -> Option<GpuModel> {
         // As nvidia-smi writes them. H100 and A100 also exist with other limits.
         let names = [
-            ("L40S", Gpu::L40s),
-            ("H100 80GB HBM3", Gpu::H100),
-            ("H200", Gpu::H200),
-            ("A100-SXM4-80GB", Gpu::A100),
-            ("RTX 4090", Gpu::Rtx4090),
+            ("L40S", GpuModel::L40s),
+            ("H100 80GB HBM3", GpuModel::H100),
+            ("H200", GpuModel::H200),
+            ("A100-SXM4-80GB", GpuModel::A100),
+            ("RTX 4090", GpuModel::Rtx4090),
         ];
         names.into_iter().find(|(part, _)| name.contains(part)).map(|(_, gpu)| gpu)
     }
@@ -40,11 +41,11 @@ impl Gpu {
     /// What is known of it.
     pub fn sheet(self) -> &'static DataSheet {
         match self {
-            Gpu::L40s => &L40S,
-            Gpu::H100 => &H100,
-            Gpu::H200 => &H200,
-            Gpu::A100 => &A100,
-            Gpu::Rtx4090 => &RTX_4090,
+            GpuModel::L40s => &L40S,
+            GpuModel::H100 => &H100,
+            GpuModel::H200 => &H200,
+            GpuModel::A100 => &A100,
+            GpuModel::Rtx4090 => &RTX_4090,
         }
     }
 }
@@ -210,16 +211,16 @@ mod tests {
     #[test]
     fn drivers_names_are_known() {
         for (name, gpu) in [
-            ("NVIDIA L40S", Some(Gpu::L40s)),
-            ("NVIDIA H100 80GB HBM3", Some(Gpu::H100)),
+            ("NVIDIA L40S", Some(GpuModel::L40s)),
+            ("NVIDIA H100 80GB HBM3", Some(GpuModel::H100)),
             ("NVIDIA H100 PCIe", None),
-            ("NVIDIA H200", Some(Gpu::H200)),
-            ("NVIDIA A100-SXM4-80GB", Some(Gpu::A100)),
+            ("NVIDIA H200", Some(GpuModel::H200)),
+            ("NVIDIA A100-SXM4-80GB", Some(GpuModel::A100)),
             ("NVIDIA A100-SXM4-40GB", None),
-            ("NVIDIA GeForce RTX 4090", Some(Gpu::Rtx4090)),
+            ("NVIDIA GeForce RTX 4090", Some(GpuModel::Rtx4090)),
             ("NVIDIA L40", None),
         ] {
-            assert_eq!(Gpu::of_device(name), gpu, "{name}");
+            assert_eq!(GpuModel::of_device(name), gpu, "{name}");
         }
     }
 }

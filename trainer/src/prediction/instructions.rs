@@ -218,9 +218,9 @@ fn control(base: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::prediction::Gpu;
+    use crate::prediction::GpuModel;
 
-    fn cycles(counts: &[(&str, u32)], gpu: Gpu) -> Cycles {
+    fn cycles(counts: &[(&str, u32)], gpu: GpuModel) -> Cycles {
         let counts = counts.iter().map(|&(name, count)| (name.to_owned(), count)).collect();
         Cycles::of(&counts, gpu.sheet())
     }
@@ -228,9 +228,12 @@ mod tests {
     #[test]
     fn data_sheets_agree_with_whole_cycles_of_a_product() {
         // 1,024 FLOPs a cycle on an L40S, twice that on an A100, half of it on a 4090, four times it on a Hopper.
-        for (gpu, expected) in
-            [(Gpu::L40s, 16.0), (Gpu::A100, 8.0), (Gpu::Rtx4090, 32.0), (Gpu::H100, 4.0 / 0.629)]
-        {
+        for (gpu, expected) in [
+            (GpuModel::L40s, 16.0),
+            (GpuModel::A100, 8.0),
+            (GpuModel::Rtx4090, 32.0),
+            (GpuModel::H100, 4.0 / 0.629),
+        ] {
             let found = cycles(&[("HMMA", 1)], gpu).units[TENSOR];
             assert!((found / expected - 1.0).abs() < 0.02, "{gpu:?}: {found} {expected}");
         }
@@ -238,16 +241,17 @@ mod tests {
 
     #[test]
     fn instructions_cost_what_their_units_take() {
-        let found = cycles(&[("LDSM.4", 2), ("MUFU", 3), ("FFMA", 5), ("IADD3", 7), ("BRA", 1)], Gpu::L40s);
+        let found =
+            cycles(&[("LDSM.4", 2), ("MUFU", 3), ("FFMA", 5), ("IADD3", 7), ("BRA", 1)], GpuModel::L40s);
         assert_eq!(found, Cycles { issue: 18.0, units: [0.0, 32.0, 24.0, 5.0, 14.0] });
         assert_eq!(found.bottleneck(), (32.0, "shared memory"));
-        assert_eq!(cycles(&[("FFMA", 5), ("LDS.128", 1)], Gpu::A100).units, [0.0, 16.0, 0.0, 10.0, 0.0]);
+        assert_eq!(cycles(&[("FFMA", 5), ("LDS.128", 1)], GpuModel::A100).units, [0.0, 16.0, 0.0, 10.0, 0.0]);
     }
 
     /// The method against kernels that others measured, the figures of `DataSheet::published_attention`.
     #[test]
     fn flash_attention_2_is_predicted_within_a_tenth() {
-        let sheet = Gpu::H100.sheet();
+        let sheet = GpuModel::H100.sheet();
         let (forward, backward) = sheet.published_attention.unwrap();
         for (name, published) in [(FLASH_FORWARD, forward), (FLASH_BACKWARD, backward)] {
             let found = flash_attention_2_speed(name, sheet).unwrap();

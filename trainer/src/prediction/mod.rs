@@ -14,7 +14,7 @@ mod table;
 mod tests;
 mod work;
 
-pub use gpu::{Architecture, DataSheet, Gpu};
+pub use gpu::{Architecture, DataSheet, GpuModel};
 
 use crate::error::Result;
 use crate::plan::Flops;
@@ -46,7 +46,7 @@ pub const TRUST: (f64, f64) = (0.3, 0.5);
 /// Parts of a training step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Group {
+pub enum KernelGroup {
     /// Products of the layers.
     Linears,
     /// Products with the head.
@@ -87,7 +87,7 @@ pub struct KernelTime {
     /// Its entry, or a description of cuBLAS's products.
     pub name: &'static str,
     /// The part of the step.
-    pub group: Group,
+    pub group: KernelGroup,
     /// Seconds.
     pub seconds: f64,
     /// FLOPs of products, those behind a mask not counted.
@@ -99,7 +99,7 @@ pub struct KernelTime {
 }
 
 impl KernelTime {
-    fn none(name: &'static str, group: Group) -> KernelTime {
+    fn none(name: &'static str, group: KernelGroup) -> KernelTime {
         KernelTime { name, group, seconds: 0.0, flops: 0.0, bytes: 0.0, limit: Limit::Memory }
     }
 
@@ -108,7 +108,7 @@ impl KernelTime {
         (self.flops / sheet.tensor_flops).max(self.bytes / sheet.bandwidth)
     }
 
-    fn streaming(name: &'static str, group: Group, bytes: f64, sheet: &DataSheet) -> KernelTime {
+    fn streaming(name: &'static str, group: KernelGroup, bytes: f64, sheet: &DataSheet) -> KernelTime {
         KernelTime { seconds: bytes / sheet.streaming(), bytes, ..KernelTime::none(name, group) }
     }
 }
@@ -130,7 +130,7 @@ pub struct PredictedPass {
 
 impl PredictedPass {
     /// Seconds by part of the step.
-    pub fn groups(&self) -> BTreeMap<Group, f64> {
+    pub fn groups(&self) -> BTreeMap<KernelGroup, f64> {
         let mut groups = BTreeMap::new();
         for kernel in &self.kernels {
             *groups.entry(kernel.group).or_insert(0.0) += kernel.seconds;
@@ -140,13 +140,13 @@ impl PredictedPass {
 
     /// FLOPs per second of attention by the convention of its papers: the products that the mask leaves, two forward and
     /// five backward, whatever is computed again.
-    pub fn attention_flops_per_second(&self, group: Group) -> f64 {
+    pub fn attention_flops_per_second(&self, group: KernelGroup) -> f64 {
         let kernels = || self.kernels.iter();
-        let forward = kernels().filter(|kernel| kernel.group == Group::AttentionForward);
+        let forward = kernels().filter(|kernel| kernel.group == KernelGroup::AttentionForward);
         let flops: f64 = forward.map(|kernel| kernel.flops).sum();
         let seconds: f64 =
             kernels().filter(|kernel| kernel.group == group).map(|kernel| kernel.seconds).sum();
-        if group == Group::AttentionBackward { 2.5 * flops / seconds } else { flops / seconds }
+        if group == KernelGroup::AttentionBackward { 2.5 * flops / seconds } else { flops / seconds }
     }
 }
 
@@ -156,7 +156,7 @@ pub struct Prediction {
     /// Always true.
     pub prediction: bool,
     /// The GPU.
-    pub gpu: Gpu,
+    pub gpu: GpuModel,
     /// Its limits.
     pub sheet: DataSheet,
     /// Sequences of a micro-batch.
@@ -212,7 +212,7 @@ impl Prediction {
     ///
     /// # Errors
     /// The committed tables lack the kernels.
-    pub fn of(recipe: &TrainingRecipe, stage: &Stage, gpu: Gpu, document: usize) -> Result<Prediction> {
+    pub fn of(recipe: &TrainingRecipe, stage: &Stage, gpu: GpuModel, document: usize) -> Result<Prediction> {
         let (config, sheet) = (recipe.model.config(), gpu.sheet());
         let pass = |document| predict(recipe, &config, stage, sheet, document);
         let full = pass(None)?;
@@ -223,7 +223,7 @@ impl Prediction {
             .map(|kernel| kernel.seconds)
             .sum();
         let groups = full.groups();
-        let ours = groups[&Group::AttentionForward] + groups[&Group::AttentionBackward];
+        let ours = groups[&KernelGroup::AttentionForward] + groups[&KernelGroup::AttentionBackward];
         Ok(Prediction {
             prediction: true,
             gpu,
@@ -246,9 +246,9 @@ impl Prediction {
 }
 
 /// SmolLM2-70M at context 8,192 on one L40S (its card, codelion/SmolLM2-70M).
-fn published(config: &Config, stage: &Stage, gpu: Gpu) -> Option<f64> {
+fn published(config: &Config, stage: &Stage, gpu: GpuModel) -> Option<f64> {
     let shape = (config.hidden, config.layers, config.ffn, config.vocab, stage.context);
-    (gpu == Gpu::L40s && shape == (384, 32, 1024, 49_152, 8192)).then_some(110_000.0)
+    (gpu == GpuModel::L40s && shape == (384, 32, 1024, 49_152, 8192)).then_some(110_000.0)
 }
 
 fn sizes(recipe: &TrainingRecipe, config: &Config, stage: &Stage) -> Sizes {

@@ -1,22 +1,22 @@
 //! A prediction as text of at most 80 columns.
 
-use super::{ASSUMPTIONS, Group, Limit, Prediction, TRUST};
+use super::{ASSUMPTIONS, KernelGroup, Limit, Prediction, TRUST};
 use crate::units::grouped;
 use std::fmt::{self, Display};
 
-impl Display for Group {
+impl Display for KernelGroup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Group::Linears => "linears",
-            Group::Head => "head",
-            Group::AttentionForward => "attention, forward",
-            Group::AttentionBackward => "attention, backward",
-            Group::Norms => "norms",
-            Group::Rotations => "rotations",
-            Group::SwiGlu => "SwiGLU",
-            Group::Loss => "loss",
-            Group::Embedding => "embedding",
-            Group::Optimizer => "optimizer, per pass",
+            KernelGroup::Linears => "linears",
+            KernelGroup::Head => "head",
+            KernelGroup::AttentionForward => "attention, forward",
+            KernelGroup::AttentionBackward => "attention, backward",
+            KernelGroup::Norms => "norms",
+            KernelGroup::Rotations => "rotations",
+            KernelGroup::SwiGlu => "SwiGLU",
+            KernelGroup::Loss => "loss",
+            KernelGroup::Embedding => "embedding",
+            KernelGroup::Optimizer => "optimizer, per pass",
         })
     }
 }
@@ -83,8 +83,8 @@ impl Display for Prediction {
         let mfu = |share: f64| format!("{:.1}%", 100.0 * share);
         writeln!(f, "  {:<33}{:>13}{:>13}", "MFU, of the dense peak", mfu(full.mfu), mfu(documents.mfu))?;
         for (what, group, published) in [
-            ("forward", Group::AttentionForward, sheet.published_attention.map(|both| both.0)),
-            ("backward", Group::AttentionBackward, sheet.published_attention.map(|both| both.1)),
+            ("forward", KernelGroup::AttentionForward, sheet.published_attention.map(|both| both.0)),
+            ("backward", KernelGroup::AttentionBackward, sheet.published_attention.map(|both| both.1)),
         ] {
             let found = full.attention_flops_per_second(group) / 1e12;
             let beside = published.map_or(String::new(), |flops| {

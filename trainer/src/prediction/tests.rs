@@ -5,14 +5,14 @@ fn recipe(overrides: &[&str]) -> TrainingRecipe {
     TrainingRecipe::load("smollm2-70m", &overrides).unwrap()
 }
 
-fn predicted(gpu: Gpu) -> Prediction {
+fn predicted(gpu: GpuModel) -> Prediction {
     let recipe = recipe(&[]);
     Prediction::of(&recipe, &recipe.stages[0], gpu, DOCUMENT_TOKENS).unwrap()
 }
 
 #[test]
 fn every_gpu_has_a_table_whose_parts_add_up() {
-    for gpu in Gpu::ALL {
+    for gpu in GpuModel::ALL {
         let found = predicted(gpu);
         for pass in [&found.full, &found.documents] {
             assert!(pass.kernels.iter().all(|kernel| kernel.seconds > 0.0 && kernel.bytes > 0.0), "{pass:?}");
@@ -37,17 +37,17 @@ fn every_gpu_has_a_table_whose_parts_add_up() {
 /// FLOPs of the table are those of the plan, besides the products that attention's backward pass repeats.
 #[test]
 fn flops_are_those_of_the_plan() {
-    let found = predicted(Gpu::L40s);
+    let found = predicted(GpuModel::L40s);
     let config = recipe(&[]).model.config();
     let flops = Flops::of(&config, 8192);
-    let of = |groups: &[Group]| -> f64 {
+    let of = |groups: &[KernelGroup]| -> f64 {
         let kernels = found.full.kernels.iter().filter(|kernel| groups.contains(&kernel.group));
         kernels.map(|kernel| kernel.flops).sum::<f64>() / 32_768.0
     };
-    assert!((of(&[Group::Linears]) / flops.linears as f64 - 1.0).abs() < 1e-9);
-    assert!((of(&[Group::Head]) / flops.head as f64 - 1.0).abs() < 1e-9);
+    assert!((of(&[KernelGroup::Linears]) / flops.linears as f64 - 1.0).abs() < 1e-9);
+    assert!((of(&[KernelGroup::Head]) / flops.head as f64 - 1.0).abs() < 1e-9);
     // Forward 2 of 6 products; a position sees itself too.
-    let forward = of(&[Group::AttentionForward]) / (flops.attention_causal as f64 / 3.0);
+    let forward = of(&[KernelGroup::AttentionForward]) / (flops.attention_causal as f64 / 3.0);
     assert!((forward - 8193.0 / 8192.0).abs() < 1e-9, "{forward}");
 }
 
@@ -56,7 +56,7 @@ fn flops_are_those_of_the_plan() {
 fn time_falls_with_each_limit() {
     let recipe = recipe(&[]);
     let (config, stage) = (recipe.model.config(), &recipe.stages[0]);
-    for gpu in Gpu::ALL {
+    for gpu in GpuModel::ALL {
         let sheet = *gpu.sheet();
         let seconds = |sheet: &DataSheet| predict(&recipe, &config, stage, sheet, None).unwrap();
         let base = seconds(&sheet);
@@ -69,14 +69,14 @@ fn time_falls_with_each_limit() {
                 assert!(after.seconds <= before.seconds * (1.0 + 1e-12), "{gpu:?} {}", before.name);
             }
         }
-        let norms = |pass: &PredictedPass| pass.groups()[&Group::Norms];
+        let norms = |pass: &PredictedPass| pass.groups()[&KernelGroup::Norms];
         assert!((norms(&wider) * 2.0 / norms(&base) - 1.0).abs() < 1e-12);
     }
 }
 
 #[test]
 fn the_order_of_gpus_is_that_of_their_data_sheets() {
-    let [l40s, h100, h200, a100, rtx] = Gpu::ALL.map(|gpu| predicted(gpu).full.tokens_per_second);
+    let [l40s, h100, h200, a100, rtx] = GpuModel::ALL.map(|gpu| predicted(gpu).full.tokens_per_second);
     assert!(
         h200 > h100 && h100 > a100 && a100 > rtx && h100 > l40s && l40s > rtx,
         "{l40s} {h100} {h200} {a100} {rtx}"
@@ -94,9 +94,9 @@ fn what_the_kernels_lack_is_not_predicted() {
 
 #[test]
 fn checkpointing_costs_the_layers_forward_pass_again() {
-    let plain = predicted(Gpu::H100).full;
+    let plain = predicted(GpuModel::H100).full;
     let recipe = recipe(&["compute.activation_checkpointing=true"]);
-    let again = Prediction::of(&recipe, &recipe.stages[0], Gpu::H100, 1000).unwrap().full;
+    let again = Prediction::of(&recipe, &recipe.stages[0], GpuModel::H100, 1000).unwrap().full;
     let of = |pass: &PredictedPass, name: &str| {
         pass.kernels.iter().find(|kernel| kernel.name == name).unwrap().seconds
     };

@@ -1,7 +1,7 @@
 //! What one micro-batch asks of a GPU, kernel by kernel: bytes of memory, and FLOPs of products.
 
 use super::gpu::DataSheet;
-use super::{Group, KernelTime, Limit};
+use super::{KernelGroup, KernelTime, Limit};
 use thimble_runtime::format::Config;
 
 /// Bytes of an activation and of a weight in products.
@@ -58,9 +58,9 @@ impl Sizes {
             (hidden, 2.0 * self.ffn, false),
             (self.ffn, hidden, true),
         ];
-        let mut forward = Product::none("products, forward", Group::Linears);
-        let mut input = Product::none("products, gradients of inputs", Group::Linears);
-        let mut weight = Product::none("products, gradients of weights", Group::Linears);
+        let mut forward = Product::none("products, forward", KernelGroup::Linears);
+        let mut input = Product::none("products, gradients of inputs", KernelGroup::Linears);
+        let mut weight = Product::none("products, gradients of weights", KernelGroup::Linears);
         for (inputs, outputs, residual) in shapes {
             let added = if residual { BF16 * rows * outputs } else { 0.0 };
             forward.add(self.forward_layers, [rows, inputs, outputs], BF16 * rows * outputs + added, sheet);
@@ -75,7 +75,7 @@ impl Sizes {
         let (rows, hidden, classes) = (self.chunk, self.hidden, self.vocabulary);
         let chunks = self.tokens / self.chunk;
         let product = |name, shape, output| {
-            let mut product = Product::none(name, Group::Head);
+            let mut product = Product::none(name, KernelGroup::Head);
             product.add(chunks, shape, output, sheet);
             product.time()
         };
@@ -97,26 +97,26 @@ impl Sizes {
         let step = |bytes_of_parameter: f64| bytes_of_parameter * parameters / self.accumulate;
         vec![
             // x in, y and 1 / rms out.
-            time("rms_norm", Group::Norms, (2.0 * forward_layers + 1.0) * (2.0 * row + statistic)),
+            time("rms_norm", KernelGroup::Norms, (2.0 * forward_layers + 1.0) * (2.0 * row + statistic)),
             // x, dy and the gradient so far in; the gradient and y again out.
-            time("rms_norm_backward", Group::Norms, (2.0 * layers + 1.0) * (5.0 * row + statistic)),
-            time("split_heads", Group::Rotations, forward_layers * 2.0 * BF16 * tokens * fused),
-            time("split_heads_backward", Group::Rotations, layers * 2.0 * BF16 * tokens * fused),
+            time("rms_norm_backward", KernelGroup::Norms, (2.0 * layers + 1.0) * (5.0 * row + statistic)),
+            time("split_heads", KernelGroup::Rotations, forward_layers * 2.0 * BF16 * tokens * fused),
+            time("split_heads_backward", KernelGroup::Rotations, layers * 2.0 * BF16 * tokens * fused),
             // Gate and up in, the product out.
-            time("swiglu", Group::SwiGlu, forward_layers * 3.0 * BF16 * tokens * ffn),
+            time("swiglu", KernelGroup::SwiGlu, forward_layers * 3.0 * BF16 * tokens * ffn),
             // Gate, up and the product's gradient in; two gradients and the product again out.
-            time("swiglu_backward", Group::SwiGlu, layers * 6.0 * BF16 * tokens * ffn),
+            time("swiglu_backward", KernelGroup::SwiGlu, layers * 6.0 * BF16 * tokens * ffn),
             // Logits in, their gradient out; the second reading of a row is from the cache.
-            time("softmax_gradient", Group::Loss, 2.0 * BF16 * tokens * self.vocabulary),
-            time("embedding", Group::Embedding, 2.0 * row),
+            time("softmax_gradient", KernelGroup::Loss, 2.0 * BF16 * tokens * self.vocabulary),
+            time("embedding", KernelGroup::Embedding, 2.0 * row),
             // Gradients in, sums of segments out and in, the table's gradient in and out.
-            time("embedding_segment_sums", Group::Embedding, row + F32 * rows_of_table),
-            time("embedding_backward", Group::Embedding, 3.0 * F32 * rows_of_table),
-            time("zero", Group::Optimizer, row),
-            time("zero gradients", Group::Optimizer, step(F32)),
-            time("square_sum", Group::Optimizer, step(F32)),
+            time("embedding_segment_sums", KernelGroup::Embedding, row + F32 * rows_of_table),
+            time("embedding_backward", KernelGroup::Embedding, 3.0 * F32 * rows_of_table),
+            time("zero", KernelGroup::Optimizer, row),
+            time("zero gradients", KernelGroup::Optimizer, step(F32)),
+            time("square_sum", KernelGroup::Optimizer, step(F32)),
             // Weights, two moments and gradients in; weights, moments and the bf16 copy out.
-            time("adamw", Group::Optimizer, step(7.0 * F32 + BF16)),
+            time("adamw", KernelGroup::Optimizer, step(7.0 * F32 + BF16)),
         ]
     }
 
@@ -141,7 +141,7 @@ struct Product {
 }
 
 impl Product {
-    fn none(name: &'static str, group: Group) -> Product {
+    fn none(name: &'static str, group: KernelGroup) -> Product {
         Product { kernel: KernelTime::none(name, group), in_memory: 0.0 }
     }
 
