@@ -57,7 +57,7 @@ fn a_checkpoint_is_evaluated_as_its_export_is() {
         assert_eq!((ours.task, ours.n), (command.task, command.n));
         assert_eq!(ours.metrics[0].items, command.metrics[0].items);
     }
-    let said = refused(eval(&["run", "--checkpoint", "step-99"]), 1);
+    let said = refused(eval(&["run", "--checkpoint", "step-99"]), 2);
     assert!(said.contains("no checkpoint \"step-99\""), "{said}");
     let said = refused(test.command(&["eval", "run", "--data", folder, "--tasks", "mmlo"]), 2);
     assert!(said.contains("did you mean mmlu?"), "{said}");

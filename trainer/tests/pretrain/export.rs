@@ -173,7 +173,7 @@ fn the_last_stages_best_is_exported_unless_another_is_asked_for() {
         let from = format!("step-{from:08}");
         assert!(weights(&output) == test.kept("early", &from, "model.safetensors"), "{output}");
     }
-    let said = refused(test.command(&["export", "run", "-o", "d", "--checkpoint", "step-7"]), 1);
+    let said = refused(test.command(&["export", "run", "-o", "d", "--checkpoint", "step-7"]), 2);
     assert!(said.contains("no checkpoint \"step-7\"; found: ") && said.contains("step-00000039"), "{said}");
     // A run that was begun, before its first checkpoint.
     fs::create_dir(test.path("begun")).unwrap();

@@ -242,6 +242,7 @@ pub trait Launcher {
     fn multiply(&self, product: &Product) -> Result<()>;
 }
 
+#[cfg(any(feature = "cuda", feature = "emulator"))]
 /// Refuses a copy between the host and a region of another length.
 pub(super) fn check_copy(host: usize, region: Region) -> Result<()> {
     if host == region.bytes {
