@@ -96,12 +96,12 @@ pub struct DataSheet {
     pub l2_bytes: u64,
     /// Memory as the driver reports it, bytes.
     pub memory_bytes: u64,
-    /// Share of `tensor_flops` that large cuBLAS products sustain. Assumed, by the prototypes: 0.62, on Hopper 0.60.
+    /// Share of `tensor_flops` that large cuBLAS products sustain. Assumed: 0.62, on Hopper 0.60.
     pub product_share: f64,
     /// Share of `tensor_flops` that `mma.sync` can reach: all of it before Hopper, where only `wgmma` does (Luo et al. 2024,
     /// arXiv 2402.13499: 62.9% on average).
     pub mma_share: f64,
-    /// Share of `bandwidth` that streaming kernels sustain. Assumed, by the prototypes: 0.80 of GDDR, 0.85 of HBM.
+    /// Share of `bandwidth` that streaming kernels sustain. Assumed: 0.80 of GDDR, 0.85 of HBM.
     pub bandwidth_share: f64,
     /// FLOPs per second that FlashAttention 2 was published to reach, forward and backward, with heads of 64 and a causal
     /// context of 8,192 (charts of Shah et al. 2024, arXiv 2407.08608), to judge the method by.
