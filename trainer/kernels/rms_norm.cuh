@@ -6,17 +6,6 @@
 
 constexpr int NORM_STEP = 32 * 8;  // columns of one access of a warp
 
-__device__ __forceinline__ void write_normed(Global<const bf16> x, Global<const float> weight, float inverse, Global<bf16> y, int columns) {
-  for (int column = threadIdx.x % 32 * 8; column < columns; column += NORM_STEP) {
-    float v[8], w[8];
-    load(v, x + column);
-    load(w, weight + column);
-#pragma unroll
-    for (int i = 0; i < 8; i++) v[i] *= inverse * w[i];
-    store(y + column, v);
-  }
-}
-
 KERNEL void __launch_bounds__(256) rms_norm(Global<const bf16> input, Global<const float> weight, Global<float> inverse_rms, Global<bf16> output,
                                             int32_t rows, int32_t columns, float epsilon) {
   const int lane = threadIdx.x % 32, row = blockIdx.x * 8 + threadIdx.x / 32;
@@ -31,16 +20,14 @@ KERNEL void __launch_bounds__(256) rms_norm(Global<const bf16> input, Global<con
   }
   const float inverse = 1.0f / sqrtf(warp_sum(square) / float(columns) + epsilon);
   if (lane == 0) inverse_rms[row] = inverse;
-  write_normed(input + first, weight, inverse, output + first, columns);
-}
-
-// The output again, from the kept inverse root.
-KERNEL void __launch_bounds__(256) rms_norm_again(Global<const bf16> input, Global<const float> weight, Global<const float> inverse_rms,
-                                                  Global<bf16> output, int32_t rows, int32_t columns) {
-  const int row = blockIdx.x * 8 + threadIdx.x / 32;
-  if (row >= rows) return;
-  const long long first = (long long)row * columns;
-  write_normed(input + first, weight, inverse_rms[row], output + first, columns);
+  for (int column = lane * 8; column < columns; column += NORM_STEP) {
+    float v[8], w[8];
+    load(v, input + first + column);
+    load(w, weight + column);
+#pragma unroll
+    for (int i = 0; i < 8; i++) v[i] *= inverse * w[i];
+    store(output + first + column, v);
+  }
 }
 
 // Where the sums of columns column .. column + 3 (half 0) and column + 4 .. column + 7 (half 1) lie in a warp's stretch of shared memory:

@@ -158,20 +158,26 @@ fn two_level(levels: &Grid, row: &[f32]) -> Option<RowGrid> {
         }
         groups.push(found);
     }
+    common_row_scale(&groups).0
+}
+
+/// A row's scale of which one of each group's scales is a multiple, and how many scales were compared.
+fn common_row_scale(groups: &[Vec<f32>]) -> (Option<RowGrid>, usize) {
+    let mut compared = 0;
     let largest = |scales: &Vec<f32>| scales.iter().fold(0.0f32, |most, s| most.max(s.abs()));
     // The group that leaves the fewest choices; of these the one of the largest scale, to which the converter gives the
     // largest multiplier.
     let scaled = groups.iter().filter(|scales| largest(scales) > 0.0);
     let anchor = scaled.min_by(|a, b| a.len().cmp(&b.len()).then(largest(b).total_cmp(&largest(a))));
     let Some(anchor) = anchor else {
-        return Some(RowGrid { row_scale: 0.0, groups: vec![GroupScale::new(0.0, 0.0, 0); groups.len()] });
+        let groups = vec![GroupScale::new(0.0, 0.0, 0); groups.len()];
+        return (Some(RowGrid { row_scale: 0.0, groups }), compared);
     };
-    let mut compared = 0;
     for multiplier in (1..=MULTIPLIERS).rev() {
         for &scale in anchor {
             for row_scale in neighbours(scale.abs() / multiplier as f32) {
                 if compared > MOST_COMPARED {
-                    return None;
+                    return (None, compared);
                 }
                 let found: Option<Vec<GroupScale>> = groups
                     .iter()
@@ -181,12 +187,12 @@ fn two_level(levels: &Grid, row: &[f32]) -> Option<RowGrid> {
                     })
                     .collect();
                 if let Some(groups) = found {
-                    return Some(RowGrid { row_scale, groups });
+                    return (Some(RowGrid { row_scale, groups }), compared);
                 }
             }
         }
     }
-    None
+    (None, compared)
 }
 
 /// The first of these scales that is a multiple of the row's.

@@ -189,20 +189,31 @@ fn groups_of_one_code_are_stored_as_they_are() {
 
 /// Rows with one number in each group, of which no two need have a scale in common.
 #[test]
-fn sparse_rows_take_little_time() {
+fn sparse_rows_are_given_up_after_so_many_comparisons() {
     let mut random = Random(6);
+    let mut tried = 0;
     for encoding in quantized().filter(|encoding| encoding.layout().scales == WeightScales::TwoLevel) {
-        let columns = 4096;
-        let mut values = vec![0.0f32; PANEL * columns];
-        values.iter_mut().step_by(GROUP).for_each(|value| *value = random.unit() - 0.5);
-        let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        let rows = Rows { kind: BlockType::F32, bytes: &bytes, columns };
-        let mut panel = vec![0; encoding.panel_bytes(columns).unwrap()];
-        let begin = std::time::Instant::now();
-        encode_panel(encoding, rows, &mut panel).unwrap();
-        println!("{encoding:?}: {:?}", begin.elapsed());
-        assert!(begin.elapsed().as_secs() < 20, "{encoding:?}: {:?}", begin.elapsed());
+        let levels = super::Grid::of(encoding);
+        // Without a level 0 no group of one number is on the grid.
+        if levels.level(levels.code(0.0)) != 0.0 {
+            continue;
+        }
+        tried += 1;
+        let mut group = || {
+            let mut values = [0.0f32; GROUP];
+            values[0] = random.unit() - 0.5;
+            super::scales(levels, &values, Some)
+        };
+        let groups: Vec<Vec<f32>> = (0..128).map(|_| group()).collect();
+        let choices: usize = groups.iter().map(Vec::len).sum();
+        assert!(groups.iter().all(|scales| !scales.is_empty()), "{encoding:?}");
+        let (found, compared) = super::common_row_scale(&groups);
+        // Each row scale that is tried takes up to `choices` comparisons.
+        let most = super::MOST_COMPARED;
+        assert!(found.is_none() && compared <= most + choices, "{encoding:?}: {compared} of {most}");
+        println!("{encoding:?}: {choices} scales, {compared} comparisons");
     }
+    assert!(tried > 0, "no encoding with a level 0");
 }
 
 #[test]

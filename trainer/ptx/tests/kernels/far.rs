@@ -99,7 +99,6 @@ fn norms() -> Vec<Far> {
     let weight = || f32s(Use::Input, COLUMNS, COLUMNS);
     let sizes = |rows: usize| vec![int(rows), int(COLUMNS)];
     let forward = vec![matrix(Use::Input, 8), weight(), f32s(Use::Output, 8, ROWS), matrix(Use::Output, 8)];
-    let again = vec![matrix(Use::Input, 8), weight(), f32s(Use::Input, 8, ROWS), matrix(Use::Output, 8)];
     let mut backward = vec![matrix(Use::Input, 4), weight(), f32s(Use::Input, 4, ROWS)];
     backward.extend([matrix(Use::Input, 4), matrix(Use::InPlace, 4), matrix(Use::Output, 4)]);
     backward.push(f32s(Use::Output, COLUMNS, ROWS / 4 * COLUMNS));
@@ -107,7 +106,6 @@ fn norms() -> Vec<Far> {
     let (epsilon, adds) = (float(1e-5), int(1));
     vec![
         Far::new("rms_norm", [ROWS / 8, 1, 1], forward, [with(8, epsilon), with(ROWS, epsilon)]),
-        Far::new("rms_norm_again", [ROWS / 8, 1, 1], again, [sizes(8), sizes(ROWS)]),
         Far::new("rms_norm_backward", [ROWS / 4, 1, 1], backward, [with(4, adds), with(ROWS, adds)]),
     ]
 }

@@ -1,4 +1,4 @@
-//! RMSNorm, forward, again and backward, and the sums of columns that end the weight's gradient.
+//! RMSNorm, forward and backward, and the sums of columns that end the weight's gradient.
 
 use super::harness::{
     BF16_BOUND, Checked, Device, F32_BOUND, Random, close, doubles, float, int, pointer, values,
@@ -32,22 +32,15 @@ fn norm(module: &Module, rows: usize, columns: usize, parts: usize, add: bool) -
     let weights = device.memory.input("weight", &weight);
     let inverse_rms = device.memory.output("inverse_rms", 4 * rows);
     let output = device.memory.output("output", 2 * rows * columns);
-    let again = device.memory.output("output again", 2 * rows * columns);
-    let third = device.memory.output("output of the gradient", 2 * rows * columns);
+    let again = device.memory.output("output of the gradient", 2 * rows * columns);
     let d_input = device.bf16_in_place("d_input", &before);
     let partial = device.memory.output("partial", 4 * parts * columns);
     let sums = device.memory.in_place("sums", &sums_before);
-    let blocks = [rows.div_ceil(8), 1, 1];
     let sizes = [int(rows), int(columns)];
     let arguments =
         [&[input, weights, inverse_rms, output].map(pointer)[..], &sizes, &[float(EPSILON)]].concat();
-    device.launch("rms_norm", blocks, &arguments)?;
-    device.launch(
-        "rms_norm_again",
-        blocks,
-        &[&[input, weights, inverse_rms, again].map(pointer)[..], &sizes].concat(),
-    )?;
-    let pointers = [input, weights, inverse_rms, d_output, d_input, third, partial].map(pointer);
+    device.launch("rms_norm", [rows.div_ceil(8), 1, 1], &arguments)?;
+    let pointers = [input, weights, inverse_rms, d_output, d_input, again, partial].map(pointer);
     let arguments = [&pointers[..], &sizes, &[int(add.into())]].concat();
     match columns {
         COLUMNS => device.launch("rms_norm_backward", [parts, 1, 1], &arguments)?,
@@ -74,7 +67,7 @@ fn norm(module: &Module, rows: usize, columns: usize, parts: usize, add: bool) -
         }
     }
     close("inverse_rms", &device.read_f32(inverse_rms)?, &inverses, F32_BOUND)?;
-    for (name, pointer) in [("output", output), ("output again", again), ("output of the gradient", third)] {
+    for (name, pointer) in [("output", output), ("output of the gradient", again)] {
         close(name, &device.read_bf16(pointer)?, &y, BF16_BOUND)?;
     }
     close("d_input", &device.read_bf16(d_input)?, &dx, BF16_BOUND)?;

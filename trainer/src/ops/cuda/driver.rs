@@ -13,7 +13,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Machine code for each architecture and PTX for later ones; `build/kernels.rs` has nvcc write it.
+/// Machine code for each architecture and PTX for later ones; `build/machine_code.rs` has it written.
 static FAT_BINARY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/kernels.fatbin"));
 
 /// Shared memory of a block that needs no permission, in bytes.

@@ -10,7 +10,7 @@ const ENTRY: &str = "KERNEL_ENTRY(";
 
 /// What a parameter is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ParameterType {
+pub(crate) enum ParameterType {
     /// Addresses of such numbers.
     Bf16s,
     /// Of f32.
@@ -29,7 +29,7 @@ pub enum ParameterType {
 
 /// A kernel of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Kernel {
+pub(crate) struct Kernel {
     /// Its name.
     pub name: &'static str,
     /// Its parameters in order, with their names.
@@ -70,7 +70,7 @@ impl Given {
 ///
 /// # Errors
 /// The line that is not of the table's form.
-pub fn kernels() -> Result<&'static HashMap<&'static str, Kernel>> {
+pub(crate) fn kernels() -> Result<&'static HashMap<&'static str, Kernel>> {
     static TABLE: LazyLock<std::result::Result<HashMap<&'static str, Kernel>, String>> =
         LazyLock::new(|| parse(TEXT));
     TABLE.as_ref().map_err(|problem| Error::Invalid(format!("kernels.def: {problem}")))

@@ -24,8 +24,12 @@ impl Region {
     pub const NULL: Region = Region { address: Address(0), bytes: 0 };
 
     /// The `bytes` bytes from byte `start` on.
+    ///
+    /// # Panics
+    /// They are not all of this region, which a device might not notice.
     pub fn part(self, start: usize, bytes: usize) -> Region {
-        debug_assert!(start + bytes <= self.bytes, "{bytes} bytes from {start} on of {self:?}");
+        let inside = start.checked_add(bytes).is_some_and(|end| end <= self.bytes);
+        assert!(inside, "{bytes} bytes from {start} on of {self:?}");
         Region { address: Address(self.address.0 + start as u64), bytes }
     }
 
@@ -242,8 +246,8 @@ pub trait Launcher {
     fn multiply(&self, product: &Product) -> Result<()>;
 }
 
-#[cfg(any(feature = "cuda", feature = "emulator"))]
 /// Refuses a copy between the host and a region of another length.
+#[cfg(any(feature = "cuda", feature = "emulator"))]
 pub(super) fn check_copy(host: usize, region: Region) -> Result<()> {
     if host == region.bytes {
         return Ok(());

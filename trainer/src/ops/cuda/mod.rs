@@ -20,8 +20,9 @@ mod buffers;
 mod driver;
 #[cfg(feature = "emulator")]
 mod emulated;
-pub mod kernels;
-pub mod launcher;
+pub(crate) mod kernels;
+// Its regions are places in device memory, which a safe caller from outside must not choose.
+pub(crate) mod launcher;
 mod layers;
 mod linear;
 mod loss;

@@ -7,6 +7,8 @@ const HEAD_DIM: usize = 64;
 const GROUP: usize = 4;
 /// Elements that are read at once.
 const VECTOR: usize = 8;
+/// The widest rows whose sums, 16 bytes a column, fit the 99 KB of shared memory that every generation allows a block.
+const NORM_COLUMNS: usize = 6144;
 
 /// What of a model the kernels lack, for a message; none if they have all of it.
 pub fn unsupported(config: &Config) -> Option<String> {
@@ -22,6 +24,8 @@ pub fn unsupported(config: &Config) -> Option<String> {
         Some(format!("heads of width {head_dim} (only {HEAD_DIM})"))
     } else if !heads.is_multiple_of(kv_heads) || heads / kv_heads > GROUP {
         Some(format!("{heads} query heads for {kv_heads} key heads (at most {GROUP} for one)"))
+    } else if hidden > NORM_COLUMNS {
+        Some(format!("a width of {hidden} (at most {NORM_COLUMNS})"))
     } else {
         let ragged = [hidden, ffn].into_iter().find(|width| !width.is_multiple_of(VECTOR));
         ragged.map(|width| format!("a width of {width} (only multiples of {VECTOR})"))
@@ -50,6 +54,7 @@ mod tests {
             (Config { head_dim: 128, ..good }, "heads of width 128 (only 64)"),
             (Config { heads: 10, ..good }, "10 query heads for 2 key heads"),
             (Config { ffn: 1020, ..good }, "a width of 1020"),
+            (Config { hidden: 8192, heads: 128, kv_heads: 32, ..good }, "a width of 8192 (at most 6144)"),
         ] {
             assert!(unsupported(&config).is_some_and(|what| what.contains(expected)), "{expected}");
         }
