@@ -1,6 +1,6 @@
 //! For Rust only: a call that waits for the answer.
 
-use crate::{ApiError, Chat, Listener, ListenerError, Reply};
+use crate::{AnswerOptions, ApiError, Chat, Listener, ListenerError, Reply};
 use std::ops::ControlFlow::{self, Break, Continue};
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
@@ -37,9 +37,22 @@ impl Chat {
     ///
     /// # Errors
     /// Those that a [`Listener`] gets.
-    pub fn answer(&self, text: &str, mut on_piece: impl FnMut(&str)) -> Result<Reply, ApiError> {
+    pub fn answer(&self, text: &str, on_piece: impl FnMut(&str)) -> Result<Reply, ApiError> {
+        self.answer_with(text, AnswerOptions::default(), on_piece)
+    }
+
+    /// [`Chat::answer`] with options.
+    ///
+    /// # Errors
+    /// Those that a [`Listener`] gets.
+    pub fn answer_with(
+        &self,
+        text: &str,
+        options: AnswerOptions,
+        mut on_piece: impl FnMut(&str),
+    ) -> Result<Reply, ApiError> {
         let (sender, events) = channel();
-        self.send(text.to_owned(), Arc::new(Forward(sender)));
+        self.send(text.to_owned(), Arc::new(Forward(sender)), Some(options));
         for event in events {
             match event {
                 Continue(piece) => on_piece(&piece),

@@ -1,10 +1,12 @@
 //! A conversation with a model.
 
-use crate::journal::{Held, Journal};
+use crate::journal::Journal;
 use crate::listener::Listener;
+use crate::message::{self, Message};
+use crate::options::check_stops;
 use crate::sessions::ModelSessions;
 use crate::worker::{AnswerHandle, Worker, WorkerOptions};
-use crate::{ApiError, Model, ModelInfo, Sampling, Stats};
+use crate::{AnswerOptions, ApiError, Model, ModelInfo, Sampling, Stats, ToolDefinition};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use thimble_chat::{ChatError, Conversation, SavedConversation};
@@ -33,18 +35,16 @@ pub struct ChatOptions {
     /// Whether the model thinks before it answers, where [`ModelInfo::has_thinking`]; the model's default unless set.
     #[uniffi(default = None)]
     pub thinking: Option<bool>,
-}
-
-/// A message of the conversation.
-#[derive(Clone, Debug, PartialEq, Eq, uniffi::Record)]
-pub struct Message {
-    /// Whether the user wrote it, and not the model.
-    pub from_user: bool,
-    /// Its text, without reasoning.
-    pub text: String,
-    /// What the model thought before it answered; empty for the user's messages.
-    #[uniffi(default = "")]
-    pub reasoning: String,
+    /// What was said before, of the user and the model in turn, the user first. A last message of the user is unanswered:
+    /// [`Chat::retry`] answers it. An existing journal keeps its own.
+    #[uniffi(default = [])]
+    pub messages: Vec<Message>,
+    /// Texts that end an answer, which then lacks them. Reasoning counts.
+    #[uniffi(default = [])]
+    pub stop: Vec<String>,
+    /// The tools that the model may call.
+    #[uniffi(default = [])]
+    pub tools: Vec<ToolDefinition>,
 }
 
 /// A conversation with a model, on a thread of its own.
@@ -67,7 +67,10 @@ impl Chat {
     /// The file is no journal, cannot be written, or is open in another chat; the options are invalid.
     #[uniffi::constructor]
     pub fn new(model: Arc<Model>, options: ChatOptions) -> Result<Arc<Chat>, ApiError> {
-        let ChatOptions { system, sampling, thinking, max_tokens, journal, kv_file } = options;
+        let ChatOptions { system, sampling, thinking, max_tokens, journal, kv_file, messages, stop, tools } =
+            options;
+        check_stops(&stop)?;
+        let begun = message::begin(system, messages)?;
         let sampling = sampling.unwrap_or_default();
         let ModelInfo { name, answers_messages, .. } = model.info()?;
         if !answers_messages {
@@ -78,18 +81,16 @@ impl Chat {
         let sessions = ModelSessions::new(model, sampling, PromptFormat::Chat, kept)?;
         let (journal, held) = match &journal {
             Some(path) => {
-                let (journal, held) = Journal::open(path, system)?;
+                let (journal, held) = Journal::open(path, begun)?;
                 (Some(journal), held)
             }
-            None => {
-                (None, Held { conversation: Conversation { system, turns: Vec::new() }, unanswered: None })
-            }
+            None => (None, begun),
         };
         let options = WorkerOptions {
             sessions: Box::new(sessions),
             thinking,
             max_tokens: max_tokens.unwrap_or(MOST_TOKENS) as usize,
-            stops: Vec::new(),
+            stops: stop,
             journal,
         };
         let worker = Worker::start("thimble-chat", held.conversation, threads, options)?;
@@ -98,16 +99,23 @@ impl Chat {
 
     /// Answers a message. Returns at once; `listener` receives the answer. Messages are answered in order. The handle
     /// stops this answer only and need not be kept.
-    pub fn send(&self, text: String, listener: Arc<dyn Listener>) -> Arc<AnswerHandle> {
+    #[uniffi::method(default(options = None))]
+    pub fn send(
+        &self,
+        text: String,
+        listener: Arc<dyn Listener>,
+        options: Option<AnswerOptions>,
+    ) -> Arc<AnswerHandle> {
         self.forget_unanswered();
-        Arc::new(self.worker.ask(Some(text), listener))
+        Arc::new(self.worker.ask(Some(text), options.unwrap_or_default(), listener))
     }
 
     /// Answers the last message again, which is the unanswered one if there is one. The old answer stays until part of the
     /// new one is shown.
-    pub fn retry(&self, listener: Arc<dyn Listener>) -> Arc<AnswerHandle> {
+    #[uniffi::method(default(options = None))]
+    pub fn retry(&self, listener: Arc<dyn Listener>, options: Option<AnswerOptions>) -> Arc<AnswerHandle> {
         let unanswered = self.unanswered.lock().unwrap_or_else(PoisonError::into_inner).take();
-        Arc::new(self.worker.ask(unanswered, listener))
+        Arc::new(self.worker.ask(unanswered, options.unwrap_or_default(), listener))
     }
 
     /// Stops the current answer and those that wait; each listener gets an end.
@@ -117,16 +125,11 @@ impl Chat {
 
     /// The messages so far, oldest first, without an unfinished answer.
     pub fn history(&self) -> Vec<Message> {
-        let conversation = self.worker.conversation();
-        let messages = conversation.turns.into_iter().flat_map(|turn| {
-            let (reasoning, text) = thimble_chat::split_reasoning(&turn.answer);
-            let user = Message { from_user: true, text: turn.user, reasoning: String::new() };
-            [user, Message { from_user: false, text, reasoning }]
-        });
-        messages.collect()
+        message::messages(self.worker.conversation())
     }
 
-    /// The last message in the journal, if the app ended before any of its answer was shown: a draft to send again.
+    /// The last message, if it has no answer: that of [`ChatOptions::messages`], or that in the journal if the app ended before
+    /// any of its answer was shown. [`Chat::retry`] answers it.
     pub fn unanswered(&self) -> Option<String> {
         self.unanswered.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -2,9 +2,10 @@
 
 use crate::chat::MOST_TOKENS;
 use crate::listener::Listener;
+use crate::options::check_stops;
 use crate::sessions::ModelSessions;
 use crate::worker::{Worker, WorkerOptions};
-use crate::{ApiError, Model, Sampling};
+use crate::{AnswerFormat, AnswerOptions, ApiError, Model, Sampling};
 use std::sync::Arc;
 use thimble_chat::Conversation;
 use thimble_host::PromptFormat;
@@ -21,6 +22,12 @@ pub struct CompletionOptions {
     /// Texts before which it ends.
     #[uniffi(default = [])]
     pub stop: Vec<String>,
+    /// As [`AnswerOptions::log_probabilities`].
+    #[uniffi(default = None)]
+    pub log_probabilities: Option<u32>,
+    /// As [`AnswerOptions::format`].
+    #[uniffi(default = None)]
+    pub format: Option<AnswerFormat>,
 }
 
 /// A completion in progress, on a thread of its own. Dropping this object stops the work: keep it.
@@ -65,10 +72,8 @@ impl Model {
         options: CompletionOptions,
         listener: Arc<dyn Listener>,
     ) -> Result<Arc<Completion>, ApiError> {
-        let CompletionOptions { max_tokens, sampling, stop } = options;
-        if stop.iter().any(String::is_empty) {
-            return Err(ApiError::other("a stop string is empty: expected at least one character"));
-        }
+        let CompletionOptions { max_tokens, sampling, stop, log_probabilities, format } = options;
+        check_stops(&stop)?;
         let sampling = sampling.unwrap_or_default();
         let threads = self.plan.threads();
         let options = WorkerOptions {
@@ -79,7 +84,8 @@ impl Model {
             journal: None,
         };
         let worker = Worker::start("thimble-completion", Conversation::default(), threads, options)?;
-        worker.ask(Some(prompt), listener);
+        let asked = AnswerOptions { format, log_probabilities, ..AnswerOptions::default() };
+        worker.ask(Some(prompt), asked, listener);
         Ok(Arc::new(Completion { worker }))
     }
 }

@@ -4,6 +4,7 @@ use thimble_chat::ChatError;
 use thimble_files::OpenError;
 use thimble_host::{GeneratorError, PlanError};
 use thimble_runtime::format::FormatError;
+use thimble_runtime::session::SessionError;
 
 /// Why a call did not do what was asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, uniffi::Error)]
@@ -97,6 +98,15 @@ impl From<PlanError> for ApiError {
 impl From<GeneratorError> for ApiError {
     fn from(error: GeneratorError) -> ApiError {
         ApiError::other(error)
+    }
+}
+
+impl From<SessionError> for ApiError {
+    fn from(error: SessionError) -> ApiError {
+        match error {
+            SessionError::ContextFull { .. } => ApiError::ContextFull { message: error.to_string() },
+            other => ApiError::other(other),
+        }
     }
 }
 

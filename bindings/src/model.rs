@@ -4,9 +4,9 @@ use crate::ApiError;
 use std::path::Path;
 use std::sync::Arc;
 use thimble_files::MappedModel;
-use thimble_host::{BackendChooser, BackendKind, InferencePlan, InferenceSettings};
+use thimble_host::{BackendChooser, BackendKind, Generator, InferencePlan, InferenceSettings, SpinPool};
+use thimble_runtime::format::ModelFile;
 use thimble_runtime::kernels::KvKind;
-use thimble_runtime::tokenizer::Specials;
 
 /// How keys and values are kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, uniffi::Enum)]
@@ -164,7 +164,7 @@ impl Model {
     /// # Errors
     /// [`ApiError::Damaged`] if the file has changed since it was opened.
     pub fn info(&self) -> Result<ModelInfo, ApiError> {
-        let file = self.mapped.file().map_err(|error| ApiError::format(&self.path, &error))?;
+        let file = self.file()?;
         let config = file.config();
         let stem = Path::new(&self.path).file_stem();
         Ok(ModelInfo {
@@ -182,23 +182,37 @@ impl Model {
         })
     }
 
-    /// The token ids of `text`, without a begin-of-text token. Text that looks like a special token is plain text.
-    ///
-    /// # Errors
-    /// The tokenizer refuses the text.
-    pub fn tokens(&self, text: String) -> Result<Vec<u32>, ApiError> {
-        let file = self.mapped.file().map_err(|error| ApiError::format(&self.path, &error))?;
-        let tokens = thimble_chat::encode(&file.tokenizer(), &text, Specials::Escape);
-        Ok(tokens.map_err(ApiError::other)?.into_iter().map(|token| token.0).collect())
-    }
-
     /// Checks every byte of the file against its checksums.
     ///
     /// # Errors
     /// [`ApiError::Damaged`].
     pub fn verify(&self) -> Result<(), ApiError> {
-        let file = self.mapped.file().map_err(|error| ApiError::format(&self.path, &error))?;
+        let file = self.file()?;
         file.verify().map_err(|error| ApiError::format(&self.path, &error))
+    }
+}
+
+impl Model {
+    /// The file, checked again.
+    ///
+    /// # Errors
+    /// [`ApiError::Damaged`] if it has changed since it was opened.
+    pub(crate) fn file(&self) -> Result<ModelFile<'_>, ApiError> {
+        self.mapped.file().map_err(|error| ApiError::format(&self.path, &error))
+    }
+
+    /// Lends a session to `work`, and frees its memory afterwards.
+    ///
+    /// # Errors
+    /// There is no memory, and those of `work`.
+    pub(crate) fn with_generator(
+        &self,
+        work: &mut dyn FnMut(&ModelFile<'_>, &mut Generator<'_>) -> Result<(), ApiError>,
+    ) -> Result<(), ApiError> {
+        let pool = SpinPool::new(self.plan.threads()).map_err(ApiError::other)?;
+        let mut memory = self.plan.allocate()?;
+        let file = self.file()?;
+        work(&file, &mut thimble_host::generator(&file, &self.plan, &mut memory, &pool)?)
     }
 }
 

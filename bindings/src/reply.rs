@@ -1,5 +1,6 @@
 //! What an app learns when an answer ends.
 
+use crate::{TokenLogProbability, ToolCall};
 use thimble_chat::{AnswerStats, End};
 
 /// Why an answer ended.
@@ -49,6 +50,15 @@ pub struct Reply {
     /// What the model thought before it answered; empty if it did not.
     #[uniffi(default = "")]
     pub reasoning: String,
+    /// Whether the answer is whole: it was not cut off by a limit or stopped, and it has the form that was asked for.
+    #[uniffi(default = false)]
+    pub complete: bool,
+    /// The tools that the model calls, in order; the app answers with [`crate::Chat::send_tool_results`].
+    #[uniffi(default = [])]
+    pub tool_calls: Vec<ToolCall>,
+    /// Of each token of the answer, if they were asked for.
+    #[uniffi(default = [])]
+    pub log_probabilities: Vec<TokenLogProbability>,
 }
 
 impl Reply {
@@ -63,6 +73,7 @@ impl Reply {
     pub(crate) fn new(answer: &AnswerStats) -> Reply {
         Reply {
             finish: answer.end.into(),
+            complete: answer.end == End::Stop,
             reused_tokens: answer.reused as u32,
             prompt_tokens: answer.prefilled as u32,
             prompt_seconds: answer.prefill_time.as_secs_f64(),

@@ -5,7 +5,6 @@ use crate::{ApiError, Model, Sampling};
 use std::sync::Arc;
 use thimble_chat::ChatModel;
 use thimble_host::{KvFile, LoadedModel, PromptFormat, SpinPool};
-use thimble_runtime::sampler::Sampler;
 
 /// Opens sessions with a model.
 pub(crate) struct ModelSessions {
@@ -27,8 +26,8 @@ impl ModelSessions {
         format: PromptFormat,
         kept: Option<KvFile>,
     ) -> Result<ModelSessions, ApiError> {
-        let file = model.mapped.file().map_err(|error| ApiError::format(&model.path, &error))?;
-        Sampler::new(sampling.over(&file, format)).map_err(ApiError::other)?;
+        let file = model.file()?;
+        sampling.sampler(&file, format, &sampling.bias())?;
         Ok(ModelSessions { model, sampling, format, kept })
     }
 }
@@ -38,7 +37,7 @@ impl SessionSource for ModelSessions {
         let model = &self.model;
         let pool = SpinPool::new(model.plan.threads()).map_err(ApiError::other)?;
         let mut memory = model.plan.allocate()?;
-        let file = model.mapped.file().map_err(|error| ApiError::format(&model.path, &error))?;
+        let file = model.file()?;
         let mut generator = thimble_host::generator(&file, &model.plan, &mut memory, &pool)?;
         let mut kept = self.kept.clone();
         if let Some(kept) = &mut kept {
@@ -46,7 +45,8 @@ impl SessionSource for ModelSessions {
             let _ = kept.restore(&file, &mut generator);
         }
         // Unless the seed is set each session has its own, so that a retried answer differs.
-        let sampler = Sampler::new(self.sampling.over(&file, self.format)).map_err(ApiError::other)?;
+        let bias = self.sampling.bias();
+        let sampler = self.sampling.sampler(&file, self.format, &bias)?;
         work(&mut LoadedModel { file, generator, sampler, format: self.format, kv_file: kept }, &pool);
         Ok(())
     }

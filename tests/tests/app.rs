@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "these files are nothing but tests")]
 #![allow(dead_code, reason = "the tiny models have more to them")]
 
+#[path = "app/answers.rs"]
+mod answers;
 #[path = "app/completion.rs"]
 mod completion;
 #[path = "app/journal.rs"]
@@ -99,7 +101,7 @@ fn rest(heard: &Receiver<Heard>) -> Result<(Vec<String>, Reply), ApiError> {
 
 fn ask(chat: &Chat, text: &str) -> Result<(Vec<String>, Reply), ApiError> {
     let (listener, heard) = collector(Box::new(|_| Ok(())));
-    chat.send(text.to_owned(), listener);
+    chat.send(text.to_owned(), listener, None);
     rest(&heard)
 }
 
@@ -158,7 +160,7 @@ fn pieces_come_in_order_and_the_conversation_is_kept() {
     assert_eq!(chat.history().len(), 4);
     assert!(matches!(chat.restore(bench.text("none.json")), Err(ApiError::NotFound { .. })));
     let (listener, heard) = collector(Box::new(|_| Ok(())));
-    chat.retry(listener);
+    chat.retry(listener, None);
     let (_, again) = rest(&heard).unwrap();
     assert_eq!(chat.history().last().unwrap().text, again.text);
     assert_eq!(chat.history().len(), 4);
@@ -187,7 +189,7 @@ fn chats_do_not_disturb_each_other() {
         .iter()
         .map(|chat| {
             let (listener, heard) = collector(Box::new(|_| Ok(())));
-            chat.send("hello".to_owned(), listener);
+            chat.send("hello".to_owned(), listener, None);
             heard
         })
         .collect();
@@ -209,9 +211,9 @@ fn an_answer_can_be_cancelled_at_any_time() {
     let bench = Bench::new();
     let chat = Chat::new(bench.model(), options(100_000)).unwrap();
     let (listener, heard, held) = holder();
-    chat.send("hello".to_owned(), listener);
+    chat.send("hello".to_owned(), listener, None);
     let (waiting, heard_waiting) = collector(Box::new(|_| Ok(())));
-    chat.send("and another".to_owned(), waiting);
+    chat.send("and another".to_owned(), waiting, None);
     assert!(matches!(heard.recv_timeout(Duration::from_secs(60)).unwrap(), Heard::Piece(_)));
     chat.cancel();
     drop(held);
@@ -226,7 +228,7 @@ fn an_answer_can_be_cancelled_at_any_time() {
     // Paused, it waits, and continues where it was.
     chat.pause();
     let (listener, heard, held) = holder();
-    chat.send("go on".to_owned(), listener);
+    chat.send("go on".to_owned(), listener, None);
     assert!(heard.recv_timeout(Duration::from_millis(300)).is_err());
     chat.resume();
     assert!(heard.recv_timeout(Duration::from_secs(60)).is_ok());
@@ -245,7 +247,7 @@ fn a_listener_that_fails_stops_its_answer_and_nothing_else() {
         0 | 1 => Ok(()),
         _ => Err(ListenerError::Failed { reason: "thrown".to_owned() }),
     }));
-    chat.send("hello".to_owned(), listener);
+    chat.send("hello".to_owned(), listener, None);
     let (pieces, reply) = rest(&heard).unwrap();
     assert_eq!((pieces.len(), reply.finish), (3, Finish::Cancelled));
     assert_eq!(chat.history().len(), 2);
@@ -268,7 +270,7 @@ fn nothing_is_shown_after_a_cancellation() {
         Ok(())
     }));
     *cell.lock().unwrap() = Some(Arc::clone(&chat));
-    chat.send("hello".to_owned(), listener);
+    chat.send("hello".to_owned(), listener, None);
     let (pieces, reply) = rest(&heard).unwrap();
     assert_eq!((pieces.len(), reply.finish), (1, Finish::Cancelled));
     assert_eq!(reply.tokens as usize, chat.stats().tokens as usize);

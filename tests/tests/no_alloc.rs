@@ -213,10 +213,15 @@ fn a_chat_allocates_only_what_it_hands_out() {
             let chat = Chat::new(Arc::clone(&model), options).unwrap();
             // Few enough for the context: where turns have to give way, the prompt is made anew.
             for _ in 0..3 {
-                heard(&|collector| drop(chat.send("hello".to_owned(), collector)));
+                heard(&|collector| drop(chat.send("hello".to_owned(), collector, None)));
             }
         }
-        let options = CompletionOptions { sampling, max_tokens, stop: vec!["zqzq".to_owned()] };
+        let options = CompletionOptions {
+            sampling,
+            max_tokens,
+            stop: vec!["zqzq".to_owned()],
+            ..CompletionOptions::default()
+        };
         heard(&|collector| {
             let completion =
                 Arc::clone(&model).complete("hello".to_owned(), options.clone(), collector).unwrap();

@@ -6,14 +6,36 @@
 ...     for piece in chat.send("What is a thimble?"):
 ...         print(piece, end="", flush=True)
 
+An answer of a given form, as a value:
+
+>>> @dataclass
+... class City:
+...     name: str
+...     country: str
+>>> chat.ask("Where is the Eiffel Tower?", schema=City)
+City(name='Paris', country='France')
+
 `async for` works as well. Objects may be used from any thread. A loop that is left early stops the answer.
 """
 
 from ._answer import Answer, Completion
 from ._chat import Chat
-from ._errors import ContextFull, Damaged, NotAModel, NotFound, ThimbleError, TooLarge
+from ._errors import ContextFull, Damaged, IncompleteAnswer, NotAModel, NotFound, ThimbleError, TooLarge
 from ._model import Model
-from .thimble_ffi import Backend, Finish, KvCache, Message, ModelInfo, Reply, Sampling, Stats
+from .thimble_ffi import (
+    Backend,
+    Finish,
+    KvCache,
+    Message,
+    ModelInfo,
+    Reply,
+    Sampling,
+    Stats,
+    TokenLogProbability,
+    ToolCall,
+    ToolDefinition,
+    ToolResult,
+)
 
 __all__ = [
     "Answer",
@@ -23,6 +45,7 @@ __all__ = [
     "ContextFull",
     "Damaged",
     "Finish",
+    "IncompleteAnswer",
     "KvCache",
     "Message",
     "Model",
@@ -33,5 +56,9 @@ __all__ = [
     "Sampling",
     "Stats",
     "ThimbleError",
+    "TokenLogProbability",
     "TooLarge",
+    "ToolCall",
+    "ToolDefinition",
+    "ToolResult",
 ]

@@ -171,6 +171,12 @@ class Answer(Iterator[str], AsyncIterator[str]):
         assert self._end is not None
         raise self._end
 
+    async def reply_async(self) -> Reply:
+        """`reply` without blocking the event loop."""
+        async for _ in self:
+            pass
+        return self.reply
+
     def close(self) -> None:
         """Stops the answer, paused or not: at most one more token is computed; `reply` has what was made."""
         self._handle.cancel()

@@ -43,6 +43,18 @@ class ContextFull(ThimbleError):
     """The message does not fit the context."""
 
 
+class IncompleteAnswer(ThimbleError):
+    """An answer of a given form was cut off, by a limit or because it was stopped."""
+
+    def __init__(self, reply: ffi.Reply) -> None:
+        super().__init__(
+            f"the answer ended early ({reply.finish.name.lower()}) after {reply.tokens} tokens: {reply.text!r}; "
+            "a larger max_tokens or context may help"
+        )
+        #: The reply; its text is the partial value.
+        self.reply = reply
+
+
 def from_ffi(error: Any) -> ThimbleError:
     """The exception for an error from the native library."""
     # Type checkers do not understand how its variants are defined.

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Sequence
-from typing import Optional
+from collections.abc import Iterable, Sequence
+from typing import Any, Optional
 
 from . import thimble_ffi as ffi
 from ._answer import Completion, PieceQueue, watched
 from ._chat import Chat, Path
 from ._errors import translated_errors
-from .thimble_ffi import Backend, KvCache, ModelInfo, Sampling
+from ._format import Form
+from ._messages import MessageLike, read
+from ._tools import Tool, ToolBox
+from .thimble_ffi import Backend, KvCache, ModelInfo, Sampling, TokenLogProbability
 
 
 class Model:
@@ -75,6 +78,9 @@ class Model:
         journal: Optional[Path] = None,
         kv_file: Optional[Path] = None,
         thinking: Optional[bool] = None,
+        messages: Iterable[MessageLike] = (),
+        stop: Sequence[str] = (),
+        tools: Iterable[Tool] = (),
     ) -> Chat:
         """Begins a conversation, or continues the one in the journal.
 
@@ -82,8 +88,12 @@ class Model:
         everything on disk before it is shown; where it exists, the chat goes on from it. kv_file: a file for keys and
         values, written by `pause` and `free_memory`, that spares a later chat computing them; it may be deleted.
         thinking: whether the model thinks before it answers, where `info.has_thinking`; its own default unless given. The
-        pieces are the answer alone; `reply.reasoning` has the rest.
+        pieces are the answer alone; `reply.reasoning` has the rest. messages: what was said before, as mappings with `role`
+        and `content` (OpenAI's form) or as `Message`s; a last message of the user waits for `chat.ask()`. stop: texts that
+        end an answer. tools: functions with types and a docstring, which the model may call; or their definitions.
         """
+        system, said = read(messages, system)
+        box = ToolBox(tools)
         options = ffi.ChatOptions(
             system=system,
             sampling=sampling,
@@ -91,11 +101,14 @@ class Model:
             journal=None if journal is None else os.fspath(journal),
             kv_file=None if kv_file is None else os.fspath(kv_file),
             thinking=thinking,
+            messages=said,
+            stop=list(stop),
+            tools=box.definitions,
         )
         with translated_errors():
             inner = ffi.Chat(self._inner, options)
         watched(inner)
-        chat = Chat(inner)
+        chat = Chat(inner, box)
         self._chats.add(chat)
         return chat
 
@@ -106,13 +119,27 @@ class Model:
         max_tokens: Optional[int] = None,
         sampling: Optional[Sampling] = None,
         stop: Sequence[str] = (),
+        log_probabilities: Optional[int] = None,
+        schema: Any = None,
+        choices: Optional[Sequence[str]] = None,
+        regex: Optional[str] = None,
+        lark: Optional[str] = None,
+        gbnf: Optional[str] = None,
     ) -> Completion:
         """Continues a text as it is, without a chat template, on a thread of its own.
 
-        max_tokens: 1,024 unless given. stop: texts that it ends in front of.
+        max_tokens: 1,024 unless given. stop: texts that it ends in front of. log_probabilities: how many of the likeliest
+        tokens `reply.log_probabilities` has beside each token, 0 to 20. schema, choices, regex, lark, gbnf: the form of the
+        continuation, as for `Chat.ask`.
         """
         queue = PieceQueue()
-        options = ffi.CompletionOptions(max_tokens=max_tokens, sampling=sampling, stop=list(stop))
+        options = ffi.CompletionOptions(
+            max_tokens=max_tokens,
+            sampling=sampling,
+            stop=list(stop),
+            log_probabilities=log_probabilities,
+            format=Form(schema, choices, regex, lark, gbnf).format,
+        )
         with translated_errors():
             completion = self._inner.complete(prompt, options, queue)
         watched(completion)
@@ -124,6 +151,21 @@ class Model:
         """The token ids of a text. Text that looks like a special token is plain text."""
         with translated_errors():
             return self._inner.tokens(text)
+
+    def detokenize(self, tokens: Iterable[int]) -> str:
+        """The text of these tokens; U+FFFD for bytes that are no whole character."""
+        with translated_errors():
+            return self._inner.detokenize(list(tokens))
+
+    def log_probabilities(
+        self, prompt: str, text: str, *, alternatives: int = 0
+    ) -> list[TokenLogProbability]:
+        """The log-probability of each token of `text` after `prompt`, nats, from the model's own logits.
+
+        alternatives: how many of the likeliest tokens in its place it has, at most 20.
+        """
+        with translated_errors():
+            return self._inner.log_probabilities(prompt, text, alternatives)
 
     def verify(self) -> None:
         """Checks every byte of the file against its checksums. Raises Damaged."""

@@ -18,7 +18,7 @@ use thimble_chat::Conversation;
 #[derive(Clone, Debug)]
 pub(crate) struct Journal(Arc<Mutex<JournalFile>>);
 
-/// What a journal holds.
+/// What a journal holds, or a chat begins with.
 #[derive(Debug, Default)]
 pub(crate) struct Held {
     /// The conversation.
@@ -28,14 +28,23 @@ pub(crate) struct Held {
 }
 
 impl Journal {
-    /// Opens the journal, or makes one with `system`, and returns what it holds of a conversation.
+    /// Opens the journal, or makes one that holds `begun`, and returns what it holds of a conversation.
     ///
     /// # Errors
     /// Another chat has it open, the file is no journal, or it cannot be written.
-    pub(crate) fn open(path: &str, system: Option<String>) -> Result<(Journal, Held), ApiError> {
+    pub(crate) fn open(path: &str, begun: Held) -> Result<(Journal, Held), ApiError> {
         let (mut file, mut replay) = JournalFile::open(path)?;
-        let held = if file.begin(system.as_deref())? {
-            Held { conversation: Conversation { system, turns: Vec::new() }, unanswered: None }
+        let held = if file.begin(begun.conversation.system.as_deref())? {
+            if !begun.conversation.turns.is_empty() {
+                file.owed_conversation = Some(begun.conversation.clone());
+                file.settle()?;
+            }
+            if let Some(user) = &begun.unanswered {
+                file.write(&Line::User(user.into()))?;
+                // It waits for no answer yet: it comes back as unanswered.
+                file.write(&Line::Opened)?;
+            }
+            begun
         } else {
             file.take_over(&mut replay)?;
             let unanswered = (!replay.left.is_empty()).then(|| replay.left.join("\n"));

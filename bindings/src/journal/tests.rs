@@ -6,8 +6,13 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::Path;
 
+fn begun(system: Option<&str>) -> Held {
+    let conversation = Conversation { system: system.map(str::to_owned), turns: Vec::new() };
+    Held { conversation, unanswered: None }
+}
+
 fn open(path: &Path) -> Result<Held, ApiError> {
-    Journal::open(path.to_str().unwrap(), None).map(|(_, held)| held)
+    Journal::open(path.to_str().unwrap(), begun(None)).map(|(_, held)| held)
 }
 
 fn answers(held: &Held) -> Vec<&str> {
@@ -19,7 +24,7 @@ fn every_beginning_of_a_journal_is_a_conversation() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("chat.jsonl");
     let name = path.to_str().unwrap();
-    let (journal, empty) = Journal::open(name, Some("Be brief.".to_owned())).unwrap();
+    let (journal, empty) = Journal::open(name, begun(Some("Be brief."))).unwrap();
     assert!(empty.conversation.turns.is_empty());
     for (user, pieces) in [("a", ["b", "c"]), ("d", ["e\n", "🙂"])] {
         journal.user(user).unwrap();
@@ -53,7 +58,7 @@ fn every_beginning_of_a_journal_is_a_conversation() {
 fn what_a_killed_process_left_open_is_kept() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("chat.jsonl");
-    let reopen = || Journal::open(path.to_str().unwrap(), None).unwrap();
+    let reopen = || Journal::open(path.to_str().unwrap(), begun(None)).unwrap();
     let (journal, _) = reopen();
     journal.user("a").unwrap();
     journal.answer().unwrap();
@@ -92,7 +97,7 @@ fn a_full_disk_costs_no_line_that_was_there() {
     let path = folder.path().join("chat.jsonl");
     for room in 0..60 {
         let _ = std::fs::remove_file(&path);
-        let (journal, _) = Journal::open(name(&path), None).unwrap();
+        let (journal, _) = Journal::open(name(&path), begun(None)).unwrap();
         journal.user("a").unwrap();
         journal.answer().unwrap();
         journal.piece("shown").unwrap();
@@ -117,7 +122,7 @@ fn a_full_disk_costs_no_line_that_was_there() {
 fn what_a_full_disk_had_no_room_for_is_made_up_for() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("chat.jsonl");
-    let (journal, _) = Journal::open(name(&path), None).unwrap();
+    let (journal, _) = Journal::open(name(&path), begun(None)).unwrap();
     journal.user("first").unwrap();
     journal.answer().unwrap();
     journal.user("second").unwrap();
@@ -139,7 +144,7 @@ fn what_a_full_disk_had_no_room_for_is_made_up_for() {
     assert_eq!(held.unanswered.as_deref(), Some("first"));
 
     // What was cleared does not come back with the next message.
-    let (journal, held) = Journal::open(name(&path), None).unwrap();
+    let (journal, held) = Journal::open(name(&path), begun(None)).unwrap();
     journal.file().room = Some(0);
     assert!(journal.replace(&Conversation::default()).is_err());
     assert!(journal.user("fifth").is_err());
@@ -155,7 +160,7 @@ fn what_a_full_disk_had_no_room_for_is_made_up_for() {
 fn messages_that_wait_are_there() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("chat.jsonl");
-    let reopen = || Journal::open(name(&path), None).unwrap();
+    let reopen = || Journal::open(name(&path), begun(None)).unwrap();
     let (journal, _) = reopen();
     journal.user("a").unwrap();
     journal.answer().unwrap();
@@ -191,7 +196,7 @@ fn messages_that_wait_are_there() {
 fn a_conversation_that_was_replaced_is_gone_from_the_disk() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("chat.jsonl");
-    let (journal, _) = Journal::open(name(&path), None).unwrap();
+    let (journal, _) = Journal::open(name(&path), begun(None)).unwrap();
     journal.user("secret").unwrap();
     journal.answer().unwrap();
     journal.piece("secret").unwrap();
@@ -206,7 +211,7 @@ fn a_conversation_that_was_replaced_is_gone_from_the_disk() {
     assert_eq!((answers(&held), &*held.conversation.turns[0].user), (vec!["new"], "waits"));
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file is left");
     // Without room for a new file the old one goes on.
-    let (journal, _) = Journal::open(name(&path), None).unwrap();
+    let (journal, _) = Journal::open(name(&path), begun(None)).unwrap();
     journal.file().room = Some(40);
     journal.replace(&Conversation::default()).unwrap();
     drop(journal);
@@ -217,7 +222,7 @@ fn a_conversation_that_was_replaced_is_gone_from_the_disk() {
 fn a_journal_that_is_mostly_forgotten_is_written_anew() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("chat.jsonl");
-    let (journal, _) = Journal::open(name(&path), Some("s".to_owned())).unwrap();
+    let (journal, _) = Journal::open(name(&path), begun(Some("s"))).unwrap();
     for _ in 0..50 {
         journal.user("a").unwrap();
         journal.answer().unwrap();
@@ -240,7 +245,7 @@ fn a_journal_that_is_mostly_forgotten_is_written_anew() {
 fn one_chat_has_a_journal() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("chat.jsonl");
-    let (journal, _) = Journal::open(name(&path), None).unwrap();
+    let (journal, _) = Journal::open(name(&path), begun(None)).unwrap();
     // By another name too, and without waiting for what does not come.
     let other = folder.path().join(".").join("chat.jsonl");
     let refused = Claim::new(std::fs::canonicalize(other).unwrap()).unwrap_err();
@@ -267,11 +272,35 @@ fn one_chat_has_a_journal() {
 fn who_writes_at_an_old_place_overwrites_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("chat.jsonl");
-    let (journal, _) = Journal::open(name(&path), None).unwrap();
+    let (journal, _) = Journal::open(name(&path), begun(None)).unwrap();
     // As where files have no locks, and another process has it open too.
     let mut other = OpenOptions::new().append(true).open(&path).unwrap();
     other.write_all(b"{\"user\":\"theirs\"}\n").unwrap();
     journal.user("ours").unwrap();
     drop(journal);
     assert_eq!(open(&path).unwrap().unanswered.as_deref(), Some("theirs\nours"));
+}
+
+#[test]
+fn a_chat_that_begins_with_messages_has_them_in_its_journal() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("chat.jsonl");
+    let turn = Turn { user: "a".to_owned(), answer: "b".to_owned() };
+    let conversation = Conversation { system: Some("s".to_owned()), turns: vec![turn] };
+    let begun = Held { conversation: conversation.clone(), unanswered: Some("c".to_owned()) };
+    let (journal, held) = Journal::open(name(&path), begun).unwrap();
+    assert_eq!((&held.conversation, held.unanswered.as_deref()), (&conversation, Some("c")));
+    drop(journal);
+    let held = open(&path).unwrap();
+    assert_eq!((&held.conversation, held.unanswered.as_deref()), (&conversation, Some("c")));
+    // Answered later: what waited is not answered twice.
+    let (journal, _) = Journal::open(name(&path), self::begun(None)).unwrap();
+    journal.user("c").unwrap();
+    journal.answer().unwrap();
+    journal.piece("d").unwrap();
+    journal.end(true).unwrap();
+    drop(journal);
+    let held = open(&path).unwrap();
+    assert_eq!(answers(&held), ["b", "d"]);
+    assert_eq!(held.unanswered, None);
 }

@@ -7,7 +7,7 @@ use crate::busy::Busy;
 use crate::gate::Gate;
 use crate::journal::Journal;
 use crate::listener::Listener;
-use crate::{ApiError, Stats};
+use crate::{AnswerOptions, ApiError, Stats};
 use request::{AnswerRequest, Latest, Request, Shared, lock};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
@@ -83,18 +83,24 @@ impl Worker {
     }
 
     /// Answers `text`, or the last message again. The message is in the journal when this returns.
-    pub(crate) fn ask(&self, text: Option<String>, listener: Arc<dyn Listener>) -> AnswerHandle {
+    pub(crate) fn ask(
+        &self,
+        text: Option<String>,
+        options: AnswerOptions,
+        listener: Arc<dyn Listener>,
+    ) -> AnswerHandle {
         let cancelled = Arc::new(AtomicBool::new(false));
         let mut requests = lock(&self.requests);
         requests.flags.retain(|flag| flag.strong_count() > 0);
         requests.flags.push(Arc::downgrade(&cancelled));
         let handle = AnswerHandle { cancelled: Arc::clone(&cancelled), shared: Arc::clone(&self.shared) };
-        let journaled = match (&self.journal, &text) {
+        let accepted = options.check().and_then(|()| match (&self.journal, &text) {
             (Some(journal), Some(text)) => journal.user(text),
             _ => Ok(()),
-        };
+        });
         let (partial, busy) = (None, Busy::new());
-        requests.send(Request::Answer(AnswerRequest { text, journaled, partial, listener, cancelled, busy }));
+        let request = AnswerRequest { text, options, accepted, partial, listener, cancelled, busy };
+        requests.send(Request::Answer(request));
         handle
     }
 

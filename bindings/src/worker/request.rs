@@ -3,7 +3,7 @@
 use crate::busy::Busy;
 use crate::gate::Gate;
 use crate::listener::Listener;
-use crate::{ApiError, Stats};
+use crate::{AnswerOptions, ApiError, Stats};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -25,8 +25,9 @@ pub(super) enum Request {
 /// A message to answer; without a text, the last one again.
 pub(super) struct AnswerRequest {
     pub(super) text: Option<String>,
-    /// Whether the message was written to the journal.
-    pub(super) journaled: Result<(), ApiError>,
+    pub(super) options: AnswerOptions,
+    /// Whether the options are valid and the message was written to the journal.
+    pub(super) accepted: Result<(), ApiError>,
     /// The answer so far, if an earlier session began it.
     pub(super) partial: Option<PartialAnswer>,
     pub(super) listener: Arc<dyn Listener>,
@@ -38,7 +39,7 @@ pub(super) struct AnswerRequest {
 impl AnswerRequest {
     /// Whether the journal holds it as a message that waits.
     pub(super) fn waits(&self) -> bool {
-        self.text.is_some() && self.journaled.is_ok() && self.partial.is_none()
+        self.text.is_some() && self.accepted.is_ok() && self.partial.is_none()
     }
 }
 

@@ -119,9 +119,13 @@ fn worker(length: usize, failures: usize) -> Worker {
     Worker::start("test", Conversation::default(), 1, options).unwrap()
 }
 
+fn send(worker: &Worker, text: Option<&str>, listener: Arc<dyn Listener>) -> AnswerHandle {
+    worker.ask(text.map(str::to_owned), AnswerOptions::default(), listener)
+}
+
 fn ask(worker: &Worker, text: &str) -> Receiver<Heard> {
     let (heard, receiver) = channel();
-    worker.ask(Some(text.to_owned()), Arc::new(Collector { heard, fails_at: None }));
+    send(worker, Some(text), Arc::new(Collector { heard, fails_at: None }));
     receiver
 }
 
@@ -186,7 +190,7 @@ fn one_answer_is_cancelled_and_the_others_are_not() {
     let asked = |text: &str| {
         let (heard, receiver) = channel();
         let listener = Arc::new(Collector { heard, fails_at: None });
-        (worker.ask(Some(text.to_owned()), listener), receiver)
+        (send(worker, Some(text), listener), receiver)
     };
     let (first, second, third) = (asked("x"), asked("y"), asked("z"));
     // The current one while it is paused, and one that waits.
@@ -257,7 +261,7 @@ fn memory_is_given_back_and_taken_again() {
         assert_eq!(all(heard).0, "abc");
     }
     let (heard, receiver) = channel();
-    worker.ask(None, Arc::new(Collector { heard, fails_at: None }));
+    send(&worker, None, Arc::new(Collector { heard, fails_at: None }));
     assert_eq!(all(receiver).0, "abc");
     assert_eq!(users(&worker), ["x", "x"]);
 }
@@ -294,7 +298,7 @@ fn memory_is_given_back_while_work_waits_and_the_answer_goes_on() {
         let worker = worker(5, 0);
         let ((heard, receiver), (held, go)) = (channel(), channel());
         let collector = Collector { heard, fails_at: None };
-        let answer = worker.ask(Some("x".to_owned()), Arc::new(Holder { collector, go: go.into() }));
+        let answer = send(&worker, Some("x"), Arc::new(Holder { collector, go: go.into() }));
         let first = receiver.recv().unwrap();
         worker.pause(true);
         worker.free();
@@ -345,7 +349,8 @@ fn an_answer_cancelled_outside_a_session_keeps_all_its_text() {
         }
         lock(&worker.requests).send(Request::Answer(AnswerRequest {
             text: Some("x".to_owned()),
-            journaled: Ok(()),
+            options: AnswerOptions::default(),
+            accepted: Ok(()),
             partial: Some(partial),
             listener: Arc::new(Collector { heard, fails_at: None }),
             cancelled: Arc::new(AtomicBool::new(true)),
@@ -369,7 +374,7 @@ fn a_failure_is_told_and_the_next_message_is_answered() {
     assert_eq!(all(ask(&worker, "x")).0, "abc");
     // A listener that panics stops its answer, and nothing else.
     let (heard, receiver) = channel();
-    worker.ask(Some("y".to_owned()), Arc::new(Collector { heard, fails_at: Some("b") }));
+    send(&worker, Some("y"), Arc::new(Collector { heard, fails_at: Some("b") }));
     let (text, end) = all(receiver);
     assert_eq!((&*text, end.unwrap().finish), ("ab", Finish::Cancelled));
     assert_eq!(users(&worker), ["x", "y"]);
@@ -386,7 +391,7 @@ fn who_waits_until_all_is_idle_is_called_no_more() {
     let (heard, receiver) = channel();
     let collector = Arc::new(Collector { heard, fails_at: None });
     let theirs = Arc::downgrade(&collector);
-    worker.ask(Some("x".to_owned()), collector);
+    send(&worker, Some("x"), collector);
     worker.cancel();
     // Other tests of this process are at work too.
     while !crate::wait_until_idle(60_000) {}

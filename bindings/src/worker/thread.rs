@@ -155,7 +155,7 @@ impl WorkerThread<'_> {
     /// Ends an answer that was cancelled outside a session; what was shown of it is kept.
     fn cancelled(&mut self, request: AnswerRequest) {
         let waits = request.waits();
-        let AnswerRequest { busy: _busy, text, journaled, partial, listener, .. } = request;
+        let AnswerRequest { busy: _busy, text, accepted, partial, listener, .. } = request;
         let mut reply = Reply::default();
         let shown = partial.filter(|partial| !partial.shown.is_empty());
         let remembered = shown.is_some();
@@ -173,7 +173,7 @@ impl WorkerThread<'_> {
             conversation.turns.push(Turn { user: partial.user, answer: partial.shown });
             self.keep(&conversation, None);
             let _ = self.write(|journal| journal.end(remembered));
-        } else if journaled.is_ok() {
+        } else if accepted.is_ok() {
             let _ = self.write(|journal| journal.end(remembered));
         }
         self.waiting = None;
@@ -207,14 +207,21 @@ impl WorkerThread<'_> {
         if let Some(partial) = request.partial.take() {
             return (Ok(partial), again);
         }
-        let journaled = std::mem::replace(&mut request.journaled, Ok(()));
+        let accepted = std::mem::replace(&mut request.accepted, Ok(()));
         let user = match (&request.text, &again) {
-            (Some(text), _) => journaled.and_then(|()| self.write(Journal::answer)).map(|()| text.clone()),
-            (None, Some(last)) => self.write(Journal::again).map(|()| last.user.clone()),
+            (Some(text), _) => accepted.and_then(|()| self.write(Journal::answer)).map(|()| text.clone()),
+            (None, Some(last)) => {
+                accepted.and_then(|()| self.write(Journal::again)).map(|()| last.user.clone())
+            }
             (None, None) => Err(ApiError::other("there is no message to answer again")),
         };
         // All the memory that pieces take.
-        let most = session.max_tokens.unwrap_or_default().min(session.model.context()) * TOKEN_BYTES;
+        let most = request
+            .options
+            .max_tokens
+            .map_or(session.max_tokens.unwrap_or_default(), |most| most as usize)
+            .min(session.model.context())
+            * TOKEN_BYTES;
         let shown = String::with_capacity(most);
         let has_reasoning = session.model.has_reasoning();
         (user.map(|user| PartialAnswer { user, shown, has_reasoning, ..PartialAnswer::default() }), again)
@@ -253,8 +260,8 @@ impl WorkerThread<'_> {
             model: Gated { model: &mut *session.model, passage: &passage },
             conversation,
             thinking: session.thinking,
-            max_tokens: session.max_tokens,
-            stops: std::mem::take(&mut session.stops),
+            max_tokens: request.options.max_tokens.map(|most| most as usize).or(session.max_tokens),
+            stops: session.stops.iter().chain(&request.options.stop).cloned().collect(),
         };
         let answered = gated.continue_answer(user, tokens, &cancelled, &mut |event| {
             passage.pass();
@@ -288,7 +295,7 @@ impl WorkerThread<'_> {
             }
             Ok::<(), ApiError>(())
         });
-        (session.conversation, session.stops) = (gated.conversation, gated.stops);
+        session.conversation = gated.conversation;
         if passage.evicted.get() && answered.is_err() {
             session.conversation.turns.extend(again);
             let [prefill, decode] = passage.waited;

@@ -14,7 +14,7 @@ pub mod template;
 pub use conversation::{Conversation, SavedConversation, Turn};
 pub use encode::{encode, encode_chat, encode_text, encode_typed, end_of_text, has_special};
 pub use error::ChatError;
-pub use reasoning::{AnswerPiece, ReasoningSplitter, split_reasoning};
+pub use reasoning::{AnswerPiece, ReasoningSplitter, join_reasoning, split_reasoning};
 pub use recommended::{RecommendedSampling, random_seed};
 pub use session::{AnswerStats, CPU_PREFILL, ChatEvent, ChatModel, ChatSession, End, TOKEN_BYTES};
 pub use supervised::{EncodedChat, encode_completion, encode_conversation, encode_prompt};

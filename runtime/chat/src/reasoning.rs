@@ -129,6 +129,11 @@ impl ReasoningSplitter {
     }
 }
 
+/// An answer with its reasoning as models write them; [`split_reasoning`] splits it again.
+pub fn join_reasoning(reasoning: &str, text: &str) -> String {
+    format!("{THINK}\n{reasoning}\n{END}\n\n{text}")
+}
+
 /// The reasoning and the answer of a whole text.
 pub fn split_reasoning(answer: &str) -> (String, String) {
     let (mut reasoning, mut text) = (String::new(), String::new());

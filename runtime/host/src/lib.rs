@@ -25,7 +25,7 @@ pub use generator::{Generator, GeneratorError, check_processors, generator, gpu_
 pub use gpu::{cache_pipelines_in, device};
 pub use hybrid::Hybrid;
 pub use kv_file::{KvFile, KvFileError};
-pub use loaded::{LoadedModel, PromptFormat};
+pub use loaded::{LoadedModel, PromptFormat, encode_prompt_text};
 pub use measure::{BackendTimings, SecondsPerToken};
 pub use plan::{InferenceMemory, InferencePlan, InferenceSettings, PlanError};
 #[cfg(feature = "gpu")]

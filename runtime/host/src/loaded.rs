@@ -20,6 +20,16 @@ pub enum PromptFormat {
     Text,
 }
 
+/// The tokens of a text to continue, special tokens parsed: with the begin-of-text token if the tokenizer adds one, and at
+/// least one token.
+///
+/// # Errors
+/// The tokenizer rejects the text.
+pub fn encode_prompt_text(file: &ModelFile<'_>, text: &str) -> Result<Vec<Token>, ChatError> {
+    let tokens = encode_text(&file.tokenizer(), file.config(), text, Specials::Parse)?;
+    Ok(if tokens.is_empty() { end_of_text(file).into_iter().collect() } else { tokens })
+}
+
 /// A model with its session and sampler.
 pub struct LoadedModel<'a, 'b> {
     /// The model.
@@ -42,13 +52,7 @@ impl ChatModel for LoadedModel<'_, '_> {
     fn encode(&self, messages: &[Message<'_>], thinking: Option<bool>) -> Result<Vec<Token>, ChatError> {
         if self.format == PromptFormat::Text {
             let text = messages.last().map_or("", |message| message.text);
-            let (tokenizer, config) = (self.file.tokenizer(), self.file.config());
-            let tokens = encode_text(&tokenizer, config, text, Specials::Parse)?;
-            return Ok(if tokens.is_empty() {
-                end_of_text(&self.file).into_iter().collect()
-            } else {
-                tokens
-            });
+            return encode_prompt_text(&self.file, text);
         }
         encode_chat(&self.file, messages, thinking)
     }

@@ -24,7 +24,7 @@ fn what_is_shown_is_on_disk() {
         assert_eq!(reopened.history().last().unwrap().text, *all);
         Ok(())
     }));
-    chat.send("hello".to_owned(), listener);
+    chat.send("hello".to_owned(), listener, None);
     let (pieces, reply) = rest(&heard).unwrap();
     assert!(pieces.len() > 2 && reply.text == *shown.lock().unwrap());
     let (_, second) = ask(&chat, "more").unwrap();
@@ -71,7 +71,7 @@ fn keys_and_values_outlive_a_chat() {
     fs::remove_file(bench.path("chat.kv")).unwrap();
     let chat = open(&kv_file);
     let (listener, heard) = collector(Box::new(|_| Ok(())));
-    chat.send("and then?".to_owned(), listener);
+    chat.send("and then?".to_owned(), listener, None);
     assert!(matches!(heard.recv_timeout(Duration::from_secs(60)), Ok(Heard::Piece(_))));
     appears(&chat, Chat::pause);
     chat.resume();
@@ -87,7 +87,7 @@ fn keys_and_values_outlive_a_chat() {
     let chat = open(&kv_file);
     fs::write(bench.path("chat.kv"), "nothing").unwrap();
     let (listener, heard) = collector(Box::new(|_| Ok(())));
-    chat.retry(listener);
+    chat.retry(listener, None);
     let (_, again) = rest(&heard).unwrap();
     assert_eq!((again.text, again.reused_tokens), (text, 0));
 }
