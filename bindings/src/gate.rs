@@ -8,6 +8,7 @@ use thimble_chat::{ChatError, ChatModel};
 use thimble_host::SpinPool;
 use thimble_runtime::Token;
 use thimble_runtime::chat::Message;
+use thimble_runtime::sampler::TokenMask;
 
 /// Where work waits.
 #[derive(Debug)]
@@ -188,6 +189,13 @@ impl<V: ChatModel> ChatModel for Gated<'_, V> {
         self.passage.decoding.set(true);
         let token = self.model.sample();
         // A pause that began while that was computed: nothing is shown in it.
+        self.pass();
+        token
+    }
+
+    fn sample_masked(&mut self, mask: TokenMask<'_>) -> Option<Token> {
+        self.passage.decoding.set(true);
+        let token = self.model.sample_masked(mask);
         self.pass();
         token
     }

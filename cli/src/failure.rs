@@ -154,6 +154,12 @@ pub(crate) enum Failure {
         /// How many.
         failed: usize,
     },
+    /// A constrained answer that a limit ended; what there was of it is on stdout.
+    #[error("the answer is not complete: {reason}; stdout has its beginning")]
+    Incomplete {
+        /// The limit, and the flag that raises it.
+        reason: String,
+    },
     /// The platform has no cache folder.
     #[error("there is no cache folder to keep models in: set THIMBLE_HOME to a folder of your choice")]
     NoHome,
@@ -204,7 +210,8 @@ impl Failure {
         Failure::Io { action, path: path.to_path_buf(), source }
     }
 
-    /// The process's exit code: 0 if the reader of our output has closed the pipe, 2 for wrong usage, otherwise 1.
+    /// The process's exit code: 0 if the reader of our output has closed the pipe, 2 for wrong usage, 3 for an incomplete
+    /// answer, otherwise 1.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Failure::Stdout(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
@@ -212,6 +219,7 @@ impl Failure {
             | Failure::UnknownModel { .. }
             | Failure::NoFile { .. }
             | Failure::NoSource { .. } => 2,
+            Failure::Incomplete { .. } => 3,
             _ => 1,
         }
     }

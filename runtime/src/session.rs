@@ -3,7 +3,7 @@
 use crate::Token;
 use crate::lookup::PromptLookup;
 use crate::model::Batch;
-use crate::sampler::{self, Sampler};
+use crate::sampler::{self, Sampler, TokenMask};
 use crate::sequence::Sequence;
 use thiserror::Error;
 
@@ -141,6 +141,20 @@ impl<S: Sequence> Session<S> {
     /// the next draw. Token 0 if there are no logits.
     pub fn sample(&mut self, sampler: &mut Sampler<'_>) -> Token {
         self.sequence.sample(sampler, self.row, self.position)
+    }
+
+    /// Like [`Session::sample`], among the tokens that `mask` allows; it comes before bias and penalties. `None`, with nothing
+    /// consumed, if there are no logits or the mask allows no token of the vocabulary. If the logits of all allowed tokens are
+    /// minus infinity, the lowest of them.
+    pub fn sample_masked(&mut self, sampler: &mut Sampler<'_>, mask: TokenMask<'_>) -> Option<Token> {
+        let first = mask.first(self.vocab)?;
+        let (_, logits) = self.tokens_and_logits();
+        if logits.is_empty() {
+            return None;
+        }
+        mask.apply(logits);
+        let token = self.sample(sampler);
+        Some(if mask.allows(token) { token } else { first })
     }
 
     fn check(&self, tokens: &[Token]) -> Result<(), SessionError> {

@@ -9,6 +9,7 @@ use thimble_chat::{AnswerPiece, ChatError, ChatModel};
 use thimble_host::SpinPool;
 use thimble_runtime::Token;
 use thimble_runtime::chat::Message;
+use thimble_runtime::sampler::TokenMask;
 
 /// Says the alphabet, `length` tokens of it; every token is a byte.
 struct Alphabet {
@@ -45,6 +46,10 @@ impl ChatModel for Alphabet {
     fn sample(&mut self) -> Token {
         self.said += 1;
         if self.said > self.length { STOP } else { Token((self.said as u32 - 1) % 26) }
+    }
+
+    fn sample_masked(&mut self, mask: TokenMask<'_>) -> Option<Token> {
+        Some(self.sample()).filter(|&token| mask.allows(token))
     }
 
     fn bytes(&self, token: Token) -> &[u8] {

@@ -77,7 +77,14 @@ pub(super) fn run(options: WorkerOptions, shared: &Shared, requests: &Receiver<R
                     sessions.with_session(&mut |model, pool| {
                         let (conversation, stops) = (thread.conversation.clone(), stops.clone());
                         let max_tokens = Some(max_tokens);
-                        let mut session = ChatSession { model, conversation, thinking, max_tokens, stops };
+                        let mut session = ChatSession {
+                            model,
+                            conversation,
+                            thinking,
+                            max_tokens,
+                            stops,
+                            constraint: None,
+                        };
                         next = first
                             .take()
                             .and_then(|request| thread.session(&mut session, pool, request, requests));
@@ -262,6 +269,7 @@ impl WorkerThread<'_> {
             thinking: session.thinking,
             max_tokens: request.options.max_tokens.map(|most| most as usize).or(session.max_tokens),
             stops: session.stops.iter().chain(&request.options.stop).cloned().collect(),
+            constraint: session.constraint.take(),
         };
         let answered = gated.continue_answer(user, tokens, &cancelled, &mut |event| {
             passage.pass();

@@ -1,5 +1,6 @@
 //! Errors of a chat.
 
+use crate::constraint::ConstraintError;
 use crate::template::TemplateError;
 use std::io;
 use std::path::PathBuf;
@@ -33,6 +34,9 @@ pub enum ChatError {
     /// An invalid stop sequence.
     #[error(transparent)]
     Stops(#[from] StopError),
+    /// The constraint of an answer failed.
+    #[error(transparent)]
+    Constraint(#[from] ConstraintError),
     /// The session was evicted during an answer; [`crate::ChatSession::continue_answer`] continues in another session.
     #[error("the session was evicted during an answer")]
     Evicted,

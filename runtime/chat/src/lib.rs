@@ -2,19 +2,23 @@
 //!
 //! [`ChatSession`] works with any [`ChatModel`]; this crate does not run models.
 
+mod constraint;
 mod conversation;
 mod encode;
 mod error;
+mod model;
 mod reasoning;
 mod recommended;
 mod session;
 mod supervised;
 pub mod template;
 
+pub use constraint::{ConstraintError, Step, TokenConstraint, next_tokens};
 pub use conversation::{Conversation, SavedConversation, Turn};
 pub use encode::{encode, encode_chat, encode_text, encode_typed, end_of_text, has_special};
 pub use error::ChatError;
+pub use model::{CPU_PREFILL, ChatModel};
 pub use reasoning::{AnswerPiece, ReasoningSplitter, join_reasoning, split_reasoning};
 pub use recommended::{RecommendedSampling, random_seed};
-pub use session::{AnswerStats, CPU_PREFILL, ChatEvent, ChatModel, ChatSession, End, TOKEN_BYTES};
+pub use session::{AnswerStats, ChatEvent, ChatSession, End, TOKEN_BYTES};
 pub use supervised::{EncodedChat, encode_completion, encode_conversation, encode_prompt};

@@ -1,93 +1,14 @@
 //! A chat session: answers one message at a time, in a context of limited length.
 
 use crate::ChatError;
+use crate::constraint::{Step, TokenConstraint, next_tokens};
 use crate::conversation::{Conversation, Turn};
+use crate::model::ChatModel;
 use crate::reasoning::{THINK, opens_reasoning};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use thimble_runtime::Token;
-use thimble_runtime::chat::Message;
 use thimble_runtime::stop::{StopMatcher, StopStatus, TextStream};
-
-/// A model with a session, as a chat needs it.
-pub trait ChatModel {
-    /// Context length in tokens.
-    fn context(&self) -> usize;
-    /// Encodes messages in the model's chat format, up to the beginning of the answer. Special tokens in a message are plain
-    /// text. `thinking` is [`crate::template::TemplateOptions::thinking`].
-    fn encode(&self, messages: &[Message<'_>], thinking: Option<bool>) -> Result<Vec<Token>, ChatError>;
-    /// Whether an answer may begin with reasoning; the continuation of a text does not.
-    fn has_reasoning(&self) -> bool {
-        true
-    }
-    /// Rewinds to the longest common prefix with `tokens`, and returns its length.
-    fn reuse(&mut self, tokens: &[Token]) -> usize;
-    /// Prompt tokens computed between two checks for an interruption.
-    fn batch(&self) -> usize {
-        CPU_PREFILL
-    }
-    /// Appends `tokens` and computes them.
-    fn prefill(&mut self, tokens: &[Token]) -> Result<(), ChatError>;
-    /// Samples the next token.
-    fn sample(&mut self) -> Token;
-    /// The bytes of a token.
-    fn bytes(&self, token: Token) -> &[u8];
-    /// Whether the token ends an answer.
-    fn is_stop(&self, token: Token) -> bool;
-    /// Saves the KV cache for a later session, if there is a place for it.
-    fn save_cache(&mut self) {}
-    /// Clears the KV cache, a saved one too.
-    fn clear_cache(&mut self) {}
-}
-
-impl<M: ChatModel + ?Sized> ChatModel for &mut M {
-    fn context(&self) -> usize {
-        (**self).context()
-    }
-
-    fn encode(&self, messages: &[Message<'_>], thinking: Option<bool>) -> Result<Vec<Token>, ChatError> {
-        (**self).encode(messages, thinking)
-    }
-
-    fn has_reasoning(&self) -> bool {
-        (**self).has_reasoning()
-    }
-
-    fn reuse(&mut self, tokens: &[Token]) -> usize {
-        (**self).reuse(tokens)
-    }
-
-    fn batch(&self) -> usize {
-        (**self).batch()
-    }
-
-    fn prefill(&mut self, tokens: &[Token]) -> Result<(), ChatError> {
-        (**self).prefill(tokens)
-    }
-
-    fn sample(&mut self) -> Token {
-        (**self).sample()
-    }
-
-    fn bytes(&self, token: Token) -> &[u8] {
-        (**self).bytes(token)
-    }
-
-    fn is_stop(&self, token: Token) -> bool {
-        (**self).is_stop(token)
-    }
-
-    fn save_cache(&mut self) {
-        (**self).save_cache();
-    }
-
-    fn clear_cache(&mut self) {
-        (**self).clear_cache();
-    }
-}
-
-/// Prompt tokens that a CPU computes at a time.
-pub const CPU_PREFILL: usize = 192;
 
 /// What happens while an answer is made.
 #[derive(Debug, PartialEq, Eq)]
@@ -112,7 +33,7 @@ pub enum ChatEvent<'a> {
 /// Why an answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// A stop token or a stop sequence.
+    /// A stop token, a stop sequence, or the end of a constrained answer, which is complete.
     Stop,
     /// The maximum number of tokens.
     Length,
@@ -168,6 +89,9 @@ pub struct ChatSession<M> {
     pub max_tokens: Option<usize>,
     /// Stop sequences: an answer ends before the first of them. None is empty.
     pub stops: Vec<String>,
+    /// What the next answer may be, and only that one. It is then complete if it ends with [`End::Stop`]; stop sequences and
+    /// thinking do not apply.
+    pub constraint: Option<Box<dyn TokenConstraint>>,
 }
 
 /// Prompts of more tokens report progress.
@@ -195,11 +119,24 @@ impl<M: ChatModel> ChatSession<M> {
     }
 
     /// Like [`ChatSession::answer`], but continues from the tokens `answer_tokens`, which were shown before, and appends to them.
-    /// After an error, the same call continues from there, as long as the conversation is unchanged.
+    /// After an error, the same call continues from there, as long as the conversation is unchanged; a constraint has to be
+    /// set again, at its beginning.
     ///
     /// # Errors
     /// As for [`ChatSession::answer`].
     pub fn continue_answer<E: From<ChatError>>(
+        &mut self,
+        user: &str,
+        answer_tokens: &mut Vec<Token>,
+        interrupted: &AtomicBool,
+        show: &mut dyn FnMut(ChatEvent<'_>) -> Result<(), E>,
+    ) -> Result<AnswerStats, E> {
+        let answered = self.decode_answer(user, answer_tokens, interrupted, show);
+        self.constraint = None;
+        answered
+    }
+
+    fn decode_answer<E: From<ChatError>>(
         &mut self,
         user: &str,
         answer_tokens: &mut Vec<Token>,
@@ -225,32 +162,40 @@ impl<M: ChatModel> ChatSession<M> {
         answer_tokens.reserve(limit.saturating_sub(answer_tokens.len()));
         let mut text = String::with_capacity(limit * TOKEN_BYTES);
         // With such a template the answer has no tag of its own: reasoning must look the same with all of them.
-        if self.model.has_reasoning() && opens_reasoning(&prompt, |token| self.model.bytes(token)) {
+        let reasons = self.constraint.is_none() && self.model.has_reasoning();
+        if reasons && opens_reasoning(&prompt, |token| self.model.bytes(token)) {
             text.push_str(THINK);
             text.push('\n');
         }
         let opened = text.len();
-        let stops = self.stops.clone();
+        let stops = if self.constraint.is_none() { self.stops.clone() } else { Vec::new() };
         let stops: Vec<&[u8]> = stops.iter().map(String::as_bytes).collect();
         let mut held = vec![0; StopMatcher::buffer_len(&stops)];
         let mut stream = TextStream::new(&stops, &mut held).map_err(ChatError::from)?;
         for &token in &*answer_tokens {
             let _ = stream.push(self.model.bytes(token), &mut |piece: &str| text.push_str(piece));
+            if let Some(constraint) = &mut self.constraint {
+                constraint.accept(token).map_err(ChatError::from)?;
+            }
         }
+        let mut next = Vec::with_capacity(1);
         let mut shown = if answer_tokens.is_empty() { 0 } else { text.len() };
         answer.end = loop {
             if !computed || interrupted.load(Ordering::Relaxed) {
                 break End::Interrupted;
             }
-            if self.max_tokens.is_some_and(|max| answer_tokens.len() >= max) {
-                break End::Length;
+            let left = self.max_tokens.map_or(usize::MAX, |max| max.saturating_sub(answer_tokens.len()));
+            let constraint = self.constraint.as_deref_mut();
+            match next_tokens(&mut self.model, constraint, left, &mut next).map_err(ChatError::from)? {
+                Step::Tokens => {}
+                Step::Stop => break End::Stop,
+                Step::Limit => break End::Length,
             }
-            let token = self.model.sample();
-            if self.model.is_stop(token) {
-                break End::Stop;
+            let mut status = StopStatus::Continue;
+            for &token in &next {
+                answer_tokens.push(token);
+                status = stream.push(self.model.bytes(token), &mut |piece: &str| text.push_str(piece));
             }
-            answer_tokens.push(token);
-            let status = stream.push(self.model.bytes(token), &mut |piece: &str| text.push_str(piece));
             if text.len() > shown {
                 show(ChatEvent::Text(&text[shown..]))?;
                 shown = text.len();
@@ -259,7 +204,7 @@ impl<M: ChatModel> ChatSession<M> {
                 break End::Stop;
             }
             if prompt.len() + answer_tokens.len() < self.model.context() {
-                self.model.prefill(&[token])?;
+                self.model.prefill(&next)?;
                 continue;
             }
             let before = first;
@@ -273,6 +218,10 @@ impl<M: ChatModel> ChatSession<M> {
                 break End::Interrupted;
             }
         };
+        let complete = self.constraint.as_ref().is_some_and(|constraint| constraint.is_complete());
+        if complete && matches!(answer.end, End::Length | End::Context) {
+            answer.end = End::Stop;
+        }
         stream.finish(&mut |piece: &str| text.push_str(piece));
         if text.len() == opened && shown == 0 {
             text.clear();
@@ -309,8 +258,8 @@ impl<M: ChatModel> ChatSession<M> {
     ) -> Result<Option<Vec<Token>>, ChatError> {
         let context = self.model.context();
         let turns = self.conversation.turns.len();
-        let prompt =
-            |first: usize| self.model.encode(&self.conversation.messages(first, user), self.thinking);
+        let thinking = if self.constraint.is_some() { Some(false) } else { self.thinking };
+        let prompt = |first: usize| self.model.encode(&self.conversation.messages(first, user), thinking);
         let mut above = turns - *first + 1;
         if self.conversation.bytes(*first) <= context.saturating_mul(TOKEN_BYTES) {
             let all = prompt(*first)?;

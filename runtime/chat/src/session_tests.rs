@@ -1,9 +1,10 @@
 //! Chat sessions with a scripted model: one token is one byte, a message is `ROLE text;`.
 
-use super::{ChatError, ChatEvent, ChatModel, ChatSession, Conversation, End, Message, Token, Turn};
+use super::{ChatError, ChatEvent, ChatModel, ChatSession, Conversation, End, Token, Turn};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
-use thimble_runtime::chat::Role;
+use thimble_runtime::chat::{Message, Role};
+use thimble_runtime::sampler::TokenMask;
 
 struct Parrot {
     context: usize,
@@ -72,6 +73,11 @@ impl ChatModel for Parrot {
         Token(byte.into())
     }
 
+    fn sample_masked(&mut self, mask: TokenMask<'_>) -> Option<Token> {
+        let token = self.sample();
+        if mask.allows(token) { Some(token) } else { mask.first(256) }
+    }
+
     fn bytes(&self, token: Token) -> &[u8] {
         &self.bytes[token.index()]
     }
@@ -89,6 +95,7 @@ fn session(context: usize, script: &str) -> ChatSession<Parrot> {
         thinking: None,
         max_tokens: None,
         stops: Vec::new(),
+        constraint: None,
     }
 }
 

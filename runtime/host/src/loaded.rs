@@ -5,7 +5,7 @@ use thimble_chat::{CPU_PREFILL, ChatError, ChatModel, encode_chat, encode_text, 
 use thimble_runtime::Token;
 use thimble_runtime::chat::Message;
 use thimble_runtime::format::ModelFile;
-use thimble_runtime::sampler::Sampler;
+use thimble_runtime::sampler::{Sampler, TokenMask};
 use thimble_runtime::sequence::Sequence;
 use thimble_runtime::tokenizer::Specials;
 
@@ -81,6 +81,10 @@ impl ChatModel for LoadedModel<'_, '_> {
 
     fn sample(&mut self) -> Token {
         self.generator.sample(&mut self.sampler)
+    }
+
+    fn sample_masked(&mut self, mask: TokenMask<'_>) -> Option<Token> {
+        self.generator.sample_masked(&mut self.sampler, mask)
     }
 
     fn bytes(&self, token: Token) -> &[u8] {

@@ -1,16 +1,18 @@
 //! From logits to a token: bias, penalties, temperature, top-k, top-p, min-p and a seeded draw.
 //!
-//! The order is bias, penalties, temperature, top-k, top-p, min-p. Bias before penalties is what both
+//! The order is mask ([`TokenMask`]), bias, penalties, temperature, top-k, top-p, min-p. Bias before penalties is what both
 //! transformers (`LogitsProcessorList`) and llama.cpp (`common_sampler`) do; temperature before the cuts is
 //! transformers' order, so that top-p and min-p see the distribution that is drawn from. (llama.cpp applies temperature
 //! last; its top-p and min-p then cut the distribution at temperature 1.)
 
 mod exp;
+mod mask;
 mod rng;
 mod settings;
 #[cfg(test)]
 mod tests;
 
+pub use mask::TokenMask;
 pub use rng::Pcg32;
 pub use settings::{Sampling, SamplingError};
 

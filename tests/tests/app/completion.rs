@@ -33,8 +33,14 @@ pub(crate) fn by_host(
     let sampler = Sampler::new(sampling).unwrap();
     let model = LoadedModel { file, generator, sampler, format, kv_file: None };
     let conversation = Conversation::default();
-    let mut session =
-        ChatSession { model, conversation, thinking: None, max_tokens: Some(most), stops: Vec::new() };
+    let mut session = ChatSession {
+        model,
+        conversation,
+        thinking: None,
+        max_tokens: Some(most),
+        stops: Vec::new(),
+        constraint: None,
+    };
     let go = AtomicBool::new(false);
     session.answer::<ChatError>(user, &go, &mut |_| Ok(())).unwrap();
     session.conversation.turns.remove(0).answer

@@ -8,17 +8,19 @@ mod wrap;
 
 use crate::converted::Notes;
 use crate::failure::Failure;
+use crate::flags::grammar::GrammarFlags;
 use crate::flags::numbers::at_least_one;
 use crate::flags::sampling::GenerationFlags;
 use crate::flags::thinking::Thinking;
 use crate::home::Home;
 use crate::interrupt::Interrupt;
 use crate::model::{Location, ModelFlags};
-use crate::terminal;
 use crate::workspace::{Mapped, Workspace};
+use crate::{input, terminal};
 use clap::Args;
 use line::{Line, Reader};
 use std::io::Write;
+use std::path::Path;
 use terminal_chat::TerminalChat;
 use thimble_chat::{ChatSession, Conversation};
 use thimble_host::{InferenceSettings, LoadedModel, PromptFormat};
@@ -44,6 +46,8 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
     max_tokens: Option<usize>,
     #[command(flatten)]
+    grammar: GrammarFlags,
+    #[command(flatten)]
     generation: GenerationFlags,
 }
 
@@ -56,6 +60,11 @@ pub(crate) struct Job {
 impl Job {
     /// Locates the model.
     pub(crate) fn resolve(flags: Flags) -> Result<Job, Failure> {
+        flags.grammar.check()?;
+        if flags.grammar.schema.as_deref() == Some(Path::new(input::STDIN)) {
+            let reason = "--schema -: the messages come from stdin; write the schema to a file";
+            return Err(Failure::Usage(reason.to_string()));
+        }
         Ok(Job { location: flags.model.location()?, flags })
     }
 
@@ -63,6 +72,7 @@ impl Job {
     pub(crate) fn run(self, stdout: &mut dyn Write) -> Result<(), Failure> {
         let mapped = Mapped::open(&self.location.fetch(Notes::Shown)?)?;
         let file = mapped.file()?;
+        let grammar = self.flags.grammar.compile(&file)?;
         let GenerationFlags { lookup, sampling: sampling_flags, machine } = &self.flags.generation;
         let context = file.config().context.min(MAX_CONTEXT);
         let needed =
@@ -83,11 +93,13 @@ impl Job {
             thinking: Thinking::option(self.flags.thinking),
             max_tokens: Some(self.flags.max_tokens.unwrap_or(MAX_TOKENS)),
             stops: Vec::new(),
+            constraint: None,
         };
         let mut chat = TerminalChat {
             location: &self.location,
             plan: &plan,
             session,
+            grammar,
             hide_reasoning: self.flags.thinking == Some(Thinking::Hide),
             interrupt: Interrupt::install()?,
             seed: sampling.seed,

@@ -4,6 +4,7 @@ use super::display::AnswerDisplay;
 use super::line::Reader;
 use super::slash::{HELP, Input};
 use crate::failure::Failure;
+use crate::flags::grammar::AnswerGrammar;
 use crate::interrupt::Interrupt;
 use crate::model::Location;
 use crate::terminal;
@@ -20,6 +21,8 @@ pub(super) struct TerminalChat<'r, 'a, 'b> {
     pub(super) location: &'r Location,
     pub(super) plan: &'r InferencePlan,
     pub(super) session: ChatSession<LoadedModel<'a, 'b>>,
+    /// The shape of every answer, if it is given.
+    pub(super) grammar: Option<AnswerGrammar>,
     /// Whether to show only answers.
     pub(super) hide_reasoning: bool,
     pub(super) interrupt: Interrupt,
@@ -148,6 +151,7 @@ impl TerminalChat<'_, '_, '_> {
 
     /// Streams one answer; whether it is remembered. A failure of the model is reported and the chat continues.
     fn answer(&mut self, user: &str) -> Result<bool, Failure> {
+        self.session.constraint = self.grammar.as_ref().map(AnswerGrammar::constraint).transpose()?;
         let answering = self.interrupt.answering();
         let terminal = std::io::stdout().is_terminal();
         let mut display = AnswerDisplay::new(&mut *self.stdout, terminal, self.hide_reasoning);

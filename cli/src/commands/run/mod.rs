@@ -4,19 +4,21 @@ mod prompt;
 
 use crate::converted::Notes;
 use crate::failure::Failure;
+use crate::flags::grammar::{AnswerGrammar, GrammarFlags};
 use crate::flags::numbers::whole;
 use crate::flags::sampling::GenerationFlags;
 use crate::flags::thinking::Thinking;
 use crate::model::Location;
 use crate::workspace::{self, Mapped, Workspace};
-use crate::{json, resources, terminal};
+use crate::{input, json, resources, terminal};
 use clap::Args;
 use prompt::{Prompt, PromptFlags};
 use serde::Serialize;
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::time::Instant;
-use thimble_chat::{AnswerPiece, ReasoningSplitter};
-use thimble_host::{Generator, InferencePlan, InferenceSettings};
+use thimble_chat::{AnswerPiece, ReasoningSplitter, Step, next_tokens};
+use thimble_host::{Generator, InferencePlan, InferenceSettings, LoadedModel, PromptFormat};
 use thimble_runtime::Token;
 use thimble_runtime::chat::{Message, Role};
 use thimble_runtime::format::ModelFile;
@@ -33,13 +35,13 @@ pub(crate) struct Flags {
     #[command(flatten)]
     pub(crate) prompt: PromptFlags,
     /// Generate exactly N tokens, continuing past the model's end-of-text token (with --chat it stops there)
-    #[arg(long, value_name = "N", conflicts_with = "max_tokens", value_parser = whole::<usize>, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", conflicts_with_all = ["max_tokens", "shape"], value_parser = whole::<usize>, allow_negative_numbers = true)]
     pub(crate) tokens: Option<usize>,
     /// Generate at most N tokens and stop at the model's end-of-text token [default: 256]
     #[arg(long, value_name = "N", value_parser = whole::<usize>, allow_negative_numbers = true)]
     max_tokens: Option<usize>,
     /// Stop before this text; may be repeated
-    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    #[arg(long, value_name = "TEXT", conflicts_with = "shape", allow_hyphen_values = true)]
     stop: Vec<String>,
     /// Send the prompt as one message to a chat model, in its chat template
     #[arg(long)]
@@ -58,6 +60,8 @@ pub(crate) struct Flags {
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
+    grammar: GrammarFlags,
+    #[command(flatten)]
     pub(crate) generation: GenerationFlags,
 }
 
@@ -68,6 +72,14 @@ pub(crate) struct Job {
     prompt: Prompt,
     amount: Amount,
     flags: Flags,
+}
+
+/// A model that is ready to run.
+struct Begun<'a, 'p> {
+    file: ModelFile<'a>,
+    plan: &'p InferencePlan,
+    generator: Generator<'a>,
+    grammar: Option<AnswerGrammar>,
 }
 
 /// How much to generate.
@@ -121,6 +133,16 @@ impl Job {
             (Some(tokens), _) => Amount { tokens, stop: flags.chat },
             (None, most) => Amount { tokens: most.unwrap_or(MAX_TOKENS), stop: true },
         };
+        flags.grammar.check()?;
+        if flags.grammar.flag().is_some() && Thinking::option(flags.thinking) == Some(true) {
+            let reason =
+                "--thinking on: an answer of a given shape begins without thinking; leave one of them out";
+            return Err(Failure::Usage(reason.to_string()));
+        }
+        if flags.grammar.schema.as_deref() == Some(Path::new(input::STDIN)) && prompt == Prompt::Stdin {
+            let reason = "--schema - and the prompt both read stdin: give one of them as an argument";
+            return Err(Failure::Usage(reason.to_string()));
+        }
         if flags.stop.iter().any(String::is_empty) {
             return Err(Failure::Usage("--stop is empty: expected at least one character".to_string()));
         }
@@ -140,6 +162,7 @@ impl Job {
             None => Mapped::open(&self.location.fetch(Notes::unless(self.flags.json))?)?,
         };
         let file = mapped.file()?;
+        let grammar = self.flags.grammar.compile(&file)?;
         let prompt = self.encode(&file, &prompt)?;
         if let Some(note) = Thinking::note(self.flags.thinking, &file) {
             terminal::note(note);
@@ -158,20 +181,31 @@ impl Job {
             });
         }
         let mut workspace = Workspace::new(&plan)?;
-        let mut generator = workspace.generator(&file, &plan)?;
+        let generator = workspace.generator(&file, &plan)?;
         let mut show = |text: &str| match self.flags.json {
             true => Ok(()),
             false => stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()),
         };
-        let output = self.complete(&file, &plan, &mut generator, &prompt, &mut show)?;
+        let begun = Begun { file, plan: &plan, generator, grammar };
+        let output = self.complete(begun, &prompt, &mut show)?;
         if self.flags.json {
-            return json::write(stdout, &output);
+            json::write(stdout, &output)?;
+        } else {
+            if std::io::stdout().is_terminal() && !output.text.ends_with('\n') {
+                writeln!(stdout)?;
+            }
+            report(&output);
         }
-        if std::io::stdout().is_terminal() && !output.text.ends_with('\n') {
-            writeln!(stdout)?;
+        match (self.flags.grammar.flag(), output.finish_reason) {
+            (Some(_), Finish::Length) => {
+                let reason = format!("it has {} tokens; --max-tokens N allows more", output.ids.len());
+                Err(Failure::Incomplete { reason })
+            }
+            (Some(_), Finish::Context) => Err(Failure::Incomplete {
+                reason: format!("the context of {} tokens is full", plan.context()),
+            }),
+            _ => Ok(()),
         }
-        report(&output);
-        Ok(())
     }
 
     fn encode(&self, file: &ModelFile<'_>, prompt: &str) -> Result<Vec<Token>, Failure> {
@@ -179,7 +213,7 @@ impl Job {
             let system = self.flags.system.as_deref().map(|text| Message { role: Role::System, text });
             let user = Message { role: Role::User, text: prompt };
             let messages: Vec<Message<'_>> = system.into_iter().chain([user]).collect();
-            let encoded = thimble_chat::encode_chat(file, &messages, Thinking::option(self.flags.thinking));
+            let encoded = thimble_chat::encode_chat(file, &messages, self.thinking());
             encoded.map_err(|error| Failure::chat(&self.location.typed(), error))?
         } else {
             let specials = if self.flags.escape { Specials::Escape } else { Specials::Parse };
@@ -193,51 +227,64 @@ impl Job {
         Ok(vec![thimble_chat::end_of_text(file).ok_or_else(|| Failure::other(missing))?])
     }
 
+    /// Whether the model thinks first: never before an answer of a given shape.
+    fn thinking(&self) -> Option<bool> {
+        let shaped = self.flags.grammar.flag().is_some();
+        if shaped { Some(false) } else { Thinking::option(self.flags.thinking) }
+    }
+
     fn complete(
         &self,
-        file: &ModelFile<'_>,
-        plan: &InferencePlan,
-        generator: &mut Generator<'_>,
+        Begun { file, plan, generator, grammar }: Begun<'_, '_>,
         prompt: &[Token],
         show: &mut dyn FnMut(&str) -> std::io::Result<()>,
     ) -> Result<Output, Failure> {
         let (tokenizer, config) = (file.tokenizer(), file.config());
         let defaults = if self.flags.chat { Sampling::ANSWER } else { Sampling::CONTINUATION };
-        let sampling = self.flags.generation.sampling.sampling(file, defaults);
-        let mut sampler = self.flags.generation.sampling.sampler(sampling, config.vocab)?;
+        let sampling = self.flags.generation.sampling.sampling(&file, defaults);
+        let sampler = self.flags.generation.sampling.sampler(sampling, config.vocab)?;
+        let mut constraint = grammar.map(|grammar| grammar.constraint()).transpose()?;
+        let format = PromptFormat::default();
+        let mut model = LoadedModel { file, generator, sampler, format, kv_file: None };
         let stops: Vec<&[u8]> = self.flags.stop.iter().map(String::as_bytes).collect();
         let mut held = vec![0; StopMatcher::buffer_len(&stops)];
         let mut stream = TextStream::new(&stops, &mut held).map_err(Failure::other)?;
         let mut answer = Answer::new(self.flags.thinking == Some(Thinking::Hide), &tokenizer, prompt);
 
         let begin = Instant::now();
-        generator.prefill(prompt).map_err(Failure::other)?;
+        model.generator.prefill(prompt).map_err(Failure::other)?;
         // A GPU may not have run the prompt yet: waits for it.
-        generator.tokens_and_logits();
+        model.generator.tokens_and_logits();
         let prefill_seconds = begin.elapsed().as_secs_f64();
         let begin = Instant::now();
         let most = self.amount.tokens.min(1 << 16);
         let (mut ids, mut text) = (Vec::with_capacity(most), String::with_capacity(most * 8));
         let mut first_token_seconds = None;
-        let finish_reason = loop {
-            if ids.len() == self.amount.tokens {
-                break Finish::Length;
-            }
-            if let Some(&last) = ids.last() {
-                if generator.position() == generator.context() {
+        let mut next = Vec::with_capacity(1);
+        let mut finish_reason = loop {
+            if !next.is_empty() && ids.len() < self.amount.tokens {
+                if model.generator.position() + next.len() > model.generator.context() {
                     break Finish::Context;
                 }
-                generator.prefill(&[Token(last)]).map_err(Failure::other)?;
+                model.generator.prefill(&next).map_err(Failure::other)?;
             }
-            let token = generator.sample(&mut sampler);
+            let left = self.amount.tokens - ids.len();
+            let step = next_tokens(&mut model, constraint.as_deref_mut(), left, &mut next);
+            let step = step.map_err(Failure::other)?;
+            if step == Step::Limit {
+                break Finish::Length;
+            }
             first_token_seconds.get_or_insert_with(|| self.start.elapsed().as_secs_f64());
-            if self.amount.stop && config.is_stop(token) {
+            if step == Step::Stop && self.amount.stop {
                 break Finish::Stop;
             }
-            ids.push(token.0);
             let shown = text.len();
-            let status =
-                stream.push(tokenizer.token_bytes(token), &mut |piece| answer.push(piece, &mut text));
+            let mut status = StopStatus::Continue;
+            for &token in &next {
+                ids.push(token.0);
+                status =
+                    stream.push(tokenizer.token_bytes(token), &mut |piece| answer.push(piece, &mut text));
+            }
             if text.len() > shown {
                 show(&text[shown..])?;
             }
@@ -245,6 +292,9 @@ impl Job {
                 break Finish::Stop;
             }
         };
+        if finish_reason != Finish::Stop && constraint.is_some_and(|constraint| constraint.is_complete()) {
+            finish_reason = Finish::Stop;
+        }
         let shown = text.len();
         stream.finish(&mut |piece| answer.push(piece, &mut text));
         answer.finish(&mut text);
@@ -256,11 +306,11 @@ impl Job {
             prefill_seconds,
             decode_tokens: ids.len(),
             decode_seconds: begin.elapsed().as_secs_f64(),
-            accepted_draft_tokens: generator.accepted_draft_tokens(),
+            accepted_draft_tokens: model.generator.accepted_draft_tokens(),
             first_token_seconds,
             peak_resident_bytes: resources::peak_resident_bytes(),
             plan_bytes: plan.bytes(),
-            backend: generator.sequence().processors(),
+            backend: model.generator.sequence().processors(),
             threads: plan.threads(),
             seed: sampling.seed,
         };

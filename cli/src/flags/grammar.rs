@@ -1,0 +1,117 @@
+//! What an answer may be.
+
+use crate::failure::Failure;
+use clap::Args;
+use std::path::PathBuf;
+use thimble_chat::TokenConstraint;
+use thimble_runtime::format::ModelFile;
+
+/// The shape of an answer; at most one flag.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Shape of the answer (one of these; stdout has the value alone)")]
+pub(crate) struct GrammarFlags {
+    /// Answer with JSON that this JSON Schema allows; `-` reads it from stdin
+    #[arg(long, value_name = "FILE|-", group = "shape")]
+    pub(crate) schema: Option<PathBuf>,
+    /// Answer with one of these texts, separated by commas
+    #[arg(long, value_name = "A,B", group = "shape", value_delimiter = ',', allow_hyphen_values = true)]
+    choices: Option<Vec<String>>,
+    /// Answer with a text that this regular expression matches as a whole
+    #[arg(long, value_name = "R", group = "shape", allow_hyphen_values = true)]
+    regex: Option<String>,
+    /// Answer with a text of this grammar, a .lark or a .gbnf file
+    #[arg(long, value_name = "FILE", group = "shape")]
+    grammar: Option<PathBuf>,
+}
+
+impl GrammarFlags {
+    /// The flag that was given.
+    pub(crate) fn flag(&self) -> Option<&'static str> {
+        let given = [
+            (self.schema.is_some(), "--schema"),
+            (self.choices.is_some(), "--choices"),
+            (self.regex.is_some(), "--regex"),
+            (self.grammar.is_some(), "--grammar"),
+        ];
+        given.into_iter().find_map(|(given, flag)| given.then_some(flag))
+    }
+
+    /// Refuses what this build lacks, before any work.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        match self.flag() {
+            Some(what) if cfg!(not(feature = "grammar")) => {
+                Err(Failure::NotBuilt { what, feature: "grammar" })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A compiled grammar, for any number of answers.
+#[cfg(feature = "grammar")]
+pub(crate) struct AnswerGrammar(thimble_grammar::Grammar);
+
+#[cfg(feature = "grammar")]
+impl GrammarFlags {
+    /// The grammar for the tokens of `file`; `None` without a flag.
+    pub(crate) fn compile(&self, file: &ModelFile<'_>) -> Result<Option<AnswerGrammar>, Failure> {
+        use thimble_grammar::{Grammar, GrammarLimits, Vocabulary};
+        let (Some(source), Some(flag)) = (self.source()?, self.flag()) else { return Ok(None) };
+        let refused = |error| Failure::Usage(format!("{flag}: {error}"));
+        let vocabulary = Vocabulary::of(file).map_err(Failure::other)?;
+        let grammar = Grammar::compile(&vocabulary, &source, &GrammarLimits::default()).map_err(refused)?;
+        Ok(Some(AnswerGrammar(grammar)))
+    }
+
+    fn source(&self) -> Result<Option<thimble_grammar::GrammarSource>, Failure> {
+        use crate::input;
+        use thimble_grammar::GrammarSource;
+        if let Some(path) = &self.schema {
+            return Ok(Some(GrammarSource::JsonSchema(input::file(path)?)));
+        }
+        if let Some(path) = &self.grammar {
+            let source = match path.extension().and_then(|extension| extension.to_str()) {
+                Some("lark") => GrammarSource::Lark,
+                Some("gbnf") => GrammarSource::Gbnf,
+                _ => {
+                    let path = path.display();
+                    return Err(Failure::Usage(format!(
+                        "--grammar: expected a .lark or a .gbnf file, found {path}"
+                    )));
+                }
+            };
+            return Ok(Some(source(input::file(path)?)));
+        }
+        let choices = self.choices.clone().map(GrammarSource::Choices);
+        Ok(choices.or_else(|| self.regex.clone().map(GrammarSource::Regex)))
+    }
+}
+
+#[cfg(feature = "grammar")]
+impl AnswerGrammar {
+    /// A constraint for the next answer.
+    pub(crate) fn constraint(&self) -> Result<Box<dyn TokenConstraint>, Failure> {
+        let constraint = self.0.constraint().map_err(Failure::other)?;
+        Ok(Box::new(constraint))
+    }
+}
+
+/// A grammar that this build cannot compile.
+#[cfg(not(feature = "grammar"))]
+pub(crate) enum AnswerGrammar {}
+
+#[cfg(not(feature = "grammar"))]
+impl GrammarFlags {
+    /// None: [`GrammarFlags::check`] has refused the flags.
+    pub(crate) fn compile(&self, _file: &ModelFile<'_>) -> Result<Option<AnswerGrammar>, Failure> {
+        self.check().map(|()| None)
+    }
+}
+
+#[cfg(not(feature = "grammar"))]
+impl AnswerGrammar {
+    /// There is no such grammar.
+    pub(crate) fn constraint(&self) -> Result<Box<dyn TokenConstraint>, Failure> {
+        match *self {}
+    }
+}

@@ -1,0 +1,106 @@
+//! A constraint on an answer: a grammar that says which tokens may come next.
+
+use crate::ChatModel;
+use thimble_runtime::Token;
+use thimble_runtime::sampler::TokenMask;
+use thiserror::Error;
+
+/// Why a constraint cannot go on.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ConstraintError {
+    /// A limit of the grammar was reached during an answer.
+    #[error("the grammar of this answer is too complex: {reason}; simplify it, or shorten the answer")]
+    TooComplex {
+        /// Which limit, in words.
+        reason: String,
+    },
+    /// No token of the vocabulary continues the answer.
+    #[error(
+        "no token of this model continues the answer, although its grammar allows more text: the vocabulary lacks a byte"
+    )]
+    NoToken,
+    /// A token that the mask did not allow.
+    #[error("the grammar does not allow token {found} here; expected one that the mask allows")]
+    Refused {
+        /// The token's id.
+        found: u32,
+    },
+}
+
+/// Which tokens an answer consists of.
+///
+/// An answer begins with no tokens; each is allowed by [`TokenConstraint::mask`], or comes from [`TokenConstraint::forced`].
+pub trait TokenConstraint: Send {
+    /// The tokens that may come next: stop tokens if [`TokenConstraint::is_complete`].
+    ///
+    /// # Errors
+    /// [`ConstraintError::TooComplex`].
+    fn mask(&mut self) -> Result<TokenMask<'_>, ConstraintError>;
+
+    /// Adds `token` to the answer; not a stop token.
+    ///
+    /// # Errors
+    /// [`ConstraintError::Refused`], [`ConstraintError::TooComplex`].
+    fn accept(&mut self, token: Token) -> Result<(), ConstraintError>;
+
+    /// Appends to `tokens` those that must come next, at most `most`, and adds them to the answer. They are what the tokenizer
+    /// makes of the only text that may follow.
+    ///
+    /// # Errors
+    /// As for [`TokenConstraint::accept`].
+    fn forced(&mut self, _most: usize, _tokens: &mut Vec<Token>) -> Result<(), ConstraintError> {
+        Ok(())
+    }
+
+    /// Whether the answer may end here.
+    fn is_complete(&self) -> bool;
+
+    /// Whether the answer must end here: it is complete, and no token continues it.
+    fn must_end(&self) -> bool;
+}
+
+/// What comes next in an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// At least one token, none of them a stop token.
+    Tokens,
+    /// The end: a stop token, which is then the only one, or a complete answer without tokens.
+    Stop,
+    /// The end: there are as many tokens as there may be.
+    Limit,
+}
+
+/// Replaces `next` by the tokens that come next: one sampled token, and those that the constraint then forces; at most `left`.
+///
+/// # Errors
+/// Those of the constraint.
+pub fn next_tokens(
+    model: &mut dyn ChatModel,
+    constraint: Option<&mut (dyn TokenConstraint + 'static)>,
+    left: usize,
+    next: &mut Vec<Token>,
+) -> Result<Step, ConstraintError> {
+    next.clear();
+    if constraint.as_deref().is_some_and(TokenConstraint::must_end) {
+        return Ok(Step::Stop);
+    }
+    if left == 0 {
+        return Ok(Step::Limit);
+    }
+    let Some(constraint) = constraint else {
+        let token = model.sample();
+        next.push(token);
+        return Ok(if model.is_stop(token) { Step::Stop } else { Step::Tokens });
+    };
+    constraint.forced(left, next)?;
+    if next.is_empty() {
+        let token = model.sample_masked(constraint.mask()?).ok_or(ConstraintError::NoToken)?;
+        next.push(token);
+        if model.is_stop(token) {
+            return Ok(Step::Stop);
+        }
+        constraint.accept(token)?;
+        constraint.forced(left - 1, next)?;
+    }
+    Ok(Step::Tokens)
+}

@@ -1,0 +1,92 @@
+//! The model of a chat.
+
+use crate::ChatError;
+use thimble_runtime::Token;
+use thimble_runtime::chat::Message;
+use thimble_runtime::sampler::TokenMask;
+
+/// A model with a session, as a chat needs it.
+pub trait ChatModel {
+    /// Context length in tokens.
+    fn context(&self) -> usize;
+    /// Encodes messages in the model's chat format, up to the beginning of the answer. Special tokens in a message are plain
+    /// text. `thinking` is [`crate::template::TemplateOptions::thinking`].
+    fn encode(&self, messages: &[Message<'_>], thinking: Option<bool>) -> Result<Vec<Token>, ChatError>;
+    /// Whether an answer may begin with reasoning; the continuation of a text does not.
+    fn has_reasoning(&self) -> bool {
+        true
+    }
+    /// Rewinds to the longest common prefix with `tokens`, and returns its length.
+    fn reuse(&mut self, tokens: &[Token]) -> usize;
+    /// Prompt tokens computed between two checks for an interruption.
+    fn batch(&self) -> usize {
+        CPU_PREFILL
+    }
+    /// Appends `tokens` and computes them.
+    fn prefill(&mut self, tokens: &[Token]) -> Result<(), ChatError>;
+    /// Samples the next token.
+    fn sample(&mut self) -> Token;
+    /// Samples the next token among those that `mask` allows; `None` if it allows none of the vocabulary.
+    fn sample_masked(&mut self, mask: TokenMask<'_>) -> Option<Token>;
+    /// The bytes of a token.
+    fn bytes(&self, token: Token) -> &[u8];
+    /// Whether the token ends an answer.
+    fn is_stop(&self, token: Token) -> bool;
+    /// Saves the KV cache for a later session, if there is a place for it.
+    fn save_cache(&mut self) {}
+    /// Clears the KV cache, a saved one too.
+    fn clear_cache(&mut self) {}
+}
+
+impl<M: ChatModel + ?Sized> ChatModel for &mut M {
+    fn context(&self) -> usize {
+        (**self).context()
+    }
+
+    fn encode(&self, messages: &[Message<'_>], thinking: Option<bool>) -> Result<Vec<Token>, ChatError> {
+        (**self).encode(messages, thinking)
+    }
+
+    fn has_reasoning(&self) -> bool {
+        (**self).has_reasoning()
+    }
+
+    fn reuse(&mut self, tokens: &[Token]) -> usize {
+        (**self).reuse(tokens)
+    }
+
+    fn batch(&self) -> usize {
+        (**self).batch()
+    }
+
+    fn prefill(&mut self, tokens: &[Token]) -> Result<(), ChatError> {
+        (**self).prefill(tokens)
+    }
+
+    fn sample(&mut self) -> Token {
+        (**self).sample()
+    }
+
+    fn sample_masked(&mut self, mask: TokenMask<'_>) -> Option<Token> {
+        (**self).sample_masked(mask)
+    }
+
+    fn bytes(&self, token: Token) -> &[u8] {
+        (**self).bytes(token)
+    }
+
+    fn is_stop(&self, token: Token) -> bool {
+        (**self).is_stop(token)
+    }
+
+    fn save_cache(&mut self) {
+        (**self).save_cache();
+    }
+
+    fn clear_cache(&mut self) {
+        (**self).clear_cache();
+    }
+}
+
+/// Prompt tokens that a CPU computes at a time.
+pub const CPU_PREFILL: usize = 192;
