@@ -8,7 +8,7 @@ use thimble_chat::{ChatError, ChatModel};
 use thimble_host::SpinPool;
 use thimble_runtime::Token;
 use thimble_runtime::chat::Message;
-use thimble_runtime::sampler::TokenMask;
+use thimble_runtime::sampler::{SampledToken, TokenMask};
 
 /// Where work waits.
 #[derive(Debug)]
@@ -198,6 +198,18 @@ impl<V: ChatModel> ChatModel for Gated<'_, V> {
         let token = self.model.sample_masked(mask);
         self.pass();
         token
+    }
+
+    fn keep_log_probabilities(&mut self, alternatives: Option<usize>) {
+        self.model.keep_log_probabilities(alternatives);
+    }
+
+    fn keeps_log_probabilities(&self) -> bool {
+        self.model.keeps_log_probabilities()
+    }
+
+    fn sampled(&self) -> Option<SampledToken<'_>> {
+        self.model.sampled()
     }
 
     fn bytes(&self, token: Token) -> &[u8] {

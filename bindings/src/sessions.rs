@@ -47,7 +47,8 @@ impl SessionSource for ModelSessions {
         // Unless the seed is set each session has its own, so that a retried answer differs.
         let bias = self.sampling.bias();
         let sampler = self.sampling.sampler(&file, self.format, &bias)?;
-        work(&mut LoadedModel { file, generator, sampler, format: self.format, kv_file: kept }, &pool);
+        let (format, kv_file, log_probabilities) = (self.format, kept, None);
+        work(&mut LoadedModel { file, generator, sampler, format, kv_file, log_probabilities }, &pool);
         Ok(())
     }
 

@@ -88,6 +88,13 @@ impl<'f, 'm, 't, T: ThreadPool> Cpu<'f, 'm, 't, T> {
         self.buffers.cache.reserve(positions);
     }
 
+    /// The residual stream of `rows` of a batch, `[rows, hidden]`. Another backend that ran the batch writes it here before
+    /// [`Sequence::hidden_states`].
+    pub fn residual(&mut self, rows: Range<usize>) -> &mut [f32] {
+        let hidden = self.plan.config().hidden;
+        &mut self.buffers.x[rows.start * hidden..rows.end * hidden]
+    }
+
     /// Whether a product with these matrices needs quantized activations.
     fn quantizes(&self, matrices: &[&Matrix<'_>]) -> bool {
         let quantized = |m: &&Matrix<'_>| m.encoding.is_quantized();
@@ -258,7 +265,7 @@ impl<T: ThreadPool> Sequence for Cpu<'_, '_, '_, T> {
     fn limits(&self) -> Limits {
         let (config, options) = (self.plan.config(), self.plan.options());
         let &PlanOptions { context, batch, logit_rows, .. } = options;
-        Limits { vocab: config.vocab, context, batch, logit_rows }
+        Limits { vocab: config.vocab, hidden: config.hidden, context, batch, logit_rows }
     }
 
     fn history(&mut self) -> &mut [Token] {
@@ -280,6 +287,14 @@ impl<T: ThreadPool> Sequence for Cpu<'_, '_, '_, T> {
 
     fn head(&mut self, rows: Range<usize>) {
         Backend::head(self, rows);
+    }
+
+    fn hidden_states(&mut self, rows: Range<usize>) -> &[f32] {
+        let config = *self.plan.config();
+        let b = &mut self.buffers;
+        let x = &b.x[rows.start * config.hidden..rows.end * config.hidden];
+        let norm = (self.weights.final_norm, config.norm_eps, &mut b.normed[..x.len()]);
+        Self::normed(&self.parallel, x, norm, None).floats
     }
 
     fn sample(&mut self, sampler: &mut Sampler<'_>, row: usize, position: usize) -> Token {

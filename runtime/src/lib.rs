@@ -13,6 +13,7 @@ extern crate std;
 
 pub mod chat;
 pub mod cpu;
+pub mod embedding;
 pub mod format;
 pub mod kernels;
 pub mod lookup;

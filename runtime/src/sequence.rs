@@ -10,6 +10,8 @@ use core::ops::Range;
 pub struct Limits {
     /// Vocabulary size.
     pub vocab: usize,
+    /// Hidden size.
+    pub hidden: usize,
     /// Capacity in tokens.
     pub context: usize,
     /// Most tokens in one batch.
@@ -42,6 +44,10 @@ pub trait Sequence {
 
     /// Computes the logits of `rows` of the last batch, at most [`Limits::logit_rows`].
     fn head(&mut self, rows: Range<usize>);
+
+    /// The hidden states of `rows` of the last batch, `[rows, hidden]`: the residual stream after the final norm, which
+    /// [`Sequence::head`] multiplies. The same as `last_hidden_state` of transformers' Llama.
+    fn hidden_states(&mut self, rows: Range<usize>) -> &[f32];
 
     /// Whether the backend already runs the token drawn last (asynchronous decoding), so that drafts do not pay.
     fn decodes_ahead(&self) -> bool {

@@ -4,7 +4,7 @@ use crate::Token;
 use crate::lookup::PromptLookup;
 use crate::model::Batch;
 use crate::sampler::{self, Sampler, TokenMask};
-use crate::sequence::Sequence;
+use crate::sequence::{Limits, Sequence};
 use thiserror::Error;
 
 /// Why a session rejects a call. The session is unchanged.
@@ -38,6 +38,14 @@ pub enum SessionError {
         to: usize,
         /// Tokens in the session.
         position: usize,
+    },
+    /// The memory for an embedding has another length.
+    #[error("an embedding has {expected} numbers, and there is memory for {found}")]
+    EmbeddingLength {
+        /// The hidden size.
+        expected: usize,
+        /// Length of the memory.
+        found: usize,
     },
 }
 
@@ -112,6 +120,11 @@ impl<S: Sequence> Session<S> {
     /// Capacity in tokens.
     pub fn context(&self) -> usize {
         self.sequence.limits().context
+    }
+
+    /// Hidden size: the length of a hidden state.
+    pub fn hidden(&self) -> usize {
+        self.sequence.limits().hidden
     }
 
     /// Tokens in the session.
@@ -282,6 +295,30 @@ impl<S: Sequence> Session<S> {
                     each(first + row + i, logits);
                 }
                 row += count;
+            }
+            first += batch.len();
+        }
+        self.sequence.head(0..0);
+        Ok(())
+    }
+
+    /// Appends `tokens` and calls `each(index, state)` with the hidden state of each of them from index `from` on, `[hidden]`:
+    /// see [`Sequence::hidden_states`]. Computes no logits.
+    pub fn hidden_states(
+        &mut self,
+        tokens: &[Token],
+        from: usize,
+        each: &mut dyn FnMut(usize, &[f32]),
+    ) -> Result<(), SessionError> {
+        self.check(tokens)?;
+        let Limits { batch, hidden, .. } = self.sequence.limits();
+        let mut first = 0;
+        for batch in tokens.chunks(batch) {
+            self.advance(batch);
+            let row = from.saturating_sub(first);
+            if row < batch.len() {
+                let states = self.sequence.hidden_states(row..batch.len());
+                states.chunks_exact(hidden).enumerate().for_each(|(i, state)| each(first + row + i, state));
             }
             first += batch.len();
         }

@@ -80,8 +80,8 @@ class Generated:
         return weights(name + ".weight", rows, columns, "bytes" if edge else self.grid)
 
 
-def forward(s, w, tokens):
-    """Logits, `[tokens, vocab]`."""
+def hidden_states(s, w, tokens):
+    """The residual stream after the final norm, `[tokens, hidden]`."""
     d, group = s["head_dim"], s["heads"] // s["kv_heads"]
 
     def norm(x, weight):
@@ -111,8 +111,17 @@ def forward(s, w, tokens):
         n = norm(x, w(p + "post_attention_layernorm"))
         gate, up = n @ w(p + "mlp.gate_proj").T, n @ w(p + "mlp.up_proj").T
         x = x + (gate / (1 + np.exp(-gate)) * up) @ w(p + "mlp.down_proj").T
+    return norm(x, w("model.norm"))
+
+
+def forward(s, w, tokens):
+    """Logits, `[tokens, vocab]`."""
     head = w("model.embed_tokens") if s["tied"] else w("lm_head")
-    return norm(x, w("model.norm")) @ head.T
+    return hidden_states(s, w, tokens) @ head.T
+
+
+def embedding(pooled):
+    return [round(x, 7) for x in (pooled / np.linalg.norm(pooled)).tolist()]
 
 
 def golden():
@@ -124,8 +133,10 @@ def golden():
             logits = forward(s, Generated(s, grid), tokens)
             sums = np.log(np.exp(logits).sum(-1))
             scored = logits[np.arange(TOKENS - 1), tokens[1:]] - sums[:-1]
+            states = hidden_states(s, Generated(s, grid), tokens)
             entry[grid] = dict(last_logits=[round(x, 6) for x in logits[-1].tolist()],
-                               token_logprobs=[round(x, 6) for x in scored.tolist()])
+                               token_logprobs=[round(x, 6) for x in scored.tolist()],
+                               mean_embedding=embedding(states.mean(0)), last_embedding=embedding(states[-1]))
         shapes.append(json.dumps(entry))
     print("[\n" + ",\n".join(shapes) + "\n]")
 

@@ -11,6 +11,8 @@ mod bos;
 mod chat;
 #[path = "cli/converted.rs"]
 mod converted;
+#[path = "cli/embed.rs"]
+mod embed;
 #[path = "cli/eval.rs"]
 mod eval;
 #[path = "cli/hub.rs"]

@@ -14,9 +14,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use thimble_converter::{BlockType, Quant};
 use thimble_files::MappedModel;
 use thimble_host::{
-    BackendKind, Generator, InferencePlan, InferenceSettings, MatmulVariant, SpinPool, device, generator,
+    BackendKind, Generator, InferencePlan, InferenceSettings, MatmulVariant, SpinPool, device, embed,
+    generator,
 };
 use thimble_runtime::Token;
+use thimble_runtime::embedding::Pooling;
 use thimble_runtime::kernels::KvKind;
 use thimble_runtime::sampler::{Sampler, Sampling, greedy};
 use tiny::{Folder, ODD, Random, Shape};
@@ -320,6 +322,32 @@ fn products_are_computed_as_the_settings_say() {
     // What is less exact than it should be is not used.
     assert_eq!(with(Some(MatmulVariant::Dot4), true), plain);
     assert_eq!(with(Some(MatmulVariant::F16), false), with(None, false));
+    assert_eq!(TOLD.take(), Vec::<String>::new());
+}
+
+#[test]
+fn embeddings_are_the_cpus() {
+    let Some(_alone) = adapter() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let model = model(folder.path(), SHAPE, 512);
+    for pooling in [Pooling::Mean, Pooling::Last] {
+        // One token, a few, a batch, and more than one.
+        for count in [1, 5, 64, 300] {
+            let text = tokens(count, 12);
+            let vector = |backend, batch| {
+                let settings = InferenceSettings { batch: Some(batch), ..on(backend) };
+                with_session(&model, &settings, |session| embed(session, &text, pooling).unwrap())
+            };
+            let expected = vector(BackendKind::Cpu, 192);
+            for backend in [BackendKind::Gpu, BackendKind::GpuPrompts, BackendKind::GpuTokens] {
+                for batch in [64, 512] {
+                    let found = vector(backend, batch);
+                    let off = found.iter().zip(&expected).fold(0.0f32, |off, (a, b)| off.max((a - b).abs()));
+                    assert!(off < 1e-5, "{count} tokens, {backend}, {batch}, {pooling:?}: {off:e}");
+                }
+            }
+        }
+    }
     assert_eq!(TOLD.take(), Vec::<String>::new());
 }
 

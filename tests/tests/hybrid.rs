@@ -272,6 +272,51 @@ fn a_wrong_accelerator_is_rejected_before_it_is_used() {
 }
 
 #[test]
+fn hidden_states_survive_their_accelerator() {
+    let mut lost = 0;
+    for (_folder, model) in models() {
+        let file = model.file().unwrap();
+        let mut bench = Bench::new(&file, KvKind::F16);
+        // A text that is no whole number of batches, before and after decoding, which the accelerator may run ahead.
+        let mut states = |accelerator| {
+            let mut session = Session::new(bench.hybrid(&file, accelerator));
+            let mut sampler = Sampler::new(Sampling::GREEDY).unwrap();
+            let tokens = |count: u32, step: u32| (0..count).map(|i| Token(i * step % 50)).collect::<Vec<_>>();
+            let mut shown = Vec::new();
+            for (count, step) in [(100, 1), (7, 3), (40, 7)] {
+                let each = &mut |_: usize, state: &[f32]| shown.extend(state.iter().map(|x| x.to_bits()));
+                session.hidden_states(&tokens(count, step), 2, each).unwrap();
+                session.prefill(&tokens(1, 1)).unwrap();
+                for _ in 0..3 {
+                    let token = session.sample(&mut sampler);
+                    shown.push(token.0);
+                    session.prefill(&[token]).unwrap();
+                    // The states of a batch that the accelerator may be past, and its logits after that.
+                    let state = session.sequence_mut().hidden_states(0..1);
+                    shown.extend(state.iter().map(|x| x.to_bits()));
+                }
+                shown.extend(session.tokens_and_logits().1.iter().map(|x| x.to_bits()));
+            }
+            (shown, session.sequence().kind())
+        };
+        let (expected, _) = states(None);
+        for kind in KINDS {
+            for at in [None, Some(0), Some(1), Some(3), Some(6), Some(9), Some(14)] {
+                for (nonsense, draws) in [(false, false), (true, false), (false, true), (true, true)] {
+                    let (lost_at, nonsense_at) = if nonsense { (None, at) } else { (at, None) };
+                    let habits = Habits { lost_at, nonsense_at, draws, ..Habits::default() };
+                    let (found, now) = states(Some((kind, habits)));
+                    assert!(found == expected, "{kind}, from {at:?} on, {nonsense}, {draws}");
+                    assert_eq!(told().len(), usize::from(now == BackendKind::Cpu));
+                    lost += usize::from(now == BackendKind::Cpu);
+                }
+            }
+        }
+    }
+    assert!(lost > 100, "{lost} accelerators were missed");
+}
+
+#[test]
 fn greedy_text_continues_where_the_accelerator_was_lost() {
     let (_folder, model) = models().remove(1);
     let file = model.file().unwrap();

@@ -3,6 +3,8 @@
 //! not matter.
 #![allow(clippy::unwrap_used, reason = "these files are nothing but tests")]
 
+#[path = "model/embeddings.rs"]
+mod embeddings;
 #[path = "model/golden.rs"]
 mod golden;
 #[path = "model/order.rs"]

@@ -15,8 +15,9 @@ use thimble_converter::{BlockType, ConversionOptions, Quant, convert};
 use thimble_ffi::{
     ApiError, Chat, ChatOptions, CompletionOptions, Listener, ListenerError, Model, ModelOptions, Reply,
 };
-use thimble_host::{InferencePlan, InferenceSettings, SpinPool, generator};
+use thimble_host::{InferencePlan, InferenceSettings, LogProbabilities, SpinPool, generator};
 use thimble_runtime::Token;
+use thimble_runtime::embedding::Pooling;
 use thimble_runtime::kernels::{KvKind, ThreadPool};
 use thimble_runtime::sampler::{Sampler, Sampling};
 use thimble_runtime::stop::{StopMatcher, StopStatus, TextStream};
@@ -78,6 +79,8 @@ fn a_session_allocates_nothing_after_start() {
                 let mut held = vec![0; StopMatcher::buffer_len(&stops)];
                 let biases = [(Token(7), -1.5), (Token(9), f32::NEG_INFINITY)];
                 let mut text = String::with_capacity(1 << 16);
+                let mut probabilities = LogProbabilities::new(file.config().vocab, 5);
+                let mut embedding = vec![0.0; file.config().hidden];
                 let sampling = Sampling {
                     temperature: 0.9,
                     top_k: Some(50),
@@ -102,7 +105,9 @@ fn a_session_allocates_nothing_after_start() {
                     let reused = session.reuse(&prompt);
                     session.prefill(&prompt[reused..]).unwrap();
                     for _ in 0..60 {
+                        probabilities.observe(session.tokens_and_logits().1);
                         let token = session.sample(&mut sampler);
+                        probabilities.drawn(token);
                         let show = &mut |part: &str| {
                             shown += part.len();
                             text.push_str(part);
@@ -122,10 +127,15 @@ fn a_session_allocates_nothing_after_start() {
                 session.rewind(0).unwrap();
                 let mut scored = 0;
                 session.score(&prompt, 1, &mut |_| scored += 1).unwrap();
+                for pooling in [Pooling::Mean, Pooling::Last] {
+                    session.text_embedding(&prompt, pooling, &mut embedding).unwrap();
+                }
                 let refused = session.prefill(&[Token(u32::MAX)]).is_err();
                 let after = ALLOCATIONS.load(Ordering::SeqCst);
 
                 assert_eq!(after - before, 0, "{quant}, exact {exact}, {kv:?}, {threads} threads");
+                assert!(probabilities.last().is_some_and(|last| last.alternatives.len() == 5));
+                assert!(embedding.iter().any(|&x| x != 0.0));
                 assert!(generated > 100 && shown > 100 && scored == prompt.len() - 1 && refused);
             }
         }

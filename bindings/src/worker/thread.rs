@@ -295,6 +295,7 @@ impl WorkerThread<'_> {
                     *forgotten += turns;
                     true
                 }
+                ChatEvent::Sampled(_) => true,
                 ChatEvent::Prefill { done, of } => notify(|| listener.on_progress(done as u32, of as u32)),
             };
             if !heard {

@@ -7,6 +7,7 @@ mod compare;
 mod convert;
 mod devices;
 mod divergence;
+mod embed;
 #[cfg(feature = "eval")]
 mod eval;
 mod export;
@@ -55,6 +56,8 @@ pub(crate) enum Command {
     Tokens(tokens::Flags),
     /// Score continuations by log-likelihood, one JSON object per line
     Score(score::Flags),
+    /// Turn texts into vectors whose cosine says how similar they are, one JSON object per line
+    Embed(embed::Flags),
     /// Measure perplexity on a text file
     Perplexity(perplexity::Flags),
     /// Measure how far a model's predictions diverge from a reference's
@@ -98,6 +101,7 @@ impl Command {
             Command::Remove(flags) => remove::Job::resolve(flags)?.run(),
             Command::Tokens(flags) => tokens::Job::resolve(flags)?.run(stdout),
             Command::Score(flags) => score::Job::resolve(flags)?.run(stdout),
+            Command::Embed(flags) => embed::Job::resolve(flags)?.run(stdout),
             Command::Perplexity(flags) => perplexity::Job::resolve(flags)?.run(stdout),
             Command::Divergence(flags) => divergence::Job::resolve(flags)?.run(stdout),
             #[cfg(feature = "eval")]

@@ -1,5 +1,6 @@
 use super::{Command, Flags};
 use clap::{CommandFactory, Parser};
+use thimble_chat::BiasTarget;
 use thimble_runtime::Token;
 
 fn parse(words: &str) -> Result<Command, clap::Error> {
@@ -39,6 +40,10 @@ fn values_out_of_range_are_refused() {
         "run --prompt x --repetition-penalty 0",
         "run --prompt x --logit-bias 5",
         "run --prompt x --logit-bias -5=1",
+        "run --prompt x --logit-bias word=1",
+        "run --prompt x --logprobs 3",
+        "run --prompt x --json --logprobs 21",
+        "embed model --pooling median",
         "run --prompt x --context 0",
         "run --prompt x --threads 0",
         "run --prompt x --tokens 5 --max-tokens 5",
@@ -57,9 +62,11 @@ fn values_out_of_range_are_refused() {
 
 #[test]
 fn biases_are_repeatable() {
-    let words = "run --prompt x --logit-bias 1=-2.5 --logit-bias 7=3";
+    let words = r#"run --prompt x --logit-bias 1=-2.5 --logit-bias 7=3 --logit-bias "1=2"=-1"#;
     let Ok(Command::Run(flags)) = parse(words) else { panic!("not a run") };
-    assert_eq!(flags.generation.sampling.biases, [(Token(1), -2.5), (Token(7), 3.0)]);
+    let [one, seven] = [1, 7].map(|id| BiasTarget::Token(Token(id)));
+    let text = BiasTarget::Text("1=2".to_string());
+    assert_eq!(flags.generation.sampling.biases, [(one, -2.5), (seven, 3.0), (text, -1.0)]);
 }
 
 #[test]

@@ -22,10 +22,19 @@ pub(crate) fn whole<T: FromStr>(text: &str) -> Result<T, String> {
     text.parse().map_err(|_| "expected a whole number".to_owned())
 }
 
+fn up_to(text: &str, most: usize) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|&n: &usize| n <= most);
+    number.ok_or_else(|| format!("expected a whole number from 0 to {most}"))
+}
+
 /// A whole number from 0 to 16.
 pub(crate) fn up_to_sixteen(text: &str) -> Result<usize, String> {
-    let number = text.parse().ok().filter(|&n: &usize| n <= 16);
-    number.ok_or_else(|| "expected a whole number from 0 to 16".to_owned())
+    up_to(text, 16)
+}
+
+/// A whole number from 0 to 20.
+pub(crate) fn up_to_twenty(text: &str) -> Result<usize, String> {
+    up_to(text, 20)
 }
 
 fn number(text: &str, fits: impl Fn(f32) -> bool, expected: &str) -> Result<f32, String> {

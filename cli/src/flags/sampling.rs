@@ -4,7 +4,8 @@ use super::machine::MachineFlags;
 use super::numbers::{finite, fraction, non_negative, positive, up_to_sixteen, whole};
 use crate::failure::Failure;
 use clap::Args;
-use thimble_chat::RecommendedSampling;
+use serde_json::Value;
+use thimble_chat::{BiasTarget, RecommendedSampling};
 use thimble_runtime::Token;
 use thimble_runtime::format::ModelFile;
 use thimble_runtime::sampler::{Sampler, Sampling};
@@ -51,18 +52,23 @@ pub(crate) struct SamplingFlags {
     /// Subtract F once from the logits of tokens that are among the last 64; 0 is off [default: 0]
     #[arg(long, value_name = "F", value_parser = finite, allow_hyphen_values = true)]
     presence_penalty: Option<f32>,
-    /// Add BIAS to the logit of a token id, for example 198=-5; may be repeated
-    #[arg(long = "logit-bias", value_name = "ID=BIAS", value_parser = bias, allow_hyphen_values = true)]
-    pub(crate) biases: Vec<(Token, f32)>,
+    /// Add BIAS to the logit of a token id, or of each token of a text in double quotes: 198=-5, '" cat"=2'; may be repeated
+    #[arg(long = "logit-bias", value_name = "ID|TEXT=BIAS", value_parser = bias, allow_hyphen_values = true)]
+    pub(crate) biases: Vec<(BiasTarget, f32)>,
     /// Seed of the random choice [default: a new one each time]
     #[arg(long, value_name = "N", value_parser = whole::<u64>, allow_negative_numbers = true)]
     seed: Option<u64>,
 }
 
-fn bias(text: &str) -> Result<(Token, f32), String> {
-    let (id, bias) = text.split_once('=').ok_or("expected ID=BIAS, for example 198=-5")?;
-    let id = id.parse().map_err(|_| "expected a token id before the =".to_string())?;
-    Ok((Token(id), finite(bias)?))
+fn bias(text: &str) -> Result<(BiasTarget, f32), String> {
+    let (target, bias) = text.rsplit_once('=').ok_or("expected ID=BIAS, for example 198=-5")?;
+    let target = match serde_json::from_str(target) {
+        Ok(Value::String(text)) => BiasTarget::Text(text),
+        _ => BiasTarget::Token(Token(target.parse().map_err(|_| {
+            "expected a token id, or a text in double quotes, before the last =".to_string()
+        })?)),
+    };
+    Ok((target, finite(bias)?))
 }
 
 impl SamplingFlags {
@@ -94,14 +100,15 @@ impl SamplingFlags {
         }
     }
 
-    /// A sampler with checked settings and the biases of these flags, for a vocabulary of `vocab` tokens.
-    pub(crate) fn sampler(&self, sampling: Sampling, vocab: usize) -> Result<Sampler<'_>, Failure> {
-        if let Some((Token(id), _)) = self.biases.iter().find(|(token, _)| token.index() >= vocab) {
-            return Err(Failure::Usage(format!(
-                "--logit-bias: expected token ids below {vocab}, found {id}"
-            )));
-        }
-        let sampler = Sampler::new(sampling).and_then(|sampler| sampler.with_bias(&self.biases));
-        sampler.map_err(|error| Failure::Usage(error.to_string()))
+    /// The biases of these flags by token, for [`sampler`].
+    pub(crate) fn biases(&self, file: &ModelFile<'_>) -> Result<Vec<(Token, f32)>, Failure> {
+        let biases = thimble_chat::token_biases(&file.tokenizer(), file.config().vocab, &self.biases);
+        biases.map_err(|error| Failure::Usage(error.to_string()))
     }
+}
+
+/// A sampler with checked settings, and the biases of [`SamplingFlags::biases`].
+pub(crate) fn sampler(sampling: Sampling, biases: &[(Token, f32)]) -> Result<Sampler<'_>, Failure> {
+    let sampler = Sampler::new(sampling).and_then(|sampler| sampler.with_bias(biases));
+    sampler.map_err(|error| Failure::Usage(error.to_string()))
 }

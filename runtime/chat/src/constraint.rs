@@ -92,7 +92,10 @@ pub fn next_tokens(
         next.push(token);
         return Ok(if model.is_stop(token) { Step::Stop } else { Step::Tokens });
     };
-    constraint.forced(left, next)?;
+    let sampled_alone = model.keeps_log_probabilities();
+    if !sampled_alone {
+        constraint.forced(left, next)?;
+    }
     if next.is_empty() {
         let token = model.sample_masked(constraint.mask()?).ok_or(ConstraintError::NoToken)?;
         next.push(token);
@@ -100,7 +103,9 @@ pub fn next_tokens(
             return Ok(Step::Stop);
         }
         constraint.accept(token)?;
-        constraint.forced(left - 1, next)?;
+        if !sampled_alone {
+            constraint.forced(left - 1, next)?;
+        }
     }
     Ok(Step::Tokens)
 }

@@ -20,6 +20,19 @@ pub fn encode(tokenizer: &Tokenizer<'_>, text: &str, specials: Specials) -> Resu
     Ok(tokens)
 }
 
+/// The text of `tokens`, special tokens as they are spelled; U+FFFD for bytes that are no whole character. `None` for a token
+/// that is not in the vocabulary. To decode a token at a time, use [`thimble_runtime::stop::TextStream`].
+pub fn decode(tokenizer: &Tokenizer<'_>, tokens: &[Token]) -> Option<String> {
+    let mut bytes = Vec::new();
+    for &token in tokens {
+        if token.index() >= tokenizer.vocab() {
+            return None;
+        }
+        bytes.extend_from_slice(tokenizer.token_bytes(token));
+    }
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
 /// The tokens of a text by itself, outside a chat template: a prompt to continue, or a text to score. They begin with the
 /// begin-of-text token if the tokenizer adds one ([`Tokenizer::adds_bos`]), even if the text spells one out, as with
 /// `tokenizer(text)` of transformers.

@@ -4,6 +4,7 @@ use crate::constraint::ConstraintError;
 use crate::template::TemplateError;
 use std::io;
 use std::path::PathBuf;
+use thimble_runtime::chat::Role;
 use thimble_runtime::session::SessionError;
 use thimble_runtime::stop::StopError;
 use thimble_runtime::tokenizer::EncodeError;
@@ -37,6 +38,9 @@ pub enum ChatError {
     /// The constraint of an answer failed.
     #[error(transparent)]
     Constraint(#[from] ConstraintError),
+    /// Messages out of order.
+    #[error(transparent)]
+    Messages(#[from] MessageOrderError),
     /// The session was evicted during an answer; [`crate::ChatSession::continue_answer`] continues in another session.
     #[error("the session was evicted during an answer")]
     Evicted,
@@ -63,4 +67,25 @@ pub enum ChatError {
         /// What was expected and what was found.
         reason: String,
     },
+}
+
+/// Why messages are no conversation with a message to answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum MessageOrderError {
+    /// A message of another role than expected.
+    #[error(
+        "message {number} has the role {}, expected {}: a system message may come first, then user and assistant alternate",
+        found.name(), expected.name()
+    )]
+    Role {
+        /// Its number, from 1.
+        number: usize,
+        /// The role that it should have.
+        expected: Role,
+        /// Its role.
+        found: Role,
+    },
+    /// Nothing is left to answer.
+    #[error("the messages end without one to answer: the last has to have the role user")]
+    NothingToAnswer,
 }

@@ -3,7 +3,7 @@
 use crate::ChatError;
 use thimble_runtime::Token;
 use thimble_runtime::chat::Message;
-use thimble_runtime::sampler::TokenMask;
+use thimble_runtime::sampler::{SampledToken, TokenMask};
 
 /// A model with a session, as a chat needs it.
 pub trait ChatModel {
@@ -28,6 +28,17 @@ pub trait ChatModel {
     fn sample(&mut self) -> Token;
     /// Samples the next token among those that `mask` allows; `None` if it allows none of the vocabulary.
     fn sample_masked(&mut self, mask: TokenMask<'_>) -> Option<Token>;
+    /// Keeps log-probabilities of the tokens sampled from here on, beside those of the `alternatives` most probable tokens;
+    /// `None` stops that.
+    fn keep_log_probabilities(&mut self, _alternatives: Option<usize>) {}
+    /// Whether log-probabilities are kept: then every token is sampled.
+    fn keeps_log_probabilities(&self) -> bool {
+        false
+    }
+    /// What the model thought of the token sampled last, where log-probabilities are kept.
+    fn sampled(&self) -> Option<SampledToken<'_>> {
+        None
+    }
     /// The bytes of a token.
     fn bytes(&self, token: Token) -> &[u8];
     /// Whether the token ends an answer.
@@ -69,6 +80,18 @@ impl<M: ChatModel + ?Sized> ChatModel for &mut M {
 
     fn sample_masked(&mut self, mask: TokenMask<'_>) -> Option<Token> {
         (**self).sample_masked(mask)
+    }
+
+    fn keep_log_probabilities(&mut self, alternatives: Option<usize>) {
+        (**self).keep_log_probabilities(alternatives);
+    }
+
+    fn keeps_log_probabilities(&self) -> bool {
+        (**self).keeps_log_probabilities()
+    }
+
+    fn sampled(&self) -> Option<SampledToken<'_>> {
+        (**self).sampled()
     }
 
     fn bytes(&self, token: Token) -> &[u8] {

@@ -8,11 +8,15 @@ use crate::reasoning::{THINK, opens_reasoning};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use thimble_runtime::Token;
+use thimble_runtime::sampler::SampledToken;
 use thimble_runtime::stop::{StopMatcher, StopStatus, TextStream};
 
 /// What happens while an answer is made.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub enum ChatEvent<'a> {
+    /// A token of the answer was sampled, from a model that keeps log-probabilities ([`ChatModel::sampled`]). Its text comes
+    /// later: a character can take several tokens, and what may begin a stop sequence is held back.
+    Sampled(SampledToken<'a>),
     /// The next piece of the answer. Reasoning comes first, between `<think>` and `</think>`:
     /// [`crate::ReasoningSplitter`] tells it apart.
     Text(&'a str),
@@ -190,6 +194,9 @@ impl<M: ChatModel> ChatSession<M> {
                 Step::Tokens => {}
                 Step::Stop => break End::Stop,
                 Step::Limit => break End::Length,
+            }
+            if let Some(sampled) = self.model.sampled() {
+                show(ChatEvent::Sampled(sampled))?;
             }
             let mut status = StopStatus::Continue;
             for &token in &next {

@@ -1,10 +1,11 @@
 //! Chat sessions with a scripted model: one token is one byte, a message is `ROLE text;`.
 
 use super::{ChatError, ChatEvent, ChatModel, ChatSession, Conversation, End, Token, Turn};
+use crate::CPU_PREFILL;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use thimble_runtime::chat::{Message, Role};
-use thimble_runtime::sampler::TokenMask;
+use thimble_runtime::sampler::{LikelyToken, SampledToken, TokenMask};
 
 struct Parrot {
     context: usize,
@@ -15,6 +16,8 @@ struct Parrot {
     bytes: Vec<[u8; 1]>,
     /// Bytes that were encoded.
     encoded: Cell<usize>,
+    /// The token sampled last, if log-probabilities are kept.
+    sampled: Option<[LikelyToken; 1]>,
 }
 
 const STOP: u8 = b'$';
@@ -30,6 +33,7 @@ impl Parrot {
             next: 0,
             bytes,
             encoded: Cell::new(0),
+            sampled: None,
         }
     }
 }
@@ -70,12 +74,21 @@ impl ChatModel for Parrot {
     fn sample(&mut self) -> Token {
         let byte = self.script.get(self.next).copied().unwrap_or(STOP);
         self.next += 1;
+        if let Some(sampled) = &mut self.sampled {
+            *sampled = [LikelyToken { token: Token(byte.into()), log_probability: -1.0 }];
+        }
         Token(byte.into())
     }
 
     fn sample_masked(&mut self, mask: TokenMask<'_>) -> Option<Token> {
         let token = self.sample();
         if mask.allows(token) { Some(token) } else { mask.first(256) }
+    }
+
+    fn sampled(&self) -> Option<SampledToken<'_>> {
+        let alternatives = self.sampled.as_ref()?;
+        let [LikelyToken { token, log_probability }] = *alternatives;
+        Some(SampledToken { token, log_probability, alternatives })
     }
 
     fn bytes(&self, token: Token) -> &[u8] {
@@ -106,7 +119,7 @@ fn ask(session: &mut ChatSession<Parrot>, user: &str) -> Result<(End, String, us
         match event {
             ChatEvent::Text(piece) => text.push_str(piece),
             ChatEvent::Dropped { turns } => forgot += turns,
-            ChatEvent::Prefill { .. } => {}
+            ChatEvent::Prefill { .. } | ChatEvent::Sampled(_) => {}
         }
         Ok(())
     })?;
@@ -210,6 +223,61 @@ fn an_answer_ends_in_front_of_a_stop_sequence() {
 }
 
 #[test]
+fn each_token_comes_before_its_text() {
+    let mut talk = session(200, "a\u{e9}!stop$");
+    talk.stops = vec!["stop".to_string()];
+    talk.model.sampled = Some(Default::default());
+    let (mut events, go) = (Vec::new(), AtomicBool::new(false));
+    let answer = talk.answer::<ChatError>("x", &go, &mut |event| {
+        events.push(match event {
+            ChatEvent::Sampled(SampledToken { token, log_probability, alternatives }) => {
+                assert_eq!(alternatives, [LikelyToken { token, log_probability }]);
+                format!("{:x}", token.0)
+            }
+            ChatEvent::Text(text) => text.to_string(),
+            other => panic!("{other:?}"),
+        });
+        Ok(())
+    });
+    assert_eq!(answer.unwrap().end, End::Stop);
+    // The token that ends the answer has no text, and no event; those of a stop sequence have one.
+    assert_eq!(events, ["61", "a", "c3", "a9", "\u{e9}", "21", "!", "73", "74", "6f", "70"]);
+}
+
+#[test]
+fn messages_replace_the_conversation_and_share_its_beginning() {
+    let go = AtomicBool::new(false);
+    let mut talk = session(200, "one$two$three$");
+    ask(&mut talk, "q").unwrap();
+    let message = |role, text| Message { role, text };
+    let (user, assistant) = (|text| message(Role::User, text), |text| message(Role::Assistant, text));
+    let mut ask_after = |messages: &[Message<'_>]| {
+        let mut text = String::new();
+        let answer = talk.answer_messages::<ChatError>(messages, &go, &mut |event| {
+            if let ChatEvent::Text(piece) = event {
+                text.push_str(piece);
+            }
+            Ok(())
+        });
+        (answer.unwrap().reused, text, talk.conversation.clone())
+    };
+    // All of "Uq;Aone;" was computed, except for the mark at the end of the answer.
+    let (reused, text, _) = ask_after(&[user("q"), assistant("one"), user("r")]);
+    assert_eq!((reused, text.as_str()), ("Uq;Aone".len(), "two"));
+    let system = message(Role::System, "s");
+    let (reused, text, conversation) = ask_after(&[system, user("q"), assistant("edited"), user("r")]);
+    assert_eq!((reused, text.as_str()), (0, "three"));
+    let turn = |user: &str, answer: &str| Turn { user: user.to_string(), answer: answer.to_string() };
+    let turns = vec![turn("q", "edited"), turn("r", "three")];
+    assert_eq!(conversation, Conversation { system: Some("s".to_string()), turns });
+    let refused = talk.answer_messages::<ChatError>(&[assistant("a")], &go, &mut |_| Ok(()));
+    assert!(matches!(refused, Err(ChatError::Messages(_))));
+    let stopped = AtomicBool::new(true);
+    let nothing = talk.answer_messages::<ChatError>(&[user("b")], &stopped, &mut |_| Ok(())).unwrap();
+    assert!(!nothing.remembered && talk.conversation == conversation);
+}
+
+#[test]
 fn an_interrupted_answer_is_kept_as_far_as_it_came() {
     let mut talk = session(200, "hello$");
     let stop = AtomicBool::new(false);
@@ -255,7 +323,7 @@ fn a_message_taken_back_costs_no_turns() {
                 stop.store(done > 0, Ordering::Relaxed);
             }
             ChatEvent::Dropped { turns } => forgot += turns,
-            ChatEvent::Text(text) => panic!("{text}"),
+            ChatEvent::Text(_) | ChatEvent::Sampled(_) => panic!("{event:?}"),
         }
         Ok(())
     });
@@ -264,8 +332,8 @@ fn a_message_taken_back_costs_no_turns() {
     assert!(forgot > 0, "there was no room for all");
     assert_eq!(talk.conversation, before);
     // The piece at hand was finished; the others were never computed and are not counted.
-    assert_eq!(answer.prefilled, 2 * super::CPU_PREFILL);
-    assert!(reading.len() == 2 && reading[1] == (super::CPU_PREFILL, reading[0].1), "{reading:?}");
+    assert_eq!(answer.prefilled, 2 * CPU_PREFILL);
+    assert!(reading.len() == 2 && reading[1] == (CPU_PREFILL, reading[0].1), "{reading:?}");
     assert!(answer.reused + answer.prefilled < reading[0].1);
 }
 

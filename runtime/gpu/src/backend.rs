@@ -42,6 +42,8 @@ pub(crate) struct LayerDispatches {
 pub(crate) struct Buffers {
     pub(crate) state: wgpu::Buffer,
     pub(crate) tokens: wgpu::Buffer,
+    /// The residual stream.
+    pub(crate) x: wgpu::Buffer,
     pub(crate) logits: wgpu::Buffer,
     /// Staging buffer for logits.
     pub(crate) staging: wgpu::Buffer,

@@ -156,6 +156,7 @@ impl Gpu {
         let buffers = Buffers {
             state: b.buffer("state", 16, wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::STORAGE),
             tokens: b.storage("tokens", plan.tokens),
+            x: b.storage("x", plan.x),
             logits: b.storage("logits", plan.logits),
             staging: b.buffer("logits for the host", plan.logits, read),
             ids: b.storage("ids", ID_SLOTS as u64 * 4),
@@ -163,7 +164,7 @@ impl Gpu {
                 .map(|()| b.buffer("ids for the host", ID_SLOTS as u64 * 4, read)),
         };
         let state = &buffers.state;
-        let x = b.storage("x", plan.x);
+        let x = buffers.x.clone();
         let qkv = b.storage("qkv", plan.qkv);
         let attended = b.storage("attended", plan.attended);
         let partials = b.storage("partials", plan.partials);

@@ -15,6 +15,7 @@ mod layer_cache;
 mod matmul_variant;
 mod pipeline_cache;
 mod plan;
+mod residual;
 mod sampler_state;
 mod sampling;
 mod shaders;

@@ -26,6 +26,10 @@ pub trait Accelerator: Backend + Send {
     /// Why it is no longer usable; `None` while it works.
     fn failure(&self) -> Option<String>;
 
+    /// Copies the residual stream of `rows` of the last batch to `out`, `[rows, hidden]`. Logits that were requested stay
+    /// available. After a failure `out` is unspecified.
+    fn read_residual(&mut self, rows: Range<usize>, out: &mut [f32]);
+
     /// Whether a token at `position` finds all positions that it attends to, if they were written: layers with a sliding
     /// window keep recent positions only.
     fn resumes_at(&self, _position: usize) -> bool {

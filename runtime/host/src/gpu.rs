@@ -100,6 +100,10 @@ impl Accelerator for Gpu {
         self.check().err().map(|error| error.to_string())
     }
 
+    fn read_residual(&mut self, rows: Range<usize>, out: &mut [f32]) {
+        Gpu::read_residual(self, rows, out);
+    }
+
     fn resumes_at(&self, position: usize) -> bool {
         Gpu::resumes_at(self, position)
     }

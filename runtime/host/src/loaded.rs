@@ -1,11 +1,11 @@
 //! A model file, a session on it and a sampler: the model of a chat.
 
-use crate::{Generator, KvFile};
+use crate::{Generator, KvFile, LogProbabilities};
 use thimble_chat::{CPU_PREFILL, ChatError, ChatModel, encode_chat, encode_text, end_of_text};
 use thimble_runtime::Token;
 use thimble_runtime::chat::Message;
 use thimble_runtime::format::ModelFile;
-use thimble_runtime::sampler::{Sampler, TokenMask};
+use thimble_runtime::sampler::{SampledToken, Sampler, TokenMask};
 use thimble_runtime::sequence::Sequence;
 use thimble_runtime::tokenizer::Specials;
 
@@ -42,6 +42,8 @@ pub struct LoadedModel<'a, 'b> {
     pub format: PromptFormat,
     /// Where the KV cache is saved for a later session, if it is.
     pub kv_file: Option<KvFile>,
+    /// Keeps the log-probabilities of sampled tokens, if anyone wants them. The CPU then samples.
+    pub log_probabilities: Option<LogProbabilities>,
 }
 
 impl ChatModel for LoadedModel<'_, '_> {
@@ -80,11 +82,38 @@ impl ChatModel for LoadedModel<'_, '_> {
     }
 
     fn sample(&mut self) -> Token {
-        self.generator.sample(&mut self.sampler)
+        if let Some(kept) = &mut self.log_probabilities {
+            kept.observe(self.generator.tokens_and_logits().1);
+        }
+        let token = self.generator.sample(&mut self.sampler);
+        if let Some(kept) = &mut self.log_probabilities {
+            kept.drawn(token);
+        }
+        token
+    }
+
+    fn sampled(&self) -> Option<SampledToken<'_>> {
+        self.log_probabilities.as_ref()?.last()
     }
 
     fn sample_masked(&mut self, mask: TokenMask<'_>) -> Option<Token> {
-        self.generator.sample_masked(&mut self.sampler, mask)
+        if let Some(kept) = &mut self.log_probabilities {
+            kept.observe(self.generator.tokens_and_logits().1);
+        }
+        let token = self.generator.sample_masked(&mut self.sampler, mask);
+        if let (Some(kept), Some(token)) = (&mut self.log_probabilities, token) {
+            kept.drawn(token);
+        }
+        token
+    }
+
+    fn keep_log_probabilities(&mut self, alternatives: Option<usize>) {
+        let vocab = self.file.config().vocab;
+        self.log_probabilities = alternatives.map(|count| LogProbabilities::new(vocab, count));
+    }
+
+    fn keeps_log_probabilities(&self) -> bool {
+        self.log_probabilities.is_some()
     }
 
     fn bytes(&self, token: Token) -> &[u8] {

@@ -46,6 +46,9 @@ pub(super) fn sum_exp(numbers: &[f32], max: f32) -> f64 {
     sums.iter().sum::<f64>() + rest.iter().map(|&number| f64::from(exp(number - max))).sum::<f64>()
 }
 
+/// Logits whose maximum is computed at once, in vector code, before any of them is compared.
+pub(super) const CHUNK: usize = 64;
+
 /// The largest number, ignoring NaN; minus infinity if there is none.
 pub(super) fn largest(numbers: &[f32]) -> f32 {
     let larger = |a: f32, b: f32| if b > a { b } else { a };

@@ -6,18 +6,21 @@
 //! last; its top-p and min-p then cut the distribution at temperature 1.)
 
 mod exp;
+mod log_probability;
 mod mask;
 mod rng;
 mod settings;
 #[cfg(test)]
 mod tests;
 
+pub use log_probability::{LikelyToken, SampledToken, log_probability, log_sum_exp, most_likely};
 pub use mask::TokenMask;
 pub use rng::Pcg32;
 pub use settings::{Sampling, SamplingError};
 
 use crate::Token;
 use core::cmp::Ordering;
+use exp::CHUNK;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// A candidate token. A slice of candidates is the sampler's scratch memory.
@@ -216,9 +219,6 @@ impl Numerator {
     }
 }
 
-/// Logits whose maximum is computed at once, in vector code, before any of them is compared.
-const CHUNK: usize = 64;
-
 /// The token with the largest logit (ties: the lowest id); token 0 if there is none.
 pub fn greedy(logits: &[f32]) -> Token {
     let mut best = (0, f32::NEG_INFINITY);
@@ -234,25 +234,6 @@ pub fn greedy(logits: &[f32]) -> Token {
     }
     let within = logits[start..].iter().position(|&logit| logit == largest);
     Token((start + within.unwrap_or(0)) as u32)
-}
-
-/// `ln(sum(exp(logits)))`, summed in f64. NaN counts as minus infinity; the result for no logits is minus infinity.
-///
-/// `logits[t] - log_sum_exp(logits)` is the log-probability of token `t`: see [`log_probability`].
-pub fn log_sum_exp(logits: &[f32]) -> f32 {
-    let max = exp::largest(logits);
-    if max.is_infinite() {
-        return max;
-    }
-    (f64::from(max) + libm::log(exp::sum_exp(logits, max))) as f32
-}
-
-/// The log-probability of `token`, nats; minus infinity for a token outside `logits`.
-pub fn log_probability(logits: &[f32], token: Token) -> f32 {
-    match logits.get(token.index()) {
-        Some(&logit) if !logit.is_nan() && logit > f32::NEG_INFINITY => logit - log_sum_exp(logits),
-        _ => f32::NEG_INFINITY,
-    }
 }
 
 /// Writes the `count` largest logits to the front of `candidates`, in no particular order.

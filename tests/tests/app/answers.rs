@@ -30,7 +30,8 @@ fn options_hold_for_one_answer() {
     let stop: String = whole.chars().skip(4).take(2).collect();
     let before = whole.split(&stop).next().unwrap();
     begin.clear();
-    let reply = answer(&begin, AnswerOptions { stop: vec![stop.clone()], ..AnswerOptions::default() }).unwrap();
+    let reply =
+        answer(&begin, AnswerOptions { stop: vec![stop.clone()], ..AnswerOptions::default() }).unwrap();
     assert_eq!((&*reply.text, reply.finish, reply.complete), (before, Finish::Stop, true));
     let all = chat(&model, ChatOptions { stop: vec![stop], ..ChatOptions::default() }).unwrap();
     assert_eq!(answer(&all, AnswerOptions::default()).unwrap().text, before);
@@ -47,7 +48,8 @@ fn options_hold_for_one_answer() {
 fn a_chat_continues_from_the_apps_own_messages() {
     let bench = Bench::new();
     let model = bench.model();
-    let begun = chat(&model, ChatOptions { system: Some("Be brief.".to_owned()), ..ChatOptions::default() }).unwrap();
+    let begun =
+        chat(&model, ChatOptions { system: Some("Be brief.".to_owned()), ..ChatOptions::default() }).unwrap();
     let first = answer(&begun, AnswerOptions::default()).unwrap().text;
     let second = begun.answer("and then?", |_| {}).unwrap();
     let messages = vec![Message::user("hello"), Message::assistant(first), Message::user("and then?")];
@@ -91,7 +93,8 @@ fn a_biased_token_is_drawn_or_not() {
         let sampling = Sampling { logit_bias: [(token, bias)].into(), ..greedy().unwrap() };
         Chat::new(Arc::clone(&model), ChatOptions { sampling: Some(sampling), ..ChatOptions::default() })
     };
-    let options = || AnswerOptions { max_tokens: Some(1), log_probabilities: Some(2), ..AnswerOptions::default() };
+    let options =
+        || AnswerOptions { max_tokens: Some(1), log_probabilities: Some(2), ..AnswerOptions::default() };
     let free = answer(&chat(&model, ChatOptions::default()).unwrap(), options()).unwrap();
     let [first, second] = &free.log_probabilities[0].alternatives[..] else { panic!("{free:?}") };
     assert_eq!(free.log_probabilities[0].token, first.token);
@@ -138,10 +141,7 @@ fn log_probabilities_are_those_of_the_text() {
         .sum();
     assert!(total > 0.0 && total <= 1.0001, "{total}");
     let long = "word ".repeat(10_000);
-    assert!(matches!(
-        model.log_probabilities("a".to_owned(), long, 0),
-        Err(ApiError::ContextFull { .. })
-    ));
+    assert!(matches!(model.log_probabilities("a".to_owned(), long, 0), Err(ApiError::ContextFull { .. })));
     assert!(model.log_probabilities("a".to_owned(), "b".to_owned(), 21).is_err());
     assert!(model.log_probabilities("a".to_owned(), String::new(), 0).unwrap().is_empty());
 }

@@ -23,6 +23,20 @@ fn chat_works_on_a_pipe() {
 }
 
 #[test]
+fn a_stop_text_ends_an_answer() {
+    let bench = setup("chat-stop");
+    let chat = ["chat", "tiny.thimble", "--max-tokens", "40", "--temperature", "1", "--seed", "3"];
+    let whole = bench.run(&chat, b"hello\n");
+    whole.succeeds();
+    let text = whole.stdout.strip_suffix('\n').unwrap();
+    let stop: String = text.chars().skip(10).take(2).collect();
+    let cut = bench.run(&[&chat[..], &["--stop", &stop]].concat(), b"hello\n");
+    cut.succeeds();
+    assert_eq!(cut.stdout.strip_suffix('\n').unwrap(), &text[..text.find(&stop).unwrap()]);
+    bench.run(&[&chat[..], &["--stop", ""]].concat(), b"").fails(2, "--stop");
+}
+
+#[test]
 fn a_retry_that_fails_keeps_the_turn() {
     let bench = setup("chat-retry");
     let messages =

@@ -73,6 +73,55 @@ fn a_stop_text_ends_a_completion_and_is_not_shown() {
 }
 
 #[test]
+fn log_probabilities_are_the_models_own() {
+    let bench = setup("run-logprobs");
+    let run = |more: &[&str]| {
+        let run =
+            ["run", "tiny.thimble", "--prompt", "hi", "--tokens", "6", "--json", "--exact", "--seed", "1"];
+        bench.json(&[&run[..], more].concat())
+    };
+    let number = |value: &serde_json::Value| value.as_f64().unwrap();
+    let out =
+        run(&["--logprobs", "5", "--temperature", "1.5", "--logit-bias", "65=4", "--logit-bias", "\"AB\"=3"]);
+    let (ids, tokens) = (out["ids"].as_array().unwrap(), out["logprobs"].as_array().unwrap());
+    assert_eq!((ids.len(), tokens.len()), (6, 6));
+    let biased = |id: &&serde_json::Value| **id == json!(65) || **id == json!(66);
+    assert!(ids.iter().filter(biased).count() >= 3, "{ids:?}");
+    let mut context = "hi".to_string();
+    for (id, token) in ids.iter().zip(tokens) {
+        assert_eq!(token["id"], *id);
+        let bytes: Vec<u8> = serde_json::from_value(token["bytes"].clone()).unwrap();
+        assert_eq!(token["token"], *String::from_utf8_lossy(&bytes));
+        let top = token["top_logprobs"].as_array().unwrap();
+        assert_eq!(top.len(), 5);
+        assert!(top.is_sorted_by(|a, b| number(&a["logprob"]) >= number(&b["logprob"])));
+        let own = top.iter().find(|likely| likely["id"] == *id);
+        assert!(own.is_none_or(|own| own["logprob"] == token["logprob"]));
+        // Without bias and temperature, as `score` has it.
+        if let Ok(text) = String::from_utf8(bytes) {
+            let line = json!({"context": context, "continuation": text}).to_string();
+            let scored =
+                bench.run(&["score", "tiny.thimble", "--exact", "--input", "-"], line.as_bytes()).stdout;
+            let scored: serde_json::Value = serde_json::from_str(&scored).unwrap();
+            if !text.trim().is_empty() && context.trim_end() == context && scored["tokens"] == 1 {
+                let difference = number(&scored["loglikelihood"]) - number(&token["logprob"]);
+                assert!(difference.abs() < 1e-5, "{token}: {scored}");
+            }
+            context += &text;
+        } else {
+            break;
+        }
+    }
+    let alone = run(&["--logprobs", "0"]);
+    assert_eq!(alone["logprobs"][0]["top_logprobs"], json!([]));
+    assert!(run(&[])["logprobs"].is_null());
+    let refused =
+        |bias: &str| bench.run(&["run", "tiny.thimble", "--prompt", "a", "--logit-bias", bias], b"");
+    refused("9999=1").fails(2, "expected token ids below");
+    refused("\"\"=1").fails(2, "has no tokens");
+}
+
+#[test]
 fn special_tokens_are_read_or_escaped() {
     let bench = setup("specials");
     let parsed = bench.run(&["tokens", "tiny.thimble"], b"<|im_start|>a");

@@ -47,6 +47,12 @@ impl Bench {
         finish(child, stdin)
     }
 
+    /// Runs it with its output in a file.
+    pub(crate) fn run_into(&self, arguments: &[&str], stdout: fs::File) -> Output {
+        let mut command = self.command(arguments);
+        finish(command.stdout(stdout).spawn().unwrap(), b"")
+    }
+
     /// Runs it with more in its environment.
     pub(crate) fn run_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
         let mut command = self.command(arguments);

@@ -106,6 +106,17 @@ impl Accelerator for Fake<'_> {
         self.past(self.habits.lost_at).then(|| "the fake was lost".to_owned())
     }
 
+    fn read_residual(&mut self, rows: Range<usize>, out: &mut [f32]) {
+        self.heads += 1;
+        out.copy_from_slice(self.cpu.residual(rows));
+        if self.past(self.habits.lost_at) {
+            out.fill(0.0);
+        }
+        if self.past(self.habits.nonsense_at) {
+            out.fill(f32::NAN);
+        }
+    }
+
     fn resumes_at(&self, position: usize) -> bool {
         self.cpu.resumes_from(position) == position
     }

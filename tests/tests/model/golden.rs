@@ -34,6 +34,9 @@ pub(crate) struct Golden {
 pub(crate) struct Values {
     pub(crate) last_logits: Vec<f64>,
     pub(crate) token_logprobs: Vec<f64>,
+    /// Hidden states, pooled to a vector of length 1: the mean, and that of the last token.
+    pub(crate) mean_embedding: Vec<f64>,
+    pub(crate) last_embedding: Vec<f64>,
 }
 
 /// Where the matrices' numbers lie (embedding and head: always bytes).

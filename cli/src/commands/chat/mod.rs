@@ -10,7 +10,7 @@ use crate::converted::Notes;
 use crate::failure::Failure;
 use crate::flags::grammar::GrammarFlags;
 use crate::flags::numbers::at_least_one;
-use crate::flags::sampling::GenerationFlags;
+use crate::flags::sampling::{GenerationFlags, sampler};
 use crate::flags::thinking::Thinking;
 use crate::home::Home;
 use crate::interrupt::Interrupt;
@@ -18,6 +18,7 @@ use crate::model::{Location, ModelFlags};
 use crate::workspace::{Mapped, Workspace};
 use crate::{input, terminal};
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use line::{Line, Reader};
 use std::io::Write;
 use std::path::Path;
@@ -45,6 +46,9 @@ pub(crate) struct Flags {
     /// Longest answer in tokens [default: 1024]
     #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
     max_tokens: Option<usize>,
+    /// End an answer before this text; may be repeated
+    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new(), allow_hyphen_values = true)]
+    stop: Vec<String>,
     #[command(flatten)]
     grammar: GrammarFlags,
     #[command(flatten)]
@@ -81,8 +85,16 @@ impl Job {
         let mut workspace = Workspace::new(&plan)?;
         let generator = workspace.generator(&file, &plan)?;
         let sampling = sampling_flags.sampling(&file, Sampling::ANSWER);
-        let sampler = sampling_flags.sampler(sampling, file.config().vocab)?;
-        let model = LoadedModel { file, generator, sampler, format: PromptFormat::Chat, kv_file: None };
+        let biases = sampling_flags.biases(&file)?;
+        let sampler = sampler(sampling, &biases)?;
+        let model = LoadedModel {
+            file,
+            generator,
+            sampler,
+            format: PromptFormat::Chat,
+            kv_file: None,
+            log_probabilities: None,
+        };
         let conversation = Conversation { system: self.flags.system.clone(), turns: Vec::new() };
         if let Some(note) = Thinking::note(self.flags.thinking, &model.file) {
             terminal::note(note);
@@ -92,7 +104,7 @@ impl Job {
             conversation,
             thinking: Thinking::option(self.flags.thinking),
             max_tokens: Some(self.flags.max_tokens.unwrap_or(MAX_TOKENS)),
-            stops: Vec::new(),
+            stops: self.flags.stop.clone(),
             constraint: None,
         };
         let mut chat = TerminalChat {

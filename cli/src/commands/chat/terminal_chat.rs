@@ -164,6 +164,8 @@ impl TerminalChat<'_, '_, '_> {
                 terminal::note(&format!("(the context is full: the oldest {turns} dropped)"));
                 Ok(())
             }
+            // Log-probabilities are not kept here.
+            ChatEvent::Sampled(_) => Ok(()),
             ChatEvent::Prefill { done, of } => {
                 display.status.show(&format!("reading {} of {} tokens", with_commas(done), with_commas(of)));
                 Ok(())

@@ -1,24 +1,28 @@
 //! `thimble run`: continues a text.
 
+mod log_probabilities;
 mod prompt;
 
 use crate::converted::Notes;
 use crate::failure::Failure;
 use crate::flags::grammar::{AnswerGrammar, GrammarFlags};
-use crate::flags::numbers::whole;
-use crate::flags::sampling::GenerationFlags;
+use crate::flags::numbers::{up_to_twenty, whole};
+use crate::flags::sampling::{GenerationFlags, sampler};
 use crate::flags::thinking::Thinking;
 use crate::model::Location;
 use crate::workspace::{self, Mapped, Workspace};
 use crate::{input, json, resources, terminal};
 use clap::Args;
+use log_probabilities::TokenLogProbabilities;
 use prompt::{Prompt, PromptFlags};
 use serde::Serialize;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::time::Instant;
-use thimble_chat::{AnswerPiece, ReasoningSplitter, Step, next_tokens};
-use thimble_host::{Generator, InferencePlan, InferenceSettings, LoadedModel, PromptFormat};
+use thimble_chat::{AnswerPiece, ChatModel, ReasoningSplitter, Step, next_tokens};
+use thimble_host::{
+    Generator, InferencePlan, InferenceSettings, LoadedModel, LogProbabilities, PromptFormat,
+};
 use thimble_runtime::Token;
 use thimble_runtime::chat::{Message, Role};
 use thimble_runtime::format::ModelFile;
@@ -59,6 +63,9 @@ pub(crate) struct Flags {
     /// Print one JSON object with ids, text and statistics instead of the text
     #[arg(long)]
     pub(crate) json: bool,
+    /// With --json: the log-probability of each generated token, with the N most probable tokens in its place (at most 20)
+    #[arg(long, value_name = "N", requires = "json", value_parser = up_to_twenty, allow_negative_numbers = true)]
+    logprobs: Option<usize>,
     #[command(flatten)]
     grammar: GrammarFlags,
     #[command(flatten)]
@@ -105,6 +112,8 @@ struct Output {
     ids: Vec<u32>,
     text: String,
     finish_reason: Finish,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    logprobs: Option<Vec<TokenLogProbabilities>>,
     stats: Stats,
 }
 
@@ -242,10 +251,14 @@ impl Job {
         let (tokenizer, config) = (file.tokenizer(), file.config());
         let defaults = if self.flags.chat { Sampling::ANSWER } else { Sampling::CONTINUATION };
         let sampling = self.flags.generation.sampling.sampling(&file, defaults);
-        let sampler = self.flags.generation.sampling.sampler(sampling, config.vocab)?;
+        let biases = self.flags.generation.sampling.biases(&file)?;
+        let sampler = sampler(sampling, &biases)?;
         let mut constraint = grammar.map(|grammar| grammar.constraint()).transpose()?;
         let format = PromptFormat::default();
-        let mut model = LoadedModel { file, generator, sampler, format, kv_file: None };
+        let kept = self.flags.logprobs.map(|count| LogProbabilities::new(config.vocab, count));
+        let mut logprobs = kept.as_ref().map(|_| Vec::new());
+        let mut model =
+            LoadedModel { file, generator, sampler, format, kv_file: None, log_probabilities: kept };
         let stops: Vec<&[u8]> = self.flags.stop.iter().map(String::as_bytes).collect();
         let mut held = vec![0; StopMatcher::buffer_len(&stops)];
         let mut stream = TextStream::new(&stops, &mut held).map_err(Failure::other)?;
@@ -277,6 +290,9 @@ impl Job {
             first_token_seconds.get_or_insert_with(|| self.start.elapsed().as_secs_f64());
             if step == Step::Stop && self.amount.stop {
                 break Finish::Stop;
+            }
+            if let (Some(sampled), Some(logprobs)) = (model.sampled(), &mut logprobs) {
+                logprobs.push(TokenLogProbabilities::new(&tokenizer, &sampled));
             }
             let shown = text.len();
             let mut status = StopStatus::Continue;
@@ -315,7 +331,7 @@ impl Job {
             seed: sampling.seed,
         };
         let prompt_ids = prompt.iter().map(|token| token.0).collect();
-        Ok(Output { prompt_ids, ids, text, finish_reason, stats })
+        Ok(Output { prompt_ids, ids, text, finish_reason, logprobs, stats })
     }
 }
 

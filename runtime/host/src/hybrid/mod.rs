@@ -5,13 +5,14 @@
 //! The tokens lie in the CPU's memory, so that a session survives the loss
 //! of its GPU: what only the GPU held is recomputed.
 
+mod residual;
 mod state;
 
 use crate::accelerator::{Accelerator, GpuWork};
 use crate::backend::BackendKind;
 use crate::measure::{self, BackendTimings, SecondsPerToken};
 use crate::self_test;
-use state::{Cached, LastBatch, Logits, Requested, Shared, State, resumes};
+use state::{Cached, LastBatch, Logits, Shared, State, resumes};
 use std::ops::Range;
 use std::time::Instant;
 use thimble_runtime::Token;
@@ -239,14 +240,10 @@ impl<'a, T: ThreadPool> Hybrid<'a, T> {
     /// Makes the logits of the last batch available: waits for the accelerator, or recomputes them if it failed.
     fn finish_logits(&mut self) {
         self.wait();
-        let State::Lost { cpu_cached, batch } = &self.state else { return };
-        let (cached, Requested { positions, rows }) = (*cpu_cached, batch.clone());
-        if !rows.is_empty() {
-            let Cached { lowest, .. } = self.complete(cached, positions.start);
-            self.compute(positions);
-            self.state = State::CpuOnly { lowest };
+        match &self.state {
+            State::Lost { batch, .. } if batch.rows.is_empty() => Sequence::head(&mut self.cpu, 0..0),
+            _ => self.recompute_lost(),
         }
-        Sequence::head(&mut self.cpu, rows);
     }
 
     /// Has the accelerator sample, if it decodes and nobody has read the logits.
@@ -361,6 +358,11 @@ impl<T: ThreadPool> Sequence for Hybrid<'_, T> {
             }
             _ => Sequence::head(&mut self.cpu, rows),
         }
+    }
+
+    fn hidden_states(&mut self, rows: Range<usize>) -> &[f32] {
+        self.bring_residual(rows.clone());
+        self.cpu.hidden_states(rows)
     }
 
     fn decodes_ahead(&self) -> bool {
